@@ -1,4 +1,4 @@
-"""Operations that put arrays together and take them apart."""
+"""Operations that join and split arrays."""
 
 from collections.abc import Callable, Sequence
 
@@ -28,7 +28,7 @@ def _concatenated(values: Sequence[Known], axis: Known) -> Dims:
 
 
 def _with_axis(dims: Dims, place: int, size: int | None) -> Dims:
-    """The shape with another size of one axis."""
+    """Return the shape with one size replaced."""
     return None if dims is None else (*dims[:place], size, *dims[place + 1 :])
 
 
@@ -46,7 +46,7 @@ def _entries_of_vector(vector: Known) -> Array | None:
 
 @op("ConcatV2", "values: N * T, axis: I[] -> T", infer=_concatenated, entries=_entries_together, rows=along(-1))
 def concat(values: Sequence[Array], axis: Array) -> Array:
-    """The arrays one behind the other along ``axis``."""
+    """Concatenate arrays along ``axis``."""
     return np.concatenate(values, axis.item())
 
 
@@ -67,7 +67,7 @@ def _packed_entries(values: Sequence[Known], *, axis: int) -> Array | None:
 
 @op("Pack", "values: N * T -> T", infer=_packed, entries=_packed_entries, rows=along_attribute("axis", adds=1))
 def pack(values: Sequence[Array], *, axis: int = 0) -> Array:
-    """The arrays side by side along a new axis."""
+    """Stack arrays along a new axis."""
     return np.stack(values, axis)
 
 
@@ -82,7 +82,7 @@ def _unpacked(value: Known, *, num: int, axis: int) -> list[Dims]:
 
 @op("Unpack", "value: T -> num * T", infer=_unpacked, rows=along_attribute("axis"))
 def unpack(value: Array, *, num: int, axis: int = 0) -> list[Array]:
-    """The slices along ``axis``, without it."""
+    """Return the slices along ``axis``, without that axis."""
     if value.shape[axis] != num:
         invalid(f"Input shape axis {axis} must equal {num}, got shape {list(value.shape)}")
     moved = np.moveaxis(value, axis, 0)
@@ -92,7 +92,7 @@ def unpack(value: Array, *, num: int, axis: int = 0) -> list[Array]:
 def _in_parts(
     value: Known, axis: Known, num_split: int, sizes_of: Callable[[int | None], Sequence[int | None]]
 ) -> list[Dims]:
-    """The shapes of the parts, given a function that tells their sizes along the axis from that of the whole."""
+    """Infer the shapes of the parts; ``sizes_of`` returns their sizes along the axis from the size of the whole."""
     dims, place = value.known_dims, int_of(axis)
     if dims is None or place is None:
         return [None if dims is None else (None,) * len(dims)] * num_split
@@ -102,7 +102,7 @@ def _in_parts(
 
 def _split_evenly(axis: Known, value: Known, *, num_split: int) -> list[Dims]:
     if num_split < 1:
-        raise ValueError(f"cannot split into {num_split} parts")
+        raise ValueError(f"num_split must be at least 1, got {num_split}")
 
     def sizes_of(size: int | None) -> list[int | None]:
         if size is not None and size % num_split:
@@ -114,7 +114,7 @@ def _split_evenly(axis: Known, value: Known, *, num_split: int) -> list[Dims]:
 
 @op("Split", "axis: int32[], value: T -> num_split * T", infer=_split_evenly, rows=along(0))
 def split(axis: Array, value: Array, *, num_split: int) -> list[Array]:
-    """Equal parts along ``axis``."""
+    """Split into equal parts along ``axis``."""
     return np.split(value, num_split, int(axis))
 
 
@@ -124,19 +124,19 @@ def _split_by_sizes(value: Known, size_splits: Known, axis: Known, *, num_split:
 
 
 def _parts(total: int | None, sizes: list[int]) -> list[int | None]:
-    """The sizes, the one that is -1 worked out where the total is known.
+    """Return the sizes, with -1 replaced by the remaining size if the total is known.
 
     Raises:
-        ValueError: They do not fit the total.
+        ValueError: The sizes do not match the total.
     """
     if sizes.count(-1) > 1:
         raise ValueError(f"There can only be one -1 in size_splits, got {sizes}")
     if any(size < -1 for size in sizes):
         raise ValueError(f"Split size must be >= 0, got {sizes}")
-    given = sum(size for size in sizes if size != -1)
-    if total is not None and (given > total if -1 in sizes else given != total):
+    fixed = sum(size for size in sizes if size != -1)
+    if total is not None and (fixed > total if -1 in sizes else fixed != total):
         raise ValueError(f"size_splits {sizes} must sum to the dimension of value along axis, {total}")
-    rest = None if total is None else total - given
+    rest = None if total is None else total - fixed
     return [rest if size == -1 else size for size in sizes]
 
 
@@ -148,8 +148,8 @@ def _parts(total: int | None, sizes: list[int]) -> list[int | None]:
     rows=along(2, only_first=True),
 )
 def split_v(value: Array, size_splits: Array, axis: Array, *, num_split: int) -> list[Array]:
-    """Parts of the given sizes along ``axis``; one size may be -1, the rest."""
+    """Split into parts of the given sizes along ``axis``; one size can be -1 for the rest."""
     sizes = _parts(value.shape[int(axis)], [int(size) for size in size_splits])
     if len(sizes) != num_split:
-        invalid(f"size_splits has {len(sizes)} sizes for {num_split} outputs")
+        invalid(f"size_splits must have {num_split} sizes, one per output, got {len(sizes)}")
     return np.split(value, np.cumsum(np.array(sizes[:-1], np.int64)), int(axis))

@@ -1,4 +1,4 @@
-"""Operations that make arrays, and that tell of an array's shape."""
+"""Operations that create arrays, and operations that return the shape of an array."""
 
 import math
 
@@ -24,7 +24,7 @@ def _filled(dims: Known, _value: Known) -> Dims:
 
 @op("Fill", "dims: I, value: T[] -> T", "fill(dims, value, name, layout=None)", infer=_filled)
 def fill(dims: Array, value: Array) -> Array:
-    """An array of shape ``dims`` full of one value, in the value's type."""
+    """Create an array of shape ``dims`` filled with one value, of the value's type."""
     return np.full([int(size) for size in dims], value, value.dtype)
 
 
@@ -32,7 +32,7 @@ def count_steps(start: float, limit: float, delta: float) -> int:
     """Return the number of elements of a range.
 
     Raises:
-        ValueError: ``delta`` is 0 or leads away from ``limit``.
+        ValueError: ``delta`` is 0 or has the wrong sign.
     """
     if delta == 0:
         raise ValueError("Requires delta != 0")
@@ -58,14 +58,14 @@ def _ranged(*bounds: Known) -> Dims:
     infer=_ranged,
 )
 def range(start: Array, limit: Array, delta: Array) -> Array:
-    """Numbers from ``start``, ``delta`` apart, below (above) ``limit``."""
+    """Return numbers from ``start`` up to, excluding, ``limit``, in steps of ``delta``."""
     steps = count_steps(start.item(), limit.item(), delta.item())
     return (start + np.arange(steps).astype(start.dtype) * delta).astype(start.dtype)  # type: ignore[no-any-return]
 
 
 @op("LinSpace", "start: T[], stop: T[], num: I[] -> T[num]", "lin_space(start, stop, num, name, axis=0)", T=FLOATS)
 def lin_space(start: Array, stop: Array, num: Array) -> Array:
-    """``num`` numbers, evenly spaced, both ends included; scalars only."""
+    """Return ``num`` evenly spaced numbers, including both ends; the arguments must be scalars."""
     if num <= 0:
         invalid(f"Requires num > 0: {num}")
     return np.linspace(start, stop, int(num), dtype=start.dtype)
@@ -73,13 +73,13 @@ def lin_space(start: Array, stop: Array, num: Array) -> Array:
 
 @op("ZerosLike", "x: T[...] -> T[...]", rows=elementwise)
 def zeros_like(x: Array) -> Array:
-    """Zeros (False, empty text) in the shape and type of ``x``."""
+    """Return zeros (False, empty strings) in the shape and type of ``x``."""
     return blank(x.shape, x)
 
 
 @op("OnesLike", "x: T[...] -> T[...]", rows=elementwise, T=(*NUMBERS, dtypes.bool_))
 def ones_like(x: Array) -> Array:
-    """Ones in the shape and type of ``x``."""
+    """Return ones in the shape and type of ``x``."""
     return np.ones_like(x)
 
 
@@ -93,7 +93,7 @@ def _vector_per_axis(input: Known, **_attrs: object) -> Dims:
 
 @op("Shape", "input: T -> out_type", infer=_vector_per_axis, entries=_entries_of_shape, rows=of_shape)
 def shape(input: Array, *, out_type: DType = int32) -> Array:
-    """The sizes of the axes."""
+    """Return the sizes of the axes."""
     return np.array(input.shape, out_type.as_numpy_dtype)
 
 
@@ -103,7 +103,7 @@ def _entries_of_size(input: Known, **_attrs: object) -> Array | None:
 
 @op("Size", "input: T -> out_type[]", entries=_entries_of_size, rows=of_shape)
 def size(input: Array, *, out_type: DType = int32) -> Array:
-    """The number of elements."""
+    """Return the number of elements."""
     return np.array(input.size, out_type.as_numpy_dtype)
 
 
@@ -113,7 +113,7 @@ def _entries_of_rank(input: Known) -> Array | None:
 
 @op("Rank", "input: T -> int32[]", entries=_entries_of_rank, rows=of_shape)
 def rank(input: Array) -> Array:
-    """The number of axes."""
+    """Return the number of axes."""
     return np.array(input.ndim, np.int32)
 
 
@@ -135,7 +135,7 @@ def _broadcast_entries(s0: Known, s1: Known) -> Array | None:
     entries=_broadcast_entries,
 )
 def broadcast_args(s0: Array, s1: Array) -> Array:
-    """The shape to which two shapes broadcast."""
+    """Return the shape to which two shapes broadcast."""
     return np.array(np.broadcast_shapes(tuple(s0), tuple(s1)), s0.dtype)
 
 
@@ -147,7 +147,7 @@ def _one_hot(indices: Known, depth: Known, *_values: Known, axis: int) -> Dims:
         raise ValueError(f"depth must be non-negative, got {length}")
     if dims is None:
         return None
-    place = len(dims) if axis == -1 else min(axis, len(dims))  # an axis beyond that is an error of the run
+    place = len(dims) if axis == -1 else min(axis, len(dims))  # an axis out of range is an error of the run
     return (*dims[:place], length, *dims[place:])
 
 
@@ -159,7 +159,7 @@ def _one_hot(indices: Known, depth: Known, *_values: Known, axis: int) -> Dims:
     rows=axes.one_hot,
 )
 def one_hot(indices: Array, depth: Array, on_value: Array, off_value: Array, *, axis: int = -1) -> Array:
-    """``on_value`` at the index along a new axis, ``off_value`` elsewhere; an index outside marks nothing."""
+    """Set ``on_value`` at the index along a new axis, ``off_value`` elsewhere; an index out of range sets nothing."""
     if depth < 0:
         invalid(f"depth must be non-negative, got: {depth}")
     if axis < -1 or axis > indices.ndim:
@@ -172,9 +172,9 @@ def one_hot(indices: Array, depth: Array, on_value: Array, off_value: Array, *, 
 
 @op("InvertPermutation", "x: I[n] -> I[n]", "invert_permutation")
 def invert_permutation(x: Array) -> Array:
-    """``out[x[n]] = n``."""
+    """Invert a permutation: ``out[x[n]] = n``."""
     if sorted(x.tolist()) != list(np.arange(x.size)):
-        invalid(f"{x.tolist()} is no permutation of 0 to {x.size - 1}")
+        invalid(f"{x.tolist()} is not a permutation of 0 to {x.size - 1}")
     out = np.empty_like(x)
     out[x] = np.arange(x.size, dtype=x.dtype)
     return out

@@ -1,4 +1,4 @@
-"""Operations that pick elements of an array."""
+"""Operations that select elements of an array."""
 
 from collections.abc import Sequence
 
@@ -31,7 +31,7 @@ def _slice_size(have: int | None, start: int | None, length: int) -> int | None:
     if have is None or start is None:
         return None
     if start > have:
-        raise ValueError(f"a slice cannot begin at {start} in a dimension of size {have}")
+        raise ValueError(f"begin of slice must be at most the size of the dimension, {have}, got {start}")
     return have - start
 
 
@@ -43,7 +43,7 @@ def _slice_size(have: int | None, start: int | None, length: int) -> int | None:
     rows=axes.slice,
 )
 def slice(input: Array, begin: Array, size: Array) -> Array:
-    """``size[axis]`` elements from ``begin[axis]`` on; a size of -1 means the rest."""
+    """Extract ``size[axis]`` elements starting at ``begin[axis]``; a size of -1 means all remaining elements."""
     if begin.shape != (input.ndim,) or size.shape != (input.ndim,):
         invalid(f"Expected begin and size to be 1-D tensors of size {input.ndim}, got {begin.shape} and {size.shape}")
     where = []
@@ -75,14 +75,14 @@ def _gathered(params: Known, indices: Known, axis: Known, *, batch_dims: int) ->
 
 @op("GatherV2", "params: T, indices: I, axis: A -> T", I=SUBSCRIPT, A=INDEX, infer=_gathered, rows=axes.gather)
 def gather(params: Array, indices: Array, axis: Array, *, batch_dims: int = 0) -> Array:
-    """The slices along ``axis`` with the given numbers."""
+    """Gather slices along ``axis`` at the given indices."""
     place = axis_in(int(axis), params.ndim)
     _check_subscripts(indices, params.shape[place])
     batch = batch_dims + indices.ndim if batch_dims < 0 else batch_dims
     if not batch:
         return np.take(params, indices, place)
     if params.shape[:batch] != indices.shape[:batch]:
-        invalid(f"the first {batch} sizes of params {params.shape} and indices {indices.shape} must agree")
+        invalid(f"The first {batch} sizes of params {params.shape} and indices {indices.shape} must be equal")
     rows = [gather(p, i, np.array(place - 1), batch_dims=batch - 1) for p, i in zip(params, indices, strict=True)]
     shape = params.shape[:place] + indices.shape[batch:] + params.shape[place + 1 :]
     return np.stack(rows) if rows else np.empty(shape, params.dtype)
@@ -110,22 +110,22 @@ def _gathered_nd(params: Known, indices: Known) -> Dims:
 
 @op("GatherNd", "params: T, indices: I -> T", I=SUBSCRIPT, infer=_gathered_nd)
 def gather_nd(params: Array, indices: Array) -> Array:
-    """The slices at the positions in the last axis of ``indices``."""
+    """Gather slices at the positions along the last axis of ``indices``."""
     depth = indices.shape[-1]
     for axis in range(depth):
         _check_subscripts(indices[..., axis], params.shape[axis])
     return params[tuple(indices[..., axis] for axis in range(depth))]  # type: ignore[no-any-return]
 
 
-def _found(input: Known) -> Dims:
+def _positions(input: Known) -> Dims:
     return (None, None if input.known_dims is None else len(input.known_dims))
 
 
-@op("Where", "input: T -> int64", T=Types((*NUMBERS, dtypes.bool_), dtypes.bool_), infer=_found)
+@op("Where", "input: T -> int64", T=Types((*NUMBERS, dtypes.bool_), dtypes.bool_), infer=_positions)
 def where(input: Array) -> Array:
-    """The positions of elements other than 0, a row each."""
+    """Return the positions of nonzero elements, one per row."""
     if not input.ndim:
-        invalid("where tells positions in an array, got a scalar")
+        invalid("where requires an array with at least one axis, got a scalar")
     return np.argwhere(input).astype(np.int64, copy=False)
 
 
@@ -135,7 +135,7 @@ def _selected(condition: Known, t: Known, e: Known) -> Dims:
         return dims
     if len(mask) == 1 and len(dims) != 1:
         if not dims:
-            raise ValueError("a condition of one axis cannot choose between scalars")
+            raise ValueError("A condition with one axis cannot select between scalars")
         merged(mask, dims[:1])
         return dims
     return merged(mask, dims)
@@ -143,19 +143,19 @@ def _selected(condition: Known, t: Known, e: Known) -> Dims:
 
 @op("Select", "condition: bool, t: T, e: T -> T", infer=_selected, rows=axes.select)
 def select(condition: Array, t: Array, e: Array) -> Array:
-    """Elements, or rows, or all of ``t`` where the condition holds, else of ``e``."""
+    """Select elements, rows, or all of ``t`` where the condition is True, and of ``e`` elsewhere."""
     if t.shape != e.shape:
         invalid(f"'then' and 'else' must have the same size, but received: {list(t.shape)} vs. {list(e.shape)}")
     if condition.ndim == 1 and t.ndim > 1 and condition.size == t.shape[0]:
         condition = condition.reshape([-1] + [1] * (t.ndim - 1))
     elif condition.ndim and condition.shape != t.shape:
-        invalid(f"the condition's shape {list(condition.shape)} does not fit the values' {list(t.shape)}")
+        invalid(f"The condition must have the shape of the values, {list(t.shape)}, got {list(condition.shape)}")
     return np.where(condition, t, e)
 
 
 @op("SelectV2", "condition: bool[...], t: T[...], e: T[...] -> T[...]", rows=elementwise)
 def select_v2(condition: Array, t: Array, e: Array) -> Array:
-    """Elements of ``t`` or of ``e`` as by `select`, with broadcasting."""
+    """Select elements of ``t`` or ``e`` like `select`, with broadcasting."""
     return np.where(condition, t, e)
 
 
@@ -171,7 +171,7 @@ def _partitioned(data: Known, partitions: Known, *, num_partitions: int) -> list
 
 @op("DynamicPartition", "data: T, partitions: int32 -> num_partitions * T", "dynamic_partition", infer=_partitioned)
 def dynamic_partition(data: Array, partitions: Array, *, num_partitions: int) -> list[Array]:
-    """The rows of ``data``, sorted into groups by the numbers in ``partitions``."""
+    """Distribute the rows of ``data`` to groups; ``partitions`` has the group number of each row."""
     if data.shape[: partitions.ndim] != partitions.shape:
         invalid(f"data.shape must start with partitions.shape, got {list(data.shape)} and {list(partitions.shape)}")
     bad = (partitions < 0) | (partitions >= num_partitions)
@@ -195,20 +195,22 @@ def _stitched(indices: Sequence[Known], data: Sequence[Known]) -> Dims:
 
 @op("DynamicStitch", "indices: N * int32, data: N * T -> T", "dynamic_stitch", infer=_stitched)
 def dynamic_stitch(indices: Sequence[Array], data: Sequence[Array]) -> Array:
-    """The rows of ``data`` at the places in ``indices``; of several for one place, the last."""
+    """Place the rows of ``data`` at the positions in ``indices``; for a repeated position, the last row is used."""
     rows = 1 + max((int(each.max()) for each in indices if each.size), default=-1)
     rest = data[0].shape[indices[0].ndim :]
     out = np.zeros((rows, *rest), data[0].dtype)
     for places, values in zip(indices, data, strict=True):
         if values.shape != places.shape + rest:
-            invalid(f"data of shape {list(values.shape)} does not fit indices of shape {list(places.shape)}")
+            invalid(
+                f"data must have the shape of indices plus {list(rest)}, got {list(values.shape)} for {places.shape}"
+            )
         out[places.reshape(-1)] = values.reshape((-1, *rest))
     return out
 
 
 @op("Unique", "x: T[n] -> y: T, idx: out_idx", "unique", infer=lambda x, **_types: [(None,), x.known_dims])
 def unique(x: Array, *, out_idx: DType = int32) -> tuple[Array, Array]:
-    """The distinct elements of a vector in the order of their first appearance, and where each element went."""
+    """Return the distinct elements of a vector by first appearance, and the index into them of each element."""
     values, places, _ = unique_with_counts(x, out_idx=out_idx)
     return values, places
 
@@ -220,7 +222,7 @@ def unique(x: Array, *, out_idx: DType = int32) -> tuple[Array, Array]:
     infer=lambda x, **_types: [(None,), x.known_dims, (None,)],
 )
 def unique_with_counts(x: Array, *, out_idx: DType = int32) -> tuple[Array, Array, Array]:
-    """The distinct elements of a vector, where each element went, and how often each came."""
+    """Return the distinct elements of a vector, the index into them of each element, and their counts."""
     _, first, inverse, counts = np.unique(x, return_index=True, return_inverse=True, return_counts=True)
     order = np.argsort(first)
     place = np.empty_like(order)
@@ -231,17 +233,17 @@ def unique_with_counts(x: Array, *, out_idx: DType = int32) -> tuple[Array, Arra
 
 @op("ListDiff", "x: T, y: T -> out: T[_], idx: out_idx[_]", "setdiff1d(x, y, out_idx as index_dtype, name)")
 def list_diff(x: Array, y: Array, *, out_idx: DType = int32) -> tuple[Array, Array]:
-    """The elements of ``x`` that ``y`` has not, and their places."""
+    """Return the elements of ``x`` that are not in ``y``, and their positions."""
     keep = np.array([item not in set(y.tolist()) for item in x.tolist()], bool)
     return x[keep], np.flatnonzero(keep).astype(out_idx.as_numpy_dtype)
 
 
 @op("ScatterNd", "indices: I, updates: T, shape: I -> T[*shape]", "scatter_nd", I=SUBSCRIPT)
 def scatter_nd(indices: Array, updates: Array, shape: Array) -> Array:
-    """Zeros of the given shape, to which the updates are added at their positions."""
+    """Add updates at their positions to zeros of the given shape."""
     sizes, depth = [int(size) for size in shape], indices.shape[-1]
     if depth > len(sizes) or updates.shape != indices.shape[:-1] + tuple(sizes[depth:]):
-        invalid(f"updates {updates.shape} do not fit indices {indices.shape} and shape {sizes}")
+        invalid(f"updates {updates.shape} must match indices {indices.shape} and shape {sizes}")
     for axis in range(depth):
         _check_subscripts(indices[..., axis], sizes[axis])
     out = np.zeros(sizes, updates.dtype)

@@ -1,4 +1,4 @@
-"""Operations that rearrange an array's axes and elements, or add elements around them."""
+"""Operations that reorder axes and elements of an array, or pad it."""
 
 import math
 from collections.abc import Sequence
@@ -15,22 +15,22 @@ from mpqueue.tf1.runs.rules import elementwise
 
 
 def _reshaped(tensor: Known, shape: Known) -> Dims:
-    dims, wanted = tensor.known_dims, shape_of(shape)
-    if dims is None or wanted is None:
-        return wanted
-    gaps_in, gaps_out = dims.count(None), wanted.count(None)
+    dims, target = tensor.known_dims, shape_of(shape)
+    if dims is None or target is None:
+        return target
+    gaps_in, gaps_out = dims.count(None), target.count(None)
     if gaps_in > 1 or gaps_out > 1:
-        return wanted
+        return target
     have = math.prod(size for size in dims if size is not None)
-    want = math.prod(size for size in wanted if size is not None)
+    want = math.prod(size for size in target if size is not None)
     if not gaps_in and not gaps_out and have != want:
-        raise ValueError(f"Cannot reshape a tensor with {have} elements to shape {text(wanted)} ({want} elements)")
+        raise ValueError(f"Cannot reshape a tensor with {have} elements to shape {text(target)} ({want} elements)")
     if not gaps_in and gaps_out and want > 0:
         rest = _divided(have, want)
-        return tuple(rest if size is None else size for size in wanted)
+        return tuple(rest if size is None else size for size in target)
     if gaps_in and not gaps_out and have != 0:
         _divided(want, have)
-    return wanted
+    return target
 
 
 def _divided(total: int, part: int) -> int:
@@ -41,18 +41,18 @@ def _divided(total: int, part: int) -> int:
 
 @op("Reshape", "tensor: T, shape: I -> T", "reshape", infer=_reshaped, rows=axes.reshape)
 def reshape(tensor: Array, shape: Array) -> Array:
-    """The elements in another shape; one size may be -1."""
+    """Return the elements in another shape; one size can be -1 to be inferred."""
     return tensor.reshape(_filled_in(tensor.shape, [int(size) for size in shape]))
 
 
-def _filled_in(have: Sequence[int], wanted: list[int]) -> list[int]:
-    """The sizes with -1 worked out. Where a size of 0 is asked for, zeros on neither side count."""
-    if -1 not in wanted:
-        return wanted
-    empty = 0 in wanted
+def _filled_in(have: Sequence[int], target: list[int]) -> list[int]:
+    """Return the sizes with -1 replaced. If the target has a size of 0, sizes of 0 are ignored on both sides."""
+    if -1 not in target:
+        return target
+    empty = 0 in target
     total = math.prod(size for size in have if size or not empty)
-    part = math.prod(size for size in wanted if size > 0)
-    return [total // part if size == -1 else size for size in wanted]
+    part = math.prod(size for size in target if size > 0)
+    return [total // part if size == -1 else size for size in target]
 
 
 def _squeezed(input: Known, *, squeeze_dims: Axes) -> Dims:
@@ -74,7 +74,7 @@ def _squeezed(input: Known, *, squeeze_dims: Axes) -> Dims:
     rows=axes.squeeze,
 )
 def squeeze(input: Array, *, squeeze_dims: Axes = ()) -> Array:
-    """Without the axes of size 1, or those of them that ``axis`` names."""
+    """Remove axes of size 1: the axes in ``axis``, or all by default."""
     return np.squeeze(input, squeeze_dims or None)
 
 
@@ -96,7 +96,7 @@ def _expanded(input: Known, dim: Known) -> Dims:
     rows=axes.along(1, adds=1),
 )
 def expand_dims(input: Array, dim: Array) -> Array:
-    """With one more axis of size 1 at ``axis``, which may count from the right."""
+    """Insert an axis of size 1 at ``axis``, which can count from the end."""
     return np.expand_dims(input, dim.item())
 
 
@@ -112,7 +112,7 @@ def _transposed(x: Known, perm: Known) -> Dims:
 
 @op("Transpose", "x: T, perm: I[_] -> T", infer=_transposed, rows=axes.transpose)
 def transpose(x: Array, perm: Array) -> Array:
-    """The axes in the order of ``perm``."""
+    """Reorder the axes as listed in ``perm``."""
     return np.transpose(x, perm)
 
 
@@ -132,7 +132,7 @@ def _times(size: int | None, factor: int | None) -> int | None:
 
 @op("Tile", "input: T, multiples: I[_] -> T", "tile", infer=_tiled, rows=axes.tile)
 def tile(input: Array, multiples: Array) -> Array:
-    """The array repeated ``multiples[axis]`` times along each axis."""
+    """Repeat the array ``multiples[axis]`` times along each axis."""
     if multiples.size != input.ndim:
         invalid(f"Expected multiples argument to be a vector of length {input.ndim} but got {list(multiples.shape)}")
     if (multiples < 0).any():
@@ -156,20 +156,20 @@ def _padded(input: Known, paddings: Known, *_value: Known, **_mode: str) -> Dims
 
 @op("PadV2", "input: T, paddings: I[_ 2], constant_values: T -> T", infer=_padded, rows=axes.pad)
 def pad_v2(input: Array, paddings: Array, constant_values: Array) -> Array:
-    """``paddings[axis]`` elements of one value before and after the array."""
+    """Pad each axis with ``paddings[axis]`` elements of one value before and after the array."""
     merged_size(len(paddings), input.ndim)
     return np.pad(input, paddings, constant_values=constant_values.item()) if input.ndim else input
 
 
 @op("Pad", "input: T, paddings: I[_ 2] -> T", infer=_padded, rows=axes.pad)
 def pad(input: Array, paddings: Array) -> Array:
-    """``paddings[axis]`` zeros before and after the array."""
+    """Pad each axis with ``paddings[axis]`` zeros before and after the array."""
     return pad_v2(input, paddings, blank((), input))  # type: ignore[no-any-return]
 
 
 @op("MirrorPad", "input: T, paddings: I[_ 2] -> T", infer=_padded, rows=axes.pad)
 def mirror_pad(input: Array, paddings: Array, *, mode: str) -> Array:
-    """The array's own elements mirrored around it, without ("REFLECT") or with ("SYMMETRIC") the edge itself."""
+    """Pad the array with its own elements, mirrored without ("REFLECT") or with ("SYMMETRIC") the edge."""
     merged_size(len(paddings), input.ndim)
     most = np.maximum(np.array(input.shape) - (mode == "REFLECT"), 0).reshape(-1, 1)
     if (paddings > most).any():
@@ -182,19 +182,19 @@ def _reversed(tensor: Known, axis: Known) -> Dims:
     if axes is not None and dims is not None:
         placed = [axis_in(each, len(dims), "axis") for each in axes]
         if len(set(placed)) != len(placed):
-            raise ValueError(f"an axis is given twice in {axes}")
+            raise ValueError(f"The axes must be distinct, got {axes}")
     return dims
 
 
 @op("ReverseV2", "tensor: T, axis: I[_] -> T", "reverse", infer=_reversed, rows=axes.along(1))
 def reverse(tensor: Array, axis: Array) -> Array:
-    """Backwards along the named axes."""
+    """Reverse the array along the given axes."""
     return np.flip(tensor, tuple(int(each) for each in axis)) if axis.size else tensor
 
 
 @op("Identity", "input: T[...] -> T[...]", entries=Known.known_entries, rows=elementwise)
 def identity(input: Array) -> Array:
-    """The same values."""
+    """Return the same values."""
     return input
 
 
@@ -207,24 +207,24 @@ def _ensured(input: Known, *, shape: Dims) -> Dims:
 
 @op("EnsureShape", "input: T -> T", "ensure_shape(input as x, shape, name)", infer=_ensured, rows=axes.ensure_shape)
 def ensure_shape(input: Array, *, shape: Dims) -> Array:
-    """The same values, known to have ``shape``; another one is an `InvalidArgumentError` of the run."""
+    """Return the same values with the static shape ``shape``; another shape is an `InvalidArgumentError` of the run."""
     merged(input.shape, shape)
     return input
 
 
 def _broadcast_to(input: Known, shape: Known) -> Dims:
-    wanted, dims = shape_of(shape), input.known_dims
-    if wanted is None or dims is None:
-        return wanted
-    if len(dims) > len(wanted):
-        raise ValueError(f"cannot broadcast shape {text(dims)} to the lower rank of {text(wanted)}")
-    for size, target in zip(dims[::-1], wanted[::-1], strict=False):
-        if size not in (None, 1, target) and target is not None:
-            raise ValueError(f"Incompatible shapes: {text(dims)} vs. {text(wanted)}")
-    return wanted
+    target, dims = shape_of(shape), input.known_dims
+    if target is None or dims is None:
+        return target
+    if len(dims) > len(target):
+        raise ValueError(f"Cannot broadcast shape {text(dims)} to the lower rank of {text(target)}")
+    for size, wide in zip(dims[::-1], target[::-1], strict=False):
+        if size not in (None, 1, wide) and wide is not None:
+            raise ValueError(f"Incompatible shapes: {text(dims)} vs. {text(target)}")
+    return target
 
 
 @op("BroadcastTo", "input: T, shape: I -> T", "broadcast_to", infer=_broadcast_to)
 def broadcast_to(input: Array, shape: Array) -> Array:
-    """Repeated along axes of size 1, and along new axes on the left."""
+    """Repeat the array along axes of size 1, and along new axes on the left."""
     return np.broadcast_to(input, shape)

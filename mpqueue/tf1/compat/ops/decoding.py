@@ -1,4 +1,4 @@
-"""Operations on texts and files, which the eager functions of `tf1.parsing` and `tf1.readers` carry out."""
+"""Operations on strings and files, implemented by the eager functions of `tf1.parsing` and `tf1.readers`."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from mpqueue.tf1.runs.rules import elementwise, leading
 
 
 def _numbers(bytes: Known, *, out_type: DType, fixed_length: int | None, **_order: bool) -> Dims:
-    raw.decode_raw(b"", out_type, fixed_length=fixed_length)  # refuses what cannot be read
+    raw.decode_raw(b"", out_type, fixed_length=fixed_length)  # rejects invalid types and lengths
     return None if bytes.known_dims is None else (*bytes.known_dims, None)
 
 
@@ -24,57 +24,58 @@ def _numbers(bytes: Known, *, out_type: DType, fixed_length: int | None, **_orde
     rows=leading(),
 )
 def decode_raw(bytes: Array, *, out_type: DType, little_endian: bool = True, fixed_length: int | None = None) -> Array:
-    """Texts as the memory of numbers, with one more axis at the end.
+    """Reinterpret the bytes of strings as numbers, along an additional last axis.
 
     Args:
-        input_bytes: Texts of any shape, of equal lengths.
+        input_bytes: Strings of equal lengths, in any shape.
         out_type: The type of the numbers.
         little_endian: The byte order.
-        fixed_length: Bytes to take of each text; a longer one is cut, a shorter one filled up with zeros. Not in
+        fixed_length: Number of bytes per string; longer strings are truncated, shorter ones padded with zeros. Not in
             TensorFlow 1.
 
     Raises:
-        TypeError: A type that cannot be read.
-        ValueError: No texts, or given under both names; or a ``fixed_length`` that does not fit the type.
+        TypeError: The type is not supported.
+        ValueError: The strings are missing or passed under both names, or ``fixed_length`` is not a multiple of the
+            type's size.
 
-    While running, the `InvalidArgumentError` of `mpqueue.train.decode_raw`.
+    When run, raises the `InvalidArgumentError` of `mpqueue.train.decode_raw`.
     """
     return raw.decode_raw(bytes, out_type, little_endian, fixed_length=fixed_length)
 
 
 @op("DecodeJSONExample", "json_examples: string[...] -> string[...]", "decode_json_example", rows=elementwise)
 def decode_json_example(json_examples: Array) -> Any:
-    """Examples written as JSON, as serialized ones, of the same shape.
+    """Convert Examples in JSON format to serialized Examples, of the same shape.
 
-    While running, the `InvalidArgumentError` of `mpqueue.train.decode_json_example`.
+    When run, raises the `InvalidArgumentError` of `mpqueue.train.decode_json_example`.
     """
     return json_example.decode_json_example(json_examples)
 
 
 @op("ReadFile", "filename: string[] -> string[]", "read_file", pure=False)
 def read_file(filename: Array) -> bytes:
-    """All that is in a file, a scalar text.
+    """Read the contents of a file as a scalar string.
 
     Raises:
-        ValueError: ``filename`` is no scalar.
+        ValueError: ``filename`` is not a scalar.
 
-    While running, `NotFoundError` and what else the system says.
+    When run, raises `NotFoundError` and other errors of the file system.
     """
     return files.read_file(filename.item())
 
 
-def _found(pattern: Known) -> Dims:
+def _names(pattern: Known) -> Dims:
     if pattern.known_dims is not None and len(pattern.known_dims) > 1:
-        raise ValueError(f"pattern must be one text or a vector of them, got shape {pattern.known_dims}")
+        raise ValueError(f"pattern must be a string or a vector of strings, got shape {pattern.known_dims}")
     return (None,)
 
 
-@op("MatchingFiles", "pattern: string -> string", "matching_files", infer=_found, pure=False)
+@op("MatchingFiles", "pattern: string -> string", "matching_files", infer=_names, pure=False)
 def matching_files(pattern: Array) -> Array:
-    """The names of the files that match a pattern, or several, sorted; a vector of texts.
+    """Return the sorted names of the files that match one or several patterns, as a vector of strings.
 
     Args:
-        pattern: A text, or a vector of them; see `mpqueue.train.matching_files`.
+        pattern: A string, or a vector of strings; see `mpqueue.train.matching_files`.
 
     Raises:
         ValueError: ``pattern`` has two or more axes.

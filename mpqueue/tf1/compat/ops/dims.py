@@ -11,10 +11,10 @@ is_known, merged, merged_size, text = shapes.is_fully_known, shapes.merged, shap
 
 
 def merged_all(shapes: Iterable[Dims]) -> Dims:
-    """One shape known from many sides.
+    """Merge several partially known shapes of one array.
 
     Raises:
-        ValueError: No array has them all.
+        ValueError: The shapes contradict each other.
     """
     known: Dims = None
     for dims in shapes:
@@ -23,24 +23,24 @@ def merged_all(shapes: Iterable[Dims]) -> Dims:
 
 
 def count(dims: Dims) -> int | None:
-    """Number of elements, None where a size is unknown."""
+    """Return the number of elements, or None if a size is unknown."""
     if dims is None or None in dims:
         return None
     return math.prod(dims)  # type: ignore[arg-type]
 
 
 def without(dims: tuple[int | None, ...], axes: Container[int], *, keep_dims: bool) -> Dims:
-    """The shape without some axes, or with 1 at them."""
+    """Remove some axes from a shape, or set their sizes to 1."""
     if keep_dims:
         return tuple(1 if axis in axes else size for axis, size in enumerate(dims))
     return tuple(size for axis, size in enumerate(dims) if axis not in axes)
 
 
 def with_rank(dims: Dims, rank: int, what: str = "Shape") -> tuple[int | None, ...]:
-    """The shape, known to have ``rank`` sizes.
+    """Return the shape with a known rank.
 
     Raises:
-        ValueError: It has another number.
+        ValueError: The shape has another rank.
     """
     if dims is None:
         return (None,) * rank
@@ -50,10 +50,10 @@ def with_rank(dims: Dims, rank: int, what: str = "Shape") -> tuple[int | None, .
 
 
 def axis_in(axis: int, rank: int, what: str = "axis") -> int:
-    """An axis counted from the left.
+    """Convert an axis that may count from the end to a non-negative axis.
 
     Raises:
-        ValueError: Not in [-rank, rank).
+        ValueError: The axis is not in [-rank, rank).
     """
     if not -rank <= axis < rank:
         raise ValueError(f"{what} {axis} is not in the interval [{-rank}, {rank}) for an array of {rank} axes")
@@ -66,11 +66,11 @@ def _broadcast_size(left: int | None, right: int | None) -> int | None:
             raise ValueError(f"Dimensions must be equal, but are {left} and {right}")
         return right if left == 1 else left
     known = right if left is None else left
-    return known if known is not None and known > 1 else None  # an unknown size beside a larger one is it, or 1
+    return known if known is not None and known > 1 else None  # with a size above 1, an unknown size is equal or 1
 
 
 def broadcast(left: Dims, right: Dims) -> Dims:
-    """The shape of an elementwise result.
+    """Return the shape of an elementwise result.
 
     Raises:
         ValueError: The shapes do not broadcast.

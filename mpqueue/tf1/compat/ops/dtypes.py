@@ -1,8 +1,8 @@
-"""TensorFlow's element types over NumPy's.
+"""TensorFlow's element types, based on NumPy's.
 
-A `DType` is one of a fixed set of objects (`float32`, `string`, ...), each with the number that TensorFlow's protocol
-buffers give it; a *reference* type (``float32_ref``, what a variable has) is 100 above. Text is an object array of
-``bytes`` in NumPy; the type `resource`, of tensors that lead to queues and readers, an object array of these.
+A `DType` is one of a fixed set of objects (`float32`, `string`, ...), with its number in TensorFlow's protocol buffers.
+The number of a *reference* type (``float32_ref``, the type of a variable) is higher by 100. In NumPy, strings are
+object arrays of ``bytes``. Tensors of type `resource`, which refer to queues and readers, are object arrays, too.
 """
 
 import enum
@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
-_REFERENCE: Final = 100  # TensorFlow's distance between a type and the reference to it
+_REFERENCE: Final = 100  # TensorFlow's offset between the numbers of a type and its reference type
 
 
 class DTypeKind(enum.Enum):
@@ -30,13 +30,13 @@ class DTypeKind(enum.Enum):
 class DType:
     """The type of a tensor's elements.
 
-    Equal to whatever `as_dtype` makes of the other side: ``tf.float32 == np.float32`` and ``tf.float32 == "float32"``.
+    A type equals every value that `as_dtype` converts to it: ``tf.float32 == np.float32``, ``tf.float32 == "float32"``.
 
     Attributes:
         as_datatype_enum: The number of the type in TensorFlow's protocol buffers.
         name: TensorFlow's name, such as "float32" or "string".
-        as_numpy_dtype: The NumPy scalar type; `object` for text.
-        kind: The family to which the type belongs.
+        as_numpy_dtype: The NumPy scalar type; `object` for strings.
+        kind: The family of the type.
     """
 
     as_datatype_enum: int
@@ -51,12 +51,12 @@ class DType:
 
     @property
     def is_integer(self) -> bool:
-        """True for the signed and unsigned ints, not for bool."""
+        """True for the signed and unsigned integers, not for bool."""
         return self.kind in (DTypeKind.INT, DTypeKind.UINT)
 
     @property
     def is_unsigned(self) -> bool:
-        """True for the unsigned ints."""
+        """True for the unsigned integers."""
         return self.kind is DTypeKind.UINT
 
     @property
@@ -76,12 +76,12 @@ class DType:
 
     @property
     def is_numpy_compatible(self) -> bool:
-        """Always True: mpqueue has only types that NumPy has."""
+        """Always True: all types have a NumPy equivalent."""
         return True
 
     @property
     def size(self) -> int:
-        """Bytes of one element, 0 for text."""
+        """Number of bytes per element, 0 for strings."""
         return 0 if self.kind is DTypeKind.TEXT else np.dtype(self.as_numpy_dtype).itemsize
 
     @property
@@ -89,7 +89,7 @@ class DType:
         """The smallest finite value.
 
         Raises:
-            TypeError: The type has no order (bool, text, complex).
+            TypeError: The type has no order (bool, string, complex).
         """
         return self._bounds("minimum").min
 
@@ -98,23 +98,23 @@ class DType:
         """The largest finite value.
 
         Raises:
-            TypeError: The type has no order (bool, text, complex).
+            TypeError: The type has no order (bool, string, complex).
         """
         return self._bounds("maximum").max
 
     @property
     def limits(self) -> tuple[Any, Any]:
-        """(0, the value that stands for full intensity in an image of this type)."""
+        """(0, maximum intensity in an image of this type)."""
         return (0, 1 if self.is_floating else True if self.is_bool else self.max)
 
     @property
     def base_dtype(self) -> "DType":
-        """The type itself, for a reference type what it refers to."""
+        """The referenced type of a reference type, otherwise the type itself."""
         return _BY_NUMBER[self.as_datatype_enum % _REFERENCE]
 
     @property
     def real_dtype(self) -> "DType":
-        """The type of the real part of a complex type, else the type itself."""
+        """The type of the real part of a complex type, otherwise the type itself."""
         return {complex64: float32, complex128: float64}.get(self.base_dtype, self)
 
     @property
@@ -122,10 +122,10 @@ class DType:
         return _BY_NUMBER[self.as_datatype_enum % _REFERENCE + _REFERENCE]
 
     def is_compatible_with(self, other: Any) -> bool:
-        """Tell if a tensor of type ``other`` may stand where this type is asked for.
+        """Return whether a tensor of type ``other`` is accepted where this type is required.
 
         Raises:
-            TypeError: ``other`` is no type.
+            TypeError: ``other`` is not a type.
         """
         other = as_dtype(other)
         return self in (other, other.base_dtype)
@@ -193,20 +193,20 @@ uint32 = _make(22, np.uint32, DTypeKind.UINT)
 uint64 = _make(23, np.uint64, DTypeKind.UINT)
 half, double = float16, float64
 
-# np.dtype(float) would be float64; TensorFlow gives these three Python types a meaning of their own, and no others.
+# np.dtype(float) would be float64, but TensorFlow defines these three Python types differently, and no others.
 _BY_KEY |= {"half": half, "float": float32, "double": double, float: float32, bool: bool_, np.object_: string}
 _BY_KEY |= {np.str_: string, np.bytes_: string}
 
 
 def as_dtype(type_value: Any) -> DType:
-    """The `DType` that something means: a DType, its name or number, a NumPy type, a Python type, or an array's.
+    """Convert a DType, its name or number, a NumPy type, a Python type, or the type of an array to a `DType`.
 
     Raises:
-        TypeError: It means none.
+        TypeError: The value does not denote a type.
     """
     if isinstance(type_value, DType):
         return type_value
-    # C has several names for one size of int; NumPy tells them apart until asked by size.
+    # C has several names for integers of one size. NumPy distinguishes them unless they are looked up by size.
     key = np.dtype(type_value.str).type if isinstance(type_value, np.dtype) else type_value
     try:
         if key in _BY_KEY:
@@ -217,5 +217,5 @@ def as_dtype(type_value: Any) -> DType:
     if own is not None and not isinstance(type_value, np.dtype):
         return as_dtype(own)
     raise TypeError(
-        f"Cannot convert {type_value!r} to a type of tensors; give a type such as tf.float32, its name, or a NumPy type"
+        f"Cannot convert {type_value!r} to a tensor type: use a type such as tf.float32, its name, or a NumPy type"
     )

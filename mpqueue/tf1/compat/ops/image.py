@@ -1,4 +1,4 @@
-"""Images from and to files, of other sizes and in other colours, by the functions of `mpqueue.tf1.images`."""
+"""Image decoding, encoding, resizing and color conversion, implemented by `mpqueue.tf1.images`."""
 
 from typing import Any, Final
 
@@ -24,7 +24,7 @@ def decode_jpeg(
     acceptable_fraction: float = 1.0,
     dct_method: str = "",
 ) -> Array:
-    """The pixels of a JPEG (or PNG, or one-frame GIF) file: uint8 of shape (height, width, channels)."""
+    """Decode a JPEG (or PNG, or one-frame GIF) file to uint8 of shape (height, width, channels)."""
     del fancy_upscaling, dct_method
     recover = try_recover_truncated or acceptable_fraction < 1
     return files.decode_jpeg(contents.item(), channels, ratio, recover=recover)
@@ -32,17 +32,17 @@ def decode_jpeg(
 
 def _png_dims(_contents: Known, *, channels: int, dtype: DType) -> Dims:
     if dtype not in (dtypes.uint8, dtypes.uint16):
-        raise TypeError(f"decode_png gives uint8 or uint16, not {dtype.name}")
+        raise TypeError(f"dtype of decode_png must be uint8 or uint16, got {dtype.name}")
     return (None, None, channels or None)
 
 
 @op("DecodePng", "contents: string[] -> dtype", "image.decode_png", infer=_png_dims)
 def decode_png(contents: Array, *, channels: int = 0, dtype: DType = dtypes.uint8) -> Array:
-    """The pixels of a PNG (or JPEG, or one-frame GIF) file, of shape (height, width, channels).
+    """Decode a PNG (or JPEG, or one-frame GIF) file to shape (height, width, channels).
 
     Args:
-        contents: The file, a scalar text.
-        channels: 0 as in the file, 1, 3, or 4.
+        contents: The contents of the file, a scalar string.
+        channels: 0 for the channels of the file, or 1, 3, or 4.
         dtype: uint8 or uint16.
 
     Raises:
@@ -53,13 +53,13 @@ def decode_png(contents: Array, *, channels: int = 0, dtype: DType = dtypes.uint
 
 @op("DecodeGif", "contents: string[] -> uint8[_ _ _ 3]", "image.decode_gif")
 def decode_gif(contents: Array) -> Array:
-    """The frames of a GIF file: uint8 of shape (frames, height, width, 3)."""
+    """Decode the frames of a GIF file to uint8 of shape (frames, height, width, 3)."""
     return files.decode_gif(contents.item())
 
 
 @op("DecodeBmp", "contents: string[] -> uint8[_ _ channels]", "image.decode_bmp")
 def decode_bmp(contents: Array, *, channels: int = 0) -> Array:
-    """The pixels of a BMP file: uint8 of shape (height, width, channels)."""
+    """Decode a BMP file to uint8 of shape (height, width, channels)."""
     return files.decode_bmp(contents.item(), channels)
 
 
@@ -71,7 +71,7 @@ def _any_dims(_contents: Known, *, channels: int, expand_animations: bool, **_ty
 def decode_image(
     contents: Array, *, channels: int = 0, dtype: DType = dtypes.uint8, expand_animations: bool = True
 ) -> Array:
-    """The pixels of a file of any of the four kinds; a GIF has its frames as a first axis."""
+    """Decode a file of any of the four formats; the frames of a GIF are along the first axis."""
     return files.decode_image(contents.item(), channels, dtype.as_numpy_dtype, expand_animations)
 
 
@@ -80,7 +80,7 @@ def _encoded_jpeg(_image: Known, *, format: str, density_unit: str, **_options: 
     return ()
 
 
-# Their settings are given by name only, and so are attributes of the operation.
+# Options of these functions are keyword-only parameters, and therefore attributes of the operation.
 op("EncodeJpeg", "image: uint8[_ _ _] -> string", "image.encode_jpeg", infer=_encoded_jpeg)(files.encode_jpeg)
 
 _DEPTHS = Types((dtypes.uint8, dtypes.uint16), dtypes.uint8)
@@ -89,7 +89,7 @@ op("EncodePng", "image: T[_ _ _] -> string[]", "image.encode_png", T=_DEPTHS)(fi
 
 @op("ExtractJpegShape", "contents: string[] -> output_type[3]", "image.extract_jpeg_shape")
 def extract_jpeg_shape(contents: Array, *, output_type: DType = dtypes.int32) -> Array:
-    """Height, width and channels of a JPEG file, from its header."""
+    """Read the height, width and channels of a JPEG file from its header."""
     return np.array(files.jpeg_shape(contents.item()), output_type.as_numpy_dtype)
 
 

@@ -1,4 +1,4 @@
-"""Images the other way round, parts of images, and images in larger ones: of one image or a stack of them."""
+"""Flipping, rotation, cropping and padding of one image or a stack of images."""
 
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -14,26 +14,26 @@ from mpqueue.tf1.runs.axes import of_images
 
 
 def checked_image(dims: Dims) -> Dims:
-    """The shape of an image or a stack of them.
+    """Check the shape of an image or a stack of images.
 
     Raises:
-        ValueError: It has another rank, or a size of 0.
+        ValueError: The rank is not 3 or 4, or a size is 0.
     """
     if dims is not None and (len(dims) not in (3, 4) or 0 in dims[-3:]):
-        raise ValueError(f"an image must have 3 axes, a stack of images 4, and none of size 0; got shape {text(dims)}")
+        raise ValueError(f"Expected 3 axes for an image or 4 for a stack, none of size 0, got shape {text(dims)}")
     return dims
 
 
 def _with_size(dims: Dims, height: int | None, width: int | None) -> Dims:
-    """The shape with another height and width; what has an unknown rank is taken for one image."""
+    """Return the shape with another height and width; an unknown rank is treated as one image."""
     return (height, width, None) if dims is None else (*dims[:-3], height, width, dims[-1])
 
 
 def _flipping(name: str, public: str, axis: int, what: str) -> None:
-    text = f"""{what} swapped, of an image (height, width, channels) or a stack of them.
+    text = f"""Swap {what} of an image (height, width, channels) or a stack of images.
 
 Raises:
-    ValueError: Another rank, or a size of 0.
+    ValueError: The rank is not 3 or 4, or a size is 0.
 """
 
     @op(
@@ -49,8 +49,8 @@ Raises:
         return np.flip(image, axis)
 
 
-_flipping("FlipLeftRight", "flip_left_right", -2, "Left and right")
-_flipping("FlipUpDown", "flip_up_down", -3, "Top and bottom")
+_flipping("FlipLeftRight", "flip_left_right", -2, "left and right")
+_flipping("FlipUpDown", "flip_up_down", -3, "top and bottom")
 
 
 def _turned(image: Known, *, k: int) -> Dims:
@@ -60,29 +60,29 @@ def _turned(image: Known, *, k: int) -> Dims:
 
 @op("Rot90", "image: T -> T", infer=_turned, rows=of_images)
 def rot90(image: Array, *, k: int) -> Array:
-    """Turned ``k`` times by 90 degrees, against the clock."""
+    """Rotate ``k`` times by 90 degrees counter-clockwise."""
     checked_image(image.shape)
     return np.rot90(image, k, (-3, -2))
 
 
 @op("TransposeImage", "image: T -> T", "image.transpose_image", infer=partial(_turned, k=1), rows=of_images)
 def transpose_image(image: Array) -> Array:
-    """Height and width swapped, of an image or a stack of them."""
+    """Swap height and width of an image or a stack of images."""
     checked_image(image.shape)
     return image.swapaxes(-2, -3)
 
 
 def _check_window(lengths: Iterable[int | None], starts: Iterable[int | None], wholes: Iterable[int | None]) -> None:
-    """Refuse a window that does not lie in the whole, as far as known."""
+    """Raise an error if a window is known not to be inside the whole."""
     for length, start, whole in zip(lengths, starts, wholes, strict=True):
         if (length is not None and length <= 0) or (start is not None and start < 0):
             raise ValueError(f"offsets must be >= 0 and sizes > 0, got {start} and {length}")
         if length is not None and start is not None and whole is not None and start + length > whole:
-            raise ValueError(f"{length} pixels from {start} on do not lie within {whole}")
+            raise ValueError(f"The window must be within {whole} pixels, got {length} pixels from offset {start}")
 
 
 def _on_window(kind: str, name: str, *, crops: bool) -> Callable[..., Callable[..., Array]]:
-    """Declare an operation of an image and a window, which lies in the image if it ``crops``, else around it."""
+    """Declare an operation on an image and a window, which is inside the image if it ``crops``, otherwise around it."""
 
     def infer(image: Known, *window: Known) -> Dims:
         dims, known = checked_image(image.known_dims), [int_of(each) for each in window]
@@ -99,17 +99,17 @@ def _on_window(kind: str, name: str, *, crops: bool) -> Callable[..., Callable[.
 
 @_on_window("CropToBoundingBox", "crop_to_bounding_box", crops=True)
 def crop_to_bounding_box(image: Array, *window: Array) -> Array:
-    """The window of the given size whose top left corner is at the offsets.
+    """Crop to a window of the given size, with its top left corner at the offsets.
 
     Args:
-        image: An image (height, width, channels), or a stack of them.
+        image: An image (height, width, channels), or a stack of images.
         offset_height: Rows above the window.
         offset_width: Columns left of the window.
         target_height: Rows of the window.
         target_width: Columns of the window.
 
     Raises:
-        ValueError: The window does not lie in the image, as far as known.
+        ValueError: The window is known not to be inside the image.
     """
     checked_image(image.shape)
     top, left, height, width = map(int, window)
@@ -119,17 +119,17 @@ def crop_to_bounding_box(image: Array, *window: Array) -> Array:
 
 @_on_window("PadToBoundingBox", "pad_to_bounding_box", crops=False)
 def pad_to_bounding_box(image: Array, *window: Array) -> Array:
-    """Zeros around the image so that it has the given size and its top left corner is at the offsets.
+    """Pad with zeros to the given size, with the top left corner of the image at the offsets.
 
     Args:
-        image: An image (height, width, channels), or a stack of them.
+        image: An image (height, width, channels), or a stack of images.
         offset_height: Rows of zeros above.
         offset_width: Columns of zeros to the left.
         target_height: Rows of the result.
         target_width: Columns of the result.
 
     Raises:
-        ValueError: The image does not fit in, as far as known.
+        ValueError: The image is known to exceed the given size.
     """
     checked_image(image.shape)
     top, left, height, width = map(int, window)
@@ -154,15 +154,15 @@ def _resized(image: Known, target_height: Known, target_width: Known) -> Dims:
     B=INDEX,
 )
 def resize_with_crop_or_pad(image: Array, target_height: Array, target_width: Array) -> Array:
-    """Cut around its centre, or surrounded with zeros, so that it has the given size.
+    """Crop around the center, or pad with zeros, to the given size.
 
     Args:
-        image: An image (height, width, channels), or a stack of them.
+        image: An image (height, width, channels), or a stack of images.
         target_height: Rows of the result.
         target_width: Columns of the result.
 
     Raises:
-        ValueError: Another rank, or a size of 0.
+        ValueError: The rank is not 3 or 4, or a size is 0.
     """
     checked_image(image.shape)
     have, want = np.array(image.shape[-3:-1]), np.array([target_height, target_width])
@@ -174,29 +174,29 @@ def resize_with_crop_or_pad(image: Array, target_height: Array, target_width: Ar
 def _central(image: Known, central_fraction: Known) -> Dims:
     dims, fraction = checked_image(image.known_dims), central_fraction.known_value()
     if dims is None:
-        raise ValueError("an image must have a known rank of 3 or 4 here: tell it with set_shape")
+        raise ValueError("central_crop requires an image of known rank 3 or 4: set it with set_shape")
     known = [None if size is None or fraction is None else size - 2 * _margin(size, fraction) for size in dims[-3:-1]]
     return _with_size(dims, *known)
 
 
 def _margin(size: Any, fraction: Any) -> int:
-    """The pixels that are cut off at each end of an axis."""
+    """Return the number of pixels to cut off at each end of an axis."""
     return int((size - size * float(fraction)) / 2)
 
 
 @op("CentralCrop", "image: T, central_fraction: float64[] -> T", infer=_central, rows=of_images)
 def central_crop(image: Array, central_fraction: Array) -> Array:
-    """The middle part."""
+    """Return the central part."""
     rows, columns = (_margin(size, central_fraction) for size in image.shape[-3:-1])
     return image[..., rows : image.shape[-3] - rows, columns : image.shape[-2] - columns, :]
 
 
 @op("GrayscaleToRgb", "images: T[... w 1] -> T[... w 3]", "image.grayscale_to_rgb", rows=of_images)
 def grayscale_to_rgb(images: Array) -> Array:
-    """The one channel three times.
+    """Repeat the single channel three times.
 
     Raises:
-        ValueError: The last axis has not size 1, where that is known.
+        ValueError: The size of the last axis is known and not 1.
     """
     return np.repeat(images, 3, -1)
 
@@ -214,10 +214,10 @@ def _inner_checked(image: Known) -> Dims:
     rows=of_images,
 )
 def per_image_standardization(image: Array) -> Array:
-    """Each image with mean 0 and standard deviation 1, as float32; the deviation counts at least 1/sqrt(pixels).
+    """Scale each image to mean 0 and standard deviation 1, as float32; the deviation is at least 1/sqrt(pixels).
 
     Raises:
-        ValueError: It has fewer than three axes, or a size of 0.
+        ValueError: The image has fewer than three axes, or a size of 0.
     """
     inner = image.shape[-3:]
     checked_image(inner)

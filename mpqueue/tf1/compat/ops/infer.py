@@ -1,16 +1,16 @@
-"""Rules of shapes: the language in which a signature says them, and helpers of those that are written by hand.
+"""Shape inference: the notation for shapes in signatures, and helpers for inference functions.
 
-Behind the type of an input or output stand the sizes of its axes in brackets, with spaces between::
+The type of an input or output can be followed by the sizes of its axes, in brackets and separated by spaces::
 
     "contents: string[] -> uint8[_ _ channels]"
 
-    3              that size
-    n              one size wherever it stands; in an output also an attribute, or the value of a scalar input
+    3              this size
+    n              the same size at each occurrence; in an output also an attribute, or the value of a scalar input
     _              any size
-    ...            any number of axes in front of the others; what stands for it in several inputs is broadcast
-    *shape         in an output: the sizes that the value of the vector ``shape`` says
+    ...            any number of leading axes; if it appears in several inputs, these axes are broadcast
+    *shape         in an output: the sizes in the value of the vector ``shape``
 
-An attribute of 0 or None is a size that is not known. Nothing is said of an input without brackets.
+An attribute of 0 or None is an unknown size. An input without brackets can have any shape.
 """
 
 from abc import abstractmethod
@@ -21,30 +21,30 @@ import numpy as np
 
 from mpqueue.tf1.compat.ops.dims import Dims, broadcast, merged_size, text, with_rank
 from mpqueue.tf1.compat.ops.dtypes import DType, as_dtype
-from mpqueue.tf1.values.conversion import invalid as invalid  # noqa: PLC0414 - for those who refuse in a run
+from mpqueue.tf1.values.conversion import invalid as invalid  # noqa: PLC0414 - re-exported for kernels
 
 Array = np.ndarray
 
 
 class Known:
-    """An input as rules of shapes see it: an array itself, or a node of a graph."""
+    """The statically known facts about an input, which is an array or a node of a graph."""
 
     @property
     @abstractmethod
     def dtype(self) -> DType:
-        """The type of its elements."""
+        """The type of the elements."""
 
     @property
     @abstractmethod
     def known_dims(self) -> Dims:
-        """Its shape, as far as known."""
+        """The static shape."""
 
     @abstractmethod
     def known_entries(self) -> np.ndarray | None:
-        """Its value; where only some entries are known, an object array of ints, with None for the others."""
+        """Return the known value; if only some entries are known, an object array with None for unknown ones."""
 
     def known_value(self) -> np.ndarray | None:
-        """Its value, if all of it follows from constants and known shapes."""
+        """Return the value if all of it follows from constants and known shapes."""
         entries = self.known_entries()
         if entries is None or entries.dtype != object or not self.dtype.is_integer:
             return entries
@@ -53,7 +53,7 @@ class Known:
         return entries.astype(self.dtype.as_numpy_dtype)
 
     def known_as_shape(self) -> Dims:
-        """Its value, if it is a vector that stands for a shape; entries that are unknown, or below 0, become None."""
+        """Return the value of a vector that describes a shape; unknown and negative entries become None."""
         entries = self.known_entries()
         if entries is None:
             dims = self.known_dims
@@ -63,7 +63,7 @@ class Known:
 
 
 class Constant(Known):
-    """An array as an input of which everything is known."""
+    """An array as a completely known input."""
 
     def __init__(self, array: np.ndarray) -> None:
         self._array = array
@@ -79,83 +79,84 @@ class Constant(Known):
         return self._array.shape
 
     def known_entries(self) -> np.ndarray:
-        """The array."""
+        """Return the array."""
         return self._array
 
 
 Sizes = tuple[str, ...] | None
-"""The sizes in brackets; None where there are no brackets."""
+"""The sizes in brackets, or None without brackets."""
 
 
 def bound(patterns: Mapping[str, Sizes], shapes: Sequence[Any]) -> dict[str, Any]:
-    """The sizes of the names in the patterns of inputs, given the shapes that these have (of a list, a list).
+    """Return the sizes of the names in the patterns of inputs, given the shapes (for a list, a list of shapes).
 
     Raises:
-        ValueError: A shape does not fit its pattern, or the others.
+        ValueError: A shape does not match its pattern, or contradicts another shape.
     """
-    found: dict[str, Any] = {"...": ()}
+    sizes: dict[str, Any] = {"...": ()}
     for (what, pattern), dims in zip(patterns.items(), shapes, strict=True):
         for each in dims if isinstance(dims, list) else [dims]:
             if pattern is not None:
-                _bind(found, pattern, each, what)
-    return found
+                _bind(sizes, pattern, each, what)
+    return sizes
 
 
-def _bind(found: dict[str, Any], pattern: tuple[str, ...], dims: Dims, what: str) -> None:
+def _bind(sizes: dict[str, Any], pattern: tuple[str, ...], dims: Dims, what: str) -> None:
     if pattern[:1] == ("...",):
         pattern = pattern[1:]
         outer = None if dims is None else len(dims) - len(pattern)
         if outer is not None and outer < 0:
             raise ValueError(f"{what} must be at least rank {len(pattern)}, got shape {text(dims)}")
-        found["..."] = broadcast(found["..."], None if dims is None else dims[:outer])
+        sizes["..."] = broadcast(sizes["..."], None if dims is None else dims[:outer])
         dims = None if dims is None else dims[outer:]
     for name, size in zip(pattern, with_rank(dims, len(pattern), what), strict=True):
         if name != "_":
             try:
-                found[name] = merged_size(int(name) if name.isdigit() else found.get(name), size)
+                sizes[name] = merged_size(int(name) if name.isdigit() else sizes.get(name), size)
             except ValueError:
-                wanted = f"{what} must have shape [{' '.join(pattern)}]"
-                raise ValueError(f"{wanted}, where {name} is {found.get(name, name)}, got {text(dims)}") from None
+                problem = f"{what} must have shape [{' '.join(pattern)}]"
+                raise ValueError(f"{problem}, where {name} is {sizes.get(name, name)}, got {text(dims)}") from None
 
 
-def shaped(pattern: tuple[str, ...], found: Mapping[str, Any], given: Mapping[str, Any]) -> Dims:
-    """The shape of an output, from what `bound` has found, and the inputs and attributes by name."""
+def shaped(pattern: tuple[str, ...], sizes: Mapping[str, Any], arguments: Mapping[str, Any]) -> Dims:
+    """Return the shape of an output, from the result of `bound`, and the inputs and attributes by name."""
     out: list[int | None] = []
     for name in pattern:
         if name == "..." or name[0] == "*":
-            dims = found[name] if name == "..." else shape_of(given[name[1:]], name[1:])
+            dims = sizes[name] if name == "..." else shape_of(arguments[name[1:]], name[1:])
             if dims is None:
                 return None
             out += dims
         elif name == "_" or name.isdigit():
             out.append(None if name == "_" else int(name))
-        elif name in found:
-            out.append(found[name])
+        elif name in sizes:
+            out.append(sizes[name])
         else:
-            out.append(int_of(given[name]) if isinstance(given[name], Known) else given[name] or None)
+            argument = arguments[name]
+            out.append(int_of(argument) if isinstance(argument, Known) else argument or None)
     return tuple(out)
 
 
 def int_of(x: Known) -> int | None:
-    """The value of a scalar (or of a single element), None if unknown."""
+    """Return the value of a scalar or of a single element, or None if unknown."""
     value = x.known_value()
     return None if value is None else int(np.asarray(value).reshape(-1)[0])
 
 
 def ints_of(x: Known) -> list[int] | None:
-    """The values of a vector, of a scalar as of a vector of one; None if unknown."""
+    """Return the values of a vector or scalar as a list, or None if unknown."""
     value = x.known_value()
     return None if value is None else [int(item) for item in np.asarray(value).reshape(-1)]
 
 
 def shape_of(x: Known, what: str = "shape") -> Dims:
-    """The shape that a vector describes, as far as known.
+    """Return the static shape that a vector describes.
 
     Raises:
-        ValueError: It is no vector, or an entry is below -1.
+        ValueError: The input is not a vector, or an entry is below -1.
     """
     if x.known_dims == () and int_of(x) == -1:
-        return None  # TensorFlow's sign for a shape of unknown rank
+        return None  # TensorFlow's representation of a shape of unknown rank
     with_rank(x.known_dims, 1, what)
     value = x.known_value()
     if value is not None and (value < -1).any():

@@ -1,7 +1,7 @@
-"""Values as the arrays of graph constants, by the rules of ``tf.constant``.
+"""Conversion of values to the arrays of graph constants, by the rules of ``tf.constant``.
 
-They are those of `mpqueue.values.conversion`, with three exceptions of TensorFlow's graph mode: a shape may be
-asked for, lists may not hold arrays, and a NumPy boolean in a list is no literal.
+The rules are those of `mpqueue.values.conversion`, with three exceptions of TensorFlow's graph mode: a shape can be
+requested, lists must not contain arrays, and a NumPy boolean in a list is not a literal.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,20 +20,20 @@ _LABEL = "the value of a tensor"
 def to_array(
     value: Any, dtype: DType | None = None, shape: Iterable[Any] | None = None, *, verify_shape: bool = False
 ) -> np.ndarray:
-    """The array that a constant made of ``value`` has.
+    """Return the array of a constant with the given value.
 
     Args:
-        value: A scalar, text, nested lists or tuples of them, or something array-like.
-        dtype: The type wanted, None for the one that the value suggests.
-        shape: The shape wanted. The last element of a shorter value is repeated to fill it.
-        verify_shape: ``value`` must have that very shape.
+        value: A scalar, a string, nested lists or tuples of these, or an array-like object.
+        dtype: The requested type. If None, it is inferred from the value.
+        shape: The requested shape. The last element of a shorter value is repeated to fill it.
+        verify_shape: ``value`` must have exactly that shape.
 
     Returns:
-        A new array, or a view of the given one; text as an object array of ``bytes``.
+        A new array, or a view of the given one; strings as an object array of ``bytes``.
 
     Raises:
-        TypeError: The value has another kind of elements, or mixed ones, or not the shape to be verified.
-        ValueError: None, lists of unequal lengths, or more elements than ``shape`` has.
+        TypeError: The elements have another kind or mixed kinds, or the shape to verify is different.
+        ValueError: The value is None, its lists have unequal lengths, or it has more elements than ``shape``.
 
     Follows: ``tf.constant``, ``tf.make_tensor_proto``.
     """
@@ -47,7 +47,7 @@ def to_array(
 
 
 def leaves(value: Any) -> Iterator[Any]:
-    """The elements of nested lists, tuples and dicts."""
+    """Yield the elements of nested lists, tuples and dicts."""
     if isinstance(value, Mapping):
         value = list(value.values())
     if isinstance(value, list | tuple):
@@ -58,7 +58,7 @@ def leaves(value: Any) -> Iterator[Any]:
 
 
 def mapped(function: Callable[..., Any], structure: Any, *others: Any) -> Any:
-    """A structure of the same nesting: ``function`` of each element, and of the elements at its place in the others."""
+    """Apply ``function`` to corresponding elements of nested structures, and return the results in the same nesting."""
     if isinstance(structure, list | tuple):
         items = [mapped(function, *each) for each in zip(structure, *others, strict=True)]
         return type(structure)(*items) if hasattr(structure, "_fields") else type(structure)(items)
@@ -75,12 +75,12 @@ def _converted(value: Any, dtype: DType | None) -> np.ndarray:
 
 def _from_python(value: Any, dtype: DType | None) -> np.ndarray:
     if dtype is not None and any(isinstance(leaf, np.bool_) for leaf in leaves(value)):
-        raise TypeError(f"Expected {dtype.name}, but {value!r} holds a NumPy boolean: make an array of it.")
+        raise TypeError(f"Expected {dtype.name}, but {value!r} contains a NumPy boolean: convert it to an array.")
     if not isinstance(value, list | tuple | str | bytes | Mapping) and hasattr(value, "__getitem__"):
-        raise ValueError(f"{value!r} is no list: make one of it, or an array")
+        raise ValueError(f"{value!r} is not a list: convert it to a list or an array")
     array = _converted(value, dtype)
     if list(array.shape) != _nesting(value):
-        raise ValueError(f"expected {value!r} to have shape {_nesting(value)}, got {list(array.shape)}")
+        raise ValueError(f"Expected {value!r} to have shape {_nesting(value)}, got {list(array.shape)}")
     return array
 
 
@@ -91,7 +91,7 @@ def _nesting(value: Any) -> list[int]:
 
 
 def blank(shape: tuple[int, ...], like: np.ndarray) -> np.ndarray:
-    """Zeros, or empty text, of the type of ``like``."""
+    """Return zeros, or empty strings, of the type of ``like``."""
     return np.full(shape, b"", object) if like.dtype == object else np.zeros(shape, like.dtype)
 
 

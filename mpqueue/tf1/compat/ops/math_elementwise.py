@@ -1,7 +1,7 @@
-"""Operations on single elements: a table of NumPy functions, and the few that NumPy does otherwise.
+"""Elementwise operations: a table of NumPy functions, and functions with other semantics than NumPy's.
 
-All inputs of one operation have one type; shapes broadcast. Ints wrap around, floats follow IEEE 754, both silently
-(callers set `numpy.errstate`). Division by zero is an error for ints.
+All inputs of one operation have the same type; shapes broadcast. Integers wrap around and floats follow IEEE 754,
+without warnings (callers set `numpy.errstate`). Integer division by zero is an error.
 """
 
 from collections.abc import Callable, Sequence
@@ -65,11 +65,11 @@ def _squared_difference(x: Array, y: Array) -> Any:
 
 
 def _without(kinds: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Types that the signature allows, but that TensorFlow cannot compute either."""
+    """Reject types that the signature allows but TensorFlow cannot compute."""
 
     def checked(*arrays: Array) -> Any:
         if arrays[0].dtype.kind in kinds:
-            invalid(f"this operation has no kernel for {arrays[0].dtype.name}")
+            invalid(f"This operation has no kernel for {arrays[0].dtype.name}")
         return function(*arrays)
 
     return checked
@@ -79,13 +79,13 @@ def _declare(
     name: str, signature: str, public: str, doc: str, function: Callable[..., Any], allowed: tuple[DType, ...] = ()
 ) -> None:
     def applied(*arrays: Array) -> Any:
-        return function(*arrays)  # a ufunc's own options are no attributes of the operation
+        return function(*arrays)  # the options of a ufunc are not attributes of the operation
 
     op(name, signature, public, doc=doc, rows=elementwise, T=allowed)(applied)
 
 
 def _of(inputs: str) -> Callable[..., None]:
-    """Return what declares operations of these inputs, all of one type, as is the output unless ``to`` says else."""
+    """Return a function that declares operations with these inputs, of one type; ``to`` sets another output type."""
 
     def declare(
         name: str,
@@ -104,7 +104,7 @@ _unary, _binary = _of("x: T[...]"), _of("x: T[...], y: T[...]")
 
 
 def _each(function: Callable[[float], float]) -> Unary:
-    """A function of Python's math module, element by element."""
+    """Apply a function of Python's math module elementwise."""
     apply = np.frompyfunc(function, 1, 1)
     return lambda x: np.asarray(apply(x)).astype(x.dtype)
 
@@ -123,69 +123,73 @@ _SIGNED_NUMBERS: Final = (*FLOATS, *SIGNED, *COMPLEX)
 
 _binary("AddV2", NUMBERS, np.add)
 _binary("Add", (*NUMBERS, dtypes.string), np.add)
-_binary("Sub", NUMBERS, np.subtract, "subtract", "``x - y``, both of one type.")
-_binary("Mul", NUMBERS, np.multiply, "multiply", "``x * y``, both of one type.")
-_binary("RealDiv", NUMBERS, _without("iu", np.divide), "realdiv", "``x / y`` of floats of one type.")
-_binary("FloorDiv", NUMBERS, _without("c", _floor_div), "floordiv", "``x / y`` rounded down, both of one type.")
-_binary("FloorMod", REALS, _floor_mod, "mod", "The rest of `floordiv`: it has the sign of ``y``.")
-_binary("TruncateDiv", NUMBERS, _truncate_div, "truncatediv", "``x / y`` rounded towards zero, both of one type.")
-_binary("TruncateMod", _MOST, _truncate_mod, "truncatemod", "The rest of `truncatediv`: it has the sign of ``x``.")
-_binary("Pow", _SIGNED_NUMBERS, _pow, "pow", "``x`` to the power of ``y``; ints have no negative powers.")
+_binary("Sub", NUMBERS, np.subtract, "subtract", "Compute ``x - y``, both of one type.")
+_binary("Mul", NUMBERS, np.multiply, "multiply", "Compute ``x * y``, both of one type.")
+_binary("RealDiv", NUMBERS, _without("iu", np.divide), "realdiv", "Compute ``x / y`` for floats of one type.")
+_binary(
+    "FloorDiv", NUMBERS, _without("c", _floor_div), "floordiv", "Compute ``x / y``, rounded down, both of one type."
+)
+_binary("FloorMod", REALS, _floor_mod, "mod", "Compute the remainder of `floordiv`, which has the sign of ``y``.")
+_binary("TruncateDiv", NUMBERS, _truncate_div, "truncatediv", "Compute ``x / y``, rounded towards zero, of one type.")
+_binary("TruncateMod", _MOST, _truncate_mod, "truncatemod", "Compute the remainder of `truncatediv` (sign of ``x``).")
+_binary("Pow", _SIGNED_NUMBERS, _pow, "pow", "Compute ``x`` to the power of ``y``; negative powers of integers fail.")
 _binary("DivNoNan", (*FLOATS, *COMPLEX), _div_no_nan)
-_binary("Maximum", REALS, np.maximum, "maximum", "The larger of two elements; NaN if one is.")
-_binary("Minimum", REALS, np.minimum, "minimum", "The smaller of two elements; NaN if one is.")
-_binary("SquaredDifference", (*_MOST, *COMPLEX), _squared_difference, "squared_difference", "``(x - y) ** 2``.")
-_binary("Atan2", FLOATS, np.arctan2, "atan2(x as y, y as x, name)", "The angle of the point (second, first).")
-_binary("BitwiseAnd", INTS, np.bitwise_and, "bitwise.bitwise_and", "The bits that two ints share.")
-_binary("BitwiseOr", INTS, np.bitwise_or, "bitwise.bitwise_or", "The bits that one of two ints has.")
-_binary("BitwiseXor", INTS, np.bitwise_xor, "bitwise.bitwise_xor", "The bits that only one of two ints has.")
-_binary("Equal", ALL, np.equal, "equal", "``x == y``, element by element.", to="bool")
-_binary("NotEqual", ALL, np.not_equal, "not_equal", "``x != y``, element by element.", to="bool")
-_binary("Less", REALS, np.less, "less", "``x < y``, element by element.", to="bool")
-_binary("LessEqual", REALS, np.less_equal, "less_equal", "``x <= y``, element by element.", to="bool")
-_binary("Greater", REALS, np.greater, "greater", "``x > y``, element by element.", to="bool")
-_binary("GreaterEqual", REALS, np.greater_equal, "greater_equal", "``x >= y``, element by element.", to="bool")
+_binary("Maximum", REALS, np.maximum, "maximum", "Return the elementwise maximum; NaN if one element is NaN.")
+_binary("Minimum", REALS, np.minimum, "minimum", "Return the elementwise minimum; NaN if one element is NaN.")
+_binary("SquaredDifference", (*_MOST, *COMPLEX), _squared_difference, "squared_difference", "Compute ``(x - y) ** 2``.")
+_binary("Atan2", FLOATS, np.arctan2, "atan2(x as y, y as x, name)", "Compute the angle of the point (second, first).")
+_binary("BitwiseAnd", INTS, np.bitwise_and, "bitwise.bitwise_and", "Compute the bitwise AND of integers.")
+_binary("BitwiseOr", INTS, np.bitwise_or, "bitwise.bitwise_or", "Compute the bitwise OR of integers.")
+_binary("BitwiseXor", INTS, np.bitwise_xor, "bitwise.bitwise_xor", "Compute the bitwise XOR of integers.")
+_binary("Equal", ALL, np.equal, "equal", "Compute ``x == y`` elementwise.", to="bool")
+_binary("NotEqual", ALL, np.not_equal, "not_equal", "Compute ``x != y`` elementwise.", to="bool")
+_binary("Less", REALS, np.less, "less", "Compute ``x < y`` elementwise.", to="bool")
+_binary("LessEqual", REALS, np.less_equal, "less_equal", "Compute ``x <= y`` elementwise.", to="bool")
+_binary("Greater", REALS, np.greater, "greater", "Compute ``x > y`` elementwise.", to="bool")
+_binary("GreaterEqual", REALS, np.greater_equal, "greater_equal", "Compute ``x >= y`` elementwise.", to="bool")
 _unary("Abs", (*FLOATS, *SIGNED), np.abs)
-_unary("Neg", _SIGNED_NUMBERS, np.negative, "negative", "``-x``.")
-_unary("Sign", (*FLOATS, *SIGNED), np.sign, "sign", "-1, 0 or 1 as the element is below, at or above 0; NaN for NaN.")
-_unary("Square", NUMBERS, np.square, "square", "``x * x``.")
-_unary("Sqrt", _SMOOTH, np.sqrt, "sqrt", "The square root of floats.")
-_unary("Rsqrt", _SMOOTH, lambda x: _reciprocal(np.sqrt(x)), "rsqrt", "1 over the square root of floats.")
-_unary("Reciprocal", _SIGNED_NUMBERS, _without("i", _reciprocal), "reciprocal", "``1 / x`` of floats.")
-_unary("Exp", _SMOOTH, np.exp, "exp", "e to the power of ``x``.")
-_unary("Expm1", _SMOOTH, np.expm1, "expm1", "``exp(x) - 1``, exact near 0.")
-_unary("Log", _SMOOTH, np.log, "log", "The natural logarithm.")
-_unary("Log1p", _SMOOTH, np.log1p, "log1p", "``log(1 + x)``, exact near 0.")
-_unary("Sigmoid", _SMOOTH, _sigmoid, "sigmoid", "``1 / (1 + exp(-x))``.")
-_unary("Tanh", _SMOOTH, np.tanh, "tanh", "The hyperbolic tangent.")
-_unary("Sinh", _SMOOTH, np.sinh, "sinh", "The hyperbolic sine.")
-_unary("Cosh", _SMOOTH, np.cosh, "cosh", "The hyperbolic cosine.")
-_unary("Sin", _SMOOTH, np.sin, "sin", "The sine.")
-_unary("Cos", _SMOOTH, np.cos, "cos", "The cosine.")
-_unary("Tan", _SMOOTH, np.tan, "tan", "The tangent.")
-_unary("Asin", _SMOOTH, np.arcsin, "asin", "The inverse of the sine.")
-_unary("Acos", _SMOOTH, np.arccos, "acos", "The inverse of the cosine.")
-_unary("Atan", _SMOOTH, np.arctan, "atan", "The inverse of the tangent.")
-_unary("Asinh", _SMOOTH, np.arcsinh, "asinh", "The inverse of the hyperbolic sine.")
-_unary("Acosh", _SMOOTH, np.arccosh, "acosh", "The inverse of the hyperbolic cosine.")
-_unary("Atanh", _SMOOTH, np.arctanh, "atanh", "The inverse of the hyperbolic tangent.")
-_unary("Floor", FLOATS, np.floor, "floor", "The next lower whole number, of floats.")
-_unary("Ceil", FLOATS, np.ceil, "ceil", "The next higher whole number, of floats.")
-_unary("Rint", FLOATS, np.rint, "rint", "The nearest whole number, halves to the even one, of floats.")
+_unary("Neg", _SIGNED_NUMBERS, np.negative, "negative", "Compute ``-x``.")
+_unary("Sign", (*FLOATS, *SIGNED), np.sign, "sign", "Return -1, 0 or 1 for negative, zero and positive; NaN for NaN.")
+_unary("Square", NUMBERS, np.square, "square", "Compute ``x * x``.")
+_unary("Sqrt", _SMOOTH, np.sqrt, "sqrt", "Compute the square root of floats.")
+_unary("Rsqrt", _SMOOTH, lambda x: _reciprocal(np.sqrt(x)), "rsqrt", "Compute ``1 / sqrt(x)`` for floats.")
+_unary("Reciprocal", _SIGNED_NUMBERS, _without("i", _reciprocal), "reciprocal", "Compute ``1 / x`` for floats.")
+_unary("Exp", _SMOOTH, np.exp, "exp", "Compute e to the power of ``x``.")
+_unary("Expm1", _SMOOTH, np.expm1, "expm1", "Compute ``exp(x) - 1``, accurate near 0.")
+_unary("Log", _SMOOTH, np.log, "log", "Compute the natural logarithm.")
+_unary("Log1p", _SMOOTH, np.log1p, "log1p", "Compute ``log(1 + x)``, accurate near 0.")
+_unary("Sigmoid", _SMOOTH, _sigmoid, "sigmoid", "Compute ``1 / (1 + exp(-x))``.")
+_unary("Tanh", _SMOOTH, np.tanh, "tanh", "Compute the hyperbolic tangent.")
+_unary("Sinh", _SMOOTH, np.sinh, "sinh", "Compute the hyperbolic sine.")
+_unary("Cosh", _SMOOTH, np.cosh, "cosh", "Compute the hyperbolic cosine.")
+_unary("Sin", _SMOOTH, np.sin, "sin", "Compute the sine.")
+_unary("Cos", _SMOOTH, np.cos, "cos", "Compute the cosine.")
+_unary("Tan", _SMOOTH, np.tan, "tan", "Compute the tangent.")
+_unary("Asin", _SMOOTH, np.arcsin, "asin", "Compute the inverse sine.")
+_unary("Acos", _SMOOTH, np.arccos, "acos", "Compute the inverse cosine.")
+_unary("Atan", _SMOOTH, np.arctan, "atan", "Compute the inverse tangent.")
+_unary("Asinh", _SMOOTH, np.arcsinh, "asinh", "Compute the inverse hyperbolic sine.")
+_unary("Acosh", _SMOOTH, np.arccosh, "acosh", "Compute the inverse hyperbolic cosine.")
+_unary("Atanh", _SMOOTH, np.arctanh, "atanh", "Compute the inverse hyperbolic tangent.")
+_unary("Floor", FLOATS, np.floor, "floor", "Round floats down to an integer.")
+_unary("Ceil", FLOATS, np.ceil, "ceil", "Round floats up to an integer.")
+_unary("Rint", FLOATS, np.rint, "rint", "Round floats to the nearest integer, halves to even.")
 _unary("Round", _SIGNED_NUMBERS, _without("c", np.rint))
-_unary("Erf", FLOATS, _each(erf), "erf", "The error function.")
-_unary("Erfc", FLOATS, _each(erfc), "erfc", "1 minus the error function.")
-_unary("Lgamma", FLOATS, _each(lgamma), "lgamma", "The logarithm of the absolute value of the gamma function.")
+_unary("Erf", FLOATS, _each(erf), "erf", "Compute the error function.")
+_unary("Erfc", FLOATS, _each(erfc), "erfc", "Compute 1 minus the error function.")
+_unary("Lgamma", FLOATS, _each(lgamma), "lgamma", "Compute the logarithm of the absolute value of the gamma function.")
 _unary("Conj", COMPLEX, np.conj)
-_unary("Invert", INTS, np.invert, "bitwise.invert", "The bits that an int has not.")
-_unary("IsNan", FLOATS, np.isnan, "is_nan", "True where it is not a number.", to="bool")
-_unary("IsInf", FLOATS, np.isinf, "is_inf", "True where it is infinite.", to="bool")
-_unary("IsFinite", FLOATS, np.isfinite, "is_finite", "True where it is neither infinite nor NaN.", to="bool")
+_unary("Invert", INTS, np.invert, "bitwise.invert", "Invert all bits of integers.")
+_unary("IsNan", FLOATS, np.isnan, "is_nan", "Return whether elements are NaN.", to="bool")
+_unary("IsInf", FLOATS, np.isinf, "is_inf", "Return whether elements are infinite.", to="bool")
+_unary("IsFinite", FLOATS, np.isfinite, "is_finite", "Return whether elements are neither infinite nor NaN.", to="bool")
 _BOTH = "x: bool[...], y: bool[...] -> bool[...]"
-_declare("LogicalAnd", _BOTH, "logical_and", "True where both bools hold.", np.logical_and)
-_declare("LogicalOr", _BOTH, "logical_or", "True where one of two bools holds, or both.", np.logical_or)
-_declare("LogicalXor", _BOTH, "logical_xor(x, y, name='LogicalXor')", "True where just one bool holds.", np.logical_xor)
-_declare("LogicalNot", "x: bool[...] -> bool[...]", "logical_not", "The other bool.", np.logical_not)
+_declare("LogicalAnd", _BOTH, "logical_and", "Compute the logical AND of bools.", np.logical_and)
+_declare("LogicalOr", _BOTH, "logical_or", "Compute the logical OR of bools.", np.logical_or)
+_declare(
+    "LogicalXor", _BOTH, "logical_xor(x, y, name='LogicalXor')", "Compute the logical XOR of bools.", np.logical_xor
+)
+_declare("LogicalNot", "x: bool[...] -> bool[...]", "logical_not", "Compute the logical NOT of bools.", np.logical_not)
 
 
 def _real_part(name: str, function: Unary) -> None:
@@ -205,7 +209,7 @@ for _name, _one in (("ComplexAbs", np.abs), ("Real", np.real), ("Imag", np.imag)
     entries=lambda x, *, DstT: x.known_entries() if DstT.is_integer and x.dtype.is_integer else None,
 )
 def cast(x: Array, *, DstT: DType) -> Array:
-    """The elements in another type, cut or wrapped as C does; text is not parsed."""
+    """Convert elements to another type, with C's truncation and overflow; strings are not parsed."""
     if (x.dtype == object) is not (DstT.kind is DTypeKind.TEXT):
         source = dtypes.as_dtype(x.dtype).name
         raise UnimplementedError(None, None, f"Cast {source} to {DstT.name} is not supported")
@@ -217,7 +221,7 @@ def cast(x: Array, *, DstT: DType) -> Array:
 
 
 def _float_to_int(x: Array, to: DType) -> Array:
-    """Cast as x86 does it: through an int of at least 32 bits, whose lower bits are kept."""
+    """Cast floats as x86 does: through an integer of at least 32 bits, keeping the lower bits."""
     wide = np.int32 if to.size < 4 else np.int64
     return x.astype(wide).astype(to.as_numpy_dtype) if to.size < 4 or to.is_unsigned else x.astype(to.as_numpy_dtype)
 
@@ -230,7 +234,7 @@ def _float_to_int(x: Array, to: DType) -> Array:
     rows=of_one_shape,
 )
 def add_n(inputs: Sequence[Array]) -> Array:
-    """The sum of arrays of one shape."""
+    """Sum arrays of the same shape."""
     total = inputs[0]
     for each in inputs[1:]:
         if each.shape != total.shape:

@@ -1,4 +1,4 @@
-"""Operations that take axes together: sums, extremes, places of extremes, products of matrices, running sums."""
+"""Reductions along axes: sums, extrema, positions of extrema; matrix products, cumulative sums and products."""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -14,20 +14,20 @@ from mpqueue.tf1.runs.axes import along
 
 
 def reduced(input: Known, reduction_indices: Known, *, keep_dims: bool = False, **_attrs: Any) -> Dims:
-    """The shape without, or with 1 at, the reduced axes."""
+    """Return the shape without the reduced axes, or with size 1 for them."""
     dims, axes = input.known_dims, ints_of(reduction_indices)
     if reduction_indices.known_dims is not None and len(reduction_indices.known_dims) > 1:
-        raise ValueError(f"the axes must be at most rank 1 but are rank {len(reduction_indices.known_dims)}")
+        raise ValueError(f"The axes must be at most rank 1 but are rank {len(reduction_indices.known_dims)}")
     if dims is None:
         return None
     if axes is None:
         return (None,) * len(dims) if keep_dims else None
-    gone = {axis_in(axis, len(dims), "reduction dimension") for axis in axes}
-    return without(dims, gone, keep_dims=keep_dims)
+    removed = {axis_in(axis, len(dims), "reduction dimension") for axis in axes}
+    return without(dims, removed, keep_dims=keep_dims)
 
 
 def checked_axes(rank: int, indices: Array) -> tuple[int, ...]:
-    """The axes to reduce, counted from the left."""
+    """Return the axes to reduce as non-negative numbers."""
     axes = [axis_in(int(axis), rank, "reduction dimension") for axis in indices.reshape(-1)]
     if len(set(axes)) != len(axes):
         invalid(f"Invalid reduction arguments: Axes contains duplicate dimension: {axes}")
@@ -35,7 +35,7 @@ def checked_axes(rank: int, indices: Array) -> tuple[int, ...]:
 
 
 def _mean(x: Array, axes: tuple[int, ...], keep: bool) -> Any:
-    """The mean of ints is an int, cut towards zero; of none of them, 0."""
+    """Compute the mean; for integers, an integer rounded towards zero, and 0 for no elements."""
     if x.dtype.kind not in "iu":
         total = x.sum(axes, dtype=np.float32 if x.dtype == np.float16 else x.dtype, keepdims=keep)
         return total / total.dtype.type(_count(x, axes))
@@ -75,7 +75,7 @@ def _reducing(function: _Reduction) -> Callable[..., Any]:
 
 
 for _name, (_types, _function) in _REDUCTIONS.items():
-    # Python values for bools must be bools already: nothing is made one.
+    # "bool" as a fixed type rejects Python values that are not bools already.
     _kind = "bool" if _types == (dtypes.bool_,) else "T"
     op(_name, f"input: {_kind}, reduction_indices: I -> {_kind}", T=_types, infer=reduced, rows=along(1))(
         _reducing(_function)
@@ -95,11 +95,11 @@ def _place(input: Known, dimension: Known, **_types: DType) -> Dims:
 
 
 def _extreme_place(function: Callable[..., Any], last: float) -> Callable[..., Any]:
-    """``last`` is what NaN counts as: NumPy would find it first, TensorFlow passes over it."""
+    """Create the function for the position of an extremum; ``last`` replaces NaN, which TensorFlow skips."""
 
     def place(input: Array, dimension: Array, *, output_type: DType = int64) -> Any:
-        found = np.where(np.isnan(input), last, input) if input.dtype.kind == "f" else input
-        return function(found, axis_in(int(dimension), input.ndim, "dimension")).astype(output_type.as_numpy_dtype)
+        values = np.where(np.isnan(input), last, input) if input.dtype.kind == "f" else input
+        return function(values, axis_in(int(dimension), input.ndim, "dimension")).astype(output_type.as_numpy_dtype)
 
     return place
 
@@ -119,7 +119,7 @@ def _product(left: tuple[int | None, ...], right: tuple[int | None, ...]) -> tup
     try:
         merged(left[-1:], right[-2:-1])
     except ValueError:
-        raise ValueError(f"the inner dimensions of {text(left)} and {text(right)} must agree") from None
+        raise ValueError(f"The inner dimensions of {text(left)} and {text(right)} must be equal") from None
     return left[-2], right[-1]
 
 
@@ -128,7 +128,7 @@ _MATRICES: Final = tuple(kind for kind in NUMBERS if kind not in (dtypes.int8, d
 
 @op("MatMul", "a: T[_ _], b: T[_ _] -> T", T=_MATRICES, infer=_multiplied)
 def matmul(a: Array, b: Array, *, transpose_a: bool = False, transpose_b: bool = False) -> Array:
-    """The product of two matrices."""
+    """Multiply two matrices."""
     return np.matmul(a.T if transpose_a else a, b.T if transpose_b else b)  # type: ignore[no-any-return]
 
 
@@ -143,7 +143,7 @@ def _multiplied_batch(x: Known, y: Known, *, adj_x: bool, adj_y: bool) -> Dims:
 
 @op("BatchMatMulV2", "x: T[... _ _], y: T[... _ _] -> T", T=(*_MATRICES, dtypes.int16), infer=_multiplied_batch)
 def batch_matmul(x: Array, y: Array, *, adj_x: bool = False, adj_y: bool = False) -> Array:
-    """The products of two stacks of matrices."""
+    """Multiply two stacks of matrices."""
     left = np.conj(x.swapaxes(-1, -2)) if adj_x else x
     right = np.conj(y.swapaxes(-1, -2)) if adj_y else y
     return np.matmul(left, right)  # type: ignore[no-any-return]
@@ -169,5 +169,5 @@ for _name, _ufunc, _what in (("Cumsum", np.add, "sum"), ("Cumprod", np.multiply,
         T=NUMBERS,
         rows=along(1),
         public=f"{_name.lower()}(x, axis=0, exclusive, reverse, name)",
-        doc=f"The {_what} of each element and those before it (after it: ``reverse``) along an axis.",
+        doc=f"Compute the cumulative {_what} along an axis; with ``reverse``, from the end.",
     )(_running(_ufunc))

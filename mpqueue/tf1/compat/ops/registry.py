@@ -1,26 +1,29 @@
-"""The table of operations, and the little language in which they say what they take and give.
+"""The table of operations, and the notation of their declarations.
 
-An operation is a pure function over arrays, registered by the decorator `op`. From this declaration follow the node,
-the checks of types and shapes, and the public function over nodes with its signature and its text (here left out)::
+An operation is a pure function over arrays, registered by the decorator `op`. Its declaration defines the node, the
+checks of types and shapes, and the public function over nodes with its signature and docstring (omitted here)::
 
     @op("Squeeze", "input: T -> T", "squeeze(input, squeeze_dims as axis, name)", infer=_squeezed)
     def squeeze(input, *, squeeze_dims: Axes = ()): ...
 
-Positional parameters are the inputs, keyword-only ones the attributes. The signature says per input its type: a type's
-name (``string``), a *type variable* (``T``: all inputs and outputs that share it have one type, which the first of them
-decides), ``N * T`` for a list of one type, ``*`` for a list of any types. An output's type may also be the name of an
-attribute that holds a type (or a list of them, with ``*`` before it: ``*Tout``), and ``num * T`` means as many outputs
-as the attribute ``num`` says. Types allowed for a variable, and the one preferred for Python values, are given by
-keyword; any type is allowed where nothing is said, and ``I`` is `INDEX` unless said otherwise.
+Positional parameters are the inputs, keyword-only ones the attributes. The signature has the type of each input:
 
-Behind a type may stand a shape, in the language of `infer`; inputs are held to it both while the graph is built and in
-a run. ``infer`` is for outputs of which it cannot tell: it takes what is `Known` of the inputs, and the attributes, and
-returns what is known of the shape of the output (a list of them for several outputs). Rules raise ValueError for shapes
-that cannot be. So may the function itself: in a run that becomes an `InvalidArgumentError`. The third text is the form
-of the public function, see `signature`.
+- the name of a type (``string``);
+- a *type variable* (``T``): inputs and outputs that share it have the same type, determined by the first of them;
+- ``N * T`` for a list of tensors of one type, ``*`` for a list of any types.
 
-``rows`` is the rule by which it is computed for many records at once, see `mpqueue.tf1.runs`. What else there is to say
-of an operation by itself belongs into its declaration, too, as one more keyword of `op` and field of `Op`.
+An output's type can also be the name of an attribute that holds a type, or with ``*`` (``*Tout``) a list of types.
+``num * T`` means as many outputs as the value of attribute ``num``. Keywords set the types allowed for a variable and
+the type preferred for Python values. By default any type is allowed, and ``I`` is `INDEX`.
+
+A type can be followed by a shape in the notation of `infer`. Inputs are checked against it both while the graph is
+built and during a run. ``infer`` is for outputs whose shape the notation cannot express. It takes the `Known` inputs
+and the attributes, and returns the known shape of the output, or a list of shapes for several outputs. Inference
+functions raise ValueError for impossible shapes. The operation itself can do so, too; during a run this becomes an
+`InvalidArgumentError`. The third string is the form of the public function, see `signature`.
+
+``rows`` is the rule that computes the operation for many records at once, see `mpqueue.tf1.runs`. Further facts about
+an operation belong into its declaration, as another keyword of `op` and field of `Op`.
 """
 
 import functools
@@ -43,7 +46,7 @@ _ARG: Final = re.compile(r"(?:(\w+): )?(?:(\w*) ?(\*) ?)?(\w*)(?:\[(.*)\])?")
 
 
 class Types(NamedTuple):
-    """The types that a type variable may have, and the one that Python values prefer."""
+    """The allowed types of a type variable, and the preferred type for Python values."""
 
     allowed: tuple[DType, ...]
     preferred: DType | None = None
@@ -53,8 +56,8 @@ class Arg(NamedTuple):
     """One input or output of a signature."""
 
     name: str
-    type: str  # a type's name, a type variable, or an attribute; "" for any types
-    number: str  # the variable that counts a list, "*" for a list of any types, "" for a single tensor
+    type: str  # a type's name, a type variable, or an attribute; "" for any type
+    number: str  # the attribute with the length of a list, "*" for a list of any types, "" for a single tensor
     sizes: Sizes = None
 
 
@@ -64,18 +67,18 @@ class Op:
 
     Args:
         name: TensorFlow's name of the operation's type.
-        inputs: Its inputs, in order.
-        outputs: Its outputs, in order.
-        variables: What the type variables may be.
+        inputs: The inputs, in order.
+        outputs: The outputs, in order.
+        variables: The types of the type variables.
         compute: The function over arrays.
-        by_hand: What is known of the outputs' shapes, where the signature cannot tell.
-        entries: For vectors that describe shapes: the output's entries, None for those that are unknown, from what is
-            known of the inputs; or None.
-        pure: The output follows from the inputs alone.
-        rows: How it is computed for many records at once; None where it is not.
+        by_hand: Infers the shapes of the outputs, if the signature cannot express them.
+        entries: For vectors that describe shapes: returns the entries of the output from the known inputs, with None
+            for unknown entries; or returns None.
+        pure: Whether the output depends on the inputs only.
+        rows: The rule for many records at once, or None.
         defaults: Default values of attributes.
-        public: The form of the public function, "" if there is none, or one that does more.
-        doc: What it does.
+        public: The form of the public function, or "" if it is missing or written separately.
+        doc: The docstring.
     """
 
     name: str
@@ -92,17 +95,17 @@ class Op:
     doc: str = ""
 
     def infer(self, *inputs: Any, **attributes: Any) -> Any:
-        """Return what is known of the shape of the output, or a list for each of them.
+        """Return the known shape of the output, or a list with the shape of each output.
 
         Raises:
-            ValueError: The inputs do not fit.
+            ValueError: The shapes of the inputs are incompatible.
         """
         shapes = [[one.known_dims for one in each] if isinstance(each, list) else each.known_dims for each in inputs]
-        found = bound({arg.name: arg.sizes for arg in self.inputs}, shapes)
+        sizes = bound({arg.name: arg.sizes for arg in self.inputs}, shapes)
         if self.by_hand is not None:
             return self.by_hand(*inputs, **attributes)
-        given = {arg.name: each for arg, each in zip(self.inputs, inputs, strict=True)} | attributes
-        dims = [None if arg.sizes is None else shaped(arg.sizes, found, given) for arg in self.outputs]
+        arguments = {arg.name: each for arg, each in zip(self.inputs, inputs, strict=True)} | attributes
+        dims = [None if arg.sizes is None else shaped(arg.sizes, sizes, arguments) for arg in self.outputs]
         return dims if len(dims) > 1 else dims[0]
 
     @property
@@ -116,9 +119,9 @@ class Op:
         return Signature(self.public, {each.name: each for each in (*inputs, *attributes, name)})
 
     def descriptions(self) -> dict[str, str]:
-        """Return descriptions of the inputs and attributes, as they follow from the signature."""
+        """Return descriptions of the inputs and attributes, derived from the signature."""
         parameters = inspect.signature(self.compute).parameters.values()
-        of_attributes = {p.name: _WORDS.get(p.annotation, "A setting.") for p in parameters if p.kind is p.KEYWORD_ONLY}
+        of_attributes = {p.name: _WORDS.get(p.annotation, "An option.") for p in parameters if p.kind is p.KEYWORD_ONLY}
         return {arg.name: self._type(arg) for arg in self.inputs} | of_attributes
 
     def _type(self, arg: Arg) -> str:
@@ -153,7 +156,7 @@ def op(
     doc: str = "",
     **variables: Types | tuple[DType, ...],
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Put a function over arrays into the `TABLE`; see the module's text for the signature."""
+    """Register a function over arrays in the `TABLE`; the module docstring describes the signature."""
     inputs, outputs = map(_args, signature.split("->"))
     types = {"I": INDEX} | {key: each if isinstance(each, Types) else Types(each) for key, each in variables.items()}
 
@@ -174,17 +177,17 @@ def _args(text: str) -> tuple[Arg, ...]:
 
 
 def _arg(text: str) -> Arg:
-    found = _ARG.fullmatch(text)
-    assert found is not None, text
-    name, number, star, kind, sizes = found.groups(default="")
+    match = _ARG.fullmatch(text)
+    assert match is not None, text
+    name, number, star, kind, sizes = match.groups(default="")
     return Arg(name, kind, (number or "*") if star else "", tuple(sizes.split()) if "[" in text else None)
 
 
 def _checked(compute: Callable[..., Any], inputs: tuple[Arg, ...]) -> Callable[..., Any]:
-    """Let a function refuse arrays that do not have the shapes of its signature."""
+    """Wrap a function so that it rejects arrays with other shapes than its signature."""
     patterns = {arg.name: arg.sizes for arg in inputs}
     if set(patterns.values()) <= {None, ("...",)}:
-        return compute  # NumPy itself looks whether shapes broadcast
+        return compute  # NumPy itself checks whether shapes broadcast
 
     @functools.wraps(compute)
     def checked(*arrays: Any, **attributes: Any) -> Any:
@@ -195,7 +198,7 @@ def _checked(compute: Callable[..., Any], inputs: tuple[Arg, ...]) -> Callable[.
 
 
 def is_type_name(text: str) -> bool:
-    """Tell if a signature's type is a fixed one."""
+    """Return whether a type in a signature is a fixed type."""
     return isinstance(getattr(dtypes, text, None), DType) or text == "bool"
 
 
@@ -214,19 +217,19 @@ SUBSCRIPT: Final = Types((dtypes.int16, dtypes.int32, dtypes.int64))
 _GROUPS: Final = (
     (ALL, "any type"),
     (FLOATS, "floats"),
-    (INTS, "ints"),
-    (REALS, "floats or ints"),
+    (INTS, "integers"),
+    (REALS, "floats or integers"),
     (NUMBERS, "numbers"),
     (COMPLEX, "complex numbers"),
     ((*FLOATS, *COMPLEX), "floats or complex numbers"),
 )
 _KINDS: Final[dict[int | None, str]] = {0: "A scalar", 1: "A vector", 2: "A matrix"}
 _WORDS: Final[dict[Any, str]] = {
-    DType: "A type of elements.",
+    DType: "An element type.",
     Dims: "A shape.",
-    Axes: "An axis, or several.",
+    Axes: "An axis, or several axes.",
     bool: "A bool.",
-    int: "An int.",
-    str: "A text.",
+    int: "An integer.",
+    str: "A string.",
     float: "A float.",
 }

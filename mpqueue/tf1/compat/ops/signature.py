@@ -1,20 +1,20 @@
-"""The public form of a function: TensorFlow's name for it, and its parameters, in one line of text.
+"""The public form of a function: TensorFlow's name and parameters, in one string.
 
     "squeeze(input, squeeze_dims as axis=None, name, squeeze_dims=axis)"
 
-The parameters stand in TensorFlow's order, each of one of these kinds:
+The parameters are in TensorFlow's order, each of one of these kinds:
 
-    input                      a parameter of the function's own
-    squeeze_dims as axis       one that is called ``axis`` in public
-    axis=None                  one with another default than its own
+    input                      a parameter of the implementation
+    squeeze_dims as axis       a parameter of the implementation that is called ``axis`` in public
+    axis=None                  a parameter with a different default
     name                       the name of the new node, None by default
     squeeze_dims=axis          an old name of the public parameter ``axis``
-    validate_indices=None      accepted for TensorFlow's sake, without effect
-    ...                        all other parameters of the function's own, in their order
-    *                          what follows is given by name only
+    validate_indices=None      accepted for compatibility with TensorFlow, without effect
+    ...                        all other parameters of the implementation, in their order
+    *                          the following parameters are keyword-only
 
-Without parentheses the parameters are ``(..., name)``. An argument whose own parameter is annotated with one of the
-types in `CONVERSIONS` is converted to it.
+Without parentheses the parameters are ``(..., name)``. An argument is converted if its parameter in the implementation
+is annotated with one of the types in `CONVERSIONS`.
 """
 
 import ast
@@ -30,13 +30,13 @@ from mpqueue.tf1.compat.ops.dtypes import DType, as_dtype
 from mpqueue.tf1.compat.ops.tensorshape import as_shape
 
 Axes = tuple[int, ...]
-"""Some axes: one int, several, or None for none."""
+"""Some axes: an integer, several integers, or None for no axes."""
 
 _PART: Final = re.compile(r"(?:(\w+) as )?(\w+|\.\.\.|\*)(?:=(.+))?")
-_SECTION: Final = re.compile(r"(?m)^(?:(Args|Attributes|Returns|Raises|Yields):|While running)")
+_SECTION: Final = re.compile(r"(?m)^(?:(Args|Attributes|Returns|Raises|Yields):|When run,)")
 _ARGUMENT: Final = re.compile(r"(?m)^    (\w+): (.+(?:\n        .+)*)")
 
-Conversion = Callable[[Any, str], Any]  # of a value, for the parameter of that name
+Conversion = Callable[[Any, str], Any]  # takes a value and the name of its parameter
 
 CONVERSIONS: Final[dict[Any, Conversion]] = {
     DType: lambda value, _name: as_dtype(value).base_dtype,
@@ -51,9 +51,9 @@ class Parameter(NamedTuple):
     """One public parameter."""
 
     name: str
-    own: str  # the function's name for it; "" for an old name, and for what has no effect
+    own: str  # the implementation's name for it; "" for an old name or a parameter without effect
     default: Any
-    replaced_by: str = ""  # of an old name: the parameter that it stands for
+    replaced_by: str = ""  # for an old name: the parameter that replaces it
     kind: Any = inspect.Parameter.POSITIONAL_OR_KEYWORD
 
 
@@ -61,8 +61,8 @@ class Signature:
     """The public form of one function.
 
     Args:
-        text: The public form; see the module's text.
-        own: The function's own parameters, in order.
+        text: The public form; see the module docstring.
+        own: The parameters of the implementation, in order.
     """
 
     def __init__(self, text: str, own: Mapping[str, inspect.Parameter]) -> None:
@@ -89,12 +89,12 @@ class Signature:
         self._passed = [
             (p.own, p.name, CONVERSIONS.get(own[p.own].annotation)) for p in self.parameters if p.own in own
         ]
-        if "name" in own and "name" not in self.plain.parameters:  # it is a scope that callers do not name
+        if "name" in own and "name" not in self.plain.parameters:  # a scope that callers cannot name
             self._passed.append(("name", "name", None))
 
     @property
     def is_own(self) -> bool:
-        """True if the function can be called so as it is."""
+        """True if the implementation has exactly the public signature, without conversions."""
         mine = [(each.own, each.name, each.default) for each in self.parameters]
         same = mine == [(name, name, each.default) for name, each in self._own.items()]
         return same and not any(convert for _, _, convert in self._passed)
@@ -114,46 +114,48 @@ class Signature:
     def _plain(self, parameter: Parameter) -> inspect.Parameter:
         own = self._own.get(parameter.own)
         kind = (str | None) if parameter.own == "name" else own.annotation if own is not None else Any
-        kind = Any if kind in CONVERSIONS and kind is not bool else kind  # whatever can be converted may be given
+        kind = Any if kind in CONVERSIONS and kind is not bool else kind  # any convertible value is accepted
         if parameter.default is None and kind is not Any:
             kind |= None
         return inspect.Parameter(parameter.name, parameter.kind, default=parameter.default, annotation=kind)
 
     def bound(self, args: tuple[Any, ...], options: dict[str, Any]) -> dict[str, Any]:
-        """The arguments of a public call, by their public names, defaults included.
+        """Return the arguments of a public call by their public names, including defaults.
 
         Raises:
-            TypeError: They do not fit the parameters.
-            ValueError: One is given under both of its names.
+            TypeError: The arguments do not match the parameters.
+            ValueError: An argument is passed under both of its names.
         """
         positional = dict(zip(self._positional, args, strict=False))
-        given = self._defaults | positional | options
+        arguments = self._defaults | positional | options
         fits = len(args) == len(positional) and options.keys().isdisjoint(positional)
-        if not fits or len(given) != len(self.parameters):
+        if not fits or len(arguments) != len(self.parameters):
             self._refuse(args, options)
         for old, new in self._old:
-            if given[old] is not None:
-                if given[new] is not None:
+            if arguments[old] is not None:
+                if arguments[new] is not None:
                     raise ValueError(f"Cannot specify both {old!r} and {new!r}.")
-                given[new] = given[old]
-        return given
+                arguments[new] = arguments[old]
+        return arguments
 
     def _refuse(self, args: tuple[Any, ...], options: dict[str, Any]) -> None:
         try:
-            self.plain.bind(*args, **options)  # knows what is wrong, but is too slow for every call
+            self.plain.bind(*args, **options)  # explains the problem, but is too slow for every call
         except TypeError as error:
             raise TypeError(f"{self.path.rpartition('.')[2]}() {error}") from None
 
-    def converted(self, given: dict[str, Any]) -> dict[str, Any]:
-        """Such arguments by the function's own names, of its own types."""
-        return {own: convert(given[name], own) if convert else given[name] for own, name, convert in self._passed}
+    def converted(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Return arguments by the implementation's names, converted to its types."""
+        return {
+            own: convert(arguments[name], own) if convert else arguments[name] for own, name, convert in self._passed
+        }
 
     def document(self, text: str, descriptions: Mapping[str, str]) -> str:
         """Return the docstring of the public function.
 
         Args:
-            text: The function's own docstring; its section of arguments may leave some out.
-            descriptions: Descriptions of these, by the function's own names.
+            text: The docstring of the implementation; its section of arguments can be incomplete.
+            descriptions: Descriptions of the missing arguments, by the implementation's names.
         """
         head, section, rest = _split(text)
         lines = dict(_ARGUMENT.findall(section))
@@ -174,10 +176,10 @@ class Signature:
 
 
 def _parsed(part: str) -> tuple[str, str, str]:
-    found = _PART.fullmatch(part)
-    if found is None:
-        raise ValueError(f"{part!r} is no parameter of a signature")
-    own, name, default = found.groups(default="")
+    match = _PART.fullmatch(part)
+    if match is None:
+        raise ValueError(f"{part!r} is not a valid parameter of a signature")
+    own, name, default = match.groups(default="")
     return own, name, default
 
 
@@ -189,9 +191,9 @@ def _literal(text: str) -> Any:
 
 
 def _split(text: str) -> tuple[str, str, str]:
-    """Split a docstring into the parts before, in, and behind its section of arguments."""
+    """Split a docstring into the parts before, in, and after its section of arguments."""
     sections = list(_SECTION.finditer(text))
-    starts = [found.start() for found in sections] + [len(text)]
+    starts = [match.start() for match in sections] + [len(text)]
     if not sections or sections[0][1] != "Args":
         return text[: starts[0]].rstrip(), "", text[starts[0] :].rstrip()
     return text[: starts[0]].rstrip(), text[starts[0] : starts[1]].rstrip(), text[starts[1] :].rstrip()

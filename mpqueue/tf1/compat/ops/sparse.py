@@ -1,11 +1,12 @@
 """Operations on the three parts of sparse tensors: indices, values, dense shape.
 
-Packed, they are single texts, so that they can travel through a queue, and many of them become one of a rank more::
+The packed form of a sparse tensor is a single string that can pass through a queue. Many packed tensors are unpacked to
+one tensor with an additional axis::
 
     [ rank, number of values, letters of the dtype ][ dtype ][ dense shape ][ indices ][ values ]
 
-Values that are texts are their lengths and then their bytes. It is no pickle: a queue may be another process's, and a
-text may come out of a file; whatever it holds, nothing of it is run.
+String values are stored as their lengths followed by their bytes. Pickle is not used: a queue can belong to another
+process, and the string can come from a file. Unpacking must never execute its contents.
 """
 
 import math
@@ -38,19 +39,19 @@ def sparse_to_dense(
     *,
     validate_indices: bool = True,
 ) -> Array:
-    """An array with values at some places and ``default_value`` at the others.
+    """Create an array with values at given indices and ``default_value`` elsewhere.
 
     Args:
-        sparse_indices: Places: a table of shape (number, rank), or a vector or scalar for a vector.
-        output_shape: The shape of the whole.
-        sparse_values: The values, or one for all places.
-        default_value: What is elsewhere.
-        validate_indices: Refuse places out of order or named twice.
+        sparse_indices: Indices, an array of shape (number, rank); for a vector, also a vector or scalar.
+        output_shape: The shape of the result.
+        sparse_values: The values, or one value for all indices.
+        default_value: The value elsewhere.
+        validate_indices: Reject indices that are out of order or repeated.
     """
     rank = output_shape.size
     table = sparse_indices.reshape(-1, 1) if sparse_indices.ndim < 2 else sparse_indices
     if table.shape[1] != rank:
-        invalid(f"output_shape has {rank} sizes, but sparse_indices tell {table.shape[1]} each")
+        invalid(f"output_shape has {rank} sizes, but each row of sparse_indices has {table.shape[1]}")
     if sparse_values.ndim and sparse_values.shape != (len(table),):
         invalid(f"sparse_values has shape {list(sparse_values.shape)}, expected [] or [{len(table)}]")
     _check_places(table, output_shape, ordered=validate_indices)
@@ -80,38 +81,38 @@ def _check_places(table: Array, shape: Array, *, ordered: bool) -> None:
     "-> output_indices: int64[n rank], output_shape: int64[rank]",
 )
 def sparse_reshape(input_indices: Array, input_shape: Array, new_shape: Array) -> tuple[Array, Array]:
-    """The same values in another shape; one size may be -1."""
-    wanted = [int(size) for size in new_shape]
+    """Return the same values in another shape; one size can be -1 to be inferred."""
+    requested = [int(size) for size in new_shape]
     total = math.prod(int(size) for size in input_shape)
-    shape = np.array(resolved(total, wanted), np.int64)
+    shape = np.array(resolved(total, requested), np.int64)
     if not total:
         return np.zeros((len(input_indices), len(shape)), np.int64), shape
     flat = np.ravel_multi_index(tuple(input_indices.T), tuple(input_shape))
     return np.stack(np.unravel_index(flat, tuple(shape)), axis=-1).astype(np.int64).reshape(-1, len(shape)), shape
 
 
-def resolved(total: int, wanted: Sequence[int]) -> list[int]:
-    """Sizes with the one that is -1 worked out.
+def resolved(total: int, requested: Sequence[int]) -> list[int]:
+    """Return the sizes with -1 replaced.
 
     Raises:
-        ValueError: More than one is -1, one is below, or they do not fit the total.
+        ValueError: More than one size is -1, a size is below -1, or the sizes do not match the total.
     """
-    if list(wanted).count(-1) > 1:
-        raise ValueError(f"At most one dimension can be inferred (-1). Found: {list(wanted)}")
-    if any(size < -1 for size in wanted):
-        raise ValueError(f"sizes must be at least -1, got {list(wanted)}")
-    rest = math.prod(size for size in wanted if size != -1)
-    if (total != rest) if -1 not in wanted else (rest == 0 or total % rest):
-        raise ValueError(f"Cannot reshape a tensor with {total} elements to shape {list(wanted)}")
-    return [total // rest if size == -1 else size for size in wanted]
+    if list(requested).count(-1) > 1:
+        raise ValueError(f"At most one dimension can be inferred (-1). Found: {list(requested)}")
+    if any(size < -1 for size in requested):
+        raise ValueError(f"sizes must be at least -1, got {list(requested)}")
+    rest = math.prod(size for size in requested if size != -1)
+    if (total != rest) if -1 not in requested else (rest == 0 or total % rest):
+        raise ValueError(f"Cannot reshape a tensor with {total} elements to shape {list(requested)}")
+    return [total // rest if size == -1 else size for size in requested]
 
 
 def _summed(indices: Known, values: Known, shape: Known, axes: Known, *, keep_dims: bool) -> Dims:
     del indices, values
-    dims, gone = shape.known_as_shape(), ints_of(axes)
-    if shape.known_value() is None or dims is None or gone is None:
+    dims, removed = shape.known_as_shape(), ints_of(axes)
+    if shape.known_value() is None or dims is None or removed is None:
         return None
-    places = {axis % len(dims) for axis in gone} if dims else set()
+    places = {axis % len(dims) for axis in removed} if dims else set()
     return without(dims, places, keep_dims=keep_dims)
 
 
@@ -124,7 +125,7 @@ def _summed(indices: Known, values: Known, shape: Known, axes: Known, *, keep_di
 def sparse_reduce_sum(
     input_indices: Array, input_values: Array, input_shape: Array, reduction_axes: Array, *, keep_dims: bool = False
 ) -> Array:
-    """The sums along some axes, as a dense array."""
+    """Sum along some axes, as a dense array."""
     axes = {checked_axes(input_shape.size, axis)[0] for axis in reduction_axes.reshape(-1, 1)}
     _check_places(input_indices, input_shape, ordered=False)
     kept = [axis for axis in range(input_shape.size) if axis not in axes]
@@ -144,7 +145,7 @@ def sparse_reduce_sum(
     "-> output_indices: int64[n rank], output_values: T[n]",
 )
 def sparse_reorder(input_indices: Array, input_values: Array, input_shape: Array) -> tuple[Array, Array]:
-    """The values in the order of their places, row by row."""
+    """Sort the values by index, row by row."""
     del input_shape
     order = np.lexsort(tuple(input_indices.T[::-1])) if input_indices.shape[1] else np.arange(len(input_indices))
     return input_indices[order], input_values[order]
@@ -166,19 +167,19 @@ for _name, _ufunc in (("SparseDenseCwiseMul", np.multiply), ("SparseDenseCwiseDi
 
 @op("PackSparse", "indices: int64, values: T, dense_shape: int64 -> string[]")
 def pack_sparse(indices: Array, values: Array, dense_shape: Array) -> Any:
-    """One sparse tensor as a text."""
+    """Pack one sparse tensor into a string."""
     dtype, rank, count = values.dtype.str.encode(), len(dense_shape), len(values)
     parts = [_PACKED.pack(rank, count, len(dtype)), dtype, dense_shape.tobytes(), indices.tobytes()]
     if values.dtype == object:
-        texts = values.tolist()
-        parts += [np.array([len(text) for text in texts], np.int64).tobytes(), *texts]
+        strings = values.tolist()
+        parts += [np.array([len(each) for each in strings], np.int64).tobytes(), *strings]
     else:
         parts.append(values.tobytes())
     return b"".join(parts)
 
 
 def _unpacked(packed: bytes, dtype: "np.dtype[Any]") -> tuple[Array, Array, Array]:
-    """The parts of a packed sparse tensor; `pack_sparse` has written it, or nobody."""
+    """Return the parts of a packed sparse tensor, after checking that `pack_sparse` can have written it."""
     try:
         rank, count, letters = _PACKED.unpack_from(packed)
         start = _PACKED.size + letters
@@ -198,9 +199,9 @@ def _unpacked(packed: bytes, dtype: "np.dtype[Any]") -> tuple[Array, Array, Arra
             values = text_array([packed[first:last] for first, last in pairwise(ends)])
             end = ends[-1] if (lengths >= 0).all() else -1
         if end != len(packed):
-            raise ValueError("it has another length than it says")
-    except (struct.error, ValueError, OverflowError) as error:  # bytes that are missing, numbers that are too large
-        invalid(f"a text of {len(packed)} bytes is no packed sparse tensor: {error}")
+            raise ValueError(f"expected {end} bytes, got {len(packed)}")
+    except (struct.error, ValueError, OverflowError) as error:  # missing bytes, numbers that are too large
+        invalid(f"A string of {len(packed)} bytes is not a packed sparse tensor: {error}")
     return indices, values, dense_shape
 
 
@@ -212,9 +213,9 @@ def _rows(indices: Known, values: Known, dense_shape: Known) -> Dims:
 
 @op("PackManySparse", "indices: int64, values: T, dense_shape: int64[_] -> string", infer=_rows)
 def pack_many_sparse(indices: Array, values: Array, dense_shape: Array) -> Any:
-    """The rows of one sparse tensor, each as a text."""
+    """Pack each row of one sparse tensor into a string."""
     if len(dense_shape) < 2:
-        invalid(f"a sparse tensor of rank 2 or more has rows, this one has the dense_shape {dense_shape.tolist()}")
+        invalid(f"Expected a sparse tensor of rank 2 or more, got dense_shape {dense_shape.tolist()}")
     count = int(dense_shape[0])
     order = np.argsort(indices[:, 0], kind="stable")
     cuts = np.searchsorted(indices[order, 0], np.arange(count + 1))
@@ -227,11 +228,11 @@ def pack_many_sparse(indices: Array, values: Array, dense_shape: Array) -> Any:
 
 @op("UnpackManySparse", "packed: string[_] -> indices: int64[_ rank], values: dtype[_], dense_shape: int64[rank]")
 def unpack_many_sparse(packed: Array, *, dtype: Any, rank: int | None) -> tuple[Array, Array, Array]:
-    """Packed sparse tensors as one, in which they are the rows; its other sizes are the largest of theirs."""
+    """Unpack sparse tensors as the rows of one sparse tensor; its other sizes are the maximum of their sizes."""
     parts = [_unpacked(each, np.dtype(dtype.as_numpy_dtype)) for each in packed.tolist()]
     ranks = {len(dense_shape) for _, _, dense_shape in parts}
     if len(ranks) > 1:
-        invalid(f"sparse tensors of one batch must have one rank, got {sorted(ranks)}")
+        invalid(f"The sparse tensors of a batch must have the same rank, got {sorted(ranks)}")
     inner = ranks.pop() if ranks else (rank or 1) - 1
     counts = [len(values) for _, values, _ in parts]
     rows = np.repeat(np.arange(len(parts), dtype=np.int64), counts)

@@ -1,7 +1,7 @@
 """Indexing ``x[1, ..., None, ::2]``: one operation over the vectors begin, end and strides.
 
-Each place of the three vectors is one entry between the brackets; a bit mask per kind of entry tells what it is: an
-open start (``begin_mask``) or end (``end_mask``), ``...``, a new axis, or a single index whose axis goes away
+Each position of the three vectors is one entry of the index. A bit mask per kind of entry marks open starts
+(``begin_mask``) and ends (``end_mask``), ``...``, new axes, and single indices whose axis is removed
 (``shrink_axis_mask``).
 """
 
@@ -15,7 +15,7 @@ from mpqueue.tf1.runs import axes
 
 
 class Masks(NamedTuple):
-    """Kinds of the entries of a slice; bit n is for entry n."""
+    """Kinds of the entries of a slice; bit n applies to entry n."""
 
     begin_mask: int = 0
     end_mask: int = 0
@@ -27,9 +27,9 @@ class Masks(NamedTuple):
 class Entry(NamedTuple):
     """The treatment of one axis of the input."""
 
-    place: int | None  # the entry that says so, None for an axis that the ellipsis covers
-    keeps: bool  # False: a single index
-    size: int | None  # of the axis
+    place: int | None  # the entry for this axis, None for an axis that the ellipsis covers
+    keeps: bool  # whether the axis remains, False for a single index
+    size: int | None  # the size of the axis
 
 
 def _bit(mask: int, place: int) -> bool:
@@ -37,10 +37,10 @@ def _bit(mask: int, place: int) -> bool:
 
 
 def _layout(dims: Sequence[int | None], count: int, masks: Masks) -> list[Entry | None]:
-    """The entries as axes of the input, in order; None for a new axis of the output.
+    """Map the entries to axes of the input, in order; None for a new axis of the output.
 
     Raises:
-        ValueError: Two ellipses, or more entries than axes.
+        ValueError: There are two ellipses, or more entries than axes.
     """
     ellipses = [n for n in range(count) if _bit(masks.ellipsis_mask, n)]
     if len(ellipses) > 1:
@@ -128,7 +128,7 @@ def _entries(input: Known, begin: Known, end: Known, strides: Known, **masks: in
     rows=axes.strided_slice,
 )
 def strided_slice(input: Array, begin: Array, end: Array, strides: Array, **of_entries: int) -> Array:
-    """``input[...]`` with what the module's text describes between the brackets."""
+    """Index ``input`` as the vectors and masks specify; see the module docstring."""
     masks = Masks(**of_entries)
     where: list[int | slice | None] = []
     try:

@@ -1,4 +1,4 @@
-"""The table of operations, with all families in it: each module puts its own there when it is imported."""
+"""The complete table of operations: each imported module registers its operations."""
 
 from mpqueue.tf1.compat.ops import (  # noqa: F401
     array_join,

@@ -1,4 +1,4 @@
-"""The shape of an array as far as it is known before the array exists, and its single sizes."""
+"""Static shapes of arrays, which can be partially known, and their dimensions."""
 
 import math
 import operator
@@ -10,7 +10,7 @@ from mpqueue.values import shapes
 
 
 def _combining(combine: Callable[[int, int], Any], result: Callable[[Any], Any]) -> Any:
-    """An operator of `Dimension`; the result of what is not known on either side is ``result(None)``."""
+    """Create an operator of `Dimension`; if one operand is unknown, the result is ``result(None)``."""
 
     def method(self: "Dimension", other: Any) -> Any:
         try:
@@ -24,28 +24,28 @@ def _combining(combine: Callable[[int, int], Any], result: Callable[[Any], Any])
 
 
 def _arithmetic(combine: Callable[[int, int], int]) -> tuple[Any, Any]:
-    """An operator and its mirror image: not known on either side makes the result not known."""
-    forward = _combining(combine, lambda size: Dimension(size))  # noqa: PLW0108 - the class comes later
+    """Create an operator and its reflected version; if one operand is unknown, so is the result."""
+    forward = _combining(combine, lambda size: Dimension(size))  # noqa: PLW0108 - the class is defined below
     return forward, lambda self, other: forward(as_dimension(other), self)
 
 
 def _comparison(compare: Callable[[int, int], bool]) -> Any:
-    """A comparison: None, neither true nor false, where a side is not known."""
+    """Create a comparison; it returns None if one operand is unknown."""
     return _combining(compare, lambda holds: holds)
 
 
 class Dimension:
-    """One size of a `TensorShape`: an int, or not known.
+    """One size of a `TensorShape`, an integer or unknown.
 
-    Counts and compares like its int; ``value`` is that int, or None. A dimension that is not known makes every result
-    not known, and every comparison None.
+    A dimension calculates and compares like an integer; ``value`` is that integer, or None. With an unknown dimension,
+    results are unknown, and comparisons return None.
 
     Args:
-        value: An int from 0, something with ``__index__``, a Dimension, or None.
+        value: A non-negative integer, an object with ``__index__``, a Dimension, or None.
 
     Raises:
-        ValueError: Below 0.
-        TypeError: No int.
+        ValueError: The value is negative.
+        TypeError: The value is not an integer.
     """
 
     __slots__ = ("value",)
@@ -64,10 +64,10 @@ class Dimension:
     __le__ = _comparison(operator.le)
     __gt__ = _comparison(operator.gt)
     __ge__ = _comparison(operator.ge)
-    __hash__ = None  # type: ignore[assignment]  # == may be None
+    __hash__ = None  # type: ignore[assignment]  # == can return None
 
     def __truediv__(self, other: Any) -> Any:
-        raise TypeError(f"a Dimension divides with // only, not / (by {other!r})")
+        raise TypeError(f"Dimension supports only // for division, got / (by {other!r})")
 
     __rtruediv__ = __truediv__
 
@@ -76,7 +76,7 @@ class Dimension:
 
     def __index__(self) -> int:
         if self.value is None:
-            raise TypeError("an unknown Dimension is no int")
+            raise TypeError("An unknown Dimension cannot be converted to an integer")
         return self.value
 
     __int__ = __index__
@@ -91,43 +91,43 @@ class Dimension:
         return Dimension, (self.value,)
 
     def is_compatible_with(self, other: Any) -> bool:
-        """Tell if both may be one size: equal, or one not known."""
+        """Return whether both can be the same size: they are equal, or one is unknown."""
         other = as_dimension(other)
         return None in (self.value, other.value) or self.value == other.value
 
     def assert_is_compatible_with(self, other: Any) -> None:
-        """Check `is_compatible_with`, with a ValueError if they differ."""
+        """Raise ValueError unless `is_compatible_with` holds."""
         if not self.is_compatible_with(other):
             raise ValueError(f"Dimensions {self} and {as_dimension(other)} are not compatible")
 
     def merge_with(self, other: Any) -> "Dimension":
-        """Return what is known of a size that both are; a ValueError if they differ."""
+        """Return the known size of two dimensions that are the same; raise ValueError if they differ."""
         self.assert_is_compatible_with(other)
         return Dimension(other if self.value is None else self)
 
 
 def as_dimension(value: Any) -> Dimension:
-    """A `Dimension` as it is, anything else made one."""
+    """Convert a value to a `Dimension`."""
     return value if isinstance(value, Dimension) else Dimension(value)
 
 
 def dimension_value(dimension: Any) -> Any:
-    """The size that a `Dimension` is, None if unknown; anything else as it is."""
+    """Return the size of a `Dimension`, or None if unknown; other values are returned unchanged."""
     return dimension.value if isinstance(dimension, Dimension) else dimension
 
 
 class TensorShape:
-    """A shape of which the rank, or single sizes, may be unknown.
+    """A shape with a possibly unknown rank or unknown sizes.
 
-    Indexing and iterating give `Dimension` objects, as in TensorFlow 1; ``as_list()`` gives ints and None.
+    Indexing and iteration return `Dimension` objects, as in TensorFlow 1; ``as_list()`` returns integers and None.
 
     Args:
-        dims: An iterable of sizes (ints, `Dimension`, None for unknown), None for an unknown rank, one int, or another
-            TensorShape.
+        dims: An iterable of sizes (integers, `Dimension`, None for unknown), None for an unknown rank, one integer, or
+            another TensorShape.
 
     Raises:
-        ValueError: A size below 0.
-        TypeError: Not a shape.
+        ValueError: A size is negative.
+        TypeError: The value is not a shape.
 
     Follows: ``tf.TensorShape`` with ``disable_v2_tensorshape``.
     """
@@ -139,23 +139,23 @@ class TensorShape:
 
     @property
     def known(self) -> Dims:
-        """The shape as a tuple of ints and None, or None. Not in TensorFlow."""
+        """The shape as a tuple of integers and None, or None. Not in TensorFlow."""
         return self._dims
 
     @property
     def dims(self) -> list[Dimension] | None:
-        """The sizes as a list of `Dimension`, None if the rank is unknown."""
+        """The sizes as a list of `Dimension`, or None if the rank is unknown."""
         return None if self._dims is None else [Dimension(size) for size in self._dims]
 
     @property
     def ndims(self) -> int | None:
-        """The number of sizes, None if unknown."""
+        """The number of dimensions, or None if unknown."""
         return None if self._dims is None else len(self._dims)
 
     rank = ndims
 
     def as_list(self) -> list[int | None]:
-        """The sizes as ints, None for unknown ones.
+        """Return the sizes as integers, with None for unknown sizes.
 
         Raises:
             ValueError: The rank is unknown.
@@ -165,20 +165,20 @@ class TensorShape:
         return list(self._dims)
 
     def num_elements(self) -> int | None:
-        """The number of elements of an array of this shape, None if a size is unknown."""
+        """Return the number of elements of an array of this shape, or None if a size is unknown."""
         return math.prod(self._dims) if self.is_fully_defined() else None  # type: ignore[arg-type]
 
     def is_fully_defined(self) -> bool:
-        """Tell if rank and all sizes are known."""
+        """Return whether the rank and all sizes are known."""
         return self._dims is not None and None not in self._dims
 
     def assert_is_fully_defined(self) -> None:
-        """Check `is_fully_defined`, with a ValueError if something is unknown."""
+        """Raise ValueError unless the rank and all sizes are known."""
         if not self.is_fully_defined():
             raise ValueError(f"Shape {self} is not fully defined")
 
     def is_compatible_with(self, other: Any) -> bool:
-        """Tell if an array could have both shapes."""
+        """Return whether an array can have both shapes."""
         try:
             self.merge_with(other)
         except ValueError:
@@ -186,15 +186,15 @@ class TensorShape:
         return True
 
     def assert_is_compatible_with(self, other: Any) -> None:
-        """Check `is_compatible_with`, with a ValueError if no array could have both shapes."""
+        """Raise ValueError unless an array can have both shapes."""
         if not self.is_compatible_with(other):
             raise ValueError(f"Shapes {self} and {as_shape(other)} are incompatible")
 
     def merge_with(self, other: Any) -> "TensorShape":
-        """Return all that is known of the shape of an array that has both.
+        """Merge the known sizes of two shapes of the same array.
 
         Raises:
-            ValueError: No array could have both.
+            ValueError: No array can have both shapes.
         """
         other = as_shape(other)
         try:
@@ -203,43 +203,43 @@ class TensorShape:
             raise ValueError(f"Shapes {self} and {other} are not compatible") from None
 
     def most_specific_compatible_shape(self, other: Any) -> "TensorShape":
-        """Return what both shapes have in common: sizes that differ become unknown, and the rank, if it differs."""
+        """Return the common part of both shapes: different sizes, or a different rank, become unknown."""
         other = as_shape(other)
         if self._dims is None or other.known is None or len(self._dims) != len(other.known):
             return TensorShape(None)
         return TensorShape([a if a == b else None for a, b in zip(self._dims, other.known, strict=True)])
 
     def concatenate(self, other: Any) -> "TensorShape":
-        """The sizes of this shape, then the other's; unknown if a rank is."""
+        """Append the sizes of the other shape; the result is unknown if a rank is unknown."""
         other = as_shape(other)
         if self._dims is None or other.known is None:
             return TensorShape(None)
         return TensorShape(self._dims + other.known)
 
     def with_rank(self, rank: int) -> "TensorShape":
-        """This shape, known to have ``rank`` sizes; a ValueError if it has another number."""
+        """Return this shape with the given rank; raise ValueError if it has another rank."""
         self.assert_has_rank(rank)
         return TensorShape([None] * rank) if self._dims is None else self
 
     def with_rank_at_least(self, rank: int) -> "TensorShape":
-        """This shape; a ValueError if it has fewer than ``rank`` sizes."""
+        """Return this shape; raise ValueError if its rank is less than ``rank``."""
         if self.ndims is not None and self.ndims < rank:
             raise ValueError(f"Shape {self} must have rank at least {rank}")
         return self
 
     def with_rank_at_most(self, rank: int) -> "TensorShape":
-        """This shape; a ValueError if it has more than ``rank`` sizes."""
+        """Return this shape; raise ValueError if its rank is greater than ``rank``."""
         if self.ndims is not None and self.ndims > rank:
             raise ValueError(f"Shape {self} must have rank at most {rank}")
         return self
 
     def assert_has_rank(self, rank: int) -> None:
-        """Check the rank, with a ValueError if it is known to be another."""
+        """Raise ValueError if the shape is known to have another rank."""
         if self.ndims not in (None, rank):
             raise ValueError(f"Shape {self} must have rank {rank}")
 
     def assert_same_rank(self, other: Any) -> None:
-        """Check that both ranks agree, with a ValueError if they are known to differ."""
+        """Raise ValueError if the ranks are known to differ."""
         other = as_shape(other)
         if None not in (self.ndims, other.ndims) and self.ndims != other.ndims:
             raise ValueError(f"Shapes {self} and {other} must have the same rank")
@@ -286,8 +286,8 @@ class TensorShape:
     def __str__(self) -> str:
         if self._dims is None:
             return "<unknown>"
-        texts = ["?" if size is None else str(size) for size in self._dims]
-        return f"({texts[0]},)" if len(texts) == 1 else f"({', '.join(texts)})"
+        sizes = ["?" if size is None else str(size) for size in self._dims]
+        return f"({sizes[0]},)" if len(sizes) == 1 else f"({', '.join(sizes)})"
 
     def __repr__(self) -> str:
         return f"TensorShape({self.dims})"
@@ -297,7 +297,7 @@ class TensorShape:
 
 
 def _slice_of_unknown(key: slice) -> Dims:
-    """A slice from the left of a shape of unknown rank has a known length; TensorFlow believes that it fits."""
+    """Slice a shape of unknown rank from the left; like TensorFlow, assume that the slice is within the shape."""
     if key.step is not None:
         raise ValueError("Steps are not yet handled")
     start = 0 if key.start is None else operator.index(key.start)
@@ -307,5 +307,5 @@ def _slice_of_unknown(key: slice) -> Dims:
 
 
 def as_shape(value: Any) -> TensorShape:
-    """A `TensorShape` as it is, anything else made one."""
+    """Convert a value to a `TensorShape`."""
     return value if isinstance(value, TensorShape) else TensorShape(value)

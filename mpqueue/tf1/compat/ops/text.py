@@ -1,4 +1,4 @@
-"""Operations on text: arrays of ``bytes``; numbers as text, and text as numbers."""
+"""Operations on strings, which are arrays of ``bytes``, and conversion between numbers and strings."""
 
 import base64
 import binascii
@@ -26,13 +26,13 @@ _SPACE: Final = b" \t\n\v\f\r"
 
 
 def each(function: Callable[..., Any], *arrays: Array, dtype: Any = object) -> Array:
-    """A function of Python values, element by element, with broadcasting."""
+    """Apply a function of Python values elementwise, with broadcasting."""
     out = np.frompyfunc(function, len(arrays), 1)(*arrays)
     if dtype is not object:
         return np.asarray(out).astype(dtype)
     if isinstance(out, Array):
         return out
-    single = np.empty((), object)  # np.asarray would make an array of NumPy's own text type
+    single = np.empty((), object)  # np.asarray would create an array of NumPy's string type
     single[()] = out
     return single
 
@@ -44,7 +44,7 @@ def _joined(inputs: Sequence[Known], **_separator: str) -> Dims:
 
 @op("StringJoin", "inputs: N * string -> string", infer=_joined, rows=of_one_shape)
 def string_join(inputs: Sequence[Array], *, separator: str = "") -> Array:
-    """The texts one behind the other; scalars beside arrays are repeated."""
+    """Concatenate strings elementwise; scalars are broadcast."""
     shapes = {each.shape for each in inputs if each.ndim}
     if len(shapes) > 1:
         invalid(f"Input shapes do not match: {sorted(shapes)}")
@@ -54,7 +54,7 @@ def string_join(inputs: Sequence[Array], *, separator: str = "") -> Array:
 
 @op("StringSplit", "input: string[_], delimiter: string[] -> indices: int64[_ 2], values: string[_], shape: int64[2]")
 def string_split(input: Array, delimiter: Array, *, skip_empty: bool = True) -> tuple[Array, Array, Array]:
-    """The pieces between any of the bytes of ``delimiter`` (or all single bytes), as the parts of a sparse tensor."""
+    """Split at any byte of ``delimiter``, or into single bytes if it is empty; return the parts of a sparse tensor."""
     pieces = [_pieces(text, delimiter.item(), skip_empty) for text in input.tolist()]
     return sparse_rows(pieces)
 
@@ -69,7 +69,7 @@ def _pieces(text: bytes, delimiter: bytes, skip_empty: bool) -> list[bytes]:
 
 
 def sparse_rows(rows: Sequence[Sequence[bytes]]) -> tuple[Array, Array, Array]:
-    """Rows of unequal length as the parts of a sparse tensor."""
+    """Return rows of unequal length as the parts of a sparse tensor."""
     indices = [(row, place) for row, items in enumerate(rows) for place in range(len(items))]
     shape = np.array([len(rows), max(map(len, rows), default=0)], np.int64)
     return np.array(indices, np.int64).reshape(-1, 2), text_array([item for items in rows for item in items]), shape
@@ -77,7 +77,7 @@ def sparse_rows(rows: Sequence[Sequence[bytes]]) -> tuple[Array, Array, Array]:
 
 @op("StringSplitV2", "input: string[_], sep: string[] -> indices: int64[_ 2], values: string[_], shape: int64[2]")
 def string_split_v2(input: Array, sep: Array, *, maxsplit: int = -1) -> tuple[Array, Array, Array]:
-    """The pieces as Python's ``split`` gives them, as the parts of a sparse tensor."""
+    """Split like Python's ``split``; return the parts of a sparse tensor."""
     return sparse_rows([text.split(sep[()] or None, maxsplit) for text in input.tolist()])
 
 
@@ -100,17 +100,17 @@ def _cut(input: Known, pos: Known, len: Known, *, unit: str) -> Dims:
     rows=leading(),
 )
 def substr(input: Array, pos: Array, len: Array, *, unit: str = "BYTE") -> Array:
-    """``len`` bytes from ``pos`` on, fewer at the end; a negative ``pos`` counts from the end.
+    """Return ``len`` bytes from ``pos`` on, fewer at the end; a negative ``pos`` counts from the end.
 
     Args:
-        input: The texts.
-        pos: Where to begin; beyond a text's ends is an `InvalidArgumentError` of the run.
-        len: How many, in the type and shape of ``pos``; below 0 means the rest.
+        input: The strings.
+        pos: Start position. One outside of the string is an `InvalidArgumentError` of the run.
+        len: Number of bytes, in the type and shape of ``pos``; a negative number means all remaining bytes.
         unit: "BYTE" or "UTF8_CHAR".
 
     Raises:
-        ValueError: The shapes do not fit, or another unit.
-        TypeError: The types do not fit.
+        ValueError: The shapes are incompatible, or another unit.
+        TypeError: The types are incompatible.
     """
     if pos.shape != len.shape:
         invalid(f"pos and len should have the same shape, got {list(pos.shape)} and {list(len.shape)}")
@@ -118,7 +118,7 @@ def substr(input: Array, pos: Array, len: Array, *, unit: str = "BYTE") -> Array
 
 
 def _cut_part(text: Any, start: int, length: int) -> Any:
-    """A part of bytes or of a str."""
+    """Return a part of ``bytes`` or ``str``."""
     size = len(text)
     if not -size <= start <= size:
         invalid(f"pos {start} out of range for string {text!r}")
@@ -133,7 +133,7 @@ def _cut_characters(text: bytes, start: int, length: int) -> bytes:
 
 @op("ReduceJoin", "inputs: string, reduction_indices: int32 -> string", infer=reduced)
 def reduce_join(inputs: Array, reduction_indices: Array, *, keep_dims: bool = False, separator: str = "") -> Array:
-    """The texts along some axes joined, first along the first of them."""
+    """Join strings along some axes, in the order of the axes."""
     if not inputs.ndim:
         return inputs
     axes = checked_axes(inputs.ndim, reduction_indices)
@@ -148,7 +148,7 @@ def reduce_join(inputs: Array, reduction_indices: Array, *, keep_dims: bool = Fa
 
 @op("EncodeBase64", "input: string[...] -> string[...]", "encode_base64")
 def encode_base64(input: Array, *, pad: bool = False) -> Array:
-    """Base64 in the web's alphabet (- and _)."""
+    """Encode as base64 with the URL-safe alphabet (- and _)."""
 
     def encode(text: bytes) -> bytes:
         coded = base64.urlsafe_b64encode(text)
@@ -159,7 +159,7 @@ def encode_base64(input: Array, *, pad: bool = False) -> Array:
 
 @op("DecodeBase64", "input: string[...] -> string[...]", "decode_base64")
 def decode_base64(input: Array) -> Array:
-    """The reverse of `encode_base64`; padding may be missing, but not wrong."""
+    """Decode base64 as written by `encode_base64`; padding can be missing, but must not be wrong."""
     return each(_decode_one, input)
 
 
@@ -182,14 +182,14 @@ def _bucketed(input: Known, *, num_buckets: int) -> Dims:
 
 @op("StringToHashBucketFast", "input: string -> int64", "string_to_hash_bucket_fast", infer=_bucketed, rows=elementwise)
 def string_to_hash_bucket_fast(input: Array, *, num_buckets: int) -> Array:
-    """A number from 0 to below ``num_buckets`` for each text, always the same one (FarmHash).
+    """Hash each string to a number in ``[0, num_buckets)`` that never changes (FarmHash).
 
     Args:
-        input: The texts.
-        num_buckets: How many numbers there are.
+        input: The strings.
+        num_buckets: Number of buckets.
 
     Raises:
-        ValueError: ``num_buckets`` is below 1.
+        ValueError: ``num_buckets`` is less than 1.
     """
     return each(lambda text: fingerprint64(text) % num_buckets, input, dtype=np.int64)
 
@@ -201,15 +201,15 @@ def _measured(input: Known, *, unit: str) -> Dims:
 
 @op("StringLength", "input: string -> int32", "strings.length(input, name, unit)", infer=_measured, rows=elementwise)
 def string_length(input: Array, *, unit: str = "BYTE") -> Array:
-    """The number of bytes, or of characters with ``unit="UTF8_CHAR"``."""
+    """Return the number of bytes, or with ``unit="UTF8_CHAR"`` of characters."""
     if unit == "UTF8_CHAR":
         return each(lambda text: sum(byte & 0xC0 != 0x80 for byte in text), input, dtype=np.int32)
     return each(len, input, dtype=np.int32)
 
 
 def _changing(name: str, of_bytes: Callable[[bytes], bytes], of_text: Callable[[str], str]) -> None:
-    """Put the operation for letters in lower or upper case into the table."""
-    text = f'Letters in {name} case: of ASCII, or of all with ``encoding="utf-8"``.'
+    """Register the operation that converts to lower or upper case."""
+    text = f'Convert ASCII letters to {name} case; with ``encoding="utf-8"``, all letters.'
 
     @op(f"String{name.title()}", "input: string[...] -> string[...]", f"strings.{name}", doc=text, rows=elementwise)
     def change(input: Array, *, encoding: str = "") -> Array:
@@ -224,13 +224,13 @@ _changing("upper", bytes.upper, str.upper)
 
 @op("StringStrip", "input: string[...] -> string[...]", "string_strip", rows=elementwise)
 def string_strip(input: Array) -> Array:
-    """Without white space at both ends."""
+    """Remove whitespace at both ends."""
     return each(bytes.strip, input)
 
 
 @op("RegexReplace", "input: string[...], pattern: string, rewrite: string -> string[...]", "regex_replace")
 def regex_replace(input: Array, pattern: Array, rewrite: Array, *, replace_global: bool = True) -> Array:
-    r"""Matches of a regular expression replaced; ``\1`` stands for a group. The expression is Python's, not RE2's."""
+    r"""Replace matches of a regular expression; ``\1`` refers to a group. The syntax is Python's, not RE2's."""
     expression = _compiled(pattern.item())
     into, count = rewrite.item(), 0 if replace_global else 1
     return each(lambda text: expression.sub(into, text, count), input)
@@ -238,7 +238,7 @@ def regex_replace(input: Array, pattern: Array, rewrite: Array, *, replace_globa
 
 @op("RegexFullMatch", "input: string[...], pattern: string -> bool[...]", "strings.regex_full_match")
 def regex_full_match(input: Array, pattern: Array) -> Array:
-    """True where a regular expression matches the whole text. The expression is Python's, not RE2's."""
+    """Return whether a regular expression matches the whole string. The syntax is Python's, not RE2's."""
     expression = _compiled(pattern.item())
     return each(lambda text: expression.fullmatch(text) is not None, input, dtype=bool)
 
@@ -262,7 +262,7 @@ def as_string(
     width: int = -1,
     fill: str = "",
 ) -> Array:
-    """Numbers as C's printf writes them: floats with six digits after the point by default."""
+    """Format numbers like C's printf: floats with six digits after the decimal point by default."""
     _check_format(input.dtype, precision, scientific, shortest, fill)
     if input.dtype == object:
         return input
@@ -339,15 +339,16 @@ def _parsed(string_tensor: Known, *, out_type: DType) -> Dims:
     rows=elementwise,
 )
 def string_to_number(string_tensor: Array, *, out_type: DType = dtypes.float32) -> Array:
-    """Text parsed as numbers, with white space around them; what is none is an `InvalidArgumentError` of the run.
+    """Parse strings as numbers; surrounding whitespace is ignored.
 
-    Floats too large become infinite, ints too large are an error.
+    An invalid string is an `InvalidArgumentError` of the run. Floats that are too large become infinite, integers that
+    are too large are an error.
 
     Args:
-        string_tensor: The texts.
-        out_type: A float or int type of 32 or 64 bits.
+        string_tensor: The strings.
+        out_type: A float or integer type of 32 or 64 bits.
 
     Raises:
-        TypeError: ``out_type`` is another.
+        TypeError: ``out_type`` is not supported.
     """
     return each(_parser(out_type), string_tensor, dtype=out_type.as_numpy_dtype)
