@@ -1,11 +1,11 @@
-"""The parts of TensorFlow that scripts use besides nodes: files, flags, messages, settings.
+"""Other parts of TensorFlow that scripts use: files, flags, logging, settings.
 
-From the ground up::
+Modules, from the lowest layer to the highest::
 
-    texts.py       text and bytes: tf.compat
-    settings.py    ConfigProto and its kin, and what tells TensorFlow 1 and 2 apart
-    summaries.py   tf.summary, of which nothing is written
+    texts.py       strings and bytes: tf.compat
+    settings.py    ConfigProto and similar classes, and functions that distinguish TensorFlow 1 and 2
+    summaries.py   tf.summary, which writes nothing
     log.py         tf.logging
-    flags.py       tf.flags, over absl-py, and tf.app.run
-    gfile.py       files and folders: tf.gfile
+    flags.py       tf.flags, based on absl-py, and tf.app.run
+    gfile.py       files and directories: tf.gfile
 """

@@ -1,13 +1,13 @@
-"""The command line: ``tf.flags``, which are absl-py's, as in TensorFlow (extra ``[compat]``), and ``tf.app``.
+"""The command line: ``tf.flags``, based on absl-py as in TensorFlow (extra ``[compat]``), and ``tf.app``.
 
-A process has one set of flags: those of a script, and those of every package that uses absl. Flags may stand anywhere
-on the command line, as ``--name=value`` or ``--name value``, with one dash or two; a boolean one as ``--name`` or
-``--noname``. What is added here to absl, in part by TensorFlow too:
+A process has one set of flags: those of the script and those of every package that uses absl. Flags can appear anywhere
+on the command line, as ``--name=value`` or ``--name value``, with one or two dashes. Boolean flags are ``--name`` or
+``--noname``. Differences from absl, some of which are TensorFlow's:
 
-- The command line is parsed when a flag is first read, or by `run`; absl refuses to read before.
-- A flag that is defined after that is looked for on the command line when a flag is next read.
-- Arguments that are no defined flags are left for the program; absl refuses them.
-- The parameters of ``DEFINE_...`` have their old names, too.
+- The command line is parsed when a flag is first read, or by `run`. absl raises an error if flags are read earlier.
+- A flag defined after that is parsed from the command line when a flag is next read.
+- Undefined flags are left in the arguments for the program. absl raises an error.
+- The parameters of ``DEFINE_...`` also have their old names.
 """
 
 import sys
@@ -30,23 +30,23 @@ absl_flags.disclaim_key_flags()  # flags belong to the modules that call the fun
 
 
 class _Flags(FlagValues):
-    """The flags of this process, as attributes; setting one changes its value.
+    """The flags of this process as attributes; assignment changes the value of a flag.
 
     Follows: ``tf.flags.FLAGS``.
     """
 
     def __init__(self) -> None:
-        object.__setattr__(self, "__dict__", vars(absl_flags.FLAGS))  # the same flags, read in another way
+        object.__setattr__(self, "__dict__", vars(absl_flags.FLAGS))  # shares absl's flags, with other access methods
 
     def __call__(self, argv: Sequence[str], known_only: bool = True) -> list[str]:
-        """Take the values from a command line, and return what is left of it.
+        """Parse a command line, and return the remaining arguments.
 
         Args:
-            argv: The command line, its first entry being the program.
-            known_only: False to refuse arguments that are no defined flags.
+            argv: The command line, starting with the program.
+            known_only: False to reject undefined flags.
 
         Raises:
-            Error: A flag cannot have its value, or has none, or a required one is missing.
+            Error: The value of a flag is invalid or missing, or a required flag is missing.
         """
         _late.clear()
         return super().__call__(argv, known_only)
@@ -59,7 +59,7 @@ class _Flags(FlagValues):
         return super().__getattr__(name)
 
 
-_late: list[absl_flags.Flag[Any]] = []  # defined since the command line was parsed
+_late: list[absl_flags.Flag[Any]] = []  # flags defined after the command line was parsed
 
 
 def _parse_late() -> None:
@@ -74,7 +74,7 @@ FLAGS: Final = _Flags()
 
 
 def _define(definer: Callable[..., Any], *args: Any, **options: Any) -> Any:
-    """Define a flag by a function of absl's, and return what that returns."""
+    """Define a flag with a function of absl, and return its result."""
     holder = definer(*args, **options)
     if FLAGS.is_parsed() and holder.name in FLAGS:
         _late.append(FLAGS[holder.name])
@@ -96,60 +96,60 @@ def _definer(definer: Callable[..., Any], what: str) -> Callable[..., Any]:
     ) -> Any:
         label = flag_name if name is None else name
         if label is None:
-            raise TypeError(f"{public_name} needs the name of the flag")
+            raise TypeError(f"{public_name}() requires the name of the flag")
         value = default_value if default is None else default
         return _define(definer, label, value, help or docstring or "", **options)
 
     define.__name__ = define.__qualname__ = public_name
-    define.__doc__ = f"""Define a flag that is {what}.
+    define.__doc__ = f"""Define a flag: {what}.
 
 Args:
-    name: Its name.
-    default: Its value unless one is given, or None.
-    help: What it is for.
+    name: Name of the flag.
+    default: Default value, or None.
+    help: Description of the flag.
     flag_name: Old name of ``name``.
     default_value: Old name of ``default``.
     docstring: Old name of ``help``.
-    options: What absl's function of this name takes besides, such as ``required`` or ``lower_bound``.
+    options: Further arguments of absl's function of this name, such as ``required`` or ``lower_bound``.
 
 Raises:
-    DuplicateFlagError: There is a flag of this name.
+    DuplicateFlagError: A flag with this name exists.
 """
     return define
 
 
-DEFINE_string = _definer(absl_flags.DEFINE_string, "a text")
-DEFINE_integer = _definer(absl_flags.DEFINE_integer, "an int")
+DEFINE_string = _definer(absl_flags.DEFINE_string, "a string")
+DEFINE_integer = _definer(absl_flags.DEFINE_integer, "an integer")
 DEFINE_float = _definer(absl_flags.DEFINE_float, "a float")
 DEFINE_boolean = _definer(absl_flags.DEFINE_boolean, "True or False")
-DEFINE_list = _definer(absl_flags.DEFINE_list, "a list of texts, parted by commas")
-DEFINE_multi_string = _definer(absl_flags.DEFINE_multi_string, "a text, given any number of times")
-DEFINE_multi_integer = _definer(absl_flags.DEFINE_multi_integer, "an int, given any number of times")
-DEFINE_multi_float = _definer(absl_flags.DEFINE_multi_float, "a float, given any number of times")
+DEFINE_list = _definer(absl_flags.DEFINE_list, "a list of strings, separated by commas")
+DEFINE_multi_string = _definer(absl_flags.DEFINE_multi_string, "a string that can be repeated")
+DEFINE_multi_integer = _definer(absl_flags.DEFINE_multi_integer, "an integer that can be repeated")
+DEFINE_multi_float = _definer(absl_flags.DEFINE_multi_float, "a float that can be repeated")
 
 
 def DEFINE_enum(name: str, default: str | None, enum_values: Sequence[str], help: str, **options: Any) -> Any:
-    """Define a flag that is one of some texts.
+    """Define a flag: one of several strings.
 
     Args:
-        name: Its name.
-        default: Its value unless one is given, or None.
-        enum_values: The texts.
-        help: What it is for.
-        options: What absl's function of this name takes besides, such as ``required`` or ``case_sensitive``.
+        name: Name of the flag.
+        default: Default value, or None.
+        enum_values: The allowed strings.
+        help: Description of the flag.
+        options: Further arguments of absl's function of this name, such as ``required`` or ``case_sensitive``.
 
     Raises:
-        DuplicateFlagError: There is a flag of this name.
+        DuplicateFlagError: A flag with this name exists.
     """
     return _define(absl_flags.DEFINE_enum, name, default, enum_values, help, **options)
 
 
 def run(main: Callable[[list[str]], Any] | None = None, argv: Sequence[str] | None = None) -> NoReturn:
-    """Parse the flags, call ``main`` with what else is on the command line, and exit with what it returns.
+    """Parse the flags, call ``main`` with the remaining arguments, and exit with its result.
 
     Args:
-        main: The function, default the one called ``main`` in the script.
-        argv: The command line, default the program's.
+        main: The function. If None, the function ``main`` of the script.
+        argv: The command line. If None, the command line of the program.
     """
     words = list(sys.argv if argv is None else argv)
     if "--help" in words or "-h" in words:

@@ -1,4 +1,4 @@
-"""Files and folders by name: ``tf.gfile``. Names may be fsspec URLs (extra ``[fsspec]``)."""
+"""File system access: ``tf.gfile``. Names can be fsspec URLs (extra ``[fsspec]``)."""
 
 import os
 from collections.abc import Container, Iterable, Iterator
@@ -16,16 +16,16 @@ from mpqueue.tf1.compat.program.texts import as_bytes, as_text
 from mpqueue.tf1.readers.file_systems import located, problems_of
 from mpqueue.tf1.readers.files import matching_files
 
-_MODES: Final = ("r", "w", "a", "r+", "w+", "a+")  # of a GFile, but for the "b"
+_MODES: Final = ("r", "w", "a", "r+", "w+", "a+")  # modes of a GFile, without "b"
 
 
 class FileStatistics(NamedTuple):
-    """Size, time and kind of a file or folder.
+    """Size, modification time and kind of a file or directory.
 
     Attributes:
-        length: Bytes.
-        mtime_nsec: Time of the last change, nanoseconds since 1970; 0 where it is not known.
-        is_directory: Whether it is a folder.
+        length: Number of bytes.
+        mtime_nsec: Modification time in nanoseconds since 1970; 0 if unknown.
+        is_directory: Whether it is a directory.
     """
 
     length: int
@@ -34,22 +34,22 @@ class FileStatistics(NamedTuple):
 
 
 def Exists(filename: Any) -> bool:
-    """Return whether there is a file or folder of this name."""
+    """Return whether a file or directory exists."""
     with located(filename) as (files, path):
         return bool(files.exists(path))
 
 
 def IsDirectory(dirname: Any) -> bool:
-    """Return whether there is a folder of this name."""
+    """Return whether a directory exists."""
     with located(dirname) as (files, path):
         return bool(files.isdir(path))
 
 
 def ListDirectory(dirname: Any) -> list[str]:
-    """Return the names of what is in a folder, without its own name, in no order.
+    """Return the names of the entries of a directory, without their paths, in arbitrary order.
 
     Raises:
-        NotFoundError: There is no such folder.
+        NotFoundError: The directory does not exist.
     """
     with located(dirname) as (files, path):
         if not files.isdir(path):
@@ -58,22 +58,22 @@ def ListDirectory(dirname: Any) -> list[str]:
 
 
 def Glob(filename: Any) -> list[str]:
-    """Return the names of the files and folders that match a pattern, or several, sorted."""
+    """Return the sorted names of the files and directories that match one or several patterns."""
     patterns = filename if isinstance(filename, Iterable) and not isinstance(filename, str | bytes) else [filename]
     return [as_text(match) for pattern in patterns for match in matching_files(pattern).tolist()]
 
 
 def MakeDirs(dirname: Any) -> None:
-    """Make a folder and those it lies in, as far as they are not there."""
+    """Create a directory and its missing parents; existing directories are accepted."""
     with located(dirname) as (files, path):
         files.makedirs(path, exist_ok=True)
 
 
 def MkDir(dirname: Any) -> None:
-    """Make a folder, if it is not there.
+    """Create a directory; an existing directory is accepted.
 
     Raises:
-        NotFoundError: The folder that it is to lie in does not exist.
+        NotFoundError: The parent directory does not exist.
     """
     with located(dirname) as (files, path):
         if not files.isdir(path):
@@ -84,18 +84,18 @@ def Remove(filename: Any) -> None:
     """Remove a file.
 
     Raises:
-        NotFoundError: There is none.
-        FailedPreconditionError: It is a folder.
+        NotFoundError: The file does not exist.
+        FailedPreconditionError: The name is a directory.
     """
     with located(filename) as (files, path):
         files.rm_file(path)
 
 
 def DeleteRecursively(dirname: Any) -> None:
-    """Remove a folder with all that is in it.
+    """Remove a directory and its contents.
 
     Raises:
-        NotFoundError: There is none.
+        NotFoundError: The directory does not exist.
     """
     with located(dirname) as (files, path):
         files.rm(path, recursive=True)
@@ -105,8 +105,8 @@ def Copy(oldpath: Any, newpath: Any, overwrite: bool = False) -> None:
     """Copy a file.
 
     Raises:
-        NotFoundError: There is none.
-        AlreadyExistsError: ``newpath`` exists and is not to be overwritten.
+        NotFoundError: The file does not exist.
+        AlreadyExistsError: ``newpath`` exists and ``overwrite`` is False.
     """
     with located(newpath) as (target, new), located(oldpath) as (source, old):
         _check_free(target, new, newpath, overwrite)
@@ -119,11 +119,11 @@ def Copy(oldpath: Any, newpath: Any, overwrite: bool = False) -> None:
 
 
 def Rename(oldname: Any, newname: Any, overwrite: bool = False) -> None:
-    """Give a file or folder another name.
+    """Rename a file or directory.
 
     Raises:
-        NotFoundError: There is none.
-        AlreadyExistsError: ``newname`` exists and is not to be overwritten.
+        NotFoundError: The file or directory does not exist.
+        AlreadyExistsError: ``newname`` exists and ``overwrite`` is False.
         UnimplementedError: The two names belong to different file systems.
     """
     with located(newname) as (target, new), located(oldname) as (files, old):
@@ -139,10 +139,10 @@ def _check_free(files: Any, path: str, name: Any, overwrite: bool) -> None:
 
 
 def Stat(filename: Any) -> FileStatistics:
-    """Return size, time and kind of a file or folder.
+    """Return the size, modification time and kind of a file or directory.
 
     Raises:
-        NotFoundError: There is none.
+        NotFoundError: The file or directory does not exist.
     """
     with located(filename) as (files, path):
         known = files.info(path)
@@ -152,11 +152,11 @@ def Stat(filename: Any) -> FileStatistics:
 
 
 def Walk(top: Any, in_order: bool = True) -> Iterator[tuple[str, list[str], list[str]]]:
-    """Yield the folders below one, each as its name, the names of the folders in it, and those of the files.
+    """Yield each directory below a directory as its name, the names of its subdirectories, and those of its files.
 
     Args:
-        top: The folder; of one that does not exist nothing is given.
-        in_order: A folder before those in it, else after them.
+        top: The directory to start from; nothing is yielded if it does not exist.
+        in_order: Yield a directory before its subdirectories; otherwise after them.
     """
     name = as_text(top)
     if not IsDirectory(name):
@@ -173,20 +173,21 @@ def Walk(top: Any, in_order: bool = True) -> Iterator[tuple[str, list[str], list
 
 
 class GFile:
-    """A file, opened at its first use; a context manager, closed at the end.
+    """A file that is opened on first use, and a context manager that closes it.
 
     Args:
         name: A path, or a URL (extra ``[fsspec]``).
-        mode: "r", "w", "a", "r+", "w+" or "a+"; with "b" at the end, what is read is bytes and not text.
+        mode: "r", "w", "a", "r+", "w+" or "a+". With "b" at the end, reading returns ``bytes`` instead of ``str``.
 
     Attributes:
-        name: As given.
-        mode: As given.
+        name: The path or URL.
+        mode: The mode.
 
     Raises:
         InvalidArgumentError: Another mode.
 
-    Methods raise the `OpError` of what the system says, and `PermissionDeniedError` where the mode does not allow it.
+    Methods raise the `OpError` for an error of the file system, and `PermissionDeniedError` if the mode does not allow
+    the operation.
     """
 
     def __init__(self, name: Any, mode: str = "r") -> None:
@@ -214,7 +215,7 @@ class GFile:
         return data if self._is_binary else as_text(data)
 
     def read(self, n: int = -1) -> Any:
-        """Return the rest of the file, or ``n`` bytes of it; empty at its end."""
+        """Return the rest of the file, or the next ``n`` bytes; empty at the end of the file."""
         with self._for_reading() as handle:
             return self._converted(handle.read(n))
 
@@ -224,29 +225,29 @@ class GFile:
             return self._converted(handle.readline())
 
     def readlines(self) -> list[Any]:
-        """Return the lines that are left."""
+        """Return the remaining lines."""
         return list(self)
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.readline, self._converted(b""))
 
     def write(self, file_content: Any) -> None:
-        """Append text or bytes."""
+        """Append a string or bytes."""
         with self._opened("writing", not_in=("r",)) as handle:
             handle.write(as_bytes(file_content))
 
     def seek(self, offset: int, whence: int = 0) -> None:
-        """Go to a place in the file."""
+        """Move to a position in the file."""
         with self._for_reading() as handle:
             handle.seek(offset, whence)
 
     def tell(self) -> int:
-        """Return the place in the file."""
+        """Return the position in the file."""
         with self._opened() as handle:
             return handle.tell()
 
     def seekable(self) -> bool:
-        """Return True: `seek` works."""
+        """Return True: `seek` is supported."""
         return True
 
     def size(self) -> int:
@@ -254,13 +255,13 @@ class GFile:
         return Stat(self.name).length
 
     def flush(self) -> None:
-        """Put into the file what was written."""
+        """Write buffered data to the file."""
         if self._handle is not None:
             with problems_of(self.name):
                 self._handle.flush()
 
     def close(self) -> None:
-        """Close the file; a later use opens it again."""
+        """Close the file; the next use opens it again."""
         handle, self._handle = self._handle, None
         if handle is not None:
             with problems_of(self.name):
@@ -268,7 +269,7 @@ class GFile:
 
     def __del__(self) -> None:
         if self._handle is not None:
-            self._handle.close()  # scripts read a file in one line, and never close it
+            self._handle.close()  # scripts read a file in one expression, and never close it
 
     def __enter__(self) -> Self:
         return self

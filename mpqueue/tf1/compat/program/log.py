@@ -1,7 +1,7 @@
-"""Messages: ``tf.logging``, over a logger of the standard library, as TensorFlow's.
+"""Logging: ``tf.logging``, based on a logger of the standard library, as in TensorFlow.
 
-absl's logging is another module than ``tf.logging``: its levels are other numbers (``INFO`` is 0), its lines begin in
-another way, and its ``fatal`` ends the process.
+absl's logging is a different module: its levels have other numbers (``INFO`` is 0), its lines have another format, and
+its ``fatal`` ends the process.
 """
 
 import logging
@@ -19,14 +19,14 @@ ERROR: Final = logging.ERROR
 FATAL: Final = logging.CRITICAL
 
 _logger: Final = logging.getLogger("mpqueue.script")
-_counts: Counter[tuple[str, int]] = Counter()  # by the file and line of the call
+_counts: Counter[tuple[str, int]] = Counter()  # calls by file and line of the caller
 _lock: Final = Lock()
 
 
 def get_logger() -> logging.Logger:
-    """Return the logger that takes the messages.
+    """Return the logger of ``tf.logging``.
 
-    It writes to stderr, unless the program has set up logging of its own.
+    It writes to stderr, unless the program has configured logging itself.
     """
     if not _logger.handlers and not logging.getLogger().handlers:
         handler = logging.StreamHandler()
@@ -37,28 +37,28 @@ def get_logger() -> logging.Logger:
 
 
 def log(level: int, msg: Any, *args: Any, **kwargs: Any) -> None:
-    """Report a message of a level."""
+    """Log a message at the given level."""
     get_logger().log(level, msg, *args, stacklevel=2, **kwargs)
 
 
-def _reporter(name: str, level: int, what: str) -> Callable[..., None]:
+def _reporter(name: str, level: int, note: str = "") -> Callable[..., None]:
     def report(msg: Any, *args: Any, **kwargs: Any) -> None:
         get_logger().log(level, msg, *args, stacklevel=2, **kwargs)
 
     report.__name__ = report.__qualname__ = name
-    report.__doc__ = f"Report {what}."
+    report.__doc__ = f"Log a message at level {logging.getLevelName(level)}{note}."
     return report
 
 
-debug = _reporter("debug", DEBUG, "what helps to find errors")
-info = _reporter("info", INFO, "what happens")
-warn = _reporter("warn", WARN, "what may be wrong")
-error = _reporter("error", ERROR, "what is wrong")
-fatal = _reporter("fatal", FATAL, "what the program cannot go on with; it goes on all the same")
+debug = _reporter("debug", DEBUG)
+info = _reporter("info", INFO)
+warn = _reporter("warn", WARN)
+error = _reporter("error", ERROR)
+fatal = _reporter("fatal", FATAL, ", without ending the program")
 
 
 def _times_here() -> int:
-    """Return how often the line that called the caller did so, this time included."""
+    """Return how many times the line that called the caller has done so, including this call."""
     frame = sys._getframe(2)
     with _lock:
         key = frame.f_code.co_filename, frame.f_lineno
@@ -67,34 +67,34 @@ def _times_here() -> int:
 
 
 def log_first_n(level: int, msg: Any, n: int, *args: Any) -> None:
-    """Report a message at the first ``n`` times that this line is reached."""
+    """Log a message the first ``n`` times that this line is executed."""
     if _times_here() <= n:
         get_logger().log(level, msg, *args, stacklevel=2)
 
 
 def log_every_n(level: int, msg: Any, n: int, *args: Any) -> None:
-    """Report a message at the first and every ``n``-th further time that this line is reached."""
+    """Log a message the first time that this line is executed, and then every ``n``-th time."""
     if (_times_here() - 1) % n == 0:
         get_logger().log(level, msg, *args, stacklevel=2)
 
 
 def log_if(level: int, msg: Any, condition: Any, *args: Any) -> None:
-    """Report a message if a condition holds."""
+    """Log a message if a condition is true."""
     if condition:
         get_logger().log(level, msg, *args, stacklevel=2)
 
 
 def get_verbosity() -> int:
-    """Return the lowest level that is reported."""
+    """Return the lowest level that is logged."""
     return get_logger().getEffectiveLevel()
 
 
 def set_verbosity(v: int | str) -> None:
-    """Report messages from a level on."""
+    """Set the lowest level that is logged."""
     get_logger().setLevel(v)
 
 
 def flush() -> None:
-    """Write out what was reported."""
+    """Flush the handlers of the logger."""
     for handler in get_logger().handlers:
         handler.flush()

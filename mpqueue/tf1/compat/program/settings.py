@@ -1,4 +1,4 @@
-"""Settings of sessions, which have no effect here, and answers to which TensorFlow this is."""
+"""Session settings, which are ignored, and functions that identify the version of TensorFlow."""
 
 from types import SimpleNamespace
 from typing import Any, ClassVar, Final
@@ -6,14 +6,14 @@ from typing import Any, ClassVar, Final
 from mpqueue.tf1.compat.graph import SparseTensor, Tensor
 
 VERSION: Final = "1.15.0"
-"""The version of TensorFlow whose names these are."""
+"""The version of TensorFlow that the names follow."""
 
 OK: Final = 0
-"""The number of no error, among those of the classes in ``tf.errors``."""
+"""The error code for success."""
 
 
 class _Settings(SimpleNamespace):
-    """Any settings, as attributes; one that was never set is a group of further ones."""
+    """Arbitrary settings as attributes; an attribute that is not set is a nested group of settings."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -24,19 +24,19 @@ class _Settings(SimpleNamespace):
 
 
 class ConfigProto(_Settings):
-    """Settings of a session: all are accepted, and have no effect."""
+    """Settings of a session, accepted without effect."""
 
 
 class GPUOptions(_Settings):
-    """Settings of devices: all are accepted, and have no effect."""
+    """Settings of devices, accepted without effect."""
 
 
 class GraphOptions(_Settings):
-    """Settings of a graph: all are accepted, and have no effect."""
+    """Settings of a graph, accepted without effect."""
 
 
 class OptimizerOptions(_Settings):
-    """Settings of how a graph is run: all are accepted, and have no effect."""
+    """Settings for graph optimization, accepted without effect."""
 
     L0: ClassVar[int] = -1
     L1: ClassVar[int] = 0
@@ -46,7 +46,7 @@ class OptimizerOptions(_Settings):
 
 
 class RunOptions(_Settings):
-    """Settings of one run: all are accepted, and have no effect."""
+    """Settings of one run, accepted without effect."""
 
     NO_TRACE: ClassVar[int] = 0
     SOFTWARE_TRACE: ClassVar[int] = 1
@@ -55,22 +55,22 @@ class RunOptions(_Settings):
 
 
 class RunMetadata(_Settings):
-    """Facts about a run, in TensorFlow; here it stays empty."""
+    """Information about a run in TensorFlow; in mpqueue it is always empty."""
 
 
 def disable_v2_behavior() -> None:
-    """Do nothing: there is no other behaviour here."""
+    """Accepted without effect: mpqueue has no other behavior."""
 
 
 def disable_eager_execution() -> None:
-    """Do nothing: nodes are never computed while they are made."""
+    """Accepted without effect: nodes are never computed when they are created."""
 
 
 def executing_eagerly() -> bool:
-    """Return False: nodes are never computed while they are made."""
+    """Return False: nodes are never computed when they are created."""
     return False
 
 
 def is_tensor(x: Any) -> bool:
-    """Return whether something is a node with a value: a tensor, a sparse tensor or a variable."""
+    """Return whether an object is a tensor, a sparse tensor or a variable."""
     return isinstance(x, Tensor | SparseTensor) or hasattr(x, "_as_tensor")

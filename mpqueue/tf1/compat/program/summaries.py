@@ -1,4 +1,4 @@
-"""Summaries: ``tf.summary``. They are accepted, and nothing is written anywhere."""
+"""Summaries: ``tf.summary``. They are accepted, but nothing is written."""
 
 import re
 from typing import Any, Self
@@ -8,14 +8,14 @@ from mpqueue.tf1.compat.graph import Tensor, constant
 
 
 def scalar(name: str, *_values: Any, collections: Any = None, **_options: Any) -> Tensor:
-    """Return a node that gives an empty text: nothing is summarised. Any arguments are accepted."""
+    """Return a node with an empty string instead of a summary. Any arguments are accepted."""
     node = constant(b"", name=re.sub(r"[^-/\w.]", "_", name))
     add_to_collections([GraphKeys.SUMMARIES] if collections is None else collections, node)
     return node
 
 
 def merge(inputs: Any, collections: Any = None, name: str | None = None) -> Tensor:
-    """Return a node that gives an empty text: nothing is summarised."""
+    """Return a node with an empty string instead of a merged summary."""
     del inputs
     node = constant(b"", name=name or "Merge")
     add_to_collections(collections or [], node)
@@ -23,17 +23,17 @@ def merge(inputs: Any, collections: Any = None, name: str | None = None) -> Tens
 
 
 def merge_all(key: str = GraphKeys.SUMMARIES, scope: str | None = None, name: str | None = None) -> Tensor | None:
-    """Return a node that gives an empty text, None if the graph has no summaries."""
-    found = get_collection(key, scope)
-    return merge(found, name=name) if found else None
+    """Return a node with an empty string, or None if the graph has no summaries."""
+    summaries = get_collection(key, scope)
+    return merge(summaries, name=name) if summaries else None
 
 
 class FileWriter:
-    """Accepts summaries, and makes no file.
+    """A writer that accepts summaries without writing a file.
 
     Args:
-        logdir: Folder that `get_logdir` returns.
-        graph: No effect, as all parameters that follow.
+        logdir: Directory that `get_logdir` returns.
+        graph: No effect, like all further parameters.
     """
 
     def __init__(self, logdir: Any = None, graph: Any = None, **_options: Any) -> None:
@@ -41,11 +41,11 @@ class FileWriter:
         self._logdir = logdir
 
     def get_logdir(self) -> Any:
-        """Return the folder as it was given."""
+        """Return the directory passed to the constructor."""
         return self._logdir
 
     def _accept(self, *_args: Any, **_options: Any) -> None:
-        """Do nothing, whatever the arguments are."""
+        """Accept any arguments and do nothing."""
 
     add_summary = add_graph = add_event = add_run_metadata = add_session_log = flush = reopen = close = _accept
 

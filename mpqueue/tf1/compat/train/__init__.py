@@ -1,18 +1,18 @@
-"""The part of ``tf.train`` that feeds a model: queue runners, producers, batches, sessions that start the runners.
+"""The input part of ``tf.train``: queue runners, producers, batches, sessions that start the runners.
 
-From the ground up::
+Modules, from the lowest layer to the highest::
 
     cluster.py       jobs, tasks and their addresses
     server.py        tf.train.Server
     record_runs.py   enqueue operations for many records at once
     processes.py     enqueue operations in worker processes
-    runners.py       QueueRunner, and the collection that start_queue_runners starts
-    producers.py     string_input_producer and its kin, limit_epochs
+    runners.py       QueueRunner, add_queue_runner and start_queue_runners
+    producers.py     string_input_producer and similar functions, limit_epochs
     examples.py      the inputs of a batch: lists or dicts of tensors
-    batching.py      batch and its kin
+    batching.py      batch and similar functions
     steps.py         the global step
-    hooks.py         what a monitored session calls around each run
-    scaffold.py      how a session is initialised
+    hooks.py         hooks that a monitored session calls around each run
+    scaffold.py      initialization of sessions
     monitored.py     monitored sessions
-    supervisor.py    the supervisor, which they replaced
+    supervisor.py    the supervisor, the predecessor of monitored sessions
 """

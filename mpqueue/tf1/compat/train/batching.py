@@ -1,7 +1,7 @@
 """Batches of examples, assembled in a queue that a queue runner fills.
 
-Each function makes a queue with the types and shapes of its inputs, an operation per input that enqueues it, and a
-queue runner with these; what it returns is dequeued from there. The parameters are those of `mpqueue.train`.
+Each function creates a queue with the types and shapes of its inputs, an enqueue operation per input, and a queue
+runner for these operations. It returns tensors dequeued from the queue. The parameters are those of `mpqueue.train`.
 """
 
 from collections.abc import Sequence
@@ -16,45 +16,46 @@ from mpqueue.tf1.train.inputs import Arguments
 
 @public("train.batch(...)", scope="batch", like=(batching.batch, FIFOQueue))
 def batch(tensors: Any, batch_size: Any, **given: Any) -> Any:
-    """Return batches of examples in the order in which they come.
+    """Return batches of examples in the order of the input.
 
     Args:
-        tensors: The components of one example, a list or dict of tensors; sparse ones become one of a rank more.
-        batch_size: Examples per batch, an int or an int32 tensor.
-        num_threads: Threads that enqueue. More than one mix the order.
-        shapes: Shape of each component of one example, default as the tensors say.
+        tensors: The components of one example, a list or dict of tensors. In a batch, sparse tensors get an additional
+            axis.
+        batch_size: Number of examples per batch, an integer or an int32 tensor.
+        num_threads: Number of enqueuing threads. With more than one, the order is not deterministic.
+        shapes: Shape of each component of one example. If None, the static shapes of the tensors.
 
-    Returns: The structure of ``tensors``, with one more axis in front; of a list of one, the bare tensor.
+    Returns: The structure of ``tensors`` with an additional first axis; for a list with one tensor, the tensor itself.
 
     Raises:
-        ValueError: ``tensors`` is empty, a rank is not known, or, without ``dynamic_pad``, a size.
-        TypeError: ``tensors`` is a single tensor: put it in a list.
+        ValueError: ``tensors`` is empty, a rank is unknown, or a size is unknown without ``dynamic_pad``.
+        TypeError: ``tensors`` is a single tensor instead of a list.
     """
     return _batches([tensors], batch_size, **given)
 
 
 @public("train.batch_join(...)", scope="batch_join", like=(batching.batch_join, batch))
 def batch_join(tensors_list: Sequence[Any], batch_size: Any, **given: Any) -> Any:
-    """Return batches of the examples of several inputs, each with a thread of its own.
+    """Return batches of examples from several inputs, each enqueued by its own thread.
 
     Args:
-        tensors_list: For each input what `batch` takes, all alike.
-        allow_smaller_final_batch: True if the examples that are left when all inputs have ended make a smaller batch.
+        tensors_list: One argument of `batch` per input, all with the same structure.
+        allow_smaller_final_batch: Whether the examples that remain after the end of all inputs form a smaller batch.
 
     Raises:
-        ValueError: As for `batch`, and where keys, numbers of components or shapes differ.
-        TypeError: As for `batch`, and where types differ.
+        ValueError: As for `batch`, or the inputs differ in keys, numbers of components or shapes.
+        TypeError: As for `batch`, or the inputs differ in types.
     """
     return _batches(tensors_list, batch_size, **given)
 
 
 @public("train.shuffle_batch(...)", scope="shuffle_batch", like=(batching.shuffle_batch, batch))
 def shuffle_batch(tensors: Any, batch_size: Any, **given: Any) -> Any:
-    """Return batches of examples in random order; that of a seed is not TensorFlow's.
+    """Return batches of examples in random order. The order for a given seed differs from TensorFlow's.
 
     Raises:
-        ValueError: As for `batch`, and where ``capacity`` is not above ``min_after_dequeue``.
-        TypeError: ``tensors`` is a single tensor: put it in a list.
+        ValueError: As for `batch`, or ``capacity`` is not greater than ``min_after_dequeue``.
+        TypeError: ``tensors`` is a single tensor instead of a list.
     """
     return _batches([tensors], batch_size, **given)
 
@@ -64,10 +65,10 @@ _JOINED = (batching.shuffle_batch_join, batch, batch_join, shuffle_batch)
 
 @public("train.shuffle_batch_join(...)", scope="shuffle_batch_join", like=_JOINED)
 def shuffle_batch_join(tensors_list: Sequence[Any], batch_size: Any, **given: Any) -> Any:
-    """Return batches of the examples of several inputs in random order; that of a seed is not TensorFlow's.
+    """Return batches of examples from several inputs in random order, which differs from TensorFlow's for a given seed.
 
     Raises:
-        ValueError: As for `batch_join`, and where ``capacity`` is not above ``min_after_dequeue``.
+        ValueError: As for `batch_join`, or ``capacity`` is not greater than ``min_after_dequeue``.
         TypeError: As for `batch_join`.
     """
     return _batches(tensors_list, batch_size, **given)
@@ -85,7 +86,7 @@ def _batches(
     allow_smaller_final_batch: bool,
     **others: Any,
 ) -> Any:
-    """Make the queue, its runner, and what is dequeued; ``min_after_dequeue`` is None where the order is kept."""
+    """Create the queue, its runner, and the dequeued tensors; ``min_after_dequeue`` is None to keep the order."""
     examples = [Example(each, many=enqueue_many) for each in tensors_list] * num_threads
     inputs = NodeInputs(examples, many=enqueue_many)
     arguments = Arguments(batch_size, takes_fewer=allow_smaller_final_batch, **others)

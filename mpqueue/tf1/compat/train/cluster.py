@@ -1,4 +1,4 @@
-"""Clusters by name: jobs, their tasks, and the addresses of these; as data, which `Server` looks at."""
+"""Cluster descriptions: jobs, their tasks, and the addresses of the tasks. `Server` uses this data."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +11,7 @@ class JobDef:
     """A job of a cluster.
 
     Attributes:
-        name: Its name.
+        name: Name of the job.
         tasks: The address of each task, by index.
 
     Follows: The protocol buffer ``tf.train.JobDef``.
@@ -26,7 +26,7 @@ class ClusterDef:
     """A cluster.
 
     Attributes:
-        job: Its jobs.
+        job: The jobs.
 
     Follows: The protocol buffer ``tf.train.ClusterDef``.
     """
@@ -41,7 +41,7 @@ class ServerDef:
     Attributes:
         cluster: The cluster.
         job_name: The job of the task.
-        task_index: Its index there.
+        task_index: Index of the task in the job.
         protocol: Always "grpc".
         default_session_config: Settings, without effect.
 
@@ -56,14 +56,15 @@ class ServerDef:
 
 
 class ClusterSpec:
-    """Jobs, their tasks, and the addresses of these.
+    """A description of jobs, their tasks, and the addresses of the tasks.
 
     Args:
-        cluster: A dict from names of jobs to addresses, in a list or in a dict by index; a `ClusterDef`; another one.
+        cluster: A dict from job names to addresses, in a list or in a dict by index; a `ClusterDef`; or a
+            `ClusterSpec`.
 
     Raises:
-        TypeError: It is none of these, or an address is no text.
-        ValueError: An index is no integer.
+        TypeError: ``cluster`` is none of these, or an address is not a string.
+        ValueError: An index is not an integer.
     """
 
     def __init__(self, cluster: Any) -> None:
@@ -79,15 +80,15 @@ class ClusterSpec:
         self._jobs = {_text(name, "Job name"): _tasks(name, tasks) for name, tasks in cluster.items()}
 
     def as_dict(self) -> dict[str, list[str | None] | Tasks]:
-        """The addresses by job: a list, or a dict by index where indices are left out."""
-        found: dict[str, list[str | None] | Tasks] = {}
+        """Return the addresses by job: a list, or a dict by index if indices are missing."""
+        addresses: dict[str, list[str | None] | Tasks] = {}
         for name, tasks in self._jobs.items():
             is_dense = bool(tasks) and max(tasks) + 1 == len(tasks)
-            found[name] = self.job_tasks(name) if is_dense else dict(sorted(tasks.items()))
-        return found
+            addresses[name] = self.job_tasks(name) if is_dense else dict(sorted(tasks.items()))
+        return addresses
 
     def as_cluster_def(self) -> ClusterDef:
-        """The same as plain data."""
+        """Return the cluster as a `ClusterDef`."""
         return ClusterDef([JobDef(name, dict(tasks)) for name, tasks in sorted(self._jobs.items())])
 
     @property
@@ -96,26 +97,26 @@ class ClusterSpec:
         return list(self._jobs)
 
     def num_tasks(self, job_name: str) -> int:
-        """The number of tasks of a job.
+        """Return the number of tasks of a job.
 
         Raises:
-            ValueError: There is no such job.
+            ValueError: The job does not exist.
         """
         return len(self._job(job_name))
 
     def task_indices(self, job_name: str) -> list[int]:
-        """The indices of the tasks of a job.
+        """Return the indices of the tasks of a job.
 
         Raises:
-            ValueError: There is no such job.
+            ValueError: The job does not exist.
         """
         return sorted(self._job(job_name))
 
     def task_address(self, job_name: str, task_index: int) -> str:
-        """The address of a task.
+        """Return the address of a task.
 
         Raises:
-            ValueError: There is no such job, or no such task in it.
+            ValueError: The job or the task does not exist.
         """
         tasks = self._job(job_name)
         if task_index not in tasks:
@@ -123,10 +124,10 @@ class ClusterSpec:
         return tasks[task_index]
 
     def job_tasks(self, job_name: str) -> list[str | None]:
-        """The addresses of a job by index, None for indices that are left out.
+        """Return the addresses of a job by index, with None for missing indices.
 
         Raises:
-            ValueError: There is no such job.
+            ValueError: The job does not exist.
         """
         tasks = self._job(job_name)
         return [tasks.get(index) for index in range(max(tasks, default=-1) + 1)]

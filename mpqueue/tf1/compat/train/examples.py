@@ -1,6 +1,6 @@
 """The inputs of a batching queue over nodes: lists or dicts of tensors.
 
-Sparse tensors travel through the queue as texts, and are unpacked when a batch is taken.
+Sparse tensors are packed to strings for the queue, and unpacked when a batch is dequeued.
 """
 
 from collections.abc import Sequence
@@ -15,34 +15,34 @@ from mpqueue.tf1.train.inputs import Arguments, Inputs, Queues
 
 
 class SparseKind(NamedTuple):
-    """The type and rank of a sparse component, needed to unpack it."""
+    """The type and rank of a sparse component, which are needed to unpack it."""
 
     dtype: DType
-    rank: int | None  # of the batch
+    rank: int | None  # the rank of the batch
 
 
 class Example:
-    """The components of one example, or of many.
+    """The components of one example, or of many examples.
 
     Args:
         components: A list or dict of tensors.
-        many: Whether their first axes count examples.
+        many: Whether the first axes of the tensors count examples.
 
     Attributes:
-        vals: What a queue takes as one element, or as many.
-        sparse: For each component its kind, None if it is dense.
+        vals: The value to enqueue, as one element or as many.
+        sparse: Type and rank of each component, or None for a dense component.
 
     Raises:
         TypeError: ``components`` is a single tensor.
-        ValueError: It is empty.
+        ValueError: ``components`` is empty.
     """
 
     def __init__(self, components: Any, *, many: bool) -> None:
         self.names = sorted(components, key=str) if isinstance(components, dict) else None
-        given = list(components) if self.names is None else [components[name] for name in self.names]
-        if not given:
-            raise ValueError("expected at least one tensor")
-        whole = [each if isinstance(each, SparseTensor) else convert_to_tensor(each) for each in given]
+        values = list(components) if self.names is None else [components[name] for name in self.names]
+        if not values:
+            raise ValueError("Expected at least one tensor, got an empty list or dict")
+        whole = [each if isinstance(each, SparseTensor) else convert_to_tensor(each) for each in values]
         self.sparse = [_kind(each, many=many) for each in whole]
         tensors = [_packed(each, many=many) for each in whole]
         self.dtypes = [each.dtype.base_dtype for each in tensors]
@@ -66,7 +66,7 @@ def _packed(component: Tensor | SparseTensor, *, many: bool) -> Tensor:
 
 def _shuffling(capacity: int, min_after_dequeue: int, *others: Any) -> RandomShuffleQueue:
     if capacity <= min_after_dequeue:
-        raise ValueError(f"capacity must be above min_after_dequeue, {min_after_dequeue}; got {capacity}")
+        raise ValueError(f"capacity must be greater than min_after_dequeue, {min_after_dequeue}, got {capacity}")
     return RandomShuffleQueue(capacity, min_after_dequeue, *others)
 
 
@@ -74,26 +74,26 @@ class NodeInputs(Inputs[Any]):
     """Inputs that are nodes.
 
     Args:
-        examples: At least one; an example that occurs twice is enqueued by two threads.
-        many: Whether their first axes count examples.
+        examples: At least one. An example that occurs twice is enqueued by two threads.
+        many: Whether the first axes of the tensors count examples.
 
     Raises:
-        ValueError: There are none; or they have other keys, another number of components, or others that are sparse.
-        TypeError: They have other types.
+        ValueError: There are no examples, or they differ in keys, numbers of components or sparse components.
+        TypeError: The examples have different types.
     """
 
     def __init__(self, examples: Sequence[Example], *, many: bool) -> None:
         if not examples:
-            raise ValueError("expected at least one set of tensors, and at least one thread")
+            raise ValueError("Expected at least one input and at least one thread")
         super().__init__(examples, many, Queues(FIFOQueue, PaddingFIFOQueue, _shuffling))
         self._examples, self._sparse = examples, examples[0].sparse
         if any(each.sparse != self._sparse for each in examples):
             kinds = [each.sparse for each in examples]
-            raise ValueError(f"all inputs must be sparse in the same places, with the same types and ranks: {kinds}")
+            raise ValueError(f"All inputs must have the same sparse components, types and ranks, got {kinds}")
 
     @staticmethod
     def _queue_name(name: str, kind: str) -> str:
-        del name  # it is the scope of now
+        del name  # the current name scope contains it
         return kind
 
     def _batches(self, queue: QueueBase, arguments: Arguments) -> Any:
@@ -104,7 +104,7 @@ class NodeInputs(Inputs[Any]):
         return self._unpacked(dequeue(arguments.size, name=arguments.name))
 
     def _unpacked(self, taken: Any) -> Any:
-        """A batch with what is sparse in it sparse again; of a list of one, the bare tensor."""
+        """Unpack the sparse components of a batch; return the tensor itself for a list with one tensor."""
         if self.names is not None:
             return {name: _unpacked(taken[name], kind) for name, kind in zip(self.names, self._sparse, strict=True)}
         tensors = taken if isinstance(taken, list) else [taken]

@@ -1,6 +1,6 @@
-"""Monitored sessions: they initialise variables, start the queue runners, and stop all that at the end."""
+"""Monitored sessions, which initialize variables, start queue runners, and stop them at the end."""
 
-# ruff: noqa: ARG002 - TensorFlow's signatures have arguments that have no effect here
+# ruff: noqa: ARG002 - TensorFlow's signatures have arguments without effect in mpqueue
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Self
@@ -18,32 +18,31 @@ from mpqueue.tf1.coordinator import Coordinator
 class StepContext(NamedTuple):
     """The argument of the function that `MonitoredSession.run_step_fn` calls."""
 
-    session: Session  # the bare session
+    session: Session  # the underlying session
     run_with_hooks: Callable[..., Any]  # `MonitoredSession.run`
 
     def request_stop(self) -> None:
         """End the ``with`` block of the monitored session.
 
         Raises:
-            StopIteration: Always; the block ends cleanly with it.
+            StopIteration: Always. The ``with`` block treats it as a clean end.
         """
-        raise StopIteration("the step function asked for a stop")
+        raise StopIteration("The step function requested a stop")
 
 
 class MonitoredSession:
-    """A session of the default graph that has its variables initialised and its queue runners started.
+    """A session of the default graph with initialized variables and started queue runners.
 
-    As a context manager it is closed at the end, whose cause may be `OutOfRangeError` or StopIteration: these are a
-    clean end. What failed in the thread of a queue runner is raised then. The graph is finalized as long as the session
-    is open.
+    As a context manager, it is closed on exit. `OutOfRangeError` and StopIteration end the ``with`` block cleanly.
+    Errors from the threads of queue runners are raised on exit. The graph is finalized while the session is open.
 
     Args:
-        session_creator: Makes the session.
+        session_creator: Creates the session.
         hooks: Called around each run.
-        stop_grace_period_secs: Seconds that threads have to end when it is closed.
+        stop_grace_period_secs: Seconds to wait for threads when the session is closed.
 
-    Follows: ``tf.train.MonitoredSession``, but that nothing is saved or restored, and no session is made anew after
-        an error.
+    Follows: ``tf.train.MonitoredSession``, except that nothing is saved or restored, and the session is not recreated
+        after an error.
     """
 
     def __init__(
@@ -57,10 +56,10 @@ class MonitoredSession:
         self._hooks, self._grace = list(hooks or ()), stop_grace_period_secs
         self._stop_requested = False
         for hook in self._hooks:
-            hook.begin()  # may still make nodes: the session finalizes the graph
+            hook.begin()  # can still create nodes, before the session finalizes the graph
         creator = ChiefSessionCreator() if session_creator is None else session_creator
         self._session: Session | None = creator.create_session()
-        # A runner closes its queue at the end of its input and reports nothing: what it reports is a failure.
+        # A queue runner closes its queue at the end of its input without an error: any error is a failure.
         self._coord = Coordinator(clean_stop_exception_types=[])
         if self._graph.get_collection(GraphKeys.QUEUE_RUNNERS):
             start_queue_runners(self._session, self._coord)
@@ -69,39 +68,40 @@ class MonitoredSession:
 
     @property
     def graph(self) -> Graph | None:
-        """The graph, None after the end."""
+        """The graph, or None after the session is closed."""
         return None if self._session is None else self._session.graph
 
     def run(self, fetches: Any, feed_dict: Any = None, options: Any = None, run_metadata: Any = None) -> Any:
-        """Run nodes as `Session.run`, with the hooks around it.
+        """Run nodes like `Session.run`, and call the hooks.
 
         Raises:
-            RuntimeError: It is closed or is to stop; or a hook feeds what another one or the caller feeds.
-            OpError: What an operation raised.
+            RuntimeError: The session is closed or about to stop, or a hook feeds a tensor that is already fed.
+            OpError: An operation failed.
         """
         session = self._open_session()
         if self.should_stop():
-            raise RuntimeError("run was called after should_stop was true")
+            raise RuntimeError("run was called after should_stop returned True")
         context = SessionRunContext(SessionRunArgs(fetches, feed_dict), session)
-        wanted, feeds = {"caller": fetches}, dict(feed_dict or {})  # one run for all: they see the same values
+        # One run for the caller and all hooks, so that they see the same values.
+        fetched, feeds = {"caller": fetches}, dict(feed_dict or {})
         for hook in self._hooks:
-            self._ask(hook, context, wanted, feeds)
-        results = session.run(wanted, feeds, options, run_metadata)
+            self._ask(hook, context, fetched, feeds)
+        results = session.run(fetched, feeds, options, run_metadata)
         for hook in self._hooks:
             hook.after_run(context, SessionRunValues(results.get(hook), options, run_metadata))
         self._stop_requested = self._stop_requested or context.stop_requested
         return results["caller"]
 
     @staticmethod
-    def _ask(hook: SessionRunHook, context: SessionRunContext, wanted: dict[Any, Any], feeds: dict[Any, Any]) -> None:
+    def _ask(hook: SessionRunHook, context: SessionRunContext, fetched: dict[Any, Any], feeds: dict[Any, Any]) -> None:
         request = hook.before_run(context)
         if request is None:
             return
         if request.fetches is not None:
-            wanted[hook] = request.fetches
+            fetched[hook] = request.fetches
         twice = feeds.keys() & (request.feed_dict or {}).keys()
         if twice:
-            raise RuntimeError(f"{hook!r} feeds what is fed already: {sorted(map(str, twice))}")
+            raise RuntimeError(f"{hook!r} feeds tensors that are already fed: {sorted(map(str, twice))}")
         feeds |= request.feed_dict or {}
 
     def run_step_fn(self, step_fn: Callable[[StepContext], Any]) -> Any:
@@ -114,10 +114,10 @@ class MonitoredSession:
         return self._session
 
     def should_stop(self) -> bool:
-        """Return whether the loop that uses it is to end.
+        """Return whether the training loop should stop.
 
         Raises:
-            BaseException: What a thread reported to the coordinator.
+            BaseException: A thread reported this error to the coordinator.
         """
         if self._session is None or self._stop_requested:
             return True
@@ -125,11 +125,11 @@ class MonitoredSession:
         return self._coord.should_stop()
 
     def close(self) -> None:
-        """Stop the threads, and close the session.
+        """Stop the threads and close the session.
 
         Raises:
-            RuntimeError: It is closed already.
-            BaseException: What a thread reported to the coordinator.
+            RuntimeError: The session is already closed.
+            BaseException: A thread reported this error to the coordinator.
         """
         self._close(with_end=True)
 
@@ -144,7 +144,7 @@ class MonitoredSession:
             self._session = None
             try:
                 self._coord.request_stop()
-                # A thread that hangs in user code is left behind, as in TensorFlow: the program is to go on.
+                # As in TensorFlow, a thread that hangs in user code is abandoned, so that the program continues.
                 self._coord.join(stop_grace_period_secs=self._grace, ignore_live_threads=True)
             finally:
                 session.close()
@@ -165,8 +165,8 @@ class SingularMonitoredSession(MonitoredSession):
 
     Args:
         hooks: Called around each run.
-        scaffold: The nodes that initialise the session.
-        stop_grace_period_secs: Seconds that threads have to end when it is closed.
+        scaffold: The nodes that initialize the session.
+        stop_grace_period_secs: Seconds to wait for threads when the session is closed.
         master: The session's target.
         config, checkpoint_dir, checkpoint_filename_with_path: No effect.
     """
@@ -184,7 +184,7 @@ class SingularMonitoredSession(MonitoredSession):
         super().__init__(ChiefSessionCreator(scaffold, master, config), hooks, stop_grace_period_secs)
 
     def raw_session(self) -> Session | None:
-        """Return the bare session, None after the end."""
+        """Return the underlying session, or None after it is closed."""
         return self._session
 
 
@@ -203,12 +203,12 @@ def MonitoredTrainingSession(
     chief_only_hooks: Sequence[SessionRunHook] | None = None,
     stop_grace_period_secs: int = 120,
 ) -> MonitoredSession:
-    """Return a `MonitoredSession`; nothing is saved or summarised.
+    """Create a `MonitoredSession`. Nothing is saved or summarized.
 
     Args:
         master: The session's target.
-        is_chief: True if ``chief_only_hooks`` are used.
-        chief_only_hooks: Called before the other ones.
+        is_chief: Whether to use ``chief_only_hooks``.
+        chief_only_hooks: Called before the other hooks.
     """
     first = list(chief_only_hooks or ()) if is_chief else []
     return MonitoredSession(ChiefSessionCreator(scaffold, master), [*first, *(hooks or ())], stop_grace_period_secs)

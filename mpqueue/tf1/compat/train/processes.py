@@ -2,17 +2,21 @@
 
     thread of the queue runner                          worker process
     ──────────────────────────                          ──────────────
-    plans the operation, all that it needs included
-    makes its queues and readers in the session
-    sends the plan, and these as handles      ────────► a session of its own, without a graph
-    waits                                               carries out the plan again and again
-    the end, or what an operation raised      ◄────────
+    plans the operation and its dependencies
+    creates its queues and readers in the session
+    sends the plan, and handles to these      ────────► creates its own session, without a graph
+    waits                                               executes the plan repeatedly
+    end, or error of an operation             ◄────────
 
-The handle of a queue leads back to the queue; that of a reader becomes a copy, which counts at the reader of the
-session. All other state exists only where the session is: an operation that needs it is *bound* (see `Operation`), and
-an operation that needs a bound one stays in its thread. These are bound: variables, and with them counts of epochs and
-file names that were matched once; random nodes with a seed, which draw from one stream per session; placeholders;
-Python functions, unless they are said to be stateless; and operations that ask or reset a reader.
+The handle of a queue refers to the original queue. The handle of a reader becomes a copy, which reports its counts to
+the reader of the session. All other state exists only in the session's process. An operation that needs such state is
+*bound* (see `Operation`), and an operation that depends on a bound one stays in its thread. Bound operations are:
+
+- variables, including epoch counters and files matched once;
+- random nodes with a seed, which draw from one stream per session;
+- placeholders;
+- Python functions, unless they are declared stateless;
+- operations that query or reset a reader.
 """
 
 import os
@@ -32,23 +36,24 @@ _choice: list[bool] = []
 
 
 def use_processes(enabled: bool = True) -> None:
-    """Run the enqueue operations of queue runners that are started from now on in worker processes, where they can be.
+    """Run enqueue operations in worker processes, for queue runners that are started from this call on.
 
-    Each gets a process of its own, for which its thread waits. Operations that use variables (counts of epochs among
-    them), seeds, feeds or Python functions stay in their threads; a function of `py_func` moves if it is said to be
-    ``stateful=False``. Batches hold the same examples as with threads, in any order where several threads fill a queue.
+    Each operation gets its own process, and its thread waits for it. Operations that use variables (including epoch
+    counters), seeds, feeds or Python functions remain in their threads. A function of `py_func` can run in a worker
+    process if it is declared with ``stateful=False``. Batches contain the same examples as with threads. Their order is
+    not deterministic if several threads fill a queue.
 
-    The environment variable ``MPQUEUE_WORKERS``, "process" or "thread", does the same for a script that is not changed;
-    this call wins.
+    The environment variable ``MPQUEUE_WORKERS``, "process" or "thread", has the same effect without a change to the
+    script. This call takes precedence.
 
     Args:
-        enabled: False for threads.
+        enabled: False to use threads.
     """
     _choice[:] = [enabled]
 
 
 def are_used() -> bool:
-    """Return whether operations are to be moved.
+    """Return whether enqueue operations should run in worker processes.
 
     Raises:
         ValueError: The environment variable is neither "process" nor "thread".
@@ -57,16 +62,16 @@ def are_used() -> bool:
         return _choice[0]
     chosen = os.environ.get(VARIABLE) or "thread"
     if chosen not in ("process", "thread"):
-        raise ValueError(f'the environment variable {VARIABLE} must be "process" or "thread", got {chosen!r}')
+        raise ValueError(f'The environment variable {VARIABLE} must be "process" or "thread", got {chosen!r}')
     return chosen == "process"
 
 
 def moved(target: Operation | Tensor, session: Session, should_stop: Callable[[], bool]) -> "Moved | None":
-    """Return what carries out a node in another process, None if something that it needs is bound to this one."""
+    """Return a callable that runs a node in another process, or None if a dependency is bound to this process."""
     whole = Plan([target], ())
     if whole.is_bound:
         return None
-    # Queues and readers are made here, in the session: only the handles travel.
+    # Queues and readers are created here, in the session. Only their handles are sent to the worker.
     handles = [each for step in whole.steps if is_handle(step.op) for each in step.op.outputs]
     run = Run(session)
     plan = Plan(handles, ())
@@ -76,25 +81,25 @@ def moved(target: Operation | Tensor, session: Session, should_stop: Callable[[]
 
 
 class Moved:
-    """A plan that is carried out at each call, in whatever process it is.
+    """A plan that is executed at each call, in any process.
 
     Args:
-        name: Name of the node that is run.
+        name: Name of the node to run.
         plan: The steps.
-        values: The handles that are fed to it.
-        should_stop: Whether the coordinator has stopped.
+        values: The handles to feed.
+        should_stop: Returns whether the coordinator has stopped.
     """
 
     def __init__(self, name: str, plan: Plan, values: dict[Tensor, Any], should_stop: Callable[[], bool]) -> None:
         self.name, self._plan, self._values, self._should_stop = name, plan, values, should_stop
-        self._parts = record_plan(plan)  # now: elsewhere operations know their neighbours no more
+        self._parts = record_plan(plan)  # computed here, because in the worker operations do not know their inputs
         self._call: Callable[[], Any] | None = None
 
     def __call__(self) -> None:
-        """Carry out the plan for the next record, or for several.
+        """Execute the plan for the next record, or for several records.
 
         Raises:
-            OpError: An operation raised it; `give_back_op` finds which.
+            OpError: An operation failed; `give_back_op` looks up the operation.
         """
         if self._call is None:
             self._call = self._made()
@@ -102,7 +107,7 @@ class Moved:
             self._call()
         except OpError as error:
             if error.op is not None:
-                error.__dict__[_FAILED_IN] = error.op.name  # the operation itself does not travel
+                error.__dict__[_FAILED_IN] = error.op.name  # the operation itself cannot be pickled
             raise
 
     def _made(self) -> Callable[[], Any]:
@@ -123,7 +128,7 @@ _FAILED_IN = "_failed_in"
 
 
 def give_back_op(error: OpError, graph: Graph) -> None:
-    """Set ``op`` of an error that came from another process to the operation of the graph."""
+    """Replace ``op`` of an error from another process by the operation of the graph."""
     name = error.__dict__.pop(_FAILED_IN, None)
     if name is not None:
         error._op = graph.get_operation_by_name(name)

@@ -1,7 +1,7 @@
-"""Queues that are filled with the rows of a tensor, epoch after epoch, and values that come once per epoch.
+"""Queues that are filled with the rows of a tensor, epoch after epoch, and values that are limited to some epochs.
 
-Each producer makes a queue, one operation that enqueues a whole epoch's rows, and a queue runner with it. The order of
-an epoch is drawn when the operation is run, so that epochs never mix and each is a whole permutation.
+Each producer creates a queue, one operation that enqueues the rows of an epoch, and a queue runner for it. The order is
+drawn when the operation is run, so that epochs never mix and each is a complete permutation.
 """
 
 from collections.abc import Sequence
@@ -29,18 +29,18 @@ from mpqueue.tf1.train.epochs import checked_epochs
 
 
 def limit_epochs(tensor: Any, num_epochs: int | None = None, name: str | None = None) -> Tensor:
-    """Return a node that gives a value ``num_epochs`` times per session, and then raises `OutOfRangeError`.
+    """Return a tensor that has its value ``num_epochs`` times per session, and then raises `OutOfRangeError`.
 
-    The count is a local variable, which has to be initialised (`local_variables_initializer`).
+    The count is a local variable, which must be initialized (`local_variables_initializer`).
 
     Args:
         tensor: The value.
-        num_epochs: Number of times; None for no end.
+        num_epochs: Number of times; None for no limit.
         name: Name of the node.
 
     Raises:
-        TypeError: ``num_epochs`` is no integer.
-        ValueError: It is not above 0.
+        TypeError: ``num_epochs`` is not an integer.
+        ValueError: ``num_epochs`` is not positive.
     """
     limit = checked_epochs(num_epochs)
     if limit is None:
@@ -53,7 +53,7 @@ def limit_epochs(tensor: Any, num_epochs: int | None = None, name: str | None = 
 
 
 def match_filenames_once(pattern: Any, name: str | None = None) -> Variable:
-    """Return a variable of the files that match, looked for when the local variables are initialised.
+    """Return a variable with the matching files, which are listed when the local variables are initialized.
 
     Args:
         pattern: A glob pattern, or several.
@@ -61,8 +61,8 @@ def match_filenames_once(pattern: Any, name: str | None = None) -> Variable:
     """
     with name_scope(name, "matching_filenames", [pattern]) as scope:
         local = [GraphKeys.LOCAL_VARIABLES]
-        found = direct.matching_files(pattern)
-        return Variable(found, trainable=False, collections=local, validate_shape=False, name=scope)
+        names = direct.matching_files(pattern)
+        return Variable(names, trainable=False, collections=local, validate_shape=False, name=scope)
 
 
 @public("train.input_producer(...)", like=(producers.input_producer, FIFOQueue))
@@ -70,14 +70,14 @@ def input_producer(input_tensor: Any, element_shape: Any, name: str | None, canc
     """Return a queue of the rows of a tensor, with a queue runner that fills it.
 
     Args:
-        input_tensor: A tensor of one or more axes.
-        num_epochs: Number of epochs before the queue is closed, counted by a local variable, which has to be
-            initialised; None for no end.
-        seed: Makes the order the same in every session; it is another one in each epoch.
-        cancel_op: Operation that the runner runs at a stop; cancels the queue if None.
+        input_tensor: A tensor with at least one axis.
+        num_epochs: Number of epochs before the queue is closed; None for no limit. The count is a local variable, which
+            must be initialized.
+        seed: Seed for the same order in every session; the order differs between epochs.
+        cancel_op: Operation that the runner runs on a stop. If None, it cancels the queue.
 
     Raises:
-        ValueError: The shape of a row is not fully known; ``num_epochs`` is not above 0.
+        ValueError: The shape of a row is not fully known, or ``num_epochs`` is not positive.
     """
     with name_scope(name, "input_producer", [input_tensor]):
         rows = convert_to_tensor(input_tensor, name="input_tensor")
@@ -93,27 +93,27 @@ def input_producer(input_tensor: Any, element_shape: Any, name: str | None, canc
 
 @public("train.string_input_producer(...)", like=(producers.string_input_producer, input_producer))
 def string_input_producer(string_tensor: Any, name: str | None, cancel_op: Any, **given: Any) -> FIFOQueue:
-    """Return a queue of texts, mostly file names, with a queue runner that fills it.
+    """Return a queue of strings, mostly file names, with a queue runner that fills it.
 
     Args:
-        string_tensor: A vector of texts.
+        string_tensor: A vector of strings.
 
     Raises:
-        ValueError: There are no texts. (If that shows only when it is run, `InvalidArgumentError`.)
+        ValueError: ``string_tensor`` is empty. If only the run shows this, it raises `InvalidArgumentError`.
     """
     empty = "string_input_producer requires a non-null input tensor"
     if not isinstance(string_tensor, Tensor) and not hasattr(string_tensor, "_as_tensor") and not len(string_tensor):
         raise ValueError(empty)
     with name_scope(name, "input_producer", [string_tensor]) as scope:
-        texts = convert_to_tensor(string_tensor, dtypes.string)
-        with control_dependencies([Assert(direct.greater(size(texts), 0), [empty])]):
-            texts = identity(texts)
-        return input_producer(texts, [], name=scope, cancel_op=cancel_op, **given)
+        strings = convert_to_tensor(string_tensor, dtypes.string)
+        with control_dependencies([Assert(direct.greater(size(strings), 0), [empty])]):
+            strings = identity(strings)
+        return input_producer(strings, [], name=scope, cancel_op=cancel_op, **given)
 
 
 @public("train.range_input_producer(...)", like=(producers.range_input_producer, input_producer))
 def range_input_producer(limit: Any, name: str | None, **given: Any) -> FIFOQueue:
-    """Return a queue of the ints from 0 to ``limit - 1``, with a queue runner that fills it.
+    """Return a queue of the integers from 0 to ``limit - 1``, with a queue runner that fills it.
 
     Args:
         limit: An int32 scalar.
@@ -124,17 +124,17 @@ def range_input_producer(limit: Any, name: str | None, **given: Any) -> FIFOQueu
 
 @public("train.slice_input_producer(...)", like=(producers.slice_input_producer, input_producer))
 def slice_input_producer(tensor_list: Sequence[Any], name: str | None, **given: Any) -> list[Tensor]:
-    """Return one row of each of several tensors, the same row of all.
+    """Return one row of each of several tensors, the same row of all tensors.
 
     Args:
-        tensor_list: Tensors with as many rows as the first of them has.
+        tensor_list: Tensors with at least as many rows as the first one.
 
     Raises:
-        ValueError: There are no tensors.
+        ValueError: ``tensor_list`` is empty.
     """
     with name_scope(name, "input_producer", tensor_list):
         tensors = [convert_to_tensor(each) for each in tensor_list]
         if not tensors:
-            raise ValueError("slice_input_producer needs at least one tensor")
+            raise ValueError("slice_input_producer requires at least one tensor")
         index = range_input_producer(shape_of(tensors[0])[0], **given).dequeue()
         return [gather(each, index) for each in tensors]

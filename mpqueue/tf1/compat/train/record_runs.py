@@ -1,4 +1,4 @@
-"""Enqueue operations over nodes in runs of records; see `mpqueue.tf1.train.record_runs` for what these are."""
+"""Enqueue operations over nodes for runs of records; `mpqueue.tf1.train.record_runs` describes these."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -18,13 +18,13 @@ from mpqueue.tf1.train import record_runs
 
 
 class RecordRuns:
-    """An enqueue operation that is called again and again.
+    """An enqueue operation that is called repeatedly.
 
     Args:
-        plan: Its plan.
-        values: What is fed to the plan.
-        running: Makes the context of one run.
-        should_stop: Whether the coordinator has stopped.
+        plan: The plan of the operation.
+        values: The values fed to the plan.
+        running: Returns the context of one run.
+        should_stop: Returns whether the coordinator has stopped.
         one_by_one: The same operation for one record.
     """
 
@@ -41,14 +41,14 @@ class RecordRuns:
         self._shared: Slots | None = None
 
     def __call__(self) -> None:
-        """Enqueue the examples of the next records, of one at least.
+        """Enqueue the examples of the next records, at least one.
 
         Raises:
-            OpError: An operation raised it.
+            OpError: An operation failed.
         """
         if not self._runs.are_in_vain:
             with self._running() as run, run.entered():
-                # Once: constants and handles are the same in all runs of a session.
+                # Computed once: constants and handles are the same in all runs of a session.
                 if self._shared is None:
                     self._shared = self._plan.begin(run, self._values)
                 pipeline = _Pipeline(run, self._plan, self._shared)

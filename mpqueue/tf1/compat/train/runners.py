@@ -1,4 +1,4 @@
-"""Queue runners over nodes: the eager ones, which run operations in a session instead of calling functions."""
+"""Queue runners over nodes: the eager queue runners, with operations run in a session instead of functions."""
 
 import logging
 import threading
@@ -19,15 +19,15 @@ from mpqueue.tf1.train import collections, queue_runner
 from mpqueue.tf1.train.queue_runner_def import QueueRunnerDef
 
 _log = logging.getLogger(__name__)
-_MONITORED: Final = ("MonitoredSession", "SingularMonitoredSession")  # by name: their module imports this one
+_MONITORED: Final = ("MonitoredSession", "SingularMonitoredSession")  # names, because their module imports this one
 
 
 def checked_session(sess: Any) -> Session:
-    """Return the given session, or the default one.
+    """Return the given session, or the default session.
 
     Raises:
-        ValueError: There is none.
-        TypeError: ``sess`` is no session.
+        ValueError: No session is given, and none is the default.
+        TypeError: ``sess`` is not a session.
     """
     sess = get_default_session() if sess is None else sess
     if sess is None:
@@ -40,19 +40,21 @@ def checked_session(sess: Any) -> Session:
 
 @public_class("train.QueueRunner", like=queue_runner.QueueRunner)
 class QueueRunner(queue_runner.QueueRunner):
-    """Holds a list of enqueue operations for a queue, each to be run in a thread.
+    """A list of enqueue operations for a queue, each to be run in a thread.
 
-    Threads, end and errors are those of `mpqueue.train.QueueRunner`; operations are nodes, run in a session.
+    Threads, the end of input and errors are handled as in `mpqueue.train.QueueRunner`; the operations are nodes, which
+    are run in a session.
 
     Args:
-        enqueue_ops: Operations to run again and again; the same one may occur more than once.
+        enqueue_ops: Operations to run repeatedly; the same operation can occur more than once.
         close_op: Operation that closes the queue. Default: ``queue.close()``.
-        cancel_op: Operation that closes it and cancels pending enqueues.
+        cancel_op: Operation that closes the queue and cancels pending enqueues.
 
     Raises:
-        ValueError: Both ``queue_runner_def`` and a queue or operations, or without it no queue or no operations.
-        TypeError: An enqueue operation is no node; ``queue_closed_exception_types`` is no tuple of error classes.
-        KeyError: A name in ``queue_runner_def`` is not known in the default graph.
+        ValueError: Both ``queue_runner_def`` and a queue or operations are passed, or neither.
+        TypeError: An enqueue operation is not a node, or ``queue_closed_exception_types`` is not a tuple of error
+            classes.
+        KeyError: A name in ``queue_runner_def`` does not exist in the default graph.
     """
 
     def __init__(
@@ -71,7 +73,7 @@ class QueueRunner(queue_runner.QueueRunner):
     @staticmethod
     def _checked_op(op: Any) -> Any:
         if not isinstance(op, Operation | Tensor | str):
-            raise TypeError(f"an enqueue op is a node, got {op!r}: see queue.enqueue(...)")
+            raise TypeError(f"Enqueue operation must be a node, such as queue.enqueue(...), got {op!r}")
         return op
 
     @staticmethod
@@ -99,17 +101,17 @@ class QueueRunner(queue_runner.QueueRunner):
             raise
 
     @staticmethod
-    def _found(name: str) -> Any:
+    def _lookup(name: str) -> Any:
         return get_default_graph().as_graph_element(name)
 
     @staticmethod
-    def _findable_name(thing: Any, _default: str) -> str:
+    def _registered_name(thing: Any, _default: str) -> str:
         name: str = thing.queue_ref.op.name if isinstance(thing, QueueBase) else thing.name
         return name
 
 
 def add_queue_runner(qr: Any, collection: str = GraphKeys.QUEUE_RUNNERS) -> None:
-    """Add a queue runner to those of the default graph that `start_queue_runners` starts."""
+    """Add a queue runner to the collection that `start_queue_runners` starts."""
     add_to_collection(collection, qr)
 
 
@@ -118,13 +120,13 @@ def start_queue_runners(sess: Any, coord: Coordinator | None, collection: str, *
     """Start the threads of all queue runners of the session's graph.
 
     Args:
-        sess: The session, default the default one. A monitored session has started them already.
+        sess: The session. If None, the default session. A monitored session has started the queue runners already.
 
-    Returns: The new threads; none for a runner that runs in this session already.
+    Returns: The new threads. A queue runner that already runs in this session starts none.
 
     Raises:
-        ValueError: There is no session.
-        TypeError: ``sess`` is none.
+        ValueError: No session is given, and none is the default.
+        TypeError: ``sess`` is not a session.
     """
     if type(sess).__name__ in _MONITORED:
         return []
@@ -132,5 +134,5 @@ def start_queue_runners(sess: Any, coord: Coordinator | None, collection: str, *
     with session.graph.as_default():
         runners = session.graph.get_collection(collection)
         if not runners:
-            _log.warning("start_queue_runners was called, but no queue runner was added to the graph before")
+            _log.warning("start_queue_runners was called, but the graph has no queue runners: add them before")
         return [thread for each in runners for thread in each.create_threads(session, coord, **given)]

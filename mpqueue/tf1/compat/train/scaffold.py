@@ -1,4 +1,4 @@
-"""Sessions with all variables initialised."""
+"""Initialization of sessions."""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -15,15 +15,15 @@ from mpqueue.tf1.compat.graph import Session, get_default_graph
 
 
 class Scaffold:
-    """The nodes and feeds that initialise a session. Nothing is saved, so that there is nothing to restore.
+    """The nodes and feeds that initialize a session. Nothing is saved or restored.
 
     Args:
-        init_op: Node that initialises the global variables.
-        init_feed_dict: Values fed to it.
-        init_fn: Called with the scaffold and the session after that.
-        ready_op: Node that gives the names of what is not initialised yet; there may be none in the end.
-        local_init_op: Node that initialises the local variables.
-        copy_from_scaffold: Scaffold that says what is not given here.
+        init_op: Node that initializes the global variables.
+        init_feed_dict: Values fed to ``init_op``.
+        init_fn: Called with the scaffold and the session after ``init_op``.
+        ready_op: Node with the names of uninitialized variables, which must be empty in the end.
+        local_init_op: Node that initializes the local variables.
+        copy_from_scaffold: Scaffold with the defaults of arguments that are None.
         local_init_feed_dict: Values fed to ``local_init_op``.
         ready_for_local_init_op, summary_op, saver: No effect.
     """
@@ -50,18 +50,18 @@ class Scaffold:
                 setattr(self, name, value)
 
     def finalize(self) -> "Scaffold":
-        """Make what is not given, and finalize the default graph."""
+        """Create the nodes that are missing, and finalize the default graph."""
         for name, make in _DEFAULTS.items():
             if getattr(self, name) is None:
                 setattr(self, name, _default(name, make))
-        get_default_graph().finalize()  # nodes made in a loop over steps would fill the memory unnoticed
+        get_default_graph().finalize()  # nodes created in a training loop would fill the memory unnoticed
         return self
 
     def prepare(self, session: Session) -> None:
-        """Initialise a session.
+        """Initialize a session.
 
         Raises:
-            RuntimeError: Some variables are not initialised afterwards.
+            RuntimeError: Some variables are still uninitialized afterwards.
         """
         session.run(self.init_op, self.init_feed_dict)
         if self.init_fn is not None:
@@ -70,10 +70,10 @@ class Scaffold:
         missing = session.run(self.ready_op)
         if len(missing):
             names = ", ".join(each.decode() for each in missing.tolist())
-            raise RuntimeError(f"the init operations left variables uninitialised: {names}")
+            raise RuntimeError(f"Variables are still uninitialized after the init operations: {names}")
 
 
-_DEFAULTS: Final[dict[str, Callable[[], Any]]] = {  # by attribute, which is the name of a collection, too
+_DEFAULTS: Final[dict[str, Callable[[], Any]]] = {  # keys are both attributes and names of collections
     GraphKeys.INIT_OP: global_variables_initializer,
     GraphKeys.READY_OP: report_uninitialized_variables,
     GraphKeys.LOCAL_INIT_OP: lambda: group(local_variables_initializer(), tables_initializer()),
@@ -81,21 +81,21 @@ _DEFAULTS: Final[dict[str, Callable[[], Any]]] = {  # by attribute, which is the
 
 
 def _default(key: str, make: Callable[[], Any]) -> Any:
-    """Return the only entry of a collection, or a new one."""
+    """Return the only entry of a collection, or a new entry."""
     graph = get_default_graph()
-    found = graph.get_collection(key)
-    if len(found) > 1:
-        raise RuntimeError(f"the collection {key!r} has more than one entry: give the one to use to tf.train.Scaffold")
-    if not found:
+    entries = graph.get_collection(key)
+    if len(entries) > 1:
+        raise RuntimeError(f"The collection {key!r} must have one entry, got {len(entries)}: pass one to Scaffold")
+    if not entries:
         graph.add_to_collection(key, make())
     return graph.get_collection(key)[0]
 
 
 class ChiefSessionCreator:
-    """Makes sessions of the default graph, initialised.
+    """A factory of initialized sessions of the default graph.
 
     Args:
-        scaffold: The nodes that initialise them.
+        scaffold: The nodes that initialize the sessions.
         master: The sessions' target.
         config, checkpoint_dir, checkpoint_filename_with_path: No effect.
     """
@@ -112,7 +112,7 @@ class ChiefSessionCreator:
         self._scaffold, self._master, self._config = scaffold or Scaffold(), master, config
 
     def create_session(self) -> Session:
-        """Return a new session; the graph is finalized."""
+        """Finalize the graph and return a new session."""
         self._scaffold.finalize()
         session = Session(self._master, config=self._config)
         self._scaffold.prepare(session)

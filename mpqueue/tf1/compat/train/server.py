@@ -1,4 +1,4 @@
-"""`Server`: a directory for the queues that several programs of this machine share; see `mpqueue.train.connect`."""
+"""`Server`: a directory of queues that several programs on this machine share; see `mpqueue.train.connect`."""
 
 import atexit
 import os
@@ -16,32 +16,33 @@ if TYPE_CHECKING:
     from mpqueue.tf1.serving.server import QueueServer
 
 _PORTS = range(32768, 61000)
-_started: list["Server"] = []  # a server lives as long as its program, whoever holds the object
+_started: list["Server"] = []  # keeps references to servers until the program ends
 
 
 @public_class("train.Server")
 class Server:
-    """A server in this process: queues with shared names live in it, for the sessions of all programs that name it.
+    """A server in this process that holds queues with shared names for the sessions of several programs.
 
-    A `tf.Session` whose ``target`` is the server's has its queues with shared names here; variables, readers and all
-    else stay in the session. The server ends with its program, and what uses its queues then gets `UnavailableError`.
+    A `tf.Session` with the server's ``target`` has its queues with shared names on the server. Variables, readers and
+    all other state remain in the session. The server ends with its program. Operations on its queues then raise
+    `UnavailableError`.
 
     Args:
-        server_or_cluster_def: The `ServerDef`, or the cluster: a `ClusterSpec`, or what one is made of. Of one task on
-            this machine, as ``{"local": ["localhost:2222"]}``; port 0 stands for a free one.
-        job_name: The job of the task that it is, default the only one.
-        task_index: The index of the task in its job, default the only one.
-        protocol: "grpc". No port is opened: the number is a name, by which programs of this user find the server.
+        server_or_cluster_def: A `ServerDef`, or the cluster: a `ClusterSpec` or its argument. The cluster must have one
+            task on this machine, such as ``{"local": ["localhost:2222"]}``. Port 0 selects a free port.
+        job_name: The job of the server's task. If None, the only job.
+        task_index: The index of the task in its job. If None, the only task.
+        protocol: "grpc". No port is opened: programs of this user find the server by a name with the port number.
         config: No effect.
-        start: False to leave that to `start`.
+        start: False to start the server later with `start`.
 
     Raises:
-        TypeError: What is given is no cluster.
-        ValueError: The job or the task is not said, and there are several.
-        InternalError: There is no such job or task.
+        TypeError: ``server_or_cluster_def`` does not describe a cluster.
+        ValueError: The job or the task is not specified, and there are several.
+        InternalError: The job or the task does not exist.
         NotFoundError: Another protocol, or an address without a port.
-        UnimplementedError: A cluster of several tasks, or on another machine.
-        UnknownError: Another server has the port.
+        UnimplementedError: A cluster with several tasks, or on another machine.
+        UnknownError: The port is used by another server.
     """
 
     def __init__(
@@ -61,14 +62,14 @@ class Server:
             self.start()
 
     def start(self) -> None:
-        """Serve; nothing if it does already.
+        """Start the server, unless it is running already.
 
         Raises:
-            UnknownError: Another server has the port.
+            UnknownError: The port is used by another server.
         """
         if self._server is not None:
             return
-        from mpqueue.tf1.serving.server import QueueServer  # only now: it exists on Linux only
+        from mpqueue.tf1.serving.server import QueueServer  # imported here because servers need Linux
 
         try:
             self._server = QueueServer(self._name).start()
@@ -78,49 +79,49 @@ class Server:
         atexit.register(self._server.stop)
 
     def join(self) -> None:
-        """Wait until the server ends: for ever, or until Ctrl-C.
+        """Block until the server ends: indefinitely, or until Ctrl-C.
 
         Raises:
-            RuntimeError: It was not started.
+            RuntimeError: The server is not started.
         """
         if self._server is None:
-            raise RuntimeError("the server was not started: call start() before join()")
+            raise RuntimeError("The server is not started: call start() before join()")
         self._server.wait()
 
     @property
     def server_def(self) -> ServerDef:
-        """The definition that it was made of."""
+        """The definition of the server."""
         return self._server_def
 
     @property
     def target(self) -> str:
-        """The name of the server for a `Session`, in whatever program of this machine."""
+        """The target for a `Session` in any program on this machine."""
         return f"grpc://{self._address}"
 
     @staticmethod
     def create_local_server(config: Any = None, start: bool = True) -> "Server":
-        """A server of a cluster that has no other task, at a free port.
+        """Return a server of a cluster with a single task, at a free port.
 
         Args:
             config: No effect.
-            start: False to leave that to `start`.
+            start: False to start the server later with `start`.
         """
         return Server({"localhost": ["localhost:0"]}, protocol="grpc", config=config, start=start)
 
 
 def _server_def(
-    given: Any, job_name: str | None, task_index: int | None, protocol: str | None, config: Any
+    argument: Any, job_name: str | None, task_index: int | None, protocol: str | None, config: Any
 ) -> ServerDef:
-    if isinstance(given, ServerDef):
+    if isinstance(argument, ServerDef):
         changes = {
             "job_name": job_name,
             "task_index": task_index,
             "protocol": protocol,
             "default_session_config": config,
         }
-        return replace(given, **{name: value for name, value in changes.items() if value is not None})
+        return replace(argument, **{name: value for name, value in changes.items() if value is not None})
     try:
-        cluster = ClusterSpec(given)
+        cluster = ClusterSpec(argument)
     except TypeError:
         raise TypeError(
             "Could not convert `server_or_cluster_def` to a `tf.train.ServerDef` or `tf.train.ClusterSpec`."
@@ -141,9 +142,9 @@ def _address(server_def: ServerDef) -> str:
     """Return the address of the only task.
 
     Raises:
-        InternalError: There is no such job or task.
+        InternalError: The job or the task does not exist.
         NotFoundError: Another protocol.
-        UnimplementedError: There are others.
+        UnimplementedError: The cluster has several tasks.
     """
     jobs = {job.name: job.tasks for job in server_def.cluster.job}
     if server_def.job_name not in jobs:
@@ -153,28 +154,28 @@ def _address(server_def: ServerDef) -> str:
         raise InternalError(None, None, f'Task {server_def.task_index} was not defined in job "{server_def.job_name}"')
     if server_def.protocol != "grpc":
         raise NotFoundError(
-            None, None, f"No server factory registered for the protocol {server_def.protocol!r}: there is only 'grpc'"
+            None, None, f"No server factory registered for the protocol {server_def.protocol!r}: use 'grpc'"
         )
     others = [address for each in jobs.values() for address in each.values()]
     if len(others) > 1:
         raise UnimplementedError(
             None,
             None,
-            f"a cluster of {len(others)} tasks ({', '.join(others)}): a server here is the only one of its cluster, "
-            'for all programs of its machine. For workers on several there is backend="ray": see '
-            f"{documented('Several machines with Ray')}",
+            f"Clusters with several tasks are not supported, got {len(others)} tasks ({', '.join(others)}): a server "
+            "serves all programs on its machine, as the only task of its cluster. For workers on several machines, use "
+            f'backend="ray": see {documented("Several machines with Ray")}',
         )
     return tasks[server_def.task_index]
 
 
 def _with_port(address: str) -> str:
-    """Return an address whose port is not 0: instead, one that no server has."""
+    """Return the address with a free port in place of port 0."""
     host, colon, port = address.rpartition(":")
     if port != "0":
         return address
     from mpqueue.service.server_directory import ServerDirectory
 
     while True:
-        found = f"{host}{colon}{secrets.choice(_PORTS)}"
-        if not os.path.exists(ServerDirectory.of(server_name(found)).folder):
-            return found
+        candidate = f"{host}{colon}{secrets.choice(_PORTS)}"
+        if not os.path.exists(ServerDirectory.of(server_name(candidate)).folder):
+            return candidate

@@ -1,4 +1,4 @@
-"""The global step: a variable that counts what a program does."""
+"""The global step: a variable that counts training steps."""
 
 from typing import Any
 
@@ -11,17 +11,17 @@ from mpqueue.tf1.compat.ops import dtypes
 
 
 def get_global_step(graph: Graph | None = None) -> Any:
-    """Return the global step of a graph, None if it has none.
+    """Return the global step of a graph, or None.
 
     Raises:
-        TypeError: The node of that name is no integer scalar.
+        TypeError: The node of that name is not an integer scalar.
     """
     graph = graph or get_default_graph()
-    found = graph.get_collection(GraphKeys.GLOBAL_STEP)
-    if len(found) > 1:
+    steps = graph.get_collection(GraphKeys.GLOBAL_STEP)
+    if len(steps) > 1:
         return None
     try:
-        step = found[0] if found else graph.get_tensor_by_name("global_step:0")
+        step = steps[0] if steps else graph.get_tensor_by_name("global_step:0")
     except KeyError:
         return None
     assert_global_step(step)
@@ -29,10 +29,10 @@ def get_global_step(graph: Graph | None = None) -> Any:
 
 
 def create_global_step(graph: Graph | None = None) -> Variable:
-    """Make the global step of a graph, a global variable of type int64, at first 0.
+    """Create the global step of a graph, a global int64 variable with initial value 0.
 
     Raises:
-        ValueError: There is one.
+        ValueError: The graph has a global step already.
     """
     graph = graph or get_default_graph()
     if get_global_step(graph) is not None:
@@ -45,7 +45,7 @@ def create_global_step(graph: Graph | None = None) -> Variable:
 
 
 def get_or_create_global_step(graph: Graph | None = None) -> Any:
-    """Return the global step of a graph, made if there is none."""
+    """Return the global step of a graph; create it if it does not exist."""
     step = get_global_step(graph)
     return create_global_step(graph) if step is None else step
 
@@ -56,15 +56,15 @@ def global_step(sess: Any, global_step_tensor: Any) -> int:
 
 
 def assert_global_step(global_step_tensor: Any) -> None:
-    """Refuse what cannot be a global step.
+    """Check that a node can be a global step.
 
     Raises:
-        TypeError: It is no integer scalar.
+        TypeError: The node is not an integer scalar.
     """
     if not isinstance(global_step_tensor, Tensor | Variable):
-        raise TypeError(f"the global step must be a variable or tensor, got {global_step_tensor!r}")
+        raise TypeError(f"The global step must be a variable or tensor, got {global_step_tensor!r}")
     if not global_step_tensor.dtype.base_dtype.is_integer:
-        raise TypeError(f"the global step must be an integer, got {global_step_tensor!r}")
+        raise TypeError(f"The global step must be an integer, got {global_step_tensor!r}")
     shape = global_step_tensor.get_shape()
     if shape.is_fully_defined() and shape.ndims:
-        raise TypeError(f"the global step must be a scalar, got {global_step_tensor!r}")
+        raise TypeError(f"The global step must be a scalar, got {global_step_tensor!r}")

@@ -1,6 +1,6 @@
-"""The supervisor, which monitored sessions replaced."""
+"""The supervisor, the predecessor of monitored sessions."""
 
-# ruff: noqa: ARG002 - TensorFlow's signatures have arguments that have no effect here
+# ruff: noqa: ARG002 - TensorFlow's signatures have arguments without effect in mpqueue
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -16,25 +16,25 @@ from mpqueue.tf1.train.looper import LooperThread
 
 
 class Supervisor:
-    """Makes a session, initialises its variables and starts its queue runners; finalizes the graph.
+    """A helper that creates a session, initializes its variables, and starts its queue runners; it finalizes the graph.
 
-    Nothing is saved, and no summaries are written: what concerns that is accepted and has no effect.
+    It does not save checkpoints or write summaries: the arguments for these are accepted without effect.
 
     Args:
-        graph: The graph, default the default one.
-        ready_op: Node that gives the names of what is not initialised yet.
-        is_chief: Kept as an attribute.
-        init_op: Node that initialises the global variables.
-        init_feed_dict: Values fed to it.
-        local_init_op: Node that initialises the local variables.
-        global_step: The global step, default that of the graph.
-        stop_grace_secs: Seconds that threads have to end.
+        graph: The graph. If None, the default graph.
+        ready_op: Node with the names of uninitialized variables.
+        is_chief: Stored as an attribute.
+        init_op: Node that initializes the global variables.
+        init_feed_dict: Values fed to ``init_op``.
+        local_init_op: Node that initializes the local variables.
+        global_step: The global step. By default, the global step of the graph.
+        stop_grace_secs: Seconds to wait for threads at the end.
         init_fn: Called with the session after ``init_op``.
         ready_for_local_init_op, logdir, summary_op, saver, save_summaries_secs, save_model_secs: No effect.
         recovery_wait_secs, checkpoint_basename, session_manager, summary_writer, local_init_run_options: No effect.
     """
 
-    USE_DEFAULT: ClassVar[int] = 0  # None means that there is none
+    USE_DEFAULT: ClassVar[int] = 0  # distinct from None, which means none
 
     def __init__(
         self,
@@ -64,11 +64,11 @@ class Supervisor:
         with self._graph.as_default():
             self.global_step = get_global_step() if _is_default(global_step) else global_step
             self._scaffold = Scaffold(
-                _given(init_op),
+                _argument(init_op),
                 init_feed_dict,
                 None if init_fn is None else lambda _scaffold, session: init_fn(session),
-                _given(ready_op),
-                local_init_op=_given(local_init_op),
+                _argument(ready_op),
+                local_init_op=_argument(local_init_op),
             ).finalize()
 
     def prepare_or_wait_for_session(
@@ -79,11 +79,11 @@ class Supervisor:
         max_wait_secs: int = 7200,
         start_standard_services: bool = True,
     ) -> Session:
-        """Return a session with its variables initialised, and its queue runners started.
+        """Return a session with initialized variables and started queue runners.
 
         Args:
             master: The session's target.
-            start_standard_services: False to start no queue runners.
+            start_standard_services: False to not start queue runners.
             config, wait_for_checkpoint, max_wait_secs: No effect.
         """
         self.coord.clear_stop()
@@ -101,13 +101,14 @@ class Supervisor:
         start_standard_services: bool = True,
         close_summary_writer: bool = True,
     ) -> Iterator[Session]:
-        """Enter a context with a session, initialised and fed by its queue runners.
+        """Enter a context with an initialized session and started queue runners.
 
-        An exception inside ends it, and is raised at its end, as those of threads; `OutOfRangeError` is a clean end.
+        An exception in the context stops the threads. It is raised on exit, like exceptions of threads, except that
+        `OutOfRangeError` is a clean end.
 
         Args:
             master: The session's target.
-            start_standard_services: False to start no queue runners.
+            start_standard_services: False to not start queue runners.
             config, close_summary_writer: No effect.
         """
         session = self.prepare_or_wait_for_session(master, config, start_standard_services=start_standard_services)
@@ -122,13 +123,13 @@ class Supervisor:
                 session.close()
 
     def start_standard_services(self, sess: Session) -> list[Thread]:
-        """Do nothing: nothing is saved or summarised."""
+        """Return an empty list: mpqueue does not save or summarize."""
         return []
 
     def start_queue_runners(self, sess: Session, queue_runners: Iterable[Any] | None = None) -> list[Thread]:
-        """Start queue runners, default those of the graph, and return their threads."""
-        wanted = self._graph.get_collection(GraphKeys.QUEUE_RUNNERS) if queue_runners is None else queue_runners
-        return [thread for each in wanted for thread in each.create_threads(sess, self.coord, daemon=True, start=True)]
+        """Start queue runners, by default all in the graph, and return their threads."""
+        runners = self._graph.get_collection(GraphKeys.QUEUE_RUNNERS) if queue_runners is None else queue_runners
+        return [thread for each in runners for thread in each.create_threads(sess, self.coord, daemon=True, start=True)]
 
     def loop(
         self,
@@ -137,7 +138,7 @@ class Supervisor:
         args: Iterable[Any] | None = None,
         kwargs: Mapping[str, Any] | None = None,
     ) -> LooperThread:
-        """Start a thread that calls ``target`` again and again."""
+        """Start a thread that calls ``target`` repeatedly."""
         return LooperThread.loop(self.coord, timer_interval_secs, target, args, kwargs)
 
     def stop(
@@ -146,16 +147,16 @@ class Supervisor:
         close_summary_writer: bool = True,
         ignore_live_threads: bool = False,
     ) -> None:
-        """Ask all threads to stop, and wait for them.
+        """Request all threads to stop, and wait for them.
 
         Raises:
-            BaseException: What a thread reported.
+            BaseException: A thread reported this error.
         """
         self.coord.request_stop()
         self.coord.join(threads, stop_grace_period_secs=self._grace, ignore_live_threads=ignore_live_threads)
 
     def request_stop(self, ex: Any = None) -> None:
-        """Ask all threads to stop.
+        """Request all threads to stop.
 
         Args:
             ex: The reason, an exception that `stop` raises.
@@ -163,24 +164,24 @@ class Supervisor:
         self.coord.request_stop(ex)
 
     def should_stop(self) -> bool:
-        """Return whether a stop was asked for."""
+        """Return whether a stop was requested."""
         return self.coord.should_stop()
 
     def stop_on_exception(self) -> AbstractContextManager[Any]:
-        """Enter a context in which an exception asks for a stop."""
+        """Enter a context that requests a stop on an exception."""
         return self.coord.stop_on_exception()
 
     def wait_for_stop(self) -> None:
-        """Wait until a stop is asked for."""
+        """Wait until a stop is requested."""
         self.coord.wait_for_stop()
 
     def summary_computed(self, sess: Session, summary: Any, global_step: Any = None) -> None:
-        """Do nothing."""
+        """Accept the call without effect."""
 
 
 def _is_default(value: Any) -> bool:
     return isinstance(value, int) and value == Supervisor.USE_DEFAULT
 
 
-def _given(value: Any) -> Any:
+def _argument(value: Any) -> Any:
     return None if _is_default(value) else value
