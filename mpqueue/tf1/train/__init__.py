@@ -1,22 +1,22 @@
-"""Producers, batching and queue runners, eager; their names are those of `mpqueue.train`.
+"""Eager producers, batching functions and queue runners; `mpqueue.train` exports their names.
 
-From the ground up::
+Modules, from the lowest layer to the highest::
 
-    arrays.py               values that stand where TensorFlow has tensors
-    local_variables.py      what local_variables_initializer resets
+    arrays.py               values in place of TensorFlow's tensors
+    local_variables.py      state that local_variables_initializer resets
     matching.py             match_filenames_once
     epochs.py               limit_epochs
-    placeholders.py         placeholder, and run, which feeds it
-    holding.py              what a source holds: queues, counts of epochs, placeholders
+    placeholders.py         placeholder, and run, which feeds placeholders
+    holding.py              objects that a source refers to: queues, epoch counters, placeholders
     looper.py               LooperThread
-    record_runs.py source_runs.py   enqueue ops in runs of records, and those of sources of records
+    record_runs.py source_runs.py   enqueue ops for runs of records, also from sources
     process_op.py           an enqueue op in a worker process
-    queue_runner_def.py     QueueRunnerDef, a queue runner by names
+    queue_runner_def.py     QueueRunnerDef, a serialized queue runner
     queue_runner.py         QueueRunner
-    collections.py          the queue runners that start_queue_runners starts
-    examples.py             one Source of examples, made of the tensors of a batching function
+    collections.py          add_queue_runner and start_queue_runners
+    examples.py             one Source of examples, made from the tensors of a batching function
     producers.py            string_input_producer and the other producers
-    batch_op.py             the next batch, called or iterated
-    inputs.py               the inputs of a batch, with its queue and runner: the body of both faces
+    batch_op.py             the next batch, as a callable and an iterable
+    inputs.py               the inputs of a batch, with its queue and runner, for eager and graph mode
     batching.py             batch, batch_join, shuffle_batch, shuffle_batch_join
 """

@@ -1,4 +1,4 @@
-"""Values that stand where TensorFlow has tensors."""
+"""Values in place of TensorFlow's tensors."""
 
 import os
 from typing import Any
@@ -9,19 +9,20 @@ from mpqueue.values.conversion import Array
 
 
 def as_constant(value: Any, label: str) -> Array:
-    """Convert a value to an array; paths become text.
+    """Convert a value to an array; paths become strings.
 
-    Numbers in a list keep their dtype if one of them has any; else they are narrowed as TensorFlow narrows them.
+    Numbers in a list keep their dtype if at least one number has a dtype. Otherwise they are narrowed as in
+    TensorFlow.
 
     Raises:
-        TypeError: It is neither numbers nor text.
-        ValueError: Rows of different lengths, or None.
+        TypeError: The value is neither numeric nor a string.
+        ValueError: The value is None, or its rows have different lengths.
     """
     return infer_array(_paths_as_bytes(value), label, narrow=not _has_dtype(value))
 
 
 class _Constant:
-    """Returns one array at every call: the array itself, so that whoever hands it on to a user copies it."""
+    """A callable that returns one array, always the same object: code that returns it to a user must copy it."""
 
     def __init__(self, array: Array) -> None:
         self._array = array
@@ -31,7 +32,7 @@ class _Constant:
 
 
 def constant_source(value: Any, label: str) -> Source:
-    """Make a source that gives one array without end; errors as `as_constant`."""
+    """Create a source that returns one array indefinitely; raises the errors of `as_constant`."""
     array = as_constant(value, label)
     return Source(_Constant(array), array.dtype, [array.shape])
 

@@ -1,12 +1,12 @@
-"""`BatchOp`: the next batch, for TensorFlow's way of running queues and for a plain ``for`` loop.
+"""`BatchOp`: the next batch, for TensorFlow's explicit queue runners and for a plain ``for`` loop.
 
-A call only dequeues: the program starts the queue runners, and `Coordinator.join` raises errors of the source. A loop
-has a coordinator of its own::
+A call only dequeues: the program starts the queue runners, and `Coordinator.join` raises the errors of the source. A
+loop has its own coordinator::
 
-    first next()          start the runners that it depends on, and its own, unless they run already
+    first next()          start the runners it depends on and its own runner, unless they are running
     each next()           dequeue
-    end of the input      stop them, join them, raise the error of the source, if there was one
-    dropped before that   stop them
+    end of the input      stop and join the runners, raise the error of the source, if any
+    dropped before that   stop the runners
 """
 
 import functools
@@ -27,18 +27,18 @@ from mpqueue.tf1.train.queue_runner import QueueRunner
 
 
 class BatchOp(Source):
-    """Returns the next batch at each call; also a `Source` of batches, and an iterable that runs its own input.
+    """A callable that returns the next batch, which is also a `Source` of batches and an iterable that runs its input.
 
-    ``for images, labels in batch_op`` starts, at the first batch, the queue runners of this batch and of all queues
-    that its sources draw from. At the end of the input it stops them and raises the source's error if that is why it
-    ended. A loop that is left early may be taken up again with another one; the runners go on until the batch is
-    dropped or `close` is called. The input is read once: a loop over what has ended raises `OutOfRangeError`.
+    At the first batch, ``for images, labels in batch_op`` starts the queue runners of this batch and of all queues that
+    its sources read from. At the end of the input, the loop stops them and raises the source's error, if there was one.
+    After leaving a loop early, you can continue with another loop; the runners keep running until the batch op is
+    dropped or `close` is called. The input is read once: a loop after the end of the input raises `OutOfRangeError`.
 
-    Made by `batch`, `batch_join`, `shuffle_batch`, `shuffle_batch_join`.
+    Created by `batch`, `batch_join`, `shuffle_batch`, `shuffle_batch_join`.
 
     Attributes:
         queue: The queue of examples.
-        queue_runner: The queue runner that fills it.
+        queue_runner: The queue runner that fills the queue.
     """
 
     def __init__(self, queue: QueueBase, queue_runner: QueueRunner, batch_size: int, *, takes_fewer: bool) -> None:
@@ -51,25 +51,25 @@ class BatchOp(Source):
         self._coord: Coordinator | None = None
 
     def __call__(self, *, timeout: float | None = None) -> Any:
-        """Return the next batch: an array, a list of arrays, or a dict, as the examples are.
+        """Return the next batch: an array, a list of arrays, or a dict, like the examples.
 
         Args:
-            timeout: Seconds to wait, None for ever.
+            timeout: Seconds to wait, or None to wait indefinitely.
 
         Raises:
-            OutOfRangeError: The input has ended, and for a batch too few examples are left; or the source has failed,
-                and the coordinator of the queue runners has the error.
+            OutOfRangeError: The input ended with too few examples for a batch. Or the source failed: the
+                coordinator of the queue runners then has the error.
             CancelledError: The session was closed.
-            DeadlineExceededError: There were not enough examples within ``timeout`` seconds; none is lost.
+            DeadlineExceededError: There were not enough examples within ``timeout`` seconds. No example is lost.
         """
         return self._dequeue(timeout=timeout)
 
     def __iter__(self) -> Iterator[Any]:
-        """Iterate over the batches, see the class.
+        """Iterate over the batches; see the class.
 
         Raises:
-            OutOfRangeError: An earlier loop has come to the end of the input.
-            Exception: The error of the source, after the batches of the examples before it.
+            OutOfRangeError: An earlier loop has reached the end of the input.
+            Exception: The error of the source, after the batches of the preceding examples.
         """
         self._start_once()
         while True:
@@ -81,10 +81,10 @@ class BatchOp(Source):
         self.close()
 
     def close(self) -> None:
-        """Stop the queue runners that a loop started, and wait for them; without a loop this does nothing.
+        """Stop the queue runners that a loop started, and wait for them; has no effect without a loop.
 
         Raises:
-            Exception: The error of the source; again at every call.
+            Exception: The error of the source, at every call.
         """
         if self._coord is not None:
             self._coord.request_stop()
@@ -96,19 +96,19 @@ class BatchOp(Source):
                 self._coord = self._start()
                 return
         if self._coord.joined:
-            self.close()  # raises the error again, if there was one
-            raise OutOfRangeError(None, None, f"the input of {self!r} is read once, and it has ended")
+            self.close()  # raises the error of the source again, if there was one
+            raise OutOfRangeError(None, None, f"The input of {self!r} has ended; it can be read only once")
 
     def _start(self) -> Coordinator:
         coord, session = Coordinator(), get_default_session()
-        # The threads refer to the coordinator and not to this object, so that dropping it half way stops them.
+        # The threads refer to the coordinator and not to this object, so that dropping the object stops them.
         weakref.finalize(self, _stop, weakref.ref(coord))
         for runner in [*_runners_before(self.queue_runner, get_queue_runners()), self.queue_runner]:
             runner.create_threads(session, coord, daemon=True, start=True)
         return coord
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle as a plain source of batches; the runners stay in this process."""
+        """Pickle as a plain source of batches; the runners remain in this process."""
         return Source, (self._dequeue, self.dtypes, self.shapes, self.names)
 
     def __repr__(self) -> str:
@@ -116,18 +116,18 @@ class BatchOp(Source):
 
 
 def _stop(coord: weakref.ref[Coordinator]) -> None:
-    """Stop the runners. A strong reference would keep the batch alive, by the frames of the coordinator's error."""
+    """Stop the runners. A strong reference would prevent freeing the batch op, through the traceback of an error."""
     running = coord()
     if running is not None:
         running.request_stop()
 
 
 def _runners_before(runner: QueueRunner, runners: Iterable[QueueRunner]) -> list[QueueRunner]:
-    """Find the runners that fill the queues from which ``runner`` draws, directly or not; furthest ones first.
+    """Return the runners that fill the queues that ``runner`` reads from, directly or not; the first stage first.
 
-    In TensorFlow the graph knows them. Here a source is a function, and it draws from the queues that it holds.
+    TensorFlow finds them in the graph. Here a source is a function, and it reads from the queues it refers to.
     """
-    found: list[QueueRunner] = []
+    ordered: list[QueueRunner] = []
     entered = [runner]
 
     def enter(one: QueueRunner) -> None:
@@ -136,17 +136,17 @@ def _runners_before(runner: QueueRunner, runners: Iterable[QueueRunner]) -> list
             if id(other.queue.queue_ref) in drawn_from and not any(other is seen for seen in entered):
                 entered.append(other)
                 enter(other)
-                found.append(other)
+                ordered.append(other)
 
     known = list(runners)
     enter(runner)
-    return found
+    return ordered
 
 
 def _queues_in(op: Callable[[], Any]) -> list[Any]:
-    """Find the ``queue_ref`` of each queue that an op draws from."""
+    """Return the ``queue_ref`` of each queue that an op reads from."""
     refs: list[Any] = []
-    # A foreign callable is searched as a whole, with the queue that it fills.
+    # A callable of the user is searched completely, which includes the queue that it fills.
     for queue in held_in(op.source if isinstance(op, EnqueueOp) else op, QueueBase):
         ref = queue.queue_ref
         refs += ref.queues if isinstance(ref, Selection) else [ref]

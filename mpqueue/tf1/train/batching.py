@@ -1,7 +1,7 @@
 """Batches of examples, assembled in a queue that a queue runner fills.
 
-Each function makes a queue with the dtypes and static shapes of its sources, an enqueue op per thread, and a queue
-runner with these, which is added to the collection that `start_queue_runners` starts.
+Each function creates a queue with the dtypes and static shapes of its sources, an enqueue op per thread, and a queue
+runner for these ops, which is added to the collection that `start_queue_runners` starts.
 """
 
 import operator
@@ -28,10 +28,10 @@ def batch(
     *,
     workers: Workers = "thread",
 ) -> BatchOp:
-    """Return an op that dequeues batches of examples, in the order in which they come.
+    """Return an op that dequeues batches of examples, in the order of the input.
 
     Example:
-        Two epochs of three lines, in batches of two; the last one is smaller::
+        Two epochs of three lines, in batches of two. The last batch is smaller::
 
             import mpqueue
 
@@ -41,34 +41,37 @@ def batch(
             assert [list(texts) for texts in pairs] == [[b"a", b"b"], [b"c", b"a"], [b"b", b"c"]]
 
     Args:
-        tensors: One example: a `Source` of lists or dicts; or a list or dict of Sources of one array each, and of
-            arrays, which are the same in each example.
-        batch_size: Examples per batch. It may exceed ``capacity``; 0 gives empty batches.
-        num_threads: Threads, or worker processes, that call the sources and enqueue. More than one mix the order.
-        capacity: Most examples that are held in advance. More bridge slow ones, and cost memory.
-        enqueue_many: True if the first dimension of the arrays counts examples.
-        shapes: Shape of each component of one example, where it is not known from the sources.
-        dynamic_pad: True if unknown dimensions may vary: they are padded, at the end, to the longest example of the
+        tensors: One example: a `Source` of lists or dicts, or a list or dict of arrays and of Sources of one array
+            each. Arrays are the same in every example.
+        batch_size: Number of examples per batch. It can exceed ``capacity``; with 0, batches are empty.
+        num_threads: Number of threads, or worker processes, that call the sources and enqueue. With more than one, the
+            order is not deterministic.
+        capacity: Maximum number of prefetched examples. A larger capacity tolerates slow examples, but uses more
+            memory.
+        enqueue_many: Whether the first dimension of the arrays counts examples.
+        shapes: Shape of each component of one example, if the sources do not specify it.
+        dynamic_pad: Whether unknown dimensions can vary. They are padded at the end, to the longest example of the
             batch, with 0, False or ``b""``.
-        allow_smaller_final_batch: True if the examples that are left at the end make a smaller batch; else they are
+        allow_smaller_final_batch: Whether the examples that remain at the end form a smaller batch. Otherwise they are
             dropped.
-        shared_name: Queues of one shared name are one queue in this process and its workers, until
-            `reset_default_graph`; inside of `mpqueue.train.connect`, in all programs that are connected to the server.
-        name: Name of the op, and part of the name of its queue.
-        workers: "process" calls the sources in worker processes instead of threads, as a `QueueRunner` does. Each has a
-            copy of them; to share work they take it from a queue, by a reader or producer. A source that counts epochs
-            stays in a thread.
+        shared_name: Queues with the same shared name are one queue in this process and its workers, until
+            `reset_default_graph`. Inside `mpqueue.train.connect`, they are one queue in all programs that are connected
+            to the server.
+        name: Name of the op, and prefix of the name of its queue.
+        workers: "process" calls the sources in worker processes instead of threads, as a `QueueRunner` does. Each
+            worker has a copy of the sources. To share work, use sources that read from a queue, such as readers and
+            producers. A source with an epoch counter remains in a thread.
 
     Returns:
-        A `BatchOp`, which gives a batch at each call, and is iterable. A batch is of the type of ``tensors``, and for a
-        list of one the bare array; its arrays have the shape ``(batch_size, *shape)``, are writable, and the caller's
-        own.
+        A `BatchOp`, which returns a batch at each call and is iterable. A batch has the structure of ``tensors``; for a
+        list with one entry, it is the array itself. The arrays have the shape ``(batch_size, *shape)``, are writable,
+        and belong to the caller.
 
     Raises:
-        TypeError: ``tensors`` is a single array or source of single arrays (put it in a list), or a number is none.
-        ValueError: ``tensors`` is empty; a dtype, rank, or, without ``dynamic_pad``, dimension is not known;
-            ``shapes`` has another length or disagrees; ``batch_size`` is negative, ``num_threads`` below 1.
-
+        TypeError: ``tensors`` is a single array or a source of single arrays instead of a list, or a number is not an
+            integer.
+        ValueError: ``tensors`` is empty; a dtype, a rank, or, without ``dynamic_pad``, a dimension is unknown;
+            ``shapes`` has another length or is incompatible; ``batch_size`` is negative, or ``num_threads`` below 1.
     Follows: ``tf.compat.v1.train.batch``.
     """
     sources = [as_example_source(tensors)] * _positive(num_threads, "num_threads")
@@ -91,10 +94,10 @@ def batch_join(
     *,
     workers: Workers = "thread",
 ) -> BatchOp:
-    """Return an op that dequeues batches of the examples of several inputs, each with a thread of its own.
+    """Return an op that dequeues batches of examples from several inputs, each enqueued by its own thread.
 
     Example:
-        Two inputs, each in a thread of its own, in one queue::
+        Two inputs, each enqueued by its own thread into one queue::
 
             import mpqueue
 
@@ -105,37 +108,37 @@ def batch_join(
             assert sorted(int(number) for batch in pairs for number in batch) == [0, 0, 1, 1, 2, 3]
 
     Args:
-        tensors_list: For each input one example, with the same keys or numbers of components, dtypes and shapes: a
-            `Source` of lists or dicts; or a list or dict of Sources of one array each, and of arrays, which are the
-            same in each example.
-        batch_size: Examples per batch. It may exceed ``capacity``; 0 gives empty batches.
-        capacity: Most examples that are held in advance. More bridge slow ones, and cost memory.
-        enqueue_many: True if the first dimension of the arrays counts examples.
-        shapes: Shape of each component of one example, where it is not known from the sources.
-        dynamic_pad: True if unknown dimensions may vary: they are padded, at the end, to the longest example of the
+        tensors_list: One example per input, all with the same keys or number of components, dtypes and shapes. Each is
+            a `Source` of lists or dicts, or a list or dict of arrays and of Sources of one array each. Arrays are the
+            same in every example.
+        batch_size: Number of examples per batch. It can exceed ``capacity``; with 0, batches are empty.
+        capacity: Maximum number of prefetched examples. A larger capacity tolerates slow examples, but uses more
+            memory.
+        enqueue_many: Whether the first dimension of the arrays counts examples.
+        shapes: Shape of each component of one example, if the sources do not specify it.
+        dynamic_pad: Whether unknown dimensions can vary. They are padded at the end, to the longest example of the
             batch, with 0, False or ``b""``.
-        allow_smaller_final_batch: True if the examples that are left at the end make a smaller batch; else they are
-            dropped. The end comes when all inputs have ended.
-        shared_name: Queues of one shared name are one queue in this process and its workers, until
-            `reset_default_graph`; inside of `mpqueue.train.connect`, in all programs that are connected to the server.
-        name: Name of the op, and part of the name of its queue.
-        workers: "process" calls the sources in worker processes instead of threads, as a `QueueRunner` does. Each has a
-            copy of them; to share work they take it from a queue, by a reader or producer. A source that counts epochs
-            stays in a thread.
+        allow_smaller_final_batch: Whether the examples that remain after the end of all inputs form a smaller batch.
+            Otherwise they are dropped.
+        shared_name: Queues with the same shared name are one queue in this process and its workers, until
+            `reset_default_graph`. Inside `mpqueue.train.connect`, they are one queue in all programs that are connected
+            to the server.
+        name: Name of the op, and prefix of the name of its queue.
+        workers: "process" calls the sources in worker processes instead of threads, as a `QueueRunner` does. Each
+            worker has a copy of the sources. To share work, use sources that read from a queue, such as readers and
+            producers. A source with an epoch counter remains in a thread.
 
     Returns:
-        A `BatchOp`, which gives a batch at each call, and is iterable. A batch is of the type of one input, and for a
-        list of one the bare array; its arrays have the shape ``(batch_size, *shape)``, are writable, and the caller's
-        own.
-        The order among the inputs is that of their threads.
+        A `BatchOp`, which returns a batch at each call and is iterable. A batch has the structure of one input; for a
+        list with one entry, it is the array itself. The arrays have the shape ``(batch_size, *shape)``, are writable,
+        and belong to the caller. The order of the inputs depends on the scheduling of their threads.
 
     Raises:
-        TypeError: An input is a single array or source of single arrays (put it in a list), a number is none, or dtypes
-            differ.
-        ValueError: There is no input, or one is empty; keys, numbers of components or shapes differ; a dtype, rank, or,
-            without ``dynamic_pad``, dimension is not known; ``shapes`` has another length or disagrees;
+        TypeError: An input is a single array or a source of single arrays instead of a list, a number is not an
+            integer, or dtypes differ.
+        ValueError: There are no inputs, or one is empty; keys, numbers of components or shapes differ; a dtype, a rank,
+            or, without ``dynamic_pad``, a dimension is unknown; ``shapes`` has another length or is incompatible;
             ``batch_size`` is negative.
-
     Follows: ``tf.compat.v1.train.batch_join``.
     """
     inputs = SourceInputs(input_sources(tensors_list), enqueue_many, workers)
@@ -172,37 +175,40 @@ def shuffle_batch(
             assert sorted(int(number) for batch in pairs for number in batch) == [0, 1, 2, 3, 4, 5]
 
     Args:
-        tensors: One example: a `Source` of lists or dicts; or a list or dict of Sources of one array each, and of
-            arrays, which are the same in each example.
-        batch_size: Examples per batch. It may exceed ``capacity``; 0 gives empty batches.
-        capacity: Most examples that are held in advance; more than ``min_after_dequeue``.
-        min_after_dequeue: Examples that stay in the queue while the input goes on, so that there is something to
-            choose from: more of them shuffle better, fewer are there sooner.
-        num_threads: Threads, or worker processes, that call the sources and enqueue. More than one mix the order.
-        seed: Makes the order reproducible, with one thread.
-        enqueue_many: True if the first dimension of the arrays counts examples.
-        shapes: Shape of each component of one example, where it is not known from the sources.
-        allow_smaller_final_batch: True if the examples that are left at the end make a smaller batch; else they are
+        tensors: One example: a `Source` of lists or dicts, or a list or dict of arrays and of Sources of one array
+            each. Arrays are the same in every example.
+        batch_size: Number of examples per batch. It can exceed ``capacity``; with 0, batches are empty.
+        capacity: Maximum number of prefetched examples; greater than ``min_after_dequeue``.
+        min_after_dequeue: Minimum number of examples that remain in the queue after a dequeue, until the input ends. A
+            larger number shuffles better, but delays the first batch.
+        num_threads: Number of threads, or worker processes, that call the sources and enqueue. With more than one, the
+            order is not deterministic.
+        seed: Seed for a reproducible order, with one thread.
+        enqueue_many: Whether the first dimension of the arrays counts examples.
+        shapes: Shape of each component of one example, if the sources do not specify it.
+        allow_smaller_final_batch: Whether the examples that remain at the end form a smaller batch. Otherwise they are
             dropped.
-        shared_name: Queues of one shared name are one queue in this process and its workers, until
-            `reset_default_graph`; inside of `mpqueue.train.connect`, in all programs that are connected to the server.
-        name: Name of the op, and part of the name of its queue.
-        workers: "process" calls the sources in worker processes instead of threads, as a `QueueRunner` does. Each has a
-            copy of them; to share work they take it from a queue, by a reader or producer. A source that counts epochs
-            stays in a thread.
+        shared_name: Queues with the same shared name are one queue in this process and its workers, until
+            `reset_default_graph`. Inside `mpqueue.train.connect`, they are one queue in all programs that are connected
+            to the server.
+        name: Name of the op, and prefix of the name of its queue.
+        workers: "process" calls the sources in worker processes instead of threads, as a `QueueRunner` does. Each
+            worker has a copy of the sources. To share work, use sources that read from a queue, such as readers and
+            producers. A source with an epoch counter remains in a thread.
 
     Returns:
-        A `BatchOp`, which gives a batch at each call, and is iterable. A batch is of the type of ``tensors``, and for a
-        list of one the bare array; its arrays have the shape ``(batch_size, *shape)``, are writable, and the caller's
-        own.
+        A `BatchOp`, which returns a batch at each call and is iterable. A batch has the structure of ``tensors``; for a
+        list with one entry, it is the array itself. The arrays have the shape ``(batch_size, *shape)``, are writable,
+        and belong to the caller.
 
     Raises:
-        TypeError: ``tensors`` is a single array or source of single arrays (put it in a list), or a number is
-            none.
-        ValueError: ``tensors`` is empty; a dtype or dimension is not known; ``shapes`` has another length or disagrees;
-            ``batch_size`` is negative, ``num_threads`` below 1, or ``capacity`` not above ``min_after_dequeue``.
+        TypeError: ``tensors`` is a single array or a source of single arrays instead of a list, or a number is not an
+            integer.
+        ValueError: ``tensors`` is empty; a dtype or dimension is unknown; ``shapes`` has another length or is
+            incompatible; ``batch_size`` is negative, ``num_threads`` below 1, or ``capacity`` not greater than
+            ``min_after_dequeue``.
 
-    Follows: ``tf.compat.v1.train.shuffle_batch``; the order of a seed is our own.
+    Follows: ``tf.compat.v1.train.shuffle_batch``; the order for a given seed differs from TensorFlow's.
     """
     sources = [as_example_source(tensors)] * _positive(num_threads, "num_threads")
     inputs = SourceInputs(sources, enqueue_many, workers)
@@ -225,10 +231,10 @@ def shuffle_batch_join(
     *,
     workers: Workers = "thread",
 ) -> BatchOp:
-    """Return an op that dequeues batches of the examples of several inputs, in random order.
+    """Return an op that dequeues batches of examples from several inputs, in random order.
 
     Example:
-        Two inputs, mixed::
+        Two inputs, shuffled together::
 
             import mpqueue
 
@@ -239,38 +245,39 @@ def shuffle_batch_join(
             assert sorted(int(number) for batch in pairs for number in batch) == [0, 0, 1, 1, 2, 3]
 
     Args:
-        tensors_list: For each input one example, with the same keys or numbers of components, dtypes and shapes: a
-            `Source` of lists or dicts; or a list or dict of Sources of one array each, and of arrays, which are the
-            same in each example.
-        batch_size: Examples per batch. It may exceed ``capacity``; 0 gives empty batches.
-        capacity: Most examples that are held in advance; more than ``min_after_dequeue``.
-        min_after_dequeue: Examples that stay in the queue while the input goes on, so that there is something to choose
-            from: more of them shuffle better, fewer are there sooner.
-        seed: Makes the order of one input reproducible; several come as their threads run.
-        enqueue_many: True if the first dimension of the arrays counts examples.
-        shapes: Shape of each component of one example, where it is not known from the sources.
-        allow_smaller_final_batch: True if the examples that are left at the end make a smaller batch; else they are
-            dropped. The end comes when all inputs have ended.
-        shared_name: Queues of one shared name are one queue in this process and its workers, until
-            `reset_default_graph`; inside of `mpqueue.train.connect`, in all programs that are connected to the server.
-        name: Name of the op, and part of the name of its queue.
-        workers: "process" calls the sources in worker processes instead of threads, as a `QueueRunner` does. Each has a
-            copy of them; to share work they take it from a queue, by a reader or producer. A source that counts epochs
-            stays in a thread.
+        tensors_list: One example per input, all with the same keys or number of components, dtypes and shapes. Each is
+            a `Source` of lists or dicts, or a list or dict of arrays and of Sources of one array each. Arrays are the
+            same in every example.
+        batch_size: Number of examples per batch. It can exceed ``capacity``; with 0, batches are empty.
+        capacity: Maximum number of prefetched examples; greater than ``min_after_dequeue``.
+        min_after_dequeue: Minimum number of examples that remain in the queue after a dequeue, until the input ends. A
+            larger number shuffles better, but delays the first batch.
+        seed: Seed for a reproducible order with one input. With several, the order depends on the threads.
+        enqueue_many: Whether the first dimension of the arrays counts examples.
+        shapes: Shape of each component of one example, if the sources do not specify it.
+        allow_smaller_final_batch: Whether the examples that remain after the end of all inputs form a smaller batch.
+            Otherwise they are dropped.
+        shared_name: Queues with the same shared name are one queue in this process and its workers, until
+            `reset_default_graph`. Inside `mpqueue.train.connect`, they are one queue in all programs that are connected
+            to the server.
+        name: Name of the op, and prefix of the name of its queue.
+        workers: "process" calls the sources in worker processes instead of threads, as a `QueueRunner` does. Each
+            worker has a copy of the sources. To share work, use sources that read from a queue, such as readers and
+            producers. A source with an epoch counter remains in a thread.
 
     Returns:
-        A `BatchOp`, which gives a batch at each call, and is iterable. A batch is of the type of one input, and for a
-        list of one the bare array; its arrays have the shape ``(batch_size, *shape)``, are writable, and the caller's
-        own.
+        A `BatchOp`, which returns a batch at each call and is iterable. A batch has the structure of one input; for a
+        list with one entry, it is the array itself. The arrays have the shape ``(batch_size, *shape)``, are writable,
+        and belong to the caller.
 
     Raises:
-        TypeError: An input is a single array or source of single arrays (put it in a list), a number is none, or dtypes
-            differ.
-        ValueError: There is no input, or one is empty; keys, numbers of components or shapes differ; a dtype or
-            dimension is not known; ``shapes`` has another length or disagrees; ``batch_size`` is negative, or
-            ``capacity`` not above ``min_after_dequeue``.
+        TypeError: An input is a single array or a source of single arrays instead of a list, a number is not an
+            integer, or dtypes differ.
+        ValueError: There are no inputs, or one is empty; keys, numbers of components or shapes differ; a dtype or
+            dimension is unknown; ``shapes`` has another length or is incompatible; ``batch_size`` is negative, or
+            ``capacity`` not greater than ``min_after_dequeue``.
 
-    Follows: ``tf.compat.v1.train.shuffle_batch_join``; the order of a seed is our own.
+    Follows: ``tf.compat.v1.train.shuffle_batch_join``; the order for a given seed differs from TensorFlow's.
     """
     inputs = SourceInputs(input_sources(tensors_list), enqueue_many, workers)
     size = _not_negative(batch_size, "batch_size")

@@ -1,4 +1,4 @@
-"""The collection of queue runners, which a program starts all at once."""
+"""The collection of queue runners, which a program starts together."""
 
 import logging
 import threading
@@ -15,24 +15,24 @@ _log = logging.getLogger(__name__)
 
 
 def add_queue_runner(qr: QueueRunner, collection: str = QUEUE_RUNNERS) -> None:
-    """Add a queue runner to those that `start_queue_runners` starts.
+    """Add a queue runner to the collection that `start_queue_runners` starts.
 
     Args:
-        qr: The runner; it is held until `reset_default_graph`.
-        collection: Name of the collection, for programs that start some of their runners apart.
+        qr: The runner. It is kept until `reset_default_graph`.
+        collection: Name of the collection, for programs that start some of their runners separately.
 
     Raises:
-        TypeError: ``qr`` cannot create threads.
+        TypeError: ``qr`` does not have a method ``create_threads``.
 
     Follows: ``tf.compat.v1.train.add_queue_runner``.
     """
     if not hasattr(qr, "create_threads"):
-        raise TypeError(f"add_queue_runner takes a QueueRunner, got {qr!r}")
+        raise TypeError(f"add_queue_runner expects a QueueRunner, got {qr!r}")
     default_graph().add_to_collection(collection, qr)
 
 
 def get_queue_runners(collection: str = QUEUE_RUNNERS) -> list[QueueRunner]:
-    """Return the queue runners of a collection, in the order in which they were added.
+    """Return the queue runners of a collection, in the order of their addition.
 
     Args:
         collection: The name of the collection.
@@ -49,25 +49,25 @@ def start_queue_runners(
     start: bool = True,
     collection: str = QUEUE_RUNNERS,
 ) -> list[threading.Thread]:
-    """Create, and start, the threads of all queue runners that were added.
+    """Create, and by default start, the threads of all queue runners in a collection.
 
     Args:
-        sess: The session in which they run; None: the default one.
-        coord: Lets them stop together and report errors.
-        daemon: True if the threads let the program exit while they run.
-        start: False to create the threads only.
+        sess: The session to run in. If None, the default session.
+        coord: Coordinator that stops the threads together and collects their errors.
+        daemon: Whether the threads are daemon threads, which do not keep the program from exiting.
+        start: False to only create the threads.
         collection: Name of the collection.
 
     Returns:
-        The new threads; none for a runner that runs in this session already.
+        The new threads. A runner that is already running in this session creates none.
 
     Raises:
-        TypeError: ``sess`` is no session.
+        TypeError: ``sess`` is not a session.
 
-    Follows: ``tf.compat.v1.train.start_queue_runners``, except that there always is a default session.
+    Follows: ``tf.compat.v1.train.start_queue_runners``, except that there is always a default session.
     """
     session = checked_session(sess)
     runners = get_queue_runners(collection)
     if not runners:
-        _log.warning("start_queue_runners was called, but no queue runner was added before")
+        _log.warning("start_queue_runners was called, but no queue runners were added before")
     return [thread for runner in runners for thread in runner.create_threads(session, coord, daemon, start)]

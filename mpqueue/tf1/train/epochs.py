@@ -1,6 +1,6 @@
-"""limit_epochs: values that come a number of times, then end."""
+"""limit_epochs: values that are returned a limited number of times."""
 
-# ruff: noqa: ARG001 - `name` stands in TensorFlow's signature
+# ruff: noqa: ARG001 - `name` is part of TensorFlow's signature
 
 import operator
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from mpqueue.tf1.train.local_variables import LocalVariable, add_local_variable
 
 
 class EpochCount(LocalVariable):
-    """Counts up to ``num_epochs``, then raises; a local variable."""
+    """A local variable that counts up to ``num_epochs``, and then raises an error."""
 
     def __init__(self, num_epochs: int) -> None:
         self._num_epochs, self._done = num_epochs, 0
@@ -22,23 +22,23 @@ class EpochCount(LocalVariable):
         add_local_variable(self)
 
     def initialize(self) -> None:
-        """Count from 0 again."""
+        """Reset the count to 0."""
         self._done = 0
 
     def begin(self) -> None:
-        """Count one epoch more.
+        """Count one more epoch.
 
         Raises:
-            OutOfRangeError: There were ``num_epochs`` of them.
+            OutOfRangeError: ``num_epochs`` epochs were counted already.
         """
         with self._lock:
             if self._done >= self._num_epochs:
-                raise OutOfRangeError(None, None, f"all {self._num_epochs} epochs are over")
+                raise OutOfRangeError(None, None, f"All {self._num_epochs} epochs have ended")
             self._done += 1
 
 
 class _Limited:
-    """Calls ``fn`` once per epoch."""
+    """A callable that counts an epoch and calls ``fn``."""
 
     def __init__(self, fn: Callable[[], Any], num_epochs: int) -> None:
         self._fn, self._count = fn, EpochCount(num_epochs)
@@ -49,34 +49,34 @@ class _Limited:
 
 
 def checked_epochs(num_epochs: int | None) -> int | None:
-    """Return ``num_epochs`` if it is a number above 0, or None.
+    """Return ``num_epochs`` if it is a positive integer or None.
 
     Raises:
-        TypeError: It is no integer.
-        ValueError: It is 0 or negative.
+        TypeError: ``num_epochs`` is not an integer.
+        ValueError: ``num_epochs`` is 0 or negative.
     """
     if num_epochs is None:
         return None
     count = operator.index(num_epochs)
     if count <= 0:
-        raise ValueError(f"num_epochs must be above 0, or None for no end, got {num_epochs}")
+        raise ValueError(f"num_epochs must be positive, or None for no limit, got {num_epochs}")
     return count
 
 
 def limit_epochs(tensor: Any, num_epochs: int | None = None, name: str | None = None) -> Any:
-    """Return a `Source` that returns ``tensor`` ``num_epochs`` times, then ends.
+    """Return a `Source` that returns ``tensor`` ``num_epochs`` times, and then ends.
 
     Args:
-        tensor: An array, a list that makes one, or a `Source`, which is then called as often.
-        num_epochs: Number of times; None returns ``tensor`` as it is.
-        name: Accepted for TensorFlow's signature.
+        tensor: An array, a list that can be converted to one, or a `Source`, which is then called ``num_epochs`` times.
+        num_epochs: Number of times. If None, ``tensor`` is returned unchanged.
+        name: Accepted for compatibility with TensorFlow.
 
     Raises:
-        TypeError: ``num_epochs`` is no integer.
-        ValueError: It is 0 or negative.
+        TypeError: ``num_epochs`` is not an integer.
+        ValueError: ``num_epochs`` is 0 or negative.
 
     The source raises:
-        OutOfRangeError: At each call after the last one; `local_variables_initializer` starts the count anew.
+        OutOfRangeError: At each call after the last one, until `local_variables_initializer` resets the count.
 
     Follows: ``tf.compat.v1.train.limit_epochs``.
     """

@@ -1,9 +1,9 @@
-"""One `Source` of examples, made of the tensors of a batching function.
+"""One `Source` of examples, made from the tensors of a batching function.
 
-TensorFlow takes tensors, in a list or a dict, and evaluates all of them once for each example. Here a `Source` of lists
-or dicts stands for the whole; or a list or dict holds Sources of one array each, and arrays. Sources that ``map`` made
-of one common source get the same example of it, so that an image and its label stay together, as in TensorFlow two
-tensors do that are made of one.
+TensorFlow takes tensors in a list or dict, and evaluates all of them once per example. Here, a single `Source` can
+return lists or dicts. Alternatively, a list or dict contains arrays and Sources of one array each. Sources derived by
+``map`` from one common source receive the same example of it, so that an image and its label belong together. The same
+holds in TensorFlow for two tensors that are computed from one.
 """
 
 from collections.abc import Callable
@@ -18,17 +18,17 @@ def as_example_source(tensors: Any) -> Source:
     """Return one source of lists, or of dicts if ``tensors`` is a dict or has names.
 
     Raises:
-        TypeError: ``tensors`` is a single array, a source of single arrays, or no tensors at all.
-        ValueError: It is empty, or the dtypes of a source are not known.
+        TypeError: ``tensors`` is a single array, a source of single arrays, or not a tensor at all.
+        ValueError: ``tensors`` is empty, or the dtypes of a source are unknown.
     """
     if isinstance(tensors, Source):
         if tensors.is_bare:
             raise TypeError(f"{tensors!r} returns single arrays: pass it in a list, as in batch([source], ...)")
         return _with_dtypes(tensors)
     if not isinstance(tensors, list | tuple | dict):
-        raise TypeError(f"expected a Source, or a list or dict of Sources or arrays, got {type(tensors).__name__}")
+        raise TypeError(f"Expected a Source, or a list or dict of Sources or arrays, got {type(tensors).__name__}")
     if not tensors:
-        raise ValueError("expected at least one Source or array, got none")
+        raise ValueError("Expected at least one Source or array, got none")
     if isinstance(tensors, dict):
         return _joint([*tensors.values()], [*tensors])
     return _joint([*tensors], None)
@@ -51,12 +51,12 @@ def _component(part: Any, label: str) -> Source:
 
 def _with_dtypes(source: Source) -> Source:
     if source.dtypes is None:
-        raise ValueError(f"the dtypes of {source!r} are not known: make it as Source(fn, dtypes, shapes)")
+        raise ValueError(f"The dtypes of {source!r} are unknown: create it with Source(fn, dtypes, shapes)")
     return source
 
 
 class _Joint:
-    """Calls all sources for one example; a common source of several is called once."""
+    """A callable that calls all sources for one example; a source that several depend on is called once."""
 
     def __init__(self, sources: list[Source], names: list[str] | None) -> None:
         self._sources, self._names = sources, names
@@ -68,7 +68,7 @@ class _Joint:
 
 
 def _evaluated(source: Source, known: dict[int, Any]) -> Any:
-    """Return the example of a source, and keep it in ``known``; a source made by `Source.map` calls its origin so."""
+    """Return the example of a source, cached in ``known``; a source made by `Source.map` evaluates its origin."""
     if id(source) not in known:
         if source.origin is None:
             known[id(source)] = source()
@@ -87,6 +87,6 @@ def _mapped(source: Source, fn: Callable[[Any], Any], example: Any) -> Any:
 
 
 def _component_of(source: Source, example: Any) -> Any:
-    """Return the array of a component; its source may return it in a list of one."""
+    """Return the array of a component; the source may return it in a list with one entry."""
     is_list = not source.is_bare and isinstance(example, list | tuple) and len(example) == 1
     return example[0] if is_list else example

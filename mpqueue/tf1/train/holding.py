@@ -1,8 +1,8 @@
-"""Search for the objects that a source holds: queues, counts of epochs, placeholders.
+"""Search for the objects that a source refers to: queues, epoch counters, placeholders.
 
-A source is a function. It holds attributes of objects, arguments of partials, variables that a closure has captured,
-and globals that the code names. The search follows these through containers, Sources, readers and a user's own objects.
-It does not enter modules, classes and arrays.
+A source is a function. It refers to the attributes of its objects, the arguments of partials, the variables of
+closures, and the globals that its code names. The search follows these references through containers, Sources, readers
+and user objects. It does not enter modules, classes and arrays.
 """
 
 import types
@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-# A source that holds more objects than this holds data, not queues.
+# A source that refers to more objects than this holds data, not queues.
 _MAX_THINGS = 20_000
 _CLOSED = (types.ModuleType, type, np.ndarray, np.generic, str, bytes, int, float, complex, bool, type(None))
 
@@ -19,16 +19,16 @@ _Kind = TypeVar("_Kind")
 
 
 def held_in(thing: Any, *kinds: type[_Kind], closed: tuple[type, ...] = ()) -> Iterator[_Kind]:
-    """Iterate over the objects of some kinds that something holds or captures, without those that they hold.
+    """Iterate over the objects of some classes that an object refers to, without searching inside the matches.
 
     Args:
-        thing: Searched.
+        thing: The object to search.
         kinds: Classes of the objects to find.
         closed: Classes of objects that are not searched.
     """
     seen: set[int] = set()
     left = [thing]
-    keep = []  # keeps objects that were made here alive, so that no other one gets the id
+    keep = []  # keeps temporary objects alive, so that their ids are not reused during the search
     while left and len(seen) < _MAX_THINGS:
         one = left.pop()
         if id(one) in seen or isinstance(one, _CLOSED):
@@ -61,7 +61,7 @@ def _held_by(one: Any) -> Iterator[Any]:
 
 
 def _captured(code: types.CodeType, variables: dict[str, Any]) -> Iterator[Any]:
-    """Iterate over the globals that some code names, with the functions inside it."""
+    """Iterate over the globals that code and its nested functions name."""
     yield from (variables[name] for name in code.co_names if name in variables)
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):

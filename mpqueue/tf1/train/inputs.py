@@ -1,7 +1,7 @@
-"""The inputs of one batching queue: what all of them have in common, and the queue, runner and batches made of them.
+"""The inputs of one batching queue: their common structure, and the queue, runner and batches made from them.
 
-Both the eager and the deferred batching functions use `Inputs`: `SourceInputs` here calls functions, and `NodeInputs`
-of `mpqueue.tf1.compat.train.examples` runs nodes. A subclass names the queue, fills it, and returns its batches.
+Both the eager and the graph-mode batching functions use `Inputs`. `SourceInputs` calls functions, and `NodeInputs` of
+`mpqueue.tf1.compat.train.examples` runs nodes. A subclass names the queue, fills it, and returns its batches.
 """
 
 from abc import ABC, abstractmethod
@@ -27,7 +27,7 @@ class Input(Protocol):
 
     @property
     def names(self) -> list[str] | None:
-        """Keys of an example that is a dict."""
+        """Keys of an example that is a dict, or None."""
 
     @property
     def dtypes(self) -> Sequence[Any] | None:
@@ -39,7 +39,7 @@ class Input(Protocol):
 
 
 class Queues(NamedTuple):
-    """The classes of queues of one face."""
+    """The queue classes of the eager or graph-mode API."""
 
     fifo: Callable[..., Any]
     padding: Callable[..., Any]
@@ -51,23 +51,23 @@ class Arguments(NamedTuple):
 
     size: Any  # examples per batch
     capacity: int
-    shapes: Any  # of one example; None: those of the inputs
-    takes_fewer: bool  # the examples that are left at the end make a smaller batch
+    shapes: Any  # shapes of one example, or None for the inputs' shapes
+    takes_fewer: bool  # whether the examples that remain at the end form a smaller batch
     shared_name: str | None
     name: str
 
 
 class Inputs(ABC, Generic[Batches]):
-    """The inputs of one queue, each enqueued by a thread of its own, with their common names and dtypes.
+    """The inputs of one queue, each enqueued by its own thread, with their common names and dtypes.
 
     Args:
-        inputs: At least one; an input that occurs twice is enqueued by two threads.
-        many: True if their first dimensions count examples.
-        queues: The queues of the face.
+        inputs: At least one. An input that occurs twice is enqueued by two threads.
+        many: Whether the first dimensions count examples.
+        queues: The queue classes to use.
 
     Raises:
-        TypeError: Dtypes differ.
-        ValueError: Names or numbers of components differ.
+        TypeError: The dtypes differ.
+        ValueError: The names or numbers of components differ.
     """
 
     def __init__(self, inputs: Sequence[Input], many: bool, queues: Queues) -> None:
@@ -80,51 +80,49 @@ class Inputs(ABC, Generic[Batches]):
     def _check_alike(self, other: Input) -> None:
         dtypes = other.dtypes or []
         if sorted(other.names or ()) != sorted(self.names or ()) or len(dtypes) != len(self.dtypes):
-            text = "all must have the same keys, or the same number of components"
-            raise ValueError(f"inputs differ: {text}, got {self.names or self.dtypes} and {other.names or dtypes}")
+            problem = "All inputs must have the same keys, or the same number of components"
+            raise ValueError(f"{problem}, got {self.names or self.dtypes} and {other.names or dtypes}")
         if [dtypes[place] for place in self._places_in(other)] != self.dtypes:
-            raise TypeError(
-                f"inputs differ in their dtypes: all must have the same types, got {self.dtypes} and {dtypes}"
-            )
+            raise TypeError(f"All inputs must have the same dtypes, got {self.dtypes} and {dtypes}")
 
     def _places_in(self, other: Input) -> list[int]:
-        """Return the place in another input of each component of the first: the keys of dicts have no order."""
+        """Return the index in another input of each component of the first one: dicts can have another key order."""
         if self.names is None or other.names is None:
             return list(range(len(self.dtypes)))
         return [other.names.index(name) for name in self.names]
 
-    def shapes(self, given: Any, *, may_vary: bool) -> list[Shape]:
-        """Return the shape of each component of one example, from the caller or else from the inputs.
+    def shapes(self, argument: Any, *, may_vary: bool) -> list[Shape]:
+        """Return the shape of each component of one example, from the argument or else from the inputs.
 
         Raises:
-            ValueError: A rank is not known, or a dimension that may not vary, or those of two inputs disagree.
+            ValueError: A rank is unknown, a dimension is unknown and must not vary, or two inputs have other shapes.
         """
-        if given is not None:
-            return as_shapes(given, len(self.dtypes))
+        if argument is not None:
+            return as_shapes(argument, len(self.dtypes))
         by_input = [[(each.shapes or [])[place] for place in self._places_in(each)] for each in self._inputs]
         shapes = [_common([self._of_example(shape) for shape in known]) for known in zip(*by_input, strict=True)]
         for shape in shapes:
             if not may_vary and not is_fully_known(shape):
-                text = "give shapes, or dynamic_pad=True if it varies"
-                raise ValueError(f"the shape of an example must be fully known, got {shape}: {text}")
+                remedy = "pass shapes, or dynamic_pad=True if it varies"
+                raise ValueError(f"The shape of an example must be fully known, got {shape}: {remedy}")
         return shapes
 
     def _of_example(self, shape: Shape) -> Shape:
         if shape is None:
-            raise ValueError("the rank of a component is not known: give its shape where it is made, or shapes here")
+            raise ValueError("The rank of a component is unknown: specify its shape in the source, or pass shapes")
         if self._many and not shape:
-            raise ValueError("enqueue_many needs arrays whose first dimension counts examples, got a scalar")
+            raise ValueError("enqueue_many requires arrays whose first dimension counts examples, got a scalar")
         return shape[1:] if self._many else shape
 
     def in_order(self, arguments: Arguments, *, pads: bool) -> Batches:
-        """Make a queue that keeps the order, fill it, and return its batches.
+        """Create a queue that keeps the order, fill it, and return its batches.
 
         Args:
-            arguments: The caller's arguments.
-            pads: True if unknown dimensions may vary.
+            arguments: The arguments of the batching function.
+            pads: Whether unknown dimensions can vary.
 
         Raises:
-            ValueError: As `shapes`.
+            ValueError: As for `shapes`.
         """
         known = self.shapes(arguments.shapes, may_vary=pads)
         make, kind = (self._queues.padding, "padding_fifo_queue") if pads else (self._queues.fifo, "fifo_queue")
@@ -133,15 +131,15 @@ class Inputs(ABC, Generic[Batches]):
         return self._batches(queue, arguments)
 
     def shuffled(self, arguments: Arguments, min_after_dequeue: int, seed: int | None) -> Batches:
-        """Make a queue that shuffles, fill it, and return its batches.
+        """Create a queue that shuffles, fill it, and return its batches.
 
         Args:
-            arguments: The caller's arguments.
-            min_after_dequeue: Examples that stay in the queue as long as it is open.
-            seed: Makes the order reproducible.
+            arguments: The arguments of the batching function.
+            min_after_dequeue: Minimum number of examples that remain in the queue while it is open.
+            seed: Seed for a reproducible order.
 
         Raises:
-            ValueError: As `shapes`.
+            ValueError: As for `shapes`.
         """
         known = self.shapes(arguments.shapes, may_vary=False)
         numbers = (arguments.capacity, min_after_dequeue)
@@ -152,7 +150,7 @@ class Inputs(ABC, Generic[Batches]):
     @staticmethod
     @abstractmethod
     def _queue_name(name: str, kind: str) -> str:
-        """Return the name to give a queue of a kind."""
+        """Return the name for a queue of the given kind."""
 
     @abstractmethod
     def _batches(self, queue: Any, arguments: Arguments) -> Batches:
@@ -163,8 +161,8 @@ class SourceInputs(Inputs[BatchOp]):
     """Inputs that are Sources.
 
     Args:
-        sources: At least one; a source that occurs twice is called by two threads.
-        many: True if their first dimensions count examples.
+        sources: At least one. A source that occurs twice is called by two threads.
+        many: Whether the first dimensions count examples.
         workers: "thread" or "process", see `QueueRunner`.
     """
 
@@ -188,19 +186,19 @@ def input_sources(tensors_list: Any) -> list[Source]:
     """Return one source for each entry of the argument of `batch_join`.
 
     Raises:
-        TypeError: It is no list.
-        ValueError: It is empty.
+        TypeError: The argument is not a list.
+        ValueError: The list is empty.
     """
     if not isinstance(tensors_list, list | tuple):
-        raise TypeError(f"tensors_list is a list with one entry per input, got {type(tensors_list).__name__}")
+        raise TypeError(f"tensors_list must be a list with one entry per input, got {type(tensors_list).__name__}")
     if not tensors_list:
-        raise ValueError("tensors_list is empty: expected at least one input")
+        raise ValueError("tensors_list must have at least one input, got an empty list")
     return [as_example_source(tensors) for tensors in tensors_list]
 
 
 def _common(shapes: Sequence[Shape]) -> Shape:
-    """Merge what is known of one shape from several inputs."""
+    """Merge the known shapes of several inputs."""
     try:
         return reduce(merged, shapes)
     except ValueError as error:
-        raise ValueError(f"inputs differ in their shapes: {error}") from None
+        raise ValueError(f"All inputs must have the same shapes: {error}") from None

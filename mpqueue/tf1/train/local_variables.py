@@ -1,4 +1,4 @@
-"""Local variables: counts of epochs and lists of files, which TensorFlow keeps in variables of this collection."""
+"""Local variables: epoch counters and file lists, which TensorFlow keeps in the collection of this name."""
 
 from collections.abc import Callable
 from typing import Final
@@ -9,30 +9,31 @@ _LOCAL_VARIABLES: Final = "local_variables"
 
 
 class LocalVariable:
-    """State with an initial value; kept by the default graph until `reset_default_graph`.
+    """State with an initial value; the default graph keeps it until `reset_default_graph`.
 
-    It belongs to one process: a source that holds it is not moved to another one.
+    It belongs to one process: a source that refers to it cannot move to another process.
     """
 
     def initialize(self) -> None:
-        """Compute the initial value anew and take it."""
+        """Compute and set the initial value."""
         raise NotImplementedError
 
 
 def add_local_variable(variable: LocalVariable) -> None:
-    """Add a variable to those that `local_variables_initializer` initializes."""
+    """Add a variable to the collection that `local_variables_initializer` initializes."""
     default_graph().add_to_collection(_LOCAL_VARIABLES, variable)
 
 
 def local_variables_initializer() -> Callable[[], None]:
-    """Reset all local variables: epochs are counted from 0, file patterns matched again.
+    """Reset all local variables: epoch counts start from 0, and file patterns are matched again.
 
-    They are initialized when they are made, so that a program need not call this; one written for TensorFlow may.
+    Local variables are initialized when they are created, so a program does not need to call this function. It is
+    provided for programs written for TensorFlow.
 
     Returns:
-        A callable that does the same again, for ``session.run(local_variables_initializer())``.
+        A callable that resets them again, for ``session.run(local_variables_initializer())``.
 
-    Follows: ``tf.compat.v1.local_variables_initializer``, except that nothing has to be run first.
+    Follows: ``tf.compat.v1.local_variables_initializer``, except that it takes effect without being run.
     """
     _initialize()
     return _initialize

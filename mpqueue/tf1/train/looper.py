@@ -1,4 +1,4 @@
-"""LooperThread: runs a function again and again until its coordinator stops."""
+"""LooperThread: calls a function repeatedly until its coordinator stops."""
 
 import threading
 import time
@@ -9,21 +9,21 @@ from mpqueue.tf1.coordinator import Coordinator
 
 
 class LooperThread(threading.Thread):
-    """A daemon thread that runs code repeatedly, back to back or on a timer, until the coordinator stops.
+    """A daemon thread that calls a function repeatedly, continuously or on a timer, until the coordinator stops.
 
-    The code is ``target``, or `run_loop` of a subclass. An error is reported to the coordinator and ends the thread.
-    The thread registers itself with the coordinator, so that ``coord.join()`` waits for it.
+    The function is ``target``, or `run_loop` of a subclass. An error is reported to the coordinator and ends the
+    thread. The thread registers itself with the coordinator, so that ``coord.join()`` waits for it.
 
     Args:
         coord: The coordinator.
-        timer_interval_secs: Seconds between the beginnings of two runs, None for back to back. A run that takes longer
-            delays the next ones, which then catch up.
-        target: Called at each run.
+        timer_interval_secs: Seconds between the starts of two calls, or None for no pause. A call that takes longer
+            delays the following ones, which then catch up.
+        target: Function to call.
         args: Positional arguments of ``target``.
         kwargs: Keyword arguments of ``target``.
 
     Raises:
-        ValueError: ``coord`` is no `Coordinator`, or there are arguments without a ``target``.
+        ValueError: ``coord`` is not a `Coordinator`, or there are arguments without a ``target``.
 
     Follows: ``tf.compat.v1.train.LooperThread``.
     """
@@ -37,9 +37,9 @@ class LooperThread(threading.Thread):
         kwargs: Mapping[str, Any] | None = None,
     ) -> None:
         if not isinstance(coord, Coordinator):
-            raise ValueError(f"coord must be a Coordinator, got {coord!r}")  # noqa: TRY004 - as TensorFlow
+            raise ValueError(f"coord must be a Coordinator, got {coord!r}")  # noqa: TRY004 - as in TensorFlow
         if target is None and (args or kwargs):
-            raise ValueError(f"got the arguments {args!r} and {kwargs!r} without a target to call with them")
+            raise ValueError(f"args and kwargs require a target, got {args!r} and {kwargs!r} without one")
         super().__init__(daemon=True)
         self._coord = coord
         self._timer_interval_secs = timer_interval_secs
@@ -54,24 +54,24 @@ class LooperThread(threading.Thread):
         args: Iterable[Any] | None = None,
         kwargs: Mapping[str, Any] | None = None,
     ) -> "LooperThread":
-        """Start a looper that calls ``target``, and return it.
+        """Start a looper thread that calls ``target``, and return it.
 
         Args:
-            coord: Ends the loop by its stop.
-            timer_interval_secs: Seconds from one call to the next; None: without a pause.
-            target: Called again and again.
-            args: Its positional arguments.
-            kwargs: Its arguments by name.
+            coord: Coordinator that stops the loop.
+            timer_interval_secs: Seconds between the starts of two calls, or None for no pause.
+            target: Function to call.
+            args: Positional arguments of ``target``.
+            kwargs: Keyword arguments of ``target``.
 
         Raises:
-            ValueError: ``coord`` is no coordinator.
+            ValueError: ``coord`` is not a `Coordinator`.
         """
         looper = LooperThread(coord, timer_interval_secs, target, args, kwargs)
         looper.start()
         return looper
 
     def run(self) -> None:
-        """Run the loop; called in the thread."""
+        """Run the loop in the thread."""
         with self._coord.stop_on_exception():
             self.start_loop()
             if self._timer_interval_secs is None:
@@ -88,13 +88,13 @@ class LooperThread(threading.Thread):
             self.run_loop()
 
     def start_loop(self) -> None:
-        """Prepare the first run; called once, for subclasses."""
+        """Prepare the first call; called once, for subclasses to override."""
 
     def stop_loop(self) -> None:
-        """Clean up after the last run unless that failed; called once, for subclasses."""
+        """Clean up after the last call, unless it failed; called once, for subclasses to override."""
 
     def run_loop(self) -> None:
-        """Call ``target``; called at each run."""
+        """Call ``target``; called in each iteration."""
         target, args, kwargs = self._call
         if target is not None:
             target(*args, **kwargs)

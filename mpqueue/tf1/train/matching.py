@@ -1,6 +1,6 @@
-"""match_filenames_once: names of files, looked up once."""
+"""match_filenames_once: file names, matched once."""
 
-# ruff: noqa: ARG001 - `name` stands in TensorFlow's signature
+# ruff: noqa: ARG001 - `name` is part of TensorFlow's signature
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from mpqueue.tf1.train.local_variables import LocalVariable, add_local_variable
 
 
 class _Matches(LocalVariable):
-    """The names that matched when it was initialized."""
+    """The names that matched a pattern at initialization."""
 
     def __init__(self, pattern: Any) -> None:
         self._pattern = pattern
@@ -26,20 +26,21 @@ class _Matches(LocalVariable):
 
 
 def match_filenames_once(pattern: Any, name: str | None = None) -> Source:
-    """Return a `Source` that returns, at every call, the names that match a pattern now.
+    """Return a `Source` that always returns the file names that match a pattern at the time of this call.
 
-    `local_variables_initializer` matches again. `string_input_producer` takes it in place of a list of names.
+    `local_variables_initializer` matches the pattern again. `string_input_producer` accepts the source instead of a
+    list of names.
 
     Args:
-        pattern: A pattern in the manner of the shell (``*``, ``?``, ``[...]``), or a list of them, as text, bytes or
+        pattern: A shell-style pattern (``*``, ``?``, ``[...]``), or a list of patterns, as ``str``, ``bytes`` or
             ``os.PathLike``.
-        name: Accepted for TensorFlow's signature.
+        name: Accepted for compatibility with TensorFlow.
 
     Returns:
-        A source of arrays of ``bytes`` objects with one dimension, sorted; its arrays are the caller's own.
+        A source of one-dimensional arrays of ``bytes`` objects, sorted. The arrays belong to the caller.
 
     Raises:
-        TypeError: ``pattern`` is no text, bytes or ``os.PathLike``, nor a list of these.
+        TypeError: ``pattern`` is not ``str``, ``bytes`` or ``os.PathLike``, or a list of these.
 
     Follows: ``tf.compat.v1.train.match_filenames_once``, whose variable must be initialized first.
     """

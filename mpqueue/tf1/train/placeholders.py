@@ -1,8 +1,8 @@
-"""Named inputs, and `run`, which calls things with values for them.
+"""Placeholders, which are named inputs, and `run`, which calls functions with values for them.
 
-A placeholder is a `Source` without a value of its own. `run` feeds it a value for the time and the thread of its call:
-whatever is called meanwhile (an enqueue op, a source made by ``map``, a function that calls the placeholder) gets that
-value. Values are converted as by TensorFlow's ``Session.run``, which casts arrays without a warning.
+A placeholder is a `Source` without a value. `run` feeds it a value for the duration and the thread of its call: an
+enqueue op, a source derived by ``map``, or a function that calls the placeholder gets that value. Values are converted
+as in TensorFlow's ``Session.run``, which casts arrays without a warning.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -27,12 +27,13 @@ _fed: ContextVar[Mapping[int, Any]] = ContextVar("mpqueue_fed", default=MappingP
 
 
 class Placeholder(Source):
-    """A value that `run` must be fed; made by `placeholder` and `placeholder_with_default`.
+    """A value that must be fed by `run`; created by `placeholder` and `placeholder_with_default`.
 
     Attributes:
         dtype: NumPy dtype, or "string".
-        shape: Static shape; None in it is an unknown dimension, None alone an unknown rank.
-        name: The name that was given, or "Placeholder".
+        shape: Static shape. None for a dimension means that it is unknown; None for the shape, that the rank is
+            unknown.
+        name: The name passed to the constructor, or "Placeholder".
     """
 
     def __init__(self, dtype: Any, shape: Any, name: str | None, default: Callable[[], Any] | None = None) -> None:
@@ -43,15 +44,15 @@ class Placeholder(Source):
         super().__init__(self._value, self.dtype, [self.shape])
 
     def check(self, value: Any) -> NDArray[Any]:
-        """Return the array that ``value`` would be fed as: of this dtype, and checked against this shape.
+        """Convert a value to the array to feed, with the placeholder's dtype and a compatible shape.
 
         Raises:
-            TypeError: Text and numbers are mixed up, or a single Python integer does not fit the dtype.
-            ValueError: The shape disagrees, rows have different lengths, or text is no number.
+            TypeError: Strings and numbers are mixed, or a single Python integer is out of the range of the dtype.
+            ValueError: The shape is incompatible, rows have different lengths, or a string is not a number.
         """
         array = feed_array(value, self.dtype, repr(self.name))
         if not is_compatible(array.shape, self.shape):
-            raise ValueError(f"{self.name!r} has the shape {self.shape}, cannot feed it an array of {array.shape}")
+            raise ValueError(f"{self.name!r} must be fed an array of shape {self.shape}, got shape {array.shape}")
         return array
 
     def _value(self) -> Any:
@@ -69,12 +70,12 @@ class Placeholder(Source):
 
 
 class SparsePlaceholder:
-    """A sparse value that `run` must be fed; made by `sparse_placeholder`.
+    """A sparse value that must be fed by `run`; created by `sparse_placeholder`.
 
     Attributes:
         dtype: NumPy dtype of the values, or "string".
-        shape: Static dense shape; None if nothing is known of it.
-        name: The name that was given, or "SparsePlaceholder".
+        shape: Static dense shape, or None if unknown.
+        name: The name passed to the constructor, or "SparsePlaceholder".
     """
 
     def __init__(self, dtype: Any, shape: Any, name: str | None) -> None:
@@ -83,17 +84,19 @@ class SparsePlaceholder:
         self.name = name or "SparsePlaceholder"
 
     def check(self, value: Any) -> SparseTensorValue:
-        """Return the triple that ``value`` would be fed as; its three arrays need not agree.
+        """Convert a value to the sparse value to feed; its three arrays are not checked against each other.
 
         Args:
             value: A `SparseTensorValue`, or ``(indices, values, dense_shape)``.
 
         Raises:
-            TypeError: It is no such triple, or text and numbers are mixed up.
+            TypeError: The value is not such a tuple, or strings and numbers are mixed.
             ValueError: An array has the wrong rank.
         """
         if not isinstance(value, tuple | list) or len(value) != 3:
-            raise TypeError(f"{self.name!r} takes a SparseTensorValue, or (indices, values, shape), got {value!r:.80}")
+            raise TypeError(
+                f"{self.name!r} must be fed a SparseTensorValue or (indices, values, shape), got {value!r:.80}"
+            )
         rank = None if self.shape is None else len(self.shape)
         parts = (
             ("indices", np.int64, (None, rank)),
@@ -101,21 +104,21 @@ class SparsePlaceholder:
             ("dense_shape", np.int64, (rank,)),
         )
         arrays = [
-            Placeholder(dtype, shape, f"{self.name}/{part}").check(given)
-            for (part, dtype, shape), given in zip(parts, value, strict=True)
+            Placeholder(dtype, shape, f"{self.name}/{part}").check(item)
+            for (part, dtype, shape), item in zip(parts, value, strict=True)
         ]
         return SparseTensorValue(*arrays)
 
     def __call__(self) -> SparseTensorValue:
-        """Return the value that was fed.
+        """Return the fed value.
 
         Raises:
-            InvalidArgumentError: None was.
+            InvalidArgumentError: No value is fed.
         """
         fed = _fed.get()
         if id(self) not in fed:
-            text = f"{self.name!r} must be fed: run(..., feed_dict={{placeholder: (indices, values, shape)}})"
-            raise InvalidArgumentError(None, None, text)
+            problem = f"{self.name!r} must be fed: run(..., feed_dict={{placeholder: (indices, values, shape)}})"
+            raise InvalidArgumentError(None, None, problem)
         value: SparseTensorValue = fed[id(self)]
         return value
 
@@ -124,10 +127,10 @@ class SparsePlaceholder:
 
 
 def placeholder(dtype: Any, shape: Any = None, name: str | None = None) -> Placeholder:
-    """Return a named input that `run` must be fed a value for.
+    """Return a named input that must be fed a value by `run`.
 
     Example:
-        A value that each run is given::
+        A value that is fed in each run::
 
             import mpqueue
 
@@ -137,14 +140,14 @@ def placeholder(dtype: Any, shape: Any = None, name: str | None = None) -> Place
 
     Args:
         dtype: NumPy dtype, or "string".
-        shape: The shape of the value; None in it lets a dimension vary, None alone all of it.
-        name: Used in errors.
+        shape: The shape of the value. None for a dimension accepts any size; None accepts any shape.
+        name: Used in error messages.
 
     Returns:
-        A `Source` of that value, for `enqueue_op`, for ``map``, and to be called.
+        A `Source` of that value, which can be passed to `enqueue_op`, used with ``map``, and called.
 
     Raises:
-        TypeError: ``dtype`` or ``shape`` is none.
+        TypeError: ``dtype`` is not a dtype, or ``shape`` is not a shape.
         ValueError: A dimension is negative.
 
     Follows: ``tf.compat.v1.placeholder``.
@@ -153,16 +156,17 @@ def placeholder(dtype: Any, shape: Any = None, name: str | None = None) -> Place
 
 
 def placeholder_with_default(input: Any, shape: Any, name: str | None = None) -> Placeholder:
-    """Return a named input that has a value when `run` is fed none.
+    """Return a named input with a default value, which is used if `run` does not feed a value.
 
     Args:
-        input: The value, an array or a list that makes one; or a `Source` of one array, called only if nothing is fed.
+        input: The default value: an array, a list that can be converted to one, or a `Source` of one array, which is
+            called only if no value is fed.
         shape: The shape of a fed value, see `placeholder`.
-        name: Used in errors.
+        name: Used in error messages.
 
     Raises:
-        TypeError: ``input`` is no array, or ``shape`` is none.
-        ValueError: ``input`` does not fit ``shape``, or its dtype is not known.
+        TypeError: ``input`` is not an array, or ``shape`` is not a shape.
+        ValueError: ``input`` is incompatible with ``shape``, or its dtype is unknown.
 
     Follows: ``tf.compat.v1.placeholder_with_default``.
     """
@@ -170,7 +174,7 @@ def placeholder_with_default(input: Any, shape: Any, name: str | None = None) ->
     if isinstance(input, Source):
         if input.dtypes is None or input.shapes is None or len(input.dtypes) != 1:
             raise ValueError(
-                f"the default of {label!r} must be a source of one array with a known dtype, got {input!r}"
+                f"The default of {label!r} must be a source of one array with a known dtype, got {input!r}"
             )
         dtype, default_shape = input.dtypes[0], input.shapes[0]
         default: Callable[[], Any] = input
@@ -179,20 +183,20 @@ def placeholder_with_default(input: Any, shape: Any, name: str | None = None) ->
         dtype, default_shape, default = array.dtype, array.shape, array.copy
     made = Placeholder(dtype, shape, label, default)
     if not is_compatible(default_shape, made.shape):
-        raise ValueError(f"the default of {label!r} has the shape {default_shape}, which does not fit {made.shape}")
+        raise ValueError(f"The default of {label!r} must have shape {made.shape}, got {default_shape}")
     return made
 
 
 def sparse_placeholder(dtype: Any, shape: Any = None, name: str | None = None) -> SparsePlaceholder:
-    """Return a named input that `run` must be fed a sparse value for.
+    """Return a named input that must be fed a sparse value by `run`.
 
     Args:
         dtype: NumPy dtype of the values, or "string".
         shape: The dense shape. As in TensorFlow, only its rank is checked when a value is fed.
-        name: Used in errors.
+        name: Used in error messages.
 
     Raises:
-        TypeError: ``dtype`` or ``shape`` is none.
+        TypeError: ``dtype`` is not a dtype, or ``shape`` is not a shape.
         ValueError: A dimension is negative.
 
     Follows: ``tf.compat.v1.sparse_placeholder``.
@@ -204,18 +208,18 @@ def run(fetches: Any, feed_dict: Mapping[Any, Any] | None = None) -> Any:
     """Call ``fetches`` with values for placeholders, and return the results.
 
     Args:
-        fetches: A callable without arguments (a placeholder, a `Source`, an enqueue op, ``queue.dequeue``), or a
-            structure of lists, tuples and dicts of callables. One that occurs twice is called once.
+        fetches: A callable without arguments (a placeholder, a `Source`, an enqueue op, ``queue.dequeue``), or nested
+            lists, tuples and dicts of callables. A callable that occurs twice is called once.
         feed_dict: Placeholders and their values, see `Placeholder.check`.
 
     Returns:
-        The results in the same structure.
+        The results in the structure of ``fetches``.
 
     Raises:
-        TypeError: Something in ``fetches`` is not callable, or a key of ``feed_dict`` no placeholder.
-        ValueError: A value does not fit its placeholder.
-        InvalidArgumentError: A placeholder that is called has no value.
-        Exception: Errors of the functions that are called.
+        TypeError: An entry of ``fetches`` is not callable, or a key of ``feed_dict`` is not a placeholder.
+        ValueError: A value is incompatible with its placeholder.
+        InvalidArgumentError: A placeholder without a value is called.
+        Exception: Errors of the called functions.
 
     Follows: ``tf.compat.v1.Session.run``.
     """
@@ -228,7 +232,7 @@ def _feeding(feed_dict: Mapping[Any, Any]) -> Iterator[None]:
     values = dict(_fed.get())
     for key, value in feed_dict.items():
         if not isinstance(key, Placeholder | SparsePlaceholder):
-            raise TypeError(f"the keys of feed_dict are placeholders, got {key!r}")
+            raise TypeError(f"The keys of feed_dict must be placeholders, got {key!r}")
         values[id(key)] = key.check(value)
     token = _fed.set(values)
     try:
@@ -244,7 +248,7 @@ def _fetched(fetches: Any, known: dict[int, Any]) -> Any:
         items = [_fetched(item, known) for item in fetches]
         return type(fetches)(*items) if hasattr(fetches, "_fields") else type(fetches)(items)
     if not callable(fetches):
-        raise TypeError(f"run takes callables, and cannot call {fetches!r}")
+        raise TypeError(f"fetches must be callable, got {fetches!r}")
     if id(fetches) not in known:
         known[id(fetches)] = fetches()
     return known[id(fetches)]

@@ -2,15 +2,15 @@
 
     thread of the runner                             worker process
     ────────────────────                             ──────────────
-    a Loader of one worker, whose source  ────────►  until the source ends or the coordinator stops:
-    is an `OpStream`                                   source(), enqueue into the queue, which it reaches by itself
-    takes in                              ◄────────  *checkpoints*: the source's state, and the elements enqueued
-    the end, or the error of the op       ◄────────
+    a Loader with one worker and an       ────────►  until the source ends or the coordinator stops:
+    `OpStream` as its source                           call the source, enqueue to the queue over its own connection
+    receives                              ◄────────  *checkpoints*: the source's state, and the number of elements
+    end, or the error of the op           ◄────────
 
-The engine starts and ends the worker, and reports errors. It does not replace the worker after a death, because an
-iterator gives its elements once. This module does: the elements of a killed op are in the queue, and the queue's owner
-knows how many went in. If the source can be resumed, a new worker begins at the last checkpoint, and drops as many
-elements as went in since: nothing is lost, and nothing comes twice. Another source is not run again.
+The engine starts and stops the worker, and reports errors. It does not replace a crashed worker, because an iterator
+can be read only once. This module does replace it: the elements that the worker enqueued are still in the queue, and
+the owner of the queue counts them. If the source is resumable, a new worker starts from the last checkpoint and skips
+the elements that were enqueued after it. No element is lost or duplicated. Other sources are not retried.
 """
 
 import os
@@ -30,16 +30,16 @@ from mpqueue.tf1.queues.sharing import num_entered
 from mpqueue.tf1.train.source_runs import repeated
 
 _CHECKPOINT_S = 0.1
-_MAX_DEATHS = 3  # in a row, without progress
+_MAX_CRASHES = 3  # in a row, without progress
 
 
 class Checkpoint(NamedTuple):
-    """A state of a worker's source.
+    """A state of the source in a worker.
 
     Attributes:
-        process_id: Of the worker.
-        num_enqueued: Elements that it had enqueued.
-        state: Of the source, None at its beginning.
+        process_id: Process ID of the worker.
+        num_enqueued: Number of elements that the worker has enqueued.
+        state: State of the source, or None for its initial state.
     """
 
     process_id: int
@@ -51,18 +51,18 @@ Op = Callable[[], Any]
 
 
 class OpStream(Iterator[Checkpoint]):
-    """The iterator that the worker runs: it enqueues, and returns checkpoints from time to time.
+    """The iterator that the worker runs: it enqueues elements, and returns checkpoints at intervals.
 
     Args:
         op: Called until it raises `OutOfRangeError`.
-        coord: Stops it.
-        state: The source is resumed from it; None: it begins at its beginning.
-        num_ahead: Number of its next elements that are in the queue already.
+        coord: Coordinator that stops the op.
+        state: State to resume the source from, or None to start from the beginning.
+        num_ahead: Number of next elements that are already in the queue.
     """
 
     def __init__(self, op: Op, coord: Coordinator | None, state: Any, num_ahead: int) -> None:
         self._op, self._coord, self._state, self._num_ahead = op, coord, state, num_ahead
-        self._checkpoints: Iterator[Checkpoint] | None = None  # from the first `next` on, in the worker
+        self._checkpoints: Iterator[Checkpoint] | None = None  # created by the first `next`, in the worker
 
     def __next__(self) -> Checkpoint:
         if self._checkpoints is None:
@@ -70,7 +70,7 @@ class OpStream(Iterator[Checkpoint]):
         return next(self._checkpoints)
 
     def _run(self) -> Iterator[Checkpoint]:
-        # Before anything is enqueued: by it the trainer knows whose elements to count if this process dies.
+        # Before the first enqueue: with the process ID, the trainer can count this process's elements after a crash.
         yield Checkpoint(os.getpid(), 0, None)
         op = self._op
         try:
@@ -97,7 +97,7 @@ class OpStream(Iterator[Checkpoint]):
                 last = time.monotonic()
 
     def _catch_up(self, op: EnqueueOp) -> int:
-        """Drop the elements that are in the queue; enqueue the rest of an example that is there in part, count it."""
+        """Skip the elements that are in the queue; enqueue the rest of a partially enqueued example and count it."""
         ahead, source = self._num_ahead, without_children(op.source)
         while ahead:
             example = source()
@@ -109,12 +109,12 @@ class OpStream(Iterator[Checkpoint]):
 
 
 def is_resumable(op: Op) -> TypeGuard[EnqueueOp]:
-    """Tell if an op can be resumed in another process."""
+    """Return whether an op can be resumed in another process."""
     return isinstance(op, EnqueueOp) and op.source.is_resumable
 
 
 def _enqueue(op: EnqueueOp, example: Any, first_row: int) -> int:
-    """Enqueue an example, from one of its rows on if it has many; return the number of its elements."""
+    """Enqueue an example, starting at one of its rows if it has many; return the number of enqueued elements."""
     queue = op.queue
     if not op.many:
         queue.enqueue(example)
@@ -131,25 +131,25 @@ def run_in_worker(op: Op, coord: Coordinator | None) -> None:
     Raises:
         OutOfRangeError: The source has ended.
         CancelledError: The session was closed.
-        WorkerDied: The process died and the source cannot be resumed; or several died in a row without progress.
-        Exception: The error of the op, in its own type.
+        WorkerDied: The worker crashed and the source is not resumable, or several workers crashed without progress.
+        Exception: The error of the op, with its original type.
     """
-    state, num_ahead, num_deaths = None, 0, 0
+    state, num_ahead, num_crashes = None, 0, 0
     while True:
         received: list[Checkpoint] = []
         try:
             _receive(OpStream(op, coord, state, num_ahead), received)
-        except WorkerDied as death:
+        except WorkerDied as crash:
             if not is_resumable(op):
-                raise _without_retry(death, f"{op!r} is not run again: its source cannot be resumed") from None
+                raise _without_retry(crash, f"{op!r} is not retried: its source is not resumable") from None
             core = op.queue.queue_ref
             assert isinstance(core, QueueCore)
             entered = num_entered(core, received[0].process_id) if received else 0
-            # What was enqueued is progress, whether or not a checkpoint came by: this death is the first one again.
-            num_deaths = 1 if entered or len(received) > 1 else num_deaths + 1
-            if num_deaths > _MAX_DEATHS or not received:
-                raise _without_retry(death, f"{op!r} made no progress in {num_deaths} runs in a row") from None
-            # The new worker makes again what went in behind the checkpoint, and drops that.
+            # Enqueued elements are progress, even without a checkpoint: start counting crashes again.
+            num_crashes = 1 if entered or len(received) > 1 else num_crashes + 1
+            if num_crashes > _MAX_CRASHES or not received:
+                raise _without_retry(crash, f"{op!r} made no progress in {num_crashes} runs in a row") from None
+            # The new worker recomputes the elements enqueued after the checkpoint, and skips them.
             if len(received) > 1:
                 state, num_ahead = received[-1].state, entered - received[-1].num_enqueued
             else:
@@ -161,16 +161,16 @@ def run_in_worker(op: Op, coord: Coordinator | None) -> None:
 
 
 def _receive(stream: OpStream, received: list[Checkpoint]) -> None:
-    """Run a stream to its end; fill ``received`` with its first and its last checkpoint."""
+    """Run a stream until it ends; store its first and its last checkpoint in ``received``."""
     given_up: list[tuple[CancelledError, threading.Thread]] = []
     with Loader(stream, workers=1, max_queue_size=2, restarts=0) as loader:
 
         def give_up(error: CancelledError) -> None:
-            stopper = threading.Thread(target=loader.stop)  # to stop takes longer than a session's close may
+            stopper = threading.Thread(target=loader.stop)  # stopping takes longer than closing a session may take
             given_up.append((error, stopper))
             stopper.start()
 
-        checkpoints = iter(loader)  # first: a stop that comes before the workers do would end nothing
+        checkpoints = iter(loader)  # create it first: a stop before the workers are started would have no effect
         with cancellable(give_up):
             for checkpoint in checkpoints:
                 received[1:] = [checkpoint] if received else []
@@ -180,7 +180,7 @@ def _receive(stream: OpStream, received: list[Checkpoint]) -> None:
         raise error
 
 
-def _without_retry(death: WorkerDied, remedy: str) -> WorkerDied:
+def _without_retry(crash: WorkerDied, remedy: str) -> WorkerDied:
     return WorkerDied(
-        death.worker_id, death.exitcode, None, None, death.peak_memory_bytes, death.oom_killed, remedy
-    )  # the index and epoch of a checkpoint mean nothing to the caller
+        crash.worker_id, crash.exitcode, None, None, crash.peak_memory_bytes, crash.oom_killed, remedy
+    )  # without the index and epoch of a checkpoint, which have no meaning for the caller

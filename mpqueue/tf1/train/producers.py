@@ -1,11 +1,11 @@
 """Producers: queues that are filled with the rows of an array, epoch after epoch.
 
-Each function makes a queue, an enqueue op, which enqueues the rows of a whole epoch at each call, and a queue runner,
+Each function creates a queue, an enqueue op that enqueues the rows of a whole epoch at each call, and a queue runner,
 which is added to the collection that `start_queue_runners` starts. The order of an epoch is drawn when its op is
-called, so that epochs never mix and each is a whole permutation.
+called, so that epochs never mix and each is a complete permutation.
 """
 
-# ruff: noqa: ARG001 - `summary_name` and some `name` stand in TensorFlow's signatures
+# ruff: noqa: ARG001 - `summary_name` and some `name` are part of TensorFlow's signatures
 
 import operator
 from collections.abc import Callable, Sequence
@@ -54,27 +54,28 @@ def input_producer(
             coordinator.join(threads)
 
     Args:
-        input_tensor: An array of one or more dimensions, or a list that makes one; or a `Source`, called for each
-            epoch. Python's numbers become int32 and float32.
-        element_shape: Shape of a row, where it is not known from ``input_tensor``.
-        num_epochs: Number of epochs before the queue is closed; None for no end. `local_variables_initializer` counts
-            anew.
-        shuffle: True if the rows of each epoch come in random order.
-        seed: Makes that order reproducible; each epoch has another one.
-        capacity: Most rows that are held in advance.
-        shared_name: Queues of one shared name are one queue in this process and its workers, until
-            `reset_default_graph`; inside of `mpqueue.train.connect`, in all programs that are connected to the server.
-        summary_name: Accepted for TensorFlow's signature.
+        input_tensor: An array with at least one dimension, a list that can be converted to one, or a `Source`, which is
+            called for each epoch. Python numbers become int32 and float32.
+        element_shape: Shape of a row, if ``input_tensor`` does not specify it.
+        num_epochs: Number of epochs before the queue is closed; None for no limit. `local_variables_initializer` resets
+            the count.
+        shuffle: Whether to shuffle the rows of each epoch.
+        seed: Seed for a reproducible order. The order differs between epochs.
+        capacity: Maximum number of prefetched rows.
+        shared_name: Queues with the same shared name are one queue in this process and its workers, until
+            `reset_default_graph`. Inside `mpqueue.train.connect`, they are one queue in all programs that are connected
+            to the server.
+        summary_name: Accepted for compatibility with TensorFlow.
         name: Name of the queue.
-        cancel_op: Called by the runner at a stop; None: cancels the queue.
+        cancel_op: Called by the runner on a stop. If None, the queue is cancelled.
 
     Returns:
         A `FIFOQueue` with one component.
 
     Raises:
-        TypeError: ``num_epochs`` is no integer.
-        ValueError: ``input_tensor`` is a scalar, the shape of a row is not known, or disagrees with ``element_shape``;
-            ``num_epochs`` is 0 or negative.
+        TypeError: ``num_epochs`` is not an integer.
+        ValueError: ``input_tensor`` is a scalar, the shape of a row is unknown or incompatible with ``element_shape``,
+            or ``num_epochs`` is 0 or negative.
 
     Follows: ``tf.compat.v1.train.input_producer``.
     """
@@ -94,7 +95,7 @@ def range_input_producer(
     """Return a queue of the integers below ``limit``, with a queue runner that fills it.
 
     Example:
-        Indices in random order, without end::
+        Indices in random order, without a limit::
 
             import mpqueue
 
@@ -106,22 +107,23 @@ def range_input_producer(
             coordinator.join(threads)
 
     Args:
-        limit: One more than the largest; 0 gives none.
-        num_epochs: Number of epochs before the queue is closed; None for no end. `local_variables_initializer` counts
-            anew.
-        shuffle: True if the rows of each epoch come in random order.
-        seed: Makes that order reproducible; each epoch has another one.
-        capacity: Most rows that are held in advance.
-        shared_name: Queues of one shared name are one queue in this process and its workers, until
-            `reset_default_graph`; inside of `mpqueue.train.connect`, in all programs that are connected to the server.
+        limit: Upper bound, exclusive; with 0, the range is empty.
+        num_epochs: Number of epochs before the queue is closed; None for no limit. `local_variables_initializer` resets
+            the count.
+        shuffle: Whether to shuffle the rows of each epoch.
+        seed: Seed for a reproducible order. The order differs between epochs.
+        capacity: Maximum number of prefetched rows.
+        shared_name: Queues with the same shared name are one queue in this process and its workers, until
+            `reset_default_graph`. Inside `mpqueue.train.connect`, they are one queue in all programs that are connected
+            to the server.
         name: Name of the queue.
 
     Returns:
         A `FIFOQueue` of int32 scalars.
 
     Raises:
-        TypeError: ``limit`` or ``num_epochs`` is no integer.
-        ValueError: ``limit`` is negative or above 2**31 - 1, or ``num_epochs`` 0 or negative.
+        TypeError: ``limit`` or ``num_epochs`` is not an integer.
+        ValueError: ``limit`` is negative or above 2**31 - 1, or ``num_epochs`` is 0 or negative.
 
     Follows: ``tf.compat.v1.train.range_input_producer``.
     """
@@ -142,7 +144,7 @@ def string_input_producer(
     name: str | None = None,
     cancel_op: Callable[[], Any] | None = None,
 ) -> FIFOQueue:
-    r"""Return a queue of texts, mostly file names, with a queue runner that fills it.
+    r"""Return a queue of strings, mostly file names, with a queue runner that fills it.
 
     Example:
         File names for a reader::
@@ -160,48 +162,49 @@ def string_input_producer(
             coordinator.join(threads)
 
     Args:
-        string_tensor: A list or array of text, bytes or ``os.PathLike``; or a callable that returns it, called for each
-            epoch, such as `match_filenames_once`.
-        num_epochs: Number of epochs before the queue is closed; None for no end. `local_variables_initializer` counts
-            anew.
-        shuffle: True if the rows of each epoch come in random order.
-        seed: Makes that order reproducible; each epoch has another one.
-        capacity: Most rows that are held in advance.
-        shared_name: Queues of one shared name are one queue in this process and its workers, until
-            `reset_default_graph`; inside of `mpqueue.train.connect`, in all programs that are connected to the server.
+        string_tensor: A list or array of ``str``, ``bytes`` or ``os.PathLike``, or a callable that returns it, such as
+            `match_filenames_once`. A callable is called for each epoch.
+        num_epochs: Number of epochs before the queue is closed; None for no limit. `local_variables_initializer` resets
+            the count.
+        shuffle: Whether to shuffle the rows of each epoch.
+        seed: Seed for a reproducible order. The order differs between epochs.
+        capacity: Maximum number of prefetched rows.
+        shared_name: Queues with the same shared name are one queue in this process and its workers, until
+            `reset_default_graph`. Inside `mpqueue.train.connect`, they are one queue in all programs that are connected
+            to the server.
         name: Name of the queue.
-        cancel_op: Called by the runner at a stop; None: cancels the queue.
+        cancel_op: Called by the runner on a stop. If None, the queue is cancelled.
 
     Returns:
         A `FIFOQueue` of ``bytes`` scalars, for a reader.
 
     Raises:
-        TypeError: ``string_tensor`` holds something else, or ``num_epochs`` is no integer.
-        ValueError: ``string_tensor`` is empty or no list, or ``num_epochs`` is 0 or negative.
+        TypeError: ``string_tensor`` contains other values than strings, or ``num_epochs`` is not an integer.
+        ValueError: ``string_tensor`` is empty or not a list, or ``num_epochs`` is 0 or negative.
 
     The queue runner reports:
-        InvalidArgumentError: The callable returned nothing. A dequeue raises `OutOfRangeError`.
+        InvalidArgumentError: The callable returned an empty list. A dequeue then raises `OutOfRangeError`.
 
     Follows: ``tf.compat.v1.train.string_input_producer``.
     """
     if callable(string_tensor):
 
         def called() -> Any:
-            texts = as_constant(string_tensor(), "string_tensor")
-            if not texts.size:
-                raise InvalidArgumentError(None, None, f"string_input_producer got no text from {string_tensor!r}")
-            return texts
+            strings = as_constant(string_tensor(), "string_tensor")
+            if not strings.size:
+                raise InvalidArgumentError(None, None, f"string_input_producer got no strings from {string_tensor!r}")
+            return strings
 
         rows = Source(called, "string", [(None,)])
         return _make_producer(rows, (), num_epochs, shuffle, seed, capacity, shared_name, name, cancel_op)
-    texts = as_constant(string_tensor, "string_tensor")
-    if texts.ndim != 1:
-        raise ValueError(f"string_tensor must be a list of texts, got the shape {texts.shape}")
-    if not texts.size:
-        raise ValueError("string_input_producer needs at least one text, got none: does the file pattern match?")
-    if texts.dtype != object:
-        raise TypeError(f"string_input_producer takes text, got {texts.dtype}")
-    rows = constant_source(texts, "string_tensor")
+    strings = as_constant(string_tensor, "string_tensor")
+    if strings.ndim != 1:
+        raise ValueError(f"string_tensor must be a list of strings, got shape {strings.shape}")
+    if not strings.size:
+        raise ValueError("string_input_producer requires at least one string, got none: does the file pattern match?")
+    if strings.dtype != object:
+        raise TypeError(f"string_input_producer requires strings, got {strings.dtype}")
+    rows = constant_source(strings, "string_tensor")
     return _make_producer(rows, (), num_epochs, shuffle, seed, capacity, shared_name, name, cancel_op)
 
 
@@ -214,10 +217,10 @@ def slice_input_producer(
     shared_name: str | None = None,
     name: str | None = None,
 ) -> Source:
-    """Return a `Source` of examples, each one row of every array, with a queue runner that enqueues the indices.
+    """Return a `Source` of examples that each have one row of every array, with a queue runner for the indices.
 
     Example:
-        Pictures and their labels, row by row::
+        Images and their labels, row by row::
 
             import mpqueue
 
@@ -230,27 +233,29 @@ def slice_input_producer(
             coordinator.join(threads)
 
     Args:
-        tensor_list: Arrays, lists that make them, or Sources of arrays, with equal numbers of rows. The first one sets
-            the number: more rows in the others are not read, a missing one is an error when it is to be read.
-        num_epochs: Number of epochs before the queue is closed; None for no end. `local_variables_initializer` counts
-            anew.
-        shuffle: True if the rows of each epoch come in random order.
-        seed: Makes that order reproducible; each epoch has another one.
-        capacity: Most indices that are held in advance.
-        shared_name: Queues of one shared name are one queue in this process and its workers, until
-            `reset_default_graph`; inside of `mpqueue.train.connect`, in all programs that are connected to the server.
+        tensor_list: Arrays, lists that can be converted to arrays, or Sources of arrays, with equal numbers of rows.
+            The first one determines the number: further rows of the others are not read, and a missing row is an error
+            when it is read.
+        num_epochs: Number of epochs before the queue is closed; None for no limit. `local_variables_initializer` resets
+            the count.
+        shuffle: Whether to shuffle the rows of each epoch.
+        seed: Seed for a reproducible order. The order differs between epochs.
+        capacity: Maximum number of prefetched indices.
+        shared_name: Queues with the same shared name are one queue in this process and its workers, until
+            `reset_default_graph`. Inside `mpqueue.train.connect`, they are one queue in all programs that are connected
+            to the server.
         name: Name of the queue.
 
     Returns:
-        A source of lists, also for one array; the rows are copies.
+        A source of lists, even for one array. The rows are copies.
 
     Raises:
-        TypeError: ``num_epochs`` is no integer.
-        ValueError: ``tensor_list`` is empty or holds a scalar, or ``num_epochs`` is 0 or negative.
+        TypeError: ``num_epochs`` is not an integer.
+        ValueError: ``tensor_list`` is empty or contains a scalar, or ``num_epochs`` is 0 or negative.
 
     The source raises:
-        OutOfRangeError: All epochs are over.
-        InvalidArgumentError: An array has no such row; the next call goes on with the next index.
+        OutOfRangeError: All epochs have ended.
+        InvalidArgumentError: An array does not have this row. The next call continues with the next index.
 
     Follows: ``tf.compat.v1.train.slice_input_producer``.
     """
@@ -259,7 +264,7 @@ def slice_input_producer(
         for place, item in enumerate(tensor_list)
     ]
     if not sources:
-        raise ValueError("slice_input_producer needs at least one array, got an empty list")
+        raise ValueError("slice_input_producer requires at least one array, got an empty list")
     specs = [_row_spec(source, f"tensor_list[{place}]") for place, source in enumerate(sources)]
     indices = Source(lambda: np.arange(len(sources[0]()), dtype=np.int32), np.int32, [(None,)])
     queue = _make_producer(indices, (), num_epochs, shuffle, seed, capacity, shared_name, name, None)
@@ -299,39 +304,39 @@ def _make_producer(
 def _row_spec(source: Source, label: str) -> tuple[DType, Shape]:
     """Return the dtype and the shape of the rows of a source's array."""
     if source.dtypes is None or source.shapes is None:
-        raise ValueError(f"the dtype of {label} is not known: give it to its Source, as in Source(fn, 'float32')")
+        raise ValueError(f"The dtype of {label} is unknown: pass it to its Source, as in Source(fn, 'float32')")
     if len(source.dtypes) != 1 or source.names is not None:
-        raise ValueError(f"{label} must be one array, its source has the components {source.names or source.dtypes}")
+        raise ValueError(f"{label} must be one array, got the components {source.names or source.dtypes}")
     (shape,) = source.shapes
     if shape == ():
-        raise ValueError(f"{label} is a scalar: a producer needs the rows of an array")
+        raise ValueError(f"{label} must be an array with rows, got a scalar")
     return source.dtypes[0], None if shape is None else shape[1:]
 
 
 def row_shape(known: Shape, element_shape: Any) -> tuple[int, ...]:
-    """Merge what is known of the shape of a row with the caller's argument.
+    """Merge the known shape of a row with the argument ``element_shape``.
 
     Raises:
-        ValueError: They disagree, or a dimension is still unknown.
+        ValueError: The shapes are incompatible, or a dimension is still unknown.
     """
-    given = as_shape(element_shape)
+    requested = as_shape(element_shape)
     try:
-        shape = merged(known, given)
+        shape = merged(known, requested)
     except ValueError:
-        raise ValueError(f"the rows have the shape {known}, element_shape says {given}") from None
+        raise ValueError(f"element_shape must match the shape of the rows, {known}, got {requested}") from None
     if shape is None or not is_fully_known(shape):
-        raise ValueError(f"the shape of a row must be fully known, got {shape}: give element_shape")
+        raise ValueError(f"The shape of a row must be fully known, got {shape}: pass element_shape")
     return tuple(size for size in shape if size is not None)
 
 
 class _Epochs:
-    """Returns the rows of one epoch per call, in their order or in a new random one."""
+    """A callable that returns the rows of one epoch, in their original or in a random order."""
 
     def __init__(self, rows: Source, dtype: DType, count: EpochCount | None, shuffle: bool, seed: int | None) -> None:
         self._rows, self._dtype, self._count, self._shuffle = rows, dtype, count, shuffle
         self._random = np.random.default_rng(seed)
-        # Nothing is ever enqueued here. Without rows and without an end, the op would be called again and again in
-        # vain; instead it waits in this queue for the stop.
+        # This queue is always empty. Without rows and without a limit, the op would be called in a busy loop. Instead,
+        # it blocks in this queue until the stop.
         self._nothing = FIFOQueue(1, ["bool"], [()], name="nothing")
 
     def __call__(self) -> Any:
@@ -344,12 +349,12 @@ class _Epochs:
         return rows[self._random.permutation(len(rows))] if self._shuffle and rows.ndim else rows
 
     def cancel(self) -> None:
-        """Free an op that waits for nothing, now or later; it ends as at the end of the input."""
+        """Wake an op that blocks without rows, now or later; it then ends as at the end of the input."""
         self._nothing.close(cancel_pending_enqueues=True)
 
 
 class _Slices:
-    """One row of every array, for each index in the queue."""
+    """A callable that returns one row of every array, for the next index in the queue."""
 
     def __init__(self, queue: FIFOQueue, sources: list[Source]) -> None:
         self._queue, self._sources = queue, sources
@@ -361,7 +366,7 @@ class _Slices:
     @staticmethod
     def _row(place: int, array: NDArray[Any], index: int) -> Any:
         if index >= len(array):
-            text = f"tensor_list[{place}] has {len(array)} rows, none of index {index}; the first array has one"
-            raise InvalidArgumentError(None, None, text)
+            problem = f"tensor_list[{place}] must have a row {index}, like the first array, but has {len(array)} rows"
+            raise InvalidArgumentError(None, None, problem)
         row = array[index]
         return row.copy() if isinstance(row, np.ndarray) else row

@@ -1,22 +1,22 @@
-"""`QueueRunner`: keeps a queue filled by running enqueue ops, and closes it when the input ends or the program stops.
+"""`QueueRunner`: keeps a queue filled with enqueue ops, and closes it when the input ends or the program stops.
 
 ::
 
     op thread, one per op                          close thread, only with a coordinator
     ─────────────────────                          ─────────────────────────────────────
     until the coordinator stops:                   wait for the coordinator's stop
-      run the op                                   run cancel_op, which frees calls that are blocked
+      run the op                                   run cancel_op, which wakes calls that are blocked
                                                      in the queue
-        (the coordinator's scope frees one that
-        is blocked elsewhere)
-      closed-type error: this run has ended;
-        the last one runs close_op
+        (the coordinator's scope wakes a call
+        that is blocked elsewhere)
+      closed-type error: this run is done;
+        the last run calls close_op
       other error: the coordinator stops with it;
-        without a coordinator it is kept and raised
+        without a coordinator, store and raise it
 
-Outstanding runs are counted per session, from `create_threads` on and not from the start of the threads.
-Only the run that brings the count to zero by a closed-type error closes the queue: if the last one fails instead, the
-queue stays open, as in TensorFlow.
+Outstanding runs are counted per session, starting when `create_threads` is called, not when the threads start. Only a
+run that brings the count to zero by a closed-type error closes the queue. If the last run fails instead, the queue
+remains open, as in TensorFlow.
 """
 
 import logging
@@ -46,7 +46,7 @@ _log = logging.getLogger(__name__)
 
 
 class QueueRunner:
-    """Holds a list of enqueue ops for a queue, each to be run in a thread.
+    """A list of enqueue ops for a queue, each to be run in a thread.
 
     Example:
         A queue that a thread keeps full::
@@ -65,27 +65,27 @@ class QueueRunner:
 
     Args:
         queue: The queue that the ops fill.
-        enqueue_ops: Callables without arguments that enqueue once per call and raise a closed-type error at the end, as
-            ``queue.enqueue_op(source)`` makes them. The same one may occur more than once.
-        close_op: Callable that closes the queue and lets pending enqueues in. Default: ``queue.close()``.
+        enqueue_ops: Callables without arguments, such as ``queue.enqueue_op(source)``. They enqueue once per call, and
+            raise a closed-type error at the end. The same op can occur more than once.
+        close_op: Callable that closes the queue after pending enqueues finish. Default: ``queue.close()``.
         cancel_op: Callable that closes the queue and cancels pending enqueues. Default:
             ``queue.close(cancel_pending_enqueues=True)``.
         queue_closed_exception_types: Tuple of error classes that mean the normal end of an op. Default:
-            ``(OutOfRangeError,)``; add `CancelledError` where ops dequeue from queues that are closed under them.
-        queue_runner_def: The result of `to_proto`, instead of all of these.
+            ``(OutOfRangeError,)``. Add `CancelledError` if ops dequeue from queues that are closed while they run.
+        queue_runner_def: The result of `to_proto`, instead of all arguments above.
         import_scope: Scope to put before the names in ``queue_runner_def``.
-        workers: "process" runs each op that ``queue.enqueue_op(source)`` or ``enqueue_many_op`` made in a worker
-            process of its own, for which its thread waits. A process that dies is replaced if the source can be resumed
-            (its callable has ``state_dict()`` and ``load_state_dict(state)``, and returns the same examples again);
-            else the error is `WorkerDied`. Other ops run in their threads, and so do those whose source holds an object
-            that belongs to this process: a count of epochs, a placeholder.
+        workers: "process" runs each op of ``queue.enqueue_op(source)`` or ``enqueue_many_op`` in its own worker
+            process, and its thread waits for the process. A crashed process is replaced if the source is resumable: its
+            callable has ``state_dict()`` and ``load_state_dict(state)``, and returns the same examples again. Otherwise
+            the error is `WorkerDied`. Other ops run in their threads, and so do ops with a source that refers to an
+            object of this process: an epoch counter or a placeholder.
 
     Raises:
-        ValueError: Both ``queue_runner_def`` and a queue or ops, or without it no queue, no ops, or an empty list; or
+        ValueError: Both ``queue_runner_def`` and a queue or ops are passed, or neither; the list of ops is empty; or
             ``workers`` is neither "thread" nor "process".
-        TypeError: ``enqueue_ops`` holds an object that cannot be called; ``queue_closed_exception_types`` is no tuple
-            of classes of `mpqueue.errors`, or an empty one.
-        KeyError: A name in ``queue_runner_def`` is not known.
+        TypeError: An entry of ``enqueue_ops`` is not callable, or ``queue_closed_exception_types`` is not a non-empty
+            tuple of classes of `mpqueue.errors`.
+        KeyError: A name in ``queue_runner_def`` does not exist.
 
     Follows: ``tf.compat.v1.train.QueueRunner``.
     """
@@ -107,12 +107,12 @@ class QueueRunner:
         self._workers = workers
         if queue_runner_def is not None:
             if queue is not None or enqueue_ops is not None:
-                raise ValueError("queue_runner_def says which queue and ops: give either it or them")
+                raise ValueError("Pass either queue_runner_def, or a queue and enqueue_ops, but not both")
             self._init_from_def(queue_runner_def, import_scope)
         else:
             ops = self._checked_ops(enqueue_ops)
             if queue is None or not ops:
-                raise ValueError(f"a QueueRunner needs a queue and enqueue_ops, got {queue!r} and {enqueue_ops!r}")
+                raise ValueError(f"QueueRunner requires a queue and enqueue_ops, got {queue!r} and {enqueue_ops!r}")
             self._queue, self._enqueue_ops = queue, ops
             self._closed_types = _checked_types(queue_closed_exception_types)
             self._close_op: Op = self._closing(queue, cancel=False) if close_op is None else close_op
@@ -123,7 +123,7 @@ class QueueRunner:
 
     def _init_from_def(self, definition: QueueRunnerDef, import_scope: str | None) -> None:
         def find(name: str) -> Any:
-            return self._found(with_scope(name, import_scope))
+            return self._lookup(with_scope(name, import_scope))
 
         self._queue = find(definition.queue_name)
         self._enqueue_ops = [find(name) for name in definition.enqueue_op_name]
@@ -131,18 +131,18 @@ class QueueRunner:
         types = tuple(class_of(code) for code in definition.queue_closed_exception_types)
         self._closed_types = types or (OutOfRangeError,)
 
-    # -- Ops, names and sessions, for which compat's runner of nodes has others
+    # -- Ops, names and sessions, which the runner of nodes in compat overrides
 
     @staticmethod
     def _checked_op(op: Any) -> Op:
         if not callable(op):
-            raise TypeError(f"an enqueue op is a callable without arguments, got {op!r}: see queue.enqueue_op(source)")
+            raise TypeError(f"Enqueue op must be a callable such as queue.enqueue_op(source), got {op!r}")
         return op  # type: ignore[no-any-return]
 
     @staticmethod
     def _closing(queue: Any, *, cancel: bool) -> Op:
         if not isinstance(queue, QueueBase):
-            raise TypeError(f"a QueueRunner fills a queue of mpqueue, got {queue!r}")
+            raise TypeError(f"QueueRunner requires a queue of mpqueue, got {queue!r}")
         return CloseOp(queue, cancel=cancel)
 
     @staticmethod
@@ -150,9 +150,9 @@ class QueueRunner:
         return checked_session(sess)
 
     def _placed(self, op: Any, session: Any, should_stop: Callable[[], bool]) -> tuple[Op, bool]:
-        """Return what is called again and again, and whether a worker process calls it instead of this one."""
+        """Return the callable to call repeatedly, and whether a worker process should call it."""
         if self._workers == "process" and isinstance(op, EnqueueOp):
-            # A queue connects back to this process, so that the ops that fill it may stay here.
+            # A queue connects back to this process, so references to queues and their ops are not searched.
             bound = held_in(op.source, LocalVariable, Placeholder, closed=(QueueBase, QueueOp))
             if not any(bound):
                 return op, True
@@ -163,11 +163,11 @@ class QueueRunner:
         session.run(call)
 
     @staticmethod
-    def _found(name: str) -> Any:
+    def _lookup(name: str) -> Any:
         return default_graph().find(name)
 
     @staticmethod
-    def _findable_name(thing: Any, default: str) -> str:
+    def _registered_name(thing: Any, default: str) -> str:
         return default_graph().add(thing, getattr(thing, "name", default))
 
     def _checked_ops(self, enqueue_ops: Iterable[Op] | None) -> list[Op]:
@@ -177,22 +177,22 @@ class QueueRunner:
 
     @property
     def queue(self) -> QueueBase:
-        """Queue that the ops fill."""
+        """The queue that the ops fill."""
         return self._queue
 
     @property
     def enqueue_ops(self) -> list[Op]:
-        """Ops that fill the queue."""
+        """The ops that fill the queue."""
         return self._enqueue_ops
 
     @property
     def close_op(self) -> Op:
-        """Op that is called when the last enqueue op has ended."""
+        """The op that is called when the last enqueue op ends."""
         return self._close_op
 
     @property
     def cancel_op(self) -> Op:
-        """Op that is called when the coordinator stops."""
+        """The op that is called when the coordinator stops."""
         return self._cancel_op
 
     @property
@@ -202,7 +202,7 @@ class QueueRunner:
 
     @property
     def exceptions_raised(self) -> list[BaseException]:
-        """Errors of the ops of the last set of threads, in order; a coordinator gets them instead, if there is one."""
+        """Errors of the last set of threads, in order; with a coordinator, they are reported there instead."""
         return self._exceptions_raised
 
     @property
@@ -213,23 +213,23 @@ class QueueRunner:
     def create_threads(
         self, sess: Session | None = None, coord: Coordinator | None = None, daemon: bool = False, start: bool = False
     ) -> list[threading.Thread]:
-        """Create a thread for each op, and with a coordinator one more, which frees the queue when that stops.
+        """Create a thread for each op, and with a coordinator one more thread, which cancels the queue on a stop.
 
-        The threads are registered with the coordinator. While runs of an earlier call for the same session are
-        outstanding, which they are from that call on, nothing is created.
+        The threads are registered with the coordinator. No threads are created while runs of an earlier call for the
+        same session are outstanding. Runs are outstanding from the call on.
 
         Args:
-            sess: The session in which the ops run: closing it ends them. None: the default one.
-            coord: Gets the errors, and stops the threads. None: errors are kept in `exceptions_raised`, and raised in
-                their threads.
-            daemon: True if the threads let the program exit while they run.
-            start: True starts the threads.
+            sess: The session to run the ops in. Closing it ends them. If None, the default session.
+            coord: Coordinator that collects the errors and stops the threads. If None, errors are stored in
+                `exceptions_raised` and raised in their threads.
+            daemon: Whether the threads are daemon threads, which do not keep the program from exiting.
+            start: Whether to start the threads.
 
         Returns:
             The new threads.
 
         Raises:
-            TypeError: ``sess`` is no session, or ``coord`` no coordinator.
+            TypeError: ``sess`` is not a session, or ``coord`` is not a coordinator.
         """
         if coord is not None and not hasattr(coord, "register_thread"):
             raise TypeError(f"coord must be a Coordinator or None, got {coord!r}")
@@ -257,7 +257,7 @@ class QueueRunner:
         return threads
 
     def _run(self, session: Session, op: Op, coord: Coordinator | None) -> None:
-        """Run one op until it ends, fails, or is asked to stop."""
+        """Run one op until it ends, fails, or a stop is requested."""
         try:
             with session.as_default(), nullcontext() if coord is None else coord.scope.active():
                 should_stop: Callable[[], bool] = (lambda: False) if coord is None else coord.should_stop
@@ -271,7 +271,7 @@ class QueueRunner:
             if self._count_down(session) == 0:
                 self._finish(session, self._close_op)
         except BaseException as error:
-            # Any error, since after a SystemExit that went unnoticed the consumer would wait for ever.
+            # Any error, including SystemExit: if it were not reported, the consumer would block forever.
             if coord is None:
                 with self._lock:
                     self._exceptions_raised.append(error)
@@ -292,20 +292,20 @@ class QueueRunner:
         self._finish(session, self._cancel_op)
 
     def _finish(self, session: Session, op: Op) -> None:
-        """Run the close or cancel op and log its errors: the queue may be closed already."""
+        """Run the close or cancel op and log its errors, because the queue may be closed already."""
         try:
             try:
                 session.run(op)
             except SessionClosedError:
-                op()  # the queue outlives the session, and a caller outside of it may be blocked there
+                op()  # the queue outlives the session, and a caller outside of the session may be blocked in it
         except Exception as error:
             _log.info("%s: ignored the error of %r: %s", self.name, op, error)
 
     def to_proto(self, export_scope: str | None = None) -> QueueRunnerDef | None:
-        """Return the names in the default graph of which `from_proto` makes this runner, in this process.
+        """Return names in the default graph with which `from_proto` recreates this runner in this process.
 
         Args:
-            export_scope: Scope to take off the names.
+            export_scope: Scope to remove from the names.
 
         Returns:
             A `QueueRunnerDef`, or None if the queue is not in ``export_scope``.
@@ -314,7 +314,7 @@ class QueueRunner:
             return None
 
         def name_of(thing: Any, default: str) -> str:
-            return without_scope(self._findable_name(thing, default), export_scope)
+            return without_scope(self._registered_name(thing, default), export_scope)
 
         return QueueRunnerDef(
             name_of(self._queue, self.name),
@@ -326,14 +326,14 @@ class QueueRunner:
 
     @classmethod
     def from_proto(cls, queue_runner_def: QueueRunnerDef, import_scope: str | None = None) -> Self:
-        """Return a runner of the queue and ops that have these names in the default graph.
+        """Return a runner of the queue and ops with these names in the default graph.
 
         Args:
             queue_runner_def: The names.
-            import_scope: A scope in front of each of them, or None.
+            import_scope: Scope to put before each name, or None.
 
         Raises:
-            KeyError: A name is not known; queues and ops are found as long as somebody refers to them.
+            KeyError: A name does not exist. The graph only has weak references to queues and ops.
         """
         return cls(queue_runner_def=queue_runner_def, import_scope=import_scope)
 
@@ -343,14 +343,14 @@ class QueueRunner:
 
 
 def _run_in_worker(op: Op, coord: Coordinator | None) -> None:
-    from mpqueue.tf1.train.process_op import run_in_worker  # and with it the engine
+    from mpqueue.tf1.train.process_op import run_in_worker  # imported here because it imports the engine
 
     if coord is None or not coord.should_stop():
         run_in_worker(op, coord)
 
 
 def checked_session(sess: Session | None) -> Session:
-    """Return the session to run in.
+    """Return the session to run in: the given session, or the default session if it is None.
 
     Raises:
         TypeError: ``sess`` is neither a session nor None.

@@ -1,25 +1,25 @@
-"""QueueRunnerDef: a queue runner as names, and codes of error classes."""
+"""QueueRunnerDef: a queue runner, serialized as names and codes of error classes."""
 
 from dataclasses import dataclass, field
 from typing import Any
 
 from mpqueue import errors
 
-_UNKNOWN = 2  # TensorFlow's code for an error class that has none
+_UNKNOWN = 2  # TensorFlow's code for an error class without a code
 
 
 @dataclass
 class QueueRunnerDef:
-    """A queue runner by names, which are looked up in the default graph to make it anew.
+    """A queue runner by names, which are looked up in the default graph to recreate it.
 
     Attributes:
         queue_name: Name of the queue.
         enqueue_op_name: Names of the enqueue ops.
         close_op_name: Name of the op that closes the queue.
-        cancel_op_name: Name of the op that closes it and cancels pending enqueues.
+        cancel_op_name: Name of the op that closes the queue and cancels pending enqueues.
         queue_closed_exception_types: Codes of the error classes that mean a normal end.
 
-    Follows: The protocol buffer ``tf.compat.v1.train.QueueRunnerDef``, whose fields these are.
+    Follows: The fields of the protocol buffer ``tf.compat.v1.train.QueueRunnerDef``.
     """
 
     queue_name: str = ""
@@ -30,7 +30,7 @@ class QueueRunnerDef:
 
 
 def code_of(kind: type[errors.OpError]) -> int:
-    """Return the code of an error class; a subclass has that of its base."""
+    """Return the code of an error class, which subclasses inherit."""
     return getattr(kind, "code", _UNKNOWN)
 
 
@@ -38,13 +38,13 @@ def class_of(code: int) -> type[errors.OpError]:
     """Return the error class of a code.
 
     Raises:
-        KeyError: No class has it.
+        KeyError: No error class has this code.
     """
     kinds: list[Any] = [getattr(errors, name) for name in errors.__all__]
-    found: dict[int, type[errors.OpError]] = {kind.code: kind for kind in kinds if hasattr(kind, "code")}
-    if code not in found:
-        raise KeyError(f"no error class has the code {code}")
-    return found[code]
+    by_code: dict[int, type[errors.OpError]] = {kind.code: kind for kind in kinds if hasattr(kind, "code")}
+    if code not in by_code:
+        raise KeyError(f"No error class has the code {code}")
+    return by_code[code]
 
 
 def with_scope(name: str, import_scope: str | None) -> str:
@@ -53,5 +53,5 @@ def with_scope(name: str, import_scope: str | None) -> str:
 
 
 def without_scope(name: str, export_scope: str | None) -> str:
-    """Take a name out of a scope, if it is in it: the reverse of `with_scope`."""
+    """Remove the scope from a name that is in it: the inverse of `with_scope`."""
     return name.removeprefix(f"{export_scope}/") if export_scope else name

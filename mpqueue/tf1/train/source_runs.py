@@ -1,9 +1,9 @@
-"""Enqueue ops of sources made of a reader and decoders, in runs of records; see `record_runs` for what these are.
+"""Enqueue ops of sources made of a reader and decoders, for runs of records; `record_runs` describes these.
 
-A source is a function, and what a function does for many records at once is known only of a few: those that read a
-record (`read_op`), pick a part of an example (`operator.itemgetter`), and decode it (a `functools.partial` of
-`decode_csv`, `parse_single_example` or `decode_raw` with all arguments but the first). An op of any other source is
-carried out record by record.
+A source is a function, and only a few functions can process many records at once: functions that read a record
+(`read_op`), select a part of an example (`operator.itemgetter`), or decode it (a `functools.partial` of `decode_csv`,
+`parse_single_example` or `decode_raw` with all arguments but the first). An op with any other source processes record
+by record.
 """
 
 import functools
@@ -30,18 +30,18 @@ Step: TypeAlias = Callable[..., Any]
 
 
 class Origin(NamedTuple):
-    """A source that reads, and the functions that its records pass."""
+    """A source that reads records, and the functions applied to them."""
 
     reader: FileRecordReader
     units: Any
     functions: tuple[Step, ...]
 
 
-def _parsed(texts: Any, features: Any) -> dict[Any, Any]:
-    found = reading.parse_apart(texts.tolist(), plan(features))
-    if any(isinstance(each, list) for each in found.values()):
-        raise CannotJoin("features of any length")
-    return found
+def _parsed(serialized: Any, features: Any) -> dict[Any, Any]:
+    values = reading.parse_apart(serialized.tolist(), plan(features))
+    if any(isinstance(each, list) for each in values.values()):
+        raise CannotJoin("features of variable length")
+    return values
 
 
 _TOGETHER: Final[dict[Any, Step]] = {
@@ -52,9 +52,9 @@ _TOGETHER: Final[dict[Any, Step]] = {
 
 
 def repeated(op: Callable[[], Any], should_stop: Callable[[], bool]) -> Callable[[], Any]:
-    """Return what enqueues the next examples of an op: of several records, if that can be; else what the op does.
+    """Return a callable that enqueues the next examples of an op: of several records if possible, otherwise of one.
 
-    To be called in the process that is to run it; no child that user code forks there returns from it.
+    Call this in the process that runs the op. A child process forked by user code does not return from the callable.
     """
     if not isinstance(op, EnqueueOp):
         return without_children(op)
@@ -82,7 +82,7 @@ def _origin(source: Source) -> Origin | None:
 
 
 def _together(function: Any) -> Step | None:
-    """Return what a function of one example does with those of a run; None if that is not known."""
+    """Return the equivalent of a function of one example for a run of examples, or None if it is unknown."""
     if isinstance(function, operator.itemgetter):
         return functools.partial(_picked, function)
     if not isinstance(function, functools.partial) or function.args or function.func not in _TOGETHER:
@@ -92,12 +92,12 @@ def _together(function: Any) -> Step | None:
 
 def _picked(function: Any, examples: Any) -> Any:
     if not isinstance(examples, list | tuple | dict):
-        raise CannotJoin("a part of an array, or of a text")
+        raise CannotJoin("a part of an array or a string")
     return function(examples)
 
 
 class _SourceRuns:
-    """An enqueue op that is called again and again."""
+    """An enqueue op that is called repeatedly, for runs of records."""
 
     def __init__(
         self, op: EnqueueOp, queue: record_runs.Queue, origin: Origin, should_stop: Callable[[], bool]
@@ -116,10 +116,10 @@ class _SourceRuns:
         return self.reader.read_run(self._origin.units, num_records)
 
     def examples(self, records: Sequence[Record]) -> list[Value]:
-        found: Any = [text_array(column) for column in zip(*records, strict=True)]
+        values: Any = [text_array(column) for column in zip(*records, strict=True)]
         for function in self._origin.functions:
-            found = function(found)
-        return [Rows(each) for each in self._op.queue.element_spec.components(found)]
+            values = function(values)
+        return [Rows(each) for each in self._op.queue.element_spec.components(values)]
 
     def carry_out(self, record: Record) -> None:
         example: Any = record
@@ -135,9 +135,9 @@ class _SourceRuns:
 
 
 def _maps(source: Source) -> list[tuple[Source, Step]]:
-    """Return the sources that made each other by `map`, each with its function, the first one first."""
-    found = []
+    """Return the sources that were derived by `map` with their functions, in the order of application."""
+    origins = []
     while source.origin is not None:
-        found.append(source.origin)
+        origins.append(source.origin)
         source = source.origin[0]
-    return found[::-1]
+    return origins[::-1]
