@@ -1,9 +1,9 @@
-"""Images as arrays, as TensorFlow 1 reads, writes and changes them; by NumPy, and files by Pillow (extra ``[image]``).
+"""Image files and operations as in TensorFlow 1, implemented with NumPy and Pillow (extra ``[image]``).
 
-An image has the shape (height, width, channels). From the ground up::
+An image has the shape (height, width, channels). Modules, from the lowest layer to the highest::
 
-    png16.py     PNG files of 16 bits in each of several channels
+    png16.py     PNG files with several channels of 16 bits
     files.py     JPEG, PNG, GIF and BMP files
-    resize.py    other sizes
-    colour.py    contrast, hue, saturation; other spaces of colours
+    resize.py    resizing
+    colour.py    contrast, hue, saturation, and color spaces
 """

@@ -1,7 +1,7 @@
-"""Files of images: JPEG, PNG, GIF and BMP, read and written by Pillow (extra ``[image]``).
+"""Image files: JPEG, PNG, GIF and BMP, read and written with Pillow (extra ``[image]``).
 
-PNG is exact. JPEG is what libjpeg's accurate transform gives, as TensorFlow's with ``dct_method="INTEGER_ACCURATE"``;
-its default, a faster transform, is up to 4 levels off. Written JPEG files are equal to TensorFlow's.
+PNG is exact. JPEG is decoded with libjpeg's accurate transform, like TensorFlow with ``dct_method="INTEGER_ACCURATE"``.
+TensorFlow's default, a faster transform, differs by up to 4 levels. Written JPEG files are identical to TensorFlow's.
 """
 
 import io
@@ -26,26 +26,26 @@ def _pillow() -> ModuleType:
     try:
         from PIL import Image
     except ImportError as error:
-        raise ImportError('images need Pillow: pip install "mpqueue[image]"') from error
+        raise ImportError('Images require Pillow: pip install "mpqueue[image]"') from error
     return Image
 
 
 def _kind(contents: bytes, operation: str, *, only: str = "") -> str:
     kind = next((name for magic, name in _MAGIC if contents.startswith(magic)), None)
     if kind is None:
-        wanted = ", ".join(name for _, name in _MAGIC)
-        invalid(f"{operation}: unknown image file format, one of {wanted} required; it begins {contents[:8]!r}")
+        formats = ", ".join(name for _, name in _MAGIC)
+        invalid(f"{operation}: Unknown image file format, expected one of {formats}, got data {contents[:8]!r}")
     if only and kind != only:
-        invalid(f"{operation}: the file is no {only}; use decode_image")
+        invalid(f"{operation}: Expected a {only} file, got {kind}: use decode_image")
     return kind
 
 
 def _valid(kind: str, read: Callable[..., Any], *args: Any) -> Any:
-    """Call a function of Pillow's, which raises what its parsers happen to raise."""
+    """Call a function of Pillow; its parsers can raise any exception."""
     try:
         return read(*args)
     except Exception as error:
-        invalid(f"invalid {kind} data: {error}")
+        invalid(f"Invalid {kind} data: {error}")
 
 
 def _opened(contents: bytes, kind: str) -> Any:
@@ -63,16 +63,16 @@ def _check_channels(kind: str, channels: int) -> None:
 
 
 def decode_jpeg(contents: bytes, channels: int = 0, ratio: int = 1, *, recover: bool = False) -> Pixels:
-    """Return the pixels of a JPEG (or PNG, or one-frame GIF) file: uint8 of shape (height, width, channels).
+    """Decode a JPEG (or PNG, or one-frame GIF) file to uint8 of shape (height, width, channels).
 
     Args:
-        contents: The file.
-        channels: 0 as in the file, 1 or 3.
-        ratio: Make the image that many times smaller: 1, 2, 4 or 8.
-        recover: Take what is there of a file whose end is missing.
+        contents: The contents of the file.
+        channels: 0 for the channels of the file, or 1 or 3.
+        ratio: Factor by which the image is downscaled: 1, 2, 4 or 8.
+        recover: Whether to return the available part of a truncated file.
 
     Raises:
-        InvalidArgumentError: It is no such file, or cannot be read so.
+        InvalidArgumentError: The file has another format, or cannot be decoded with these arguments.
     """
     kind = _kind(contents, "DecodeJpeg")
     if kind != "JPEG":
@@ -84,18 +84,18 @@ def _decode_jpeg(contents: bytes, channels: int, ratio: int = 1, *, recover: boo
     _check_channels("JPEG", channels)
     if ratio not in (1, 2, 4, 8):
         invalid(f"ratio must be 1, 2, 4, or 8, got {ratio}")
-    # The mark of the end: with it, libjpeg gives what there is before.
+    # The end-of-image marker makes libjpeg return the decoded part.
     image = _opened(contents + b"\xff\xd9" if recover else contents, "JPEG")
     if image.mode == "CMYK":
         return _from_cmyk(np.asarray(_loaded(image, "JPEG")), channels)
-    # libjpeg itself makes the image grey, and smaller, while it decodes: what is not wanted is not computed.
+    # libjpeg itself converts to gray and downscales while decoding, which avoids unnecessary computation.
     image.draft("L" if channels == 1 else None, tuple(-(-size // ratio) for size in image.size) if ratio > 1 else None)
     return _with_channels(_pixels(_loaded(image, "JPEG")), channels)
 
 
 def _from_cmyk(pixels: Pixels, channels: int) -> Pixels:
     if channels == 1:
-        invalid("a CMYK JPEG file has no grey channel: decode it with channels=3")
+        invalid("A CMYK JPEG file has no gray channel: decode it with channels=3")
     light = 255 - pixels.astype(np.uint32)
     return (light[..., :3] * light[..., 3:] // 255).astype(np.uint8)
 
@@ -110,7 +110,7 @@ def _pixels(image: Any) -> Pixels:
 
 
 def _with_channels(pixels: Pixels, channels: int, alpha: int | None = None) -> Pixels:
-    """The channels asked for: grey is repeated, alpha is dropped or filled in, colours are weighed."""
+    """Convert to the requested channels: gray is repeated, alpha is dropped or filled in, colors are weighted."""
     have = pixels.shape[-1]
     if channels in (0, have):
         return np.ascontiguousarray(pixels)
@@ -125,7 +125,7 @@ def _with_channels(pixels: Pixels, channels: int, alpha: int | None = None) -> P
 
 
 def _weighed(colours: Pixels) -> Pixels:
-    """Grey as libpng makes it: weights in units of 1/32768, and no rounding; grey pixels stay what they are."""
+    """Convert to gray like libpng: with weights in units of 1/32768 and without rounding; gray pixels are unchanged."""
     red, green, blue = (colours[..., n : n + 1].astype(np.uint64) for n in range(3))
     grey = (9797 * red + 19234 * green + 3737 * blue) >> np.uint64(15)
     return np.where((red == green) & (red == blue), red, grey).astype(colours.dtype)
@@ -143,7 +143,7 @@ def _decode_png(contents: bytes, channels: int, dtype: np.dtype[Any]) -> Pixels:
         pixels = pixels if pixels.dtype == np.uint16 else pixels.astype(np.uint16) * np.uint16(257)
     elif pixels.dtype == np.uint16:
         pixels = (pixels >> 8).astype(np.uint8)
-    bits = contents[24]  # of a channel; TensorFlow fills in alpha in the file's own depth
+    bits = contents[24]  # per channel; TensorFlow fills in alpha at the bit depth of the file
     return _with_channels(pixels, channels, 2**bits - 1 if bits < 8 else None)
 
 
@@ -166,48 +166,48 @@ def _decode_bmp(contents: bytes, channels: int) -> Pixels:
 
 
 def _decode_other(contents: bytes, kind: str, channels: int, dtype: np.dtype[Any], operation: str) -> Pixels:
-    """Decode a file that is of another kind than DecodeJpeg's or DecodePng's own."""
+    """Decode a file in a different format than the native one of DecodeJpeg or DecodePng."""
     if kind == "PNG":
         return _decode_png(contents, channels, dtype)
     if kind == "JPEG":
         return _scaled(_decode_jpeg(contents, channels), dtype)
     if kind == "BMP":
-        invalid(f"{operation}: the file is a BMP; use decode_bmp or decode_image")
+        invalid(f"{operation}: Expected another format than BMP: use decode_bmp or decode_image")
     frames = _decode_gif(contents, channels)
     if len(frames) > 1:
-        invalid(f"{operation}: the file is a GIF of {len(frames)} frames; use decode_gif or decode_image")
+        invalid(f"{operation}: Expected a single frame, got a GIF with {len(frames)}: use decode_gif or decode_image")
     return _scaled(frames[0], dtype)
 
 
 def _scaled(pixels: Pixels, dtype: np.dtype[Any]) -> Pixels:
-    """8-bit pixels in the type asked for."""
+    """Convert 8-bit pixels to the requested type."""
     if dtype == np.uint16:
         return pixels.astype(np.uint16) * np.uint16(257)
     return pixels.astype(np.float32) / np.float32(255) if dtype == np.float32 else pixels
 
 
 def decode_png(contents: bytes, channels: int = 0, dtype: DTypeLike = np.uint8) -> Pixels:
-    """Return the pixels of a PNG (or JPEG, or one-frame GIF) file, of shape (height, width, channels).
+    """Decode a PNG (or JPEG, or one-frame GIF) file to shape (height, width, channels).
 
     Args:
-        contents: The file.
-        channels: 0 as in the file, 1, 3, or 4.
+        contents: The contents of the file.
+        channels: 0 for the channels of the file, or 1, 3, or 4.
         dtype: uint8 or uint16.
 
     Raises:
-        InvalidArgumentError: It is no such file, or cannot be read so.
+        InvalidArgumentError: The file has another format, or cannot be decoded with these arguments.
     """
     return _decode_other(contents, _kind(contents, "DecodePng"), channels, np.dtype(dtype), "DecodePng")
 
 
 def decode_gif(contents: bytes) -> Pixels:
-    """Return the frames of a GIF file: uint8 of shape (frames, height, width, 3)."""
+    """Decode the frames of a GIF file to uint8 of shape (frames, height, width, 3)."""
     _kind(contents, "DecodeGif", only="GIF")
     return _decode_gif(contents, 3)
 
 
 def decode_bmp(contents: bytes, channels: int = 0) -> Pixels:
-    """Return the pixels of a BMP file: uint8 of shape (height, width, channels)."""
+    """Decode a BMP file to uint8 of shape (height, width, channels)."""
     _kind(contents, "DecodeBmp", only="BMP")
     return _decode_bmp(contents, channels)
 
@@ -215,16 +215,16 @@ def decode_bmp(contents: bytes, channels: int = 0) -> Pixels:
 def decode_image(
     contents: bytes, channels: int = 0, dtype: DTypeLike = np.uint8, expand_animations: bool = True
 ) -> Pixels:
-    """Return the pixels of a file of any of the four kinds; a GIF has its frames as a first axis.
+    """Decode a file of any of the four formats; the frames of a GIF are along the first axis.
 
     Args:
-        contents: The file.
-        channels: 0 as in the file, 1, 3, or 4.
-        dtype: uint8, uint16, or float32, whose values are from 0 to 1.
-        expand_animations: False for the first frame of a GIF only.
+        contents: The contents of the file.
+        channels: 0 for the channels of the file, or 1, 3, or 4.
+        dtype: uint8, uint16, or float32 with values from 0 to 1.
+        expand_animations: False to return only the first frame of a GIF.
 
     Raises:
-        InvalidArgumentError: It is no such file, or cannot be read so.
+        InvalidArgumentError: The file has another format, or cannot be decoded with these arguments.
     """
     kind, dtype = _kind(contents, "DecodeImage"), np.dtype(dtype)
     if kind == "GIF":
@@ -238,7 +238,7 @@ def decode_image(
 
 
 def jpeg_shape(contents: bytes) -> tuple[int, int, int]:
-    """Return height, width and channels of a JPEG file, from its header."""
+    """Read the height, width and channels of a JPEG file from its header."""
     image = _opened(contents, "JPEG")
     width, height = image.size
     return height, width, len(image.getbands())
@@ -257,23 +257,23 @@ def encode_jpeg(
     y_density: int = 300,
     xmp_metadata: str = "",
 ) -> bytes:
-    """Return a JPEG file of an image.
+    """Encode an image as a JPEG file.
 
     Args:
         image: uint8, with 1 or 3 channels.
-        format: "" as the channels say, "grayscale" or "rgb".
+        format: "grayscale", "rgb", or "" to choose by the channels.
         quality: 0 to 100.
-        progressive: Write a file that can be shown while it is loaded.
-        optimize_size: Take longer, for a smaller file.
-        chroma_downsampling: Halve the resolution of the colours.
+        progressive: Whether the file can be displayed progressively while it is loaded.
+        optimize_size: Whether to produce a smaller file at the cost of time.
+        chroma_downsampling: Whether to halve the resolution of the colors.
         density_unit: "in" or "cm".
         x_density: Pixels per unit.
         y_density: Pixels per unit.
-        xmp_metadata: Text for the file's header.
+        xmp_metadata: String for the file's header.
 
     Raises:
-        ValueError: Another format or unit.
-        InvalidArgumentError: The image does not fit the format, or is empty, or the quality is out of range.
+        ValueError: The format or unit is unknown.
+        InvalidArgumentError: The image does not match the format or is empty, or the quality is out of range.
     """
     check_jpeg_words(format, density_unit)
     _check_jpeg(image, format, quality)
@@ -291,7 +291,7 @@ def encode_jpeg(
 
 
 def check_jpeg_words(format: str, density_unit: str) -> None:
-    """Refuse another format or unit than `encode_jpeg` has, by a ValueError."""
+    """Raise ValueError for a format or unit that `encode_jpeg` does not support."""
     if format not in ("", "grayscale", "rgb"):
         raise ValueError(f"format must be '', 'grayscale' or 'rgb', got {format!r}")
     if density_unit not in ("in", "cm"):
@@ -301,11 +301,11 @@ def check_jpeg_words(format: str, density_unit: str) -> None:
 def _check_jpeg(image: Pixels, format: str, quality: int) -> None:
     channels = image.shape[-1]
     if channels not in (1, 3) or channels != {"grayscale": 1, "rgb": 3}.get(format, channels):
-        invalid(f"format {format!r} does not fit an image of shape {list(image.shape)}")
+        invalid(f"Image must match format {format!r}, got shape {list(image.shape)}")
     if not 0 <= quality <= 100:
         invalid(f"quality must be in [0,100], got {quality}")
     if not image.size:
-        invalid(f"cannot encode an empty image, got shape {list(image.shape)}")
+        invalid(f"Image must not be empty, got shape {list(image.shape)}")
 
 
 def _written(image: Pixels, kind: str, **options: Any) -> bytes:
@@ -316,14 +316,14 @@ def _written(image: Pixels, kind: str, **options: Any) -> bytes:
 
 
 def encode_png(image: Pixels, *, compression: int = -1) -> bytes:
-    """Return a PNG file of an image.
+    """Encode an image as a PNG file.
 
     Args:
         image: uint8 or uint16, with 1 to 4 channels.
-        compression: 0 for none to 9 for the smallest file; -1 as zlib does by default.
+        compression: 0 for no compression to 9 for the smallest file; -1 for zlib's default.
 
     Raises:
-        InvalidArgumentError: Another number of channels, an empty image, or another compression.
+        InvalidArgumentError: The number of channels or the compression is not supported, or the image is empty.
     """
     if image.shape[-1] not in (1, 2, 3, 4) or not image.size:
         invalid(f"image must have 1, 2, 3, or 4 channels and not be empty, got shape {list(image.shape)}")

@@ -1,7 +1,7 @@
-"""PNG files with 16 bits in each of several channels, of which Pillow gives the upper 8 only.
+"""PNG files with several channels of 16 bits; Pillow only returns the upper 8 bits.
 
-What the bytes of a pixel are to its decoder is named by a *raw mode*. So such a file is read twice, once for the upper
-and once for the lower bytes; grey with alpha has four bytes a pixel, and is read as if these were four channels.
+Pillow's *raw mode* names the layout of the bytes of a pixel for the decoder. Such a file is read twice, once for the
+upper and once for the lower bytes. Gray with alpha has four bytes per pixel, and is read as four 8-bit channels.
 """
 
 import struct
@@ -13,19 +13,19 @@ import numpy as np
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _DEEP = ("RGB;16B", "RGBA;16B", "LA;16B")
-_COLOUR_TYPES = (0, 4, 2, 6)  # of 1 to 4 channels, in the file's header
+_COLOUR_TYPES = (0, 4, 2, 6)  # color type in the header for 1 to 4 channels
 
 
 def is_deep(image: Any) -> bool:
-    """Tell if this module is needed to read all bits of a file that Pillow has opened."""
+    """Return whether this module is needed to read all bits of a file that Pillow has opened."""
     return bool(image.tile) and image.tile[0][3] in _DEEP
 
 
 def read(opened: Callable[[], Any]) -> np.ndarray:
-    """The pixels of such a file: uint16 of shape (height, width, channels).
+    """Read such a file as uint16 of shape (height, width, channels).
 
     Args:
-        opened: Opens the file with Pillow, each time anew.
+        opened: Opens the file with Pillow; called several times.
     """
     raw_mode: str = opened().tile[0][3]
     if raw_mode == "LA;16B":
@@ -41,11 +41,11 @@ def _loaded(image: Any, raw_mode: str) -> np.ndarray:
 
 
 def write(pixels: np.ndarray, compression: int) -> bytes:
-    """A 16-bit file of uint16 pixels of shape (height, width, 1 to 4 channels)."""
+    """Encode uint16 pixels of shape (height, width, 1 to 4 channels) as a 16-bit file."""
     height, width, channels = pixels.shape
     head = struct.pack(">IIBBBBB", width, height, 16, _COLOUR_TYPES[channels - 1], 0, 0, 0)
     lines = pixels.astype(">u2").reshape(height, -1).view(np.uint8)
-    data = np.pad(lines, ((0, 0), (1, 0))).tobytes()  # each line begins with its filter: none
+    data = np.pad(lines, ((0, 0), (1, 0))).tobytes()  # each line starts with its filter type: none
     chunks = ((b"IHDR", head), (b"IDAT", zlib.compress(data, compression)), (b"IEND", b""))
     return _SIGNATURE + b"".join(
         struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks

@@ -1,9 +1,9 @@
-"""Other sizes of images, as TensorFlow 1 makes them: without antialiasing, and by default without half-pixel centres.
+"""Image resizing as in TensorFlow 1: without antialiasing, and by default without half-pixel centers.
 
-A place ``n`` of the output looks at the place ``n * scale`` of the input, where ``scale`` is input size / output size,
-with ``align_corners`` (input size - 1) / (output size - 1); with ``half_pixel_centers`` at ``(n + 0.5) * scale - 0.5``.
-All of this is float32, as there. Each function takes a stack of images, of shape (number, height, width, channels), and
-the new (height, width).
+An output pixel ``n`` is sampled at input position ``n * scale``, where ``scale`` is input size / output size, or with
+``align_corners`` (input size - 1) / (output size - 1). With ``half_pixel_centers``, the position is
+``(n + 0.5) * scale - 0.5``. All computations use float32, as in TensorFlow. Each function takes a stack of images of
+shape (number, height, width, channels), and the new (height, width).
 """
 
 from collections.abc import Sequence
@@ -24,9 +24,9 @@ _HALF: Final = np.float32(0.5)
 def _checked(images: Pixels, size: Sequence[int]) -> tuple[int, int]:
     height, width = map(int, size)
     if height <= 0 or width <= 0:
-        invalid(f"output dimensions must be positive, got {[height, width]}")
+        invalid(f"Output dimensions must be positive, got {[height, width]}")
     if not images.size:
-        invalid(f"input image must be of non-zero size, got shape {list(images.shape)}")
+        invalid(f"Input image must be of non-zero size, got shape {list(images.shape)}")
     return height, width
 
 
@@ -37,18 +37,18 @@ def _scale(have: int, want: int, align_corners: bool) -> np.float32:
 
 
 def _places(have: int, want: int, align_corners: bool, half_pixel_centers: bool) -> Pixels:
-    """Return the place in the input that each place of the output looks at."""
+    """Return the sampled input position of each output pixel."""
     scale, numbers = _scale(have, want, align_corners), np.arange(want, dtype=np.float32)
     return (numbers + _HALF) * scale - _HALF if half_pixel_centers else numbers * scale
 
 
 class _Neighbours(NamedTuple):
-    """The two pixels along an axis that each place of the output lies between.
+    """The two input pixels along an axis that surround the sampled position of each output pixel.
 
     Attributes:
-        lower: The one before it; places, or a slice.
-        upper: The one behind it.
-        share: How far it is on the way from one to the other.
+        lower: Indices of the pixels before the position, or a slice.
+        upper: Indices of the pixels after the position, or a slice.
+        share: Relative position between the two pixels.
     """
 
     lower: Pixels | slice
@@ -68,26 +68,26 @@ def _neighbours(have: int, want: int, align_corners: bool, half_pixel_centers: b
 def bilinear(
     images: Pixels, size: Sequence[int], *, align_corners: bool = False, half_pixel_centers: bool = False
 ) -> Pixels:
-    """Return values between the four nearest pixels; float32."""
-    found = []
+    """Interpolate between the four nearest pixels; returns float32."""
+    neighbours = []
     for axis, want in enumerate(_checked(images, size), 1):
         between = _neighbours(images.shape[axis], want, align_corners, half_pixel_centers)
-        if 2 * want < images.shape[axis]:  # nobody looks at the others: they need not become float32
+        if 2 * want < images.shape[axis]:  # only sampled pixels have to be converted to float32
             images = images.take(np.concatenate([between.lower, between.upper]), axis)
             between = _Neighbours(slice(want), slice(want, None), between.share)
-        found.append(between)
-    for axis, between in enumerate(found, 1):
+        neighbours.append(between)
+    for axis, between in enumerate(neighbours, 1):
         images = _between(images, axis, between)
     return images
 
 
 def _between(image: Pixels, axis: int, between: _Neighbours) -> Pixels:
-    """Values between neighbours along an axis."""
+    """Interpolate between neighbors along an axis."""
     low, high = (_picked(image, axis, places).astype(np.float32, copy=False) for places in between[:2])
     line = [1] * image.ndim
     line[axis] = len(between.share)
     share = between.share.reshape(line)
-    if axis == image.ndim - 2:  # one for each channel, so that NumPy has long rows to work at
+    if axis == image.ndim - 2:  # repeat per channel, so that NumPy processes long contiguous rows
         share = np.repeat(share, image.shape[-1], -1)
     values = high - low
     values *= share
@@ -104,14 +104,14 @@ def _picked(image: Pixels, axis: int, places: Pixels | slice) -> Pixels:
 def nearest_neighbor(
     images: Pixels, size: Sequence[int], *, align_corners: bool = False, half_pixel_centers: bool = False
 ) -> Pixels:
-    """Return the nearest pixel (to the left and above; with ``align_corners`` really the nearest); the type stays."""
+    """Return the pixel to the left and above, or the nearest one with ``align_corners``; the type is unchanged."""
     for axis, want in enumerate(_checked(images, size), 1):
         images = _nearest(images, axis, want, align_corners, half_pixel_centers)
     return images
 
 
 def _nearest(image: Pixels, axis: int, want: int, align_corners: bool, half_pixel_centers: bool) -> Pixels:
-    """The nearest neighbours along an axis."""
+    """Select the nearest neighbors along an axis."""
     have = image.shape[axis]
     numbers = np.arange(want, dtype=np.float32) + (_HALF if half_pixel_centers else np.float32(0))
     places = numbers * _scale(have, want, align_corners)
@@ -121,7 +121,7 @@ def _nearest(image: Pixels, axis: int, want: int, align_corners: bool, half_pixe
 
 @cache
 def _cubic_weights(sharpness: float) -> Pixels:
-    """The weights at distances 0 to 1 (column 0) and 1 to 2 (column 1), in steps of 1/1024."""
+    """Return the weights at distances 0 to 1 (column 0) and 1 to 2 (column 1), in steps of 1/1024."""
     a, near = np.float32(sharpness), np.arange(_TABLE_SIZE + 1, dtype=np.float32) / np.float32(_TABLE_SIZE)
     far = near + np.float32(1)
     return np.stack(
@@ -132,14 +132,14 @@ def _cubic_weights(sharpness: float) -> Pixels:
 def bicubic(
     images: Pixels, size: Sequence[int], *, align_corners: bool = False, half_pixel_centers: bool = False
 ) -> Pixels:
-    """Return the cubic interpolation of the sixteen nearest pixels; float32."""
+    """Interpolate the sixteen nearest pixels with cubic weights; returns float32."""
     for axis, want in enumerate(_checked(images, size), 1):
         images = _cubic(images, axis, want, align_corners, half_pixel_centers)
     return images
 
 
 def _cubic(image: Pixels, axis: int, want: int, align_corners: bool, half_pixel_centers: bool) -> Pixels:
-    """Sums of four neighbours along an axis. With half-pixel centres, those outside the image have no weight."""
+    """Sum four weighted neighbors along an axis. With half-pixel centers, pixels outside the image have no weight."""
     places = _places(image.shape[axis], want, align_corners, half_pixel_centers)
     table = _cubic_weights(-0.5 if half_pixel_centers else -0.75)
     first = np.floor(places).astype(np.int64)
@@ -156,7 +156,7 @@ def _cubic(image: Pixels, axis: int, want: int, align_corners: bool, half_pixel_
 
 
 def _area_weights(have: int, want: int, align_corners: bool) -> Pixels:
-    """A row per place of the output: how much of each pixel lies under it, as a share of a place's width."""
+    """Return a row per output pixel: the fraction of its width that each input pixel covers."""
     scale = _scale(have, want, align_corners)
     weights = np.zeros((want, have), np.float32)
     for place in range(want):
@@ -168,7 +168,7 @@ def _area_weights(have: int, want: int, align_corners: bool) -> Pixels:
 
 
 def area(images: Pixels, size: Sequence[int], *, align_corners: bool = False) -> Pixels:
-    """Return the mean of the area that each pixel covers; float32."""
+    """Return the mean of the area that each output pixel covers; float32."""
     height, width = _checked(images, size)
     down = _area_weights(images.shape[1], height, align_corners)
     across = _area_weights(images.shape[2], width, align_corners)
