@@ -1,4 +1,4 @@
-"""Every test of the deferred face has a graph of its own, and a session of it where it asks for one."""
+"""Fixtures for tests of the graph-mode API: a new graph for each test, and a session on request."""
 
 import threading
 import time
@@ -23,7 +23,7 @@ def session(graph):
 
 
 class Background:
-    """A call in a thread of its own."""
+    """A call in a background thread."""
 
     def __init__(self, call):
         self._value = self._error = None
@@ -37,18 +37,18 @@ class Background:
             self._error = error
 
     def finish(self):
-        """The call's value, or what it raised."""
+        """Return the result of the call, or raise its exception."""
         self._thread.join(DEADLOCK_S)
-        assert not self._thread.is_alive(), "the call never ended"
+        assert not self._thread.is_alive(), "the call did not end"
         if self._error is not None:
             raise self._error
         return self._value
 
 
 def waiting_in(session, queue, count=1):
-    """Returns when so many calls are blocked in a queue."""
+    """Wait until ``count`` calls are blocked in a queue."""
     core = session.run(queue.queue_ref)
     deadline = time.monotonic() + DEADLOCK_S
     while core.num_waiting < count:
-        assert time.monotonic() < deadline, f"{core.num_waiting} calls wait, not {count}"
+        assert time.monotonic() < deadline, f"expected {count} blocked calls, got {core.num_waiting}"
         time.sleep(0.001)

@@ -1,9 +1,9 @@
-"""Runs scripts with a module in TensorFlow's place; the scripts are not changed.
+"""Run unchanged scripts with a module in place of TensorFlow.
 
-``python launch.py MODULE SCRIPT`` runs one. ``python launch.py MODULE`` imports the module, says that it is ready, and
-runs each script in a fork: a line of JSON on stdin has its path, its folder WORK, and the file that it is to print to;
-its exit status is the answer, a line on stdout. TensorFlow takes seconds to import, and a fork of it some milliseconds,
-as long as it has run no graph. With the environment variable RECORD_BY_RECORD, mpqueue makes no runs of records.
+``python launch.py MODULE SCRIPT`` runs one script. ``python launch.py MODULE`` imports the module, prints "ready", and
+runs each script in a fork. A line of JSON on stdin has the path of the script, its directory WORK, and its output file;
+the exit status is printed as a line on stdout. Importing TensorFlow takes seconds, but a fork only some milliseconds,
+as long as it has not run a graph. With the environment variable RECORD_BY_RECORD, mpqueue does not use runs of records.
 """
 
 import importlib
@@ -27,7 +27,7 @@ def run(path):
 
 
 def run_and_leave(order):
-    """In a fork: run a script; the threads that TensorFlow lost by the fork are not to be joined."""
+    """Run a script in a fork and exit without joining TensorFlow's threads, which do not exist after the fork."""
     output = os.open(order["output"], os.O_WRONLY | os.O_CREAT)
     os.dup2(output, 1)
     status = 1

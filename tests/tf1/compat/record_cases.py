@@ -1,9 +1,9 @@
-"""Records what TensorFlow gives for pieces of code, as case files in the golden format (topic ``ops``).
+"""Record the results of code samples with TensorFlow, as case files in the golden format (topic ``ops``).
 
     python record_cases.py CASES.json [NEW.txt]
 
-Records the pieces of CASES.json anew, and those of NEW.txt, where they are parted by lines ``---``. The names in
-``ARGS`` stand for arguments; a piece gets those that it mentions. Needs TensorFlow; run it where that is installed.
+Records the samples of CASES.json again, and those of NEW.txt, which are separated by lines ``---``. The names in
+``ARGS`` are arguments; a sample gets the arguments that it mentions. Run this script where TensorFlow is installed.
 """
 
 import ast
@@ -35,9 +35,9 @@ SIX = array("int32", [3, 2], [0, 1, 2, 3, 4, 5])
 FLOATS = array("float32", [2, 3], [-1.5, 0.0, 2.25, 3.0, -0.5, 7.0])
 PIXELS = array("uint8", [2, 2, 3], list(range(0, 240, 20)))
 ARGS = {
-    "x": fed("int32", [None, 2], SIX),  # partly known
-    "u": fed("int32", None, SIX),  # rank unknown
-    "k": {"tensor": SIX},  # known
+    "x": fed("int32", [None, 2], SIX),  # partially known shape
+    "u": fed("int32", None, SIX),  # unknown rank
+    "k": {"tensor": SIX},  # constant
     "f": fed("float32", [None, 3], FLOATS),
     "fu": fed("float32", None, FLOATS),
     "fk": {"tensor": FLOATS},
@@ -177,7 +177,7 @@ def run_code(code, names):
 
 
 def public_class(error):
-    """The name of the error's first class that is Python's own, or one of tf.errors."""
+    """Return the name of the first class of an error that is a Python built-in or in tf.errors."""
     names = [kind.__name__ for kind in type(error).__mro__]
     return next(name for name in names if hasattr(builtins, name) or hasattr(tf.errors, name))
 
@@ -208,7 +208,7 @@ def record(number, piece):
 
 
 def record_apart(number, piece):
-    """In a child process: some arguments end TensorFlow itself. None if this one did."""
+    """Record in a child process, because some arguments crash TensorFlow; return None after a crash."""
     reader, writer = os.pipe()
     child = os.fork()
     if not child:

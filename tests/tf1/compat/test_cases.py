@@ -1,4 +1,4 @@
-"""A thousand more pieces of code of which TensorFlow said what they give; `record_cases.py` asked it."""
+"""A thousand code samples with TensorFlow's results, recorded by `record_cases.py`."""
 
 import json
 from pathlib import Path
@@ -10,12 +10,12 @@ CASES = sorted((Path(__file__).resolve().parent / "cases").glob("*.json"))
 
 
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
-def test_pieces_of_code_give_what_tensorflow_gives(path):
+def test_code_samples_match_tensorflow(path):
     wrong = {}
     for case in json.loads(path.read_text("utf-8"))["cases"]:
         try:
             ops.run(case, path.parent)
-        except ImportError:  # of Pillow
+        except ImportError:  # Pillow is missing
             raise
         except Exception as error:
             wrong[case["code"]] = error

@@ -1,4 +1,4 @@
-"""Arithmetic on static shapes alone."""
+"""Arithmetic on static shapes."""
 
 import itertools
 
@@ -8,18 +8,18 @@ import pytest
 from mpqueue.tf1.compat.ops.dims import axis_in, broadcast, count, merged_all, with_rank
 
 
-def test_what_is_known_from_many_sides_is_known():
+def test_merged_shapes_keep_all_known_sizes():
     assert merged_all([]) is None
     assert merged_all([None, (None, 3), (2, None)]) == (2, 3)
     with pytest.raises(ValueError, match="2"):
         merged_all([(2,), None, (3,)])
 
 
-def test_elements_are_counted_where_all_sizes_are_known():
+def test_elements_are_counted_if_all_sizes_are_known():
     assert [count(dims) for dims in (None, (), (3,), (2, 3), (2, 0), (2, None))] == [None, 1, 3, 6, 0, None]
 
 
-def test_a_shape_of_a_known_rank():
+def test_with_rank_returns_a_shape_of_known_rank():
     assert with_rank(None, 2) == (None, None)
     assert with_rank((None, 3), 2) == (None, 3)
     with pytest.raises(ValueError, match=r"^Shape must be rank 1 but is rank 2: \[\?,3\]$"):
@@ -43,18 +43,18 @@ SIZES = [None, 0, 1, 2, 3]
 
 
 def known_results(left, right):
-    """The sizes of all arrays that may come out, by NumPy's own rule."""
-    found = set()
+    """Return the sizes of all possible results, by NumPy's rules."""
+    outputs = set()
     for one, other in itertools.product(SIZES[1:] if left is None else [left], SIZES[1:] if right is None else [right]):
         try:
-            found.add(np.broadcast_shapes((one,), (other,))[0])
+            outputs.add(np.broadcast_shapes((one,), (other,))[0])
         except ValueError:
             continue
-    return found
+    return outputs
 
 
 @pytest.mark.parametrize(("left", "right"), list(itertools.product(SIZES, SIZES)))
-def test_sizes_broadcast_as_those_of_arrays(left, right):
+def test_sizes_broadcast_as_in_numpy(left, right):
     results = known_results(left, right)
     if not results:
         with pytest.raises(
@@ -63,7 +63,7 @@ def test_sizes_broadcast_as_those_of_arrays(left, right):
             broadcast((left,), (right,))
         return
     (size,) = broadcast((left,), (right,))
-    if None in (left, right):  # 0 beside an unknown size could be told, and TensorFlow does not
+    if None in (left, right):  # the result of 0 and an unknown size is 0, but TensorFlow does not infer it
         known = right if left is None else left
         assert size == (known if known is not None and known > 1 else None)
         assert size is None or size in results
@@ -71,7 +71,7 @@ def test_sizes_broadcast_as_those_of_arrays(left, right):
         assert {size} == results
 
 
-def test_shapes_of_other_ranks_broadcast_from_the_right():
+def test_shapes_of_different_ranks_broadcast_from_the_right():
     assert broadcast((2, 1, 3), (4, 1)) == broadcast((4, 1), (2, 1, 3)) == (2, 4, 3)
     assert broadcast((), (2,)) == (2,)
     assert broadcast((3,), (5, 3)) == broadcast((5, 3), (3,)) == (5, 3)

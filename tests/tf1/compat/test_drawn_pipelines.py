@@ -1,4 +1,4 @@
-"""Drawn pipelines of examples give the same tensors for many records at once as record by record."""
+"""Random pipelines of examples return the same tensors for many records at once as record by record."""
 
 import numpy as np
 from hypothesis import given, settings
@@ -18,7 +18,7 @@ def some_axis(draw, tensor, more=0):
 
 
 def a_constant(draw, tensor):
-    """One that broadcasts with the tensor."""
+    """Return a tensor that broadcasts with the given one."""
     shape = [size if draw(st.booleans()) else 1 for size in tensor.shape.as_list()]
     value = draw(st.integers(1, 5)) + np.arange(np.prod(shape, dtype=int)).reshape(shape)
     return tf.constant(value, tensor.dtype)
@@ -84,7 +84,7 @@ STEPS = {
 
 @st.composite
 def pipelines(draw):
-    """A key, a record, and tensors made of it, in the default graph; and records."""
+    """Create a key, a record, and tensors computed from it in the default graph; return these and sample records."""
     kind = draw(st.sampled_from((tf.float32, tf.int32, tf.uint8)))
     shape = draw(st.lists(st.integers(1, 4), max_size=3))
     key, value = tf.FixedLengthRecordReader(4).read(tf.FIFOQueue(1, tf.string, [[]]))
@@ -93,7 +93,7 @@ def pipelines(draw):
         try:
             made.append(STEPS[name](draw, draw(st.sampled_from(made))))
         except (TypeError, ValueError):
-            continue  # not for a tensor of this type and shape
+            continue  # does not apply to a tensor of this type and shape
     rng = np.random.default_rng(draw(st.integers(0, 99)))
     numbers = rng.integers(-9, 9, (draw(st.integers(2, 9)), *shape))
     if kind is tf.float32 and draw(st.booleans()):
@@ -103,7 +103,7 @@ def pipelines(draw):
 
 @settings(max_examples=250)
 @given(st.data())
-def test_drawn_pipelines_give_the_same_in_both_ways(data):
+def test_random_pipelines_return_the_same_with_and_without_runs(data):
     with tf.Graph().as_default(), tf.Session() as session, np.errstate(all="ignore"):
         key, value, made, records = data.draw(pipelines())
         queue = tf.FIFOQueue(100, [each.dtype for each in made])
@@ -112,7 +112,7 @@ def test_drawn_pipelines_give_the_same_in_both_ways(data):
         try:
             expected = [session.run(made, {key: b"key", value: record}) for record in records]
         except tf.errors.OpError:
-            return  # the run is carried out record by record, then
+            return  # in this case, the run is processed record by record
         with session.running() as run:
             got = parts.examples(run, parts.begin(run, {}), [(b"key", record) for record in records])
         for place, tensor in enumerate(made):

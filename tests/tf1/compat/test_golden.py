@@ -28,7 +28,7 @@ INTERPRETERS = {
 
 
 WITH_PROCESSES = {topic: INTERPRETERS[topic] for topic in ("batches", "pipelines")}
-RECORD_BY_RECORD = {"pipelines": INTERPRETERS["pipelines"]}  # in the others nothing is made of records
+RECORD_BY_RECORD = {"pipelines": INTERPRETERS["pipelines"]}  # other topics do not process records
 
 
 def cases(interpreters):

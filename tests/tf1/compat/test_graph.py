@@ -28,7 +28,7 @@ def test_scopes_nest_and_are_made_unique():
 
 
 @pytest.mark.parametrize("name", ["a b", "-a", "_a", "a:0", "\u00e9"])
-def test_a_name_that_tensorflow_refuses_is_refused(name):
+def test_invalid_name_raises_as_in_tensorflow(name):
     with pytest.raises(ValueError, match="not a valid"):
         tf.constant(0, name=name)
 
@@ -54,7 +54,7 @@ def test_nodes_of_two_graphs_cannot_be_mixed():
         tf.add(here, there)
 
 
-def test_a_finalized_graph_takes_no_nodes(graph):
+def test_finalized_graph_rejects_new_nodes(graph):
     tf.constant(1)
     graph.finalize()
     assert graph.finalized
@@ -94,12 +94,12 @@ def test_collections_belong_to_the_graph(graph):
     assert graph.get_all_collection_keys() == ["things"]
 
 
-def test_the_default_graph_is_a_threads_own(graph):
-    found = []
-    thread = threading.Thread(target=lambda: found.append(tf.get_default_graph()))
+def test_default_graph_is_per_thread(graph):
+    results = []
+    thread = threading.Thread(target=lambda: results.append(tf.get_default_graph()))
     thread.start()
     thread.join()
-    assert found[0] is not graph
+    assert results[0] is not graph
 
 
 def test_an_entered_graph_cannot_be_reset():
@@ -107,7 +107,7 @@ def test_an_entered_graph_cannot_be_reset():
         tf.reset_default_graph()
 
 
-def test_threads_may_make_nodes_at_once(graph):
+def test_threads_can_create_nodes_concurrently(graph):
     def make():
         with graph.as_default():
             for _ in range(200):
@@ -121,7 +121,7 @@ def test_threads_may_make_nodes_at_once(graph):
     assert len({op.name for op in graph.get_operations()}) == 800
 
 
-def test_a_node_tells_what_it_is():
+def test_node_attributes_and_repr():
     node = tf.placeholder(tf.float32, [None, 3], name="pixels")
     assert str(node) == 'Tensor("pixels:0", shape=(?, 3), dtype=float32)'
     assert repr(node) == "<tf.Tensor 'pixels:0' shape=(?, 3) dtype=float32>"
@@ -134,12 +134,12 @@ def test_a_node_tells_what_it_is():
 @pytest.mark.parametrize(
     "use", [bool, list, len, int, float, lambda node: 1 in node, lambda node: [0, 1][node], lambda node: range(node)]
 )
-def test_a_node_is_no_python_value(use):
+def test_using_a_node_as_python_value_raises(use):
     with pytest.raises(TypeError):
         use(tf.placeholder(tf.int32, []))
 
 
-def test_what_is_known_of_a_shape_can_only_grow():
+def test_set_shape_only_refines_the_static_shape():
     node = tf.placeholder(tf.int32)
     node.set_shape([None, 3])
     node.set_shape([2, None])

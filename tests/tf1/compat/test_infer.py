@@ -1,4 +1,4 @@
-"""Shapes in signatures: what inputs must have, and what is known of outputs."""
+"""Shapes in signatures: checks of inputs, and inference of outputs."""
 
 import numpy as np
 import pytest
@@ -9,38 +9,38 @@ from mpqueue.tf1.compat.ops.infer import Constant, bound, shaped
 from mpqueue.tf1.compat.ops.table import TABLE
 
 
-def found(patterns, *shapes):
+def bound_sizes(patterns, *shapes):
     return bound({f"input {place}": tuple(text.split()) for place, text in enumerate(patterns)}, shapes)
 
 
-def test_a_name_is_one_size_wherever_it_stands():
-    assert found(["n m", "m k"], (2, None), (3, 4)) == {"...": (), "n": 2, "m": 3, "k": 4}
+def test_a_name_is_the_same_size_at_each_occurrence():
+    assert bound_sizes(["n m", "m k"], (2, None), (3, 4)) == {"...": (), "n": 2, "m": 3, "k": 4}
 
 
-def test_sizes_of_one_name_that_differ_are_refused():
+def test_different_sizes_of_one_name_raise():
     with pytest.raises(ValueError, match=r"input 1 must have shape \[m k\], where m is 3, got \[5,4\]"):
-        found(["n m", "m k"], (2, 3), (5, 4))
+        bound_sizes(["n m", "m k"], (2, 3), (5, 4))
 
 
-def test_a_number_is_that_size():
-    assert found(["_ 2"], (7, 2)) == {"...": (), "2": 2}
+def test_a_number_is_a_fixed_size():
+    assert bound_sizes(["_ 2"], (7, 2)) == {"...": (), "2": 2}
     with pytest.raises(ValueError, match=r"must have shape \[_ 2\]"):
-        found(["_ 2"], (7, 3))
+        bound_sizes(["_ 2"], (7, 3))
 
 
-def test_another_rank_is_refused():
+def test_another_rank_raises():
     with pytest.raises(ValueError, match="input 0 must be rank 1 but is rank 2"):
-        found(["n"], (1, 2))
+        bound_sizes(["n"], (1, 2))
     with pytest.raises(ValueError, match="input 0 must be at least rank 2"):
-        found(["... n m"], (1,))
+        bound_sizes(["... n m"], (1,))
 
 
-def test_what_stands_in_front_is_broadcast():
-    assert found(["... n", "..."], (5, 1, 3), (4,)) == {"...": (5, 4), "n": 3}
+def test_leading_axes_are_broadcast():
+    assert bound_sizes(["... n", "..."], (5, 1, 3), (4,)) == {"...": (5, 4), "n": 3}
 
 
-def test_what_is_unknown_stays_unknown():
-    assert found(["... n"], None) == {"...": None, "n": None}
+def test_unknown_sizes_remain_unknown():
+    assert bound_sizes(["... n"], None) == {"...": None, "n": None}
 
 
 @pytest.mark.parametrize(
@@ -55,21 +55,21 @@ def test_what_is_unknown_stays_unknown():
     ],
 )
 def test_an_output_is_made_of_names_attributes_and_values(pattern, shape):
-    given = {
+    arguments = {
         "channels": 0,
         "num_rows": 4,
         "count": Constant(np.array(9)),
         "sizes": Constant(np.array([5, -1])),
     }
-    assert shaped(tuple(pattern.split()), {"...": (1, 2), "n": 7}, given) == shape
+    assert shaped(tuple(pattern.split()), {"...": (1, 2), "n": 7}, arguments) == shape
 
 
-def test_an_operation_holds_its_arrays_to_the_shapes_of_its_signature():
+def test_operation_checks_arrays_against_its_signature():
     with pytest.raises(ValueError, match="multiples must be rank 1"):
         TABLE["Tile"].compute(np.ones(2), np.array([[1]]))
 
 
-def test_shapes_are_refused_while_the_graph_is_built_where_they_are_known_and_else_in_the_run():
+def test_shapes_are_checked_at_graph_construction_if_known_and_otherwise_at_run_time():
     with tf.Graph().as_default(), tf.Session() as session:
         with pytest.raises(ValueError, match="axis must be rank 1"):
             tf.reverse(tf.ones([2]), 0)

@@ -1,4 +1,4 @@
-"""Monitored sessions and the supervisor: they start what feeds, and end it."""
+"""Monitored sessions and the supervisor: they start queue runners, and stop them."""
 
 import threading
 
@@ -36,18 +36,18 @@ def runner_threads():
     return [thread for thread in threading.enumerate() if thread.name.startswith("QueueRunnerThread")]
 
 
-def test_it_initialises_starts_the_runners_and_ends_cleanly_with_the_input():
+def test_monitored_session_initializes_starts_runners_and_ends_cleanly():
     number = numbers()
-    hook, found = Hook(number * 2), []
+    hook, outputs = Hook(number * 2), []
     with tf.train.MonitoredSession(hooks=[hook]) as session:
         while not session.should_stop():
-            found.append(int(session.run(number)))
-    assert found == [0, 1, 2]
+            outputs.append(int(session.run(number)))
+    assert outputs == [0, 1, 2]
     assert hook.log == ["begin", "created", *["before", 0, "before", 2, "before", 4], "before", "end"]
     assert runner_threads() == []
 
 
-def test_the_graph_is_finalized_while_it_is_open():
+def test_graph_is_finalized_while_the_session_is_open():
     with tf.train.SingularMonitoredSession() as session:
         with pytest.raises(RuntimeError, match="finalized"):
             tf.constant(1)
@@ -67,7 +67,7 @@ def test_an_error_in_the_block_is_raised_and_ends_the_threads():
     assert runner_threads() == []
 
 
-def test_what_failed_in_a_runner_is_raised_at_the_end(tmp_path):
+def test_runner_error_is_raised_at_the_end(tmp_path):
     names = tf.train.string_input_producer([str(tmp_path / "missing")], num_epochs=1)
     batch = tf.train.batch([tf.TextLineReader().read(names).value], 2)
     with pytest.raises(tf.errors.NotFoundError, match="missing"), tf.train.MonitoredSession() as session:
@@ -75,20 +75,20 @@ def test_what_failed_in_a_runner_is_raised_at_the_end(tmp_path):
             session.run(batch)
 
 
-def test_it_stops_at_a_global_step():
+def test_stop_at_step_hook_stops_at_a_global_step():
     step = tf.train.get_or_create_global_step()
     assert tf.train.get_or_create_global_step() is step
     add = tf.assign_add(step, 1)
-    found = []
+    outputs = []
     with tf.train.MonitoredTrainingSession(hooks=[tf.train.StopAtStepHook(last_step=3)]) as session:
         while not session.should_stop():
-            found.append(int(session.run(add)))
+            outputs.append(int(session.run(add)))
         with pytest.raises(RuntimeError, match="should_stop"):
             session.run(add)
-    assert found == [1, 2, 3]
+    assert outputs == [1, 2, 3]
 
 
-def test_a_hook_may_not_feed_what_is_fed_already():
+def test_hook_feeding_an_already_fed_tensor_raises():
     node = tf.placeholder(tf.int32)
 
     class Feeding(tf.train.SessionRunHook):
@@ -112,7 +112,7 @@ def test_a_step_function_runs_with_and_without_hooks():
     assert hook.log == ["begin", "created", "before", None, "end"]
 
 
-def test_a_scaffold_says_how_to_initialise():
+def test_scaffold_controls_initialization():
     one, two = tf.Variable(1, name="one"), tf.Variable(2, name="two")
     seen = []
     scaffold = tf.train.Scaffold(init_fn=lambda scaffold, session: seen.append(int(session.run(two))))
@@ -121,7 +121,7 @@ def test_a_scaffold_says_how_to_initialise():
     assert seen == [2]
 
 
-def test_variables_that_nobody_initialises_are_named():
+def test_uninitialized_variables_are_named_in_the_error():
     one = tf.Variable(1, name="one")
     tf.Variable(2, name="two")
     creator = tf.train.ChiefSessionCreator(tf.train.Scaffold(init_op=one.initializer))
@@ -130,17 +130,17 @@ def test_variables_that_nobody_initialises_are_named():
 
 
 def test_a_supervisor_manages_a_session():
-    number, found = numbers(), []
+    number, outputs = numbers(), []
     supervisor = tf.train.Supervisor()
     with supervisor.managed_session() as session:
         while not supervisor.should_stop():
-            found.append(int(session.run(number)))
-    assert found == [0, 1, 2]
+            outputs.append(int(session.run(number)))
+    assert outputs == [0, 1, 2]
     assert supervisor.should_stop()
     assert runner_threads() == []
 
 
-def test_a_supervisor_raises_what_happened_in_its_block():
+def test_supervisor_raises_the_error_of_its_block():
     numbers()
     supervisor = tf.train.Supervisor()
     with pytest.raises(ZeroDivisionError), supervisor.managed_session():
@@ -148,7 +148,7 @@ def test_a_supervisor_raises_what_happened_in_its_block():
     assert runner_threads() == []
 
 
-def test_a_supervisor_gives_a_session_by_hand():
+def test_supervisor_prepares_a_session_explicitly():
     number = numbers()
     supervisor = tf.train.Supervisor()
     with supervisor.prepare_or_wait_for_session() as session:
@@ -166,7 +166,7 @@ def test_runners_are_not_started_twice():
 
 
 @pytest.mark.parametrize("arguments", [{}, {"num_steps": 1, "last_step": 2}])
-def test_a_stopping_hook_takes_one_number(arguments):
+def test_stop_at_step_hook_requires_exactly_one_number(arguments):
     with pytest.raises(ValueError, match="either"):
         tf.train.StopAtStepHook(**arguments)
 

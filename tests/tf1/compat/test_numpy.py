@@ -1,4 +1,4 @@
-"""NumPy, Python values and nodes: what becomes a node, and what cannot."""
+"""NumPy, Python values and nodes: supported and unsupported combinations."""
 
 import operator
 
@@ -45,14 +45,14 @@ def node():
         lambda x, _: np.sort(x, axis=0),
     ],
 )
-def test_a_function_of_numpy_gives_a_node_with_numpys_values(session, node, function):
+def test_numpy_function_returns_a_node_with_numpys_values(session, node, function):
     other = TABLE[::-1] + 0.5
     result = function(node, other)
     assert isinstance(result, tf.Tensor)
     np.testing.assert_allclose(session.run(result, {node: TABLE}), function(TABLE, other))
 
 
-def test_a_function_that_cannot_be_carried_over_says_so(node):
+def test_unsupported_numpy_function_raises(node):
     with pytest.raises(NotImplementedError, match=r"tf\.py_func"):
         np.linalg.cholesky(node)
 
@@ -63,14 +63,14 @@ def test_a_function_that_cannot_be_carried_over_says_so(node):
         (lambda x: np.sum(x, axis=1), [None]),
         (lambda x: np.sum(x, axis=0), [2]),
         (lambda x: np.unique(x), [None]),
-        (lambda x: np.linalg.det(x), []),  # works for two rows only, as far as is known
+        (lambda x: np.linalg.det(x), []),  # only known to work for two rows
         (lambda x: np.vstack([x, np.zeros((5, 2))]), [None, 2]),
         (lambda x: np.hypot(x, np.zeros((4, 2))), [4, 2]),
         (lambda x: np.trace(x), []),
         (lambda x: np.hsplit(x, 2)[1], [None, 1]),
     ],
 )
-def test_the_shape_of_the_result_is_known_as_far_as_it_follows(node, function, dims):
+def test_static_shape_of_a_numpy_result(node, function, dims):
     assert function(node).get_shape().as_list() == dims
 
 
@@ -82,7 +82,7 @@ def test_a_node_cannot_become_an_array(node, convert):
 
 @pytest.mark.parametrize("name", ["add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "lt", "le", "gt", "ge"])
 @pytest.mark.parametrize("other", [3.0, np.float64(2.0), np.array([2.0, 4.0]), [1.0, 2.0]])
-def test_operators_do_what_numpys_do(session, node, name, other):
+def test_operators_match_numpy(session, node, name, other):
     apply = getattr(operator, name)
     table = np.abs(TABLE) + 1
     for left, right in ((node, other), (other, node)):
@@ -90,19 +90,19 @@ def test_operators_do_what_numpys_do(session, node, name, other):
         np.testing.assert_allclose(session.run(apply(left, right), {node: table}), expected)
 
 
-def test_text_is_put_together_by_plus(session):
+def test_plus_concatenates_strings(session):
     name = tf.constant("file.txt")
     assert session.run("folder/" + name) == b"folder/file.txt"
     assert session.run(tf.constant(["a", "b"]) + np.array(["x", "y"], object)).tolist() == [b"ax", b"by"]
 
 
-def test_a_list_that_holds_nodes_is_a_node(session):
+def test_list_of_nodes_converts_to_a_node(session):
     size = tf.placeholder(tf.int32, [])
     assert session.run(tf.zeros([size, 2]), {size: 3}).shape == (3, 2)
     assert session.run(tf.convert_to_tensor([[size, 1], (2, size)]), {size: 5}).tolist() == [[5, 1], [2, 5]]
 
 
-def test_python_numbers_beside_a_node_must_fit_its_type():
+def test_python_operands_must_fit_the_type_of_the_node():
     whole = tf.constant(1)
     with pytest.raises(TypeError, match="int32"):
         whole + 1.5
@@ -126,7 +126,7 @@ def test_python_numbers_beside_a_node_must_fit_its_type():
         (slice(-9, 9), -2),
     ],
 )
-def test_indexing_does_what_numpys_does(session, node, index):
+def test_indexing_matches_numpy(session, node, index):
     np.testing.assert_array_equal(session.run(node[index], {node: TABLE}), TABLE[index])
     known = tf.constant(TABLE)[index]
     assert known.get_shape().as_list() == list(TABLE[index].shape)

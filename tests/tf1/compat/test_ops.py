@@ -1,4 +1,4 @@
-"""The table of operations: what all of them keep to, and properties of some."""
+"""The table of operations: properties of all operations, and of some."""
 
 import os
 import pickle
@@ -23,7 +23,7 @@ SHAPES = arrays.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)
 
 
 class Partly(Constant):
-    """An input of which the sizes at some places, or all, are not known, nor its value."""
+    """An input with an unknown value and some or all sizes unknown."""
 
     def __init__(self, array, unknown):
         super().__init__(array)
@@ -42,7 +42,7 @@ class Partly(Constant):
 
 
 @pytest.mark.parametrize("name", sorted(TABLE))
-def test_an_operation_says_what_it_takes(name):
+def test_operation_declares_its_inputs(name):
     operation = TABLE[name]
     for arg in (*operation.inputs, *operation.outputs):
         assert arg.number == "*" or is_type_name(arg.type) or arg.type.isidentifier()
@@ -54,7 +54,7 @@ ELEMENTWISE = ["AddV2", "Sub", "Mul", "Maximum", "Minimum", "SquaredDifference",
 @pytest.mark.parametrize("name", ELEMENTWISE)
 @given(data=st.data())
 @settings(max_examples=30)
-def test_what_is_known_of_a_shape_holds_for_the_result(name, data):
+def test_inferred_shape_holds_for_the_result(name, data):
     shapes = data.draw(arrays.mutually_broadcastable_shapes(num_shapes=2, max_dims=3, max_side=3))
     inputs = [np.ones(shape, np.float32) for shape in shapes.input_shapes]
     unknown = [data.draw(st.none() | st.sets(st.integers(0, 3))) for _ in inputs]
@@ -66,22 +66,22 @@ def test_what_is_known_of_a_shape_holds_for_the_result(name, data):
 
 
 @given(shape=SHAPES, data=st.data())
-def test_a_reduction_knows_its_shape(shape, data):
+def test_shape_of_a_reduction_is_inferred(shape, data):
     operation = TABLE["Sum"]
     array = np.ones(shape, np.float32)
     axes = np.array(
         data.draw(st.lists(st.integers(0, max(0, len(shape) - 1)), unique=True, max_size=len(shape))), np.int32
     )
     keep = data.draw(st.booleans())
-    found = operation.compute(array, axes, keep_dims=keep)
-    assert np.shape(found) == operation.infer(Constant(array), Constant(axes), keep_dims=keep)
-    np.testing.assert_array_equal(found, array.sum(axis=tuple(axes.tolist()), keepdims=keep))
-    merged(operation.infer(Partly(array, None), Constant(axes), keep_dims=keep), np.shape(found))
-    merged(operation.infer(Constant(array), Partly(axes, set()), keep_dims=keep), np.shape(found))
+    results = operation.compute(array, axes, keep_dims=keep)
+    assert np.shape(results) == operation.infer(Constant(array), Constant(axes), keep_dims=keep)
+    np.testing.assert_array_equal(results, array.sum(axis=tuple(axes.tolist()), keepdims=keep))
+    merged(operation.infer(Partly(array, None), Constant(axes), keep_dims=keep), np.shape(results))
+    merged(operation.infer(Constant(array), Partly(axes, set()), keep_dims=keep), np.shape(results))
 
 
 @given(array=arrays.arrays(np.int64, SHAPES), data=st.data())
-def test_a_strided_slice_is_what_python_slices(array, data):
+def test_strided_slice_matches_python(array, data):
     index = [data.draw(st.slices(size).filter(lambda each: abs(each.step or 1) < 2**31)) for size in array.shape]
     begin, end, strides = [], [], []
     begin_mask = end_mask = 0
@@ -92,8 +92,8 @@ def test_a_strided_slice_is_what_python_slices(array, data):
         begin_mask |= (each.start is None) << place
         end_mask |= (each.stop is None) << place
     bounds = [np.array(part, np.int64) for part in (begin, end, strides)]
-    found = strided_slice(array, *bounds, begin_mask=begin_mask, end_mask=end_mask)
-    np.testing.assert_array_equal(found, array[tuple(index)])
+    results = strided_slice(array, *bounds, begin_mask=begin_mask, end_mask=end_mask)
+    np.testing.assert_array_equal(results, array[tuple(index)])
 
 
 def sparse_tensors(rank):
@@ -112,7 +112,7 @@ def dense(indices, values, dense_shape):
 
 
 @given(rank=st.integers(1, 3), data=st.data())
-def test_sparse_tensors_are_stacked_as_their_dense_forms_are(rank, data):
+def test_sparse_tensors_stack_like_their_dense_forms(rank, data):
     parts = data.draw(st.lists(sparse_tensors(rank), max_size=4))
     packed = np.empty(len(parts), object)
     packed[:] = [pack_sparse(*sparse(part)) for part in parts]
@@ -124,7 +124,7 @@ def test_sparse_tensors_are_stacked_as_their_dense_forms_are(rank, data):
 
 
 @given(rank=st.integers(2, 3), data=st.data())
-def test_the_rows_of_a_sparse_tensor_come_back_together(rank, data):
+def test_packed_rows_of_a_sparse_tensor_are_unpacked_together(rank, data):
     whole = data.draw(sparse_tensors(rank))
     packed = pack_many_sparse(*sparse(whole))
     again = dense(*unpack_many_sparse(packed, dtype=as_dtype(np.int32), rank=rank))
@@ -132,7 +132,7 @@ def test_the_rows_of_a_sparse_tensor_come_back_together(rank, data):
 
 
 @pytest.mark.parametrize("values", [np.array([1.5, 2.5]), np.array([b"a", b"\0bc"], object)])
-def test_a_text_that_is_no_packed_sparse_tensor_is_refused_and_nothing_of_it_is_run(tmp_path, values):
+def test_invalid_packed_sparse_tensor_raises_without_executing_code(tmp_path, values):
     class Marking:
         def __reduce__(self):
             return os.mkdir, (str(tmp_path / "code_ran"),)
@@ -143,7 +143,7 @@ def test_a_text_that_is_no_packed_sparse_tensor_is_refused_and_nothing_of_it_is_
     for text in [pickle.dumps(Marking()), b"", whole[:-1], whole + b"a", *changed]:
         packed = np.empty(1, object)
         packed[0] = text
-        with pytest.raises(InvalidArgumentError, match=f"a text of {len(text)} bytes is no packed sparse tensor"):
+        with pytest.raises(InvalidArgumentError, match=f"A string of {len(text)} bytes is not a packed sparse tensor"):
             unpack_many_sparse(packed, dtype=kind, rank=2)
     assert not list(tmp_path.iterdir())
 
@@ -152,7 +152,7 @@ DIMS = st.none() | st.lists(st.none() | st.integers(0, 4), max_size=3)
 
 
 @given(one=DIMS, two=DIMS)
-def test_what_is_known_of_two_shapes_is_merged_in_any_order(one, two):
+def test_merging_shapes_is_commutative(one, two):
     left, right = TensorShape(one), TensorShape(two)
     assert left.is_compatible_with(right) == right.is_compatible_with(left)
     if left.is_compatible_with(right):
@@ -163,7 +163,7 @@ def test_what_is_known_of_two_shapes_is_merged_in_any_order(one, two):
 
 
 @given(one=SHAPES, two=SHAPES)
-def test_known_shapes_broadcast_as_numpys_do(one, two):
+def test_known_shapes_broadcast_as_in_numpy(one, two):
     try:
         expected = np.broadcast_shapes(one, two)
     except ValueError:
@@ -180,14 +180,14 @@ def test_a_type_has_many_spellings(spelled):
 
 
 @pytest.mark.parametrize("spelled", ["string", str, bytes, object, np.str_, np.dtype("S3"), np.dtype("U2"), 7])
-def test_text_has_many_spellings(spelled):
+def test_string_type_has_many_spellings(spelled):
     try:
         assert as_dtype(spelled) is string
     except TypeError:
         assert spelled in (str, bytes)  # as in TensorFlow
 
 
-@pytest.mark.parametrize("nothing", [None, "float31", dict, "datetime64", 999, 1.5])
-def test_what_is_no_type_is_refused(nothing):
+@pytest.mark.parametrize("invalid", [None, "float31", dict, "datetime64", 999, 1.5])
+def test_invalid_type_raises(invalid):
     with pytest.raises(TypeError, match="Cannot convert"):
-        as_dtype(nothing)
+        as_dtype(invalid)

@@ -1,4 +1,4 @@
-"""Plans alone, of operations that do nothing: what is needed runs once, after what it needs, and nothing else does."""
+"""Plans of operations without effect: required operations run once, after their dependencies, and no others run."""
 
 import random
 
@@ -14,7 +14,7 @@ class FakeTensor:
 
 
 class FakeOperation:
-    """An operation of any inputs and so many outputs."""
+    """Create an operation with the given inputs and number of outputs."""
 
     def __init__(self, name, inputs=(), num_outputs=1, control=(), blocking=False, bound=False):
         self.name, self.inputs, self.control_inputs = name, list(inputs), list(control)
@@ -34,7 +34,7 @@ def names(made):
     return [step.op.name for step in made.steps]
 
 
-def test_what_is_needed_comes_first_and_nothing_else_does():
+def test_plan_has_only_dependencies_and_they_precede():
     a, b = FakeOperation("a"), FakeOperation("b", num_outputs=2)
     FakeOperation("unneeded", a.outputs)
     c = FakeOperation("c", [a.outputs[0], b.outputs[1]], num_outputs=0)
@@ -48,7 +48,7 @@ def test_what_is_needed_comes_first_and_nothing_else_does():
     assert (made.is_blocking, made.is_bound, made.waits_apart, made.fed) == (False, False, False, ())
 
 
-def test_what_is_fed_needs_nothing():
+def test_fed_tensor_has_no_dependencies():
     a = FakeOperation("a")
     b = FakeOperation("b", a.outputs, num_outputs=2)
     c = FakeOperation("c", b.outputs)
@@ -59,7 +59,7 @@ def test_what_is_fed_needs_nothing():
     assert made.steps[0].needs == frozenset()
 
 
-def test_an_operation_of_which_one_output_is_fed_runs_for_the_other():
+def test_operation_with_one_fed_output_runs_for_the_other_output():
     a = FakeOperation("a", num_outputs=2)
     b = FakeOperation("b", a.outputs)
     made = Plan([b], [a.outputs[0]])
@@ -67,7 +67,7 @@ def test_an_operation_of_which_one_output_is_fed_runs_for_the_other():
     assert made.steps[0].outputs == (None, made.slot_of[a.outputs[1]])
 
 
-def test_control_inputs_come_first_unless_all_of_them_is_fed():
+def test_control_inputs_precede_unless_all_their_outputs_are_fed():
     a, b, c = FakeOperation("a"), FakeOperation("b", num_outputs=0), FakeOperation("c", num_outputs=2)
     d = FakeOperation("d", control=[a, b, c])
     assert names(Plan([d], [])) == ["a", "b", "c", "d"]
@@ -81,13 +81,13 @@ def test_a_target_that_is_fed_has_a_slot_and_no_step():
     assert (made.steps, made.slot_of) == ([], {a.outputs[0]: 0})
 
 
-def test_what_is_fed_has_the_first_slots_needed_or_not():
+def test_fed_tensors_have_the_first_slots():
     a, b = FakeOperation("a"), FakeOperation("b")
     made = Plan([b.outputs[0]], a.outputs)
     assert made.slot_of == {a.outputs[0]: 0, b.outputs[0]: 1}
 
 
-def test_targets_come_in_their_order_and_once():
+def test_targets_are_planned_in_order_and_once():
     a, b = FakeOperation("a"), FakeOperation("b")
     assert names(Plan([b, a.outputs[0], b.outputs[0]], [])) == ["b", "a"]
 
@@ -100,19 +100,19 @@ def test_a_long_pipeline_is_planned_without_recursion():
 
 
 @pytest.mark.parametrize(("blocking", "bound"), [(True, False), (False, True)])
-def test_a_plan_tells_of_operations_that_block_or_are_bound(blocking, bound):
+def test_plan_reports_blocking_and_bound_operations(blocking, bound):
     a = FakeOperation("a", blocking=blocking, bound=bound)
     made = Plan([FakeOperation("b", a.outputs)], [])
     assert (made.is_blocking, made.is_bound) == (blocking, bound)
 
 
 def needs_all(op, other):
-    """Whether an operation needs another one, directly or not."""
+    """Return whether an operation depends on another, directly or indirectly."""
     return op is other or any(needs_all(tensor.op, other) for tensor in op.inputs)
 
 
-def test_operations_that_wait_apart_are_found_in_any_graph():
-    found = set()
+def test_independent_blocking_operations_are_found_in_random_graphs():
+    results = set()
     for seed in range(400):
         chance = random.Random(seed)
         ops = []
@@ -130,5 +130,5 @@ def test_operations_that_wait_apart_are_found_in_any_graph():
             if one is not other
         )
         assert made.waits_apart == apart, seed
-        found.add(apart)
-    assert found == {False, True}
+        results.add(apart)
+    assert results == {False, True}

@@ -11,14 +11,14 @@ from mpqueue.tf1.compat.train import processes
 
 @pytest.fixture(autouse=True)
 def _used(monkeypatch):
-    """Processes are asked for."""
+    """Enable worker processes."""
     monkeypatch.setattr(processes, "_choice", [])
     tf.use_processes()
 
 
 @pytest.fixture
 def files(tmp_path):
-    """Three files of five numbered lines."""
+    """Return a pattern of three files with five numbered lines each."""
     for number in range(3):
         (tmp_path / f"{number}.txt").write_text("".join(f"{10 * number + line}\n" for line in range(5)))
     return [str(tmp_path / f"{number}.txt") for number in range(3)]
@@ -38,7 +38,7 @@ def scalars(*tensors):
 
 
 def all_batches(fetches, sess=None):
-    """Everything that a pipeline gives until it ends, its parts as flat lists."""
+    """Return all results of a pipeline until it ends, with its components as flat lists."""
     got = [[] for _ in fetches]
     with sess or tf.Session() as session:
         session.run([tf.global_variables_initializer(), tf.local_variables_initializer()])
@@ -73,20 +73,20 @@ def test_one_process_keeps_the_order(files):
 
 
 @pytest.mark.parametrize("enabled", [True, False])
-def test_a_call_wins_over_the_environment(monkeypatch, enabled):
+def test_call_takes_precedence_over_the_environment(monkeypatch, enabled):
     monkeypatch.setenv("MPQUEUE_WORKERS", "thread" if enabled else "process")
     tf.use_processes(enabled)
     assert processes.are_used() is enabled
 
 
-@pytest.mark.parametrize(("told", "used"), [("process", True), ("thread", False), ("", False)])
-def test_the_environment_is_enough(monkeypatch, told, used):
+@pytest.mark.parametrize(("setting", "used"), [("process", True), ("thread", False), ("", False)])
+def test_environment_variable_enables_processes(monkeypatch, setting, used):
     monkeypatch.setattr(processes, "_choice", [])
-    monkeypatch.setenv("MPQUEUE_WORKERS", told)
+    monkeypatch.setenv("MPQUEUE_WORKERS", setting)
     assert processes.are_used() is used
 
 
-def test_another_word_in_the_environment_is_an_error(monkeypatch):
+def test_invalid_environment_variable_raises(monkeypatch):
     monkeypatch.setattr(processes, "_choice", [])
     monkeypatch.setenv("MPQUEUE_WORKERS", "fibre")
     with pytest.raises(ValueError, match=r"MPQUEUE_WORKERS must be .* got 'fibre'"):
@@ -153,14 +153,14 @@ def pids_with(touched, queue):
         session.run([tf.global_variables_initializer(), tf.local_variables_initializer()])
         coord = tf.train.Coordinator()
         threads = tf.train.start_queue_runners(session, coord)
-        found = session.run([values, pids])
+        outputs = session.run([values, pids])
         coord.request_stop()
         coord.join(threads)
-    return set(found[1].tolist())
+    return set(outputs[1].tolist())
 
 
 @pytest.mark.parametrize("make", BOUND)
-def test_what_touches_state_of_the_session_stays_in_its_thread(make):
+def test_operation_with_session_state_runs_in_its_thread(make):
     queue = tf.FIFOQueue(10, [tf.int64, tf.int64], [[], []])
     assert pids_with(make(), queue) == {os.getpid()}
 
@@ -174,12 +174,12 @@ def chosen():
 
 
 @pytest.mark.parametrize("make", [unseeded, chosen])
-def test_what_does_not_moves(make):
+def test_operation_without_session_state_runs_in_a_worker(make):
     queue = tf.FIFOQueue(10, [tf.int64, tf.int64], [[], []])
     assert os.getpid() not in pids_with(make(), queue)
 
 
-def test_feeds_stay_in_their_threads():
+def test_operation_with_feeds_runs_in_its_thread():
     fed = tf.placeholder(tf.int64, [])
     queue = tf.FIFOQueue(10, [tf.int64], [[]])
     runner = tf.train.QueueRunner(queue, [queue.enqueue(fed)])
@@ -190,7 +190,7 @@ def test_feeds_stay_in_their_threads():
             coord.join(threads)
 
 
-def test_a_queue_chosen_at_run_time_is_reached():
+def test_queue_selected_at_run_time_is_reachable_from_workers():
     queues = [tf.FIFOQueue(10, [tf.int64], [[]]) for _ in range(2)]
     chosen = tf.QueueBase.from_list(1, queues)
     runner = tf.train.QueueRunner(chosen, [chosen.enqueue(process_id(False))])
@@ -203,7 +203,7 @@ def test_a_queue_chosen_at_run_time_is_reached():
 
 
 def test_queues_are_filled_in_processes_in_a_chain(files):
-    """Lines in one, numbers in another, batches here."""
+    """Process lines in one process, numbers in another, and batches in this one."""
     lines = tf.FIFOQueue(5, [tf.string], [[]])
     tf.train.add_queue_runner(tf.train.QueueRunner(lines, [lines.enqueue(lines_of(files).value)] * 2))
     number = tf.string_to_number(lines.dequeue(), tf.int32)
@@ -211,7 +211,7 @@ def test_queues_are_filled_in_processes_in_a_chain(files):
     assert sorted(all_batches([batch])[0]) == LINES
 
 
-def test_the_reader_of_the_session_counts(files):
+def test_reader_of_the_session_counts_records_of_workers(files):
     reader = tf.TextLineReader()
     value = reader.read(tf.train.string_input_producer(files, num_epochs=2)).value
     batch = tf.train.batch([value], 5, num_threads=2, allow_smaller_final_batch=True)
@@ -228,7 +228,7 @@ def test_the_reader_of_the_session_counts(files):
         coord.join(threads)
 
 
-def test_an_error_names_the_operation_and_comes_after_the_good_batches(tmp_path):
+def test_error_names_the_operation_and_follows_preceding_batches(tmp_path):
     (tmp_path / "lines.txt").write_text("0\n1\n2\nthree\n4\n")
     value = tf.string_to_number(lines_of([str(tmp_path / "lines.txt")]).value, tf.int32, name="number")
     batch = tf.train.batch([value], 2, allow_smaller_final_batch=True)

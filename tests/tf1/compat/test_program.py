@@ -1,4 +1,4 @@
-"""What scripts use besides nodes: files, flags, messages, texts, summaries."""
+"""Other names that scripts use: files, flags, logging, strings, summaries."""
 
 import logging
 import subprocess
@@ -59,7 +59,7 @@ def test_a_file_is_copied_to_another_file_system_but_not_renamed_into_it(tmp_pat
     assert not (tmp_path / "b").exists()
 
 
-def test_a_file_is_opened_at_its_first_use_and_says_what_is_wrong(tmp_path):
+def test_file_is_opened_on_first_use_with_clear_errors(tmp_path):
     missing = tf.gfile.GFile(str(tmp_path / "missing"))
     with pytest.raises(tf.errors.NotFoundError, match="missing"):
         missing.read()
@@ -74,7 +74,7 @@ def test_a_file_is_opened_at_its_first_use_and_says_what_is_wrong(tmp_path):
     assert list(tf.gfile.Walk(str(tmp_path / "missing"))) == []
 
 
-def test_what_was_written_is_there_after_flush(tmp_path):
+def test_flush_writes_buffered_data(tmp_path):
     file = tf.gfile.GFile(str(tmp_path / "a"), "w")
     file.write("text")
     file.flush()
@@ -89,7 +89,7 @@ def test_what_was_written_is_there_after_flush(tmp_path):
 
 @pytest.fixture
 def defined():
-    with flagsaver.flagsaver():  # which takes new flags away, too
+    with flagsaver.flagsaver():  # which also removes new flags
         flags.FLAGS.unparse_flags()
         flags.DEFINE_string("name", "default", "A name.")
         flags.DEFINE_integer("count", 1, "A number.")
@@ -103,22 +103,22 @@ def defined():
     flags.FLAGS.unparse_flags()
 
 
-def test_flags_are_taken_from_the_command_line(defined):
+def test_flags_are_parsed_from_the_command_line(defined):
     line = "prog --name=x --count 3 -rate=2 --fast --nosafe --parts=u,v --kind=two --many=4 rest --many 5 --other=1 -- --name=y"
     assert defined(line.split()) == ["prog", "rest", "--other=1", "--", "--name=y"]
     assert (defined.name, defined.count, defined.rate, defined.fast, defined.safe) == ("x", 3, 2.0, True, False)
     assert (defined.parts, defined.kind, defined.many) == (["u", "v"], "two", [4, 5])
 
 
-def test_flags_are_parsed_at_the_first_reading(defined, monkeypatch):
+def test_flags_are_parsed_on_first_access(defined, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["prog", "--count=9", "--many=3"])
-    assert not hasattr(defined, "__wrapped__"), "which is no flag: tools ask for it"
+    assert not hasattr(defined, "__wrapped__"), "__wrapped__ must not be a flag: tools look it up"
     assert not defined.is_parsed()
     assert defined.count == 9
     assert defined.is_parsed()
 
 
-def test_a_flag_that_is_defined_later_is_found_on_the_command_line_and_the_others_stay(defined, monkeypatch):
+def test_flag_defined_later_is_parsed_and_others_keep_their_values(defined, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["prog", "--count=9", "--many=3", "--late=x"])
     assert defined.count == 9
     defined.count = 10
@@ -129,7 +129,7 @@ def test_a_flag_that_is_defined_later_is_found_on_the_command_line_and_the_other
 
 
 @pytest.mark.parametrize("word", ["--count=x", "--fast=perhaps", "--kind=three", "--count"])
-def test_a_flag_with_a_wrong_value_is_refused(defined, word):
+def test_flag_with_invalid_value_raises(defined, word):
     with pytest.raises(flags.Error, match=word.split("=")[0].strip("-")):
         defined(["prog", word])
 
@@ -137,7 +137,7 @@ def test_a_flag_with_a_wrong_value_is_refused(defined, word):
 def test_flags_are_defined_once_and_by_their_old_argument_names_too(defined):
     with pytest.raises(flags.DuplicateFlagError, match="count"):
         flags.DEFINE_integer("count", 1, "Again.")
-    with pytest.raises(TypeError, match="DEFINE_string needs the name"):
+    with pytest.raises(TypeError, match=r"DEFINE_string\(\) requires the name"):
         flags.DEFINE_string()
     flags.DEFINE_string(flag_name="old", docstring="Old.")
     assert defined["old"].help == "Old."
@@ -159,7 +159,7 @@ def test_the_flags_are_those_of_absl(defined):
     assert absl_flags.FLAGS.count == 4
 
 
-def test_without_absl_all_but_flags_works_and_flags_name_the_extra():
+def test_without_absl_only_flags_fail_and_name_the_extra():
     code = """
 import sys
 sys.modules["absl"] = None
@@ -194,7 +194,7 @@ def test_app_run_parses_calls_main_and_exits_with_its_result(defined, capsys):
     assert "A rate." in capsys.readouterr().out
 
 
-# Messages
+# Logging
 
 
 @pytest.fixture
@@ -205,7 +205,7 @@ def messages(caplog):
     tf.logging.set_verbosity(level)
 
 
-def test_messages_below_the_verbosity_are_not_reported(messages):
+def test_messages_below_the_verbosity_are_not_logged(messages):
     tf.logging.set_verbosity(tf.logging.INFO)
     tf.logging.debug("hidden")
     tf.logging.info("shown %d", 1)
@@ -218,25 +218,25 @@ def test_messages_below_the_verbosity_are_not_reported(messages):
     assert {record.filename for record in messages.records} == {"test_program.py"}
 
 
-def test_a_line_reports_as_often_as_it_says(messages):
+def test_log_first_n_and_every_n_count_per_line(messages):
     tf.logging.set_verbosity(tf.logging.INFO)
     for number in range(5):
         tf.logging.log_first_n(tf.logging.INFO, "first %d", 2, number)
         tf.logging.log_every_n(tf.logging.INFO, "every %d", 3, number)
         tf.logging.log_if(tf.logging.INFO, "if %d", number == 4, number)
-    found = [record.getMessage() for record in messages.records]
-    assert found == ["first 0", "every 0", "first 1", "every 3", "if 4"]
+    results = [record.getMessage() for record in messages.records]
+    assert results == ["first 0", "every 0", "first 1", "every 3", "if 4"]
 
 
-# Texts
+# Strings
 
 
-def test_text_and_bytes_are_converted():
+def test_str_and_bytes_are_converted():
     assert tf.compat.as_bytes("\u00e9") == b"\xc3\xa9"
     assert tf.compat.as_text(b"\xc3\xa9") == tf.compat.as_str("\u00e9") == "\u00e9"
     assert [tf.compat.as_str_any(value) for value in (5, b"a", "b")] == ["5", "a", "b"]
     for convert in (tf.compat.as_bytes, tf.compat.as_text):
-        with pytest.raises(TypeError, match="expected text or bytes, got 5"):
+        with pytest.raises(TypeError, match="Expected str or bytes, got 5"):
             convert(5)
     assert isinstance(np.int64(1), tf.compat.integral_types)
     assert not isinstance(1.5, tf.compat.integral_types)
@@ -258,7 +258,7 @@ def test_summaries_are_accepted_and_write_nothing(session, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_nothing_is_eager_here():
+def test_eager_execution_is_disabled():
     tf.disable_v2_behavior()
     tf.disable_eager_execution()
     assert not tf.executing_eagerly()

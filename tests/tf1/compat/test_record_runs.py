@@ -1,9 +1,9 @@
-"""Pipelines of examples give the same for many records at once as record by record."""
+"""Pipelines of examples return the same for many records at once as record by record."""
 
 import numpy as np
 import pytest
 from tf1.compat.conftest import Background
-from tf1.helpers.at_the_end import meet_the_end_amid_a_run
+from tf1.helpers.at_the_end import reach_the_end_during_a_run
 
 import mpqueue.compat.v1 as tf
 from mpqueue.tf1.compat.graph.plan import Plan
@@ -19,7 +19,7 @@ def write(path, lines):
 
 
 class Pipeline:
-    """Lines of files -> ``example(line)`` -> a queue, carried out by hand in this thread."""
+    """A pipeline from lines of files through ``example(line)`` to a queue, run step by step in this thread."""
 
     def __init__(self, files, example, capacity=100, reader=tf.TextLineReader, should_stop=lambda: False):
         self.names = tf.FIFOQueue(100, tf.string, [[]])
@@ -39,7 +39,7 @@ class Pipeline:
         self.together = parts and RecordRuns(parts, {}, self.session.running, should_stop, self.one_by_one)
 
     def run(self, call):
-        """All that it gives: the elements, the error at the end, and the reader's counters."""
+        """Return all results: the elements, the error at the end, and the reader's counters."""
         try:
             for _ in range(1000):
                 call()
@@ -51,7 +51,7 @@ class Pipeline:
 
 @pytest.fixture(autouse=True)
 def _long_runs(monkeypatch):
-    """Runs are as long as they can be from the first one on, however slow this machine is."""
+    """Use the maximum length from the first run on, independent of the speed of this machine."""
     monkeypatch.setattr(record_runs, "RunLength", LongRuns)
 
 
@@ -59,7 +59,7 @@ class LongRuns:
     wanted = 64
 
     def note(self, *_measured):
-        """Stay as long."""
+        """Keep the length."""
 
 
 def as_number(line):
@@ -67,24 +67,24 @@ def as_number(line):
 
 
 def both_ways(files, example, **options):
-    found = []
+    outputs = []
     for way in ("one_by_one", "together"):
         with tf.Graph().as_default():
             pipeline = Pipeline(files, example, **options)
             call = getattr(pipeline, way)
             assert call is not None
-            found.append(pipeline.run(call))
-    return found
+            outputs.append(pipeline.run(call))
+    return outputs
 
 
-def test_lines_of_several_files_come_in_order(tmp_path):
+def test_lines_of_several_files_are_in_order(tmp_path):
     files = [write(tmp_path / f"{n}", range(100 * n, 100 * n + count)) for n, count in enumerate((3, 0, 70, 1))]
     one_by_one, together = both_ways(files, as_number)
     assert one_by_one == together
     assert together[0] == [*range(3), *range(200, 270), 300]
 
 
-def test_an_error_comes_at_its_record_after_the_elements_before_it(tmp_path):
+def test_error_of_a_record_follows_preceding_elements(tmp_path):
     files = [write(tmp_path / "lines", [*range(20), "bad", *range(30)])]
     one_by_one, together = both_ways(files, as_number)
     assert one_by_one == together
@@ -92,7 +92,7 @@ def test_an_error_comes_at_its_record_after_the_elements_before_it(tmp_path):
     assert together[2][0] == 21
 
 
-def test_what_follows_a_bad_record_is_read_next(tmp_path):
+def test_records_after_a_bad_one_are_read_next(tmp_path):
     pipeline = Pipeline([write(tmp_path / "lines", [*range(20), "bad", *range(30, 40)])], as_number)
     with pytest.raises(tf.errors.InvalidArgumentError):
         while True:
@@ -102,7 +102,7 @@ def test_what_follows_a_bad_record_is_read_next(tmp_path):
     assert counts == [31, 1]
 
 
-def test_a_bad_record_that_a_check_refuses_is_named(tmp_path):
+def test_record_that_fails_an_assertion_is_named(tmp_path):
     def example(line):
         number = tf.string_to_number(line, tf.int32)
         with tf.control_dependencies([tf.Assert(number < 30, [number])]):
@@ -113,7 +113,7 @@ def test_a_bad_record_that_a_check_refuses_is_named(tmp_path):
     assert "30" in together[1][1]
 
 
-def test_never_more_is_read_than_the_queue_has_room_for(tmp_path):
+def test_reads_are_limited_by_the_room_in_the_queue(tmp_path):
     pipeline = Pipeline([write(tmp_path / "lines", range(40))], as_number, capacity=7)
     pipeline.together()
     assert pipeline.session.run([pipeline.size, *pipeline.counts]) == [7, 7, 0]
@@ -131,7 +131,7 @@ def queue_of(pipeline):
     return held(pipeline.together._shared[pipeline.together._plan.put.inputs[0]])
 
 
-def test_two_threads_get_room_of_their_own(tmp_path):
+def test_two_threads_reserve_separate_room(tmp_path):
     pipeline = Pipeline([write(tmp_path / "lines", range(40))], as_number, capacity=10)
     pipeline.together()
     core = queue_of(pipeline)
@@ -142,38 +142,38 @@ def test_two_threads_get_room_of_their_own(tmp_path):
     assert core.set_aside(100) == 6
 
 
-def test_what_comes_back_when_another_thread_is_at_the_end_is_not_lost(tmp_path, monkeypatch, deadlock_s):
-    meet_the_end_amid_a_run(monkeypatch, deadlock_s, keeps=1)
+def test_records_returned_while_another_thread_is_at_the_end_are_not_lost(tmp_path, monkeypatch, deadlock_s):
+    reach_the_end_during_a_run(monkeypatch, deadlock_s, keeps=1)
     names = tf.train.string_input_producer([write(tmp_path / "lines", range(20))], num_epochs=1)
     _, line = tf.TextLineReader().read(names)
     taken = tf.train.shuffle_batch(as_number(line), 1, 100, 1, num_threads=2)
-    found = []
+    outputs = []
     with tf.Session() as session:
         session.run(tf.local_variables_initializer())
         coordinator = tf.train.Coordinator()
         threads = tf.train.start_queue_runners(session, coordinator)
         with pytest.raises(tf.errors.OutOfRangeError):
             while True:
-                found += session.run(taken).tolist()
+                outputs += session.run(taken).tolist()
         coordinator.request_stop()
         coordinator.join(threads)
-    assert sorted(found) == [*range(20)]
+    assert sorted(outputs) == [*range(20)]
 
 
-def test_a_stop_is_heard_between_records(tmp_path):
-    asked = []
+def test_stop_takes_effect_between_records(tmp_path):
+    checks = []
     pipeline = Pipeline(
-        [write(tmp_path / "lines", range(40))], as_number, should_stop=lambda: bool(asked.append(0)) or True
+        [write(tmp_path / "lines", range(40))], as_number, should_stop=lambda: bool(checks.append(0)) or True
     )
     pipeline.together()
-    assert asked
+    assert checks
     assert pipeline.session.run([pipeline.size, *pipeline.counts]) == [1, 1, 0]
     assert pipeline.session.run(pipeline.taken) == 0
     elements, _, _ = pipeline.run(pipeline.one_by_one)
     assert elements == [*range(1, 40)]
 
 
-def test_a_closed_queue_takes_none(tmp_path):
+def test_closed_queue_accepts_no_examples(tmp_path):
     pipeline = Pipeline([write(tmp_path / "lines", range(40))], as_number)
     pipeline.session.run(pipeline.close)
     with pytest.raises(tf.errors.CancelledError):
@@ -181,7 +181,7 @@ def test_a_closed_queue_takes_none(tmp_path):
     assert pipeline.session.run(pipeline.counts) == [1, 0]
 
 
-def test_examples_of_different_shapes_go_in_one_by_one(tmp_path):
+def test_examples_of_different_shapes_are_enqueued_one_by_one(tmp_path):
     def example(line):
         return [tf.range(tf.string_to_number(line, tf.int32)), line]
 
@@ -190,7 +190,7 @@ def test_examples_of_different_shapes_go_in_one_by_one(tmp_path):
     assert [(each[0].tolist(), each[1]) for each in elements] == [(each[0].tolist(), each[1]) for each in others]
 
 
-def test_runs_that_fail_in_vain_are_given_up(tmp_path, monkeypatch):
+def test_repeatedly_failing_runs_are_disabled(tmp_path, monkeypatch):
     def cannot(*_args):
         raise RuntimeError
 
@@ -226,11 +226,11 @@ def of_a_branch(line):
 
 
 @pytest.mark.parametrize("example", [random, of_python, with_a_variable, of_another_queue, of_a_branch])
-def test_what_is_no_function_of_one_record_is_carried_out_record_by_record(example, tmp_path):
+def test_stateful_operations_run_record_by_record(example, tmp_path):
     assert Pipeline([], example).together is None
 
 
-def test_a_reader_of_whole_files_gives_one_record_at_a_time(tmp_path):
+def test_whole_file_reader_returns_one_record_at_a_time(tmp_path):
     files = [write(tmp_path / f"{n}", [n]) for n in range(5)]
     one_by_one, together = both_ways(files, lambda value: [value], reader=tf.WholeFileReader)
     assert one_by_one == together

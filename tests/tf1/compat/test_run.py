@@ -1,4 +1,4 @@
-"""Runs with operations that wait: for each other, for other runs, and until they are cancelled."""
+"""Runs with operations that block: on each other, on other runs, and until they are cancelled."""
 
 import os
 import signal
@@ -14,13 +14,13 @@ import mpqueue.compat.v1 as tf
 from mpqueue.tf1.coordination.cancellation import active_scopes
 
 
-def test_an_enqueue_and_a_dequeue_of_one_run_do_not_wait_for_each_others_sake(session):
+def test_enqueue_and_dequeue_in_one_run_do_not_deadlock(session):
     queue = tf.FIFOQueue(1, tf.int32, [()])
     assert session.run([queue.dequeue(), queue.enqueue(5)])[0] == 5
     assert session.run([queue.enqueue(6), queue.dequeue()])[1] == 6
 
 
-def test_a_run_waits_for_what_another_run_puts_in(session):
+def test_run_waits_for_elements_of_another_run(session):
     queue = tf.FIFOQueue(1, tf.int32, [()])
     taking = Background(session.make_callable(queue.dequeue_many(2)))
     waiting_in(session, queue)
@@ -29,7 +29,7 @@ def test_a_run_waits_for_what_another_run_puts_in(session):
     assert taking.finish().tolist() == [1, 2]
 
 
-def test_what_depends_on_a_waiting_operation_runs_after_it(session):
+def test_dependents_of_a_blocked_operation_run_after_it(session):
     log = []
     queue = tf.FIFOQueue(1, tf.int32, [()])
     with tf.control_dependencies([queue.enqueue(1)]):
@@ -43,16 +43,16 @@ def test_what_depends_on_a_waiting_operation_runs_after_it(session):
     assert log == ["after"]
 
 
-def test_the_first_error_ends_the_waits_of_the_same_run(session):
+def test_first_error_cancels_blocked_operations_of_the_run(session):
     empty, closed = tf.FIFOQueue(1, tf.int32, [()]), tf.FIFOQueue(1, tf.int32, [()])
     session.run(closed.close())
     with pytest.raises(tf.errors.OutOfRangeError):
         session.run([empty.dequeue(), closed.dequeue()])
     session.run(empty.enqueue(1))
-    assert session.run(empty.dequeue()) == 1  # the cancelled dequeue took nothing
+    assert session.run(empty.dequeue()) == 1  # the cancelled dequeue did not take an element
 
 
-def test_closing_the_session_frees_those_that_wait(graph):
+def test_closing_the_session_cancels_blocked_runs(graph):
     session = tf.Session(graph=graph)
     full, empty = tf.FIFOQueue(1, tf.int32, [()], name="full"), tf.FIFOQueue(1, tf.int32, [()], name="empty")
     session.run(full.enqueue(1))
@@ -65,7 +65,7 @@ def test_closing_the_session_frees_those_that_wait(graph):
             call.finish()
 
 
-def test_a_run_of_its_own_threads_is_freed_too(graph):
+def test_run_with_threads_is_cancelled_too(graph):
     session = tf.Session(graph=graph)
     one, two = tf.FIFOQueue(1, tf.int32, [()]), tf.FIFOQueue(1, tf.int32, [()])
     call = Background(session.make_callable([one.dequeue(), two.dequeue()]))
@@ -77,11 +77,11 @@ def test_a_run_of_its_own_threads_is_freed_too(graph):
 
 
 @pytest.mark.parametrize("apart", [False, True])
-def test_ctrl_c_ends_a_run_and_its_elements_go_back(session, apart):
+def test_ctrl_c_ends_a_run_and_returns_its_elements(session, apart):
     queue, other = tf.FIFOQueue(9, tf.int32, [()]), tf.FIFOQueue(9, tf.int32, [()])
     session.run([queue.enqueue_many([[1, 2]]), other.queue_ref])
 
-    def press():  # once: on a loaded machine another one might come while the first is dealt with
+    def press():  # once: on a loaded machine, a second signal could arrive while the first is handled
         waiting_in(session, queue)
         os.kill(os.getpid(), signal.SIGINT)
 
@@ -90,7 +90,7 @@ def test_ctrl_c_ends_a_run_and_its_elements_go_back(session, apart):
     with nudged(), pytest.raises(KeyboardInterrupt):
         session.run([queue.dequeue_many(3), other.dequeue()] if apart else queue.dequeue_many(3))
     presser.join()
-    # The thread that waited gives back what it had taken.
+    # The blocked thread returns the elements it had taken.
     assert Background(session.make_callable(queue.dequeue_many(2))).finish().tolist() == [1, 2]
 
 
@@ -106,7 +106,7 @@ def test_operations_in_a_chain_need_no_threads(session):
     assert names == [threading.current_thread()]
 
 
-def test_a_branch_that_is_not_taken_takes_nothing_out(session):
+def test_branch_that_is_not_taken_dequeues_no_elements(session):
     queue = tf.FIFOQueue(9, tf.int32, [()])
     session.run(queue.enqueue_many([[1, 2, 3]]))
     chosen = tf.placeholder(tf.bool, [])
@@ -115,9 +115,9 @@ def test_a_branch_that_is_not_taken_takes_nothing_out(session):
     assert session.run(queue.size()) == 1
 
 
-def test_a_run_that_a_signal_strikes_gives_nothing_twice_and_later_runs_go_on(session):
-    """What its dequeues had taken is lost with it, as with a run that fails."""
-    queue, numbers, came, sent = tf.FIFOQueue(-1, tf.int64, [()]), tf.placeholder(tf.int64, [None]), [], 0
+def test_interrupted_run_duplicates_no_elements_and_later_runs_continue(session):
+    """Elements that the run has dequeued are lost, as in a run that fails."""
+    queue, numbers, received, sent = tf.FIFOQueue(-1, tf.int64, [()]), tf.placeholder(tf.int64, [None]), [], 0
     put, size, one, many = queue.enqueue_many([numbers]), queue.size(), queue.dequeue(), queue.dequeue_many(2)
     both = queue.dequeue(), queue.dequeue()
     with Alarms(8) as alarms:
@@ -126,8 +126,8 @@ def test_a_run_that_a_signal_strikes_gives_nothing_twice_and_later_runs_go_on(se
             sent += 9
             for kind in (one, many, both):
                 for values in alarms.call(session.run, kind):
-                    came += np.ravel(values).tolist()
-            came += session.run(queue.dequeue_many(size), {}).tolist()
-    assert len(came) == len(set(came))
-    assert set(came) <= set(range(sent))
+                    received += np.ravel(values).tolist()
+            received += session.run(queue.dequeue_many(size), {}).tolist()
+    assert len(received) == len(set(received))
+    assert set(received) <= set(range(sent))
     assert active_scopes() == ()

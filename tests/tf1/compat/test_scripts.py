@@ -1,4 +1,4 @@
-"""Scripts of the kinds found in TensorFlow 1's tutorials run unchanged, and print what they print with TensorFlow."""
+"""Scripts like those in TensorFlow 1's tutorials run unchanged, and print the same as with TensorFlow."""
 
 import importlib.util
 import json
@@ -18,7 +18,7 @@ EXAMPLES = sorted((HERE / "examples" / "scripts").glob("*.py"))
 ROOT = HERE.parents[2]
 TENSORFLOW = "tensorflow.compat.v1"
 OF_RECORDS = [path for path in SCRIPTS if re.search(r"(TextLine|TFRecord|FixedLengthRecord)Reader", path.read_text())]
-STARTS_OTHERS = {"queue_of_two_programs"}  # which start themselves once more, by their command line
+STARTS_OTHERS = {"queue_of_two_programs"}  # scripts that start a second process of themselves
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +29,7 @@ def launcher():
 
 @pytest.fixture
 def output_of(launcher, tmp_path):
-    """Runs a script with its arguments, and returns the JSON that it has printed."""
+    """Run a script with arguments, and return the JSON that it prints."""
 
     def run(command, *paths, forked=True, **variables):
         path = os.pathsep.join([*map(str, paths), *filter(None, [os.environ.get("PYTHONPATH")])])
@@ -53,7 +53,7 @@ def in_a_new_interpreter(command, folder, environ, timeout):
 
 @pytest.fixture
 def printed_by(output_of):
-    """Runs a script with a module in TensorFlow's place."""
+    """Run a script with a module in place of TensorFlow."""
 
     def run(script, module, workers="thread", **more):
         command = [HERE / "launch.py", module, script]
@@ -69,7 +69,7 @@ def expected_of(script):
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", ["thread", "process"])
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
-def test_a_script_prints_what_it_prints_with_tensorflow(script, workers, printed_by):
+def test_script_prints_the_same_as_with_tensorflow(script, workers, printed_by):
     assert printed_by(script, "mpqueue.compat.v1", workers) == expected_of(script)
 
 
@@ -81,14 +81,14 @@ def test_a_script_prints_the_same_record_by_record(script, printed_by):
 
 @pytest.mark.parametrize("workers", ["thread", "process"])
 @pytest.mark.parametrize("script", EXAMPLES, ids=lambda path: path.stem)
-def test_an_example_emits_what_it_emits_with_tensorflow(script, workers, output_of):
-    told = {"TF_MODULE": "mpqueue.compat.v1", "MPQUEUE_WORKERS": workers}
-    emitted = output_of([script], HERE / "examples", ROOT, **told)
+def test_example_outputs_the_same_as_with_tensorflow(script, workers, output_of):
+    environment = {"TF_MODULE": "mpqueue.compat.v1", "MPQUEUE_WORKERS": workers}
+    emitted = output_of([script], HERE / "examples", ROOT, **environment)
     assert_alike(emitted, json.loads((HERE / "examples" / "expected" / f"{script.stem}.json").read_text("utf-8")))
 
 
 def assert_alike(got, expected):
-    """The same, floats to 1e-6."""
+    """Return whether two results are equal, with floats equal to 1e-6."""
     if isinstance(expected, dict):
         assert got.keys() == expected.keys()
         got, expected = list(got.values()), [expected[key] for key in got]
@@ -104,7 +104,7 @@ def assert_alike(got, expected):
 
 @pytest.fixture(scope="module")
 def run_by_tensorflow(tmp_path_factory):
-    """One process imports TensorFlow, and a fork of it runs each script."""
+    """Import TensorFlow in one process, and run each script in a fork of it."""
     errors = tmp_path_factory.mktemp("tensorflow") / "errors"
     with (
         errors.open("w") as stderr,
@@ -136,7 +136,7 @@ def run_by_tensorflow(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("tensorflow") is None, reason="TensorFlow is not installed")
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
-def test_that_is_what_tensorflow_prints(script, tmp_path, run_by_tensorflow, printed_by, request):
+def test_expected_output_matches_tensorflow(script, tmp_path, run_by_tensorflow, printed_by, request):
     if script.stem not in STARTS_OTHERS:
         assert run_by_tensorflow(script, tmp_path) == expected_of(script)
     elif request.config.getoption("stock"):

@@ -24,7 +24,7 @@ def _fresh_graph():
 
 @contextmanager
 def running(*arguments, **options):
-    """A server that ends with the block, and not with the program."""
+    """Yield a server that ends with the block instead of with the program."""
     server = tf.train.Server(*arguments, **options) if arguments else tf.train.Server.create_local_server(**options)
     try:
         yield server
@@ -38,7 +38,7 @@ def jobs(capacity=10, dtype=tf.float32, **options):
 
 
 class TestServer:
-    def test_sessions_with_its_target_share_queues_by_their_names(self, servers_directory):
+    def test_sessions_with_the_target_share_queues_by_name(self, servers_directory):
         with running() as server:
             queue = jobs(name="one")
             with tf.Session(server.target) as session:
@@ -48,19 +48,19 @@ class TestServer:
                 with tf.Session(server.target) as session:
                     assert session.run([queue.size(), queue.dequeue()])[1] == 1.5
 
-    def test_sessions_without_it_do_not(self, servers_directory):
+    def test_sessions_without_the_target_do_not_share_queues(self, servers_directory):
         with running() as server:
             queue = jobs()
             tf.Session(server.target).run(queue.enqueue(1.5))
             assert tf.Session().run(queue.size()) == 0
 
-    def test_a_queue_without_a_shared_name_is_the_sessions_own(self, servers_directory):
+    def test_queue_without_a_shared_name_belongs_to_the_session(self, servers_directory):
         with running() as server:
             queue = tf.FIFOQueue(10, tf.float32, name="own")
             tf.Session(server.target).run(queue.enqueue(1.5))
             assert tf.Session(server.target).run(queue.size()) == 0
 
-    def test_another_queue_of_the_name_fails_when_it_is_used(self, servers_directory):
+    def test_different_queue_with_the_same_name_fails_on_use(self, servers_directory):
         with running() as server:
             session = tf.Session(server.target)
             session.run(jobs().size())
@@ -74,7 +74,7 @@ class TestServer:
             with pytest.raises(tf.errors.InvalidArgumentError, match="shared_name cannot start with '_'"):
                 session.run(tf.FIFOQueue(10, tf.float32, shared_name="_jobs").size())
 
-    def test_a_shuffle_queue_whose_seed_is_the_graphs_is_shared(self, servers_directory):
+    def test_shuffle_queue_with_graph_level_seed_is_shared(self, servers_directory):
         with running() as server:
             session = tf.Session(server.target)
             for number in (1, 2):
@@ -83,7 +83,7 @@ class TestServer:
                 session.run(queue.enqueue(number))
             assert session.run(queue.size()) == 2
 
-    def test_reset_forgets_containers_or_all(self, servers_directory):
+    def test_reset_removes_containers_or_all_queues(self, servers_directory):
         with running() as server:
             with tf.container("experiment"):
                 inner = jobs()
@@ -96,7 +96,7 @@ class TestServer:
         with pytest.raises(tf.errors.NotFoundError):
             tf.Session.reset("")
 
-    def test_its_end_is_an_unavailable_error(self, servers_directory):
+    def test_end_of_the_server_raises_unavailable(self, servers_directory):
         with running() as server:
             session, queue = tf.Session(server.target), jobs()
             session.run(queue.size())
@@ -104,7 +104,7 @@ class TestServer:
             session.run(queue.dequeue())
         assert caught.value.op.type == "QueueDequeueV2"
 
-    def test_monitored_sessions_and_supervisors_use_it(self, servers_directory):
+    def test_monitored_sessions_and_supervisors_use_the_server(self, servers_directory):
         with running() as server:
             put = jobs().enqueue(1.0)
             with tf.train.MonitoredTrainingSession(server.target) as session:
@@ -114,7 +114,7 @@ class TestServer:
                 with tf.train.Supervisor().managed_session(server.target) as session:
                     assert session.run(size) == 1
 
-    def test_a_port_may_be_chosen_and_has_one_server(self, servers_directory):
+    def test_a_port_has_only_one_server(self, servers_directory):
         cluster = tf.train.ClusterSpec({"local": ["localhost:2222"]})
         with running(cluster, job_name="local", task_index=0) as server:
             assert server.target == "grpc://localhost:2222"
@@ -123,7 +123,7 @@ class TestServer:
             with pytest.raises(tf.errors.UnknownError, match=f"by process {os.getpid()}"):
                 tf.train.Server(cluster)
 
-    def test_it_is_started_later_if_asked(self, servers_directory):
+    def test_server_can_be_started_later(self, servers_directory):
         server = tf.train.Server.create_local_server(start=False)
         with pytest.raises(RuntimeError, match="not started"):
             server.join()
@@ -136,14 +136,14 @@ class TestServer:
             server_module._started.remove(server)
             server._server.stop()
 
-    def test_its_definition_makes_another_one(self, servers_directory):
+    def test_server_def_creates_another_server(self, servers_directory):
         one = tf.train.Server({"local": {0: "localhost:2222"}}, start=False)
         assert (one.server_def.job_name, one.server_def.task_index, one.server_def.protocol) == ("local", 0, "grpc")
         assert tf.train.Server(one.server_def, start=False).target == one.target
         assert tf.train.ClusterSpec(one.server_def.cluster) == {"local": {0: "localhost:2222"}}
 
     @pytest.mark.parametrize(
-        ("given", "options", "error", "why"),
+        ("definition", "options", "error", "why"),
         [
             (3, {}, TypeError, "Could not convert"),
             ({"a": ["localhost:1"], "b": ["localhost:2"]}, {}, ValueError, "explicit `job_name`"),
@@ -156,7 +156,7 @@ class TestServer:
             ),
             ({"a": ["localhost:1"]}, {"task_index": 4}, tf.errors.InternalError, "not defined in job"),
             ({"a": ["localhost:1"]}, {"protocol": "grpc+verbs"}, tf.errors.NotFoundError, "No server factory"),
-            ({"a": ["localhost"]}, {}, tf.errors.NotFoundError, "give a host and a port"),
+            ({"a": ["localhost"]}, {}, tf.errors.NotFoundError, "host:port"),
             (
                 {"a": ["elsewhere:1"]},
                 {},
@@ -171,16 +171,18 @@ class TestServer:
             ),
         ],
     )
-    def test_what_is_no_server_here_is_refused(self, given, options, error, why):
+    def test_unsupported_server_definition_raises(self, definition, options, error, why):
         with pytest.raises(error, match=why):
-            tf.train.Server(given, **options)
-        assert (DOCS / "ray.md").is_file()  # which some of them name
+            tf.train.Server(definition, **options)
+        assert (DOCS / "ray.md").is_file()  # some error messages refer to this page
 
 
 class TestTargets:
-    def test_a_session_waits_for_its_server_as_long_as_it_is_told(self, servers_directory):
+    def test_session_waits_for_its_server_up_to_the_timeout(self, servers_directory):
         config = tf.ConfigProto(operation_timeout_in_ms=10)
-        with pytest.raises(tf.errors.UnavailableError, match="no session with grpc://localhost:2222: no server"):
+        with pytest.raises(
+            tf.errors.UnavailableError, match="Cannot open a session with grpc://localhost:2222: no server"
+        ):
             tf.Session("grpc://localhost:2222", config=config)
         assert targets.WAIT_S >= 10
 
@@ -193,13 +195,13 @@ class TestTargets:
             ("grpc://elsewhere:2222", tf.errors.UnimplementedError),
         ],
     )
-    def test_what_is_no_target_is_refused(self, target, error):
+    def test_invalid_target_raises(self, target, error):
         with pytest.raises(error):
             tf.Session(target)
 
 
 class TestContainers:
-    def test_they_are_names_of_their_own_in_a_session_too(self):
+    def test_containers_separate_names_in_a_session_too(self):
         outer = jobs()
         with tf.container("experiment") as name:
             assert name == "experiment"
@@ -208,7 +210,7 @@ class TestContainers:
             session.run(outer.enqueue(1.0))
             assert session.run([outer.size(), inner.size()]) == [1, 0]
 
-    def test_a_queues_operation_tells_its_container_and_its_shared_name(self):
+    def test_queue_operation_has_container_and_shared_name_attributes(self):
         with tf.container("experiment"):
             op = jobs().queue_ref.op
         assert (op.get_attr("container"), op.get_attr("shared_name")) == (b"experiment", b"jobs")
@@ -217,7 +219,7 @@ class TestContainers:
 
 
 class TestClusterSpec:
-    def test_it_tells_jobs_tasks_and_addresses(self):
+    def test_cluster_spec_returns_jobs_tasks_and_addresses(self):
         cluster = tf.train.ClusterSpec({"worker": {1: "b:2"}, "ps": ["a:1", b"a:2"]})
         assert cluster.jobs == ["worker", "ps"]
         assert cluster.as_dict() == {"worker": {1: "b:2"}, "ps": ["a:1", "a:2"]}
@@ -234,19 +236,19 @@ class TestClusterSpec:
         assert tf.train.ClusterSpec({"empty": []}).as_dict() == {"empty": {}}
 
     @pytest.mark.parametrize("cluster", [3, {"a": "b"}, {"a": 5}, {"a": [1]}, {5: ["a:1"]}])
-    def test_what_is_no_cluster_is_a_type_error(self, cluster):
+    def test_invalid_cluster_raises_type_error(self, cluster):
         with pytest.raises(TypeError):
             tf.train.ClusterSpec(cluster)
 
-    def test_what_is_not_there_is_a_value_error(self):
+    def test_missing_job_or_task_raises_value_error(self):
         cluster = tf.train.ClusterSpec({"a": ["a:1"]})
-        for ask in (
+        for call in (
             lambda: cluster.num_tasks("b"),
             lambda: cluster.task_address("a", 3),
             lambda: cluster.job_tasks("b"),
         ):
             with pytest.raises(ValueError, match=r"No such job|No task"):
-                ask()
+                call()
         with pytest.raises(ValueError, match="invalid literal"):
             tf.train.ClusterSpec({"a": {"x": "h"}})
 
@@ -260,7 +262,7 @@ with tf.Session(target) as session:
 """
 
 
-def test_a_server_lives_as_long_as_its_program_and_leaves_nothing(servers_directory):
+def test_server_lives_as_long_as_its_program_and_leaves_no_files(servers_directory):
     done = subprocess.run([sys.executable, "-c", TEMPORARY], capture_output=True, text=True, timeout=60)
     assert done.stdout.split() == ["0"], done.stderr
     assert os.listdir(servers_directory) == []

@@ -1,4 +1,4 @@
-"""Sessions: what is fetched and fed, what is run how often, what belongs to them, how they end."""
+"""Sessions: fetches and feeds, execution of nodes, state, and closing."""
 
 import collections
 import gc
@@ -12,7 +12,7 @@ import mpqueue.compat.v1 as tf
 
 
 def counted(log, value=1):
-    """A node that logs when it is run."""
+    """Create a node that records its runs."""
 
     def function():
         log.append(value)
@@ -23,14 +23,14 @@ def counted(log, value=1):
     return node
 
 
-def test_each_node_is_run_once_however_often_it_is_fetched_and_used(session):
+def test_each_node_runs_once_per_run(session):
     log = []
     node = counted(log)
     assert session.run([node, node, node + node, (node * 3, {"a": node})]) == [1, 1, 2, (3, {"a": 1})]
     assert log == [1]
 
 
-def test_a_node_that_nobody_asks_for_is_not_run(session):
+def test_unneeded_node_is_not_run(session):
     log = []
     counted(log)
     session.run(tf.constant(1))
@@ -44,10 +44,10 @@ def test_fetches_keep_their_structure(session):
 
     one, op = tf.constant(1), tf.no_op()
     ordered = collections.OrderedDict([("b", one), ("a", [])])
-    found = session.run(Pair([one, (op,)], ordered))
-    assert found == Pair([1, (None,)], collections.OrderedDict([("b", 1), ("a", [])]))
-    assert type(found) is Pair
-    assert type(found.right) is collections.OrderedDict
+    results = session.run(Pair([one, (op,)], ordered))
+    assert results == Pair([1, (None,)], collections.OrderedDict([("b", 1), ("a", [])]))
+    assert type(results) is Pair
+    assert type(results.right) is collections.OrderedDict
     assert session.run([]) == []
     assert session.run({}) == {}
 
@@ -59,7 +59,7 @@ def test_nodes_are_fetched_and_fed_by_name(session):
     assert session.run("sum:0", {"two:0": 10}) == 13
 
 
-def test_what_is_behind_a_fed_tensor_is_not_run(session):
+def test_dependencies_of_a_fed_tensor_are_not_run(session):
     log = []
     node = counted(log)
     default = tf.placeholder_with_default(node, [])
@@ -69,7 +69,7 @@ def test_what_is_behind_a_fed_tensor_is_not_run(session):
     assert session.run(default) == 1
 
 
-def test_fetched_arrays_are_the_callers_own(session):
+def test_fetched_arrays_belong_to_the_caller(session):
     node = tf.constant([1, 2])
     variable = tf.Variable([1, 2])
     session.run(variable.initializer)
@@ -86,7 +86,7 @@ def test_a_fed_array_is_read_and_not_written(session):
     assert fed.tolist() == [3, 1, 2]
 
 
-def test_scalars_come_as_numpy_scalars_and_text_as_bytes(session):
+def test_scalars_are_numpy_scalars_and_strings_are_bytes(session):
     number, text, truth = session.run([tf.constant(1.5), tf.constant("\u00e9"), tf.constant(True)])
     assert type(number) is np.float32
     assert type(text) is bytes
@@ -96,20 +96,20 @@ def test_scalars_come_as_numpy_scalars_and_text_as_bytes(session):
 def test_a_sparse_tensor_is_fetched_as_one_value_and_can_be_fed(session):
     sparse = tf.sparse_placeholder(tf.float32)
     value = tf.SparseTensorValue(np.array([[0, 1]]), np.array([2.0], np.float32), np.array([2, 3]))
-    found = session.run(sparse, {sparse: value})
-    assert isinstance(found, tf.SparseTensorValue)
-    assert found.values.tolist() == [2.0]
+    results = session.run(sparse, {sparse: value})
+    assert isinstance(results, tf.SparseTensorValue)
+    assert results.values.tolist() == [2.0]
     assert session.run(tf.sparse_tensor_to_dense(sparse), {sparse: tuple(value)}).tolist() == [[0, 2, 0], [0, 0, 0]]
 
 
 @pytest.mark.parametrize("fetch", [None, 5, [None], {"a": 1.5}, object()])
-def test_what_is_no_node_cannot_be_fetched(session, fetch):
+def test_fetching_other_objects_than_nodes_raises(session, fetch):
     tf.constant(1)
     with pytest.raises(TypeError, match="fetch"):
         session.run(fetch)
 
 
-def test_a_node_of_another_graph_cannot_be_fetched_or_fed(session):
+def test_node_of_another_graph_cannot_be_fetched_or_fed(session):
     with tf.Graph().as_default():
         foreign = tf.constant(1)
     tf.constant(2)
@@ -119,7 +119,7 @@ def test_a_node_of_another_graph_cannot_be_fetched_or_fed(session):
         session.run(tf.constant(1), {foreign: 1})
 
 
-def test_a_feed_that_does_not_fit_is_refused_with_the_names_of_both_shapes(session):
+def test_incompatible_feed_raises_with_both_shapes(session):
     node = tf.placeholder(tf.int32, [None, 2], name="table")
     with pytest.raises(ValueError, match=r"\(3,\).*table.*\(\?, 2\)"):
         session.run(node, {node: [1, 2, 3]})
@@ -137,7 +137,7 @@ def test_an_error_of_a_run_names_the_operation(session):
     assert "parsed" in "".join(caught.value.__notes__)
 
 
-def test_a_closed_session_runs_nothing():
+def test_closed_session_cannot_run():
     node = tf.constant(1)
     session = tf.Session()
     session.close()
@@ -151,7 +151,7 @@ def test_an_empty_graph_cannot_be_run():
         session.run([])
 
 
-def test_without_a_session_a_node_has_no_value():
+def test_eval_without_a_session_raises():
     node = tf.constant(1)
     with pytest.raises(ValueError, match="No default session"):
         node.eval()
@@ -172,7 +172,7 @@ def test_an_interactive_session_is_the_default_until_it_is_closed():
     assert tf.get_default_session() is None
 
 
-def test_two_sessions_of_one_graph_share_nothing():
+def test_two_sessions_of_one_graph_share_no_state():
     variable = tf.Variable(1)
     queue = tf.FIFOQueue(5, tf.int32, [()], shared_name="shared")
     with tf.Session() as one, tf.Session() as two:
@@ -190,14 +190,14 @@ def test_a_callable_takes_its_feeds_in_order(session):
         subtract(1)
 
 
-def test_a_graph_may_grow_between_runs(session):
+def test_nodes_can_be_added_between_runs(session):
     node = tf.constant(1)
     for expected in range(2, 6):
         node = node + 1
         assert session.run(node) == expected
 
 
-def test_the_end_of_a_session_forgets_its_state(graph):
+def test_closing_a_session_releases_its_state(graph):
     class Kept:
         pass
 

@@ -1,4 +1,4 @@
-"""The public form of a function: what its one line of text says, and what follows from that."""
+"""The public form of a function: its notation, and the resulting signature and docstring."""
 
 import inspect
 
@@ -22,14 +22,14 @@ def form(text, function=gather):
     return Signature(text, own_parameters(function))
 
 
-def test_without_parentheses_the_own_parameters_are_public_and_then_a_name():
+def test_signature_without_parentheses_has_own_parameters_and_name():
     def square(x: int, exact: bool = True): ...
 
     assert str(form("math.square", square).plain) == "(x: int, exact: bool = True, name: str | None = None)"
     assert form("math.square", square).path == "math.square"
 
 
-def test_parameters_stand_in_the_order_of_the_text():
+def test_parameters_are_in_the_order_of_the_signature():
     signature = form("gather(params, indices, validate_indices=None, name, batch as batch_dims, kind=int64)")
     assert list(signature.plain.parameters) == [
         "params", "indices", "validate_indices", "name", "batch_dims", "kind",
@@ -38,47 +38,47 @@ def test_parameters_stand_in_the_order_of_the_text():
     assert signature.plain.parameters["batch_dims"].default == 0
 
 
-def test_arguments_reach_the_function_by_its_own_names_and_types():
+def test_arguments_are_converted_to_own_names_and_types():
     signature = form("gather(params, indices, validate_indices=None, name, batch as batch_dims, kind)")
-    given = signature.converted(signature.bound((1, 2, True, "here"), {"batch_dims": 3, "kind": "int64"}))
-    assert given == {"params": 1, "indices": 2, "name": "here", "batch": 3, "kind": int64}
+    arguments = signature.converted(signature.bound((1, 2, True, "here"), {"batch_dims": 3, "kind": "int64"}))
+    assert arguments == {"params": 1, "indices": 2, "name": "here", "batch": 3, "kind": int64}
 
 
-def test_an_old_name_stands_for_the_new_one():
+def test_old_name_is_an_alias_of_the_new_one():
     signature = form("gather(params, indices, batch=None, kind, name, old_batch=batch)")
     assert signature.converted(signature.bound((1, 2), {"old_batch": 5}))["batch"] == 5
     assert signature.converted(signature.bound((1, 2), {"batch": 4}))["batch"] == 4
 
 
-def test_a_parameter_under_both_of_its_names_is_refused():
+def test_passing_a_parameter_under_both_names_raises():
     signature = form("gather(params, indices, batch=None, kind, name, old_batch=batch)")
     with pytest.raises(ValueError, match="Cannot specify both 'old_batch' and 'batch'"):
         signature.bound((1, 2), {"batch": 4, "old_batch": 5})
 
 
-def test_an_argument_too_many_is_refused():
+def test_too_many_arguments_raise():
     with pytest.raises(TypeError, match="too many positional arguments"):
         form("gather(params, indices, name)").bound((1, 2, "here", 4), {})
 
 
-def test_behind_a_star_arguments_are_given_by_name():
+def test_parameters_after_a_star_are_keyword_only():
     with pytest.raises(TypeError, match="too many positional arguments"):
         form("gather(params, indices, *, batch)").bound((1, 2, 3), {})
 
 
 @pytest.mark.parametrize("text", ["gather(params indices)", "gather(params=)", "gather(a as b as c)"])
-def test_a_text_that_is_no_signature_is_refused(text):
-    with pytest.raises(ValueError, match="is no parameter of a signature"):
+def test_invalid_signature_raises(text):
+    with pytest.raises(ValueError, match="is not a valid parameter of a signature"):
         form(text)
 
 
-def test_a_function_that_is_called_as_it_is_needs_no_other():
+def test_function_with_the_public_signature_is_not_wrapped():
     assert form("gather(...)", lambda x, y=1: None).is_own
-    assert not form("gather(...)").is_own  # its kind is converted
+    assert not form("gather(...)").is_own  # because the argument ``kind`` is converted
     assert not form("gather(y, x)", lambda x, y: None).is_own
 
 
-def test_the_text_tells_of_all_arguments_in_their_order():
+def test_docstring_describes_all_arguments_in_order():
     text = "Take rows.\n\nArgs:\n    kind: Their type,\n        at last.\n\nRaises:\n    ValueError: No row."
     signature = form("gather(params, indices, fast=None, name, kind, type=kind, batch)")
     assert signature.document(text, {"params": "The rows."}) == (
@@ -87,7 +87,7 @@ def test_the_text_tells_of_all_arguments_in_their_order():
     )
 
 
-def test_descriptions_are_taken_from_a_text():
+def test_descriptions_are_read_from_a_docstring():
     def read(path, size):
         """Read.
 
@@ -105,7 +105,7 @@ def test_descriptions_are_taken_from_a_text():
 
 @pytest.mark.parametrize("name", sorted(name for name, each in TABLE.items() if each.public))
 def test_an_operation_with_a_public_form_is_that_function(name):
-    """It is there under this name, with this signature, and its text says whose name that is."""
+    """It has this name and signature, and its docstring names TensorFlow's function."""
     function = tf
     for part in TABLE[name].signature.path.split("."):
         function = getattr(function, part)
@@ -113,24 +113,24 @@ def test_an_operation_with_a_public_form_is_that_function(name):
     assert f"``tf.{TABLE[name].signature.path}``" in function.__doc__.partition("Follows:")[2]
 
 
-def test_none_in_place_of_a_tensor_is_refused_by_name():
-    with pytest.raises(ValueError, match=r"expand_dims\(\) got None for one of input, axis: give a tensor"):
+def test_none_in_place_of_a_tensor_raises_with_the_argument_name():
+    with pytest.raises(ValueError, match=r"expand_dims\(\) got None for one of input, axis: pass a tensor"):
         tf.expand_dims([1, 2])
 
 
-def test_a_wrong_call_names_the_function():
+def test_error_of_a_wrong_call_names_the_function():
     with pytest.raises(TypeError, match=r"reshape\(\) missing a required argument: 'shape'"):
         tf.reshape([1, 2])
 
 
-def test_numpys_refusal_is_told_by_the_rule_of_shapes(session):
+def test_numpy_error_is_replaced_by_the_shape_inference_error(session):
     values = tf.placeholder(tf.float32)
     with pytest.raises(tf.errors.InvalidArgumentError, match="Dimensions must be equal, but are 2 and 3") as caught:
         session.run(tf.add(values, [1.0, 2.0, 3.0]), {values: [1.0, 2.0]})
     assert caught.value.op.type == "AddV2"
 
 
-def test_a_refusal_that_no_rule_knows_keeps_numpys_words(session):
+def test_numpy_error_without_shape_inference_error_is_kept(session):
     values = tf.placeholder(tf.float32)
     with pytest.raises(tf.errors.InvalidArgumentError, match="attempt to get argmax of an empty sequence"):
         session.run(tf.argmax(values), {values: []})
@@ -154,7 +154,7 @@ def deeper(depth):
     """
 
 
-def test_a_function_may_take_its_parameters_from_another_one():
+def test_function_can_take_its_parameters_from_another():
     @public("do(...)", like=(eager, deeper))
     def deferred(x: list, **given):
         """Do later."""

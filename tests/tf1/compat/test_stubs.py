@@ -1,4 +1,4 @@
-"""The stubs of `mpqueue.compat.v1`: printed by ``scripts/stubs``, they say what the modules offer."""
+"""The stubs of `mpqueue.compat.v1`, which ``scripts/stubs`` generates."""
 
 import subprocess
 import sys
@@ -13,8 +13,8 @@ def contents(folder):
     return {str(path.relative_to(folder)): path.read_text("utf-8") for path in folder.rglob("*.pyi")}
 
 
-def test_the_stubs_are_what_the_script_prints_now(tmp_path):
-    """Else: run scripts/stubs, and commit what it writes."""
+def test_stubs_are_up_to_date(tmp_path):
+    """If this fails, run scripts/stubs and commit the result."""
     pytest.importorskip("ruff")
     command = script("parts.stubs.command")
     command.print_stubs(tmp_path)
@@ -22,14 +22,14 @@ def test_the_stubs_are_what_the_script_prints_now(tmp_path):
 
 
 @pytest.mark.slow
-def test_mypy_accepts_the_stubs_and_how_they_are_used():
+def test_mypy_accepts_the_stubs_and_their_use():
     done = checked("mypy", "--strict", "mpqueue/compat/v1", "tests/tf1/typing")
     assert "no issues found" in done.stdout, done.stdout
     assert done.returncode == 0
 
 
 @pytest.mark.slow
-def test_the_stubs_say_what_the_modules_have_at_run_time():
+def test_stubs_match_the_modules_at_run_time():
     done = checked("mypy.stubtest", "mpqueue.compat.v1", "--mypy-config-file", "pyproject.toml")
     assert "Success: no issues found in 25 modules" in done.stdout, done.stdout
 

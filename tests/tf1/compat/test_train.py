@@ -1,4 +1,4 @@
-"""Producers, batches and runners in graphs: what golden cases do not say."""
+"""Producers, batches and runners in graphs, beyond the golden cases."""
 
 import threading
 
@@ -10,18 +10,18 @@ import mpqueue.compat.v1 as tf
 
 
 def all_of(session, node, coord=None):
-    """What a node gives until the end of input."""
+    """Return all values of a node until the end of input."""
     session.run(tf.local_variables_initializer())
     tf.train.start_queue_runners(session, coord)
-    found = []
+    results = []
     while True:
         try:
-            found.append(session.run(node))
+            results.append(session.run(node))
         except tf.errors.OutOfRangeError:
-            return found
+            return results
 
 
-def test_the_order_of_a_seed_is_the_same_in_every_session_and_another_in_every_epoch(graph):
+def test_seeded_order_is_equal_in_sessions_and_differs_in_epochs(graph):
     number = tf.train.range_input_producer(20, num_epochs=2, seed=5).dequeue()
     orders = []
     for _ in range(2):
@@ -32,14 +32,14 @@ def test_the_order_of_a_seed_is_the_same_in_every_session_and_another_in_every_e
     assert orders[0][:20] != orders[0][20:]
 
 
-def test_epochs_are_counted_anew_after_the_initializer(graph):
+def test_initializer_resets_the_epoch_count(graph):
     number = tf.train.range_input_producer(2, num_epochs=1, shuffle=False).dequeue()
     for _ in range(2):
         with tf.Session(graph=graph) as session:
             assert [int(each) for each in all_of(session, number)] == [0, 1]
 
 
-def test_without_its_local_variables_a_producer_ends_and_join_says_why(session):
+def test_producer_with_uninitialized_local_variables_ends_and_join_raises(session):
     number = tf.train.range_input_producer(2, num_epochs=1).dequeue()
     coord = tf.train.Coordinator()
     tf.train.start_queue_runners(session, coord)
@@ -49,7 +49,7 @@ def test_without_its_local_variables_a_producer_ends_and_join_says_why(session):
         coord.join()
 
 
-def test_no_session_no_runners():
+def test_starting_runners_without_a_session_raises():
     tf.train.range_input_producer(2)
     with pytest.raises(ValueError, match="No default session"):
         tf.train.start_queue_runners()
@@ -57,12 +57,12 @@ def test_no_session_no_runners():
         tf.train.start_queue_runners(tf.train.Coordinator())
 
 
-def test_a_graph_without_runners_is_told_of(session, caplog):
+def test_graph_without_runners_warns(session, caplog):
     assert tf.train.start_queue_runners(session) == []
     assert "no queue runner" in caplog.text
 
 
-def test_a_runner_is_written_down_and_made_anew(session):
+def test_runner_is_recreated_from_its_proto(session):
     queue = tf.FIFOQueue(10, tf.int32, [()], name="numbers")
     runner = tf.train.QueueRunner(queue, [queue.enqueue(1), queue.enqueue(2)])
     definition = runner.to_proto()
@@ -76,23 +76,23 @@ def test_a_runner_is_written_down_and_made_anew(session):
     coord.request_stop()
     coord.join()
     with pytest.raises(KeyError):
-        tf.train.QueueRunner.from_proto(tf.train.QueueRunnerDef(queue_name="nothing"))
+        tf.train.QueueRunner.from_proto(tf.train.QueueRunnerDef(queue_name="unknown"))
 
 
 @pytest.mark.parametrize("arguments", [(), ("queue",), ("queue", [])])
-def test_a_runner_needs_a_queue_and_operations(arguments):
+def test_runner_requires_a_queue_and_operations(arguments):
     queue = tf.FIFOQueue(10, tf.int32)
     with pytest.raises(ValueError, match="needs a queue"):
         tf.train.QueueRunner(*(queue if each == "queue" else each for each in arguments))
 
 
-def test_a_runner_takes_nodes_only():
+def test_runner_accepts_only_nodes():
     queue = tf.FIFOQueue(10, tf.int32)
     with pytest.raises(TypeError, match="a node"):
         tf.train.QueueRunner(queue, [lambda: 1])
 
 
-def test_a_stop_frees_a_runner_that_waits_in_a_full_queue(session):
+def test_stop_wakes_a_runner_that_is_blocked_in_a_full_queue(session):
     queue = tf.FIFOQueue(1, tf.int32, [()])
     runner = tf.train.QueueRunner(queue, [queue.enqueue(1)])
     coord = tf.train.Coordinator()
@@ -119,12 +119,12 @@ def test_closing_the_session_ends_its_runners(graph):
 def test_a_batch_has_the_structure_of_an_example(session):
     number = tf.train.range_input_producer(4, num_epochs=1, shuffle=False).dequeue()
     batch = tf.train.batch({"number": number, "twice": [number, number]}, 2)
-    found = all_of(session, batch)
-    assert [each["number"].tolist() for each in found] == [[0, 1], [2, 3]]
-    assert [each["twice"].tolist() for each in found] == [[[0, 0], [1, 1]], [[2, 2], [3, 3]]]
+    results = all_of(session, batch)
+    assert [each["number"].tolist() for each in results] == [[0, 1], [2, 3]]
+    assert [each["twice"].tolist() for each in results] == [[[0, 0], [1, 1]], [[2, 2], [3, 3]]]
 
 
-def test_the_size_of_a_batch_may_be_fed(session):
+def test_batch_size_can_be_fed(session):
     number = tf.train.range_input_producer(10, shuffle=False).dequeue()
     size = tf.placeholder(tf.int32, [])
     batch = tf.train.batch([number], size)
@@ -137,24 +137,24 @@ def test_the_size_of_a_batch_may_be_fed(session):
 
 
 @pytest.mark.parametrize("many", [False, True])
-def test_sparse_examples_make_a_sparse_batch(session, many):
+def test_sparse_examples_are_batched_as_sparse_tensors(session, many):
     number = tf.cast(tf.train.range_input_producer(3, num_epochs=1, shuffle=False).dequeue(), tf.int64)
     if many:  # two rows of one value each
         rows = tf.SparseTensor([[0, 0], [1, 1]], tf.stack([number, number + 10]), [2, 4])
-    else:  # as many values as the number says
+    else:  # the number is the number of values
         rows = tf.SparseTensor(tf.expand_dims(tf.range(number), 1), tf.fill([number], "v"), tf.stack([number]))
     batch = tf.train.batch([rows], 3, enqueue_many=many)
     assert isinstance(batch, tf.SparseTensor)
     assert batch.indices.get_shape().as_list() == [None, 2]
-    found = all_of(session, batch)
+    results = all_of(session, batch)
     if many:
-        assert found[0].indices.tolist() == [[0, 0], [1, 1], [2, 0]]
-        assert found[0].values.tolist() == [0, 10, 1]
-        assert found[0].dense_shape.tolist() == [3, 4]
+        assert results[0].indices.tolist() == [[0, 0], [1, 1], [2, 0]]
+        assert results[0].values.tolist() == [0, 10, 1]
+        assert results[0].dense_shape.tolist() == [3, 4]
     else:
-        assert found[0].indices.tolist() == [[1, 0], [2, 0], [2, 1]]
-        assert found[0].values.tolist() == [b"v"] * 3
-        assert found[0].dense_shape.tolist() == [3, 2]
+        assert results[0].indices.tolist() == [[1, 0], [2, 0], [2, 1]]
+        assert results[0].values.tolist() == [b"v"] * 3
+        assert results[0].dense_shape.tolist() == [3, 2]
 
 
 @pytest.mark.parametrize(
@@ -179,12 +179,12 @@ def test_sparse_examples_make_a_sparse_batch(session, many):
         (lambda u: tf.train.limit_epochs(u, 0), ValueError, "above 0"),
     ],
 )
-def test_what_cannot_be_is_refused_while_the_graph_is_made(make, error, words):
+def test_invalid_arguments_raise_at_graph_construction(make, error, words):
     with pytest.raises(error, match=words):
         make(tf.placeholder(tf.int32))
 
 
-def test_a_list_of_names_may_turn_out_to_be_empty(session, tmp_path):
+def test_empty_list_of_names_at_run_time_raises(session, tmp_path):
     matches = tf.train.match_filenames_once(str(tmp_path / "*.txt"))
     name = tf.train.string_input_producer(matches, num_epochs=1).dequeue()
     coord = tf.train.Coordinator()
@@ -193,14 +193,14 @@ def test_a_list_of_names_may_turn_out_to_be_empty(session, tmp_path):
         coord.join()
 
 
-def test_a_reader_lets_go_of_its_file_at_the_end_of_the_session(graph, tmp_path):
+def test_reader_closes_its_file_when_the_session_ends(graph, tmp_path):
     (tmp_path / "lines.txt").write_text("one\ntwo\n")
     queue = tf.FIFOQueue(1, tf.string, [()])
     line = tf.TextLineReader().read(queue).value
     with tf.Session(graph=graph) as session:
         session.run(queue.enqueue(str(tmp_path / "lines.txt")))
         assert session.run(line) == b"one"
-    with tf.Session(graph=graph) as session:  # which has a reader of its own, between two units
+    with tf.Session(graph=graph) as session:  # its reader is between two work units
         session.run(queue.enqueue(str(tmp_path / "lines.txt")))
         assert session.run(line) == b"one"
 
@@ -227,11 +227,11 @@ def test_two_readers_of_one_queue_share_its_work(session):
     session.run(units.close())
     pairs = [[tf.IdentityReader().read(units).value] for _ in range(2)]
     batch = tf.train.batch_join(pairs, 5)
-    found = np.concatenate(all_of(session, batch))
-    assert sorted(int(each) for each in found) == list(range(20))
+    results = np.concatenate(all_of(session, batch))
+    assert sorted(int(each) for each in results) == list(range(20))
 
 
-def test_a_python_thread_may_feed_a_queue(session):
+def test_python_thread_can_feed_a_queue(session):
     number = tf.placeholder(tf.int32, [])
     queue = tf.FIFOQueue(2, tf.int32, [()])
     put, close = queue.enqueue(number), queue.close()

@@ -1,4 +1,4 @@
-"""Variables: values that a session keeps."""
+"""Variables: values that a session keeps between runs."""
 
 import threading
 
@@ -8,7 +8,7 @@ import pytest
 import mpqueue.compat.v1 as tf
 
 
-def test_a_variable_has_a_value_only_when_it_was_initialised(session):
+def test_variable_has_no_value_before_initialization(session):
     variable = tf.Variable([1, 2], name="v")
     with pytest.raises(tf.errors.FailedPreconditionError, match="uninitialized value v"):
         session.run(variable)
@@ -18,7 +18,7 @@ def test_a_variable_has_a_value_only_when_it_was_initialised(session):
     assert session.run(tf.report_uninitialized_variables()).tolist() == []
 
 
-def test_local_variables_have_an_initializer_of_their_own(session):
+def test_local_variables_have_a_separate_initializer(session):
     local = tf.Variable(1, trainable=False, collections=[tf.GraphKeys.LOCAL_VARIABLES])
     assert tf.global_variables() == []
     assert tf.local_variables() == [local]
@@ -29,7 +29,7 @@ def test_local_variables_have_an_initializer_of_their_own(session):
     assert session.run(local) == 1
 
 
-def test_additions_of_several_threads_do_not_get_lost(session):
+def test_concurrent_additions_are_not_lost(session):
     variable = tf.Variable(0)
     session.run(variable.initializer)
     add = session.make_callable(variable.assign_add(1))
@@ -41,7 +41,7 @@ def test_additions_of_several_threads_do_not_get_lost(session):
     assert session.run(variable) == 800
 
 
-def test_a_value_that_was_read_does_not_change_any_more(session):
+def test_fetched_value_does_not_change_later(session):
     variable = tf.Variable([1, 2])
     session.run(variable.initializer)
     before = session.run(variable.value())
@@ -50,7 +50,7 @@ def test_a_value_that_was_read_does_not_change_any_more(session):
     assert session.run(variable.assign([7, 8])).tolist() == [7, 8]
 
 
-def test_read_value_reads_after_what_it_waits_for(session):
+def test_read_value_reads_after_its_control_dependencies(session):
     variable = tf.Variable(1)
     with tf.control_dependencies([variable.initializer]), tf.control_dependencies([variable.assign_add(4)]):
         read = variable.read_value()
@@ -60,7 +60,7 @@ def test_read_value_reads_after_what_it_waits_for(session):
         assert session.run(variable.read_value()) == 3
 
 
-def test_a_value_of_another_shape_is_refused(session):
+def test_assigning_another_shape_raises(session):
     variable = tf.Variable([1, 2])
     with pytest.raises(ValueError, match="not compatible"):
         variable.assign([1, 2, 3])
@@ -80,7 +80,7 @@ def test_counting_ends_at_the_limit(session):
         session.run(count)
 
 
-def test_variables_are_found_again_by_their_names():
+def test_get_variable_finds_variables_by_name():
     with tf.variable_scope("layer"):
         made = tf.get_variable("w", [2])
         with pytest.raises(ValueError, match="already exists"):
@@ -100,9 +100,9 @@ def test_operators_take_variables(session):
     variable = tf.Variable(3.0)
     session.run(variable.initializer)
     nodes = [variable + 1, 2 * variable, -variable, variable > 2, tf.sqrt(variable * 3), tf.stack([variable, 1.0])]
-    found = session.run(nodes)
-    assert found[:5] == [4.0, 6.0, -3.0, True, 3.0]
-    assert found[5].tolist() == [3.0, 1.0]
+    results = session.run(nodes)
+    assert results[:5] == [4.0, 6.0, -3.0, True, 3.0]
+    assert results[5].tolist() == [3.0, 1.0]
 
 
 def test_load_sets_a_value_from_outside(session):

@@ -1,4 +1,4 @@
-"""Calls that block in a queue, in threads of their own; a test knows when one is asleep, and waits by no clock."""
+"""Calls that block in a queue, each in a thread; a test is notified when a call blocks, without polling."""
 
 import threading
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from mpqueue.tf1.coordination.cancellation import CancellationScope
 
 
 class Gate(CancellationScope):
-    """A scope that tells when a call of it stands in line and goes to sleep."""
+    """A scope with an event that is set when one of its calls is about to block."""
 
     def __init__(self):
         super().__init__()
@@ -23,7 +23,7 @@ class Gate(CancellationScope):
 
 
 class Call:
-    """``function(*args, **kwargs)`` in a thread."""
+    """A call ``function(*args, **kwargs)`` in a thread."""
 
     def __init__(self, function, *args, **kwargs):
         self.gate, self._value, self._error = Gate(), None, None
@@ -38,7 +38,7 @@ class Call:
             self._error = error
 
     def result(self):
-        """What it returned, or raised."""
+        """Return the result of the call, or raise its exception."""
         self.thread.join(DEADLOCK_S)
         assert not self.thread.is_alive(), "the call is still blocked"
         if self._error is not None:
@@ -47,7 +47,7 @@ class Call:
 
 
 def blocked(function, *args, **kwargs):
-    """A `Call` that is asleep in a queue."""
+    """Start a `Call` and wait until it blocks in a queue."""
     call = Call(function, *args, **kwargs)
     assert call.gate.asleep.wait(DEADLOCK_S), "the call did not block"
     return call

@@ -1,4 +1,4 @@
-"""A generator that takes from a queue, in a worker that is killed amid it."""
+"""A generator that dequeues in a worker, which is killed during iteration."""
 
 import os
 import signal
@@ -9,8 +9,8 @@ from helpers.gates import Gate, pass_gate
 from mpqueue import Loader
 
 
-def got_beside_a_death(queue):
-    """The elements that come of 0 to 9: the generator is called afresh, not replayed, and 5 was the dead one's last."""
+def dequeued_across_a_crash(queue):
+    """Return the elements that are delivered of 0 to 9: the generator restarts without replay, after the worker took 5."""
     queue.enqueue_many(np.arange(10))
     queue.close()
     with Gate() as gate:

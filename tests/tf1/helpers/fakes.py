@@ -1,4 +1,4 @@
-"""Stand-ins for what readers read from."""
+"""Fake queues for readers."""
 
 import threading
 
@@ -6,7 +6,7 @@ from mpqueue.errors import DeadlineExceededError, OutOfRangeError
 
 
 class FakeQueue:
-    """A queue of work units, in one process, with what a reader uses of one."""
+    """A queue of work units in one process, with the methods that a reader uses."""
 
     def __init__(self, *units, is_open=False):
         self.units, self.is_open = list(units), is_open
@@ -35,7 +35,7 @@ class FakeQueue:
                 raise OutOfRangeError(None, None, "closed and empty")
             return self.units.pop(0)
 
-    def wait_until_asked(self):
+    def wait_until_blocked(self):
         with self.changed:
             assert self.changed.wait_for(lambda: self.num_waiting, 30)
 

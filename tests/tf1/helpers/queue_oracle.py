@@ -1,13 +1,13 @@
-"""What TensorFlow's queues do, one element at a time and without any thought of speed.
+"""A slow reference implementation of TensorFlow's queues, one element at a time.
 
-The same lines of attempts as in the machine, but each attempt moves one element per look at it, and everything is
-looked at again until nothing moves. Elements that a failed dequeue had taken go back to the front one by one.
+It has the same queues of attempts as the machine. Each step moves one element of an attempt, and steps repeat until no
+attempt can progress. Elements that a failed dequeue had taken return to the front one by one.
 """
 
 
 class Attempt:
-    def __init__(self, kind, elements=(), wanted=0, fewer=False):
-        self.kind, self.elements, self.wanted, self.fewer = kind, list(elements), wanted, fewer
+    def __init__(self, kind, elements=(), requested=0, fewer=False):
+        self.kind, self.elements, self.requested, self.fewer = kind, list(elements), requested, fewer
         self.taken, self.outcome = [], None
 
     def __repr__(self):
@@ -67,18 +67,18 @@ class Oracle:
         if not self.dequeues:
             return False
         attempt = self.dequeues[0]
-        missing = attempt.wanted - len(attempt.taken)
+        missing = attempt.requested - len(attempt.taken)
         if self.closed and len(self.elements) < missing:
             self.restore(attempt)
             if attempt.fewer and self.elements:
-                attempt.wanted = len(self.elements)
+                attempt.requested = len(self.elements)
             else:
                 attempt.outcome = "OutOfRange"
         elif len(self.elements) <= (0 if self.closed else self.minimum):
             return False
         else:
             attempt.taken.append(self.elements.pop(0))
-            attempt.outcome = "ok" if len(attempt.taken) == attempt.wanted else None
+            attempt.outcome = "ok" if len(attempt.taken) == attempt.requested else None
         if attempt.outcome:
             self.dequeues.pop(0)
         return True

@@ -1,4 +1,4 @@
-"""Random features, and batches of Examples that mostly have them; from a seed."""
+"""Random features, and random batches of Examples with most of these features; from a seed."""
 
 import random
 
@@ -34,7 +34,7 @@ class RandomExamples:
         )
 
     def batch(self, size, missing=0.0, odd=0.0, order=False, alike=False):
-        """Records; ``missing``: how many features they lack, ``odd``: how many are not as writers make them."""
+        """Return records; ``missing`` and ``odd`` are the fractions of missing features and of unusual encodings."""
         counts = {key: self._count(key) for key in self.features} if alike else None
         return [self._record(missing, odd, order, counts) for _ in range(size)]
 
@@ -52,7 +52,7 @@ class RandomExamples:
                 entries.append(entry(key.encode(), self._list(self._kinds[key][0], count, odd, counts is not None)))
         if order:
             self.random.shuffle(entries)
-            entries.append(entry(b"unasked", self._list("string", 1, 0.0, alike=False)))
+            entries.append(entry(b"unrequested", self._list("string", 1, 0.0, alike=False)))
         record = example(*entries)
         if self.random.random() < odd:
             return self.random.choice(

@@ -1,4 +1,4 @@
-"""The functions of `mpqueue.tf1.images` over arrays; that they compute what TensorFlow does, the tests of compat show."""
+"""The functions of `mpqueue.tf1.images` over arrays; the tests of compat compare them with TensorFlow."""
 
 import numpy as np
 import pytest
@@ -11,21 +11,21 @@ IMAGE = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3) * 4
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
-def test_a_png_file_gives_back_what_was_written(dtype, channels):
+def test_png_round_trip_is_exact(dtype, channels):
     image = np.random.default_rng(1).integers(0, np.iinfo(dtype).max, (4, 5, channels), dtype)
     read = files.decode_png(files.encode_png(image), dtype=dtype)
     assert read.dtype == dtype
     assert np.array_equal(read, image)
 
 
-def test_a_jpeg_file_tells_its_shape_and_gives_nearly_what_was_written():
+def test_jpeg_round_trip_is_close_and_keeps_the_shape():
     written = files.encode_jpeg(IMAGE, quality=100, chroma_downsampling=False)
     assert files.jpeg_shape(written) == (4, 5, 3)
     assert np.abs(files.decode_jpeg(written).astype(int) - IMAGE).max() <= 3
 
 
 @pytest.mark.parametrize("option", [{"format": "cmyk"}, {"density_unit": "feet"}])
-def test_another_format_or_unit_of_a_jpeg_file_is_refused(option):
+def test_unknown_jpeg_format_or_unit_raises(option):
     with pytest.raises(ValueError, match=next(iter(option))):
         files.encode_jpeg(IMAGE, **option)
 
@@ -35,13 +35,13 @@ def test_a_png_file_is_read_as_floats_from_0_to_1():
 
 
 @pytest.mark.parametrize("decode", [files.decode_jpeg, files.decode_png, files.decode_gif, files.decode_bmp])
-def test_what_is_no_image_is_refused(decode):
-    with pytest.raises(InvalidArgumentError, match="unknown image file format"):
+def test_data_that_is_not_an_image_raises(decode):
+    with pytest.raises(InvalidArgumentError, match="Unknown image file format"):
         decode(b"no image")
 
 
 def between_all(images, size):
-    """Bilinear values by the formula, of every row and column."""
+    """Return bilinear values by the formula, for every row and column."""
     for axis, want in enumerate(size, 1):
         have = images.shape[axis]
         places = np.arange(want, dtype=np.float32) * (np.float32(have) / np.float32(want))
@@ -54,7 +54,7 @@ def between_all(images, size):
 
 @pytest.mark.parametrize("dtype", ["uint8", "float32", "float64", "int32"])
 @pytest.mark.parametrize("size", [(3, 4), (3, 20), (20, 4), (10, 9), (11, 10), (30, 40), (1, 1)])
-def test_bilinear_values_do_not_depend_on_how_many_pixels_are_looked_at(dtype, size):
+def test_bilinear_values_match_the_formula_for_all_sizes(dtype, size):
     images = (np.random.default_rng(1).random((2, 21, 19, 3)) * 255).astype(dtype)
     before = images.copy()
     assert resize.bilinear(images, size).tobytes() == between_all(images, size).tobytes()
@@ -62,17 +62,17 @@ def test_bilinear_values_do_not_depend_on_how_many_pixels_are_looked_at(dtype, s
 
 
 @pytest.mark.parametrize("change", [resize.bilinear, resize.nearest_neighbor, resize.bicubic, resize.area])
-def test_the_same_size_changes_no_pixel_and_a_size_of_0_is_refused(change):
+def test_same_size_is_unchanged_and_size_0_raises(change):
     assert np.allclose(change(IMAGE[None], (4, 5)), IMAGE[None], atol=1e-4)
     with pytest.raises(InvalidArgumentError, match="must be positive"):
         change(IMAGE[None], (0, 5))
 
 
-def test_colours_come_back_from_hue_saturation_and_value():
+def test_hsv_round_trip_keeps_colors():
     floats = IMAGE.astype(np.float32) / 255
     assert np.allclose(colour.hsv_to_rgb(colour.rgb_to_hsv(floats)), floats, atol=1e-6)
 
 
-def test_a_whole_turn_of_the_hue_changes_no_colour():
+def test_full_hue_rotation_keeps_colors():
     floats = IMAGE.astype(np.float32) / 255
     assert np.allclose(colour.adjust_hue(floats, 1), floats, atol=1e-5)

@@ -69,7 +69,7 @@ class MachineAgainstOracle(AimingMachine):
         self.submit(EnqueueRequest(elements), Attempt("enqueue", elements))
 
     def dequeue(self, wanted, fewer):
-        self.submit(DequeueRequest(wanted, fewer), Attempt("dequeue", wanted=wanted, fewer=fewer))
+        self.submit(DequeueRequest(wanted, fewer), Attempt("dequeue", requested=wanted, fewer=fewer))
 
     def submit(self, request, attempt):
         request.owner = self.choose([None, *self.owners])

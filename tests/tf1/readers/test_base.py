@@ -142,7 +142,7 @@ def test_a_timeout_ends_the_wait_for_another_thread_that_reads():
     reader, queue, got = mpqueue.IdentityReader(), FakeQueue(is_open=True), []
     thread = threading.Thread(target=lambda: got.append(reader.read(queue)))
     thread.start()
-    queue.wait_until_asked()
+    queue.wait_until_blocked()
     with pytest.raises(errors.DeadlineExceededError, match="another thread"):
         reader.read(queue, timeout=0.01)
     assert counts(reader) == (0, 0)  # the counters can be read meanwhile

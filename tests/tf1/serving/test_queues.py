@@ -13,7 +13,7 @@ import pytest
 from helpers.others import Other
 from helpers.server_directories import STRANGER, become, needs_root
 from tf1.helpers.calls import DEADLOCK_S, Call, blocked
-from tf1.helpers.dequeuing import got_beside_a_death
+from tf1.helpers.dequeuing import dequeued_across_a_crash
 
 import mpqueue
 from mpqueue import FIFOQueue, Loader, PaddingFIFOQueue, RandomShuffleQueue
@@ -221,7 +221,7 @@ class TestOtherProcesses:
             owner.ask(_serve)
             with mpqueue.connect("photos"):
                 queue = jobs()
-            assert got_beside_a_death(queue) == [0, 1, 2, 3, 4, 6, 7, 8, 9]
+            assert dequeued_across_a_crash(queue) == [0, 1, 2, 3, 4, 6, 7, 8, 9]
 
     def test_a_killed_consumer_gives_back_what_it_waited_for(self, server):
         with mpqueue.connect("photos"):

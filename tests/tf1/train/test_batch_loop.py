@@ -16,7 +16,7 @@ DEADLOCK_S = 60
 
 @pytest.fixture(autouse=True)
 def leaves_no_thread():
-    """No thread of a queue runner at the end."""
+    """Check that no queue runner thread is left at the end."""
     yield
     mpqueue.reset_default_graph()
     gc.collect()
@@ -31,7 +31,7 @@ def runner_threads():
 
 @pytest.fixture
 def files(tmp_path):
-    """Three files of five numbered lines."""
+    """Return a pattern of three files with five numbered lines each."""
     for number in range(3):
         (tmp_path / f"{number}.txt").write_text("".join(f"{10 * number + line}\n" for line in range(5)))
     return str(tmp_path / "*.txt")
@@ -67,7 +67,7 @@ def by_half_filled_closure(reader, names):
 
 
 def by_default_argument(reader, names):
-    return mpqueue.Source(lambda held=names: [reader.read(held)[1]], ["string"], [()])
+    return mpqueue.Source(lambda queue=names: [reader.read(queue)[1]], ["string"], [()])
 
 
 def by_generator(reader, names):
@@ -84,10 +84,10 @@ def by_generator(reader, names):
 def by_method(reader, names):
     class Lines:
         def __init__(self):
-            self.held = {"names": [names]}
+            self.queues = {"names": [names]}
 
         def next_line(self):
-            return [reader.read(self.held["names"][0])[1]]
+            return [reader.read(self.queues["names"][0])[1]]
 
     return mpqueue.Source(Lines().next_line, ["string"], [()])
 
@@ -128,14 +128,14 @@ def _no_globals():
 
 @pytest.mark.usefixtures("_no_globals")
 @pytest.mark.parametrize("wrap", WRAPS)
-def test_a_loop_starts_what_it_draws_from_however_that_is_held(files, wrap):
+def test_loop_starts_the_runners_of_queues_found_through_any_reference(files, wrap):
     batches = train.batch(line_source(files, wrap), 4, allow_smaller_final_batch=True)
     assert numbers_in(batches) == EXPECTED
     assert runner_threads() == []
 
 
-def test_a_loop_starts_queues_that_are_fed_by_queues(files):
-    """file names -> lines -> a queue of one's own, filled by a foreign callable -> numbers -> batches of batches."""
+def test_loop_starts_runners_of_chained_queues(files):
+    """Chain: file names, lines, a queue filled by a custom callable, numbers, batches, batches of batches."""
     lines = line_source(files, by_read_op)
     middle = mpqueue.FIFOQueue(3, ["string"], [()])
     mpqueue.add_queue_runner(mpqueue.train.QueueRunner(middle, [lambda: middle.enqueue(lines())]))
@@ -145,7 +145,7 @@ def test_a_loop_starts_queues_that_are_fed_by_queues(files):
     assert [batch.tolist() for batch in outer] == [EXPECTED[start : start + 4] for start in range(0, 15, 4)]
 
 
-def test_slices_are_a_plain_loop():
+def test_loop_over_batches_of_slices():
     images, labels = np.arange(20).reshape(10, 2), [f"label{number}" for number in range(10)]
     source = train.slice_input_producer([images, labels], num_epochs=2, seed=1)
     seen = 0
@@ -155,8 +155,8 @@ def test_slices_are_a_plain_loop():
     assert seen == 20
 
 
-def test_loops_do_not_touch_each_others_input(files):
-    """A loop over the test data before training must not start, and end, the training data."""
+def test_loops_do_not_start_each_others_input(files):
+    """A loop over the test data before training must not start or end the training data."""
     training = train.batch(line_source(files, by_read_op), 5)
     testing = train.batch(line_source(files, by_closure), 5)
     assert numbers_in(testing) == EXPECTED
@@ -167,7 +167,7 @@ def test_loops_do_not_touch_each_others_input(files):
     ("kind", "arguments"),
     [(ZeroDivisionError, ("of mine",)), (errors.DataLossError, (None, None, "lost")), (SystemExit, (3,))],
 )
-def test_the_sources_own_error_comes_after_the_good_batches(kind, arguments):
+def test_source_error_is_raised_after_preceding_batches(kind, arguments):
     error = kind(*arguments)
     examples = iter([1, 2, 3, 4, 5])
 
@@ -186,14 +186,14 @@ def test_the_sources_own_error_comes_after_the_good_batches(kind, arguments):
         next(iter(batches))
 
 
-def test_an_error_far_up_comes_out_too(tmp_path):
+def test_error_of_an_upstream_stage_is_raised(tmp_path):
     names = train.string_input_producer([tmp_path / "none"], num_epochs=1)
     lines = mpqueue.TextLineReader().read_op(names)
     with pytest.raises(errors.NotFoundError, match="none"):
         list(train.batch(lines, 2))
 
 
-def test_a_loop_that_is_left_is_taken_up_by_the_next_one(files):
+def test_next_loop_continues_after_break(files):
     batches = train.batch(line_source(files, by_read_op), 5)
     got = []
     for batch in batches:
@@ -204,7 +204,7 @@ def test_a_loop_that_is_left_is_taken_up_by_the_next_one(files):
     assert numbers_in(batches) == EXPECTED[10:]
 
 
-def test_a_batch_that_is_dropped_in_mid_input_stops_its_runners():
+def test_dropping_a_batch_op_stops_its_runners():
     for batch in train.batch([np.arange(3)], 5, enqueue_many=True):
         assert batch.tolist() == [0, 1, 2, 0, 1]
         break
@@ -220,18 +220,18 @@ def test_close_stops_an_endless_input():
     batches.close()
     assert runner_threads() == []
     batches.close()
-    with pytest.raises(errors.OutOfRangeError, match="read once"):
+    with pytest.raises(errors.OutOfRangeError, match="read only once"):
         next(iter(batches))
 
 
-def test_an_input_that_has_ended_says_so_instead_of_giving_nothing():
+def test_loop_after_the_end_of_input_raises_out_of_range():
     batches = train.batch([mpqueue.Source(iter([1, 2]).__next__, "int32", [()])], 1)
     assert len(list(batches)) == 2
-    with pytest.raises(errors.OutOfRangeError, match="read once, and it has ended"):
+    with pytest.raises(errors.OutOfRangeError, match="has ended; it can be read only once"):
         list(batches)
 
 
-def test_runners_that_the_program_has_started_are_left_to_it(files):
+def test_loop_does_not_stop_runners_started_by_the_program(files):
     batches = train.batch(line_source(files, by_read_op), 5)
     coord = mpqueue.Coordinator()
     threads = mpqueue.start_queue_runners(coord=coord)
@@ -242,7 +242,7 @@ def test_runners_that_the_program_has_started_are_left_to_it(files):
     coord.join(threads)
 
 
-def test_two_threads_may_share_one_input():
+def test_two_threads_share_one_input():
     batches = train.batch([mpqueue.Source(iter(range(1000)).__next__, "int64", [()])], 10)
     got = [[], []]
     threads = [threading.Thread(target=lambda into=into: into.extend(batches)) for into in got]
@@ -253,11 +253,11 @@ def test_two_threads_may_share_one_input():
     assert sorted(number for into in got for batch in into for number in batch) == list(range(1000))
 
 
-def test_a_closed_session_ends_the_loop_with_an_error():
-    gate, asked = threading.Event(), threading.Event()
+def test_closing_the_session_ends_the_loop_with_an_error():
+    gate, started = threading.Event(), threading.Event()
 
     def second():
-        asked.set()
+        started.set()
         gate.wait(DEADLOCK_S)
         return 2
 
@@ -266,18 +266,18 @@ def test_a_closed_session_ends_the_loop_with_an_error():
     with mpqueue.Session() as session:
         loop = iter(batches)
         assert next(loop).tolist() == [1]
-        asked.wait(DEADLOCK_S)
+        started.wait(DEADLOCK_S)
         closer = threading.Thread(target=session.close)
         closer.start()
         with pytest.raises(errors.CancelledError):
             next(loop)
         closer.join(DEADLOCK_S)
     gate.set()
-    with contextlib.suppress(errors.CancelledError):  # reported, unless this stop was faster
+    with contextlib.suppress(errors.CancelledError):  # reported, unless `close` was faster
         batches.close()
 
 
-def test_nothing_runs_before_the_first_batch_is_asked_for(files):
+def test_runners_start_with_the_first_batch(files):
     batches = train.batch(line_source(files, by_read_op), 5)
     iter(batches)
     assert runner_threads() == []
@@ -285,7 +285,7 @@ def test_nothing_runs_before_the_first_batch_is_asked_for(files):
         batches(timeout=0.01)
 
 
-def test_a_batch_is_freed_when_nobody_holds_it():
+def test_unreferenced_batch_op_is_freed():
     batches = train.batch([counter()], 1)
     list(batches)
     ref = weakref.ref(batches)
@@ -297,11 +297,11 @@ def counter():
     return mpqueue.Source(iter(range(3)).__next__, "int32", [()])
 
 
-def test_repr_says_what_is_in_the_queue():
+def test_repr_names_the_queue():
     assert "fifo_queue" in repr(train.batch([counter()], 1))
 
 
-def test_a_batch_whose_source_has_failed_is_freed_with_its_error():
+def test_batch_op_with_failed_source_is_freed_with_its_error():
     def fail():
         raise ValueError("of mine")
 

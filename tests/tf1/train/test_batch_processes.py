@@ -1,4 +1,4 @@
-"""Batches whose sources are called in worker processes."""
+"""Batches with sources that are called in worker processes."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ from mpqueue.tf1.train import process_op
 
 @pytest.fixture
 def files(tmp_path):
-    """Three files of five numbered lines."""
+    """Return a pattern of three files with five numbered lines each."""
     for number in range(3):
         (tmp_path / f"{number}.txt").write_text("".join(f"{10 * number + line}\n" for line in range(5)))
     return str(tmp_path / "*.txt")
@@ -26,7 +26,7 @@ LINES = [*range(5), *range(10, 15), *range(20, 25)]
 
 
 def decode(record):
-    """The number on a line, and the process that decoded it."""
+    """Return the number on a line, and the ID of the process that decoded it."""
     return [np.int64(record[1]), np.int64(os.getpid())]
 
 
@@ -37,7 +37,7 @@ def numbered_lines(files):
 
 
 def together(batches):
-    """All numbers, and all processes."""
+    """Return all numbers, and the set of process IDs."""
     parts = [np.concatenate(part) for part in zip(*batches, strict=True)]
     return parts[0].tolist(), set(parts[1].tolist())
 
@@ -77,7 +77,7 @@ def test_several_worker_processes_share_one_queue_of_work_units(files, make):
     assert os.getpid() not in pids
 
 
-def test_a_closure_finds_the_queue_and_the_reader_that_it_captured(files):
+def test_worker_runs_a_closure_over_a_queue_and_a_reader(files):
     names = train.string_input_producer(mpqueue.matching_files(files), num_epochs=1)
     reader = mpqueue.TextLineReader()
 
@@ -90,7 +90,7 @@ def test_a_closure_finds_the_queue_and_the_reader_that_it_captured(files):
     assert os.getpid() not in {pid for batch in got for pid in batch["pid"]}
 
 
-def test_slices_and_batches_of_batches_travel(files):
+def test_slices_and_batches_of_batches_run_in_worker_processes(files):
     del files
     rows = train.slice_input_producer([np.arange(12), np.arange(12) * 10], num_epochs=1, shuffle=False)
     inner = train.batch(rows, 3)
@@ -101,20 +101,20 @@ def test_slices_and_batches_of_batches_travel(files):
     ]
 
 
-def test_rows_of_any_length_are_padded():
+def test_rows_of_variable_length_are_padded():
     words = train.input_producer(np.arange(1, 5), num_epochs=1, shuffle=False)
     source = mpqueue.Source(words.dequeue, "int64", [()]).map(np.ones, dtypes=["float64"], shapes=[(None,)])
     (batch,) = train.batch(source, 4, dynamic_pad=True, workers="process")
     assert batch.sum(axis=1).tolist() == [1, 2, 3, 4]
 
 
-def test_a_source_that_counts_epochs_stays_in_its_thread():
+def test_source_with_epoch_counter_runs_in_its_thread():
     counted = train.limit_epochs(mpqueue.Source(os.getpid, ["int64"], [()]), 6)
     batches = list(train.batch(counted, 2, 3, workers="process"))
     assert np.array(batches).tolist() == [[os.getpid()] * 2] * 3
 
 
-def test_a_batch_of_batches_moves_although_the_inner_one_counts_epochs():
+def test_outer_batch_runs_in_a_worker_if_only_the_inner_one_counts_epochs():
     counted = train.limit_epochs(mpqueue.Source(os.getpid, ["int64"], [()]), 6)
     inner = train.batch(counted, 2)
     source = inner.map(lambda pids: [pids, os.getpid()], dtypes=["int64", "int64"], shapes=[(2,), ()])
@@ -123,7 +123,7 @@ def test_a_batch_of_batches_moves_although_the_inner_one_counts_epochs():
         assert os.getpid() not in batch[1]
 
 
-def test_a_placeholder_stays_in_its_thread():
+def test_source_with_placeholder_runs_in_its_thread():
     fed = mpqueue.placeholder_with_default(np.int64(3), [])
     source = mpqueue.Source(lambda: [fed(), os.getpid()], ["int64", "int64"], [(), ()])
     batches = train.batch(source, 2, workers="process")
@@ -146,14 +146,14 @@ def one_bad_record(tmp_path):
     return mpqueue.TextLineReader().read_op(names).map(fail_at_bad, dtypes=["int64"], shapes=[()])
 
 
-def test_one_bad_record_comes_after_the_good_batches_of_a_loop(tmp_path):
+def test_error_of_a_bad_record_is_raised_after_preceding_batches(tmp_path):
     batches, got = train.batch(one_bad_record(tmp_path), 2, workers="process"), []
     with pytest.raises(errors.InvalidArgumentError, match=r"lines.txt:8 is bad"):
         got.extend(batch.tolist() for batch in batches)
     assert got == [[0, 1], [2, 3], [4, 5]]
 
 
-def test_one_bad_record_reaches_the_coordinator(tmp_path):
+def test_error_of_a_bad_record_is_reported_to_the_coordinator(tmp_path):
     batches, got = train.batch(one_bad_record(tmp_path), 2, workers="process"), []
     coord = train.Coordinator()
     threads = train.start_queue_runners(coord=coord)
@@ -166,7 +166,7 @@ def test_one_bad_record_reaches_the_coordinator(tmp_path):
     assert "in fail_at_bad" in str(caught.value.__cause__)
 
 
-def test_a_worker_process_that_dies_is_reported_after_the_good_batches(tmp_path):
+def test_worker_crash_is_reported_after_preceding_batches(tmp_path):
     (tmp_path / "lines.txt").write_text("".join(f"{number}\n" for number in range(12)))
     names = train.string_input_producer([tmp_path / "lines.txt"], num_epochs=1)
     with Gate() as gate:
@@ -188,7 +188,7 @@ def test_a_worker_process_that_dies_is_reported_after_the_good_batches(tmp_path)
     assert got == [[0, 1], [2, 3], [4, 5]]
 
 
-def test_a_loop_over_worker_processes_may_be_left(files):
+def test_breaking_a_loop_over_worker_processes(files):
     names = train.string_input_producer(mpqueue.matching_files(files))
     source = mpqueue.TextLineReader().read_op(names).map(decode, dtypes=["int64", "int64"], shapes=[(), ()])
     batches = train.batch(source, 4, 2, workers="process")
@@ -206,7 +206,7 @@ def test_workers_are_threads_or_processes(make):
 
 
 def records_of(path):
-    """The records of a file, as numbers, read in a worker process."""
+    """Return a source of the records of a file, as numbers, for a worker process."""
     names = train.string_input_producer([path], num_epochs=1)
     record = mpqueue.TFRecordReader().read_op(names)
     return record.map(lambda pair: [np.int64(pair[1])], dtypes=["int64"], shapes=[()])
@@ -214,7 +214,7 @@ def records_of(path):
 
 @pytest.fixture
 def record_file(tmp_path):
-    """Ten numbers, in a file whose name is not UTF-8; its path and what is in it."""
+    """Return the path, which is not UTF-8, and the contents of a file with ten numbers."""
     path = os.path.join(os.fsencode(tmp_path), b"\xff.tfrecord")
     with mpqueue.python_io.TFRecordWriter(path) as writer:
         for number in range(10):
@@ -223,7 +223,7 @@ def record_file(tmp_path):
         return path, file.read()
 
 
-def test_a_name_that_is_no_utf8_travels(record_file):
+def test_file_name_that_is_not_utf8_is_read_in_a_worker(record_file):
     path, _ = record_file
     assert [batch.tolist() for batch in train.batch(records_of(path), 5, workers="process")] == [
         [*range(5)],
@@ -231,7 +231,7 @@ def test_a_name_that_is_no_utf8_travels(record_file):
     ]
 
 
-RECORD_BYTES = 17  # of one digit
+RECORD_BYTES = 17  # size of a record with one digit
 
 
 def flipped(content):
@@ -248,7 +248,7 @@ def claimed(content):
 
 
 @pytest.mark.parametrize("damage", [flipped, cut, claimed])
-def test_a_damaged_file_is_data_loss_that_names_file_and_offset(record_file, damage):
+def test_damaged_file_raises_data_loss_with_file_and_offset(record_file, damage):
     path, content = record_file
     with open(path, "wb") as file:
         file.write(damage(content))
@@ -258,7 +258,7 @@ def test_a_damaged_file_is_data_loss_that_names_file_and_offset(record_file, dam
     assert got == [[0, 1], [2, 3], [4, 5]]
 
 
-def test_a_fifo_in_a_worker_process_is_refused_and_not_waited_for(tmp_path):
+def test_fifo_in_a_worker_process_raises_without_blocking(tmp_path):
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(errors.FailedPreconditionError, match="fifo"):
         list(train.batch(records_of(tmp_path / "fifo"), 2, workers="process"))

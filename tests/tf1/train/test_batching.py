@@ -1,4 +1,4 @@
-"""What batch and its kin take, and what they refuse."""
+"""Arguments and errors of the batching functions."""
 
 import threading
 
@@ -12,12 +12,12 @@ DEADLOCK_S = 60
 
 
 def counter(dtype="int32", shape=(), stop=10, **options):
-    """A source of 0, 1, 2 ..., each in the shape."""
+    """Return a source of 0, 1, 2, ..., each filling the shape."""
     numbers = iter(range(stop))
     return mpqueue.Source(lambda: np.full(shape, next(numbers), dtype), dtype, [shape], **options)
 
 
-def test_a_list_of_sources_is_a_list_of_components():
+def test_list_of_sources_is_batched_as_a_list():
     batches = train.batch([counter(), counter("float32", (2,))], 5)
     assert batches.dtypes == [np.dtype("int32"), np.dtype("float32")] and batches.shapes == [(5,), (5, 2)]
     got = list(batches)
@@ -27,7 +27,7 @@ def test_a_list_of_sources_is_a_list_of_components():
     ]
 
 
-def test_a_dict_of_sources_is_a_dict_of_components_also_one():
+def test_dict_of_sources_is_batched_as_a_dict():
     batches = train.batch({"n": counter()}, 10)
     assert [{key: value.tolist() for key, value in batch.items()} for batch in batches] == [{"n": list(range(10))}]
 
@@ -39,7 +39,7 @@ def test_arrays_are_the_same_in_every_example():
     assert (numbers.tolist(), labels.tolist(), pairs.tolist()) == ([0, 1], [b"label"] * 2, [[1.5, 2.5]] * 2)
 
 
-def test_enqueue_many_of_arrays_gives_their_rows_again_and_again():
+def test_enqueue_many_of_arrays_repeats_their_rows():
     batches = train.batch([np.arange(3), ["a", "b", "c"]], 5, enqueue_many=True)
     assert batches.shapes == [(5,), (5,)]
     for numbers, labels in batches:
@@ -47,8 +47,8 @@ def test_enqueue_many_of_arrays_gives_their_rows_again_and_again():
         break
 
 
-def test_sources_made_of_one_source_get_the_same_example():
-    """Two maps of one reader's source are a record's image and label, not those of two records."""
+def test_sources_mapped_from_one_source_get_the_same_example():
+    """Two maps of one reader's source return the image and label of the same record."""
     numbers = iter(range(6))
     example = mpqueue.Source(lambda: next(numbers))
     double = example.map(lambda n: n * 2, dtypes="int64", shapes=[()])
@@ -60,7 +60,7 @@ def test_sources_made_of_one_source_get_the_same_example():
     ]
 
 
-def test_a_map_that_ends_ends_the_input():
+def test_stop_iteration_in_map_ends_the_input():
     numbers, letters = iter(range(6)), iter("ab")
     example = mpqueue.Source(lambda: next(numbers))
     one = example.map(lambda n: n, dtypes="int64", shapes=[()])
@@ -71,13 +71,13 @@ def test_a_map_that_ends_ends_the_input():
     ]
 
 
-def test_a_batch_is_a_source_of_batches():
+def test_batch_op_is_a_source_of_batches():
     inner = train.batch([counter(stop=12)], 4)
     outer = train.batch([inner.map(lambda rows: rows * 10, dtypes="int32", shapes=[(4,)])], 3, enqueue_many=True)
     assert [batch.tolist() for batch in outer] == [[0, 10, 20], [30, 40, 50], [60, 70, 80], [90, 100, 110]]
 
 
-def test_padding_fills_booleans_and_text_too():
+def test_padding_fills_booleans_and_strings():
     sizes = iter([1, 3, 2])
     source = mpqueue.Source(
         lambda: (lambda n: [np.full(n, True), np.full((n, n), b"x", object)])(next(sizes)),
@@ -90,7 +90,7 @@ def test_padding_fills_booleans_and_text_too():
     assert second[0].shape == (1, 2) and second[1].shape == (1, 2, 2)
 
 
-def test_several_threads_give_every_example_once():
+def test_several_threads_return_every_example_once():
     lock, numbers = threading.Lock(), iter(range(1000))
 
     def draw():
@@ -103,7 +103,7 @@ def test_several_threads_give_every_example_once():
     assert [len(batch) for batch in got] == [7] * 142 + [6]
 
 
-def test_shuffled_batches_of_a_seed_are_the_same_again_when_the_queue_is_full_first():
+def test_shuffle_batch_with_seed_is_reproducible_from_a_full_queue():
     def shuffled(seed):
         batches = train.shuffle_batch([counter(stop=100)], 10, 200, 50, seed=seed)
         mpqueue.start_queue_runners(coord=(coord := mpqueue.Coordinator()))
@@ -120,7 +120,7 @@ def test_shuffled_batches_of_a_seed_are_the_same_again_when_the_queue_is_full_fi
     assert shuffled(3) == first != shuffled(4)
 
 
-def test_joined_inputs_may_have_their_keys_in_another_order_and_shapes_that_fit():
+def test_joined_inputs_with_other_key_order_and_compatible_shapes():
     one = mpqueue.Source(iter([{"a": 1, "b": [1.0]}]).__next__, ["int32", "float32"], [(), (None,)], ["a", "b"])
     other = mpqueue.Source(iter([{"b": [2.0], "a": 2}]).__next__, ["float32", "int32"], [(1,), ()], ["b", "a"])
     batches = train.batch_join([one, other], 2)
@@ -129,7 +129,7 @@ def test_joined_inputs_may_have_their_keys_in_another_order_and_shapes_that_fit(
     assert sorted(zip(batch["a"].tolist(), batch["b"].ravel().tolist(), strict=True)) == [(1, 1.0), (2, 2.0)]
 
 
-def test_a_timeout_of_a_batch_loses_nothing():
+def test_batch_timeout_loses_no_examples():
     gate = threading.Event()
 
     def slow():
@@ -157,10 +157,10 @@ def test_a_timeout_of_a_batch_loses_nothing():
         (lambda: 1, {}, TypeError, "got function"),
         ([], {}, ValueError, "at least one"),
         ({}, {}, ValueError, "at least one"),
-        ([mpqueue.Source(lambda: 1)], {}, ValueError, "dtypes of .* are not known"),
-        (mpqueue.Source(lambda: [1, 2]), {}, ValueError, "dtypes of .* are not known"),
+        ([mpqueue.Source(lambda: 1)], {}, ValueError, "dtypes of .* are unknown"),
+        (mpqueue.Source(lambda: [1, 2]), {}, ValueError, "dtypes of .* are unknown"),
         ([mpqueue.Source(lambda: [1, 2], ["int32"] * 2)], {}, ValueError, "returns several: pass that source"),
-        ([mpqueue.Source(lambda: 1, "int32")], {}, ValueError, "rank of a component is not known"),
+        ([mpqueue.Source(lambda: 1, "int32")], {}, ValueError, "rank of a component is unknown"),
         ([mpqueue.Source(lambda: 1, "int32", [(None,)])], {}, ValueError, "dynamic_pad=True"),
         ([counter()], {"shapes": [(), ()]}, ValueError, "2 shapes for 1"),
         ([counter()], {"shapes": [(3,)]}, ValueError, "shape"),
@@ -170,7 +170,7 @@ def test_a_timeout_of_a_batch_loses_nothing():
         ([counter()], {"num_threads": 0}, ValueError, "num_threads must be 1 or more, got 0"),
     ],
 )
-def test_wrong_arguments_are_refused_before_a_runner_is_added(tensors, options, error, words):
+def test_invalid_arguments_raise_before_a_runner_is_added(tensors, options, error, words):
     with pytest.raises(error, match=words):
         train.batch(tensors, **{"batch_size": 2} | options)
     assert mpqueue.get_queue_runners() == []
@@ -179,30 +179,30 @@ def test_wrong_arguments_are_refused_before_a_runner_is_added(tensors, options, 
 @pytest.mark.parametrize(
     ("tensors_list", "error", "words"),
     [
-        ([], ValueError, "empty"),
+        ([], ValueError, "at least one input"),
         (counter(), TypeError, "one entry per input"),
         ([[counter()], [counter("int64")]], TypeError, "dtypes"),
-        ([[counter()], [counter(), counter()]], ValueError, "inputs differ"),
-        ([{"a": counter()}, {"b": counter()}], ValueError, "inputs differ"),
-        ([[counter()], {"a": counter()}], ValueError, "inputs differ"),
+        ([[counter()], [counter(), counter()]], ValueError, "same keys, or the same number"),
+        ([{"a": counter()}, {"b": counter()}], ValueError, "same keys, or the same number"),
+        ([[counter()], {"a": counter()}], ValueError, "same keys, or the same number"),
         ([[counter()], [counter(shape=(1,))]], ValueError, "shapes"),
         ([[counter(shape=(2,))], [counter(shape=(3,))]], ValueError, "shapes"),
     ],
 )
 @pytest.mark.parametrize("join", [train.batch_join, lambda *args: train.shuffle_batch_join(*args, 10, 5)])
-def test_inputs_that_do_not_fit_each_other_are_refused(join, tensors_list, error, words):
+def test_incompatible_inputs_raise(join, tensors_list, error, words):
     with pytest.raises(error, match=words):
         join(tensors_list, 2)
     assert mpqueue.get_queue_runners() == []
 
 
-def test_names_say_what_a_queue_is_for():
+def test_queue_name_starts_with_the_op_name():
     assert train.batch([counter()], 1).queue.name == "batch/fifo_queue"
     assert train.batch([counter()], 1, dynamic_pad=True, name="mine").queue.name == "mine/padding_fifo_queue"
     assert train.shuffle_batch([counter()], 1, 2, 1).queue.name == "shuffle_batch/random_shuffle_queue"
 
 
-def test_an_example_of_another_shape_ends_the_input_with_its_error():
+def test_example_of_another_shape_ends_the_input_with_an_error():
     examples = iter([np.zeros(2), np.zeros(3)])
     source = mpqueue.Source(lambda: next(examples), "float64")
     batches = train.batch([source], 1, shapes=[(2,)])

@@ -1,4 +1,4 @@
-"""Children that user code forks in a worker of a queue runner, and that return from there, enqueue nothing."""
+"""Child processes forked by user code in a queue runner must not enqueue elements when they return."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ class Resumable(Counter):
 
 @pytest.mark.parametrize("source", [Counter, Resumable])
 @pytest.mark.parametrize("workers", ["thread", "process"])
-def test_it_enqueues_nothing(source, workers, tmp_path):
+def test_forked_child_enqueues_no_elements(source, workers, tmp_path):
     example = mpqueue.Source(source(tmp_path / "fuse"), "int64", [()])
     batch = mpqueue.train.batch([example], LENGTH, workers=workers)
     coordinator = mpqueue.Coordinator()

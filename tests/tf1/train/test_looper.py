@@ -1,4 +1,4 @@
-"""Looper threads: code that runs again and again until the coordinator stops."""
+"""LooperThread: functions that are called repeatedly until the coordinator stops."""
 
 import threading
 
@@ -16,7 +16,7 @@ def coord():
 
 
 class Steps:
-    """A target that counts its runs and asks for the stop after some."""
+    """A target that records its calls and requests a stop after some of them."""
 
     def __init__(self, coord, count):
         self.coord, self.left = coord, count
@@ -30,7 +30,7 @@ class Steps:
 
 
 @pytest.mark.parametrize("interval", [None, 0.01])
-def test_it_runs_until_the_stop(coord, interval):
+def test_looper_runs_until_the_stop(coord, interval):
     steps = Steps(coord, 3)
     looper = LooperThread.loop(coord, interval, steps, args=(1,), kwargs={"key": 2})
     coord.join(stop_grace_period_secs=DEADLOCK_S)
@@ -46,13 +46,13 @@ def test_a_long_interval_does_not_delay_the_stop(coord):
     coord.join(stop_grace_period_secs=DEADLOCK_S)
 
 
-def test_an_error_ends_it_and_reaches_join(coord):
+def test_error_ends_the_looper_and_is_raised_by_join(coord):
     LooperThread.loop(coord, None, lambda: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         coord.join()
 
 
-def test_a_subclass_has_hooks(coord):
+def test_subclass_hooks_are_called(coord):
     calls = []
 
     class Mine(LooperThread):
@@ -72,6 +72,6 @@ def test_a_subclass_has_hooks(coord):
 
 
 @pytest.mark.parametrize("wrong", [{"coord": None}, {"args": (1,)}, {"kwargs": {"key": 1}}])
-def test_wrong_arguments_are_refused(coord, wrong):
+def test_invalid_arguments_raise(coord, wrong):
     with pytest.raises(ValueError):
         LooperThread(**({"coord": coord, "timer_interval_secs": 1} | wrong))

@@ -1,4 +1,4 @@
-"""Named inputs, and what may be fed to them."""
+"""Placeholders, and values that can be fed to them."""
 
 import threading
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ INDICES, VALUES, SHAPE = [[3, 2, 0], [4, 5, 1]], [1.0, 2.0], [7, 9, 2]
 
 
 class Pair(NamedTuple):
-    """A structure with names."""
+    """A named tuple."""
 
     a: Any
     b: Any
@@ -46,7 +46,7 @@ class Pair(NamedTuple):
         ("string", np.array([b"a", b"b"]), [b"a", b"b"]),
     ],
 )
-def test_what_is_fed_is_cast_as_tensorflow_casts_it(dtype, value, expected):
+def test_fed_values_are_cast_as_in_tensorflow(dtype, value, expected):
     array = mpqueue.placeholder(dtype).check(value)
     assert array.dtype == (object if dtype == "string" else np.dtype(dtype))
     np.testing.assert_array_equal(array, np.array(expected, array.dtype))
@@ -71,19 +71,19 @@ def test_what_is_fed_is_cast_as_tensorflow_casts_it(dtype, value, expected):
         ("float32", object(), TypeError),
     ],
 )
-def test_what_cannot_be_cast_is_refused(dtype, value, error):
+def test_values_that_cannot_be_cast_raise(dtype, value, error):
     with pytest.raises(error):
         mpqueue.placeholder(dtype).check(value)
 
 
 @pytest.mark.parametrize(("shape", "value"), [([], [1]), ([1], 1), ([2], [1, 2, 3]), ([None, 2], [1, 2]), (3, [1, 2])])
-def test_another_shape_is_refused_and_named(shape, value):
+def test_incompatible_shape_raises_with_the_placeholder_name(shape, value):
     x = mpqueue.placeholder("float32", shape, name="images")
-    with pytest.raises(ValueError, match="'images' has the shape"):
+    with pytest.raises(ValueError, match="'images' must be fed an array of shape"):
         mpqueue.run(x, {x: value})
 
 
-def test_a_placeholder_says_what_it_takes():
+def test_placeholder_attributes_and_repr():
     x = mpqueue.placeholder(np.float32, [None, 3], "x")
     assert (x.dtype, x.shape, x.name) == (np.dtype("float32"), (None, 3), "x")
     assert x.dtypes == [np.dtype("float32")] and x.shapes == [(None, 3)] and x.is_bare
@@ -96,19 +96,19 @@ def test_a_placeholder_says_what_it_takes():
     [(("nope",), TypeError), ((None,), TypeError), (("int32", [-1]), ValueError), (("int32", "a"), TypeError)],
 )
 @pytest.mark.parametrize("make", [mpqueue.placeholder, mpqueue.sparse_placeholder])
-def test_what_is_no_dtype_or_shape_is_refused(make, args, error):
+def test_invalid_dtype_or_shape_raises(make, args, error):
     with pytest.raises(error):
         make(*args)
 
 
-def test_without_a_value_a_placeholder_is_an_error_that_says_how():
+def test_placeholder_without_a_value_raises_with_a_remedy():
     x = mpqueue.placeholder("float32", name="x")
     for call in (x, lambda: mpqueue.run(x), lambda: mpqueue.run(x.map(np.sum))):
         with pytest.raises(errors.InvalidArgumentError, match=r"'x' must be fed: .*feed_dict"):
             call()
 
 
-def test_everything_that_is_called_in_a_run_gets_the_value():
+def test_all_functions_called_in_a_run_get_the_fed_value():
     x = mpqueue.placeholder("float32", [None])
     queue = mpqueue.FIFOQueue(10, ["float32"], [()])
     total = x.map(np.sum)
@@ -121,16 +121,16 @@ def test_fetches_keep_their_structure_and_are_called_once():
     calls = []
     one = mpqueue.Source(lambda: calls.append(1) or len(calls))
     assert mpqueue.run({"x": [one, (one, [])], "y": Pair(one, ())}) == {"x": [1, (1, [])], "y": Pair(1, ())}
-    with pytest.raises(TypeError, match="cannot call 3"):
+    with pytest.raises(TypeError, match="must be callable, got 3"):
         mpqueue.run([one, 3])
 
 
-def test_only_placeholders_may_be_fed():
-    with pytest.raises(TypeError, match="keys of feed_dict are placeholders"):
+def test_feeding_other_keys_than_placeholders_raises():
+    with pytest.raises(TypeError, match="keys of feed_dict must be placeholders"):
         mpqueue.run(lambda: 1, {"x": 1})
 
 
-def test_inner_runs_feed_more_and_other_threads_nothing():
+def test_nested_runs_add_feeds_and_other_threads_have_none():
     x, y = mpqueue.placeholder("int32"), mpqueue.placeholder("int32")
     assert mpqueue.run(lambda: mpqueue.run([x, y], {y: 2}), {x: 1}) == [1, 2]
     raised = []
@@ -150,18 +150,18 @@ def test_inner_runs_feed_more_and_other_threads_nothing():
     assert len(raised) == 1
 
 
-def test_a_default_is_given_unless_something_else_is_fed():
+def test_default_is_used_unless_a_value_is_fed():
     x = mpqueue.placeholder_with_default([1, 2], [None])
     assert x.dtype == np.dtype("int32") and x().tolist() == [1, 2]
     x()[0] = 9
     assert mpqueue.run(x).tolist() == [1, 2]
     assert mpqueue.run(x, {x: [1.5, 2, 3]}).tolist() == [1, 2, 3]
     assert mpqueue.placeholder_with_default("a", None).shape is None
-    with pytest.raises(ValueError, match="does not fit"):
+    with pytest.raises(ValueError, match="must have shape"):
         mpqueue.placeholder_with_default([1.0, 2.0], [])
 
 
-def test_a_default_that_is_a_source_is_called_only_where_nothing_is_fed():
+def test_default_source_is_called_only_if_no_value_is_fed():
     queue = mpqueue.FIFOQueue(3, ["int32"], [()])
     queue.enqueue_many([[1, 2]])
     x = mpqueue.placeholder_with_default(mpqueue.Source(queue.dequeue, "int32", [()]), [])
@@ -181,7 +181,7 @@ def test_a_default_that_is_a_source_is_called_only_where_nothing_is_fed():
         (None, (np.array(INDICES, np.float32), VALUES, SHAPE)),
     ],
 )
-def test_a_sparse_value_is_three_arrays_that_nobody_compares(shape, value):
+def test_parts_of_a_sparse_value_are_not_checked_against_each_other(shape, value):
     x = mpqueue.sparse_placeholder("float32", shape)
     got = mpqueue.run(x, {x: value})
     assert isinstance(got, SparseTensorValue)
@@ -200,7 +200,7 @@ def test_a_sparse_value_is_three_arrays_that_nobody_compares(shape, value):
         (None, (INDICES, ["a", "b"], SHAPE), ValueError),
     ],
 )
-def test_a_sparse_value_of_another_rank_is_refused(shape, value, error):
+def test_sparse_value_of_another_rank_raises(shape, value, error):
     x = mpqueue.sparse_placeholder("float32", shape, "s")
     with pytest.raises(error):
         mpqueue.run(x, {x: value})

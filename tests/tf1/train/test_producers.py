@@ -1,4 +1,4 @@
-"""Queues of the rows of arrays, epoch after epoch."""
+"""Producers: queues of the rows of arrays, epoch after epoch."""
 
 import pathlib
 import time
@@ -14,7 +14,7 @@ DEADLOCK_S = 60
 
 @pytest.fixture(autouse=True)
 def runners():
-    """The runners of the test, which it starts by calling this, stop at its end."""
+    """Return a function that starts the queue runners; they stop at the end of the test."""
     coord = mpqueue.Coordinator()
 
     def start():
@@ -27,7 +27,7 @@ def runners():
 
 
 def drain(queue):
-    """All that comes until the end."""
+    """Return all elements until the end."""
     rows = []
     with pytest.raises(errors.OutOfRangeError):
         while True:
@@ -35,7 +35,7 @@ def drain(queue):
     return rows
 
 
-def test_pythons_numbers_are_as_wide_as_tensorflows():
+def test_python_numbers_become_int32_and_float32():
     for rows, dtype in ((([1, 2]), "int32"), ([1.5], "float32"), ([2**40], "int64"), ([True], "bool")):
         assert train.input_producer(rows).dtypes == [np.dtype(dtype)]
     for dtype in ("int64", "float64", "uint8", "float16", "complex64"):
@@ -43,7 +43,7 @@ def test_pythons_numbers_are_as_wide_as_tensorflows():
     assert train.input_producer([np.int64(1), 2]).dtypes == [np.dtype("int64")]
 
 
-def test_each_epoch_is_a_whole_permutation_and_a_seed_repeats_them(runners):
+def test_each_epoch_is_a_permutation_and_reproducible_with_a_seed(runners):
     queues = [train.range_input_producer(50, num_epochs=3, seed=seed) for seed in (4, 4, 5)]
     runners()
     first, again, other = [[int(row) for row in drain(queue)] for queue in queues]
@@ -53,19 +53,19 @@ def test_each_epoch_is_a_whole_permutation_and_a_seed_repeats_them(runners):
     assert first == again != other
 
 
-def test_rows_may_be_given_anew_for_each_epoch(runners):
+def test_source_of_rows_is_called_for_each_epoch(runners):
     epoch = iter([np.array([[1, 2]]), np.array([[3, 4], [5, 6]])])
     queue = train.input_producer(mpqueue.Source(lambda: next(epoch), "int64"), [2], 2, shuffle=False)
     runners()
     assert [row.tolist() for row in drain(queue)] == [[1, 2], [3, 4], [5, 6]]
 
 
-def test_what_is_known_of_a_row_is_put_together():
+def test_row_shape_is_merged_with_element_shape():
     source = mpqueue.Source(lambda: None, "float32", [(None, 3, None)])
     assert train.input_producer(source, [None, 5]).shapes == [(3, 5)]
-    with pytest.raises(ValueError, match="element_shape says"):
+    with pytest.raises(ValueError, match="element_shape must match"):
         train.input_producer(source, [4, 5])
-    with pytest.raises(ValueError, match="give element_shape"):
+    with pytest.raises(ValueError, match="pass element_shape"):
         train.input_producer(source)
 
 
@@ -76,34 +76,34 @@ def test_what_is_known_of_a_row_is_put_together():
         (None, {}, ValueError, "None"),
         ([[1], [2, 3]], {}, ValueError, "inhomogeneous"),
         ({"a": 1}, {}, TypeError, "neither numbers nor text"),
-        ([1], {"num_epochs": 0}, ValueError, "num_epochs must be above 0.* got 0"),
+        ([1], {"num_epochs": 0}, ValueError, "num_epochs must be positive.* got 0"),
         ([1], {"num_epochs": -1}, ValueError, "num_epochs"),
         ([1], {"num_epochs": 1.5}, TypeError, "float"),
         ([1], {"element_shape": [3]}, ValueError, "element_shape"),
-        (mpqueue.Source(lambda: [1]), {}, ValueError, "dtype of input_tensor is not known"),
+        (mpqueue.Source(lambda: [1]), {}, ValueError, "dtype of input_tensor is unknown"),
         (mpqueue.Source(lambda: [1], ["int32", "int32"]), {}, ValueError, "must be one array"),
     ],
 )
-def test_wrong_arguments_are_refused_before_anything_is_added(rows, options, error, words):
+def test_invalid_arguments_raise_before_a_runner_is_added(rows, options, error, words):
     with pytest.raises(error, match=words):
         train.input_producer(rows, **options)
     assert mpqueue.get_queue_runners() == []
 
 
 @pytest.mark.parametrize("limit", [-1, 2**31])
-def test_a_limit_that_is_no_int32_is_refused(limit):
+def test_limit_outside_int32_raises(limit):
     with pytest.raises(ValueError, match="limit must be from 0"):
         train.range_input_producer(limit)
 
 
-def test_names_may_be_paths_text_and_bytes(runners):
+def test_names_can_be_paths_str_and_bytes(runners):
     names = ["a", b"b\xff", pathlib.Path("c") / "d", "é"]
     queue = train.string_input_producer(names, num_epochs=1, shuffle=False)
     runners()
     assert drain(queue) == [b"a", b"b\xff", b"c/d", "é".encode()]
 
 
-def test_a_hundred_thousand_names_come_each_once(runners):
+def test_hundred_thousand_names_are_each_returned_once(runners):
     queue = train.string_input_producer([f"file{number}" for number in range(100_000)], num_epochs=1, capacity=1000)
     runners()
     assert len({bytes(row) for row in drain(queue)}) == 100_000
@@ -112,7 +112,7 @@ def test_a_hundred_thousand_names_come_each_once(runners):
 @pytest.mark.parametrize(
     ("names", "error"), [([], ValueError), ("a", ValueError), ([["a"]], ValueError), ([1], TypeError)]
 )
-def test_what_are_no_names_is_refused(names, error):
+def test_invalid_names_raise(names, error):
     with pytest.raises(error):
         train.string_input_producer(names)
 
@@ -122,13 +122,13 @@ def test_a_pattern_without_matches_is_reported_by_the_coordinator(tmp_path, runn
     coord = runners()
     with pytest.raises(errors.OutOfRangeError):
         queue.dequeue(timeout=DEADLOCK_S)
-    with pytest.raises(errors.InvalidArgumentError, match="got no text from"):
+    with pytest.raises(errors.InvalidArgumentError, match="got no strings from"):
         coord.join(stop_grace_period_secs=DEADLOCK_S)
     coord.clear_stop()
 
 
 @pytest.mark.measures
-def test_no_rows_without_end_wait_for_the_stop_and_use_no_processor(runners):
+def test_endless_producer_without_rows_blocks_without_using_cpu(runners):
     queue = train.range_input_producer(0)
     coord = runners()
     with pytest.raises(errors.DeadlineExceededError):
@@ -144,7 +144,7 @@ def test_no_rows_without_end_wait_for_the_stop_and_use_no_processor(runners):
     coord.join(stop_grace_period_secs=DEADLOCK_S)
 
 
-def test_a_cancel_op_of_ones_own_is_called_at_the_stop(runners):
+def test_custom_cancel_op_is_called_on_stop(runners):
     called = []
     queue = train.string_input_producer(["a"], cancel_op=lambda: called.append(queue.close(True)))
     coord = runners()
@@ -154,7 +154,7 @@ def test_a_cancel_op_of_ones_own_is_called_at_the_stop(runners):
     assert called == [None]
 
 
-def test_slices_stay_together_and_are_copies(runners):
+def test_slices_belong_together_and_are_copies(runners):
     images = np.arange(12).reshape(4, 3)
     source = train.slice_input_producer([images, ["a", "b", "c", "d"]], num_epochs=2, seed=1)
     assert source.dtypes == [np.dtype("int64"), "string"] and source.shapes == [(3,), ()]
@@ -170,16 +170,16 @@ def test_slices_stay_together_and_are_copies(runners):
     assert images[0].tolist() == [0, 1, 2]
 
 
-def test_a_missing_slice_is_an_error_when_its_turn_has_come_and_the_next_index_follows(runners):
+def test_missing_slice_raises_and_the_next_index_follows(runners):
     source = train.slice_input_producer([[1, 2, 3], [10, 30]], num_epochs=2, shuffle=False)
     runners()
     assert source() == [1, 10] and source() == [2, 30]
-    with pytest.raises(errors.InvalidArgumentError, match=r"tensor_list\[1\] has 2 rows.* index 2"):
+    with pytest.raises(errors.InvalidArgumentError, match=r"tensor_list\[1\] must have a row 2.* has 2 rows"):
         source()
     assert source() == [1, 10]
 
 
-def test_further_rows_of_a_longer_array_never_come(runners):
+def test_extra_rows_of_a_longer_array_are_not_read(runners):
     source = train.slice_input_producer([[1, 2], [10, 20, 30]], num_epochs=1, shuffle=False)
     runners()
     assert source() == [1, 10] and source() == [2, 20]
@@ -188,24 +188,24 @@ def test_further_rows_of_a_longer_array_never_come(runners):
 
 
 @pytest.mark.parametrize("wrong", [[], [3], [[1, 2], 5]])
-def test_slices_of_nothing_are_refused(wrong):
+def test_empty_or_scalar_tensor_list_raises(wrong):
     with pytest.raises(ValueError):
         train.slice_input_producer(wrong)
 
 
-def test_limit_epochs_counts_and_the_initializer_starts_anew():
+def test_initializer_resets_the_count_of_limit_epochs():
     source = train.limit_epochs([1, 2], 2)
     assert source.dtypes == [np.dtype("int32")] and source.shapes == [(2,)] and source.is_bare
     for _ in range(2):
         source()[0] = 7
         assert source().tolist() == [1, 2]
         for _ in range(2):
-            with pytest.raises(errors.OutOfRangeError, match="all 2 epochs are over"):
+            with pytest.raises(errors.OutOfRangeError, match="All 2 epochs have ended"):
                 source()
         mpqueue.local_variables_initializer()
 
 
-def test_limit_epochs_of_a_source_calls_it_as_often():
+def test_limit_epochs_calls_a_source_once_per_epoch():
     numbers = iter(range(10))
     source = mpqueue.Source(lambda: [next(numbers)], ["int32"], [()], ["n"])
     limited = train.limit_epochs(source, 3)
@@ -218,7 +218,7 @@ def test_limit_epochs_of_a_source_calls_it_as_often():
     assert bare.is_bare and bare() == 1
 
 
-def test_the_initializer_may_be_run_in_a_session():
+def test_initializer_can_be_run_in_a_session():
     source = train.limit_epochs(1, 1)
     source()
     with mpqueue.Session() as session:
@@ -226,7 +226,7 @@ def test_the_initializer_may_be_run_in_a_session():
     assert source() == 1
 
 
-def test_matches_stay_until_the_initializer_runs_again(tmp_path):
+def test_matches_are_kept_until_the_initializer_runs(tmp_path):
     (tmp_path / "a").touch()
     matches = train.match_filenames_once(tmp_path / "*")
     (tmp_path / "b").touch()
@@ -236,7 +236,7 @@ def test_matches_stay_until_the_initializer_runs_again(tmp_path):
     assert matches().tolist() == [bytes(tmp_path / "a"), bytes(tmp_path / "b")]
 
 
-def test_producers_of_one_shared_name_share_the_queue(runners):
+def test_producers_with_the_same_shared_name_share_the_queue(runners):
     one, other = (train.range_input_producer(3, 1, shuffle=False, shared_name="shared") for _ in range(2))
     assert one.queue_ref is other.queue_ref
     assert one.name == "input_producer" and train.range_input_producer(1, name="mine").name == "mine"

@@ -1,4 +1,4 @@
-"""Queue runners beyond the golden cases: what they do with a session, odd ops, several queues, and their collection."""
+"""Queue runners beyond the golden cases: sessions, unusual ops, several queues, and the collection of runners."""
 
 import logging
 import threading
@@ -21,7 +21,7 @@ def queue():
 
 @pytest.fixture
 def quiet(monkeypatch):
-    """A runner without a coordinator raises in its threads, on purpose."""
+    """Silence errors in threads: a runner without a coordinator raises there on purpose."""
     monkeypatch.setattr(threading, "excepthook", lambda args: None)
 
 
@@ -50,8 +50,8 @@ def drain(queue):
     return values
 
 
-def test_a_queue_that_is_fed_by_a_queue_closes_after_it(queue):
-    """The end of the input runs through a chain of queues, each closed by its own runner."""
+def test_chained_queue_closes_after_the_queue_that_feeds_it(queue):
+    """The end of input propagates through a chain of queues, each closed by its own runner."""
     second = FIFOQueue(3, np.int32, ())
     coord = Coordinator()
     for runner in (
@@ -65,18 +65,18 @@ def test_a_queue_that_is_fed_by_a_queue_closes_after_it(queue):
     coord.join()
 
 
-def test_a_stop_frees_a_consumer_that_is_blocked_in_the_queue(queue):
+def test_stop_wakes_a_consumer_that_is_blocked_in_the_queue(queue):
     coord = Coordinator()
-    asked = threading.Event()
+    started = threading.Event()
     release = threading.Event()
 
     def never():
-        asked.set()
+        started.set()
         release.wait(DEADLOCK_S)
         return np.int32(0)
 
     QueueRunner(queue, [queue.enqueue_op(never)]).create_threads(coord=coord, daemon=True, start=True)
-    assert asked.wait(DEADLOCK_S)
+    assert started.wait(DEADLOCK_S)
     caught = []
 
     def consume():
@@ -114,8 +114,8 @@ def closed_error():
         return error
 
 
-def test_a_closed_session_does_not_keep_the_cancel_op_from_freeing_consumers(queue):
-    """The queue outlives the session in which its runner ran."""
+def test_cancel_op_wakes_consumers_after_the_session_is_closed(queue):
+    """A queue outlives the session of its runner."""
     coord = Coordinator()
     session = Session()
     runner = QueueRunner(queue, [fail(ValueError("boom"))])
@@ -126,8 +126,8 @@ def test_a_closed_session_does_not_keep_the_cancel_op_from_freeing_consumers(que
     assert queue.is_closed()
 
 
-def test_a_session_that_is_open_meanwhile_is_the_default_one(queue):
-    """Runners that are given no session end with the one that the program has open."""
+def test_open_session_is_the_default_session_of_runners(queue):
+    """Runners without an explicit session end with the open session."""
     coord = Coordinator()
     with Session():
         QueueRunner(queue, [queue.enqueue_op(lambda: np.int32(1))]).create_threads(coord=coord, start=True)
@@ -137,7 +137,7 @@ def test_a_session_that_is_open_meanwhile_is_the_default_one(queue):
 
 
 @pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, MemoryError, ValueError])
-def test_whatever_an_op_raises_reaches_the_coordinator(queue, kind):
+def test_any_op_error_is_reported_to_the_coordinator(queue, kind):
     coord = Coordinator()
     QueueRunner(queue, [fail(kind("boom"))]).create_threads(coord=coord, start=True)
     with pytest.raises(kind):
@@ -145,14 +145,14 @@ def test_whatever_an_op_raises_reaches_the_coordinator(queue, kind):
     assert queue.is_closed()
 
 
-def test_whatever_an_op_raises_is_kept_without_a_coordinator(queue, quiet):
+def test_op_error_is_stored_without_a_coordinator(queue, quiet):
     error = SystemExit(3)
     runner = QueueRunner(queue, [fail(error)])
     assert ended(runner.create_threads(start=True))
     assert runner.exceptions_raised == [error]
 
 
-def test_the_queue_stays_open_if_the_last_op_to_end_has_failed(queue, quiet):
+def test_queue_remains_open_if_the_last_op_fails(queue, quiet):
     first_has_ended = threading.Event()
 
     def first():
@@ -172,7 +172,7 @@ def test_the_queue_stays_open_if_the_last_op_to_end_has_failed(queue, quiet):
     assert not queue.is_closed()
 
 
-def test_the_queue_closes_if_the_last_op_to_end_has_not_failed(queue, quiet):
+def test_queue_closes_if_the_last_op_does_not_fail(queue, quiet):
     def last():
         assert ended(threads[:1])
         raise OutOfRangeError(None, None, "the end")
@@ -197,7 +197,7 @@ def test_an_error_of_the_close_op_is_logged_and_not_reported(queue, caplog):
     coord.join()
 
 
-def test_threads_of_another_session_are_threads_of_their_own(queue):
+def test_each_session_gets_its_own_threads(queue):
     runner = QueueRunner(queue, [queue.enqueue_op(numbers(3))])
     one, other = Session(), Session()
     assert len(runner.create_threads(one)) == 1
@@ -205,7 +205,7 @@ def test_threads_of_another_session_are_threads_of_their_own(queue):
     assert len(runner.create_threads(other)) == 1
 
 
-def test_new_threads_empty_the_list_of_exceptions(queue, quiet):
+def test_create_threads_clears_exceptions_raised(queue, quiet):
     runner = QueueRunner(queue, [fail(ValueError("boom"))])
     assert ended(runner.create_threads(start=True))
     assert len(runner.exceptions_raised) == 1
@@ -227,7 +227,7 @@ def test_the_default_close_ops_close_the_queue(queue):
         runner.close_op()
 
 
-def test_foreign_callables_get_names_when_the_runner_is_written_down(queue):
+def test_to_proto_names_custom_callables(queue):
     runner = QueueRunner(queue, [lambda: None, lambda: None], close_op=queue.close)
     definition = runner.to_proto()
     assert definition == QueueRunnerDef("q", ["q_enqueue", "q_enqueue_1"], "q_Close_1", "q_Close", [11])
@@ -236,7 +236,7 @@ def test_foreign_callables_get_names_when_the_runner_is_written_down(queue):
     assert again.close_op == queue.close
 
 
-def test_two_queues_of_one_name_are_told_apart():
+def test_to_proto_distinguishes_queues_with_the_same_name():
     runners = [QueueRunner(queue, [queue.enqueue_op(int)]) for queue in (FIFOQueue(1, int), FIFOQueue(2, int))]
     definitions = [runner.to_proto() for runner in runners]
     assert [definition.queue_name for definition in definitions] == ["fifo_queue", "fifo_queue_1"]
@@ -244,14 +244,14 @@ def test_two_queues_of_one_name_are_told_apart():
         assert QueueRunner.from_proto(definition).queue is runner.queue
 
 
-def test_a_queue_that_is_gone_leaves_its_name(queue):
+def test_name_of_a_freed_queue_is_removed(queue):
     definition = QueueRunner(queue, [queue.enqueue_op(int)]).to_proto()
     with pytest.raises(KeyError, match="q_enqueue"):
         QueueRunner.from_proto(definition)
     assert queue.enqueue_op(int).name == "q_enqueue"
 
 
-def test_scopes_are_taken_off_and_put_on():
+def test_scopes_are_removed_and_added():
     queue = FIFOQueue(1, int, name="input/q")
     runner = QueueRunner(queue, [queue.enqueue_op(int)])
     definition = runner.to_proto("input")
@@ -265,8 +265,8 @@ def test_scopes_are_taken_off_and_put_on():
 def test_an_unknown_name_is_a_key_error(queue, field):
     runner = QueueRunner(queue, [queue.enqueue_op(int)])
     definition = runner.to_proto()
-    setattr(definition, field, "nobody")
-    with pytest.raises(KeyError, match="nobody"):
+    setattr(definition, field, "unknown")
+    with pytest.raises(KeyError, match="unknown"):
         QueueRunner.from_proto(definition)
 
 
@@ -318,16 +318,16 @@ def test_a_definition_excludes_ops(queue):
         QueueRunner(enqueue_ops=[int], queue_runner_def=definition)
 
 
-def test_a_coordinator_in_the_place_of_the_session_is_explained(queue):
+def test_passing_a_coordinator_as_session_raises_with_a_hint(queue):
     with pytest.raises(TypeError, match="coord="):
         mpqueue.start_queue_runners(Coordinator())
     with pytest.raises(TypeError, match="Session"):
         QueueRunner(queue, [int]).create_threads(3)
 
 
-def test_start_queue_runners_starts_those_of_its_collection(queue):
+def test_start_queue_runners_starts_the_runners_of_its_collection(queue):
     runner = QueueRunner(queue, [queue.enqueue_op(numbers(3))])
-    other = QueueRunner(queue, [fail(InvalidArgumentError(None, None, "not asked for"))])
+    other = QueueRunner(queue, [fail(InvalidArgumentError(None, None, "not started"))])
     mpqueue.add_queue_runner(runner)
     mpqueue.add_queue_runner(other, "others")
     assert mpqueue.get_queue_runners() == [runner]
@@ -338,7 +338,7 @@ def test_start_queue_runners_starts_those_of_its_collection(queue):
     assert mpqueue.get_queue_runners() == []
 
 
-def test_starting_no_runners_is_worth_a_warning(caplog):
+def test_starting_without_runners_warns(caplog):
     assert mpqueue.start_queue_runners() == []
     assert "no queue runner" in caplog.text
 
@@ -348,7 +348,7 @@ def test_only_runners_can_be_added(queue):
         mpqueue.add_queue_runner(queue)
 
 
-def test_the_repr_tells_the_state(queue):
+def test_repr_shows_the_state(queue):
     runner = QueueRunner(queue, [queue.enqueue_op(int)] * 2)
     assert repr(runner) == "<QueueRunner of 'q': 2 ops, 0 running>"
     session = Session()
@@ -356,11 +356,11 @@ def test_the_repr_tells_the_state(queue):
     assert repr(runner) == "<QueueRunner of 'q': 2 ops, 2 running>"
 
 
-def test_what_is_no_queue_or_no_coordinator_is_refused_before_a_thread_is_made():
-    with pytest.raises(TypeError, match="a QueueRunner fills a queue of mpqueue, got 3"):
+def test_invalid_queue_or_coordinator_raises_before_threads_are_created():
+    with pytest.raises(TypeError, match="QueueRunner requires a queue of mpqueue, got 3"):
         QueueRunner(3, [print])
     queue = FIFOQueue(3, "int32", [()])
     runner = QueueRunner(queue, [queue.enqueue_op(lambda: 1)])
     with pytest.raises(TypeError, match="coord must be a Coordinator or None, got 3"):
         runner.create_threads(coord=3, start=True)
-    assert runner.create_threads(coord=Coordinator())  # nothing was begun
+    assert runner.create_threads(coord=Coordinator())  # the failed call has not started a run

@@ -1,4 +1,4 @@
-"""Sessions: which calls they own, and what closing one does to them."""
+"""Sessions: the calls that belong to a session, and the effect of closing it."""
 
 import threading
 
@@ -12,7 +12,7 @@ DEADLOCK_S = 60
 
 
 class Blocked:
-    """A call in a thread of its own, which is inside the call when this object exists."""
+    """A call in a new thread, which is blocked once the constructor returns."""
 
     def __init__(self, call, waiting_in):
         self.error = None
@@ -40,20 +40,20 @@ def queue():
     return FIFOQueue(1, np.int32, ())
 
 
-def test_closing_a_session_frees_what_it_runs(queue):
+def test_closing_a_session_cancels_its_blocked_calls(queue):
     session = Session()
     blocked = Blocked(lambda: session.run(queue.dequeue), queue)
     session.close()
     assert blocked.outcome() is CancelledError
 
 
-def test_leaving_the_block_frees_plain_threads_that_were_started_in_it(queue):
+def test_leaving_the_block_cancels_calls_of_threads_started_in_it(queue):
     with Session():
         blocked = Blocked(queue.dequeue, queue)
     assert blocked.outcome() is CancelledError
 
 
-def test_a_call_outside_of_the_session_is_not_freed(queue):
+def test_call_outside_of_the_session_is_not_cancelled(queue):
     session = Session()
     blocked = Blocked(queue.dequeue, queue)
     session.close()
@@ -74,7 +74,7 @@ def test_a_thread_belongs_to_the_session_it_entered_and_not_to_the_open_one(queu
     assert blocked.outcome() is CancelledError
 
 
-def test_a_queue_works_on_after_its_session(queue):
+def test_queue_outlives_its_session(queue):
     with Session() as session:
         session.run(lambda: queue.enqueue(1))
     assert queue.dequeue() == 1
@@ -87,7 +87,7 @@ def test_run_returns_what_the_op_returns(queue):
         assert session.make_callable(queue.size)() == 0
 
 
-def test_a_closed_session_runs_nothing_and_cannot_be_entered():
+def test_closed_session_cannot_run_or_be_entered():
     session = Session()
     session.close()
     session.close()
@@ -97,7 +97,7 @@ def test_a_closed_session_runs_nothing_and_cannot_be_entered():
         assert isinstance(caught.value, CancelledError)
 
 
-def test_run_needs_something_to_call():
+def test_run_requires_a_callable():
     with pytest.raises(TypeError, match="callable"):
         Session().run(np.zeros(3))
 
@@ -113,7 +113,7 @@ def test_the_default_session_is_the_innermost_of_this_thread():
     assert get_default_session() is outermost
 
 
-def test_one_session_may_be_entered_twice():
+def test_session_can_be_entered_twice():
     with Session() as session:
         with session.as_default(), Session() as inner:
             assert get_default_session() is inner
@@ -138,7 +138,7 @@ def test_other_threads_see_the_session_that_the_program_has_open():
     assert seen == [session, get_default_session()]
 
 
-def test_sessions_of_two_threads_may_close_in_any_order():
+def test_sessions_of_two_threads_can_close_in_any_order():
     entered, leave, left = threading.Event(), threading.Event(), threading.Event()
 
     def other():
@@ -165,7 +165,7 @@ def test_a_closed_session_of_the_module_is_replaced():
     assert not get_default_session().is_closed
 
 
-def test_the_repr_tells_the_state():
+def test_repr_shows_the_state():
     session = Session()
     assert repr(session) == "<Session: open>"
     session.close()

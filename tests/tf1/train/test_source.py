@@ -1,4 +1,4 @@
-"""Sources: one example per call, with what is known beforehand."""
+"""Sources: one example per call, with static dtypes and shapes."""
 
 import threading
 
@@ -29,7 +29,7 @@ class Counter:
         self.next = state["next"]
 
 
-def test_each_call_gives_the_next_example():
+def test_each_call_returns_the_next_example():
     source = Source(iter([1, 2]).__next__)
     assert [source(), source()] == [1, 2]
 
@@ -50,7 +50,7 @@ def test_an_error_of_the_function_passes_through():
         Source(fail)()
 
 
-def test_nothing_given_means_nothing_known():
+def test_source_without_dtypes_and_shapes():
     source = Source(int)
     assert (source.dtypes, source.shapes, source.names) == (None, None, None)
 
@@ -61,7 +61,7 @@ def test_a_single_dtype_and_shape_stand_for_one_component():
     assert source.shapes == [(2, None)]
 
 
-def test_text_has_one_dtype_by_any_name():
+def test_all_spellings_of_string_are_one_dtype():
     assert Source(int, [str, bytes, object, "string"]).dtypes == ["string"] * 4
 
 
@@ -70,7 +70,7 @@ def test_dtypes_without_shapes_leave_every_shape_unknown():
 
 
 @pytest.mark.parametrize("shapes", [None, [None], [(3,)], [(None, 2)]])
-def test_what_one_source_knows_can_be_given_to_another(shapes):
+def test_dtypes_and_shapes_of_a_source_can_be_passed_to_another(shapes):
     one = Source(int, ["int32"], shapes)
     other = Source(int, one.dtypes, one.shapes, one.names)
     assert (other.dtypes, other.shapes, other.names) == (one.dtypes, one.shapes, one.names)
@@ -87,7 +87,7 @@ def test_what_one_source_knows_can_be_given_to_another(shapes):
         ((int, ["int32"], [("x",)]), TypeError),
     ],
 )
-def test_wrong_arguments_are_refused_at_once(args, error):
+def test_invalid_arguments_raise_immediately(args, error):
     with pytest.raises(error):
         Source(*args)
 
@@ -101,11 +101,11 @@ def test_map_applies_a_function_to_each_whole_example():
         sums()
 
 
-def test_map_forgets_what_was_known():
+def test_map_drops_dtypes_and_shapes():
     assert Source(int, np.int32, ()).map(str).dtypes is None
 
 
-def test_map_refuses_what_cannot_be_called():
+def test_map_requires_a_callable():
     with pytest.raises(TypeError, match="map"):
         Source(int).map("upper")
 
@@ -129,7 +129,7 @@ def test_a_plain_function_makes_a_source_that_is_not_resumable():
         source.load_state_dict({})
 
 
-def test_a_source_travels_by_pickle_with_its_state():
+def test_pickled_source_keeps_its_state():
     source = Source(Counter(), np.int64, ()).map(lambda value: value + 1)
     source()
     copy = cloudpickle.loads(cloudpickle.dumps(source))
@@ -138,8 +138,8 @@ def test_a_source_travels_by_pickle_with_its_state():
     assert source.state_dict() == {"next": 1}
 
 
-def test_threads_may_share_the_source_of_a_generator():
-    """A generator cannot be entered by two threads: the calls wait for each other."""
+def test_threads_can_share_the_source_of_a_generator():
+    """Two threads cannot enter a generator at once: the calls wait for each other."""
     inside, go_on = threading.Event(), threading.Event()
 
     def examples():
@@ -160,7 +160,7 @@ def test_threads_may_share_the_source_of_a_generator():
     assert sorted(got) == [1, 2]
 
 
-def test_the_repr_tells_what_it_calls():
+def test_repr_shows_the_function():
     assert repr(Source(Counter.state_dict, np.int32)) == "<Source Counter.state_dict, dtypes=['int32']>"
 
 
@@ -182,14 +182,14 @@ def test_an_enqueue_many_op_enqueues_the_rows_of_each_example():
     assert queue.dequeue_many(3).tolist() == [1, 2, 3]
 
 
-def test_dicts_of_a_source_go_into_a_queue_with_names():
+def test_dicts_of_a_source_are_enqueued_by_name():
     queue = FIFOQueue(10, ["int32", "string"], [(), ()], names=["a", "b"])
     queue.enqueue_op(Source(lambda: {"b": "x", "a": 1}, ["string", "int32"], [(), ()], names=["b", "a"]))()
     assert queue.dequeue() == {"a": 1, "b": b"x"}
 
 
 @pytest.mark.parametrize("names", [None, ["a"], ["b", "c"]])
-def test_names_of_a_source_must_be_those_of_the_queue(names):
+def test_names_of_a_source_must_match_the_queue(names):
     queue = FIFOQueue(10, ["int32"] * len(names or "ab"), names=names)
     with pytest.raises(ValueError, match="names"):
         queue.enqueue_op(Source(dict, names=["a", "b"]))
@@ -203,13 +203,13 @@ def test_names_of_a_source_must_be_those_of_the_queue(names):
         ("int32", (2, 2), ValueError),
     ],
 )
-def test_what_a_source_knows_is_checked_when_the_op_is_made(dtypes, shapes, error):
+def test_dtypes_and_shapes_are_checked_when_the_op_is_created(dtypes, shapes, error):
     queue = FIFOQueue(10, np.int32, (2,))
     with pytest.raises(error):
         queue.enqueue_op(Source(int, dtypes, shapes))
 
 
-def test_too_few_components_are_refused_when_the_op_is_made():
+def test_too_few_components_raise_when_the_op_is_created():
     queue = FIFOQueue(10, ["int32", "int32"])
     with pytest.raises(InvalidArgumentError):
         queue.enqueue_op(Source(int, ["int32"]))
@@ -222,6 +222,6 @@ def test_shapes_of_an_enqueue_many_op_have_one_more_dimension():
         queue.enqueue_many_op(Source(int, np.int32, (2, 3)))
 
 
-def test_an_op_needs_something_to_call():
+def test_op_requires_a_callable():
     with pytest.raises(TypeError):
         FIFOQueue(10, np.int32).enqueue_op([1, 2, 3])

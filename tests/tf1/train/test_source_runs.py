@@ -1,4 +1,4 @@
-"""Sources made of a reader and decoders give the same in runs of records as record by record."""
+"""Sources made of a reader and decoders return the same in runs of records as record by record."""
 
 import contextlib
 import threading
@@ -7,7 +7,7 @@ from operator import itemgetter
 
 import numpy as np
 import pytest
-from tf1.helpers.at_the_end import meet_the_end_amid_a_run
+from tf1.helpers.at_the_end import reach_the_end_during_a_run
 
 import mpqueue
 from mpqueue import python_io, train
@@ -20,12 +20,12 @@ class LongRuns:
     wanted = 64
 
     def note(self, *_measured):
-        """Stay as long."""
+        """Keep the length."""
 
 
 @pytest.fixture(autouse=True)
 def _long_runs(monkeypatch):
-    """Runs are as long as they can be from the first one on, however slow this machine is."""
+    """Use the maximum length from the first run on, independent of the speed of this machine."""
     monkeypatch.setattr(record_runs, "RunLength", LongRuns)
 
 
@@ -37,8 +37,8 @@ def names_of(*paths):
 
 
 def both_ways(make, paths, dtypes, names=None):
-    """What an op of a source gives, record by record and in runs, to the end and behind each error before it."""
-    found = []
+    """Return the results of an op record by record and in runs, including the elements after each error."""
+    results = []
     for in_runs in (False, True):
         reader, source = make(names_of(*paths))
         queue = mpqueue.FIFOQueue(1000, dtypes, names=names)
@@ -52,8 +52,8 @@ def both_ways(make, paths, dtypes, names=None):
             except OpError as error:
                 errors.append((type(error), str(error), int(queue.size()), reader.num_records_produced()))
         elements = [queue.dequeue() for _ in range(int(queue.size()))]
-        found.append((elements, errors, reader.num_records_produced(), reader.num_work_units_completed()))
-    return found
+        results.append((elements, errors, reader.num_records_produced(), reader.num_work_units_completed()))
+    return results
 
 
 def of_lines(*steps):
@@ -95,7 +95,7 @@ def test_one_column_of_another_type(lines):
     assert in_runs[0][:3] == [0.0, 1.0, 2.0]
 
 
-def test_a_bad_line_is_an_error_after_the_lines_before_it(tmp_path):
+def test_bad_line_raises_after_preceding_lines(tmp_path):
     path = tmp_path / "bad.csv"
     path.write_text("".join(f"{n},1,a\n" for n in range(20)) + "bad,1,a\n" + "5,5,a\n")
     one_by_one, in_runs = both_ways(of_lines(itemgetter(1), COLUMNS), [path], ["int32", "float32", "string"])
@@ -106,7 +106,7 @@ def test_a_bad_line_is_an_error_after_the_lines_before_it(tmp_path):
 
 
 @pytest.mark.parametrize("bad", [{0}, {29}, {3, 4}, {0, 10, 29}, set(range(5, 30))])
-def test_no_record_beside_bad_ones_is_lost(tmp_path, bad):
+def test_no_record_next_to_bad_ones_is_lost(tmp_path, bad):
     path = tmp_path / "some.csv"
     path.write_text("".join("bad\n" if n in bad else f"{n},1,a\n" for n in range(30)))
     one_by_one, in_runs = both_ways(of_lines(itemgetter(1), COLUMNS), [path], ["int32", "float32", "string"])
@@ -115,10 +115,10 @@ def test_no_record_beside_bad_ones_is_lost(tmp_path, bad):
 
 
 class Runs:
-    """An op that puts 20 lines into a queue, in runs; line ``bad`` is no number.
+    """An op that enqueues 20 lines in runs; line ``bad`` is not a number.
 
     Attributes:
-        stops_after: How many lines go in before the coordinator stops; None: it does not.
+        stops_after: Number of enqueued lines after which the coordinator stops, or None.
     """
 
     def __init__(self, tmp_path, bad=None, capacity=100):
@@ -135,18 +135,18 @@ class Runs:
         return self.stops_after is not None and self.queue.size() >= self.stops_after
 
     def rest(self):
-        """All numbers, those that went in before included."""
-        self.stops_after, found = None, []
+        """Return all numbers, including those that were enqueued before."""
+        self.stops_after, numbers = None, []
         with pytest.raises(OutOfRangeError):
             while True:
-                found += self.queue.dequeue_many(self.queue.size()).tolist()
+                numbers += self.queue.dequeue_many(self.queue.size()).tolist()
                 with contextlib.suppress(InvalidArgumentError):
                     self.call()
-        return found + self.queue.dequeue_many(self.queue.size()).tolist()
+        return numbers + self.queue.dequeue_many(self.queue.size()).tolist()
 
 
 @pytest.mark.parametrize("bad", [None, 7])
-def test_a_stop_gives_the_records_back_that_have_not_gone_in(tmp_path, bad):
+def test_stop_returns_records_that_were_not_enqueued(tmp_path, bad):
     runs = Runs(tmp_path, bad)
     runs.stops_after = 0
     runs.call()
@@ -155,8 +155,8 @@ def test_a_stop_gives_the_records_back_that_have_not_gone_in(tmp_path, bad):
     assert runs.reader.num_records_produced() == 20
 
 
-def test_of_a_run_with_a_bad_record_one_is_under_way(tmp_path):
-    """So a stop, for which the op's thread looks between its calls, leaves the others to the reader."""
+def test_one_record_is_in_flight_in_a_run_with_a_bad_record(tmp_path):
+    """The op's thread checks for a stop between its calls, so a stop leaves the other records to the reader."""
     runs = Runs(tmp_path, bad=7)
     for number in range(1, 8):
         runs.call()
@@ -168,20 +168,20 @@ def test_of_a_run_with_a_bad_record_one_is_under_way(tmp_path):
 
 @pytest.mark.parametrize(("capacity", "room"), [(100, 5), (100, 1), (100, 0), (2, 1), (2, 0)])
 @pytest.mark.parametrize("bad", [None, 2])
-def test_records_for_which_others_have_taken_the_room_are_given_back(tmp_path, monkeypatch, capacity, room, bad):
-    """And of those that stay one may be bad: what is behind it is given back in front of the others."""
+def test_records_are_returned_if_other_threads_took_the_room(tmp_path, monkeypatch, capacity, room, bad):
+    """If one of the remaining records is bad, the records after it are returned before the others."""
     runs = Runs(tmp_path, bad, capacity)
     core = runs.queue.queue_ref
-    set_aside, asked = core.set_aside, []
+    set_aside, requests = core.set_aside, []
 
-    def less_at_the_second_time(count):
-        asked.append(count)
-        return set_aside(min(count, room) if len(asked) == 2 else count)
+    def less_on_the_second_call(count):
+        requests.append(count)
+        return set_aside(min(count, room) if len(requests) == 2 else count)
 
-    monkeypatch.setattr(core, "set_aside", less_at_the_second_time)
+    monkeypatch.setattr(core, "set_aside", less_on_the_second_call)
     runs.call()
     num_taken = 1 if bad is not None and room > bad else max(1, room)
-    assert (asked[1], runs.queue.size()) == (min(capacity, 20), num_taken)
+    assert (requests[1], runs.queue.size()) == (min(capacity, 20), num_taken)
     assert runs.reader.num_records_produced() == num_taken
     assert runs.rest() == [n for n in range(20) if n != bad]
 
@@ -203,8 +203,8 @@ def shuffled_and_joined(*both):
 
 
 @pytest.mark.parametrize("make", [batches, joined, shuffled, shuffled_and_joined])
-def test_what_comes_back_when_another_thread_is_at_the_end_is_not_lost(tmp_path, monkeypatch, deadlock_s, make):
-    meet_the_end_amid_a_run(monkeypatch, deadlock_s, keeps=1)
+def test_records_returned_while_another_thread_is_at_the_end_are_not_lost(tmp_path, monkeypatch, deadlock_s, make):
+    reach_the_end_during_a_run(monkeypatch, deadlock_s, keeps=1)
     path = tmp_path / "numbers.csv"
     path.write_text("".join(f"{n}\n" for n in range(20)))
     reader, names = mpqueue.TextLineReader(), train.string_input_producer([str(path)], num_epochs=1)
@@ -214,23 +214,23 @@ def test_what_comes_back_when_another_thread_is_at_the_end_is_not_lost(tmp_path,
     assert reader.num_records_produced() == 20
 
 
-def test_what_is_behind_a_bad_record_is_not_lost_when_another_thread_is_at_the_end(tmp_path, monkeypatch, deadlock_s):
-    """Without a coordinator an error ends one thread; the others go on, and the last one closes the queue."""
-    meet_the_end_amid_a_run(monkeypatch, deadlock_s, keeps=None)
+def test_records_after_a_bad_one_are_not_lost_while_another_thread_is_at_the_end(tmp_path, monkeypatch, deadlock_s):
+    """Without a coordinator, an error ends one thread. The others continue, and the last one closes the queue."""
+    reach_the_end_during_a_run(monkeypatch, deadlock_s, keeps=None)
     failed = []
     monkeypatch.setattr(threading, "excepthook", lambda arguments: failed.append(arguments.exc_type))
     runs = Runs(tmp_path, bad=2)
     threads = train.QueueRunner(runs.queue, [runs.op, runs.op]).create_threads(mpqueue.Session(), start=True)
-    found = []
+    numbers = []
     with pytest.raises(OutOfRangeError):
         while True:
-            found.append(int(runs.queue.dequeue(timeout=deadlock_s)))
+            numbers.append(int(runs.queue.dequeue(timeout=deadlock_s)))
     for thread in threads:
         thread.join()
-    assert (sorted(found), failed) == ([n for n in range(20) if n != 2], [InvalidArgumentError])
+    assert (sorted(numbers), failed) == ([n for n in range(20) if n != 2], [InvalidArgumentError])
 
 
-def test_a_run_is_no_longer_than_the_queue_has_room(tmp_path):
+def test_run_length_is_limited_by_the_room_in_the_queue(tmp_path):
     runs = Runs(tmp_path, capacity=7)
     core = runs.queue.queue_ref
     runs.call()
@@ -238,17 +238,17 @@ def test_a_run_is_no_longer_than_the_queue_has_room(tmp_path):
     runs.queue.dequeue_many(3)
     runs.call()
     assert (runs.queue.size(), runs.reader.num_records_produced()) == (7, 10)
-    waiting = threading.Thread(target=runs.call)  # a full queue makes it wait with one record in hand
+    waiting = threading.Thread(target=runs.call)  # blocks in the full queue, with one record read
     waiting.start()
     while not core.num_waiting:
         pass
     assert runs.reader.num_records_produced() == 11
     runs.queue.dequeue_many(7)
     waiting.join()
-    assert core.set_aside(7) == 6  # nothing is set aside that nobody needs any more
+    assert core.set_aside(7) == 6  # room that is not needed was released
 
 
-def test_what_was_given_back_is_forgotten_by_a_reset(tmp_path):
+def test_reset_drops_returned_records(tmp_path):
     runs = Runs(tmp_path, bad=2)
     runs.call()
     runs.reader.reset()
@@ -298,7 +298,7 @@ def test_parsed_and_decoded_records(records):
     assert rest == other_rest
 
 
-def test_features_of_any_length_go_in_record_by_record(records):
+def test_features_of_variable_length_are_enqueued_record_by_record(records):
     numbers = mpqueue.FixedLenSequenceFeature([], "float32", allow_missing=True)
     (elements, *rest), (others, *other_rest) = both_ways(
         of_records({"numbers": numbers}, itemgetter("numbers")), [records], ["float32"]
@@ -308,14 +308,14 @@ def test_features_of_any_length_go_in_record_by_record(records):
 
 
 @pytest.mark.parametrize("function", [lambda example: example, partial(mpqueue.decode_csv, b"1,2")])
-def test_what_is_not_known_is_called_for_each_record(lines, function):
+def test_unknown_function_is_called_per_record(lines, function):
     source = mpqueue.TextLineReader().read_op(names_of(*lines)).map(function)
     op = mpqueue.FIFOQueue(10, ["string", "string"]).enqueue_op(source)
     assert type(repeated(op, lambda: False)) is not _SourceRuns
 
 
 @pytest.mark.parametrize("workers", ["thread", "process"])
-def test_a_batch_of_such_a_source(lines, workers):
+def test_batch_of_a_source_with_runs(lines, workers):
     reader = mpqueue.TextLineReader()
     names = train.string_input_producer([str(path) for path in lines], num_epochs=2, shuffle=False)
     columns = reader.read_op(names).map(itemgetter(1)).map(COLUMNS, dtypes=["int32", "float32", "string"])

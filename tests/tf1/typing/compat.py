@@ -1,4 +1,4 @@
-"""TensorFlow 1's names as scripts write them: checked by mypy, never run. What is made at run time has a signature, too."""
+"""Typical uses of TensorFlow 1's names, checked by mypy and never run; names created at run time have signatures."""
 
 from typing import Any, assert_type
 

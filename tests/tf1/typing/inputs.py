@@ -1,4 +1,4 @@
-"""Every public signature of producers, batching and placeholders as users write it: checked, never run."""
+"""Typical calls of every producer, batching function and placeholder, checked by mypy and never run."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Every decoder as users write it: checked by mypy, never run."""
+"""Typical calls of every decoder, checked by mypy and never run."""
 
 from typing import Any
 

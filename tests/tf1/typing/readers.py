@@ -1,4 +1,4 @@
-"""Every public signature of readers, record files and file functions as users write it: checked, never run."""
+"""Typical calls of every reader, record file and file function, checked by mypy and never run."""
 
 from pathlib import Path
 

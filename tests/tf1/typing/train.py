@@ -1,4 +1,4 @@
-"""Every public signature of coordinators, sources, sessions and queue runners as users write it: checked, never run."""
+"""Typical calls of coordinators, sources, sessions and queue runners, checked by mypy and never run."""
 
 import sys
 import threading

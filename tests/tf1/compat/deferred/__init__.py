@@ -1,1 +1,1 @@
-"""Interpreters of golden topics that make nodes and run them, as the cases were made."""
+"""Interpreters of golden topics that create nodes and run them, as in the recordings."""

@@ -1,4 +1,4 @@
-"""batch, batch_join, shuffle_batch, shuffle_batch_join, of queues that hold the elements of the sources."""
+"""batch, batch_join, shuffle_batch and shuffle_batch_join of queues with the elements of the sources."""
 
 from golden.outcomes import DEADLOCK_S, assert_outcome, is_error
 from golden.topics.batches import compare, given
@@ -40,7 +40,7 @@ def make(case, session):
 
 
 def make_source(document, session):
-    """Nodes that give the elements one by one, then the end."""
+    """Create nodes that return the elements one by one, and then end."""
     queue = tf.FIFOQueue(1000, document["dtypes"])
     for element in document["elements"]:
         session.run(queue.enqueue([decode_array(array) for array in element]))

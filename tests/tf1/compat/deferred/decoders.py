@@ -13,7 +13,7 @@ KINDS = {
     ),
 }
 DIFFERENCES = {
-    "decode_csv/s069": "ValueError",  # what TensorFlow raises there is an accident of its own code
+    "decode_csv/s069": "ValueError",  # TensorFlow's error class is accidental
     "decode_raw/s020": "TypeError",  # NumPy has no bfloat16
 }
 
@@ -44,7 +44,7 @@ def check_result(got, expected):
 
 def outputs_of(expected):
     if "parsed" in expected:
-        return []  # what the texts hold is compared by the eager interpreter
+        return []  # the eager interpreter compares the contents of the strings
     if "output" in expected:
         return [(None, expected["output"])]
     outputs = expected["outputs"]

@@ -1,4 +1,4 @@
-"""matching_files, read_file and match_filenames_once, on a tree of files made for each case."""
+"""matching_files, read_file and match_filenames_once, on files that are created for each case."""
 
 import contextlib
 import tempfile

@@ -1,4 +1,4 @@
-"""What feeding accepts."""
+"""Values that can be fed."""
 
 from golden.outcomes import assert_outcome
 from golden.topics.placeholders import fed_value

@@ -1,4 +1,4 @@
-"""input_producer and its kin, and limit_epochs."""
+"""The producers, and limit_epochs."""
 
 from golden.outcomes import DEADLOCK_S, assert_outcome, is_error
 from golden.topics import producers

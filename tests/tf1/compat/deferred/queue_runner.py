@@ -1,4 +1,4 @@
-"""QueueRunner scripts: sources with a fixed end, run by a runner in a session, looked at from outside."""
+"""QueueRunner scripts: finite sources, run by a runner in a session, and observed from outside."""
 
 import threading
 
@@ -24,7 +24,7 @@ def run(case, folder):
 
 
 class GatedSession(tf.Session):
-    """Holds every thread of a runner until it was looked at: one that is done soon would else be gone by then."""
+    """Delay every thread of a runner until it was observed, because a thread could end before."""
 
     def __init__(self):
         super().__init__()
@@ -40,7 +40,7 @@ class GatedSession(tf.Session):
 
 
 class Queue:
-    """The queue of the graph, as the steps use it."""
+    """The queue of the graph, with the methods that the steps use."""
 
     def __init__(self, node, session):
         self._session, self.name = session, node.name
@@ -61,7 +61,7 @@ class Queue:
 
 
 class Script(queue_runner.Script):
-    """The same steps, on nodes."""
+    """The same steps on nodes."""
 
     def __init__(self, spec):
         node = tf.FIFOQueue(spec["capacity"], np.int32, shapes=[()], name="runq")
@@ -107,6 +107,6 @@ class Script(queue_runner.Script):
 
 
 def source(values):
-    """A node that gives the values, one per run, then raises."""
+    """Create a node that returns the values, one per run, and then raises."""
     take = Values(values)
     return custom("Source", (), [(tf.int32, ())], lambda _run, _inputs: [np.asarray(take())]).outputs[0]

@@ -1,4 +1,4 @@
-"""Queue scripts: every step runs in a thread of its own, inside one session, and may block."""
+"""Queue scripts: every step runs in a separate thread of one session, and can block."""
 
 import numpy as np
 from golden.topics import queues
@@ -20,7 +20,7 @@ def run(case, folder):
 
 
 class Made:
-    """A queue of the graph, and the queue that it is in the session."""
+    """A queue of the graph, and its queue in the session."""
 
     def __init__(self, queue, session):
         self.node, self._session = queue, session
@@ -30,13 +30,13 @@ class Made:
 
 
 class Script(queues.Script):
-    """The same steps, on nodes."""
+    """The same steps on nodes."""
 
     def __init__(self, is_random):
         super().__init__(is_random)
         self.session = tf.Session()
         self.graph = tf.get_default_graph()
-        tf.no_op()  # a session has nothing to do with an empty graph
+        tf.no_op()  # a session cannot run an empty graph
 
     def make_queues(self, documents, expected_error):
         for name, document in documents.items():
@@ -90,7 +90,7 @@ class Script(queues.Script):
         raise AssertionError(f"unknown step {step}")
 
     def fed(self, vals, feeds):
-        """Typed arrays as placeholders: their shapes are known when they are fed."""
+        """Convert typed arrays to placeholders, whose shapes are only known when they are fed."""
         if isinstance(vals, dict):
             return {key: self.fed(value, feeds) for key, value in vals.items()}
         if isinstance(vals, list):
@@ -101,7 +101,7 @@ class Script(queues.Script):
 
 
 class _Caller:
-    """Runs what a step made."""
+    """Run the node that a step created."""
 
     def __init__(self, session, feeds):
         self._session, self._feeds = session, feeds

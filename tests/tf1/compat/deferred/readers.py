@@ -1,4 +1,4 @@
-"""Scripts of one reader and one queue of work units."""
+"""Scripts with one reader and one queue of work units."""
 
 from golden.outcomes import is_error
 from golden.topics import readers
@@ -35,7 +35,7 @@ def make_reader(document):
 
 
 class Script(readers.Script):
-    """The same steps, on nodes."""
+    """The same steps on nodes."""
 
     def __init__(self, reader, session):
         queue = tf.FIFOQueue(100, [tf.string], [()])
@@ -53,7 +53,7 @@ class Script(readers.Script):
 
 
 class Run:
-    """Calls a method that makes nodes, and runs them."""
+    """Call a method that creates nodes, and run them."""
 
     def __init__(self, maker, session):
         self._maker, self._session = maker, session

@@ -1,4 +1,4 @@
-"""Prints what a script found as one JSON document, values in a form that can be compared."""
+"""Print the results of a script as one JSON document, with values in a comparable form."""
 
 import json
 import math
@@ -20,7 +20,7 @@ def _item(value):
 
 
 def _array(value):
-    """dtype, shape and flat data; every kind of text is called "string"."""
+    """Return dtype, shape and flat data; every kind of string has dtype "string"."""
     if isinstance(value, (bytes, str)):
         return {"dtype": "string", "shape": [], "data": [_item(value)]}
     array = np.asarray(value)
@@ -30,9 +30,9 @@ def _array(value):
 
 
 def plain(value):
-    """Any result of ``Session.run``, or counts, names and flags of a script's own, as JSON values."""
+    """Convert a result of ``Session.run``, or counts, names and flags of a script, to JSON values."""
     if isinstance(value, (np.ndarray, np.generic)) and value.dtype == bool and value.ndim == 0:
-        return bool(value)  # a flag is a flag, whichever class it has
+        return bool(value)  # a Python or NumPy bool
     if isinstance(value, (np.ndarray, np.generic, bytes)):
         return _array(value)
     if value is None or isinstance(value, (bool, int, str)):
@@ -51,5 +51,5 @@ def plain(value):
 
 
 def emit(**results):
-    """The one thing that a script prints."""
+    """Print the results as the only output of a script."""
     print(json.dumps(plain(results), indent=1, sort_keys=True))

@@ -56,7 +56,7 @@ print(
         {
             "names": [each.decode() for each in n.tolist()],
             "sizes": s.tolist(),
-            # a few grey levels more or less are allowed to a decoder
+            # decoders can differ by a few gray levels
             "tenths": [[int(round(10 * (v + 0.5))) for v in each.mean(axis=(0, 1))] for each in x],
             "shape": images.get_shape().as_list(),
             "ended": ended,

@@ -1,4 +1,4 @@
-"""Two programs: one has the server and takes elements out of a queue, the other one puts them in."""
+"""Two programs: one runs the server and dequeues elements, the other one enqueues them."""
 
 import json
 import os

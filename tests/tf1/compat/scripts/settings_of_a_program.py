@@ -1,4 +1,4 @@
-"""A program with settings on its command line, and messages; prints what it was told."""
+"""A program with command-line settings and log messages; prints its settings."""
 
 import json
 import sys

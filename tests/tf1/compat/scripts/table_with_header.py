@@ -1,4 +1,4 @@
-"""CSV files with a header line and holes in them, summed up column by column."""
+"""CSV files with a header line and missing values, summed column by column."""
 
 import json
 import os

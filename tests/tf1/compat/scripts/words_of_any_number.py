@@ -1,4 +1,4 @@
-"""Examples with any number of values, as sparse tensors: parsed one by one and batched, and batched and parsed."""
+"""Examples with a variable number of values as sparse tensors, parsed before and after batching."""
 
 import json
 import os

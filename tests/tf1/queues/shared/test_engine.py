@@ -6,7 +6,7 @@ import signal
 
 import numpy as np
 import pytest
-from tf1.helpers.dequeuing import got_beside_a_death
+from tf1.helpers.dequeuing import dequeued_across_a_crash
 
 from mpqueue import FIFOQueue, Loader
 from mpqueue.engine import queue_address
@@ -58,7 +58,7 @@ def test_generators_in_workers_share_the_elements_of_a_queue(method):
 def test_a_generator_that_uses_a_queue_is_called_afresh_after_a_death():
     """Not replayed with skipping: what it had taken is gone from the queue, and the rest must not be skipped."""
     queue = FIFOQueue(-1, "int64", [[]])
-    assert got_beside_a_death(queue) == [0, 1, 2, 3, 4, 6, 7, 8, 9]
+    assert dequeued_across_a_crash(queue) == [0, 1, 2, 3, 4, 6, 7, 8, 9]
 
 
 def test_a_shared_name_is_one_queue_in_the_trainer_and_its_workers():

@@ -1,4 +1,4 @@
-# Lines of two text files, tab-separated, one epoch, in order, batches of three with the rest dropped.
+# Lines of two text files, tab-separated, one epoch, in order, batches of three without the remainder.
 import os
 
 from outcome import emit
