@@ -73,7 +73,7 @@ class RecordRuns:
         self._num_failures = 0
 
     @property
-    def are_in_vain(self) -> bool:
+    def is_disabled(self) -> bool:
         """True if the op should process all further records one by one."""
         return self._num_failures >= _MAX_FAILURES
 

@@ -107,7 +107,7 @@ class _SourceRuns:
         self.reader, self.queue = origin.reader, queue
 
     def __call__(self) -> None:
-        if self._runs.are_in_vain:
+        if self._runs.is_disabled:
             self._op()
         else:
             self._runs.next(self)

@@ -157,7 +157,7 @@ def test_docstring_lists_the_tensorflow_names_it_follows():
     assert tf.gfile.Exists.__doc__.endswith("\n\nFollows: ``tf.gfile.Exists``.")
     assert tf.gfile.GFile.__doc__.endswith("Follows: ``tf.gfile.FastGFile``, ``tf.gfile.GFile``, ``tf.gfile.Open``.")
     own_words = tf.train.MonitoredSession.__doc__.partition("Follows:")[2]
-    assert own_words.startswith(" ``tf.train.MonitoredSession``, but")
+    assert own_words.startswith(" ``tf.train.MonitoredSession``, except")
     assert "Follows:" not in own_words
     assert "tf." not in tf.flags.FlagValues.__doc__, "a class of absl's"
 

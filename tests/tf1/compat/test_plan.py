@@ -45,7 +45,7 @@ def test_plan_has_only_dependencies_and_they_precede():
     assert made.steps[2].inputs == (made.slot_of[a.outputs[0]], made.slot_of[b.outputs[1]])
     assert made.steps[1].outputs == tuple(made.slot_of[tensor] for tensor in b.outputs)
     assert sorted(made.slot_of.values()) == list(range(3))
-    assert (made.is_blocking, made.is_bound, made.waits_apart, made.fed) == (False, False, False, ())
+    assert (made.is_blocking, made.is_bound, made.blocks_concurrently, made.fed) == (False, False, False, ())
 
 
 def test_fed_tensor_has_no_dependencies():
@@ -129,6 +129,6 @@ def test_independent_blocking_operations_are_found_in_random_graphs():
             for other in waiting
             if one is not other
         )
-        assert made.waits_apart == apart, seed
+        assert made.blocks_concurrently == apart, seed
         results.add(apart)
     assert results == {False, True}

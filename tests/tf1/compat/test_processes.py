@@ -76,21 +76,21 @@ def test_one_process_keeps_the_order(files):
 def test_call_takes_precedence_over_the_environment(monkeypatch, enabled):
     monkeypatch.setenv("MPQUEUE_WORKERS", "thread" if enabled else "process")
     tf.use_processes(enabled)
-    assert processes.are_used() is enabled
+    assert processes.are_enabled() is enabled
 
 
 @pytest.mark.parametrize(("setting", "used"), [("process", True), ("thread", False), ("", False)])
 def test_environment_variable_enables_processes(monkeypatch, setting, used):
     monkeypatch.setattr(processes, "_choice", [])
     monkeypatch.setenv("MPQUEUE_WORKERS", setting)
-    assert processes.are_used() is used
+    assert processes.are_enabled() is used
 
 
 def test_invalid_environment_variable_raises(monkeypatch):
     monkeypatch.setattr(processes, "_choice", [])
     monkeypatch.setenv("MPQUEUE_WORKERS", "fibre")
     with pytest.raises(ValueError, match=r"MPQUEUE_WORKERS must be .* got 'fibre'"):
-        processes.are_used()
+        processes.are_enabled()
 
 
 def variable():

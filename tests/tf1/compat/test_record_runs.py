@@ -200,7 +200,7 @@ def test_repeatedly_failing_runs_are_disabled(tmp_path, monkeypatch):
     elements, _, counts = pipeline.run(pipeline.together)
     assert elements == [*range(10)] * 5
     assert counts == [50, 5]
-    assert pipeline.together._runs.are_in_vain
+    assert pipeline.together._runs.is_disabled
 
 
 def random(line):

@@ -82,7 +82,7 @@ def test_runner_is_recreated_from_its_proto(session):
 @pytest.mark.parametrize("arguments", [(), ("queue",), ("queue", [])])
 def test_runner_requires_a_queue_and_operations(arguments):
     queue = tf.FIFOQueue(10, tf.int32)
-    with pytest.raises(ValueError, match="needs a queue"):
+    with pytest.raises(ValueError, match="requires a queue"):
         tf.train.QueueRunner(*(queue if each == "queue" else each for each in arguments))
 
 
@@ -168,7 +168,7 @@ def test_sparse_examples_are_batched_as_sparse_tensors(session, many):
         (lambda u: tf.train.batch([1], 2, enqueue_many=True), ValueError, "scalar"),
         (lambda u: tf.train.batch([1], -1), ValueError, "0 or more"),
         (lambda u: tf.train.batch([1], 2, num_threads=0), ValueError, "at least one thread"),
-        (lambda u: tf.train.batch_join([[1], [2.0]], 2), TypeError, "same types"),
+        (lambda u: tf.train.batch_join([[1], [2.0]], 2), TypeError, "same dtypes"),
         (lambda u: tf.train.batch_join([[1], [2, 3]], 2), ValueError, "same number"),
         (lambda u: tf.train.batch_join([{"a": 1}, {"b": 1}], 2), ValueError, "same keys"),
         (lambda u: tf.train.batch_join([[[1]], [[1, 2]]], 2), ValueError, "not compatible"),
@@ -176,7 +176,7 @@ def test_sparse_examples_are_batched_as_sparse_tensors(session, many):
         (lambda u: tf.train.input_producer(u), ValueError, "fully known"),
         (lambda u: tf.train.string_input_producer([]), ValueError, "non-null"),
         (lambda u: tf.train.slice_input_producer([]), ValueError, "at least one"),
-        (lambda u: tf.train.limit_epochs(u, 0), ValueError, "above 0"),
+        (lambda u: tf.train.limit_epochs(u, 0), ValueError, "must be positive"),
     ],
 )
 def test_invalid_arguments_raise_at_graph_construction(make, error, words):

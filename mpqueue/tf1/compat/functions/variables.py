@@ -16,7 +16,7 @@ from mpqueue.tf1.compat.functions.control import group
 from mpqueue.tf1.compat.functions.declare import public, public_class
 from mpqueue.tf1.compat.functions.keys import GraphKeys, add_to_collections, get_collection
 from mpqueue.tf1.compat.graph import Operation, Running, Tensor, apply, convert_to_tensor, custom, get_default_graph
-from mpqueue.tf1.compat.graph.nodes import StandsForTensor
+from mpqueue.tf1.compat.graph.nodes import TensorProxy
 from mpqueue.tf1.compat.graph.run import lent, owned
 from mpqueue.tf1.compat.graph.symbolic import Operators
 from mpqueue.tf1.compat.ops.dims import merged
@@ -30,7 +30,7 @@ from mpqueue.tf1.compat.ops.tensorshape import as_shape
     unused="caching_device variable_def expected_shape import_scope constraint use_resource synchronization "
     "aggregation",
 )
-class Variable(StandsForTensor, Operators):
+class Variable(TensorProxy, Operators):
     """A value that a session keeps between runs, as in TensorFlow 1.
 
     Used as a tensor, a variable represents its value. mpqueue does not train, so arguments for training are accepted
@@ -87,9 +87,9 @@ class Variable(StandsForTensor, Operators):
             kind = self.initial_value.dtype.base_dtype
             outputs = [(kind._as_ref, dims if validate_shape else None)]
             holder = custom("VariableV2", (), outputs, self._read, name=scope, bound=True)
-            self._stands_for = holder.outputs[0]
+            self._represented = holder.outputs[0]
             self.initializer = self.assign(self.initial_value, validate_shape=validate_shape, name="Assign").op
-            self._snapshot = apply("Identity", self._stands_for, name="read")
+            self._snapshot = apply("Identity", self._represented, name="read")
         names = [GraphKeys.GLOBAL_VARIABLES] if collections is None else list(collections)
         if self.trainable and GraphKeys.TRAINABLE_VARIABLES not in names:
             names.append(GraphKeys.TRAINABLE_VARIABLES)
@@ -97,12 +97,12 @@ class Variable(StandsForTensor, Operators):
 
     def _read(self, run: Running, _inputs: list[np.ndarray]) -> list[np.ndarray]:
         try:
-            return [run.session.state[self._stands_for.op]]
+            return [run.session.state[self._represented.op]]
         except KeyError:
             raise FailedPreconditionError(
                 None,
                 None,
-                f"Attempting to use uninitialized value {self._stands_for.op.name}: run its initializer first",
+                f"Attempting to use uninitialized value {self._represented.op.name}: run its initializer first",
             ) from None
 
     def _as_tensor(self) -> Tensor:
@@ -111,16 +111,16 @@ class Variable(StandsForTensor, Operators):
     _operand = _as_tensor  # for the operators
 
     def _as_graph_element(self) -> Tensor:
-        return self._stands_for
+        return self._represented
 
     @property
     def device(self) -> str:
         """The device set by ``tf.device``; it has no effect."""
-        return self._stands_for.device
+        return self._represented.device
 
     def set_shape(self, shape: Any) -> None:
         """Merge ``shape`` into the static shape."""
-        self._stands_for.set_shape(shape)
+        self._represented.set_shape(shape)
         self._snapshot.set_shape(shape)
 
     def value(self) -> Tensor:
@@ -129,7 +129,7 @@ class Variable(StandsForTensor, Operators):
 
     def read_value(self) -> Tensor:
         """Return the value, read by a new node that respects `control_dependencies`."""
-        kind = (self.dtype.base_dtype, self._stands_for.known_dims)
+        kind = (self.dtype.base_dtype, self._represented.known_dims)
         return custom("Identity", (), [kind], self._read, name="read", bound=True).outputs[0]
 
     def initialized_value(self) -> Tensor:
@@ -150,10 +150,10 @@ class Variable(StandsForTensor, Operators):
         def kernel(run: Running, values: list[np.ndarray]) -> list[np.ndarray]:
             # Read, change and store under one lock, so that concurrent updates are not lost.
             with run.session.lock:
-                run.session.state[self._stands_for.op] = kept = lent(np.asarray(change(run, values[0])))
+                run.session.state[self._represented.op] = kept = lent(np.asarray(change(run, values[0])))
             return [kept]
 
-        made = custom(kind, [operand], [(self.dtype, self._stands_for.known_dims)], kernel, name=name, bound=True)
+        made = custom(kind, [operand], [(self.dtype, self._represented.known_dims)], kernel, name=name, bound=True)
         return made.outputs[0]
 
     def assign(
@@ -173,7 +173,7 @@ class Variable(StandsForTensor, Operators):
         checks = validate_shape is not False
         tensor = convert_to_tensor(value, self.dtype.base_dtype, "value")
         if checks:
-            merged(self._stands_for.known_dims, tensor.known_dims)
+            merged(self._represented.known_dims, tensor.known_dims)
         out = self._updating("Assign", tensor, lambda _run, new: self._fitting(new, checks), name)
         if not checks:
             out._dims = tensor.known_dims
@@ -181,7 +181,7 @@ class Variable(StandsForTensor, Operators):
 
     def _fitting(self, value: np.ndarray, checks: bool) -> np.ndarray:
         try:
-            merged(self._stands_for.known_dims if checks else None, value.shape)
+            merged(self._represented.known_dims if checks else None, value.shape)
         except ValueError:
             invalid(f"Assign requires shapes to match: {self.name} has {self.shape}, the value has {value.shape}")
         return owned(value)
@@ -204,7 +204,7 @@ class Variable(StandsForTensor, Operators):
                 (value,) = self._read(run, [])
                 if value >= limit:
                     raise OutOfRangeError(None, None, f"Reached limit of {limit}")
-                run.session.state[self._stands_for.op] = lent(np.asarray(value + value.dtype.type(1)))
+                run.session.state[self._represented.op] = lent(np.asarray(value + value.dtype.type(1)))
             return [value]
 
         return custom("CountUpTo", (), [(self.dtype.base_dtype, ())], kernel, bound=True).outputs[0]

@@ -208,35 +208,35 @@ class Tensor(Known, Operators, WithoutValue):
         return self is other
 
 
-class StandsForTensor:
+class TensorProxy:
     """An object that represents a tensor of a graph and need not be a node: a variable or a sparse tensor."""
 
-    _stands_for: Tensor
+    _represented: Tensor
 
     @property
     def op(self) -> Operation:
         """The operation that computes the tensor."""
-        return self._stands_for.op
+        return self._represented.op
 
     @property
     def graph(self) -> "Graph":
         """The graph of the tensor."""
-        return self._stands_for.graph
+        return self._represented.graph
 
     @property
     def name(self) -> str:
         """The name of the tensor."""
-        return self._stands_for.name
+        return self._represented.name
 
     @property
     def dtype(self) -> DType:
         """Type of the elements."""
-        return self._stands_for.dtype
+        return self._represented.dtype
 
     @property
     def shape(self) -> TensorShape:
         """The static shape."""
-        return self._stands_for.shape
+        return self._represented.shape
 
     def get_shape(self) -> TensorShape:
         """Return the static shape."""
@@ -315,8 +315,8 @@ class Graph(Scoped, Collections):
             ValueError: The node belongs to another graph, or the name has the wrong form.
             KeyError: No node has this name.
         """
-        stands_for = getattr(obj, "_as_graph_element", None)
-        element = stands_for() if stands_for is not None else obj
+        as_element = getattr(obj, "_as_graph_element", None)
+        element = as_element() if as_element is not None else obj
         if isinstance(element, str):
             return self._named(element, allow_tensor, allow_operation)
         allowed = (Tensor,) * allow_tensor + (Operation,) * allow_operation

@@ -40,7 +40,7 @@ class Plan:
         self.steps = self._steps(order)
         self.is_blocking = any(op.blocking for op in order)
         self.is_bound = any(op.bound for op in order)
-        self.waits_apart = _waits_apart(self.steps)
+        self.blocks_concurrently = _blocks_concurrently(self.steps)
 
     def _slot(self, tensor: Tensor) -> int:
         return self.slot_of.setdefault(tensor, len(self.slot_of))
@@ -94,7 +94,7 @@ class Plan:
         ]
 
 
-def _waits_apart(steps: Sequence[Step]) -> bool:
+def _blocks_concurrently(steps: Sequence[Step]) -> bool:
     """Return whether two blocking operations are independent of each other, so that both can block at once."""
     needed: list[int] = []  # per step, the number of blocking steps that it depends on, if these form a chain
     count = 0

@@ -76,8 +76,8 @@ class Run:
         for tensor in plan.fed:
             # A read-only view of the caller's array, not a copy: a kernel that keeps it must see that it is borrowed.
             slots[plan.slot_of[tensor]] = lent(values[tensor])
-        if plan.waits_apart:
-            self._execute_apart(plan, slots)
+        if plan.blocks_concurrently:
+            self._execute_concurrently(plan, slots)
         else:
             for step in plan.steps:
                 store(step, self.compute(step, slots), slots)
@@ -101,9 +101,9 @@ class Run:
         except MemoryError as error:
             raise ResourceExhaustedError(None, step.op, f"no memory for {step.op.name}: {error}") from error
 
-    def _execute_apart(self, plan: Plan, slots: Slots) -> None:
+    def _execute_concurrently(self, plan: Plan, slots: Slots) -> None:
         try:
-            failure = self._failure_of_apart(plan, slots)
+            failure = self._first_failure(plan, slots)
         except BaseException:  # Ctrl-C: otherwise no thread would wait for the blocked operations
             self.scope.cancel("the run was interrupted")
             raise
@@ -113,7 +113,7 @@ class Run:
             finally:
                 failure = None  # the traceback would keep this frame alive, and with it all values of the run
 
-    def _failure_of_apart(self, plan: Plan, slots: Slots) -> BaseException | None:
+    def _first_failure(self, plan: Plan, slots: Slots) -> BaseException | None:
         """Run a plan with a thread per blocking operation; return the first error after all threads are done."""
         # Only this thread writes to `slots` and `missing`: blocking operations return their outcomes through a queue.
         missing = [len(step.needs) for step in plan.steps]

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from mpqueue.tf1.compat.graph.convert import CONVERSIONS, convert_to_tensor
-from mpqueue.tf1.compat.graph.nodes import StandsForTensor, Tensor
+from mpqueue.tf1.compat.graph.nodes import Tensor, TensorProxy
 from mpqueue.tf1.compat.graph.static import static_shape
 from mpqueue.tf1.compat.ops.dims import Dims, merged, with_rank
 from mpqueue.tf1.compat.ops.dtypes import DType, int64
@@ -12,7 +12,7 @@ from mpqueue.tf1.compat.ops.tensorshape import TensorShape
 from mpqueue.values.sparse import SparseTensorValue
 
 
-class SparseTensor(StandsForTensor):
+class SparseTensor(TensorProxy):
     """An array that stores only its nonzero elements.
 
     Args:
@@ -32,10 +32,10 @@ class SparseTensor(StandsForTensor):
 
     def __init__(self, indices: Any, values: Any, dense_shape: Any) -> None:
         self._indices = convert_to_tensor(indices, int64, "indices")
-        self._stands_for = convert_to_tensor(values, name="values")
+        self._represented = convert_to_tensor(values, name="values")
         self._dense_shape = convert_to_tensor(dense_shape, int64, "dense_shape")
         table = with_rank(self._indices.known_dims, 2, "indices")
-        vector = with_rank(self._stands_for.known_dims, 1, "values")
+        vector = with_rank(self._represented.known_dims, 1, "values")
         sizes = with_rank(self._dense_shape.known_dims, 1, "dense_shape")
         merged(table, (vector[0], sizes[0]))
         self._known_shape: Dims = None
@@ -67,7 +67,7 @@ class SparseTensor(StandsForTensor):
     @property
     def values(self) -> Tensor:
         """The values."""
-        return self._stands_for
+        return self._represented
 
     @property
     def dense_shape(self) -> Tensor:
@@ -77,7 +77,7 @@ class SparseTensor(StandsForTensor):
     @property
     def parts(self) -> tuple[Tensor, Tensor, Tensor]:
         """Indices, values and dense shape. Not in TensorFlow."""
-        return self._indices, self._stands_for, self._dense_shape
+        return self._indices, self._represented, self._dense_shape
 
     @property
     def shape(self) -> TensorShape:
@@ -99,7 +99,7 @@ class SparseTensor(StandsForTensor):
         return self.operators["__truediv__"](self, other)  # type: ignore[no-any-return]
 
     def __repr__(self) -> str:
-        return f"SparseTensor(indices={self._indices}, values={self._stands_for}, dense_shape={self._dense_shape})"
+        return f"SparseTensor(indices={self._indices}, values={self._represented}, dense_shape={self._dense_shape})"
 
 
 def _refuse(value: Any, _dtype: DType | None, _name: str | None) -> Tensor:

@@ -52,7 +52,7 @@ def use_processes(enabled: bool = True) -> None:
     _choice[:] = [enabled]
 
 
-def are_used() -> bool:
+def are_enabled() -> bool:
     """Return whether enqueue operations should run in worker processes.
 
     Raises:
@@ -66,7 +66,7 @@ def are_used() -> bool:
     return chosen == "process"
 
 
-def moved(target: Operation | Tensor, session: Session, should_stop: Callable[[], bool]) -> "Moved | None":
+def worker_plan(target: Operation | Tensor, session: Session, should_stop: Callable[[], bool]) -> "WorkerPlan | None":
     """Return a callable that runs a node in another process, or None if a dependency is bound to this process."""
     whole = Plan([target], ())
     if whole.is_bound:
@@ -77,10 +77,10 @@ def moved(target: Operation | Tensor, session: Session, should_stop: Callable[[]
     plan = Plan(handles, ())
     slots = run.carry_out(plan, {})
     values = {each: slots[plan.slot_of[each]] for each in handles}
-    return Moved(target.name, Plan([target], handles), values, should_stop)
+    return WorkerPlan(target.name, Plan([target], handles), values, should_stop)
 
 
-class Moved:
+class WorkerPlan:
     """A plan that is executed at each call, in any process.
 
     Args:
@@ -99,7 +99,7 @@ class Moved:
         """Execute the plan for the next record, or for several records.
 
         Raises:
-            OpError: An operation failed; `give_back_op` looks up the operation.
+            OpError: An operation failed; `restore_op` looks up the operation.
         """
         if self._call is None:
             self._call = self._made()
@@ -127,7 +127,7 @@ class Moved:
 _FAILED_IN = "_failed_in"
 
 
-def give_back_op(error: OpError, graph: Graph) -> None:
+def restore_op(error: OpError, graph: Graph) -> None:
     """Replace ``op`` of an error from another process by the operation of the graph."""
     name = error.__dict__.pop(_FAILED_IN, None)
     if name is not None:

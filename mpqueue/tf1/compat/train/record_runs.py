@@ -46,7 +46,7 @@ class RecordRuns:
         Raises:
             OpError: An operation failed.
         """
-        if not self._runs.are_in_vain:
+        if not self._runs.is_disabled:
             with self._running() as run, run.entered():
                 # Computed once: constants and handles are the same in all runs of a session.
                 if self._shared is None:

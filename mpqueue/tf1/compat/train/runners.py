@@ -12,7 +12,7 @@ from mpqueue.tf1.compat.functions.queue_base import QueueBase
 from mpqueue.tf1.compat.graph import Operation, Session, Tensor, get_default_graph, get_default_session
 from mpqueue.tf1.compat.graph.plan import Plan
 from mpqueue.tf1.compat.graph.records import record_plan
-from mpqueue.tf1.compat.train.processes import are_used, give_back_op, moved
+from mpqueue.tf1.compat.train.processes import are_enabled, restore_op, worker_plan
 from mpqueue.tf1.compat.train.record_runs import RecordRuns
 from mpqueue.tf1.coordinator import Coordinator
 from mpqueue.tf1.train import collections, queue_runner
@@ -84,7 +84,7 @@ class QueueRunner(queue_runner.QueueRunner):
 
     def _placed(self, op: Any, session: Session, should_stop: Callable[[], bool]) -> tuple[Callable[[], Any], bool]:
         node = session.graph.as_graph_element(op)
-        elsewhere = moved(node, session, should_stop) if are_used() else None
+        elsewhere = worker_plan(node, session, should_stop) if are_enabled() else None
         if elsewhere is not None:
             return elsewhere, True
         one_by_one, parts = session.make_callable(op), record_plan(Plan([node], ()))
@@ -97,7 +97,7 @@ class QueueRunner(queue_runner.QueueRunner):
             with session.scope.active():
                 call()
         except OpError as error:
-            give_back_op(error, session.graph)
+            restore_op(error, session.graph)
             raise
 
     @staticmethod
