@@ -1,9 +1,9 @@
-"""Gives seats to those who have said their handshake, and waits for those who were here before the server came back.
+"""Admission of consumers: assigns seats, and waits for the consumers of a crashed predecessor.
 
-A rank whose consumer is still there is taken: whoever asks for it waits, until that one is gone, or its own time is
-over. A server without ranks that comes back, by its journal, opens no epoch before the consumers of its predecessor
-have attached again, or have ended, or `grace_s` is over: they alone know what they took last, and any other might be
-given that.
+If a rank has a consumer, a second consumer of the rank waits until the first one has left or its own timeout is over.
+
+A restarted server without ranks opens no epoch until the previous server's consumers have attached again, have exited,
+or `grace_s` is over.
 """
 
 import os
@@ -21,18 +21,18 @@ from mpqueue.system import descriptors
 
 
 class Admission:
-    """Gives the seats of a core, and knows who waits for one.
+    """Assigns the seats of a core, and keeps the consumers that wait for one.
 
     Args:
-        core: Has the seats.
-        journal: Notes who comes and goes; None: there is none.
+        core: The core that owns the seats.
+        journal: Records arrivals and departures; None if there is no journal.
         job: Hash of the stream's identity.
-        welcome: Makes the answer to a consumer that has this seat.
-        ring_fd: What it gets with that.
+        welcome: Returns the `Welcome` for a seat.
+        ring_fd: Read-only descriptor of the ring, sent with the `Welcome`.
 
     Attributes:
         waiting: Consumers that wait for their rank.
-        sentinels: Of the processes that are awaited, by id.
+        sentinels: Pidfds of the awaited processes, by process id.
     """
 
     def __init__(
@@ -44,65 +44,81 @@ class Admission:
         self._awaited_until = 0.0
 
     def seat(self, peer: Peer) -> None:
-        """Give a peer a seat and its answer; or have it wait for its rank.
+        """Assign a seat to a peer and send the answer, or keep the peer waiting for its rank.
 
         Raises:
-            Refused: It has no place here.
+            Refused: The server has no seat for this consumer.
         """
         hello = peer.hello
         assert hello is not None
+        # The positions in `resume` count batches of the old stream. Applied to another stream they would skip the wrong
+        # batches.
         if hello.resume is not None and hello.resume.job != self._job:
-            raise Refused("the server that came back has another stream: its source, its seed or its options differ")
+            raise Refused(
+                "the restarted server has a different stream: restart it with the same source, seed and options"
+            )
         pid = peer.credentials.pid
         try:
             seat = self._core.attach(peer.number, hello, now=time.monotonic(), pid=pid)
         except Occupied:
+            # The consumer of this rank may have crashed without the server having noticed yet. A refusal would make the
+            # user retry; a wait ends as soon as the seat is free.
             peer.stage = Stage.WAITING
             self.waiting.append(peer)
             return
         peer.stage = Stage.ATTACHED
-        # Before the answer: a server that comes back waits for all who may have been handed a batch.
+        # Journal the arrival before sending the answer: the consumer can take a batch as soon as it has the answer. If
+        # the server crashed in between, its successor would not wait for this consumer, and would deliver that batch
+        # twice.
         if self._journal is not None:
             self._journal.note_arrival(peer.number, Survivor(pid, started_at(pid)))
-            if hello.resume is not None:  # the journal may not have these: its last server died before
+            if hello.resume is not None:
+                # The previous server may have crashed after it delivered these batches and before it journaled their
+                # ASK. Only the consumer knows about them.
                 for position in hello.resume.taken_of(self._core.epoch):
                     self._journal.note_taken(position, peer.number if seat.rank is None else seat.rank)
+        # The descriptor is read-only: a consumer may read all slots, but cannot damage the batches of others.
         peer.send_now(self._welcome(seat).encode(), (self._ring_fd,))
 
     def take_waiting(self) -> list[Peer]:
-        """Return those who wait for a rank, to be seated anew: somebody is gone."""
+        """Return the consumers that wait for a rank, and clear the list; they are seated again after a departure."""
         waiting, self.waiting = self.waiting, []
+        # A peer may have disconnected while it waited; its socket is closed then.
         return [peer for peer in waiting if peer.sock is not None]
 
     def note_departure(self, peer: Peer) -> None:
-        """A consumer takes no more."""
+        """Record that a consumer has left."""
         if self._journal is not None:
             self._journal.note_departure(peer.number)
 
-    # -- Those who were here before
+    # -- Consumers of the previous server
 
     def await_survivors(self, survivors: Iterable[Survivor], handlers: Handlers, grace_s: float) -> None:
-        """Have the core wait for these, as long as they live, and not longer than so many seconds."""
+        """Keep epochs closed until these processes have attached again or exited, for at most `grace_s` seconds."""
+        # Only the survivors know the batches they took last. Another consumer could be offered one of those, and the
+        # batch would be taken twice.
         self._awaited_until = time.monotonic() + grace_s
-        for pid, started in set(survivors):  # a process may have several consumers
+        for pid, started in set(survivors):  # several consumers can belong to one process
             try:
                 sentinel = descriptors.own(os.pidfd_open(pid))
             except OSError:
                 continue
-            # Behind the open: the descriptor is of one process, whatever becomes of the id after this look.
+            # Compare the start time after opening the pidfd: the descriptor refers to one process even if the id is
+            # reused later. Before the open, the id could be reused between the check and the open.
             if started_at(pid) != started:
                 descriptors.close(sentinel)
                 continue
+            # The pidfd becomes readable when the process exits, so that a crashed survivor ends the wait immediately.
             self._core.awaited.add(pid)
             self.sentinels[pid] = sentinel
             handlers.watch(sentinel, partial(self._give_up, handlers, pid))
 
     def due_at(self) -> float | None:
-        """Return when `look` is to be called, by `time.monotonic`."""
+        """Return the time, by `time.monotonic`, at which `look` must be called; None if nothing is awaited."""
         return self._awaited_until if self._core.awaited else None
 
     def look(self, now: float, handlers: Handlers) -> None:
-        """Wait no longer for those who are late, nor for those who are back."""
+        """Stop waiting for survivors that are late or that have attached again."""
         is_over = now >= self._awaited_until
         for pid in list(self.sentinels):
             if is_over or pid not in self._core.awaited:
@@ -117,7 +133,7 @@ class Admission:
         self._core.forget_awaited(pid)
 
     def close(self, handlers: Handlers) -> None:
-        """Wait for nobody."""
+        """Stop waiting for all survivors."""
         for sentinel in self.sentinels.values():
             handlers.unwatch(sentinel)
             descriptors.close(sentinel)

@@ -1,10 +1,10 @@
-r"""The attaching of a consumer: its terms are checked, it finds the server, greets it, and maps its ring.
+r"""Attaching of a consumer: checks its arguments, finds the server, exchanges handshakes and maps the ring.
 
     connect --> Hello --> Welcome, with the descriptor of the ring --> Attachment
                      \-> Refusal: ServiceError
 
-A server may take its time for the answer: a rank whose consumer has just died is given to another one when that death
-was seen. One that is gone before it answers is looked for again, as one that is not there yet.
+The answer may take a while: if a rank still has a consumer, the server answers when that consumer has left. If the
+server exits before it answers, the consumer looks for a server again, as if none had been there.
 """
 
 import os
@@ -33,15 +33,15 @@ from mpqueue.transport.framing import close_descriptors
 
 @dataclass(frozen=True, kw_only=True)
 class AttachTerms:
-    """The terms of a consumer; see `mpqueue.attach`.
+    """The checked arguments of `mpqueue.attach`.
 
     Attributes:
-        directory: Where the server lives.
-        is_shown: `mpqueue top` is to see the consumer.
+        directory: The directory of the server.
+        is_shown: True if `mpqueue top` lists the consumer.
 
     Raises:
-        TypeError: An option has the wrong type.
-        ValueError: The name, or an option, has an impossible value.
+        TypeError: An argument has the wrong type.
+        ValueError: The name or an argument has an invalid value.
     """
 
     name: str
@@ -77,14 +77,14 @@ def _check(rank: Any, timeout: Any, join: Any, writable: Any) -> None:
     if join not in {"next", "now", "replay"}:
         raise ValueError(f'join must be "next", "now" or "replay", got {join!r}')
     if writable is not False and writable != "copy":
-        raise ValueError(f'writable must be False or "copy" (other consumers read the same memory), got {writable!r}')
+        raise ValueError(f'writable must be False or "copy" (all consumers share the memory), got {writable!r}')
 
 
-_PAUSE_S = 0.02  # after a server that was gone before it answered
+_PAUSE_S = 0.02  # before the next attempt, if the server has exited before it answered
 
 
 class _Gone(Exception):
-    """The server has ended the connection without an answer."""
+    """The server has closed the connection without an answer."""
 
 
 def open_attachment(
@@ -96,21 +96,23 @@ def open_attachment(
     """Attach to a server.
 
     Args:
-        terms: Whose, and how.
-        resume: Where an earlier attachment was.
-        positions: Those of its batches that were handed out last.
-        is_wanted: Tells whether to wait on for a server that is not there.
+        terms: The arguments of `mpqueue.attach`.
+        resume: The state of the earlier attachment; None if there is none.
+        positions: Epoch and position of the batches that the earlier attachment delivered last.
+        is_wanted: Returns whether to keep waiting for a server that is not running.
 
     Raises:
-        ServiceError: There was none in time, or it has refused, or sent what nobody understands.
-        OSError: There are not enough descriptors, or address space.
+        ServiceError: There was no server within the timeout, the server has refused the consumer, or it has sent
+            invalid data.
+        OSError: There are not enough descriptors or not enough address space.
     """
     directory = terms.directory
     hello = Hello(rank=None if terms.rank is None else int(terms.rank), join=terms.join, resume=resume)
     deadline = None if terms.timeout is None else time.monotonic() + terms.timeout
     while True:
         opened: list[socket.socket] = []
-        # Signals strike where it waits (`allow_signals`), and not between a descriptor and who is to close it.
+        # Signals are handled only inside waits (`allow_signals`). Otherwise a handler could raise between the creation
+        # of a descriptor and the assignment that makes it closable, and the descriptor would leak.
         with defer_signals():
             try:
                 opened.append(directory.connect(deadline, is_wanted))
@@ -119,28 +121,31 @@ def open_attachment(
             except BaseException as error:
                 for connection in opened:
                     descriptors.close_object(connection)
+                # Look for a server again after `_Gone`: a server that stops or crashes with this connection in its
+                # queue closes it unanswered, and a replacement may start within the timeout.
                 if not isinstance(error, _Gone):
                     raise
+        # Check the deadline here, too: a server that accepts and closes each connection would otherwise keep this loop
+        # running forever.
         if (deadline is not None and time.monotonic() >= deadline) or not is_wanted():
-            raise ServiceError(
-                f"the server {terms.name!r} ends each connection without an answer: see what it has logged"
-            )
+            raise ServiceError(f"the server {terms.name!r} closes each connection without an answer: check its log")
         time.sleep(_PAUSE_S)
 
 
 def _greet(connection: socket.socket, hello: Hello, deadline: float | None) -> tuple[Welcome, ForeignSegment]:
-    """Exchange handshakes, and map the ring that came with the answer."""
-    found = converse(
+    """Exchange handshakes and map the ring whose descriptor came with the answer."""
+    reply = converse(
         connection, hello, deadline,
-        "the server has not answered in time: it is busy, or stopped, or waits for the end of the consumer that has "
-        "this rank",
+        "the server did not answer within the timeout: it is busy or suspended, or another consumer has this rank",
     )  # fmt: skip
-    if found is None:
+    if reply is None:
         raise _Gone
-    welcome, fds = found
+    welcome, fds = reply
+    # The server may belong to another user: check the sizes before mapping. A stride of 0 or beyond the segment would
+    # make slots point outside of the mapping.
     if welcome.mode is None or not fds or not 0 < welcome.stride <= welcome.segment_bytes:
         close_descriptors(fds)
-        raise ServiceError(f"the server {welcome.name!r} has no batches: it serves queues only (mpqueue.train.connect)")
+        raise ServiceError(f"the server {welcome.name!r} has queues only, no batches: use mpqueue.train.connect")
     return welcome, ForeignSegment(fds.pop(), welcome.segment_bytes)
 
 
@@ -152,10 +157,14 @@ def _make_attachment(
     positions: Iterable[tuple[int, int]],
 ) -> Attachment:
     credentials = credentials_of(connection)
+    # Decide by the kernel's credentials of the connection, not by the `Welcome`: the server can write any uid into a
+    # message.
     allow_pickle = credentials.uid == os.geteuid() if terms.allow_pickle is None else terms.allow_pickle
     try:
         sentinel = sentinel_of(connection, credentials)
-    except (NotImplementedError, ProcessLookupError):  # another container, or dead already: the socket's end tells, too
+    except (NotImplementedError, ProcessLookupError):
+        # The server runs in another container or has exited already. The end of the socket reveals its exit, too,
+        # unless a forked child keeps the socket open.
         sentinel = -1
     link = ServerLink(connection, sentinel, welcome.name)
     ring = MappedRing(segment, welcome.stride, copy=terms.writable == "copy", allow_pickle=allow_pickle)

@@ -1,7 +1,8 @@
-"""One attachment of a consumer to a server: what was offered, what was handed out, what is to be said of it.
+"""One connection of a consumer to a server: the offers received, the batches delivered, and the requests to send.
 
-A record is *handed out* by one assignment, that to `Attachment.latest`; an interrupt before it has changed nothing, and
-one behind it has `Attachment.recover` do the rest. See NOTE [ Interrupts ] in `mpqueue.engine.pipeline`.
+A record counts as *delivered* with one assignment, to `Attachment.latest`. A signal handler that raises before the
+assignment has changed nothing. If it raises after the assignment, `Attachment.recover` completes the delivery. See NOTE
+[ Interrupts ] in `mpqueue.engine.pipeline`.
 """
 
 from collections import deque
@@ -29,27 +30,27 @@ from mpqueue.service.records import (
 from mpqueue.service.specs import MAX_SPEC_BYTES
 from mpqueue.transport.records import ProtocolError
 
-_BETWEEN = frozenset({ToConsumer.SPEC, ToConsumer.MISSED})  # what the consumer is not handed out
+_BETWEEN = frozenset({ToConsumer.SPEC, ToConsumer.MISSED})  # handled here, not delivered to the consumer
 _MOST_PARTS = MAX_SPEC_BYTES // MAX_BODY + 1
-_MOST_POSITIONS = 256  # in a `Resume`, all together in one handshake
+_MOST_POSITIONS = 256  # in a `Resume`, which must fit into one handshake
 
 
 class Attachment:
-    """One connection, and the ring behind it.
+    """One connection to a server and its mapped ring.
 
     Args:
         link: The connection.
         ring: The ring.
-        welcome: What the server has said.
-        positions: Epoch and position of the batches that were handed out last, by another attachment.
+        welcome: The server's answer to the handshake.
+        positions: Epoch and position of the batches that an earlier attachment delivered last.
 
     Attributes:
-        link, ring, welcome: As given.
-        latest: What was handed out last: a batch, an exception, or the end of an epoch.
-        number: Batches and exceptions that were handed out.
-        num_missed: Batches that it did not get because it was slow.
-        has_begun: Holds an entry if the server knows that a loop over its epoch has begun.
-        positions: Epoch and position of the batches that were handed out last.
+        link, ring, welcome: The arguments.
+        latest: The record delivered last: a batch, an exception, or the end of an epoch.
+        number: Number of batches and exceptions delivered.
+        num_missed: Number of batches that the consumer missed because it was slow.
+        has_begun: Contains an entry if the server was notified that a loop over its epoch has begun.
+        positions: Epoch and position of the batches delivered last.
     """
 
     def __init__(
@@ -59,27 +60,31 @@ class Attachment:
         self.latest: Offer | Text | None = None
         self.number = self.num_missed = 0
         self.has_begun: list[int] = []
-        self._released: tuple[int, ...] = ()  # of the request that is on its way,
-        self._sent: list[int] = []  # which has an entry here as soon as it is sent
-        self._asked = 0
-        # A server knows of all but as many as it offers ahead. One that comes after it may know of less: what the
-        # consumers have said to the one before is not in its journal.
+        # The turns in the request that is being sent, and the list that gets an entry once it is sent. Together they
+        # tell, after an interrupt, whether the server has received the turns.
+        self._released: tuple[int, ...] = ()
+        self._sent: list[int] = []
+        self._num_requested = 0
+        # A running server knows all but the window's worth of taken batches. A restarted server may know fewer: its
+        # journal lacks the requests that its predecessor received and did not process.
         self.positions: deque[tuple[int, int]] = deque(positions, _MOST_POSITIONS)
 
     def begin(self, epoch: int) -> None:
-        """Tell the server that a loop over an epoch begins; nothing if it knows."""
+        """Notify the server that a loop over an epoch begins, unless it was notified already."""
         if not self.has_begun:
             self.link.send(pack_request(ToServer.BEGIN, epoch), self.has_begun)
 
     def ask(self) -> None:
-        """Tell the server that all that was handed out is taken, and what is not looked at any more."""
+        """Request the next batch: report the number of taken batches and release the slots without views."""
         ring, sent = self.ring, self._sent
         ring.collect()
-        self._asked = self.number
-        # Mostly once: between two requests of a loop one or two views end, and there is room for six.
+        self._num_requested = self.number
+        # One request is usually enough: a loop ends one or two views between two requests, and a request has room for
+        # six.
         while True:
-            # Noted before it is sent, and forgotten behind: after an interrupt in between, `sent` says whether the
-            # server has heard of these. A turn that is named twice would end the connection.
+            # Note the turns before sending, and forget them afterwards: after an interrupt in between, `sent` shows
+            # whether the server received them. A turn released twice would be a protocol violation, and the server
+            # would end the connection.
             self._released = released = ring.next_released()
             self.link.send(pack_request(ToServer.ASK, self.number, released), sent)
             ring.forget(released)
@@ -88,28 +93,30 @@ class Attachment:
                 return
 
     def next_record(self, *, waits: bool = True) -> Offer | Text | None:
-        """Wait for the next batch, exception, or end of an epoch; it stays the next one until it is handed out.
+        """Wait for the next batch, exception, or end of an epoch. It remains the next record until it is delivered.
 
         Args:
-            waits: False: None is returned if nothing has come.
+            waits: If False, return None if no record has arrived.
 
         Raises:
-            ServiceDied: The server is gone, or was stopped.
-            ConsumerDied: This consumer was detached, or the server has lost another one of the group.
-            ServiceError: The server has sent what nobody understands, or what is not allowed.
+            ServiceDied: The server was stopped or has crashed.
+            ConsumerDied: The server has detached this consumer, or has lost another one of its group.
+            ServiceError: The server has sent invalid or forbidden data.
         """
         link = self.link
-        # Also if there is something: the server may have recalled it, and given it to another consumer.
+        # Read the socket even if records have arrived: a RECALL may be waiting there, and the server may have offered
+        # these batches to another consumer.
         link.look()
         while True:
             arrived = link.arrived
             if arrived:
                 record = arrived[0]
                 if record.number <= self.number and record.kind in BATCHES:
-                    arrived.popleft()  # offered once more, because the server could not know that it was handed out
+                    # A repeated offer: after a RECALL the server cannot know whether this batch was delivered.
+                    arrived.popleft()
                     continue
-                # Of a dead server no batch is handed out that was not yet: the one that comes back may give it to
-                # another consumer.
+                # Do not deliver remaining offers of a crashed server: its successor may offer these batches to another
+                # consumer.
                 if link.death is None:
                     if record.kind not in _BETWEEN:
                         return record
@@ -119,21 +126,25 @@ class Attachment:
                         continue
                     if self._learn():
                         continue
-                elif record.kind == ToConsumer.END:  # nothing of the epoch is left for the server to do
+                elif record.kind == ToConsumer.END:
+                    # END is first in the queue, so all offers of the epoch were delivered, and the crash does not
+                    # affect it.
                     return record
             if link.death is not None:
                 raise link.death.error()
             if not waits:
                 return None
+            # A blocking read of the socket alone would hang if a child forked from the crashed server kept its end
+            # open. The link also waits for the server's pidfd.
             link.wait()
 
     def _learn(self) -> bool:
-        """Learn the spec that comes next; return False if a part of it has not come yet."""
+        """Learn the spec at the head of the queue; return False if a part of it has not arrived yet."""
         link = self.link
         parts: list[Text] = []
         for part in link.arrived:
             if not isinstance(part, Text) or part.kind != ToConsumer.SPEC or len(parts) > _MOST_PARTS:
-                link.fail("a part of a spec without the rest")
+                link.fail("an incomplete spec")
                 return True
             parts.append(part)
             if not part.flags & MORE:
@@ -145,20 +156,22 @@ class Attachment:
             self.ring.learn(part.number, body, is_pickled=bool(part.flags & PICKLED))
         except ProtocolError as error:
             link.fail(str(error))
-        link.arrived = deque(islice(link.arrived, len(parts), None))  # by one assignment
+        # One assignment, so that an interrupt leaves either all parts or none in the queue. Learning a spec twice is
+        # harmless.
+        link.arrived = deque(islice(link.arrived, len(parts), None))
         return True
 
     def enter(self, record: Offer | Text) -> None:
-        """Do what follows when a batch or an exception is handed out; may be repeated."""
+        """Complete the delivery of a batch or an exception; may be repeated."""
         if type(record) is Offer:
             self.ring.enter(record)
             self.positions.append((record.epoch, record.position))
         self.number = record.number
-        # Last: by this `recover` knows that all of it is done.
+        # Remove the record last: `recover` repeats this method while the delivered record is still in the queue.
         self.link.arrived.popleft()
 
     def recover(self) -> None:
-        """Finish what an interrupt has left half done."""
+        """Complete the steps that an interrupt has cut off."""
         self._settle()
         self.link.recover()
         arrived = self.link.arrived
@@ -167,13 +180,15 @@ class Attachment:
         self.ring.recover()
 
     def _settle(self) -> None:
-        """Note what a request has said that was sent, if an interrupt came before that was noted."""
+        """Forget the turns of a request that was sent, if an interrupt came before this was noted."""
         if self._sent:
             self.ring.forget(self._released)
             self._sent.clear()
 
     def resume(self, epoch: int) -> Resume:
-        """Return what the next server has to know of this epoch."""
+        """Return the state that the next server needs to continue this epoch."""
+        # Also report the epoch before: the server may have crashed after it sent END and before it journaled the next
+        # epoch.
         positions, before = ([at for of, at in self.positions if of == one] for one in (epoch, epoch - 1))
         welcome, count = self.welcome, 0
         if positions:
@@ -185,8 +200,8 @@ class Attachment:
         """Return the batch of an offer.
 
         Raises:
-            ServiceError: It is not in the ring, or something of it is a pickle, and those are not allowed.
-            Unreadable: It cannot be unpickled here.
+            ServiceError: The batch is outside of the ring, or contains a pickle, which is not allowed.
+            Unreadable: The batch cannot be unpickled in this process.
         """
         try:
             return self.ring.open(offer)
@@ -196,39 +211,42 @@ class Attachment:
             raise self.link.death.error() from error
 
     def error_of(self, raised: Text) -> BaseException:
-        """Return what the source has raised in the place of a batch."""
+        """Return the exception that the source has raised in place of a batch."""
         if not raised.flags & PICKLED:
             text = raised.body.decode("utf-8", "replace")
-            return ServiceError(f"the source has raised an exception in the place of a batch: {text}")
+            return ServiceError(f"the source raised an exception in place of a batch: {text}")
         if not self.ring.allow_pickle:
             return ServiceError(
-                "the source has raised an exception in the place of a batch, which the server of another user has "
-                "pickled, and a pickle can run any code: see the server's own log, or attach with allow_pickle=True"
+                "the source raised an exception in place of a batch. It was pickled by the server of another user, and "
+                "unpickling can run arbitrary code: check the server's log, or attach with allow_pickle=True"
             )
-        from mpqueue.worker.failures import never_an_end, unpack  # 20 ms that most consumers never need
+        # Imported here because the import takes 20 ms and most consumers never receive an exception.
+        from mpqueue.worker.failures import never_an_end, unpack
 
         return never_an_end(unpack(raised.body))
 
     def leave(self, how: int = 0) -> None:
-        """Tell the server, as far as it listens now, that the consumer goes, and what is not looked at any more."""
+        """Notify the server, without waiting, that the consumer leaves, and release the slots without views."""
         ring, link = self.ring, self.link
         self._settle()
         ring.collect()
-        # As many as were said to be taken: the batch that was handed out last is not, if nobody asked for another.
+        # Repeat the number of the last request: the batch delivered last counts as taken only when the next one is
+        # requested.
         while released := ring.next_released():
-            link.send_nowait(pack_request(ToServer.ASK, self._asked, released))
+            link.send_nowait(pack_request(ToServer.ASK, self._num_requested, released))
             ring.forget(released)
         link.leave(how)
 
     def close(self) -> None:
-        """Let go of the server; the connection ends with the last view of its memory. Idempotent."""
+        """Close the connection when the last view of the server's memory is gone; idempotent."""
         if self.link.death is None:
             self.link.linger(self.ring.memory)
-        else:  # an interrupt may have struck between the death and the close
+        else:
+            # An interrupt may have come between the note of the crash and the close.
             self.link.close()
         self.ring.close()
 
     def abandon(self) -> None:
-        """Leave and close: nobody can reach the consumer any more."""
+        """Leave and close a consumer that was garbage collected."""
         self.leave(DROPPED)
         self.close()

@@ -1,15 +1,15 @@
-"""Places of a stream in lanes, from which a server that comes back goes on.
+"""Checkpoints of streams with lanes: positions from which a restarted server can continue.
 
-A batch of a stream cannot be asked for by its position: it is computed behind those before it in its lane. So the
-server notes from time to time where its stream is (`mpqueue.plan.cursors.Place`, with the snapshots of the lanes);
-as soon as all that came before such a place was taken, that is a *checkpoint*, and the journal is written anew with it:
+A batch of a stream cannot be computed by its position alone: it follows the batches before it in its lane. So the
+server regularly notes where its stream is (a `mpqueue.plan.cursors.Place` with snapshots of the lanes). When all
+batches before such a place were taken, the place becomes a *checkpoint*, and the journal is rewritten with it:
 
     positions        0 ........ P ...... F .. x . x ..... now
     taken            all        all      some
-    journal                     ^ the place with its snapshots, and which positions behind it were taken
+    journal                     ^ the place with its snapshots, and the positions after it that were taken
 
-Another server begins at P. What lies between P and F, the first position that is missing to anybody, and what was taken
-behind that, is computed again and dropped.
+A restarted server begins at P. F is the first position that a consumer still needs. The batches between P and F, and
+the taken ones after F, are computed again and dropped.
 """
 
 import time
@@ -20,47 +20,52 @@ from mpqueue.service.journal import Journal
 from mpqueue.service.modes import Mode
 from mpqueue.service.stream import Stream
 
-BETWEEN_S = 1.0  # as long as lies between two snapshots of all lanes, and more than enough for a megabyte
+BETWEEN_S = 1.0  # the interval of the lanes' own snapshots; writing a megabyte takes much less
 
 
 class Checkpoints:
-    """Writes them.
+    """Writes the checkpoints of a stream with lanes into a journal.
 
     Args:
-        journal: Into this.
-        stream: Of this, which is one in lanes.
+        journal: The journal.
+        stream: The stream.
         mode: The mode of the server.
     """
 
     def __init__(self, journal: Journal, stream: Stream, mode: Mode) -> None:
         self._journal, self._stream, self._mode = journal, stream, mode
-        self._noted: list[Place] = []  # the first one that will be a checkpoint, and the newest
+        # At most two places: the next checkpoint, and the newest place. All others would only use memory.
+        self._noted: list[Place] = []
         self._noted_at = time.monotonic()
         self._taken: dict[int, set[int]] = {}
         self._written = 0  # the position of the latest checkpoint
         self._frontier = mode.make_frontier(0)
 
-    def go_on(self, position: int, taken: Iterable[tuple[int, int]]) -> None:
-        """Another server has written a checkpoint, and these pairs of holder and position behind it."""
+    def resume(self, position: int, taken: Iterable[tuple[int, int]]) -> None:
+        """Continue after the checkpoint of the previous server, and its pairs of holder and position after it."""
         self._written, self._frontier = position, self._mode.make_frontier(position)
         for who, number in taken:
             self._add(number, who)
 
     def begin(self) -> None:
-        """An epoch begins."""
+        """Forget the previous epoch."""
         self._noted.clear()
         self._taken.clear()
         self._written, self._frontier = 0, self._mode.make_frontier(0)
 
     def note_taken(self, position: int, who: int) -> None:
-        """Note what the journal was told; write a checkpoint where one is due.
+        """Record a taken batch, and write a checkpoint if one is due.
 
         Raises:
             OSError: The journal cannot be written.
         """
         self._add(position, who)
+        # A batch before the place can complete it, too, but some later batch then triggers the check. This test is
+        # cheap, and the frontier is not: each taken batch passes here.
         if self._noted and position + 1 >= self._noted[0].position:
             frontier = self._frontier.position(self._journal.present)
+            # All batches before a checkpoint must be taken: the restarted server never computes them again, so an
+            # untaken one would be lost.
             passed = [place for place in self._noted if place.position <= frontier]
             if passed:
                 self._noted = self._noted[len(passed) :]
@@ -69,9 +74,10 @@ class Checkpoints:
         if now - self._noted_at < BETWEEN_S:
             return
         self._noted_at = now
+        # At most once per interval: the place contains a snapshot of each lane, which may be large.
         place = self._stream.lane_place()
         if place.position > self._written:
-            # The first one is kept until it is passed: to replace it each time would put it off for ever.
+            # Keep the first place until it is passed: replacing it each time would postpone the checkpoint forever.
             self._noted = [*self._noted[:1], place]
 
     def _add(self, position: int, who: int) -> None:
@@ -80,10 +86,12 @@ class Checkpoints:
 
     def _write(self, place: Place) -> None:
         self._written = place.position
-        # What lies before the place is not missing to anybody: so the file has a bound, in an endless epoch, too.
+        # Drop the positions before the place, which no consumer needs. This bounds the file in an endless epoch, too.
         for who, positions in self._taken.items():
-            latest = max(positions)  # by which is told how many a rank has had
+            latest = max(positions)
+            # Keep the latest position of each holder: the number of batches that a rank has taken follows from it.
             self._taken[who] = {position for position in positions if position >= place.position} | {latest}
+        # Consumers that join a broadcast late need the beginning of the epoch, too, to have it computed again.
         begun = self._stream.begun if self._mode.can_join_late else None
         pairs = [(who, position) for who, positions in self._taken.items() for position in sorted(positions)]
         self._journal.begin(place.epoch, None, pairs, place, begun)

@@ -183,7 +183,7 @@ class Server:
         checkpoints = None
         if journal is not None and stream.is_generator:
             checkpoints = Checkpoints(journal, stream, mode)
-            checkpoints.go_on(0 if recovered.lanes is None else recovered.lanes.position, recovered.pairs())
+            checkpoints.resume(0 if recovered.lanes is None else recovered.lanes.position, recovered.pairs())
         replays = None
         if mode.replays_missed and stream.is_generator and rules.can_replay:
             replays = LaneReplays(stream, self._make_stream)
