@@ -1,16 +1,16 @@
-"""The server's ends of its connections: waited for, accepted, greeted, and told what there is.
+"""The server's side of its connections: poll, accept, read handshakes, and send records without blocking.
 
     accept --> SILENT --handshake--> admit (the loop's) --> ATTACHED, or WAITING for a rank --> CUT, LEFT
                   |
-                  +--> refused with words, and dropped: another user; no handshake after `HANDSHAKE_S`; nonsense;
-                       the oldest of more than `MAX_STRANGERS`
+                  +--> refused with a reason and dropped: a user who may not attach; no handshake within `HANDSHAKE_S`;
+                       invalid data; the oldest of more than `MAX_STRANGERS`
 
-*Strangers* are those whose handshake has not come. What one costs is bounded: a descriptor for a while. Where there are
-none left, nobody is accepted for a moment; connections wait in the kernel's queue then.
+A *stranger* is a connection without a handshake. Its cost is bounded: one descriptor for a limited time. If the process
+runs out of descriptors, the server stops accepting for a moment, and connections wait in the kernel's queue.
 
-*What is sent.* Nobody waits for the other side. Offers are collected and go out together, up to `MAX_OFFERS` in one
-message. What the socket does not take stays here and goes when it is writable again. That is little: a consumer is
-offered no more than its window, and besides hears of new specs, ends and exceptions only.
+The server never blocks on a consumer. It collects offers and sends up to `MAX_OFFERS` of them in one message. What the
+socket does not accept is kept here and sent when the socket is writable again. That is little data: a consumer is
+offered at most its window; other messages are new specs, ends of epochs and exceptions.
 """
 
 import contextlib
@@ -48,7 +48,7 @@ _NOW = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 
 
 class Handlers:
-    """A poller with a function for each descriptor.
+    """A poller with a callback per descriptor.
 
     Raises:
         OSError: There are no descriptors left.
@@ -59,61 +59,62 @@ class Handlers:
         self._by_fd: dict[int, Callable[[], Any]] = {}
 
     def watch(self, fd: int, handler: Callable[[], Any]) -> None:
-        """Call the handler whenever this descriptor is readable, or at its end."""
+        """Call the handler whenever this descriptor is readable or at its end."""
         self._by_fd[fd] = handler
         self._poller.register(fd, READABLE)
 
     def watch_room(self, fd: int, *, is_full: bool) -> None:
-        """Call the handler also when there is room again to write, as long as it is full."""
+        """Also call the handler when the socket is writable, while `is_full` is true."""
+        # An empty socket is always writable: watching that all the time would make the loop spin.
         self._poller.modify(fd, READABLE | WRITABLE if is_full else READABLE)
 
     def unwatch(self, fd: int) -> None:
-        """Wait for it no more; before it is closed."""
+        """Stop watching a descriptor; call this before closing it."""
         del self._by_fd[fd]
         self._poller.unregister(fd)
 
     def wait(self, timeout_s: float | None) -> None:
-        """Wait, at most so many seconds, and call the handlers of what is ready."""
+        """Wait for at most `timeout_s` seconds, and call the handlers of ready descriptors."""
         for fd, handler in [(fd, self._by_fd.get(fd)) for fd, _ in self._poller.poll(timeout_s)]:
-            # Not if a handler before it has closed this one: the number may be another descriptor's by now, which
-            # nobody has said to be ready.
+            # An earlier handler may have closed this descriptor, and its number may already belong to a new descriptor
+            # that is not ready.
             if handler is not None and self._by_fd.get(fd) is handler:
                 handler()
 
     def close(self) -> None:
-        """Let go of the poller."""
+        """Close the poller."""
         close_poller(self._poller)
 
 
 class Stage(enum.Enum):
     """The stage of a connection."""
 
-    SILENT = "silent"  # no handshake has come
-    WAITING = "waiting"  # for its rank, which another consumer has
+    SILENT = "silent"  # before the handshake
+    WAITING = "waiting"  # for its rank, which has another consumer
     ATTACHED = "attached"
-    CUT = "cut"  # it was told to go, and may release what it looks at
-    LEFT = "left"  # it has said so
+    CUT = "cut"  # detached by the server; may still release slots
+    LEFT = "left"  # has sent LEAVE; may still have views
 
 
 class Peer:
-    """A consumer, as its server has it.
+    """A consumer, as seen by its server.
 
     Args:
-        number: Of the consumer; never used again.
-        sock: The connection, noted in `descriptors`; does not block. Owned: closed by `close`.
-        credentials: Who it is.
-        since: When it connected.
+        number: The number of the consumer; never reused.
+        sock: The connection, registered in `descriptors`, non-blocking. Owned: closed by `close`.
+        credentials: The user and process of the consumer.
+        since: The time of the connection.
 
     Attributes:
-        number, sock, credentials, since: As given; the socket is None when it was closed.
-        sentinel: Readable when its process has ended; noted in `descriptors`, and owned; -1 for a stranger.
-        stage: How far it has come.
-        hello: Its handshake.
-        num_bytes: Bytes of the batches that it was offered.
-        wait_s: Seconds for which it has waited for an offer,
-        waits_since: and since when it waits now; None: it does not.
-        is_full: The socket takes no more for now.
-        specs: The numbers of those that it knows.
+        number, sock, credentials, since: The arguments; `sock` is None once it is closed.
+        sentinel: Pidfd of the process, registered in `descriptors` and owned; -1 for a stranger.
+        stage: The stage of the connection.
+        hello: The handshake.
+        num_bytes: Bytes of the batches offered.
+        wait_s: Seconds that the consumer has waited for offers.
+        waits_since: Start of the current wait; None if it does not wait.
+        is_full: True if the socket accepts no more data for now.
+        specs: Numbers of the specs that the consumer has received.
     """
 
     def __init__(self, number: int, sock: socket.socket, credentials: Credentials, since: float) -> None:
@@ -128,26 +129,29 @@ class Peer:
         self.is_full = False
         self.specs: set[int] = set()
         self._offers = bytearray()
-        self._messages: deque[bytes | bytearray] = deque()  # that the socket has not taken
+        self._messages: deque[bytes | bytearray] = deque()  # not yet sent
 
-    # -- What it is to hear
+    # -- Sending
 
     def offer(self, record: bytes) -> None:
-        """Tell it of a batch, or of the end of an epoch, by an `OFFER`: many of them are one message."""
+        """Queue an `OFFER` record: a batch or the end of an epoch. Many of them make one message."""
+        # Collect offers: one system call and one wake-up of the consumer then serve up to 32 of them.
         self._offers += record
         if len(self._offers) >= MAX_OFFERS * OFFER.size:
             self._collect()
 
     def tell(self, text: Text) -> None:
-        """Send it a message with a body."""
-        self._collect()  # what was said before goes before it
+        """Queue a message with a body."""
+        self._collect()  # earlier offers must be sent first
         self._messages.append(text.pack())
 
     def teach(self, number: int, body: bytes, *, is_pickled: bool) -> None:
-        """Send it a spec, which it does not know."""
-        # No offer comes between the parts: they are put one behind the other, and the socket keeps the order.
+        """Queue a spec that the consumer has not received yet."""
+        # The parts are queued together and the socket keeps their order, so no offer can get between them.
         self.specs.add(number)
         flags = PICKLED if is_pickled else 0
+        # A SEQPACKET message is sent as a whole or not at all. A spec of several megabytes would not fit into the
+        # socket's buffer.
         parts = [body[start : start + MAX_BODY] for start in range(0, len(body), MAX_BODY)]
         for part in parts[:-1]:
             self.tell(Text(ToConsumer.SPEC, flags | MORE, number, part))
@@ -159,72 +163,78 @@ class Peer:
             self._offers = bytearray()
 
     def flush(self) -> bool:
-        """Send what can be sent now; return False if the socket is full."""
+        """Send as much as the socket accepts now; return False if it is full."""
         self._collect()
         self.is_full, messages = False, self._messages
         try:
             while messages and self.sock is not None:
-                self.sock.send(messages[0], _NOW)  # wholly, or not now: the socket keeps messages apart
+                self.sock.send(messages[0], _NOW)  # SEQPACKET sends a message as a whole or not at all
                 messages.popleft()
         except BlockingIOError:
             self.is_full = True
-        except OSError:  # it is gone, and its end is about to be read: what is left is little, and goes with the peer
+        except OSError:
+            # The consumer has disconnected. The loop is about to read the end of the connection, and drops the peer.
             pass
         return not self.is_full
 
     def recall(self, number: int) -> list[bytes] | None:
-        """Tell it to forget the offers above this number; return what it has said until then, to be heard by `Loop`.
+        """Send a RECALL of all offers above this number; return the messages sent by the consumer until then.
 
-        See the head of `mpqueue.service.records`: what it says later it says with the RECALL before its eyes.
+        The module docstring of `mpqueue.service.records` explains why the order of these steps is safe.
 
-        Returns: None if it cannot be told now, and knows of nothing.
+        Returns: The messages, for `Loop` to process; None if the RECALL cannot be sent now. The consumer does not know
+            of it then.
         """
         if self._offers or self._messages or self.sock is None:
-            return None  # what waits would come behind it, and would not be dropped
+            return None  # queued offers would arrive after the RECALL, and would not be dropped
         try:
-            # Not by way of `_messages`: a RECALL that goes out later would be heard by nobody here.
+            # Send directly, not through `_messages`: the messages read below would otherwise precede the RECALL, and
+            # the guarantee about them would not hold.
             self.sock.send(Text(ToConsumer.RECALL, 0, number, b"").pack(), _NOW)
-        except OSError:  # it is full; or gone, and its end is about to be read
+        except OSError:  # the socket is full, or the consumer has disconnected
             return None
-        # All that there is, and only now: what comes later was sent by somebody who has the RECALL before its eyes.
-        said = []
+        # Read everything that is there, and only after the send: a request that arrives later was sent by a consumer
+        # that finds the RECALL before it opens another batch.
+        messages = []
         while (data := self.receive(REQUEST.size + 1)) is not None:
-            said.append(data)
-            if not data:  # it has ended
+            messages.append(data)
+            if not data:  # the end of the connection
                 break
-        return said
+        return messages
 
     def send_now(self, data: bytes, fds: tuple[int, ...] = ()) -> None:
-        """Send a handshake, which is the first message and finds room; or the peer is gone."""
+        """Send a handshake, the first message, for which an empty socket always has room."""
         assert self.sock is not None
         with contextlib.suppress(OSError):
             send_with_descriptors(self.sock, data, fds, socket.MSG_DONTWAIT)
 
-    # -- What it says
+    # -- Receiving
 
     def receive(self, size: int) -> bytes | None:
-        """Return the next message, at most so many bytes of it; empty at the end; None: there is none yet.
+        """Return up to `size` bytes of the next message; empty at the end of the connection; None if there is none yet.
 
-        Descriptors that come with it are dropped by the kernel.
+        The kernel drops descriptors that arrive with the message.
         """
         assert self.sock is not None
         try:
+            # `recv` and not `recvmsg`: without room for ancillary data, a peer cannot fill this process's descriptor
+            # table.
             return self.sock.recv(size, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return None
         except OSError:
             return b""
 
-    # -- Its end
+    # -- Closing
 
     def close_socket(self) -> None:
-        """Hear no more of it, and say no more to it."""
+        """Close the connection."""
         if self.sock is not None:
             descriptors.close_object(self.sock)
             self.sock = None
 
     def close(self) -> None:
-        """Let go of all that it costs."""
+        """Close the connection and the pidfd."""
         self.close_socket()
         if self.sentinel >= 0:
             sentinel, self.sentinel = self.sentinel, -1
@@ -242,17 +252,17 @@ _SCARCE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
 
 
 class Reception:
-    """Accepts connections, and hears the handshakes of strangers.
+    """Accepts connections and reads the handshakes of strangers.
 
     Args:
-        handlers: Call it.
-        listener: Where connections come.
+        handlers: Polls the listener and the strangers.
+        listener: The listening socket.
         uids: The users who may attach.
-        admit: Called with a stranger that has said its handshake.
+        admit: Called with each peer that has sent its handshake.
 
     Attributes:
-        strangers: Those who have not.
-        again_at: No connection is accepted before; None: they are accepted.
+        strangers: Connections without a handshake, by number.
+        again_at: When to accept connections again; None while they are accepted.
     """
 
     def __init__(
@@ -271,66 +281,69 @@ class Reception:
         handlers.watch(listener.fileno(), self._accept)
 
     def due_at(self) -> float | None:
-        """Return when `look` is to be called, by `time.monotonic`."""
+        """Return the time, by `time.monotonic`, at which `look` must be called; None if there is none."""
         dues = [peer.since + HANDSHAKE_S for peer in self.strangers.values()]
         return min(dues if self.again_at is None else [*dues, self.again_at], default=None)
 
     def look(self, now: float) -> None:
-        """Drop who says nothing, and accept again."""
+        """Drop strangers that have sent no handshake in time, and resume accepting."""
         if self.again_at is not None and self.again_at <= now:
             self.again_at = None
             self._handlers.watch(self._listener.fileno(), self._accept)
         for peer in list(self.strangers.values()):
             if peer.since + HANDSHAKE_S <= now:
-                self.refuse(peer, f"no handshake came within {HANDSHAKE_S:g} s")
+                self.refuse(peer, f"no handshake arrived within {HANDSHAKE_S:g} s")
 
     def _accept(self) -> None:
         try:
-            sock = accept(self._listener, None)  # who is refused is told why
+            sock = accept(self._listener, None)  # any user: a refused one gets the reason as an answer
         except OSError as error:
             if error.errno in _SCARCE:
                 self._pause(error)
-            return  # else the one who connected is gone
+            return  # with any other error, the peer has disconnected already
         self._short_since = None
         self._num_peers += 1
         peer = Peer(self._num_peers, sock, credentials_of(sock), time.monotonic())
         self.strangers[peer.number] = peer
         self._handlers.watch(sock.fileno(), partial(self._hear, peer))
         try:
+            # The kernel's credentials decide, before any byte of the peer is parsed.
             check_peer(sock, self._uids)
         except ForeignPeer:
             uid = peer.credentials.uid
             self.refuse(peer, f"uid {uid} may not attach: start the server with allow_uids=({uid},)")
             return
         if len(self.strangers) > MAX_STRANGERS:
-            self.refuse(next(iter(self.strangers.values())), "too many connections say nothing")
+            # Drop the oldest stranger, not the new one: a user with many silent connections could otherwise lock out
+            # all others.
+            self.refuse(next(iter(self.strangers.values())), "too many connections without a handshake")
 
     def _pause(self, error: OSError) -> None:
-        # The listener stays readable as long as a connection waits there: the loop would spin.
+        # The listener stays readable while a connection waits in its queue, so watching it would make the loop spin.
         self._handlers.unwatch(self._listener.fileno())
         now = time.monotonic()
         self.again_at = now + _PAUSE_S
         self._report(error, now)
 
     def _report(self, error: OSError, now: float) -> None:
-        """Log that no connection is accepted: at once, and then at doubling intervals, as long as that lasts."""
+        """Log that no connection can be accepted: at once, then at doubling intervals while the shortage lasts."""
         if self._short_since is None:
             self._short_since = now
-            if now >= self._report_at:  # not before: accepting may fail and succeed in turn
+            if now >= self._report_at:  # not earlier: accepting may alternately fail and succeed
                 self._report_s = _REPORT_S
         if now < self._report_at:
             return
         for_s = now - self._short_since
-        lasted = f", for {for_s:.0f} s by now" if for_s >= 1 else ""
+        lasted = f", for {for_s:.0f} s so far" if for_s >= 1 else ""
         remedy = "; check `ulimit -n`" if error.errno in {errno.EMFILE, errno.ENFILE} else ""
         warn(
-            f"the server cannot accept connections{lasted}: {error}{remedy}. Consumers that attach wait until it can; "
-            f"the next warning comes after {self._report_s:g} s at the earliest"
+            f"the server cannot accept connections{lasted}: {error}{remedy}. New consumers wait until it can; "
+            f"the next warning follows after {self._report_s:g} s at the earliest"
         )
         self._report_at, self._report_s = now + self._report_s, min(2 * self._report_s, _MOST_REPORT_S)
 
     def _hear(self, peer: Peer) -> None:
-        # One byte more than there may be: the rest of a longer one is cut off, and must not go unnoticed.
+        # Read one byte more than allowed: the rest of a longer message is cut off, which would go unnoticed otherwise.
         data = peer.receive(MAX_HANDSHAKE + 1)
         if data is None:
             return
@@ -342,24 +355,24 @@ class Reception:
         except (ProtocolError, ServiceError) as error:
             self.refuse(peer, str(error))
             return
-        # Or `look` would drop it later, as one that says nothing.
+        # Remove it first: `look` would otherwise drop the admitted consumer as a silent stranger.
         del self.strangers[peer.number]
         self._admit(peer)
 
     def refuse(self, peer: Peer, why: str) -> None:
-        """Tell a peer why it is not admitted, and drop it."""
+        """Send a peer the reason of the refusal, and drop it."""
         peer.send_now(Refusal(refused=why).encode())
         self.drop(peer)
 
     def drop(self, peer: Peer) -> None:
-        """Close a connection that is no consumer's."""
+        """Close a connection that has no seat."""
         self.strangers.pop(peer.number, None)
         if peer.sock is not None:
             self._handlers.unwatch(peer.sock.fileno())
         peer.close()
 
     def close(self) -> None:
-        """Drop all strangers, and accept no more."""
+        """Drop all strangers and stop accepting."""
         for peer in list(self.strangers.values()):
             self.refuse(peer, "the server was stopped")
         if self.again_at is None:

@@ -1,8 +1,8 @@
 """`Consumer`: the batches of a server, one ``for`` loop per epoch.
 
-`Consumer.next` tells the server what it has taken, looks whether it was detached meanwhile, and opens the next batch;
-the server offers ahead. One lock orders the threads that may call. A signal handler may raise anywhere in it: a batch
-that was handed out and has not reached its caller is returned by the following `next`; see NOTE [ Interrupts ] in
+`Consumer.next` reports the taken batches, checks whether the server has detached the consumer, and opens the next
+batch, which the server has offered ahead. One lock serializes threads. A signal handler may raise anywhere in `next`: a
+batch that was delivered and has not reached the caller is returned by the following call. See NOTE [ Interrupts ] in
 `mpqueue.engine.pipeline`.
 """
 
@@ -61,7 +61,7 @@ class Consumer:
         self._lock = RLock()  # a signal handler may call close() inside next()
         self._life, self._pid = _Life.ATTACHED, os.getpid()
         self._loop: ConsumerIterator | None = None
-        self._unclaimed = _NOTHING  # a batch that was handed out, and that an interrupt kept from its caller
+        self._unclaimed = _NOTHING  # delivered, but an interrupt kept it from the caller
         self._needs_attention = self._has_tasks = False
         self.watchers: Living[AsyncBatches] = Living()
         self._counts = counts
@@ -100,12 +100,13 @@ class Consumer:
                 self._attend()
                 if self._life is _Life.CLOSED:
                     raise RuntimeError(f"this consumer was closed: attach again with mpqueue.attach({self._name!r})")
-                loop = ConsumerIterator(self, goes_on=bool(self._attachment.has_begun))
+                loop = ConsumerIterator(self, continues=bool(self._attachment.has_begun))
                 self._begin()
                 if self._loop is not None:
                     self._loop.is_replaced = True
                 self._loop = loop
-                # Tasks that wait in the loop before this one: it has ended, and nothing may come that tells them.
+                # Wake tasks that wait in the replaced loop: it has ended, and no message may arrive that would wake
+                # them.
                 self._wake()
             except BaseException:
                 self._needs_attention = True
@@ -140,7 +141,8 @@ class Consumer:
         try:
             with self._lock:
                 batch = self._take(loop, waits=waits)
-                # Closed meanwhile by a signal handler, which has left the descriptors to us: they were in use.
+                # A signal handler may have closed the consumer. It leaves the descriptors open, because this call was
+                # using them.
                 if self._needs_attention:
                     self._close_late()
             if batch is _NOTHING:
@@ -148,7 +150,7 @@ class Consumer:
             return batch  # noqa: TRY300 - a signal may still strike here
         except BaseException:
             if batch is not _NOTHING and batch is not _NOT_YET:
-                # For the server it is taken, and would never come again: the next call gives it out.
+                # The server counts the batch as taken and never offers it again, so the next call must return it.
                 self._unclaimed = batch
                 self._needs_attention = True
             raise
@@ -158,7 +160,7 @@ class Consumer:
         return self._attachment.link.fileno()
 
     def timeout_s(self) -> None:
-        """There is no time at which something is due."""
+        """Return None: a consumer has no deadlines."""
 
     def _wake(self) -> None:
         for watcher in self.watchers:
@@ -167,18 +169,19 @@ class Consumer:
     def _take(self, loop: "ConsumerIterator", *, waits: bool) -> Any:
         record, batch, attachment = None, _NOTHING, self._attachment
         try:
-            # One flag for all that is seldom: a batch pays for one look at it.
+            # One flag covers all rare cases, so that a batch costs a single check.
             if self._needs_attention:
                 self._attend()
             while loop is self._loop:
-                # An interrupt kept it from its caller. No ASK before it is there: that would say that it is taken.
+                # An interrupt kept this batch from the caller. Do not send an ASK before the caller has it: the ASK
+                # would confirm it as taken, and a crash would lose it.
                 if self._unclaimed is not _NOTHING:
                     batch, self._unclaimed = self._unclaimed, _NOTHING
-                    loop.goes_on = False
+                    loop.continues = False
                     return batch
                 attachment = self._attachment
-                # Before it looks for a RECALL: an ASK that the server does not find then was sent with the RECALL in
-                # our queue, and is followed by a look at it; see `records`.
+                # Send the ASK before looking for a RECALL: if the server does not find this ASK when it recalls, its
+                # RECALL is already in our queue and is found next. See `records`.
                 attachment.ask()
                 try:
                     record = attachment.next_record(waits=waits)
@@ -190,20 +193,21 @@ class Consumer:
                         return _NOT_YET
                     self._take_rare(record, loop)
                     continue
-                # What came for other tasks is read with it, and no descriptor is readable any more that would tell.
+                # Records for other tasks were read along with this one, and no descriptor is readable anymore that
+                # would wake them.
                 if self._has_tasks and len(attachment.link.arrived) > 1:
                     self._wake()
                 try:
-                    left, skipped = attachment.open(record), 0
-                except Unreadable as unreadable:  # no interrupt: the next time would be like this one
+                    value, skipped = attachment.open(record), 0
+                except Unreadable as unreadable:  # deliver the error once; retrying would fail again
                     raised = unreadable.settle(f"position {record.position} of epoch {record.epoch}")
                 else:
                     if record.flags & PARTIAL:
-                        left, skipped = _sort_out(left)
-                    batch, counts = left, self._counts
-                    # The assignment that hands it out: an interrupt before it has changed nothing, and behind it
-                    # `Attachment.recover` does the rest. Without a call between, in which a signal handler could
-                    # strike, each batch is counted once.
+                        value, skipped = _sort_out(value)
+                    batch, counts = value, self._counts
+                    # This assignment delivers the batch. An interrupt before it has changed nothing; after it,
+                    # `Attachment.recover` completes the delivery. No call in between, where a signal handler could run:
+                    # so each batch is counted once.
                     attachment.latest = record
                     counts.batches += 1
                     counts.bytes += record.nbytes
@@ -212,14 +216,15 @@ class Consumer:
                     counts.note(record, attachment)
                     if batch is _NOTHING:
                         continue
-                    loop.goes_on = False
+                    loop.continues = False
                     self._epoch = record.epoch
                     return batch
                 attachment.latest = record
                 attachment.enter(record)
                 raise raised
         except BaseException:
-            # Handed out, or taken from `_unclaimed`, before it was struck: the server may never offer it again.
+            # The batch was delivered, or taken from `_unclaimed`, before the interrupt: the server may never offer it
+            # again.
             if batch is not _NOTHING and (record is None or attachment.latest is record):
                 self._unclaimed = batch
             self._needs_attention = True
@@ -227,7 +232,7 @@ class Consumer:
         return _NOTHING
 
     def _take_rare(self, record: Offer | Text, loop: "ConsumerIterator") -> None:
-        """Raise the exception of a batch, or end the epoch."""
+        """Raise the exception delivered in place of a batch, or end the epoch."""
         attachment = self._attachment
         if isinstance(record, Text):
             error = attachment.error_of(record)
@@ -236,28 +241,31 @@ class Consumer:
             raise error
         attachment.latest = record
         self._end_epoch(record)
-        if loop.goes_on:  # in an epoch of which nothing was left
-            loop.goes_on = False
+        # This loop continued an epoch that had no batches left for it. An empty loop would surprise the caller, so it
+        # becomes the loop over the next epoch.
+        if loop.continues:
+            loop.continues = False
             self._begin()
             self._loop = loop
 
     def _end_epoch(self, end: Offer) -> None:
-        """Note that all batches of an epoch were handed out; may be repeated."""
+        """Record that all batches of an epoch were delivered; may be repeated."""
         self._loop, self._epoch = None, end.epoch + 1
         self._counts.end_epoch(end.epoch, self._attachment)
         self._attachment.has_begun.clear()
-        self._wake()  # tasks that share the loop: nothing comes any more that could tell them
-        # Last: as long as it is the next record, `_attend` does all this once more after an interrupt.
+        self._wake()  # tasks that share the loop: no message will arrive to wake them
+        # Remove the record last: while it is the next one, `_attend` repeats this method after an interrupt.
         self._attachment.link.arrived.popleft()
 
     def _attend(self) -> None:
-        """Do what is to be done before a batch can be handed out."""
+        """Do the pending work that precedes a delivery."""
         if self._life is _Life.FOREIGN:
             raise RuntimeError(
-                f"this process was forked from process {self._pid}, which has attached to {self._name!r}, and cannot "
-                f"use its consumer. Attach here with mpqueue.attach({self._name!r})"
+                f"this consumer of {self._name!r} belongs to process {self._pid}, from which this process was forked: "
+                f"attach in this process, too, with mpqueue.attach({self._name!r})"
             )
-        self._needs_attention = False  # before the look: a close from another thread may come right now
+        # Clear the flag before the checks: another thread may call close() during them, and sets it again.
+        self._needs_attention = False
         self._close_late()
         attachment = self._attachment
         attachment.recover()
@@ -265,22 +273,23 @@ class Consumer:
         if isinstance(latest, Offer) and arrived and arrived[0] is latest:  # the end of an epoch
             self._end_epoch(latest)
 
-    # -- The server dies, and another comes
+    # -- Reconnecting after a server crash
 
     def _begin(self) -> None:
-        """Have the server know that a loop over the epoch has begun."""
+        """Notify the server that a loop over the epoch has begun."""
         if not self._attachment.has_begun:
             self._counts.begin_epoch(self._epoch)
         while True:
             attachment = self._attachment
             attachment.begin(self._epoch)
+            # if death is None:
             death = attachment.link.death
             if death is None:
                 return
             self._replace(death.error())
 
     def _replace(self, error: Exception) -> None:
-        """Attach to the server that comes in the place of a dead one, or raise this error."""
+        """Attach to the server that replaces a crashed one, or raise this error."""
         old = self._attachment
         death = old.link.death
         if self._life is _Life.CLOSED:
@@ -297,13 +306,14 @@ class Consumer:
                 if not self._is_attached():
                     self._loop = None
                     return
-                raise ServiceDied(f"{error}; and no other server replaced it: {refusal}") from refusal
+                raise ServiceDied(f"{error}; reconnecting failed: {refusal}") from refusal
             self._counts.keep(old)
             self._attachment = new
-            # Nothing of the old one is left to be closed: its death did that, and its memory goes with the last view.
+            # The old attachment needs no finalizer: its descriptors were closed when the crash was noticed, and its
+            # memory is unmapped with the last view.
             self._finalizer.detach()
             self._finalizer = weakref.finalize(self, _abandon, new, self._counts)
-        if new.welcome.epoch != self._epoch:  # the others have taken the rest of it
+        if new.welcome.epoch != self._epoch:  # the other consumers have taken the rest of the epoch
             self._loop, self._epoch = None, new.welcome.epoch
         elif self._loop is not None:
             self._begin()
@@ -311,11 +321,11 @@ class Consumer:
     def _is_attached(self) -> bool:
         return self._life is _Life.ATTACHED
 
-    # -- Anybody
+    # -- State
 
     @property
     def epoch(self) -> int:
-        """The number of the current epoch, from 0; between two loops, of the next one."""
+        """The number of the current epoch, from 0; between two loops, that of the next epoch."""
         return self._epoch
 
     def statistics(self) -> ConsumerStatistics:
@@ -323,13 +333,13 @@ class Consumer:
         return self._counts.statistics(self._attachment)
 
     def report(self) -> dict[str, Any]:
-        """Return what `mpqueue top` shows of this consumer."""
-        told = {"kind": "Consumer", "name": self._name, "rank": self._terms.rank, "epoch": self._epoch}
+        """Return the data that `mpqueue top` shows of this consumer."""
+        identity = {"kind": "Consumer", "name": self._name, "rank": self._terms.rank, "epoch": self._epoch}
         pid, statistics = self._attachment.welcome.pid, self.statistics()
-        return told | {"server_pid": pid, "is_running": self._is_attached(), "statistics": statistics}
+        return identity | {"server_pid": pid, "is_running": self._is_attached(), "statistics": statistics}
 
     def close(self) -> None:
-        """Leave the server; idempotent, from any thread. Views stay valid; iterators end, also those that wait."""
+        """Leave the server; idempotent, from any thread. Views stay valid; iterators end, including blocked ones."""
         if self._life is not _Life.ATTACHED:
             return
         is_inside = self._lock._is_owned()  # type: ignore[attr-defined]  # as threading.Condition does
@@ -337,7 +347,8 @@ class Consumer:
             registry.hide(self)
             self._life, self._needs_attention = _Life.CLOSED, True
             self._wake()
-            # Whoever waits in `next` has the lock for as long as the server has nothing: it is woken below.
+            # A thread blocked in `next` holds the lock until the server sends something, so do not wait for the lock
+            # here. `shut` wakes that thread.
             if not is_inside and self._lock.acquire(blocking=False):
                 try:
                     self._attachment.leave()
@@ -346,13 +357,14 @@ class Consumer:
                     self._lock.release()
                 return
             self._attachment.link.leave()
-            self._attachment.link.shut()  # whoever is at work with it sees its end
-        if not is_inside:  # else a signal handler has called us; the descriptors are in use further up the stack
+            self._attachment.link.shut()
+        # If a signal handler called close() inside `next`, the descriptors are in use further up the stack.
+        if not is_inside:
             with self._lock:
                 self._close_late()
 
     def _close_late(self) -> None:
-        """Close the descriptors of a consumer that was closed."""
+        """Close the descriptors after `close`, once no call uses them."""
         if self._life is _Life.CLOSED:
             self._needs_attention = True
             self._loop = None
@@ -361,7 +373,7 @@ class Consumer:
             self._finalizer.detach()
 
     def disown(self) -> None:
-        """Refuse all calls, in a forked child: the connection is the parent's, and its lock may be held for ever."""
+        """Refuse all calls in a forked child: the connection is the parent's, and its lock may be held forever."""
         self._lock = RLock()
         if self._life is _Life.ATTACHED:
             self._life, self._needs_attention = _Life.FOREIGN, True
@@ -379,8 +391,8 @@ class Consumer:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
-            "a Consumer cannot be pickled or sent to another process: its connection belongs to this one. Attach in "
-            f"that process, by mpqueue.attach({self._name!r})"
+            "a Consumer cannot be pickled or sent to another process: its connection belongs to this process. Attach "
+            f"in the other process with mpqueue.attach({self._name!r})"
         )
 
     def __repr__(self) -> str:
@@ -394,35 +406,36 @@ class Consumer:
 class ConsumerIterator(Iterator[Any]):
     """The batches of one loop over a `Consumer`.
 
-    Any number of threads may call its ``__next__``, also at once: each batch goes to one of them, and the end to all.
+    Several threads may call ``__next__`` at the same time: each batch goes to one of them, and the end to all.
 
     Args:
-        consumer: Whose batches it gives.
-        goes_on: It goes on in an epoch that an earlier one has begun.
+        consumer: The consumer.
+        continues: True if the loop continues an epoch that an earlier one has begun.
 
     Attributes:
-        goes_on: The same, until it has given a batch.
-        is_replaced: A later one goes on in its place.
+        continues: The same, until the iterator has yielded a batch.
+        is_replaced: True if a later iterator has replaced this one.
     """
 
-    def __init__(self, consumer: Consumer, *, goes_on: bool) -> None:
-        self._consumer, self.goes_on, self.is_replaced = consumer, goes_on, False
+    def __init__(self, consumer: Consumer, *, continues: bool) -> None:
+        self._consumer, self.continues, self.is_replaced = consumer, continues, False
         self._next = consumer.next
 
     def __next__(self) -> Any:
-        return self._next(self)  # nothing may come between: a batch that was handed out is to reach the caller
+        # No code between the call and the return: a signal handler could raise there, and the batch would be lost.
+        return self._next(self)
 
     def step(self) -> tuple[Any, Any] | None:
-        """Return None and the next batch; or None: it is not there yet."""
-        found = self._next(self, waits=False)
-        return None if found is _NOT_YET else (None, found)
+        """Return None and the next batch as a pair; or None if no batch is ready."""
+        batch = self._next(self, waits=False)
+        return None if batch is _NOT_YET else (None, batch)
 
     def end(self) -> NoReturn:
-        """Raise what its end is."""
+        """Raise the exception that ends this iterator."""
         if self.is_replaced:
             raise RuntimeError(
-                "this iterator was ended by another one of the same Consumer, which goes on in its place: a consumer "
-                "gives each batch once. For two loops at once (nested, or in zip) attach twice"
+                "this iterator was replaced by a newer one of the same Consumer, which yields each batch only once. "
+                "For two simultaneous loops (nested, or in zip), attach twice"
             )
         raise StopIteration
 
@@ -431,15 +444,15 @@ class ConsumerIterator(Iterator[Any]):
 
 
 def _abandon(attachment: Attachment, counts: Counts) -> None:
-    """Nobody can reach the consumer any more."""
+    """Leave the server and end the counters of a consumer that was garbage collected."""
     attachment.abandon()
     counts.end(attachment)
 
 
 def _sort_out(partial: tuple[Any, list[Any], bool]) -> tuple[Any, int]:
-    """Return what is left of a batch (`_NOTHING` if that is nothing), and how many samples were left out."""
-    left, skipped, is_empty = partial
-    return _NOTHING if is_empty else left, sum(len(indices) for indices, _ in skipped)
+    """Return what remains of a batch (`_NOTHING` if it is empty) and the number of samples value out."""
+    value, skipped, is_empty = partial
+    return _NOTHING if is_empty else value, sum(len(indices) for indices, _ in skipped)
 
 
 def attach(
@@ -455,10 +468,10 @@ def attach(
     trace: str | os.PathLike[str] | None = None,
     monitor: bool = False,
 ) -> Consumer:
-    """Attach to a server of this machine, and get batches from it.
+    """Attach to a server on this machine and return a consumer of its batches.
 
     Example:
-        A server, and a trainer, which would be another program::
+        A server and a trainer, which usually is another program::
 
             import mpqueue
 
@@ -468,33 +481,34 @@ def attach(
                         assert [int(batch) for batch in consumer] == [10, 20, 30]
 
     Args:
-        name: Of the server, or the path of its folder (with a slash).
-        rank: Which of the server's ``world`` ranks this is; None: the server has no ranks.
-        timeout: Seconds to wait for a server that is not there yet, and for its answer; None: as long as it takes.
-        uid: The user whose server is meant, by number. A server of any other user is refused, whoever has the name:
-            None, of any other than this one, root included. By a name without a slash, and without ``MPQUEUE_HOME``, a
-            server of another user is looked for in ``mpqueue-UID`` in the folder for temporary files.
-        join: What a consumer gets that comes in the middle of an epoch of ``mode="broadcast"``: "next" (the next
-            epoch), "now" (the rest of the running one), "replay" (all of the running one: what it has missed is
-            computed again).
-        reconnect: When the server dies, wait (``timeout`` seconds) for another one of its name and journal, and go on.
-        writable: False: batches are read-only views of shared memory. "copy": private copies, at the time of a copy.
-        allow_pickle: Unpickle what the server has pickled: objects in batches, exceptions. A pickle can run any code.
-            None: if the server is of the same user.
-        trace: Path of a file in which a timeline of this consumer is written, for Perfetto or Chrome: when it waits,
-            and for how long it has each batch. None: ``MPQUEUE_TRACE`` says it for all of a process, or there is none.
-        monitor: ``mpqueue top`` sees this end of it, too; ``MPQUEUE_MONITOR=1`` means the same.
+        name: Name of the server, or the path of its folder (with a slash).
+        rank: Rank of this consumer, from 0 to ``world - 1``. None for a server without ranks.
+        timeout: Maximum number of seconds to wait for the server and for its answer. None: no limit.
+        uid: User id of the server's owner. None: the current user. Servers of all other users are refused, including
+            root's. For a name without a slash, and without ``MPQUEUE_HOME``, the server of another user is expected in
+            ``mpqueue-UID`` in the folder for temporary files.
+        join: What a consumer receives if it attaches in the middle of an epoch of ``mode="broadcast"``: "next" (it
+            starts with the next epoch), "now" (the rest of the running epoch), or "replay" (the whole running epoch;
+            missed batches are computed again).
+        reconnect: If True and the server crashes, wait up to ``timeout`` seconds for a new server with the same name
+            and journal, and continue.
+        writable: False: batches are read-only views of shared memory. "copy": each batch is a private, writable copy.
+        allow_pickle: Whether to unpickle objects in batches and exceptions from the server. Unpickling can run
+            arbitrary code. None: True if the server belongs to the current user.
+        trace: Path of a file for a timeline of this consumer, for Perfetto or Chrome: its waits, and how long it holds
+            each batch. None: the value of ``MPQUEUE_TRACE``, or no timeline.
+        monitor: Whether `mpqueue top` lists this consumer, as with ``MPQUEUE_MONITOR=1``.
 
     Returns:
-        A `Consumer`, attached: an iterable of batches with the structure, dtypes and shapes that the source gives, one
-        ``for`` loop per epoch. Their arrays are read-only views of shared memory, valid until the last view is gone.
+        An attached `Consumer`: an iterable of batches with the structure, dtypes and shapes of the source, one ``for``
+            loop per epoch. The arrays are read-only views of shared memory, valid while any view of them exists.
 
     Raises:
-        ServiceError: There was no server in time, or it has refused; or what has the name is another user's. The text
-            says why and what to do.
-        ValueError: The name, or an option, has an impossible value.
-        TypeError: An option has the wrong type.
-        OSError: The trace cannot be written; or there are not enough descriptors, or not enough address space.
+        ServiceError: No server was found within the timeout, the server refused the consumer, or the server belongs to
+            another user. The message states the reason and a remedy.
+        ValueError: The name or an argument has an invalid value.
+        TypeError: An argument has the wrong type.
+        OSError: The trace cannot be written; or there are not enough descriptors or not enough address space.
     """
     terms = AttachTerms(
         name=name, rank=rank, timeout=timeout, uid=uid, join=join, reconnect=reconnect, writable=writable,

@@ -1,11 +1,11 @@
-"""The counts of a consumer, and what it draws in a file of its own: its waits, and for how long it had each batch.
+"""Counters and timeline of a consumer: its waits, and how long it held each batch.
 
     consumer    [ wait ][ batch 7 ][ batch 8 ][ wait ][ batch 9 ]
     held                [=======]  [=====]            [=====]
 
-It has a batch from the moment in which that is handed out until it asks for the next one: that is its training step. As
-of workers, batches that it has for longer than 5 ms are all drawn, and of others a sample. The clock is that of all
-traces of a machine: those of a server and of its consumers can be laid side by side.
+A consumer holds a batch from its delivery until the next request: that is its training step. As for workers, batches
+held for longer than 5 ms are all drawn, and shorter ones are sampled. All traces of a machine use the same clock, so
+those of a server and its consumers can be displayed together.
 """
 
 from dataclasses import replace
@@ -22,39 +22,41 @@ from mpqueue.worker.context import worker_info_unasked
 
 
 class ConsumerRow:
-    """The doings of a consumer, in its own timeline.
+    """The activity of a consumer in its own timeline.
 
     Args:
-        timeline: Of this consumer alone.
+        timeline: The timeline, of this consumer alone.
 
     Attributes:
-        latest: The batch that it has, noted by whoever hands it out: most are not drawn, and cost no call.
-        since: When that was.
-        draw_at: When the next one may be drawn.
+        latest: The batch that the consumer holds.
+        since: The time of its delivery.
+        draw_at: The earliest time at which the next batch is drawn.
     """
 
     def __init__(self, timeline: Timeline) -> None:
         self._timeline = timeline
+        # The caller assigns these directly: most batches are not drawn, and a method call per batch would cost more
+        # than the assignment.
         self.latest: Offer | None = None
         self.since = self.draw_at = 0
         self._said = ""
 
     def let_go(self, at_ns: int) -> None:
-        """The consumer is done with the batch that it had; nothing if it had none, or another was drawn just now."""
+        """Draw the batch that the consumer held until now, if it held one and none was drawn just before."""
         offer, self.latest = self.latest, None
         if offer is not None and at_ns >= self.draw_at:
             self.draw_at = at_ns + EVERY_NS
             self._timeline.use(None, (offer.epoch, offer.position), self.since, max(self.since, at_ns))
 
     def mark(self, text: str) -> None:
-        """Note what has happened now; nothing if that was noted last."""
+        """Mark an event, unless it was the last one marked."""
         if text != self._said:
             self._said = text
             self._timeline.mark(text)
 
 
 def open_timeline(terms: AttachTerms) -> Timeline | None:
-    """Return the timeline that a consumer is to have; None: it has none.
+    """Return the timeline of a consumer; None if it has none.
 
     Raises:
         OSError: The file cannot be written.
@@ -68,13 +70,13 @@ def open_timeline(terms: AttachTerms) -> Timeline | None:
 
 
 class Counts:
-    """Counters of one consumer, over all of its attachments.
+    """Counters of one consumer over all of its attachments.
 
     Args:
-        timeline: Where it is drawn, too; None: nowhere. Owned.
+        timeline: The timeline in which the consumer is drawn; None if there is none. Owned.
 
     Attributes:
-        batches, bytes, skipped: Of what was handed out; the consumer adds to them.
+        batches, bytes, skipped: Counts of delivered batches, updated by the consumer.
     """
 
     def __init__(self, timeline: Timeline | None = None) -> None:
@@ -82,44 +84,45 @@ class Counts:
         self._wait_ns = self._copies = self._reconnects = 0
         self._recorder = Recorder(timeline)
         self._row = None if timeline is None else ConsumerRow(timeline)
-        self._waited_ns = 0  # by the present attachment, when the latest batch was handed out
+        self._waited_ns = 0  # by the current attachment, at the latest delivery
         self._time_at = 0  # when the next lease is to be timed
 
     def note(self, offer: Offer, attachment: Attachment) -> None:
-        """Note when a batch, which is counted already, was handed out."""
+        """Record the delivery of a batch, which is counted already."""
         now, waited_ns, row = clock_ns(), attachment.link.wait_ns, self._row
-        # It let go of the one before when it asked for this one, which was before the wait.
+        # The consumer released the previous batch when it requested this one, which was before the wait.
         if row is not None and now >= row.draw_at:
             row.let_go(now - (waited_ns - self._waited_ns))
         if waited_ns != self._waited_ns:
             self._recorder.wait(self.batches - 1, waited_ns - self._waited_ns)
             self._waited_ns = waited_ns
-            now = clock_ns()  # the wait has been drawn until here
+            now = clock_ns()  # the drawn wait ends here
         if row is not None:
             row.latest, row.since = offer, now
         if now >= self._time_at:
+            # Time only a sample of the leases: timing each one would cost more than the delivery of a small batch.
             self._time_at = now + EVERY_NS
             attachment.ring.time_lease(offer.slot, self._recorder)
 
     def begin_epoch(self, epoch: int) -> None:
-        """Note that a loop over an epoch begins."""
+        """Record that a loop over an epoch begins."""
         if self._row is not None:
             self._row.mark(f"epoch {epoch} begins")
 
     def end_epoch(self, epoch: int, attachment: Attachment) -> None:
-        """Note that all batches of an epoch were handed out, and are done with; may be repeated."""
+        """Record that all batches of an epoch were delivered and released; may be repeated."""
         if self._row is not None:
             self._row.let_go(clock_ns() - (attachment.link.wait_ns - self._waited_ns))
             self._row.mark(f"epoch {epoch} ends")
 
     def lose(self, death: Death) -> None:
-        """Note that nothing comes any more over the present attachment."""
+        """Record that the current attachment has ended."""
         if self._row is not None:
             self._row.let_go(clock_ns())
             self._row.mark("the connection has ended" if death.is_final else "the server died")
 
     def keep(self, attachment: Attachment) -> None:
-        """Keep what an attachment has counted, which is over."""
+        """Add the counters of an attachment that has ended."""
         self._wait_ns += attachment.link.wait_ns
         self._waited_ns = 0
         self._copies += attachment.ring.num_copies
@@ -127,14 +130,14 @@ class Counts:
         self._reconnects += 1
 
     def end(self, attachment: Attachment) -> None:
-        """Note that the consumer was closed; may be repeated."""
+        """Record that the consumer was closed; may be repeated."""
         attachment.ring.enter_leases()
         if self._row is not None:
             self._row.let_go(clock_ns())
         self._recorder.end()
 
     def statistics(self, attachment: Attachment) -> ConsumerStatistics:
-        """Return all, those of the present attachment included."""
+        """Return all counters, including those of the current attachment."""
         link, ring, recorder = attachment.link, attachment.ring, self._recorder
         ring.enter_leases()
         return ConsumerStatistics(
