@@ -282,7 +282,6 @@ class Consumer:
         while True:
             attachment = self._attachment
             attachment.begin(self._epoch)
-            # if death is None:
             death = attachment.link.death
             if death is None:
                 return

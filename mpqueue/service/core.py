@@ -1,30 +1,29 @@
-"""Decides which consumer is offered what, when its slot is free, and when an epoch is over. Pure: no sockets, no clock.
+"""The core of a server: decides which consumer is offered which batch, when slots are free and when epochs end.
 
-    attach, begin, ask, leave              what consumers do        ---+
-    arrived, ended                         what the stream gives    ---+--> Core --> offer, end, cut, share, free,
-    advance, recall                        the time                 ---+             open_epoch, finish_epoch, ...
+    attach, begin, ask, leave              events of consumers      ---+
+    arrived, ended                         events of the stream     ---+--> Core --> offer, end, cut, share, free,
+    advance, recall                        passing of time          ---+             open_epoch, finish_epoch, ...
 
-The loop of the server (`mpqueue.service.loop`) calls the core, and the core calls its `Outside` back. Both are in one
-thread. A simulation in the tests does the same with scripted consumers.
+The core is pure: no sockets, no clock. The server's loop (`mpqueue.service.loop`) calls the core, and the core calls
+its `Outside` back, both in one thread. The tests simulate the core with scripted consumers.
 
-*Exactly once.* A batch is *untaken* until its consumer asks for the next one; until then its seat holds the slot, and
-when the consumer is gone, the batch is offered again. What was taken is never offered again. Beside its seat, a slot is
-held by each consumer that was offered it, until that releases it, or its process has ended: a consumer that is
-detached, stopped or cut off may still look at it.
+*Exactly once.* A batch is *untaken* until its consumer requests the next one. Until then its seat holds the slot, and
+if the consumer leaves or crashes, the batch is offered again. A taken batch is never offered again. In addition to the
+seat, each consumer that was offered the batch holds the slot until it releases it or its process exits.
 
-*Epochs.* The group is in one epoch at a time. It opens when a consumer's loop begins, and is finished when all seats
-have taken all of it; a seat that is done gets its end at once, and waits for the others before the next epoch only.
+*Epochs.* The group is in one epoch at a time. An epoch opens when a consumer begins its loop over it. It is finished
+when all seats have taken all of their batches. A seat that has finished receives its end at once, and waits for the
+others before the next epoch.
 
-*The idle.* Where each batch goes to whoever comes first, what was offered ahead to one consumer and not asked for is
-recalled when another one has waited for a while (`mpqueue.service.routing.RECALL_AFTER_S`), and the first has said
-nothing for as long. The loop sends RECALL and reads what the consumer has said until then; `mpqueue.service.records`
-says why that tells what it cannot have opened. It is offered nothing more before it asks. What it was handed out stays
-with it, and so the epoch does not end before it asks for the next one, or goes.
+*Idle consumers.* Where each batch goes to the first consumer that requests it, offers that an idle consumer has not
+requested are recalled for waiting consumers, after `mpqueue.service.routing.RECALL_AFTER_S`. A delivered batch stays
+with its consumer, so the epoch does not end before that consumer requests the next one or leaves.
 
-*The dead.* The seat of a rank waits for another consumer for `grace_s` seconds. In that time the other ranks get the
-rest of their epoch, if the stream can compute a batch again. What does not fit into the queue of the seat is dropped,
-and computed again for the next consumer of the rank. After `grace_s`, the group is told that a rank is lost, if the
-epoch is not over for that rank. A group without ranks goes on without the dead.
+*Crashed consumers.* The seat of a rank is kept for another consumer for `grace_s` seconds. During that time the other
+ranks receive the rest of their epoch, if the stream can recompute batches. Batches that do not fit into the queue of
+the vacant seat are dropped, and recomputed for the next consumer of the rank. After `grace_s`, the group is detached
+with the news that a rank is lost, unless that rank has finished the epoch. A group without ranks continues without the
+crashed consumer.
 """
 
 from collections.abc import Iterable, Mapping
@@ -40,73 +39,73 @@ from mpqueue.service.rules import Rules
 
 
 class Outside(Protocol):
-    """Does what the core decides, and never calls it back."""
+    """The actions that the core decides on. They never call back into the core."""
 
     def offer(self, consumer: int, number: int, batch: SeatBatch) -> None:
-        """Offer a batch to a consumer: its so many-th."""
+        """Offer a batch to a consumer under this number."""
 
     def withdraw(self, consumer: int, batch: SeatBatch, *, has_more: bool) -> None:
-        """Note that a consumer is offered a batch no more, and whether it has others."""
+        """Record that an offer was withdrawn from a consumer, and whether it has other offers."""
 
     def miss(self, consumer: int, count: int) -> None:
-        """Tell a consumer how many batches it has not had since it came, because it was slow."""
+        """Notify a consumer how many batches it has missed since it attached, because it was slow."""
 
     def end(self, consumer: int, epoch: int, count: int) -> None:
-        """Tell a consumer that it has had all of an epoch, behind what it was offered before."""
+        """Notify a consumer of the end of an epoch, after its last offer."""
 
     def cut(self, consumer: int, flag: int, text: str) -> None:
-        """Tell a consumer that it is detached, and why."""
+        """Notify a consumer that it is detached, with the reason."""
 
     def share(self, batch: SeatBatch) -> None:
-        """A batch, which lies in a slot, has its first holder."""
+        """Record that a batch in a slot has its first holder."""
 
     def free(self, batch: SeatBatch) -> None:
-        """It has no holder any more: its slot is free."""
+        """Free the slot of a batch, which has no holder anymore."""
 
     def open_epoch(self, epoch: int) -> int | None:
-        """Have the stream give the batches of an epoch; return the number of its positions, if that is known."""
+        """Open an epoch of the stream; return the number of its positions, None if it is unknown."""
 
     def finish_epoch(self, epoch: int) -> None:
-        """All have taken all of an epoch: run its end."""
+        """Run the end of an epoch of which all batches were taken."""
 
     def abandon(self, epoch: int) -> None:
-        """Nobody is left who would take the rest of an epoch."""
+        """Drop the rest of an epoch, which has no consumers left."""
 
     def recompute(self, seat: int, epoch: int, position: int) -> None:
-        """Have a batch computed again for the seat of this number: it arrives as an extra one."""
+        """Compute a batch again for the seat of this number: it arrives as an extra one."""
 
     def can_recompute(self) -> bool:
         """Return whether batches of the running epoch can be computed again."""
 
     def note_taken(self, seat: Seat, batch: SeatBatch) -> None:
-        """Write down that a batch was taken."""
+        """Record that a batch was taken."""
 
 
 class Holders:
-    """The holders of each slot: its batch's seat until that is taken, and who was offered it until it looks no more.
-
-    So a slot that a consumer may read is never written, though its batch is taken, or the seat another's by now.
+    """The holders of each slot: the seat until the batch is taken, and each consumer that may have views of it.
 
     Args:
-        outside: Hears of the first holder of a slot, and when it has none any more.
+        outside: Notified of the first holder of a slot, and when the slot has no holder anymore.
 
     Attributes:
-        by_turn: The holders of each slot that has some, by its turn: consumers above 0, seats below.
+        by_turn: The holders of each held slot, by its turn: consumers are positive, seats negative.
     """
 
     def __init__(self, outside: Outside) -> None:
+        # Two kinds of holders, because the two ends are independent: a consumer may keep views after the batch was
+        # taken, and a seat keeps the batch after its consumer crashed. A slot is written again only without both.
         self._outside = outside
         self.by_turn: dict[int, set[int]] = {}
         self._views: dict[int, dict[int, SeatBatch]] = {}  # of each consumer, by turn
 
     def hold(self, batch: SeatBatch, holder: int) -> None:
-        """Note another holder of a slot.
+        """Add a holder of a slot.
 
         Raises:
-            SlotError: It holds that already.
+            SlotError: The holder has the slot already.
         """
         turn = batch.turn
-        if not turn:  # an exception lies in no slot
+        if not turn:  # an exception has no slot
             return
         holders = self.by_turn.get(turn)
         if holders is None:
@@ -118,14 +117,15 @@ class Holders:
             holders.add(holder)
 
     def let_go(self, batch: SeatBatch, holder: int) -> None:
-        """Note one less; without the last one the slot is free.
+        """Remove a holder of a slot; without holders the slot is free.
 
         Raises:
-            SlotError: It does not hold that.
+            SlotError: The holder does not have the slot.
         """
         turn = batch.turn
         if not turn:
             return
+        # Check instead of ignoring: a holder removed twice would free a slot that another consumer still reads.
         holders = self.by_turn.get(turn, set())
         if holder not in holders:
             raise SlotError(f"{holder} does not have {batch}")
@@ -134,63 +134,64 @@ class Holders:
             del self.by_turn[turn]
             self._outside.free(batch)
 
-    # -- What consumers may look at
+    # -- Views of consumers
 
     def open(self, consumer: int) -> None:
-        """A consumer has come."""
+        """Add a consumer without views."""
         self._views[consumer] = {}
 
     def view(self, consumer: int, batch: SeatBatch) -> bool:
-        """Note what a consumer is about to be offered, and its seat holds; return True if it had nothing to look at."""
+        """Record that a consumer may open a batch, which its seat holds; return True if it had no views before."""
         views = self._views[consumer]
         is_first = not views
         if turn := batch.turn:
-            # `hold` without its checks: the seat has it, so that its slot is shared, and no batch is offered twice.
+            # Like `hold`, without its checks, since each batch passes here: the seat holds the slot already, and no
+            # batch is offered twice to a consumer.
             views[turn] = batch
             self.by_turn[turn].add(consumer)
         return is_first
 
     def withdraw(self, consumer: int, batch: SeatBatch) -> None:
-        """A consumer has dropped an offer."""
+        """Record that a consumer has dropped an offer."""
         if self._views[consumer].pop(batch.turn, None) is not None:
             self.let_go(batch, consumer)
 
     def release(self, consumer: int, turns: Iterable[int]) -> None:
-        """A consumer looks at these no more.
+        """Record that a consumer has no views of these turns anymore.
 
         Raises:
-            Misbehaved: It has never, or not any more.
+            Misbehaved: The consumer does not hold one of these turns.
         """
         views = self._views.get(consumer, {})
         for turn in turns:
-            # A turn is never used again: one that is not here was released before, or was never this consumer's. To
-            # free the slot all the same would have others read what is written over it.
+            # Turns are never reused: an unknown turn was released before, or never belonged to this consumer. Freeing
+            # its slot anyway would let the server overwrite memory that others read.
             batch = views.pop(turn, None)
             if batch is None:
                 raise Misbehaved(f"it released turn {turn}, which it does not hold")
             self.let_go(batch, consumer)
 
     def count(self, consumer: int) -> int:
-        """Return how many it may look at."""
+        """Return the number of slots that a consumer may have views of."""
         return len(self._views.get(consumer, ()))
 
     def close(self, consumer: int) -> None:
-        """A consumer looks at nothing any more: it says so, or its process has ended."""
+        """Release all slots of a consumer: it has said so, or its process has exited."""
         for batch in self._views.pop(consumer, {}).values():
             self.let_go(batch, consumer)
 
 
 class Replays:
-    """Batches that are computed again: for late consumers (``join="replay"``) and for ranks that lost a consumer.
+    """Batches that are computed again, for late consumers (``join="replay"``) and for ranks that lost a consumer.
 
-    A consumer that came after two thirds of an epoch of 0.8 s had a whole epoch 0.3 s later, at the end of the running
-    epoch. With ``join="next"`` it had one after 1.1 to 1.4 s.
+    A consumer that attached after two thirds of an epoch of 0.8 s had the whole epoch 0.3 s later, when the running
+    epoch ended. With ``join="next"`` this took 1.1 to 1.4 s.
 
     Args:
-        outside: Has it computed.
-        holders: Of the slots.
-        window: The batches that a seat may have, at most.
-        step: The distance between two positions of one seat.
+        outside: Computes the batches.
+        holders: The holders of slots.
+        window: Maximum number of batches of a seat.
+        step: Distance between two positions of one seat.
     """
 
     def __init__(self, outside: Outside, holders: Holders, window: int, step: int) -> None:
@@ -198,29 +199,31 @@ class Replays:
         self._waiting: dict[tuple[int, int], list[Seat]] = {}
 
     def ask(self, seat: Seat, frontier: int) -> None:
-        """Ask for what a seat has missed of the positions before ``frontier``, as far as it has room."""
+        """Request the missed positions before ``frontier`` for a seat, as far as its window allows."""
         assert seat.replay_at is not None
-        # Within the window, what is on its way included: the slots of what is computed again are the ring's, too.
+        # The window includes batches that are being recomputed: they use slots of the same ring.
         while seat.replay_at < frontier and seat.load + seat.num_replaying < self._window:
             self._waiting.setdefault((seat.epoch, seat.replay_at), []).append(seat)
             self._outside.recompute(seat.number, seat.epoch, seat.replay_at)
             seat.replay_at, seat.num_replaying = seat.replay_at + self._step, seat.num_replaying + 1
-        # Not while one is on its way: the stream's next batch would come to this seat ahead of it.
+        # Keep the seat in replay until the last recomputed batch has arrived: the stream's next batch would overtake it
+        # otherwise.
         if seat.replay_at >= frontier and not seat.num_replaying:
             seat.replay_at = None
 
     def arrived(self, batch: SeatBatch, seats: list[Seat]) -> None:
-        """Give a batch to the seat that waits for it, if that is still there."""
+        """Pass a batch to the seat that waits for it, if that seat still exists."""
         key = batch.epoch, batch.position
         waiting = self._waiting.get(key, [])
-        # What the engine computes again says its position only: it is the same for all who wait for that.
+        # Batches recomputed by the engine carry no seat, only a position: they suit every seat that waits for this
+        # position.
         seat = next((one for one in waiting if batch.seat in {0, one.number}), None)
         if seat is not None:
             waiting.remove(seat)
         if not waiting:
             self._waiting.pop(key, None)
-        self._holders.hold(batch, GROUP)  # so that it is free at once if nobody is left who has waited for it
-        # Who asked may have left since, and the group may be in its next epoch.
+        self._holders.hold(batch, GROUP)  # so that its slot is freed below if no seat takes it
+        # The requesting seat may have gone since, or the group may be in its next epoch.
         if seat is not None and seat in seats and seat.epoch == batch.epoch:
             seat.num_replaying -= 1
             if not batch.is_left_out:
@@ -229,31 +232,31 @@ class Replays:
         self._holders.let_go(batch, GROUP)
 
     def forget(self) -> None:
-        """The epoch is over: what still comes of it is for nobody."""
+        """Drop requests at the end of an epoch; batches that still arrive for it are freed."""
         self._waiting.clear()
 
 
 class Core:
-    """The state of one group of consumers: who is offered what, and when an epoch is over.
+    """The state of one group of consumers.
 
     Args:
-        rules: How it deals.
-        outside: Does what it decides.
-        epoch: Where it begins.
-        had: Batches of this epoch that each rank has taken, by another server of this stream.
-        frontier: The position with which the stream begins.
-        awaited: Processes whose consumers were attached to that server: no epoch opens before they have come back,
-            or are gone.
-        has_opened: An epoch was open there: those were attached whom the first epoch of a broadcast waits for, and so
-            were the ranks.
+        rules: The options of the server.
+        outside: Carries out the decisions.
+        epoch: The first epoch.
+        had: Number of batches of this epoch that each rank has taken from a previous server.
+        frontier: The first position of the stream.
+        awaited: Processes whose consumers were attached to the previous server. No epoch opens before they have
+            attached again or exited.
+        has_opened: True if the previous server had opened an epoch. Then the first epoch of a broadcast waits for no
+            more consumers, and the ranks had consumers.
 
     Attributes:
-        epoch: The one that runs, or the next.
+        epoch: The running epoch, or the next one.
         group: The consumers and their seats.
-        holders: Of the slots.
-        awaited: Processes whose consumers it waits for.
-        is_running: It was opened and is not finished.
-        frontier: The next position that the stream gives.
+        holders: The holders of slots.
+        awaited: Process ids of awaited consumers.
+        is_running: True if the epoch was opened and is not finished.
+        frontier: The next position that the stream yields.
     """
 
     def __init__(
@@ -272,42 +275,51 @@ class Core:
         self.is_running = self._has_ended = False
         self._has_opened = self._may_miss_ranks = has_opened
         self.frontier = frontier
-        self._fresh: set[int] = set()  # consumers that have something since the latest `advance`, and had nothing
-        self._known: set[int] = set()  # positions that consumers have said to have taken
+        # Consumers that had nothing and were offered a batch since the latest `advance`. Their lease timeout starts
+        # there, because only `advance` knows the time.
+        self._fresh: set[int] = set()
+        self._known: set[int] = set()  # positions that consumers reported as taken when they attached
         self.awaited = set(awaited)
         self.group, self.holders = mode.make_group(rules.window, epoch, had), Holders(outside)
         self._replays = Replays(outside, self.holders, rules.window, mode.num_shares)
         let_go, hold = self.holders.let_go, self.holders.hold
         terms = RoutingTerms(hold, let_go, rules.slow, rules.is_ordered, lambda: self.epoch, self._can_recompute)
         self._routing = mode.make_routing(self.group, terms)
-        # Looked up once: each batch passes by here several times.
+        # Look these up once, since each batch passes here several times.
         self._turns, self._ranks = self.group.turns, self.group.ranks
         self._replays_missed, self._settles_early = mode.replays_missed, self._routing.settles_early
 
     def _can_recompute(self) -> bool:
         return self.rules.can_replay and self._outside.can_recompute()
 
-    # -- What consumers do
+    # -- Events of consumers
 
     def attach(self, consumer: int, hello: Hello, *, now: float, pid: int = 0) -> Seat:
-        """Give a new consumer, of this process, a seat.
+        """Assign a seat to a new consumer of this process.
 
         Raises:
-            Refused: It has no place here.
-            Occupied: Its rank has a consumer.
+            Refused: The server has no seat for this consumer.
+            Occupied: The rank has a consumer.
         """
         resume = hello.resume
         earliest = self.epoch - self._mode.epochs_behind
         if resume is not None and not earliest <= resume.epoch <= self.epoch + 1:
-            raise Refused(f"you are in epoch {resume.epoch}, and the server is in epoch {self.epoch}: you cannot go on")
+            raise Refused(
+                f"this consumer is in epoch {resume.epoch}, and the server in epoch {self.epoch}: attach again "
+                "without reconnect"
+            )
         if resume is not None and resume.count and not self.rules.is_ordered:
-            raise Refused("it gives batches as they are ready, so that nobody knows which you are to get yet")
+            raise Refused(
+                "this server yields batches as they become ready (ordered=False), so it cannot tell which ones this "
+                "consumer has had: attach again without reconnect"
+            )
         join = "now" if resume else hello.join
-        is_midway = self.is_running or self.frontier > 0  # the latter: another server has given a part of it
+        is_midway = self.is_running or self.frontier > 0  # a previous server has delivered a part of the epoch
         can_replay = self.rules.can_replay
         arrival = Arrival(hello.rank, join, resume, self.epoch, self.frontier, is_midway, can_replay)
         seat = self._mode.seat_for(arrival, self.group)
-        # Behind all that may refuse it: of who was refused nobody knows yet what it has taken.
+        # Only after all possible refusals: the batches of a refused survivor are still unknown, so the wait for it must
+        # continue.
         self.awaited.discard(pid)
         self.group.sit(consumer, seat, now)
         self.holders.open(consumer)
@@ -322,49 +334,51 @@ class Core:
             self._known.update(self._mode.resume(seat, resume, self.frontier, self.holders.let_go))
 
     def begin(self, consumer: int, epoch: int, now: float) -> Seat | None:
-        """A consumer's loop over an epoch begins.
+        """Begin a consumer's loop over an epoch.
 
-        Returns: As of `ask`.
+        Returns: As `ask`.
 
         Raises:
-            Misbehaved: It is another epoch than the one that is due.
+            Misbehaved: Another epoch is due.
         """
         seat = self.group.by_consumer.get(consumer)
         if seat is None:
             return None
         self.group.last_seen[consumer] = now
         if epoch > seat.epoch or seat.has_begun:
-            raise Misbehaved(f"it began epoch {epoch}, and epoch {seat.epoch} is not over")
-        seat.has_asked = seat.is_idle = False  # it opens nothing of this loop before it asks
-        seat.has_begun = True  # where all of its epoch was taken by others, its loop is the next one
+            raise Misbehaved(f"it began epoch {epoch} before the end of epoch {seat.epoch}")
+        seat.has_asked = seat.is_idle = False  # it opens no batch of this loop before its first request
+        # An older epoch is accepted: if other consumers have taken all of it, this loop becomes the next epoch's.
+        seat.has_begun = True
         self._note(seat)
         self._go_on()
         return seat
 
     def ask(self, consumer: int, taken: int, released: Iterable[int], now: float) -> Seat | None:
-        """A consumer has taken so many since it came, and looks at these turns no more.
+        """Process a request: a consumer has taken this many batches since it attached, and releases these turns.
 
-        Returns: Its seat; None: it is detached, and only releases.
+        Returns: The seat of the consumer; None if the consumer is detached and only releases slots.
 
         Raises:
-            Misbehaved: It was not offered so many, or does not hold these.
+            Misbehaved: The consumer was not offered that many batches, or does not hold these turns.
         """
-        self.holders.release(consumer, released)  # also of one that was detached: only it knows what it looks at
+        # Also for a detached consumer, which may still have views. Only its releases free those slots.
+        self.holders.release(consumer, released)
         seat = self.group.by_consumer.get(consumer)
         if seat is None:
             return None
         self.group.last_seen[consumer] = now
         if not seat.num_taken <= taken <= seat.num_taken + len(seat.untaken):
             raise Misbehaved(
-                f"it says that it has taken {taken} batches, of {seat.num_taken + len(seat.untaken)} offered"
+                f"it reported {taken} taken batches, expected {seat.num_taken} to {seat.num_taken + len(seat.untaken)}"
             )
         seat.has_asked, seat.is_idle = True, False
         while seat.num_taken < taken:
             seat.num_taken += 1
             batch = seat.untaken.popleft()
-            if batch.position >= 0:  # else an error that belongs to no batch
+            if batch.position >= 0:  # an error of no particular batch has a negative position
                 seat.had.num += 1
-                # Before its consumer can be handed the next one: a server that comes back is not to offer this again.
+                # Journal it before the consumer can receive the next one: a restarted server must not offer it again.
                 self._outside.note_taken(seat, batch)
                 self.holders.let_go(batch, seat.number)
         if self._turns is not None:
@@ -373,30 +387,31 @@ class Core:
         return seat
 
     def _note(self, seat: Seat) -> None:
-        """Note that a seat has changed."""
+        """Update the turns after a change of a seat."""
         if self._turns is not None:
             self._turns.note(seat, self.epoch)
 
-    def recall(self, said: Mapping[int, int | None]) -> None:
-        """Give to others what consumers of `Group.unasked` have not asked for; all were sent the RECALL.
+    def recall(self, reports: Mapping[int, int | None]) -> None:
+        """Take back the offers that consumers of `Group.unasked` have not requested; all were sent a RECALL.
 
         Args:
-            said: For each, how many it has taken, by the last ASK that had come when the RECALL was sent, and that
-                `ask` is to hear of after this; None: there was none.
+            reports: For each consumer, the number of taken batches in the last ASK that had arrived when the RECALL was
+                sent. `ask` is called with it afterwards. None if there was no ASK.
         """
-        for consumer, taken in said.items():
+        for consumer, taken in reports.items():
             seat = self.group.by_consumer[consumer]
-            # An ASK lets it open one batch, and no more: that of the latest ASK, before the RECALL or just now.
+            # An ASK allows the consumer to open one batch. So the consumer keeps the batch of its latest ASK, whether
+            # that arrived before the RECALL or together with it.
             num_kept = int(seat.has_asked) if taken is None else max(taken - seat.num_taken, 0) + 1
             while len(seat.untaken) > num_kept:
                 self._withdraw(seat)
             if taken is not None and len(seat.untaken) == num_kept:
-                # It has opened this one, or has dropped it, and nobody knows: under its old number the offer is news
-                # only to who has dropped it.
+                # The server cannot know whether the consumer has opened this batch or dropped it. Offer it again under
+                # its old number: a consumer that has opened it ignores the repeated number.
                 batch = seat.untaken[-1]
                 self._outside.withdraw(consumer, batch, has_more=num_kept > 1)
                 self._outside.offer(consumer, seat.num_taken + num_kept, batch)
-            # Or `_go_on` would offer it again what is being taken from it.
+            # Mark the seat as idle, or `_go_on` would offer it the recalled batches again.
             seat.is_idle = True
             self._routing.regain(seat)
             self._note(seat)
@@ -410,10 +425,11 @@ class Core:
         self._outside.withdraw(seat.consumer, batch, has_more=bool(seat.untaken))
 
     def leave(self, consumer: int, now: float, *, died: bool) -> None:
-        """A consumer takes no more; it may still look at what it has. A rank that died is waited for."""
+        """Remove a consumer from its seat; it may keep views. A crashed rank's seat is kept for another consumer."""
         seat = self.group.rise(consumer)
         if seat is None:
             return
+        # Offer its untaken batches to others at once, not after `grace_s`: only the seat of a rank keeps them.
         self._routing.regain(seat)
         self._note(seat)
         if seat.rank is not None:
@@ -424,26 +440,27 @@ class Core:
             self._stand_before_next()
         self._go_on()
 
-    # -- What the stream gives
+    # -- Events of the stream
 
     def replaying(self) -> set[int]:
         """Return the numbers of the seats for which batches are computed again."""
         return {seat.number for seat in self.group.seats if seat.replay_at is not None}
 
     def wants_batch(self) -> bool:
-        """Return whether the stream is to give its next batch, if it is ready."""
+        """Return whether the next batch of the stream can be routed to a seat."""
         return self.is_running and not self._has_ended and self._routing.has_room()
 
     def wants_end(self) -> bool:
-        """Return whether the stream's end of the running epoch is news."""
+        """Return whether the end of the running epoch has not been processed yet."""
         return self.is_running and not self._has_ended
 
     def arrived(self, batch: SeatBatch) -> None:
-        """A batch of the running epoch has come."""
+        """Route a batch of the running epoch."""
         if batch.is_extra:
             self._replays.arrived(batch, self.group.seats)
         elif batch.position < 0:
-            for seat in self.group.seats:  # those who wait for what comes next, and not who may never come for it
+            # An error of no particular batch goes to all consumers that wait, not to seats that may stay vacant.
+            for seat in self.group.seats:
                 if seat.has_begun and not seat.is_idle and seat.epoch == self.epoch:
                     seat.queue.append(batch)
                     self._note(seat)
@@ -451,7 +468,7 @@ class Core:
             self.frontier = batch.position + 1
             if batch.position in self._known:
                 self._known.discard(batch.position)
-                # Held for a moment: a slot is freed by the last one who lets go of it.
+                # Hold and release: the slot of a batch is freed when its last holder releases it.
                 self.holders.hold(batch, GROUP)
                 self.holders.let_go(batch, GROUP)
             else:
@@ -460,36 +477,41 @@ class Core:
         self._go_on()
 
     def ended(self) -> None:
-        """The stream has given all of the running epoch."""
+        """Process the end of the stream's running epoch."""
         self._has_ended = True
         self._go_on()
 
-    # -- What follows
+    # -- Consequences
 
     def _go_on(self, changed: Iterable[Seat] | None = None) -> None:
-        """Do all that can be done now.
+        """Take all steps that are possible now.
 
         Args:
-            changed: The seats whose queues or windows have changed; None: all.
+            changed: The seats whose queues or windows have changed; None for all.
         """
-        # Again behind the end of an epoch: consumers may have begun the next one, and nothing else opens it.
+        # Repeat after the end of an epoch: consumers may have begun the next one already, and no later event would open
+        # it.
         while True:
             if not self.is_running:
                 self._open_if_due()
                 if not self.is_running:
                     return
+            # Only changed seats are checked after most events, so that the cost of a batch does not grow with the
+            # number of consumers.
             seats = self.group.seats if changed is None else changed
             if self._replays_missed:
                 for seat in seats:
                     if seat.replay_at is not None:
                         self._replays.ask(seat, self._routing.missed_before(seat, self.frontier))
             self._offer_all(seats)
+            # Before the stream ends, only ranks can be complete, and only with a known length.
             if not (self._has_ended or self._settles_early):
                 return
             self._routing.settle(has_ended=self._has_ended)
             self._tell_ends()
             if not self._has_ended or not self.group.is_done_with(self.epoch):
                 return
+            # Only now, and not at the end of the stream: an untaken batch may have to be computed again in this epoch.
             self._outside.finish_epoch(self.epoch)
             self._stand_before_next()
             changed = None
@@ -504,7 +526,7 @@ class Core:
             self._note(seat)
 
     def _open_if_due(self) -> None:
-        """Open the epoch, if somebody's loop over it has begun, and all are there who are to be waited for."""
+        """Open the epoch if a consumer has begun its loop, and all awaited consumers are present."""
         if self.awaited or not self.group.is_begun(self.epoch):
             return
         if not self._mode.may_open(self.group, has_opened=self._has_opened):
@@ -513,9 +535,9 @@ class Core:
         self._routing.begin(self._outside.open_epoch(self.epoch))
 
     def _offer_all(self, seats: Iterable[Seat]) -> None:
-        """Offer what is in the queues of these seats, and in the pool, as far as windows allow."""
+        """Offer the batches in the queues of these seats, and in the pool, as far as the windows allow."""
         window, epoch = self.rules.window, self.epoch
-        # Without calls for seats that can have nothing: each batch passes here twice.
+        # Avoid calls for seats that cannot be offered anything: each batch passes here twice.
         for seat in seats:
             queue = seat.queue
             if queue and seat.has_begun and not seat.is_idle and seat.epoch == epoch:
@@ -530,7 +552,8 @@ class Core:
             self._tell_missed(seat)
         is_waiting = not seat.untaken
         seat.untaken.append(batch)
-        # Before it is told: from then on its slot must not be written, whatever becomes of the seat.
+        # Record the view before sending the offer: from then on the slot must not be overwritten, whatever happens to
+        # the seat.
         if self.holders.view(seat.consumer, batch) or is_waiting:
             self._fresh.add(seat.consumer)
         if self._turns is not None:
@@ -538,13 +561,14 @@ class Core:
         self._outside.offer(seat.consumer, seat.num_taken + len(seat.untaken), batch)
 
     def _tell_missed(self, seat: Seat) -> None:
-        """Tell a slow consumer what it has missed, ahead of what comes next."""
+        """Notify a slow consumer of its missed batches, before its next offer."""
         seat.num_told = seat.num_skipped
         self._outside.miss(seat.consumer, seat.num_told)
 
     def _tell_ends(self) -> None:
-        """Send the end of the epoch behind the last batch; a seat that has taken that is in the next epoch."""
+        """Send the end of the epoch after the last batch; a seat that has taken it enters the next epoch."""
         for seat in self.group.seats:
+            # A seat in replay is not complete, even if its queue is empty: missed batches are still being computed.
             if not seat.has_all or seat.epoch != self.epoch or seat.queue or seat.replay_at is not None:
                 continue
             if seat.has_begun and not seat.has_end:
@@ -556,57 +580,60 @@ class Core:
                 seat.enter(self.epoch + 1)
                 self._note(seat)
 
-    # -- The slow and the dead
+    # -- Slow and crashed consumers
 
     def forget_awaited(self, *pids: int) -> None:
-        """These do not come back."""
+        """Stop waiting for these processes."""
         self.awaited.difference_update(pids)
         self._go_on()
 
     def advance(self, now: float) -> None:
-        """Tell the group of its dead, and note who has waited until now."""
-        if self._ranks:  # without a call: each batch passes here
+        """Detach the group if a needed rank is lost; start the leases of consumers that were just offered a batch."""
+        if self._ranks:  # saves a call per batch
             self._tell_of_loss(now)
-        # These consumers waited for a batch: a lease begins with the offer that ends the wait.
+        # These consumers have waited for a batch, and the wait is not their silence. Their lease begins with the offer.
         for consumer in self._fresh:
-            if consumer in self.group.last_seen:  # else it has left since
+            if consumer in self.group.last_seen:  # it may have left since
                 self.group.last_seen[consumer] = now
         self._fresh.clear()
 
     def due_at(self, now: float) -> float | None:
-        """Return when the next one is overdue, or silent for too long; None: there is no such time."""
+        """Return the time at which the next rank is overdue or consumer silent for too long; None if there is none."""
         group, timeout = self.group, self.rules.lease_timeout
         dues = [seat.overdue_at for seat in self._ranks if seat.overdue_at is not None] if self._ranks else []
         if timeout is not None:
             dues += [seen + timeout for consumer, seen in group.last_seen.items() if self._may_be_silent(consumer)]
-        # A rank that is overdue is missed when somebody needs its batches, and not before: to wait for a time that is
-        # past would have the loop spin until then.
+        # Leave out times in the past: an overdue rank matters only when an epoch needs it, and until then the loop
+        # would spin.
         return min((due for due in dues if due > now), default=None)
 
     def silent(self, now: float) -> dict[int, str]:
-        """Return the consumers to detach because they say nothing, and what to tell each; see `leave`."""
+        """Return the consumers to detach because they have sent nothing for too long, each with the reason."""
         timeout = self.rules.lease_timeout
         if timeout is None:
             return {}
         silent = (consumer for consumer, seen in self.group.last_seen.items() if seen + timeout <= now)
-        text = f"you have said nothing for {timeout:g} s while you had batches"
+        text = f"this consumer sent no request for {timeout:g} s while it had batches (lease_timeout)"
         return {consumer: text for consumer in silent if self._may_be_silent(consumer)}
 
     def _may_be_silent(self, consumer: int) -> bool:
-        """Return whether it is a consumer's turn to say something: it has batches, and does not wait for one."""
+        """Return whether a request of a consumer is due: it has batches and does not wait for one."""
         seat = self.group.by_consumer[consumer]
-        # A `for` loop holds its latest batch while it waits for the next one, and cannot say more than it has said.
+        # While a ``for`` loop waits for the next batch, it still holds the latest one and has already requested the
+        # next.
         is_waiting = seat.has_asked and not seat.untaken
         return not is_waiting and self.holders.count(consumer) > 0
 
     def slow(self) -> dict[int, str]:
-        """Return those for whom others wait, with ``slow="detach"`` and a ring that is full, and what to tell each."""
+        """Return the slow consumers to detach with ``slow="detach"`` when the ring is full, each with the reason."""
         slow = (seat for seat in self.group.holding_up(self.epoch) if seat.load > self.rules.window)
-        return {seat.consumer: "you were so slow that the others had to wait" for seat in slow}
+        text = 'this consumer was so slow that the others had to wait (slow="detach")'
+        return {seat.consumer: text for seat in slow}
 
     def _tell_of_loss(self, now: float) -> None:
-        """Cut off the group if the running epoch needs a rank that is lost and was not replaced."""
-        if self._may_miss_ranks and self.is_running:  # one may have died with the other server
+        """Detach the group if the running epoch needs a lost rank that was not replaced."""
+        # The consumer of a rank may have crashed together with the previous server: wait for each vacant rank.
+        if self._may_miss_ranks and self.is_running:
             self._may_miss_ranks = False
             for seat in self.group.seats:
                 if not seat.consumer and seat.overdue_at is None:
@@ -614,7 +641,7 @@ class Core:
         for seat in self.group.seats:
             is_overdue = seat.overdue_at is not None and seat.overdue_at <= now
             if is_overdue and self.is_running and seat.epoch == self.epoch:
-                self._cut_all(LOST, f"rank {seat.rank} is gone, and no other came in its place")
+                self._cut_all(LOST, f"rank {seat.rank} left and was not replaced within grace_s")
                 return
 
     def _cut_all(self, flag: int, text: str) -> None:

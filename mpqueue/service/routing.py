@@ -1,21 +1,19 @@
-"""The seats of a group, who sits there, and which batch is dealt to which seat. Pure.
+"""The seats of a group, their consumers, and the routing of batches to seats. Pure.
 
     queue --offer--> untaken --ASK--> taken
       ^                 |
-      +---- its consumer is gone, or does not ask while another one waits
+      +---- its consumer leaves, or requests nothing while another one waits
 
-A *seat* is what a batch is dealt to: a rank, or one consumer of a group without ranks. A rank's seat outlives its
-consumer: what that had not taken waits for the one that comes in its place.
+A *seat* is the destination of a batch: a rank, or a consumer of a group without ranks. The seat of a rank outlives its
+consumer: untaken batches are kept for the next consumer of the rank.
 
-Which seat a batch goes to is decided by one class for each mode of a server (`mpqueue.service.modes`):
+Each mode of a server (`mpqueue.service.modes`) has one routing class:
 
-    RankedRouting      batch i goes to rank i mod world; all ranks get equally many
-    FirstComeRouting   each batch goes to a consumer that has the fewest, in turn; what it does not ask for may go on
+    RankedRouting      batch i goes to rank i mod world; all ranks get the same number
+    FirstComeRouting   each batch goes to a consumer with the fewest batches; offers not requested can be recalled
     BroadcastRouting   each batch goes to all consumers
 
-What they deal is bounded by the *window*: a seat may be offered so many batches that it has not taken, and have one
-more in its queue. That one is for groups in lock-step: a rank asks for its next batch while another still uses its last
-one, and asks for more only when the first has gone on.
+A seat may have as many offered, untaken batches as the *window* allows, and one more in its queue.
 """
 
 from abc import ABC, abstractmethod
@@ -26,7 +24,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 
 class SeatBatch(Protocol):
-    """A batch in a slot, or the exception in the place of one, as the core deals it."""
+    """A batch in a slot, or an exception in place of a batch, as the core routes it."""
 
     @property
     def epoch(self) -> int:
@@ -34,32 +32,32 @@ class SeatBatch(Protocol):
 
     @property
     def position(self) -> int:
-        """Return its place in the epoch, over all consumers; below 0: it has none, and is for everybody."""
+        """Return its position in the epoch, over all consumers; negative for an error that concerns all consumers."""
 
     @property
     def turn(self) -> int:
-        """Return the turn of its slot; 0: it has none."""
+        """Return the turn of its slot; 0 if it has no slot."""
 
     @property
     def is_extra(self) -> bool:
-        """Return True if it was computed again, for one late consumer alone."""
+        """Return True if it was computed again for one late consumer."""
 
     @property
     def is_left_out(self) -> bool:
-        """Return True if it was computed again, and is to be left out: nobody is to hear of it."""
+        """Return True if it was computed again and is to be skipped without an offer."""
 
     @property
     def seat(self) -> int:
-        """Return the number of the seat for which it was computed again; 0: the one that has waited longest."""
+        """Return the number of the seat for which it was computed again; 0 for the seat that has waited longest."""
 
 
 @dataclass
 class Had:
-    """Counts of the batches of an epoch that a seat has taken.
+    """Number of batches of an epoch that a seat has taken.
 
     Attributes:
         num: All of them.
-        before: Of these, those that another server of this stream has given it: its first ones.
+        before: Those that it took from a previous server of this stream, its first ones.
     """
 
     num: int = 0
@@ -67,34 +65,34 @@ class Had:
 
 
 class Seat:
-    """One place of a group.
+    """A destination of batches in a group.
 
     Args:
-        number: By which it holds the slots of what was not taken; below 0, not to be taken for a consumer. Seats that
-            have nothing of their own share one.
-        rank: Its rank, None in a group without ranks.
-        epoch: The epoch that its consumer's next loop is.
+        number: The number under which it holds the slots of untaken batches; negative, unlike the numbers of consumers.
+            Seats that share all batches share one number.
+        rank: Its rank; None in a group without ranks.
+        epoch: The epoch of its consumer's next loop.
 
     Attributes:
-        number, rank, epoch: As given; the epoch advances when all of it was taken.
-        consumer: Who sits here; 0: nobody.
-        has_begun: The consumer's loop over the epoch has begun.
-        has_asked: It has asked for a batch since: the first untaken one may be open.
-        is_idle: What it had not asked for was recalled: it is offered nothing before it asks.
-        has_all: No more of the epoch will be dealt to it.
-        has_end: Its consumer was told so, behind the last batch.
-        queue: Its batches that were not offered to its consumer.
-        untaken: Those that were, in this order.
-        num_taken: Offers that this consumer has taken, since it came.
-        had: Counts the batches of the epoch that this seat has taken.
-        num_recalled: Offers that were recalled from it since it came.
-        num_skipped: Batches that it did not get because it was slow,
-        num_told: and how many of them its consumer was told of.
-        replay_at: The next position that the stream computes again for this seat; None if it has missed nothing.
-        num_replaying: Positions that are being computed again.
-        overdue_at: When the others are told that nobody has come in its consumer's place; None: nobody was lost.
-        noted_load: Its load as `Turns` has noted it; -1 if it cannot be offered a batch.
-        is_lost: Its consumer died, and no other consumer has come: the others do not wait for this seat.
+        number, rank, epoch: The arguments; the epoch advances when all of its batches were taken.
+        consumer: Number of the consumer; 0 if the seat is vacant.
+        has_begun: The consumer has begun its loop over the epoch.
+        has_asked: The consumer has requested a batch since; it may have opened the first untaken one.
+        is_idle: Unrequested offers were recalled; the seat gets no offers before its next request.
+        has_all: No more batches of the epoch will be routed to it.
+        has_end: Its consumer was notified of the end of the epoch, after the last batch.
+        queue: Batches not yet offered to its consumer.
+        untaken: Batches offered and not taken, in this order.
+        num_taken: Number of offers that this consumer has taken since it attached.
+        had: Number of batches of the epoch that this seat has taken.
+        num_recalled: Number of offers recalled from it since it attached.
+        num_skipped: Number of batches that it missed because it was slow.
+        num_told: Number of those of which its consumer was notified.
+        replay_at: Next position to compute again for this seat; None if it has missed nothing.
+        num_replaying: Number of positions that are being computed again.
+        overdue_at: When the group is notified that its consumer was not replaced; None if it lost none.
+        noted_load: Its load as recorded by `Turns`; -1 if it cannot be offered a batch.
+        is_lost: Its consumer crashed and was not replaced yet; the other seats do not wait for it.
     """
 
     def __init__(self, number: int, rank: int | None, epoch: int) -> None:
@@ -111,29 +109,29 @@ class Seat:
 
     @property
     def load(self) -> int:
-        """Batches that it has and has not taken."""
+        """Number of batches that it has and has not taken."""
         return len(self.queue) + len(self.untaken)
 
     def sit(self, consumer: int) -> None:
-        """A consumer comes."""
+        """Seat a new consumer."""
         self.consumer, self.num_taken, self.num_recalled, self.overdue_at = consumer, 0, 0, None
         self.is_lost = False
 
     def be_left(self) -> None:
-        """Its consumer is gone: what that had not taken is to be offered again."""
-        # In front, and in their order: a rank's next consumer goes on where this one was.
+        """Remove its consumer; untaken batches will be offered again."""
+        # Put them in front, in their order: the next consumer of the rank continues where this one stopped.
         self.queue.extendleft(reversed(self.untaken))
         self.untaken.clear()
         self.consumer = 0
         self.has_begun = self.has_end = self.has_asked = self.is_idle = False
 
     def resume_at(self, count: int) -> None:
-        """Its new consumer has taken this many batches of the epoch. The journal may know of fewer."""
-        # The last ASK was on its way when the server died.
+        """Continue after this many batches of the epoch. The journal may know of fewer."""
+        # The consumer's last ASK may not have been processed when the server crashed.
         self.had = Had(max(self.had.num, count), max(self.had.before, count))
 
     def enter(self, epoch: int) -> None:
-        """All of the epoch before was taken."""
+        """Enter the next epoch: all batches of the previous one were taken."""
         self.epoch, self.had, self.replay_at, self.num_replaying = epoch, Had(), None, 0
         self.has_begun = self.has_all = self.has_end = self.has_asked = self.is_idle = False
 
@@ -143,20 +141,22 @@ class Seat:
 
 
 class Turns:
-    """The seats of consumers that share the batches, by how many batches each one has.
+    """The seats of consumers that share batches, grouped by their number of untaken batches.
 
     The next batch goes to a seat with the fewest batches, and among these to the one that has had that number for the
-    longest time. So no consumer that waits is passed over, and no batch costs a look at all seats.
+    longest time. So no waiting consumer is passed over.
 
     Args:
-        window: Batches that a seat is offered ahead, at most.
+        window: Maximum number of batches offered ahead to a seat.
 
     Attributes:
-        loads: A set of bits. Bit n is set if there are seats with n batches that can be offered another one.
-        ahead: Seats with offers that their consumers have not asked for, and that can be recalled.
+        loads: A bit set. Bit n is set if there are seats with n batches that can be offered another one.
+        ahead: Seats with offers that their consumers have not requested, and that can be recalled.
     """
 
     def __init__(self, window: int) -> None:
+        # Bits instead of a sorted list: finding a seat takes the same time for 1 and for 256 consumers. Dicts keep the
+        # order in which seats reached a load, so the first one has waited longest.
         self._has_room = (1 << window) - 1
         self._by_load: defaultdict[int, dict[Seat, None]] = defaultdict(dict)
         self._idle: dict[Seat, None] = {}
@@ -164,7 +164,7 @@ class Turns:
         self.ahead: dict[Seat, None] = {}
 
     def note(self, seat: Seat, epoch: int) -> None:
-        """Note the state of a seat, after each change.
+        """Record the state of a seat, after each change.
 
         Args:
             seat: The seat.
@@ -184,6 +184,7 @@ class Turns:
             if load >= 0:
                 self._by_load[load][seat] = None
                 self.loads |= 1 << load
+        # The batch of the latest request may be open, so it cannot be recalled. All later offers can.
         if load > 0 and len(seat.untaken) > seat.has_asked:
             self.ahead[seat] = None
         elif self.ahead:
@@ -204,26 +205,26 @@ class Turns:
         return next(iter(self._by_load[(loads & -loads).bit_length() - 1])) if loads else None
 
     def waiting(self) -> list[Seat]:
-        """Return the seats whose consumers have asked for a batch and have none."""
+        """Return the seats whose consumers have requested a batch and have none."""
         return [seat for seat in self._by_load[0] if seat.has_asked] if self.loads & 1 else []
 
     def is_starving(self) -> bool:
-        """Return True if no seat has a batch that its consumer has not taken."""
+        """Return True if no seat has an untaken batch."""
         return self.loads <= 1 and not any(seat.load for seat in self._idle)
 
 
-GROUP = -1  # holds the batches that belong to no seat yet
+GROUP = -1  # the holder of batches that do not belong to a seat yet
 Hold = Callable[[SeatBatch, int], Any]
 
 
 class Routing(ABC):
-    """The way of one mode. What is here holds where each batch belongs to one seat, or several, when it is dealt.
+    """The routing of one mode. The defaults suit modes where each batch belongs to its seats as soon as it is routed.
 
     Args:
-        seats: All seats, also those without a consumer.
-        window: Batches that a seat is offered ahead, at most; one more may wait in its queue.
-        hold: Notes that a holder has a batch.
-        let_go: Notes that it has it no more.
+        seats: All seats, including vacant ones.
+        window: Maximum number of batches offered ahead to a seat; one more may wait in its queue.
+        hold: Adds a holder of a batch.
+        let_go: Removes a holder of a batch.
 
     Attributes:
         pool: Batches that belong to no seat yet.
@@ -236,23 +237,23 @@ class Routing(ABC):
         self.seats, self._window, self._hold, self._let_go = seats, window, hold, let_go
         self.pool: deque[SeatBatch] = deque()
 
-    def begin(self, total: int | None) -> None:  # noqa: B027 - only who splits equally has to know
-        """An epoch begins, of so many positions; None: nobody knows."""
+    def begin(self, total: int | None) -> None:  # noqa: B027 - only an equal split depends on it
+        """Begin an epoch of `total` positions; None if their number is unknown."""
 
     @abstractmethod
     def has_room(self) -> bool:
-        """Return whether another batch of the running epoch can be dealt."""
+        """Return whether another batch of the running epoch can be routed."""
 
     @abstractmethod
     def deal(self, batch: SeatBatch) -> Iterable[Seat]:
-        """Give a batch to its seat, or seats; return the seats that have something new in their queues."""
+        """Route a batch to its seat or seats; return the seats whose queues have changed."""
 
-    def regain(self, seat: Seat) -> None:  # noqa: B027 - it may stay where it is
-        """The consumer of a seat is gone, or was recalled from: decide on what is in the queue again."""
+    def regain(self, seat: Seat) -> None:  # noqa: B027 - by default the batches stay in their queue
+        """Route the queued batches of a seat again: its consumer has left, or offers were recalled from it."""
 
     @abstractmethod
     def settle(self, *, has_ended: bool) -> None:
-        """Note which seats have all of the epoch; ``has_ended``: the stream has no more of it."""
+        """Mark the seats that have all of the epoch; ``has_ended``: the stream has no more of it."""
 
     def missed_before(self, seat: Seat, frontier: int) -> int:  # noqa: ARG002 - all seats have the same positions
         """Return the end of the positions that a seat can have missed.
@@ -265,7 +266,7 @@ class Routing(ABC):
 
 
 class RankedRouting(Routing):
-    """Batch i to rank i mod world. What a rank has not taken stays its own, for the consumer that comes in its place.
+    """Batch i goes to rank i mod world. Untaken batches of a rank are kept for its next consumer.
 
     The ranks get their batches in turn, so a slow rank blocks the others. A rank that lost its consumer does not: the
     others continue, and the batches that do not fit into its queue are computed again for its next consumer.
@@ -273,7 +274,7 @@ class RankedRouting(Routing):
     Args:
         seats: One for each rank.
         window, hold, let_go: See `Routing`.
-        is_ordered: The batches of a rank come in their order.
+        is_ordered: The batches of a rank arrive in order.
         can_recompute: Returns whether the stream can compute a batch again now.
     """
 
@@ -292,17 +293,20 @@ class RankedRouting(Routing):
         super().__init__(seats, window, hold, let_go)
         self._is_ordered, self._can_recompute = is_ordered, can_recompute
         self._share: int | None = None
-        self._dealt: dict[int, int] = {}  # by the number of the seat: its batches of the epoch that have come
-        self._round: list[SeatBatch] = []  # where nobody knows the end: they are dealt when there is one for each rank
+        self._dealt: dict[int, int] = {}  # by number of the seat: batches of the epoch routed to it
+        # For streams of unknown length: batches are routed once there is one for each rank.
+        self._round: list[SeatBatch] = []
 
     def begin(self, total: int | None) -> None:
-        """An epoch begins."""
+        """Begin an epoch."""
         self._share = None if total is None else total // len(self.seats)
         self._dealt.clear()
 
     def has_room(self) -> bool:
         """Return whether each rank can have one more, except for ranks that may miss batches."""
         for seat in self.seats:
+            # One batch more than the window fits, for groups in lock-step: a rank requests its next batch while another
+            # one still uses its latest, and requests more only when that one has continued.
             # A consumer that catches up blocks the others, too. Otherwise each of its batches would be computed twice.
             is_full = len(seat.queue) + len(seat.untaken) > self._window or seat.replay_at is not None
             if is_full and not self._may_miss(seat):
@@ -310,23 +314,23 @@ class RankedRouting(Routing):
         return True
 
     def _may_miss(self, seat: Seat) -> bool:
-        """Return whether the others continue without a rank: its consumer is lost, and another one may come."""
+        """Return whether the others continue without a rank: its consumer is lost, and may be replaced."""
         return seat.is_lost and self._can_recompute()
 
-    def missed_before(self, seat: Seat, frontier: int) -> int:  # noqa: ARG002 - of which others may have the last ones
-        """Return the first position of a rank that was not dealt."""
+    def missed_before(self, seat: Seat, frontier: int) -> int:  # noqa: ARG002 - the last ones may be other ranks'
+        """Return the first position of a rank that was not routed to it."""
         assert seat.rank is not None
         return max(self._dealt.get(seat.number, 0), seat.had.before) * len(self.seats) + seat.rank
 
     def deal(self, batch: SeatBatch) -> Iterable[Seat]:
-        """Give a batch to its rank."""
+        """Route a batch to its rank."""
         if self._share is not None:
             self._give(batch)
             return (self.seats[batch.position % len(self.seats)],)
-        # Nobody knows where the stream ends: a rank that had one of a round that stays short would have one more step
-        # than the others, and wait for ever for their gradients.
+        # The end of the stream is unknown. A rank that got a batch of an incomplete last round would run one step more
+        # than the others, and wait indefinitely for their gradients.
         if self._is_ordered and self._round and self._number(self._round[0]) != self._number(batch):
-            self._give_round()  # what is missing of it was left out
+            self._give_round()  # the missing batches of this round were skipped
         self._hold(batch, GROUP)
         self._round.append(batch)
         if self._is_full(batch):
@@ -337,13 +341,11 @@ class RankedRouting(Routing):
         return batch.position // len(self.seats)
 
     def _is_full(self, batch: SeatBatch) -> bool:
-        """Return whether there is one for each rank of the round of a batch, which is the latest.
-
-        Another server may have dealt this round, and some ranks have taken theirs: only the others come again.
-        """
+        """Return whether the round of the latest batch is complete."""
         world = len(self.seats)
         if not self._is_ordered:
             return len(self._round) == world
+        # A previous server may have completed this round, and some ranks have taken theirs: only the rest is routed.
         return batch.position % world == world - 1 or any(seat.had.before > self._number(batch) for seat in self.seats)
 
     def _give_round(self) -> None:
@@ -354,14 +356,15 @@ class RankedRouting(Routing):
     def _give(self, batch: SeatBatch) -> None:
         number, rank = divmod(batch.position, len(self.seats))
         seat = self.seats[rank]
-        # Where they come in order, those between that were left out count.
+        # In an ordered stream, skipped batches in between count, too.
         self._dealt[seat.number] = number + 1 if self._is_ordered else self._dealt.get(seat.number, 0) + 1
         self._hold(batch, seat.number)
-        is_given = seat.epoch > batch.epoch or number < seat.had.before  # by another server of this stream
+        # The consumer took this batch from a previous server, or will get it in order from the replay.
+        is_given = seat.epoch > batch.epoch or number < seat.had.before
         if is_given or seat.replay_at is not None:
             self._let_go(batch, seat.number)
         elif seat.load > self._window and self._may_miss(seat):
-            # Keeping it would use up the slots of the others: a lost consumer may never be replaced.
+            # Drop it instead of keeping it: a lost consumer may never be replaced, and its batches would fill the ring.
             seat.replay_at = batch.position
             self._let_go(batch, seat.number)
         else:
@@ -373,23 +376,24 @@ class RankedRouting(Routing):
         self._round.clear()
 
     def settle(self, *, has_ended: bool) -> None:
-        """Mark a rank complete once its share was dealt; a last round that is not full is left out."""
+        """Mark a rank as complete once its share was routed; an incomplete last round is dropped."""
         if has_ended:
-            if self._round and self._is_full(self._round[-1]):  # a rank has said meanwhile that it has had its own
+            # The round may be complete by now: a rank that attached again may have reported its batch of it.
+            if self._round and self._is_full(self._round[-1]):
                 self._give_round()
             self._clear_round()
         for seat in self.seats:
-            # What another server has given was not dealt by this one.
+            # Batches taken from a previous server were not routed by this one.
             num_dealt = max(seat.had.num, self._dealt.get(seat.number, 0))
             seat.has_all = has_ended or (self._share is not None and num_dealt >= self._share)
 
 
 class FirstComeRouting(Routing):
-    """Each batch to one consumer.
+    """Each batch goes to one consumer.
 
     Args:
         seats, window, hold, let_go: See `Routing`.
-        turns: Of the same seats.
+        turns: The turns of the same seats.
     """
 
     def __init__(self, seats: list[Seat], window: int, hold: Hold, let_go: Hold, *, turns: Turns) -> None:
@@ -397,36 +401,38 @@ class FirstComeRouting(Routing):
         self._turns = turns
 
     def has_room(self) -> bool:
-        """Return whether a consumer can be offered more than is in the pool."""
+        """Return whether a consumer can be offered more than the pool contains."""
         return not self.pool and self._turns.has_room
 
     def deal(self, batch: SeatBatch) -> Iterable[Seat]:
-        """Put a batch where the next consumer takes it."""
+        """Put a batch into the pool."""
+        # It gets a seat only when it is offered: the consumer that requests first is not known before.
         self._hold(batch, GROUP)
         self.pool.append(batch)
         return ()
 
     def regain(self, seat: Seat) -> None:
-        """Give it to the others, before all else."""
-        returned = [batch for batch in seat.queue if batch.position >= 0]  # an error of no batch was told to all
-        # All seats hold by one number (`Group.add`): no holder changes where a batch goes from one to another.
+        """Return the queued batches of a seat to the pool, in front."""
+        returned = [batch for batch in seat.queue if batch.position >= 0]  # other errors were sent to all consumers
+        # Sort by position: a returned batch is older than those in the pool, and waiting longer would only delay it.
+        # All seats hold batches under one number (`Group.add`), so no holder changes when a batch moves.
         self.pool = deque(sorted([*self.pool, *returned], key=_place))
         seat.queue.clear()
 
     def settle(self, *, has_ended: bool) -> None:
-        """Mark seats complete once nothing is untaken: until then it may still come to any of them."""
+        """Mark seats as complete once all batches are taken: until then, each seat may get a returned batch."""
         is_over = has_ended and not self.pool and not any(seat.load for seat in self.seats)
         for seat in self.seats:
             seat.has_all = is_over
 
 
 class BroadcastRouting(Routing):
-    """Each batch to all consumers that take part in the epoch.
+    """Each batch goes to all consumers that take part in the epoch.
 
     Args:
         seats, window, hold, let_go: See `Routing`.
-        skips: A consumer whose window is full does not get it, instead of holding up the others.
-        epoch: Gives the epoch that runs.
+        skips: A consumer with a full window misses the batch instead of blocking the others.
+        epoch: Returns the running epoch.
     """
 
     def __init__(
@@ -436,14 +442,14 @@ class BroadcastRouting(Routing):
         self._skips, self._epoch = skips, epoch
 
     def members(self) -> Iterable[Seat]:
-        """Return the seats that get what the stream gives now."""
+        """Return the seats that get the batches which the stream yields now."""
         epoch = self._epoch()
         return [seat for seat in self.seats if seat.epoch == epoch and seat.replay_at is None]
 
     def has_room(self) -> bool:
-        """Return whether all can have one more, or one that is not slow; or all have taken all before it came."""
+        """Return whether all seats can have another batch; with `skips`, whether one can."""
         epoch = self._epoch()
-        # The stream is behind its consumers, which have had all of it from another server: it runs through to its end.
+        # All consumers have taken the whole epoch from a previous server. Let the stream run to the end of it.
         if all(seat.epoch > epoch for seat in self.seats):
             return True
         members = self.members()
@@ -452,28 +458,28 @@ class BroadcastRouting(Routing):
         return bool(members) and all(seat.load <= self._window for seat in members)
 
     def deal(self, batch: SeatBatch) -> Iterable[Seat]:
-        """Give a batch to all."""
-        # By the group until it is dealt: so its slot is freed here where no member is to have it.
+        """Route a batch to all members."""
+        # The group holds it until it is routed, so that its slot is freed here if no member takes it.
         self._hold(batch, GROUP)
         members = self.members()
         for seat in members:
             if self._skips and seat.load >= self._window:
                 seat.num_skipped += 1
-            elif batch.position >= seat.had.before:  # else another server of this stream has given it
+            elif batch.position >= seat.had.before:  # earlier ones were taken from a previous server
                 self._hold(batch, seat.number)
                 seat.queue.append(batch)
         self._let_go(batch, GROUP)
         return members
 
     def regain(self, seat: Seat) -> None:
-        """Drop it: the others have it, too."""
+        """Drop the queued batches of a seat: the others have them, too."""
         for batch in seat.queue:
             if batch.position >= 0:
                 self._let_go(batch, seat.number)
         seat.queue.clear()
 
     def settle(self, *, has_ended: bool) -> None:
-        """Mark seats complete once the stream has ended."""
+        """Mark seats as complete once the stream has ended."""
         for seat in self.members():
             seat.has_all = has_ended
 
@@ -482,16 +488,16 @@ def _place(batch: SeatBatch) -> tuple[int, int]:
     return batch.epoch, batch.position
 
 
-RECALL_AFTER_S = 0.1  # much more than the wait for a batch that is on its way, little to somebody who has none
+RECALL_AFTER_S = 0.1  # much longer than a fast loop's step, but a short wait for an idle consumer
 
 
 class Unasked(NamedTuple):
-    """Offers that a consumer has not asked for, while another one waits.
+    """Offers that a consumer has not requested while another one waits.
 
     Attributes:
-        due_at: When they are to be recalled.
-        consumer: Whose they are.
-        last: The number of the last offer that it may have opened.
+        due_at: The time of the recall.
+        consumer: The consumer that has them.
+        last: Number of the last offer that it may have opened.
     """
 
     due_at: float
@@ -500,22 +506,22 @@ class Unasked(NamedTuple):
 
 
 class Group:
-    """The seats, and who sits there.
+    """The seats and their consumers.
 
     Args:
-        window: The most batches that a consumer is offered and has not taken.
-        epoch: The epoch that the group is in.
-        num_ranks: The number of ranks, each with a seat that outlives its consumers.
+        window: Maximum number of batches offered to a consumer and not taken.
+        epoch: The epoch of the group.
+        num_ranks: Number of ranks, each with a seat that outlives its consumers.
         had: For each rank, the number of batches that it has taken of the epoch.
-        turns: The seats by their number of batches, if batches belong to all consumers until one takes them. None:
-            each batch belongs to seats as soon as it is dealt.
+        turns: The seats by their number of batches, if batches belong to all consumers until one takes them. None if
+            each batch belongs to seats as soon as it is routed.
 
     Attributes:
-        window, turns: As given.
+        window, turns: The arguments.
         seats: All seats, including those of vacant ranks.
-        ranks: The seats of ranks, including the vacant ones.
+        ranks: The seats of ranks, including vacant ones.
         by_consumer: The seats that have a consumer.
-        last_seen: When each consumer has sent something, or was offered a batch while it had none.
+        last_seen: When each consumer last sent a message, or was offered a batch while it had none.
     """
 
     def __init__(
@@ -532,19 +538,19 @@ class Group:
 
     def add(self, epoch: int, rank: int | None = None) -> Seat:
         """Return a new seat, whose consumer begins with this epoch."""
-        # A number is not used again: what is computed again is for a number, and may come when its seat is gone.
+        # Numbers are not reused: a batch recomputed for a seat may arrive after that seat has gone.
         self._num_seats += 1
         seat = Seat(-self._num_seats if self.turns is None else GROUP, rank, epoch)
         self.seats.append(seat)
         return seat
 
     def sit(self, consumer: int, seat: Seat, now: float) -> None:
-        """A consumer takes its seat."""
+        """Assign a seat to a consumer."""
         seat.sit(consumer)
         self.by_consumer[consumer], self.last_seen[consumer] = seat, now
 
     def rise(self, consumer: int) -> Seat | None:
-        """A consumer leaves its seat, if it has one; it is the seat's dealer who decides on what that had."""
+        """Remove a consumer from its seat, if it has one. `Routing.regain` then routes its untaken batches."""
         self.last_seen.pop(consumer, None)
         seat = self.by_consumer.pop(consumer, None)
         if seat is not None:
@@ -554,44 +560,43 @@ class Group:
         return seat
 
     def is_done_with(self, epoch: int) -> bool:
-        """Return True if all seats, of which there are some, have taken all of an epoch."""
+        """Return True if there are seats and all have taken all of an epoch."""
         return bool(self.seats) and all(seat.epoch > epoch for seat in self.seats)
 
     def is_begun(self, epoch: int) -> bool:
-        """Return whether an epoch may open: a consumer has begun its loop over it, or all have taken all of it.
+        """Return whether an epoch may open: a consumer has begun its loop over it, or all seats have taken all of it.
 
-        The latter is so where another server has died before it could finish the epoch: only its end is left to do.
+        The second case follows a crash: the previous server had delivered the whole epoch, and only its end remains to
+            be run.
         """
         begun = [seat for seat in self.seats if seat.has_begun]
         return any(seat.epoch == epoch for seat in begun) or (bool(begun) and self.is_done_with(epoch))
 
     def holding_up(self, epoch: int) -> list[Seat]:
-        """Return the seats of consumers for whom others wait, who are not those for whom batches are computed again."""
+        """Return the seats of slow consumers that block waiting ones, without those in replay."""
         here = [seat for seat in self.seats if seat.epoch == epoch and seat.replay_at is None]
         is_waiting = any(seat.has_begun and not seat.is_idle and not seat.load and not seat.has_all for seat in here)
         return [seat for seat in here if seat.consumer and seat.load >= self.window] if is_waiting else []
 
     def is_starving(self) -> bool:
-        """Return True if all who are here wait for the next batch, so that nobody will release a slot."""
+        """Return True if all consumers wait for the next batch, so that no consumer will release a slot."""
         if self.turns is not None:
             return self.turns.is_starving()
-        for seat in self.seats:  # noqa: SIM110 - each batch asks, and a generator costs a call for each seat
+        for seat in self.seats:  # noqa: SIM110 - called per batch, and a generator costs a call for each seat
             if seat.has_begun and (seat.queue or seat.untaken):
                 return False
         return True
 
     def unasked(self) -> list[Unasked]:
-        """Return what can be recalled for those who wait for a batch: nothing where batches belong to seats.
-
-        Recalled is from who has said nothing for a while, and for who has waited as long: two that are fast would take
-        each other's batches to and fro.
-        """
+        """Return the offers that can be recalled for waiting consumers; none if batches belong to seats."""
         turns, last_seen = self.turns, self.last_seen
-        # First what is seldom: each batch comes by here.
+        # Check the rare conditions first: each batch passes here.
         if turns is None or not turns.ahead or not (waiting := turns.waiting()):
             return []
+        # Recall only from consumers that have been silent for a while, and for those that have waited as long: two fast
+        # consumers would take each other's batches back and forth.
         since = min(last_seen[seat.consumer] for seat in waiting)
-        # The one that it has asked for stays: it may be open. What lies behind that is nobody's work yet.
+        # The batch of the latest request stays: it may be open. The offers after it were not started.
         return [
             Unasked(
                 max(since, last_seen[seat.consumer]) + RECALL_AFTER_S, seat.consumer, seat.num_taken + seat.has_asked
