@@ -1,14 +1,14 @@
-"""The handshake: one JSON object each way, before any record, typed and of bounded size.
+"""The handshake: one JSON object in each direction before any record, typed and of bounded size.
 
     consumer                                   server
     --------                                   ------
     Hello    ------------------------------>   the purpose; the rank; when to join; where an earlier connection was
-             <------------------------------   Welcome    what is served, with the descriptor of the ring
-                                         or:   Refusal    why not, and what to do; the connection ends
+             <------------------------------   Welcome    the terms, with the descriptor of the ring
+                                         or:   Refusal    the reason and a remedy; then the connection ends
 
-The server reads it before it gives anything away, so a decoder accepts nothing but the fields below: each has a check,
-and what fails one is a `ProtocolError`. Unknown keys are ignored, so that a later version can say more. What speaks
-another protocol is refused with words on either side, and a refusal is understood whatever protocol it comes from.
+The server parses the `Hello` before the peer has any rights, so a decoder accepts only the fields below. Each field has
+a check, and a value that fails it raises `ProtocolError`. Unknown keys are ignored, so that later versions can add
+some. A peer with another protocol version is refused with a message, and refusals can be parsed across versions.
 """
 
 import json
@@ -23,12 +23,11 @@ from mpqueue.transport.records import ProtocolError
 from mpqueue.version import __version__
 
 PROTOCOL = 4
-# By name: the root package imports all others for type checkers, so that an import of it would be a circle.
 MAX_TAKEN = 4096  # positions in one `Resume`
 
 _MAX_NUMBER = (1 << 63) - 1
 _MAX_TEXT = 256  # characters
-_MAX_REASON = 4000  # of which each may take 12 bytes of JSON
+_MAX_REASON = 4000  # characters, each of which may take 12 bytes of JSON
 
 Purpose = Literal["batches", "queues"]
 Join = Literal["next", "now", "replay"]
@@ -38,7 +37,7 @@ Check: TypeAlias = Callable[[Any], Any]
 
 def _number(value: Any, least: int = 0) -> int:
     if type(value) is not int or not least <= value <= _MAX_NUMBER:
-        raise ProtocolError(f"got {_shown(value)}, expected an integer from {least} to 2**63 - 1")
+        raise ProtocolError(f"expected an integer from {least} to 2**63 - 1, got {_shown(value)}")
     return value
 
 
@@ -48,30 +47,30 @@ def _positive(value: Any) -> int:
 
 def _text(value: Any) -> str:
     if type(value) is not str or len(value) > _MAX_TEXT or not _is_text(value):
-        raise ProtocolError(f"got {_shown(value)}, expected a text of at most {_MAX_TEXT} characters")
+        raise ProtocolError(f"expected a string of at most {_MAX_TEXT} characters, got {_shown(value)}")
     return value
 
 
 def _reason(value: Any) -> str:
     if type(value) is not str or len(value) > MAX_HANDSHAKE or not _is_text(value):
-        raise ProtocolError(f"got {_shown(value)}, expected a text")
+        raise ProtocolError(f"expected a string, got {_shown(value)}")
     return value
 
 
 def _is_text(value: str) -> bool:
-    """Return False for halves of surrogate pairs, which no log and no terminal can write."""
+    """Return False for strings with unpaired surrogates, which cannot be written to a log or a terminal."""
     return not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def _token(value: Any) -> str:
     if not re.fullmatch("(?:[0-9a-f]{2})*", _text(value), re.ASCII):
-        raise ProtocolError(f"got {_shown(value)}, expected hexadecimal digits")
+        raise ProtocolError(f"expected hexadecimal digits, got {_shown(value)}")
     return str(value)
 
 
 def _numbers(value: Any) -> tuple[int, ...]:
     if type(value) is not list or len(value) > MAX_TAKEN:
-        raise ProtocolError(f"got {_shown(value)}, expected a list of at most {MAX_TAKEN} positions")
+        raise ProtocolError(f"expected a list of at most {MAX_TAKEN} positions, got {_shown(value)}")
     return tuple(map(_number, value))
 
 
@@ -80,7 +79,7 @@ def _one_of(literal: Any) -> Check:
 
     def check(value: Any) -> Any:
         if type(value) is not str or value not in choices:
-            raise ProtocolError(f"got {_shown(value)}, expected one of {', '.join(map(repr, choices))}")
+            raise ProtocolError(f"expected one of {', '.join(map(repr, choices))}, got {_shown(value)}")
         return value
 
     return check
@@ -91,61 +90,63 @@ def _or_none(check: Check) -> Check:
 
 
 def _shown(value: Any) -> str:
-    if isinstance(value, list | dict):  # whose items may be nested more deeply than `repr` goes
+    if isinstance(value, list | dict):  # they may be nested more deeply than `repr` supports
         return f"a {type(value).__name__} of {len(value)}"
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:80]}..."
 
 
 def _parse(data: bytes) -> dict[str, Any]:
-    """Return the object of a message.
+    """Return the JSON object of a message.
 
     Raises:
-        ProtocolError: It is too long, or holds no JSON object.
+        ProtocolError: The message is too long, or is not a JSON object.
     """
+    # Limit the size before parsing: a JSON parser needs many times the memory of its input.
     if len(data) > MAX_HANDSHAKE:
-        raise ProtocolError(f"a handshake of {len(data)} bytes, expected at most {MAX_HANDSHAKE}")
+        raise ProtocolError(f"expected a handshake of at most {MAX_HANDSHAKE} bytes, got {len(data)}")
     try:
-        found = json.loads(data.decode("utf-8"))
-    except (ValueError, RecursionError) as error:  # no UTF-8; no JSON; a number of thousands of digits; nested deeply
-        raise ProtocolError(f"a handshake that is no JSON: {type(error).__name__}") from error
-    if type(found) is not dict:
-        raise ProtocolError(f"a handshake that is {_shown(found)}, expected a JSON object")
-    return found
+        message = json.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError) as error:  # not UTF-8 or JSON; thousands of digits; deeply nested
+        raise ProtocolError(f"expected a handshake in JSON, got {type(error).__name__}") from error
+    if type(message) is not dict:
+        raise ProtocolError(f"expected a handshake that is a JSON object, got {_shown(message)}")
+    return message
 
 
-def _check_protocol(found: Mapping[str, Any]) -> None:
-    protocol, version = (check(_of(found, key)) for key, check in (("protocol", _number), ("version", _text)))
+def _check_protocol(message: Mapping[str, Any]) -> None:
+    protocol, version = (check(_of(message, key)) for key, check in (("protocol", _number), ("version", _text)))
     if protocol != PROTOCOL:
         raise ServiceError(
-            f"the other end speaks protocol {protocol} (mpqueue {version}), this one {PROTOCOL} "
-            f"(mpqueue {__version__}): install one version of mpqueue for both"
+            f"expected protocol {PROTOCOL} (mpqueue {__version__}), got protocol {protocol} (mpqueue {version}): "
+            "install the same version of mpqueue on both ends"
         )
 
 
-def _of(found: Mapping[str, Any], key: str) -> Any:
-    if key not in found:
-        raise ProtocolError(f"a handshake without {key!r}")
-    return found[key]
+def _of(message: Mapping[str, Any], key: str) -> Any:
+    if key not in message:
+        raise ProtocolError(f"expected a handshake with {key!r}, got none")
+    return message[key]
 
 
 class _Checked:
-    """A dataclass whose fields are annotated with their checks."""
+    """A dataclass with a check in the annotation of each field."""
 
     @classmethod
-    def of(cls, found: Any) -> Self:
-        """Return the values of a JSON object, checked.
+    def of(cls, message: Any) -> Self:
+        """Return an instance with the checked values of a JSON object.
 
         Raises:
-            ProtocolError: One is missing, or of another type, or out of its bounds.
+            ProtocolError: A value is missing, has another type, or is out of bounds.
         """
-        if type(found) is not dict:
-            raise ProtocolError(f"got {_shown(found)}, expected an object")
+        if type(message) is not dict:
+            raise ProtocolError(f"got {_shown(message)}, expected an object")
         values = {}
         for field in fields(cls):  # type: ignore[arg-type]
+            # Only declared fields are read: an unknown key can neither set an attribute nor fail the handshake.
             _type, check = get_args(field.type)
             try:
-                values[field.name] = check(_of(found, field.name))
+                values[field.name] = check(_of(message, field.name))
             except ProtocolError as error:
                 raise ProtocolError(f"{cls.__name__}.{field.name}: {error}") from None
         return cls(**values)
@@ -155,35 +156,34 @@ class _Handshake(_Checked):
     """A message of the handshake."""
 
     def encode(self) -> bytes:
-        """Return its bytes."""
-        found = {"protocol": PROTOCOL, "version": __version__}
-        found |= {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
-        return json.dumps(found, default=asdict, separators=(",", ":")).encode()
+        """Return the encoded message."""
+        message = {"protocol": PROTOCOL, "version": __version__}
+        message |= {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
+        return json.dumps(message, default=asdict, separators=(",", ":")).encode()
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
-        """Return what a message says.
+        """Return the decoded message.
 
         Raises:
-            ProtocolError: It says nothing.
-            ServiceError: It is of another protocol; the text is fit for a refusal.
+            ProtocolError: The message is invalid.
+            ServiceError: The message has another protocol version; the text is suitable for a refusal.
         """
-        found = _parse(data)
-        _check_protocol(found)
-        return cls.of(found)
+        message = _parse(data)
+        _check_protocol(message)
+        return cls.of(message)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Resume(_Checked):
-    """The place of a consumer when its server died.
+    """The state of a consumer when its server crashed.
 
     Attributes:
-        job: Of the stream, as that server's `Welcome` said.
-        epoch: The one in which it was.
-        taken: Positions of the latest batches that it has taken of that epoch, of which the server may not know.
-        count: Batches that it has taken of that epoch, in all.
-        before: Positions of the latest batches that it has taken of the epoch before that one, in which the server may
-            still have been.
+        job: The stream, as in that server's `Welcome`.
+        epoch: The consumer's epoch.
+        taken: Positions of its latest taken batches of that epoch, which the server may not have journaled.
+        count: Total number of batches that it has taken of that epoch.
+        before: Positions of its latest taken batches of the previous epoch, in which the server may still have been.
     """
 
     job: Annotated[str, _text]
@@ -193,7 +193,7 @@ class Resume(_Checked):
     before: Annotated[tuple[int, ...], _numbers] = ()
 
     def taken_of(self, epoch: int) -> tuple[int, ...]:
-        """Return what was taken of the epoch in which a server is: this one, or the one before."""
+        """Return the taken positions of the server's epoch: this one or the previous one."""
         return {self.epoch: self.taken, self.epoch - 1: self.before}.get(epoch, ())
 
 
@@ -202,10 +202,10 @@ class Hello(_Handshake):
     """The first message of a consumer.
 
     Attributes:
-        purpose: "batches", or "queues" for an address of the hub of queues and nothing else.
-        rank: Its number in the group, None: the server finds one.
-        join: When it begins.
-        resume: Where an earlier connection was, None: there was none.
+        purpose: "batches"; or "queues" to request only the address of the server's queues.
+        rank: Rank of the consumer; None for a server without ranks.
+        join: When the consumer starts.
+        resume: The state of an earlier connection; None if there is none.
     """
 
     purpose: Annotated[Purpose, _one_of(Purpose)] = "batches"
@@ -216,22 +216,22 @@ class Hello(_Handshake):
 
 @dataclass(frozen=True, kw_only=True)
 class Welcome(_Handshake):
-    """The answer of a server to a consumer that it takes.
+    """The answer of a server that accepts a consumer.
 
     Attributes:
-        name: Of the server.
-        mode: Who gets which batch; None: it serves queues only.
-        world: Consumers in the group, None: any number.
-        job: A hash of the stream's identity; two servers of one job give the same batches.
-        length: Batches per epoch for this consumer, None: unknown or endless.
-        epoch: The one that its next loop is.
-        window: Batches offered ahead, at most.
-        segment_bytes: Size of the ring.
-        stride: Bytes from one slot of the ring to the next.
-        uid: Of the server.
-        pid: Of the server.
-        queues: The path at which the hub of queues listens, None: there is none.
-        queues_token: The token of its address, in hexadecimal digits.
+        name: Name of the server.
+        mode: How batches are distributed; None if the server has queues only.
+        world: Number of consumers of the group; None for any number.
+        job: Hash of the stream's identity; two servers with the same hash yield the same batches.
+        length: Number of batches per epoch for this consumer; None if unknown or endless.
+        epoch: The epoch of its next loop.
+        window: Maximum number of batches offered ahead.
+        segment_bytes: Size of the ring in bytes.
+        stride: Distance between two slots of the ring in bytes.
+        uid: User id of the server.
+        pid: Process id of the server.
+        queues: Path of the queues' socket; None if there are no queues.
+        queues_token: Access token of the queues, in hexadecimal digits.
     """
 
     name: Annotated[str, _text]
@@ -251,29 +251,33 @@ class Welcome(_Handshake):
 
 @dataclass(frozen=True, kw_only=True)
 class Refusal(_Handshake):
-    """The answer of a server to a consumer that it does not take.
+    """The answer of a server that refuses a consumer.
 
     Attributes:
-        refused: Why not, and what to do; a longer one is cut off.
+        refused: The reason and a remedy; a long one is truncated.
     """
 
     refused: Annotated[str, _reason]
 
     def encode(self) -> bytes:
-        """Return its bytes."""
+        """Return the encoded message."""
         readable = self.refused[:_MAX_REASON].encode("utf-8", "backslashreplace").decode()
         return super(Refusal, replace(self, refused=readable)).encode()
 
 
 def decode_answer(data: bytes) -> Welcome | Refusal:
-    """Return what a server has answered.
+    """Return the decoded answer of a server.
 
     Raises:
-        ProtocolError: It says nothing.
-        ServiceError: It is a welcome of another protocol.
+        ProtocolError: The answer is invalid.
+        ServiceError: It is a welcome of another protocol version.
     """
-    found = _parse(data)
-    if "refused" in found:
-        return Refusal.of(found)
-    _check_protocol(found)
-    return Welcome.of(found)
+    message = _parse(data)
+    # Before the check of the version: a refusal must be readable whatever version it is from, because the version may
+    # be its reason.
+    # Check this before the version: a refusal must be readable whatever version it is from, because the version may be
+    # its reason.
+    if "refused" in message:
+        return Refusal.of(message)
+    _check_protocol(message)
+    return Welcome.of(message)

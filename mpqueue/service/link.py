@@ -1,13 +1,12 @@
-"""The consumer's end of a connection: requests out, records in.
+"""The consumer's side of a connection: sends requests and receives records.
 
-Whoever waits here waits for the server's records and for its death at once: for the socket's end, and for the pidfd of
-the server, because a process that was forked from it may keep the socket open. What has come before the death is read
-first: it may say why.
+A wait ends with a record, with the end of the socket, or with the exit of the server's process, which its pidfd
+reports: a process forked from the server may keep the socket open. Data that arrived before the exit is read first,
+because it may contain the reason.
 
-A signal handler may raise between any two bytecodes of the main thread. So what a system call has done is noted in the
-same breath: ``list.extend(map(call, ...))`` makes the call and keeps its result in C, where no handler runs. A message
-that was received is in `_came` until its records are in `arrived`, and a request that was sent is in the list that the
-caller gave.
+A signal handler may raise between any two bytecodes of the main thread. So the result of a system call is stored in the
+same C call that makes it: ``list.extend(map(call, ...))``, in which no handler runs. A received message is in `_came`
+until its records are in `arrived`; a sent request has an entry in the caller's list.
 """
 
 import contextlib
@@ -38,18 +37,18 @@ from mpqueue.transport.records import ProtocolError
 
 _NO_WAIT = (socket.MSG_DONTWAIT,)
 _NO_SIGNAL = (socket.MSG_NOSIGNAL,)
-_ONE_MESSAGE = (MAX_MESSAGE + 1,)  # one more than there may be: a longer one is cut off, and does not parse
-_MOST_RECORDS = 1 << 14  # that a server sends ahead of its consumer; more than any window has
+_ONE_MESSAGE = (MAX_MESSAGE + 1,)  # one byte more than allowed: a longer message is cut off and fails to parse
+_MOST_RECORDS = 1 << 14  # the most that a server may send ahead; more than any window
 _clock = time.perf_counter_ns
 
 
 class Death(NamedTuple):
-    """Why nothing comes any more.
+    """The reason why a connection has ended.
 
     Attributes:
-        kind: The class of the error that tells of it.
-        text: Its text.
-        is_final: No other server can go on.
+        kind: The class of the exception to raise.
+        text: Its message.
+        is_final: True if reconnecting to another server is useless.
     """
 
     kind: type[MPQueueError]
@@ -57,7 +56,7 @@ class Death(NamedTuple):
     is_final: bool
 
     def error(self) -> MPQueueError:
-        """Return the error that tells of it."""
+        """Return the exception."""
         return self.kind(self.text)
 
 
@@ -65,25 +64,26 @@ class ServerLink:
     """One connection to a server.
 
     Args:
-        connection: A connected socket, noted in `mpqueue.system.descriptors`, whose handshake is over. Owned.
-        sentinel: A pidfd of the server, noted there; -1: there is none. Owned.
-        name: Of the server, for messages.
+        connection: A connected socket after the handshake, registered in `mpqueue.system.descriptors`. Owned.
+        sentinel: A pidfd of the server, registered there; -1 if there is none. Owned.
+        name: Name of the server, for messages.
 
     Attributes:
-        arrived: Records that were received and not handed out, in their order.
-        death: Why nothing comes any more; None: the server lives.
-        wait_ns: Nanoseconds that were spent in waiting.
+        arrived: Received records that were not delivered yet, in order.
+        death: Why the connection has ended; None while it is open.
+        wait_ns: Nanoseconds spent waiting.
     """
 
     def __init__(self, connection: socket.socket, sentinel: int, name: str) -> None:
         self._connection, self._sentinel, self._name = connection, sentinel, name
+        # Looked up once: each batch costs one send and one receive.
         self._send, self._receive = connection.send, connection.recv
         poll = select.poll()
         poll.register(connection, select.POLLIN)
         if sentinel >= 0:
             poll.register(sentinel, select.POLLIN)
         self._poll = poll.poll
-        self._poller: Poller | None = None  # of an event loop, which waits for one descriptor
+        self._poller: Poller | None = None  # for event loops, which wait for one descriptor
         self._came: deque[bytes] = deque()
         self._parsed: tuple[bytes, list[Any]] | None = None
         self.arrived: deque[Offer | Text] = deque()
@@ -91,11 +91,11 @@ class ServerLink:
         self.wait_ns = 0
 
     def send(self, message: bytes, sent: list[int]) -> None:
-        """Send a request, and wait as long as the server has no room for it; nothing if the server is dead.
+        """Send a request, and wait for room in the socket if necessary; do nothing if the connection has ended.
 
         Args:
             message: The request.
-            sent: Gets an entry as soon as it is sent, whatever is raised then.
+            sent: Gets an entry once the request is sent, even if an exception is raised then.
         """
         if self.death is not None:
             return
@@ -104,22 +104,22 @@ class ServerLink:
         except ConnectionError as error:
             if is_of_handler(error):
                 raise
-            # What it has said before its end may say why: a CUT is told in place of the bare death.
+            # A CUT that arrived before the end contains the reason, and is raised instead of the bare disconnection.
             self.look()
             if self.death is None:
-                self._die(self._gone())
+                self._die(self._make_death())
 
     def send_nowait(self, message: bytes) -> None:
-        """Send a request if the server has room for it."""
+        """Send a request if the socket has room for it."""
         if self.death is None:
             with contextlib.suppress(ConnectionError, BlockingIOError):
                 self._send(message, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 
     def fileno(self) -> int:
-        """Return a descriptor that is readable when there is something to receive, or the server is dead."""
+        """Return a descriptor that is readable when a record has arrived or the server has exited."""
         if self.death is not None:
             raise OSError("the connection is closed")
-        # Only for who asks: a loop without tasks waits by one `poll`, and needs no descriptor for it.
+        # Created on first use: a loop without tasks waits with `poll`, and needs no descriptor for it.
         if self._poller is None:
             self._poller = make_poller()
             self._poller.register(self._connection.fileno(), READABLE)
@@ -128,13 +128,13 @@ class ServerLink:
         return self._poller.fileno()
 
     def look(self) -> None:
-        """Receive what has come, without waiting."""
+        """Receive the messages that have arrived, without waiting."""
         while self.death is None and (events := self._poll(0)):
             self._take(events)
 
     def wait(self) -> None:
-        """Receive at least one message, or the news that the server is dead."""
-        # Not what follows: to receive and to parse is no wait for the server.
+        """Wait for a message or for the end of the server, and receive it."""
+        # Measure only the `poll`: receiving and parsing is not a wait for the server.
         started = _clock()
         events = self._poll()
         self.wait_ns += _clock() - started
@@ -147,10 +147,12 @@ class ServerLink:
             if is_of_handler(error):
                 raise
             if isinstance(error, ConnectionResetError):
-                return  # it is told once, and before what has come: the server left while it had unread requests
-            # Its process has ended, and nothing is left to be read: now, and not before, it is dead.
+                # The server exited with unread requests. The kernel reports the reset once, before the remaining data,
+                # so read again.
+                return
+            # Only now, with no data left to read, does the exit of the process end the connection.
             if any(fd == self._sentinel for fd, _ in events):
-                self._die(self._gone())
+                self._die(self._make_death())
             return
         self._parse()
 
@@ -159,50 +161,53 @@ class ServerLink:
         while came:
             message = came[0]
             try:
-                found = unpack_down(message) if message else None
+                records = unpack_down(message) if message else None
             except ProtocolError as error:
                 self.fail(str(error))
                 return
-            if found is None:
-                self._die(self._gone())
+            if records is None:  # an empty message is the end of the socket
+                self._die(self._make_death())
                 return
-            first = found[0]
+            first = records[0]
             if isinstance(first, Text) and first.kind == ToConsumer.CUT:
-                self._die(self._verdict(first))
+                self._die(self._death_of(first))
                 return
-            if first.kind == ToConsumer.RECALL:  # by one assignment; to do it again changes nothing
+            # A RECALL is applied with one assignment; repeating it after an interrupt changes nothing.
+            if first.kind == ToConsumer.RECALL:
                 self.arrived = arrived = deque(record for record in arrived if not _is_above(record, first.number))
                 came.popleft()
                 continue
-            # `extend` is one step, in which no handler strikes: if the last record of `_parsed` has arrived, all have.
-            self._parsed = message, found
-            arrived.extend(found)
+            # No signal handler runs inside `extend`: if the last record of `_parsed` has arrived, all have.
+            self._parsed = message, records
+            arrived.extend(records)
             came.popleft()
-        # The server may be another user's: it does not decide how much memory this process has.
+        # The server may belong to another user, and must not decide how much memory this process uses.
         if len(arrived) > _MOST_RECORDS:
-            self.fail(f"{len(arrived)} records ahead of those that were taken")
+            self.fail(f"{len(arrived)} records ahead of the consumer, expected at most {_MOST_RECORDS}")
 
     def recover(self) -> None:
-        """Finish what an interrupt has left half done."""
+        """Complete the steps that an interrupt has cut off."""
         came, arrived, parsed = self._came, self.arrived, self._parsed
+        # The interrupt came between `extend` and `popleft`: the records of this message have arrived already, and must
+        # not be added twice.
         if came and parsed is not None and parsed[0] is came[0] and arrived and arrived[-1] is parsed[1][-1]:
             came.popleft()
-        # Messages that were received and not parsed: no descriptor tells of them any more.
+        # Parse received messages now: no descriptor is readable anymore that would indicate them.
         if self.death is None:
             self._parse()
 
     # -- The end
 
     def fail(self, what: str) -> None:
-        """End the connection: the server has sent what none of this version sends."""
-        text = f"the server {self._name!r} sent {what}: use the same version of mpqueue on both ends"
+        """End the connection: the server has sent invalid data."""
+        text = f"the server {self._name!r} sent invalid data ({what}): use the same version of mpqueue on both ends"
         self._die(Death(ServiceError, text, is_final=True))
 
-    def _gone(self) -> Death:
-        text = f"the server {self._name!r} is gone: no more batches come, and views of those that came stay valid"
+    def _make_death(self) -> Death:
+        text = f"the server {self._name!r} has exited: it sends no more batches; views of delivered ones remain valid"
         return Death(ServiceDied, text, is_final=False)
 
-    def _verdict(self, cut: Text) -> Death:
+    def _death_of(self, cut: Text) -> Death:
         why = cut.body.decode("utf-8", "replace")
         if cut.flags == DETACHED:
             text = f"the server {self._name!r} has detached this consumer: {why}"
@@ -218,18 +223,19 @@ class ServerLink:
             self.close()
 
     def leave(self, how: int = 0) -> None:
-        """Tell the server that the consumer goes, as far as it listens now; ``how``: see `DROPPED`."""
+        """Notify the server, without waiting, that the consumer leaves. ``how``: see `DROPPED`."""
         self.send_nowait(pack_request(ToServer.LEAVE, how))
 
     def shut(self) -> None:
-        """Have whoever waits here in another thread wake up: as if the server were gone."""
-        with contextlib.suppress(OSError):  # the server is gone, or the socket is closed, as it is in a forked child
-            self._connection.shutdown(socket.SHUT_RD)  # the other way stays open: its end says that no view is left
+        """Wake a thread that waits in this link, as if the server had exited."""
+        with contextlib.suppress(OSError):  # the server has exited, or the socket is closed, as in a forked child
+            # Only the receiving side: for the server, the end of the sending side means that no view is left.
+            self._connection.shutdown(socket.SHUT_RD)
 
     def linger(self, memory: mmap.mmap) -> None:
-        """Use the connection no more, and close it when nobody looks at this memory any more.
+        """Stop using the connection, and close it when no view of this memory is left.
 
-        The server takes its end, after LEAVE, as the news that all slots may be written again.
+        After LEAVE, the end of the connection informs the server that all slots may be written again.
         """
         with defer_signals():
             self._close_waits()
@@ -245,7 +251,7 @@ class ServerLink:
             self._close_waits()
 
     def _close_waits(self) -> None:
-        """Close what was only waited for."""
+        """Close the descriptors that were only waited for."""
         sentinel, self._sentinel = self._sentinel, -1
         if sentinel >= 0:
             descriptors.close(sentinel)
@@ -255,5 +261,5 @@ class ServerLink:
 
 
 def _is_above(record: Offer | Text, number: int) -> bool:
-    """Return True for a batch, or the exception in its place, of a higher number; specs and ends have other ones."""
+    """Return True for a batch or exception of a higher number; other records have numbers of other kinds."""
     return record.kind in BATCHES and record.number > number

@@ -1,20 +1,20 @@
-"""The server's one thread: waits for everything at once, and lets the core decide.
+"""The server's thread: waits for all events at once, and carries out the decisions of the core.
 
     listening socket --> reception --> attach ---+
     consumers' sockets --> requests -------------+--> core --> Deliveries --> flush
-    sentinels of their processes --> gone -------+
+    pidfds of their processes --> exits ---------+
     the workers' poller --> advance, take -------+
     wake-up pipe --> stop
 
-No call here waits for anybody: sockets do not block, and what one does not take is sent when it can. The thread sleeps
-in one `poll` until something happens, or a time is over that somebody has named. An idle server uses no CPU.
+The thread never blocks on a consumer or worker: sockets are non-blocking, and data that a socket does not accept is
+sent later. It sleeps in a single `poll` until an event or the next deadline. An idle server uses no CPU.
 
-*The end of a consumer.* LEAVE: it takes no more. The end of its connection after that: it looks at nothing any more.
-The end of a connection without LEAVE: it takes no more, and its slots are free when its process has ended, which its
-sentinel tells; a process that was killed tells both at once. A consumer that sends what ours do not is cut off.
+*End of a consumer.* After LEAVE it takes no more batches; when its connection then ends, it has no views anymore. If
+the connection ends without LEAVE, its slots are freed when its process has exited, which its pidfd reports. A killed
+process causes both events at once. A consumer that sends invalid data is disconnected.
 
-*Bounds.* A consumer costs two descriptors for as long as it may look at a slot, which may be as long as its process
-lives; so there are no more than `MAX_CONSUMERS`, and no more of one process than `MAX_OF_PROCESS`.
+*Limits.* A consumer needs two descriptors while it may have views of slots, which can be as long as its process runs.
+So there are at most `MAX_CONSUMERS` consumers, and at most `MAX_OF_PROCESS` per process.
 """
 
 import contextlib
@@ -56,16 +56,16 @@ from mpqueue.worker import failures
 
 
 class Deliveries:
-    """The core's `mpqueue.service.core.Outside`.
+    """The implementation of the core's `mpqueue.service.core.Outside`.
 
     Args:
-        stream: Gives the handles, and keeps who holds them.
-        peers: By number of the consumer.
-        journal: None: there is none.
-        uid: Of this process: others' consumers get exceptions as text.
-        timeline: Where the consumers are drawn; None: nowhere.
-        checkpoints: Of a journal of a stream in lanes; None: there is none.
-        replays: Of a stream in lanes; None: its batches can be asked for, or not be computed again.
+        stream: The stream, which owns the handles.
+        peers: The consumers, by number.
+        journal: The journal; None if there is none.
+        uid: User id of this process. Consumers of other users receive exceptions as text.
+        timeline: The timeline in which consumers are drawn; None if there is none.
+        checkpoints: Checkpoints of a journaled stream with lanes; None for other streams.
+        replays: Replays of a stream with lanes; None if batches can be computed by position, or not at all.
     """
 
     def __init__(
@@ -82,13 +82,13 @@ class Deliveries:
         self._stream, self._peers, self._journal, self._uid = stream, peers, journal, uid
         self._rows = None if timeline is None else ConsumerRows(timeline)
         self._specs = Specs()
-        # Of the core's outside, and the stream's own: each batch comes by, and a call between would do nothing.
+        # Bound directly to the stream's methods: each batch passes here, and wrapper methods would only add a call.
         self.share: Callable[[Any], None] = stream.share
         self.free: Callable[[Any], None] = stream.release
         self.touched: set[Peer] = set()
 
     def offer(self, consumer: int, number: int, batch: SeatBatch) -> None:
-        """Tell a consumer of a batch, or of the exception in its place."""
+        """Offer a batch, or the exception in place of a batch, to a consumer."""
         peer = self._peers[consumer]
         self.touched.add(peer)
         if peer.waits_since is not None:
@@ -100,9 +100,9 @@ class Deliveries:
             peer.tell(self._raised(peer, number, batch))
             return
         assert isinstance(batch, BatchHandle)
-        # Before the offer, over the same socket: whoever reads an offer has its spec.
+        # Send the spec first, over the same socket: a consumer that reads an offer then already has its spec.
         spec = self._specs.numbers.get(batch.spec)
-        if spec is None or spec not in peer.specs:  # seldom
+        if spec is None or spec not in peer.specs:  # rare
             spec = self._specs.number_of(batch.spec)
             body, is_pickled = self._specs.bodies[spec]
             peer.teach(spec, body, is_pickled=is_pickled)
@@ -117,13 +117,15 @@ class Deliveries:
     def _raised(self, peer: Peer, number: int, failure: Failure) -> Text:
         error = failure.error
         assert error is not None
+        # note
         if peer.credentials.uid == self._uid:
-            note = f"raised in the server, in the place of batch {failure.position} of epoch {failure.epoch}"
+            note = f"raised in the server in place of batch {failure.position} of epoch {failure.epoch}"
             return Text(ToConsumer.RAISED, PICKLED, number, failures.pack(error, note))
+        # A consumer of another user does not load pickles, which can run arbitrary code.
         return Text(ToConsumer.RAISED, 0, number, f"{type(error).__name__}: {error}".encode()[:4096])
 
     def withdraw(self, consumer: int, batch: SeatBatch, *, has_more: bool) -> None:
-        """Count and draw as if a consumer had not been offered a batch."""
+        """Undo the counts and the drawing of an offer."""
         peer = self._peers[consumer]
         if isinstance(batch, BatchHandle):
             peer.num_bytes -= batch.nbytes
@@ -131,26 +133,26 @@ class Deliveries:
             self._rows.withdraw(peer)
 
     def miss(self, consumer: int, count: int) -> None:
-        """Tell a consumer how many batches it has not had since it came, because it was slow."""
+        """Notify a consumer how many batches it has missed since it attached, because it was slow."""
         peer = self._peers[consumer]
         self.touched.add(peer)
         peer.offer(OFFER.pack(ToConsumer.MISSED, 0, 0, 0, 0, 0, 0, count, 0, 0))
 
     def end(self, consumer: int, epoch: int, count: int) -> None:
-        """Tell a consumer that it has had all of an epoch."""
+        """Notify a consumer of the end of an epoch."""
         peer = self._peers[consumer]
         self.touched.add(peer)
         peer.offer(OFFER.pack(ToConsumer.END, 0, 0, 0, 0, 0, epoch, count, 0, 0))
 
     def cut(self, consumer: int, flag: int, text: str) -> None:
-        """Tell a consumer that it is detached, and why."""
+        """Notify a consumer that it is detached, with the reason."""
         peer = self._peers[consumer]
         self.touched.add(peer)
         peer.stage = Stage.CUT
         peer.tell(Text(ToConsumer.CUT, flag, 0, text.encode()))
 
     def open_epoch(self, epoch: int) -> int | None:
-        """Have the stream give an epoch."""
+        """Open an epoch of the stream."""
         return self._stream.open_epoch(epoch)
 
     def finish_epoch(self, epoch: int) -> None:
@@ -159,11 +161,13 @@ class Deliveries:
         self._note_epoch(epoch + 1)
 
     def abandon(self, epoch: int) -> None:
-        """Leave the rest of an epoch: the stream drops it when the next one is opened."""
+        """Drop the rest of an epoch: the stream drops it when the next one is opened."""
         self._note_epoch(epoch + 1)
 
     def _note_epoch(self, epoch: int) -> None:
         if self._journal is not None:
+            # An endless stream continues where the previous epoch stopped. Its consumers that join late also need the
+            # place where the epoch began.
             place = self._stream.next_place()
             begun = None if self._replays is None else place
             self._journal.begin(epoch, state_of(self._stream), lanes=place, begun=begun)
@@ -171,31 +175,35 @@ class Deliveries:
             self._checkpoints.begin()
 
     def recompute(self, seat: int, epoch: int, position: int) -> None:
-        """Have a batch computed again."""
+        """Compute a batch again for a seat."""
         if self._replays is not None:
             self._replays.ask(seat, epoch, position)
             return
         try:
             self._stream.recompute(epoch, [position])
-        except LookupError as error:  # a sampler's, not kept any more: then none behind it is
+        except LookupError as error:
+            # The sampler's indices of this batch were dropped, and so were those of all earlier ones. The error takes
+            # the place of the batch, so that the consumer does not wait for it forever.
             self._stream.unknown.append(Failure(epoch, position, error, is_extra=True))
 
     def can_recompute(self) -> bool:
         """Return whether batches of the open epoch can be computed again."""
+        # A replay would take elements from the queue that belong to other consumers.
         return self._replays is None or not self._stream.takes_from_queues
 
     def note_taken(self, seat: Seat, batch: SeatBatch) -> None:
-        """Write down that a batch was taken, and draw it."""
+        """Journal and draw a taken batch."""
         if self._rows is not None:
             self._rows.take(self._peers[seat.consumer], batch, has_more=bool(seat.untaken))
         if self._journal is not None:
+            # A rank outlives its consumer, so its batches are journaled under the rank.
             who = seat.consumer if seat.rank is None else seat.rank
             self._journal.note_taken(batch.position, who)
             if self._checkpoints is not None:
                 self._checkpoints.note_taken(batch.position, who)
 
     def flush(self) -> list[Peer]:
-        """Send what was collected; return the peers whose sockets are full now, or have room again."""
+        """Send the collected messages; return the peers whose sockets became full or writable."""
         changed = []
         for peer in self.touched:
             was_full = peer.is_full
@@ -208,28 +216,28 @@ class Deliveries:
 
 MAX_CONSUMERS = 256
 MAX_OF_PROCESS = 64
-_AT_ONCE = 64  # requests of one consumer, before the others have their turn
-_MOST_UNREAD = 1 << 12  # more than a socket holds; a fork of a dead consumer may go on to send
+_AT_ONCE = 64  # requests of one consumer before the other consumers get their turn
+_MOST_UNREAD = 1 << 12  # more than a socket can hold; a bound, because a forked child may keep sending
 _clock = time.monotonic
 
 
 class Loop:
-    """The thread of a server, and all that it touches between the start and the stop.
+    """The thread of a server, and the objects that it uses between start and stop.
 
     Args:
-        claim: The name, and the socket that listens.
+        claim: The name and the listening socket.
         uids: The users who may attach.
-        stream: Gives the batches; it runs.
-        core: Decides.
-        deliveries: Are the core's outside.
-        admission: Gives seats.
-        peers: All consumers, also those whose connection is gone and whose process is not.
-        desk: Tells of the queues.
-        replays: As of the deliveries.
+        stream: The running stream.
+        core: The core.
+        deliveries: The core's outside.
+        admission: Assigns seats.
+        peers: All consumers, including those with a closed connection and a running process.
+        desk: Answers clients that request queues.
+        replays: The same as the deliveries'.
 
     Attributes:
-        failure: What has ended the loop; None: it was stopped.
-        handlers: Of all descriptors.
+        failure: The exception that ended the loop; None if it was stopped.
+        handlers: The handlers of all descriptors.
     """
 
     def __init__(
@@ -257,85 +265,91 @@ class Loop:
             self._wakeup.close()
             raise
         self.handlers.watch(self._wakeup.fd, self._wakeup.clear)
-        self._has_reports, self._look_at = True, 0.0  # of the workers; when there is something to do without
+        # Whether workers have sent reports, and when the stream needs attention without a report.
+        self._has_reports, self._look_at = True, 0.0
         self._recall_at = math.inf
         self.handlers.watch(stream.fileno(), self._note_reports)
         self._reception = Reception(self.handlers, claim.listener, uids, self._admit)
 
     def stop(self) -> None:
-        """Have `run` return; from any thread."""
+        """Make `run` return; from any thread."""
         self._is_stopping = True
         self._wakeup.wake()
 
     def run(self) -> None:
-        """Serve until `stop`; then tell all consumers."""
+        """Serve until `stop`, then notify all consumers."""
         try:
             while not self._is_stopping:
                 self._feed()
-                if not self._recall(_clock()):  # else there may be more to do by what they have said
+                # A recall may have read requests that allow further offers: do not wait before they are processed.
+                if not self._recall(_clock()):
                     self.handlers.wait(self._timeout_s())
         except BaseException as error:
-            self.failure, self._stop_text = error, f"the server has failed: {type(error).__name__}: {error}"
+            # Any failure ends the server: consumers get the reason, and can attach to a restarted server, instead of
+            # waiting for batches that never arrive.
+            self.failure, self._stop_text = error, f"the server failed: {type(error).__name__}: {error}"
             warn(f"{self._claim.directory.name!r}: {self._stop_text}")
         finally:
             self.close()
 
     def _feed(self) -> None:
-        """Let the core know what has come and how late it is, and send what it decides."""
+        """Pass new events and the time to the core, and send its decisions."""
         stream, core, now = self._stream, self._core, _clock()
-        # Else workers have said nothing, and to ask them would cost a system call for each request of a consumer.
+        # Without reports from the workers, skip `advance`: it would cost a system call for each request of a consumer.
         if self._has_reports or now >= self._look_at:
             self._has_reports = False
             stream.advance()
         reception, admission = self._reception, self._admission
-        # Asked here and not there: both are seldom, and a batch is to pass no more than it must.
+        # Check the conditions here: both are rare, and each batch passes here.
         if reception.strangers or reception.again_at is not None:
             reception.look(now)
         if admission.sentinels:
             admission.look(now, self.handlers)
         core.advance(now)
         if core.rules.lease_timeout is not None:
-            # This process may have been stopped, or busy, for so long: what they have said is unread.
+            # This process may have been suspended or busy, with requests of the consumers still unread. Read them
+            # before deciding that a consumer is silent.
             for number in core.silent(now):
                 self._hear(self._peers[number], _MOST_UNREAD)
             self._detach(core.silent(now), now)
         self._take()
         if self._replays:
             self._replays.keep(core.replaying())
-        # Behind `_take`, which has given all that there is; only where the ring is full: before, nobody waits for the
-        # slow one but its own batches.
+        # Only after `_take` has routed all available batches, and only if the ring is full: until then a slow consumer
+        # delays no one else.
         if core.rules.slow == "detach" and not core.wants_batch() and stream.is_full and (slow := core.slow()):
             self._detach(slow, now)
             self._take()
         if admission.waiting:
-            self._seat_waiting()  # a rank may be free that was cut off
-        # Once, behind all: several offers make one message, and a consumer is woken once.
+            self._seat_waiting()  # the seat of a detached rank may be free
+        # Flush once, at the end: several offers make one message, and wake the consumer once.
         for peer in self._deliveries.flush():
             if peer.sock is not None:
                 self.handlers.watch_room(peer.sock.fileno(), is_full=peer.is_full)
 
     def _take(self) -> None:
-        """Give the core all batches that are there and wanted."""
+        """Pass all available and wanted batches to the core."""
         stream, core, replays = self._stream, self._core, self._replays
-        # Asked anew for each batch: one that is dealt may fill the last window, or end the last wait.
+        # Evaluate the conditions for each batch: a routed one may fill the last window or end the last wait.
         while True:
-            given = replays.take(may_fail=core.group.is_starving()) if replays else None
-            if given is None:
-                given = stream.take(is_wanted=core.wants_batch(), may_fail=core.group.is_starving())
-            if given is not None:
-                core.arrived(given)
+            # Replays first: the consumer that waits for them blocks the other ranks until it has caught up.
+            outcome = replays.take(may_fail=core.group.is_starving()) if replays else None
+            if outcome is None:
+                outcome = stream.take(is_wanted=core.wants_batch(), may_fail=core.group.is_starving())
+            if outcome is not None:
+                core.arrived(outcome)
             elif not stream.has_ended or not core.wants_end():
                 return
             else:
                 core.ended()
 
     def _detach(self, consumers: dict[int, str], now: float) -> None:
-        """Cut consumers off, each told why, and give away what they have not taken."""
+        """Detach consumers, each with the reason, and offer their untaken batches to others."""
         for number, why in consumers.items():
             peer = self._peers[number]
-            # Told first, then heard, as for a RECALL (see `mpqueue.service.records`): an ASK that has come by then
-            # counts, or what it says was taken would come to another consumer, too. One that comes later was sent by
-            # somebody who finds the CUT before it opens anything.
+            # Send the CUT first, then read, as for a RECALL (see `mpqueue.service.records`). An ASK that has arrived by
+            # then counts; its batches would go to another consumer, too, otherwise. A later ASK was sent by a consumer
+            # that finds the CUT before it opens another batch.
             self._deliveries.cut(number, DETACHED, why)
             peer.flush()
             if peer.sock is not None:
@@ -344,29 +358,30 @@ class Loop:
             self._core.leave(number, now, died=True)
 
     def _recall(self, now: float) -> bool:
-        """Take back what consumers do not ask for while others wait; return whether something was."""
-        said: dict[int, list[bytes]] = {}
+        """Recall the unrequested offers of idle consumers for waiting ones; return whether there were any."""
+        replies: dict[int, list[bytes]] = {}
         self._recall_at = math.inf
         for due_at, number, last in self._core.group.unasked():
-            heard = self._peers[number].recall(last) if due_at <= now else None
-            # Not due yet; or it cannot be told now, and is tried again later.
-            if heard is None:
+            messages = self._peers[number].recall(last) if due_at <= now else None
+            # Not due yet, or the RECALL could not be sent now and is tried again later.
+            if messages is None:
                 self._recall_at = min(self._recall_at, due_at if due_at > now else now + RECALL_AFTER_S)
             else:
-                said[number] = heard
-        if said:
-            # All at once: what the first one gives back is not offered to the second one. What they have said is heard
-            # behind it: `Core.recall` counts from the state in which the RECALL was sent.
-            self._core.recall({number: _last_taken(heard) for number, heard in said.items()})
-            for number, heard in said.items():
+                replies[number] = messages
+        if replies:
+            # Recall from all consumers at once: a batch returned by the first one must not be offered to the second.
+            # Process their messages afterwards: `Core.recall` counts from the state in which the RECALL was sent.
+            self._core.recall({number: _last_taken(messages) for number, messages in replies.items()})
+            for number, messages in replies.items():
                 peer = self._peers[number]
-                _ = all(self._hear_one(peer, data) for data in heard)
-        return bool(said)
+                # `all` stops at the first message after which the connection must not be read anymore.
+                _ = all(self._hear_one(peer, data) for data in messages)
+        return bool(replies)
 
     def _timeout_s(self) -> float | None:
         core, reception, now = self._core, self._reception, _clock()
         dues = [core.due_at(now)]
-        # Each wait comes by here: there is no call for those who are not there.
+        # Every wait computes this, so avoid calls for absent strangers and survivors.
         if reception.strangers or reception.again_at is not None:
             dues.append(reception.due_at())
         if core.awaited:
@@ -381,10 +396,10 @@ class Loop:
     def _note_reports(self) -> None:
         self._has_reports = True
 
-    # -- Coming
+    # -- Arrivals
 
     def _admit(self, peer: Peer) -> None:
-        """Give a peer a seat after its handshake, or let it wait for its rank; or connect it to the queues."""
+        """Assign a seat to a peer after its handshake, keep it waiting for its rank, or connect it to the queues."""
         assert peer.sock is not None
         assert peer.hello is not None
         if peer.hello.purpose == "queues":
@@ -394,7 +409,7 @@ class Loop:
         if crowd:
             self._reception.refuse(peer, crowd)
             return
-        # Without one it gets no seat: what it holds when it dies would never come free.
+        # Without a pidfd it gets no seat: its slots would never be freed after a crash.
         try:
             peer.sentinel = sentinel_of(peer.sock, peer.credentials)
         except ProcessLookupError:
@@ -411,14 +426,14 @@ class Loop:
         self._seat(peer)
 
     def _crowd(self, peer: Peer) -> str:
-        """Return why one more would be too many; empty if it would not."""
+        """Return why one more consumer exceeds a limit; empty if it does not."""
         if len(self._peers) >= MAX_CONSUMERS:
-            return f"the server has {MAX_CONSUMERS} consumers, and takes no more: end some"
+            return f"the server has {MAX_CONSUMERS} consumers, the maximum: close some"
         pid = peer.credentials.pid
         if pid and sum(other.credentials.pid == pid for other in self._peers.values()) >= MAX_OF_PROCESS:
             return (
-                f"process {pid} has {MAX_OF_PROCESS} consumers, and gets no more: close those that it does not need. "
-                "One whose connection has ended without close() may hold batches, and counts while the process lives"
+                f"process {pid} has {MAX_OF_PROCESS} consumers, the maximum: close those that it does not need. A "
+                "consumer that was disconnected without close() counts until the process exits"
             )
         return ""
 
@@ -430,19 +445,20 @@ class Loop:
             self.handlers.unwatch(peer.sentinel)
             self._reception.refuse(peer, str(error))
 
-    # -- What consumers say
+    # -- Requests
 
     def _hear(self, peer: Peer, most: int | None = None) -> None:
-        # The handler of its socket: also called when that has room again.
+        # The handler of the socket is also called when a full socket is writable again.
         if peer.is_full and peer.flush() and peer.sock is not None:
             self.handlers.watch_room(peer.sock.fileno(), is_full=False)
+        # Bound the number of requests: a consumer that sends without pause must not keep the others waiting.
         for _ in range(most or _AT_ONCE):
             data = peer.receive(REQUEST.size + 1)
             if data is None or not self._hear_one(peer, data):
                 return
 
     def _hear_one(self, peer: Peer, data: bytes) -> bool:
-        """Do what a message says; return False if no other is to be heard behind it."""
+        """Process a message; return False if the connection must not be read anymore."""
         if not data:
             self._note_end(peer)
             return False
@@ -458,7 +474,7 @@ class Loop:
             else:
                 self._core.holders.release(peer.number, filter(None, turns))
                 self._leave(peer, died=value == DROPPED)
-                # It may look on, at views that outlive the consumer: the end of the connection says when that is over.
+                # Views may outlive the consumer. The end of the connection indicates that they are gone.
                 peer.stage = Stage.LEFT
                 return False
         except (ProtocolError, Misbehaved) as error:
@@ -469,12 +485,12 @@ class Loop:
         return True
 
     def _cut_off(self, peer: Peer, why: str) -> None:
-        """End the connection of somebody who sends what no consumer sends."""
-        peer.tell(Text(ToConsumer.CUT, DETACHED, 0, f"you were cut off: {why}".encode()))
+        """Disconnect a consumer that has sent invalid data."""
+        peer.tell(Text(ToConsumer.CUT, DETACHED, 0, f"invalid data: {why}".encode()))
         peer.flush()
         self._note_end(peer)
 
-    # -- Going
+    # -- Departures
 
     def _leave(self, peer: Peer, *, died: bool) -> None:
         self._admission.note_departure(peer)
@@ -486,17 +502,18 @@ class Loop:
             self._seat(waiting)
 
     def _note_end(self, peer: Peer) -> None:
-        """The connection has ended."""
+        """Handle the end of a connection."""
         self._close_socket(peer)
         if peer.stage is not Stage.LEFT:
             self._leave(peer, died=True)
-        # Without LEAVE its process may have closed the socket and go on to read the slots: only its end frees them.
+        # Without LEAVE, the process may have closed the socket and still read the slots: only its exit frees them.
         if peer.stage is Stage.LEFT or not self._core.holders.count(peer.number):
             self._forget(peer)
 
     def _note_death(self, peer: Peer) -> None:
-        """The process has ended."""
-        # What it has sent before counts: what an unread ASK says was taken must not come to another consumer.
+        """Handle the exit of a consumer's process."""
+        # Process its unread requests first: batches that an unread ASK reports as taken must not go to another
+        # consumer.
         if peer.sock is not None:
             self._hear(peer, _MOST_UNREAD)
         self._close_socket(peer)
@@ -505,7 +522,7 @@ class Loop:
             self._forget(peer)
 
     def _forget(self, peer: Peer) -> None:
-        """It looks at nothing any more."""
+        """Free all slots of a consumer that has no views anymore."""
         self._core.holders.close(peer.number)
         self.handlers.unwatch(peer.sentinel)
         peer.close()
@@ -517,14 +534,15 @@ class Loop:
             peer.close_socket()
 
     def close(self) -> None:
-        """Tell all consumers, and close all connections; after a failure also give up the name.
+        """Notify all consumers and close all connections; after a failure also release the name.
 
-        `run` does so at its end. Call it where `run` was never called. The stream is the server's.
+        `run` calls this at its end. Call it if `run` was never called. The stream belongs to the server.
         """
         self._reception.close()
         self._admission.close(self.handlers)
         for peer in list(self._peers.values()):
             if peer.stage is Stage.ATTACHED:
+                # Consumers then raise the reason of the stop instead of a bare disconnection.
                 peer.tell(Text(ToConsumer.CUT, STOPPED, 0, self._stop_text.encode()[:4096]))
                 peer.flush()
             self._close_socket(peer)
@@ -533,15 +551,16 @@ class Loop:
         self._peers.clear()
         self.handlers.close()
         self._wakeup.close()
-        if self.failure is not None:  # or those who attach would wait for an answer
+        # After a failure no thread answers connections: consumers that attach would wait in the kernel's queue forever.
+        if self.failure is not None:
             self._claim.close()
 
 
-def _last_taken(said: list[bytes]) -> int | None:
-    """Return how many batches a consumer has taken by the last ASK of these messages; None: there is no ASK."""
-    # The last one counts what those before it did.
-    for data in reversed(said):
-        with contextlib.suppress(ProtocolError):  # it is heard as the others, and is the last one then
+def _last_taken(messages: list[bytes]) -> int | None:
+    """Return the number of taken batches in the last ASK of these messages; None if there is none."""
+    # The count is cumulative, so the last ASK includes the earlier ones.
+    for data in reversed(messages):
+        with contextlib.suppress(ProtocolError):  # an invalid message is handled when it is processed in order
             kind, value, *_ = REQUEST.parse(data)
             if kind == ToServer.ASK:
                 return int(value)
