@@ -65,6 +65,8 @@ class Consumer:
         self._needs_attention = self._has_tasks = False
         self.watchers: Living[AsyncBatches] = Living()
         self._counts = counts
+        # A consumer that is dropped without close() leaves, so that its untaken batches go to other consumers. The
+        # finalizer refers to the attachment only: a reference to the consumer would keep it alive.
         self._finalizer = weakref.finalize(self, _abandon, attachment, counts)
         forked.watch(self)
         live.add(self, "Consumer")
@@ -298,6 +300,8 @@ class Consumer:
             self._counts.lose(death)
         if not self._terms.reconnect or death is None or death.is_final:
             raise error
+        # Defer signals, so that no handler raises between opening the new attachment and storing it. The waits inside
+        # allow signals.
         with defer_signals():
             try:
                 new = open_attachment(self._terms, old.resume(self._epoch), old.positions, self._is_attached)
@@ -433,8 +437,8 @@ class ConsumerIterator(Iterator[Any]):
         """Raise the exception that ends this iterator."""
         if self.is_replaced:
             raise RuntimeError(
-                "this iterator was replaced by a newer one of the same Consumer, which yields each batch only once. "
-                "For two simultaneous loops (nested, or in zip), attach twice"
+                "this iterator was invalidated by a later iterator of the same Consumer, which yields each batch only "
+                "once: for two simultaneous loops (nested, or in zip), attach twice"
             )
         raise StopIteration
 

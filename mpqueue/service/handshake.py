@@ -36,6 +36,7 @@ Check: TypeAlias = Callable[[Any], Any]
 
 
 def _number(value: Any, least: int = 0) -> int:
+    # `type` and not `isinstance`: JSON's `true` is a `bool`, which is a subclass of `int`.
     if type(value) is not int or not least <= value <= _MAX_NUMBER:
         raise ProtocolError(f"expected an integer from {least} to 2**63 - 1, got {_shown(value)}")
     return value
@@ -46,6 +47,7 @@ def _positive(value: Any) -> int:
 
 
 def _text(value: Any) -> str:
+    # Bounded, because the strings are logged and shown to users.
     if type(value) is not str or len(value) > _MAX_TEXT or not _is_text(value):
         raise ProtocolError(f"expected a string of at most {_MAX_TEXT} characters, got {_shown(value)}")
     return value
@@ -63,6 +65,7 @@ def _is_text(value: str) -> bool:
 
 
 def _token(value: Any) -> str:
+    # Pairs of digits: the token is decoded to bytes later, where an odd number would raise another exception.
     if not re.fullmatch("(?:[0-9a-f]{2})*", _text(value), re.ASCII):
         raise ProtocolError(f"expected hexadecimal digits, got {_shown(value)}")
     return str(value)
@@ -116,6 +119,8 @@ def _parse(data: bytes) -> dict[str, Any]:
 
 def _check_protocol(message: Mapping[str, Any]) -> None:
     protocol, version = (check(_of(message, key)) for key, check in (("protocol", _number), ("version", _text)))
+    # Checked before the other fields, which another version may have changed: the user should read about versions, not
+    # fields.
     if protocol != PROTOCOL:
         raise ServiceError(
             f"expected protocol {PROTOCOL} (mpqueue {__version__}), got protocol {protocol} (mpqueue {version}): "
@@ -140,7 +145,7 @@ class _Checked:
             ProtocolError: A value is missing, has another type, or is out of bounds.
         """
         if type(message) is not dict:
-            raise ProtocolError(f"got {_shown(message)}, expected an object")
+            raise ProtocolError(f"expected a JSON object, got {_shown(message)}")
         values = {}
         for field in fields(cls):  # type: ignore[arg-type]
             # Only declared fields are read: an unknown key can neither set an attribute nor fail the handshake.
@@ -148,6 +153,7 @@ class _Checked:
             try:
                 values[field.name] = check(_of(message, field.name))
             except ProtocolError as error:
+                # Name the field: "expected an integer" alone does not help to find the cause.
                 raise ProtocolError(f"{cls.__name__}.{field.name}: {error}") from None
         return cls(**values)
 
@@ -261,6 +267,8 @@ class Refusal(_Handshake):
 
     def encode(self) -> bytes:
         """Return the encoded message."""
+        # Truncate and escape: a refusal that is too long or cannot be encoded would itself be an invalid message, and
+        # the consumer would not learn the reason.
         readable = self.refused[:_MAX_REASON].encode("utf-8", "backslashreplace").decode()
         return super(Refusal, replace(self, refused=readable)).encode()
 

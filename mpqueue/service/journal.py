@@ -1,21 +1,18 @@
-"""The journal: a file that says what was taken, so that a server that comes back goes on there.
+"""The journal: a file that records the taken batches, so that a restarted server can continue.
 
     [ head: JSON, one line ][ record ][ record ] ...          records of 32 bytes, each with a checksum
 
-The server appends a record for each batch that was taken, before its consumer can be handed the next one, and for each
-consumer that comes and goes. At each epoch the file is written anew and put in the place of the old one by a rename, so
-it holds one epoch. Written is not synced: what a process has written outlives it. A thread of its own syncs, so that a
-machine that loses its power loses little.
+The server appends a record for each taken batch, before the consumer can receive the next one, and for each arrival and
+departure of a consumer. At each epoch it writes a new file and renames it over the old one, so the file covers one
+epoch. For a stream with lanes, it also does so in the middle of an epoch: the head then contains the place to resume
+from, with snapshots (`mpqueue.service.checkpoints`).
 
-A record that is not whole ends the journal, as far as its reader is concerned.
+Written data survives a crash of the process without a sync. A thread syncs the file, so that little is lost in a power
+failure.
 
-Of a stream in lanes the head has the place where it goes on, with snapshots (`mpqueue.service.checkpoints`), and the
-file is written anew in the middle of the epoch, too, with what was taken behind that place.
-
-The state of a source is in the head: as JSON where JSON gives back exactly what it was given, else as a pickle. A
-pickle can run any code, so nothing of a file is parsed before the open descriptor has shown that it is this user's own,
-that nobody else may write to it, and that it is a file and no link. In a folder where others may write, too, they can
-only keep a server from starting: what they have put in the place of the journal, or of the next one, is an error.
+A journal can contain pickles, and loading a pickle can run arbitrary code. So no byte is parsed before checks on the
+open descriptor: a regular file, owned by this user and writable by no other user. In a folder that other users can
+write, they can only prevent a server from starting.
 """
 
 import base64
@@ -48,8 +45,8 @@ from mpqueue.system.processes import kernel_fields
 _RECORD = struct.Struct("<IHxxQQq")
 _MAGIC = 0x514A
 _VERSION = 2
-_MAX_DEPTH = 100  # of a state in JSON, whose parser calls itself for each level
-_MAX_BITS = 4096  # of a number in JSON: Python parses no more than 4,300 digits
+_MAX_DEPTH = 100  # of a state in JSON: the parser is recursive
+_MAX_BITS = 4096  # of an integer in JSON: Python parses at most 4,300 digits
 
 
 class _JournalKind:
@@ -57,11 +54,11 @@ class _JournalKind:
 
 
 class Survivor(NamedTuple):
-    """A consumer that was attached when the server died.
+    """A consumer that was attached when the server crashed.
 
     Attributes:
-        pid: Of its process.
-        started: When that was started, in ticks since the machine was: another process may have the id by now.
+        pid: Its process id.
+        started: Start time of the process, in ticks since boot. It detects a process id that was reused.
     """
 
     pid: int
@@ -73,14 +70,14 @@ class Recovered:
     """The contents of a journal.
 
     Attributes:
-        job: Hash of the stream's identity; empty: there is no journal yet, and nothing was taken.
-        seed: Of the stream.
-        epoch: The epoch that was begun.
-        taken: The positions of it that were taken, by holder: a rank, or a consumer.
-        survivors: Consumers that were attached.
-        state: Of the source, when the epoch began; None: it has none.
-        lanes: Where a stream in lanes begins, to go on: see `mpqueue.service.checkpoints`; None: at its beginning.
-        begun: Where the epoch of an endless stream began; None: at the beginning of the stream, or nobody needs it.
+        job: Hash of the stream's identity; empty if there is no journal yet.
+        seed: Seed of the stream.
+        epoch: The journaled epoch.
+        taken: The taken positions of the epoch, by holder: a rank or a consumer.
+        survivors: The consumers that were attached, by number.
+        state: State of the source at the beginning of the epoch; None if it has none.
+        lanes: Where a stream with lanes resumes, see `mpqueue.service.checkpoints`; None for its beginning.
+        begun: Where the epoch of an endless stream began; None for the beginning of the stream, or if it is not needed.
     """
 
     job: str = ""
@@ -93,11 +90,12 @@ class Recovered:
     begun: Place | None = None
 
     def count_of(self, rank: int, world: int) -> int:
-        """Return how many batches a rank has taken, those between that were left out included."""
+        """Return the number of batches that a rank has taken, including the skipped ones in between."""
+        # The positions of a rank are `rank + i * world`, so the latest one yields the count; -world yields 0.
         return max(self.taken.get(rank, {-world})) // world + 1
 
     def pairs(self) -> list[tuple[int, int]]:
-        """Return what was taken as pairs of holder and position."""
+        """Return the taken batches as pairs of holder and position."""
         return [(who, position) for who, positions in self.taken.items() for position in sorted(positions)]
 
 
@@ -111,60 +109,68 @@ def place_in(recovered: Recovered, mode: Mode) -> Place:
 
 
 def read_journal(path: str) -> Recovered | None:
-    """Return what a journal says; None: there is none.
+    """Return the contents of a journal; None if the file does not exist.
 
     Raises:
-        ServiceError: The file is no journal, or not this user's alone.
-        OSError: It cannot be read.
+        ServiceError: The file is not a journal, or other users can write to it.
+        OSError: The file cannot be read.
     """
     try:
         head, data = _read_own(path)
     except FileNotFoundError:
         return None
-    if not head:  # its writer was killed before the first line
+    if not head:  # the writer was killed before it wrote the first line
         return None
     try:
-        said = json.loads(head)
-        if said["journal"] not in {1, _VERSION}:
-            raise ValueError(f"version {said['journal']}")
-        found = Recovered(said["job"], said["seed"], said["epoch"], state=_unpack_state(said["state"]))
-        found.lanes, found.begun = (_unpack_lanes(found.epoch, said.get(name)) for name in ("lanes", "begun"))
-    except Exception as error:  # unpickling may raise anything: the class of a state may be gone
+        header = json.loads(head)
+        if header["journal"] not in {1, _VERSION}:
+            raise ValueError(f"version {header['journal']}")
+        recovered = Recovered(header["job"], header["seed"], header["epoch"], state=_unpack_state(header["state"]))
+        recovered.lanes, recovered.begun = (
+            _unpack_lanes(recovered.epoch, header.get(name)) for name in ("lanes", "begun")
+        )
+    except Exception as error:  # unpickling may raise any exception: the class of a state may be missing
         text = f"{type(error).__name__}: {error}"
-        raise ServiceError(f"{path} is no journal of a server ({text}): choose another path, or remove it") from error
+        raise ServiceError(
+            f"{path} is not a journal of a server ({text}): choose another path, or remove it"
+        ) from error
     for kind, value, extra, who in _records(data):
+        # The records are events in the order of writing: a later departure removes the survivor of an earlier arrival.
         if kind == _JournalKind.TAKEN:
-            found.taken.setdefault(who, set()).add(value)
+            recovered.taken.setdefault(who, set()).add(value)
         elif kind == _JournalKind.CAME:
-            found.survivors[who] = Survivor(value, extra)
+            recovered.survivors[who] = Survivor(value, extra)
         else:
-            found.survivors.pop(who, None)
-    return found
+            recovered.survivors.pop(who, None)
+    return recovered
 
 
 def _read_own(path: str) -> tuple[bytes, bytes]:
-    """Return the first line and the rest of a file that nobody but this user can have written."""
+    """Return the first line and the rest of a file that only this user can have written."""
     remedy = "use a journal in a folder where only this user may write, or remove the file if it is not yours"
     try:
-        # Without O_NONBLOCK, the opening of somebody's named pipe would wait for its writer.
+        # Without O_NONBLOCK, opening a named pipe would block until it has a writer.
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise ServiceError(f"the journal {path} is a symbolic link, expected a file: {remedy}") from error
         if isinstance(error, PermissionError):
-            raise ServiceError(f"the journal {path} may not be read by uid {os.geteuid()}: {remedy}") from error
+            raise ServiceError(f"uid {os.geteuid()} may not read the journal {path}: {remedy}") from error
         raise
+    # Check the open descriptor, not the path: another user could exchange the file between a check of the path and its
+    # opening.
     with open(fd, "rb") as file:
         folders.check_file(fd, path, {os.geteuid()}, ServiceError, remedy, kind="the journal ", process="server")
         return file.readline(), file.read()
 
 
 def _pack_state(state: Any) -> dict[str, Any] | None:
-    """Return the state of a source, fit for JSON."""
+    """Return the state of a source in a form for JSON."""
     if state is None:
         return None
     if _is_json(state, set(), 0):
         return {"json": state}
+    # JSON would change some types, such as tuples and NumPy integers, and the source would not recognize its own state.
     return {"pickle": base64.b64encode(pickle.dumps(state)).decode()}
 
 
@@ -177,7 +183,7 @@ def _unpack_state(packed: Any) -> Any:
 
 
 def _pack_lanes(place: Place) -> dict[str, Any]:
-    """Return a place in lanes, fit for JSON."""
+    """Return a place in lanes in a form for JSON."""
     starts = [[at, None if state is None else base64.b64encode(state).decode()] for at, state in place.starts]
     return {"position": place.position, "counts": place.counts, "starts": starts, "ends": place.ends}
 
@@ -190,9 +196,9 @@ def _unpack_lanes(epoch: int, packed: Any) -> Place | None:
 
 
 def _is_json(value: Any, seen: set[int], depth: int) -> bool:
-    """Return whether JSON gives back what it was given: equal values of the same types.
+    """Return whether JSON preserves a value: decoding returns equal values of the same types.
 
-    It has no tuples, no keys but text, no arrays of NumPy, and no object that is in two places.
+    JSON has no tuples, no keys other than strings, no NumPy arrays and no shared references.
     """
     kind = type(value)
     if value is None or kind is bool:
@@ -202,7 +208,9 @@ def _is_json(value: Any, seen: set[int], depth: int) -> bool:
     if kind is float:
         return math.isfinite(value)
     if kind is str:
-        return not any("\ud800" <= character <= "\udfff" for character in value)  # two halves would come back as one
+        # JSON would decode two unpaired surrogates as one character.
+        return not any("\ud800" <= character <= "\udfff" for character in value)
+    # An object that is referenced twice would be decoded as two objects.
     if kind not in {list, dict} or id(value) in seen or depth > _MAX_DEPTH:
         return False
     seen.add(id(value))
@@ -215,29 +223,29 @@ def _records(data: bytes) -> Iterator[tuple[int, int, int, int]]:
     for start in range(0, len(data) - _RECORD.size + 1, _RECORD.size):
         record = data[start : start + _RECORD.size]
         checksum, tag, value, extra, who = _RECORD.unpack(record)
-        # A kill, or a loss of power, has cut it short: nothing behind it is to be believed.
+        # A crash or a power failure has cut the record short. No later record can be trusted.
         if checksum != zlib.crc32(record[4:]) or tag >> 4 != _MAGIC >> 4:
             return
         yield tag & 0xF, value, extra, who
 
 
 class Journal:
-    """The file, as its server writes it; all calls but those of its thread come from the server's loop.
+    """The journal file of a running server. Only the server's loop calls its methods.
 
     Args:
-        path: Of the file.
+        path: Path of the file.
         job: Hash of the stream's identity.
-        seed: Of the stream.
+        seed: Seed of the stream.
 
     Raises:
-        OSError: It cannot be written.
+        OSError: The file cannot be written.
     """
 
     def __init__(self, path: str, job: str, seed: int) -> None:
         self._path, self._job, self._seed = path, job, seed
         self._present: dict[int, Survivor] = {}
         self._fd = -1
-        self._lock = Lock()  # around the descriptor, which the thread that syncs uses, too
+        self._lock = Lock()  # guards the descriptor, which the syncing thread uses, too
         self._is_due, self._is_closed, self._has_warned = threading.Event(), False, False
         self._thread = JoinedThread(self._sync, "mpqueue-journal")
 
@@ -249,26 +257,26 @@ class Journal:
         lanes: Place | None = None,
         begun: Place | None = None,
     ) -> None:
-        """Write down that an epoch begins, or goes on.
+        """Write a new file for an epoch that begins or continues.
 
         Args:
-            epoch: Its number.
-            state: Of the source, when it began.
+            epoch: Number of the epoch.
+            state: State of the source at the beginning of the epoch.
             taken: Pairs of holder and position.
-            lanes: Where a stream in lanes goes on, if not at its beginning.
-            begun: Where the epoch of an endless stream began, for those who come late to a broadcast.
+            lanes: Where a stream with lanes resumes; None for its beginning.
+            begun: Where the epoch of an endless stream began, for consumers that join a broadcast late.
 
         Raises:
-            OSError: It cannot be written.
+            OSError: The file cannot be written.
         """
         head = {"journal": _VERSION, "job": self._job, "seed": self._seed, "epoch": epoch, "state": _pack_state(state)}
         head |= {name: _pack_lanes(at) for name, at in (("lanes", lanes), ("begun", begun)) if at is not None}
-        # The old file goes, and with it who came before this epoch.
+        # The new file replaces the old one, which contains the arrivals. So write the attached consumers again.
         records = [_pack(_JournalKind.CAME, *survivor, who) for who, survivor in self._present.items()]
         records += [_pack(_JournalKind.TAKEN, position, 0, who) for who, position in taken]
         with self._named():
             fd = self._replace(json.dumps(head).encode() + b"\n" + b"".join(records))
-        # The thread that syncs may have a copy of the old one: that stays open until its sync is over.
+        # The syncing thread may still use a duplicate of the old descriptor, which stays open until its sync is over.
         with self._lock:
             old, self._fd = self._fd, descriptors.own(fd)
         if old >= 0:
@@ -279,17 +287,19 @@ class Journal:
 
     @property
     def present(self) -> list[int]:
-        """The consumers that are attached."""
+        """The numbers of the attached consumers."""
         return list(self._present)
 
     def _replace(self, data: bytes) -> int:
-        """Put a new file into the place of the old one; return its descriptor."""
+        """Replace the old file by a new one; return the descriptor of the new one."""
         new = f"{self._path}.new"
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(new)  # of a server that was killed at this place, or what somebody has put there: a link, perhaps
+            os.unlink(new)  # left by a killed server, or put there by another user, perhaps as a link
+        # O_EXCL and O_NOFOLLOW: in a shared folder, another user may have created a file or a link here since the
+        # unlink.
         fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
-            # Written wholly before it has the name: a server that is killed here leaves the old journal.
+            # Write everything before the rename: a server killed in between leaves the old journal intact.
             _write(fd, data)
             os.rename(new, self._path)
         except BaseException:
@@ -299,61 +309,64 @@ class Journal:
 
     @contextlib.contextmanager
     def _named(self) -> Iterator[None]:
-        """Have errors say of which file they are, and what ends with it."""
+        """Add the path and a remedy to errors."""
         try:
             yield
         except OSError as error:
             place = f", {error.filename}" if error.filename not in {None, self._path} else ""
-            what = f"the journal cannot be written ({error.strerror}{place}): mend that, and start the server again"
-            raise OSError(error.errno, what, self._path) from error
+            text = f"the journal cannot be written ({error.strerror}{place}): fix that and restart the server"
+            raise OSError(error.errno, text, self._path) from error
 
     def _append(self, record: bytes) -> None:
         with self._named():
             _write(self._fd, record)
 
     def note_taken(self, position: int, who: int) -> None:
-        """Write down that a batch was taken.
+        """Record that a batch was taken.
 
         Raises:
-            OSError: It cannot be written. Nothing may be written behind a record that is not whole.
+            OSError: The record cannot be written. Do not write another record after a partial one.
         """
-        # Written here, and synced elsewhere: a write outlives this process, and a sync would hold up each batch.
+        # Write here, and sync in the thread: written data survives a crash of this process, and a sync would delay each
+        # batch.
         self._append(_pack(_JournalKind.TAKEN, position, 0, who))
         self._is_due.set()
 
     def note_arrival(self, consumer: int, survivor: Survivor) -> None:
-        """Write down that a consumer has attached."""
+        """Record that a consumer has attached."""
         self._present[consumer] = survivor
         if self._fd >= 0:
             self._append(_pack(_JournalKind.CAME, *survivor, consumer))
-        # Behind its arrival: else a server that dies in between would have noted the process nowhere.
+        # Only after the arrival: a server that crashed in between would otherwise have forgotten the process.
         self.note_given_up(survivor.pid)
 
     def await_back(self, survivors: Iterable[Survivor]) -> None:
-        """Have the journal keep those who were attached to another server, and are not back; before `begin`."""
-        # Below 0, apart from the numbers of consumers, which this server gives anew.
+        """Keep survivors that have not attached again in the journal. Call this before `begin`."""
+        # Negative keys: this server assigns the numbers of consumers again from 1.
         self._present.update({-survivor.pid: survivor for survivor in survivors})
 
     def note_given_up(self, pid: int) -> None:
-        """Write down that a process is not waited for any more: it is back, or gone, or late."""
+        """Record that a process is not awaited anymore: it has attached again, has exited, or is late."""
         self.note_departure(-pid)
 
     def note_departure(self, consumer: int) -> None:
-        """Write down that a consumer takes no more."""
+        """Record that a consumer has left."""
         if self._present.pop(consumer, None) is not None and self._fd >= 0:
             self._append(_pack(_JournalKind.WENT, 0, 0, consumer))
 
     def _sync(self) -> None:
+        # One sync covers all records written before it. So the number of syncs depends on the speed of the disk, not on
+        # the number of batches.
         while not self._is_closed:
             self._is_due.wait()
-            # Before the sync: what is written during it is synced next time.
+            # Clear the event before the sync: data written during the sync needs another one.
             self._is_due.clear()
             self._sync_once()
 
     def _sync_once(self) -> None:
-        """Sync what is written; where that fails, say so once, and go on: it is there as long as the machine runs."""
+        """Sync the written data. Warn once if that fails: the data is only lost if the machine crashes."""
         try:
-            # A copy, so that the lock is not held during the sync: `begin` would wait for the disk.
+            # Sync a duplicate of the descriptor: `begin` would have to wait for the disk if the lock were held.
             with self._lock:
                 fd = descriptors.above_standard(os.dup(self._fd)) if self._fd >= 0 else -1
             if fd >= 0:
@@ -363,18 +376,16 @@ class Journal:
                     os.close(fd)
         except OSError as error:
             if not self._has_warned:
-                warn(
-                    f"the journal {self._path} is not synced to its disk, and may not outlive a loss of power: {error}"
-                )
+                warn(f"the journal {self._path} cannot be synced and may be lost in a power failure: {error}")
             self._has_warned = True
 
     def close(self) -> None:
-        """Sync what was written, and let go of the file."""
+        """Sync and close the file."""
         self._is_closed = True
         self._is_due.set()
         if self._thread.is_alive():
             self._thread.join()
-        # What was written while the thread made its last sync.
+        # Sync what was written during the thread's last sync.
         self._sync_once()
         with self._lock:
             fd, self._fd = self._fd, -1
@@ -393,7 +404,7 @@ def _write(fd: int, data: bytes) -> None:
 
 
 def started_at(pid: int) -> int:
-    """Return when a process was started, in ticks since the machine was; 0: it is gone."""
+    """Return the start time of a process, in ticks since boot; 0 if it does not exist."""
     try:
         return int(kernel_fields(pid)[19])
     except (OSError, IndexError):
@@ -401,35 +412,36 @@ def started_at(pid: int) -> int:
 
 
 def state_of(stream: Stream) -> Any:
-    """Return the state of a source that has one, else None; lanes have states of their own."""
+    """Return the state of a source with an index and a state, otherwise None; lanes have their own states."""
     source = stream.plan.plan.source
     return source.runs.state_dict() if source.has_index and source.has_state else None
 
 
 def job_of(stream: Stream, rules: Rules) -> str:
-    """Return a hash of what makes a stream the same one."""
+    """Return a hash of the stream's identity: streams with the same hash yield the same batches."""
     seed, length, *others = stream.plan.plan.identity()
+    # The mode is part of the identity: the holders in the journal are ranks in one mode and consumers in another.
     identity = [seed, length, rules.mode.name, rules.mode.world, *others]
     return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32]
 
 
 def check_restartable(stream: Stream, *, is_ordered: bool) -> None:
-    """Raise a `ValueError` if a server that comes back could not go on with this source."""
+    """Raise a `ValueError` if a restarted server could not continue with this source."""
     source = stream.plan.plan.source
     if not is_ordered:
         raise ValueError(
-            "a journal counts the batches of each consumer, which says nothing where they come as they are ready: "
-            "leave out ordered=False, or journal"
+            "journal requires ordered=True, got ordered=False: a journal counts the batches of each consumer, and "
+            "without an order a count does not identify them"
         )
     if stream.is_generator:
         if stream.plan.plan.lanes is not None:
             return
         raise ValueError(
-            "a journal says which batches were taken, and a generator cannot begin behind them where each worker has a "
-            "lane: pass lanes=n (of a function, not of an iterator), or a source with __getitem__, or leave out journal"
+            "journal requires a source that can resume, got a generator without lanes: pass lanes=n with a generator "
+            "function, use a source with __getitem__, or leave out journal"
         )
     if stream.plan.plan.epoch_end is not None and not source.has_state:
         raise ValueError(
-            f"{source.name}.on_epoch_end changes the source, and a server that comes back would have it as "
-            "it was at first: give it state_dict() and load_state_dict(), or leave out journal"
+            f"{source.name}.on_epoch_end changes the source, and a restarted server could not restore it: "
+            "implement state_dict() and load_state_dict(), or leave out journal"
         )

@@ -182,7 +182,7 @@ class Deliveries:
         try:
             self._stream.recompute(epoch, [position])
         except LookupError as error:
-            # The sampler's indices of this batch were dropped, and so were those of all earlier ones. The error takes
+            # The sampler's indices of this batch were not kept, and neither are those of later ones. The error takes
             # the place of the batch, so that the consumer does not wait for it forever.
             self._stream.unknown.append(Failure(epoch, position, error, is_extra=True))
 

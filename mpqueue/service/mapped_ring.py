@@ -1,10 +1,10 @@
-"""The server's ring as a consumer has it: mapped for reading, its batches rebuilt as views or as private copies.
+"""The server's ring, mapped read-only by a consumer. Rebuilds batches as views or as private copies.
 
-    offered --open--> looked at --the last view is gone--> ended --ASK--> released
+    offered --open--> viewed --last view is gone--> ended --ASK--> released
 
-`owed` has the turns of all batches that were handed out, until the server is told that the consumer looks at them no
-more; `ended` has those of them whose time has come. So after an interrupt, which may strike between any two lines here,
-`ended` can be made anew: it is what is owed and has no view.
+`owed` contains the turns of all delivered batches until the server is notified of their release. `ended` contains those
+without views. After an interrupt, which may come between any two lines here, `ended` is computed again as the owed
+turns without views.
 """
 
 import mmap
@@ -34,15 +34,15 @@ class MappedRing:
     Args:
         segment: Its memory.
         stride: Bytes of address space per slot.
-        copy: Hand out private copies only.
-        allow_pickle: Unpickle what the server has pickled.
+        copy: Return private copies only.
+        allow_pickle: Whether to unpickle data from the server.
 
     Attributes:
         memory: The mapping, until `close`.
-        allow_pickle: As given.
-        owed: Turns of batches that were handed out, and not released.
-        ended: Those of them that have no view any more.
-        num_copies: Batches that were opened as private copies.
+        allow_pickle: The argument.
+        owed: Turns of batches that were delivered and not released.
+        ended: Those without views.
+        num_copies: Number of batches opened as private copies.
     """
 
     def __init__(self, segment: ForeignSegment, stride: int, *, copy: bool, allow_pickle: bool) -> None:
@@ -50,65 +50,72 @@ class MappedRing:
         self._stride = stride
         self._slots = [Slot(number, number * stride) for number in range(len(segment.memory) // stride)]
         self._leases = Leases(segment)
+        # No view of the server's memory may exist with `copy`, so the first batch is copied already.
         self._max_leased = 0 if copy else SPARE_SLOTS
         self.allow_pickle = allow_pickle
         self._held_copies = HeldCopies('writable="copy"', is_asked_for=copy)
         self._specs: dict[int, ReadSpec] = {}
-        self._latest_turn = 0  # of the batch that was opened last, if there may be views of it
+        self._latest_turn = 0  # of the batch opened last, if it can have views
         self.owed: dict[int, None] = {}
         self.ended: dict[int, None] = {}
         self.num_copies = 0
 
     @property
     def num_leased(self) -> int:
-        """Slots that there are views of."""
+        """Number of slots with views."""
         return self._leases.num_live
 
     def learn(self, number: int, body: bytes, *, is_pickled: bool) -> None:
-        """Note how batches of this spec are read.
+        """Store how batches of this spec are read.
 
         Raises:
-            ServiceError: It is a pickle, and those are not allowed.
-            ProtocolError: It is no spec.
+            ServiceError: The spec is a pickle, which is not allowed.
+            ProtocolError: The spec is invalid.
         """
         load = partial(decode_spec, body, is_pickled, allow_pickle=self.allow_pickle)
         try:
             self._specs[number] = ReadSpec(load())
         except MissingClass:
+            # The class may be imported later, before a batch of it arrives. Raise only when such a batch is opened.
             self._specs[number] = LateSpec(load)
 
     def open(self, offer: Offer) -> Any:
-        """Return the batch of an offer; `enter` follows when it is handed out.
+        """Return the batch of an offer; `enter` follows when it is delivered.
 
         Raises:
-            ServiceError: Something of it is a pickle, and those are not allowed.
-            ProtocolError: It lies nowhere in the ring, or nobody knows how to read it.
-            Unreadable: It cannot be unpickled here.
+            ServiceError: The batch contains a pickle, which is not allowed.
+            ProtocolError: The batch is outside of the ring, or its spec is unknown.
+            Unreadable: The batch cannot be unpickled in this process.
         """
         self._latest_turn = 0
         read, memory, number = self._specs.get(offer.spec), self.memory, offer.slot
         header_offset, nbytes = offer.header_offset, offer.nbytes
-        # The server may be another user's: what it offers lies inside of what is mapped, or is refused.
+        # The server may belong to another user. An offer outside of the mapping is invalid: reading there would crash
+        # this process.
         if read is None or number >= len(self._slots) or not header_offset <= nbytes <= self._stride:
-            raise ProtocolError(f"an offer of a batch that cannot be there: {offer}")
+            raise ProtocolError(f"an offer outside of the ring or without a spec: {offer}")
         slot = self._slots[number]
         start = slot.offset
-        # By a copy of the bytes, which cannot change while it is parsed. Most are as those of a batch before.
+        # Copy the header, because the server could change it while it is parsed. Most headers equal that of an earlier
+        # batch, so parsed ones are cached.
         header = memory[start + header_offset : start + nbytes]
         recipe = read.recipes.get(header)
         if recipe is None:
             recipe = _parsed(read, header)
         if recipe.pickle_bytes and not self.allow_pickle:
             raise ServiceError(
-                "a batch holds objects that the server of another user has pickled, and a pickle can run any code: "
-                "attach with allow_pickle=True if you trust that user, or have the source return arrays only"
+                "a batch contains objects pickled by another user, and unpickling can run arbitrary code: "
+                "attach with allow_pickle=True if you trust that user, or return only arrays from the source"
             )
         leases = self._leases
-        if not recipe.has_views:  # nothing of it stays in the slot
+        if not recipe.has_views:  # unpickled objects keep no memory of the slot
             base = np.frombuffer(memory, np.uint8, nbytes, start)
-        elif leases.num_live >= self._max_leased:  # else who keeps batches would leave the server without slots
+        elif leases.num_live >= self._max_leased:
+            # A consumer that keeps many batches gets copies: its views would leave the server without free slots.
             self.num_copies += 1
             self._held_copies.note(nbytes, self.num_leased)
+            # Copy the arrays' bytes at once, and rebuild the batch on the copy: one memcpy, whatever the number of
+            # arrays.
             private = base_over(memory, start, header_offset, None).copy()
             base = base_over(private, 0, header_offset, recipe.structure)
         else:
@@ -120,26 +127,26 @@ class MappedRing:
             raise unreadable(error, partial(read.rebuild, recipe, base)) from error
 
     def time_lease(self, slot: int, recorder: Recorder) -> None:
-        """Enter the time of the lease of a slot when it ends, if there is one."""
+        """Record the duration of a slot's current lease when it ends, if there is one."""
         self._leases.watch_end(self._slots[slot], recorder.lease(slot))
 
     def enter_leases(self) -> None:
-        """Enter the times of leases that have ended; from any thread."""
+        """Record the durations of ended leases; from any thread."""
         self._leases.report_ended()
 
     def enter(self, offer: Offer) -> None:
-        """Note that the batch that was opened last is handed out; may be repeated."""
+        """Record the delivery of the batch opened last; may be repeated."""
         turn = offer.turn
         self.owed[turn] = None
-        # A private copy, or one of which nothing stays in the slot: there is no view whose end would tell.
+        # A private copy, or a batch without arrays: it has no view of the slot, so the slot can be released at once.
         if turn != self._latest_turn:
             self.ended[turn] = None
 
     def collect(self) -> None:
-        """Note the batches whose last view is gone."""
+        """Find the batches without views."""
         owed = self.owed
         for slot in self._leases.take_ended():
-            # Not that of a batch that an interrupt kept from being handed out: it is still to come.
+            # Skip a batch that was opened but not delivered because of an interrupt: it will be opened again.
             if slot.turn in owed:
                 self.ended[slot.turn] = None
 
@@ -148,34 +155,33 @@ class MappedRing:
         return tuple(islice(self.ended, MAX_RELEASED)) if self.ended else ()
 
     def forget(self, released: tuple[int, ...]) -> None:
-        """Note that the server was told of these; may be repeated."""
+        """Forget turns that were released; may be repeated."""
         for turn in released:
             self.owed.pop(turn, None)
             self.ended.pop(turn, None)
 
     def recover(self) -> None:
-        """Find out anew which batches have ended, after an interrupt."""
-        # By one assignment: an interrupt in here leaves the old one, and the next `recover` begins anew.
+        """Recompute after an interrupt which batches have no views."""
+        # One assignment: an interrupt in this method leaves the old value, and the next `recover` starts again.
         looked_at = {slot.turn for slot in self._leases.reset()}
         self.ended = {turn: None for turn in self.owed if turn not in looked_at}
 
     def close(self) -> None:
-        """Let go of the memory, which lives on while views of it do; idempotent."""
+        """Release the memory, which remains mapped while views of it exist; idempotent."""
         if hasattr(self, "memory"):
             del self.memory
             self._leases.close()
 
 
 def _parsed(read: ReadSpec, header: bytes) -> Recipe:
-    """Return the recipe of a header that no batch had before.
-
-    Handlers of signals are deferred: what they raise must not be taken for a fault of the server.
+    """Return the recipe of a header that no earlier batch had.
 
     Raises:
-        ProtocolError: The header does not fit the spec.
+        ProtocolError: The header does not match the spec.
     """
+    # try:
     with defer_signals():
         try:
             return read.recipes[header]
         except (IndexError, ValueError, struct.error) as error:
-            raise ProtocolError("the header of a batch that is not of its spec") from error
+            raise ProtocolError("a batch header that does not match its spec") from error

@@ -1,11 +1,11 @@
-"""The modes of a server: which consumer gets which batch, and everything that follows from that. Pure.
+"""The modes of a server: which consumer gets which batch, and the behavior that follows from it. Pure.
 
     name of the mode     with `world`     without       each batch goes to
     "split"              Ranked           FirstCome     one consumer
     "broadcast"          Broadcast        Broadcast     all consumers
 
-`check_rules` looks up the mode of a server once, in `MODES`. A consumer does the same with the `Welcome`. The other
-modules ask the mode and never compare its name. So a new mode is one subclass of `Mode`, and its row in `MODES`.
+`check_rules` looks up the mode of a server once, in `MODES`. A consumer looks it up from the `Welcome`. The other
+modules call methods of the mode and never compare its name. So a new mode is a subclass of `Mode` and a row in `MODES`.
 """
 
 from abc import ABC, abstractmethod
@@ -28,15 +28,15 @@ from mpqueue.service.routing import (
 
 
 class Arrival(NamedTuple):
-    """A consumer that asks for a seat, and the state of the server at that moment.
+    """A consumer that requests a seat, and the state of the server at that moment.
 
     Attributes:
-        rank: The rank that it asks for, None if it asks for none.
-        join: When a consumer that arrives in the middle of an epoch begins.
-        resume: Where its earlier attachment was, None if it had none.
+        rank: The requested rank; None if it requests none.
+        join: When a consumer that arrives in the middle of an epoch starts.
+        resume: The state of its earlier attachment; None if it had none.
         epoch: The epoch of the group.
         frontier: The next position that the stream yields.
-        is_midway: A part of the epoch was given already, by this server or by the one before.
+        is_midway: A part of the epoch was delivered already, by this server or by the previous one.
         can_replay: The stream can compute a position again.
     """
 
@@ -53,10 +53,10 @@ class RoutingTerms(NamedTuple):
     """The parts of a server that a `Routing` can use.
 
     Attributes:
-        hold: Notes that a holder has a batch.
-        let_go: Notes that a holder does not have a batch any more.
-        slow: What happens to a slow consumer, as in `mpqueue.service.rules.Rules`.
-        is_ordered: The stream yields the positions of an epoch in their order.
+        hold: Adds a holder of a batch.
+        let_go: Removes a holder of a batch.
+        slow: Treatment of a slow consumer, as in `mpqueue.service.rules.Rules`.
+        is_ordered: The stream yields the positions of an epoch in order.
         epoch: Returns the epoch of the group.
         can_recompute: Returns whether batches of the running epoch can be computed again.
     """
@@ -70,7 +70,7 @@ class RoutingTerms(NamedTuple):
 
 
 class Frontier(ABC):
-    """The batches of an epoch that were taken, and the first one that is still needed.
+    """The taken batches of an epoch, and the first position that is still needed.
 
     Args:
         start: All positions before this one were taken.
@@ -81,35 +81,37 @@ class Frontier(ABC):
 
     @abstractmethod
     def add(self, position: int, who: int) -> None:
-        """Note that a rank or a consumer has taken a batch."""
+        """Add a batch that a rank or a consumer has taken."""
 
     @abstractmethod
     def position(self, present: Iterable[int]) -> int:
-        """Return the first position that is needed, given the consumers that are attached or may come back."""
+        """Return the first needed position, for the consumers that are attached or may attach again."""
 
     def ahead(self) -> tuple[int, ...]:
-        """Return the positions after the frontier that are not needed any more, in ascending order."""
+        """Return the positions after the frontier that are not needed anymore, in ascending order."""
         return ()
 
 
 class FirstUntaken(Frontier):
-    """The frontier where one consumer takes each batch."""
+    """The frontier of modes in which one consumer takes each batch."""
 
     def __init__(self, start: int) -> None:
         super().__init__(start)
         self._ahead: set[int] = set()
 
     def add(self, position: int, who: int) -> None:  # noqa: ARG002 - any consumer may have taken it
-        """Note that a batch was taken."""
+        """Add a taken batch."""
         if position < self._start:
             return
         # Consumers differ in speed: some have taken batches that come after the untaken ones of others.
         self._ahead.add(position)
+        # Move the frontier past all consecutive taken positions, so that the set contains only the gaps between
+        # consumers.
         while self._start in self._ahead:
             self._ahead.remove(self._start)
             self._start += 1
 
-    def position(self, present: Iterable[int]) -> int:  # noqa: ARG002 - consumers that are gone count, too
+    def position(self, present: Iterable[int]) -> int:  # noqa: ARG002 - consumers that have left count, too
         """Return the first position that no consumer has taken."""
         return self._start
 
@@ -119,32 +121,34 @@ class FirstUntaken(Frontier):
 
 
 class SlowestConsumer(Frontier):
-    """The frontier where each consumer takes each batch. The core drops the batches that the other consumers had."""
+    """The frontier of modes in which all consumers take each batch. The core drops those a consumer had already."""
 
     def __init__(self, start: int) -> None:
         super().__init__(start)
         self._latest: dict[int, int] = {}
 
     def add(self, position: int, who: int) -> None:
-        """Note that a consumer has taken a batch."""
+        """Add a batch that a consumer has taken."""
         self._latest[who] = max(position, self._latest.get(who, -1))
 
     def position(self, present: Iterable[int]) -> int:
         """Return the first position that one of these consumers has not taken."""
+        # Only consumers that are attached or may attach again count: one that left would hold the frontier back
+        # forever.
         return max(self._start, min((self._latest.get(who, -1) + 1 for who in present), default=0))
 
 
 @dataclass(frozen=True)
 class Mode(ABC):
-    """The behaviour of a server that follows from its options ``mode`` and ``world``.
+    """The behavior of a server that follows from its options ``mode`` and ``world``.
 
-    The defaults suit a mode without ranks that gives each batch to one consumer, or to several when it is dealt.
+    The defaults suit a mode without ranks in which a batch belongs to its consumers when it is routed.
 
     Attributes:
-        name: The name of the mode, as in the options and on the wire.
-        world: The number of ranks or of consumers, as in the options; None if it was not given.
+        name: Name of the mode, as in the options and on the wire.
+        world: Number of ranks or consumers, as in the options; None if it was not given.
         refused_slow: The values of the option ``slow`` that the mode refuses, each with its error message.
-        epochs_behind: The number of epochs that a consumer that resumes may be behind the group.
+        epochs_behind: How many epochs a consumer that resumes may be behind the group.
         replays_missed: Batches that a consumer missed are computed again for it.
         can_join_late: A consumer may arrive late and get all batches of the running epoch (``join="replay"``).
     """
@@ -161,34 +165,34 @@ class Mode(ABC):
 
     @property
     def num_ranks(self) -> int:
-        """The number of ranks, whose seats outlive their consumers; 0 if each consumer brings its own seat."""
+        """Number of ranks, whose seats outlive their consumers; 0 if each consumer gets a new seat."""
         return 0
 
     @property
     def num_shares(self) -> int:
-        """The number of equal shares of an epoch; the positions of one share have this distance."""
+        """Number of equal shares of an epoch, which is the distance between two positions of one share."""
         return self.num_ranks or 1
 
     @abstractmethod
     def length(self, total: int) -> int | None:
-        """Return the number of batches per epoch for each consumer, of this total; None if it is unknown."""
+        """Return the number of batches per epoch for each consumer, out of this total; None if it is unknown."""
 
     # -- The group
 
     def make_group(self, window: int, epoch: int, had: Iterable[int]) -> Group:
-        """Return a new group, which begins in this epoch; `had` counts the batches that each rank took of it."""
+        """Return a new group for this epoch; `had` counts the batches that each rank has taken of it."""
         return Group(window, epoch, num_ranks=self.num_ranks, had=had)
 
     @abstractmethod
     def make_routing(self, group: Group, terms: RoutingTerms) -> Routing:
-        """Return the object that chooses the seat, or seats, of each batch."""
+        """Return the object that chooses the seat or seats of each batch."""
 
     @abstractmethod
     def seat_for(self, arrival: Arrival, group: Group) -> Seat:
         """Return the seat of a consumer that arrives.
 
         Raises:
-            Refused: It has no place in this group.
+            Refused: The group has no seat for it.
             Occupied: Its rank has a consumer.
         """
 
@@ -202,7 +206,7 @@ class Mode(ABC):
         return True
 
     def is_abandoned(self, group: Group, epoch: int) -> bool:  # noqa: ARG002 - the next consumer takes the rest
-        """Return whether the rest of the running epoch is for no consumer, now that one without a rank has left."""
+        """Return whether the running epoch has no consumers left, after one without a rank has left."""
         return False
 
     # -- After a restart of the server
@@ -213,24 +217,24 @@ class Mode(ABC):
 
     @abstractmethod
     def resume(self, seat: Seat, resume: Resume, frontier: int, let_go: Hold) -> Collection[int]:
-        """Have a consumer continue in the running epoch after the batches that it has taken.
+        """Let a consumer continue in the running epoch after the batches that it has taken.
 
         Args:
             seat: Its new seat.
-            resume: Where its earlier attachment was.
+            resume: The state of its earlier attachment.
             frontier: The next position that the stream yields.
-            let_go: Notes that a holder does not have a batch any more.
+            let_go: Removes a holder of a batch.
 
-        Returns: Positions that the stream may still yield, and that no consumer is to get.
+        Returns: Positions that the stream may still yield and that must not be offered.
         """
 
     def make_frontier(self, start: int) -> Frontier:
-        """Return a new frontier: a journal resumes there, and a checkpoint may not lie after it."""
+        """Return a new frontier: a journal resumes there, and a checkpoint must not be after it."""
         return FirstUntaken(start)
 
     @abstractmethod
     def awaits_survivors(self, *, is_stream: bool, can_replay: bool) -> bool:
-        """Return whether a restarted server waits for the consumers of the one before.
+        """Return whether a restarted server waits for the consumers of the previous one.
 
         Args:
             is_stream: The source is a stream, not a sequence.
@@ -239,17 +243,16 @@ class Mode(ABC):
 
 
 _SLOW_ONLY_FOR_BROADCAST = {
-    "skip": 'slow="skip" leaves out what others have: it is for mode="broadcast"',
+    "skip": 'slow="skip" requires mode="broadcast", got mode="split": a skipped batch would be lost',
     "detach": (
-        'slow="detach" is for mode="broadcast". With "split" nobody waits for a slow consumer: without ranks the '
-        "others get what it does not ask for, and each rank has batches that nobody else gets. One that says "
-        "nothing is detached by lease_timeout=SECONDS"
+        'slow="detach" requires mode="broadcast", got mode="split": use lease_timeout=SECONDS to detach consumers that '
+        "send no requests"
     ),
 }
 
 
 class Ranked(Mode):
-    """Batch i goes to rank i mod world, and all ranks get equally many."""
+    """Batch i goes to rank i mod world, and all ranks get the same number of batches."""
 
     world: int
     refused_slow: ClassVar[Mapping[str, str]] = _SLOW_ONLY_FOR_BROADCAST
@@ -264,6 +267,8 @@ class Ranked(Mode):
 
     def length(self, total: int) -> int | None:
         """Return the equal share of a rank."""
+        # All ranks must run the same number of steps: in distributed training, a rank with an additional step would
+        # wait for the others forever.
         return total // self.world
 
     def make_routing(self, group: Group, terms: RoutingTerms) -> Routing:
@@ -277,7 +282,8 @@ class Ranked(Mode):
         """Return the seat of the rank."""
         rank = arrival.rank
         if rank is None or not 0 <= rank < self.world:
-            raise Refused(f"its batches are split among {self.world} ranks: attach with rank=0 to {self.world - 1}")
+            raise Refused(f"rank must be 0 to {self.world - 1}, got {rank}: this server splits batches among ranks")
+        # Two consumers of one rank would each get only a part of its batches, and their training would diverge.
         if group.seats[rank].consumer:
             raise Occupied
         return group.seats[rank]
@@ -286,14 +292,15 @@ class Ranked(Mode):
         """Return the number of batches of a rank up to this position."""
         return position // self.world + 1
 
-    def resume(self, seat: Seat, resume: Resume, frontier: int, let_go: Hold) -> Collection[int]:  # noqa: ARG002 - the routing knows it
+    def resume(self, seat: Seat, resume: Resume, frontier: int, let_go: Hold) -> Collection[int]:  # noqa: ARG002 - for other modes
         """Drop the batches of the rank that its consumer has taken."""
         seat.resume_at(resume.count)
-        # These were dealt to the rank while it was away.
+        # These were routed to the rank while it had no consumer.
         while seat.queue and self.count_at(seat.queue[0].position) <= resume.count:
             let_go(seat.queue.popleft(), seat.number)
         if seat.replay_at is not None:
             assert seat.rank is not None
+            # Do not compute batches again that the consumer has taken.
             seat.replay_at = max(seat.replay_at, resume.count * self.world + seat.rank)
         return ()
 
@@ -303,22 +310,23 @@ class Ranked(Mode):
 
 
 class FirstCome(Mode):
-    """Each batch goes to one consumer: the one that comes first."""
+    """Each batch goes to one consumer: the first one that requests it."""
 
     refused_slow: ClassVar[Mapping[str, str]] = _SLOW_ONLY_FOR_BROADCAST
     # An epoch that is over was taken completely, though some consumers may not have been notified.
     epochs_behind: ClassVar[int] = 1
 
-    def length(self, total: int) -> int | None:  # noqa: ARG002 - how many of them a consumer gets is open
+    def length(self, total: int) -> int | None:  # noqa: ARG002 - the share of a consumer is open
         """Return None: how many batches a consumer gets depends on the others."""
         return None
 
     def make_group(self, window: int, epoch: int, had: Iterable[int]) -> Group:  # noqa: ARG002 - there are no ranks
         """Return a group whose seats take turns."""
+        # All batches are shared until a consumer requests one, so the turns decide who gets the next one.
         return Group(window, epoch, turns=Turns(window))
 
     def make_routing(self, group: Group, terms: RoutingTerms) -> Routing:
-        """Return a routing from a pool that all seats share."""
+        """Return a routing with a pool that all seats share."""
         assert group.turns is not None
         return FirstComeRouting(group.seats, group.window, terms.hold, terms.let_go, turns=group.turns)
 
@@ -326,11 +334,12 @@ class FirstCome(Mode):
         """Return a new seat, which takes part in the running epoch."""
         if arrival.rank is not None:
             raise Refused(
-                f"it has no ranks, and you have rank={arrival.rank}: attach without, or start the server with world=N"
+                f"rank must be None for a server without ranks, got {arrival.rank}: leave it out, or start the "
+                "server with world=N"
             )
         if arrival.join == "replay":
-            raise Refused('join="replay" is for servers with mode="broadcast": here each batch goes to one consumer')
-        # It takes part at once. The batches before were taken by others, so it has missed none.
+            raise Refused('join="replay" requires a server with mode="broadcast", got mode="split": leave out join')
+        # Earlier batches were taken by other consumers, so the new one has missed none.
         return group.add(arrival.epoch)
 
     def count_at(self, position: int) -> int:
@@ -339,11 +348,11 @@ class FirstCome(Mode):
 
     def resume(self, seat: Seat, resume: Resume, frontier: int, let_go: Hold) -> Collection[int]:  # noqa: ARG002 - all share them
         """Return the positions that the consumer has taken."""
-        # A batch belongs to no seat before it is offered: the next ones of the stream are compared with these.
+        # A batch belongs to no seat before it is offered, so compare the next batches of the stream with these.
         return resume.taken
 
     def awaits_survivors(self, *, is_stream: bool, can_replay: bool) -> bool:  # noqa: ARG002 - holds for any source
-        """Return True: other consumers could be given the batches that a survivor has taken."""
+        """Return True: other consumers could be offered the batches that a survivor has taken."""
         return True
 
 
@@ -368,18 +377,22 @@ class Broadcast(Mode):
         join, resume, epoch = arrival.join, arrival.resume, arrival.epoch
         if join == "replay" and not arrival.can_replay:
             raise Refused(
-                'join="replay" computes again what you have missed, which its stream cannot: use "now" or "next"; or '
-                "start the server with a source with an index or a stream in lanes (lanes=n), without ordered=False"
+                'join="replay" requires a stream that can compute batches again: use join="now" or "next", or start '
+                "the server with a source with __getitem__ or with lanes=n, and without ordered=False"
             )
+        # Without a replay, the batches between its count and the frontier would silently be missing from its epoch.
         if resume is not None and not arrival.can_replay and resume.epoch == epoch and resume.count < arrival.frontier:
             raise Refused(
-                f"you have had {resume.count} batches of epoch {resume.epoch} and the others {arrival.frontier}, and "
-                'its stream cannot compute again what lies between: attach anew, with join="now" or "next"'
+                f"this consumer has had {resume.count} batches of epoch {resume.epoch} and the others "
+                f"{arrival.frontier}, and the stream cannot compute those in between again: attach again with "
+                'join="now" or "next"'
             )
         seat = group.add(epoch)
         if arrival.is_midway:
+            # The running epoch does not wait for this seat, which takes part from the next one.
             if join == "next":
                 seat.epoch = epoch + 1
+            # With "now" the seat has no replay: it joins the others at the frontier.
             seat.replay_at = 0 if join == "replay" else None
         return seat
 
@@ -390,6 +403,7 @@ class Broadcast(Mode):
 
     def is_abandoned(self, group: Group, epoch: int) -> bool:
         """Return whether no consumer takes part in the epoch."""
+        # Computing the rest of an epoch without consumers would only delay the next one.
         return not any(seat.epoch == epoch for seat in group.seats)
 
     def count_at(self, position: int) -> int:
@@ -397,7 +411,7 @@ class Broadcast(Mode):
         return position + 1
 
     def resume(self, seat: Seat, resume: Resume, frontier: int, let_go: Hold) -> Collection[int]:  # noqa: ARG002 - its seat is new
-        """Have the batches computed again that the other consumers got in the meantime."""
+        """Replay the batches that the other consumers got in the meantime."""
         seat.resume_at(resume.count)
         if resume.count < frontier:
             seat.replay_at = resume.count
@@ -408,10 +422,10 @@ class Broadcast(Mode):
         return SlowestConsumer(start)
 
     def awaits_survivors(self, *, is_stream: bool, can_replay: bool) -> bool:
-        """Return whether a survivor that comes later could not get what the others have taken, or only at a cost.
+        """Return whether a late survivor could not get the batches that the others have taken, or only at a cost.
 
-        An index is computed again for a late consumer. A replay of a stream takes a process: survivors that arrive in
-        time share the server's own stream.
+        Batches with an index are simply computed again for a late consumer. A replay of a stream needs a process, which
+        survivors that arrive in time do not.
         """
         return is_stream or not can_replay
 

@@ -1,4 +1,4 @@
-"""The options of a server's stream: checked, and made into what the engine runs."""
+"""The options of a server's stream: checks them and creates the plan that the engine runs."""
 
 import itertools
 from collections.abc import Mapping
@@ -16,19 +16,19 @@ from mpqueue.plan.rules import check_backend
 from mpqueue.workers.handle import Work
 from mpqueue.workers.job import Job, RingPlan
 
-_NUM_KEPT = 32 * 8  # slots for what consumers hold: so many consumers, with so many batches each
-_GOOD_STRIDE = 64 << 20  # bytes of address space per slot; where `ulimit -v` is low, there are fewer slots instead
-_uids = itertools.count(1 << 33)  # apart from the numbers of enqueuers and loaders, which seeds are made of, too
+_NUM_KEPT = 32 * 8  # slots for batches that consumers keep: 32 consumers with 8 batches each
+_GOOD_STRIDE = 64 << 20  # bytes of address space per slot; a low `ulimit -v` reduces the number of slots instead
+_uids = itertools.count(1 << 33)  # distinct from the numbers of enqueuers and loaders, which also determine seeds
 
 
 class ServedPlan(NamedTuple):
-    """The plan of a stream, and who runs it.
+    """The plan of a stream and of its workers.
 
     Attributes:
         plan: The plan.
-        job: The workers.
-        max_queue_size: Batches computed ahead.
-        backend: What runs them.
+        job: The job of the workers.
+        max_queue_size: Number of batches computed ahead.
+        backend: Name of the backend.
     """
 
     plan: Plan
@@ -52,19 +52,20 @@ def make_plan(
     work: type[Work],
     options: dict[str, Any],
 ) -> ServedPlan:
-    """Return the plan of a stream, whose work items are this ``work``; else see `mpqueue.service.stream.Stream`.
+    """Return the plan of a stream whose work items are instances of `work`; see `mpqueue.service.stream.Stream`.
 
     Raises:
-        TypeError: The source is no source, or an option has the wrong type.
-        ValueError: An option has an impossible value, excludes another one, or means nothing to a server.
+        TypeError: The source has an unsupported type, or an option has the wrong type.
+        ValueError: An option has an invalid value, excludes another one, or has no meaning for a server.
     """
     backend: BackendName = options.get("backend", "process")
     if workers == 0 or not kind_of(backend).in_processes:
         got = "workers=0" if workers == 0 else f"backend={backend!r}"
-        raise ValueError(f"a server's batches lie in shared memory, written by worker processes: leave out {got}")
+        raise ValueError(f"a server requires worker processes, got {got}: leave it out")
     chosen = Options.of(ServerOptions, {**options, "shuffle": shuffle}, "Server")
     check_backend(backend, chosen)
     is_given = chosen.seed is not None
+    # Ranks get equal shares: the plan fills up or drops the end of an epoch, as for the shards of a loader.
     plan = resolve(
         source, chosen if world == 1 else chosen.replace(shard=(0, world)), seed_given=is_given,
         seed=int(chosen.seed) if is_given else fresh_seed(next(_uids), 0), serves_ranks=world if world > 1 else None,
@@ -76,16 +77,19 @@ def make_plan(
 
 
 def _ring_plan(workers: int, max_queue_size: int, num_kept: int | None, work: type[Work]) -> RingPlan:
-    """Return a ring with as many slots, beside the order, as are computed again at a time, and kept by consumers."""
+    """Return a ring with slots for the recomputed batches and for those that consumers keep, besides the queue."""
     if num_kept is None:
+        # Large strides cost only address space. Fewer slots are better than small ones: a batch must fit into a stride.
         room = largest_segment_bytes() // _GOOD_STRIDE - 2 * max_queue_size - workers
         num_kept = max(SPARE_SLOTS, min(_NUM_KEPT, room))
+    # A memfd has no name that other processes could open. Consumers get its descriptor over the socket, and its memory
+    # is freed with the last mapping.
     return RingPlan("memfd", max_queue_size + num_kept, work)
 
 
 def refuse_loaders_options(options: Mapping[str, Any]) -> None:
-    """Raise a `ValueError` for an option of a `Loader` that has another name, or another owner, with a server."""
+    """Raise a `ValueError` for options of a `Loader` that are passed differently to a server."""
     if options.get("shard") is not None:
-        raise ValueError('a server deals to all ranks: leave out shard, and pass mode="split" with world=N')
+        raise ValueError('shard is not an option of a server: pass mode="split" with world=N instead')
     if options.get("copy"):
-        raise ValueError('copy is the consumers\' choice: attach(..., writable="copy") gives private copies')
+        raise ValueError('copy is not an option of a server: pass writable="copy" to mpqueue.attach instead')

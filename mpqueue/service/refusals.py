@@ -1,4 +1,4 @@
-"""The errors with which a server refuses a consumer."""
+"""Exceptions with which a server refuses or disconnects a consumer."""
 
 
 class Refused(Exception):
@@ -6,7 +6,7 @@ class Refused(Exception):
 
 
 class Occupied(Exception):
-    """The rank has a consumer; another one may attach when that consumer is gone."""
+    """The rank has a consumer; another one may attach when that consumer has left."""
 
 
 class Misbehaved(Exception):

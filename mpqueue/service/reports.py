@@ -1,4 +1,4 @@
-"""Statistics of a server: its engine's, and each consumer's."""
+"""Statistics of a server: the counters of its engine and of each consumer."""
 
 import time
 from dataclasses import dataclass, fields
@@ -11,22 +11,22 @@ from mpqueue.telemetry.stats import Rated, Statistics
 
 @dataclass(frozen=True)
 class ServedConsumer(Rated):
-    """A consumer, as its server sees it.
+    """The counters of a consumer, as seen by its server.
 
     Attributes:
-        number: Of the consumer, from 1; never used again.
-        pid: Of its process.
-        rank: None without ranks.
-        epoch: The one in which it is.
-        batches: That it has taken since it came.
-        bytes: Of the batches that it was offered.
-        wait_s: Seconds for which it has waited for an offer.
-        behind: Batches that it was given and has not taken.
-        leases: Slots that it may look at.
-        skipped: Batches that it did not get because it was slow.
-        recalled: Offers that were taken back, for others, because it did not ask for them.
-        holds_up: Others wait for it.
-        elapsed_s: Seconds since it came.
+        number: Number of the consumer, from 1; never reused.
+        pid: Its process id.
+        rank: Its rank; None without ranks.
+        epoch: Its epoch.
+        batches: Number of batches that it has taken since it attached.
+        bytes: Bytes of the batches offered to it.
+        wait_s: Seconds that it has waited for offers.
+        behind: Number of batches assigned to it and not taken.
+        leases: Number of slots that it may have views of.
+        skipped: Number of batches that it missed because it was slow.
+        recalled: Number of offers recalled for other consumers because it did not request them.
+        holds_up: Whether other consumers wait for it.
+        elapsed_s: Seconds since it attached.
     """
 
     number: int
@@ -46,10 +46,10 @@ class ServedConsumer(Rated):
 
 @dataclass(frozen=True)
 class ServerStatistics(Statistics):
-    """The counters of a server's engine, see `mpqueue.Statistics`, and its consumers.
+    """The counters of a server's engine, see `mpqueue.Statistics`, and of its consumers.
 
     Attributes:
-        consumers: Those that are attached.
+        consumers: The attached consumers.
     """
 
     consumers: tuple[ServedConsumer, ...] = ()
@@ -59,7 +59,8 @@ class ServerStatistics(Statistics):
 
 
 def statistics_of(engine: Statistics, core: Core, peers: dict[int, Peer]) -> ServerStatistics:
-    """Return the statistics of a server; from any thread, without a lock."""
+    """Return the statistics of a server; from any thread."""
+    # Take no lock, so that a monitoring thread never delays the server's loop. `list` copies the dict in one step.
     now = time.monotonic()
     holding_up = core.group.holding_up(core.epoch)
     consumers = [

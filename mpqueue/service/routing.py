@@ -174,12 +174,14 @@ class Turns:
         if seat.has_begun and not seat.is_idle and seat.epoch == epoch:
             load = len(seat.queue) + len(seat.untaken)
         before = seat.noted_load
+        # The load often remains the same: a batch is taken and another one offered.
         if load != before:
             seat.noted_load = load
             if before >= 0:
                 seats = self._by_load[before]
                 del seats[seat]
                 if not seats:
+                    # No seat has this load anymore.
                     self.loads ^= 1 << before
             if load >= 0:
                 self._by_load[load][seat] = None
@@ -299,6 +301,7 @@ class RankedRouting(Routing):
 
     def begin(self, total: int | None) -> None:
         """Begin an epoch."""
+        # The remainder is not routed: all ranks get the same number of batches.
         self._share = None if total is None else total // len(self.seats)
         self._dealt.clear()
 
@@ -402,6 +405,7 @@ class FirstComeRouting(Routing):
 
     def has_room(self) -> bool:
         """Return whether a consumer can be offered more than the pool contains."""
+        # One batch at a time: it goes to the seat that has the fewest batches at that moment.
         return not self.pool and self._turns.has_room
 
     def deal(self, batch: SeatBatch) -> Iterable[Seat]:
@@ -421,6 +425,8 @@ class FirstComeRouting(Routing):
 
     def settle(self, *, has_ended: bool) -> None:
         """Mark seats as complete once all batches are taken: until then, each seat may get a returned batch."""
+        # A consumer that leaves returns its untaken batches, which other consumers then get. So no seat is complete
+        # before all batches are taken.
         is_over = has_ended and not self.pool and not any(seat.load for seat in self.seats)
         for seat in self.seats:
             seat.has_all = is_over
@@ -455,6 +461,8 @@ class BroadcastRouting(Routing):
         members = self.members()
         if self._skips:
             return any(seat.has_begun and seat.load < self._window for seat in members)
+        # Every member gets each batch, so the slowest one determines the pace. One batch more than the window fits, for
+        # groups in lock-step.
         return bool(members) and all(seat.load <= self._window for seat in members)
 
     def deal(self, batch: SeatBatch) -> Iterable[Seat]:
@@ -463,6 +471,7 @@ class BroadcastRouting(Routing):
         self._hold(batch, GROUP)
         members = self.members()
         for seat in members:
+            # The slow consumer misses this batch. It is notified of the number of missed ones with its next offer.
             if self._skips and seat.load >= self._window:
                 seat.num_skipped += 1
             elif batch.position >= seat.had.before:  # earlier ones were taken from a previous server
@@ -555,6 +564,7 @@ class Group:
         seat = self.by_consumer.pop(consumer, None)
         if seat is not None:
             seat.be_left()
+            # The seat of a rank remains, and keeps the untaken batches for the next consumer.
             if seat.rank is None:
                 self.seats.remove(seat)
         return seat
@@ -575,6 +585,7 @@ class Group:
     def holding_up(self, epoch: int) -> list[Seat]:
         """Return the seats of slow consumers that block waiting ones, without those in replay."""
         here = [seat for seat in self.seats if seat.epoch == epoch and seat.replay_at is None]
+        # A full window alone does no harm: a consumer is slow only if another one waits for it.
         is_waiting = any(seat.has_begun and not seat.is_idle and not seat.load and not seat.has_all for seat in here)
         return [seat for seat in here if seat.consumer and seat.load >= self.window] if is_waiting else []
 

@@ -1,4 +1,4 @@
-"""The rules of a server: its mode and its other options, checked. Pure."""
+"""The rules of a server: checks its mode and its other options. Pure."""
 
 from dataclasses import dataclass
 from numbers import Real
@@ -11,16 +11,16 @@ Slow = Literal["wait", "skip", "detach"]
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
-    """The rules of a server.
+    """The checked options of a server.
 
     Attributes:
-        mode: Which consumer gets which batch, and what follows from that.
-        window: The batches that a consumer is offered and has not taken, at most.
-        slow: What happens to a consumer that is slow.
-        grace_s: Seconds for which the seat of a dead rank waits for another consumer.
-        lease_timeout: Seconds after which a consumer that says nothing is detached; None: never.
+        mode: The mode, which decides which consumer gets which batch.
+        window: Maximum number of batches offered to a consumer and not taken.
+        slow: Treatment of a slow consumer.
+        grace_s: Seconds for which the seat of a crashed rank is kept for another consumer.
+        lease_timeout: Seconds without a message after which a consumer is detached; None for no limit.
         can_replay: The stream can compute a position again.
-        is_ordered: The stream gives the positions of an epoch in their order.
+        is_ordered: The stream yields the positions of an epoch in order.
     """
 
     mode: Mode
@@ -33,11 +33,11 @@ class Rules:
 
 
 def check_rules(*, mode: Any, world: Any, slow: Any, grace_s: Any, lease_timeout: Any, window: int) -> Rules:
-    """Return the rules of a server's options.
+    """Return the checked options of a server.
 
     Raises:
         TypeError: An option has the wrong type.
-        ValueError: An option has an impossible value, or one that excludes another.
+        ValueError: An option has an invalid value or excludes another one.
     """
     if mode not in MODES:
         known = " or ".join(f'"{name}"' for name in MODES)
@@ -45,9 +45,10 @@ def check_rules(*, mode: Any, world: Any, slow: Any, grace_s: Any, lease_timeout
     if slow not in {"wait", "skip", "detach"}:
         raise ValueError(f'slow must be "wait", "skip" or "detach", got {slow!r}')
     if world is not None and (not hasattr(world, "__index__") or isinstance(world, bool)):
-        raise TypeError(f"world must be a number of consumers or None, got {world!r}")
+        raise TypeError(f"world must be an integer or None, got {world!r}")
     if world is not None and world < 1:
         raise ValueError(f"world must be 1 or more, or None, got {world!r}")
+    # Only after the checks of `world`, which selects the class of the mode.
     resolved = mode_of(mode, None if world is None else int(world))
     if slow in resolved.refused_slow:
         raise ValueError(resolved.refused_slow[slow])
@@ -63,11 +64,12 @@ def check_rules(*, mode: Any, world: Any, slow: Any, grace_s: Any, lease_timeout
 
 
 def check_seconds(name: str, value: Any, *, may_be_none: bool) -> None:
-    """Raise a `TypeError` or a `ValueError` if an option is no number of seconds."""
+    """Raise a `TypeError` or a `ValueError` if an option is not a number of seconds."""
     if value is None and may_be_none:
         return
-    what = "a number of seconds" + (" or None" if may_be_none else "")
+    expected = "a number of seconds" + (" or None" if may_be_none else "")
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name} must be {what}, got {value!r}")
+        raise TypeError(f"{name} must be {expected}, got {value!r}")
+    # Written as a negation, so that NaN is refused, too.
     if not float(value) >= 0:
-        raise ValueError(f"{name} must be {what}, 0 or more, got {value!r}")
+        raise ValueError(f"{name} must be {expected}, 0 or more, got {value!r}")

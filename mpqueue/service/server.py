@@ -86,7 +86,7 @@ class Server:
     _job: str  # a hash that identifies the stream; set by `start`
 
     def __new__(cls, name: str, source: Any = None, **options: Any) -> Self:  # noqa: ARG004 - of the constructor
-        """Return a `QueueServer`, a subclass, if there is no source."""
+        """Return an instance, of the subclass `QueueServer` if there is no source."""
         made: Self = super().__new__(queue_server_class() if cls is Server and source is None else cls)
         return made
 
@@ -95,7 +95,8 @@ class Server:
         chosen, self._directory = Options.of(ServerOptions, options, "Server"), ServerDirectory.of(name)
         self.name, self.folder = self._directory.name, self._directory.folder
         self._journal_path = _checked_journal(chosen.journal)
-        # More would be out of which nobody knows what was taken.
+        # With a journal, offer one batch ahead: after a crash, all further offers would be batches of which the journal
+        # does not know whether they were taken.
         window = chosen.max_queue_size if self._journal_path is None else 1
         self._rules = check_rules(
             mode=chosen.mode, world=chosen.world, slow=chosen.slow, grace_s=chosen.grace_s,
@@ -104,6 +105,8 @@ class Server:
         self._uids = _checked_uids(chosen.allow_uids)
         workers = num_cpus() if chosen.workers is None else chosen.workers
         own = chosen.replace(workers=workers, world=self._rules.mode.num_shares)
+        # Only ranks get equal shares; in other modes the stream has a single share. `start` and replays create streams
+        # again from these options.
         self._make_stream = partial(Stream, source, **own.values_of(StreamOptions))
         self._stream = self._make_stream()
         self._settle_rules(is_ordered=bool(chosen.ordered))
@@ -112,11 +115,14 @@ class Server:
         self._lock = RLock()
 
     def _settle_rules(self, *, is_ordered: bool) -> None:
-        """Enter into the rules what follows from the stream."""
+        """Complete the rules with the properties of the stream."""
         if self._journal_path is not None:
             check_restartable(self._stream, is_ordered=is_ordered)
+        # A sequence can compute any position again. A stream needs lanes for that, whose snapshots allow it to start in
+        # the middle.
         is_stream = self._stream.is_generator
         has_places = not is_stream or self._stream.plan.plan.lanes is not None
+        # The positions of a stream are assigned when its batches are taken, so they are always in order.
         self._rules = replace(self._rules, can_replay=has_places and is_ordered, is_ordered=is_stream or is_ordered)
 
     def start(self) -> Self:
@@ -130,9 +136,9 @@ class Server:
         """
         with self._lock:
             if self._run is not None:
-                raise ServiceStateError(f"the server {self.name!r} runs already: call stop() before start()")
+                raise ServiceStateError(f"the server {self.name!r} is already running: call stop() before start()")
             with contextlib.ExitStack() as undo:
-                # First of all: two servers of this name must not read and write one journal.
+                # Claim the name first: two servers of one name must not read and write the same journal.
                 claim = self._directory.claim(is_open_to_others=bool(self._uids))
                 undo.callback(claim.close)
                 desk = Desk(self._directory)
@@ -143,25 +149,28 @@ class Server:
                 self._stream.start()
                 undo.callback(self._stream.stop)
                 self._run = self._serve(claim, desk, journal, recovered)
+                # If any step failed, the exit stack has undone the earlier ones. From here on `stop` does it.
                 self._undo = undo.pop_all()
             registry.show(self, is_quiet=True)
             live.add(self, "Server")
         return self
 
     def _recover(self) -> tuple[Stream, Recovered]:
-        """Return the stream at its place, and what the journal says of that."""
+        """Return the stream at its place, and the contents of the journal."""
         recovered = None if self._journal_path is None else read_journal(self._journal_path)
         if recovered is None:
             return self._make_stream(), Recovered()
+        # Without a given seed, use the journal's: another random seed would be a different stream.
         seed = recovered.seed if self._make_stream.keywords["seed"] is None else self._make_stream.keywords["seed"]
         place = place_in(recovered, self._rules.mode)
         stream = self._make_stream(seed=seed, place=place, lane_place=recovered.lanes, begun=recovered.begun)
         if job_of(stream, self._rules) != recovered.job:
             raise ServiceError(
-                f"the journal {self._journal_path} is of another stream: the source, its length, the seed or an option "
-                "differ. Give the same ones, or another journal"
+                f"the journal {self._journal_path} belongs to another stream: use the same source, length, seed and "
+                "options, or another journal"
             )
-        if recovered.state is not None:  # before the workers start: they get the source as it is then
+        # Load the state before the workers start, because they receive a copy of the source then.
+        if recovered.state is not None:
             stream.plan.job.source.load_state_dict(recovered.state)
         return stream, recovered
 
@@ -173,23 +182,30 @@ class Server:
         if self._awaits_survivors:
             journal.await_back(recovered.survivors.values())
         state = recovered.state if recovered.job else state_of(self._stream)
+        # Written before any consumer can attach, with the recovered batches: a second crash must lose nothing either.
         journal.begin(recovered.epoch, state, recovered.pairs(), recovered.lanes, recovered.begun)
         return journal
 
     def _serve(self, claim: Claim, desk: Any, journal: Journal | None, recovered: Recovered) -> "_Run":
-        """Start the thread."""
+        """Create the parts of the server and start its thread."""
         peers: dict[int, Peer] = {}
         stream, rules, mode, uid = self._stream, self._rules, self._rules.mode, os.geteuid()
+        # A stream with lanes needs snapshots to resume in the middle. With an index, the journaled positions are
+        # enough.
         checkpoints = None
         if journal is not None and stream.is_generator:
             checkpoints = Checkpoints(journal, stream, mode)
             checkpoints.resume(0 if recovered.lanes is None else recovered.lanes.position, recovered.pairs())
+        # Batches of an index are computed again by the server's own workers. A stream needs a separate worker for each
+        # replay.
         replays = None
         if mode.replays_missed and stream.is_generator and rules.can_replay:
             replays = LaneReplays(stream, self._make_stream)
         timeline = stream._pipeline.recorder.timeline
         deliveries = Deliveries(stream, peers, journal, uid, timeline, checkpoints, replays)
         place = place_in(recovered, mode)
+        # The core starts after the journaled batches of each rank. Without ranks, the stream itself skips the taken
+        # ones.
         had = [recovered.count_of(rank, mode.num_ranks) for rank in range(mode.num_ranks)]
         core = Core(
             rules, deliveries, epoch=recovered.epoch, had=had, frontier=place.position,
@@ -197,6 +213,7 @@ class Server:
         )  # fmt: skip
         assert stream.ring is not None
         admission = Admission(core, journal, self._job, self._welcome, stream.ring.read_only_fd)
+        # The server's own user may always attach.
         loop = Loop(claim, self._uids | {uid}, stream, core, deliveries, admission, peers, desk, replays)
         if self._awaits_survivors:
             admission.await_survivors(recovered.survivors.values(), loop.handlers, rules.grace_s)
@@ -204,60 +221,65 @@ class Server:
         try:
             run.thread.start()
         except BaseException:
+            # `run` closes the loop at its end, but the thread was not started.
             loop.close()
             raise
         return run
 
     @property
     def _awaits_survivors(self) -> bool:
-        """True if the server waits for the consumers of the one before."""
+        """True if the server waits for the consumers of the previous one."""
         rules = self._rules
         return rules.mode.awaits_survivors(is_stream=self._stream.is_generator, can_replay=rules.can_replay)
 
     def stop(self, timeout: float | None = None) -> None:
-        """Tell all consumers, end the workers, give up the name; idempotent, from any thread.
+        """Notify all consumers, stop the workers and release the name; idempotent, from any thread.
 
         Args:
-            timeout: Seconds to wait for the workers at most; None: as long as it takes.
+            timeout: Maximum number of seconds to wait for the workers. None: no limit.
 
         Raises:
-            StopTimeout: Some outlived the timeout.
-            TypeError: ``timeout`` is no number; nothing is stopped.
-            ValueError: It is not a number (NaN).
+            StopTimeout: A worker was still running after the timeout.
+            TypeError: ``timeout`` is not a number; the server keeps running.
+            ValueError: ``timeout`` is NaN; the server keeps running.
         """
         timeout = checked_wait(timeout)
         run = self._run
         if run is None:
             return
+        # Stop the loop before the stream: the loop's thread uses the stream. Join without the lock, so that several
+        # threads can call this method.
         run.loop.stop()
         run.thread.join()
         with self._lock:
-            if self._run is not run:  # another thread has stopped it
+            if self._run is not run:  # another thread has stopped the server
                 return
             self._latest, self._run = self.statistics(), None
+            # Keep the final counters for `statistics` after the stop.
             registry.hide(self)
-            # Whatever this raises, the rest is let go of behind it: the journal, and the name last.
+            # A failing worker must not keep the name in use. The exit stack releases the rest even after an exception:
+            # the journal, and the name last.
             with self._undo:
                 if run.replays is not None:
                     run.replays.close()
                 self._stream.stop(timeout)
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until the server has ended; return False if it has not within ``timeout`` seconds.
+        """Wait until the server has stopped; return False if it is still running after ``timeout`` seconds.
 
         Args:
-            timeout: Seconds to wait, None for ever.
+            timeout: Maximum number of seconds to wait. None: no limit.
 
         Raises:
-            ServiceStateError: It does not run.
-            TypeError: ``timeout`` is no number.
-            ValueError: It is not a number (NaN).
-            Exception: What has ended it, if it was not `stop`.
+            ServiceStateError: The server is not running.
+            TypeError: ``timeout`` is not a number.
+            ValueError: ``timeout`` is NaN.
+            Exception: The exception that ended the server, if it was not `stop`.
         """
         timeout = checked_wait(timeout)
         run = self._run
         if run is None:
-            raise ServiceStateError(f"the server {self.name!r} does not run: call start() before wait()")
+            raise ServiceStateError(f"the server {self.name!r} is not running: call start() before wait()")
         run.thread.join(timeout)
         if run.loop.failure is not None:
             raise run.loop.failure
@@ -265,19 +287,20 @@ class Server:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
-            "a Server cannot be pickled or sent to another process: its workers and its name belong to this one. "
-            f"Attach to it there, by mpqueue.attach({self.name!r})"
+            "a Server cannot be pickled or sent to another process: its workers and its name belong to this process. "
+            f"Use mpqueue.attach({self.name!r}) in the other process"
         )
 
     def statistics(self) -> "ServerStatistics":
-        """Return the counters of the server and of its consumers; after `stop` they stay as they were last."""
+        """Return the counters of the server and of its consumers; after `stop`, the final ones."""
         run = self._run
         if run is None:
             return self._latest
+        # Copy the dict in one step: the server's thread changes it without a lock.
         return statistics_of(self._stream.statistics(), run.core, dict(run.peers))
 
     def report(self) -> dict[str, Any]:
-        """Return what `mpqueue top` shows of the server."""
+        """Return the data that `mpqueue top` shows of the server."""
         run, job, mode = self._run, self._stream.plan.job, self._rules.mode
         return {
             "kind": "Server",
@@ -334,19 +357,19 @@ def _checked_journal(journal: Any) -> str | None:
     if not isinstance(journal, str | os.PathLike):
         raise TypeError(f"journal must be the path of a file or None, got {journal!r}")
     if os.path.isdir(journal):
-        raise ValueError(f"journal must be the path of a file, got the folder {journal!r}: name a file in it")
+        raise ValueError(f"journal must be the path of a file, got the folder {journal!r}: use a file in it")
     return os.fspath(journal)
 
 
 def _checked_uids(uids: Any) -> frozenset[int]:
-    found: list[Any] = [*uids] if isinstance(uids, Iterable) else [None]
-    if not all(isinstance(uid, Integral) and not isinstance(uid, bool) for uid in found):
-        raise TypeError(f"allow_uids must be a list of numbers of users, got {uids!r}")
-    return frozenset(map(int, found))
+    values: list[Any] = [*uids] if isinstance(uids, Iterable) else [None]
+    if not all(isinstance(uid, Integral) and not isinstance(uid, bool) for uid in values):
+        raise TypeError(f"allow_uids must be a list of integer user ids, got {uids!r}")
+    return frozenset(map(int, values))
 
 
 class _Run:
-    """A server between `start` and `stop`."""
+    """The parts of a server that exist between `start` and `stop`."""
 
     def __init__(self, loop: Loop, core: Core, peers: dict[int, Peer], replays: LaneReplays | None) -> None:
         self.loop, self.core, self.peers, self.replays = loop, core, peers, replays
@@ -358,7 +381,7 @@ _SERVER = "mpqueue.tf1.serving.server"
 
 
 class Desk:
-    """Answers clients that ask a server for queues, which TensorFlow 1's wing has; it is loaded for the first of them.
+    """Answers clients that request queues, a feature of `mpqueue.tf1`, which is imported for the first of them.
 
     Args:
         directory: The directory of the server.
@@ -369,21 +392,21 @@ class Desk:
         self._desk: Any = None
 
     def answer(self, peer: Peer, reception: Any) -> None:
-        """Send the client the address of the queues, or refuse, and close its connection."""
+        """Send the client the address of the queues, or refuse it, and close the connection."""
         try:
             if self._desk is None:
                 self._desk = import_module(_DESK).QueueDesk(self._directory)
         except ModuleNotFoundError:
-            reception.refuse(peer, "this installation of mpqueue has no queues: mpqueue.tf1 is missing")
+            reception.refuse(peer, "the server has no queues: its installation lacks mpqueue.tf1")
             return
         self._desk.answer(peer, reception)
 
     def close(self) -> None:
-        """End all queues after the server's thread has ended."""
+        """Close all queues, after the server's thread has ended."""
         if self._desk is not None:
             self._desk.close()
 
 
 def queue_server_class() -> Any:
-    """Return `mpqueue.tf1.serving.server.QueueServer`: a `Server` that has queues, and no batches."""
+    """Return `mpqueue.tf1.serving.server.QueueServer`: a `Server` with queues and without batches."""
     return import_module(_SERVER).QueueServer

@@ -1,14 +1,14 @@
-"""Specs of batches (see `mpqueue.memory.layout`) on their way to consumers: as JSON, or as a pickle where it must be.
+"""Specs of batches (see `mpqueue.memory.layout`) as sent to consumers: in JSON, or pickled if necessary.
 
     [0]                            None
     [1, "<f4", rank, is_fortran]   an array
     [2, item, ...]                 a tuple; 3: a list
     [4, [key, ...], item, ...]     a dict
-    [5]                            an object, whose value lies in the slot as a pickle
+    [5]                            an object, pickled in the slot
 
-A consumer can read the JSON of a server that it does not trust: it names no class and no code, and no dtype that holds
-addresses. Records and the classes of unusual dtypes and keys have no such form; then all of the spec is a pickle, which
-a consumer loads only where it is allowed to.
+A consumer can read JSON from a server that it does not trust: JSON contains no classes, no code and no dtypes with
+pointers. Records, unusual dtypes and unusual keys have no JSON form. Then the whole spec is a pickle, which a consumer
+loads only if `allow_pickle` permits it.
 """
 
 import json
@@ -41,14 +41,14 @@ class MissingClass(ServiceError):
 
 
 class _NoJSON(Exception):
-    """A spec that has no form in JSON."""
+    """The spec has no form in JSON."""
 
 
 def encode_spec(spec: Spec) -> tuple[bytes, bool]:
     """Return the bytes of a spec, and whether they are a pickle.
 
     Raises:
-        ServiceError: They would be too many.
+        ServiceError: The spec is too large.
     """
     try:
         body, is_pickled = json.dumps(_to_json(spec, 0), ensure_ascii=False, separators=(",", ":")).encode(), False
@@ -56,62 +56,65 @@ def encode_spec(spec: Spec) -> tuple[bytes, bool]:
         body, is_pickled = _pickled(spec), True
     if len(body) > MAX_SPEC_BYTES:
         raise ServiceError(
-            f"the structure of a batch takes {len(body):,} bytes, and {MAX_SPEC_BYTES:,} can be sent to consumers: "
-            "give batches of fewer arrays, or with shorter keys"
+            f"the structure of a batch must have at most {MAX_SPEC_BYTES:,} bytes, got {len(body):,}: "
+            "use fewer arrays per batch, or shorter keys"
         )
     return body, is_pickled
 
 
 def decode_spec(body: bytes, is_pickled: bool, *, allow_pickle: bool) -> Spec:
-    """Return the spec.
+    """Return the decoded spec.
 
     Raises:
-        ServiceError: It is a pickle and must not be loaded.
-        MissingClass: It needs a module that is not there.
-        ProtocolError: It is no spec.
+        ServiceError: The spec is a pickle, which is not allowed.
+        MissingClass: The spec needs a class that cannot be imported.
+        ProtocolError: The spec is invalid.
     """
     if len(body) > MAX_SPEC_BYTES:
-        raise ProtocolError(f"a spec of {len(body)} bytes, expected at most {MAX_SPEC_BYTES}")
+        raise ProtocolError(f"expected a spec of at most {MAX_SPEC_BYTES} bytes, got {len(body)}")
     if is_pickled:
         return _unpickled(body, allow_pickle=allow_pickle)
-    # A signal handler may raise a ValueError, too, which is not a fault of the server.
+    # A signal handler may raise a ValueError, which must not be mistaken for invalid data.
     with defer_signals():
         try:
-            found = json.loads(body.decode("utf-8"))
+            tree = json.loads(body.decode("utf-8"))
         except (ValueError, RecursionError) as error:
-            raise ProtocolError(f"a spec that is no JSON: {type(error).__name__}") from error
-        return _from_json(found, 0)
+            raise ProtocolError(f"expected a spec in JSON, got {type(error).__name__}") from error
+        return _from_json(tree, 0)
 
 
 def _pickled(spec: Spec) -> bytes:
     try:
+        # Plain pickle is faster, and its result can be loaded without cloudpickle.
         return pickle.dumps(spec, 5)
-    except Exception:  # classes that only the script knows
+    except Exception:  # classes defined in the main script or in functions
         return dumps_object(spec, None)
 
 
 def _unpickled(body: bytes, *, allow_pickle: bool) -> Spec:
     if not allow_pickle:
         raise ServiceError(
-            "the batches hold classes or unusual dtypes, which the server describes by a pickle, and a pickle of "
-            "another user may run any code here: if you trust that user, pass allow_pickle=True to attach"
+            "the batches contain classes or unusual dtypes, which the server has pickled, and unpickling data of "
+            "another user can run arbitrary code: if you trust that user, pass allow_pickle=True to attach"
         )
     try:
         spec = pickle.loads(body)
     except (ImportError, AttributeError) as error:
         unreadable(error, partial(pickle.loads, body))
         raise MissingClass(
-            f"the batch holds a class that this process cannot import ({error}): install its module here, too"
+            f"the batch contains a class that cannot be imported ({error}): install its module in this process"
         ) from error
     except Exception as error:
         unreadable(error, partial(pickle.loads, body))
-        raise ProtocolError(f"a spec that is no pickle: {type(error).__name__}: {error}") from error
+        raise ProtocolError(f"expected a pickled spec, got {type(error).__name__}: {error}") from error
+    # Even a trusted server may be of another version. This check only detects obvious mistakes.
     if not isinstance(spec, tuple) or not spec or spec[0] not in range(NodeKind.RECORD + 1):
-        raise ProtocolError(f"a spec that is a {type(spec).__name__}")
+        raise ProtocolError(f"expected a spec, got a pickled {type(spec).__name__}")
     return spec
 
 
 def _to_json(spec: Spec, depth: int) -> list[Any]:
+    # The consumer's JSON parser is recursive. Deeper structures are pickled.
     if depth > _MAX_DEPTH:
         raise _NoJSON
     kind = spec[0]
@@ -131,7 +134,8 @@ def _to_json(spec: Spec, depth: int) -> list[Any]:
 
 
 def _name_of(dtype: np.dtype[Any]) -> str:
-    """Return the name of an ordinary dtype: one that is made of its name again, and says all of it."""
+    """Return the name of an ordinary dtype, from which NumPy creates an equal dtype."""
+    # Metadata, aliases and subclasses are not part of the name, so such dtypes are pickled.
     name = dtype.str
     if _ORDINARY.fullmatch(name) and dtype.metadata is None and np.dtype(name) == dtype:
         return name
@@ -139,7 +143,9 @@ def _name_of(dtype: np.dtype[Any]) -> str:
 
 
 def _is_plain(key: Any) -> bool:
-    """Return whether a key comes out of JSON as it was."""
+    """Return whether JSON preserves a key."""
+    # JSON turns integer keys of its own objects into strings, so keys are sent as a list. Subclasses would lose their
+    # type.
     if type(key) is int:
         return key.bit_length() < 64
     if type(key) is float:
@@ -147,48 +153,49 @@ def _is_plain(key: Any) -> bool:
     return key is None or type(key) in {str, bool}
 
 
-def _from_json(found: Any, depth: int) -> Spec:
-    if type(found) is not list or not found or type(found[0]) is not int or depth > _MAX_DEPTH:
-        raise ProtocolError("a spec with a node that is none")
-    read = _READERS.get(found[0])
+def _from_json(node: Any, depth: int) -> Spec:
+    if type(node) is not list or not node or type(node[0]) is not int or depth > _MAX_DEPTH:
+        raise ProtocolError("expected a node of a spec as a list with its kind first")
+    read = _READERS.get(node[0])
     if read is None:
-        raise ProtocolError(f"a spec with a node of kind {found[0]}")
-    return read(found, depth)
+        raise ProtocolError(f"expected a node of kind 0 to 5, got kind {node[0]}")
+    return read(node, depth)
 
 
-def _read_leaf(found: list[Any], _depth: int) -> Spec:
-    if len(found) != 1:
-        raise ProtocolError("a spec with a leaf of several parts")
-    return (found[0],)
+def _read_leaf(node: list[Any], _depth: int) -> Spec:
+    if len(node) != 1:
+        raise ProtocolError(f"expected a leaf with 1 part, got {len(node)}")
+    return (node[0],)
 
 
-def _read_array(found: list[Any], _depth: int) -> Spec:
-    if len(found) != 4:
-        raise ProtocolError(f"a spec with an array of {len(found)} parts, expected 4")
-    kind, name, rank, is_fortran = found
+def _read_array(node: list[Any], _depth: int) -> Spec:
+    if len(node) != 4:
+        raise ProtocolError(f"expected an array with 4 parts, got {len(node)}")
+    kind, name, rank, is_fortran = node
+    # Match before `np.dtype` parses the name: it accepts many other strings, including dtypes with object pointers.
     if type(name) is not str or not _ORDINARY.fullmatch(name):
-        raise ProtocolError("a spec with an array of no ordinary dtype")
+        raise ProtocolError("expected an array with the name of an ordinary dtype")
     if type(rank) is not int or not 0 <= rank <= _MAX_RANK or type(is_fortran) is not int or is_fortran not in {0, 1}:
-        raise ProtocolError("a spec with an array of no possible rank or order")
+        raise ProtocolError(f"expected an array of rank 0 to {_MAX_RANK} and order 0 or 1")
     try:
         dtype = np.dtype(name)
     except (TypeError, ValueError) as error:
-        raise ProtocolError(f"a spec with the dtype {name}") from error
+        raise ProtocolError(f"{name} is not a dtype") from error
     return (kind, dtype, rank, bool(is_fortran))
 
 
-def _read_items(found: list[Any], depth: int) -> Spec:
-    return (found[0], *[_from_json(item, depth + 1) for item in found[1:]])
+def _read_items(node: list[Any], depth: int) -> Spec:
+    return (node[0], *[_from_json(item, depth + 1) for item in node[1:]])
 
 
-def _read_dict(found: list[Any], depth: int) -> Spec:
-    keys = found[1] if len(found) > 1 else None
+def _read_dict(node: list[Any], depth: int) -> Spec:
+    keys = node[1] if len(node) > 1 else None
     if type(keys) is not list or not all(map(_is_plain, keys)):
-        raise ProtocolError("a spec with a dict of impossible keys")
-    if len(set(keys)) != len(keys) or len(keys) != len(found) - 2:
-        raise ProtocolError(f"a spec with a dict of {len(keys)} keys for {len(found) - 2} items, or a key twice")
-    items = [_from_json(item, depth + 1) for item in found[2:]]
-    return (found[0], (tuple(keys), tuple(map(type, keys))), *items)
+        raise ProtocolError("expected a dict whose keys are strings, numbers, booleans or None")
+    if len(set(keys)) != len(keys) or len(keys) != len(node) - 2:
+        raise ProtocolError(f"expected a dict with {len(node) - 2} distinct keys, got {len(keys)} or a duplicate")
+    items = [_from_json(item, depth + 1) for item in node[2:]]
+    return (node[0], (tuple(keys), tuple(map(type, keys))), *items)
 
 
 _READERS: dict[int, Callable[[list[Any], int], Spec]] = {
@@ -202,11 +209,11 @@ _READERS: dict[int, Callable[[list[Any], int], Spec]] = {
 
 
 class Specs:
-    """Numbers for the specs of batches; one that has one keeps it, as long as there are not thousands of others.
+    """The numbers of batch specs. A spec keeps its number unless there are thousands of others.
 
     Attributes:
-        numbers: Of all that have one.
-        bodies: By number: what `encode_spec` has made of it.
+        numbers: The number of each spec.
+        bodies: By number: the result of `encode_spec`.
     """
 
     def __init__(self) -> None:
@@ -215,14 +222,16 @@ class Specs:
         self._last = 0
 
     def number_of(self, spec: Spec) -> int:
-        """Return the number of a spec, a new one if it has none.
+        """Return the number of a spec; assign one if it has none.
 
         Raises:
-            ServiceError: As of `encode_spec`.
+            ServiceError: The spec is too large.
         """
         number = self.numbers.get(spec)
         if number is None:
             if len(self.numbers) >= _MAX_SPECS:
+                # A source whose structure changes all the time would otherwise grow these dicts without bound. Numbers
+                # are not reused, so a consumer cannot confuse two specs.
                 self.numbers.clear()
                 self.bodies.clear()
             self._last += 1

@@ -1,24 +1,23 @@
-"""The engine as a server drives it: it gives handles, which are the places of batches in its ring, and never waits.
+"""The engine as a server drives it: yields handles of batches in its ring, and never waits.
 
     open_epoch --> take, take, ... --> has_ended --> finish_epoch --> open_epoch
                      |
-                     +--> BatchHandle: share(handle) when others have it, release(handle) when none of them has it any
-                     more +--> Failure: what was raised in the place of a batch
+                     +--> BatchHandle: share(handle) for the first holder, release(handle) after the last one
+                     +--> Failure: an exception in place of a batch
 
-One thread calls everything: `take` when somebody wants a batch, `advance` when `fileno` is readable or `timeout_s` is
-over. A handle belongs to the server until it is shared; who then holds it the server counts
-(`mpqueue.service.loop.Deliveries`). What the workers compute ahead is bounded by ``max_queue_size``, as in a `Loader`;
-what the holders keep by ``num_kept``, the slots that are there for it.
+One thread calls all methods: `take` when a batch is wanted, `advance` when `fileno` is readable or `timeout_s` has
+passed. A handle belongs to the server until it is shared; the server counts the holders
+(`mpqueue.service.loop.Deliveries`). As in a `Loader`, ``max_queue_size`` bounds the batches computed ahead.
+``num_kept`` is the number of additional slots for batches that holders keep.
 
     worker --report--> PendingHandle --open--> BatchHandle (its slot is READY) --share, release--> FREE
                           |
                           +--evict--> Stashed --settle, in another slot--> open
 
-`PendingHandle` is what a granted work item is for this server; see `mpqueue.workers.handle.Work`, whose place it takes.
-Where memory is short, the finished batches furthest from their turn are moved out of the ring as they are, and back
-into it when their turn has come.
+A `PendingHandle` is a granted work item of this server; see `mpqueue.workers.handle.Work`. If memory is short, the
+finished batches that are furthest from delivery are moved out of the ring, and back into it when they are due.
 
-Everything else is as in a `Loader`: order, seeds, restarts of workers, time-outs.
+Order, seeds, restarts of workers and timeouts are as in a `Loader`.
 """
 
 import time
@@ -49,20 +48,20 @@ from mpqueue.workers.process import ProcessBackend
 
 
 class BatchHandle(NamedTuple):
-    """A batch that lies in a slot.
+    """A batch in a slot.
 
     Attributes:
-        epoch: From 0.
-        position: In the order of the epoch, over all consumers.
-        turn: Of the slot: a number that is never used again.
-        slot: The slot itself.
+        epoch: Epoch, from 0.
+        position: Position in the epoch, over all consumers.
+        turn: Turn of the slot, a number that is never reused.
+        slot: The slot.
         spec: How the batch is read, see `mpqueue.memory.layout`.
-        header_offset: Where in the slot its header begins.
-        nbytes: Where in the slot it ends.
-        flags: `PARTIAL` where something was left out: the batch is the first item of what the spec describes.
-        is_extra: It was computed again, for a late consumer.
-        is_left_out: False: it is there.
-        seat: For whom it was computed again, by the number of the seat; 0: for whoever has waited longest for it.
+        header_offset: Offset of its header in the slot.
+        nbytes: Offset of its end in the slot.
+        flags: `PARTIAL` if samples were left out: then the batch is the first item of the structure in `spec`.
+        is_extra: It was computed again for a late consumer.
+        is_left_out: Always False.
+        seat: Number of the seat for which it was computed again; 0 for the seat that has waited longest for it.
     """
 
     epoch: int
@@ -79,14 +78,14 @@ class BatchHandle(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """An error, in the place of a batch.
+    """An exception in place of a batch.
 
     Attributes:
-        epoch: From 0.
-        position: In the order of the epoch; -1: it belongs to no batch.
-        error: What the source, or the engine, raised; None: a batch that was to be computed again is left out.
-        is_extra, seat: As of a handle.
-        turn: 0: there is no slot.
+        epoch: Epoch, from 0.
+        position: Position in the epoch; -1 if it belongs to no batch.
+        error: The exception of the source or the engine; None if a recomputed batch is to be skipped.
+        is_extra, seat: As in `BatchHandle`.
+        turn: Always 0: it has no slot.
     """
 
     epoch: int
@@ -98,23 +97,23 @@ class Failure(NamedTuple):
 
     @property
     def is_left_out(self) -> bool:
-        """True if there is nothing to tell."""
+        """True if the batch is skipped without an error."""
         return self.error is None
 
 
 class PendingHandle(Work):
-    """A work item at a worker; once it is reported, a handle that lies in its slot."""
+    """A work item at a worker; after its report, a batch in a slot."""
 
     __slots__ = ()
 
     def timed(self, *, is_drawn: bool) -> Self:  # noqa: ARG002 - see `Work`
-        """Return the same: consumers time their leases themselves."""
+        """Return the same object: consumers time their leases themselves."""
         return self
 
     def open(self) -> Any:
-        """Return the handle, whose slot stays as it is; or raise what is there instead.
+        """Return the handle without changing its slot, or raise the reported exception.
 
-        Where something was left out: the fields of a `Partial`. An empty one has no slot any more.
+        If samples were left out, return a `Partial`. An empty one has no slot anymore.
         """
         read, slot = self.read, self.slot
         if read is None:
@@ -128,7 +127,7 @@ class PendingHandle(Work):
                 return handle
             batch = Partial(handle._replace(flags=PARTIAL), *_left_out(read, self._bytes(), self.header_offset))
         except Unreadable:
-            # The error goes out in the place of the handle: nobody else would free its slot.
+            # The error is delivered in place of the handle, so no holder would ever free the slot.
             self.ring.release(slot)
             raise
         if batch.is_empty:
@@ -136,9 +135,10 @@ class PendingHandle(Work):
         return batch
 
     def evict(self) -> Any:
-        """Return the same outcome in private memory; the slot is free then."""
+        """Move the batch to private memory and free its slot; return it."""
         if self.read is None:
             return super().evict()
+        # Copy the bytes as they are, without rebuilding the batch: this takes one memcpy in each direction.
         stashed = Stashed(self, self._bytes())
         self.ring.release(self.slot)
         return stashed
@@ -148,11 +148,11 @@ class PendingHandle(Work):
 
 
 class Stashed:
-    """A handle that was moved out of the ring.
+    """A batch that was moved out of the ring.
 
     Args:
-        work: What it was.
-        data: Its bytes.
+        work: The work item.
+        data: The bytes of the batch.
 
     Attributes:
         is_plain, is_end, is_partial: See `mpqueue.engine.outcomes.Outcome`; it is plain once it is settled.
@@ -166,38 +166,40 @@ class Stashed:
         self._error: SharedMemoryFull | None = None
 
     def settle(self, make_slot: Callable[[int], Slot | None]) -> bool:
-        """Move it into a slot; return False if there is none with so many bytes now."""
+        """Move the batch into a slot; return False if no slot of its size is available now."""
         work, ring, nbytes = self._work, self._work.ring, len(self._data)
         try:
             slot = make_slot(nbytes)
         except SharedMemoryFull as error:
+            # The failed allocation is raised by `open`, in the order of the batches.
             self._error = error
             return True
         if slot is None:
             return False
         ring.memory[slot.offset : slot.offset + nbytes] = self._data.data
+        # Publish after the copy: a published slot can be offered.
         ring.slots.publish(slot, nbytes)
         work.slot = slot
         self.is_plain = not self.is_partial
         return True
 
     def open(self) -> Any:
-        """As of `PendingHandle`.
+        """Return the handle, as `PendingHandle.open`.
 
         Raises:
-            SharedMemoryFull: There was no room for it.
+            SharedMemoryFull: There was no room for the batch.
         """
         if self._error is not None:
             raise self._error
         return self._work.open()
 
     def is_own(self, error: BaseException) -> bool:
-        """As of `PendingHandle`."""
+        """Return whether this exception belongs to the batch, as `PendingHandle.is_own`."""
         return error is self._error or self._work.is_own(error)
 
 
 def _left_out(read: ReadSpec, data: Array, header_offset: int) -> tuple[list[Any], bool]:
-    """Return the entries of what was left out of a batch, and whether nothing is left of it."""
+    """Return the entries of the samples left out of a batch, and whether the batch is empty."""
     recipe = read.recipes[data[header_offset:].tobytes()]
     base = base_over(data, 0, header_offset, recipe.structure)
     try:
@@ -207,17 +209,17 @@ def _left_out(read: ReadSpec, data: Array, header_offset: int) -> tuple[list[Any
     return skipped, is_empty
 
 
-MAX_KEPT = 1 << 22  # indices of a sampler, to compute again: 32 MB, or twice that where they are no small integers
-_RETRY_S = 0.2  # after an error that is no batch's: the next try would most likely end like the last
+MAX_KEPT = 1 << 22  # sampler indices kept for recomputing: 32 MB, or twice that if they are not small integers
+_RETRY_S = 0.2  # after an error that belongs to no batch: an immediate retry would most likely fail again
 
 
 class SharedRing(NamedTuple):
-    """The memory in which the handles of a stream lie.
+    """The memory of a stream's batches.
 
     Attributes:
-        read_only_fd: A descriptor that can only be read; the stream's.
+        read_only_fd: A read-only descriptor, owned by the stream.
         nbytes: Bytes of address space.
-        stride: Of these, bytes per slot: slot n begins at ``n * stride``.
+        stride: Bytes per slot: slot n begins at ``n * stride``.
     """
 
     read_only_fd: int
@@ -226,39 +228,40 @@ class SharedRing(NamedTuple):
 
 
 class Stream:
-    """One stream of handles out of one source.
+    """A stream of batch handles from one source.
 
     Args:
-        source: As of a `Loader`.
-        workers: How many processes.
-        max_queue_size: Batches computed ahead, those at work included.
-        shuffle: A new order for every epoch (sequences only).
-        world: The number of ranks among which the batches are to be split equally: the end is filled up, or dropped.
+        source: The source, as for a `Loader`.
+        workers: Number of worker processes.
+        max_queue_size: Number of batches computed ahead, including those being computed.
+        shuffle: Use a new order for every epoch (sequences only).
+        world: Number of ranks among which the batches are split equally: the end of an epoch is filled up or dropped.
         place: Where to begin.
-        lane_place: Where a stream in lanes begins, to get to ``place``: what lies between, and what is ahead of that,
-            is dropped; None: at the beginning of the epoch.
-        begun: Where the epoch of an endless stream began; None: at the beginning of the source.
-        num_kept: Slots for what holders keep; None: enough for 8 batches of each of 32 consumers, or as many as the
-            address space allows.
-        options: Those of a `mpqueue.Server` about samples and workers.
+        lane_place: For a stream with lanes, the place from which to compute up to ``place``; the batches in between,
+            and those that are ahead of ``place``, are dropped. None for the beginning of the epoch.
+        begun: Where the epoch of an endless stream began; None for the beginning of the source.
+        num_kept: Number of slots for batches that holders keep. None: enough for 8 batches of each of 32 consumers, or
+            fewer if the address space is limited.
+        options: The options of an `mpqueue.Server` for samples and workers.
 
     Attributes:
-        plan: What it runs.
-        is_generator: The source is a generator: nothing of it can be computed again beside its order.
-        is_endless: It is one that never ends: an epoch is so many batches in a row, and the next one goes on behind.
-        epoch: The one that was opened last.
-        has_ended: All its batches were taken.
-        count: BatchHandles and failures that it has given of it, and those before the place where it began.
+        plan: The plan.
+        is_generator: The source is a generator: its batches have no index.
+        is_endless: An epoch has a fixed number of batches, and the next one continues where it stopped.
+        epoch: The epoch opened last.
+        has_ended: All of its batches were taken.
+        count: Number of handles and failures yielded in it, including those before the place where it began.
         ring: The memory, from `start` to `stop`.
-        places: From which the open epoch of a stream in lanes can be computed again; the first one is its beginning.
-        unknown: Positions that cannot be computed again: `take_extra` gives them behind those that can.
+        places: Places from which the open epoch of a stream with lanes can be computed again; the first is its
+            beginning.
+        unknown: Failures for positions that cannot be computed again; `take` yields them after the recomputed batches.
 
     Raises:
-        TypeError: The source is no source, or an option has the wrong type.
-        ValueError: An option has an impossible value, excludes another one, or means nothing to a server.
+        TypeError: The source has an unsupported type, or an option has the wrong type.
+        ValueError: An option has an invalid value, excludes another one, or has no meaning for a server.
     """
 
-    _pipeline: Pipeline  # these are there from `start` on
+    _pipeline: Pipeline  # both are set by `start`
     _backend: ProcessBackend
 
     def __init__(
@@ -282,12 +285,12 @@ class Stream:
         self.is_generator = not self.plan.plan.has_index
         self.is_endless = self.plan.plan.ends_by_count
         self._place = _settled(place or Place())
-        # Of a stream that goes on: the first position that is missing to anybody, and those behind it that are not.
+        # A resumed stream with lanes: the first position that a consumer still needs, and the taken positions after it.
         self._missing_from, self._given = 0, frozenset[int]()
         if self.is_generator:
             self._missing_from, self._given = self._place.position, frozenset(self._place.ahead)
             self._place = lane_place or Place(self._place.epoch)
-        self._goes_on = self._missing_from > 0 or bool(self._given)
+        self._is_resumed = self._missing_from > 0 or bool(self._given)
         self.places: tuple[Place, ...] = (begun or Place(self._place.epoch), self._place)
         self.epoch, self.has_ended, self.count = self._place.epoch, False, 0
         self.ring: SharedRing | None = None
@@ -299,11 +302,11 @@ class Stream:
 
     @property
     def seed(self) -> int:
-        """Order and random numbers follow from it."""
+        """The seed of the order and of random numbers."""
         return self.plan.plan.seed
 
     def length(self) -> int | None:
-        """Batches per epoch, over all ranks; None if it has no end, or nobody knows."""
+        """Return the number of batches per epoch over all ranks; None if it is endless or unknown."""
         try:
             return self.plan.plan.length()
         except TypeError:
@@ -315,12 +318,14 @@ class Stream:
         """Start the workers, which begin with the epoch of the place.
 
         Raises:
-            OSError: There are not enough processes, descriptors or memory; nothing is left behind.
-            Exception: As of `mpqueue.loader.engine.Engine.start`.
+            OSError: There are not enough processes, descriptors or memory. All resources are released then.
+            Exception: See `mpqueue.loader.engine.Engine.start`.
         """
         plan, place = self.plan, self._place
         plan.plan.warn_of_idle(plan.job.workers, plan.backend)
         cursor = plan.cursor(plan.plan.draws())
+        # A sampler cannot be iterated again for the same order, so its indices are kept for consumers that need a batch
+        # again. The bound limits the memory.
         cursor.keep(MAX_KEPT)
         cursor.last_epoch = place.epoch
         pipeline = self._engine.start(plan.job, cursor, plan.backend, plan.max_queue_size, place)
@@ -332,16 +337,18 @@ class Stream:
 
     def _use(self, pipeline: Pipeline) -> None:
         self._pipeline, self._backend = pipeline, cast("ProcessBackend", pipeline.backend)
-        # No method of ours: what a pipeline holds lives as long as its workers, which end when nobody holds the stream.
+        # Not a bound method: the pipeline would keep this stream alive, and the workers would not stop when the last
+        # reference to the stream is dropped.
         pipeline.settle_by(_settling(pipeline, self._backend.pressure))
         ring = self._backend.pool.ring
+        # Consumers get this read-only descriptor, so none of them can change a batch of the others.
         self.ring = SharedRing(descriptors.own(ring.segment.open_read_only()), ring.segment.size, ring.stride)
 
     def stop(self, timeout: float | None = None) -> None:
-        """End the workers, and let go of the ring; idempotent. What others have mapped of it lives on.
+        """Stop the workers and release the ring; idempotent. Mappings of other processes remain valid.
 
         Raises:
-            StopTimeout: Some outlived the timeout; it names them.
+            StopTimeout: A worker was still running after the timeout; the message names it.
         """
         if self.ring is not None:
             descriptors.close(self.ring.read_only_fd)
@@ -355,23 +362,23 @@ class Stream:
 
     @property
     def is_full(self) -> bool:
-        """True if all that may be computed ahead is there, or waits for room: nothing goes on before some is taken."""
+        """True if the queue is full, or waits for memory: no more batches are computed before some are taken."""
         return self._pipeline.is_full
 
     def statistics(self) -> Statistics:
-        """Return the counters of the engine; after `stop` they stay as they were last."""
+        """Return the counters of the engine; after `stop`, the final ones."""
         return self._engine.statistics()
 
     # -- The loop
 
     def fileno(self) -> int:
-        """Return a descriptor that is readable when there is something for `advance` to do."""
+        """Return a descriptor that is readable when `advance` has work to do."""
         return self._pipeline.fileno()
 
     def timeout_s(self) -> float | None:
-        """Return the seconds after which `advance` is to be called at the latest; None: there is no such time."""
+        """Return the seconds after which `advance` must be called at the latest; None for no limit."""
         waits = [self._backend.timeout_s()]
-        # A worker waits for memory, and some has come free: `advance` is what gives it, and no descriptor tells.
+        # A worker waits for memory, and some was freed: only `advance` grants it, and no descriptor becomes readable.
         if self._has_freed and self._backend.has_waiting:
             waits.append(0.0)
         if self._retry_at is not None:
@@ -379,7 +386,7 @@ class Stream:
         return min((wait for wait in waits if wait is not None), default=None)
 
     def advance(self) -> None:
-        """Take in what the workers report, and replace those that died; `take` may have something after it."""
+        """Process the reports of the workers and replace crashed ones; `take` may return a batch afterwards."""
         self._has_freed = False
         if self._retry_at is not None and time.monotonic() >= self._retry_at:
             self._retry_at = None
@@ -388,29 +395,33 @@ class Stream:
     # -- Epochs
 
     def open_epoch(self, epoch: int) -> int | None:
-        """Have `take` give the batches of an epoch; one before that has not ended is abandoned.
+        """Open an epoch for `take`; drop the rest of a previous one that has not ended.
 
-        Returns: The number of its batches, None if it has no end, or nobody knows.
+        Returns: The number of its batches; None if it is endless or unknown.
         """
         self.epoch, self.has_ended, self.count, self._is_wanted = epoch, False, 0, True
+        # Open the epoch now, so that the workers are busy before the first batch is wanted. An exception is kept for
+        # `take`, which returns it as a failure.
         self._unopened = self._open()
         return self._pipeline.length_of(epoch)
 
     def _open(self) -> Exception | None:
-        """Have the pipeline at the beginning of the epoch, or in the middle of it; return why that is not possible."""
+        """Move the pipeline to the place in the epoch; return the exception that prevents it."""
         pipeline, epoch = self._pipeline, self.epoch
         self._is_open = False
         try:
-            pipeline.finish_epoch()  # again, if the source's hook has failed
+            pipeline.finish_epoch()  # a retry if the source's hook has failed; otherwise it does nothing
             if pipeline.epoch != epoch and self.is_endless:
-                self._go_on_with(epoch)
+                self._continue_with(epoch)
             elif pipeline.epoch != epoch:
+                # The previous epoch was abandoned: drop its requests, and start this epoch at its beginning.
                 pipeline.forget_wanted()
                 pipeline.restart_at(Place(epoch))
             place = pipeline.place()
+            # Batches taken before a restart count, too: the positions of a stream continue after them.
             self.count = place.position + len(place.ahead)
             if self.is_endless or not self.is_generator:
-                # Do not prefetch past the first epoch before a second one is asked for, as a `Loader` does not.
+                # Do not prefetch past the first epoch before a second one is requested, as in a `Loader`.
                 pipeline.bound_epoch(epoch, goes_on=epoch != self._place.epoch)
                 pipeline.hand_out(epoch)
         except Exception as error:
@@ -420,33 +431,34 @@ class Stream:
             self.places = (self.lane_place(),)
         return None
 
-    def _go_on_with(self, epoch: int) -> None:
-        """Have an epoch begin where an endless stream is: the one before was abandoned."""
+    def _continue_with(self, epoch: int) -> None:
+        """Begin an epoch at the current place of an endless stream: the previous epoch was abandoned."""
         pipeline = self._pipeline
         pipeline.begin_epoch(epoch)
-        if pipeline.epoch != epoch:  # after a failure in the middle of its work, which left it where it is
+        if pipeline.epoch != epoch:  # a failure in the middle of the work has left the pipeline at its place
             pipeline.restart_at(pipeline.place()._replace(epoch=epoch, position=0))
 
     def finish_epoch(self) -> None:
-        """Run the source's ``on_epoch_end``, if all of the epoch was taken; what it raises is the next failure."""
-        with interrupts.unblock_signals():  # it may start processes
+        """Run the source's ``on_epoch_end`` if all of the epoch was taken; its exception becomes the next failure."""
+        with interrupts.unblock_signals():  # the hook may start processes, which inherit the signal mask
             self._pipeline.finish_epoch()
 
     # -- BatchHandles
 
     def take(self, *, is_wanted: bool = True, may_fail: bool = False) -> BatchHandle | Failure | None:
-        """Return the next batch: of those that are computed again, or of the open epoch. Never waits.
+        """Return the next recomputed batch, or else the next one of the open epoch. Never waits.
 
         Args:
-            is_wanted: False: only of those that are computed again.
-            may_fail: All who hold handles wait for this one: where there is no memory for it, none will come free.
+            is_wanted: If False, return only recomputed batches.
+            may_fail: All holders wait for this batch. If there is no memory for it, fail: none will be freed.
 
-        Returns: None if it is not ready, or all were taken.
+        Returns: None if no batch is ready, or all were taken.
         """
         pipeline = self._pipeline
-        # Without a slot that others have, nothing will come free either.
+        # Without held slots, no memory will be freed either.
         pipeline.may_fail = may_fail or not self._backend.pool.ring.slots.num_leased
-        # Also where nothing of the order is wanted: who is late has room while the windows of the others are full.
+        # Recomputed batches first, even if the next one is not wanted: a late consumer has room while the windows of
+        # the others are full.
         if pipeline.has_wanted or self.unknown:
             extra = self._take_extra()
             if extra is not None:
@@ -458,12 +470,15 @@ class Stream:
             if error is not None:
                 return self._failed(error, None)
         while True:
+            # The pipeline notes the work item of a failure here, so that the error gets its position.
             pipeline.failed = None
             try:
-                # Reports are taken in by `advance`, which is called when there are some: to ask for them here would
-                # cost a system call for each batch that is not there.
+                # Do not poll for reports here: `advance` does so when there are some. A poll would cost a system call
+                # for each batch that is not ready.
                 taken = pipeline.step(looks=False)
             except EndOfStream:
+                # An empty endless stream would otherwise restart forever without yielding a batch.
+                # An endless stream without elements would restart forever.
                 if self.is_endless and not self.count:
                     return self._failed(self._empty(), None)
                 self.has_ended = True
@@ -472,44 +487,44 @@ class Stream:
                 return None
             except Exception as error:
                 failure = self._failed(error, pipeline.failed)
-                if self._goes_on and self._is_given(failure.position):
+                if self._is_resumed and self._is_given(failure.position):
                     continue
                 return failure
             if taken is None:
                 return None
             handle: BatchHandle = taken[1]
             if self.is_generator:
-                # Its work item says the lane and the element; consumers, and the journal, count over all lanes.
+                # The work item counts within its lane. Consumers and the journal count over all lanes.
                 handle = handle._replace(epoch=self.epoch, position=self.count)
             self.count += 1
-            if self._goes_on and self._is_given(handle.position):
-                # It was computed for what lies behind it in its lane.
+            if self._is_resumed and self._is_given(handle.position):
+                # This batch was taken before the restart, and was computed only to reach the later ones of its lane.
                 self.release(handle)
                 continue
             return handle
 
     def _is_given(self, position: int) -> bool:
-        """Return whether a batch of a stream that goes on was taken before, from another server."""
+        """Return whether a batch of a resumed stream was already taken from the previous server."""
         if self.epoch != self._place.epoch or position > max(self._given, default=self._missing_from):
-            self._goes_on = False
+            self._is_resumed = False
             return False
         return 0 <= position < self._missing_from or position in self._given
 
     def lane_place(self) -> Place:
-        """Return the place behind what it has given of the open epoch, with the snapshots of its lanes."""
+        """Return the place after the yielded batches of the open epoch, with the snapshots of its lanes."""
         return self._pipeline.place()._replace(epoch=self.epoch, position=self.count)
 
     @property
     def begun(self) -> Place | None:
-        """The place where the open epoch of an endless stream began; None: the beginning of the source."""
+        """The place where the open epoch of an endless stream began; None for the beginning of the source."""
         return self.places[0] if self.places[0].counts else None
 
     def next_place(self) -> Place | None:
-        """Return where the next epoch begins; None: at the beginning of the source."""
+        """Return the place where the next epoch of an endless stream begins; None for the beginning of the source."""
         return self._pipeline.place()._replace(epoch=self.epoch + 1, position=0) if self.is_endless else None
 
     def _take_extra(self) -> BatchHandle | Failure | None:
-        """Return the next of the batches that are computed again; None if it is not ready, or there is none."""
+        """Return the next recomputed batch; None if it is not ready or none was requested."""
         pipeline = self._pipeline
         if not pipeline.has_wanted:
             return self.unknown.popleft() if self.unknown else None
@@ -521,6 +536,8 @@ class Stream:
             opened = outcome.open()
         except Exception as raised:
             error = raised.error if isinstance(raised, Unreadable) else raised
+            # With ``on_error="skip"`` the batch was skipped the first time, too, so the late consumer must not get an
+            # error for it.
             is_left_out = self.plan.plan.skips and is_of_source(error)
             return Failure(work_item.epoch, work_item.position, None if is_left_out else error, is_extra=True)
         if not outcome.is_partial:
@@ -530,11 +547,14 @@ class Stream:
         return cast("BatchHandle", opened.batch._replace(is_extra=True))
 
     def _failed(self, error: BaseException, work_item: WorkItem | None) -> Failure:
+        # A StopIteration raised by the source must not look like the end of the epoch.
         error = never_an_end(error)
         if work_item is None or work_item.position < 0:
+            # Wait before the next attempt: a permanent error would otherwise fill the consumers' queues with copies of
+            # itself.
             self._retry_at = time.monotonic() + _RETRY_S
             return Failure(self.epoch, -1, error)
-        # It counts as a batch: its consumers are told, and go on behind it.
+        # The failure counts as a batch: consumers raise it and continue after it.
         position = self.count if self.is_generator else work_item.position
         self.count += 1
         return Failure(self.epoch, position, error)
@@ -542,19 +562,19 @@ class Stream:
     def _empty(self) -> RuntimeError:
         plan = self.plan.plan
         return RuntimeError(
-            f"the stream of {type(plan.source.runs).__name__} has no elements, also when it is begun anew: no epoch of "
-            f"{plan.epoch_batches} batches can be made of it"
+            f"the stream of {type(plan.source.runs).__name__} must have elements for an epoch of {plan.epoch_batches} "
+            "batches, got none, even after a restart of the stream"
         )
 
     def recompute(self, epoch: int, positions: Iterable[int]) -> None:
-        """Have batches of the open epoch computed again: `take` gives them as extra ones, in this order.
+        """Compute batches of the open epoch again: `take` returns them as extra ones, in this order.
 
         Raises:
-            ValueError: It is another epoch, or the source is a stream: see `mpqueue.service.replaying`.
-            LookupError: There is no such position; or a sampler gave it, and it is not kept any more.
+            ValueError: Another epoch is open, or the source is a stream: see `mpqueue.service.replaying`.
+            LookupError: There is no such position; or a sampler yielded it, and its indices were not kept.
         """
         if self.is_generator:
-            raise ValueError("the source is a stream, of which no batch can be asked for by its position")
+            raise ValueError("batches of a stream cannot be computed again by their position")
         if epoch != self.epoch or not self._is_wanted:
             raise ValueError(f"batches of epoch {epoch} cannot be computed again: epoch {self.epoch} is open")
         self._pipeline.want(epoch, positions)
@@ -562,33 +582,34 @@ class Stream:
     # -- BatchHandles of another stream
 
     def copy_of(self, handle: BatchHandle) -> Array:
-        """Return a private copy of the bytes of a handle."""
+        """Return a private copy of the bytes of a batch."""
         return np.frombuffer(self._backend.pool.ring.memory, np.uint8, handle.nbytes, handle.slot.offset).copy()
 
     def enter(self, handle: BatchHandle, data: Array, *, may_fail: bool) -> BatchHandle | Failure | None:
-        """Return a handle of another stream as one of this, in a slot of this ring; None: there is no room now.
+        """Move a batch of another stream into a slot of this ring; return None if there is no room now.
 
         Args:
-            handle: What it was there.
+            handle: The handle in the other stream.
             data: Its bytes.
-            may_fail: As of `take`.
+            may_fail: See `take`.
         """
         pipeline, ring = self._pipeline, self._backend.pool.ring
         with pipeline.lock:
             try:
-                # As if it were due before all others: who waits for it waits for nothing else.
+                # Priority -1, before all other batches: the consumer that waits for it waits for nothing else.
                 slot = self._backend.pressure.make_slot(-1, handle.nbytes, may_fail=may_fail)
             except SharedMemoryFull as error:
                 return Failure(handle.epoch, handle.position, error)
             if slot is None:
                 return None
+            # Under the lock of the pipeline: eviction must not choose this slot before its batch is complete.
             ring.memory[slot.offset : slot.offset + handle.nbytes] = data.data
             ring.slots.publish(slot, handle.nbytes)
-        # The turn is that of this ring: consumers release what they were offered by it.
+        # Use the turn of this ring: consumers name it to release the slot.
         return handle._replace(turn=slot.turn, slot=slot)
 
     def forget_entering(self) -> None:
-        """Nobody waits for room for another stream's handle any more."""
+        """Withdraw the request for room for another stream's batch."""
         if self.ring is not None:
             self._backend.pressure.cancel()
 
@@ -601,32 +622,32 @@ class Stream:
         """Make `fileno` readable; from any thread, as long as the stream runs."""
         self._backend.wake()
 
-    # -- Who has them
+    # -- Holders
 
     def share(self, handle: BatchHandle) -> None:
-        """Note that others have a handle.
+        """Record that a batch has its first holder.
 
         Raises:
-            SlotError: The handle is free, or shared already.
+            SlotError: The batch is free, or shared already.
         """
         slot = handle.slot
         if self.ring is not None:
-            if slot.turn != handle.turn:  # the slot is another batch's by now: consumers would read that
-                raise _gone(handle)
+            if slot.turn != handle.turn:  # the slot contains another batch by now, which consumers would read
+                raise _stale(handle)
             self._backend.pool.ring.share(slot, handle.header_offset)
 
     def release(self, handle: BatchHandle) -> None:
-        """Note that nobody has a handle any more, shared or not: its slot is free.
+        """Free the slot of a batch without holders, shared or not.
 
         Raises:
-            SlotError: It was so before.
+            SlotError: The slot was freed before.
         """
         slot = handle.slot
         if self.ring is not None:
             if slot.turn != handle.turn:
-                raise _gone(handle)
+                raise _stale(handle)
             self._backend.pool.ring.release(slot)
-            # A slot in which the code of its worker still holds an array keeps its turn, and is not free yet.
+            # If code in the worker still references an array in the slot, the slot keeps its turn and is not free yet.
             self._has_freed = self._has_freed or not slot.turn
 
     def __repr__(self) -> str:
@@ -634,13 +655,14 @@ class Stream:
         return f"<Stream of {type(self.plan.job.source).__name__}, {self.plan.job.workers} workers, {state}>"
 
 
-def _gone(handle: BatchHandle) -> SlotError:
-    return SlotError(f"slot {handle.slot.number} has turn {handle.slot.turn} and not {handle.turn} any more")
+def _stale(handle: BatchHandle) -> SlotError:
+    return SlotError(f"expected turn {handle.turn} in slot {handle.slot.number}, got {handle.slot.turn}")
 
 
 def _settled(place: Place) -> Place:
-    """Return the same place, with as much before its position as possible."""
+    """Return the same place with the largest possible position."""
     position, ahead = place.position, set(place.ahead)
+    # Taken positions that directly follow the frontier extend it.
     while position in ahead:
         ahead.discard(position)
         position += 1
@@ -648,9 +670,10 @@ def _settled(place: Place) -> Place:
 
 
 def _settling(pipeline: Pipeline, pressure: MemoryPressure) -> Callable[[WorkItem, Outcome], bool]:
-    """Return what moves a batch that was moved out of the ring into it again, when its turn has come."""
+    """Return a function that moves a stashed batch back into the ring when it is due."""
 
     def settle(work_item: WorkItem, outcome: Outcome) -> bool:
+        # All other outcomes are in the ring already, or are exceptions.
         if not isinstance(outcome, Stashed):
             return True
         make_slot = partial(pressure.make_slot, work_item.number, may_fail=pipeline.may_fail)

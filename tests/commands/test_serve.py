@@ -214,7 +214,7 @@ def test_a_later_one_ends_the_process(noted, monkeypatch):
         (["data_of_test", "--name", "a"], "write MODULE:FACTORY"),
         (["no_such:Photos", "--name", "a"], "no module 'no_such'"),
         (["data_of_test:Photo", "--name", "a"], "data_of_test has no 'Photo'; it has "),
-        (["data_of_test:Photos", "--name", ""], "must be one that a folder can have"),
+        (["data_of_test:Photos", "--name", ""], "must be the name or the path of a folder"),
         (["data_of_test:Photos", "--name", "a", "--world", "0"], "world"),
         (["data_of_test:np.pi", "--name", "a"], "a source needs __getitem__"),
     ],
@@ -266,7 +266,7 @@ def test_a_name_that_is_taken_ends_with_1_and_the_process_that_has_it():
         )
         assert done.returncode == 1
         assert done.stdout == ""
-        assert done.stderr.startswith(f"mpqueue serve: 'photos' is served already, by process {process.pid} (")
+        assert done.stderr.startswith(f"mpqueue serve: the name 'photos' is in use by the server in process {process.pid} (")
         process.terminate()
         assert process.wait(DEADLOCK_S) == 0
 

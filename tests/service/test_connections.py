@@ -94,7 +94,7 @@ def test_a_server_that_cannot_accept_logs_once_and_then_at_doubling_intervals(re
     assert counts == list(range(1, 9))
     first, second, *_ = [record.getMessage() for record in caplog.records]
     assert "cannot accept connections: [Errno 24] Too many open files; check `ulimit -n`" in first
-    assert "cannot accept connections, for 10 s by now" in second
+    assert "cannot accept connections, for 10 s so far" in second
 
 
 def test_a_server_that_can_accept_again_logs_the_next_shortage_but_not_each_one(reception, caplog):

@@ -109,7 +109,7 @@ def test_a_record_that_was_written_over_ends_it(tmp_path_factory: pytest.TempPat
 )
 def test_a_file_that_is_no_journal_is_refused(path: str, text: str):
     Path(path).write_text(text)
-    with pytest.raises(ServiceError, match=r"is no journal of a server .* choose another path, or remove it"):
+    with pytest.raises(ServiceError, match=r"is not a journal of a server .* choose another path, or remove it"):
         read_journal(path)
 
 

@@ -136,9 +136,9 @@ def test_a_journal_of_another_stream_is_refused(tmp_path):
     with mpqueue.Server("s", STREAM, **options):
         pass
     for other in (STREAM.take(8), STREAM.repeat(2)):
-        with pytest.raises(ServiceError, match="is of another stream"):
+        with pytest.raises(ServiceError, match="belongs to another stream"):
             mpqueue.Server("s", other, **options).start()
-    with pytest.raises(ServiceError, match="is of another stream"):
+    with pytest.raises(ServiceError, match="belongs to another stream"):
         mpqueue.Server("s", STREAM, lanes=8, **options).start()
 
 

@@ -19,7 +19,7 @@ def test_the_service_names_the_system_that_it_needs_and_what_to_use(use):
     done = on_another_system(use)
     assert done.returncode == 1
     assert "ImportError: mpqueue's service requires Linux" in done.stderr
-    assert "this is darwin: use a mpqueue.Loader in each trainer" in done.stderr
+    assert "this is darwin: use an mpqueue.Loader in each trainer" in done.stderr
 
 
 def test_the_package_itself_is_imported():

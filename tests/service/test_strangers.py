@@ -295,7 +295,7 @@ def test_more_consumers_of_one_process_than_anybody_needs_are_refused(server, st
     assert stranger.ask(keep_welcomes, "numbers", 300) == MAX_OF_PROCESS
     assert server.extra_descriptors() <= 2 * MAX_OF_PROCESS + 8  # some are just being refused
     (told,) = stranger.ask(misbehave, "numbers", range(1))
-    assert f"has {MAX_OF_PROCESS} consumers, and gets no more: close those that it does not need" in told
+    assert f"has {MAX_OF_PROCESS} consumers, the maximum: close those that it does not need" in told
     with RawConsumer("numbers"):  # another process is let in
         if server.mode == "split":  # else all wait for those who do not begin, as they should
             server.serves_on()
@@ -390,7 +390,7 @@ def test_a_server_of_queues_answers_or_drops_strangers_too(servers_directory, st
         ask_for_queues("queues")
         before = num_descriptors(process.pid)
         answers = {stranger.ask(greet, "queues", seed) for seed in range(100)}
-        assert any("serves queues only" in answer for answer in answers), answers
+        assert any("has queues only" in answer for answer in answers), answers
         stranger.ask(say_nothing, "queues", 500)
         for _ in range(20):
             stranger.ask(send_descriptors, "queues", b"nonsense", 20)

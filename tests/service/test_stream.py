@@ -302,7 +302,7 @@ def test_an_error_comes_again_when_its_position_is_computed_again():
 def test_elements_of_a_generator_cannot_be_computed_again():
     with Server(letters) as server:
         server.stream.open_epoch(0)
-        with pytest.raises(ValueError, match="is a stream, of which no batch"):
+        with pytest.raises(ValueError, match="cannot be computed again by their position"):
             server.stream.recompute(0, [0])
 
 

@@ -49,5 +49,5 @@ def test_a_session_does_not_use_another_users_server(servers_directory, monkeypa
             pass
         real = credentials.credentials_of
         monkeypatch.setattr(credentials, "credentials_of", lambda end: real(end)._replace(uid=OWN + 1))
-        with pytest.raises(UnavailableError, match=f"no server of uid {OWN}"):
+        with pytest.raises(UnavailableError, match=f"expected a server of uid {OWN}"):
             tf.Session("grpc://localhost:2222")

@@ -72,7 +72,7 @@ def test_it_says_where_its_queues_are_and_ends_the_connection(server, stranger):
 @pytest.mark.parametrize(
     ("said", "why"),
     [
-        (Hello().encode(), "serves queues only"),
+        (Hello().encode(), "has queues only"),
         (b"hello", "no JSON"),
         (b"x" * (MAX_HANDSHAKE + 1), "at most"),
         (b'{"protocol": 99, "version": "7"}', "protocol 99"),
@@ -148,9 +148,9 @@ def test_a_server_without_a_source_is_one_of_queues_only(servers_directory):
 def test_one_name_has_one_server_and_is_free_after_it(servers_directory):
     with QueueServer("photos") as server:
         assert repr(server) == "<QueueServer 'photos': 0 queues>"
-        with pytest.raises(RuntimeError, match=r"runs already: call stop\(\)"):
+        with pytest.raises(RuntimeError, match=r"already running: call stop\(\)"):
             server.start()
-        with pytest.raises(ServiceError, match=f"served already, by process {os.getpid()}"):
+        with pytest.raises(ServiceError, match=f"in use by the server in process {os.getpid()}"):
             QueueServer("photos").start()
     server.stop()
     assert repr(server) == "<QueueServer 'photos': stopped>"

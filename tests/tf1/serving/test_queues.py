@@ -91,7 +91,7 @@ def test_all_kinds_of_queues_and_of_elements_are_shared(server):
 class TestConnecting:
     def test_it_fails_at_the_with_if_no_server_comes(self, servers_directory):
         connection = mpqueue.connect("photos", timeout=0.01)
-        with pytest.raises(ServiceError, match=r"no server 'photos' after .* s: nobody listens at"), connection:
+        with pytest.raises(ServiceError, match=r"found no server 'photos' at .* within .* s"), connection:
             pass
         assert lookup.current() is None
 
@@ -113,7 +113,7 @@ class TestConnecting:
         call = Call(connect)
         while not caplog.records:
             time.sleep(0.001)
-        assert "waiting on, as there is no timeout: no server 'photos'" in caplog.records[0].getMessage()
+        assert "still waiting, because there is no timeout: found no server 'photos'" in caplog.records[0].getMessage()
         with QueueServer("photos"):
             assert call.result() == 0
 
