@@ -74,7 +74,7 @@ class Admission:
             self._journal.note_arrival(peer.number, Survivor(pid, started_at(pid)))
             if hello.resume is not None:
                 # The previous server may have crashed after it delivered these batches and before it journaled their
-                # ASK. Only the consumer knows about them.
+                # `ASK`. Only the consumer knows about them.
                 for position in hello.resume.taken_of(self._core.epoch):
                     self._journal.note_taken(position, peer.number if seat.rank is None else seat.rank)
         # The descriptor is read-only: a consumer may read all slots, but cannot damage the batches of others.

@@ -97,7 +97,7 @@ def open_attachment(
 
     Args:
         terms: The arguments of `mpqueue.attach`.
-        resume: The state of the earlier attachment; None if there is none.
+        resume: The state of the earlier attachment; None if absent.
         positions: Epoch and position of the batches that the earlier attachment delivered last.
         is_wanted: Returns whether to keep waiting for a server that is not running.
 

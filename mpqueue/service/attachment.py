@@ -49,7 +49,7 @@ class Attachment:
         latest: The record delivered last: a batch, an exception, or the end of an epoch.
         number: Number of batches and exceptions delivered.
         num_missed: Number of batches that the consumer missed because it was slow.
-        has_begun: Contains an entry if the server was notified that a loop over its epoch has begun.
+        has_begun: Contains an entry if the server was notified that a loop over its epoch has started.
         positions: Epoch and position of the batches delivered last.
     """
 
@@ -100,11 +100,11 @@ class Attachment:
 
         Raises:
             ServiceDied: The server was stopped or has crashed.
-            ConsumerDied: The server has detached this consumer, or has lost another one of its group.
+            ConsumerDied: The server has detached this consumer, or has lost another consumer of its group.
             ServiceError: The server has sent invalid or forbidden data.
         """
         link = self.link
-        # Read the socket even if records have arrived: a RECALL may be waiting there, and the server may have offered
+        # Read the socket even if records have arrived: a `RECALL` may be waiting there, and the server may have offered
         # these batches to another consumer.
         link.look()
         while True:
@@ -112,7 +112,7 @@ class Attachment:
             if arrived:
                 record = arrived[0]
                 if record.number <= self.number and record.kind in BATCHES:
-                    # A repeated offer: after a RECALL the server cannot know whether this batch was delivered.
+                    # A repeated offer: after a `RECALL` the server cannot know whether this batch was delivered.
                     arrived.popleft()
                     continue
                 # Do not deliver remaining offers of a crashed server: its successor may offer these batches to another
@@ -180,7 +180,7 @@ class Attachment:
         self.ring.recover()
 
     def _settle(self) -> None:
-        """Forget the turns of a request that was sent, if an interrupt came before this was noted."""
+        """Forget the turns of a request that was sent, if an interrupt prevented that before."""
         if self._sent:
             self.ring.forget(self._released)
             self._sent.clear()
@@ -238,7 +238,7 @@ class Attachment:
         link.leave(how)
 
     def close(self) -> None:
-        """Close the connection when the last view of the server's memory is gone; idempotent."""
+        """Close the connection when no view of the server's memory exists anymore; idempotent."""
         if self.link.death is None:
             self.link.linger(self.ring.memory)
         else:

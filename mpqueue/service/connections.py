@@ -93,7 +93,7 @@ class Stage(enum.Enum):
     WAITING = "waiting"  # for its rank, which has another consumer
     ATTACHED = "attached"
     CUT = "cut"  # detached by the server; may still release slots
-    LEFT = "left"  # has sent LEAVE; may still have views
+    LEFT = "left"  # has sent `LEAVE`; may still have views
 
 
 class Peer:
@@ -178,23 +178,23 @@ class Peer:
         return not self.is_full
 
     def recall(self, number: int) -> list[bytes] | None:
-        """Send a RECALL of all offers above this number; return the messages sent by the consumer until then.
+        """Send a `RECALL` of all offers above this number; return the messages sent by the consumer until then.
 
         The module docstring of `mpqueue.service.records` explains why the order of these steps is safe.
 
-        Returns: The messages, for `Loop` to process; None if the RECALL cannot be sent now. The consumer does not know
-            of it then.
+        Returns: The messages, for `Loop` to process; None if the `RECALL` cannot be sent now. The consumer does not
+            know of it then.
         """
         if self._offers or self._messages or self.sock is None:
-            return None  # queued offers would arrive after the RECALL, and would not be dropped
+            return None  # queued offers would arrive after the `RECALL`, and would not be dropped
         try:
-            # Send directly, not through `_messages`: the messages read below would otherwise precede the RECALL, and
+            # Send directly, not through `_messages`: the messages read below would otherwise precede the `RECALL`, and
             # the guarantee about them would not hold.
             self.sock.send(Text(ToConsumer.RECALL, 0, number, b"").pack(), _NOW)
         except OSError:  # the socket is full, or the consumer has disconnected
             return None
         # Read everything that is there, and only after the send: a request that arrives later was sent by a consumer
-        # that finds the RECALL before it opens another batch.
+        # that finds the `RECALL` before it opens another batch.
         messages = []
         while (data := self.receive(REQUEST.size + 1)) is not None:
             messages.append(data)
@@ -203,7 +203,7 @@ class Peer:
         return messages
 
     def send_now(self, data: bytes, fds: tuple[int, ...] = ()) -> None:
-        """Send a handshake, the first message, for which an empty socket always has room."""
+        """Send a handshake. It is the first message, so the empty socket has room for it."""
         assert self.sock is not None
         with contextlib.suppress(OSError):
             send_with_descriptors(self.sock, data, fds, socket.MSG_DONTWAIT)
@@ -211,7 +211,7 @@ class Peer:
     # -- Receiving
 
     def receive(self, size: int) -> bytes | None:
-        """Return up to `size` bytes of the next message; empty at the end of the connection; None if there is none yet.
+        """Return up to `size` bytes of the next message; empty at the end of the connection; None if there is none.
 
         The kernel drops descriptors that arrive with the message.
         """
@@ -281,7 +281,7 @@ class Reception:
         handlers.watch(listener.fileno(), self._accept)
 
     def due_at(self) -> float | None:
-        """Return the time, by `time.monotonic`, at which `look` must be called; None if there is none."""
+        """Return the time, by `time.monotonic`, at which `look` must be called; None if no time is due."""
         dues = [peer.since + HANDSHAKE_S for peer in self.strangers.values()]
         return min(dues if self.again_at is None else [*dues, self.again_at], default=None)
 

@@ -94,7 +94,7 @@ class Consumer:
 
         Raises:
             ServiceDied: The server was stopped or has crashed.
-            ConsumerDied: The server has detached this consumer, or has lost another one of its group.
+            ConsumerDied: The server has detached this consumer, or has lost another consumer of its group.
             RuntimeError: The consumer was closed, or belongs to another process.
         """
         with self._lock:
@@ -107,7 +107,7 @@ class Consumer:
                 if self._loop is not None:
                     self._loop.is_replaced = True
                 self._loop = loop
-                # Wake tasks that wait in the replaced loop: it has ended, and no message may arrive that would wake
+                # Wake tasks that wait in the replaced loop: it is over, and no message may arrive that would wake
                 # them.
                 self._wake()
             except BaseException:
@@ -133,8 +133,8 @@ class Consumer:
             waits: If False, return `_NOT_YET` instead of waiting.
 
         Raises:
-            StopIteration: The epoch has ended.
-            ServiceDied, ConsumerDied: The server has ended; this consumer was detached.
+            StopIteration: The epoch is complete.
+            ServiceDied, ConsumerDied: The server has exited; this consumer was detached.
             RuntimeError: The consumer was closed, or a later iterator has invalidated this one.
             ServiceError: The server has sent invalid data, or a pickle that is not allowed.
             Exception: The exception of the source in place of the batch, or an exception of unpickling the batch.
@@ -158,7 +158,7 @@ class Consumer:
             raise
 
     def fileno(self) -> int:
-        """Return a descriptor that is readable when the server has sent a message or has ended."""
+        """Return a descriptor that is readable when the server has sent a message or has exited."""
         return self._attachment.link.fileno()
 
     def timeout_s(self) -> None:
@@ -175,15 +175,15 @@ class Consumer:
             if self._needs_attention:
                 self._attend()
             while loop is self._loop:
-                # An interrupt kept this batch from the caller. Do not send an ASK before the caller has it: the ASK
+                # An interrupt kept this batch from the caller. Do not send an `ASK` before the caller has it: the `ASK`
                 # would confirm it as taken, and a crash would lose it.
                 if self._unclaimed is not _NOTHING:
                     batch, self._unclaimed = self._unclaimed, _NOTHING
                     loop.continues = False
                     return batch
                 attachment = self._attachment
-                # Send the ASK before looking for a RECALL: if the server does not find this ASK when it recalls, its
-                # RECALL is already in our queue and is found next. See `records`.
+                # Send the `ASK` before looking for a `RECALL`: if the server does not find this `ASK` when it recalls,
+                # its `RECALL` is already in our queue and is found next. See `records`.
                 attachment.ask()
                 try:
                     record = attachment.next_record(waits=waits)
@@ -278,7 +278,7 @@ class Consumer:
     # -- Reconnecting after a server crash
 
     def _begin(self) -> None:
-        """Notify the server that a loop over the epoch has begun."""
+        """Notify the server that a loop over the epoch has started."""
         if not self._attachment.has_begun:
             self._counts.begin_epoch(self._epoch)
         while True:
@@ -413,7 +413,7 @@ class ConsumerIterator(Iterator[Any]):
 
     Args:
         consumer: The consumer.
-        continues: True if the loop continues an epoch that an earlier one has begun.
+        continues: True if the loop continues an epoch that an earlier one started.
 
     Attributes:
         continues: The same, until the iterator has yielded a batch.
@@ -488,8 +488,8 @@ def attach(
         rank: Rank of this consumer, from 0 to ``world - 1``. None for a server without ranks.
         timeout: Maximum number of seconds to wait for the server and for its answer. None: no limit.
         uid: User id of the server's owner. None: the current user. Servers of all other users are refused, including
-            root's. For a name without a slash, and without ``MPQUEUE_HOME``, the server of another user is expected in
-            ``mpqueue-UID`` in the folder for temporary files.
+            root's. For a name without a slash, and without ``MPQUEUE_HOME``, the server of a different user is expected
+            in ``mpqueue-UID`` in the folder for temporary files.
         join: What a consumer receives if it attaches in the middle of an epoch of ``mode="broadcast"``: "next" (it
             starts with the next epoch), "now" (the rest of the running epoch), or "replay" (the whole running epoch;
             missed batches are computed again).

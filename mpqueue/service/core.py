@@ -392,16 +392,16 @@ class Core:
             self._turns.note(seat, self.epoch)
 
     def recall(self, reports: Mapping[int, int | None]) -> None:
-        """Take back the offers that consumers of `Group.unasked` have not requested; all were sent a RECALL.
+        """Take back the offers that consumers of `Group.unasked` have not requested; all were sent a `RECALL`.
 
         Args:
-            reports: For each consumer, the number of taken batches in the last ASK that had arrived when the RECALL was
-                sent. `ask` is called with it afterwards. None if there was no ASK.
+            reports: For each consumer, the number of taken batches in the last `ASK` that had arrived when the `RECALL`
+                was sent. `ask` is called with it afterwards. None if there was no `ASK`.
         """
         for consumer, taken in reports.items():
             seat = self.group.by_consumer[consumer]
-            # An ASK allows the consumer to open one batch. So the consumer keeps the batch of its latest ASK, whether
-            # that arrived before the RECALL or together with it.
+            # An `ASK` allows the consumer to open one batch. So the consumer keeps the batch of its latest `ASK`,
+            # whether that arrived before the `RECALL` or together with it.
             num_kept = int(seat.has_asked) if taken is None else max(taken - seat.num_taken, 0) + 1
             while len(seat.untaken) > num_kept:
                 self._withdraw(seat)
@@ -443,7 +443,7 @@ class Core:
     # -- Events of the stream
 
     def replaying(self) -> set[int]:
-        """Return the numbers of the seats for which batches are computed again."""
+        """Return the numbers of the seats that get recomputed batches."""
         return {seat.number for seat in self.group.seats if seat.replay_at is not None}
 
     def wants_batch(self) -> bool:
@@ -489,8 +489,8 @@ class Core:
         Args:
             changed: The seats whose queues or windows have changed; None for all.
         """
-        # Repeat after the end of an epoch: consumers may have begun the next one already, and no later event would open
-        # it.
+        # Repeat after the end of an epoch: consumers may have started the next one already, and no later event would
+        # open it.
         while True:
             if not self.is_running:
                 self._open_if_due()
@@ -526,7 +526,7 @@ class Core:
             self._note(seat)
 
     def _open_if_due(self) -> None:
-        """Open the epoch if a consumer has begun its loop, and all awaited consumers are present."""
+        """Open the epoch if a consumer has started its loop, and all awaited consumers are present."""
         if self.awaited or not self.group.is_begun(self.epoch):
             return
         if not self._mode.may_open(self.group, has_opened=self._has_opened):
@@ -598,7 +598,7 @@ class Core:
         self._fresh.clear()
 
     def due_at(self, now: float) -> float | None:
-        """Return the time at which the next rank is overdue or consumer silent for too long; None if there is none."""
+        """Return the time at which the next rank is overdue or consumer silent for too long; None if no time is due."""
         group, timeout = self.group, self.rules.lease_timeout
         dues = [seat.overdue_at for seat in self._ranks if seat.overdue_at is not None] if self._ranks else []
         if timeout is not None:

@@ -4,8 +4,8 @@
     held                [=======]  [=====]            [=====]
 
 A consumer holds a batch from its delivery until the next request: that is its training step. As for workers, batches
-held for longer than 5 ms are all drawn, and shorter ones are sampled. All traces of a machine use the same clock, so
-those of a server and its consumers can be displayed together.
+held for longer than 5 ms are all drawn, and shorter ones are sampled. All traces of a machine use the
+same clock, so you can display a server and its consumers together.
 """
 
 from dataclasses import replace
@@ -56,7 +56,7 @@ class ConsumerRow:
 
 
 def open_timeline(terms: AttachTerms) -> Timeline | None:
-    """Return the timeline of a consumer; None if it has none.
+    """Return the timeline of a consumer; None if tracing is off.
 
     Raises:
         OSError: The file cannot be written.
@@ -73,7 +73,7 @@ class Counts:
     """Counters of one consumer over all of its attachments.
 
     Args:
-        timeline: The timeline in which the consumer is drawn; None if there is none. Owned.
+        timeline: The timeline of the consumer; None if absent. Owned.
 
     Attributes:
         batches, bytes, skipped: Counts of delivered batches, updated by the consumer.
@@ -85,7 +85,7 @@ class Counts:
         self._recorder = Recorder(timeline)
         self._row = None if timeline is None else ConsumerRow(timeline)
         self._waited_ns = 0  # by the current attachment, at the latest delivery
-        self._time_at = 0  # when the next lease is to be timed
+        self._time_at = 0  # time of the next lease to measure
 
     def note(self, offer: Offer, attachment: Attachment) -> None:
         """Record the delivery of a batch, which is counted already."""
@@ -116,13 +116,13 @@ class Counts:
             self._row.mark(f"epoch {epoch} ends")
 
     def lose(self, death: Death) -> None:
-        """Record that the current attachment has ended."""
+        """Record that the current attachment is over."""
         if self._row is not None:
             self._row.let_go(clock_ns())
             self._row.mark("the connection has ended" if death.is_final else "the server died")
 
     def keep(self, attachment: Attachment) -> None:
-        """Add the counters of an attachment that has ended."""
+        """Add the counters of an attachment that is over."""
         self._wait_ns += attachment.link.wait_ns
         self._waited_ns = 0
         self._copies += attachment.ring.num_copies
@@ -137,7 +137,7 @@ class Counts:
         self._recorder.end()
 
     def statistics(self, attachment: Attachment) -> ConsumerStatistics:
-        """Return all counters, including those of the current attachment."""
+        """Return all counters, including the current attachment."""
         link, ring, recorder = attachment.link, attachment.ring, self._recorder
         ring.enter_leases()
         return ConsumerStatistics(

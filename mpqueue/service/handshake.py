@@ -211,7 +211,7 @@ class Hello(_Handshake):
         purpose: "batches"; or "queues" to request only the address of the server's queues.
         rank: Rank of the consumer; None for a server without ranks.
         join: When the consumer starts.
-        resume: The state of an earlier connection; None if there is none.
+        resume: The state of an earlier connection; None if absent.
     """
 
     purpose: Annotated[Purpose, _one_of(Purpose)] = "batches"

@@ -65,12 +65,12 @@ class ServerLink:
 
     Args:
         connection: A connected socket after the handshake, registered in `mpqueue.system.descriptors`. Owned.
-        sentinel: A pidfd of the server, registered there; -1 if there is none. Owned.
+        sentinel: A pidfd of the server, registered there; -1 if absent. Owned.
         name: Name of the server, for messages.
 
     Attributes:
         arrived: Received records that were not delivered yet, in order.
-        death: Why the connection has ended; None while it is open.
+        death: Why the connection is over; None while it is open.
         wait_ns: Nanoseconds spent waiting.
     """
 
@@ -91,7 +91,7 @@ class ServerLink:
         self.wait_ns = 0
 
     def send(self, message: bytes, sent: list[int]) -> None:
-        """Send a request, and wait for room in the socket if necessary; do nothing if the connection has ended.
+        """Send a request, and wait for room in the socket if necessary; do nothing if the connection is over.
 
         Args:
             message: The request.
@@ -104,7 +104,7 @@ class ServerLink:
         except ConnectionError as error:
             if is_of_handler(error):
                 raise
-            # A CUT that arrived before the end contains the reason, and is raised instead of the bare disconnection.
+            # A `CUT` that arrived before the end contains the reason, and is raised instead of the bare disconnection.
             self.look()
             if self.death is None:
                 self._die(self._make_death())
@@ -172,7 +172,7 @@ class ServerLink:
             if isinstance(first, Text) and first.kind == ToConsumer.CUT:
                 self._die(self._death_of(first))
                 return
-            # A RECALL is applied with one assignment; repeating it after an interrupt changes nothing.
+            # A `RECALL` is applied with one assignment; repeating it after an interrupt changes nothing.
             if first.kind == ToConsumer.RECALL:
                 self.arrived = arrived = deque(record for record in arrived if not _is_above(record, first.number))
                 came.popleft()
@@ -235,7 +235,7 @@ class ServerLink:
     def linger(self, memory: mmap.mmap) -> None:
         """Stop using the connection, and close it when no view of this memory is left.
 
-        After LEAVE, the end of the connection informs the server that all slots may be written again.
+        After `LEAVE`, the end of the connection informs the server that all slots may be written again.
         """
         with defer_signals():
             self._close_waits()

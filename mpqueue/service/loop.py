@@ -9,8 +9,8 @@
 The thread never blocks on a consumer or worker: sockets are non-blocking, and data that a socket does not accept is
 sent later. It sleeps in a single `poll` until an event or the next deadline. An idle server uses no CPU.
 
-*End of a consumer.* After LEAVE it takes no more batches; when its connection then ends, it has no views anymore. If
-the connection ends without LEAVE, its slots are freed when its process has exited, which its pidfd reports. A killed
+*End of a consumer.* After `LEAVE` it takes no more batches; when its connection then ends, it has no views anymore. If
+the connection ends without `LEAVE`, its slots are freed when its process has exited, which its pidfd reports. A killed
 process causes both events at once. A consumer that sends invalid data is disconnected.
 
 *Limits.* A consumer needs two descriptors while it may have views of slots, which can be as long as its process runs.
@@ -61,9 +61,9 @@ class Deliveries:
     Args:
         stream: The stream, which owns the handles.
         peers: The consumers, by number.
-        journal: The journal; None if there is none.
+        journal: The journal; None if absent.
         uid: User id of this process. Consumers of other users receive exceptions as text.
-        timeline: The timeline in which consumers are drawn; None if there is none.
+        timeline: The timeline in which consumers are drawn; None if absent.
         checkpoints: Checkpoints of a journaled stream with lanes; None for other streams.
         replays: Replays of a stream with lanes; None if batches can be computed by position, or not at all.
     """
@@ -121,7 +121,7 @@ class Deliveries:
         if peer.credentials.uid == self._uid:
             note = f"raised in the server in place of batch {failure.position} of epoch {failure.epoch}"
             return Text(ToConsumer.RAISED, PICKLED, number, failures.pack(error, note))
-        # A consumer of another user does not load pickles, which can run arbitrary code.
+        # A consumer of a different user does not load pickles, which can run arbitrary code.
         return Text(ToConsumer.RAISED, 0, number, f"{type(error).__name__}: {error}".encode()[:4096])
 
     def withdraw(self, consumer: int, batch: SeatBatch, *, has_more: bool) -> None:
@@ -328,7 +328,7 @@ class Loop:
                 self.handlers.watch_room(peer.sock.fileno(), is_full=peer.is_full)
 
     def _take(self) -> None:
-        """Pass all available and wanted batches to the core."""
+        """Pass all ready batches that have a receiver to the core."""
         stream, core, replays = self._stream, self._core, self._replays
         # Evaluate the conditions for each batch: a routed one may fill the last window or end the last wait.
         while True:
@@ -347,9 +347,9 @@ class Loop:
         """Detach consumers, each with the reason, and offer their untaken batches to others."""
         for number, why in consumers.items():
             peer = self._peers[number]
-            # Send the CUT first, then read, as for a RECALL (see `mpqueue.service.records`). An ASK that has arrived by
-            # then counts; its batches would go to another consumer, too, otherwise. A later ASK was sent by a consumer
-            # that finds the CUT before it opens another batch.
+            # Send the `CUT` first, then read, as for a `RECALL` (see `mpqueue.service.records`). An `ASK` that has
+            # arrived by then counts; its batches would go to another consumer, too, otherwise. A later `ASK` was sent
+            # by a consumer that finds the `CUT` before it opens another batch.
             self._deliveries.cut(number, DETACHED, why)
             peer.flush()
             if peer.sock is not None:
@@ -363,14 +363,14 @@ class Loop:
         self._recall_at = math.inf
         for due_at, number, last in self._core.group.unasked():
             messages = self._peers[number].recall(last) if due_at <= now else None
-            # Not due yet, or the RECALL could not be sent now and is tried again later.
+            # Not due yet, or the `RECALL` could not be sent now and is tried again later.
             if messages is None:
                 self._recall_at = min(self._recall_at, due_at if due_at > now else now + RECALL_AFTER_S)
             else:
                 replies[number] = messages
         if replies:
             # Recall from all consumers at once: a batch returned by the first one must not be offered to the second.
-            # Process their messages afterwards: `Core.recall` counts from the state in which the RECALL was sent.
+            # Process their messages afterwards: `Core.recall` counts from the state in which the `RECALL` was sent.
             self._core.recall({number: _last_taken(messages) for number, messages in replies.items()})
             for number, messages in replies.items():
                 peer = self._peers[number]
@@ -474,7 +474,7 @@ class Loop:
             else:
                 self._core.holders.release(peer.number, filter(None, turns))
                 self._leave(peer, died=value == DROPPED)
-                # Views may outlive the consumer. The end of the connection indicates that they are gone.
+                # Views may outlive the consumer. The end of the connection indicates that no view exists anymore.
                 peer.stage = Stage.LEFT
                 return False
         except (ProtocolError, Misbehaved) as error:
@@ -506,13 +506,13 @@ class Loop:
         self._close_socket(peer)
         if peer.stage is not Stage.LEFT:
             self._leave(peer, died=True)
-        # Without LEAVE, the process may have closed the socket and still read the slots: only its exit frees them.
+        # Without `LEAVE`, the process may have closed the socket and still read the slots: only its exit frees them.
         if peer.stage is Stage.LEFT or not self._core.holders.count(peer.number):
             self._forget(peer)
 
     def _note_death(self, peer: Peer) -> None:
         """Handle the exit of a consumer's process."""
-        # Process its unread requests first: batches that an unread ASK reports as taken must not go to another
+        # Process its unread requests first: batches that an unread `ASK` reports as taken must not go to another
         # consumer.
         if peer.sock is not None:
             self._hear(peer, _MOST_UNREAD)
@@ -536,7 +536,7 @@ class Loop:
     def close(self) -> None:
         """Notify all consumers and close all connections; after a failure also release the name.
 
-        `run` calls this at its end. Call it if `run` was never called. The stream belongs to the server.
+        `run` calls this when it returns. Call it if `run` was never called. The stream belongs to the server.
         """
         self._reception.close()
         self._admission.close(self.handlers)
@@ -557,8 +557,8 @@ class Loop:
 
 
 def _last_taken(messages: list[bytes]) -> int | None:
-    """Return the number of taken batches in the last ASK of these messages; None if there is none."""
-    # The count is cumulative, so the last ASK includes the earlier ones.
+    """Return the number of taken batches in the last `ASK` of these messages; None if they contain none."""
+    # The count is cumulative, so the last `ASK` includes the earlier ones.
     for data in reversed(messages):
         with contextlib.suppress(ProtocolError):  # an invalid message is handled when it is processed in order
             kind, value, *_ = REQUEST.parse(data)

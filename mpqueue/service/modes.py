@@ -197,7 +197,7 @@ class Mode(ABC):
         """
 
     def may_open(self, group: Group, *, has_opened: bool) -> bool:  # noqa: ARG002 - only a broadcast waits
-        """Return whether the next epoch may open once a consumer has begun its loop.
+        """Return whether the next epoch may open once a consumer has started its loop.
 
         Args:
             group: The consumers that are attached.

@@ -56,7 +56,7 @@ def make_plan(
 
     Raises:
         TypeError: The source has an unsupported type, or an option has the wrong type.
-        ValueError: An option has an invalid value, excludes another one, or has no meaning for a server.
+        ValueError: An option has an invalid value, conflicts with another option, or has no meaning for a server.
     """
     backend: BackendName = options.get("backend", "process")
     if workers == 0 or not kind_of(backend).in_processes:

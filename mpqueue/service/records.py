@@ -15,15 +15,15 @@
                      <-------------------------------    CUT      this consumer is detached, or the server stops; reason
     LEAVE            ------------------------------->    I leave
 
-All records of a consumer have one fixed size, and so have OFFER, MISSED and END; one message may contain several of
-these. SPEC, RAISED, RECALL and CUT have a head and a body of bounded size. A message arrives as a whole or not at all,
-whenever its sender is killed. A server never unpickles received data. A message that cannot be parsed ends the
+All records of a consumer have one fixed size, and so have `OFFER`, MISSED and END; one message may contain several of
+these. SPEC, `RAISED`, `RECALL` and `CUT` have a head and a body of bounded size. A message arrives as a whole or not at
+all, whenever its sender is killed. A server never unpickles received data. A message that cannot be parsed ends the
 connection.
 
 Offers and exceptions are numbered per consumer, from 1, and a consumer takes them in this order. A batch is *taken*
-when the consumer requests the next one: ASK contains the number of taken ones since the beginning of the connection. A
-slot is *released* when the last view of its batch is gone, which can be earlier or later. ASK lists the released turns,
-which are never 0.
+when the consumer requests the next one: `ASK` contains the number of taken ones since the beginning of the connection.
+A slot is *released* when no view of its batch exists anymore, which can be earlier or later. `ASK` lists the released
+turns, which are never 0.
 
 *RECALL.* The server takes back offers that were not requested, without waiting for an answer. This is safe because of
 the order of the steps:
@@ -36,14 +36,14 @@ the order of the steps:
 Each side writes before it reads. `send` returns when the message is in the receiver's queue, and a socket preserves the
 order. There are two cases:
 
-- The server does not find the ASK in step 2. Then the ASK was sent after the RECALL, and its consumer finds the RECALL
-  in its own step 2, before it opens a batch. It drops all offers above the number.
-- The server finds the ASK. It may have been sent before or after the RECALL, so the server does not know whether the
-  requested batch was opened or dropped. That batch remains the consumer's, and is offered again under the same number.
-  A consumer that has opened it ignores the repeated offer. Each later batch requires another ASK.
+- The server does not find the `ASK` in step 2. Then the `ASK` was sent after the `RECALL`, and its consumer finds the
+  `RECALL` in its own step 2, before it opens a batch. It drops all offers above the number.
+- The server finds the `ASK`. It may have been sent before or after the `RECALL`, so the server does not know whether
+  the requested batch was opened or dropped. That batch remains the consumer's, and is offered again under the same
+  number. A consumer that has opened it ignores the repeated offer. Each later batch requires another `ASK`.
 
 Numbers above the recalled one are used again. The server does not recall if it cannot send at once, or while offers are
-queued: these would arrive after the RECALL and not be dropped.
+queued: these would arrive after the `RECALL` and not be dropped.
 """
 
 from functools import partial
@@ -54,7 +54,7 @@ from mpqueue.transport.records import RecordType, kinds_of
 MAGIC = 0x5153
 MAX_BODY = 1 << 16
 MAX_HANDSHAKE = 1 << 17  # enough for the positions of 4096 batches in decimal
-MAX_RELEASED = 6  # turns in one ASK
+MAX_RELEASED = 6  # turns in one `ASK`
 MAX_OFFERS = 32  # in one message
 
 
@@ -73,8 +73,8 @@ class ToConsumer:
 BATCHES = frozenset({ToConsumer.OFFER, ToConsumer.RAISED})  # the kinds that are numbered for their consumer
 _OFFERS = frozenset({ToConsumer.OFFER, ToConsumer.END, ToConsumer.MISSED})
 
-# The value of ASK is the number of offers taken so far, of BEGIN the epoch, and of LEAVE 0 or `DROPPED`. The size is
-# fixed, so that the server can reject anything else before parsing it.
+# The value of `ASK` is the number of offers taken so far, of `BEGIN` the epoch, and of `LEAVE` 0 or `DROPPED`. The size
+# is fixed, so that the server can reject anything else before parsing it.
 REQUEST = RecordType("kind:B _:5x value:Q released:6Q", magic=MAGIC, kinds=kinds_of(ToServer))
 OFFER = RecordType(
     "kind:B flags:B spec:I number:Q turn:Q slot:I epoch:I position:Q header_offset:Q nbytes:Q",
@@ -88,11 +88,11 @@ TEXT = RecordType(
 _NO_TURNS = tuple((0,) * (MAX_RELEASED - length) for length in range(MAX_RELEASED + 1))  # padding, by number of turns
 MAX_MESSAGE = max(TEXT.size + MAX_BODY, MAX_OFFERS * OFFER.size)  # of records, not of handshakes
 
-PARTIAL = 1  # a flag of OFFER: samples were left out; the slot also holds the list of these samples
-PICKLED = 1  # a flag of SPEC and RAISED: the body is a pickle
+PARTIAL = 1  # a flag of `OFFER`: samples were left out; the slot also holds the list of these samples
+PICKLED = 1  # a flag of SPEC and `RAISED`: the body is a pickle
 MORE = 2  # a flag of SPEC: the body continues in the next message
-DROPPED = 1  # a value of LEAVE: the consumer was garbage collected, which counts as a crash
-# The flags of CUT: this consumer was detached, another one of the group was lost, or the server has stopped.
+DROPPED = 1  # a value of `LEAVE`: the consumer was garbage collected, which counts as a crash
+# The flags of `CUT`: this consumer was detached, another consumer of the group was lost, or the server has stopped.
 DETACHED, LOST, STOPPED = 0, 1, 2
 
 
@@ -109,7 +109,7 @@ class Offer(NamedTuple):
         flags: `PARTIAL` or 0.
         spec: Number of its spec.
         number: Its number among the consumer's offers, from 1.
-        turn: Turn of the slot, which an ASK names to release it.
+        turn: Turn of the slot, which an `ASK` names to release it.
         slot: Number of the slot.
         epoch: Epoch, from 0.
         position: Position of the batch in its epoch, over all consumers. For END: the number of batches of the epoch
@@ -139,9 +139,9 @@ class Text(NamedTuple):
     Attributes:
         kind: `ToConsumer.SPEC`, `ToConsumer.RAISED`, `ToConsumer.RECALL` or `ToConsumer.CUT`.
         flags: See `PICKLED`, `MORE` and `DETACHED`.
-        number: For SPEC its number; for RAISED the number among the consumer's offers; for RECALL the number of the
+        number: For SPEC its number; for `RAISED` the number among the consumer's offers; for `RECALL` the number of the
             last offer that remains.
-        body: A spec, an exception or a string in UTF-8; empty for RECALL.
+        body: A spec, an exception or a string in UTF-8; empty for `RECALL`.
     """
 
     kind: int

@@ -89,12 +89,12 @@ class LaneReplay:
         self._look()
 
     def join(self) -> None:
-        """Wait until the thread has ended."""
+        """Wait until the thread exits."""
         self._thread.join()
 
     @property
     def has_ended(self) -> bool:
-        """True if the thread has ended."""
+        """True if the thread has exited."""
         return not self._thread.is_alive()
 
     def _look(self) -> None:
@@ -226,7 +226,7 @@ class LaneReplays:
         )  # fmt: skip
 
     def take(self, *, may_fail: bool) -> BatchHandle | Failure | None:
-        """Return a recomputed batch for which there is a slot; None if there is none now. Never waits.
+        """Return a recomputed batch, in a slot of the ring; None if no batch or no slot is ready. Never waits.
 
         Args:
             may_fail: See `Stream.take`.

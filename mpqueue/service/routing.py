@@ -48,7 +48,7 @@ class SeatBatch(Protocol):
 
     @property
     def seat(self) -> int:
-        """Return the number of the seat for which it was computed again; 0 for the seat that has waited longest."""
+        """Return the number of the seat that it was computed again for; 0 for the seat that has waited longest."""
 
 
 @dataclass
@@ -76,7 +76,7 @@ class Seat:
     Attributes:
         number, rank, epoch: The arguments; the epoch advances when all of its batches were taken.
         consumer: Number of the consumer; 0 if the seat is vacant.
-        has_begun: The consumer has begun its loop over the epoch.
+        has_begun: The consumer has started its loop over the epoch.
         has_asked: The consumer has requested a batch since; it may have opened the first untaken one.
         is_idle: Unrequested offers were recalled; the seat gets no offers before its next request.
         has_all: No more batches of the epoch will be routed to it.
@@ -127,7 +127,7 @@ class Seat:
 
     def resume_at(self, count: int) -> None:
         """Continue after this many batches of the epoch. The journal may know of fewer."""
-        # The consumer's last ASK may not have been processed when the server crashed.
+        # The consumer's last `ASK` may not have been processed when the server crashed.
         self.had = Had(max(self.had.num, count), max(self.had.before, count))
 
     def enter(self, epoch: int) -> None:
@@ -230,7 +230,7 @@ class Routing(ABC):
 
     Attributes:
         pool: Batches that belong to no seat yet.
-        settles_early: A seat may have all of its epoch before the stream has ended.
+        settles_early: A seat may have all of its epoch before the stream is over.
     """
 
     settles_early: ClassVar[bool] = False
@@ -488,7 +488,7 @@ class BroadcastRouting(Routing):
         seat.queue.clear()
 
     def settle(self, *, has_ended: bool) -> None:
-        """Mark seats as complete once the stream has ended."""
+        """Mark seats as complete once the stream is over."""
         for seat in self.members():
             seat.has_all = has_ended
 
@@ -574,7 +574,7 @@ class Group:
         return bool(self.seats) and all(seat.epoch > epoch for seat in self.seats)
 
     def is_begun(self, epoch: int) -> bool:
-        """Return whether an epoch may open: a consumer has begun its loop over it, or all seats have taken all of it.
+        """Return whether an epoch may open: a consumer has started its loop over it, or all seats have taken all of it.
 
         The second case follows a crash: the previous server had delivered the whole epoch, and only its end remains to
             be run.

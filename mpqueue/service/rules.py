@@ -17,7 +17,7 @@ class Rules:
         mode: The mode, which decides which consumer gets which batch.
         window: Maximum number of batches offered to a consumer and not taken.
         slow: Treatment of a slow consumer.
-        grace_s: Seconds for which the seat of a crashed rank is kept for another consumer.
+        grace_s: Seconds to keep the seat of a crashed rank for another consumer.
         lease_timeout: Seconds without a message after which a consumer is detached; None for no limit.
         can_replay: The stream can compute a position again.
         is_ordered: The stream yields the positions of an epoch in order.
@@ -37,7 +37,7 @@ def check_rules(*, mode: Any, world: Any, slow: Any, grace_s: Any, lease_timeout
 
     Raises:
         TypeError: An option has the wrong type.
-        ValueError: An option has an invalid value or excludes another one.
+        ValueError: An option has an invalid value or conflicts with another option.
     """
     if mode not in MODES:
         known = " or ".join(f'"{name}"' for name in MODES)

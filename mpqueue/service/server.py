@@ -80,7 +80,7 @@ class Server:
 
     Raises:
         TypeError: The source has an unsupported type, or an option has the wrong type.
-        ValueError: An option has an invalid value, excludes another one, or has no meaning for a server.
+        ValueError: An option has an invalid value, conflicts with another option, or has no meaning for a server.
     """
 
     _job: str  # a hash that identifies the stream; set by `start`
@@ -402,7 +402,7 @@ class Desk:
         self._desk.answer(peer, reception)
 
     def close(self) -> None:
-        """Close all queues, after the server's thread has ended."""
+        """Close all queues, after the server's thread has exited."""
         if self._desk is not None:
             self._desk.close()
 

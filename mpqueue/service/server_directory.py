@@ -65,7 +65,7 @@ class ServerDirectory:
         """Return the directory of a server.
 
         Args:
-            name: A name, which stands for ``$MPQUEUE_HOME/NAME``, ``$XDG_RUNTIME_DIR/mpqueue/NAME``, or
+            name: A name, meaning ``$MPQUEUE_HOME/NAME``, ``$XDG_RUNTIME_DIR/mpqueue/NAME``, or
                 ``mpqueue-UID/NAME`` in the folder for temporary files, in this order. With a slash, the path of the
                 folder.
             uid: The user whose server it is; None for the current user.
@@ -95,7 +95,7 @@ class ServerDirectory:
 
     @property
     def socket_path(self) -> str:
-        """The path of the socket on which the server listens."""
+        """The path of the listening socket."""
         return self._path(_SOCKET)
 
     def claim(self, *, is_open_to_others: bool) -> "Claim":

@@ -209,7 +209,7 @@ _READERS: dict[int, Callable[[list[Any], int], Spec]] = {
 
 
 class Specs:
-    """The numbers of batch specs. A spec keeps its number unless there are thousands of others.
+    """The numbers of batch specs. A spec keeps its number unless there are thousands of specs.
 
     Attributes:
         numbers: The number of each spec.
@@ -222,7 +222,7 @@ class Specs:
         self._last = 0
 
     def number_of(self, spec: Spec) -> int:
-        """Return the number of a spec; assign one if it has none.
+        """Return the number of a spec; assign one if necessary.
 
         Raises:
             ServiceError: The spec is too large.

@@ -61,7 +61,7 @@ class BatchHandle(NamedTuple):
         flags: `PARTIAL` if samples were left out: then the batch is the first item of the structure in `spec`.
         is_extra: It was computed again for a late consumer.
         is_left_out: Always False.
-        seat: Number of the seat for which it was computed again; 0 for the seat that has waited longest for it.
+        seat: Number of the seat that it was computed again for; 0 for the seat that has waited longest for it.
     """
 
     epoch: int
@@ -258,7 +258,7 @@ class Stream:
 
     Raises:
         TypeError: The source has an unsupported type, or an option has the wrong type.
-        ValueError: An option has an invalid value, excludes another one, or has no meaning for a server.
+        ValueError: An option has an invalid value, conflicts with another option, or has no meaning for a server.
     """
 
     _pipeline: Pipeline  # both are set by `start`

@@ -1,7 +1,7 @@
 """Consumers in a server's timeline: how long each batch took, from its offer until it was taken.
 
     offer --> [ batch 7 ][ batch 9 ]   [ batch 10 ]
-                         ^ASK       ^ASK  idle: it has no offers
+                         ^`ASK`       ^`ASK`  idle: it has no offers
 
 A batch starts when the consumer has finished the previous one, or at its offer if the consumer was idle. As for
 workers, batches that take longer than 5 ms are all drawn, and shorter ones are sampled.
