@@ -1,29 +1,29 @@
-"""Connections between processes: who listens and who may connect, what goes over, and the wait for it.
+"""Connections between processes: listening, authentication, message formats, and waiting.
 
-    who                owner, who listens             at              proof             what goes over
+    connection    listener                       address        authentication    content
     ---                ------------------             --              -----             --------------
-    monitor            a process that shows itself    a path          user              JSON, to the end
-    service            a server                       a path          user              records, each a message
+    monitor            a visible process              a path          user              JSON until the end
+    service            a server                       a path          user              one record per message
     cluster            the trainer                    a TCP port      token (and TLS)   messages, and bytes into slots
-    fork server            nobody: a pair of sockets      -               -                 messages with descriptors
-    worker             nobody: a pair of pipes        -               -                 grants down; reports up
+    fork server        none: a pair of sockets        -               -                 messages with descriptors
+    worker             none: a pair of pipes          -               -                 grants down; reports up
 
-*Who owns what.* A socket belongs to the process that made or accepted it, is noted in `mpqueue.system.descriptors`, and
-is closed in a forked child. Descriptors that come are the receiver's. A path is its owner's to remove; one that a
-killed owner has left is removed by whoever finds nobody there.
+*Ownership.* A socket belongs to the process that created or accepted it. It is registered in
+`mpqueue.system.descriptors`, and is closed in forked children. Received descriptors belong to the receiver. The owner
+of a path removes it. If the owner was killed, the next process that finds no listener there removes it.
 
-*Who is refused.* A stranger, before a word is said or believed: `ForeignPeer`, see `credentials`. What no process of
-this version sends: `ProtocolError`, see `records`; the connection ends with it.
+*Refusals.* A peer without the right user or token is refused before any data is exchanged: `ForeignPeer`, see
+`credentials`. Invalid data raises `ProtocolError`, see `records`, and ends the connection.
 
-*What happens on death.* The kernel ends the connection, and a message that is not there wholly is none. Whoever still
-has the other end sees that at its next wait, and reads first what was sent before. A process that was forked from the
-dead one may keep a socket open: where this matters there is a pidfd as well (`credentials.sentinel_of`).
+*Crashes.* The kernel ends the connection, and incomplete messages are dropped. The peer notices this at its next wait,
+and first reads the data that was sent before. A process forked from the crashed one may keep the socket open; where
+this matters, a pidfd is watched, too (`credentials.sentinel_of`).
 
-From the ground up; a module imports only from its own line and the lines above it::
+Each module imports only from the modules above it::
 
     poller.py        waits for many descriptors: epoll, or poll
-    records.py       the declaration of a record, and what is foreign
-    framing.py       messages over streams that never block, and descriptors
-    credentials.py   who is at the other end of a connection
-    listener.py      sockets at a path: who listens there, and who connects
+    records.py       declarations of records, and `ProtocolError`
+    framing.py       messages over non-blocking streams, and descriptors
+    credentials.py   authentication of peers
+    listener.py      Unix sockets at a path
 """

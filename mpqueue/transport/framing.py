@@ -1,12 +1,11 @@
-"""Messages over stream sockets that never block: pieces go out in order, bytes come straight where they belong.
+"""Messages over non-blocking stream sockets, sent and received without copies where possible.
 
-Whoever waits for many things in one `poll` may block neither in a send nor in a receive. What is sent is a queue of
-views, not copies: the bytes of a slot stay as they are until `Outgoing.when_sent` tells that the kernel has copied
-them. What is received is parsed by a generator that yields what it needs next: a number of bytes, which it is given, or
-a view that is to be filled, such as that of a slot. With the end of its process the end of the connection comes; what
-is there of a message then is nothing.
+A process that waits for many descriptors in one `poll` must not block in a send or a receive. Outgoing data is a queue
+of views, not copies: the bytes of a slot must not change until `Outgoing.when_sent` reports that the kernel has copied
+them. Incoming data is parsed by a generator. It yields a number of bytes, which it then gets, or a view to be filled,
+such as that of a slot. If a process exits, its connection ends, and incomplete messages are dropped.
 
-Descriptors go with the first byte of a message, over Unix sockets only, and belong to who receives them.
+Descriptors are sent with the first byte of a message, over Unix sockets only, and belong to the receiver.
 """
 
 import array
@@ -25,27 +24,27 @@ Wants = int | memoryview
 Messages = Generator[Wants, Any, None]
 
 _SCRATCH_BYTES = 1 << 16
-_MAX_VIEWS = 64  # of a stream, in one call; the kernel takes at most 1,024
-_MAX_RECEIVES = 32  # before others are looked at
+_MAX_VIEWS = 64  # per call; the kernel accepts at most 1,024
+_MAX_RECEIVES = 32  # per call of `take`, before other connections get their turn
 
 
 _PLAIN: tuple[type[OSError], ...] = (BlockingIOError,)
 
 
 def _not_now(sock: socket.socket) -> tuple[type[OSError], ...]:
-    """Return what a socket raises that has nothing, or no room, now; `_PLAIN` for one that is not encrypted."""
+    """Return the exceptions with which a socket reports that it would block; `_PLAIN` if it is not encrypted."""
     if not hasattr(sock, "do_handshake"):
         return _PLAIN
-    import ssl  # 15 ms that most processes never need: not at the top, for the sake of fork servers
+    import ssl  # takes 15 ms, and most processes never need it
 
     return BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError
 
 
 class Outgoing:
-    """Bytes that are to be sent.
+    """A queue of bytes to send.
 
     Args:
-        sock: The socket; it does not block.
+        sock: The socket, non-blocking.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -56,27 +55,27 @@ class Outgoing:
         self._not_now = _not_now(sock)
 
     def put(self, *pieces: Bytes) -> None:
-        """Queue the pieces of a message; they are not copied."""
+        """Queue the parts of a message without copying them."""
         for piece in pieces:
             view = memoryview(piece)
-            if view.nbytes:  # an empty one could not be sent, and so never be over
+            if view.nbytes:  # an empty view would never be removed from the queue
                 self._views.append(view)
                 self._num_put += view.nbytes
 
     def when_sent(self, call: Callable[[], None]) -> None:
-        """Call this when all that was put until now is sent."""
+        """Call a function once everything queued so far is sent."""
         self._when_sent.append((self._num_put, call))
 
     @property
     def is_empty(self) -> bool:
-        """True if all is sent."""
+        """True if everything is sent."""
         return not self._views
 
     def flush(self) -> bool:
-        """Send what the socket takes; True if that was all.
+        """Send as much as the socket accepts; return True if everything is sent.
 
         Raises:
-            OSError: The connection has ended.
+            OSError: The connection is over.
         """
         while self._views:
             try:
@@ -84,7 +83,7 @@ class Outgoing:
             except self._not_now:
                 break
             self._drop(count)
-        # Also where the socket is full: a message that was put earlier may be sent as a whole by now.
+        # Even if the socket is full, an earlier message may have been sent completely.
         while self._when_sent and self._when_sent[0][0] <= self._num_sent:
             self._when_sent.popleft()[1]()
         return not self._views
@@ -92,7 +91,7 @@ class Outgoing:
     def _send(self) -> int:
         if self._not_now is _PLAIN:
             return self._sock.sendmsg(islice(self._views, _MAX_VIEWS), (), socket_support.NO_SIGPIPE)
-        # TLS has no `sendmsg`; and what it could not send it must be given again, the same bytes.
+        # TLS has no `sendmsg`, and a failed send must be repeated with the same bytes.
         return self._sock.send(self._views[0])
 
     def _drop(self, count: int) -> None:
@@ -107,30 +106,31 @@ class Outgoing:
 
 
 class Incoming:
-    """Messages as they are received.
+    """A parser of received messages.
 
     Args:
-        sock: The socket; it does not block.
-        messages: Parses it: yields what it needs next.
+        sock: The socket, non-blocking.
+        messages: The parsing generator, which yields its next need.
     """
 
     def __init__(self, sock: socket.socket, messages: Messages) -> None:
         self._sock, self._messages = sock, messages
         self._scratch = memoryview(bytearray(_SCRATCH_BYTES))
-        self._start = self._end = 0  # of what was received and not parsed
+        self._start = self._end = 0  # of received data that is not parsed yet
         self._wants: Wants = next(messages)
-        self._filled = 0  # of a view
+        self._filled = 0  # bytes of the current view
         self._not_now = _not_now(sock)
 
     def take(self) -> bool:
-        """Receive and parse what is there; False at the end of the connection.
+        """Receive and parse the available data; return False at the end of the connection.
 
         Raises:
-            OSError: The connection has ended.
-            ProtocolError: That is no message.
+            OSError: The connection is over.
+            ProtocolError: The data is invalid.
         """
         num_received = 0
-        # A plain socket with more tells so at the next poll; what TLS has decrypted, no poll tells of.
+        # A plain socket with more data is readable at the next poll. Data that TLS has already decrypted does not make
+        # a socket readable, so read all of it.
         while num_received < _MAX_RECEIVES or self._not_now is not _PLAIN:
             self._parse()
             try:
@@ -145,25 +145,26 @@ class Incoming:
 
     def _receive(self) -> int:
         wants = self._wants
-        # Straight to where it belongs: what was received before the view was wanted, `_parse` has copied there.
+        # Receive directly into the view. `_parse` has copied the bytes that were received before the view was
+        # requested.
         if isinstance(wants, memoryview):
             count = self._sock.recv_into(wants[self._filled :])
             self._filled += count
             return count
         have = self._end - self._start
-        # To the beginning, by a copy, as both parts may overlap: it is the part of one message, or nothing.
+        # Move the incomplete message to the beginning, through a copy, because both ranges may overlap.
         if self._start:
             self._scratch[:have] = bytes(self._scratch[self._start : self._end])
             self._start, self._end = 0, have
-        # Before any memory is taken for it: the number is the other side's.
+        # Check before allocating memory: the peer chose this number.
         if wants > _SCRATCH_BYTES:
-            raise ProtocolError(f"a message of {wants} bytes")
+            raise ProtocolError(f"expected a message of at most {_SCRATCH_BYTES} bytes, got {wants}")
         count = self._sock.recv_into(self._scratch[have:])
         self._end += count
         return count
 
     def _parse(self) -> None:
-        """Give the parser what it wants, as long as that is there."""
+        """Send data to the generator as long as its next need is available."""
         while True:
             wants, have = self._wants, self._end - self._start
             if isinstance(wants, memoryview):
@@ -185,17 +186,17 @@ class Incoming:
 
 
 def send_with_descriptors(sock: socket.socket, data: bytes, fds: Sequence[int], flags: int = 0) -> int:
-    """Send the beginning of a message, at least a byte, and descriptors with that; return how much was sent.
+    """Send the beginning of a message together with descriptors; return the number of bytes sent, at least 1.
 
     Raises:
-        OSError: The other end is gone, or there is no room now.
+        OSError: The peer has closed the connection, or the socket is full.
     """
     ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
     return sock.sendmsg([data], ancillary, flags | socket_support.NO_SIGPIPE)
 
 
 class DescriptorsLost(OSError):
-    """The kernel dropped descriptors that came with a message: this process has too many open files."""
+    """The kernel dropped received descriptors because this process has too many open files."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -204,32 +205,32 @@ class DescriptorsLost(OSError):
 
 
 def receive_with_descriptors(sock: socket.socket, size: int, most: int) -> tuple[bytes, list[int]]:
-    """Receive the beginning of a message, and the descriptors that came with it, which are the caller's to close.
+    """Receive the beginning of a message together with its descriptors, which the caller must close.
 
     Args:
         sock: The socket.
-        size: Most bytes.
-        most: Most descriptors; the kernel drops others.
+        size: Maximum number of bytes.
+        most: Maximum number of descriptors; the kernel drops others.
 
     Raises:
-        DescriptorsLost: Descriptors that came could not be opened here; the message is lost.
-        OSError: The connection has ended.
+        DescriptorsLost: Received descriptors could not be opened in this process; the message is lost.
+        OSError: The connection is over.
     """
     data, fds, flags, _address = socket.recv_fds(sock, size, most, socket_support.CLOSE_ON_EXEC)
-    # The flag also says that more came than were wanted.
+    # The flag is also set if more descriptors arrived than `most`.
     if flags & socket.MSG_CTRUNC and len(fds) < most:
         close_descriptors(fds)
         raise DescriptorsLost
     for fd in fds:
-        os.set_inheritable(fd, False)  # where there is no such flag; as all descriptors that Python makes itself
+        os.set_inheritable(fd, False)  # for systems without that flag; the default of Python's own descriptors
     return data, [*map(descriptors.above_standard, fds)]
 
 
 def receive_exactly(sock: socket.socket, size: int) -> bytes:
-    """Wait for so many bytes.
+    """Wait for `size` bytes and return them.
 
     Raises:
-        ConnectionResetError: The connection has ended before.
+        ConnectionResetError: The connection ended before.
     """
     data = bytearray(size)
     receive_into(sock, memoryview(data))
@@ -237,19 +238,19 @@ def receive_exactly(sock: socket.socket, size: int) -> bytes:
 
 
 def receive_into(sock: socket.socket, view: memoryview) -> None:
-    """Wait until a view is filled.
+    """Wait until the view is filled.
 
     Raises:
-        ConnectionResetError: The connection has ended before.
+        ConnectionResetError: The connection ended before.
     """
     while view.nbytes:
         count = sock.recv_into(view)
         if not count:
-            raise ConnectionResetError("the other end has ended the connection")
+            raise ConnectionResetError("the peer closed the connection")
         view = view[count:]
 
 
 def close_descriptors(fds: Sequence[int]) -> None:
-    """Close descriptors that came and that nobody has noted."""
+    """Close received descriptors that were not registered."""
     for fd in fds:
         os.close(fd)

@@ -1,10 +1,10 @@
 """Unix sockets at a path: `listen_at`, `connect_at` and `accept`.
 
-Servers and monitors are found by a path in a folder of their user. The kernel reports the user at the other end (see
-`credentials`), and there is no token. The queues of `mpqueue.tf1` listen at an `Address` and need one.
+Servers and monitors are found by a path in a folder of their user. The kernel reports the user of the peer (see
+`credentials`), and there is no token. The queues of `mpqueue.tf1` listen at an `Address` and need a token.
 
-All sockets made here are noted in `mpqueue.system.descriptors`: each belongs to one process, and a forked child closes
-its copy. Its `close_object` closes them.
+All sockets created here are registered in `mpqueue.system.descriptors`: each belongs to one process, and a forked child
+closes its copy. Close them with `close_object`.
 """
 
 import os
@@ -15,31 +15,32 @@ from mpqueue.system import descriptors
 from mpqueue.transport.credentials import check_peer
 
 MAX_PATH_BYTES = 107
-"""Longest path that a socket can have, its NUL apart."""
+"""Maximum length of a socket's path, without the final NUL."""
 
 
 def listen_at(
     path: str, *, until: str, mode: int, backlog: int, kind: socket.SocketKind = socket.SOCK_STREAM
 ) -> socket.socket:
-    """Return a socket that listens at a path, and does not block.
+    """Return a non-blocking socket that listens at a path.
 
     Args:
-        path: From which on who connects is answered.
-        until: Its path until it listens; who finds it under the other one can connect.
-        mode: Of the file.
-        backlog: Connections that may wait.
-        kind: Of the socket.
+        path: The final path, where every connection is accepted.
+        until: The path until the socket listens.
+        mode: File mode of the socket.
+        backlog: Maximum number of waiting connections.
+        kind: Kind of the socket.
 
     Raises:
-        OSError: There is no place for it, or no descriptor.
+        OSError: The socket cannot be created at this path, or there are no descriptors left.
     """
     listener = unix_socket(kind)
     try:
         listener.bind(until)
         os.chmod(until, mode)
         listener.listen(backlog)
-        listener.setblocking(False)  # who has connected may be gone before it is accepted
-        # Last: who finds it under its name is answered, and not refused as by a socket that listens later.
+        listener.setblocking(False)  # a peer may disconnect before it is accepted, and `accept` would block then
+        # Rename last: a process that finds the socket under its final path can connect. Connections to a socket that
+        # does not listen yet are refused.
         os.rename(until, path)
     except BaseException:
         descriptors.close_object(listener)
@@ -50,24 +51,24 @@ def listen_at(
 def connect_at(
     path: str, uids: Collection[int], *, kind: socket.SocketKind = socket.SOCK_STREAM, waits: bool = False
 ) -> socket.socket:
-    """Connect to who listens at a path, if it is one of these users.
+    """Connect to the listener at a path, if it belongs to one of these users.
 
     Args:
-        path: Of the socket.
+        path: Path of the socket.
         uids: Users who may listen there.
-        kind: Of the socket.
-        waits: Wait while too many others do; the socket blocks then.
+        kind: Kind of the socket.
+        waits: Whether to block while the backlog is full; the socket is blocking then.
 
     Raises:
-        ForeignPeer: Another user listens there.
-        BlockingIOError: Too many others wait there.
-        OSError: Nobody listens there, or this user may not connect.
+        ForeignPeer: A different user listens there.
+        BlockingIOError: The backlog is full.
+        OSError: No process listens there, or this user may not connect.
     """
     connection = unix_socket(kind)
     try:
         connection.setblocking(waits)
         connection.connect(path)
-        # Before a byte is sent or believed: the path may be anybody's by now.
+        # Check before sending or trusting a byte: any user may have taken the path.
         check_peer(connection, uids)
     except BaseException:
         descriptors.close_object(connection)
@@ -76,15 +77,15 @@ def connect_at(
 
 
 def accept(listener: socket.socket, uids: Collection[int] | None) -> socket.socket:
-    """Return the next connection, which does not block.
+    """Return the next connection, non-blocking.
 
     Args:
-        listener: Listens; does not block.
-        uids: Users who may connect; None: the caller looks.
+        listener: The listening socket, non-blocking.
+        uids: Users who may connect; None if the caller checks this.
 
     Raises:
-        ForeignPeer: It was another user's.
-        OSError: Who connected is gone, or there are no descriptors left.
+        ForeignPeer: A different user connected.
+        OSError: The peer has disconnected, or there are no descriptors left.
     """
     connection = descriptors.own_socket(listener.accept()[0])
     try:

@@ -1,8 +1,8 @@
-"""Waits for many descriptors, also on behalf of several threads: `select.epoll`, or `select.poll` where there is none.
+"""Waits for many descriptors, also from several threads: `select.epoll`, or `select.poll` on systems without epoll.
 
-An epoll may be waited on by several threads at once, takes descriptors while it is waited on, and may itself be waited
-for. `PollPoller` offers the same for systems without it: each wait polls a list of its own, and a pipe ends the waits
-when the list changes.
+Several threads may wait for one epoll at the same time. It accepts descriptors during a wait, and its own descriptor
+can be polled. `PollPoller` offers the same without epoll: each wait polls its own list, and a pipe ends the waits when
+the list changes.
 """
 
 import errno
@@ -22,28 +22,29 @@ class Poller(Protocol):
     """Waits for events of descriptors; any thread may call any method."""
 
     def register(self, fd: int, eventmask: int, /) -> None:
-        """Wait for these events of a descriptor, too."""
+        """Watch a descriptor for these events."""
 
     def modify(self, fd: int, eventmask: int, /) -> None:
-        """Wait for other events of it."""
+        """Change the watched events of a descriptor."""
 
     def unregister(self, fd: int, /) -> None:
-        """Wait for it no more."""
+        """Stop watching a descriptor."""
 
     def poll(self, timeout: float | None = None, /) -> Events:
-        """Wait, at most so many seconds; the descriptors that are ready. It may return early, with none."""
+        """Wait for at most `timeout` seconds; return the ready descriptors. The result may be empty early."""
 
     def fileno(self) -> int:
-        """A descriptor that is readable when a wait would not wait."""
+        """Return a descriptor that is readable when `poll` would return immediately."""
 
     def close(self) -> None:
-        """Let go of its own descriptors."""
+        """Close its own descriptors."""
 
 
 class PollPoller:
-    """A poller over `select.poll`.
+    """A poller that uses `select.poll`.
 
-    Of several waits with a timeout other than 0 the pipe may end only one, with no event: its caller tells the others.
+    If several threads wait with a timeout other than 0, the pipe may end only one of the waits, without an event. The
+    caller must then wake the others.
     """
 
     def __init__(self) -> None:
@@ -51,35 +52,35 @@ class PollPoller:
         self._changed = Wakeup()
 
     def register(self, fd: int, eventmask: int) -> None:
-        """Wait for these events of a descriptor, too."""
+        """Watch a descriptor for these events."""
         self.modify(fd, eventmask)
 
     def modify(self, fd: int, eventmask: int) -> None:
-        """Wait for other events of it."""
+        """Change the watched events of a descriptor."""
         self._events[fd] = eventmask
         self._changed.wake()
 
     def unregister(self, fd: int) -> None:
-        """Wait for it no more."""
+        """Stop watching a descriptor."""
         self._events.pop(fd, None)
         self._changed.wake()
 
     def poll(self, timeout: float | None = None) -> Events:
-        """Wait, at most so many seconds; the descriptors that are ready. It returns early when the list changes."""
+        """Wait for at most `timeout` seconds; return the ready descriptors. Return early when the list changes."""
         poll = select.poll()
-        # By a copy of the list: other threads may change it, and end this wait then.
+        # Use a copy of the list: other threads may change it during this wait, which then ends early.
         for fd, events in list(self._events.items()):
             poll.register(fd, events)
         poll.register(self._changed.fd, READABLE)
         ready = poll.poll(None if timeout is None else timeout * 1000)
-        # A look that does not wait leaves the pipe readable for those that do.
+        # With a timeout of 0, leave the pipe readable for the threads that wait.
         if timeout != 0 and any(fd == self._changed.fd for fd, _ in ready):
             self._changed.clear()
         return [(fd, event) for fd, event in ready if fd != self._changed.fd]
 
     def fileno(self) -> int:
-        """Raise: there is none."""
-        raise OSError(errno.ENOSYS, "only an epoll can be waited for by its descriptor")
+        """Raise an `OSError`: there is no such descriptor."""
+        raise OSError(errno.ENOSYS, "a poller without epoll has no descriptor to wait for")
 
     def close(self) -> None:
         """Close the pipe."""
@@ -87,7 +88,7 @@ class PollPoller:
 
 
 def make_poller() -> Poller:
-    """A new poller, noted in `descriptors`; to be closed by `close_poller`."""
+    """Return a new poller, registered in `descriptors`; close it with `close_poller`."""
     if not platform_support.HAS_EPOLL:
         return PollPoller()
     with descriptors.apart_from_standard():
@@ -97,16 +98,16 @@ def make_poller() -> Poller:
 
 
 def close_poller(poller: Poller) -> None:
-    """Close what was made here."""
+    """Close a poller of `make_poller`."""
     descriptors.close_object(poller)
 
 
 def wait_readable(fd: int, deadline: float | None) -> bool:
-    """Wait until a descriptor has something to read, or is at its end; return False if it has not by the deadline.
+    """Wait until a descriptor is readable or at its end; return False at the deadline.
 
     Args:
         fd: The descriptor.
-        deadline: By `time.monotonic`; None: as long as it takes.
+        deadline: Time by `time.monotonic`; None for no limit.
     """
     poll = select.poll()
     poll.register(fd, READABLE)
@@ -114,8 +115,8 @@ def wait_readable(fd: int, deadline: float | None) -> bool:
 
 
 def has_hung_up(fd: int) -> bool:
-    """Return whether the other end is closed, whatever is still to be read of it."""
-    # No event is asked for: the end and errors are told always, and what is to be read is not.
+    """Return whether the peer has closed its end, even if there is data left to read."""
+    # Without requested events, `poll` reports hang-ups and errors only, not readable data.
     poll = select.poll()
     poll.register(fd, 0)
     return bool(poll.poll(0))

@@ -1,11 +1,11 @@
-"""The records of the protocols: each is declared once, and packed, checked, and damaged by the tests after that.
+"""Declarations of the records of all protocols. Packing, checking and the fuzz tests follow from them.
 
-A record has one size. It may begin with a magic number, where its bytes could be a stranger's; it has a kind where
-there are several; and it may say how many bytes follow it. What does not fit its declaration is foreign, and refused
-here with one error: `ProtocolError`. What is not refused says the same again when it is packed.
+A record has a fixed size. It may begin with a magic number, if foreign bytes could be mistaken for it. It has a kind if
+there are several, and it may contain the number of bytes that follow it. Data that does not match the declaration
+raises `ProtocolError`. Parsed data can be packed again without a change.
 
-Who gets a `ProtocolError` ends the connection, or gives up the pipe: after one foreign byte nobody knows where the next
-record begins. (The pipe of queues, into which all write, has a mark of its own for that: see its reader.)
+After a `ProtocolError`, the receiver ends the connection: the beginning of the next record is unknown. (The pipe of
+queues, which has many writers, has its own marker for that; see its reader.)
 """
 
 import struct
@@ -17,11 +17,11 @@ Bytes = bytes | bytearray | memoryview
 
 
 class ProtocolError(Exception):
-    """Bytes, or descriptors, that no process of this version of mpqueue sends."""
+    """Bytes or descriptors that no process of this version of mpqueue sends."""
 
 
 def kinds_of(names: type) -> frozenset[int]:
-    """Return the kinds that a class names; they are plain ints, because they are compared on the ways of batches."""
+    """Return the kinds that a class names; plain integers, because they are compared per batch."""
     return frozenset(number for name, number in vars(names).items() if name.isupper())
 
 
@@ -29,19 +29,19 @@ class RecordType:
     """The declaration of a record.
 
     Args:
-        fields: Each as ``name:code``, with blanks between; for the codes see `struct` (little-endian, not aligned).
-            ``6Q`` is six numbers, ``_:3x`` three bytes without a meaning. Two names have one here: ``kind``, which is
-            one byte, and ``nbytes``, the number of bytes that follow the record.
-        magic: Two bytes with which it begins; None: it has none. Where ``magic:H`` is the first of the fields, it is a
-            value as all others, to be passed and compared by whoever packs and unpacks: that takes 50 ns less.
-        kinds: What kinds there are; empty: any.
+        fields: Each as ``name:code``, separated by blanks; for the codes see `struct` (little-endian, not aligned).
+            ``6Q`` is six integers, ``_:3x`` three unused bytes. Two names have a meaning: ``kind``, one byte, and
+            ``nbytes``, the number of bytes that follow the record.
+        magic: The first two bytes; None if it has no magic number. If ``magic:H`` is the first of the fields, the
+            caller packs and compares it like all other values, which takes 50 ns less.
+        kinds: The valid kinds; empty for any.
         most: The largest values of fields, by name.
 
     Attributes:
-        fields: Pairs of a name and a code, without the bytes that have no meaning.
-        magic, kinds, most: As given.
-        size: In bytes.
-        pack, unpack, unpack_from, iter_unpack: Those of `struct.Struct` for the fields, without any check.
+        fields: Pairs of a name and a code, without unused bytes.
+        magic, kinds, most: The arguments.
+        size: Size in bytes.
+        pack, unpack, unpack_from, iter_unpack: The methods of `struct.Struct` for the fields, without checks.
     """
 
     def __init__(
@@ -60,10 +60,10 @@ class RecordType:
         whole = struct.Struct(f"<H{codes}" if is_hidden else f"<{codes}")
         read = struct.Struct(f"<2x{codes}") if is_hidden else whole
         self.size = whole.size
-        # Those of C themselves, because they are called for each batch.
+        # The methods of `struct.Struct` themselves, without a wrapper, because they are called per batch.
         self.pack = partial(whole.pack, magic) if is_hidden else whole.pack
         self.unpack, self.unpack_from, self.iter_unpack = read.unpack, read.unpack_from, read.iter_unpack
-        # Which bytes have to be what. Looked at by column, so that many records take as long as one.
+        # The valid values of certain bytes. They are checked by column, so that many records take as long as one.
         self._columns = [] if magic is None else [(at, {byte}) for at, byte in enumerate(magic.to_bytes(2, "little"))]
         names = [name for name, _ in pairs]
         if self.kinds:
@@ -77,43 +77,43 @@ class RecordType:
         """Return the fields of one record.
 
         Raises:
-            ProtocolError: It is none.
+            ProtocolError: The data is not a valid record.
         """
         if len(data) != self.size:
-            raise ProtocolError(f"a message of {len(data)} bytes, of {self.size} expected")
+            raise ProtocolError(f"expected a message of {self.size} bytes, got {len(data)}")
         for at, values in self._columns:
             if data[at] not in values:
                 raise _foreign(data)
-        found = self.unpack(data)
+        record = self.unpack(data)
         for place, most in self._most:
-            if found[place] > most:
+            if record[place] > most:
                 raise _foreign(data)
-        return found
+        return record
 
     def parse_all(self, data: Bytes) -> Iterator[tuple[Any, ...]]:
-        """Return the fields of all records of a message, in their order.
+        """Return the fields of all records of a message, in order.
 
         Raises:
-            ProtocolError: It holds something else, or nothing.
+            ProtocolError: The message contains other data, or is empty.
         """
         if not data or len(data) % self.size:
-            raise ProtocolError(f"a message of {len(data)} bytes, of a multiple of {self.size} expected")
+            raise ProtocolError(f"expected a message of a multiple of {self.size} bytes, got {len(data)}")
         for at, values in self._columns:
             if not values.issuperset(data[at :: self.size]):
                 raise _foreign(data)
         return self.iter_unpack(data)
 
     def parse_with_body(self, data: bytes) -> tuple[tuple[Any, ...], bytes]:
-        """Return the fields of a record and the bytes that follow it, of a message that is there wholly.
+        """Return the fields of a record and the bytes that follow it, from a complete message.
 
         Raises:
-            ProtocolError: It is none, or another number of bytes follows.
+            ProtocolError: The record is invalid, or is followed by another number of bytes.
         """
-        found, body = self.parse(data[: self.size]), data[self.size :]
-        if found[self._at_nbytes] != len(body):
+        record, body = self.parse(data[: self.size]), data[self.size :]
+        if record[self._at_nbytes] != len(body):
             raise _foreign(data)
-        return found, body
+        return record, body
 
 
 def _foreign(data: Bytes) -> ProtocolError:
-    return ProtocolError(f"a message of {len(data)} bytes that begins with {bytes(data[:4]).hex()}, which is no record")
+    return ProtocolError(f"a message of {len(data)} bytes that begins with {bytes(data[:4]).hex()} is not a record")

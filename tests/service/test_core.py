@@ -376,9 +376,9 @@ def test_no_epoch_opens_before_those_are_back_or_gone_who_know_what_they_took():
     [
         ({"world": 2}, Hello(), "rank must be 0 to 1, got"),
         ({"world": 2}, Hello(rank=2), "rank must be 0 to 1, got"),
-        ({}, Hello(rank=0), "attach without"),
+        ({}, Hello(rank=0), "rank must be None"),
         ({}, Hello(join="replay"), 'mode="broadcast"'),
-        ({"mode": "broadcast", "can_replay": False}, Hello(join="replay"), 'use "now" or "next"'),
+        ({"mode": "broadcast", "can_replay": False}, Hello(join="replay"), 'use join="now" or join="next"'),
         ({}, Hello(resume=Resume(job="j", epoch=3, taken=(), count=0)), "attach again without reconnect"),
     ],
 )

@@ -100,7 +100,8 @@ def test_unknown_keys_are_ignored():
 def test_another_protocol_is_refused_with_both_versions(decode):
     """By the number: what else is said need not be understood."""
     theirs = json.dumps({"protocol": PROTOCOL + 1, "version": "9.8"}).encode()
-    both = rf"protocol {PROTOCOL + 1} \(mpqueue 9.8\), this one {PROTOCOL} \(mpqueue {mpqueue.__version__}\): install"
+    own, other = rf"{PROTOCOL} \(mpqueue {mpqueue.__version__}\)", rf"protocol {PROTOCOL + 1} \(mpqueue 9.8\)"
+    both = f"expected protocol {own}, got {other}: install"
     with pytest.raises(ServiceError, match=both):
         decode(theirs)
 
@@ -122,7 +123,7 @@ WRONG = {
 
 @pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in WRONG.items() for value in values])
 def test_a_value_of_another_type_or_out_of_its_bounds_is_no_handshake(key, value):
-    with pytest.raises(ProtocolError, match=f"without '{key}'" if value is ... else None):
+    with pytest.raises(ProtocolError, match=f"expected a handshake with '{key}'" if value is ... else None):
         Hello.decode(changed(Hello(), **{key: value}))
 
 

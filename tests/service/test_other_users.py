@@ -67,7 +67,7 @@ def test_who_listens_is_asked_of_the_kernel(server, use, monkeypatch):
     """A folder that is ours proves nothing of who listens: its socket may be a link to another one."""
     real = credentials.credentials_of
     monkeypatch.setattr(credentials, "credentials_of", lambda end: real(end)._replace(uid=OWN + 1))
-    with pytest.raises(ServiceError, match=rf"expected a server of uid {OWN} .* is of uid {OWN + 1}, expected {OWN}.* pass uid"):
+    with pytest.raises(ServiceError, match=rf"expected a server of uid {OWN} .* of uid {OWN}, got uid {OWN + 1}.* pass uid"):
         use("photos")
 
 
@@ -202,7 +202,7 @@ def test_a_stranger_who_listens_in_a_folder_of_ours_gets_no_word(servers_directo
         os.chmod(f"{servers_directory}/photos", 0o777)  # for a moment
         other.ask(listen_as_stranger, f"{servers_directory}/photos/socket")
         os.chmod(f"{servers_directory}/photos", 0o755)
-        with pytest.raises(ServiceError, match=rf"is of uid {STRANGER}, expected {OWN}"):
+        with pytest.raises(ServiceError, match=rf"of uid {OWN}, got uid {STRANGER}"):
             attach("photos")
         assert other.ask(all_that_came) == b""
 

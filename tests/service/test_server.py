@@ -114,7 +114,7 @@ def test_the_others_are_told_of_a_rank_that_is_gone_for_good(puppets):
             for _ in range(2):  # it may get the rest of this epoch, and cannot begin the next one
                 first.do("take_all")
         assert told.value.args[0] == "ConsumerDied"
-        assert "rank 1 is gone" in told.value.args[1]
+        assert "rank 1 left" in told.value.args[1]
 
 
 def test_what_a_killed_consumer_had_not_taken_goes_to_the_others(puppets):

@@ -550,9 +550,9 @@ def test_views_of_others_outlive_it():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"backend": "thread"}, "leave out backend='thread'"),
-        ({"workers": 0}, "leave out workers=0"),
-        ({"shard": "auto"}, "leave out shard"),
+        ({"backend": "thread"}, "requires worker processes, got backend='thread'"),
+        ({"workers": 0}, "requires worker processes, got workers=0"),
+        ({"shard": "auto"}, "shard is not an option of a server"),
         ({"copy": True}, "writable"),
     ],
 )

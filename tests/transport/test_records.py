@@ -121,7 +121,7 @@ def test_a_record_with_a_wrong_magic_number_kind_or_count_is_refused_wherever_it
             lambda one: record.parse_all(good + one),
             lambda one: record.parse_all(one + good),
         ):
-            with pytest.raises(ProtocolError, match="which is no record"):
+            with pytest.raises(ProtocolError, match="is not a record"):
                 refuse(bytes(wrong))
     for name, most in record.most.items():
         above = list(fields)

@@ -404,7 +404,7 @@ def test_another_user_there_is_told_nothing(monkeypatch, caplog):
     proxy = Coordinator()
     proxy._endpoint = Endpoint(proxy, coordinator._endpoint.address())
     assert proxy.should_stop()
-    assert f"is of uid {os.geteuid() + 1}, expected {os.geteuid()}" in caplog.text
+    assert f"of uid {os.geteuid()}, got uid {os.geteuid() + 1}" in caplog.text
     assert not coordinator.should_stop()
 
 

@@ -167,7 +167,7 @@ def test_another_user_there_hears_nothing(monkeypatch):
     impostor = Impostor(queue.queue_ref.place.address)
     real, own = credentials.credentials_of, os.geteuid()
     monkeypatch.setattr(credentials, "credentials_of", lambda end: real(end)._replace(uid=own + 1))
-    with pytest.raises(CancelledError, match=rf"the other end is of uid {own + 1}, expected {own}"):
+    with pytest.raises(CancelledError, match=rf"expected a peer of uid {own}, got uid {own + 1}"):
         queue.enqueue(7)
     assert impostor.end() == (b"", b"")
 
@@ -178,7 +178,7 @@ def test_a_stranger_at_the_address_of_a_dead_owner_hears_nothing():
     with Other() as stranger:
         stranger.ask(become, STRANGER)
         stranger.ask(listen_at, queue.queue_ref.place.address)
-        with pytest.raises(CancelledError, match=rf"the other end is of uid {STRANGER}, expected {os.geteuid()}"):
+        with pytest.raises(CancelledError, match=rf"expected a peer of uid {os.geteuid()}, got uid {STRANGER}"):
             queue.enqueue(7)
         assert stranger.ask(end_impostor) == (b"", b"")
 
