@@ -1,16 +1,16 @@
-"""The agent of one node: it hosts workers there, on behalf of a trainer on another machine.
+"""The agent of one node: runs workers there on behalf of a trainer on another machine.
 
     trainer <--- one connection ---> agent ---- fork server ---- workers
                                        |                       |
                                        +---- mirrored ring ----+
 
-An agent is a Ray actor, one on each node. It has a fork server and a ring as a trainer has them, starts the workers
-that the trainer asks for, and passes on grants and reports (`mpqueue.cluster.hosted`) in one loop that waits for the
-connection and for all pipes at once. It knows nothing of work items, and so has nothing to recover: with the end of the
-connection, however it came, all is over, and the trainer has what was computed here computed elsewhere.
+An agent is a Ray actor, one per node. It has a fork server and a ring like a trainer, starts the workers that the
+trainer requests, and forwards grants and reports (`mpqueue.cluster.hosted`). One loop waits for the connection and for
+all pipes. The agent has no work items of its own and therefore nothing to recover: when the connection ends, the agent
+exits, and the trainer has the batches computed elsewhere.
 
-It ends when the connection does, when the raylet dies that has started it, when its fork server dies (which it says
-before), or when Ray kills it. The fork server and the workers die with it: the kernel sees to that.
+The agent exits when the connection ends, when its raylet crashes, when its fork server crashes (which it reports
+first), or when Ray kills it. The kernel then kills the fork server and the workers, too.
 """
 
 import contextlib
@@ -49,7 +49,7 @@ def serve(terms: AgentTerms) -> None:
     """Serve the trainer until its connection ends.
 
     Raises:
-        OSError: The trainer cannot be reached, or somebody else listens in its place.
+        OSError: The trainer cannot be reached, or another process listens at its address.
     """
     _settle(terms)
     sock = _connect(terms)
@@ -57,7 +57,7 @@ def serve(terms: AgentTerms) -> None:
     try:
         agent.run()
     except OSError:
-        return  # the trainer is gone, or has let go of us
+        return  # the trainer has exited or closed the connection
     except Exception as error:
         agent.complain(error)
     finally:
@@ -65,8 +65,8 @@ def serve(terms: AgentTerms) -> None:
 
 
 def _settle(terms: AgentTerms) -> None:
-    """Make this process like the trainer, as far as another machine can be."""
-    with contextlib.suppress(OSError):  # it need not be on this machine
+    """Make this process like the trainer, as far as possible on another machine."""
+    with contextlib.suppress(OSError):  # the folder may not exist on this machine
         os.chdir(terms.cwd)
     sys.path += [entry for entry in terms.path if entry not in sys.path and os.path.exists(entry)]
     os.environ[hash_seed.VARIABLE] = terms.hash_seed
@@ -89,11 +89,11 @@ def _connect(terms: AgentTerms) -> socket.socket:
 
 
 class Agent:
-    """The agent of one trainer; see the module's head.
+    """The agent of one trainer; see the module's docstring.
 
     Args:
-        sock: The connection; it does not block.
-        terms: What was agreed on.
+        sock: The connection, non-blocking.
+        terms: The instructions of the trainer.
     """
 
     def __init__(self, sock: socket.socket, terms: AgentTerms) -> None:
@@ -106,26 +106,26 @@ class Agent:
         self._handlers: dict[int, Callable[[], object]] = {}  # by descriptor
         self._outgoing = Outgoing(sock)
         self._incoming = Incoming(sock, self._messages())
-        # Killed, it would leave this process and its workers behind: on Linux they are no part of its session.
+        # A killed raylet would leave this process and its workers running: on Linux they are not part of its session.
         self._raylet = os.pidfd_open(os.getppid()) if platform_support.HAS_PIDFD_CALLS else -1
         self._is_over = self._has_lost_fork_server = False
         self._said_at = time.monotonic()
 
     def run(self) -> None:
-        """Pass on messages until it is over.
+        """Forward messages until the end.
 
         Raises:
-            OSError: The connection has ended.
+            OSError: The connection is over.
         """
         self._listen(self._sock.fileno(), self._take_messages)
         self._listen(self._fork_server.fileno(), self._take_events)
         if self._raylet >= 0:
             self._listen(self._raylet, self._end)
-        tick_s = self._terms.deadline_s / 3  # two may be late on a busy machine before the trainer gives the node up
+        tick_s = self._terms.deadline_s / 3  # on a busy machine, two ticks may be late before the node counts as lost
         wants_room = False
         while not self._is_over:
             for fd, _ in self._poller.poll(tick_s):
-                # One before it, of the same wait, may have ended a worker: its pipe is listened to no more.
+                # An earlier handler of the same wait may have ended a worker and unregistered this pipe.
                 handler = self._handlers.get(fd)
                 if handler is not None:
                     handler()
@@ -133,7 +133,8 @@ class Agent:
             if now - self._said_at >= tick_s:
                 self._put(FromAgent.TICK, 0)
             self._outgoing.flush()
-            # Only while something waits: a socket that has room is ready always, and this loop would spin.
+            # Watch for writability only while data is queued: a socket with room is always ready, and this loop would
+            # spin.
             if wants_room is self._outgoing.is_empty:
                 wants_room = not wants_room
                 self._poller.modify(self._sock.fileno(), READABLE | (WRITABLE if wants_room else 0))
@@ -154,14 +155,14 @@ class Agent:
         self._is_over = True
 
     def complain(self, error: Exception) -> None:
-        """Say why it is over, as far as the connection still takes it."""
+        """Report the failure to the trainer, as far as the connection still accepts data."""
         with contextlib.suppress(OSError):
             self._sock.settimeout(_CONNECT_S)
             self._put(FromAgent.FAULT, 0, failures.pack(error, "raised in the agent of a node"))
             self._outgoing.flush()
 
     def close(self) -> None:
-        """End the workers, and let go of all."""
+        """Stop the workers and release all resources."""
         if not self._has_lost_fork_server:
             self._fork_server.end()
         for hosted in self._hosted.values():
@@ -180,14 +181,15 @@ class Agent:
             self._is_over = True
 
     def _messages(self) -> Messages:
-        """Parse what the trainer says."""
+        """Parse the trainer's messages."""
         while True:
             kind, key, nbytes = TO_AGENT.parse((yield TO_AGENT.size))
-            # Most are grants. What is unpickled comes from who has proven that it has the token, see `wire`.
+            # Most messages are grants. Unpickling is safe here: the sender has proven that it knows the token, see
+            # `wire`.
             if kind == ToAgent.GRANTS:
                 self._grant(key, (yield nbytes))
             elif kind == ToAgent.FILLED:
-                # The bytes first: from the grant on the worker may read them.
+                # Receive the bytes before forwarding the grant: the worker may read them as soon as it has the grant.
                 grant = yield GRANT.size
                 yield self._room_in_slot(grant, nbytes - GRANT.size)
                 self._grant(key, grant)
@@ -205,18 +207,20 @@ class Agent:
 
     def _grant(self, key: int, grants: bytes) -> None:
         hosted = self._hosted.get(key)
-        if hosted is not None:  # else it has ended, and the trainer does not know yet
+        if hosted is not None:  # otherwise it has exited, and the trainer has not been notified yet
             hosted.grant(grants)
 
     def _room_in_slot(self, grant: bytes, nbytes: int) -> memoryview:
         assert self._mirror is not None
         slot = GRANT.unpack(grant)[2]
         if not self._mirror.reserve(slot, nbytes):
-            raise MemoryError(f"there are no {nbytes:,} bytes of shared memory for a list of samples, or a new source")
+            raise MemoryError(
+                f"{nbytes:,} bytes of shared memory for a list of samples or a new source are not available"
+            )
         return self._mirror.view(slot, nbytes)
 
     def _take_source(self, nbytes: int) -> Messages:
-        """Receive a patch of the source, and hand it to the fork server; nothing of it stays here."""
+        """Receive a patch of the source and pass it to the fork server; this process keeps no copy."""
         head = bytearray(nbytes)
         yield memoryview(head)
         num_bytes, sizes, old, digests = pickle.loads(head)
@@ -226,10 +230,11 @@ class Agent:
         for number, size in sizes:
             new[number] = np.empty(size, np.uint8).data
             yield new[number]
-        # Of a node that came late: nobody in the trainer waits until its buffers are sent, and may write to them.
+        # For a node that joined late, no thread of the trainer waits until its buffers are sent, so they may have
+        # changed.
         for number, digest in digests.items():
             if hashlib.sha256(new[number]).digest() != digest:
-                raise ProtocolError("the source changed while it was sent")
+                raise ProtocolError("the source was changed while it was sent to this node")
         self._tell_fork_server(self._fork_server.send_patch, Patch(bytes(data), new, old))
 
     def _start(self, key: int, config: WorkerConfig, with_stacks: bool) -> None:
@@ -243,11 +248,11 @@ class Agent:
         self._hosted[key] = hosted
         segment = self._mirror.segment
         grants, reports, stacks = hosted.pipes.worker_ends
-        # The trainer's queues are on another machine.
+        # Queues of the trainer cannot be reached from this machine.
         config = config._replace(segment_kind=segment.kind, queue_directory=QueueDirectory())
         ends = WorkerEnds(grants, reports, segment.fd, stacks)
         self._tell_fork_server(self._fork_server.start_worker, key, config, ends)
-        # The fork server has its own; with these open the pipe of reports would never come to its end.
+        # The fork server has duplicates. With these open, the pipe of reports would never reach its end.
         hosted.pipes.close_worker_ends()
         self._listen(hosted.pipes.reports, partial(self._forward, hosted))
         if with_stacks:
@@ -266,21 +271,21 @@ class Agent:
     # -- From the workers
 
     def _forward(self, hosted: Hosted) -> bool:
-        """Send on what a worker has reported; False if that was nothing."""
+        """Send a worker's reports to the trainer; return False if there were none."""
         try:
-            found = hosted.read()
+            result = hosted.read()
         except ProtocolError as error:
             self._put(FromAgent.RAW, hosted.key, error.args[0])
-            found = None
+            result = None
         if not hosted.hears:
             self._deafen(hosted.pipes.reports)
-        if found is None:
+        if result is None:
             return False
-        reports, payloads = found
+        reports, payloads = result
         if reports:
             assert self._mirror is not None
             self._put(FromAgent.REPORTS, hosted.key, reports, *(view for _, view in payloads))
-            # Sent straight out of the slots: until then their memory is not given back.
+            # The bytes are sent directly from the slots, whose memory must be kept until then.
             for slot, _ in payloads:
                 self._outgoing.when_sent(partial(self._mirror.end, slot))
         return True
@@ -314,7 +319,7 @@ class Agent:
             if event.process.sentinel >= 0:
                 descriptors.close(event.process.sentinel)
             return
-        # Its last reports go before the news of its end, behind which the trainer has its slots for others.
+        # Send its last reports before its exit: after the exit, the trainer grants its slots to other workers.
         unread = self._finish(self._hosted.pop(key))
         if event.error is not None:
             self._put(FromAgent.FAILED, key, failures.pack(event.error, "raised when a worker was started"))
@@ -323,7 +328,7 @@ class Agent:
             self._put(FromAgent.EXITED, key, wire.EXIT.pack(event.exitcode, event.peak_bytes) + unread)
 
     def _finish(self, hosted: Hosted) -> bytes:
-        """Send on the last words of a worker that is gone; return the grants that it has not read."""
+        """Forward the last reports of an exited worker; return the grants that it has not read."""
         while hosted.hears and self._forward(hosted):
             pass
         self._deafen(hosted.pipes.reports)
@@ -334,12 +339,12 @@ class Agent:
         return unread
 
     def _lose_fork_server(self) -> None:
-        """The fork server is gone, and all workers with it: say so, and end."""
+        """Report that the fork server has crashed, with all workers, and end."""
         if self._has_lost_fork_server:
             return
         self._is_over = self._has_lost_fork_server = True
         exitcode = self._fork_server.end()
-        # What they had finished is there: it need not be computed again elsewhere.
+        # Forward finished batches, so that they are not computed again elsewhere.
         for hosted in self._hosted.values():
             self._finish(hosted)
         self._hosted.clear()

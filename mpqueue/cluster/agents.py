@@ -1,4 +1,4 @@
-"""Agents as Ray sees them: one actor on each node, and why one could not be started."""
+"""Agents as Ray actors, one per node: start, stop, and the reason why an agent could not be started."""
 
 import sys
 from typing import Any
@@ -10,19 +10,19 @@ from mpqueue.plan.ray_options import RayOptions
 
 
 def start_agent(node: Node, num_workers: int, options: RayOptions, terms: AgentTerms) -> tuple[Any, Any]:
-    """Have Ray start an agent on a node; return its actor, and what is ready when it has ended or could not start.
+    """Start an agent on a node; return its actor, and a Ray reference that is ready when the agent is over.
 
     Args:
-        node: Where.
-        num_workers: For how many workers it asks Ray for CPUs and other resources.
-        options: Of the user.
-        terms: For the agent.
+        node: The node.
+        num_workers: Number of workers where to reserve CPUs and other resources.
+        options: The options of the user.
+        terms: The instructions for the agent.
     """
     import ray
 
     one = 1 if options.num_cpus is None else options.num_cpus
     num_cpus = num_workers * one
-    if options.num_cpus is None:  # more workers than CPUs, as on one machine
+    if options.num_cpus is None:  # allow more workers than CPUs, as on one machine
         num_cpus = min(num_cpus, node.resources.get("CPU", 0))
     actor = (
         ray.remote(_make_agent())
@@ -57,26 +57,31 @@ def _python() -> str:
 
 
 def _make_agent() -> type:
-    """Return the class of the actor. It is made here so that it travels by value, to nodes without this package too."""
+    """Return the class of the actor. It is local, so that Ray pickles it by value."""
 
+    # Pickled by value, because the node may not have this package. `serve` then reports this.
     class MpqueueAgent:
         def serve(self, version: str, python: str, terms: tuple[Any, ...]) -> None:
-            """Compare versions, and be an agent."""
+            """Compare versions and run the agent."""
             import sys
             from importlib import import_module
 
             there = f"{sys.version_info[0]}.{sys.version_info[1]}"
             if there != python:
-                raise RuntimeError(f"Python is {there} there and {python} here: use the same version on all nodes")
+                raise RuntimeError(
+                    f"expected Python {python}, got {there} on the node: use the same version on all nodes"
+                )
             try:
                 found = import_module("mpqueue").__version__
             except ImportError as error:
                 raise RuntimeError(
-                    f"mpqueue cannot be imported there ({error}): install mpqueue {version} on all nodes, or give it "
-                    "to them by ray_options={'runtime_env': ...}"
+                    f"mpqueue cannot be imported on the node ({error}): install mpqueue {version} on all nodes, or use "
+                    "ray_options={'runtime_env': ...}"
                 ) from None
             if found != version:
-                raise RuntimeError(f"mpqueue is {found} there and {version} here: use the same version on all nodes")
+                raise RuntimeError(
+                    f"expected mpqueue {version}, got {found} on the node: use the same version on all nodes"
+                )
             from mpqueue.cluster.agent import serve
             from mpqueue.cluster.wire import AgentTerms
 
@@ -86,17 +91,17 @@ def _make_agent() -> type:
 
 
 def end_agent(actor: Any) -> None:
-    """Have Ray end an agent, if that is still needed."""
+    """Kill an agent, if it is still running."""
     import ray
 
     try:
         ray.kill(actor)
-    except Exception:  # the cluster is gone, or the program has left it: the agent sees the end of its connection
+    except Exception:  # the cluster is down or the program has left it: the agent exits with its connection
         return
 
 
 def reason_of(ended: Any) -> str | None:
-    """Return why an agent has ended, or could not be started; None: it has not, as far as Ray knows."""
+    """Return why an agent is over or could not be started; None if it is running, according to Ray."""
     import ray
 
     try:
@@ -107,6 +112,6 @@ def reason_of(ended: Any) -> str | None:
     except ray.exceptions.RayTaskError as error:
         return str(error.cause)
     except Exception as error:
-        told = [line for line in str(error).splitlines() if line and not line.startswith("\t")]  # but not the ids
-        return f"{type(error).__name__}: {' '.join(told)}"
-    return "the agent has ended"
+        lines = [line for line in str(error).splitlines() if line and not line.startswith("\t")]  # without the ids
+        return f"{type(error).__name__}: {' '.join(lines)}"
+    return "the agent exited"

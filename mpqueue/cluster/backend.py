@@ -17,38 +17,38 @@ from mpqueue.workers.source_watch import SourceWatch
 
 
 class ClusterBackend(ProcessBackend):
-    """A pool of worker processes on several machines; it differs in its launcher, and in what it can tell of nodes."""
+    """A pool of worker processes on several machines. It adds a launcher for clusters and statistics per node."""
 
     may_begin_ahead = False
 
     def statistics(self) -> Statistics:
-        """Return the counters."""
+        """Return the counters, in total and per node."""
         launcher = self.pool.roster.launcher
-        found = super().statistics()
-        return replace(found, nodes=self._nodes(launcher)) if isinstance(launcher, ClusterLauncher) else found
+        statistics = super().statistics()
+        return replace(statistics, nodes=self._nodes(launcher)) if isinstance(launcher, ClusterLauncher) else statistics
 
     def _nodes(self, launcher: ClusterLauncher) -> tuple[NodeStatistics, ...]:
         counts, deaths = launcher.counts(), self.supervision.deaths_on
         own = counts.pop(launcher.own, None)
-        found = [replace(node, deaths=deaths[launcher.name_of(node.node)]) for node in counts.values()]
-        if own is not None:  # all that came, and did not come over a link
+        nodes = [replace(node, deaths=deaths[launcher.name_of(node.node)]) for node in counts.values()]
+        if own is not None:  # all batches that did not arrive over a link are its own
             tallies = self.dispatcher.tallies
-            batches = sum(tally.batches for tally in tallies) - sum(node.batches for node in found)
-            nbytes = sum(tally.num_bytes for tally in tallies) - sum(node.bytes for node in found)
-            found.insert(0, replace(own, batches=max(0, batches), bytes=max(0, nbytes), deaths=deaths[""]))
-        return tuple(found)
+            batches = sum(tally.batches for tally in tallies) - sum(node.batches for node in nodes)
+            nbytes = sum(tally.num_bytes for tally in tallies) - sum(node.bytes for node in nodes)
+            nodes.insert(0, replace(own, batches=max(0, batches), bytes=max(0, nbytes), deaths=deaths[""]))
+        return tuple(nodes)
 
 
 def make_backend(_name: BackendName, ledger: Ledger, _lock: object, job: Job) -> ClusterBackend:
-    """Make a backend that is to be started.
+    """Return a new backend that is not started yet.
 
     Args:
-        ledger: Whose work items it runs.
-        job: What is to be run.
+        ledger: The ledger of work items.
+        job: The job of the workers.
 
     Raises:
-        TypeError: The source cannot be pickled: it could only be inherited by fork, on one machine.
-        ClusterError: Ray is not initialised, and RAY_ADDRESS names no cluster.
+        TypeError: The source cannot be pickled; it could only be inherited by fork, on one machine.
+        ClusterError: Ray is not initialized, and RAY_ADDRESS names no cluster.
     """
     allow_signals(joining.join)
     watch = SourceWatch(job.payload, is_local=False)

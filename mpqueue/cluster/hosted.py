@@ -1,8 +1,7 @@
-"""A worker of an agent: its pipes, and what it was granted, as the agent has it.
+"""A worker of an agent: its pipes and its grants.
 
-The agent is to the worker what a trainer is: it writes grants and reads reports. But it decides nothing: what comes
-from the trainer is written into the pipe of grants, with what this machine knows of the slot's memory; what the worker
-reports is sent to the trainer, together with the bytes that it is about.
+To the worker, the agent acts as the trainer: it writes grants and reads reports. The agent makes no decisions. It
+forwards grants, with the slot's memory on this machine, and forwards reports together with the bytes of their batches.
 """
 
 import contextlib
@@ -28,20 +27,20 @@ _WITHOUT_SLOT = (GrantKind.RETRY, GrantKind.FAIL, GrantKind.CLOSE)
 
 
 class Hosted:
-    """One worker.
+    """A worker of an agent.
 
     Args:
-        key: Its number among all that the pool has started.
+        key: Its number among all workers that the pool has started.
         mirror: The ring of this agent.
-        with_stacks: It has a pipe for its stacks.
+        with_stacks: Whether it has a pipe for its stacks.
 
     Attributes:
-        key: As given.
+        key: The number.
         pipes: Its pipes.
-        hears: More reports may come from it.
+        hears: True while more reports may arrive.
 
     Raises:
-        OSError: There are no descriptors left.
+        OSError: The process has no free descriptors.
     """
 
     def __init__(self, key: int, mirror: Mirror, *, with_stacks: bool) -> None:
@@ -49,7 +48,7 @@ class Hosted:
         self.pipes = Pipes(with_stacks=with_stacks)
         self.hears = True
         self._granted: dict[int, int] = {}  # slots by turn
-        self._outbox: deque[bytes] = deque()  # grants for which there was no room in the pipe
+        self._outbox: deque[bytes] = deque()  # grants that did not fit into the pipe yet
         self._is_closing = False
         os.set_blocking(self.pipes.grants, False)
 
@@ -67,24 +66,24 @@ class Hosted:
         self.flush()
 
     def close_grants(self) -> None:
-        """There are no more grants: the worker ends when it has served what it has."""
+        """End the grants: the worker exits when it has processed the remaining ones."""
         self._is_closing = True
         self.flush()
 
     def flush(self) -> None:
-        """Write what there is room for; called again after each report, which makes room."""
+        """Write the grants that fit into the pipe; called again after each report, which makes room."""
         if self.pipes.grants >= 0 and write_ahead(self.pipes.grants, self._outbox, GRANT.size) and self._is_closing:
             self.pipes.close_grants()
 
     # -- Up
 
     def read(self) -> tuple[bytes, list[tuple[int, memoryview]]] | None:
-        """Return reports that are to be sent, and the bytes of the outcomes among them, each with its slot.
+        """Return the reports to forward, and the slot and bytes of each outcome among them.
 
         Returns: None if there are no reports now.
 
         Raises:
-            ProtocolError: The worker has written something else, which is in the text.
+            ProtocolError: The worker has written invalid data, which is the argument.
         """
         if self.pipes.reports < 0:
             return None
@@ -111,16 +110,16 @@ class Hosted:
             if magic != MAGIC:
                 raise ProtocolError
             if kind in OUTCOMES:
-                # A worker runs code of the user, which may have written over its memory: what it names is checked
-                # before a byte is sent from there.
+                # User code may have overwritten the worker's memory, so check the slot and the sizes before sending
+                # bytes from there.
                 if self._granted[turn] != slot or not header <= nbytes <= min(high_water, self._mirror.stride):
                     raise ProtocolError
                 del self._granted[turn]
                 self._enter_outcome(slot, flags, nbytes, high_water)
                 payloads.append((slot, self._mirror.view(slot, nbytes)))
             elif kind == ReportKind.FULL and self._mirror.relieve():
-                # Answered here, ahead of the grants that wait: it is this machine that was short of memory. Where
-                # nothing was freed the trainer decides.
+                # Answer here, before the waiting grants: this machine was short of memory. If nothing could be freed,
+                # the trainer decides.
                 self._outbox.appendleft(GRANT.pack(MAGIC, GrantKind.RETRY, 0, turn, 0, 0, 0))
                 continue
             elif kind == ReportKind.LOADED:
@@ -136,13 +135,13 @@ class Hosted:
             self._mirror.held[slot] = self.key
         self._mirror.note(slot, high_water, nbytes)
 
-    # -- The end
+    # -- After the worker's exit
 
     def take_unread(self) -> bytes:
-        """The worker is gone: return the grants that it has not read, and free what it had."""
-        # Those in the pipe were written before those that had no room in it.
+        """Return the unread grants of an exited worker, and release its slots."""
+        # Grants in the pipe are older than the queued ones.
         unread = b"".join(self._outbox)
-        with contextlib.suppress(BlockingIOError):  # there are none
+        with contextlib.suppress(BlockingIOError):  # the pipe is empty
             unread = os.read(self.pipes.unread, 1 << 16) + unread
         for slot in self._granted.values():
             self._mirror.end(slot)

@@ -1,6 +1,6 @@
-"""The Ray cluster that this process is part of: joining it, and its nodes.
+"""The Ray cluster of this process: joining it, and its nodes.
 
-Ray is imported here and in `mpqueue.cluster.agents` only, and only when somebody asks for ``backend="ray"``.
+Only this module and `mpqueue.cluster.agents` import Ray, and only for ``backend="ray"``.
 """
 
 import os
@@ -11,24 +11,24 @@ from mpqueue.plan.ray_options import RayOptions
 from mpqueue.system.log import warn
 
 _HOW = (
-    'start a cluster (`ray start --head`) and call ray.init(address="auto") before, or set RAY_ADDRESS. A local '
-    "ray.init() works, too, and is slower than worker processes"
+    'start a cluster (`ray start --head`) and call ray.init(address="auto") first, or set RAY_ADDRESS. A local '
+    "ray.init() also works, but is slower than worker processes"
 )
 _CLIENT = (
-    'backend="ray" sends batches straight from the nodes to this process, which must be on a node of the cluster; '
-    "Ray Client (ray://) is not. Run the program on a node, for instance by `ray job submit`"
+    'backend="ray" must run on a node of the cluster, because batches are sent directly from the nodes to this '
+    "process; Ray Client (ray://) does not. Run the program on a node, for example with `ray job submit`"
 )
 
 _warned: set[str] = set()
 
 
 class Node(NamedTuple):
-    """One living node.
+    """A node of the cluster.
 
     Attributes:
-        id: Ray's id of it.
+        id: Its id in Ray.
         address: Its IP address.
-        resources: What it has in total, by name.
+        resources: Its total resources, by name.
     """
 
     id: str
@@ -37,15 +37,15 @@ class Node(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The node, as it is named to people."""
+        """The name of the node in messages."""
         return f"{self.address} ({self.id[:8]})"
 
 
 def join() -> None:
-    """Be part of a cluster: the one that the program has joined, else the one that RAY_ADDRESS names.
+    """Join a cluster, if the program has not: the one that RAY_ADDRESS names.
 
     Raises:
-        ClusterError: There is none; or it can only be reached by Ray Client.
+        ClusterError: There is no cluster, or it can only be reached through Ray Client.
     """
     import ray
 
@@ -54,12 +54,12 @@ def join() -> None:
         if address.startswith("ray://"):
             raise ClusterError(f"RAY_ADDRESS is {address!r}: {_CLIENT}")
         if not address or address == "local":
-            raise ClusterError(f'backend="ray" needs a cluster, and Ray is not initialised: {_HOW}')
+            raise ClusterError(f'backend="ray" requires a cluster, but Ray is not initialized: {_HOW}')
         try:
             ray.init(address=address)
         except Exception as error:
             raise ClusterError(
-                f"the cluster at RAY_ADDRESS={address!r} cannot be joined: {error}. Else {_HOW}"
+                f"the cluster at RAY_ADDRESS={address!r} cannot be joined: {error}. Check the address, or {_HOW}"
             ) from error
     if ray.util.client.ray.is_connected():
         raise ClusterError(_CLIENT)
@@ -67,7 +67,7 @@ def join() -> None:
 
 
 def _warn_of_strangers() -> None:
-    """Warn, once, where others than this machine could send the cluster code to run."""
+    """Warn once if other machines can send code to the cluster."""
     import ray
 
     address = ray.util.get_node_ip_address()
@@ -75,28 +75,28 @@ def _warn_of_strangers() -> None:
         return
     _warned.add(address)
     warn(
-        f"the Ray cluster listens at {address} without token authentication: whoever can reach it can run code on its "
-        "nodes. Start it with RAY_AUTH_MODE=token (see `ray get-auth-token --generate`), or in a network of its own"
+        f"the Ray cluster listens at {address} without token authentication: anyone who can reach it can run code on "
+        "its nodes. Start it with RAY_AUTH_MODE=token (see `ray get-auth-token --generate`), or in a private network"
     )
 
 
 def _has_tokens() -> bool:
     try:
         from ray._private.authentication.authentication_utils import is_token_auth_enabled
-    except ImportError:  # an older Ray, which has none
+    except ImportError:  # an older Ray, without tokens
         return False
     return bool(is_token_auth_enabled())
 
 
 def own_node() -> str:
-    """Return the id of the node that this process is on."""
+    """Return the id of the node of this process."""
     import ray
 
     return str(ray.get_runtime_context().get_node_id())
 
 
 def living_nodes() -> list[Node]:
-    """Return the nodes that are alive, as far as Ray knows, in an order that does not change."""
+    """Return the running nodes, according to Ray, in a fixed order."""
     import ray
 
     return sorted(
@@ -107,23 +107,23 @@ def living_nodes() -> list[Node]:
 
 
 def room_on(node: Node, options: RayOptions) -> float:
-    """Return how many workers a node has room for, in total; 0 if it cannot have any."""
+    """Return how many workers fit on a node in total; 0 if it cannot run any."""
     bundle = bundles_of(options.scheduling_strategy)
     if bundle is not None and node.id not in bundle:
         return 0
     pinned = getattr(options.scheduling_strategy, "node_id", None)
     if pinned is not None and pinned != node.id:
         return 0
-    wanted = {**options.resources, "CPU": 1 if options.num_cpus is None else options.num_cpus}
+    required = {**options.resources, "CPU": 1 if options.num_cpus is None else options.num_cpus}
     room = float("inf")
-    for name, amount in wanted.items():
+    for name, amount in required.items():
         if amount:
             room = min(room, node.resources.get(name, 0) // amount)
     return room
 
 
 def bundles_of(strategy: Any) -> dict[str, int] | None:
-    """Return the nodes of a placement group, each with a bundle that is on it; None: there is no group."""
+    """Return the nodes of a placement group, each with one of its bundles; None if there is no group."""
     group = getattr(strategy, "placement_group", None)
     if group is None:
         return None

@@ -1,18 +1,18 @@
-"""A launcher that has the nodes of a Ray cluster: it places workers, and has them started where they are placed.
+"""A launcher for the nodes of a Ray cluster: assigns workers to nodes and starts them there.
 
-    ClusterLauncher --- Fork server                       workers on the trainer's own node: they write into the ring
+    ClusterLauncher --- fork server                       workers on the trainer's own node: they write into the ring
                     +-- Links --- NodeLink, NodeLink, ...     workers on other nodes: see `mpqueue.cluster.relay`
 
-To the pool a worker on another node is like any other: grants and reports in pipes, batches in the ring, its end an
-event. What is different is decided here:
+To the pool, a worker on another node is like any other worker: grants and reports in pipes, batches in the ring, its
+exit an event. This module decides the differences:
 
-- *Place*: evenly, as far as there is room (`mpqueue.cluster.placement`). A worker that has died is started again on its
-  node; one whose node was lost, on another. Where no node is left, the consumer gets an error, at each of its calls.
-- *A node that joins*, or is back: as soon as its agent is there, workers are moved to it. Those of a generator stay: a
-  move would compute their streams again from the beginning.
-- *The source*: it is sent once to each node, over its link, and after that what has changed. Not by ``ray.put``: it
-  would be one more copy in the object store of each node, which may be full, and could not be sent in part.
-- *The trainer's own fork server* dies: that is the end of all workers, as without a cluster, and of all agents.
+- *Placement*: evenly, within the room of the nodes (`mpqueue.cluster.placement`). A crashed worker is restarted on its
+  node, and on another one if the node was lost. If no node is left, the consumer gets an error at each call.
+- *Joining nodes*: workers move to a node that joins or returns as soon as its agent is running. Workers of a generator
+  do not move, because their streams would have to be computed from the beginning again.
+- *Source*: it is sent once to each node over its link, and later changes as patches. `ray.put` would add a copy in the
+  object store of each node, which may be full, and cannot send patches.
+- *A crash of the trainer's own fork server* ends all workers, as without a cluster, and all agents.
 """
 
 import os
@@ -39,21 +39,19 @@ from mpqueue.worker.config import WorkerConfig, WorkerEnds
 from mpqueue.workers.launcher import ForkServer, ProcessEvent, take_fork_server, wait_for
 from mpqueue.workers.source_send import Patch, SourceImage, find_digests, make_patch
 
-_NO_NODE = (
-    "No node of the Ray cluster is left that could run it: wait for one to join, or use fewer resources per worker"
-)
+_NO_NODE = "No node of the Ray cluster can run the worker: wait for a node to join, or use fewer resources per worker"
 
 
 class ClusterLauncher:
     """A `Launcher` for the nodes of a cluster.
 
     Args:
-        num_workers: How many there will be.
-        options: Of the user.
-        spawn: Each worker is to be an interpreter of its own.
+        num_workers: Number of workers.
+        options: The options of the user.
+        spawn: Whether each worker is a new interpreter.
 
     Attributes:
-        own: The id of the trainer's node, if it has workers without an agent; else empty.
+        own: Id of the trainer's node if it runs workers without an agent; otherwise empty.
 
     Raises:
         ClusterError: There is no cluster, or it has no room.
@@ -63,7 +61,7 @@ class ClusterLauncher:
     def __init__(self, num_workers: int, options: RayOptions, *, spawn: bool) -> None:
         allow_signals(joining.join)
         self._options, self._spawn = options, spawn
-        # With an environment of their own, those of this node need an agent, too: Ray makes it.
+        # With a runtime environment, the workers of this node need an agent, too: only Ray creates the environment.
         self.own = joining.own_node() if options.runtime_env is None else ""
         self._nodes = {node.id: node for node in joining.living_nodes()}
         rooms = self._rooms(list(self._nodes))
@@ -82,7 +80,7 @@ class ClusterLauncher:
         self._begin()
 
     def _begin(self) -> None:
-        """Have agents and fork server start, all at a time."""
+        """Start all agents and the fork server at the same time."""
         try:
             for node, count in Counter(self._places.values()).items():
                 if node != self.own:
@@ -93,34 +91,38 @@ class ClusterLauncher:
             self.release(reusable=False)
             raise
 
-    # -- Places
+    # -- Placement
 
     def _rooms(self, nodes: list[str]) -> list[Room]:
-        """Return the room on nodes, in the order in which they are filled; those that have none are left out."""
+        """Return the nodes with room, in the order in which they are filled."""
         known = [self._nodes[node] for node in placement.around(self.own, nodes)]
         rooms = [Room(node.id, joining.room_on(node, self._options)) for node in known]
         return [room for room in rooms if room.workers >= 1]
 
     def _require_room(self, num_workers: int, rooms: list[Room]) -> None:
-        wanted = f"num_cpus={1 if self._options.num_cpus is None else self._options.num_cpus:g} for each worker"
+        required = f"num_cpus={1 if self._options.num_cpus is None else self._options.num_cpus:g} for each worker"
         if self._options.resources:
-            wanted += f" and resources={dict(self._options.resources)}"
+            required += f" and resources={dict(self._options.resources)}"
         if not rooms:
-            raise ClusterError(f"none of the {len(self._nodes)} nodes of the cluster has room for a worker: {wanted}")
-        room = sum(room.workers for room in rooms)
-        is_asked = self._options.num_cpus is not None or self._options.resources
-        if is_asked and room < num_workers:
             raise ClusterError(
-                f"the cluster has room for {room:g} workers, not for {num_workers}: {wanted}. Use fewer, or ask less"
+                f"none of the {len(self._nodes)} nodes of the cluster has room for a worker: {required}. Request fewer "
+                "resources"
+            )
+        room = sum(room.workers for room in rooms)
+        is_requested = self._options.num_cpus is not None or self._options.resources
+        if is_requested and room < num_workers:
+            raise ClusterError(
+                f"the cluster has room for {room:g} workers, got workers={num_workers} ({required}): use fewer "
+                "workers, or request fewer resources for each"
             )
 
     def _place(self, number: int) -> str:
-        """Return the node for a worker that is to be started."""
+        """Return the node on which to start a worker."""
         links = {node: link.state for node, link in list(self._links.by_node.items())}
         node = self._places.get(number)
         if node is not None and (node == self.own or links.get(node, LinkState.LOST) is not LinkState.LOST):
             return node
-        # Nodes with an agent first. On others only where these have no room: an agent takes seconds to start.
+        # Prefer nodes with an agent: starting another agent takes seconds.
         for state in (LinkState.UP, LinkState.STARTING):
             rooms = self._rooms([self.own] * bool(self.own) + [node for node in links if links[node] is state])
             if rooms:
@@ -138,10 +140,10 @@ class ClusterLauncher:
         return link is None or link.state is LinkState.LOST
 
     def _rooms_of_others(self, number: int) -> list[Room]:
-        """Return the room on nodes that have no agent.
+        """Return the room on nodes without an agent.
 
         Raises:
-            WorkerDied: There is none.
+            WorkerDied: There is no such node.
         """
         try:
             living = allow_signals(joining.living_nodes)
@@ -154,7 +156,7 @@ class ClusterLauncher:
         return rooms
 
     def _choose(self, nodes: list[Node]) -> list[tuple[Node, int]]:
-        """Return the nodes that are to have an agent though they have none, each with its number of workers."""
+        """Return the nodes without an agent that should get one, each with its number of workers."""
         if self._is_stream:
             return []
         self._nodes.update({node.id: node for node in nodes})
@@ -167,12 +169,12 @@ class ClusterLauncher:
         return [(node, counts[node.id]) for node in new.values() if counts[node.id]]
 
     def _moves(self) -> list[ProcessEvent]:
-        """Return the moves that make all nodes evenly filled."""
+        """Return the moves that distribute the workers evenly."""
         ups = [node for node, link in list(self._links.by_node.items()) if link.state is LinkState.UP]
         rooms = self._rooms([self.own] * bool(self.own) + ups)
         if self._is_stream or not rooms:
             return []
-        # Of those that live: one that has died is started at its place anyway.
+        # Only running workers: a crashed one is restarted at its new place anyway.
         keys = {number: key for key, (number, _) in self._where.items()}
         moved = {number: node for number, node in placement.moves(self._places, rooms).items() if number in keys}
         self._places.update(moved)
@@ -181,21 +183,21 @@ class ClusterLauncher:
     # -- The protocol of launchers
 
     def watch(self, poller: Any) -> None:
-        """Register what is readable when there are events."""
+        """Register the descriptors that are readable when there are events."""
         poller.register(self._wakeup.fd, READABLE)
         if self._fork_server is not None:
             self._fork_server.watch(poller)
         self._poller = poller
 
     def set_image(self, image: SourceImage) -> Patch | None:
-        """Send each node what it lacks of the source."""
+        """Send each node the changed parts of the source."""
         is_same, known = self.has_image(image), [] if self._image is None else self._image.digests
         self._image = image
         sent = [link.set_image(image) for link in list(self._links.by_node.values())]
         if self._fork_server is not None:
             self._fork_server.set_image(image)
         for event in sent:
-            allow_signals(event.wait)  # the buffers are the source's own memory, which may change when we return
+            allow_signals(event.wait)  # the buffers are the source's memory, which the user may change afterwards
         return None if is_same else make_patch(image, find_digests(image, known))
 
     def has_image(self, image: SourceImage) -> bool:
@@ -203,11 +205,11 @@ class ClusterLauncher:
         return self._image is not None and self._image.fingerprint == image.fingerprint
 
     def start_worker(self, key: int, config: WorkerConfig, ends: WorkerEnds) -> None:
-        """Have a worker started on the node of its place.
+        """Start a worker on its node.
 
         Raises:
             WorkerDied: There is no node for it.
-            LauncherGone: The own fork server has died.
+            LauncherGone: The trainer's fork server has crashed.
             OSError: There are not enough descriptors.
         """
         number, self._is_stream = config.info.id, config.is_stream
@@ -216,14 +218,14 @@ class ClusterLauncher:
         if node == self.own:
             self._own_fork_server().start_worker(key, config, ends)
             return
-        # One mapping for all of them: the relays receive into the ring by it.
+        # One mapping for all remote workers: the relays receive into the ring through it.
         if self._segment is None:
             self._segment = Segment(
                 descriptors.above_standard(os.dup(ends.segment)), config.segment_bytes, config.segment_kind
             )
         worker = RemoteWorker(key, ends, self._segment, config.stride)
         link = self._links.by_node.get(node)
-        if link is None:  # lost in this moment
+        if link is None:  # lost just now
             worker.close()
             self._arrive(ProcessEvent(key, lost=f"node {self._nodes[node].name} was lost before it was started"))
         else:
@@ -239,7 +241,7 @@ class ClusterLauncher:
         return self._fork_server
 
     def kill(self, key: int, number: int) -> None:
-        """Have a signal sent to a worker, wherever it is."""
+        """Send a signal to a worker on any node."""
         _number, node = self._where.get(key, (0, ""))
         link = self._link_of(key)
         if link is not None:
@@ -254,50 +256,50 @@ class ClusterLauncher:
         return None
 
     def give_up(self, key: int) -> bool:
-        """Take the node of a worker that does not die for lost."""
+        """Mark the node of a worker that does not exit after a kill as lost."""
         link = self._link_of(key)
         if link is None:
             return False
-        link.give_up("a worker on it was killed and does not end")
+        link.give_up("a killed worker on it does not exit")
         return True
 
     def events(self, timeout_s: float | None = 0) -> list[ProcessEvent]:
-        """Events of all nodes."""
+        """Return the events of all nodes."""
         until = None if timeout_s is None else time.monotonic() + timeout_s
         poll = select.poll()
         poll.register(self._wakeup.fd, select.POLLIN)
         if self._fork_server is not None:
             poll.register(self._fork_server.fileno(), select.POLLIN)
         while True:
-            found = self._take()
+            events = self._take()
             left = None if until is None else max(0.0, until - time.monotonic())
-            if found or left == 0:
-                return found
+            if events or left == 0:
+                return events
             wait_for(poll, left)
 
     def _take(self) -> list[ProcessEvent]:
         self._wakeup.clear()
-        found: list[ProcessEvent] = []
+        events: list[ProcessEvent] = []
         while self._arrived:
             arrived = self._arrived.popleft()
-            found += self._moves() if isinstance(arrived, NodeLink) else [arrived]
+            events += self._moves() if isinstance(arrived, NodeLink) else [arrived]
         if self._fork_server is not None:
-            found += self._fork_server.events()
-        for event in found:
+            events += self._fork_server.events()
+        for event in events:
             if event.process is None and not event.moves:
                 number, node = self._where.pop(event.key)
-                # One that died alone is started again where it was; one that went with its node, elsewhere.
+                # A crashed worker is restarted on its node, and on another one if the node was lost.
                 if event.lost and self._places.get(number) == node:
                     del self._places[number]
-        return found
+        return events
 
-    def _arrive(self, what: ProcessEvent | NodeLink) -> None:
-        """Take an event, in any thread."""
-        self._arrived.append(what)
+    def _arrive(self, event: ProcessEvent | NodeLink) -> None:
+        """Queue an event; called from any thread."""
+        self._arrived.append(event)
         self._wakeup.wake()
 
     def release(self, *, reusable: bool) -> int | None:
-        """End the agents, and park or end the fork server."""
+        """Stop the agents, and park or stop the fork server."""
         if self._poller is not None:
             self._poller.unregister(self._wakeup.fd)
         self._links.close()
@@ -309,18 +311,18 @@ class ClusterLauncher:
     # -- Statistics
 
     def counts(self) -> dict[str, NodeStatistics]:
-        """Return what is known of each node that has, or had, workers of ours; of the own one without its batches."""
+        """Return the counters of each node that has or had workers; those of the own node without its batches."""
         load = Counter(node for _number, node in list(self._where.values()))
-        found = {}
+        counters = {}
         for node in [*dict.fromkeys([self.own, *(link.node for link in self._links.past)])]:
             if node in self._nodes and (node != self.own or load[node] or self._fork_server is not None):
                 links = [link for link in self._links.past if link.node == node]
-                found[node] = NodeStatistics(
+                counters[node] = NodeStatistics(
                     node, self._nodes[node].address, load[node],
                     sum(link.num_batches for link in links), sum(link.num_bytes for link in links),
                 )  # fmt: skip
-        return found
+        return counters
 
     def name_of(self, node: str) -> str:
-        """Return a node as it is named to people."""
+        """Return the name of a node in messages."""
         return self._nodes[node].name

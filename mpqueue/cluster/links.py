@@ -1,11 +1,10 @@
-"""The links of one pool: agents are started, their connections accepted, and Ray's table of nodes looked at.
+"""The links of one pool: starts agents, accepts their connections, and monitors the nodes of the cluster.
 
-One thread waits for connections and, every `LOOK_S` seconds, looks which nodes there are: a node that has joined gets
-an agent, if workers are to move there. Each connection has a thread (`mpqueue.cluster.relay`), which ends with it.
+One thread waits for connections. Every `LOOK_S` seconds it checks the nodes of the cluster: a node that has joined gets
+an agent if workers should move there. Each connection has a thread (`mpqueue.cluster.relay`), which ends with it.
 
-An agent that the pool waits for at its start and that does not come is an error, which names the node; unless the node
-died meanwhile. One that comes later is waited for by nobody: where it fails the node is left alone for a while, longer
-each time.
+If an agent of the initial nodes does not connect, the pool raises an error that names the node, unless the node has
+crashed. If an agent of a node that joined later does not connect, the node is ignored for a while, longer each time.
 """
 
 import os
@@ -32,31 +31,31 @@ from mpqueue.workers.launcher import ProcessEvent
 from mpqueue.workers.source_send import SourceImage
 
 LOOK_S = 1.0
-START_S = 60.0  # until an agent has connected: Ray may have to make its environment, or others hold its CPUs
-_CHECK_S = 0.05  # as long as one is awaited
+START_S = 60.0  # until an agent has connected: Ray may have to create its environment, or wait for CPUs
+_CHECK_S = 0.05  # between two checks of agents that are starting
 _HANDSHAKE_S = 10.0
-_MOST_GREETED = 64  # strangers who connect and say nothing
+_MOST_GREETED = 64  # connections without a handshake
 _MOST_DELAYED_S = 60.0
 _JOIN_S = 5.0
-_NODE_DIED = "its node has died"  # Ray's words, before its table of nodes says so
+_NODE_DIED = "its node has died"  # Ray's message, which can precede the change in its table of nodes
 
 
 class Links:
     """The links of one pool.
 
     Args:
-        options: Of the user.
-        spawn: Each worker is to be an interpreter of its own.
-        address: Where to listen: this node's, as Ray knows it.
-        emit: Takes events of workers, and links that came up late; in any thread.
-        choose: Says on which nodes, among those that there are, a late agent is wanted, and for how many workers.
+        options: The options of the user.
+        spawn: Whether each worker is a new interpreter.
+        address: The address to listen at: that of this node in Ray.
+        emit: Receives events of workers, and links that came up late; called from any thread.
+        choose: Returns the nodes, out of the given ones, that should get a late agent, each with its number of workers.
 
     Attributes:
-        by_node: The present link of each node.
-        past: All links that there were.
+        by_node: The current link of each node.
+        past: All links so far.
 
     Raises:
-        OSError: There are no descriptors left.
+        OSError: The process has no free descriptors.
     """
 
     def __init__(
@@ -72,8 +71,8 @@ class Links:
         self.past: list[NodeLink] = []
         self._options, self._spawn, self._emit, self._choose = options, spawn, emit, choose
         self._token = new_token()
-        self._agents: dict[NodeLink, tuple[Any, Any, float]] = {}  # actor, its end, and until when it is to connect
-        self._delays: dict[str, tuple[float, float]] = {}  # by node: not before, and how long that was
+        self._agents: dict[NodeLink, tuple[Any, Any, float]] = {}  # actor, its end, and its deadline
+        self._delays: dict[str, tuple[float, float]] = {}  # by node: earliest next attempt, and the delay
         self._is_closed = False
         self._relays: list[JoinedThread] = []
         self._wakeup = Wakeup()
@@ -85,7 +84,7 @@ class Links:
         self._thread.start()
 
     def open(self, node: Node, num_workers: int, image: SourceImage | None, *, is_late: bool) -> NodeLink:
-        """Have an agent started on a node."""
+        """Start an agent on a node."""
         link = NodeLink(node.id, node.name, self._emit, is_late=is_late)
         link.image = image
         number = len(self.past)
@@ -97,15 +96,15 @@ class Links:
         self.by_node[node.id] = link
         actor, ended = start_agent(node, num_workers, self._options, terms)
         self._agents[link] = actor, ended, time.monotonic() + START_S
-        # The thread looks every `_CHECK_S` from now on whether it could be started.
+        # From now on the thread checks every `_CHECK_S` whether the agent could be started.
         self._wakeup.wake()
         return link
 
     def close(self) -> None:
-        """End all agents and threads; workers that are left are reported as lost."""
+        """Stop all agents and threads; remaining workers are reported as lost."""
         self._is_closed = True
         self._wakeup.wake()
-        # First: from then on no link is opened behind those that are closed here.
+        # Stop the thread first: it could open a link after the others were closed.
         self._thread.join(_JOIN_S)
         for link in list(self.by_node.values()):
             link.close()
@@ -114,7 +113,7 @@ class Links:
         for relay in self._relays:
             relay.join(_JOIN_S)
         descriptors.close_object(self._listener)
-        # Those that are left: an agent whose relay has told it to end does so by itself.
+        # Kill the remaining agents. An agent that has received STOP from its relay exits by itself.
         for actor, _ended, _until in list(self._agents.values()):
             end_agent(actor)
         self._agents.clear()
@@ -144,9 +143,9 @@ class Links:
         self._relays = [relay for relay in self._relays if relay.is_alive()]
         try:
             sock = descriptors.own_socket(self._listener.accept()[0])
-        except OSError:  # he is gone already, or there are no descriptors left
+        except OSError:  # the peer has disconnected, or the process has no free descriptors
             return
-        # Each has a thread from here on, before it has proven anything.
+        # Each connection gets a thread before it has authenticated, so limit their number.
         if len(self._relays) >= len(self._agents) + _MOST_GREETED:
             descriptors.close_object(sock)
             return
@@ -162,14 +161,14 @@ class Links:
             reason = reason_of(ended)
             if reason is None and now > until:
                 reason = (
-                    f"its agent was not there after {START_S:g} s: are its CPUs (num_cpus of ray_options, for each "
-                    "worker) held by others, or does a firewall refuse it this process's ports?"
+                    f"its agent did not connect within {START_S:g} s: check that its CPUs are free (num_cpus of "
+                    "ray_options, per worker), and that no firewall blocks this process's ports"
                 )
             if reason is not None:
                 self._fail(link, reason)
 
     def _fail(self, link: NodeLink, reason: str) -> None:
-        """An agent could not be started."""
+        """Report that an agent could not be started."""
         text = f"node {link.name}: {reason}"
         is_gone = _NODE_DIED in reason or all(node.id != link.node for node in self._nodes())
         if link.is_late and not is_gone:
@@ -178,7 +177,7 @@ class Links:
         self._forget(link)
 
     def _look(self) -> None:
-        """Start agents on nodes that have joined, or are to be tried again."""
+        """Start agents on nodes that have joined, or that are due for another attempt."""
         now = time.monotonic()
         nodes = [node for node in self._nodes() if self._delays.get(node.id, (0.0, 0.0))[0] <= now]
         for node, num_workers in self._choose(nodes):
@@ -206,13 +205,13 @@ class Links:
         try:
             sock.settimeout(_HANDSHAKE_S)
             if wire.uses_tls():
-                # The descriptor goes over to another object.
+                # `wrap` moves the descriptor to another object.
                 descriptors.forget_object(sock)
                 sock = wire.wrap(sock, is_server=True)
                 descriptors.own_object(sock)
             number = wire.read_handshake(sock, self._token)
             link = self.past[number] if number < len(self.past) else None
-            # An agent that comes when its node was given up has no place: its workers are elsewhere by now.
+            # An agent that connects after its node was given up is refused: its workers run elsewhere by now.
             if link is None or not link.come_up():
                 descriptors.close_object(sock)
                 return
@@ -226,7 +225,7 @@ class Links:
         self._forget(link)
 
     def _forget(self, link: NodeLink) -> None:
-        """A link is lost: end what may be left of its agent, and leave the node alone for a while."""
+        """Kill the remaining agent of a lost link, and ignore its node for a while."""
         agent = self._agents.pop(link, None)
         if agent is not None:
             end_agent(agent[0])

@@ -1,8 +1,8 @@
-"""The places of workers on nodes. Pure: no processes, no Ray.
+"""The placement of workers on nodes. Pure: no processes, no Ray.
 
-A worker goes to the node that has the fewest, among those with room for one more; where none has room, to the one that
-is the least crowded. Of equal nodes it is the first in the list. So the same nodes and numbers of workers always give
-the same places, and workers are spread as evenly as the room of the nodes allows.
+A worker is placed on the node with the fewest workers among those with room for another one. If no node has room, it is
+placed on the least crowded one. Among equal nodes, the first in the list is chosen. So the same nodes and numbers of
+workers always yield the same placement, and workers are distributed as evenly as the room of the nodes allows.
 """
 
 from collections import Counter
@@ -11,22 +11,22 @@ from typing import NamedTuple
 
 
 class Room(NamedTuple):
-    """A node and how many workers it has room for."""
+    """A node and the number of workers that it has room for."""
 
     node: str
     workers: float
 
 
 def around(own: str, nodes: Iterable[str]) -> list[str]:
-    """Return nodes in the order in which a trainer fills them: its own one, those after it, and those before.
+    """Return nodes in the order in which a trainer fills them: its own node, those after it, and those before.
 
-    Trainers on different nodes of one cluster, whose workers are fewer than the nodes, so begin with different ones.
+    If trainers on different nodes have fewer workers than there are nodes, they thereby start with different nodes.
     """
     return sorted(nodes, key=lambda node: (node != own, node < own, node))
 
 
 def spread(num_workers: int, rooms: Sequence[Room]) -> list[str]:
-    """Return the node of each worker; there must be one."""
+    """Return the node of each worker; ``rooms`` must not be empty."""
     places: list[str] = []
     for _ in range(num_workers):
         places.append(best(places, rooms))
@@ -34,10 +34,10 @@ def spread(num_workers: int, rooms: Sequence[Room]) -> list[str]:
 
 
 def best(places: Iterable[str], rooms: Sequence[Room]) -> str:
-    """Return the node for one more worker; there must be one.
+    """Return the node for one more worker; ``rooms`` must not be empty.
 
     Args:
-        places: The nodes of the workers that there are; workers on other nodes than ``rooms`` do not count.
+        places: The nodes of the existing workers; workers on nodes outside of ``rooms`` do not count.
         rooms: The nodes to choose from.
     """
     load = Counter(places)
@@ -48,9 +48,9 @@ def best(places: Iterable[str], rooms: Sequence[Room]) -> str:
 
 
 def moves(places: Mapping[int, str], rooms: Sequence[Room]) -> dict[int, str]:
-    """Return the workers that are to move so that the nodes are evenly filled, each with its new node.
+    """Return the workers that must move to balance the nodes, each with its new node.
 
-    As few as possible move, those with the highest numbers first.
+    As few workers as possible move, those with the highest numbers first.
 
     Args:
         places: The node of each worker, by its number.
@@ -64,7 +64,7 @@ def moves(places: Mapping[int, str], rooms: Sequence[Room]) -> dict[int, str]:
 
 
 def _next_move(placed: Mapping[int, str], rooms: Sequence[Room]) -> tuple[int, str] | None:
-    """Return the worker that is to leave the most crowded node, and its new node; None: all is even."""
+    """Return the next worker to move from the most crowded node, and its new node; None if the nodes are balanced."""
     if len(rooms) < 2:
         return None
     load = Counter(placed.values())
@@ -78,5 +78,5 @@ def _next_move(placed: Mapping[int, str], rooms: Sequence[Room]) -> tuple[int, s
 
 
 def _excess(load: Mapping[str, int], room: Room) -> float:
-    """Return the number of workers for which a node has no room."""
+    """Return the number of workers beyond the room of a node."""
     return max(0.0, load[room.node] - room.workers)

@@ -1,4 +1,4 @@
-"""A link to one node that has, or is to have, an agent of ours, and the thread that carries what goes over it.
+"""A link to one node with an agent, and the thread that carries its messages.
 
     consumer's thread                       relay's thread                            agent
     -----------------                       --------------                            -----
@@ -6,20 +6,20 @@
     grants --pipes----------------------->  `RemoteWorker.read` -------------------->
     the ring <----------------------------  the bytes of batches <-------------------
     reports <--pipes----------------------  `RemoteWorker.enter` <-------------------
-    events <------------------------------  starts and ends of workers <-------------
+    events <------------------------------  starts and exits of workers <------------
 
-Any thread may use a `NodeLink`. It begins without a connection, and workers may be started on it all the same: what is
-asked of it, as *commands*, waits until its agent is there. Then a `Relay` carries it out.
+Any thread may use a `NodeLink`. It begins without a connection, and workers can already be started on it: such requests
+wait as *commands* until the agent has connected. Then a `Relay` executes them.
 
-One thread per node, because what it does for long, to receive into the ring, needs no GIL. It owns the connection and
-the workers' ends of their pipes; others leave it commands and wake it. What it has to say of workers it says by events
-of a launcher; of each worker's end exactly once, after its last report was passed on: from then on nobody here writes
-into the slots that it had.
+There is one thread per node, because its main work, receiving into the ring, does not need the GIL. The thread owns the
+connection and the workers' ends of their pipes. Other threads queue commands and wake it. It reports workers through
+launcher events. The exit of each worker is reported exactly once, after its last report was forwarded: from then on,
+the thread does not write into the worker's slots.
 
-*Loss.* The end of the connection, what is no message, or silence for `deadline_s` is the loss of the node: each of its
-workers is reported as lost, and the agent, should it live, sees the end of the connection and ends. The agent says
-something in a third of that time; it does not listen for our silence, because a trainer may be busy, or stopped in a
-debugger, for long: there the kernels probe each other.
+*Loss of a node.* If the connection ends, or the agent sends invalid data or nothing for `deadline_s`, the node is lost.
+Each of its workers is reported as lost. If the agent is still running, it notices the end of the connection and exits.
+The agent sends a message at least every third of `deadline_s`. It does not limit the trainer's silence, because a
+trainer may be busy, or suspended in a debugger: the kernels probe each other instead.
 """
 
 import contextlib
@@ -52,7 +52,7 @@ from mpqueue.workers.source_send import SourceImage, find_digests, make_patch
 
 
 class LinkState(enum.Enum):
-    """State of a link: STARTING → UP → LOST."""
+    """The state of a link: STARTING → UP → LOST."""
 
     STARTING = "starting"
     UP = "up"
@@ -60,21 +60,21 @@ class LinkState(enum.Enum):
 
 
 class NodeLink:
-    """One node that has, or is to have, an agent of ours; used by any thread.
+    """A link to one node with an agent; used by any thread.
 
     Args:
-        node: Its id.
-        name: For people.
-        emit: Takes events of its workers, in any thread.
-        is_late: Nobody waits for it to come up.
+        node: Id of the node.
+        name: Name of the node for messages.
+        emit: Receives events of its workers; called from any thread.
+        is_late: The pool does not wait for it at its start.
 
     Attributes:
-        node, name, is_late: As given.
-        state: Of the link.
+        node, name, is_late: The arguments.
+        state: The state of the link.
         workers: Its workers, by key.
-        num_batches: Batches that came over it,
-        num_bytes: and their bytes.
-        image: The source that its workers are started with; None: there is none yet.
+        num_batches: Number of batches received over it.
+        num_bytes: Number of bytes of these batches.
+        image: The source of its workers; None if absent yet.
     """
 
     def __init__(self, node: str, name: str, emit: Callable[[ProcessEvent], None], *, is_late: bool) -> None:
@@ -86,7 +86,7 @@ class NodeLink:
         self.emit = emit
         self._commands: deque[Callable[[Relay], None]] = deque()
         self._lock = RLock()
-        self._sending: list[threading.Event] = []  # images on their way
+        self._sending: list[threading.Event] = []  # of images that are being sent
         self.wakeup = Wakeup()
 
     def _ask(self, command: Callable[["Relay"], None]) -> None:
@@ -94,14 +94,14 @@ class NodeLink:
         self.wakeup.wake()
 
     def take_commands(self) -> list[Callable[["Relay"], None]]:
-        """Return what the relay is to do; only its thread asks."""
+        """Return the queued commands; called by the relay's thread only."""
         taken = []
         while self._commands:
             taken.append(self._commands.popleft())
         return taken
 
     def start_worker(self, worker: RemoteWorker, config: WorkerConfig, *, with_stacks: bool) -> None:
-        """Have a worker started; events follow."""
+        """Start a worker; events follow."""
         with self._lock:
             if self.state is LinkState.LOST:
                 worker.close()
@@ -111,7 +111,7 @@ class NodeLink:
         self._ask(lambda relay: relay.start_worker(worker, config, with_stacks=with_stacks))
 
     def kill(self, key: int, number: int) -> None:
-        """Have a signal sent; a worker of a node without an agent yet has ended with that."""
+        """Send a signal to a worker; if the node has no agent yet, the worker has exited with that."""
         with self._lock:
             worker = self.workers.pop(key, None) if self.state is LinkState.STARTING else None
         if worker is None:
@@ -121,11 +121,11 @@ class NodeLink:
             worker.close()
 
     def set_image(self, image: SourceImage) -> threading.Event:
-        """Have the agent get what it lacks of a source; return what is set when that is sent, or the node is lost."""
+        """Send the agent the changed parts of a source; return an event that is set once the buffers may change."""
         sent = threading.Event()
         with self._lock:
             self.image = image
-            if self.state is not LinkState.UP:  # it gets it when it comes up
+            if self.state is not LinkState.UP:  # the image is sent when the agent has connected
                 sent.set()
             else:
                 self._sending = [other for other in self._sending if not other.is_set()] + [sent]
@@ -133,7 +133,7 @@ class NodeLink:
         return sent
 
     def come_up(self) -> bool:
-        """STARTING → UP; False if it is lost already."""
+        """Change from STARTING to UP; return False if the link is lost already."""
         with self._lock:
             if self.state is not LinkState.STARTING:
                 return False
@@ -141,38 +141,38 @@ class NodeLink:
             return True
 
     def lose(self, reason: str, error: BaseException | None = None, exitcode: int | None = None) -> None:
-        """→ LOST: report all its workers as lost; or why they cannot be started; or how they have ended."""
+        """Change to LOST, and report all workers: as lost, with the error of their start, or with their exit code."""
         with self._lock:
             was_lost, self.state = self.state is LinkState.LOST, LinkState.LOST
             workers, self.workers = list(self.workers.values()), {}
-            # The consumer's thread waits for these, and nobody will send them.
+            # The consumer's thread waits for these events, and the images will not be sent anymore.
             for sent in self._sending:
                 sent.set()
         if not was_lost:
             self.wakeup.close()
         for worker in workers:
-            # What has arrived of it counts: its reports are read before its end is looked at.
+            # Forward the reports that have arrived: the pool reads them before it processes the exit.
             worker.flush()
             is_known = error is not None or exitcode is not None
             self.emit(ProcessEvent(worker.key, exitcode=exitcode, error=error, lost="" if is_known else reason))
             worker.close()
 
     def give_up(self, reason: str) -> None:
-        """Have the node lost."""
+        """Mark the node as lost."""
         self._ask(lambda relay: relay.give_up(reason))
 
     def close(self) -> None:
-        """No worker is left, or is to be left: end the agent, and the relay with it."""
+        """Stop the agent and the relay; all workers have exited or must exit."""
         self._ask(lambda relay: relay.stop())
 
 
 class Relay:
-    """The thread of one link that is up, from the agent's handshake to its end.
+    """The thread of one connected link, from the agent's handshake to the end.
 
     Args:
-        link: Its link.
-        sock: The connection, which has said its handshake.
-        deadline_s: Silence for so long is the loss of the node.
+        link: The link.
+        sock: The connection, after its handshake.
+        deadline_s: Seconds of silence after which the node is lost.
     """
 
     def __init__(self, link: NodeLink, sock: socket.socket, deadline_s: float) -> None:
@@ -180,16 +180,16 @@ class Relay:
         self._outgoing = Outgoing(sock)
         self._incoming = Incoming(sock, self._messages())
         self._poller = make_poller()
-        self._readers: dict[int, RemoteWorker] = {}  # workers whose grants are waited for, by descriptor
-        self._writers: dict[int, RemoteWorker] = {}  # workers whose pipe of reports was full
+        self._readers: dict[int, RemoteWorker] = {}  # workers with watched grants, by descriptor
+        self._writers: dict[int, RemoteWorker] = {}  # workers with a full pipe of reports
         self._digests: list[bytes] = []
-        self._states: set[int] = set()  # turns whose new source the agent has
+        self._states: set[int] = set()  # turns of the new source states that the agent has
         self._end: Callable[[], None] | None = None
         self._heard_at = time.monotonic()
         self._touched: set[RemoteWorker] = set()
 
     def run(self) -> None:
-        """Carry messages until the node is lost, or the link closed."""
+        """Carry messages until the node is lost or the link is closed."""
         link = self._link
         ending: Callable[[], None] = partial(
             link.lose, f"node {link.name} was lost: the connection to its agent has ended"
@@ -220,17 +220,17 @@ class Relay:
                 command(self)
             self._settle()
             self._outgoing.flush()
-            # Only while something waits, as in the agent: a socket that has room is ready always.
+            # Watch for writability only while data is queued, as in the agent: a socket with room is always ready.
             if wants_room is self._outgoing.is_empty:
                 wants_room = not wants_room
                 self._poller.modify(sock, READABLE | (WRITABLE if wants_room else 0))
             silent_in_s = self._heard_at + self._deadline_s - time.monotonic()
-            # Once it is to end there is nothing to wait for: the agent may say nothing any more.
+            # Do not wait once the relay must end: the agent may not send anything anymore.
             events = self._poller.poll(0 if self._end is not None else max(0.0, silent_in_s))
             is_alive = self._take(events, sock)
-            # Only where the wait has brought nothing: this thread may have been stopped, and what came is unread.
+            # Only if the wait returned nothing: this thread may have been suspended, with unread data in the socket.
             if not events and self._end is None and time.monotonic() - self._heard_at >= self._deadline_s:
-                raise ProtocolError(f"nothing was heard of it for {self._deadline_s:g} s")
+                raise ProtocolError(f"it sent no message for {self._deadline_s:g} s")
 
     def _take(self, events: list[tuple[int, int]], sock: int) -> bool:
         is_alive = True
@@ -253,23 +253,23 @@ class Relay:
     # -- Commands
 
     def start_worker(self, worker: RemoteWorker, config: WorkerConfig, *, with_stacks: bool) -> None:
-        """Tell the agent to start a worker, and listen to its grants."""
+        """Send the agent the request to start a worker, and watch its grants."""
         if self._link.workers.get(worker.key) is not worker:
-            return  # it was killed before
+            return  # it was killed before its start
         self._put(ToAgent.START, worker.key, pickle.dumps((config, with_stacks), 5))
         self._touched.add(worker)
 
     def kill(self, key: int, number: int) -> None:
-        """Tell the agent to send a signal."""
+        """Send the agent the request to signal a worker."""
         self._put(ToAgent.KILL, key, number.to_bytes(2, "little"))
 
     def send_image(self, image: SourceImage, sent: threading.Event, *, is_checked: bool = False) -> None:
-        """Send what the agent lacks of a source.
+        """Send the agent the changed parts of a source.
 
         Args:
             image: The source; its buffers are the trainer's own memory.
-            sent: Set when they may change.
-            is_checked: Nobody waits for that: the agent is to look whether they did.
+            sent: Set when the buffers may change.
+            is_checked: No thread waits for `sent`: the agent must check whether the buffers have changed.
         """
         patch = make_patch(image, find_digests(image, self._digests))
         self._digests = image.digests
@@ -280,11 +280,11 @@ class Relay:
         self._outgoing.when_sent(sent.set)
 
     def give_up(self, reason: str) -> None:
-        """Take the node for lost."""
+        """Mark the node as lost."""
         self._end = partial(self._link.lose, f"node {self._link.name} was given up: {reason}")
 
     def stop(self) -> None:
-        """Tell the agent to end, and end."""
+        """Ask the agent to exit, and end."""
         self._put(ToAgent.STOP, 0)
         with contextlib.suppress(OSError):
             self._outgoing.flush()
@@ -306,7 +306,7 @@ class Relay:
             if payload is None or self._is_there(grant):
                 plain += grant
                 continue
-            # In their order: the worker serves them as they come.
+            # Keep the order of the grants, in which the worker processes them.
             self._put_grants(worker, plain)
             plain = bytearray()
             nbytes = GRANT.size + payload.nbytes
@@ -318,7 +318,7 @@ class Relay:
             self._put(ToAgent.GRANTS, worker.key, bytes(grants))
 
     def _is_there(self, grant: bytes) -> bool:
-        """Return whether the agent has the new source that a grant is about, from the grant of another worker."""
+        """Return whether a grant refers to a new source that the agent already has from another worker's grant."""
         _magic, kind, _slot, turn, *_ = GRANT.unpack(grant)
         if kind != GrantKind.STATE or turn in self._states:
             return bool(kind == GrantKind.STATE)
@@ -326,7 +326,7 @@ class Relay:
         return False
 
     def _settle(self) -> None:
-        """Write the reports of the workers that were touched, and wait for what they wait for."""
+        """Write the reports of changed workers, and update which of their pipes are watched."""
         while self._touched:
             worker = self._touched.pop()
             if self._link.workers.get(worker.key) is worker:
@@ -347,7 +347,7 @@ class Relay:
     # -- Up
 
     def _messages(self) -> Messages:
-        """Parse what the agent says."""
+        """Parse the agent's messages."""
         while True:
             kind, key, nbytes = FROM_AGENT.parse((yield FROM_AGENT.size))
             body = yield nbytes
@@ -359,11 +359,11 @@ class Relay:
     def _take_reports(self, key: int, body: bytes) -> Messages:
         worker, link = self._link.workers.get(key), self._link
         for report in REPORT.iter_unpack(body):
-            if report[1] not in OUTCOMES or not report[7]:  # of the end of a lane there are mostly no bytes
+            if report[1] not in OUTCOMES or not report[7]:  # the end of a lane usually has no bytes
                 if worker is not None:
                     worker.enter(report)
                 continue
-            # Of a worker that was reported as ended the slots are others' by now: its bytes are received to be dropped.
+            # If the worker's exit was reported, its slots belong to other workers: receive its bytes to drop them.
             view = memoryview(bytearray(report[7])) if worker is None else worker.place_for(report)
             yield view
             if worker is not None:
@@ -384,7 +384,7 @@ class Relay:
             reason = failures.unpack(body)
             self._end = partial(link.lose, f"node {link.name} was lost: {type(reason).__name__}: {reason}")
         elif worker is None:
-            raise ProtocolError(f"a message of kind {kind} about a worker that is not there")
+            raise ProtocolError(f"a message of kind {kind} about an unknown worker")
         elif kind == FromAgent.STARTED:
             link.emit(ProcessEvent(key, Process(int(*wire.PID.parse(body)), -1, link.name)))
         elif kind == FromAgent.RAW:
@@ -404,8 +404,8 @@ class Relay:
         worker.flush()
         self._watch(self._writers, worker.reports, worker, WRITABLE, wanted=False)
         self._watch(self._readers, worker.grants, worker, READABLE, wanted=False)
-        # Out of the table before the event: from then on its slots are granted to others, and nothing more is
-        # received into them.
+        # Remove the worker before the event: from then on its slots are granted to others, and no data may be received
+        # into them.
         del self._link.workers[worker.key]
         self._link.emit(event)
         worker.close()

@@ -1,17 +1,18 @@
-"""A worker on another node, as the relay of that node has it: it plays the worker's part towards the pool.
+"""A worker on another node, as seen by the pool: the relay acts as the worker.
 
     pool --grants--> remote worker --messages--> agent --grants--> worker
          <-reports--               <-messages---       <-reports--
 
-The pool knows of no network: it writes grants into a pipe, reads reports out of a pipe, and finds the batches in its
-ring. Here are the other ends of these pipes. Grants are passed on as they are, and only as many as keep the worker busy
-for the time that a message takes: what still lies in the pipe can be taken back for an idle worker. Before a report is
-passed on, the bytes that it is about are in the slot, and what it says of the slot's memory is what is true here.
+The pool does not know about the network: it writes grants into a pipe, reads reports from a pipe, and finds the batches
+in its ring. This module has the other ends of these pipes. It forwards only as many grants as keep the worker busy for
+the duration of a message: the grants that remain in the pipe can be taken back for an idle worker. Before it forwards a
+report, it puts the bytes into the slot, and corrects the report's data about the slot's memory.
 
-*No memory here.* The bytes of a batch come whether or not there is memory for them in the ring. Where there is none
-they are kept in private memory, and the pool is told *full*, as by any worker: RETRY or FAIL, which it then sends, ends
-here. Until then nothing more of this worker is passed on. *No memory there*, on the node: then the worker itself says
-*full*, and the answer goes to it.
+*No memory in the ring.* The bytes of a batch arrive whether or not there is memory for them. Without memory they are
+kept in private memory, and the pool receives FULL as from any worker; its answer, RETRY or FAIL, ends here. Until then,
+no more data of this worker is forwarded.
+
+*No memory on the node.* Then the worker itself sends FULL, and the answer is forwarded to it.
 """
 
 import contextlib
@@ -28,26 +29,26 @@ from mpqueue.worker import failures
 from mpqueue.worker.config import WorkerEnds
 from mpqueue.worker.records import GRANT, HELD, MAGIC, OUTCOMES, REPORT, TAIL, GrantKind, ReportKind, listed_bytes
 
-_AHEAD_NS = 2_000_000  # a message there and back, with some delay of either side
-_LEAST_AHEAD, _MOST_AHEAD = 3, 64  # as many grants fit into the smallest pipes that there are
+_AHEAD_NS = 2_000_000  # the round trip of a message, with some delay on either side
+_LEAST_AHEAD, _MOST_AHEAD = 3, 64  # 64 grants fit into the smallest possible pipe
 
 
 class RemoteWorker:
-    """One worker.
+    """A worker on another node.
 
     Args:
-        key: Its number among all that the pool has started.
-        ends: The worker's ends of its pipes, which stay the caller's.
+        key: Its number among all workers that the pool has started.
+        ends: The worker's ends of its pipes, owned by the caller.
         segment: The ring.
         stride: Address space per slot.
 
     Attributes:
-        key: As given.
-        grants: The pipe of grants; -1 when it has ended.
-        reports: The pipe of reports, which `flush` waits for.
+        key: The number.
+        grants: The pipe of grants; -1 after its end.
+        reports: The pipe of reports, into which `flush` writes.
 
     Raises:
-        OSError: There are no descriptors left.
+        OSError: The process has no free descriptors.
     """
 
     def __init__(self, key: int, ends: WorkerEnds, segment: Segment, stride: int) -> None:
@@ -55,31 +56,31 @@ class RemoteWorker:
         self.grants, self.reports, self._stacks = _duplicate((ends.grants, ends.reports, ends.stacks))
         for fd in (self.grants, self.reports):
             os.set_blocking(fd, False)
-        self._granted: dict[int, tuple[int, int]] = {}  # by turn: slot, and bytes of it that are backed by memory
-        self._outbox: deque[bytes] = deque()  # reports for which there was no room in the pipe
-        self._kept: deque[tuple[tuple[Any, ...], memoryview | None]] = deque()  # reports, the first lacks memory
+        self._granted: dict[int, tuple[int, int]] = {}  # by turn: slot, and its bytes backed by memory
+        self._outbox: deque[bytes] = deque()  # reports that did not fit into the pipe yet
+        self._kept: deque[tuple[tuple[Any, ...], memoryview | None]] = deque()  # reports; the first one lacks memory
         self._is_full_there = False
         self._item_ns = _AHEAD_NS
 
     @property
     def num_wanted(self) -> int:
-        """Number of grants that are to be read now."""
+        """Number of grants to read now."""
         if self._kept or self._is_full_there:
-            return 1  # the answer is among them
+            return 1  # read on, because the answer follows
         ahead = min(_MOST_AHEAD, _LEAST_AHEAD + _AHEAD_NS // (self._item_ns + 1))
         return max(0, ahead - len(self._granted))
 
     # -- Down
 
     def read(self) -> list[tuple[bytes, memoryview | None]] | None:
-        """Return grants that are to be passed on, each with the bytes in its slot, if they go with it.
+        """Return the grants to forward, each with the bytes of its slot if they must be sent along.
 
-        Returns: None at their end.
+        Returns: None at the end of the grants.
         """
-        # What is left in the pipe can be taken back for an idle worker, what has crossed the network cannot.
+        # Grants in the pipe can be taken back for an idle worker. Forwarded ones cannot.
         wanted = self.num_wanted
         if not wanted:
-            return []  # to read nothing looks like the end
+            return []  # reading 0 bytes would look like the end
         try:
             data = os.read(self.grants, wanted * GRANT.size)
         except BlockingIOError:
@@ -92,13 +93,13 @@ class RemoteWorker:
         _magic, kind, slot, turn, unit, _epoch, high_water = grant
         payload = None
         if kind in (GrantKind.RETRY, GrantKind.FAIL):
-            # Here before there: while something is kept nothing else of this worker was passed on, so that the answer
-            # can be about that only.
+            # An answer belongs to this module first: while reports are kept here, none was forwarded that could get an
+            # answer.
             if self._kept:
                 self._try_again(is_last=kind == GrantKind.FAIL)
                 return None
             self._is_full_there = False
-        elif kind != GrantKind.CLOSE:  # which has no slot
+        elif kind != GrantKind.CLOSE:  # CLOSE has no slot
             self._granted[turn] = (slot, high_water)
             if kind in (GrantKind.LISTED, GrantKind.LANE):
                 payload = self._view(slot, listed_bytes(self._segment.memory, slot * self._stride))
@@ -113,27 +114,28 @@ class RemoteWorker:
     # -- Up
 
     def place_for(self, report: tuple[Any, ...]) -> memoryview:
-        """Return where the bytes of an outcome are to be received to, before it is entered.
+        """Return the memory into which to receive the bytes of an outcome, before `enter`.
 
         Raises:
-            ProtocolError: Nothing of the kind was granted.
+            ProtocolError: The outcome was not granted.
         """
         slot, high_water = self._slot_of(report)
         nbytes = report[7]
-        # The bytes come anyway, and the connection is that of all workers of the node: it must not wait for memory.
+        # Never wait for memory here: the bytes arrive anyway, and the connection serves all workers of the node.
         if self._kept or not self._reserve(slot, high_water, nbytes):
             return memoryview(bytearray(nbytes))
         return self._view(slot, nbytes)
 
     def enter(self, report: tuple[Any, ...], received: memoryview | None = None) -> None:
-        """Pass a report on; the bytes of an outcome were received to what `place_for` gave.
+        """Forward a report; the bytes of an outcome were received into the memory of `place_for`.
 
         Raises:
-            ProtocolError: Nothing of the kind was granted.
+            ProtocolError: The outcome was not granted.
         """
         if report[1] in OUTCOMES:
             self._slot_of(report)
-            # The mean of the latest eight or so: by it `num_wanted` tells how many grants a message's time is.
+            # A moving average over about eight items, from which `num_wanted` computes the number of grants per
+            # message.
             self._item_ns += (report[9] + report[10] - self._item_ns) >> 3
             is_private = received is not None and isinstance(received.obj, bytearray)
             if self._kept or not self._place(report, received if is_private else None):
@@ -144,22 +146,22 @@ class RemoteWorker:
             self._send_notice(report)
 
     def _send_notice(self, report: tuple[Any, ...]) -> None:
-        """Pass on a report that is no outcome."""
+        """Forward a report that is not an outcome."""
         if report[1] == ReportKind.LOADED:
             self._granted.pop(report[4], None)
         if report[1] == ReportKind.FULL:
             self._is_full_there = True
-            report = (*report[:8], 0, *report[9:])  # what is backed by memory there says nothing of the slot here
+            report = (*report[:8], 0, *report[9:])  # the memory of the slot on the node does not matter here
         self._send(report)
 
     def _slot_of(self, report: tuple[Any, ...]) -> tuple[int, int]:
         granted = self._granted.get(report[4])
         if granted is None or granted[0] != report[3] or not report[6] <= report[7] <= self._stride:
-            raise ProtocolError("a report of what was not granted")
+            raise ProtocolError("a report of an outcome that was not granted")
         return granted
 
     def _reserve(self, slot: int, high_water: int, nbytes: int) -> bool:
-        """Back a slot with memory; what it has is kept in mind."""
+        """Back the first bytes of a slot with memory; return False if there is not enough."""
         if nbytes <= high_water:
             return True
         start = slot * self._stride
@@ -177,24 +179,24 @@ class RemoteWorker:
         self._outbox.append(REPORT.pack(*report))
 
     def send_raw(self, data: bytes) -> None:
-        """Pass on what a worker has written that is no report: the pool will notice."""
+        """Forward invalid data of a worker: the pool handles it."""
         self._outbox.append(data)
 
     def send_stacks(self, data: bytes) -> None:
-        """Pass on what a worker says of its stacks."""
+        """Forward a worker's stack traces."""
         if self._stacks >= 0:
             with contextlib.suppress(OSError):
                 os.write(self._stacks, data)
 
     def flush(self) -> bool:
-        """Write the reports that the pipe takes; True if that was all."""
+        """Write the reports that fit into the pipe; return True if none is left."""
         try:
             return write_ahead(self.reports, self._outbox, REPORT.size)
-        except OSError:  # the pool hears no more of this worker
+        except OSError:  # the pool has closed its end of the pipe
             self._outbox.clear()
             return True
 
-    # -- No memory here
+    # -- No memory in the ring
 
     def _keep(self, report: tuple[Any, ...], received: memoryview | None) -> None:
         self._kept.append((report, received))
@@ -206,7 +208,7 @@ class RemoteWorker:
         self._send((MAGIC, ReportKind.FULL, 0, slot, turn, 0, 0, nbytes, self._granted[turn][1], 0, 0, 0))
 
     def _try_again(self, *, is_last: bool) -> None:
-        """Place what lacked memory; with ``is_last`` an error takes its place if there is none."""
+        """Place the report that lacked memory; with ``is_last``, replace it by an error if there is still none."""
         report, received = self._kept.popleft()
         if not self._place(report, received):
             if not is_last:
@@ -234,7 +236,7 @@ class RemoteWorker:
         return True
 
     def _fail(self, report: tuple[Any, ...]) -> None:
-        """Report, in the place of a batch, that there is no memory for it; or the end of a lane without its tail."""
+        """Report missing memory in place of a batch, or the end of a lane without its tail."""
         slot, high_water = self._slot_of(report)
         if report[1] == ReportKind.END:
             self._send_outcome((*report[:2], report[2] & ~TAIL, *report[3:6], 0, 0, *report[8:]), high_water)
@@ -248,13 +250,14 @@ class RemoteWorker:
             (magic, ReportKind.RAISED, flags & HELD, slot, turn, 0, 0, nbytes, 0, *report[9:]), high_water
         )
 
-    # -- The end
+    # -- After the worker's exit
 
     def give_back(self, unread: bytes) -> None:
-        """The worker is gone: put grants that it has not read where the pool looks for those."""
+        """Return the unread grants of an exited worker to the pipe in which the pool looks for them."""
         if not unread or self.grants < 0:
             return
-        # The pool looks into this pipe, as into that of a worker here; opened anew, its reading end can be written to.
+        # The pool reads the unread grants of a worker from this pipe. Opened through /proc, its reading end can be
+        # written.
         with contextlib.suppress(OSError):
             fd = os.open(f"/proc/self/fd/{self.grants}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             try:
@@ -263,13 +266,13 @@ class RemoteWorker:
                 os.close(fd)
 
     def close_grants(self) -> None:
-        """There are no more grants."""
+        """Close the pipe of grants."""
         grants, self.grants = self.grants, -1
         if grants >= 0:
             descriptors.close(grants)
 
     def close(self) -> None:
-        """Close all descriptors: the pool sees the end of the reports."""
+        """Close all descriptors: the pool then reads the end of the reports."""
         self.close_grants()
         for fd in (self.reports, self._stacks):
             if fd >= 0:

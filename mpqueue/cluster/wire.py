@@ -1,34 +1,34 @@
-"""The connection between the trainer and the agent of one node: messages, and bytes that go straight where they belong.
+"""The connection between the trainer and the agent of one node: messages, and bytes received directly into slots.
 
     [ kind: 1 byte ][ worker's key: 4 bytes ][ bytes that follow: 8 bytes ] body [ payloads ]
 
 To the agent                                            From the agent
 ------------                                            --------------
-SOURCE   a patch of the source: its head, its pickle,   STARTED  the worker runs: its pid
-         its buffers                                    EXITED   how it ended, its peak bytes, and its unread grants
-START    a worker's settings                            FAILED   why it could not be started
-GRANTS   grants, verbatim                               REPORTS  reports, verbatim, and behind them the bytes of the
-FILLED   a grant, and the bytes that lie in its slot             batches and exceptions among them, in their order
-CLOSE    there are no more grants for this worker       RAW      what a worker has written that is no report
-KILL     a signal for it                                STACKS   what it says of its stacks
-STOP     end now                                        NOTE     a text for the user
-                                                        ENDED    the fork server has died: its exit status
-                                                        FAULT    why the agent cannot go on, pickled
-                                                        TICK     the agent is alive
+SOURCE   a patch of the source: its head, its pickle,   STARTED  the worker is running: its pid
+         its buffers                                    EXITED   exit code, peak bytes, and unread grants
+START    a worker's configuration                       FAILED   why it could not be started
+GRANTS   grants, verbatim                               REPORTS  reports, verbatim, followed by the bytes of their
+FILLED   a grant, and the bytes of its slot                      batches and exceptions, in order
+CLOSE    no more grants for this worker                 RAW      invalid data that a worker has written
+KILL     a signal for a worker                          STACKS   its stack traces
+STOP     exit now                                       NOTE     a warning for the user
+                                                        ENDED    the fork server has crashed: its exit code
+                                                        FAULT    why the agent failed, pickled
+                                                        TICK     the agent is running
 
-Why a connection of our own, and not Ray's object store: measured between two raylets on one machine with two cores,
-one process of each side, batches of 19 MiB came at 51 to 55 a second, and those of 393 KiB at 5,800 to 5,900; calls of
-an actor that return a batch each gave 18 to 22 and 153, calls that return several (one copy out of Plasma) 20 and 570
-to 670. The socket is read straight into the slot of the ring: there is no copy in Plasma, nothing that could be full
-or spill, and the end of either side is the end of the connection, seen in a millisecond.
+*Why not Ray's object store?* Measured between two raylets on one machine with two cores, with one process on each side:
+over this connection, batches of 19 MiB arrived at 51 to 55 per second, and batches of 393 KiB at 5,800 to 5,900. Actor
+calls that return one batch each reached 18 to 22 and 153 per second, calls that return several (one copy out of Plasma)
+20 and 570 to 670. The socket is read directly into the slot of the ring. There is no copy in Plasma, which could be
+full or spill. The exit of either side ends the connection, which the other side notices within a millisecond.
 
-Both sides send and receive as `mpqueue.transport.framing` does. The bytes of a slot stay as they are until the trainer
-grants it again, which it does after it has had them. The kernel copies what it takes: `sendfile` would not, and an
-agent that is short of memory gives back slots as soon as they are sent, before the trainer has had them.
+Both sides use `mpqueue.transport.framing`. The bytes of a slot remain until the trainer grants it again, after it has
+received them. The agent uses `send`, which copies to the kernel, and not `sendfile`: under memory pressure it frees
+slots as soon as they are sent, before the trainer has received them.
 
-First each side proves to the other that it has the token that has travelled through Ray (see
-`mpqueue.transport.credentials`): an agent runs what a trainer sends, and the port of one that has died may be
-anybody's. With ``RAY_USE_TLS=1`` the connection is encrypted, and both sides authenticated, by Ray's own certificates.
+First, each side proves that it knows the token, which was sent through Ray (see `mpqueue.transport.credentials`). An
+agent runs code from its trainer, and another process may have taken the port of a crashed trainer. With
+``RAY_USE_TLS=1``, Ray's certificates encrypt the connection and authenticate both sides.
 """
 
 import os
@@ -59,17 +59,17 @@ class FromAgent:
 
 
 class AgentTerms(NamedTuple):
-    """Instructions for an agent: where its trainer listens, and what it is to be like.
+    """The instructions for an agent.
 
     Attributes:
-        address: Where the trainer listens.
-        token: By which both prove who they are.
-        number: Of this agent's link, to be said behind that.
-        path: The trainer's `sys.path`: folders that are on this machine, too, are looked into last.
+        address: The address at which the trainer listens.
+        token: The token with which both sides authenticate.
+        number: Number of this agent's link, sent after the authentication.
+        path: The trainer's `sys.path`. Entries that exist on this machine are appended.
         cwd: The trainer's working directory.
-        hash_seed: Of the interpreters of workers: sets of text have one order in all of them.
-        spawn: Each worker is to be an interpreter of its own.
-        deadline_s: The agent says something at least every third of this.
+        hash_seed: The hash seed of the workers' interpreters: sets of strings have the same order in all of them.
+        spawn: Whether each worker is a new interpreter.
+        deadline_s: The agent sends a message at least every third of this time.
     """
 
     address: tuple[str, int]
@@ -84,18 +84,18 @@ class AgentTerms(NamedTuple):
 
 TO_AGENT = RecordType("kind:B _:3x key:I nbytes:Q", kinds=kinds_of(ToAgent))
 FROM_AGENT = RecordType("kind:B _:3x key:I nbytes:Q", kinds=kinds_of(FromAgent))
-PID = RecordType("pid:q")  # the body of STARTED; of ENDED the exit status of the fork server
-EXIT = RecordType("exitcode:q peak_bytes:Q")  # of EXITED, grants follow
-NUMBER = RecordType("link:I")  # of the link, which an agent says behind its proof
+PID = RecordType("pid:q")  # the body of STARTED; for ENDED, the exit code of the fork server
+EXIT = RecordType("exitcode:q peak_bytes:Q")  # the body of EXITED, followed by grants
+NUMBER = RecordType("link:I")  # the number of the link, which an agent sends after its proof
 
 
 def write_ahead(fd: int, records: deque[bytes], record_bytes: int) -> bool:
-    """Write the records that a pipe takes, and drop them; return True if those were all.
+    """Write the records that fit into a pipe, and remove them from the queue; return True if none is left.
 
     Raises:
-        OSError: Nobody reads there any more.
+        OSError: The reading end of the pipe is closed.
     """
-    # A page at a time, which a pipe takes wholly or not at all: never a part of a record.
+    # Write one page at a time: a pipe accepts it as a whole or not at all, so never a part of a record.
     while records:
         count = min(len(records), PAGE // record_bytes)
         try:
@@ -108,9 +108,9 @@ def write_ahead(fd: int, records: deque[bytes], record_bytes: int) -> bool:
 
 
 def prepare(sock: socket.socket, deadline_s: float) -> None:
-    """Set a connected socket up: it does not block any more, and learns from the kernel that the other side is gone.
+    """Configure a connected socket: non-blocking, and with keepalive probes that detect a lost peer.
 
-    The kernel of the other machine answers its probes, whatever the process there is doing.
+    The kernel of the other machine answers the probes, whatever its process is doing.
     """
     sock.setblocking(False)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -122,21 +122,21 @@ def prepare(sock: socket.socket, deadline_s: float) -> None:
 
 
 def enlarge_buffers(sock: socket.socket) -> None:
-    """Have the kernel take more at a time; to be called before the socket is connected, or listens."""
+    """Enlarge the kernel's buffers; call this before the socket is connected or listens."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER_BYTES)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
 
 
 def uses_tls() -> bool:
-    """Return whether Ray's own connections are encrypted here."""
+    """Return whether Ray encrypts its own connections on this machine."""
     return os.environ.get("RAY_USE_TLS", "0").lower() in {"1", "true"}
 
 
 def wrap(sock: socket.socket, *, is_server: bool) -> socket.socket:
-    """Encrypt a connection by Ray's certificates; each side must have one that the authority of both has signed.
+    """Encrypt a connection with Ray's certificates; each side must have one that their common authority has signed.
 
     Raises:
-        OSError: The certificates cannot be read, or the other side has none.
+        OSError: The certificates cannot be read, or the peer has none.
     """
     purpose = ssl.Purpose.CLIENT_AUTH if is_server else ssl.Purpose.SERVER_AUTH
     context = ssl.create_default_context(purpose, cafile=os.environ["RAY_TLS_CA_CERT"])
@@ -147,10 +147,10 @@ def wrap(sock: socket.socket, *, is_server: bool) -> socket.socket:
 
 
 def read_handshake(sock: socket.socket, token: bytes) -> int:
-    """Have whoever has connected prove himself; return the number of his link.
+    """Authenticate a connecting peer; return the number of its link.
 
     Raises:
-        OSError: He has not the token, said nothing in time, or is gone.
+        OSError: The peer does not know the token, sent nothing in time, or has disconnected.
     """
     vetting = Vetting(sock, token)
     while not vetting.hear():  # the socket has a timeout
@@ -159,11 +159,11 @@ def read_handshake(sock: socket.socket, token: bytes) -> int:
 
 
 def greet(sock: socket.socket, token: bytes, number: int) -> None:
-    """Say who we are to the trainer, and have it prove that it is the one.
+    """Authenticate this agent to the trainer, and the trainer to this agent.
 
     Raises:
-        ForeignPeer: It is not.
-        OSError: It is gone.
+        ForeignPeer: The peer is not the trainer.
+        OSError: The trainer has disconnected.
     """
     prove(sock, token)
     sock.sendall(NUMBER.pack(number))

@@ -51,7 +51,7 @@ class Handlers:
     """A poller with a callback per descriptor.
 
     Raises:
-        OSError: There are no descriptors left.
+        OSError: The process has no free descriptors.
     """
 
     def __init__(self) -> None:
@@ -211,7 +211,7 @@ class Peer:
     # -- Receiving
 
     def receive(self, size: int) -> bytes | None:
-        """Return up to `size` bytes of the next message; empty at the end of the connection; None if there is none.
+        """Return up to `size` bytes of the next message; empty at the end of the connection; None if absent.
 
         The kernel drops descriptors that arrive with the message.
         """

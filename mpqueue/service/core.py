@@ -199,7 +199,7 @@ class Replays:
         self._waiting: dict[tuple[int, int], list[Seat]] = {}
 
     def ask(self, seat: Seat, frontier: int) -> None:
-        """Request the missed positions before ``frontier`` for a seat, as far as its window allows."""
+        """Request the missed positions before ``frontier`` for a seat, within its window."""
         assert seat.replay_at is not None
         # The window includes batches that are being recomputed: they use slots of the same ring.
         while seat.replay_at < frontier and seat.load + seat.num_replaying < self._window:
@@ -535,7 +535,7 @@ class Core:
         self._routing.begin(self._outside.open_epoch(self.epoch))
 
     def _offer_all(self, seats: Iterable[Seat]) -> None:
-        """Offer the batches in the queues of these seats, and in the pool, as far as the windows allow."""
+        """Offer the batches in the queues of these seats, and in the pool, within the windows."""
         window, epoch = self.rules.window, self.epoch
         # Avoid calls for seats that cannot be offered anything: each batch passes here twice.
         for seat in seats:

@@ -43,7 +43,7 @@ _clock = time.perf_counter_ns
 
 
 class Death(NamedTuple):
-    """The reason why a connection has ended.
+    """The reason why a connection is over.
 
     Attributes:
         kind: The class of the exception to raise.

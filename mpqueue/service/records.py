@@ -25,13 +25,13 @@ when the consumer requests the next one: `ASK` contains the number of taken ones
 A slot is *released* when no view of its batch exists anymore, which can be earlier or later. `ASK` lists the released
 turns, which are never 0.
 
-*RECALL.* The server takes back offers that were not requested, without waiting for an answer. This is safe because of
+*`RECALL`.* The server takes back offers that were not requested, without waiting for an answer. This is safe because of
 the order of the steps:
 
     consumer                              server
-    1. sends ASK                          1. sends RECALL
+    1. sends `ASK`                          1. sends `RECALL`
     2. reads all received messages        2. reads all received messages
-    3. opens one batch: the next one      3. reassigns the offers that no ASK has requested until step 2
+    3. opens one batch: the next one      3. reassigns the offers that no `ASK` has requested until step 2
 
 Each side writes before it reads. `send` returns when the message is in the receiver's queue, and a socket preserves the
 order. There are two cases:

@@ -9,7 +9,7 @@ order of the server's stream::
 
     the server's stream --place--> a stream with one worker --copies of its handles--> slots of the server's ring
           ^                          ^                                                |
-          |                          | ask(position), as far as the window allows     |
+          |                          | ask(position), within the window     |
     the loop <------ wake -----------+------------- take <----------------------------+
 
 A replay costs a process and the memory of a few batches, but only while it runs. It ends when its consumer has caught
@@ -53,7 +53,7 @@ class LaneReplay:
         wake: Makes the loop call `LaneReplays.take`; from any thread.
 
     Raises:
-        OSError: There are no descriptors left.
+        OSError: The process has no free descriptors.
         RuntimeError: There are no threads left.
 
     Attributes:

@@ -124,7 +124,7 @@ def sentinel_of(connection: socket.socket, credentials: Credentials) -> int:
     Raises:
         ProcessLookupError: The process has exited; its id may belong to another process.
         NotImplementedError: The exit of the process cannot be observed from here.
-        OSError: There are no descriptors left.
+        OSError: The process has no free descriptors.
     """
     # The kernel's pidfd refers to the process that connected, even if its id was reused. Older kernels report only the
     # id.

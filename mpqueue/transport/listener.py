@@ -31,7 +31,7 @@ def listen_at(
         kind: Kind of the socket.
 
     Raises:
-        OSError: The socket cannot be created at this path, or there are no descriptors left.
+        OSError: The socket cannot be created at this path, or the process has no free descriptors.
     """
     listener = unix_socket(kind)
     try:
@@ -85,7 +85,7 @@ def accept(listener: socket.socket, uids: Collection[int] | None) -> socket.sock
 
     Raises:
         ForeignPeer: A different user connected.
-        OSError: The peer has disconnected, or there are no descriptors left.
+        OSError: The peer has disconnected, or the process has no free descriptors.
     """
     connection = descriptors.own_socket(listener.accept()[0])
     try:

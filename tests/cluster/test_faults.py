@@ -224,7 +224,7 @@ def test_a_node_that_dies_while_the_driver_waits_costs_no_batch_and_the_last_one
         assert got() == expected
         assert loader.statistics().deaths == 1
         last.kill()
-        with pytest.raises(WorkerDied, match="No node of the Ray cluster is left"), answering(gate):
+        with pytest.raises(WorkerDied, match="No node of the Ray cluster can run the worker"), answering(gate):
             while True:  # the agent serves until Ray ends it, and epochs as short as these may be through before
                 taken(loader)()
 

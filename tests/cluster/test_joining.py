@@ -41,14 +41,14 @@ def test_the_cluster_of_the_variable_is_joined(cluster):
 
 def test_rays_client_is_an_error_that_says_what_to_do():
     last = outside("list(Loader([1], workers=1, backend='ray'))", RAY_ADDRESS="ray://127.0.0.1:1")
-    assert "Ray Client (ray://) is not" in last
+    assert "Ray Client (ray://) does not" in last
 
 
 def test_another_version_on_a_node_is_an_error_that_names_the_node(cluster, monkeypatch):
     monkeypatch.setattr("mpqueue.version.__version__", "9.9")
     loader = Loader(Told(), workers=1, backend="ray", ray_options=on(cluster.others[0].node_id))
     with pytest.raises(
-        ClusterError, match=rf"node .*{cluster.others[0].node_id[:8]}.*: mpqueue is .* there and 9\.9 here"
+        ClusterError, match=rf"node .*{cluster.others[0].node_id[:8]}.*: expected mpqueue 9\.9, got .* on the node"
     ):
         next(iter(loader))
     until(lambda: not agents(), "the end of the agent")
@@ -59,7 +59,7 @@ def test_another_python_on_a_node_is_an_error_that_names_the_node(cluster, monke
 
     monkeypatch.setattr(of_ray, "_python", lambda: "3.9")
     loader = Loader(Told(), workers=1, backend="ray", ray_options=on(cluster.others[0].node_id))
-    with pytest.raises(ClusterError, match=r"node .*: Python is 3\.\d+ there and 3\.9 here"):
+    with pytest.raises(ClusterError, match=r"node .*: expected Python 3\.9, got 3\.\d+ on the node"):
         next(iter(loader))
 
 
@@ -72,11 +72,11 @@ def test_a_node_that_joins_with_another_version_is_told_of_and_left_alone(cluste
             assert len(list(loader)) == 24
         assert [there.workers for there in loader.statistics().nodes][:2] == [2, 2]
         assert loader.statistics().deaths == 0
-    assert "mpqueue is" in caplog.text
+    assert "expected mpqueue" in caplog.text
 
 
 def test_more_workers_than_a_cluster_has_room_for_is_an_error_if_cpus_were_asked_for(cluster):
-    with pytest.raises(ClusterError, match="room for 4 workers, not for 5"):
+    with pytest.raises(ClusterError, match="room for 4 workers, got workers=5"):
         next(iter(Loader(Told(), workers=5, backend="ray", ray_options={"num_cpus": 1})))
     with pytest.raises(ClusterError, match="none of the 2 nodes of the cluster has room"):
         next(iter(Loader(Told(), workers=1, backend="ray", ray_options={"resources": {"quantum": 1}})))
