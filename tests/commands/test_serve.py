@@ -266,7 +266,9 @@ def test_a_name_that_is_taken_ends_with_1_and_the_process_that_has_it():
         )
         assert done.returncode == 1
         assert done.stdout == ""
-        assert done.stderr.startswith(f"mpqueue serve: the name 'photos' is in use by the server in process {process.pid} (")
+        assert done.stderr.startswith(
+            f"mpqueue serve: the name 'photos' is in use by the server in process {process.pid} ("
+        )
         process.terminate()
         assert process.wait(DEADLOCK_S) == 0
 

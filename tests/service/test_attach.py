@@ -125,7 +125,9 @@ class TestAnswers:
         consumer = pool.submit(mpqueue.attach, str(tmp_path / "directory"))
         while not caplog.records:
             time.sleep(0.001)
-        assert "still waiting, because there is no timeout: found no server 'directory'" in caplog.records[0].getMessage()
+        assert (
+            "still waiting, because there is no timeout: found no server 'directory'" in caplog.records[0].getMessage()
+        )
         with ScriptedServer(tmp_path / "directory") as server:
             server.greet()
             consumer.result(60).close()

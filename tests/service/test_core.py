@@ -303,7 +303,10 @@ def test_a_consumer_that_says_nothing_is_cut_off_and_its_slots_wait_for_its_end(
     (turn,) = simulation.consumers[1].views
     simulation.core.advance(0.0)
     simulation.detach(simulation.core.silent(2.0))
-    assert simulation.consumers[1].cut == (DETACHED, "this consumer sent no request for 2 s while it had batches (lease_timeout)")
+    assert simulation.consumers[1].cut == (
+        DETACHED,
+        "this consumer sent no request for 2 s while it had batches (lease_timeout)",
+    )
     assert simulation.holders[turn] == {1, GROUP}, "the group has it back, and it still looks at it"
     simulation.core.holders.close(1)
     assert simulation.holders[turn] == {GROUP}

@@ -67,7 +67,9 @@ def test_who_listens_is_asked_of_the_kernel(server, use, monkeypatch):
     """A folder that is ours proves nothing of who listens: its socket may be a link to another one."""
     real = credentials.credentials_of
     monkeypatch.setattr(credentials, "credentials_of", lambda end: real(end)._replace(uid=OWN + 1))
-    with pytest.raises(ServiceError, match=rf"expected a server of uid {OWN} .* of uid {OWN}, got uid {OWN + 1}.* pass uid"):
+    with pytest.raises(
+        ServiceError, match=rf"expected a server of uid {OWN} .* of uid {OWN}, got uid {OWN + 1}.* pass uid"
+    ):
         use("photos")
 
 

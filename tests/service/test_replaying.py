@@ -233,7 +233,7 @@ def test_a_source_that_gives_less_the_second_time_is_an_error_and_no_wait(tmp_pa
         with late() as second:
             loop = iter(second)
             assert some(loop, 4) == list(range(4))
-            with pytest.raises(RuntimeError, match="after 4 batches. The source must yield the same"):
+            with pytest.raises(RuntimeError, match=r"after 4 batches\. The source must yield the same"):
                 next(loop)
         assert plain(begun) == list(range(12, 20))
 

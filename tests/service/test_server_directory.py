@@ -165,7 +165,10 @@ def test_the_listener_keeps_messages_apart_and_does_not_block(claim, connect):
 
 def test_of_two_servers_of_one_name_the_second_is_told_the_process_of_the_first(claim):
     held = claim()
-    with Other() as other, pytest.raises(ServiceError, match=rf"in use by the server in process {os.getpid()} \(folder"):
+    with (
+        Other() as other,
+        pytest.raises(ServiceError, match=rf"in use by the server in process {os.getpid()} \(folder"),
+    ):
         other.ask(hold, "photos")
     with pytest.raises(ServiceError, match=f"in process {os.getpid()} .*use another name"):
         claim()  # in the same process, too
@@ -400,9 +403,7 @@ def test_a_consumer_that_comes_before_its_server_is_not_misled_by_a_dead_one(cla
 
 def test_after_the_deadline_it_is_told_where_it_has_looked(connect):
     directory = ServerDirectory.of("photos")
-    with pytest.raises(
-        ServiceError, match=f"found no server 'photos' at {directory.socket_path} within 0.0 s"
-    ):
+    with pytest.raises(ServiceError, match=f"found no server 'photos' at {directory.socket_path} within 0.0 s"):
         connect(directory)
     with pytest.raises(ServiceError, match=r"after 0\.[1-9] s.*wait longer \(timeout\).*MPQUEUE_HOME"):
         connect(directory, 0.1)
