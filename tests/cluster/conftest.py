@@ -1,4 +1,4 @@
-"""A Ray cluster of several raylets on this machine, and the proof that each test leaves nothing on it."""
+"""A Ray cluster of several raylets on this machine, and checks that each test leaves nothing behind."""
 
 import contextlib
 import gc
@@ -16,7 +16,7 @@ from mpqueue.system import descriptors
 
 
 def pytest_itemcollected(item):
-    """These tests start clusters of Ray."""
+    """Mark tests that start Ray clusters."""
     item.add_marker(pytest.mark.slow)
 
 
@@ -27,20 +27,20 @@ def _needs_ray():
 
 @pytest.fixture(scope="session")
 def cluster():
-    """A cluster whose head this process has joined: two nodes with two CPUs each."""
+    """A cluster with two nodes of two CPUs each, whose head this process has joined."""
     with on_cluster.started(num_nodes=2) as made:
         yield made
 
 
 @pytest.fixture(autouse=True)
 def _slow_machine(monkeypatch):
-    """However busy the machine is, an agent that was asked for is waited for."""
+    """Wait for requested agents however busy the machine is."""
     monkeypatch.setattr(links, "START_S", float(on_cluster.WAIT_S))
 
 
 @pytest.fixture(autouse=True)
 def _leaves_nothing(request):
-    """Each test leaves no agent, fork server, worker, thread or descriptor behind; Ray's own come and go as they like."""
+    """Check that a test leaves no agent, fork server, worker, thread or descriptor behind; Ray's own are ignored."""
     collect()
     before = _footprint()
     yield
@@ -65,7 +65,7 @@ def _footprint():
 
 @pytest.fixture
 def extra_node(cluster):
-    """Adds nodes to the cluster, and removes those that a test has left."""
+    """Adds nodes to the cluster, and removes remaining ones after the test."""
     added = []
 
     def add(**options):
@@ -79,7 +79,7 @@ def extra_node(cluster):
 
 @pytest.fixture
 def stopped():
-    """Continues the processes that a test has stopped."""
+    """Continues the processes that a test has suspended."""
     pids = []
 
     def stop(pid):

@@ -9,7 +9,7 @@ from helpers.scripts import script
 
 
 class Numbered:
-    """Batch i has i in it."""
+    """Batch i contains i."""
 
     def __len__(self):
         return 100
@@ -20,7 +20,7 @@ class Numbered:
 
 @pytest.fixture
 def made(monkeypatch):
-    """The workloads; what they send to the nodes is pickled by value, because its modules are not importable there."""
+    """The workloads, pickled by value, because their modules cannot be imported on the nodes."""
     from ray import cloudpickle
 
     names = ["sources", "ray_peers", "peers_ray", "in_flight"]
@@ -33,11 +33,11 @@ def made(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["mpqueue", "local workers", "plain actors"])
-def test_each_way_gives_the_batches_of_the_source_in_order(cluster, made, name):
+def test_each_feed_yields_batches_of_source_in_order(cluster, made, name):
     source = Numbered()
     with made._batches(name, source, 1, 4, cluster.others[0].node_id) as batches:
         assert [int(batch[0][0]) for batch in islice(batches, 6)] == list(range(6))
 
 
-def test_the_first_batch_is_waited_for(cluster, made):
+def test_feed_waits_for_first_batch(cluster, made):
     assert made._first_ms(Numbered(), 1) > 0

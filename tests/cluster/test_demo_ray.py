@@ -25,7 +25,7 @@ runpy.run_module("parts.demo.train_ray", run_name="__main__")
 
 
 @pytest.mark.slow
-def test_a_model_that_is_fed_by_a_cluster_has_the_same_weights(cluster, tmp_path):
+def test_model_fed_by_cluster_has_same_weights(cluster, tmp_path):
     for place, name in enumerate(("left", "right")):
         noise = np.random.default_rng(place).integers(0, 256, (300, 320, 3), np.uint8)
         Image.fromarray(noise).save(tmp_path / f"{name}.png")

@@ -1,4 +1,4 @@
-"""What ends on a cluster, in the middle of a stream: workers, agents, nodes. The stream is what it would have been."""
+"""Crashes of workers, agents and nodes in the middle of a stream: the batches remain the same."""
 
 import contextlib
 import functools
@@ -21,7 +21,7 @@ OPTIONS = {"seed": 7, "shuffle": True}
 
 
 class Struck(Told):
-    """Told, struck once in the middle."""
+    """A `Told` that is killed once in the middle."""
 
     def __init__(self, fault, length=24):
         super().__init__(length)
@@ -44,7 +44,7 @@ def other(cluster):
 
 
 def agent_of(pid):
-    """The agent that a worker stems from."""
+    """The agent that has started a worker."""
     return psutil.Process(pid).parent().parent()
 
 
@@ -52,7 +52,7 @@ def agent_of(pid):
 
 
 @pytest.mark.parametrize("kind", ["sigkill", "sigsegv", "exit-1"])
-def test_a_worker_that_dies_on_a_node_is_replaced_there(other, expected, tmp_path, kind):
+def test_crashed_worker_on_node_is_replaced_there(other, expected, tmp_path, kind):
     source = Struck(Fault(kind, tmp_path / "fuse"))
     with Loader(source, workers=2, backend="ray", ray_options=on(other), **OPTIONS) as loader:
         assert hash_of(loader) == expected
@@ -61,7 +61,7 @@ def test_a_worker_that_dies_on_a_node_is_replaced_there(other, expected, tmp_pat
     assert [node.deaths for node in statistics.nodes] == [1]
 
 
-def test_a_batch_that_kills_its_workers_is_an_error_in_its_place(other):
+def test_batch_that_crashes_workers_on_node_is_an_error_in_its_place(other):
     with Loader(
         Struck(Fault("sigkill")), workers=2, backend="ray", ray_options=on(other), restarts=1, copy=True
     ) as loader:
@@ -78,7 +78,7 @@ def test_a_batch_that_kills_its_workers_is_an_error_in_its_place(other):
     assert (error.index, error.signal_name) == (5, "SIGKILL")
 
 
-def test_a_call_that_never_returns_is_ended_by_its_time_out_with_its_stack(other):
+def test_hanging_call_is_ended_by_timeout_with_its_stack(other):
     with (
         Loader(
             Struck(Fault("endless-loop")), workers=1, backend="ray", ray_options=on(other), restarts=0,
@@ -92,7 +92,7 @@ def test_a_call_that_never_returns_is_ended_by_its_time_out_with_its_stack(other
     assert "_loop" in caught.value.stack
 
 
-def test_workers_that_die_before_they_compute_anything_are_no_batchs_fault(other):
+def test_crashes_before_any_batch_are_attributed_to_no_batch(other):
     with (
         Loader(
             Told(), workers=1, backend="ray", ray_options=on(other), worker_init=Fault("sigkill"), restarts=1
@@ -104,7 +104,7 @@ def test_workers_that_die_before_they_compute_anything_are_no_batchs_fault(other
     assert "worker_init" in str(caught.value)
 
 
-def test_the_fork_server_of_a_node_dies_and_all_goes_on(other, expected):
+def test_crash_of_fork_server_of_node_costs_no_batch(other, expected):
     with (
         Gate() as gate,
         Loader(Waiting(gate.address), workers=1, backend="ray", ray_options=on(other), **OPTIONS) as loader,
@@ -123,7 +123,7 @@ def test_the_fork_server_of_a_node_dies_and_all_goes_on(other, expected):
 
 
 class Waiting(Told):
-    """Told, whose index 5 waits at a gate."""
+    """A `Told` that waits at a gate at index 5."""
 
     def __init__(self, gate, length=24):
         super().__init__(length)
@@ -136,7 +136,7 @@ class Waiting(Told):
 
 
 def taken(loader):
-    """Take an epoch in a thread; a call that gives its hash, and raises what it raised."""
+    """Take an epoch in a thread; return a call that returns its hash or raises its exception."""
     result = []
 
     def take():
@@ -158,26 +158,26 @@ def taken(loader):
     return got
 
 
-def test_an_agent_that_dies_costs_no_batch_and_comes_back(cluster):
-    """Its worker is started on the other node meanwhile; when it is back, it moves there again."""
+def test_crashed_agent_costs_no_batch_and_is_restarted(cluster):
+    """Its worker is started on the other node in the meantime, and moves back when the agent is running again."""
     reference = Loader(Told(), workers=0, **OPTIONS)
     with Gate() as gate, Loader(Waiting(gate.address), workers=2, backend="ray", restarts=0, **OPTIONS) as loader:
         got = taken(loader)
         arrival = gate.arrival()
         (agent,) = agents()
         psutil.Process(agent).kill()
-        arrival.let_go()  # it may have been there: then another comes
+        arrival.let_go()  # if it was there already, another one follows
         with answering(gate):
             assert got() == hash_of(reference)
             until(
                 lambda: spread(loader, reference) == [1, 1] and agents() not in ([], [agent]), "the return of the node"
             )
-            assert loader.statistics().deaths == 1  # it may have been seen after the first epoch
+            assert loader.statistics().deaths == 1  # it may be noticed only after the first epoch
 
 
 @contextlib.contextmanager
 def answering(gate):
-    """Let everybody through the gate, in a thread, until the end."""
+    """Open the gate for all, in a thread, until the end."""
     gate._server.settimeout(0.05)
     is_over = threading.Event()
 
@@ -196,7 +196,7 @@ def answering(gate):
 
 
 def spread(loader, reference):
-    """Take an epoch, which is what it is to be; the numbers of workers on all nodes."""
+    """Take an epoch and compare it; return the numbers of workers on all nodes."""
     assert hash_of(loader) == hash_of(reference)
     return [node.workers for node in loader.statistics().nodes]
 
@@ -204,9 +204,7 @@ def spread(loader, reference):
 EXTRA = {"resources": {"extra": 1}, "num_cpus": 0}
 
 
-def test_a_node_that_dies_while_the_driver_waits_costs_no_batch_and_the_last_one_is_an_error(
-    cluster, expected, extra_node
-):
+def test_lost_node_costs_no_batch_and_last_lost_node_is_an_error(cluster, expected, extra_node):
     for _ in range(2):
         extra_node(resources={"extra": 4})
     with Gate() as gate, Loader(
@@ -225,11 +223,11 @@ def test_a_node_that_dies_while_the_driver_waits_costs_no_batch_and_the_last_one
         assert loader.statistics().deaths == 1
         last.kill()
         with pytest.raises(WorkerDied, match="No node of the Ray cluster can run the worker"), answering(gate):
-            while True:  # the agent serves until Ray ends it, and epochs as short as these may be through before
+            while True:  # the agent serves until Ray kills it, and epochs as short as these may end before
                 taken(loader)()
 
 
-def test_a_node_that_joins_gets_workers_and_the_stream_stays_the_same(cluster, extra_node):
+def test_joining_node_gets_workers_and_stream_is_the_same(cluster, extra_node):
     reference = Loader(Told(), workers=0, **OPTIONS)
     with Loader(Told(), workers=4, backend="ray", **OPTIONS) as loader:
         assert spread(loader, reference) == [2, 2]
@@ -239,7 +237,7 @@ def test_a_node_that_joins_gets_workers_and_the_stream_stays_the_same(cluster, e
         assert loader.statistics().deaths == 0
 
 
-def test_workers_of_a_generator_stay_where_they_are(cluster, extra_node):
+def test_workers_of_generator_do_not_move(cluster, extra_node):
     with Loader(counting, workers=4, backend="ray") as loader:
         first = sorted(int(index) for index in loader)
         extra_node()
@@ -261,7 +259,7 @@ def gated(gate):
         yield index
 
 
-def test_a_generator_whose_node_is_lost_goes_on_at_its_place(other):
+def test_generator_on_lost_node_continues_at_its_place(other):
     with (
         Gate() as gate,
         ThreadPoolExecutor(1) as pool,
@@ -281,11 +279,11 @@ def test_a_generator_whose_node_is_lost_goes_on_at_its_place(other):
 
 
 def time_to_look():
-    """Nothing tells of a node that is not taken: let the links look for new ones twice."""
+    """Let the links check twice for new nodes: nothing reports a node that is not used."""
     threading.Event().wait(2.2)
 
 
-def test_an_agent_that_falls_silent_is_given_up(cluster, expected, stopped):
+def test_silent_agent_is_given_up(cluster, expected, stopped):
     with Gate() as gate, Loader(
         Waiting(gate.address), workers=2, backend="ray", ray_options={"deadline_s": 3}, restarts=0, **OPTIONS
     ) as loader:  # fmt: skip
@@ -299,8 +297,8 @@ def test_an_agent_that_falls_silent_is_given_up(cluster, expected, stopped):
             until(lambda: hash_of(loader) and loader.statistics().deaths == 1, "the loss of the silent agent")
 
 
-def test_a_busy_trainer_takes_no_agent_for_lost(other):
-    """It holds the interpreter for longer than the deadline; what the agent has said meanwhile counts."""
+def test_busy_trainer_does_not_give_up_agents(other):
+    """It holds the GIL for longer than the deadline; messages of the agent in that time count."""
     with Loader(Told(), workers=1, backend="ray", ray_options=on(other) | {"deadline_s": 2}, **OPTIONS) as loader:
         batches = iter(loader)
         next(batches)
@@ -310,14 +308,14 @@ def test_a_busy_trainer_takes_no_agent_for_lost(other):
 
 
 def hold_the_interpreter(seconds):
-    """Keep all other threads from running, as a call in C may."""
+    """Keep all other threads from running, as a C function may."""
     import ctypes
 
     ctypes.PyDLL(None).usleep(int(seconds * 1e6))
 
 
 @pytest.mark.parametrize("num_objects", [9, 14], ids=["full", "spilling"])
-def test_an_object_store_that_is_full_or_spills_changes_nothing(cluster, expected, other, num_objects):
+def test_full_or_spilling_object_store_changes_nothing(cluster, expected, other, num_objects):
     import ray
 
     kept = [ray.put(np.ones(8 << 20, "u1")) for _ in range(num_objects)]
@@ -329,7 +327,7 @@ def test_an_object_store_that_is_full_or_spills_changes_nothing(cluster, expecte
 # -- The end
 
 
-def test_a_stop_in_the_middle_ends_all_and_a_new_start_goes_on(cluster):
+def test_stop_in_the_middle_ends_everything_and_restart_works(cluster):
     loader = Loader(Told(length=200), workers=2, backend="ray", max_queue_size=20)
     batches = iter(loader)
     assert int(next(batches)[1]) == 0
@@ -340,7 +338,7 @@ def test_a_stop_in_the_middle_ends_all_and_a_new_start_goes_on(cluster):
         assert len(list(loader)) == 200
 
 
-def test_a_stop_from_another_thread_ends_a_consumer_that_waits(other):
+def test_stop_from_another_thread_ends_waiting_consumer(other):
     with Gate() as gate, Loader(Waiting(gate.address), workers=1, backend="ray", ray_options=on(other)) as loader:
         got = taken(loader)
         arrival = gate.arrival()
@@ -349,8 +347,8 @@ def test_a_stop_from_another_thread_ends_a_consumer_that_waits(other):
         arrival.let_go()
 
 
-def test_a_stop_does_not_wait_for_an_agent_that_says_nothing(other, stopped):
-    """Its deadline is far away, and what it was told to kill cannot be waited for."""
+def test_stop_does_not_wait_for_silent_agent(other, stopped):
+    """Its deadline is far away, and the killed worker cannot be waited for."""
     with Loader(Told(), workers=1, backend="ray", ray_options=on(other)) as loader:
         next(iter(loader))
         stopped(*agents())
@@ -358,7 +356,7 @@ def test_a_stop_does_not_wait_for_an_agent_that_says_nothing(other, stopped):
     until(lambda: not agents(), "the end of the agent")
 
 
-def test_an_interrupt_while_the_consumer_waits_loses_no_batch(other, expected):
+def test_interrupt_of_waiting_consumer_loses_no_batch(other, expected):
     with (
         Gate() as gate,
         Loader(Waiting(gate.address), workers=1, backend="ray", ray_options=on(other), **OPTIONS) as loader,
@@ -381,7 +379,7 @@ def copied(batch):
 
 
 def interrupt_at(gate, alarm):
-    """Interrupt the main thread when somebody has come to the gate."""
+    """Interrupt the main thread when a worker waits at the gate."""
     arrival = gate.arrival()
     alarm.set()
     assert alarm.has_struck.wait(60)

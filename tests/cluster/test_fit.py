@@ -1,4 +1,4 @@
-"""`model.fit` of the real Keras, fed by the nodes of a cluster, is `model.fit` without workers, to the bit."""
+"""`model.fit` of Keras, fed by the nodes of a cluster, gives exactly the results of a fit without workers."""
 
 import importlib.util
 import os
@@ -9,13 +9,15 @@ from helpers.on_cluster import agents, on, until
 
 from mpqueue import Loader
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Keras and its backends use what is deprecated
-BACKENDS = [name for name in ("torch", "jax", "tensorflow") if importlib.util.find_spec(name)]  # the lightest first
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Keras and its backends use deprecated functions
+BACKENDS = [
+    name for name in ("torch", "jax", "tensorflow") if importlib.util.find_spec(name)
+]  # the fastest to import first
 
 
 @pytest.fixture(scope="module")
 def fitting():
-    """Fits of a small model, by a Keras that has a backend."""
+    """Fits of a small model, with Keras on one backend."""
     if not BACKENDS or importlib.util.find_spec("keras") is None:
         pytest.skip("there is no Keras with a backend")
     os.environ.setdefault("KERAS_BACKEND", BACKENDS[0])
@@ -34,7 +36,7 @@ def other(cluster):
     return {"backend": "ray", "ray_options": on(cluster.others[0].node_id)}
 
 
-def test_a_dataset_that_nodes_compute_gives_the_weights_and_history_of_a_fit_without_workers(fitting, expected, other):
+def test_dataset_on_nodes_yields_weights_and_history_of_fit_without_workers(fitting, expected, other):
     from mpqueue.keras import accelerate
 
     dataset = accelerate(Marked(), 2, **other)
@@ -45,7 +47,7 @@ def test_a_dataset_that_nodes_compute_gives_the_weights_and_history_of_a_fit_wit
     until(lambda: not agents(), "the end of the agents with the fit")
 
 
-def test_a_loader_on_nodes_gives_them_too(fitting, other):
+def test_loader_on_nodes_yields_same_weights(fitting, other):
     from mpqueue.keras import accelerate
 
     with Loader(Marked(), workers=0) as loader:
@@ -55,7 +57,7 @@ def test_a_loader_on_nodes_gives_them_too(fitting, other):
         assert [node.workers for node in loader.statistics().nodes] == [2]
 
 
-def test_what_an_item_raises_on_a_node_the_fit_raises(fitting, other):
+def test_exception_of_item_on_node_is_raised_by_fit(fitting, other):
     from mpqueue.keras import accelerate
 
     with pytest.raises(Exception, match="item 3 has gone bad"):

@@ -1,4 +1,4 @@
-"""The grants that are passed on to a worker of another node."""
+"""The number of grants forwarded ahead to a worker on another node."""
 
 import os
 
@@ -14,7 +14,7 @@ from mpqueue.workers.handle import WorkerHandle
 
 @pytest.fixture
 def pair():
-    """A worker as the pool has it, and as its relay has it."""
+    """The pool's side and the relay's side of a worker."""
     handle, segment = WorkerHandle(0, 0), Segment.create(64 * PAGE)
     worker = RemoteWorker(0, handle.ends_for(segment.fd), segment, PAGE)
     handle.pipes.close_worker_ends()
@@ -34,7 +34,7 @@ def reported(worker, turn, compute_ns):
     worker.flush()
 
 
-def test_no_more_are_read_than_cover_the_way(pair):
+def test_grants_read_cover_only_the_round_trip(pair):
     handle, worker = pair
     granted(handle, range(1, 40))
     read = worker.read()
@@ -43,8 +43,8 @@ def test_no_more_are_read_than_cover_the_way(pair):
     assert len(os.read(handle.pipes.unread, 1 << 16)) == 36 * GRANT.size
 
 
-def test_that_none_are_wanted_is_not_the_end_of_them(pair):
-    """It is asked for what was readable before a report came, after which fewer are wanted."""
+def test_no_wanted_grants_is_not_the_end(pair):
+    """`read` is called for a pipe that was readable before a report arrived, after which fewer grants are wanted."""
     handle, worker = pair
     granted(handle, range(1, 40))
     worker.read()
@@ -52,7 +52,7 @@ def test_that_none_are_wanted_is_not_the_end_of_them(pair):
     assert worker.read() == []
 
 
-def test_their_end_is_told(pair):
+def test_end_of_grants_is_reported(pair):
     handle, worker = pair
     granted(handle, [1])
     handle.pipes.close_grants()

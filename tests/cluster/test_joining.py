@@ -1,4 +1,4 @@
-"""Which cluster a loader joins, and what is said where it cannot."""
+"""Which cluster a loader joins, and the errors if it cannot."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ from mpqueue.errors import ClusterError
 
 
 def outside(code, **environ):
-    """What a program in a process of its own prints last."""
+    """The last line that a program in a separate process prints."""
     import os
 
     env = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"} | environ
@@ -21,7 +21,7 @@ def outside(code, **environ):
     return (done.stdout.strip() or done.stderr.strip()).splitlines()[-1]
 
 
-def test_without_a_cluster_the_error_names_ray_init_and_the_variable():
+def test_error_without_cluster_names_ray_init_and_variable():
     last = outside("list(Loader([1], workers=1, backend='ray'))")
     assert last.startswith("mpqueue.errors.ClusterError: ")
     assert "ray.init" in last
@@ -29,22 +29,22 @@ def test_without_a_cluster_the_error_names_ray_init_and_the_variable():
     assert issubclass(ClusterError, RuntimeError)
 
 
-def test_without_ray_the_error_names_the_extra():
+def test_error_without_ray_names_the_extra():
     last = outside("import sys\nsys.modules['ray'] = None\nLoader([1], workers=1, backend='ray')")
     assert last == 'ImportError: mpqueue.cluster needs Ray: pip install "mpqueue[ray]"'
 
 
-def test_the_cluster_of_the_variable_is_joined(cluster):
+def test_cluster_of_variable_is_joined(cluster):
     code = "loader = Loader([b'a', b'b', b'c'], workers=1, backend='ray')\nprint(list(loader)); loader.stop()"
     assert outside(code, RAY_ADDRESS=cluster.address) == "[b'a', b'b', b'c']"
 
 
-def test_rays_client_is_an_error_that_says_what_to_do():
+def test_ray_client_is_an_error_with_remedy():
     last = outside("list(Loader([1], workers=1, backend='ray'))", RAY_ADDRESS="ray://127.0.0.1:1")
     assert "Ray Client (ray://) does not" in last
 
 
-def test_another_version_on_a_node_is_an_error_that_names_the_node(cluster, monkeypatch):
+def test_error_for_other_version_names_the_node(cluster, monkeypatch):
     monkeypatch.setattr("mpqueue.version.__version__", "9.9")
     loader = Loader(Told(), workers=1, backend="ray", ray_options=on(cluster.others[0].node_id))
     with pytest.raises(
@@ -54,7 +54,7 @@ def test_another_version_on_a_node_is_an_error_that_names_the_node(cluster, monk
     until(lambda: not agents(), "the end of the agent")
 
 
-def test_another_python_on_a_node_is_an_error_that_names_the_node(cluster, monkeypatch):
+def test_error_for_other_python_names_the_node(cluster, monkeypatch):
     from mpqueue.cluster import agents as of_ray
 
     monkeypatch.setattr(of_ray, "_python", lambda: "3.9")
@@ -63,7 +63,7 @@ def test_another_python_on_a_node_is_an_error_that_names_the_node(cluster, monke
         next(iter(loader))
 
 
-def test_a_node_that_joins_with_another_version_is_told_of_and_left_alone(cluster, extra_node, monkeypatch, caplog):
+def test_joining_node_with_other_version_is_logged_and_ignored(cluster, extra_node, monkeypatch, caplog):
     with Loader(Told(), workers=4, backend="ray") as loader:
         list(loader)
         monkeypatch.setattr("mpqueue.version.__version__", "9.9")
@@ -75,14 +75,14 @@ def test_a_node_that_joins_with_another_version_is_told_of_and_left_alone(cluste
     assert "expected mpqueue" in caplog.text
 
 
-def test_more_workers_than_a_cluster_has_room_for_is_an_error_if_cpus_were_asked_for(cluster):
+def test_more_workers_than_room_is_an_error_if_cpus_were_requested(cluster):
     with pytest.raises(ClusterError, match="room for 4 workers, got workers=5"):
         next(iter(Loader(Told(), workers=5, backend="ray", ray_options={"num_cpus": 1})))
     with pytest.raises(ClusterError, match="none of the 2 nodes of the cluster has room"):
         next(iter(Loader(Told(), workers=1, backend="ray", ray_options={"resources": {"quantum": 1}})))
 
 
-def test_a_cluster_that_others_can_reach_without_a_token_is_warned_of_once(cluster, caplog, monkeypatch):
+def test_reachable_cluster_without_token_is_warned_of_once(cluster, caplog, monkeypatch):
     monkeypatch.setattr(joining, "_warned", set())
     joining.join()
     joining.join()
@@ -95,8 +95,8 @@ def test_a_cluster_that_others_can_reach_without_a_token_is_warned_of_once(clust
     assert caplog.records == []
 
 
-def test_an_environment_of_its_own_is_that_of_all_workers(cluster):
-    """Those of the trainer's own node run in an agent, too: Ray makes the environment."""
+def test_runtime_environment_applies_to_all_workers(cluster):
+    """Workers on the trainer's own node run under an agent, too: Ray creates the environment."""
     options = {"runtime_env": {"env_vars": {"MPQUEUE_TEST_PLACE": "there"}}}
     with Loader(Placed(8), workers=2, backend="ray", ray_options=options) as loader:
         assert [place for _, place, _ in loader] == ["there"] * 8

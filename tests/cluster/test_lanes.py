@@ -1,4 +1,4 @@
-"""Lanes on the nodes of a cluster: snapshots come with the batches, and go back to whoever goes on with a lane."""
+"""Lanes on the nodes of a cluster: snapshots arrive with the batches, and are sent to the next worker of the lane."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ import mpqueue
 from mpqueue.errors import WorkerDied
 
 
-def test_what_a_killed_worker_of_a_node_had_goes_on_from_its_snapshots(cluster, tmp_path):
+def test_lane_of_killed_worker_on_node_continues_from_snapshot(cluster, tmp_path):
     with Gate() as gate, ThreadPoolExecutor(1) as pool:
         source = Counted(tmp_path / "log", at=AtGate(gate.address, tmp_path / "fuse", 1, 8))
         source.is_always_saved = True
@@ -29,7 +29,7 @@ def test_what_a_killed_worker_of_a_node_had_goes_on_from_its_snapshots(cluster, 
     assert all(number >= 6 for (_, number), count in computed(tmp_path / "log").items() if count > 1)
 
 
-def test_a_sample_that_kills_on_a_node_is_lost_alone(cluster):
+def test_sample_that_crashes_worker_on_node_is_lost_alone(cluster):
     trainer = os.getpid()
 
     def kills(number):

@@ -1,4 +1,4 @@
-"""A trainer on a cluster, seen from outside: it is killed, or interrupted."""
+"""A trainer on a cluster, observed from outside: it is killed or interrupted."""
 
 import contextlib
 import signal
@@ -33,7 +33,7 @@ def trainer(cluster):
 
 
 def processes_heard_of(trainer):
-    """Workers, fork servers and agents, once the batch that never ends is at work on one of the two nodes."""
+    """Workers, fork servers and agents, once a batch that never ends is being computed on one of the two nodes."""
     pids, fork_servers = set(), set()
     while len(fork_servers) < 2:
         line = trainer.heard()
@@ -47,7 +47,7 @@ def processes_heard_of(trainer):
     return [psutil.Process(pid) for pid in pids - {trainer.pid} if psutil.pid_exists(pid)]
 
 
-def test_a_driver_that_is_killed_takes_agents_fork_servers_and_workers_along(trainer):
+def test_killed_driver_takes_agents_fork_servers_and_workers_along(trainer):
     processes = processes_heard_of(trainer)
     assert len(processes) >= 4
     trainer.process.kill()
@@ -55,7 +55,7 @@ def test_a_driver_that_is_killed_takes_agents_fork_servers_and_workers_along(tra
     assert alive == []
 
 
-def test_ctrl_c_is_raised_in_the_trainer_which_can_stop_then(trainer):
+def test_ctrl_c_is_raised_in_trainer_which_can_stop_then(trainer):
     processes = processes_heard_of(trainer)
     trainer.process.send_signal(signal.SIGINT)
     while (line := trainer.heard()) not in ("interrupted", None):

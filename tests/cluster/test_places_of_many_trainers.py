@@ -1,4 +1,4 @@
-"""The nodes of several trainers of one cluster, who know nothing of each other."""
+"""The nodes of several trainers of one cluster that do not coordinate."""
 
 from collections import Counter
 
@@ -9,7 +9,7 @@ from mpqueue.cluster.placement import Room, around, spread
 NODES = [f"node {number}" for number in range(8)]
 
 
-def test_a_trainer_fills_its_own_node_first_and_then_those_after_it():
+def test_trainer_fills_its_own_node_first_and_then_those_after_it():
     assert around("node 6", reversed(NODES)) == ["node 6", "node 7", *NODES[:6]]
 
 

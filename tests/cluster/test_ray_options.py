@@ -1,4 +1,4 @@
-"""`ray_options` is checked before anything starts, and names what is wrong."""
+"""`ray_options` is checked before anything starts, and errors name the wrong option."""
 
 import re
 
@@ -39,7 +39,7 @@ from mpqueue.plan.ray_options import RayOptions
     ],
     ids=str,
 )
-def test_a_wrong_option_is_named_at_construction(options, kind, text):
+def test_wrong_option_is_named_at_construction(options, kind, text):
     with pytest.raises(kind, match=f"^{re.escape(text)}"):
         Loader([1], workers=1, backend="ray", ray_options=options)
 
@@ -64,16 +64,16 @@ def test_ray_options_with_another_backend_is_an_error(backend):
     ],
     ids=range(8),
 )
-def test_what_does_not_fit_together_is_a_value_error_in_all_faces(make):
+def test_incompatible_options_are_a_value_error_in_all_frontends(make):
     with pytest.raises(ValueError, match=r"backend|ray_options"):
         make()
 
 
-def test_without_workers_the_caller_computes_and_nobody_asks_for_a_cluster():
+def test_without_workers_no_cluster_is_needed():
     assert list(Loader([1, 2], workers=0, backend="ray", ray_options={"num_cpus": 2})) == [1, 2]
 
 
-def test_defaults_are_what_is_documented():
+def test_defaults_are_as_documented():
     options = RayOptions.of(None)
     assert (options.num_cpus, dict(options.resources), options.scheduling_strategy, options.deadline_s) == (
         None,

@@ -1,4 +1,4 @@
-"""There is no memory for a batch from another node: here, or there."""
+"""Missing memory for a batch from another node: in the ring, or on the node."""
 
 import errno
 import os
@@ -23,7 +23,7 @@ BIG = FIRST_BYTES + 1000
 
 
 class Relayed:
-    """A remote worker between the pool's pipes and a test that plays the agent, over a segment with little memory."""
+    """A remote worker between the pool's pipes and a test that acts as the agent, over a segment with little memory."""
 
     def __init__(self, monkeypatch):
         self.segment = Segment.create(4 * STRIDE)
@@ -41,12 +41,12 @@ class Relayed:
         raise OSError(errno.ENOSPC, "no memory")
 
     def grant(self, kind, slot=0, turn=1):
-        """The pool grants; what is passed on to the agent."""
+        """Send a grant from the pool; return the message for the agent."""
         os.write(self.pipes.grants, GRANT.pack(MAGIC, kind, slot, turn, 5, 0, FIRST_BYTES))
         return [GRANT.unpack(grant)[1] for grant, _ in self.worker.read()]
 
     def report(self, kind, turn=1, slot=0, data=b"", high_water=1 << 19):
-        """The agent reports; where the bytes were received to."""
+        """Send a report from the agent; return the memory into which its bytes were received."""
         report = (MAGIC, kind, 0, slot, turn, 3, 0, len(data), high_water, 1, 2, 3)
         view = self.worker.place_for(report) if data else None
         if view is not None:
@@ -54,7 +54,7 @@ class Relayed:
         self.worker.enter(report, view)
 
     def heard(self):
-        """What the pool reads."""
+        """Return the reports that the pool reads."""
         self.worker.flush()
         try:
             data = os.read(self.pipes.reports, 1 << 16)
@@ -79,14 +79,14 @@ def relayed(monkeypatch):
     made.close()
 
 
-def test_a_batch_with_memory_is_in_the_slot_and_reported_with_what_is_backed_here(relayed):
+def test_batch_with_memory_is_in_slot_and_reported_with_local_memory(relayed):
     assert relayed.grant(GrantKind.WORK) == [GrantKind.WORK]
     relayed.report(ReportKind.BATCH, data=b"x" * BIG)
     assert relayed.heard() == [(ReportKind.BATCH, 1, BIG, BIG)]
     assert relayed.bytes_at(0, BIG) == b"x" * BIG
 
 
-def test_a_batch_without_memory_waits_and_what_comes_behind_it_too(relayed):
+def test_batch_without_memory_waits_with_all_later_reports(relayed):
     for turn in (1, 2, 3):
         relayed.grant(GrantKind.WORK, slot=turn, turn=turn)
     relayed.has_memory = False
@@ -104,7 +104,7 @@ def test_a_batch_without_memory_waits_and_what_comes_behind_it_too(relayed):
     assert relayed.bytes_at(2, 10) == b"b" * 10
 
 
-def test_a_batch_for_which_none_will_come_is_an_error_in_its_place(relayed):
+def test_batch_that_never_gets_memory_is_an_error_in_its_place(relayed):
     relayed.grant(GrantKind.WORK)
     relayed.has_memory = False
     relayed.report(ReportKind.BATCH, data=b"a" * BIG)
@@ -117,29 +117,29 @@ def test_a_batch_for_which_none_will_come_is_an_error_in_its_place(relayed):
     assert error.bytes_asked == BIG
 
 
-def test_the_answer_to_a_lack_of_memory_there_goes_there(relayed):
+def test_answer_to_missing_memory_on_node_is_forwarded(relayed):
     relayed.grant(GrantKind.WORK)
     relayed.report(ReportKind.FULL, high_water=1 << 19)
-    assert relayed.heard() == [(ReportKind.FULL, 1, 0, 0)]  # nothing of it is true of the slot here
+    assert relayed.heard() == [(ReportKind.FULL, 1, 0, 0)]  # the slot on this machine differs
     assert relayed.worker.num_wanted == 1
     assert relayed.grant(GrantKind.RETRY) == [GrantKind.RETRY]
 
 
 @pytest.mark.parametrize("bent", [{"turn": 2}, {"slot": 1}, {"data": b"x" * (STRIDE + 1)}], ids=str)
-def test_a_report_of_what_was_not_granted_is_refused_before_a_byte_is_written(relayed, bent):
+def test_report_that_was_not_granted_is_refused_before_any_write(relayed, bent):
     relayed.grant(GrantKind.WORK)
     with pytest.raises(ProtocolError):
         relayed.report(ReportKind.BATCH, **({"data": b"x"} | bent))
 
 
-def test_grants_that_nobody_has_read_come_back_when_the_worker_is_gone(relayed):
+def test_unread_grants_are_returned_after_exit_of_worker(relayed):
     relayed.grant(GrantKind.WORK, turn=4)
     unread = GRANT.pack(MAGIC, GrantKind.WORK, 0, 4, 5, 0, 0)
     relayed.worker.give_back(unread)
     assert os.read(relayed.pipes.unread, 1 << 12) == unread
 
 
-# -- There
+# -- On the node
 
 
 @pytest.fixture
@@ -149,7 +149,7 @@ def mirror(monkeypatch):
     made.close()
 
 
-def test_slots_that_nobody_uses_give_way_and_those_in_use_or_held_do_not(mirror):
+def test_unused_slots_give_back_memory_and_used_or_held_ones_keep_it(mirror):
     for slot in range(3):
         mirror.begin(slot)
         mirror.note(slot, BIG, BIG)
@@ -162,7 +162,7 @@ def test_slots_that_nobody_uses_give_way_and_those_in_use_or_held_do_not(mirror)
     assert bool(mirror.begin(2)) and not mirror.relieve()
 
 
-def test_a_lack_of_memory_takes_that_of_idle_slots_first(mirror, monkeypatch):
+def test_missing_memory_is_taken_from_idle_slots_first(mirror, monkeypatch):
     mirror.begin(0)
     mirror.note(0, BIG, BIG)
     mirror.end(0)
@@ -176,10 +176,10 @@ def test_a_lack_of_memory_takes_that_of_idle_slots_first(mirror, monkeypatch):
 
     monkeypatch.setattr(Segment, "reserve", once)
     assert mirror.reserve(1, BIG)
-    assert mirror.begin(0) == FIRST_BYTES  # what it had beyond is gone
+    assert mirror.begin(0) == FIRST_BYTES  # its additional memory was freed
 
 
-def test_large_slots_are_trimmed_when_batches_have_become_small():
+def test_large_slots_are_trimmed_when_batches_become_small():
     big = Mirror(2 << 26, 1 << 26)
     try:
         big.begin(0)
@@ -191,11 +191,11 @@ def test_large_slots_are_trimmed_when_batches_have_become_small():
         big.close()
 
 
-# -- All of it
+# -- Together
 
 
-def test_a_stream_whose_ring_has_little_memory_comes_whole_from_a_node(cluster, monkeypatch):
-    """Every third batch finds none at first, in the trainer."""
+def test_stream_with_little_memory_in_ring_arrives_completely(cluster, monkeypatch):
+    """Every third batch finds no memory at first, in the trainer."""
     expected = hash_of(Loader(Told(size=100_000), workers=0, seed=2))
     calls, reserve = [0], RemoteWorker._reserve
 
@@ -215,7 +215,7 @@ class Large(Told):
         return np.full(40 << 20, index, "u1"), index, 0
 
 
-def test_a_ring_without_any_memory_is_an_error_in_the_place_of_the_batch(cluster, monkeypatch):
+def test_ring_without_memory_is_an_error_in_place_of_the_batch(cluster, monkeypatch):
     monkeypatch.setattr(RemoteWorker, "_reserve", lambda *_: False)
     options = on(cluster.others[0].node_id)
     with (

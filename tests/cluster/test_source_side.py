@@ -1,4 +1,4 @@
-"""What a source does and is on a cluster: exceptions, hooks, changes of itself. All as with workers on one machine."""
+"""The behavior of sources on a cluster: exceptions, hooks and changes, as with workers on one machine."""
 
 import itertools
 import threading
@@ -21,7 +21,7 @@ def other(cluster):
 
 
 class Unlucky(Exception):
-    """Of a script, not of a module that a node could import."""
+    """Defined in a script, not in a module that a node could import."""
 
 
 class Raising(Told):
@@ -31,7 +31,7 @@ class Raising(Told):
         return super().__getitem__(index)
 
 
-def test_an_exception_comes_as_its_own_type_in_its_place_with_the_traceback_of_the_node(other):
+def test_exception_keeps_type_and_place_with_traceback_of_node(other):
     with Loader(Raising(6), workers=2, copy=True, **other) as loader:
         batches, seen = iter(loader), []
         with pytest.raises(Unlucky, match="row 3") as caught:
@@ -43,7 +43,7 @@ def test_an_exception_comes_as_its_own_type_in_its_place_with_the_traceback_of_t
         assert [int(index) for _, index, _ in batches] == [4, 5]
 
 
-def test_errors_are_skipped_and_counted(other):
+def test_errors_on_nodes_are_skipped_and_counted(other):
     with Loader(Raising(6), workers=2, on_error="skip", copy=True, **other) as loader:
         assert [int(index) for _, index, _ in loader] == [0, 1, 2, 4, 5]
         assert loader.statistics().skipped == 1
@@ -51,13 +51,13 @@ def test_errors_are_skipped_and_counted(other):
         list(loader)
 
 
-def test_a_batch_above_the_bound_is_an_error_in_its_place(other):
+def test_batch_above_maximum_size_is_an_error_in_its_place(other):
     with Loader(Told(4, size=10_000), workers=1, max_batch_bytes=100, **other) as loader, pytest.raises(BatchTooLarge):
         next(iter(loader))
 
 
 class Growing(Told):
-    """Changes itself at the end of an epoch: a little, or in a big array."""
+    """Changes itself at the end of an epoch: a little, or in a large array."""
 
     def __init__(self, big=0):
         super().__init__(6)
@@ -73,7 +73,7 @@ class Growing(Told):
 
 
 @pytest.mark.parametrize("big", [0, 1 << 17, 20 << 20], ids=["by a patch", "with a large array", "from a new image"])
-def test_a_change_in_on_epoch_end_is_on_all_nodes_before_the_next_epoch(cluster, big):
+def test_change_in_on_epoch_end_reaches_all_nodes_before_next_epoch(cluster, big):
     with Loader(Growing(big), workers=2, backend="ray") as loader:
         for epoch in range(3):
             for state, _index, _ in loader:
@@ -82,7 +82,7 @@ def test_a_change_in_on_epoch_end_is_on_all_nodes_before_the_next_epoch(cluster,
 
 
 @pytest.mark.parametrize("big", [0, 20 << 20], ids=["by a patch", "from a new image"])
-def test_a_change_between_two_loops_is_on_all_nodes_in_the_second(cluster, big):
+def test_change_between_loops_reaches_all_nodes_in_second_loop(cluster, big):
     class Plain(Growing):
         on_epoch_end = None
 
@@ -103,8 +103,8 @@ class Settling(Growing):
 
 
 @pytest.mark.parametrize("big", [0, 20 << 20], ids=["by a patch", "from a new image"])
-def test_a_node_that_comes_back_has_the_changes_of_on_epoch_end(cluster, big):
-    patient = {"deadline_s": WAIT_S}  # the end of a connection tells of the kill, and silence only of a busy machine
+def test_returning_node_has_changes_of_on_epoch_end(cluster, big):
+    patient = {"deadline_s": WAIT_S}  # the end of a connection reveals the kill; silence would only mean a busy machine
     with Loader(Settling(big), workers=2, backend="ray", ray_options=patient) as loader:
         epochs = itertools.count()
 
@@ -134,7 +134,7 @@ class Noted(Told):
         return np.zeros(1, "u1"), noted, mpqueue.worker_info().num_workers
 
 
-def test_worker_init_runs_first_in_each_worker(cluster):
+def test_worker_init_runs_first_in_each_worker_on_nodes(cluster):
     with Loader(Noted(20), workers=2, backend="ray", worker_init=note_worker) as loader:
         seen = {(int(note), int(number)) for _, note, number in loader}
     assert seen == {(1, 2), (2, 2)}
@@ -144,12 +144,12 @@ def fail():
     raise Unlucky("no data here")
 
 
-def test_a_worker_init_that_fails_is_raised_in_the_place_of_a_batch(other):
+def test_failing_worker_init_is_raised_in_place_of_a_batch(other):
     with Loader(Told(), workers=1, worker_init=fail, **other) as loader, pytest.raises(Unlucky, match="no data here"):
         next(iter(loader))
 
 
-def test_a_source_that_cannot_be_pickled_is_an_error_and_no_fork(cluster):
+def test_source_that_cannot_be_pickled_is_an_error_without_fork(cluster):
     source = Told()
     source.lock = threading.Lock()
     with pytest.raises(TypeError, match="lock cannot be pickled"):
@@ -161,19 +161,19 @@ class Unloadable(Told):
         return fail, ()
 
 
-def test_a_source_that_cannot_be_unpickled_there_raises_what_that_raised(other):
+def test_source_that_cannot_be_unpickled_on_node_raises_its_exception(other):
     with pytest.raises(Unlucky, match="no data here"):
         next(iter(Loader(Unloadable(), workers=1, **other)))
 
 
-def test_a_held_array_of_a_slot_is_not_overwritten(other):
+def test_held_array_of_slot_is_not_overwritten_on_node(other):
     with Loader(Holding(), workers=1, copy=True, **other) as loader:
         for value, index, _ in loader:
             assert value.tolist() == [int(index)] * 4
 
 
 class Holding(Told):
-    """Keeps the arrays that it made in slots."""
+    """Keeps the arrays that it created in slots."""
 
     def __init__(self):
         super().__init__(30)
@@ -197,7 +197,7 @@ def test_ordered_enqueuers_have_workers_on_nodes(other):
         assert [node.workers for node in enqueuer.statistics().nodes] == [2]
 
 
-def test_the_enqueuer_behind_keras_has_workers_on_nodes(other):
+def test_enqueuer_of_keras_has_workers_on_nodes(other):
     options = Options(ray_options=other["ray_options"], seed=5)
     enqueuer = PassEnqueuer(Told(), 2, True, options=options, backend="ray")
     enqueuer.start()
@@ -218,7 +218,7 @@ def elements():
         yield np.array([index])
 
 
-def test_a_server_gives_what_nodes_compute(other, tmp_path, monkeypatch):
+def test_server_provides_batches_computed_on_nodes(other, tmp_path, monkeypatch):
     monkeypatch.setenv("MPQUEUE_HOME", str(tmp_path))
     expected = hash_of(Loader(Told(), workers=0, seed=5))
     with (
@@ -229,7 +229,7 @@ def test_a_server_gives_what_nodes_compute(other, tmp_path, monkeypatch):
         assert [node.workers for node in server.statistics().nodes] == [2]
 
 
-def test_torchs_loader_has_workers_on_nodes(other):
+def test_torch_loader_has_workers_on_nodes(other):
     pytest.importorskip("torch")
     from mpqueue.torch import DataLoader
 

@@ -1,4 +1,4 @@
-"""The same stream on one machine and on the nodes of a cluster, whatever happens to them."""
+"""The same stream on one machine and on the nodes of a cluster, whatever fails."""
 
 import numpy as np
 import pytest
@@ -20,14 +20,14 @@ def expected():
     return epochs(Loader(Told(), workers=0, **OPTIONS))
 
 
-def test_the_stream_of_one_node_is_the_same(cluster, expected):
+def test_stream_of_one_node_is_the_same(cluster, expected):
     with Loader(Told(), workers=2, backend="ray", ray_options=on(cluster.others[0].node_id), **OPTIONS) as loader:
         assert epochs(loader) == expected
         assert [node.workers for node in loader.statistics().nodes] == [2]
         assert len(agents()) == 1
 
 
-def test_the_stream_of_two_nodes_is_the_same_and_each_gives_batches(cluster, expected):
+def test_stream_of_two_nodes_is_the_same_and_both_compute_batches(cluster, expected):
     with Loader(Told(), workers=2, backend="ray", **OPTIONS) as loader:
         assert epochs(loader) == expected
         earlier = loader.statistics()
@@ -43,14 +43,14 @@ def test_the_stream_of_two_nodes_is_the_same_and_each_gives_batches(cluster, exp
     assert all(node.batches and node.bytes and not node.deaths for node in nodes)
 
 
-def test_the_stream_of_three_nodes_is_the_same(cluster, expected, extra_node):
+def test_stream_of_three_nodes_is_the_same(cluster, expected, extra_node):
     extra_node()
     with Loader(Told(), workers=3, backend="ray", **OPTIONS) as loader:
         assert epochs(loader) == expected
         assert [node.workers for node in loader.statistics().nodes] == [1, 1, 1]
 
 
-def test_a_stream_goes_on_from_this_machine_to_the_cluster_and_back(cluster):
+def test_stream_continues_from_machine_to_cluster_and_back(cluster):
     """Saved in the middle of an epoch, with other numbers of workers each time."""
     source = Told(length=30)
     whole = [index for _numbers, index, _pid in Loader(source, workers=0, **OPTIONS)]
@@ -71,7 +71,7 @@ def test_a_stream_goes_on_from_this_machine_to_the_cluster_and_back(cluster):
 
 
 class Trees:
-    """Batches of all kinds: nested, ragged, text, objects, allocated in the slot, empty, large."""
+    """Batches of all kinds: nested, ragged, strings, objects, allocated in the slot, empty, large."""
 
     def __len__(self):
         return 12
@@ -89,7 +89,7 @@ class Trees:
         }
 
 
-def test_batches_of_all_kinds_come_unchanged_from_another_node(cluster):
+def test_batches_of_all_kinds_arrive_unchanged_from_another_node(cluster):
     with Loader(Trees(), workers=2, backend="ray", ray_options=on(cluster.others[0].node_id)) as loader:
         for _ in range(2):
             for index, batch in enumerate(loader):
@@ -108,7 +108,7 @@ def shares():
         yield index, info.id
 
 
-def test_a_generator_function_runs_in_workers_of_all_nodes(cluster):
+def test_generator_function_runs_in_workers_of_all_nodes(cluster):
     with Loader(shares, workers=2, backend="ray") as loader:
         for _ in range(2):
             assert [int(index) for index, _worker in loader] == list(range(20))
@@ -127,11 +127,11 @@ def samples(**options):
         return [(batch["x"].tolist(), batch["index"].tolist()) for _ in range(2) for batch in loader]
 
 
-def test_samples_are_collated_on_the_nodes(cluster):
+def test_samples_are_collated_on_nodes(cluster):
     assert samples(workers=2, backend="ray", shuffle=True) == samples(workers=0, shuffle=True)
 
 
-def test_a_samplers_lists_travel_to_the_nodes(cluster):
+def test_lists_of_sampler_are_sent_to_nodes(cluster):
     sampler = [index * 7 % 50 for index in range(50)]
     options = {"sampler": sampler, "workers": 2}
     on_other = {"backend": "ray", "ray_options": on(cluster.others[0].node_id)}

@@ -1,4 +1,4 @@
-"""A stream of a `mpqueue.Dataset` on the nodes of a cluster: as everywhere, also when a node goes, and to be resumed."""
+"""A stream of an `mpqueue.Dataset` on the nodes of a cluster: unchanged after the loss of a node, and resumable."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -22,7 +22,7 @@ def plain(batches):
     return [batch.tolist() for batch in batches]
 
 
-def test_a_node_that_dies_costs_a_stream_nothing(cluster, extra_node, tmp_path):
+def test_lost_node_costs_a_dataset_stream_nothing(cluster, extra_node, tmp_path):
     for _ in range(2):
         extra_node(resources={"extra": 4})
     with Gate() as gate, ThreadPoolExecutor(1) as pool:
@@ -43,7 +43,7 @@ def test_a_node_that_dies_costs_a_stream_nothing(cluster, extra_node, tmp_path):
             assert loader.statistics().deaths == 1
 
 
-def test_a_state_goes_on_here_and_on_a_node(cluster):
+def test_state_resumes_locally_and_on_a_node(cluster):
     whole = plain(stream())
     options = {"backend": "ray", "ray_options": on(cluster.others[0].node_id)}
     taken, state = [], None

@@ -1,7 +1,6 @@
-"""A cluster with ``RAY_USE_TLS=1``: batches of another node come encrypted, and strangers are dropped.
+"""A cluster with ``RAY_USE_TLS=1``: batches from other nodes are encrypted, and strangers are dropped.
 
-Ray takes its certificates from the environment of a process when it is imported: the cluster is one of its own, in a
-program of its own.
+Ray reads its certificates from the environment when it is imported, so the cluster runs in a separate program.
 """
 
 import os
@@ -73,7 +72,7 @@ with started(num_nodes=2) as cluster:
 
 
 @pytest.mark.slow
-def test_batches_travel_encrypted_and_strangers_are_dropped(tmp_path):
+def test_batches_are_sent_encrypted_and_strangers_are_dropped(tmp_path):
     addresses = {"127.0.0.1", address_of_this_node()}
     ours, others = (certificates(tmp_path, name=name, addresses=addresses) for name in ("node", "stranger"))
     paths = os.pathsep.join([str(Path(__file__).parents[1]), str(Path(mpqueue.__file__).parents[1])])

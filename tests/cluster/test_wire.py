@@ -1,4 +1,4 @@
-"""The connection between trainer and agent: who is let in, plain and encrypted."""
+"""The connection between trainer and agent: authentication, plain and encrypted."""
 
 import os
 import pickle
@@ -16,7 +16,7 @@ from mpqueue.transport.credentials import ForeignPeer, new_token
 
 
 def both_greet(token, other_token):
-    """What the trainer has read of an agent's handshake, and the agent's error."""
+    """The number that the trainer has read from an agent's handshake, and the agent's error."""
     ours, theirs = socket.socketpair()
     errors = []
 
@@ -39,7 +39,7 @@ def both_greet(token, other_token):
     return number, errors
 
 
-def test_only_who_has_the_token_is_let_in():
+def test_only_agent_with_token_is_accepted():
     token = new_token()
     assert both_greet(token, token) == (7, [])
     number, (error,) = both_greet(token, new_token())
@@ -48,7 +48,7 @@ def test_only_who_has_the_token_is_let_in():
 
 
 @pytest.mark.parametrize("said", [b"", b"too little", bytes(48)])
-def test_who_says_anything_else_is_not_let_in(said):
+def test_peer_that_sends_other_data_is_refused(said):
     ours, theirs = socket.socketpair()
     with ours, theirs:
         theirs.sendall(said)
@@ -58,8 +58,8 @@ def test_who_says_anything_else_is_not_let_in(said):
 
 
 @pytest.mark.parametrize("as_trainer", ["the token of another", "no token"])
-def test_an_agent_takes_nothing_from_who_listens_in_the_place_of_its_trainer(as_trainer, tmp_path):
-    """A trainer has died, and its port is somebody else's."""
+def test_agent_accepts_nothing_from_process_on_port_of_crashed_trainer(as_trainer, tmp_path):
+    """The trainer has crashed, and another process has taken its port."""
 
     class Marking:
         def __reduce__(self):
@@ -88,7 +88,7 @@ def test_an_agent_takes_nothing_from_who_listens_in_the_place_of_its_trainer(as_
     assert not list(tmp_path.iterdir())
 
 
-def test_with_rays_certificates_the_connection_is_encrypted(tmp_path, monkeypatch):
+def test_connection_with_ray_certificates_is_encrypted(tmp_path, monkeypatch):
     for name, value in certificates(tmp_path).items():
         monkeypatch.setenv(name, value)
     assert wire.uses_tls()
@@ -108,7 +108,7 @@ def test_with_rays_certificates_the_connection_is_encrypted(tmp_path, monkeypatc
     both.close()
 
 
-def test_who_has_no_certificate_of_rays_authority_is_refused(tmp_path, monkeypatch):
+def test_peer_without_certificate_of_ray_authority_is_refused(tmp_path, monkeypatch):
     import ssl
 
     for name, value in certificates(tmp_path).items():

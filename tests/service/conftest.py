@@ -16,7 +16,7 @@ __all__ = ["servers_directory"]
 
 @pytest.fixture(scope="module")
 def puppet_interpreter():
-    """The interpreter of which the consumers of a file of tests are forks."""
+    """The interpreter from which the consumers of a test file are forked."""
     with Interpreter(*MODULES) as made:
         yield made
 
@@ -47,7 +47,7 @@ with mpqueue.Server("s", source, workers=1, journal=os.path.join(folder, "journa
 
 @pytest.fixture
 def start_server_script():
-    """Start scripts of servers, each in a process of its own, which says a line when it serves."""
+    """Start scripts of servers, each in a separate process, which prints a line when it serves."""
     tests = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     started = []
 
@@ -70,5 +70,5 @@ def start_server_script():
 
 @pytest.fixture
 def start_server(start_server_script, tmp_path):
-    """Start servers of lanes with one journal."""
+    """Start servers of streams with lanes that share one journal."""
     return lambda **options: start_server_script(_SERVER, tmp_path, json.dumps(options))

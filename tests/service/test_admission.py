@@ -1,4 +1,4 @@
-"""Those who were attached to a server that died, as the next one waits for them."""
+"""The consumers of a crashed server, for which the next server waits."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ from mpqueue.service.handshake import Hello, Resume
 from mpqueue.service.journal import Journal, Survivor, read_journal, started_at
 
 
-def test_the_end_of_a_process_with_two_consumers_is_seen_once():
+def test_exit_of_process_with_two_consumers_is_handled_once():
     with subprocess.Popen(["sleep", "600"]) as process:
         handlers = Handlers()
         core = Simulation(rules_of(), [1]).core
@@ -36,8 +36,8 @@ def test_the_end_of_a_process_with_two_consumers_is_seen_once():
     ],
     ids=["in its epoch", "in the next one"],
 )
-def test_what_the_server_before_had_not_read_is_in_the_journal_of_its_successor(tmp_path, resume, noted):
-    """Else the next one, if it finds neither this server nor this consumer, would give it to another."""
+def test_successor_journals_batches_whose_requests_the_crashed_server_had_not_read(tmp_path, resume, noted):
+    """Otherwise a third server could deliver them to another consumer."""
     simulation = Simulation(rules_of(world=2), [], epoch=4)
     simulation.consumers[1] = Consumer(1, 0, 0)
     journal = Journal(str(tmp_path / "journal"), "job", 7)

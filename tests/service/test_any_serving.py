@@ -1,7 +1,7 @@
-"""A stream under any interleaving of takes, shares, releases, deaths, interrupts, lack of memory and late joiners.
+"""A stream under any interleaving of takes, shares, releases, crashes, interrupts, memory pressure and late joiners.
 
-Whatever happens in whatever order: each batch comes once and in its order, what is held by anybody is never written to,
-what is computed again is the same, and as long as somebody can let go of a slot nobody waits for ever.
+Each batch arrives once and in order, held slots are never overwritten, recomputed batches are equal, and the stream
+never blocks while a holder can release a slot.
 """
 
 import random
@@ -19,7 +19,7 @@ from mpqueue.service.core import Holders
 from mpqueue.service.stream import MAX_KEPT, Failure, PendingHandle, Stashed, Stream
 from mpqueue.workers.job import RingPlan
 
-SIZES = [1, 100, 3000, 20_000]  # int64s: from a word to more than twice what a slot has at first
+SIZES = [1, 100, 3000, 20_000]  # int64s: from one word to more than twice the initial size of a slot
 ARROWS = [
     "handle", "extra handle", "exception", "extra exception", "no room for a batch", "epoch", "shared by several", "released",
     "inconsistent", "no memory", "tried again", "given up", "worker dies at work", "worker dies idle", "fork server dies",
@@ -29,7 +29,7 @@ ARROWS = [
 
 
 class Serving(AimingMachine):
-    """A server with three holders, who keep what they like, and let go of it when nothing happens any more."""
+    """A server with three holders, which release batches at random, or when no other event is possible."""
 
     def make(self):
         self.random = None
@@ -85,7 +85,7 @@ class Serving(AimingMachine):
             "the state is inconsistent": (1, self.the_state_is_inconsistent),
         }
 
-    # -- What can happen
+    # -- Events
 
     def batches_are_taken(self):
         for _ in range(self.choose(range(1, 7))):
@@ -98,7 +98,7 @@ class Serving(AimingMachine):
             assert self.frontier == self.length
             self.reached["epoch"] += 1
             if self.choose([True, False]) and self.wanted:
-                return  # they are still to come
+                return  # they will still arrive
             self.stream.finish_epoch()
             self.begin()
             return
@@ -110,7 +110,7 @@ class Serving(AimingMachine):
         self.compare(given, *self.expected(position))
 
     def waited_for(self):
-        """What comes next; where nothing happens any more, somebody lets go of a batch."""
+        """Return the next outcome; when no other event is possible, release a batch."""
         for _ in range(10_000):
             given = self.stream.take(may_fail=not self.held)
             if given is not None or (self.stream.has_ended and not self.wanted):
@@ -128,7 +128,7 @@ class Serving(AimingMachine):
         raise Deadlock("it goes round and round: " + self.world.describe())
 
     def is_quiet(self):
-        """Nothing happens when the server looks, and it does not ask to be called again."""
+        """Return whether `advance` changes nothing and requests no further call."""
         before = self.world.describe()
         self.stream.advance()
         given_timeout = self.stream.timeout_s()
@@ -165,7 +165,7 @@ class Serving(AimingMachine):
         return int(array[0]), len(array)
 
     def opened(self, handle):
-        """The words of a batch, all of which must be the same one; and its size."""
+        """Return the repeated word of a batch, and its size."""
         memory, start = self.world.ring.segment.memory, handle.slot.number * self.stream.ring.stride
         spec = ReadSpec(handle.spec)
         recipe = spec.recipes[bytes(memory[start + handle.header_offset : start + handle.nbytes])]
@@ -212,7 +212,7 @@ class Serving(AimingMachine):
         pipeline.is_inconsistent = pipeline.ledger.needs_attention = True
         self.reached["inconsistent"] += 1
 
-    # -- What holds at any time
+    # -- Invariants
 
     def check(self):
         for handle, _, word, size in self.held:
@@ -229,7 +229,7 @@ class Serving(AimingMachine):
         granted = [w.work_item.number for worker in pool.roster.workers.values() for w in worker.in_flight.values()
                    if not w.cancelled]  # fmt: skip
         everywhere = [*granted, *(work_item.number for work_item in pool.pending), *pool.ready]
-        assert len(everywhere) == len(set(everywhere))  # a work item is in one place
+        assert len(everywhere) == len(set(everywhere))  # a work item is in one place only
         assert set(everywhere) <= set(ledger.work_items)
 
     def run(self):
@@ -240,7 +240,7 @@ class Serving(AimingMachine):
             self.stream.stop()
 
 
-def test_any_interleaving_gives_every_batch_once(monkeypatch):
+def test_any_interleaving_yields_each_batch_once(monkeypatch):
     reached = {"moved out": 0, "moved back": 0}
     evict, settle = PendingHandle.evict, Stashed.settle
 

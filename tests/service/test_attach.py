@@ -1,4 +1,4 @@
-"""Attaching: what is asked for, who answers, what is refused; and attaching again when a server dies."""
+"""Attaching: arguments, answers and refusals; and reconnecting after a crash of the server."""
 
 import os
 import signal
@@ -51,20 +51,20 @@ class TestOptions:
             ({"trace": 3}, TypeError, "trace must be the path of a file"),
         ],
     )
-    def test_a_mistaken_option_is_refused_at_once(self, options, error, text):
+    def test_invalid_argument_is_refused_immediately(self, options, error, text):
         with pytest.raises(error, match=text):
             mpqueue.attach("nobody", **options)
 
-    def test_a_trace_in_a_missing_folder_is_refused_at_once(self, tmp_path):
+    def test_trace_in_missing_folder_is_refused_immediately(self, tmp_path):
         with pytest.raises(ValueError, match="in a folder that exists"):
             mpqueue.attach("nobody", trace=tmp_path / "missing/run.json")
 
     @pytest.mark.parametrize("name", ["", ".", "..", "a\0b", "x" * 200])
-    def test_a_name_that_no_server_can_have_is_refused(self, name):
+    def test_invalid_server_name_is_refused(self, name):
         with pytest.raises(ValueError, match=r"name|path"):
             mpqueue.attach(name)
 
-    def test_what_is_asked_for_reaches_the_server(self, server, pool):
+    def test_arguments_are_sent_to_server(self, server, pool):
         consumer = pool.submit(mpqueue.attach, server.path, rank=3, join="replay", timeout=60)
         hello = server.greet()
         assert (hello.purpose, hello.rank, hello.join, hello.resume) == ("batches", 3, "replay", None)
@@ -73,27 +73,27 @@ class TestOptions:
 
 
 class TestAnswers:
-    def test_without_a_server_the_error_says_what_was_looked_for(self, tmp_path):
+    def test_error_without_server_names_the_path(self, tmp_path):
         with pytest.raises(ServiceError, match="directory/socket"):
             mpqueue.attach(str(tmp_path / "directory"), timeout=0.05)
 
-    def test_a_server_that_comes_later_is_waited_for(self, tmp_path, pool):
+    def test_attach_waits_for_server_that_starts_later(self, tmp_path, pool):
         consumer = pool.submit(mpqueue.attach, str(tmp_path / "directory"), timeout=60)
         with ScriptedServer(tmp_path / "directory") as server:
             server.greet()
             consumer.result(60).close()
 
-    def test_a_refusal_is_raised_with_its_reason(self, server, pool):
+    def test_refusal_is_raised_with_its_reason(self, server, pool):
         consumer = pool.submit(mpqueue.attach, server.path, timeout=60)
         server.greet(refusal="you are no rank of mine")
         with pytest.raises(ServiceError, match="you are no rank of mine"):
             consumer.result(60)
 
-    def test_a_server_that_does_not_answer_in_time_is_named(self, server):
+    def test_error_names_server_that_does_not_answer_in_time(self, server):
         with pytest.raises(ServiceError, match="did not answer within the timeout"):
             mpqueue.attach(server.path, timeout=0.1)
 
-    def test_a_server_that_dies_before_it_answers_is_looked_for_again(self, server, pool):
+    def test_server_that_crashes_before_its_answer_is_looked_for_again(self, server, pool):
         consumer = pool.submit(mpqueue.attach, server.path, timeout=60)
         server.greet(answer=b"")
         server.hang_up()
@@ -101,26 +101,26 @@ class TestAnswers:
         consumer.result(60).close()
 
     @pytest.mark.parametrize("answer", [b"{}", b"\xff", b'{"protocol": 1', b"x" * 9000])
-    def test_an_answer_that_is_none_is_refused(self, server, pool, answer):
+    def test_invalid_answer_is_refused(self, server, pool, answer):
         consumer = pool.submit(mpqueue.attach, server.path, timeout=60)
         server.greet(answer=answer)
         with pytest.raises(ServiceError, match="not from a server of this version"):
             consumer.result(60)
 
-    def test_a_server_without_batches_is_refused(self, server, pool):
+    def test_server_without_batches_is_refused(self, server, pool):
         consumer = pool.submit(mpqueue.attach, server.path, timeout=60)
         server.greet(with_ring=False)
         with pytest.raises(ServiceError, match="has queues only"):
             consumer.result(60)
 
-    def test_a_ring_that_is_smaller_than_the_server_says_is_refused(self, tmp_path, pool):
+    def test_ring_smaller_than_announced_is_refused(self, tmp_path, pool):
         with ScriptedServer(tmp_path / "directory", segment_bytes=1 << 40) as server:
             consumer = pool.submit(mpqueue.attach, server.path, timeout=60)
             server.greet()
             with pytest.raises(OSError, match="expected"):
                 consumer.result(60)
 
-    def test_a_wait_without_an_end_is_told_of(self, tmp_path, pool, monkeypatch, caplog):
+    def test_wait_without_timeout_is_logged(self, tmp_path, pool, monkeypatch, caplog):
         monkeypatch.setattr("mpqueue.service.server_directory._PATIENCE_S", 0.02)
         consumer = pool.submit(mpqueue.attach, str(tmp_path / "directory"))
         while not caplog.records:
@@ -134,8 +134,8 @@ class TestAnswers:
 
 
 class TestReconnect:
-    def test_the_loop_goes_on_where_it_was(self, tmp_path):
-        """What was offered and not taken comes again, and nothing else."""
+    def test_loop_continues_where_it_was(self, tmp_path):
+        """Offers that were not taken are delivered again, and no others."""
         with AutoServer(tmp_path / "directory", 30, dies_after=12).start() as server:
             with mpqueue.attach(server.path, timeout=60, reconnect=True) as consumer:
                 kept = []
@@ -147,7 +147,7 @@ class TestReconnect:
                 assert consumer.statistics().batches == 60
         assert server.faults == []
 
-    def test_the_server_is_told_what_was_taken(self, server, pool):
+    def test_taken_batches_are_reported_to_new_server(self, server, pool):
         with attached(server, reconnect=True) as consumer:
             for position in (4, 6, 9):
                 server.offer(batch_of(position), position=position)
@@ -164,7 +164,7 @@ class TestReconnect:
             assert numbers(kept) == [4, 6]
             assert server.hear() == ConsumerRequest(ToServer.ASK, 0)
 
-    def test_a_rank_counts_its_own_batches(self, tmp_path, pool):
+    def test_rank_counts_its_own_batches(self, tmp_path, pool):
         with ScriptedServer(tmp_path / "directory", mode="split", world=3) as server:
             with attached(server, reconnect=True, rank=1) as consumer:
                 for position in (1, 4, 7):
@@ -179,7 +179,7 @@ class TestReconnect:
                 server.offer(batch_of(7), position=7)
                 del kept
 
-    def test_between_two_loops_the_next_epoch_is_asked_for(self, server, pool):
+    def test_reconnect_between_loops_resumes_at_next_epoch(self, server, pool):
         with attached(server, reconnect=True) as consumer:
             server.offer(batch_of(0))
             server.end()
@@ -191,7 +191,7 @@ class TestReconnect:
             begun.result(60)
             assert server.hear() == ConsumerRequest(ToServer.BEGIN, 1)
 
-    def test_a_loop_whose_rest_others_have_taken_ends(self, server, pool):
+    def test_loop_ends_if_other_consumers_took_the_rest(self, server, pool):
         with attached(server, reconnect=True) as consumer:
             server.offer(batch_of(0))
             batches = iter(consumer)
@@ -203,16 +203,16 @@ class TestReconnect:
             assert rest.result(60) == []
             assert (consumer.epoch, len(kept)) == (1, 1)
 
-    def test_without_another_server_in_time_it_is_the_death_of_the_first(self, server, tmp_path):
+    def test_without_another_server_in_time_the_crash_is_raised(self, server, tmp_path):
         with AutoServer(tmp_path / "other", 30, dies_after=3).start() as other:
             consumer = mpqueue.attach(other.path, timeout=0.2, reconnect=True)
-            other.has_consumer = lambda: False  # it takes no other
+            other.has_consumer = lambda: False  # it attaches to no other server
             with pytest.raises(ServiceDied, match="reconnecting failed: "):
                 list(consumer)
             consumer.close()
 
     @pytest.mark.parametrize(("flag", "kind"), [(STOPPED, ServiceDied), (DETACHED, ConsumerDied)])
-    def test_a_server_that_has_said_why_is_not_waited_for(self, server, flag, kind):
+    def test_stopped_server_is_not_waited_for(self, server, flag, kind):
         with attached(server, reconnect=True) as consumer:
             batches = iter(consumer)
             server.cut(flag)
@@ -220,7 +220,7 @@ class TestReconnect:
             with pytest.raises(kind):
                 next(batches)
 
-    def test_close_ends_the_wait_for_another_server(self, server, pool):
+    def test_close_ends_wait_for_another_server(self, server, pool):
         with attached(server, reconnect=True) as consumer:
             rest = pool.submit(list, consumer)
             assert (server.hear().kind, server.hear().kind) == (ToServer.BEGIN, ToServer.ASK)
@@ -244,8 +244,8 @@ except mpqueue.errors.ConsumerDied as error:
 """
 
 
-def test_a_consumer_that_was_stopped_while_it_was_detached_takes_no_batch_that_is_anothers(server):
-    """Two were offered before; the detachment came while it could not look."""
+def test_consumer_suspended_while_detached_opens_no_batch_of_others(server):
+    """Two batches were offered before. The detachment arrived while the process was suspended."""
     consumer = subprocess.Popen(
         [sys.executable, "-c", STOPPED_CONSUMER, server.path],
         stdin=subprocess.PIPE,
@@ -266,15 +266,15 @@ def test_a_consumer_that_was_stopped_while_it_was_detached_takes_no_batch_that_i
     server.hang_up()
 
 
-def test_another_user_attaches_only_where_the_server_lets_them(tmp_path):
-    """And is sent no pickle that it would load."""
+def test_other_user_attaches_only_if_allowed(tmp_path):
+    """It receives no pickle that it would load."""
     if os.geteuid() != 0:
         pytest.skip("only root can be another user")
     tmp_path.chmod(0o711)
-    for folder in list(tmp_path.parents)[:-2]:  # those within the folder for temporary files
+    for folder in list(tmp_path.parents)[:-2]:  # in the folder for temporary files
         folder.chmod(folder.stat().st_mode | 0o011)
     with AutoServer(tmp_path / "own", 1).start() as own, mpqueue.attach(own.path, timeout=60) as consumer:
-        assert len(list(consumer)) == 1  # what is imported on the way may lie where the other user cannot read
+        assert len(list(consumer)) == 1  # the other user may be unable to read modules that are imported later
     with ScriptedServer(tmp_path / "directory", is_open_to_others=True) as server:
         read_end, write_end = os.pipe()
         pid = os.fork()
@@ -302,7 +302,7 @@ def test_another_user_attaches_only_where_the_server_lets_them(tmp_path):
         os.close(read_end)
 
 
-def test_two_consumers_in_one_process_do_not_meet(tmp_path):
+def test_two_consumers_in_one_process_are_independent(tmp_path):
     with AutoServer(tmp_path / "a", 3).start() as one, AutoServer(tmp_path / "b", 4).start() as two:
         with mpqueue.attach(one.path, timeout=60) as first, mpqueue.attach(two.path, timeout=60) as second:
             assert [(int(a[0, 0]), int(b[0, 0])) for (a, _), (b, _) in zip(first, second, strict=False)] == [
@@ -339,7 +339,7 @@ for room in range(20):
 """
 
 
-def test_attach_with_few_descriptors_says_so_whichever_of_them_is_missing(servers_directory):
+def test_attach_without_free_descriptors_raises_clear_error(servers_directory):
     with mpqueue.Server("s", list(range(4)), workers=1):
         done = subprocess.run([sys.executable, "-c", _WITH_FEW_DESCRIPTORS], capture_output=True, text=True)
     *errors, last = done.stdout.splitlines()

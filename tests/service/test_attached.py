@@ -1,4 +1,4 @@
-"""Consumers of a real server: its loops and workers behind them, its death, and one that comes in its place."""
+"""Consumers of a real server with its loop and workers: loops, crashes and replacement servers."""
 
 import contextlib
 import os
@@ -38,7 +38,7 @@ if __name__ == "__main__":
 
 
 class Counted:
-    """Batches that say their index."""
+    """Batches that contain their index."""
 
     def __init__(self, length=20):
         self.length = length
@@ -63,7 +63,7 @@ def numbers(batches):
 
 @contextlib.contextmanager
 def served(**options):
-    """A server in a process of its own; gives it when it is ready."""
+    """A server in a separate process, returned when it is ready."""
     with subprocess.Popen(
         [sys.executable, "-c", SERVER, repr(options)],
         stdout=subprocess.PIPE,
@@ -77,7 +77,7 @@ def served(**options):
             process.kill()
 
 
-def test_loops_of_a_broadcast():
+def test_loops_of_broadcast_yield_all_epochs():
     with Server("counted", Counted(), mode="broadcast", workers=2), mpqueue.attach("counted", timeout=60) as consumer:
         assert (len(consumer), consumer.epoch) == (20, 0)
         assert numbers(consumer) == list(range(20))
@@ -88,7 +88,7 @@ def test_loops_of_a_broadcast():
         assert consumer.statistics().batches == 40
 
 
-def test_all_consumers_of_a_broadcast_get_the_same_memory():
+def test_all_consumers_of_broadcast_share_memory():
     with Server("counted", Counted(), mode="broadcast", world=3, workers=1):
         consumers = [mpqueue.attach("counted", timeout=60) for _ in range(3)]
         with ThreadPoolExecutor(3) as pool:
@@ -97,7 +97,7 @@ def test_all_consumers_of_a_broadcast_get_the_same_memory():
             consumer.close()
 
 
-def test_ranks_have_their_own_batches_and_lengths():
+def test_ranks_have_own_batches_and_lengths():
     with Server("counted", Counted(21), world=2, workers=1):
         ranks = [mpqueue.attach("counted", rank=rank, timeout=60) for rank in range(2)]
         with ThreadPoolExecutor(2) as pool:
@@ -110,7 +110,7 @@ def test_ranks_have_their_own_batches_and_lengths():
             rank.close()
 
 
-def test_an_exception_of_the_source_comes_with_its_type_and_the_loop_goes_on():
+def test_source_exception_keeps_its_type_and_loop_continues():
     with (
         Server("counted", Broken(6), mode="broadcast", workers=1),
         mpqueue.attach("counted", timeout=60) as consumer,
@@ -122,7 +122,7 @@ def test_an_exception_of_the_source_comes_with_its_type_and_the_loop_goes_on():
         assert numbers(batches) == [4, 5]
 
 
-def test_what_is_left_out_is_not_there():
+def test_skipped_samples_are_missing_from_batches():
     class Samples:
         def __len__(self):
             return 8
@@ -139,7 +139,7 @@ def test_what_is_left_out_is_not_there():
         assert [batch.ravel().tolist() for batch in consumer] == [[0, 1], [2], [4, 5], [6, 7]]
 
 
-def test_one_who_hoards_gets_copies_and_holds_up_nobody():
+def test_consumer_that_keeps_many_batches_gets_copies_and_blocks_no_other():
     with (
         Server("counted", Counted(100), mode="broadcast", workers=2),
         mpqueue.attach("counted", timeout=60) as consumer,
@@ -149,7 +149,7 @@ def test_one_who_hoards_gets_copies_and_holds_up_nobody():
         assert consumer.statistics().copies >= 90
 
 
-def test_the_end_of_the_server_is_told_and_views_stay_valid():
+def test_stop_of_server_is_raised_and_views_stay_valid():
     with Server("counted", Counted(), mode="broadcast", workers=1) as server:
         with mpqueue.attach("counted", timeout=60) as consumer:
             batches = iter(consumer)
@@ -160,7 +160,7 @@ def test_the_end_of_the_server_is_told_and_views_stay_valid():
     assert numbers(kept) == [0, 1]
 
 
-def test_the_death_of_the_server_is_seen_at_once_and_views_stay_valid():
+def test_crash_of_server_is_noticed_immediately_and_views_stay_valid():
     with served(mode="broadcast") as server, mpqueue.attach("counted", timeout=60) as consumer:
         batches = iter(consumer)
         kept = [next(batches) for _ in range(5)]
@@ -172,7 +172,7 @@ def test_the_death_of_the_server_is_seen_at_once_and_views_stay_valid():
         assert numbers(kept) == [0, 1, 2, 3, 4]
 
 
-def test_a_server_that_is_stopped_and_goes_on_disturbs_nobody():
+def test_suspended_and_continued_server_disturbs_no_consumer():
     with served(mode="broadcast") as server, mpqueue.attach("counted", timeout=60) as consumer:
         batches = iter(consumer)
         found = [int(next(batches)[0][0, 0]) for _ in range(3)]
@@ -188,8 +188,11 @@ def test_a_server_that_is_stopped_and_goes_on_disturbs_nobody():
     [{"mode": "broadcast"}, {"mode": "split", "world": 1}, {"mode": "split"}],
     ids=["broadcast", "ranked", "first come"],
 )
-def test_a_consumer_goes_on_with_the_server_that_comes_in_the_place_of_a_dead_one(tmp_path, options):
-    """All batches, and none twice but those that were not taken: a consumer that lives has taken all it was given."""
+def test_consumer_continues_with_replacement_server(tmp_path, options):
+    """Batches that were not taken may arrive twice, all others once.
+
+    A running consumer has taken every batch that it received.
+    """
     journal = str(tmp_path / "journal")
     rank = 0 if "world" in options else None
     found = []
@@ -211,8 +214,8 @@ def test_a_consumer_goes_on_with_the_server_that_comes_in_the_place_of_a_dead_on
         consumer.close()
 
 
-def test_an_interrupt_anywhere_loses_nothing_and_doubles_nothing():
-    """The real server cuts off a consumer that says a thing twice."""
+def test_interrupt_anywhere_loses_and_duplicates_no_batch():
+    """The real server disconnects a consumer that repeats a request."""
     after, found, strike = 1, [], None
     with Server("counted", Counted(5), mode="broadcast", workers=1, max_queue_size=3):
         while strike is None or strike.left <= 0:
@@ -229,9 +232,9 @@ def test_an_interrupt_anywhere_loses_nothing_and_doubles_nothing():
 
 
 @pytest.mark.measures
-def test_attaching_takes_less_time_than_starting_an_interpreter():
+def test_attaching_is_faster_than_starting_an_interpreter():
     with Server("counted", Counted(), mode="broadcast", workers=1):
-        mpqueue.attach("counted", timeout=60).close()  # it imports what the next one needs
+        mpqueue.attach("counted", timeout=60).close()  # imports the modules that the measured call needs
         started = time.perf_counter()
         with mpqueue.attach("counted", timeout=60) as consumer:
             next(iter(consumer))

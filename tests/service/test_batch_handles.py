@@ -1,4 +1,4 @@
-"""BatchHandles out of slots, moved out of the ring and back; and what a sampler gave, kept for those who come late."""
+"""Batch handles in slots, moved out of the ring and back; and sampler indices kept for late consumers."""
 
 import numpy as np
 import pytest
@@ -59,7 +59,7 @@ def equals(tree):
     return all(np.array_equal(tree[key], TREE[key]) for key in TREE) and tree.keys() == TREE.keys()
 
 
-def test_a_lot_is_the_place_of_its_batch():
+def test_handle_describes_place_of_batch():
     ring = PlainRing()
     work = reported(ring, TREE)
     handle = work.open()
@@ -69,7 +69,7 @@ def test_a_lot_is_the_place_of_its_batch():
     assert work.slot.state is SlotState.READY
 
 
-def test_a_lot_that_was_moved_out_is_the_same_in_another_slot():
+def test_handle_moved_out_is_equal_in_another_slot():
     ring = PlainRing()
     work = reported(ring, TREE)
     before = work.slot
@@ -85,13 +85,13 @@ def test_a_lot_that_was_moved_out_is_the_same_in_another_slot():
     assert equals(read(ring, handle))
 
 
-def test_a_lot_without_a_slot_waits():
+def test_handle_without_slot_waits():
     stashed = reported(PlainRing(), TREE).evict()
     assert not stashed.settle(lambda _nbytes: None)
     assert not stashed.is_plain
 
 
-def test_a_lot_that_will_never_have_a_slot_is_an_error():
+def test_handle_that_never_gets_a_slot_is_an_error():
     stashed = reported(PlainRing(), TREE).evict()
 
     def fails(nbytes):
@@ -104,7 +104,7 @@ def test_a_lot_that_will_never_have_a_slot_is_an_error():
 
 
 @pytest.mark.parametrize("is_empty", [True, False])
-def test_what_was_left_out_is_told_and_an_empty_lot_has_no_slot(is_empty):
+def test_skipped_samples_are_listed_and_empty_handle_has_no_slot(is_empty):
     ring = PlainRing()
     tree = (np.arange(3), [np.array([7])], np.array(is_empty))
     work = reported(ring, tree, is_partial=True)
@@ -117,7 +117,7 @@ def test_what_was_left_out_is_told_and_an_empty_lot_has_no_slot(is_empty):
         assert read(ring, batch)[0].tolist() == [0, 1, 2]
 
 
-def test_a_lot_of_which_something_was_left_out_is_moved_out_and_back():
+def test_partial_handle_is_moved_out_and_back():
     ring = PlainRing()
     stashed = reported(ring, (np.arange(3), [np.array([7])], np.array(False)), is_partial=True).evict()
     assert stashed.is_partial
@@ -127,15 +127,15 @@ def test_a_lot_of_which_something_was_left_out_is_moved_out_and_back():
     assert read(ring, stashed.open().batch)[0].tolist() == [0, 1, 2]
 
 
-# -- What was dealt before
+# -- Sampler indices
 
 
-# -- The batches of all ranks
+# -- Batches of all ranks
 
 
 @pytest.mark.parametrize("drop_last", [True, False])
 @pytest.mark.parametrize(("total", "world"), [(7, 3), (9, 3), (2, 5), (None, 4)])
-def test_all_ranks_have_what_each_has_in_turn(total, world, drop_last):
+def test_ranks_split_positions_in_turn(total, world, drop_last):
     everything = AllRanks(world, drop_last=drop_last).numbers(total)
     ranks = [Ranks(Shard(rank, world), drop_last=drop_last).numbers(total) for rank in range(world)]
     assert len(everything) == sum(map(len, ranks))

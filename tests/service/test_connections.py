@@ -1,4 +1,4 @@
-"""Descriptors and what is called when they are ready; in which order a consumer is told."""
+"""Handlers of ready descriptors, and the order of messages to a consumer."""
 
 import errno
 import os
@@ -20,8 +20,8 @@ def handlers():
     made.close()
 
 
-def test_a_descriptor_that_takes_the_number_of_a_closed_one_is_not_taken_for_ready(handlers):
-    """Else a consumer that attaches in the moment in which another ends would be taken for dead."""
+def test_reused_descriptor_number_is_not_taken_for_ready(handlers):
+    """Otherwise a consumer that attaches while another one disconnects would be taken for crashed."""
     called = []
     pipes = {name: os.pipe() for name in ("one", "other")}
 
@@ -42,7 +42,7 @@ def test_a_descriptor_that_takes_the_number_of_a_closed_one_is_not_taken_for_rea
         os.close(fd)
 
 
-def test_what_was_offered_before_a_message_comes_before_it():
+def test_offers_are_sent_before_later_message():
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
         peer = Peer(1, ours, credentials_of(ours), 0.0)
@@ -57,7 +57,7 @@ def test_what_was_offered_before_a_message_comes_before_it():
 
 @pytest.fixture
 def reception(handlers, monkeypatch):
-    """A reception with a clock of the test, and what it accepts: an error, or a connection that ends at once."""
+    """A reception with a controlled clock, and the results of its `accept`: errors or connections that end at once."""
     ours, theirs = socket.socketpair()
     state = SimpleNamespace(now=1000.0, error=OSError(errno.EMFILE, "Too many open files"))
 
@@ -74,7 +74,7 @@ def reception(handlers, monkeypatch):
         made = Reception(handlers, ours, frozenset({os.geteuid()}), lambda _: None)
 
         def run(seconds):
-            """Have a connection wait for so long; return when there was a warning."""
+            """Let a connection wait for this time; return when there were warnings."""
             until = state.now + seconds
             theirs.send(b"x")
             while state.now < until:
@@ -86,7 +86,7 @@ def reception(handlers, monkeypatch):
         made.close()
 
 
-def test_a_server_that_cannot_accept_logs_once_and_then_at_doubling_intervals(reception, caplog):
+def test_failing_accept_is_logged_once_and_then_at_doubling_intervals(reception, caplog):
     counts = []
     for _ in range(8):
         reception.run(10.0 * 2 ** len(counts))
@@ -97,7 +97,7 @@ def test_a_server_that_cannot_accept_logs_once_and_then_at_doubling_intervals(re
     assert "cannot accept connections, for 10 s so far" in second
 
 
-def test_a_server_that_can_accept_again_logs_the_next_shortage_but_not_each_one(reception, caplog):
+def test_next_shortage_is_logged_after_recovery_but_not_each_one(reception, caplog):
     error = reception.state.error
     for _ in range(20):
         reception.state.error = error

@@ -1,4 +1,4 @@
-"""A consumer of a scripted server: its loops, what it sends, what it does with what comes, and its end."""
+"""A consumer of a scripted server: its loops, its requests, its reactions to messages, and its end."""
 
 import gc
 import os
@@ -56,7 +56,7 @@ class TestLoops:
                 assert consumer.epoch == 3
         assert server.faults == []
 
-    def test_a_loop_that_is_left_goes_on_in_the_next_one(self, tmp_path):
+    def test_unfinished_loop_continues_in_next_one(self, tmp_path):
         with auto(tmp_path, 6) as server:
             with attached_to(server) as consumer:
                 for array, _ in consumer:
@@ -65,7 +65,7 @@ class TestLoops:
                 assert (consumer.epoch, numbers(consumer), consumer.epoch) == (0, [3, 4, 5], 1)
         assert server.faults == []
 
-    def test_a_loop_that_another_one_has_ended_is_an_error_if_it_is_asked_for_more(self, tmp_path):
+    def test_invalidated_loop_raises_on_next_request(self, tmp_path):
         with auto(tmp_path, 4) as server, attached_to(server) as consumer:
             old = iter(consumer)
             next(old)
@@ -79,39 +79,39 @@ class TestLoops:
                 list(zip(consumer, consumer, strict=False))
         assert server.faults == []
 
-    def test_a_loop_that_is_left_after_the_last_batch_is_followed_by_the_next_epoch(self, tmp_path):
-        """Nothing of the epoch is left: the next loop is not an empty one."""
+    def test_loop_left_after_last_batch_is_followed_by_next_epoch(self, tmp_path):
+        """The epoch has no batches left, and the next loop is not empty."""
         with auto(tmp_path, 3) as server, attached_to(server) as consumer:
             for _ in range(3):
                 assert [int(batch[0][0, 0]) for _, batch in zip(range(3), consumer, strict=False)] == [0, 1, 2]
             assert consumer.epoch == 2
             assert numbers(consumer) == [0, 1, 2]
 
-    def test_an_empty_epoch_is_an_empty_loop(self, tmp_path):
+    def test_empty_epoch_is_an_empty_loop(self, tmp_path):
         with auto(tmp_path, 0) as server, attached_to(server) as consumer:
             assert (list(consumer), list(consumer), consumer.epoch) == ([], [], 2)
 
-    def test_the_length_is_what_the_server_says(self, tmp_path):
+    def test_length_is_reported_by_server(self, tmp_path):
         with auto(tmp_path, 7, length=7) as server, attached_to(server) as consumer:
             assert len(consumer) == 7
 
-    def test_without_a_length_len_says_why(self, server):
+    def test_len_without_length_raises_with_reason(self, server):
         with attached(server) as consumer, pytest.raises(TypeError, match="length of an epoch is unknown"):
             len(consumer)
 
-    def test_the_first_epoch_is_the_one_of_the_welcome(self, tmp_path):
+    def test_first_epoch_is_that_of_the_welcome(self, tmp_path):
         with ScriptedServer(tmp_path / "directory", epoch=4) as server, attached(server) as consumer:
             iter(consumer)
             assert (consumer.epoch, server.hear()) == (4, ConsumerRequest(ToServer.BEGIN, 4))
 
-    def test_the_epoch_is_that_of_the_batches_where_others_have_taken_all_of_one(self, server):
+    def test_epoch_follows_batches_if_others_took_all_of_one(self, server):
         with attached(server) as consumer:
             server.offer(batch_of(0), epoch=2)
             server.end(epoch=2)
             assert len(list(consumer)) == 1
             assert consumer.epoch == 3
 
-    def test_several_threads_may_take_from_one_iterator(self, tmp_path):
+    def test_several_threads_may_share_one_iterator(self, tmp_path):
         """Each batch goes to one of them, and the end to all."""
         with auto(tmp_path, 300) as server:
             with attached_to(server) as consumer, ThreadPoolExecutor(4) as pool:
@@ -123,14 +123,14 @@ class TestLoops:
 
 
 def attached_to(server, **options):
-    """A consumer of a server that serves by itself."""
+    """A consumer of a server that answers by itself."""
     import mpqueue
 
     return mpqueue.attach(server.path, timeout=60, **options)
 
 
 class TestRequests:
-    def test_a_batch_is_taken_when_the_next_one_is_asked_for(self, server):
+    def test_batch_is_taken_when_next_one_is_requested(self, server):
         with attached(server) as consumer:
             server.offer(batch_of(0), batch_of(1))
             batches = iter(consumer)
@@ -140,7 +140,7 @@ class TestRequests:
             assert server.hear_all() == [ConsumerRequest(ToServer.ASK, 1)]
             assert numbers([first, second]) == [0, 1]
 
-    def test_a_slot_is_released_with_the_request_after_the_end_of_its_last_view(self, server):
+    def test_slot_is_released_with_request_after_last_view(self, server):
         with attached(server) as consumer:
             first, _, third = server.offer(batch_of(0), batch_of(1), batch_of(2))
             batches = iter(consumer)
@@ -152,7 +152,7 @@ class TestRequests:
             assert third.turn in server.held
             assert kept[0][0, 0] == 2
 
-    def test_more_slots_than_one_request_has_room_for_are_released_at_once(self, server):
+    def test_more_slots_than_fit_into_one_request_are_released_together(self, server):
         with attached(server) as consumer:
             server.offer(*[batch_of(number) for number in range(9)])
             batches = iter(consumer)
@@ -163,7 +163,7 @@ class TestRequests:
             asked = server.hear_all()
             assert [(request.value, len(request.released)) for request in asked] == [(8, 6), (8, 2)]
 
-    def test_the_next_loop_tells_of_its_beginning_once(self, server):
+    def test_next_loop_notifies_server_once(self, server):
         with attached(server) as consumer:
             server.offer(batch_of(0), batch_of(1))
             for _ in consumer:
@@ -184,7 +184,7 @@ class TestRequests:
             ]
             assert consumer.epoch == 1
 
-    def test_close_releases_what_has_no_view_and_leaves(self, server):
+    def test_close_releases_slots_without_views_and_leaves(self, server):
         with attached(server) as consumer:
             server.offer(batch_of(0), batch_of(1))
             batches = iter(consumer)
@@ -195,7 +195,7 @@ class TestRequests:
             assert server.hear_all() == [ConsumerRequest(ToServer.ASK, 1, (2,)), ConsumerRequest(ToServer.LEAVE)]
             assert kept[0][0, 0] == 0
 
-    def test_a_server_that_reads_nothing_does_not_hold_up_close(self, server):
+    def test_server_that_reads_nothing_does_not_block_close(self, server):
         with attached(server) as consumer:
             server.offer(batch_of(0))
             next(iter(consumer))
@@ -210,7 +210,7 @@ class TestRequests:
 
 
 class TestBatches:
-    def test_views_are_read_only_and_valid_after_close_and_after_the_death_of_the_server(self, server):
+    def test_views_are_read_only_and_valid_after_close_and_after_server_crash(self, server):
         with attached(server) as consumer:
             server.offer(batch_of(7))
             array, rest = next(iter(consumer))
@@ -222,8 +222,8 @@ class TestBatches:
         assert array.tolist() == [[7] * 3] * 4
         assert rest["number"].tolist() == [7, 8]
 
-    def test_the_ninth_batch_that_is_held_is_a_private_copy(self, tmp_path, caplog, monkeypatch):
-        monkeypatch.setattr("mpqueue.memory.ring.COSTLY_BYTES", 200)  # told of on the way
+    def test_ninth_held_batch_is_a_private_copy(self, tmp_path, caplog, monkeypatch):
+        monkeypatch.setattr("mpqueue.memory.ring.COSTLY_BYTES", 200)  # logs that batches are held
         with auto(tmp_path, 20) as server:
             with attached_to(server) as consumer:
                 kept = list(consumer)
@@ -238,7 +238,7 @@ class TestBatches:
         (told,) = [record.getMessage() for record in caplog.records if "private copies" in record.getMessage()]
         assert 'writable="copy"' in told
 
-    def test_copies_are_writable_and_release_their_slots_at_once(self, server):
+    def test_copies_are_writable_and_release_their_slots_immediately(self, server):
         with attached(server, writable="copy") as consumer:
             offers = server.offer(batch_of(0), batch_of(1))
             batches = iter(consumer)
@@ -259,14 +259,14 @@ class TestBatches:
         ids=["array", "fortran and None", "tree"],
     )
     @pytest.mark.parametrize("writable", [False, "copy"])
-    def test_trees_of_arrays_come_as_they_were(self, server, batch, writable):
+    def test_trees_of_arrays_arrive_unchanged(self, server, batch, writable):
         with attached(server, writable=writable) as consumer:
             server.offer(batch)
             found = next(iter(consumer))
             assert repr(found) == repr(batch)
             del found
 
-    def test_objects_come_from_a_server_of_the_same_user(self, server):
+    def test_objects_arrive_from_server_of_same_user(self, server):
         batch = {"text": "hello", "array": np.arange(3), "big": b"x" * 10_000}
         with attached(server) as consumer:
             server.offer(batch)
@@ -274,13 +274,13 @@ class TestBatches:
             assert repr(found) == repr(batch)
             del found
 
-    def test_batches_of_objects_alone_release_their_slots_at_once(self, server):
+    def test_batches_of_objects_release_their_slots_immediately(self, server):
         with attached(server) as consumer:
             server.offer("one", "two")
             assert [next(iter(consumer)), next(iter(consumer))] == ["one", "two"]
             assert server.hear_all()[-1] == ConsumerRequest(ToServer.ASK, 1, (1,))
 
-    def test_a_spec_may_come_in_parts(self, server):
+    def test_spec_may_arrive_in_parts(self, server):
         batch = {f"key {number}": np.array([number]) for number in range(100)}
         send = server.send_spec
         server.send_spec = lambda number, body, flags: send(number, body, flags, part=100)
@@ -290,7 +290,7 @@ class TestBatches:
             assert repr(found) == repr(batch)
             del found
 
-    def test_what_was_left_out_is_counted_and_not_returned(self, server):
+    def test_skipped_samples_are_counted_and_not_returned(self, server):
         with attached(server) as consumer:
             server.offer((np.arange(3), [((1,), "why"), ((5, 6), "why not")], False), flags=PARTIAL)
             server.offer((None, [((9,), "why")], True), flags=PARTIAL)
@@ -305,7 +305,7 @@ class TestFailures:
     def pack(self, error):
         return failures.pack(error, "raised there")
 
-    def test_what_the_source_raised_comes_in_its_place_and_the_loop_goes_on(self, server):
+    def test_source_exception_arrives_in_place_and_loop_continues(self, server):
         with attached(server) as consumer:
             server.offer(batch_of(0))
             server.raised(self.pack(KeyError("broken")), PICKLED)
@@ -318,13 +318,13 @@ class TestFailures:
             assert numbers(batches) == [2]
             assert server.hear_all()[-1].value == 3
 
-    def test_stop_iteration_of_the_source_is_no_end(self, server):
+    def test_stop_iteration_of_source_does_not_end_the_epoch(self, server):
         with attached(server) as consumer:
             server.raised(self.pack(StopIteration()), PICKLED)
             with pytest.raises(RuntimeError, match="raised StopIteration"):
                 next(iter(consumer))
 
-    def test_an_exception_as_text_is_a_service_error(self, server):
+    def test_exception_as_text_is_a_service_error(self, server):
         with attached(server) as consumer:
             server.raised(b"KeyError: broken")
             with pytest.raises(ServiceError, match="KeyError: broken"):
@@ -338,7 +338,7 @@ class TestFailures:
             (STOPPED, ServiceDied, "'scripted': you were slow"),
         ],
     )
-    def test_a_cut_comes_before_what_was_offered(self, server, flag, kind, text):
+    def test_cut_precedes_offers(self, server, flag, kind, text):
         with attached(server, reconnect=True) as consumer:
             server.offer(batch_of(0), batch_of(1))
             batches = iter(consumer)
@@ -350,8 +350,8 @@ class TestFailures:
             assert kept[0][0, 0] == 0
             assert "detached" in repr(consumer)
 
-    def test_a_cut_that_the_server_left_behind_unread_requests_is_read(self, server):
-        """The kernel tells of the reset first."""
+    def test_cut_sent_before_connection_reset_is_read(self, server):
+        """The kernel reports the reset first."""
         with attached(server) as consumer:
             server.offer(batch_of(0))
             batches = iter(consumer)
@@ -361,7 +361,7 @@ class TestFailures:
             with pytest.raises(ServiceDied, match="'scripted': enough"):
                 next(batches)
 
-    def test_the_death_of_the_server_wakes_who_waits(self, server):
+    def test_server_crash_wakes_waiting_consumer(self, server):
         with attached(server) as consumer, ThreadPoolExecutor(1) as pool:
             waiting = pool.submit(next, iter(consumer))
             assert (server.hear().kind, server.hear().kind) == (ToServer.BEGIN, ToServer.ASK)
@@ -371,7 +371,7 @@ class TestFailures:
             with pytest.raises(ServiceDied):
                 iter(consumer)
 
-    def test_the_end_of_an_epoch_that_came_before_the_death_is_an_end(self, server):
+    def test_end_of_epoch_received_before_crash_ends_loop(self, server):
         with attached(server) as consumer:
             server.offer(batch_of(0))
             server.end()
@@ -392,14 +392,14 @@ class TestFailures:
             ConsumerRequest(ToServer.ASK, 1).pack(),
         ],
     )
-    def test_what_does_not_parse_ends_the_connection(self, server, message):
+    def test_invalid_message_ends_connection(self, server, message):
         with attached(server) as consumer:
             server.send(message)
             for _ in range(2):
                 with pytest.raises(ServiceError, match="same version of mpqueue"):
                     next(iter(consumer))
 
-    def test_what_does_not_parse_is_no_reason_to_look_for_another_server(self, server, monkeypatch):
+    def test_invalid_message_does_not_cause_reconnect(self, server, monkeypatch):
         def looks(*_):
             raise AssertionError("it looks for another server")
 
@@ -411,21 +411,21 @@ class TestFailures:
                     next(iter(consumer))
 
     @pytest.mark.parametrize("field", [{"slot": 999}, {"nbytes": 1 << 40}, {"header_offset": 1 << 30}, {"spec": 77}])
-    def test_an_offer_of_what_is_not_there_ends_the_connection(self, server, field):
+    def test_offer_outside_of_ring_ends_connection(self, server, field):
         with attached(server) as consumer:
             server.send(OFFER.pack(*server.offer_of(batch_of(0))._replace(**field)))
             with pytest.raises(ServiceError, match="outside of the ring"):
                 next(iter(consumer))
 
     @pytest.mark.parametrize("nbytes", [7, 8, 400])
-    def test_a_header_that_is_not_of_its_spec_ends_the_connection(self, server, nbytes):
+    def test_header_that_does_not_match_spec_ends_connection(self, server, nbytes):
         with attached(server) as consumer:
             offer = server.offer_of(batch_of(0))
             server.send(OFFER.pack(*offer._replace(nbytes=offer.header_offset + nbytes)))
             with pytest.raises(ServiceError, match=r"does not match its spec|same version"):
                 next(iter(consumer))
 
-    def test_more_parts_than_a_spec_can_have_end_the_connection(self, server):
+    def test_too_many_parts_of_spec_end_connection(self, server):
         part = Text(ToConsumer.SPEC, MORE, 0, b" ").pack()
         with attached(server) as consumer:
             for _ in range(MAX_SPEC_BYTES // MAX_BODY + 2):
@@ -435,7 +435,7 @@ class TestFailures:
             with pytest.raises(ServiceError, match="an incomplete spec"):
                 consumer._attachment.next_record(waits=False)
 
-    def test_a_spec_without_its_rest_ends_the_connection(self, server):
+    def test_incomplete_spec_ends_connection(self, server):
         with attached(server) as consumer:
             server.send(Text(ToConsumer.SPEC, 2, 0, b"[").pack())
             server.end()
@@ -444,7 +444,7 @@ class TestFailures:
 
 
 class TestOthers:
-    """Servers of other users; here `allow_pickle=False` stands for them."""
+    """Servers of other users, represented by `allow_pickle=False`."""
 
     def test_arrays_need_no_pickle(self, server):
         with attached(server, allow_pickle=False) as consumer:
@@ -459,8 +459,8 @@ class TestOthers:
                 with pytest.raises(ServiceError, match="allow_pickle=True"):
                     next(batches)
 
-    def test_objects_that_the_spec_conceals_are_refused(self, server):
-        """The header speaks of a pickle, and the spec of arrays."""
+    def test_objects_hidden_by_spec_are_refused(self, server):
+        """The header announces a pickle, and the spec only arrays."""
         spec = server.spec
         with attached(server, allow_pickle=False) as consumer:
             server.spec(([np.arange(3)],))
@@ -481,7 +481,7 @@ class TestOthers:
 
 
 class TestEnd:
-    def test_close_ends_an_iterator_that_waits_in_another_thread(self, server):
+    def test_close_ends_iterator_that_waits_in_another_thread(self, server):
         with attached(server) as consumer, ThreadPoolExecutor(1) as pool:
             waiting = pool.submit(list, consumer)
             assert (server.hear().kind, server.hear().kind) == (ToServer.BEGIN, ToServer.ASK)
@@ -490,7 +490,7 @@ class TestEnd:
             assert server.hear() == ConsumerRequest(ToServer.LEAVE)
             assert server.hear() is None
 
-    def test_a_closed_consumer_says_so(self, server):
+    def test_closed_consumer_raises_clear_error(self, server):
         with attached(server) as consumer:
             batches = iter(consumer)
             consumer.close()
@@ -499,7 +499,7 @@ class TestEnd:
             with pytest.raises(RuntimeError, match=r"closed: attach again"):
                 iter(consumer)
 
-    def test_the_collector_closes_the_connection(self, server):
+    def test_garbage_collection_closes_connection(self, server):
         with attached(server) as consumer:
             iter(consumer)
             attachment = consumer._attachment
@@ -509,18 +509,18 @@ class TestEnd:
         assert attachment.link._connection.fileno() == -1
         requests = server.hear_all()
         assert [request.kind for request in requests] == [ToServer.BEGIN, ToServer.LEAVE]
-        assert requests[-1].value == DROPPED  # it has not left: a rank in its place is waited for
+        assert requests[-1].value == DROPPED  # it did not leave regularly, so the seat of a rank is kept
 
-    def test_an_iterator_keeps_its_consumer(self, tmp_path):
+    def test_iterator_keeps_its_consumer_alive(self, tmp_path):
         with auto(tmp_path, 3) as server:
             assert numbers(iter(attached_to(server))) == [0, 1, 2]
             gc.collect()
 
-    def test_a_consumer_is_not_pickled(self, server):
+    def test_consumer_cannot_be_pickled(self, server):
         with attached(server) as consumer, pytest.raises(TypeError, match="Attach in the other process"):
             pickle.dumps(consumer)
 
-    def test_a_forked_child_is_refused_and_disturbs_nobody(self, server):
+    def test_forked_child_is_refused_and_disturbs_no_other_process(self, server):
         with attached(server) as consumer:
             server.offer(batch_of(0), batch_of(1))
             batches = iter(consumer)
@@ -543,7 +543,7 @@ class TestEnd:
             assert numbers([next(batches)]) == [1]
             assert server.hear_all() == [ConsumerRequest(ToServer.ASK, 1)]
 
-    def test_a_child_that_keeps_the_socket_open_does_not_hide_the_death_of_the_server(self, tmp_path):
+    def test_child_with_open_socket_does_not_hide_server_crash(self, tmp_path):
         """The consumer watches the process, too."""
         ready, go = os.pipe(), os.pipe()
         pid = os.fork()
@@ -569,7 +569,7 @@ class TestEnd:
 
 
 class TestStatistics:
-    def test_they_count(self, server):
+    def test_statistics_count_batches_and_bytes(self, server):
         with attached(server) as consumer:
             offers = server.offer(*[batch_of(number) for number in range(5)])
             batches = iter(consumer)
@@ -579,14 +579,14 @@ class TestStatistics:
             assert (found.slots_in_use, found.offered, found.copies, found.skipped) == (2, 3, 0, 0)
             assert len(kept) == 2
 
-    def test_the_wait_for_batches_is_counted(self, server):
+    def test_wait_for_batches_is_counted(self, server):
         with attached(server) as consumer:
             batches = iter(consumer)
 
             def answer():
                 while server.hear().kind != ToServer.ASK:
                     pass
-                time.sleep(0.2)  # what is measured
+                time.sleep(0.2)  # the measured wait
                 server.offer(batch_of(0))
 
             late = threading.Thread(target=answer)

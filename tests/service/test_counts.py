@@ -1,4 +1,4 @@
-"""The trace of a consumer: what it has waited for, what it had for how long, epochs, and the death of its server."""
+"""The trace of a consumer: waits, leases, epochs, and the crash of its server."""
 
 import gc
 import itertools
@@ -33,12 +33,12 @@ class Drawn:
 
 
 def take(row, position, asked_ms, ms):
-    """A batch is handed out that was asked for earlier."""
+    """Deliver a batch that was requested earlier."""
     row.let_go(asked_ms * MS)
     row.latest, row.since = SimpleNamespace(epoch=0, position=position), ms * MS
 
 
-def test_a_consumer_has_a_batch_until_it_asks_for_the_next_one():
+def test_consumer_holds_batch_until_next_request():
     row = ConsumerRow(drawn := Drawn())
     take(row, 4, 100, 100)
     take(row, 5, 112, 120)  # it has waited for 8 ms
@@ -47,14 +47,14 @@ def test_a_consumer_has_a_batch_until_it_asks_for_the_next_one():
     assert drawn.used == [((0, 4), 100, 112), ((0, 5), 120, 140)]
 
 
-def test_of_fast_batches_a_sample_is_drawn():
+def test_fast_batches_are_sampled():
     row = ConsumerRow(drawn := Drawn())
     for ms in range(100, 113):
         take(row, ms, ms, ms)
     assert [place for place, _, _ in drawn.used] == [(0, 100), (0, 105), (0, 110)]
 
 
-def test_one_lease_in_a_while_is_timed(monkeypatch):
+def test_leases_are_timed_at_intervals(monkeypatch):
     now, timed = 1_000_000_000, []
     monkeypatch.setattr(counts, "clock_ns", lambda: now)
     ring = SimpleNamespace(time_lease=lambda slot, recorder: timed.append(slot))
@@ -65,7 +65,7 @@ def test_one_lease_in_a_while_is_timed(monkeypatch):
     assert timed == [0, 3]
 
 
-def test_what_happens_is_marked_once():
+def test_event_is_marked_once():
     row = ConsumerRow(drawn := Drawn())
     for text in ("epoch 0 ends", "epoch 0 ends", "epoch 1 begins"):
         row.mark(text)
@@ -90,7 +90,7 @@ def names(events, phase):
 
 
 @pytest.mark.usefixtures("servers_directory")
-def test_a_consumer_writes_a_trace_of_its_own(tmp_path):
+def test_consumer_writes_its_own_trace(tmp_path):
     with (
         mpqueue.Server("slow", Slow(), workers=1),
         mpqueue.attach("slow", timeout=30, trace=tmp_path / "run.json") as consumer,
@@ -113,7 +113,7 @@ def test_a_consumer_writes_a_trace_of_its_own(tmp_path):
     assert names(events, "i") == ["epoch 0 begins", "epoch 0 ends"]
 
 
-def test_one_is_asked_for_in_the_environment_too_and_is_whole_when_nobody_holds_the_consumer(tmp_path, monkeypatch):
+def test_trace_from_environment_is_complete_after_garbage_collection(tmp_path, monkeypatch):
     monkeypatch.setenv("MPQUEUE_TRACE", str(tmp_path / "run.json"))
     with ScriptedServer(tmp_path / "directory") as server, ThreadPoolExecutor(1) as pool:
         attaching = pool.submit(mpqueue.attach, server.path, timeout=60)
@@ -128,7 +128,7 @@ def test_one_is_asked_for_in_the_environment_too_and_is_whole_when_nobody_holds_
 
 
 @pytest.mark.usefixtures("servers_directory")
-def test_a_trace_that_cannot_be_written_is_an_error_and_nobody_is_attached(tmp_path):
+def test_unwritable_trace_is_an_error_and_no_consumer_is_attached(tmp_path):
     with mpqueue.Server("slow", Slow(), workers=1) as server:
         with pytest.raises(OSError, match="File name too long"):
             mpqueue.attach("slow", timeout=30, trace=tmp_path / ("x" * 300))
@@ -137,7 +137,7 @@ def test_a_trace_that_cannot_be_written_is_an_error_and_nobody_is_attached(tmp_p
             assert len(server.statistics().consumers) == 1
 
 
-def test_the_death_of_the_server_is_marked(tmp_path):
+def test_server_crash_is_marked(tmp_path):
     with (
         ScriptedServer(tmp_path / "directory") as server,
         attached(server, trace=tmp_path / "run.json") as consumer,

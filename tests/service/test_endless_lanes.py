@@ -1,4 +1,4 @@
-"""Streams that never end, served in epochs of n batches: the server counts them, for all of its consumers."""
+"""Endless streams served in epochs of n batches, which the server counts for all consumers."""
 
 import itertools
 import os
@@ -34,14 +34,14 @@ def loaded(num_epochs, **options):
 
 
 def counted(tmp_path, epoch_batches, num_epochs, length=6):
-    """What a server of the fixture gives: its batches in the order of the stream, an epoch a list."""
+    """The epochs of a server of the fixture: its batches in the order of the stream."""
     source = Counted(tmp_path / "log of a loader", length)
     with mpqueue.Loader(source, workers=0, seed=3, lanes=LANES, epoch_batches=epoch_batches) as loader:
         return [[batch.tolist() for batch in loader] for _ in range(num_epochs)]
 
 
 def by_turns(consumers, num_epochs):
-    """Take of each consumer in turn, through so many loops; return an epoch a list, for each consumer."""
+    """Take from each consumer in turn, for this many loops; return a list of epochs for each consumer."""
     found = [[] for _ in consumers]
     for _ in range(num_epochs):
         loops = [iter(consumer) for consumer in consumers]
@@ -57,7 +57,7 @@ def by_turns(consumers, num_epochs):
     return found
 
 
-def test_each_rank_has_so_many_batches_of_its_own_lanes():
+def test_each_rank_gets_n_batches_of_its_own_lanes():
     with mpqueue.Server("s", STREAM, workers=2, seed=3, world=2, epoch_batches=30):
         consumers = [mpqueue.attach("s", rank=rank, timeout=30) for rank in range(2)]
         assert [len(consumer) for consumer in consumers] == [30, 30]
@@ -72,7 +72,7 @@ def three_epochs(consumer):
         return [plain(consumer) for _ in range(3)]
 
 
-def test_who_comes_first_has_a_part_of_so_many():
+def test_first_come_consumers_share_n_batches():
     with mpqueue.Server("s", STREAM, workers=2, seed=3, epoch_batches=30):
         with ThreadPoolExecutor(2) as threads:
             found = list(threads.map(three_epochs, [mpqueue.attach("s", timeout=30) for _ in range(2)]))
@@ -80,7 +80,7 @@ def test_who_comes_first_has_a_part_of_so_many():
     assert together == [sorted(epoch) for epoch in loaded(3, epoch_batches=30)]
 
 
-def test_all_consumers_of_a_broadcast_have_the_same_epochs():
+def test_all_consumers_of_broadcast_have_same_epochs():
     with mpqueue.Server("s", STREAM, workers=2, seed=3, mode="broadcast", world=2, epoch_batches=30):
         consumers = [mpqueue.attach("s", timeout=30) for _ in range(2)]
         assert [len(consumer) for consumer in consumers] == [30, 30]
@@ -90,7 +90,7 @@ def test_all_consumers_of_a_broadcast_have_the_same_epochs():
     assert found[0] == found[1] == loaded(3, epoch_batches=30)
 
 
-def test_consumers_of_a_broadcast_may_come_late_and_leave():
+def test_consumers_of_broadcast_may_join_late_and_leave():
     whole = loaded(3, epoch_batches=30)
     with mpqueue.Server("s", STREAM, workers=1, seed=3, mode="broadcast", epoch_batches=30, max_queue_size=4):
         first = mpqueue.attach("s", timeout=30)
@@ -107,7 +107,7 @@ def test_consumers_of_a_broadcast_may_come_late_and_leave():
         first.close(), third.close()
 
 
-def test_an_epoch_that_all_have_left_is_over_and_the_next_one_goes_on():
+def test_abandoned_epoch_ends_and_next_one_continues():
     window = 4
     whole = list(itertools.chain.from_iterable(loaded(3, epoch_batches=30)))
     with mpqueue.Server("s", STREAM, workers=1, seed=3, mode="broadcast", epoch_batches=30, max_queue_size=window):
@@ -117,12 +117,12 @@ def test_an_epoch_that_all_have_left_is_over_and_the_next_one_goes_on():
             assert consumer.epoch == 1
             found = plain(consumer) + plain(consumer)
     begin = whole.index(found[0])
-    assert 10 <= begin <= 10 + window + 1  # what was offered to the one before is left out
+    assert 10 <= begin <= 10 + window + 1  # offers to the previous consumer are dropped
     assert found == whole[begin : begin + 60]
 
 
 class KillsOnce:
-    """Ends its process by SIGKILL before one element, once."""
+    """Kills its process with SIGKILL before one element, once."""
 
     def __init__(self, fuse, lane, number):
         self.fuse, self.place = str(fuse), (lane, number)
@@ -133,7 +133,7 @@ class KillsOnce:
 
 
 @pytest.mark.parametrize("mode", ["split", "broadcast"])
-def test_a_killed_worker_changes_nothing(tmp_path, mode):
+def test_killed_worker_changes_no_batch(tmp_path, mode):
     source = Counted(tmp_path / "log", 6, at=KillsOnce(tmp_path / "fuse", 1, 3))
     options = {"mode": mode, "workers": 2, "lanes": LANES, "epoch_batches": 15, "seed": 3}
     with mpqueue.Server("s", source, **options) as server, mpqueue.attach("s", timeout=30) as consumer:
@@ -143,14 +143,14 @@ def test_a_killed_worker_changes_nothing(tmp_path, mode):
 
 
 def both_do(both, command):
-    """Have two consumers do the same: a server that comes back waits until both have come."""
+    """Let two consumers act at the same time: a restarted server waits until both have attached."""
     for one in both:
         one.tell(command)
     return [one.answer() for one in both]
 
 
 def take(both, count, taken):
-    """Have two consumers take so many batches each, through as many loops as that takes, an epoch a list of pairs."""
+    """Let two consumers take this many batches each; return a list of pairs per epoch."""
     while count:
         batches = both_do(both, "take")
         if None in batches:
@@ -163,8 +163,8 @@ def take(both, count, taken):
 
 
 @pytest.mark.parametrize("mode", ["broadcast", "split"])
-def test_a_server_may_die_in_any_epoch(puppets, start_server, tmp_path, mode):
-    """In the middle of one, and behind its last batch."""
+def test_server_may_crash_in_any_epoch(puppets, start_server, tmp_path, mode):
+    """In the middle of an epoch, and after its last batch."""
     options = {"lanes": LANES, "mode": mode, "world": 2, "epoch_batches": 15, "seed": 3, "length": 6}
     server = start_server(**options)
     both = [puppets("s", reconnect=True, rank=None if mode == "broadcast" else rank).attached() for rank in range(2)]
@@ -185,13 +185,13 @@ def test_a_server_may_die_in_any_epoch(puppets, start_server, tmp_path, mode):
         assert (list(first), list(second)) == (whole[::2], whole[1::2])
 
 
-def test_a_stream_without_elements_has_no_epochs_of_n_batches():
+def test_stream_without_elements_has_no_epochs():
     empty = mpqueue.Dataset.range(4).filter(lambda number: number > 9)
     with mpqueue.Server("s", empty, workers=1, epoch_batches=3), mpqueue.attach("s", timeout=30) as consumer:
         with pytest.raises(RuntimeError, match=r"has no elements.* of 3 batches"):
             next(iter(consumer))
 
 
-def test_epochs_of_n_batches_of_a_source_with_an_index_are_refused_as_by_a_loader():
+def test_epoch_batches_of_indexed_source_are_refused_as_by_loader():
     with pytest.raises(ValueError, match="epoch_batches=20 is about streams"):
         mpqueue.Server("s", range(40), workers=1, world=4, epoch_batches=20)

@@ -1,4 +1,4 @@
-"""The handshake: what is said comes out equal, and nothing else comes out."""
+"""The handshake: valid messages are decoded unchanged, and all others are refused."""
 
 import contextlib
 import json
@@ -63,30 +63,30 @@ WELCOME = Welcome(
 
 
 def changed(handshake, **changes):
-    """The bytes of a handshake that differs in some keys; those of None are left out."""
+    """The bytes of a handshake with changed keys; keys set to `...` are left out."""
     found = json.loads(handshake.encode()) | changes
     return json.dumps({key: value for key, value in found.items() if value is not ...}).encode()
 
 
 @given(hellos)
-def test_what_a_consumer_says_comes_out_equal(hello):
+def test_hello_is_decoded_unchanged(hello):
     assert Hello.decode(hello.encode()) == hello
 
 
 @given(welcomes | refusals)
-def test_what_a_server_answers_comes_out_equal(answer):
+def test_answers_are_decoded_unchanged(answer):
     assert decode_answer(answer.encode()) == answer
     assert type(answer).decode(answer.encode()) == answer
 
 
-def test_the_largest_of_each_fit_into_a_message():
+def test_largest_messages_fit():
     most = (1 << 63) - 1
     resume = Resume(job="\U0001f600" * 256, epoch=most, taken=(most,) * MAX_TAKEN, count=most)
     assert len(Hello(rank=most, resume=resume).encode()) <= MAX_HANDSHAKE
     assert len(Refusal(refused="\U0001f600" * 100_000).encode()) <= MAX_HANDSHAKE
 
 
-def test_a_refusal_that_is_too_long_is_cut_off_and_one_that_cannot_be_written_is_made_readable():
+def test_refusal_is_truncated_and_escaped():
     assert decode_answer(Refusal(refused="no " * 10_000).encode()).refused.startswith("no no no")
     assert decode_answer(Refusal(refused="no \ud800").encode()).refused == "no \\ud800"
 
@@ -97,8 +97,8 @@ def test_unknown_keys_are_ignored():
 
 
 @pytest.mark.parametrize("decode", [Hello.decode, decode_answer])
-def test_another_protocol_is_refused_with_both_versions(decode):
-    """By the number: what else is said need not be understood."""
+def test_other_protocol_is_refused_with_both_versions(decode):
+    """By the number: the rest of the message may be unknown."""
     theirs = json.dumps({"protocol": PROTOCOL + 1, "version": "9.8"}).encode()
     own, other = rf"{PROTOCOL} \(mpqueue {mpqueue.__version__}\)", rf"protocol {PROTOCOL + 1} \(mpqueue 9.8\)"
     both = f"expected protocol {own}, got {other}: install"
@@ -106,7 +106,7 @@ def test_another_protocol_is_refused_with_both_versions(decode):
         decode(theirs)
 
 
-def test_a_refusal_of_another_protocol_is_understood():
+def test_refusal_of_other_protocol_is_decoded():
     answer = decode_answer(b'{"protocol": 99, "version": "9.8", "refused": "you are too old: install 9.8"}')
     assert answer.refused == "you are too old: install 9.8"
 
@@ -122,14 +122,14 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in WRONG.items() for value in values])
-def test_a_value_of_another_type_or_out_of_its_bounds_is_no_handshake(key, value):
+def test_value_of_wrong_type_or_range_is_refused(key, value):
     with pytest.raises(ProtocolError, match=f"expected a handshake with '{key}'" if value is ... else None):
         Hello.decode(changed(Hello(), **{key: value}))
 
 
 @pytest.mark.parametrize("key", json.loads(WELCOME.encode()))
 @pytest.mark.parametrize("value", [-1, True, 0.5, [], {}, "x" * 300, ...])
-def test_no_value_of_a_welcome_is_taken_as_it_comes(key, value):
+def test_all_values_of_welcome_are_checked(key, value):
     with pytest.raises(ProtocolError):
         decode_answer(changed(WELCOME, **{key: value}))
 
@@ -137,7 +137,7 @@ def test_no_value_of_a_welcome_is_taken_as_it_comes(key, value):
 @pytest.mark.parametrize(
     "taken", [[0] * (MAX_TAKEN + 1), [-1], [None], ["0"], [True], [[0]], {"0": 0}, "0", [1 << 63]], ids=repr
 )
-def test_the_batches_that_were_taken_are_a_list_of_bounded_length(taken):
+def test_taken_positions_are_a_list_of_bounded_length(taken):
     resume = {"job": "a", "epoch": 0, "taken": taken, "count": 0}
     with pytest.raises(ProtocolError, match=r"Resume\.taken"):
         Hello.decode(changed(Hello(), resume=resume))
@@ -166,14 +166,14 @@ def test_the_batches_that_were_taken_are_a_list_of_bounded_length(taken):
     ],
     ids=lambda data: repr(data[:16]),
 )
-def test_what_is_no_object_of_json_is_no_handshake(data):
+def test_non_objects_are_refused(data):
     for decode in (Hello.decode, decode_answer, Welcome.decode, Refusal.decode):
         with pytest.raises(ProtocolError):
             decode(data)
 
 
-def test_an_object_that_is_nested_as_deeply_as_python_goes_is_no_handshake():
-    """What the parser has just managed is not more than the message about it can."""
+def test_deeply_nested_object_is_refused():
+    """The parser may succeed where formatting of the error message would exceed the recursion limit."""
     for depth in range(800, 1100):
         nested = b"[" * depth + b"]" * depth
         for data in (nested, b'{"protocol": %d, "version": "1", "purpose": ' % PROTOCOL + nested + b"}"):
@@ -183,14 +183,14 @@ def test_an_object_that_is_nested_as_deeply_as_python_goes_is_no_handshake():
 
 @settings(max_examples=200)
 @given(st.binary(max_size=200) | handshakes.map(lambda handshake: handshake.encode()), st.integers(0, 5000), edits)
-def test_random_truncated_and_mutated_bytes_are_a_handshake_or_a_corrupt_message(data, length, edits):
+def test_random_truncated_and_mutated_bytes_are_decoded_or_refused(data, length, edits):
     for damaged in (data, data[:length], bent(data, edits), bent(data, edits)[:length]):
         for decode in (Hello.decode, decode_answer):
             try:
                 found = decode(damaged)
             except (ProtocolError, ServiceError):
                 continue
-            assert decode(found.encode()) == found  # what is taken could have been said
+            assert decode(found.encode()) == found  # accepted data could have been sent
 
 
 json_values = st.recursive(
@@ -207,13 +207,13 @@ json_values = st.recursive(
         json_values,
     )
 )
-def test_any_object_of_json_is_a_handshake_or_a_corrupt_message(found):
+def test_any_json_object_is_decoded_or_refused(found):
     for decode in (Hello.decode, decode_answer):
         try:
             decode(json.dumps({"protocol": PROTOCOL, "version": "1"} | found).encode())
         except (ProtocolError, ServiceError) as error:
             told = str(error)
-            assert len(told) < 500  # a peer does not fill our logs
+            assert len(told) < 500  # a peer must not fill the logs
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_any_object_of_json_is_a_handshake_or_a_corrupt_message(found):
     [b"[" * MAX_HANDSHAKE, b"[" + b"[]," * (MAX_HANDSHAKE // 3 - 1) + b"[]]", b'{"rank":[' + b"1," * 60_000 + b"1]}"],
     ids=["nested", "wide", "numbers"],
 )
-def test_the_worst_handshake_costs_little_memory(data):
+def test_worst_handshake_needs_little_memory(data):
     tracemalloc.start()
     try:
         with pytest.raises(ProtocolError):
@@ -233,7 +233,7 @@ def test_the_worst_handshake_costs_little_memory(data):
 
 
 @pytest.mark.measures
-def test_the_worst_handshake_costs_little_more_time_than_its_json():
+def test_worst_handshake_takes_little_longer_than_its_json():
     """A peer that sends many handshakes does not block the others."""
     data = b"[" + b"[]," * (MAX_HANDSHAKE // 3 - 1) + b"[]]"
 

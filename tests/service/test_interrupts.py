@@ -1,5 +1,4 @@
-"""What a signal handler raises in the middle of a consumer's work: nothing is lost, nothing comes twice, nothing is
-said twice to the server."""
+"""Signal handlers that raise inside a consumer: no batch is lost or duplicated, and no request is sent twice."""
 
 import contextlib
 import itertools
@@ -19,7 +18,7 @@ RANDOM_S = 1.0
 
 
 def taken_with(strike, path, num_epochs=3):
-    """Go through some epochs with one interrupt; return the epochs and numbers of all batches."""
+    """Run through epochs with one interrupt; return the epochs and numbers of all batches."""
     found = []
     with mpqueue.attach(path, timeout=60) as consumer:
         with strike:
@@ -36,14 +35,14 @@ def taken_with(strike, path, num_epochs=3):
 
 
 def strike_with_error(after):
-    """An exception that a consumer could take for a fault of what the server has sent."""
+    """An exception that a consumer could mistake for invalid data from the server."""
     return Strike(after, error=StruckError)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("make_strike", "step"), [(Strike, 3), (strike_with_error, 11), (StrikeBeforeLine, 5)])
-def test_an_interrupt_anywhere_loses_nothing_and_doubles_nothing(tmp_path, make_strike, step):
-    """The server has few slots, and notes each request that is wrong: a turn that is released twice is one."""
+def test_interrupt_anywhere_loses_and_repeats_nothing(tmp_path, make_strike, step):
+    """The server has few slots and records invalid requests, such as a turn released twice."""
     for after in itertools.count(1, step):
         with AutoServer(tmp_path / f"directory{after}", 4, num_slots=6, window=3).start() as server:
             strike = make_strike(after)
@@ -54,7 +53,7 @@ def test_an_interrupt_anywhere_loses_nothing_and_doubles_nothing(tmp_path, make_
     assert after > 200
 
 
-def test_real_signals_at_random_moments_lose_nothing_and_each_batch_is_counted(tmp_path):
+def test_real_signals_at_random_moments_lose_no_batch(tmp_path):
     end, num_batches = time.monotonic() + RANDOM_S, 0
     with (
         AutoServer(tmp_path / "directory", 4, num_slots=6, window=3).start() as server,
@@ -78,8 +77,8 @@ def test_real_signals_at_random_moments_lose_nothing_and_each_batch_is_counted(t
     assert server.faults == []
 
 
-def test_the_traceback_of_an_interrupt_may_be_kept(tmp_path):
-    """It holds on to the batch that was being opened."""
+def test_traceback_of_interrupt_may_be_kept(tmp_path):
+    """It references the batch that was being opened."""
     for after in itertools.count(1, 11):
         kept = []
         with AutoServer(tmp_path / f"directory{after}", 4, num_slots=8, window=3).start() as server:
@@ -100,7 +99,7 @@ def test_the_traceback_of_an_interrupt_may_be_kept(tmp_path):
     assert after > 100
 
 
-def test_a_consumer_that_is_closed_after_an_interrupt_says_nothing_twice(tmp_path):
+def test_consumer_closed_after_interrupt_repeats_no_request(tmp_path):
     for after in itertools.count(1, 3):
         with AutoServer(tmp_path / f"directory{after}", 4, num_slots=6, window=3).start() as server:
             strike = Strike(after)
@@ -113,7 +112,7 @@ def test_a_consumer_that_is_closed_after_an_interrupt_says_nothing_twice(tmp_pat
     assert after > 100
 
 
-def test_ctrl_c_while_it_waits_is_prompt_and_the_loop_goes_on(tmp_path):
+def test_ctrl_c_during_wait_is_prompt_and_loop_continues(tmp_path):
     with ScriptedServer(tmp_path / "directory") as server, attached(server) as consumer:
         batches = iter(consumer)
         server.hear()
@@ -131,7 +130,7 @@ def test_ctrl_c_while_it_waits_is_prompt_and_the_loop_goes_on(tmp_path):
         assert next(batches)[0][0, 0] == 5
 
 
-def test_a_handler_that_closes_ends_the_loop_that_waits(tmp_path):
+def test_handler_that_closes_ends_waiting_loop(tmp_path):
     with ScriptedServer(tmp_path / "directory") as server, attached(server) as consumer:
         previous = signal.signal(signal.SIGUSR1, lambda *_: consumer.close())
         batches = iter(consumer)
@@ -150,14 +149,14 @@ def test_a_handler_that_closes_ends_the_loop_that_waits(tmp_path):
         assert consumer._attachment.link._connection.fileno() == -1
 
 
-def test_a_handler_may_close_anywhere_in_next(tmp_path):
+def test_handler_may_close_anywhere_in_next(tmp_path):
     for after in itertools.count(1, 7):
         with AutoServer(tmp_path / f"directory{after}", 4, num_slots=6, window=3).start() as server:
             consumer = mpqueue.attach(server.path, timeout=60)
             found, batches = [], iter(consumer)
             with Strike(after) as strike:
                 signal.signal(signal.SIGUSR1, lambda *_, consumer=consumer: consumer.close())
-                found += [int(array[0, 0]) for array, _ in batches]  # no view outlives this line
+                found += [int(array[0, 0]) for array, _ in batches]  # no view exists after this line
             assert found == [0, 1, 2, 3][: len(found)]
             consumer.close()
             assert consumer._attachment.link._connection.fileno() == -1
@@ -167,8 +166,8 @@ def test_a_handler_may_close_anywhere_in_next(tmp_path):
     assert after > 100
 
 
-def test_a_limit_of_the_users_own_is_no_death_of_the_server(tmp_path):
-    """A handler may raise a TimeoutError, or a ConnectionError, which are the system's errors, too."""
+def test_timeout_error_of_handler_is_not_a_server_crash(tmp_path):
+    """A handler may raise a TimeoutError or a ConnectionError, which the system raises, too."""
     with ScriptedServer(tmp_path / "directory") as server, attached(server) as consumer:
         batches = iter(consumer)
         limit = ConnectionResetError("the user's own")
@@ -179,8 +178,8 @@ def test_a_limit_of_the_users_own_is_no_death_of_the_server(tmp_path):
         assert next(batches)[0][0, 0] == 5
 
 
-def test_an_interrupt_anywhere_in_attach_leaves_nothing(tmp_path):
-    """The fixture that looks for what is left is the judge."""
+def test_interrupt_anywhere_in_attach_leaks_nothing(tmp_path):
+    """Checked by the fixture for leaks."""
     for after in itertools.count(1, 5):
         with AutoServer(tmp_path / f"directory{after}", 2).start() as server:
             with Strike(after) as strike, contextlib.suppress(Struck):
@@ -192,7 +191,7 @@ def test_an_interrupt_anywhere_in_attach_leaves_nothing(tmp_path):
     assert after > 100
 
 
-def test_an_interrupt_anywhere_while_another_server_is_attached_to_loses_nothing(tmp_path):
+def test_interrupt_anywhere_during_reconnect_loses_nothing(tmp_path):
     for after in itertools.count(1, 19):
         with AutoServer(tmp_path / f"directory{after}", 6, num_slots=8, window=3, dies_after=2).start() as server:
             with mpqueue.attach(server.path, timeout=60, reconnect=True) as consumer:

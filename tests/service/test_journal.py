@@ -1,4 +1,4 @@
-"""The journal of a server: what it says after any end of its writer."""
+"""The journal of a server after any crash of its writer."""
 
 import base64
 import errno
@@ -38,7 +38,7 @@ def written(path: str, *taken: tuple[int, int]) -> None:
     journal.close()
 
 
-def test_it_says_what_was_taken_by_whom_and_who_was_there(path: str):
+def test_journal_contains_taken_batches_and_consumers(path: str):
     written(path, (0, 0), (1, 1), (0, 2))
     found = read_journal(path)
     assert found == Recovered("job", 7, 3, {0: {0, 2}, 1: {1}}, {11: Survivor(100, 5)}, {"order": [2, 1]})
@@ -46,13 +46,13 @@ def test_it_says_what_was_taken_by_whom_and_who_was_there(path: str):
     assert found.pairs() == [(0, 0), (0, 2), (1, 1)]
 
 
-def test_there_is_none_before_its_writer_has_begun(path: str):
+def test_new_journal_has_no_file_before_first_epoch(path: str):
     assert read_journal(path) is None
     Path(path).touch()
     assert read_journal(path) is None
 
 
-def test_a_new_epoch_forgets_what_was_taken_before_and_keeps_who_is_there(path: str):
+def test_new_epoch_drops_taken_batches_and_keeps_consumers(path: str):
     journal = Journal(path, "job", 7)
     journal.begin(0, None)
     journal.note_arrival(11, Survivor(100, 5))
@@ -63,7 +63,7 @@ def test_a_new_epoch_forgets_what_was_taken_before_and_keeps_who_is_there(path: 
     assert not os.path.exists(f"{path}.new")
 
 
-def test_one_that_is_taken_over_says_the_same_again(path: str):
+def test_recovered_journal_has_same_contents(path: str):
     written(path, (0, 0), (1, 1))
     found = read_journal(path)
     assert found is not None
@@ -74,9 +74,7 @@ def test_one_that_is_taken_over_says_the_same_again(path: str):
 
 
 @given(cut=st.integers(0, 200))
-def test_wherever_its_writer_was_killed_it_says_what_was_written_wholly(
-    tmp_path_factory: pytest.TempPathFactory, cut: int
-):
+def test_complete_records_survive_a_kill_at_any_byte(tmp_path_factory: pytest.TempPathFactory, cut: int):
     path = str(tmp_path_factory.mktemp("torn") / "journal")
     written(path, (0, 0), (0, 1), (0, 2))
     data = Path(path).read_bytes()
@@ -90,7 +88,7 @@ def test_wherever_its_writer_was_killed_it_says_what_was_written_wholly(
 
 
 @given(at=st.integers(0, 95), flip=st.integers(1, 255))
-def test_a_record_that_was_written_over_ends_it(tmp_path_factory: pytest.TempPathFactory, at: int, flip: int):
+def test_overwritten_record_ends_the_journal(tmp_path_factory: pytest.TempPathFactory, at: int, flip: int):
     path = str(tmp_path_factory.mktemp("flipped") / "journal")
     written(path, (0, 0))
     data = bytearray(Path(path).read_bytes())
@@ -107,13 +105,13 @@ def test_a_record_that_was_written_over_ends_it(tmp_path_factory: pytest.TempPat
 @pytest.mark.parametrize(
     "text", ["hello\n", '{"journal": 9, "job": "j", "seed": 1, "epoch": 0, "state": null}\n', "[]\n"]
 )
-def test_a_file_that_is_no_journal_is_refused(path: str, text: str):
+def test_file_of_another_kind_is_refused(path: str, text: str):
     Path(path).write_text(text)
     with pytest.raises(ServiceError, match=r"is not a journal of a server .* choose another path, or remove it"):
         read_journal(path)
 
 
-def test_what_cannot_be_synced_is_told_and_does_not_end_it(
+def test_failed_sync_is_logged_and_does_not_end_the_server(
     path: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     tried = threading.Event()
@@ -136,23 +134,23 @@ def test_what_cannot_be_synced_is_told_and_does_not_end_it(
     assert found.taken == {0: {1}}
 
 
-def test_it_can_be_read_by_its_user_alone(path: str):
+def test_only_its_user_can_read_it(path: str):
     written(path)
     assert os.stat(path).st_mode & 0o777 == 0o600
 
 
-def test_a_stream_goes_on_with_the_first_position_that_is_missing():
+def test_stream_resumes_at_first_missing_position():
     found = Recovered("job", 7, 2, {0: {0, 2, 4}, 1: {1}})
     assert place_in(found, mode_of("split", None)) == Place(2, 3, (4,))
 
 
-def test_a_broadcast_goes_on_where_the_slowest_was_who_may_come_back():
+def test_broadcast_resumes_at_slowest_consumer_that_may_return():
     found = Recovered("job", 7, 2, {11: {0, 1, 2}, 12: {0}, 13: {0, 1}}, {11: Survivor(1, 1), 13: Survivor(2, 2)})
     assert place_in(found, mode_of("broadcast", None)) == Place(2, 2)
     assert place_in(Recovered("job", 7, 2, {11: {0}}, {12: Survivor(1, 1)}), mode_of("broadcast", None)) == Place(2, 0)
 
 
-def test_those_who_have_not_come_back_yet_are_awaited_by_the_next_server_too(path: str):
+def test_next_server_also_waits_for_survivors_not_yet_back(path: str):
     journal = Journal(path, "job", 7)
     journal.await_back([Survivor(100, 5), Survivor(101, 6), Survivor(102, 7)])
     journal.begin(3, None)
@@ -164,22 +162,22 @@ def test_those_who_have_not_come_back_yet_are_awaited_by_the_next_server_too(pat
     assert sorted(found.survivors.values()) == [Survivor(100, 5), Survivor(101, 6)]
 
 
-def test_a_process_is_told_from_another_of_its_id_by_its_start():
+def test_process_is_identified_by_its_start_time():
     assert started_at(os.getpid()) > 0
     assert started_at(os.getpid()) == started_at(os.getpid())
     assert started_at(2**22 + 1) == 0
 
 
-def test_what_was_left_out_between_is_behind_a_rank_as_what_it_has_taken(path: str):
-    written(path, (1, 1), (1, 5))  # and 3 was left out
+def test_skipped_batches_count_as_taken_by_rank(path: str):
+    written(path, (1, 1), (1, 5))  # and 3 was skipped
     assert read_journal(path).count_of(1, 2) == 3
 
 
-# The state of a source comes back exactly as it was
+# The state of a source is restored exactly
 
 
 def same(one, other):
-    """Whether two values are equal, and of the same types all the way down, with objects in two places alike."""
+    """Return whether two values are equal, with the same types at all levels and the same shared references."""
     return pickle.dumps(one) == pickle.dumps(other)
 
 
@@ -213,10 +211,10 @@ STATES = st.recursive(
 
 
 @given(state=STATES)
-def test_a_state_comes_back_as_it_was(tmp_path_factory: pytest.TempPathFactory, state: object):
+def test_state_is_restored_exactly(tmp_path_factory: pytest.TempPathFactory, state: object):
     back = state_in(str(tmp_path_factory.mktemp("state") / "journal"), state)
     assert back == state
-    assert repr(back) == repr(state)  # equal values of other types: True and 1, 1 and 1.0
+    assert repr(back) == repr(state)  # equal values of different types: True and 1, 1 and 1.0
 
 
 @pytest.mark.parametrize(
@@ -238,12 +236,12 @@ def test_a_state_comes_back_as_it_was(tmp_path_factory: pytest.TempPathFactory, 
         (np.random.RandomState(3).get_state(), False),
     ],
 )
-def test_it_is_text_where_text_gives_it_back(path: str, state: object, is_json: bool):
+def test_state_is_json_if_json_preserves_it(path: str, state: object, is_json: bool):
     assert same(state_in(path, state), state)
     assert ("json" in json.loads(Path(path).read_bytes().partition(b"\n")[0])["state"]) is is_json
 
 
-def test_an_object_in_two_places_stays_one_and_one_that_holds_itself_does_too(path: str):
+def test_shared_and_recursive_references_are_preserved(path: str):
     order = [1]
     back = state_in(path, {"old": order, "new": order})
     assert back["old"] is back["new"]
@@ -252,14 +250,14 @@ def test_an_object_in_two_places_stays_one_and_one_that_holds_itself_does_too(pa
     assert back[1] is back
 
 
-def test_a_state_of_more_levels_than_json_is_given_comes_back(path: str):
+def test_state_deeper_than_json_limit_is_restored(path: str):
     state: list[object] = []
     for _ in range(150):
         state = [state]
     assert same(state_in(path, state), state)
 
 
-def test_a_journal_of_the_version_before_is_read(path: str):
+def test_journal_of_previous_version_is_read(path: str):
     head = {"journal": 1, "job": "job", "seed": 7, "epoch": 3}
     for state in (None, {"order": (2, 1)}):
         packed = None if state is None else base64.b64encode(pickle.dumps(state)).decode()
@@ -267,7 +265,7 @@ def test_a_journal_of_the_version_before_is_read(path: str):
         assert read_journal(path) == Recovered("job", 7, 3, state=state)
 
 
-def test_a_state_that_cannot_be_unpickled_is_told(path: str):
+def test_state_that_cannot_be_unpickled_raises_clear_error(path: str):
     lost = base64.b64encode(b"cno_such_module\nState\n.").decode()
     Path(path).write_text(
         json.dumps({"journal": 2, "job": "j", "seed": 1, "epoch": 0, "state": {"pickle": lost}}) + "\n"
@@ -276,11 +274,11 @@ def test_a_state_that_cannot_be_unpickled_is_told(path: str):
         read_journal(path)
 
 
-# Nothing that somebody else has written is read, nothing of somebody else's is written over
+# Data of other users is neither read nor overwritten
 
 
 class Marking:
-    """Its unpickling makes a folder."""
+    """Creates a folder when unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = str(path)
@@ -301,7 +299,7 @@ def mark(tmp_path: Path):
     assert not place.exists()
 
 
-def test_a_file_of_another_user_is_not_read(path: str, mark: Path, monkeypatch: pytest.MonkeyPatch):
+def test_file_of_another_user_is_not_read(path: str, mark: Path, monkeypatch: pytest.MonkeyPatch):
     plant(path, mark)
     owner = os.geteuid()
     monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
@@ -310,27 +308,27 @@ def test_a_file_of_another_user_is_not_read(path: str, mark: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
-def test_a_file_that_others_may_write_to_is_not_read(path: str, mark: Path, mode: int):
+def test_file_writable_by_others_is_not_read(path: str, mark: Path, mode: int):
     plant(path, mark)
     os.chmod(path, mode)
     with pytest.raises(ServiceError, match=rf"other users may write to .*mode {mode:04o}.*chmod go-w {path}"):
         read_journal(path)
 
 
-def test_what_a_link_leads_to_is_not_read(path: str, mark: Path):
+def test_target_of_link_is_not_read(path: str, mark: Path):
     plant(f"{path}.real", mark)
     os.symlink(f"{path}.real", path)
     with pytest.raises(ServiceError, match="is a symbolic link, expected a file: use a journal in a folder where only"):
         read_journal(path)
 
 
-def test_a_pipe_in_its_place_is_not_waited_for(path: str):
+def test_pipe_in_its_place_does_not_block(path: str):
     os.mkfifo(path)
     with pytest.raises(ServiceError, match="is not a regular file"):
         read_journal(path)
 
 
-def test_a_link_in_the_place_of_the_next_one_is_not_written_through(path: str, tmp_path: Path):
+def test_link_in_place_of_next_file_is_not_followed(path: str, tmp_path: Path):
     precious = tmp_path / "precious"
     precious.write_text("precious")
     os.symlink(precious, f"{path}.new")
@@ -340,7 +338,7 @@ def test_a_link_in_the_place_of_the_next_one_is_not_written_through(path: str, t
     assert read_journal(path).taken == {0: {0}}
 
 
-def test_one_that_was_killed_while_it_wrote_the_next_one_leaves_nothing_in_the_way(path: str):
+def test_unfinished_next_file_does_not_prevent_restart(path: str):
     Path(f"{path}.new").write_text("half")
     written(path)
     assert not os.path.exists(f"{path}.new")
@@ -348,8 +346,8 @@ def test_one_that_was_killed_while_it_wrote_the_next_one_leaves_nothing_in_the_w
 
 @needs_root
 @pytest.mark.parametrize("name", ["journal", "journal.new"])
-def test_a_stranger_in_a_shared_folder_can_do_no_more_than_be_in_the_way(tmp_path: Path, mark: Path, name: str):
-    """Of whatever user the server is, and root may remove all; so the server's user here is one more."""
+def test_other_user_in_shared_folder_can_only_prevent_start(tmp_path: Path, mark: Path, name: str):
+    """Root may remove all files, so the server's user is a separate one here."""
     folder = tmp_path / "shared"
     folder.mkdir()
     folder.chmod(0o1777)
@@ -372,8 +370,8 @@ def refused_journal(path: str) -> str:
     return ""
 
 
-def test_one_of_a_program_without_standard_input_is_synced_too(path: str, monkeypatch: pytest.MonkeyPatch):
-    """Its file has another number than 0."""
+def test_journal_without_standard_input_is_synced(path: str, monkeypatch: pytest.MonkeyPatch):
+    """Its descriptor is not 0."""
     synced: list[int] = []
     monkeypatch.setattr(os, "fdatasync", synced.append)
     standard_input = os.dup(0)

@@ -1,4 +1,4 @@
-"""Streams in lanes, served: ranks have their lanes, deaths change nothing, and a server comes back where it was."""
+"""Served streams with lanes: lanes of ranks, crashes of consumers, and restarts of the server."""
 
 import signal
 
@@ -30,7 +30,7 @@ def loaded(**options):
         return plain(loader)
 
 
-def test_ranks_have_the_lanes_that_are_theirs():
+def test_ranks_have_their_own_lanes():
     ranks = []
     with mpqueue.Server("s", STREAM, workers=2, seed=3, world=2, max_queue_size=60):
         consumers = [mpqueue.attach("s", rank=rank, timeout=30) for rank in range(2)]
@@ -44,24 +44,24 @@ def test_ranks_have_the_lanes_that_are_theirs():
     assert ranks == [loaded(shard=(rank, 2)) for rank in range(2)]
 
 
-def test_all_lanes_of_a_broadcast_come_in_the_order_of_a_loader():
+def test_broadcast_yields_all_lanes_in_loader_order():
     with mpqueue.Server("s", STREAM, workers=2, seed=3, mode="broadcast", lanes=6), mpqueue.attach("s") as consumer:
         with mpqueue.Loader(STREAM, workers=0, seed=3, lanes=6) as loader:
             for _ in range(2):
                 assert plain(consumer) == plain(loader)
 
 
-def test_lanes_that_ranks_cannot_share_are_refused():
+def test_lanes_not_divisible_by_ranks_are_refused():
     with pytest.raises(ValueError, match=r"lanes=6 cannot be dealt to 4 ranks.*4, 8"):
         mpqueue.Server("s", STREAM, workers=1, world=4, lanes=6)
 
 
-def test_a_killed_rank_is_replaced_where_it_was(puppets):
+def test_replacement_of_killed_rank_continues_in_lane(puppets):
     with mpqueue.Server("s", STREAM.map(list_of_first), workers=1, seed=3, world=2):
         first, second = (puppets("s", rank=rank).attached() for rank in range(2))
         first.do("loop"), second.do("loop")
         taken = [[first.do("take") for _ in range(2)], [second.do("take") for _ in range(2)]]
-        first.kill()  # its last one was not taken: it comes again
+        first.kill()  # the last batch was not taken, and is delivered again
         third = puppets("s", rank=0).attached()
         second.tell("take_all"), third.tell("take_all")
         taken[0][-1:] = third.answer()
@@ -78,7 +78,7 @@ def list_of_first(batch):
 
 
 @pytest.mark.parametrize("world", [2, None], ids=["ranks", "first come"])
-def test_servers_may_die_again_and_again(puppets, start_server, tmp_path, world):
+def test_server_may_crash_repeatedly(puppets, start_server, tmp_path, world):
     options = {"lanes": 4, "world": world, "max_queue_size": 4}
     server = start_server(**options)
     both = [puppets("s", rank=rank if world else None, reconnect=True).attached() for rank in range(2)]
@@ -101,10 +101,10 @@ def test_servers_may_die_again_and_again(puppets, start_server, tmp_path, world)
     words = {lane: [word for of, _, word, _ in sorted(taken) if of == lane] for lane in range(4)}
     assert all(total == sum(words[lane][: number + 1]) for lane, number, _, total in taken)
     again = sum(count - 1 for count in computed(tmp_path / "log").values())
-    assert again < 2 * 30  # and not twice all that had come
+    assert again < 2 * 30  # and not twice all delivered batches
 
 
-def test_a_broadcast_goes_on_where_the_slowest_was(puppets, start_server, tmp_path):
+def test_broadcast_with_lanes_resumes_at_slowest_consumer(puppets, start_server, tmp_path):
     options = {"lanes": 4, "mode": "broadcast", "world": 2}
     server = start_server(**options)
     both = [puppets("s", reconnect=True).attached() for _ in range(2)]
@@ -121,7 +121,7 @@ def test_a_broadcast_goes_on_where_the_slowest_was(puppets, start_server, tmp_pa
     server.kill()
     server.wait()
     start_server(**options)
-    both[0].tell("take_all")  # which it cannot, before the other one is back
+    both[0].tell("take_all")  # impossible before the other consumer has attached again
     await_back(both[0], tmp_path / "journal")
     both[1].process.send_signal(signal.SIGCONT)
     both[1].tell("take_all")
@@ -131,7 +131,7 @@ def test_a_broadcast_goes_on_where_the_slowest_was(puppets, start_server, tmp_pa
     assert len(taken[0]) == 4 * 40 - 2
 
 
-def test_a_journal_of_another_stream_is_refused(tmp_path):
+def test_journal_of_different_lanes_is_refused(tmp_path):
     options = {"workers": 1, "seed": 1, "journal": tmp_path / "journal"}
     with mpqueue.Server("s", STREAM, **options):
         pass
@@ -142,7 +142,7 @@ def test_a_journal_of_another_stream_is_refused(tmp_path):
         mpqueue.Server("s", STREAM, lanes=8, **options).start()
 
 
-def test_a_generator_with_a_lane_for_each_worker_has_no_journal(tmp_path):
+def test_generator_with_lane_per_worker_cannot_have_journal(tmp_path):
     def numbers():
         yield 1
 

@@ -1,4 +1,4 @@
-"""What is sent to consumers, and whose sockets are watched for room."""
+"""Messages sent to consumers, and the sockets watched for writability."""
 
 import contextlib
 import socket
@@ -35,7 +35,7 @@ def drain(sock: socket.socket) -> None:
             return
 
 
-def test_each_text_is_a_message_and_none_is_lost_where_the_socket_was_full(pair: Any):
+def test_messages_are_kept_while_socket_is_full(pair: Any):
     peer, theirs = pair
     sent = [
         Text(ToConsumer.CUT, LOST, number, bytes([number % 251]) * (1 + number * 7 % 5000)) for number in range(1000)
@@ -53,9 +53,9 @@ def test_each_text_is_a_message_and_none_is_lost_where_the_socket_was_full(pair:
     assert not peer.is_full
 
 
-def test_a_socket_that_has_room_again_is_watched_for_room_no_more(pair: Any):
+def test_writable_socket_is_not_watched_anymore(pair: Any):
     peer, theirs = pair
-    no_stream: Any = SimpleNamespace(share=None, release=None)  # no batch is dealt
+    no_stream: Any = SimpleNamespace(share=None, release=None)  # no batch is routed
     deliveries = Deliveries(no_stream, {1: peer}, None, 0)
     while not peer.is_full:
         deliveries.cut(1, LOST, "x" * 4000)

@@ -25,7 +25,7 @@ CLASSES = {cls.__name__ for row in MODES.values() for cls in row}
 
 
 def decisions(source: str) -> list[str]:
-    """Return the places of a module that decide by the name or the class of a mode."""
+    """Return the lines of a module that depend on the name or class of a mode."""
     found = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Compare | ast.MatchValue):
@@ -40,7 +40,7 @@ def decisions(source: str) -> list[str]:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
-def test_only_the_module_of_modes_decides_by_a_mode(path: Path):
+def test_only_module_of_modes_compares_modes(path: Path):
     assert path.name == "modes.py" or decisions(path.read_text()) == []
 
 
@@ -55,11 +55,11 @@ def test_only_the_module_of_modes_decides_by_a_mode(path: Path):
         "if rules.is_ranked: pass",
     ],
 )
-def test_the_check_for_decisions_finds_each_kind(source: str):
+def test_check_finds_each_kind_of_comparison(source: str):
     assert len(decisions(source)) == 1
 
 
-def test_the_table_and_the_names_in_the_handshake_are_the_same():
+def test_table_and_handshake_have_same_names():
     assert tuple(MODES) == get_args(ModeName)
 
 
@@ -67,7 +67,7 @@ def test_the_table_and_the_names_in_the_handshake_are_the_same():
     ("name", "world", "expected"),
     [("split", 2, Ranked), ("split", None, FirstCome), ("broadcast", 2, Broadcast), ("broadcast", None, Broadcast)],
 )
-def test_the_options_mode_and_world_choose_the_class(name: Any, world: int | None, expected: type[Mode]):
+def test_options_mode_and_world_choose_class(name: Any, world: int | None, expected: type[Mode]):
     rules = check_rules(mode=name, world=world, slow="wait", grace_s=1, lease_timeout=None, window=3)
     assert type(rules.mode) is expected
     assert rules.mode == mode_of(name, world)
@@ -98,7 +98,7 @@ class Solo(Mode):
         return True
 
 
-def test_a_new_mode_is_one_class_and_its_row_in_the_table(monkeypatch: pytest.MonkeyPatch):
+def test_new_mode_needs_only_a_class_and_a_row(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(MODES, "solo", (Solo, Solo))
     rules = check_rules(mode="solo", world=None, slow="wait", grace_s=1, lease_timeout=None, window=2)
     simulation = Simulation(rules, [3])
@@ -116,7 +116,7 @@ def test_a_new_mode_is_one_class_and_its_row_in_the_table(monkeypatch: pytest.Mo
 
 
 @given(start=st.integers(0, 5), taken=st.lists(st.integers(0, 12)))
-def test_the_first_untaken_position_is_the_frontier_where_one_consumer_takes_each_batch(start: int, taken: list[int]):
+def test_frontier_is_first_untaken_position_if_one_consumer_takes_each_batch(start: int, taken: list[int]):
     frontier = FirstUntaken(start)
     for position in taken:
         frontier.add(position, 1)
@@ -125,7 +125,7 @@ def test_the_first_untaken_position_is_the_frontier_where_one_consumer_takes_eac
     assert frontier.ahead() == tuple(sorted({position for position in taken if position > first}))
 
 
-def test_the_slowest_consumer_present_is_the_frontier_where_each_takes_each_batch():
+def test_frontier_is_slowest_present_consumer_if_all_take_each_batch():
     frontier = SlowestConsumer(2)
     for position, who in ((0, 1), (5, 1), (3, 2), (9, 3)):
         frontier.add(position, who)

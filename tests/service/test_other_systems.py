@@ -1,4 +1,4 @@
-"""Elsewhere than on Linux the service says that it is not there, and the rest of the package is."""
+"""On systems other than Linux, the service raises an ImportError, and the rest of the package works."""
 
 import subprocess
 import sys
@@ -15,13 +15,13 @@ def on_another_system(code):
     "use",
     ["import mpqueue.service", "import mpqueue; mpqueue.attach", "from mpqueue.__main__ import main; main(['serve'])"],
 )
-def test_the_service_names_the_system_that_it_needs_and_what_to_use(use):
+def test_error_names_required_system_and_alternative(use):
     done = on_another_system(use)
     assert done.returncode == 1
     assert "ImportError: mpqueue's service requires Linux" in done.stderr
     assert "this is darwin: use an mpqueue.Loader in each trainer" in done.stderr
 
 
-def test_the_package_itself_is_imported():
+def test_package_itself_can_be_imported():
     done = on_another_system("import mpqueue; print(mpqueue.Loader, mpqueue.Dataset)")
     assert done.returncode == 0, done.stderr

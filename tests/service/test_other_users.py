@@ -1,4 +1,4 @@
-"""Names that another user has: in a folder that users share, whoever is first has a name, and is not believed for it."""
+"""Server names taken by other users: in a shared folder, any user can take a name first, and must not be trusted."""
 
 import os
 import socket
@@ -44,27 +44,27 @@ def server(servers_directory):
         yield made
 
 
-# On any machine: the server is this user's, and another user's is looked for; or the kernel says another one
+# On any machine: the server belongs to this user, and another user's is expected; or the kernel reports another user
 
 
-def test_a_server_of_this_user_is_found_by_no_uid_and_by_the_own_one(server, use):
+def test_own_server_is_found_with_and_without_uid(server, use):
     assert use("photos") == use("photos", uid=OWN)
 
 
-def test_a_folder_of_another_user_than_the_one_that_is_meant_is_refused_at_once(server, use):
+def test_folder_of_unexpected_user_is_refused_immediately(server, use):
     wanted = rf"{server.folder} belongs to uid {OWN}, expected a server of uid {OWN + 1}\. .* pass uid={OWN}\."
     with pytest.raises(ServiceError, match=wanted):
         use("photos", uid=OWN + 1)
 
 
-def test_it_is_refused_too_before_anybody_listens(servers_directory, use):
+def test_folder_of_unexpected_user_is_refused_before_server_listens(servers_directory, use):
     os.mkdir(f"{servers_directory}/photos", 0o700)
     with pytest.raises(ServiceError, match=rf"pass uid={OWN}\. Otherwise, have that user's server use another name"):
         use("photos", uid=OWN + 1)
 
 
-def test_who_listens_is_asked_of_the_kernel(server, use, monkeypatch):
-    """A folder that is ours proves nothing of who listens: its socket may be a link to another one."""
+def test_kernel_confirms_user_of_listener(server, use, monkeypatch):
+    """The owner of the folder proves nothing about the listener: its socket may be a link to another one."""
     real = credentials.credentials_of
     monkeypatch.setattr(credentials, "credentials_of", lambda end: real(end)._replace(uid=OWN + 1))
     with pytest.raises(
@@ -73,19 +73,19 @@ def test_who_listens_is_asked_of_the_kernel(server, use, monkeypatch):
         use("photos")
 
 
-def test_a_folder_that_others_may_write_to_is_refused(server, use):
+def test_folder_writable_by_others_is_refused(server, use):
     os.chmod(server.folder, 0o722)
     with pytest.raises(ServiceError, match=f"other users may write to the folder {server.folder} .*chmod go-w"):
         use("photos")
 
 
-def test_a_link_of_this_user_to_the_folder_is_followed(server, servers_directory, use):
+def test_own_link_to_folder_is_followed(server, servers_directory, use):
     os.symlink(server.folder, f"{servers_directory}/current")
     assert use(f"{servers_directory}/current") == use("photos")
 
 
-def test_a_link_of_another_user_is_not(server, servers_directory, use, monkeypatch):
-    """It may lead to a folder that is ours, and another server's."""
+def test_link_of_another_user_is_not_followed(server, servers_directory, use, monkeypatch):
+    """It may lead to a folder of this user that belongs to another server."""
     link = f"{servers_directory}/current"
     os.symlink(server.folder, link)
     lstat, real = os.lstat, os.lstat(link)
@@ -96,30 +96,30 @@ def test_a_link_of_another_user_is_not(server, servers_directory, use, monkeypat
 
     with monkeypatch.context() as patched, pytest.raises(ServiceError, match=f"a link that uid {OWN + 1} has made"):
         patched.setattr(folders.os, "lstat", of_another)
-        patched.setattr(folders.os, "geteuid", lambda: OWN + 2)  # or root's would be this user's
+        patched.setattr(folders.os, "geteuid", lambda: OWN + 2)  # or root's link would belong to this user
         use(link, uid=OWN)
 
 
 @pytest.mark.parametrize(
     ("uid", "error"), [("0", TypeError), (True, TypeError), (-1, ValueError), (1 << 32, ValueError)]
 )
-def test_no_user_is_an_error_of_the_call(use, uid, error):
+def test_invalid_uid_is_refused(use, uid, error):
     with pytest.raises(error, match=r"uid must be .*user id.*got"):
         use("photos", uid=uid)
 
 
-def test_the_servers_of_another_user_are_looked_for_where_that_user_has_them(monkeypatch):
+def test_servers_of_another_user_are_expected_in_that_users_folder(monkeypatch):
     monkeypatch.delenv("MPQUEUE_HOME", raising=False)
     monkeypatch.setenv("XDG_RUNTIME_DIR", tempfile.gettempdir())
     assert ServerDirectory.of("photos", OWN + 1).folder == f"{tempfile.gettempdir()}/mpqueue-{OWN + 1}/photos"
 
 
-# Where another user can be had
+# With a second user
 
 
 @pytest.fixture
 def shared(servers_directory):
-    """As the folder for temporary files is: all may make what they like, and remove what is theirs."""
+    """Like the folder for temporary files: every user may create files, and remove only their own."""
     os.chmod(servers_directory, 0o1777)
     return servers_directory
 
@@ -145,9 +145,9 @@ def stop():
 
 
 @needs_root
-def test_a_squatted_name_is_refused_and_may_be_asked_for(shared, use, served):
+def test_squatted_name_is_refused_and_usable_with_uid(shared, use, served):
     with mpqueue.Server("other", NUMBERS, mode="broadcast", workers=1, start_method="fork"):
-        use("other")  # what it imports, the stranger cannot
+        use("other")  # the other user may be unable to import it
     with Other() as stranger:
         stranger.ask(become, STRANGER)
         stranger.ask(serve, "photos", (OWN,))
@@ -162,7 +162,7 @@ def test_a_squatted_name_is_refused_and_may_be_asked_for(shared, use, served):
 
 
 @needs_root
-def test_a_link_that_a_stranger_has_made_leads_nowhere(shared, stranger, use):
+def test_link_of_stranger_is_not_followed(shared, stranger, use):
     with mpqueue.Server("other", NUMBERS, mode="broadcast", workers=1) as other:
         stranger.ask(os.symlink, other.folder, f"{shared}/photos")
         with pytest.raises(ServiceError, match=rf"a link that uid {STRANGER} has created"):
@@ -170,8 +170,8 @@ def test_a_link_that_a_stranger_has_made_leads_nowhere(shared, stranger, use):
 
 
 @needs_root
-def test_a_squatted_folder_of_all_servers_is_refused(shared, stranger, use, monkeypatch):
-    """The one for users who have chosen none, in the folder for temporary files."""
+def test_squatted_parent_folder_is_refused(shared, stranger, use, monkeypatch):
+    """The default one, in the folder for temporary files."""
     monkeypatch.delenv("MPQUEUE_HOME")
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
     monkeypatch.setattr(tempfile, "tempdir", shared)
@@ -183,7 +183,7 @@ def test_a_squatted_folder_of_all_servers_is_refused(shared, stranger, use, monk
 
 
 @needs_root
-def test_a_user_who_may_attach_says_whose_server_it_is(servers_directory, stranger):
+def test_allowed_user_attaches_with_uid(servers_directory, stranger):
     with mpqueue.Server("photos", NUMBERS, mode="broadcast", workers=1, allow_uids=(STRANGER,)) as server:
         assert stat.S_IMODE(os.stat(server.folder).st_mode) == 0o711
         with pytest.raises(ServiceError, match=rf"pass uid={OWN}"):
@@ -196,7 +196,7 @@ def attach_as(name, uid):
 
 
 @needs_root
-def test_a_stranger_who_listens_in_a_folder_of_ours_gets_no_word(servers_directory, stranger):
+def test_stranger_listening_in_own_folder_receives_no_data(servers_directory, stranger):
     os.mkdir(f"{servers_directory}/photos", 0o755)
     stranger_end, own_end = socket.socketpair()
     with own_end, Other(stranger_end) as other:

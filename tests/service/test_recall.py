@@ -1,4 +1,4 @@
-"""First come: what was offered ahead to a consumer that does not ask goes to one that waits, and nothing comes twice."""
+"""First come: offers that an idle consumer has not requested go to a waiting one, and no batch arrives twice."""
 
 import math
 import socket
@@ -27,19 +27,19 @@ from mpqueue.transport.credentials import Credentials
 pytestmark = pytest.mark.usefixtures("servers_directory")
 
 
-def test_a_consumer_that_begins_and_asks_for_nothing_keeps_no_batch_and_no_end_from_another(puppets):
+def test_consumer_without_request_blocks_no_batch_and_no_end(puppets):
     with mpqueue.Server("s", Indices(4), workers=1) as server:
         idle, busy = (puppets("s").attached() for _ in range(2))
         idle.do("loop")
         for epoch in range(2):
             assert sorted(firsts(busy.do("take_all"))) == [0, 1, 2, 3], f"epoch {epoch}"
-            if not epoch:  # it was offered what came of that one only
+            if not epoch:  # it was offered this consumer's batches only
                 assert server.statistics().consumers[0].recalled > 0
         assert idle.do("take") is None, "the rest of the epoch in which it was, which others have taken"
 
 
 @pytest.mark.parametrize("journal", [False, True], ids=["ahead", "one at a time"])
-def test_a_consumer_that_took_one_batch_keeps_no_other_one(puppets, tmp_path, journal):
+def test_idle_consumer_keeps_only_its_latest_batch(puppets, tmp_path, journal):
     options = {"journal": str(tmp_path / "journal")} if journal else {}
     with mpqueue.Server("s", Indices(4), workers=1, **options) as server:
         idle, busy = (puppets("s").attached() for _ in range(2))
@@ -48,7 +48,7 @@ def test_a_consumer_that_took_one_batch_keeps_no_other_one(puppets, tmp_path, jo
         busy.do("loop")
         others = [busy.do("take")[0] for _ in range(3)]
         assert sorted([first, *others]) == [0, 1, 2, 3]
-        busy.tell("take_all")  # waits: who was handed a batch has not asked past it, and may die with it
+        busy.tell("take_all")  # waits: the consumer has not requested the next batch, and may crash with this one
         found = next(one for one in server.statistics().consumers if one.pid == idle.process.pid)
         assert (found.behind, found.batches) == (1, 0)
         assert idle.do("take") is None
@@ -57,7 +57,7 @@ def test_a_consumer_that_took_one_batch_keeps_no_other_one(puppets, tmp_path, jo
         assert idle.do("take") is not None, "and it is offered batches again"
 
 
-def test_a_consumer_that_is_killed_after_a_recall_gives_back_what_it_was_handed(puppets):
+def test_consumer_killed_after_recall_returns_its_latest_batch(puppets):
     with mpqueue.Server("s", Indices(4), workers=1):
         idle, busy = (puppets("s").attached() for _ in range(2))
         idle.do("loop")
@@ -70,7 +70,7 @@ def test_a_consumer_that_is_killed_after_a_recall_gives_back_what_it_was_handed(
         assert sorted([first, *others]) == [0, 1, 2, 3]
 
 
-def test_a_consumer_that_is_back_takes_its_part_again(puppets):
+def test_idle_consumer_gets_its_share_after_next_request(puppets):
     with mpqueue.Server("s", Indices(40), workers=1, max_queue_size=3):
         idle, busy = (puppets("s").attached() for _ in range(2))
         idle.do("loop")
@@ -90,7 +90,7 @@ def test_a_consumer_that_is_back_takes_its_part_again(puppets):
     [({"world": 2}, (0, 1), []), ({"mode": "broadcast"}, (None, None), []), ({}, (None, None), [(1, 0)])],
     ids=["ranks", "broadcast", "first come"],
 )
-def test_only_where_batches_belong_to_nobody_are_they_recalled(rules, ranks, recalled):
+def test_only_shared_batches_are_recalled(rules, ranks, recalled):
     simulation = Simulation(rules_of(**{"window": 3} | rules), [4])
     for number, rank in enumerate(ranks, 1):
         assert simulation.attach(number, rank)
@@ -101,19 +101,15 @@ def test_only_where_batches_belong_to_nobody_are_they_recalled(rules, ranks, rec
     assert [(consumer, last) for _, consumer, last in simulation.core.group.unasked()] == recalled
 
 
-# -- All orders of the steps of a server and two consumers, with their real ends of the connection
+# -- All orders of the steps of a server and two consumers, with real connection ends
 
 
 class Killed(BaseException):
-    """The process of an actor has ended."""
+    """The process of an actor has exited."""
 
 
 class Actor:
-    """A program that goes on by one step at a time, from pause to pause; only one of all runs at any time.
-
-    Args:
-        script: Called with the actor.
-    """
+    """A program that runs in single steps, from pause to pause; only one actor runs at any time.."""
 
     def __init__(self, script):
         self._go, self._has_paused = threading.Semaphore(0), threading.Semaphore(0)
@@ -174,14 +170,14 @@ class PausingSocket:
 
 
 class Ring:
-    """The ring of a consumer: notes which batches are opened, and releases each as soon as it was handed out."""
+    """The ring of a consumer: records the opened batches, and releases each one after its delivery."""
 
     def __init__(self):
         self.ended = {}
         self.opened = []
 
     def collect(self):
-        """Nothing is looked at for longer."""
+        """Release all views."""
 
     def next_released(self):
         return tuple(self.ended)[:2]
@@ -245,7 +241,7 @@ class Trainer:
 
 
 class ModelLoop(Loop):
-    """A server with its real core, peers and way of hearing them; its stream gives what it is asked for at once."""
+    """A server with its real core, peers and message handling; its stream yields all requested batches at once."""
 
     def __init__(self, length, window, socks):
         self._length, self._position = length, 0
@@ -267,7 +263,7 @@ class ModelLoop(Loop):
             for peer in list(self._peers.values()):
                 self._hear(peer)
                 if peer.sock is None and peer.number in self._peers:
-                    self._note_death(peer)  # nobody looks at its batches any more
+                    self._note_death(peer)  # its batches have no views anymore
             while self._core.wants_batch():
                 if self._position < self._length:
                     self._position += 1
@@ -286,7 +282,7 @@ class ModelLoop(Loop):
                 for peer in list(self._peers.values()):
                     peer.flush()
 
-    # What the core has done.
+    # Actions of the core
 
     def offer(self, consumer, number, batch):
         self._peers[consumer].offer(
@@ -294,7 +290,7 @@ class ModelLoop(Loop):
         )
 
     def withdraw(self, consumer, batch, *, has_more):
-        """Nothing is drawn."""
+        """Draw nothing."""
 
     def end(self, consumer, epoch, count):
         self._peers[consumer].offer(OFFER.pack(ToConsumer.END, 0, 0, 0, 0, 0, epoch, count, 0, 0))
@@ -306,7 +302,7 @@ class ModelLoop(Loop):
         raise AssertionError(why)
 
     def share(self, batch):
-        """There is no ring, and so no slot."""
+        """There is no ring, and therefore no slot."""
 
     def free(self, batch):
         """See `share`."""
@@ -316,14 +312,14 @@ class ModelLoop(Loop):
         return self._length
 
     def finish_epoch(self, epoch):
-        """The next one is opened when somebody begins it."""
+        """The next epoch opens when a consumer begins it."""
 
     def note_taken(self, seat, batch):
         self.taken[batch.epoch, batch.position] += 1
 
 
 class Model:
-    """One server, two consumers."""
+    """One server with two consumers."""
 
     def __init__(self, length, window, num_epochs):
         pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(2)]
@@ -339,7 +335,7 @@ class Model:
         (self.server.actor, *(trainer.actor for trainer in self.trainers))[which].step()
 
     def go_on(self, *which):
-        """Have the server and these consumers do all that they can, for as many epochs as there are."""
+        """Let the server and these consumers take all possible steps, for all epochs."""
         for _ in range(500):
             if all(trainer.actor.is_over for trainer in which):
                 return True
@@ -374,7 +370,7 @@ def run(length, window, num_epochs, steps):
 
 @WELL
 @given(steps=STEPS, **SIZES)
-def test_each_batch_is_handed_out_once_in_all_orders_of_asks_and_recalls(steps, length, window):
+def test_each_batch_is_delivered_once_in_all_orders_of_requests_and_recalls(steps, length, window):
     model = run(length, window, 2, steps)
     try:
         assert model.go_on(*model.trainers)
@@ -387,7 +383,7 @@ def test_each_batch_is_handed_out_once_in_all_orders_of_asks_and_recalls(steps, 
 
 @WELL
 @given(steps=STEPS, **SIZES)
-def test_who_goes_on_gets_all_but_one_batch_of_who_does_not(steps, length, window):
+def test_active_consumer_gets_all_but_one_batch_of_idle_one(steps, length, window):
     model = run(length, window, 1, steps)
     try:
         idle, busy = model.trainers
@@ -399,7 +395,7 @@ def test_who_goes_on_gets_all_but_one_batch_of_who_does_not(steps, length, windo
         if not had_asked:
             assert is_over
             assert sum(handed.values()) == length
-        assert model.go_on(idle, busy)  # where the epoch was over without the idle one, its loop was the next one
+        assert model.go_on(idle, busy)  # if the epoch ended without the idle consumer, its loop was the next epoch
         assert set(model.handed().values()) == {1}
         assert {(0, position) for position in range(length)} <= model.handed().keys()
     finally:
@@ -408,7 +404,7 @@ def test_who_goes_on_gets_all_but_one_batch_of_who_does_not(steps, length, windo
 
 @WELL
 @given(steps=STEPS, then=STEPS, **SIZES)
-def test_what_was_taken_comes_to_nobody_else_when_its_consumer_is_killed_at_any_step(steps, then, length, window):
+def test_taken_batches_go_to_no_other_consumer_after_a_kill_at_any_step(steps, then, length, window):
     model = run(length, window, 1, steps)
     try:
         dead, alive = model.trainers
@@ -419,7 +415,7 @@ def test_what_was_taken_comes_to_nobody_else_when_its_consumer_is_killed_at_any_
         assert model.go_on(alive)
         assert model.server.taken == Counter((0, position) for position in range(length))
         assert max(Counter(alive.handed).values(), default=1) == 1
-        # What it has handed out and asked past, as far as the server has heard it, is its own; the last one may not be.
+        # Batches with a later request that the server has received are taken; the last one may not be.
         again = [place for place in dead.handed if place in alive.handed]
         assert again in ([], dead.handed[-1:])
     finally:
@@ -428,7 +424,7 @@ def test_what_was_taken_comes_to_nobody_else_when_its_consumer_is_killed_at_any_
 
 @WELL
 @given(steps=STEPS, **SIZES)
-def test_nothing_came_twice_when_the_server_is_killed_at_any_step(steps, length, window):
+def test_no_batch_arrived_twice_if_server_is_killed_at_any_step(steps, length, window):
     model = run(length, window, 2, steps)
     try:
         model.server.actor.kill()

@@ -1,4 +1,4 @@
-"""Records of a service, beside what `transport/test_records.py` proves of all: their messages, and what is in these."""
+"""The service's messages and their contents, in addition to the tests of all records in `transport/test_records.py`."""
 
 import pytest
 from helpers.requests import ConsumerRequest
@@ -31,7 +31,7 @@ def offer(**fields):
 
 
 @given(st.sampled_from([ToServer.ASK, ToServer.BEGIN, ToServer.LEAVE]), words, st.lists(turns, max_size=MAX_RELEASED))
-def test_what_a_consumer_sends_comes_out_equal_and_is_of_one_size(kind, value, released):
+def test_requests_are_parsed_unchanged_and_have_one_size(kind, value, released):
     request = ConsumerRequest(kind, value, tuple(released))
     assert len(request.pack()) == REQUEST.size
     assert ConsumerRequest.unpack(request.pack()) == request
@@ -39,7 +39,7 @@ def test_what_a_consumer_sends_comes_out_equal_and_is_of_one_size(kind, value, r
 
 
 @pytest.mark.parametrize("count", [1, 2, MAX_OFFERS])
-def test_offers_and_ends_of_one_message_come_out_in_their_order(count):
+def test_offers_and_ends_of_one_message_keep_their_order(count):
     sent = [offer(number=number, kind=(ToConsumer.OFFER, ToConsumer.END)[number % 2]) for number in range(count)]
     data = b"".join(OFFER.pack(*one) for one in sent)
     assert len(data) == count * OFFER.size <= MAX_MESSAGE
@@ -48,7 +48,7 @@ def test_offers_and_ends_of_one_message_come_out_in_their_order(count):
 
 @pytest.mark.parametrize("kind", sorted(TEXT.kinds))
 @pytest.mark.parametrize("length", [0, 1, 2 * OFFER.size - TEXT.size, MAX_BODY])
-def test_a_text_comes_out_equal_also_where_it_is_as_long_as_offers(kind, length):
+def test_text_is_parsed_unchanged_even_with_length_of_offers(kind, length):
     text = Text(kind, DETACHED, 7, b"x" * length)
     assert len(text.pack()) <= MAX_MESSAGE
     assert unpack_down(text.pack()) == [text]
@@ -66,6 +66,6 @@ def test_a_text_comes_out_equal_also_where_it_is_as_long_as_offers(kind, length)
     ],
     ids=["nothing", "zeros", "a text as an offer", "a request behind", "a text behind", "a request"],
 )
-def test_what_no_server_sends_is_refused(data):
+def test_invalid_server_messages_are_refused(data):
     with pytest.raises(ProtocolError):
         unpack_down(data)

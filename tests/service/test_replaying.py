@@ -1,4 +1,4 @@
-"""Who comes late to a broadcast of a stream in lanes has all of it: what was missed is computed again, for it alone."""
+"""Late consumers of a broadcast of a stream with lanes get the whole epoch: missed batches are computed again."""
 
 import itertools
 import os
@@ -43,7 +43,7 @@ def some(loop, count):
 
 
 def at_once(*loops):
-    """Have several take all that is left, each in a thread."""
+    """Let several consumers take all remaining batches, each in a thread."""
     with ThreadPoolExecutor(len(loops)) as threads:
         return list(threads.map(plain, loops))
 
@@ -57,19 +57,19 @@ def num_replays():
 
 
 def until_no_replay():
-    """The server has told them to end, and does not wait for it."""
+    """Wait for the replays to end: the server stops them without waiting."""
     while num_replays():
         threading.Event().wait(0.01)
 
 
 def num_workers():
-    """Of this process; fork servers that are parked have none."""
+    """The number of workers of this process; parked fork servers have none."""
     fork_servers = psutil.Process().children()
     return sum(len(fork_server.children()) for fork_server in fork_servers)
 
 
 @pytest.mark.parametrize("source", [STREAM, "function"], ids=["dataset", "function"])
-def test_a_late_consumer_has_the_whole_epoch_and_then_the_next_with_the_others(source, tmp_path):
+def test_late_consumer_gets_whole_epoch_and_then_next_one_with_the_others(source, tmp_path):
     options = {}
     if source == "function":
         source, options = Letters(90), {"lanes": 3}
@@ -91,7 +91,7 @@ def test_a_late_consumer_has_the_whole_epoch_and_then_the_next_with_the_others(s
 
 
 class Letters:
-    """A function of lanes: the numbers of its lane."""
+    """A generator function that yields the numbers of its lane."""
 
     def __init__(self, length):
         self.length = length
@@ -102,7 +102,7 @@ class Letters:
             yield np.array([number, mpqueue.rng().random()])
 
 
-def test_those_who_come_late_one_after_the_other_go_each_at_its_own_pace():
+def test_late_consumers_proceed_independently():
     (whole,) = loaded()
     with mpqueue.Server("s", STREAM, **BROADCAST), mpqueue.attach("s", timeout=30) as first:
         begun = iter(first)
@@ -110,12 +110,12 @@ def test_those_who_come_late_one_after_the_other_go_each_at_its_own_pace():
         with late() as second, late() as third:
             loops = iter(second), iter(third)
             found = some(loops[0], 30), some(loops[1], 3)
-            had += some(begun, 10)  # nobody waits for those who are behind
+            had += some(begun, 10)  # no consumer waits for late ones
             rest = at_once(begun, *loops)
     assert [before + after for before, after in zip((had, *found), rest, strict=True)] == [whole] * 3
 
 
-def test_an_epoch_of_n_batches_is_computed_again_from_where_it_began():
+def test_epoch_of_n_batches_is_recomputed_from_its_beginning():
     whole = loaded(num_epochs=3, epoch_batches=30)
     with mpqueue.Server("s", STREAM, **BROADCAST, epoch_batches=30), mpqueue.attach("s", timeout=30) as first:
         assert plain(first) == whole[0]
@@ -128,7 +128,7 @@ def test_an_epoch_of_n_batches_is_computed_again_from_where_it_began():
             assert at_once(first, second) == [whole[2]] * 2
 
 
-def test_who_comes_late_may_be_the_only_one_who_is_left():
+def test_late_consumer_may_be_the_only_one_left():
     (whole,) = loaded()
     with mpqueue.Server("s", STREAM, **BROADCAST):
         first = mpqueue.attach("s", timeout=30)
@@ -140,7 +140,7 @@ def test_who_comes_late_may_be_the_only_one_who_is_left():
             assert found + plain(loop) == whole
 
 
-def test_who_comes_late_and_dies_leaves_nothing_and_another_one_has_all(puppets):
+def test_crash_of_late_consumer_leaves_nothing_behind(puppets):
     (whole,) = loaded()
     with mpqueue.Server("s", STREAM, **BROADCAST), mpqueue.attach("s", timeout=30) as first:
         begun = iter(first)
@@ -159,7 +159,7 @@ def test_who_comes_late_and_dies_leaves_nothing_and_another_one_has_all(puppets)
 
 
 class KillsTheSecond:
-    """Ends, once, the process that computes an element for the second time, by SIGKILL."""
+    """Kills the process that computes an element for the second time, once."""
 
     def __init__(self, log, fuse, lane, number):
         self.log, self.fuse, self.place = str(log), str(fuse), (lane, number)
@@ -169,7 +169,7 @@ class KillsTheSecond:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_the_worker_that_computes_again_may_be_killed(tmp_path):
+def test_worker_of_replay_may_be_killed(tmp_path):
     lanes = {"lanes": 4}
     (whole,) = loaded(Counted(tmp_path / "other log", 20), **lanes)
     source = Counted(tmp_path / "log", 20, at=KillsTheSecond(tmp_path / "log", tmp_path / "fuse", 2, 4))
@@ -189,7 +189,7 @@ def bad_at_31(x):
 
 
 def through(loop, count=100):
-    """Return what comes, and the errors in their places."""
+    """Return the batches, and the errors in their places."""
     found = []
     while len(found) < count:
         try:
@@ -202,7 +202,7 @@ def through(loop, count=100):
 
 
 @pytest.mark.parametrize("on_error", ["raise", "skip"])
-def test_what_was_an_error_is_one_again_in_its_place_and_what_was_left_out_is_so(on_error):
+def test_errors_and_skipped_batches_are_the_same_in_replay(on_error):
     source = mpqueue.Dataset.range(60).filter(lambda x: x % 5 > 0).map(bad_at_31)
     with mpqueue.Server("s", source, **BROADCAST, on_error=on_error), mpqueue.attach("s", timeout=30) as first:
         begun = iter(first)
@@ -215,7 +215,7 @@ def test_what_was_an_error_is_one_again_in_its_place_and_what_was_left_out_is_so
 
 
 class Shrinks:
-    """A function of lanes that has fewer elements each time that it runs."""
+    """A generator function that yields fewer elements each time that it runs."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -225,7 +225,7 @@ class Shrinks:
             yield np.array(number)
 
 
-def test_a_source_that_gives_less_the_second_time_is_an_error_and_no_wait(tmp_path):
+def test_source_that_yields_less_in_replay_is_an_error(tmp_path):
     options = BROADCAST | {"workers": 1}
     with mpqueue.Server("s", Shrinks(tmp_path), **options, lanes=1), mpqueue.attach("s", timeout=30) as first:
         begun = iter(first)
@@ -238,7 +238,7 @@ def test_a_source_that_gives_less_the_second_time_is_an_error_and_no_wait(tmp_pa
         assert plain(begun) == list(range(12, 20))
 
 
-def test_what_cannot_be_computed_again_is_said():
+def test_source_that_cannot_be_replayed_is_an_error():
     for source, options in ((Letters(9), {}), (STREAM, {"ordered": False})):
         with (
             mpqueue.Server("s", source, mode="broadcast", workers=1, **options),
@@ -247,7 +247,7 @@ def test_what_cannot_be_computed_again_is_said():
             late()
 
 
-def test_a_replay_goes_on_when_the_server_comes_back(puppets, start_server, tmp_path):
+def test_replay_continues_after_server_restart(puppets, start_server, tmp_path):
     """In an epoch that did not begin at the beginning of the source."""
     options = {"lanes": 4, "mode": "broadcast", "epoch_batches": 40, "length": 30, "seed": 3, "max_queue_size": 4}
     whole = loaded(Counted(tmp_path / "other log", 30), 2, lanes=4, epoch_batches=40)
@@ -270,7 +270,7 @@ def test_a_replay_goes_on_when_the_server_comes_back(puppets, start_server, tmp_
     assert had + first.answer() == found + second.answer() == third.answer() == whole[1]
 
 
-def test_who_comes_back_after_the_others_have_gone_on_has_what_it_missed(puppets, start_server, tmp_path):
+def test_consumer_that_reconnects_late_gets_missed_batches(puppets, start_server, tmp_path):
     options = {"lanes": 4, "mode": "broadcast", "world": 2, "length": 30, "seed": 3, "grace_s": 0.5}
     (whole,) = loaded(Counted(tmp_path / "other log", 30), lanes=4)
     server = start_server(**options)
@@ -288,7 +288,7 @@ def test_who_comes_back_after_the_others_have_gone_on_has_what_it_missed(puppets
     server.kill()
     server.wait()
     start_server(**options)
-    taken[0] += [both[0].do("take") for _ in range(30)]  # as soon as nobody waits for the other one any more
+    taken[0] += [both[0].do("take") for _ in range(30)]  # as soon as no consumer waits for the other one anymore
     both[1].process.send_signal(signal.SIGCONT)
     both[1].tell("take")
     taken[1].append(both[1].answer())

@@ -1,4 +1,4 @@
-"""A server and its consumers, in processes of their own: who gets what, and what happens when somebody ends."""
+"""A server and its consumers in separate processes: distribution of batches, crashes and stops."""
 
 import contextlib
 import errno
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("servers_directory")
 
 
 def until(condition, what, seconds=30.0):
-    """Wait for what no message tells of; only a deadlock uses the time up."""
+    """Wait for a condition without a notification; only a deadlock takes the whole time."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, what
@@ -44,7 +44,7 @@ def test_each_rank_gets_its_share_of_each_epoch(puppets):
             assert [firsts(rank.answer()) for rank in ranks] == [[0, 2, 4, 6], [1, 3, 5, 7]]
 
 
-def test_an_item_that_raises_stop_iteration_is_an_error_in_its_place():
+def test_item_that_raises_stop_iteration_is_an_error_in_its_place():
     source = StrikesAt(Fault("stop-iteration"), at=1, length=3)
     with mpqueue.Server("s", source, workers=1), mpqueue.attach("s", timeout=60) as consumer:
         batches = iter(consumer)
@@ -55,7 +55,7 @@ def test_an_item_that_raises_stop_iteration_is_an_error_in_its_place():
         assert (first, int(next(batches)[0])) == (0, 2)
 
 
-def test_the_end_is_filled_up_so_that_all_ranks_get_equally_many(puppets):
+def test_epoch_is_filled_up_to_equal_shares(puppets):
     with mpqueue.Server("s", Indices(5), world=2, workers=1):
         ranks = [puppets("s", rank=rank) for rank in range(2)]
         for rank in ranks:
@@ -63,7 +63,7 @@ def test_the_end_is_filled_up_so_that_all_ranks_get_equally_many(puppets):
         assert [firsts(rank.answer()) for rank in ranks] == [[0, 2, 4], [1, 3, 0]]
 
 
-def test_a_broadcast_gives_all_to_all_and_computes_each_batch_once(puppets):
+def test_broadcast_yields_all_to_all_and_computes_each_batch_once(puppets):
     with mpqueue.Server("s", Indices(20), mode="broadcast", world=3, workers=2) as server:
         all_of_them = [puppets("s") for _ in range(3)]
         for one in all_of_them:
@@ -76,14 +76,14 @@ def test_without_ranks_each_batch_goes_to_one_consumer(puppets):
     with mpqueue.Server("s", Indices(40), workers=2):
         both = [puppets("s").attached() for _ in range(2)]
         for one in both:
-            one.do("loop")  # of one that begins when the other has taken all, it is the next epoch
+            one.do("loop")  # if it begins when the other one has taken everything, it gets the next epoch
         for one in both:
             one.tell("take_all")
         taken = [firsts(one.answer()) for one in both]
         assert sorted(taken[0] + taken[1]) == list(range(40))
 
 
-def test_a_killed_rank_is_replaced_where_it_was(puppets):
+def test_replacement_of_killed_rank_continues_where_it_was(puppets):
     with mpqueue.Server("s", Indices(12), world=2, workers=2):
         first, second = (puppets("s", rank=rank).attached() for rank in range(2))
         first.do("loop")
@@ -95,7 +95,7 @@ def test_a_killed_rank_is_replaced_where_it_was(puppets):
         assert firsts(second.answer()) == [1, 3, 5, 7, 9, 11]
 
 
-def test_a_rank_that_comes_before_its_predecessor_is_gone_waits(puppets):
+def test_second_consumer_of_rank_waits_for_first_to_leave(puppets):
     with mpqueue.Server("s", Indices(4), world=1, workers=1):
         first = puppets("s", rank=0).attached()
         second = puppets("s", rank=0)
@@ -106,7 +106,7 @@ def test_a_rank_that_comes_before_its_predecessor_is_gone_waits(puppets):
         assert firsts(second.do("take_all")) == [1, 2, 3]
 
 
-def test_the_others_are_told_of_a_rank_that_is_gone_for_good(puppets):
+def test_group_is_notified_of_rank_that_is_not_replaced(puppets):
     with mpqueue.Server("s", Indices(100), world=2, workers=1, grace_s=0.1):
         first, second = (puppets("s", rank=rank).attached() for rank in range(2))
         second.kill()
@@ -117,7 +117,7 @@ def test_the_others_are_told_of_a_rank_that_is_gone_for_good(puppets):
         assert "rank 1 left" in told.value.args[1]
 
 
-def test_what_a_killed_consumer_had_not_taken_goes_to_the_others(puppets):
+def test_untaken_batches_of_killed_consumer_go_to_others(puppets):
     with mpqueue.Server("s", Indices(30), workers=2):
         first, second = puppets("s").attached(), puppets("s").attached()
         first.do("loop")
@@ -127,7 +127,7 @@ def test_what_a_killed_consumer_had_not_taken_goes_to_the_others(puppets):
         assert sorted(taken + firsts(second.answer())) == list(range(30))
 
 
-def test_all_may_die_and_the_next_consumer_goes_on(puppets):
+def test_next_consumer_continues_after_all_were_killed(puppets):
     with mpqueue.Server("s", Indices(10), workers=1):
         first = puppets("s").attached()
         first.do("loop")
@@ -136,7 +136,7 @@ def test_all_may_die_and_the_next_consumer_goes_on(puppets):
         assert sorted(firsts(puppets("s").do("take_all"))) == list(range(1, 10))
 
 
-def test_the_views_of_a_killed_consumers_slots_are_given_back(puppets):
+def test_slots_of_killed_consumer_are_freed(puppets):
     with mpqueue.Server("s", Indices(400, 1000), workers=1) as server:
         first = puppets("s").attached()
         first.do("loop")
@@ -150,7 +150,7 @@ def test_the_views_of_a_killed_consumers_slots_are_given_back(puppets):
         until(lambda: server.statistics().slots_in_use <= 10, "slots were not given back")
 
 
-def test_a_stopped_consumer_is_cut_off_and_its_views_stay(puppets):
+def test_suspended_consumer_is_detached_and_its_views_stay(puppets):
     with mpqueue.Server("s", Indices(3000, 100), workers=1, max_queue_size=4, lease_timeout=2.0):
         first, second = puppets("s").attached(), puppets("s").attached()
         first.do("loop")
@@ -167,20 +167,20 @@ def test_a_stopped_consumer_is_cut_off_and_its_views_stay(puppets):
         assert first.do("keep")[0] == kept[0], "nobody has written into its slot"
 
 
-def test_the_place_of_a_stopped_rank_that_was_cut_off_goes_to_who_waits_for_it(puppets):
+def test_seat_of_detached_rank_goes_to_waiting_consumer(puppets):
     with mpqueue.Server("s", Indices(6), world=1, workers=1, lease_timeout=2.0) as server:
         first = puppets("s", rank=0).attached()
         second = puppets("s", rank=0, timeout=60.0)
         until(lambda: server._run.loop._admission.waiting, "the second one does not wait")
-        first.do("loop")  # not before: it says nothing more, and has batches
+        first.do("loop")  # not earlier: it sends nothing anymore, and has batches
         first.do("take")
         first.process.send_signal(signal.SIGSTOP)
         assert firsts(second.do("take_all")) == list(range(6))
 
 
 @pytest.mark.parametrize("kind", ["indexed", "lanes"])
-def test_ranks_finish_their_epoch_while_the_place_of_a_stopped_rank_is_vacant(puppets, kind):
-    """Also where a rank has to wait for its next batch while it looks at its latest one."""
+def test_ranks_finish_epoch_while_seat_of_suspended_rank_is_vacant(puppets, kind):
+    """Even if a rank waits for its next batch while it uses its latest one."""
     source = Indices(60) if kind == "indexed" else mpqueue.Dataset.range(60).filter(any_number).batch(1)
     options = {"lanes": 4} if kind == "lanes" else {}
     with mpqueue.Server(
@@ -198,8 +198,8 @@ def test_ranks_finish_their_epoch_while_the_place_of_a_stopped_rank_is_vacant(pu
         assert sorted(taken + again + others) == list(range(60))
 
 
-def test_what_a_consumer_says_while_it_is_detached_counts(puppets, monkeypatch):
-    """It had been silent, and asks for its next batch in the moment in which it is told to go."""
+def test_request_sent_during_detachment_counts(puppets, monkeypatch):
+    """The consumer was silent, and requests its next batch at the moment of its detachment."""
     cut = Deliveries.cut
 
     def cut_late(deliveries, consumer, flag, text):
@@ -217,7 +217,7 @@ def test_what_a_consumer_says_while_it_is_detached_counts(puppets, monkeypatch):
             first.answer()
 
 
-def test_a_server_that_stood_still_hears_its_consumers_before_it_takes_them_for_silent(puppets):
+def test_suspended_server_reads_requests_before_lease_timeout(puppets):
     with mpqueue.Server("s", Indices(40), world=1, workers=1, lease_timeout=2.0) as server:
         first = puppets("s", rank=0).attached()
         first.do("loop")
@@ -226,11 +226,11 @@ def test_a_server_that_stood_still_hears_its_consumers_before_it_takes_them_for_
         with held_up(server):
             for _ in range(5):
                 first.do("take")
-            time.sleep(2.2)  # longer than it may be silent; what it has said was not heard
+            time.sleep(2.2)  # longer than `lease_timeout`, with unread requests
         assert len(first.do("take_all")) == 34
 
 
-def test_all_that_a_killed_consumer_has_said_counts(puppets, monkeypatch):
+def test_all_requests_of_killed_consumer_count(puppets, monkeypatch):
     monkeypatch.setattr("mpqueue.service.loop._AT_ONCE", 2)
     with mpqueue.Server("s", Indices(300), workers=1, max_queue_size=100) as server:
         first = puppets("s").attached()
@@ -245,7 +245,7 @@ def test_all_that_a_killed_consumer_has_said_counts(puppets, monkeypatch):
 
 @contextlib.contextmanager
 def held_up(server):
-    """Have the server's loop stand still."""
+    """Suspend the server's loop."""
     is_held, go_on = threading.Event(), threading.Event()
 
     loop = server._run.loop
@@ -266,7 +266,7 @@ def held_up(server):
         go_on.set()
 
 
-def test_views_outlive_a_close_and_their_slot_is_not_written_before_they_are_gone(puppets):
+def test_views_outlive_close_and_their_slots_are_not_overwritten(puppets):
     with mpqueue.Server("s", Indices(500, 50), workers=1, max_queue_size=3) as server:
         first = puppets("s").attached()
         first.do("loop")
@@ -281,7 +281,7 @@ def test_views_outlive_a_close_and_their_slot_is_not_written_before_they_are_gon
         until(lambda: server.statistics().slots_in_use < in_use, "the slot of the last view was not freed")
 
 
-def test_a_fork_that_keeps_the_connection_does_not_keep_a_dead_consumer_alive(puppets):
+def test_forked_child_with_connection_does_not_hide_crash_of_consumer(puppets):
     with mpqueue.Server("s", Indices(10), world=1, workers=1):
         first = puppets("s", rank=0).attached()
         first.do("loop")
@@ -294,7 +294,7 @@ def test_a_fork_that_keeps_the_connection_does_not_keep_a_dead_consumer_alive(pu
             os.kill(child, signal.SIGKILL)
 
 
-def test_a_consumer_that_hoards_gets_copies_and_starves_nobody(puppets):
+def test_consumer_that_keeps_batches_gets_copies_and_starves_no_other(puppets):
     with mpqueue.Server("s", Indices(60), mode="broadcast", world=2, workers=1, max_queue_size=4):
         first, second = puppets("s").attached(), puppets("s").attached()
         second.tell("take_all")
@@ -307,7 +307,7 @@ def test_a_consumer_that_hoards_gets_copies_and_starves_nobody(puppets):
         assert firsts(second.answer()) == list(range(60))
 
 
-def test_who_is_too_slow_for_the_others_is_cut_off_where_that_was_asked_for(puppets):
+def test_consumer_too_slow_for_the_others_is_detached_if_requested(puppets):
     with mpqueue.Server("s", Indices(40), mode="broadcast", world=2, workers=1, max_queue_size=2, slow="detach"):
         first, second = puppets("s").attached(), puppets("s").attached()
         second.do("loop")
@@ -321,7 +321,7 @@ def test_who_is_too_slow_for_the_others_is_cut_off_where_that_was_asked_for(pupp
 class Uneven(Indices):
     def __getitem__(self, index):
         if index % 4 == 0:
-            time.sleep(0.01)  # so that those behind it are ready before
+            time.sleep(0.01)  # so that the batches after them are ready first
         return super().__getitem__(index)
 
 
@@ -332,7 +332,7 @@ class Failing(Indices):
         return super().__getitem__(index)
 
 
-def test_a_slow_consumer_is_cut_off_if_the_server_is_to_do_so(puppets):
+def test_slow_detach_detaches_slow_consumer(puppets):
     with mpqueue.Server("s", Indices(40), mode="broadcast", world=2, workers=1, max_queue_size=3, slow="detach"):
         first, second = puppets("s").attached(), puppets("s").attached()
         second.do("loop")
@@ -344,7 +344,7 @@ def test_a_slow_consumer_is_cut_off_if_the_server_is_to_do_so(puppets):
         assert "this consumer was so slow that the others had to wait" in told.value.args[1]
 
 
-def test_a_slow_consumer_misses_batches_if_the_server_is_to_skip_them(puppets):
+def test_slow_skip_skips_batches_of_slow_consumer(puppets):
     with mpqueue.Server(
         "s", Indices(40), mode="broadcast", world=2, workers=1, max_queue_size=3, slow="skip"
     ) as server:
@@ -356,11 +356,11 @@ def test_a_slow_consumer_misses_batches_if_the_server_is_to_skip_them(puppets):
         rest = firsts(second.do("take_all"))
         assert len(rest) + 1 + skipped == 40
         assert rest == sorted(rest)
-        assert second.do("statistics")["skipped"] == skipped  # told ahead of the end
+        assert second.do("statistics")["skipped"] == skipped  # notified before the end
         assert first.do("statistics")["skipped"] == 0
 
 
-def test_an_exception_of_the_source_is_raised_in_its_batchs_place_and_the_stream_goes_on(puppets):
+def test_source_exception_is_raised_in_place_and_stream_continues(puppets):
     with mpqueue.Server("s", Failing(6), mode="broadcast", world=2, workers=1):
         both = [puppets("s").attached() for _ in range(2)]
         for one in both:
@@ -372,10 +372,10 @@ def test_an_exception_of_the_source_is_raised_in_its_batchs_place_and_the_stream
             assert [one.do("take")[0] for _ in range(2)] == [4, 5]
 
 
-def test_on_epoch_end_runs_once_when_all_have_taken_all(puppets, tmp_path):
+def test_on_epoch_end_runs_once_after_all_batches_are_taken(puppets, tmp_path):
     class Ending(Indices):
         def on_epoch_end(self):
-            kept_out = signal.pthread_sigmask(signal.SIG_BLOCK, ())  # what it starts would inherit them
+            kept_out = signal.pthread_sigmask(signal.SIG_BLOCK, ())  # its child processes would inherit them
             with open(tmp_path / "ends", "a") as file:
                 file.write(f"end, without {len(kept_out)}\n")
 
@@ -390,7 +390,7 @@ def test_on_epoch_end_runs_once_when_all_have_taken_all(puppets, tmp_path):
 
 
 @pytest.mark.parametrize(("join", "expected"), [("now", None), ("replay", list(range(30)))])
-def test_a_late_consumer_joins_the_running_epoch(puppets, join, expected):
+def test_late_consumer_joins_running_epoch(puppets, join, expected):
     with mpqueue.Server("s", Indices(30), mode="broadcast", workers=1, max_queue_size=4):
         first = puppets("s").attached()
         first.do("loop")
@@ -405,7 +405,7 @@ def test_a_late_consumer_joins_the_running_epoch(puppets, join, expected):
         assert got[0] >= 9 or expected
 
 
-def test_what_is_left_out_is_left_out_of_a_replay_too(puppets):
+def test_skipped_samples_are_also_skipped_in_replay(puppets):
     with mpqueue.Server("s", Failing(12), mode="broadcast", workers=1, max_queue_size=2, on_error="skip"):
         first = puppets("s").attached()
         first.do("loop")
@@ -418,7 +418,7 @@ def test_what_is_left_out_is_left_out_of_a_replay_too(puppets):
         assert firsts(late.answer()) == [0, 1, 2, *range(4, 12)]
 
 
-def test_what_cannot_be_computed_again_is_an_exception_for_the_late_alone(puppets, monkeypatch):
+def test_replay_that_is_impossible_is_an_error_for_late_consumer_only(puppets, monkeypatch):
     monkeypatch.setattr("mpqueue.service.stream.MAX_KEPT", 2)
     order = list(reversed(range(8)))
     options = {"batch_size": 1, "sampler": order, "mode": "broadcast", "workers": 1, "max_queue_size": 2}
@@ -435,7 +435,7 @@ def test_what_cannot_be_computed_again_is_an_exception_for_the_late_alone(puppet
         assert [first.do("take")[0][0] for _ in range(2)] == order[5:7]
 
 
-def test_a_late_consumer_gets_the_next_epoch_by_default(puppets):
+def test_late_consumer_gets_next_epoch_by_default(puppets):
     with mpqueue.Server("s", Indices(6), mode="broadcast", workers=1, max_queue_size=2):
         first = puppets("s").attached()
         first.do("loop")
@@ -448,7 +448,7 @@ def test_a_late_consumer_gets_the_next_epoch_by_default(puppets):
         assert firsts(late.answer()) == firsts(first.answer()) == list(range(6))
 
 
-def test_stop_is_told_to_the_consumers_and_their_views_stay(puppets):
+def test_stop_is_raised_in_consumers_and_views_stay(puppets):
     server = mpqueue.Server("s", Indices(100), workers=1).start()
     first = puppets("s").attached()
     first.do("loop")
@@ -464,7 +464,7 @@ def test_stop_is_told_to_the_consumers_and_their_views_stay(puppets):
     assert server.statistics().batches > 0
 
 
-def test_it_may_be_started_again_under_its_name(puppets):
+def test_server_may_be_started_again_under_its_name(puppets):
     server = mpqueue.Server("s", Indices(4), workers=1)
     for _ in range(2):
         with server:
@@ -472,7 +472,7 @@ def test_it_may_be_started_again_under_its_name(puppets):
     assert "stopped" in repr(server)
 
 
-def test_a_second_server_of_a_name_is_told_who_has_it():
+def test_second_server_of_name_gets_process_id_of_first():
     with (
         mpqueue.Server("s", Indices(), workers=1),
         pytest.raises(ServiceError, match=rf"in use by the server in process {os.getpid()}"),
@@ -480,7 +480,7 @@ def test_a_second_server_of_a_name_is_told_who_has_it():
         mpqueue.Server("s", Indices(), workers=1).start()
 
 
-def test_it_cannot_be_started_twice_or_waited_for_when_it_does_not_run():
+def test_start_twice_and_wait_before_start_are_errors():
     server = mpqueue.Server("s", Indices(), workers=1)
     with pytest.raises(ServiceStateError, match="does not run"):
         server.wait()
@@ -492,11 +492,9 @@ def test_it_cannot_be_started_twice_or_waited_for_when_it_does_not_run():
 
 
 @pytest.mark.parametrize("with_journal", [True, False], ids=["journal", "no journal"])
-def test_a_server_without_a_thread_is_an_os_error_and_leaves_nothing_behind(
-    puppets, tmp_path, monkeypatch, with_journal
-):
+def test_missing_thread_is_an_os_error_without_leaks(puppets, tmp_path, monkeypatch, with_journal):
     server = mpqueue.Server("s", Indices(4), workers=1, journal=tmp_path / "journal" if with_journal else None)
-    with server:  # what is opened once for all, as the fork server is
+    with server:  # opened once per process, such as the fork server
         pass
     before = len(os.listdir("/proc/self/fd"))
 
@@ -530,12 +528,12 @@ def test_a_server_without_a_thread_is_an_os_error_and_leaves_nothing_behind(
         ({"batch_timeout": "3"}, TypeError, "batch_timeout"),
     ],
 )
-def test_an_impossible_option_is_refused_at_construction(options, kind, words):
+def test_invalid_option_is_refused_at_construction(options, kind, words):
     with pytest.raises(kind, match=words):
         mpqueue.Server("s", Indices(), **{"workers": 1} | options)
 
 
-def test_statistics_say_who_takes_what_and_who_holds_up_whom(puppets):
+def test_statistics_show_progress_and_slow_consumers(puppets):
     with mpqueue.Server("s", Indices(50), mode="broadcast", world=2, workers=1, max_queue_size=3) as server:
         first, second = puppets("s").attached(), puppets("s").attached()
         first.do("loop"), second.do("loop")
@@ -549,7 +547,7 @@ def test_statistics_say_who_takes_what_and_who_holds_up_whom(puppets):
         def found():
             return {one.pid: one for one in server.statistics().consumers}
 
-        # The end of an epoch is told behind its last batch, before that is said to be taken.
+        # The end of an epoch is sent after its last batch, before that batch is reported as taken.
         until(lambda: found()[first.process.pid].batches == 50, "not all of the epoch was taken")
         assert found()[first.process.pid].bytes > 50 * 16
         assert found()[first.process.pid].wait_s > 0
@@ -576,7 +574,7 @@ def start_server(start_server_script, tmp_path):
     return lambda length, world=2: start_server_script(_SERVER, length, tmp_path / "journal", world)
 
 
-def test_consumers_of_a_killed_server_are_told_at_once_and_keep_their_views(puppets, start_server):
+def test_consumers_of_killed_server_raise_immediately_and_keep_views(puppets, start_server):
     server = start_server(1000)
     first = puppets("s", rank=0).attached()
     first.do("loop")
@@ -589,7 +587,7 @@ def test_consumers_of_a_killed_server_are_told_at_once_and_keep_their_views(pupp
     assert first.do("keep")[0] == kept[0]
 
 
-def test_a_server_that_comes_back_goes_on_where_the_killed_one_was(puppets, start_server):
+def test_restarted_server_continues_where_killed_one_was(puppets, start_server):
     server = start_server(40)
     ranks = [puppets("s", rank=rank, reconnect=True).attached() for rank in range(2)]
     taken = []
@@ -608,7 +606,7 @@ def test_a_server_that_comes_back_goes_on_where_the_killed_one_was(puppets, star
 
 
 @pytest.mark.parametrize("world", [2, 0], ids=["ranks", "first come"])
-def test_servers_may_die_again_and_again(puppets, start_server, world):
+def test_servers_may_crash_repeatedly(puppets, start_server, world):
     server = start_server(30, world)
     both = [puppets("s", rank=rank if world else None, reconnect=True).attached() for rank in range(2)]
     for one in both:
@@ -629,7 +627,7 @@ def test_servers_may_die_again_and_again(puppets, start_server, world):
     assert sorted(taken) == list(range(30)), "none is lost, and none comes twice"
 
 
-def test_a_server_that_dies_before_all_are_back_has_the_next_one_wait_for_them(puppets, start_server, tmp_path):
+def test_server_killed_before_all_are_back_leaves_survivors_to_next_one(puppets, start_server, tmp_path):
     server = start_server(12, 0)
     first, second = (puppets("s", reconnect=True).attached() for _ in range(2))
     first.do("loop"), second.do("loop")
@@ -638,7 +636,7 @@ def test_a_server_that_dies_before_all_are_back_has_the_next_one_wait_for_them(p
     for number in range(2):
         server.kill()
         server.wait()
-        if number == 0:  # not before: the first one might take all, and the second one's loop be that of the next epoch
+        if number == 0:  # not earlier: the first one might take everything, and the second loop be the next epoch
             second.tell("take_all"), first.tell("take_all")
         server = start_server(12, 0)
         await_back(first, tmp_path / "journal")
@@ -647,14 +645,14 @@ def test_a_server_that_dies_before_all_are_back_has_the_next_one_wait_for_them(p
     assert sorted(taken) == list(range(12))
 
 
-def test_a_dead_rank_of_a_dead_server_is_replaced_where_it_was(puppets, start_server):
+def test_crashed_rank_of_crashed_server_is_replaced(puppets, start_server):
     server = start_server(20)
     first, second = (puppets("s", rank=rank, reconnect=rank == 1).attached() for rank in range(2))
     first.do("loop"), second.do("loop")
     taken = []
     for _ in range(3):
         taken += [first.do("take")[0], second.do("take")[0]]
-    first.do("take")  # which it does not ask past
+    first.do("take")  # the last one without a later request
     first.kill()
     server.kill()
     server.wait()
@@ -664,7 +662,7 @@ def test_a_dead_rank_of_a_dead_server_is_replaced_where_it_was(puppets, start_se
     assert sorted(taken) == list(range(20))
 
 
-def test_a_server_that_cannot_write_its_journal_ends_and_says_why(puppets, tmp_path, monkeypatch, caplog):
+def test_server_with_unwritable_journal_stops_with_reason(puppets, tmp_path, monkeypatch, caplog):
     def full(fd, data):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -683,7 +681,7 @@ def test_a_server_that_cannot_write_its_journal_ends_and_says_why(puppets, tmp_p
             mpqueue.attach("s", rank=0, timeout=0.1)
 
 
-def test_a_server_whose_journals_folder_is_gone_ends_the_epoch_and_says_why(puppets, tmp_path):
+def test_server_with_removed_journal_folder_stops_with_reason(puppets, tmp_path):
     folder = tmp_path / "journals"
     folder.mkdir()
     with mpqueue.Server("s", Indices(3), world=1, workers=1, journal=folder / "journal") as server:
@@ -697,14 +695,14 @@ def test_a_server_whose_journals_folder_is_gone_ends_the_epoch_and_says_why(pupp
             server.wait(30)
 
 
-def test_a_journal_of_another_stream_is_refused(start_server, tmp_path):
+def test_journal_of_another_stream_is_refused(start_server, tmp_path):
     start_server(20).kill()
     with pytest.raises(ServiceError, match="belongs to another stream"):
         mpqueue.Server("t", Indices(21), world=2, workers=1, journal=tmp_path / "journal", shuffle=True).start()
 
 
 @pytest.mark.parametrize("mode", ["split", "broadcast"])
-def test_batches_that_come_as_they_are_ready_all_come(puppets, mode):
+def test_unordered_batches_all_arrive(puppets, mode):
     with mpqueue.Server("s", Uneven(40), mode=mode, world=2, workers=2, ordered=False, max_queue_size=4):
         both = [puppets("s", rank=rank if mode == "split" else None).attached() for rank in range(2)]
         for one in both:
@@ -716,12 +714,12 @@ def test_batches_that_come_as_they_are_ready_all_come(puppets, mode):
             assert [sorted(one) for one in taken] == [list(range(40))] * 2
 
 
-def test_a_journal_with_batches_as_they_are_ready_is_refused(tmp_path):
+def test_journal_without_order_is_refused(tmp_path):
     with pytest.raises(ValueError, match="journal requires ordered=True, got ordered=False"):
         mpqueue.Server("s", Indices(), workers=1, journal=tmp_path / "journal", ordered=False)
 
 
-def test_a_source_that_cannot_be_restarted_is_refused_with_a_journal(tmp_path):
+def test_journal_of_source_that_cannot_be_restarted_is_refused(tmp_path):
     class Changing(Indices):
         def on_epoch_end(self):
             self.length += 1
@@ -734,7 +732,7 @@ def test_a_source_that_cannot_be_restarted_is_refused_with_a_journal(tmp_path):
             mpqueue.Server("s", source, workers=1, journal=tmp_path / "journal")
 
 
-def test_the_trace_of_a_server_has_a_row_for_each_consumer(puppets, tmp_path):
+def test_trace_of_server_has_a_row_for_each_consumer(puppets, tmp_path):
     with mpqueue.Server("s", Indices(6), world=2, workers=1, trace=tmp_path / "run.json"):
         both = [puppets("s", rank=rank).attached() for rank in range(2)]
         for one in both:
@@ -750,7 +748,7 @@ def test_the_trace_of_a_server_has_a_row_for_each_consumer(puppets, tmp_path):
 
 
 class Meeting:
-    """Samples that are there when four are at work at once."""
+    """Samples that are ready when four are being computed at the same time."""
 
     def __init__(self):
         self.barriers = {}
@@ -763,7 +761,7 @@ class Meeting:
         return index
 
 
-def test_workers_of_a_server_compute_samples_in_threads():
+def test_workers_of_server_compute_samples_in_threads():
     with mpqueue.Server("s", Meeting(), batch_size=8, workers=1, threads=4), mpqueue.attach("s", timeout=60) as own:
         assert [batch.tolist() for batch in own] == [list(range(8)), list(range(8, 16))]
 
@@ -779,13 +777,13 @@ def test_workers_of_a_server_compute_samples_in_threads():
         ({"allow_uids": ["root"]}, TypeError, r"allow_uids must be a list of integer user ids, got \['root'\]"),
     ],
 )
-def test_a_wrong_option_is_refused_by_its_name(options, error, text):
+def test_error_names_invalid_option(options, error, text):
     with pytest.raises(error, match=text):
         mpqueue.Server("wrong", [1, 2], **options)
 
 
 @pytest.mark.usefixtures("servers_directory")
-def test_a_server_cannot_be_pickled():
+def test_server_cannot_be_pickled():
     with mpqueue.Server("pickled", [1, 2], workers=1) as server:
         with pytest.raises(TypeError, match=r"a Server cannot be pickled .* by mpqueue.attach\('pickled'\)"):
             pickle.dumps(server)

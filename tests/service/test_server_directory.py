@@ -1,4 +1,4 @@
-"""The directory of a server: one server of a name, whoever may connect, and nothing left behind."""
+"""The directory of a server: one server per name, access by other users, and cleanup."""
 
 import os
 import select
@@ -63,23 +63,23 @@ def mode_of(path):
     return stat.S_IMODE(os.lstat(path).st_mode)
 
 
-# Where it is
+# Location
 
 
-def test_a_name_stands_for_a_folder_in_the_one_that_the_environment_names(servers_directory):
+def test_name_is_a_folder_in_mpqueue_home(servers_directory):
     directory = ServerDirectory.of("photos")
     assert (directory.name, directory.folder) == ("photos", f"{servers_directory}/photos")
     assert directory.socket_path == f"{servers_directory}/photos/socket"
 
 
-def test_else_for_one_in_the_folder_of_the_login(monkeypatch, servers_directory):
+def test_default_folder_is_in_runtime_directory(monkeypatch, servers_directory):
     monkeypatch.delenv("MPQUEUE_HOME")
     monkeypatch.setenv("XDG_RUNTIME_DIR", servers_directory)
     assert ServerDirectory.of("photos").folder == f"{servers_directory}/mpqueue/photos"
 
 
 @pytest.mark.parametrize("runtime", ["", "relative", "{tmp_path}/missing", "/dev/null"])
-def test_else_for_one_in_the_folder_of_temporary_files(monkeypatch, servers_directory, tmp_path, runtime):
+def test_fallback_folder_is_in_temporary_directory(monkeypatch, servers_directory, tmp_path, runtime):
     monkeypatch.delenv("MPQUEUE_HOME")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_RUNTIME_DIR", runtime.format(tmp_path=tmp_path))
@@ -88,15 +88,15 @@ def test_else_for_one_in_the_folder_of_temporary_files(monkeypatch, servers_dire
 
 
 @needs_root
-def test_the_folder_of_another_users_login_is_not_taken(monkeypatch, servers_directory):
-    """The variable outlives `su`."""
+def test_runtime_directory_of_another_user_is_ignored(monkeypatch, servers_directory):
+    """The variable is kept by `su`."""
     monkeypatch.delenv("MPQUEUE_HOME")
     monkeypatch.setenv("XDG_RUNTIME_DIR", servers_directory)
     os.chown(servers_directory, STRANGER, STRANGER)
     assert ServerDirectory.of("photos").folder.endswith(f"/mpqueue-{os.geteuid()}/photos")
 
 
-def test_a_path_is_the_folder_itself(monkeypatch, servers_directory):
+def test_path_is_the_folder_itself(monkeypatch, servers_directory):
     monkeypatch.chdir(servers_directory)
     for path in ("./photos", f"{servers_directory}/photos", f"{servers_directory}/photos/", "../photos/../photos"):
         directory = ServerDirectory.of(path)
@@ -104,25 +104,25 @@ def test_a_path_is_the_folder_itself(monkeypatch, servers_directory):
         assert directory.folder == os.path.abspath(path)
 
 
-def test_a_name_may_be_a_single_letter():
+def test_name_may_be_a_single_letter():
     for letter in string.ascii_letters:
         assert ServerDirectory.of(letter).name == letter
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "/", "//", "a\0b", "a/b\0", "a\nb", "\ud800", "\x1b[31m"])
-def test_what_can_be_no_folder_is_no_name(name):
+def test_name_that_cannot_be_a_folder_is_refused(name):
     with pytest.raises(ValueError, match="must be the name or the path of a folder") as caught:
         ServerDirectory.of(name)
     assert repr(name) in str(caught.value)
 
 
 @pytest.mark.parametrize("name", [None, 5, b"photos"])
-def test_what_is_no_text_is_no_name(name):
+def test_name_that_is_not_a_string_is_refused(name):
     with pytest.raises(TypeError, match="must be a string, got"):
         ServerDirectory.of(name)
 
 
-def test_a_path_that_is_too_long_for_a_socket_is_refused_and_the_longest_is_not(servers_directory, claim, connect):
+def test_path_too_long_for_socket_is_refused_and_longest_is_accepted(servers_directory, claim, connect):
     room = 107 - len(f"{servers_directory}//socket")
     with pytest.raises(ValueError, match=r"must have at most 107 bytes, got 108 in .*: use a shorter name"):
         ServerDirectory.of("x" * (room + 1))
@@ -132,14 +132,14 @@ def test_a_path_that_is_too_long_for_a_socket_is_refused_and_the_longest_is_not(
     connect(longest.directory)
 
 
-# One server of a name
+# One server per name
 
 
 @pytest.mark.parametrize(
     ("is_open", "folder_mode", "socket_mode"), [(False, 0o700, 0o600), (True, 0o711, 0o666)], ids=["own", "others"]
 )
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
-def test_modes_are_as_promised_whatever_the_umask(claim, is_open, folder_mode, socket_mode, umask):
+def test_modes_do_not_depend_on_umask(claim, is_open, folder_mode, socket_mode, umask):
     before = os.umask(umask)
     try:
         held = claim(is_open_to_others=is_open)
@@ -151,7 +151,7 @@ def test_modes_are_as_promised_whatever_the_umask(claim, is_open, folder_mode, s
     assert sorted(os.listdir(held.directory.folder)) == ["lock", "made", "socket"]
 
 
-def test_the_listener_keeps_messages_apart_and_does_not_block(claim, connect):
+def test_listener_preserves_messages_and_does_not_block(claim, connect):
     held = claim()
     assert held.listener.type == socket.SOCK_SEQPACKET
     with pytest.raises(BlockingIOError):
@@ -163,7 +163,7 @@ def test_the_listener_keeps_messages_apart_and_does_not_block(claim, connect):
         assert (peer.recv(10), peer.recv(10)) == (b"a", b"bc")
 
 
-def test_of_two_servers_of_one_name_the_second_is_told_the_process_of_the_first(claim):
+def test_second_server_of_name_is_refused_with_process_id_of_first(claim):
     held = claim()
     with (
         Other() as other,
@@ -175,7 +175,7 @@ def test_of_two_servers_of_one_name_the_second_is_told_the_process_of_the_first(
     assert os.path.exists(held.directory.socket_path)
 
 
-def test_the_one_that_is_told_disturbs_nothing(claim, connect):
+def test_refused_server_leaves_first_one_undisturbed(claim, connect):
     held = claim()
     with pytest.raises(ServiceError):
         claim()
@@ -185,7 +185,7 @@ def test_the_one_that_is_told_disturbs_nothing(claim, connect):
         assert peer.recv(10) == b"hello"
 
 
-def test_of_many_that_want_one_name_at_once_one_gets_it():
+def test_of_many_simultaneous_servers_one_gets_the_name():
     others = [Other() for _ in range(6)]
     try:
         for _ in range(10):
@@ -200,8 +200,8 @@ def test_of_many_that_want_one_name_at_once_one_gets_it():
             other.close()
 
 
-def test_servers_that_come_and_go_leave_one_name_to_one_of_them_at_a_time():
-    """While one removes its lock and its folder, others lock and make them."""
+def test_name_has_one_owner_while_servers_start_and_stop():
+    """While one server removes its lock and folder, others create and lock them."""
     with Other() as one, Other() as other, Other() as third:
         for process in (one, other, third):
             process.begin(come_and_go, 150)
@@ -210,8 +210,8 @@ def test_servers_that_come_and_go_leave_one_name_to_one_of_them_at_a_time():
     assert not os.path.exists(ServerDirectory.of("photos").folder)
 
 
-def test_of_servers_that_leave_at_one_moment_the_last_removes_the_folder(claim, servers_directory, monkeypatch):
-    """The next server comes while the one before removes the folder, and has left before that one sees that it came."""
+def test_last_of_simultaneously_stopping_servers_removes_folder(claim, servers_directory, monkeypatch):
+    """The next server arrives while the previous one removes the folder, and leaves before that one notices."""
     held, removed = claim(), server_directory._is_removed
 
     def _next_comes_and_leaves(folder):
@@ -226,7 +226,7 @@ def test_of_servers_that_leave_at_one_moment_the_last_removes_the_folder(claim, 
     assert os.listdir(servers_directory) == []
 
 
-def test_a_name_that_was_given_up_is_free_and_nothing_of_it_is_left(claim, servers_directory):
+def test_released_name_is_free_and_leaves_nothing(claim, servers_directory):
     for _ in range(2):
         held = claim()
         held.close()
@@ -234,7 +234,7 @@ def test_a_name_that_was_given_up_is_free_and_nothing_of_it_is_left(claim, serve
         assert os.listdir(servers_directory) == []
 
 
-def test_a_folder_that_was_there_stays(claim, servers_directory):
+def test_existing_folder_is_kept(claim, servers_directory):
     """A container has mounted it."""
     os.mkdir(f"{servers_directory}/photos", 0o700)
     claim().close()
@@ -242,14 +242,14 @@ def test_a_folder_that_was_there_stays(claim, servers_directory):
     assert os.listdir(f"{servers_directory}/photos") == []
 
 
-def test_a_folder_with_other_things_in_it_stays(claim, servers_directory):
+def test_folder_with_other_files_is_kept(claim, servers_directory):
     held = claim()
     open(f"{servers_directory}/photos/journal", "w").close()
     held.close()
     assert os.listdir(f"{servers_directory}/photos") == ["journal"]
 
 
-def test_folders_on_the_way_are_made_and_that_of_the_package_is_removed(claim, monkeypatch, servers_directory):
+def test_parent_folders_are_created_and_the_package_folder_removed(claim, monkeypatch, servers_directory):
     monkeypatch.delenv("MPQUEUE_HOME")
     monkeypatch.setenv("XDG_RUNTIME_DIR", servers_directory)
     one, other = claim("one"), claim("other")
@@ -260,7 +260,7 @@ def test_folders_on_the_way_are_made_and_that_of_the_package_is_removed(claim, m
     assert os.listdir(servers_directory) == []
 
 
-def test_what_a_killed_server_has_left_is_taken_over_and_then_removed(claim, connect, servers_directory):
+def test_files_of_killed_server_are_taken_over_and_removed(claim, connect, servers_directory):
     with Other() as dead:
         dead.ask(hold, "photos")
         dead.kill()
@@ -275,7 +275,7 @@ def test_what_a_killed_server_has_left_is_taken_over_and_then_removed(claim, con
     assert os.listdir(servers_directory) == []
 
 
-def test_a_fork_that_lives_on_does_not_hold_the_name_of_its_dead_server(claim):
+def test_forked_child_does_not_hold_name_of_crashed_server(claim):
     with Other() as server:
         server.ask(hold, "photos")
         child = server.ask(fork_a_sleeper)
@@ -287,7 +287,7 @@ def test_a_fork_that_lives_on_does_not_hold_the_name_of_its_dead_server(claim):
             os.kill(child, signal.SIGKILL)
 
 
-def test_a_fork_that_gives_up_the_name_gives_up_nothing(claim, connect):
+def test_close_in_forked_child_does_nothing(claim, connect):
     held = claim()
     pid = os.fork()
     if pid == 0:
@@ -299,18 +299,18 @@ def test_a_fork_that_gives_up_the_name_gives_up_nothing(claim, connect):
         claim()
 
 
-def test_a_server_that_cannot_listen_leaves_nothing(claim, servers_directory, monkeypatch):
+def test_server_that_cannot_listen_leaves_nothing(claim, servers_directory, monkeypatch):
     monkeypatch.setattr(server_directory, "_BACKLOG", "none")
     with pytest.raises(TypeError):
         claim()
     assert os.listdir(servers_directory) == []
 
 
-# Folders that are not the server's
+# Folders of other owners
 
 
 @needs_root
-def test_the_folder_of_another_user_is_refused(claim, servers_directory):
+def test_folder_of_another_user_is_refused(claim, servers_directory):
     os.mkdir(f"{servers_directory}/photos", 0o700)
     os.chown(f"{servers_directory}/photos", STRANGER, STRANGER)
     with pytest.raises(
@@ -321,7 +321,7 @@ def test_the_folder_of_another_user_is_refused(claim, servers_directory):
 
 
 @needs_root
-def test_so_is_the_folder_of_all_servers_that_another_user_has_made_first(claim, monkeypatch, servers_directory):
+def test_parent_folder_created_by_another_user_is_refused(claim, monkeypatch, servers_directory):
     monkeypatch.delenv("MPQUEUE_HOME")
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
     monkeypatch.setattr("tempfile.tempdir", servers_directory)
@@ -333,7 +333,7 @@ def test_so_is_the_folder_of_all_servers_that_another_user_has_made_first(claim,
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o770, 0o702, 0o1777])
-def test_a_folder_that_others_may_write_to_is_refused(claim, servers_directory, mode):
+def test_writable_folder_is_refused(claim, servers_directory, mode):
     os.mkdir(f"{servers_directory}/photos")
     os.chmod(f"{servers_directory}/photos", mode)
     with pytest.raises(ServiceError, match=rf"other users may write to the folder .* \(mode {mode:04o}\).*chmod go-w"):
@@ -342,7 +342,7 @@ def test_a_folder_that_others_may_write_to_is_refused(claim, servers_directory, 
 
 
 @pytest.mark.parametrize("mode", [0o700, 0o711, 0o755, 0o500])
-def test_a_folder_that_others_may_only_read_is_taken_and_opened_for_others_if_need_be(claim, servers_directory, mode):
+def test_folder_readable_by_others_is_used_and_opened_if_needed(claim, servers_directory, mode):
     os.mkdir(f"{servers_directory}/photos")
     os.chmod(f"{servers_directory}/photos", mode)
     claim().close()
@@ -361,13 +361,13 @@ def test_a_folder_that_others_may_only_read_is_taken_and_opened_for_others_if_ne
     ],
     ids=["symlink", "broken symlink", "file", "fifo"],
 )
-def test_what_is_no_folder_is_refused(claim, servers_directory, make, what):
+def test_file_in_place_of_folder_is_refused(claim, servers_directory, make, what):
     make(f"{servers_directory}/photos")
     with pytest.raises(ServiceError, match=rf"photos {what}, expected a folder: remove it"):
         claim()
 
 
-def test_a_lock_that_leads_elsewhere_is_not_followed(claim, servers_directory, tmp_path):
+def test_lock_that_is_a_link_is_not_followed(claim, servers_directory, tmp_path):
     os.mkdir(f"{servers_directory}/photos", 0o700)
     os.symlink(tmp_path / "precious", f"{servers_directory}/photos/lock")
     (tmp_path / "precious").write_text("text")
@@ -376,7 +376,7 @@ def test_a_lock_that_leads_elsewhere_is_not_followed(claim, servers_directory, t
     assert (tmp_path / "precious").read_text() == "text"
 
 
-def test_a_place_where_no_folder_can_be_made_is_told_with_a_remedy(claim, monkeypatch):
+def test_error_for_impossible_folder_has_remedy(claim, monkeypatch):
     monkeypatch.setenv("MPQUEUE_HOME", "/dev/null/servers")
     with pytest.raises(ServiceError, match=r"cannot serve 'photos' in /dev/null/servers/photos: .*MPQUEUE_HOME"):
         claim()
@@ -385,7 +385,7 @@ def test_a_place_where_no_folder_can_be_made_is_told_with_a_remedy(claim, monkey
 # Connecting
 
 
-def test_a_consumer_waits_for_a_server_that_is_not_there_yet(claim, connect, servers_directory):
+def test_connect_waits_for_server_that_starts_later(claim, connect, servers_directory):
     found = []
     consumer = threading.Thread(target=lambda: found.append(connect(ServerDirectory.of("photos"), DEADLOCK_S)))
     consumer.start()
@@ -394,14 +394,14 @@ def test_a_consumer_waits_for_a_server_that_is_not_there_yet(claim, connect, ser
     assert found
 
 
-def test_a_consumer_that_comes_before_its_server_is_not_misled_by_a_dead_one(claim, connect):
+def test_early_consumer_is_not_misled_by_socket_of_crashed_server(claim, connect):
     with Other() as dead:
         dead.ask(hold, "photos")
         dead.kill()
-    test_a_consumer_waits_for_a_server_that_is_not_there_yet(claim, connect, None)
+    test_connect_waits_for_server_that_starts_later(claim, connect, None)
 
 
-def test_after_the_deadline_it_is_told_where_it_has_looked(connect):
+def test_error_after_deadline_names_the_path(connect):
     directory = ServerDirectory.of("photos")
     with pytest.raises(ServiceError, match=f"found no server 'photos' at {directory.socket_path} within 0.0 s"):
         connect(directory)
@@ -409,7 +409,7 @@ def test_after_the_deadline_it_is_told_where_it_has_looked(connect):
         connect(directory, 0.1)
 
 
-def test_a_server_that_accepts_nobody_is_told_apart(claim, connect, monkeypatch):
+def test_suspended_server_has_its_own_error(claim, connect, monkeypatch):
     monkeypatch.setattr(server_directory, "_BACKLOG", 0)
     held = claim()
     connect(held.directory)
@@ -418,7 +418,7 @@ def test_a_server_that_accepts_nobody_is_told_apart(claim, connect, monkeypatch)
 
 
 @pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
-def test_a_socket_of_another_kind_is_told_at_once(servers_directory, kind):
+def test_socket_of_another_kind_is_refused_immediately(servers_directory, kind):
     os.mkdir(f"{servers_directory}/photos")
     with socket.socket(socket.AF_UNIX, kind) as stranger:
         stranger.bind(f"{servers_directory}/photos/socket")
@@ -428,7 +428,7 @@ def test_a_socket_of_another_kind_is_told_at_once(servers_directory, kind):
 
 @needs_root
 @pytest.mark.parametrize("deadline", [None, DEADLOCK_S])
-def test_another_user_is_told_soon_that_the_server_has_to_allow_it(claim, deadline):
+def test_other_user_is_soon_refused_with_allow_uids(claim, deadline):
     claim()
     with (
         Other() as stranger,
@@ -439,7 +439,7 @@ def test_another_user_is_told_soon_that_the_server_has_to_allow_it(claim, deadli
 
 
 @needs_root
-def test_another_user_can_connect_to_a_server_that_is_open_and_is_known(claim):
+def test_other_user_connects_to_open_server_and_is_identified(claim):
     held = claim(is_open_to_others=True)
     with Other() as stranger:
         stranger.ask(become, STRANGER)
@@ -451,17 +451,17 @@ def test_another_user_can_connect_to_a_server_that_is_open_and_is_known(claim):
             stranger.ask(os.listdir, held.directory.folder)
 
 
-# Who is at the other end
+# The peer
 
 
 @pytest.fixture(params=["of the socket", "of the process id"])
 def way(request, monkeypatch):
-    """How a peer's pidfd is had: kernels before 6.5 have only the second way."""
+    """How to get a peer's pidfd: kernels before 6.5 have only the second way."""
     if request.param == "of the process id":
         monkeypatch.setattr(credentials, "_SO_PEERPIDFD", 9999)
 
 
-def test_the_sentinel_of_a_peer_tells_its_end(claim, way):
+def test_sentinel_of_peer_reports_its_exit(claim, way):
     held = claim()
     with Other() as consumer:
         consumer.ask(keep_connected, "photos")
@@ -475,7 +475,7 @@ def test_the_sentinel_of_a_peer_tells_its_end(claim, way):
             descriptors.close(sentinel)
 
 
-def test_a_peer_that_has_said_something_has_a_sentinel_too(claim, way):
+def test_peer_with_sent_data_has_a_sentinel(claim, way):
     held = claim()
     with Other() as consumer:
         consumer.ask(keep_connected, "photos", b"hello")
@@ -484,24 +484,24 @@ def test_a_peer_that_has_said_something_has_a_sentinel_too(claim, way):
             assert peer.recv(10) == b"hello"
 
 
-def test_a_peer_that_dies_before_its_sentinel_is_opened_is_known_to_be_dead(claim, way):
+def test_peer_that_exits_before_open_of_sentinel_is_detected(claim, way):
     held = claim()
     with Other() as consumer:
         consumer.ask(keep_connected, "photos")
         with accepted(held) as peer:
             theirs = credentials_of(peer)
-            consumer.kill()  # and it was reaped
+            consumer.kill()  # and was reaped
             try:
                 sentinel = sentinel_of(peer, theirs)
             except ProcessLookupError:
                 return
-            assert select.select([sentinel], [], [], 0)[0]  # newer kernels give it out still
+            assert select.select([sentinel], [], [], 0)[0]  # newer kernels still return it
             descriptors.close(sentinel)
 
 
 @pytest.mark.parametrize("last_words", [b"", b"hello"])
-def test_an_id_that_a_stranger_has_by_now_is_not_taken_for_the_peer(claim, monkeypatch, last_words):
-    """Also if what it has said before its death is still to be read."""
+def test_reused_process_id_is_not_taken_for_the_peer(claim, monkeypatch, last_words):
+    """Even if data that it sent before its exit is unread."""
     monkeypatch.setattr(credentials, "_SO_PEERPIDFD", 9999)
     held = claim()
     with Other() as consumer:
@@ -513,7 +513,7 @@ def test_an_id_that_a_stranger_has_by_now_is_not_taken_for_the_peer(claim, monke
                 sentinel_of(peer, theirs)
 
 
-def test_a_peer_of_another_container_is_told_what_to_do_where_its_end_cannot_be_seen(claim, connect, monkeypatch):
+def test_peer_in_another_container_raises_error_with_remedy(claim, connect, monkeypatch):
     monkeypatch.setattr(credentials, "_SO_PEERPIDFD", 9999)
     held = claim()
     connect(held.directory)
@@ -521,7 +521,7 @@ def test_a_peer_of_another_container_is_told_what_to_do_where_its_end_cannot_be_
         sentinel_of(peer, credentials_of(peer)._replace(pid=0))
 
 
-# What other processes do
+# Code of other processes
 
 _held = []
 
@@ -535,7 +535,7 @@ def let_go():
 
 
 def come_and_go(times):
-    """How often the name was had; while it was, nobody else had it."""
+    """How often this process had the name, without another owner at the same time."""
     count = 0
     for _ in range(times):
         try:
@@ -558,7 +558,7 @@ def settled(other):
 
 
 def fork_a_sleeper():
-    """Return the child when it has closed what is not its own."""
+    """Return the child after it has closed the inherited descriptors."""
     read_end, write_end = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -585,8 +585,8 @@ def connect_and_close(name, within_s, uid=None):
 
 
 @pytest.mark.parametrize("is_early", [True, False], ids=["before the handshake", "before it has read the handshake"])
-def test_a_refusal_is_heard_of_a_server_that_has_read_nothing(claim, connect, is_early):
-    """The end of a connection with something unread in it resets the other end."""
+def test_refusal_is_received_from_server_that_read_nothing(claim, connect, is_early):
+    """Closing a connection with unread data resets the other end."""
     held = claim()
     connection = connect(held.directory)
     with accepted(held) as peer:

@@ -1,4 +1,4 @@
-"""Specs on their way to consumers: equal where they arrive, and nothing that is not one gets through."""
+"""Specs sent to consumers: they arrive unchanged, and invalid ones are refused."""
 
 import contextlib
 import importlib.util
@@ -42,8 +42,8 @@ class Pair(NamedTuple):
 
 @settings(max_examples=200, **quick)
 @given(trees, layouts)
-def test_the_spec_of_any_tree_comes_out_equal(tree, layout):
-    """Types of keys, too, which `==` takes for the same."""
+def test_spec_of_any_tree_is_decoded_unchanged(tree, layout):
+    """Including types of keys that compare equal."""
     spec = spec_of_tree(in_layout(tree, layout))
     body, is_pickled = encode_spec(spec)
     found = decode_spec(body, is_pickled, allow_pickle=True)
@@ -108,7 +108,7 @@ if importlib.util.find_spec("ml_dtypes"):
 
 
 @pytest.mark.parametrize("name", UNUSUAL)
-def test_what_has_no_form_in_json_is_a_pickle_which_is_loaded_where_it_may_be(name):
+def test_spec_without_json_form_is_a_pickle_loaded_only_if_allowed(name):
     spec = spec_of_tree(UNUSUAL[name])
     body, is_pickled = encode_spec(spec)
     assert is_pickled
@@ -118,7 +118,7 @@ def test_what_has_no_form_in_json_is_a_pickle_which_is_loaded_where_it_may_be(na
         decode_spec(body, True, allow_pickle=False)
 
 
-def test_nothing_of_a_pickle_is_run_where_it_must_not_be(tmp_path):
+def test_forbidden_pickle_is_not_run(tmp_path):
     class Bomb:
         def __reduce__(self):
             return os.mkdir, (str(tmp_path / "it ran"),)
@@ -129,13 +129,13 @@ def test_nothing_of_a_pickle_is_run_where_it_must_not_be(tmp_path):
     assert not (tmp_path / "it ran").exists()
 
 
-def test_a_class_that_cannot_be_imported_is_told_with_a_remedy():
+def test_missing_class_raises_error_with_remedy():
     body = pickle.dumps((NodeKind.RECORD, (OrderedDict, None))).replace(b"collections", b"collectionz")
     with pytest.raises(ServiceError, match=r"cannot be imported .*collectionz.*install its module"):
         decode_spec(body, True, allow_pickle=True)
 
 
-def test_classes_of_a_script_travel_by_value():
+def test_classes_of_main_script_are_pickled_by_value():
     namespace = {"__name__": "__main__", "NamedTuple": NamedTuple}
     exec("class Local(NamedTuple):\n    x: object", namespace)
     spec = (NodeKind.RECORD, (namespace["Local"], None), (NodeKind.ARRAY, np.dtype("f4"), 1, False))
@@ -147,7 +147,7 @@ def test_classes_of_a_script_travel_by_value():
 @pytest.mark.parametrize(
     "spec", [b"", b"nonsense", pickle.dumps(5), pickle.dumps(()), pickle.dumps((99,)), pickle.dumps([1])]
 )
-def test_a_pickle_of_something_else_is_no_spec(spec):
+def test_pickle_of_another_object_is_refused(spec):
     with pytest.raises(ProtocolError):
         decode_spec(spec, True, allow_pickle=True)
 
@@ -160,14 +160,14 @@ def nested(depth):
 
 
 @pytest.mark.parametrize("depth", [63, 64, 65, 300])
-def test_trees_that_are_nested_deeply_arrive_too(depth):
+def test_deeply_nested_trees_arrive(depth):
     spec = spec_of_tree(nested(depth))
     body, is_pickled = encode_spec(spec)
     assert is_pickled == (depth > 64)
     assert decode_spec(body, is_pickled, allow_pickle=True) == spec
 
 
-def test_a_structure_that_is_too_large_is_told_with_its_size():
+def test_too_large_structure_raises_error_with_size():
     spec = (NodeKind.LIST, *[(NodeKind.ARRAY, np.dtype("f4"), 1, False)] * 400_000)
     with pytest.raises(ServiceError, match=r"must have at most 4,194,304 bytes, got [\d,]+: use fewer arrays"):
         encode_spec(spec)
@@ -207,7 +207,7 @@ WRONG = [
     b'[1,"<U999999999",1,0]',
     b'[1,"<V99999999999",1,0]',
     b'[1,"<M8[foo]",1,0]',
-    b'[1,"<f\xd9\xa4",1,0]',  # a digit, but none of ASCII's
+    b'[1,"<f\xd9\xa4",1,0]',  # a digit, but not in ASCII
     b'[1,["<f4"],1,0]',
     b'[1,[["a","<f4"]],1,0]',
     b"[4]",
@@ -228,12 +228,12 @@ WRONG = [
 
 
 @pytest.mark.parametrize("body", WRONG, ids=lambda body: repr(body[:30]))
-def test_what_is_no_spec_is_a_corrupt_message(body):
+def test_invalid_spec_raises_protocol_error(body):
     with pytest.raises(ProtocolError):
         decoded(body)
 
 
-def test_a_refused_dtype_is_told_without_all_of_it():
+def test_error_for_refused_dtype_is_short():
     with pytest.raises(ProtocolError) as caught:
         decoded(json.dumps([1, "x" * 1_000_000, 1, 0]).encode())
     assert len(str(caught.value)) < 300
@@ -244,7 +244,7 @@ plain = [b'[2,[1,"<f4",2,0],[4,["a",1],[3,[0],[5]],[1,"|S5",0,1]]]', b'[1,"<M8[n
 
 @settings(max_examples=400, **quick)
 @given(st.binary(max_size=100) | st.sampled_from(plain), st.integers(0, 100), edits)
-def test_random_truncated_and_mutated_bytes_are_a_spec_or_a_corrupt_message(body, length, edits):
+def test_random_truncated_and_mutated_bytes_are_decoded_or_invalid(body, length, edits):
     for damaged in (body, body[:length], bent(body, edits), bent(body, edits)[:length]):
         try:
             spec = decoded(damaged)
@@ -264,7 +264,7 @@ json_nodes = st.recursive(
 
 @settings(max_examples=400, **quick)
 @given(json_nodes)
-def test_any_lists_of_json_are_a_spec_or_a_corrupt_message(found):
+def test_any_json_lists_are_decoded_or_invalid(found):
     try:
         spec = decoded(json.dumps(found).encode())
     except ProtocolError:
@@ -281,7 +281,7 @@ def test_any_lists_of_json_are_a_spec_or_a_corrupt_message(found):
     ],
     ids=["nested", "wide nonsense", "wide"],
 )
-def test_the_largest_spec_costs_bounded_memory(body):
+def test_largest_spec_needs_bounded_memory(body):
     tracemalloc.start()
     try:
         with contextlib.suppress(ProtocolError):
@@ -293,7 +293,7 @@ def test_the_largest_spec_costs_bounded_memory(body):
 
 
 @pytest.mark.measures
-def test_the_largest_spec_costs_time_in_proportion_to_its_size():
+def test_largest_spec_takes_time_proportional_to_its_size():
     def spent_s(num_bytes):
         body = b"[2" + b",[0]" * (num_bytes // 4 - 2) + b"]"
         before = time.process_time()
@@ -304,6 +304,6 @@ def test_the_largest_spec_costs_time_in_proportion_to_its_size():
     assert spent_s(MAX_SPEC_BYTES) < 40 * spent_s(MAX_SPEC_BYTES // 10)
 
 
-def test_cloudpickle_of_a_spec_is_read_as_pickle_is():
+def test_pickles_of_cloudpickle_and_pickle_are_equivalent():
     spec = spec_of_tree(UNUSUAL["structured"])
     assert decode_spec(cloudpickle.dumps(spec), True, allow_pickle=True) == spec

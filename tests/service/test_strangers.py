@@ -1,4 +1,4 @@
-"""Whatever peers send to a server: they are told or dropped, the others are served on, and it costs a bounded amount."""
+"""Arbitrary data sent to a server: the sender is refused, the other consumers are served, and the cost is bounded."""
 
 import array
 import contextlib
@@ -33,11 +33,11 @@ class Numbers:
     def __getitem__(self, index):
         return np.full(100, index)
 """
-ROOM_BYTES = 30 << 20  # by which a server's memory may differ, whatever was sent to it
+ROOM_BYTES = 30 << 20  # by which a server's memory may differ after any data
 
 
 class Watched:
-    """A server, and a consumer that reads beside the test as fast as it can, and checks each byte."""
+    """A server with a consumer that reads at full speed during the test and checks each byte."""
 
     def __init__(self, process, mode):
         self.pid, self.mode = process.pid, mode
@@ -46,7 +46,7 @@ class Watched:
         self._thread = threading.Thread(target=self._read)
         self._thread.start()
         self.serves_on()
-        ask_for_queues("numbers")  # the first who asks has the hub of queues made, which stays
+        ask_for_queues("numbers")  # the first request creates the hub of queues, which remains
         self._descriptors, self._resident = num_descriptors(self.pid), resident_bytes(self.pid)
 
     def _read(self):
@@ -66,7 +66,7 @@ class Watched:
                 self._next_epoch.notify_all()
 
     def serves_on(self):
-        """Nothing is lost and nothing comes twice, also in an epoch that begins now; whoever else is there takes nothing."""
+        """No batch is lost or duplicated, also in an epoch that begins now; other consumers take none."""
         with self._next_epoch:
             aim = self.epochs + 2
             assert self._next_epoch.wait_for(lambda: self.epochs >= aim or self.failure, DEADLOCK_S), "nothing comes"
@@ -74,7 +74,7 @@ class Watched:
             assert self.latest == list(range(LENGTH))
 
     def costs_nothing(self):
-        """Descriptors are as many as before, soon, and memory is not much more."""
+        """Soon there are as many descriptors as before, and not much more memory."""
         for _ in range(100):
             self.serves_on()
             if num_descriptors(self.pid) <= self._descriptors:
@@ -118,13 +118,13 @@ def server(request, tmp_path, monkeypatch, servers_directory):
 
 @pytest.fixture
 def stranger():
-    """A process whose death frees what it has."""
+    """A process that holds resources until it exits."""
     with Other() as other:
         yield other
 
 
 def bent_at_random(rng, data):
-    """Bytes that are cut, lengthened, or changed at a few places; or as they were."""
+    """Bytes that are truncated, extended or changed at a few places, or unchanged."""
     data = bytearray(data)
     for _ in range(rng.randint(0, 3)):
         how = rng.randrange(3)
@@ -139,7 +139,7 @@ def bent_at_random(rng, data):
 
 
 def handshake(rng):
-    """Something that might be a handshake."""
+    """Data similar to a handshake."""
     resume = Resume(job=rng.choice(["", "abc"]), epoch=rng.randrange(5), taken=(1, 2), count=rng.randrange(1 << 62))
     hello = Hello(
         purpose=rng.choice(["batches", "batches", "queues"]),
@@ -156,7 +156,7 @@ def handshake(rng):
 
 
 def greet(name, seed):
-    """One handshake; what was answered: a text, "welcome", or nothing."""
+    """Send one handshake; return the text of the refusal, "welcome", or None."""
     rng = random.Random(seed)
     connection = connected(name)
     try:
@@ -183,7 +183,7 @@ def test_handshakes_of_any_size_and_kind_are_answered_or_dropped(server, strange
 
 
 def records(rng, consumer):
-    """A few messages: random, cut, changed; asked and released too much; twice; in another order; and good ones."""
+    """A few messages: random, truncated, changed, excessive, repeated, reordered, and valid ones."""
     good = [
         ConsumerRequest(ToServer.BEGIN, consumer.epoch),
         ConsumerRequest(ToServer.ASK, consumer.taken),
@@ -204,14 +204,16 @@ def records(rng, consumer):
 
 
 def resume_at(rng, welcome):
-    """A place where it says that it was, with counts that no consumer can have."""
-    if welcome is None or welcome.mode == "split" or rng.random() < 0.7:  # in a group that shares, it would be believed
+    """The state of an earlier attachment, with impossible counts."""
+    if (
+        welcome is None or welcome.mode == "split" or rng.random() < 0.7
+    ):  # in a group that shares batches, it would be accepted
         return None
     return Resume(job=welcome.job, epoch=welcome.epoch, taken=(), count=rng.choice([0, 5, 10**6, (1 << 63) - 1]))
 
 
 def misbehave(name, seeds, uid=None):
-    """Consumers that take a few batches as they should, and then send anything; how each was told to go."""
+    """Consumers that take a few batches correctly, and then send arbitrary data; return how each was disconnected."""
     told, known = set(), None
     for seed in seeds:
         rng = random.Random(seed)
@@ -227,7 +229,9 @@ def misbehave(name, seeds, uid=None):
                 consumer.begin()
             for message in records(rng, consumer):
                 consumer.sock.send(message)
-            consumer.sock.settimeout(rng.choice([0.001, 0.01]))  # one that was not cut off is heard for a moment
+            consumer.sock.settimeout(
+                rng.choice([0.001, 0.01])
+            )  # a consumer that was not disconnected is read for a moment
             while True:
                 consumer.next()
         except CutOff as cut:
@@ -239,8 +243,8 @@ def misbehave(name, seeds, uid=None):
     return told
 
 
-def test_consumers_that_send_anything_are_cut_off(server):
-    """What one of them was offered and has not taken goes to others; its process's end frees the slots."""
+def test_consumers_that_send_arbitrary_data_are_disconnected(server):
+    """Untaken offers go to other consumers, and the slots are freed at the exit of the process."""
     missing = {
         "bytes, of",
         "which is no record",
@@ -249,7 +253,7 @@ def test_consumers_that_send_anything_are_cut_off(server):
         "it began epoch",
     }
     for first in range(0, 3000, 15):
-        if first >= 300 and not missing:  # one that sends on while it is cut off may not hear why
+        if first >= 300 and not missing:  # a consumer that keeps sending may not receive the reason
             break
         with Other() as stranger:
             told = stranger.ask(misbehave, "numbers", range(first, first + 15))
@@ -259,7 +263,7 @@ def test_consumers_that_send_anything_are_cut_off(server):
 
 
 def say_nothing(name, count):
-    """Open so many connections, and keep them."""
+    """Open this many connections and keep them."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, count + 200)), hard))
     _kept.extend(connected(name) for _ in range(count))
@@ -268,15 +272,15 @@ def say_nothing(name, count):
 _kept = []
 
 
-def test_a_thousand_connections_that_say_nothing_hold_up_nobody(server, stranger):
+def test_a_thousand_silent_connections_block_no_consumer(server, stranger):
     stranger.ask(say_nothing, "numbers", 1000)
     server.serves_on()
     assert server.extra_descriptors() <= MAX_STRANGERS + 8
-    stranger.ask(misbehave, "numbers", range(3))  # who says something is heard meanwhile
+    stranger.ask(misbehave, "numbers", range(3))  # a handshake is answered at the same time
 
 
 def keep_welcomes(name, count):
-    """Attach so many times, begin nothing, and stay; how many were welcome."""
+    """Attach this many times without beginning a loop; return how many were accepted."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 2 * count + 200)), hard))
     welcome = 0
@@ -291,13 +295,13 @@ def keep_welcomes(name, count):
     return welcome
 
 
-def test_more_consumers_of_one_process_than_anybody_needs_are_refused(server, stranger):
+def test_too_many_consumers_of_one_process_are_refused(server, stranger):
     assert stranger.ask(keep_welcomes, "numbers", 300) == MAX_OF_PROCESS
     assert server.extra_descriptors() <= 2 * MAX_OF_PROCESS + 8  # some are just being refused
     (told,) = stranger.ask(misbehave, "numbers", range(1))
     assert f"has {MAX_OF_PROCESS} consumers, the maximum: close those that it does not need" in told
-    with RawConsumer("numbers"):  # another process is let in
-        if server.mode == "split":  # else all wait for those who do not begin, as they should
+    with RawConsumer("numbers"):  # another process is accepted
+        if server.mode == "split":  # otherwise all wait for consumers that do not begin, as they should
             server.serves_on()
 
 
@@ -320,7 +324,7 @@ def send_descriptors(name, hello, times):
 
 
 @pytest.mark.parametrize("hello", [b"nonsense", Hello().encode()], ids=["of a stranger", "of a consumer"])
-def test_descriptors_that_are_sent_in_floods_are_dropped(server, stranger, hello):
+def test_floods_of_descriptors_are_dropped(server, stranger, hello):
     for _ in range(100):
         stranger.ask(send_descriptors, "numbers", hello, 20)
         assert server.extra_descriptors() < 20
@@ -328,7 +332,7 @@ def test_descriptors_that_are_sent_in_floods_are_dropped(server, stranger, hello
 
 
 def flood(name, count):
-    """Send as many good records as the server takes, and read nothing."""
+    """Send as many valid records as the server accepts, and read nothing."""
     consumer = RawConsumer(name, Hello(join="now"))
     with contextlib.suppress(ConnectionError):
         for _ in range(count):
@@ -336,28 +340,28 @@ def flood(name, count):
     consumer.drop()
 
 
-def test_a_flood_of_good_records_holds_up_nobody(server, stranger):
+def test_flood_of_valid_records_blocks_no_consumer(server, stranger):
     stranger.begin(flood, "numbers", 100_000)
     server.serves_on()
     stranger.end()
 
 
 def come_and_go(name, count):
-    """Attach, begin, and end the connection without a word, over and over."""
+    """Attach, begin, and disconnect without LEAVE, repeatedly."""
     for _ in range(count):
         consumer = RawConsumer(name, Hello(join="now"))
         consumer.begin()
         consumer.drop()
 
 
-def test_a_process_that_comes_and_goes_without_a_word_takes_nothing_from_others(server):
+def test_process_that_connects_and_disconnects_takes_no_batches_from_others(server):
     for _ in range(4):
         with Other() as stranger:
             stranger.ask(come_and_go, "numbers", 20)
     server.serves_on()
 
 
-def test_where_descriptors_are_short_those_who_are_there_are_served_on(server, stranger):
+def test_consumers_are_served_without_free_descriptors(server, stranger):
     room = num_descriptors(server.pid) + 10
     _, hard = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
     resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (room, hard))
@@ -365,12 +369,12 @@ def test_where_descriptors_are_short_those_who_are_there_are_served_on(server, s
     server.serves_on()
     assert num_descriptors(server.pid) <= room
     stranger.kill()
-    with RawConsumer("numbers") as late:  # the silent are dropped, and all who wait are heard
+    with RawConsumer("numbers") as late:  # silent connections are dropped, and all waiting ones are served
         assert late.welcome.name == "numbers"
 
 
 @needs_root
-def test_another_user_is_told_that_it_may_not_attach_and_one_that_is_allowed_may(server, stranger):
+def test_disallowed_user_is_refused_and_allowed_user_attaches(server, stranger):
     stranger.ask(become, STRANGER)
     os.chmod(os.path.join(os.environ["MPQUEUE_HOME"], "numbers"), 0o711)
     os.chmod(os.path.join(os.environ["MPQUEUE_HOME"], "numbers", "socket"), 0o666)
@@ -385,7 +389,7 @@ def all_of_an_epoch(name, uid):
         return [position for position, _ in consumer.epoch_through()]
 
 
-def test_a_server_of_queues_answers_or_drops_strangers_too(servers_directory, stranger):
+def test_queue_server_answers_or_drops_strangers(servers_directory, stranger):
     with served("--name", "queues") as (process, _folder):
         ask_for_queues("queues")
         before = num_descriptors(process.pid)
@@ -403,7 +407,7 @@ def test_a_server_of_queues_answers_or_drops_strangers_too(servers_directory, st
 
 
 def poll_until(condition):
-    """Wait for what another process does, and tells nobody of."""
+    """Wait for another process that sends no notification."""
     deadline = time.monotonic() + DEADLOCK_S
     while not condition():
         assert time.monotonic() < deadline

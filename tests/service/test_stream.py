@@ -28,14 +28,14 @@ DEADLOCK_S = 60
 
 
 class Reader:
-    """What a consumer does: it has the ring for reading, and rebuilds batches."""
+    """A consumer's part: maps the ring for reading, and rebuilds batches."""
 
     def __init__(self, stream):
         self.ring = stream.ring
         self.memory = mmap.mmap(stream.ring.read_only_fd, stream.ring.nbytes, prot=mmap.PROT_READ)
 
     def read(self, handle):
-        """A private copy of a handle's tree."""
+        """Return a private copy of a handle's tree."""
         spec, start = ReadSpec(handle.spec), handle.slot.number * self.ring.stride
         recipe = spec.recipes[self.memory[start + handle.header_offset : start + handle.nbytes]]
         data = base_over(self.memory, start, handle.header_offset, None).copy()
@@ -52,14 +52,14 @@ class Server:
         self.reader = Reader(self.stream)
 
     def wait(self):
-        """Until the workers have something to say, or it is time to look after them."""
+        """Wait for reports of the workers, or until the stream needs attention."""
         timeout_s = self.stream.timeout_s()
         ready = select.select([self.stream.fileno()], [], [], DEADLOCK_S if timeout_s is None else timeout_s)[0]
         assert ready or timeout_s is not None, "nothing happens any more"
         self.stream.advance()
 
     def take(self, **options):
-        """The next handle or failure; None at the end of the epoch."""
+        """Return the next handle or failure; None at the end of the epoch."""
         while (given := self.stream.take(**options)) is None and not self.stream.has_ended:
             self.wait()
         return given
@@ -70,7 +70,7 @@ class Server:
         return given
 
     def value(self, given):
-        """What a batch is full of, or the error; its slot is free then."""
+        """Return the repeated value of a batch, or the error; free its slot."""
         if isinstance(given, Failure):
             return given.error
         batch = self.reader.read(given)
@@ -79,7 +79,7 @@ class Server:
         return int(np.asarray(batch).flat[0])
 
     def epoch(self, number):
-        """The batches of an epoch, as (position, value)."""
+        """Return the batches of an epoch, as (position, value)."""
         self.stream.open_epoch(number)
         given = []
         while (one := self.take()) is not None:
@@ -99,7 +99,7 @@ def values(given):
 
 
 def of_loader(source, epochs, **options):
-    """What a Loader gives."""
+    """Return the batches of a Loader."""
     with Loader(source, **{"workers": 2, "seed": 5, **options}) as loader:
         return [[int(np.asarray(batch).flat[0]) for batch in loader] for _ in range(epochs)]
 
@@ -108,7 +108,7 @@ def of_loader(source, epochs, **options):
 
 
 @pytest.mark.parametrize("options", [{}, {"shuffle": True}, {"shuffle": True, "max_queue_size": 2, "workers": 1}])
-def test_it_gives_the_batches_of_a_loader_epoch_after_epoch(options):
+def test_stream_yields_batches_of_a_loader_in_each_epoch(options):
     expected = of_loader(Numbers(13), 3, **options)
     with Server(Numbers(13), **options) as server:
         for epoch in range(3):
@@ -139,12 +139,12 @@ def test_samples_are_batched_and_drawn_as_in_a_loader():
             server.stream.release(handle)
 
 
-def test_what_a_sampler_gives_is_given():
+def test_order_follows_the_sampler():
     with Server(Numbers(9), sampler=[3, 1, 4, 1, 5]) as server:
         assert values(server.epoch(0)) == values(server.epoch(1)) == [3, 1, 4, 1, 5]
 
 
-def test_the_batches_of_all_ranks_are_a_multiple_of_their_number():
+def test_number_of_batches_is_a_multiple_of_ranks():
     with Server(Numbers(7), world=3) as server:
         assert server.stream.open_epoch(0) == server.stream.length() == 9
         assert values(server.epoch(0)) == [*range(7), 0, 1]
@@ -152,7 +152,7 @@ def test_the_batches_of_all_ranks_are_a_multiple_of_their_number():
         assert values(server.epoch(0)) == [*range(6)]
 
 
-def test_samples_of_all_ranks_are_those_of_loaders_with_a_shard():
+def test_samples_of_all_ranks_are_those_of_sharded_loaders():
     options = {"batch_size": 4, "shuffle": True, "seed": 5}
     ranks = []
     for rank in range(2):
@@ -173,7 +173,7 @@ def letters():
     yield from (np.full(3, number) for number in range(info.id, 9, info.num_workers))
 
 
-def test_elements_of_a_generator_function_are_numbered_as_they_come():
+def test_elements_of_generator_are_numbered_in_order():
     expected = of_loader(letters, 2)
     with Server(letters) as server:
         assert server.stream.open_epoch(0) is None
@@ -183,7 +183,7 @@ def test_elements_of_a_generator_function_are_numbered_as_they_come():
             assert server.stream.count == 9
 
 
-def test_it_goes_on_at_a_place():
+def test_stream_resumes_at_a_place():
     with Server(Numbers(10), shuffle=True, place=Place(1, 4, (5, 8))) as server:
         given = server.epoch(1)
         following = server.epoch(2)
@@ -192,7 +192,7 @@ def test_it_goes_on_at_a_place():
     assert values(following) == expected[2]
 
 
-def test_an_epoch_of_which_all_was_taken_before_has_ended_and_is_finished():
+def test_fully_taken_epoch_ends_and_is_finished():
     with Server(Growing(4), place=Place(0, 2, (2, 3))) as server:
         server.stream.open_epoch(0)
         assert server.stream.take() is None
@@ -201,7 +201,7 @@ def test_an_epoch_of_which_all_was_taken_before_has_ended_and_is_finished():
         assert values(server.epoch(1)) == [100, 101, 102, 103]
 
 
-def test_positions_of_an_epoch_that_had_ended_before_are_computed_again():
+def test_positions_of_finished_epoch_are_recomputed():
     expected = of_loader(Numbers(5), 2, shuffle=True)[1]
     with Server(Numbers(5), shuffle=True, place=Place(1, 5)) as server:
         assert server.stream.open_epoch(1) == 5
@@ -209,7 +209,7 @@ def test_positions_of_an_epoch_that_had_ended_before_are_computed_again():
         assert [server.value(server.take_extra()) for _ in range(2)] == [expected[4], expected[2]]
 
 
-def test_an_epoch_that_is_left_on_its_way_is_abandoned():
+def test_unfinished_epoch_is_abandoned():
     with Server(Numbers(50)) as server:
         server.stream.open_epoch(0)
         first = server.take()
@@ -218,7 +218,7 @@ def test_an_epoch_that_is_left_on_its_way_is_abandoned():
         assert server.value(first) == 0
 
 
-def test_the_epoch_end_is_run_when_it_is_asked_for_and_not_before():
+def test_epoch_end_runs_only_when_requested():
     source = Growing(4)
     with Server(source) as server:
         server.stream.open_epoch(0)
@@ -237,7 +237,7 @@ class EndsBadly(Numbers):
         raise ValueError("a bad end")
 
 
-def test_what_the_epoch_end_raises_comes_first_in_the_next_epoch():
+def test_exception_of_epoch_end_is_first_in_next_epoch():
     with Server(EndsBadly(3)) as server:
         server.epoch(0)
         server.stream.open_epoch(1)
@@ -246,13 +246,13 @@ def test_what_the_epoch_end_raises_comes_first_in_the_next_epoch():
         assert [server.value(server.take()) for _ in range(3)] == [0, 1, 2]
 
 
-# -- Positions that are computed again
+# -- Recomputed positions
 
 
 @pytest.mark.parametrize(
     "options", [{"shuffle": True}, {"batch_size": 2, "shuffle": True}, {"sampler": [5, 3, 2, 7, 0, 1]}, {"world": 4}]
 )
-def test_positions_are_computed_again_beside_the_order(options):
+def test_positions_are_recomputed_in_addition_to_the_order(options):
     with Server(Numbers(11), **options) as server:
         server.stream.open_epoch(0)
         given = [server.value(server.take()) for _ in range(4)]
@@ -268,7 +268,7 @@ def test_positions_are_computed_again_beside_the_order(options):
         assert (following.position, following.is_extra) == (4, False)
 
 
-def test_positions_are_computed_again_after_the_last_one_and_while_the_next_epoch_is_prepared():
+def test_positions_are_recomputed_at_the_end_of_an_epoch():
     with Server(Numbers(6), shuffle=True) as server:
         server.epoch(0)
         server.stream.open_epoch(1)
@@ -280,7 +280,7 @@ def test_positions_are_computed_again_after_the_last_one_and_while_the_next_epoc
         assert len(server.epoch(2)) == 6
 
 
-def test_many_positions_are_computed_again_while_nobody_takes_what_is_due():
+def test_many_positions_are_recomputed_while_next_batch_is_not_wanted():
     with Server(Numbers(100), max_queue_size=3) as server:
         server.stream.open_epoch(0)
         for _ in range(50):
@@ -290,7 +290,7 @@ def test_many_positions_are_computed_again_while_nobody_takes_what_is_due():
         assert server.take().position == 50
 
 
-def test_an_error_comes_again_when_its_position_is_computed_again():
+def test_recomputed_error_is_equal():
     with Server(StrikesAt(Fault("raise"), at=1)) as server:
         server.stream.open_epoch(0)
         server.take(), server.take()
@@ -299,14 +299,14 @@ def test_an_error_comes_again_when_its_position_is_computed_again():
         assert (failure.position, failure.is_extra, str(failure.error)) == (1, True, "a bad record")
 
 
-def test_elements_of_a_generator_cannot_be_computed_again():
+def test_elements_of_generator_cannot_be_recomputed():
     with Server(letters) as server:
         server.stream.open_epoch(0)
         with pytest.raises(ValueError, match="cannot be computed again by their position"):
             server.stream.recompute(0, [0])
 
 
-def test_positions_that_are_not_there_cannot_be_computed_again():
+def test_missing_positions_cannot_be_recomputed():
     with Server(Numbers(5)) as server:
         server.stream.open_epoch(0)
         with pytest.raises(LookupError, match="no batch 5"):
@@ -319,11 +319,11 @@ def test_positions_that_are_not_there_cannot_be_computed_again():
 
 
 def holders_of(stream):
-    """As the core of a server counts them."""
+    """Count holders as the core of a server does."""
     return Holders(SimpleNamespace(share=stream.share, free=stream.release))
 
 
-def test_a_slot_is_free_when_its_last_holder_has_released_it():
+def test_slot_is_free_after_last_holder_releases_it():
     with Server(Numbers(3)) as server:
         stream = server.stream
         stream.open_epoch(0)
@@ -345,8 +345,8 @@ def test_a_slot_is_free_when_its_last_holder_has_released_it():
             stream.share(handle)
 
 
-def test_what_is_held_is_never_written_again():
-    """All slots are used many times over, but those that are held."""
+def test_held_slots_are_never_overwritten():
+    """All slots are used many times, except the held ones."""
     with Server(Numbers(600), num_kept=4, max_queue_size=2) as server:
         server.stream.open_epoch(0)
         held = [server.take() for _ in range(4)]
@@ -356,7 +356,7 @@ def test_what_is_held_is_never_written_again():
         assert [int(server.reader.read(handle)[0]) for handle in held] == [0, 1, 2, 3]
 
 
-def test_when_all_slots_are_held_it_goes_on_with_the_first_that_comes_free():
+def test_stream_continues_with_first_freed_slot():
     with Server(Numbers(40), num_kept=0, max_queue_size=1, workers=1) as server:
         stream = server.stream
         stream.open_epoch(0)
@@ -371,7 +371,7 @@ def test_when_all_slots_are_held_it_goes_on_with_the_first_that_comes_free():
         assert server.take().position == len(held)
 
 
-def test_when_all_slots_are_held_by_those_who_wait_it_is_an_error():
+def test_all_slots_held_by_waiting_holders_is_an_error():
     with Server(Numbers(40), num_kept=0, max_queue_size=1, workers=1) as server:
         server.stream.open_epoch(0)
         held = []
@@ -385,7 +385,7 @@ def test_when_all_slots_are_held_by_those_who_wait_it_is_an_error():
         assert server.take().position == given.position + 1
 
 
-def test_a_failure_needs_no_holders():
+def test_failure_needs_no_holders():
     with Server(StrikesAt(Fault("raise"), at=0)) as server:
         server.stream.open_epoch(0)
         failure = server.take()
@@ -396,10 +396,10 @@ def test_a_failure_needs_no_holders():
         assert (failure.position, failure.is_extra, failure.turn) == (0, False, 0)
 
 
-# -- Faults
+# -- Errors and crashes
 
 
-def test_an_error_stands_in_the_place_of_its_batch():
+def test_error_takes_the_place_of_its_batch():
     with Server(StrikesAt(Fault("raise"), at=2, length=5)) as server:
         given = server.epoch(0)
         assert [position for position, _ in given] == [0, 1, 2, 3, 4]
@@ -407,13 +407,13 @@ def test_an_error_stands_in_the_place_of_its_batch():
         assert isinstance(given[2][1], ValueError)
 
 
-def test_a_stop_iteration_of_the_source_is_no_end():
+def test_stop_iteration_of_source_is_not_an_end():
     with Server(StrikesAt(Fault("stop-iteration"), at=1, length=3)) as server:
         assert [type(value).__name__ for _, value in server.epoch(0)] == ["int", "RuntimeError", "int"]
 
 
 @pytest.mark.parametrize("kind", ["sigkill", "exit-1", "sigsegv"])
-def test_a_dead_worker_is_replaced_and_its_batches_computed_again(kind, tmp_path, caplog):
+def test_crashed_worker_is_replaced_and_its_batches_recomputed(kind, tmp_path, caplog):
     caplog.set_level(logging.CRITICAL, "mpqueue")
     with Server(StrikesAt(Fault(kind, tmp_path / "fuse"), at=3)) as server:
         assert values(server.epoch(0)) == list(range(8))
@@ -421,7 +421,7 @@ def test_a_dead_worker_is_replaced_and_its_batches_computed_again(kind, tmp_path
         assert (statistics.deaths, statistics.restarts) == (1, 1)
 
 
-def test_a_batch_that_kills_its_workers_is_an_error_in_its_place(caplog):
+def test_batch_that_crashes_its_workers_is_an_error_in_its_place(caplog):
     caplog.set_level(logging.CRITICAL, "mpqueue")
     with Server(StrikesAt(Fault("sigkill"), at=3), restarts=1) as server:
         given = server.epoch(0)
@@ -429,14 +429,14 @@ def test_a_batch_that_kills_its_workers_is_an_error_in_its_place(caplog):
         assert isinstance(given[3][1], WorkerDied)
 
 
-def test_a_worker_that_hangs_is_ended(caplog, monkeypatch):
+def test_hanging_worker_is_killed(caplog, monkeypatch):
     caplog.set_level(logging.CRITICAL, "mpqueue")
     judge_by(Stopped(), monkeypatch)
     with Server(StrikesAt(Fault("sigstop"), at=3), batch_timeout=TIMEOUT_S, restarts=0) as server:
         assert isinstance(server.epoch(0)[3][1], BatchTimeout)
 
 
-def test_broken_samples_are_left_out(caplog):
+def test_broken_samples_are_skipped(caplog):
     caplog.set_level(logging.CRITICAL, "mpqueue")
     source = StrikesAt(Fault("raise"), at=2, length=6)
     with Server(source, batch_size=2, on_error="skip", workers=1) as server:
@@ -449,7 +449,7 @@ def test_broken_samples_are_left_out(caplog):
         assert server.stream.statistics().skipped == 1
 
 
-def test_batches_of_which_nothing_is_left_are_left_out(caplog):
+def test_empty_batches_are_skipped(caplog):
     caplog.set_level(logging.CRITICAL, "mpqueue")
     for options in ({}, {"batch_size": 1}):
         source = StrikesAt(Fault("raise"), at=2, length=5)
@@ -466,7 +466,7 @@ def test_batches_of_which_nothing_is_left_are_left_out(caplog):
 
 
 class Elements:
-    """A generator object that dies at its fourth element."""
+    """A generator object whose process crashes at its fourth element."""
 
     def __init__(self):
         self.number = -1
@@ -481,7 +481,7 @@ class Elements:
         return np.full(3, self.number)
 
 
-def test_the_death_of_a_worker_with_the_only_iterator_is_told_and_told_again(caplog):
+def test_crash_of_worker_with_only_iterator_is_reported_repeatedly(caplog):
     caplog.set_level(logging.CRITICAL, "mpqueue")
     with Server(Elements(), workers=1) as server:
         server.stream.open_epoch(0)
@@ -497,7 +497,7 @@ class HasNoLength(Numbers):
         raise OSError("no index")
 
 
-def test_a_source_without_a_length_is_asked_again(tmp_path):
+def test_length_of_source_without_length_is_requested_again(tmp_path):
     ready = tmp_path / "ready"
     ready.touch()
     with Server(HasNoLength(str(ready)), workers=1) as server:
@@ -506,7 +506,7 @@ def test_a_source_without_a_length_is_asked_again(tmp_path):
         server.stream.open_epoch(1)
         failure = server.take()
         assert (failure.position, str(failure.error)) == (-1, "no index")
-        assert server.stream.take() is None  # not before a while is over
+        assert server.stream.take() is None  # only after some time
         assert 0 < server.stream.timeout_s() <= 1
         while server.stream.timeout_s() is not None:
             server.wait()
@@ -514,23 +514,23 @@ def test_a_source_without_a_length_is_asked_again(tmp_path):
         assert [server.take().position for _ in range(2)] == [0, 1]
 
 
-# -- Life
+# -- Start and stop
 
 
-def test_nothing_is_to_be_done_while_nobody_asks():
+def test_stream_is_idle_without_requests():
     with Server(Numbers(50)) as server:
         server.stream.open_epoch(0)
         server.take()
         while server.stream._pipeline.ledger.at_work():
-            server.wait()  # until all is computed that was dealt
+            server.wait()  # until all granted batches are computed
         while select.select([server.stream.fileno()], [], [], 0.1)[0]:
-            server.stream.advance()  # a worker wakes us behind the batch that was seen already, once and not for ever
+            server.stream.advance()  # a worker wakes the stream once after a batch that was seen already
         assert server.stream.timeout_s() is None
-        # The one that was taken, and ten ahead; or nine, as the place of one is not dealt until there is room for more.
+        # The taken one and ten ahead; or nine, because a slot is granted only when there is room for more.
         assert server.stream.statistics().slots_in_use in {10, 11}
 
 
-def test_the_ring_can_be_read_and_not_written():
+def test_ring_can_be_read_and_not_written():
     with Server(Numbers(3)) as server:
         with pytest.raises(PermissionError):
             mmap.mmap(server.stream.ring.read_only_fd, 4096)
@@ -538,7 +538,7 @@ def test_the_ring_can_be_read_and_not_written():
             os.pwrite(server.stream.ring.read_only_fd, b"x", 0)
 
 
-def test_views_of_others_outlive_it():
+def test_views_of_others_outlive_the_stream():
     with Server(Numbers(3)) as server:
         server.stream.open_epoch(0)
         handle = server.take()
@@ -556,12 +556,12 @@ def test_views_of_others_outlive_it():
         ({"copy": True}, "writable"),
     ],
 )
-def test_options_that_mean_nothing_to_a_server_are_refused(options, message):
+def test_options_without_meaning_for_a_server_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         mpqueue.Server("numbers", Numbers(), **{"workers": 1, **options})
 
 
-def test_options_that_nobody_has_are_refused():
+def test_unknown_options_are_refused():
     with pytest.raises(TypeError, match="num_workers is here workers"):
         Stream(Numbers(), workers=1, num_workers=1)
     with contextlib.suppress(TypeError):
@@ -572,14 +572,14 @@ def test_options_that_nobody_has_are_refused():
 @pytest.mark.parametrize(
     ("address_space", "num_slots"), [(1 << 40, 10 + 10 + 256 + 2), (4 << 30, 64), (1 << 28, 10 + 10 + 8 + 2)]
 )
-def test_where_address_space_is_short_slots_are_fewer_and_not_smaller(monkeypatch, address_space, num_slots):
+def test_low_address_space_reduces_number_of_slots_not_their_size(monkeypatch, address_space, num_slots):
     monkeypatch.setattr("mpqueue.service.plan.largest_segment_bytes", lambda: address_space)
     with Server(Numbers(3)) as server:
         assert server.stream.statistics().num_slots == num_slots
         assert values(server.epoch(0)) == [0, 1, 2]
 
 
-def test_a_lot_says_where_it_lies():
+def test_repr_of_handle_contains_its_place():
     with Server(Numbers(1), workers=1) as server:
         server.stream.open_epoch(0)
         handle = server.take()
@@ -588,8 +588,8 @@ def test_a_lot_says_where_it_lies():
         assert 0 < handle.header_offset < handle.nbytes <= server.stream.ring.stride
 
 
-def test_a_dataset_that_drops_its_last_batch_drops_it_for_all_ranks():
-    """Of 10 samples there are 3 full batches, of which each of 2 ranks gets one."""
+def test_dataset_that_drops_last_batch_drops_it_for_all_ranks():
+    """10 samples make 3 full batches, of which each of 2 ranks gets one."""
     dataset = Dataset.range(10).batch(3, drop_last=True)
     assert Stream(dataset, workers=1, world=2).length() == 2
     assert Stream(dataset, workers=1, world=1).length() == 3
@@ -599,8 +599,8 @@ def test_a_dataset_that_drops_its_last_batch_drops_it_for_all_ranks():
         Stream(dataset, workers=1, world=4)
 
 
-def test_two_processes_with_the_same_collate_function_have_the_same_job():
-    """A restarted server reads the journal of the one before, in whose memory the function was elsewhere."""
+def test_two_processes_with_same_collate_function_have_same_job():
+    """A restarted server reads the previous journal, and the function has another address in memory."""
 
     def made():
         def joined(samples):

@@ -32,7 +32,7 @@ def at(monkeypatch):
     return lambda ms: monkeypatch.setattr(tracing, "clock_ns", lambda: ms * MS)
 
 
-def test_a_batch_is_drawn_from_its_offer_or_the_end_of_the_one_before(at):
+def test_batch_is_drawn_from_its_offer_or_the_end_of_the_previous_one(at):
     timeline, peer = Timeline(), Peer()
     rows = ConsumerRows(timeline)
     at(100), rows.offer(peer)
@@ -45,7 +45,7 @@ def test_a_batch_is_drawn_from_its_offer_or_the_end_of_the_one_before(at):
     assert timeline.used == [(3, (0, 4), 100, 120), (3, (0, 6), 120, 130), (3, (1, 0), 150, 160)]
 
 
-def test_of_fast_batches_a_sample_is_drawn(at):
+def test_fast_batches_of_server_are_sampled(at):
     timeline, peer = Timeline(), Peer()
     rows = ConsumerRows(timeline)
     at(100), rows.offer(peer)

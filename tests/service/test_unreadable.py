@@ -1,4 +1,4 @@
-"""A batch that a consumer cannot unpickle: its own error, once; the server, and the other consumers, know nothing of it."""
+"""A batch that a consumer cannot unpickle raises one error there; the server and other consumers are not affected."""
 
 import os
 import signal
@@ -47,7 +47,7 @@ if __name__ == "__main__":
 class Fragile:
     """Cannot be unpickled in this process."""
 
-    strikes: list[int] = []  # instead, these signals strike, once each
+    strikes: list[int] = []  # instead, these signals arrive, once each
 
     def __init__(self):
         self.array = np.arange(5000.0)
@@ -71,7 +71,7 @@ class Source:
         return np.full(3, index), Fragile() if index in self.at else index
 
 
-def test_it_is_an_error_at_its_place_and_the_stream_goes_on():
+def test_unreadable_batch_is_an_error_in_its_place_and_stream_continues():
     with Server("s", Source({AT}), workers=1), mpqueue.attach("s", timeout=60) as consumer:
         for epoch in range(2):
             found = taken(iter(consumer))
@@ -84,7 +84,7 @@ def test_it_is_an_error_at_its_place_and_the_stream_goes_on():
         assert consumer.statistics().batches == 2 * (LENGTH - 1)
 
 
-def test_whoever_keeps_the_errors_keeps_no_slots():
+def test_kept_errors_keep_no_slots():
     with (
         Server("s", Source(range(LENGTH)), workers=1, max_queue_size=2) as server,
         mpqueue.attach("s", timeout=60) as consumer,
@@ -100,7 +100,7 @@ def test_whoever_keeps_the_errors_keeps_no_slots():
     ("object", ModuleNotFoundError, "mpqueue_test_of_the_server"),
     ("spec", ServiceError, "cannot import .*mpqueue_test_of_the_server.*install its module here"),
 ])  # fmt: skip
-def test_a_class_that_only_the_server_has(form, kind, text):
+def test_class_known_only_to_server_is_an_error(form, kind, text):
     command = [sys.executable, "-c", SERVER, form]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -116,11 +116,11 @@ def test_a_class_that_only_the_server_has(form, kind, text):
 
 
 class Interrupted(Exception):
-    """Raised by the handler of a signal."""
+    """Raised by a signal handler."""
 
 
 @pytest.mark.parametrize(("number", "kind"), [(signal.SIGUSR1, Interrupted), (signal.SIGINT, KeyboardInterrupt)])
-def test_what_the_handler_of_a_signal_raises_is_an_interrupt_and_the_batch_comes(number, kind, monkeypatch):
+def test_exception_of_signal_handler_is_an_interrupt_and_batch_arrives(number, kind, monkeypatch):
     def strike(*_):
         raise Interrupted
 

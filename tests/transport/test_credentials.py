@@ -1,4 +1,4 @@
-"""Who is at the other end: both ends prove that they have the token, nobody learns it, and another user is refused."""
+"""Authentication of peers: both ends prove the token without revealing it, and other users are refused."""
 
 import os
 import re
@@ -58,7 +58,7 @@ class Proving:
 
 
 class Tapped:
-    """A socket, and all that goes over it."""
+    """A socket that records all of its data."""
 
     def __init__(self, sock):
         self._sock, self.family, self.heard, self.said = sock, sock.family, b"", b""
@@ -86,17 +86,17 @@ def heard(vetting):
 # The token
 
 
-def test_two_ends_with_one_token_know_each_other(ends):
+def test_two_ends_with_one_token_accept_each_other(ends):
     ours, theirs = ends
     token = new_token()
     proving = Proving(theirs, token)
     heard(Vetting(ours, token))
     assert proving.end() is None
-    ours.sendall(b"what follows")  # nothing of the handshake is left, nothing of what follows was read
+    ours.sendall(b"what follows")  # the handshake is read completely, and no later data
     assert theirs.recv(100) == b"what follows"
 
 
-def test_a_caller_without_the_token_is_refused_and_told_nothing(ends):
+def test_caller_without_token_is_refused_and_learns_nothing(ends):
     ours, theirs = ends
     proving = Proving(theirs, new_token())
     with pytest.raises(ForeignPeer, match="does not know the"):
@@ -105,18 +105,18 @@ def test_a_caller_without_the_token_is_refused_and_told_nothing(ends):
     assert isinstance(proving.end(), ConnectionResetError)
 
 
-def test_a_listener_without_the_token_is_found_out(ends):
+def test_listener_without_token_is_detected(ends):
     ours, theirs = ends
     proving = Proving(theirs, new_token())
     ours.sendall(os.urandom(16))
     assert len(ours.recv(100)) == 48
     ours.sendall(os.urandom(32))
     assert isinstance(proving.end(), ForeignPeer)
-    assert ours.recv(100) == b""  # it was sent nothing more
+    assert ours.recv(100) == b""  # it received no more data
 
 
-def test_a_listener_cannot_give_the_callers_proof_back(ends):
-    """Each end's proof is of that end, even where it gives back the same challenge."""
+def test_listener_cannot_replay_proof_of_caller(ends):
+    """A proof is valid for one role only, even with equal challenges."""
     ours, theirs = ends
     proving = Proving(theirs, new_token())
     ours.sendall(bytes(16))
@@ -125,7 +125,7 @@ def test_a_listener_cannot_give_the_callers_proof_back(ends):
     assert isinstance(proving.end(), ForeignPeer)
 
 
-def test_what_was_heard_of_another_connection_is_of_no_use(ends):
+def test_data_of_another_connection_is_useless(ends):
     ours, theirs = ends
     token = new_token()
     tapped = Tapped(theirs)
@@ -140,7 +140,7 @@ def test_what_was_heard_of_another_connection_is_of_no_use(ends):
     assert token not in tapped.said + tapped.heard
 
 
-def test_a_proof_may_come_in_any_pieces_and_what_follows_it_is_left(ends):
+def test_proof_may_arrive_in_pieces_and_later_data_is_kept(ends):
     ours, theirs = ends
     token = new_token()
     ours.setblocking(False)
@@ -156,7 +156,7 @@ def test_a_proof_may_come_in_any_pieces_and_what_follows_it_is_left(ends):
 
 
 @pytest.mark.parametrize("said", [b"", b"half"])
-def test_an_end_that_leaves_is_no_proof(ends, said):
+def test_end_of_connection_is_not_a_proof(ends, said):
     ours, theirs = ends
     vetting = Vetting(ours, new_token())
     theirs.sendall(said)
@@ -167,7 +167,7 @@ def test_an_end_that_leaves_is_no_proof(ends, said):
         prove(ours, new_token())
 
 
-def test_a_token_stands_in_no_message():
+def test_token_appears_in_no_message():
     address = Address("\0mpqueue-1", 1000, new_token())
     assert str(address) == repr(address) == "'\\x00mpqueue-1' of uid 1000"
     assert new_token() != new_token()
@@ -176,12 +176,12 @@ def test_a_token_stands_in_no_message():
 # The user
 
 
-def test_the_other_end_is_known_by_process_user_and_group(ends):
+def test_peer_is_identified_by_process_user_and_group(ends):
     assert credentials_of(ends[0]) == (os.getpid(), os.geteuid(), os.getegid())
     assert check_peer(ends[0], {os.geteuid()}).pid == os.getpid()
 
 
-def test_another_user_is_refused(ends):
+def test_another_user_is_refused_as_peer(ends):
     with pytest.raises(ForeignPeer, match=f"of uid {os.geteuid() + 1}, got uid {os.geteuid()}") as caught:
         check_peer(ends[0], {os.geteuid() + 1})
     assert caught.value.credentials.uid == os.geteuid()
@@ -189,7 +189,7 @@ def test_another_user_is_refused(ends):
 
 
 class MacSocket:
-    """Answers as the sockets of macOS do."""
+    """Answers like a socket of macOS."""
 
     def getsockopt(self, level, option, size=None):
         assert level == 0
@@ -199,7 +199,7 @@ class MacSocket:
         return struct.pack("=IIhxx16I", 0, 501, 2, 20, 12, *[0] * 14)
 
 
-def test_on_macos_it_is_known_as_well(monkeypatch):
+def test_peer_is_identified_on_macos(monkeypatch):
     monkeypatch.setattr(socket_support, "HAS_PEER_CREDENTIALS", False)
     monkeypatch.setattr(platform_support, "IS_MACOS", True)
     assert credentials_of(MacSocket()) == (4711, 501, 20)
@@ -207,12 +207,12 @@ def test_on_macos_it_is_known_as_well(monkeypatch):
         check_peer(MacSocket(), {502})
 
 
-def test_where_the_system_does_not_tell_nobody_is_refused_by_his_user(monkeypatch):
+def test_unknown_user_is_accepted_if_system_reports_none(monkeypatch):
     monkeypatch.setattr(socket_support, "HAS_PEER_CREDENTIALS", False)
     assert check_peer(MacSocket(), {502}) == Credentials(0, UNKNOWN, UNKNOWN)
 
 
-def test_only_one_module_asks_the_kernel_who_is_there():
+def test_only_one_module_reads_kernel_credentials():
     asking = [
         path.name for path in PACKAGE.rglob("*.py") if re.search(r"socket\.SO_PEERCRED|getpeereid", path.read_text())
     ]

@@ -1,4 +1,4 @@
-"""Messages over a stream: of all sizes, in any pieces, with descriptors."""
+"""Messages over a stream: of all sizes, in pieces, and with descriptors."""
 
 import os
 import socket
@@ -25,7 +25,7 @@ def test_messages_arrive_in_order_with_their_bodies(both):
 
 
 @pytest.mark.parametrize("nbytes", [0, 1, 65_535, 65_536, 70_000, 9_000_001])
-def test_payloads_of_any_size_are_received_where_they_belong(both, nbytes):
+def test_payloads_of_any_size_are_received_into_their_view(both, nbytes):
     payload = os.urandom(nbytes)
     for key in range(3):
         both.put(2, key, payload)
@@ -34,7 +34,7 @@ def test_payloads_of_any_size_are_received_where_they_belong(both, nbytes):
     assert both.received == [message for key in range(3) for message in ((2, key, payload), (1, key, b"between"))]
 
 
-def test_who_has_put_something_learns_when_it_is_sent(both):
+def test_when_sent_is_called_after_the_send(both):
     told = []
     both.put(2, 0, bytes(8 << 20))
     both.outgoing.when_sent(lambda: told.append("large"))
@@ -44,19 +44,19 @@ def test_who_has_put_something_learns_when_it_is_sent(both):
     assert told == ["large"]
 
 
-def test_a_body_that_no_message_has_is_refused(both):
+def test_too_large_body_is_refused(both):
     both.outgoing.put(HEAD.pack(1, 0, 1 << 30))
     both.outgoing.flush()
     with pytest.raises(ProtocolError, match="1073741824 bytes"):
         both.incoming.take()
 
 
-def test_the_end_of_the_other_side_is_the_end(both):
+def test_end_of_peer_is_end_of_messages(both):
     both.ours.close()
     assert both.incoming.take() is False
 
 
-def test_descriptors_that_come_are_not_inherited_and_no_more_than_are_expected(tmp_path):
+def test_received_descriptors_are_not_inherited_and_bounded_in_number(tmp_path):
     ours, theirs = socket.socketpair()
     with ours, theirs, open(tmp_path / "file", "w") as file:
         before = os.listdir("/proc/self/fd")

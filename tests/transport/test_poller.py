@@ -1,4 +1,4 @@
-"""The poller that several threads may wait on: over epoll, and over poll where there is none."""
+"""The poller that several threads may wait for: with epoll, and with poll where epoll is missing."""
 
 import os
 import socket
@@ -39,13 +39,13 @@ def pipe():
 
 
 def until_ready(poller):
-    """A wait may return early with nothing."""
+    """Repeat a wait that returns early without events."""
     while not (ready := poller.poll(DEADLOCK_S)):
         pass
     return ready
 
 
-def test_what_is_ready_is_told_with_its_events(poller, pipe):
+def test_ready_descriptors_are_reported_with_events(poller, pipe):
     read_end, write_end = pipe
     poller.register(read_end, READABLE)
     assert poller.poll(0) == []
@@ -58,24 +58,24 @@ def test_what_is_ready_is_told_with_its_events(poller, pipe):
     assert poller.poll(0) == []
 
 
-def test_a_descriptor_that_is_registered_during_a_wait_ends_it(poller, pipe):
+def test_descriptor_registered_during_wait_ends_it(poller, pipe):
     found = []
     thread = threading.Thread(target=lambda: found.extend(until_ready(poller)), daemon=True)
     thread.start()
     os.write(pipe[1], b"!")
     poller.register(pipe[0], READABLE)
-    poller.poll(0)  # another thread's look does not keep the first one asleep
+    poller.poll(0)  # a poll of another thread does not keep the first one waiting
     thread.join(DEADLOCK_S)
     assert found == [(pipe[0], READABLE)]
 
 
-def test_a_wait_ends_when_its_time_is_over(poller, pipe):
+def test_wait_ends_at_its_timeout(poller, pipe):
     poller.register(pipe[0], READABLE)
     assert poller.poll(0.001) == []
     assert poller.poll(0.001) == []
 
 
-def test_one_descriptor_is_waited_for_until_it_is_readable_or_a_deadline(pipe):
+def test_single_descriptor_wait_ends_when_readable_or_at_deadline(pipe):
     read_end, write_end = pipe
     assert not wait_readable(read_end, time.monotonic() + 0.001)
     assert not has_hung_up(read_end)
@@ -84,7 +84,7 @@ def test_one_descriptor_is_waited_for_until_it_is_readable_or_a_deadline(pipe):
     assert wait_readable(read_end, time.monotonic() - 1)
 
 
-def test_the_end_of_the_other_side_is_seen_behind_what_was_not_read():
+def test_hang_up_of_peer_is_detected_before_unread_data():
     ours, theirs = socket.socketpair()
     with ours:
         theirs.send(b"unread")

@@ -1,6 +1,6 @@
-"""Every record of every protocol: what is packed is parsed, and what is damaged is refused, or says what it says.
+"""Every record of every protocol: packed records are parsed, and damaged ones are refused or parsed unchanged.
 
-A protocol is tested here by the declaration of its records alone: a new record needs no test of its own for this.
+The declarations of a protocol are enough: a new record needs no test.
 """
 
 import importlib
@@ -19,7 +19,7 @@ from mpqueue.transport.framing import Incoming
 from mpqueue.transport.records import ProtocolError, RecordType
 
 ROOT = Path(mpqueue.__file__).parent
-# The modules that declare records, wherever they are.
+# The modules that declare records.
 PROTOCOLS = sorted(
     ".".join(("mpqueue", *path.relative_to(ROOT).with_suffix("").parts))
     for path in ROOT.rglob("*.py")
@@ -32,13 +32,13 @@ DECLARED = {
     if isinstance(value, RecordType)
 }
 MOST_BODY = 200
-# For each of the many records, which share their code.
+# For each of the many records, which share code.
 FEW = settings(max_examples=30)
 each_record = pytest.mark.parametrize("record", DECLARED.values(), ids=DECLARED)
 
 
 def values_of(code):
-    """The strategy of each value that a code stands for."""
+    """The strategy for each value of a code."""
     times, letter = int(code[:-1] or 1), code[-1]
     if letter == "s":
         return [st.binary(min_size=times, max_size=times)]
@@ -49,7 +49,7 @@ def values_of(code):
 
 
 def fields_of(record):
-    """The strategy of a record's fields."""
+    """The strategy for a record's fields."""
     found = []
     for name, code in record.fields:
         if name == "kind" and record.kinds:
@@ -64,7 +64,7 @@ def fields_of(record):
 
 
 def place_of(record, wanted):
-    """Where a field stands among the values."""
+    """The index of a field among the values."""
     place = 0
     for name, code in record.fields:
         if name == wanted:
@@ -74,7 +74,7 @@ def place_of(record, wanted):
 
 
 def message(record, fields):
-    """A record, with as many bytes behind it as it says."""
+    """A record with the announced number of bytes after it."""
     place = place_of(record, "nbytes")
     return record.pack(*fields) + (b"" if place is None else bytes(fields[place]))
 
@@ -87,7 +87,7 @@ def test_each_protocol_declares_a_record():
 @each_record
 @FEW
 @given(data=st.data())
-def test_what_is_packed_comes_out_equal_and_in_one_size(record, data):
+def test_packed_record_is_parsed_unchanged_and_has_one_size(record, data):
     every = data.draw(st.lists(fields_of(record), min_size=1, max_size=4))
     packed = [record.pack(*fields) for fields in every]
     assert {len(one) for one in packed} == {record.size}
@@ -97,7 +97,7 @@ def test_what_is_packed_comes_out_equal_and_in_one_size(record, data):
 @each_record
 @FEW
 @given(data=st.data())
-def test_a_record_of_another_size_is_refused(record, data):
+def test_record_of_another_size_is_refused(record, data):
     packed = record.pack(*data.draw(fields_of(record)))
     for wrong in (b"", packed[: data.draw(st.integers(0, record.size - 1))], packed + b"\0"):
         with pytest.raises(ProtocolError, match=f"a message of {len(wrong)} bytes, of {record.size} expected"):
@@ -110,7 +110,7 @@ def test_a_record_of_another_size_is_refused(record, data):
 @each_record
 @FEW
 @given(data=st.data())
-def test_a_record_with_a_wrong_magic_number_kind_or_count_is_refused_wherever_it_stands(record, data):
+def test_record_with_wrong_magic_kind_or_count_is_refused_at_any_place(record, data):
     fields = data.draw(fields_of(record))
     good = record.pack(*fields)
     for at, values in record._columns:
@@ -133,7 +133,7 @@ def test_a_record_with_a_wrong_magic_number_kind_or_count_is_refused_wherever_it
 @each_record
 @settings(max_examples=60)
 @given(data=st.data(), edits=edits)
-def test_damaged_and_random_bytes_are_refused_or_say_what_they_say(record, data, edits):
+def test_damaged_and_random_bytes_are_refused_or_parsed_unchanged(record, data, edits):
     good = b"".join(record.pack(*fields) for fields in data.draw(st.lists(fields_of(record), max_size=3)))
     for damaged in (bent(good, edits), data.draw(st.binary(max_size=3 * record.size))):
         for parse in (lambda one: [record.parse(one)], lambda one: list(record.parse_all(one))):
@@ -152,7 +152,7 @@ with_body = pytest.mark.parametrize(
 @with_body
 @FEW
 @given(data=st.data(), edits=edits)
-def test_a_message_has_the_body_that_its_record_says(record, data, edits):
+def test_message_has_body_announced_by_its_record(record, data, edits):
     fields = data.draw(fields_of(record))
     good = message(record, fields)
     assert record.parse_with_body(good) == (fields, good[record.size :])
@@ -170,8 +170,8 @@ def test_a_message_has_the_body_that_its_record_says(record, data, edits):
 @with_body
 @FEW
 @given(data=st.data(), edits=edits)
-def test_a_damaged_stream_ends_in_a_refusal_or_waits_for_more(record, data, edits):
-    """And what came before the damage was given out."""
+def test_damaged_stream_ends_in_error_or_waits_for_more(record, data, edits):
+    """Messages before the damage are delivered."""
     every = data.draw(st.lists(fields_of(record), min_size=1, max_size=4))
     good = b"".join(message(record, fields) for fields in every)
     place, received = place_of(record, "nbytes"), []
@@ -179,7 +179,7 @@ def test_a_damaged_stream_ends_in_a_refusal_or_waits_for_more(record, data, edit
     def messages():
         while True:
             fields = record.parse((yield record.size))
-            if fields[place] > 1 << 20:  # a view of so many bytes would be filled by nobody
+            if fields[place] > 1 << 20:  # a view of this size would never be filled
                 raise ProtocolError("too much")
             yield memoryview(bytearray(fields[place]))
             received.append(fields)
@@ -214,8 +214,8 @@ def test_a_damaged_stream_ends_in_a_refusal_or_waits_for_more(record, data, edit
     assert received == every[: len(received)]
 
 
-def test_no_record_of_a_connection_is_packed_beside_the_declarations():
-    """But those of files, and of memory between a trainer and its workers."""
+def test_all_records_of_connections_use_declarations():
+    """Except for files, and for memory shared by a trainer and its workers."""
     packing = {str(path.relative_to(ROOT)) for path in ROOT.rglob("*.py") if re.search(r"\bStruct\(", path.read_text())}
     others = ("files/", "dataset/record_files.py", "tf1/readers/", "tf1/compat/", "memory/", "worker")
     assert {name for name in packing if not name.startswith(others)} == {
