@@ -23,7 +23,7 @@ SIZES = [1, 100, 3000, 20_000]  # int64s: from one word to more than twice the i
 ARROWS = [
     "handle", "extra handle", "exception", "extra exception", "no room for a batch", "epoch", "shared by several", "released",
     "inconsistent", "no memory", "tried again", "given up", "worker dies at work", "worker dies idle", "fork server dies",
-    "held by the worker", "a holder lets go for memory", "moved out", "moved back", "the source changes",
+    "held by the worker", "a holder releases under memory pressure", "moved out", "moved back", "the source changes",
     "all slots are held",
 ]  # fmt: skip
 
@@ -121,7 +121,7 @@ class Serving(AimingMachine):
             elif self.is_quiet():
                 if not self.held:
                     raise Deadlock(self.world.describe())
-                self.reached["a holder lets go for memory"] += 1
+                self.reached["a holder releases under memory pressure"] += 1
                 if not self.world.ring.slots.num_free:
                     self.reached["all slots are held"] += 1
                 self.release(0)

@@ -317,7 +317,7 @@ _WITH_FEW_DESCRIPTORS = """
 import os, resource
 import mpqueue
 
-with mpqueue.attach("s", timeout=60) as consumer:  # all that is imported late
+with mpqueue.attach("s", timeout=60) as consumer:  # imports modules that are loaded late
     assert len(list(consumer)) == 4
 _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 lowest = os.dup(0)

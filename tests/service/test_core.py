@@ -43,7 +43,7 @@ def test_each_rank_gets_every_nth_batch_and_its_end_immediately():
     simulation.settle(1)
     one = simulation.consumers[1]
     assert one.taken == [(0, 0), (0, 2), (0, 4)]
-    assert one.counts == [3], "its end, while the other has not begun"
+    assert one.counts == [3], "it ends before the other one has started"
     assert simulation.finished == []
     simulation.next(2)
     simulation.settle(2)
@@ -119,7 +119,7 @@ def test_ranks_finish_their_epoch_while_lost_rank_is_vacant(known: bool, num_mis
     assert simulation.consumers[2].taken == [(0, position) for position in range(1, length, 2)]
     assert simulation.consumers[2].counts == [length // 2], "the end of the epoch"
     kept = [turn for turn, holders in simulation.holders.items() if any(holder < 0 for holder in holders)]
-    assert len(kept) <= window + 1, "a vacant place does not use up the slots"
+    assert len(kept) <= window + 1, "a vacant seat must not use up the slots"
     assert simulation.finished == []
     assert simulation.attach(3, 0)
     simulation.next(3)
@@ -141,7 +141,7 @@ def test_ranks_wait_for_replacement_of_lost_rank_to_catch_up():
     for _ in range(20):
         simulation.give()
         simulation.next(2)
-    assert len(simulation.consumers[2].taken) <= num_taken + 3, "only what was offered before"
+    assert len(simulation.consumers[2].taken) <= num_taken + 3, "only batches offered before"
     simulation.next(3)
     simulation.settle(2, 3)
     assert simulation.consumers[3].taken == [(0, position) for position in range(0, 40, 2)]
@@ -153,7 +153,7 @@ def test_ranks_wait_for_lost_rank_if_batches_cannot_be_recomputed():
     attached(simulation, 0, 1)
     simulation.leave(1, died=True)
     simulation.settle(2)
-    assert len(simulation.consumers[2].taken) <= 3, "a window, and one more"
+    assert len(simulation.consumers[2].taken) <= 3, "the window and one more"
     assert simulation.attach(3, 0)
     simulation.next(3)
     simulation.settle(2, 3)
@@ -231,7 +231,7 @@ def test_without_ranks_epoch_ends_for_all_when_all_batches_are_taken():
     simulation.give(), simulation.give()
     simulation.next(1), simulation.next(1)
     assert simulation.consumers[1].taken == [(0, 0)]
-    assert simulation.consumers[1].counts == [], "the other one's batch may come back"
+    assert simulation.consumers[1].counts == [], "the batch of the other consumer may be returned"
     simulation.next(2), simulation.next(2)
     assert simulation.consumers[1].inbox[0] == [0, 1]
 
@@ -268,7 +268,7 @@ def test_replay_for_late_consumer_blocks_no_other():
     assert simulation.extras
     assert simulation.core.slow() == {}
     simulation.settle(2)
-    assert simulation.core.slow().keys() == {1}, "it has caught up, and waits for what comes next"
+    assert simulation.core.slow().keys() == {1}, "it has caught up, and waits for the next batch"
 
 
 def test_slow_consumer_is_waited_for_skipped_or_detached():
@@ -307,7 +307,7 @@ def test_silent_consumer_is_detached_and_its_slots_wait_for_its_exit():
         DETACHED,
         "this consumer sent no request for 2 s while it had batches (lease_timeout)",
     )
-    assert simulation.holders[turn] == {1, GROUP}, "the group has it back, and it still looks at it"
+    assert simulation.holders[turn] == {1, GROUP}, "the group holds it again, and so does the consumer with its view"
     simulation.core.holders.close(1)
     assert simulation.holders[turn] == {GROUP}
 
@@ -521,7 +521,7 @@ def test_no_batch_is_lost_or_delivered_twice(rules: Rules, data: st.DataObject, 
         simulation.leave(number, died=mode.num_ranks > 0)
     event(f"{min(len(simulation.finished), 3)} epochs or more")
     kept = {turn for turn, holders in simulation.holders.items() if any(holder > 0 for holder in holders)}
-    assert kept == set(), "those who are gone hold nothing"
+    assert kept == set(), "consumers that have left must hold no slot"
 
 
 def test_batches_of_several_crashed_consumers_are_offered_in_epoch_order():
@@ -583,9 +583,9 @@ def test_waiting_consumers_are_served_in_turn(count: int):
         assert simulation.give()
         served += [number for number in numbers if simulation.consumers[number].inbox and simulation.next(number)]
         assert all(it.current is None or not simulation.next(it.number) for it in simulation.consumers.values())
-    assert sorted(served[:count]) == numbers, "nobody gets a second batch before all have one"
+    assert sorted(served[:count]) == numbers, "no consumer gets a second batch before each has one"
     for start in range(len(served) - count):
-        assert served[start + count] == served[start], "and so on, in this order"
+        assert served[start + count] == served[start], "the order repeats"
 
 
 def test_consumer_with_fewer_batches_gets_next_one():
@@ -656,7 +656,7 @@ class NoBatch:
 def test_error_without_batch_goes_to_waiting_consumers_and_blocks_none():
     simulation = simulated(lengths=[2])
     attached(simulation, None)
-    assert simulation.attach(2), "one that never asks for anything"
+    assert simulation.attach(2), "a consumer without requests"
     simulation.core.arrived(NoBatch(0))
     assert simulation.consumers[1].inbox[0] == (NoBatch(0),)
     simulation.settle(1)
@@ -670,7 +670,7 @@ def test_wait_for_batch_is_not_silence():
     simulation.core.advance(50.0)
     simulation.give()
     simulation.core.advance(50.1)
-    assert not simulation.core.silent(50.1), "it was given its first batch just now"
+    assert not simulation.core.silent(50.1), "it was offered its first batch just now"
     assert simulation.core.due_at(50.1) == pytest.approx(52.1)
     assert list(simulation.core.silent(52.2)) == [1]
 
@@ -716,7 +716,7 @@ def test_server_ends_epoch_that_all_consumers_have_finished(
     for number in (1, 2):
         simulation.next(number)
     simulation.settle(1, 2)
-    assert simulation.finished[0] == 0, "what was taken of it is not needed any more"
+    assert simulation.finished[0] == 0, "its taken batches are not needed anymore"
     taken = simulation.consumers[1].taken
     assert taken[:1] == [(1, 0)]
     assert simulation.core.epoch >= 1
@@ -736,7 +736,7 @@ def test_restarted_broadcast_does_not_wait_for_whole_group_again():
     resumed(simulation, 1, None, 0, (0,), 1)
     simulation.next(1)
     simulation.settle(1)
-    assert simulation.consumers[1].taken == [(0, 1), (0, 2)], "the other one may have died with the server"
+    assert simulation.consumers[1].taken == [(0, 1), (0, 2)], "the other consumer may have crashed with the server"
 
 
 @pytest.mark.parametrize(
@@ -761,7 +761,7 @@ def test_rank_that_crashed_with_server_is_not_waited_for_forever():
     simulation.next(1)
     simulation.core.advance(101.0)
     simulation.core.advance(105.9)
-    assert simulation.consumers[1].cut is None, "it may be on its way"
+    assert simulation.consumers[1].cut is None, "it may attach soon"
     assert simulation.core.due_at(105.9) == 106.0
     simulation.core.advance(106.0)
     assert simulation.consumers[1].cut == (LOST, "rank 1 left and was not replaced within grace_s")

@@ -126,7 +126,7 @@ def test_failed_sync_is_logged_and_does_not_end_the_server(
     assert tried.wait(60)
     tried.clear()
     journal.note_taken(1, 0)
-    assert tried.wait(60), "its thread goes on"
+    assert tried.wait(60), "its thread continues"
     journal.close()
     assert "Input/output error" in caplog.text
     found = read_journal(path)

@@ -42,7 +42,7 @@ def test_messages_are_kept_while_socket_is_full(pair: Any):
     ]
     for text in sent:
         peer.tell(text)
-    assert not peer.flush(), "the socket takes all of it: nothing is tested"
+    assert not peer.flush(), "the socket must become full for this test"
     received: list[Any] = []
     while len(received) < len(sent):
         with contextlib.suppress(BlockingIOError):
@@ -60,10 +60,10 @@ def test_writable_socket_is_not_watched_anymore(pair: Any):
     while not peer.is_full:
         deliveries.cut(1, LOST, "x" * 4000)
         changed = deliveries.flush()
-    assert changed == [peer], "it is to be watched from now on"
+    assert changed == [peer], "it must be watched for writability"
     deliveries.cut(1, LOST, "more")
-    assert deliveries.flush() == [], "it is watched already"
+    assert deliveries.flush() == [], "it is already watched"
     drain(theirs)
     deliveries.cut(1, LOST, "more")
-    assert deliveries.flush() == [peer], "or its room would wake the server again and again"
+    assert deliveries.flush() == [peer], "a writable socket would otherwise wake the server repeatedly"
     assert not peer.is_full

@@ -131,6 +131,6 @@ def test_frontier_is_slowest_present_consumer_if_all_take_each_batch():
         frontier.add(position, who)
     assert frontier.position([1, 2]) == 4
     assert frontier.position([1, 3]) == 6
-    assert frontier.position([1, 4]) == 2, "one has taken nothing, and all before the start was taken"
+    assert frontier.position([1, 4]) == 2, "a consumer without taken batches counts from the start"
     assert frontier.position([]) == 2
     assert frontier.ahead() == ()

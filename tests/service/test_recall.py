@@ -35,7 +35,7 @@ def test_consumer_without_request_blocks_no_batch_and_no_end(puppets):
             assert sorted(firsts(busy.do("take_all"))) == [0, 1, 2, 3], f"epoch {epoch}"
             if not epoch:  # it was offered this consumer's batches only
                 assert server.statistics().consumers[0].recalled > 0
-        assert idle.do("take") is None, "the rest of the epoch in which it was, which others have taken"
+        assert idle.do("take") is None, "the others have taken the rest of its epoch"
 
 
 @pytest.mark.parametrize("journal", [False, True], ids=["ahead", "one at a time"])
@@ -52,9 +52,9 @@ def test_idle_consumer_keeps_only_its_latest_batch(puppets, tmp_path, journal):
         found = next(one for one in server.statistics().consumers if one.pid == idle.process.pid)
         assert (found.behind, found.batches) == (1, 0)
         assert idle.do("take") is None
-        assert busy.answer() == [], "the end, as soon as all was taken"
+        assert busy.answer() == [], "it ends as soon as all batches are taken"
         idle.do("loop")
-        assert idle.do("take") is not None, "and it is offered batches again"
+        assert idle.do("take") is not None, "it is offered batches again"
 
 
 def test_consumer_killed_after_recall_returns_its_latest_batch(puppets):

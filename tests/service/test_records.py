@@ -64,7 +64,7 @@ def test_text_is_parsed_unchanged_even_with_length_of_offers(kind, length):
         OFFER.pack(*offer()) + Text(ToConsumer.CUT, DETACHED, 0, b"").pack(),
         ConsumerRequest(ToServer.ASK).pack(),
     ],
-    ids=["nothing", "zeros", "a text as an offer", "a request behind", "a text behind", "a request"],
+    ids=["nothing", "zeros", "a text as an offer", "a request after it", "a text after it", "a request"],
 )
 def test_invalid_server_messages_are_refused(data):
     with pytest.raises(ProtocolError):

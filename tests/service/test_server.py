@@ -91,7 +91,7 @@ def test_replacement_of_killed_rank_continues_where_it_was(puppets):
         second.tell("take_all")
         first.kill()
         again = puppets("s", rank=0)
-        assert firsts(again.do("take_all")) == [4, 6, 8, 10], "the batch that it had not asked past comes again"
+        assert firsts(again.do("take_all")) == [4, 6, 8, 10], "the batch without a later request is delivered again"
         assert firsts(second.answer()) == [1, 3, 5, 7, 9, 11]
 
 
@@ -159,12 +159,12 @@ def test_suspended_consumer_is_detached_and_its_views_stay(puppets):
         first.process.send_signal(signal.SIGSTOP)
         others = firsts(second.do("take_all"))
         first.process.send_signal(signal.SIGCONT)
-        assert sorted(others) == list(range(3000)), "also what it had not taken"
+        assert sorted(others) == list(range(3000)), "including the batches that it had not taken"
         with pytest.raises(Raised) as told:
             first.do("take")
         assert told.value.args[0] == "ConsumerDied"
         assert "this consumer sent no request for 2 s" in told.value.args[1]
-        assert first.do("keep")[0] == kept[0], "nobody has written into its slot"
+        assert first.do("keep")[0] == kept[0], "its slot was not overwritten"
 
 
 def test_seat_of_detached_rank_goes_to_waiting_consumer(puppets):
@@ -192,7 +192,7 @@ def test_ranks_finish_epoch_while_seat_of_suspended_rank_is_vacant(puppets, kind
         first.process.send_signal(signal.SIGSTOP)
         others = firsts(second.do("take_all"))
         assert len(others) == 30
-        assert len(server.statistics().consumers) == 1, "the stopped one was cut off"
+        assert len(server.statistics().consumers) == 1, "the suspended consumer was detached"
         first.process.kill()
         again = firsts(puppets("s", rank=0).do("take_all"))
         assert sorted(taken + again + others) == list(range(60))
@@ -602,7 +602,7 @@ def test_restarted_server_continues_where_killed_one_was(puppets, start_server):
     start_server(40)
     for rank in ranks:
         taken += firsts(rank.answer())
-    assert sorted(taken) == list(range(40)), "none is lost, and none comes twice"
+    assert sorted(taken) == list(range(40)), "no batch is lost or duplicated"
 
 
 @pytest.mark.parametrize("world", [2, 0], ids=["ranks", "first come"])
@@ -624,7 +624,7 @@ def test_servers_may_crash_repeatedly(puppets, start_server, world):
         one.tell("take_all")
     for one in both:
         taken += firsts(one.answer())
-    assert sorted(taken) == list(range(30)), "none is lost, and none comes twice"
+    assert sorted(taken) == list(range(30)), "no batch is lost or duplicated"
 
 
 def test_server_killed_before_all_are_back_leaves_survivors_to_next_one(puppets, start_server, tmp_path):
@@ -676,7 +676,7 @@ def test_server_with_unwritable_journal_stops_with_reason(puppets, tmp_path, mon
         assert "the journal cannot be written (No space left on device)" in told.value.args[1]
         with pytest.raises(OSError, match="No space left on device"):
             server.wait(30)
-        assert "No space left on device" in caplog.text, "also where nobody waits for the server"
+        assert "No space left on device" in caplog.text, "also without a call of wait()"
         with pytest.raises(ServiceError, match="nobody listens"):
             mpqueue.attach("s", rank=0, timeout=0.1)
 
@@ -744,7 +744,7 @@ def test_trace_of_server_has_a_row_for_each_consumer(puppets, tmp_path):
     for rank, one in enumerate(both):
         row = rows[f"consumer {rank + 1} (process {one.process.pid})"]
         slices = [event["name"] for event in events if event["ph"] == "X" and event["tid"] == row]
-        assert slices[0] == f"batch {rank}", "the first one is drawn however fast it was taken"
+        assert slices[0] == f"batch {rank}", "the first batch is always drawn"
 
 
 class Meeting:

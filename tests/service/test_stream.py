@@ -55,7 +55,7 @@ class Server:
         """Wait for reports of the workers, or until the stream needs attention."""
         timeout_s = self.stream.timeout_s()
         ready = select.select([self.stream.fileno()], [], [], DEADLOCK_S if timeout_s is None else timeout_s)[0]
-        assert ready or timeout_s is not None, "nothing happens any more"
+        assert ready or timeout_s is not None, "no event and no timeout left"
         self.stream.advance()
 
     def take(self, **options):
