@@ -2,7 +2,7 @@
 
     the queue has room for n ──► read 1 to n records ──► compute their examples together ──► enqueue them together
 
-The observable behavior is the same as record by record:
+The observable behaviour is the same as record by record:
 
 * There are never more examples in flight than the queue has room for, and one if it has no room. The reader is
   therefore not further ahead than record by record, and a full queue blocks its thread with one example computed.

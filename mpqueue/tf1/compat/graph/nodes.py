@@ -364,7 +364,7 @@ class Graph(Scoped, Collections):
 
     @property
     def finalized(self) -> bool:
-        """Whether `finalize` was called."""
+        """True after `finalize` was called."""
         return self._finalized
 
     def attached(self, kind: type[_Attached]) -> _Attached:

@@ -59,7 +59,7 @@ class RunMetadata(_Settings):
 
 
 def disable_v2_behavior() -> None:
-    """Accepted without effect: mpqueue has no other behavior."""
+    """Accepted without effect: mpqueue has no other behaviour."""
 
 
 def disable_eager_execution() -> None:
