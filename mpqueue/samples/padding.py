@@ -33,7 +33,7 @@ class PaddedCollation(Collation):
 
 
 def _as_arrays(values: Sequence[Any]) -> list[Array] | None:
-    """Return the values as arrays, or None if one of them is not an array that can be padded."""
+    """Return the values as arrays, or None if any value is not an array that can be padded."""
     arrays = []
     for value in values:
         if type(value) is list:

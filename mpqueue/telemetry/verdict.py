@@ -33,9 +33,9 @@ def of_engine(counted: Any) -> str:
         text = _TOO_SHORT
     elif counted.wait_share >= _WAITS:
         reason = f"{_of_workers(counted)}{_of_stages(counted)}"
-        text = f"the consumer waited for {share_text(counted.wait_share)} of the time: {reason}"
+        text = f"the consumer waited {share_text(counted.wait_share)} of the time: {reason}"
     else:
-        text = f"the consumer waited for only {share_text(counted.wait_share)} of the time: {_of_trainer(counted)}"
+        text = f"the consumer waited only {share_text(counted.wait_share)} of the time: {_of_trainer(counted)}"
     return f"{_rates(counted)}; {text}{remarks}."
 
 
@@ -49,7 +49,7 @@ def of_server(counted: Any) -> str:
     if not _is_enough(counted):
         return f"{_rates(counted)}; {_TOO_SHORT}."
     share = sum(consumer.wait_share for consumer in consumers) / len(consumers)
-    text = f"{_count(len(consumers), 'consumer')} waited for {share_text(share)} of the time"
+    text = f"{_count(len(consumers), 'consumer')} waited {share_text(share)} of the time"
     slow = [consumer for consumer in consumers if consumer.holds_up]
     if slow and len(consumers) > 1:
         names = ", ".join(f"{consumer.number} (process {consumer.pid})" for consumer in slow)
@@ -73,12 +73,12 @@ def of_consumer(counted: Any) -> str:
     share = share_text(counted.wait_share)
     if counted.wait_share >= _WAITS:
         text = (
-            f"this consumer waited for {share} of the time: the server is the bottleneck, or another consumer that it "
+            f"this consumer waited {share} of the time: the server is the bottleneck, or another consumer that it "
             "waits for; see the server's statistics"
         )
     else:
         text = (
-            f"this consumer waited for only {share} of the time: it is the bottleneck, and a faster server would not "
+            f"this consumer waited only {share} of the time: it is the bottleneck, and a faster server would not "
             "help"
         )
     return f"{_rates(counted)}; {text}."

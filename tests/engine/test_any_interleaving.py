@@ -52,7 +52,7 @@ class Dispatching(AimingMachine):
     def moves(self):
         return {
             "batches are taken": (8, self.batches_are_taken),
-            "the world goes on": (5, self.the_world_goes_on),
+            "the world continues": (5, self.the_world_continues),
             "somebody dies": (2, self.somebody_dies),
             "views are dropped": (3, self.views_are_dropped),
             "somebody looks": (1, self.somebody_looks),
@@ -69,7 +69,7 @@ class Dispatching(AimingMachine):
             self.take_one()
 
     def take(self):
-        """Return the next batch, or the exception in its place; the world moves while the consumer waits."""
+        """Return the next batch, or the exception instead; the world moves while the consumer waits."""
         try:
             return self.world.pipeline.next()
         except (ValueError, SharedMemoryFull) as error:
@@ -89,7 +89,7 @@ class Dispatching(AimingMachine):
             self.views.append((found, word, size))
             self.reached["batch"] += 1
 
-    def the_world_goes_on(self):
+    def the_world_continues(self):
         self.new_chance()
         for _ in range(self.choose(range(1, 13))):
             if self.world.has_moves():

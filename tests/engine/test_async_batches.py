@@ -57,7 +57,7 @@ def made(face, source, folder):
 @pytest.fixture(params=["asyncio", "trio"])
 def run(request, monkeypatch):
     """Run a coroutine function in an event loop, and fail if it hangs."""
-    # trio keeps idle threads for 10 s, but each test waits until all of its threads have ended.
+    # trio keeps idle threads for 10 s, but each test waits until all of its threads have exited.
     monkeypatch.setattr("trio._core._thread_cache.IDLE_TIMEOUT", 0.01)
 
     def call(function, *args):
@@ -241,7 +241,7 @@ def test_tasks_share_an_iterator(run, batches_of):
 
 @pytest.mark.parametrize("num_steps", [1, LENGTH - 2], ids=["the next batch", "the end"])
 def test_report_read_by_one_task_wakes_the_other(run, awaited_of, num_steps):
-    """The stepping task has read the report, so that no descriptor is readable any more."""
+    """The stepping task has read the report, so that no descriptor is readable."""
 
     async def shared(batches, gate):
         stream, found = aiter(batches), []
@@ -276,7 +276,7 @@ class Silent:
 
 
 def test_wake_during_step_repeats_step_without_waiting(run):
-    """The wake-up comes before any task waits."""
+    """The wake-up precedes the wait."""
 
     async def woken(pollable):
         found = iter([None, None, (0, "a batch")])
@@ -520,7 +520,7 @@ def test_interrupted_wait_leaks_no_descriptor(run):
 
 @pytest.mark.parametrize("face", ["process", "thread", "inline"])
 def test_fileno_after_stop_raises(face, tmp_path):
-    """The stop of another thread comes between the step and the wait."""
+    """Another thread stops the stream between the step and the wait."""
     with made(face, Numbered(LENGTH), tmp_path) as loader:
         next(iter(loader))
         pipeline = loader._engine.pipeline

@@ -210,7 +210,7 @@ def test_recount_does_not_count_batch_twice():
     ledger.progress.count(first)
     assert ledger.recount(first) is False
     assert ledger.progress.place() == Place(0, 1)
-    assert ledger.num_batches == 0  # the interrupt came before this line
+    assert ledger.num_batches == 0  # the interrupt preceded this line
 
 
 def test_recount_ends_epoch_interrupted_after_count():

@@ -38,7 +38,7 @@ class Levels:
 
 class Hooked(Levels):
     def on_epoch_end(self):
-        """Do nothing; the method only has to exist."""
+        """Have no effect; the method only has to exist."""
 
 
 class Locked(Levels):
@@ -348,13 +348,13 @@ def test_state_between_epochs_belongs_to_changed_source():
 def test_hook_of_framework_base_class_is_ignored(package, is_own):
     class PyDataset(Levels):
         def on_epoch_end(self):
-            """Do nothing, like Keras's."""
+            """Have no effect, like Keras's."""
 
     PyDataset.on_epoch_end.__module__, PyDataset.on_epoch_end.__qualname__ = package, "PyDataset.on_epoch_end"
 
     class Own(PyDataset):
         def on_epoch_end(self):
-            """Do nothing; the method only has to exist."""
+            """Have no effect; the method only has to exist."""
 
     assert (Items(PyDataset()).may_change(), Items(PyDataset()).epoch_end() is not None) == (is_own, is_own)
     assert Items(Own()).may_change()

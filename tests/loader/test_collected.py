@@ -86,11 +86,11 @@ def test_signal_during_collection_in_deferred_block_is_raised_after_block():
 
     with pytest.raises(Struck), interrupts.defer_signals():
         interrupts.deliver_after_return(work)
-        done.append("what is around it")
-    assert done == ["all of it", "what is around it"]
+        done.append("the surrounding block")
+    assert done == ["all of it", "the surrounding block"]
     with pytest.raises(Struck), interrupts.defer_signals():
         interrupts.allow_signals(signal.raise_signal, signal.SIGUSR1)
-        raise AssertionError("signals are not allowed any more")
+        raise AssertionError("signals are no longer allowed")
 
 
 @pytest.mark.usefixtures("struck")
@@ -108,8 +108,8 @@ def test_signal_during_collection_while_handlers_are_replaced_is_raised_later(mo
 
     monkeypatch.setattr(interrupts, "set_handler", collect_first)
     with pytest.raises(Struck), interrupts.defer_signals():
-        done.append("what is around it")
-    assert done == ["all of it", "what is around it"]
+        done.append("the surrounding block")
+    assert done == ["all of it", "the surrounding block"]
 
 
 @pytest.mark.usefixtures("struck")
@@ -135,7 +135,7 @@ def test_signal_during_collection_is_raised_after_gc_callbacks(callback):
     done, circle, other = [], Circle(), Circle()
     watches = [
         weakref.ref(circle, lambda _: interrupts.deliver_after_return(lambda: signal.raise_signal(signal.SIGUSR1))),
-        weakref.ref(other, lambda _: done.append("what is collected with it")),
+        weakref.ref(other, lambda _: done.append("the other callback")),
     ]
     del circle, other
     callback.clear()
@@ -143,7 +143,7 @@ def test_signal_during_collection_is_raised_after_gc_callbacks(callback):
         gc.collect()
     assert callback == ["start", "stop"]
     assert [watch() for watch in watches] == [None, None]
-    assert done == ["what is collected with it"]
+    assert done == ["the other callback"]
     before = list(gc.callbacks)
     gc.collect()
     assert gc.callbacks == before

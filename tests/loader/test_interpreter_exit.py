@@ -112,7 +112,7 @@ def test_interpreter_exit_does_not_wait_for_sample_threads():
 def test_parked_fork_server_exits_before_interpreter():
     script = textwrap.dedent("""
         import atexit, psutil
-        atexit.register(lambda: print(psutil.Process().children()))  # before the package's own: it is called behind that
+        atexit.register(lambda: print(psutil.Process().children()))  # registered before the package's function, so called after it
         import mpqueue
         with mpqueue.Loader(range(4), batch_size=2, workers=1) as loader:
             list(loader)

@@ -209,7 +209,7 @@ def test_ranks_at_different_places_lose_no_batch():
 
 
 def endless(size, count, lanes=LANES):
-    """Return a number of elements of a stream that restarts each lane at its end."""
+    """Return a number of elements of a stream that restarts exhausted lanes."""
     streams = [
         [(epoch, number) for epoch in range(50) for number in range(lane, size, lanes) if number % 3]
         for lane in range(lanes)
@@ -315,7 +315,7 @@ def test_all_ranks_have_equal_numbers_of_batches():
 
 @pytest.mark.usefixtures("always_saved")
 def test_endless_stream_resumes_with_other_number_of_ranks():
-    """With half the ranks, an epoch has twice as many batches on each: its end does not move."""
+    """With half the ranks, an epoch has twice as many batches on each, and the same end."""
     whole = endless(20, 120, lanes=8)
     found, states = [], []
     for rank in range(4):
@@ -482,7 +482,7 @@ def test_state_dict_in_another_thread_is_consistent(options):
 
 @pytest.mark.usefixtures("always_saved")
 def test_state_at_place_equals_earlier_state():
-    """`mpqueue.jax` uses this, because its consumer is behind the loader."""
+    """`mpqueue.jax` uses this, because its consumer lags behind the loader."""
     with loader_of() as loader:
         places, states = [], []
         for _ in loader:

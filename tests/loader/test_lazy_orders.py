@@ -31,7 +31,7 @@ class Lazy:
 
 
 class Dunder(Lazy):
-    """The same with the attribute name of another library."""
+    """The same with another library's attribute name."""
 
     def __init__(self):
         super().__init__()
@@ -143,7 +143,7 @@ class Within(Lazy):
 
 
 def read_until_told(loader, caught):
-    """Read until both workers have computed an item, and one of them two; one of them may compute an epoch alone."""
+    """Read until both workers have computed an item, and one worker two; one may compute an epoch alone."""
     for _ in range(1000):
         if caught:
             break

@@ -328,16 +328,16 @@ def test_second_loop_invalidates_first_loop(backend, workers, source):
     with Loader(source, workers=min(workers, 1), backend=backend) as loader:
         with pytest.raises(RuntimeError, match=r"of epoch 0 was invalidated by a later iterator .* create two Loaders"):
             list(zip(loader, loader, strict=False))
-        with pytest.raises(RuntimeError, match="make two Loaders"):
+        with pytest.raises(RuntimeError, match="create two Loaders"):
             for _ in loader:
                 for _ in loader:
                     pass
         old, new = iter(loader), iter(loader)
         next(new)
         for _ in range(2):
-            with pytest.raises(RuntimeError, match="make two Loaders"):
+            with pytest.raises(RuntimeError, match="create two Loaders"):
                 next(old)
-        assert numbers_of(new) == [1, 2], "the error of the older one takes nothing from the other"
+        assert numbers_of(new) == [1, 2], "the error of the older iterator takes no batch"
         assert numbers_of(loader) == [0, 1, 2]
 
 

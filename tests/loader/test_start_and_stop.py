@@ -93,7 +93,7 @@ class Announcing:
 
 
 def test_stop_during_start_stops_new_workers(monkeypatch):
-    """The stop comes while the workers are created, and finds no pipeline yet."""
+    """The workers are still being created: the stop finds no pipeline yet."""
     make_backend, arrived = mpqueue.loader.engine.make_backend, threading.Event()
     loader = Loader(Numbers(), workers=1, backend="thread")
 

@@ -11,7 +11,7 @@ from mpqueue.engine.pipeline import Pipeline
 @pytest.mark.parametrize("options", [{"workers": 1}, {"workers": 1, "backend": "thread"}, {"workers": 0}])
 @pytest.mark.parametrize("place", ["restart_at", "hand_out"])
 def test_stop_during_start_of_loop_ends_loop_only(options, place, monkeypatch):
-    """The stop comes after the test whether the workers run."""
+    """The stop follows the test whether the workers run."""
     with mpqueue.Loader(Numbers(3), **options) as loader:
         batches = iter(loader)
         assert next(batches)[0] == 0

@@ -1,4 +1,4 @@
-"""Shared memory of another process, mapped for reading."""
+"""Another process's shared memory, mapped for reading."""
 
 import os
 

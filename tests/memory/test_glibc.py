@@ -30,7 +30,7 @@ class Scratch(Sequence):
 
 
 @pytest.mark.measures
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc gives freed memory back so soon")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc returns freed memory so soon")
 @pytest.mark.parametrize("start_method", ["forkserver", "fork", "spawn"])
 def test_memory_freed_by_item_is_kept_for_next_item(start_method):
     """20 items that each need 1,000 pages cause fewer page faults together than the first of them."""

@@ -1,4 +1,4 @@
-"""A slot with an array that user code holds is not reused, however its batch has ended."""
+"""A slot with an array that user code holds is not reused, whatever the outcome of its batch."""
 
 import numpy as np
 import pytest

@@ -151,7 +151,7 @@ ARROWS = [
 
 
 class LeasesAgainstAnOracle(AimingMachine):
-    """A model that knows the views of each slot, and the order in which the last ones ended."""
+    """A model that knows the views of each slot, and the order of their ends."""
 
     def make(self):
         self.leases = Leases(PlainSegment(200))

@@ -50,7 +50,7 @@ def fill(but, name="fill"):
         try:
             status = os.statvfs("/dev/shm")
             os.posix_fallocate(fd, 0, max(1, status.f_bavail * status.f_frsize - but))
-        except OSError:  # workers have taken some of it meanwhile
+        except OSError:  # workers have taken some of it in the meantime
             continue
         return fd
 
@@ -63,7 +63,7 @@ def whole(batch):
 @with_mounts
 @pytest.mark.parametrize("size", ["64m", "1023m"])
 def test_ring_uses_memory_file_if_dev_shm_is_small(size):
-    """The 64 MiB of a container are no limit, because there is enough memory."""
+    """The 64 MiB of a container do not limit the ring, because there is enough memory."""
     said, _ = ran(
         BIG
         + """

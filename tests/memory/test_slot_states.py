@@ -1,4 +1,4 @@
-"""The table of slots under random moves: each slot has one owner, an invalid move changes nothing, no slot is lost."""
+"""The table of slots under random moves: each slot has one owner, an invalid move has no effect, no slot is lost."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -48,7 +48,7 @@ def all_of(table):
 
 
 class SlotsAgainstAnOracle(AimingMachine):
-    """A model of the owner of each slot, and of the order in which the free slots became free."""
+    """A model of the owner of each slot, and of the order of the free slots."""
 
     def make(self):
         num_slots = self.choose(range(1, 6))
@@ -114,7 +114,7 @@ class SlotsAgainstAnOracle(AimingMachine):
         known.state, known.turn, known.owner = GRANTED, self.turns, worker
 
     def is_last_of_the_large(self, number, large, worker):
-        """Return whether it is the last large slot, among those that the worker wrote before, if there are any."""
+        """Return whether it is the last large slot, among the worker's earlier slots, if it has any."""
         warm = [n for n in large if self.known[n].owner == worker]
         if warm:
             assert number == warm[-1]

@@ -111,7 +111,7 @@ def test_workers_stop_beginning_early_after_first_crash(tmp_path, monkeypatch, o
 
     def note(worker, kind, unit):
         told.append((kind, unit))
-        assert worker.key < 2, "its successor is told nothing"
+        assert worker.key < 2, "its successor has no markers"
         tell(worker, kind, unit)
 
     monkeypatch.setattr(WorkerHandle, "tell", note)
@@ -142,7 +142,7 @@ def test_failed_batch_keeps_begun_batches(on_error):
 
 
 class Key:
-    """A key for an index that equals no other object; one of them cannot be unpickled in a worker."""
+    """A key for an index that equals no other object; one key cannot be unpickled in a worker."""
 
     is_met = threading.Event()
 

@@ -26,7 +26,7 @@ class Item:
     name: str
 
     def __post_init__(self):
-        assert np.ndim(self.x) == 1, "a batch is no item: it is not made by __init__"
+        assert np.ndim(self.x) == 1, "a batch is not an item: __init__ does not create it"
 
 
 class Colour(enum.IntEnum):
@@ -81,7 +81,7 @@ CASES = {
     "tuples": ([(1, "a"), (2, "b")], (np.array([1, 2]), ["a", "b"])),
     "lists": ([[1, np.ones(2)], [2, np.ones(2)]], [np.array([1, 2]), np.ones((2, 2))]),
     "dicts": ([{"x": 1, "y": None}, {"y": None, "x": 2}], {"x": np.array([1, 2]), "y": None}),
-    "dicts of their own class": ([OrderedDict(x=1), {"x": 2}], {"x": np.array([1, 2])}),
+    "dicts of another class": ([OrderedDict(x=1), {"x": 2}], {"x": np.array([1, 2])}),
     "nested": ([{"a": [(BIG[0], "t")]}, {"a": [(BIG[1], "u")]}], {"a": [(BIG[:2], ["t", "u"])]}),
     "named tuples": ([Pair(BIG[0], 1), Pair(BIG[1], 2)], Pair(BIG[:2], np.array([1, 2]))),
     "dataclasses": ([Item(np.ones(2), "a"), Item(np.zeros(2), "b")], None),
@@ -164,7 +164,7 @@ def test_tensors_are_stacked_as_arrays():
 
 
 def test_arrays_are_written_directly_into_slot():
-    """The writer has nothing to copy: all arrays of the batch are in the slot already."""
+    """The writer makes no copy: all arrays of the batch are in the slot already."""
     from mpqueue.memory.segment import Segment
     from mpqueue.memory.writer import SlotWriter
 
@@ -188,7 +188,7 @@ def test_arrays_are_written_directly_into_slot():
 
 
 def test_strings_in_samples_do_not_import_masked_arrays():
-    """NumPy imports them at first use, which every worker would pay for at its first batch."""
+    """NumPy imports them at first use, which would delay the first batch of every worker."""
     code = """
 import sys, numpy as np
 from mpqueue.samples.collate import Collation

@@ -24,7 +24,7 @@ SAMPLES = {
 
 
 class Photos:
-    """A source of six samples, some of which are None."""
+    """A source of six samples; some are None."""
 
     def __init__(self, missing, make=int):
         self.missing, self.make = missing, make

@@ -287,6 +287,6 @@ def test_state_without_fingerprint_loads():
 
 
 def test_kinds_of_generators_in_state_are_stable():
-    """A state of another kind would be ignored silently, even one saved on disk."""
+    """A state with a different kind would be ignored silently, even one saved on disk."""
     made = [random.Random(1), np.random.default_rng(1), np.random.RandomState(1)]
     assert [generators.state_of(each)["kind"] for each in made] == ["random", "PCG64", "RandomState MT19937"]

@@ -121,7 +121,7 @@ class FailsTogether(Samples):
 
     def at_work(self, index):
         if index >= 8:
-            assert sorted(self.done) == [0, 1, 2, 4, 5, 6, 7], "a sample of the batch before is still at work"
+            assert sorted(self.done) == [0, 1, 2, 4, 5, 6, 7], "a sample of the previous batch is still running"
             return
         self.barriers.setdefault(0, threading.Barrier(8)).wait(DEADLOCK_S)
         if index == 3:

@@ -1,4 +1,4 @@
-"""With `ordered=False`, a rank's state has its batches taken out of order, and not those of other ranks."""
+"""With `ordered=False`, a rank's state has its batches taken out of order, but not other ranks' batches."""
 
 import warnings
 

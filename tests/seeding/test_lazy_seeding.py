@@ -1,4 +1,4 @@
-"""Each batch draws the numbers of (seed, epoch, index), although sources that draw nothing are not seeded."""
+"""Each batch draws the numbers of (seed, epoch, index), although sources without draws are not seeded."""
 
 import os
 import random
@@ -184,7 +184,7 @@ class Late:
 
 
 class Nested:
-    """A source that reads a dataset by index with a stage that draws, and draws nothing itself."""
+    """A source that reads a dataset by index with a stage that draws, but does not draw itself."""
 
     def __init__(self):
         self.dataset = mpqueue.Dataset(range(40)).map(lambda value: np.array([value, random.random()]))

@@ -358,7 +358,7 @@ def test_other_user_in_shared_folder_can_only_prevent_start(tmp_path: Path, mark
         server.ask(become, STRANGER - 1)
         stranger.ask(plant, str(folder / name), mark)
         error = server.ask(refused_journal, str(folder / "journal"))
-    assert f"that of uid {STRANGER}" in error if name == "journal" else f"{folder / name}" in error
+    assert f"belongs to uid {STRANGER}" in error if name == "journal" else f"{folder / name}" in error
 
 
 def refused_journal(path: str) -> str:

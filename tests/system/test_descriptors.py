@@ -1,4 +1,4 @@
-"""Descriptors of this package are closed with their owners, even if an interrupt comes at the same time."""
+"""Descriptors of this package are closed with their owners, even if an interrupt occurs at the same time."""
 
 import contextlib
 import os

@@ -642,7 +642,7 @@ def test_two_interrupts_are_raised_by_one_call(face, monkeypatch):
 
 
 def test_interrupt_while_reading_reports_does_not_kill_worker(monkeypatch):
-    """The exception must not count as a corrupt report, for which the worker would be killed."""
+    """The exception must not count as a corrupt report: the worker would be killed."""
 
     def missing(*_):
         raise KeyError

@@ -33,13 +33,13 @@ def test_interrupted_join_still_waits_for_thread():
 
 
 def test_failed_thread_can_be_joined(monkeypatch):
-    told = []
-    monkeypatch.setattr(threading, "excepthook", told.append)
+    handled = []
+    monkeypatch.setattr(threading, "excepthook", handled.append)
     thread = JoinedThread(lambda: 1 / 0, "fails")
     thread.start()
     thread.join()
     assert not thread.is_alive()
-    assert told[0].exc_type is ZeroDivisionError
+    assert handled[0].exc_type is ZeroDivisionError
 
 
 def test_signal_of_process_is_handled_by_main_thread():
@@ -47,17 +47,17 @@ def test_signal_of_process_is_handled_by_main_thread():
 import os, signal, threading
 from mpqueue.system.joined_threads import JoinedThread
 
-is_waiting, may_end, told = threading.Event(), threading.Event(), []
+is_waiting, may_end, handled = threading.Event(), threading.Event(), []
 thread = JoinedThread(lambda: (is_waiting.set(), may_end.wait()), "keeps signals out")
 thread.start()
 is_waiting.wait()
-signal.signal(signal.SIGTERM, lambda *_: told.append("handled"))
-mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # as if it had another one to look after
+signal.signal(signal.SIGTERM, lambda *_: handled.append("handled"))
+mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # as if a second signal were pending
 os.kill(os.getpid(), signal.SIGTERM)
 assert signal.SIGTERM in signal.sigpending()
-assert not told
+assert not handled
 signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-assert told
+assert handled
 may_end.set()
 thread.join()
 """

@@ -33,7 +33,7 @@ CPU_MOUNT = "33 25 0:29 / {at} rw - cgroup cgroup rw,cpu\n"
 
 
 def machine(folder, cgroup, mounts, counters):
-    """Create a /proc of another machine; ``{at}`` in mounts is a folder of the test."""
+    """Create a machine's /proc; ``{at}`` in mounts is a folder of the test."""
     at = folder / "mounted"
     proc = folder / "proc"
     (proc / "self").mkdir(parents=True)

@@ -75,7 +75,7 @@ def test_stream_continues_after_ctrl_c_in_next():
         class Slow(Numbers):
             def __getitem__(self, index):
                 if index == 2 and not os.path.exists(FUSE):
-                    while not os.path.exists(NOTED):  # what the loop has been given and has not noted is its own loss
+                    while not os.path.exists(NOTED):  # batches that the loop received and did not record would be missing
                         time.sleep(0.001)
                     open(FUSE, "w").close()
                     os.kill(TRAINER, signal.SIGINT)
@@ -83,7 +83,7 @@ def test_stream_continues_after_ctrl_c_in_next():
 
         TRAINER, FUSE, NOTED = os.getpid(), os.path.dirname(OUT) + "/fuse", os.path.dirname(OUT) + "/noted"
         signal.signal(signal.SIGALRM, lambda *_: None)
-        signal.setitimer(signal.ITIMER_REAL, 0.1, 0.1)  # one that comes before a system call blocks is handled, too
+        signal.setitimer(signal.ITIMER_REAL, 0.1, 0.1)  # a signal before a blocking system call is handled, too
         enqueuer = OrderedEnqueuer(Slow(), True)
         enqueuer.start(1, 1)
         found = []
@@ -191,7 +191,7 @@ def test_ctrl_c_in_on_epoch_end_is_raised_once(processes):
 
 
 def test_second_ctrl_c_during_cleanup_leaves_nothing():
-    """The first comes after `start`, the second during the following `stop`, which waits for a stuck worker."""
+    """The first arrives after `start`, the second during the following `stop`, which waits for a stuck worker."""
     script = """
         class Stubborn(Numbers):
             def __getitem__(self, index):

@@ -1,4 +1,4 @@
-"""A closed wakeup writes nothing into a pipe that has got its descriptor's number."""
+"""A closed wakeup never writes into a pipe that reuses its descriptor's number."""
 
 import os
 import select

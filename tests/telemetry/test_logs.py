@@ -57,7 +57,7 @@ def test_debug_level_shows_starts_ends_and_ring(tmp_path):
         "worker 0 was asked for",
         "1 workers (process) run",
         "the workers run: <ring of",
-        "the workers have ended",
+        "the workers have stopped",
     ):
         assert text in lines
     assert "mpqueue[" in lines
@@ -75,11 +75,11 @@ def test_invalid_level_warns(tmp_path):
 def test_configured_logging_receives_debug_messages(caplog):
     with caplog.at_level(logging.DEBUG, "mpqueue"), Loader(Numbers(3), workers=1) as loader:
         list(loader)
-    assert "the workers have ended: " in caplog.text
+    assert "the workers have stopped: " in caplog.text
 
 
 def test_text_of_hidden_debug_message_is_not_created(monkeypatch):
-    monkeypatch.setattr("mpqueue.memory.ring.Ring.__repr__", lambda _: pytest.fail("nobody reads this"))
+    monkeypatch.setattr("mpqueue.memory.ring.Ring.__repr__", lambda _: pytest.fail("this text is not shown"))
     with Loader(Numbers(3), workers=1) as loader:
         list(loader)
     assert not log.debugs()

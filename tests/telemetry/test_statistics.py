@@ -153,7 +153,7 @@ class Computing(Timed):
 
 
 @pytest.mark.measures
-@pytest.mark.skipif(busy_ns() is None, reason="nobody counts here what waits for a CPU")
+@pytest.mark.skipif(busy_ns() is None, reason="time spent waiting for a CPU is unknown here")
 def test_waiting_source_is_distinguished_from_computing_source():
     """Even if more workers than CPUs compute, and on a busy machine."""
 

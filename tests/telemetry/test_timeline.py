@@ -297,7 +297,7 @@ def test_full_file_gets_only_marks(tmp_path, monkeypatch, caplog):
     assert len(events) < 120
     assert named(events, "i") == ["a death"]
     assert len(caplog.messages) == 1
-    assert "gets epochs and deaths only" in caplog.text
+    assert "only epochs and crashes are added from here" in caplog.text
 
 
 def test_full_disk_ends_trace_but_not_run(caplog):

@@ -34,7 +34,7 @@ def changed(**changes):
 
 
 CASES = {
-    "more workers": (RUN, "the consumer waited for 60 % of the time: the workers are the bottleneck; use more than"),
+    "more workers": (RUN, "the consumer waited 60 % of the time: the workers are the bottleneck; use more than"),
     "no more CPUs": (
         changed(workers=tuple(WorkerStatistics(number) for number in range(4))),
         "make the source cheaper",
@@ -83,7 +83,7 @@ CASES = {
     ),
     "few batches": (changed(batches=9), "too early to find the bottleneck; try again after 10 batches"),
     "a moment": (changed(elapsed_s=0.4, wait_s=0.3), "too early to find the bottleneck"),
-    "few batches, and deaths": (changed(batches=2, deaths=1), "1 worker crashed"),
+    "few batches, and crashes": (changed(batches=2, deaths=1), "1 worker crashed"),
     "no workers": (changed(ring_kind="", workers=(WorkerStatistics(0),)), "computes the batches itself; use workers"),
     "threads": (changed(ring_kind="", credit_wait_s=0.1), "use processes"),
     "deaths": (changed(deaths=2), "2 workers crashed"),

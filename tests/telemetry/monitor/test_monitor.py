@@ -296,7 +296,7 @@ def test_monitor_without_requests_is_one_sleeping_thread():
 
         _until_asleep(thread.native_id)
         seen = count()
-        select.select([], [], [], 0.1)  # time in which it could wake up
+        select.select([], [], [], 0.1)  # time to wake up
         assert count() == seen
     finally:
         for thing in things:
@@ -421,7 +421,7 @@ def test_endless_answer_is_cut_off(monkeypatch):
     monkeypatch.setattr(asking, "_MAX_BYTES", 10)
     answer = MonitorAnswer("/x/12-ab", 12)
     assert not answer.add(b"x" * 11)
-    assert "says more than" in answer.trouble
+    assert "is larger than" in answer.trouble
 
 
 def test_client_that_does_not_read_is_dropped(monkeypatch):
