@@ -273,7 +273,7 @@ class Ledger:
 
     def _deal_fairly(self, limit: int, owner: Callable[[int], int]) -> list[WorkItem]:
         assert isinstance(self.cursor, StreamCursor)
-        # Counted afresh for each call: there are as many work items as credit, and an interrupt can leave no wrong sum.
+        # Counted at each call: the credit bounds the number of outstanding work items.
         held = Counter(owner(work_item.lane) for work_item in self.work_items.values() if work_item.lane >= 0)
         return self.cursor.deal_fairly(limit, self._credit, held, owner)
 

@@ -114,7 +114,7 @@ class Lifetime:
             try:
                 end(timeout_s)
             finally:
-                # Also after a StopTimeout: the workers are abandoned, and a second stop would wait in vain.
+                # Also after a StopTimeout: the state is final, and a second stop has no effect.
                 self.state = Life.ENDED
 
     def stop_late(self, stop: Callable[[float | None], None]) -> None:

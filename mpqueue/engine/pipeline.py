@@ -366,8 +366,8 @@ class Pipeline:
 
         The lock is held, except where the backend releases it.
         """
-        # Other consumers need the lock while this one waits, and a `stop` must end the sleep before it closes any
-        # descriptor: so the backend releases the lock around its sleep.
+        # Other consumers wait for the lock in the meantime, and share the reports that this thread waits for. A `stop`
+        # needs the lock before it closes any descriptor, so it wakes this thread first.
         ledger = self.ledger
         try:
             with self.lock:

@@ -96,31 +96,31 @@ def flatten(tree: Any, arrays: list[Array], objects: list[Any]) -> Signature:
 
 def flatten_each(trees: Iterable[Any], arrays: list[Array], objects: list[Any]) -> list[Signature]:
     """Return the signatures of several trees: one call for each container, and none for its arrays."""
-    found: list[Signature] = []
+    signatures: list[Signature] = []
     for tree in trees:
         kind = type(tree)
         # Compare exact types: a subclass of ndarray (a masked array, a matrix) is more than its bytes, and is pickled.
         if kind is _ndarray and not tree.dtype.hasobject:
             arrays.append(tree)
-            found.append((_ARRAY, tree.dtype, tree.shape, tree.strides))
+            signatures.append((_ARRAY, tree.dtype, tree.shape, tree.strides))
         # The test of the first item avoids a call for the tuples of most batches.
         elif (kind is tuple or kind is list) and not (tree and type(tree[0]) in _PLAIN and _is_plain(tree)):
-            found.append((_CONTAINERS[kind], *flatten_each(tree, arrays, objects)))
+            signatures.append((_CONTAINERS[kind], *flatten_each(tree, arrays, objects)))
         elif tree is None:
-            found.append(_NONE)
+            signatures.append(_NONE)
         elif kind is dict:
             # The types of the keys matter: {1: x} and {True: x} would have equal specs otherwise.
             keys = (tuple(tree), tuple(map(type, tree)))
-            found.append((NodeKind.DICT, keys, *flatten_each(tree.values(), arrays, objects)))
+            signatures.append((NodeKind.DICT, keys, *flatten_each(tree.values(), arrays, objects)))
         elif kind is Recorded:
-            found.append((NodeKind.RECORD, (tree.kind, tree.names), *flatten_each(tree.fields, arrays, objects)))
+            signatures.append((NodeKind.RECORD, (tree.kind, tree.names), *flatten_each(tree.fields, arrays, objects)))
         # A memmap is just its bytes once it is copied.
         elif kind is np.memmap:
-            found += flatten_each((tree.view(np.ndarray),), arrays, objects)
+            signatures += flatten_each((tree.view(np.ndarray),), arrays, objects)
         else:
             objects.append(tree)
-            found.append(_OBJECT)
-    return found
+            signatures.append(_OBJECT)
+    return signatures
 
 
 def _is_plain(items: Any) -> bool:

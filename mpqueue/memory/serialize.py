@@ -80,10 +80,10 @@ def is_in_parent(value: Any) -> bool:
     module = getattr(value, "__module__", None) or ""
     outer, *inner = value.__qualname__.split(".")
     # Modules that cloudpickle pickles by value (`register_pickle_by_value`) exist in the parent process, too.
-    found = _shared_main.get(outer) if module == "__main__" else getattr(sys.modules.get(module), outer, None)
+    named = _shared_main.get(outer) if module == "__main__" else getattr(sys.modules.get(module), outer, None)
     for name in inner:
-        found = getattr(found, name, None)
-    return found is value
+        named = getattr(named, name, None)
+    return named is value
 
 
 def _has_name(value: Any) -> bool:

@@ -73,24 +73,24 @@ def contents(
     num_items, num_objects = (None, None) if is_whole else (MAX_ITEMS, _MAX_OBJECTS)
     for _ in range(_MAX_DEPTH + 1):
         following: list[Found] = []
-        for found in level:
-            if id(found.value) in seen:
+        for entry in level:
+            if id(entry.value) in seen:
                 continue
-            seen.add(id(found.value))
-            if is_wanted(found.value):
-                yield found
-            elif not (skips_long and is_a(found.value, (dict, list, tuple)) and len(found.value) > MAX_ITEMS):
+            seen.add(id(entry.value))
+            if is_wanted(entry.value):
+                yield entry
+            elif not (skips_long and is_a(entry.value, (dict, list, tuple)) and len(entry.value) > MAX_ITEMS):
                 # Create no more parts than there is room for: paths for a million items would take seconds.
                 room = None if num_objects is None else max(0, num_objects - len(seen) - len(following))
                 following += itertools.islice(
-                    (_below(found, part) for part in _parts(found.value, num_items) if id(part.value) not in seen), room
+                    (_below(entry, part) for part in _parts(entry.value, num_items) if id(part.value) not in seen), room
                 )
         level = following
 
 
-def _below(found: Found, part: Found) -> Found:
-    path = f"{found.path}.{part.path}" if found.path else part.path
-    return Found(path, found.shown + part.shown, part.value)
+def _below(entry: Found, part: Found) -> Found:
+    path = f"{entry.path}.{part.path}" if entry.path else part.path
+    return Found(path, entry.shown + part.shown, part.value)
 
 
 def _parts(value: Any, num_items: int | None) -> Iterable[Found]:
@@ -116,10 +116,10 @@ def _parts(value: Any, num_items: int | None) -> Iterable[Found]:
 
 
 def _closed_over(function: types.FunctionType) -> list[Found]:
-    found = []
+    variables = []
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         try:
-            found.append(Found(name, f"<{name}>", cell.cell_contents))
+            variables.append(Found(name, f"<{name}>", cell.cell_contents))
         except ValueError:  # the variable is not assigned yet, or was deleted
             continue
-    return found
+    return variables

@@ -20,10 +20,10 @@ def base_of(uid: int) -> str:
 
 def _is_ours(folder: str) -> bool:
     try:
-        found = os.stat(folder)
+        status = os.stat(folder)
     except OSError:
         return False
-    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
 
 
 def is_of_others(folder: str) -> bool:
@@ -43,28 +43,28 @@ def make_or_check(folder: str, mode: int) -> bool:
     try:
         os.mkdir(folder, mode)
     except FileExistsError:
-        found = os.lstat(folder)
-        _check_ours(folder, found)
-        if mode & ~found.st_mode:
-            os.chmod(folder, stat.S_IMODE(found.st_mode) | mode)
+        status = os.lstat(folder)
+        _check_ours(folder, status)
+        if mode & ~status.st_mode:
+            os.chmod(folder, stat.S_IMODE(status.st_mode) | mode)
         return False
     os.chmod(folder, mode)  # the umask may have removed permissions
     return True
 
 
-def _check_ours(folder: str, found: os.stat_result) -> None:
-    if not stat.S_ISDIR(found.st_mode):
-        kind = "a symbolic link" if stat.S_ISLNK(found.st_mode) else "a file"
+def _check_ours(folder: str, status: os.stat_result) -> None:
+    if not stat.S_ISDIR(status.st_mode):
+        kind = "a symbolic link" if stat.S_ISLNK(status.st_mode) else "a file"
         raise ServiceError(f"{folder} is {kind}, expected a folder: remove it, or choose another name")
-    if found.st_uid != os.geteuid():
+    if status.st_uid != os.geteuid():
         raise ServiceError(
-            f"the folder {folder} belongs to uid {found.st_uid}, but this server runs as uid {os.geteuid()}: choose "
+            f"the folder {folder} belongs to uid {status.st_uid}, but this server runs as uid {os.geteuid()}: choose "
             "another name, or another location by the environment variable MPQUEUE_HOME"
         )
-    if found.st_mode & 0o022:
+    if status.st_mode & 0o022:
         raise ServiceError(
-            f"other users may write to the folder {folder} (mode {stat.S_IMODE(found.st_mode):04o}), and could replace "
-            f"its sockets: run chmod go-w {folder}"
+            f"other users may write to the folder {folder} (mode {stat.S_IMODE(status.st_mode):04o}), and could "
+            f"replace its sockets: run chmod go-w {folder}"
         )
 
 
@@ -77,14 +77,14 @@ def check_whose(folder: str, uid: int) -> None:
         ServiceError: Another user could have created the contents.
         OSError: The folder does not exist, or cannot be accessed.
     """
-    link, found = os.lstat(folder), os.stat(folder)
+    link, status = os.lstat(folder), os.stat(folder)
     if stat.S_ISLNK(link.st_mode) and link.st_uid not in {uid, os.geteuid(), 0}:
         _refuse(folder, uid, f"is a link that uid {link.st_uid} has created", link.st_uid)
-    if found.st_uid != uid:
-        _refuse(folder, uid, f"belongs to uid {found.st_uid}", found.st_uid)
-    if found.st_mode & 0o022 and stat.S_ISDIR(found.st_mode):
+    if status.st_uid != uid:
+        _refuse(folder, uid, f"belongs to uid {status.st_uid}", status.st_uid)
+    if status.st_mode & 0o022 and stat.S_ISDIR(status.st_mode):
         raise ServiceError(
-            f"other users may write to the folder {folder} (mode {stat.S_IMODE(found.st_mode):04o}), and could have "
+            f"other users may write to the folder {folder} (mode {stat.S_IMODE(status.st_mode):04o}), and could have "
             f"replaced its sockets: run chmod go-w {folder}"
         )
 
@@ -110,13 +110,13 @@ def check_file(
 ) -> None:
     """Check that only ``owners`` can have written an open file, otherwise raise ``error``."""
     # The open file is checked, not its name: the name could lead to another file by the time it is opened.
-    found = os.fstat(fd)
-    if not stat.S_ISREG(found.st_mode):
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
         raise error(f"{kind}{path} is not a regular file: {remedy}")
-    if found.st_uid not in owners:
+    if status.st_uid not in owners:
         here = f"this {process} runs as uid {os.geteuid()}"
-        raise error(f"{kind}{path} belongs to uid {found.st_uid}, but {here}: {remedy}")
-    if found.st_mode & 0o022:
-        mode = f"mode {stat.S_IMODE(found.st_mode):04o}"
+        raise error(f"{kind}{path} belongs to uid {status.st_uid}, but {here}: {remedy}")
+    if status.st_mode & 0o022:
+        mode = f"mode {stat.S_IMODE(status.st_mode):04o}"
         trust = f"if you trust its contents, run chmod go-w {path}"
         raise error(f"other users may write to {kind}{path} ({mode}): {trust}, otherwise {remedy}")

@@ -42,8 +42,8 @@ _CO_VARARGS = 0x4  # as in `inspect`, which takes long to import
 _handlers: dict[int, Any] = {}  # the user's handlers that are replaced now
 _seen: list[Any] = []  # all handlers at the last check
 _to_replace: list[int] = []  # signals with a callable handler: nearly always the same few
-_came: list[int] = []  # signals that arrived while they were deferred
-_came_amid_collection: list[signal.Signals] = []  # to be handled after the garbage collection
+_pending: list[int] = []  # signals that arrived while they were deferred
+_pending_after_collection: list[signal.Signals] = []  # to be handled after the garbage collection
 _is_deferring = False
 _delivers_late = False  # `allow_signals` has no effect
 
@@ -107,14 +107,14 @@ def allow_signals(call: Callable[_P, _T], /, *args: _P.args, **options: _P.kwarg
     global _is_deferring
     if not _is_deferring or _delivers_late or not _is_main_thread():
         return call(*args, **options)
-    struck: list[BaseException] = []  # one at most. A variable would create a reference cycle of frame and error
+    raised: list[BaseException] = []  # one at most. A variable would create a reference cycle of frame and error
     try:
         _is_deferring = False
         restore()
         _deliver()
         result = call(*args, **options)
     except BaseException as error:
-        struck = [error]
+        raised = [error]
     is_replaced = False
     while not is_replaced:  # a handler may raise again, at the first step of each function that is called here
         try:
@@ -122,9 +122,9 @@ def allow_signals(call: Callable[_P, _T], /, *args: _P.args, **options: _P.kwarg
             _replace()
             is_replaced = True
         except BaseException as error:
-            struck = struck or [error]
-    if struck:
-        raise struck.pop()
+            raised = raised or [error]
+    if raised:
+        raise raised.pop()
     return result
 
 
@@ -148,15 +148,15 @@ def deliver_after_return(call: Callable[[], object]) -> None:
         _is_deferring = _delivers_late = True
         _replace_and(call)
     finally:
-        is_collecting = bool(_came) and _is_collecting()
+        is_collecting = bool(_pending) and _is_collecting()
         _is_deferring = _delivers_late = False
         restore()
-        came, _came[:] = tuple(map(signal.Signals, _came)), ()
-        if came and is_collecting:
-            _deliver_behind_collection(came)
+        arrived, _pending[:] = tuple(map(signal.Signals, _pending)), ()
+        if arrived and is_collecting:
+            _deliver_after_collection(arrived)
         else:
             # They are pending from here on, and Python does not check for signals before the next call.
-            [*map(_thread.interrupt_main, came)]
+            [*map(_thread.interrupt_main, arrived)]
 
 
 def _is_collecting() -> bool:
@@ -172,13 +172,13 @@ def _is_collecting() -> bool:
     return not phases
 
 
-def _deliver_behind_collection(came: Iterable[signal.Signals]) -> None:
+def _deliver_after_collection(arrived: Iterable[signal.Signals]) -> None:
     """Handle signals after all finalizers and callbacks of the running garbage collection.
 
     An exception of a handler would be lost in any of them: in another loader's finalizer, or in an entry of
     `gc.callbacks`, where JAX has one.
     """
-    _came_amid_collection.extend(came)
+    _pending_after_collection.extend(arrived)
     # One callback for all signals: Python skips the callback after one that removes itself from the list.
     if _deliver_at_its_end not in gc.callbacks:
         gc.callbacks.append(_deliver_at_its_end)
@@ -191,8 +191,8 @@ def _deliver_at_its_end(_phase: str, _info: object) -> None:
     # Remove it from the last place, because Python skips the callback after one that removes itself.
     while _deliver_at_its_end in gc.callbacks:
         gc.callbacks.remove(_deliver_at_its_end)
-    came, _came_amid_collection[:] = tuple(_came_amid_collection), ()
-    [*map(_thread.interrupt_main, came)]  # the last statement, as above
+    arrived, _pending_after_collection[:] = tuple(_pending_after_collection), ()
+    [*map(_thread.interrupt_main, arrived)]  # the last statement, as above
 
 
 def _replace_and(call: Callable[[], object]) -> None:
@@ -252,7 +252,7 @@ def _is_call_by_signal(caller: FrameType, called: FrameType) -> bool:
 
 def _replace() -> None:
     global _seen, _to_replace
-    struck: list[BaseException] = []  # a list, as in `allow_signals`
+    raised: list[BaseException] = []  # a list, as in `allow_signals`
     handlers = [*map(getsignal, _SIGNALS)]
     if handlers != _seen:  # one comparison of two lists rather than a test of each handler saves 3 of 10 µs
         _to_replace = [number for number, handler in zip(_SIGNALS, handlers, strict=True) if callable(handler)]
@@ -265,30 +265,30 @@ def _replace() -> None:
                 set_handler(number, _note)
             except BaseException as error:
                 # Raised by a handler that is still installed: the others must be replaced, too.
-                struck = struck or [error]
-    if struck:
-        raise struck.pop()
+                raised = raised or [error]
+    if raised:
+        raise raised.pop()
 
 
 def _note(number: int, _frame: object) -> None:
-    _came.append(number)
+    _pending.append(number)
 
 
 def restore() -> None:
     """Restore the user's handlers. They do not receive the deferred signals, which do not concern a forked child."""
-    struck: list[BaseException] = []  # a list, as in `allow_signals`
+    raised: list[BaseException] = []  # a list, as in `allow_signals`
     while _handlers:
         try:
             for number, handler in list(_handlers.items()):
                 set_handler(number, handler)
                 _handlers.pop(number, None)  # a finalizer may have done so
         except BaseException as error:  # raised by a handler that is restored already
-            struck = struck or [error]
-    if struck:
-        raise struck.pop()
+            raised = raised or [error]
+    if raised:
+        raise raised.pop()
 
 
 def _deliver() -> None:
     # One by one: the handler may raise, and the others are handled at the end of the next block.
-    while _came:
-        signal.raise_signal(_came.pop(0))
+    while _pending:
+        signal.raise_signal(_pending.pop(0))

@@ -21,24 +21,24 @@ def cpu_quota() -> float | None:
     """Return the number of CPUs that the control groups allow this process to use; None for no limit."""
     quotas = []
     for group in _groups("cpu"):
-        if found := _words(group / "cpu.max"):
-            quotas += [int(found[0]) / int(found[1])] if found[0] != "max" else []
-        elif found := _words(group / "cpu.cfs_quota_us"):
+        if words := _words(group / "cpu.max"):
+            quotas += [int(words[0]) / int(words[1])] if words[0] != "max" else []
+        elif words := _words(group / "cpu.cfs_quota_us"):
             period = _words(group / "cpu.cfs_period_us")
-            quotas += [int(found[0]) / int(period[0])] if period and int(found[0]) > 0 else []
+            quotas += [int(words[0]) / int(period[0])] if period and int(words[0]) > 0 else []
     return min(quotas, default=None)
 
 
 def memory_limit() -> tuple[int, int] | None:
     """Return the limit of the tightest control group of this process, and its used bytes; None for no limit."""
-    found = []
+    limits = []
     for group in _groups("memory"):
         limit, used = _words(group / "memory.max"), _words(group / "memory.current")
         if not limit:
             limit, used = _words(group / "memory.limit_in_bytes"), _words(group / "memory.usage_in_bytes")
         if limit and used and limit[0] != "max" and int(limit[0]) < 1 << 60:  # version 1: a huge number means no limit
-            found.append((int(limit[0]), int(used[0])))
-    return min(found, key=lambda pair: pair[0] - pair[1], default=None)
+            limits.append((int(limit[0]), int(used[0])))
+    return min(limits, key=lambda pair: pair[0] - pair[1], default=None)
 
 
 class GroupMemory(NamedTuple):
@@ -55,7 +55,7 @@ class GroupMemory(NamedTuple):
 
 def group_memory() -> GroupMemory | None:
     """Return the memory of this process's control group with the least room; None if no group has a limit."""
-    found = []
+    groups = []
     for group in _groups("memory"):
         names = ("memory.max", "memory.current", ("inactive_file", "active_file"))
         limit = _words(group / names[0])
@@ -67,8 +67,8 @@ def group_memory() -> GroupMemory | None:
         used, words = _words(group / names[1]), _words(group / "memory.stat")
         if used:
             cached = sum(int(words[words.index(name) + 1]) for name in names[2] if name in words)
-            found.append(GroupMemory(int(limit[0]), max(0, int(limit[0]) - int(used[0]) + cached)))
-    return min(found, key=operator.attrgetter("room"), default=None)
+            groups.append(GroupMemory(int(limit[0]), max(0, int(limit[0]) - int(used[0]) + cached)))
+    return min(groups, key=operator.attrgetter("room"), default=None)
 
 
 def free_memory() -> int:

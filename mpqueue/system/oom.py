@@ -66,7 +66,7 @@ def _cgroup_counters(cgroups: str, mounts: str) -> list[str]:
 
 def _folders(mounts: str, kind: str, path: str) -> list[str]:
     """Return the folders of a cgroup in all mounts of such a hierarchy; see proc(5) on mountinfo."""
-    found = []
+    folders = []
     for line in mounts.splitlines():
         before, _, after = line.partition(" - ")
         root, mounted_at = before.split()[3:5]
@@ -76,8 +76,8 @@ def _folders(mounts: str, kind: str, path: str) -> list[str]:
         inside = path
         if root != "/":  # in a container, which sees only its part of the tree
             inside = path.removeprefix(root) if f"{path}/".startswith(f"{root}/") else ""
-        found.append(os.path.normpath(f"{mounted_at}/{inside}"))
-    return found
+        folders.append(os.path.normpath(f"{mounted_at}/{inside}"))
+    return folders
 
 
 def _text_of(path: str) -> str:

@@ -51,38 +51,38 @@ def shared_files(writable: Collection[OpenFile] = ()) -> list[SharedFile]:
     Args:
         writable: Files that are open for writing, and must be reopened as well.
     """
-    found = []
+    files = []
     for file in _files():
         with contextlib.suppress(OSError):  # another thread has closed it in the meantime
             flags = fcntl.fcntl(file.fd, fcntl.F_GETFL)
             mode = flags & os.O_ACCMODE
             if mode == os.O_RDONLY or (mode == os.O_RDWR and file in writable):
-                found.append(SharedFile(file, flags & _FLAGS, os.lseek(file.fd, 0, os.SEEK_CUR)))
-    return found
+                files.append(SharedFile(file, flags & _FLAGS, os.lseek(file.fd, 0, os.SEEK_CUR)))
+    return files
 
 
 def writable_files() -> dict[int, OpenFile]:
     """Return the files that are open for reading and writing, by descriptor."""
-    found = {}
+    files = {}
     for file in _files():
         with contextlib.suppress(OSError):
             if fcntl.fcntl(file.fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR:
-                found[file.fd] = file
-    return found
+                files[file.fd] = file
+    return files
 
 
 def _files() -> list[OpenFile]:
     if not platform_support.CAN_REOPEN:
         return []
-    found = []
+    files = []
     for name in os.listdir(_FOLDER):
         fd = int(name)
         if fd <= 2:  # standard streams are shared on purpose, even if they are files
             continue
         with contextlib.suppress(OSError):  # the folder's own descriptor, or closed by another thread
             if _has_place(fd):
-                found.append(_open_file(fd))
-    return found
+                files.append(_open_file(fd))
+    return files
 
 
 def can_reopen(fd: int) -> bool:
