@@ -17,10 +17,9 @@ one-shot thread of an epoch end. User code that is called here (`on_epoch_end`) 
 time. A batch that `step` returned counts as delivered. A caller that cannot pass it on must return it with `give_back`;
 the next `step` delivers it again. So pass a batch on without waiting, or give it back if that wait is cancelled.
 
-*Several consumers.* Several threads and tasks may call `step`. Each batch goes to one consumer. If it has
+*Several consumers.* Several threads and tasks may call `step`. Each batch goes to one consumer. If a consumer has
 processed reports for the others, `fileno` becomes readable again. A stop makes `fileno` readable and then closes it;
-callers that may be late for that register in `watchers`. The backend owns the descriptor: never read from it, nor close
-it.
+callers that may be late for that register in `watchers`. The backend owns the descriptor: do not read or close it.
 
 # NOTE [ Interrupts ]
 A signal handler runs in the main thread. It may raise (Ctrl-C, `sys.exit`, a timeout by SIGALRM) or call `stop`.
@@ -32,17 +31,14 @@ consistent, at no cost without an interrupt:
 
 1. While we wait, no change is half done: the exception passes through, and the next `step` continues.
 2. Anywhere else, the state may be *inconsistent*. The next `step` discards the work in flight and rolls back to the
-last
-   counted place. The state is marked by assignments alone, so that a second interrupt does not undo the mark.
-3. A batch is counted after it was opened, by one assignment (`Ledger.latest`). Until its caller holds it, it
-is
-   in a local variable of a frame that returns it (`Progress.unclaimed`) if anything is raised. The next `step` then
+   last counted place. The state is marked by assignments alone, so that a second interrupt does not undo the mark.
+3. A batch is counted after it was opened, by one assignment (`Ledger.latest`). From there until its caller holds it, a
+   frame has it in a local variable, and moves it to `Progress.unclaimed` if anything is raised. The next `step` then
    delivers it first, before the end of its epoch. Until then it is not received, and no state counts it
    (`Progress.place`). The layers above (`next`, iterators) return the batch at once: they call one Python method, and
-   no other call.
-4. A `stop` from a handler inside our own step only sets a mark, and the step stops the stream when it returns. (Closing
-descriptors that
-   an outer frame is about to use could write to unrelated files.)
+   make no other call after it.
+4. A `stop` from a handler inside our own step only sets a mark, and the step stops the stream when it returns.
+   (Otherwise an outer frame that is about to use a closed descriptor could write to an unrelated file.)
 
 So if the interrupt's traceback ends in one of our frames, or in a source that we called, no batch is lost or repeated,
 and a saved state counts the received batches. We cannot know whether the caller's own frame got its batch.
@@ -52,7 +48,7 @@ batches`` has no such place: the loop's variable has the batch before a handler 
 
 The virtual shards of a stream continue from their last snapshots, or from their beginning: elements that were delivered
 before are computed again and dropped. A bare iterator yields its elements only once. If an interrupt may have lost one,
-every following `step` raises a RuntimeError with that message, until the stream is restarted.
+every following `step` raises a RuntimeError that reports the loss, until the stream is restarted.
 
 Without workers, an interrupt inside the source's code is distinguished from the source's errors by the traceback, which
 contains the frame of the handler (`mpqueue.system.interrupts.is_of_handler`): of the function that is the handler now,

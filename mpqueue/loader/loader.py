@@ -161,9 +161,9 @@ class Loader(Stoppable):
     def __aiter__(self) -> AsyncIterator[Any]:
         """Return an asynchronous iterator over the batches of one epoch, for asyncio and trio.
 
-        It waits in the event loop, so that other tasks can run. If a task is cancelled, its batch is
-        returned by the next call. Several tasks of one event loop can share the iterator. Otherwise it behaves like
-        `__iter__`, and raises the same errors.
+        It waits in the event loop, so that other tasks can run. If a task is cancelled, the next call returns its
+        batch. Several tasks of one event loop can share the iterator. Otherwise it behaves like `__iter__`, and raises
+        the same errors.
 
         Starting the workers and calling ``on_epoch_end`` block the event loop.
         """
@@ -355,8 +355,7 @@ class Loader(Stoppable):
 
         Args:
             state: The result of `state_dict`. For a stream with ranks: the state of the same rank, or a list of the
-                states
-                of all ranks at one moment, in any order.
+                states of all ranks at one moment, in any order.
 
         Raises:
             TypeError: ``state`` is neither a dict nor a list of dicts.

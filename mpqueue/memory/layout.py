@@ -3,8 +3,8 @@
     [ arrays, each 64-byte aligned ][ buffers of pickled objects ][ pickle ][ spec, if new ][ header: int64 words ]
 
 *Specs.* A *spec* describes the tree of a batch (tuples, lists, dicts, ``None``, arrays): its structure, and the dtype,
-rank and memory order of each array. A worker sends a spec once, in the slot of its first batch, and refers
-to it by its number afterwards. So a batch with a known spec costs one record and no pickling.
+rank and memory order of each array. A worker sends a spec once, in the slot of its first batch, and refers to it by its
+number afterwards. So a batch with a known spec costs one record and no pickling.
 
 *Headers.* The header holds the values that vary from batch to batch: shapes and offsets. Both sides cache a result per
 header, the worker its plan and the trainer its recipe, so that equal batches cost one dictionary look-up on each side.

@@ -1,7 +1,7 @@
 """The trainer's ring: one sparse segment, its slots, and the consumer's leases.
 
-*Slots.* A ring has one slot for each batch that may be in flight (the credit), one per worker (for a slot that
-its code holds), and `SPARE_SLOTS` more for views that the consumer keeps (a server has more, for many consumers). The
+*Slots.* A ring has one slot for each batch that may be in flight (the credit), one per worker for a batch that its code
+holds, and `SPARE_SLOTS` more for views that the consumer keeps (a server has more, for many consumers). The
 consumer gets views while other slots cover the workers' credit. A consumer that keeps more batches (``list(loader)``)
 gets private copies, so that the workers always have slots.
 

@@ -33,9 +33,8 @@ def generator(of: BatchSeed) -> "np.random.Generator":
 def place_of(token: Any) -> int:
     """Return the place that the random numbers of an element of a stream are derived from.
 
-    An int is its own place. A tuple's place is derived from its first two parts, which are unique in
-    a
-    stage: no element is in two batches, rows or pairs of one virtual shard and epoch.
+    An int is its own place. A tuple's place is derived from its first two parts, which are unique in a stage: no
+    element is in two batches, rows or pairs of one virtual shard and epoch.
 
     The place of (token, item + 1) is the place of (token, item) plus `NEXT_ITEM`, modulo 2**64. It need not look
     random, because generators mix their seeds.

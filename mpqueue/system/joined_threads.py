@@ -5,8 +5,8 @@ If such an exception interrupts `threading.Thread.join` before Python 3.13, the 
 an event has no such defect.
 
 These threads block signals (see `mpqueue.system.interrupts`). Threads of libraries do not (OpenBLAS starts some when
-NumPy is imported). A signal that such a thread receives does not end the wait of the main thread, so that the wait is
-interrupted twice a second.
+NumPy is imported). A signal that such a thread receives does not end the wait of the main thread, so `join` wakes up
+twice a second.
 """
 
 import errno

@@ -4,9 +4,8 @@ A forked child has only the thread that forked. A lock that another thread held 
 with several threads must not fork, except if the other threads belong to libraries that support forks. These are
 recognized by the thread name that the kernel shows, because only that is visible from outside:
 
-    jemalloc_bg_thd     jemalloc's (pyarrow includes it, and pandas, scikit-learn and TensorFlow may import pyarrow):
-    its
-                        handlers run around every fork, acquire all its locks, and restart the thread in the child
+    jemalloc_bg_thd     jemalloc's (pyarrow includes it, and pandas, scikit-learn and TensorFlow may import pyarrow).
+                        Its handlers run around every fork, acquire all its locks, and restart the thread in the child.
 
 On other systems than Linux, only Python's threads are visible, by Python's names. There `mpqueue.system.parent_death`
 has its own thread, which holds no lock and is restarted in the child.

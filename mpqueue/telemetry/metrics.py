@@ -24,8 +24,7 @@ def collector(**engines: HasStatistics) -> "Collector":
 
     Args:
         **engines: Loaders, enqueuers, servers and consumers, by the value of the label ``engine``. If empty, all of
-        this
-            process.
+            this process.
 
     Raises:
         ImportError: prometheus-client is not installed.

@@ -192,8 +192,7 @@ class StageStatistics(Counted):
         num_in: Elements from its input.
         num_out: Elements in its output.
         total_s: Seconds of this stage, without the stages before it.
-        wait_s: The part of ``total_s`` without a CPU, because it waited or the CPUs were busy. It is
-            sampled.
+        wait_s: The part of ``total_s`` without a CPU, because it waited or the CPUs were busy. It is sampled.
     """
 
     name: str
