@@ -78,8 +78,7 @@ def of_consumer(counted: Any) -> str:
         )
     else:
         text = (
-            f"this consumer waited only {share} of the time: it is the bottleneck, and a faster server would not "
-            "help"
+            f"this consumer waited only {share} of the time: it is the bottleneck, and a faster server would not help"
         )
     return f"{_rates(counted)}; {text}."
 
