@@ -1,35 +1,35 @@
-"""The trainer's side of workers: who starts them, gives them work, and replaces them; and the other backends.
+"""The trainer's side of workers: start, feed, supervise and replace them; and the backends without worker processes.
 
-From the ground up; a module imports only from its own line and the lines above it::
+A module imports only from its own line and the lines above it::
 
-    job.py                   what a backend is to run, and how
+    job.py                   what a backend runs, and how
     open_handles.py          files and databases that a source holds open
-    active_iterators.py      iterators in which threads of a stopped enqueuer are still at work
+    active_iterators.py      iterators that threads of a stopped enqueuer still use
     mapped_files.py          arrays that are memory maps of files
-    shared_tensors.py        torch's tensors in shared memory
+    shared_tensors.py        torch tensors in shared memory
     source_send.py           the source as bytes: images, and patches of them
     kept_source.py           the large buffers of a source in shared memory
     fork_server_messages.py  messages between trainer and fork server
-    entry_code.py            command lines of the interpreters that become a fork server, or a worker
+    entry_code.py            command lines of the interpreters that become a fork server or a worker
     fork_server.py           the clean process from which workers are forked
     launcher.py              the protocol of launchers, and the trainer's end of a fork server
     forker.py                workers forked from the trainer
-    handle.py                the trainer's handle of one worker: its life, its pipes, and work that it was granted
-    lane_owners.py           which worker has which lane of a stream
+    handle.py                the trainer's handle of one worker: its state, pipes and granted work
+    lane_owners.py           which worker runs which lane of a stream
     roster.py                all workers of a pool: start, kill, end
-    pool.py                  what the parts of a pool share; starts with the list of parts
-    source_watch.py          whether the source has changed, without pickling all of it
+    pool.py                  the state that the parts of a pool share; starts with the list of parts
+    source_watch.py          detects changes of the source without pickling all of it
     source_sync.py           which worker has which version of the source
-    incidents.py             messages about starts, ends, deaths, and the ring
+    incidents.py             warnings about starts, exits, crashes and the ring
     memory_pressure.py       memory for workers that lack it
-    hang.py                  batches that are waited for too long, and workers that hang
+    hang.py                  batch timeouts, and workers that hang
     dispatcher.py            the hot path: grants and reports
-    crash_attribution.py     which work item a death is counted against
-    supervision.py           replaces the dead
-    autosize.py              how many workers pay
+    crash_attribution.py     which work item a crash is counted against
+    supervision.py           replaces crashed workers
+    autosize.py              chooses the number of workers
     process.py               the backend of worker processes
-    in_process.py            what the two backends below share, which have no worker processes
+    in_process.py            the common part of the two backends without worker processes
     threads.py               the backend of threads
     inline.py                the backend without workers
-    backends.py              makes the backend of a job
+    backends.py              creates the backend of a job
 """

@@ -1,15 +1,19 @@
-"""Iterators in which a thread is still at work whose enqueuer was stopped.
+"""Iterators that threads of a stopped enqueuer still use.
 
-Nobody waits for a thread at work when its enqueuer stops. Where all threads share one iterator, as they do with a
-generator object, another start must wait for it: a generator that is asked by two threads at once raises an error.
+Stopping an enqueuer does not wait for its running threads. If all threads share one iterator, such as a generator
+object, the next start must wait for them: a generator that two threads call at once raises an error.
 
-    ThreadBackend.stop        leave    a thread is in the iterator, or may be
-    that thread, at its end   end
-    the first worker thread of another start, or the caller where there are none    await_end, before its first element
+=========================  =================================================================================
+Function                   Called by
+=========================  =================================================================================
+`leave`                    ``ThreadBackend.stop``, for each thread that may be inside the iterator
+`end`                      that thread, when it returns
+`await_end`                the first worker thread of the next start, or the caller if there are no threads,
+                           before the first element
+=========================  =================================================================================
 
-So `start` and `stop` never wait, the wait counts into the time that a ``batch_timeout`` allows, and `stop` frees
-whoever waits for the element. A thread waits for those only that were there before it, so that no two wait for each
-other.
+So `start` and `stop` never wait. The wait counts towards ``batch_timeout``, and `stop` unblocks a consumer that
+waits for the element.
 """
 
 import os
@@ -20,22 +24,27 @@ _threads: dict[threading.Thread, tuple[Any, threading.Event]] = {}
 
 
 def leave(thread: threading.Thread, iterator: Any) -> None:
-    """Note that a thread of a stopped enqueuer is inside; to be called before it can end."""
+    """Register a thread of a stopped enqueuer as active in an iterator.
+
+    Call this before the thread can call `end`.
+    """
     _threads[thread] = iterator, threading.Event()
 
 
 def end(thread: threading.Thread) -> None:
-    """Note that a thread is out of everything."""
+    """Unregister a thread that has returned from its iterator."""
     left = _threads.pop(thread, None)
     if left is not None:
         left[1].set()
 
 
 def await_end(iterator: Any) -> None:
-    """Wait until no thread is in this iterator that was left there before."""
+    """Wait until no thread that is registered now uses this iterator."""
     for inside, has_ended in list(_threads.values()):
         if inside is iterator:
+            # A snapshot: a thread waits only for threads that were registered before it, so no two wait for each other.
             has_ended.wait()
 
 
-os.register_at_fork(after_in_child=_threads.clear)  # a child has none of them: it would wait for ever
+# These threads do not exist in a child process, which would otherwise wait for them forever.
+os.register_at_fork(after_in_child=_threads.clear)

@@ -1,26 +1,27 @@
-"""The number of workers that pays, and of threads in each: what "auto" decides, and why.
+"""The choice of the number of workers, and of threads in each, for "auto".
 
-The backend asks `Autosize.look` in the consumer's own calls, as it does for all that time alone brings; it starts and
-retires workers, and tells them their threads, as that says. Nothing here starts, waits, or asks a clock, so that a
-simulation can drive it. ``mpqueue bench`` measures what `Autosize.decide` wants, one size after the other.
+The backend calls `Autosize.look` from the consumer's own calls, then starts and retires workers accordingly. This
+module does not start workers, wait or read a clock, so a simulation can drive it. ``mpqueue bench`` measures the
+sizes that `Autosize.decide` requests, one after the other.
 
-The run is cut into *windows*, of half a second or more, and of some batches for each worker. Of each these figures
-count: the batches that the workers gave, the time for which the trainer waited for one, how many workers were at work
-at a time, on average (their seconds of work per second), and the share of that time in which the source waited::
+The run is divided into *windows* of at least half a second and of a few batches per worker. A window has these
+figures: the number of batches computed, the waiting time of the trainer, the average number of busy workers
+(their seconds of work per second), and the share of that work during which the source waited, say for a disk::
 
-    the trainer waits                     twice the threads, if the source waits for more than half of the time; or
-                                          half as many workers more, if those that are there are busy, and there is
-                                          memory for them; or, if there can be no more of these, twice the threads,
-                                          if half of what the source still waits is 5 % of the time
-    ... and with it: 5 % more batches,    it stays
-        or the trainer waits no more
-    ... and without:                      it goes, and is not tried again for a while, each time for twice as long
-    the trainer never waits               as many workers as were at work at a time, and a tenth; or half the threads,
-                                          if the workers that are left are idle for more than half of the time
-    ... and with these it waits           back, and not tried again for a while
+    the trainer waits              double the threads, if the source waits more than half of the time;
+                                   otherwise add half as many workers, if the present ones are busy and memory allows;
+                                   otherwise, at the limit of workers, double the threads, if that can still remove
+                                   5 % of the time
+    ... after such a change
+        5 % more batches, or the trainer no longer waits     keep it
+        neither                                              undo it, and pause before the next try; the pause doubles
+    the trainer never waits        reduce to the number of busy workers plus a tenth; or halve the threads, if the
+                                   workers are idle more than half of the time
+    ... after such a change
+        the trainer waits                                    undo it, and pause before the next try
 
-The window in which a number has changed does not count: workers begin in it, or lanes move. A pause ends early when the
-trainer, or the source, has changed its pace, so that a run that changes is followed.
+The first window after a change does not count, because workers start in it or lanes move. A pause ends early when
+the trainer or the source changes its pace, so the size follows a run that changes.
 """
 
 from collections.abc import Callable
@@ -29,15 +30,18 @@ from typing import NamedTuple
 from mpqueue.system.limits import useful_workers
 from mpqueue.telemetry.stats import Resize
 
-GAIN = 1.05  # a rate that is not that much higher is the same one
+GAIN = 1.05  # a smaller difference of rates is noise
 MOST_THREADS = 32
 WINDOW_S, _LONGEST_S = 0.5, 5.0
-_LEAST_BATCHES = 4  # in a window, and two for each worker: a rate of fewer says little
-_WAITS, _NEVER_WAITS = 0.03, 0.005  # of the time
-_BUSY, _ROOM = 0.6, 0.9  # of the workers' time: below the first they wait as well; above the second fewer are too few
+_LEAST_BATCHES = 4  # per window, and two for each worker: the rate of fewer batches is unreliable
+_WAITS, _NEVER_WAITS = 0.03, 0.005  # shares of the time; the gap between them avoids oscillation
+# Shares of the workers' time. Below the first, more workers would only wait as well; above the second, fewer are too
+# few.
+_BUSY, _ROOM = 0.6, 0.9
 _SOURCE_WAITS = 0.5
-# Twice the threads halve that at best. A source of 0.2 ms of CPU and 2 ms of waiting a sample waits for less than half
-# of the time from 8 threads on, and on one CPU 32 of them gave 96.8 batches/s where 8 gave 84.7.
+# Doubling the threads halves the waiting time at best. Measured: a source with 0.2 ms of CPU time and 2 ms of waiting
+# per sample waits for less than half of the time from 8 threads on, yet on one CPU 32 threads computed 96.8 batches/s,
+# 8 threads 84.7.
 _HALF_PAYS = 2 * (1 - 1 / GAIN)
 _PAUSE_S, _LONGEST_PAUSE_S = 10.0, 160.0
 _OTHER_PACE = 1.2
@@ -55,14 +59,14 @@ class Size(NamedTuple):
 
 
 class SizeCounts(NamedTuple):
-    """Counts of a stream until a moment.
+    """Cumulative counts of a stream at one moment.
 
     Attributes:
-        batches: Those that workers have computed.
-        waited_s: For how long the trainer has waited for batches,
-        worked_s: and all workers together have worked on them.
-        looked_at: Batches of which it is known for how long the source waited,
-        blocked_s: and that time.
+        batches: Number of batches that workers have computed.
+        waited_s: Waiting time of the trainer, in seconds.
+        worked_s: Seconds of work, summed over all workers.
+        looked_at: Number of batches with a measured waiting time of the source.
+        blocked_s: Waiting time of the source in those batches, in seconds.
     """
 
     batches: int
@@ -73,13 +77,13 @@ class SizeCounts(NamedTuple):
 
 
 class SizeWindow(NamedTuple):
-    """The figures of a window.
+    """The figures of one window.
 
     Attributes:
         rate: Batches per second.
-        waits: The share of the time in which the trainer waited.
-        at_work: Workers at work at a time.
-        blocked: The share of their time in which the source waited; 0 if nobody knows.
+        waits: Share of the time during which the trainer waited.
+        at_work: Average number of busy workers.
+        blocked: Share of the workers' time during which the source waited; 0 if it was not measured.
     """
 
     rate: float
@@ -89,7 +93,7 @@ class SizeWindow(NamedTuple):
 
     @classmethod
     def between(cls, before: SizeCounts, after: SizeCounts, took: float) -> "SizeWindow":
-        """Return the figures of so many seconds between two counts."""
+        """Return the figures of the ``took`` seconds between two counts."""
         batches, waited_s, worked_s, looked_at, blocked_s = (
             now - then for then, now in zip(before, after, strict=True)
         )
@@ -98,7 +102,7 @@ class SizeWindow(NamedTuple):
 
 
 class _Trial(NamedTuple):
-    """A change that is tried: what was before it, its kind, and what was seen before."""
+    """A change on trial: the size before it, its kind, and the figures before it."""
 
     before: Size
     kind: str
@@ -106,18 +110,18 @@ class _Trial(NamedTuple):
 
 
 class Autosize:
-    """Decides how many workers there are to be, and threads; see the module's head.
+    """Decides the number of workers and threads; see the module's docstring.
 
     Args:
-        first: The start,
-        most: and the most of each. What is equal in both does not change.
-        at: The time of the start, in seconds.
+        first: Initial size.
+        most: Maximum size. A number that is equal in both is fixed.
+        at: Time of the start, in seconds.
 
     Attributes:
-        wanted: So many there are to be now.
-        steps: What was decided, the start first.
-        looks_at: Nothing will be decided before this time.
-        latest: The figures of the latest window that counted, None before the first.
+        wanted: The size to use now.
+        steps: All decisions, beginning with the start.
+        looks_at: Earliest time of the next decision.
+        latest: Figures of the latest window that counted; None before the first one.
     """
 
     def __init__(self, first: Size, most: Size, at: float) -> None:
@@ -126,20 +130,20 @@ class Autosize:
         self.looks_at = at
         self.latest: SizeWindow | None = None
         self._most, self._started = most, at
-        self._since: tuple[float, SizeCounts] | None = None  # the beginning of the window
-        self._settles = True  # the window counts for nothing
+        self._since: tuple[float, SizeCounts] | None = None  # start of the window
+        self._settles = True  # the window is the first one after a change, and does not count
         self._trial: _Trial | None = None
         self._idle_windows = 0  # in a row
-        self._pause_s: dict[str, float] = {}  # after the next trial of a kind that is in vain
-        self._paused: dict[str, tuple[float, float]] = {}  # the same: until when, and the rate at that time
+        self._pause_s: dict[str, float] = {}  # by kind: the pause after its next failed trial
+        self._paused: dict[str, tuple[float, float]] = {}  # by kind: the end of the pause, and the rate when it began
 
     def look(self, at: float, counts: SizeCounts, has_room: Callable[[int], bool]) -> bool:
-        """Take in what was counted until now; return whether `wanted` has changed.
+        """Process the counts; return whether `wanted` has changed.
 
         Args:
-            at: The time, in seconds.
-            counts: Since the start.
-            has_room: Returns whether memory allows so many more workers.
+            at: Time, in seconds.
+            counts: Counts since the start.
+            has_room: Returns whether memory allows the given number of additional workers.
         """
         if self._since is None:
             self._begin_window(at, counts)
@@ -157,7 +161,10 @@ class Autosize:
         return self.decide(SizeWindow.between(since, counts, took), at, has_room)
 
     def decide(self, window: SizeWindow, at: float, has_room: Callable[[int], bool]) -> bool:
-        """Take in the figures of the present size; return whether `wanted` has changed. Arguments as of `look`."""
+        """Process the figures of the present size; return whether `wanted` has changed.
+
+        See `look` for the arguments.
+        """
         self.latest = window
         trial, self._trial = self._trial, None
         if trial is not None and self._goes_back(trial, window, at):
@@ -165,10 +172,7 @@ class Autosize:
         return self._choose(window, at, has_room)
 
     def thread_gain(self) -> float:
-        """Return about how many times the batches `MOST_THREADS` threads in each worker could give, 1 if none more.
-
-        Threads overlap the waits of the source, until they run out or all CPUs compute.
-        """
+        """Return the estimated speed-up by `MOST_THREADS` threads in each worker, at least 1."""
         if self.latest is None or self.latest.waits < _WAITS or self.latest.blocked <= _SOURCE_WAITS:
             return 1.0
         computing = self.latest.at_work * max(0.0, 1 - self.latest.blocked)  # CPUs in use now
@@ -179,16 +183,17 @@ class Autosize:
         self.looks_at = at + WINDOW_S
 
     def _goes_back(self, trial: _Trial, window: SizeWindow, at: float) -> bool:
-        """Keep what was tried, or go back to what was before; return whether it is that."""
+        """Keep the change on trial, or undo it; return whether it was undone."""
         tried, before, gain = self.wanted, trial.before, window.rate / trial.seen.rate
         if tried > before:
             if gain >= GAIN or window.waits < _WAITS:
                 return False
-            reason = f"{tried} gave {gain:.2f} times the batches of {before}"
+            reason = f"{tried} computed {gain:.2f} times the batches of {before}"
         elif window.waits < _WAITS and gain * GAIN >= 1:
             return False
         else:
-            reason = f"with {tried} the trainer waited for {window.waits:.0%} of the time"
+            reason = f"with {tried} the trainer waited {window.waits:.0%} of the time"
+        # The pause doubles with each failed trial: every trial costs some windows of a worse size.
         pause_s = self._pause_s.get(trial.kind, _PAUSE_S)
         self._paused[trial.kind] = at + pause_s, trial.seen.rate
         self._pause_s[trial.kind] = min(2 * pause_s, _LONGEST_PAUSE_S)
@@ -203,22 +208,25 @@ class Autosize:
 
     def _choose_more(self, window: SizeWindow, at: float, has_room: Callable[[int], bool]) -> bool:
         workers, threads = self.wanted
-        waited = f"the trainer waited for {window.waits:.0%} of the time"
+        waited = f"the trainer waited {window.waits:.0%} of the time"
         can_thread = threads < self._most.threads and not self._is_paused("threads", window.rate, at)
+        # Idle workers wait for the same resource that new ones would wait for.
         is_of_use = workers < self._most.workers and window.at_work >= _BUSY * workers
         more = min(workers + max(1, workers // 2), self._most.workers)
+        # Threads first if the source waits: they cost no memory and no start.
         if not (can_thread and window.blocked > _SOURCE_WAITS):
             if is_of_use and not self._is_paused("workers", window.rate, at) and has_room(more - workers):
                 return self._try("workers", Size(more, threads), window, waited, at)
             if not (can_thread and window.blocked > _HALF_PAYS):
                 return False
         twice = Size(workers, min(2 * threads, self._most.threads))
-        return self._try("threads", twice, window, f"{waited}, and the source for {window.blocked:.0%} of its own", at)
+        return self._try("threads", twice, window, f"{waited}, and the source {window.blocked:.0%} of its own", at)
 
     def _choose_less(self, window: SizeWindow, at: float) -> bool:
         workers, threads = self.wanted
+        # A tenth of spare time: a size that just suffices would make the trainer wait at every fluctuation.
         fewer = max(min(self._first.workers, workers), int(window.at_work / _ROOM) + 1)
-        reason = f"the trainer never waited, and {window.at_work:.1f} workers were at work at a time"
+        reason = f"the trainer never waited, and {window.at_work:.1f} workers were busy on average"
         if fewer < workers and not self._is_paused("fewer workers", window.rate, at):
             return self._try("fewer workers", Size(fewer, threads), window, reason, at)
         is_idle = threads > self._first.threads and window.at_work < workers * _ROOM / 2
@@ -235,7 +243,7 @@ class Autosize:
         if at < until and 1 / _OTHER_PACE < rate / before < _OTHER_PACE:
             return True
         if at < until:
-            self._pause_s.pop(kind)  # it is another run now
+            self._pause_s.pop(kind)  # the pace has changed, so earlier failures say little about the next trial
         self._paused.pop(kind, None)
         return False
 

@@ -1,7 +1,7 @@
-"""Makes the backend of a job: worker processes, threads, or the caller itself.
+"""Creates the backend of a job: worker processes, threads, or the calling thread.
 
-All that can be refused is refused here, before any process starts. A fork server is started here then: it is an
-interpreter that takes longer than all else at a start, and meanwhile this process imports the rest of what it needs.
+Invalid jobs are rejected here, before any process starts. The fork server is started here, too: its interpreter takes
+longer to start than everything else, and the trainer imports the remaining modules in the meantime.
 """
 
 import contextlib
@@ -20,13 +20,13 @@ from mpqueue.workers.job import MAX_CREDIT, Job
 
 
 def make_backend(name: BackendName, ledger: Ledger, lock: Any, job: Job) -> Backend:
-    """Make a backend that is to be started.
+    """Return a new backend, not yet started.
 
     Args:
-        name: Its kind; without workers the caller computes, whatever it says.
-        ledger: Whose work items it runs.
-        lock: Guards the ledger.
-        job: What is to be run.
+        name: Kind of backend. Without workers the caller computes the batches, whatever the kind.
+        ledger: The ledger of the work items.
+        lock: The lock that guards the ledger.
+        job: The job to run.
 
     Raises:
         TypeError: The source cannot be sent to worker processes, and may not be inherited by fork.
@@ -46,7 +46,7 @@ def make_backend(name: BackendName, ledger: Ledger, lock: Any, job: Job) -> Back
 
 
 def credit_for(name: BackendName, workers: int, max_queue_size: int) -> int:
-    """Return how many batches may be under way at a time."""
+    """Return the maximum number of batches in flight."""
     if workers == 0:
         return 1
     if not kind_of(name).in_processes:
@@ -74,7 +74,7 @@ def _make_processes(ledger: Ledger, job: Job) -> Backend:
     sync = SourceSync(watch, image, spawn=chosen.start_method == "spawn")
     with contextlib.ExitStack() as undo:
         undo.callback(sync.drop)
-        sync.begin()  # all that is imported from here on, this process imports while the fork server starts
+        sync.begin()  # from here on, this process imports modules while the fork server starts
         from mpqueue.workers.process import ProcessBackend
 
         backend = ProcessBackend(ledger, sync, job)
@@ -85,29 +85,31 @@ def _make_processes(ledger: Ledger, job: Job) -> Backend:
 def _announce_fork(error: BaseException) -> None:
     if _has_cuda_context():
         raise RuntimeError(
-            f"{error}. It could only be inherited by forking this process, which has a CUDA context, "
-            "and CUDA does not survive a fork"
+            f"{error}. The only alternative is to fork this process, which has a CUDA context, "
+            "and CUDA does not work in a forked child"
         ) from error
     others = [thread.name for thread in threading.enumerate() if thread is not threading.current_thread()]
-    others = [name for name in others if not name.startswith("mpqueue-")]  # ours are made again where they are needed
-    threads = f"; these threads of it will not exist there: {counted(others)}" if others else ""
+    # ours are recreated in the workers that need them
+    others = [name for name in others if not name.startswith("mpqueue-")]
+    threads = f"; these threads of this process do not exist in the workers: {counted(others)}" if others else ""
     warnings.warn(
-        f"{error}. So the workers are forked from this process instead, anew for each epoch{threads}",
+        f"{error}. The workers are forked from this process instead, again for each epoch{threads}",
         RuntimeWarning,
         stacklevel=outside_stacklevel(),
     )
 
 
 def _has_cuda_context() -> bool:
-    """Return True if a GPU driver's device file is open here."""
+    """Return True if the device file of a GPU driver is open in this process."""
     try:
         fds = os.listdir("/proc/self/fd")
+    # The driver keeps its device file open as long as the context exists. Asking torch or JAX would import them.
     except OSError:
         return False
     for fd in fds:
         try:
             if os.readlink(f"/proc/self/fd/{fd}").startswith("/dev/nvidia"):
                 return True
-        except OSError:  # closed meanwhile
+        except OSError:  # closed since it was listed
             continue
     return False

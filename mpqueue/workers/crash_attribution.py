@@ -1,14 +1,14 @@
-"""The death of a worker is blamed on the work item that it was working on, or on nobody; too many are an error.
+"""Attributes the crash of a worker to the work item that it was computing, and gives up an item after too many.
 
-A work item may cost `restarts` workers; with the next one it is given up, and an error is its outcome. Deaths that no
-work item is to blame for (in `worker_init`, while the source is unpickled) are counted as long as no worker reports
-anything; too many in a row are an error for the consumer, whose next call tries again.
+A work item may cost `restarts` workers. The next crash gives it up, and its outcome is an error. Crashes without a work
+item (in `worker_init`, or while the source is unpickled) are counted until a worker reports anything. Too many in a row
+raise an error for the consumer. The next call tries again.
 
-In a lane of a stream the work item is more than what kills: a batch, and what lies behind it can only be computed
-through it. So the next try marks its samples (`mpqueue.worker.retry_markers`), and in place of the work item the one
-sample is given up that was at work. The error is raised for it in the lane, and what is behind it comes, as with an
-error of the source. Where there are no marks, because a generator function is one piece of code, the work item is given
-up, and with the next one, which is computed through it, the rest of the lane.
+In a lane of a stream, giving up a work item would lose more than the sample that crashes workers: the batch, and
+everything after it, because later elements can only be computed through it. So the next try uses retry markers
+(`mpqueue.worker.retry_markers`), and only the sample that was being computed is given up. Its error is raised in the
+lane, and the lane continues after it, as with an error of the source. A generator function runs as one piece of code
+and has no markers: there the work item is given up, and if the next one crashes as well, the rest of the lane.
 """
 
 import signal
@@ -24,20 +24,20 @@ from mpqueue.workers.pool import WorkerPool
 from mpqueue.workers.roster import Exit
 
 _NO_REPLAY = "A generator object cannot be computed again: pass a generator function instead"
-_EARLY = "Workers die before they compute anything: look at `worker_init` and at what the source imports"
-_UNPICKLING = "It was started again as often as `restarts` allows: look at what the source's unpickling does"
+_EARLY = "Workers crash before they compute anything: check `worker_init` and the modules that the source imports"
+_UNPICKLING = "It was restarted as often as `restarts` allows: check the code that runs when the source is unpickled"
 
 
 class Tolerance(NamedTuple):
-    """Bounds on the deaths that a pool bears.
+    """Limits on the crashes that a pool tolerates.
 
     Attributes:
-        restarts: How many workers may die over one work item.
-        num_workers: How many there are.
+        restarts: Number of workers that may crash over one work item.
+        num_workers: Number of workers.
         can_replay: A work item can be computed again.
-        batch_timeout: Seconds that one batch may take.
+        batch_timeout: Maximum seconds for one batch.
         can_mark: The source is a stream that can leave out a single sample, see `mpqueue.worker.retry_markers`.
-        begins_ahead: Threads of a worker may begin the next batch before the one at work is over, until one dies.
+        begins_ahead: Threads of a worker may start the next batch before the present one is finished, until a crash.
     """
 
     restarts: int
@@ -49,43 +49,45 @@ class Tolerance(NamedTuple):
 
 
 class CrashAttribution:
-    """Counts the deaths in one pool.
+    """Counts the crashes in one pool.
 
     Args:
-        pool: Whose work items may be to blame.
-        tolerance: What it bears.
+        pool: The pool.
+        tolerance: Limits on its crashes.
     """
 
     def __init__(self, pool: WorkerPool, tolerance: Tolerance) -> None:
         self._pool, self._tolerance = pool, tolerance
         self._oom = OomCounter(find_counter())
-        self._by_work_item: dict[int, int] = {}  # deaths, by the number of the work item that was worked on
-        self._given_up: dict[int, tuple[int, int]] = {}  # by lane: the epoch and the number of the last such element
-        self._unblamed = 0  # deaths in a row that no work item is to blame for,
-        self._reports_seen = 0  # since this many reports
+        self._by_work_item: dict[int, int] = {}  # number of crashes, by the number of the work item
+        # By lane: epoch and number of the latest element that was given up
+        self._given_up: dict[int, tuple[int, int]] = {}
+        self._unblamed = 0  # crashes in a row without a work item,
+        self._reports_seen = 0  # since this number of reports
 
     def was_oom_killed(self, exitcode: int | None, cause: Cause | None = None) -> bool:
-        """Return whether the kernel's out-of-memory killer ended a process, which is asked once for each."""
+        """Return whether the kernel's out-of-memory killer ended a process; call it once per process."""
         return exitcode == -signal.SIGKILL and cause is not Cause.HUNG and self._oom.take_kill()
 
     def count(self, leaving: Exit, work_item: WorkItem | None, num_reports: int) -> BaseException | None:
-        """Count a death; give its work item up, or return the error for the consumer, if it is one too many.
+        """Count a crash; give up its work item, or return an error for the consumer, if the limit is exceeded.
 
         Args:
-            leaving: Who died, and how.
-            work_item: What it was working on, which is pending now.
-            num_reports: How often workers have reported until now.
+            leaving: The worker that exited, and how.
+            work_item: The work item that it was computing, which is pending again.
+            num_reports: Number of reports by all workers until now.
         """
         worker, tolerance = leaving.worker, self._tolerance
         if worker.life.cause is Cause.SACRIFICED or leaving.lost:
-            return None  # our own doing, or its machine's
+            return None  # killed by us, or lost with its machine: not a fault of the work item
         if work_item is None:
             return self._count_unblamed(leaving, num_reports)
+        # Forget items that are finished, or the dictionary would grow throughout the run.
         is_outstanding = self._pool.ledger.is_outstanding
         self._by_work_item = {number: count for number, count in self._by_work_item.items() if is_outstanding(number)}
         deaths = self._by_work_item[work_item.number] = self._by_work_item.get(work_item.number, 0) + 1
         owners, mark = self._pool.owners, worker.mark
-        # With marks there is one try more at least: without it nobody knows which sample is to be given up.
+        # With markers there is at least one more try: only a marked try shows which sample to give up.
         if deaths <= max(tolerance.restarts, tolerance.can_mark) and tolerance.can_replay:
             if owners is not None:
                 owners.mark(work_item)
@@ -95,6 +97,7 @@ class CrashAttribution:
             error: Exception = BatchTimeout(work_item.unit, work_item.epoch, tolerance.batch_timeout, worker.stacks)
         else:
             error = worker_died(leaving, work_item, self._remedy(deaths))
+        # The marked sample alone is given up, if its lane is still in this epoch; otherwise the whole work item is.
         if mark is not None and self._pool.ledger.lanes.lose(work_item.lane, Lost(mark[1], error)):
             return None
         self._pool.pending.remove(work_item)
@@ -104,23 +107,26 @@ class CrashAttribution:
         return None
 
     def _note_given_up(self, work_item: WorkItem, error: Exception) -> None:
-        """End the lane of an element that is given up if that before it was, too."""
+        """End the lane if the element before this one was given up, too."""
         pool, lane, number = self._pool, work_item.lane, work_item.unit
         if self._given_up.get(lane) != (work_item.epoch, number - 1):
             self._given_up[lane] = work_item.epoch, number
             if pool.owners is not None:
-                pool.owners.mark(work_item, ahead=1)  # what comes next is computed through this one
+                # The next element is computed through this one, so it is marked as well
+                pool.owners.mark(work_item, ahead=1)
             return
         del self._given_up[lane]
         share = pool.ledger.cursor.lane_share
         error.add_note(
-            f"this was met twice in a row in lane {share.lane(lane)} of {share.total}: to go on behind element "
-            f"{number - 1}, that is computed again. So the rest of lane {share.lane(lane)} is left out of this "
-            f"{'stream' if share.is_endless else 'epoch'}. Once the cause is mended, a state from before the first of "
-            "the two errors brings all of it"
+            f"this happened twice in a row in lane {share.lane(lane)} of {share.total}: to continue after element "
+            f"{number - 1}, the source must compute that element again. So the rest of lane {share.lane(lane)} is left "
+            f"out of this {'stream' if share.is_endless else 'epoch'}. Fix the cause and restore a state from before "
+            "the first of the two errors to get all elements"
         )
+        # A third try would crash as well: every later element is computed through both.
         pool.ledger.cursor.end_lane(lane, number + 1)
-        for later in [other for other in pool.pending if other.lane == lane]:  # all that were dealt: it had one owner
+        # The lane had one owner, so all its items are in `pending` again
+        for later in [other for other in pool.pending if other.lane == lane]:
             pool.pending.remove(later)
             pool.ready[later.number] = END
 
@@ -128,10 +134,11 @@ class CrashAttribution:
         if not self._tolerance.can_replay:
             return _NO_REPLAY
         tried = "once" if deaths == 1 else f"{deaths} times"
-        return f"It was tried {tried}. Run that index in the main process (workers=0) to see why"
+        return f"It was tried {tried}. Run that index in the main process (`workers=0`) to find the cause"
 
     def _count_unblamed(self, leaving: Exit, num_reports: int) -> WorkerDied | None:
         tolerance = self._tolerance
+        # An iterator's elements are lost with its worker, so its first crash is an error.
         if not tolerance.can_replay and not leaving.worker.has_ended:
             return worker_died(leaving)
         if self._one_more(num_reports) <= tolerance.restarts + tolerance.num_workers:
@@ -140,16 +147,17 @@ class CrashAttribution:
         return worker_died(leaving, None, _EARLY)
 
     def _one_more(self, num_reports: int) -> int:
+        # Any report since the last crash is progress, so the count starts again.
         if num_reports != self._reports_seen:
             self._unblamed, self._reports_seen = 0, num_reports
         self._unblamed += 1
         return self._unblamed
 
     def count_launcher(self, exitcode: int | None, num_reports: int) -> None:
-        """Count the death of a fork server.
+        """Count a crash of the fork server.
 
         Raises:
-            WorkerDied: It is one too many.
+            WorkerDied: The limit is exceeded.
         """
         if self._one_more(num_reports) > self._tolerance.restarts:
             self._unblamed = 0
@@ -157,7 +165,10 @@ class CrashAttribution:
 
 
 def worker_died(leaving: Exit, work_item: WorkItem | None = None, remedy: str = _NO_REPLAY) -> WorkerDied:
-    """Return the error for a death; without a remedy for that of an iterator's worker, which is not replaced."""
+    """Return the error for a crash.
+
+    The default remedy is for the worker of an iterator, which is not replaced.
+    """
     index, epoch = (None, None) if work_item is None else (work_item.unit, work_item.epoch)
     number, exitcode = leaving.worker.number, leaving.exitcode
     return WorkerDied(number, exitcode, index, epoch, leaving.peak_bytes, leaving.oom_killed, remedy)

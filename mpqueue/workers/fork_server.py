@@ -1,16 +1,16 @@
-"""The fork server: a clean process with one thread, from which all workers are forked.
+"""The fork server: a clean process with one thread that forks all workers.
 
-It is a fresh interpreter, not a fork of the trainer: forking a process full of TensorFlow, CUDA or OpenMP threads is
-the classic deadlock. It loads the source once, so that a big dataset is sent once and shared copy-on-write, and a
-replacement for a dead worker is there in about a millisecond.
+It is a fresh interpreter, not a fork of the trainer, because forking a process with threads of TensorFlow, CUDA or
+OpenMP deadlocks. It loads the source once, so that a large dataset is sent once and shared copy-on-write. A replacement
+of a crashed worker is ready in about a millisecond.
 
-It owns the worker processes: it alone forks, watches and reaps them, and tells the trainer over one socket what
-became of each. It waits for the socket and the workers' pidfds in one `poll`; nothing here is done by the clock,
-except that a parked fork server ends after `PARK_S` seconds. It is tied to the trainer, and its workers to it and to
-the trainer, by `mpqueue.system.parent_death`: whoever is killed takes along all that would be orphaned.
+The fork server owns the worker processes: it alone forks, watches and reaps them, and reports their exits to the
+trainer over one socket. It waits for that socket and the workers' pidfds in one `poll`. The only timeout ends a
+parked fork server after `PARK_S` seconds. `mpqueue.system.parent_death` ties it to the trainer, and the
+workers to both, so that no process remains orphaned after a crash.
 
-If loading the source left threads running (pyarrow does), this process may not fork any more. Then, and with
-``start_method="spawn"``, each worker is a fresh interpreter that gets the source over a socket.
+If loading the source left threads running (pyarrow does), the fork server must not fork. Then, and with
+``start_method="spawn"``, each worker is a fresh interpreter that receives the source over a socket.
 """
 
 import contextlib
@@ -62,12 +62,13 @@ class _ForkServer:
         self._buffers: list[Any] = []
         self._payload: Payload | None = None
         self._broken: bytes | None = None
-        self._writable_files: frozenset[open_files.OpenFile] = frozenset()  # that the source has opened
+        self._writable_files: frozenset[open_files.OpenFile] = frozenset()  # files that the source has opened
         self._has_warned_of_threads = False
-        self._hash_seed = os.environ[hash_seed.VARIABLE]  # this process's, whatever the trainer's environment says
+        # This process's seed, whatever the trainer's environment contains
+        self._hash_seed = os.environ[hash_seed.VARIABLE]
 
     def serve(self) -> None:
-        """Answer messages and report exits until the trainer is gone or the parking time is over."""
+        """Answer messages and report exits until the trainer exits or the parking time is over."""
         while True:
             events = self._poll.poll(self._timeout_ms)
             if not events:
@@ -94,7 +95,7 @@ class _ForkServer:
             key, number = message.body
             for child in self._children.values():
                 if child.key == key:
-                    os.kill(child.pid, number)  # it is not reaped yet, so the pid is its own
+                    os.kill(child.pid, number)  # not reaped yet, so the pid still belongs to it
         elif message.kind == messages.ToForkServer.RETURN:
             messages.send(
                 self._sock, messages.FromForkServer.KEPT, list(self._snapshots), list(self._snapshots.values())
@@ -105,26 +106,28 @@ class _ForkServer:
 
     def _take_source(self, message: messages.Message) -> None:
         self._data, numbers, self._places = message.body
-        self._snapshots |= zip(numbers, message.fds, strict=False)  # fewer, where there are too many open already
+        # Fewer descriptors arrive if too many files are open
+        self._snapshots |= zip(numbers, message.fds, strict=False)
         for number in self._snapshots.keys() - {place.snapshot for place in self._places}:
             os.close(self._snapshots.pop(number))
-        # Mapped anew, also what is known: the old source may have written into its arrays when it was unpickled.
+        # Map known buffers again, too: the old source may have written to its arrays while it was unpickled.
         self._payload, self._broken, self._buffers, self._writable_files = None, None, [], frozenset()
         if self._settings is not None and self._settings.spawn:
-            return  # each worker loads it for itself
+            return  # each worker loads it itself
         own = make_mark()
         try:
             self._buffers = mapped(self._places, self._snapshots)
             self._payload = load(self._data, self._buffers)
-            # Looked for here, once: a walk through a large source takes longer than a fork.
+            # Once, here: a walk through a large source takes longer than a fork.
             self._writable_files = opened_for_writing(self._payload.source, self._snapshots.values())
         except BaseException as error:
             if not own[0]:
                 leave_as_child(error)
             self._broken = failures.pack(error, "raised while the source was unpickled in the fork server")
-        if not own[0]:  # forked by code of the user's that unpickled the source
+        if not own[0]:  # code of the user forked this process while the source was unpickled
             leave_as_child()
-        gc.freeze()  # a collection in a worker would write to every object's header, and copy the shared pages
+        # A garbage collection in a worker would write to the header of every object, and so copy the shared pages
+        gc.freeze()
 
     def _start_worker(self, message: messages.Message) -> None:
         key, config = message.body
@@ -145,7 +148,7 @@ class _ForkServer:
             )
             return
         finally:
-            # The worker has its own. As long as these are open, its pipes would not end when it does.
+            # The worker has its own copies. As long as these are open, its pipes would not end with it.
             for fd in message.fds:
                 os.close(fd)
         self._children[sentinel] = _Child(key, pid)
@@ -161,15 +164,15 @@ class _ForkServer:
             return False
         if not self._has_warned_of_threads:
             self._has_warned_of_threads = True
-            text = (
+            warning = (
                 f"loading the source started threads ({counted(threads)}), "
                 "so workers are started as fresh interpreters, which is slower"
             )
-            messages.send(self._sock, messages.FromForkServer.NOTE, text)
+            messages.send(self._sock, messages.FromForkServer.NOTE, warning)
         return True
 
     def _fork(self, config: WorkerConfig, ends: WorkerEnds, birth: Birth) -> int:
-        # A source may open files while it is unpickled: here, once for all workers.
+        # The source may have opened files while it was unpickled, once for all workers.
         shared = open_files.shared_files(self._writable_files)
         with self._lifelines() as lifelines:
             pid = os.fork()
@@ -177,14 +180,14 @@ class _ForkServer:
                 birth.be_born()
                 open_files.reopen(shared)
                 self._live(config, ends, lifelines)
-            # From here, too: it may be stopped before it runs a line of its own, and outlive this process.
+            # Armed from here, too: a child that is stopped before its first line would outlive this process.
             for read_end in lifelines:
                 parent_death.arm(read_end, pid)
             return pid
 
     @contextlib.contextmanager
     def _lifelines(self) -> Iterator[list[int]]:
-        """The read ends that a child inherits: ours and the trainer's, as open files that are this child's alone."""
+        """Open the read ends that a child inherits, ours and the trainer's, as separate open files of this child."""
         opened: list[int] = []
         try:
             opened.append(descriptors.reopen(self._lifeline))
@@ -195,9 +198,9 @@ class _ForkServer:
                 os.close(read_end)
 
     def _live(self, config: WorkerConfig, ends: WorkerEnds, lifelines: list[int]) -> None:
-        """In the child; never returns."""
+        """Run a worker in the child; never returns."""
         try:
-            # The lifeline ends with its last write end: a worker that kept one would keep all of them alive.
+            # A lifeline ends with its last write end: a worker that kept one would prevent all workers from exiting.
             os.close(self._lifeline_write)
             for read_end in lifelines:
                 parent_death.arm(read_end)
@@ -213,7 +216,7 @@ class _ForkServer:
             os._exit(1)
 
     def _spawn(self, config: WorkerConfig, ends: WorkerEnds, birth: Birth) -> int:
-        import subprocess  # 8 ms that a fork server which forks does not need
+        import subprocess  # takes 8 ms, which a fork server that forks can save
 
         ours, theirs = socket.socketpair()
         with ours, theirs, self._lifelines() as lifelines:
@@ -227,11 +230,11 @@ class _ForkServer:
             )
             for read_end in lifelines:
                 parent_death.arm(read_end, process.pid)
-            process.returncode = 0  # reaped here, by `_reap`: Popen is not to do it, nor to warn
+            process.returncode = 0  # `_reap` reaps it; prevents `Popen` from doing so, and from warning
             theirs.close()
             source = self._data, list(self._snapshots), self._places
             body = config, source, os.environ.get(hash_seed.VARIABLE)
-            with contextlib.suppress(ConnectionError):  # it was killed while it started: its exit is reported as any
+            with contextlib.suppress(ConnectionError):  # killed while it started: its exit is reported like any other
                 messages.send(ours, messages.ToForkServer.FORK, body, [*self._snapshots.values(), *ends.sent])
         return process.pid
 
@@ -243,7 +246,7 @@ class _ForkServer:
 
 
 def main() -> None:
-    """Entry of the fork server's interpreter."""
+    """Run the fork server; the entry point of its interpreter."""
     _collect_from_now_on()
     fd, trainer_lifeline = int(sys.argv[-2]), int(sys.argv[-1])
     parent_death.arm(descriptors.reopen(trainer_lifeline))
@@ -256,34 +259,34 @@ def main() -> None:
         _ForkServer(socket.socket(fileno=fd), trainer_lifeline).serve()
         status = 0
     except (BrokenPipeError, ConnectionResetError):
-        status = 0  # the trainer is gone: the workers go with us
+        status = 0  # the trainer has exited; the workers exit with this process
     except BaseException:
-        traceback.print_exc()  # a defect, or no memory for the source: the trainer learns of the exit only
+        traceback.print_exc()  # a bug, or no memory for the source: the trainer only sees the exit
     finally:
         os._exit(status)
 
 
 def _collect_from_now_on() -> None:
-    """Have garbage collected, but not what was imported: the first collection would take 5 ms, and find nothing."""
+    """Enable garbage collection, except of imported modules: the first collection would take 5 ms in vain."""
     gc.freeze()
     gc.enable()
 
 
 def _open_standard_streams() -> None:
-    """Open the standard streams that the trainer has closed: else other descriptors would get their numbers."""
+    """Open the standard streams that the trainer has closed, or other descriptors would get their numbers."""
     fd = os.open(os.devnull, os.O_RDWR)
     while fd <= 2:
-        os.set_inheritable(fd, True)  # a worker that is spawned is to have them, too
+        os.set_inheritable(fd, True)  # spawned workers inherit them
         fd = os.dup(fd)
     os.close(fd)
 
 
 def spawned() -> None:
-    """Entry of a worker that is an interpreter of its own."""
+    """Run a worker that is a separate interpreter; its entry point."""
     _collect_from_now_on()
     fd, *lifelines, life = (int(arg) for arg in sys.argv[-NUM_SPAWN_FDS:])
     if life >= 0:
-        descriptors.own(life)  # or a child that user code forks would hide our end
+        descriptors.own(life)  # otherwise a child that user code forks would keep our end open
     for read_end in lifelines:
         parent_death.arm(read_end)
     sys.argv[:] = [""]
@@ -297,9 +300,10 @@ def spawned() -> None:
     set_process_name(worker_name(config.info.id))
     snapshots = dict(zip(numbers, message.fds, strict=False))
     ends = WorkerEnds.received(message.fds[len(numbers) :])
-    answer_for_stacks(ends)  # to load the source may take long, too
+    answer_for_stacks(ends)  # loading the source may take long, too
     buffers: list[Any] = []
     own = make_mark()
+    # User code may fork while the source is unpickled. Such a child must not continue as a worker.
     try:
         buffers += mapped(places, snapshots)
         payload = load(data, buffers)
@@ -316,7 +320,7 @@ def spawned() -> None:
 
 
 class _Unloadable:
-    """Stands for a source that could not be unpickled: every batch raises what the unpickling raised."""
+    """Replacement for a source that could not be unpickled: every batch raises the error of the unpickling."""
 
     def __init__(self, error: BaseException) -> None:
         self._error = error

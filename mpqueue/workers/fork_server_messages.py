@@ -1,17 +1,17 @@
 """Messages between trainer and fork server, over one socket pair: a kind, a pickled body, and descriptors.
 
-    [ kind: 1 byte ][ descriptors: 1 byte ][ body: 8 bytes of length ] body
+    [ kind: 1 byte ][ number of descriptors: 1 byte ][ length of body: 8 bytes ] body
 
-The big arrays of a source are in shared memory, of which only descriptors are sent.
+The large arrays of a source are in shared memory, of which only descriptors are sent.
 
-To the fork server                                               From the fork server
---------------                                               ----------------
+To the fork server                                           From the fork server
+------------------                                           --------------------
 SETTINGS  working directory, sys.path, environment, CPUs     FORKED  (worker's key, pid)
 SOURCE    pickle, places of buffers, new memory              EXITED  (worker's key, wait status, peak bytes)
 FORK      (key, config) and the worker's descriptors         FAILED  (worker's key or None, packed exception)
-KILL      (key, signal)                                      NOTE    a text for the user, once
-PARK      nobody needs you now: end in 5 s                   KEPT    the numbers of that memory, and it
-RETURN    send the memory of the source back
+KILL      (key, signal)                                      NOTE    a warning for the user, once
+PARK      exit in 5 s, unless another message arrives        KEPT    numbers and descriptors of the source's memory
+RETURN    send the descriptors of the source's memory
 """
 
 import contextlib
@@ -56,7 +56,7 @@ class Message(NamedTuple):
 
 
 class Settings(NamedTuple):
-    """Settings that a fork server takes over from the trainer at each start."""
+    """Settings that a fork server copies from the trainer at each start."""
 
     cwd: str
     path: list[str]
@@ -65,8 +65,8 @@ class Settings(NamedTuple):
     spawn: bool
 
     def apply(self) -> None:
-        """Make this process look like the trainer."""
-        with contextlib.suppress(OSError):  # the trainer's own working directory may have been removed
+        """Give this process the settings of the trainer."""
+        with contextlib.suppress(OSError):  # the trainer's working directory may have been removed
             os.chdir(self.cwd)
         sys.path[:] = self.path
         if dict(os.environ) != self.environ:
@@ -84,31 +84,31 @@ def send(sock: socket.socket, kind: int, body: Any, fds: Sequence[int] = ()) -> 
     """Send one message.
 
     Raises:
-        OSError: The other side is gone.
+        OSError: The other side has closed the socket.
     """
     data = pickle.dumps(body, 5)
-    head = TO_FORK_SERVER.pack(kind, len(fds), len(data))  # both ways are packed alike
-    # A sent-in-full first byte carries the descriptors; the rest follows as the socket takes it.
+    head = TO_FORK_SERVER.pack(kind, len(fds), len(data))  # both directions have the same format
+    # The descriptors are attached to the first byte. The rest follows as fast as the socket accepts it.
     sent = send_with_descriptors(sock, head, fds)
     sock.sendall(head[sent:] + data, socket_support.NO_SIGPIPE)
 
 
 def receive(sock: socket.socket, record: RecordType) -> Message | None:
-    """Receive one message; None at the end, whether clean or cut, and where no message of this side comes.
+    """Receive one message; return None if the other side has closed the socket or sent invalid data.
 
     Args:
         sock: The socket.
-        record: What the other side sends.
+        record: Format of the messages that the other side sends.
     """
     fds: list[int] = []
     try:
         head, fds = receive_with_descriptors(sock, record.size, _MOST["num_fds"])
         kind, num_fds, nbytes = record.parse(head + receive_exactly(sock, record.size - len(head)) if head else head)
         if num_fds != len(fds):
-            raise ProtocolError(f"a message with {len(fds)} descriptors, {num_fds} expected")
+            raise ProtocolError(f"Expected a message with {num_fds} descriptors, got {len(fds)}")
         body = bytearray(nbytes)
         receive_into(sock, memoryview(body))
-    except BaseException as error:  # of a sender that was killed in the middle of a message, too
+    except BaseException as error:  # including a sender that was killed in the middle of a message
         close_descriptors(fds)
         if isinstance(error, (ConnectionError, ProtocolError, DescriptorsLost)):
             return None

@@ -1,7 +1,7 @@
-"""Workers that are forked from the trainer itself, for sources that cannot be pickled.
+"""Workers forked from the trainer itself, for sources that cannot be pickled.
 
-They inherit the source as it is, with all that the trainer has in its memory, and its hash seed. The trainer is their
-parent: it waits for their sentinels with the pool's other descriptors, and reaps them.
+They inherit the source, the trainer's memory and its hash seed. The trainer is their parent: it polls their sentinels
+together with the other descriptors of the pool, and reaps them.
 """
 
 import os
@@ -24,43 +24,45 @@ from mpqueue.workers.launcher import ProcessEvent, wait_for
 from mpqueue.workers.open_handles import opened_for_writing
 from mpqueue.workers.source_send import SourceImage
 
-_REAP_S = 1.0  # what was killed is gone sooner
+_REAP_S = 1.0  # a killed process exits sooner
 
 
 class Forker:
     """A `Launcher` that forks this process.
 
     Args:
-        payload: What the workers run.
+        payload: The source and settings that the workers run.
     """
 
     def __init__(self, payload: Payload) -> None:
         self._payload = payload
         self._lifeline_read, self._lifeline = descriptors.pipe()
         self._poller: Any = None
-        self._children: dict[int, tuple[int, int]] = {}  # by sentinel: key, pid
-        self._writable_files: frozenset[open_files.OpenFile] | None = None  # the source's, found at the first fork
+        self._children: dict[int, tuple[int, int]] = {}  # (key, pid), by sentinel
+        # The source's files, collected at the first fork
+        self._writable_files: frozenset[open_files.OpenFile] | None = None
 
     def watch(self, poller: Any) -> None:
-        """Register the sentinels of the workers to come."""
+        """Register the poller for the sentinels of future workers."""
         self._poller = poller
 
     def set_image(self, image: SourceImage) -> None:
-        """Do nothing: workers are forked with the source as it is."""
+        """Do nothing: workers inherit the present source."""
 
-    def has_image(self, image: SourceImage) -> bool:  # noqa: ARG002 - they have the source itself
+    def has_image(self, image: SourceImage) -> bool:  # noqa: ARG002 - workers inherit the source itself
         """Return True."""
         return True
 
     def start_worker(self, key: int, config: WorkerConfig, ends: WorkerEnds) -> ProcessEvent:
-        """Fork; see `mpqueue.worker.main` for what the child does."""
+        """Fork a worker; see `mpqueue.worker.main` for the child's part."""
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
-                stream.flush()  # or the child would print again what is still in the buffer
+                stream.flush()  # otherwise the child would print the buffered output again
         if self._writable_files is None:
-            self._writable_files = opened_for_writing(self._payload.source, ends.sent)  # before signals are deferred
+            # Before signals are deferred: it takes long
+            self._writable_files = opened_for_writing(self._payload.source, ends.sent)
         with defer_signals(), Birth() as birth:
-            # Their places are those of this moment: the trainer may read on before the child runs.
+            # The file positions of this moment: the trainer may read on before the child runs.
             shared = open_files.shared_files(self._writable_files)
             read_end = descriptors.own(descriptors.reopen(self._lifeline_read))
             noted = descriptors.adopt((*ends.sent, read_end))
@@ -81,7 +83,7 @@ class Forker:
             return ProcessEvent(key, Process(pid, descriptors.own(os.dup(sentinel))))
 
     def _live(self, config: WorkerConfig, ends: WorkerEnds, read_end: int) -> None:
-        """In the child; never returns."""
+        """Run a worker in the child; never returns."""
         try:
             parent_death.arm(read_end)
             interrupts.restore()
@@ -106,7 +108,8 @@ class Forker:
         key, pid = self._forget(sentinel)
         try:
             exitcode, peak_bytes = reap(pid)
-        except (ChildProcessError, ProcessLookupError):  # a SIGCHLD handler of the user was faster: it is not known how
+        # The user's SIGCHLD handler was faster, so the exit code is unknown
+        except (ChildProcessError, ProcessLookupError):
             return ProcessEvent(key, exitcode=-signal.SIGKILL)
         return ProcessEvent(key, exitcode=exitcode, peak_bytes=peak_bytes)
 
@@ -119,8 +122,8 @@ class Forker:
         """Return False."""
         return False
 
-    def release(self, *, reusable: bool) -> None:  # noqa: ARG002 - a fork of the trainer's past is of no use later
-        """Close the lifeline, which kills what is left; what is stuck in the kernel stays behind."""
+    def release(self, *, reusable: bool) -> None:  # noqa: ARG002 - a fork of an old state is useless later
+        """Close the lifeline, which kills the remaining workers. Those stuck in the kernel are left."""
         descriptors.close(self._lifeline)
         until = time.monotonic() + _REAP_S
         while self._children and (left := until - time.monotonic()) > 0:
@@ -132,11 +135,12 @@ class Forker:
 
 def _fork_quietly() -> int:
     with warnings.catch_warnings():
-        # 3.12 and JAX warn of every fork beside threads; ours was announced once, with the threads' names.
+        # Python 3.12 and JAX warn of every fork in a process with threads. The package has warned once, with their
+        # names.
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)
-        # A busy machine may let the child wait for seconds before its first step: whoever asks it for its stacks then
-        # would end it, since that is what the signal does by default. `prepare_process` unblocks it, ignored.
+        # On a busy machine the child may wait for seconds before its first step. A request for its stacks would end it
+        # then, the default action of the signal. `prepare_process` unblocks the signal, ignored.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {DUMP_SIGNAL})
         pid = -1
         try:

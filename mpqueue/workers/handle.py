@@ -1,24 +1,24 @@
-"""The trainer's handle of one worker: its pipes, its life, and the work that it was granted.
+"""The trainer's handle of one worker: its pipes, its state, and its granted work.
 
     trainer --grants-->  worker          the trainer has a second reader of this pipe, `unread`
             <--reports--
-            <--stacks---                 when it is asked by a signal: where `faulthandler` writes
+            <--stacks---                 written by `faulthandler`, after a signal
 
-The second reader serves two ends: a write to a dead worker is never a SIGPIPE, whatever handler the user has set; and
-grants that were not read can be taken back. The worker's own ends are closed here as soon as it runs, so that its
-reports end when it does.
+The second reader has two purposes. A write to a dead worker never raises SIGPIPE, whatever handler the user has set;
+and unread grants can be taken back. The trainer closes the worker's ends as soon as the worker runs, so that the report
+pipe ends with the worker.
 
-The life of a worker, as the trainer knows it (`WorkerLife`)::
+States of a worker, as the trainer knows them (`WorkerLife`)::
 
-    SERVING <--feed-- STARVED     it holds a batch that it found no memory for, and waits
+    SERVING <--feed-- STARVED     has a batch, and waits for memory to write it
        | ---starve-->   |
-       +-----kill-------+--> KILLED --abandon--> ABANDONED     it does not die; its number has a successor
+       +-----kill-------+--> KILLED --abandon--> ABANDONED     does not exit; a replacement has its number
        |                |      |
-       +----------------+------+--end--> ENDED                 the launcher has reported its end, or is gone itself
+       +----------------+------+--end--> ENDED                 the launcher has reported its exit, or has exited itself
 
-A worker is SERVING from the moment it was asked for: grants wait in its pipe while its process starts. What it says is
-taken in while it is KILLED and when it has ENDED, too, for a batch that it has reported stands; only its needs count
-no more: `starve` does nothing then. The first cause of a `kill` stands.
+A worker is SERVING from the moment of its request: grants wait in its pipe while its process starts. Reports are still
+processed in KILLED and ENDED, because a reported batch is valid. A request for memory has no effect then: `starve`
+returns False. Only the first cause of a `kill` is kept.
 """
 
 import enum
@@ -46,7 +46,7 @@ from mpqueue.worker.retry_markers import Name
 
 
 class WorkerState(enum.Enum):
-    """State of a worker's life."""
+    """State of a worker."""
 
     SERVING = "serving"
     STARVED = "starved"
@@ -56,28 +56,28 @@ class WorkerState(enum.Enum):
 
 
 class Cause(enum.Enum):
-    """Why the trainer has killed a worker."""
+    """Reason why the trainer has killed a worker."""
 
-    HUNG = "it was over its time with a batch"
-    CLOSED = "its pipe was closed"  # as a rule by its own end
-    UNTRUSTED = "what came out of its pipe was no report"
-    SACRIFICED = "an earlier batch needs the memory that it held"
-    STOPPED = "the pool ends, or starts anew"
+    HUNG = "a batch exceeded `batch_timeout`"
+    CLOSED = "its pipe was closed"  # usually by its exit
+    UNTRUSTED = "its pipe contained invalid data"
+    SACRIFICED = "an earlier batch needs the memory that it used"
+    STOPPED = "the pool stops or restarts"
 
 
 _SERVING, _STARVED, _KILLED, _ABANDONED, _ENDED = WorkerState
 
 
 class LifeError(Exception):
-    """A move that the diagram does not have."""
+    """An invalid transition between states."""
 
 
 class WorkerLife:
     """The state of one worker, and the only code that changes it.
 
     Attributes:
-        state: Where it is.
-        cause: Why it was killed, None if it was not.
+        state: Present state.
+        cause: Reason for killing it; None if it was not killed.
     """
 
     __slots__ = ("cause", "state")
@@ -88,65 +88,65 @@ class WorkerLife:
 
     @property
     def is_starved(self) -> bool:
-        """It waits for memory, and nobody has killed it."""
+        """True if it waits for memory and was not killed."""
         return self.state is _STARVED
 
     @property
     def is_abandoned(self) -> bool:
-        """It has a successor though it may still be there."""
+        """True if it was replaced though its process may still exist."""
         return self.state is _ABANDONED
 
     def starve(self) -> bool:
-        """SERVING → STARVED; False for one that is on its way out, whose needs do not count.
+        """Change SERVING to STARVED; return False for a killed or ended worker.
 
         Raises:
-            LifeError: It was starved already.
+            LifeError: It is starved already.
         """
         if self.state is _STARVED:
-            raise LifeError("a worker that waits for memory cannot ask for more")
+            raise LifeError("a worker that waits for memory cannot request more")
         if self.state is not _SERVING:
             return False
         self.state = _STARVED
         return True
 
     def feed(self) -> None:
-        """STARVED → SERVING: it was asked to try again, or to give its batch up."""
+        """Change STARVED to SERVING: it was asked to try again, or to give up its batch."""
         if self.state is not _STARVED:
-            raise LifeError(f"a worker that is {self.state.value} waits for no memory")
+            raise LifeError(f"a worker that is {self.state.value} does not wait for memory")
         self.state = _SERVING
 
     def kill(self, cause: Cause) -> bool:
-        """SERVING or STARVED → KILLED; False if it was killed before."""
+        """Change SERVING or STARVED to KILLED; return False if it was killed before."""
         if self.state is not _SERVING and self.state is not _STARVED:
             return False
         self.state, self.cause = _KILLED, cause
         return True
 
     def abandon(self) -> None:
-        """KILLED → ABANDONED: it did not die in time."""
+        """Change KILLED to ABANDONED: it did not exit in time."""
         if self.state is not _KILLED:
-            raise LifeError(f"a worker that is {self.state.value} was not killed in vain")
+            raise LifeError(f"a worker that is {self.state.value} must be killed before it is abandoned")
         self.state = _ABANDONED
 
     def end(self) -> None:
-        """Any → ENDED, but for ABANDONED, which it stays: its number is its successor's."""
+        """Change any state to ENDED, except ABANDONED: its number belongs to its replacement."""
         if self.state is not _ABANDONED:
             self.state = _ENDED
 
 
 class Work:
-    """A work item at a worker, with its slot; once it is reported, the outcome of the work item, which the slot holds.
+    """A work item at a worker, with its slot; after the report also the outcome, which is in the slot.
 
     Attributes:
-        work_item: What is to be computed.
-        slot: Where to.
-        cancelled: Nobody wants it any more.
-        is_plain: It is a batch: no exception, and not the end.
+        work_item: The work item.
+        slot: The slot for its batch.
+        cancelled: The outcome is not needed.
+        is_plain: The outcome is a batch, not an exception or the end of the stream.
         is_end: The worker's stream has ended.
-        is_partial: Something of the batch was left out.
-        read: How to read the batch; None if the slot holds an exception.
-        header_offset: Where in the slot the batch's header, or the exception, begins.
-        nbytes: Where in the slot it ends.
+        is_partial: Some samples of the batch were left out.
+        read: How to read the batch; None if the slot contains an exception.
+        header_offset: Offset of the batch's header, or of the exception, in the slot.
+        nbytes: End of the batch in the slot.
     """
 
     __slots__ = (
@@ -161,7 +161,7 @@ class Work:
         "slot",
         "work_item",
     )
-    read: ReadSpec | None  # this and the two below are known when it is reported
+    read: ReadSpec | None  # this and the next two are set when the work is reported
     header_offset: int
     nbytes: int
 
@@ -171,7 +171,7 @@ class Work:
         self.is_plain = True
 
     def open(self) -> Any:
-        """Return the batch, as views of the slot or private; or raise what is there instead."""
+        """Return the batch, as views of the slot or in private memory; or raise the exception in the slot."""
         ring, slot, read = self.ring, self.slot, self.read
         start, memory = slot.offset, ring.memory
         if read is None:
@@ -180,20 +180,21 @@ class Work:
             finally:
                 ring.release(slot)
         header_offset = self.header_offset
-        # The header's bytes are the key: a batch that is laid out like one before costs this look-up, and no parsing.
+        # The header's bytes are the key: a batch with a known layout costs one look-up, and no parsing.
         try:
             recipe = read.recipes[memory[start + header_offset : start + self.nbytes]]
         except Unreadable:
             ring.release(slot)
             raise
         if recipe.has_views:
-            base = ring.view(slot, header_offset, recipe.structure)  # from here on the slot is free when `base` dies
+            # From here on the slot becomes free when `base` is collected
+            base = ring.view(slot, header_offset, recipe.structure)
             try:
                 return read.rebuild(recipe, base)
             except Exception as error:
                 raise unreadable(error, partial(read.rebuild, recipe, base)) from error
         base = np.frombuffer(memory, np.uint8, self.nbytes, start)
-        try:  # nothing of it stays in the slot
+        try:  # the batch does not refer to the slot
             return read.rebuild(recipe, base)
         except Exception as error:
             raise unreadable(error, partial(read.rebuild, recipe, base)) from error
@@ -201,17 +202,17 @@ class Work:
             ring.release(slot)
 
     def timed(self, *, is_drawn: bool) -> "Work":
-        """Return what takes this one's place before its outcome is entered: the same, whose lease will be timed."""
+        """Return a replacement with a timed lease; use it before the outcome is entered."""
         timed = TimedWork(self.work_item, self.slot, self.ring)
         timed.cancelled, timed.is_drawn = self.cancelled, is_drawn
         return timed
 
     def is_own(self, error: BaseException) -> bool:
-        """Return whether this was raised in the worker, and not by a signal handler here, in the middle of `open`."""
+        """Return whether the worker raised the error, rather than a signal handler during `open`."""
         return isinstance(error.__cause__, failures.RemoteTraceback)
 
     def evict(self) -> Result:
-        """Return the same outcome in private memory; the slot is free then."""
+        """Return the same outcome in private memory, and free the slot."""
         ring, slot, read = self.ring, self.slot, self.read
         start = slot.offset
         if read is None:
@@ -237,7 +238,7 @@ class Work:
 
 
 class TimedWork(Work):
-    """A work item whose batch was timed.
+    """A work item with a timed batch.
 
     Attributes:
         is_drawn: It is in the timeline.
@@ -247,7 +248,7 @@ class TimedWork(Work):
     is_drawn: bool
 
     def open(self) -> Any:
-        """Return the batch, and have its lease timed; or raise what is there instead."""
+        """Return the batch, and have its lease timed; or raise the exception in the slot."""
         began, ring, work_item = clock_ns(), self.ring, self.work_item
         batch = super().open()
         ring.time_lease(self.slot, work_item.number if self.is_drawn else None)
@@ -257,20 +258,21 @@ class TimedWork(Work):
 
 
 class Pipes:
-    """The trainer's ends of a worker's pipes; -1 where one is closed, or was never there.
+    """The trainer's ends of a worker's pipes; -1 for a pipe that is closed or does not exist.
 
     Args:
-        with_stacks: Make a pipe for the worker's stacks.
+        with_stacks: Create a pipe for the worker's stacks.
 
     Attributes:
-        grants: The trainer writes grants.
-        unread: Grants that the worker has not read; another open file than the worker's, so that it need not block.
-        reports: The worker's reports; does not block.
-        stacks: Its stacks.
-        worker_ends: What the worker gets: its ends of grants, reports and stacks.
+        grants: Write end of the pipe of grants.
+        unread: Read end of the same pipe, for grants that the worker has not read. It is a separate open file, so the
+            worker's end can block while this one does not.
+        reports: Read end of the pipe of reports; does not block.
+        stacks: Read end of the pipe of stacks.
+        worker_ends: The worker's ends of grants, reports and stacks.
 
     Raises:
-        OSError: There are no descriptors left; nothing was opened.
+        OSError: No descriptors are left. None was opened then.
     """
 
     __slots__ = ("grants", "reports", "stacks", "unread", "worker_ends")
@@ -290,26 +292,26 @@ class Pipes:
         self.worker_ends = grants, reports, stacks
 
     def close_worker_ends(self) -> None:
-        """Close what the worker has by now."""
+        """Close the worker's ends, once the worker has inherited them."""
         for fd in self.worker_ends:
             if fd >= 0:
                 descriptors.close(fd)
         self.worker_ends = -1, -1, -1
 
     def close_grants(self) -> None:
-        """Give no more grants: the worker ends when it has served what it has."""
+        """Close the pipe of grants: the worker exits when it has served the rest."""
         if self.grants >= 0:
             grants, self.grants = self.grants, -1
             descriptors.close(grants)
 
     def close_reports(self) -> None:
-        """Hear no more of the worker."""
+        """Stop reading reports."""
         if self.reports >= 0:
             reports, self.reports = self.reports, -1
             descriptors.close(reports)
 
     def close(self) -> None:
-        """Close all that is left."""
+        """Close all pipes."""
         self.close_grants()
         self.close_reports()
         for fd in (self.unread, self.stacks):
@@ -319,29 +321,29 @@ class Pipes:
 
 
 class WorkerHandle:
-    """One worker process, as the trainer has it.
+    """The trainer's view of one worker process.
 
     Args:
-        number: Of the worker; a replacement has the same.
-        key: Number of this process among all that the pool ever started.
-        with_stacks: Give it a pipe for its stacks.
+        number: Number of the worker; a replacement has the same.
+        key: Number of this process among all processes of the pool so far.
+        with_stacks: Create a pipe for its stacks.
 
     Attributes:
         process: Its process; None until the launcher has reported it.
         pipes: The trainer's ends of its pipes.
         life: Its state.
-        in_flight: What it was granted and has not reported, by turn, in the order of its grants.
-        room: How much that may be, so that the trainer never waits for a worker that waits for the trainer.
-        outbox: Grants that are to be written.
-        specs: Those that it has sent, by number.
-        busy_since: When it took up its present grant, as far as the trainer knows.
-        loading: Turns of the new versions of the source that it has not loaded yet.
+        in_flight: Granted and unreported work, by turn, in the order of the grants.
+        room: Maximum length of `in_flight`. It prevents both sides from waiting for space in a pipe.
+        outbox: Grants to be written.
+        specs: Specs that it has sent, by number.
+        busy_since: Start of its present grant, in the trainer's view.
+        loading: Turns of new versions of the source that it has not loaded yet.
         has_ended: Its stream has ended.
-        stacks: What it has said of its stacks, if it hung.
-        mark: The turn and the name of the sample that it has said it is at, see `mpqueue.worker.retry_markers`; None:
-        of none.
-        is_leaving: It gets no more grants, and ends when it has served what it has.
-        has_used_queues: It has said so, or was seen to, by its end.
+        stacks: Its stacks, if it hung.
+        mark: Turn and name of the sample that it reported as being computed, see `mpqueue.worker.retry_markers`; or
+            None.
+        is_leaving: It gets no more grants, and exits when it has served the rest.
+        has_used_queues: It has reported the use of queues, or was seen to use them, before its exit.
     """
 
     def __init__(self, number: int, key: int, *, with_stacks: bool = False) -> None:
@@ -362,43 +364,43 @@ class WorkerHandle:
 
     @property
     def uses_queues(self) -> bool:
-        """True if it has taken elements out of queues, which know what they gave."""
+        """True if it has taken elements out of queues, which record the delivered ones."""
         process = self.process
         is_seen = process is not None and not process.machine and process.pid in queue_address.users
         return self.has_used_queues or is_seen
 
     @property
     def is_stealable(self) -> bool:
-        """True if unread grants may be taken back: not past a source to be loaded first, nor from the dying."""
+        """True if unread grants may be taken back: it has loaded its source, and is not about to exit."""
         return platform_support.CAN_REOPEN and len(self.in_flight) > 1 and self.is_at_service and self.pipes.unread >= 0
 
     @property
     def is_at_service(self) -> bool:
-        """True if it has its source, and neither waits for memory nor is about to die."""
+        """True if it has its source, does not wait for memory and is not about to exit."""
         return not self.loading and self.life.state is WorkerState.SERVING
 
     def hold(self, *, held: bool) -> None:
-        """Have it granted nothing more for now, or no longer so."""
+        """Stop granting work to it, or resume."""
         self.room = 0 if held else self._most
 
     def ends_for(self, segment_fd: int) -> WorkerEnds:
-        """Return the descriptors that the process is started with."""
+        """Return the descriptors for its process."""
         grants, reports, stacks = self.pipes.worker_ends
         return WorkerEnds(grants, reports, segment_fd, stacks)
 
     def tell(self, kind: int, unit: int) -> None:
-        """Have it do what it is granted from now on in another way: `GrantKind.THREADS` or `GrantKind.AHEAD`."""
+        """Send a setting for all later grants: `GrantKind.THREADS` or `GrantKind.AHEAD`."""
         self.outbox += GRANT.pack(MAGIC, kind, 0, 0, unit, 0, 0)
         self.flush()
 
     def flush(self) -> None:
-        """Write the grants that were collected."""
+        """Write the collected grants."""
         if self.outbox and self.pipes.grants >= 0:
             os.write(self.pipes.grants, self.outbox)
             self.outbox.clear()
 
     def close(self) -> None:
-        """Close all descriptors, and forget the process's id, which may be a later worker's."""
+        """Close all descriptors, and forget the process id, which a later worker may get."""
         self.pipes.close()
         process = self.process
         if process is None:
@@ -421,9 +423,9 @@ def _noted(opened: list[int]) -> tuple[int, int]:
 
 
 def _room_of(grants: int) -> int:
-    """Return how many grants the pipe takes for sure: in the worst case each write leaves half a page unused."""
+    """Return the number of grants that certainly fit into the pipe; in the worst case each write wastes half a page."""
     try:
         capacity = fcntl.fcntl(grants, fcntl.F_GETPIPE_SZ)
-    except AttributeError:  # not Linux, where pipes have at least this much
+    except AttributeError:  # not Linux; pipes have at least this size there
         capacity = 1 << 14
     return max(1, (capacity - PAGE) // (2 * GRANT.size))

@@ -1,17 +1,16 @@
-"""Workers that hang, or take long: looked for only while the consumer waits.
+"""Slow batches and hanging workers; both are checked only while the consumer waits.
 
-A worker is asked for its stacks by a signal, which `faulthandler` answers from C whatever the interpreter is doing,
-through a pipe of its own. The user's code goes on as if nothing had happened. Where a batch is waited for too long, the
-stacks go into a warning (`SlowBatch`): after `SLOW_S`, and at doubling times. With a `batch_timeout`, a worker that has
-been at one batch for longer than that is killed then, and its death is handled like any other.
+A signal requests a worker's stacks. `faulthandler` answers it from C, whatever the interpreter does, through a separate
+pipe, and the user's code continues. If the consumer waits too long for a batch, a warning contains the stacks
+(`SlowBatch`): after `SLOW_S`, and again at doubling times. With a `batch_timeout`, a worker that exceeds it with one
+batch is killed, and then treated like a crashed one.
 
-A batch's time begins when its worker runs. Until then a new fork server may have to import and unpickle the source,
-which
-takes longer than any batch: `START_S` bounds that.
+The time of a batch begins when its worker runs. A new fork server may first have to import modules and unpickle the
+source, which takes longer than a batch: `START_S` limits that.
 
-A loop over batches that stands still says nothing by itself: a dead network disk, a lock, an endless loop look alike.
-Only who waits looks at the clock, so there is no thread for this, and no cost where batches come in time. Without
-workers the batch is computed in the caller's own call, whose stack every tool shows.
+Without this check a hanging loop is silent: a dead network disk, a lock and an endless loop look alike. Only a
+waiting consumer reads the clock, so the check needs no thread, and has no cost while batches arrive in time. Without
+workers the caller computes the batch itself, and any tool shows its stack.
 """
 
 import os
@@ -29,29 +28,30 @@ from mpqueue.workers.handle import Cause, WorkerHandle, WorkerState
 from mpqueue.workers.roster import Roster
 
 SLOW_S = 30.0
-_LATE_S = 1.0  # a wait that ends so much later than it was to: this process was stopped, or somebody else's turn
+_LATE_S = 1.0  # a wait that ends this much late: this process was stopped, or other processes had the CPU
 
 
 class SlowBatch:
-    """The time that the next batch has been waited for, since one was handed out.
+    """The waiting time of the consumer since the last batch.
 
     Args:
-        ledger: Whose batches are waited for.
+        ledger: The ledger of the batches.
     """
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._of = -1, -1  # the work item that is waited for, and how many batches have come before
+        self._of = -1, -1  # the next work item, and the number of batches delivered so far
         self._waited_s, self._due_s = 0.0, SLOW_S
-        self._seen_at = self._left_s = 0.0  # when it was asked last, and what the answer was
+        self._seen_at = self._left_s = 0.0  # time of the last call of `time_left_s`, and its result
 
     def time_left_s(self) -> float | None:
-        """Return the seconds until it has to be told of; None: the next batch is there, or nobody is to compute it."""
+        """Return the seconds until a warning is due; None if the next batch is ready, or was not requested."""
         ledger = self._ledger
         head, now = ledger.head, time.monotonic()
         if head in ledger.ready or not ledger.is_outstanding(head):
             return None
-        if self._of != (head, ledger.num_batches):  # without an order others come: nobody has waited for this one
+        # Without an order other batches may arrive: the wait for this one starts now
+        if self._of != (head, ledger.num_batches):
             self._of, self._waited_s, self._due_s = (head, ledger.num_batches), 0.0, SLOW_S
         elif (passed_s := now - self._seen_at) <= self._left_s + _LATE_S:
             self._waited_s += passed_s
@@ -59,7 +59,7 @@ class SlowBatch:
         return self._left_s
 
     def overdue(self) -> WorkItem | None:
-        """Return the work item that is to be told of now, each time once; None: there is none."""
+        """Return the work item to warn of now, once for each time, or None."""
         if self.time_left_s() != 0:
             return None
         while self.time_left_s() == 0:
@@ -70,29 +70,31 @@ class SlowBatch:
         """Log the warning.
 
         Args:
-            work_item: As of `overdue`.
-            who: Who is at work on it.
-            stack: Where that is; empty: nobody knows.
+            work_item: The result of `overdue`.
+            who: Description of the worker that computes it.
+            stack: The worker's stack; empty if unknown.
         """
         waited = f"{self._waited_s:.0f} s of waiting"
-        text = f"index {work_item.unit} of epoch {work_item.epoch} is not ready after {waited}; {who}"
-        warn(f"{text}:\n{stack.rstrip()}\n" if stack else text, "Worker processes", "Find slow or hanging batches")
+        message = f"index {work_item.unit} of epoch {work_item.epoch} is not ready after {waited}; {who}"
+        warn(
+            f"{message}:\n{stack.rstrip()}\n" if stack else message, "Worker processes", "Find slow or hanging batches"
+        )
 
 
-START_S = 60.0  # until a worker runs that was granted work
-_DUMP_S = 1.0  # a stopped process cannot answer
-_QUIET_S = 0.05  # the dump comes in many small writes
+START_S = 60.0  # until a worker with granted work runs
+_DUMP_S = 1.0  # a stopped process does not answer
+_QUIET_S = 0.05  # the dump arrives in many small writes
 _MAX_STACK_BYTES = 1 << 16
-_NEW_S = 1.0  # a process that was started just now may not have a handler of the signal yet, and would end by it
+_NEW_S = 1.0  # a process that has just started may not have a handler yet, and the signal would end it
 _AT_WORK = (WorkerState.SERVING, WorkerState.STARVED)
 
 
 class HangWatch:
-    """Deadlines of the batches at work.
+    """Deadlines of the batches that are being computed.
 
     Args:
         roster: The workers.
-        timeout_s: Seconds that one batch may take.
+        timeout_s: Maximum seconds for one batch.
     """
 
     def __init__(self, roster: Roster, timeout_s: float) -> None:
@@ -102,7 +104,7 @@ class HangWatch:
         return (w for w in self._roster.living if w.in_flight and w.life.state in _AT_WORK)
 
     def time_left_s(self) -> float | None:
-        """Return the seconds until the first batch at work is over its time; None if no worker works."""
+        """Return the seconds until the first batch exceeds its time; None if no worker is busy."""
         ends_at = min(map(self._ends_at, self._at_work()), default=None)
         return None if ends_at is None else max(0.0, ends_at - time.perf_counter_ns() / 1e9)
 
@@ -111,7 +113,7 @@ class HangWatch:
         return worker.busy_since / 1e9 + self._timeout_s + start_s
 
     def end_hanging(self) -> None:
-        """Ask the workers that are over their time for their stacks, and kill them."""
+        """Read the stacks of workers that exceed their time, and kill them."""
         now = time.perf_counter_ns() / 1e9
         for worker in self._at_work():
             if now >= self._ends_at(worker):
@@ -120,19 +122,19 @@ class HangWatch:
 
 
 def stacks_of(worker: WorkerHandle, roster: Roster) -> str:
-    """Ask a worker for its stacks, which it tells in C, whatever its interpreter does."""
-    _ask_for_stacks(worker, roster)
+    """Return the stacks of a worker, written in C, whatever its interpreter does."""
+    _request_stacks(worker, roster)
     return read_stacks(worker.pipes.stacks)
 
 
-class _Question(NamedTuple):
-    """A worker was asked where it is.
+class _StackRequest(NamedTuple):
+    """A request for a worker's stacks.
 
     Attributes:
-        work_item: What is waited for.
-        worker: Has it.
-        who: Names the worker.
-        ends_at: When no answer is expected any more.
+        work_item: The overdue work item.
+        worker: The worker that computes it.
+        who: Description of the worker.
+        ends_at: Time after which no answer is expected.
     """
 
     work_item: WorkItem
@@ -142,34 +144,35 @@ class _Question(NamedTuple):
 
 
 class SlowWatch:
-    """Tells of the batch that is waited for too long, and where its worker is.
+    """Warns of an overdue batch, with the stacks of its worker.
 
-    It never waits for the worker's answer: a server has other things to do. What has come by the next look is read
-    then, and told once no more comes.
+    It never blocks until the worker answers, because a server has other things to do. The answer is read at the next
+    calls of `look`, and logged when it is complete.
 
     Args:
-        ledger: Whose batches are waited for.
+        ledger: The ledger of the batches.
         roster: The workers.
     """
 
     def __init__(self, ledger: Ledger, roster: Roster) -> None:
         self._batch, self._ledger, self._roster = SlowBatch(ledger), ledger, roster
-        self._question: _Question | None = None
+        self._request: _StackRequest | None = None
         self._answer = b""
 
     def time_left_s(self) -> float | None:
-        """Return the seconds after which `look` is to be called; None: there is nothing to tell of."""
+        """Return the seconds after which to call `look`; None if no batch is awaited."""
         left_s = self._batch.time_left_s()
-        return left_s if self._question is None else _QUIET_S
+        return left_s if self._request is None else _QUIET_S
 
     def look(self) -> None:
-        """Ask, or read what was answered, and tell."""
-        question = self._question
-        if question is None:
-            self._ask()
+        """Send a request, or read the answer and log it."""
+        request = self._request
+        if request is None:
+            self._send_request()
             return
-        work_item, worker, who, ends_at = question
+        work_item, worker, who, ends_at = request
         fd = worker.pipes.stacks
+        # The batch may have arrived since the request. Then no warning is due.
         if (
             fd >= 0
             and self._ledger.work_items.get(work_item.number) is work_item
@@ -178,40 +181,40 @@ class SlowWatch:
             piece = os.read(fd, _MAX_STACK_BYTES) if wait_readable(fd, 0.0) else b""
             self._answer += piece
             if (piece or not self._answer) and time.monotonic() < ends_at:
-                return  # the dump comes in many small writes
+                return  # more of the dump may follow
             self._batch.tell(work_item, f"{who} is here", _text_of(self._answer))
-        self._question = None
+        self._request = None
 
-    def _ask(self) -> None:
+    def _send_request(self) -> None:
         work_item = self._batch.overdue()
         if work_item is None:
             return
         at_it = (w for w in self._roster.living if any(work.work_item is work_item for work in w.in_flight.values()))
         worker = next(at_it, None)
         if worker is None or worker.process is None:
-            why = "no worker has begun it, because all are busy, being started, or without memory"
+            why = "no worker has started it, because all are busy, starting, or waiting for memory"
             self._batch.tell(work_item, why, "")
             return
         process, took_s = worker.process, (time.perf_counter_ns() - worker.busy_since) / 1e9
         where = f" on node {process.machine}" if process.machine else ""
         who = f"worker {worker.number} (pid {process.pid}{where})"
         if worker.life.state not in _AT_WORK or worker.pipes.stacks < 0 or took_s < _NEW_S:
-            self._batch.tell(work_item, f"{who} has it", "")
+            self._batch.tell(work_item, f"{who} computes it", "")
             return
-        _ask_for_stacks(worker, self._roster)
-        self._answer, self._question = b"", _Question(work_item, worker, who, time.monotonic() + _DUMP_S)
+        _request_stacks(worker, self._roster)
+        self._answer, self._request = b"", _StackRequest(work_item, worker, who, time.monotonic() + _DUMP_S)
 
 
-def _ask_for_stacks(worker: WorkerHandle, roster: Roster) -> None:
+def _request_stacks(worker: WorkerHandle, roster: Roster) -> None:
     fd = worker.pipes.stacks
-    # The answer to an earlier question, that came late. The pipe of a worker that has just died has ended.
+    # A late answer to an earlier request. The pipe of a worker that has just exited returns end-of-file.
     while wait_readable(fd, 0.0) and os.read(fd, _MAX_STACK_BYTES):
         pass
     roster.signal(worker, DUMP_SIGNAL)
 
 
 def read_stacks(fd: int) -> str:
-    """Return what a worker writes about its stacks; an explanation if it writes nothing."""
+    """Return the stacks that a worker writes, or an explanation if it does not write."""
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     data = b""
@@ -226,4 +229,4 @@ def read_stacks(fd: int) -> str:
 
 
 def _text_of(stacks: bytes) -> str:
-    return stacks.decode("utf-8", "replace") or "(it did not answer: it is stopped, or stuck in the kernel)"
+    return stacks.decode("utf-8", "replace") or "(no answer: the worker is stopped, or stuck in the kernel)"

@@ -1,6 +1,6 @@
-"""The parts that backends without worker processes share: those of threads, and of the caller itself.
+"""The common part of the backends without worker processes: threads, and the calling thread.
 
-They compute from the caller's own source, so nothing has to be sent to anybody, and nobody lacks memory in a ring.
+They compute from the caller's own source, so they send no data and need no shared memory.
 """
 
 from typing import Any
@@ -21,8 +21,8 @@ class InProcessBackend:
     """A backend that computes in this process.
 
     Args:
-        ledger: Whose work items it runs.
-        job: What is run.
+        ledger: The ledger of the work items.
+        job: The job to run.
     """
 
     chunk = low_water = 1
@@ -31,40 +31,40 @@ class InProcessBackend:
 
     def __init__(self, ledger: Ledger, job: Job) -> None:
         self._ledger, self._job = ledger, job
-        # A bare iterator: an element that an interrupt has broken off is gone.
+        # A plain iterator: an interrupt in the middle of an element loses that element.
         self._gives_once = ledger.is_stream and not job.can_replay
-        self._wakeup: Wakeup | None = None  # for those who poll
+        self._wakeup: Wakeup | None = None  # for polling
 
     def fileno(self) -> int:
-        """Return a descriptor that is readable when `wait` would end; made for those who ask for it."""
+        """Return a descriptor that is readable when `wait` would end; created on first use."""
         if self._wakeup is None:
-            with defer_signals():  # Ctrl-C between the pipe and its name would leave it open
+            with defer_signals():  # Ctrl-C between creating the pipe and storing it would leave it open
                 self._wakeup = Wakeup()
         return self._wakeup.fd
 
     def cancel(self) -> None:
-        """Forget all outcomes."""
+        """Discard all outcomes."""
         self._ledger.ready.clear()
 
     def reset(self, *, anew: bool = False) -> None:
-        """Forget what was dealt.
+        """Discard the work items that were dealt.
 
         Raises:
-            RuntimeError: The source is a generator object, which does not give its elements again.
+            RuntimeError: The source is a generator object, which yields each element only once.
         """
         self.cancel()
         if self._gives_once and not anew:
             raise RuntimeError(INTERRUPTED)
 
     def refresh(self) -> None:
-        """Do nothing: it is the caller's own source."""
+        """Do nothing: the backend uses the caller's own source."""
 
     def statistics(self) -> Statistics:
         """Return the counters."""
         return summed(workers_of(self._job.recorder))
 
     def _work_of(self, work_item: WorkItem, runner: AnyRunner) -> tuple[int, Any]:
-        """Return what a runner is asked for: a number, and a list of samples or where to open a lane."""
+        """Return the arguments for a runner: a number, and a list of samples or the start position of a lane."""
         if work_item.lane < 0:
             return work_item.unit, work_item.listed
         ledger = self._ledger
@@ -74,20 +74,20 @@ class InProcessBackend:
             return unit, None
         start = ledger.lanes.start(
             work_item.lane, work_item.unit
-        )  # of a first element, too: its lane may have lost samples
+        )  # Also for a first element: samples of its lane may have been given up.
         return unit, start if work_item.unit or start.state is not None else None
 
     def _ended(self, work_item: WorkItem, runner: AnyRunner, end: StreamEnd) -> Result:
-        """Return the outcome of a work item whose lane has ended."""
+        """Return the outcome of a work item after the end of its lane."""
         if isinstance(runner, StreamRunner) and not runner.is_shared:
             self._ledger.unsharded.add(work_item.lane)
         return Result.ended(end.rows)
 
     @staticmethod
     def _failed(work_item: WorkItem, unit: int, runner: AnyRunner, error: BaseException) -> Result:
-        """Return the outcome of a work item for which the source has raised."""
+        """Return the outcome of a work item after an error of the source."""
         note = runner.note(unit, work_item.epoch)
-        if isinstance(error, SystemExit):  # as it is, it would end the program without a word
+        if isinstance(error, SystemExit):  # unchanged, it would end the program silently
             return Result.failed(never_an_exit(error, note))
         error.add_note(note)
         return Result.failed(error)

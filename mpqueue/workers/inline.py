@@ -1,7 +1,7 @@
 """The backend without workers: the caller computes each batch in its own `next`.
 
-With a given seed the global random generators are seeded for the batch and put back afterwards, so that the batches are
-those of worker processes, and the trainer's own numbers are what they would have been.
+With a seed, the global random generators are seeded for each batch and restored after it. So batches are the same as
+with worker processes, and the trainer's own random numbers do not change.
 """
 
 from collections import deque
@@ -30,19 +30,19 @@ from mpqueue.workers.job import Job
 
 
 class InlineBackend(InProcessBackend):
-    """No workers: the caller computes each batch when it asks for it.
+    """A backend that computes each batch in the calling thread, on request.
 
     Args:
-        ledger: Whose work items are run.
-        job: What is run.
+        ledger: The ledger of the work items.
+        job: The job to run.
     """
 
     def __init__(self, ledger: Ledger, job: Job) -> None:
         super().__init__(ledger, job)
         self._info = job.info(0)
         self._kept = user_generators(job.payload)
-        # To repeat costs a look at all generators before and after each batch, which pays where one seeding for each
-        # of many stages is saved.
+        # Repeating needs a look at all generators before and after each batch. That is worth its cost if it saves one
+        # seeding for each of many stages.
         can_repeat = job.form is Form.LANES
         self._seeding = LazySeeding(can_repeat=can_repeat, is_shared=True) if job.plan.seed_given else None
         self._tensorflow = tensorflow_rng.follow() if job.plan.seed_given else None
@@ -51,16 +51,16 @@ class InlineBackend(InProcessBackend):
         self._is_computing = False
         self._work_items: deque[WorkItem] = deque()
         self._init = job.options.worker_init
-        self._awaits_others = self._gives_once  # threads of another start, before the first element
+        self._awaits_others = self._gives_once  # of threads of an earlier start, before the first element
         self._recorder = job.recorder
         (self._tally,) = job.recorder.expect(1)
-        self._stages: Stages | None = Stages()  # of the next batch, if it is to be timed
+        self._stages: Stages | None = Stages()  # of the next batch, if it will be timed
         self._time_at = 0
 
     def _make_runner(self) -> AnyRunner:
         job, share = self._job, self._ledger.cursor.lane_share
         if share.total > 1:
-            torch_info.answer()  # which of its lanes runs: without workers torch itself has one, and nothing to tell
+            torch_info.answer()  # reports the running lane: without workers, torch has only one and cannot report it
         parts = Parts(
             job.source, self._info, self._begin, job.samples, in_slot=False, seeding=self._seeding,
             num_lanes=share.total, endless=share.is_endless, skips=job.plan.skips, is_callers=True,
@@ -68,7 +68,7 @@ class InlineBackend(InProcessBackend):
         return make_runner(job.form, parts)
 
     def start(self) -> None:
-        """Nothing is to be started."""
+        """Deal the first work item."""
         self.pump()
 
     def pump(self) -> None:
@@ -77,7 +77,7 @@ class InlineBackend(InProcessBackend):
             self._work_items.extend(self._ledger.deal())
 
     def take_in(self, head: int | None, *, may_fail: bool = True) -> bool:  # noqa: ARG002 - there is only one work item
-        """Compute the next batch, unless somebody only looks."""
+        """Compute the next batch, unless ``head`` is None."""
         if self._wakeup is not None:
             self._wakeup.clear()
         if head is None or not self._work_items:
@@ -87,11 +87,11 @@ class InlineBackend(InProcessBackend):
             ledger.is_waiting = True
             active_iterators.await_end(self._job.source)
             ledger.is_waiting = self._awaits_others = False
-        # What is broken off by an interrupt is computed again; only an element of an iterator is gone.
+        # After an interrupt the batch is computed again. Only an element of an iterator is lost.
         ledger.is_waiting = not self._gives_once
         if self._is_computing and not ledger.is_stream:
-            # An interrupt has broken off the last call, which may have left anything that a runner keeps inconsistent.
-            # One of a stream knows which lanes are, see `mpqueue.worker.lane_runner`.
+            # An interrupt broke off the last call and may have left the runner inconsistent. A stream's runner recovers
+            # by itself, see `mpqueue.worker.lane_runner`.
             self._runner = self._make_runner()
         self._is_computing = True
         outcome = self._initialise() or self._compute(self._work_items[0])
@@ -107,14 +107,14 @@ class InlineBackend(InProcessBackend):
         return True
 
     def wait(self, head: int, timeout_s: float | None) -> None:
-        """Nothing is computed by others."""
+        """Do nothing: no other thread computes batches."""
 
     def timeout_s(self) -> float | None:
-        """There is no time at which something is due."""
+        """Return None: there are no deadlines."""
         return None
 
     def _count(self, work_item: WorkItem, started: int, ended: int) -> None:
-        """Count a batch, and enter its times if it was to be timed; see `mpqueue.telemetry.recorder`."""
+        """Count a batch, and record its times if it was timed; see `mpqueue.telemetry.recorder`."""
         tally, stages = self._tally, self._stages
         tally.compute_ns += ended - started
         if stages is not None:
@@ -128,7 +128,7 @@ class InlineBackend(InProcessBackend):
             self._stages, self._time_at = Stages(), ended + EVERY_NS
 
     def _initialise(self) -> Result | None:
-        """Call what is called first; what it raises is the outcome of the batch, as it is in workers."""
+        """Call `worker_init` once. Its error is the outcome of the batch, as in workers."""
         if self._init is not None:
             try:
                 self._init()
@@ -144,20 +144,20 @@ class InlineBackend(InProcessBackend):
         saved = (GlobalState(), tensorflow_rng.TrainersNumbers()) if has_seed else None
         kept = self._kept.states() if has_seed else []
         stages = self._stages
-        unit, given = self._work_of(work_item, self._runner)
+        unit, argument = self._work_of(work_item, self._runner)
         restore_thread = context.keep_thread()
-        # Within `try`, and put back in one as well, without a place for a signal between: an interrupt at any other
-        # place would leave the training loop with the batch's worker and random numbers.
+        # Within `try`, and restored in a second `try`, without a gap for a signal: an interrupt anywhere else would
+        # leave the training loop with the batch's worker and random numbers.
         try:
             context.enter_thread(
                 self._info, is_seed_given=has_seed, begin=self._begin, may_begin_blocks=self._may_begin_blocks
             )
             run = self._runner.run if self._seeding is None else partial(self._seeding.each, self._runner.run)
             if stages is None:
-                value = run(work_item.epoch, unit, given)
+                value = run(work_item.epoch, unit, argument)
             else:
                 self._note_stages(stages)
-                value = run_timed(self._job.source, stages, run, work_item.epoch, unit, given)
+                value = run_timed(self._job.source, stages, run, work_item.epoch, unit, argument)
             return Result.of(value) if type(value) is WithTail else Result(value)
         except StreamEnd as ended:
             return self._ended(work_item, self._runner, ended)
@@ -170,7 +170,9 @@ class InlineBackend(InProcessBackend):
         finally:
             try:
                 self._put_back(restore_thread, stages, saved, kept)
-            except BaseException:  # of a handler, amid it: the training loop would go on with the batch's numbers
+            # A handler raised in the middle: without a second try the training loop would continue with the batch's
+            # random numbers
+            except BaseException:
                 self._put_back(restore_thread, stages, saved, kept)
                 raise
 
@@ -181,7 +183,7 @@ class InlineBackend(InProcessBackend):
         saved: tuple[GlobalState, tensorflow_rng.TrainersNumbers] | None,
         kept: list[Any],
     ) -> None:
-        """Have the caller's thread go on as before the batch; all of it may be done twice."""
+        """Restore the state of the caller's thread; may be called twice."""
         restore_thread()
         if stages is not None:
             self._note_stages(None)
@@ -199,21 +201,21 @@ class InlineBackend(InProcessBackend):
             self._seeding.stages = stages
 
     def cancel(self) -> None:
-        """Forget the work item."""
+        """Discard the work item."""
         super().cancel()
         self._work_items.clear()
 
     def is_stale(self) -> bool:
-        """Nothing is computed ahead."""
+        """Return False: no batch is computed ahead."""
         return False
 
     def wake(self) -> None:
-        """Make `fileno` readable; nobody else waits."""
+        """Make `fileno` readable; no other thread waits."""
         if self._wakeup is not None:
             self._wakeup.wake()
 
-    def stop(self, timeout_s: float | None) -> None:  # noqa: ARG002 - nothing runs that could take longer
-        """Nothing runs, and nothing is waited for."""
+    def stop(self, timeout_s: float | None) -> None:  # noqa: ARG002 - there is no thread to wait for
+        """Release the resources, without waiting."""
         if self._wakeup is not None:
             self._wakeup.close()
         if isinstance(self._runner, SampleRunner):
@@ -224,10 +226,11 @@ class InlineBackend(InProcessBackend):
 
 
 def _batch_beginner(kept: KeptGenerators, seeding: LazySeeding | None) -> BeginBatch:
-    # No method of the backend: a cycle would keep the source until the garbage collector comes by.
+    # Not a method of the backend: a cycle would keep the source until the next garbage collection.
     def begin_batch(seed: int, epoch: int, unit: int) -> None:
         context.begin_batch(seed, epoch, unit)
         if seeding is not None:
+            # Seeded only on demand: most batches draw no numbers from the global generators.
             if seeding.is_due:
                 seeding.seed(seed, epoch, unit)
             if not kept.is_idle:

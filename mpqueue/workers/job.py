@@ -1,4 +1,4 @@
-"""The work of one pool, as it is given to any backend."""
+"""The work of one pool, in the form that every backend accepts."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,12 +14,12 @@ from mpqueue.worker.context import WorkerInfo
 
 
 class RingPlan(NamedTuple):
-    """The ring of a job, where it is not that of a consumer in the same process.
+    """Options of a ring for consumers in other processes.
 
     Attributes:
-        kind: Of its segment.
-        num_spare: Slots for what consumers keep.
-        work: The class of a granted work item, see `mpqueue.workers.handle.Work`; None: that class.
+        kind: Kind of its segment.
+        num_spare: Number of slots for batches that consumers keep.
+        work: Class of a granted work item; None for `mpqueue.workers.handle.Work`.
     """
 
     kind: str | None = None
@@ -28,24 +28,24 @@ class RingPlan(NamedTuple):
 
 
 LOCAL = RingPlan()
-INTERRUPTED = "an interrupt fell between two elements of a generator object, which gives them only once"
+INTERRUPTED = "an interrupt occurred between two elements of a generator object, which yields each of them only once"
 MAX_CREDIT = 4096  # work items that may be outstanding in a pool of processes
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Job:
-    """A plan, and who is to run it.
+    """A plan, and the resources to run it.
 
     Attributes:
-        plan: What is run.
-        workers: The number of workers,
-        is_auto: or at most that many: as many as improve throughput.
+        plan: The plan.
+        workers: The number of workers, or the maximum with `is_auto`.
+        is_auto: The number of workers adapts to the throughput.
         options: The options of the frontend.
-        source_has_threads: The source computes what it is listed in several threads, without a `Batching`. Its method
-            ``begin_ahead`` receives how to learn what comes next.
-        guard: Makes the guard of the ring; None: it needs none.
-        ring: How the ring is made, and in which form its batches are handed out.
-        recorder: Counts what the run does.
+        source_has_threads: The source computes listed samples in its own threads, without a `Batching`. Its method
+            ``begin_ahead`` receives a way to learn the following samples.
+        guard: Creates the guard of the ring; None if no guard is needed.
+        ring: Options of the ring, and the form of its batches.
+        recorder: Counts the events of the run.
     """
 
     plan: Plan
@@ -64,32 +64,32 @@ class Job:
 
     @property
     def samples(self) -> Batching | None:
-        """The way from samples to batches; None: items are batches."""
+        """The conversion of samples to batches; None if items are batches."""
         return self.plan.batching
 
     @property
     def form(self) -> Form:
-        """The form in which workers run the source."""
+        """The form of the source that workers run."""
         return self.plan.form
 
     @property
     def can_replay(self) -> bool:
-        """True if what was lost can be computed again; an iterator cannot."""
+        """True if lost work can be computed again; an iterator cannot."""
         return self.plan.source.can_replay
 
     @property
     def finds_threads(self) -> bool:
-        """True if the number of threads in a worker is found as the run goes on."""
+        """True if the number of threads per worker is chosen during the run."""
         return self.samples is not None and self.samples.threads == FIND_THREADS
 
     @property
     def has_threads(self) -> bool:
-        """True if a worker may compute the samples of a batch in several threads, or its source does."""
+        """True if several threads of a worker, or of the source, may compute the samples of a batch."""
         return self.source_has_threads if self.samples is None else self.samples.threads != 1
 
     @property
     def may_thread(self) -> bool:
-        """True if several threads may compute the samples of a batch, as far as the source declares it."""
+        """True if several threads may compute the samples of a batch, as declared by the source."""
         return self.samples is not None and self.plan.source.may_thread()
 
     @property
@@ -98,5 +98,5 @@ class Job:
         return Payload(self.source, self.options.worker_init, self.samples, self.form)
 
     def info(self, worker: int) -> WorkerInfo:
-        """Return what `mpqueue.worker_info` gives in a worker."""
+        """Return the value of `mpqueue.worker_info` in a worker."""
         return WorkerInfo(worker, max(1, self.workers), self.plan.seed, *self.plan.worker_shard)

@@ -1,16 +1,16 @@
-"""The large buffers of a source, kept in shared memory: copied once, mapped by all processes of a pool.
+"""The large buffers of a source in shared memory: copied once, mapped by all processes of a pool.
 
-    trainer             copies what is new of an image into snapshots, `keep`, and sends their descriptors with the
-                        places of all buffers; later it compares the source with what lies there, byte by byte
-    fork server, workers    map the snapshots: their pages are the same memory in all of these processes
+    trainer                 copies new buffers of an image into snapshots (`keep`), and sends descriptors and places;
+                            later it compares the source with the snapshots, byte by byte
+    fork server, workers    map the snapshots, so their pages are the same memory in all processes
 
-The receivers map copy-on-write: what a worker writes into an array is its own, as if it had a copy, and the snapshot
-stays as it was sent. Nobody writes into it. So it is the trainer's record of what the workers have, too, and no digest
-is needed, which takes six times as long as to compare.
+Receivers map copy-on-write: a worker that writes to an array changes only its private copy, and the snapshot remains as
+it was sent. So a snapshot is also the trainer's record of the workers' data. It needs no digest, which would take six
+times as long as a comparison.
 
-A large buffer has a snapshot of its own, so that its memory is free when another version of it takes its place; small
-ones share one. A snapshot has no name: the kernel frees it when nobody has it open or mapped any more, however those
-processes ended. The trainer has it open as long as its fork server lives with that source.
+A large buffer has a separate snapshot, so that its memory is freed when a new version replaces it; small buffers share
+one. A snapshot has no name: the kernel frees it when no process has it open or mapped, however those processes ended.
+The trainer keeps it open as long as its fork server has that source.
 """
 
 import errno
@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from mpqueue.memory.layout import Array
 from mpqueue.memory.snapshot import Snapshot, map_snapshot
 
-if TYPE_CHECKING:  # of the trainer: the fork server would import cloudpickle for them
+if TYPE_CHECKING:  # only in the trainer: the fork server would import cloudpickle for these
     from mpqueue.workers.source_send import Patch, SourceImage
 
-_SHARE = 8  # a buffer of this part of what is new, or more, has a snapshot of its own
-_MAX_SNAPSHOTS = 32  # then all that is still used goes into new ones: each costs every process a descriptor
+_SHARE = 8  # a buffer of at least this fraction of the new bytes has a separate snapshot
+_MAX_SNAPSHOTS = 32  # above this, all used buffers move to new snapshots, because each costs every process a descriptor
 _NUM_SAMPLES, _SAMPLE_BYTES = 8, 64
 
 
@@ -34,9 +34,9 @@ class BufferPlace(NamedTuple):
 
     Attributes:
         snapshot: Number of the snapshot.
-        offset: Where it begins there.
+        offset: Offset in the snapshot.
         nbytes: Its size.
-        sample: A checksum of some of its bytes: where it differs, so do the buffers.
+        sample: Checksum of some of its bytes. Buffers with different checksums differ.
     """
 
     snapshot: int
@@ -50,8 +50,8 @@ class KeptSource(NamedTuple):
 
     Attributes:
         data: The pickle.
-        places: Of its buffers.
-        snapshots: By number.
+        places: Places of its buffers.
+        snapshots: Snapshots, by number.
     """
 
     data: bytes
@@ -65,16 +65,16 @@ class KeptSource(NamedTuple):
         return is_alike and all(number in image.constant or self._is_at(*pair) for number, pair in pairs)
 
     def find(self, image: "SourceImage") -> dict[int, int]:
-        """Return which buffers of an image are here, by their number there the number here."""
+        """Return the buffers of an image that are kept here: their numbers in the image mapped to the numbers here."""
         known = {(place.nbytes, place.sample): number for number, place in enumerate(self.places)}
-        found = {}
+        numbers = {}
         for number, buffer in enumerate(image.buffers):
-            # As a rule it has kept its number; a source that has dropped one array moves all that follow.
+            # Usually a buffer has kept its number. A source that dropped one array shifts all later ones.
             for here in (number, known.get((buffer.nbytes, _sample(buffer)), -1)):
                 if 0 <= here < len(self.places) and self._is_at(self.places[here], buffer):
-                    found[number] = here
+                    numbers[number] = here
                     break
-        return found
+        return numbers
 
     def _is_at(self, place: BufferPlace, buffer: memoryview) -> bool:
         return place.nbytes == buffer.nbytes and self.snapshots[place.snapshot].has(place.offset, buffer)
@@ -84,10 +84,10 @@ NOTHING = KeptSource(b"", [], {})
 
 
 def keep(patch: "Patch", known: KeptSource) -> KeptSource:
-    """Copy what is new into shared memory, and return the version that a patch makes of another.
+    """Copy new buffers into shared memory, and return the version that results from a patch.
 
     Raises:
-        OSError: There is not so much memory, or there are no descriptors.
+        OSError: Memory or descriptors are exhausted.
     """
     new, places = dict(patch.new), {number: known.places[here] for number, here in patch.old.items()}
     if len({place.snapshot for place in places.values()}) > _MAX_SNAPSHOTS:
@@ -104,7 +104,7 @@ def keep(patch: "Patch", known: KeptSource) -> KeptSource:
 
 
 def _groups(new: Mapping[int, memoryview]) -> list[list[int]]:
-    """Return which buffers are to have a snapshot together."""
+    """Return the groups of buffers that share a snapshot."""
     share = sum(buffer.nbytes for buffer in new.values()) // _SHARE
     alone = [[number] for number, buffer in new.items() if buffer.nbytes >= share]
     together = [number for number, buffer in new.items() if buffer.nbytes < share]
@@ -112,18 +112,18 @@ def _groups(new: Mapping[int, memoryview]) -> list[list[int]]:
 
 
 def mapped(places: Iterable[BufferPlace], fds: Mapping[int, int]) -> list[Array]:
-    """In a receiver: map the snapshots, and return the buffers, as private, writable memory.
+    """Map the snapshots in a receiver, and return the buffers as private, writable memory.
 
     Args:
-        places: Of the buffers.
-        fds: Of the snapshots; they stay the caller's.
+        places: Places of the buffers.
+        fds: Descriptors of the snapshots; the caller still owns them.
 
     Raises:
-        OSError: There is not so much address space, or a descriptor was lost on the way.
+        OSError: Address space is exhausted, or a descriptor was lost in transfer.
     """
     places = list(places)
     if not fds.keys() >= {place.snapshot for place in places}:
-        raise OSError(errno.EMFILE, "not all descriptors of the source's memory arrived; check `ulimit -n`")
+        raise OSError(errno.EMFILE, "not all descriptors of the source's memory arrived; increase `ulimit -n`")
     maps = {number: map_snapshot(fd) for number, fd in fds.items()}
     return [maps[number][offset : offset + nbytes] for number, offset, nbytes, _ in places]
 

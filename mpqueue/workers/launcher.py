@@ -1,13 +1,13 @@
 """Launchers start worker processes: their protocol, and the trainer's end of a fork server.
 
-A `Launcher` starts workers, is waited for with the pool's other descriptors, and reports which workers have ended and
-how. The trainer never polls and never waits by the clock to learn of a death: a fork server reaps its workers and sends
-a message, and its own death is the end of its socket. `mpqueue.workers.forker` has workers that the trainer forks.
+A `Launcher` starts workers and reports exits with their exit codes. The pool polls it with its other descriptors. No
+timeout is needed to detect a crash: a fork server reaps its workers and sends a message, and the socket closes when
+the fork server itself crashes. `mpqueue.workers.forker` has the workers that the trainer forks.
 
-A fork server that is not needed any more is *parked*: it stays for 5 s with all its imports, its own wait ends it, and
-the next `take_fork_server` gets it back. `shutdown` ends them now. Every fork server has the same hash seed, so that
-any of them will do; see `mpqueue.system.hash_seed`. A thread waits for the end of each parked fork server, and reaps
-it: nobody else would look at it before the next `take_fork_server`, and it would be a zombie until then.
+An unused fork server is *parked*: it keeps its imports for 5 s, then exits by itself, unless `take_fork_server` reuses
+it. `shutdown` ends parked ones at once. All fork servers have the same hash seed and are interchangeable; see
+`mpqueue.system.hash_seed`. A thread per parked fork server reaps it after its exit. Otherwise it would be a zombie
+until the next `take_fork_server`.
 """
 
 import _thread
@@ -42,11 +42,11 @@ if TYPE_CHECKING:
 _ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
 )
-_TOLD = frozenset({hash_seed.VARIABLE, *_ONE_THREAD})  # an interpreter is given values of ours
+_OVERRIDDEN = frozenset({hash_seed.VARIABLE, *_ONE_THREAD})  # a fork server gets values of ours for these
 
 
 class LauncherGone(Exception):
-    """The fork server has died, and all its workers with it; with its exit status, if that is known."""
+    """The fork server has exited, and all its workers with it; with its exit status, if known."""
 
     def __init__(self, exitcode: int | None = None) -> None:
         super().__init__(exitcode)
@@ -54,16 +54,16 @@ class LauncherGone(Exception):
 
 
 class ProcessEvent(NamedTuple):
-    """Event of one worker that a launcher reports.
+    """An event of one worker, reported by a launcher.
 
     Attributes:
-        key: The worker's key, as given to `Launcher.start_worker`.
-        process: The worker's process, if it has just started; its sentinel is the receiver's to close.
-        exitcode: How it ended (negative: by that signal), None if it has just started.
-        peak_bytes: Its largest resident size, if it has ended.
-        error: Why it could not be started, instead of all that.
-        lost: The machine that it was on, if that is lost, and the worker with it.
-        moves: It is to end after its work: its place is on another machine.
+        key: The worker's key, the argument of `Launcher.start_worker`.
+        process: The worker's process, if it has just started. The receiver must close its sentinel.
+        exitcode: Exit code (negative: number of a signal); None if it has just started.
+        peak_bytes: Maximum resident size, if it has exited.
+        error: Reason why it could not be started. The other fields have no meaning then.
+        lost: Name of its machine, if that is lost together with the worker.
+        moves: It must exit after its work, because its replacement starts on another machine.
     """
 
     key: int
@@ -79,23 +79,23 @@ class Launcher(Protocol):
     """Starts workers and reports on them; used under the pipeline's lock."""
 
     def watch(self, poller: Any) -> None:
-        """Register with a poller what is readable when `events` has something to say, until `release`."""
+        """Register a descriptor with a poller, until `release`. It is readable when `events` has events."""
         ...
 
     def set_image(self, image: SourceImage) -> Patch | None:
-        """Have workers that are started from now on run this source; return what it changes, None: nothing."""
+        """Set the source of all workers started later; return the changes, or None if it is unchanged."""
         ...
 
     def has_image(self, image: SourceImage) -> bool:
-        """Return whether workers that are started now run this very source."""
+        """Return whether workers that start now run this version of the source."""
         ...
 
     def start_worker(self, key: int, config: WorkerConfig, ends: WorkerEnds) -> ProcessEvent | None:
-        """Start a worker; its `ProcessEvent` is returned, or follows. The ends stay the caller's.
+        """Start a worker; its `ProcessEvent` is returned, or follows. The caller still owns the ends.
 
         Raises:
-            LauncherGone: The fork server has died.
-            OSError: There are not enough processes or descriptors.
+            LauncherGone: The fork server has exited.
+            OSError: Processes or descriptors are exhausted.
         """
         ...
 
@@ -104,36 +104,36 @@ class Launcher(Protocol):
         ...
 
     def events(self, timeout_s: float | None = 0) -> list[ProcessEvent]:
-        """Return the events; wait at most so long (None: until there is one).
+        """Return the events; wait at most for the given time (None: until the first one).
 
         Raises:
-            LauncherGone: The fork server has died.
+            LauncherGone: The fork server has exited.
         """
         ...
 
     def give_up(self, key: int) -> bool:
-        """A worker that was killed does not end: True if `events` will report its end all the same."""
+        """Stop waiting for a killed worker that does not exit; return True if `events` will report its exit anyway."""
         ...
 
     def release(self, *, reusable: bool) -> int | None:
-        """No worker is left and none will be started: park it, or end it. Its exit status, if it had ended itself."""
+        """Park or end the launcher, after its last worker; return its exit status, if it had exited by itself."""
         ...
 
 
 def wait_for(poll: select.poll, timeout_s: float | None) -> list[tuple[int, int]]:
     """Return the events of a poll; signal handlers run while it waits."""
     if not timeout_s and timeout_s is not None:
-        return poll.poll(0)  # and the caller may have events in hand already
+        return poll.poll(0)  # signals remain blocked: the caller may hold events that an exception would lose
     return allow_signals(poll.poll, None if timeout_s is None else max(0.0, timeout_s * 1000))
 
 
 class _LauncherKind(NamedTuple):
-    """A fork server serves streams of its own kind only.
+    """The properties that a parked fork server must share with a new request.
 
     Attributes:
         spawn: Each worker is a fresh interpreter.
         hash_seed: Its hash seed.
-        inherited: What it has from the trainer of its start.
+        inherited: Properties that it inherited from the trainer at its start.
     """
 
     spawn: bool
@@ -142,14 +142,14 @@ class _LauncherKind(NamedTuple):
 
 
 def _kind_of(*, spawn: bool) -> _LauncherKind:
-    return _LauncherKind(spawn, hash_seed.chosen_hash_seed(os.environ), inherited(os.environ, _TOLD))
+    return _LauncherKind(spawn, hash_seed.chosen_hash_seed(os.environ), inherited(os.environ, _OVERRIDDEN))
 
 
 def _interpreter_flags() -> list[str]:
     import subprocess
 
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # as multiprocessing does
-    # -P: with -c, an empty path entry would let a file of the working directory stand in for a module.
+    # -P: with -c, an empty path entry would allow a file of the working directory to shadow a module.
     return [*flags, "-P"]
 
 
@@ -158,11 +158,11 @@ def _fork_server_environ(salt: str) -> dict[str, str]:
 
 
 def _start_interpreter(fds: list[int], salt: str) -> "subprocess.Popen[bytes]":
-    """Start a fork server, which finds these descriptors under the same numbers."""
+    """Start a fork server, which has these descriptors under the same numbers."""
     import subprocess
 
     command = [sys.executable, *_interpreter_flags(), "-c", FORK_SERVER_CODE, *sys.path, *map(str, fds)]
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited until it knows to ignore it
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited, until the fork server ignores SIGINT
     try:
         return subprocess.Popen(command, pass_fds=fds, stdin=subprocess.DEVNULL, env=_fork_server_environ(salt))
     finally:
@@ -173,7 +173,7 @@ class ForkServer:
     """The trainer's end of a fork server process; see `mpqueue.workers.fork_server`.
 
     Args:
-        spawn: Each worker is to be a fresh interpreter.
+        spawn: Each worker is a fresh interpreter.
     """
 
     def __init__(self, *, spawn: bool) -> None:
@@ -189,7 +189,7 @@ class ForkServer:
             self._process = _start_interpreter([theirs.fileno(), lifeline_read], self.kind.hash_seed)
             undo.pop_all()
             theirs.close()
-            # From here, too: it may be stopped before it runs a line of its own, and outlive this process.
+            # Armed from here, too: a fork server that is stopped before its first line would outlive this process.
             parent_death.arm(lifeline_read, self._process.pid)
             descriptors.close(lifeline_read)
         self._poller: Any = None
@@ -198,7 +198,7 @@ class ForkServer:
         self.is_watched = False  # by `_reap_parked`
 
     def settle(self) -> None:
-        """Hand over the trainer's working directory, path, environment and CPUs, as they are now."""
+        """Send the present working directory, path, environment and CPUs of the trainer."""
         try:
             cwd = os.getcwd()
         except FileNotFoundError:
@@ -208,7 +208,7 @@ class ForkServer:
         self._send(messages.ToForkServer.SETTINGS, settings)
 
     def fileno(self) -> int:
-        """Return a descriptor that is readable when `events` has something to say."""
+        """Return a descriptor that is readable when `events` has events."""
         return self._socket.fileno()
 
     def watch(self, poller: Any) -> None:
@@ -217,7 +217,7 @@ class ForkServer:
         self._poller = poller
 
     def set_image(self, image: SourceImage) -> Patch | None:
-        """Send what the fork server does not have of the source."""
+        """Send the parts of the source that the fork server lacks."""
         if allow_signals(self.has_image, image):
             return None
         patch = make_patch(image, allow_signals(self._kept.find, image))
@@ -225,24 +225,24 @@ class ForkServer:
         return patch
 
     def has_image(self, image: SourceImage) -> bool:
-        """Return whether it has this very source."""
+        """Return whether it has this version of the source."""
         return self._kept.is_same(image)
 
     def send_patch(self, patch: Patch) -> None:
         """Send a patch of the source that it has.
 
         Raises:
-            OSError: There is no shared memory for it, or there are no descriptors.
+            OSError: Shared memory or descriptors are exhausted.
         """
         known, kept = self._kept, allow_signals(keep, patch, self._kept)
         new = {number: snapshot for number, snapshot in kept.snapshots.items() if number not in known.snapshots}
-        self._kept = NOTHING  # what it has is not known until it is sent
+        self._kept = NOTHING  # its state is unknown until the patch is sent
         body = patch.data, list(new), kept.places
         allow_signals(self._send, messages.ToForkServer.SOURCE, body, [snapshot.fileno() for snapshot in new.values()])
         self._kept = kept
 
     def start_worker(self, key: int, config: WorkerConfig, ends: WorkerEnds) -> None:
-        """Ask for a worker."""
+        """Request a worker."""
         self._send(messages.ToForkServer.FORK, (key, config), ends.sent)
 
     def kill(self, key: int, number: int) -> None:
@@ -250,39 +250,39 @@ class ForkServer:
         self._send(messages.ToForkServer.KILL, (key, number))
 
     def events(self, timeout_s: float | None = 0) -> list[ProcessEvent]:
-        """Messages of the fork server."""
+        """Return the messages of the fork server as events."""
         self._require_whole()
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)
-        found: list[ProcessEvent] = []
-        while wait_for(poll, 0 if found else timeout_s):
+        events: list[ProcessEvent] = []
+        while wait_for(poll, 0 if events else timeout_s):
             self._is_whole = False
             message = messages.receive(self._socket, messages.FROM_FORK_SERVER)
             self._is_whole = True
             if message is None:
-                if found:
-                    return found  # the end is still there at the next call
+                if events:
+                    return events  # the next call finds the end of the socket again
                 raise LauncherGone
             if message.kind == messages.FromForkServer.FORKED:
                 key, pid = message.body
                 sentinel = descriptors.own(message.fds[0]) if message.fds else -1
-                found.append(ProcessEvent(key, Process(pid, sentinel)))
+                events.append(ProcessEvent(key, Process(pid, sentinel)))
             elif message.kind == messages.FromForkServer.EXITED:
                 key, code, peak = message.body
-                found.append(ProcessEvent(key, exitcode=code, peak_bytes=peak))
+                events.append(ProcessEvent(key, exitcode=code, peak_bytes=peak))
             elif message.kind == messages.FromForkServer.FAILED:
-                found.append(ProcessEvent(message.body[0], error=failures.unpack(message.body[1])))
+                events.append(ProcessEvent(message.body[0], error=failures.unpack(message.body[1])))
             elif message.kind == messages.FromForkServer.NOTE:
                 warnings.warn(f"mpqueue: {message.body}", RuntimeWarning, stacklevel=2)
-        return found
+        return events
 
-    def give_up(self, key: int) -> bool:  # noqa: ARG002 - it reports the end of each of its workers, or none any more
+    def give_up(self, key: int) -> bool:  # noqa: ARG002 - it reports the exits of all its workers, or of none
         """Return False."""
         return False
 
     def release(self, *, reusable: bool) -> int | None:
         """Park it, or end it."""
-        if os.getpid() != self._pid:  # a forked child: it is the parent's
+        if os.getpid() != self._pid:  # a forked child: the parent owns the fork server
             return None
         poller, self._poller = self._poller, None
         if poller is not None:
@@ -295,32 +295,33 @@ class ForkServer:
         if not reusable:
             return self.end()
         for snapshot in self._kept.snapshots.values():
-            snapshot.let_go()  # or the memory would outlast the fork server, whose end nobody here waits for
+            # Otherwise the memory would outlast the fork server, because this process does not wait for its exit
+            snapshot.let_go()
         with _parked_lock:
             _parked.append(self)
             if not self.is_watched:
-                # Without `threading.Thread`, which programs count: this thread is no work of theirs. Where there is no
-                # room for a thread, the fork server is reaped by the next `take_fork_server`.
+                # Not `threading.Thread`: programs count those, and this thread is internal. If no thread can start, the
+                # next `take_fork_server` reaps the fork server.
                 with contextlib.suppress(RuntimeError):
                     _thread.start_new_thread(_reap_parked, (self, self.fileno()))
                     self.is_watched = True
         return None
 
     def resume(self) -> None:
-        """Take back what a parked fork server has kept, to compare sources with it.
+        """Take back the memory that a parked fork server has kept, to compare sources with it.
 
         Raises:
-            LauncherGone: Its time was over.
+            LauncherGone: Its parking time was over.
         """
         if not self._kept.snapshots:
             return
         kept, self._kept = self._kept, NOTHING
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)
-        with defer_signals():  # from here on: descriptors that have come, and that nobody has noted, would be lost
+        with defer_signals():  # an interrupt between receiving and storing the descriptors would leak them
             self._send(messages.ToForkServer.RETURN, None)
             self._is_whole = False
-            wait_for(poll, None)  # it may be busy; its answer comes in one piece
+            wait_for(poll, None)  # it may be busy; its answer arrives in one piece
             message = messages.receive(self._socket, messages.FROM_FORK_SERVER)
             is_kept = message is not None and message.kind == messages.FromForkServer.KEPT
             if message is None or not is_kept or len(message.fds) != len(kept.snapshots):
@@ -333,11 +334,11 @@ class ForkServer:
             self._kept = kept
 
     def end(self) -> int | None:
-        """End the process and wait for it; its exit status, if it had ended by itself."""
+        """Kill the process and wait for it; return its exit status, if it had exited by itself."""
         by_itself = self.has_ended()
-        descriptors.close(self._lifeline)  # which kills its workers, whatever it is doing
-        # It holds nothing that needs a clean end. Where the trainer has become another user meanwhile, it may not kill
-        # the fork server; the kernel sends the lifeline's signal by the rights of who has asked for it.
+        descriptors.close(self._lifeline)  # kills its workers, whatever state the fork server is in
+        # It needs no clean exit. If the trainer has changed its user since, it may not kill the fork server. The kernel
+        # sends the lifeline's signal with the rights of the process that requested it.
         with contextlib.suppress(PermissionError):
             self._process.kill()
         self._process.wait()
@@ -346,7 +347,7 @@ class ForkServer:
         return self._process.returncode if by_itself else None
 
     def has_ended(self) -> bool:
-        """Return True if it has closed its side, which it does as its last act (or user code in its place)."""
+        """Return True if it has closed its socket, which is its last action before the exit (unless user code does)."""
         return has_hung_up(self._socket.fileno())
 
     def _send(self, kind: int, body: Any, fds: Sequence[int] = ()) -> None:
@@ -359,22 +360,23 @@ class ForkServer:
         self._is_whole = True
 
     def _require_whole(self) -> None:
-        """After an interrupt in the middle of a message nobody knows where the next one begins."""
+        """Raise `LauncherGone` if an interrupt broke off a message: the start of the next message is unknown then."""
         if not self._is_whole:
             raise LauncherGone
 
 
 _parked: list[ForkServer] = []
-_parked_lock = RLock()  # a garbage collection in here may end an enqueuer that nobody holds, and park its own
+# re-entrant: a garbage collection under the lock may end an abandoned enqueuer, and park its fork server
+_parked_lock = RLock()
 _before_shutdown: list[Callable[[], None]] = []
-_LOOK_MS = 6000  # more than a fork server is parked: a thread is gone soon after its fork server was taken back
+_LOOK_MS = 6000  # longer than the parking time: a thread exits soon after its fork server was reused
 
 
 def _reap_parked(fork_server: ForkServer, fd: int) -> None:
-    """Reap a parked fork server with this descriptor when it has ended. One that is taken back is left alone."""
+    """Reap a parked fork server with this descriptor after its exit; leave it alone if it is reused."""
     block_signals()
     poll = select.poll()
-    poll.register(fd, 0)  # the end of the socket is always reported, and its messages never
+    poll.register(fd, 0)  # no events: only the end of the socket is reported, not its messages
     while True:
         poll.poll(_LOOK_MS)
         with _parked_lock:
@@ -389,16 +391,16 @@ def _reap_parked(fork_server: ForkServer, fd: int) -> None:
 
 
 def take_fork_server(*, spawn: bool) -> ForkServer:
-    """A parked fork server, or a new one, with the trainer's settings as they are now."""
+    """Return a parked fork server, or a new one, with the trainer's present settings."""
     kind = _kind_of(spawn=spawn)
     while True:
         with defer_signals(), _parked_lock:
-            # The one that was parked last: its time is over last.
+            # The one that was parked last has the most time left.
             fork_server = next((fork_server for fork_server in reversed(_parked) if fork_server.kind == kind), None)
             if fork_server is not None:
                 _parked.remove(fork_server)
             for other in [fork_server for fork_server in _parked if fork_server.kind.inherited != kind.inherited]:
-                _parked.remove(other)  # this process is not what it was, and rarely becomes it again
+                _parked.remove(other)  # this process has changed since, and rarely changes back
                 other.end()
         if fork_server is None:
             fork_server = ForkServer(spawn=spawn)
@@ -411,19 +413,19 @@ def take_fork_server(*, spawn: bool) -> ForkServer:
                 return fork_server
         except LauncherGone:
             pass
-        except BaseException:  # an interrupt: nobody else knows of it any more
+        except BaseException:  # an interrupt: no other reference to it is left
             fork_server.end()
             raise
-        fork_server.end()  # its time was over
+        fork_server.end()  # its parking time was over
 
 
 def before_shutdown(end_idle: Callable[[], None]) -> None:
-    """Call this at every `shutdown`: it stops pools that live on although nobody asks them for a batch."""
+    """Register a function for `shutdown`, which stops pools that remain although no consumer uses them."""
     _before_shutdown.append(end_idle)
 
 
 def shutdown() -> None:
-    """End parked pools now, instead of 5 s after their last enqueuer was stopped; running ones are left alone."""
+    """End parked pools now, instead of 5 s after their last enqueuer stopped. Running pools are not affected."""
     for end_idle in _before_shutdown:
         end_idle()
     with _parked_lock:

@@ -1,18 +1,18 @@
-"""Arrays that are memory maps of files travel as a description, and are mapped again by the receiver.
+"""Memory-mapped arrays are pickled as descriptions, and mapped again by the receiver.
 
-To pickle a memory map would read the whole file, and keep it in memory as often as it is copied. So the trainer's
-pickler asks `MapFinder` for each array that ends in a map (`np.memmap`, and all views of one):
+Pickling a memory map would read the whole file, and keep one copy of it per process. So the trainer's pickler calls
+`MapFinder` for each array on a map (`np.memmap`, and all views of one):
 
-    trainer    looks in /proc/self/maps for what is mapped at the array's address: the kernel tells file, inode, place
-               and mode, also of a view, and after the file was renamed
-    receiver   opens that file, sees that it is the same one (inode), maps it in the same mode, and makes the view
+    trainer    looks up the array's address in /proc/self/maps: the kernel lists file, inode, offset and mode, also for
+               views, and after the file was renamed
+    receiver   opens the file, checks that its inode is the same, maps it in the same mode, and creates the view
 
-So do the buffers of pyarrow's tables and arrays that are read from a `pyarrow.memory_map`.
+The buffers of pyarrow tables and arrays read from a `pyarrow.memory_map` are handled in the same way.
 
-A map for reading, or for reading and writing, is shared with the file: what anybody writes is seen by all, and two
-descriptions are equal although the contents have changed. A map for copy-on-write is the process's own where it was
-written to: it is described only as long as it was not. Whatever cannot be described travels by value: the file was
-deleted or replaced, has no name, or the system has no /proc; and so does all that goes to another machine.
+A map for reading, or for reading and writing, is shared with the file: all processes see every change, and two
+descriptions are equal although the contents have changed. A copy-on-write map becomes private as soon as it is written
+to; only unchanged ones are described. Everything else is pickled by value: if the file was deleted or replaced, or has
+no name, if the system has no /proc, and for receivers on other machines.
 """
 
 import mmap
@@ -28,20 +28,20 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
 _MAPS, _DETAILS = "/proc/self/maps", "/proc/self/smaps"
-_MIN_BUFFER_BYTES = 4096  # a smaller one costs less by value
+_MIN_BUFFER_BYTES = 4096  # a smaller buffer is cheaper by value
 _DELETED = " (deleted)"
-_OWN_PAGES = ("Anonymous", "Swap")  # of a private map: pages that differ from the file's
+_OWN_PAGES = ("Anonymous", "Swap")  # of a private map: counts of pages that differ from the file
 
 
 class MappedFile(NamedTuple):
-    """A part of a file that is mapped.
+    """A mapped part of a file.
 
     Attributes:
-        path: Absolute.
-        inode: Of the file.
-        start: Its first byte.
-        nbytes: How many.
-        mode: As of `np.memmap`: "r", "r+" or "c".
+        path: Absolute path.
+        inode: Inode of the file.
+        start: Offset of the first byte.
+        nbytes: Number of bytes.
+        mode: Mode of `np.memmap`: "r", "r+" or "c".
     """
 
     path: str
@@ -54,27 +54,27 @@ class MappedFile(NamedTuple):
         """Return a descriptor of the file.
 
         Raises:
-            OSError: It cannot be opened, or is another one now, or shorter.
+            OSError: The file cannot be opened, or was replaced or truncated.
         """
         fd = os.open(self.path, (os.O_RDWR if self.mode == "r+" else os.O_RDONLY) | os.O_CLOEXEC)
-        found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode) or found.st_ino != self.inode or found.st_size < self.start + self.nbytes:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode) or status.st_ino != self.inode or status.st_size < self.start + self.nbytes:
             os.close(fd)
-            raise OSError(f"{self.path} was replaced or cut since the source mapped it")
+            raise OSError(f"{self.path} was replaced or truncated after the source mapped it")
         return fd
 
     def map(self) -> Any:
-        """Map it, as an array of bytes.
+        """Map the file, as an array of bytes.
 
         Raises:
-            OSError: As of `open`.
+            OSError: See `open`.
         """
         with os.fdopen(self.open(), "r+b" if self.mode == "r+" else "rb") as file:
             return np.memmap(file, np.uint8, self.mode, self.start, (self.nbytes,))  # type: ignore[call-overload]
 
 
 class _Area(NamedTuple):
-    """A line of /proc/self/maps, or several that are one map."""
+    """A line of /proc/self/maps, or several lines of one map."""
 
     first: int
     end: int
@@ -85,7 +85,7 @@ class _Area(NamedTuple):
 
 
 class MapFinder:
-    """Finds what arrays are maps of; for one image of a source, in which each map is described once."""
+    """Finds the maps of arrays, for one image of a source; each map is described once."""
 
     def __init__(self) -> None:
         self._areas: list[_Area] | None = None
@@ -93,47 +93,47 @@ class MapFinder:
         self._maps: dict[_Area, _Mapped | None] = {}
 
     def reduced(self, array: Any) -> tuple[Callable[..., Any], tuple[Any, ...]] | None:
-        """Return how an array is to be pickled that is a map; None: as it is."""
+        """Return the reduction of an array that is a map; None for normal pickling."""
         if type(array) not in (np.memmap, np.ndarray) or not _is_map(array) or not array.size:
             return None
         low, high, pointer = _bounds(array)
         place = self._place_of(low, high)
         if place is None:
             return by_value(array)
-        area, found = place
-        known = {**vars(array), "mode": found.file.mode, "_mmap": None} if _is_memmap(array) else None
+        area, mapped = place
+        known = {**vars(array), "mode": mapped.file.mode, "_mmap": None} if _is_memmap(array) else None
         form = array.shape, array.dtype, pointer - area.first, array.strides, array.flags.writeable
-        return view_of, (found, *form, known)
+        return view_of, (mapped, *form, known)
 
     def reduced_buffer(self, buffer: Any) -> tuple[Callable[..., Any], tuple[Any, ...]] | None:
-        """Return how a buffer of pyarrow is pickled that lies in a memory map; None: as it is."""
+        """Return the reduction of a pyarrow buffer in a memory map; None for normal pickling."""
         if buffer.size < _MIN_BUFFER_BYTES or not buffer.is_cpu:
             return None
         place = self._place_of(buffer.address, buffer.address + buffer.size)
-        if place is None or place[1].file.mode != "r":  # one that can be written to is by value, as it was then
+        if place is None or place[1].file.mode != "r":  # a writable map is pickled by value, with its present contents
             return None
-        area, found = place
-        return buffer_of, (found, buffer.address - area.first, buffer.size)
+        area, mapped = place
+        return buffer_of, (mapped, buffer.address - area.first, buffer.size)
 
     def _place_of(self, low: int, high: int) -> "tuple[_Area, _Mapped] | None":
-        """Return the map of a file that has these addresses."""
+        """Return the mapped file that contains these addresses."""
         areas = self._look()
         number = bisect_right(self._firsts, low) - 1
         if number < 0 or high > areas[number].end:
             return None
-        found = self._describe(areas[number])
-        if found is None or high - areas[number].first > found.file.nbytes:
+        mapped = self._describe(areas[number])
+        if mapped is None or high - areas[number].first > mapped.file.nbytes:
             return None
-        return areas[number], found
+        return areas[number], mapped
 
     def _look(self) -> list[_Area]:
         if self._areas is None:
             try:
                 with open(_MAPS, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
                     self._areas = _merged([_area(line) for line in file])
-            except OSError:  # there is no /proc
+            except OSError:  # the system has no /proc
                 self._areas = []
-            self._firsts = [area.first for area in self._areas]  # they ascend
+            self._firsts = [area.first for area in self._areas]  # in ascending order
         return self._areas
 
     def _describe(self, area: _Area) -> "_Mapped | None":
@@ -144,7 +144,7 @@ class MapFinder:
 
 
 class _Mapped:
-    """Stands for a map in a pickle; there the same one for all its views, because it is the same object."""
+    """A map in a pickle; one object, and so one map, for all its views."""
 
     def __init__(self, file: MappedFile) -> None:
         self.file = file
@@ -161,11 +161,11 @@ def _file_of(area: _Area) -> MappedFile | None:
         return None
     mode = ("r+" if is_shared else "c") if is_written else "r"
     try:
-        # The file may end amid the last page.
+        # The file may end within the last page.
         nbytes = min(area.end - area.first, os.stat(area.path).st_size - area.offset)
         file = MappedFile(area.path, area.inode, area.offset, nbytes, mode)
         os.close(file.open())
-    except OSError:  # another one has its name now, or we may not open it any more
+    except OSError:  # replaced by another file, or no longer accessible
         return None
     return file
 
@@ -183,7 +183,7 @@ def view_of(
     is_writable: bool,
     known: dict[str, Any] | None,
 ) -> Any:
-    """In the receiver: make a view of a map; ``known`` are the attributes of an `np.memmap`."""
+    """Create a view of a map, in the receiver; ``known`` are the attributes of an `np.memmap`."""
     kind = np.ndarray if known is None else np.memmap
     view = np.ndarray.__new__(kind, shape, dtype, mapped, offset, strides)
     if known is not None:
@@ -194,20 +194,20 @@ def view_of(
 
 
 def is_arrow_buffer(value: Any) -> bool:
-    """Return whether it is a buffer of pyarrow, which is not imported for this."""
+    """Return whether this is a pyarrow buffer, without importing pyarrow."""
     kind = type(value)
     return kind.__module__ == "pyarrow.lib" and kind.__name__ == "Buffer"
 
 
 def buffer_of(mapped: Any, offset: int, nbytes: int) -> Any:
-    """In the receiver: make a buffer of pyarrow of a part of a map."""
+    """Create a pyarrow buffer of a part of a map, in the receiver."""
     import pyarrow as pa
 
     return pa.py_buffer(mapped[offset : offset + nbytes])
 
 
 def by_value(array: Any) -> tuple[Callable[..., Any], tuple[Any, ...]] | None:
-    """Return how a map is pickled by value: as an array, since only those of the very class go out-of-band."""
+    """Return the reduction of a map by value: as a plain array, since only that class is pickled out-of-band."""
     return (_as_memmap, (np.asarray(array),)) if _is_memmap(array) else None
 
 
@@ -229,7 +229,7 @@ def _is_map(array: Any) -> bool:
 
 
 def _bounds(array: Any) -> tuple[int, int, int]:
-    """Return the addresses of an array's first byte, of the byte behind its last, and of its first element."""
+    """Return the addresses of an array's first byte, of the byte after its last, and of its first element."""
     pointer = array.__array_interface__["data"][0]
     spans = [(size - 1) * stride for size, stride in zip(array.shape, array.strides, strict=True)]
     low = pointer + sum(span for span in spans if span < 0)
@@ -244,7 +244,7 @@ def _area(line: str) -> _Area:
 
 
 def _merged(areas: list[_Area]) -> list[_Area]:
-    """Join the parts of one map, which advice to the kernel about a part of it has split."""
+    """Join the parts of a map that `madvise` on a part of it has split."""
     joined: list[_Area] = []
     for area in areas:
         last = joined[-1] if joined else None

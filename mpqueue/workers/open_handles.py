@@ -1,18 +1,22 @@
-"""Handles that a source holds open, and what several workers may do with them.
+"""Handles that a source holds open, and whether several workers may use them.
 
-A worker process that is forked has the source with all that is open in it. What becomes of that:
+A forked worker inherits the source with all its open handles:
 
-    files           each worker reopens them, see `mpqueue.system.open_files`
-    pipes, sockets  read by several workers, each gets a part of the bytes: refused, if there are several workers;
-                    likewise `multiprocessing.connection.Connection`
-    databases       sqlite3 and lmdb forbid to use a handle in a child, though reading often works: one warning
+=================  =================================================================================================
+Handle             Treatment
+=================  =================================================================================================
+files              each worker reopens them, see `mpqueue.system.open_files`
+pipes, sockets     each of several readers would get a part of the bytes: an error if there are several workers;
+                   the same for `multiprocessing.connection.Connection`
+databases          sqlite3 and lmdb forbid the use of a handle in a child, though reading often works: one warning
+=================  =================================================================================================
 
-Not looked into are objects that hold sockets or pipes and were made for several processes: queues, locks and
-coordinators of this package and of multiprocessing, executors, handlers of logging, and what has noted its process's id
-to find out that it was forked, as clients of databases do.
+Objects that contain sockets or pipes but were made for several processes are not examined: queues, locks and
+coordinators of this package and of multiprocessing, executors, handlers of logging, and objects that have stored their
+process id to detect a fork, as clients of databases do.
 
-Threads have one file among them, too, and one place in it. A lock in the source tells that its author has seen to it;
-without one there is a warning.
+Threads share each file and its position. A lock in the source shows that its author has considered this; without one,
+there is a warning.
 """
 
 import io
@@ -29,11 +33,10 @@ from mpqueue.system.contents import Found, contents, is_a
 from mpqueue.system.open_files import OpenFile, can_reopen, writable_files
 
 _REMEDY = (
-    "Open it in the workers instead (on first use, or in `worker_init`), and leave it out of what is sent with "
-    "__getstate__"
+    "Open it in the workers instead (on first use, or in `worker_init`), and exclude it from pickling with __getstate__"
 )
 _LOCKS = (type(threading.Lock()), type(threading.RLock()))
-_DATABASES = {  # by module: what of it must not cross a fork
+_DATABASES = {  # by module: names of classes that must not cross a fork
     "sqlite3": ("Connection", "Cursor", "Blob"),
     "lmdb": ("Environment", "Transaction", "Cursor"),
 }
@@ -45,11 +48,11 @@ _MADE_FOR_PROCESSES = (
 
 
 def files_in(source: Any, *, is_whole: bool = False) -> Iterator[tuple[Found, int]]:
-    """Find what a source holds open for reading, as Python's objects, with their descriptors.
+    """Yield the Python objects that a source holds open for reading, with their descriptors.
 
     Args:
         source: The source.
-        is_whole: Long containers are gone through to their ends.
+        is_whole: Search long containers completely.
     """
     for found in contents(source, _is_end, is_whole=is_whole):
         fd = _descriptor_of(found.value)
@@ -60,12 +63,12 @@ def files_in(source: Any, *, is_whole: bool = False) -> Iterator[tuple[Found, in
 def opened_for_writing(source: Any, ours: Iterable[int] = ()) -> frozenset[OpenFile]:
     """Return the files that a source holds open for reading and writing.
 
-    They have to be found wherever they are, or workers read wrong bytes; so the whole source is gone through, if this
-    process has such files at all, until all are found.
+    A missed file would make workers read wrong bytes. So if this process has such files at all, the whole source is
+    searched until all are found.
 
     Args:
         source: The source.
-        ours: Descriptors that are not the source's.
+        ours: Descriptors that do not belong to the source.
     """
     writable, named = writable_files(), set[OpenFile]()
     for fd in ours:
@@ -80,30 +83,30 @@ def opened_for_writing(source: Any, ours: Iterable[int] = ()) -> frozenset[OpenF
 
 
 def refuse_what_forks_share(source: Any, workers: int) -> None:
-    """Look through a source that workers are to inherit by a fork.
+    """Check a source that workers will inherit by a fork.
 
     Raises:
-        TypeError: Several workers would read from one pipe or socket, or from one file that cannot be opened anew.
+        TypeError: Several workers would read from one pipe or socket, or from one file that cannot be reopened.
     """
     if workers > 1:
         for found, fd in files_in(source):
             if not (stat.S_ISCHR(os.fstat(fd).st_mode) or can_reopen(fd)):
                 raise TypeError(
                     f"source{found.shown} is {_kind_of(fd)} ({found.value!r}), which {workers} worker processes would "
-                    f"read from one place: each would get a part of it. {_REMEDY}"
+                    f"read from at the same position: each would get a part of the bytes. {_REMEDY}"
                 )
     for library, names in _DATABASES.items():
         _warn_of_database(source, _kinds_of(library, names))
 
 
 def _warn_of_database(source: Any, kinds: dict[type, str]) -> None:
-    # One warning for each library: beside a connection there may be its cursors.
+    # One warning per library: next to a connection there may be its cursors.
     found = next(contents(source, lambda value: is_a(value, tuple(kinds))), None) if kinds else None
     if found is not None:
         shown = next(shown for kind, shown in kinds.items() if is_a(found.value, kind))
         warnings.warn(
             f"source{found.shown} is a {shown} that was opened before the workers were forked, "
-            f"which its library forbids: workers may read wrong data, or fail. {_REMEDY}",
+            f"which the library forbids: workers may read wrong data, or fail. {_REMEDY}",
             RuntimeWarning,
             stacklevel=outside_stacklevel(),
         )
@@ -114,8 +117,8 @@ def warn_of_threads(source: Any) -> None:
     for found, fd in files_in(source):
         if stat.S_ISREG(os.fstat(fd).st_mode) and next(contents(source, _is_lock), None) is None:
             warnings.warn(
-                f"source{found.shown} is an open file ({found.value!r}), which all worker threads read from one place: "
-                "between the seek of one and its read, another may seek. Guard it with a lock that the source holds, "
+                f"source{found.shown} is an open file ({found.value!r}), and all worker threads share its position: "
+                "a thread may seek between another thread's seek and read. Guard it with a lock in the source, "
                 "open it in each thread (threading.local), or read with os.pread",
                 RuntimeWarning,
                 stacklevel=outside_stacklevel(),
@@ -124,7 +127,7 @@ def warn_of_threads(source: Any) -> None:
 
 
 def _kinds_of(library: str, names: Iterable[str]) -> dict[type, str]:
-    """Return the classes of a library that has been imported, and how they are called."""
+    """Return the classes of an imported library, with their names."""
     module = sys.modules.get(library)
     kinds = {getattr(module, name, None): f"{library}.{name}" for name in names}
     return {kind: shown for kind, shown in kinds.items() if isinstance(kind, type)}
@@ -139,7 +142,7 @@ def _is_open(value: Any) -> bool:
 
 
 def _is_socket(value: Any) -> bool:
-    socket = sys.modules.get("socket")  # a program that has not imported it has none; to import it takes time
+    socket = sys.modules.get("socket")  # a program that has not imported it has no sockets; importing it takes time
     return socket is not None and is_a(value, socket.socket)
 
 
@@ -161,23 +164,23 @@ def _is_lock(value: Any) -> bool:
 def _descriptor_of(value: Any) -> int | None:
     if not _is_open(value):
         return None
-    readable = getattr(value, "readable", True)  # a method of files, an attribute of connections; sockets have none
+    readable = getattr(value, "readable", True)  # a method of files, an attribute of connections; sockets have neither
     try:
         if not (readable() if callable(readable) else readable) or not _is_read_in_turn(value):
             return None
         fd = int(value.fileno())
-    except (OSError, ValueError, AttributeError):  # it is closed, or lies in memory, or is half made
+    except (OSError, ValueError, AttributeError):  # closed, in memory, or partly initialised
         return None
     return fd if fd >= 0 else None
 
 
 def _is_read_in_turn(value: Any) -> bool:
-    """Return False for sockets of which each process gets something whole: datagrams, and connections to accept."""
+    """Return False for sockets that give each process a whole item: datagrams, and connections to accept."""
     if not _is_socket(value):
         return True
     if value.type != sys.modules["socket"].SOCK_STREAM:
         return False
-    value.getpeername()  # raises an OSError if it is not connected
+    value.getpeername()  # raises OSError if the socket is not connected
     return True
 
 
@@ -185,4 +188,4 @@ def _kind_of(fd: int) -> str:
     mode = os.fstat(fd).st_mode
     if stat.S_ISFIFO(mode):
         return "a pipe"
-    return "a socket" if stat.S_ISSOCK(mode) else "an open file that cannot be opened anew"
+    return "a socket" if stat.S_ISSOCK(mode) else "an open file that cannot be reopened"

@@ -1,18 +1,19 @@
-"""State that the parts of one pool of worker processes share, and the moves of work items that several of them make.
+"""The state that the parts of one pool of worker processes share, and the moves of work items that several parts use.
 
     pending --grant--> in flight at a worker --report--> ready --open--> consumer
        ^                      |                   |
        +------ put_back ------+                   +--evict--> ready, in private memory
 
-The parts, each of which is handed the pool and knows those above it in this list only:
+The parts receive the pool, and each knows only those above it in this list:
 
-    pressure       memory for those that lack it
-    hang           the end of those that hang
-    dispatcher     grants work items, takes in reports, exchanges slots of grants
-    supervision    starts workers, replaces the dead, gives up work items
-    process        the backend, which calls all of them
+    memory_pressure  memory for workers that lack it
+    hang             kills workers that hang
+    dispatcher       grants work items, processes reports, exchanges slots of grants
+    supervision      starts workers, replaces crashed ones, gives up work items
+    process          the backend, which calls all of them
 
-Everything happens in the consumer's calls, under the pipeline's lock. A work item is in one place at a time.
+Everything runs in the consumer's calls, under the pipeline's lock. A work item is in exactly one place at a time. After
+a crash, the items in flight at the worker are pending again.
 """
 
 import contextlib
@@ -38,15 +39,15 @@ class WorkerPool:
     """Ring, workers and work items of one pool.
 
     Args:
-        ledger: Of its stream.
-        ring: Where batches lie.
+        ledger: The ledger of its stream.
+        ring: The shared memory of its batches.
         roster: Its workers.
-        owners: Of the lanes of its stream; None: it has no lanes.
+        owners: The owners of the lanes of its stream; None if it has no lanes.
 
     Attributes:
-        ready: Outcomes by the number of their work item: the ledger's.
-        pending: Work items that were dealt and have no worker (any more), in their order.
-        num_retries: Work items that were put back because what was done for them is lost.
+        ready: The ledger's outcomes, by the number of their work item.
+        pending: Work items that were dealt and have no worker at present, in order.
+        num_retries: Number of work items that were put back after their work was lost.
     """
 
     def __init__(self, ledger: Ledger, ring: Ring, roster: Roster, owners: LaneOwners | None = None) -> None:
@@ -57,17 +58,17 @@ class WorkerPool:
 
     @property
     def nobody_works(self) -> bool:
-        """True if no worker has work that will come to an end by itself, or by the worker's death."""
+        """True if no worker has work that will end by itself, or with a crash."""
         return all(worker.life.is_starved or not (worker.in_flight or worker.loading) for worker in self.roster.living)
 
     @property
     def is_idle(self) -> bool:
-        """True if no worker has work, and none that was killed is waited for."""
+        """True if no worker has work, and no killed one is still to exit."""
         roster = self.roster
         return not roster.dying and not any(worker.in_flight or worker.loading for worker in roster.living)
 
     def put_back(self, work_items: Iterable[WorkItem], *, is_retry: bool = False) -> None:
-        """Make work items pending again; ``is_retry``: work on them is lost."""
+        """Make work items pending again; with ``is_retry``, count them as lost work."""
         merged = sorted((*work_items, *self.pending))
         if is_retry:
             self.num_retries += len(merged) - len(self.pending)
@@ -75,10 +76,11 @@ class WorkerPool:
         self.pending.extend(merged)
 
     def take_unread(self, worker: WorkerHandle, count: int = MAX_CREDIT) -> list[Work]:
-        """Take grants of work that a worker has not read out of its pipe; their slots are free again.
+        """Take back the grants of work that a worker has not read from its pipe, and free their slots.
 
-        A record in a pipe goes to exactly one reader, and the trainer can be that reader. Of a stream's worker all are
-        to be taken: the elements of a lane are granted in their order.
+        A record in a pipe goes to exactly one reader, and the trainer can be that reader. For a worker of a stream take
+        all:
+        the elements of a lane must be granted in order.
         """
         taken: list[Work] = []
         if worker.pipes.unread < 0 or not platform_support.CAN_REOPEN:
@@ -89,7 +91,8 @@ class WorkerPool:
             return taken
         grants = list(GRANT.iter_unpack(data))
         if any(grant[1] not in _COMPUTED for grant in grants):
-            # That goes back behind what is left in the pipe, which it may be meant for: so nothing is left.
+            # Other records are written again at the end of the pipe, and may refer to grants that are left in it. So
+            # leave none.
             with contextlib.suppress(BlockingIOError):
                 grants += GRANT.iter_unpack(os.read(worker.pipes.unread, MAX_CREDIT * GRANT.size))
         for grant in grants:
@@ -101,24 +104,24 @@ class WorkerPool:
                 if not work.cancelled:
                     taken.append(work)
             else:
-                # A new source, a lane to close, or the answer that a starved worker waits for.
+                # A new source, a lane to close, or the answer for a starved worker.
                 worker.outbox += GRANT.pack(*grant)
         return taken
 
     def recall(self, worker: WorkerHandle, count: int = MAX_CREDIT) -> list[WorkItem]:
-        """Make the work items of grants pending again that a worker has not read; return them."""
+        """Make the unread grants of a worker pending again; return their work items."""
         work_items = [work.work_item for work in self.take_unread(worker, count)]
         self.put_back(work_items)
-        worker.flush()  # of what is no grant of work, and was taken out as well
+        worker.flush()  # write back records other than grants of work, which were taken as well
         return work_items
 
     def take_all_unread(self) -> bool:
-        """Take the slots of all grants that nobody has read; return whether there were any."""
+        """Take back the slots of all unread grants; return whether there were any."""
         taken = [self.recall(worker) for worker in self.roster.workers.values()]
         return any(taken)
 
     def evict(self, *, beyond: int) -> bool:
-        """Move the finished batch that is furthest from its turn out of the ring; False if there is none."""
+        """Move the finished batch that is due last to private memory; return whether one was found."""
         later = [
             number
             for number, work in self.ready.items()
@@ -132,10 +135,10 @@ class WorkerPool:
         return True
 
     def drop(self, *, beyond: int) -> bool:
-        """Drop the finished batch that is furthest from its turn, to compute it again; False if there is none.
+        """Drop the finished batch that is due last, to compute it again; return whether one was found.
 
         Private memory counts in a control group, too, so `evict` would not help there. The elements of a lane are
-        computed in their order, so none is dropped.
+        computed in order, so none is dropped.
         """
         if self.owners is not None:
             return False
@@ -153,22 +156,24 @@ class WorkerPool:
         return True
 
     def give_up(self, work_item: WorkItem, error: Exception) -> None:
-        """Answer a work item that no worker can answer: it is an error at its place in the order."""
+        """Set an error as the outcome of a work item, at its position in the order."""
         self.ready[work_item.number] = Result.failed(error)
 
     def cancel(self) -> None:
-        """Forget all work items; what is at work is dropped when it is done."""
+        """Discard all work items; those in flight are dropped when they are reported."""
         for work in self.ready.values():
             if isinstance(work, Work) and not work.is_end:
                 self.ring.release(work.slot)
         self.forget_work_items()
         for worker in self.roster.living:
+            # Unread grants are taken back so that workers reach the next epoch sooner; only the item in progress must
+            # end.
             self.take_unread(worker)
             worker.flush()
             for work in worker.in_flight.values():
                 work.cancelled = True
 
     def forget_work_items(self) -> None:
-        """Forget all work items that no worker has."""
+        """Discard all work items that are not at a worker."""
         self.ready.clear()
         self.pending.clear()

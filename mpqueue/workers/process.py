@@ -1,15 +1,14 @@
-"""The backend of worker processes: what the pipeline calls, and which part of the pool sees to it.
+"""The backend of worker processes: the calls of the pipeline, and the part of the pool that handles each.
 
-    pump ---> dispatcher
-    take_in -> pressure, poll -+--> dispatcher.drain --notices--> supervision.route
-                               +--> supervision.take_exits
+    pump ---> dispatcher take_in -> memory_pressure, poll -+--> dispatcher.drain --notices--> supervision.route
+                                      +--> supervision.take_exits
     refresh, reset ----------------> source_sync, supervision
 
-The parts, and what they share, are described in `mpqueue.workers.pool`. Everything here happens in the consumer's own
-calls, under the pipeline's lock; workers run ahead on what they hold.
+`mpqueue.workers.pool` describes the parts and their shared state. Everything here runs in the consumer's calls, under
+the pipeline's lock. Workers run ahead with their granted work.
 
-*Interrupts.* Ctrl-C may strike between the read of a report and its entry. The next call notices, and starts all
-workers anew: what was lost with the report is computed again.
+*Interrupts.* Ctrl-C may strike between reading and entering a report. The next call detects that and restarts all
+workers: lost work is computed again.
 """
 
 import contextlib
@@ -43,33 +42,33 @@ from mpqueue.workers.supervision import Supervision
 if TYPE_CHECKING:
     from mpqueue.workers.autosize import Autosize, SizeCounts
 
-# For batches of a few microseconds a sleep and a wake-up cost more than the batch. So with cheap ones the consumer
-# gives up its CPU so many times before it sleeps, to a worker that would run there, and finds several batches when it
-# is back: tiny batches come at 1.05 times the rate, small ones made in place at 1.17, and for small ones the trainer
-# needs a third less CPU.
+# For batches of a few microseconds a sleep and a wake-up cost more than the batch. So with cheap batches the consumer
+# first yields its CPU this many times, to a worker that would run there, and finds several batches afterwards.
+# Measured: 1.05 times the rate for tiny batches, 1.17 times for small ones written in place, and a third less CPU time
+# in the trainer for small ones.
 _MAX_YIELDS = 10
 _MEMORY_SHARE = 0.8
-_THREAD_GAIN = 2.0  # samples per second that threads must promise before the log mentions them
+_THREAD_GAIN = 2.0  # minimum speed-up for the hint in the log
 
 
 class ProcessBackend:
-    """A pool of worker processes and its ring.
+    """A pool of worker processes with its ring.
 
     Args:
-        ledger: Whose work items it runs.
-        sync: The source, and the launcher of workers that have it.
-        job: What they run, and the options of it.
+        ledger: The ledger of the work items.
+        sync: The source, and the launcher of its workers.
+        job: The job to run.
 
     Attributes:
-        chunk: How many work items are worth a `pump`.
+        chunk: Number of work items that make a `pump` worthwhile.
         low_water: Pump even for one work item while fewer than this are in flight.
         tells_changes: False if the workers have inherited their source.
-        may_begin_ahead: Workers read their grants here, and can look at the next one.
-        pump: Deals what credit and slots allow.
+        may_begin_ahead: Workers read their grants on this machine, and can see the next one.
+        pump: Grants as many work items as credit and slots allow.
     """
 
     may_begin_ahead = True
-    pool: WorkerPool  # these are there from `start` on
+    pool: WorkerPool  # set by `start`, like the next ones
     pressure: MemoryPressure
     dispatcher: Dispatcher
     pump: Callable[[], None]
@@ -85,28 +84,28 @@ class ProcessBackend:
         self.low_water = 2 * job.workers
         self.tells_changes = not sync.is_inherited
         self.ledger, self.sync, self.job = ledger, sync, job
-        self._events: Sequence[tuple[int, int]] = ()  # that have ended a wait, and are to be taken in
+        self._events: Sequence[tuple[int, int]] = ()  # results of the last `wait`, still to be processed
         self._is_resizing = False
 
     def start(self) -> None:
-        """Make the ring, start the workers, and set them to work.
+        """Create the ring, start the workers, and grant the first work items.
 
         Raises:
-            OSError: The ring, a pipe or a process could not be made; nothing is left behind.
-            Exception: What unpickling the source raised.
+            OSError: The ring, a pipe or a process could not be created. Everything is released.
+            Exception: An error of the source's unpickling.
         """
         with defer_signals(), contextlib.ExitStack() as undo:
             undo.callback(self.sync.drop)
             self.sync.begin()
             self._open(undo)
             self.supervision.ask_for_workers()
-            self.pump()  # grants wait in the pipes: the first worker computes while the next is forked
+            self.pump()  # grants wait in the pipes, so the first worker computes while the next one is forked
             self.supervision.await_workers()
             undo.pop_all()
         incidents.report_ring(self.pool.ring, "the workers run")
 
     def _open(self, undo: contextlib.ExitStack) -> None:
-        """Make all but the workers; ``undo`` unmakes it."""
+        """Create everything except the workers; ``undo`` releases it."""
         job, options = self.job, self.job.options
         plan = job.ring
         ring = Ring(
@@ -150,8 +149,8 @@ class ProcessBackend:
         self._hang = HangWatch(roster, options.batch_timeout) if options.batch_timeout is not None else None
 
     def _configure(self, ring: Ring) -> Callable[[int], WorkerConfig]:
-        """Return what a worker is started with, by its number."""
-        # Not `self`: a cycle would keep the source until a garbage collection.
+        """Return a function that returns the configuration of a worker, by its number."""
+        # Not `self`: a cycle would keep the source until the next garbage collection.
         job, share = self.job, self.ledger.cursor.lane_share
         common = WorkerConfig(
             job.info(0), share.total, ring.segment.size,
@@ -166,36 +165,36 @@ class ProcessBackend:
         return config_of
 
     def fileno(self) -> int:
-        """Return a descriptor that is readable when there is something to take in."""
+        """Return a descriptor that is readable when reports or exits have arrived."""
         return self.pool.roster.poller.fileno()
 
     @property
     def has_waiting(self) -> bool:
-        """True if work items or workers wait for slots or memory to come free."""
+        """True if work items or workers wait for free slots or memory."""
         return bool(self.pool.pending) or (self.pressure.is_known and self.pressure.has_starved)
 
     @property
     def is_calm(self) -> bool:
-        """True if nothing is to be done before a worker reports something."""
+        """True if the trainer has no work until a worker reports."""
         supervision = self.supervision
         return not (self.has_waiting or supervision.vacant or supervision.lost is not None)
 
     def take_in(self, head: int | None, *, may_fail: bool = True) -> bool:
-        """Take in reports and exits that have come.
+        """Process the reports and exits that have arrived.
 
         Args:
-            head: The work item that is asked for; None: somebody only looks.
-            may_fail: No memory will come free without it.
+            head: The requested work item; None if the caller only checks the state.
+            may_fail: Memory cannot become free without the caller.
 
-        Returns: False if nothing has arrived.
+        Returns: False if there were no arrivals.
         """
         pool, supervision, dispatcher = self.pool, self.supervision, self.dispatcher
-        # What could not be started at the last call is tried again at this one: nobody waits for it without an end.
+        # Retry starts that failed in the last call, so that the consumer never waits for such a worker.
         if supervision.vacant and not self._run_supervised(supervision.take_exits):
             return True
         if self._auto is not None and not self._look_at_number(self._auto):
             return True
-        if supervision.lost is not None and head is not None:  # nobody else would report anything
+        if supervision.lost is not None and head is not None:  # no other worker would report anything
             self.ledger.fail(worker_died(supervision.lost))
             return True
         num_ready = len(pool.ready)
@@ -203,15 +202,15 @@ class ProcessBackend:
             dispatcher.pump()
         else:
             dispatcher.reuse()
-        if pool.pending or self.pressure.is_known:  # else nobody waits for memory
+        if pool.pending or self.pressure.is_known:  # otherwise no worker waits for memory
             self.pressure.relieve(dispatcher.pump, may_fail=may_fail and head not in pool.ready)
         if len(pool.ready) != num_ready:
-            return True  # a work item was given up, of which no event will tell
-        # Since the `wait` another thread, or the lines above, may have had workers replaced, and a number may be a new
-        # worker's by now. It is only a hint: each pipe is read without blocking, and one that is empty is left alone.
+            return True  # a work item was given up, which raises no event
+        # Since the `wait`, another thread or the lines above may have replaced workers, and a descriptor may belong to
+        # a new one. That is harmless: each pipe is read without blocking, and an empty one is left alone.
         events, self._events = self._events, ()
-        if not events:  # else they have ended a `wait`
-            self.ledger.is_waiting = True  # safe to interrupt: what has come is still there
+        if not events:  # otherwise these are the results of a `wait`
+            self.ledger.is_waiting = True  # safe to interrupt: unread events are not lost
             if head is not None and dispatcher.chunk > 1:
                 os.sched_yield()  # see `_MAX_YIELDS`
             events = pool.roster.poller.poll(0)
@@ -228,16 +227,16 @@ class ProcessBackend:
             elif fd == self._wakeup.fd:
                 self._wakeup.clear()
             else:
-                has_exits = True  # of the launcher, or of a worker that was silenced meanwhile
+                has_exits = True  # of the launcher, or of a worker that was silenced since
         self.chunk = dispatcher.lot
-        # Behind the reports: what is reaped closes descriptors, whose numbers new workers get, and these events are of
-        # those that had them before.
+        # After the reports: reaping closes descriptors, and new workers get their numbers, but these events refer to
+        # the old ones.
         if has_exits:
             self._run_supervised(supervision.take_exits)
         return bool(events)
 
     def _look_at_clocks(self, *, tells_slow: bool) -> None:
-        """Do what time alone brings; who only looks how many are ready is not to wait for a worker's stacks."""
+        """Handle timeouts. A caller that only checks the state must not wait for a worker's stacks."""
         if self._hang is not None:
             self._hang.end_hanging()
         if tells_slow:
@@ -248,7 +247,7 @@ class ProcessBackend:
             self._run_supervised(self.supervision.give_up_overdue)
 
     def _look_at_number(self, auto: "Autosize") -> bool:
-        """Have as many workers as pay; return False if that failed, which is the consumer's next error."""
+        """Adapt the number of workers; return False if that failed, which is the consumer's next error."""
         now = time.monotonic()
         if now >= auto.looks_at and auto.look(now, self._counts(), self._has_room):
             incidents.report_resize(str(auto.wanted), auto.steps[-1].reason)
@@ -279,19 +278,20 @@ class ProcessBackend:
             self.job.recorder.waited_ns / 1e9,
             sum(tally.compute_ns + tally.copy_ns for tally in tallies) / 1e9,
             sum(sum(tally.blocked.counts) for tally in tallies),
-            # Of the workers' own threads, as the seconds of work above are: else helpers that wait count several times.
+            # Only of the workers' own threads, like the seconds of work above: helpers that wait at the same time would
+            # count several times.
             sum(tally.blocked.total_ns - tally.blocked_beside_ns for tally in tallies) / 1e9,
         )
 
     def _has_room(self, count: int) -> bool:
-        """Return whether so many more workers, as large as the largest, take at most 80 % of what is left."""
+        """Return whether more workers, each as large as the largest, take at most 80 % of the free memory."""
         from mpqueue.system.limits import free_memory
 
         largest = max((_resident_bytes(pid) for pid in self.pool.roster.pids.values()), default=0)
         return count * largest <= _MEMORY_SHARE * free_memory()
 
-    def wait(self, head: int, timeout_s: float | None) -> None:  # noqa: ARG002 - whatever comes is taken in
-        """Sleep until something comes, a time is over, or `wake`."""
+    def wait(self, head: int, timeout_s: float | None) -> None:  # noqa: ARG002 - all arrivals are processed
+        """Sleep until a report, an exit, the timeout or `wake`."""
         self._events = self._poll(timeout_s)
 
     def _poll(self, timeout_s: float | None) -> Sequence[tuple[int, int]]:
@@ -304,7 +304,7 @@ class ProcessBackend:
         return poll(timeout_s)
 
     def _run_supervised(self, supervise: Callable[[], None]) -> bool:
-        """Have workers reaped and replaced; return False if that failed, which is the consumer's next error."""
+        """Reap and replace workers; return False if that failed, which is the consumer's next error."""
         try:
             with defer_signals():
                 supervise()
@@ -313,11 +313,11 @@ class ProcessBackend:
                 raise
             self.ledger.fail(error)
             return False
-        self.pump()  # what the dead had is pending
+        self.pump()  # the work items of crashed workers are pending
         return True
 
     def timeout_s(self) -> float | None:
-        """Return the seconds after which something is to be done though nothing has arrived; None: there is nothing."""
+        """Return the seconds until a timeout must be handled; None if no timeout is set."""
         waits = [self.dispatcher.balance(), self._slow.time_left_s()]
         if self._hang is not None:
             waits.append(self._hang.time_left_s())
@@ -328,16 +328,16 @@ class ProcessBackend:
     # -- Epochs and the end
 
     def cancel(self) -> None:
-        """Forget all work items; what is at work is dropped when it is done."""
+        """Discard all work items; those in flight are dropped when they are reported."""
         self.pool.cancel()
         self.pressure.cancel()
 
     def is_stale(self) -> bool:
-        """Return whether the workers have an older version of the source, or nobody knows."""
+        """Return whether the workers may have an older version of the source."""
         return self.sync.is_stale()
 
     def refresh(self) -> None:
-        """Make the workers compute from the source's present state."""
+        """Make the workers use the present state of the source."""
         incidents.report_ring(self.pool.ring, f"epoch {self.ledger.epoch} begins")
         with defer_signals():
             if self.pool.owners is not None:
@@ -346,15 +346,15 @@ class ProcessBackend:
                 self.supervision.start_anew()
 
     def reset(self, *, anew: bool = False) -> None:
-        """End all workers, forget all work items, and begin anew: an interrupt may have left anything inconsistent.
+        """End all workers, discard all work items and start again: an interrupt may have left any state inconsistent.
 
         Raises:
-            RuntimeError: The source is a generator object, which cannot give again what is lost.
+            RuntimeError: The source is a generator object, which cannot repeat the lost elements.
         """
         roster = self.pool.roster
-        with defer_signals():  # its waits let signals through; elsewhere a process, or a descriptor, would be forgotten
+        with defer_signals():  # only inside its waits: elsewhere a signal would leak a process or a descriptor
             roster.end_workers(None, is_urgent=True)
-            # Not reaped: what they have reported is of work items that are forgotten.
+            # Without reaping: their reports are for discarded work items.
             while roster.gone:
                 roster.gone.pop().close()
             self.pool.forget_work_items()
@@ -371,10 +371,10 @@ class ProcessBackend:
         self._wakeup.wake()
 
     def stop(self, timeout_s: float | None) -> None:
-        """End the workers, park the fork server, let go of the ring.
+        """End the workers, park the fork server, release the ring.
 
         Raises:
-            StopTimeout: Some workers did not end in time.
+            StopTimeout: Some workers did not exit in time.
         """
         reusable, roster = False, self.pool.roster
         with defer_signals():
@@ -389,7 +389,7 @@ class ProcessBackend:
                 self.pool.ring.close()
 
     def statistics(self) -> Statistics:
-        """Return the counters; takes no lock, so that a monitoring thread never waits for a consumer."""
+        """Return the counters. Take no lock, so that a monitoring thread never waits for a consumer."""
         ring, pids = self.pool.ring, self.pool.roster.pids
         slots = ring.slots
         sizes = {number: _resident_bytes(pid) for number, pid in pids.items()}
@@ -397,15 +397,15 @@ class ProcessBackend:
         resizes = () if self._auto is None else tuple(self._auto.steps)
         most = max((step.workers for step in resizes), default=self.job.workers)
         copies, moved = ring.num_copies, ring.num_moved
-        asked = copies - moved if self.job.options.copy else 0
+        requested = copies - moved if self.job.options.copy else 0
         return replace(
-            summed(workers_of(self.job.recorder, pids, sizes)[:most]),  # no more have ever been there
+            summed(workers_of(self.job.recorder, pids, sizes)[:most]),  # the maximum number of workers so far
             resizes=resizes,
             slots_in_use=slots.num_slots - slots.num_free,
             num_slots=slots.num_slots,
             copies=copies,
-            copies_asked=asked,
-            copies_held=copies - moved - asked,
+            copies_asked=requested,
+            copies_held=copies - moved - requested,
             copies_moved=moved,
             retries=self.pool.num_retries,
             deaths=self.supervision.num_deaths,
@@ -421,5 +421,5 @@ def _resident_bytes(pid: int) -> int:
 
     try:
         return int(psutil.Process(pid).memory_info().rss)
-    except psutil.Error:  # it has just ended
+    except psutil.Error:  # it has just exited
         return 0

@@ -1,14 +1,15 @@
-"""CPU tensors in shared memory (`torch.Tensor.share_memory_`) stay shared with workers that were not forked.
+"""CPU tensors in shared memory (`torch.Tensor.share_memory_`) remain shared with workers that were not forked.
 
-To pickle one would copy it, so that what the trainer writes into it would not reach the workers: Hugging Face's
-`set_epoch` does that. So its storage travels as a description, and is mapped again by the receiver:
+Pickling such a tensor would copy it, and later changes by the trainer would not reach the workers. The `set_epoch` of
+Hugging Face datasets relies on them. So its storage is pickled as a description, and mapped again by the receiver:
 
-    trainer    names the descriptor under which torch keeps the memory, as a path in /proc, and its inode
-    receiver   opens that path, sees that it is the same memory (inode), and maps it
+    trainer    describes torch's descriptor of the memory by its path in /proc and its inode
+    receiver   opens that path, checks that the inode is the same, and maps the memory
 
-Torch keeps the descriptor as long as the storage lives, which the source keeps alive. Whatever cannot be described
-travels by value: torch keeps no descriptor (`torch.from_file`, the sharing strategy "file_system"), the system has no
-/proc, the storage is of another device; and so does all that goes to another machine.
+Torch keeps the descriptor as long as the storage exists, and the source keeps the storage. Everything else is pickled
+by
+value: if torch keeps no descriptor (`torch.from_file`, the sharing strategy "file_system"), if the system has no /proc,
+for storages of other devices, and for receivers on other machines.
 """
 
 import os
@@ -18,7 +19,7 @@ from typing import Any
 
 
 def reduced(storage: Any) -> tuple[Callable[..., Any], tuple[Any, ...]] | None:
-    """Return how an object is to be pickled that is a shared storage; None: as it is, or it is none."""
+    """Return the reduction of a shared storage; None for all other objects, which are pickled normally."""
     torch = sys.modules.get("torch")
     if torch is None or type(storage).__module__ != "torch.storage":
         return None
@@ -28,7 +29,7 @@ def reduced(storage: Any) -> tuple[Callable[..., Any], tuple[Any, ...]] | None:
     if not (is_described and plain.is_shared() and _is_readable()):
         return None
     if torch.multiprocessing.get_sharing_strategy() != "file_descriptor":
-        return None  # to ask for its descriptor would move it to other memory
+        return None  # requesting its descriptor would move it to other memory
     fd, nbytes = plain._share_fd_cpu_()
     if fd < 0:  # `torch.from_file` has closed its file
         return None
@@ -41,10 +42,10 @@ def reduced(storage: Any) -> tuple[Callable[..., Any], tuple[Any, ...]] | None:
 
 
 def _is_readable() -> bool:
-    """Return whether other processes of this user may open our descriptors: one that hides its memory lets nobody."""
+    """Return whether other processes of this user may open our descriptors; a non-dumpable process denies that."""
     try:
         return os.stat("/proc/self/fd").st_uid == os.geteuid()
-    except OSError:  # there is no /proc
+    except OSError:  # the system has no /proc
         return False
 
 
@@ -52,15 +53,15 @@ def _open_storage(path: str, inode: int, nbytes: int, dtype: Any) -> Any:
     """Map the memory of a storage.
 
     Raises:
-        OSError: The trainer has let go of it.
+        OSError: The trainer has released it.
     """
     import torch
 
     fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
         if os.fstat(fd).st_ino != inode:
-            raise OSError(f"{path} is another file now: the trainer has let go of a shared tensor that the source had")
+            raise OSError(f"{path} is a different file now: the trainer has released a shared tensor of the source")
         plain = torch.UntypedStorage._new_shared_fd_cpu(fd, nbytes)
     finally:
-        os.close(fd)  # torch has made one of its own
+        os.close(fd)  # torch has duplicated it
     return plain if dtype is None else torch.TypedStorage(wrap_storage=plain, dtype=dtype, _internal=True)

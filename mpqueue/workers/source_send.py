@@ -1,9 +1,9 @@
-"""The trainer's side of the source as bytes: sent once, compared at every start, sent in part when part of it changed.
+"""The trainer's side of sending the source: once in full, compared at every start, and after a change only in part.
 
 A `SourceImage` is a cloudpickle of the source with its large arrays out-of-band. Two images of one source differ
-exactly where the source has changed, also in place inside a big array; `Patch` carries the new pickle and those arrays
-that the receiver does not have. Whether it has one is found by comparing it with what was sent, see
-`mpqueue.workers.kept_source`; for receivers on other machines, by its digest.
+exactly where the source has changed, including changes in place inside a large array. A `Patch` contains the new pickle
+and the arrays that the receiver lacks. Arrays are compared with the sent ones, see `mpqueue.workers.kept_source`, or by
+digest for receivers on other machines.
 """
 
 import io
@@ -24,12 +24,12 @@ from mpqueue.worker.source_receive import KERAS_NAME, buffers_start, py_dataset
 from mpqueue.workers import shared_tensors
 from mpqueue.workers.mapped_files import MapFinder, by_value, is_arrow_buffer
 
-_LARGE_BYTES = 1 << 16  # smaller buffers stay inside the pickle
+_LARGE_BYTES = 1 << 16  # smaller buffers remain inside the pickle
 _PARALLEL_BYTES = 1 << 26
 
 
 class UnpicklableSource(TypeError):
-    """The source cannot be sent to another process; the text names the attribute that is in the way."""
+    """The source cannot be sent to another process; the message names the attribute that cannot be pickled."""
 
 
 class SourceImage(NamedTuple):
@@ -38,8 +38,8 @@ class SourceImage(NamedTuple):
     Attributes:
         data: The pickle.
         buffers: Its large buffers; they are the source's own memory, not copies.
-        digests: One per buffer, if it is for other machines.
-        constant: Numbers of buffers that the user has promised not to change since the image before.
+        digests: One per buffer, if the image is for other machines.
+        constant: Numbers of buffers that the user has declared constant since the last image.
     """
 
     data: bytes
@@ -49,12 +49,12 @@ class SourceImage(NamedTuple):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the pickle and of all buffers."""
+        """Number of bytes of the pickle and of all buffers."""
         return len(self.data) + sum(buffer.nbytes for buffer in self.buffers)
 
     @property
     def fingerprint(self) -> tuple[bytes, ...]:
-        """Equal for two images of an unchanged source, where they are for other machines."""
+        """Equal for two images of an unchanged source; only for images with digests."""
         import hashlib
 
         return (hashlib.sha256(self.data).digest(), *self.digests)
@@ -65,24 +65,24 @@ def take_image(source: Any, *, is_local: bool = True, without: Sequence[Any] = (
 
     Args:
         source: The source.
-        is_local: Its receivers are on this machine: memory maps travel as descriptions, and digests are not needed.
-        without: Parts of the source that are left out, each found by its identity. Such an image can be compared with
-            another one, and not be loaded.
+        is_local: Its receivers are on this machine: memory maps are sent as descriptions, and digests are not needed.
+        without: Parts of the source to leave out, found by identity. Such an image can be compared with another image,
+            but not loaded.
 
     Raises:
-        UnpicklableSource: It cannot be pickled; the text names the attribute that is in the way.
+        UnpicklableSource: It cannot be pickled; the message names the attribute.
     """
     buffers: list[memoryview] = []
     keep_inside = collector(buffers, _LARGE_BYTES)
     try:
         data = _dumps(source, keep_inside, is_local=is_local, without=without)
     except Exception as error:
-        if is_of_handler(error):  # a time limit, say, that has nothing to do with the source
+        if is_of_handler(error):  # a time limit, for example, unrelated to the source
             raise
         path, why = find_culprit(source)
         raise UnpicklableSource(
             f"the source cannot be sent to worker processes: {path} cannot be pickled ({why or error}). "
-            "Make it in the workers instead (in `worker_init` or on first use), or leave it out with __getstate__"
+            "Create it in the workers instead (in `worker_init` or on first use), or exclude it with __getstate__"
         ) from error
     return SourceImage(data, buffers, [] if is_local else _digests(buffers))
 
@@ -91,7 +91,7 @@ def _dumps(
     value: Any, keep_inside: Callable[[pickle.PickleBuffer], bool], *, is_local: bool, without: Sequence[Any] = ()
 ) -> bytes:
     with io.BytesIO() as file:
-        # Only where parts are left out: `persistent_id` is called for each object, which slows down all others.
+        # Only if parts are left out: `persistent_id` is called for every object, which is slow.
         kind = _PartPickler if without else _SourcePickler
         pickler = kind(file, protocol=5, buffer_callback=keep_inside)
         if without:
@@ -102,9 +102,9 @@ def _dumps(
 
 
 class _SourcePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
-    """cloudpickle, with memory maps (also those of pyarrow's tables) and shared tensors as descriptions.
+    """A cloudpickler that describes memory maps (including pyarrow tables) and shared tensors.
 
-    And modules that another interpreter would not find by `sys.path` travel by value.
+    Modules that another interpreter cannot find on `sys.path` are pickled by value.
     """
 
     maps: MapFinder | None
@@ -119,12 +119,12 @@ class _SourcePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle 
         if self.maps is not None and is_arrow_buffer(obj):
             reduced = self.maps.reduced_buffer(obj)
             return NotImplemented if reduced is None else reduced
-        if type(obj) is ByValue:  # all is by value here; and its large arrays are to stay outside
+        if type(obj) is ByValue:  # here everything is by value, and its large arrays must remain out-of-band
             return itself, (obj.value,)
         if is_a(obj, type) and (obj.__module__, obj.__qualname__) == KERAS_NAME:
             return py_dataset, ()
         if type(obj).__module__ == "multiprocessing.connection" and hasattr(obj, "fileno"):
-            # The number of its descriptor would travel, which is another file's there, or closes one.
+            # The descriptor's number would be sent. In the receiver it belongs to another file, or to none.
             raise TypeError(f"cannot pickle '{type(obj).__name__}' object")
         if is_a(obj, type) or callable(obj):
             module = sys.modules.get(getattr(obj, "__module__", None) or "")
@@ -134,7 +134,7 @@ class _SourcePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle 
 
 
 class _PartPickler(_SourcePickler):
-    """The same, but some objects are left out: their numbers stand for them."""
+    """The same, but some objects are replaced by their numbers."""
 
     numbers: dict[int, int]  # by id
 
@@ -157,7 +157,7 @@ def _finds(name: str) -> bool:
     parent = name.rpartition(".")[0]
     if parent:
         return parent in sys.modules and _is_findable(sys.modules[parent])
-    # Not importlib.util.find_spec, which answers from sys.modules: the question is what a fresh interpreter would find.
+    # Not `importlib.util.find_spec`, which answers from `sys.modules`: a fresh interpreter starts without these.
     finders = [finder for finder in sys.meta_path if hasattr(finder, "find_spec")]
     try:
         return any(finder.find_spec(name, None) is not None for finder in finders)
@@ -170,8 +170,8 @@ class Patch(NamedTuple):
 
     Attributes:
         data: The new pickle.
-        new: The buffers that it does not have, by their number.
-        old: For the others, by their number, the number that the same buffer had in the older image.
+        new: The buffers that it lacks, by number.
+        old: Numbers of the other buffers, mapped to their numbers in the older image.
     """
 
     data: bytes
@@ -180,24 +180,24 @@ class Patch(NamedTuple):
 
     @property
     def nbytes(self) -> int:
-        """Bytes to be sent."""
+        """Number of bytes to send."""
         return len(self.data) + sum(buffer.nbytes for buffer in self.new.values())
 
 
-def make_patch(image: SourceImage, there: Mapping[int, int]) -> Patch:
-    """Return the parts of an image to send to a receiver that has some of its buffers, under these numbers there."""
-    new = {number: buffer for number, buffer in enumerate(image.buffers) if number not in there}
-    return Patch(image.data, new, dict(there))
+def make_patch(image: SourceImage, kept: Mapping[int, int]) -> Patch:
+    """Return the patch for a receiver; ``kept`` maps numbers of buffers to the receiver's numbers."""
+    new = {number: buffer for number, buffer in enumerate(image.buffers) if number not in kept}
+    return Patch(image.data, new, dict(kept))
 
 
 def find_digests(image: SourceImage, digests: list[bytes]) -> dict[int, int]:
-    """Return which buffers of an image have one of these digests, by their number that of the digest."""
+    """Return the buffers of an image that have one of these digests, as numbers mapped to numbers of digests."""
     known = {digest: number for number, digest in enumerate(digests)}
     return {number: known[digest] for number, digest in enumerate(image.digests) if digest in known}
 
 
 def find_culprit(source: Any) -> tuple[str, str]:
-    """The attribute path of a value that cannot be pickled although all that it holds can, and why it cannot."""
+    """Return the attribute path of the innermost value that cannot be pickled, and the reason."""
     path, value, why = "it", source, ""
     seen: set[int] = set()
     while id(value) not in seen:
@@ -212,12 +212,12 @@ def find_culprit(source: Any) -> tuple[str, str]:
 
 
 def why_not_sent(function: Any) -> tuple[str, str]:
-    """Return what of a function cannot be pickled, and why not; both are empty if all can."""
+    """Return the part of a function that cannot be pickled, and the reason; both are empty if there is no such part."""
     why = _why_not(function)
     if why is None:
         return "", ""
-    path, found = find_culprit(function)
-    return path.removeprefix(" (").removesuffix(")") if path != "the source itself" else "its function", found or why
+    path, reason = find_culprit(function)
+    return path.removeprefix(" (").removesuffix(")") if path != "the source itself" else "its function", reason or why
 
 
 def _children(value: Any) -> Iterator[tuple[str, Any]]:
@@ -238,7 +238,7 @@ def _children(value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _names(code: CodeType) -> Iterator[str]:
-    """Yield the names that a function's code looks up, and that of the functions in it."""
+    """Yield the names that a function's code looks up, including nested functions."""
     yield from code.co_names
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
@@ -247,7 +247,7 @@ def _names(code: CodeType) -> Iterator[str]:
 
 def _why_not(value: Any) -> str | None:
     try:
-        # Not one byte of a big array is copied: it is asked of each attribute of a source of any size.
+        # Without copying large arrays: this runs for every attribute of a source of any size.
         _dumps(value, collector([], _LARGE_BYTES), is_local=True)
     except Exception as error:
         if is_of_handler(error):
@@ -259,9 +259,9 @@ def _why_not(value: Any) -> str | None:
 def _digests(buffers: list[memoryview]) -> list[bytes]:
     if sum(buffer.nbytes for buffer in buffers) < _PARALLEL_BYTES or len(buffers) < 2:
         return [_digest(buffer) for buffer in buffers]
-    from concurrent.futures import ThreadPoolExecutor  # 3 ms, for big arrays only
+    from concurrent.futures import ThreadPoolExecutor  # takes 3 ms, for large arrays only
 
-    with ThreadPoolExecutor(4, thread_name_prefix="mpqueue-digest") as pool:  # hashlib lets go of the GIL
+    with ThreadPoolExecutor(4, thread_name_prefix="mpqueue-digest") as pool:  # hashlib releases the GIL
         return list(pool.map(_digest, buffers))
 
 
@@ -272,7 +272,7 @@ def _digest(buffer: memoryview) -> bytes:
 
 
 def encode_patch(patch: Patch) -> list[tuple[int, memoryview]]:
-    """A patch as pieces to be written at these offsets; the first begins with its own length."""
+    """Return a patch as pieces to write at these offsets; the first one begins with its length."""
     end, places = 0, {}
     for number, buffer in patch.new.items():
         places[number] = (end, buffer.nbytes)

@@ -1,14 +1,17 @@
-"""The versions of the source: which worker has which one, and how a new one gets to them.
+"""The versions of the source: which worker has which one, and how workers get a new one.
 
-The trainer's source may change between epochs, in `on_epoch_end` or by the program around it, and between two starts.
-Before a batch of the next epoch is handed out, its image is compared with what the workers have, by its pickle and by
-the bytes of its big arrays. If it has changed, what they have computed ahead is dropped, and the fork server gets what
-it lacks, for the workers that it will fork. The living ones are sent the same patch through a free slot, if it is
-small; a big one would be copied once per worker, so then they are forked anew and share it. The arrays that have not
-changed they have, and put them back to what was sent, as a worker finds them that is forked in place of a dead one. The
-slot is free again when each of them has loaded the patch, or is gone.
+The trainer's source may change between epochs, in `on_epoch_end` or in the program, and between two starts. Before the
+first batch of an epoch is delivered, the source is compared with the workers' version: the pickle, and the bytes of its
+large arrays. After a change:
 
-Workers that were forked from the trainer have no image to compare: they are forked anew at every change of epoch.
+1. Batches computed ahead are dropped.
+2. The fork server gets a patch, for workers that it will fork.
+3. Running workers get the same patch through a free slot, if it is small. A large patch would be copied once per
+   worker, so then new workers are forked that share it. Arrays outside the patch are reset to the sent version, as in a
+   worker that replaces a crashed one.
+4. The slot is free again when each worker has loaded the patch or has exited.
+
+Workers forked from the trainer have no image to compare. They are forked again for each epoch.
 """
 
 from collections.abc import Callable
@@ -33,9 +36,9 @@ class SourceSync:
 
     Args:
         watch: Watches the payload: the source and `worker_init`.
-        image: The payload's image, None if workers are forked from the trainer.
+        image: The payload's image; None if workers are forked from the trainer.
         spawn: Workers are fresh interpreters.
-        make_launcher: Makes the launcher of a pool that has several machines; it needs an image. None: a fork server.
+        make_launcher: Creates the launcher of a pool on several machines, which needs an image. If None, a fork server.
     """
 
     def __init__(
@@ -47,40 +50,41 @@ class SourceSync:
         make_launcher: Callable[[], Launcher] | None = None,
     ) -> None:
         self._watch, self._image, self._spawn, self._make_launcher = watch, image, spawn, make_launcher
-        self._begun: ForkServer | None = None
-        self._launcher: Launcher | None = None  # which has the image
-        self._loading: dict[int, tuple[Slot, int]] = {}  # by turn: its slot, and how many workers have not loaded it
+        self._started: ForkServer | None = None
+        self._launcher: Launcher | None = None  # the launcher that has the image
+        # By turn: the slot, and the number of workers that have not loaded it
+        self._loading: dict[int, tuple[Slot, int]] = {}
 
     def begin(self) -> None:
-        """Have the fork server start, if it was not begun: as an interpreter it takes longer than all else.
+        """Start the fork server, if it was not started: its interpreter takes longer than everything else.
 
         Raises:
-            OSError: There are not enough processes or descriptors.
+            OSError: Processes or descriptors are exhausted.
         """
-        if self._begun is None and self._image is not None and self._make_launcher is None:
-            self._begun = take_fork_server(spawn=self._spawn)
+        if self._started is None and self._image is not None and self._make_launcher is None:
+            self._started = take_fork_server(spawn=self._spawn)
 
     def drop(self) -> None:
-        """End what was begun and not launched."""
-        fork_server, self._begun = self._begun, None
+        """End a fork server that was started but not launched."""
+        fork_server, self._started = self._started, None
         if fork_server is not None:
             fork_server.end()
 
     def launch(self) -> Launcher:
-        """Return a launcher whose workers have the source as it was last seen.
+        """Return a launcher that starts workers with the latest image of the source.
 
         Raises:
-            LauncherGone: The fork server died while it was sent the source.
-            OSError: There are not enough processes or descriptors.
+            LauncherGone: The fork server exited while the source was sent.
+            OSError: Processes or descriptors are exhausted.
         """
         if self._image is None:
-            from mpqueue.workers.forker import Forker  # with all that runs in a worker
+            from mpqueue.workers.forker import Forker  # imports everything that runs in a worker
 
             return Forker(self._watch.payload)
         if self._make_launcher is not None:
             launcher = self._make_launcher()
         else:
-            launcher, self._begun = self._begun or take_fork_server(spawn=self._spawn), None
+            launcher, self._started = self._started or take_fork_server(spawn=self._spawn), None
         try:
             self.equip(launcher)
         except LauncherGone:
@@ -92,15 +96,15 @@ class SourceSync:
 
     @property
     def is_inherited(self) -> bool:
-        """True if workers are forked from the trainer, and have its source as it was then."""
+        """True if workers are forked from the trainer and inherit its source."""
         return self._image is None
 
     def is_stale(self) -> bool:
-        """Return whether the source has changed since the workers got it; of an inherited one nobody can tell."""
+        """Return whether the source has changed since the workers got it; True if that is unknown, after a fork."""
         return self._image is None or self._launcher is None or not self._launcher.has_image(self._take_image())
 
     def refresh(self, pool: "WorkerPool") -> bool:
-        """Make the workers compute from the source's present state; False: they have to be started anew for it."""
+        """Make the workers use the present state of the source; return False if they must be restarted for it."""
         if self._image is None:
             return False
         self._image = self._take_image()
@@ -110,10 +114,12 @@ class SourceSync:
         try:
             patch = launcher.set_image(self._image)
         except LauncherGone:
-            return False  # the new start notices it, too
+            return False  # the restart will detect it, too
         self._launcher = launcher
         if patch is None:
             return True
+        # A worker resets unchanged arrays by dropping their private pages. Where the system cannot do that, it must
+        # restart.
         is_small = patch.nbytes <= _MAX_PUSH_BYTES and (platform_support.CAN_DROP_PAGES or not patch.old)
         return is_small and self._push(pool, patch)
 
@@ -124,10 +130,10 @@ class SourceSync:
             raise UnpicklableSource(f"the source has changed since the workers got it: {error}") from error
 
     def equip(self, launcher: Launcher) -> None:
-        """Have a launcher start workers with the source as it was last seen.
+        """Make a launcher start workers with the latest image of the source.
 
         Raises:
-            LauncherGone: The fork server has died.
+            LauncherGone: The fork server has exited.
         """
         if self._image is not None and launcher is not self._launcher:
             self._launcher = None
@@ -135,7 +141,7 @@ class SourceSync:
             self._launcher = launcher
 
     def _push(self, pool: "WorkerPool", patch: Patch) -> bool:
-        """Send a patch to the living workers; False if there is no slot, or no memory, for it."""
+        """Send a patch to the running workers; return False if a slot or memory for it is lacking."""
         ring, workers = pool.ring, list(pool.roster.workers.values())
         slot = ring.grant(-1)
         if slot is None:
@@ -147,6 +153,7 @@ class SourceSync:
             return False
         for offset, piece in pieces:
             ring.memory[slot.offset + offset : slot.offset + offset + piece.nbytes] = piece
+        # Registered before the grants are written: a worker that exits now is counted by `note_gone`.
         self._loading[slot.turn] = (slot, len(workers))
         for worker in workers:
             worker.loading.add(slot.turn)
@@ -158,13 +165,13 @@ class SourceSync:
         return True
 
     def forget_loading(self) -> None:
-        """Forget what is being loaded: all workers are gone, and their slots are free."""
+        """Forget the versions being loaded, after all workers have exited and their slots are free."""
         self._loading.clear()
 
     def note_loaded(self, pool: "WorkerPool", worker: "WorkerHandle", turn: int) -> None:
-        """Enter that a worker has loaded the source of this turn."""
+        """Record that a worker has loaded the source of this turn."""
         if turn not in worker.loading:
-            return  # it has said so before
+            return  # reported before
         worker.loading.remove(turn)
         slot, missing = self._loading.pop(turn)
         if missing > 1:
@@ -173,6 +180,6 @@ class SourceSync:
             pool.ring.release(slot)
 
     def note_gone(self, pool: "WorkerPool", worker: "WorkerHandle") -> None:
-        """Enter that a worker is gone, and loads nothing any more."""
+        """Record that a worker has exited and will load no version."""
         for turn in list(worker.loading):
             self.note_loaded(pool, worker, turn)

@@ -1,14 +1,14 @@
-"""Finds changes of a source between epochs without pickling all of it.
+"""Detects changes of a source between epochs without pickling all of it.
 
-Each ``for`` loop compares the source with the copy in the workers, so that workers never use old data. To pickle a list
-of 10^7 strings for this takes 2.4 s. A `SourceWatch` cuts two kinds of parts out of that pickle:
+Each ``for`` loop compares the source with the workers' copy, so that workers never use old data. Pickling a list of
+10^7 strings for this takes 2.4 s. A `SourceWatch` excludes two kinds of parts from that pickle:
 
-    constant parts     an object whose attribute ``constant`` is true: the user promises that it does not change
-    long lists         a list or tuple of `MIN_LENGTH` or more elements whose types are immutable: a shallow copy,
-                       compared by ``==``, finds every change in about 10 ns an element
+    constant parts     an object with the attribute ``constant = True``: the user promises that it does not change
+    long lists         a list or tuple of at least `MIN_LENGTH` elements of immutable types: a comparison with a shallow
+                       copy by ``==`` finds every change in about 10 ns per element
 
-All else, such as a list of dicts, is pickled and compared byte by byte. A part counts by its identity: a source that
-has another object in its place is pickled as a whole.
+Everything else, such as a list of dicts, is pickled and compared byte by byte. A part is identified by its identity: if
+another object replaces it, the whole source is pickled.
 """
 
 from operator import is_
@@ -19,16 +19,16 @@ import numpy as np
 from mpqueue.system.contents import contents, is_a
 from mpqueue.workers.source_send import SourceImage, UnpicklableSource, take_image
 
-MIN_LENGTH = 1 << 10  # a shorter list is pickled in some 100 us
+MIN_LENGTH = 1 << 10  # a shorter list is pickled in some 100 µs
 _STRINGS = frozenset((str, bytes))
 _IMMUTABLE = _STRINGS | frozenset((int, float, complex, bool, type(None)))
 
 
 class SourceWatch:
-    """The latest image of a payload, and what is needed to see that the payload has not changed since.
+    """The latest image of a payload, and the state to detect later changes of the payload.
 
     Args:
-        payload: The source, with what travels with it.
+        payload: The source, and everything sent with it.
         is_local: The receivers are on this machine; see `take_image`.
     """
 
@@ -36,11 +36,11 @@ class SourceWatch:
         self.payload, self._is_local = payload, is_local
         self._image: SourceImage | None = None
         self._parts: list[_Part] = []
-        self._rest: bytes | None = None  # the pickle without the parts; None: compare the whole
-        self._compared: list[int] = []  # numbers of the buffers outside of the parts
+        self._rest: bytes | None = None  # the pickle without the parts; if None, the whole payload is compared
+        self._compared: list[int] = []  # numbers of the buffers outside the parts
 
     def take_image(self) -> SourceImage:
-        """Return the image of the payload as it is now.
+        """Return the image of the present payload.
 
         Raises:
             UnpicklableSource: The payload cannot be pickled.
@@ -49,7 +49,7 @@ class SourceWatch:
             rest = self._take_rest()
             if rest is not None and rest.data == self._rest:
                 return self._renewed(self._image, rest)
-        # Before the image: what another thread changes between the two is then seen as a change by the next call.
+        # Before the image: if another thread changes the source between the two, the next call detects a change.
         self._image, self._rest = None, None
         self._parts = [_Part(found.value) for found in contents(self.payload, _can_be_cut)]
         rest = self._take_rest() if self._parts else None
@@ -59,7 +59,7 @@ class SourceWatch:
         return self._image
 
     def _renewed(self, image: SourceImage, rest: SourceImage) -> SourceImage:
-        """Return an image with the large arrays as they are now; its receiver compares them, but for constant ones."""
+        """Return an image with the present large arrays; its receiver compares them, except constant ones."""
         buffers, digests = list(image.buffers), list(image.digests)
         for number, buffer in zip(self._compared, rest.buffers, strict=True):
             buffers[number] = buffer
@@ -69,11 +69,11 @@ class SourceWatch:
         return SourceImage(image.data, buffers, digests, constant)
 
     def _take_rest(self) -> SourceImage | None:
-        """Return the image without the parts that are cut out, or None if the payload cannot be pickled any more."""
+        """Return the image without the excluded parts, or None if the payload can no longer be pickled."""
         try:
             return take_image(self.payload, is_local=self._is_local, without=[part.value for part in self._parts])
         except UnpicklableSource:
-            return None  # the image of the whole raises the error that names the culprit
+            return None  # the full image raises an error that names the attribute
 
 
 class _Part:
@@ -85,16 +85,16 @@ class _Part:
         self._has_numbers = self._copy is not None and not _STRINGS.issuperset(map(type, value))
 
     def is_same(self) -> bool:
-        """Return whether the part is still what it was."""
+        """Return whether the part is unchanged."""
         if self._copy is None:
             return _is_constant(self.value)
-        if self._has_numbers:  # 1, 1.0 and True are equal, but a worker would return another sample for each
+        if self._has_numbers:  # 1, 1.0 and True are equal, but a worker may return a different sample for each
             return len(self.value) == len(self._copy) and all(map(is_, self.value, self._copy))
         return bool(self.value == self._copy)
 
 
 def _numbers_of(some: list[memoryview], buffers: list[memoryview]) -> list[int]:
-    """Return the numbers of some buffers among all of them, by their addresses."""
+    """Return the numbers of some buffers among all, found by address."""
     numbers: dict[tuple[int, int], list[int]] = {}
     for number, buffer in enumerate(buffers):
         numbers.setdefault(_address(buffer), []).append(number)
@@ -112,5 +112,5 @@ def _can_be_cut(value: Any) -> bool:
 
 
 def _is_constant(value: Any) -> bool:
-    # Not of a class, whose attribute speaks for its instances, nor of a mock object, which has any attribute.
+    # Not a class: its attribute describes its instances. Nor a mock object, which has every attribute.
     return not is_a(value, type) and getattr(value, "constant", False) is True

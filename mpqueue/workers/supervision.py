@@ -1,26 +1,24 @@
-"""Supervision: what a worker leaves behind, and who comes in its place.
+"""Supervision of workers: recovering the work of crashed workers, and starting their replacements.
 
-What a dead worker had reported stands. The grant that it was working on is counted against the `restarts` of its work
-item (`mpqueue.workers.crash_attribution`); all its work items are granted again. Its place is *vacant* until a
-replacement was asked for; where that fails (no more processes, the fork server is gone too), it stays vacant, the
-consumer gets the reason as an error, and its next call tries again. So a pool that cannot be filled is an error each
-time somebody asks for a batch, and never a wait without end. An iterator gives its elements once: its worker is not
-replaced, and when the consumer has had what was reported before, each of its calls is an error (`Supervision.lost`).
+*Crashes.* Reports of a crashed worker remain valid. The grant that it was computing counts against the `restarts` of
+its work item (`mpqueue.workers.crash_attribution`), and all its work items are granted again. Its place is *vacant*
+until a replacement was requested. If the request fails, because processes are exhausted or the fork server has exited,
+too, the consumer gets the reason as an error, and its next call tries again. So an incomplete pool raises an error for
+each requested batch, and never blocks indefinitely. The worker of an iterator is not replaced, because an iterator
+yields its elements only once: after the reported batches, every call raises an error (`Supervision.lost`).
 
-Two things show from outside only by waiting: that SIGKILL does not end a worker, because it is stuck in the kernel, and
-that the fork server hangs and reports nothing any more. Both get `STUCK_S` from the kill on; see
-`Supervision.give_up_overdue`.
+*Timeouts.* Two failures can only be detected by a timeout of `STUCK_S` after a kill: a worker that is stuck in the
+kernel, and a fork server that hangs without a report. See `Supervision.give_up_overdue`.
 
-A launcher that has several machines may ask for a worker to be *moved*: it is dealt nothing any more, ends when it has
-served what it has, and its place is filled anew, on the machine that the launcher chooses.
+*Moves.* A launcher with several machines may request that a worker be *moved*. It gets no more grants and exits after
+its work. The launcher chooses the machine of its replacement.
 
-Where the number of workers is "auto" (`mpqueue.workers.autosize`), it is changed by `Supervision.resize`. One that is
-too many is *retired*: what it has not begun goes to others, and it ends when it has served the rest. A worker has lanes
-of a stream: it first serves what it has begun, and gets no more meanwhile; then its lanes go to the others, of which
-each opens them from their last snapshots. A new one gets its share of the lanes that are not at work then. So there is
-never more than one process that runs a lane.
+*Resizing.* With "auto" (`mpqueue.workers.autosize`), `Supervision.resize` changes the number of workers. A surplus
+worker is *retired*: its unread work goes to other workers, and it exits after the rest. A worker with lanes of a stream
+first finishes the items in progress, without new ones. Then other workers get its lanes, and open them from their last
+snapshots. A new worker gets its share of the lanes that are not in progress. So no two processes run the same lane.
 
-Each death, and each restart, is a WARNING in the logger ``mpqueue``.
+Every crash and every restart is logged as a warning by the logger ``mpqueue``.
 """
 
 import time
@@ -41,23 +39,23 @@ from mpqueue.workers.source_sync import SourceSync
 
 
 class Supervision:
-    """The workers of one pool: started, replaced, started anew.
+    """Starts, replaces and restarts the workers of one pool.
 
     Args:
-        pool: Whose.
-        sync: The source, and the launcher of workers that have it.
-        dispatcher: Takes in the last reports of the dead.
-        pressure: Forgets the dead.
-        tolerance: What the pool bears.
+        pool: The pool.
+        sync: The source, and the launcher of its workers.
+        dispatcher: Processes the last reports of exited workers.
+        pressure: Forgets exited workers.
+        tolerance: Limits on crashes.
 
     Attributes:
-        num_deaths: Workers that died.
-        num_restarts: Workers that were started in their place.
-        vacant: Numbers of the workers that are to be started, each with whether its predecessor has died.
-        wanted: How many workers there are to be,
-        threads: and how many threads in each, if that is found as the run goes on.
-        lost: The death of a worker that cannot be replaced; None: there was none.
-        deaths_on: Workers that died, by the machine that they were on; "" is this one.
+        num_deaths: Number of crashed workers.
+        num_restarts: Number of replacements that were started.
+        vacant: Numbers of the workers to start; True if the last worker with that number has crashed.
+        wanted: Number of workers that the pool must have.
+        threads: Number of threads in each worker, if it is chosen during the run.
+        lost: Exit of a worker that cannot be replaced, or None.
+        deaths_on: Number of crashed workers, by machine; "" is this one.
     """
 
     def __init__(
@@ -72,16 +70,16 @@ class Supervision:
         self.threads = 1
         self._can_replay, self._begins_ahead = tolerance.can_replay, tolerance.begins_ahead
         self._attribution = CrashAttribution(pool, tolerance)
-        self._kept: dict[WorkerHandle, list[int]] = {}  # slots that the code of abandoned workers held
+        self._kept: dict[WorkerHandle, list[int]] = {}  # slots with memory that user code of abandoned workers holds
 
     # -- Starting
 
     def ask_for_workers(self) -> None:
-        """Ask for all workers; they run when `await_workers` has returned.
+        """Request all workers; they run when `await_workers` has returned.
 
         Raises:
-            OSError: There are not enough processes or descriptors.
-            WorkerDied: The fork server dies again and again.
+            OSError: Processes or descriptors are exhausted.
+            WorkerDied: The fork server crashes repeatedly.
         """
         roster = self._pool.roster
         for number in range(self.wanted):
@@ -99,17 +97,17 @@ class Supervision:
         """Wait until every worker runs.
 
         Raises:
-            Exception: As of `take_exits`.
+            Exception: See `take_exits`.
         """
         while not self._pool.roster.all_run:
             self.take_exits(None)
 
     def start_anew(self) -> None:
-        """End all workers and start others, from the source as it is now; nothing that counts is in flight.
+        """Restart all workers with the present source; all results in flight must be dispensable.
 
         Raises:
-            StopTimeout: A worker does not end.
-            Exception: As of `ask_for_workers` and `await_workers`.
+            StopTimeout: A worker does not exit.
+            Exception: See `ask_for_workers` and `await_workers`.
         """
         roster = self._pool.roster
         roster.end_workers(None)
@@ -121,14 +119,14 @@ class Supervision:
         self.await_workers()
 
     def _fill(self) -> None:
-        # Asked each time anew: where the launcher is gone, the places of all its workers become vacant meanwhile.
+        # Read `vacant` again each time: if the launcher has exited, all its workers become vacant within this loop.
         while self.vacant:
             number, is_by_death = next(iter(self.vacant.items()))
             try:
                 incidents.report_start(number)
                 self._pool.roster.start(number)
                 worker = self._pool.roster.workers[number]
-                # These lie in its pipe before the first grant, and hold for that.
+                # These precede the first grant in its pipe, and apply to it.
                 if self.threads > 1:
                     worker.tell(GrantKind.THREADS, self.threads)
                 if self._begins_ahead:
@@ -136,7 +134,7 @@ class Supervision:
             except LauncherGone as gone:
                 self._renew_launcher(gone)
             else:
-                # Not before: where the start has raised, the place is vacant still, and the next call tries again.
+                # Only now: if the start has raised, the place is still vacant, and the next call tries again.
                 del self.vacant[number]
                 self.num_restarts += is_by_death
                 if is_by_death:
@@ -144,15 +142,15 @@ class Supervision:
         if self._pool.owners is not None and self.wanted < self._num_workers:
             self._pool.owners.adopt(self._pool.roster.workers)
 
-    # -- Deaths
+    # -- Crashes
 
     def take_exits(self, timeout_s: float | None = 0) -> None:
-        """Take in what the launcher reports: reap the dead, and fill their places.
+        """Process the launcher's events: reap exited workers, and start replacements.
 
         Raises:
             OSError: A worker could not be started.
-            WorkerDied: Workers, or the fork server, die again and again without having computed anything.
-            Exception: What unpickling the source raised.
+            WorkerDied: Workers or the fork server crash repeatedly before they compute anything.
+            Exception: An error of the source's unpickling.
         """
         try:
             exits = self._pool.roster.events(timeout_s)
@@ -160,21 +158,21 @@ class Supervision:
             exits = []
             self._renew_launcher(gone)
         self._retire_moving()
-        # All before one is raised: the launcher tells of each exit once.
+        # Process all before raising: the launcher reports each exit only once.
         failures = [self._take_exit(leaving) for leaving in exits]
         for failure in failures:
             if failure is not None:
                 raise failure
         self._fill()
 
-    # -- Another number of them
+    # -- Resizing
 
     def resize(self, wanted: int) -> bool:
-        """Have so many workers from now on: start some, or retire some; False: those are at work, so call it again.
+        """Change the number of workers; return False if some are busy, so that the caller must call again.
 
         Raises:
             OSError: A worker could not be started.
-            WorkerDied: The fork server dies again and again.
+            WorkerDied: The fork server crashes repeatedly.
         """
         pool, roster = self._pool, self._pool.roster
         self.wanted = wanted
@@ -187,22 +185,23 @@ class Supervision:
         while self._lacks_one and (number := next(free, None)) is not None:
             self.vacant[number] = False
         if pool.owners is not None and self.vacant:
+            # Take back unread elements first, so that as many lanes as possible can move.
             for worker in roster.workers.values():
                 if worker.is_stealable:
                     pool.recall(worker)
-            begun = {work.work_item.lane for worker in roster.living for work in worker.in_flight.values()}
-            pool.owners.share_out({*roster.workers, *self.vacant}, begun)
+            active = {work.work_item.lane for worker in roster.living for work in worker.in_flight.values()}
+            pool.owners.share_out({*roster.workers, *self.vacant}, active)
         self._fill()
         self._dispatcher.resize(max(roster.workers, default=0) + 1)
         return len(roster.workers) == wanted
 
     def use_threads(self, threads: int) -> None:
-        """Have each worker compute in so many threads, from the first grant on that it has not read."""
+        """Set the number of threads of each worker, beginning with its first unread grant."""
         if threads == self.threads:
             return
         self.threads = threads
         for worker in self._pool.roster.workers.values():
-            if worker.is_stealable:  # else it would hear of it behind all that it has been granted
+            if worker.is_stealable:  # otherwise the message takes effect only after all present grants
                 self._pool.recall(worker)
             worker.tell(GrantKind.THREADS, threads)
 
@@ -211,19 +210,19 @@ class Supervision:
         return len(self._pool.roster.workers) + len(self.vacant) < self.wanted
 
     def _retire(self, worker: WorkerHandle) -> bool:
-        """Deal a worker no more; False: it cannot be now, and gets nothing new meanwhile."""
+        """Grant no more work to a worker; return False if it must first finish its present work."""
         pool = self._pool
         worker.hold(held=True)
         if not worker.is_at_service:
             return False
         pool.recall(worker)
-        if pool.owners is not None and worker.in_flight:  # its lanes go to others when it runs none of them
+        if pool.owners is not None and worker.in_flight:  # its lanes may move only between two elements
             return False
         pool.roster.retire(worker)
         return True
 
     def _retire_moving(self) -> None:
-        """Deal those no more whose places are on other machines from now on; others get what they have not begun."""
+        """Retire the workers whose replacements start on other machines; other workers get their unread work."""
         moving, pool = self._pool.roster.moving, self._pool
         while moving:
             worker = moving.pop()
@@ -236,12 +235,12 @@ class Supervision:
         incidents.report_end(leaving)
         culprit = self.reap(worker)
         if worker.life.is_abandoned:
-            return None  # it has a successor already
+            return None  # its replacement runs already
         if worker.is_leaving and leaving.exitcode == 0:
-            if self._lacks_one:  # more are wanted than when it was retired
+            if self._lacks_one:  # the number has grown since it was retired
                 self.vacant[worker.number] = False
             return None
-        # Before the error: whoever catches that and goes on has the start tried again.
+        # Before the error: a caller that catches it retries the start with its next call.
         self._leave_vacant(leaving)
         if leaving.error is not None:
             return leaving.error
@@ -260,10 +259,10 @@ class Supervision:
         return self._attribution.count(leaving, culprit, self._dispatcher.num_drained)
 
     def _stop_ahead(self) -> None:
-        """Have workers begin no batch before the one at work is over: the next death is to be blamed on the right one.
+        """Make workers finish each batch before they start the next one, so that the next crash has a unique work item.
 
-        This one may have been by a sample of the next batch, and be blamed on the one at work, once. That is granted
-        again behind this message, so that it is not blamed for such a sample a second time.
+        A sample of the next batch may have caused this crash, which is then attributed to the present batch, once. The
+        present batch is granted again after this message, so the same sample cannot be attributed to it a second time.
         """
         if self._begins_ahead:
             self._begins_ahead = False
@@ -271,47 +270,48 @@ class Supervision:
                 worker.tell(GrantKind.AHEAD, 0)
 
     def _leave_vacant(self, leaving: Exit) -> None:
-        if not self._can_replay:  # another copy of the iterator would begin anew
+        if not self._can_replay:  # another copy of the iterator would start from the beginning
             self.lost = leaving
             return
         worker = leaving.worker
         owners = self._pool.owners
         if owners is not None and worker.uses_queues:
-            # What has used a queue is called afresh, and nothing of it dropped: the queue knows what was taken.
+            # A lane that has used a queue restarts without its state and drops no element: the queue knows the
+            # delivered ones.
             owners.begin_afresh(worker.number)
         if self._lacks_one:
             self.vacant[worker.number] = True
 
     def reap(self, worker: WorkerHandle, *, is_gone: bool = True) -> WorkItem | None:
-        """Enter the last reports of a worker and free what it held; return its work item, if it had one.
+        """Process the last reports of a worker and free its slots; return the work item that it was computing.
 
-        With ``is_gone`` false it may still write: its slots are not used again.
+        With ``is_gone`` False it may still write, so its slots are not reused.
         """
         pool = self._pool
-        # What it has reported stands, though it is dead: a batch that was computed is not computed again.
+        # Reports remain valid after the exit: a finished batch is not computed again.
         while (notices := self._dispatcher.drain(worker)) is not None:
             self.route(worker, notices)
-        # Grants that are still in its pipe it has not begun: they are no reason to suspect their work items.
+        # Unread grants were not started, so their work items cannot have caused the crash.
         unread = pool.take_unread(worker)
-        begun = list(worker.in_flight.values())
-        # A mark of a batch that it has reported since says nothing of its death.
-        if worker.mark is not None and not (begun and begun[0].slot.turn == worker.mark[0]):
+        started = list(worker.in_flight.values())
+        # A mark of a batch that was reported later does not concern this crash.
+        if worker.mark is not None and not (started and started[0].slot.turn == worker.mark[0]):
             worker.mark = None
         if is_gone:
-            for work in begun:
+            for work in started:
                 pool.ring.reclaim(work.slot)
             self._forget(worker)
         self._sync.note_gone(pool, worker)
         self._pressure.forget(worker)
         worker.in_flight.clear()
         worker.close()
-        pool.put_back([work.work_item for work in (*begun, *unread) if not work.cancelled], is_retry=True)
-        # One that hung may not have read its grant.
-        suspects = begun or (unread if worker.life.cause is Cause.HUNG else [])
+        pool.put_back([work.work_item for work in (*started, *unread) if not work.cancelled], is_retry=True)
+        # A hanging worker may not have read its grant.
+        suspects = started or (unread if worker.life.cause is Cause.HUNG else [])
         return suspects[0].work_item if suspects and not suspects[0].cancelled else None
 
     def route(self, worker: WorkerHandle, notices: Sequence[Notice]) -> None:
-        """Hand what a worker has said beside its outcomes to whom it concerns."""
+        """Pass notices of a worker to the parts that they concern."""
         for notice in notices:
             if notice.kind == ReportKind.LOADED:
                 self._sync.note_loaded(self._pool, worker, notice.turn)
@@ -320,28 +320,28 @@ class Supervision:
 
     def _forget(self, worker: WorkerHandle) -> None:
         slots = self._pool.ring.slots
-        if worker.life.is_abandoned:  # the number is its successor's
+        if worker.life.is_abandoned:  # the number belongs to its replacement
             for number in self._kept.pop(worker, ()):
                 slots.let_go(number)
         else:
             slots.forget_worker(worker.number)
 
-    # -- Who does not die
+    # -- Killed workers that do not exit
 
     def overdue_in_s(self) -> float | None:
-        """Return the seconds until the first worker that was killed should have ended; None if there is none."""
+        """Return the seconds until the first killed worker is overdue; None if no killed worker remains."""
         killed_at = next(iter(self._pool.roster.dying.values()), None)
         return None if killed_at is None else max(0.0, killed_at + STUCK_S - time.monotonic())
 
     def give_up_overdue(self) -> None:
-        """Replace workers that were killed and are not known to be gone.
+        """Replace killed workers without a reported exit.
 
-        Either they are stuck in the kernel (a dead network disk, a driver): then their slots are not used again before
-        they are gone. Or they are gone, and the fork server hangs: then it is ended.
+        There are two cases. The worker is stuck in the kernel (a dead network disk, a driver): its slots are not reused
+        before it exits. Or it has exited, and the fork server hangs: the fork server is ended.
 
         Raises:
             OSError: A worker could not be started.
-            WorkerDied: The fork server dies again and again.
+            WorkerDied: The fork server crashes repeatedly.
         """
         while self.overdue_in_s() == 0:
             worker = next(iter(self._pool.roster.dying))
@@ -349,7 +349,7 @@ class Supervision:
             if launcher is not None and launcher.give_up(worker.key):
                 del self._pool.roster.dying[worker]
             elif process is None or process.sentinel < 0 or process.has_ended():
-                # It has ended, and its fork server does not tell of it: nor would it of the others.
+                # It has exited, but its fork server does not report that, so it will not report the others either.
                 self._renew_launcher(LauncherGone())
             else:
                 self._abandon(worker)
@@ -359,31 +359,32 @@ class Supervision:
         pool = self._pool
         pool.roster.abandon(worker)
         slots = pool.ring.slots.slots
-        # Now, while the number is its own: what its successor's code holds will have the same one.
+        # Now, while it still has this number: slots held by its replacement's code will be registered under the same
+        # one.
         self._kept[worker] = [slot.number for slot in slots if slot.held and slot.owner == worker.number]
         unread = pool.take_unread(worker)
-        begun = [work for work in worker.in_flight.values() if not work.cancelled]
-        for work in begun:
-            work.cancelled = True  # whoever computes it again has another slot
+        started = [work for work in worker.in_flight.values() if not work.cancelled]
+        for work in started:
+            work.cancelled = True  # a worker that computes it again has another slot
         self._pressure.forget(worker)
-        pool.put_back([work.work_item for work in (*begun, *unread)], is_retry=True)
+        pool.put_back([work.work_item for work in (*started, *unread)], is_retry=True)
         leaving = Exit(worker, None)
         self._leave_vacant(leaving)
-        failure = self._count_death(leaving, begun[0].work_item if begun else None)
+        failure = self._count_death(leaving, started[0].work_item if started else None)
         if failure is not None:
             raise failure
 
     def _renew_launcher(self, gone: LauncherGone) -> None:
-        """Make another fork server: it is gone, and all workers with it.
+        """Start another fork server after an exit. All its workers have exited, too.
 
         Raises:
-            WorkerDied: It dies again and again.
-            OSError: There are not enough processes or descriptors.
+            WorkerDied: It crashes repeatedly.
+            OSError: Processes or descriptors are exhausted.
         """
         roster = self._pool.roster
         workers = roster.remove_all()
         exitcode = roster.drop_launcher()
-        # The kernel kills them with the fork server. Their slots are not used again before each is known to be gone.
+        # The kernel kills the workers with the fork server. Their slots are not reused before each exit is confirmed.
         stuck = end_orphans(workers)
         exitcode = gone.exitcode if exitcode is None else exitcode
         incidents.report_launcher_death(exitcode, len(workers))

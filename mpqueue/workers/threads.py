@@ -1,14 +1,13 @@
 """The backend of worker threads.
 
-Threads take work items under the pipeline's lock and compute outside of it. They are daemons, and nobody waits for an
-item at work: a `stop` lets the idle ones end and leaves the others to end after their item (another start that runs
-the same generator object waits for them: `active_iterators`). One that takes longer than
-`batch_timeout` is left alone for good, with whatever it is at, and another takes its place. They work on the caller's
-own source, and draw from the global random generators that all threads share: only `mpqueue.rng()` is reproducible
-here.
+Threads take work items under the pipeline's lock and compute without it. They are daemon threads, and `stop` does not
+wait for items in progress: idle threads exit at once, busy ones after their item. (A later start with the same
+generator object waits for them, see `active_iterators`.) A thread that exceeds `batch_timeout` is abandoned with its
+item, and a new thread replaces it. Threads use the caller's own source, and share the global random generators: only
+`mpqueue.rng()` is reproducible here.
 
-A child that user code forks in such a thread has that thread only, and nobody who asks it for batches: it leaves when
-the user's code returns, or raises.
+If user code forks in such a thread, the child has only that thread and no consumer: it exits when the user's code
+returns or raises.
 """
 
 import contextlib
@@ -41,15 +40,15 @@ from mpqueue.workers.hang import SlowBatch
 from mpqueue.workers.in_process import InProcessBackend
 from mpqueue.workers.job import Job
 
-# Python runs in one thread at a time. Where a batch takes less time than the switch to another thread, those that are
-# awake do all the work, and no other is woken: with eight of them it would cost a fifth of the rate.
-_QUICK_NS = 50_000  # of a batch, on average
-# One batch that is slow all the same holds up the others until the consumer has waited for it for so long.
+# Python runs one thread at a time. If a batch takes less time than a switch to another thread, the threads that are
+# awake do all the work, and no other is woken: with eight threads, waking them costs a fifth of the rate.
+_QUICK_NS = 50_000  # average per batch
+# A single slow batch blocks the others until the consumer has waited this long.
 _PATIENCE_S = 0.001
 
 
-class _AtWork(NamedTuple):
-    """The work item that a thread is at, since when, and whether anybody wants it still."""
+class _Task(NamedTuple):
+    """The work item of a busy thread, its start, and whether the outcome is still needed."""
 
     work_item: WorkItem
     since: float
@@ -60,15 +59,16 @@ class ThreadBackend(InProcessBackend):
     """Worker threads.
 
     Args:
-        ledger: Whose work items they run.
+        ledger: The ledger of the work items.
         lock: Guards the ledger.
-        job: What they run.
+        job: The job to run.
     """
 
     def __init__(self, ledger: Ledger, lock: threading.RLock, job: Job) -> None:
         super().__init__(ledger, job)
-        self._condition = threading.Condition(lock)  # of the threads: there is work
-        self._consumers: dict[threading.Lock, int] = {}  # of those in `wait`: what wakes one, and its work item
+        self._condition = threading.Condition(lock)  # threads wait on it for work
+        # Threads in `wait`: the lock that wakes each, and its work item
+        self._consumers: dict[threading.Lock, int] = {}
         self._dealt: deque[WorkItem] = deque()
         self._is_stopped = False
         self._own = make_mark()
@@ -76,29 +76,29 @@ class ThreadBackend(InProcessBackend):
         self._lanes: list[deque[WorkItem]] = [deque() for _ in range(job.workers)] if has_lanes else []
         if self._lanes and not ledger.is_ordered:
             workers = job.workers
-            ledger.owner_of = lambda lane: lane % workers  # as `_worker_of`, without a reference to this backend
-        self._working: dict[int, _AtWork] = {}  # by worker
-        self._busy: set[threading.Thread] = set()  # in user code
-        self._num_idle = self._num_coming = 0  # threads that wait for work; of these, those that were woken
-        self._stuck: Result | None = None  # a stream hangs: the answer to all its work items
+            ledger.owner_of = lambda lane: lane % workers  # same as `_worker_of`, without a reference to this backend
+        self._working: dict[int, _Task] = {}  # by worker
+        self._busy: set[threading.Thread] = set()  # threads in user code
+        self._num_idle = self._num_coming = 0  # threads that wait for work, and the number of woken ones among them
+        self._stuck: Result | None = None  # after a hang of a stream: the outcome of all its work items
         self._threads: dict[int, threading.Thread] = {}
-        self._pace_ns = float(_QUICK_NS)  # what a batch takes: the average, of which the latest is a sixteenth
+        self._pace_ns = float(_QUICK_NS)  # moving average of the time per batch, with a weight of 1/16 for the latest
         self._tallies = job.recorder.expect(job.workers)
         self._shared_generator_check = (
             SharedDraws() if job.plan.seed_given else None
         )  # until the first batch is computed
         self._tensorflow = tensorflow_rng.follow() if job.plan.seed_given else None
         self._slow = SlowBatch(ledger)
-        self._asked: tuple[int, float] = (-1, 0.0)  # the work item that is asked for, and since when
+        self._requested: tuple[int, float] = (-1, 0.0)  # the requested work item, and the time of the request
 
     def start(self) -> None:
         """Start the threads.
 
         Raises:
-            OSError: There are not enough of them.
+            OSError: No more threads can be started.
         """
         torch_info.answer()
-        shared = self._make_runner(0) if self._gives_once else None  # they share the iterator
+        shared = self._make_runner(0) if self._gives_once else None  # all threads share the iterator
         try:
             for worker in range(self._job.workers):
                 self._begin(shared or self._make_runner(worker), worker)
@@ -121,15 +121,15 @@ class ThreadBackend(InProcessBackend):
     def _begin(self, runner: AnyRunner, worker: int) -> None:
         name = f"mpqueue-worker-{worker}"
         thread = threading.Thread(target=self._run, args=(worker, runner), name=name, daemon=True)
-        with self._condition:  # with which it looks for itself among the threads
+        with self._condition:  # under the lock, because the thread looks itself up in `_threads`
             try:
                 thread.start()
             except RuntimeError as error:  # "can't start new thread"
                 raise OSError(errno.EAGAIN, f"{error}; check `ulimit -u` and `ulimit -v`") from error
-            self._threads[worker] = thread  # one that has not begun cannot be joined
+            self._threads[worker] = thread  # only now: a thread that was not started cannot be joined
 
     def pump(self) -> None:
-        """Deal a work item, and wake a thread for it, or the one whose it is."""
+        """Deal work items, and wake a thread for them, or the owner of the lane."""
         for work_item in self._ledger.deal():
             (self._lanes[self._worker_of(work_item.lane)] if self._lanes else self._dealt).append(work_item)
         self._wake_worker()
@@ -138,15 +138,15 @@ class ThreadBackend(InProcessBackend):
         return lane % len(self._lanes)
 
     def _wake_worker(self) -> None:
-        """Wake one: who takes a work item wakes the next, if there is another. All of them would fight for the lock."""
+        """Wake one thread; it wakes the next for the next work item. Otherwise all would contend for the lock."""
         if self._lanes:
             self._condition.notify_all()
         elif self._num_coming < self._num_idle and (self._pace_ns >= _QUICK_NS or not (self._busy or self._num_coming)):
             self._num_coming += 1
             self._condition.notify()
 
-    def take_in(self, head: int | None, *, may_fail: bool = True) -> bool:  # noqa: ARG002 - nothing lacks memory
-        """See to what takes too long; what is done the threads have entered themselves."""
+    def take_in(self, head: int | None, *, may_fail: bool = True) -> bool:  # noqa: ARG002 - threads use no ring
+        """Handle timeouts; the threads enter their own outcomes."""
         if self._wakeup is not None:
             self._wakeup.clear()
         if head is None:
@@ -157,11 +157,12 @@ class ThreadBackend(InProcessBackend):
         elif self._job.options.batch_timeout is not None:
             self._give_up_overdue(self._job.options.batch_timeout)
         if head in ready:
-            return True  # and not for another one that is there: a `pause` would look again and again, with the lock
+            return True  # True only for ``head``: for another batch, a `pause` would poll in a loop, with the lock held
         if self._pace_ns < _QUICK_NS:
-            if self._asked[0] != head:
-                self._asked = head, time.monotonic()
-            elif time.monotonic() >= self._asked[1] + _PATIENCE_S:  # what is at work is slow: whoever sleeps shall help
+            if self._requested[0] != head:
+                self._requested = head, time.monotonic()
+            # The running batch is slow, so sleeping threads must help
+            elif time.monotonic() >= self._requested[1] + _PATIENCE_S:
                 self._pace_ns = float(_QUICK_NS)
                 self._condition.notify_all()
         self._ledger.is_waiting = True
@@ -170,27 +171,28 @@ class ThreadBackend(InProcessBackend):
         return False
 
     def wait(self, head: int, timeout_s: float | None) -> None:
-        """Sleep until a batch is done, a time is over, or somebody wakes us."""
+        """Sleep until a batch is ready, the timeout or `wake`."""
         self._sleep(head, timeout_s)
 
     def timeout_s(self) -> float | None:
-        """Return the seconds until a batch takes too long; None: nothing does, whatever it takes."""
+        """Return the seconds until the first timeout; None if no timeout is set."""
         waits = [self._slow.time_left_s(), _PATIENCE_S if self._pace_ns < _QUICK_NS else None]
         timeout_s = self._job.options.batch_timeout
         if timeout_s is not None:
-            now = time.monotonic()  # and that long if nothing is at work yet: nobody tells us when it begins
-            since = min((at_work.since for at_work in self._working.values()), default=now)
+            # If no thread is busy, the full time: a thread that starts later does not notify the consumer
+            now = time.monotonic()
+            since = min((task.since for task in self._working.values()), default=now)
             waits.append(max(0.0, since + timeout_s - now))
         return min((wait for wait in waits if wait is not None), default=None)
 
     def _tell_of_slow(self) -> None:
-        """Tell of the batch that is waited for too long, if there is one, and where its thread is."""
+        """Warn of an overdue batch, with the stack of its thread."""
         work_item = self._slow.overdue()
         if work_item is None:
             return
-        worker = next((worker for worker, at_work in self._working.items() if at_work.work_item is work_item), None)
+        worker = next((worker for worker, task in self._working.items() if task.work_item is work_item), None)
         if worker is None:
-            self._slow.tell(work_item, "no thread has begun it, because all are busy", "")
+            self._slow.tell(work_item, "no thread has started it, because all are busy", "")
         else:
             who = f"worker {worker} (thread {self._threads[worker].name!r} of pid {os.getpid()}) is here"
             self._slow.tell(work_item, who, self._stack_of(worker))
@@ -200,14 +202,16 @@ class ThreadBackend(InProcessBackend):
         return "".join(traceback.format_stack(frame))
 
     def _sleep(self, head: int, timeout_s: float | None) -> None:
-        """Without the pipeline's lock, until this work item is answered (or any, without an order), or `wake`.
+        """Release the lock until this work item (without an order: any) has an outcome, or until `wake`.
 
-        A condition would not do: a `stop` in a signal handler that strikes just before the wait would not be seen.
+        A condition would not suffice: it would miss a `stop` in a signal handler that runs just before the wait.
         """
-        # As threading.Condition does it: all levels of a re-entrant lock. In C, which notes what it has done.
+        # Release all levels of the re-entrant lock, as `threading.Condition` does. In C, so that the state is stored
+        # without a gap for a signal.
         lock: Any = self._condition._lock  # type: ignore[attr-defined]
         states: list[Any] = []
-        take_back = map(lock._acquire_restore, states)  # as it is by then: nothing that was not released
+        # Takes the states as they are then, so only a released lock is acquired again
+        take_back = map(lock._acquire_restore, states)
         struck: list[BaseException] = []
         waker = threading.Lock()
         waker.acquire()
@@ -218,30 +222,32 @@ class ThreadBackend(InProcessBackend):
                 waker.acquire(timeout=-1 if timeout_s is None else timeout_s)
         except BaseException as error:
             struck = [error]
-        # From the `except` to here, and in here, Python looks for no signals: nobody leaves without the lock.
+        # Between the `except` and this line, and within it, Python handles no signals: every exit holds the lock.
         _ = [*take_back]
         self._consumers.pop(waker, None)
         if struck:
-            raise struck.pop()  # out of a list: a variable would hold it, and it this frame with all of the backend
+            # Pop it from the list: a local variable would create a cycle of error, frame and backend
+            raise struck.pop()
 
     def _wake_consumers(self, number: int | None = None) -> None:
-        """Wake those who wait for this work item, or all: to be woken for another one costs two switches of threads."""
+        """Wake the consumers of this work item, or all: a needless wake-up costs two thread switches."""
         if self._wakeup is not None:
             self._wakeup.wake()
         for waker, head in list(self._consumers.items()):
             if number is not None and number != head and self._ledger.is_ordered:
                 continue
-            with contextlib.suppress(RuntimeError):  # released by another
+            with contextlib.suppress(RuntimeError):  # another thread has released it
                 waker.release()
 
     def _give_up_overdue(self, timeout_s: float) -> None:
-        """Answer work items that take too long with an error, and give their threads up."""
+        """Set a timeout error as the outcome of overdue work items, and abandon their threads."""
         for worker, (work_item, since, is_wanted) in list(self._working.items()):
             if time.monotonic() < since + timeout_s:
                 continue
             outcome = Result.failed(BatchTimeout(work_item.unit, work_item.epoch, timeout_s, self._stack_of(worker)))
             if not self._ledger.is_stream:
-                self._begin(self._make_runner(worker), worker)  # first: if there is none to be had, nothing has changed
+                # first: if no thread can be started, the state is unchanged
+                self._begin(self._make_runner(worker), worker)
             del self._working[worker]
             if is_wanted:
                 self._ledger.ready[work_item.number] = outcome
@@ -249,27 +255,27 @@ class ThreadBackend(InProcessBackend):
                 self._stuck = outcome
 
     def cancel(self) -> None:
-        """Forget what was dealt; items at work are dropped when they are done, and given up if they take too long."""
+        """Discard the dealt work items; items in progress are dropped when they finish or exceed the timeout."""
         super().cancel()
         for queue in (self._dealt, *self._lanes):
             queue.clear()
-        self._working = {worker: at_work._replace(is_wanted=False) for worker, at_work in self._working.items()}
-        self._wake_consumers()  # nobody will answer the work items that they wait for
+        self._working = {worker: task._replace(is_wanted=False) for worker, task in self._working.items()}
+        self._wake_consumers()  # their work items will get no outcome
 
     def reset(self, *, anew: bool = False) -> None:
-        """Forget what was dealt, and wake all: a thread that was counted as woken may not have been.
+        """Discard the dealt work items and wake all threads, because the count of woken ones may be wrong.
 
-        A lane that is behind the place by now is opened anew, from its last snapshot.
+        A lane before the present position is opened again from its last snapshot.
 
         Raises:
-            RuntimeError: The source is a generator object, which does not give its elements again.
+            RuntimeError: The source is a generator object, which yields each element only once.
         """
         self._num_coming = 0
         self._condition.notify_all()
         super().reset(anew=anew)
 
     def is_stale(self) -> bool:
-        """Threads work on the caller's own source: nobody knows what it was when they computed ahead from it."""
+        """Return True: the caller may have changed the source since threads computed ahead."""
         return True
 
     def wake(self) -> None:
@@ -277,7 +283,7 @@ class ThreadBackend(InProcessBackend):
         self._wake_consumers()
 
     def stop(self, timeout_s: float | None) -> None:
-        """End the threads that wait; those at work end after their item, and are waited for only so long."""
+        """End the idle threads. Busy ones exit after their item; wait for them at most for the timeout."""
         if self._tensorflow is not None:
             self._tensorflow.end()
         with self._condition:
@@ -312,23 +318,23 @@ class ThreadBackend(InProcessBackend):
         work_item, is_new = self._await_work_item(worker), True
         while work_item is not None:
             waited_ns, started = clock_ns() - done, clock_ns()
-            if is_new:  # not before there is a work item: what hangs is found by the time that its work item takes
+            if is_new:  # only now, so that `batch_timeout` covers a hanging `worker_init`
                 is_new, broken = False, self._initialise(worker)
                 if self._gives_once:
                     active_iterators.await_end(self._job.source)
                     if self._is_stopped:
-                        return  # and takes no element of it
-            stages = Stages() if started >= time_at else None  # see mpqueue.telemetry.recorder
+                        return  # without taking an element
+            stages = Stages() if started >= time_at else None  # see `mpqueue.telemetry.recorder`
             outcome = self._compute(runner, worker, work_item, stages) if broken is None else Result.failed(broken)
-            if not self._own[0]:  # before the lock, which another thread may have held in the moment of the fork
+            if not self._own[0]:  # before the lock, which another thread may have held at the time of the fork
                 leave_as_child()
             done = clock_ns()
             shared_generator_check = self._shared_generator_check
             if shared_generator_check is not None:
                 self._shared_generator_check = None
                 shared_generator_check.tell()
-            with self._condition:  # once for both: what it has done, and what comes next
-                # At most four times as long as a quick one: a lost CPU is no slow batch.
+            with self._condition:  # once for both the outcome and the next work item
+                # Limited to four quick batches: a long pause of the CPU is not a slow batch.
                 self._pace_ns += (min(done - started, 4 * _QUICK_NS) - self._pace_ns) / 16
                 tally.compute_ns += done - started
                 tally.wait_ns += waited_ns
@@ -341,16 +347,16 @@ class ThreadBackend(InProcessBackend):
                     self._job.recorder.add_stages(outcome.rows, 1 if self._lanes else tally.weight)
                 tally.batches += 1
                 self._answer(worker, work_item, outcome)
-                del outcome  # or this thread would keep the batch alive until its next one
+                del outcome  # otherwise this thread would keep the batch until its next one
                 work_item = self._await_work_item(worker)
 
     def _answer(self, worker: int, work_item: WorkItem, outcome: Result) -> None:
-        """Hand in what was done, unless nobody wants it any more."""
-        at_work, ledger = self._working.get(worker), self._ledger
-        if at_work is None or at_work.work_item is not work_item or self._is_stopped:
+        """Enter an outcome, if it is still needed."""
+        task, ledger = self._working.get(worker), self._ledger
+        if task is None or task.work_item is not work_item or self._is_stopped:
             return
         del self._working[worker]
-        if not at_work.is_wanted:
+        if not task.is_wanted:
             return
         snapshot = outcome.snapshot
         if snapshot is not None:
@@ -366,7 +372,7 @@ class ThreadBackend(InProcessBackend):
         began_ns: int,
         stages_ns: tuple[int, int, int, int, int],
     ) -> Result:
-        """Draw a batch in the timeline, if there is one; return its outcome, which tells when it is taken."""
+        """Draw a batch in the timeline, if there is one; return its outcome, which reports when it is taken."""
         timeline = self._job.recorder.timeline
         if timeline is None or not outcome.is_plain:
             return outcome
@@ -376,12 +382,12 @@ class ThreadBackend(InProcessBackend):
         return NotifyingResult(outcome, lambda began: timeline.take(of_work_item, began))
 
     def _await_work_item(self, worker: int) -> WorkItem | None:
-        """Wait for work; None: there will be none, or another thread has taken this one's place."""
+        """Wait for work; return None if there will be none, or another thread has replaced this one."""
         me = threading.current_thread()
         with self._condition:
             self._busy.discard(me)
             if self._threads[worker] is not me:
-                return None  # it took too long, and has a successor
+                return None  # it took too long and was replaced
             while (work_item := self._take(worker)) is None and not self._is_stopped:
                 self._num_idle += 1
                 self._condition.wait()
@@ -390,7 +396,7 @@ class ThreadBackend(InProcessBackend):
             if work_item is None or self._is_stopped:
                 return None
             self._busy.add(me)
-            self._working[worker] = _AtWork(work_item, time.monotonic(), is_wanted=True)
+            self._working[worker] = _Task(work_item, time.monotonic(), is_wanted=True)
             ledger = self._ledger
             if not self._lanes and (self._dealt or ledger.num_outstanding < ledger.allowance):
                 self._wake_worker()
@@ -398,13 +404,13 @@ class ThreadBackend(InProcessBackend):
 
     def _compute(self, runner: AnyRunner, worker: int, work_item: WorkItem, stages: Stages | None) -> Result:
         job = self._job
-        unit, given = self._work_of(work_item, runner)
+        unit, argument = self._work_of(work_item, runner)
         context.enter_thread(job.info(worker), job.source, is_seed_given=job.plan.seed_given)
         try:
             if stages is None:
-                return Result.of(runner.run(work_item.epoch, unit, given))
+                return Result.of(runner.run(work_item.epoch, unit, argument))
             with stages.of(runner):
-                return Result.of(run_timed(job.source, stages, runner.run, work_item.epoch, unit, given))
+                return Result.of(run_timed(job.source, stages, runner.run, work_item.epoch, unit, argument))
         except StreamEnd as ended:
             return self._ended(work_item, runner, ended)
         except BaseException as error:
@@ -442,6 +448,8 @@ class ThreadBackend(InProcessBackend):
                 dealt = self._ledger.deal()
                 if not dealt:
                     return None
+                # One work item at a time arrives here, in the order of the stream, but each goes to the owner of its
+                # lane.
                 for work_item in dealt:
                     self._lanes[self._worker_of(work_item.lane)].append(work_item)
                 if self._worker_of(dealt[0].lane) != worker:

@@ -164,7 +164,7 @@ def read_until_told(loader, caught):
     ],
 )
 def test_order_drawn_in_first_item_warns(make, name):
-    pattern = rf"{make.__name__}\.{name} was bound by the first item.*{make.__name__}\.__init__ and in on_epoch_end"
+    pattern = rf"{make.__name__}\.{name} was created by the first item.*{make.__name__}\.__init__ and in on_epoch_end"
     with Loader(make(), workers=2, max_queue_size=4) as loader:
         with pytest.warns(UserWarning, match=pattern) as caught:
             read_until_told(loader, caught)
@@ -192,7 +192,7 @@ def test_first_epoch_warns_even_if_short(length, batch_size):
         batches = iter(loader)
         for arrival in (gate.arrival(), gate.arrival()):
             arrival.let_go()
-        with pytest.warns(UserWarning, match=r"Meeting\.order was bound by the first item") as caught:
+        with pytest.warns(UserWarning, match=r"Meeting\.order was created by the first item") as caught:
             assert len(list(batches)) == length // (batch_size or 1)
         assert len(caught) == 1
 
@@ -256,7 +256,7 @@ def test_names_in_different_orders_warn():
             return index
 
     with Loader(Shuffled("shards"), workers=2, max_queue_size=4, start_method="fork", batch_size=None) as loader:
-        with pytest.warns(UserWarning, match=r"Shuffled\.kept was bound by the first item") as caught:
+        with pytest.warns(UserWarning, match=r"Shuffled\.kept was created by the first item") as caught:
             read_until_told(loader, caught)
 
 

@@ -213,7 +213,7 @@ def test_lost_element_of_iterator_raises(kind):
             break
     assert after > 50
     assert told
-    assert all("an interrupt fell" in text for text in told)
+    assert all("an interrupt occurred" in text for text in told)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -108,7 +108,7 @@ def test_what_brings_nothing_goes_again_and_is_tried_more_and_more_seldom():
     gaps = np.diff(begun)
     assert 3 <= len(begun) <= 8 and (gaps[1:] >= gaps[:-1] - 1).all()
     assert {step.workers for step in auto.steps} == {1, 2}
-    assert auto.steps[2].reason == "2 workers gave 1.00 times the batches of 1 worker"
+    assert auto.steps[2].reason == "2 workers computed 1.00 times the batches of 1 worker"
 
 
 def test_without_memory_for_another_one_there_is_none():

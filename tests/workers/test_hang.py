@@ -94,7 +94,7 @@ def test_a_stopped_worker_cannot_answer_and_the_error_says_so(monkeypatch):
         enqueuer.start(1, 4)
         batches = enqueuer.get()
         assert numbers(batches, 2) == [0, 1]
-        with pytest.raises(BatchTimeout, match="it is stopped, or stuck in the kernel") as caught:
+        with pytest.raises(BatchTimeout, match="the worker is stopped, or stuck in the kernel") as caught:
             next(batches)
         assert caught.value.index == 2
 

@@ -42,7 +42,7 @@ def test_a_death_and_the_restart_after_it_are_one_warning_each(method, tmp_path,
     death, restart = warnings()
     assert "worker 0 died by SIGKILL while it computed index 3 of epoch 0" in death
     assert "it was killed" not in death
-    assert restart == "worker 0 was started again"
+    assert restart == "worker 0 was restarted"
 
 
 def test_a_worker_that_is_killed_because_it_hangs_is_a_warning_that_says_so(tmp_path, warnings):
@@ -55,7 +55,7 @@ def test_a_worker_that_is_killed_because_it_hangs_is_a_warning_that_says_so(tmp_
     with OrderedEnqueuer(Hanging(tmp_path / "fuse"), True, batch_timeout=1.0) as enqueuer:
         enqueuer.start(1, 4)
         assert numbers(enqueuer.get(), 8) == list(range(8))
-    assert "it was killed, because it was over its time" in warnings()[0]
+    assert "it was killed, because a batch exceeded `batch_timeout`" in warnings()[0]
 
 
 def test_the_death_of_a_fork_server_is_one_warning_and_each_worker_that_is_started_again_another(warnings):
@@ -67,7 +67,7 @@ def test_the_death_of_a_fork_server_is_one_warning_and_each_worker_that_is_start
         assert numbers(batches, 16) == 2 * list(range(8))
     death, *restarts = warnings()
     assert "the fork server, which starts the workers, died by SIGKILL, and its 2 workers with it" in death
-    assert restarts == ["worker 0 was started again", "worker 1 was started again"]
+    assert restarts == ["worker 0 was restarted", "worker 1 was restarted"]
 
 
 def test_that_batches_are_copied_because_too_many_are_held_is_one_warning(warnings, monkeypatch):

@@ -183,7 +183,7 @@ def test_for_another_machine_maps_travel_by_value(path):
 def test_a_file_that_changes_on_the_way_is_an_error_that_names_it(change, path):
     image = take_image(mapped(path))
     change(path)
-    with pytest.raises(OSError, match="rows with a name was replaced or cut"):
+    with pytest.raises(OSError, match="rows with a name was replaced or truncated"):
         load(image.data, [])
 
 

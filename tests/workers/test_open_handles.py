@@ -367,7 +367,7 @@ def test_elsewhere_than_on_linux_an_inherited_file_is_refused(tmp_path, monkeypa
     monkeypatch.setattr(platform_support, "CAN_REOPEN", False)
     with in_file(tmp_path / "rows") as file:
         loader = Loader(Rows("", file), workers=2, start_method="fork")
-        with pytest.raises(TypeError, match=r"source\.file is an open file that cannot be opened anew.*__getstate__"):
+        with pytest.raises(TypeError, match=r"source\.file is an open file that cannot be reopened.*__getstate__"):
             next(iter(loader))
         loader.close()
 

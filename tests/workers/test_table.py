@@ -325,7 +325,7 @@ def test_a_work_item_that_kills_its_worker_again_and_again_is_given_up_after_its
 @pytest.mark.parametrize("kind", ["exit-0", "sigkill"])
 def test_a_worker_init_that_kills_again_and_again_is_no_work_item_to_blame(kind, tmp_path):
     with Cell("worker-init", kind, "forkserver", tmp_path, once=False, restarts=1) as cell:
-        with pytest.raises(WorkerDied, match="before they compute anything: look at `worker_init`") as caught:
+        with pytest.raises(WorkerDied, match="before they compute anything: check `worker_init`") as caught:
             _run(cell)
         assert caught.value.index is None
         assert cell.found == []

@@ -82,7 +82,7 @@ def test_before_a_fork_of_the_trainer_the_users_own_threads_are_named_and_counte
     try:
         for thread in threads:
             thread.start()
-        with pytest.warns(RuntimeWarning, match=r"will not exist there: .*reader \(2\), writer$"):
+        with pytest.warns(RuntimeWarning, match=r"do not exist in the workers: .*reader \(2\), writer$"):
             are_interpreters_of_their_own(Unpicklable())
     finally:
         release.set()

@@ -111,6 +111,6 @@ def test_a_worker_whose_report_is_none_is_replaced_and_its_batches_computed_agai
             found = [world.pipeline.next() for _ in range(9)]
         assert [int((batch["a"] if isinstance(batch, dict) else batch)[0]) for batch in found] == list(range(9))
         assert world.backend.supervision.num_deaths == world.backend.supervision.num_restarts == 1
-        assert caplog.text.count("because what came out of its pipe was no report") == 1
+        assert caplog.text.count("because its pipe contained invalid data") == 1
     finally:
         world.close()

@@ -92,7 +92,7 @@ def test_a_tensor_of_a_file_travels_by_value(tmp_path, is_shared):
 def test_memory_that_the_trainer_has_let_go_of_is_not_taken_for_another():
     source = Follows()
     open_storage, (path, inode, nbytes, dtype) = shared_tensors.reduced(source.table.untyped_storage())
-    with pytest.raises(OSError, match="let go of a shared tensor"):
+    with pytest.raises(OSError, match="released a shared tensor"):
         open_storage(path, inode + 1, nbytes, dtype)
     view = torch.empty(0, dtype=torch.float64).set_(open_storage(path, inode, nbytes, dtype))
     source.table[5] = 55
