@@ -17,7 +17,7 @@ from mpqueue.memory.layout import flatten
 from mpqueue.plan.backend_kinds import kind_of
 from mpqueue.system.cpus import queued_ns
 from mpqueue.telemetry.stats import Statistics
-from mpqueue.worker.shared_generator_check import SharedDraws
+from mpqueue.worker.shared_generator_check import SharedGeneratorCheck
 from mpqueue.workers.autosize import SizeWindow
 
 Backend = Literal["none", "process", "thread"]
@@ -129,7 +129,7 @@ def first_batch(source: Any, options: dict[str, Any]) -> MeasuredBatch:
         Exception: What it raised.
     """
     with Loader(source, workers=0, copy=True, **options) as loader:
-        before = SharedDraws()
+        before = SharedGeneratorCheck()
         value = next(_endless(loader))
         drawn = before.drawn()
     arrays: list[np.ndarray[Any, Any]] = []

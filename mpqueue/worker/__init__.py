@@ -1,28 +1,28 @@
-"""The inside of a worker: its main loop, the runner of the source, and what user code may ask there.
+"""The inside of a worker: its main loop, the runners of the source, and the functions that user code may call.
 
-From the ground up; a module imports only from its own line and the lines above it::
+A module imports only from its own line and the lines above it::
 
-    retry_markers.py           which sample of a lane its worker is at, told before it may kill
-    sample_block.py            samples for a function that a loop in C calls
-    shared_generator_check.py  tells of draws from generators that threads share
+    retry_markers.py           report the present sample of a lane, in case it crashes the worker
+    sample_block.py            samples for a function that is called by a loop in C
+    shared_generator_check.py  warns if the source draws from generators that threads share
     records.py                 fixed-size messages on the two pipes of a worker, lists of samples in a slot
-    context.py                 what user code may ask in a worker
-    helper_threads.py          threads that compute samples for a worker, results in order
-    thread_choice.py           whether they pay, or the worker's own thread computes a batch alone
-    config.py                  what a worker process is started with
-    tensorflow_rng.py          the numbers of tf.random, seeded where TensorFlow is imported
-    torch_info.py              torch's get_worker_info(), in workers
+    context.py                 functions for user code in a worker: `worker_info`, `rng`, `empty`, `stack`
+    helper_threads.py          threads that compute samples for a worker, with results in order
+    thread_choice.py           chooses between helper threads and the worker's own thread, batch by batch
+    config.py                  settings, descriptors and payload of a new worker process
+    tensorflow_rng.py          seeding of tf.random, if TensorFlow is imported
+    torch_info.py              torch's get_worker_info() in workers
     failures.py                exceptions across processes, and batches that cannot be unpickled
     user_generators.py         random generators that a source keeps, seeded for each batch
-    shuffle_detection.py       notices an order that the first item of a source has drawn
-    runner.py                  runs a source with an index: an item; a batch that is timed, with the work of its stages
-    lanes.py                   a stream in lanes: what the source of one is asked
-    sample_runner.py           runs a source of samples: a batch of them
+    shuffle_detection.py       detects an order that the first item of a source has drawn
+    runner.py                  runs a source with an index; timed batches, with the work of their stages
+    lanes.py                   the protocol of sources with lanes
+    sample_runner.py           runs a source of samples, one batch at a time
     threaded_samples.py        runs a source of samples in several threads
-    elements.py                the elements of an iterator, or so many in a row as a batch
-    generator_lanes.py         lanes of generator functions; bare iterators
-    lane_runner.py             runs the lanes that a worker has, and takes their snapshots
-    runners.py                 makes what runs the source of a worker
-    source_receive.py          the source as bytes: how a worker rebuilds it; a stand-in for Keras's PyDataset
-    main.py                    the life of a worker process
+    elements.py                elements of an iterator, one by one or in batches
+    generator_lanes.py         lanes of generator functions; plain iterators
+    lane_runner.py             runs the lanes of a worker, and takes their snapshots
+    runners.py                 creates the runner of a source
+    source_receive.py          rebuilds the source in a worker; a replacement of Keras's PyDataset
+    main.py                    the main loop of a worker process
 """

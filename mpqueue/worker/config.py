@@ -1,6 +1,6 @@
-"""The things that a worker process is started with: its settings, its descriptors, and what it is to run.
+"""The arguments of a new worker process: its settings, its descriptors, and its payload.
 
-The trainer makes these, a launcher carries them, and the worker's `mpqueue.worker.main` reads them.
+The trainer creates them, a launcher transports them, and `mpqueue.worker.main` reads them in the worker.
 """
 
 import errno
@@ -13,7 +13,7 @@ from mpqueue.plan.batching import Batching, Form
 from mpqueue.system import platform_support
 from mpqueue.worker.context import WorkerInfo
 
-# Dumps the stacks of a worker; a real-time signal, so that the user's SIGUSR1 and SIGUSR2 stay free.
+# Dumps the stacks of a worker. A real-time signal, so that SIGUSR1 and SIGUSR2 remain free for the user.
 DUMP_SIGNAL = signal.SIGRTMIN + 5 if platform_support.HAS_REAL_TIME_SIGNALS else signal.SIGUSR2
 
 
@@ -22,8 +22,8 @@ class Payload(NamedTuple):
 
     Attributes:
         source: The source.
-        worker_init: Called first by each worker.
-        samples: How the samples of the source become batches; None: it gives batches.
+        worker_init: Called first in each worker.
+        samples: How samples become batches; None if items of the source are batches.
         form: How the source is run.
     """
 
@@ -38,14 +38,14 @@ class WorkerConfig(NamedTuple):
 
     Attributes:
         info: Number of the worker, number of workers, seed.
-        num_lanes: Lanes of all ranks, if the source is a stream; 0: it has an index.
+        num_lanes: Number of lanes over all ranks; 0 if the source has an index.
         segment_bytes: Size of the ring's segment.
-        segment_kind: Its kind.
+        segment_kind: Kind of the segment.
         stride: Address space per slot.
-        max_batch_bytes: The user's bound.
+        max_batch_bytes: The user's limit for one batch.
         queue_directory: Where queues are found by their shared names.
-        is_endless: A lane that has ended begins anew.
-        skips: A lane leaves out what the source raises for.
+        is_endless: A finished lane restarts.
+        skips: A lane leaves out elements that raise an error.
     """
 
     info: WorkerInfo
@@ -65,7 +65,7 @@ class WorkerConfig(NamedTuple):
 
 
 class WorkerEnds(NamedTuple):
-    """The descriptors of a worker process: its pipes, the ring, and where its stacks are dumped (-1: nowhere)."""
+    """The descriptors of a worker process: its pipes, the ring, and the pipe for its stacks (-1 without one)."""
 
     grants: int
     reports: int
@@ -74,17 +74,19 @@ class WorkerEnds(NamedTuple):
 
     @classmethod
     def received(cls, fds: list[int]) -> Self:
-        """From the descriptors that `sent` gave to the sender.
+        """Return the ends for descriptors that were sent as `sent`.
 
         Raises:
-            OSError: Some were lost on the way, because this process has too many open.
+            OSError: Some were lost in transfer, because this process has too many open files.
         """
         if not 3 <= len(fds) <= 4:
-            raise OSError(errno.EMFILE, f"{len(fds)} of the descriptors of a worker arrived; check `ulimit -n`")
+            raise OSError(
+                errno.EMFILE, f"expected 3 or 4 descriptors of a worker, got {len(fds)}; increase `ulimit -n`"
+            )
         grants, reports, segment, *stacks = fds
         return cls(grants, reports, segment, stacks[0] if stacks else -1)
 
     @property
     def sent(self) -> list[int]:
-        """The descriptors that there are."""
+        """The descriptors that exist."""
         return [fd for fd in self if fd >= 0]

@@ -67,7 +67,7 @@ class _Current(threading.local):
 
 
 class Aside(threading.local):
-    """State of this thread for datasets whose elements are computed outside of a worker.
+    """State of this thread for datasets with elements that are computed outside of a worker.
 
     Attributes:
         seed: Their seed, or None. It is set and restored by single assignments, which a signal cannot interrupt.
@@ -78,6 +78,7 @@ class Aside(threading.local):
 
 _current = _Current()
 aside = Aside()
+# The values for a thread without user code.
 _IDLE: dict[str, Any] = {
     "info": None, "source": None, "is_seeded": False, "begin": None, "may_begin_blocks": None, "batch": None,
     "rng": None, "tally": None,
@@ -101,7 +102,7 @@ def enter_worker_process(
         info: The worker.
         granted: The slot that it writes into.
         begin: Sets the random numbers of a batch or sample.
-        begin_block: Sets those of a block of samples; see `begin_block`.
+        begin_block: Sets them for a block of samples; see `begin_block`.
     """
     global _process_info, _process_begin, _process_begin_block, _granted
     _process_info, _process_begin, _process_begin_block, _granted = info, begin, begin_block, granted
@@ -109,7 +110,8 @@ def enter_worker_process(
 
 
 def enter_lane(info: WorkerInfo) -> None:
-    """Select the virtual shard whose code runs next in this worker process or worker thread."""
+    """Select the virtual shard that runs next in this worker process or worker thread."""
+    # A worker process keeps its info in the module, because all threads of user code belong to that worker.
     global _process_info
     if _process_info is None:
         _current.info = info
@@ -147,7 +149,7 @@ def enter_thread(
 
 
 def keep_thread() -> Callable[[], None]:
-    """Return a function that restores the present context of this thread, such as that of an outer loader's batch.
+    """Return a function that restores the present context of this thread, such as the batch of an outer loader.
 
     Only this thread may call it. It is one call of C, which a signal handler cannot interrupt.
     """
@@ -220,14 +222,15 @@ def in_any_thread(ask: Callable[[Any], Any], seed: int, epoch: int) -> Callable[
     own |= {"info": worker_info_unasked(), "source": _current.source, "tally": _current.tally}
     own["is_seeded"] = process_batch.of is not None or _current.is_seeded
 
-    def call(place: int, asked: Any) -> Any:
+    def call(place: int, argument: Any) -> Any:
         # The dictionary of this thread: setting the attributes one by one takes three times as long.
         mine = vars(_current)
         before = mine.copy()
         mine.update(own, batch=seeds.BatchSeed(seed, epoch, place))
         try:
-            return ask(asked)
+            return ask(argument)
         finally:
+            # As a whole: user code may have set further attributes, such as the batch of a nested loader.
             mine.clear()
             mine.update(before)
 
@@ -275,6 +278,7 @@ def worker_info() -> WorkerInfo | None:
     """
     global _process_has_asked
     if _process_info is not None:
+        # Recorded for streams: code that calls this has taken its share of the elements.
         _process_has_asked = True
         # The worker's own thread may be in another virtual shard than a helper.
         return _current.info if _current.is_helper else _process_info
@@ -337,6 +341,7 @@ def rng() -> "np.random.Generator":
     """
     process = process_batch
     of = process.of
+    # A helper thread computes its own sample, which is in `_current`.
     if of is not None and not _current.is_helper:
         if isinstance(of, SampleBlock):
             return of.rng()

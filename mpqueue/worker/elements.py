@@ -1,6 +1,6 @@
-"""The elements of an iterator, one by one, or so many in a row as a batch.
+"""The elements of an iterator, one by one or in batches.
 
-Each element has random numbers of its own, which follow from its number: also where several make a batch.
+Each element has its own random numbers, which follow from its number, also within a batch.
 """
 
 from collections.abc import Iterator
@@ -21,16 +21,16 @@ from mpqueue.worker.sample_runner import ClockedCollation, collating, joined_or_
 
 
 class Elements:
-    """The elements of a lane, as its iterator gives them.
+    """The elements of a lane, from its iterator.
 
     Args:
         run: The lane.
-        plan: How elements become batches; None: each is one.
+        plan: How elements become batches; None if each element is a batch.
         seeding: Seeds the global generators when ``run.begin`` is called. If None, they are not seeded.
-        source: The function or iterator, for its name in errors.
+        source: The function or iterator; errors name it.
 
     Attributes:
-        iterator: Whose elements they are; None: it has ended.
+        iterator: The iterator; None once it is exhausted.
     """
 
     def __init__(self, run: LaneRun, plan: Batching | None, seeding: LazySeeding | None, source: Any) -> None:
@@ -39,31 +39,32 @@ class Elements:
         self._run, self._plan, self._seeding = run, plan, seeding
 
     def next(self, epoch: int, number: int, stages: Stages | None) -> Any:
-        """Return the next one, or the next batch.
+        """Return the next element, or the next batch.
 
         Args:
-            epoch: Of its random numbers.
-            number: Of the element, or the batch.
-            stages: Where the time for collation is noted; None: it is not timed.
+            epoch: Epoch, for the random numbers.
+            number: Number of the element or batch.
+            stages: Records the time of collation; None if it is not timed.
 
         Raises:
-            StreamEnd: The iterator has ended.
-            Exception: What it raised.
+            StreamEnd: The iterator is exhausted.
+            Exception: The error of the iterator.
         """
         plan, seeding, run = self._plan, self._seeding, self._run
         if plan is None:
             return self.element(epoch, number)
         if seeding is None:
             return self._batch(epoch, number, plan, stages)
+        # Seeded once for the batch, since all its elements share the global generators.
         of = run.seed, epoch, number * run.num_lanes + run.lane
         return seeding.once(of, self._batch, epoch, number, plan, stages)
 
     def element(self, epoch: int, number: int) -> Any:
-        """Return the next one, without a plan.
+        """Return the next element, without a plan.
 
         Raises:
-            StreamEnd: The iterator has ended.
-            Exception: As of `next`.
+            StreamEnd: The iterator is exhausted.
+            Exception: See `next`.
         """
         iterator, run = self.iterator, self._run
         if iterator is None:
@@ -72,13 +73,14 @@ class Elements:
         try:
             return next(iterator)
         except (StopIteration, OutOfRangeError):
+            # A finished iterator is never called again.
             self.iterator = None
             raise StreamEnd from None
         except ValueError as error:
             if "already executing" not in str(error):
                 raise
             raise RuntimeError(
-                "this generator is not thread-safe: it was asked for an element while another thread ran it. "
+                "this generator is not thread-safe: one thread called it while another thread ran it. "
                 "Use workers=1, or protect it with a lock"
             ) from error
 
@@ -91,10 +93,11 @@ class Elements:
         for place in range(first, first + size):
             try:
                 sample = self.element(epoch, place)
-                # Here, and not when the batch is made, so that only this element is left out.
+                # Raised here, not at collation, so that only this element is left out.
                 if sample is None and plan.skips and plan.collate is None:
                     raise self._refuse_none(place)
             except StreamEnd:
+                # The rest is a smaller batch. The next call raises the end again.
                 break
             except Exception as error:
                 if not plan.skips or passes_at_once(error):
@@ -102,6 +105,7 @@ class Elements:
                 skipped.append(Skipped.because_of(error, place))
             else:
                 samples.append(sample)
+        # A batch with skipped elements is returned even if it is empty, or its errors would not be counted.
         if not skipped and (not samples or (plan.drops and len(samples) < size)):
             raise StreamEnd
         if not plan.skips:
@@ -120,4 +124,4 @@ class Elements:
         return collation.finish(range(first, first + len(samples)))
 
     def _refuse_none(self, place: int) -> TypeError:
-        return no_sample(f"element {place} of {self._name}", "did the code that makes it forget to return?")
+        return no_sample(f"element {place} of {self._name}", "did the code that creates it forget to return?")

@@ -1,18 +1,17 @@
 """Exceptions across processes: the consumer gets the user's own type, with the worker's traceback as its cause.
 
-An exception is packed in the worker into plain text and, where that works, its pickle (by `dumps_reply`, so that a
-class of the script is the trainer's own). Only what was unpickled once in the worker is sent, and the trainer falls
-back to `WorkerRaised` if it does not unpickle there all the same. Nothing here trusts the exception: its ``repr`` may
-raise, too.
+The worker packs an exception as plain strings and, if possible, as a pickle (by `dumps_reply`, so that a class of the
+script is the trainer's class). A pickle is only sent if the worker can unpickle it. The trainer falls back to
+`WorkerRaised` if unpickling fails there. This module trusts no method of the exception: even ``repr`` may raise.
 
-A SystemExit of the user's code is an error like any other, and no end of the worker: to run the batch again would give
-it again. It becomes a `WorkerRaised`, because SystemExit itself would end the user's program without a word.
+A SystemExit of user code is an error of its batch and does not end the worker: computing the batch again would raise it
+again. It becomes a `WorkerRaised`, because SystemExit itself would silently end the user's program.
 
-The other way round, a batch that a worker could pickle may be one that this process cannot unpickle. To rebuild it runs
-code of the user (a ``__setstate__``, the import of a module), which may raise; and so may the handler of a signal, in
-the middle of it. The first is the batch's own error: it comes once, and the stream goes on behind it. The second is an
-interrupt: the batch is kept, or computed again. Nothing about an exception tells which it is. So what has raised is
-done once more, with signal handlers deferred (`unreadable`): what raises the same again has raised it by itself.
+In the other direction, a batch that a worker can pickle may fail to unpickle in the trainer. Unpickling runs user code
+(a ``__setstate__``, the import of a module), which may raise. A signal handler may also raise at that moment. The first
+is an error of the batch: it is raised once, and the stream continues after it. The second is an interrupt: the batch is
+kept, or computed again. The exception itself does not show which case it is. So the failed step is repeated with signal
+handlers deferred (`unreadable`): if it raises the same error again, that error belongs to the batch.
 """
 
 import pickle
@@ -29,13 +28,13 @@ from mpqueue.memory.serialize import dumps_reply
 from mpqueue.system.interrupts import defer_signals, is_of_handler
 from mpqueue.worker.context import WorkerInfo, process_info
 
-# Every slot has this much memory from its first grant on, so that an exception always has a place to travel in.
+# Every slot has this much memory from its first grant on, so an exception always fits.
 MAX_FAILURE_BYTES = FIRST_BYTES
 _MAX_TEXT = 1 << 14
 
 
 class RemoteTraceback(Exception):
-    """The traceback in the worker, as text: the ``__cause__`` of an exception that came from there."""
+    """The traceback in the worker, as a string: the ``__cause__`` of an exception from there."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -46,27 +45,29 @@ class RemoteTraceback(Exception):
 
 
 def note_of(unit: int, epoch: int, info: WorkerInfo, what: str = "index") -> str:
-    """Return the note that an exception of user code gets."""
+    """Return the note for an exception of user code."""
     return f"raised for {what} {unit} of epoch {epoch} in worker {info.id} of {info.num_workers}"
 
 
 def pack(error: BaseException, note: str) -> bytes:
-    """Return an exception as bytes, at most `MAX_FAILURE_BYTES`; ``note`` names index, epoch and worker."""
+    """Return an exception as at most `MAX_FAILURE_BYTES` bytes; ``note`` names index, epoch and worker."""
     message = {
         "name": _name_of(error),
         "text": _text_of(error)[:_MAX_TEXT],
         "traceback": _traceback_of(error)[-_MAX_TEXT:],
         "note": note,
+        # Without a pickle the consumer gets a `WorkerRaised`: a SystemExit would end its program.
         "pickle": None if isinstance(error, SystemExit) else _pickle_of(error),
     }
     packed = pickle.dumps(message, 5)
+    # The strings are limited to fit. Only a large pickle can exceed the limit.
     if len(packed) > MAX_FAILURE_BYTES:
         packed = pickle.dumps(message | {"pickle": None}, 5)
     return packed
 
 
 def unpack(data: Any) -> BaseException:
-    """The exception that was packed: its own type, or `WorkerRaised`."""
+    """Return the packed exception: its own type, or `WorkerRaised`."""
     message = pickle.loads(data)
     error: BaseException | None = None
     if message["pickle"] is not None:
@@ -83,26 +84,26 @@ def unpack(data: Any) -> BaseException:
 
 
 def never_an_end(error: BaseException) -> BaseException:
-    """Return what may leave an iterator's ``__next__``: a StopIteration of the user's code would end the loop.
+    """Return an exception that may leave ``__next__``: a StopIteration of user code would end the loop.
 
-    Follows: PEP 479, which makes it a RuntimeError where it leaves a generator.
+    Follows: PEP 479, which converts a StopIteration that leaves a generator to a RuntimeError.
     """
     if not isinstance(error, StopIteration):
         return error
-    told = RuntimeError("the source raised StopIteration")
+    converted = RuntimeError("the source raised StopIteration")
     for note in getattr(error, "__notes__", ()):
-        told.add_note(note)
-    told.__cause__ = error
-    return told
+        converted.add_note(note)
+    converted.__cause__ = error
+    return converted
 
 
 def never_an_exit(error: SystemExit, note: str = "") -> WorkerRaised:
-    """Return what is raised in the trainer in place of it: as it is, it would end the user's program without a word."""
-    told = WorkerRaised(_name_of(error), _text_of(error))
+    """Return the replacement of a SystemExit in the trainer, where it would silently end the user's program."""
+    converted = WorkerRaised(_name_of(error), _text_of(error))
     if note:
-        told.add_note(note)
-    told.__cause__ = error
-    return told
+        converted.add_note(note)
+    converted.__cause__ = error
+    return converted
 
 
 def _name_of(error: BaseException) -> str:
@@ -115,19 +116,20 @@ def _text_of(error: BaseException) -> str:
     try:
         return str(error)
     except Exception as why:
-        return f"<its text could not be had: {type(why).__name__}>"
+        return f"<its message is unavailable: {type(why).__name__}>"
 
 
 def _traceback_of(error: BaseException) -> str:
     try:
         return "".join(traceback.format_exception(error))
-    except Exception:  # an exception whose repr or str raises: the frames are still worth having
+    except Exception:  # its repr or str raises: the frames are still useful
         return "".join(traceback.format_tb(error.__traceback__)) + f"{type(error).__name__}\n"
 
 
 def _pickle_of(error: BaseException) -> bytes | None:
     try:
         packed = dumps_reply(error, None)
+        # A `__reduce__` may name another class; such a pickle would change the type of the error.
         again = pickle.loads(packed)
     except BaseException:  # __reduce__ and __setstate__ are user code, which may raise anything
         return None
@@ -135,30 +137,30 @@ def _pickle_of(error: BaseException) -> bytes | None:
 
 
 def unreadable(error: Exception, again: Callable[[], object]) -> Unreadable:
-    """Return what is to be raised for an error in unpickling.
+    """Return the error to raise after a failed unpickling.
 
     Args:
-        error: What was raised.
-        again: Does once more what has raised it.
+        error: The first error.
+        again: Repeats the failed step.
 
     Raises:
-        Exception: The error itself, if the handler of a signal has raised it.
+        Exception: The first error, if a signal handler has raised it.
     """
     with defer_signals():
         try:
             again()
         except Exception as own:
-            own.__traceback__ = None  # code that keeps its error would keep the batch with the frames
+            own.__traceback__ = None  # user code that keeps its error would keep the frames, and with them the batch
             if type(own) is type(error):
                 return Unreadable(error)
     raise error
 
 
 def passes_at_once(error: BaseException) -> bool:
-    """Return whether an exception is an interrupt, and of no element.
+    """Return whether an exception is an interrupt, rather than the error of an element.
 
-    In a worker process nobody but code of the user's is interrupted, which may use signals for timeouts of its own:
-    only a handler that leaves the process passes there.
+    In a worker process only user code is interrupted, for example by its own timeouts with signals. So only a handler
+    that exits the process counts as an interrupt there.
     """
     if process_info() is not None:
         return isinstance(error, SystemExit) and is_of_handler(error)
@@ -166,7 +168,7 @@ def passes_at_once(error: BaseException) -> bool:
 
 
 class LateSpec(ReadSpec):
-    """Takes the place of a spec that could not be unpickled: each batch of it is tried anew, and unreadable.
+    """A replacement for a spec that could not be unpickled; each of its batches tries again, or is unreadable.
 
     Args:
         load: Unpickles the spec.
@@ -176,7 +178,7 @@ class LateSpec(ReadSpec):
         self._load = load
 
     def __getattr__(self, name: str) -> Any:
-        """Return an attribute that `ReadSpec` has: all of them need the spec.
+        """Return an attribute of `ReadSpec`, all of which need the spec.
 
         Raises:
             Unreadable: The spec still cannot be unpickled.

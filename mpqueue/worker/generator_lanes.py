@@ -1,12 +1,12 @@
-"""Lanes of a generator function, or of anything that returns an iterator when it is called; and a bare iterator.
+"""Lanes of a generator function, or of any callable that returns an iterator; and plain iterators.
 
-Each lane calls the function, whose code asks `mpqueue.worker_info` which share is its own. Where it goes on after an
-interruption is for the function to say: a *state*, by ``state_dict()`` and ``load_state_dict(state)``, torch's
-convention, of what it returned, or of the iterable-style dataset whose ``__iter__`` it is. (The dataset is copied for
-each lane: it tells the state of one iterator.) Without a state a lane is run from its beginning, and what was handed
-out before is dropped.
+Each lane calls the function, and its code calls `mpqueue.worker_info` to select its share. After an interruption a lane
+continues from a *state*, if the function supports that by torch's convention, ``state_dict()`` and
+``load_state_dict(state)``. These are methods of the returned iterator, or of the iterable-style dataset that owns the
+``__iter__``. (The dataset is copied for each lane, because it has the state of one iterator.) Without a state, a lane
+runs from its beginning and drops the delivered elements.
 
-A bare iterator gives each element once: there is no way back, and so it is no lane that could be opened again.
+A plain iterator yields each element once and cannot be reopened.
 """
 
 import copy
@@ -28,19 +28,19 @@ from mpqueue.worker.runner import BeginBatch, StreamEnd
 
 
 class GeneratorLane:
-    """One lane.
+    """One lane of a generator function.
 
     Args:
         source: The function.
-        run: What the lane is opened with.
-        number: Of the first element that it gives.
-        plan: How elements become batches; None: each is one.
+        run: The arguments of the lane.
+        number: Number of the first element.
+        plan: How elements become batches; None if each element is a batch.
         seeding: Seeds the global generators when ``run.begin`` is called. If None, they are not seeded.
 
     Attributes:
-        stages: Where the time for collation is noted; None: it is not timed.
-        saves_first: Its first element is to be followed by a snapshot, because a lane that is opened elsewhere at its
-            beginning may give other elements. What the function returned has this as an attribute.
+        stages: Records the time of collation; None if it is not timed.
+        saves_first: A snapshot must follow the first element, because a lane that is opened elsewhere at its beginning
+            may yield other elements. The value is an attribute of the function's result.
     """
 
     def __init__(
@@ -49,23 +49,26 @@ class GeneratorLane:
         self._source, self._run, self._number, self._plan = source, run, number, plan
         self.stages: Stages | None = None
         self._elements = Elements(run, plan, seeding, source)
-        self._holder: Any = None  # has the state
-        self._epoch = run.epoch if run.state is None else run.state["epoch"]  # of an endless lane it grows
+        self._holder: Any = None  # the object with the state
+        self._epoch = run.epoch if run.state is None else run.state["epoch"]  # grows in an endless lane
         self._is_empty = run.state is None
         self._open(None if run.state is None else run.state["state"])
 
     def _open(self, state: Any) -> None:
         run, source = self._run, self._source
+        # The function may draw an order when it is called, so its random numbers are set before.
         run.begin(run.seed, self._epoch, run.lane)
         dataset = getattr(source, "__self__", None) if getattr(source, "__name__", "") == "__iter__" else None
+        # A copy, because all lanes would share one state.
         if dataset is not None and has_state(dataset):
             dataset = copy.deepcopy(dataset)
             made, source = None, dataset.__iter__
         else:
             made = source()
             if not isinstance(made, Iterable) and not hasattr(made, "__getitem__"):
-                raise TypeError(told_of_no_iterator(source, made))
+                raise TypeError(no_iterator_message(source, made))
             dataset = made if has_state(made) else None
+        # Before `iter`: an iterable reads its state when its iterator is created. An iterator loads it afterwards.
         if dataset is not None and state is not None and not isinstance(made, Iterator):
             dataset.load_state_dict(state)
         self.saves_first = bool(getattr(made, "saves_first", False))
@@ -79,18 +82,19 @@ class GeneratorLane:
         """Return the next element, or batch.
 
         Raises:
-            StreamEnd: The iterator has ended.
-            Exception: What it raised.
+            StreamEnd: The iterator is exhausted.
+            Exception: The error of the iterator.
         """
         number, elements = self._number, self._elements
         self._number = number + 1
         while True:
             try:
-                if self._plan is None:  # each call less is felt: tiny elements cost their worker 6 us
+                if self._plan is None:  # a shorter path: tiny elements cost their worker 6 µs each
                     value = elements.element(self._epoch, number)
                 else:
                     value = elements.next(self._epoch, number, self.stages)
             except StreamEnd:
+                # An endless lane that was empty would restart forever.
                 if not self._run.endless or self._is_empty:
                     raise
             else:
@@ -100,15 +104,15 @@ class GeneratorLane:
             self._open(None)
 
     def save(self) -> Any:
-        """Return the state of what was returned; None if it has none."""
+        """Return the state of the function's result, or None."""
         if self._holder is None or self._elements.iterator is None:
             return None
         state = self._holder.state_dict()
         return None if state is None else {"epoch": self._epoch, "state": state}
 
 
-def told_of_no_iterator(source: Any, made: Any) -> str:
-    """Return what is wrong with a generator function that returned what cannot be iterated."""
+def no_iterator_message(source: Any, made: Any) -> str:
+    """Return the error message for a generator function with a result that is not iterable."""
     name = getattr(source, "__qualname__", type(source).__name__)
     got = (
         "None: did you forget `yield`, or `return`?" if made is None else f"{type(made).__name__}: {reprlib.repr(made)}"
@@ -117,17 +121,17 @@ def told_of_no_iterator(source: Any, made: Any) -> str:
 
 
 def has_state(made: Any) -> bool:
-    """Return whether something says where it is, by torch's convention, so that it can go on there.
+    """Return whether an object can save and restore its position by torch's convention.
 
-    A stream of Hugging Face's behind its ``shuffle`` cannot: its state has no buffer, whose samples would be lost.
+    A Hugging Face stream after ``shuffle`` cannot: its state lacks the buffer, and the samples there would be lost.
     """
     return hasattr(made, "state_dict") and hasattr(made, "load_state_dict") and not loses_buffer(made)
 
 
 def loses_buffer(made: Any) -> bool:
-    """Return whether this is a stream of Hugging Face's that is shuffled by a buffer; it is not imported for that."""
+    """Return whether this is a Hugging Face stream that is shuffled by a buffer, without importing that library."""
     stages = [getattr(made, "_ex_iterable", None)]
-    for stage in stages:  # each has the one before it, or those that it mixes
+    for stage in stages:  # each stage refers to the one before it, or to several that it mixes
         if type(stage).__name__ == "BufferShuffledExamplesIterable":
             return True
         stages += [each for each in (getattr(stage, "ex_iterable", None), *getattr(stage, "ex_iterables", ())) if each]
@@ -135,19 +139,19 @@ def loses_buffer(made: Any) -> bool:
 
 
 class IteratorRunner:
-    """Runs a bare iterator, which workers that are threads may share.
+    """Runs a plain iterator, which worker threads may share.
 
     Args:
         source: The iterator.
         info: The worker.
         begin: Called with (seed, epoch, number) before an element.
-        plan: How elements become batches; None: each is one.
-        num_lanes: As many iterators there are, of all ranks.
-        in_slot: A batch is written into a slot.
+        plan: How elements become batches; None if each element is a batch.
+        num_lanes: Number of iterators over all ranks.
+        in_slot: Batches are written into a slot.
         seeding: Seeds the global generators when ``begin`` is called. If None, they are not seeded.
 
     Attributes:
-        stages: Where the parts of its time are noted; None: it is not timed.
+        stages: Records the parts of the time; None if it is not timed.
     """
 
     def __init__(
@@ -158,39 +162,40 @@ class IteratorRunner:
         self._source, self._info, self._plan, self._num_lanes = source, info, plan, num_lanes
         run = LaneRun(info.shard_id, num_lanes, info.seed, 0, begin, in_slot=in_slot)
         self._elements = Elements(run, plan, seeding, source)
-        self._lock = RLock()  # a batch is a run of elements
+        self._lock = RLock()  # a batch is a run of elements, which threads must not mix
         self._has_begun = False
         self._epoch = -1
 
     @property
     def is_shared(self) -> bool:
-        """True if its code has asked which worker it is in."""
+        """True if its code has requested the number of its worker."""
         return context.has_asked()
 
     def note(self, unit: int, epoch: int) -> str:
-        """The note of an exception that `run` raised."""
+        """Return the note for an exception of `run`."""
         return note_of(unit // self._num_lanes, epoch, self._info)
 
     def load(self, source: Any) -> None:
-        """There is no other source: an iterator is never sent anew."""
+        """Do nothing: an iterator is never sent again."""
 
-    def is_at(self, epoch: int, unit: int) -> bool:  # noqa: ARG002 - there is no other place to go to
-        """Return True if `run` needs no start: always, once it has begun."""
+    def is_at(self, epoch: int, unit: int) -> bool:  # noqa: ARG002 - an iterator has no other position
+        """Return True if `run` needs no start, which holds after its first call."""
         return self._has_begun
 
     def run(self, epoch: int, unit: int, start: Any = None) -> Any:
         """Return the next element, or batch.
 
         Args:
-            epoch: Of the element.
+            epoch: Epoch of the element.
             unit: Its number in the stream.
-            start: A `LaneStart`, where nothing was taken of the iterator by now: it is at the element of this number.
+            start: A `LaneStart` if the iterator is unread: it is at the element of this number.
 
         Raises:
-            StreamEnd: It has ended.
-            Exception: What the iterator raised.
+            StreamEnd: The iterator is exhausted.
+            Exception: The error of the iterator.
         """
         number = unit // self._num_lanes
+        # Without the lock: an iterator protects itself, or raises an error.
         if self._plan is None and self._has_begun and epoch == self._epoch:
             return self._elements.next(epoch, number, self.stages)
         with self._lock:
@@ -198,7 +203,7 @@ class IteratorRunner:
             return self._elements.next(epoch, number, self.stages)
 
     def _begin(self, epoch: int, number: int, start: LaneStart | None) -> None:
-        """Begin an epoch; the first time drop what was handed out before, as the state that was loaded says."""
+        """Start an epoch; the first time, drop the elements that were delivered before the loaded state."""
         if epoch != self._epoch:
             self._epoch, self._elements.iterator = epoch, self._source
         if self._has_begun:
@@ -212,4 +217,4 @@ class IteratorRunner:
             except (Exception, SystemExit) as error:
                 if passes_at_once(error):
                     raise
-                continue  # it was raised for the consumer at its place
+                continue  # the consumer got this error at its position

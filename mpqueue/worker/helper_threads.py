@@ -1,27 +1,28 @@
-"""Threads that help a worker: in them, user code computes several samples at once.
+"""Threads that help a worker: they run user code for several samples at once.
 
-    worker's thread    begins calls, in order, at most `4 * threads` of them ahead; takes their results in that order
-    helper threads     each takes the call that was begun first, and computes it
+    worker's thread    starts calls in order, at most `4 * threads` ahead, and takes their results in the same order
+    helper threads     each takes the oldest call and computes it
 
-When all calls of a batch are begun, those of the next ones are, as far as these are known, within the same bound: else
-all threads would wait for the slowest call of each batch. Samples that wait for 20 ms by their median, and some for
-130, came at twice the rate by it, beside a busy program: 956 in a second in place of 489, by two workers of 16 threads.
+When all calls of a batch are started, those of the next batches follow, if known and within the same limit. Otherwise
+all threads would wait for the slowest call of each batch. Measured with samples that wait for 20 ms (median, some for
+130 ms), next to a busy program: 956 samples/s instead of 489, with two workers of 16 threads.
 
-Or the worker's thread computes the calls itself, one by one, as `mpqueue.worker.thread_choice` has it. Then one helper
-watches: if the batch is not over in time, it hands the calls behind the one at work to all of them. So a call that
-waits for another one is not alone for ever.
+Or the worker's thread computes the calls itself, one by one, see `mpqueue.worker.thread_choice`. Then one helper
+watches:
+if the batch is late, it passes the remaining calls to all helpers. So a call that waits for another call cannot
+block forever.
 
-No call outlives its batch: where one raises, those that were not begun are forgotten, and those at work are waited for,
-before the error goes on. So no code of the user's is at work when an epoch ends. But what strikes the waiting thread
-itself (Ctrl-C, with the caller as the worker) is not held up: the threads are given up as they are, and end when they
-are done; the next batch has others.
+No call outlives its batch. After an error, calls that have not started are cancelled, and running ones must end
+before the error is raised. So no user code runs when an epoch ends. An interrupt of the waiting thread itself (Ctrl-C,
+if the caller is the worker) is not delayed: the helpers are abandoned, end after their calls, and the next batch gets
+new ones.
 
-A worker process that is killed takes its threads along. In the trainer they are daemons, as worker threads are, and
-nobody waits for them at its end.
+A worker process that is killed takes its threads along. In the trainer they are daemon threads, like worker threads,
+and its exit does not wait for them.
 
-A child that user code forks has one thread only, the one that has forked it, and no work for it: it leaves when the
-user's code returns there, or raises, be it a helper or the worker's own thread with a call of `InOrder`. One that the
-worker's own thread forks elsewhere would wait for ever for threads that it has not: it gets an error instead.
+A child that user code forks has only the thread that forked it, and no work: it exits when the user's code returns or
+raises, in a helper or in a call of `InOrder` in the worker's own thread. A child that the worker's own thread forks
+elsewhere would wait forever for threads that it lacks: it gets an error instead.
 """
 
 import errno
@@ -41,8 +42,9 @@ from mpqueue.system.own_process import ProcessMark, make_mark
 from mpqueue.telemetry.clock import clock_ns
 
 THREAD_NAME = "mpqueue-helper"
-# So many calls for each thread are begun and not taken. By a simulation of waits of 20 ms by the median and some of
-# 125, threads come to 0.56 of what they can do with 2, to 0.80 with 4, and to 0.95 with 8, and as many samples wait.
+# Calls per thread that are started and not taken. In a simulation with waits of 20 ms (median) and some of 125 ms,
+# threads reach 0.56 of their maximum rate with 2, 0.80 with 4, and 0.95 with 8; the number of waiting samples grows
+# alike.
 AHEAD = 4
 _LOOK_EVERY_NS = 20_000_000
 
@@ -50,24 +52,24 @@ _LOOK_EVERY_NS = 20_000_000
 class HelperCall:
     """A call that a helper thread computes, for one thread that waits for it.
 
-    A `concurrent.futures.Future` takes 2.4 us where this takes 0.4, for a condition, with its lock and list of waiters,
-    and all of it under the interpreter's lock: elements of a stream that two threads compute in 50 us each cost 84 us
-    with the one, and 70 with the other.
+    A `concurrent.futures.Future` takes 2.4 µs instead of 0.4, because of its condition, lock and list of waiters, all
+    under the interpreter's lock. Elements that two threads compute in 50 µs each cost 84 µs with a future, and 70 with
+    this class.
 
     Args:
-        function: What is called,
-        arguments: and with what.
+        function: The function to call.
+        arguments: Its arguments.
 
     Attributes:
-        is_done: Its result or its error is there.
-        ns: Nanoseconds that the call took in the helper thread.
+        is_done: The result or the error is available.
+        ns: Duration of the call in the helper thread, in nanoseconds.
     """
 
     __slots__ = ("_done", "_error", "_todo", "_value", "is_done", "ns")
 
     def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-        self._todo = [(function, arguments)]  # whoever takes it out computes the call, or has cancelled it
-        self._done = Lock()  # free from the end of the call on
+        self._todo = [(function, arguments)]  # the thread that pops it computes the call, or has cancelled it
+        self._done = Lock()  # released at the end of the call
         self._done.acquire()
         self._value: Any = None
         self._error: BaseException | None = None
@@ -75,7 +77,7 @@ class HelperCall:
         self.ns = 0
 
     def cancel(self) -> bool:
-        """Have it not computed any more; return False if a helper has begun it."""
+        """Cancel the call; return False if a helper has started it."""
         try:
             self._todo.pop()
         except IndexError:
@@ -83,7 +85,7 @@ class HelperCall:
         return True
 
     def compute(self, own: ProcessMark, clock: "CallClock") -> None:
-        """Compute it in this thread, if it is not cancelled.
+        """Compute the call in this thread, unless it is cancelled.
 
         Args:
             own: The mark of this process.
@@ -106,25 +108,26 @@ class HelperCall:
             clock.look(self.ns, busy_ns)
         if not own[0]:
             leave_as_child()
-        done, self.is_done = self._done, True  # in this order: who waits may be struck by a signal behind the lock
-        del self  # the traceback of the error keeps this frame
+        # In this order: a signal may strike the waiting thread after it acquired the lock
+        done, self.is_done = self._done, True
+        del self  # the traceback of the error keeps this frame, which would keep the call
         done.release()
 
     def wait(self) -> None:
-        """Wait for its end; for one thread."""
+        """Wait for the end of the call; only one thread may."""
         if not self.is_done:
             self._done.acquire()
 
     def exception(self) -> BaseException | None:
-        """Wait for it, and return what it raised."""
+        """Wait for the call, and return its error or None."""
         self.wait()
         return self._error
 
     def result(self) -> Any:
-        """Wait for it, and return what it returned.
+        """Wait for the call, and return its result.
 
         Raises:
-            BaseException: What it raised.
+            BaseException: The error of the call.
         """
         self.wait()
         if self._error is None:
@@ -132,14 +135,14 @@ class HelperCall:
         try:
             raise self._error
         finally:
-            del self  # the traceback of the error keeps this frame
+            del self  # the traceback of the error keeps this frame, which would keep the call
 
 
 class CallClock:
-    """The share of the time of calls in which their thread is not on a CPU.
+    """The share of the time of calls that their thread spends off the CPU.
 
-    The CPU time of a thread is a system call of up to 25 us, so only one call in `_LOOK_EVERY_NS` is looked at. A race
-    between two helpers costs no more than a second look.
+    Reading the CPU time of a thread takes a system call of up to 25 µs, so only one call in `_LOOK_EVERY_NS` is
+    measured. A race between two helpers costs no more than a second measurement.
     """
 
     __slots__ = ("_due_ns", "waiting_share")
@@ -149,7 +152,7 @@ class CallClock:
         self.waiting_share = 0.0
 
     def busy_ns(self) -> int | None:
-        """Return the CPU time of this thread if the next call is to be looked at, else None."""
+        """Return the CPU time of this thread if the next call must be measured, otherwise None."""
         now = clock_ns()
         if now < self._due_ns:
             return None
@@ -157,34 +160,35 @@ class CallClock:
         return time.thread_time_ns()
 
     def look(self, ns: int, busy_ns: int) -> None:
-        """Enter a call that took this long, and began at this CPU time of its thread."""
+        """Record a call that took ``ns`` and started at this CPU time of its thread."""
         self.waiting_share = max(0.0, 1 - (time.thread_time_ns() - busy_ns) / ns) if ns else 0.0
 
 
 class Helpers:
-    """So many threads; they end by `dismiss`, or when nobody holds this object any more.
+    """A group of helper threads; they end by `dismiss`, or when no reference to this object is left.
 
     Args:
-        threads: How many.
+        threads: Number of threads.
 
     Attributes:
-        threads: As given.
+        threads: Number of threads.
         own: The mark of the process that has them.
         clock: Times their calls.
 
     Raises:
-        OSError: There are not enough of them.
+        OSError: The threads cannot be started.
     """
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
         self.own, self.clock = make_mark(), CallClock()
         self._calls: SimpleQueue[HelperCall | None] = SimpleQueue()
-        self._lock = Lock()  # no call is put behind the end, where it would wait for ever
-        # No method, and without this object: the threads would keep it for ever.
+        self._lock = Lock()  # no call is queued after the end, where it would wait forever
+        # A function without a reference to this object: the threads would keep it.
         self._end = weakref.finalize(self, _dismiss, self._calls, threads)
         self._end.atexit = False
-        # A signal handler that raises within `start` would have it say that a thread that runs could not be started.
+        # Without this, a signal handler that raises within `start` would make a running thread look like a failed
+        # start.
         with defer_signals():
             for number in range(threads):
                 thread = threading.Thread(
@@ -198,10 +202,10 @@ class Helpers:
                     ) from error
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> HelperCall:
-        """Have a call computed; calls are begun in the order of this.
+        """Queue a call; calls start in this order.
 
         Raises:
-            RuntimeError: The threads were dismissed, or are another process's.
+            RuntimeError: The threads were dismissed, or belong to another process.
         """
         self.check()
         call = HelperCall(function, arguments)
@@ -212,42 +216,42 @@ class Helpers:
         return call
 
     def check(self) -> None:
-        """Refuse to wait in a child that was forked since.
+        """Raise an error in a child that was forked since.
 
         Raises:
-            RuntimeError: The threads are its parent's.
+            RuntimeError: The threads belong to its parent.
         """
         if not self.own[0]:
             raise RuntimeError(
-                "this process was forked while threads of its parent computed samples or elements, and has no such "
-                "threads: iterate anew here"
+                "this process was forked while threads of its parent computed samples or elements, and does not have "
+                "these threads: create a new iterator in this process"
             )
 
     def dismiss(self) -> None:
-        """Have the threads end, behind what they were given; not to be called by a handler that strikes a `submit`."""
+        """End the threads after the queued calls; must not be called by a signal handler that interrupts a `submit`."""
         with self._lock:
             self._end()
 
 
 class InOrder:
-    """Several calls, whose results come in order; used by ``with``, whose end is that of all of them.
+    """Several calls with results in order; a context manager. Its exit ends all of them.
 
     Args:
-        helpers: Who computes them.
-        call: What is called,
-        arguments: and with what, each time.
-        patience_s: This thread computes the calls alone; after so many seconds the helpers come in. None: they compute
-            them all.
+        helpers: The threads.
+        call: The function to call.
+        arguments: The arguments of each call.
+        patience_s: This thread computes the calls alone, and after this time the helpers join in. If None, the helpers
+            compute all calls.
 
     Attributes:
-        helpers: As given.
-        find_next: Asked when all calls are begun: returns those that come next, None if nobody knows them yet.
-        is_given_up: What struck this thread while it waited has left calls at work: the helpers are not to be used
+        helpers: The threads.
+        find_next: Called when all calls are started: returns the next ones, or None if they are not known yet.
+        is_given_up: An interrupt of this thread while it waited has left running calls: the helpers must not be used
             again.
-        is_over: All has come to its end.
+        is_over: The exit is complete.
         is_alone: This thread has computed all calls so far.
-        beside_ns: Nanoseconds that helpers spent on the calls whose results were taken, without the time that this
-            thread waited for them: what the calls took beyond the time of this thread.
+        beside_ns: Nanoseconds that helpers spent on the taken calls, minus the waiting time of this thread:
+            the duration of the calls beyond the time of this thread.
     """
 
     def __init__(
@@ -263,7 +267,7 @@ class InOrder:
         self.beside_ns = 0
         self.is_alone = patience_s is not None
         if self.is_alone:
-            self._lock = Lock()  # of the arguments, while a helper watches
+            self._lock = Lock()  # guards the arguments while a helper watches
             self._end = Lock()
             self._end.acquire()
             helpers.submit(self._watch, patience_s)
@@ -272,17 +276,17 @@ class InOrder:
         """Return the next result.
 
         Raises:
-            IndexError: There are no more.
-            BaseException: What the call raised.
+            IndexError: All results were taken.
+            BaseException: The error of the call.
         """
         arguments = self._next_own()
         return self._take().result() if arguments is None else self._call_alone(*arguments)
 
     def next_error(self) -> tuple[Any, BaseException | None]:
-        """Return the next result, or what was raised in its place.
+        """Return the next result, or the error of its call.
 
         Raises:
-            IndexError: There are no more.
+            IndexError: All results were taken.
         """
         arguments = self._next_own()
         if arguments is not None:
@@ -295,45 +299,48 @@ class InOrder:
         return (call.result(), None) if error_of is None else (None, error_of)
 
     def _next_own(self) -> tuple[Any, ...] | None:
-        """Return the arguments of the next call, if this thread is to compute it."""
+        """Return the arguments of the next call, if this thread must compute it."""
         if not self.is_alone:
             return None
+        # The watching helper may take over at any time, so both check under the lock.
         with self._lock:
             return next(self._arguments, None) if self.is_alone else None
 
     def _fill(self, ahead: int) -> None:
-        """Begin calls, these or those that come next, until so many of them are not taken."""
+        """Start calls, of this batch or the next ones, until ``ahead`` of them are not taken."""
         calls: InOrder | None = self
         while calls is not None and (ahead := calls._fill_own(ahead)):
-            calls = calls._found_next()
+            calls = calls._next_calls()
 
     def _fill_own(self, ahead: int) -> int:
-        """Begin these; return how many are missing when all of them are begun."""
+        """Start calls of this batch; return how many more are allowed after the last one."""
         pending = self._pending
         while len(pending) < ahead:
             arguments = next(self._arguments, None)
             if arguments is None:
                 return ahead - len(pending)
+            # `arguments` is an iterator, so no call is submitted twice. Only one thread fills at a time.
             pending.append(self.helpers.submit(self._call, *arguments))
         return 0
 
-    def _found_next(self) -> "InOrder | None":
+    def _next_calls(self) -> "InOrder | None":
         if self._next is None and self.find_next is not None:
             self._next = self.find_next()
         return self._next
 
     def _watch(self, patience_s: float) -> None:
-        """Wait for the end of the batch, in a helper thread; have all helpers come in if it is late."""
+        """Wait for the end of the batch, in a helper thread; make all helpers join in if it is late."""
         if not self._end.acquire(timeout=patience_s):
             with self._lock:
                 self._fill(AHEAD * self.helpers.threads)
-                # Only now: the worker's thread, which looks at this without the lock, goes on filling at once, and two
-                # that fill side by side would put results out of order.
+                # Only now: the worker's thread reads this without the lock, and would fill at once. Two threads that
+                # fill at the same time would mix up the order of results.
                 self.is_alone = False
 
     def _take(self) -> HelperCall:
         self._fill(AHEAD * self.helpers.threads)
         call = self._pending[0]
+        # Kept in `_pending` while waiting: after an interrupt, `__exit__` must still find the call.
         self._wait(call)
         self.beside_ns += call.ns
         return self._pending.popleft()
@@ -341,7 +348,8 @@ class InOrder:
     def _wait(self, call: HelperCall) -> None:
         if not call.is_done:
             self.helpers.check()
-            self.is_given_up = True  # until it is over: what is raised by the wait itself is not of the call
+            # Until the wait is over: an exception of the wait itself does not belong to the call
+            self.is_given_up = True
             started = clock_ns()
             call.wait()
             self.beside_ns -= clock_ns() - started
@@ -353,17 +361,18 @@ class InOrder:
     def __exit__(self, *_: object) -> None:
         if self.is_alone:
             with self._lock:
-                self._arguments = iter(())  # it may be late just now
+                self._arguments = iter(())  # the watching helper may start right now, and must not start more calls
             self._end.release()
+        # Cancelled ones can no longer start. The others run user code, which must end before the batch does.
         at_work = [call for call in self._pending if not call.cancel()]
         while at_work and not self.is_given_up:
             self._wait(at_work.pop())
         self._pending.clear()
-        self.find_next = self._next = None  # whoever gives the next calls holds these
+        self.find_next = self._next = None  # the iterator of the next calls holds these
         self.is_over = True
 
 
-# By process, too: a child that is forked has the objects of its parent's threads, and none of the threads.
+# By process, too: a forked child has the objects of its parent's threads, but not the threads.
 _shared: "weakref.WeakValueDictionary[tuple[int, int], Helpers]" = weakref.WeakValueDictionary()
 _shared_lock = Lock()
 
@@ -377,7 +386,7 @@ os.register_at_fork(after_in_child=_unlock)
 
 
 def shared_helpers(threads: int) -> Helpers:
-    """Return so many threads of this process, the same ones for all stages of datasets that ask for that number."""
+    """Return the threads of this process for a number of threads, shared by all stages of datasets."""
     key = os.getpid(), threads
     with _shared_lock:
         helpers = _shared.get(key)
@@ -392,8 +401,8 @@ def _dismiss(calls: "SimpleQueue[HelperCall | None]", threads: int) -> None:
 
 
 def _serve(calls: "SimpleQueue[HelperCall | None]", clock: CallClock) -> None:
-    """The life of a helper thread."""
+    """Compute calls until the end of the queue; the main function of a helper thread."""
     own = make_mark()
     while (call := calls.get()) is not None:
         call.compute(own, clock)
-        del call  # or an idle thread would keep the sample
+        del call  # otherwise an idle thread would keep the sample

@@ -1,22 +1,21 @@
-"""Runs the lanes of a stream that one worker has: opens them, goes on with them, takes their snapshots.
+"""Runs the lanes of one worker: opens them, continues them, takes their snapshots.
 
-    a grant for element 0                      the lane is opened at its beginning
-    a grant with a start (a snapshot, or none) the lane is opened there; what lies before the element is computed and
-                                               dropped, its errors too: they were raised at their place
-    any other grant                            is for the next element of a lane that is open
+=====================================  ================================================================================
+Grant                                  Effect
+=====================================  ================================================================================
+element 0                              the lane is opened at its beginning
+with a start (a snapshot or a number)  the lane is opened there. Elements before the requested one are computed and
+                                       dropped, including their errors, which the consumer got at their position
+any other                              the next element of an open lane is computed
+=====================================  ================================================================================
 
-*Snapshots.* One is taken behind an element when it is *due*: when the lane has worked for 100 times as long as a
-snapshot takes, so that all of them take 1 % of the time at most, and for its share of half a second, so that what lies
-between the last snapshots of all lanes takes no longer to compute again. What the last one of any lane took says when
-those of all are due: as each lane found it out for itself, a stream with buffers of 10,000 was at 1.2 % in its first
-seconds. Measured in these, of the workers' CPU time, in 16 lanes and two workers behind trivial functions: 0.23 % (82
-us each) with a buffer of 1,000, 0.32 % (115 us each) with one of 10,000 (930 us before its places stayed in arrays, see
-`mpqueue.dataset.held`). Nobody waits for one: where there is no memory for it, the next is due soon. With it, and with
-its end, a lane tells what its stages have done since it told before (`mpqueue.telemetry.stage_rows`).
+*Snapshots.* A snapshot follows an element when it is *due*, see `LaneRunner._save`. No one waits for it: without memory
+for a snapshot, the next one is due soon. Together with a snapshot, and at its end, a lane reports the work of its
+stages since its last report (`mpqueue.telemetry.stage_rows`).
 
-*Interrupts.* A lane is taken out of the table while it runs, and put back behind the element, by one assignment. In the
-caller's own thread a signal handler may raise in the middle of its code, which tears generators: the lane is not put
-back then, and is opened anew from its last snapshot.
+*Interrupts.* While a lane runs, it is not in the table of open lanes. One assignment puts it back after the element. In
+the caller's own thread a signal handler may raise within the lane's code and leave a generator unusable. Then the lane
+is not put back, and is opened again from its last snapshot.
 """
 
 import pickle
@@ -41,27 +40,27 @@ from mpqueue.worker.lanes import Lane, LaneRun
 from mpqueue.worker.retry_markers import Marker, Name
 from mpqueue.worker.runner import BeginBatch, StreamEnd
 
-_WORK_PER_SAVE = 100
-_FIRST_SAVE_NS = 250_000  # nobody knows yet what one takes
-_BETWEEN_NS = 500_000_000  # the work of all lanes between two rounds of snapshots
+_WORK_PER_SAVE = 100  # all snapshots together take at most 1 % of the time
+_FIRST_SAVE_NS = 250_000  # an estimate before the first snapshot
+_BETWEEN_NS = 500_000_000  # work of all lanes between two rounds of snapshots: the maximum to recompute after a crash
 _SLOW_S = 10
 
 
 class OpenLane:
-    """A lane that is open.
+    """An open lane.
 
     Attributes:
-        lane: It.
-        info: What its code is told of its worker.
-        epoch: That it is of,
-        number: and its next element.
-        skipped: What it has left out for the element at work.
-        worked_ns: In its code, since the last snapshot.
-        saved: The last snapshot, if it was taken behind the last element.
-        marker: Until the element is computed for which the lane was opened; None: its samples are not marked.
+        lane: The lane.
+        info: The worker info for its code.
+        epoch: Its epoch.
+        number: Number of its next element.
+        skipped: Samples left out of the element in progress.
+        worked_ns: Time in its code since the last snapshot.
+        saved: The last snapshot, if it was taken after the last element.
+        marker: Reports samples until the first requested element is computed; None if samples are not marked.
     """
 
-    __slots__ = ("_told", "epoch", "info", "lane", "marker", "number", "saved", "skipped", "worked_ns")
+    __slots__ = ("_reported", "epoch", "info", "lane", "marker", "number", "saved", "skipped", "worked_ns")
     lane: Lane
 
     def __init__(self, info: WorkerInfo, epoch: int, number: int) -> None:
@@ -70,15 +69,15 @@ class OpenLane:
         self.skipped: list[Skipped] = []
         self.saved: LaneStart | None = None
         self.marker: Marker | None = None
-        self._told: list[StageRow] = []
+        self._reported: list[StageRow] = []
 
     def take_rows(self) -> list[StageRow]:
         """Return the work of the stages since the last call."""
         counts = getattr(self.lane, "counts", None)
         if counts is None:
             return []
-        told, self._told = self._told, counts()
-        return since(self._told, told)
+        reported, self._reported = self._reported, counts()
+        return since(self._reported, reported)
 
 
 class LaneRunner:
@@ -88,18 +87,19 @@ class LaneRunner:
         source: A `mpqueue.worker.lanes.LaneSource`, or a callable that returns an iterator.
         info: The worker.
         begin: Called with (seed, epoch, place) before a sample.
-        plan: How the elements of a callable become batches; None: each is one. A source of lanes knows by itself.
-        num_lanes: Of all ranks.
-        in_slot: A batch is written into a slot.
+        plan: How the elements of a callable become batches; None if each element is a batch. A source with lanes needs
+            none.
+        num_lanes: Number of lanes over all ranks.
+        in_slot: Batches are written into a slot.
         seeding: Seeds the global generators once for a batch of a generator function. If None, they are not seeded.
-        endless: A lane that has ended begins anew.
-        skips: What the source raises is left out.
-        is_callers: It is run by the thread in which signals are handled.
+        endless: A finished lane restarts.
+        skips: Elements that raise an error are left out.
+        is_callers: The lanes run in the thread that handles signals.
         opens_lanes: The source opens its lanes; otherwise it is called for each of them.
 
     Attributes:
-        stages: Where the parts of its time are noted; None: it is not timed.
-        tell_mark: Tells the trainer which sample is at work; None: nobody is told.
+        stages: Records the parts of the time; None if it is not timed.
+        tell_mark: Reports the present sample to the trainer; None if samples are not reported.
     """
 
     def __init__(
@@ -114,180 +114,193 @@ class LaneRunner:
         self._skips, self._is_callers = skips, is_callers
         self._is_of_lanes = opens_lanes
         self._between_ns = _BETWEEN_NS * info.world // num_lanes
-        self._save_ns = _FIRST_SAVE_NS  # what a snapshot takes, of any of the lanes,
-        self._due_ns = self._between_ns  # and the work of a lane after which its next one is due
+        self._save_ns = _FIRST_SAVE_NS  # duration of a snapshot of any lane
+        self._due_ns = self._between_ns  # work of a lane after which its next snapshot is due
         self._open: dict[int, OpenLane] = {}
-        self._starts: dict[int, tuple[int, LaneStart]] = {}  # the last ones, with their epochs
+        self._starts: dict[int, tuple[int, LaneStart]] = {}  # the last starts, with their epochs
 
     @property
     def is_shared(self) -> bool:
-        """True if the lanes have asked which they are, or need not: none gives all elements of the source."""
+        """True if the lanes divide the elements: their code requests its number, or the source does so itself."""
         return context.has_asked() or (self._is_of_lanes and not getattr(self._source, "streams", ()))
 
     def note(self, unit: int, epoch: int) -> str:
-        """The note of an exception that `run` raised."""
+        """Return the note for an exception of `run`."""
         number, lane = divmod(unit, self._num_lanes)
         of = note_of(number, epoch, self._info)
         return of if self._num_lanes == self._info.num_workers else f"{of}, lane {lane} of {self._num_lanes}"
 
     def load(self, source: Any) -> None:
-        """Go on with another source: the lanes are opened anew."""
+        """Continue with another source: the lanes are opened again."""
         self._source = source
         self._open.clear()
 
     def close_lane(self, lane: int) -> None:
-        """Another worker has this lane from now on: let go of what its stages hold."""
+        """Release a lane that another worker has now, with the contents of its buffers."""
         self._open.pop(lane, None)
         self._starts.pop(lane, None)
 
     def is_at(self, epoch: int, unit: int) -> bool:
-        """Return True if `run` needs no start: the element is the first of its lane, or the next."""
+        """Return True if `run` needs no start: the element is the first of its lane, or the next one."""
         number, lane = divmod(unit, self._num_lanes)
-        found = self._open.get(lane)
-        return not number or (found is not None and found.number == number and found.epoch == epoch)
+        current = self._open.get(lane)
+        return not number or (current is not None and current.number == number and current.epoch == epoch)
 
     def run(self, epoch: int, unit: int, start: Any = None) -> Any:
-        """Return an element: a batch, what is left of one (`Partial`), or one of them `WithTail`.
+        """Return an element: a batch, the rest of one (`Partial`), or one of these `WithTail`.
 
-        The element that was returned last can be computed again: its lane is reopened.
+        The latest element can be computed again: its lane is reopened.
 
         Args:
-            epoch: Of the element.
+            epoch: Epoch of the element.
             unit: Its number in the stream.
-            start: A `LaneStart` or a `RetryStart`, to open the lane there; None: it is at the element, or that is its
-                first one.
+            start: A `LaneStart` or a `RetryStart`, to open the lane there. None if the lane is at the element, or at
+                its first one.
 
         Raises:
-            StreamEnd: The lane has ended.
-            Exception: What the source raised.
+            StreamEnd: The lane is exhausted.
+            Exception: The error of the source.
         """
         number, lane = divmod(unit, self._num_lanes)
-        found = self._open.pop(lane, None)
-        if found is None or start is not None or not (found.number == number > 0 and found.epoch == epoch):
-            found = self._open_lane(lane, epoch, number, start)
+        # Taken out of the table: an interrupt in its code leaves it out, so that it is opened again.
+        current = self._open.pop(lane, None)
+        if current is None or start is not None or not (current.number == number > 0 and current.epoch == epoch):
+            current = self._open_lane(lane, epoch, number, start)
         else:
-            if found.saved is not None:
-                # Not as soon as it was taken: the element before it may have been computed once more (`run`), from a
-                # start that is not behind it.
-                self._starts[lane], found.saved = (epoch, found.saved), None
-            context.enter_lane(found.info)
-        began, skipped = clock_ns(), found.skipped
+            if current.saved is not None:
+                # Not when it was taken: the last element may have been computed once more (see above), from a start
+                # before it.
+                self._starts[lane], current.saved = (epoch, current.saved), None
+            context.enter_lane(current.info)
+        began, skipped = clock_ns(), current.skipped
         if skipped:
             skipped.clear()
         try:
-            if self._plan is not None and type(found.lane) is GeneratorLane:
-                found.lane.stages = self.stages  # where elements become batches; else nothing is noted there
-            value = found.lane.next()
+            if self._plan is not None and type(current.lane) is GeneratorLane:
+                current.lane.stages = self.stages  # only these collate here
+            value = current.lane.next()
         except BaseException as error:
             if not self._is_interrupt(error):
-                found.number = number + 1
-                self._open[lane] = found
+                # An error of the source replaces the element. The lane itself can continue.
+                current.number = number + 1
+                self._open[lane] = current
             if isinstance(error, StreamEnd):
-                if skipped:  # it says the end again for the next element
+                if skipped:  # it raises the end again for the next element
                     return Partial(None, [tuple(entry) for entry in skipped], True)
-                raise StreamEnd(found.take_rows()) from None
+                raise StreamEnd(current.take_rows()) from None
             raise
         finally:
-            if found.marker is not None:  # what comes behind the element is begun in blocks again
-                found.marker.end()
-                found.marker = None
-        found.number = number + 1
+            if current.marker is not None:  # samples after this element are started in blocks again
+                current.marker.end()
+                current.marker = None
+        current.number = number + 1
         if skipped:
             value = Partial(value, [tuple(entry) for entry in skipped], False)
-        found.worked_ns += clock_ns() - began
-        if found.worked_ns >= self._due_ns:
-            state = self._save(found, lane)
+        current.worked_ns += clock_ns() - began
+        if current.worked_ns >= self._due_ns:
+            state = self._save(current, lane)
             if state is not None:
-                value = WithTail(value, state, found.take_rows())
-                found.saved = LaneStart(found.number, state)
-        self._open[lane] = found
+                value = WithTail(value, state, current.take_rows())
+                current.saved = LaneStart(current.number, state)
+        self._open[lane] = current
         return value
 
     def _open_lane(self, lane: int, epoch: int, number: int, start: LaneStart | RetryStart | None) -> OpenLane:
-        """Open a lane at an element, and drop what lies before it."""
+        """Open a lane at an element, and drop the elements before it."""
         num_retried = 0
         if isinstance(start, RetryStart):
             start, num_retried = start
         if start is None:
-            # The opening has failed before, or the element is the first one.
+            # An earlier opening failed, or the element is the first one.
             of, start = self._starts.get(lane, (epoch, BEGINNING))
             if not number or of != epoch:
                 start = BEGINNING
         for other in [other for other, open_ in self._open.items() if open_.epoch != epoch]:
-            del self._open[other]  # lanes that are another's by now hold what is in their buffers
+            del self._open[other]  # lanes that have moved to other workers still hold their buffers
         self._starts[lane] = epoch, start
         info = self._info._replace(lane=lane, num_lanes=self._num_lanes)
-        found = OpenLane(info, epoch, number)
+        current = OpenLane(info, epoch, number)
         context.enter_lane(info)
         state = None if start.state is None else pickle.loads(start.state)
         if num_retried and self._is_of_lanes and self.tell_mark is not None:
-            found.marker = Marker(self.tell_mark)
+            current.marker = Marker(self.tell_mark)
         run = LaneRun(
-            lane, self._num_lanes, info.seed, epoch, self._begin, found.skipped.append if self._skips else None,
-            self._in_slot, state, self._is_endless, found.marker,
+            lane, self._num_lanes, info.seed, epoch, self._begin, current.skipped.append if self._skips else None,
+            self._in_slot, state, self._is_endless, current.marker,
         )  # fmt: skip
         if self._is_of_lanes:
-            found.lane = self._source.open_lane(run)
+            # Only a source with lanes can leave out a single sample. A generator function runs as one piece of code.
+            current.lane = self._source.open_lane(run)
         else:
-            found.lane = GeneratorLane(self._source, run, start.number, self._plan, self._seeding)
-            if found.lane.saves_first:
-                found.worked_ns = self._due_ns
+            current.lane = GeneratorLane(self._source, run, start.number, self._plan, self._seeding)
+            if current.lane.saves_first:
+                current.worked_ns = self._due_ns  # its first snapshot is due at once
         num_dropped = number - start.number
-        self._drop(found, num_dropped, num_dropped - num_retried + 1, is_from_beginning=start.state is None)
-        return found
+        self._drop(current, num_dropped, num_dropped - num_retried + 1, is_from_beginning=start.state is None)
+        return current
 
-    def _drop(self, found: OpenLane, count: int, retried_from: int, *, is_from_beginning: bool) -> None:
-        began, marker = clock_ns(), found.marker
+    def _drop(self, current: OpenLane, count: int, retried_from: int, *, is_from_beginning: bool) -> None:
+        began, marker = clock_ns(), current.marker
         for number in range(count):
+            # Only the last `num_retried` elements are marked: the trainer has the others, and their samples must not be
+            # given up.
             if marker is not None:
                 marker.is_on = number >= retried_from
             try:
-                found.lane.next()
+                current.lane.next()
             except StreamEnd:
                 break
             except (Exception, SystemExit) as error:
                 if self._is_interrupt(error):
                     raise
-                continue  # it was raised for the consumer at its place
+                continue  # the consumer got this error at its position
         if marker is not None:
             marker.is_on = True
         took_s = (clock_ns() - began) / 1e9
         if is_from_beginning and took_s > _SLOW_S:
             warnings.warn(
-                f"a stream was run from its beginning again, for {took_s:.0f} s, to go on behind element {count}: it "
-                "has no state. Give what the function returns state_dict() and load_state_dict(state), and it goes on "
-                "from there at once",
+                f"a stream was run from its beginning again, for {took_s:.0f} s, to continue after element {count}: it "
+                "has no state. To avoid that, add state_dict() and load_state_dict(state) to the object that the "
+                "function returns",
                 RuntimeWarning,
                 stacklevel=2,
             )
 
-    def _save(self, found: OpenLane, lane: int) -> bytes | None:
-        """Take a snapshot, and say when the next one is due."""
-        began, name = clock_ns(), type(found.lane).__name__
-        found.worked_ns = -1 << 62  # what fails once would fail each time
+    def _save(self, current: OpenLane, lane: int) -> bytes | None:
+        """Take a snapshot, and set when the next one is due.
+
+        A snapshot is due when the lane has worked 100 times as long as a snapshot takes, so that all snapshots take at
+        most 1 % of the time; and for its share of half a second, which limits the work to recompute after a crash. The
+        duration of the latest snapshot of any lane counts for all lanes: when each lane measured its own, a stream with
+        buffers of 10,000 elements spent 1.2 % of its first seconds on snapshots. Measured in these seconds, in CPU time
+        of 16 lanes in two workers with trivial functions: 0.23 % (82 µs each) with a buffer of 1,000 elements, 0.32 %
+        (115 µs each) with 10,000. Without arrays for the places (`mpqueue.dataset.held`) these took 930 µs.
+        """
+        began, name = clock_ns(), type(current.lane).__name__
+        current.worked_ns = -1 << 62  # never due again after a failure, which would repeat
         try:
-            state = found.lane.save()
+            state = current.lane.save()
         except Exception as error:
             if self._is_interrupt(error):
                 raise
-            raise RuntimeError(f"the state of lane {lane} cannot be had: {name}.save() raised {error!r}") from error
+            raise RuntimeError(f"the state of lane {lane} is unavailable: {name}.save() raised {error!r}") from error
         data = None
         if state is not None:
             try:
                 data = pickle.dumps(state, 5)
             except Exception as error:
                 raise TypeError(
-                    f"the state of lane {lane} cannot be pickled ({error}): it is to be plain data, as numbers, text, "
-                    "lists and dicts are"
+                    f"the state of lane {lane} cannot be pickled ({error}): it must be plain data, such as numbers, "
+                    "strings, lists and dicts"
                 ) from error
-        found.worked_ns = 0
-        # One that was held up, on a machine that is busy, says nothing of those to come: it would keep lanes from their
-        # next snapshots for seconds, which a resume had to compute again.
+        current.worked_ns = 0
+        # A snapshot that was delayed by a busy machine does not predict later ones. Taken at face value, it would
+        # postpone the next snapshots for seconds of work, which a resume would have to recompute.
         self._save_ns = min(clock_ns() - began, 4 * self._save_ns)
-        # For all lanes: those that were opened before it was known would each take a first one too early.
+        # For all lanes: those opened before the duration was known would each take a first one too early.
         self._due_ns = max(_WORK_PER_SAVE * self._save_ns, self._between_ns)
         return data
 
     def _is_interrupt(self, error: BaseException) -> bool:
-        """Return whether a signal handler has raised this in the middle of the lane's code."""
+        """Return whether a signal handler has raised this within the lane's code."""
         return self._is_callers and (isinstance(error, KeyboardInterrupt) or is_of_handler(error))

@@ -1,10 +1,10 @@
-"""Streams in lanes: what a worker asks of the source of a stream, and what that gives it.
+"""Streams in lanes: the protocol between a worker and the source of a stream.
 
-A stream is divided into *lanes*, each with an order of its own; its elements come round the lanes, so that their order
-depends neither on the number of workers nor on that of ranks. A worker opens a lane with a `LaneRun`, asks it for one
-element after the other, and now and then for a *snapshot* of where it is, which goes to the trainer with an element.
-The lane is opened anew from the last snapshot, in any worker, when its worker dies, or stays behind, and when a state
-is loaded: what lies between the snapshot and the place is computed again, and dropped.
+A stream is divided into *lanes* (virtual shards), each with its own order. Its elements are taken from the lanes in
+turn, so their order depends neither on the number of workers nor on the number of ranks. A worker opens a lane with a
+`LaneRun` and requests one element after the other. Now and then it requests a *snapshot* of the position, which goes to
+the trainer with an element. After a worker crash, a move to another worker or a resume, the lane is opened again from
+its last snapshot, in any worker: the elements between the snapshot and the position are computed again, and dropped.
 """
 
 from collections.abc import Callable
@@ -16,21 +16,21 @@ from mpqueue.worker.runner import BeginBatch
 
 
 class LaneRun(NamedTuple):
-    """The things that a lane is opened with.
+    """The arguments with which a lane is opened.
 
     Attributes:
-        lane: Its number among those of all ranks,
-        num_lanes: and how many there are.
-        seed: Random numbers follow from it,
-        epoch: and from this.
+        lane: Number of the lane over all ranks.
+        num_lanes: Number of lanes over all ranks.
+        seed: Seed of the random numbers.
+        epoch: Epoch of the random numbers.
         begin: Called with (seed, epoch, place) before a sample: it sets `mpqueue.rng` and the global generators.
-        skip: Called for what is left out because of an error; None: errors are raised.
-        in_slot: A batch is written into a slot.
-        state: What `Lane.save` gave; None: the lane begins at its first element.
-        endless: The dataset is begun anew, as its next epoch, whenever it ends.
-        marker: Is told of each sample before it is computed; None: nobody is. A lane that can leave out a single one
-            begins its samples by a `mpqueue.worker.retry_markers.RetryBegin`.
-        base: Of a part of a dataset: the number of stages of the whole dataset that come before the part.
+        skip: Called for each sample that is left out because of an error. If None, errors are raised.
+        in_slot: Batches are written into a slot.
+        state: A result of `Lane.save`; None if the lane starts at its first element.
+        endless: The dataset restarts as its next epoch whenever it ends.
+        marker: Reports each sample before it is computed; None if samples are not reported. A lane that can leave out a
+            single sample starts its samples by a `mpqueue.worker.retry_markers.RetryBegin`.
+        base: For a part of a dataset: number of stages of the whole dataset before the part.
     """
 
     lane: int
@@ -47,45 +47,45 @@ class LaneRun(NamedTuple):
 
 
 class Lane(Protocol):
-    """A lane that is open, at one of its elements.
+    """An open lane, at one of its elements.
 
-    One that has ``counts()`` tells with it what its stages have done: rows (name, elements that went in, elements that
-    came out, nanoseconds, of them waiting), which only grow.
+    A lane may have a method ``counts()`` that reports the work of its stages: rows (name, elements in, elements out,
+    nanoseconds, waiting nanoseconds), which only grow.
     """
 
     def next(self) -> Any:
         """Return the next element.
 
         Raises:
-            StreamEnd: There is none, each time it is asked.
-            Exception: Takes the place of an element; the next call gives the one behind it.
+            StreamEnd: The lane is exhausted; raised again by each later call.
+            Exception: Replaces an element; the next call returns the element after it.
         """
         ...
 
     def save(self) -> Any:
-        """Return where it is; None: it cannot.
+        """Return the position, or None if the lane cannot save it.
 
-        Pickled and unpickled it is plain data (None, bool, int, float, str, bytes, lists, dicts).
+        After pickling and unpickling it is plain data (None, bool, int, float, str, bytes, list, dict).
         """
         ...
 
 
 @runtime_checkable
 class LaneSource(Protocol):
-    """A source of lanes.
+    """A source with lanes.
 
-    One that reads generator functions or iterable-style datasets, each lane of which has to take its share by itself,
-    has them in a list ``streams``: if none of their code asks which lane it is in, every lane gives all elements.
+    A source that reads generator functions or iterable-style datasets, where each lane must select its own share, has
+    them in a list ``streams``. If their code never requests the number of its lane, every lane yields all elements.
     """
 
     def open_lane(self, run: LaneRun) -> Lane:
-        """Open a lane, at its beginning or where ``run.state`` was saved.
+        """Open a lane, at its beginning or at the position ``run.state``.
 
         Raises:
-            ValueError: The state is of another source.
+            ValueError: The state belongs to another source.
         """
         ...
 
     def shape(self) -> list[str]:
-        """Return a line for each stage: its name, arguments, lengths. A state is loaded into one of the same shape."""
+        """Return a line for each stage: its name, arguments, lengths. A state fits only sources of the same shape."""
         ...

@@ -1,14 +1,16 @@
-"""The life of a worker process, however it was started.
+"""The main loop of a worker process, however it was started.
 
-It reads grants one by one, computes what they ask for, writes the batch into the granted slot, and reports. It holds
-no lock that anybody else waits for and owns no bytes but those of its granted slots, so it may be killed between any
-two instructions. Now and then it times a batch (`_Timing`): for that one batch, what computes and what reports is
-replaced by the same with clocks.
+The worker reads grants one by one, computes the requested batch, writes it into the granted slot, and reports. It holds
+no lock that another process waits for, and writes only to its granted slots. So it may be killed between any two
+instructions: a batch whose report was written is valid, any other is computed again by a replacement.
 
-A child that the user's code forks, and that returns into this loop or raises there, is no worker: it leaves before it
-writes into a slot or a pipe (`_Worker._leave_if_forked`), at the end of its batch at the latest.
+At intervals it times one batch (`_Timing`): for that batch, the functions that compute and report are replaced by
+versions with clocks.
 
-It ends when the grants' pipe ends.
+If user code forks, and the child returns into this loop or raises there, the child is not a worker: it exits before it
+writes to a slot or pipe (`_Worker._leave_if_forked`), at the latest at the end of its batch.
+
+The worker exits at the end of the pipe of grants.
 """
 
 import contextlib
@@ -68,16 +70,16 @@ from mpqueue.worker.runner import BeginBatch, Runner, StreamEnd, run_timed
 from mpqueue.worker.runners import AnyRunner, Parts, StreamRunner, make_runner
 from mpqueue.worker.sample_block import SampleBlock
 from mpqueue.worker.sample_runner import SampleRunner
-from mpqueue.worker.shuffle_detection import NAME_BYTES, OrderWatch
+from mpqueue.worker.shuffle_detection import NAME_BYTES, ShuffleDetector
 from mpqueue.worker.source_receive import apply_patch
-from mpqueue.worker.user_generators import KeptGenerators, user_generators
+from mpqueue.worker.user_generators import UserGenerators, user_generators
 
-_AHEAD_NS = 100_000  # several cheap grants in one read: 0.7 µs less for each
+_AHEAD_NS = 100_000  # reading several cheap grants at once saves 0.7 µs for each
 _MAX_AHEAD = 16
 
 
 class Dismissed(BaseException):
-    """The trainer has closed the pipe of grants: nobody waits for the batch that is at work."""
+    """The trainer has closed the pipe of grants: the batch in progress is not needed."""
 
 
 class GrantReader:
@@ -87,9 +89,9 @@ class GrantReader:
         fd: The read end of the pipe.
 
     Attributes:
-        backlog: Those that were read and not served.
-        read_at: When the latest ones came, by `clock_ns`.
-        may_use_reserve: The latest answer to a lack of memory allows the room that workers leave in a control group.
+        backlog: Grants that were read and not served.
+        read_at: Time of the latest read, by `clock_ns`.
+        may_use_reserve: The latest answer to a lack of memory allows use of the reserved room in a control group.
     """
 
     def __init__(self, fd: int) -> None:
@@ -97,16 +99,17 @@ class GrantReader:
         self.read_at = 0
         self.may_use_reserve = False
         self._fd, self._num_read, self._num_ahead = fd, 0, 1
-        self._foreseen: deque[tuple[int, ...]] = deque()  # those behind the backlog that were read before their turn
+        self._foreseen: deque[tuple[int, ...]] = deque()  # grants after the backlog that were read before their turn
 
     def read(self, now: int) -> bool:
-        """Wait for grants; False if there will be none."""
+        """Wait for grants; return False if there will be none."""
         if self._num_read:
-            # As many as were served in `_AHEAD_NS` the last time, and no more: what has not been read still lies in the
-            # pipe, where the trainer can take it back for an idle worker.
+            # As many as were served in `_AHEAD_NS` the last time, not more: unread grants remain in the pipe, where the
+            # trainer can take them back for an idle worker.
             self._num_ahead = max(1, min(_MAX_AHEAD, _AHEAD_NS * self._num_read // (now - self.read_at + 1)))
-        if self._foreseen:  # one by one: the first of a read may be timed, and would be the one that was begun first
-            # Not the time of a batch: that was begun before, and those behind it may take long.
+        # One by one: the first grant of a read may be timed, and must be the one that was started first
+        if self._foreseen:
+            # Not measured: the first batch was started earlier, and the next ones may take long.
             self.read_at, self._num_read, self._num_ahead = clock_ns(), 0, 1
             self.backlog.append(self._foreseen.popleft())
             return True
@@ -116,11 +119,11 @@ class GrantReader:
         return bool(data)
 
     def foresee(self, place: int) -> tuple[int, ...] | None:
-        """Return a grant that has not been served, the next one for 0; None: it has not come."""
+        """Return the grant at this position among those not served (0 is the next one); None if it has not arrived."""
         known = [*self.backlog, *self._foreseen]
         if place == len(known):
-            # Not to block: the trainer may take it back between a look and a read. That is a flag of this open file,
-            # and the trainer reads the pipe by another one.
+            # Without blocking: the trainer may take the grant back between a check and a read. The flag belongs to this
+            # open file, and the trainer reads the pipe by a second one.
             os.set_blocking(self._fd, False)
             with contextlib.suppress(BlockingIOError):
                 self._foreseen.extend(GRANT.iter_unpack(os.read(self._fd, GRANT.size)))
@@ -129,10 +132,10 @@ class GrantReader:
         return known[place] if place < len(known) else None
 
     def may_retry(self) -> bool:
-        """Wait for the answer to a lack of memory; True: try again.
+        """Wait for the answer to a lack of memory; return True to try again.
 
         Raises:
-            Dismissed: The trainer closed the pipe.
+            Dismissed: The trainer has closed the pipe.
         """
         while data := os.read(self._fd, GRANT.size):
             grant = GRANT.unpack(data)
@@ -142,36 +145,37 @@ class GrantReader:
             if grant[1] == GrantKind.FAIL:
                 self.may_use_reserve = True  # no worker computes a batch at this time
                 return False
+            # The trainer may have granted more before it saw the report.
             self._foreseen.append(grant)
         raise Dismissed
 
     def has_ended(self) -> bool:
-        """Return True if the trainer has closed the pipe; what it granted before may still be there."""
+        """Return True if the trainer has closed the pipe. Earlier grants may still be in it."""
         return has_hung_up(self._fd)
 
 
 _NO_MEMORY = (errno.ENOSPC, errno.ENOMEM)
 
 _FEW_WORKERS = 4
-_SLOW_NS, _LOOK_EVERY_NS = 1_000_000, 100_000_000  # a look takes 15 µs
+_SLOW_NS, _LOOK_EVERY_NS = 1_000_000, 100_000_000  # a measurement takes 15 µs
 _MOST_US = (1 << 32) - 1
 _BATCH = ReportKind.BATCH
 _clock = time.perf_counter_ns
 _WRAPPED = (Partial, WithTail)
-_Given: TypeAlias = Listed | LaneStart | RetryStart | None  # what the slot held with the grant
+_Argument: TypeAlias = Listed | LaneStart | RetryStart | None  # content of the slot of the grant
 _Run: TypeAlias = Callable[[int, int, Any], Any]
 
 
 def prepare_process() -> None:
-    """Signals, streams and heap as fork server and workers need them, whatever the trainer made of its own."""
+    """Set signals, streams and heap for a fork server or worker, independently of the trainer's settings."""
     keep_freed_memory()
     signal.set_wakeup_fd(-1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the trainer's business
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is handled by the trainer
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, the exit status of children would be lost
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # if ignored, the exit status of children would be lost
     if platform_support.HAS_REAL_TIME_SIGNALS:
-        # Until the worker runs: by default the signal would end it. A fork server's children inherit that, also by
-        # `exec`.
+        # Ignored until the worker runs: the default action would end it. Children of a fork server inherit this, also
+        # across `exec`.
         signal.signal(DUMP_SIGNAL, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     for stream in (sys.stdout, sys.stderr):
@@ -181,13 +185,13 @@ def prepare_process() -> None:
 
 
 def answer_for_stacks(ends: WorkerEnds) -> None:
-    """Have `DUMP_SIGNAL` write the stacks of all threads, from now on."""
+    """Make `DUMP_SIGNAL` write the stacks of all threads from now on."""
     if ends.stacks >= 0:
         faulthandler.register(DUMP_SIGNAL, ends.stacks, all_threads=True)
 
 
 def run_and_exit(config: WorkerConfig, payload: Payload, buffers: list[Any], ends: WorkerEnds) -> None:
-    """The whole life of a worker; never returns."""
+    """Run the worker until its exit; never returns."""
     code = 1
     try:
         with contextlib.suppress(AttributeError, OSError, RuntimeError, ValueError):  # stderr is closed
@@ -195,32 +199,33 @@ def run_and_exit(config: WorkerConfig, payload: Payload, buffers: list[Any], end
         answer_for_stacks(ends)
         _Worker(config, payload, buffers, ends).run()
         code = 0
-    except SystemExit as leaving:  # raised by a handler of the user's, which was to end this process
+    except SystemExit as leaving:  # raised by a signal handler of the user, to end this process
         code = exit_code_of(leaving)
     except Dismissed:
         code = 0
     except BrokenPipeError:
-        code = 0  # the trainer let go of this worker while it reported
+        code = 0  # the trainer has closed the pipe while this worker reported
     except BaseException:
-        traceback.print_exc()  # not of the source's code, whose exceptions are reported; the trainer sees the exit only
+        # A bug, not an error of the source, which would be reported; the trainer only sees the exit
+        traceback.print_exc()
     finally:
-        # By `os._exit`: sources hold things like `TemporaryDirectory`, whose clean-up belongs to the trainer.
+        # By `os._exit`: sources hold objects like `TemporaryDirectory`, and their clean-up belongs to the trainer.
         leave(code)
 
 
 class _Timing:
     """Times one batch every `EVERY_NS`, and reports its times together with its outcome.
 
-    To time a batch costs both sides some 10 µs. One in `EVERY_NS` would add a hundredth to the cost of short batches:
-    after one of these a worker waits twice as long, and longer still where there are many workers.
+    Timing a batch costs both sides some 10 µs. One per `EVERY_NS` would add 1 % to the cost of short batches, so after
+    a short batch a worker waits twice as long, and longer if there are many workers.
 
     Args:
         put: Writes a report.
-        num_workers: In the pool.
+        num_workers: Number of workers.
 
     Attributes:
-        put: As given.
-        due_at: When the next one is to be timed.
+        put: Writes a report.
+        due_at: Time of the next timing.
     """
 
     def __init__(self, put: Callable[[bytes], int], num_workers: int) -> None:
@@ -228,11 +233,12 @@ class _Timing:
         self.due_at = 0
         self._pause_ns = EVERY_NS * max(2, num_workers // _FEW_WORKERS)
         self._began, self._stages = 0, Stages()
-        self._is_slow, self._looks_at = False, 0  # the batch timed before; when it is seen again whether one waits
+        # Whether the last timed batch was slow; time of the next check for blocking
+        self._is_slow, self._looks_at = False, 0
 
     @contextlib.contextmanager
-    def of(self, runner: AnyRunner, seeding: LazySeeding, kept: KeptGenerators) -> Iterator[Stages]:
-        """Time what is computed here."""
+    def of(self, runner: AnyRunner, seeding: LazySeeding, kept: UserGenerators) -> Iterator[Stages]:
+        """Time the batch computed in this context."""
         self._began, self._stages = _clock(), Stages()
         busy = None
         if self._is_slow and self._began >= self._looks_at:
@@ -248,7 +254,7 @@ class _Timing:
         """Write the times of the batch, and the report of its outcome."""
         began, self._began = self._began, 0
         _, kind, _, _, turn, _, _, _, _, compute_ns, copy_ns, wait_ns = REPORT.unpack(record)
-        if kind != _BATCH or not began:  # not even begun: the worker could not be made ready
+        if kind != _BATCH or not began:  # not started: the worker could not be prepared
             return self.put(record)
         self.due_at = began + (EVERY_NS if compute_ns + copy_ns >= EVERY_NS else self._pause_ns)
         stages = self._stages
@@ -258,12 +264,12 @@ class _Timing:
             MAGIC, ReportKind.TIMES, 0, _beside_us(stages), turn, blocked_us,
             began, stages.seed_ns, stages.collate_ns, compute_ns, copy_ns, wait_ns,
         )  # fmt: skip
-        # In one write with its outcome, and before it: the trainer then has the lease of this batch timed, too.
+        # In one write and before the outcome: the trainer then has the lease of this batch timed, too.
         return self.put(times + record)
 
 
 def _beside_us(stages: Stages) -> int:
-    """Return the time of helper threads; the worker's own thread may have waited longer, which a record cannot say."""
+    """Return the time of helper threads; it is negative if the worker's own thread waited longer, which becomes 0."""
     return min(max(0, stages.beside_ns) // 1000, _MOST_US)
 
 
@@ -276,20 +282,20 @@ class _Worker:
         self._grants = GrantReader(ends.grants)
         self._broken: BaseException | None = None
         self._own = make_mark()
-        self._opening = 0, 0  # slot and turn of the last grant for which a lane was opened
-        self._listed: dict[int, Listed] = {}  # by turn: of batches that were looked at before it
+        self._opening = 0, 0  # slot and turn of the last grant that opened a lane
+        self._listed: dict[int, Listed] = {}  # by turn: lists of batches that were read ahead
         self._seeding = LazySeeding(can_repeat=payload.form.can_repeat)
         tensorflow_rng.follow()
         self._kept = user_generators(payload)
-        # One, until it is over; but beside one process there is no other order, and a stream has none.
+        # Until its detection is over. A single process has only one order, and a stream has none.
         has_others = not config.is_stream and config.info.num_workers > 1
-        self._watches = [OrderWatch(payload.source)] if has_others else []
+        self._watches = [ShuffleDetector(payload.source)] if has_others else []
         begin = self._make_begin()
         self._runner: AnyRunner = self._make_runner(begin)
         # A batch may be computed twice: see `mpqueue.seeding.lazy_seeding`.
         self._run_unwatched: _Run = partial(self._seeding.each, self._runner.run)
         self._run: _Run = self._run_watched if self._watches else self._run_unwatched
-        self._compute: _Run = self._run  # or the same with clocks
+        self._compute: _Run = self._run  # or the version with clocks
         self._put: Callable[[bytes], int] = partial(os.write, ends.reports)
         self._timing = _Timing(self._put, config.info.num_workers)
         context.enter_worker_process(config.info, self._writer, begin, self._begin_block)
@@ -309,23 +315,23 @@ class _Worker:
         return runner
 
     def _tell_mark(self, name: Name | None) -> None:
-        """Report which sample of the element at work is begun, before code of the user's runs for it."""
+        """Report the sample that will be computed next, before user code runs for it."""
         slot, turn = self._opening
-        if self._own[0]:  # else a child that the user's code has forked
+        if self._own[0]:  # otherwise a child that user code has forked
             os.write(
                 self._ends.reports,
                 REPORT.pack(MAGIC, ReportKind.MARK, name is not None, slot, turn, 0, *(name or (0, 0, 0)), 0, 0, 0),
             )
 
     def run(self) -> None:
-        """Serve grants until there are no more."""
+        """Serve grants until the end of the pipe."""
         try:
             if self._payload.worker_init is not None:
                 self._payload.worker_init()
         except BaseException as error:
             if self._is_to_leave(error):
                 raise
-            self._broken = error  # reported in place of every batch that this worker is asked for
+            self._broken = error  # reported as the outcome of every batch of this worker
         self._leave_if_forked()
         grants, backlog, work = self._grants, self._grants.backlog, GrantKind.WORK
         ended = _clock()
@@ -333,7 +339,7 @@ class _Worker:
             if not backlog:
                 if not grants.read(ended):
                     return
-                # Asked once for each read and not for each batch: cheap grants come up to 16 at a time.
+                # Checked once per read, not per batch: up to 16 cheap grants arrive at a time.
                 if grants.read_at >= self._timing.due_at:
                     self._plan_timing()
             _magic, kind, slot, turn, unit, epoch, high_water = backlog.popleft()
@@ -342,7 +348,7 @@ class _Worker:
                 self._work(slot, turn, unit, epoch, high_water, started - ended, None)
             elif kind == GrantKind.LISTED:
                 listed = self._listed.pop(turn, None)
-                if listed is None:  # else it was looked at before its turn
+                if listed is None:  # otherwise it was read ahead
                     listed = unpack_listed(self._segment.memory, slot * self._config.stride)
                 self._work(slot, turn, unit, epoch, high_water, started - ended, listed)
             elif kind == GrantKind.LANE:
@@ -360,7 +366,7 @@ class _Worker:
             ended = _clock()
 
     def _batch_ahead(self, place: int) -> tuple[int, int, Listed | None] | None:
-        """Return epoch, number and samples of a batch that comes after the one at work, if it is known."""
+        """Return epoch, number and samples of a batch after the present one, if its grant has arrived."""
         grant = self._grants.foresee(place)
         if grant is None or grant[1] not in (GrantKind.WORK, GrantKind.LISTED):
             return None
@@ -368,51 +374,54 @@ class _Worker:
         if kind == GrantKind.LISTED and turn not in self._listed:
             try:
                 self._listed[turn] = unpack_listed(self._segment.memory, slot * self._config.stride)
-            except Exception:  # of a key: it is met again in the turn of its batch
+            except Exception:  # an error of a key; it is raised again in the turn of its batch
                 return None
         return epoch, unit, self._listed.get(turn)
 
     def _plan_timing(self) -> None:
-        """Have the next batch timed, and that one only: `_put_timed` puts back what is replaced here."""
+        """Make the next batch a timed one; `_put_timed` restores the normal functions."""
         self._compute, self._put = self._compute_timed, self._put_timed
 
-    def _compute_timed(self, epoch: int, unit: int, given: _Given) -> Any:
+    def _compute_timed(self, epoch: int, unit: int, argument: _Argument) -> Any:
         with self._timing.of(self._runner, self._seeding, self._kept) as stages:
-            return run_timed(self._payload.source, stages, self._run, epoch, unit, given)
+            return run_timed(self._payload.source, stages, self._run, epoch, unit, argument)
 
-    def _run_watched(self, epoch: int, unit: int, given: Any) -> Any:
+    def _run_watched(self, epoch: int, unit: int, argument: Any) -> Any:
         try:
-            return self._run_unwatched(epoch, unit, given)
+            return self._run_unwatched(epoch, unit, argument)
         finally:
-            self._look_for_orders(is_behind=True)
+            self._look_for_orders(is_after=True)
 
     def _put_timed(self, record: bytes) -> int:
         self._compute, self._put = self._run, self._timing.put
         return self._timing.report(record)
 
-    def _work(self, slot: int, turn: int, unit: int, epoch: int, high_water: int, wait_ns: int, given: _Given) -> None:
+    def _work(
+        self, slot: int, turn: int, unit: int, epoch: int, high_water: int, wait_ns: int, argument: _Argument
+    ) -> None:
         writer = self._writer
-        # Before the source runs: `mpqueue.empty` gives memory of this slot.
+        # Before the source runs, because `mpqueue.empty` returns memory of this slot.
         writer.begin(slot, high_water)
         started = copying = _clock()
         flags, kind, tail = 0, _BATCH, b""
         try:
             if self._broken is not None:
                 raise self._broken
-            # In a list and in no variable, so that the writer can drop the last reference: what this frame kept of the
-            # batch would look like an array that the user's code holds in the slot.
-            holder = [self._compute(epoch, unit, given)]
+            # In a list and not in a variable, so that the writer can drop the last reference: a reference in this frame
+            # would look like an array that user code holds in the slot.
+            holder = [self._compute(epoch, unit, argument)]
             copying = _clock()
             if type(holder[0]) in _WRAPPED:
                 flags, tail = _unwrap(holder)
             writer.take(holder)
-            # As `_leave_if_forked`, without the call. Before a byte is written: the slot and the pipe are the parent's.
+            # Same as `_leave_if_forked`, without the call. Before any byte is written: slot and pipe belong to the
+            # parent.
             if not self._own[0]:
                 leave_as_child()
             try:
                 placed = writer.place()
             except OSError as error:
-                # No memory, maybe: the batch is kept, for it may not be possible to compute it again.
+                # Perhaps a lack of memory. Keep the batch, because it may not be possible to compute it again.
                 placed = self._place_again(error, slot, turn)
             spec, is_new, header_offset, nbytes, is_held = placed
             flags += NEW_SPEC * is_new + HELD * is_held
@@ -422,14 +431,14 @@ class _Worker:
             self._leave_if_forked()
             kind, spec, header_offset, nbytes = ReportKind.END, 0, 0, 0
             gives_all = isinstance(self._runner, StreamRunner) and not self._runner.is_shared
-            # No batch lies there, but the source may have taken memory of the slot for it, and keep that.
+            # There is no batch, but the source may have allocated memory in the slot for it, and hold it.
             flags = HELD * writer.keeps_slot() + UNSHARDED * gives_all
             if ended.rows:
                 header_offset, nbytes = self._place_rows(ended.rows)
                 flags |= TAIL * (nbytes > 0)
         except BaseException as error:
-            # SystemExit and KeyboardInterrupt of the source, too: ended by them, this worker would be replaced, and its
-            # successor would meet them again, until `restarts` is used up.
+            # Including SystemExit and KeyboardInterrupt of the source: if they ended this worker, its replacements
+            # would get the same errors, until `restarts` is used up.
             if self._is_to_leave(error):
                 raise
             kind = ReportKind.RAISED
@@ -440,23 +449,23 @@ class _Worker:
             MAGIC, kind, flags, slot, turn, spec, header_offset, nbytes,
             writer.high_water, copying - started, done - copying, wait_ns,
         )  # fmt: skip
-        # One write, below PIPE_BUF: killed before it, the worker leaves its work item to be computed again; behind it,
-        # the batch stands. There is nothing between.
+        # One write below PIPE_BUF: if the worker is killed before it, the work item is computed again; after it, the
+        # batch is valid. No other state exists.
         self._put(record)
-        while writer.let_go:  # behind the batch, for which somebody may wait
+        while writer.let_go:  # after the batch, which the consumer may wait for
             self._report(ReportKind.LET_GO, writer.let_go.popleft(), 0)
 
     def _put_behind(self, end: int, tail: bytes) -> int:
-        """Write a tail behind the batch; return where it ends, 0 if there is no memory for it."""
+        """Write a tail after the batch; return its end, or 0 if memory is lacking."""
         try:
             self._writer.append(end, tail)
         except OSError:
-            # Nobody waits for it: another snapshot is due soon, and the lane goes on from an older one meanwhile.
+            # Not retried: the next snapshot is due soon, and until then the lane can restart from an older one.
             return 0
         return end + len(tail)
 
     def _place_rows(self, rows: StageRows) -> tuple[int, int]:
-        """Write the tail of a lane that has ended; return where it begins and ends, nothing if there is no memory."""
+        """Write the tail of a finished lane; return its start and end, or zeros if memory is lacking."""
         try:
             placed = self._writer.place_bytes(pack_tail(None, rows))
         except OSError:
@@ -464,31 +473,31 @@ class _Worker:
         return placed.header_offset, placed.nbytes
 
     def _is_to_leave(self, error: BaseException) -> bool:
-        """Return whether this ends the process, and is no error of a batch.
+        """Return whether an exception ends the process instead of being the error of a batch.
 
-        A SystemExit is an error of its batch, too, unless the trainer has asked this worker to end: then a handler of
-        the user's has raised it.
+        A SystemExit is the error of its batch, too, unless the trainer has closed the pipe: then a signal handler of
+        the user has raised it.
         """
         self._leave_if_forked(error)
-        is_asked = isinstance(error, SystemExit) and self._grants.has_ended()
-        return isinstance(error, Dismissed) or is_asked
+        is_dismissed = isinstance(error, SystemExit) and self._grants.has_ended()
+        return isinstance(error, Dismissed) or is_dismissed
 
     def _leave_if_forked(self, error: BaseException | None = None) -> None:
-        """Leave, if this is a child that the user's code has forked; to be called behind that code.
+        """Exit if this is a child that user code has forked; call this after user code.
 
         Args:
-            error: What it has raised; None: it has returned.
+            error: The error of the user code; None if it has returned.
         """
         if not self._own[0]:
             leave_as_child(error)
 
     def _make_begin(self) -> BeginBatch:
-        """Make what is called before each batch, or sample; it is called for millions, so it looks up little."""
+        """Return the function to call before each batch or sample. It runs millions of times, so it looks up little."""
         current, seeding, watches = context.process_batch, self._seeding, self._watches
 
         def begin(seed: int, epoch: int, unit: int) -> None:
             if watches:
-                self._look_for_orders(is_behind=False)
+                self._look_for_orders(is_after=False)
             current.of = (seed, epoch, unit)
             current.rng = None
             if seeding.is_due:
@@ -499,35 +508,35 @@ class _Worker:
         return begin
 
     def _begin_block(self, seed: int, epoch: int, samples: Sequence[Any], places: Sequence[Any]) -> SampleBlock | None:
-        """Begin samples together if no generator must be seeded for each of them, else return None."""
+        """Start samples together, or return None if a generator must be seeded for each of them."""
         if self._watches or self._seeding.is_due or not self._kept.is_idle:
             return None
         context.process_batch.of = block = SampleBlock(seed, epoch, samples, places)
         return block
 
-    def _look_for_orders(self, *, is_behind: bool) -> None:
-        """Report the orders that the first item has drawn; after the last look all is as if there had been none."""
+    def _look_for_orders(self, *, is_after: bool) -> None:
+        """Report the orders that the first item has drawn. After the last check, the normal functions are restored."""
         if not self._own[0]:
-            return  # a child, which leaves with what its code has returned or raised
+            return  # a child, which exits when its code returns or raises
         for watch in tuple(self._watches):
-            for name, (row, elements, is_kept) in watch.look(is_behind=is_behind).items():
+            for name, (row, elements, is_kept) in watch.look(is_after=is_after).items():
                 shown = name.encode()[:NAME_BYTES]
                 os.write(self._ends.reports, ORDER.pack(MAGIC, ReportKind.ORDER, is_kept, 0, row, elements, shown))
             if watch.is_over:
                 self._watches.clear()
-                if self._compute == self._run:  # else `_put_timed` puts it back
+                if self._compute == self._run:  # otherwise `_put_timed` restores it
                     self._compute = self._run_unwatched
                 self._run = self._run_unwatched
 
     def _place_again(self, error: OSError, slot: int, turn: int) -> Placed:
-        """Place the batch for which there was no memory, once there is; give up when the trainer does."""
+        """Place a batch that lacked memory as soon as some is free; give up when the trainer does."""
         is_last = False
         while error.errno in _NO_MEMORY:
-            wanted = self._writer.wanted
+            missing = self._writer.wanted
             if is_last:
-                raise SharedMemoryFull(wanted, self._segment.available_bytes(), MEMORY_REMEDY) from error
-            self._report(ReportKind.FULL, slot, turn, wanted, OF_GROUP * isinstance(error, GroupFull))
-            # Others may have given memory back since the trainer decided: a refusal, too, is followed by an attempt.
+                raise SharedMemoryFull(missing, self._segment.available_bytes(), MEMORY_REMEDY) from error
+            self._report(ReportKind.FULL, slot, turn, missing, OF_GROUP * isinstance(error, GroupFull))
+            # Others may have freed memory since the trainer's decision, so even FAIL is followed by an attempt.
             is_last = not self._grants.may_retry()
             spares = self._writer.spares
             if self._grants.may_use_reserve:
@@ -542,8 +551,8 @@ class _Worker:
 
     def _place_failure(self, error: BaseException, unit: int, epoch: int) -> Placed:
         packed = failures.pack(error, self._runner.note(unit, epoch))
-        self._leave_if_forked()  # to pickle it has run code of the user's
-        # The frames of user code would keep its arrays, and with them a slot, alive.
+        self._leave_if_forked()  # pickling has run user code, which may have forked
+        # The frames of user code would keep its arrays, and with them a slot.
         error.__traceback__ = None
         return self._writer.place_bytes(packed)
 
@@ -562,11 +571,11 @@ class _Worker:
                 raise
             self._broken = error
         self._leave_if_forked()
-        # Of what could not be loaded, too: the slot is not needed any more, and each batch raises the error.
+        # Also after a failure: the slot is no longer needed, and each batch raises the error.
         self._report(ReportKind.LOADED, slot, turn)
 
     def _report_queues(self) -> None:
-        if self._own[0]:  # else a child that user code has forked, which has no pipe
+        if self._own[0]:  # otherwise a child that user code has forked; it has no pipe
             self._report(ReportKind.QUEUES, 0, 0)
 
     def _report(self, kind: int, slot: int, turn: int, nbytes: int = 0, flags: int = 0) -> None:
@@ -577,9 +586,9 @@ class _Worker:
 
 
 def _unwrap(holder: list[Any]) -> tuple[int, bytes]:
-    """Leave in a list of one what a lane or a plan of samples gave, without what it is wrapped in.
+    """Remove the wrappers of a result of a lane, or of a plan of samples, from a list with one element.
 
-    Returns: The flags of its report, and the tail to go behind it, if it is not empty.
+    Returns: The flags of its report, and the tail to write after it, if any.
     """
     flags, tail = 0, b""
     if type(holder[0]) is WithTail:

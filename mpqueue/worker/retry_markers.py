@@ -1,17 +1,21 @@
-"""The sample of a lane that its worker is at, told so that the trainer knows it when the worker is dead.
+"""Retry markers: reports of the present sample of a lane, so that the trainer knows which sample crashed a worker.
 
-    an element of a lane kills its worker      the trainer has nobody to ask what it was doing
-    the lane is opened anew, *marked*          each sample is begun alone and reported before code of the user's runs
-                                               for it: what was reported last stays in the pipe when the worker dies
-    the same element kills the next worker     that sample is *lost*: its number and the error stand in the lane's state
-    the lane is opened anew                    the lost sample raises that error in its place; those behind it follow
+===========================================  =========================================================================
+Event                                        Effect
+===========================================  =========================================================================
+an element of a lane crashes its worker      the trainer cannot know which sample was being computed
+the lane is opened again with markers        each sample is started alone and reported before user code runs for it.
+                                             The last report remains in the pipe when the worker crashes
+the same element crashes the next worker     that sample is *lost*: the lane's state contains its name and the error
+the lane is opened again                     the lost sample raises that error, and the samples after it follow
+===========================================  =========================================================================
 
-So nothing is told, and nothing costs, before a worker has died over an element. What is begun by (seed, epoch, place)
-is one sample in one stage, so these three numbers are its name, in any worker and after a resume.
+So before the first crash there are no reports, and no cost. A call of the begin function with (seed, epoch, place) is
+one sample in one stage, so these three numbers are its name, in any worker and after a resume.
 
-Only elements that the trainer has not got yet are marked. A sample of one that it has must not become an error: that
-would take the place of another one. A report for each sample, where a mark in memory would be cheaper, reaches the
-trainer from other machines too.
+Only elements that the trainer has not yet received are marked. A sample of a received element must not become an error,
+because the error would replace another sample. A report per sample costs more than a mark in shared memory, but also
+reaches the trainer from other machines.
 """
 
 import pickle
@@ -25,44 +29,44 @@ _WORD = 0xFFFFFFFFFFFFFFFF
 
 
 class Marker:
-    """Tells the trainer which sample is at work.
+    """Reports the present sample to the trainer.
 
     Args:
-        tell: Called with the name of a sample, or None if it is none that can be left out.
+        tell: Called with the name of a sample; None for code that cannot be left out.
 
     Attributes:
-        is_on: Samples are told of now.
-        is_over: They will not be any more.
+        is_on: Samples are reported now.
+        is_over: No more samples will be reported.
     """
 
     def __init__(self, tell: Callable[[Name | None], object]) -> None:
         self.is_on = self.is_over = False
-        self._tell, self._has_told = tell, False
+        self._tell, self._has_reported = tell, False
 
     def tell(self, name: Name) -> None:
-        """A sample is about to be computed."""
-        self._has_told = True
+        """Report a sample before it is computed."""
+        self._has_reported = True
         self._tell(name)
 
     def clear(self) -> None:
-        """End what was told of: it is done."""
-        if self._has_told:
-            self._has_told = False
+        """Withdraw the last report, after its sample is finished."""
+        if self._has_reported:
+            self._has_reported = False
             self._tell(None)
 
     def end(self) -> None:
-        """Tell nothing any more."""
+        """Stop reporting."""
         self.is_on, self.is_over = False, True
         self.clear()
 
 
 class RetryBegin:
-    """Begins the samples of a lane, and raises for those that are lost.
+    """Starts the samples of a lane, and raises the errors of lost ones.
 
     Args:
-        begin: Begins a sample.
-        marker: Is told of it; None: nobody is.
-        lost: Of each lost sample: its name and the pickled error, as `mpqueue.plan.lanes.LaneTable.lose` keeps it.
+        begin: Starts a sample.
+        marker: Reports it, or None.
+        lost: Name and pickled error of each lost sample, in the form of `mpqueue.plan.lanes.LaneTable.lose`.
     """
 
     def __init__(self, begin: Begin, marker: Marker | None, lost: Sequence[Any]) -> None:
@@ -71,21 +75,22 @@ class RetryBegin:
 
     @property
     def is_single(self) -> bool:
-        """True if samples are to be begun one by one."""
+        """True if samples must be started one by one."""
         return bool(self._lost) or (self._marker is not None and self._marker.is_on)
 
     @property
     def runs_ahead(self) -> bool:
-        """True if samples may be computed before it is known that they are needed."""
+        """True if samples may be computed before they are needed."""
         return self._marker is None or self._marker.is_over
 
     def look(self, seed: int, epoch: int, place: int) -> None:
-        """A sample is about to be begun.
+        """Check a sample before its start.
 
         Raises:
-            WorkerDied: It has ended its workers,
-            BatchTimeout: or kept them over their time.
+            WorkerDied: It has crashed its workers.
+            BatchTimeout: It has exceeded the timeout in its workers.
         """
+        # As unsigned words, the form that a report can carry; negative places are used for whole batches.
         name = seed & _WORD, epoch, place & _WORD
         if self._lost and name in self._lost:
             raise pickle.loads(bytes.fromhex(self._lost[name]))
@@ -93,16 +98,17 @@ class RetryBegin:
             self._marker.tell(name)
 
     def __call__(self, seed: int, epoch: int, place: int) -> None:
-        """Begin a sample; raises as `look` does."""
+        """Start a sample; raises the same errors as `look`."""
         self.look(seed, epoch, place)
         self.begin(seed, epoch, place)
 
     def begin_whole(self, seed: int, epoch: int, place: int) -> None:
-        """Begin what cannot be left out: to read what lies behind it, its code has to run."""
+        """Start code that cannot be left out, because it must run to reach the elements after it."""
+        # Without this, a crash here would be attributed to the sample before.
         if self._marker is not None:
             self._marker.clear()
         self.begin(seed, epoch, place)
 
     def forget_lost(self) -> None:
-        """The lost samples are behind."""
+        """Forget the lost samples, after the lane has passed them."""
         self._lost.clear()

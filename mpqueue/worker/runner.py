@@ -1,7 +1,6 @@
-"""Runs a source with an index for one worker, the same in processes, threads and the caller itself.
+"""Runs a source with an index for one worker, in the same way in processes, threads and the caller.
 
-Before each item the random numbers of its batch are set: so the stream is the same whoever computes it, from wherever
-on.
+Before each item the random numbers of its batch are set, so a stream is the same in any worker and from any start.
 """
 
 from collections.abc import Callable
@@ -16,16 +15,16 @@ from mpqueue.worker.context import WorkerInfo
 from mpqueue.worker.failures import note_of
 
 BeginBatch = Callable[[int, int, int], None]
-# Epoch, number and samples, as a runner's `run` takes them, of a batch behind the one at work, the next one for 0;
-# None: nobody knows it yet.
+# Maps a position after the present batch (0 is the next one) to the epoch, number and samples of that batch, the
+# arguments of a runner's `run`; None if it is not known yet.
 BatchAhead = Callable[[int], tuple[int, int, Listed | None] | None]
 
 
 class StreamEnd(Exception):
-    """The lane of a stream has ended.
+    """The end of a lane of a stream.
 
     Args:
-        rows: The work of its stages that was not told before.
+        rows: The unreported work of its stages.
     """
 
     def __init__(self, rows: StageRows = ()) -> None:
@@ -42,7 +41,7 @@ class Runner:
         begin_batch: Called with (seed, epoch, unit) before the source computes that batch.
 
     Attributes:
-        stages: Where the parts of its time are noted; None: it is not timed.
+        stages: Records the parts of the time; None if it is not timed.
     """
 
     def __init__(self, source: Any, info: WorkerInfo, begin_batch: BeginBatch) -> None:
@@ -50,25 +49,25 @@ class Runner:
         self.stages: Stages | None = None
 
     def note(self, unit: int, epoch: int) -> str:
-        """The note of an exception that `run` raised."""
+        """Return the note for an exception of `run`."""
         return note_of(unit, epoch, self._info)
 
     def load(self, source: Any) -> None:
-        """Go on with another source, a sequence."""
+        """Continue with another source, a sequence."""
         self._source = source
 
     def begin_ahead(self, batch_ahead: BatchAhead | None) -> None:
-        """Have samples of the next batches begun while threads of the source have nothing else to do."""
+        """Start samples of the next batches while threads of the source are idle."""
         self._source.begin_ahead(batch_ahead)
 
     def run(self, epoch: int, unit: int, listed: Listed | None = None) -> Any:
         """Compute a batch, by its index.
 
-        A source that is listed what to compute, and no plan of samples says how, has a method ``take`` for it. That
-        calls its second argument with (seed, epoch, place) before each sample.
+        A source that computes listed samples without a plan has a method ``take`` for them. It calls its second
+        argument with (seed, epoch, place) before each sample.
 
         Raises:
-            Exception: What the source raised.
+            Exception: The error of the source.
         """
         if listed is not None:
             return self._source.take(listed, self._begin_batch)
@@ -77,25 +76,27 @@ class Runner:
 
 
 def run_timed(source: Any, stages: Stages, run: Callable[..., Any], *arguments: Any) -> Any:
-    """Run a batch that is timed.
+    """Compute a timed batch.
 
     Args:
-        source: Of it. One of stages has a method ``make_tally``: what that returns is where they note their work, in
-            this thread and in those that help it, and has a method ``rows`` that takes the nanoseconds of collation.
-        stages: Where the parts of the time are noted.
-        run: Computes the batch,
-        arguments: with these.
+        source: The source of the batch. A source with stages has a method ``make_tally``. Its result records the work
+            of stages, in this thread and its helpers, and has a method ``rows`` that receives the nanoseconds of
+            collation.
+        stages: Records the parts of the time.
+        run: Computes the batch.
+        arguments: Arguments of ``run``.
 
     Returns:
-        The batch; `WithTail`, if there is work of stages to be told.
+        The batch; `WithTail`, if stages have work to report.
 
     Raises:
-        Exception: What is raised in its place.
+        Exception: The error of the batch.
     """
     if not hasattr(type(source), "make_tally"):
         return run(*arguments)
     tally = source.make_tally()
     context.begin_tally(tally)
+    # Ended in any case: the next batch is not timed, and must not add to this tally.
     try:
         batch = run(*arguments)
     finally:

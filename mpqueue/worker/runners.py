@@ -1,4 +1,4 @@
-"""Makes what runs the source of a worker: one class for each `Form`."""
+"""Creates the runner of a source: one class for each `Form`."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
@@ -16,19 +16,19 @@ AnyRunner: TypeAlias = Runner | SampleRunner | StreamRunner
 
 
 class Parts(NamedTuple):
-    """The parts of a runner; see `Runner`, `SampleRunner` and `LaneRunner` for those that they take.
+    """The arguments of runners; see `Runner`, `SampleRunner` and `LaneRunner`.
 
     Attributes:
         source: The source.
         info: The worker.
         begin: Called with (seed, epoch, place) before a sample.
-        batching: How samples become batches; None: items are batches.
-        in_slot: A batch is written into a slot.
+        batching: How samples become batches; None if items are batches.
+        in_slot: Batches are written into a slot.
         seeding: Seeds the global generators once for samples that share them. If None, they are not seeded.
-        num_lanes: Virtual shards of all ranks; 0: the source has an index.
-        endless: A lane that has ended begins again.
-        skips: A lane leaves out what the source raises for.
-        is_callers: It is run by the thread in which signals are handled.
+        num_lanes: Number of lanes over all ranks; 0 if the source has an index.
+        endless: A finished lane restarts.
+        skips: A lane leaves out elements that raise an error.
+        is_callers: The runner is used by the thread that handles signals.
     """
 
     source: Any
@@ -44,7 +44,7 @@ class Parts(NamedTuple):
 
 
 def make_runner(form: Form, parts: Parts) -> AnyRunner:
-    """Make the runner of a source."""
+    """Return the runner of a source."""
     return _MAKERS[form](parts)
 
 
@@ -59,7 +59,7 @@ def _of_samples(parts: Parts) -> SampleRunner:
 
 
 def _of_samples_in_threads(parts: Parts) -> SampleRunner:
-    from mpqueue.worker.threaded_samples import ThreadedSampleRunner  # with what most workers have no need of
+    from mpqueue.worker.threaded_samples import ThreadedSampleRunner  # imports modules that most workers do not need
 
     source, info, begin, batching = parts[:4]
     assert batching is not None

@@ -1,10 +1,10 @@
-"""Blocks of samples that a function is called with by a loop in C: ``out.extend(map(function, block.samples))``.
+"""Blocks of samples for a function that is called by a loop in C: ``out.extend(map(function, block.samples))``.
 
-To set the random numbers of each sample before the function is called takes 0.1 to 0.2 µs, as long as a small function
-itself. Most functions draw nothing. So a block is begun once, and `mpqueue.rng()` asks the block for the sample that is
-being computed. The iterator of the samples knows it by its length hint, at no cost for functions that do not ask.
+Setting the random numbers of each sample before the call takes 0.1 to 0.2 µs, as long as a small function itself, and
+most functions draw none. So a block is started once, and `mpqueue.rng()` asks the block for the present sample. The
+length hint of the sample iterator identifies that sample, without a cost for functions that do not draw.
 
-Blocks are used only while no generator of the process must be seeded for each sample; see
+Blocks are used only if no generator of the process must be seeded for each sample; see
 `mpqueue.seeding.lazy_seeding`.
 """
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 
 class SampleBlock:
-    """Samples whose random numbers follow from their places.
+    """Samples with random numbers that follow from their places.
 
     Args:
-        seed: As for a single sample,
-        epoch: likewise.
-        samples: They, a list or a range. There is one at least.
-        places: Of each; or a token, which `mpqueue.seeding.seeds.place_of` makes its place of.
+        seed: Seed, as for a single sample.
+        epoch: Epoch, as for a single sample.
+        samples: The samples, a non-empty list or range.
+        places: Place of each sample, or a token for `mpqueue.seeding.seeds.place_of`.
 
     Attributes:
-        samples: They, as an iterator. The last one that was taken from it is at work.
+        samples: An iterator over the samples. The last one taken from it is the present one.
     """
 
     __slots__ = ("_at", "_epoch", "_of", "_places", "_rng", "_seed", "samples")
@@ -36,13 +36,13 @@ class SampleBlock:
     def __init__(self, seed: int, epoch: int, samples: Sequence[Any], places: Sequence[Any]) -> None:
         self._seed, self._epoch, self._places = seed, epoch, places
         self.samples: Any = iter(samples)
-        self._at: int | None = None  # once it is closed
+        self._at: int | None = None  # set when the block is closed
         self._of: tuple[int, BatchSeed | None] = -1, None
         self._rng: tuple[Any, np.random.Generator | None] = None, None
 
     def of(self) -> BatchSeed:
-        """Return the seed, epoch and place of the sample at work: the same object for as long as it is at work."""
-        at = self._found_at()
+        """Return the seed, epoch and place of the present sample; the same object as long as it is the present one."""
+        at = self._position()
         number, of = self._of
         if of is None or number != at:
             of = BatchSeed(self._seed, self._epoch, seeds.place_of(self._places[at]))
@@ -50,22 +50,23 @@ class SampleBlock:
         return of
 
     def rng(self) -> "np.random.Generator":
-        """Return the generator of the sample at work."""
+        """Return the generator of the present sample."""
         of = self.of()
         if self._rng[0] is not of:
             self._rng = of, seeds.generator(of)
         assert self._rng[1] is not None
         return self._rng[1]
 
-    def _found_at(self) -> int:
+    def _position(self) -> int:
         if self._at is not None:
             return self._at
         left: int = self.samples.__length_hint__()
+        # The hint counts the samples that are left. Before the first one, the position is 0.
         return max(0, len(self._places) - left - 1)
 
     def close(self) -> None:
-        """Release the samples after the loop; the last one stays the current one."""
-        self._at = self._found_at()
+        """Release the samples after the loop; the last one remains the present one."""
+        self._at = self._position()
         self.samples = iter(())
 
 
@@ -76,8 +77,8 @@ class CurrentSample:
     """The batch, or sample, that a worker process computes now.
 
     Attributes:
-        of: Its seed, epoch and unit, or the block that it is in; None before the first one.
-        rng: Its own generator, once it was asked for; that of a block's sample is the block's.
+        of: Its seed, epoch and unit, or its block; None before the first batch.
+        rng: Its generator, after the first request; the samples of a block have generators there.
     """
 
     __slots__ = ("of", "rng")
@@ -88,5 +89,5 @@ class CurrentSample:
 
 
 def seed_of(of: tuple[int, int, int] | SampleBlock | None) -> tuple[int, int, int] | None:
-    """Return the seed, epoch and unit of what is at work."""
+    """Return the seed, epoch and unit of the present batch or sample."""
     return of.of() if isinstance(of, SampleBlock) else of

@@ -1,9 +1,8 @@
 """Runs a source of samples for one worker: computes the samples of a batch, and joins them.
 
-Before each sample its random numbers are set, from (seed, epoch, place in the order of all samples): so it draws the
-same ones whatever the batch size, the number of workers and of ranks. What computes a whole batch, the source's
-``__getitems__`` or the user's ``collate``, draws numbers that follow from the place of the first sample, and that no
-sample has.
+Before each sample its random numbers are set from (seed, epoch, place in the order of all samples). So its numbers do
+not depend on the batch size, or on the number of workers and ranks. Code that computes a whole batch, the source's
+``__getitems__`` or the user's ``collate``, gets numbers from the place of the first sample that no sample gets.
 """
 
 import itertools
@@ -25,11 +24,11 @@ from mpqueue.worker.runner import BatchAhead, BeginBatch
 
 
 class ClockedCollation:
-    """A collation, whose time is noted.
+    """A timed collation.
 
     Args:
-        collation: What it is.
-        stages: Where its time is noted.
+        collation: The collation.
+        stages: Records its time.
     """
 
     def __init__(self, collation: Collation, stages: Stages) -> None:
@@ -38,7 +37,7 @@ class ClockedCollation:
         self.finish: Callable[[Sequence[Any]], Any] = stages.collating(collation.finish)
 
     def adder(self) -> Callable[[Any], object]:
-        """Return the fastest way to add the others, once the first one is there."""
+        """Return the fastest way to add the samples after the first one."""
         return self._stages.collating(self._collation.adder())
 
 
@@ -49,14 +48,14 @@ class SampleRunner:
     """Runs a source of samples for one worker.
 
     Args:
-        source: Has ``__getitem__`` or ``__getitems__``, and a length, unless a sampler says what to ask for.
+        source: Has ``__getitem__`` or ``__getitems__``, and a length, unless a sampler provides the indices.
         info: The worker.
         begin: Called with (seed, epoch, place) before each sample.
         plan: How samples become batches.
-        in_slot: What the source returns is written into a slot.
+        in_slot: Results of the source are written into a slot.
 
     Attributes:
-        stages: Where the parts of its time are noted; None: it is not timed.
+        stages: Records the parts of the time; None if it is not timed.
     """
 
     def __init__(self, source: Any, info: WorkerInfo, begin: BeginBatch, plan: Batching, *, in_slot: bool) -> None:
@@ -64,26 +63,26 @@ class SampleRunner:
         self._in_slot = in_slot
         self.stages: Stages | None = None
         self._order = SampleOrder(info.seed, shuffle=plan.shuffle, world=info.world)
-        self._of: tuple[int, int] = (-1, 0)  # an epoch and its number of samples
+        self._of: tuple[int, int] = (-1, 0)  # an epoch, and its number of samples
 
     def load(self, source: Any) -> None:
-        """Go on with another state of the source."""
+        """Continue with another state of the source."""
         self._source, self._of = source, (-1, 0)
 
     def end(self) -> None:
-        """Nobody asks for batches any more."""
+        """Release the resources after the last batch."""
 
     def use_threads(self, threads: int) -> None:
-        """Compute in so many threads from now on: only who was made for several can do that."""
+        """Set the number of threads; without an effect in this class."""
 
     def begin_ahead(self, batch_ahead: BatchAhead | None) -> None:
-        """Begin samples of the next batches while threads have nothing else to do: for who was made for several."""
+        """Start samples of the next batches while threads are idle; without an effect in this class."""
 
     def run(self, epoch: int, unit: int, listed: Listed | None = None) -> Any:
-        """Compute a batch: that of a number in the order of the epoch, or of these samples.
+        """Compute a batch, by its number in the order of the epoch or by its samples.
 
         Raises:
-            Exception: What the source raised, or the collation.
+            Exception: The error of the source, or of the collation.
         """
         first, indices = listed or self._place_of(epoch, unit)
         return self._run(epoch, first, indices)
@@ -100,11 +99,12 @@ class SampleRunner:
             raise never_an_end(error) from error
 
     def note(self, unit: int, epoch: int) -> str:
-        """The note of an exception that `run` raised."""
+        """Return the note for an exception of `run`."""
         return note_of(unit, epoch, self._info, "batch")
 
     def _place_of(self, epoch: int, unit: int) -> tuple[int, Sequence[int]]:
-        """The place of the first sample of a batch, and the indices of all."""
+        """Return the place of the first sample of a batch, and the indices of all samples."""
+        # Read once per epoch: the length may change between epochs.
         if self._of[0] != epoch:
             self._of = epoch, len(self._source)
         size, length = self._plan.batch_size, self._of[1]
@@ -121,7 +121,7 @@ class SampleRunner:
         place, index = first, None
         places = zip(itertools.count(first), indices, strict=False)
         try:
-            for place, index in places:  # the first one tells how the others are added
+            for place, index in places:  # the first sample determines how the others are added
                 begin(seed, epoch, place)
                 add(source[index])
                 if collation is not None:
@@ -136,11 +136,11 @@ class SampleRunner:
         return self._join(epoch, first, indices, collation, samples)
 
     def _run_skipping(self, epoch: int, first: int, indices: Sequence[Any], getitems: Any) -> Any:
-        """Leave out samples that raise, or all of them if they make no batch."""
+        """Compute a batch without the samples that raise an error."""
         if getitems is not None:
             try:
                 return self._run_at_once(epoch, first, indices, getitems)
-            except Exception as error:  # it is raised again for the sample that it is of
+            except Exception as error:  # it is raised again for the sample that causes it
                 if passes_at_once(error):
                     raise
         return self._run_each_or_skip(epoch, first, indices, getitems)
@@ -177,7 +177,7 @@ class SampleRunner:
         return f"the sample of index {index!r}, at place {place} of the epoch"
 
     def _run_at_once(self, epoch: int, first: int, indices: Sequence[Any], getitems: Callable[[Any], Any]) -> Any:
-        # `~first` is negative, and so no place of a sample, which has numbers of its own.
+        # `~first` is negative, so it never equals the place of a sample, which has its own numbers.
         self._begin_batch(self._info.seed, epoch, ~first)
         return self._join_all(epoch, first, indices, self._all_of(getitems, list(indices)))
 
@@ -185,15 +185,17 @@ class SampleRunner:
         samples = list(getitems(indices))
         if len(samples) != len(indices):
             name = type(self._source).__name__
-            raise ValueError(f"{name}.__getitems__ gave {len(samples)} samples for {len(indices)} indices")
+            raise ValueError(
+                f"{name}.__getitems__ must return one sample per index, got {len(samples)} for {len(indices)} indices"
+            )
         return samples
 
     def _is_missing(self, sample: Any) -> bool:
-        """Return whether a sample is None; a ``collate`` of the user's may have a use for it."""
+        """Return whether a sample is None; a user's ``collate`` may accept None."""
         return sample is None and self._plan.collate is None
 
     def _refuse_none(self, index: Any) -> Exception:
-        """Return the error of a sample that is None."""
+        """Return the error for a sample that is None."""
         # A dataset names the source that it has read.
         refuse = getattr(type(self._source), "refuse_none", None)
         if refuse is not None:
@@ -205,7 +207,7 @@ class SampleRunner:
         )
 
     def _collation(self, count: int) -> AnyCollation | None:
-        """The default collation; None if the user has one."""
+        """Return the default collation, or None if the user has one."""
         if self._plan.collate is not None:
             return None
         collation = Collation(
@@ -219,17 +221,18 @@ class SampleRunner:
         if collation is not None:
             return collation.finish(indices)
         assert self._plan.collate is not None
+        # After the samples: `collate` must not continue with the numbers of the last sample.
         self._begin_batch(self._info.seed, epoch, ~first)
         return collating(self._plan.collate, self.stages)(samples)
 
 
 def collating(collate: Callable[[list[Any]], Any], stages: Stages | None) -> Callable[[list[Any]], Any]:
-    """Return the user's function, whose time is noted, if it is timed."""
+    """Return the user's function, timed if ``stages`` is not None."""
     return collate if stages is None else stages.collating(collate)
 
 
 def joined_or_skipped(kept: Sequence[Any], skipped: list[Skipped], join: Callable[[], Any]) -> Any:
-    """Return the batch of the samples that were kept; one that cannot be made is left out as a whole."""
+    """Return the batch of the kept samples; a batch that cannot be joined is left out as a whole."""
     batch, is_empty = None, not kept
     if not is_empty:
         try:

@@ -1,11 +1,11 @@
-"""Tells once that a source draws from a generator that all threads share, although a seed was given for its numbers.
+"""Warns once if a source draws from a generator that all threads share, although a seed was given.
 
-Worker threads, the consumer and whoever else there is draw from one `random`, one `numpy.random` and one generator of
-torch, in an order that nobody knows; so nothing is seeded there. That cannot be made right, but it can be said. The
-consumer waits for the first batch of a stream, as a rule, and draws nothing meanwhile: what has changed by the end of
-that batch, the source has drawn from. Later batches are not looked at.
+Worker threads, the consumer and other threads draw from the same `random`, `numpy.random` and torch generators in an
+unpredictable order, so mpqueue does not seed these in threads. It can only warn. The consumer normally waits for the
+first batch of a stream and does not draw in that time. So a generator that has changed by the end of that batch was
+used by the source. Later batches are not checked.
 
-A worker that computes samples in several threads of its own looks in the same way, at what these share.
+A worker that computes samples in several threads checks the generators that these share in the same way.
 """
 
 from typing import Any
@@ -16,31 +16,31 @@ from mpqueue.system import log
 _SHOWN = {"random": "Python's random", "numpy": "numpy.random", "torch": "torch's generator"}
 
 
-class SharedDraws:
-    """The generators that all threads share, as they are before the first batch."""
+class SharedGeneratorCheck:
+    """The states of the shared generators before the first batch."""
 
     def __init__(self) -> None:
         self._states = _states()
 
     def drawn(self) -> list[str]:
-        """Return the names of those from which numbers were drawn since."""
+        """Return the names of the generators that were used since."""
         return [name for name, state in _states().items() if state != self._states.get(name, state)]
 
     def tell(self, threads: int = 1) -> None:
-        """The first batch was computed, by so many threads: say which of them were drawn from."""
+        """Warn if shared generators were used for the first batch, by ``threads`` threads."""
         drawn = self.drawn()
         if drawn and threads > 1:
             log.warn(
                 f"{' and '.join(drawn)} drew numbers while threads={threads} computed the samples of the first batch; "
-                "the threads share them, so that it is chance which sample draws which of these numbers. Draw from "
-                "mpqueue.rng(), which is each sample's own, or leave out threads",
+                "the threads share them, so the samples get these numbers in an unpredictable order. Draw from "
+                "mpqueue.rng(), which is separate for each sample, or remove the option threads",
                 "Reproducibility",
                 "Random numbers",
             )
         elif drawn:
             log.warn(
                 f"{' and '.join(drawn)} drew numbers while a thread computed the first batch; the threads of this "
-                "process share them, so that the given seed does not make these numbers reproducible. Draw from "
+                "process share them, so the given seed does not make these numbers reproducible. Draw from "
                 'mpqueue.rng(), or use worker processes (backend="process", use_multiprocessing=True)',
                 "Reproducibility",
                 "Random numbers",

@@ -1,21 +1,21 @@
-"""Notices, in a worker process, an order that the source has drawn in its first item.
+"""Detects, in a worker process, an order that the source has drawn in its first item.
 
-Each worker has a copy of the source, and would draw an order of its own: some items come twice, and others not at all.
-How the item binds it does not matter: by an assignment, a setter by name, a helper, as an attribute of the class.
-Before and behind its first item, and behind the second, the worker looks for what may be an order in its source, among
-the attributes of it and of its class: a row of whole numbers or texts, all different, that do not ascend. What the
-first item has bound is reported to the trainer with two checksums: of the row, and of its elements in any order; and
-once more if the second item has left it alone: it is *kept*. The trainer warns if two workers report the same elements
-in different orders under one name, and one of them has kept its own. (Both need not: in a short epoch one of two
-workers may compute a single item.) Then the row is no table that all have read from the same file, and nothing that
-differs by item, as a shape or the words of a text do. What has fewer than `_LEAST` elements may be a shape of either
-orientation, and is an order only if it is one of 0, 1, 2 and so on. Where no worker computes a second item, the warning
-comes in the next epoch. A random *subset* that each worker has drawn for itself is not noticed: nothing tells it from
-what a worker keeps of the item that it has read first.
+Each worker has a copy of the source, and would draw its own order: some items are repeated, and others are missing. The
+detection works however the order is stored: by an assignment, a setter, a helper function, or as a class attribute.
+Before and after its first item, and after the second one, the worker searches the attributes of its source and of its
+class for values that may be an order: a sequence of different integers or strings that does not ascend.
 
-The reports of an item are written before that of its batch, so that the trainer has read them when the epoch ends.
+A value that the first item has stored is reported to the trainer with two checksums, of the sequence and of the set of
+its elements; and again if the second item leaves it unchanged: it is *kept*. The trainer warns if two workers report
+the same elements in different orders under one name, and at least one of them has kept its order. (In a short epoch,
+one of two workers may compute a single item.) These conditions exclude tables that all workers have read from the same
+file, and values that differ by item, such as shapes or the words of a text. A sequence of fewer than `_LEAST` elements
+may be a shape in either orientation, and counts only if it is a permutation of 0, 1, 2 and so on. If no worker computes
+a second item, the warning follows in the next epoch. A random *subset* in each worker is not detected, because it
+cannot be distinguished from values that a worker keeps from its first item.
 
-Only the first elements of each are looked at before it is reported, and nothing from the third item on.
+The reports of an item are written before the report of its batch, so the trainer has them when the epoch ends. Until a
+value is reported, only its first elements are examined. After the second item the detection ends.
 """
 
 import zlib
@@ -30,13 +30,13 @@ _LEAST = 5
 NAME_BYTES: Final = 48
 
 
-class Marks(NamedTuple):
-    """An order as far as a worker knows it.
+class OrderFingerprint(NamedTuple):
+    """A worker's knowledge of an order.
 
     Attributes:
-        row: A checksum of its first elements.
-        elements: One of all its elements, in whatever order.
-        is_kept: The second item has left it alone.
+        row: Checksum of its first elements.
+        elements: Checksum of all its elements, in any order.
+        is_kept: The second item has left it unchanged.
     """
 
     row: int
@@ -44,11 +44,11 @@ class Marks(NamedTuple):
     is_kept: bool
 
 
-class OrderWatch:
-    """Looks for orders that the first item of a source binds.
+class ShuffleDetector:
+    """Searches for orders that the first item of a source stores.
 
     Args:
-        source: Of a worker.
+        source: The source of a worker.
     """
 
     def __init__(self, source: Any) -> None:
@@ -56,35 +56,35 @@ class OrderWatch:
         self._before: dict[str, int] | None = None
         self._bound: dict[str, int] | None = None
         self.is_over = False
-        self._is_behind = False
+        self._is_after = False
 
-    def look(self, *, is_behind: bool) -> dict[str, Marks]:
-        """Look before an item, or behind a batch; return what the first item has bound, by name, when that is news."""
-        was_behind, self._is_behind = self._is_behind, is_behind
-        if was_behind or self.is_over:
-            return {}  # between two batches nothing is bound: it was looked at behind the first of them
+    def look(self, *, is_after: bool) -> dict[str, OrderFingerprint]:
+        """Check before an item, or after a batch; return news about orders that the first item has stored, by name."""
+        was_after, self._is_after = self._is_after, is_after
+        if was_after or self.is_over:
+            return {}  # between two batches nothing is stored: the end of the first one was checked
         orders = _orders_in(self._source)
-        found = {name: _mark(order) for name, order in orders.items()}
+        checksums = {name: _mark(order) for name, order in orders.items()}
         if self._before is None:
-            self._before = found
+            self._before = checksums
             return {}
         is_kept = self._bound is not None
         if self._bound is None:
-            self._bound = {name: mark for name, mark in found.items() if self._before.get(name) != mark}
+            self._bound = {name: mark for name, mark in checksums.items() if self._before.get(name) != mark}
         self.is_over = is_kept or not self._bound
-        kept = (name for name, mark in self._bound.items() if found.get(name) == mark)
-        return {name: Marks(found[name], _mark_of_elements(orders[name]), is_kept) for name in kept}
+        kept = (name for name, mark in self._bound.items() if checksums.get(name) == mark)
+        return {name: OrderFingerprint(checksums[name], _mark_of_elements(orders[name]), is_kept) for name in kept}
 
 
 def _orders_in(source: Any) -> dict[str, Any]:
-    """Return each that may be an order, by the expression for it."""
+    """Return the values that may be orders, by their expressions."""
     name = name_of(source)
-    found = {name + order.shown: order.value for order in contents(source, _may_be_order)}
+    orders = {name + order.shown: order.value for order in contents(source, _may_be_order)}
     for kind in type(source).__mro__:
         for attribute, value in vars(kind).items():
             if _may_be_order(value):
-                found.setdefault(f"{name}.{attribute}", value)
-    return found
+                orders.setdefault(f"{name}.{attribute}", value)
+    return orders
 
 
 def _first_of(value: Any) -> list[Any]:
@@ -102,7 +102,8 @@ def _may_be_order(value: Any) -> bool:
     if len(first) < 2 or len(kinds) > 1 or not issubclass(kinds.pop(), int | str | np.integer):
         return False
     if len(first) < _LEAST:
-        return set(first) == set(range(len(first)))  # ascending, too: one of two workers may have drawn just that
+        # Ascending ones, too: one of two workers may have drawn exactly that
+        return set(first) == set(range(len(first)))
     return len(set(first)) == len(first) and first != sorted(first)
 
 

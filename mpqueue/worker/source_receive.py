@@ -1,11 +1,11 @@
-"""The receivers' side of the source as bytes: fork server and workers rebuild it and replace changed parts.
+"""The receiver's side of sending the source: fork server and workers rebuild it, and replace changed parts.
 
-Apart from `mpqueue.workers.source_send`, the trainer's side, so that a worker whose source needs no cloudpickle does
-not import it.
+It is separate from `mpqueue.workers.source_send`, the trainer's side, so that a worker imports cloudpickle only if its
+source needs it.
 
-`PyDataset` stands in for Keras's. A dataset of a script or notebook travels by value, and its base class by name: every
-pool would import Keras and its backend (2 to 5 s and hundreds of megabytes) for a base class that has nothing to do
-there. A dataset out of a module that can be imported brings whatever that module imports, as ever.
+`PyDataset` replaces the class of Keras. A dataset of a script or notebook is pickled by value, and its base class by
+name: every pool would import Keras and its backend (2 to 5 s, and hundreds of megabytes) for a base class without a
+function there. A dataset from an importable module imports what that module imports.
 """
 
 import itertools
@@ -20,13 +20,13 @@ _LENGTH_BYTES = 8
 
 
 def load(data: Any, buffers: list[Any]) -> Any:
-    """The source again."""
+    """Return the unpickled source."""
     return pickle.loads(data, buffers=buffers)
 
 
 def merge_buffers(patch_new: dict[int, Any], patch_old: dict[int, int], have: list[Any]) -> list[Any]:
-    """All buffers of the new image, in their order: those that came, and for the others those of the older image."""
-    merged = {number: have[where] for number, where in patch_old.items()} | patch_new
+    """Return all buffers of the new image, in order: the received ones, and those of the older image."""
+    merged = {number: have[here] for number, here in patch_old.items()} | patch_new
     return [merged[number] for number in sorted(merged)]
 
 
@@ -36,14 +36,14 @@ def buffers_start(meta_bytes: int) -> int:
 
 
 def apply_patch(encoded: Array, have: list[Any]) -> tuple[Any, list[Any]]:
-    """Read a patch of `mpqueue.workers.source_send.encode_patch`; return the new source, and the buffers under it.
+    """Apply a patch of `mpqueue.workers.source_send.encode_patch`; return the new source and its buffers.
 
-    The new buffers are copied to private, writable memory; ``encoded`` may be used again afterwards. Those that the
-    older image has, too, are put back to what was sent: the source may have written into them, and what its arrays hold
-    must not depend on whether this worker has lived so long.
+    New buffers are copied to private, writable memory, so ``encoded`` may be reused. Buffers of the older image are
+    reset to the sent contents: the source may have written to them, and its arrays must not depend on the age of this
+    worker.
 
     Raises:
-        OSError: There is no memory for them, or no descriptor.
+        OSError: Memory or descriptors are exhausted.
     """
     length = int.from_bytes(encoded[:_LENGTH_BYTES].tobytes(), "little")
     data, old, places = pickle.loads(encoded[_LENGTH_BYTES : _LENGTH_BYTES + length].tobytes())
@@ -56,28 +56,28 @@ def apply_patch(encoded: Array, have: list[Any]) -> tuple[Any, list[Any]]:
 
 
 class PyDataset:
-    """The part of `keras.utils.PyDataset` that items may ask for; made by unpickling only."""
+    """The part of `keras.utils.PyDataset` that items may use; created only by unpickling."""
 
     _workers, _use_multiprocessing, _max_queue_size = 1, False, 10
 
     @property
     def workers(self) -> Any:
-        """Return the trainer's number of workers."""
+        """The trainer's number of workers."""
         return self._workers
 
     @property
     def use_multiprocessing(self) -> Any:
-        """Return the trainer's choice."""
+        """The trainer's setting."""
         return self._use_multiprocessing
 
     @property
     def max_queue_size(self) -> Any:
-        """Return the trainer's size of the queue."""
+        """The trainer's size of the queue."""
         return self._max_queue_size
 
     @property
     def num_batches(self) -> Any:
-        """Return the batches per epoch."""
+        """The number of batches per epoch."""
         length: Any = self
         return len(length)
 
@@ -90,15 +90,15 @@ class PyDataset:
             yield self[index]
 
     def on_epoch_begin(self) -> None:
-        """Do nothing: it is called in the trainer only."""
+        """Do nothing: only the trainer calls this."""
 
     def on_epoch_end(self) -> None:
-        """Do nothing: it is called in the trainer only."""
+        """Do nothing: only the trainer calls this."""
 
 
 KERAS_NAME = ("keras.src.trainers.data_adapters.py_dataset_adapter", "PyDataset")
 
 
 def py_dataset() -> type:
-    """Return the class that the pickle of Keras's class names."""
+    """Return the replacement of Keras's class, for unpickling."""
     return PyDataset

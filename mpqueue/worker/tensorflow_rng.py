@@ -1,20 +1,24 @@
-"""Numbers of `tf.random`, seeded for each batch or sample where TensorFlow is imported.
+"""Seeding of `tf.random` for each batch or sample, if TensorFlow is imported.
 
-``tf.random.set_seed`` before each batch would do it, but the seed is an attribute of TensorFlow's kernels, which it
-caches: each draw would make and keep a kernel (0.9 ms and 35 KB, where a draw takes 0.05 ms), and to clear that cache
-makes all tf.functions of the process begin anew. So the operations that draw are replaced, where TensorFlow's Python
-looks them up, by ones that keep nothing:
+``tf.random.set_seed`` before each batch is too expensive: the seed is an attribute of TensorFlow's kernels, which it
+caches. Each draw would create and keep a kernel (0.9 ms and 35 KB, while a draw takes 0.05 ms), and clearing that cache
+restarts all tf.functions of the process. So the drawing operations are replaced, where TensorFlow's Python looks them
+up, by ones without a state:
 
-    a batch is computed by this thread     the stateless operation of the same distribution, whose seed is made of
-                                           (seed, epoch, unit), and of the number of the draw in the batch
-    else                                   TensorFlow's own: of the training step, of threads that are no worker's
-    user code has called tf.random.set_seed for this batch     TensorFlow's own: the user's seed holds until its end
-    a tf.function is traced                TensorFlow's own: its seeds are fixed when it is traced; one warning
+============================================  =======================================================================
+Situation                                     Operation
+============================================  =======================================================================
+this thread computes a batch                  the stateless operation of the same distribution, with a seed from
+                                              (seed, epoch, unit) and the number of the draw in the batch
+other threads, such as the training step      TensorFlow's own
+user code has called tf.random.set_seed       TensorFlow's own, with the user's seed, until the end of the batch
+a tf.function is traced                       TensorFlow's own, with the seed of that time; one warning
+============================================  =======================================================================
 
-A batch that draws nothing costs nothing: the batch is asked for by the draw. A draw takes 0.12 ms in place of 0.05.
-Worker processes, threads and the trainer share no state of it, so all of them get the same numbers.
+A batch without draws has no cost, because only the draw looks up the batch. A draw takes 0.12 ms instead of 0.05.
+Worker processes, threads and the trainer share no state, so all get the same numbers.
 
-These places are details of TensorFlow. Where one is not as expected, `follow` says so once, and nothing is replaced.
+The replaced names are internals of TensorFlow. If one is missing, `follow` warns once and replaces none of them.
 """
 
 import functools
@@ -30,14 +34,14 @@ from mpqueue.system.imports import Watch
 from mpqueue.worker import context
 
 _HELP = (
-    "seeds drawn from mpqueue.rng() and given to tf.random.stateless_uniform and its kin are the same for each batch",
+    "seeds from mpqueue.rng(), passed to tf.random.stateless_uniform and similar functions, are reproducible",
     "Reproducibility",
     "Random numbers",
 )
 
 
 class _Draws:
-    """The number of draws of a batch."""
+    """The number of draws in a batch."""
 
     of: tuple[int, int, int] | None = None
     count = 0
@@ -47,15 +51,15 @@ class _DrawsOfThread(_Draws, threading.local):
     pass
 
 
-# A worker process has one batch, whatever thread of the user's draws; threads that help it, and all threads elsewhere,
-# have their own.
+# A worker process has one batch, whichever thread of the user draws. Helper threads, and all threads elsewhere, have
+# their own.
 _draws_of_process, _draws_of_thread = _Draws(), _DrawsOfThread()
-_seeded_by_user: Any = None  # the batch in which user code has called tf.random.set_seed
-_is_followed = _has_told = False
+_seeded_by_user: Any = None  # the batch in which user code has called `tf.random.set_seed`
+_is_followed = _has_warned = False
 
 
 def follow() -> Watch:
-    """Seed the numbers of TensorFlow in batches of this process, from the moment when it is imported."""
+    """Seed `tf.random` in batches of this process, beginning with the import of TensorFlow."""
     return Watch("tensorflow", _replace)
 
 
@@ -67,6 +71,7 @@ def _replace(tensorflow: ModuleType) -> None:
         drawing = import_module("tensorflow.python.ops.gen_random_ops")
         eager = import_module("tensorflow.python.eager.context")
         replacements = _replacements()
+        # All replacements are looked up before the first one is installed, so that a failure changes nothing.
         replaced = {name: _seeded(getattr(drawing, name), by, eager) for name, by in replacements.items()}
         setting = eager.context()._set_global_seed
     except (AttributeError, ImportError) as error:
@@ -79,10 +84,10 @@ def _replace(tensorflow: ModuleType) -> None:
 
 
 def _replacements() -> dict[str, Callable[..., Any]]:
-    """Return what draws without a state, by the name of what it stands in for; the seed comes first.
+    """Return the stateless operations, by the name of the replaced operation; their first argument is the seed.
 
     Raises:
-        AttributeError, ImportError: This TensorFlow has it elsewhere.
+        AttributeError, ImportError: This TensorFlow has them elsewhere.
     """
     plain = import_module("tensorflow.python.ops.gen_stateless_random_ops")
     shaped = import_module("tensorflow.python.ops.stateless_random_ops")
@@ -92,7 +97,7 @@ def _replacements() -> dict[str, Callable[..., Any]]:
         return lambda seed, shape, *arguments, **named: function(shape, seed, *arguments, **named)
 
     def gamma(seed: Any, shape: Any, alpha: Any, **named: Any) -> Any:
-        whole = array_ops.concat([shape, array_ops.shape(alpha)], 0)  # the one with a state takes that of each alpha
+        whole = array_ops.concat([shape, array_ops.shape(alpha)], 0)  # the stateful one takes the shape per alpha
         return plain.stateless_random_gamma_v2(whole, seed, alpha, **named)
 
     def poisson(seed: Any, shape: Any, rate: Any, **named: Any) -> Any:
@@ -119,7 +124,7 @@ def _replacements() -> dict[str, Callable[..., Any]]:
 
 
 def _seeded(original: Callable[..., Any], by: Callable[..., Any], eager: ModuleType) -> Callable[..., Any]:
-    """Return an operation that draws the numbers of the batch that is computed here."""
+    """Return an operation that draws the numbers of the present batch."""
 
     @functools.wraps(original)
     def draw(*arguments: Any, seed: Any = 0, seed2: Any = 0, **named: Any) -> Any:
@@ -136,7 +141,7 @@ def _seeded(original: Callable[..., Any], by: Callable[..., Any], eager: ModuleT
 def _next_seed(of: tuple[int, int, int]) -> list[int]:
     is_of_process = context.process_info() is not None and not context.is_helper()
     draws = _draws_of_process if is_of_process else _draws_of_thread
-    if draws.of is not of:  # each batch makes its own, also one that is computed again
+    if draws.of is not of:  # each batch has its own object, even if it is computed again
         draws.of, draws.count = of, 0
     draws.count += 1
     return [hash(tuple(of)), draws.count]
@@ -149,19 +154,19 @@ def _set_seed(original: Callable[[Any], None], seed: Any) -> None:
 
 
 def _tell_of_function() -> None:
-    global _has_told
-    if not _has_told:
-        _has_told = True
+    global _has_warned
+    if not _has_warned:
+        _has_warned = True
         log.warn(
-            "the source draws from tf.random inside of a tf.function (or of what tf.data maps), whose seed is fixed "
-            f"when it is traced: these numbers are not seeded for each batch. {_HELP[0].capitalize()}, as arguments "
-            "of the function, too",
+            "the source draws from tf.random inside a tf.function (or in tf.data's map). Its seed is fixed "
+            f"when it is traced, so these numbers are not seeded for each batch. {_HELP[0].capitalize()}, also as its "
+            "arguments",
             *_HELP[1:],
         )
 
 
-class TrainersNumbers:
-    """The state of TensorFlow's generator in the trainer, to be put back after a batch was computed there."""
+class SavedTensorFlowState:
+    """The state of TensorFlow's generator in the trainer, to be restored after a batch was computed there."""
 
     def __init__(self) -> None:
         eager = sys.modules.get("tensorflow.python.eager.context") if _is_followed else None
@@ -171,7 +176,7 @@ class TrainersNumbers:
             self._state = None if self._rng is None else self._rng.getstate()
 
     def restore(self) -> None:
-        """Put it back."""
+        """Restore the state."""
         if self._context is not None:
             self._context._seed = self._seed
             if self._rng is not None:

@@ -1,22 +1,23 @@
-"""Chooses who computes a batch of a worker: its threads, or its own thread alone.
+"""Chooses between helper threads and the worker's own thread, batch by batch.
 
-Threads pay where samples wait, or where they let go of the interpreter's lock and there are CPUs for that. Otherwise to
-hand samples over costs more than it brings: JPEG files of 0.2 ms, decoded by two workers of two threads on two CPUs,
-came at 0.87 of the rate that the workers' own threads reach alone. So each worker tries it.
+Threads are worthwhile if samples wait, or if they release the interpreter's lock and CPUs are free. Otherwise passing
+samples between threads costs more than it saves: two workers with two threads each on two CPUs decoded JPEG files of
+0.2 ms at 0.87 of the rate of the workers' own threads. So each worker tries both:
 
-    by threads    some batches, of which the time is noted; then, if these have used a CPU, the next one is
-    alone         computed by the worker's own thread. If it was not as good, threads are back, for twice as long
+    threads       a few timed batches; if these used a CPU, the next one is computed
+    alone         by the worker's own thread. If that was not *as good*, threads are used again, for twice as long
 
-*As good* means: the thread was at work on a CPU, or queued for one, and did not wait for anything else; and either
-there are as many workers as CPUs, so that threads could only take CPUs from other workers, or its time on the CPU is no
-longer than what the threads took. That of being queued is left out: on a busy machine a worker with more threads gets
-more of the CPUs than its neighbour, which is no gain for the two.
+*As good* means: the thread was on a CPU, or queued for one, and did not wait for anything else. In addition, either
+there are as many workers as CPUs, so that threads could only take CPUs from other workers, or its CPU time is at most
+the time with threads. The queueing time does not count: on a busy machine a worker with more threads gets a larger
+share of the CPUs at the expense of other workers, which gains nothing overall.
 
-What a batch gives does not depend on this: samples see the same numbers, and the errors are the same. And one that
-waits for another of its batch, or for longer than expected, does so in vain for a while only: the threads come in (see
+The choice does not change a batch: samples get the same random numbers, and errors are the same. A sample that waits
+for another one of its batch, or for longer than expected, blocks only for a while: then the helper threads join in (see
 `mpqueue.worker.helper_threads`).
 
-For worker processes only: threads of the trainer may be struck by signals, and share the lock with the training step.
+This is for worker processes only: signals may strike threads of the trainer, and these share the interpreter's lock
+with the training step.
 """
 
 from time import process_time_ns as process_ns
@@ -28,17 +29,17 @@ from mpqueue.telemetry.clock import clock_ns
 from mpqueue.worker.context import WorkerInfo
 
 _FIRST, _MOST = 4, 1024  # batches by threads before a trial
-_REVIEW = 64  # batches alone before threads are tried again, where they may pay
-_LEAST_BUSY = 0.25  # of a CPU: samples that use less do wait, or others have the CPUs, and no trial is needed
-_WAITS = 0.1  # of a batch: more waiting than that is what threads are for
-_PATIENCE, _LEAST_PATIENCE_S = 4, 0.005  # so many times what threads take, before they come in
+_REVIEW = 64  # batches alone before threads are tried again, if they may be faster
+_LEAST_BUSY = 0.25  # of a CPU: samples that use less are waiting, or have no CPU, and no trial is needed
+_WAITS = 0.1  # of a batch: threads are made for more waiting than that
+_PATIENCE, _LEAST_PATIENCE_S = 4, 0.005  # this many times the duration with threads, before they join in
 
 
 class ThreadChoice:
-    """Chooses for one worker, batch by batch.
+    """The choice for one worker.
 
     Args:
-        info: The worker; None: this is no worker process, and threads compute everything.
+        info: The worker; None outside of worker processes, where threads compute everything.
     """
 
     __slots__ = (
@@ -48,27 +49,29 @@ class ThreadChoice:
 
     def __init__(self, info: WorkerInfo | None) -> None:
         self._is_crowded = info is not None and info.num_workers >= useful_workers()
-        self._left = 0 if info is None else _FIRST  # batches before the other way is tried; 0: never
+        self._left = 0 if info is None else _FIRST  # batches before the other way is tried; 0 for never
         self._pause, self._is_alone, self._looks = _FIRST, False, True
-        self._is_trial = False  # the batch at work is computed by the worker's own thread
-        self._threads_ns = 0.0  # of a sample, by threads
-        # Of the batches by threads since the last look, together: one alone says nothing, since its samples may have
-        # been computed before its turn.
+        self._is_trial = False  # the worker's own thread computes the present batch
+        self._threads_ns = 0.0  # time per sample, with threads
+        # Sums over the batches by threads since the last decision. A single batch says little, because its samples may
+        # have been computed before its turn.
         self._ns = self._busy_ns = self._num_samples = 0
         self._started_ns = self._cpu_ns = 0
         self._queued_ns: int | None = None
 
     def begin(self, count: int, *, is_begun: bool = False) -> float | None:
-        """A batch of so many samples begins.
+        """Register the start of a batch.
 
         Args:
-            count: Its samples.
-            is_begun: Threads have begun it.
+            count: Number of samples.
+            is_begun: Threads have started it.
 
-        Returns: None: threads compute it. Else the worker's own thread does, and threads come in after these seconds.
+        Returns: None if threads must compute it. Otherwise the worker's own thread must, and threads join in after
+        these seconds.
         """
         self._is_trial = self._is_alone and not is_begun
         if self._is_trial:
+            # The queueing time is read from /proc, so it is only measured after a batch that seemed to wait.
             self._queued_ns = queued_ns() if self._looks else None
             self._cpu_ns = thread_ns()
         elif self._left:
@@ -78,15 +81,15 @@ class ThreadChoice:
 
     @property
     def is_settled(self) -> bool:
-        """True if threads are to compute the batch after this one, too, as far as is known."""
+        """True if, according to present knowledge, threads will also compute the next batch."""
         return not self._is_alone
 
     def end(self, count: int, *, was_alone: bool) -> None:
-        """The batch is over, without an error.
+        """Register the end of a batch without an error.
 
         Args:
-            count: Its samples.
-            was_alone: No threads came in.
+            count: Number of samples.
+            was_alone: No threads have joined in.
         """
         if self._is_trial:
             self._judge(count, was_alone=was_alone)
@@ -101,6 +104,7 @@ class ThreadChoice:
         if self._left:
             return
         self._threads_ns, self._left = self._ns / self._num_samples, _FIRST
+        # Samples that hardly use a CPU wait, and threads overlap their waits: no trial.
         if self._busy_ns >= _LEAST_BUSY * self._ns:
             self._is_alone, self._looks, self._left = True, True, _REVIEW
         self._ns = self._busy_ns = self._num_samples = 0
@@ -109,6 +113,7 @@ class ThreadChoice:
         ns, cpu_ns = clock_ns() - self._started_ns, thread_ns() - self._cpu_ns
         if was_alone and self._is_good(ns, cpu_ns, cpu_ns / count):
             self._pause = _FIRST
+            # If all CPUs have workers, threads cannot be faster, so the review is skipped.
             self._left -= not self._is_crowded
             if self._left:
                 return
@@ -118,7 +123,7 @@ class ThreadChoice:
 
     def _is_good(self, ns: int, cpu_ns: int, sample_ns: float) -> bool:
         waited_ns = ns - cpu_ns
-        self._looks, looked = waited_ns > _WAITS * ns, self._looks  # next time, too
+        self._looks, looked = waited_ns > _WAITS * ns, self._looks  # for the next batch, too
         if self._looks and looked:
             if self._queued_ns is None or (queued := queued_ns()) is None:
                 return False

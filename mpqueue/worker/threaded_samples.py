@@ -1,24 +1,23 @@
-"""Runs a source of samples for one worker in several threads: for sources that wait for disks or networks.
+"""Runs a source of samples in several threads of one worker: for sources that wait for disks or networks.
 
-A sample has its own `mpqueue.rng`, as with one thread, and the worker's own thread joins the samples in their order, as
-they come: those that wait for their turn are at most four times as many as there are threads. Where that is more than
-the rest of a batch, samples of the next ones are begun, as far as these are granted, and of the same epoch: else all
-threads would wait for the slowest sample of each batch. A sample that kills the worker may do so before its turn then,
-and its death is blamed on the batch at work. So each worker's first batch is computed by itself, and from the first
-death on all are (`mpqueue.workers.supervision`); with ``restarts=0`` none is begun before its turn.
+Each sample has its own `mpqueue.rng`, as with one thread, and the worker's own thread joins the samples in order. At
+most four samples per thread wait for their turn. If that exceeds the rest of a batch, samples of the next batches are
+started, if those are granted and belong to the same epoch. Otherwise all threads would wait for the slowest sample of
+each batch. A sample that crashes the worker may then do so before its turn, and the crash is attributed to the present
+batch. So each worker computes its first batch alone, and after the first crash every batch
+(`mpqueue.workers.supervision`); with ``restarts=0`` no sample is started before its turn.
 
-Where threads do not pay, the worker's own thread computes the samples alone, see `mpqueue.worker.thread_choice`.
+If threads are not worthwhile, the worker's own thread computes the samples, see `mpqueue.worker.thread_choice`.
 
-A source with ``__getitems__`` is asked for a part of the batch by each thread, where it says that it may be
-(``thread_safe = True``, see `mpqueue.plan.sources.check_threads`). Numbers that it draws follow from the first sample
-of its part.
+With ``__getitems__``, each thread requests a part of the batch, if the source allows that (``thread_safe = True``, see
+`mpqueue.plan.sources.check_threads`). Its random numbers follow from the first sample of the part.
 
-The generators that all code of a process shares, and those that the source keeps, are seeded once for the batch, and
-nobody knows which sample draws which of their numbers. A worker looks, in its first batch, whether any does.
+The global generators of the process, and those that the source keeps, are seeded once per batch, and the threads draw
+from them in an unpredictable order. A worker checks in its first batch whether samples use them.
 
-Where the trainer finds the number (``threads="auto"``), a worker has one thread, its own, before it is told another
-one, and seeds these generators for each sample. It watches one batch before it obeys: where samples draw from them,
-their numbers would be others in threads, and so the worker keeps to its one.
+With ``threads="auto"`` a worker first uses only its own thread, and seeds these generators for each sample. It checks
+one batch before it follows a request for more threads. If samples use these generators, their numbers would change with
+the threads, so the worker keeps its single thread.
 """
 
 import itertools
@@ -38,7 +37,7 @@ from mpqueue.worker.failures import passes_at_once
 from mpqueue.worker.helper_threads import Helpers, InOrder
 from mpqueue.worker.runner import BatchAhead, BeginBatch
 from mpqueue.worker.sample_runner import SampleRunner, joined_or_skipped
-from mpqueue.worker.shared_generator_check import SharedDraws
+from mpqueue.worker.shared_generator_check import SharedGeneratorCheck
 from mpqueue.worker.thread_choice import ThreadChoice
 
 
@@ -46,9 +45,9 @@ class BatchIndices(NamedTuple):
     """The indices of the samples of a batch.
 
     Attributes:
-        epoch: Theirs.
-        first: The place of the first one in it.
-        indices: What the source is asked for.
+        epoch: Epoch of the batch.
+        first: Place of the first sample in the epoch.
+        indices: The indices for the source.
     """
 
     epoch: int
@@ -59,7 +58,7 @@ class BatchIndices(NamedTuple):
         """Return whether these are the same samples."""
         if self[:2] != other[:2]:
             return False
-        # What is listed may be anything, arrays too, and is the same object.
+        # Listed indices may be anything, including arrays; then they are the same object.
         return self.indices is other.indices or list(self.indices) == list(other.indices)
 
 
@@ -67,38 +66,38 @@ FindAhead: TypeAlias = Callable[[int], BatchIndices | None]
 
 
 class SampleThreads:
-    """The threads of one worker; there are none before its first batch.
+    """The threads of one worker, started for its first batch.
 
     Args:
-        threads: How many.
-        tells: Generators that threads share are seeded for each batch: if the first one draws from them, say so.
+        threads: Number of threads.
+        tells: Generators that threads share are seeded for each batch: warn if the first batch uses them.
 
     Attributes:
-        threads: As given; another number is that of the next batch.
+        threads: Number of threads for the next batch.
     """
 
-    # No `__dict__`: this is no part of a source.
+    # No `__dict__`: a search through the source's attributes must not enter this object.
     __slots__ = ("_begun", "_calls", "_choice", "_draws", "_helpers", "_tells", "threads")
 
     def __init__(self, threads: int, *, tells: bool) -> None:
         self.threads, self._tells = threads, tells
         self._helpers: Helpers | None = None
         self._choice: ThreadChoice | None = None
-        self._calls: InOrder | None = None  # the latest ones
-        self._begun: deque[tuple[BatchIndices, InOrder]] = deque()  # of the next batches, of which samples are begun
-        self._draws: SharedDraws | None = None
+        self._calls: InOrder | None = None  # the calls of the latest batch
+        self._begun: deque[tuple[BatchIndices, InOrder]] = deque()  # next batches with started samples
+        self._draws: SharedGeneratorCheck | None = None
 
     def each(
         self, ask: Callable[[Any], Any], seed: int, batch: BatchIndices, find_ahead: FindAhead | None = None
     ) -> InOrder:
-        """Ask for the samples of a batch, one by one.
+        """Start the samples of a batch, one by one.
 
         Args:
             ask: Returns the sample of an index.
-            seed: Of the stream.
-            batch: Which samples these are.
-            find_ahead: Returns a batch behind this one, the next one for 0, if it is known: its samples may be begun
-                before its turn.
+            seed: Seed of the stream.
+            batch: The samples.
+            find_ahead: Returns a batch after this one (0 is the next one), or None if unknown: its samples may be
+                started before its turn.
         """
         helpers, is_first = self._ready(), self._calls is None
         assert self._choice is not None
@@ -108,20 +107,20 @@ class SampleThreads:
             calls = self._calls_of(ask, seed, batch, patience_s)
         last = self._begun[-1][1] if self._begun else calls
         last.find_next = None
-        # Not from the first one: it is looked at whether its samples draw from generators that the threads share.
+        # Not from the first batch: it is checked for draws from shared generators.
         if find_ahead is not None and self._choice.is_settled and not is_first:
             last.find_next = partial(self._begin_next, ask, seed, find_ahead)
         self._calls = calls
         return calls
 
     def _begin_next(self, ask: Callable[[Any], Any], seed: int, find_ahead: FindAhead) -> InOrder | None:
-        """Return the calls of the batch behind those that are begun."""
-        found = find_ahead(len(self._begun))
-        if found is None:
+        """Return the calls of the batch after the started ones."""
+        batch = find_ahead(len(self._begun))
+        if batch is None:
             return None
-        calls = self._calls_of(ask, seed, found)
+        calls = self._calls_of(ask, seed, batch)
         calls.find_next = partial(self._begin_next, ask, seed, find_ahead)
-        self._begun.append((found, calls))
+        self._begun.append((batch, calls))
         return calls
 
     def _calls_of(
@@ -132,7 +131,7 @@ class SampleThreads:
         return InOrder(self._helpers, call, enumerate(batch.indices, batch.first), patience_s)
 
     def _take_begun(self, helpers: Helpers, batch: BatchIndices) -> InOrder | None:
-        """Return the calls of this batch, if some of them are begun."""
+        """Return the calls of this batch, if some are started."""
         if self._begun:
             expected, calls = self._begun.popleft()
             if expected.is_same_as(batch) and calls.helpers is helpers:
@@ -142,7 +141,7 @@ class SampleThreads:
         return None
 
     def forget_begun(self) -> None:
-        """Wait for what was begun of the next batches; they are begun anew."""
+        """Wait for the started samples of the next batches, which will be computed again."""
         while self._begun:
             with self._begun.popleft()[1]:
                 continue
@@ -150,10 +149,10 @@ class SampleThreads:
     def in_parts(
         self, getitems: Callable[[Any], Any], seed: int, epoch: int, first: int, indices: Sequence[Any]
     ) -> list[Any]:
-        """Return the samples of these indices, of which each thread asks for some.
+        """Return the samples of these indices; each thread requests a part of them.
 
         Raises:
-            Exception: What the source raised.
+            Exception: The error of the source.
         """
         bounds = [number * len(indices) // self.threads for number in range(self.threads + 1)]
         parts = [(~(first + one), list(indices[one:end])) for one, end in itertools.pairwise(bounds)]
@@ -168,8 +167,8 @@ class SampleThreads:
         if self._helpers is None or (self._calls is not None and self._calls.is_given_up):
             self._choice = ThreadChoice(context.process_info())
             self._helpers = Helpers(self.threads)
-        if self._tells:  # anew behind a first batch that failed: they have been seeded since
-            self._draws = SharedDraws()
+        if self._tells:  # again after a failed first batch, because the generators were seeded since
+            self._draws = SharedGeneratorCheck()
         return self._helpers
 
     @property
@@ -178,24 +177,26 @@ class SampleThreads:
         return 0 if self._calls is None else self._calls.beside_ns
 
     def end(self) -> None:
-        """Have the threads end; those that compute, when they have.
+        """End the threads, after their present calls.
 
-        An error that somebody keeps has the frames of this worker in its traceback, and would keep the threads.
+        Without this, an error that user code keeps would keep the threads, because its traceback has the frames of this
+        worker.
         """
         helpers, calls, self._helpers = self._helpers, self._calls, None
         self.forget_begun()
-        if helpers is not None and (calls is None or calls.is_over):  # else this has struck a batch, which goes on
+        # Otherwise this call has interrupted a batch, which continues
+        if helpers is not None and (calls is None or calls.is_over):
             helpers.dismiss()
 
     def note(self, count: int) -> None:
-        """So many samples of `each` were computed."""
+        """Register the end of a batch of `each`."""
         assert self._choice is not None
         assert self._calls is not None
         self._choice.end(count, was_alone=self._calls.is_alone)
         self.look()
 
     def look(self) -> None:
-        """The samples of a batch were computed: say once if they drew from generators that the threads share."""
+        """Warn once if the samples of a batch have used generators that the threads share."""
         draws, self._draws = self._draws, None
         if self._tells and draws is not None:
             self._tells = False
@@ -203,7 +204,7 @@ class SampleThreads:
 
 
 class _Watched:
-    """A source of samples of which is watched whether they draw from generators that threads share."""
+    """A source of samples that records whether samples use generators that threads share."""
 
     def __init__(self, source: Any) -> None:
         self._source, self.has_drawn = source, False
@@ -216,16 +217,16 @@ class _Watched:
     def __getitem__(self, index: Any) -> Any:
         return self._watch(partial(operator.getitem, self._source), index)
 
-    def _watch(self, ask: Callable[[Any], Any], asked: Any) -> Any:
-        draws = SharedDraws()  # behind the seeding for the sample, which this brings about, at the latest
+    def _watch(self, ask: Callable[[Any], Any], argument: Any) -> Any:
+        draws = SharedGeneratorCheck()  # created after the seeding for this sample, which it triggers at the latest
         try:
-            return ask(asked)
+            return ask(argument)
         finally:
             self.has_drawn = self.has_drawn or bool(draws.drawn())
 
 
 class ThreadedSampleRunner(SampleRunner):
-    """Runs a source of samples in several threads; its arguments are those of `SampleRunner`."""
+    """Runs a source of samples in several threads; see `SampleRunner` for the arguments."""
 
     def __init__(
         self, source: Any, info: WorkerInfo, begin: BeginBatch, plan: Batching, *,
@@ -233,41 +234,41 @@ class ThreadedSampleRunner(SampleRunner):
     ) -> None:  # fmt: skip
         super().__init__(source, info, begin, plan, in_slot=in_slot)
         self._seeding = seeding
-        # Worker threads, and a caller without a seed, seed no generators that others share.
+        # Worker threads, and a caller without a seed, do not seed shared generators.
         self._threads = SampleThreads(plan.threads or 1, tells=seeding is not None and info.id == 0)
         self._wanted = self._threads.threads
         self._batch_ahead: BatchAhead | None = None
-        self._draws: bool | None = None  # samples draw from generators that threads share; None: nobody has looked
+        self._draws: bool | None = None  # whether samples use generators that threads share; None before the check
 
     def use_threads(self, threads: int) -> None:
-        """Compute in so many threads from now on, if samples have no numbers of generators that these would share."""
+        """Set the number of threads, unless samples use generators that threads would share."""
         self._wanted = threads
 
     def begin_ahead(self, batch_ahead: BatchAhead | None) -> None:
-        """Begin samples of the next batches of an epoch while threads have nothing else to do, or do so no longer."""
+        """Start samples of the next batches of an epoch while threads are idle; None stops that."""
         self._batch_ahead = batch_ahead
 
     def load(self, source: Any) -> None:
-        """Go on with another state of the source."""
+        """Continue with another state of the source."""
         self._threads.forget_begun()
         super().load(source)
 
     def _find_ahead(self, epoch: int, place: int) -> BatchIndices | None:
-        """Return a batch behind the one at work, if it is known, and of this epoch."""
-        found = None if self._batch_ahead is None else self._batch_ahead(place)
-        if found is None or found[0] != epoch:  # the end of an epoch is one of all that is at work here
+        """Return a batch of this epoch after the present one, or None if unknown."""
+        batch = None if self._batch_ahead is None else self._batch_ahead(place)
+        if batch is None or batch[0] != epoch:  # no sample may be in progress when an epoch ends
             return None
-        _, unit, listed = found
+        _, unit, listed = batch
         return BatchIndices(epoch, *(listed or self._place_of(epoch, unit)))
 
     def _ask_each(self, ask: Callable[[Any], Any], epoch: int, first: int, indices: Sequence[Any]) -> InOrder:
-        # A batch that is asked for at once has no samples to be begun one by one.
+        # `__getitems__` gets whole batches, so no single sample can be started.
         at_once = getattr(self._source, "__getitems__", None) is not None
         find_ahead = None if self._batch_ahead is None or at_once else partial(self._find_ahead, epoch)
         return self._threads.each(ask, self._info.seed, BatchIndices(epoch, first, indices), find_ahead)
 
     def _run_watched(self, epoch: int, unit: int, listed: Listed | None) -> Any:
-        """Compute a batch with one thread, and look whether its samples draw from generators that threads share."""
+        """Compute a batch with one thread, and check whether its samples use generators that threads share."""
         source, self._source = self._source, _Watched(self._source)
         try:
             return super().run(epoch, unit, listed)
@@ -275,10 +276,10 @@ class ThreadedSampleRunner(SampleRunner):
             self._draws, self._source = self._source.has_drawn, source
 
     def run(self, epoch: int, unit: int, listed: Listed | None = None) -> Any:
-        """Compute a batch: that of a number in the order of the epoch, or of these samples.
+        """Compute a batch, by its number in the order of the epoch or by its samples.
 
         Raises:
-            Exception: What the source raised, or the collation.
+            Exception: The error of the source, or of the collation.
         """
         if self._wanted != self._threads.threads:
             if self._draws is None:
@@ -296,7 +297,7 @@ class ThreadedSampleRunner(SampleRunner):
         return batch
 
     def end(self) -> None:
-        """Have the threads end."""
+        """End the threads."""
         self._threads.end()
 
     def _run_each(self, epoch: int, first: int, indices: Sequence[Any]) -> Any:
@@ -306,6 +307,7 @@ class ThreadedSampleRunner(SampleRunner):
         collation = self._collation(len(indices))
         add: Callable[[Any], object] = samples.append if collation is None else collation.add
         number = 0
+        # Seeds the shared generators once for the batch; each sample only gets its own `mpqueue.rng`.
         self._begin_batch(self._info.seed, epoch, ~first)
         ask = partial(operator.getitem, self._source)
         with self._ask_each(ask, epoch, first, indices) as calls:

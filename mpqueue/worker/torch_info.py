@@ -1,12 +1,12 @@
-"""Has torch's ``get_worker_info()`` answer in workers, where torch is imported; nothing is done where it is not.
+"""Makes torch's ``get_worker_info()`` work in workers, if torch is imported.
 
-torch keeps the answer in a global variable of its module, which does for worker processes and not for threads. And user
-code holds the function itself, by ``from torch.utils.data import get_worker_info``, so that to put another one in its
-place would not reach everybody. So the function gets other code, once for each process: it asks here, and hands on
-torch's own answer where there is none, as in the workers of torch's own loaders and in the trainer.
+Torch keeps the value in a global variable of its module, which suffices for worker processes, but not for threads. User
+code may hold the function itself, by ``from torch.utils.data import get_worker_info``, so replacing it would not reach
+all references. So the function's code is replaced, once per process: it calls this module, and returns torch's own
+value in all other places, such as in the workers of torch's own loaders and in the trainer.
 
-Whoever asks counts as one who asked `mpqueue.worker_info`. torch's collation does not: it asks in order to allocate a
-file of shared memory for torch's own way to the trainer, and so is told that it is in no worker.
+A call counts as a call of `mpqueue.worker_info`. Calls by torch's collation do not: it would allocate a file of shared
+memory for torch's own transfer, and so gets None, as outside of workers.
 """
 
 import os
@@ -20,14 +20,14 @@ from mpqueue.worker import context
 _COLLATION = "torch.utils.data._utils.collate"
 _watch: Watch | None = None
 _process_source: Any = None
-_process_answer: Any = None  # of all threads of a worker process; None: this is none, or torch is not imported
+_process_answer: Any = None  # for all threads of a worker process; None in other processes, and without torch
 
 
 def enter_worker_process(source: Any) -> None:
-    """Have this worker's number be torch's answer, too; `context.enter_worker_process` was called before.
+    """Make torch return the number of this worker; call it after `context.enter_worker_process`.
 
     Args:
-        source: Of this worker; the attribute ``dataset`` of the answer.
+        source: Source of this worker; the attribute ``dataset`` of the result.
     """
     global _process_source
     _process_source = source
@@ -36,7 +36,7 @@ def enter_worker_process(source: Any) -> None:
 
 
 def answer() -> None:
-    """Have torch's function ask here, from now on or from its import on."""
+    """Redirect torch's function to this module, now or when torch is imported."""
     global _watch
     if _watch is None:
         _watch = Watch("torch", _begin)
@@ -44,11 +44,12 @@ def answer() -> None:
 
 def _begin(torch: ModuleType) -> None:
     if not hasattr(torch, "default_generator"):
-        return  # another module of this name, such as a stub of a program that has no PyTorch
+        return  # another module of this name, such as a stub without PyTorch
     from torch.utils.data._utils import worker
 
     names: dict[str, Any] = vars(worker)
     names["_mpqueue_answer"] = _answer
+    # The code and not the function: every reference to the function sees the change.
     names["get_worker_info"].__code__ = _get_worker_info.__code__
     os.register_at_fork(after_in_child=_forget_thread)
     _settle()
@@ -64,21 +65,21 @@ def _settle() -> None:
 
 def _make(module: Any, info: context.WorkerInfo, source: Any) -> Any:
     number, count = info.id, info.num_workers
-    if info.num_lanes:  # those of this rank: as in torch, the ranks are the dataset's own business
+    if info.num_lanes:  # the lanes of this rank: as in torch, the dataset divides its elements among the ranks
         number, count = info.lane // info.world, info.num_lanes // info.world
     return module.WorkerInfo(id=number, num_workers=count, seed=info.seed + number, dataset=_dataset_of(source))
 
 
 def _dataset_of(source: Any) -> Any:
-    parts = getattr(source, "parts", None)  # of mpqueue.torch
+    parts = getattr(source, "parts", None)  # a source of `mpqueue.torch`
     if parts is not None and hasattr(parts, "dataset"):
         return parts.dataset
     return source.__self__ if getattr(source, "__name__", "") == "__iter__" else source
 
 
 def is_of_iterable_dataset(source: Any) -> bool:
-    """Return whether a stream is that of an iterable-style dataset of torch."""
-    # By name: torch is not imported for this.
+    """Return whether a stream reads an iterable-style dataset of torch."""
+    # By name, so that torch is not imported.
     return any(
         kind.__name__ == "IterableDataset" and kind.__module__.startswith("torch.utils.data")
         for kind in type(_dataset_of(source)).__mro__
@@ -86,28 +87,30 @@ def is_of_iterable_dataset(source: Any) -> bool:
 
 
 def _get_worker_info() -> Any:
-    """Torch's function with this code: its names are those of torch's module."""
+    """Replacement code of torch's function; its global names refer to torch's module."""
     return _mpqueue_answer(_worker_info)  # type: ignore[name-defined]  # noqa: F821
 
 
 def _answer(own: Any) -> Any:
+    # Two frames up: this function is called by the replaced code, which the collation calls.
     is_collation = sys._getframe(2).f_globals.get("__name__") == _COLLATION
     source = context.thread_source()
     if source is None and (own is None or own is not _process_answer) and not _is_of_lanes():
         return own
     if is_collation:
         return None
-    info = context.worker_info()  # which notes that somebody has asked
+    info = context.worker_info()  # records the call
     if info is None or (source is None and not info.num_lanes):
         return own
     return _make(sys.modules["torch.utils.data._utils.worker"], info, _process_source if source is None else source)
 
 
 def _is_of_lanes() -> bool:
-    """Return whether this thread runs one of several lanes, for a caller that has no workers."""
+    """Return whether this thread runs one of several lanes, in a caller without workers."""
     info = context.worker_info_unasked()
     return info is not None and info.num_lanes > 1
 
 
 def _forget_thread() -> None:
-    context.enter_thread(None)  # what user code forks in a worker thread is none; torch's own worker has its own number
+    # A child that user code forks in a worker thread is not a worker; a worker of torch has its own number
+    context.enter_thread(None)

@@ -1,10 +1,10 @@
-"""Random generators that a source keeps: seeded for each batch, as the global ones are.
+"""Random generators that a source keeps, seeded for each batch like the global ones.
 
-Each worker has a copy of the source. A generator that was made in `__init__` is in the same state in all of them: so
-without this, different batches drew equal numbers. `mpqueue.seeding.generators` tells where they are looked for. One
-that a source makes for each batch by itself is its own business.
+Each worker has a copy of the source. A generator that was created in `__init__` has the same state in all copies, so
+without seeding, different batches would draw equal numbers. `mpqueue.seeding.generators` describes where generators are
+searched. A generator that the source creates for each batch is not affected.
 
-What is found is known by its path, so that a batch draws the same numbers whatever was found before it.
+A generator is identified by its path, so a batch draws the same numbers whichever generators were found before.
 """
 
 import functools
@@ -22,22 +22,22 @@ from mpqueue.worker.config import Payload
 from mpqueue.worker.failures import passes_at_once
 
 
-class KeptGenerators:
+class UserGenerators:
     """The generators in a source.
 
     Args:
-        source: Is looked through before its first item, and after it, which may have made some.
+        source: Searched before its first item, and after it, because the item may create generators.
 
     Attributes:
-        is_idle: There is nothing to be done before a batch.
-        stages: Of `mpqueue.telemetry.recorder`, while a batch is timed.
+        is_idle: No generator must be seeded before a batch.
+        stages: The `mpqueue.telemetry.recorder.Stages` of a timed batch, or None.
     """
 
     def __init__(self, source: Any) -> None:
         self.is_idle = False
         self.stages: Any = None
         self._source, self._looks_left = source, 2
-        self._found: dict[int, tuple[int, Any]] = {}  # by identity: number of the path, generator
+        self._found: dict[int, tuple[int, Any]] = {}  # number of the path and generator, by identity
         self._refused: set[int] = set()
 
     def _look(self) -> None:
@@ -46,10 +46,11 @@ class KeptGenerators:
                 self._found.setdefault(id(generator), (zlib.crc32(path.encode()), generator))
 
     def seed(self, seed: int, epoch: int, unit: int) -> None:
-        """Seed all of them for a batch."""
+        """Seed all generators for a batch."""
         (self._seed if self.stages is None else self.stages.seeding(self._seed))(seed, epoch, unit)
 
     def _seed(self, seed: int, epoch: int, unit: int) -> None:
+        # Two searches: before the first item, and before the second for generators that the first has created.
         if self._looks_left:
             self._looks_left -= 1
             self._look()
@@ -74,7 +75,7 @@ class KeptGenerators:
         )
 
     def states(self) -> list[tuple[Callable[[Any], object], Any]]:
-        """Return what puts all of them back: functions and what to call them with."""
+        """Return functions that restore all generators, each with its argument."""
         if self._looks_left:
             self._look()
         return [_state_of(generator) for _, generator in self._found.values()]
@@ -90,6 +91,7 @@ def _seed(generator: Any, sequence: np.random.SeedSequence) -> None:
         state: Any = np.random.MT19937(sequence).state
         generator.set_state(state)
     else:
+        # Torch expects a non-negative signed 64-bit integer.
         generator.manual_seed(int(sequence.generate_state(1, np.uint64)[0]) >> 1)
 
 
@@ -102,13 +104,14 @@ def _state_of(generator: Any) -> tuple[Callable[[Any], object], Any]:
     return generator.set_state, generator.get_state()
 
 
-def user_generators(payload: Payload) -> KeptGenerators:
-    """Return the generators that the code of the user keeps and that are to be seeded.
+def user_generators(payload: Payload) -> UserGenerators:
+    """Return the generators of user code that must be seeded.
 
-    Those of a torch IterableDataset are not: such datasets draw an order in ``__iter__``, of which each worker
-    takes its share, so that it has to be the same in all of them, as it is in torch. Hugging Face's do, too.
+    Generators of a torch IterableDataset are excluded: such datasets draw an order in ``__iter__``, of which each
+    worker takes its share, so the order must be the same in all workers, as in torch. The same holds for Hugging Face
+    datasets.
     """
     source = None if torch_info.is_of_iterable_dataset(payload.source) else payload.source
     if payload.samples is None or payload.samples.collate is None:
-        return KeptGenerators(source)
-    return KeptGenerators((source, payload.samples.collate))
+        return UserGenerators(source)
+    return UserGenerators((source, payload.samples.collate))

@@ -97,7 +97,7 @@ class CrashAttribution:
             error: Exception = BatchTimeout(work_item.unit, work_item.epoch, tolerance.batch_timeout, worker.stacks)
         else:
             error = worker_died(leaving, work_item, self._remedy(deaths))
-        # The marked sample alone is given up, if its lane is still in this epoch; otherwise the whole work item is.
+        # Only the marked sample is given up. If it was given up before and still crashes workers, the whole item is.
         if mark is not None and self._pool.ledger.lanes.lose(work_item.lane, Lost(mark[1], error)):
             return None
         self._pool.pending.remove(work_item)

@@ -62,7 +62,7 @@ from mpqueue.worker.records import (
     pack_start,
     unpack_tail,
 )
-from mpqueue.worker.shuffle_detection import SamplerFingerprint
+from mpqueue.worker.shuffle_detection import OrderFingerprint
 from mpqueue.workers.handle import Cause, LifeError, Work, WorkerHandle
 from mpqueue.workers.lane_owners import LaneOwners
 from mpqueue.workers.memory_pressure import MemoryPressure
@@ -493,7 +493,7 @@ class Dispatcher:
                     continue
                 if kind == ReportKind.ORDER:
                     self._enter_order(
-                        SamplerFingerprint(turn, spec, bool(flags)),
+                        OrderFingerprint(turn, spec, bool(flags)),
                         _ORDER_NAME.pack(header, nbytes, high_water, compute, copy, wait),
                     )
                     continue
@@ -628,11 +628,11 @@ class Dispatcher:
         slots.let_go(number)
         return notices
 
-    def _enter_order(self, marks: SamplerFingerprint, name: bytes) -> None:
+    def _enter_order(self, fingerprint: OrderFingerprint, name: bytes) -> None:
         """Process an order that the first item of a worker has bound; warn if another worker has a different one."""
         shown = name.rstrip(b"\0").decode(errors="replace")
-        rows = self._orders.setdefault((shown, marks.elements), {})  # of other elements: it differs by item
-        rows[marks.row] = marks.is_kept or rows.get(marks.row, False)
+        rows = self._orders.setdefault((shown, fingerprint.elements), {})  # of other elements: it differs by item
+        rows[fingerprint.row] = fingerprint.is_kept or rows.get(fingerprint.row, False)
         if len(rows) < 2 or not any(rows.values()) or shown in self._warned:
             return
         self._warned.add(shown)

@@ -23,7 +23,7 @@ from mpqueue.worker.failures import never_an_exit
 from mpqueue.worker.runner import BeginBatch, StreamEnd, run_timed
 from mpqueue.worker.runners import AnyRunner, Parts, make_runner
 from mpqueue.worker.sample_runner import SampleRunner
-from mpqueue.worker.user_generators import KeptGenerators, user_generators
+from mpqueue.worker.user_generators import UserGenerators, user_generators
 from mpqueue.workers import active_iterators
 from mpqueue.workers.in_process import InProcessBackend
 from mpqueue.workers.job import Job
@@ -141,7 +141,7 @@ class InlineBackend(InProcessBackend):
 
     def _compute(self, work_item: WorkItem) -> Result:
         has_seed = self._seeding is not None
-        saved = (GlobalState(), tensorflow_rng.TrainersNumbers()) if has_seed else None
+        saved = (GlobalState(), tensorflow_rng.SavedTensorFlowState()) if has_seed else None
         kept = self._kept.states() if has_seed else []
         stages = self._stages
         unit, argument = self._work_of(work_item, self._runner)
@@ -180,7 +180,7 @@ class InlineBackend(InProcessBackend):
         self,
         restore_thread: Callable[[], None],
         stages: Stages | None,
-        saved: tuple[GlobalState, tensorflow_rng.TrainersNumbers] | None,
+        saved: tuple[GlobalState, tensorflow_rng.SavedTensorFlowState] | None,
         kept: list[Any],
     ) -> None:
         """Restore the state of the caller's thread; may be called twice."""
@@ -225,7 +225,7 @@ class InlineBackend(InProcessBackend):
             self._tensorflow.end()
 
 
-def _batch_beginner(kept: KeptGenerators, seeding: LazySeeding | None) -> BeginBatch:
+def _batch_beginner(kept: UserGenerators, seeding: LazySeeding | None) -> BeginBatch:
     # Not a method of the backend: a cycle would keep the source until the next garbage collection.
     def begin_batch(seed: int, epoch: int, unit: int) -> None:
         context.begin_batch(seed, epoch, unit)

@@ -34,7 +34,7 @@ from mpqueue.worker import context, failures, tensorflow_rng, torch_info
 from mpqueue.worker.runner import StreamEnd, run_timed
 from mpqueue.worker.runners import AnyRunner, Parts, make_runner
 from mpqueue.worker.sample_runner import SampleRunner
-from mpqueue.worker.shared_generator_check import SharedDraws
+from mpqueue.worker.shared_generator_check import SharedGeneratorCheck
 from mpqueue.workers import active_iterators
 from mpqueue.workers.hang import SlowBatch
 from mpqueue.workers.in_process import InProcessBackend
@@ -85,7 +85,7 @@ class ThreadBackend(InProcessBackend):
         self._pace_ns = float(_QUICK_NS)  # moving average of the time per batch, with a weight of 1/16 for the latest
         self._tallies = job.recorder.expect(job.workers)
         self._shared_generator_check = (
-            SharedDraws() if job.plan.seed_given else None
+            SharedGeneratorCheck() if job.plan.seed_given else None
         )  # until the first batch is computed
         self._tensorflow = tensorflow_rng.follow() if job.plan.seed_given else None
         self._slow = SlowBatch(ledger)
@@ -448,8 +448,7 @@ class ThreadBackend(InProcessBackend):
                 dealt = self._ledger.deal()
                 if not dealt:
                     return None
-                # One work item at a time arrives here, in the order of the stream, but each goes to the owner of its
-                # lane.
+                # Items are dealt in the order of the stream, so some belong to the lanes of other threads.
                 for work_item in dealt:
                     self._lanes[self._worker_of(work_item.lane)].append(work_item)
                 if self._worker_of(dealt[0].lane) != worker:

@@ -137,7 +137,7 @@ def test_a_source_whose_getitems_gives_too_few_is_told():
         def __getitems__(self, indices):
             return [0]
 
-    with pytest.raises(ValueError, match=r"Short\.__getitems__ gave 1 samples for 2 indices"):
+    with pytest.raises(ValueError, match=r"Short\.__getitems__ must return one sample per index, got 1 for 2 indices"):
         Dataset(Short()).__getitems__([1, 2])
 
 

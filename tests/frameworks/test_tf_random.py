@@ -143,7 +143,7 @@ class InFunctions:
 
 
 def test_a_function_that_draws_is_told_of_once_and_repeats_nothing(caplog, monkeypatch):
-    monkeypatch.setattr("mpqueue.worker.tensorflow_rng._has_told", False)
+    monkeypatch.setattr("mpqueue.worker.tensorflow_rng._has_warned", False)
     tf.random.set_seed(None)
     with Loader(InFunctions(), workers=0, seed=1) as loader:
         assert len(set(list(loader) + list(loader))) == 6

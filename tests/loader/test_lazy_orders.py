@@ -7,7 +7,7 @@ import pytest
 from helpers.gates import Gate, pass_gate
 
 from mpqueue import Loader, worker_info
-from mpqueue.worker.shuffle_detection import OrderWatch
+from mpqueue.worker.shuffle_detection import ShuffleDetector
 
 
 class Lazy:
@@ -266,7 +266,7 @@ def test_names_in_different_orders_warn():
 )
 def test_order_has_no_duplicates_and_does_not_ascend(bound, is_order):
     source = Lazy()
-    watch = OrderWatch(source)
-    assert watch.look(is_behind=False) == {}
+    watch = ShuffleDetector(source)
+    assert watch.look(is_after=False) == {}
     source.order = bound
-    assert bool(watch.look(is_behind=True)) is is_order
+    assert bool(watch.look(is_after=True)) is is_order

@@ -126,6 +126,6 @@ def test_none_element_of_generator_names_function():
         yield from [0, None, 2]
 
     with pytest.raises(
-        TypeError, match=r"element 1 of .*numbers is None: did the code that makes it forget to return\?"
+        TypeError, match=r"element 1 of .*numbers is None: did the code that creates it forget to return\?"
     ):
         batches(numbers, batch_size=3, workers=0)

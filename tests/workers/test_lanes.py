@@ -432,5 +432,5 @@ def test_a_lane_that_is_slow_to_come_back_is_told_of(tmp_path, monkeypatch):
         yield from range(6)
 
     with running(numbers, workers=0, lanes=1, place=Place(counts=(3,))) as pipeline:
-        with pytest.warns(RuntimeWarning, match="from its beginning again.*behind element 3.*state_dict"):
+        with pytest.warns(RuntimeWarning, match="from its beginning again.*after element 3.*state_dict"):
             assert pipeline.next() == 3

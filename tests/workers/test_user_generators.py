@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mpqueue import Loader
-from mpqueue.worker.user_generators import KeptGenerators
+from mpqueue.worker.user_generators import UserGenerators
 
 
 class Inner:
@@ -98,14 +98,14 @@ def test_one_that_cannot_be_seeded_gets_one_warning():
 
     source = Keeping()
     source.odd = Odd(0)
-    kept = KeptGenerators(source)
+    kept = UserGenerators(source)
     with pytest.warns(RuntimeWarning, match=r"keeps a Odd that cannot be seeded.*mpqueue.rng\(\)"):
         kept.seed(1, 2, 3)
     kept.seed(1, 2, 4)
 
 
 def test_a_source_without_any_is_left_alone_after_its_second_batch():
-    kept = KeptGenerators(object())
+    kept = UserGenerators(object())
     kept.seed(1, 0, 0)
     assert not kept.is_idle
     kept.seed(1, 0, 1)
