@@ -1,4 +1,4 @@
-"""As many workers as pay: what is decided, in simulated runs; and any number at any time gives the same batches."""
+"""Automatic number of workers: decisions in simulated runs, and the same batches with any number at any time."""
 
 import os
 import random
@@ -18,7 +18,7 @@ MOST = 16
 
 
 class Run(NamedTuple):
-    """A simulated run: seconds of CPU and of waiting for a batch, and of the trainer's step; each may change by time."""
+    """A simulated run: CPU seconds and waiting seconds per batch, seconds per step of the trainer; each may change."""
 
     computes: object
     waits: object = 0.0
@@ -28,9 +28,10 @@ class Run(NamedTuple):
         return (part(at) if callable(part) else part for part in self)
 
     def rate(self, size, cpus, at):
-        """Return the batches per second that so many workers and threads bring to this trainer."""
+        """Return the batches per second for this trainer with the given number of workers and threads."""
         computes, waits, step = self.at(at)
-        one = 1 / (computes + waits / size.threads)  # threads of a batch wait at a time, and compute one by one
+        # Threads of a batch wait in parallel, and compute one after the other
+        one = 1 / (computes + waits / size.threads)
         return min(size.workers * one, cpus / computes if computes else np.inf, 1 / step if step else np.inf)
 
     def best(self, most, at):
@@ -39,7 +40,7 @@ class Run(NamedTuple):
 
 
 def simulate(run, most, seconds, noise=0.0, has_room=lambda _: True):
-    """Yield the time and what decides, twenty times a second."""
+    """Yield the time and the decision-maker, twenty times a second."""
     auto, numbers = Autosize(Size(1, 1), most, 100.0), random.Random(3)
     batches = waited = worked = blocked = 0.0
     for tick in range(int(20 * seconds)):
@@ -49,7 +50,7 @@ def simulate(run, most, seconds, noise=0.0, has_room=lambda _: True):
         is_behind = rate * step < 0.99
         batches += rate / 20
         waited += max(0.0, 1 - rate * step) / 20
-        # Those that lack a CPU are at work for longer.
+        # Workers that lack a CPU are busy for longer.
         took = computes + waits / size.threads
         at_work = size.workers if is_behind else min(size.workers, rate * took)
         worked += at_work / 20
@@ -73,7 +74,7 @@ RUNS = {
 @pytest.mark.parametrize("threads", [1, 32])
 @pytest.mark.parametrize("cpus", [1, 2, MOST])
 @pytest.mark.parametrize("name", RUNS)
-def test_half_a_minute_after_the_start_it_is_within_a_tenth_of_the_best_number(name, cpus, threads):
+def test_after_half_a_minute_the_rate_is_within_a_tenth_of_the_best(name, cpus, threads):
     run, most = RUNS[name], Size(cpus, threads)
     seen = [(run.rate(auto.wanted, cpus, at), run.best(most, at)) for at, auto in simulate(run, most, 60) if at > 30]
     got, best = (sum(column) for column in zip(*seen, strict=True))
@@ -81,42 +82,42 @@ def test_half_a_minute_after_the_start_it_is_within_a_tenth_of_the_best_number(n
 
 
 @pytest.mark.parametrize("cpus", [2, MOST])
-def test_a_trainer_that_speeds_up_and_slows_down_is_followed(cpus):
+def test_size_follows_a_trainer_that_changes_its_pace(cpus):
     run = Run(0.02, step=lambda at: 0.1 if at < 30 or at > 90 else 0.001)
     numbers = {int(at): auto.wanted.workers for at, auto in simulate(run, Size(cpus, 1), 120)}
     assert (numbers[29], numbers[85], numbers[119]) == (1, cpus, 1)
 
 
-def test_a_trainer_that_never_waits_keeps_as_many_workers_as_are_at_work_and_a_tenth():
-    run = Run(0.02, step=lambda at: 0.001 if at < 30 else 0.004)  # 250 batches a second keep 5 at work
+def test_trainer_that_never_waits_keeps_the_busy_workers_and_a_tenth():
+    run = Run(0.02, step=lambda at: 0.001 if at < 30 else 0.004)  # 250 batches/s keep 5 workers busy
     numbers = {int(at): auto.wanted.workers for at, auto in simulate(run, Size(MOST, 1), 90)}
     assert (numbers[29], numbers[89]) == (MOST, 6)
 
 
-def test_threads_that_are_not_at_work_go_again():
+def test_idle_threads_are_removed():
     run = Run(0.0, 0.1, step=lambda at: 0.01 if at < 60 else 1.0)
     numbers = {int(at): auto.wanted.threads for at, auto in simulate(run, Size(1, 32), 180)}
     assert numbers[59] == 16 and numbers[179] <= 2
 
 
-def test_what_brings_nothing_goes_again_and_is_tried_more_and_more_seldom():
+def test_useless_sizes_are_undone_and_tried_ever_more_rarely():
     auto, begun, worked = Autosize(Size(1, 1), Size(4, 1), 0.0), [], 0.0
     for tick in range(20 * 400):
         at, worked = tick / 20, worked + auto.wanted.workers / 20
         if auto.look(at, SizeCounts(int(50 * at), at, worked), lambda _: True) and auto.wanted.workers == 2:
-            begun.append(at)  # a trainer that waits all the time, and 50 batches a second for any number
+            begun.append(at)  # the trainer always waits, at 50 batches/s for any size
     gaps = np.diff(begun)
     assert 3 <= len(begun) <= 8 and (gaps[1:] >= gaps[:-1] - 1).all()
     assert {step.workers for step in auto.steps} == {1, 2}
     assert auto.steps[2].reason == "2 workers computed 1.00 times the batches of 1 worker"
 
 
-def test_without_memory_for_another_one_there_is_none():
+def test_no_worker_is_added_without_memory():
     *_, (_, auto) = simulate(Run(0.02), Size(4, 1), 30, has_room=lambda _: False)
     assert [step.workers for step in auto.steps] == [1]
 
 
-def test_noise_does_not_shake_it():
+def test_noise_does_not_change_the_size():
     *_, (_, auto) = simulate(Run(0.02, step=0.05), Size(MOST, 32), 300, noise=0.05)
     assert len(auto.steps) < 12
 
@@ -134,7 +135,7 @@ class Numbers:
 
 @pytest.fixture
 def restless(monkeypatch):
-    """The numbers change at every fifth look, and there is a look whenever the trainer waits."""
+    """Change the size at every fifth look, and look whenever the trainer waits."""
     numbers, wanted = random.Random(1), []
 
     def look(self, *_):
@@ -171,7 +172,7 @@ def taken(loader, kills=0):
 @pytest.mark.slow
 @pytest.mark.parametrize("kills", [0, 1], ids=["", "killed"])
 @pytest.mark.parametrize("make", [Numbers, stream])
-def test_any_number_at_any_time_gives_the_same_batches(make, kills, restless):
+def test_any_size_at_any_time_yields_the_same_batches(make, kills, restless):
     with mpqueue.Loader(make(), workers=0, seed=5) as alone:
         wanted = [taken(alone), taken(alone)]
     with mpqueue.Loader(make(), workers="auto", seed=5) as loader:
@@ -182,7 +183,7 @@ def test_any_number_at_any_time_gives_the_same_batches(make, kills, restless):
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [{"workers": 2}, {"workers": "auto"}], ids=str)
 @pytest.mark.parametrize("draws", [False, True], ids=["", "draws"])
-def test_any_number_of_threads_at_any_time_gives_the_same_batches(draws, options, restless):
+def test_any_number_of_threads_at_any_time_yields_the_same_batches(draws, options, restless):
     with mpqueue.Loader(Numbers(draws), batch_size=4, workers=1, seed=5) as alone:
         wanted = taken(alone)
     with mpqueue.Loader(Numbers(draws), batch_size=4, threads="auto", seed=5, **options) as loader:
@@ -191,7 +192,7 @@ def test_any_number_of_threads_at_any_time_gives_the_same_batches(draws, options
 
 
 @pytest.mark.usefixtures("restless")
-def test_samples_that_raise_are_left_out_with_any_number_of_threads():
+def test_failing_samples_are_skipped_with_any_number_of_threads():
     class Broken(Numbers):
         def __getitem__(self, index):
             if index % 10 == 3:
@@ -207,7 +208,7 @@ def test_samples_that_raise_are_left_out_with_any_number_of_threads():
 
 
 @pytest.mark.parametrize(("thread_safe", "getitems"), [(False, False), (None, True)])
-def test_a_source_that_is_not_safe_in_threads_has_one(thread_safe, getitems):
+def test_source_that_is_not_thread_safe_gets_one_thread(thread_safe, getitems):
     class Unsafe(Numbers):
         pass
 
@@ -220,7 +221,7 @@ def test_a_source_that_is_not_safe_in_threads_has_one(thread_safe, getitems):
 
 
 @pytest.mark.usefixtures("restless")
-def test_a_state_goes_on_with_any_number():
+def test_state_resumes_with_any_number_of_workers():
     with mpqueue.Loader(stream(), workers=0, seed=5) as alone:
         wanted = taken(alone)
     with mpqueue.Loader(stream(), workers="auto", seed=5) as loader:
@@ -233,7 +234,7 @@ def test_a_state_goes_on_with_any_number():
 
 
 @pytest.mark.usefixtures("restless")
-def test_statistics_tell_of_it_and_the_trace_too(tmp_path):
+def test_statistics_and_trace_report_resizes(tmp_path):
     trace = tmp_path / "trace.json"
     with mpqueue.Loader(Numbers(), workers="auto", trace=trace) as loader:
         assert len(taken(loader)) == 200
@@ -242,8 +243,8 @@ def test_statistics_tell_of_it_and_the_trace_too(tmp_path):
     assert "workers: the start" in trace.read_text()
 
 
-def test_it_begins_with_one_worker(monkeypatch):
-    """A new one takes time and memory, which a source that is quick enough does not pay for."""
+def test_starts_with_one_worker(monkeypatch):
+    """A new worker costs time and memory, which a fast source does not need."""
     monkeypatch.setattr(Autosize, "look", lambda *_: False)
     monkeypatch.setattr("mpqueue.system.limits.useful_workers", lambda: 4)
     with mpqueue.Loader(Numbers(), workers="auto") as loader:
@@ -261,12 +262,12 @@ def test_it_begins_with_one_worker(monkeypatch):
         ("auto", "thread", "worker processes"),
     ],
 )
-def test_what_is_no_number_is_refused(name, number, backend, said):
+def test_invalid_number_of_workers_is_rejected(name, number, backend, said):
     with pytest.raises(ValueError, match=f"{name}.*{said}"):
         mpqueue.Loader(Numbers(), batch_size=4, backend=backend, **{name: number})
 
 
-def test_a_generator_function_that_divides_itself_by_the_workers_is_refused():
+def test_generator_function_with_worker_shards_is_rejected():
     with pytest.raises(ValueError, match="pass lanes=n"):
         mpqueue.Loader(lambda: iter([1]), workers="auto")
 
@@ -278,13 +279,13 @@ def gain_of(window):
     return auto.thread_gain()
 
 
-def test_threads_promise_to_overlap_the_waits_of_the_source(monkeypatch):
+def test_thread_gain_is_high_if_the_source_waits(monkeypatch):
     monkeypatch.setattr(autosize, "useful_workers", lambda: 4)
     assert gain_of(SizeWindow(rate=10, waits=0.9, at_work=2, blocked=0.9)) == pytest.approx(4 / 0.2)
     assert gain_of(SizeWindow(rate=10, waits=0.9, at_work=2, blocked=1.0)) == autosize.MOST_THREADS
 
 
-def test_threads_promise_nothing_to_a_source_that_computes_or_a_trainer_that_does_not_wait():
+def test_thread_gain_is_one_if_the_source_computes_or_the_trainer_never_waits():
     assert gain_of(SizeWindow(rate=10, waits=0.9, at_work=2, blocked=0.2)) == 1
     assert gain_of(SizeWindow(rate=10, waits=0.0, at_work=2, blocked=0.9)) == 1
 
@@ -306,10 +307,10 @@ def _hints(caplog):
     return [record for record in caplog.records if 'threads="auto"' in record.getMessage()]
 
 
-@pytest.mark.skipif(busy_ns() is None, reason="this system does not tell how long a process waits")
-def test_a_source_that_waits_is_told_once_that_threads_would_help(caplog):
+@pytest.mark.skipif(busy_ns() is None, reason="the waiting time of a process is unknown on this system")
+def test_waiting_source_gets_one_hint_about_threads(caplog):
     with mpqueue.Loader(Sleeping(), batch_size=4, workers="auto") as loader:
-        while not _hints(caplog):  # the timeout of the test detects that there is none
+        while not _hints(caplog):  # the timeout of the test detects a missing hint
             list(loader)
         for _ in range(4):
             list(loader)
@@ -320,7 +321,7 @@ def test_a_source_that_waits_is_told_once_that_threads_would_help(caplog):
     ("source", "options"),
     [(SleepingInOneThread(), {}), (Sleeping(), {"threads": 2}), (Sleeping(), {"threads": "auto"})],
 )
-def test_no_hint_where_threads_are_refused_or_used_already(caplog, source, options):
+def test_no_hint_if_threads_are_rejected_or_in_use(caplog, source, options):
     with mpqueue.Loader(source, batch_size=4, workers="auto", **options) as loader:
         while loader.statistics().elapsed_s < 2.5:
             list(loader)

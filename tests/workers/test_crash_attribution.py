@@ -1,4 +1,4 @@
-"""Whose doing a death was, alone."""
+"""Crash attribution, tested alone."""
 
 import signal
 
@@ -9,7 +9,7 @@ from mpqueue.workers.handle import Cause
 
 
 class Kills:
-    """A counter of the kernel's kills: each is taken once."""
+    """A counter of kernel kills; each can be taken once."""
 
     def __init__(self, count):
         self.count = count
@@ -20,20 +20,20 @@ class Kills:
 
 
 @pytest.fixture
-def blame():
+def attribution():
     made = CrashAttribution(None, None)
     made._oom = Kills(1)
     return made
 
 
-def test_a_kill_that_the_kernel_has_counted_was_for_lack_of_memory(blame):
-    assert blame.was_oom_killed(-signal.SIGKILL) is True
-    assert blame.was_oom_killed(-signal.SIGKILL) is False
+def test_counted_kernel_kill_is_a_lack_of_memory(attribution):
+    assert attribution.was_oom_killed(-signal.SIGKILL) is True
+    assert attribution.was_oom_killed(-signal.SIGKILL) is False
 
 
 @pytest.mark.parametrize(
     ("exitcode", "cause"), [(-signal.SIGSEGV, None), (None, None), (1, None), (-signal.SIGKILL, Cause.HUNG)]
 )
-def test_another_end_is_no_lack_of_memory_and_takes_no_count(blame, exitcode, cause):
-    assert blame.was_oom_killed(exitcode, cause) is False
-    assert blame.was_oom_killed(-signal.SIGKILL) is True
+def test_other_exits_are_not_a_lack_of_memory_and_take_no_count(attribution, exitcode, cause):
+    assert attribution.was_oom_killed(exitcode, cause) is False
+    assert attribution.was_oom_killed(-signal.SIGKILL) is True

@@ -1,4 +1,4 @@
-"""The dispatcher's own business: full pipes, errors between epochs, what is dealt to whom."""
+"""The dispatcher alone: full pipes, errors between epochs, and the assignment of work items."""
 
 import fcntl
 import itertools
@@ -20,15 +20,15 @@ from mpqueue.workers import dispatcher
 from mpqueue.workers.handle import WorkerHandle
 
 
-def test_a_deep_queue_of_cheap_batches_fills_no_pipe_for_good():
-    """Trainer and worker would wait for each other: the one to grant, the other to report."""
+def test_deep_queue_of_cheap_batches_does_not_deadlock():
+    """Otherwise the trainer would wait to grant, and the worker to report."""
     with OrderedEnqueuer(Numbers(1 << 40), True) as enqueuer:
         enqueuer.start(1, 4096)
         assert numbers(enqueuer.get(), 9000) == list(range(9000))
 
 
-def test_the_smallest_pipes_that_a_kernel_gives_are_enough(monkeypatch):
-    """What users with very many pipes get: two pages."""
+def test_smallest_kernel_pipes_suffice(monkeypatch):
+    """Users with very many pipes get two pages each."""
 
     class Narrow(WorkerHandle):
         def __init__(self, *args, **options):
@@ -44,10 +44,10 @@ def test_the_smallest_pipes_that_a_kernel_gives_are_enough(monkeypatch):
         assert numbers(enqueuer.get(), 5000) == list(range(5000))
 
 
-def test_as_many_grants_as_there_is_room_for_do_not_block():
+def test_room_for_grants_does_not_block():
     worker = WorkerHandle(0, 0)
     try:
-        for number in range(1, 30):  # writes of all sizes: each may leave a part of a page unused
+        for number in range(1, 30):  # writes of all sizes: each may waste a part of a page
             written = 0
             while written + number <= worker.room:
                 worker.outbox += bytes(GRANT.size * number)
@@ -61,7 +61,7 @@ def test_as_many_grants_as_there_is_room_for_do_not_block():
 
 
 class Listened(PollPoller):
-    """Notes who is listened to."""
+    """A poller that records its registered descriptors."""
 
     def __init__(self):
         super().__init__()
@@ -71,8 +71,8 @@ class Listened(PollPoller):
         self.unregister = lambda fd: (self.fds.remove(fd), unregister(fd))
 
 
-def test_a_worker_that_is_gone_is_listened_to_no_more(monkeypatch):
-    """Its pipe would be reported for ever where a child of the trainer has it as well, or there is no epoll."""
+def test_exited_worker_is_not_polled(monkeypatch):
+    """Its pipe would be reported forever if a child of the trainer has it open, or without epoll."""
     monkeypatch.setattr("mpqueue.workers.roster.make_poller", Listened)
     cursor = EpochCursor(lambda: 1 << 20, 0)
     cursor.start_at(0)
@@ -91,7 +91,7 @@ def test_a_worker_that_is_gone_is_listened_to_no_more(monkeypatch):
 
 
 class LateForkServer(simulated.ForkServer):
-    """Tells of a second worker only when the first has reported a batch."""
+    """A fork server that reports a second worker only after the first one has reported a batch."""
 
     def __init__(self, world):
         super().__init__(world)
@@ -112,7 +112,7 @@ class LateForkServer(simulated.ForkServer):
 
 
 class DiesAtARestart(simulated.ForkServer):
-    """Is gone when it is asked for a third worker."""
+    """A fork server that has exited when a third worker is requested."""
 
     num_asked = 0
 
@@ -123,8 +123,8 @@ class DiesAtARestart(simulated.ForkServer):
         super().start_worker(key, config, ends)
 
 
-def test_a_fork_server_that_dies_as_it_is_asked_for_a_worker_is_replaced(monkeypatch):
-    """Before anybody has heard of its own death."""
+def test_fork_server_that_exits_during_a_request_is_replaced(monkeypatch):
+    """The exit was not reported before."""
     monkeypatch.setattr(simulated, "ForkServer", DiesAtARestart)
     cursor = EpochCursor(lambda: 1 << 20, 0)
     cursor.start_at(0)
@@ -141,7 +141,7 @@ def test_a_fork_server_that_dies_as_it_is_asked_for_a_worker_is_replaced(monkeyp
 
 
 class Watched(simulated.World):
-    """Notes which worker has done what."""
+    """A world that records the work of each worker."""
 
     def __init__(self, *args):
         self.done = []
@@ -152,7 +152,7 @@ class Watched(simulated.World):
         self.done.append((worker.config.info.id, grant[4]))
 
 
-def test_a_pool_is_dealt_work_before_its_last_worker_runs_and_the_first_worker_has_the_first_batch(monkeypatch):
+def test_work_is_granted_before_the_last_worker_runs_and_the_first_worker_gets_the_first_batch(monkeypatch):
     monkeypatch.setattr(simulated, "ForkServer", LateForkServer)
     cursor = EpochCursor(lambda: 8, 0)
     cursor.start_at(0)
@@ -165,7 +165,7 @@ def test_a_pool_is_dealt_work_before_its_last_worker_runs_and_the_first_worker_h
 
 
 class Seen:
-    """A worker without work that notes when it is looked at."""
+    """An idle worker that records when it is examined."""
 
     def __init__(self, looks):
         self.looks = looks
@@ -177,8 +177,8 @@ class Seen:
 
 
 @pytest.mark.parametrize(("num_workers", "looked_at"), [(64, [0, 1, 199_999, 200_000]), (100, [0, 200_000])])
-def test_only_few_workers_are_looked_through_at_every_wait(monkeypatch, num_workers, looked_at):
-    """A look through thousands costs more than what waits for it."""
+def test_few_workers_are_examined_at_every_wait(monkeypatch, num_workers, looked_at):
+    """Examining thousands of workers costs more than the wait."""
     looks = []
     workers = {number: Seen(looks) for number in range(num_workers)}
     ledger = types.SimpleNamespace(is_stream=False, credit=10)
@@ -190,25 +190,26 @@ def test_only_few_workers_are_looked_through_at_every_wait(monkeypatch, num_work
         waits.append(made.balance())
     assert sorted(set(looks)) == looked_at
     until = [None if now in looked_at else (200_000 - now) / 1e9 for now in (0, 1, 199_999, 200_000)]
-    assert waits == until  # in seconds: then it is worth another try
+    assert waits == until  # in seconds, until the next try is worthwhile
 
 
 @pytest.mark.parametrize(
     ("num_workers", "credit", "cost_ns", "chunk", "lot"),
     [
-        (16, 128, 250_000, 1, 19),  # one every 16 µs
+        (16, 128, 250_000, 1, 19),  # one batch every 16 µs
         (64, 512, 1_000_000, 1, 19),
-        (64, 512, 500_000, 2, 38),  # where four times as many give as much, each message is for as many
+        # Four times as many workers produce four times as much, so each message is for more batches
+        (64, 512, 500_000, 2, 38),
         (1024, 8192, 500_000, 2, 614),
-        (16, 128, 10_000, 29, 32),  # not more than a quarter of what may be ahead
-        (16, 40, 250_000, 1, 8),  # each worker has two
+        (16, 128, 10_000, 29, 32),  # at most a quarter of the credit
+        (16, 40, 250_000, 1, 8),  # two for each worker
         (16, 32, 250_000, 1, 1),
         (2, 10, 250_000, 1, 2),
         (2, 10, 10_000_000, 1, 1),
     ],
 )
-def test_where_batches_come_quickly_several_are_dealt_at_a_time(num_workers, credit, cost_ns, chunk, lot):
-    """To one worker those that it computes quickly, and round the workers those that come quickly because of many."""
+def test_several_batches_are_granted_at_a_time_if_they_arrive_quickly(num_workers, credit, cost_ns, chunk, lot):
+    """To one worker if its batches are cheap, and over all workers if these are many."""
     made = dispatcher.Dispatcher(
         types.SimpleNamespace(ledger=types.SimpleNamespace(is_stream=False, credit=credit), owners=None),
         None,
@@ -220,7 +221,7 @@ def test_where_batches_come_quickly_several_are_dealt_at_a_time(num_workers, cre
 
 
 def choosing(workers):
-    """A dispatcher of workers that have so many grants each; None: there is none of that number."""
+    """A dispatcher of workers with these numbers of grants; None for a missing worker."""
     handles = {
         number: types.SimpleNamespace(number=number, in_flight=range(load), room=10)
         for number, load in enumerate(workers)
@@ -232,8 +233,8 @@ def choosing(workers):
 
 
 @pytest.mark.parametrize("num_workers", [1, 2, 3, 5])
-def test_chunks_go_round_the_workers_from_the_first_on(num_workers):
-    """The worker of number 0 runs first."""
+def test_chunks_go_to_all_workers_beginning_with_the_first(num_workers):
+    """The worker with number 0 runs first."""
     made = choosing([0] * num_workers)
     assert [made._choose(None).number for _ in range(2 * num_workers)] == 2 * list(range(num_workers))
 
@@ -242,7 +243,7 @@ def test_chunks_go_round_the_workers_from_the_first_on(num_workers):
     ("loads", "chunk", "number"),
     [
         ([1, 0, 0], 1, 1),
-        ([1, 1, 0], 1, 0),  # of the next two the less busy one, and not of all
+        ([1, 1, 0], 1, 0),  # the less busy of the next two, not of all
         ([0, 1, 1], 1, 0),
         ([None, 3, 0], 1, 1),
         ([3, None, 0], 1, 0),
@@ -254,15 +255,15 @@ def test_chunks_go_round_the_workers_from_the_first_on(num_workers):
         ([8, 8, 0], 3, None),
     ],
 )
-def test_a_chunk_goes_to_the_less_busy_of_two_workers_if_it_has_room_for_all_of_it(loads, chunk, number):
+def test_chunk_goes_to_the_less_busy_of_two_workers_with_room_for_all_of_it(loads, chunk, number):
     made = choosing(loads)
     made.chunk = chunk
     chosen = made._choose(None)
     assert (None if chosen is None else chosen.number) == number
 
 
-def test_a_list_of_samples_for_which_there_is_no_memory_is_not_granted():
-    """Those before it are, and its slot is free again."""
+def test_list_of_samples_without_memory_is_not_granted():
+    """Lists before it are, and its slot is free again."""
     slots = [types.SimpleNamespace(number=number, turn=7 + number, offset=0, high_water=0) for number in range(3)]
     given, released = iter(slots), []
     ring = types.SimpleNamespace(
@@ -286,7 +287,7 @@ def words(batches):
 
 
 def streams(num_lanes, length, num_workers, credit):
-    """A world of streams, and the words of their elements in the order of them."""
+    """A world of streams, and the words of their elements in order."""
     cursor = StreamCursor(num_lanes)
     cursor.go_to(Place())
     source = simulated.Source([1], (), [length] * num_lanes)
@@ -295,7 +296,7 @@ def streams(num_lanes, length, num_workers, credit):
     return world, words(expected)
 
 
-def test_an_element_for_whose_start_there_is_no_memory_is_granted_later():
+def test_element_without_memory_for_its_start_is_granted_later():
     world, expected = streams(num_lanes=2, length=6, num_workers=2, credit=4)
     try:
         pool, found, refused = world.backend.pool, [], []
@@ -310,7 +311,7 @@ def test_an_element_for_whose_start_there_is_no_memory_is_granted_later():
         pool.ring.reserve = reserve_later
         while len(found) < 4:
             found.append(world.pipeline.next())
-        assert not refused  # lanes that begin need none
+        assert not refused  # lanes at their beginning need no memory
         world.dies(next(iter(world.workers.values())), -9)
         while len(found) < len(expected):
             found.append(world.pipeline.next())
@@ -323,8 +324,8 @@ def test_an_element_for_whose_start_there_is_no_memory_is_granted_later():
         world.close()
 
 
-def test_a_worker_that_is_to_go_serves_what_it_has_begun_and_gets_nothing_more():
-    """Its lanes go to others then: never do two processes run one."""
+def test_retiring_worker_finishes_its_elements_and_gets_no_more():
+    """Then its lanes move, so that two processes never run the same lane."""
     world, expected = streams(num_lanes=4, length=5, num_workers=2, credit=8)
     try:
         backend = world.backend
@@ -350,8 +351,8 @@ def test_a_worker_that_is_to_go_serves_what_it_has_begun_and_gets_nothing_more()
 
 
 @pytest.mark.parametrize(("chunk", "head", "num_yields"), [(1, 0, 0), (2, 0, 1), (2, None, 0), (1, None, 0)])
-def test_the_trainer_gives_up_its_cpu_where_it_waits_for_cheap_batches(monkeypatch, chunk, head, num_yields):
-    """To a worker that would run there; for others it would only lose its turn."""
+def test_trainer_yields_its_cpu_while_it_waits_for_cheap_batches(monkeypatch, chunk, head, num_yields):
+    """A worker may run there. For expensive batches the trainer would only lose its turn."""
     cursor = EpochCursor(lambda: 1 << 20, 0)
     cursor.start_at(0)
     world = simulated.World(simulated.Source([1]), cursor, 1, 2, lambda choices: choices[0])
@@ -366,7 +367,7 @@ def test_the_trainer_gives_up_its_cpu_where_it_waits_for_cheap_batches(monkeypat
         world.close()
 
 
-def test_a_lot_goes_round_the_workers():
+def test_lot_is_spread_over_the_workers():
     cursor = EpochCursor(lambda: 1 << 20, 0)
     cursor.start_at(0)
     world = simulated.World(simulated.Source([1]), cursor, 4, 32, random.Random(0).choice)
@@ -386,7 +387,7 @@ def test_a_lot_goes_round_the_workers():
 
 
 class Vanishing(Numbers):
-    """Has batches in its first epoch only."""
+    """A source with batches in its first epoch only."""
 
     was_asked = False
 
@@ -396,7 +397,7 @@ class Vanishing(Numbers):
 
 
 @pytest.mark.parametrize(("processes", "workers"), [(True, 2), (False, 2), (True, 0)])
-def test_a_length_that_becomes_impossible_is_an_error_after_the_last_batch_that_there_is(processes, workers):
+def test_length_that_becomes_invalid_is_an_error_after_the_last_batch(processes, workers):
     with OrderedEnqueuer(Vanishing(5), processes) as enqueuer:
         enqueuer.start(workers)
         batches = enqueuer.get()
@@ -406,7 +407,7 @@ def test_a_length_that_becomes_impossible_is_an_error_after_the_last_batch_that_
         assert not enqueuer.is_running()
 
 
-def test_a_loader_raises_again_what_keeps_it_from_the_next_epoch():
+def test_loader_repeats_the_error_that_prevents_the_next_epoch():
     class Broken(Numbers):
         is_broken = False
 
@@ -429,7 +430,7 @@ def test_a_loader_raises_again_what_keeps_it_from_the_next_epoch():
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_loader_opens_the_next_epoch_after_an_epoch_end_that_raised(workers):
+def test_loader_starts_the_next_epoch_after_an_error_of_epoch_end(workers):
     class Ending(Numbers):
         ends = 0
 
@@ -446,8 +447,8 @@ def test_a_loader_opens_the_next_epoch_after_an_epoch_end_that_raised(workers):
         assert source.ends == 2
 
 
-def test_a_slot_whose_batch_was_dropped_is_granted_before_one_that_has_no_memory():
-    """Its pages are warm, and the ring stays as small as what is in use."""
+def test_slot_of_a_dropped_batch_is_granted_before_one_without_memory():
+    """Its pages are warm, and the ring remains as small as the memory in use."""
     cursor = EpochCursor(lambda: 1 << 20, 0)
     cursor.start_at(0)
     world = simulated.World(simulated.Source([1]), cursor, 1, 2, lambda choices: choices[0])
@@ -461,7 +462,7 @@ def test_a_slot_whose_batch_was_dropped_is_granted_before_one_that_has_no_memory
         world.close()
 
 
-def test_a_batch_of_which_nothing_stays_in_the_slot_leaves_it_at_once():
+def test_batch_without_views_frees_its_slot_at_once():
     class Texts(simulated.Source):
         """Batches without arrays."""
 
@@ -479,8 +480,8 @@ def test_a_batch_of_which_nothing_stays_in_the_slot_leaves_it_at_once():
 
 
 @pytest.mark.parametrize(("processes", "workers"), [(True, 1), (False, 1), (True, 0)])
-def test_a_backend_says_that_it_waits_only_while_it_does(processes, workers):
-    """An interrupt during a wait is taken as harmless, and the state is looked through after any other."""
+def test_backend_is_interruptible_only_while_it_waits(processes, workers):
+    """An interrupt during a wait is harmless. After any other one the state is checked."""
     with OrderedEnqueuer(Numbers(5), processes) as enqueuer:
         enqueuer.start(workers, 1)
         assert numbers(enqueuer.get(), 7) == [0, 1, 2, 3, 4, 0, 1]

@@ -1,4 +1,4 @@
-"""`sys.exit` in code of the source is an error of its batch, with the traceback, and not tried again; `os._exit` is a death."""
+"""`sys.exit` in source code is an error of its batch, with a traceback and without a retry; `os._exit` is a crash."""
 
 import os
 import signal
@@ -23,7 +23,7 @@ AT, LENGTH = 2, 5
 
 
 class Leaving(Numbers):
-    """Calls `sys.exit` for one item."""
+    """A source that calls `sys.exit` for one item."""
 
     def __init__(self, code=3):
         super().__init__(LENGTH)
@@ -55,7 +55,7 @@ def look_at(error, text, note):
 
 
 @backends
-def test_it_is_an_error_of_its_batch_at_once_and_the_stream_goes_on(options, caplog):
+def test_exit_is_an_error_of_its_batch_and_the_stream_continues(options, caplog):
     with Loader(Leaving(), workers=2, **options) as loader:
         for epoch in range(2):
             batches = iter(loader)
@@ -70,7 +70,7 @@ def test_it_is_an_error_of_its_batch_at_once_and_the_stream_goes_on(options, cap
 
 
 @FORK_SERVER_AND_THREAD
-def test_so_it_is_in_a_generator(options):
+def test_exit_in_a_generator_is_an_error(options):
     with Loader(elements, workers=1, **options) as loader:
         batches = iter(loader)
         assert int(next(batches)[0]) == 0
@@ -81,14 +81,14 @@ def test_so_it_is_in_a_generator(options):
 
 
 @FORK_SERVER_AND_THREAD
-def test_so_it_is_in_a_batch_of_samples_and_it_can_be_left_out(options):
+def test_exit_in_a_sample_is_an_error_that_can_be_skipped(options):
     with Loader(Leaving(), batch_size=2, workers=1, on_error="skip", **options) as loader:
         assert [batch.ravel()[0] for batch in loader] == [0, 4]
         assert loader.statistics().skipped == 1
 
 
 @FORK_SERVER_AND_THREAD
-def test_so_it_is_in_worker_init_for_each_batch(options):
+def test_exit_in_worker_init_is_an_error_of_each_batch(options):
     with Loader(Numbers(2), workers=1, worker_init=lambda: leave(4), **options) as loader:
         batches = iter(loader)
         for _ in range(2):
@@ -105,14 +105,14 @@ class LeavesWhenUnpickled(Numbers):
 @pytest.mark.parametrize(
     "options", [{"start_method": "forkserver"}, {"start_method": "spawn"}], ids=["forkserver", "spawn"]
 )
-def test_so_it_is_where_the_source_is_unpickled(options):
+def test_exit_while_unpickling_the_source_is_an_error(options):
     with Loader(LeavesWhenUnpickled(2), workers=1, **options) as loader:
         with pytest.raises(WorkerRaised, match="SystemExit: 5") as caught:
             next(iter(loader))
         assert "in leave" in str(caught.value.__cause__)
 
 
-def test_an_enqueuer_stops_at_it_and_the_program_goes_on():
+def test_enqueuer_stops_after_an_exit_and_the_program_continues():
     enqueuer = OrderedEnqueuer(Leaving(), True)
     enqueuer.start(2)
     batches = enqueuer.get()
@@ -129,7 +129,7 @@ class Dying(Numbers):
         return super().__getitem__(index)
 
 
-def test_an_exit_past_python_is_a_death():
+def test_os_exit_is_a_crash():
     with Loader(Dying(LENGTH), workers=1, restarts=0) as loader:
         batches = iter(loader)
         assert numbers(batches, AT) == list(range(AT))
@@ -138,7 +138,7 @@ def test_an_exit_past_python_is_a_death():
 
 
 class Parent(Numbers):
-    """Has a child that leaves by `sys.exit`, or by an error, for each item."""
+    """Forks a child that exits by `sys.exit`, or by an error, for each item."""
 
     def __getitem__(self, index):
         child = os.fork()
@@ -150,7 +150,7 @@ class Parent(Numbers):
         return np.array([index, status])
 
 
-def test_a_child_that_code_of_the_source_has_forked_reports_nothing():
+def test_child_forked_by_the_source_reports_nothing():
     said, _ = ran("""
         from test_exits import Parent
         with Loader(Parent(4), workers=1) as loader:
@@ -160,7 +160,7 @@ def test_a_child_that_code_of_the_source_has_forked_reports_nothing():
 
 
 class Asked(Numbers):
-    """Waits for ever from index 1 on; its handler of SIGTERM raises SystemExit."""
+    """Waits forever from index 1 on; its handler of SIGTERM raises SystemExit."""
 
     def __init__(self, gate):
         super().__init__()
@@ -173,7 +173,7 @@ class Asked(Numbers):
         return super().__getitem__(index)
 
 
-def test_a_worker_that_is_asked_to_end_and_raises_it_leaves_at_once(monkeypatch):
+def test_sigterm_handler_that_raises_system_exit_ends_the_worker_at_once(monkeypatch):
     monkeypatch.setattr("mpqueue.workers.roster._GRACE_S", 0.05)
     monkeypatch.setattr("mpqueue.workers.roster._TERM_S", 20.0)
     with Gate() as gate:
@@ -181,12 +181,12 @@ def test_a_worker_that_is_asked_to_end_and_raises_it_leaves_at_once(monkeypatch)
         batches = iter(loader)
         next(batches)
         waiting = gate.arrival()
-        loader.stop()  # SIGKILL would come after 20 s
+        loader.stop()  # SIGKILL would follow after 20 s
         waiting.let_go()
-        assert not gate.has_arrivals  # at the batches behind it, which were granted
+        assert not gate.has_arrivals  # later batches were granted, too
 
 
-def test_so_it_is_without_workers(caplog):
+def test_exit_without_workers_is_an_error_of_its_batch(caplog):
     with Loader(Leaving(), workers=0) as loader:
         for epoch in range(2):
             batches = iter(loader)
@@ -206,13 +206,13 @@ def test_so_it_is_without_workers(caplog):
 
 
 @pytest.mark.parametrize("batch_size", [None, 2])
-def test_without_workers_it_can_be_left_out(batch_size):
+def test_exit_without_workers_can_be_skipped(batch_size):
     with Loader(Leaving(), batch_size=batch_size, workers=0, on_error="skip") as loader:
         assert [batch.ravel()[0] for batch in loader] == ([0, 4] if batch_size else [0, 1, 3, 4])
         assert loader.statistics().skipped == 1
 
 
-def test_without_workers_so_it_is_in_worker_init():
+def test_exit_in_worker_init_without_workers_is_an_error():
     with Loader(Numbers(2), workers=0, worker_init=partial(leave, 4)) as loader:
         batches = iter(loader)
         for _ in range(2):
@@ -230,9 +230,9 @@ def reset_and_leave():
 @pytest.mark.parametrize(
     "handler",
     [lambda *_: leave(5), lambda *_: reset_and_leave(), lambda number, frame: reset_and_leave()],
-    ids=["stays", "is set no more", "is set no more, and names what it gets"],
+    ids=["is kept", "is reset", "is reset, and names its argument"],
 )
-def test_a_handlers_exit_without_workers_stays_and_loses_nothing(handler):
+def test_exit_of_a_signal_handler_without_workers_leaves_the_loop_and_loses_nothing(handler):
     struck = []
 
     class Signalled(Numbers):
@@ -254,7 +254,7 @@ def test_a_handlers_exit_without_workers_stays_and_loses_nothing(handler):
         signal.signal(signal.SIGUSR1, before)
 
 
-def test_a_forked_worker_that_cannot_begin_does_not_go_on_with_the_trainers_code(monkeypatch):
+def test_forked_worker_that_cannot_start_does_not_run_the_trainers_code(monkeypatch):
     class Left(BaseException):
         pass
 

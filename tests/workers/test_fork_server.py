@@ -1,4 +1,4 @@
-"""The fork server is killed: its workers are gone at once, and the trainer starts another and goes on, or raises."""
+"""Crashes of the fork server: its workers exit at once, and the trainer starts a new one and continues, or raises."""
 
 import errno
 import os
@@ -32,13 +32,13 @@ def fork_servers():
 
 def is_alive(process):
     try:
-        return process.status() != psutil.STATUS_ZOMBIE  # init reaps them when it likes
+        return process.status() != psutil.STATUS_ZOMBIE  # init reaps them later
     except psutil.NoSuchProcess:
         return False
 
 
 def kill_fork_server():
-    """And wait until the kernel has killed the workers, too, which nobody asks it to."""
+    """Kill it, and wait until the kernel has killed the workers, too."""
     (fork_server,) = fork_servers()
     workers = fork_server.children()
     fork_server.kill()
@@ -46,21 +46,21 @@ def kill_fork_server():
         threading.Event().wait(0.001)
 
 
-def test_its_death_between_batches_takes_the_workers_along_and_loses_nothing():
+def test_crash_between_batches_kills_the_workers_and_loses_nothing():
     with OrderedEnqueuer(Numbers(), True) as enqueuer:
         enqueuer.start(2)
         batches = enqueuer.get()
         for _ in range(3):
-            assert numbers(batches, 16) == 2 * list(range(8))  # more than the ring holds, so the next one is there
+            assert numbers(batches, 16) == 2 * list(range(8))  # more than the ring holds, so the next batch is ready
             kill_fork_server()
         assert numbers(batches, 16) == 2 * list(range(8))
         assert enqueuer.statistics().restarts == 6
 
 
-def test_its_death_while_workers_compute_loses_nothing():
+def test_crash_while_workers_compute_loses_nothing():
     class Waiting(Numbers):
         def __len__(self):
-            return 100  # so that only one of the batches computed ahead comes to the gate
+            return 100  # so that only one of the batches computed ahead arrives at the gate
 
         def __getitem__(self, index):
             if index == 2:
@@ -73,14 +73,15 @@ def test_its_death_while_workers_compute_loses_nothing():
         enqueuer.start(2)
         killed = gate.arrival()
         kill_fork_server()
-        helper = threading.Thread(target=lambda: gate.arrival().let_go())  # who computes it again comes by, too
+        # A worker that computes it again passes the gate, too
+        helper = threading.Thread(target=lambda: gate.arrival().let_go())
         helper.start()
         assert numbers(enqueuer.get(), 8) == list(range(8))
         helper.join()
         killed.let_go()
 
 
-def test_its_death_at_the_push_of_a_new_state_loses_nothing():
+def test_crash_during_a_push_of_a_new_state_loses_nothing():
     class Killing(Growing):
         def on_epoch_end(self):
             super().on_epoch_end()
@@ -91,7 +92,7 @@ def test_its_death_at_the_push_of_a_new_state_loses_nothing():
         assert numbers(enqueuer.get(), 10) == [0, 1, 2, 3, 100, 101, 102, 103, 200, 201]
 
 
-def test_its_death_at_the_restart_of_workers_for_a_big_new_state_loses_nothing():
+def test_crash_during_a_restart_for_a_large_new_state_loses_nothing():
     class Big(Numbers):
         def __init__(self):
             super().__init__(4)
@@ -109,7 +110,7 @@ def test_its_death_at_the_restart_of_workers_for_a_big_new_state_loses_nothing()
         assert numbers(enqueuer.get(), 6) == [0, 1, 2, 3, 100, 101]
 
 
-def test_its_death_while_parked_is_no_matter():
+def test_crash_while_parked_is_harmless():
     with OrderedEnqueuer(Numbers(), True) as enqueuer:
         enqueuer.start(2)
         numbers(enqueuer.get(), 2)
@@ -121,7 +122,7 @@ def test_its_death_while_parked_is_no_matter():
 
 
 @pytest.mark.parametrize("num_starts", [1, 2], ids=["parked once", "parked twice"])
-def test_a_parked_one_that_is_killed_is_no_zombie(num_starts):
+def test_killed_parked_fork_server_does_not_remain_a_zombie(num_starts):
     with OrderedEnqueuer(Numbers(), True) as enqueuer:
         for _ in range(num_starts):
             enqueuer.start(1)
@@ -130,7 +131,7 @@ def test_a_parked_one_that_is_killed_is_no_zombie(num_starts):
     (parked,) = fork_servers()
     parked.kill()
     deadline = time.monotonic() + 60
-    while psutil.pid_exists(parked.pid):  # the system tells nobody when a process was reaped
+    while psutil.pid_exists(parked.pid):  # the system reports no reaping, so poll
         assert time.monotonic() < deadline, parked
         time.sleep(0.01)
 
@@ -145,7 +146,7 @@ class AllowedCpus:
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity")
 @pytest.mark.parametrize("method", ["forkserver", "spawn"])
-def test_workers_have_the_cpus_of_the_trainer_also_from_one_that_was_parked(method):
+def test_workers_get_the_trainers_cpus_also_from_a_parked_fork_server(method):
     allowed = os.sched_getaffinity(0)
     pids = set()
     try:
@@ -168,7 +169,7 @@ class Hours:
         return np.int64(time.localtime(0).tm_gmtoff // 3600)
 
 
-def test_workers_have_the_time_zone_of_the_trainer_also_behind_one_that_was_parked(monkeypatch):
+def test_workers_get_the_trainers_time_zone_also_from_a_parked_fork_server(monkeypatch):
     try:
         for zone, hours in (("UTC0", 0), ("JST-9", 9), ("UTC0", 0)):
             monkeypatch.setenv("TZ", zone)
@@ -180,8 +181,8 @@ def test_workers_have_the_time_zone_of_the_trainer_also_behind_one_that_was_park
         time.tzset()
 
 
-def test_one_that_the_trainer_may_not_kill_any_more_ends_by_its_lifeline(monkeypatch):
-    """The trainer has become another user since it has started it."""
+def test_fork_server_that_the_trainer_may_not_kill_exits_by_its_lifeline(monkeypatch):
+    """The trainer has changed its user since it started the fork server."""
     with OrderedEnqueuer(Numbers(), True) as enqueuer:
         enqueuer.start(1)
         numbers(enqueuer.get(), 1)
@@ -196,7 +197,7 @@ def test_one_that_the_trainer_may_not_kill_any_more_ends_by_its_lifeline(monkeyp
     assert not is_alive(parked)
 
 
-def test_its_death_does_not_hurt_a_stop():
+def test_crash_does_not_disturb_a_stop():
     enqueuer = OrderedEnqueuer(Numbers(), True)
     enqueuer.start(2)
     numbers(enqueuer.get(), 2)
@@ -205,7 +206,7 @@ def test_its_death_does_not_hurt_a_stop():
     assert not fork_servers()
 
 
-def test_a_generator_function_is_replayed_after_its_death():
+def test_generator_function_is_replayed_after_a_crash():
     def stream():
         info = mpqueue.worker_info()
         for number in range(info.id, 12, info.num_workers):
@@ -221,14 +222,14 @@ def test_a_generator_function_is_replayed_after_its_death():
 
 
 @pytest.mark.parametrize(("kind", "how"), [("exit-0", "exit code 0"), ("sigsegv", "SIGSEGV")])
-def test_a_source_that_ends_it_again_and_again_is_an_error_at_start_that_says_how(kind, how):
+def test_source_that_crashes_it_repeatedly_is_an_error_at_start_with_the_reason(kind, how):
     enqueuer = OrderedEnqueuer(StrikesWhenUnpickled(Fault(kind)), True, restarts=1)
     with pytest.raises(WorkerDied, match=f"fork server.*died by {how}.*unpickl"):
         enqueuer.start(2)
     assert not enqueuer.is_running()
 
 
-def test_how_it_died_is_known_also_if_it_dies_while_it_is_told_of_the_source(monkeypatch):
+def test_reason_of_a_crash_while_the_source_is_sent_is_reported(monkeypatch):
     tell = ForkServer.set_image
 
     def killed_and_told(fork_server, image):
@@ -241,7 +242,7 @@ def test_how_it_died_is_known_also_if_it_dies_while_it_is_told_of_the_source(mon
         enqueuer.start(1)
 
 
-def test_it_ends_if_the_ring_cannot_be_made(monkeypatch):
+def test_fork_server_exits_if_the_ring_cannot_be_created(monkeypatch):
     def no_ring(*_args, **_options):
         raise OSError(errno.ENOMEM, "no ring")
 
@@ -252,7 +253,7 @@ def test_it_ends_if_the_ring_cannot_be_made(monkeypatch):
     assert not fork_servers()
 
 
-def test_a_source_that_cannot_be_unpickled_is_its_own_error_at_start():
+def test_source_that_cannot_be_unpickled_raises_its_own_error_at_start():
     enqueuer = OrderedEnqueuer(StrikesWhenUnpickled(Fault("raise")), True)
     with pytest.raises(ValueError, match="a bad record") as caught:
         enqueuer.start(2)
@@ -260,7 +261,7 @@ def test_a_source_that_cannot_be_unpickled_is_its_own_error_at_start():
     assert "__setstate__" in str(caught.value.__cause__)
 
 
-def test_its_death_is_no_sigpipe_for_a_trainer_that_wants_them_to_kill():
+def test_crash_raises_no_sigpipe_in_a_trainer_with_the_default_handler():
     said, _ = ran("""
         import psutil
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
@@ -278,7 +279,7 @@ def test_its_death_is_no_sigpipe_for_a_trainer_that_wants_them_to_kill():
     assert said == ["0 1 2 3 4 5 6 7"] * 3
 
 
-def test_sigchld_ignored_by_the_trainer_is_no_matter(tmp_path):
+def test_trainer_that_ignores_sigchld_works(tmp_path):
     said, _ = ran(
         """
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
@@ -310,8 +311,8 @@ def interrupt(*_args):
 
 
 @pytest.mark.parametrize("where", ["send", "receive"])
-def test_after_an_interrupt_in_a_message_it_is_used_no_more(where, monkeypatch):
-    """Nobody knows where the next message begins."""
+def test_fork_server_is_not_reused_after_an_interrupt_within_a_message(where, monkeypatch):
+    """The start of the next message is unknown."""
     fork_server = ForkServer(spawn=False)
     try:
         with monkeypatch.context() as patch:
@@ -328,7 +329,7 @@ def test_after_an_interrupt_in_a_message_it_is_used_no_more(where, monkeypatch):
     assert fork_server._process.returncode is not None
 
 
-def test_what_it_has_said_before_its_end_is_heard_before_that(monkeypatch):
+def test_messages_before_its_exit_are_processed_first(monkeypatch):
     fork_server = ForkServer(spawn=False)
     ours, theirs = socket.socketpair()
     try:
@@ -344,8 +345,8 @@ def test_what_it_has_said_before_its_end_is_heard_before_that(monkeypatch):
         fork_server.release(reusable=False)
 
 
-def test_a_parked_one_of_a_trainer_that_was_another_is_ended_and_not_used():
-    """What a process inherits at its start, nobody can give it later."""
+def test_parked_fork_server_of_a_changed_trainer_is_ended_and_not_used():
+    """A process keeps the properties that it inherits at its start."""
     script = """
         import resource
         limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -378,7 +379,7 @@ def test_a_parked_one_of_a_trainer_that_was_another_is_ended_and_not_used():
         assert trainer.ended() == (0, "")
 
 
-# -- What a parked fork server sends back
+# -- Memory that a parked fork server sends back
 
 
 @pytest.fixture
@@ -404,7 +405,7 @@ def num_open():
     return len(os.listdir("/proc/self/fd"))
 
 
-def test_an_interrupt_at_the_return_of_its_memory_leaves_no_descriptor_behind(parked, monkeypatch):
+def test_interrupt_while_memory_returns_leaks_no_descriptor(parked, monkeypatch):
     fork_server, theirs, snapshots, fds = parked
     numbers_of = [snapshot.number for snapshot in snapshots]
     fork_server_messages.send(theirs, fork_server_messages.FromForkServer.KEPT, numbers_of, fds)
@@ -422,7 +423,7 @@ def test_an_interrupt_at_the_return_of_its_memory_leaves_no_descriptor_behind(pa
 
 
 @pytest.mark.parametrize("kind", [fork_server_messages.FromForkServer.NOTE, fork_server_messages.FromForkServer.KEPT])
-def test_what_is_not_its_memory_is_not_taken_back(kind, parked):
+def test_other_messages_than_its_memory_are_rejected(kind, parked):
     fork_server, theirs, snapshots, fds = parked
     before = num_open()
     some = fds if kind == fork_server_messages.FromForkServer.NOTE else fds[:1]
@@ -432,7 +433,7 @@ def test_what_is_not_its_memory_is_not_taken_back(kind, parked):
     assert num_open() == before
 
 
-def test_an_interrupt_while_a_parked_one_is_taken_ends_it(monkeypatch):
+def test_interrupt_while_a_parked_one_is_taken_ends_it(monkeypatch):
     ended = []
 
     class Interrupted:
@@ -451,8 +452,8 @@ def test_an_interrupt_while_a_parked_one_is_taken_ends_it(monkeypatch):
     assert ended == [one]
 
 
-def test_numerical_libraries_have_one_thread_in_each_worker_whatever_the_trainer_gives_them(monkeypatch):
-    """Workers fill the CPUs already. And a fork server that is parked serves on when the trainer gives them others."""
+def test_numerical_libraries_get_one_thread_per_worker_whatever_the_trainer_sets(monkeypatch):
+    """Workers fill the CPUs already, and a parked fork server keeps its settings when those of the trainer change."""
     libraries = ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "VECLIB")
     names = [f"{library}_{'MAXIMUM' if library == 'VECLIB' else 'NUM'}_THREADS" for library in libraries]
     told, fork_server, kind = [], ForkServer.__new__(ForkServer), launcher._kind_of(spawn=False)
@@ -466,7 +467,7 @@ def test_numerical_libraries_have_one_thread_in_each_worker_whatever_the_trainer
         assert [environ[name] for name in names] == ["1"] * 5
 
 
-def test_the_fork_server_imports_nothing_that_it_does_not_need():
+def test_fork_server_imports_no_unneeded_modules():
     heavy = "cloudpickle", "importlib.resources", "importlib.abc", "tempfile", "uuid", "logging", "psutil"
     code = f"import sys; import mpqueue.workers.fork_server; print([name for name in {heavy!r} if name in sys.modules])"
     found = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)

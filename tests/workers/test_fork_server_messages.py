@@ -1,4 +1,4 @@
-"""Messages between a trainer and its fork server: whole, or not there at all."""
+"""Messages between a trainer and its fork server arrive completely or not at all."""
 
 import os
 import socket
@@ -9,7 +9,7 @@ from mpqueue.workers import fork_server_messages as messages
 
 
 class Cutting:
-    """A socket of a sender that is killed once it has sent so many bytes."""
+    """A socket of a sender that is killed after the given number of bytes."""
 
     def __init__(self, sock, num_bytes):
         self.sock, self.left = sock, num_bytes
@@ -27,7 +27,7 @@ class Cutting:
 
 
 @pytest.mark.parametrize("num_bytes", [1, 14, 20, 40, 50])
-def test_the_descriptors_of_a_message_that_was_cut_are_closed(num_bytes):
+def test_descriptors_of_a_truncated_message_are_closed(num_bytes):
     before = os.listdir("/proc/self/fd")
     ours, theirs = socket.socketpair()
     with ours:

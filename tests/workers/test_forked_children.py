@@ -1,4 +1,4 @@
-"""Children that user code forks where a worker runs it, and that return from there, or raise: they are no workers."""
+"""Children that user code forks in a worker, and that return from there or raise, are not workers."""
 
 import os
 import sys
@@ -19,7 +19,7 @@ ENDS = {"returns": 0, "raises": 1, "leaves": 8, "ends": 0}
 
 
 def fork(how="returns"):
-    """Fork; return True in the child, or end there otherwise; in the parent wait for the end of the child."""
+    """Fork; return True in the child, or end there otherwise; the parent waits for the end of the child."""
     child = os.fork()
     if child:
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -106,7 +106,7 @@ SOURCES = {
         *((BACKENDS["fork"], name) for name in ("item", "element that raises")),
     ],
 )
-def test_it_gives_no_batch_and_ends(name, options):
+def test_child_yields_no_batch_and_exits(name, options):
     make, asked = SOURCES[name]
     with mpqueue.Loader(make(), workers=1, seed=0, **(options | asked)) as loader:
         found = [np.ravel(batch).tolist() for batch in loader]
@@ -120,7 +120,7 @@ def init():
 
 
 @backends
-def test_one_of_worker_init(options):
+def test_child_of_worker_init_exits(options):
     with mpqueue.Loader(list(range(4)), workers=1, worker_init=init, **options) as loader:
         assert [int(batch) for batch in loader] == [0, 1, 2, 3]
         assert loader.statistics().deaths == 0
@@ -138,12 +138,12 @@ class ForksWhenUnpickled(list):
     ("options", "how"), [({}, "returns"), ({}, "raises"), ({"start_method": "spawn"}, "raises")],
     ids=["fork server returns", "fork server raises", "spawn raises"],
 )  # fmt: skip
-def test_one_of_a_source_that_is_unpickled(options, how):
+def test_child_of_unpickling_the_source_exits(options, how):
     source = ForksWhenUnpickled(range(4))
     source.how = how
     with mpqueue.Loader(source, workers=1, **options) as loader:
         assert [int(batch) for batch in loader] == [0, 1, 2, 3]
-        source.new = True  # sent anew, to workers that live
+        source.new = True  # sent again, to running workers
         assert [int(batch) for batch in loader] == [0, 1, 2, 3]
         assert loader.statistics().deaths == 0
 
@@ -167,7 +167,7 @@ class Reducing(Forking):
         return Reduced()
 
 
-def test_one_of_what_is_pickled_for_the_trainer():
+def test_child_of_pickling_a_batch_exits():
     with mpqueue.Loader(Reducing(), workers=1) as loader:
         assert list(loader) == [5]
 
@@ -180,7 +180,7 @@ class Raising:
         raise Failing
 
 
-def test_one_of_an_error_that_is_pickled():
+def test_child_of_pickling_an_error_exits():
     with mpqueue.Loader(Raising(), workers=1) as loader:
         with pytest.raises(mpqueue.errors.WorkerRaised):
             list(loader)
@@ -188,7 +188,7 @@ def test_one_of_an_error_that_is_pickled():
 
 
 @pytest.mark.parametrize("kind", ["enqueuer", "server"])
-def test_so_it_is_behind_other_faces(kind, tmp_path):
+def test_child_exits_with_other_apis(kind, tmp_path):
     if kind == "enqueuer":
         with mpqueue.OrderedEnqueuer(Forking(), True) as enqueuer:
             enqueuer.start(2)
@@ -200,7 +200,7 @@ def test_so_it_is_behind_other_faces(kind, tmp_path):
             assert [int(batch[0]) for batch in consumer] == list(range(LENGTH))
 
 
-def test_so_it_is_behind_torchs_face():
+def test_child_exits_with_the_torch_api():
     torch = pytest.importorskip("torch")
     from mpqueue.torch import DataLoader
 
@@ -208,8 +208,8 @@ def test_so_it_is_behind_torchs_face():
     assert torch.cat(list(loader)).ravel().tolist() == list(range(LENGTH))
 
 
-def test_one_that_a_library_forks_past_python(tmp_path):
-    """None of Python's hooks for forks runs in it."""
+def test_child_that_a_library_forks_without_python_exits(tmp_path):
+    """Python's fork hooks do not run in it."""
     said, output = ran("""
         import ctypes
         class Library(Numbers):

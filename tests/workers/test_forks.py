@@ -1,4 +1,4 @@
-"""Forks by others: of the trainer while an enqueuer runs, and of a worker by its own code."""
+"""Forks by other code: of the trainer while an enqueuer runs, and of a worker by its own code."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ from helpers.outside import Trainer, ran
 from mpqueue import Loader, OrderedEnqueuer
 
 FORKED = """
-__import__("warnings").simplefilter("ignore", DeprecationWarning)  # of 3.12, at every fork beside threads
+__import__("warnings").simplefilter("ignore", DeprecationWarning)  # of 3.12, at every fork with threads
 def forked(deed):
     pid = os.fork()
     if pid == 0:
@@ -35,7 +35,7 @@ METHODS = pytest.mark.parametrize("method", ["forkserver", "fork", "spawn"])
 
 
 @METHODS
-def test_a_child_that_uses_the_enqueuer_gets_a_clear_error_and_hurts_nobody(method):
+def test_child_that_uses_the_enqueuer_gets_a_clear_error_and_the_parent_continues(method):
     said, output = ran(f"METHOD = {method!r}\n{FORKED}" + """
 for deed in lambda: next(batches), enqueuer.stop, enqueuer.queue.qsize, lambda: next(enqueuer.get()):
     os.waitpid(forked(deed), 0)
@@ -60,10 +60,10 @@ enqueuer.stop()
         ("elements", "workers=0"),
     ],
 )
-def test_a_child_that_begins_an_epoch_of_a_running_loader_gets_the_error_of_next(options, kind):
-    """It would get the batches of its parent once more, and start workers for that."""
+def test_child_that_starts_an_epoch_of_a_running_loader_gets_an_error(options, kind):
+    """Otherwise it would get the batches of its parent again, and start workers for that."""
     said, output = ran(f"METHOD = 'forkserver'\n{FORKED}" + f"""
-__import__("warnings").simplefilter("ignore")  # of 3.12, at every fork beside threads; of functions in processes
+__import__("warnings").simplefilter("ignore")  # of 3.12, at every fork with threads; of functions in processes
 enqueuer.stop()
 def elements():
     yield from map(np.array, range(8))
@@ -89,7 +89,7 @@ os.waitpid(forked(lambda: say(len(list(loader)) > 0)), 0)
     assert output == ""
 
 
-def test_a_child_that_shuts_down_leaves_alone_what_its_parent_has_parked():
+def test_child_that_shuts_down_does_not_end_parked_fork_servers_of_its_parent():
     said, output = ran(f"METHOD = 'forkserver'\n{FORKED}" + """
 from mpqueue.workers import launcher
 enqueuer.stop()
@@ -105,7 +105,7 @@ enqueuer.stop()
 
 
 @METHODS
-def test_a_child_that_lives_on_holds_up_neither_stop_nor_the_end_of_the_workers(method):
+def test_child_that_keeps_running_delays_neither_stop_nor_the_exit_of_workers(method):
     script = f"METHOD = {method!r}\n{FORKED}" + """
 child = forked(lambda: time.sleep(1000))
 say(*(int(next(batches)[0]) for _ in range(8)))
@@ -128,7 +128,7 @@ sys.stdin.readline()
 
 
 @METHODS
-def test_a_child_that_outlives_the_killed_trainer_keeps_no_worker_alive(method):
+def test_child_that_outlives_the_killed_trainer_keeps_no_worker(method):
     script = f"METHOD = {method!r}\n{FORKED}" + """
 say("child", forked(lambda: time.sleep(1000)))
 time.sleep(1000)
@@ -144,7 +144,7 @@ time.sleep(1000)
         assert trainer.left_nothing()
 
 
-def test_a_child_may_start_an_enqueuer_of_its_own():
+def test_child_may_start_its_own_enqueuer():
     said, output = ran("METHOD = 'forkserver'\n" + FORKED + """
 def own():
     with OrderedEnqueuer(Numbers(), True) as mine:
@@ -161,7 +161,7 @@ enqueuer.stop()
     assert output == ""
 
 
-def test_subprocesses_beside_it_inherit_nothing():
+def test_subprocesses_inherit_no_descriptors():
     with OrderedEnqueuer(Numbers(), True) as enqueuer:
         enqueuer.start(2)
         batches = enqueuer.get()
@@ -173,7 +173,7 @@ def test_subprocesses_beside_it_inherit_nothing():
 
 
 class Forking(Numbers):
-    """A worker that forks a child, which lives on, and dies once."""
+    """A worker that forks a child, which keeps running, and crashes once."""
 
     def __init__(self, gate, fuse):
         super().__init__()
@@ -190,8 +190,8 @@ class Forking(Numbers):
 
 
 @METHODS
-def test_the_death_of_a_worker_whose_child_lives_on_is_noticed_at_once(method, tmp_path):
-    """The child has the worker's pipes open: their end does not tell."""
+def test_crash_of_a_worker_with_a_running_child_is_detected_at_once(method, tmp_path):
+    """The child has the worker's pipes open, so they do not end."""
     with Gate() as gate:
         with OrderedEnqueuer(Forking(gate, tmp_path / "fuse"), True, start_method=method) as enqueuer:
             enqueuer.start(1, 4)
@@ -204,7 +204,7 @@ def test_the_death_of_a_worker_whose_child_lives_on_is_noticed_at_once(method, t
 
 
 @pytest.mark.parametrize("method", ["forkserver", "fork"])
-def test_sigpipe_with_the_default_handler_kills_neither_trainer_nor_worker(method):
+def test_default_sigpipe_handler_kills_neither_trainer_nor_worker(method):
     said, output = ran(f"""
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 
@@ -229,7 +229,7 @@ def test_sigpipe_with_the_default_handler_kills_neither_trainer_nor_worker(metho
     assert output == ""
 
 
-def test_a_torch_loader_beside_it_harms_neither():
+def test_torch_loader_and_loader_do_not_disturb_each_other():
     torch = pytest.importorskip("torch")
 
     class Tensors(torch.utils.data.Dataset):
@@ -245,9 +245,9 @@ def test_a_torch_loader_beside_it_harms_neither():
     assert pairs == [(number, number) for number in range(12)]
 
 
-def test_a_child_does_not_wait_for_a_thread_that_was_left_inside_of_a_generator():
+def test_child_does_not_wait_for_a_thread_inside_a_generator():
     said, _ = ran("""
-__import__("warnings").simplefilter("ignore", DeprecationWarning)  # of 3.12, at every fork beside threads
+__import__("warnings").simplefilter("ignore", DeprecationWarning)  # of 3.12, at every fork with threads
 import threading
 from mpqueue import GeneratorEnqueuer
 inside, go_on = threading.Event(), threading.Event()
@@ -280,7 +280,7 @@ go_on.set()
 COLLECTED = """
 import gc, os, sys
 gc.disable()
-os.register_at_fork(after_in_child=gc.collect)  # before the package's own hook: a collection may come at any moment
+os.register_at_fork(after_in_child=gc.collect)  # before the package's own hook: a collection may start at any moment
 import numpy as np
 import mpqueue
 from mpqueue.workers.roster import Roster
@@ -311,7 +311,7 @@ gc.collect()
 
 
 @pytest.mark.parametrize("method", ["forkserver", "fork"])
-def test_a_child_that_collects_a_loader_before_it_knows_of_its_birth_ends_no_worker(method):
+def test_child_that_collects_a_loader_during_its_fork_ends_no_worker(method):
     command = [sys.executable, "-W", "ignore", "-c", COLLECTED, method]
     done = subprocess.run(command, capture_output=True, text=True, timeout=50)
     assert (done.returncode, done.stdout, done.stderr) == (0, "workers are ended by the trainer\n", "")

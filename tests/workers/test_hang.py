@@ -1,4 +1,4 @@
-"""Workers that hang, with a `batch_timeout`: the error shows where, and the worker is replaced."""
+"""Hanging workers with a `batch_timeout`: the error contains the stacks, and the worker is replaced."""
 
 import os
 import signal
@@ -22,19 +22,19 @@ METHODS = pytest.mark.parametrize("method", ["forkserver", "fork", "spawn"])
 
 
 @pytest.fixture
-def told(tmp_path, monkeypatch):
-    """Who is over its time."""
-    told = Told(tmp_path / "told")
-    judge_by(told, monkeypatch)
-    return told
+def pid_file(tmp_path, monkeypatch):
+    """The path of a file with the process id of the hanging worker."""
+    pid_file = Told(tmp_path / "pid_file")
+    judge_by(pid_file, monkeypatch)
+    return pid_file
 
 
 class Hanging(Numbers):
-    """At index 2 the main thread hangs in one function, another thread in another."""
+    """At index 2 the main thread hangs in one function, and another thread in another function."""
 
-    def __init__(self, told, fuse=None):
+    def __init__(self, pid_file, fuse=None):
         super().__init__()
-        self.told, self.fuse = told, None if fuse is None else str(fuse)
+        self.pid_file, self.fuse = pid_file, None if fuse is None else str(fuse)
 
     def __getitem__(self, index):
         if index == 2 and (self.fuse is None or burns(self.fuse)):
@@ -49,15 +49,15 @@ class Hanging(Numbers):
         threading.Event().wait()
 
     def hangs_in_the_main_thread(self):
-        self.told.tell()
+        self.pid_file.tell()
         threading.Event().wait()
 
 
 @METHODS
-def test_the_error_holds_the_frames_of_all_threads_of_the_worker(method, told, monkeypatch):
+def test_error_contains_the_frames_of_all_threads_of_the_worker(method, pid_file, monkeypatch):
     monkeypatch.setattr("mpqueue.workers.hang._DUMP_S", TIMEOUT_S)
     monkeypatch.setattr("mpqueue.workers.hang._QUIET_S", 1.0)
-    with OrderedEnqueuer(Hanging(told), True, batch_timeout=TIMEOUT_S, restarts=0, start_method=method) as enqueuer:
+    with OrderedEnqueuer(Hanging(pid_file), True, batch_timeout=TIMEOUT_S, restarts=0, start_method=method) as enqueuer:
         enqueuer.start(1, 4)
         batches = enqueuer.get()
         assert numbers(batches, 2) == [0, 1]
@@ -71,8 +71,8 @@ def test_the_error_holds_the_frames_of_all_threads_of_the_worker(method, told, m
         assert error.stack in str(error)
 
 
-def test_the_worker_is_replaced_and_the_batch_computed_again(told, tmp_path):
-    source = Hanging(told, tmp_path / "fuse")
+def test_worker_is_replaced_and_the_batch_computed_again(pid_file, tmp_path):
+    source = Hanging(pid_file, tmp_path / "fuse")
     with OrderedEnqueuer(source, True, batch_timeout=TIMEOUT_S) as enqueuer:
         enqueuer.start(2, 4)
         assert numbers(enqueuer.get(), 16) == 2 * list(range(8))
@@ -80,7 +80,7 @@ def test_the_worker_is_replaced_and_the_batch_computed_again(told, tmp_path):
         assert seen.deaths == seen.restarts == 1
 
 
-def test_a_stopped_worker_cannot_answer_and_the_error_says_so(monkeypatch):
+def test_stopped_worker_cannot_answer_and_the_error_reports_that(monkeypatch):
     judge_by(Stopped(), monkeypatch)
     monkeypatch.setattr("mpqueue.workers.hang._DUMP_S", 0.05)
 
@@ -100,7 +100,7 @@ def test_a_stopped_worker_cannot_answer_and_the_error_says_so(monkeypatch):
 
 
 class Answering:
-    """A worker's pipe of stacks, and the roster by which it would get signals."""
+    """A worker's pipe of stacks, and the roster that would send it signals."""
 
     def __init__(self) -> None:
         self.stacks, self.writing = os.pipe()
@@ -110,19 +110,19 @@ class Answering:
         """Have no effect."""
 
 
-def test_the_stacks_of_a_worker_that_has_died_are_not_read_for_ever():
+def test_stacks_of_an_exited_worker_are_not_read_forever():
     worker = Answering()
     try:
-        os.write(worker.writing, b"an answer that came late")
+        os.write(worker.writing, b"an answer that was late")
         os.close(worker.writing)
         assert "did not answer" in hang.stacks_of(worker, worker)
     finally:
         os.close(worker.stacks)
 
 
-@pytest.mark.skipif(not platform_support.HAS_REAL_TIME_SIGNALS, reason="its signal is the user's there")
-def test_a_forked_worker_that_has_not_begun_yet_outlives_the_signal(monkeypatch):
-    """A busy machine may let it wait before its first step."""
+@pytest.mark.skipif(not platform_support.HAS_REAL_TIME_SIGNALS, reason="the dump signal belongs to the user there")
+def test_forked_worker_before_its_first_step_survives_the_signal(monkeypatch):
+    """A busy machine may make it wait before its first step."""
     asked, asking = os.pipe()
     prepare = forker.prepare_process
 
@@ -145,25 +145,25 @@ def test_a_forked_worker_that_has_not_begun_yet_outlives_the_signal(monkeypatch)
 _WAITS = """
 import os, sys
 if "spawned(" in " ".join(sys.orig_argv):
-    with open({told!r}, "w") as told:
-        told.write(str(os.getpid()))
+    with open({pid_file!r}, "w") as pid_file:
+        pid_file.write(str(os.getpid()))
     with open({gate!r}) as gate:
         gate.read()
 """
 
 
 @pytest.mark.fresh_fork_server
-@pytest.mark.skipif(not platform_support.HAS_REAL_TIME_SIGNALS, reason="its signal is the user's there")
-def test_so_does_a_worker_whose_interpreter_starts(tmp_path, monkeypatch):
-    """It inherits from the fork server that the signal is ignored."""
-    told, gate = str(tmp_path / "told"), str(tmp_path / "gate")
-    os.mkfifo(told)
+@pytest.mark.skipif(not platform_support.HAS_REAL_TIME_SIGNALS, reason="the dump signal belongs to the user there")
+def test_worker_with_a_starting_interpreter_survives_the_signal(tmp_path, monkeypatch):
+    """It inherits the ignored signal from the fork server."""
+    pid_file, gate = str(tmp_path / "pid_file"), str(tmp_path / "gate")
+    os.mkfifo(pid_file)
     os.mkfifo(gate)
-    (tmp_path / "sitecustomize.py").write_text(_WAITS.format(told=told, gate=gate))
+    (tmp_path / "sitecustomize.py").write_text(_WAITS.format(pid_file=pid_file, gate=gate))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
 
     def strike():
-        pid = int(Path(told).read_text())
+        pid = int(Path(pid_file).read_text())
         os.kill(pid, DUMP_SIGNAL)
         Path(gate).write_text("go on")
 
@@ -175,8 +175,8 @@ def test_so_does_a_worker_whose_interpreter_starts(tmp_path, monkeypatch):
     striking.join()
 
 
-def test_stacks_are_read_until_their_writer_is_quiet(monkeypatch):
-    """It is waited for as long as it may need to begin; and not so long again behind what it has written."""
+def test_stacks_are_read_until_the_writer_pauses(monkeypatch):
+    """The first wait covers the time before the dump, later ones only pauses within it."""
     monkeypatch.setattr(hang, "_DUMP_S", 3600)
     monkeypatch.setattr(hang, "_QUIET_S", 0.001)
     reading, writing = os.pipe()
@@ -192,8 +192,8 @@ def test_stacks_are_read_until_their_writer_is_quiet(monkeypatch):
             os.close(writing)
 
 
-def test_after_the_error_a_loader_goes_on_with_the_batch_after_it(told):
-    with Loader(Hanging(told), workers=1, batch_timeout=TIMEOUT_S, restarts=1) as loader:
+def test_loader_continues_after_the_error_with_the_next_batch(pid_file):
+    with Loader(Hanging(pid_file), workers=1, batch_timeout=TIMEOUT_S, restarts=1) as loader:
         batches = iter(loader)
         assert numbers(batches, 2) == [0, 1]
         with pytest.raises(BatchTimeout):
@@ -201,11 +201,11 @@ def test_after_the_error_a_loader_goes_on_with_the_batch_after_it(told):
         assert numbers(batches, 1) == [3]
 
 
-def test_a_generator_that_hangs_is_named_by_its_element(told):
+def test_hanging_generator_is_named_by_its_element(pid_file):
     def stream():
         yield Numbers()[0]
         yield Numbers()[1]
-        told.tell()
+        pid_file.tell()
         threading.Event().wait()
 
     with GeneratorEnqueuer(stream, True, batch_timeout=TIMEOUT_S, restarts=1) as enqueuer:
@@ -217,7 +217,7 @@ def test_a_generator_that_hangs_is_named_by_its_element(told):
         assert caught.value.index == 2
 
 
-def test_a_generator_that_hangs_in_a_thread_is_the_answer_to_all_that_is_asked_for_behind_it():
+def test_hanging_generator_in_a_thread_is_the_outcome_of_all_later_elements():
     go_on = threading.Event()
 
     def stream():
@@ -236,7 +236,7 @@ def test_a_generator_that_hangs_in_a_thread_is_the_answer_to_all_that_is_asked_f
 
 
 class HangsOnce:
-    """A batch that does not end, the first time that it is computed."""
+    """A batch that does not end the first time that it is computed."""
 
     def __init__(self):
         self.begun, self.go_on = threading.Event(), threading.Event()
@@ -251,7 +251,7 @@ class HangsOnce:
         return index
 
 
-def test_a_thread_that_hangs_when_its_loop_is_left_is_given_up_in_the_next_loop():
+def test_thread_that_hangs_after_a_broken_loop_is_given_up_in_the_next_loop():
     source = HangsOnce()
     with Loader(source, workers=1, backend="thread", batch_timeout=1.0) as loader:
         try:
@@ -262,7 +262,7 @@ def test_a_thread_that_hangs_when_its_loop_is_left_is_given_up_in_the_next_loop(
             source.go_on.set()
 
 
-def test_where_no_thread_can_take_the_place_of_one_that_hangs_the_next_call_tries_again(monkeypatch):
+def test_next_call_tries_again_if_no_replacement_thread_can_be_started(monkeypatch):
     def refuse(thread):
         raise RuntimeError("can't start new thread")
 
@@ -282,7 +282,7 @@ def test_where_no_thread_can_take_the_place_of_one_that_hangs_the_next_call_trie
             source.go_on.set()
 
 
-def test_a_worker_init_that_hangs_in_a_thread_is_given_up():
+def test_worker_init_that_hangs_in_a_thread_is_given_up():
     go_on = threading.Event()
     with OrderedEnqueuer(Numbers(), batch_timeout=1.0, worker_init=go_on.wait) as enqueuer:
         enqueuer.start(2)
@@ -291,7 +291,7 @@ def test_a_worker_init_that_hangs_in_a_thread_is_given_up():
     go_on.set()
 
 
-def test_a_batch_has_its_time_from_when_its_worker_runs(monkeypatch):
+def test_time_of_a_batch_begins_when_its_worker_runs(monkeypatch):
     now_s = 1000.0
     monkeypatch.setattr(hang, "time", SimpleNamespace(perf_counter_ns=lambda: round(now_s * 1e9)))
     process = object()
@@ -309,7 +309,7 @@ def test_a_batch_has_its_time_from_when_its_worker_runs(monkeypatch):
 
 
 class SlowToLoad(Numbers):
-    """Its second unpickling takes longer than a batch may; index 2 kills the fork server, once."""
+    """Its second unpickling takes longer than the timeout; index 2 kills the fork server, once."""
 
     def __init__(self, fuse):
         super().__init__()
@@ -327,7 +327,7 @@ class SlowToLoad(Numbers):
         return super().__getitem__(index)
 
 
-def test_the_start_of_another_fork_server_is_no_time_of_a_batch(tmp_path):
+def test_start_of_another_fork_server_does_not_count_for_a_batch(tmp_path):
     with OrderedEnqueuer(SlowToLoad(tmp_path / "fuse"), True, batch_timeout=1.0, restarts=8) as enqueuer:
         enqueuer.start(1, 4)
         assert numbers(enqueuer.get(), 8) == list(range(8))

@@ -1,4 +1,4 @@
-"""Sets of strings have one order in all workers of a trainer, and in those of its next run."""
+"""Sets of strings have the same order in all workers of a trainer, and in its next run."""
 
 import os
 
@@ -14,7 +14,7 @@ METHODS = pytest.mark.parametrize("method", ["forkserver", "spawn"])
 
 
 class Hashes:
-    """Each batch: the number of the worker, its hash of a string, and what it sees of the variable."""
+    """Each batch: the number of the worker, its hash of a string, and the variable in its environment."""
 
     def __len__(self):
         return 8
@@ -29,7 +29,7 @@ def stream():
 
 
 def hashes(method, workers=2, **options):
-    """The hashes of all workers: each has a stream of its own."""
+    """Return the hashes of all workers; each has its own stream."""
     with Loader(stream, workers=workers, start_method=method, **options) as loader:
         found = [tuple(map(int, batch)) for batch in loader]
     assert {number for number, _, _ in found} == set(range(workers))
@@ -37,11 +37,11 @@ def hashes(method, workers=2, **options):
 
 
 @METHODS
-def test_all_workers_of_a_pool_have_one_and_it_is_no_matter_how_they_start(method):
+def test_all_workers_have_one_seed_with_any_start_method(method):
     assert len(hashes("forkserver") | hashes(method)) == 1
 
 
-def test_it_is_the_same_after_the_death_of_a_fork_server():
+def test_seed_is_the_same_after_a_crash_of_the_fork_server():
     with Loader(Hashes(), workers=2) as loader:
         before = {int(batch[1]) for batch in loader}
         kill_fork_server()
@@ -62,18 +62,18 @@ say(hash("a name"))
 """
 
 
-def test_it_is_the_same_in_another_run_of_the_trainer():
+def test_seed_is_the_same_in_another_run_of_the_trainer():
     runs = [ran(_SAYING)[0] for _ in range(2)]
     assert len({word for fork_server, spawn, _ in runs for word in (fork_server, spawn)}) == 1
 
 
-def test_where_the_variable_is_set_it_is_the_trainers():
+def test_variable_sets_the_seed_of_workers():
     said, _ = ran(_SAYING, env={"PYTHONHASHSEED": "7"})
     assert len(set(said)) == 1
 
 
 @METHODS
-def test_the_environment_of_workers_shows_the_variable_only_if_the_trainers_does(method, monkeypatch):
+def test_environment_of_workers_has_the_variable_only_if_the_trainers_has(method, monkeypatch):
     monkeypatch.delenv("PYTHONHASHSEED", raising=False)
     with Loader(Hashes(), workers=1, start_method=method) as loader:
         assert {int(batch[2]) for batch in loader} == {-1}
@@ -82,7 +82,7 @@ def test_the_environment_of_workers_shows_the_variable_only_if_the_trainers_does
         assert {int(batch[2]) for batch in loader} == {5}
 
 
-def test_a_parked_fork_server_serves_a_stream_of_another_seed():
+def test_parked_fork_server_serves_a_stream_with_another_seed():
     mpqueue.shutdown()
     first = hashes("forkserver", seed=1)
     parked = fork_servers()
@@ -91,7 +91,7 @@ def test_a_parked_fork_server_serves_a_stream_of_another_seed():
     assert len(parked) == 1
 
 
-def test_a_parked_fork_server_of_another_choice_is_left_alone(monkeypatch):
+def test_parked_fork_server_with_another_hash_seed_is_not_used(monkeypatch):
     mpqueue.shutdown()
     monkeypatch.setenv("PYTHONHASHSEED", "5")
     first, parked = hashes("forkserver"), fork_servers()

@@ -1,4 +1,4 @@
-"""What an operator sees without asking: warnings in the logger, and the names of processes."""
+"""Information for operators: warnings in the logger, and the names of processes."""
 
 import logging
 import os
@@ -15,7 +15,7 @@ from mpqueue.system.process_name import worker_name
 
 
 class Dying(Numbers):
-    """A worker dies over index 3, once."""
+    """A worker crashes over index 3, once."""
 
     def __init__(self, fuse):
         super().__init__()
@@ -29,13 +29,13 @@ class Dying(Numbers):
 
 @pytest.fixture
 def warnings(caplog):
-    """The texts of all warnings in the package's logger."""
+    """The messages of all warnings in the package's logger."""
     caplog.set_level(logging.WARNING, logger="mpqueue")
     return lambda: [record.getMessage() for record in caplog.records if record.name == "mpqueue"]
 
 
 @pytest.mark.parametrize("method", ["forkserver", "fork"])
-def test_a_death_and_the_restart_after_it_are_one_warning_each(method, tmp_path, warnings):
+def test_crash_and_restart_are_one_warning_each(method, tmp_path, warnings):
     with OrderedEnqueuer(Dying(tmp_path / "fuse"), True, start_method=method) as enqueuer:
         enqueuer.start(1, 4)
         assert numbers(enqueuer.get(), 16) == 2 * list(range(8))
@@ -45,7 +45,7 @@ def test_a_death_and_the_restart_after_it_are_one_warning_each(method, tmp_path,
     assert restart == "worker 0 was restarted"
 
 
-def test_a_worker_that_is_killed_because_it_hangs_is_a_warning_that_says_so(tmp_path, warnings):
+def test_kill_of_a_hanging_worker_is_a_warning_with_the_reason(tmp_path, warnings):
     class Hanging(Dying):
         def __getitem__(self, index):
             if index == 3 and burns(self.fuse):
@@ -58,7 +58,7 @@ def test_a_worker_that_is_killed_because_it_hangs_is_a_warning_that_says_so(tmp_
     assert "it was killed, because a batch exceeded `batch_timeout`" in warnings()[0]
 
 
-def test_the_death_of_a_fork_server_is_one_warning_and_each_worker_that_is_started_again_another(warnings):
+def test_crash_of_a_fork_server_is_one_warning_plus_one_per_restarted_worker(warnings):
     with OrderedEnqueuer(Numbers(), True) as enqueuer:
         enqueuer.start(2)
         batches = enqueuer.get()
@@ -70,7 +70,7 @@ def test_the_death_of_a_fork_server_is_one_warning_and_each_worker_that_is_start
     assert restarts == ["worker 0 was restarted", "worker 1 was restarted"]
 
 
-def test_that_batches_are_copied_because_too_many_are_held_is_one_warning(warnings, monkeypatch):
+def test_copies_because_of_held_batches_are_one_warning(warnings, monkeypatch):
     monkeypatch.setattr("mpqueue.memory.ring.COSTLY_BYTES", 1 << 10)
     with Loader(Numbers(40), workers=1) as loader:
         assert len(list(loader)) == 40
@@ -81,14 +81,14 @@ def test_that_batches_are_copied_because_too_many_are_held_is_one_warning(warnin
     assert "copy=True" in text
 
 
-def test_copies_that_were_asked_for_are_none(warnings):
+def test_requested_copies_are_no_warning(warnings):
     with Loader(Numbers(40), workers=1, copy=True) as loader:
         assert len(list(loader)) == 40
     assert warnings() == []
 
 
 class Named(Numbers):
-    """Each batch is the name of its process, and of the process's parent."""
+    """Each batch is the name of its process, and of the parent process."""
 
     def __getitem__(self, index):
         names = psutil.Process().name(), psutil.Process(os.getppid()).name()
@@ -96,7 +96,7 @@ class Named(Numbers):
 
 
 @pytest.mark.parametrize("method", ["forkserver", "fork", "spawn"])
-def test_processes_are_named_in_ps(method):
+def test_processes_have_names_in_ps(method):
     with Loader(Named(), workers=2, start_method=method) as loader:
         names = [(worker.strip(), parent.strip()) for worker, parent in map(list, loader)]
     assert {worker for worker, _ in names} <= {"mpqueue-worker0", "mpqueue-worker1"}
@@ -104,7 +104,7 @@ def test_processes_are_named_in_ps(method):
         assert {parent for _, parent in names} == {"mpqueue-forksrv"}
 
 
-def test_a_name_keeps_the_number_of_its_worker():
+def test_long_process_name_keeps_the_number_of_its_worker():
     assert [worker_name(number) for number in (0, 12, 345)] == [
         "mpqueue-worker0", "mpqueue-worke12", "mpqueue-work345",
     ]  # fmt: skip

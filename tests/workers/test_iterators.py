@@ -1,4 +1,4 @@
-"""Iterators as sources: they give each element once, so that their worker is not replaced."""
+"""Iterators as sources: each element is yielded only once, so the worker of an iterator is not replaced."""
 
 import os
 import signal
@@ -31,7 +31,7 @@ def kill_next(gate):
     arrival.let_go()
 
 
-def test_an_iterator_does_not_begin_again_after_the_death_of_its_worker():
+def test_iterator_does_not_restart_after_a_crash_of_its_worker():
     with Gate() as gate, Loader(Numbers(gate.address), workers=1, max_queue_size=2) as loader:
         batches = iter(loader)
         gate.arrival().let_go()
@@ -43,7 +43,7 @@ def test_an_iterator_does_not_begin_again_after_the_death_of_its_worker():
     assert (statistics.deaths, statistics.restarts) == (1, 0)
 
 
-def test_the_death_of_the_fork_server_ends_an_iterator():
+def test_crash_of_the_fork_server_ends_an_iterator():
     with Gate() as gate, Loader(Numbers(gate.address), workers=1, max_queue_size=2) as loader:
         batches = iter(loader)
         gate.arrival().let_go()

@@ -1,4 +1,4 @@
-"""Large arrays of a source lie in shared memory once, for the fork server and all workers of a pool."""
+"""Large arrays of a source are in shared memory once, for the fork server and all workers of a pool."""
 
 import os
 
@@ -22,7 +22,7 @@ def arrays(count, nbytes=1 << 17):
 
 
 def kept(source, known=NOTHING):
-    """The version that is kept of a source, and what had to be copied for it."""
+    """The kept version of a source, and the bytes that were copied for it."""
     image = take_image(source)
     patch = make_patch(image, known.find(image))
     return keep(patch, known), sorted(patch.new)
@@ -33,7 +33,7 @@ def received(version):
     return load(version.data, mapped(version.places, fds))
 
 
-def test_only_what_changed_is_copied():
+def test_only_changes_are_copied():
     source = arrays(20)
     first, copied = kept(source)
     assert copied == list(range(20))
@@ -47,7 +47,7 @@ def test_only_what_changed_is_copied():
     assert received(first)[7][-1] == 7
 
 
-def test_an_array_that_has_another_number_now_is_known():
+def test_array_with_a_new_number_is_found():
     source = arrays(5)
     first, _ = kept(source)
     second, copied = kept([source[3], *source[:2], np.zeros(1 << 17, np.uint8)], first)
@@ -66,7 +66,7 @@ def test_every_byte_counts(nbytes):
     assert version.is_same(take_image([array]))
 
 
-def test_a_source_whose_arrays_change_one_by_one_does_not_need_ever_more_descriptors():
+def test_arrays_that_change_one_by_one_do_not_use_ever_more_descriptors():
     source = arrays(100, 1 << 16)
     version, _ = kept(source)
     for number in range(100):
@@ -77,7 +77,7 @@ def test_a_source_whose_arrays_change_one_by_one_does_not_need_ever_more_descrip
     np.testing.assert_array_equal(received(version), source)
 
 
-def test_the_memory_of_an_array_that_was_replaced_is_free():
+def test_memory_of_a_replaced_array_is_freed():
     source = arrays(2)
     first, _ = kept(source)
     source[1] += 1
@@ -103,7 +103,7 @@ class Writing(Data):
         return np.array([self.rows.min(), self.rows.max(), os.getpid()])
 
 
-def test_no_process_of_a_pool_has_a_copy_of_its_own():
+def test_no_process_of_a_pool_has_a_private_copy():
     source = Data(LARGE)
     with Loader(source, workers=2) as loader:
         batches = list(loader)
@@ -114,7 +114,7 @@ def test_no_process_of_a_pool_has_a_copy_of_its_own():
 
 
 @pytest.mark.parametrize("start_method", ["forkserver", "spawn"])
-def test_what_a_worker_writes_into_an_array_is_its_own(start_method):
+def test_changes_of_an_array_by_a_worker_are_private(start_method):
     source = Writing()
     with Loader(source, workers=2, start_method=start_method) as loader:
         batches = list(loader)
@@ -131,7 +131,7 @@ class Doubling(Data):
 
 
 class Accumulates:
-    """Writes into arrays of all kinds; the program changes one of them between two epochs."""
+    """Writes to arrays of all kinds; the program changes an array between two epochs."""
 
     def __init__(self):
         self.level = 0
@@ -148,7 +148,7 @@ class Accumulates:
 
 
 @pytest.mark.parametrize("start_method", ["forkserver", "spawn"])
-def test_each_epoch_of_a_changed_source_begins_with_all_arrays_as_they_are_in_the_trainer(start_method):
+def test_each_epoch_of_a_changed_source_begins_with_the_trainers_arrays(start_method):
     source = Accumulates()
     with Loader(source, workers=1, start_method=start_method) as loader:
         workers = set()
@@ -158,12 +158,12 @@ def test_each_epoch_of_a_changed_source_begins_with_all_arrays_as_they_are_in_th
             for number, batch in enumerate(batches, 1):
                 assert batch[1:].tolist() == [epoch, *[number] * 4, *[number + source.changed[0]] * 2]
             source.level += 1
-            if epoch in (0, 2):  # then it is sent to the worker that lives; after the others it is there
+            if epoch in (0, 2):  # then it is sent to the running worker; after the other epochs the worker has it
                 source.changed += 10
         assert len(workers) == 1
 
 
-def test_a_source_that_writes_when_it_is_unpickled_finds_its_arrays_as_they_were_sent():
+def test_source_that_writes_while_unpickled_gets_its_arrays_as_sent():
     source = Doubling(1 << 20)
     with OrderedEnqueuer(source, True) as enqueuer:
         for level in range(3):
@@ -178,12 +178,12 @@ def held():
     for fd in os.listdir("/proc/self/fd"):
         try:
             links.append(os.readlink(f"/proc/self/fd/{fd}"))
-        except OSError:  # the one that lists
+        except OSError:  # the descriptor that lists them
             continue
     return [link for link in links if "memfd:mpqueue" in link]
 
 
-def test_a_parked_fork_server_alone_keeps_the_memory_and_an_unchanged_source_is_not_copied_again(monkeypatch):
+def test_only_a_parked_fork_server_keeps_the_memory_and_an_unchanged_source_is_not_copied_again(monkeypatch):
     sent = []
     send_patch = ForkServer.send_patch
 
@@ -204,7 +204,7 @@ def test_a_parked_fork_server_alone_keeps_the_memory_and_an_unchanged_source_is_
             assert not held()
 
 
-def test_a_fork_server_that_has_ended_while_it_was_parked_is_replaced_with_all_that_it_kept():
+def test_fork_server_that_exited_while_parked_is_replaced_with_its_memory():
     source = Data()
     with OrderedEnqueuer(source, True) as enqueuer:
         for _ in range(2):
@@ -217,7 +217,7 @@ def test_a_fork_server_that_has_ended_while_it_was_parked_is_replaced_with_all_t
     mpqueue.shutdown()
 
 
-def test_a_change_of_one_large_array_is_noticed_at_the_end_of_an_epoch():
+def test_change_of_one_large_array_is_detected_at_the_end_of_an_epoch():
     class Growing(Data):
         def on_epoch_end(self):
             self.rows[-1] += 1

@@ -1,4 +1,4 @@
-"""A worker that is killed while its interpreter starts is replaced, as any other."""
+"""A worker that is killed while its interpreter starts is replaced like any other."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ if "spawned" in " ".join(sys.orig_argv):
 
 
 class Large:
-    """More than the socket of a worker holds that does not read yet."""
+    """Larger than the buffer of the socket of a worker that does not read yet."""
 
     def __init__(self):
         self.text = "x" * (1 << 22)
@@ -30,7 +30,7 @@ class Large:
 
 
 @pytest.mark.fresh_fork_server
-def test_a_spawned_worker_that_is_killed_while_it_starts_is_replaced(tmp_path, monkeypatch):
+def test_spawned_worker_that_is_killed_while_it_starts_is_replaced(tmp_path, monkeypatch):
     (tmp_path / "sitecustomize.py").write_text(_KILLS_THE_FIRST.format(fuse=str(tmp_path / "fuse")))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with mpqueue.Loader(Large(), workers=1, start_method="spawn") as loader:

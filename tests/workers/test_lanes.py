@@ -1,4 +1,4 @@
-"""Streams in lanes: the same elements whoever computes them, and whoever dies; from snapshots, not from the beginning."""
+"""Streams in lanes yield the same elements with any worker and any crash; they continue from snapshots."""
 
 import os
 import signal
@@ -26,7 +26,7 @@ BACKENDS = pytest.mark.parametrize(("backend", "workers"), [("process", 3), ("th
 
 @pytest.fixture
 def _always_saved(monkeypatch):
-    """A snapshot behind each element; workers that are forked from here have this, too."""
+    """A snapshot after each element, also in workers that are forked from this process."""
     monkeypatch.setattr(lane_runner, "_BETWEEN_NS", 0)
     monkeypatch.setattr(lane_runner, "_WORK_PER_SAVE", 0)
 
@@ -40,7 +40,7 @@ def undisturbed(tmp_path):
 
 
 @BACKENDS
-def test_the_elements_come_round_the_lanes_whoever_computes_them(tmp_path, undisturbed, backend, workers):
+def test_elements_come_from_the_lanes_in_turn_with_any_workers(tmp_path, undisturbed, backend, workers):
     found = all_of(Counted(tmp_path / "log"), workers=workers, backend=backend)
     assert [(lane, number) for lane, number, *_ in found] == expected()
     assert found == undisturbed
@@ -49,7 +49,7 @@ def test_the_elements_come_round_the_lanes_whoever_computes_them(tmp_path, undis
 
 @always_saved
 @pytest.mark.parametrize("when", ["at", "saving"])
-def test_what_a_killed_worker_had_goes_on_from_its_snapshots(tmp_path, undisturbed, when):
+def test_lanes_of_a_killed_worker_continue_from_their_snapshots(tmp_path, undisturbed, when):
     with Gate() as gate:
         source = Counted(tmp_path / "log", **{when: AtGate(gate.address, tmp_path / "fuse", 5, 8)})
         with running(source, start_method="fork") as pipeline:
@@ -72,7 +72,7 @@ def kill_next(gate):
 
 
 @pytest.mark.parametrize("backend", ["process", "thread"])
-def test_without_snapshots_a_lane_is_run_from_its_beginning(tmp_path, undisturbed, monkeypatch, backend):
+def test_lane_without_snapshots_runs_from_its_beginning(tmp_path, undisturbed, monkeypatch, backend):
     monkeypatch.setattr(CountedLane, "save", lambda _self: None)
     with running(Counted(tmp_path / "log"), backend=backend, start_method="fork") as pipeline:
         found = [pipeline.next().tolist() for _ in range(4 * LANES)]
@@ -86,7 +86,7 @@ def test_without_snapshots_a_lane_is_run_from_its_beginning(tmp_path, undisturbe
 
 @always_saved
 @BACKENDS
-def test_a_place_goes_on_in_any_number_of_workers_of_any_kind(tmp_path, undisturbed, backend, workers):
+def test_position_resumes_with_any_number_and_kind_of_workers(tmp_path, undisturbed, backend, workers):
     with running(Counted(tmp_path / "log"), backend=backend, workers=workers, start_method="fork") as pipeline:
         found = [pipeline.next().tolist() for _ in range(5 * LANES + 3)]
         place = pipeline.place()
@@ -94,7 +94,7 @@ def test_a_place_goes_on_in_any_number_of_workers_of_any_kind(tmp_path, undistur
     for other, count in (("process", 2), ("thread", 5), ("process", 0)):
         log = tmp_path / f"log of {other} {count}"
         assert found + all_of(Counted(log), backend=other, workers=count, place=place) == undisturbed
-        assert min(number for _, number in computed(log)) == 5  # a lane that moves may compute some of them again
+        assert min(number for _, number in computed(log)) == 5  # a lane that moves may recompute some of them
 
 
 def pid_at(gate, run, number):
@@ -103,7 +103,7 @@ def pid_at(gate, run, number):
 
 
 @always_saved
-def test_a_lane_of_a_worker_that_stays_behind_moves_to_an_idle_one(tmp_path):
+def test_lane_of_a_slow_worker_moves_to_an_idle_one(tmp_path):
     with Gate() as gate:
         source = Counted(tmp_path / "log", at=lambda run, number: pid_at(gate.address, run, number))
         with running(source, workers=2, lanes=4, start_method="fork") as pipeline:
@@ -111,7 +111,7 @@ def test_a_lane_of_a_worker_that_stays_behind_moves_to_an_idle_one(tmp_path):
             consumer = threading.Thread(target=lambda: found.extend(rest(pipeline)))
             consumer.start()
             first = gate.arrival()
-            second = gate.arrival()  # while the first stays where it is
+            second = gate.arrival()  # while the first one waits
             assert {first.tag, second.tag} == {0, 2}
             assert first.pid != second.pid
             second.let_go()
@@ -122,8 +122,8 @@ def test_a_lane_of_a_worker_that_stays_behind_moves_to_an_idle_one(tmp_path):
 
 
 @always_saved
-def test_a_lane_that_has_moved_is_let_go_of_where_it_was(tmp_path, monkeypatch):
-    """Its buffers may hold much, and the epoch may be long."""
+def test_moved_lane_is_released_by_its_old_worker(tmp_path, monkeypatch):
+    """Its buffers may be large, and the epoch long."""
     fifo = tmp_path / "dropped"
     os.mkfifo(fifo)
     with ThreadPoolExecutor(1) as pool, open(os.open(fifo, os.O_RDWR), encoding="ascii") as drops, Gate() as gate:
@@ -135,7 +135,7 @@ def test_a_lane_that_has_moved_is_let_go_of_where_it_was(tmp_path, monkeypatch):
                 found = [pipeline.next().tolist() for _ in range(4)]
             later = pool.submit(rest, pipeline)
             arrivals = {arrival.pid: arrival for arrival in (gate.arrival(), gate.arrival())}
-            owner = pipeline.backend.pool.roster.pids[0]  # it has opened both lanes, and one has come elsewhere
+            owner = pipeline.backend.pool.roster.pids[0]  # it has opened both lanes, and one has moved
             stays, [moved] = arrivals.pop(owner), arrivals.values()
             stays.let_go()
             assert f"{moved.tag} {owner}\n" in iter(drops.readline, "")
@@ -144,8 +144,8 @@ def test_a_lane_that_has_moved_is_let_go_of_where_it_was(tmp_path, monkeypatch):
     assert [(lane, number) for lane, number, *_ in found] == expected(num_lanes=4)
 
 
-def test_a_lane_for_each_worker_stays_with_it(tmp_path):
-    """Code may take its share by the number of its worker."""
+def test_lane_per_worker_does_not_move(tmp_path):
+    """User code may choose its share by the number of its worker."""
     with running(Counted(tmp_path / "log"), workers=3, lanes=3) as pipeline:
         assert not pipeline.backend.pool.owners.may_move
     with running(Counted(tmp_path / "log"), workers=3, lanes=6) as pipeline:
@@ -153,7 +153,7 @@ def test_a_lane_for_each_worker_stays_with_it(tmp_path):
 
 
 class Refusing:
-    """Leaves out its element 4, or raises."""
+    """Skips its element 4, or raises."""
 
     def __init__(self, number=4):
         self.number = number
@@ -167,7 +167,7 @@ class Refusing:
 
 
 @BACKENDS
-def test_what_a_lane_leaves_out_is_counted(tmp_path, undisturbed, backend, workers):
+def test_skipped_elements_of_a_lane_are_counted(tmp_path, undisturbed, backend, workers):
     source = Counted(tmp_path / "log", at=Refusing())
     with running(source, backend=backend, workers=workers, lanes=4, skips=True) as pipeline:
         found = rest(pipeline)
@@ -176,7 +176,7 @@ def test_what_a_lane_leaves_out_is_counted(tmp_path, undisturbed, backend, worke
 
 
 @BACKENDS
-def test_an_error_takes_the_place_of_an_element(tmp_path, backend, workers):
+def test_error_replaces_an_element(tmp_path, backend, workers):
     def breaks(run, number):
         if (run.lane, number) == (1, 2) and burns(str(tmp_path / "fuse")):
             raise ValueError("a bad record")
@@ -194,7 +194,7 @@ def test_an_error_takes_the_place_of_an_element(tmp_path, backend, workers):
 
 
 @always_saved
-def test_what_hangs_over_its_time_is_computed_again_from_its_snapshot(tmp_path, undisturbed, monkeypatch):
+def test_element_after_a_timeout_is_computed_again_from_its_snapshot(tmp_path, undisturbed, monkeypatch):
     told = Told(tmp_path / "told")
     judge_by(told, monkeypatch)
     monkeypatch.setattr("mpqueue.workers.hang._DUMP_S", 0.1)
@@ -210,7 +210,7 @@ def test_what_hangs_over_its_time_is_computed_again_from_its_snapshot(tmp_path, 
 
 
 @always_saved
-def test_where_there_is_no_memory_for_a_snapshot_it_is_left_out(tmp_path, undisturbed, monkeypatch):
+def test_snapshot_without_memory_is_omitted(tmp_path, undisturbed, monkeypatch):
     def append(_writer, _start, _data):
         raise OSError(28, "no room")
 
@@ -222,7 +222,7 @@ def test_where_there_is_no_memory_for_a_snapshot_it_is_left_out(tmp_path, undist
 
 
 @always_saved
-def test_where_there_is_no_memory_for_a_start_it_waits_for_some(tmp_path, undisturbed, monkeypatch):
+def test_start_of_a_lane_waits_for_memory(tmp_path, undisturbed, monkeypatch):
     with running(Counted(tmp_path / "log"), workers=0) as pipeline:
         found = [pipeline.next().tolist() for _ in range(2 * LANES)]
         place = pipeline.place()
@@ -249,13 +249,13 @@ def test_where_there_is_no_memory_for_a_start_it_waits_for_some(tmp_path, undist
         (
             lambda _: {}["gone"],
             RuntimeError,
-            r"the state of lane 0 cannot be had: CountedLane.save\(\) raised KeyError",
+            r"the state of lane 0 is unavailable: CountedLane.save\(\) raised KeyError",
         ),
         (lambda _: threading.Lock(), TypeError, "the state of lane 0 cannot be pickled.*plain data"),
     ],
     ids=["raises", "is not plain"],
 )
-def test_a_state_that_cannot_be_had_is_an_error(tmp_path, monkeypatch, backend, workers, saves, error, told):
+def test_state_that_cannot_be_saved_is_an_error(tmp_path, monkeypatch, backend, workers, saves, error, told):
     monkeypatch.setattr(CountedLane, "save", saves)
     source = Counted(tmp_path / "log")
     with (
@@ -266,7 +266,7 @@ def test_a_state_that_cannot_be_had_is_an_error(tmp_path, monkeypatch, backend, 
 
 
 @BACKENDS
-def test_an_epoch_that_begins_anew_opens_its_lanes_anew(tmp_path, undisturbed, backend, workers):
+def test_restarted_epoch_reopens_its_lanes(tmp_path, undisturbed, backend, workers):
     with running(Counted(tmp_path / "log"), backend=backend, workers=workers) as pipeline:
         for number in (3, 5 * LANES, 0):
             for _ in range(number):
@@ -278,7 +278,7 @@ def test_an_epoch_that_begins_anew_opens_its_lanes_anew(tmp_path, undisturbed, b
 
 
 class Kills:
-    """Ends its process, or tells that it does not go on, at an element: each time, or so many times."""
+    """Ends its process, or hangs, at an element: each time, or the given number of times."""
 
     def __init__(self, fuses, place=(1, 3), *, told=None):
         self.fuses, self.place, self.told = fuses, place, told
@@ -292,7 +292,7 @@ class Kills:
 
 
 def outcomes(pipeline):
-    """All that comes: elements, and errors in their places."""
+    """Return all outcomes: elements, and errors at their positions."""
     found = []
     while True:
         try:
@@ -304,13 +304,13 @@ def outcomes(pipeline):
 
 
 def but_of(lane, count):
-    """All places but those of a lane from an element on."""
+    """Return all places except those of a lane from an element on."""
     return [place for place in expected(num_lanes=4) if place[0] != lane or place[1] < count]
 
 
 @pytest.mark.parametrize("restarts", [0, 2])
-def test_an_element_that_kills_whoever_comes_by_ends_its_lane(tmp_path, restarts):
-    """Whoever is to go on behind it has to compute it again: the lane would be nothing but errors, without an end."""
+def test_element_that_crashes_every_worker_ends_its_lane(tmp_path, restarts):
+    """Later elements can only be computed through it: otherwise the lane would be an endless series of errors."""
     source = Counted(tmp_path / "log", at=Kills(None))
     with running(source, workers=2, lanes=4, start_method="fork", restarts=restarts) as pipeline:
         found = outcomes(pipeline)
@@ -325,7 +325,7 @@ def test_an_element_that_kills_whoever_comes_by_ends_its_lane(tmp_path, restarts
         assert outcomes(pipeline) == []
 
 
-def test_an_element_that_hangs_each_time_ends_its_lane(tmp_path, monkeypatch):
+def test_element_that_always_hangs_ends_its_lane(tmp_path, monkeypatch):
     told = Told(tmp_path / "told")
     judge_by(told, monkeypatch)
     source = Counted(tmp_path / "log", at=Kills(None, told=told))
@@ -337,8 +337,8 @@ def test_an_element_that_hangs_each_time_ends_its_lane(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("fuses", [1, 3])
-def test_a_lane_goes_on_behind_an_element_that_has_killed_often_enough(tmp_path, fuses):
-    """It takes the place of the element; what comes behind it is whole."""
+def test_lane_continues_after_an_element_that_exceeded_its_restarts(tmp_path, fuses):
+    """The error replaces the element; later elements are complete."""
     source = Counted(tmp_path / "log", at=Kills([str(tmp_path / f"fuse {number}") for number in range(fuses)]))
     with running(source, workers=2, lanes=4, start_method="fork", restarts=fuses - 1) as pipeline:
         found = outcomes(pipeline)
@@ -348,7 +348,7 @@ def test_a_lane_goes_on_behind_an_element_that_has_killed_often_enough(tmp_path,
     ]
 
 
-def test_the_other_lanes_of_a_stream_without_end_go_on_behind_a_lane_that_kills(tmp_path):
+def test_other_lanes_of_an_endless_stream_continue_after_a_crashing_lane(tmp_path):
     source = Counted(tmp_path / "log", length=1 << 30, at=Kills(None))
     with running(source, workers=2, lanes=4, start_method="fork", restarts=0) as pipeline:
         found = []
@@ -361,7 +361,7 @@ def test_the_other_lanes_of_a_stream_without_end_go_on_behind_a_lane_that_kills(
 
 
 class Resumable:
-    """What a function returns: numbers, and where it is."""
+    """The result of a function: numbers with a saved position."""
 
     def __init__(self, log, length=8):
         self.info, self.log, self.number, self.length = mpqueue.worker_info(), log, 0, length
@@ -385,7 +385,7 @@ class Resumable:
 
 
 class Stateful:
-    """An iterable that tells the state of its latest iterator, as Hugging Face's datasets do."""
+    """An iterable with the state of its latest iterator, like Hugging Face datasets."""
 
     def __init__(self, log):
         self.log, self.latest, self.begins_at = log, None, 0
@@ -410,7 +410,7 @@ class Stateful:
 @always_saved
 @BACKENDS
 @pytest.mark.parametrize("made", [lambda log: lambda: Resumable(log), lambda log: Stateful(log).__iter__])
-def test_what_a_function_returns_goes_on_from_its_state(tmp_path, backend, workers, made):
+def test_result_of_a_function_continues_from_its_state(tmp_path, backend, workers, made):
     whole = all_of(made(str(tmp_path / "whole")), workers=0, lanes=4)
     assert [(lane, number) for lane, number, _ in whole] == [(lane, n) for n in range(8) for lane in range(4)]
     source = made(str(tmp_path / "log"))
@@ -425,7 +425,7 @@ def test_what_a_function_returns_goes_on_from_its_state(tmp_path, backend, worke
     assert len(computed(tmp_path / "rest")) == len(whole) - 18
 
 
-def test_a_lane_that_is_slow_to_come_back_is_told_of(tmp_path, monkeypatch):
+def test_lane_that_is_slow_to_resume_is_a_warning(tmp_path, monkeypatch):
     monkeypatch.setattr(lane_runner, "_SLOW_S", -1)
 
     def numbers():

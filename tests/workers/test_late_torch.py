@@ -1,4 +1,4 @@
-"""A source that imports torch in its first item finds it set up by then."""
+"""A source that imports torch in its first item gets torch with seeds and worker info."""
 
 import pathlib
 import sys
@@ -16,7 +16,7 @@ from mpqueue.system.imports import Watch
 
 
 class ImportsLate:
-    """Needs torch only in its items."""
+    """Uses torch only in its items."""
 
     def __len__(self):
         return 6
@@ -30,7 +30,7 @@ class ImportsLate:
 
 
 @pytest.mark.fresh_fork_server
-def test_the_item_that_imports_torch_draws_what_any_other_worker_draws():
+def test_item_that_imports_torch_draws_the_same_numbers_as_in_any_worker():
     pytest.importorskip("torch")  # not by this module, which the workers import
     with Loader(ImportsLate(), workers=2, seed=5) as loader, Loader(ImportsLate(), workers=0, seed=5) as alone:
         late, expected = np.stack(list(loader)), np.stack(list(alone))
@@ -40,7 +40,7 @@ def test_the_item_that_imports_torch_draws_what_any_other_worker_draws():
 
 
 class NeedsAStub:
-    """Of a program that has put a module of this name there by itself."""
+    """A source of a program that has installed its own module of this name."""
 
     def __init__(self, is_early):
         self.is_early = is_early
@@ -73,16 +73,16 @@ class NeedsAStub:
 
 @pytest.mark.fresh_fork_server
 @pytest.mark.parametrize("is_early", [True, False])
-def test_a_module_of_this_name_that_is_not_pytorch_is_left_alone(is_early, monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch", None)  # what this process has is put back
+def test_module_of_this_name_other_than_pytorch_is_left_alone(is_early, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)  # restored after the test
     source = NeedsAStub(is_early)
     with Loader(source, workers=1) as loader:
         assert list(loader) == [0, 1, 2]
     mpqueue.shutdown()  # the fork server has the stub
 
 
-def test_a_loader_without_workers_waits_for_torch_no_longer_than_it_is_there(monkeypatch):
-    """Each import would ask it, and it would keep the source."""
+def test_loader_without_workers_watches_for_torch_only_while_it_exists(monkeypatch):
+    """Each import would call it, and it would keep the source."""
     monkeypatch.setitem(sys.modules, "torch", None)
     before = list(sys.meta_path)
     with Loader([1, 2], workers=0, seed=3) as loader:
@@ -96,7 +96,7 @@ def test_a_loader_without_workers_waits_for_torch_no_longer_than_it_is_there(mon
 
 @pytest.fixture
 def module(tmp_path, monkeypatch):
-    """Writes the code of a module `mpqueue_watched`."""
+    """Write the code of a module `mpqueue_watched`."""
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
 
@@ -109,7 +109,7 @@ def module(tmp_path, monkeypatch):
     sys.modules.pop("mpqueue_watched", None)
 
 
-def test_the_call_comes_when_the_modules_code_has_run_and_once(module):
+def test_call_follows_the_modules_code_and_happens_once(module):
     module("value = 1")
     finders, calls = list(sys.meta_path), []
     Watch("mpqueue_watched", lambda found: calls.append((found.__name__, found.value)))
@@ -123,7 +123,7 @@ def test_the_call_comes_when_the_modules_code_has_run_and_once(module):
     assert calls[1:] == [mpqueue_watched]
 
 
-def test_a_module_whose_import_fails_is_watched_until_it_is_imported(module):
+def test_module_with_a_failed_import_is_watched_until_it_is_imported(module):
     calls = []
     Watch("mpqueue_watched", calls.append)
     with pytest.raises(ModuleNotFoundError):
@@ -138,7 +138,7 @@ def test_a_module_whose_import_fails_is_watched_until_it_is_imported(module):
     assert calls == [mpqueue_watched]
 
 
-def test_two_may_watch_and_one_may_end(module):
+def test_one_of_two_watches_may_end(module):
     module("")
     calls = []
     Watch("mpqueue_watched", lambda _: calls.append("first"))
@@ -149,7 +149,7 @@ def test_two_may_watch_and_one_may_end(module):
 
 
 class Ends:
-    """A finder in whose turn another thread ends a watch."""
+    """A finder that is interrupted by another thread that ends a watch."""
 
     def __init__(self, watch):
         self.watch = watch
@@ -158,7 +158,7 @@ class Ends:
         self.watch.end()
 
 
-def test_an_import_that_is_under_way_finds_its_module_though_a_watch_ends(module):
+def test_import_in_progress_finds_its_module_though_a_watch_ends(module):
     """Any module, in any thread, while another thread stops a loader."""
     module("")
     watch = Watch("mpqueue_never_imported", print)
@@ -169,17 +169,17 @@ def test_an_import_that_is_under_way_finds_its_module_though_a_watch_ends(module
     assert watch not in sys.meta_path
 
 
-def test_two_watches_that_end_at_once_are_both_gone(monkeypatch):
+def test_two_watches_that_end_at_once_are_both_removed(monkeypatch):
     has_ended = threading.Event()
 
     class Finders(list):
         def copy(self):
-            """Have the second one end while the first one is about to put its copy into place."""
+            """Make the second one end while the first one is about to install its copy."""
             found = list(self)
             if not threads:
                 threads.append(threading.Thread(target=lambda: (second.end(), has_ended.set())))
                 threads[0].start()
-                has_ended.wait(0.2)  # which comes at once, or when the first one has ended
+                has_ended.wait(0.2)  # at once, or when the first one has ended
             return found
 
     threads = []

@@ -1,4 +1,4 @@
-"""The life of a worker: every move of the diagram, and no other."""
+"""The states of a worker: every transition of the diagram, and no other."""
 
 import pytest
 
@@ -8,7 +8,7 @@ SERVING, STARVED, KILLED, ABANDONED, ENDED = WorkerState
 
 
 def brought_to(state):
-    """A life that has come to a state."""
+    """Return a worker's life in a state."""
     life = WorkerLife()
     if state is STARVED:
         life.starve()
@@ -33,7 +33,7 @@ def brought_to(state):
         (SERVING, "end", ENDED),
         (STARVED, "end", ENDED),
         (KILLED, "end", ENDED),
-        # What changes nothing: the needs of the dying do not count, and nobody dies twice.
+        # Without an effect: a dying worker needs no memory, and exits only once.
         (KILLED, "starve", KILLED),
         (ABANDONED, "starve", ABANDONED),
         (ENDED, "starve", ENDED),
@@ -44,7 +44,7 @@ def brought_to(state):
         (ENDED, "end", ENDED),
     ],
 )
-def test_a_move_of_the_diagram(state, move, after):
+def test_transition_of_the_diagram(state, move, after):
     life = brought_to(state)
     has_moved = getattr(life, move)(*[Cause.UNTRUSTED] * (move == "kill"))
     assert life.state is after
@@ -58,14 +58,14 @@ def test_a_move_of_the_diagram(state, move, after):
     + [(state, "feed") for state in WorkerState if state is not STARVED]
     + [(state, "abandon") for state in WorkerState if state is not KILLED],
 )
-def test_a_move_that_the_diagram_does_not_have_is_an_error_and_changes_nothing(state, move):
+def test_other_transition_is_an_error_and_changes_nothing(state, move):
     life = brought_to(state)
     with pytest.raises(LifeError, match="a worker that"):
         getattr(life, move)()
     assert life.state is state
 
 
-def test_the_first_cause_of_a_kill_stands():
+def test_first_cause_of_a_kill_is_kept():
     life = WorkerLife()
     life.kill(Cause.SACRIFICED)
     life.kill(Cause.CLOSED)
@@ -73,7 +73,7 @@ def test_the_first_cause_of_a_kill_stands():
 
 
 @pytest.mark.parametrize("state", list(WorkerState))
-def test_only_a_starved_worker_is_starved_and_only_an_abandoned_one_abandoned(state):
+def test_properties_match_the_state(state):
     life = brought_to(state)
     assert life.is_starved == (state is STARVED)
     assert life.is_abandoned == (state is ABANDONED)

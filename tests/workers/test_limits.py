@@ -1,6 +1,6 @@
-"""Limits of the process that are too low: a clear error at start, and no half-started pool.
+"""Low process limits: a clear error at start, and no partly started pool.
 
-Each is lowered step by step, from far too little to enough, so that every place of a start meets it once.
+Each limit is raised step by step from far too low to sufficient, so that every step of a start meets it once.
 """
 
 import os
@@ -13,7 +13,7 @@ from helpers.outside import Trainer, ran
 
 pytestmark = pytest.mark.slow
 
-SOMEBODY = 54321  # a user id of nobody
+SOMEBODY = 54321  # a user id without processes
 
 PRELUDE = """
 import gc, resource, warnings
@@ -37,7 +37,7 @@ def nothing_is_left(before):
     return False
 
 def tried(limit, value, method="forkserver", before=None):
-    # Says how a start ends under a limit.
+    # Return the outcome of a start under a limit.
     soft, hard = resource.getrlimit(limit)
     enqueuer = OrderedEnqueuer(Numbers(), True, start_method=method)
     resource.setrlimit(limit, (value, hard))
@@ -64,20 +64,20 @@ before = len(os.listdir("/proc/self/fd"))
 
 def outcomes(script, **options):
     said, output = ran(PRELUDE + script, **options)
-    assert output == ""  # nobody prints tracebacks
+    assert output == ""  # no tracebacks are printed
     assert not [line for line in said if line.startswith("left")], said
     return said
 
 
 def clear(outcome, *names):
-    """An error that says what was short, in words."""
+    """Return whether an error states the exhausted resource in words."""
     return outcome.startswith(("OSError", "MemoryError", "SharedMemoryFull", "WorkerDied", "BlockingIOError")) and any(
         name in outcome for name in names
     )
 
 
 @pytest.mark.parametrize("method", ["forkserver", "fork", "spawn"])
-def test_too_few_descriptors_are_an_error_of_start_and_leave_nothing(method):
+def test_too_few_descriptors_are_an_error_at_start_and_leak_nothing(method):
     said = outcomes(f"""
 enough = 0
 for value in range(before, before + 60, 4 if "{method}" == "spawn" else 1):
@@ -97,7 +97,7 @@ for value in range(before, before + 60, 4 if "{method}" == "spawn" else 1):
 
 
 @pytest.mark.parametrize("method", ["forkserver", "fork"])
-def test_too_small_files_are_an_error_of_start_and_leave_nothing(method):
+def test_file_size_limit_is_an_error_at_start_and_leaks_nothing(method):
     said = outcomes(f"""
 for value in (0, 1, 4096, 1 << 16, 1 << 20, 2 << 20, 1 << 30):
     say(tried(resource.RLIMIT_FSIZE, value, "{method}"))
@@ -109,8 +109,8 @@ for value in (0, 1, 4096, 1 << 16, 1 << 20, 2 << 20, 1 << 30):
     assert said.index("runs") >= 3
 
 
-def test_too_little_address_space_is_an_error_of_start_and_leaves_nothing():
-    """From less than this process has to more than the fork server needs."""
+def test_too_little_address_space_is_an_error_at_start_and_leaks_nothing():
+    """From less than this process uses to more than the fork server needs."""
     said = outcomes("""
 used = psutil.Process().memory_info().vms
 for value in (used, used + (1 << 20), used + (16 << 20), used + (64 << 20), used + (256 << 20), used + (8 << 30)):
@@ -126,7 +126,7 @@ for value in (used, used + (1 << 20), used + (16 << 20), used + (64 << 20), used
 
 
 def may_become_somebody():
-    """Whether a process may change to a user without other processes, who may run this interpreter, too."""
+    """Return whether a process may change to a user without other processes who can run this interpreter."""
     if os.getuid() != 0:
         return False
     try:
@@ -136,16 +136,16 @@ def may_become_somebody():
 
 
 as_somebody = pytest.mark.skipif(
-    not may_become_somebody(), reason="root has no such limit, and cannot become a user here who runs this interpreter"
+    not may_become_somebody(), reason="root has no such limit, and no other user can run this interpreter here"
 )
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root may become a user who has no other process")
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may change to a user without other processes")
 @pytest.mark.parametrize(
     "method", ["fork", pytest.param("forkserver", marks=as_somebody), pytest.param("spawn", marks=as_somebody)]
 )
-def test_too_few_processes_are_an_error_of_start_and_leave_nothing(method):
-    """Root has no such limit, so the trainer becomes somebody who has, and who has no other process."""
+def test_too_few_processes_are_an_error_at_start_and_leak_nothing(method):
+    """Root has no such limit, so the trainer changes to a user with a limit and without other processes."""
     with Trainer(
         PRELUDE
         + f"""
@@ -165,8 +165,8 @@ for value in (1, 2, 3, 4, 200):
         assert clear(outcome, "Resource temporarily unavailable", "ulimit -u"), outcome
 
 
-def test_a_limit_that_is_met_later_is_an_error_then_and_the_pool_goes_on():
-    """A worker dies when there are no descriptors for another one: the error of a `next`; the following one tries again."""
+def test_limit_reached_during_a_run_is_an_error_and_the_pool_continues():
+    """A worker crashes when no descriptors are left: the `next` raises an error, and the following one tries again."""
     said = outcomes("""
 class Dying(Numbers):
     def __getitem__(self, index):
@@ -191,8 +191,8 @@ with tempfile.TemporaryDirectory() as folder, Loader(Dying(8), workers=1, max_qu
     say(*found, *(int(batch[0]) for batch in loader))
     """)
     assert "Too many open files" in said[0] or "ulimit -n" in said[0]
-    assert said[1] == "0 1 2 3 4 5 6 7"  # a new loop goes on where the error came
+    assert said[1] == "0 1 2 3 4 5 6 7"  # a new loop continues after the error
 
 
-def test_this_process_has_the_limits_that_it_had():
+def test_this_process_keeps_its_limits():
     assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 100

@@ -1,4 +1,4 @@
-"""Memory maps in a source: workers map the same file, and nothing of it is copied."""
+"""Memory maps in a source: workers map the same file, without a copy."""
 
 import os
 import tempfile
@@ -52,7 +52,7 @@ def received(source, **options):
 
 
 @pytest.mark.parametrize("view", VIEWS)
-def test_every_view_of_a_map_is_a_view_of_a_map_again(view, path):
+def test_view_of_a_map_is_restored_as_a_view_of_a_map(view, path):
     array = VIEWS[view](path)
     image, again = received([array])
     assert image.nbytes < 2000
@@ -67,7 +67,7 @@ def test_every_view_of_a_map_is_a_view_of_a_map_again(view, path):
     assert take_image([array]).fingerprint == image.fingerprint
 
 
-def test_many_views_of_one_map_are_one_map_again(path):
+def test_many_views_of_one_map_are_restored_as_one_map(path):
     array = mapped(path)
     _, again = received([array[number : number + 7] for number in range(0, ROWS, 100)])
     assert np.shares_memory(again[0], again[0][2:])
@@ -102,7 +102,7 @@ def test_workers_map_the_file(start_method, path):
         assert list(loader) == SUMS
 
 
-def test_what_the_trainer_writes_into_the_file_is_seen_by_workers_that_run(path):
+def test_running_workers_see_the_trainers_writes_to_the_file(path):
     rows = mapped(path, "r+")
     with Loader(Rows(rows), workers=1) as loader:
         assert list(loader) == SUMS
@@ -112,7 +112,7 @@ def test_what_the_trainer_writes_into_the_file_is_seen_by_workers_that_run(path)
         assert [total for total, _ in loader] == [10.0, 26.0, 42.0, 58.0]
 
 
-def test_what_workers_write_is_in_the_file_if_the_map_is_shared_and_nowhere_else_if_it_is_not(path):
+def test_workers_writes_reach_the_file_only_if_the_map_is_shared(path):
     with Loader(Adding(mapped(path, "c")), workers=2) as loader:
         assert [total for total, _ in loader] == [10.0, 26.0, 42.0, 58.0]
     assert mapped(path)[0].sum() == 6
@@ -121,7 +121,7 @@ def test_what_workers_write_is_in_the_file_if_the_map_is_shared_and_nowhere_else
     assert mapped(path)[0].sum() == 10
 
 
-def test_changes_of_a_private_map_travel_with_it(path):
+def test_changes_of_a_private_map_are_sent(path):
     rows = mapped(path, "c")
     before = take_image(rows)
     rows[1] = 100
@@ -138,7 +138,7 @@ def replace(path):
 
 
 @pytest.mark.parametrize("change", [os.unlink, replace])
-def test_a_map_of_a_file_that_is_gone_travels_by_value_and_in_one_copy(change, path):
+def test_map_of_a_deleted_or_replaced_file_is_sent_by_value_in_one_copy(change, path):
     rows = mapped(path)
     change(path)
     image, again = received(rows)
@@ -147,7 +147,7 @@ def test_a_map_of_a_file_that_is_gone_travels_by_value_and_in_one_copy(change, p
     np.testing.assert_array_equal(again, rows)
 
 
-def test_a_map_of_a_file_that_was_renamed_is_found(path):
+def test_map_of_a_renamed_file_is_found(path):
     rows = mapped(path)
     path.rename(path.with_name("another name"))
     image, again = received(rows)
@@ -155,7 +155,7 @@ def test_a_map_of_a_file_that_was_renamed_is_found(path):
     np.testing.assert_array_equal(again, rows)
 
 
-def test_a_map_of_a_file_whose_name_has_any_characters_is_found(path):
+def test_map_of_a_file_with_odd_characters_in_its_name_is_found(path):
     odd = path.with_name("carriage\rreturn, line\nfeed, two  spaces")
     path.rename(odd)
     for mode in ("r", "c"):
@@ -165,14 +165,14 @@ def test_a_map_of_a_file_whose_name_has_any_characters_is_found(path):
         assert np.array_equal(again, source)
 
 
-def test_a_map_without_a_file_travels_by_value(path):
+def test_map_without_a_file_is_sent_by_value(path):
     with tempfile.TemporaryFile(dir=path.parent) as file:
         rows = np.memmap(file, np.float32, "w+", shape=(ROWS, 4))
         rows[7] = 7
         np.testing.assert_array_equal(received(rows)[1], rows)
 
 
-def test_for_another_machine_maps_travel_by_value(path):
+def test_maps_are_sent_to_other_machines_by_value(path):
     rows = mapped(path)
     image, again = received([rows, np.asarray(rows)[1:]], is_local=False)
     assert len(image.buffers) == 2
@@ -180,14 +180,14 @@ def test_for_another_machine_maps_travel_by_value(path):
 
 
 @pytest.mark.parametrize("change", [replace, lambda path: os.truncate(path, 5000)])
-def test_a_file_that_changes_on_the_way_is_an_error_that_names_it(change, path):
+def test_file_that_changes_in_transfer_is_an_error_that_names_it(change, path):
     image = take_image(mapped(path))
     change(path)
     with pytest.raises(OSError, match="rows with a name was replaced or truncated"):
         load(image.data, [])
 
 
-def test_a_map_that_advice_has_split_is_one_map(path):
+def test_map_split_by_madvise_is_one_map(path):
     rows = mapped(path)
     rows._mmap.madvise(1, 0, 8192)  # MADV_RANDOM
     assert not received(rows)[0].buffers
@@ -219,7 +219,7 @@ ARROW_VIEWS = {
 
 
 @pytest.mark.parametrize("view", ARROW_VIEWS)
-def test_tables_of_pyarrow_that_are_mapped_are_mapped_again(view, path):
+def test_mapped_pyarrow_tables_are_mapped_again(view, path):
     table = ARROW_VIEWS[view](arrow_table(path))
     image, again = received([table])
     assert image.nbytes < 20_000
@@ -230,7 +230,7 @@ def test_tables_of_pyarrow_that_are_mapped_are_mapped_again(view, path):
 
 
 @pytest.mark.parametrize("change", ["replaced", "deleted", "written", "in memory"])
-def test_tables_of_pyarrow_that_cannot_be_mapped_again_travel_by_value(change, path):
+def test_pyarrow_tables_that_cannot_be_mapped_again_are_sent_by_value(change, path):
     table = arrow_table(path, **({"mode": "r+"} if change == "written" else {}))
     if change == "replaced":
         arrow_table(path.with_suffix(".new"))
@@ -244,7 +244,7 @@ def test_tables_of_pyarrow_that_cannot_be_mapped_again_travel_by_value(change, p
     assert again[0].equals(table)
 
 
-def test_workers_on_other_machines_get_tables_by_value(path):
+def test_tables_are_sent_to_other_machines_by_value(path):
     table = arrow_table(path)
     image, again = received([table], is_local=False)
     path.unlink()
@@ -263,7 +263,7 @@ class Texts:
         return self.table["text"][index * 2500].as_py() or "none"
 
 
-def test_a_loader_reads_a_mapped_table(path):
+def test_loader_reads_a_mapped_table(path):
     source = Texts(arrow_table(path))
     with Loader(source, workers=2) as loader:
         assert list(loader) == [source[index] for index in range(20)]

@@ -1,4 +1,4 @@
-"""What is freed for whom where memory is short, and who gives up: with a pool that has what the test gives it."""
+"""Memory pressure: the memory freed for each worker, and the workers that give up, in a simulated pool."""
 
 from collections import deque
 from types import SimpleNamespace
@@ -39,7 +39,7 @@ class Waiting:
 
 
 class Pool:
-    """Has so many free pages, slots with room and without, finished batches that are due later, and unread grants."""
+    """A pool with the given free pages, slots with and without room, finished later batches, and unread grants."""
 
     is_idle, is_busy = True, False
 
@@ -120,7 +120,7 @@ def pressure_of(pool, *, can_replay=False):
 
 
 def relieve(pool, *, may_fail=True, **options):
-    """Return how often something was granted."""
+    """Return the number of grants."""
     pumped = []
     pressure_of(pool, **options).relieve(lambda: pumped.append(1), may_fail=may_fail)
     return len(pumped)
@@ -133,17 +133,17 @@ def group_relief(pool, *, can_replay=True):
     return pressure
 
 
-def test_in_a_full_group_the_batch_that_is_due_next_may_use_the_room_that_workers_leave_once():
+def test_in_a_full_group_the_next_batch_may_use_the_reserve_once():
     worker = Waiting(5)
     pool = Pool(workers=[worker], later=[6])
     pressure = group_relief(pool)
     assert [kind for kind, _ in worker.heard] == [GrantKind.RETRY]
     assert pressure._lent == 5
-    assert pool.later == [6], "the batches that are finished stay"
+    assert pool.later == [6], "finished batches must remain"
 
 
 @pytest.mark.parametrize(("due", "may_use_reserve"), [(3, False), (9, True)])
-def test_only_the_batch_that_is_due_next_may_use_the_reserve_of_a_group(due, may_use_reserve):
+def test_only_the_next_batch_may_use_the_reserve_of_a_group(due, may_use_reserve):
     starved, running = Waiting(5), Waiting(due)
     running.life.is_starved = False
     pool = Pool(workers=[starved, running], pages=1)
@@ -154,7 +154,7 @@ def test_only_the_batch_that_is_due_next_may_use_the_reserve_of_a_group(due, may
     assert starved.may_use_reserve == [may_use_reserve]
 
 
-def test_in_a_full_group_finished_batches_are_dropped_and_not_moved_to_private_memory():
+def test_in_a_full_group_finished_batches_are_dropped_not_moved():
     worker = Waiting(5)
     pool = Pool(workers=[worker], later=[6, 8])
     pressure = pressure_of(pool, can_replay=True)
@@ -167,7 +167,7 @@ def test_in_a_full_group_finished_batches_are_dropped_and_not_moved_to_private_m
 
 
 @pytest.mark.parametrize("way", [{"pages": 1}, {"later": [4, 6]}, {"unread": 1}], ids=str)
-def test_whoever_waits_tries_again_when_anything_could_be_freed(way):
+def test_starved_worker_tries_again_after_memory_was_freed(way):
     worker = Waiting(5)
     pool = Pool(workers=[worker], **way)
     relieve(pool)
@@ -180,13 +180,13 @@ def test_whoever_waits_tries_again_when_anything_could_be_freed(way):
     ("pending", "options", "heard"),
     [
         ([], {}, {5: [GrantKind.FAIL]}),
-        ([9], {}, {5: [GrantKind.FAIL]}),  # then somebody works
-        ([3], {}, {7: [GrantKind.FAIL]}),  # what the last one has is of use for the first
+        ([9], {}, {5: [GrantKind.FAIL]}),  # then a worker is busy
+        ([3], {}, {7: [GrantKind.FAIL]}),  # memory of the last worker is useful for the first one
         ([], {"may_fail": False}, {}),
         ([3], {"may_fail": False}, {}),
     ],
 )
-def test_where_nothing_can_be_freed_one_gives_up_when_the_consumer_waits_in_earnest(pending, options, heard):
+def test_one_worker_gives_up_if_no_memory_can_be_freed_and_the_consumer_waits(pending, options, heard):
     workers = Waiting(7), Waiting(5)
     pool = Pool(workers=workers, pending=pending)
     assert relieve(pool, **options) == 0
@@ -195,7 +195,7 @@ def test_where_nothing_can_be_freed_one_gives_up_when_the_consumer_waits_in_earn
     assert not pool.given_up
 
 
-def test_nobody_gives_up_while_somebody_works():
+def test_no_worker_gives_up_while_another_one_is_busy():
     worker = Waiting(5)
     pool = Pool(workers=[worker], pending=[3])
     pool.is_busy = True
@@ -203,7 +203,7 @@ def test_nobody_gives_up_while_somebody_works():
     assert not (worker.heard or pool.given_up)
 
 
-def test_memory_of_who_is_due_later_is_had_by_his_end():
+def test_worker_with_a_later_batch_is_killed_for_its_memory():
     workers = Waiting(5, LARGE), Waiting(7, LARGE), Waiting(8, FIRST_BYTES)
     pool = Pool(workers=workers, pending=[9])
     relieve(pool, can_replay=True)
@@ -215,9 +215,7 @@ def test_memory_of_who_is_due_later_is_had_by_his_end():
     ("has_pages", "may_fail", "granted", "given_up"),
     [(True, True, 1, []), (False, True, 0, [3]), (False, False, 0, [])],
 )
-def test_a_batch_for_which_there_is_no_slot_is_an_error_if_nobody_could_bring_one(
-    has_pages, may_fail, granted, given_up
-):
+def test_batch_without_a_slot_is_an_error_if_no_slot_can_become_free(has_pages, may_fail, granted, given_up):
     pool = Pool(pages=has_pages, pending=[3, 4])
     pumped = []
 
@@ -242,7 +240,7 @@ def test_a_batch_for_which_there_is_no_slot_is_an_error_if_nobody_could_bring_on
     ],
     ids=str,
 )
-def test_a_batch_that_was_moved_out_gets_a_slot_when_its_turn_has_come(has, done):
+def test_moved_out_batch_gets_a_slot_when_it_is_due(has, done):
     pool = Pool(**has)
     pressure = pressure_of(pool)
     assert pressure.make_slot(5, LARGE, may_fail=True) is not None
@@ -250,12 +248,12 @@ def test_a_batch_that_was_moved_out_gets_a_slot_when_its_turn_has_come(has, done
     assert not pressure.is_known
 
 
-REASONS = ["somebody works", "somebody is ended for it", "the consumer only looks", "somebody is about to die"]
+REASONS = ["a worker is busy", "a worker is killed for it", "the consumer only looks", "a killed worker has not exited"]
 
 
 @pytest.mark.parametrize("narrow", [0, 1])
 @pytest.mark.parametrize("reason", REASONS)
-def test_it_waits_for_one_as_long_as_somebody_may_free_one(reason, narrow):
+def test_moved_out_batch_waits_as_long_as_a_slot_may_become_free(reason, narrow):
     pool = Pool(narrow=narrow)
     pool.is_busy, pool.is_idle = reason == REASONS[0], reason != REASONS[3]
     pool.workers = [Waiting(7, LARGE)] if reason == REASONS[1] else []
@@ -274,7 +272,7 @@ def test_it_waits_for_one_as_long_as_somebody_may_free_one(reason, narrow):
     assert not pressure.is_high
 
 
-def test_it_is_an_error_when_nobody_will():
+def test_moved_out_batch_is_an_error_if_no_slot_can_become_free():
     pressure = pressure_of(Pool(), can_replay=True)
     with pytest.raises(SharedMemoryFull) as caught:
         pressure.make_slot(5, LARGE, may_fail=True)
@@ -282,7 +280,7 @@ def test_it_is_an_error_when_nobody_will():
     assert not pressure.is_known
 
 
-# -- What the pool has
+# -- Memory of the pool
 
 
 def of_number(number):
@@ -290,7 +288,7 @@ def of_number(number):
 
 
 class Ring:
-    """Notes the slots that come free."""
+    """Records the slots that become free."""
 
     def __init__(self):
         self.released = []
@@ -301,7 +299,7 @@ class Ring:
 
 @pytest.fixture
 def workers():
-    """Three that have read nothing; the first and the last were granted something."""
+    """Three workers that have read no grant; the first and the last one have grants."""
     made = [WorkerHandle(number, number) for number in range(3)]
     for worker, numbers in zip(made, ([4, 6], [], [5]), strict=True):
         for number in numbers:
@@ -319,7 +317,7 @@ def pool_of(ready, *workers):
     return WorkerPool(SimpleNamespace(ready=ready), Ring(), roster)
 
 
-def test_the_slots_of_all_grants_that_nobody_has_read_are_free_again(workers):
+def test_slots_of_all_unread_grants_become_free(workers):
     pool = pool_of({}, *workers)
     assert pool.take_all_unread()
     assert [work_item.number for work_item in pool.pending] == [4, 5, 6]
@@ -339,7 +337,7 @@ class Finished(Work):
         return f"moved {self.work_item.number}"
 
 
-def test_the_finished_batch_that_is_furthest_from_its_turn_is_moved_first():
+def test_finished_batch_that_is_due_last_is_moved_first():
     moved, end = Result(None), Finished(9, is_end=True)
     ready = {number: Finished(number) for number in (2, 3, 5, 7)} | {8: moved, 9: end}
     pool = pool_of(ready)

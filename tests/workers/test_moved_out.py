@@ -1,4 +1,4 @@
-"""Room for a batch that was moved out of the ring, as a server asks for it when the batch is due."""
+"""Room for a batch that was moved out of the ring, requested by a server when the batch is due."""
 
 import pytest
 from helpers import simulated
@@ -12,7 +12,7 @@ ENDLESS = 1 << 40
 
 @pytest.fixture
 def world():
-    """Two batches are ready, nobody works, and there is memory for one more small slot."""
+    """Two batches are ready, no worker is busy, and there is memory for one more small slot."""
     cursor = EpochCursor(lambda: 1 << 20, 0)
     cursor.start_at(0)
     world = simulated.World(simulated.Source([1]), cursor, 1, 2, lambda choices: choices[0], max_pages=48)
@@ -27,25 +27,25 @@ def words(world, count):
     return [int(world.pipeline.next()[0]) for _ in range(count)]
 
 
-def test_room_that_will_never_come_is_an_error_and_all_that_was_tried_with_is_free_again(world):
+def test_room_that_cannot_become_free_is_an_error_and_leaves_no_slot_in_use(world):
     pool = world.backend.pool
     with pytest.raises(SharedMemoryFull, match="1,048,576 bytes"):
         world.backend.pressure.make_slot(-1, NBYTES, may_fail=True)
-    assert pool.ring.slots.num_free == pool.ring.slots.num_slots  # what was ready is in private memory
+    assert pool.ring.slots.num_free == pool.ring.slots.num_slots  # ready batches are in private memory
     assert not pool.ring.segment.pages
     assert not world.backend.pressure.is_known
     assert words(world, 2) == [0, 1]
 
 
-@pytest.mark.parametrize("why", ["nobody waits in earnest", "a worker works", "a worker is about to die"])
-def test_room_that_may_come_is_waited_for_and_nothing_later_is_dealt(world, why):
+@pytest.mark.parametrize("why", ["no consumer waits", "a worker is busy", "a killed worker has not exited"])
+def test_room_that_may_become_free_is_awaited_and_no_later_work_is_granted(world, why):
     pool, pressure = world.backend.pool, world.backend.pressure
     (worker,) = pool.roster.workers.values()
-    if why == "a worker works":
+    if why == "a worker is busy":
         worker.loading.add(1)
-    if why == "a worker is about to die":
+    if why == "a killed worker has not exited":
         pool.roster.dying[worker] = 0.0
-    assert pressure.make_slot(-1, NBYTES, may_fail=why != "nobody waits in earnest") is None
+    assert pressure.make_slot(-1, NBYTES, may_fail=why != "no consumer waits") is None
     assert pressure.is_known
     assert pressure.is_high
     worker.loading.clear()

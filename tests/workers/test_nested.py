@@ -1,4 +1,4 @@
-"""Workers that have workers of their own."""
+"""Workers with their own workers."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ from mpqueue import Loader, OrderedEnqueuer
 
 
 class Nested(Numbers):
-    """A worker that has workers."""
+    """A worker that starts workers."""
 
     def __getitem__(self, index):
         with OrderedEnqueuer(Numbers(), True) as inner:
@@ -25,14 +25,14 @@ class Nested(Numbers):
 
 
 @pytest.mark.parametrize("method", ["forkserver", "fork", "spawn"])
-def test_a_worker_may_start_workers(method):
+def test_worker_may_start_workers(method):
     with OrderedEnqueuer(Nested(), True, start_method=method) as enqueuer:
         enqueuer.start(1, 2)
         assert numbers(enqueuer.get(), 3) == [0, 1, 2]
 
 
 class Reads(Numbers):
-    """An item reads a loader without workers."""
+    """An item that reads a loader without workers."""
 
     def __getitem__(self, index):
         drawn = mpqueue.rng().random(), np.random.random()
@@ -40,7 +40,7 @@ class Reads(Numbers):
         return inner[0], *drawn, mpqueue.rng().random(), np.random.random(), mpqueue.worker_info().num_workers
 
 
-def test_an_item_that_reads_a_loader_without_workers_goes_on_with_its_own_numbers():
+def test_item_that_reads_a_loader_without_workers_keeps_its_own_random_numbers():
     read = {
         (workers, backend): [
             tuple(map(float, item)) for item in Loader(Reads(3), workers=workers, backend=backend, seed=2)
@@ -53,7 +53,7 @@ def test_an_item_that_reads_a_loader_without_workers_goes_on_with_its_own_number
     assert {item[-1] for items in read.values() for item in items} == {1}
 
 
-def test_the_death_of_a_worker_takes_its_own_workers_along():
+def test_crash_of_a_worker_kills_its_workers():
     script = """
         class Nesting(Numbers):
             def __getitem__(self, index):

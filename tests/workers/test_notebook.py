@@ -1,4 +1,4 @@
-"""In a real notebook kernel: sources that were defined in a cell, interrupts, and the kernel's end."""
+"""A real notebook kernel: sources defined in a cell, interrupts, and the exit of the kernel."""
 
 import os
 
@@ -40,11 +40,11 @@ def _footprint():
 
 
 @pytest.fixture(autouse=True)
-def _leaves_nothing(_starts_fork_servers):  # which may start the interpreter that stands by, for all tests
+def _leaves_nothing(_starts_fork_servers):  # may start the standby interpreter for all tests
     before = _footprint()
     yield
     left = left_behind(_footprint, before)
-    assert not left, f"the test left behind: {left}"
+    assert not left, f"the test leaked {left}"
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ class Kernel:
         self.manager, self.client = manager, client
 
     def run(self, code, on_output=lambda text: None):
-        """What a cell printed, and the error that it ended with."""
+        """Return the output of a cell, and the error that ended it."""
         request, printed, error = self.client.execute(code), "", None
         while True:
             message = self.client.get_iopub_msg(timeout=DEADLOCK_S)
@@ -83,13 +83,13 @@ class Kernel:
 
 
 @pytest.mark.parametrize("method", ["forkserver", "fork", "spawn"])
-def test_a_source_of_a_cell_runs_in_worker_processes(kernel, method):
+def test_source_of_a_cell_runs_in_worker_processes(kernel, method):
     assert kernel.run(SOURCE) == ("", None)
     for _ in range(2):
         assert kernel.run(f"train(Numbers(), {method!r})") == ("0 1 2 3 4 5 6 7 ", None)
 
 
-def test_an_interrupted_cell_leaves_no_worker_and_the_next_cell_runs(kernel):
+def test_interrupted_cell_leaves_no_worker_and_the_next_cell_runs(kernel):
     assert kernel.run(SOURCE + "source = Numbers(); source.hang_at = 3") == ("", None)
     process = psutil.Process(kernel.manager.provisioner.pid)
 

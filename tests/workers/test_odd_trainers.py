@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_in_a_daemonic_process(method, tmp_path):
+def test_daemonic_process(method, tmp_path):
     script = tmp_path / "script.py"
     script.write_text("""
 import multiprocessing, sys
@@ -56,9 +56,9 @@ mpqueue.shutdown()
 """
 
 
-def test_after_a_double_fork_as_daemons_do_it():
+def test_daemon_after_a_double_fork():
     said, output = ran(f"""
-__import__("warnings").simplefilter("ignore", DeprecationWarning)  # of 3.12, at every fork beside threads
+__import__("warnings").simplefilter("ignore", DeprecationWarning)  # of 3.12, at every fork with threads
 end, daemons_end = os.pipe()
 if os.fork() == 0:
     os.setsid()
@@ -82,10 +82,10 @@ def may_unshare():
     )
 
 
-@pytest.mark.skipif(not may_unshare(), reason="may not make a namespace of processes")
+@pytest.mark.skipif(not may_unshare(), reason="cannot create a process namespace")
 @pytest.mark.parametrize("method", ["forkserver", "fork"])
-def test_as_process_1_no_zombie_is_left(method):
-    """Orphans are ours then: workers of a fork server that was killed."""
+def test_process_1_leaves_no_zombie(method):
+    """Process 1 inherits orphans: workers of a fork server that was killed."""
     said, output = ran(
         """
 assert os.getpid() == 1
@@ -111,14 +111,14 @@ say([p.status() for p in psutil.Process().children(recursive=True) if "resource_
 @pytest.mark.parametrize(
     ("method", "closed"), [("forkserver", "0"), ("forkserver", "1"), ("fork", "1"), ("spawn", "0")]
 )
-def test_with_closed_standard_streams(method, closed):
+def test_closed_standard_streams(method, closed):
     said, _ = ran(f"for fd in {closed.split()}: os.close(int(fd))\n" + TRAIN, env={"METHOD": method})
     assert said == ["0 1 2 3 4 5 6 7"]
 
 
 @pytest.mark.parametrize("method", ["forkserver", "fork", "spawn"])
-def test_nothing_that_carries_batches_has_the_number_of_a_standard_stream(method):
-    """What C code prints would be written into them."""
+def test_no_descriptor_for_batches_has_the_number_of_a_standard_stream(method):
+    """Output of C code would be written to it."""
     said, _ = ran(
         """
 for fd in range(3):
@@ -149,7 +149,7 @@ class Large(Numbers):
     kept = np.zeros(1 << 20)
 
 with Loader(Large(), workers=1, trace=FOLDER + "/trace") as loader:
-    for _ in range(2):  # at the second the source is compared with what was sent
+    for _ in range(2):  # the second loop compares the source with the sent version
         next(iter(loader))
         found()
 """,
@@ -170,8 +170,8 @@ for cached in (mpqueue.Dataset.range(4).cache(), mpqueue.Dataset.range(4).cache(
 
 
 @pytest.mark.parametrize("what", KEPT)
-def test_nothing_that_is_kept_has_the_number_of_a_standard_stream(what, tmp_path):
-    """What C code prints would be written into it, and a `dup2` of the program would put a stream into its place."""
+def test_no_long_lived_descriptor_has_the_number_of_a_standard_stream(what, tmp_path):
+    """Output of C code would be written to it, and a `dup2` of the program would replace it by a stream."""
     said, _ = ran(
         f"""
 def found():
@@ -189,7 +189,7 @@ mpqueue.shutdown()
 
 
 @pytest.mark.parametrize(("method", "closed"), [("forkserver", "1"), ("forkserver", "2"), ("spawn", "0 1 2")])
-def test_where_a_standard_stream_was_closed_a_worker_writes_to_nobody(method, closed):
+def test_closed_standard_streams_are_dev_null_in_workers(method, closed):
     script = """
 class Streams(Numbers):
     def __getitem__(self, index):
@@ -204,7 +204,7 @@ mpqueue.shutdown()
     assert said == [" ".join(str(int(fd in {"0", *closed.split()})) for fd in "012")]
 
 
-def test_in_a_working_directory_that_is_read_only(tmp_path):
+def test_read_only_working_directory(tmp_path):
     folder = tmp_path / "folder"
     folder.mkdir(0o500)
     said, output = ran(f"os.chdir({str(folder)!r})\n{TRAIN}")
@@ -213,18 +213,18 @@ def test_in_a_working_directory_that_is_read_only(tmp_path):
     assert list(folder.iterdir()) == []
 
 
-@pytest.mark.skipif(sys.version_info[:3] == (3, 13, 0), reason="3.13.0 can import nothing from a folder that is gone")
+@pytest.mark.skipif(sys.version_info[:3] == (3, 13, 0), reason="Python 3.13.0 cannot import from a deleted folder")
 @pytest.mark.parametrize("method", ["forkserver", "fork", "spawn"])
-def test_in_a_working_directory_that_is_gone(method, tmp_path):
+def test_deleted_working_directory(method, tmp_path):
     folder = tmp_path / "folder"
     folder.mkdir()
-    # What it prints is not looked at: Python's own resource tracker may have a word to say.
+    # The output is not checked: Python's own resource tracker may print a message.
     said, _ = ran(f"os.chdir({str(folder)!r})\nos.rmdir({str(folder)!r})\n{TRAIN}", env={"METHOD": method})
     assert said == ["0 1 2 3 4 5 6 7"]
 
 
 @pytest.mark.parametrize("method", ["forkserver", "fork"])
-def test_whose_output_goes_to_a_pipe_a_line_of_a_dying_worker_is_not_lost(method, tmp_path):
+def test_line_of_a_crashing_worker_to_a_pipe_is_not_lost(method, tmp_path):
     said, output = ran(f"METHOD, FUSE = {method!r}, {str(tmp_path / 'fuse')!r}" + """
 class Printing(Numbers):
     def __getitem__(self, index):

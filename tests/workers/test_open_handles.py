@@ -1,4 +1,4 @@
-"""What a source holds open: each worker reads files from a place of its own, or an error tells what to do."""
+"""Handles that a source holds open: each worker reads files at its own position, or an error names the remedy."""
 
 import csv
 import gzip
@@ -29,7 +29,7 @@ ROWS = [b"%04d" % number * (ROW_BYTES // 4) for number in range(16)]
 
 
 class Rows:
-    """Reads rows by seeking; two workers read theirs in turns, each between the seek and the read of the other."""
+    """Reads rows by seeking; two workers alternate, each between the seek and the read of the other."""
 
     def __init__(self, gate, opened):
         self.gate, self.file = gate, opened
@@ -58,7 +58,7 @@ def in_file(path, opened=open, mode="rb", **options):
 
 
 def nameless(path):
-    """A temporary file, of which a part has not been written yet."""
+    """A temporary file with a part that is still buffered."""
     file = tempfile.TemporaryFile(dir=path.parent)
     file.write(b"".join(ROWS))
     return file
@@ -80,7 +80,7 @@ OPENED = {
 
 
 def read_interleaved(loader_or_batches, gate):
-    """Have both workers seek before one reads."""
+    """Make both workers seek before one reads."""
     arrivals = [gate.arrival(), gate.arrival()]
     for arrival in arrivals:
         arrival.let_go()
@@ -89,7 +89,7 @@ def read_interleaved(loader_or_batches, gate):
 
 @pytest.mark.parametrize("kind", OPENED)
 @pytest.mark.filterwarnings("ignore:the source cannot be sent")
-def test_workers_that_inherit_an_open_file_read_it_from_places_of_their_own(kind, tmp_path):
+def test_workers_that_inherit_an_open_file_read_at_their_own_positions(kind, tmp_path):
     with Gate() as gate, OPENED[kind](tmp_path / "rows") as file:
         with Loader(Rows(gate.address, file), workers=2) as loader:
             batches = iter(loader)
@@ -97,7 +97,7 @@ def test_workers_that_inherit_an_open_file_read_it_from_places_of_their_own(kind
 
 
 @pytest.mark.filterwarnings("ignore:the source cannot be sent")
-def test_a_trainer_that_reads_beside_one_worker_does_not_move_its_place(tmp_path):
+def test_trainer_that_reads_too_does_not_move_the_workers_position(tmp_path):
     with Gate() as gate, in_file(tmp_path / "rows", buffering=0) as file:
         source = Rows(gate.address, file)
         with Loader(source, workers=1) as loader:
@@ -110,7 +110,7 @@ def test_a_trainer_that_reads_beside_one_worker_does_not_move_its_place(tmp_path
 
 
 class OpenedWhenUnpickled(Rows):
-    """As programs do it that close the file in `__getstate__`: the fork server opens it, once for all workers."""
+    """Like programs that close the file in `__getstate__`: the fork server opens it once for all workers."""
 
     def __getstate__(self):
         return {"gate": self.gate, "path": self.file.name, "mode": self.file.mode}
@@ -120,7 +120,7 @@ class OpenedWhenUnpickled(Rows):
 
 
 @pytest.mark.parametrize("mode", ["rb", "rb+"])
-def test_workers_whose_file_was_opened_when_the_source_was_unpickled_read_from_places_of_their_own(mode, tmp_path):
+def test_workers_with_a_file_opened_while_unpickling_read_at_their_own_positions(mode, tmp_path):
     with Gate() as gate, in_file(tmp_path / "rows", mode=mode) as file:
         with OrderedEnqueuer(OpenedWhenUnpickled(gate.address, file), True) as enqueuer:
             enqueuer.start(2)
@@ -129,7 +129,7 @@ def test_workers_whose_file_was_opened_when_the_source_was_unpickled_read_from_p
 
 
 class Archived:
-    """Members of an archive, read by two workers at the same time, again and again."""
+    """Members of an archive, read repeatedly by two workers at the same time."""
 
     def __init__(self, archive, read):
         self.archive, self.read = archive, read
@@ -142,7 +142,7 @@ class Archived:
 
 
 @pytest.mark.filterwarnings("ignore:the source cannot be sent")
-def test_archives_give_each_worker_their_members(tmp_path):
+def test_each_worker_reads_its_members_of_an_archive(tmp_path):
     with zipfile.ZipFile(tmp_path / "zip", "w") as archive:
         for number, row in enumerate(ROWS):
             archive.writestr(str(number), row)
@@ -160,7 +160,7 @@ def test_archives_give_each_worker_their_members(tmp_path):
 
 
 class Saved:
-    """Rows of an open ``.npz``, whose attribute ``f`` raises when it is asked for its class."""
+    """Rows of an open ``.npz``. Access to the class of its attribute ``f`` raises."""
 
     def __init__(self, path):
         self.arrays = np.load(path)
@@ -174,22 +174,22 @@ class Saved:
 
 @pytest.mark.filterwarnings("ignore:the source cannot be sent")
 @pytest.mark.parametrize("backend", ["process", "thread"])
-def test_an_open_npz_gives_each_worker_its_arrays(backend, tmp_path):
+def test_each_worker_reads_its_arrays_of_an_open_npz(backend, tmp_path):
     np.savez_compressed(tmp_path / "a.npz", rows=np.arange(60)[:, None].repeat(100, 1), other=np.arange(1000))
     source = Saved(tmp_path / "a.npz")
     with source.arrays, Loader(source, workers=2, backend=backend) as loader:
         assert list(loader) == [True] * 60
 
 
-def test_an_npz_that_cannot_be_sent_is_named(tmp_path):
+def test_npz_that_cannot_be_pickled_is_named(tmp_path):
     np.savez(tmp_path / "a.npz", rows=np.arange(3))
     source = Saved(tmp_path / "a.npz")
     with source.arrays, pytest.raises(TypeError, match=r"arrays\.zip\.fp cannot be pickled"):
         next(iter(Loader(source, workers=1, start_method="spawn")))
 
 
-def test_a_file_that_cannot_be_seen_in_the_source_is_reopened_all_the_same(tmp_path):
-    """The file below an iterator in C, or of a library."""
+def test_file_that_is_invisible_in_the_source_is_reopened(tmp_path):
+    """The file of an iterator in C, or of a library."""
     (tmp_path / "table").write_text("".join(f"{number},\n" for number in range(4000)))
 
     class Lines:
@@ -207,7 +207,7 @@ def test_a_file_that_cannot_be_seen_in_the_source_is_reopened_all_the_same(tmp_p
         assert list(loader) == [True, True]
 
 
-def test_the_place_is_that_of_the_fork(tmp_path):
+def test_position_is_that_at_the_fork(tmp_path):
     with in_file(tmp_path / "rows", buffering=0) as file:
         file.seek(5 * ROW_BYTES)
         shared = open_files.shared_files()
@@ -254,7 +254,7 @@ def bare_connection():
     ],
 )
 @pytest.mark.parametrize("start_method", [None, "fork"])
-def test_what_workers_would_read_in_parts_is_refused_before_any_starts(make, what, start_method):
+def test_pipes_and_sockets_for_several_workers_are_rejected_before_a_start(make, what, start_method):
     given = {} if start_method is None else {"start_method": start_method}
     with make() as stream, warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
@@ -265,13 +265,13 @@ def test_what_workers_would_read_in_parts_is_refused_before_any_starts(make, wha
 
 
 class OfAForkedClient:
-    """As clients of databases do that connect anew in a child."""
+    """Like database clients that reconnect in a child."""
 
     def __init__(self, sock):
         self.pid, self.sock = os.getpid(), sock
 
 
-def test_what_was_made_for_several_processes_is_not_refused():
+def test_objects_made_for_several_processes_are_accepted():
     listening, datagrams, closed = (
         socket.create_server(("127.0.0.1", 0)),
         socket.socket(type=socket.SOCK_DGRAM),
@@ -294,7 +294,7 @@ def test_what_was_made_for_several_processes_is_not_refused():
 @pytest.mark.parametrize(
     "hold", [list, tuple, lambda files: dict(enumerate(files)), lambda files: [{"file": f} for f in files]]
 )
-def test_all_files_of_a_source_that_are_open_for_writing_are_found(hold, tmp_path):
+def test_all_writable_files_of_a_source_are_found(hold, tmp_path):
     files = [in_file(tmp_path / str(number), mode="r+b") for number in range(100)]
     try:
         found = open_handles.opened_for_writing(types.SimpleNamespace(files=["a name"] * 3000, more=hold(files)))
@@ -304,8 +304,8 @@ def test_all_files_of_a_source_that_are_open_for_writing_are_found(hold, tmp_pat
             file.close()
 
 
-class Told(io.FileIO):
-    """Tells in a file of each time that it is looked at."""
+class Recorded(io.FileIO):
+    """A file that records each inspection in another file."""
 
     def readable(self):
         with open(f"{self.name}.looks", "a") as looks:
@@ -313,25 +313,25 @@ class Told(io.FileIO):
         return super().readable()
 
 
-class OpensTold(Plain):
+class OpensRecorded(Plain):
     def __getstate__(self):
         return {"path": self.file.name}
 
     def __setstate__(self, state):
-        self.file = Told(state["path"], "r+b")
+        self.file = Recorded(state["path"], "r+b")
 
 
 @pytest.mark.parametrize("start_method", ["forkserver", "fork"])
-def test_a_source_is_looked_through_once_for_all_forks(start_method, tmp_path):
+def test_source_is_searched_once_for_all_forks(start_method, tmp_path):
     (tmp_path / "rows").touch()
-    with Told(str(tmp_path / "rows"), "r+b") as file:
-        with Loader(OpensTold("", file), workers=3, start_method=start_method) as loader:
+    with Recorded(str(tmp_path / "rows"), "r+b") as file:
+        with Loader(OpensRecorded("", file), workers=3, start_method=start_method) as loader:
             assert list(loader) == [0, 1]
     looks = (tmp_path / "rows.looks").read_text().splitlines()
-    assert len(looks) == (1 if start_method == "forkserver" else 2)  # the other one: for pipes and sockets
+    assert len(looks) == (1 if start_method == "forkserver" else 2)  # the second time: for pipes and sockets
 
 
-def test_a_source_is_not_looked_through_where_no_file_is_open_for_writing():
+def test_source_is_not_searched_if_no_file_is_open_for_writing():
     open_handles.opened_for_writing({"file": Unasked()}, open_files.writable_files())
 
 
@@ -340,13 +340,13 @@ class Unasked(io.RawIOBase):
         raise AssertionError
 
 
-def test_a_number_that_is_another_files_by_the_time_of_the_fork_is_left_alone(tmp_path):
+def test_descriptor_number_reused_before_the_fork_is_left_alone(tmp_path):
     with in_file(tmp_path / "one") as one, in_file(tmp_path / "other") as other:
         shared = [file for file in open_files.shared_files() if file.file.fd == one.fileno()]
         os.dup2(other.fileno(), one.fileno())
         open_files.reopen(shared)
         other.seek(4)
-        assert os.lseek(one.fileno(), 0, os.SEEK_CUR) == 4  # one open file still
+        assert os.lseek(one.fileno(), 0, os.SEEK_CUR) == 4  # still the same open file
 
 
 @pytest.mark.filterwarnings("ignore:the source cannot be sent")
@@ -363,7 +363,7 @@ def test_one_worker_may_read_a_pipe():
             assert [next(iter(loader))] == [b"0000"]
 
 
-def test_elsewhere_than_on_linux_an_inherited_file_is_refused(tmp_path, monkeypatch):
+def test_inherited_file_is_rejected_on_other_systems_than_linux(tmp_path, monkeypatch):
     monkeypatch.setattr(platform_support, "CAN_REOPEN", False)
     with in_file(tmp_path / "rows") as file:
         loader = Loader(Rows("", file), workers=2, start_method="fork")
@@ -372,7 +372,7 @@ def test_elsewhere_than_on_linux_an_inherited_file_is_refused(tmp_path, monkeypa
         loader.close()
 
 
-def test_a_database_that_must_not_cross_a_fork_is_told_of_once(tmp_path):
+def test_database_that_must_not_cross_a_fork_is_one_warning(tmp_path):
     with sqlite3.connect(tmp_path / "rows.db") as database:
         database.execute("create table rows (row blob)")
         database.executemany("insert into rows values (?)", [(row,) for row in ROWS])
@@ -381,9 +381,9 @@ def test_a_database_that_must_not_cross_a_fork_is_told_of_once(tmp_path):
         return database.execute("select row from rows limit 1 offset ?", (int(name),)).fetchone()[0]
 
     with Loader(Archived(database, read), workers=2, start_method="fork") as loader:
-        with pytest.warns(RuntimeWarning, match=r"source\.archive is a sqlite3\.Connection .* forbids") as told:
+        with pytest.warns(RuntimeWarning, match=r"source\.archive is a sqlite3\.Connection .* forbids") as caught:
             assert list(loader) == [True] * len(ROWS)
-        assert len(told) == 1
+        assert len(caught) == 1
     database.close()
 
 
@@ -391,7 +391,7 @@ class OfTheUser(sqlite3.Connection):
     pass
 
 
-def test_subclasses_cursors_and_transactions_of_databases_are_told_of(monkeypatch):
+def test_subclasses_cursors_and_transactions_of_databases_are_warnings(monkeypatch):
     lmdb = types.ModuleType("lmdb")
     lmdb.Environment, lmdb.Transaction = type("Environment", (), {}), type("Transaction", (), {})
     monkeypatch.setitem(sys.modules, "lmdb", lmdb)
@@ -403,9 +403,9 @@ def test_subclasses_cursors_and_transactions_of_databases_are_told_of(monkeypatc
         (lmdb.Environment(), r"lmdb\.Environment"),
         (type("Derived", (lmdb.Transaction,), {})(), r"lmdb\.Transaction"),
     ):
-        with pytest.warns(RuntimeWarning, match=f" is a {name} that was opened before .* forbids") as told:
+        with pytest.warns(RuntimeWarning, match=f" is a {name} that was opened before .* forbids") as caught:
             open_handles.refuse_what_forks_share({"held": held}, 2)
-        assert len(told) == 1
+        assert len(caught) == 1
     database.close()
 
 
@@ -420,7 +420,7 @@ class Locked(Rows):
             return self.file.read(ROW_BYTES)
 
 
-def test_threads_that_share_a_file_without_a_lock_are_told_of(tmp_path):
+def test_file_shared_by_threads_without_a_lock_is_a_warning(tmp_path):
     with in_file(tmp_path / "rows") as file:
         with Loader(Plain("", file), workers=2, backend="thread") as loader:
             with pytest.warns(RuntimeWarning, match=r"source\.file is an open file .*all worker threads"):

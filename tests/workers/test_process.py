@@ -1,4 +1,4 @@
-"""The backend of worker processes: slots that come back, and work items that are forgotten after an interrupt."""
+"""The backend of worker processes: slots that become free, and work items that are discarded after an interrupt."""
 
 import numpy as np
 from helpers.faults import Numbers, numbers
@@ -8,7 +8,7 @@ from mpqueue import Loader
 
 
 class Lends(Numbers):
-    """Keeps the buffer in which it has made a batch until the next one, and gives a copy."""
+    """Keeps the buffer of a batch until the next one, and returns a copy."""
 
     kept = None
 
@@ -19,26 +19,27 @@ class Lends(Numbers):
         return self.kept
 
 
-def test_a_slot_whose_array_the_source_has_dropped_is_used_again():
+def test_slot_is_reused_after_the_source_has_dropped_its_array():
     with Loader(Lends(200), workers=1, max_queue_size=2) as loader:
         assert numbers(iter(loader), 200) == list(range(200))
         seen = loader.statistics()
-        assert (seen.slots_in_use <= 2 + 1 + 1, seen.copies_held) == (True, 0)  # ahead, with us, kept by the source
+        # Computed ahead, held by us, kept by the source
+        assert (seen.slots_in_use <= 2 + 1 + 1, seen.copies_held) == (True, 0)
         slots = loader._engine.pipeline.backend.pool.ring.slots
         assert slots.num_retired <= 1
         assert seen.deaths == 0
 
 
-def test_what_was_under_way_before_an_interrupt_is_computed_for_nobody():
-    """The work items of before have numbers that are not asked for: a batch for one would keep its slot for ever."""
+def test_work_in_flight_before_an_interrupt_is_discarded():
+    """Its numbers are never requested again, so a batch for an old number would keep its slot forever."""
     with Loader(Numbers(40), workers=1, max_queue_size=8) as loader:
         batches = iter(loader)
         assert numbers(batches, 1) == [0]
         pipeline = loader._engine.pipeline
         while len(pipeline.ledger.ready) < 8:
-            assert pipeline.num_ready <= 8  # which has a look at what has come
+            assert pipeline.num_ready <= 8  # checks the arrivals
         pool = pipeline.backend.pool
-        for _ in range(2):  # all is ready, and then some of it is not even granted
+        for _ in range(2):  # all batches are ready; the second time, some are not even granted
             pipeline.is_inconsistent = pipeline.ledger.needs_attention = True
             (number,) = numbers(batches, 1)
             known = pipeline.ledger.work_items.keys()

@@ -1,4 +1,4 @@
-"""The same seed gives the same stream: for any number of workers, after a death, after a resume."""
+"""The same seed yields the same stream: with any number of workers, after a crash, and after a resume."""
 
 import os
 import random
@@ -12,7 +12,7 @@ from mpqueue import GeneratorEnqueuer, Loader, OrderedEnqueuer
 
 
 class Drawing:
-    """Draws from every generator that there is; dies once in the middle if told so."""
+    """Draws from every kind of generator; may crash once in the middle."""
 
     def __init__(self, length=9, die_at=None, mark=None):
         self.length, self.die_at, self.mark = length, die_at, mark
@@ -45,14 +45,14 @@ def test_any_workers_and_start_method_yield_the_stream_without_workers(workers, 
     assert stream(25, workers, seed=11, start_method=start_method) == reference
 
 
-def test_a_killed_worker_changes_nothing(tmp_path, reference):
+def test_killed_worker_does_not_change_the_stream(tmp_path, reference):
     source = Drawing(die_at=4, mark=str(tmp_path / "died"))
     assert stream(25, 2, source, seed=11) == reference
     assert (tmp_path / "died").exists()
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_threads_give_the_same_stream_by_mpqueue_rng(workers, reference):
+def test_threads_yield_the_same_stream_with_mpqueue_rng(workers, reference):
     with OrderedEnqueuer(Drawing(), shuffle=True, seed=11) as enqueuer:
         enqueuer.start(workers)
         batches = enqueuer.get()
@@ -61,7 +61,7 @@ def test_threads_give_the_same_stream_by_mpqueue_rng(workers, reference):
 
 
 @pytest.mark.parametrize("workers", [0, 3])
-def test_a_loader_resumes_in_mid_epoch_with_another_number_of_workers(workers):
+def test_loader_resumes_within_an_epoch_with_another_number_of_workers(workers):
     with Loader(Drawing(), workers=2, shuffle=True, seed=11) as loader:
         list(loader)
         batches = iter(loader)
@@ -76,7 +76,7 @@ def test_a_loader_resumes_in_mid_epoch_with_another_number_of_workers(workers):
         assert [batch.tolist() for batch in resumed] == following
 
 
-def test_an_unordered_loader_resumes_without_loss_or_doubling():
+def test_unordered_loader_resumes_without_losses_or_duplicates():
     with Loader(Drawing(40), workers=3, seed=3, ordered=False) as loader:
         batches = iter(loader)
         taken = [int(next(batches)[0]) for _ in range(15)]
@@ -86,7 +86,7 @@ def test_an_unordered_loader_resumes_without_loss_or_doubling():
         assert sorted(taken + [int(batch[0]) for batch in resumed]) == list(range(40))
 
 
-def test_a_source_with_a_state_of_its_own_is_resumed_with_it():
+def test_source_with_its_own_state_is_resumed_with_it():
     class Stateful(Drawing):
         epoch = 0
 
@@ -112,7 +112,7 @@ def test_a_source_with_a_state_of_its_own_is_resumed_with_it():
         assert [int(batch[0]) for batch in resumed] == [101, 102, 103]
 
 
-def test_a_source_that_changes_itself_and_keeps_no_state_says_that_it_cannot_be_resumed():
+def test_source_that_changes_itself_without_a_state_cannot_be_resumed():
     class Changing(Drawing):
         def on_epoch_end(self):
             self.length += 1
@@ -123,13 +123,13 @@ def test_a_source_that_changes_itself_and_keeps_no_state_says_that_it_cannot_be_
             loader.state_dict()
 
 
-def test_without_a_seed_no_two_epochs_and_no_two_runs_draw_the_same():
+def test_without_a_seed_all_epochs_and_runs_differ():
     drawn = stream(18, 2) + stream(18, 2)
     for column in (1, 2, 3):
         assert len({row[column] for row in drawn}) == len(drawn)
 
 
-def test_random_seed_makes_the_run_reproducible_and_is_not_drawn_from(monkeypatch):
+def test_random_seed_makes_the_run_reproducible_and_is_not_consumed(monkeypatch):
     def run():
         from mpqueue.frameworks.enqueuers import base
 
@@ -144,7 +144,7 @@ def test_random_seed_makes_the_run_reproducible_and_is_not_drawn_from(monkeypatc
     assert random.random() == first[1]
 
 
-def test_inline_the_trainers_own_numbers_stay_what_they_were():
+def test_trainers_random_numbers_do_not_change_without_workers():
     random.seed(1)
     np.random.seed(1)
     expected = random.random(), np.random.random()
@@ -166,13 +166,13 @@ def sharded():
 
 
 @pytest.mark.parametrize(("workers", "backend"), [(1, "process"), (4, "process"), (2, "thread")])
-def test_a_sharded_generator_gives_every_element_once_per_epoch(workers, backend):
+def test_sharded_generator_yields_every_element_once_per_epoch(workers, backend):
     with Loader(sharded, workers=workers, backend=backend) as loader:
         for _ in range(3):
             assert [element[0] for element in loader] == list(range(23))
 
 
-def test_a_generator_in_a_worker_that_dies_is_replayed(tmp_path):
+def test_generator_in_a_crashing_worker_is_replayed(tmp_path):
     mark = tmp_path / "died"
 
     def dying():
@@ -189,7 +189,7 @@ def test_a_generator_in_a_worker_that_dies_is_replayed(tmp_path):
         assert loader.statistics().deaths == 1
 
 
-def test_a_generator_loader_resumes_with_the_same_number_of_workers_only():
+def test_generator_loader_resumes_only_with_the_same_number_of_workers():
     with Loader(sharded, workers=2, seed=9) as loader:
         batches = iter(loader)
         for _ in range(7):
@@ -220,7 +220,7 @@ def drawing_elements():
 
 
 @pytest.mark.parametrize(("backend", "workers"), [("process", 2), ("thread", 2), ("process", 0)])
-def test_a_resumed_generator_function_draws_on_where_it_was(backend, workers):
+def test_resumed_generator_function_continues_its_random_numbers(backend, workers):
     options = {"workers": workers, "backend": backend, "seed": 5}
     with Loader(drawing_elements, **options) as loader:
         whole = [element.tolist() for element in loader]
@@ -234,8 +234,8 @@ def test_a_resumed_generator_function_draws_on_where_it_was(backend, workers):
         assert [element.tolist() for element in resumed] == whole[3:]
 
 
-def test_a_loaded_seed_is_a_given_seed_also_without_workers():
-    """So the global generators are seeded for each batch, and put back."""
+def test_loaded_seed_seeds_the_global_generators_without_workers():
+    """They are seeded for each batch, and restored."""
     with Loader(Drawing(), workers=1, seed=7) as loader:
         state = loader.state_dict()
         expected = [batch.tolist() for batch in loader]

@@ -1,4 +1,4 @@
-"""Large batches go into slots that have memory, before others; the order, and what there is ahead, stay."""
+"""Large batches use slots with memory first; their order and the number computed ahead do not change."""
 
 from collections import Counter
 
@@ -15,11 +15,11 @@ WORDS = LARGE_BYTES // 8  # of a batch that makes its slot large
 @pytest.fixture(autouse=True)
 def always_worth_it(monkeypatch):
     monkeypatch.setattr(dispatcher, "_WORTH_BYTES", LARGE_BYTES // 64)
-    monkeypatch.setattr(dispatcher, "_CHEAP_NS", 1)  # not several in a row to one worker
+    monkeypatch.setattr(dispatcher, "_CHEAP_NS", 1)  # no chunks
 
 
 class Fair:
-    """Workers are equally fast, each reads one grant at a time, and the consumer waits as long as anybody can go on."""
+    """Equally fast workers that read one grant at a time; the consumer waits as long as any of them can continue."""
 
     def __init__(self):
         self.steps = Counter()
@@ -49,24 +49,24 @@ def num_large(world):
     return sum(slot.is_large for slot in world.backend.pool.ring.slots.slots)
 
 
-def told(world):
-    """How often grants were taken back for other slots."""
+def num_exchanges(world):
+    """Return the number of times that grants were taken back for other slots."""
     return world.backend.dispatcher._reuse.num_exchanged
 
 
 @pytest.mark.parametrize("num_workers", [1, 2, 3])
-def test_a_consumer_that_waits_has_few_slots_used_however_deep_its_queue_is(num_workers):
+def test_waiting_consumer_uses_few_slots_with_any_queue_size(num_workers):
     world = world_of(num_workers, 20)
     try:
         assert [word_of(world.pipeline.next()) for _ in range(60)] == list(range(60))
-        assert told(world) > 0
+        assert num_exchanges(world) > 0
         assert num_large(world) <= 2 * num_workers + 2
     finally:
         world.close()
 
 
-def test_a_consumer_that_does_not_wait_finds_as_many_ahead_as_before():
-    """Workers that have nothing else to do write into new slots: all of the queue is granted at any time."""
+def test_consumer_that_does_not_wait_finds_a_full_queue():
+    """Workers without other work write to new slots, and the whole queue is granted at any time."""
     world = world_of(2, 6)
     try:
         for number in range(8):
@@ -81,7 +81,7 @@ def test_a_consumer_that_does_not_wait_finds_as_many_ahead_as_before():
         world.close()
 
 
-def test_grants_keep_their_order_and_their_worker_when_their_slots_are_exchanged():
+def test_grants_keep_their_order_and_worker_when_slots_are_exchanged():
     world = world_of(1, 8)
     try:
         pool = world.backend.pool
@@ -91,44 +91,44 @@ def test_grants_keep_their_order_and_their_worker_when_their_slots_are_exchanged
             numbers = [work.work_item.number for work in worker.in_flight.values()]
             assert numbers == sorted(numbers)
             assert not pool.pending
-        assert told(world) > 0
+        assert num_exchanges(world) > 0
     finally:
         world.close()
 
 
-def test_the_elements_of_streams_come_in_order_when_slots_are_exchanged():
+def test_elements_of_streams_arrive_in_order_when_slots_are_exchanged():
     world = world_of(2, 9, lengths=[40, 40])
     try:
         found = [word_of(world.pipeline.next()) for _ in range(60)]
         assert found == [1000 * (lane + 1) + number for number in range(30) for lane in range(2)]
-        assert told(world) > 0
+        assert num_exchanges(world) > 0
     finally:
         world.close()
 
 
-def test_small_batches_are_left_where_they_are():
+def test_slots_of_small_batches_are_not_exchanged():
     world = world_of(2, 12, words=10)
     try:
         for _ in range(60):
             world.pipeline.next()
-        assert told(world) == 0
+        assert num_exchanges(world) == 0
     finally:
         world.close()
 
 
-def test_what_costs_more_than_it_saves_is_not_done(monkeypatch):
-    """Each grant that is taken back has its price: a deep queue of batches that are hardly large."""
+def test_exchange_that_costs_more_than_it_saves_is_not_done(monkeypatch):
+    """Each grant that is taken back has a cost: a deep queue of batches that are barely large."""
     monkeypatch.setattr(dispatcher, "_WORTH_BYTES", LARGE_BYTES)
     world = world_of(1, 12)
     try:
         for _ in range(30):
             world.pipeline.next()
-        assert told(world) == 0
+        assert num_exchanges(world) == 0
     finally:
         world.close()
 
 
-def test_a_consumer_that_keeps_batches_gets_other_slots():
+def test_consumer_that_keeps_batches_gets_other_slots():
     world = world_of(2, 6)
     try:
         kept = [world.pipeline.next() for _ in range(5)]

@@ -1,4 +1,4 @@
-"""Samples that are begun together: each has the numbers that it has when it is begun by itself."""
+"""Samples that are started as a block: each has the same random numbers as when started alone."""
 
 import gc
 import weakref
@@ -19,14 +19,14 @@ def of(number):
     return 7, 2, seeds.place_of(PLACES[number])
 
 
-def test_whoever_asks_is_told_of_the_sample_at_work():
+def test_block_returns_the_present_sample():
     begun = block()
     asked = dict(zip(SAMPLES, range(5), strict=True))
     assert [begun.of() == of(asked[sample]) for sample in begun.samples] == [True] * 5
     assert begun.of() == of(4)
 
 
-def test_it_is_one_object_for_as_long_as_that_is_at_work():
+def test_present_sample_is_one_object():
     begun = block()
     next(begun.samples)
     first, generator = begun.of(), begun.rng()
@@ -39,7 +39,7 @@ def test_it_is_one_object_for_as_long_as_that_is_at_work():
     assert begun.rng().random() == seeds.generator(seeds.BatchSeed(*of(1))).random()
 
 
-def test_an_error_leaves_the_results_of_those_before():
+def test_error_keeps_the_results_before_it():
     begun, results = block(), []
     with pytest.raises(KeyError):
         results.extend(map({"a": 1, "b": 2}.__getitem__, begun.samples))
@@ -48,7 +48,7 @@ def test_an_error_leaves_the_results_of_those_before():
     assert begun.of() == of(2)
 
 
-def test_no_sample_is_kept_behind_it():
+def test_closed_block_keeps_no_sample():
     class Sample:
         pass
 

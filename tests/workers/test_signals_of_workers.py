@@ -1,4 +1,4 @@
-"""Signals in a worker: it has those of a fresh process, hears nothing of Ctrl-C, and is asked to end before it is killed."""
+"""Signals in a worker: its handlers are those of a fresh process, it ignores Ctrl-C, and SIGTERM precedes SIGKILL."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ LOOKED_AT = [signal.SIGINT, signal.SIGTERM, signal.SIGCHLD]
 
 
 class Looking(Numbers):
-    """A batch says how the worker takes each signal, and how many it does not hear at all."""
+    """Each batch contains the worker's handler of each signal, and the number of blocked signals."""
 
     def __getitem__(self, index):
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
@@ -24,7 +24,7 @@ class Looking(Numbers):
 
 @pytest.fixture
 def odd_signals():
-    """The trainer ignores what it can, and has a signal blocked."""
+    """The trainer ignores all signals that it can, and blocks one."""
     before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGTERM, signal.SIGCHLD)}
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])
     yield
@@ -34,14 +34,14 @@ def odd_signals():
 
 
 @METHODS
-def test_a_worker_ignores_ctrl_c_and_takes_other_signals_as_a_fresh_process_does(method, odd_signals):
+def test_worker_ignores_ctrl_c_and_has_default_handlers_otherwise(method, odd_signals):
     with Loader(Looking(2), workers=1, start_method=method) as loader:
         found = [batch.tolist() for batch in loader]
     assert found == [[int(signal.SIG_IGN), int(signal.SIG_DFL), int(signal.SIG_DFL), 0]] * 2
 
 
 class Cleaning(Numbers):
-    """Waits for ever at index 1; clears up when it is asked to end."""
+    """Waits forever at index 1; cleans up on SIGTERM."""
 
     def __init__(self, gate, mark):
         super().__init__()
@@ -59,7 +59,7 @@ class Cleaning(Numbers):
 
 
 @METHODS
-def test_a_worker_that_does_not_leave_by_itself_may_clear_up_before_it_is_killed(method, tmp_path):
+def test_worker_that_does_not_exit_by_itself_may_clean_up_before_it_is_killed(method, tmp_path):
     with Gate() as gate:
         enqueuer = OrderedEnqueuer(Cleaning(gate, tmp_path / "mark"), True, start_method=method)
         enqueuer.start(1)

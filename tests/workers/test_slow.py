@@ -1,4 +1,4 @@
-"""A batch that is waited for too long is told of, with the stack of its worker, and nothing else happens."""
+"""A batch that is overdue is a warning with the stack of its worker, without further effects."""
 
 import fcntl
 import logging
@@ -42,7 +42,7 @@ class Slow(Numbers):
 
 
 class Opening(logging.Handler):
-    """Lets the batch go when it was told of so often, its worker being at the gate: one that starts is told of as well."""
+    """Opens the gate after the given number of warnings; warnings of a starting worker do not count."""
 
     def __init__(self, gate, times, at=AT):
         super().__init__()
@@ -59,9 +59,9 @@ class Opening(logging.Handler):
 
 @pytest.fixture
 def opening(monkeypatch):
-    """Warnings come after 20 ms, 40 ms, ...; the second opens the gate."""
+    """Warnings follow after 20 ms, 40 ms, ...; the second one opens the gate."""
     monkeypatch.setattr(hang, "SLOW_S", 0.02)
-    monkeypatch.setattr("mpqueue.workers.hang._NEW_S", 0.0)  # the workers have computed batches before
+    monkeypatch.setattr("mpqueue.workers.hang._NEW_S", 0.0)  # so that new workers are examined, too
     logger = logging.getLogger("mpqueue")
     with Gate() as gate:
         handler = Opening(gate, 2)
@@ -74,7 +74,7 @@ def opening(monkeypatch):
     ("options", "batch_timeout"),
     [*((options, None) for options in BACKENDS), (BACKENDS[0], 600), (BACKENDS[3], 600)],
 )
-def test_it_is_told_of_with_index_worker_and_stack_and_comes_as_ever(options, batch_timeout, opening):
+def test_warning_has_index_worker_and_stack_and_the_batch_arrives(options, batch_timeout, opening):
     with Loader(Slow(opening.gate), workers=1, batch_timeout=batch_timeout, **options) as loader:
         assert [int(batch[0]) for batch in loader] == list(range(LENGTH))
         (worker,) = loader.statistics().workers
@@ -86,7 +86,7 @@ def test_it_is_told_of_with_index_worker_and_stack_and_comes_as_ever(options, ba
 
 
 @pytest.mark.usefixtures("servers_directory")
-def test_a_server_tells_of_it_too(opening):
+def test_server_warns_too(opening):
     with Server("s", Slow(opening.gate), workers=1), mpqueue.attach("s", timeout=60) as consumer:
         assert [int(batch[0]) for batch in consumer] == list(range(LENGTH))
     assert "in reads_a_slow_disk" in opening.told[0]
@@ -103,13 +103,13 @@ class Init:
 @pytest.mark.parametrize(
     "options", [{"start_method": "forkserver"}, {"backend": "thread"}], ids=["forkserver", "thread"]
 )
-def test_so_it_is_with_what_comes_before_the_first_batch(options, opening):
+def test_worker_init_and_first_batch_are_reported(options, opening):
     opening.of = "index 0 of epoch 0 is not ready after"
     with Loader(Numbers(2), workers=1, worker_init=Init(opening.gate), **options) as loader:
         assert [int(batch[0]) for batch in loader] == [0, 1]
 
 
-def test_it_is_told_after_30_60_and_120_seconds_and_anew_for_each_batch(monkeypatch):
+def test_warnings_follow_after_30_60_and_120_seconds_of_each_batch(monkeypatch):
     now = 1000.0
     monkeypatch.setattr(hang, "time", SimpleNamespace(monotonic=lambda: now))
     work_items = {number: WorkItem(number, 0, number, number, -1, None) for number in range(2)}
@@ -130,8 +130,8 @@ def test_it_is_told_after_30_60_and_120_seconds_and_anew_for_each_batch(monkeypa
     assert batch.time_left_s() == 10
 
 
-def test_what_is_no_waiting_does_not_count(monkeypatch):
-    """This process was stopped for a while; or, without an order, other batches came, and were worked on."""
+def test_only_waiting_counts(monkeypatch):
+    """Not a pause of this process, nor, without an order, the arrival of other batches."""
     now = 0.0
     monkeypatch.setattr(hang, "time", SimpleNamespace(monotonic=lambda: now))
     work_item = WorkItem(0, 0, 0, 0, -1, None)
@@ -140,18 +140,18 @@ def test_what_is_no_waiting_does_not_count(monkeypatch):
     assert batch.time_left_s() == 30
     now += 10
     assert batch.time_left_s() == 20
-    now += 1000  # SIGSTOP, and after it SIGCONT
+    now += 1000  # SIGSTOP, and later SIGCONT
     assert batch.time_left_s() == 20
     now += 15
-    ledger.num_batches += 1  # the loop has had another one
+    ledger.num_batches += 1  # the loop has received another batch
     assert batch.time_left_s() == 30
     assert batch.overdue() is None
     now += 30
     assert batch.overdue() is work_item
 
 
-def test_nobody_waits_for_the_answer_of_a_worker_that_is_stopped(monkeypatch):
-    """The question is asked, and what has come is read at a later look; a batch that comes meanwhile ends it."""
+def test_watch_does_not_block_until_a_stopped_worker_answers(monkeypatch):
+    """The answer is read at later calls; a batch that arrives in the meantime ends the request."""
     monkeypatch.setattr(hang, "SLOW_S", 0.0)
     monkeypatch.setattr(hang, "_NEW_S", 0.0)
     now, told, asked, (low, writer) = 0.0, [], [], os.pipe()
@@ -190,32 +190,32 @@ def test_nobody_waits_for_the_answer_of_a_worker_that_is_stopped(monkeypatch):
     watch.look()
     now += 2
     watch.look()
-    assert "did not answer" in told.pop()[2]
+    assert "no answer" in told.pop()[2]
     watch.look()
     ledger.ready[0] = None
     watch.look()
     assert (len(asked), told) == (3, [])
     os.write(writer, b"of the question before")
-    os.close(writer)  # it dies
+    os.close(writer)  # it exits
     watch.look()
     assert len(asked) == 4
     os.close(reader)
 
 
-def test_nobody_looks_at_the_clock_for_what_is_there_or_is_not_asked_for():
+def test_no_clock_is_read_for_ready_or_unrequested_batches():
     ledger = SimpleNamespace(head=0, ready={0: None}, work_items={}, is_outstanding=lambda number: number == 0)
     assert SlowBatch(ledger).time_left_s() is None
     ledger.head = 1
     assert SlowBatch(ledger).time_left_s() is None
 
 
-def test_in_time_nothing_is_told(caplog):
+def test_no_warning_in_time(caplog):
     with Loader(Numbers(50), workers=2) as loader:
         assert np.concatenate(list(loader))[0] == 0
     assert not [record for record in caplog.records if "not ready" in record.getMessage()]
 
 
-def test_who_asks_how_many_are_ready_waits_for_no_batch(opening, monkeypatch):
+def test_checking_the_number_of_ready_batches_does_not_wait(opening, monkeypatch):
     asked = []
     monkeypatch.setattr(SlowWatch, "look", lambda watch: asked.append(watch))
     with Loader(Slow(opening.gate), workers=1) as loader:

@@ -1,4 +1,4 @@
-"""Whether a source has changed between epochs is found without pickling long lists again."""
+"""Changes of a source between epochs are detected without pickling long lists again."""
 
 import threading
 
@@ -13,7 +13,7 @@ LONG = 5_000
 
 
 class Photos:
-    """A source as users write it: names, labels, and options beside them."""
+    """A source as users write it: names, labels and options."""
 
     def __init__(self):
         self.paths = [f"photo-{number}.jpg" for number in range(LONG)]
@@ -32,7 +32,7 @@ class ConstantPhotos(Photos):
     constant = True
 
 
-def test_an_unchanged_source_is_not_pickled_again():
+def test_unchanged_source_is_not_pickled_again():
     watch = SourceWatch(Photos())
     first, second = watch.take_image(), watch.take_image()
     assert second.data is first.data and len(second.buffers) == len(first.buffers) == 1
@@ -56,7 +56,7 @@ def _replace_number_by_equal_bool(photos):
         _replace_number_by_equal_bool,
     ],
 )
-def test_any_change_of_a_source_gives_another_image(change):
+def test_any_change_of_a_source_yields_another_image(change):
     photos = Photos()
     photos.counts = list(range(LONG))
     watch = SourceWatch(photos)
@@ -68,7 +68,7 @@ def test_any_change_of_a_source_gives_another_image(change):
     assert watch.take_image().data is changed.data
 
 
-def test_a_change_inside_a_large_array_reaches_the_image():
+def test_change_inside_a_large_array_reaches_the_image():
     photos = Photos()
     watch = SourceWatch(photos)
     watch.take_image()
@@ -77,7 +77,7 @@ def test_a_change_inside_a_large_array_reaches_the_image():
     assert np.frombuffer(buffer, np.int64)[5] == -1
 
 
-def test_an_array_beside_a_constant_part_is_compared():
+def test_array_outside_of_a_constant_part_is_compared():
     """The arrays of the constant part are not."""
     pair = [ConstantPhotos(), np.zeros(50_000), Photos()]
     watch = SourceWatch(pair)
@@ -88,7 +88,7 @@ def test_an_array_beside_a_constant_part_is_compared():
     assert len(buffers) == 3 and set(np.frombuffer(buffers[1])) == {7}
 
 
-def test_a_list_of_mutable_elements_is_compared_by_its_pickle():
+def test_list_of_mutable_elements_is_compared_by_its_pickle():
     records = [{"path": str(number)} for number in range(LONG)]
     watch = SourceWatch(records)
     before = watch.take_image()
@@ -96,7 +96,7 @@ def test_a_list_of_mutable_elements_is_compared_by_its_pickle():
     assert watch.take_image().data != before.data
 
 
-def test_a_constant_source_is_not_compared():
+def test_constant_source_is_not_compared():
     photos = ConstantPhotos()
     watch = SourceWatch(photos)
     before = watch.take_image()
@@ -106,7 +106,7 @@ def test_a_constant_source_is_not_compared():
     assert watch.take_image().data != before.data
 
 
-def test_a_change_by_another_thread_while_the_image_is_made_is_seen_by_the_next_call(monkeypatch):
+def test_change_by_another_thread_during_take_image_is_detected_by_the_next_call(monkeypatch):
     names = [str(number) for number in range(LONG)]
     take = source_watch.take_image
 
@@ -125,7 +125,7 @@ def test_a_change_by_another_thread_while_the_image_is_made_is_seen_by_the_next_
     assert second.data is not first.data
 
 
-def test_a_source_that_cannot_be_pickled_any_more_names_the_attribute():
+def test_source_that_can_no_longer_be_pickled_names_the_attribute():
     photos = Photos()
     watch = SourceWatch(photos)
     watch.take_image()
@@ -135,7 +135,7 @@ def test_a_source_that_cannot_be_pickled_any_more_names_the_attribute():
 
 
 @pytest.mark.parametrize(("source", "sees_change"), [(Photos(), True), (ConstantPhotos(), False)])
-def test_workers_compute_from_a_changed_source_unless_it_is_constant(source, sees_change):
+def test_workers_use_a_changed_source_unless_it_is_constant(source, sees_change):
     with mpqueue.Loader(source, workers=1, max_queue_size=1) as loader:
         assert list(loader) == [f"photo-{number}.jpg 224" for number in range(4)]
         source.paths[0] = "other.jpg"

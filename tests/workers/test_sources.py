@@ -1,4 +1,4 @@
-"""How sources reach the workers: what is sent, when it is sent again, and what happens to one that cannot be sent."""
+"""How sources reach the workers: what is sent, when it is sent again, and sources that cannot be sent."""
 
 import logging
 import os
@@ -19,7 +19,7 @@ from mpqueue.workers.source_send import UnpicklableSource, find_digests, make_pa
 
 
 class Table:
-    """A big array and a small number, changed in every way."""
+    """A large array and a small number, which can change in every way."""
 
     def __init__(self, rows=50_000):
         self.rows, self.other, self.epoch = np.zeros((rows, 4)), np.ones((rows, 2)), 0
@@ -42,7 +42,7 @@ def epoch(batches, length=4):
 
 
 @pytest.mark.parametrize("start_method", ["forkserver", "fork", "spawn"])
-def test_a_change_in_place_inside_a_big_array_reaches_the_workers_before_the_next_epoch(start_method):
+def test_change_inside_a_large_array_reaches_workers_before_the_next_epoch(start_method):
     with OrderedEnqueuer(ChangingInPlace(), True, start_method=start_method) as enqueuer:
         enqueuer.start(2)
         batches = enqueuer.get()
@@ -50,7 +50,7 @@ def test_a_change_in_place_inside_a_big_array_reaches_the_workers_before_the_nex
             assert [(b[0], b[1]) for b in epoch(batches)] == [(number, 10.0 * number)] * 4
 
 
-def test_a_small_change_keeps_the_workers_alive_across_epochs():
+def test_small_change_keeps_the_workers_across_epochs():
     with OrderedEnqueuer(ChangingInPlace(10), True) as enqueuer:
         enqueuer.start(2)
         batches = enqueuer.get()
@@ -58,7 +58,7 @@ def test_a_small_change_keeps_the_workers_alive_across_epochs():
         assert first == second
 
 
-def test_a_big_change_is_sent_once_and_shared_by_new_workers():
+def test_large_change_is_sent_once_and_shared_by_new_workers():
     class Big(ChangingInPlace):
         def __init__(self):
             super().__init__(rows=1_000_000)
@@ -71,7 +71,7 @@ def test_a_big_change_is_sent_once_and_shared_by_new_workers():
         assert not {b[2] for b in first} & {b[2] for b in second}
 
 
-def test_every_start_notices_a_source_that_has_changed_since():
+def test_every_start_detects_a_changed_source():
     source = Table()
     with OrderedEnqueuer(source, True) as enqueuer:
         for value in (0.0, 7.0, 8.0):
@@ -81,7 +81,7 @@ def test_every_start_notices_a_source_that_has_changed_since():
             enqueuer.stop()
 
 
-def test_only_what_changed_is_sent_again_to_other_machines():
+def test_only_changes_are_sent_again_to_other_machines():
     source = Table()
     before = take_image(source, is_local=False)
     source.rows[3, 0] = 5
@@ -92,7 +92,7 @@ def test_only_what_changed_is_sent_again_to_other_machines():
     assert take_image(source, is_local=False).fingerprint == image.fingerprint != before.fingerprint
 
 
-def test_a_parked_pool_is_used_again_and_a_file_that_workers_held_is_free(tmp_path):
+def test_parked_pool_is_reused_and_files_of_its_workers_are_closed(tmp_path):
     path = tmp_path / "held"
     path.write_text("x")
 
@@ -135,7 +135,7 @@ class Locked(Table):
         self.inner = {"deep": [threading.Lock()]}
 
 
-def test_a_source_that_cannot_be_pickled_is_inherited_by_fork_with_one_warning_that_names_the_attribute():
+def test_source_that_cannot_be_pickled_is_inherited_by_fork_with_one_warning():
     with OrderedEnqueuer(Locked(), True) as enqueuer:
         with pytest.warns(
             RuntimeWarning, match=r"\.inner\['deep'\]\[0\] cannot be pickled.*forked from this process"
@@ -146,7 +146,7 @@ def test_a_source_that_cannot_be_pickled_is_inherited_by_fork_with_one_warning_t
         assert len(epoch(enqueuer.get())) == 4
 
 
-def test_an_explicit_start_method_never_falls_back():
+def test_explicit_start_method_never_falls_back():
     enqueuer = OrderedEnqueuer(Locked(), True, start_method="forkserver")
     with pytest.raises(UnpicklableSource, match=r"\.inner\['deep'\]\[0\] cannot be pickled"):
         enqueuer.start(2)
@@ -154,7 +154,7 @@ def test_an_explicit_start_method_never_falls_back():
     assert isinstance(enqueuer, OrderedEnqueuer)
 
 
-def test_a_state_with_bound_methods_of_the_enqueuer_loggers_modules_and_closures_can_be_sent():
+def test_bound_methods_loggers_modules_and_closures_can_be_sent():
     offset = 5
     source = Table(10)
     enqueuer = OrderedEnqueuer(source, True)
@@ -166,7 +166,7 @@ def test_a_state_with_bound_methods_of_the_enqueuer_loggers_modules_and_closures
 
 
 class KerasIterator:
-    """As Keras's ImageDataGenerator iterators: a lock, a generator of itself, and an order drawn at the first item."""
+    """Like iterators of Keras's ImageDataGenerator: a lock, its own generator, and an order drawn at the first item."""
 
     def __init__(self, samples=23, batch=4):
         self.n, self.batch_size, self.lock = samples, batch, threading.Lock()
@@ -219,7 +219,7 @@ def test_worker_init_runs_once_in_each_worker_before_its_first_item(tmp_path):
     assert mpqueue.worker_info() is None
 
 
-def test_an_error_in_worker_init_is_raised_as_itself():
+def test_error_in_worker_init_keeps_its_type():
     def init():
         raise FileNotFoundError("no such dataset")
 
@@ -230,7 +230,7 @@ def test_an_error_in_worker_init_is_raised_as_itself():
 
 
 @pytest.mark.parametrize("way", ["script", "standard input", "-c"])
-def test_a_program_without_main_guard_works_however_it_is_run(way, tmp_path):
+def test_program_without_main_guard_works_with_any_start(way, tmp_path):
     program = textwrap.dedent(
         """
         import numpy as np
@@ -277,7 +277,7 @@ def test_a_program_without_main_guard_works_however_it_is_run(way, tmp_path):
     assert done.stderr == ""
 
 
-def test_a_file_of_the_working_directory_does_not_stand_in_for_a_module(tmp_path):
+def test_file_of_the_working_directory_does_not_shadow_a_module(tmp_path):
     (tmp_path / "selectors.py").write_text("raise SystemExit('the wrong selectors')\n")
     (tmp_path / "numpy.py").write_text("raise SystemExit('the wrong numpy')\n")
     root = os.path.dirname(os.path.dirname(mpqueue.__file__))
@@ -296,7 +296,7 @@ def test_a_file_of_the_working_directory_does_not_stand_in_for_a_module(tmp_path
     assert done.stdout == "[1, 2, 3]\n", done.stderr
 
 
-def test_an_unpickling_error_is_raised_at_start_as_itself():
+def test_unpickling_error_at_start_keeps_its_type():
     class Refusing(Table):
         def __reduce__(self):
             return refuse, ()
@@ -328,8 +328,8 @@ def test_statistics_add_up():
         assert "running" in repr(loader)
 
 
-def test_a_module_in_a_package_is_found_where_its_package_is(monkeypatch):
-    """Else all classes of all packages would travel by value."""
+def test_module_in_a_package_is_found_with_its_package(monkeypatch):
+    """Otherwise all classes of all packages would be pickled by value."""
     monkeypatch.setattr(source_send, "_findable", {})
     assert source_send._is_findable(np.linalg)
     made, inside = types.ModuleType("made_here"), types.ModuleType("made_here.inside")

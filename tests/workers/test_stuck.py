@@ -1,4 +1,4 @@
-"""Whoever does not answer: workers that SIGKILL does not end, and a fork server that hangs."""
+"""Processes without a reaction: workers that survive SIGKILL, and a fork server that hangs."""
 
 import contextlib
 import os
@@ -22,7 +22,7 @@ _FREEZER = "/sys/fs/cgroup/freezer"
 
 @pytest.fixture
 def freezer():
-    """A cgroup whose processes do not run, not even to die: as those that wait for a dead disk."""
+    """A cgroup with frozen processes that cannot even exit, like processes that wait for a dead disk."""
     folder = f"{_FREEZER}/mpqueue-test-{os.getpid()}"
     try:
         os.mkdir(folder)
@@ -33,7 +33,7 @@ def freezer():
         def freeze(self, pid):
             self.write("tasks", pid)
             self.write("freezer.state", "FROZEN")
-            while self.read("freezer.state") != ["FROZEN"]:  # "FREEZING": it can still die
+            while self.read("freezer.state") != ["FROZEN"]:  # "FREEZING": it can still exit
                 time.sleep(0.001)
 
         def thaw(self):
@@ -49,15 +49,15 @@ def freezer():
 
     freezer = Freezer()
     yield freezer
-    freezer.thaw()  # for a test that has failed before it did: what is frozen never ends
+    freezer.thaw()  # for a failed test: frozen processes never exit
     while True:
-        with contextlib.suppress(OSError):  # as long as a process is on its way out
+        with contextlib.suppress(OSError):  # as long as a process is exiting
             os.rmdir(folder)
             break
 
 
 class AtGate(Numbers):
-    """Comes to a gate when it computes index 3 for the first time."""
+    """Passes a gate when it computes index 3 for the first time."""
 
     def __init__(self, gate, fuse):
         super().__init__()
@@ -70,9 +70,7 @@ class AtGate(Numbers):
 
 
 @pytest.mark.parametrize("method", ["forkserver", "fork"])
-def test_a_worker_stuck_in_the_kernel_is_replaced_and_its_slots_wait_for_its_end(
-    method, freezer, tmp_path, monkeypatch
-):
+def test_worker_stuck_in_the_kernel_is_replaced_and_its_slots_wait_for_its_exit(method, freezer, tmp_path, monkeypatch):
     monkeypatch.setattr("mpqueue.workers.supervision.STUCK_S", 0.1)
     monkeypatch.setattr("mpqueue.workers.hang._DUMP_S", 0.01)
     frozen = set()
@@ -91,7 +89,7 @@ def test_a_worker_stuck_in_the_kernel_is_replaced_and_its_slots_wait_for_its_end
         frozen.add(stuck.pid)
         backend = enqueuer._engine.pipeline.backend
         (worker,) = backend.pool.roster.workers.values()
-        backend.pressure._starved[worker] = next(iter(worker.in_flight.values()))  # as one that waits for memory
+        backend.pressure._starved[worker] = next(iter(worker.in_flight.values()))  # like a worker that waits for memory
         assert numbers(batches, 5) == [3, 4, 5, 6, 7]
         has_starved = backend.pressure.has_starved
         kept = [work.slot for work in worker.in_flight.values()]
@@ -105,7 +103,7 @@ def test_a_worker_stuck_in_the_kernel_is_replaced_and_its_slots_wait_for_its_end
 
 
 @pytest.mark.parametrize("method", ["forkserver", "fork"])
-def test_a_stop_names_a_worker_that_is_stuck_in_the_kernel_and_hangs_not(method, freezer, tmp_path, monkeypatch):
+def test_stop_names_a_worker_stuck_in_the_kernel_and_does_not_hang(method, freezer, tmp_path, monkeypatch):
     for name in ("roster.STUCK_S", "roster._TERM_S", "forker._REAP_S"):
         monkeypatch.setattr(f"mpqueue.workers.{name}", 0.1)
     with Gate() as gate:
@@ -118,14 +116,14 @@ def test_a_stop_names_a_worker_that_is_stuck_in_the_kernel_and_hangs_not(method,
             enqueuer.stop()
         freezer.thaw()
         if method == "fork":
-            os.waitpid(stuck.pid, 0)  # a child of this very process, which has given it up
+            os.waitpid(stuck.pid, 0)  # a child of this process, which has given it up
         os.close(sentinel)
         stuck.let_go()
         assert not enqueuer.is_running()
 
 
-def test_a_worker_whose_process_nobody_has_told_of_ends_with_its_pipe(monkeypatch):
-    """Its fork server was killed before it could tell."""
+def test_worker_without_a_reported_process_ends_with_its_pipe(monkeypatch):
+    """Its fork server was killed before it could report the process."""
     ended, stuck = WorkerHandle(0, 0), WorkerHandle(1, 1)
     try:
         ended.pipes.close_worker_ends()
@@ -139,8 +137,9 @@ def test_a_worker_whose_process_nobody_has_told_of_ends_with_its_pipe(monkeypatc
 
 
 @pytest.mark.parametrize("method", ["forkserver", "fork"])
-def test_a_stop_without_time_waits_for_the_end_of_who_was_killed(method, tmp_path, monkeypatch):
-    monkeypatch.setattr("mpqueue.workers.roster._TERM_S", 0.0)  # as if the killed did not get a CPU for that long
+def test_stop_without_a_timeout_waits_for_the_exit_of_killed_workers(method, tmp_path, monkeypatch):
+    # As if the killed workers did not get a CPU for that time
+    monkeypatch.setattr("mpqueue.workers.roster._TERM_S", 0.0)
     with Gate() as gate:
         enqueuer = OrderedEnqueuer(AtGate(gate, tmp_path / "fuse"), True, start_method=method)
         enqueuer.start(1, 4)
@@ -150,7 +149,7 @@ def test_a_stop_without_time_waits_for_the_end_of_who_was_killed(method, tmp_pat
         assert not enqueuer.is_running()
 
 
-def test_a_stop_ends_a_fork_server_that_hangs():
+def test_stop_ends_a_hanging_fork_server():
     enqueuer = OrderedEnqueuer(Numbers(), True)
     enqueuer.start(2)
     numbers(enqueuer.get(), 2)
@@ -160,7 +159,7 @@ def test_a_stop_ends_a_fork_server_that_hangs():
     assert not fork_servers()
 
 
-def test_a_death_that_a_hanging_fork_server_does_not_tell_of_loses_nothing(monkeypatch):
+def test_crash_that_a_hanging_fork_server_does_not_report_loses_nothing(monkeypatch):
     monkeypatch.setattr("mpqueue.workers.supervision.STUCK_S", 0.1)
     with OrderedEnqueuer(Numbers(), True) as enqueuer:
         enqueuer.start(2)
@@ -172,7 +171,7 @@ def test_a_death_that_a_hanging_fork_server_does_not_tell_of_loses_nothing(monke
         for worker in workers:
             worker.kill()
         while any(worker.status() != psutil.STATUS_ZOMBIE for worker in workers):
-            time.sleep(0.001)  # only what has died can be known to have
+            time.sleep(0.001)  # only a finished exit can be detected
         assert numbers(batches, 12) == [4, 5, 6, 7, 0, 1, 2, 3, 4, 5, 6, 7]
         assert fork_servers() != [fork_server]
         assert not psutil.pid_exists(fork_server.pid)

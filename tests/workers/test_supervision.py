@@ -1,4 +1,4 @@
-"""What becomes of lanes and slots when workers come and go, in a world whose workers the test moves."""
+"""Lanes and slots when workers start and exit, in a simulated world."""
 
 import pytest
 from helpers import simulated
@@ -13,7 +13,7 @@ LANES = 4
 
 
 def in_turn(things):
-    """The first of those who can go on, as little as possible at a time."""
+    """Return the first item that can continue, with as few steps as possible."""
     return things[0] if callable(things[0]) else min(things)
 
 
@@ -22,14 +22,14 @@ def words(world, count):
     return [int((batch["a"] if isinstance(batch, dict) else batch)[0]) for batch in found]
 
 
-def test_lanes_of_which_nobody_has_read_a_grant_go_to_a_worker_that_comes_back():
+def test_lanes_without_read_grants_go_to_a_returning_worker():
     cursor = StreamCursor(LANES)
     cursor.go_to(Place())
     world = simulated.World(simulated.Source([1], lengths=[50] * LANES), cursor, 2, 8, in_turn)
     try:
         supervision, pool = world.backend.supervision, world.backend.pool
         found = []
-        while not supervision.resize(1):  # as long as the other one is at its lanes
+        while not supervision.resize(1):  # as long as the other worker runs its lanes
             found += words(world, 1)
         (leaving,) = (worker for worker in world.workers.values() if worker.config.info.id == 1)
         while leaving.key in world.workers:
@@ -48,7 +48,7 @@ def test_lanes_of_which_nobody_has_read_a_grant_go_to_a_worker_that_comes_back()
 
 
 class Stuck(simulated.ForkServer):
-    """Kills nobody."""
+    """A fork server that kills no process."""
 
     def kill(self, key, number):
         """It waits in the kernel."""
@@ -57,19 +57,19 @@ class Stuck(simulated.ForkServer):
         return False
 
 
-def test_slots_that_the_code_of_a_given_up_worker_holds_wait_for_its_end_and_no_others_do(monkeypatch):
+def test_slots_held_by_code_of_an_abandoned_worker_wait_for_its_exit(monkeypatch):
     monkeypatch.setattr(simulated, "ForkServer", Stuck)
     monkeypatch.setattr("mpqueue.workers.supervision.STUCK_S", 0.0)
     cursor = EpochCursor(lambda: 1 << 20, 0)
     cursor.start_at(0)
     world = simulated.World(simulated.Source([1]), cursor, 2, 4, in_turn)
-    sentinel, other_end = descriptors.pipe()  # of a process that has not ended
+    sentinel, other_end = descriptors.pipe()  # of a process that has not exited
     try:
         supervision, roster = world.backend.supervision, world.backend.pool.roster
         table = world.backend.pool.ring.slots
 
         def held_by(number):
-            """A slot that nobody reads any more, and in which the code of a worker has an array."""
+            """Return a slot without readers that contains an array of a worker's code."""
             slot = table.grant(number)
             table.publish(slot, 0, held=True)
             table.release(slot)
@@ -93,7 +93,7 @@ def test_slots_that_the_code_of_a_given_up_worker_holds_wait_for_its_end_and_no_
 
 
 @pytest.mark.parametrize(("sentinel", "closed"), [(-1, []), (0, [0]), (5, [5])])
-def test_the_sentinel_of_a_worker_is_closed_whatever_its_number(sentinel, closed, monkeypatch):
+def test_sentinel_of_a_worker_is_closed_with_any_number(sentinel, closed, monkeypatch):
     """It is 0 in a program that has closed its standard input."""
     worker, found = WorkerHandle(0, 0), []
     worker.pipes.close_worker_ends()

@@ -1,4 +1,4 @@
-"""Every cell of the table: the stream is complete, in order and unchanged, or ends with the error that it should."""
+"""Every cell of the table: the stream is complete, in order and unchanged, or ends with the expected error."""
 
 import collections
 import os
@@ -39,16 +39,17 @@ from mpqueue.workers import launcher
 from mpqueue.workers.roster import Roster
 
 _WITH_EPOCHS = {"epoch-end", "on-epoch-end", "push-to-fork_server", "push-to-worker"}
-_OF_ALL_WORKERS = {"unpickling", "worker-init", "push-to-worker"}  # one worker only, or which one is struck matters
+# One worker only, or the outcome depends on which worker is struck
+_OF_ALL_WORKERS = {"unpickling", "worker-init", "push-to-worker"}
 
 
 @pytest.fixture(autouse=True)
 def _leaves_nothing(_starts_fork_servers):
-    """As for all tests, but for fork servers that are parked: the next cell takes them."""
+    """As for all tests, except parked fork servers, which the next cell reuses."""
     before = _footprint()
     yield
     left = left_behind(_footprint, before)
-    assert not left, f"the test left behind: {left}"
+    assert not left, f"the test leaked {left}"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -76,7 +77,7 @@ def test_every_combination_is_a_cell_or_is_listed_with_its_reason():
     assert len(CELLS) == len(set(CELLS))
 
 
-def test_no_reason_is_listed_for_nothing():
+def test_no_reason_is_listed_for_a_cell():
     used = collections.Counter(
         rule for rule in IMPOSSIBLE for cell in _cells_of(rule) if reason_against(*cell) == rule.reason
     )
@@ -88,11 +89,11 @@ def _cells_of(rule):
 
 
 class Enough(BaseException):
-    """What the handler of a signal raises."""
+    """An exception of a signal handler."""
 
 
 class Cell:
-    """One fault, in its place, beside a consumer."""
+    """One fault at its place, with a consumer."""
 
     def __init__(self, place, kind, backend, folder, *, once=True, **options):
         self.place, self.kind, self.backend, self.folder = place, kind, backend, folder
@@ -105,7 +106,8 @@ class Cell:
         if backend in PROCESSES:
             options["start_method"] = backend
         if kind in HANGING:
-            options["batch_timeout"] = TIMEOUT_S if backend in PROCESSES else 1.0  # nobody can be told of a thread's
+            # Threads cannot be judged from outside
+            options["batch_timeout"] = TIMEOUT_S if backend in PROCESSES else 1.0
         self.enqueuer = OrderedEnqueuer(
             self.source, backend in PROCESSES, worker_init=WorkerInit(self.source, folder / "pid"), **options
         )
@@ -120,7 +122,7 @@ class Cell:
             self.found += numbers(self.enqueuer.get(), 1)
 
     def strike_worker(self):
-        """Worker 0 is struck, wherever it is; returns once it has ended, if it does."""
+        """Strike worker 0 in any state; return when it has exited, if it does."""
         pid = int((self.folder / "pid").read_text())
         sentinel = os.pidfd_open(pid)
         os.kill(pid, signal.SIGUSR1)
@@ -139,7 +141,7 @@ class Cell:
 
 
 def _run(cell):
-    """All that the consumer does: an epoch, the next, and the end."""
+    """The whole run of the consumer: an epoch, the next one, and the end."""
     cell.start()
     if cell.place == "stopping" and cell.backend == "thread":
         cell.take(AT)
@@ -147,7 +149,7 @@ def _run(cell):
         cell.enqueuer.stop()
         arrival.let_go()
         while not cell.fuse.exists():
-            time.sleep(0.001)  # the thread is on its way from the gate to the strike
+            time.sleep(0.001)  # the thread is between the gate and the strike
         return
     if cell.place == "idle":
         cell.take(1)
@@ -166,7 +168,7 @@ def _expected(cell):
 
 
 def _cell(place, kind, backend):
-    """Return a test's parameters. What differs between the start methods is only how a worker starts."""
+    """Return a test's parameters. Start methods differ only in the start of a worker."""
     marks = [pytest.mark.slow] if backend in ("fork", "spawn") else []
     return pytest.param(place, kind, backend, id=f"{place}-{kind}-{backend}", marks=marks)
 
@@ -182,7 +184,7 @@ def test_cell(place, kind, backend, tmp_path, monkeypatch):
     if place == "forkserver":
         _strike_at_start_of_fork_server(kind, tmp_path, monkeypatch)
     expected = outcome_of(place, kind, backend)
-    once = place != "pickling-batch" or kind not in RAISING  # what pickle cannot do is tried again by cloudpickle
+    once = place != "pickling-batch" or kind not in RAISING  # cloudpickle tries again after an error of pickle
     with Cell(place, kind, backend, tmp_path, once=once) as cell:
         judge_by(cell.told, monkeypatch)
         error = _outcome(cell, interrupt=expected.error == "Enough")
@@ -194,10 +196,10 @@ def test_cell(place, kind, backend, tmp_path, monkeypatch):
             assert type(error).__name__ == expected.error
             assert cell.found == _expected(cell)[: max(0, expected.after)]
         assert cell.fuse.exists() or not once, "it never struck"
-        # SystemExit in the trainer's own process is its will to leave: like an interrupt, it stops nothing by itself.
+        # SystemExit in the trainer's own process is a request to exit: like an interrupt, it does not stop the workers.
         assert not cell.enqueuer.is_running() or expected.error == "SystemExit"
         cell.enqueuer.stop()
-        _test_it_goes_on(cell)
+        _test_it_continues(cell)
 
 
 def _hurry(monkeypatch):
@@ -206,7 +208,7 @@ def _hurry(monkeypatch):
 
 
 def _let_strike(fuse, monkeypatch):
-    """A `stop` asks no worker to leave before one has struck, however long that takes."""
+    """Make `stop` wait until a worker has struck, however long that takes."""
     send = Roster.signal
 
     def send_after_strike(roster, worker, number):
@@ -232,8 +234,8 @@ def _outcome(cell, *, interrupt):
     return None
 
 
-def _test_it_goes_on(cell):
-    """The fuse has burnt: the same enqueuer gives its stream."""
+def _test_it_continues(cell):
+    """The fuse has burnt: the same enqueuer yields its stream."""
     cell.source.epoch = 0
     cell.source.place = "nowhere"
     cell.enqueuer.start(0 if cell.backend == "inline" else 1, 4)
@@ -242,7 +244,7 @@ def _test_it_goes_on(cell):
 
 
 class _Interrupt:
-    """Interrupts the main thread once the fuse has burnt."""
+    """Interrupts the main thread after the fuse has burnt."""
 
     def __init__(self, fuse):
         self.fuse, self.has_run = fuse, threading.Event()
@@ -258,7 +260,7 @@ class _Interrupt:
             raise Enough
 
     def _watch(self):
-        # Again and again: one that comes in the instant before a system call blocks is handled after it.
+        # Repeatedly: an interrupt just before a system call blocks is only handled after it.
         while not self.has_run.wait(0.02):
             if self.fuse.exists():
                 signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR2)
@@ -270,7 +272,7 @@ class _Interrupt:
 
 
 def _strike_at_start_of_fork_server(kind, folder, monkeypatch):
-    """Python imports `sitecustomize` when an interpreter comes up."""
+    """Python imports `sitecustomize` when an interpreter starts."""
     mpqueue.shutdown()
     (folder / "site").mkdir()
     (folder / "site" / "sitecustomize.py").write_text(
@@ -282,7 +284,7 @@ def _strike_at_start_of_fork_server(kind, folder, monkeypatch):
 
 
 def _test_pause_here(place, backend):
-    """A trainer of its own, because the test must not be stopped."""
+    """In a separate trainer, because the test itself must not be stopped."""
     said, _ = ran(f"""
         from helpers.faults import Fault, numbers
         from helpers.hooks import Faulty
@@ -303,7 +305,7 @@ _AGAIN = [
 
 
 @pytest.mark.parametrize(("place", "kind"), _AGAIN, ids=["-".join(pair) for pair in _AGAIN])
-def test_a_work_item_that_kills_its_worker_again_and_again_is_given_up_after_its_restarts(place, kind, tmp_path):
+def test_work_item_that_always_crashes_its_worker_is_given_up_after_its_restarts(place, kind, tmp_path):
     with Cell(place, kind, "forkserver", tmp_path, once=False, restarts=1) as cell:
         with pytest.raises(WorkerDied) as caught:
             _run(cell)
@@ -319,11 +321,11 @@ def test_a_work_item_that_kills_its_worker_again_and_again_is_given_up_after_its
         assert f"index {AT} of epoch 0" in str(error)
         assert "tried 2 times" in str(error)
         assert not cell.enqueuer.is_running()
-        assert cell.enqueuer.statistics().deaths == 2  # the last figures stay
+        assert cell.enqueuer.statistics().deaths == 2  # the last figures remain
 
 
 @pytest.mark.parametrize("kind", ["exit-0", "sigkill"])
-def test_a_worker_init_that_kills_again_and_again_is_no_work_item_to_blame(kind, tmp_path):
+def test_repeated_crashes_in_worker_init_are_not_attributed_to_a_work_item(kind, tmp_path):
     with Cell("worker-init", kind, "forkserver", tmp_path, once=False, restarts=1) as cell:
         with pytest.raises(WorkerDied, match="before they compute anything: check `worker_init`") as caught:
             _run(cell)
@@ -336,7 +338,7 @@ def test_a_worker_init_that_kills_again_and_again_is_no_work_item_to_blame(kind,
     ("place", "kind"),
     [("worker-init", "endless-loop"), *(("amid-item", kind) for kind in HANGING), ("amid-copy", "sigstop")],
 )
-def test_a_work_item_that_hangs_again_and_again_is_given_up_after_its_restarts(place, kind, tmp_path, monkeypatch):
+def test_work_item_that_always_hangs_is_given_up_after_its_restarts(place, kind, tmp_path, monkeypatch):
     _hurry(monkeypatch)
     with Cell(place, kind, "forkserver", tmp_path, once=False, restarts=1) as cell:
         judge_by(cell.told, monkeypatch)

@@ -1,4 +1,4 @@
-"""Threads of a worker, or its own thread alone: what it measures decides, and the batches are the same either way."""
+"""Helper threads or the worker's own thread: measurements decide, and the batches are the same either way."""
 
 import random
 import threading
@@ -18,7 +18,7 @@ THREADS, ALONE = "threads", "alone"
 
 
 class Machine:
-    """Clocks of a worker, moved on by what a batch takes."""
+    """Clocks of a worker, advanced by the duration of each batch."""
 
     def __init__(self, monkeypatch, cpus=2):
         self.now = self.cpu = self.queued = 0
@@ -29,7 +29,7 @@ class Machine:
         monkeypatch.setattr(thread_choice, "useful_workers", lambda: cpus)
 
     def ways(self, choice, batches, by_threads, alone, **options):
-        """Return how so many batches were computed, of which each takes (time, on a CPU, queued)."""
+        """Return how each of these batches was computed, with (time, CPU time, queueing time) for both ways."""
         return [self.way(choice, by_threads, alone, **options) for _ in range(batches)]
 
     def way(self, choice, by_threads, alone, *, was_alone=True):
@@ -52,17 +52,17 @@ def of(workers):
 FIRST = [THREADS] * 4
 
 
-def test_a_worker_with_a_cpu_of_its_own_computes_alone_what_only_computes(machine):
+def test_worker_with_its_own_cpu_computes_alone_if_samples_do_not_wait(machine):
     ways = machine.ways(of(2), 500, by_threads=(1100, 1100, 0), alone=(1000, 1000, 0))
     assert ways == FIRST + [ALONE] * 496
 
 
-def test_being_queued_for_a_cpu_is_no_waiting(machine):
+def test_queueing_for_a_cpu_is_not_waiting(machine):
     ways = machine.ways(of(2), 500, by_threads=(1100, 1100, 900), alone=(3000, 1000, 1950))
     assert ways == FIRST + [ALONE] * 496
 
 
-def test_samples_that_wait_are_tried_alone_ever_more_rarely(machine):
+def test_waiting_samples_are_tried_alone_ever_more_rarely(machine):
     ways = machine.ways(of(2), 2000, by_threads=(1000, 900, 0), alone=(2000, 900, 0))
     tried = [number for number, way in enumerate(ways) if way == ALONE]
     assert tried == [4, 13, 30, 63, 128, 257, 514, 1027]
@@ -72,45 +72,45 @@ def test_samples_that_hardly_use_a_cpu_are_not_tried_alone(machine):
     assert set(machine.ways(of(2), 500, by_threads=(1000, 200, 0), alone=None)) == {THREADS}
 
 
-def test_one_that_is_alone_for_too_long_has_threads_again(machine):
+def test_thread_that_is_alone_for_too_long_gets_threads_again(machine):
     choice = of(2)
     ways = machine.ways(choice, 5, (1100, 1100, 0), (1000, 1000, 0), was_alone=False)
     assert [*ways, *machine.ways(choice, 9, (1100, 1100, 0), (1000, 1000, 0))] == [*FIRST, ALONE, *[THREADS] * 8, ALONE]
 
 
-def test_samples_that_begin_to_wait_have_threads_again(machine):
+def test_samples_that_start_to_wait_get_threads_again(machine):
     choice = of(2)
     assert machine.ways(choice, 6, (1100, 1100, 0), (1000, 1000, 0)) == [*FIRST, ALONE, ALONE]
     assert machine.ways(choice, 3, (1100, 1100, 0), (3000, 1000, 0)) == [ALONE, ALONE, THREADS]
 
 
-def test_where_cpus_are_left_threads_that_are_faster_stay(machine):
+def test_faster_threads_are_kept_if_cpus_are_free(machine):
     ways = machine.ways(of(1), 20, by_threads=(600, 1100, 0), alone=(1000, 1000, 0))
     assert [number for number, way in enumerate(ways) if way == ALONE] == [4, 13]
 
 
-def test_where_cpus_are_left_threads_are_tried_again(machine):
+def test_threads_are_tried_again_if_cpus_are_free(machine):
     choice = of(1)
     ways = machine.ways(choice, 68, by_threads=(1100, 1100, 0), alone=(1000, 1000, 0))
     assert ways == FIRST + [ALONE] * 64
     assert machine.ways(choice, 6, (600, 1100, 0), (1000, 1000, 0)) == [*FIRST, ALONE, THREADS]
 
 
-def test_without_a_count_of_queueing_a_thread_that_waited_has_threads_again(machine, monkeypatch):
+def test_waiting_thread_gets_threads_again_without_a_queueing_time(machine, monkeypatch):
     monkeypatch.setattr(thread_choice, "queued_ns", lambda: None)
     ways = machine.ways(of(2), 6, by_threads=(1100, 1100, 0), alone=(3000, 1000, 1950))
     assert ways == [*FIRST, ALONE, THREADS]
 
 
-def test_a_batch_whose_samples_came_before_its_turn_is_looked_at_together_with_others(machine):
-    """Samples wait; what they do is done while another batch of theirs has its turn."""
+def test_batch_with_samples_computed_early_is_measured_together_with_others(machine):
+    """Samples wait, and their work is done during another batch."""
     choice = of(2)
     for _ in range(100):
         assert machine.way(choice, (100, 100, 0), None) == machine.way(choice, (2000, 100, 0), None) == THREADS
     assert choice.is_settled
 
 
-def test_a_batch_that_threads_have_begun_is_theirs(machine):
+def test_batch_started_by_threads_is_computed_by_threads(machine):
     choice = of(2)
     assert machine.ways(choice, 4, (1100, 1100, 0), None) == FIRST
     assert not choice.is_settled
@@ -119,12 +119,12 @@ def test_a_batch_that_threads_have_begun_is_theirs(machine):
     assert machine.way(choice, None, (1000, 1000, 0)) == ALONE
 
 
-def test_in_the_trainer_threads_compute_everything(machine):
+def test_threads_compute_everything_in_the_trainer(machine):
     assert set(machine.ways(ThreadChoice(None), 100, by_threads=(1100, 1100, 0), alone=None)) == {THREADS}
 
 
 def be_alone(patience_s=DEADLOCK_S):
-    """Return a worker_init that has the worker compute its batches alone, for so long."""
+    """Return a worker_init that makes the worker compute its batches alone, for the given time."""
 
     def begin(choice, count, is_begun):
         assert not is_begun
@@ -138,7 +138,7 @@ def be_alone(patience_s=DEADLOCK_S):
 
 
 class Samples:
-    """Samples that tell by whom they are computed, and draw numbers."""
+    """Samples that record their thread, and draw numbers."""
 
     broken = ()
 
@@ -167,7 +167,7 @@ class Broken(Samples):
 
 
 class Meeting(Samples):
-    """Samples that are there when four are at work at once."""
+    """Samples that finish when four are being computed at once."""
 
     def __init__(self):
         super().__init__(16)
@@ -189,13 +189,13 @@ def taken(source, epochs=2, **options):
         return [plain(loader) for _ in range(epochs)], loader.statistics()
 
 
-def test_a_worker_that_is_alone_has_its_own_thread_compute():
+def test_worker_that_is_alone_computes_in_its_own_thread():
     ((batches,), _) = taken(Whose(), 1, threads=3, worker_init=be_alone())
     assert {one for batch in batches for one in batch} == {True}
 
 
 @pytest.mark.parametrize("collate", [None, list], ids=["joined", "listed"])
-def test_order_numbers_and_memory_of_samples_are_those_of_threads(collate):
+def test_order_numbers_and_memory_of_samples_are_the_same_as_with_threads(collate):
     one, alone, by_threads = (
         taken(Samples(), collate=collate, **options)[0]
         for options in ({}, {"threads": 3, "worker_init": be_alone()}, {"threads": 3})
@@ -203,14 +203,14 @@ def test_order_numbers_and_memory_of_samples_are_those_of_threads(collate):
     assert one == alone == by_threads
 
 
-def test_the_first_sample_lies_in_the_slot_as_with_one_thread():
+def test_first_sample_is_in_the_slot_as_with_one_thread():
     copies = {
         taken(Samples(), **options)[1].copies_asked for options in ({}, {"threads": 3, "worker_init": be_alone()})
     }
     assert copies == {0}
 
 
-def test_an_error_comes_in_its_place_with_its_note():
+def test_error_has_its_position_and_note():
     with Loader(Broken(), batch_size=5, workers=1, threads=3, worker_init=be_alone()) as loader:
         batches = iter(loader)
         with pytest.raises(ValueError, match="broken 3") as caught:
@@ -221,7 +221,7 @@ def test_an_error_comes_in_its_place_with_its_note():
         assert next(batches)[0].tolist() == [10, 11, 12, 13, 14]
 
 
-def test_samples_that_raise_are_left_out():
+def test_failing_samples_are_skipped():
     ((batches,), told) = taken(Broken(), 1, threads=3, worker_init=be_alone(), on_error="skip", shuffle=False)
     assert [batch[0] for batch in batches][:2] == [[0, 1, 2, 4], [6, 7, 8, 9]]
     assert told.skipped == 2
@@ -232,18 +232,18 @@ class Draws(Samples):
         return float(np.random.random()), random.random()
 
 
-def test_numbers_of_generators_that_threads_share_are_seeded_for_each_batch():
+def test_shared_generators_are_seeded_for_each_batch():
     one, other = (taken(Draws(), threads=3, worker_init=be_alone())[0] for _ in range(2))
     assert one == other
 
 
-def test_samples_that_wait_for_each_other_are_not_alone_for_ever():
+def test_samples_that_wait_for_each_other_do_not_hang():
     ((batches, again), _) = taken(Meeting(), batch_size=8, threads=4, shuffle=False, worker_init=be_alone(0.001))
     assert batches == again == [list(range(8)), list(range(8, 16))]
 
 
-def test_nobody_takes_a_call_while_the_threads_come_in():
-    """The worker's thread waits for the one that hands calls to the threads: results stay in order."""
+def test_no_call_is_taken_while_threads_join_in():
+    """The worker's thread waits for the thread that passes calls to the helpers, so results remain in order."""
     has_come_in, may_go_on, has_asked = threading.Event(), threading.Event(), threading.Event()
 
     def arguments():
@@ -258,7 +258,7 @@ def test_nobody_takes_a_call_while_the_threads_come_in():
         return number
 
     class Asked:
-        """The lock, which tells that the worker's thread waits for it."""
+        """A lock that reports when the worker's thread waits for it."""
 
         def __init__(self, lock):
             self.lock, self.of = lock, threading.current_thread()
@@ -277,7 +277,7 @@ def test_nobody_takes_a_call_while_the_threads_come_in():
         try:
             found.extend(calls.next() for _ in range(6))
         finally:
-            has_asked.set()  # also where it went past the lock, and failed
+            has_asked.set()  # also if it ignored the lock, and failed
 
     helpers = Helpers(2)
     with InOrder(helpers, call, arguments(), patience_s=0.001) as calls:

@@ -1,4 +1,4 @@
-"""Worker threads: whom a work item wakes."""
+"""Worker threads: which thread a work item wakes."""
 
 import contextlib
 import gc
@@ -19,7 +19,7 @@ LENGTH = 300
 
 
 class MostlyQuick:
-    """Quick batches, but for one that takes until another one has been begun."""
+    """Fast batches, except one that lasts until another batch has been started."""
 
     def __init__(self, slow: int, freed_by: int) -> None:
         self.slow, self.freed_by = slow, freed_by
@@ -33,20 +33,20 @@ class MostlyQuick:
         if index == self.freed_by:
             self.is_free.set()
         if index == self.slow:
-            assert self.is_free.wait(60), "nobody has begun the other one"
+            assert self.is_free.wait(60), "the other batch was not started"
         return index
 
 
 @pytest.mark.parametrize("ordered", [True, False])
 @pytest.mark.parametrize("workers", [2, 8])
-def test_among_quick_batches_a_slow_one_does_not_keep_the_others_from_being_computed(workers, ordered):
+def test_slow_batch_among_fast_ones_does_not_block_the_others(workers, ordered):
     source = MostlyQuick(slow=200, freed_by=205)
     with Loader(source, workers=workers, backend="thread", ordered=ordered) as loader:
         assert sorted(loader) == list(range(LENGTH))
     assert len(source.threads) > 1
 
 
-def test_too_few_threads_are_an_error_of_start_with_a_remedy(monkeypatch):
+def test_too_few_threads_are_an_error_at_start_with_a_remedy(monkeypatch):
     begin = threading.Thread.start
 
     def start(thread):
@@ -62,7 +62,7 @@ def test_too_few_threads_are_an_error_of_start_with_a_remedy(monkeypatch):
         assert list(loader) == [0, 1, 2]
 
 
-def test_all_threads_work_at_slow_batches():
+def test_all_threads_compute_slow_batches():
     all_here = threading.Barrier(4, timeout=60)
 
     class Slow:
@@ -78,7 +78,7 @@ def test_all_threads_work_at_slow_batches():
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_the_queue_is_filled_while_nobody_asks(workers):
+def test_queue_is_filled_without_requests(workers):
     computed = threading.Semaphore(0)
 
     class Counting:
@@ -97,7 +97,7 @@ def test_the_queue_is_filled_while_nobody_asks(workers):
 
 
 class AtWork:
-    """Items of which one is at work until it may end."""
+    """A source with one item that runs until it may end."""
 
     def __init__(self, at: int) -> None:
         self.at, self.has_begun, self.may_end = at, threading.Event(), threading.Event()
@@ -112,8 +112,8 @@ class AtWork:
         return index
 
 
-def test_a_pause_sleeps_while_a_batch_is_at_work_though_others_are_ready(monkeypatch):
-    """Whoever looks all the time takes the interpreter's lock from the thread that is waited for."""
+def test_pause_sleeps_during_a_batch_though_others_are_ready(monkeypatch):
+    """Polling would take the interpreter's lock from the running thread."""
     source, looks, sleeps = AtWork(1), [], []
     with Loader(source, workers=1, backend="thread", max_queue_size=3) as loader, monkeypatch.context() as patch:
         batches = iter(loader)
@@ -143,8 +143,8 @@ def test_a_pause_sleeps_while_a_batch_is_at_work_though_others_are_ready(monkeyp
         assert list(batches) == list(range(LENGTH))
 
 
-def test_a_loop_that_is_broken_off_leaves_no_batch_that_was_ready():
-    """Nobody would ask for it: it would be kept for ever, and counted as ready."""
+def test_broken_loop_leaves_no_ready_batch():
+    """It would never be requested: it would be kept forever, and counted as ready."""
     with Loader(AtWork(-1), workers=1, backend="thread", max_queue_size=4) as loader:
         assert next(iter(loader)) == 0
         pipeline = loader._engine.pipeline
@@ -158,11 +158,11 @@ def test_a_loop_that_is_broken_off_leaves_no_batch_that_was_ready():
             assert ledger.ready.keys() <= ledger.work_items.keys()
 
 
-def test_who_has_slept_until_a_batch_came_is_woken_no_more():
+def test_consumer_that_received_its_batch_is_not_woken_again():
     is_asked = threading.Event()
 
     class Awaited:
-        """Items that are there when somebody sleeps until they are."""
+        """Items that are finished while a consumer sleeps."""
 
         def __len__(self):
             return 4
@@ -182,7 +182,7 @@ def test_who_has_slept_until_a_batch_came_is_woken_no_more():
 
 
 class DrawsFrom:
-    """Items that draw by one function, known by its name."""
+    """Items that draw by one function, given by its name."""
 
     def __init__(self, function):
         self.function = function
@@ -199,7 +199,7 @@ class DrawsFrom:
     ("function", "told"), [("random.random", "Python's random"), ("numpy.random.random", "numpy.random"), ("", "")]
 )
 @pytest.mark.parametrize("seed", [3, None])
-def test_one_warning_tells_of_draws_from_a_generator_that_threads_share(caplog, function, told, seed):
+def test_one_warning_reports_draws_from_a_shared_generator(caplog, function, told, seed):
     with Loader(DrawsFrom(function), workers=2, backend="thread", seed=seed) as loader:
         list(loader)
         list(loader)
@@ -208,11 +208,11 @@ def test_one_warning_tells_of_draws_from_a_generator_that_threads_share(caplog, 
 
 
 class Struck(Exception):
-    """Raised by the handler of a signal."""
+    """The error of a signal handler."""
 
 
-def test_an_error_that_strikes_whoever_waits_is_gone_when_nobody_keeps_it():
-    """Without a garbage collection: the frames of its traceback hold the loader, and with it the source."""
+def test_error_that_strikes_a_waiting_thread_is_freed_without_a_collection():
+    """The frames of its traceback have the loader, and with it the source."""
 
     def strike(*_):
         raise Struck
@@ -251,8 +251,8 @@ def test_an_error_that_strikes_whoever_waits_is_gone_when_nobody_keeps_it():
         signal.signal(signal.SIGUSR1, before)
 
 
-def test_an_interrupt_in_the_standard_library_leaves_the_lock_to_other_threads(monkeypatch):
-    """A context manager of `contextlib` kept it for as long as the exception was kept: workers waited for it."""
+def test_interrupt_in_the_standard_library_releases_the_lock(monkeypatch):
+    """A context manager of `contextlib` would keep it as long as the exception, and workers would wait."""
     monkeypatch.setattr(strikes, "is_ours", lambda frame: frame.f_code.co_filename.startswith((package, standard)))
     package, standard = strikes._PACKAGE, contextlib.__file__
     kept = []

@@ -1,4 +1,4 @@
-"""Threads that loading the source leaves in the fork server: most forbid to fork workers, some are known to be safe."""
+"""Threads that loading the source leaves in the fork server: most prevent forking, some are known to be safe."""
 
 import os
 import threading
@@ -41,17 +41,17 @@ def are_interpreters_of_their_own(source):
         return {bool(batch[0]) for batch in loader}
 
 
-def test_beside_a_thread_that_is_known_to_be_safe_workers_are_forked():
+def test_workers_are_forked_with_a_thread_that_is_known_to_be_safe():
     assert are_interpreters_of_their_own(WithThread("jemalloc_bg_thd")) == {False}
 
 
-def test_beside_any_other_thread_they_are_not_and_a_warning_names_it():
+def test_workers_are_not_forked_with_other_threads_and_a_warning_names_them():
     with pytest.warns(RuntimeWarning, match=r"started threads \(a-stranger\), so workers are started as fresh"):
         assert are_interpreters_of_their_own(WithThread("a-stranger")) == {True}
 
 
 class WithPool(WithThread):
-    """Unpickling it leaves the threads of a library that gives them no name, and two with one."""
+    """Unpickling it leaves unnamed threads of a library, and two threads with a name."""
 
     def __setstate__(self, state):
         self.__dict__.update(state)
@@ -61,7 +61,7 @@ class WithPool(WithThread):
             super().__setstate__({"name": name})
 
 
-def test_threads_of_one_name_are_counted_and_the_nurserys_own_name_is_none_of_theirs():
+def test_threads_of_one_name_are_counted_without_the_fork_servers_own_name():
     with pytest.warns(RuntimeWarning, match=r"started threads \(pool \(2\), 3 without a name\), so workers"):
         assert are_interpreters_of_their_own(WithPool("")) == {True}
 
@@ -74,8 +74,8 @@ class Unpicklable(WithThread):
         return np.array([False])
 
 
-def test_before_a_fork_of_the_trainer_the_users_own_threads_are_named_and_counted():
-    """What has ended with the fork of ours is made anew where it is needed."""
+def test_users_threads_are_named_and_counted_before_a_fork_of_the_trainer():
+    """Threads of this package are recreated after the fork."""
     release = threading.Event()
     names = ["reader", "reader", "writer", "mpqueue-monitor"]
     threads = [threading.Thread(target=release.wait, name=name) for name in names]
@@ -90,7 +90,7 @@ def test_before_a_fork_of_the_trainer_the_users_own_threads_are_named_and_counte
             thread.join()
 
 
-def test_the_main_thread_is_no_other_thread_whatever_its_name():
+def test_main_thread_is_not_counted_whatever_its_name():
     read_end, write_end = os.pipe()
     pid = os.fork()
     if pid == 0:

@@ -1,4 +1,4 @@
-"""Which batches are timed: of long ones all, of short ones some, and fewer where many workers bring them."""
+"""Timed batches: all long ones, some short ones, and fewer with many workers."""
 
 import pytest
 
@@ -15,8 +15,8 @@ BEGAN_NS = 1_000_000_000
     ("num_workers", "compute_ns", "pause"),
     [(1, 1000, 2), (8, 1000, 2), (16, 1000, 4), (64, 1000, 16), (64, EVERY_NS, 1), (64, EVERY_NS - 1, 16)],
 )
-def test_the_next_batch_to_be_timed_is_later_with_many_workers(monkeypatch, num_workers, compute_ns, pause):
-    """All that are timed would cost the trainer more than what they tell."""
+def test_next_timed_batch_is_later_with_many_workers(monkeypatch, num_workers, compute_ns, pause):
+    """Timing all would cost the trainer more than the figures are worth."""
     monkeypatch.setattr(worker_main, "_clock", lambda: BEGAN_NS)
     written = []
     timing = _Timing(lambda record: written.append(record) or len(record), num_workers)
@@ -29,8 +29,8 @@ def test_the_next_batch_to_be_timed_is_later_with_many_workers(monkeypatch, num_
 
 @pytest.mark.parametrize("every_ns", [0, 1 << 62])
 @pytest.mark.parametrize(("backend", "workers", "least"), [("thread", 1, 1), ("process", 0, 2)])
-def test_in_this_process_one_batch_is_timed_in_so_many_nanoseconds(backend, workers, least, every_ns, monkeypatch):
-    """Each would cost more than a short batch itself."""
+def test_one_batch_per_interval_is_timed_in_this_process(backend, workers, least, every_ns, monkeypatch):
+    """Timing each would cost more than a short batch itself."""
     for module in ("threads", "inline"):
         monkeypatch.setattr(f"mpqueue.workers.{module}.EVERY_NS", every_ns)
     with Loader(list(range(20)), workers=workers, backend=backend) as loader:

@@ -1,6 +1,6 @@
-"""The trainer is killed, at any moment: within a second none of its processes is left, and no segment.
+"""The trainer is killed at any moment: within a second, none of its processes and segments is left.
 
-Seen from outside: nobody of the dead trainer's family could tell.
+This is observed from outside, because no process of the trainer's family can.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ import pytest
 from helpers.gates import Gate
 from helpers.outside import Trainer
 
-WITHIN_S = 15.0  # milliseconds on an idle machine; nothing on the way waits by a clock of its own that is longer
+WITHIN_S = 15.0  # milliseconds on an idle machine; no step has a longer timeout
 
 STATES = """
 class Telling(Numbers):
@@ -56,7 +56,7 @@ def init():
 
 source = (Epochs if PLACE in ("push", "push to fork server", "restart", "epoch end") else Telling)()
 enqueuer = OrderedEnqueuer(source, True, start_method=METHOD, worker_init=init)
-if PLACE == "loop":  # before a worker is there, and says so
+if PLACE == "loop":  # before a worker runs and reports that
     from mpqueue.workers import roster
     roster._TERM_S = 1000
     end_workers = roster.Roster.end_workers
@@ -91,10 +91,10 @@ def trainer_at(place, method="forkserver", **options):
 
 
 def killed_cleanly(trainer):
-    """Kill it; whether all that lived of it is gone in time, with all segments."""
+    """Kill it; return whether all its processes and segments disappear in time."""
     sentinels = []
     for process in trainer.processes():
-        with contextlib.suppress(ProcessLookupError):  # it was just leaving by itself
+        with contextlib.suppress(ProcessLookupError):  # it may exit by itself at this moment
             sentinels.append(os.pidfd_open(process.pid))
     trainer.process.kill()
     deadline = time.monotonic() + WITHIN_S
@@ -112,14 +112,14 @@ def killed_cleanly(trainer):
         ("worker_init", "spawn"),
     ],
 )
-def test_it_leaves_nothing(place, method):
+def test_no_process_or_segment_is_left(place, method):
     with trainer_at(place, method) as trainer:
         assert trainer.heard() == "there"
         assert killed_cleanly(trainer)
 
 
 @pytest.mark.parametrize("method", ["forkserver", "fork"])
-def test_it_leaves_nothing_while_it_stops_a_worker_that_does_not_want_to(method):
+def test_no_process_is_left_while_it_stops_an_unwilling_worker(method):
     with trainer_at("loop", method) as trainer:
         assert trainer.heard() == "there"
         trainer.hears(signal.SIGUSR1)
@@ -128,14 +128,14 @@ def test_it_leaves_nothing_while_it_stops_a_worker_that_does_not_want_to(method)
 
 
 @pytest.mark.parametrize("place", ["unpickling", "push", "push to fork server", "restart"])
-def test_it_leaves_nothing_while_the_source_is_on_its_way(place):
+def test_no_process_is_left_while_the_source_is_sent(place):
     with trainer_at(place) as trainer:
         assert trainer.heard() == "there"
         assert killed_cleanly(trainer)
 
 
 @pytest.mark.parametrize(("place", "who"), [("item", "workers"), ("item", "forkserver"), ("idle", "forkserver")])
-def test_it_leaves_nothing_that_is_stopped(place, who):
+def test_no_stopped_process_is_left(place, who):
     with trainer_at(place) as trainer:
         assert trainer.heard() == "there"
         for process in trainer.workers() if who == "workers" else [trainer.fork_server()]:
@@ -144,7 +144,7 @@ def test_it_leaves_nothing_that_is_stopped(place, who):
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_it_leaves_no_stopped_worker_of_any_method(method):
+def test_no_stopped_worker_is_left_with_any_start_method(method):
     with trainer_at("item", method) as trainer:
         assert trainer.heard() == "there"
         for process in trainer.processes():
@@ -153,7 +153,7 @@ def test_it_leaves_no_stopped_worker_of_any_method(method):
         assert killed_cleanly(trainer)
 
 
-def test_it_leaves_no_fork_server_whose_interpreter_just_comes_up(tmp_path):
+def test_no_fork_server_with_a_starting_interpreter_is_left(tmp_path):
     with Gate() as gate:
         (tmp_path / "sitecustomize.py").write_text(
             "import sys\n"
@@ -171,7 +171,7 @@ def test_it_leaves_no_fork_server_whose_interpreter_just_comes_up(tmp_path):
 
 
 SELF_KILLED = """
-__import__("warnings").simplefilter("ignore", DeprecationWarning)  # of 3.12, at every fork beside threads
+__import__("warnings").simplefilter("ignore", DeprecationWarning)  # of 3.12, at every fork with threads
 PACKAGE = os.path.dirname(mpqueue.__file__) + os.sep
 
 class Epochs(Numbers):
@@ -215,7 +215,7 @@ while True:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("method", "step"), [("forkserver", 67), ("fork", 131)])
-def test_it_leaves_nothing_at_whatever_call_of_the_engine_it_dies(method, step):
+def test_no_process_is_left_at_any_call_of_the_engine(method, step):
     options = {"stdin": -1, "bufsize": 0}
     with Trainer(f"METHOD, STEP = {method!r}, {step}\n{SELF_KILLED}", **options) as supervisor:
         deaths = 0

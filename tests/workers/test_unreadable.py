@@ -1,6 +1,6 @@
-"""A batch that the worker could pickle, and that this process cannot unpickle: an error at its place, once.
+"""A batch that the worker can pickle, but this process cannot unpickle: an error at its position, once.
 
-What the handler of a signal raises in the middle of it is an interrupt, and the batch comes.
+An exception of a signal handler during the unpickling is an interrupt, and the batch arrives.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ SKIPPING = {"on_error": "skip"}
 
 
 class Fragile:
-    """Raises in the trainer, and in no worker."""
+    """Raises in the trainer, but in no worker."""
 
     def __init__(self, error):
         self.error, self.array = error, np.arange(5000.0)
@@ -38,7 +38,7 @@ class Fragile:
 
 
 class Source:
-    """Batches of which one makes its object when it is asked for."""
+    """Batches; some of them create an object."""
 
     def __init__(self, make, *, at=(AT,)):
         self.make, self.at = make, at
@@ -51,7 +51,7 @@ class Source:
 
 
 def _only_there(body):
-    """Run code in a module that exists in this process alone."""
+    """Run code in a module that exists only in this process."""
     module = types.ModuleType("mpqueue_test_of_the_worker")
     module.__dict__.update(dataclasses=dataclasses, enum=enum)
     sys.modules[module.__name__] = module
@@ -68,7 +68,7 @@ def of_another_module():
 
 
 def key_of_another_module():
-    """It is part of the spec of the batch, and of no pickle in it."""
+    """It is in the spec of the batch, but not in its pickles."""
     return {_only_there("class Key(enum.Enum):\n    A = 1").Key.A: np.zeros(3)}
 
 
@@ -86,7 +86,7 @@ def expected(found):
 
 
 @forms
-def test_it_is_an_error_at_its_place_and_the_stream_goes_on(make, kind, caplog):
+def test_error_is_raised_at_its_position_and_the_stream_continues(make, kind, caplog):
     with mpqueue.Loader(Source(make), workers=2) as loader:
         for epoch in range(2):
             found = taken(iter(loader))
@@ -99,13 +99,13 @@ def test_it_is_an_error_at_its_place_and_the_stream_goes_on(make, kind, caplog):
 
 
 @pytest.mark.parametrize("start_method", ["fork", "spawn"])
-def test_other_start_methods_raise_the_error_in_its_place(start_method):
+def test_other_start_methods_raise_the_error_at_its_position(start_method):
     with mpqueue.Loader(Source(fragile), workers=1, start_method=start_method) as loader:
         assert expected(taken(iter(loader)))
 
 
 @forms
-def test_it_is_left_out_where_errors_are(make, kind, caplog):
+def test_unreadable_batch_is_skipped_like_errors(make, kind, caplog):
     with mpqueue.Loader(Source(make), workers=2, **SKIPPING) as loader, caplog.at_level(logging.WARNING, "mpqueue"):
         assert taken(iter(loader)) == [0, 1, 3, 4, 5]
         assert loader.statistics().skipped == 1
@@ -114,7 +114,7 @@ def test_it_is_left_out_where_errors_are(make, kind, caplog):
 
 
 class SomeBroken:
-    """Samples of which one raises in the worker, and one in the trainer."""
+    """Samples: one raises in the worker, and one in the trainer."""
 
     def __len__(self):
         return 6
@@ -125,13 +125,13 @@ class SomeBroken:
         return np.full(3, index), fragile() if index == 0 else index
 
 
-def test_so_is_one_of_which_something_was_left_out_before():
+def test_unreadable_partial_batch_is_skipped():
     with mpqueue.Loader(SomeBroken(), batch_size=2, collate=list, workers=1, **SKIPPING) as loader:
         assert [int(samples[0][0][0]) for samples in loader] == [2, 4]
-        assert loader.statistics().skipped == 1  # what is said of the sample lies in the batch
+        assert loader.statistics().skipped == 1  # the record of the sample is part of the batch
 
 
-def test_whoever_keeps_the_errors_keeps_no_slots():
+def test_kept_errors_keep_no_slots():
     source = Source(fragile, at=range(LENGTH))
     with mpqueue.Loader(source, workers=2, max_queue_size=2) as loader:
         kept = [error for _ in range(8) for error in taken(iter(loader))]
@@ -140,7 +140,7 @@ def test_whoever_keeps_the_errors_keeps_no_slots():
         assert loader._engine.pipeline.backend.pool.ring.slots.num_leased == 0
 
 
-def test_an_enqueuer_stops_at_it_as_at_any_other_error():
+def test_enqueuer_stops_as_after_any_error():
     enqueuer = mpqueue.OrderedEnqueuer(Source(fragile), use_multiprocessing=True)
     enqueuer.start(workers=2)
     batches = enqueuer.get()
@@ -150,7 +150,7 @@ def test_an_enqueuer_stops_at_it_as_at_any_other_error():
     assert not enqueuer.is_running()
 
 
-def test_one_that_was_moved_out_of_the_ring_is_unreadable_when_its_turn_has_come():
+def test_moved_out_batch_is_unreadable_when_it_is_due():
     with mpqueue.Loader(Source(fragile), workers=1, max_queue_size=LENGTH) as loader:
         batches = iter(loader)
         next(batches)
@@ -166,11 +166,11 @@ def test_one_that_was_moved_out_of_the_ring_is_unreadable_when_its_turn_has_come
 
 
 class Interrupted(Exception):
-    """Raised by the handler of a signal."""
+    """The error of a signal handler."""
 
 
 class Signalling:
-    """Has a signal strike in the middle of its unpickling, in the trainer, once."""
+    """Sends a signal during its unpickling in the trainer, once."""
 
     strikes: list[int] = []
 
@@ -180,7 +180,7 @@ class Signalling:
 
 
 class SignallingError(Exception):
-    """The same of an exception."""
+    """The same for an exception."""
 
     def __reduce__(self):
         return _strike_and_make, ()
@@ -201,7 +201,7 @@ class Raising:
 
 @pytest.fixture
 def handler():
-    """A handler that raises, an error like those of code of the user."""
+    """A handler that raises an error like those of user code."""
 
     def strike(*_):
         raise Interrupted
@@ -225,7 +225,7 @@ STRIKES = pytest.mark.parametrize(
 @STRIKES
 @pytest.mark.parametrize("options", [{}, SKIPPING])
 @pytest.mark.usefixtures("handler")
-def test_what_the_handler_of_a_signal_raises_is_an_interrupt_and_the_batch_comes(options, number, kind, monkeypatch):
+def test_exception_of_a_signal_handler_is_an_interrupt_and_the_batch_arrives(options, number, kind, monkeypatch):
     monkeypatch.setattr(Signalling, "strikes", [number])
     with mpqueue.Loader(Source(signalling), workers=1, **options) as loader:
         batches = iter(loader)
@@ -238,7 +238,7 @@ def test_what_the_handler_of_a_signal_raises_is_an_interrupt_and_the_batch_comes
 
 @STRIKES
 @pytest.mark.usefixtures("handler")
-def test_so_it_is_in_the_unpickling_of_an_exception(number, kind, monkeypatch):
+def test_exception_of_a_signal_handler_while_unpickling_an_error_is_an_interrupt(number, kind, monkeypatch):
     monkeypatch.setattr(Signalling, "strikes", [number])
     with mpqueue.Loader(Raising(), workers=1) as loader:
         batches = iter(loader)
@@ -257,7 +257,7 @@ def made_again():
     return Fleeting()
 
 
-def test_an_error_that_only_the_worker_can_unpickle_comes_by_its_text_and_says_so(monkeypatch):
+def test_error_that_only_the_worker_can_unpickle_is_replaced_by_its_message(monkeypatch):
     packed = failures.pack(Fleeting("lost"), "index 3")
     monkeypatch.setenv("MPQUEUE_TEST_IS_GONE", "1")
     error = failures.unpack(packed)

@@ -1,7 +1,7 @@
-"""Reports that no worker of ours writes: user code has written to the pipe, or over a batch in its slot.
+"""Invalid reports: user code has written to the pipe, or over a batch in its slot.
 
-Nothing that such a worker says can be trusted any more: it is killed, another one computes its batches, and the
-consumer notices nothing.
+Such a worker is no longer trusted: it is killed, another worker computes its batches, and the consumer is not
+affected.
 """
 
 import logging
@@ -34,7 +34,7 @@ def half(_worker, fields):
 
 
 def unlike(field, difference):
-    """A report in which one field differs by so much."""
+    """A report with this difference in one field."""
 
     def change(_worker, fields):
         return REPORT.pack(*(fields | {field: fields[field] + difference}).values())
@@ -47,7 +47,7 @@ def no_room_for_the_place(_worker, fields):
 
 
 def over_the_spec(worker, fields):
-    """The report is right; a spec is none that lies in the slot."""
+    """A correct report of an invalid spec in the slot."""
     start = worker.grant[2] * worker.config.stride
     memory = worker.world.ring.segment.memory
     at, length = np.frombuffer(memory, "<i8", 2, start + fields["header"])
@@ -67,28 +67,28 @@ def over_the_place_of_the_spec(at, length):
 LIES = {
     "half a report": half,
     "no magic number": changed(magic=0x1234),
-    "no kind that there is": changed(kind=9),
+    "an unknown kind": changed(kind=9),
     "a kind below all others": changed(kind=0),
     "a slot that was not granted": unlike("slot", 1),
     "a turn that was not granted": unlike("turn", 1),
-    "a header behind the end of its batch": changed(header=1 << 15, nbytes=1 << 14),
+    "a header after the end of its batch": changed(header=1 << 15, nbytes=1 << 14),
     "a batch beyond its memory": changed(nbytes=1 << 17, high_water=1 << 16),
     "memory beyond the slot's": changed(high_water=1 << 60),
     "a spec that was never sent": changed(flags=0, spec=77),
-    "no room for the place of a spec": no_room_for_the_place,
-    "a place that is another one": unlike("header", 8),
+    "no room for the pointer to a spec": no_room_for_the_place,
+    "a wrong place": unlike("header", 8),
     "a source that was never sent": changed(kind=5, turn=5),
-    "a slot let go that it never had": changed(kind=6, slot=5),
-    "a slot let go that does not exist": changed(kind=6, slot=1 << 20),
-    "a spec that is none": over_the_spec,
-    "a spec behind its batch": over_the_place_of_the_spec(0, 1 << 40),
+    "a release of a slot that it never had": changed(kind=6, slot=5),
+    "a release of a slot that does not exist": changed(kind=6, slot=1 << 20),
+    "an invalid spec": over_the_spec,
+    "a spec after its batch": over_the_place_of_the_spec(0, 1 << 40),
     "a spec before its batch": over_the_place_of_the_spec(-8, 16),
-    "a spec of a length below 0": over_the_place_of_the_spec(8, -8),
+    "a spec with a negative length": over_the_place_of_the_spec(8, -8),
 }
 
 
 @pytest.mark.parametrize("lie", LIES)
-def test_a_worker_whose_report_is_none_is_replaced_and_its_batches_computed_again(lie, monkeypatch, caplog):
+def test_worker_with_an_invalid_report_is_replaced_and_its_batches_computed_again(lie, monkeypatch, caplog):
     lies = [LIES[lie]]
 
     class Lying(simulated.Worker):

@@ -1,4 +1,4 @@
-"""Random generators that a source keeps draw for each batch what (seed, epoch, index) says, as the global ones do."""
+"""Random generators that a source keeps are seeded for each batch from (seed, epoch, index), like the global ones."""
 
 import random
 
@@ -15,7 +15,7 @@ class Inner:
 
 
 class Keeping:
-    """Keeps generators of all kinds, made in its constructor."""
+    """Keeps generators of all kinds, created in its constructor."""
 
     def __init__(self):
         self.new = np.random.default_rng(0)
@@ -50,18 +50,18 @@ def test_no_two_batches_draw_the_same_numbers():
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_any_number_of_workers_draws_the_same(workers):
+def test_any_number_of_workers_draws_the_same_numbers(workers):
     assert drawn(workers) == drawn(2)
 
 
-def test_inline_the_generators_of_the_caller_stay_what_they_were():
+def test_callers_generators_do_not_change_without_workers():
     source = Keeping()
     drawn(0, source)
     untouched = Keeping()
     assert source[0].tolist() == untouched[0].tolist()
 
 
-def test_the_generator_that_a_function_has_closed_over_is_found():
+def test_generator_in_a_closure_is_found():
     kept = np.random.default_rng(0)
 
     def elements():
@@ -73,7 +73,7 @@ def test_the_generator_that_a_function_has_closed_over_is_found():
     assert len(set(found)) == 6
 
 
-def test_a_generator_that_the_first_item_makes_is_found():
+def test_generator_created_by_the_first_item_is_found():
     class Lazy:
         generator = None
 
@@ -86,12 +86,12 @@ def test_a_generator_that_the_first_item_makes_is_found():
             return index, self.generator.random()
 
     with Loader(Lazy(), workers=2, seed=1) as loader:
-        list(loader)  # each worker has made its own, at different batches
+        list(loader)  # each worker has created its own, at different batches
         following = dict(loader)
     assert len(set(following.values())) == 8
 
 
-def test_one_that_cannot_be_seeded_gets_one_warning():
+def test_generator_that_cannot_be_seeded_is_one_warning():
     class Odd(np.random.RandomState):
         def set_state(self, state):
             raise TypeError("never")
@@ -104,7 +104,7 @@ def test_one_that_cannot_be_seeded_gets_one_warning():
     kept.seed(1, 2, 4)
 
 
-def test_a_source_without_any_is_left_alone_after_its_second_batch():
+def test_source_without_generators_is_not_searched_after_its_second_batch():
     kept = UserGenerators(object())
     kept.seed(1, 0, 0)
     assert not kept.is_idle

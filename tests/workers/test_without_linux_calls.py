@@ -25,7 +25,7 @@ sys.platform = "darwin"
 
 @pytest.fixture
 def without(lacks, tmp_path):
-    """The environment of an interpreter that lacks them."""
+    """The environment of an interpreter without these calls."""
     (tmp_path / "sitecustomize.py").write_text(lacks)
     return {"PYTHONPATH": os.pathsep.join([str(tmp_path), os.path.dirname(os.path.dirname(__file__))])}
 
@@ -64,7 +64,7 @@ def _script(method, strike, timeout_s=None):
 
 
 @METHODS
-def test_a_worker_that_dies_is_replaced(method, without, tmp_path):
+def test_crashed_worker_is_replaced(method, without, tmp_path):
     said, _ = ran(
         _script(method, "os.kill(os.getpid(), signal.SIGKILL)"), env={**without, "FUSE": str(tmp_path / "fuse")}
     )
@@ -72,15 +72,15 @@ def test_a_worker_that_dies_is_replaced(method, without, tmp_path):
 
 
 @METHODS
-def test_a_worker_that_hangs_is_killed_and_replaced(method, without, tmp_path):
+def test_hanging_worker_is_killed_and_replaced(method, without, tmp_path):
     strike = "os.kill(os.getpid(), signal.SIGSTOP)"
     said, _ = ran(_script(method, strike, TIMEOUT_S), env={**without, "FUSE": str(tmp_path / "fuse")})
     assert said == [_TWICE, "1"]
 
 
 @METHODS
-def test_a_worker_whose_child_lives_on_is_known_to_have_died(method, without, tmp_path):
-    """The child of its own has its pipes, but not the life pipe; it ends by itself, too, if the tests are killed."""
+def test_crash_of_a_worker_with_a_running_child_is_detected(method, without, tmp_path):
+    """The child has the worker's pipes, but not the life pipe. It exits by itself, too, if the tests are killed."""
     strike = """os.fork() and os.kill(os.getpid(), signal.SIGKILL)
             until = time.monotonic() + 60
             while not os.path.exists(fuse + ".end") and time.monotonic() < until:
@@ -92,7 +92,7 @@ def test_a_worker_whose_child_lives_on_is_known_to_have_died(method, without, tm
 
 
 @METHODS
-def test_one_that_closes_all_its_descriptors_counts_as_dead(method, without, tmp_path):
+def test_worker_that_closes_all_its_descriptors_counts_as_crashed(method, without, tmp_path):
     said, _ = ran(
         _script(method, "os.closerange(3, 200); time.sleep(100)"), env={**without, "FUSE": str(tmp_path / "fuse")}
     )
@@ -100,7 +100,7 @@ def test_one_that_closes_all_its_descriptors_counts_as_dead(method, without, tmp
 
 
 @SYSTEMS
-def test_a_fork_server_that_dies_is_replaced(without):
+def test_crashed_fork_server_is_replaced(without):
     said, _ = ran(
         """
         import psutil

@@ -1,6 +1,6 @@
-"""User code that writes to a wrong descriptor: what it writes is no report, and its worker ends; the stream does not.
+"""User code that writes to a wrong descriptor: its data is not a valid report, and its worker is replaced.
 
-The code finds the pipe of its reports as bad luck does: it is a descriptor like any other.
+The code finds the pipe of its reports by accident: it is a descriptor like any other.
 """
 
 import os
@@ -22,7 +22,7 @@ from mpqueue.workers.handle import Cause
 
 
 def reports():
-    """The descriptor of this worker's reports: the first pipe that it may write to. (The other is for its stacks.)"""
+    """Return the descriptor of this worker's reports: the first writable pipe. (The other one is for its stacks.)"""
     for name in sorted(os.listdir("/proc/self/fd"), key=int):
         try:
             flags = int(open(f"/proc/self/fdinfo/{name}").read().split()[3], 8)
@@ -51,7 +51,7 @@ class WritesAstray(Numbers):
 
 class FillsThePipe(WritesAstray):
     def astray(self):
-        for _ in range(100):  # more than a pipe takes: it blocks until it is killed
+        for _ in range(100):  # more than a pipe holds: it blocks until it is killed
             os.write(reports(), bytes(4096))
 
 
@@ -61,7 +61,7 @@ class ClosesThePipe(WritesAstray):
 
 
 class CutsTheRecord(WritesAstray):
-    """The first half of a report, and then the end of the process: as if a write had been cut in two."""
+    """Writes the first half of a report, and exits: as if a write had been cut in two."""
 
     def astray(self):
         os.write(reports(), REPORT.pack(MAGIC, ReportKind.BATCH, 0, 1, 2, *[0] * 7)[: REPORT.size // 2])
@@ -75,20 +75,20 @@ def record(kind=ReportKind.BATCH, flags=0, slot=0, turn=1, spec=0, header=0, nby
 ASTRAY = {
     "a word": b"hello",
     "zeros of a record's length": bytes(REPORT.size),
-    "a text of a record's length": b"x" * REPORT.size,
+    "a string of a record's length": b"x" * REPORT.size,
     "many records of noise": random.Random(1).randbytes(9 * REPORT.size),
-    "a record of no kind": record(kind=0),
+    "a record of an invalid kind": record(kind=0),
     "a record of a later kind": record(kind=99),
-    "a turn of nobody": record(turn=1 << 60),
+    "a turn without a grant": record(turn=1 << 60),
     "a state that was never sent": record(kind=ReportKind.LOADED, turn=5),
     "a slot that does not exist": record(kind=ReportKind.LET_GO, slot=1 << 31),
-    "a lack of memory for nothing": record(kind=ReportKind.FULL, turn=1 << 50),
+    "a lack of memory for an unknown turn": record(kind=ReportKind.FULL, turn=1 << 50),
     "a good beginning and a cut end": record(turn=1 << 60) + b"12345",
 }
 
 
 @pytest.mark.parametrize("name", ASTRAY)
-def test_what_is_no_report_ends_its_worker_and_loses_nothing(name, tmp_path):
+def test_invalid_report_ends_its_worker_and_loses_nothing(name, tmp_path):
     with OrderedEnqueuer(WritesAstray(ASTRAY[name], tmp_path / "fuse"), True) as enqueuer:
         enqueuer.start(2)
         assert numbers(enqueuer.get(), 24) == 3 * list(range(8))
@@ -96,14 +96,14 @@ def test_what_is_no_report_ends_its_worker_and_loses_nothing(name, tmp_path):
 
 
 @pytest.mark.parametrize("kind", [FillsThePipe, ClosesThePipe, CutsTheRecord])
-def test_a_pipe_that_is_filled_closed_or_cut_ends_its_worker_and_loses_nothing(kind, tmp_path):
+def test_filled_closed_or_cut_pipe_ends_its_worker_and_loses_nothing(kind, tmp_path):
     with OrderedEnqueuer(kind(b"", tmp_path / "fuse"), True) as enqueuer:
         enqueuer.start(2)
         assert numbers(enqueuer.get(), 24) == 3 * list(range(8))
         assert enqueuer.statistics().deaths == 1
 
 
-def test_code_that_always_writes_astray_is_named_with_its_index(tmp_path):
+def test_code_that_always_writes_to_the_pipe_is_named_with_its_index(tmp_path):
     class Always(WritesAstray):
         def __getitem__(self, index):
             if index == 3:
@@ -119,7 +119,7 @@ def test_code_that_always_writes_astray_is_named_with_its_index(tmp_path):
 
 
 def one_field_wrong(worker, chance):
-    """A report of a turn that the worker was granted, wrong in one of the fields that can be checked."""
+    """A report of a granted turn with an invalid value in one field."""
     grant = worker.grant
     fields = [MAGIC, ReportKind.BATCH, NEW_SPEC, grant[2], grant[3], 0, 0, 64, 1 << 16, 0, 0, 0]
     where, value = chance.choice(
@@ -139,7 +139,7 @@ noise = st.one_of(st.binary(min_size=1, max_size=3 * REPORT.size), st.just("a wr
     num_workers=st.integers(1, 3), credit=st.integers(1, 8),
 )  # fmt: skip
 def test_noise_at_any_moment_loses_nothing(spoils, seed, num_workers, credit):
-    """Random bytes, cut records, and reports of one's own turn with one wrong field."""
+    """Random bytes, cut records, and reports of granted turns with one wrong field."""
     chance = random.Random(seed)
     cursor = EpochCursor(lambda: 10, 0)
     cursor.start_at(0)
@@ -174,7 +174,7 @@ def astray(world, chance, data):
 
 @pytest.fixture
 def world():
-    """One worker that has begun its first grant."""
+    """One worker that has started its first grant."""
     cursor = EpochCursor(lambda: 10, 0)
     cursor.start_at(0)
     world = World(Source([1]), cursor, 1, 1, lambda things: things[0])
@@ -185,7 +185,7 @@ def world():
 
 
 @pytest.mark.parametrize("in_one_read", [True, False])
-def test_a_worker_that_waits_for_memory_and_reports_all_the_same_is_not_believed(world, in_one_read):
+def test_report_of_a_worker_that_must_wait_for_memory_is_rejected(world, in_one_read):
     worker, handle, dispatcher = world.workers[0], world.backend.pool.roster.workers[0], world.backend.dispatcher
     worker.say(ReportKind.FULL, worker.grant[2], worker.grant[3])
     if not in_one_read:
@@ -201,7 +201,7 @@ def opened_number(batch):
     return int(batch[0])
 
 
-def test_a_worker_whose_end_is_told_before_the_end_of_its_pipe_is_not_waited_for(world):
+def test_worker_with_a_reported_exit_is_not_awaited_at_its_pipe(world):
     world.dies(world.workers[0], 3)
     world.backend.supervision.take_exits(0)
     assert not world.backend.pool.roster.dying
@@ -209,8 +209,8 @@ def test_a_worker_whose_end_is_told_before_the_end_of_its_pipe_is_not_waited_for
     assert opened_number(world.pipeline.next()) == 0
 
 
-def test_the_records_are_what_the_wire_says():
-    """A write of them is atomic, and many of them fit into a pipe."""
+def test_records_have_the_wire_format():
+    """Their writes are atomic, and many of them fit into a pipe."""
     assert GRANT.size <= 64
     assert REPORT.size <= 128
-    assert GrantKind.WORK != 0 != ReportKind.BATCH  # a pipe full of zeros says nothing
+    assert GrantKind.WORK != 0 != ReportKind.BATCH  # a pipe full of zeros is invalid
