@@ -130,7 +130,7 @@ class LaneRounds(Iterator[Any]):
 
     def _warn_of_copies(self) -> None:
         streams = self._source.streams
-        if streams and self._num_lanes > 1 and not context.has_asked():
+        if streams and self._num_lanes > 1 and not context.has_requested_info():
             words = told_of_copies(streams[0], self._num_lanes, "lanes")
             warnings.warn(words, UserWarning, stacklevel=outside_stacklevel())
 

@@ -62,7 +62,7 @@ class _Current(threading.local):
     batch: seeds.BatchSeed | SampleBlock | None = None
     rng: "np.random.Generator | None" = None
     source: Any = None
-    has_asked = is_seeded = is_helper = False
+    has_requested = is_seeded = is_helper = False
     tally: Any = None
 
 
@@ -88,7 +88,7 @@ _process_info: WorkerInfo | None = None
 process_batch = CurrentSample()
 _process_begin: Callable[[int, int, int], None] | None = None
 _process_begin_block: BeginBlock | None = None
-_process_has_asked = False
+_process_has_requested = False
 _granted: GrantedSlot | None = None
 
 
@@ -276,13 +276,13 @@ def worker_info() -> WorkerInfo | None:
 
     Follows: ``torch.utils.data.get_worker_info``.
     """
-    global _process_has_asked
+    global _process_has_requested
     if _process_info is not None:
         # Recorded for streams: code that calls this has taken its share of the elements.
-        _process_has_asked = True
+        _process_has_requested = True
         # The worker's own thread may be in another virtual shard than a helper.
         return _current.info if _current.is_helper else _process_info
-    _current.has_asked = True
+    _current.has_requested = True
     return _current.info
 
 
@@ -301,12 +301,12 @@ def note_shared_input() -> None:
 
     (A queue of another process counts the processes that use it.)
     """
-    _current.has_asked = True
+    _current.has_requested = True
 
 
-def has_asked() -> bool:
+def has_requested_info() -> bool:
     """Return True if the code of this worker has called `worker_info`, or takes elements from a queue."""
-    return _current.has_asked if _process_info is None else _process_has_asked
+    return _current.has_requested if _process_info is None else _process_has_requested
 
 
 def rng() -> "np.random.Generator":

@@ -169,7 +169,7 @@ class IteratorRunner:
     @property
     def is_shared(self) -> bool:
         """True if its code has requested the number of its worker."""
-        return context.has_asked()
+        return context.has_requested_info()
 
     def note(self, unit: int, epoch: int) -> str:
         """Return the note for an exception of `run`."""

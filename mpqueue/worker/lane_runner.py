@@ -122,7 +122,7 @@ class LaneRunner:
     @property
     def is_shared(self) -> bool:
         """True if the lanes divide the elements: their code requests its number, or the source does so itself."""
-        return context.has_asked() or (self._is_of_lanes and not getattr(self._source, "streams", ()))
+        return context.has_requested_info() or (self._is_of_lanes and not getattr(self._source, "streams", ()))
 
     def note(self, unit: int, epoch: int) -> str:
         """Return the note for an exception of `run`."""

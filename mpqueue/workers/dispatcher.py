@@ -86,8 +86,8 @@ class Reuse:
         worker's pipe:  5 -> new slot, 7 -> new slot      the consumer drops a batch and so frees its slot
                         5 -> that slot, 7 -> new slot     after `Reuse.apply`
 
-    A worker writes to new memory only if it is so far ahead of the consumer that no slot is free. Only then more slots
-    help.
+    A worker writes to new memory only if it is so far ahead of the consumer that no slot is free. Only
+    then do more slots help.
 
     Args:
         pool: The pool.

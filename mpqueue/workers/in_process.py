@@ -72,9 +72,8 @@ class InProcessBackend:
         assert isinstance(runner, StreamRunner)
         if work_item.unit and runner.is_at(work_item.epoch, unit):
             return unit, None
-        start = ledger.lanes.start(
-            work_item.lane, work_item.unit
-        )  # Also for a first element: samples of its lane may have been given up.
+        # Also for a first element: samples of its lane may have been given up.
+        start = ledger.lanes.start(work_item.lane, work_item.unit)
         return unit, start if work_item.unit or start.state is not None else None
 
     def _ended(self, work_item: WorkItem, runner: AnyRunner, end: StreamEnd) -> Result:

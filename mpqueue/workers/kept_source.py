@@ -129,7 +129,7 @@ def mapped(places: Iterable[BufferPlace], fds: Mapping[int, int]) -> list[Array]
 
 
 def _sample(buffer: memoryview) -> int:
-    step, found = buffer.nbytes // _NUM_SAMPLES, 0
+    step, checksum = buffer.nbytes // _NUM_SAMPLES, 0
     for number in range(_NUM_SAMPLES):
-        found = zlib.crc32(buffer[number * step : number * step + _SAMPLE_BYTES], found)
-    return found
+        checksum = zlib.crc32(buffer[number * step : number * step + _SAMPLE_BYTES], checksum)
+    return checksum

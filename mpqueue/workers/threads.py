@@ -84,9 +84,8 @@ class ThreadBackend(InProcessBackend):
         self._threads: dict[int, threading.Thread] = {}
         self._pace_ns = float(_QUICK_NS)  # moving average of the time per batch, with a weight of 1/16 for the latest
         self._tallies = job.recorder.expect(job.workers)
-        self._shared_generator_check = (
-            SharedGeneratorCheck() if job.plan.seed_given else None
-        )  # until the first batch is computed
+        # Until the first batch is computed.
+        self._draw_check = SharedGeneratorCheck() if job.plan.seed_given else None
         self._tensorflow = tensorflow_rng.follow() if job.plan.seed_given else None
         self._slow = SlowBatch(ledger)
         self._requested: tuple[int, float] = (-1, 0.0)  # the requested work item, and the time of the request
@@ -329,10 +328,10 @@ class ThreadBackend(InProcessBackend):
             if not self._own[0]:  # before the lock, which another thread may have held at the time of the fork
                 leave_as_child()
             done = clock_ns()
-            shared_generator_check = self._shared_generator_check
-            if shared_generator_check is not None:
-                self._shared_generator_check = None
-                shared_generator_check.tell()
+            draw_check = self._draw_check
+            if draw_check is not None:
+                self._draw_check = None
+                draw_check.tell()
             with self._condition:  # once for both the outcome and the next work item
                 # Limited to four quick batches: a long pause of the CPU is not a slow batch.
                 self._pace_ns += (min(done - started, 4 * _QUICK_NS) - self._pace_ns) / 16
