@@ -77,7 +77,7 @@ class Admission:
                 # `ASK`. Only the consumer knows about them.
                 for position in hello.resume.taken_of(self._core.epoch):
                     self._journal.note_taken(position, peer.number if seat.rank is None else seat.rank)
-        # The descriptor is read-only: a consumer may read all slots, but cannot damage the batches of others.
+        # The descriptor is read-only: a consumer may read all slots, but cannot damage any batch.
         peer.send_now(self._welcome(seat).encode(), (self._ring_fd,))
 
     def take_waiting(self) -> list[Peer]:
@@ -114,7 +114,7 @@ class Admission:
             handlers.watch(sentinel, partial(self._give_up, handlers, pid))
 
     def due_at(self) -> float | None:
-        """Return the time, by `time.monotonic`, at which `look` must be called; None if nothing is awaited."""
+        """Return the time, by `time.monotonic`, at which `look` must be called; None if no process is awaited."""
         return self._awaited_until if self._core.awaited else None
 
     def look(self, now: float, handlers: Handlers) -> None:

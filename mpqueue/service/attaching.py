@@ -133,7 +133,7 @@ def open_attachment(
 
 
 def _greet(connection: socket.socket, hello: Hello, deadline: float | None) -> tuple[Welcome, ForeignSegment]:
-    """Exchange handshakes and map the ring whose descriptor came with the answer."""
+    """Exchange handshakes and map the ring of the received descriptor."""
     reply = converse(
         connection, hello, deadline,
         "the server did not answer within the timeout: it is busy or suspended, or another consumer has this rank",

@@ -1,8 +1,8 @@
 """One connection of a consumer to a server: the offers received, the batches delivered, and the requests to send.
 
 A record counts as *delivered* with one assignment, to `Attachment.latest`. A signal handler that raises before the
-assignment has changed nothing. If it raises after the assignment, `Attachment.recover` completes the delivery. See NOTE
-[ Interrupts ] in `mpqueue.engine.pipeline`.
+assignment has no effect. If it raises after the assignment, `Attachment.recover` completes the delivery. NOTE [
+Interrupts ] in `mpqueue.engine.pipeline` explains the rules.
 """
 
 from collections import deque
@@ -61,7 +61,7 @@ class Attachment:
         self.number = self.num_missed = 0
         self.has_begun: list[int] = []
         # The turns in the request that is being sent, and the list that gets an entry once it is sent. Together they
-        # tell, after an interrupt, whether the server has received the turns.
+        # show, after an interrupt, whether the server has received the turns.
         self._released: tuple[int, ...] = ()
         self._sent: list[int] = []
         self._num_requested = 0
@@ -134,7 +134,7 @@ class Attachment:
                 raise link.death.error()
             if not waits:
                 return None
-            # A blocking read of the socket alone would hang if a child forked from the crashed server kept its end
+            # A blocking read of the socket alone would hang if a child forked from the crashed server kept the socket
             # open. The link also waits for the server's pidfd.
             link.wait()
 
@@ -242,7 +242,7 @@ class Attachment:
         if self.link.death is None:
             self.link.linger(self.ring.memory)
         else:
-            # An interrupt may have come between the note of the crash and the close.
+            # An interrupt may have occurred between the note of the crash and the close.
             self.link.close()
         self.ring.close()
 

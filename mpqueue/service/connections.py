@@ -8,8 +8,8 @@
 A *stranger* is a connection without a handshake. Its cost is bounded: one descriptor for a limited time. If the process
 runs out of descriptors, the server stops accepting for a moment, and connections wait in the kernel's queue.
 
-The server never blocks on a consumer. It collects offers and sends up to `MAX_OFFERS` of them in one message. What the
-socket does not accept is kept here and sent when the socket is writable again. That is little data: a consumer is
+The server never blocks on a consumer. It collects offers and sends up to `MAX_OFFERS` of them in one message. Data that
+the socket does not accept is kept here and sent when the socket is writable again. That is little data: a consumer is
 offered at most its window; other messages are new specs, ends of epochs and exceptions.
 """
 
@@ -59,7 +59,7 @@ class Handlers:
         self._by_fd: dict[int, Callable[[], Any]] = {}
 
     def watch(self, fd: int, handler: Callable[[], Any]) -> None:
-        """Call the handler whenever this descriptor is readable or at its end."""
+        """Call the handler whenever this descriptor is readable or hung up."""
         self._by_fd[fd] = handler
         self._poller.register(fd, READABLE)
 
@@ -111,7 +111,7 @@ class Peer:
         stage: The stage of the connection.
         hello: The handshake.
         num_bytes: Bytes of the batches offered.
-        wait_s: Seconds that the consumer has waited for offers.
+        wait_s: Total wait for offers, in seconds.
         waits_since: Start of the current wait; None if it does not wait.
         is_full: True if the socket accepts no more data for now.
         specs: Numbers of the specs that the consumer has received.
@@ -163,7 +163,7 @@ class Peer:
             self._offers = bytearray()
 
     def flush(self) -> bool:
-        """Send as much as the socket accepts now; return False if it is full."""
+        """Send the data that the socket accepts now; return False if it is full."""
         self._collect()
         self.is_full, messages = False, self._messages
         try:
@@ -193,7 +193,7 @@ class Peer:
             self.sock.send(Text(ToConsumer.RECALL, 0, number, b"").pack(), _NOW)
         except OSError:  # the socket is full, or the consumer has disconnected
             return None
-        # Read everything that is there, and only after the send: a request that arrives later was sent by a consumer
+        # Read all received messages, and only after the send: a request that arrives later was sent by a consumer
         # that finds the `RECALL` before it opens another batch.
         messages = []
         while (data := self.receive(REQUEST.size + 1)) is not None:
@@ -319,7 +319,7 @@ class Reception:
             self.refuse(next(iter(self.strangers.values())), "too many connections without a handshake")
 
     def _pause(self, error: OSError) -> None:
-        # The listener stays readable while a connection waits in its queue, so watching it would make the loop spin.
+        # The listener remains readable while a connection waits in its queue, so watching it would make the loop spin.
         self._handlers.unwatch(self._listener.fileno())
         now = time.monotonic()
         self.again_at = now + _PAUSE_S

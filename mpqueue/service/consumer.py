@@ -175,8 +175,8 @@ class Consumer:
             if self._needs_attention:
                 self._attend()
             while loop is self._loop:
-                # An interrupt kept this batch from the caller. Do not send an `ASK` before the caller has it: the `ASK`
-                # would confirm it as taken, and a crash would lose it.
+                # An interrupt kept this batch from the caller. Do not send an `ASK` before the caller has received it:
+                # the `ASK` would confirm it as taken, and a crash would lose it.
                 if self._unclaimed is not _NOTHING:
                     batch, self._unclaimed = self._unclaimed, _NOTHING
                     loop.continues = False
@@ -207,7 +207,7 @@ class Consumer:
                     if record.flags & PARTIAL:
                         value, skipped = _sort_out(value)
                     batch, counts = value, self._counts
-                    # This assignment delivers the batch. An interrupt before it has changed nothing; after it,
+                    # This assignment delivers the batch. An interrupt before it has no effect; after it,
                     # `Attachment.recover` completes the delivery. No call in between, where a signal handler could run:
                     # so each batch is counted once.
                     attachment.latest = record
@@ -328,7 +328,7 @@ class Consumer:
 
     @property
     def epoch(self) -> int:
-        """The number of the current epoch, from 0; between two loops, that of the next epoch."""
+        """The number of the current epoch, from 0; between two loops, the next epoch."""
         return self._epoch
 
     def statistics(self) -> ConsumerStatistics:
@@ -342,11 +342,12 @@ class Consumer:
         return identity | {"server_pid": pid, "is_running": self._is_attached(), "statistics": statistics}
 
     def close(self) -> None:
-        """Leave the server; idempotent, from any thread. Views stay valid; iterators end, including blocked ones."""
+        """Leave the server; idempotent, from any thread. Views remain valid; iterators end, including blocked ones."""
         if self._life is not _Life.ATTACHED:
             return
         is_inside = self._lock._is_owned()  # type: ignore[attr-defined]  # as threading.Condition does
         with defer_signals():
+            # Defer signals: a handler that raised here would leave the consumer closed, but its descriptors open.
             registry.hide(self)
             self._life, self._needs_attention = _Life.CLOSED, True
             self._wake()
@@ -409,7 +410,7 @@ class Consumer:
 class ConsumerIterator(Iterator[Any]):
     """The batches of one loop over a `Consumer`.
 
-    Several threads may call ``__next__`` at the same time: each batch goes to one of them, and the end to all.
+    Several threads may call ``__next__`` at the same time: each batch goes to one thread, and the end to all.
 
     Args:
         consumer: The consumer.
@@ -453,7 +454,7 @@ def _abandon(attachment: Attachment, counts: Counts) -> None:
 
 
 def _sort_out(partial: tuple[Any, list[Any], bool]) -> tuple[Any, int]:
-    """Return what remains of a batch (`_NOTHING` if it is empty) and the number of samples value out."""
+    """Return the rest of a batch (`_NOTHING` if it is empty) and the number of skipped samples."""
     value, skipped, is_empty = partial
     return _NOTHING if is_empty else value, sum(len(indices) for indices, _ in skipped)
 
@@ -490,7 +491,7 @@ def attach(
         uid: User id of the server's owner. None: the current user. Servers of all other users are refused, including
             root's. For a name without a slash, and without ``MPQUEUE_HOME``, the server of a different user is expected
             in ``mpqueue-UID`` in the folder for temporary files.
-        join: What a consumer receives if it attaches in the middle of an epoch of ``mode="broadcast"``: "next" (it
+        join: The batches for a consumer that attaches in the middle of an epoch of ``mode="broadcast"``: "next" (it
             starts with the next epoch), "now" (the rest of the running epoch), or "replay" (the whole running epoch;
             missed batches are computed again).
         reconnect: If True and the server crashes, wait up to ``timeout`` seconds for a new server with the same name

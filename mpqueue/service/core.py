@@ -12,12 +12,12 @@ if the consumer leaves or crashes, the batch is offered again. A taken batch is 
 seat, each consumer that was offered the batch holds the slot until it releases it or its process exits.
 
 *Epochs.* The group is in one epoch at a time. An epoch opens when a consumer begins its loop over it. It is finished
-when all seats have taken all of their batches. A seat that has finished receives its end at once, and waits for the
+when all seats have taken all of their batches. A seat that has finished is notified at once, and waits for the
 others before the next epoch.
 
 *Idle consumers.* Where each batch goes to the first consumer that requests it, offers that an idle consumer has not
-requested are recalled for waiting consumers, after `mpqueue.service.routing.RECALL_AFTER_S`. A delivered batch stays
-with its consumer, so the epoch does not end before that consumer requests the next one or leaves.
+requested are recalled for waiting consumers, after `mpqueue.service.routing.RECALL_AFTER_S`. A delivered batch is never
+recalled, so the epoch does not end before that consumer requests the next one or leaves.
 
 *Crashed consumers.* The seat of a rank is kept for another consumer for `grace_s` seconds. During that time the other
 ranks receive the rest of their epoch, if the stream can recompute batches. Batches that do not fit into the queue of
@@ -66,7 +66,7 @@ class Outside(Protocol):
         """Open an epoch of the stream; return the number of its positions, None if it is unknown."""
 
     def finish_epoch(self, epoch: int) -> None:
-        """Run the end of an epoch of which all batches were taken."""
+        """Run the end of an epoch after all batches were taken."""
 
     def abandon(self, epoch: int) -> None:
         """Drop the rest of an epoch, which has no consumers left."""
@@ -164,8 +164,8 @@ class Holders:
         """
         views = self._views.get(consumer, {})
         for turn in turns:
-            # Turns are never reused: an unknown turn was released before, or never belonged to this consumer. Freeing
-            # its slot anyway would let the server overwrite memory that others read.
+            # Turns are never reused: an unknown turn was released before, or never belonged to this consumer. Its slot
+            # may belong to other readers, so freeing it would overwrite their memory.
             batch = views.pop(turn, None)
             if batch is None:
                 raise Misbehaved(f"it released turn {turn}, which it does not hold")
@@ -176,7 +176,7 @@ class Holders:
         return len(self._views.get(consumer, ()))
 
     def close(self, consumer: int) -> None:
-        """Release all slots of a consumer: it has said so, or its process has exited."""
+        """Release all slots of a consumer: it has disconnected after LEAVE, or its process has exited."""
         for batch in self._views.pop(consumer, {}).values():
             self.let_go(batch, consumer)
 
@@ -223,7 +223,7 @@ class Replays:
         if not waiting:
             self._waiting.pop(key, None)
         self._holders.hold(batch, GROUP)  # so that its slot is freed below if no seat takes it
-        # The requesting seat may have gone since, or the group may be in its next epoch.
+        # The requesting seat may have been removed since, or the group may be in its next epoch.
         if seat is not None and seat in seats and seat.epoch == batch.epoch:
             seat.num_replaying -= 1
             if not batch.is_left_out:
@@ -275,7 +275,7 @@ class Core:
         self.is_running = self._has_ended = False
         self._has_opened = self._may_miss_ranks = has_opened
         self.frontier = frontier
-        # Consumers that had nothing and were offered a batch since the latest `advance`. Their lease timeout starts
+        # Consumers without batches that were offered one since the latest `advance`. Their lease timeout starts
         # there, because only `advance` knows the time.
         self._fresh: set[int] = set()
         self._known: set[int] = set()  # positions that consumers reported as taken when they attached
@@ -310,7 +310,7 @@ class Core:
             )
         if resume is not None and resume.count and not self.rules.is_ordered:
             raise Refused(
-                "this server yields batches as they become ready (ordered=False), so it cannot tell which ones this "
+                "this server yields batches as they become ready (ordered=False), so it does not know which ones this "
                 "consumer has had: attach again without reconnect"
             )
         join = "now" if resume else hello.join
@@ -459,7 +459,7 @@ class Core:
         if batch.is_extra:
             self._replays.arrived(batch, self.group.seats)
         elif batch.position < 0:
-            # An error of no particular batch goes to all consumers that wait, not to seats that may stay vacant.
+            # An error of no particular batch goes to all consumers that wait, not to seats that may remain vacant.
             for seat in self.group.seats:
                 if seat.has_begun and not seat.is_idle and seat.epoch == self.epoch:
                     seat.queue.append(batch)
@@ -591,7 +591,7 @@ class Core:
         """Detach the group if a needed rank is lost; start the leases of consumers that were just offered a batch."""
         if self._ranks:  # saves a call per batch
             self._tell_of_loss(now)
-        # These consumers have waited for a batch, and the wait is not their silence. Their lease begins with the offer.
+        # These consumers were waiting for a batch, which is not silence. Their lease begins with the offer.
         for consumer in self._fresh:
             if consumer in self.group.last_seen:  # it may have left since
                 self.group.last_seen[consumer] = now
@@ -608,7 +608,7 @@ class Core:
         return min((due for due in dues if due > now), default=None)
 
     def silent(self, now: float) -> dict[int, str]:
-        """Return the consumers to detach because they have sent nothing for too long, each with the reason."""
+        """Return the consumers to detach that were silent for too long, each with the reason."""
         timeout = self.rules.lease_timeout
         if timeout is None:
             return {}

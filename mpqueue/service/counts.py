@@ -82,6 +82,7 @@ class Counts:
     def __init__(self, timeline: Timeline | None = None) -> None:
         self.batches = self.bytes = self.skipped = 0
         self._wait_ns = self._copies = self._reconnects = 0
+        # One recorder for all attachments: the counters continue after a reconnect.
         self._recorder = Recorder(timeline)
         self._row = None if timeline is None else ConsumerRow(timeline)
         self._waited_ns = 0  # by the current attachment, at the latest delivery
@@ -123,6 +124,7 @@ class Counts:
 
     def keep(self, attachment: Attachment) -> None:
         """Add the counters of an attachment that is over."""
+        # The next attachment starts its counters at 0.
         self._wait_ns += attachment.link.wait_ns
         self._waited_ns = 0
         self._copies += attachment.ring.num_copies
@@ -131,6 +133,7 @@ class Counts:
 
     def end(self, attachment: Attachment) -> None:
         """Record that the consumer was closed; may be repeated."""
+        # Leases that have ended since the last delivery are not recorded yet.
         attachment.ring.enter_leases()
         if self._row is not None:
             self._row.let_go(clock_ns())

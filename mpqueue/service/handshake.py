@@ -93,6 +93,7 @@ def _or_none(check: Check) -> Check:
 
 
 def _shown(value: Any) -> str:
+    # Error messages appear in logs of the server and in refusals, so an arbitrary value must not make them long.
     if isinstance(value, list | dict):  # they may be nested more deeply than `repr` supports
         return f"a {type(value).__name__} of {len(value)}"
     text = repr(value)
@@ -122,6 +123,7 @@ def _check_protocol(message: Mapping[str, Any]) -> None:
     # Checked before the other fields, which another version may have changed: the user should read about versions, not
     # fields.
     if protocol != PROTOCOL:
+        # Not a `ProtocolError`: the peer is a valid mpqueue process, and its user needs a remedy.
         raise ServiceError(
             f"expected protocol {PROTOCOL} (mpqueue {__version__}), got protocol {protocol} (mpqueue {version}): "
             "install the same version of mpqueue on both ends"

@@ -75,7 +75,7 @@ class Recovered:
         epoch: The journaled epoch.
         taken: The taken positions of the epoch, by holder: a rank or a consumer.
         survivors: The consumers that were attached, by number.
-        state: State of the source at the beginning of the epoch; None if it has none.
+        state: State of the source at the beginning of the epoch; None without a state.
         lanes: Where a stream with lanes resumes, see `mpqueue.service.checkpoints`; None for its beginning.
         begun: Where the epoch of an endless stream began; None for the beginning of the stream, or if it is not needed.
     """
@@ -222,6 +222,7 @@ def _is_json(value: Any, seen: set[int], depth: int) -> bool:
 def _records(data: bytes) -> Iterator[tuple[int, int, int, int]]:
     for start in range(0, len(data) - _RECORD.size + 1, _RECORD.size):
         record = data[start : start + _RECORD.size]
+        # The checksum covers all other bytes, so a record that is half written or overwritten is detected.
         checksum, tag, value, extra, who = _RECORD.unpack(record)
         # A crash or a power failure has cut the record short. No later record can be trusted.
         if checksum != zlib.crc32(record[4:]) or tag >> 4 != _MAGIC >> 4:
@@ -243,6 +244,7 @@ class Journal:
 
     def __init__(self, path: str, job: str, seed: int) -> None:
         self._path, self._job, self._seed = path, job, seed
+        # Written again into each new file, so that a restarted server knows whom to wait for.
         self._present: dict[int, Survivor] = {}
         self._fd = -1
         self._lock = Lock()  # guards the descriptor, which the syncing thread uses, too
@@ -276,7 +278,7 @@ class Journal:
         records += [_pack(_JournalKind.TAKEN, position, 0, who) for who, position in taken]
         with self._named():
             fd = self._replace(json.dumps(head).encode() + b"\n" + b"".join(records))
-        # The syncing thread may still use a duplicate of the old descriptor, which stays open until its sync is over.
+        # The syncing thread may still use a duplicate of the old descriptor, which remains open until its sync is over.
         with self._lock:
             old, self._fd = self._fd, descriptors.own(fd)
         if old >= 0:
@@ -359,7 +361,7 @@ class Journal:
         # the number of batches.
         while not self._is_closed:
             self._is_due.wait()
-            # Clear the event before the sync: data written during the sync needs another one.
+            # Clear the event before the sync: data written during the sync needs another sync.
             self._is_due.clear()
             self._sync_once()
 
@@ -385,7 +387,7 @@ class Journal:
         self._is_due.set()
         if self._thread.is_alive():
             self._thread.join()
-        # Sync what was written during the thread's last sync.
+        # Sync the data written during the thread's last sync.
         self._sync_once()
         with self._lock:
             fd, self._fd = self._fd, -1

@@ -5,8 +5,8 @@ reports: a process forked from the server may keep the socket open. Data that ar
 because it may contain the reason.
 
 A signal handler may raise between any two bytecodes of the main thread. So the result of a system call is stored in the
-same C call that makes it: ``list.extend(map(call, ...))``, in which no handler runs. A received message is in `_came`
-until its records are in `arrived`; a sent request has an entry in the caller's list.
+same C call that makes it: ``list.extend(map(call, ...))``, without a chance for a handler to run. A received message is
+in `_came` until its records are in `arrived`; a sent request has an entry in the caller's list.
 """
 
 import contextlib
@@ -188,8 +188,8 @@ class ServerLink:
     def recover(self) -> None:
         """Complete the steps that an interrupt has cut off."""
         came, arrived, parsed = self._came, self.arrived, self._parsed
-        # The interrupt came between `extend` and `popleft`: the records of this message have arrived already, and must
-        # not be added twice.
+        # The interrupt occurred between `extend` and `popleft`: the records of this message have arrived already, and
+        # must not be added twice.
         if came and parsed is not None and parsed[0] is came[0] and arrived and arrived[-1] is parsed[1][-1]:
             came.popleft()
         # Parse received messages now: no descriptor is readable anymore that would indicate them.
@@ -239,6 +239,8 @@ class ServerLink:
         """
         with defer_signals():
             self._close_waits()
+            # Keep the socket open as long as the memory is mapped. Its end, after LEAVE, then informs the server that
+            # no view is left.
             descriptors.close_with(memory, self._connection)
             self.death = Death(ServiceDied, f"the connection to the server {self._name!r} was closed", is_final=True)
 
@@ -251,7 +253,8 @@ class ServerLink:
             self._close_waits()
 
     def _close_waits(self) -> None:
-        """Close the descriptors that were only waited for."""
+        """Close the descriptors that were only polled."""
+        # Forget the number before closing it: after an interrupt, a second close could hit a reused descriptor.
         sentinel, self._sentinel = self._sentinel, -1
         if sentinel >= 0:
             descriptors.close(sentinel)

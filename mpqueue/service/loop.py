@@ -62,8 +62,8 @@ class Deliveries:
         stream: The stream, which owns the handles.
         peers: The consumers, by number.
         journal: The journal; None if absent.
-        uid: User id of this process. Consumers of other users receive exceptions as text.
-        timeline: The timeline in which consumers are drawn; None if absent.
+        uid: User id of this process. Consumers of other users receive exceptions as strings.
+        timeline: The timeline of the server; None if absent.
         checkpoints: Checkpoints of a journaled stream with lanes; None for other streams.
         replays: Replays of a stream with lanes; None if batches can be computed by position, or not at all.
     """
@@ -182,8 +182,8 @@ class Deliveries:
         try:
             self._stream.recompute(epoch, [position])
         except LookupError as error:
-            # The sampler's indices of this batch were not kept, and neither are those of later ones. The error takes
-            # the place of the batch, so that the consumer does not wait for it forever.
+            # The sampler's indices of this batch were not kept, and neither are the indices of later ones. The error is
+            # delivered in place of the batch, so that the consumer does not wait for it forever.
             self._stream.unknown.append(Failure(epoch, position, error, is_extra=True))
 
     def can_recompute(self) -> bool:
@@ -370,7 +370,7 @@ class Loop:
                 replies[number] = messages
         if replies:
             # Recall from all consumers at once: a batch returned by the first one must not be offered to the second.
-            # Process their messages afterwards: `Core.recall` counts from the state in which the `RECALL` was sent.
+            # Process their messages afterwards: `Core.recall` counts from the state at the time of the `RECALL`.
             self._core.recall({number: _last_taken(messages) for number, messages in replies.items()})
             for number, messages in replies.items():
                 peer = self._peers[number]
@@ -432,7 +432,7 @@ class Loop:
         pid = peer.credentials.pid
         if pid and sum(other.credentials.pid == pid for other in self._peers.values()) >= MAX_OF_PROCESS:
             return (
-                f"process {pid} has {MAX_OF_PROCESS} consumers, the maximum: close those that it does not need. A "
+                f"process {pid} has {MAX_OF_PROCESS} consumers, the maximum: close unused ones. A "
                 "consumer that was disconnected without close() counts until the process exits"
             )
         return ""

@@ -93,7 +93,7 @@ class Frontier(ABC):
 
 
 class FirstUntaken(Frontier):
-    """The frontier of modes in which one consumer takes each batch."""
+    """The frontier if one consumer takes each batch."""
 
     def __init__(self, start: int) -> None:
         super().__init__(start)
@@ -103,7 +103,7 @@ class FirstUntaken(Frontier):
         """Add a taken batch."""
         if position < self._start:
             return
-        # Consumers differ in speed: some have taken batches that come after the untaken ones of others.
+        # Consumers differ in speed: some have taken batches after the untaken ones of slower consumers.
         self._ahead.add(position)
         # Move the frontier past all consecutive taken positions, so that the set contains only the gaps between
         # consumers.
@@ -121,7 +121,7 @@ class FirstUntaken(Frontier):
 
 
 class SlowestConsumer(Frontier):
-    """The frontier of modes in which all consumers take each batch. The core drops those a consumer had already."""
+    """The frontier if all consumers take each batch. The core drops those a consumer had already."""
 
     def __init__(self, start: int) -> None:
         super().__init__(start)
@@ -142,7 +142,7 @@ class SlowestConsumer(Frontier):
 class Mode(ABC):
     """The behavior of a server that follows from its options ``mode`` and ``world``.
 
-    The defaults suit a mode without ranks in which a batch belongs to its consumers when it is routed.
+    The defaults suit a mode without ranks where a batch belongs to its consumers when it is routed.
 
     Attributes:
         name: Name of the mode, as in the options and on the wire.
@@ -217,7 +217,7 @@ class Mode(ABC):
 
     @abstractmethod
     def resume(self, seat: Seat, resume: Resume, frontier: int, let_go: Hold) -> Collection[int]:
-        """Let a consumer continue in the running epoch after the batches that it has taken.
+        """Continue a consumer in the running epoch after the batches that it has taken.
 
         Args:
             seat: Its new seat.
@@ -427,6 +427,7 @@ class Broadcast(Mode):
         Batches with an index are simply computed again for a late consumer. A replay of a stream needs a process, which
         survivors that arrive in time do not.
         """
+        # With an index, the batches of a late survivor are simply computed again, so there is no need to wait for it.
         return is_stream or not can_replay
 
 
@@ -443,5 +444,6 @@ def mode_of(name: ModeName, world: int | None) -> Mode:
     Raises:
         KeyError: There is no mode of this name.
     """
+    # For a split, `world` means ranks with equal shares. Without it, consumers may come and go.
     with_world, without = MODES[name]
     return (without if world is None else with_world)(name, world)

@@ -64,6 +64,7 @@ def make_plan(
         raise ValueError(f"a server requires worker processes, got {got}: leave it out")
     chosen = Options.of(ServerOptions, {**options, "shuffle": shuffle}, "Server")
     check_backend(backend, chosen)
+    # A random seed must differ from those of loaders in the same process.
     is_given = chosen.seed is not None
     # Ranks get equal shares: the plan fills up or drops the end of an epoch, as for the shards of a loader.
     plan = resolve(
@@ -77,7 +78,7 @@ def make_plan(
 
 
 def _ring_plan(workers: int, max_queue_size: int, num_kept: int | None, work: type[Work]) -> RingPlan:
-    """Return a ring with slots for the recomputed batches and for those that consumers keep, besides the queue."""
+    """Return a ring with slots for the queue, for recomputed batches, and for batches that consumers keep."""
     if num_kept is None:
         # Large strides cost only address space. Fewer slots are better than small ones: a batch must fit into a stride.
         room = largest_segment_bytes() // _GOOD_STRIDE - 2 * max_queue_size - workers

@@ -54,7 +54,7 @@ class LaneReplay:
 
     Raises:
         OSError: The process has no free descriptors.
-        RuntimeError: There are no threads left.
+        RuntimeError: The process cannot start more threads.
 
     Attributes:
         asked: The requested positions, in order.
@@ -80,6 +80,7 @@ class LaneReplay:
 
     def ask(self, position: int) -> None:
         """Request the next position, which follows the one requested last."""
+        # Deques are safe between threads: one side only appends, the other only removes.
         self.asked.append(position)
         self._look()
 
@@ -119,7 +120,7 @@ class LaneReplay:
             failure = error
         # The consumer keeps requesting positions until it has caught up, and each request must get an answer.
         while not self._is_over:
-            self._fail(failure or RuntimeError("the replay of missed batches has ended"))
+            self._fail(failure or RuntimeError("the replay of missed batches was stopped"))
             self._handlers.wait(None)
         self._close()
 

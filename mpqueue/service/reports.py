@@ -20,7 +20,7 @@ class ServedConsumer(Rated):
         epoch: Its epoch.
         batches: Number of batches that it has taken since it attached.
         bytes: Bytes of the batches offered to it.
-        wait_s: Seconds that it has waited for offers.
+        wait_s: Total wait for offers, in seconds.
         behind: Number of batches assigned to it and not taken.
         leases: Number of slots that it may have views of.
         skipped: Number of batches that it missed because it was slow.
@@ -70,6 +70,7 @@ def statistics_of(engine: Statistics, core: Core, peers: dict[int, Peer]) -> Ser
             seat in holding_up, now - peers[number].since,
         )
         for number, seat in list(core.group.by_consumer.items())
+        # The loop may remove a consumer during this call.
         if number in peers
     ]  # fmt: skip
     return ServerStatistics(

@@ -2,7 +2,7 @@
 
     queue --offer--> untaken --ASK--> taken
       ^                 |
-      +---- its consumer leaves, or requests nothing while another one waits
+      +---- its consumer leaves, or is idle while others wait
 
 A *seat* is the destination of a batch: a rank, or a consumer of a group without ranks. The seat of a rank outlives its
 consumer: untaken batches are kept for the next consumer of the rank.
@@ -44,7 +44,7 @@ class SeatBatch(Protocol):
 
     @property
     def is_left_out(self) -> bool:
-        """Return True if it was computed again and is to be skipped without an offer."""
+        """Return True if it was computed again and must be skipped without an offer."""
 
     @property
     def seat(self) -> int:
@@ -57,7 +57,7 @@ class Had:
 
     Attributes:
         num: All of them.
-        before: Those that it took from a previous server of this stream, its first ones.
+        before: The first of them, which it took from a previous server of this stream.
     """
 
     num: int = 0
@@ -87,8 +87,8 @@ class Seat:
         had: Number of batches of the epoch that this seat has taken.
         num_recalled: Number of offers recalled from it since it attached.
         num_skipped: Number of batches that it missed because it was slow.
-        num_told: Number of those of which its consumer was notified.
-        replay_at: Next position to compute again for this seat; None if it has missed nothing.
+        num_told: Number of skipped batches in the latest notification of its consumer.
+        replay_at: Next position to compute again for this seat; None if it has missed no batch.
         num_replaying: Number of positions that are being computed again.
         overdue_at: When the group is notified that its consumer was not replaced; None if it lost none.
         noted_load: Its load as recorded by `Turns`; -1 if it cannot be offered a batch.
@@ -114,6 +114,7 @@ class Seat:
 
     def sit(self, consumer: int) -> None:
         """Seat a new consumer."""
+        # The counts are per consumer: a new connection numbers its offers from 1.
         self.consumer, self.num_taken, self.num_recalled, self.overdue_at = consumer, 0, 0, None
         self.is_lost = False
 
@@ -150,13 +151,13 @@ class Turns:
         window: Maximum number of batches offered ahead to a seat.
 
     Attributes:
-        loads: A bit set. Bit n is set if there are seats with n batches that can be offered another one.
+        loads: A bit set. Bit n is set if there are seats with n batches that can be offered another batch.
         ahead: Seats with offers that their consumers have not requested, and that can be recalled.
     """
 
     def __init__(self, window: int) -> None:
-        # Bits instead of a sorted list: finding a seat takes the same time for 1 and for 256 consumers. Dicts keep the
-        # order in which seats reached a load, so the first one has waited longest.
+        # Bits instead of a sorted list: finding a seat takes the same time for 1 and for 256 consumers. Dicts are
+        # ordered, so the first seat of a load has waited longest.
         self._has_room = (1 << window) - 1
         self._by_load: defaultdict[int, dict[Seat, None]] = defaultdict(dict)
         self._idle: dict[Seat, None] = {}
@@ -174,7 +175,7 @@ class Turns:
         if seat.has_begun and not seat.is_idle and seat.epoch == epoch:
             load = len(seat.queue) + len(seat.untaken)
         before = seat.noted_load
-        # The load often remains the same: a batch is taken and another one offered.
+        # The load often remains the same: a batch is taken and the next one offered.
         if load != before:
             seat.noted_load = load
             if before >= 0:
@@ -207,7 +208,7 @@ class Turns:
         return next(iter(self._by_load[(loads & -loads).bit_length() - 1])) if loads else None
 
     def waiting(self) -> list[Seat]:
-        """Return the seats whose consumers have requested a batch and have none."""
+        """Return the seats that wait: their consumers have requested a batch and hold none."""
         return [seat for seat in self._by_load[0] if seat.has_asked] if self.loads & 1 else []
 
     def is_starving(self) -> bool:
@@ -248,7 +249,7 @@ class Routing(ABC):
 
     @abstractmethod
     def deal(self, batch: SeatBatch) -> Iterable[Seat]:
-        """Route a batch to its seat or seats; return the seats whose queues have changed."""
+        """Route a batch to its seat or seats; return the seats with changed queues."""
 
     def regain(self, seat: Seat) -> None:  # noqa: B027 - by default the batches stay in their queue
         """Route the queued batches of a seat again: its consumer has left, or offers were recalled from it."""
@@ -332,6 +333,7 @@ class RankedRouting(Routing):
             return (self.seats[batch.position % len(self.seats)],)
         # The end of the stream is unknown. A rank that got a batch of an incomplete last round would run one step more
         # than the others, and wait indefinitely for their gradients.
+        # A batch of the next round has arrived, so the previous round will not be completed.
         if self._is_ordered and self._round and self._number(self._round[0]) != self._number(batch):
             self._give_round()  # the missing batches of this round were skipped
         self._hold(batch, GROUP)
@@ -374,6 +376,7 @@ class RankedRouting(Routing):
             seat.queue.append(batch)
 
     def _clear_round(self) -> None:
+        # The group held them until now; the seats that got one hold it on their own.
         for batch in self._round:
             self._let_go(batch, GROUP)
         self._round.clear()
@@ -455,7 +458,7 @@ class BroadcastRouting(Routing):
     def has_room(self) -> bool:
         """Return whether all seats can have another batch; with `skips`, whether one can."""
         epoch = self._epoch()
-        # All consumers have taken the whole epoch from a previous server. Let the stream run to the end of it.
+        # All consumers have taken the whole epoch from a previous server. The stream must only run to its end.
         if all(seat.epoch > epoch for seat in self.seats):
             return True
         members = self.members()
@@ -501,7 +504,7 @@ RECALL_AFTER_S = 0.1  # much longer than a fast loop's step, but a short wait fo
 
 
 class Unasked(NamedTuple):
-    """Offers that a consumer has not requested while another one waits.
+    """Offers of an idle consumer that a waiting one could use.
 
     Attributes:
         due_at: The time of the recall.
@@ -527,7 +530,7 @@ class Group:
 
     Attributes:
         window, turns: The arguments.
-        seats: All seats, including those of vacant ranks.
+        seats: All seats, including vacant ones.
         ranks: The seats of ranks, including vacant ones.
         by_consumer: The seats that have a consumer.
         last_seen: When each consumer last sent a message, or was offered a batch while it had none.
@@ -547,7 +550,7 @@ class Group:
 
     def add(self, epoch: int, rank: int | None = None) -> Seat:
         """Return a new seat, whose consumer begins with this epoch."""
-        # Numbers are not reused: a batch recomputed for a seat may arrive after that seat has gone.
+        # Numbers are not reused: a batch recomputed for a seat may arrive after its seat was removed.
         self._num_seats += 1
         seat = Seat(-self._num_seats if self.turns is None else GROUP, rank, epoch)
         self.seats.append(seat)
@@ -561,6 +564,7 @@ class Group:
     def rise(self, consumer: int) -> Seat | None:
         """Remove a consumer from its seat, if it has one. `Routing.regain` then routes its untaken batches."""
         self.last_seen.pop(consumer, None)
+        # May be called twice for one consumer: for its disconnection and for the exit of its process.
         seat = self.by_consumer.pop(consumer, None)
         if seat is not None:
             seat.be_left()
@@ -576,8 +580,8 @@ class Group:
     def is_begun(self, epoch: int) -> bool:
         """Return whether an epoch may open: a consumer has started its loop over it, or all seats have taken all of it.
 
-        The second case follows a crash: the previous server had delivered the whole epoch, and only its end remains to
-            be run.
+        The second case follows a crash: the previous server had delivered the whole epoch, and only `finish_epoch`
+            remains to be run.
         """
         begun = [seat for seat in self.seats if seat.has_begun]
         return any(seat.epoch == epoch for seat in begun) or (bool(begun) and self.is_done_with(epoch))
@@ -585,7 +589,7 @@ class Group:
     def holding_up(self, epoch: int) -> list[Seat]:
         """Return the seats of slow consumers that block waiting ones, without those in replay."""
         here = [seat for seat in self.seats if seat.epoch == epoch and seat.replay_at is None]
-        # A full window alone does no harm: a consumer is slow only if another one waits for it.
+        # A full window alone does no harm: a consumer is slow only if a different consumer waits for it.
         is_waiting = any(seat.has_begun and not seat.is_idle and not seat.load and not seat.has_all for seat in here)
         return [seat for seat in here if seat.consumer and seat.load >= self.window] if is_waiting else []
 
@@ -604,10 +608,10 @@ class Group:
         # Check the rare conditions first: each batch passes here.
         if turns is None or not turns.ahead or not (waiting := turns.waiting()):
             return []
-        # Recall only from consumers that have been silent for a while, and for those that have waited as long: two fast
-        # consumers would take each other's batches back and forth.
+        # Recall only from consumers that have been silent for a while, and only for consumers with an equally long
+        # wait: two fast consumers would take each other's batches back and forth.
         since = min(last_seen[seat.consumer] for seat in waiting)
-        # The batch of the latest request stays: it may be open. The offers after it were not started.
+        # The batch of the latest request is not recalled: it may be open. The offers after it were not started.
         return [
             Unasked(
                 max(since, last_seen[seat.consumer]) + RECALL_AFTER_S, seat.consumer, seat.num_taken + seat.has_asked

@@ -68,6 +68,7 @@ def check_seconds(name: str, value: Any, *, may_be_none: bool) -> None:
     if value is None and may_be_none:
         return
     expected = "a number of seconds" + (" or None" if may_be_none else "")
+    # `bool` is a subclass of `int`, but `timeout=True` is a mistake.
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be {expected}, got {value!r}")
     # Written as a negation, so that NaN is refused, too.

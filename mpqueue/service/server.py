@@ -43,7 +43,7 @@ from mpqueue.telemetry.monitor import registry
 class Server:
     """A server that provides the batches of a source to consumers in other processes; see `mpqueue.attach`.
 
-    The server's worker processes compute the batches as those of a `Loader`. Consumers get read-only views of them.
+    The server's worker processes compute the batches like a `Loader`. Consumers get read-only views of them.
 
     Example:
         Two epochs for two consumers, usually in other programs::
@@ -95,8 +95,8 @@ class Server:
         chosen, self._directory = Options.of(ServerOptions, options, "Server"), ServerDirectory.of(name)
         self.name, self.folder = self._directory.name, self._directory.folder
         self._journal_path = _checked_journal(chosen.journal)
-        # With a journal, offer one batch ahead: after a crash, all further offers would be batches of which the journal
-        # does not know whether they were taken.
+        # With a journal, offer one batch ahead: after a crash, the journal could not tell for further offers whether
+        # they were taken.
         window = chosen.max_queue_size if self._journal_path is None else 1
         self._rules = check_rules(
             mode=chosen.mode, world=chosen.world, slow=chosen.slow, grace_s=chosen.grace_s,
@@ -118,7 +118,7 @@ class Server:
         """Complete the rules with the properties of the stream."""
         if self._journal_path is not None:
             check_restartable(self._stream, is_ordered=is_ordered)
-        # A sequence can compute any position again. A stream needs lanes for that, whose snapshots allow it to start in
+        # A sequence can compute any position again. A stream needs lanes for that: their snapshots allow it to start in
         # the middle.
         is_stream = self._stream.is_generator
         has_places = not is_stream or self._stream.plan.plan.lanes is not None
@@ -151,6 +151,7 @@ class Server:
                 self._run = self._serve(claim, desk, journal, recovered)
                 # If any step failed, the exit stack has undone the earlier ones. From here on `stop` does it.
                 self._undo = undo.pop_all()
+            # Visible for `mpqueue top` only now, when consumers can attach.
             registry.show(self, is_quiet=True)
             live.add(self, "Server")
         return self
@@ -182,12 +183,13 @@ class Server:
         if self._awaits_survivors:
             journal.await_back(recovered.survivors.values())
         state = recovered.state if recovered.job else state_of(self._stream)
-        # Written before any consumer can attach, with the recovered batches: a second crash must lose nothing either.
+        # Written before any consumer can attach, with the recovered batches: a second crash must not lose them.
         journal.begin(recovered.epoch, state, recovered.pairs(), recovered.lanes, recovered.begun)
         return journal
 
     def _serve(self, claim: Claim, desk: Any, journal: Journal | None, recovered: Recovered) -> "_Run":
         """Create the parts of the server and start its thread."""
+        # Shared by the loop, the deliveries and the statistics.
         peers: dict[int, Peer] = {}
         stream, rules, mode, uid = self._stream, self._rules, self._rules.mode, os.geteuid()
         # A stream with lanes needs snapshots to resume in the middle. With an index, the journaled positions are
@@ -195,6 +197,7 @@ class Server:
         checkpoints = None
         if journal is not None and stream.is_generator:
             checkpoints = Checkpoints(journal, stream, mode)
+            # Without this, the first checkpoint would be missing the batches that were taken before the restart.
             checkpoints.resume(0 if recovered.lanes is None else recovered.lanes.position, recovered.pairs())
         # Batches of an index are computed again by the server's own workers. A stream needs a separate worker for each
         # replay.
@@ -221,7 +224,7 @@ class Server:
         try:
             run.thread.start()
         except BaseException:
-            # `run` closes the loop at its end, but the thread was not started.
+            # `run` closes the loop when it returns, but the thread was not started.
             loop.close()
             raise
         return run

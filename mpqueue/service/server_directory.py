@@ -51,7 +51,7 @@ class ServerDirectory:
     Attributes:
         name: Name of the server.
         folder: Path of the folder.
-        uid: The user whose server it is.
+        uid: The owner of the server.
         base: The parent folder of all servers of that user; None if the user has chosen another location.
     """
 
@@ -68,7 +68,7 @@ class ServerDirectory:
             name: A name, meaning ``$MPQUEUE_HOME/NAME``, ``$XDG_RUNTIME_DIR/mpqueue/NAME``, or
                 ``mpqueue-UID/NAME`` in the folder for temporary files, in this order. With a slash, the path of the
                 folder.
-            uid: The user whose server it is; None for the current user.
+            uid: The owner of the server; None for the current user.
 
         Raises:
             TypeError: The name is not a string, or the user id not an integer.
@@ -126,6 +126,7 @@ class ServerDirectory:
         """Return a descriptor of the lock file, locked."""
         for _ in range(_TRIES):
             with contextlib.suppress(FileNotFoundError):  # a stopping server has just removed the folder
+                # Repeat from here: after a removal, the folder must be created again before the lock file.
                 self._make_folder(mode)
                 # Do not truncate the file yet: another server may have locked it, and it contains that server's process
                 # id.
@@ -133,6 +134,7 @@ class ServerDirectory:
                 fd = descriptors.own(fd)  # closed in forked children, which would hold the lock otherwise
                 try:
                     if self._has_locked(fd):
+                        # The process id is for the error message of a second server.
                         os.ftruncate(fd, 0)
                         os.pwrite(fd, b"%d\n" % os.getpid(), 0)
                         return fd
@@ -145,11 +147,12 @@ class ServerDirectory:
     def _has_locked(self, fd: int) -> bool:
         """Lock an open lock file; return False if it is no longer the file in the folder."""
         try:
+            # Non-blocking: a second server must fail at once instead of waiting for the first one.
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._refuse(fd)
         # Check after locking: a stopping server may have unlinked this file in the meantime, and another server may
-        # have created the next one. Then the lock of the old file means nothing.
+        # have created the next one. Then the lock of the old file is worthless.
         return os.path.samestat(os.fstat(fd), os.stat(self._path(_LOCK), follow_symlinks=False))
 
     def _refuse(self, fd: int) -> NoReturn:
@@ -287,7 +290,7 @@ class Claim:
         self._lock, self._pid = lock, os.getpid()
 
     def close(self) -> None:
-        """Release the name and remove the server's files; idempotent. In a forked child, do nothing."""
+        """Release the name and remove the server's files; idempotent. Without effect in a forked child."""
         if self._lock < 0 or self._pid != os.getpid():
             return
         lock, self._lock = self._lock, -1
@@ -299,7 +302,7 @@ class Claim:
 
 
 def greet(connection: socket.socket, hello: bytes) -> None:
-    """Send a handshake. A refusing server may have closed its end already; see `receive_answer`."""
+    """Send a handshake. A refusing server may have closed the connection already; see `receive_answer`."""
     with contextlib.suppress(ConnectionError):
         connection.send(hello, socket.MSG_NOSIGNAL)
 

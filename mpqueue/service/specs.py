@@ -51,6 +51,7 @@ def encode_spec(spec: Spec) -> tuple[bytes, bool]:
         ServiceError: The spec is too large.
     """
     try:
+        # JSON first: a consumer of a different user loads no pickles.
         body, is_pickled = json.dumps(_to_json(spec, 0), ensure_ascii=False, separators=(",", ":")).encode(), False
     except (_NoJSON, UnicodeEncodeError):
         body, is_pickled = _pickled(spec), True
@@ -107,7 +108,7 @@ def _unpickled(body: bytes, *, allow_pickle: bool) -> Spec:
     except Exception as error:
         unreadable(error, partial(pickle.loads, body))
         raise ProtocolError(f"expected a pickled spec, got {type(error).__name__}: {error}") from error
-    # Even a trusted server may be of another version. This check only detects obvious mistakes.
+    # Even a trusted server may have a different version. This check only detects obvious mistakes.
     if not isinstance(spec, tuple) or not spec or spec[0] not in range(NodeKind.RECORD + 1):
         raise ProtocolError(f"expected a spec, got a pickled {type(spec).__name__}")
     return spec
@@ -134,7 +135,7 @@ def _to_json(spec: Spec, depth: int) -> list[Any]:
 
 
 def _name_of(dtype: np.dtype[Any]) -> str:
-    """Return the name of an ordinary dtype, from which NumPy creates an equal dtype."""
+    """Return the name of an ordinary dtype; NumPy creates an equal dtype from it."""
     # Metadata, aliases and subclasses are not part of the name, so such dtypes are pickled.
     name = dtype.str
     if _ORDINARY.fullmatch(name) and dtype.metadata is None and np.dtype(name) == dtype:
@@ -144,7 +145,7 @@ def _name_of(dtype: np.dtype[Any]) -> str:
 
 def _is_plain(key: Any) -> bool:
     """Return whether JSON preserves a key."""
-    # JSON turns integer keys of its own objects into strings, so keys are sent as a list. Subclasses would lose their
+    # JSON objects only have string keys, so keys are sent as a list. Subclasses would lose their
     # type.
     if type(key) is int:
         return key.bit_length() < 64
@@ -191,7 +192,8 @@ def _read_items(node: list[Any], depth: int) -> Spec:
 def _read_dict(node: list[Any], depth: int) -> Spec:
     keys = node[1] if len(node) > 1 else None
     if type(keys) is not list or not all(map(_is_plain, keys)):
-        raise ProtocolError("expected a dict whose keys are strings, numbers, booleans or None")
+        raise ProtocolError("expected a dict with keys that are strings, numbers, booleans or None")
+    # Equal keys, such as 1 and True, would leave an item without a key.
     if len(set(keys)) != len(keys) or len(keys) != len(node) - 2:
         raise ProtocolError(f"expected a dict with {len(node) - 2} distinct keys, got {len(keys)} or a duplicate")
     items = [_from_json(item, depth + 1) for item in node[2:]]
@@ -230,7 +232,7 @@ class Specs:
         number = self.numbers.get(spec)
         if number is None:
             if len(self.numbers) >= _MAX_SPECS:
-                # A source whose structure changes all the time would otherwise grow these dicts without bound. Numbers
+                # A source with a constantly changing structure would otherwise grow these dicts without bound. Numbers
                 # are not reused, so a consumer cannot confuse two specs.
                 self.numbers.clear()
                 self.bodies.clear()

@@ -5,7 +5,7 @@
                      +--> BatchHandle: share(handle) for the first holder, release(handle) after the last one
                      +--> Failure: an exception in place of a batch
 
-One thread calls all methods: `take` when a batch is wanted, `advance` when `fileno` is readable or `timeout_s` has
+One thread calls all methods: `take` to get a batch, `advance` when `fileno` is readable or `timeout_s` has
 passed. A handle belongs to the server until it is shared; the server counts the holders
 (`mpqueue.service.loop.Deliveries`). As in a `Loader`, ``max_queue_size`` bounds the batches computed ahead.
 ``num_kept`` is the number of additional slots for batches that holders keep.
@@ -83,7 +83,7 @@ class Failure(NamedTuple):
     Attributes:
         epoch: Epoch, from 0.
         position: Position in the epoch; -1 if it belongs to no batch.
-        error: The exception of the source or the engine; None if a recomputed batch is to be skipped.
+        error: The exception of the source or the engine; None if a recomputed batch must be skipped.
         is_extra, seat: As in `BatchHandle`.
         turn: Always 0: it has no slot.
     """
@@ -179,6 +179,7 @@ class Stashed:
         ring.memory[slot.offset : slot.offset + nbytes] = self._data.data
         # Publish after the copy: a published slot can be offered.
         ring.slots.publish(slot, nbytes)
+        # The work item continues with its new slot, so that `open` needs no special case.
         work.slot = slot
         self.is_plain = not self.is_partial
         return True
@@ -187,7 +188,7 @@ class Stashed:
         """Return the handle, as `PendingHandle.open`.
 
         Raises:
-            SharedMemoryFull: There was no room for the batch.
+            SharedMemoryFull: The batch did not fit into the memory.
         """
         if self._error is not None:
             raise self._error
@@ -237,8 +238,8 @@ class Stream:
         shuffle: Use a new order for every epoch (sequences only).
         world: Number of ranks among which the batches are split equally: the end of an epoch is filled up or dropped.
         place: Where to begin.
-        lane_place: For a stream with lanes, the place from which to compute up to ``place``; the batches in between,
-            and those that are ahead of ``place``, are dropped. None for the beginning of the epoch.
+        lane_place: For a stream with lanes, the start of the computation up to ``place``; batches in between, and
+            batches listed as ahead of ``place``, are dropped. None for the beginning of the epoch.
         begun: Where the epoch of an endless stream began; None for the beginning of the source.
         num_kept: Number of slots for batches that holders keep. None: enough for 8 batches of each of 32 consumers, or
             fewer if the address space is limited.
@@ -252,8 +253,7 @@ class Stream:
         has_ended: All of its batches were taken.
         count: Number of handles and failures yielded in it, including those before the place where it began.
         ring: The memory, from `start` to `stop`.
-        places: Places from which the open epoch of a stream with lanes can be computed again; the first is its
-            beginning.
+        places: Known places of the open epoch of a stream with lanes, to compute it again; the first is its beginning.
         unknown: Failures for positions that cannot be computed again; `take` yields them after the recomputed batches.
 
     Raises:
@@ -298,6 +298,7 @@ class Stream:
         self._unopened: Exception | None = None
         self._is_wanted = self._is_open = self._has_freed = False
         self._retry_at: float | None = None
+        # Filled by the server's deliveries, in the order of the requests.
         self.unknown: deque[Failure] = deque()
 
     @property
@@ -351,6 +352,7 @@ class Stream:
             StopTimeout: A worker was still running after the timeout; the message names it.
         """
         if self.ring is not None:
+            # Consumers have duplicates of this descriptor, and their mappings remain valid.
             descriptors.close(self.ring.read_only_fd)
             self.ring = None
         self._engine.stop(timeout)
@@ -400,7 +402,7 @@ class Stream:
         Returns: The number of its batches; None if it is endless or unknown.
         """
         self.epoch, self.has_ended, self.count, self._is_wanted = epoch, False, 0, True
-        # Open the epoch now, so that the workers are busy before the first batch is wanted. An exception is kept for
+        # Open the epoch now, so that the workers are busy before the first request. An exception is kept for
         # `take`, which returns it as a failure.
         self._unopened = self._open()
         return self._pipeline.length_of(epoch)
@@ -410,7 +412,7 @@ class Stream:
         pipeline, epoch = self._pipeline, self.epoch
         self._is_open = False
         try:
-            pipeline.finish_epoch()  # a retry if the source's hook has failed; otherwise it does nothing
+            pipeline.finish_epoch()  # a retry if the source's hook has failed; otherwise without effect
             if pipeline.epoch != epoch and self.is_endless:
                 self._continue_with(epoch)
             elif pipeline.epoch != epoch:
@@ -457,7 +459,7 @@ class Stream:
         pipeline = self._pipeline
         # Without held slots, no memory will be freed either.
         pipeline.may_fail = may_fail or not self._backend.pool.ring.slots.num_leased
-        # Recomputed batches first, even if the next one is not wanted: a late consumer has room while the windows of
+        # Recomputed batches first, even if `is_wanted` is False: a late consumer has room while the windows of
         # the others are full.
         if pipeline.has_wanted or self.unknown:
             extra = self._take_extra()
@@ -579,14 +581,14 @@ class Stream:
             raise ValueError(f"batches of epoch {epoch} cannot be computed again: epoch {self.epoch} is open")
         self._pipeline.want(epoch, positions)
 
-    # -- BatchHandles of another stream
+    # -- Batches of replays
 
     def copy_of(self, handle: BatchHandle) -> Array:
         """Return a private copy of the bytes of a batch."""
         return np.frombuffer(self._backend.pool.ring.memory, np.uint8, handle.nbytes, handle.slot.offset).copy()
 
     def enter(self, handle: BatchHandle, data: Array, *, may_fail: bool) -> BatchHandle | Failure | None:
-        """Move a batch of another stream into a slot of this ring; return None if there is no room now.
+        """Copy a batch of a replay into a slot of this ring; return None if there is no room now.
 
         Args:
             handle: The handle in the other stream.
@@ -596,7 +598,7 @@ class Stream:
         pipeline, ring = self._pipeline, self._backend.pool.ring
         with pipeline.lock:
             try:
-                # Priority -1, before all other batches: the consumer that waits for it waits for nothing else.
+                # Priority -1, before all other batches: its consumer waits for this batch only.
                 slot = self._backend.pressure.make_slot(-1, handle.nbytes, may_fail=may_fail)
             except SharedMemoryFull as error:
                 return Failure(handle.epoch, handle.position, error)

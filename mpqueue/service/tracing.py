@@ -30,6 +30,7 @@ class ConsumerRows:
     def offer(self, peer: Peer) -> None:
         """Record that a consumer is offered a batch."""
         if peer not in self._drawn:
+            # A row per consumer, added with its first batch.
             self._timeline.add_consumer(peer.number, f"consumer {peer.number} (process {peer.credentials.pid})")
             self._drawn[peer] = 0
         # A consumer with earlier offers is still busy with those.

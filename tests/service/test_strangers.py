@@ -299,7 +299,7 @@ def test_too_many_consumers_of_one_process_are_refused(server, stranger):
     assert stranger.ask(keep_welcomes, "numbers", 300) == MAX_OF_PROCESS
     assert server.extra_descriptors() <= 2 * MAX_OF_PROCESS + 8  # some are just being refused
     (told,) = stranger.ask(misbehave, "numbers", range(1))
-    assert f"has {MAX_OF_PROCESS} consumers, the maximum: close those that it does not need" in told
+    assert f"has {MAX_OF_PROCESS} consumers, the maximum: close unused ones" in told
     with RawConsumer("numbers"):  # another process is accepted
         if server.mode == "split":  # otherwise all wait for consumers that do not begin, as they should
             server.serves_on()
