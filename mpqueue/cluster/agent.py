@@ -6,7 +6,7 @@
 
 An agent is a Ray actor, one per node. It has a fork server and a ring like a trainer, starts the workers that the
 trainer requests, and forwards grants and reports (`mpqueue.cluster.hosted`). One loop waits for the connection and for
-all pipes. The agent has no work items of its own and therefore nothing to recover: when the connection ends, the agent
+all pipes. The agent keeps no work items, so it has no state to recover: when the connection ends, the agent
 exits, and the trainer has the batches computed elsewhere.
 
 The agent exits when the connection ends, when its raylet crashes, when its fork server crashes (which it reports
@@ -65,7 +65,7 @@ def serve(terms: AgentTerms) -> None:
 
 
 def _settle(terms: AgentTerms) -> None:
-    """Make this process like the trainer, as far as possible on another machine."""
+    """Make this process like the trainer, within the limits of another machine."""
     with contextlib.suppress(OSError):  # the folder may not exist on this machine
         os.chdir(terms.cwd)
     sys.path += [entry for entry in terms.path if entry not in sys.path and os.path.exists(entry)]
@@ -125,7 +125,7 @@ class Agent:
         wants_room = False
         while not self._is_over:
             for fd, _ in self._poller.poll(tick_s):
-                # An earlier handler of the same wait may have ended a worker and unregistered this pipe.
+                # An earlier handler of the same wait may have stopped a worker and unregistered this pipe.
                 handler = self._handlers.get(fd)
                 if handler is not None:
                     handler()
@@ -155,7 +155,7 @@ class Agent:
         self._is_over = True
 
     def complain(self, error: Exception) -> None:
-        """Report the failure to the trainer, as far as the connection still accepts data."""
+        """Report the failure to the trainer, if the connection still accepts data."""
         with contextlib.suppress(OSError):
             self._sock.settimeout(_CONNECT_S)
             self._put(FromAgent.FAULT, 0, failures.pack(error, "raised in the agent of a node"))
@@ -252,7 +252,7 @@ class Agent:
         config = config._replace(segment_kind=segment.kind, queue_directory=QueueDirectory())
         ends = WorkerEnds(grants, reports, segment.fd, stacks)
         self._tell_fork_server(self._fork_server.start_worker, key, config, ends)
-        # The fork server has duplicates. With these open, the pipe of reports would never reach its end.
+        # The fork server has duplicates. With these open, the pipe of reports would never report its end.
         hosted.pipes.close_worker_ends()
         self._listen(hosted.pipes.reports, partial(self._forward, hosted))
         if with_stacks:
@@ -285,7 +285,7 @@ class Agent:
         if reports:
             assert self._mirror is not None
             self._put(FromAgent.REPORTS, hosted.key, reports, *(view for _, view in payloads))
-            # The bytes are sent directly from the slots, whose memory must be kept until then.
+            # The bytes are sent directly from the slots, so their memory must be kept until then.
             for slot, _ in payloads:
                 self._outgoing.when_sent(partial(self._mirror.end, slot))
         return True

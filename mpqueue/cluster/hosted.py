@@ -118,7 +118,7 @@ class Hosted:
                 self._enter_outcome(slot, flags, nbytes, high_water)
                 payloads.append((slot, self._mirror.view(slot, nbytes)))
             elif kind == ReportKind.FULL and self._mirror.relieve():
-                # Answer here, before the waiting grants: this machine was short of memory. If nothing could be freed,
+                # Answer here, before the waiting grants: this machine was short of memory. If no memory could be freed,
                 # the trainer decides.
                 self._outbox.appendleft(GRANT.pack(MAGIC, GrantKind.RETRY, 0, turn, 0, 0, 0))
                 continue

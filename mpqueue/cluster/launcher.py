@@ -7,8 +7,8 @@ To the pool, a worker on another node is like any other worker: grants and repor
 exit an event. This module decides the differences:
 
 - *Placement*: evenly, within the room of the nodes (`mpqueue.cluster.placement`). A crashed worker is restarted on its
-  node, and on another one if the node was lost. If no node is left, the consumer gets an error at each call.
-- *Joining nodes*: workers move to a node that joins or returns as soon as its agent is running. Workers of a generator
+node, and elsewhere if the node was lost. If no node is left, the consumer gets an error at each call. - *Joining
+nodes*: workers move to a node that joins or returns as soon as its agent is running. Workers of a generator
   do not move, because their streams would have to be computed from the beginning again.
 - *Source*: it is sent once to each node over its link, and later changes as patches. `ray.put` would add a copy in the
   object store of each node, which may be full, and cannot send patches.
@@ -94,7 +94,7 @@ class ClusterLauncher:
     # -- Placement
 
     def _rooms(self, nodes: list[str]) -> list[Room]:
-        """Return the nodes with room, in the order in which they are filled."""
+        """Return the nodes with room, in filling order."""
         known = [self._nodes[node] for node in placement.around(self.own, nodes)]
         rooms = [Room(node.id, joining.room_on(node, self._options)) for node in known]
         return [room for room in rooms if room.workers >= 1]
@@ -117,7 +117,7 @@ class ClusterLauncher:
             )
 
     def _place(self, number: int) -> str:
-        """Return the node on which to start a worker."""
+        """Return the node for the start of a worker."""
         links = {node: link.state for node, link in list(self._links.by_node.items())}
         node = self._places.get(number)
         if node is not None and (node == self.own or links.get(node, LinkState.LOST) is not LinkState.LOST):
@@ -143,7 +143,7 @@ class ClusterLauncher:
         """Return the room on nodes without an agent.
 
         Raises:
-            WorkerDied: There is no such node.
+            WorkerDied: No node has room.
         """
         try:
             living = allow_signals(joining.living_nodes)
@@ -208,7 +208,7 @@ class ClusterLauncher:
         """Start a worker on its node.
 
         Raises:
-            WorkerDied: There is no node for it.
+            WorkerDied: No node can run it.
             LauncherGone: The trainer's fork server has crashed.
             OSError: There are not enough descriptors.
         """
@@ -288,7 +288,7 @@ class ClusterLauncher:
         for event in events:
             if event.process is None and not event.moves:
                 number, node = self._where.pop(event.key)
-                # A crashed worker is restarted on its node, and on another one if the node was lost.
+                # A crashed worker is restarted on its node, and elsewhere if the node was lost.
                 if event.lost and self._places.get(number) == node:
                     del self._places[number]
         return events
@@ -311,7 +311,7 @@ class ClusterLauncher:
     # -- Statistics
 
     def counts(self) -> dict[str, NodeStatistics]:
-        """Return the counters of each node that has or had workers; those of the own node without its batches."""
+        """Return the counters of each node that has or had workers; without batches for the own node."""
         load = Counter(node for _number, node in list(self._where.values()))
         counters = {}
         for node in [*dict.fromkeys([self.own, *(link.node for link in self._links.past)])]:

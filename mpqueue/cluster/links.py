@@ -46,8 +46,8 @@ class Links:
     Args:
         options: The options of the user.
         spawn: Whether each worker is a new interpreter.
-        address: The address to listen at: that of this node in Ray.
-        emit: Receives events of workers, and links that came up late; called from any thread.
+        address: The address to listen at: the address of this node in Ray.
+        emit: Receives events of workers, and links that connected late; called from any thread.
         choose: Returns the nodes, out of the given ones, that should get a late agent, each with its number of workers.
 
     Attributes:
@@ -71,7 +71,7 @@ class Links:
         self.past: list[NodeLink] = []
         self._options, self._spawn, self._emit, self._choose = options, spawn, emit, choose
         self._token = new_token()
-        self._agents: dict[NodeLink, tuple[Any, Any, float]] = {}  # actor, its end, and its deadline
+        self._agents: dict[NodeLink, tuple[Any, Any, float]] = {}  # actor, reference to its result, and deadline
         self._delays: dict[str, tuple[float, float]] = {}  # by node: earliest next attempt, and the delay
         self._is_closed = False
         self._relays: list[JoinedThread] = []
@@ -96,7 +96,7 @@ class Links:
         self.by_node[node.id] = link
         actor, ended = start_agent(node, num_workers, self._options, terms)
         self._agents[link] = actor, ended, time.monotonic() + START_S
-        # From now on the thread checks every `_CHECK_S` whether the agent could be started.
+        # The thread then checks every `_CHECK_S` whether the agent could be started.
         self._wakeup.wake()
         return link
 
@@ -211,7 +211,7 @@ class Links:
                 descriptors.own_object(sock)
             number = wire.read_handshake(sock, self._token)
             link = self.past[number] if number < len(self.past) else None
-            # An agent that connects after its node was given up is refused: its workers run elsewhere by now.
+            # An agent that connects after its node was given up is rejected: its workers run elsewhere by now.
             if link is None or not link.come_up():
                 descriptors.close_object(sock)
                 return

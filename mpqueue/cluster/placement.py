@@ -18,7 +18,7 @@ class Room(NamedTuple):
 
 
 def around(own: str, nodes: Iterable[str]) -> list[str]:
-    """Return nodes in the order in which a trainer fills them: its own node, those after it, and those before.
+    """Return nodes in the filling order of a trainer: its own node, those after it, and those before.
 
     If trainers on different nodes have fewer workers than there are nodes, they thereby start with different nodes.
     """

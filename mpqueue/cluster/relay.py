@@ -228,7 +228,7 @@ class Relay:
             # Do not wait once the relay must end: the agent may not send anything anymore.
             events = self._poller.poll(0 if self._end is not None else max(0.0, silent_in_s))
             is_alive = self._take(events, sock)
-            # Only if the wait returned nothing: this thread may have been suspended, with unread data in the socket.
+            # Only if the wait returned no event: this thread may have been suspended, with unread data in the socket.
             if not events and self._end is None and time.monotonic() - self._heard_at >= self._deadline_s:
                 raise ProtocolError(f"it sent no message for {self._deadline_s:g} s")
 
@@ -284,7 +284,7 @@ class Relay:
         self._end = partial(self._link.lose, f"node {self._link.name} was given up: {reason}")
 
     def stop(self) -> None:
-        """Ask the agent to exit, and end."""
+        """Ask the agent to exit, then end."""
         self._put(ToAgent.STOP, 0)
         with contextlib.suppress(OSError):
             self._outgoing.flush()
@@ -400,7 +400,7 @@ class Relay:
             self._drop(worker, ProcessEvent(key, exitcode=exitcode, peak_bytes=peak_bytes))
 
     def _drop(self, worker: RemoteWorker, event: ProcessEvent) -> None:
-        """Report the end of a worker; what the pipe of its reports does not take is computed again."""
+        """Report the exit of a worker. Batches of reports that do not fit into its pipe are computed again."""
         worker.flush()
         self._watch(self._writers, worker.reports, worker, WRITABLE, wanted=False)
         self._watch(self._readers, worker.grants, worker, READABLE, wanted=False)

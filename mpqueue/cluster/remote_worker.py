@@ -8,7 +8,7 @@ in its ring. This module has the other ends of these pipes. It forwards only as 
 the duration of a message: the grants that remain in the pipe can be taken back for an idle worker. Before it forwards a
 report, it puts the bytes into the slot, and corrects the report's data about the slot's memory.
 
-*No memory in the ring.* The bytes of a batch arrive whether or not there is memory for them. Without memory they are
+*No memory in the ring.* The bytes of a batch arrive even without memory for them. Without memory they are
 kept in private memory, and the pool receives FULL as from any worker; its answer, RETRY or FAIL, ends here. Until then,
 no more data of this worker is forwarded.
 
@@ -44,7 +44,7 @@ class RemoteWorker:
 
     Attributes:
         key: The number.
-        grants: The pipe of grants; -1 after its end.
+        grants: The pipe of grants; -1 once closed.
         reports: The pipe of reports, into which `flush` writes.
 
     Raises:
@@ -134,7 +134,7 @@ class RemoteWorker:
         """
         if report[1] in OUTCOMES:
             self._slot_of(report)
-            # A moving average over about eight items, from which `num_wanted` computes the number of grants per
+            # A moving average over about eight items, used by `num_wanted` to compute the number of grants per
             # message.
             self._item_ns += (report[9] + report[10] - self._item_ns) >> 3
             is_private = received is not None and isinstance(received.obj, bytearray)
@@ -189,10 +189,10 @@ class RemoteWorker:
                 os.write(self._stacks, data)
 
     def flush(self) -> bool:
-        """Write the reports that fit into the pipe; return True if none is left."""
+        """Write the reports that fit into the pipe; return True if all were written."""
         try:
             return write_ahead(self.reports, self._outbox, REPORT.size)
-        except OSError:  # the pool has closed its end of the pipe
+        except OSError:  # the pool has closed the pipe
             self._outbox.clear()
             return True
 

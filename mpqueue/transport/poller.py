@@ -79,7 +79,7 @@ class PollPoller:
         return [(fd, event) for fd, event in ready if fd != self._changed.fd]
 
     def fileno(self) -> int:
-        """Raise an `OSError`: there is no such descriptor."""
+        """Raise an `OSError`: a `PollPoller` has no descriptor."""
         raise OSError(errno.ENOSYS, "a poller without epoll has no descriptor to wait for")
 
     def close(self) -> None:
@@ -103,7 +103,7 @@ def close_poller(poller: Poller) -> None:
 
 
 def wait_readable(fd: int, deadline: float | None) -> bool:
-    """Wait until a descriptor is readable or at its end; return False at the deadline.
+    """Wait until a descriptor is readable or hung up; return False at the deadline.
 
     Args:
         fd: The descriptor.
@@ -115,7 +115,7 @@ def wait_readable(fd: int, deadline: float | None) -> bool:
 
 
 def has_hung_up(fd: int) -> bool:
-    """Return whether the peer has closed its end, even if there is data left to read."""
+    """Return whether the peer has closed the connection, even if there is data left to read."""
     # Without requested events, `poll` reports hang-ups and errors only, not readable data.
     poll = select.poll()
     poll.register(fd, 0)
