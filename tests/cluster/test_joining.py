@@ -86,8 +86,8 @@ def test_reachable_cluster_without_token_is_warned_of_once(cluster, caplog, monk
     monkeypatch.setattr(joining, "_warned", set())
     joining.join()
     joining.join()
-    said = [record.getMessage() for record in caplog.records]
-    assert [text for text in said if "RAY_AUTH_MODE=token" in text] == said[:1]
+    messages = [record.getMessage() for record in caplog.records]
+    assert [text for text in messages if "RAY_AUTH_MODE=token" in text] == messages[:1]
     caplog.clear()
     monkeypatch.setattr(joining, "_warned", set())
     monkeypatch.setattr(joining, "_has_tokens", lambda: True)

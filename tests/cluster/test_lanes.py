@@ -18,12 +18,12 @@ def test_lane_of_killed_worker_on_node_continues_from_snapshot(cluster, tmp_path
         source.is_always_saved = True
         options = on(cluster.others[0].node_id)
         with running(source, workers=2, lanes=4, backend="ray", ray_options=options) as pipeline:
-            found = pool.submit(rest, pipeline)
+            results = pool.submit(rest, pipeline)
             arrival = gate.arrival()
             os.kill(arrival.pid, signal.SIGKILL)
             arrival.let_go()
             whole = all_of(Counted(tmp_path / "other"), workers=0, lanes=4)
-            assert found.result() == whole
+            assert results.result() == whole
             assert pipeline.backend.statistics().restarts == 1
             assert all(start.state is not None for start in pipeline.place().starts)
     assert all(number >= 6 for (_, number), count in computed(tmp_path / "log").items() if count > 1)
@@ -39,15 +39,15 @@ def test_sample_that_crashes_worker_on_node_is_lost_alone(cluster):
 
     dataset = mpqueue.Dataset.range(24).map(kills).shuffle(buffer=3).batch(2)
     options = {"backend": "ray", "ray_options": on(cluster.others[0].node_id), "restarts": 1}
-    found, errors = [], []
+    results, errors = [], []
     with mpqueue.Loader(dataset, workers=2, lanes=4, seed=1, **options) as stream:
         batches = iter(stream)
         while True:
             try:
-                found += next(batches).tolist()
+                results += next(batches).tolist()
             except StopIteration:
                 break
             except WorkerDied as error:
                 errors.append(error)
-    assert sorted(found) == [number for number in range(24) if number != 9]
+    assert sorted(results) == [number for number in range(24) if number != 9]
     assert [any("for sample 9 " in note for note in error.__notes__) for error in errors] == [True]

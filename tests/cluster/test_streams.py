@@ -34,12 +34,12 @@ def test_lost_node_costs_a_dataset_stream_nothing(cluster, extra_node, tmp_path)
             return x
 
         with mpqueue.Loader(stream(wait_once), workers=2, seed=0, backend="ray", ray_options=EXTRA) as loader:
-            found = pool.submit(plain, loader)
+            result = pool.submit(plain, loader)
             arrival = gate.arrival()
             agent = psutil.Process(arrival.pid).parent().parent()
             agent.parent().kill()  # the raylet
             arrival.let_go()
-            assert found.result() == plain(stream())
+            assert result.result() == plain(stream())
             assert loader.statistics().deaths == 1
 
 

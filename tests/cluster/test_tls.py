@@ -24,7 +24,7 @@ from mpqueue.system import descriptors
 
 
 def connections(kind):
-    return [found for found in descriptors._objects.values() if isinstance(found, kind)]
+    return [item for item in descriptors._objects.values() if isinstance(item, kind)]
 
 
 def is_dropped(stranger):
@@ -54,8 +54,8 @@ with started(num_nodes=2) as cluster:
     options = {"seed": 7, "workers": 2, "max_queue_size": 4}
     with Loader(source, backend="ray", ray_options=on(cluster.others[0].node_id), **options) as loader:
         batches = iter(loader)
-        told = [next(batches) for _ in range(5)]
-        told = [(numbers.copy(), int(index), int(pid)) for numbers, index, pid in told]
+        received = [next(batches) for _ in range(5)]
+        received = [(numbers.copy(), int(index), int(pid)) for numbers, index, pid in received]
         (encrypted,) = connections(ssl.SSLSocket)
         print("cipher", encrypted.cipher()[0], encrypted.getpeercert()["subject"][0][0][1])
         (address,) = [sock.getsockname() for sock in connections(socket.socket)
@@ -64,10 +64,10 @@ with started(num_nodes=2) as cluster:
             print("plain", is_dropped(stranger))
         print("without", refused(address))
         print("another", refused(address, *sys.argv[1:]))
-        told += [(numbers.copy(), int(index), int(pid)) for numbers, index, pid in batches]
+        received += [(numbers.copy(), int(index), int(pid)) for numbers, index, pid in batches]
         (node,) = loader.statistics().nodes
         print("node", node.workers, node.batches, node.deaths)
-    print("same", hash_of(told) == hash_of(Loader(source, workers=0, seed=7)))
+    print("same", hash_of(received) == hash_of(Loader(source, workers=0, seed=7)))
 """
 
 
@@ -83,8 +83,8 @@ def test_batches_are_sent_encrypted_and_strangers_are_dropped(tmp_path):
         capture_output=True, text=True, timeout=280, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    told = dict(line.split(" ", 1) for line in done.stdout.splitlines() if " " in line)
-    assert told["cipher"].endswith(" node")
-    assert [told[stranger] for stranger in ("plain", "without", "another")] == ["True"] * 3
-    assert told["node"] == "2 60 0"
-    assert told["same"] == "True"
+    output = dict(line.split(" ", 1) for line in done.stdout.splitlines() if " " in line)
+    assert output["cipher"].endswith(" node")
+    assert [output[stranger] for stranger in ("plain", "without", "another")] == ["True"] * 3
+    assert output["node"] == "2 60 0"
+    assert output["same"] == "True"

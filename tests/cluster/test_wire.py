@@ -47,13 +47,13 @@ def test_only_agent_with_token_is_accepted():
     assert isinstance(error, ConnectionError)
 
 
-@pytest.mark.parametrize("said", [b"", b"too little", bytes(48)])
-def test_peer_that_sends_other_data_is_refused(said):
+@pytest.mark.parametrize("sent", [b"", b"too little", bytes(48)])
+def test_peer_that_sends_other_data_is_refused(sent):
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        theirs.sendall(said)
+        theirs.sendall(sent)
         theirs.shutdown(socket.SHUT_WR)
-        with pytest.raises(ForeignPeer if len(said) == 48 else ConnectionResetError):
+        with pytest.raises(ForeignPeer if len(sent) == 48 else ConnectionResetError):
             read_handshake(ours, new_token())
 
 

@@ -93,8 +93,8 @@ class Serving(AimingMachine):
             self.take_one()
 
     def take_one(self):
-        given = self.waited_for()
-        if given is None:
+        outcome = self.waited_for()
+        if outcome is None:
             assert self.frontier == self.length
             self.reached["epoch"] += 1
             if self.choose([True, False]) and self.wanted:
@@ -102,19 +102,19 @@ class Serving(AimingMachine):
             self.stream.finish_epoch()
             self.begin()
             return
-        if given.is_extra:
+        if outcome.is_extra:
             position = self.wanted.pop(0)
         else:
             position, self.frontier = self.frontier, self.frontier + 1
-        assert (given.epoch, given.position) == (self.epoch, position)
-        self.compare(given, *self.expected(position))
+        assert (outcome.epoch, outcome.position) == (self.epoch, position)
+        self.compare(outcome, *self.expected(position))
 
     def waited_for(self):
         """Return the next outcome; when no other event is possible, release a batch."""
         for _ in range(10_000):
-            given = self.stream.take(may_fail=not self.held)
-            if given is not None or (self.stream.has_ended and not self.wanted):
-                return given
+            outcome = self.stream.take(may_fail=not self.held)
+            if outcome is not None or (self.stream.has_ended and not self.wanted):
+                return outcome
             if self.world.has_moves():
                 self.world.step()
                 self.stream.advance()
@@ -136,24 +136,24 @@ class Serving(AimingMachine):
             self.world.now_ns += int(given_timeout * 1e9)
         return not self.world.has_moves() and self.world.describe() == before
 
-    def compare(self, given, word, size):
-        kind = "extra " if given.is_extra else ""
-        if isinstance(given, Failure):
-            if isinstance(given.error, SharedMemoryFull):
+    def compare(self, outcome, word, size):
+        kind = "extra " if outcome.is_extra else ""
+        if isinstance(outcome, Failure):
+            if isinstance(outcome.error, SharedMemoryFull):
                 assert self.most_pages < 1 << 40
                 self.reached["no room for a batch"] += 1
             else:
-                assert isinstance(given.error, ValueError), given.error
+                assert isinstance(outcome.error, ValueError), outcome.error
                 assert word is None
                 self.reached[f"{kind}exception"] += 1
             return
-        assert self.opened(given) == (word, size), self.world.describe()
+        assert self.opened(outcome) == (word, size), self.world.describe()
         self.reached[f"{kind}handle"] += 1
         holders = [holder for holder in (1, 2, -3) if self.choose([False, True])] or [1]
         for holder in holders:
-            self.holders.hold(given, holder)
+            self.holders.hold(outcome, holder)
         self.reached["shared by several"] += len(holders) > 1
-        self.held.append((given, holders, word, size))
+        self.held.append((outcome, holders, word, size))
 
     def expected(self, position):
         self.orders.start_at(self.epoch, position)

@@ -284,13 +284,13 @@ def test_other_user_attaches_only_if_allowed(tmp_path):
                 os.setuid(65534)
                 consumer = mpqueue.attach(server.path, timeout=60, uid=0)
                 batches = iter(consumer)
-                said = [int(next(batches)[0][0, 0]) == 7]
+                results = [int(next(batches)[0][0, 0]) == 7]
                 for _ in range(2):
                     try:
                         next(batches)
                     except ServiceError as error:
-                        said.append("allow_pickle=True" in str(error))
-                os.write(write_end, repr(said).encode())
+                        results.append("allow_pickle=True" in str(error))
+                os.write(write_end, repr(results).encode())
             finally:
                 os._exit(0)
         server.greet()
@@ -327,14 +327,14 @@ for room in range(20):
     try:
         consumer = mpqueue.attach("s", timeout=60)
     except Exception as error:
-        said = f"{type(error).__name__}: {error}"
+        results = f"{type(error).__name__}: {error}"
     else:
-        said = "attached"
+        results = "attached"
         consumer.close()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    print(said)
-    if said == "attached":
+    print(results)
+    if results == "attached":
         break
 """
 

@@ -102,9 +102,9 @@ def test_ranks_have_own_batches_and_lengths():
         ranks = [mpqueue.attach("counted", rank=rank, timeout=60) for rank in range(2)]
         with ThreadPoolExecutor(2) as pool:
             for _ in range(2):
-                found = list(pool.map(numbers, ranks))
-                assert found[0] == list(range(0, 21, 2))
-                assert found[1] == [*range(1, 21, 2), 0]
+                yielded = list(pool.map(numbers, ranks))
+                assert yielded[0] == list(range(0, 21, 2))
+                assert yielded[1] == [*range(1, 21, 2), 0]
         assert [len(rank) for rank in ranks] == [11, 11]
         for rank in ranks:
             rank.close()
@@ -175,12 +175,12 @@ def test_crash_of_server_is_noticed_immediately_and_views_stay_valid():
 def test_suspended_and_continued_server_disturbs_no_consumer():
     with served(mode="broadcast") as server, mpqueue.attach("counted", timeout=60) as consumer:
         batches = iter(consumer)
-        found = [int(next(batches)[0][0, 0]) for _ in range(3)]
+        yielded = [int(next(batches)[0][0, 0]) for _ in range(3)]
         server.send_signal(signal.SIGSTOP)
         with ThreadPoolExecutor(1) as pool:
             rest = pool.submit(numbers, batches)
             server.send_signal(signal.SIGCONT)
-            assert found + rest.result(60) == list(range(40))
+            assert yielded + rest.result(60) == list(range(40))
 
 
 @pytest.mark.parametrize(
@@ -195,20 +195,20 @@ def test_consumer_continues_with_replacement_server(tmp_path, options):
     """
     journal = str(tmp_path / "journal")
     rank = 0 if "world" in options else None
-    found = []
+    yielded = []
     with served(journal=journal, **options) as server:
         consumer = mpqueue.attach("counted", timeout=60, reconnect=True, rank=rank)
         batches = iter(consumer)
-        found += [int(next(batches)[0][0, 0]) for _ in range(13)]
+        yielded += [int(next(batches)[0][0, 0]) for _ in range(13)]
         server.kill()
         server.wait()
     with served(journal=journal, **options) as server:
-        found += [int(next(batches)[0][0, 0]) for _ in range(9)]
+        yielded += [int(next(batches)[0][0, 0]) for _ in range(9)]
         server.kill()
         server.wait()
     with served(journal=journal, **options):
-        found += numbers(batches)
-        assert found == list(range(40))
+        yielded += numbers(batches)
+        assert yielded == list(range(40))
         assert numbers(consumer) == list(range(40))
         assert consumer.statistics().reconnects == 2
         consumer.close()
@@ -216,17 +216,17 @@ def test_consumer_continues_with_replacement_server(tmp_path, options):
 
 def test_interrupt_anywhere_loses_and_duplicates_no_batch():
     """The real server disconnects a consumer that repeats a request."""
-    after, found, strike = 1, [], None
+    after, yielded, strike = 1, [], None
     with Server("counted", Counted(5), mode="broadcast", workers=1, max_queue_size=3):
         while strike is None or strike.left <= 0:
             with mpqueue.attach("counted", timeout=60, join="now") as consumer:
-                found = []
+                yielded = []
                 with Strike(after) as strike:
-                    while len(found) < 10:
+                    while len(yielded) < 10:
                         with contextlib.suppress(Struck):
                             for array, _ in consumer:
-                                found.append(int(array[0, 0]))
-            assert found == [0, 1, 2, 3, 4] * 2, after
+                                yielded.append(int(array[0, 0]))
+            assert yielded == [0, 1, 2, 3, 4] * 2, after
             after += 17
     assert after > 200
 

@@ -108,8 +108,8 @@ def test_skipped_samples_are_listed_and_empty_handle_has_no_slot(is_empty):
     ring = PlainRing()
     tree = (np.arange(3), [np.array([7])], np.array(is_empty))
     work = reported(ring, tree, is_partial=True)
-    batch, skipped, told = work.open()
-    assert ([entry.tolist() for entry in skipped], bool(told)) == ([[7]], is_empty)
+    batch, skipped, is_left_empty = work.open()
+    assert ([entry.tolist() for entry in skipped], bool(is_left_empty)) == ([[7]], is_empty)
     if is_empty:
         assert work.slot.state is SlotState.FREE
     else:

@@ -116,8 +116,8 @@ class TestLoops:
         with auto(tmp_path, 300) as server:
             with attached_to(server) as consumer, ThreadPoolExecutor(4) as pool:
                 batches = iter(consumer)
-                found = [part.result(60) for part in [pool.submit(numbers, batches) for _ in range(4)]]
-                assert sorted(number for part in found for number in part) == list(range(300))
+                received = [part.result(60) for part in [pool.submit(numbers, batches) for _ in range(4)]]
+                assert sorted(number for part in received for number in part) == list(range(300))
                 assert list(batches) == []
         assert server.faults == []
 
@@ -160,8 +160,8 @@ class TestRequests:
             server.hear_all()
             kept.clear()
             next(batches)
-            asked = server.hear_all()
-            assert [(request.value, len(request.released)) for request in asked] == [(8, 6), (8, 2)]
+            sent_requests = server.hear_all()
+            assert [(request.value, len(request.released)) for request in sent_requests] == [(8, 6), (8, 2)]
 
     def test_next_loop_notifies_server_once(self, server):
         with attached(server) as consumer:
@@ -235,8 +235,8 @@ class TestBatches:
                 del kept
                 assert [array.flags.writeable for array, _ in consumer] == [False] * 20
         assert server.faults == []
-        (told,) = [record.getMessage() for record in caplog.records if "private copies" in record.getMessage()]
-        assert 'writable="copy"' in told
+        (warning,) = [record.getMessage() for record in caplog.records if "private copies" in record.getMessage()]
+        assert 'writable="copy"' in warning
 
     def test_copies_are_writable_and_release_their_slots_immediately(self, server):
         with attached(server, writable="copy") as consumer:
@@ -262,17 +262,17 @@ class TestBatches:
     def test_trees_of_arrays_arrive_unchanged(self, server, batch, writable):
         with attached(server, writable=writable) as consumer:
             server.offer(batch)
-            found = next(iter(consumer))
-            assert repr(found) == repr(batch)
-            del found
+            received = next(iter(consumer))
+            assert repr(received) == repr(batch)
+            del received
 
     def test_objects_arrive_from_server_of_same_user(self, server):
         batch = {"text": "hello", "array": np.arange(3), "big": b"x" * 10_000}
         with attached(server) as consumer:
             server.offer(batch)
-            found = next(iter(consumer))
-            assert repr(found) == repr(batch)
-            del found
+            received = next(iter(consumer))
+            assert repr(received) == repr(batch)
+            del received
 
     def test_batches_of_objects_release_their_slots_immediately(self, server):
         with attached(server) as consumer:
@@ -286,9 +286,9 @@ class TestBatches:
         server.send_spec = lambda number, body, flags: send(number, body, flags, part=100)
         with attached(server) as consumer:
             server.offer(batch)
-            found = next(iter(consumer))
-            assert repr(found) == repr(batch)
-            del found
+            received = next(iter(consumer))
+            assert repr(received) == repr(batch)
+            del received
 
     def test_skipped_samples_are_counted_and_not_returned(self, server):
         with attached(server) as consumer:
@@ -574,9 +574,9 @@ class TestStatistics:
             offers = server.offer(*[batch_of(number) for number in range(5)])
             batches = iter(consumer)
             kept = [next(batches), next(batches)]
-            found = consumer.statistics()
-            assert (found.batches, found.bytes) == (2, offers[0].nbytes + offers[1].nbytes)
-            assert (found.slots_in_use, found.offered, found.copies, found.skipped) == (2, 3, 0, 0)
+            received = consumer.statistics()
+            assert (received.batches, received.bytes) == (2, offers[0].nbytes + offers[1].nbytes)
+            assert (received.slots_in_use, received.offered, received.copies, received.skipped) == (2, 3, 0, 0)
             assert len(kept) == 2
 
     def test_wait_for_batches_is_counted(self, server):

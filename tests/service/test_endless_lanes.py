@@ -42,29 +42,29 @@ def counted(tmp_path, epoch_batches, num_epochs, length=6):
 
 def by_turns(consumers, num_epochs):
     """Take from each consumer in turn, for this many loops; return a list of epochs for each consumer."""
-    found = [[] for _ in consumers]
+    results = [[] for _ in consumers]
     for _ in range(num_epochs):
         loops = [iter(consumer) for consumer in consumers]
-        for epochs in found:
+        for epochs in results:
             epochs.append([])
         is_any = True
         while is_any:
             is_any = False
-            for epochs, loop in zip(found, loops, strict=True):
+            for epochs, loop in zip(results, loops, strict=True):
                 batches = plain(itertools.islice(loop, 1))
                 epochs[-1] += batches
                 is_any = is_any or bool(batches)
-    return found
+    return results
 
 
 def test_each_rank_gets_n_batches_of_its_own_lanes():
     with mpqueue.Server("s", STREAM, workers=2, seed=3, world=2, epoch_batches=30):
         consumers = [mpqueue.attach("s", rank=rank, timeout=30) for rank in range(2)]
         assert [len(consumer) for consumer in consumers] == [30, 30]
-        found = by_turns(consumers, 3)
+        results = by_turns(consumers, 3)
         for consumer in consumers:
             consumer.close()
-    assert found == [loaded(3, shard=(rank, 2), epoch_batches=30) for rank in range(2)]
+    assert results == [loaded(3, shard=(rank, 2), epoch_batches=30) for rank in range(2)]
 
 
 def three_epochs(consumer):
@@ -75,8 +75,8 @@ def three_epochs(consumer):
 def test_first_come_consumers_share_n_batches():
     with mpqueue.Server("s", STREAM, workers=2, seed=3, epoch_batches=30):
         with ThreadPoolExecutor(2) as threads:
-            found = list(threads.map(three_epochs, [mpqueue.attach("s", timeout=30) for _ in range(2)]))
-    together = [sorted(one + other) for one, other in zip(*found, strict=True)]
+            results = list(threads.map(three_epochs, [mpqueue.attach("s", timeout=30) for _ in range(2)]))
+    together = [sorted(one + other) for one, other in zip(*results, strict=True)]
     assert together == [sorted(epoch) for epoch in loaded(3, epoch_batches=30)]
 
 
@@ -84,10 +84,10 @@ def test_all_consumers_of_broadcast_have_same_epochs():
     with mpqueue.Server("s", STREAM, workers=2, seed=3, mode="broadcast", world=2, epoch_batches=30):
         consumers = [mpqueue.attach("s", timeout=30) for _ in range(2)]
         assert [len(consumer) for consumer in consumers] == [30, 30]
-        found = by_turns(consumers, 3)
+        results = by_turns(consumers, 3)
         for consumer in consumers:
             consumer.close()
-    assert found[0] == found[1] == loaded(3, epoch_batches=30)
+    assert results[0] == results[1] == loaded(3, epoch_batches=30)
 
 
 def test_consumers_of_broadcast_may_join_late_and_leave():
@@ -115,10 +115,10 @@ def test_abandoned_epoch_ends_and_next_one_continues():
             assert plain(itertools.islice(consumer, 10)) == whole[:10]
         with mpqueue.attach("s", timeout=30) as consumer:
             assert consumer.epoch == 1
-            found = plain(consumer) + plain(consumer)
-    begin = whole.index(found[0])
+            results = plain(consumer) + plain(consumer)
+    begin = whole.index(results[0])
     assert 10 <= begin <= 10 + window + 1  # offers to the previous consumer are dropped
-    assert found == whole[begin : begin + 60]
+    assert results == whole[begin : begin + 60]
 
 
 class KillsOnce:
@@ -137,9 +137,9 @@ def test_killed_worker_changes_no_batch(tmp_path, mode):
     source = Counted(tmp_path / "log", 6, at=KillsOnce(tmp_path / "fuse", 1, 3))
     options = {"mode": mode, "workers": 2, "lanes": LANES, "epoch_batches": 15, "seed": 3}
     with mpqueue.Server("s", source, **options) as server, mpqueue.attach("s", timeout=30) as consumer:
-        found = [[batch.tolist() for batch in consumer] for _ in range(4)]
+        results = [[batch.tolist() for batch in consumer] for _ in range(4)]
         assert server.statistics().restarts == 1
-    assert found == counted(tmp_path, 15, 4)
+    assert results == counted(tmp_path, 15, 4)
 
 
 def both_do(both, command):

@@ -64,8 +64,8 @@ WELCOME = Welcome(
 
 def changed(handshake, **changes):
     """The bytes of a handshake with changed keys; keys set to `...` are left out."""
-    found = json.loads(handshake.encode()) | changes
-    return json.dumps({key: value for key, value in found.items() if value is not ...}).encode()
+    message = json.loads(handshake.encode()) | changes
+    return json.dumps({key: value for key, value in message.items() if value is not ...}).encode()
 
 
 @given(hellos)
@@ -187,10 +187,10 @@ def test_random_truncated_and_mutated_bytes_are_decoded_or_refused(data, length,
     for damaged in (data, data[:length], bent(data, edits), bent(data, edits)[:length]):
         for decode in (Hello.decode, decode_answer):
             try:
-                found = decode(damaged)
+                message = decode(damaged)
             except (ProtocolError, ServiceError):
                 continue
-            assert decode(found.encode()) == found  # accepted data could have been sent
+            assert decode(message.encode()) == message  # accepted data could have been sent
 
 
 json_values = st.recursive(
@@ -207,13 +207,13 @@ json_values = st.recursive(
         json_values,
     )
 )
-def test_any_json_object_is_decoded_or_refused(found):
+def test_any_json_object_is_decoded_or_refused(message):
     for decode in (Hello.decode, decode_answer):
         try:
-            decode(json.dumps({"protocol": PROTOCOL, "version": "1"} | found).encode())
+            decode(json.dumps({"protocol": PROTOCOL, "version": "1"} | message).encode())
         except (ProtocolError, ServiceError) as error:
-            told = str(error)
-            assert len(told) < 500  # a peer must not fill the logs
+            text = str(error)
+            assert len(text) < 500  # a peer must not fill the logs
 
 
 @pytest.mark.parametrize(

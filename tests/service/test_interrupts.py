@@ -19,19 +19,19 @@ RANDOM_S = 1.0
 
 def taken_with(strike, path, num_epochs=3):
     """Run through epochs with one interrupt; return the epochs and numbers of all batches."""
-    found = []
+    yielded = []
     with mpqueue.attach(path, timeout=60) as consumer:
         with strike:
-            while len(found) < 4 * num_epochs:
+            while len(yielded) < 4 * num_epochs:
                 with contextlib.suppress(Struck):
                     for array, _ in consumer:
-                        found.append(int(array[0, 0]))
+                        yielded.append(int(array[0, 0]))
                         del array, _
         in_use = consumer.statistics().slots_in_use
         with contextlib.suppress(StopIteration):
             next(iter(consumer))
     assert in_use <= 1
-    return found
+    return yielded
 
 
 def strike_with_error(after):
@@ -46,8 +46,8 @@ def test_interrupt_anywhere_loses_and_repeats_nothing(tmp_path, make_strike, ste
     for after in itertools.count(1, step):
         with AutoServer(tmp_path / f"directory{after}", 4, num_slots=6, window=3).start() as server:
             strike = make_strike(after)
-            found = taken_with(strike, server.path)
-        assert (found, server.faults) == ([0, 1, 2, 3] * 3, []), after
+            yielded = taken_with(strike, server.path)
+        assert (yielded, server.faults) == ([0, 1, 2, 3] * 3, []), after
         if strike.left > 0:
             break
     assert after > 200
@@ -63,16 +63,16 @@ def test_real_signals_at_random_moments_lose_no_batch(tmp_path):
         while time.monotonic() < end or not alarms.count:
             while not (begun := alarms.call(iter, consumer)):
                 pass
-            found = []
+            yielded = []
             while True:
                 try:
                     got = alarms.call(next, begun[0])
                 except StopIteration:
                     break
-                found += [int(batch[0][0, 0]) for batch in got]
+                yielded += [int(batch[0][0, 0]) for batch in got]
                 got.clear()
-            assert found == [0, 1, 2, 3]
-            num_batches += len(found)
+            assert yielded == [0, 1, 2, 3]
+            num_batches += len(yielded)
         assert consumer.statistics().batches == num_batches
     assert server.faults == []
 
@@ -82,18 +82,18 @@ def test_traceback_of_interrupt_may_be_kept(tmp_path):
     for after in itertools.count(1, 11):
         kept = []
         with AutoServer(tmp_path / f"directory{after}", 4, num_slots=8, window=3).start() as server:
-            found = []
+            yielded = []
             with mpqueue.attach(server.path, timeout=60) as consumer, Strike(after) as strike:
-                while len(found) < 16:
+                while len(yielded) < 16:
                     try:
                         for array, _ in consumer:
-                            found.append(int(array[0, 0]))
-                            if len(found) == 12:
+                            yielded.append(int(array[0, 0]))
+                            if len(yielded) == 12:
                                 kept.clear()
                     except Struck as error:
                         kept.append(error)
             del array, _
-        assert (found, server.faults) == ([0, 1, 2, 3] * 4, []), after
+        assert (yielded, server.faults) == ([0, 1, 2, 3] * 4, []), after
         if strike.left > 0:
             break
     assert after > 100
@@ -153,11 +153,11 @@ def test_handler_may_close_anywhere_in_next(tmp_path):
     for after in itertools.count(1, 7):
         with AutoServer(tmp_path / f"directory{after}", 4, num_slots=6, window=3).start() as server:
             consumer = mpqueue.attach(server.path, timeout=60)
-            found, batches = [], iter(consumer)
+            yielded, batches = [], iter(consumer)
             with Strike(after) as strike:
                 signal.signal(signal.SIGUSR1, lambda *_, consumer=consumer: consumer.close())
-                found += [int(array[0, 0]) for array, _ in batches]  # no view exists after this line
-            assert found == [0, 1, 2, 3][: len(found)]
+                yielded += [int(array[0, 0]) for array, _ in batches]  # no view exists after this line
+            assert yielded == [0, 1, 2, 3][: len(yielded)]
             consumer.close()
             assert consumer._attachment.link._connection.fileno() == -1
             assert server.faults == []
@@ -195,14 +195,14 @@ def test_interrupt_anywhere_during_reconnect_loses_nothing(tmp_path):
     for after in itertools.count(1, 19):
         with AutoServer(tmp_path / f"directory{after}", 6, num_slots=8, window=3, dies_after=2).start() as server:
             with mpqueue.attach(server.path, timeout=60, reconnect=True) as consumer:
-                found = []
+                yielded = []
                 with Strike(after) as strike:
-                    while len(found) < 6:
+                    while len(yielded) < 6:
                         with contextlib.suppress(Struck):
                             for array, _ in consumer:
-                                found.append(int(array[0, 0]))
+                                yielded.append(int(array[0, 0]))
                                 del array, _
-            assert (found, consumer.statistics().reconnects) == (list(range(6)), 1), after
+            assert (yielded, consumer.statistics().reconnects) == (list(range(6)), 1), after
         assert server.faults == [], after
         if strike.left > 0:
             break

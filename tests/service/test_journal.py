@@ -40,10 +40,10 @@ def written(path: str, *taken: tuple[int, int]) -> None:
 
 def test_journal_contains_taken_batches_and_consumers(path: str):
     written(path, (0, 0), (1, 1), (0, 2))
-    found = read_journal(path)
-    assert found == Recovered("job", 7, 3, {0: {0, 2}, 1: {1}}, {11: Survivor(100, 5)}, {"order": [2, 1]})
-    assert [found.count_of(rank, 2) for rank in (0, 1, 2)] == [2, 1, 0]
-    assert found.pairs() == [(0, 0), (0, 2), (1, 1)]
+    recovered = read_journal(path)
+    assert recovered == Recovered("job", 7, 3, {0: {0, 2}, 1: {1}}, {11: Survivor(100, 5)}, {"order": [2, 1]})
+    assert [recovered.count_of(rank, 2) for rank in (0, 1, 2)] == [2, 1, 0]
+    assert recovered.pairs() == [(0, 0), (0, 2), (1, 1)]
 
 
 def test_new_journal_has_no_file_before_first_epoch(path: str):
@@ -65,10 +65,10 @@ def test_new_epoch_drops_taken_batches_and_keeps_consumers(path: str):
 
 def test_recovered_journal_has_same_contents(path: str):
     written(path, (0, 0), (1, 1))
-    found = read_journal(path)
-    assert found is not None
-    again = Journal(path, found.job, found.seed)
-    again.begin(found.epoch, found.state, found.pairs())
+    recovered = read_journal(path)
+    assert recovered is not None
+    again = Journal(path, recovered.job, recovered.seed)
+    again.begin(recovered.epoch, recovered.state, recovered.pairs())
     again.close()
     assert read_journal(path) == Recovered("job", 7, 3, {0: {0}, 1: {1}}, {}, {"order": [2, 1]})
 
@@ -81,10 +81,10 @@ def test_complete_records_survive_a_kill_at_any_byte(tmp_path_factory: pytest.Te
     head = data.index(b"\n") + 1
     length = max(head, len(data) - cut)
     Path(path).write_bytes(data[:length])
-    found = read_journal(path)
-    assert found is not None
+    recovered = read_journal(path)
+    assert recovered is not None
     num_records = (length - head) // 32
-    assert found.taken.get(0, set()) == set(range(max(0, min(3, num_records - 2))))
+    assert recovered.taken.get(0, set()) == set(range(max(0, min(3, num_records - 2))))
 
 
 @given(at=st.integers(0, 95), flip=st.integers(1, 255))
@@ -95,11 +95,11 @@ def test_overwritten_record_ends_the_journal(tmp_path_factory: pytest.TempPathFa
     head = data.index(b"\n") + 1
     data[head + at] ^= flip
     Path(path).write_bytes(data)
-    found = read_journal(path)
-    assert found is not None
+    recovered = read_journal(path)
+    assert recovered is not None
     survivors = {11: Survivor(100, 5), 12: Survivor(101, 6)}
-    assert found.taken == {}
-    assert found.survivors == dict(list(survivors.items())[: at // 32])
+    assert recovered.taken == {}
+    assert recovered.survivors == dict(list(survivors.items())[: at // 32])
 
 
 @pytest.mark.parametrize(
@@ -129,9 +129,9 @@ def test_failed_sync_is_logged_and_does_not_end_the_server(
     assert tried.wait(60), "its thread continues"
     journal.close()
     assert "Input/output error" in caplog.text
-    found = read_journal(path)
-    assert found is not None
-    assert found.taken == {0: {1}}
+    recovered = read_journal(path)
+    assert recovered is not None
+    assert recovered.taken == {0: {1}}
 
 
 def test_only_its_user_can_read_it(path: str):
@@ -140,13 +140,13 @@ def test_only_its_user_can_read_it(path: str):
 
 
 def test_stream_resumes_at_first_missing_position():
-    found = Recovered("job", 7, 2, {0: {0, 2, 4}, 1: {1}})
-    assert place_in(found, mode_of("split", None)) == Place(2, 3, (4,))
+    recovered = Recovered("job", 7, 2, {0: {0, 2, 4}, 1: {1}})
+    assert place_in(recovered, mode_of("split", None)) == Place(2, 3, (4,))
 
 
 def test_broadcast_resumes_at_slowest_consumer_that_may_return():
-    found = Recovered("job", 7, 2, {11: {0, 1, 2}, 12: {0}, 13: {0, 1}}, {11: Survivor(1, 1), 13: Survivor(2, 2)})
-    assert place_in(found, mode_of("broadcast", None)) == Place(2, 2)
+    recovered = Recovered("job", 7, 2, {11: {0, 1, 2}, 12: {0}, 13: {0, 1}}, {11: Survivor(1, 1), 13: Survivor(2, 2)})
+    assert place_in(recovered, mode_of("broadcast", None)) == Place(2, 2)
     assert place_in(Recovered("job", 7, 2, {11: {0}}, {12: Survivor(1, 1)}), mode_of("broadcast", None)) == Place(2, 0)
 
 
@@ -157,9 +157,9 @@ def test_next_server_also_waits_for_survivors_not_yet_back(path: str):
     journal.note_arrival(1, Survivor(100, 5))
     journal.note_given_up(102)
     journal.close()
-    found = read_journal(path)
-    assert found is not None
-    assert sorted(found.survivors.values()) == [Survivor(100, 5), Survivor(101, 6)]
+    recovered = read_journal(path)
+    assert recovered is not None
+    assert sorted(recovered.survivors.values()) == [Survivor(100, 5), Survivor(101, 6)]
 
 
 def test_process_is_identified_by_its_start_time():
@@ -185,9 +185,9 @@ def state_in(path: str, state: object) -> object:
     journal = Journal(path, "job", 7)
     journal.begin(0, state)
     journal.close()
-    found = read_journal(path)
-    assert found is not None
-    return found.state
+    recovered = read_journal(path)
+    assert recovered is not None
+    return recovered.state
 
 
 LEAVES = (

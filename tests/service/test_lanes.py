@@ -114,8 +114,8 @@ def test_broadcast_with_lanes_resumes_at_slowest_consumer(puppets, start_server,
     for _ in range(9):
         for one in both:
             one.tell("take")
-        for found, one in zip(taken, both, strict=True):
-            found.append(one.answer())
+        for own, one in zip(taken, both, strict=True):
+            own.append(one.answer())
     taken[0].append(both[0].do("take"))
     both[1].process.send_signal(signal.SIGSTOP)
     server.kill()
@@ -125,8 +125,8 @@ def test_broadcast_with_lanes_resumes_at_slowest_consumer(puppets, start_server,
     await_back(both[0], tmp_path / "journal")
     both[1].process.send_signal(signal.SIGCONT)
     both[1].tell("take_all")
-    for found, one in zip(taken, both, strict=True):
-        found += one.answer()
+    for own, one in zip(taken, both, strict=True):
+        own += one.answer()
     assert taken[0] == taken[1]
     assert len(taken[0]) == 4 * 40 - 2
 

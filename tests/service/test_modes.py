@@ -26,7 +26,7 @@ CLASSES = {cls.__name__ for row in MODES.values() for cls in row}
 
 def decisions(source: str) -> list[str]:
     """Return the lines of a module that depend on the name or class of a mode."""
-    found = []
+    comparisons = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Compare | ast.MatchValue):
             is_one = any(isinstance(part, ast.Constant) and part.value in MODES for part in ast.walk(node))
@@ -35,8 +35,8 @@ def decisions(source: str) -> list[str]:
         else:
             is_one = isinstance(node, ast.Attribute) and node.attr in {"is_ranked", "is_shared", "is_broadcast"}
         if is_one:
-            found.append(f"line {getattr(node, 'lineno', '?')}: {ast.unparse(node)}")
-    return found
+            comparisons.append(f"line {getattr(node, 'lineno', '?')}: {ast.unparse(node)}")
+    return comparisons
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
@@ -49,7 +49,7 @@ def test_only_module_of_modes_compares_modes(path: Path):
     [
         "if rules.mode == 'split': pass",
         "is_broadcast = 'broadcast' != mode",
-        "found = mode in {'broadcast', 'other'}",
+        "comparisons = mode in {'broadcast', 'other'}",
         "match mode:\n    case 'split': pass",
         "if isinstance(mode, modes.Other | Ranked): pass",
         "if rules.is_ranked: pass",

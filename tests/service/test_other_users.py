@@ -91,8 +91,8 @@ def test_link_of_another_user_is_not_followed(server, servers_directory, use, mo
     lstat, real = os.lstat, os.lstat(link)
 
     def of_another(path, **named):
-        found = lstat(path, **named)
-        return os.stat_result([*found[:4], OWN + 1, *found[5:10]]) if os.path.samestat(found, real) else found
+        status = lstat(path, **named)
+        return os.stat_result([*status[:4], OWN + 1, *status[5:10]]) if os.path.samestat(status, real) else status
 
     with monkeypatch.context() as patched, pytest.raises(ServiceError, match=f"a link that uid {OWN + 1} has made"):
         patched.setattr(folders.os, "lstat", of_another)

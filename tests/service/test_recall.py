@@ -49,8 +49,8 @@ def test_idle_consumer_keeps_only_its_latest_batch(puppets, tmp_path, journal):
         others = [busy.do("take")[0] for _ in range(3)]
         assert sorted([first, *others]) == [0, 1, 2, 3]
         busy.tell("take_all")  # waits: the consumer has not requested the next batch, and may crash with this one
-        found = next(one for one in server.statistics().consumers if one.pid == idle.process.pid)
-        assert (found.behind, found.batches) == (1, 0)
+        counters = next(one for one in server.statistics().consumers if one.pid == idle.process.pid)
+        assert (counters.behind, counters.batches) == (1, 0)
         assert idle.do("take") is None
         assert busy.answer() == [], "it ends as soon as all batches are taken"
         idle.do("loop")

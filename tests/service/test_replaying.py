@@ -81,10 +81,10 @@ def test_late_consumer_gets_whole_epoch_and_then_next_one_with_the_others(source
         with late() as second:
             assert second.epoch == 0
             loop = iter(second)
-            found = some(loop, 20)
+            yielded = some(loop, 20)
             assert num_replays() == 1
             rest = at_once(begun, loop)
-            assert had + rest[0] == found + rest[1] == whole[0]
+            assert had + rest[0] == yielded + rest[1] == whole[0]
             assert at_once(first, second) == [whole[1], whole[1]]
         until_no_replay()
         assert num_workers() == before
@@ -109,10 +109,10 @@ def test_late_consumers_proceed_independently():
         had = some(begun, 40)
         with late() as second, late() as third:
             loops = iter(second), iter(third)
-            found = some(loops[0], 30), some(loops[1], 3)
+            yielded = some(loops[0], 30), some(loops[1], 3)
             had += some(begun, 10)  # no consumer waits for late ones
             rest = at_once(begun, *loops)
-    assert [before + after for before, after in zip((had, *found), rest, strict=True)] == [whole] * 3
+    assert [before + after for before, after in zip((had, *yielded), rest, strict=True)] == [whole] * 3
 
 
 def test_epoch_of_n_batches_is_recomputed_from_its_beginning():
@@ -135,9 +135,9 @@ def test_late_consumer_may_be_the_only_one_left():
         some(iter(first), 40)
         with late() as second:
             loop = iter(second)
-            found = some(loop, 5)
+            yielded = some(loop, 5)
             first.close()
-            assert found + plain(loop) == whole
+            assert yielded + plain(loop) == whole
 
 
 def test_crash_of_late_consumer_leaves_nothing_behind(puppets):
@@ -190,15 +190,15 @@ def bad_at_31(x):
 
 def through(loop, count=100):
     """Return the batches, and the errors in their places."""
-    found = []
-    while len(found) < count:
+    yielded = []
+    while len(yielded) < count:
         try:
-            found.append(int(next(loop)))
+            yielded.append(int(next(loop)))
         except StopIteration:
-            return found
+            return yielded
         except ValueError as error:
-            found.append(str(error))
-    return found
+            yielded.append(str(error))
+    return yielded
 
 
 @pytest.mark.parametrize("on_error", ["raise", "skip"])
@@ -258,16 +258,16 @@ def test_replay_continues_after_server_restart(puppets, start_server, tmp_path):
     had = [first.do("take") for _ in range(20)]
     second = puppets("s", reconnect=True, join="replay").attached()
     second.do("loop")
-    found = [second.do("take") for _ in range(5)]
+    yielded = [second.do("take") for _ in range(5)]
     server.kill()
     server.wait()
     start_server(**options)
     first.tell("take"), second.tell("take")
-    had.append(first.answer()), found.append(second.answer())
+    had.append(first.answer()), yielded.append(second.answer())
     third = puppets("s", join="replay").attached()
     for one in (first, second, third):
         one.tell("take_all")
-    assert had + first.answer() == found + second.answer() == third.answer() == whole[1]
+    assert had + first.answer() == yielded + second.answer() == third.answer() == whole[1]
 
 
 def test_consumer_that_reconnects_late_gets_missed_batches(puppets, start_server, tmp_path):
@@ -282,8 +282,8 @@ def test_consumer_that_reconnects_late_gets_missed_batches(puppets, start_server
     for _ in range(10):
         for one in both:
             one.tell("take")
-        for found, one in zip(taken, both, strict=True):
-            found.append(one.answer())
+        for yielded, one in zip(taken, both, strict=True):
+            yielded.append(one.answer())
     both[1].process.send_signal(signal.SIGSTOP)
     server.kill()
     server.wait()
@@ -295,6 +295,6 @@ def test_consumer_that_reconnects_late_gets_missed_batches(puppets, start_server
     await_back(both[1], tmp_path / "journal")
     for one in both:
         one.tell("take_all")
-    for found, one in zip(taken, both, strict=True):
-        found += one.answer()
+    for yielded, one in zip(taken, both, strict=True):
+        yielded += one.answer()
     assert taken == [whole, whole]

@@ -110,11 +110,11 @@ def test_group_is_notified_of_rank_that_is_not_replaced(puppets):
     with mpqueue.Server("s", Indices(100), world=2, workers=1, grace_s=0.1):
         first, second = (puppets("s", rank=rank).attached() for rank in range(2))
         second.kill()
-        with pytest.raises(Raised) as told:
+        with pytest.raises(Raised) as caught:
             for _ in range(2):  # it may get the rest of this epoch, and cannot begin the next one
                 first.do("take_all")
-        assert told.value.args[0] == "ConsumerDied"
-        assert "rank 1 left" in told.value.args[1]
+        assert caught.value.args[0] == "ConsumerDied"
+        assert "rank 1 left" in caught.value.args[1]
 
 
 def test_untaken_batches_of_killed_consumer_go_to_others(puppets):
@@ -160,10 +160,10 @@ def test_suspended_consumer_is_detached_and_its_views_stay(puppets):
         others = firsts(second.do("take_all"))
         first.process.send_signal(signal.SIGCONT)
         assert sorted(others) == list(range(3000)), "including the batches that it had not taken"
-        with pytest.raises(Raised) as told:
+        with pytest.raises(Raised) as caught:
             first.do("take")
-        assert told.value.args[0] == "ConsumerDied"
-        assert "this consumer sent no request for 2 s" in told.value.args[1]
+        assert caught.value.args[0] == "ConsumerDied"
+        assert "this consumer sent no request for 2 s" in caught.value.args[1]
         assert first.do("keep")[0] == kept[0], "its slot was not overwritten"
 
 
@@ -312,10 +312,10 @@ def test_consumer_too_slow_for_the_others_is_detached_if_requested(puppets):
         first, second = puppets("s").attached(), puppets("s").attached()
         second.do("loop")
         assert firsts(first.do("take_all")) == list(range(40))
-        with pytest.raises(Raised) as told:
+        with pytest.raises(Raised) as caught:
             second.do("take")
-        assert told.value.args[0] == "ConsumerDied"
-        assert "this consumer was so slow that the others had to wait" in told.value.args[1]
+        assert caught.value.args[0] == "ConsumerDied"
+        assert "this consumer was so slow that the others had to wait" in caught.value.args[1]
 
 
 class Uneven(Indices):
@@ -338,10 +338,10 @@ def test_slow_detach_detaches_slow_consumer(puppets):
         second.do("loop")
         second.do("take")
         assert firsts(first.do("take_all")) == list(range(40))
-        with pytest.raises(Raised) as told:
+        with pytest.raises(Raised) as caught:
             second.do("take_all")
-        assert told.value.args[0] == "ConsumerDied"
-        assert "this consumer was so slow that the others had to wait" in told.value.args[1]
+        assert caught.value.args[0] == "ConsumerDied"
+        assert "this consumer was so slow that the others had to wait" in caught.value.args[1]
 
 
 def test_slow_skip_skips_batches_of_slow_consumer(puppets):
@@ -455,11 +455,11 @@ def test_stop_is_raised_in_consumers_and_views_stay(puppets):
     first.do("take")
     kept = first.do("keep")
     server.stop()
-    with pytest.raises(Raised) as told:
+    with pytest.raises(Raised) as caught:
         for _ in range(100):
             first.do("take")
-    assert told.value.args[0] == "ServiceDied"
-    assert "was stopped" in told.value.args[1]
+    assert caught.value.args[0] == "ServiceDied"
+    assert "was stopped" in caught.value.args[1]
     assert first.do("keep")[0] == kept[0]
     assert server.statistics().batches > 0
 
@@ -484,7 +484,7 @@ def test_start_twice_and_wait_before_start_are_errors():
     server = mpqueue.Server("s", Indices(), workers=1)
     with pytest.raises(ServiceStateError, match="does not run"):
         server.wait()
-    with server, pytest.raises(ServiceStateError, match="runs already") as caught:
+    with server, pytest.raises(ServiceStateError, match="already running") as caught:
         server.start()
     assert isinstance(caught.value, RuntimeError)
     with server:
@@ -544,13 +544,13 @@ def test_statistics_show_progress_and_slow_consumers(puppets):
         assert slow.behind >= 3
         second.do("take_all"), first.answer()
 
-        def found():
+        def served():
             return {one.pid: one for one in server.statistics().consumers}
 
         # The end of an epoch is sent after its last batch, before that batch is reported as taken.
-        until(lambda: found()[first.process.pid].batches == 50, "not all of the epoch was taken")
-        assert found()[first.process.pid].bytes > 50 * 16
-        assert found()[first.process.pid].wait_s > 0
+        until(lambda: served()[first.process.pid].batches == 50, "not all of the epoch was taken")
+        assert served()[first.process.pid].bytes > 50 * 16
+        assert served()[first.process.pid].wait_s > 0
 
 
 _SERVER = """
@@ -581,9 +581,9 @@ def test_consumers_of_killed_server_raise_immediately_and_keep_views(puppets, st
     first.do("take")
     kept = first.do("keep")
     server.kill()
-    with pytest.raises(Raised) as told:
+    with pytest.raises(Raised) as caught:
         first.do("take_all")
-    assert told.value.args[0] == "ServiceDied"
+    assert caught.value.args[0] == "ServiceDied"
     assert first.do("keep")[0] == kept[0]
 
 
@@ -670,10 +670,10 @@ def test_server_with_unwritable_journal_stops_with_reason(puppets, tmp_path, mon
         first = puppets("s", rank=0).attached()
         first.do("loop"), first.do("take")
         monkeypatch.setattr("mpqueue.service.journal._write", full)
-        with pytest.raises(Raised) as told:
+        with pytest.raises(Raised) as caught:
             first.do("take"), first.do("take")
-        assert told.value.args[0] == "ServiceDied"
-        assert "the journal cannot be written (No space left on device)" in told.value.args[1]
+        assert caught.value.args[0] == "ServiceDied"
+        assert "the journal cannot be written (No space left on device)" in caught.value.args[1]
         with pytest.raises(OSError, match="No space left on device"):
             server.wait(30)
         assert "No space left on device" in caplog.text, "also without a call of wait()"

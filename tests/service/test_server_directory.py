@@ -386,12 +386,12 @@ def test_error_for_impossible_folder_has_remedy(claim, monkeypatch):
 
 
 def test_connect_waits_for_server_that_starts_later(claim, connect, servers_directory):
-    found = []
-    consumer = threading.Thread(target=lambda: found.append(connect(ServerDirectory.of("photos"), DEADLOCK_S)))
+    connections = []
+    consumer = threading.Thread(target=lambda: connections.append(connect(ServerDirectory.of("photos"), DEADLOCK_S)))
     consumer.start()
     with accepted(claim()):
         consumer.join()
-    assert found
+    assert connections
 
 
 def test_early_consumer_is_not_misled_by_socket_of_crashed_server(claim, connect):

@@ -46,10 +46,10 @@ def test_spec_of_any_tree_is_decoded_unchanged(tree, layout):
     """Including types of keys that compare equal."""
     spec = spec_of_tree(in_layout(tree, layout))
     body, is_pickled = encode_spec(spec)
-    found = decode_spec(body, is_pickled, allow_pickle=True)
-    assert found == spec
-    assert repr(found) == repr(spec)
-    assert isinstance(found, tuple)
+    result = decode_spec(body, is_pickled, allow_pickle=True)
+    assert result == spec
+    assert repr(result) == repr(spec)
+    assert isinstance(result, tuple)
     if not is_pickled:
         assert decoded(body) == spec
 
@@ -112,8 +112,8 @@ def test_spec_without_json_form_is_a_pickle_loaded_only_if_allowed(name):
     spec = spec_of_tree(UNUSUAL[name])
     body, is_pickled = encode_spec(spec)
     assert is_pickled
-    found = decode_spec(body, True, allow_pickle=True)
-    assert repr(found) == repr(spec)
+    result = decode_spec(body, True, allow_pickle=True)
+    assert repr(result) == repr(spec)
     with pytest.raises(ServiceError, match=r"can run arbitrary code.*allow_pickle=True"):
         decode_spec(body, True, allow_pickle=False)
 
@@ -264,9 +264,9 @@ json_nodes = st.recursive(
 
 @settings(max_examples=400, **quick)
 @given(json_nodes)
-def test_any_json_lists_are_decoded_or_invalid(found):
+def test_any_json_lists_are_decoded_or_invalid(result):
     try:
-        spec = decoded(json.dumps(found).encode())
+        spec = decoded(json.dumps(result).encode())
     except ProtocolError:
         return
     assert encode_spec(spec)[1] is False

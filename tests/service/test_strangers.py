@@ -53,9 +53,9 @@ class Watched:
         try:
             with RawConsumer("numbers") as consumer:
                 while self._going:
-                    found = consumer.epoch_through()
-                    assert all((batch == position).all() and len(batch) == 100 for position, batch in found)
-                    positions = sorted(position for position, _ in found)
+                    received = consumer.epoch_through()
+                    assert all((batch == position).all() and len(batch) == 100 for position, batch in received)
+                    positions = sorted(position for position, _ in received)
                     assert len(set(positions)) == len(positions)
                     with self._next_epoch:
                         self.epochs, self.latest = self.epochs + 1, positions
@@ -214,14 +214,14 @@ def resume_at(rng, welcome):
 
 def misbehave(name, seeds, uid=None):
     """Consumers that take a few batches correctly, and then send arbitrary data; return how each was disconnected."""
-    told, known = set(), None
+    reasons, known = set(), None
     for seed in seeds:
         rng = random.Random(seed)
         hello = Hello(join=rng.choice(["next", "now"]), resume=resume_at(rng, known))
         try:
             consumer = RawConsumer(name, hello, uid)
         except Refused as refusal:
-            told.add(str(refusal))
+            reasons.add(str(refusal))
             continue
         known = consumer.welcome
         try:
@@ -235,12 +235,12 @@ def misbehave(name, seeds, uid=None):
             while True:
                 consumer.next()
         except CutOff as cut:
-            told.add(str(cut))
+            reasons.add(str(cut))
         except (ConnectionError, TimeoutError):
             pass
         finally:
             consumer.drop()
-    return told
+    return reasons
 
 
 def test_consumers_that_send_arbitrary_data_are_disconnected(server):
@@ -256,8 +256,8 @@ def test_consumers_that_send_arbitrary_data_are_disconnected(server):
         if first >= 300 and not missing:  # a consumer that keeps sending may not receive the reason
             break
         with Other() as stranger:
-            told = stranger.ask(misbehave, "numbers", range(first, first + 15))
-        missing = {reason for reason in missing if not any(reason in text for text in told)}
+            reasons = stranger.ask(misbehave, "numbers", range(first, first + 15))
+        missing = {reason for reason in missing if not any(reason in text for text in reasons)}
     server.serves_on()
     assert not missing
 
@@ -298,8 +298,8 @@ def keep_welcomes(name, count):
 def test_too_many_consumers_of_one_process_are_refused(server, stranger):
     assert stranger.ask(keep_welcomes, "numbers", 300) == MAX_OF_PROCESS
     assert server.extra_descriptors() <= 2 * MAX_OF_PROCESS + 8  # some are just being refused
-    (told,) = stranger.ask(misbehave, "numbers", range(1))
-    assert f"has {MAX_OF_PROCESS} consumers, the maximum: close unused ones" in told
+    (reasons,) = stranger.ask(misbehave, "numbers", range(1))
+    assert f"has {MAX_OF_PROCESS} consumers, the maximum: close unused ones" in reasons
     with RawConsumer("numbers"):  # another process is accepted
         if server.mode == "split":  # otherwise all wait for consumers that do not begin, as they should
             server.serves_on()
@@ -378,8 +378,8 @@ def test_disallowed_user_is_refused_and_allowed_user_attaches(server, stranger):
     stranger.ask(become, STRANGER)
     os.chmod(os.path.join(os.environ["MPQUEUE_HOME"], "numbers"), 0o711)
     os.chmod(os.path.join(os.environ["MPQUEUE_HOME"], "numbers", "socket"), 0o666)
-    (told,) = stranger.ask(misbehave, "numbers", range(1), os.geteuid())
-    assert told == f"uid {STRANGER} may not attach: start the server with allow_uids=({STRANGER},)"
+    (reasons,) = stranger.ask(misbehave, "numbers", range(1), os.geteuid())
+    assert reasons == f"uid {STRANGER} may not attach: start the server with allow_uids=({STRANGER},)"
     with served("numbers_of_test.py:Numbers", "--name", "open", "--workers", "1", "--allow-uids", str(STRANGER)):
         assert stranger.ask(all_of_an_epoch, "open", os.geteuid()) == list(range(LENGTH))
 

@@ -60,32 +60,32 @@ class Server:
 
     def take(self, **options):
         """Return the next handle or failure; None at the end of the epoch."""
-        while (given := self.stream.take(**options)) is None and not self.stream.has_ended:
+        while (outcome := self.stream.take(**options)) is None and not self.stream.has_ended:
             self.wait()
-        return given
+        return outcome
 
     def take_extra(self):
-        while (given := self.stream.take(is_wanted=False)) is None:
+        while (outcome := self.stream.take(is_wanted=False)) is None:
             self.wait()
-        return given
+        return outcome
 
-    def value(self, given):
+    def value(self, outcome):
         """Return the repeated value of a batch, or the error; free its slot."""
-        if isinstance(given, Failure):
-            return given.error
-        batch = self.reader.read(given)
-        self.stream.share(given)
-        self.stream.release(given)
+        if isinstance(outcome, Failure):
+            return outcome.error
+        batch = self.reader.read(outcome)
+        self.stream.share(outcome)
+        self.stream.release(outcome)
         return int(np.asarray(batch).flat[0])
 
     def epoch(self, number):
         """Return the batches of an epoch, as (position, value)."""
         self.stream.open_epoch(number)
-        given = []
+        yielded = []
         while (one := self.take()) is not None:
-            given.append((one.position, self.value(one)))
+            yielded.append((one.position, self.value(one)))
         self.stream.finish_epoch()
-        return given
+        return yielded
 
     def __enter__(self):
         return self
@@ -94,8 +94,8 @@ class Server:
         self.stream.stop()
 
 
-def values(given):
-    return [value for _, value in given]
+def values(yielded):
+    return [value for _, value in yielded]
 
 
 def of_loader(source, epochs, **options):
@@ -112,9 +112,9 @@ def test_stream_yields_batches_of_a_loader_in_each_epoch(options):
     expected = of_loader(Numbers(13), 3, **options)
     with Server(Numbers(13), **options) as server:
         for epoch in range(3):
-            given = server.epoch(epoch)
-            assert [position for position, _ in given] == list(range(13))
-            assert values(given) == expected[epoch]
+            yielded = server.epoch(epoch)
+            assert [position for position, _ in yielded] == list(range(13))
+            assert values(yielded) == expected[epoch]
             assert server.stream.count == 13
 
 
@@ -178,17 +178,17 @@ def test_elements_of_generator_are_numbered_in_order():
     with Server(letters) as server:
         assert server.stream.open_epoch(0) is None
         for epoch in range(2):
-            given = server.epoch(epoch)
-            assert given == list(enumerate(expected[epoch]))
+            yielded = server.epoch(epoch)
+            assert yielded == list(enumerate(expected[epoch]))
             assert server.stream.count == 9
 
 
 def test_stream_resumes_at_a_place():
     with Server(Numbers(10), shuffle=True, place=Place(1, 4, (5, 8))) as server:
-        given = server.epoch(1)
+        yielded = server.epoch(1)
         following = server.epoch(2)
     expected = of_loader(Numbers(10), 3, shuffle=True)
-    assert given == [(position, expected[1][position]) for position in (4, 6, 7, 9)]
+    assert yielded == [(position, expected[1][position]) for position in (4, 6, 7, 9)]
     assert values(following) == expected[2]
 
 
@@ -255,7 +255,7 @@ def test_exception_of_epoch_end_is_first_in_next_epoch():
 def test_positions_are_recomputed_in_addition_to_the_order(options):
     with Server(Numbers(11), **options) as server:
         server.stream.open_epoch(0)
-        given = [server.value(server.take()) for _ in range(4)]
+        yielded = [server.value(server.take()) for _ in range(4)]
         server.stream.recompute(0, [2, 0, 3])
         again = [server.take_extra() for _ in range(3)]
         assert [(handle.epoch, handle.position, handle.is_extra) for handle in again] == [
@@ -263,7 +263,7 @@ def test_positions_are_recomputed_in_addition_to_the_order(options):
             (0, 0, True),
             (0, 3, True),
         ]
-        assert [server.value(handle) for handle in again] == [given[2], given[0], given[3]]
+        assert [server.value(handle) for handle in again] == [yielded[2], yielded[0], yielded[3]]
         following = server.take()
         assert (following.position, following.is_extra) == (4, False)
 
@@ -272,10 +272,10 @@ def test_positions_are_recomputed_at_the_end_of_an_epoch():
     with Server(Numbers(6), shuffle=True) as server:
         server.epoch(0)
         server.stream.open_epoch(1)
-        given = [server.value(server.take()) for _ in range(6)]
+        yielded = [server.value(server.take()) for _ in range(6)]
         assert server.take() is None
         server.stream.recompute(1, range(6))
-        assert [server.value(server.take_extra()) for _ in range(6)] == given
+        assert [server.value(server.take_extra()) for _ in range(6)] == yielded
         server.stream.finish_epoch()
         assert len(server.epoch(2)) == 6
 
@@ -375,14 +375,14 @@ def test_all_slots_held_by_waiting_holders_is_an_error():
     with Server(Numbers(40), num_kept=0, max_queue_size=1, workers=1) as server:
         server.stream.open_epoch(0)
         held = []
-        while not isinstance(given := server.take(may_fail=True), Failure):
-            server.stream.share(given)
-            held.append(given)
-        assert isinstance(given.error, SharedMemoryFull)
+        while not isinstance(yielded := server.take(may_fail=True), Failure):
+            server.stream.share(yielded)
+            held.append(yielded)
+        assert isinstance(yielded.error, SharedMemoryFull)
         assert len(held) == server.stream.statistics().num_slots
         for handle in held:
             server.stream.release(handle)
-        assert server.take().position == given.position + 1
+        assert server.take().position == yielded.position + 1
 
 
 def test_failure_needs_no_holders():
@@ -401,10 +401,10 @@ def test_failure_needs_no_holders():
 
 def test_error_takes_the_place_of_its_batch():
     with Server(StrikesAt(Fault("raise"), at=2, length=5)) as server:
-        given = server.epoch(0)
-        assert [position for position, _ in given] == [0, 1, 2, 3, 4]
-        assert [str(value) for _, value in given] == ["0", "1", "a bad record", "3", "4"]
-        assert isinstance(given[2][1], ValueError)
+        yielded = server.epoch(0)
+        assert [position for position, _ in yielded] == [0, 1, 2, 3, 4]
+        assert [str(value) for _, value in yielded] == ["0", "1", "a bad record", "3", "4"]
+        assert isinstance(yielded[2][1], ValueError)
 
 
 def test_stop_iteration_of_source_is_not_an_end():
@@ -424,9 +424,9 @@ def test_crashed_worker_is_replaced_and_its_batches_recomputed(kind, tmp_path, c
 def test_batch_that_crashes_its_workers_is_an_error_in_its_place(caplog):
     caplog.set_level(logging.CRITICAL, "mpqueue")
     with Server(StrikesAt(Fault("sigkill"), at=3), restarts=1) as server:
-        given = server.epoch(0)
-        assert [position for position, _ in given] == list(range(8))
-        assert isinstance(given[3][1], WorkerDied)
+        yielded = server.epoch(0)
+        assert [position for position, _ in yielded] == list(range(8))
+        assert isinstance(yielded[3][1], WorkerDied)
 
 
 def test_hanging_worker_is_killed(caplog, monkeypatch):
@@ -485,9 +485,9 @@ def test_crash_of_worker_with_only_iterator_is_reported_repeatedly(caplog):
     caplog.set_level(logging.CRITICAL, "mpqueue")
     with Server(Elements(), workers=1) as server:
         server.stream.open_epoch(0)
-        given = [server.take() for _ in range(5)]
-        assert [one.position for one in given] == [0, 1, 2, 3, -1]
-        assert all(isinstance(one.error, WorkerDied) for one in given[3:])
+        yielded = [server.take() for _ in range(5)]
+        assert [one.position for one in yielded] == [0, 1, 2, 3, -1]
+        assert all(isinstance(one.error, WorkerDied) for one in yielded[3:])
 
 
 class HasNoLength(Numbers):

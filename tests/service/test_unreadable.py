@@ -74,11 +74,11 @@ class Source:
 def test_unreadable_batch_is_an_error_in_its_place_and_stream_continues():
     with Server("s", Source({AT}), workers=1), mpqueue.attach("s", timeout=60) as consumer:
         for epoch in range(2):
-            found = taken(iter(consumer))
-            assert [each if isinstance(each, int) else str(each) for each in found] == [
+            results = taken(iter(consumer))
+            assert [each if isinstance(each, int) else str(each) for each in results] == [
                 0, 1, "cannot be loaded here", 3, 4, 5,
             ]  # fmt: skip
-            assert found[AT].__notes__ == [
+            assert results[AT].__notes__ == [
                 f"raised in this process, when the batch of position {AT} of epoch {epoch} was unpickled"
             ]
         assert consumer.statistics().batches == 2 * (LENGTH - 1)
@@ -107,10 +107,10 @@ def test_class_known_only_to_server_is_an_error(form, kind, text):
             assert process.stdout.readline() == "ready\n"
             with mpqueue.attach("things", timeout=60) as consumer:
                 for _ in range(2):
-                    found = taken(iter(consumer))
+                    results = taken(iter(consumer))
                     with pytest.raises(kind, match=text):
-                        raise found.pop(AT)
-                    assert found == [0, 1, 3, 4, 5]
+                        raise results.pop(AT)
+                    assert results == [0, 1, 3, 4, 5]
         finally:
             process.kill()
 

@@ -61,7 +61,7 @@ class Tapped:
     """A socket that records all of its data."""
 
     def __init__(self, sock):
-        self._sock, self.family, self.heard, self.said = sock, sock.family, b"", b""
+        self._sock, self.family, self.heard, self.sent = sock, sock.family, b"", b""
 
     def recv(self, size):
         data = self._sock.recv(size)
@@ -74,7 +74,7 @@ class Tapped:
         return len(data)
 
     def sendall(self, data, flags=0):
-        self.said += data
+        self.sent += data
         self._sock.sendall(data, flags)
 
 
@@ -120,8 +120,8 @@ def test_listener_cannot_replay_proof_of_caller(ends):
     ours, theirs = ends
     proving = Proving(theirs, new_token())
     ours.sendall(bytes(16))
-    said = ours.recv(100)
-    ours.sendall(said[16:])
+    sent = ours.recv(100)
+    ours.sendall(sent[16:])
     assert isinstance(proving.end(), ForeignPeer)
 
 
@@ -134,10 +134,10 @@ def test_data_of_another_connection_is_useless(ends):
     assert proving.end() is None
     again, replaying = socket.socketpair()
     with again, replaying:
-        replaying.sendall(tapped.said)
+        replaying.sendall(tapped.sent)
         with pytest.raises(ForeignPeer):
             heard(Vetting(again, token))
-    assert token not in tapped.said + tapped.heard
+    assert token not in tapped.sent + tapped.heard
 
 
 def test_proof_may_arrive_in_pieces_and_later_data_is_kept(ends):
@@ -146,20 +146,20 @@ def test_proof_may_arrive_in_pieces_and_later_data_is_kept(ends):
     ours.setblocking(False)
     vetting = Vetting(ours, token)
     theirs_challenge, own = theirs.recv(16), os.urandom(16)
-    said = own + credentials._proof(token, b"connects", theirs_challenge, own)
-    for place in range(len(said)):
+    sent = own + credentials._proof(token, b"connects", theirs_challenge, own)
+    for place in range(len(sent)):
         assert not vetting.hear()
-        theirs.sendall(said[place : place + 1])
+        theirs.sendall(sent[place : place + 1])
     theirs.sendall(b"more")
     assert vetting.hear()
     assert ours.recv(100) == b"more"
 
 
-@pytest.mark.parametrize("said", [b"", b"half"])
-def test_end_of_connection_is_not_a_proof(ends, said):
+@pytest.mark.parametrize("sent", [b"", b"half"])
+def test_end_of_connection_is_not_a_proof(ends, sent):
     ours, theirs = ends
     vetting = Vetting(ours, new_token())
-    theirs.sendall(said)
+    theirs.sendall(sent)
     theirs.close()
     with pytest.raises(ConnectionError):
         heard(vetting)

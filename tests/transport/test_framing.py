@@ -35,13 +35,13 @@ def test_payloads_of_any_size_are_received_into_their_view(both, nbytes):
 
 
 def test_when_sent_is_called_after_the_send(both):
-    told = []
+    calls = []
     both.put(2, 0, bytes(8 << 20))
-    both.outgoing.when_sent(lambda: told.append("large"))
+    both.outgoing.when_sent(lambda: calls.append("large"))
     both.outgoing.flush()
-    assert told == []
+    assert calls == []
     both.carry()
-    assert told == ["large"]
+    assert calls == ["large"]
 
 
 def test_too_large_body_is_refused(both):

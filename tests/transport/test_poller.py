@@ -59,14 +59,14 @@ def test_ready_descriptors_are_reported_with_events(poller, pipe):
 
 
 def test_descriptor_registered_during_wait_ends_it(poller, pipe):
-    found = []
-    thread = threading.Thread(target=lambda: found.extend(until_ready(poller)), daemon=True)
+    events = []
+    thread = threading.Thread(target=lambda: events.extend(until_ready(poller)), daemon=True)
     thread.start()
     os.write(pipe[1], b"!")
     poller.register(pipe[0], READABLE)
     poller.poll(0)  # a poll of another thread does not keep the first one waiting
     thread.join(DEADLOCK_S)
-    assert found == [(pipe[0], READABLE)]
+    assert events == [(pipe[0], READABLE)]
 
 
 def test_wait_ends_at_its_timeout(poller, pipe):

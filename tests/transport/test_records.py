@@ -50,17 +50,17 @@ def values_of(code):
 
 def fields_of(record):
     """The strategy for a record's fields."""
-    found = []
+    strategies = []
     for name, code in record.fields:
         if name == "kind" and record.kinds:
-            found.append(st.sampled_from(sorted(record.kinds)))
+            strategies.append(st.sampled_from(sorted(record.kinds)))
         elif name == "magic":
-            found.append(st.just(record.magic))
+            strategies.append(st.just(record.magic))
         elif name == "nbytes" or name in record.most:
-            found.append(st.integers(0, min(MOST_BODY, record.most.get(name, MOST_BODY))))
+            strategies.append(st.integers(0, min(MOST_BODY, record.most.get(name, MOST_BODY))))
         else:
-            found += values_of(code)
-    return st.tuples(*found)
+            strategies += values_of(code)
+    return st.tuples(*strategies)
 
 
 def place_of(record, wanted):
@@ -138,10 +138,10 @@ def test_damaged_and_random_bytes_are_refused_or_parsed_unchanged(record, data, 
     for damaged in (bent(good, edits), data.draw(st.binary(max_size=3 * record.size))):
         for parse in (lambda one: [record.parse(one)], lambda one: list(record.parse_all(one))):
             try:
-                found = parse(damaged)
+                parsed = parse(damaged)
             except ProtocolError:
                 continue
-            assert list(record.parse_all(b"".join(record.pack(*fields) for fields in found))) == found
+            assert list(record.parse_all(b"".join(record.pack(*fields) for fields in parsed))) == parsed
 
 
 with_body = pytest.mark.parametrize(
@@ -161,10 +161,10 @@ def test_message_has_body_announced_by_its_record(record, data, edits):
             record.parse_with_body(wrong)
     damaged = bent(good, edits)
     try:
-        found, body = record.parse_with_body(damaged)
+        parsed, body = record.parse_with_body(damaged)
     except ProtocolError:
         return
-    assert record.parse_with_body(record.pack(*found) + body) == (found, body)
+    assert record.parse_with_body(record.pack(*parsed) + body) == (parsed, body)
 
 
 @with_body
