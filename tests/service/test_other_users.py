@@ -94,7 +94,7 @@ def test_link_of_another_user_is_not_followed(server, servers_directory, use, mo
         status = lstat(path, **named)
         return os.stat_result([*status[:4], OWN + 1, *status[5:10]]) if os.path.samestat(status, real) else status
 
-    with monkeypatch.context() as patched, pytest.raises(ServiceError, match=f"a link that uid {OWN + 1} has made"):
+    with monkeypatch.context() as patched, pytest.raises(ServiceError, match=f"a link that uid {OWN + 1} has created"):
         patched.setattr(folders.os, "lstat", of_another)
         patched.setattr(folders.os, "geteuid", lambda: OWN + 2)  # or root's link would belong to this user
         use(link, uid=OWN)

@@ -126,7 +126,7 @@ def test_path_too_long_for_socket_is_refused_and_longest_is_accepted(servers_dir
     room = 107 - len(f"{servers_directory}//socket")
     with pytest.raises(ValueError, match=r"must have at most 107 bytes, got 108 in .*: use a shorter name"):
         ServerDirectory.of("x" * (room + 1))
-    with pytest.raises(ValueError, match="has 108 bytes"):
+    with pytest.raises(ValueError, match="got 108 in"):
         ServerDirectory.of("é" * (room // 2) + "x" * (room % 2 + 1))
     longest = claim("x" * room)
     connect(longest.directory)
@@ -267,7 +267,7 @@ def test_files_of_killed_server_are_taken_over_and_removed(claim, connect, serve
     folder = f"{servers_directory}/photos"
     assert sorted(os.listdir(folder)) == ["lock", "made", "socket"]
     open(f"{folder}/new", "w").close()  # killed in between
-    with pytest.raises(ServiceError, match="no server 'photos' after"):
+    with pytest.raises(ServiceError, match="found no server 'photos'"):
         connect(ServerDirectory.of("photos"))
     held = claim()
     connect(ServerDirectory.of("photos"))
@@ -295,7 +295,7 @@ def test_close_in_forked_child_does_nothing(claim, connect):
         os._exit(0)
     os.waitpid(pid, 0)
     connect(held.directory)
-    with pytest.raises(ServiceError, match="served already"):
+    with pytest.raises(ServiceError, match="is in use by the server"):
         claim()
 
 
@@ -405,7 +405,7 @@ def test_error_after_deadline_names_the_path(connect):
     directory = ServerDirectory.of("photos")
     with pytest.raises(ServiceError, match=f"found no server 'photos' at {directory.socket_path} within 0.0 s"):
         connect(directory)
-    with pytest.raises(ServiceError, match=r"after 0\.[1-9] s.*wait longer \(timeout\).*MPQUEUE_HOME"):
+    with pytest.raises(ServiceError, match=r"within 0\.[1-9] s.*increase timeout.*MPQUEUE_HOME"):
         connect(directory, 0.1)
 
 

@@ -246,7 +246,7 @@ def misbehave(name, seeds, uid=None):
 def test_consumers_that_send_arbitrary_data_are_disconnected(server):
     """Untaken offers go to other consumers, and the slots are freed at the exit of the process."""
     missing = {
-        "bytes, of",
+        "bytes, got",
         "is not a record",
         "it reported",
         "it released turn",

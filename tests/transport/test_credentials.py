@@ -203,7 +203,7 @@ def test_peer_is_identified_on_macos(monkeypatch):
     monkeypatch.setattr(socket_support, "HAS_PEER_CREDENTIALS", False)
     monkeypatch.setattr(platform_support, "IS_MACOS", True)
     assert credentials_of(MacSocket()) == (4711, 501, 20)
-    with pytest.raises(ForeignPeer, match="of uid 501, expected 502"):
+    with pytest.raises(ForeignPeer, match="of uid 502, got uid 501"):
         check_peer(MacSocket(), {502})
 
 

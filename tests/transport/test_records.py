@@ -100,7 +100,7 @@ def test_packed_record_is_parsed_unchanged_and_has_one_size(record, data):
 def test_record_of_another_size_is_refused(record, data):
     packed = record.pack(*data.draw(fields_of(record)))
     for wrong in (b"", packed[: data.draw(st.integers(0, record.size - 1))], packed + b"\0"):
-        with pytest.raises(ProtocolError, match=f"a message of {len(wrong)} bytes, of {record.size} expected"):
+        with pytest.raises(ProtocolError, match=f"expected a message of {record.size} bytes, got {len(wrong)}"):
             record.parse(wrong)
         if len(wrong) % record.size or not wrong:
             with pytest.raises(ProtocolError):

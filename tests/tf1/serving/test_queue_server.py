@@ -94,7 +94,7 @@ def test_those_who_say_nothing_keep_nobody_waiting_and_are_dropped(stranger):
 
 def test_who_says_nothing_is_dropped_after_a_while(stranger, monkeypatch):
     monkeypatch.setattr(connections, "HANDSHAKE_S", 0.05)
-    assert "no handshake came" in decode_answer(stranger().recv(1 << 16)).refused
+    assert "no handshake arrived" in decode_answer(stranger().recv(1 << 16)).refused
 
 
 def test_who_leaves_before_the_answer_harms_nobody(stranger):
@@ -148,7 +148,7 @@ def test_a_server_without_a_source_is_one_of_queues_only(servers_directory):
 def test_one_name_has_one_server_and_is_free_after_it(servers_directory):
     with QueueServer("photos") as server:
         assert repr(server) == "<QueueServer 'photos': 0 queues>"
-        with pytest.raises(RuntimeError, match=r"already running: call stop\(\)"):
+        with pytest.raises(RuntimeError, match=r"runs already: call stop\(\)"):
             server.start()
         with pytest.raises(ServiceError, match=f"in use by the server in process {os.getpid()}"):
             QueueServer("photos").start()
