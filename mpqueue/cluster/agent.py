@@ -115,7 +115,7 @@ class Agent:
         """Forward messages until the end.
 
         Raises:
-            OSError: The connection is over.
+            OSError: The connection was closed.
         """
         self._listen(self._sock.fileno(), self._take_messages)
         self._listen(self._fork_server.fileno(), self._take_events)

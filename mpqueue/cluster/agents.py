@@ -10,7 +10,7 @@ from mpqueue.plan.ray_options import RayOptions
 
 
 def start_agent(node: Node, num_workers: int, options: RayOptions, terms: AgentTerms) -> tuple[Any, Any]:
-    """Start an agent on a node; return its actor, and a Ray reference that is ready when the agent is over.
+    """Start an agent on a node; return its actor, and a Ray reference that is ready when the agent has exited.
 
     Args:
         node: The node.
@@ -101,7 +101,7 @@ def end_agent(actor: Any) -> None:
 
 
 def reason_of(ended: Any) -> str | None:
-    """Return why an agent is over or could not be started; None if it is running, according to Ray."""
+    """Return why an agent has exited or could not be started; None if it is running, according to Ray."""
     import ray
 
     try:

@@ -266,7 +266,7 @@ class Consumer:
                 f"this consumer of {self._name!r} belongs to process {self._pid}, from which this process was forked: "
                 f"attach in this process, too, with mpqueue.attach({self._name!r})"
             )
-        # Clear the flag before the checks: another thread may call close() during them, and sets it again.
+        # Clear the flag before the checks: another thread may call close() during them, which sets it again.
         self._needs_attention = False
         self._close_late()
         attachment = self._attachment

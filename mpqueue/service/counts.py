@@ -117,13 +117,13 @@ class Counts:
             self._row.mark(f"epoch {epoch} ends")
 
     def lose(self, death: Death) -> None:
-        """Record that the current attachment is over."""
+        """Record that the current attachment was closed."""
         if self._row is not None:
             self._row.let_go(clock_ns())
             self._row.mark("the connection has ended" if death.is_final else "the server died")
 
     def keep(self, attachment: Attachment) -> None:
-        """Add the counters of an attachment that is over."""
+        """Add the counters of an attachment that was closed."""
         # The next attachment starts its counters at 0.
         self._wait_ns += attachment.link.wait_ns
         self._waited_ns = 0

@@ -43,7 +43,7 @@ _clock = time.perf_counter_ns
 
 
 class Death(NamedTuple):
-    """The reason why a connection is over.
+    """The reason why a connection was closed.
 
     Attributes:
         kind: The class of the exception to raise.
@@ -70,7 +70,7 @@ class ServerLink:
 
     Attributes:
         arrived: Received records that were not delivered yet, in order.
-        death: Why the connection is over; None while it is open.
+        death: Why the connection was closed; None while it is open.
         wait_ns: Nanoseconds spent waiting.
     """
 
@@ -91,7 +91,7 @@ class ServerLink:
         self.wait_ns = 0
 
     def send(self, message: bytes, sent: list[int]) -> None:
-        """Send a request, and wait for room in the socket if necessary; do nothing if the connection is over.
+        """Send a request, and wait for room in the socket if necessary; do nothing if the connection was closed.
 
         Args:
             message: The request.

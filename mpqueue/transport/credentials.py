@@ -188,7 +188,7 @@ class Vetting:
 
         Raises:
             ForeignPeer: The proof is invalid.
-            OSError: The connection is over.
+            OSError: The connection was closed.
         """
         try:
             piece = self.sock.recv(_CHALLENGE_BYTES + _PROOF_BYTES - len(self._answer))
@@ -215,7 +215,7 @@ def prove(sock: socket.socket, token: bytes) -> None:
 
     Raises:
         ForeignPeer: The listener does not know the token.
-        OSError: The connection is over.
+        OSError: The connection was closed.
     """
     # The proof contains a challenge of each end, so it cannot be prepared or replayed.
     theirs, own = receive_exactly(sock, _CHALLENGE_BYTES), os.urandom(_CHALLENGE_BYTES)

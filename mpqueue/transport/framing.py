@@ -75,7 +75,7 @@ class Outgoing:
         """Send as much as the socket accepts; return True if everything is sent.
 
         Raises:
-            OSError: The connection is over.
+            OSError: The connection was closed.
         """
         while self._views:
             try:
@@ -125,7 +125,7 @@ class Incoming:
         """Receive and parse the available data; return False at the end of the connection.
 
         Raises:
-            OSError: The connection is over.
+            OSError: The connection was closed.
             ProtocolError: The data is invalid.
         """
         num_received = 0
@@ -214,7 +214,7 @@ def receive_with_descriptors(sock: socket.socket, size: int, most: int) -> tuple
 
     Raises:
         DescriptorsLost: Received descriptors could not be opened in this process; the message is lost.
-        OSError: The connection is over.
+        OSError: The connection was closed.
     """
     data, fds, flags, _address = socket.recv_fds(sock, size, most, socket_support.CLOSE_ON_EXEC)
     # The flag is also set if more descriptors arrived than `most`.
