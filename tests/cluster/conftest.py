@@ -1,4 +1,4 @@
-"""A Ray cluster of several raylets on this machine, and checks that each test leaves nothing behind."""
+"""A Ray cluster of several raylets on this machine, and checks for leaks after each test."""
 
 import contextlib
 import gc
@@ -27,7 +27,7 @@ def _needs_ray():
 
 @pytest.fixture(scope="session")
 def cluster():
-    """A cluster with two nodes of two CPUs each, whose head this process has joined."""
+    """A cluster with two nodes of two CPUs each; this process has joined its head."""
     with on_cluster.started(num_nodes=2) as made:
         yield made
 
@@ -40,7 +40,7 @@ def _slow_machine(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def _leaves_nothing(request):
-    """Check that a test leaves no agent, fork server, worker, thread or descriptor behind; Ray's own are ignored."""
+    """Check that a test leaks no agent, fork server, worker, thread or descriptor; Ray's own are ignored."""
     collect()
     before = _footprint()
     yield

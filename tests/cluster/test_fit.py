@@ -1,4 +1,4 @@
-"""`model.fit` of Keras, fed by the nodes of a cluster, gives exactly the results of a fit without workers."""
+"""`model.fit` of Keras, fed by the nodes of a cluster, has exactly the results of a fit without workers."""
 
 import importlib.util
 import os

@@ -16,7 +16,7 @@ __all__ = ["servers_directory"]
 
 @pytest.fixture(scope="module")
 def puppet_interpreter():
-    """The interpreter from which the consumers of a test file are forked."""
+    """The parent interpreter of the consumers of a test file."""
     with Interpreter(*MODULES) as made:
         yield made
 

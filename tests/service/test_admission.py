@@ -1,4 +1,4 @@
-"""The consumers of a crashed server, for which the next server waits."""
+"""How a restarted server waits for the consumers of a crashed one."""
 
 import os
 import subprocess

@@ -128,7 +128,7 @@ class Serving(AimingMachine):
         raise Deadlock("it goes round and round: " + self.world.describe())
 
     def is_quiet(self):
-        """Return whether `advance` changes nothing and requests no further call."""
+        """Return whether `advance` has no effect and requests no further call."""
         before = self.world.describe()
         self.stream.advance()
         given_timeout = self.stream.timeout_s()

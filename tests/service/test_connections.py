@@ -21,7 +21,7 @@ def handlers():
 
 
 def test_reused_descriptor_number_is_not_taken_for_ready(handlers):
-    """Otherwise a consumer that attaches while another one disconnects would be taken for crashed."""
+    """Otherwise a consumer that attaches during a disconnection would be taken for crashed."""
     called = []
     pipes = {name: os.pipe() for name in ("one", "other")}
 
@@ -74,7 +74,7 @@ def reception(handlers, monkeypatch):
         made = Reception(handlers, ours, frozenset({os.geteuid()}), lambda _: None)
 
         def run(seconds):
-            """Let a connection wait for this time; return when there were warnings."""
+            """Make a connection wait for this time; return when there were warnings."""
             until = state.now + seconds
             theirs.send(b"x")
             while state.now < until:

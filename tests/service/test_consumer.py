@@ -1,4 +1,4 @@
-"""A consumer of a scripted server: its loops, its requests, its reactions to messages, and its end."""
+"""A consumer of a scripted server: its loops, its requests, and its reactions to messages."""
 
 import gc
 import os
@@ -112,7 +112,7 @@ class TestLoops:
             assert consumer.epoch == 3
 
     def test_several_threads_may_share_one_iterator(self, tmp_path):
-        """Each batch goes to one of them, and the end to all."""
+        """Each batch goes to one thread, and the end to all."""
         with auto(tmp_path, 300) as server:
             with attached_to(server) as consumer, ThreadPoolExecutor(4) as pool:
                 batches = iter(consumer)

@@ -20,7 +20,7 @@ FEW = settings(max_examples=25, deadline=None, suppress_health_check=[HealthChec
 
 
 def epochs_of(simulation: Simulation, numbers: list[int], count: int) -> None:
-    """Let these consumers loop over this many epochs; fail if no step is possible anymore."""
+    """Make these consumers loop over this many epochs; fail if no step is possible anymore."""
     for _ in range(10_000):
         if len(simulation.finished) + len(simulation.abandoned) >= count:
             return
@@ -381,7 +381,7 @@ def test_epoch_opens_only_after_survivors_are_back_or_gone():
         ({"world": 2}, Hello(rank=2), "rank must be 0 to 1, got"),
         ({}, Hello(rank=0), "rank must be None"),
         ({}, Hello(join="replay"), 'mode="broadcast"'),
-        ({"mode": "broadcast", "can_replay": False}, Hello(join="replay"), 'use join="now" or join="next"'),
+        ({"mode": "broadcast", "can_replay": False}, Hello(join="replay"), 'use join="now" or "next"'),
         ({}, Hello(resume=Resume(job="j", epoch=3, taken=(), count=0)), "attach again without reconnect"),
     ],
 )
@@ -391,7 +391,7 @@ def test_refused_consumer_gets_reason(rules: dict[str, Any], hello: Hello, words
 
 
 def test_late_resume_of_stream_broadcast_is_refused():
-    """A consumer that has missed nothing continues."""
+    """A consumer without missed batches continues."""
     rules = rules_of(mode="broadcast", window=1, can_replay=False)
     simulation = Simulation(rules, [6], frontier=3, has_opened=True)
     behind, level = (Resume(job="j", epoch=0, taken=(), count=count) for count in (2, 3))

@@ -41,7 +41,7 @@ def take(row, position, asked_ms, ms):
 def test_consumer_holds_batch_until_next_request():
     row = ConsumerRow(drawn := Drawn())
     take(row, 4, 100, 100)
-    take(row, 5, 112, 120)  # it has waited for 8 ms
+    take(row, 5, 112, 120)  # after a wait of 8 ms
     row.let_go(140 * MS)
     row.let_go(150 * MS)
     assert drawn.used == [((0, 4), 100, 112), ((0, 5), 120, 140)]

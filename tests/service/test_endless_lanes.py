@@ -143,14 +143,14 @@ def test_killed_worker_changes_no_batch(tmp_path, mode):
 
 
 def both_do(both, command):
-    """Let two consumers act at the same time: a restarted server waits until both have attached."""
+    """Make two consumers act at the same time: a restarted server waits until both have attached."""
     for one in both:
         one.tell(command)
     return [one.answer() for one in both]
 
 
 def take(both, count, taken):
-    """Let two consumers take this many batches each; return a list of pairs per epoch."""
+    """Make two consumers take this many batches each; return a list of pairs per epoch."""
     while count:
         batches = both_do(both, "take")
         if None in batches:

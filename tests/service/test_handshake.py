@@ -1,4 +1,4 @@
-"""The handshake: valid messages are decoded unchanged, and all others are refused."""
+"""The handshake: valid messages are decoded unchanged, and others raise `ProtocolError`."""
 
 import contextlib
 import json

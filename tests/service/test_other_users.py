@@ -28,7 +28,7 @@ def attach(name, **options):
 
 @pytest.fixture
 def use():
-    """A call that uses a server; `tests/tf1/serving` runs these tests with another one."""
+    """A call that uses a server; `tests/tf1/serving` runs these tests with a different call."""
     return attach
 
 

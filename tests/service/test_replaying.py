@@ -43,7 +43,7 @@ def some(loop, count):
 
 
 def at_once(*loops):
-    """Let several consumers take all remaining batches, each in a thread."""
+    """Make several consumers take all remaining batches, each in a thread."""
     with ThreadPoolExecutor(len(loops)) as threads:
         return list(threads.map(plain, loops))
 
@@ -63,7 +63,7 @@ def until_no_replay():
 
 
 def num_workers():
-    """The number of workers of this process; parked fork servers have none."""
+    """The number of workers of this process, without those of parked fork servers."""
     fork_servers = psutil.Process().children()
     return sum(len(fork_server.children()) for fork_server in fork_servers)
 

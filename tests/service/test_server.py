@@ -517,7 +517,7 @@ def test_missing_thread_is_an_os_error_without_leaks(puppets, tmp_path, monkeypa
         ({"slow": "kill"}, ValueError, 'slow must be "wait", "skip" or "detach"'),
         ({"world": 0}, ValueError, "world must be 1 or more"),
         ({"world": "4"}, TypeError, "world must be an integer"),
-        ({"slow": "skip"}, ValueError, 'for mode="broadcast"'),
+        ({"slow": "skip"}, ValueError, 'requires mode="broadcast"'),
         ({"slow": "detach", "world": 2}, ValueError, 'slow="detach" requires mode="broadcast"'),
         ({"slow": "detach"}, ValueError, "lease_timeout=SECONDS"),
         ({"grace_s": -1}, ValueError, "grace_s must be"),
@@ -538,7 +538,7 @@ def test_statistics_show_progress_and_slow_consumers(puppets):
         first, second = puppets("s").attached(), puppets("s").attached()
         first.do("loop"), second.do("loop")
         first.tell("take_all")
-        until(lambda: any(one.holds_up for one in server.statistics().consumers), "nobody holds up anybody")
+        until(lambda: any(one.holds_up for one in server.statistics().consumers), "no consumer is reported as slow")
         slow = next(one for one in server.statistics().consumers if one.holds_up)
         assert slow.pid == second.process.pid
         assert slow.behind >= 3
@@ -727,7 +727,7 @@ def test_journal_of_source_that_cannot_be_restarted_is_refused(tmp_path):
     def generator():
         yield np.zeros(1)
 
-    for source, words in ((Changing(), "state_dict"), (generator, "a generator cannot begin behind them")):
+    for source, words in ((Changing(), "state_dict"), (generator, "got a generator without lanes")):
         with pytest.raises(ValueError, match=words):
             mpqueue.Server("s", source, workers=1, journal=tmp_path / "journal")
 

@@ -1,4 +1,4 @@
-"""Arbitrary data sent to a server: the sender is refused, the other consumers are served, and the cost is bounded."""
+"""Arbitrary data sent to a server: its sender is disconnected, the others are served, and the cost is bounded."""
 
 import array
 import contextlib
@@ -33,7 +33,7 @@ class Numbers:
     def __getitem__(self, index):
         return np.full(100, index)
 """
-ROOM_BYTES = 30 << 20  # by which a server's memory may differ after any data
+ROOM_BYTES = 30 << 20  # the difference in a server's memory that is allowed after any data
 
 
 class Watched:

@@ -466,7 +466,7 @@ def test_empty_batches_are_skipped(caplog):
 
 
 class Elements:
-    """A generator object whose process crashes at its fourth element."""
+    """A generator object that kills its process at its fourth element."""
 
     def __init__(self):
         self.number = -1
@@ -589,7 +589,7 @@ def test_repr_of_handle_contains_its_place():
 
 
 def test_dataset_that_drops_last_batch_drops_it_for_all_ranks():
-    """10 samples make 3 full batches, of which each of 2 ranks gets one."""
+    """10 samples make 3 full batches: each of 2 ranks gets one."""
     dataset = Dataset.range(10).batch(3, drop_last=True)
     assert Stream(dataset, workers=1, world=2).length() == 2
     assert Stream(dataset, workers=1, world=1).length() == 3
