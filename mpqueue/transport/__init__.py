@@ -1,12 +1,12 @@
 """Connections between processes: listening, authentication, message formats, and waiting.
 
-    connection    listener                       address        authentication    content
-    ---                ------------------             --              -----             --------------
-    monitor            a visible process              a path          user              JSON until the end
-    service            a server                       a path          user              one record per message
-    cluster            the trainer                    a TCP port      token (and TLS)   messages, and bytes into slots
-    fork server        none: a pair of sockets        -               -                 messages with descriptors
-    worker             none: a pair of pipes          -               -                 grants down; reports up
+    connection   listener                 address     authentication   content
+    ---          ---                      ---         ---              ---
+    monitor      a visible process        a path      user             JSON until the end
+    service      a server                 a path      user             one record per message
+    cluster      the trainer              a TCP port  token (and TLS)  messages, and bytes into slots
+    fork server  none: a pair of sockets  -           -                messages with descriptors
+    worker       none: a pair of pipes    -           -                grants down; reports up
 
 *Ownership.* A socket belongs to the process that created or accepted it. It is registered in
 `mpqueue.system.descriptors`, and is closed in forked children. Received descriptors belong to the receiver. The owner
