@@ -604,7 +604,7 @@ class Stream:
                 return Failure(handle.epoch, handle.position, error)
             if slot is None:
                 return None
-            # Under the lock of the pipeline: eviction must not choose this slot before its batch is complete.
+            # Copy before `publish`: a published slot can be offered.
             ring.memory[slot.offset : slot.offset + handle.nbytes] = data.data
             ring.slots.publish(slot, handle.nbytes)
         # Use the turn of this ring: consumers name it to release the slot.
