@@ -1,10 +1,10 @@
-"""A function of the user's, called for each of some values with random numbers of their own.
+"""Call a user function for a block of values, each with its own random numbers.
 
-As long as nobody draws it is called by a loop in C, see `mpqueue.worker.sample_block`; behind the first draw, and where
-that is not possible, by one in Python that begins each value.
+A loop in C calls the function as long as it draws no random numbers (see `mpqueue.worker.sample_block`). After the
+first draw, or where the C loop is unavailable, a loop in Python seeds the generators before each value.
 
-On top of the function's own time a value costs 0.01 us in the first loop and 0.11 in the second (blocks of 256, one
-core; minima of 400 turns beside the bare function in a list comprehension).
+In addition to the function's own time, a value costs 0.01 us in the C loop and 0.11 us in the Python loop (blocks of
+256, one core; minima of 400 interleaved runs against the bare function in a list comprehension).
 """
 
 from collections.abc import Callable, Sequence
@@ -24,21 +24,21 @@ def apply_to(
     values: list[Any], places: Sequence[Any], function: Callable[[Any], Any], begin: BeginBatch, seed: int, epoch: int,
     results: list[Any],
 ) -> None:  # fmt: skip
-    """Call a function for each of some values.
+    """Call a function for each value.
 
     Args:
-        values: They.
-        places: Of each; or tokens of one type, which `place_of` makes their places of.
-        function: The user's.
-        begin: See `mpqueue.worker.lanes.LaneRun`.
-        seed: Of the stage whose function it is.
-        epoch: That is computed.
-        results: Empty; those of the function are put into it, in order.
+        values: The values.
+        places: The index of each value, or a token from which `place_of` computes the index. All have the same type.
+        function: The user's function.
+        begin: The function that seeds the generators; see `mpqueue.worker.lanes.LaneRun`.
+        seed: The seed of the stage.
+        epoch: The epoch.
+        results: An empty list, to which the results are appended in order.
 
     Raises:
-        Exception: What the function raised. The results of those before are there, and no others.
+        Exception: The function raised. ``results`` then contains the results of all values before this one.
     """
-    # To begin a block costs as much as to begin a few values.
+    # Starting a block costs as much as seeding for a few values.
     block = begin_block(begin, seed, epoch, values, places) if len(values) > _FEW else None
     if block is not None:
         try:
@@ -61,11 +61,12 @@ def map_to(
     values: list[Any], places: Sequence[Any], function: Callable[[Any], Any], begin: BeginBatch, seed: int, epoch: int,
     results: list[Any], line: str,
 ) -> None:  # fmt: skip
-    """Call the function of a map for each of some values; see `apply_to`. ``line`` is that of the stage.
+    """Call the function of a map stage for each value; see `apply_to`. ``line`` describes the stage in errors.
 
     Raises:
-        TypeError: The function returned None. It was called for values behind that one, too: what they are made of is
-            looked at once for each block, which costs 20 ns a value.
+        TypeError: The function returned None. Later values of the block may have been computed, too: the check runs
+            once
+            per block and costs 20 ns per value.
     """
     try:
         apply_to(values, places, function, begin, seed, epoch, results)

@@ -1,8 +1,8 @@
 """The source of a `mpqueue.Dataset` in a plan: its last stages become options of a loader, and options become stages.
 
 ``Loader(dataset, batch_size=32, shuffle=True)`` is ``dataset.shuffle().batch(32)``. If the last stage of an indexed
-dataset makes batches, workers get the dataset of samples before it and a `Batching`, like any other source of samples.
-So they assemble a batch in its final memory, skip single samples, and fill up the last batches of ranks.
+dataset makes batches, workers receive the dataset of samples before it and a `Batching`, as for any other source of
+samples. They can then assemble a batch in its final memory, skip single samples, and pad the last batches of ranks.
 """
 
 from typing import Any
@@ -16,13 +16,13 @@ from mpqueue.plan.sources import Items, Lanes, Source
 
 
 class DatasetItems(Items):
-    """An indexed dataset.
+    """An indexed dataset as a source.
 
     Args:
         given: The dataset.
-        root: The stage whose elements workers compute.
-        options: The options that remain for the plan; None: those of the frontend.
-        batch: The stage after it, of which workers make batches; None: there is none.
+        root: The stage that workers compute.
+        options: The options that remain for the plan; None to use the frontend's options.
+        batch: The stage after ``root`` by which workers make batches; None if there is none.
     """
 
     runs: IndexedSource
@@ -40,12 +40,12 @@ class DatasetItems(Items):
         return options if self._options is None else self._options
 
     @property
-    def order(self) -> str:  # type: ignore[override]  # of others it is a constant
-        """The order of its elements in words."""
+    def order(self) -> str:  # type: ignore[override]  # a constant in other sources
+        """A description of the order of the elements."""
         return self.runs.order()
 
     def epoch_end(self) -> Any:
-        """Return a function that calls the ``on_epoch_end`` of all its sources; None: no source has one."""
+        """Return a function that calls ``on_epoch_end`` of all sources, or None if no source has it."""
         return self._end_epoch if self._hooks else None
 
     def _end_epoch(self) -> None:
@@ -61,12 +61,12 @@ class DatasetItems(Items):
 
 
 class DatasetStream(Lanes):
-    """A dataset that is a stream.
+    """A dataset that is a stream, as a source.
 
     Args:
         given: The dataset.
         root: Its last stage.
-        options: The options that remain for the plan; None: those of the frontend.
+        options: The options that remain for the plan; None to use the frontend's options.
     """
 
     runs: DatasetLanes
@@ -85,29 +85,28 @@ class DatasetStream(Lanes):
 
 
 def as_source(dataset: Any, options: Options, needs: str | None) -> Source:
-    """Return the source of a dataset, which knows the options that remain for the plan.
+    """Return the source of a dataset, which also holds the options that remain for the plan.
 
     Args:
         dataset: The dataset.
-        options: Of the frontend.
-        needs: As for `mpqueue.plan.refused.recognise`.
+        options: The options of the frontend.
+        needs: See `mpqueue.plan.refused.recognise`.
 
     Raises:
-        TypeError: The dataset is a stream, and a sampler asks for elements by their indices; or it is not of the kind
-            that is needed.
-        ValueError: The dataset gives batches, and ``batch_size`` asks for batches of them; or a stream is to be
-            shuffled as a whole.
+        TypeError: The dataset is a stream, but a sampler requests elements by index; or the frontend does not support
+            this kind of dataset.
+        ValueError: The dataset already yields batches and ``batch_size`` is set, or ``shuffle=True`` for a stream.
     """
     if needs is not None:
         return _needed(dataset, needs)
     _refuse_batches_of_batches(dataset, options)
     if options.sampler is not None or options.batch_sampler is not None:
-        _require_index(dataset, "a sampler asks for elements by their indices", TypeError)
+        _require_index(dataset, "a sampler requests elements by index", TypeError)
         return DatasetItems(dataset, dataset.root)
     described = dataset
     if options.shuffle:
         remedy = "; use its method shuffle(buffer=1000)"
-        _require_index(dataset, "shuffle=True shuffles the whole", ValueError, remedy)
+        _require_index(dataset, "shuffle=True shuffles the whole dataset", ValueError, remedy)
         described, options = described.shuffle(), options.replace(shuffle=False)
     if options.batch_size is not None:
         drops, collate = bool(options.drop_last), options.collate
@@ -117,20 +116,20 @@ def as_source(dataset: Any, options: Options, needs: str | None) -> Source:
 
 
 def _needed(dataset: Any, needs: str) -> Source:
-    """Return the source of a dataset whose elements are batches, for a frontend that supports only one kind."""
+    """Return the source of a dataset of batches for a frontend that supports only one kind."""
     root = dataset.root
     if needs == "index":
-        require_index(root, "no batches by index, which are asked for here", _TAKES_STREAMS)
+        require_index(root, "no batches by index, which this function requires", _TAKES_STREAMS)
         return DatasetItems(dataset, root)
     if root.is_indexed:
         raise TypeError(
-            "the dataset has batches by index, and a generator source has none: pass it to OrderedEnqueuer, or to "
-            "mpqueue.Loader"
+            "the dataset has batches by index, but a generator source is required: pass the dataset to "
+            "OrderedEnqueuer or mpqueue.Loader"
         )
     return DatasetStream(dataset, root)
 
 
-_TAKES_STREAMS = "mpqueue.Loader and GeneratorEnqueuer take streams, and mpqueue.keras.accelerate a Loader of one"
+_TAKES_STREAMS = "Pass a stream to mpqueue.Loader or GeneratorEnqueuer, and its Loader to mpqueue.keras.accelerate"
 
 
 def _peel(given: Any, root: nodes.StageNode, options: Options) -> Source:
@@ -145,7 +144,7 @@ def _peel(given: Any, root: nodes.StageNode, options: Options) -> Source:
 
 
 def stream_stage(root: nodes.StageNode) -> nodes.Numbered | None:
-    """Return the first stage that makes a stream of what is indexed before it; None: the whole tree is indexed."""
+    """Return the first stage that turns an indexed dataset into a stream, or None if the whole tree is indexed."""
     return None if root.is_indexed else next(stage for stage in root.stages() if not stage.node.is_indexed)
 
 
@@ -154,33 +153,33 @@ def require_index(root: nodes.StageNode, lack: str, remedy: str = "") -> None:
 
     Args:
         root: The last stage of the dataset.
-        lack: What the dataset has not got therefore, in words.
-        remedy: What takes it as it is.
+        lack: What a stream lacks, for the message.
+        remedy: The remedy, for the message.
     """
     stage = stream_stage(root)
     if stage is not None:
-        what_to_do = f". {remedy}" if remedy else ""
-        raise TypeError(f"the dataset has {lack}: {stage.named()} makes it a stream{what_to_do}")
+        advice = f". {remedy}" if remedy else ""
+        raise TypeError(f"the dataset has {lack}: {stage.named()} makes it a stream{advice}")
 
 
 def _require_index(dataset: Any, why: str, kind: type[Exception], remedy: str = "") -> None:
     stage = stream_stage(dataset.root)
     if stage is not None:
-        raise kind(f"{why}, and {stage.named()} makes the dataset a stream{remedy}")
+        raise kind(f"{why}, but {stage.named()} makes the dataset a stream{remedy}")
 
 
 def _refuse_batches_of_batches(dataset: Any, options: Options) -> None:
     batching = dataset.root.facts.batching
     if options.are_samples and batching is not None:
-        asked = "batch_sampler" if options.batch_size is None else f"batch_size={options.batch_size}"
+        argument = "batch_sampler" if options.batch_size is None else f"batch_size={options.batch_size}"
         raise ValueError(
-            f"{asked} takes single samples, and {batching.named()} already makes batches: leave out one of them "
+            f"{argument} takes single samples, but {batching.named()} already makes batches: remove one stage "
             "(for batches of batches: dataset.batch(n, collate=function))"
         )
 
 
 def check_functions(root: nodes.StageNode, workers: int, backend: BackendName, start_method: str) -> None:
-    """Raise a `TypeError` for a function of a stage that cannot be pickled; forked workers inherit all functions."""
+    """Raise a `TypeError` if a function of a stage cannot be pickled; forked workers inherit all functions."""
     if not workers or not kind_of(backend).in_processes or start_method == "fork":
         return
     from mpqueue.workers.source_send import why_not_sent
@@ -191,5 +190,5 @@ def check_functions(root: nodes.StageNode, workers: int, backend: BackendName, s
             if why:
                 raise TypeError(
                     f"{stage.named()} cannot be sent to worker processes: {where} cannot be "
-                    f"pickled ({why}). Make it in the function itself, on first use, or in `worker_init`"
+                    f"pickled ({why}). Create it inside the function on first use, or in `worker_init`"
                 )

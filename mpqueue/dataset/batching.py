@@ -1,9 +1,10 @@
-"""So many elements of a lane as one: `batch`.
+"""The stage `batch` of a lane.
 
-The last batch stage of a stream collates into the granted slot. Samples with large arrays are taken one by one, so that
-each is written at its row while it is in the processor's cache; small ones in one block. A batch that an error comes
-into stays open, and goes on with the next call: what lies in the slot is copied out of it, because the error goes to
-the trainer in that slot.
+The last batch stage of a stream collates into the granted slot. Samples with large arrays are read one by one, so that
+each is copied to its row while it is in the CPU cache. Small samples are read in one block.
+
+A batch remains open if its input raises, and the next call continues it. Its samples are then copied out of the slot,
+because the error is sent to the trainer in the same slot.
 """
 
 from array import array
@@ -23,7 +24,7 @@ from mpqueue.worker.lanes import LaneRun
 
 
 def _extended(tokens: Any, more: Sequence[Token]) -> Any:
-    """Add tokens to a list of them; as long as all come in arrays it is one, without an object for each."""
+    """Append tokens to a list; arrays of tokens remain arrays, which needs no Python object per token."""
     if type(more) is array and not tokens:
         return more[:]
     if type(tokens) is array and type(more) is not array:
@@ -37,7 +38,7 @@ class BatchStage(LinkStage):
 
     Args:
         source, node, run: See `LinkStage`.
-        is_last: What it gives is what the lane gives, one by one.
+        is_last: Whether this is the last stage of the lane.
     """
 
     node: BatchNode
@@ -45,21 +46,22 @@ class BatchStage(LinkStage):
     def __init__(self, source: LaneStage, node: BatchNode, run: LaneRun, *, is_last: bool = False) -> None:
         super().__init__(source, node, run)
         self._size, self._collate = node.size, node.collate
-        # Only a batch that leaves the lane lies in a slot: another one is for the stages behind.
+        # Only a batch that leaves the lane is written to a slot. Other batches are input of later stages.
         self._empty: Empty = context.empty if is_last else np.empty
         self._keeps_records = is_last and run.in_slot
-        self._values: list[Any] = []  # of a batch that an error came into
+        self._values: list[Any] = []  # elements of a batch that an error interrupted
         self._is_last = is_last
         self._tokens: Any = []  # an `array` of ints, or a list
-        self._are_large = True  # the elements; the first one is taken alone
+        self._are_large = True  # whether elements are large; the first one is read alone
 
-    def pull(self, count: int) -> Block:  # noqa: ARG002 - one at a time, which is no less than asked for
+    def pull(self, count: int) -> Block:  # noqa: ARG002 - always one batch
         """Return the next batch, whose token is the tuple of its elements' tokens."""
         while True:
             collation = self._collation()
             self._fill(collation)
-            # Before it is made: where `collate` raises, the batch is given up, and the next one begins with what
-            # follows.
+            # Reset the batch before `collate` is called: if it raises, the batch is dropped, and the next batch begins
+            # with the
+            # following elements.
             tokens, self._tokens = self._tokens, []
             values, self._values = self._values, []
             if not tokens or (self.node.drop_last and len(tokens) < self._size):
@@ -67,7 +69,7 @@ class BatchStage(LinkStage):
             made = self._made(tokens, partial(self._join, collation, values, tokens))
             if made:
                 self.num_out += 1
-                return made, [() if self._is_last else tuple(tokens)]  # nobody asks for that of the last stage
+                return made, [() if self._is_last else tuple(tokens)]  # the token of the last stage is not used
 
     def _collation(self) -> Collation | None:
         if self._collate is not None:
@@ -77,13 +79,13 @@ class BatchStage(LinkStage):
         )  # fmt: skip
 
     def _fill(self, collation: Collation | None) -> None:
-        """Take elements until the batch is full, or the input has ended."""
+        """Read elements until the batch is full or the input is exhausted."""
         if collation is not None:
             collation.add_all(self._values)
             self._values = []
         try:
             while len(self._tokens) < self._size:
-                # Large samples one by one: each is written at its row while it lies in the processor's cache.
+                # Large samples one by one: each is copied to its row while it is in the CPU cache.
                 is_single = collation is not None and self._are_large
                 values, tokens = self._input.pull(1 if is_single else self._size - len(self._tokens))
                 if not tokens:
@@ -96,12 +98,13 @@ class BatchStage(LinkStage):
                     self._add(collation, values)
         except BaseException:
             if collation is not None:
-                # The error goes to the trainer in the slot in which these lie: they are copied out of it.
+                # The error is sent to the trainer in the slot that contains these samples, so they are copied out of
+                # it.
                 self._values = collation.take_back()
             raise
 
     def _add(self, collation: Collation, values: list[Any]) -> None:
-        """Add elements; by the first one it is known whether those behind it are to come one by one."""
+        """Add elements. The first one determines whether the following ones are read one by one."""
         collation.add(values[0])
         self._are_large = collation.adder() == collation.add
         if self._are_large:
@@ -118,26 +121,26 @@ class BatchStage(LinkStage):
         return self._collate(values)
 
     def save_to(self, states: list[Any], held: Sequence[Token]) -> None:
-        """Add the tokens of the batch that is open."""
+        """Add the tokens of the open batch."""
         inner = [token for batch in held for token in batch]
         states.append({"open": as_saved(self._tokens)})
         self._input.save_to(states, together(inner, self._tokens))
 
     def load_from(self, states: Iterator[Any]) -> None:
-        """Go to where this was saved; the elements of the open batch are computed again."""
+        """Restore a saved state, and compute the elements of the open batch again."""
         state = next(states)
         self._input.load_from(states)
         self._tokens = tokens_of(state["open"])
         self._values = self._input.rebuild(self._tokens) if self._tokens else []
 
     def rebuild(self, tokens: Sequence[Token]) -> list[Any]:
-        """Return these batches, made again of their elements."""
+        """Return these batches, built again from their elements."""
         values = self._input.rebuild([token for batch in tokens for token in batch])
         made, first = [], 0
         for batch in tokens:
             part = values[first : first + len(batch)]
             first += len(batch)
-            # Not in the slot, which is that of the batch to come.
+            # Not in the slot, which belongs to the next batch.
             collation = (
                 None if self._collate is not None else Collation(len(batch), np.empty, refuse_none=self.refuse_none)
             )

@@ -28,10 +28,10 @@ class Caller(NamedTuple):
 
 
 class JoiningMethod(Generic[_Params]):
-    """A method that reads several datasets: ``Dataset.zip(a, b)`` and ``a.zip(b)`` return the same.
+    """A method that reads several datasets: ``Dataset.zip(a, b)`` and ``a.zip(b)`` are equivalent.
 
     Args:
-        function: The function; its first argument is the `Caller`.
+        function: The function. Its first argument is the `Caller`.
     """
 
     def __init__(self, function: Callable[Concatenate[Caller, _Params], Any]) -> None:
@@ -44,21 +44,21 @@ class JoiningMethod(Generic[_Params]):
 
 
 class Constructor(JoiningMethod[_Params]):
-    """A method of the class alone: a call on a dataset is an error, because the dataset would be lost.
+    """A method of the class only. A call on a dataset raises, because the dataset would be lost.
 
     Args:
-        function: The function; its first argument is the `Caller`.
+        function: The function. Its first argument is the `Caller`.
     """
 
     def __get__(self, dataset: object, kind: type[_Kind]) -> Callable[_Params, _Kind]:
-        """Return the method; on a dataset, one that raises."""
+        """Return the method, or a function that raises if this is a call on a dataset."""
         if dataset is None:
             return super().__get__(dataset, kind)
         name = self._function.__name__
 
         def refuse(*_: _Params.args, **__: _Params.kwargs) -> _Kind:
             raise TypeError(
-                f"{name} makes a new dataset, and would lose the one that it is called on: call it on the class, "
+                f"{name} makes a new dataset and would lose the dataset it is called on: call it on the class, "
                 f"{kind.__name__}.{name}(...). To join the two, use dataset.concatenate({kind.__name__}.{name}(...))"
             )
 

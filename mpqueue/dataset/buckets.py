@@ -1,8 +1,8 @@
-"""Samples of a lane become batches of similar lengths.
+"""The stage `bucket` of a lane: batches of samples of similar lengths.
 
-Each sample goes into the bucket of its length, and a bucket that has enough samples becomes a batch. At the end the
-others follow, in the order of the buckets. The token of a batch is the tuple of its samples' tokens. A batch is made
-when it is handed on, so what is held is samples.
+Each sample goes into the bucket of its length. A bucket with enough samples becomes a batch. At the end, the remaining
+buckets follow in order. The token of a batch is the tuple of its samples' tokens. A batch is collated only when it is
+returned, so the stage holds samples, not batches.
 """
 
 from bisect import bisect_right
@@ -36,7 +36,7 @@ class BucketStage(Applied):
 
     Args:
         source, node, run: See `LinkStage`.
-        is_last: What it gives is what the lane gives, one by one.
+        is_last: Whether this is the last stage of the lane.
     """
 
     node: BucketNode
@@ -45,19 +45,19 @@ class BucketStage(Applied):
         super().__init__(source, node, run)
         self._boundaries, self._max_tokens = node.boundaries, node.max_tokens
         self._sizes = _sizes(node)
-        # Only a batch that leaves the lane lies in a slot: another one is for the stages behind.
+        # Only a batch that leaves the lane is written to a slot. Other batches are input of later stages.
         self._empty: Empty = context.empty if is_last else np.empty
         self._keeps_records = is_last and run.in_slot
         self._buckets: list[list[_Held]] = [[] for _ in range(len(node.boundaries) + 1)]
-        self._ready: list[list[_Held]] = []  # full, and no batch yet
+        self._ready: list[list[_Held]] = []  # full buckets that are not collated yet
         self._places = self._padding = self._num_dropped = 0
 
-    def pull(self, count: int) -> Block:  # noqa: ARG002 - one at a time, which is no less than asked for
+    def pull(self, count: int) -> Block:  # noqa: ARG002 - always one batch
         """Return the next batch, whose token is the tuple of its samples' tokens."""
         while self._fill():
             bucket = self._ready.pop(0)
             tokens = [held.token for held in bucket]
-            # Only now: so what a snapshot holds is samples, and no batch.
+            # Collate only now, so that a snapshot holds samples and no batch.
             made = self._made(tokens, partial(self._join, [held.value for held in bucket], tokens, self._empty))
             if not made:
                 continue
@@ -69,9 +69,9 @@ class BucketStage(Applied):
         return [], []
 
     def _fill(self) -> bool:
-        """Take samples until a bucket is full; False at the end."""
+        """Read samples until a bucket is full; return False at the end of the input."""
         while not self._ready:
-            # None behind the one that fills a bucket: what is raised there is not of this batch.
+            # Do not read past the sample that fills a bucket: an error there belongs to a later batch.
             values, tokens = self._take(self._missing())
             if not tokens:
                 self._empty_buckets()
@@ -90,7 +90,7 @@ class BucketStage(Applied):
             assert self._max_tokens is not None
             longest = max([sample.length, *[held.length for held in self._buckets[number]]])
             size = self._max_tokens // max(1, longest)
-            if len(self._buckets[number]) >= size:  # this one is so long that there is no room for it beside the others
+            if len(self._buckets[number]) >= size:  # this sample is too long to fit with the others
                 self._close(number)
                 size = self._max_tokens // max(1, sample.length)
         self._buckets[number].append(sample)
@@ -102,28 +102,28 @@ class BucketStage(Applied):
         self._buckets[number] = []
 
     def _missing(self) -> int:
-        """Return how many samples may be taken so that none is behind the one that fills a bucket."""
+        """Return the number of samples that can be read without passing the one that fills a bucket."""
         missing = zip(self._sizes, self._buckets, strict=True)
         return min(1 if size is None else size - len(bucket) for size, bucket in missing)
 
     def _length_of(self, value: Any) -> int:
-        got = self.node.length_of(value)
+        result = self.node.length_of(value)
         try:
-            length = index(got)
+            length = index(result)
         except TypeError:
-            raise TypeError(f"{self.line} takes a function that returns the length of a sample, an int; it returned "
-                            f"{type(got).__name__}: {got!r}") from None  # fmt: skip
+            raise TypeError(f"{self.line}: length must return the length of a sample as an int, got "
+                            f"{type(result).__name__}: {result!r}") from None  # fmt: skip
         if length < 0:
-            raise ValueError(f"{self.line} got the length {length} of a sample: it must be 0 or more")
+            raise ValueError(f"{self.line}: the length of a sample must be 0 or more, got {length}")
         if self._max_tokens is not None and length > self._max_tokens:
             raise ValueError(
-                f"{self.line} got a sample of length {length}, of which no batch has room in max_tokens="
-                f"{self._max_tokens}: leave such samples out by a filter, or cut them by a map"
+                f"{self.line}: the length of a sample must be at most max_tokens={self._max_tokens}, got {length}: "
+                "remove such samples with filter, or cut them with map"
             )
         return length
 
     def _empty_buckets(self) -> None:
-        """Make batches of what is left at the end, or leave it out."""
+        """Close the remaining buckets at the end, or drop them with ``drop_last``."""
         left = [bucket for bucket in self._buckets if bucket]
         self._buckets = [[] for _ in self._buckets]
         if self.node.drop_last:
@@ -149,7 +149,7 @@ class BucketStage(Applied):
         self._save_with(states, inside, {"buckets": buckets, "ready": ready})
 
     def load_from(self, states: Iterator[Any]) -> None:
-        """Go to where this was saved."""
+        """Restore a saved state."""
         state = self._load_own(states)
         saved = [[token_of(token) for token in bucket] for bucket in [*state["buckets"], *state["ready"]]]
         values = self._samples_of(saved)
@@ -160,17 +160,17 @@ class BucketStage(Applied):
         self._buckets, self._ready = filled[: len(self._buckets)], filled[len(self._buckets) :]
 
     def rebuild(self, tokens: Sequence[Token]) -> list[Any]:
-        """Return the batches of these samples."""
-        found = self._samples_of(tokens)
-        return [self._join(samples, token, np.empty) for samples, token in zip(found, tokens, strict=True)]
+        """Return the batches with these tokens, built again."""
+        batches = self._samples_of(tokens)
+        return [self._join(samples, token, np.empty) for samples, token in zip(batches, tokens, strict=True)]
 
     def _samples_of(self, batches: Sequence[Sequence[Token]]) -> Iterator[list[Any]]:
-        asked = list(chain(*batches))
-        found = iter(self._input.rebuild(asked) if asked else ())
-        return (list(islice(found, len(batch))) for batch in batches)
+        sample_tokens = list(chain(*batches))
+        samples = iter(self._input.rebuild(sample_tokens) if sample_tokens else ())
+        return (list(islice(samples, len(batch))) for batch in batches)
 
     def count_to(self, rows: list[StageRow]) -> None:
-        """Add the rows of the inputs and of this stage, and two more, of padding and the end."""
+        """Add the rows of the inputs and of this stage, and two rows about padding and dropped samples."""
         super().count_to(rows)
         rows += [
             (f"{self.row_name}: places padded", self._places, self._padding, 0, 0),
@@ -179,7 +179,7 @@ class BucketStage(Applied):
 
 
 def _sizes(node: BucketNode) -> Sequence[int | None]:
-    """Return the batch size of each bucket; None: it depends on what is in it."""
+    """Return the batch size of each bucket, or None where it depends on the longest sample in the bucket."""
     if node.batch_sizes is not None:
         return node.batch_sizes
     assert node.max_tokens is not None

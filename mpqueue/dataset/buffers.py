@@ -1,10 +1,10 @@
-"""A buffer of elements in a lane, of which the next one is picked: `shuffle(buffer=)`.
+"""The shuffle buffer of a lane: `shuffle(buffer=...)`.
 
-    fill     elements of the input until the buffer is full; nothing is given
-    swap     each element takes the place of one that is picked, and given
-    drain    the input has ended: what is left is put in a random order once, and given
+    fill     read elements until the buffer is full; return none
+    swap     each new element replaces a picked one, which is returned
+    drain    the input is exhausted: shuffle the remaining elements once, and return them
 
-Which one is picked follows from `mpqueue.seeding.picks`.
+`mpqueue.seeding.picks` determines which element is picked.
 """
 
 from array import array
@@ -19,43 +19,46 @@ from mpqueue.dataset.stages import Block, LaneStage, LinkStage, Token, tokens_of
 from mpqueue.seeding.picks import Numbers, Picks
 from mpqueue.worker.lanes import LaneRun
 
-_FEW = 24  # elements that are swapped one by one: NumPy takes some 12 us for any number of them
-_MOST_OF_RADIX = 1 << 16  # up to which NumPy sorts numbers by a radix, in a tenth of the time
+_FEW = 24  # elements that are swapped one by one; the NumPy calls take about 12 us for any number of elements
+_MOST_OF_RADIX = 1 << 16  # up to this size NumPy uses a radix sort, which takes a tenth of the time
 
 
 class FullBuffer:
-    """The elements of a buffer that is full.
+    """A full shuffle buffer.
 
-    They lie in arrays, and a block of them is swapped by some calls of NumPy: a worker has several lanes, whose
-    buffers are in no cache when their turn comes. A token that is an int is there as eight bytes and no object. With
-    lists and a loop in Python an element took 0.2 to 0.4 us in 16 lanes, and takes 0.1 now (blocks of 900).
+    The elements are stored in arrays, and a few NumPy calls swap a whole block: a worker has several lanes, whose
+    buffers
+    are not in the CPU cache when their turn comes. Integer tokens take eight bytes each, without a Python object. Lists
+    and
+    a Python loop take 0.2 to 0.4 us per element in 16 lanes, the arrays 0.1 us (blocks of 900).
 
     Args:
-        values: The elements,
-        tokens: and of each its token.
+        values: The elements.
+        tokens: The token of each element.
     """
 
     def __init__(self, values: Sequence[Any], tokens: Sequence[Token]) -> None:
         self.values, self.tokens = np.fromiter(values, object, len(values)), _column(tokens)
 
     def swap(self, values: list[Any], tokens: Sequence[Token], picks: Numbers) -> Block:
-        """Put elements into the buffer, one after the other, each in the place of one that is picked; return those."""
+        """Put each element into the buffer in place of a picked one, and return the picked ones in order."""
         new = _column(tokens)
-        # One token that is no int, as behind a stage that makes tuples of them, makes objects of all.
+        # A single non-int token, as after a stage that makes tuples of tokens, turns the whole column into objects.
         if new.dtype != self.tokens.dtype:
             new, self.tokens = new.astype(object), self.tokens.astype(object)
         if len(values) <= _FEW:
             return self._swap_each(values, new, picks)
-        came = np.fromiter(values, object, len(values))
-        # What is picked twice is at the second time the element that was put there at the first.
+        incoming = np.fromiter(values, object, len(values))
+        # If the same place is picked twice in a block, the second pick returns the element that the first one put
+        # there.
         order = np.argsort(picks.astype(np.uint16) if len(self.values) <= _MOST_OF_RADIX else picks, kind="stable")
         ordered = picks[order]
         (again,) = np.nonzero(ordered[1:] == ordered[:-1])
         later, earlier = order[again + 1], order[again]
-        left, left_tokens = self.values[picks], self.tokens[picks]
-        left[later], left_tokens[later] = came[earlier], new[earlier]
-        self.values[picks], self.tokens[picks] = came, new  # of those for one place the last one stays
-        return left.tolist(), _plain(left_tokens)
+        removed, removed_tokens = self.values[picks], self.tokens[picks]
+        removed[later], removed_tokens[later] = incoming[earlier], new[earlier]
+        self.values[picks], self.tokens[picks] = incoming, new  # with repeated indices, the last assignment wins
+        return removed.tolist(), _plain(removed_tokens)
 
     def _swap_each(self, values: list[Any], new: np.ndarray[Any, Any], picks: Numbers) -> Block:
         held, held_tokens = self.values, self.tokens
@@ -66,7 +69,7 @@ class FullBuffer:
 
 
 def _column(tokens: Sequence[Token]) -> np.ndarray[Any, Any]:
-    """Return tokens as an array of its own: of int64 if they are such."""
+    """Return a new array of tokens, of int64 if all are integers that fit."""
     if type(tokens) is array:
         return np.array(tokens)
     try:
@@ -76,12 +79,12 @@ def _column(tokens: Sequence[Token]) -> np.ndarray[Any, Any]:
 
 
 def _plain(tokens: np.ndarray[Any, Any]) -> Sequence[Token]:
-    """Return an array of tokens as a sequence of them: of ints, each is made when it is asked for."""
+    """Return an array of tokens as a sequence. For integers it is an `array`, whose items become objects on access."""
     return tokens.tolist() if tokens.dtype == object else array("q", tokens.tobytes())
 
 
 class ShuffleStage(LinkStage):
-    """The elements of its input in another order.
+    """The elements of its input in shuffled order.
 
     Args:
         source, node, run: See `LinkStage`.
@@ -89,17 +92,17 @@ class ShuffleStage(LinkStage):
 
     def __init__(self, source: LaneStage, node: ShuffleNode, run: LaneRun) -> None:
         super().__init__(source, node, run)
-        assert node.buffer is not None  # a permutation of the whole is of what is indexed
+        assert node.buffer is not None  # without a buffer, shuffle is a stage of indexed datasets
         self._size = node.buffer
-        self._values: list[Any] = []  # while the buffer is filled, or drained: from the end on
+        self._values: list[Any] = []  # while filling, or while draining from the end
         self._tokens: list[Token] = []
         self._full: FullBuffer | None = None
         self._picks, self._next_pick = Picks(self.seed, run.epoch, run.lane), 0
         self._is_draining = False
-        self._num_drained = 0  # elements that were held when the input ended
+        self._num_drained = 0  # elements in the buffer when the input ended
 
     def pull(self, count: int) -> Block:
-        """Return the next elements; the first call takes as many from the input as the buffer holds."""
+        """Return the next elements. The first call fills the buffer."""
         if not self._is_draining:
             full = self._full or self._filled()
             if full is not None:
@@ -107,16 +110,16 @@ class ShuffleStage(LinkStage):
                 if tokens:
                     return self._swap(full, values, tokens)
                 self._begin_to_drain(full)
-        # From the end: to take from the front of a list moves all that is behind it.
+        # From the end: removing from the front of a list moves all the elements after it.
         values, tokens = self._values[-count:][::-1], self._tokens[-count:][::-1]
         del self._values[-count:], self._tokens[-count:]
         self.num_out += len(tokens)
         return values, tokens
 
     def _filled(self) -> FullBuffer | None:
-        """Fill the buffer; None: the input has ended before."""
+        """Fill the buffer; return None if the input ends before it is full."""
         while len(self._tokens) < self._size:
-            # What came before an error stays: the next call goes on to fill.
+            # Elements that arrived before an error remain, and the next call continues to fill.
             values, tokens = self._input.pull(self._size - len(self._tokens))
             self._values += values
             self._tokens += tokens
@@ -129,9 +132,9 @@ class ShuffleStage(LinkStage):
         return full
 
     def _swap(self, full: FullBuffer, values: list[Any], tokens: Sequence[Token]) -> Block:
-        """Put elements into the buffer, and return those that are picked."""
+        """Put elements into the buffer, and return the picked ones."""
         started = self._clock_in()
-        # The number of a pick is that of the element, so that the order knows nothing of blocks.
+        # A pick and its element have the same number, so that the order does not depend on the block size.
         block = full.swap(values, tokens, self._picks.take(self._next_pick, len(tokens), self._size))
         self._next_pick += len(tokens)
         self.num_in += len(tokens)
@@ -149,7 +152,7 @@ class ShuffleStage(LinkStage):
         self._is_draining, self._num_drained = True, len(tokens)
 
     def save_to(self, states: list[Any], held: Sequence[Token]) -> None:
-        """Add the tokens of what is held, and the number of the next pick."""
+        """Add the tokens of the buffer and the number of the next pick."""
         tokens = self._tokens if self._full is None else _plain(self._full.tokens)
         states.append({
             "held": as_saved(tokens), "pick": self._next_pick, "draining": self._is_draining,
@@ -158,7 +161,7 @@ class ShuffleStage(LinkStage):
         self._input.save_to(states, together(held, tokens))
 
     def load_from(self, states: Iterator[Any]) -> None:
-        """Go to where this was saved; what was held is computed again."""
+        """Restore a saved state, and compute the elements of the buffer again."""
         state = next(states)
         self._input.load_from(states)
         self._tokens = tokens_of(state["held"])

@@ -1,18 +1,18 @@
-"""The places of the elements before a `cache`: in a folder, or in the memory of the host.
+"""Storage of the elements before a `cache` stage, in a folder or in the memory of the host.
 
-A cache travels with its dataset as the names of two files, which each process opens when it first needs them; see
+A cache is sent with its dataset as the names of two files. Each process opens them on first use; see
 `mpqueue.dataset.record_files`.
 
-- *In a folder* they are ``KEY.data`` and ``KEY.index``. Whoever has the same key shares them: workers, ranks, later
-  runs, all of one user. What is in them is unpickled, which runs code, so files that another user has made, or may
-  write to, are refused. What is asked is the open file: a name that is looked at first may lead elsewhere when it is
-  opened.
-- *In memory* they have no name (memfd), and are gone with the process that has called ``cache()`` and its children.
-  Others of this host open them through ``/proc``, which the kernel allows to processes of the same user; by the name
-  that it shows there they see whether a descriptor is still the right one.
+- *In a folder*, the files are ``KEY.data`` and ``KEY.index``. All users of the same key share them: workers, ranks and
+  later runs of the same user. Their contents are unpickled, which runs code. Files that another user created or can
+  write to are therefore rejected. The check applies to the open file, because a path that is checked first may lead to
+  another file when it is opened.
+- *In memory*, the files have no name (memfd). They are freed when the process that called ``cache()`` and its children
+  have ended. Other processes of the host open them through ``/proc``, which the kernel allows to processes of the same
+  user. The name shown there tells whether a descriptor is still the right one.
 
-What cannot be kept is computed each time, which is told once in each process: there is no room, the folder is
-read-only, or the memory is out of reach, as it is on another machine.
+Elements that cannot be stored are computed each time, with one warning per process. This happens if there is no room,
+if the folder is read-only, or if the memory is unreachable, as it is from another machine.
 """
 
 import contextlib
@@ -29,19 +29,19 @@ from mpqueue.system import descriptors, folders, platform_support
 from mpqueue.system.log import warn
 from mpqueue.worker.failures import passes_at_once
 
-_FORM = 1  # of the files; those of another form have other names
+_FORM = 1  # version of the file format; part of the file names
 _SHARE_OF_MEMORY = 2
-# Without O_NONBLOCK, the opening of somebody's named pipe would wait for its writer.
+# Without O_NONBLOCK, opening another user's named pipe would block until it has a writer.
 _AS_IT_IS = os.O_NOFOLLOW | os.O_NONBLOCK
-_REMEDY = "use a folder to which only this user may write, or remove the file: cache() unpickles what is there"
+_REMEDY = "use a folder that only this user can write to, or remove the file: cache() unpickles its contents"
 _READ_ONLY = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 class Cache:
-    """Values by their numbers, which all processes of a host share that have the same cache.
+    """Numbered values, shared by all processes of a host that have the same cache.
 
     Args:
-        max_bytes: Of the values; None: as far as there is room.
+        max_bytes: Limit of the values' total size; None for no limit but the free space.
     """
 
     def __init__(self, max_bytes: int | None) -> None:
@@ -49,9 +49,9 @@ class Cache:
         self._forget()
 
     def _forget(self) -> None:
-        """Begin as in a new process."""
+        """Reset the state of this process."""
         self._opened: tuple[int, RecordFiles | None] | None = None
-        self._keeps_none = ""  # why; empty: it does, as far as this process knows
+        self._keeps_none = ""  # the reason why values cannot be stored; empty if they can
         self._told: set[str] = set()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -62,65 +62,65 @@ class Cache:
         self._forget()
 
     def __repr__(self) -> str:
-        """Its place, in words."""
+        """Return a description of the storage."""
         raise NotImplementedError
 
     def values(self, numbers: Sequence[int], compute: Callable[[list[int]], list[Any]]) -> list[Any]:
-        """Return values; those that are not there are computed, and kept.
+        """Return values, and compute and store those that are missing.
 
         Args:
-            numbers: Theirs.
-            compute: Returns values by their numbers, of which no two are equal.
+            numbers: The numbers of the values.
+            compute: A function that returns the values of a list of distinct numbers.
 
         Raises:
-            Exception: What ``compute`` raises; of a value that cannot be pickled; of files that cannot be opened.
+            Exception: ``compute`` raised, a value cannot be pickled, or the files cannot be opened.
         """
-        found = [self.get(number) for number in numbers]
-        missing = [number for number, value in zip(numbers, found, strict=True) if value is MISSING]
+        values = [self.get(number) for number in numbers]
+        missing = [number for number, value in zip(numbers, values, strict=True) if value is MISSING]
         if not missing:
-            return found
+            return values
         once = list(dict.fromkeys(missing))
         made = {number: self.put(number, value) for number, value in zip(once, compute(once), strict=True)}
         for place, number in enumerate(numbers):
-            if found[place] is MISSING:
-                # Each has an object of its own, which the functions behind may change.
-                found[place] = made.pop(number) if number in made else self.values([number], compute)[0]
-        return found
+            if values[place] is MISSING:
+                # Each occurrence gets a separate object, because functions of later stages may modify it.
+                values[place] = made.pop(number) if number in made else self.values([number], compute)[0]
+        return values
 
     def get(self, number: int, salt: int = 0) -> Any:
-        """Return a value; `MISSING`: it is not there.
+        """Return a value, or `MISSING` if it is not stored.
 
         Args:
-            number: Its number.
-            salt: What it was kept with: values of another one are none.
+            number: The number of the value.
+            salt: The salt that the value was stored with. Values with another salt are ignored.
         """
         files = self._files()
         if files is None:
             return MISSING
         try:
             return files.get(number, salt)
-        except Exception as error:  # a class that has another name by now, say
+        except Exception as error:  # for example, a class was renamed
             if passes_at_once(error):
                 raise
-            self._tell(f"it has values that cannot be read any more: {type(error).__name__}: {error}")
+            self._tell(f"some cached values cannot be read: {type(error).__name__}: {error}")
             return MISSING
 
     def put(self, number: int, value: Any, salt: int = 0) -> Any:
-        """Keep a value if that is possible, and return what `get` gives from now on.
+        """Store a value if possible, and return what `get` returns from now on.
 
         Raises:
-            Exception: It cannot be pickled.
+            Exception: The value cannot be pickled.
         """
         files = self._files()
         if files is not None and not self._keeps_none:
             try:
                 return files.put(number, value, salt)
             except NoRoomError as error:
-                self._keeps_none = f"no more can be kept: {error}"
+                self._keeps_none = f"no more values can be stored: {error}"
             except Exception as error:
-                error.add_note("cache() keeps elements as pickles: put it before the stage that makes this one")
+                error.add_note("cache() pickles elements: move it before the stage that makes this element")
                 raise
-        self._tell(f"{self._keeps_none}. What it has is used, all else is computed each time")
+        self._tell(f"{self._keeps_none}. Stored elements are used, all others are computed each time")
         return value
 
     def _files(self) -> RecordFiles | None:
@@ -131,29 +131,29 @@ class Cache:
         return opened[1]
 
     def _open(self) -> RecordFiles | None:
-        """Open the files in this process; None: they are out of reach."""
+        """Open the files in this process; return None if they are unreachable."""
         raise NotImplementedError
 
-    def _tell(self, what: str) -> None:
-        if what not in self._told:
-            self._told.add(what)
-            warn(f"{self!r}: {what}", "Streams", "Caches")
+    def _tell(self, text: str) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            warn(f"{self!r}: {text}", "Streams", "Caches")
 
 
 _MADE_ANEW = {"_opened", "_keeps_none", "_told", "_finalizer"}
 
 
 class FolderCache(Cache):
-    """Values in a folder.
+    """A cache in a folder.
 
     Args:
-        folder: Its path; it is made if it is not there.
+        folder: The path. The folder is created if needed.
         key: The name of the files.
         max_bytes: See `Cache`.
 
     Raises:
-        OSError: It is no folder; it cannot be made; it cannot be written, and has no such files.
-        PermissionError: Files there are another user's, or others may write to them.
+        OSError: The path is not a folder, the folder cannot be created, or it is not writable and has no such files.
+        PermissionError: The files belong to another user, or others can write to them.
     """
 
     def __init__(self, folder: str, key: str, max_bytes: int | None) -> None:
@@ -186,21 +186,21 @@ class FolderCache(Cache):
             if error.errno == errno.ELOOP:
                 raise PermissionError(f"{error.filename} is a symbolic link, expected a file: {_REMEDY}") from error
             if error.errno is not None:
-                error.add_note(f"cache({self._folder!r}) keeps elements there: choose a folder that can be written")
+                error.add_note(f"cache({self._folder!r}) stores elements in this folder: use a writable folder")
             raise
         _check_own(paths, fds)
-        self._keeps_none = f"it cannot be written ({refused.strerror})"
+        self._keeps_none = f"the files are read-only ({refused.strerror})"
         return RecordFiles(*fds, max_bytes=self._max_bytes)
 
 
 class MemoryCache(Cache):
-    """Values in the memory of this host, as long as the object lives that was made first, or a child of its process.
+    """A cache in the memory of this host. It exists as long as the first object, or a child of its process, exists.
 
     Args:
-        max_bytes: See `Cache`; None: half of what is free now.
+        max_bytes: See `Cache`; None for half of the memory that is free now.
 
     Raises:
-        OSError: There are no descriptors left.
+        OSError: There are no file descriptors left.
     """
 
     def __init__(self, max_bytes: int | None) -> None:
@@ -215,7 +215,7 @@ class MemoryCache(Cache):
         fcntl.fcntl(data, fcntl.F_SETFL, fcntl.fcntl(data, fcntl.F_GETFL) | os.O_APPEND)
         self._fds = data, index
         self._finalizer = weakref.finalize(self, _close_in, self._pid, self._fds)
-        self._finalizer.atexit = False  # the end of the process does the same
+        self._finalizer.atexit = False  # at exit, the kernel closes them
 
     def __repr__(self) -> str:
         return "cache()"
@@ -223,20 +223,20 @@ class MemoryCache(Cache):
     def _open(self) -> RecordFiles | None:
         if not platform_support.CAN_REOPEN and self._pid == os.getpid():
             return RecordFiles(*map(descriptors.above_standard, map(os.dup, self._fds)), max_bytes=self._max_bytes)
-        for process in ("self", self._pid):  # a child that was forked has them itself
+        for process in ("self", self._pid):  # a forked child has inherited the descriptors
             data, index = (f"/proc/{process}/fd/{fd}" for fd in self._fds)
             with contextlib.suppress(OSError):
                 if all(os.readlink(path) == f"/memfd:{self._name} (deleted)" for path in (data, index)):
                     return RecordFiles(*_open_both(data, index, os.O_RDWR), max_bytes=self._max_bytes)
         self._keeps_none = (
-            f"its memory is out of reach of process {os.getpid()}, which is on another machine than process "
-            f"{self._pid}, or that one has let go of it: use cache(folder)"
+            f"its memory is unreachable from process {os.getpid()}: process {self._pid} is on another machine, or has "
+            "closed the cache. Use cache(folder)"
         )
         return None
 
 
 def _open_both(data: str, index: str, flags: int) -> tuple[int, int]:
-    """Return descriptors of both files: the one of the data appends."""
+    """Return descriptors of both files; the one of the data file is opened for appending."""
     first = descriptors.above_standard(os.open(data, flags | os.O_APPEND | os.O_CLOEXEC, 0o644))
     try:
         return first, descriptors.above_standard(os.open(index, flags | os.O_CLOEXEC, 0o644))
@@ -246,10 +246,10 @@ def _open_both(data: str, index: str, flags: int) -> tuple[int, int]:
 
 
 def _check_own(paths: tuple[str, str], fds: tuple[int, int]) -> None:
-    """Refuse files that somebody else may have written; root may do anything in any case.
+    """Reject files that another user may have written. Root is trusted, because it can do anything anyway.
 
     Raises:
-        PermissionError: There is one; both are closed.
+        PermissionError: A file is not trusted. Both descriptors are closed.
     """
     try:
         for path, fd in zip(paths, fds, strict=True):
@@ -261,7 +261,7 @@ def _check_own(paths: tuple[str, str], fds: tuple[int, int]) -> None:
 
 
 def _close_in(pid: int, fds: tuple[int, int]) -> None:
-    """Close descriptors in the process that has made them: in a child their numbers may be others' by now."""
+    """Close descriptors in the process that opened them. In a child, the same numbers may belong to other files."""
     if os.getpid() == pid:
         for fd in fds:
             os.close(fd)

@@ -1,15 +1,15 @@
-"""The work of the stages of an indexed dataset, noted while a batch is timed.
+"""Time measurements of the stages of an indexed dataset.
 
-Readers ask each other for elements: the work of a stage is the time of a call without that of the calls within it. One
-batch is timed now and then (`mpqueue.telemetry.recorder`). For that batch each reader has a clock before it, so others
-pay nothing::
+Readers call each other to get elements. The work of a stage is the time of a call without the calls within it. Only an
+occasional batch is timed (`mpqueue.telemetry.recorder`). For that batch, a clock wraps each reader, so all other
+batches pay nothing::
 
-    worker's thread   lays down a `StageTally` where it, and the threads that help it, find it
-    each thread       has clocks before its readers while it computes, and adds what they say to the tally
-    worker's thread   makes rows of the tally, which go to the trainer behind the batch
+    worker's thread   provides a `StageTally` for itself and for the threads that help it
+    each thread       wraps its readers in clocks while it computes, and adds their times to the tally
+    worker's thread   makes rows of the tally, which are sent to the trainer with the batch
 
-What a stage waits for is the time that its thread had no CPU. To ask for the CPU's time is a system call, of up to
-25 us, so that is done in a batch now and then; the shares found there hold until the next one.
+The waiting time of a stage is the time in which its thread had no CPU. Reading the CPU time is a system call of up to
+25 us, so it is read for an occasional timed batch only. The shares measured there are used until the next reading.
 """
 
 import time
@@ -20,28 +20,28 @@ from mpqueue.dataset.nodes import BatchNode, StageNode
 from mpqueue.system.locks import Lock
 from mpqueue.telemetry.stage_rows import StageRow, StageRows, StageTallies
 
-_BETWEEN_LOOKS_NS = 20_000_000  # of time that clocks have told
+_BETWEEN_LOOKS_NS = 20_000_000  # measured time between readings of the CPU time
 _clock = time.perf_counter_ns
 _busy = time.thread_time_ns
 
 
 class StageTally:
-    """The work of the stages for one batch, from any of the threads that compute it.
+    """The work of the stages for one batch, summed over all threads that compute it.
 
     Args:
-        batch: The last stage, if the worker joins samples by itself; None: it has a reader, or there is none.
+        batch: The last stage, if the worker itself joins the samples; otherwise None.
     """
 
     def __init__(self, batch: BatchNode | None) -> None:
         self._batch, self._tallies, self._lock = batch, StageTallies(), Lock()
 
     def add(self, rows: StageRows) -> None:
-        """Add what stages have done in this thread."""
+        """Add the work of the stages in this thread."""
         with self._lock:
             self._tallies.add(rows)
 
     def rows(self, collate_ns: int) -> list[StageRow]:
-        """Return the sums, those of a stage behind those of its inputs; joining has taken so many nanoseconds."""
+        """Return the sums, with each stage after its inputs; ``collate_ns`` is the time spent joining."""
         rows = self._tallies.rows()
         if rows and self._batch is not None:
             rows.append((_name_of(self._batch), rows[-1][2], 1, collate_ns, 0))
@@ -53,23 +53,23 @@ def _name_of(node: StageNode, base: int = 0) -> str:
 
 
 class ReaderClocks:
-    """Clocks before the readers of a tree, in one thread.
+    """Clocks around the readers of a tree, in one thread.
 
     Args:
-        maker: Makes the readers.
+        maker: The maker of the readers.
         root: The last stage.
     """
 
     def __init__(self, maker: ReaderMaker, root: StageNode) -> None:
-        self.ns = self.busy_ns = self.num_in = 0  # of the calls within the one that is at work
-        self.is_looking = False  # the CPU's time is asked for
+        self.ns = self.busy_ns = self.num_in = 0  # of the calls within the current one
+        self.is_looking = False  # whether the CPU time is read
         self._maker, self._root = maker, maker.make(root)
         self._clocks: dict[int, _Clock] = {}  # by the `id` of the readers
-        self._begun: dict[int, _Clock] = {}  # of them, those of the readers that this batch has read
-        self._left_ns = 0  # until the next look
+        self._begun: dict[int, _Clock] = {}  # the clocks of the readers that this batch uses
+        self._left_ns = 0  # until the CPU time is read again
 
     def _begin(self, reader: Reader) -> None:
-        """Put clocks before a reader and those before it, up to a source or a stage that reads several others."""
+        """Wrap a reader and the readers before it, up to a source or a stage that reads several others."""
         while id(reader) not in self._begun:
             clock = self._clocks.get(id(reader))
             if clock is None:
@@ -81,15 +81,15 @@ class ReaderClocks:
             reader = reader.input
 
     def at(self, places: Places, run: IndexedRun, tally: StageTally) -> list[Any]:
-        """Return the elements at these places, as the reader does, and add its work to a tally.
+        """Return the elements at these indices, as the reader does, and add its work to a tally.
 
         Raises:
-            Exception: What the reader raises.
+            Exception: The reader raised.
         """
         self.ns = self.busy_ns = self.num_in = 0
         self.is_looking = self._left_ns <= 0
         self._begin(self._root)
-        self._maker.on_read = self._begin  # of 10,000 parts, a batch reads a few
+        self._maker.on_read = self._begin  # of 10,000 parts, a batch reads only a few
         try:
             return self._root.at(places, run)
         finally:
@@ -103,10 +103,10 @@ class ReaderClocks:
 
 
 class _Work:
-    """The work of a reader as one stage of the tree; a reader is several stages if several others read it.
+    """The work of a reader as one stage of the tree. A reader used by several others counts as several stages.
 
     Args:
-        name: The stage.
+        name: The name of the stage.
     """
 
     __slots__ = ("busy_ns", "name", "ns", "num_in", "num_out", "waits")
@@ -114,33 +114,33 @@ class _Work:
     def __init__(self, name: str) -> None:
         self.name = name
         self.num_in = self.num_out = self.ns = self.busy_ns = 0
-        self.waits = 0.0  # share of its time
+        self.waits = 0.0  # share of its time spent waiting
 
 
 class _Clock:
     """The clock of one reader.
 
     Args:
-        clocks: Those of the whole tree.
-        reader: Whose it is.
+        clocks: The clocks of the tree.
+        reader: The reader.
     """
 
     def __init__(self, clocks: ReaderClocks, reader: Reader) -> None:
         self._clocks, self._reader = clocks, reader
-        self._works: dict[int, _Work] = {}  # by the number of stages before the tree of the reader
+        self._works: dict[int, _Work] = {}  # by the number of stages before the reader's tree
 
     def begin(self) -> None:
-        """Stand before the reader: its own attribute hides the method of its class."""
+        """Wrap the reader: an instance attribute hides the method of its class."""
         for work in self._works.values():
             work.num_in = work.num_out = work.ns = work.busy_ns = 0
         vars(self._reader)["at"] = self._at
 
     def end(self) -> None:
-        """Go away again."""
+        """Unwrap the reader."""
         vars(self._reader).pop("at", None)
 
     def rows(self) -> list[tuple[int, StageRow]]:
-        """Return what the reader has done since `begin`, with the numbers of the stages."""
+        """Return the work of the reader since `begin`, with the numbers of the stages."""
         rows = []
         for base, work in self._works.items():
             if self._clocks.is_looking and work.ns:
@@ -161,15 +161,15 @@ class _Clock:
         num_out = reader.beside_ns = reader.beside_busy_ns = 0
         started = _clock()
         try:
-            found = type(reader).at(reader, places, run)
-            num_out = len(found)
+            elements = type(reader).at(reader, places, run)
+            num_out = len(elements)
         finally:
             ns = _clock() - started
             busy = _busy() - busy if is_looking else 0
             work.num_in += clocks.num_in
             work.num_out += num_out
-            # A stage with threads takes longer than its own thread does.
+            # A stage with threads takes more time than its own thread does.
             work.ns += ns - clocks.ns + reader.beside_ns
             work.busy_ns += busy - clocks.busy_ns + reader.beside_busy_ns
             clocks.ns, clocks.busy_ns, clocks.num_in = outer_ns + ns, outer_busy_ns + busy, outer_in + num_out
-        return found
+        return elements

@@ -30,7 +30,7 @@ from mpqueue.plan.refused import check_call, is_sequence, is_torch_iterable, val
 from mpqueue.plan.sources import Source
 from mpqueue.system.log import warn
 
-# What users of other libraries look for.
+# Methods of other libraries, with the equivalent here.
 _ELSEWHERE = {
     "prefetch": "a Loader computes batches ahead: set Loader(..., max_queue_size=10)",
     "interleave": "use flat_map, or Dataset.mix of several datasets",

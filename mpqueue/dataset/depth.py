@@ -1,19 +1,19 @@
-"""Room on Python's stack for trees of many stages.
+"""Stack space for trees of many stages.
 
-A stage asks the stage before it, so a chain of 5,000 stages is as many calls deep. Python stops at 1,000 by default.
-That limit protects the stack of C, which calls between functions of Python do not use. All calls from stage to stage
-are of that kind, so a higher limit is safe where a tree is deep. It holds for the whole process. It is raised by as
-much as the deepest tree needs, and never lowered, because another thread may be deep in a tree.
+Each stage calls the stage before it, so a chain of 5,000 stages is 5,000 calls deep. Python's default limit is 1,000.
+The limit protects the C stack, which calls between Python functions do not use. All calls between stages are of that
+kind, so a higher limit is safe for a deep tree. The limit applies to the whole process. It is raised by the amount that
+the deepest tree needs, and never lowered, because another thread may be deep in a tree.
 """
 
 import sys
 
-_FRAMES = 8  # of a stage at most: its own, those that part its places, a clock
-_DEEP = 20  # stages that need no more room than any program has
+_FRAMES = 8  # at most per stage: its own, those that split its indices, a clock
+_DEEP = 20  # number of stages that the default limit allows
 
 
 def make_room(depth: int) -> None:
-    """Allow calls as deep as a tree needs, in addition to those that the program may have.
+    """Allow the call depth that a tree needs, in addition to the current limit.
 
     Args:
         depth: The number of stages in a row.

@@ -1,15 +1,19 @@
-"""A key of stages: the same for the same samples and functions, also in later runs; another one for others.
+"""Cache keys of stages: equal for the same samples and functions, also in later runs, and different for others.
 
-It is the digest of a pickle, which nobody reads, in which things stand for what they do:
+A key is the digest of a pickle that is never loaded. In the pickle, objects are represented by the data that determines
+their results:
 
 - a function or class of an installed package: its name;
-- any other function: its code, its defaults, what it has closed over, and the globals that it uses;
-- any other class: its functions, its plain attributes, its bases;
-- what has a ``fingerprint()``, as sources of `mpqueue.files` by paths, sizes and times of change: that; a dataset of
-  Hugging Face's: its own; an array that is mapped: its file, with size and time of change;
-- all else: what it is pickled as.
+- any other function: its code, defaults, closure, and the globals that it uses;
+- any other class: its functions, plain attributes and bases;
+- an object with a ``fingerprint()``: the returned value. Sources of `mpqueue.files` return paths, sizes and times of
+  modification;
+- a Hugging Face dataset: its fingerprint;
+- a memory-mapped array: its file, with size and time of modification;
+- any other object: its pickle.
 
-What this cannot tell is the user's to name: a file that a function opens by itself, a newer version of a package.
+The key does not cover files that a function opens itself, or the version of a package. The user must then change the
+cache's name.
 """
 
 import functools
@@ -33,64 +37,65 @@ _PLAIN = int, float, str, bytes, tuple, list, dict, set, frozenset, type(None)
 
 
 def fingerprint_of(root: StageNode) -> str:
-    """Return the key of a stage and of all before it.
+    """Return the key of a stage and of all stages before it.
 
     Raises:
-        Exception: Whatever the pickling of a source, or of what a function has closed over, raises.
+        Exception: A source or an object in a function's closure cannot be pickled.
     """
     return _KeyPickler().digest_of(root)
 
 
 class _Digest(io.RawIOBase):
-    """A file of which nothing is kept but the digest."""
+    """A file that keeps only the digest of the data."""
 
     def __init__(self) -> None:
         self.digest = hashlib.sha256()
 
     def write(self, data: Any) -> int:
-        """Add to the digest."""
+        """Add data to the digest."""
         self.digest.update(data)
         return len(data)
 
 
-class _KeyPickler(cloudpickle.Pickler):  # type: ignore[misc]  # which has no types
-    """Pickles things as what they do.
+class _KeyPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no type hints
+    """A pickler that represents objects by the data that determines their results.
 
     Args:
-        above: The one that needs the digest of a part.
+        above: The pickler that needs the digest of a part.
     """
 
     def __init__(self, above: "_KeyPickler | None" = None) -> None:
         self._file = _Digest()
         super().__init__(self._file, protocol=5, buffer_callback=self._add_buffer)
-        # Functions and classes, each described once, and globals at work: they may name each other.
+        # Functions and classes are described once, because they can refer to each other. So can the globals in
+        # progress.
         self._met: dict[int, tuple[int, Any]] = {} if above is None else above._met.copy()
         self._globals: set[int] = set() if above is None else above._globals
-        # Without it equal texts would be pickled in one way if they are one object, and in another if they are two.
+        # Without `fast`, equal strings would be pickled differently if they are one object or two.
         self.fast: bool = above is None or above.fast
 
     def digest_of(self, thing: Any) -> str:
-        """Return the digest of a thing."""
+        """Return the digest of an object."""
         try:
             self.dump(thing)
         except (ValueError, RecursionError):
             if not self.fast:
                 raise
-            again = _KeyPickler()  # it has itself among its parts
-            again.fast = False
-            return again.digest_of(thing)
+            retry = _KeyPickler()  # without memo, an object that contains itself cannot be pickled
+            retry.fast = False
+            return retry.digest_of(thing)
         return self._file.digest.hexdigest()[:_DIGITS]
 
     def _add_buffer(self, buffer: pickle.PickleBuffer) -> None:
         self._file.write(buffer.raw())
 
     def persistent_id(self, thing: Any) -> Any:
-        """Return what stands for a set, whose order differs from run to run."""
+        """Return a replacement for a set, because its order differs between runs."""
         kind = type(thing)
         return (kind.__name__, sorted(map(repr, thing))) if kind is set or kind is frozenset else None
 
     def reducer_override(self, thing: Any) -> Any:
-        """Return what is pickled in place of a thing."""
+        """Return the representation of an object for the pickle."""
         if thing is _stands_for:
             return NotImplemented
         described = self._described(thing)
@@ -104,7 +109,7 @@ class _KeyPickler(cloudpickle.Pickler):  # type: ignore[misc]  # which has no ty
             number = self._met.get(id(thing))
             if number is not None:
                 return "met", number[0]
-            self._met[id(thing)] = len(self._met), thing  # held, so that nothing else gets its id
+            self._met[id(thing)] = len(self._met), thing  # kept alive, so that no other object gets its id
             return self._class(thing) if isinstance(thing, type) else self._function(thing)
         if isinstance(thing, np.memmap) and thing.filename is not None:
             return _mapped(thing)
@@ -141,7 +146,7 @@ class _KeyPickler(cloudpickle.Pickler):  # type: ignore[misc]  # which has no ty
         return "class", kind.__qualname__, own, list(kind.__bases__)
 
     def _global(self, value: Any) -> Any:
-        """Return what stands for the value of a global: it need not be one that can be pickled."""
+        """Return a representation of a global's value, which need not be picklable."""
         if isinstance(value, types.ModuleType):
             return "module", value.__name__
         if isinstance(value, types.FunctionType | type):
@@ -151,7 +156,7 @@ class _KeyPickler(cloudpickle.Pickler):  # type: ignore[misc]  # which has no ty
         self._globals.add(id(value))
         try:
             return _KeyPickler(self).digest_of(value)
-        except Exception:  # a lock, a logger: a function of a module may have it, and samples are not made of it
+        except Exception:  # a lock or a logger, for example, which does not affect the samples
             return "a", type(value).__qualname__
         finally:
             self._globals.discard(id(value))
@@ -163,18 +168,18 @@ def _stage(stage: Flat) -> tuple[Any, ...]:
 
 
 def _stands_for(*described: Any) -> None:
-    """Have a name that pickles of this module can begin with."""
+    """Provide a callable name with which pickles of this module begin."""
 
 
 def _mapped(array: "np.memmap[Any, Any]") -> tuple[Any, ...]:
     path = str(array.filename)
-    found = os.stat(path)
-    first: Any = array
-    while isinstance(first.base, np.ndarray):
-        first = first.base  # of which a slice begins elsewhere
-    start = array.__array_interface__["data"][0] - first.__array_interface__["data"][0]
+    stat = os.stat(path)
+    base: Any = array
+    while isinstance(base.base, np.ndarray):
+        base = base.base  # a slice starts at another offset of it
+    start = array.__array_interface__["data"][0] - base.__array_interface__["data"][0]
     place = array.offset, start, array.shape, array.strides, array.dtype.str
-    return "mapped", os.path.realpath(path), found.st_size, found.st_mtime_ns, place
+    return "mapped", os.path.realpath(path), stat.st_size, stat.st_mtime_ns, place
 
 
 @functools.cache
@@ -187,7 +192,7 @@ def _folders() -> tuple[str, ...]:
 @functools.cache
 def _is_installed(module: str | None) -> bool:
     root = (module or "__main__").partition(".")[0]
-    if root == "__main__":  # the user's, also where it was started by a program of a package
+    if root == "__main__":  # the user's code, even if a package's program started it
         return False
     if root in {"mpqueue", "builtins"} or root in sys.stdlib_module_names:
         return True
@@ -198,7 +203,7 @@ def _is_installed(module: str | None) -> bool:
 def _content(cell: types.CellType) -> Any:
     try:
         return cell.cell_contents
-    except ValueError:  # it is empty
+    except ValueError:  # the cell is empty
         return None
 
 
@@ -210,12 +215,12 @@ def _names_of(code: types.CodeType) -> Iterator[str]:
 
 
 def _code(code: types.CodeType) -> tuple[Any, ...]:
-    """Return what code does, whatever its file and its lines."""
+    """Return a representation of code without its file and line numbers."""
     constants = [_code(each) if isinstance(each, types.CodeType) else _constant(each) for each in code.co_consts]
     names = code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars
     return code.co_code, constants, names, code.co_flags, code.co_argcount, code.co_kwonlyargcount
 
 
 def _constant(value: Any) -> tuple[str, Any]:
-    """Return a constant of code: 1, 1.0 and True are not the same, and a set has no order."""
+    """Return a constant of code with its type, because 1, 1.0 and True are equal. Sets are sorted."""
     return type(value).__name__, sorted(map(repr, value)) if isinstance(value, frozenset) else repr(value)

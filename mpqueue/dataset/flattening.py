@@ -1,13 +1,13 @@
-"""The items of what a function makes of each element, one after the other: `flat_map`.
+"""The stage `flat_map` of a lane: the items of the iterable that a function returns for each element.
 
-The function's iterable is read as its items are asked for, so that it may be long: the lines of a file. The token of an
-item is that of the element with the item's number. A snapshot has the element that is at work and the number of its
-next item: the function is called again for it, and its items are dropped up to there.
+The iterable is read on demand, so it can be long, such as the lines of a file. The token of an item consists of the
+token of its element and the item's number. A snapshot contains the current element and the number of its next item. To
+resume, the function is called again for that element, and the earlier items are dropped.
 
-The items of a list, or of another container of Python's and NumPy's, are there already: no code of the user's runs for
-them, and they are taken at once. Those of an iterator are begun in blocks, as the samples of a `map` are
-(`mpqueue.worker.sample_block`), because to begin each alone costs 1.1 to 1.4 us. To drop 750,000 items behind a
-snapshot took 1.7 s of CPU so; it takes 0.02 s of a list, and 0.1 s of a generator.
+Items of a list or another container of Python or NumPy already exist. No user code runs for them, and they are read at
+once. Items of an iterator are seeded in blocks, as the samples of a `map` are (`mpqueue.worker.sample_block`), because
+seeding one item alone costs 1.1 to 1.4 us. Dropping 750,000 items after a snapshot takes 0.02 s of CPU for a list, and
+0.1 s for a generator. Seeding them one by one takes 1.7 s.
 """
 
 import reprlib
@@ -27,13 +27,13 @@ from mpqueue.worker.failures import never_an_end, passes_at_once
 from mpqueue.worker.lanes import LaneRun
 
 _STORED = {list, tuple, range, np.ndarray, deque}
-_FEW, _DROPPED_AT_ONCE = 4, 64  # a block costs as much as a few items; what is dropped may be large
+_FEW, _DROPPED_AT_ONCE = 4, 64  # a block costs as much as a few items; dropped items may be large
 _END = object()
 _second = itemgetter(1)
 
 
 class _ItemTokens(Sequence[Token]):
-    """The tokens of items of one element in a row, which nobody asks for unless something is drawn."""
+    """The tokens of consecutive items of one element, computed only if a random number is drawn."""
 
     def __init__(self, token: Token, first: int, count: int) -> None:
         self._token, self._first, self._count = token, first, count
@@ -46,16 +46,16 @@ class _ItemTokens(Sequence[Token]):
 
 
 class _Items:
-    """The items of one element, in their order.
+    """The items of one element, in order.
 
     Args:
-        made: What the function has made of the element.
-        token: Of the element.
-        stage: Whose function it is.
+        made: The iterable that the function returned.
+        token: The token of the element.
+        stage: The stage of the function.
 
     Attributes:
-        token: As given.
-        number: Of the next item.
+        token: The token of the element.
+        number: The number of the next item.
     """
 
     def __init__(self, made: Any, token: Token, stage: LaneStage) -> None:
@@ -65,10 +65,10 @@ class _Items:
         self._run, self._seed = stage.run, stage.seed
 
     def read(self, count: int, out: list[Any]) -> bool:
-        """Put so many items into a list; return False if there were not as many.
+        """Append up to ``count`` items to a list; return False if there were fewer.
 
         Raises:
-            BaseException: What the iterable raised in the place of the next item; those before it are in the list.
+            BaseException: The iterable raised instead of returning the next item. The items before it are in the list.
         """
         first = len(out)
         try:
@@ -77,12 +77,12 @@ class _Items:
             else:
                 self._read_begun(count, out)
         finally:
-            # Behind an error, too: those before it are in the list, and it is of the next one.
+            # After an error, too: the items before it are in the list, and the error belongs to the next item.
             self.number += len(out) - first
         return len(out) - first == count
 
     def _read_begun(self, count: int, out: list[Any]) -> None:
-        """Read items, each with random numbers of its own."""
+        """Read items, each with its own random numbers."""
         items, begin, seed, epoch, first = self._items, self._run.begin, self._seed, self._run.epoch, len(out)
         if count > _FEW:
             block = begin_block(begin, seed, epoch, range(count), _ItemTokens(self.token, self.number, count))
@@ -91,21 +91,21 @@ class _Items:
                     out.extend(map(_second, zip(block.samples, items, strict=False)))
                 finally:
                     block.close()
-        # All of them, or those behind one that drew from generators that all share, or the end.
+        # All items, or those after an item that drew from shared generators, or those up to the end.
         place = place_of((self.token, self.number + len(out) - first))
         for _ in range(count - (len(out) - first)):
-            begin(seed, epoch, place)  # before each: other samples were computed since the one before
+            begin(seed, epoch, place)  # before each item, because other samples may have been computed since
             item = next(items, _END)
             if item is _END:
                 break
             out.append(item)
-            place = (place + NEXT_ITEM) & WORD  # which is that of the next item, at a tenth of the cost
+            place = (place + NEXT_ITEM) & WORD  # equals `place_of` of the next item, at a tenth of the cost
 
     def drop(self, count: int) -> list[Any]:
-        """Leave out so many items, or as many as there are, and return a list of the last one; empty if there is none.
+        """Drop up to ``count`` items, and return a list of the last one, or an empty list if there was none.
 
         Raises:
-            BaseException: What the iterable raised.
+            BaseException: The iterable raised.
         """
         read: list[Any] = []
         while count > 0:
@@ -117,7 +117,7 @@ class _Items:
 
 
 class FlatMapStage(Applied):
-    """The items of what a function returns for each element.
+    """The items of the iterables that a function returns for the elements.
 
     Args:
         source, node, run: See `LinkStage`.
@@ -127,28 +127,28 @@ class FlatMapStage(Applied):
 
     def __init__(self, source: LaneStage, node: FlatMapNode, run: LaneRun) -> None:
         super().__init__(source, node, run)
-        self._items: _Items | None = None  # of the element at work
+        self._items: _Items | None = None  # items of the current element
         self._num_used = 0
-        self._latest: list[Any] = []  # of a lane that was loaded: the item before the next one, until it is asked for
+        self._latest: list[Any] = []  # after a load: the item before the next one, until `take_latest`
 
     def most_fruitless_behind(self) -> int | None:
-        """Return how many items in a row may be of no use: as many as the elements have that may give none."""
+        """Return the limit of consecutive items without result, from the average number of items per element."""
         most = self.most_fruitless()
         return None if most is None else most * (1 + self.num_out // max(1, self._num_used))
 
     def pull(self, count: int) -> Block:
-        """Return the next items, of as many elements as they need."""
+        """Return the next items, of as many elements as needed."""
         out: list[Any] = []
         tokens: list[Token] = []
         while len(out) < count:
-            if self._error is not None and self._items is not None:  # of an item
+            if self._error is not None and self._items is not None:  # raised by an item
                 if out:
                     break
                 error, self._error, self._items = self._error, None, None
                 raise error
             if self._items is None and (self._error is not None or not self._tokens) and out:
-                break  # what the input may raise is raised by the next call
-            # A search has failed once more only if an element was opened for it.
+                break  # an error of the input is raised by the next call
+            # Count a fruitless search only if an element was opened for it.
             is_new = self._items is None
             if is_new and not self._open(count):
                 break
@@ -162,13 +162,15 @@ class FlatMapStage(Applied):
         return out, tokens
 
     def _open(self, count: int) -> bool:
-        """Have the function make items of the next element; False: there is none."""
-        self._latest = []  # nobody asks any more
+        """Call the function for the next element; return False at the end of the input."""
+        self._latest = []  # no longer needed
         if not self._tokens:
-            # As many elements as the items need, as far as those before them tell.
-            ask = 1 if not self._num_used else max(1, min(count, count * self._num_used // (self.num_out + 1)))
-            self._values, tokens = self._input.pull(ask)
-            # `_take` would ask again. Each stage of a chain would ask the one before it twice: 2**100 calls for 100.
+            # Estimate the number of elements from the items per element so far.
+            num_elements = 1 if not self._num_used else max(1, min(count, count * self._num_used // (self.num_out + 1)))
+            self._values, tokens = self._input.pull(num_elements)
+            # Return here: `_take` would pull again, and each stage of a chain would pull twice from the one before. A
+            # chain of 100
+            # stages would make 2**100 calls.
             if not tokens:
                 return False
             self._tokens = list(tokens)
@@ -195,7 +197,7 @@ class FlatMapStage(Applied):
         return _Items(made, token, self)
 
     def _read(self, count: int, out: list[Any], tokens: list[Token]) -> None:
-        """Read items of the element at work, until there are enough or none is left."""
+        """Read items of the current element until there are enough or none are left."""
         items = self._items
         assert items is not None
         started = self._clock_in()
@@ -207,14 +209,14 @@ class FlatMapStage(Applied):
             if passes_at_once(error):
                 raise
             if self.leaves_out(error, (items.token, items.number)):
-                self._items = None  # a generator has ended with its error, and others are treated like it
+                self._items = None  # an error ends a generator, and other iterators are treated alike
             else:
                 self._error = never_an_end(error)
         tokens.extend([(items.token, number) for number in range(first, items.number)])
         self._clock_out(started)
 
     def save_to(self, states: list[Any], held: Sequence[Token]) -> None:
-        """Add the elements that wait, and the item that is the next one."""
+        """Add the waiting elements and the position of the next item."""
         items, opened = self._items, self._input.opened()
         elements = [token for token, _ in held]
         if items is None:
@@ -224,7 +226,8 @@ class FlatMapStage(Applied):
         if not any(element is token for element in elements):
             elements.append(token)
         own = {"token": token, "item": items.number}
-        # The token of stage n has the tokens of n - 1 stages in it. 2,000 stages wrote 2,000,000 numbers, in 7 s.
+        # A token of stage n contains the tokens of n - 1 stages. Written in full, 2,000 stages take 2,000,000 numbers
+        # and 7 s.
         if opened is not None and type(token) is tuple and token[0] is opened:
             own |= {"token": token[1], "is_of_opened": True}
         self._save_with(states, elements, own)
@@ -234,46 +237,53 @@ class FlatMapStage(Applied):
         return None if self._items is None else self._items.token
 
     def take_latest(self, number: int) -> list[Any]:
-        """Return the item with this number in a list, if it is the latest one of those that a load has made."""
+        """Return the item with this number in a list if the load has just made it, otherwise an empty list."""
         latest, self._latest = self._latest, []
         return latest if self._items is not None and number == self._items.number - 1 else []
 
     def load_from(self, states: Iterator[Any]) -> None:
-        """Go to where this was saved; the items before it are made again."""
+        """Restore a saved state; the earlier items of the current element are read again."""
         state = self._load_own(states)
         if state["token"] is not None:
             token = token_of(state["token"])
-            found: list[Any] = []
-            if state.get("is_of_opened"):  # states of earlier versions have all of the token
-                # The input has just made that item. To have each stage of a chain made anew by all before it took 17 s
-                # for 1,000 stages, and grew with the cube of their number.
-                found = self._input.take_latest(token)
+            latest: list[Any] = []
+            if state.get("is_of_opened"):  # states of earlier versions contain the full token
+                # The input has just made this item. If each stage of a chain requested it again from all stages before
+                # it, 1,000
+                # stages would take 17 s, growing with the cube of their number.
+                latest = self._input.take_latest(token)
                 token = self._input.opened(), token
-            (value,) = found or self._input.rebuild([token])
+            (value,) = latest or self._input.rebuild([token])
             self._items = self._items_of(value, token)
             self._latest = self._items.drop(state["item"])
 
     def rebuild(self, tokens: Sequence[Token]) -> list[Any]:
-        """Return these items: the function is called once for each element that one is of."""
-        wanted: dict[Token, set[int]] = {}
+        """Return these items. The function is called once for each element involved."""
+        numbers_by_token: dict[Token, set[int]] = {}
         for token, item in tokens:
-            wanted.setdefault(token, set()).add(item)
-        found = {}
-        for (token, numbers), value in zip(wanted.items(), self._input.rebuild(list(wanted)), strict=True):
+            numbers_by_token.setdefault(token, set()).add(item)
+        items_by_token = {}
+        for (token, numbers), value in zip(
+            numbers_by_token.items(), self._input.rebuild(list(numbers_by_token)), strict=True
+        ):
             items = self._items_of(value, token)
-            # Ascending, so that the items of an element are read through once.
+            # In ascending order, so that the items of an element are read only once.
             for number in sorted(numbers):
                 items.drop(number - items.number)
                 made: list[Any] = []
                 items.read(1, made)
-                (found[token, number],) = made
-        return [found[token] for token in tokens]
+                (items_by_token[token, number],) = made
+        return [items_by_token[token] for token in tokens]
 
 
-def _no_items(line: str, got: Any) -> TypeError:
-    """Return the error of a function that made no iterable; text and a dict are none that anybody means."""
-    if got is None:
-        what = "None: did you forget `return`?"
+def _no_items(line: str, result: Any) -> TypeError:
+    """Return the error of a function that returned no iterable. Strings and dicts are rejected as likely mistakes."""
+    if result is None:
+        description = "None: did you forget `return`?"
     else:
-        what = f"{type(got).__name__}: {reprlib.repr(got)}. To give that as one element, return it in a list"
-    return TypeError(f"{line} must return an iterable of elements (a list, a generator) for each sample, got {what}")
+        description = (
+            f"{type(result).__name__}: {reprlib.repr(result)}. To return it as one element, return a list with it"
+        )
+    return TypeError(
+        f"{line} must return an iterable of elements (a list, a generator) for each sample, result {description}"
+    )

@@ -1,18 +1,18 @@
-"""Elements of indexed datasets, computed by their places, in blocks.
+"""Elements of indexed datasets, computed by index, in blocks.
 
-Each node of a tree has a *reader*. It receives the places of a block, and asks the readers of its inputs for the
-elements there: for all places at once, because a call for each sample and stage would cost more than small samples do.
-A reader keeps only results of arithmetic (the order of a block, the keys of a permutation), so the same place always
-has the same element.
+Each node of a tree has a *reader*. It receives the indices ("places") of a block and requests the elements from the
+readers of its inputs. It requests all of them at once, because a call per sample and stage would cost more than small
+samples do. A reader keeps only results of arithmetic (the order of a block, the keys of a permutation), so the same
+index always returns the same element.
 
-A node that several stages read has one reader. Its number in the whole tree depends on the way to it, so a run says how
-many stages come before the part that is read (`IndexedRun.base`). `ReaderMaker` makes the readers of a part when it is
-read first: of 10,000 files in a row, a batch needs one or two.
+A node that several stages read has one reader. Its number in the whole tree depends on the path to it, so a run
+contains the number of stages before the part that is read (`IndexedRun.base`). `ReaderMaker` creates the readers of a
+part on first use: of 10,000 concatenated files, a batch needs one or two.
 
-The work for a batch does not grow with the number of parts. A stage that reads several others finds the part of a place
-by a binary search or by a table, and then asks only the parts that the batch needs.
+The work for a batch does not grow with the number of parts. A stage with several inputs finds the part of an index by
+binary search or in a table, and reads only the parts that the batch needs.
 
-The random numbers of a sample are set before each function that is called for it, see `mpqueue.dataset.nodes`.
+The random generators are seeded before each call of a user function for a sample; see `mpqueue.dataset.nodes`.
 """
 
 import os
@@ -39,23 +39,23 @@ from mpqueue.worker.thread_choice import ThreadChoice
 Places: TypeAlias = Sequence[int]
 
 _MAX_BLOCKS, _MAX_ORDERS = 8, 8
-# Their items are there already: no code of the user runs, and no numbers are to be set.
+# Items of these types already exist. Reading them runs no user code, so no random generators are seeded.
 _STORED = {list, tuple, range, np.ndarray}
 
 
 class LengthChanged(Exception):
-    """A source has another length than when its reader was made."""
+    """The length of a source differs from its length when its reader was created."""
 
 
 class IndexedRun(NamedTuple):
     """The epoch for which elements are computed.
 
     Attributes:
-        seed: The order and the random numbers follow from it.
+        seed: The seed of the order and of the random numbers.
         epoch: The epoch, from 0.
-        begin: Called with (seed, epoch, place) before code of the user's.
-        base: The number of stages of the whole tree that come before the part that is read.
-        watches: Compare the length of each source that is read with its length when its reader was made.
+        begin: A function that is called with (seed, epoch, place) before user code.
+        base: The number of stages of the whole tree before the part that is read.
+        watches: Whether to compare the length of each source with its length when its reader was created.
     """
 
     seed: int
@@ -66,17 +66,17 @@ class IndexedRun(NamedTuple):
 
 
 class Reader:
-    """Computes the elements of a stage by their places.
+    """Computes the elements of a stage by index.
 
     Args:
         node: The stage.
-        maker: Makes the readers of the inputs.
+        maker: The maker of the readers of the inputs.
 
     Attributes:
         number: The number of the stage in its own tree.
-        length: The number of elements; None: there is no end.
-        beside_ns: Nanoseconds that helper threads spent in the latest call beyond the time of its own thread,
-        beside_busy_ns: and the part of them on a CPU.
+        length: The number of elements; None if endless.
+        beside_ns: Time that helper threads spent in the latest call in addition to the calling thread, in nanoseconds.
+        beside_busy_ns: The part of ``beside_ns`` on a CPU.
     """
 
     length: int | None
@@ -87,48 +87,50 @@ class Reader:
         self.length = maker.lengths[id(node)]
 
     def at(self, places: Places, run: IndexedRun) -> list[Any]:
-        """Return the elements at these places, each of which is below the length.
+        """Return the elements at these indices, each of which is below the length.
 
         Raises:
-            Exception: What the user's code raised, with a note that names stage and sample.
-            LengthChanged: The run watches, and a source has changed its length.
+            Exception: User code raised. A note names the stage and the sample.
+            LengthChanged: The run watches lengths, and the length of a source has changed.
         """
         raise NotImplementedError
 
     def origin(self, place: int, run: IndexedRun) -> str:
-        """Return the words for the sample of which the element at a place is made."""
+        """Return a description of the sample from which the element at an index is computed."""
         raise NotImplementedError
 
     def seed(self, run: IndexedRun) -> int:
-        """Return the seed of the stage's own random numbers."""
+        """Return the seed of the stage's random numbers."""
         return salted(run.seed, run.base + self.number)
 
-    def told(self, place: int, run: IndexedRun) -> str:
+    def error_note(self, place: int, run: IndexedRun) -> str:
         """Return the note of an error in this stage."""
         return (
             f"raised by stage {run.base + self.number}, {self.node.line()}, at place {place} of epoch {run.epoch}, for "
             f"{self.origin(place, run)}"
         )
 
-    def _tell(self, error: Exception, places: Places, number: int, run: IndexedRun) -> None:
-        """Note in an error which of the places it is of.
+    def _add_note(self, error: Exception, places: Places, number: int, run: IndexedRun) -> None:
+        """Add a note to an error about the element that it belongs to.
 
-        A signal handler may have raised it when all of them were computed: then it is of none.
+        An error of a signal handler that arrives after all elements were computed belongs to none.
         """
         if number < len(places):
-            error.add_note(self.told(places[number], run))
+            error.add_note(self.error_note(places[number], run))
 
 
 class ReaderMaker:
-    """Makes the readers of a tree, one for each node.
+    """The maker of the readers of a tree, one for each node.
 
     Args:
         lengths: The lengths of the stages.
 
     Attributes:
-        lengths: As given.
+        lengths: The lengths of the stages.
         readers: The readers, by the `id` of their nodes.
-        on_read: Called with the reader of an input of a stage that reads several, before it is used; None: no call.
+        on_read: A function that is called with the reader of each input of a stage with several inputs before it is
+            used,
+            or None.
     """
 
     def __init__(self, lengths: Lengths) -> None:
@@ -137,9 +139,9 @@ class ReaderMaker:
         self.on_read: Callable[[Reader], object] | None = None
 
     def make(self, node: StageNode) -> Reader:
-        """Return the reader of a node; the inputs of a stage that reads several get theirs when they are read."""
+        """Return the reader of a node. Inputs of a stage with several inputs get theirs when they are read."""
         chain = [node]
-        # A loop: a chain of stages may be longer than Python's stack.
+        # A loop, because a chain of stages may exceed the recursion limit.
         while id(chain[-1]) not in self.readers and isinstance(chain[-1], nodes.LinkNode):
             chain.append(chain[-1].input)
         for each in reversed(chain):
@@ -149,7 +151,7 @@ class ReaderMaker:
 
 
 class SourceReader(Reader):
-    """Samples of a source."""
+    """The samples of a source."""
 
     node: nodes.SourceNode
 
@@ -159,13 +161,13 @@ class SourceReader(Reader):
         self._may_change = kind is not range and kind is not tuple and hasattr(kind, "__len__")
 
     def at(self, places: Places, run: IndexedRun) -> list[Any]:
-        """Return samples by their indices."""
+        """Return samples by index."""
         source = self.node.source
         if run.watches and self._may_change and len(source) != self.length:
             raise LengthChanged
         if type(source) in _STORED:
-            if type(places) is range:  # a lane's
-                # At once. Of a source that was cut meanwhile the slice is too short, and the index below raises.
+            if type(places) is range:  # from a lane
+                # Read a slice. If the source has been shortened, the slice is too short, and the index below raises.
                 stored = list(source[places.start : places.stop : places.step])
                 if len(stored) == len(places):
                     return stored
@@ -174,36 +176,38 @@ class SourceReader(Reader):
         if getitems is not None and places:
             return self._at_once(getitems, places, run)
         seed = self.seed(run)
-        found: list[Any] = []
+        samples: list[Any] = []
         try:
-            apply_to(list(places), places, partial(getitem, source), run.begin, seed, run.epoch, found)
+            apply_to(list(places), places, partial(getitem, source), run.begin, seed, run.epoch, samples)
         except Exception as error:
-            self._tell(error, places, len(found), run)
+            self._add_note(error, places, len(samples), run)
             raise
-        return found
+        return samples
 
     def _at_once(self, getitems: Callable[[list[int]], Any], places: Places, run: IndexedRun) -> list[Any]:
         try:
-            # The complement of a place, which no sample has: numbers that are drawn here are not those of the first
-            # one.
+            # The complement of an index, which no sample uses, so that the random numbers differ from those of the
+            # first sample.
             run.begin(self.seed(run), run.epoch, ~places[0])
-            found = list(getitems(list(places)))
-            if len(found) != len(places):
+            samples = list(getitems(list(places)))
+            if len(samples) != len(places):
                 name = type(self.node.source).__name__
-                # One too few would give every sample behind it another place, without a word.
-                raise ValueError(f"{name}.__getitems__ gave {len(found)} samples for {len(places)} indices")
+                # A missing sample would silently shift all samples after it.
+                raise ValueError(
+                    f"{name}.__getitems__ must return one sample per index ({len(places)}), got {len(samples)}"
+                )
         except Exception as error:
-            error.add_note(self.told(places[0], run) + (" and others" if len(places) > 1 else ""))
+            error.add_note(self.error_note(places[0], run) + (" and others" if len(places) > 1 else ""))
             raise
-        return found
+        return samples
 
-    def origin(self, place: int, run: IndexedRun) -> str:  # noqa: ARG002 - it is the same in each epoch
-        """Return the words for a sample."""
+    def origin(self, place: int, run: IndexedRun) -> str:  # noqa: ARG002 - the same in each epoch
+        """Return a description of a sample."""
         return f"sample {place} of {type(self.node.source).__name__}"
 
 
 class LinkReader(Reader):
-    """A stage that reads one other."""
+    """A stage with one input."""
 
     node: nodes.LinkNode
 
@@ -212,11 +216,11 @@ class LinkReader(Reader):
         self.input = maker.readers[id(node.input)]
 
     def at(self, places: Places, run: IndexedRun) -> list[Any]:
-        """Return the elements at the same places of the input."""
+        """Return the elements at the same indices of the input."""
         return self.input.at(places, run)
 
     def origin(self, place: int, run: IndexedRun) -> str:
-        """Return the words for the sample at the same place of the input."""
+        """Return a description of the sample at the same index of the input."""
         return self.input.origin(place, run)
 
 
@@ -227,12 +231,12 @@ class MapReader(LinkReader):
 
     def __init__(self, node: nodes.MapNode, maker: ReaderMaker) -> None:
         super().__init__(node, maker)
-        self._helpers: tuple[int, Helpers, ThreadChoice] | None = None  # of the process that has made them
+        self._helpers: tuple[int, Helpers, ThreadChoice] | None = None  # with the process that created them
 
     def at(self, places: Places, run: IndexedRun) -> list[Any]:
-        """Return what the function makes of the elements there."""
+        """Return the results of the function for the elements at these indices."""
         values = self.input.at(places, run)
-        # A thread that helps has no others: all of them might wait for each other.
+        # A helper thread uses no helpers: all of them might wait for each other.
         if self.node.threads > 1 and len(places) > 1 and not context.is_helper():
             return self._in_threads(places, values, run)
         seed = self.seed(run)
@@ -240,13 +244,13 @@ class MapReader(LinkReader):
         try:
             map_to(values, places, self.node.function, run.begin, seed, run.epoch, made, self.node.line())
         except Exception as error:
-            self._tell(error, places, len(made), run)
+            self._add_note(error, places, len(made), run)
             raise
         return made
 
     def _in_threads(self, places: Places, values: list[Any], run: IndexedRun) -> list[Any]:
-        """Call the function for all elements, some at a time; `mpqueue.rng` of a thread is its sample's."""
-        # Threads do not come along with a fork: those that a copy finds here are its parent's.
+        """Call the function for all elements, several at a time. `mpqueue.rng` is seeded per sample in each thread."""
+        # Threads do not survive a fork: the helpers found in a forked process belong to its parent.
         if self._helpers is None or self._helpers[0] != os.getpid():
             self._helpers = os.getpid(), shared_helpers(self.node.threads), ThreadChoice(context.process_info())
         _, helpers, choice = self._helpers
@@ -261,9 +265,9 @@ class MapReader(LinkReader):
                         raise returned_none(self.node.line())
                     made.append(result)
             except Exception as error:
-                self._tell(error, places, len(made), run)
+                self._add_note(error, places, len(made), run)
                 raise
-        # Not where an error has cut the block short: its time is not that of so many calls.
+        # Not after an error: the time of a partial block would distort the measurement.
         choice.end(len(places), was_alone=calls.is_alone)
         self.beside_ns = max(0, calls.beside_ns)
         self.beside_busy_ns = int(self.beside_ns * (1 - helpers.clock.waiting_share))
@@ -271,21 +275,22 @@ class MapReader(LinkReader):
 
 
 class ShuffleReader(LinkReader):
-    """A permutation of the whole."""
+    """A permutation of the whole dataset."""
 
     node: nodes.ShuffleNode
 
     def __init__(self, node: nodes.ShuffleNode, maker: ReaderMaker) -> None:
         super().__init__(node, maker)
-        self._orders: dict[int, SampleOrder] = {}  # by their seeds
+        self._orders: dict[int, SampleOrder] = {}  # by seed
 
     def at(self, places: Places, run: IndexedRun) -> list[Any]:
-        """Return the elements that the permutation puts there."""
+        """Return the elements at these indices of the permutation."""
         return self.input.at(self._before(places, run), run)
 
     def _before(self, places: Places, run: IndexedRun) -> Places:
-        # The keys of a permutation follow from the seed alone. A loader asks with one seed, epoch after epoch; a stage
-        # that several others read has one for each of them.
+        # The keys of a permutation depend only on the seed. A loader uses one seed in all epochs; a stage that several
+        # others
+        # read has one seed for each of them.
         seed = self.seed(run)
         order = self._orders.get(seed)
         if order is None:
@@ -298,19 +303,20 @@ class ShuffleReader(LinkReader):
         return order.at(run.epoch, self.length, places)
 
     def origin(self, place: int, run: IndexedRun) -> str:
-        """Return the words for the sample that comes there."""
+        """Return a description of the sample at this index of the permutation."""
         return self.input.origin(self._before([place], run)[0], run)
 
 
 class BatchReader(LinkReader):
-    """Batches."""
+    """Batches of elements."""
 
     node: nodes.BatchNode
 
     def at(self, places: Places, run: IndexedRun) -> list[Any]:
-        """Return the batches of these numbers."""
+        """Return batches by index."""
         rows = [self._rows(place) for place in places]
-        # The samples of all batches in one call: each stage before pays for a call, however many it asks for.
+        # Request the samples of all batches in one call: a call costs each earlier stage the same for any number of
+        # samples.
         flat = rows[0] if len(rows) == 1 else [row for each in rows for row in each]
         samples = self.input.at(flat, run)
         batches, start = [], 0
@@ -318,7 +324,7 @@ class BatchReader(LinkReader):
             try:
                 batches.append(self._joined(samples[start : start + len(each)], each, run))
             except Exception as error:
-                error.add_note(self.told(place, run))
+                error.add_note(self.error_note(place, run))
                 raise
             start += len(each)
         return batches
@@ -334,7 +340,7 @@ class BatchReader(LinkReader):
         return range(first, end if length is None else min(end, length))
 
     def origin(self, place: int, run: IndexedRun) -> str:
-        """Return the words for the samples of a batch."""
+        """Return a description of the samples of a batch."""
         rows = self._rows(place)
         return f"a batch from {self.input.origin(rows[0], run)} to {self.input.origin(rows[-1], run)}"
 
@@ -342,18 +348,18 @@ class BatchReader(LinkReader):
 def join_samples(
     node: nodes.BatchNode, seed: int, samples: list[Any], places: Places, run: IndexedRun, origin: Callable[[int], str]
 ) -> Any:
-    """Return a batch of samples, which were at these places.
+    """Return a batch of samples.
 
     Args:
         node: The stage.
         seed: The seed of the stage.
         samples: The samples.
-        places: Their places.
+        places: The indices of the samples.
         run: The epoch.
-        origin: Returns the words for the sample at a place.
+        origin: A function that returns a description of the sample at an index.
 
     Raises:
-        Exception: What ``collate`` raised, or the samples cannot be stacked.
+        Exception: ``collate`` raised, or the samples cannot be stacked.
     """
     if node.collate is None:
         collation = Collation(len(samples), context.empty, refuse_none=lambda place: no_sample(origin(place)))
@@ -364,12 +370,12 @@ def join_samples(
 
 
 class RepeatReader(LinkReader):
-    """Several passes."""
+    """Repeated passes over the input."""
 
     node: nodes.RepeatNode
 
     def at(self, places: Places, run: IndexedRun) -> list[Any]:
-        """Return elements of the passes that these places are in."""
+        """Return the elements at these indices of all passes."""
         length = self.input.length
         if length is None:
             return self.input.at(places, run)
@@ -383,7 +389,7 @@ class RepeatReader(LinkReader):
         return run._replace(epoch=inner_epoch(run.epoch, number, self.node.times))
 
     def origin(self, place: int, run: IndexedRun) -> str:
-        """Return the words for a sample."""
+        """Return a description of a sample."""
         if not self.input.length:
             return self.input.origin(place, run)
         number, place = divmod(place, self.input.length)
@@ -391,40 +397,41 @@ class RepeatReader(LinkReader):
 
 
 class SkipReader(LinkReader):
-    """All but the first elements."""
+    """All elements except the first ones."""
 
     node: nodes.SkipNode
 
     def at(self, places: Places, run: IndexedRun) -> list[Any]:
-        """Return elements that lie behind those that are left out."""
+        """Return the elements at these indices after the skipped ones."""
         count = self.node.count
-        if type(places) is range:  # a lane's: regular places have their order by the block
+        if type(places) is range:  # from a lane: the order of regular indices is computed by the block
             return self.input.at(range(places.start + count, places.stop + count, places.step), run)
         return self.input.at([place + count for place in places], run)
 
     def origin(self, place: int, run: IndexedRun) -> str:
-        """Return the words for a sample."""
+        """Return a description of a sample."""
         return self.input.origin(place + self.node.count, run)
 
 
 class CacheReader(LinkReader):
-    """The elements, which are kept."""
+    """Cached elements."""
 
     node: nodes.CacheNode
 
     def at(self, places: Places, run: IndexedRun) -> list[Any]:
-        """Return elements: those that are not kept are computed."""
+        """Return elements; those that are not cached are computed and stored."""
         inner = run._replace(seed=nodes.SEED_KEPT, epoch=nodes.EPOCH_KEPT)
-        # Whoever computes an element, and when: what is kept is the same.
+        # A fixed seed and epoch, so that the stored value does not depend on which process computes an element, and
+        # when.
         return self.node.cache.values(places, lambda missing: self.input.at(missing, inner))
 
     def origin(self, place: int, run: IndexedRun) -> str:
-        """Return the words for a sample."""
+        """Return a description of a sample."""
         return self.input.origin(place, run._replace(seed=nodes.SEED_KEPT, epoch=nodes.EPOCH_KEPT))
 
 
 class EnumerateReader(LinkReader):
-    """Pairs of a place and the element there."""
+    """Pairs of an index and the element."""
 
     def at(self, places: Places, run: IndexedRun) -> list[Any]:
         """Return pairs."""
@@ -432,7 +439,7 @@ class EnumerateReader(LinkReader):
 
 
 class JoinReader(Reader):
-    """A stage that reads several others."""
+    """A stage with several inputs."""
 
     node: nodes.JoinNode
 
@@ -465,11 +472,11 @@ class ZipReader(JoinReader):
         """Return tuples."""
         columns = []
         for at in range(len(self._inputs)):
-            columns.append(self.branch(at).at(places, self.within(at, run)))  # noqa: PERF401 - calls without a frame of C
+            columns.append(self.branch(at).at(places, self.within(at, run)))  # noqa: PERF401 - a comprehension would add a C frame per call
         return list(zip(*columns, strict=True))
 
     def origin(self, place: int, run: IndexedRun) -> str:
-        """Return the words for the samples of a tuple."""
+        """Return a description of the samples of a tuple."""
         words = []
         for at in range(len(self._inputs)):
             words.append(self.branch(at).origin(place, self.within(at, run)))  # noqa: PERF401
@@ -477,19 +484,19 @@ class ZipReader(JoinReader):
 
 
 class ConcatenateReader(JoinReader):
-    """One input after the other."""
+    """The elements of one input after another."""
 
     def __init__(self, node: nodes.ConcatenateNode, maker: ReaderMaker) -> None:
         super().__init__(node, maker)
         ends: list[int] = []
         for length in self.lengths:
             if length is None:
-                break  # nothing comes after it
+                break  # later inputs are never reached
             ends.append((ends[-1] if ends else 0) + length)
         self._ends = ends
 
     def at(self, places: Places, run: IndexedRun) -> list[Any]:
-        """Return elements of the inputs in which these places are."""
+        """Return the elements of the inputs at these indices."""
         return _by_part(places, self._find, lambda at, inner: self.branch(at).at(inner, self.within(at, run)))
 
     def _find(self, place: int) -> tuple[int, int]:
@@ -497,7 +504,7 @@ class ConcatenateReader(JoinReader):
         return at, place - self._ends[at - 1] if at else place
 
     def origin(self, place: int, run: IndexedRun) -> str:
-        """Return the words for a sample."""
+        """Return a description of a sample."""
         at, place = self._find(place)
         return self.branch(at).origin(place, self.within(at, run))
 
@@ -506,7 +513,7 @@ class _Block:
     """A block of a mix.
 
     Args:
-        order: The input of each place.
+        order: The input that provides the element at each index of the block.
     """
 
     __slots__ = ("_ranks", "order")
@@ -516,7 +523,7 @@ class _Block:
         self._ranks: Counts | None = None
 
     def ranks(self, places: Counts) -> Any:
-        """Return for each of some places how many places before it in the block have the same input."""
+        """Return, for each index, the number of earlier indices in the block with the same input."""
         if self._ranks is None:
             if len(places) <= _FEW_PLACES:
                 order = self.order
@@ -526,7 +533,7 @@ class _Block:
 
 
 class MixReader(JoinReader):
-    """Elements of all inputs, as often as their weights say."""
+    """Elements of all inputs, in the proportions of their weights."""
 
     node: nodes.MixNode
 
@@ -537,7 +544,7 @@ class MixReader(JoinReader):
         self._blocks: dict[tuple[int, int, int], _Block] = {}
 
     def at(self, places: Places, run: IndexedRun) -> list[Any]:
-        """Return elements of the inputs that have these places."""
+        """Return the elements at these indices."""
         if len(places) <= _FEW_PLACES:
             return _by_part(
                 places,
@@ -545,24 +552,24 @@ class MixReader(JoinReader):
                 lambda part, inner: self.branch(part[0]).at(inner, self._inner(part[0], part[1], run)),
             )
         branches, numbers = self._find_all(np.asarray(places), run)
-        # Those of one input in a row, in the order of their places.
+        # Group the indices by input, in ascending order within each input.
         order = np.argsort(branches, kind="stable")
         ordered = branches[order]
         bounds = np.flatnonzero(np.diff(ordered, prepend=-1, append=-1)).tolist()
         rows, ordered_numbers, inputs = order.tolist(), numbers[order].tolist(), ordered[bounds[:-1]].tolist()
-        found: list[Any] = [None] * len(places)
+        elements: list[Any] = [None] * len(places)
         for number, at in enumerate(inputs):
             start, end = bounds[number], bounds[number + 1]
             for begun, mine, inner in self._passes(at, rows[start:end], ordered_numbers[start:end]):
                 values = self.branch(at).at(inner, self._inner(at, begun, run))
                 for row, value in zip(mine, values, strict=True):
-                    found[row] = value
-        return found
+                    elements[row] = value
+        return elements
 
     def _passes(self, at: int, rows: list[int], numbers: list[int]) -> list[tuple[int, list[int], list[int]]]:
-        """Return the passes through an input: the number of each, the rows of its elements, and their places."""
+        """Return the passes over an input: the number of each, the rows of its elements, and their indices."""
         length = self.lengths[at]
-        # With "first" no dataset begins again, and the number of an element is its place.
+        # With "first", no dataset starts again, and the number of an element is its index.
         if self.node.stop == "first" or not length:
             return [(0, rows, numbers)]
         first, last = min(numbers) // length, max(numbers) // length
@@ -577,20 +584,20 @@ class MixReader(JoinReader):
         return [(begun, *of_pass[begun]) for begun in sorted(of_pass)]
 
     def _find_all(self, places: Counts, run: IndexedRun) -> tuple[Counts, Counts]:
-        """Return the inputs of places, and the numbers of their elements."""
+        """Return the inputs that provide these indices, and the numbers of their elements."""
         blocks, inside = np.divmod(places, self._size)
         branches, numbers = np.empty_like(places), np.empty_like(places)
         for block in set(blocks.tolist()):
             rows = np.flatnonzero(blocks == block)
-            found = self._block(block, run)
+            order_block = self._block(block, run)
             mine = inside[rows]
-            branches[rows] = found.order[mine]
-            numbers[rows] = found.ranks(mine)
+            branches[rows] = order_block.order[mine]
+            numbers[rows] = order_block.ranks(mine)
         numbers += self._extent.shares.before_each(blocks, branches)
         return branches, numbers
 
     def _find(self, place: int, run: IndexedRun) -> tuple[tuple[int, int], int]:
-        """Return the input of a place with the pass through it, and the number of the element."""
+        """Return the input and the pass that provide an index, and the number of the element."""
         block, inside = divmod(place, self._size)
         order = self._block(block, run).order
         at = order[inside]
@@ -611,48 +618,48 @@ class MixReader(JoinReader):
         key = seed, run.epoch, number
         block = self._blocks.get(key)
         if block is None:
-            # The oldest goes: where places ascend, as in a lane, the following ones are behind it.
+            # Drop the oldest block: indices usually ascend, so later requests need newer blocks.
             if len(self._blocks) >= _MAX_BLOCKS:
                 del self._blocks[next(iter(self._blocks))]
             block = self._blocks[key] = _Block(self._extent.order(number, seed, run.epoch))
         return block
 
     def origin(self, place: int, run: IndexedRun) -> str:
-        """Return the words for a sample."""
+        """Return a description of a sample."""
         (at, begun), number = self._find(place, run)
         return self.branch(at).origin(number, self._inner(at, begun, run))
 
 
-_FEW_PLACES = 8  # a count for each costs less than to find all places of a block
+_FEW_PLACES = 8  # counting for each of these costs less than ranking a whole block
 
 
 def _by_part(
     places: Places, find: Callable[[int], tuple[Any, int]], at: Callable[[Any, list[int]], list[Any]]
 ) -> list[Any]:
-    """Return the elements at places that lie in several parts: each part is asked once.
+    """Return elements that are located in several parts, reading each part once.
 
     Args:
-        places: The places.
-        find: Returns the part in which a place lies, and the place there.
-        at: Returns the elements at places of a part.
+        places: The indices of the elements.
+        find: A function that returns the part of an index, and the index within it.
+        at: A function that returns the elements at indices of a part.
     """
-    asked: dict[Any, tuple[list[int], list[int]]] = {}
+    requests: dict[Any, tuple[list[int], list[int]]] = {}
     for number, place in enumerate(places):
         name, inner = find(place)
-        lists = asked.get(name)
+        lists = requests.get(name)
         if lists is None:
-            lists = asked[name] = [], []
+            lists = requests[name] = [], []
         lists[0].append(number)
         lists[1].append(inner)
-    # Most often, as blocks and passes are long: then nothing has to be put at its place one by one.
-    if len(asked) == 1:
-        ((name, (_, inners)),) = asked.items()
+    # The common case, because blocks and passes are long: no reordering is needed.
+    if len(requests) == 1:
+        ((name, (_, inners)),) = requests.items()
         return at(name, inners)
-    found: list[Any] = [None] * len(places)
-    for name, (numbers, inners) in asked.items():
+    elements: list[Any] = [None] * len(places)
+    for name, (numbers, inners) in requests.items():
         for number, value in zip(numbers, at(name, inners), strict=True):
-            found[number] = value
-    return found
+            elements[number] = value
+    return elements
 
 
 _READERS: dict[type[StageNode], Callable[[Any, ReaderMaker], Reader]] = {

@@ -1,16 +1,16 @@
-"""Several inputs of a lane as one: `zip`, `concatenate`, `mix`.
+"""Stages of a lane with several inputs: `zip`, `concatenate`, `mix`.
 
-Each works lane by lane: on lane l of its inputs. An input is asked for a block when its next element is the next one
-that is needed, and for no other reason: so an error, or an end, comes where it would if elements were asked for one by
-one. What was taken and is not needed yet waits; a snapshot has its tokens.
+Each stage works lane by lane, on lane l of its inputs. A block is requested from an input only when its next element is
+the next one needed. An error or the end of an input therefore occurs at the same element as if elements were requested
+one by one. Elements that are not needed yet wait, and a snapshot contains their tokens.
 
-A mix of many inputs needs a few elements of each at a time, and a block costs as much as dozens of small elements. So
-it takes more of an input than it needs now, under the conditions of `mpqueue.dataset.ahead`: 8,192 elements of all
-inputs at most, and of each input what takes less than 0.1 ms. A mix of 100 filtered streams of integers took 13 us for
-an element; it takes 2, as a mix of 10 does.
+A mix of many inputs needs a few elements of each at a time, and a block costs as much as dozens of small elements. It
+therefore reads ahead, under the conditions of `mpqueue.dataset.ahead`: at most 8,192 elements of all inputs, and from
+each input what takes less than 0.1 ms. In a mix of 100 filtered streams of integers, this reduces the time per element
+from 13 us to 2 us, the same as in a mix of 10.
 
-An input is opened when it is asked first. A snapshot has the inputs that were opened, and an input of a concatenation
-that has ended is closed: there may be 10,000 of them, and as many lanes as a stream is divided into.
+An input is opened on first use, and an input of a concatenation is closed at its end: there may be 10,000 inputs
+in each of many lanes. A snapshot contains only the inputs that have been opened.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -29,61 +29,64 @@ _MOST_AHEAD, _CHEAP_NS = 8192, 50_000
 
 
 class _Branch:
-    """An input that is open, and what was taken from it and not used yet.
+    """An open input with its waiting elements.
 
     Args:
         stage: The input.
 
     Attributes:
-        values: What waits,
-        tokens: and its tokens.
+        values: The waiting elements.
+        tokens: The tokens of the waiting elements.
     """
 
     def __init__(self, stage: LaneStage) -> None:
         self.stage = stage
         self.values: list[Any] = []
         self.tokens: list[Token] = []
-        self._num_cheap = 0  # elements that a block may have, so that it costs little
+        self._num_cheap = 0  # number of elements in a cheap block
 
     def fill(self, count: int) -> int:
-        """Take elements if none waits; return how many wait, of the ``count`` that are needed at most."""
+        """Read elements if none wait; return how many of the ``count`` needed elements are available."""
         if not self.tokens:
             self.values, tokens = self.stage.pull(count)
             self.tokens = list(tokens)
         return min(count, len(self.tokens))
 
     def fill_ahead(self, count: int, most: int) -> int:
-        """Do the same, and take up to ``most`` elements while a block of them costs little."""
+        """Do the same as `fill`, but read up to ``most`` elements while a block of them is cheap."""
         if self.tokens:
             return min(count, len(self.tokens))
         started = clock_ns()
-        found = self.fill(max(count, min(most, self._num_cheap)))
+        num_waiting = self.fill(max(count, min(most, self._num_cheap)))
         took_ns = clock_ns() - started
-        # Twice as many as long as most of the time is that of a block, whatever its size.
-        self._num_cheap = 2 * found if took_ns < _CHEAP_NS else found // 2 if took_ns > 2 * _CHEAP_NS else found
-        return min(count, found)
+        # Double the block while its time is mostly the fixed cost of a block.
+        self._num_cheap = (
+            2 * num_waiting if took_ns < _CHEAP_NS else num_waiting // 2 if took_ns > 2 * _CHEAP_NS else num_waiting
+        )
+        return min(count, num_waiting)
 
     def take(self, count: int) -> Block:
-        """Return the first that wait."""
+        """Return the first waiting elements."""
         block = self.values[:count], self.tokens[:count]
         del self.values[:count], self.tokens[:count]
         return block
 
     def load_from(self, states: Iterator[Any], tokens: Sequence[Any]) -> None:
-        """Go to where this was saved."""
+        """Restore a saved state."""
         self.stage.load_from(states)
         self.tokens = tokens_of(tokens)
         self.values = self.stage.rebuild(self.tokens) if self.tokens else []
 
 
 class JoinedInputs:
-    """Opens the inputs of a stage that reads several.
+    """The inputs of a stage with several inputs, opened on demand.
 
     Args:
-        open_input: Opens the input of a number.
-        bound: Returns how many elements in a row may give nothing, of the input of a number that is not open; see
-            `LaneStage.most_fruitless`. None: no input can be without end.
-        can_reopen: Returns whether an element of the input of a number can be computed again without its state.
+        open_input: A function that opens the input with a number.
+        bound: A function that returns the `LaneStage.most_fruitless` of an input that is not open; None if no input can
+            be endless.
+        can_reopen: A function that returns whether elements of an input can be computed again without the input's
+            state.
     """
 
     def __init__(
@@ -94,10 +97,10 @@ class JoinedInputs:
 
 
 class JoiningStage(LaneStage):
-    """A stage that reads several inputs.
+    """A stage with several inputs.
 
     Args:
-        inputs: They.
+        inputs: The inputs.
         node, run: See `LaneStage`.
     """
 
@@ -106,9 +109,9 @@ class JoiningStage(LaneStage):
     def __init__(self, inputs: JoinedInputs, node: JoinNode, run: LaneRun) -> None:
         super().__init__(node, run)
         self._inputs = inputs
-        self._branches: dict[int, _Branch] = {}  # those that are open, by their numbers
-        self._closed_rows: list[StageRow] = []  # of those that are not open any more
-        self._bounds: tuple[int, list[int]] = (-1, [])  # of those that are not open yet
+        self._branches: dict[int, _Branch] = {}  # open inputs, by number
+        self._closed_rows: list[StageRow] = []  # of inputs that were closed
+        self._bounds: tuple[int, list[int]] = (-1, [])  # of inputs that are not open yet
         self._has_ended = False
 
     def _branch(self, at: int) -> _Branch:
@@ -121,7 +124,7 @@ class JoiningStage(LaneStage):
         self._branches.pop(at).stage.count_to(self._closed_rows)
 
     def most_fruitless(self) -> int | None:
-        """Return the sum of all inputs that are without end."""
+        """Return the sum over all endless inputs."""
         bound = self._inputs.bound
         if bound is None:
             return None
@@ -136,14 +139,14 @@ class JoiningStage(LaneStage):
         return sum(bounds) if bounds else None
 
     def _save_with(self, states: list[Any], held: dict[int, list[Token]], own: dict[str, Any]) -> None:
-        """Add which inputs are open with what waits of them, and what a subclass has; and then the inputs."""
+        """Add the open inputs with their waiting elements, the state of a subclass, and the states of the inputs."""
         begun = [[at, list(branch.tokens)] for at, branch in self._branches.items()]
         states.append({"begun": begun, "ended": self._has_ended, **own})
         for at, branch in self._branches.items():
             branch.stage.save_to(states, together(held.get(at, ()), branch.tokens))
 
     def _load_own(self, states: Iterator[Any]) -> Any:
-        """Go to where this was saved, and return the item of this stage."""
+        """Restore a saved state, and return the item of this stage."""
         state = next(states)
         for at, tokens in state["begun"]:
             self._branch(at).load_from(states, tokens)
@@ -151,11 +154,11 @@ class JoiningStage(LaneStage):
         return state
 
     def load_from(self, states: Iterator[Any]) -> None:
-        """Go to where this was saved."""
+        """Restore a saved state."""
         self._load_own(states)
 
     def count_to(self, rows: list[StageRow]) -> None:
-        """Add the rows of the inputs that were opened, and then those of this stage."""
+        """Add the rows of the inputs that were opened, and then the rows of this stage."""
         rows += self._closed_rows
         for branch in self._branches.values():
             branch.stage.count_to(rows)
@@ -163,17 +166,17 @@ class JoiningStage(LaneStage):
 
 
 class ZipStage(JoiningStage):
-    """Tuples of an element of each input, until one has ended."""
+    """Tuples of one element of each input, until an input is exhausted."""
 
     def pull(self, count: int) -> Block:
-        """Return the next tuples; their tokens are tuples of those of the elements."""
+        """Return the next tuples; their tokens are tuples of the elements' tokens."""
         if self._has_ended:
             return [], []
         for at in range(len(self.node.branches)):
-            # No more than the one before it has: of those behind that, an error or an end would come too early.
+            # At most as many as the inputs before have: an error or the end of later elements would come too early.
             count = self._branch(at).fill(count)
             if not count:
-                # For good: what waits of the others has no partner.
+                # Permanently: the waiting elements of the other inputs have no partner.
                 self._has_ended = True
                 return [], []
         blocks = [self._branches[at].take(count) for at in range(len(self.node.branches))]
@@ -183,12 +186,12 @@ class ZipStage(JoiningStage):
         return values, list(zip(*[block[1] for block in blocks], strict=True))
 
     def save_to(self, states: list[Any], held: Sequence[Token]) -> None:
-        """Add the tokens that wait."""
+        """Add the tokens of the waiting elements."""
         columns = {at: [token[at] for token in held] for at in range(len(self.node.branches))}
         self._save_with(states, columns, {})
 
     def rebuild(self, tokens: Sequence[Token]) -> list[Any]:
-        """Return these tuples."""
+        """Return these tuples, computed again."""
         columns = []
         for at in range(len(self.node.branches)):
             columns.append(self._branch(at).stage.rebuild([token[at] for token in tokens]))  # noqa: PERF401
@@ -196,7 +199,7 @@ class ZipStage(JoiningStage):
 
 
 class BranchedStage(JoiningStage):
-    """A stage whose elements are those of one of its inputs each; their tokens are (number of the input, token)."""
+    """A stage that takes each element from one of its inputs. A token is a pair (number of the input, token)."""
 
     def _held_by_branch(self, held: Sequence[Token]) -> dict[int, list[Token]]:
         of_branch: dict[int, list[Token]] = {}
@@ -205,7 +208,7 @@ class BranchedStage(JoiningStage):
         return of_branch
 
     def rebuild(self, tokens: Sequence[Token]) -> list[Any]:
-        """Return these elements, each computed by its input."""
+        """Return these elements, each computed again by its input."""
         return rebuilt_by_part(tokens, self._stage_of)
 
     def _stage_of(self, at: int) -> LaneStage:
@@ -214,7 +217,7 @@ class BranchedStage(JoiningStage):
 
 
 class ConcatenateStage(BranchedStage):
-    """One input after the other."""
+    """The elements of one input after another."""
 
     def __init__(self, inputs: JoinedInputs, node: JoinNode, run: LaneRun) -> None:
         super().__init__(inputs, node, run)
@@ -234,25 +237,25 @@ class ConcatenateStage(BranchedStage):
         return [], []
 
     def save_to(self, states: list[Any], held: Sequence[Token]) -> None:
-        """Add which input is read."""
+        """Add the number of the current input."""
         of_branch = self._held_by_branch(held)
-        # A stream that has ended has the states by which its elements are read again, as long as one is held.
+        # An ended stream keeps the states needed to read its elements again, as long as an element is held.
         for at in [at for at in self._branches if at < self._at and at not in of_branch]:
             self._close(at)
         self._save_with(states, of_branch, {"at": self._at})
 
     def load_from(self, states: Iterator[Any]) -> None:
-        """Go to where this was saved."""
+        """Restore a saved state."""
         self._at = self._load_own(states)["at"]
 
 
 class MixPicks:
-    """The inputs from which the elements of a mix in a lane are; each block of them has the quotas of the weights.
+    """The inputs that provide the elements of a mix in a lane. Each block of picks has the quotas of the weights.
 
     Args:
-        weights: Of the inputs.
-        seed: Of the stage.
-        run: What the lane was opened with.
+        weights: The weights of the inputs.
+        seed: The seed of the stage.
+        run: The run that the lane was opened with.
     """
 
     def __init__(self, weights: tuple[float, ...], seed: int, run: LaneRun) -> None:
@@ -260,7 +263,7 @@ class MixPicks:
         self._of, self._picks = -1, [0]
 
     def take(self, first: int, count: int) -> list[int]:
-        """Return the picks of these numbers, from 1 to ``count`` of them."""
+        """Return the picks from number ``first`` on: at least 1, at most ``count``."""
         block, start = divmod(first, self._shares.size)
         if block != self._of:
             picks = shuffled(self._shares.datasets(block), *self._words, block).tolist()
@@ -269,10 +272,13 @@ class MixPicks:
 
 
 class MixStage(BranchedStage):
-    """Elements of several inputs in turn.
+    """Elements of several inputs, in the proportions of their weights.
 
-    With ``stop="first"`` it ends where the next element would be one of an input that has ended. Otherwise the inputs
-    are `RepeatStage` without end; "all": it ends where the last one begins again; "never": it does not.
+    With ``stop="first"``, the mix ends when the next element would be from an exhausted input. Otherwise the
+    inputs
+    are endless `RepeatStage` objects. With "all", the mix ends when the last input starts again; with "never", it does
+    not
+    end.
 
     Args:
         inputs, node, run: See `JoiningStage`.
@@ -283,18 +289,18 @@ class MixStage(BranchedStage):
     def __init__(self, inputs: JoinedInputs, node: MixNode, run: LaneRun) -> None:
         super().__init__(inputs, node, run)
         self._picks, self._stop, self._next_pick = MixPicks(node.weights, self.seed, run), node.stop, 0
-        # What has the weight 0 is never asked, so the mix does not wait for its end.
+        # Inputs of weight 0 are never read, so the mix does not wait for their ends.
         self._num_used = sum(weight > 0 for weight in node.weights)
-        # Where errors are skipped, a sample that is left out is told with the batch in which it was missed.
+        # With ``skip``, a skipped sample is reported with the batch that misses it, so there is no read-ahead.
         self._most_ahead = 0 if run.skip is not None else _MOST_AHEAD // max(1, self._num_used)
-        self._ahead = 0  # elements of an input that this call may take
-        self._done: set[int] = set()  # "all": inputs that have begun again; "never": those that have nothing
+        self._ahead = 0  # elements that this call may read from an input
+        self._done: set[int] = set()  # "all": inputs that have started again; "never": inputs without elements
 
     def pull(self, count: int) -> Block:
         """Return the next elements."""
         values: list[Any] = []
         tokens: list[Token] = []
-        # What is asked for alone is large, and is not to pile up here.
+        # Only large elements are requested one by one. They must not pile up here.
         self._ahead = self._most_ahead if count > 1 and self.may_run_ahead else 0
         while not tokens and not self._has_ended:
             self._give(self._picks.take(self._next_pick, count), values, tokens)
@@ -302,34 +308,34 @@ class MixStage(BranchedStage):
         return values, tokens
 
     def _give(self, picks: list[int], values: list[Any], tokens: list[Token]) -> None:
-        """Give elements by these picks, until an input has to be asked whose error or end would come too early."""
+        """Add elements by these picks, until an input must be read: its error or end would occur too early."""
         for number, at in enumerate(picks):
             branch = self._branch(at)
             if not branch.tokens:
                 if tokens:
-                    # What was picked goes out before an input is asked, whose error or end is of the pick behind it.
+                    # Return the picked elements before an input is read: its error or end belongs to the next pick.
                     return
                 if not self._fill(at, branch, picks[number:].count(at)):
                     if self._has_ended:
                         return
-                    self._next_pick += 1  # of an input that has nothing in this lane
+                    self._next_pick += 1  # skip the pick of an input without elements in this lane
                     continue
             values.append(branch.values.pop(0))
             tokens.append((at, branch.tokens.pop(0)))
             self._next_pick += 1
 
     def _fill(self, at: int, branch: _Branch, count: int) -> bool:
-        """Take elements of an input, as many as it is picked for; False: there is none, or the mix has ended."""
-        # What a stream of the user's gives next may be long in coming.
+        """Read the elements picked from an input; return False at the end of the mix, or of an input."""
+        # The next element of a user's stream may take long to arrive, so such streams are not read ahead.
         is_ahead = self._ahead > count and self._inputs.can_reopen(at)
-        is_there = (branch.fill_ahead(count, self._ahead) if is_ahead else branch.fill(count)) > 0
+        has_elements = (branch.fill_ahead(count, self._ahead) if is_ahead else branch.fill(count)) > 0
         if self._stop == "first":
-            self._has_ended = not is_there
+            self._has_ended = not has_elements
         else:
-            # After the call: with it an input may have begun again, and been the last to do so.
+            # After the read: an input may have started again, and may have been the last one to do so.
             self._note(at, branch)
-            self._has_ended = len(self._done) == self._num_used and (self._stop == "all" or not is_there)
-        return is_there and not self._has_ended
+            self._has_ended = len(self._done) == self._num_used and (self._stop == "all" or not has_elements)
+        return has_elements and not self._has_ended
 
     def _note(self, at: int, branch: _Branch) -> None:
         stage = branch.stage
@@ -342,7 +348,7 @@ class MixStage(BranchedStage):
         self._save_with(states, self._held_by_branch(held), {"pick": self._next_pick})
 
     def load_from(self, states: Iterator[Any]) -> None:
-        """Go to where this was saved."""
+        """Restore a saved state."""
         self._next_pick = self._load_own(states)["pick"]
         if self._stop != "first":
             for at, branch in self._branches.items():

@@ -1,15 +1,15 @@
-"""The elements of a lane, each of which is computed once, and kept: `cache` of what is a stream.
+"""The stage `cache` of a lane: each element is computed once and then stored.
 
-Element n of lane l of L is kept under the number n * L + l, with its token; behind the last one stands an end. As the
-input is always in epoch 0 of seed 0, a pass over it gives the same in each epoch, as long as nothing is raised. Where
-something was raised, later elements may have other numbers (an error takes the place of an element, or it is left out),
-so from there to the end of that pass nothing is kept, and nothing that was kept is used.
+Element n of lane l of L is stored under the number n * L + l, with its token. An end marker follows the last element.
+The input is always run with seed 0 in epoch 0, so a pass over it yields the same elements in each epoch, unless an
+error occurs. An error takes the place of an element or the element is skipped, so later elements may have other
+numbers. Therefore, from an error to the end of the pass, elements are neither stored nor read from the cache.
 
-The input stays where it is while elements are there without it. When one lacks, the input goes on from its own place to
-that one: what it gives on its way is kept, too, where it lacks, and dropped otherwise. A snapshot has both places.
-Nothing in it tells what is kept: whoever loads it may find all of it, or nothing.
+The input does not advance while elements are in the cache. When one is missing, the input runs from its own position to
+the missing element. On the way, elements that are missing are stored, and the others are dropped. A snapshot contains
+both positions. It does not say what is cached: a process that loads it may find all elements in the cache, or none.
 
-The token of an element is its number with the token of the input, by which it is computed again where it is not kept.
+The token of an element is its number with the token of the input, which is needed to compute it again.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -23,17 +23,17 @@ from mpqueue.worker import context
 from mpqueue.worker.failures import never_an_end, passes_at_once
 from mpqueue.worker.lanes import LaneRun
 
-_END = None  # elements are pairs
+_END = None  # distinguishable, because elements are stored as pairs
 
 
 class SkipsBefore:
-    """A function that is called for each element that the stages before a cache leave out.
+    """A function to be called for each element that the stages before a cache skip.
 
     Args:
-        skip: What is called for each element that the lane leaves out.
+        skip: The function to be called for each element that the lane skips.
 
     Attributes:
-        stage: The stage of the cache, once it is there.
+        stage: The stage of the cache, set after it is created.
     """
 
     def __init__(self, skip: Callable[[Skipped], None]) -> None:
@@ -41,14 +41,14 @@ class SkipsBefore:
         self.stage: CacheStage | None = None
 
     def __call__(self, skipped: Skipped) -> None:
-        """Note it."""
+        """Record and report a skipped element."""
         assert self.stage is not None
         self.stage.note_error()
         self._skip(skipped)
 
 
 class CacheStage(LinkStage):
-    """The elements of its input, from where they are kept.
+    """The elements of its input, read from a cache if possible.
 
     Args:
         source, node, run: See `LinkStage`.
@@ -57,11 +57,11 @@ class CacheStage(LinkStage):
     def __init__(self, source: LaneStage, node: CacheNode, run: LaneRun) -> None:
         super().__init__(source, node, run)
         self._cache = node.cache
-        self._next = self._place = 0  # of the next element, and of the input
-        self._kept_to: int | None = None  # from here on nothing is kept in this pass
+        self._next = self._place = 0  # number of the next element, and of the input's next element
+        self._kept_to: int | None = None  # from here on, this pass does not use the cache
 
     def pull(self, count: int) -> Block:
-        """Return the next elements; those that have to be computed one at a time."""
+        """Return the next elements; those that must be computed are returned one at a time."""
         values, tokens, has_ended = self._kept(count)
         if not tokens and not has_ended:
             values, tokens = self._computed()
@@ -70,23 +70,23 @@ class CacheStage(LinkStage):
         return values, tokens
 
     def _kept(self, count: int) -> tuple[list[Any], Sequence[Token], bool]:
-        """Return the next elements, as far as they are kept, and whether there are none behind them."""
+        """Return the next elements that are in the cache, and whether the end follows."""
         values: list[Any] = []
         tokens: list[Token] = []
         started = self._clock_in()
         for number in range(self._next, self._next + count):
-            found = self._get(number)
-            if found is MISSING or found is _END:
+            entry = self._get(number)
+            if entry is MISSING or entry is _END:
                 break
-            values.append(found[0])
-            tokens.append((number, found[1]))
+            values.append(entry[0])
+            tokens.append((number, entry[1]))
         self._clock_out(started)
-        if found is not MISSING:
-            context.worker_info()  # whoever has kept it has asked for the share of this lane
-        return values, tokens, not tokens and found is _END
+        if entry is not MISSING:
+            context.worker_info()  # the process that stored the element has read its share; do the same
+        return values, tokens, not tokens and entry is _END
 
     def _computed(self) -> Block:
-        """Return the next element, of the input."""
+        """Return the next element of the input."""
         while True:
             try:
                 values, tokens = self._input.pull(1)
@@ -109,38 +109,38 @@ class CacheStage(LinkStage):
                     raise never_an_end(error) from error.__cause__
                 continue
             self._place += 1
-            # What lies before was given already, from where it is kept: it was read only to come to this one.
+            # Earlier elements were already returned from the cache. They were read only to reach this one.
             if number == self._next:
                 return values, [(number, tokens[0])]
 
     def note_error(self) -> bool:
-        """Note that something was raised; False: for an element that was there without the input, and is past."""
+        """Record an error of the input; return False if its element was already returned from the cache."""
         if self._place < self._next:
             self._place += 1
             return False
-        # From here on numbers may be others than in a pass without errors.
+        # From here on, numbers may differ from a pass without errors.
         if self._kept_to is None:
             self._kept_to = self._place
         return True
 
     def _end(self, number: int) -> None:
-        """Note that the input has no element of this number."""
+        """Record that the input has no element with this number."""
         if number < self._next:
             raise RuntimeError(
-                f"{self.inputs[0].line} has ended before its element {self._next} of lane {self.run.lane}, which it "
-                "has given before: it must give the same elements again"
+                f"{self.inputs[0].line} has ended before element {self._next} of lane {self.run.lane}, which it "
+                "has returned before: it must return the same elements in each pass"
             )
         if self._may_keep(number):
             self._cache.put(self._number_of(number), _END, self.run.num_lanes)
 
     def _put(self, number: int, value: Any, token: Token) -> Any:
-        """Keep an element, if it lacks, and return it."""
+        """Store an element if it is missing, and return it."""
         if not self._may_keep(number) or self._get(number) is not MISSING:
             return value
         return self._cache.put(self._number_of(number), (value, token), self.run.num_lanes)[0]
 
     def _number_of(self, number: int) -> int:
-        """Return the number of an element among those of all lanes; as many others have other numbers."""
+        """Return the number of an element among all lanes, which depends on the number of lanes."""
         return number * self.run.num_lanes + self.run.lane
 
     def _get(self, number: int) -> Any:
@@ -152,19 +152,19 @@ class CacheStage(LinkStage):
         return self._kept_to is None or number < self._kept_to
 
     def save_to(self, states: list[Any], held: Sequence[Token]) -> None:
-        """Add the numbers of the next element and of the input's."""
+        """Add the numbers of the next element and of the input's next element."""
         states.append({"next": self._next, "place": self._place, "kept_to": self._kept_to})
         self._input.save_to(states, [token for _, token in held])
 
     def load_from(self, states: Iterator[Any]) -> None:
-        """Go to where this was saved."""
+        """Restore a saved state."""
         state = next(states)
         self._input.load_from(states)
         self._next, self._place, self._kept_to = state["next"], state["place"], state["kept_to"]
 
     def rebuild(self, tokens: Sequence[Token]) -> list[Any]:
-        """Return these elements: those that are not kept are computed by the input."""
-        found = [self._get(number) for number, _ in tokens]
-        lacking = [token_of(token) for (_, token), kept in zip(tokens, found, strict=True) if kept is MISSING]
-        made = iter(self._input.rebuild(lacking) if lacking else ())
-        return [next(made) if kept is MISSING else kept[0] for kept in found]
+        """Return these elements; those that are not in the cache are computed by the input."""
+        cached = [self._get(number) for number, _ in tokens]
+        missing = [token_of(token) for (_, token), kept in zip(tokens, cached, strict=True) if kept is MISSING]
+        made = iter(self._input.rebuild(missing) if missing else ())
+        return [next(made) if kept is MISSING else kept[0] for kept in cached]

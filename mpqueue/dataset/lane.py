@@ -1,9 +1,9 @@
-"""A lane of a stream: its last stage, asked for one element after the other.
+"""A lane of a stream: an iterator over the elements of its last stage.
 
-An endless lane begins anew, as the next epoch, whenever it ends. One that gives nothing in a whole epoch has ended, or
-it would never answer.
+An endless lane restarts as the next epoch whenever it ends. If a whole epoch yields no element, the lane ends, because
+it would otherwise search forever.
 
-A sample that has killed its workers is *lost*: the state says which, and the error stands in its place, see
+A sample that crashed its workers is *lost*. The state contains its token, and an error takes its place; see
 `mpqueue.worker.retry_markers`.
 """
 
@@ -19,14 +19,14 @@ from mpqueue.worker.runner import StreamEnd
 
 
 class StreamLane:
-    """A lane that is open.
+    """An open lane.
 
     Args:
-        open_stages: Opens the stages of a lane, and returns the last one.
-        run: What the lane is opened with.
+        open_stages: A function that opens the stages of a lane and returns the last one.
+        run: The run that the lane is opened with.
 
     Raises:
-        Exception: What the user's functions raise when elements that were held are computed again.
+        Exception: A user function raised while elements of the saved state were computed again.
     """
 
     def __init__(self, open_stages: Callable[[LaneRun], LaneStage], run: LaneRun) -> None:
@@ -36,9 +36,9 @@ class StreamLane:
             run = run._replace(begin=RetryBegin(run.begin, run.marker, self._lost))
         self._open, self._run = open_stages, run._replace(state=None)
         self._epoch, self._has_given, self._has_ended, self._is_broken = run.epoch, False, False, False
-        self._counts: list[StageRow] = []  # of epochs that have ended
+        self._counts: list[StageRow] = []  # of earlier epochs
         if state is not None and "stages" not in state:
-            state = None  # it tells of lost samples alone
+            state = None  # the state contains only lost samples
         if state is not None:
             self._epoch, self._has_given, self._has_ended = state["epoch"], state["given"], state["ended"]
         self._stage = self._opened()
@@ -55,28 +55,28 @@ class StreamLane:
         """Return the next element.
 
         Raises:
-            StreamEnd: There is none.
-            Exception: What the user's functions raised for it.
+            StreamEnd: There are no more elements.
+            Exception: A user function raised for this element.
             RuntimeError: The lane was interrupted.
         """
         if self._is_broken:
-            raise RuntimeError("this lane was interrupted, and is to be opened again from its last snapshot")
+            raise RuntimeError("this lane was interrupted and must be opened again from its last snapshot")
         try:
             while not self._has_ended:
                 values, tokens = self._stage.pull(1)
                 if tokens:
-                    # An epoch that gives nothing is the last: to begin the next one might never come to an end.
+                    # An epoch without elements is the last one, because the next one might never yield any, either.
                     self._has_given = True
                     return values.pop()
                 self._end()
         except BaseException as error:
-            # An interrupt struck anywhere in the stages: what they hold no longer fits together.
+            # The interrupt may have struck anywhere in the stages, so their state may be inconsistent.
             self._is_broken = passes_at_once(error)
             raise
         raise StreamEnd
 
     def _end(self) -> None:
-        """Begin the next epoch, or end."""
+        """Start the next epoch, or end the lane."""
         if not self._run.endless or not self._has_given:
             self._has_ended = True
             return
@@ -84,32 +84,33 @@ class StreamLane:
         self._epoch += 1
         self._has_given = False
         if type(self._run.begin) is RetryBegin:
-            # A lost sample is one of this epoch: the same place has another one in the next.
+            # A lost sample belongs to this epoch: in the next epoch another sample has its index.
             self._lost.clear()
             self._run.begin.forget_lost()
         self._stage = self._opened()
 
     def save(self) -> Any:
-        """Return where the lane is."""
+        """Return the position of the lane."""
         state = {
             "epoch": self._epoch, "given": self._has_given, "ended": self._has_ended, "stages": self._stage.save()
         }  # fmt: skip
         return state | {"lost": list(self._lost)} if self._lost else state
 
     def counts(self) -> list[StageRow]:
-        """Return a row for each stage: its line, elements in and out, nanoseconds, of them waiting."""
+        """Return a row for each stage: its description, elements in and out, nanoseconds in total and spent waiting."""
         return summed(self._counts, self._stage.counts())
 
 
 def _listed(stages: Any) -> list[Any]:
-    """Return the states of stages as a list; earlier releases nested the state of an input in that of its stage."""
+    """Return the states of stages as a flat list. Earlier releases nested them."""
     if isinstance(stages, list):
         return stages
-    found: list[Any] = []
+    states: list[Any] = []
     stack = [stages]
     while stack:
         state = dict(stack.pop())
-        # Inputs with what waits of each, of a stage that reads several; the input of a pass; or the one input.
+        # "inputs": each input with its waiting elements, of a stage with several inputs. "pass": a repeat. "input": any
+        # other.
         inputs = state.pop("inputs", None)
         before = [state.pop("input")] if "input" in state else []
         if inputs is not None:
@@ -118,6 +119,6 @@ def _listed(stages: Any) -> list[Any]:
         elif "pass" in state:
             before += [] if state["before"] is None else [state["before"]]
             state |= {"begun": True, "before": state["before"] is not None}
-        found.append(state)
+        states.append(state)
         stack += reversed(before)
-    return found
+    return states

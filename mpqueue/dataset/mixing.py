@@ -1,20 +1,20 @@
-"""The arithmetic of a mix: which dataset each place takes its element from, and how many it took before. Pure.
+"""The arithmetic of a mix: which dataset provides the element at each index, and how many of its elements precede it.
 
-Places lie in blocks of some hundred. Each block has a *quota* of each dataset, and an order of its own, which follows
-from the seed. Quotas follow from the weights alone. So how many elements of a dataset lie before a place is a product,
-for the blocks before, and a count within one block: at any place, without memory.
+All functions are pure. The indices ("places") of a mix are divided into blocks of a few hundred. Each block has a
+*quota* of each dataset and a separate order, which depends on the seed. Quotas depend only on the weights. The number
+of a dataset's elements before an index is therefore a product, for the blocks before, plus a count within one block. It
+is computed for any index without keeping state.
 
-Weights that are simple ratios (0.7 and 0.3; ten equal ones) divide a block exactly. Others leave some places of each
-block over. To whom these go is a mix of its own, of the fractions that were cut off: its places are all left-over
-places, block after block. It has one block of 65,536 places, again and again, in which each dataset has its places at
-equal distances; what is left over of that goes to the largest remainders. So a weight of 0.0001 has one of 10,000
-places, although a block has 512.
+Weights with simple ratios (0.7 and 0.3; ten equal ones) divide a block exactly. Other weights leave some places of each
+block over. The left-over places of all blocks form a second mix. Its weights are the truncated fractions. It has a
+single repeated block of 65,536 places, in which the places of each dataset are evenly spaced, and rounding goes to the
+largest remainders. A weight of 0.0001 therefore receives one of 10,000 places, although a block has only 512.
 
-How long a mix is does not depend on the seed either: the last block is shorter, with quotas that fit into what the
-datasets have left.
+The length of a mix does not depend on the seed, either: the last block is shorter, with quotas limited to the elements
+that the datasets have left.
 
-A single element of a mix of ten, anywhere, takes 40 µs. So an order is not drawn from a new generator, which costs
-17 µs to make: one generator for each thread is given a state that follows from the numbers of the block.
+Computing a single element of a mix of ten takes 40 us. Creating a random generator alone would take 17 us, so each
+thread has one generator. Its state is set from the number of the block.
 """
 
 import functools
@@ -32,16 +32,16 @@ Counts: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
 
 _MOST_PLACES = 512
 _LEFT_PLACES = 1 << 16
-_PICKS = 0x7069636B73  # separates these numbers from all others of the seed
+_PICKS = 0x7069636B73  # separates these random numbers from all others of the seed
 _WORD = 0xFFFFFFFFFFFFFFFF
 _GOLDEN, _FIRST, _SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 
 
 class LeftOver:
-    """The datasets to which the left-over places of all blocks go.
+    """The datasets that receive the left-over places of all blocks.
 
     Args:
-        parts: The part of each dataset, which sum up to 1.
+        parts: The share of each dataset; the sum is 1.
     """
 
     def __init__(self, parts: Sequence[Fraction]) -> None:
@@ -54,23 +54,23 @@ class LeftOver:
         starts = np.cumsum(quotas) - quotas
         evenly = (np.arange(_LEFT_PLACES) - starts.repeat(quotas) + 0.5) / np.maximum(1, quotas).repeat(quotas)
         self._order = datasets[np.argsort(evenly, kind="stable")]
-        # The places of each dataset, in a row. So the number of those before a place is found by a binary search.
+        # The places of each dataset in a row, so that a binary search finds the number of those before a place.
         places = np.argsort(self._order, kind="stable")
         self._starts, self._keys = starts, self._order[places] * _LEFT_PLACES + places
 
     def before(self, place: int) -> Counts:
-        """Return the number of places of each dataset before a place."""
+        """Return, for each dataset, the number of its places before a place."""
         block, inside = divmod(place, _LEFT_PLACES)
         return self._whole * block + np.bincount(self._order[:inside], minlength=len(self._whole))
 
     def before_each(self, places: Any, datasets: Any) -> Any:
-        """Return the number of places of a dataset before a place, for each pair of both."""
+        """Return the number of a dataset's places before a place, for each pair of place and dataset."""
         blocks, inside = np.divmod(places, _LEFT_PLACES)
-        found = np.searchsorted(self._keys, datasets * _LEFT_PLACES + inside) - self._starts[datasets]
-        return found + self._whole[datasets] * blocks
+        counts = np.searchsorted(self._keys, datasets * _LEFT_PLACES + inside) - self._starts[datasets]
+        return counts + self._whole[datasets] * blocks
 
     def of(self, place: int, count: int) -> Counts:
-        """Return the datasets of places in a row, ascending."""
+        """Return the datasets of ``count`` consecutive places, in ascending order."""
         start = place % _LEFT_PLACES
         end = start + count
         if end <= _LEFT_PLACES:
@@ -82,22 +82,24 @@ class Shares:
     """The quotas of blocks.
 
     Args:
-        weights: One for each dataset, of any sum above 0.
+        weights: A weight for each dataset; the sum must be above 0.
 
     Attributes:
-        size: Places of a block.
+        size: The number of places in a block.
     """
 
     def __init__(self, weights: Sequence[float]) -> None:
-        exact = [Fraction(repr(weight)) for weight in weights]  # 0.3 is three tenths, not the binary fraction near it
+        exact = [
+            Fraction(repr(weight)) for weight in weights
+        ]  # 0.3 means three tenths, not the nearest binary fraction
         total = sum(exact)
         parts = [weight / total for weight in exact]
         common = math.lcm(*(part.denominator for part in parts))
         self.size = common * (_MOST_PLACES // common) if common <= _MOST_PLACES else _MOST_PLACES
-        wanted = [part * self.size for part in parts]
-        self._whole = np.array([int(places) for places in wanted], np.int64)
+        exact_places = [part * self.size for part in parts]
+        self._whole = np.array([int(places) for places in exact_places], np.int64)
         self._num_left = self.size - int(self._whole.sum())
-        left = [(places - int(places)) / max(1, self._num_left) for places in wanted]
+        left = [(places - int(places)) / max(1, self._num_left) for places in exact_places]
         self._left = LeftOver(left) if self._num_left else None
         self._regular = np.arange(len(parts)).repeat(self._whole)
 
@@ -107,10 +109,10 @@ class Shares:
         return counts if self._left is None else counts + self._left.before(block * self._num_left)
 
     def before_each(self, blocks: Any, datasets: Any) -> Any:
-        """Return the number of elements of a dataset before a block, for each pair of both.
+        """Return the number of a dataset's elements before a block, for each pair of block and dataset.
 
         Args:
-            blocks: An array of the numbers of blocks, or one number.
+            blocks: An array of block numbers, or one number.
             datasets: An array of the same length, or one number.
         """
         counts = self._whole[datasets] * blocks
@@ -121,9 +123,9 @@ class Shares:
         return self._whole if self._left is None else self.before(block + 1) - self.before(block)
 
     def datasets(self, block: int) -> Counts:
-        """Return the datasets of the places of a block, each as often as its quota says, ascending.
+        """Return the datasets of the places of a block, each repeated by its quota, in ascending order.
 
-        A block has some hundred places. So this takes no longer where there are 10,000 datasets.
+        The cost depends on the size of the block, not on the number of datasets.
         """
         if self._left is None:
             return self._regular
@@ -147,18 +149,18 @@ def _keys_of(*words: int) -> tuple[int, int]:
 
 
 def _mixed(word: int) -> int:
-    """The finalizer of SplitMix64."""
+    """Apply the finalizer of SplitMix64."""
     word = (word ^ word >> 30) * _FIRST & _WORD
     word = (word ^ word >> 27) * _SECOND & _WORD
     return word ^ word >> 31
 
 
 def shuffled(datasets: Counts, *words: int) -> Counts:
-    """Return the datasets of the places of a block in an order that follows from the words.
+    """Return the datasets of the places of a block in an order that depends on the words.
 
     Args:
-        datasets: The dataset of each place, ascending.
-        *words: Of the stream of blocks; the last one is the number of the block.
+        datasets: The dataset of each place, in ascending order.
+        *words: The key of the sequence of blocks, and the number of the block.
     """
     *stream, block = words
     first, second = _keys_of(*stream)
@@ -174,25 +176,27 @@ def shuffled(datasets: Counts, *words: int) -> Counts:
 
 
 def apportioned(quotas: Counts, places: int) -> Counts:
-    """Return the quotas of a block that is shorter: by largest remainders, of equal ones the first."""
+    """Return the quotas of a shorter block, by largest remainders; the first of equal ones is preferred."""
     size = int(quotas.sum())
     scaled = quotas * places
-    found: Counts = scaled // size
-    left = places - int(found.sum())
-    found[np.argsort(-(scaled % size), kind="stable")[:left]] += 1
-    return found
+    scaled_quotas: Counts = scaled // size
+    left = places - int(scaled_quotas.sum())
+    scaled_quotas[np.argsort(-(scaled % size), kind="stable")[:left]] += 1
+    return scaled_quotas
 
 
 class Extent:
-    """The blocks that a mix has.
+    """The extent of a mix: its length and its last block.
 
     Args:
         shares: The quotas.
-        lengths: Of the datasets; None: without end.
-        stop: "first": no dataset begins anew. "all": as few places as show each dataset whole. "never": no end.
+        lengths: The lengths of the datasets; None for an endless one.
+        stop: "first": no dataset starts again. "all": the smallest number of places that includes each dataset
+            completely.
+            "never": endless.
 
     Attributes:
-        length: The number of places; None: no end.
+        length: The number of places; None if endless.
     """
 
     def __init__(
@@ -201,9 +205,9 @@ class Extent:
         self.shares = shares
         self._last: tuple[float, Counts | None] = math.inf, None
         self.length: int | None = None
-        asked = np.flatnonzero(shares.before(1 << 40))  # a weight of 0 has none, and is waited for by nobody
-        known = [number for number in asked.tolist() if lengths[number] is not None]
-        if stop == "never" or not known or (stop == "all" and len(known) < len(asked)):
+        used = np.flatnonzero(shares.before(1 << 40))  # without datasets of weight 0, which do not affect the end
+        known = [number for number in used.tolist() if lengths[number] is not None]
+        if stop == "never" or not known or (stop == "all" and len(known) < len(used)):
             return
         have = np.array([lengths[number] for number in known], np.int64)
         if stop == "first":
@@ -218,7 +222,7 @@ class Extent:
 
     @staticmethod
     def _find(holds: Any) -> int:
-        """Return the last block before which something still holds; it holds before block 0."""
+        """Return the last block before which the condition holds; it holds before block 0."""
         above = 1
         while holds(above):
             above *= 2
@@ -229,9 +233,9 @@ class Extent:
         return low
 
     def _cut(self, quotas: Counts, left: Counts, known: list[int], *, fills: bool) -> Counts:
-        """Return the quotas of the last block: as many places as are left, or as few as give all that is left."""
+        """Return the quotas of the last block: as many places as remain, or the fewest that use up the datasets."""
         size, mine = self.shares.size, quotas[known]
-        # Largest remainders are off by less than one from the exact share, which bounds the number of places.
+        # Largest remainders differ by less than one from the exact share, which bounds the number of places.
         left = np.minimum(left, size)
         bounds = (left - 1 if fills else left + 1) * size // np.maximum(mine, 1)
         if fills:
@@ -254,7 +258,7 @@ class Extent:
 
         Args:
             block: The number of the block.
-            *words: Of the stream of blocks; the order follows from them.
+            *words: The key of the sequence of blocks, which determines the order.
         """
         last, quotas = self._last
         if block == last and quotas is not None:
@@ -265,7 +269,7 @@ class Extent:
 
 
 def ranks_of(order: Counts) -> Counts:
-    """Return for each place of a block how many places before it in the block have the same dataset."""
+    """Return, for each place of a block, the number of earlier places in the block with the same dataset."""
     places = np.argsort(order, kind="stable")
     starts = np.flatnonzero(np.diff(order[places], prepend=-1))
     ranks = np.empty_like(order)
@@ -275,7 +279,7 @@ def ranks_of(order: Counts) -> Counts:
 
 @functools.lru_cache(maxsize=64)
 def shares_of(weights: tuple[float, ...]) -> Shares:
-    """Return the quotas of blocks; the same object for each call with these weights."""
+    """Return the quotas of blocks, cached by weights."""
     return Shares(weights)
 
 
@@ -283,5 +287,5 @@ def shares_of(weights: tuple[float, ...]) -> Shares:
 def extent_of(
     weights: tuple[float, ...], lengths: tuple[int | None, ...], stop: Literal["first", "all", "never"]
 ) -> Extent:
-    """Return the blocks of a mix; the same for whoever asks again, because it takes a millisecond to find them."""
+    """Return the extent of a mix, cached because it takes a millisecond to compute."""
     return Extent(shares_of(weights), lengths, stop)

@@ -1,15 +1,16 @@
-"""The stages of a dataset, as immutable descriptions; nothing is computed here.
+"""The stages of a dataset, as immutable descriptions.
 
-A node describes a stage: its parameters are its fields. Other modules compute it: `mpqueue.dataset.indexed` elements by
-their places, `mpqueue.dataset.opening` streams.
+A node describes a stage; its fields are the parameters. Other modules compute the elements: `mpqueue.dataset.indexed`
+by index, and `mpqueue.dataset.opening` as a stream.
 
-Nodes make a tree. Its stages are numbered from the sources upwards: the inputs of a stage come before the stage, in
-their order. The random numbers of a stage follow from its number, so a new last stage changes no earlier one. A node
-knows its number in the tree of which it is the last stage. In a larger tree, the number of stages before that part is
-added (`JoinNode.starts`). So several stages can read one node, and nothing is copied when a dataset is extended.
+Nodes form a tree. Its stages are numbered from the sources upwards: the inputs of a stage come before the stage, in
+order. The random numbers of a stage depend on its number, so appending a stage does not change earlier ones. A node
+knows its number in the tree that ends with it. In a larger tree, the number of stages before that subtree
+is added (`JoinNode.starts`). Several stages can therefore share one node, and extending a dataset copies nothing.
 
 Trees may be deep (a map for each of 5,000 rules) and wide (a part for each of 10,000 files), and stages may share
-inputs. So each walk here is a loop that visits a node once, and a node keeps what can be known when it is made.
+inputs. Each traversal here is therefore a loop that visits a node once, and a node stores all facts that are known when
+it is created.
 """
 
 import dataclasses
@@ -27,7 +28,7 @@ Collate = Callable[[list[Any]], Any]
 Stop = Literal["first", "all", "never"]
 Strategy = Literal["best_fit", "concatenate"]
 Long = Literal["cut", "error", "drop"]
-Lengths = dict[int, int | None]  # by the `id` of a node
+Lengths = dict[int, int | None]  # by `id` of the node
 
 
 class Numbered(NamedTuple):
@@ -46,20 +47,20 @@ class Numbered(NamedTuple):
         return f"{self.number}: {self.node.line()}"
 
     def named(self) -> str:
-        """Return the stage as errors name it."""
+        """Return the name of the stage in error messages."""
         return f"stage {self.number}, {self.node.line()},"
 
 
 class Facts(NamedTuple):
-    """The facts about a node that are known when it is made.
+    """The facts about a node that are known when it is created.
 
     Attributes:
-        size: The number of stages of its tree. A stage that several others read counts once for each.
-        depth: The number of stages on the longest way to a source.
-        is_indexed: Each element can be computed by its place.
-        has_stream: A source of the tree is a stream itself.
-        batching: The stage whose batches are the elements, with its number; None: there is none.
-        batched: The last stage that makes batches, unless `flat_map` takes them apart; None: there is none.
+        size: The number of stages of its tree. A shared stage counts once per use.
+        depth: The number of stages on the longest path to a source.
+        is_indexed: Whether each element can be computed by index.
+        has_stream: Whether a source of the tree is itself a stream.
+        batching: The stage whose batches are the elements, with its number; otherwise None.
+        batched: The last stage that makes batches, unless `flat_map` splits them; otherwise None.
     """
 
     size: int
@@ -71,18 +72,18 @@ class Facts(NamedTuple):
 
     @property
     def is_chain(self) -> bool:
-        """True if no stage reads several others."""
+        """Whether no stage has several inputs."""
         return self.depth == self.size
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class StageNode:
-    """A stage, and all that lies before it.
+    """A stage with all stages before it.
 
     Attributes:
-        name: What the stage is called in the public interface.
-        makes_stream: Its elements cannot be computed by their places.
-        facts: What is known of it.
+        name: The public name of the stage.
+        makes_stream: Whether the stage turns an indexed dataset into a stream.
+        facts: The facts about the node.
     """
 
     name: ClassVar[str] = ""
@@ -105,7 +106,7 @@ class StageNode:
         )
 
     def _found(self, of: Callable[[Facts], Numbered | None]) -> Numbered | None:
-        """Return what the first of the inputs has that has it."""
+        """Return the fact of the first input that has it, with its number in this tree."""
         for start, node in zip(self.starts, self.inputs, strict=True):
             found = of(node.facts)
             if found is not None:
@@ -113,31 +114,31 @@ class StageNode:
         return None
 
     def _is_indexed(self) -> bool:
-        """Return whether elements can be computed by their places, if those of the inputs can."""
+        """Return whether elements can be computed by index if the inputs' elements can."""
         return not self.makes_stream
 
     @property
     def number(self) -> int:
-        """The number of this stage in the tree of which it is the last stage."""
+        """The number of this stage in the tree that ends with it."""
         return self.facts.size - 1
 
     @property
     def is_indexed(self) -> bool:
-        """True if each element can be computed by its place."""
+        """Whether each element can be computed by index."""
         return self.facts.is_indexed
 
     @property
     def inputs(self) -> "tuple[StageNode, ...]":
-        """The stages that this one reads."""
+        """The inputs of the stage."""
         return ()
 
     @property
     def starts(self) -> Sequence[int]:
-        """For each input, the number of stages of this tree that come before the tree of the input."""
+        """For each input, the number of stages of this tree before the input's subtree."""
         return ()
 
     def length(self) -> int | None:
-        """Return the number of elements of an indexed stage; None: it has no end."""
+        """Return the number of elements of an indexed stage; None if endless."""
         return lengths_of(self)[id(self)]
 
     def length_by(self, lengths: Sequence[int | None]) -> int | None:
@@ -149,14 +150,14 @@ class StageNode:
         raise NotImplementedError
 
     def length_when_described(self) -> int | None:
-        """Return the number of elements as it was when this was called first.
+        """Return the number of elements at the time of the first call.
 
-        A walk of all stages for each new one would make a long pipeline slow to describe.
+        A traversal of all stages for each new stage would make long pipelines slow to describe.
         """
         return _lengths_when_described(self)
 
     def line(self) -> str:
-        """Return the stage in one line: its name and arguments, without default ones."""
+        """Return a one-line description: name and arguments, without default values."""
         return f"{self.name}({', '.join(self._shown())})"
 
     def _shown(self) -> Iterator[str]:
@@ -176,12 +177,12 @@ class StageNode:
         return f"<{type(self).__name__} {self.number}: {self.line()}>"
 
     def functions(self) -> list[Any]:
-        """Return the functions of the user's that the stage calls."""
+        """Return the user functions that the stage calls."""
         named = [getattr(self, name, None) for name in ("function", "length_of", "collate")]
         return [function for function in named if function is not None]
 
     def stages(self) -> Iterator[Numbered]:
-        """Yield the stages of the tree, each after its inputs; one that several others read is yielded once."""
+        """Yield the stages of the tree, each after its inputs; a shared stage is yielded once."""
         seen: set[int] = set()
         stack = [(0, self, False)]
         while stack:
@@ -197,16 +198,16 @@ class StageNode:
                 ]
 
     def of_kind(self, kind: "type[_Node]") -> "list[_Node]":
-        """Return the stages of one kind."""
+        """Return the stages of one class."""
         return [node for _, node in self.stages() if isinstance(node, kind)]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # As a list, because `pickle` would call itself for each input.
+        # As a flat list, because `pickle` would recurse for each input.
         return _unpacked, (flat(self),)
 
     @classmethod
     def reading(cls, nodes: "Sequence[StageNode]", **arguments: Any) -> Self:
-        """Return a stage that reads others."""
+        """Return a stage with these inputs."""
         assert not nodes
         return cls(**arguments)
 
@@ -215,12 +216,12 @@ _Node = TypeVar("_Node", bound=StageNode)
 
 
 class Flat(NamedTuple):
-    """A stage in a list of stages.
+    """A stage in a flat list of stages.
 
     Attributes:
-        kind: The class of its node.
-        own: Its fields, without the inputs.
-        inputs: The places of its inputs in the list.
+        kind: The class of the node.
+        own: The fields without the inputs.
+        inputs: The indices of the inputs in the list.
     """
 
     kind: type[StageNode]
@@ -236,17 +237,17 @@ def _own_fields(kind: type[Any]) -> list[str]:
 def flat(root: StageNode) -> list[Flat]:
     """Return the stages of a tree as a list, each after its inputs."""
     places: dict[int, int] = {}
-    found = []
+    stages = []
     for number, (_, node) in enumerate(root.stages()):
         places[id(node)] = number
         kind: Any = type(node)
         own = {name: getattr(node, name) for name in _own_fields(kind)}
-        found.append(Flat(type(node), own, [places[id(each)] for each in node.inputs]))
-    return found
+        stages.append(Flat(type(node), own, [places[id(each)] for each in node.inputs]))
+    return stages
 
 
 def _unpacked(stages: list[Flat]) -> StageNode:
-    """Return the last of the stages that were pickled as a list."""
+    """Return the last stage of a pickled list."""
     made: list[StageNode] = []
     for kind, own, inputs in stages:
         made.append(kind.reading([made[place] for place in inputs], **own))
@@ -258,7 +259,7 @@ _NO_ARGUMENTS = _INPUTS | {"cache"}
 
 
 def shown(value: Any) -> str:
-    """Return an argument as the description of a stage shows it: a function by its name."""
+    """Return an argument as shown in the description of a stage; a function is shown by name."""
     if isinstance(value, functools.partial):
         return f"partial({shown(value.func)})"
     name = getattr(value, "__qualname__", None)
@@ -278,15 +279,15 @@ class SourceNode(StageNode):
     name: ClassVar[str] = "source"
     source: Any
 
-    def length_by(self, lengths: Sequence[int | None] = ()) -> int | None:  # noqa: ARG002 - it has no inputs
-        """Return the number of samples, as the source reports it now; None: it has no end."""
+    def length_by(self, lengths: Sequence[int | None] = ()) -> int | None:  # noqa: ARG002 - a source has no inputs
+        """Return the current number of samples of the source; None if endless."""
         if hasattr(type(self.source), "__len__"):
             return len(self.source)
-        endless: int | None = self.source.num_batches
-        return endless
+        num_batches: int | None = self.source.num_batches
+        return num_batches
 
     def line(self) -> str:
-        """The kind of the source, and its length."""
+        """Return the type of the source and its length."""
         if type(self.source) is range:
             return repr(self.source)
         length = self.length_by()
@@ -295,7 +296,7 @@ class SourceNode(StageNode):
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class StreamNode(StageNode):
-    """Samples of a generator function, or of an iterable-style dataset.
+    """Samples of a generator function or an iterable-style dataset.
 
     Attributes:
         source: A callable without arguments that returns an iterator, or an object with ``__iter__``.
@@ -306,16 +307,16 @@ class StreamNode(StageNode):
     source: Any
 
     def line(self) -> str:
-        """The function, or the kind of the dataset."""
+        """Return the name of the function, or the type of the dataset."""
         return shown(self.source) + ("()" if callable(self.source) else "")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class JoinNode(StageNode):
-    """A stage that reads several others.
+    """A stage with several inputs.
 
     Attributes:
-        branches: The others.
+        branches: The inputs.
     """
 
     branches: tuple[StageNode, ...]
@@ -327,50 +328,50 @@ class JoinNode(StageNode):
 
     @property
     def inputs(self) -> tuple[StageNode, ...]:
-        """The stages that this one reads."""
+        """The inputs of the stage."""
         return self.branches
 
     @property
     def starts(self) -> Sequence[int]:
-        """For each input, the number of stages of this tree that come before the tree of the input."""
+        """For each input, the number of stages of this tree before the input's subtree."""
         starts: list[int] = vars(self)["_starts"]
         return starts
 
     @classmethod
     def reading(cls, nodes: Sequence[StageNode], **arguments: Any) -> Self:
-        """Return a stage that reads others."""
+        """Return a stage with these inputs."""
         return cls(branches=tuple(nodes), **arguments)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class ZipNode(JoinNode):
-    """Tuples of one element of each input, as many as the shortest has."""
+    """Tuples of one element of each input, as many as in the shortest input."""
 
     name: ClassVar[str] = "zip"
 
     def length_by(self, lengths: Sequence[int | None]) -> int | None:
-        """Return the least length."""
+        """Return the minimum length."""
         return min((length for length in lengths if length is not None), default=None)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class ConcatenateNode(JoinNode):
-    """One input behind the other."""
+    """The elements of one input after another."""
 
     name: ClassVar[str] = "concatenate"
 
     def length_by(self, lengths: Sequence[int | None]) -> int | None:
-        """Return the sum."""
+        """Return the sum of the lengths."""
         return None if None in lengths else sum(length for length in lengths if length is not None)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class MixNode(JoinNode):
-    """Elements of all inputs in turn, as often as their weights say.
+    """Elements of all inputs, in the proportions of their weights.
 
     Attributes:
-        weights: One for each input; they need not sum up to 1.
-        stop: Where it ends.
+        weights: A weight for each input; they need not sum to 1.
+        stop: When the mix ends.
     """
 
     name: ClassVar[str] = "mix"
@@ -378,11 +379,11 @@ class MixNode(JoinNode):
     stop: Stop = "first"
 
     def extent(self, lengths: Sequence[int | None]) -> Extent:
-        """Return the blocks of an indexed mix of inputs of these lengths."""
+        """Return the extent of an indexed mix of inputs with these lengths."""
         return extent_of(self.weights, tuple(lengths), self.stop)
 
     def length_by(self, lengths: Sequence[int | None]) -> int | None:
-        """Return the number of elements until the mix ends, which is the same for all seeds."""
+        """Return the number of elements of the mix, which is the same for all seeds."""
         return self.extent(lengths).length
 
     def _shown(self) -> Iterator[str]:
@@ -392,27 +393,27 @@ class MixNode(JoinNode):
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class LinkNode(StageNode):
-    """A stage that reads one other.
+    """A stage with one input.
 
     Attributes:
-        input: It.
+        input: The input.
     """
 
     input: StageNode
 
     @property
     def inputs(self) -> tuple[StageNode, ...]:
-        """The stage that it reads."""
+        """The input of the stage."""
         return (self.input,)
 
     @property
     def starts(self) -> Sequence[int]:
-        """The input begins where this tree begins."""
+        """The input's subtree begins where this tree begins."""
         return (0,)
 
     @classmethod
     def reading(cls, nodes: Sequence[StageNode], **arguments: Any) -> Self:
-        """Return a stage that reads another one."""
+        """Return a stage with this input."""
         (node,) = nodes
         return cls(input=node, **arguments)
 
@@ -423,11 +424,11 @@ class LinkNode(StageNode):
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class MapNode(LinkNode):
-    """The results of a function, called with each element.
+    """The results of a function for each element.
 
     Attributes:
         function: The function.
-        threads: In how many threads it is called.
+        threads: The number of threads that call the function.
     """
 
     name: ClassVar[str] = "map"
@@ -441,7 +442,7 @@ class FilterNode(LinkNode):
 
     Attributes:
         function: The function.
-        threads: In how many threads it is called.
+        threads: The number of threads that call the function.
     """
 
     name: ClassVar[str] = "filter"
@@ -452,10 +453,10 @@ class FilterNode(LinkNode):
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class FlatMapNode(LinkNode):
-    """The elements of what a function makes of each element.
+    """The items of the iterables that a function returns for the elements.
 
     Attributes:
-        function: Returns an iterable.
+        function: A function that returns an iterable.
     """
 
     name: ClassVar[str] = "flat_map"
@@ -465,10 +466,10 @@ class FlatMapNode(LinkNode):
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class ShuffleNode(LinkNode):
-    """The elements in another order.
+    """The elements in shuffled order.
 
     Attributes:
-        buffer: Elements that a lane holds, of which it picks the next one; None: a permutation of the whole.
+        buffer: The number of elements in the shuffle buffer of a lane; None for a permutation of the whole dataset.
     """
 
     name: ClassVar[str] = "shuffle"
@@ -481,12 +482,12 @@ class ShuffleNode(LinkNode):
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class BatchNode(LinkNode):
-    """Batches of so many elements.
+    """Batches of ``size`` elements.
 
     Attributes:
-        size: How many.
-        drop_last: A last batch with fewer elements is left out.
-        collate: Makes a batch of a list of elements; None: `mpqueue.samples.collate`.
+        size: The number of elements in a batch.
+        drop_last: Whether to drop a last batch with fewer elements.
+        collate: A function that makes a batch from a list of elements; None for `mpqueue.samples.collate`.
     """
 
     name: ClassVar[str] = "batch"
@@ -510,12 +511,12 @@ class BucketNode(LinkNode):
     """Batches of elements of similar lengths.
 
     Attributes:
-        length_of: Returns the length of an element.
-        boundaries: Ascending; bucket n has the lengths below the n-th one, and not below the one before.
-        batch_sizes: One for each bucket, one more than boundaries; None: ``max_tokens`` says them.
-        max_tokens: Bound of the number of elements in a batch times the greatest length among them.
-        drop_last: Batches that are short when the stream ends are left out.
-        collate: Makes a batch of a list of elements; None: `mpqueue.samples.collate`.
+        length_of: A function that returns the length of an element.
+        boundaries: Ascending lengths. Bucket n has lengths below boundary n and not below boundary n - 1.
+        batch_sizes: A batch size for each bucket, one more than boundaries; None if ``max_tokens`` determines them.
+        max_tokens: The limit of the number of elements in a batch times the greatest length among them.
+        drop_last: Whether to drop incomplete batches at the end of the stream.
+        collate: A function that makes a batch from a list of elements; None for `mpqueue.samples.collate`.
     """
 
     name: ClassVar[str] = "bucket"
@@ -532,9 +533,9 @@ class BucketNode(LinkNode):
 
 
 def _with_batches(node: StageNode, facts: Facts) -> Facts:
-    """Return what is known of a stage that makes batches."""
-    found = Numbered(facts.size - 1, node)
-    return facts._replace(batching=found, batched=found)
+    """Return the facts of a stage that makes batches."""
+    batching = Numbered(facts.size - 1, node)
+    return facts._replace(batching=batching, batched=batching)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -543,9 +544,9 @@ class PackNode(LinkNode):
 
     Attributes:
         row_length: The length of a row.
-        strategy: How rows are filled.
-        bins: Rows that are open at a time.
-        long: What becomes of an element that is longer than a row.
+        strategy: The strategy for filling rows.
+        bins: The number of open rows.
+        long: The treatment of an element that is longer than a row.
     """
 
     name: ClassVar[str] = "pack"
@@ -558,17 +559,17 @@ class PackNode(LinkNode):
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class RepeatNode(LinkNode):
-    """The elements again and again.
+    """Repeated passes over the elements.
 
     Attributes:
-        times: How often; None: without end.
+        times: The number of passes; None for an endless dataset.
     """
 
     name: ClassVar[str] = "repeat"
     times: int | None = None
 
     def length_by(self, lengths: Sequence[int | None]) -> int | None:
-        """Return the length of all passes; an empty input stays empty."""
+        """Return the length of all passes; an empty input remains empty."""
         (length,) = lengths
         if not length:
             return length
@@ -580,7 +581,7 @@ class TakeNode(LinkNode):
     """The first elements.
 
     Attributes:
-        count: How many at most.
+        count: The maximum number of elements.
     """
 
     name: ClassVar[str] = "take"
@@ -594,60 +595,63 @@ class TakeNode(LinkNode):
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class SkipNode(LinkNode):
-    """All but the first elements.
+    """All elements except the first ones.
 
     Attributes:
-        count: How many are left out.
+        count: The number of elements to skip.
     """
 
     name: ClassVar[str] = "skip"
     count: int
 
     def length_by(self, lengths: Sequence[int | None]) -> int | None:
-        """Return the number of elements that are left."""
+        """Return the number of remaining elements."""
         (length,) = lengths
         return None if length is None else max(0, length - self.count)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class CacheNode(LinkNode):
-    """The elements, each of which is computed once, and kept.
+    """Elements that are computed once and then cached.
 
-    What is before it is always in epoch 0 of seed 0: so an element is the same whether it was kept or not, and whoever
-    has kept it.
+    The stages before a cache always run with seed 0 in epoch 0. An element is therefore the same whether it is cached
+    or
+    not, and no matter which process stored it.
 
     Attributes:
-        cache: Where they are kept.
+        cache: The storage of the elements.
     """
 
     name: ClassVar[str] = "cache"
     cache: Cache
 
 
-SEED_KEPT = EPOCH_KEPT = 0  # of all that is before a cache
+SEED_KEPT = EPOCH_KEPT = 0  # of all stages before a cache
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class EnumerateNode(LinkNode):
-    """Pairs of a number from 0, and the element."""
+    """Pairs of an index, from 0, and the element."""
 
     name: ClassVar[str] = "enumerate"
 
 
-# The element at a place depends on that place alone, also where the source is longer.
+# With these stages, an element depends only on its index, even if the source grows.
 _BY_PLACE = (MapNode, EnumerateNode, CacheNode, TakeNode)
 
 
 def order_of(root: StageNode) -> str:
-    """Return the order of an indexed dataset: two with the same words and the same length have the same order.
+    """Return a description of the order of an indexed dataset.
 
-    It begins with "in order" if a longer source has the same elements at the same places.
+    Two datasets with the same description and the same length have the same order. The description begins with "in
+    order"
+    if a longer source has the same elements at the same indices.
     """
     if root.facts.is_chain:
         others = [node for _, node in root.stages() if not isinstance(node, (*_BY_PLACE, SourceNode))]
         if all(isinstance(node, SkipNode | BatchNode) for node in others):
             return ": ".join(["in order", *([", ".join(map(_order_line, others))] if others else [])])
-    # The order of a shuffle or a mix follows from its number.
+    # The order of a shuffle or a mix depends on its stage number.
     return ", ".join(
         visit.line(_order_line)
         for visit in visits(root)
@@ -656,7 +660,7 @@ def order_of(root: StageNode) -> str:
 
 
 def _order_line(stage: StageNode) -> str:
-    """Return a stage in one line, without the names of functions and sources: these may change."""
+    """Return a description of a stage without the names of functions and sources, which may change."""
     match stage:
         case SourceNode():
             length = stage.length_by()
@@ -668,12 +672,13 @@ def _order_line(stage: StageNode) -> str:
     return stage.line()
 
 
-# The elements of these stages are those of their inputs, unchanged. A function of the user's can take batches apart.
+# The elements of these stages are unchanged elements of their inputs. Other stages call functions that can split
+# batches.
 _HAND_ON = (TakeNode, SkipNode, ShuffleNode, RepeatNode, FilterNode, CacheNode, ConcatenateNode, MixNode)
 
 
 def lengths_of(root: StageNode) -> Lengths:
-    """Return the number of elements of each indexed stage of a tree, as the sources report it now."""
+    """Return the current number of elements of each indexed stage of a tree."""
     if "_order" not in vars(root):
         vars(root)["_order"] = [
             (id(node), node.length_by, [id(each) for each in node.inputs])
@@ -687,12 +692,12 @@ def lengths_of(root: StageNode) -> Lengths:
 
 
 def num_samples(root: StageNode) -> int:
-    """Return the number of samples of all sources of an indexed tree; endless sources count as none."""
-    found: dict[int, int] = {}
+    """Return the number of samples of all sources of an indexed tree, without endless sources."""
+    counts: dict[int, int] = {}
     for _, node in root.stages():
         own = (node.length_by() or 0) if isinstance(node, SourceNode) else 0
-        found[id(node)] = own + sum(found[id(each)] for each in node.inputs)
-    return found[id(root)]
+        counts[id(node)] = own + sum(counts[id(each)] for each in node.inputs)
+    return counts[id(root)]
 
 
 def _lengths_when_described(root: StageNode) -> int | None:
@@ -716,14 +721,13 @@ _MOST_LINES = 10_000
 
 
 class Visit(NamedTuple):
-    """A stage of a tree, on one of the ways to it.
+    """A stage of a tree, on one of the paths to it.
 
     Attributes:
-        level: The number of stages behind it that read several others.
-        start: The number of stages of the tree that come before the part that ends with this stage.
+        level: The number of later stages with several inputs.
+        start: The number of stages of the tree before the subtree that ends with this stage.
         node: The stage.
-        equal_to: The same of an earlier part that is equal, in place of whose stages this one stands; None: there is
-            none.
+        equal_to: The ``start`` of an earlier subtree that is equal and is not repeated here; otherwise None.
     """
 
     level: int
@@ -732,7 +736,7 @@ class Visit(NamedTuple):
     equal_to: int | None
 
     def line(self, described: Callable[[StageNode], str]) -> str:
-        """Return a line with the number of the stage, or the numbers of the part."""
+        """Return a line with the number of the stage, or the numbers of the subtree."""
         number = self.start + self.node.number
         if self.equal_to is None:
             return f"{number}: {described(self.node)}"
@@ -740,9 +744,9 @@ class Visit(NamedTuple):
 
 
 def visits(root: StageNode) -> Iterator[Visit]:
-    """Yield the stages of a tree by their numbers; one that several others read comes once for each.
+    """Yield the stages of a tree in the order of their numbers; a shared stage is yielded once per use.
 
-    In a tree of more than 10,000 stages, a part that is equal to an earlier part comes as one.
+    In a tree of more than 10,000 stages, a subtree that is equal to an earlier one is yielded as one visit.
     """
     keys = _equal_parts(root) if root.facts.size > _MOST_LINES else {}
     first_of: dict[int, int] = {}
@@ -770,7 +774,7 @@ def shape_of(root: StageNode) -> list[str]:
 
 
 def _equal_parts(root: StageNode) -> dict[int, int]:
-    """Return a key of each node, by its `id`; nodes with equal descriptions of all their stages have equal keys."""
+    """Return a key of each node, by `id`; subtrees with equal descriptions have equal keys."""
     known: dict[tuple[str, tuple[int, ...]], int] = {}
     keys: dict[int, int] = {}
     for _, node in root.stages():
@@ -780,26 +784,26 @@ def _equal_parts(root: StageNode) -> dict[int, int]:
 
 
 def inner_epoch(epoch: int, number: int, times: int | None) -> int:
-    """Return the epoch that a stage's input is in, when it is run several times in one epoch of the stage.
+    """Return the epoch of a stage's input, which may run several times in one epoch of the stage.
 
-    So ``dataset.repeat(3)`` gives in its first epoch what the dataset gives in its first three.
+    The first epoch of ``dataset.repeat(3)`` thus yields the first three epochs of the dataset.
 
     Args:
-        epoch: The stage's own.
-        number: Of the pass, from 0.
-        times: Passes of an epoch; None: nobody knows how many.
+        epoch: The epoch of the stage.
+        number: The number of the pass, from 0.
+        times: The number of passes per epoch; None if unknown.
     """
     return (epoch << 32) + number if times is None else epoch * times + number
 
 
-_SALT = 0x9E3779B97F4A7C15  # odd, so that no two of 2**64 stages have the same
+_SALT = 0x9E3779B97F4A7C15  # odd, so that 2**64 stages have distinct salts
 
 
 def salted(seed: int, number: int) -> int:
-    """Return the seed of a stage's own random numbers."""
+    """Return the seed of a stage's random numbers."""
     return (seed + number * _SALT) & 0xFFFFFFFFFFFFFFFF
 
 
 def returned_none(line: str) -> TypeError:
-    """Return the error of a map that returned None."""
+    """Return the error for a map that returned None."""
     return TypeError(f"{line} returned None: did you forget `return`? To leave out samples, use filter")

@@ -1,7 +1,7 @@
-"""From the description of a stream to the stages of a lane.
+"""Construction of the stages of a lane from the description of a stream.
 
-What is indexed is one stage of a lane, its root, except for the maps that end it: these are stages of their own, so
-that statistics and errors tell of them, and give what they give by place.
+An indexed subtree is a single stage of a lane, its root. Maps at its end are separate stages, so that statistics and
+errors name them. Their results still depend on the index.
 """
 
 import threading
@@ -29,9 +29,9 @@ from mpqueue.worker.lanes import LaneRun
 
 
 class DatasetLanes(RunnableDataset):
-    """A dataset that is a stream: a source of lanes."""
+    """A dataset that is a stream, as a source of lanes."""
 
-    can_mark = True  # its lanes tell which sample is at work, see `mpqueue.worker.retry_markers`
+    can_mark = True  # its lanes report the current sample, see `mpqueue.worker.retry_markers`
 
     def __init__(self, root: nodes.StageNode) -> None:
         super().__init__(root)
@@ -39,14 +39,14 @@ class DatasetLanes(RunnableDataset):
 
     @property
     def streams(self) -> list[Any]:
-        """The sources that are streams themselves, each lane of which is to take its share by `mpqueue.worker_info`."""
+        """The sources that are streams; each lane must select its share of them by `mpqueue.worker_info`."""
         return [stage.source for stage in self.root.of_kind(nodes.StreamNode)]
 
     def open_lane(self, run: LaneRun) -> StreamLane:
-        """Open a lane, at its beginning or where ``run.state`` was saved.
+        """Open a lane, at its beginning or from ``run.state``.
 
         Raises:
-            Exception: What the user's functions raise when elements that were held are computed again.
+            Exception: A user function raised while elements of the saved state were computed again.
         """
         return StreamLane(partial(open_stages, self.root, is_last=True, makers=self._makers), run)
 
@@ -61,28 +61,28 @@ def open_stages(
     """Open the stages of a lane.
 
     Args:
-        node: The last one.
-        run: What the lane is opened with.
-        is_last: What it gives is what the lane gives.
-        makers: Make the readers of indexed parts, for all lanes of a worker; None: this lane has its own.
+        node: The last stage.
+        run: The run that the lane is opened with.
+        is_last: Whether this is the last stage of the lane.
+        makers: The makers of readers of indexed parts, shared by all lanes of a worker; None for separate ones.
     """
     return _Opening(makers or Makers(node)).open(node, run, is_last=is_last)
 
 
 class Makers:
-    """The readers of the indexed parts of a stream, for all lanes that are open in a thread.
+    """The readers of the indexed parts of a stream, shared by all lanes that are open in a thread.
 
     Args:
         root: The last stage of the stream.
     """
 
-    __slots__ = ("_kept", "_root")  # without a `__dict__`: what is kept is no part of a source
+    __slots__ = ("_kept", "_root")  # without a `__dict__`, so that the fingerprint of a source does not include it
 
     def __init__(self, root: nodes.StageNode) -> None:
         self._root, self._kept = root, threading.local()
 
     def get(self) -> ReaderMaker:
-        """Return what makes the readers of this thread, for sources of the lengths that they have now."""
+        """Return the maker of readers of this thread, for the current lengths of the sources."""
         lengths = nodes.lengths_of(self._root)
         kept: ReaderMaker | None = getattr(self._kept, "maker", None)
         if kept is None or kept.lengths != lengths:
@@ -91,7 +91,7 @@ class Makers:
 
 
 class _Opening:
-    """Opens the stages of a lane; those of a part when the part is asked first.
+    """Opens the stages of a lane; inputs of a join are opened on first use.
 
     Args:
         makers: See `open_stages`.
@@ -117,7 +117,7 @@ class _Opening:
         source = self.open(node.input, run)
         match node:
             case nodes.BatchNode():
-                # What a stream of the user's gives next may be long in coming: it is taken as it is asked for.
+                # The next element of a user's stream may take long to arrive, so it is read only on demand.
                 if not node.facts.has_stream:
                     source = AheadStage(source, node, run)
                 return BatchStage(source, node, run, is_last=is_last)
@@ -129,7 +129,8 @@ class _Opening:
 
     def _inputs(self, node: nodes.JoinNode, run: LaneRun) -> JoinedInputs:
         starts = node.starts
-        # What is used up begins again: as a stage of its own that the user did not ask for, it has no row of counts.
+        # Exhausted inputs start again. This implicit repeat stage has no row of counts, because the user did not add
+        # it.
         repeats = isinstance(node, nodes.MixNode) and node.stop != "first"
 
         def open_input(at: int) -> LaneStage:
@@ -152,14 +153,14 @@ class _Opening:
         return any(lengths.get(id(branch), 0) is None or not branch.is_indexed for branch in node.inputs)
 
     def _bound(self, node: nodes.StageNode) -> int | None:
-        """Return how many elements in a row may give nothing, of a part that is not open."""
+        """Return the `LaneStage.most_fruitless` of a part that is not open."""
         bounds, stack = [], [node]
         while stack:
-            found = stack.pop()
-            if found.is_indexed and self._maker.lengths[id(found)] is None:
-                bounds.append(most_fruitless_of(found))
-            elif not found.is_indexed and not isinstance(found, nodes.RepeatNode):
-                stack += found.inputs
+            part = stack.pop()
+            if part.is_indexed and self._maker.lengths[id(part)] is None:
+                bounds.append(most_fruitless_of(part))
+            elif not part.is_indexed and not isinstance(part, nodes.RepeatNode):
+                stack += part.inputs
         return sum(bounds) if bounds else None
 
     def _open_repeat(self, node: nodes.RepeatNode, run: LaneRun, *, is_hidden: bool = False) -> RepeatStage:

@@ -1,21 +1,22 @@
-"""Sequences of a lane become rows of one length.
+"""The stage `pack` of a lane: sequences become rows of one length.
 
-The stage takes samples from its input until rows are closed, and makes a row's arrays when it hands the row on; so what
-is open are pieces, which are views of the samples. The token of a row is the tuple of its pieces' (token, start, stop).
+The stage reads samples from its input until a row is closed, and builds the arrays of a row when it returns the row. It
+therefore holds pieces, which are views of the samples. The token of a row is the tuple of its pieces' (token, start,
+stop).
 
-What becomes of a sample that is longer than a row: it is cut into whole rows and a rest, which is placed as any other
-piece, so that no number is lost. (To truncate instead is a map before it, ``lambda tokens: tokens[:2048]``.) Each piece
-is a segment of its own, with positions from 0: they are always below the length of a row, as tables of position
-embeddings are long.
+A sample that is longer than a row is cut into whole rows and a rest, which is placed like any other piece, so no data
+is lost. (To truncate instead, put a map before it: ``lambda tokens: tokens[:2048]``.) Each piece is a separate segment
+with positions from 0, so positions never exceed the length of a row, as position embedding tables require.
 
-In a worker, one core of a shared machine, best of 9 by turns, log-normal lengths of median 400 and sigma 1.0, rows of
-2,048, 64 of them open; million tokens/s, of arrays of int32, dicts of two such arrays, and lists:
+Throughput in a worker on one core of a shared machine, best of 9 interleaved runs, log-normal lengths with median 400
+and sigma 1.0, rows of 2,048, 64 open rows; million tokens/s for int32 arrays, dicts of two such arrays, and lists:
 
     best_fit       74   51   24
     concatenate    80   52   26
 
-Grain 0.2.18's `BestFitPackIterDataset` with 64 bins, which closes all of them at once, and makes an array of each:
-1.2 million tokens/s with 1.96 % of padding, where this has 0.64 %.
+For comparison, Grain 0.2.18's `BestFitPackIterDataset` with 64 bins closes all bins at once and makes an array for
+each:
+1.2 million tokens/s with 1.96 % of padding, compared to 0.64 % here.
 """
 
 from collections.abc import Iterator, Sequence
@@ -46,18 +47,19 @@ class PackStage(Applied):
         self._length = length = node.row_length
         self._reader = SequenceReader(length)
         self._filler: RowFiller = BestFit(length, node.bins) if node.strategy == "best_fit" else Concatenation(length)
-        self._ready: list[Row] = []  # closed, and not handed on yet
-        self._num_placed = 0  # of the samples that were taken last
+        self._ready: list[Row] = []  # closed rows that were not returned yet
+        self._num_placed = 0  # of the samples that were read last
         self._padding = self._num_cut = self._num_dropped = self._num_empty = 0
 
     def pull(self, count: int) -> Block:
-        """Return the next rows, and the pieces that they are made of."""
+        """Return the next rows; their tokens are the tokens of their pieces."""
         ready = self._ready
         while not ready:
-            # Half of what rows took so far: sources that read many samples at once are not asked for each alone, and
-            # hardly any row is closed before it is asked for.
-            ahead = count * self.num_in // (2 * self.num_out + 1)
-            values, tokens = self._take(max(count, min(_BLOCK, ahead)))
+            # Read half of the samples that rows have taken so far. Batch-reading sources then get large requests, and
+            # hardly any row
+            # is closed before it is requested.
+            num_ahead = count * self.num_in // (2 * self.num_out + 1)
+            values, tokens = self._take(max(count, min(_BLOCK, num_ahead)))
             started = self._clock_in()
             if tokens:
                 before = self._num_dropped + self._num_empty
@@ -70,7 +72,7 @@ class PackStage(Applied):
                 break
             if self._num_placed:
                 self._num_fruitless = 0
-            elif self._error is None:  # else somebody hears of it
+            elif self._error is None:  # an error will be raised to the caller
                 self._note_fruitless(len(tokens))
         started = self._clock_in()
         rows = ready[:count]
@@ -90,8 +92,8 @@ class PackStage(Applied):
                 return
             if self.node.long == "error":
                 raise ValueError(
-                    f"a sequence of length {size} is longer than a row, which has {self._length} places: cut it by a "
-                    "map before pack, or pass long='cut' or long='drop', or a larger length"
+                    f"a sequence must be at most as long as a row ({self._length}), got length {size}: cut it with a "
+                    "map before pack, or pass long='cut', long='drop' or a larger length"
                 )
             self._num_cut += 1
         elif not size:
@@ -104,7 +106,7 @@ class PackStage(Applied):
                 self._ready.append(row)
 
     def save_to(self, states: list[Any], held: Sequence[Token]) -> None:
-        """Add the pieces in rows that are open or closed."""
+        """Add the pieces in open and closed rows."""
         opened, rows = self._filler.save()
         shapes = self._reader.shapes
         pieces = [piece for _, row in rows for piece in row]
@@ -119,7 +121,7 @@ class PackStage(Applied):
         self._save_with(states, [*[token for row in held for token, _, _ in row], *inside], own)
 
     def load_from(self, states: Iterator[Any]) -> None:
-        """Go to where this was saved."""
+        """Restore a saved state."""
         state = self._load_own(states)
         shapes = state["shapes"]
         self._reader.shapes = None if shapes is None else [(name, tuple(shape)) for name, shape in shapes]
@@ -130,17 +132,17 @@ class PackStage(Applied):
         self._ready = rows[len(numbers) :]
 
     def rebuild(self, tokens: Sequence[Token]) -> list[Any]:
-        """Return the rows of these pieces."""
+        """Return the rows with these pieces, built again."""
         return [self._reader.row(row) for row in self._rows_of(tokens)]
 
     def _rows_of(self, tokens: Sequence[Token]) -> list[Row]:
-        """Read the samples of rows again, one that fills several of them once."""
-        asked: list[Token] = []
+        """Read the samples of rows again; a sample that fills several consecutive rows is read once."""
+        sample_tokens: list[Token] = []
         for row in tokens:
             for token, _, _ in row:
-                if not asked or asked[-1] != token:
-                    asked.append(token)
-        found = iter(self._input.rebuild(asked) if asked else ())
+                if not sample_tokens or sample_tokens[-1] != token:
+                    sample_tokens.append(token)
+        samples = iter(self._input.rebuild(sample_tokens) if sample_tokens else ())
         rows: list[Row] = []
         last: Token = None
         fields: tuple[Array, ...] = ()
@@ -148,18 +150,18 @@ class PackStage(Applied):
             pieces = []
             for token, start, stop in row:
                 if token != last:
-                    last, fields = token, self._reader.read(next(found))
+                    last, fields = token, self._reader.read(next(samples))
                 if stop > len(fields[0]):
                     raise ValueError(
-                        f"{self.line} reads sample {token!r} again, and finds {len(fields[0])} places where it had at "
-                        f"least {stop}: a source must give the same sample each time"
+                        f"{self.line} reads sample {token!r} again and gets length {len(fields[0])}, but it had at "
+                        f"least {stop} before: a source must return the same sample each time"
                     )
                 pieces.append(Piece(token, start, stop, tuple([field[start:stop] for field in fields])))
             rows.append(pieces)
         return rows
 
     def count_to(self, rows: list[StageRow]) -> None:
-        """Add the rows of the inputs and of this stage, and three more, of what became of places."""
+        """Add the rows of the inputs and of this stage, and three rows about padding and samples."""
         super().count_to(rows)
         rows += [
             (f"{self.row_name}: places padded", self.num_out * self._length, self._padding, 0, 0),

@@ -1,11 +1,11 @@
-"""Stages that count the elements of a lane: `take`, `skip`, `enumerate`, `repeat`.
+"""The stages of a lane that count elements: `take`, `skip`, `enumerate`, `repeat`.
 
-The n-th element of lane l is the one at place ``n * lanes + l`` of the stream's round, and these stages go by that
-place: so ``take(100)`` of a stream in 16 lanes has 6 or 7 elements of each. A lane that ends before gives fewer.
+The n-th element of lane l has the index ``n * lanes + l`` in the stream, and these stages use that index. So
+``take(100)`` of a stream in 16 lanes takes 6 or 7 elements of each. A lane that ends earlier yields fewer.
 
-A pass of `repeat` is opened anew, as an epoch of its own for the stages before it. The token of an element is (pass,
-token). What was given in an earlier pass is computed again by stages that are opened for it; the last ones are kept,
-because the states of a source lie with them.
+Each pass of `repeat` opens its input again, as a separate epoch for the stages before it. The token of an element is
+(pass, token). Elements of an earlier pass are computed again by stages that are opened for it. The stages of the
+previous pass are kept, because they contain the states of its sources.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +18,7 @@ from mpqueue.worker.lanes import LaneRun
 
 
 def share_of(count: int, run: LaneRun) -> int:
-    """Return how many of the first ``count`` places of a stream's round a lane has."""
+    """Return a lane's share of the first ``count`` elements of a stream."""
     return max(0, -(-(count - run.lane) // run.num_lanes))
 
 
@@ -31,7 +31,7 @@ class CountedStage(LinkStage):
 
     def __init__(self, source: LaneStage, node: StageNode, run: LaneRun) -> None:
         super().__init__(source, node, run)
-        self._count = 0  # that were taken
+        self._count = 0  # number of elements read
 
     def _take(self, count: int) -> Block:
         block = self._input.pull(count)
@@ -40,18 +40,18 @@ class CountedStage(LinkStage):
         return block
 
     def save_to(self, states: list[Any], held: Sequence[Token]) -> None:
-        """Add how many elements were taken from the input."""
+        """Add the number of elements read from the input."""
         states.append({"count": self._count})
         self._input.save_to(states, held)
 
     def load_from(self, states: Iterator[Any]) -> None:
-        """Go to where this was saved."""
+        """Restore a saved state."""
         self._count = next(states)["count"]
         self._input.load_from(states)
 
 
 class ShareStage(CountedStage):
-    """A stage that knows a lane's share of the first elements.
+    """A stage that uses a lane's share of the first elements.
 
     Args:
         source, node, run: See `LinkStage`.
@@ -68,19 +68,19 @@ class TakeStage(ShareStage):
     def pull(self, count: int) -> Block:
         """Return the next elements."""
         left = min(count, self._share - self._count)
-        # Not asked behind its share: what the input would compute, or raise, there is of no use.
+        # Do not read past the share: the input would compute elements, or raise errors, that are not needed.
         block = self._take(left) if left > 0 else ([], [])
         self.num_out = self.num_in
         return block
 
 
 class SkipStage(ShareStage):
-    """The elements behind a lane's share of the first ones."""
+    """The elements after a lane's share of the first ones."""
 
     def pull(self, count: int) -> Block:
-        """Return the next elements; the first call takes those that are left out."""
+        """Return the next elements; the first call reads and drops the skipped ones."""
         while self._count < self._share:
-            # In blocks: what is left out is dropped, and need not lie in memory all at once.
+            # In blocks, so that the skipped elements are not in memory all at once.
             if not self._take(min(256, self._share - self._count))[1]:
                 return [], []
         block = self._take(count)
@@ -89,10 +89,10 @@ class SkipStage(ShareStage):
 
 
 class EnumerateStage(CountedStage):
-    """Pairs of the place of an element and the element."""
+    """Pairs of an element's index and the element."""
 
     def pull(self, count: int) -> Block:
-        """Return the next pairs; their tokens are (place, token)."""
+        """Return the next pairs; their tokens are (index, token)."""
         step = self.run.num_lanes
         first = self._count * step + self.run.lane
         values, tokens = self._take(count)
@@ -101,26 +101,26 @@ class EnumerateStage(CountedStage):
         return list(zip(places, values, strict=True)), list(zip(places, tokens, strict=True))
 
     def save_to(self, states: list[Any], held: Sequence[Token]) -> None:
-        """Add how many elements were taken from the input."""
+        """Add the number of elements read from the input."""
         super().save_to(states, [token for _, token in held])
 
     def rebuild(self, tokens: Sequence[Token]) -> list[Any]:
-        """Return these pairs."""
+        """Return these pairs, computed again."""
         values = self._input.rebuild([token for _, token in tokens])
         return [(place, value) for (place, _), value in zip(tokens, values, strict=True)]
 
 
 class RepeatStage(LaneStage):
-    """The elements of its input again and again.
+    """Repeated passes over its input.
 
     Args:
-        open_pass: Opens the input for the pass of this number.
-        node, run: See `LaneStage`. Where passes have no end, one in which the lane gives nothing is the last one.
-        is_hidden: It is part of another stage, as of a mix, and has no row of counts.
+        open_pass: A function that opens the input for the pass with a number.
+        node, run: See `LaneStage`. With an unlimited number of passes, a pass without elements in the lane is the last.
+        is_hidden: Whether it belongs to another stage, such as a mix, and has no row of counts.
 
     Attributes:
-        num_passes: Passes that have ended.
-        has_ended: There are no more elements.
+        num_passes: The number of completed passes.
+        has_ended: Whether there are no more elements.
     """
 
     def __init__(
@@ -131,9 +131,9 @@ class RepeatStage(LaneStage):
         self.num_passes = 0
         self.has_ended = node.times == 0
         self._has_given = False  # in this pass
-        self._now: LaneStage | None = None  # the input; opened when it is asked for something
-        self._before: LaneStage | None = None  # of the pass before this one
-        self._counts: list[StageRow] = []  # of all passes that have ended
+        self._now: LaneStage | None = None  # the input; opened on first use
+        self._before: LaneStage | None = None  # the input of the previous pass
+        self._counts: list[StageRow] = []  # of all earlier passes
 
     def _input(self) -> LaneStage:
         if self._now is None:
@@ -153,32 +153,32 @@ class RepeatStage(LaneStage):
         return [], []
 
     def next_pass(self) -> None:
-        """Begin the next pass, if there is one."""
+        """Start the next pass, if there is one."""
         self.num_passes += 1
         is_last = self.num_passes == self._times or (self._times is None and not self._has_given)
         if is_last:
             self.has_ended = True
             return
         self._counts = self._counts_of_passes()
-        # Kept for one pass more: what stages behind hold is of it, and the states of its sources lie with it.
+        # Kept for one more pass: later stages hold elements of it, and it contains the states of their sources.
         self._before, self._has_given = self._now, False
         self._now = None
 
     def _counts_of_passes(self) -> list[StageRow]:
-        """Return a row for each stage before this one, for all passes."""
+        """Return a row for each earlier stage, summed over all passes."""
         return self._counts if self._now is None else summed(self._counts, self._now.counts())
 
     def _pass(self) -> int:
-        """The number of the pass that the input is of."""
+        """Return the number of the current pass."""
         return max(0, self.num_passes - self.has_ended)
 
     def save_to(self, states: list[Any], held: Sequence[Token]) -> None:
-        """Add the pass, then the state of the input in it, and in the pass before if elements of that are held."""
+        """Add the pass, the state of its input, and the state of the previous pass's input if its elements are held."""
         of_pass: dict[int, list[Token]] = {}
         for number, token in held:
             of_pass.setdefault(number, []).append(token)
         now = self._pass()
-        # No stage holds an element of it any more; its stages may hold a file, and a buffer.
+        # No later stage holds an element of the previous pass. Release its stages, which may hold files and buffers.
         if now - 1 not in of_pass:
             self._before = None
         states.append({
@@ -191,7 +191,7 @@ class RepeatStage(LaneStage):
             self._before.save_to(states, of_pass[now - 1])
 
     def load_from(self, states: Iterator[Any]) -> None:
-        """Go to where this was saved."""
+        """Restore a saved state."""
         state = next(states)
         self.num_passes, self.has_ended, self._has_given = state["pass"], state["ended"], state["given"]
         if state["begun"]:
@@ -212,7 +212,7 @@ class RepeatStage(LaneStage):
         return self._open(number)
 
     def count_to(self, rows: list[StageRow]) -> None:
-        """Add a row for each stage, those of the passes before this one included."""
+        """Add a row for each stage, summed over all passes."""
         rows += self._counts_of_passes()
         if not self._is_hidden:
             super().count_to(rows)

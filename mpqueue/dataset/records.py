@@ -1,12 +1,12 @@
-"""A value as bytes that lie in a file, and back: its arrays are views of these bytes.
+"""Serialization of values to bytes in a file. Arrays of a loaded value are views of these bytes.
 
 ::
 
     without arrays   the pickle
-    with n of them   n + 1 uint64: the bytes of the pickle and of each array; the pickle; then the arrays, each at a
+    with n arrays    n + 1 uint64: the sizes of the pickle and of each array; the pickle; then the arrays, each at a
                      multiple of 64 bytes
 
-A pickle (protocol 5) leaves out the contents of arrays; what is made of bytes that are read-only is read-only, too.
+A pickle (protocol 5) does not include the contents of arrays. Arrays built on read-only bytes are read-only.
 """
 
 import pickle
@@ -21,16 +21,16 @@ _LENGTH_BYTES = 8
 
 
 def pack(value: Any) -> tuple[bytes, int]:
-    """Return the bytes of a value, and how many arrays they have.
+    """Return the bytes of a value, and the number of arrays in them.
 
     Raises:
-        Exception: Whatever the value's own pickling raises.
+        Exception: Pickling the value raised.
     """
     buffers: list[memoryview] = []
     try:
         pickled = pickle.dumps(value, 5, buffer_callback=collector(buffers, 0))
-        by_name = _MAIN not in pickled  # a class of a script has that name in no other process
-    except Exception:  # what `pickle` cannot name
+        by_name = _MAIN not in pickled  # a class of a script has another module in other processes
+    except Exception:  # `pickle` cannot pickle it by name
         by_name = False
     if not by_name:
         buffers.clear()
@@ -47,10 +47,10 @@ def pack(value: Any) -> tuple[bytes, int]:
 
 
 def unpack(record: memoryview, num_buffers: int) -> Any:
-    """Return the value of bytes that `pack` has made; its arrays are views of them.
+    """Return the value that `pack` has serialized; its arrays are views of the record.
 
     Raises:
-        Exception: Whatever the value's own unpickling raises.
+        Exception: Unpickling the value raised.
     """
     if not num_buffers:
         return pickle.loads(record)

@@ -1,13 +1,13 @@
-"""The roots of a lane: the places of an indexed dataset, or a source that is a stream itself.
+"""The roots of a lane: indices of an indexed dataset, or a source that is a stream.
 
-A lane l of L has the places l, l + L, l + 2 L ... of an indexed dataset. They are asked for in blocks; where one
-raises, the block is asked for again place by place, which is rare and costs nothing otherwise.
+Lane l of L has the indices l, l + L, l + 2 L ... of an indexed dataset. They are requested in blocks. If an element
+raises, its block is requested again index by index, which is rare and has no cost otherwise.
 
-A source that is a stream is read one element after the other, and its elements are computed again by reading it again:
-from the beginning, or from a state that it gave. Such a source has ``state_dict()`` and ``load_state_dict()``, torch's
-convention, itself or on what it returns. A root keeps states with the numbers at which they were taken, so many that
-any element that stages behind hold is near one, and so seldom that it costs a hundredth of the reading. A snapshot has
-those that are needed to read what is held, and the newest one.
+A source that is a stream is read element by element. Its elements are computed again by reading it again, from the
+beginning or from a state. A source with states has ``state_dict()`` and ``load_state_dict()``, torch's convention,
+itself or on its iterator. A root records states together with the number of the next element. It does so often enough
+that each held element is near one, and rarely enough to cost at most 1 % of the reading time. A snapshot contains the
+states needed to read the held elements, and the newest one.
 """
 
 import copy
@@ -32,17 +32,17 @@ _LONG_NS = 10_000_000_000
 
 
 def most_fruitless_of(node: StageNode) -> int:
-    """Return how many elements in a row of an indexed part without end may give nothing."""
-    # After twice as many places it has given each sample of its sources, or so.
+    """Return the `LaneStage.most_fruitless` of an endless indexed part."""
+    # After twice as many indices, each sample of its sources has been read about once.
     return max(LEAST_FRUITLESS, 2 * num_samples(node))
 
 
 class IndexedRoot(LaneStage):
-    """The places of an indexed dataset that a lane has.
+    """A lane's indices of an indexed dataset.
 
     Args:
         node, run: See `LaneStage`.
-        maker: Makes the readers, for all lanes of a worker; None: those of this lane are its own.
+        maker: The maker of the readers for all lanes of a worker; None for separate readers.
     """
 
     def __init__(self, node: StageNode, run: LaneRun, maker: ReaderMaker | None = None) -> None:
@@ -52,17 +52,17 @@ class IndexedRoot(LaneStage):
         self._at, self._length = partial(reader.at, run=read), reader.length
         self._most_fruitless = most_fruitless_of(node) if self._length is None else None
         self._place = run.lane
-        self._error: BaseException | None = None  # of the element at `_place`
+        self._error: BaseException | None = None  # raised by the element at `_place`
 
     def pull(self, count: int) -> Block:
-        """Return the elements at the next places; their tokens are the places."""
+        """Return the elements at the next indices; their tokens are the indices."""
         step = self.run.num_lanes
         values: list[Any] = []
         tokens: Sequence[Token] = ()
         while not values:
             if self._error is not None:
                 error, self._error = self._error, None
-                # Its place is passed only now: a snapshot that was taken until here has it computed, and raised, again.
+                # Advance only now: from a snapshot taken before, the element is computed, and its error raised, again.
                 self._place += step
                 raise error
             end = self._place + count * step
@@ -72,33 +72,33 @@ class IndexedRoot(LaneStage):
             started = self._clock_in()
             values, tokens = self._compute(places)
             self._clock_out(started)
-            if not values and self._error is None:  # they were left out
+            if not values and self._error is None:  # all were skipped
                 self._note_fruitless(len(places))
         self._num_fruitless = 0
         self.num_out += len(values)
         return values, tokens
 
     def most_fruitless(self) -> int | None:
-        """Return the number of samples of all sources together, twice."""
+        """Return twice the number of samples of all sources."""
         return self._most_fruitless
 
     def _compute(self, places: range) -> Block:
         try:
             if self.is_single:
-                # One of these has killed a worker: each is begun alone, so that its mark names it.
+                # One of these elements crashed a worker. Each is computed alone, so that its retry marker identifies
+                # it.
                 return self._each(places)
             values = self._at(places)
         except BaseException as error:
             if passes_at_once(error):
                 raise
-            # Nobody knows which one raised. The same places give the same elements, so the block is asked for one by
-            # one.
+            # It is unknown which element raised. The same indices return the same elements, so compute them one by one.
             return self._each(places)
         self._place = places[-1] + self.run.num_lanes
         return values, places
 
     def _each(self, places: range) -> Block:
-        """Return the elements before the one that raises, which is left where it is until its error is raised."""
+        """Return the elements before the one that raises, which remains the next one until its error is raised."""
         values, tokens = [], []
         for place in places:
             self._place = place
@@ -114,45 +114,47 @@ class IndexedRoot(LaneStage):
             self._place = place + self.run.num_lanes
         return values, tokens
 
-    def told(self, *tokens: Token) -> str:
-        """Return the note of an error, which has one that tells stage and sample."""
-        return f"which has place {tokens[0]} in lane {self.run.lane} of {self.run.num_lanes}"
+    def error_note(self, *tokens: Token) -> str:
+        """Return the note of an error, in addition to the one about stage and sample."""
+        return f"which has index {tokens[0]} in lane {self.run.lane} of {self.run.num_lanes}"
 
-    def save_to(self, states: list[Any], held: Sequence[Token]) -> None:  # noqa: ARG002 - any place can be computed again
-        """Add the next place."""
+    def save_to(self, states: list[Any], held: Sequence[Token]) -> None:  # noqa: ARG002 - any index can be computed again
+        """Add the next index."""
         states.append({"place": self._place})
 
     def load_from(self, states: Iterator[Any]) -> None:
-        """Go to the place that was the next one."""
+        """Restore the next index."""
         self._place = next(states)["place"]
 
     def rebuild(self, tokens: Sequence[Token]) -> list[Any]:
-        """Return the elements at these places."""
+        """Return the elements at these indices."""
         return self._at(list(tokens)) if tokens else []
 
 
 class _Reader:
-    """Reads a source from its beginning, or from a state that it gave.
+    """Reads a source from its beginning, or from a state of the source.
 
     Args:
         source: A callable that returns an iterable, or an iterable.
-        begin: Called with the number of an element before it is read, and with None before the source is opened.
-        number: Of the next element.
-        state: Of the source, before that element; None: the beginning.
+        begin: A function that is called with the number of an element before it is read, and with None before the
+            source
+            is opened.
+        number: The number of the next element.
+        state: The state of the source before that element; None for the beginning.
     """
 
     def __init__(self, source: Any, begin: Callable[[int | None], None], number: int, state: Any) -> None:
         self.number = number
         self._begin = begin
         begin(None)
-        # What keeps its state in itself is copied: several lanes of one worker read it in turn.
+        # A source that holds its state itself is copied, because several lanes of a worker read it in turn.
         opened = source() if callable(source) else copy.deepcopy(source) if _is_stateful(source) else source
         if state is not None and _is_stateful(opened):
             opened.load_state_dict(copy.deepcopy(state))
         if not hasattr(type(opened), "__iter__") and not hasattr(type(opened), "__getitem__"):
             raise TypeError(
-                f"a generator function returns an iterator, but {shown(source)} returned {type(opened).__name__}: "
-                f"{reprlib.repr(opened)}. Did you mean `yield` in place of `return`?"
+                f"a generator function must return an iterator, but {shown(source)} returned {type(opened).__name__}: "
+                f"{reprlib.repr(opened)}. Did you mean `yield` instead of `return`?"
             )
         self._iterator: Any = iter(opened)
         self._keeper: Any = opened if _is_stateful(opened) else self._iterator
@@ -164,8 +166,8 @@ class _Reader:
         """Return the next element.
 
         Raises:
-            StopIteration: There is none.
-            Exception: What the source raised; the next element is the one behind it.
+            StopIteration: There are no more elements.
+            Exception: The source raised; the next call returns the following element.
         """
         self._begin(self.number)
         self.number += 1
@@ -176,7 +178,7 @@ class _Reader:
             raise StopIteration from None
 
     def state(self) -> Any:
-        """Return the state of the source, as no later reading changes it."""
+        """Return a copy of the source's state, which later reads do not change."""
         return copy.deepcopy(self._keeper.state_dict())
 
 
@@ -185,7 +187,7 @@ def _is_stateful(source: Any) -> bool:
 
 
 class StreamRoot(LaneStage):
-    """The elements of a source that is a stream itself: it takes its share by `mpqueue.worker_info`.
+    """The elements of a source that is a stream; the source selects its share by `mpqueue.worker_info`.
 
     Args:
         node, run: See `LaneStage`.
@@ -195,13 +197,13 @@ class StreamRoot(LaneStage):
 
     def __init__(self, node: StreamNode, run: LaneRun) -> None:
         super().__init__(node, run)
-        self._number = 0  # of the next element of this lane
+        self._number = 0  # number of the next element of this lane
         self._has_ended = False
-        self._error: BaseException | None = None  # of that element
+        self._error: BaseException | None = None  # raised by that element
         self._reader: _Reader | None = None
-        self._numbers: list[int] = []  # ascending, where states of the source were taken,
-        self._states: list[Any] = []  # and these
-        self._keep_ns = 1 << 62  # what it takes to keep a state
+        self._numbers: list[int] = []  # ascending numbers of the elements before which states were recorded
+        self._states: list[Any] = []  # the recorded states
+        self._keep_ns = 1 << 62  # time to record a state
         self._kept_at_ns = 0
 
     def pull(self, count: int) -> Block:
@@ -216,7 +218,7 @@ class StreamRoot(LaneStage):
             first = self._number
             self._read(self._opened(), count, values)
             self._clock_out(started)
-            # With an error the source is one element further than the number under which its state would be kept.
+            # After an error, the source is one element ahead of the number that its state would be recorded with.
             if self._error is None and self.ns >= self._kept_at_ns:
                 self._keep_state()
         step, length = self.run.num_lanes, len(values)
@@ -224,13 +226,13 @@ class StreamRoot(LaneStage):
         return values, [(first + at) * step + self.run.lane for at in range(length)] if values else []
 
     def _opened(self) -> "_Reader":
-        """Return the reader, at the next element. What opening it raises is of no element: it is tried again."""
+        """Return the reader at the next element. Opening is retried after an error, which belongs to no element."""
         try:
             return self._reader_at(self._number)
         except BaseException as error:
             if passes_at_once(error):
                 raise
-            error.add_note(self.told(self._token_of(self._number)))
+            error.add_note(self.error_note(self._token_of(self._number)))
             raise never_an_end(error) from error.__cause__
 
     def _read(self, reader: "_Reader", count: int, values: list[Any]) -> None:
@@ -243,7 +245,7 @@ class StreamRoot(LaneStage):
         except BaseException as error:
             if passes_at_once(error):
                 raise
-            # Those before the error are given; it is raised, at its own number, by the next call.
+            # Return the elements before the error. The next call raises it at its own number.
             self._number += len(values)
             if self.leaves_out(error, self._token_of(self._number)):
                 self._number += 1
@@ -256,13 +258,13 @@ class StreamRoot(LaneStage):
         return number * self.run.num_lanes + self.run.lane
 
     def _reader_at(self, number: int) -> _Reader:
-        """Return the reader, at this element."""
+        """Return the reader, positioned at an element."""
         at = bisect_right(self._numbers, number) - 1
         first = self._numbers[at] if at >= 0 else 0
         reader = self._reader
         if reader is None or not first <= reader.number <= number:
-            # It has passed the element, or there is a state that lies nearer to it.
-            reader = self._reader = None  # not two at a time: they may hold a file
+            # The reader has passed the element, or a recorded state is nearer to it.
+            reader = self._reader = None  # close it first, because it may hold a file
             reader = self._reader = _Reader(
                 self.node.source, self._begin, first, self._states[at] if at >= 0 else None
             )  # fmt: skip
@@ -271,7 +273,7 @@ class StreamRoot(LaneStage):
         return reader
 
     def _drop(self, reader: _Reader, number: int) -> None:
-        """Read what was handed out before."""
+        """Read and drop the elements that were returned before."""
         first, long_at = reader.number, clock_ns() + _LONG_NS
         while reader.number < number:
             try:
@@ -280,22 +282,23 @@ class StreamRoot(LaneStage):
                 return
             except (Exception, SystemExit) as error:
                 if passes_at_once(error):
-                    raise  # else it was raised at its place
+                    raise  # other errors were raised when the element was first read
             if clock_ns() > long_at:
                 warn(
-                    f"{self.line} is read again from its element {first} to {number}, which has taken 10 s: where what "
-                    "the source returns has state_dict() and load_state_dict(), it is read from its last state"
+                    f"{self.line} is read again from its element {first} to {number}, which has taken 10 s so far. Add "
+                    "state_dict() and load_state_dict() to the iterator that the source returns, so that it is read "
+                    "from its last state"
                 )
                 long_at += 1 << 62
 
     def _begin(self, number: int | None) -> None:
         run, begin = self.run, self.run.begin
         if type(begin) is RetryBegin:
-            begin = begin.begin_whole  # no element of a generator can be left out: the next is computed through it
+            begin = begin.begin_whole  # a generator cannot skip an element, which is needed to compute the next
         begin(self.seed, run.epoch, run.lane if number is None else self._token_of(number))
 
     def _keep_state(self) -> None:
-        """Keep the state of the source, if it is due; that takes a hundredth of the time at most."""
+        """Record the state of the source if it is due, in at most 1 % of the time."""
         reader = self._reader
         if reader is None or not reader.is_stateful:
             self._kept_at_ns = 1 << 62
@@ -303,9 +306,9 @@ class StreamRoot(LaneStage):
         if self._number - (self._numbers[-1] if self._numbers else 0) >= _KEEP_EVERY:
             started = clock_ns()
             self._enter(self._number, reader.state())
-            self._keep_ns = min(self._keep_ns, clock_ns() - started)  # the others were longer for other reasons
+            self._keep_ns = min(self._keep_ns, clock_ns() - started)  # the minimum, without interference
             self._kept_at_ns = self.ns + _KEEP_SHARE * self._keep_ns
-            if len(self._numbers) > _MOST_KEPT:  # nobody asks for snapshots: every other one does
+            if len(self._numbers) > _MOST_KEPT:  # no snapshots are taken: keep every other state
                 del self._numbers[:-1:2], self._states[:-1:2]
 
     def _enter(self, number: int, state: Any) -> None:
@@ -316,12 +319,12 @@ class StreamRoot(LaneStage):
             self._states.append(state)
 
     def save_to(self, states: list[Any], held: Sequence[Token]) -> None:
-        """Add the number of the next element, and the states from which that one and those held are read."""
+        """Add the number of the next element, and the states to read it and the held elements from."""
         reader = self._reader
         if reader is not None and reader.is_stateful and reader.number == self._number:
             self._enter(self._number, reader.state())
-        wanted = [self._number, *(token // self.run.num_lanes for token in held)]
-        needed = sorted({bisect_right(self._numbers, number) - 1 for number in wanted} - {-1})
+        numbers = [self._number, *(token // self.run.num_lanes for token in held)]
+        needed = sorted({bisect_right(self._numbers, number) - 1 for number in numbers} - {-1})
         self._numbers, self._states = [self._numbers[at] for at in needed], [self._states[at] for at in needed]
         states.append({
             "number": self._number, "ended": self._has_ended,
@@ -329,7 +332,7 @@ class StreamRoot(LaneStage):
         })  # fmt: skip
 
     def load_from(self, states: Iterator[Any]) -> None:
-        """Go to that element; it is read when it is asked for."""
+        """Restore a saved state; the next element is read on demand."""
         state = next(states)
         self._number, self._has_ended = state["number"], state["ended"]
         self._numbers = [number for number, _ in state["states"]]
@@ -337,18 +340,18 @@ class StreamRoot(LaneStage):
 
     def rebuild(self, tokens: Sequence[Token]) -> list[Any]:
         """Read these elements again, each from the newest state before it."""
-        found = {}
-        # The source stays where it is read: to go back for these would be to read up to its place once more.
+        elements = {}
+        # Keep the reader: moving it back for these elements would mean reading up to its position again.
         before, self._reader = self._reader, None
-        # Ascending, so that one reading passes them all.
+        # In ascending order, so that one pass reads all of them.
         for token in sorted(set(tokens)):
             try:
-                found[token] = self._reader_at(token // self.run.num_lanes).next()
+                elements[token] = self._reader_at(token // self.run.num_lanes).next()
             except StopIteration:
                 raise RuntimeError(
-                    f"{self.line} has ended before its element {token // self.run.num_lanes} of lane {self.run.lane}, "
-                    "which it has given before: it must give the same elements again"
+                    f"{self.line} has ended before element {token // self.run.num_lanes} of lane {self.run.lane}, "
+                    "which it has returned before: it must return the same elements each time"
                 ) from None
         if before is not None:
             self._reader = before
-        return [found[token] for token in tokens]
+        return [elements[token] for token in tokens]

@@ -1,9 +1,10 @@
-"""A dataset that is computed here and now, element by element; those of a stream come round the lanes, as in a loader.
+"""Iteration over a dataset in the calling process; a stream alternates between its lanes, as in a loader.
 
-A signal handler may raise anywhere in it, as Ctrl-C does in a notebook, and the next call goes on: nothing is lost or
-given twice. So an element counts as given by assignments that come last, between which Python runs no handler. A lane
-is taken out of the table while it computes, because an interrupt tears its stages; one that is not there is opened at
-its beginning, and computes once more what it has given.
+A signal handler may raise at any point, such as Ctrl-C in a notebook. The next call continues, and no element is lost
+or
+returned twice. An element therefore counts as returned by assignments at the very end, between which Python runs no
+handler. A lane is removed from the table while it computes, because an interrupt leaves its stages inconsistent. A
+missing lane is opened at its beginning and computes its elements again up to its position.
 """
 
 import warnings
@@ -25,11 +26,11 @@ NUM_LANES = 16
 
 
 class PlaceRounds(Iterator[Any]):
-    """The elements of an indexed dataset, by their places.
+    """The elements of an indexed dataset, in order.
 
     Args:
-        compute: Returns the element at a place.
-        length: How many there are; None: there is no end.
+        compute: A function that returns the element at an index.
+        length: The number of elements; None if endless.
     """
 
     def __init__(self, compute: Callable[[int], Any], length: int | None) -> None:
@@ -42,8 +43,8 @@ class PlaceRounds(Iterator[Any]):
         """Compute the next element.
 
         Raises:
-            StopIteration: There is none.
-            Exception: What a function of a stage raised; the next call gives the element behind it.
+            StopIteration: There are no more elements.
+            Exception: A function of a stage raised; the next call returns the following element.
         """
         place = self._place
         if self._length is not None and place >= self._length:
@@ -52,7 +53,7 @@ class PlaceRounds(Iterator[Any]):
             value = self._compute(place)
         except BaseException as error:
             if not passes_at_once(error):
-                # An error stands in the place of its element, an interrupt in that of none.
+                # An error takes the place of its element; an interrupt does not.
                 self._place = place + 1
             raise
         self._place = place + 1
@@ -60,21 +61,21 @@ class PlaceRounds(Iterator[Any]):
 
 
 class LaneRounds(Iterator[Any]):
-    """The elements of a stream, as a `Loader` with ``seed=0`` gives them in its first epoch.
+    """The elements of a stream, as a `Loader` with ``seed=0`` yields them in its first epoch.
 
     Args:
         source: The stream.
-        num_lanes: Its lanes.
+        num_lanes: The number of lanes.
     """
 
     def __init__(self, source: DatasetLanes, num_lanes: int = NUM_LANES) -> None:
         self._source, self._num_lanes = source, num_lanes
-        self._turns = list(range(num_lanes))  # lanes that have not ended
-        self._turn = 0  # which of them is the next one
-        self._counts = [0] * num_lanes  # elements that each has given
+        self._turns = list(range(num_lanes))  # numbers of the lanes that have not ended
+        self._turn = 0  # index of the next lane in `_turns`
+        self._counts = [0] * num_lanes  # number of elements that each lane has returned
         self._lanes: dict[int, StreamLane] = {}
-        torch_info.answer()  # which lane runs
-        self._of: tuple[int, int] | None = None  # seed and epoch, from the first element on
+        torch_info.answer()  # make torch's get_worker_info report the lane
+        self._of: tuple[int, int] | None = None  # seed and epoch of the first element
         self._begin_aside: BeginBatch
 
     def __iter__(self) -> Self:
@@ -84,8 +85,8 @@ class LaneRounds(Iterator[Any]):
         """Compute the next element.
 
         Raises:
-            StopIteration: There is none.
-            Exception: What a function of a stage raised; the next call gives the element behind it.
+            StopIteration: There are no more elements.
+            Exception: A function of a stage raised; the next call returns the following element.
         """
         while self._turns:
             turn = self._turn if self._turn < len(self._turns) else 0
@@ -95,7 +96,7 @@ class LaneRounds(Iterator[Any]):
                 self._turns, self._turn = [other for other in self._turns if other != number], turn
                 continue
             count = self._counts[number] + 1
-            # By assignments, last of all: no handler runs between them, so an element was given, or was not.
+            # Plain assignments, at the very end: no signal handler runs between them.
             self._lanes[number] = lane
             self._counts[number] = count
             self._turn = turn + 1
@@ -106,15 +107,16 @@ class LaneRounds(Iterator[Any]):
         raise StopIteration
 
     def _run(self, number: int) -> tuple[StreamLane, Any, Exception | None]:
-        """Compute the next element of a lane; return the lane, and the element or what was raised in its place."""
+        """Compute the next element of a lane; return the lane, and the element or the error in its place."""
         before = context.process_info()
         with aside() as run:
             self._begin_aside = run.begin
-            # Those of the first element: a pass is of one seed, whoever asks for its other elements.
+            # The seed and epoch of the first element apply to the whole pass, whatever the context of later calls.
             self._of = self._of or (run.seed, run.epoch)
             try:
-                # Out of the table while it computes: an interrupt tears its stages, and what is not there is opened
-                # anew.
+                # Removed from the table while it computes: an interrupt leaves its stages inconsistent, and a missing
+                # lane is opened
+                # again.
                 lane = self._lanes.pop(number, None)
                 if lane is None:
                     lane = self._opened(number, *self._of)
@@ -135,18 +137,18 @@ class LaneRounds(Iterator[Any]):
             warnings.warn(words, UserWarning, stacklevel=outside_stacklevel())
 
     def _opened(self, number: int, seed: int, epoch: int) -> StreamLane:
-        """Open a lane, behind the elements that it has given."""
+        """Open a lane, and advance it past the elements that it has returned."""
         info = WorkerInfo(0, 1, seed, lane=number, num_lanes=self._num_lanes)
 
         def begin(seed: int, epoch: int, place: int) -> None:
-            self._begin_aside(seed, epoch, place)  # before: what it keeps for later is of the caller
+            self._begin_aside(seed, epoch, place)  # first, because it saves the caller's context
             context.enter_lane(info)
 
         lane = self._source.open_lane(LaneRun(number, self._num_lanes, seed, epoch, begin))
         for _ in range(self._counts[number]):
             try:
                 lane.next()
-            except Exception as error:  # it was raised at its place
+            except Exception as error:  # raised before, when the element was first computed
                 if passes_at_once(error):
                     raise
         return lane

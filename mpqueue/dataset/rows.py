@@ -1,14 +1,14 @@
-"""Rows of one length, and which of them a sequence goes into: whole sequences are fitted, or running text is cut.
+"""Assignment of sequences to rows of one length: whole sequences by best fit, or continuous text cut into rows.
 
-Best fit holds a bounded number of rows open. A sequence goes into the row in which it leaves the least space; a row
-that is full is closed. Where it fits into none, a new row is opened, and if there are as many as may be, one is closed
-with what space it has: the fullest, unless the oldest has been open for twice as many others. Without that bound a row
-that nothing fits into stays open to the end (seen: 30,000 samples), and whoever resumes has to compute its sequences
-from there; closing always the oldest costs a seventh more padding. What is left at the end is fitted anew, longest
-first: that halves the padding of a stream of 600 samples.
+Best fit holds a limited number of rows open. A sequence goes into the row where it leaves the least space, and a full
+row is closed. If it fits into no row, a new row is opened. At the limit, one row is closed with its remaining space:
+the fullest one, unless the oldest has been open while twice the limit of other rows were opened. Without that bound, a
+row with little space could remain open to the end (observed: 30,000 samples), and a resume would have to compute its
+sequences from there on. Always closing the oldest row costs a seventh more padding. The remaining sequences at the end
+are fitted again, longest first, which halves the padding of a stream of 600 samples.
 
-Padding, in percent of the places, for 60,000 lengths drawn log-normal with median 400 (what is longer is cut), rows of
-2,048, 64 of them open; the last column: the largest number of rows that were opened while one was open.
+Padding in percent, for 60,000 log-normal lengths with median 400 (longer ones are cut), rows of 2,048, 64 open rows.
+Last column: the maximum number of rows that were opened while one was open.
 
     closed where none fits      sigma 0.3   0.5   0.8   1.0   1.2   1.5      rows, at sigma 1.0
     all (Grain's rule)               3.78  2.81  1.99  1.57  1.22  0.78              64
@@ -17,8 +17,8 @@ Padding, in percent of the places, for 60,000 lengths drawn log-normal with medi
     the fullest                      2.85  1.74  0.84  0.52  0.30  0.12           1,466
     the fullest, bounded: this       3.06  1.91  0.98  0.61  0.37  0.16             139
 
-Sequences of much the same length, five to a row, are the hard case: at sigma 0.3 no rule that places one sequence after
-the other comes below 2.8.
+Sequences of similar lengths, five to a row, are the hard case: at sigma 0.3, no rule that places one sequence at a time
+reaches less than 2.8 %.
 """
 
 from bisect import bisect_left, insort
@@ -29,13 +29,13 @@ from mpqueue.memory.layout import Array
 
 
 class Piece(NamedTuple):
-    """A sequence, or a part of one: what becomes a segment of a row.
+    """A sequence or a part of one, which becomes a segment of a row.
 
     Attributes:
-        token: The sample's.
-        start: The first place of the sample that is in it,
-        stop: and the first one behind it.
-        fields: The arrays of these places.
+        token: The token of the sample.
+        start: The start in the sample.
+        stop: The end in the sample, exclusive.
+        fields: The arrays of this part.
     """
 
     token: Any
@@ -44,7 +44,7 @@ class Piece(NamedTuple):
     fields: tuple[Array, ...]
 
     def cut(self, size: int) -> tuple["Piece", "Piece"]:
-        """Return the first so many places, and the others."""
+        """Return the first ``size`` places, and the rest."""
         middle = self.start + size
         return (
             Piece(self.token, self.start, middle, tuple([field[:size] for field in self.fields])),
@@ -56,41 +56,41 @@ Row: TypeAlias = list[Piece]
 
 
 class RowFiller(Protocol):
-    """Fills rows, piece by piece; pure, so that equal pieces in equal order give equal rows."""
+    """Fills rows piece by piece. Pure: equal pieces in equal order result in equal rows."""
 
     def add(self, piece: Piece) -> tuple[Row | None, Piece | None]:
-        """Return the row that is closed now, if any, and what is left of the piece: to be added next."""
+        """Return the row that is closed now, if any, and the rest of the piece, to be added next."""
         ...
 
     def finish(self) -> list[Row]:
-        """Close all rows, since no piece follows, and return them in order."""
+        """Close all rows at the end, and return them in order."""
         ...
 
     def save(self) -> tuple[int, list[tuple[int, Row]]]:
-        """Return how many rows were opened so far, and those that are open by their numbers, oldest first."""
+        """Return the number of rows opened so far, and the open rows with their numbers, oldest first."""
         ...
 
     def load(self, opened: int, rows: Iterable[tuple[int, Row]]) -> None:
-        """Go on from what `save` gave."""
+        """Continue from a saved state."""
         ...
 
 
 class BestFit:
-    """Best fit into a bounded number of open rows.
+    """Best fit into a limited number of open rows.
 
     Args:
-        length: Places of a row. A longer piece is cut: whole rows, and what is left.
-        bins: How many rows are open at most.
+        length: The length of a row. A longer piece is cut into whole rows and a rest.
+        bins: The maximum number of open rows.
     """
 
     def __init__(self, length: int, bins: int) -> None:
         self._length, self._bins = length, bins
         self._opened = 0
-        self._rows: dict[int, Row] = {}  # by number, which makes the first one the oldest
-        self._space: list[tuple[int, int]] = []  # places left and number of each, sorted
+        self._rows: dict[int, Row] = {}  # by number, oldest first
+        self._space: list[tuple[int, int]] = []  # (free places, number) of each row, sorted
 
     def add(self, piece: Piece) -> tuple[Row | None, Piece | None]:
-        """Return the row that is closed now, if any, and what is left of the piece: to be added next."""
+        """Return the row that is closed now, if any, and the rest of the piece, to be added next."""
         size, space = piece.stop - piece.start, self._space
         if size > self._length:
             whole, rest = piece.cut(self._length)
@@ -120,24 +120,24 @@ class BestFit:
         return self._rows.pop(self._space.pop(at)[1])
 
     def finish(self) -> list[Row]:
-        """Close all rows, since no piece follows, and return them: their pieces fitted anew, longest first."""
+        """Close all rows at the end, and return them with their pieces fitted again, longest first."""
         pieces = [piece for row in self._rows.values() for piece in row]
         order = {id(piece): place for place, piece in enumerate(pieces)}
-        anew = BestFit(self._length, len(pieces) + 1)
-        rows = [anew.add(piece)[0] for piece in sorted(pieces, key=lambda piece: piece.start - piece.stop)]
-        rows += anew._rows.values()
+        refitted = BestFit(self._length, len(pieces) + 1)
+        rows = [refitted.add(piece)[0] for piece in sorted(pieces, key=lambda piece: piece.start - piece.stop)]
+        rows += refitted._rows.values()
         self._rows.clear()
         self._space.clear()
-        # Whoever reads a row of a short stream finds its sequences as they came, not by their lengths.
+        # Restore the order of arrival within and between rows, which a reader of a short stream expects.
         made = [sorted(row, key=lambda piece: order[id(piece)]) for row in rows if row]
         return sorted(made, key=lambda row: order[id(row[0])])
 
     def save(self) -> tuple[int, list[tuple[int, Row]]]:
-        """Return how many rows were opened so far, and those that are open by their numbers, oldest first."""
+        """Return the number of rows opened so far, and the open rows with their numbers, oldest first."""
         return self._opened, list(self._rows.items())
 
     def load(self, opened: int, rows: Iterable[tuple[int, Row]]) -> None:
-        """Go on from what `save` gave."""
+        """Continue from a saved state."""
         self._opened, self._rows = opened, dict(rows)
         self._space = sorted(
             (self._length - sum(piece.stop - piece.start for piece in row), number)
@@ -146,10 +146,10 @@ class BestFit:
 
 
 class Concatenation:
-    """The running text of all pieces, cut into rows.
+    """The continuous text of all pieces, cut into rows.
 
     Args:
-        length: Places of a row.
+        length: The length of a row.
     """
 
     def __init__(self, length: int) -> None:
@@ -157,7 +157,7 @@ class Concatenation:
         self._row: Row = []
 
     def add(self, piece: Piece) -> tuple[Row | None, Piece | None]:
-        """Return the row that is closed now, if any, and what is left of the piece: to be added next."""
+        """Return the row that is closed now, if any, and the rest of the piece, to be added next."""
         rest, size = None, piece.stop - piece.start
         if size > self._left:
             piece, rest = piece.cut(self._left)
@@ -170,16 +170,16 @@ class Concatenation:
         return row, rest
 
     def finish(self) -> list[Row]:
-        """Close the last row, since no piece follows."""
+        """Close the last row at the end."""
         rows = [self._row] if self._row else []
         self._row, self._left = [], self._length
         return rows
 
     def save(self) -> tuple[int, list[tuple[int, Row]]]:
-        """Return the row that is open, if any, with the number 0."""
+        """Return the open row, if any, with the number 0."""
         return 0, [(0, list(self._row))] if self._row else []
 
-    def load(self, opened: int, rows: Iterable[tuple[int, Row]]) -> None:  # noqa: ARG002 - rows have no age here
-        """Go on from what `save` gave."""
+    def load(self, opened: int, rows: Iterable[tuple[int, Row]]) -> None:  # noqa: ARG002 - rows have no numbers here
+        """Continue from a saved state."""
         self._row = [piece for _, row in rows for piece in row]
         self._left = self._length - sum(piece.stop - piece.start for piece in self._row)

@@ -1,7 +1,7 @@
-"""Samples that are sequences: what may be packed, and the row that pieces of them make.
+"""Validation of samples that are sequences, and construction of rows from pieces of them.
 
-A row is a dict: the fields, `SEGMENT_IDS` and `POSITIONS`. It follows from its pieces alone, so that it can be made
-again from their samples.
+A row is a dict: the fields, `SEGMENT_IDS` and `POSITIONS`. It depends only on its pieces, so it can be built again from
+their samples.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,19 +15,19 @@ from mpqueue.memory.layout import Array
 TOKENS = "tokens"
 SEGMENT_IDS, POSITIONS = "segment_ids", "positions"
 _REMEDY = (
-    "pack takes arrays or lists of numbers, one for each sample, or dicts of these, all of one length: make such "
-    "samples by a map before it"
+    "pack takes an array or a list of numbers per sample, or a dict of these with equal lengths: make such "
+    "samples with a map before pack"
 )
 
 
 class SequenceReader:
-    """Takes samples apart into arrays of one length, and joins pieces of them to rows.
+    """Splits samples into arrays of one length, and joins pieces of them to rows.
 
     Args:
-        length: Places of a row.
+        length: The length of a row.
 
     Attributes:
-        shapes: Name and shape behind the first axis of each field, as the first sample has them; None before that.
+        shapes: The name, and the shape after the first axis, of each field of the first sample; None before that.
     """
 
     def __init__(self, length: int) -> None:
@@ -36,11 +36,11 @@ class SequenceReader:
         self.shapes: list[tuple[Any, tuple[int, ...]]] | None = None
 
     def read(self, sample: Any) -> tuple[Array, ...]:
-        """Return the fields of a sample, in the order of those of the first sample.
+        """Return the fields of a sample, in the order of the first sample's fields.
 
         Raises:
-            TypeError: It is no sequence, or one of its fields is none.
-            ValueError: Its fields are of unequal lengths, or others than those of the first sample.
+            TypeError: The sample or one of its fields is not a sequence.
+            ValueError: The fields have different lengths, or differ from the first sample's fields.
         """
         if isinstance(sample, Mapping):
             fields = {name: _as_array(value, f"field {name!r} of a sample") for name, value in sample.items()}
@@ -53,23 +53,23 @@ class SequenceReader:
         if len(fields) != len(shapes) or any(
             name not in fields or fields[name].shape[1:] != shape for name, shape in shapes
         ):
-            got = [(name, field.shape[1:]) for name, field in fields.items()]
-            raise ValueError(f"pack got {_told(got)}, and before that {_told(shapes)}: rows need samples of one form")
+            actual = [(name, field.shape[1:]) for name, field in fields.items()]
+            raise ValueError(f"pack: expected samples like the first one ({_listed(shapes)}), got {_listed(actual)}")
         return tuple([fields[name] for name, _ in shapes])
 
     @staticmethod
     def _check_names(fields: dict[Any, Array]) -> None:
         if not fields:
-            raise ValueError(f"pack got a dict without any field. {_REMEDY}")
+            raise ValueError(f"pack got a dict without fields. {_REMEDY}")
         for name in (SEGMENT_IDS, POSITIONS):
             if name in fields:
                 raise ValueError(
-                    f"pack got a sample with the field {name!r}, which is the name of what it adds to each row itself: "
-                    "rename the field by a map before it"
+                    f"pack got a sample with the field {name!r}, which is reserved for a field that pack adds to each "
+                    "row: rename the field with a map before pack"
                 )
         if len({len(field) for field in fields.values()}) > 1:
             lengths = ", ".join(f"{name!r}: {len(field)}" for name, field in fields.items())
-            raise ValueError(f"pack got a sample whose fields are of unequal lengths: {lengths}. {_REMEDY}")
+            raise ValueError(f"pack got a sample with fields of different lengths: {lengths}. {_REMEDY}")
 
     def row(self, pieces: Sequence[Piece]) -> dict[Any, Array]:
         """Join pieces to a row."""
@@ -90,15 +90,19 @@ class SequenceReader:
         return row
 
 
-def _as_array(value: Any, what: str) -> Array:
+def _as_array(value: Any, name: str) -> Array:
     if isinstance(value, str | bytes | bytearray | tuple | set | Mapping) or not hasattr(value, "__len__"):
-        raise TypeError(f"{what} is {_kind(value)}, no sequence of numbers. {_REMEDY}{_hint(value)}")
+        raise TypeError(f"{name} is {_kind(value)}, which is not a sequence of numbers. {_REMEDY}{_hint(value)}")
     try:
         array = np.asarray(value)
     except ValueError as error:
-        raise ValueError(f"{what} is {_kind(value)} that makes no array: {error}. {_REMEDY}") from error
+        raise ValueError(
+            f"{name} is {_kind(value)} that cannot be converted to an array: {error}. {_REMEDY}"
+        ) from error
     if array.ndim == 0 or array.dtype.kind in "OSU":
-        raise TypeError(f"{what} is {_kind(value)} of dtype {array.dtype}, no sequence of numbers. {_REMEDY}")
+        raise TypeError(
+            f"{name} is {_kind(value)} of dtype {array.dtype}, which is not a sequence of numbers. {_REMEDY}"
+        )
     return array
 
 
@@ -111,13 +115,13 @@ def _kind(value: Any) -> str:
 
 def _hint(value: Any) -> str:
     if isinstance(value, str):
-        return ", which turns text into numbers of tokens"
+        return " that converts text to token numbers"
     if isinstance(value, bytes | bytearray):
-        return ": np.frombuffer(sample, np.uint8) has a number for each byte"
+        return ", for example with np.frombuffer(sample, np.uint8)"
     if isinstance(value, tuple):
-        return ", with a name for each part of the tuple"
+        return " that names each part of the tuple"
     return ""
 
 
-def _told(shapes: list[tuple[Any, tuple[int, ...]]]) -> str:
+def _listed(shapes: list[tuple[Any, tuple[int, ...]]]) -> str:
     return ", ".join(f"{name!r} of shape {('n', *shape)}".replace("'n'", "n") for name, shape in shapes)

@@ -1,11 +1,11 @@
-"""The indexed dataset as workers run it, and as the caller computes it.
+"""Indexed datasets as workers run them, and as the caller computes them.
 
-`IndexedSource` is what a loader runs: a source like any other, whose items are computed for the batch that is at work
-in the same thread; seed and epoch are that batch's.
+A loader runs an `IndexedSource`. Its items are computed for the current batch of the same thread, with the seed and
+epoch of that batch.
 
-Elsewhere elements are computed *aside*: for the batch that is at work, if code of a source asks a dataset for elements,
-else for epoch 0 of seed 0, or of the seed that a loop of torch's has drawn. The caller's own random numbers are put
-back then, and nothing is set, kept or put back where no code of the user's runs.
+Outside of a loader, elements are computed *aside*. If code of a source requests elements of another dataset, they are
+computed for the current batch. Otherwise they are computed for seed 0 and epoch 0, or for the seed that torch's loader
+has drawn. The caller's random states are then restored. Nothing is seeded, saved or restored where no user code runs.
 """
 
 import operator
@@ -27,19 +27,26 @@ from mpqueue.worker import context
 
 
 class Readers:
-    """The readers of a tree: each thread has its own, because they keep what they have found.
+    """The readers of a tree. Each thread has separate ones, because they cache results.
 
-    A list of the user's may grow. So a source is asked for its length whenever it is read, and all sources at the
-    beginning of an epoch. To ask all of them for each batch would take milliseconds where there are 10,000.
+    A user's list may grow. The length of a source is therefore checked whenever the source is read, and the lengths of
+    all
+    sources at the beginning of an epoch. Checking all of them for each batch would take milliseconds for 10,000
+    sources.
 
-    A thread's readers are taken out while they compute, and put back by one assignment. A signal handler that raises in
-    the middle may leave them inconsistent: they are not put back then, and the next call makes others.
+    A thread's readers are removed while they compute, and put back by one assignment. A signal handler that raises in
+    between may leave them inconsistent. They are then not put back, and the next call creates new ones.
 
     Args:
         root: The tree.
     """
 
-    __slots__ = ("_epoch", "_kept", "_lengths", "_root")  # without a `__dict__`: what is kept is no part of a source
+    __slots__ = (
+        "_epoch",
+        "_kept",
+        "_lengths",
+        "_root",
+    )  # without a `__dict__`, so that the fingerprint of a source does not include it
 
     def __init__(self, root: StageNode) -> None:
         self._root = root
@@ -48,14 +55,14 @@ class Readers:
         self._epoch: int | None = None
 
     def length(self) -> int | None:
-        """Return the number of elements, as the sources report it now; None: there is no end."""
+        """Return the current number of elements; None if endless."""
         lengths = nodes.lengths_of(self._root)
         if lengths != self._lengths:
             self._lengths = lengths
         return lengths[id(self._root)]
 
     def get(self) -> Reader:
-        """Return the reader of this thread, for sources of the lengths that were found last."""
+        """Return the reader of this thread, for the latest known lengths of the sources."""
         return self._maker().make(self._root)
 
     def _maker(self) -> ReaderMaker:
@@ -69,15 +76,15 @@ class Readers:
         return kept
 
     def at(self, places: Sequence[int], run: IndexedRun, tally: StageTally | None = None) -> list[Any]:
-        """Return the elements at these places, each of which is below the length.
+        """Return the elements at these indices, each of which is below the length.
 
         Args:
-            places: The places.
+            places: The indices.
             run: The epoch.
-            tally: Where the work of the stages is noted; None: it is not.
+            tally: The tally to which the work of the stages is added, if any.
 
         Raises:
-            Exception: What the user's code raised.
+            Exception: User code raised.
         """
         if run.epoch != self._epoch:
             self.length()
@@ -86,19 +93,21 @@ class Readers:
             return self._read(places, run, tally)
         except LengthChanged:
             self.length()
-        # No second look: a source whose length differs at each call must not keep this from an end.
+        # Without another check, so that a source that changes its length at each call cannot block this forever.
         return self._read(places, run._replace(watches=False), tally)
 
     def _read(self, places: Sequence[int], run: IndexedRun, tally: StageTally | None) -> list[Any]:
         maker, self._kept.maker = self._maker(), None
         try:
-            found = maker.make(self._root).at(places, run) if tally is None else self._timed(maker, places, run, tally)
+            elements = (
+                maker.make(self._root).at(places, run) if tally is None else self._timed(maker, places, run, tally)
+            )
         except Exception as error:
             if not is_of_handler(error):
                 self._kept.maker = maker
             raise
         self._kept.maker = maker
-        return found
+        return elements
 
     def _timed(self, maker: ReaderMaker, places: Sequence[int], run: IndexedRun, tally: StageTally) -> list[Any]:
         kept: tuple[ReaderMaker, ReaderClocks] | None = getattr(self._kept, "clocks", None)
@@ -107,12 +116,12 @@ class Readers:
         return kept[1].at(places, run, tally)
 
     def at_indices(self, indices: Sequence[Any], run: IndexedRun) -> list[Any]:
-        """Return the elements of these indices, as a user passes them; negative ones count from the end.
+        """Return the elements with indices as passed by a user; negative ones count from the end.
 
         Raises:
             TypeError: An index is not an integer.
-            IndexError: There is no such element.
-            Exception: What the user's code raised.
+            IndexError: An index is out of range.
+            Exception: User code raised.
         """
         length = self.get().length
         try:
@@ -129,22 +138,22 @@ class Readers:
 
 
 def checked_index(index: Any, length: int | None) -> int:
-    """Return the place of an index in a dataset of this length; a negative one counts from the end.
+    """Return an index as a non-negative integer; a negative one counts from the end.
 
     Raises:
         TypeError: The index is not an integer.
-        IndexError: There is no such element.
+        IndexError: The index is out of range.
     """
     if isinstance(index, slice):
-        raise TypeError("a dataset has no slices: use skip(start).take(count)")
+        raise TypeError("a dataset does not support slices: use skip(start).take(count)")
     try:
         place = operator.index(index)
     except TypeError:
         raise TypeError(f"the index of an element must be an integer, got {index!r}") from None
     inside = place + length if place < 0 and length is not None else place
     if inside < 0 or (length is not None and inside >= length):
-        many = "no end" if length is None else f"{length} elements"
-        raise IndexError(f"there is no element {place}: the dataset has {many}")
+        extent = "is endless" if length is None else f"has {length} elements"
+        raise IndexError(f"index {place} is out of range: the dataset {extent}")
     return inside
 
 
@@ -152,13 +161,13 @@ class RunnableDataset:
     """A dataset as workers run it.
 
     Args:
-        root: Its last stage.
+        root: The last stage.
 
     Attributes:
-        sources: The objects that its samples come from.
-        functions: The functions of the user's. Both stand here, so that what looks for random generators in a source
-            finds them at any depth of the tree.
-        shown_as: Its name in messages: the user knows no other.
+        sources: The sources of its samples.
+        functions: The user's functions. Both are attributes, so that the search for random generators in a source finds
+            them at any depth of the tree.
+        shown_as: The name in messages, which is the public one.
     """
 
     shown_as = "Dataset"
@@ -167,7 +176,7 @@ class RunnableDataset:
         self.root = root
         self.sources = [stage.source for stage in root.of_kind(nodes.SourceNode)]
         self.functions = functions_of(root)
-        # Here, in the trainer and in each worker: what is deep is the computation, and also some states.
+        # In the trainer and in each worker: the computation is deep, and so are some states.
         make_room(root.facts.depth)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -178,21 +187,21 @@ class IndexedSource(RunnableDataset):
     """An indexed dataset as a source of samples, or of batches.
 
     Args:
-        root: Its last stage.
-        batch: A stage behind that one, of which the worker makes batches by itself; None: there is none.
+        root: The last stage that this source computes.
+        batch: The stage after it by which the worker makes batches; None if there is none.
     """
 
-    thread_safe = True  # as far as the sources are
+    thread_safe = True  # if its sources are
 
     def __init__(self, root: StageNode, batch: nodes.BatchNode | None = None) -> None:
         super().__init__(root)
         self._batch = batch
         self._readers = Readers(root)
         if self._readers.length() is None:
-            self.num_batches = None  # it has no end, as Keras 3 says it
+            self.num_batches = None  # endless, by the convention of Keras 3
 
     def order(self) -> str:
-        """Return the order of the elements in words, for the state of a loader."""
+        """Return a description of the order of the elements, for the state of a loader."""
         return nodes.order_of(self.root)
 
     def __len__(self) -> int:
@@ -204,26 +213,26 @@ class IndexedSource(RunnableDataset):
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
-        """Return elements by their places."""
-        found = context.current_batch()
-        if found is None:
+        """Return elements by index."""
+        batch = context.current_batch()
+        if batch is None:
             return compute_aside(self._readers, indices)
-        (seed, epoch, _), begin = found
-        # Few batches are timed, and the others pay for no clocks.
+        (seed, epoch, _), begin = batch
+        # Only an occasional batch is timed; the others use no clocks.
         return self._readers.at(indices, IndexedRun(seed, epoch, begin, watches=True), context.stage_tally())
 
     def refuse_none(self, place: int) -> TypeError:
-        """Return the error of an element that is None; it names the source that the element comes from."""
-        found = context.current_batch()
-        seed, epoch, _ = (0, 0, 0) if found is None else found[0]
+        """Return the error of an element that is None, which names the source of the element."""
+        batch = context.current_batch()
+        seed, epoch, _ = (0, 0, 0) if batch is None else batch[0]
         return no_sample(self._readers.get().origin(place, IndexedRun(seed, epoch, _begin_here)))
 
     def make_tally(self) -> StageTally:
-        """Return where the stages note their work for one batch."""
+        """Return a tally for the work of the stages for one batch."""
         return StageTally(self._batch)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # The stage behind has the tree as its input: as two parts of a pickle they would be there twice.
+        # The batch stage has the tree as its input. Pickled separately, the tree would be included twice.
         if self._batch is None:
             return type(self), (self.root,)
         return _with_batch, (type(self), self._batch)
@@ -234,15 +243,15 @@ def _with_batch(kind: type[IndexedSource], batch: nodes.BatchNode) -> IndexedSou
 
 
 def functions_of(root: StageNode) -> list[Any]:
-    """Return the functions of the user's in a tree."""
+    """Return the user functions of a tree."""
     return [function for _, node in root.stages() for function in node.functions()]
 
 
 class StageCollate:
-    """Makes batches as a stage of a dataset does: with random numbers of the stage's own.
+    """Makes batches as a stage of a dataset does, with the stage's random numbers.
 
     Args:
-        node: The stage; it has a ``collate``.
+        node: The stage, which has a ``collate``.
     """
 
     def __init__(self, node: nodes.BatchNode) -> None:
@@ -251,10 +260,10 @@ class StageCollate:
     def __call__(self, samples: list[Any]) -> Any:
         """Return the batch of samples."""
         assert self.node.collate is not None
-        found = context.current_batch()
-        if found is not None:
-            (seed, epoch, first), begin = found
-            # Or it would draw on from what the last sample has left.
+        batch = context.current_batch()
+        if batch is not None:
+            (seed, epoch, first), begin = batch
+            # Otherwise `collate` would continue the random numbers of the last sample.
             begin(nodes.salted(seed, self.node.number), epoch, first)
         try:
             return self.node.collate(samples)
@@ -264,22 +273,22 @@ class StageCollate:
 
 
 def compute_aside(readers: Readers, places: Sequence[int]) -> list[Any]:
-    """Return elements for whoever asks outside of a loader.
+    """Return elements that are requested outside of a loader.
 
     Raises:
-        Exception: What the user's code raised.
+        Exception: User code raised.
     """
     with aside() as run:
         return readers.at(places, run)
 
 
 def compute_indices(readers: Readers, indices: Sequence[Any]) -> list[Any]:
-    """Return elements for whoever asks outside of a loader, by indices, of which negative ones count from the end.
+    """Return elements by index that are requested outside of a loader; negative indices count from the end.
 
     Raises:
         TypeError: An index is not an integer.
-        IndexError: There is no such element.
-        Exception: What the user's code raised.
+        IndexError: An index is out of range.
+        Exception: User code raised.
     """
     with aside() as run:
         return readers.at_indices(indices, run)
@@ -287,24 +296,25 @@ def compute_indices(readers: Readers, indices: Sequence[Any]) -> list[Any]:
 
 @contextmanager
 def aside() -> Iterator[IndexedRun]:
-    """Compute here, and leave all random numbers as they were."""
-    found = context.current_batch()
-    if found is None:
-        kept = _Kept(_begin_here)
+    """Compute outside of a loader, and restore all random states afterwards."""
+    batch = context.current_batch()
+    if batch is None:
+        saved_state = _SavedState(_begin_here)
         seed = context.aside.seed
-        run = IndexedRun(_seed_of_torch() if seed is None else seed, 0, kept.begin, watches=True)
+        run = IndexedRun(_seed_of_torch() if seed is None else seed, 0, saved_state.begin, watches=True)
     else:
-        kept = _Kept(found[1])
-        run = IndexedRun(found[0][0], found[0][1], kept.begin, watches=True)
+        saved_state = _SavedState(batch[1])
+        run = IndexedRun(batch[0][0], batch[0][1], saved_state.begin, watches=True)
     try:
         yield run
     finally:
         try:
-            kept.put_back()
+            saved_state.restore()
         except BaseException:
-            # An interrupt, as nothing else raises there. Once more, from the beginning: all that this thread draws
-            # later would be of the sample at which it came, and of its seed, without a word.
-            kept.put_back()
+            # Only an interrupt raises there. Restore again from the beginning. Otherwise later random numbers of this
+            # thread would
+            # silently depend on the sample at which the interrupt came, and on its seed.
+            saved_state.restore()
             raise
 
 
@@ -314,17 +324,17 @@ def _begin_here(seed: int, epoch: int, place: int) -> None:
 
 
 def _seed_of_torch() -> int:
-    """The seed of an epoch of torch's own DataLoader, in one of its workers; else 0."""
+    """Return the seed of the epoch in a worker of torch's DataLoader, otherwise 0."""
     module = sys.modules.get("torch.utils.data")
     info = None if module is None else module.get_worker_info()
     return 0 if info is None else int(info.seed) - int(info.id)
 
 
-class _Kept:
-    """The random numbers of the caller, from the first time that others are set.
+class _SavedState:
+    """The random states of the caller, saved before the first seeding.
 
     Args:
-        begin: Sets others.
+        begin: A function that seeds the generators.
     """
 
     def __init__(self, begin: Callable[[int, int, int], None]) -> None:
@@ -333,27 +343,27 @@ class _Kept:
         self._globals: GlobalState | None = None
 
     def begin(self, seed: int, epoch: int, place: int) -> None:
-        """Set the random numbers of a sample in a stage."""
+        """Seed the generators for a sample in a stage."""
         if not self._is_begun:
             self._keep()
             self._is_begun = True
         self._begin(seed, epoch, place)
         if self._globals is not None and self._begin is not _begin_here:
-            # A worker seeds lazily: it looks for draws later, when `put_back` has hidden them.
+            # A worker seeds lazily: it detects draws later, after `restore` has hidden them.
             seed_globals(seed, epoch, place)
 
     def _keep(self) -> None:
         process = context.process_batch
         self._of_process, self._restore_thread = (process.of, process.rng), context.keep_thread()
         if self._begin is context.begin_batch:
-            return  # of a worker thread, which sets no generator that others share
+            return  # a worker thread, which seeds no shared generators
         self._globals = GlobalState()
 
-    def put_back(self) -> None:
-        """Put all back, if others were set."""
+    def restore(self) -> None:
+        """Restore all states, if any were saved."""
         if not self._is_begun:
             return
-        if not context.is_helper():  # what the worker's own thread computes meanwhile is no business of its helpers
+        if not context.is_helper():  # a helper must not change the state of the worker's own thread
             process = context.process_batch
             process.of, process.rng = self._of_process
         self._restore_thread()

@@ -1,14 +1,14 @@
-"""A function of the user's that is called in threads, for `map` and `filter`: results in order, some ahead.
+"""The stages `map` and `filter` with threads: results in order, computed ahead.
 
-At most ``4 * threads`` elements are at work; the input is asked for more when half of them have been taken, since one
-by one they cost its stages 10 us more each. Those whose turn has not come wait as the elements of any other stage do:
-a snapshot has their tokens, and they are computed again. An error of an element stays with it until its turn; one that
-the input raised meanwhile comes behind all that were taken before it, and is the one thing of which a snapshot has
-more than a token.
+At most ``4 * threads`` elements are in flight. More elements are requested from the input when half of them have been
+returned, because single requests cost the earlier stages 10 us more per element. Later elements wait
+as in any other stage: a snapshot contains their tokens, and they are computed again. An error of an element is raised
+in its turn. An error of the input is raised after all elements that were read before it. It is the only case in which a
+snapshot contains more than tokens.
 
-`mpqueue.rng` in a thread is that of the sample that the thread computes. The global generators are nobody's there.
+`mpqueue.rng` in a thread is seeded for the sample that the thread computes. The global generators are not seeded.
 
-The threads are those of `mpqueue.worker.helper_threads`.
+`mpqueue.worker.helper_threads` provides the threads.
 """
 
 from collections import deque
@@ -48,12 +48,12 @@ class ThreadedStage(LinkStage):
         super().__init__(source, node, run)
         self._ahead, self._is_filter = AHEAD * node.threads, type(node) is FilterNode
         self._helpers = shared_helpers(node.threads)
-        self._waiting: deque[tuple[Any, Token]] = deque()  # taken, and in no thread yet
+        self._waiting: deque[tuple[Any, Token]] = deque()  # read from the input, but not submitted yet
         self._pending: deque[tuple[Any, Token, HelperCall]] = deque()
-        self._error: BaseException | None = None  # of the input, behind what is pending
+        self._error: BaseException | None = None  # raised by the input after the pending elements
 
     def pull(self, count: int) -> Block:
-        """Return the next elements, and have those behind them computed meanwhile."""
+        """Return the next elements, while later ones are computed."""
         values: list[Any] = []
         tokens: list[Token] = []
         call = self._in_helper()
@@ -65,19 +65,19 @@ class ThreadedStage(LinkStage):
                 error, self._error = self._error, None
                 raise error
             value, token, helped = self._pending[0]
-            error_of = self._error_of(helped)
-            if error_of is not None and values:
-                break  # it is raised by the next call
+            exception = self._exception_of(helped)
+            if exception is not None and values:
+                break  # the next call raises it
             self._pending.popleft()
-            # The time of the helper, also where this thread did not wait: the stage takes it from a CPU or a disk.
+            # Add the helper's time even if this thread did not wait: it used a CPU or a disk.
             self.ns += helped.ns
             self.waiting_ns += int(helped.ns * self._helpers.clock.waiting_share)
-            if error_of is not None:
-                if self.leaves_out(error_of, token):
-                    if not values:  # or they would be lost with the error
+            if exception is not None:
+                if self.leaves_out(exception, token):
+                    if not values:  # otherwise a RuntimeError would lose the values
                         self._note_fruitless(1)
                     continue
-                raise failures.never_an_end(error_of)
+                raise failures.never_an_end(exception)
             if not self._is_filter or helped.result():
                 values.append(value if self._is_filter else helped.result())
                 tokens.append(token)
@@ -88,13 +88,13 @@ class ThreadedStage(LinkStage):
         return values, tokens
 
     def _take(self, call: Callable[[Any, Token], Any]) -> None:
-        """Have as many elements at work as may be."""
-        # A marked element is alone at work, or a death beside it would be blamed on it.
+        """Submit elements until the allowed number is in flight."""
+        # An element with a retry marker is computed alone, so that a crash is not attributed to the wrong element.
         most = self._ahead if self.may_run_ahead else 1
-        # Half of them at a time: one by one they would cost the stages before 10 us more each.
+        # Half of them at a time: single requests would cost the earlier stages 10 us more per element.
         if len(self._pending) > most // 2:
             return
-        # Those of a snapshot come before all that the input will give.
+        # Elements of a snapshot precede all later elements of the input.
         while self._waiting and len(self._pending) < most:
             self._submit(call, *self._waiting.popleft())
         if self._waiting:
@@ -105,7 +105,7 @@ class ThreadedStage(LinkStage):
             except BaseException as error:
                 if passes_at_once(error):
                     raise
-                # Behind all that were taken before it: the call that comes to it raises it.
+                # Raised by the call that reaches it, after all elements that were read before it.
                 self._error = error
                 return
             if not tokens:
@@ -118,28 +118,28 @@ class ThreadedStage(LinkStage):
         self._pending.append((value, token, self._helpers.submit(call, value, token)))
 
     def _in_helper(self) -> Callable[[Any, Token], Any]:
-        """Return what computes an element in a thread; made by the worker's own, for the batch that is at work."""
+        """Return a function that computes an element in a thread. To be called in the worker's thread per batch."""
         return partial(self._call, context.in_any_thread(self.node.function, self.seed, self.run.epoch))
 
-    def _call(self, ask: Callable[[int, Any], Any], value: Any, token: Token) -> Any:
+    def _call(self, compute: Callable[[int, Any], Any], value: Any, token: Token) -> Any:
         begin, place = self.run.begin, place_of(token)
         if type(begin) is RetryBegin:
             begin.look(self.seed, self.run.epoch, place)
-        made = ask(place, value)
+        made = compute(place, value)
         if self._is_filter and type(made) not in VERDICTS:
             raise no_verdict(self.line, made)
         if made is None:
             raise returned_none(self.line)
         return made
 
-    def _error_of(self, call: HelperCall) -> BaseException | None:
-        """Wait for an element, and return the exception that was raised for it, or None."""
+    def _exception_of(self, call: HelperCall) -> BaseException | None:
+        """Wait for an element, and return the exception that it raised, or None."""
         if not call.is_done:
             self._helpers.check()
         return call.exception()
 
     def save_to(self, states: list[Any], held: Sequence[Token]) -> None:
-        """Add the tokens of what is at work."""
+        """Add the tokens of the elements in flight."""
         pending = [*[token for _, token, _ in self._pending], *[token for _, token in self._waiting]]
         states.append({
             "pending": pending,
@@ -148,11 +148,11 @@ class ThreadedStage(LinkStage):
         self._input.save_to(states, together(held, pending))
 
     def load_from(self, states: Iterator[Any]) -> None:
-        """Go to where this was saved; what was at work is begun again."""
+        """Restore a saved state; elements in flight are computed again."""
         state = next(states)
         self._input.load_from(states)
         tokens = tokens_of(state["pending"])
-        if tokens:  # they are begun with the first `pull`
+        if tokens:  # submitted by the first `pull`
             self._waiting.extend(zip(self._input.rebuild(tokens), tokens, strict=True))
         self._error = None if state["error"] is None else failures.unpack(bytes.fromhex(state["error"]))
 

@@ -112,7 +112,7 @@ def test_a_snapshot_under_max_tokens_gives_the_rest():
 def test_a_sample_that_has_more_than_max_tokens_is_an_error():
     error, batch = batches_of([[0] * 9, [1]], [4], max_tokens=8)
     assert isinstance(error, ValueError)
-    assert "of length 9, of which no batch has room in max_tokens=8" in str(error)
+    assert "must be at most max_tokens=8, got 9" in str(error)
     assert batch.tolist() == [[1]]
 
 
@@ -136,13 +136,13 @@ def test_what_is_padded_and_left_out_is_counted():
 
 @pytest.mark.parametrize("got", [2.0, "3", None, np.zeros(2)])
 def test_a_length_that_is_no_int_is_an_error_with_what_was_returned(got):
-    with pytest.raises(TypeError, match=f"returns the length of a sample, an int; it returned {type(got).__name__}"):
+    with pytest.raises(TypeError, match=f"must return the length of a sample as an int, got {type(got).__name__}"):
         bucket([[1]], [4], [2, 2], length=lambda sample: got).pull(1)
 
 
 def test_a_length_may_be_an_integer_of_numpy_but_not_negative():
     assert len(batches_of([[1]], [4], [2, 2], length=lambda sample: np.array(3))) == 1
-    with pytest.raises(ValueError, match="got the length -1 of a sample"):
+    with pytest.raises(ValueError, match="must be 0 or more, got -1"):
         bucket([[1]], [4], [2, 2], length=lambda sample: -1).pull(1)
 
 

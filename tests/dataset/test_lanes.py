@@ -455,7 +455,7 @@ def test_a_long_search_is_told_of_and_goes_on(monkeypatch, caplog):
     monkeypatch.setattr(stages, "_LONG_NS", 0)
     lane = opened(mpqueue.Dataset.range(40_000).filter(lambda number: number == 39_999), lane=3, num_lanes=4)
     assert lane.next() == 39_999
-    assert "has given none of the last" in caplog.text
+    assert "has returned none of the last" in caplog.text
     assert "lane 3 of 4" in caplog.text
 
 
@@ -464,7 +464,7 @@ def test_a_map_whose_samples_are_all_left_out_ends(monkeypatch):
     skipped = []
     endless = mpqueue.Dataset.range(10).repeat().map(lambda number: number // 0).filter(bool)
     lane = opened(endless, lane=1, num_lanes=4, skip=skipped.append)
-    with pytest.raises(RuntimeError, match=r"map.*would search for ever"):
+    with pytest.raises(RuntimeError, match=r"map.*would search forever"):
         lane.next()
     assert len(skipped) >= 500
 
@@ -498,7 +498,7 @@ def test_a_flat_map_whose_elements_are_all_left_out_says_so(monkeypatch):
     monkeypatch.setattr(roots, "LEAST_FRUITLESS", 500)
     skipped = []
     endless = mpqueue.Dataset.range(10).repeat().flat_map(lambda number: number // 0)
-    with pytest.raises(RuntimeError, match=r"flat_map.*would search for ever"):
+    with pytest.raises(RuntimeError, match=r"flat_map.*would search forever"):
         opened(endless, skip=skipped.append).next()
     assert len(skipped) >= 500
 

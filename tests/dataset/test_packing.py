@@ -221,22 +221,26 @@ def test_a_sample_with_an_error_is_left_out_where_errors_are_skipped():
 @pytest.mark.parametrize(
     ("sample", "kind", "words"),
     [
-        ("some text", TypeError, "a sample is a str, no sequence of numbers.*which turns text into numbers"),
+        (
+            "some text",
+            TypeError,
+            "a sample is a str, which is not a sequence of numbers.*that converts text to token numbers",
+        ),
         (b"bytes", TypeError, "is a bytes.*np.frombuffer"),
-        (7, TypeError, "a sample is an int, no sequence"),
+        (7, TypeError, "a sample is an int, which is not a sequence"),
         (None, TypeError, "a sample is None"),
         (np.float32(1), TypeError, "is a float32"),
         (np.array(3), TypeError, "an array of shape \\(\\)"),
-        ((1, 2), TypeError, "a tuple.*a name for each part"),
+        ((1, 2), TypeError, "a tuple.*that names each part"),
         ({1, 2}, TypeError, "a set"),
         (["a", "b"], TypeError, "a list of dtype <U1"),
-        ([[1], [2, 3]], ValueError, "a list that makes no array"),
+        ([[1], [2, 3]], ValueError, "a list that cannot be converted to an array"),
         ([None, 1], TypeError, "a list of dtype object"),
-        (iter([1]), TypeError, "a list_iterator, no sequence"),
-        ({}, ValueError, "a dict without any field"),
+        (iter([1]), TypeError, "a list_iterator, which is not a sequence"),
+        ({}, ValueError, "a dict without fields"),
         ({"a": [1, 2], "b": 3}, TypeError, "field 'b' of a sample is an int"),
-        ({"a": [1, 2], "b": [3]}, ValueError, "unequal lengths: 'a': 2, 'b': 1"),
-        ({"a": [1], "positions": [1]}, ValueError, "the field 'positions', which is the name of what it adds"),
+        ({"a": [1, 2], "b": [3]}, ValueError, "different lengths: 'a': 2, 'b': 1"),
+        ({"a": [1], "positions": [1]}, ValueError, "the field 'positions', which is reserved"),
     ],
 )
 def test_a_sample_that_is_no_sequence_is_an_error_that_says_what_to_do(sample, kind, words):
@@ -247,9 +251,9 @@ def test_a_sample_that_is_no_sequence_is_an_error_that_says_what_to_do(sample, k
 @pytest.mark.parametrize(
     ("first", "second", "words"),
     [
-        ([1], {"a": [1]}, "got 'a' of shape \\(n,\\), and before that 'tokens' of shape \\(n,\\)"),
-        ({"a": [1], "b": [1]}, {"a": [1]}, "one form"),
-        ({"a": [1]}, {"a": [1], "b": [1]}, "one form"),
+        ([1], {"a": [1]}, "like the first one \\('tokens' of shape \\(n,\\)\\), got 'a' of shape \\(n,\\)"),
+        ({"a": [1], "b": [1]}, {"a": [1]}, "like the first one"),
+        ({"a": [1]}, {"a": [1], "b": [1]}, "like the first one"),
         ([1], [[1, 2]], "'tokens' of shape \\(n, 2\\)"),
     ],
 )
@@ -266,5 +270,5 @@ def test_a_form_is_known_behind_a_snapshot():
     stage.pull(1)
     other = pack([[1] * 8, {"a": [1]}], 8)
     other.load(stage.save())
-    with pytest.raises(ValueError, match="one form"):
+    with pytest.raises(ValueError, match="like the first one"):
         other.pull(1)

@@ -62,7 +62,7 @@ def test_lanes_free_a_generator_function_from_the_number_of_workers():
         (
             lambda: OrderedEnqueuer(STREAM),
             TypeError,
-            "stage 3, filter.* makes it a stream.*GeneratorEnqueuer take streams, and mpqueue.keras.accelerate a Loader",
+            "stage 3, filter.* makes it a stream.*GeneratorEnqueuer, and its Loader to mpqueue.keras.accelerate",
         ),
         (lambda: GeneratorEnqueuer(mpqueue.Dataset.range(4)), TypeError, "by index.*OrderedEnqueuer"),
         (lambda: GeneratorEnqueuer(STREAM, lanes=0), ValueError, "lanes must be 1 or more"),
