@@ -1,34 +1,34 @@
-"""`mpqueue.files`: files that people have, as sources of samples by index: ``len``, ``[i]``, many at once.
+"""`mpqueue.files`: sources over files of common formats, with ``len``, ``[i]`` and batched reads.
 
-A source knows where each of its records lies from an index, which is made once and kept; see `mpqueue.files.index`. So
-order, ranks, resumes and deaths are those of any source by index, and the formats need no part in them.
+A source finds its records through an index, which is created once and stored; see `mpqueue.files.index`. Order, ranks,
+resuming and worker crashes work as for any indexed source, without special support in the formats.
 
-From the ground up; a module imports only from its own line and the lines above it::
+The modules are listed bottom up. A module imports only modules on its own line and on the lines above it::
 
     urls.py         remote files: the file systems of fsspec
-    names.py        names of files: patterns, braces, lists
-    ranges.py       bytes of remote files, many at once, tried again
-    positioned.py   bytes by position as a file object
+    names.py        file names: patterns, braces, lists
+    ranges.py       byte ranges of remote files, read concurrently, with retries
+    positioned.py   a file object over positional reads
     opened.py       open files, read by position
-    kept.py         what lies in the folder of indexes
-    index_file.py   the file of an index: arrays, whole or absent
+    kept.py         the contents of the index folder
+    index_file.py   the file of an index: arrays, written atomically
     window.py       a file that a scan reads from header to header
-    scanning.py     scans of many files at once
-    index.py        where the records of files lie: scanned once, kept in a file, mapped by all
-    unpacked.py     compressed files, unpacked once into a file of the cache
-    fetched.py      remote files, fetched whole into a file of the cache
-    source.py       what all sources of files are
-    unpacked_source.py  sources of files that may be compressed
+    scanning.py     concurrent scans of several files
+    index.py        the positions of records: scanned once, stored in a file, mapped by all processes
+    unpacked.py     compressed files, decompressed once into a cache file
+    fetched.py      remote files, downloaded completely into a cache file
+    source.py       the base class of all sources over files
+    unpacked_source.py  sources over files that may be compressed
     tar_headers.py  the members of a tar archive
     tar.py          `Tar`
-    tar_stream.py   `TarStream`: archives that are read from front to back
-    columns.py      the columns that are wanted of files
-    decoded.py      decoded parts of files, kept while there is room
-    groups.py       samples that lie in groups: row groups, record batches, shards
-    rows.py         rows of pyarrow's tables as samples
-    arrow_messages.py   messages of Arrow's formats: where they lie, and their buffers
-    arrow_slices.py     some rows of a record batch, made from their own bytes
-    arrow_values.py     values of many rows of record batches, read at once
+    tar_stream.py   `TarStream`: archives that are read sequentially
+    columns.py      selection of columns
+    decoded.py      a cache of decoded parts of files
+    groups.py       samples in groups: row groups, record batches, shards
+    rows.py         rows of pyarrow tables as samples
+    arrow_messages.py   messages of Arrow's formats: their positions and buffers
+    arrow_slices.py     some rows of a record batch, built from their own bytes
+    arrow_values.py     values of many rows of record batches, read together
     arrow.py        `Arrow`
     parquet.py      `Parquet`
     mds_values.py   the encodings of MosaicML's format
@@ -61,10 +61,11 @@ class Format(NamedTuple):
     """A row of the table of formats.
 
     Attributes:
-        module: The module of the class, imported on first use: you need only the packages of the formats that you read.
-        option: The name in ``mpqueue index --format``; None: it has no index.
-        endings: Of names of its files; empty: it takes one folder.
-        marker: A file in a folder of this format; None: any folder that no other format claims.
+        module: The module of the class. It is imported on first use, so only the packages of the formats in use are
+            needed.
+        option: The name in ``mpqueue index --format``; None if the format has no index.
+        endings: The endings of its file names; empty if it takes a folder.
+        marker: A file that identifies a folder of this format; None for any folder that no other format claims.
     """
 
     module: str
@@ -86,7 +87,7 @@ FORMATS = {
     "Images": Format("images", "images"),
 }
 
-_FEATURES = ("FixedLenFeature", "FixedLenSequenceFeature", "VarLenFeature")  # what `TFRecord(features=...)` takes
+_FEATURES = ("FixedLenFeature", "FixedLenSequenceFeature", "VarLenFeature")  # the types in `TFRecord(features=...)`
 
 __all__ = [
     "MDS",

@@ -1,9 +1,9 @@
-"""`ArrayRecord`: records of Google's ArrayRecord files, read by the library `array_record`.
+"""`ArrayRecord`: records of Google's ArrayRecord files, read with the library `array_record`.
 
-The library starts a pool of threads in the process that opens its first file. So nothing is opened where only paths and
-numbers are needed, and what a parent has opened is left alone by its children: they open their files themselves.
+The library starts a thread pool in the process that opens its first file. Therefore nothing is opened where only paths
+and numbers are needed, and child processes do not use the readers of their parent: they open the files themselves.
 
-It opens files of this machine only. So a remote one is fetched whole, once; see `mpqueue.files.fetched`.
+The library opens only local files. Remote files are downloaded completely, once; see `mpqueue.files.fetched`.
 """
 
 import functools
@@ -26,10 +26,10 @@ from mpqueue.system.locks import Lock
 
 _VERSION = 1
 _MAX_OPEN = 64
-# No reading ahead: the next record that is asked for may lie anywhere.
+# No read-ahead: the next requested record may be anywhere.
 _OPTIONS = "readahead_buffer_size:0"
 
-# Readers of a parent process: what ends one waits for threads, which a child does not have.
+# Readers of a parent process, kept alive: destroying one waits for threads that a child does not have.
 _of_parents: list[Any] = []
 
 
@@ -45,10 +45,10 @@ def _module() -> Any:
 
 
 def _open(path: str, name: str) -> Any:
-    """Open a file of this machine; an error has the name."""
+    """Open a local file; errors contain ``name``."""
     reader = _module().ArrayRecordReader(path, _OPTIONS)
     if not reader.ok():
-        raise FileError(name, None, "it is no ArrayRecord file, or is cut short")
+        raise FileError(name, None, "it is not an ArrayRecord file, or is truncated")
     return reader
 
 
@@ -57,17 +57,17 @@ def _local(file: IndexedFile, folder: str) -> str:
 
 
 def scan(path: str, *, folder: str) -> Arrays:
-    """Return how many records a file has, as ``rows``.
+    """Return the number of records in a file, as ``rows``.
 
     Args:
-        path: Of the file.
-        folder: Where it is fetched to, if it is remote.
+        path: The path of the file.
+        folder: The folder for the download of a remote file.
 
     Raises:
-        FileError: It is no ArrayRecord file, or is cut short.
-        OSError: The system's, or that of the network.
+        FileError: The file is not an ArrayRecord file, or is truncated.
+        OSError: The file cannot be read or downloaded.
     """
-    _module()  # before many gigabytes are fetched
+    _module()  # fail before downloading many gigabytes
     reader = _open(_local(IndexedFile.of(path), folder), path)
     try:
         return {"rows": np.array([reader.num_records()], np.int64)}
@@ -76,7 +76,7 @@ def scan(path: str, *, folder: str) -> Arrays:
 
 
 class _Readers:
-    """The open files of one process, those read last at the end."""
+    """The open files of one process, in the order of last use."""
 
     def __init__(self) -> None:
         self.pid, self.lock = os.getpid(), Lock()
@@ -84,22 +84,23 @@ class _Readers:
 
 
 class ArrayRecord(GroupedFiles):
-    """Records of ArrayRecord files, by index: each is `bytes`.
+    """Records of ArrayRecord files, by index; each record is `bytes`.
 
-    A source: ``len``, ``[i]`` and ``__getitems__``, which reads the records of a file in one go. To shuffle costs
-    nothing where files were written with ``group_size:1``; otherwise a whole group is decompressed for each record.
+    A source with ``len``, ``[i]`` and ``__getitems__``, which reads the records of a file together. Shuffling is fast
+    for
+    files that were written with ``group_size:1``. Otherwise a whole group is decompressed for each record.
 
-    Any thread may read, and a copy in another process opens its files itself.
+    Reads are thread-safe, and a copy in another process opens the files itself.
 
-    Remote files are fetched whole, once, into the folder of the index, and read from there: it needs room for them.
+    Remote files are downloaded completely, once, into the index folder, which must have enough space.
 
     Args:
-        paths: Files: a path, a URL of fsspec, a pattern, braces, or a list of these.
-        index: The folder in which the index of the files is kept; None: the user's cache folder.
+        paths: The files: a path, an fsspec URL, a pattern, braces, or a list of these.
+        index: The folder for the index of the files. If None, the user's cache folder.
 
     Raises:
         FileNotFoundError: No file matches.
-        FileError: A file is no ArrayRecord file, or is cut short. Later, at a read: it has changed, or is damaged.
+        FileError: A file is not an ArrayRecord file, or is truncated. When reading: a file has changed, or is damaged.
         ImportError: array_record is not installed (extra ``arrayrecord``).
 
     Follows: `ArrayRecordDataSource` of `array_record` and Grain.
@@ -111,7 +112,7 @@ class ArrayRecord(GroupedFiles):
         self._folder = cache_folder(index)
         find = functools.partial(scan, folder=self._folder)
         super().__init__(Index("array_record", _VERSION, expand(paths), find, self._folder), 0)
-        self._has_remote = False  # all are read from this machine
+        self._has_remote = False  # all are read from local files
 
     def _forget(self) -> None:
         super()._forget()
@@ -120,17 +121,17 @@ class ArrayRecord(GroupedFiles):
     def _rows(self, group: int, rows: Sequence[int]) -> list[Any]:
         file = self._index.files[group]
         try:
-            found: list[Any] = self._reader(group, file).read(rows)
+            records: list[Any] = self._reader(group, file).read(rows)
         except RuntimeError as error:
-            self._check(file)  # which says more than the library does of a file that has changed
+            self._check(file)  # gives a better message if the file has changed
             raise FileError(file.path, None, f"records {rows[0]:,} to {rows[-1]:,} cannot be read: {error}") from error
         self._check(file)
-        return found
+        return records
 
     @staticmethod
     def _check(file: IndexedFile) -> None:
         if not file.is_remote and not IndexedFile.of(file.path).is_same(file):
-            raise FileError(file.path, None, "it has changed since it was indexed; make the source anew")
+            raise FileError(file.path, None, "it has changed since it was indexed; create the source again")
 
     def _reader(self, group: int, file: IndexedFile) -> Any:
         readers = self._readers
@@ -144,6 +145,6 @@ class ArrayRecord(GroupedFiles):
                 self._check(file)
                 reader = readers.of_file[group] = _open(_local(file, self._folder), file.path)
                 if len(readers.of_file) > _MAX_OPEN:
-                    readers.of_file.popitem(last=False)  # closed when the last thread has read
+                    readers.of_file.popitem(last=False)  # closed after the last thread has finished reading
             readers.of_file.move_to_end(group)
             return reader

@@ -1,12 +1,12 @@
-"""`Arrow`: files of Arrow's IPC formats, read by the row; what Hugging Face's `datasets` keeps its data in.
+"""`Arrow`: files of Arrow's IPC formats, read by row. Hugging Face's `datasets` stores its data in these formats.
 
-A record batch whose buffers are not compressed is never read as a whole: see `mpqueue.files.arrow_values`. One that is
-compressed, or has dictionaries, is decoded by pyarrow from its messages, and kept; see `mpqueue.files.decoded`.
+An uncompressed record batch is never read as a whole; see `mpqueue.files.arrow_values`. A record batch that is
+compressed or has dictionaries is decoded by pyarrow from its messages, and cached; see `mpqueue.files.decoded`.
 
-Others map these files. To copy 10 KB out of a map takes 1.4 us, `os.pread` of the same 2.7 us, which is most of what a
-row takes; and a map of a file that shrinks kills the process. So the bytes of rows are kept where all of them fit into
-``cache_bytes``, and a later epoch copies nothing: `bytes` are given as they are. Where not all fit, none are kept: of
-rows in a shuffled order, what was used last is not what is used next.
+Other libraries map these files. Copying 10 KB from a map takes 1.4 us, and `os.pread` 2.7 us, which is most of the time
+for a row. But a process that maps a file is killed if the file shrinks. Therefore the bytes of rows are cached if all
+rows fit into ``cache_bytes``. A later epoch then copies nothing, and `bytes` are returned as they are. If they do not
+all fit, none are cached: in shuffled order, recently used rows are not the ones used next.
 """
 
 import itertools
@@ -32,39 +32,39 @@ from mpqueue.files.rows import TableRows, pyarrow
 
 _END = b"\xff\xff\xff\xff\0\0\0\0"
 _VERSION = 1
-# Of a value whose bytes are kept, beside them: an object, and a place in a list.
+# Memory for a cached value in addition to its bytes: an object, and an entry in a list.
 _KEPT_VALUE_BYTES = 64
-# Of record batches whose rows are addressed, in a process: their small buffers.
+# The limit of small buffers of record batches with addressable rows, per process.
 _MAX_BATCH_BYTES = 64 * 1024 * 1024
 
 
 def read_schema(message: bytes) -> Any:
-    """Return the schema of a message; raises pyarrow's errors, which are `ValueError` or `OSError`."""
+    """Return the schema in a message; pyarrow raises a `ValueError` or `OSError` if it is invalid."""
     pa = pyarrow()
     return pa.ipc.read_schema(pa.py_buffer(message))
 
 
 def schemas(index: Index) -> Iterator[tuple[int, Any]]:
-    """Yield the schema of the first file, and each that is written in other bytes, with the number of its file.
+    """Yield the schema of the first file, and each schema with different bytes, with the number of its file.
 
     Raises:
-        ValueError, OSError: pyarrow's.
+        ValueError, OSError: pyarrow cannot read a schema.
     """
     starts, data = index.starts("schema").tolist(), index["schema"]
     known = set()
     for number, (start, stop) in enumerate(itertools.pairwise(starts)):
         message = data[start:stop].tobytes()
-        if message not in known:  # it may differ in its metadata only
+        if message not in known:  # schemas with other bytes may differ only in metadata
             known.add(message)
             yield number, read_schema(message)
 
 
 def scan(path: str) -> Arrays:
-    """Return where the messages of a file are, as `mpqueue.files.arrow_messages` does; its schema is looked at, too.
+    """Return the positions of the messages of a file, see `mpqueue.files.arrow_messages`, and check its schema.
 
     Raises:
-        FileError: It is no file of this format, is damaged, or cut short.
-        OSError: The system's.
+        FileError: The file is not an Arrow file, is damaged, or is truncated.
+        OSError: The file cannot be read.
     """
     arrays = arrow_messages.scan(path)
     message = arrays["schema"].tobytes()
@@ -79,7 +79,7 @@ def scan(path: str) -> Arrays:
 
 
 def _check_names(fields: Iterable[Any]) -> None:
-    """Raise a `UnicodeDecodeError` for a name that is not UTF-8, of a column or of a field inside of one."""
+    """Raise a `UnicodeDecodeError` if the name of a column or of a nested field is not UTF-8."""
     for field in fields:
         _ = field.name
         kind = field.type
@@ -87,15 +87,15 @@ def _check_names(fields: Iterable[Any]) -> None:
 
 
 class _Reading:
-    """All that is needed to read, made in the process that reads.
+    """The state needed for reading, created in the process that reads.
 
     Args:
-        schema_message: Of the files.
-        names: Of the columns that are wanted.
+        schema_message: The schema message of the files.
+        names: The names of the selected columns.
 
     Attributes:
-        num_values: The values of a row that may have bytes of their own, at most.
-        keeps_rows: The bytes of rows are kept.
+        num_values: The maximum number of values of a row that have separate bytes.
+        keeps_rows: Whether the bytes of rows are cached.
     """
 
     def __init__(self, schema_message: bytes, names: Sequence[str]) -> None:
@@ -103,7 +103,8 @@ class _Reading:
         self.num_values, self.keeps_rows = 0, False
         self.schema_message = schema_message
         self.numbers = [schema.get_field_index(name) for name in names]
-        # Types, places (column, first node, first buffer) of all that are wanted; None: rows are not addressable.
+        # Types and positions (column, first node, first buffer) of the selected columns; None if rows are not
+        # addressable.
         self.kinds = [schema.field(name).type for name in names]
         self.places: list[tuple[ArrowColumn, int, int]] | None = None
         if (
@@ -120,30 +121,33 @@ class _Reading:
 
 
 class Arrow(GroupedFiles):
-    """Rows of Arrow files, by index: IPC files and streams, Feather of version 2, the cache of Hugging Face.
+    """Rows of Arrow files, by index: IPC files and streams, Feather version 2, and the Hugging Face cache.
 
-    A source: ``len``, ``[i]`` and ``__getitems__`` give rows as dicts of Python values; a list of numbers is an array
-    of NumPy. Rows are numbered through the files in their order. To shuffle costs nothing where batches are not
-    compressed: each row is read by itself. Of compressed ones (what ``pyarrow.feather`` writes) each process decodes
-    whole batches, and keeps those used last; see `record_batches` for an order that decodes each once.
+    A source with ``len``, ``[i]`` and ``__getitems__``. Rows are dicts of Python values; a list of numbers is a NumPy
+    array. Rows are numbered across the files in order. Shuffling is fast if batches are not compressed, because each
+    row is
+    read separately. Of compressed batches (as ``pyarrow.feather`` writes them), each process decodes whole batches and
+    caches the last ones used; `record_batches` allows an order that decodes each batch once.
 
-    Any thread may read, and a copy in another process opens its files itself.
+    Reads are thread-safe, and a copy in another process opens the files itself.
 
     Args:
-        paths: Files: a path, a pattern, braces, or a list of these.
-        columns: Names of those that are wanted, in this order; None: all.
-        cache_bytes: Of what is kept, at most, for each process: decoded batches and, where all batches together are no
-            larger, rows that were read. Less of it where there are many workers.
-        index: The folder in which the index of the files is kept; None: the user's cache folder.
+        paths: The files: a path, a pattern, braces, or a list of these.
+        columns: The names of the columns to read, in this order. If None, all.
+        cache_bytes: The size of the cache per process. It contains decoded batches and, if all batches fit, the rows
+            that
+            were read. Use a smaller cache with many workers.
+        index: The folder for the index of the files. If None, the user's cache folder.
 
     Raises:
         FileNotFoundError: No file matches.
-        FileError: A file is of another format, is cut short, or has another schema than the first one. Later, at a
-            read: it has changed, or is damaged. It names file and offset.
-        ValueError: A column is not there; the text names those that are.
+        FileError: A file has another format, is truncated, or has another schema than the first one. When reading: a
+            file
+            has changed, or is damaged. The message contains the file and the offset.
+        ValueError: A column does not exist; the message lists the existing ones.
         ImportError: pyarrow is not installed (extra ``files``).
 
-    Follows: `pyarrow.ipc`, and `datasets.Dataset.from_file` of Hugging Face, which maps its files and gives lists of
+    Follows: `pyarrow.ipc`, and `datasets.Dataset.from_file` of Hugging Face, which maps its files and returns lists of
         numbers as lists.
     """
 
@@ -162,26 +166,26 @@ class Arrow(GroupedFiles):
         self._columns = chosen(columns, self._check_schemas().names)
 
     def record_batches(self) -> Groups:
-        """Return the record batches as a source: ``[i]`` is the rows of one, a sequence.
+        """Return the record batches as a source: ``[i]`` is a sequence of the rows of one batch.
 
-        To shuffle compressed files: ``Dataset(arrow.record_batches()).shuffle().flat_map(list).shuffle(buffer=10_000)``
-        decodes each batch once.
+        This allows a shuffle of compressed files that decodes each batch once:
+        ``Dataset(arrow.record_batches()).shuffle().flat_map(list).shuffle(buffer=10_000)``.
         """
         return Groups(self)
 
     def _check_schemas(self) -> Any:
-        """Compare the schemas of all files; return that of the first one."""
+        """Compare the schemas of all files, and return the schema of the first one."""
         files = self._index.files
         (_, schema), *others = schemas(self._index)
         for number, other in others:
-            what = difference(schema, other, schema.names, files[0].path)
-            if what is None and other.names != schema.names:
-                what = (
+            mismatch = difference(schema, other, schema.names, files[0].path)
+            if mismatch is None and other.names != schema.names:
+                mismatch = (
                     f"its columns are {', '.join(other.names)}, expected {', '.join(schema.names)} as in "
-                    f"{files[0].path}; list files of one schema together"
+                    f"{files[0].path}; pass only files with the same schema"
                 )
-            if what is not None:
-                raise FileError(files[number].path, 0, what)
+            if mismatch is not None:
+                raise FileError(files[number].path, 0, mismatch)
         return schema
 
     def _state(self) -> "_Reading":
@@ -191,24 +195,24 @@ class Arrow(GroupedFiles):
             overhead = self._length * made.num_values * _KEPT_VALUE_BYTES
             made.keeps_rows = int(self._index["lengths"].sum()) + overhead <= self._parts.max_bytes
             self._made = made
-        found: _Reading = self._made
-        return found
+        state: _Reading = self._made
+        return state
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
-        """Return several samples; those of all uncompressed record batches are read at once; raises as ``[i]``."""
+        """Return several samples, reading the rows of all uncompressed record batches together; raises as ``[i]``."""
         state = self._state()
         if state.places is None:
             return super().__getitems__(indices)
-        found: list[Any] = [None] * len(indices)
+        samples_by_place: list[Any] = [None] * len(indices)
         cells: list[list[Any]] = [[] for _ in state.places]
         ranges = RowRanges()
-        read: list[int] = []  # the places of those that are read, in their order
+        read: list[int] = []  # positions in ``indices`` of the rows that are read, in order
         group = 0
         runs = list(self._runs(indices))
         if self._is_remote(runs):
             at_once([partial(self._named_batch, run[0]) for run in runs])
         whole: list[Run] = []
-        # Under one lock: nearly all were looked at before.
+        # Under a single lock acquisition: nearly all batches are cached.
         kept = self._batches.get_kept([run[0] for run in runs])
         for (group, rows, places), known in zip(runs, kept, strict=True):
             try:
@@ -221,24 +225,24 @@ class Arrow(GroupedFiles):
             except DAMAGED as error:
                 self._raise_named(group, error)
             read += places
-        self._read_runs(whole, found)
+        self._read_runs(whole, samples_by_place)
         if not read:
-            return found
+            return samples_by_place
         try:
             parts = ranges.read(self._opened)
             values = [column.values(each, parts) for (column, _, _), each in zip(state.places, cells, strict=True)]
         except DAMAGED as error:
             if len(indices) == 1 or isinstance(error, FileError):
                 self._raise_named(group, error)
-            return [self[index] for index in indices]  # the one that is damaged is found, and named
-        # A column after the other: a dict of each row's zipped names and values would take four times as long.
+            return [self[index] for index in indices]  # read one by one, so that the error names the damaged one
+        # Column by column: building each row's dict with zip would take four times as long.
         samples: list[dict[str, Any]] = [{} for _ in read]
         for name, of_column in zip(self._columns, values, strict=True):
             for sample, value in zip(samples, of_column, strict=True):
                 sample[name] = value
         for place, sample in zip(read, samples, strict=True):
-            found[place] = sample
-        return found
+            samples_by_place[place] = sample
+        return samples_by_place
 
     def _all_rows(self, group: int) -> Sequence[Any]:
         state = self._state()
@@ -259,9 +263,9 @@ class Arrow(GroupedFiles):
             self._raise_named(group, error)
 
     def _batch(self, group: int) -> RecordBatch | Literal[False]:
-        """Return a record batch whose rows can be read by themselves; False: it is compressed."""
-        found: RecordBatch | Literal[False] = self._batches.get(group, lambda: self._new_batch(group))
-        return found
+        """Return a record batch with separately readable rows, or False if it is compressed."""
+        batch: RecordBatch | Literal[False] = self._batches.get(group, lambda: self._new_batch(group))
+        return batch
 
     def _new_batch(self, group: int) -> tuple[RecordBatch | Literal[False], int]:
         state = self._state()
@@ -275,7 +279,7 @@ class Arrow(GroupedFiles):
         return batch, batch.num_bytes()
 
     def _decode(self, group: int) -> tuple[TableRows, int]:
-        """Have pyarrow decode a whole batch: from a stream of the schema, the dictionaries before it, and the batch."""
+        """Decode a whole batch with pyarrow, from a stream of the schema, the dictionaries before it, and the batch."""
         pa = pyarrow()
         state = self._state()
         file = self._file_of(group)
@@ -289,7 +293,7 @@ class Arrow(GroupedFiles):
         pieces += [self._opened.read(*self._place_of(group)), _END]
         options = pa.ipc.IpcReadOptions(use_threads=False, included_fields=sorted(state.numbers))
         batch = pa.ipc.open_stream(b"".join(pieces), options=options).read_next_batch()
-        batch.validate(full=True)  # a damaged one must not lead a read outside of its memory
+        batch.validate(full=True)  # a damaged batch must not cause reads outside of its memory
         arrays = [batch.column(name) for name in self._columns]
         return TableRows(self._columns, arrays, batch.num_rows), batch.nbytes
 

@@ -1,15 +1,15 @@
-"""Messages of Arrow's IPC format: where each lies in a file, how many rows it has, where its buffers are.
+"""Messages of Arrow's IPC format: their positions in a file, their numbers of rows, and their buffers.
 
 ::
 
     stream    schema, then dictionaries and record batches in any order, then an end mark (or the end of the file)
-    file      "ARROW1", two bytes, a stream, a footer, its length, "ARROW1"
-    message   FFFFFFFF, int32: bytes of the header with its padding; header (a flatbuffer); body
+    file      "ARROW1", two bytes, a stream, a footer, the length of the footer, "ARROW1"
+    message   FFFFFFFF, int32: size of the header with padding; header (a flatbuffer); body
 
-A header says what the body is; of a record batch it has the number of rows, a node (length, nulls) for each array of
-the tree of columns, and the places of all buffers in the body. pyarrow reads whole messages only. Whoever wants one row
-of a batch of a thousand has to know where the buffers are, so the few fields of the header are read here. All that a
-header says is compared with the bytes that are there.
+A header describes the body. For a record batch, it contains the number of rows, a node (length, nulls) for each array
+in the tree of columns, and the positions of all buffers in the body. pyarrow reads only whole messages. Reading one row
+of a batch of a thousand requires the positions of the buffers, so the few necessary header fields are parsed here. All
+header fields are checked against the actual bytes.
 """
 
 import struct
@@ -25,19 +25,19 @@ _MAGIC = b"ARROW1"
 _FEATHER_1 = b"FEA1"
 _CONTINUED = 0xFFFFFFFF
 _SCHEMA, _DICTIONARY, _BATCH = 1, 2, 3
-# A header has some 16 bytes for each column; this bounds what a damaged length makes us read.
+# A header has about 16 bytes per column. This limits the amount read because of a damaged length.
 _MAX_HEADER_BYTES = 256 * 1024 * 1024
 
 
 class BatchLayout(NamedTuple):
-    """The places of the parts of a record batch.
+    """The positions of the parts of a record batch.
 
     Attributes:
-        num_rows: Its rows.
+        num_rows: The number of rows.
         nodes: Length and number of nulls of each array, depth first.
         buffers: Offset in the body and length of each buffer, depth first.
-        body: Where the body begins, from the beginning of the message.
-        is_compressed: The buffers are compressed, each by itself.
+        body: The offset of the body in the message.
+        is_compressed: Whether the buffers are compressed, each separately.
     """
 
     num_rows: int
@@ -48,7 +48,7 @@ class BatchLayout(NamedTuple):
 
 
 class _Flat:
-    """A table of a flatbuffer; `struct.error` or `IndexError` where it points outside of its bytes."""
+    """A flatbuffer table. Raises `struct.error` or `IndexError` if it refers to a position outside of its bytes."""
 
     def __init__(self, data: bytes, at: int) -> None:
         self._data, self._at = data, at
@@ -62,8 +62,8 @@ class _Flat:
     def _get(self, form: str, at: int) -> int:
         if at < 0:
             raise IndexError(at)
-        found: int = struct.unpack_from(form, self._data, at)[0]
-        return found
+        value: int = struct.unpack_from(form, self._data, at)[0]
+        return value
 
     def _place(self, number: int) -> int:
         place = 4 + 2 * number
@@ -97,48 +97,48 @@ class _Flat:
 
 
 def flatbuffer(message: bytes) -> bytes:
-    """Return a message from where its header begins: old files have no mark before its length."""
+    """Return a message from its header on; old files have no marker before the length."""
     return message[8 if message[:4] == b"\xff\xff\xff\xff" else 4 :]
 
 
 def is_little_endian(schema: bytes) -> bool:
-    """Return whether the numbers of a file with this message of a schema are little endian, as nearly all are."""
+    """Return whether the numbers of a file with this schema message are little endian, as in nearly all files."""
     return _Flat.root(flatbuffer(schema)).table(2).number(0, "<h") == 0
 
 
 def layout(header: bytes, body: int) -> BatchLayout:
-    """Return where the parts of a record batch are.
+    """Return the positions of the parts of a record batch.
 
     Args:
         header: The flatbuffer of its message.
-        body: Where the body begins, from the beginning of the message.
+        body: The offset of the body in the message.
 
     Raises:
-        ValueError: The header is damaged, or a buffer lies outside of the body.
+        ValueError: The header is damaged, or a buffer is outside of the body.
     """
     try:
         message = _Flat.root(header)
         batch = message.table(2)
-        found = BatchLayout(batch.number(0, "<q"), batch.pairs(1), batch.pairs(2), body, batch.has(3))
+        batch_layout = BatchLayout(batch.number(0, "<q"), batch.pairs(1), batch.pairs(2), body, batch.has(3))
         body_bytes = message.number(3, "<q")
     except (struct.error, IndexError) as error:
         raise ValueError("the header of a record batch is damaged") from error
-    if any(offset < 0 or length < 0 or offset + length > body_bytes for offset, length in found.buffers):
-        raise ValueError(f"a buffer of a record batch lies outside of its body of {body_bytes:,} bytes")
-    if found.num_rows < 0 or any(length < 0 for length, _ in found.nodes):
-        raise ValueError("a record batch of less than no rows")
-    return found
+    if any(offset < 0 or length < 0 or offset + length > body_bytes for offset, length in batch_layout.buffers):
+        raise ValueError(f"a buffer of a record batch is outside of its body of {body_bytes:,} bytes")
+    if batch_layout.num_rows < 0 or any(length < 0 for length, _ in batch_layout.nodes):
+        raise ValueError("a record batch has a negative number of rows")
+    return batch_layout
 
 
 def scan(path: str) -> Arrays:
-    """Return where the messages of a file are.
+    """Return the positions of the messages of a file.
 
     Returns: ``offsets``, ``lengths``, ``headers`` (bytes before the body) and ``rows`` of its record batches, the same
-    without rows of its dictionaries, and ``schema``: the bytes of that message.
+    without rows for its dictionaries, and the bytes of the ``schema`` message.
 
     Raises:
-        FileError: It is no file of this format, or is cut short.
-        OSError: The system's.
+        FileError: The file is not an Arrow file, or is truncated.
+        OSError: The file cannot be read.
     """
     with open_window(path) as window:
         return _Scan(window).run()
@@ -154,8 +154,8 @@ class _Scan:
         schema = b""
         batches: list[tuple[int, int, int, int]] = []
         dictionaries: list[tuple[int, int, int]] = []
-        while (found := self._next()) is not None:
-            kind, rows, start, header = found
+        while (message := self._next()) is not None:
+            kind, rows, start, header = message
             length = self._at - start
             if kind == _SCHEMA and not schema:
                 schema = self._window.read(start, length)
@@ -164,7 +164,9 @@ class _Scan:
             elif kind == _DICTIONARY and schema:
                 dictionaries.append((start, length, len(batches)))
             else:
-                raise self._error(start, f"a message of kind {kind}, expected a schema, then dictionaries and batches")
+                raise self._error(
+                    start, f"expected a schema, then dictionaries and batches, got a message of kind {kind}"
+                )
         if not schema:
             raise self._error(0, "it ends before its schema")
         offsets, lengths, headers, rows_of = np.array(batches, np.int64).reshape(-1, 4).T
@@ -177,29 +179,29 @@ class _Scan:
             "schema": np.frombuffer(schema, np.uint8),
             "dictionary_offsets": dictionary_offsets,
             "dictionary_lengths": dictionary_lengths,
-            "dictionary_before": before,  # of how many batches of this file
+            "dictionary_before": before,  # number of batches in this file before the dictionary
         }
 
-    def _error(self, offset: int, what: str) -> FileError:
-        return FileError(self._path, offset, f"{what}; is it damaged, or cut short, or no file of Arrow?")
+    def _error(self, offset: int, problem: str) -> FileError:
+        return FileError(self._path, offset, f"{problem}; it may be damaged or truncated, or not an Arrow file")
 
     def _find_ends(self) -> None:
         start = self._window.read(0, 8)
         self._end = self._size
         if start[:4] == _FEATHER_1:
-            raise FileError(self._path, 0, "it is a Feather file of version 1, expected version 2: write it anew")
+            raise FileError(self._path, 0, "it is a Feather file of version 1, expected version 2: write it again")
         if start[:6] == b"PAR1" or start[:4] == b"PAR1":
-            raise FileError(self._path, 0, "it is a Parquet file: read it by mpqueue.files.Parquet")
+            raise FileError(self._path, 0, "it is a Parquet file: read it with mpqueue.files.Parquet")
         if start[:6] != _MAGIC:
             return  # a stream
         end = self._window.read(max(self._size - 10, 8), 10)
         footer = int.from_bytes(end[:4], "little")
         if end[4:] != _MAGIC or not 0 < footer <= self._size - 18:
-            raise self._error(self._size, "it begins as an Arrow file, and does not end as one")
+            raise self._error(self._size, "it begins like an Arrow file, but does not end like one")
         self._at, self._end = 8, self._size - 10 - footer
 
     def _next(self) -> tuple[int, int, int, int] | None:
-        """Return kind, rows, offset and bytes before the body of the next message, and pass it; None: the end."""
+        """Return kind, rows, offset and header size of the next message, and advance; return None at the end."""
         start = self._at
         if start == self._end:
             return None
@@ -214,16 +216,18 @@ class _Scan:
         if length == 0:
             return None
         if length > min(_MAX_HEADER_BYTES, self._end - header):
-            raise self._error(start, f"a header of {length:,} bytes, of which {self._end - header:,} can be there")
+            raise self._error(
+                start, f"a header must fit into the remaining {self._end - header:,} bytes, got a length of {length:,}"
+            )
         data = self._window.read(header, length)
         try:
             message = _Flat.root(data)
             kind, body = message.number(1, "<B"), message.number(3, "<q")
             rows = message.table(2).number(0, "<q") if kind == _BATCH else 0
         except (struct.error, IndexError) as error:
-            raise self._error(start, "a header that cannot be read") from error
+            raise self._error(start, "a header cannot be read") from error
         self._at = header + length + body
         if body < 0 or rows < 0 or self._at > self._end:
-            there = self._end - header - length
-            raise self._error(start, f"a message whose body has {body:,} bytes, of which {there:,} are there")
+            available = self._end - header - length
+            raise self._error(start, f"a message body of {body:,} bytes is truncated to {available:,}")
         return kind, rows, start, header + length - start

@@ -1,11 +1,12 @@
-"""Some rows of an uncompressed record batch, made from the bytes of these rows only.
+"""Some rows of an uncompressed record batch, built from the bytes of these rows only.
 
-What lies in a record batch can be addressed: a column of numbers is an array, one of texts an array of offsets and the
-bytes between them, one of lists the same with another column in place of the bytes. So a row costs a read of its own
-bytes, however large its batch; to read whole batches, as pyarrow does, would cost a hundred megabytes for one
-photograph of a batch of a thousand. Others map the file, and are killed by SIGBUS where it shrinks.
+The values in a record batch are addressable: a column of numbers is an array; a column of strings is an array of
+offsets and the bytes between them; a column of lists has offsets and another column. A row therefore costs a read of
+its own bytes, however large its batch. Reading whole batches, as pyarrow does, would read a hundred megabytes for one
+photograph in a batch of a thousand. Mapping the file, as other libraries do, kills the process with SIGBUS if the file
+shrinks.
 
-Dictionaries, unions, views and run ends are not addressed here: such batches are read as a whole.
+Dictionaries, unions, views and run-end encoding are not addressed here. Such batches are read as a whole.
 """
 
 from collections.abc import Callable
@@ -16,12 +17,12 @@ import numpy as np
 from mpqueue.files.arrow_messages import BatchLayout
 from mpqueue.files.rows import pyarrow
 
-# Returns bytes of a buffer by its number, from an offset in it.
+# Returns bytes of a buffer: (number of the buffer, offset in the buffer, length).
 ReadBuffer = Callable[[int, int, int], bytes]
 
 
 def can_slice(kind: Any) -> bool:
-    """Return whether rows of a type of pyarrow can be made from their own bytes."""
+    """Return whether rows of a pyarrow type can be built from their own bytes."""
     pa = pyarrow()
     types = pa.types
     if isinstance(kind, pa.BaseExtensionType):
@@ -39,7 +40,7 @@ def can_slice(kind: Any) -> bool:
 
 
 def num_parts(kind: Any) -> tuple[int, int]:
-    """Return how many nodes and buffers a type has that can be sliced."""
+    """Return the numbers of nodes and buffers of a type that can be sliced."""
     pa = pyarrow()
     types = pa.types
     if isinstance(kind, pa.BaseExtensionType):
@@ -56,7 +57,7 @@ def num_parts(kind: Any) -> tuple[int, int]:
 
 
 def offset_type(kind: Any) -> str | None:
-    """Return the type of the offsets of a column of bytes or texts; None for others."""
+    """Return the type of the offsets of a column of bytes or strings; None for other columns."""
     types = pyarrow().types
     if types.is_string(kind) or types.is_binary(kind):
         return "<i4"
@@ -64,23 +65,23 @@ def offset_type(kind: Any) -> str | None:
 
 
 class Slicer:
-    """Makes arrays of some rows of one record batch.
+    """Builds arrays of some rows of one record batch.
 
     Args:
-        layout: Where the parts of the batch are.
-        read: Reads a buffer.
-        node: Of the first array that is made, its number; it goes on from there.
-        buffer: Likewise, the number of its first buffer.
+        layout: The positions of the parts of the batch.
+        read: A function that reads from a buffer.
+        node: The number of the node of the first array; it advances with each array.
+        buffer: The number of the first buffer of that array; likewise.
     """
 
     def __init__(self, layout: BatchLayout, read: ReadBuffer, node: int, buffer: int) -> None:
         self._layout, self._read, self._node, self._buffer = layout, read, node, buffer
 
     def rows(self, kind: Any, start: int, stop: int) -> Any:
-        """Return the array of the rows from ``start`` to before ``stop``.
+        """Return the array of the rows from ``start`` to ``stop``, exclusive.
 
         Raises:
-            ValueError: The batch has no such rows, or offsets that cannot be.
+            ValueError: The rows do not exist, or offsets are invalid.
         """
         pa = pyarrow()
         types = pa.types
@@ -89,7 +90,7 @@ class Slicer:
         length, num_nulls = self._layout.nodes[self._node]
         self._node += 1
         if not 0 <= start <= stop <= length:
-            raise ValueError(f"rows {start} to {stop} of an array of {length}")
+            raise ValueError(f"rows {start} to {stop} are outside of an array of {length}")
         count = stop - start
         if types.is_null(kind):
             return pa.nulls(count)
@@ -124,14 +125,14 @@ class Slicer:
         self._buffer += 1
         length = self._layout.buffers[number][1]
         if not 0 <= start <= stop <= length:
-            raise ValueError(f"bytes {start:,} to {stop:,} of a buffer of {length:,}")
+            raise ValueError(f"bytes {start:,} to {stop:,} are outside of a buffer of {length:,}")
         return self._read(number, start, stop - start) if stop > start else b""
 
     def _skip(self) -> None:
         self._buffer += 1
 
     def _bits(self, start: int, stop: int) -> Any:
-        """Return a buffer of the bits of some rows, the first one at its beginning."""
+        """Return a buffer with the bits of some rows, beginning with the first one."""
         first = start // 8
         data = np.frombuffer(self._bytes(first, (stop + 7) // 8), np.uint8)
         bits = np.unpackbits(data, bitorder="little")[start - first * 8 : stop - first * 8]
@@ -139,12 +140,14 @@ class Slicer:
 
     def _offsets(self, kind: str, start: int, stop: int) -> Any:
         width = int(kind[-1])
-        if start == stop == 0 and self._layout.buffers[self._buffer][1] == 0:  # no rows may have no offsets at all
+        if (
+            start == stop == 0 and self._layout.buffers[self._buffer][1] == 0
+        ):  # without rows, the offsets may be omitted
             self._skip()
             return np.zeros(1, kind)
         offsets = np.frombuffer(self._bytes(start * width, (stop + 1) * width), kind)
         if offsets[0] < 0 or (offsets[1:] < offsets[:-1]).any():
-            raise ValueError("offsets that go backwards")
+            raise ValueError("offsets must not decrease")
         return offsets
 
 

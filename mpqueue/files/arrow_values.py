@@ -1,14 +1,14 @@
-"""Values of many rows of uncompressed record batches, whose bytes are read at once.
+"""Values of many rows of uncompressed record batches, with all their bytes read together.
 
-A batch of samples asks for a few rows of many record batches. So what is done for each of them has to cost next to
-nothing, and there must be one read for all:
+A batch of samples needs a few rows of many record batches. The cost per record batch must therefore be negligible, and
+there is a single read for all of them:
 
-    source(batch)   once for each record batch and process: its small buffers, looked at, and the places of the large
-    add(rows)       a column takes what small buffers say of some rows, and the bytes that are kept of them, and notes
-                    the ranges that it needs of the file
-    values(parts)   when all ranges of all columns were read, in the order in which they lie: a value for each row
+    source(batch)   once per record batch and process: its small buffers, and the positions of the large ones
+    add(rows)       a column reads the small buffers and the cached bytes of some rows, and records the ranges of the
+                    file that it needs
+    values(parts)   after all ranges of all columns were read, in the order of their positions: a value per row
 
-An array of pyarrow for a row costs ten times what the value itself does; it is made where no other way is known.
+A pyarrow array per row costs ten times as much as the value itself, so it is used only for the remaining types.
 """
 
 import struct
@@ -23,23 +23,23 @@ from mpqueue.files.opened import OpenFiles
 from mpqueue.files.ranges import Piece
 from mpqueue.files.rows import NUMBERS, cached_value_of, items, pyarrow
 
-# Above this a read of a few bytes is faster than the copy of all of them into the process would be.
+# Above this size, reading a few bytes is faster than copying the whole buffer into the process.
 _SMALL_BUFFER_BYTES = 64 * 1024
 _FORMS = {"<i4": "i", "<i8": "q"}
-_EMPTY = -1  # the number of a range that has no bytes, and is not read
-_MISSING = -2  # that of a value that is not there
+_EMPTY = -1  # the number of an empty range, which is not read
+_MISSING = -2  # the number of a null value
 
 Parts = Sequence[bytes]
-# The bytes of the values of a column of a record batch, by rows; None: not read yet.
+# The bytes of the values of a column in a record batch, by row; None if they were not read yet.
 KeptValues = list[bytes | None]
 
 
 class RowRanges:
-    """The ranges of files that some rows need, and where their bytes are kept.
+    """The file ranges that some rows need, and the caches for their bytes.
 
     Attributes:
         pieces: The ranges.
-        homes: The number of a range whose bytes are to be kept, where, and of which row.
+        homes: The number of a range to cache, the list that caches it, and its row.
     """
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class RowRanges:
         self.homes: list[tuple[int, KeptValues, int]] = []
 
     def read(self, opened: OpenFiles) -> Parts:
-        """Return the bytes of each range, and behind them a part that is empty; raises as `OpenFiles.read`."""
+        """Return the bytes of each range, followed by an empty part; raises as `OpenFiles.read`."""
         parts = [*opened.read_all(self.pieces), b""]
         for number, kept, row in self.homes:
             kept[row] = parts[number]
@@ -55,18 +55,18 @@ class RowRanges:
 
 
 class RecordBatch:
-    """A record batch of a process: where its parts are, and its small buffers.
+    """A record batch in one process: the positions of its parts, and its small buffers.
 
     Args:
         opened: The files.
         file: The number of its file.
-        body: Where its buffers begin in the file.
+        body: The offset of its buffers in the file.
         layout: Its parts.
-        columns: Those that are wanted: each with its first node and its first buffer.
-        keeps_rows: Bytes of rows are kept when they were read.
+        columns: The selected columns, each with its first node and its first buffer.
+        keeps_rows: Whether the bytes of rows are cached.
 
     Raises:
-        ValueError: Its header does not fit the columns.
+        ValueError: The header does not match the columns.
     """
 
     def __init__(
@@ -84,50 +84,50 @@ class RecordBatch:
         try:
             self.sources = [column.source(self, node, buffer) for column, node, buffer in columns]
             if any(layout.nodes[node][0] != layout.num_rows for _, node, _ in columns):
-                raise ValueError("its columns have not as many rows as it has")
+                raise ValueError("its columns must have as many rows as the batch")
         except IndexError as error:
-            raise ValueError("it has less columns than its schema") from error
+            raise ValueError("it has fewer columns than its schema") from error
 
     def num_bytes(self) -> int:
-        """Return about how much memory it takes."""
+        """Return the approximate memory usage."""
         parts = len(self.layout.nodes) + len(self.layout.buffers) + len(self.sources)
         return 500 + 200 * parts + sum(map(len, self._kept.values()))
 
     def read(self, buffer: int, start: int, length: int) -> bytes:
-        """Return bytes of a buffer; one that is small is read once, and kept."""
+        """Return bytes of a buffer; a small buffer is read once and cached."""
         place, size = self.layout.buffers[buffer]
         if size > _SMALL_BUFFER_BYTES:
             return self._opened.read(self.file, self.body + place + start, length)
         return self._small(buffer)[start : start + length]
 
     def numbers(self, buffer: int, form: str, count: int) -> "Sequence[Any]":
-        """Return the numbers of a buffer.
+        """Return the numbers in a buffer.
 
         Raises:
-            ValueError: It has less than ``count``.
+            ValueError: There are fewer than ``count``.
         """
         size, width = self.layout.buffers[buffer][1], struct.calcsize(form)
         if size < count * width:
-            raise ValueError(f"a buffer of {size:,} bytes, which should have {count:,} values of {width}")
+            raise ValueError(f"expected {count:,} values of {width} bytes in a buffer, got {size:,} bytes")
         if size > _SMALL_BUFFER_BYTES:
             return _FarItems(self, buffer, form)
         return items(memoryview(self._small(buffer)), form, count)
 
     def validity(self, node: int, buffer: int) -> "Sequence[int] | None":
-        """Return the bytes of which each bit tells whether a value is there; None: all of them are."""
+        """Return the validity bitmap as bytes; None if no value is null."""
         length, num_missing = self.layout.nodes[node]
         return self.numbers(buffer, "B", -(-length // 8)) if num_missing else None
 
     def _small(self, buffer: int) -> bytes:
-        found = self._kept.get(buffer)
-        if found is None:
+        data = self._kept.get(buffer)
+        if data is None:
             place, size = self.layout.buffers[buffer]
-            found = self._kept[buffer] = self._opened.read(self.file, self.body + place, size)
-        return found
+            data = self._kept[buffer] = self._opened.read(self.file, self.body + place, size)
+        return data
 
 
 class _FarItems(Sequence[Any]):
-    """The numbers of a large buffer, each read by itself."""
+    """The numbers in a large buffer, each read separately."""
 
     def __init__(self, batch: RecordBatch, buffer: int, form: str) -> None:
         self._batch, self._buffer, self._item = batch, buffer, struct.Struct(form)
@@ -135,27 +135,27 @@ class _FarItems(Sequence[Any]):
     def __len__(self) -> int:
         return self._batch.layout.buffers[self._buffer][1] // self._item.size
 
-    def __getitem__(self, number: int) -> Any:  # type: ignore[override]  # no slices are taken
+    def __getitem__(self, number: int) -> Any:  # type: ignore[override]  # slices are not supported
         size = self._item.size
         return self._item.unpack(self._batch.read(self._buffer, number * size, size))[0]
 
 
 class ArrowColumn:
-    """A column of a type: makes the values of rows, and has no state of its own."""
+    """A column of a type: builds the values of rows. It has no state."""
 
     def source(self, batch: RecordBatch, node: int, buffer: int) -> Any:
-        """Return what `add` needs of a record batch; raises `ValueError` if it is damaged."""
+        """Return the data that `add` needs of a record batch; raises `ValueError` if it is damaged."""
         raise NotImplementedError
 
     def add(self, cells: list[Any], source: Any, rows: Sequence[int], ranges: RowRanges) -> None:
-        """Add a cell for each of some rows, and the ranges that they need; raises `ValueError`, as `source` does."""
+        """Add a cell for each row, and the ranges that the rows need; raises `ValueError`, as `source` does."""
         raise NotImplementedError
 
     def values(self, cells: list[Any], parts: Parts) -> list[Any]:
-        """Return the values of cells, whose ranges were read; behind them is a part that is empty.
+        """Return the values of cells after their ranges were read; the last part is empty.
 
         Raises:
-            ValueError: The bytes are none of this type.
+            ValueError: The bytes are invalid for this type.
         """
         raise NotImplementedError
 
@@ -176,11 +176,11 @@ class _NumberColumn(ArrowColumn):
 
 
 class _RangeColumn(ArrowColumn):
-    """A column whose values are ranges of one buffer: bytes, texts, lists of numbers.
+    """A column with values that are ranges of one buffer: bytes, strings, lists of numbers.
 
     Args:
-        form: Of its offsets.
-        width: The bytes of an item.
+        form: The format of its offsets.
+        width: The size of an item in bytes.
     """
 
     def __init__(self, form: str, width: int = 1) -> None:
@@ -188,14 +188,14 @@ class _RangeColumn(ArrowColumn):
 
     def source(self, batch: RecordBatch, node: int, buffer: int) -> Any:
         length = batch.layout.nodes[node][0]
-        # No rows may have no offsets at all.
+        # Without rows, the offsets may be omitted.
         offsets = batch.numbers(buffer + 1, self._form, length + 1) if length else ()
         place, size = batch.layout.buffers[self._data(buffer)]
         kept: KeptValues | None = [None] * length if batch.keeps_rows else None
         return batch.validity(node, buffer), offsets, batch.file, batch.body + place, size // self._width, kept
 
     def _data(self, buffer: int) -> int:
-        """Return the number of the buffer in which the bytes lie."""
+        """Return the number of the buffer with the data."""
         return buffer + 2
 
     def add(self, cells: list[Any], source: Any, rows: Sequence[int], ranges: RowRanges) -> None:
@@ -210,7 +210,7 @@ class _RangeColumn(ArrowColumn):
                 continue
             start, stop = offsets[row], offsets[row + 1]
             if not 0 <= start <= stop <= limit:
-                raise ValueError(f"items {start:,} to {stop:,} of a column that has {limit:,}")
+                raise ValueError(f"items {start:,} to {stop:,} are outside of a column of {limit:,}")
             if start == stop:
                 cells.append(_EMPTY)
                 continue
@@ -229,12 +229,12 @@ class _TextColumn(_RangeColumn):
 
 
 class _ListColumn(_RangeColumn):
-    """Lists of numbers are arrays, lists in which a number is missing are lists.
+    """Lists of numbers, returned as arrays; lists with null items are returned as lists.
 
     Args:
         kind: The type of the column.
-        form: Of its offsets.
-        item: Of its numbers.
+        form: The format of its offsets.
+        item: The format of its numbers.
     """
 
     def __init__(self, kind: Any, form: str, item: str) -> None:
@@ -251,11 +251,11 @@ class _ListColumn(_RangeColumn):
         return buffer + 3
 
     def add(self, cells: list[Any], source: Any, rows: Sequence[int], ranges: RowRanges) -> None:
-        way = self._with_holes.add if isinstance(source, _SlicedPlace) else super().add
-        way(cells, source, rows, ranges)
+        add = self._with_holes.add if isinstance(source, _SlicedPlace) else super().add
+        add(cells, source, rows, ranges)
 
     def values(self, cells: list[Any], parts: Parts) -> list[Any]:
-        # What has holes is no bytes here. Bytes are copied, so that the array may be written to.
+        # Lists with null items are not bytes here. Bytes are copied, so that the array is writable.
         return [
             np.frombuffer(part, self._dtype).copy() if isinstance(part, bytes) else part
             for part in super().values(cells, parts)
@@ -263,10 +263,10 @@ class _ListColumn(_RangeColumn):
 
 
 class _StructColumn(ArrowColumn):
-    """A column of columns, of which a value is a dict.
+    """A column of columns, with dicts as values.
 
     Args:
-        fields: Name, column, and place of its first node and buffer behind its own.
+        fields: Name, column, and first node and buffer of each field, relative to this column's own.
     """
 
     def __init__(self, fields: Sequence[tuple[str, ArrowColumn, int, int]]) -> None:
@@ -277,7 +277,7 @@ class _StructColumn(ArrowColumn):
         inner = []
         for _, column, nodes, buffers in self._fields:
             if batch.layout.nodes[node + nodes][0] != length:
-                raise ValueError("a field of a column has not as many rows as the column")
+                raise ValueError("a field of a column must have as many rows as the column")
             inner.append(column.source(batch, node + nodes, buffer + buffers))
         return batch.validity(node, buffer), inner
 
@@ -300,7 +300,7 @@ class _StructColumn(ArrowColumn):
 
 
 class _SlicedPlace(NamedTuple):
-    """Place of a column of a record batch: its beginning."""
+    """The position of a column in a record batch."""
 
     batch: RecordBatch
     node: int
@@ -308,7 +308,7 @@ class _SlicedPlace(NamedTuple):
 
 
 class _SlicedColumn(ArrowColumn):
-    """A column of any type that can be sliced: arrays of pyarrow of rows that lie side by side.
+    """A column of any type that can be sliced, read as pyarrow arrays of adjacent rows.
 
     Args:
         kind: The type.
@@ -340,7 +340,7 @@ class _SlicedColumn(ArrowColumn):
 
 
 def column_of(kind: Any) -> ArrowColumn:
-    """Return the column of a type of pyarrow that can be sliced; see `mpqueue.files.arrow_slices`."""
+    """Return the column of a pyarrow type that can be sliced; see `mpqueue.files.arrow_slices`."""
     pa = pyarrow()
     types = pa.types
     if isinstance(kind, pa.BaseExtensionType):

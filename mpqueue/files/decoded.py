@@ -1,9 +1,11 @@
-"""Decoded parts of files, kept while there is room: row groups of Parquet, compressed record batches of Arrow.
+"""A cache of decoded parts of files: row groups of Parquet, compressed record batches of Arrow.
 
-A part costs far more to decode than one of its rows is worth. So each process keeps those that were used last, as many
-as fit into a number of bytes; the newest one stays even if it alone is larger. Threads that need the same part wait for
-the one that decodes it; others go on. A child process begins with nothing: a lock may have been held in the moment of
-the fork, and what the parent decoded stays in memory that both share until one of them lets go of it.
+Decoding a part costs far more than reading one of its rows. Each process therefore caches the parts that were used
+last, up to a number of bytes. The newest part remains even if it alone exceeds the limit. Threads that need the same
+part wait for the one that decodes it, and other threads continue.
+
+A child process starts with an empty cache, because a lock may have been held at the time of the fork. Parts that the
+parent decoded remain in shared memory until one of the two processes releases them.
 """
 
 import os
@@ -18,7 +20,7 @@ DEFAULT_BYTES = 256 * 1024 * 1024
 
 
 class _KeptParts:
-    """The parts of one process, those used last at the end."""
+    """The parts of one process, in the order of last use."""
 
     def __init__(self) -> None:
         self.pid, self.lock = os.getpid(), Lock()
@@ -29,19 +31,19 @@ class _KeptParts:
 
 
 class DecodedParts:
-    """A bounded number of bytes of decoded parts for each process; a pickle has none of them.
+    """A cache of decoded parts with a limited size per process. Pickling does not include the parts.
 
     Args:
-        max_bytes: Of all parts together.
+        max_bytes: The limit of the total size.
 
     Raises:
-        TypeError: ``max_bytes`` is no integer.
-        ValueError: It is below 0.
+        TypeError: ``max_bytes`` is not an integer.
+        ValueError: ``max_bytes`` is negative.
     """
 
     def __init__(self, max_bytes: int) -> None:
         if not isinstance(max_bytes, int) or isinstance(max_bytes, bool):
-            raise TypeError(f"cache_bytes is a number of bytes, got {max_bytes!r}")
+            raise TypeError(f"cache_bytes must be an integer, got {max_bytes!r}")
         if max_bytes < 0:
             raise ValueError(f"cache_bytes must be 0 or more, got {max_bytes}")
         self.max_bytes = max_bytes
@@ -54,15 +56,16 @@ class DecodedParts:
         self.max_bytes, self._kept = state, None
 
     def num_dropped(self) -> int:
-        """Return how many parts were dropped in this process, since there was no room for them."""
+        """Return the number of parts that this process dropped because of the limit."""
         return self._of_this_process().num_dropped
 
     def get(self, key: Hashable, decode: Callable[[], tuple[Any, int]]) -> Any:
         """Return a part.
 
         Args:
-            key: Which one.
-            decode: Makes it, and tells its bytes; called if it is not kept. What it raises is raised, and nothing kept.
+            key: The key of the part.
+            decode: A function that returns the part and its size. It is called if the part is not cached. If it raises,
+                nothing is cached.
         """
         kept = self._of_this_process()
         with kept.lock:
@@ -70,12 +73,12 @@ class DecodedParts:
             if entry is not None:
                 kept.parts.move_to_end(key)
                 return entry[0]
-            # Noted before the lock is let go: whoever comes next finds it, and waits for that thread alone.
+            # Registered before the lock is released, so that the next thread finds it and waits only for that thread.
             alone = kept.decoding.setdefault(key, Lock())
         with alone:
             with kept.lock:
                 entry = kept.parts.get(key)
-                if entry is not None:  # another thread has decoded it meanwhile
+                if entry is not None:  # another thread has decoded it in the meantime
                     kept.parts.move_to_end(key)
                     return entry[0]
             try:
@@ -89,23 +92,23 @@ class DecodedParts:
                 if key not in kept.parts:
                     kept.parts[key] = part, num_bytes
                     kept.num_bytes += num_bytes
-                # The newest stays, however large: without it each of its rows would decode it anew.
+                # The newest part remains, however large. Otherwise it would be decoded again for each of its rows.
                 while kept.num_bytes > self.max_bytes and len(kept.parts) > 1:
                     kept.num_bytes -= kept.parts.popitem(last=False)[1][1]
                     kept.num_dropped += 1
         return part
 
     def get_kept(self, keys: Sequence[Hashable]) -> list[Any]:
-        """Return several parts at the price of one; None in the place of each that is not kept."""
+        """Return several parts with a single lock acquisition; None for each part that is not cached."""
         kept = self._of_this_process()
-        found: list[Any] = []
+        parts: list[Any] = []
         with kept.lock:
             for key in keys:
                 entry = kept.parts.get(key)
                 if entry is not None:
                     kept.parts.move_to_end(key)
-                found.append(entry and entry[0])
-        return found
+                parts.append(entry and entry[0])
+        return parts
 
     def _of_this_process(self) -> _KeptParts:
         kept = self._kept

@@ -1,7 +1,7 @@
-"""Remote files, fetched whole into a file of the cache: for a library that opens files of this machine only.
+"""Remote files, downloaded completely into a cache file, for a library that opens only local files.
 
-The file of the cache follows from URL, size and version of the remote one, so that one of other content has another. It
-is whole or absent; one process of a host fetches it, others wait.
+The name of the cache file depends on URL, size and version of the remote file, so that new content gets a new file. It
+is created atomically. One process of a host downloads it, and the others wait.
 """
 
 import contextlib
@@ -10,16 +10,16 @@ from collections.abc import Iterator
 from mpqueue.files.opened import IndexedFile, OpenFiles
 from mpqueue.files.unpacked import made_once, path_of
 
-# Requests that are waited for at once, and the bytes of each: what they bring lies in memory until it is written.
+# The number of concurrent requests, and the bytes of each. Their results are in memory until they are written.
 _REQUESTS, _REQUEST_BYTES = 8, 8 * 1024 * 1024
 
 
 def fetch(file: IndexedFile, folder: str) -> str:
-    """Fetch a file into a folder, if it is not there; return its path.
+    """Download a file into a folder if it is missing, and return its path.
 
     Raises:
-        FileError: It has changed.
-        OSError: It cannot be read, also after several tries; or the system's: the disk is full, say.
+        FileError: The file has changed.
+        OSError: The file cannot be read, even after several attempts, or cannot be written.
     """
     return made_once(path_of(file, folder, "fetched"), lambda: _blocks(file))
 

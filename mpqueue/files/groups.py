@@ -1,7 +1,7 @@
-"""The base of files whose samples lie in groups: row groups, record batches, shards.
+"""The base class of files with samples in groups: row groups, record batches, shards.
 
-Samples are numbered through the groups of all files. Those that are asked for at once are sorted by their groups, and
-each group is read, or decoded, once.
+Samples are numbered across the groups of all files. Samples that are requested together are sorted by group, and each
+group is read or decoded once.
 """
 
 import operator
@@ -19,27 +19,28 @@ from mpqueue.files.index import Index
 from mpqueue.files.source import FileSource
 from mpqueue.system import log
 
-# So many groups are decoded before it is told that they are decoded for next to nothing.
+# The number of groups that are decoded before a warning that they are decoded for very few rows.
 _GROUPS_BEFORE_WARNING = 30
-# What pyarrow raises of damaged data; a wrong size may be more than there is memory.
+# The errors that pyarrow raises for damaged data; a wrong size may exceed the available memory.
 DAMAGED = (ValueError, NotImplementedError, OSError, LookupError, MemoryError)
-# What is made anew in each process.
+# Attributes that are created again in each process.
 _MADE_ANEW = {
     "_bounds", "_made", "_num_served", "_num_decoded", "_num_groups_decoded", "_is_warned", "_readers", "_is_in_order",
 }  # fmt: skip
 
-# A group, some of its rows, sorted, and the places at which they are asked for.
+# A group, some of its rows, sorted, and their positions in the request.
 Run = tuple[int, list[int], list[int]]
 
 
 class GroupedFiles(FileSource):
-    """A source of samples that lie in groups, in files.
+    """A source of samples in groups, in files.
 
-    A format says how many samples each group has, in the array ``rows`` of its index, and reads, or decodes, a group.
+    A format stores the number of samples of each group in the array ``rows`` of its index, and reads or decodes a
+    group.
 
     Args:
-        index: Of the files.
-        cache_bytes: Of decoded groups, for each process.
+        index: The index of the files.
+        cache_bytes: The size of the cache of decoded groups, per process.
     """
 
     _group_noun = "row group"
@@ -51,7 +52,7 @@ class GroupedFiles(FileSource):
         self._forget()
 
     def _forget(self) -> None:
-        """Begin as in a new process: nothing is made."""
+        """Reset the state of this process."""
         self._bounds: tuple[Any, Any] | None = None
         self._made: Any = None
         self._num_served = self._num_decoded = self._num_groups_decoded = 0
@@ -65,13 +66,13 @@ class GroupedFiles(FileSource):
         self._forget()
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
-        """Return several samples, in the order of the indices; those of a group are read at once; raises as ``[i]``."""
-        found: list[Any] = [None] * len(indices)
-        self._read_runs(list(self._runs(indices)), found)
-        return found
+        """Return several samples, in the order of the indices, reading each group once; raises as ``[i]``."""
+        samples: list[Any] = [None] * len(indices)
+        self._read_runs(list(self._runs(indices)), samples)
+        return samples
 
     def _read_runs(self, runs: Sequence[Run], found: list[Any]) -> None:
-        """Put the samples of groups at their places; groups of remote files are waited for at once."""
+        """Store the samples of groups at their positions; groups of remote files are read concurrently."""
         if self._is_remote(runs):
             ranges.at_once([partial(self._read_run, *run, found) for run in runs])
             return
@@ -79,7 +80,7 @@ class GroupedFiles(FileSource):
             self._read_run(group, rows, places, found)
 
     def _is_remote(self, runs: Sequence[Run]) -> bool:
-        """Return whether what is read lies in several groups, and one of these behind a network."""
+        """Return whether several groups are read, at least one of them from a remote file."""
         if not self._has_remote or len(runs) < 2:
             return False
         return any(self._index.files[self._file_of(group)].is_remote for group, _, _ in runs)
@@ -93,19 +94,19 @@ class GroupedFiles(FileSource):
             found[place] = sample
 
     def _runs(self, indices: Sequence[int]) -> Iterator[Run]:
-        """Yield the groups of indices, in order: number, sorted rows in it, and their places among the indices."""
+        """Yield the groups of indices, in order: number, sorted rows, and their positions among the indices."""
         (starts, ends), length = self._group_bounds(), self._length
         numbers = list(map(operator.index, indices))
         if numbers and not -length <= min(numbers) <= max(numbers) < length:
             bad = next(index for index in numbers if not -length <= index < length)
             raise IndexError(f"index {bad} is out of range: {self!r}")
-        wanted = np.array(numbers, np.int64)
-        wanted[wanted < 0] += length
-        # By their groups, each of which is then read, or decoded, once for all of its rows.
-        order = wanted.argsort(kind="stable")
-        wanted = wanted[order]
-        groups = ends.searchsorted(wanted, side="right")
-        rows = (wanted - starts[groups]).tolist() if len(ends) else []
+        sample_numbers = np.array(numbers, np.int64)
+        sample_numbers[sample_numbers < 0] += length
+        # Sort by group, so that each group is read or decoded once for all of its rows.
+        order = sample_numbers.argsort(kind="stable")
+        sample_numbers = sample_numbers[order]
+        groups = ends.searchsorted(sample_numbers, side="right")
+        rows = (sample_numbers - starts[groups]).tolist() if len(ends) else []
         places, of_rows = order.tolist(), groups.tolist()
         at = 0
         while at < len(places):
@@ -117,7 +118,7 @@ class GroupedFiles(FileSource):
         return len(self._index["rows"])
 
     def _group_bounds(self) -> tuple[Any, Any]:
-        """Return how many rows there are before each group, and with it."""
+        """Return the number of rows before each group, and including it."""
         if self._bounds is None:
             rows = self._index["rows"]
             ends = np.cumsum(rows)
@@ -134,31 +135,31 @@ class GroupedFiles(FileSource):
             self._raise_named(group, error)
 
     def _raise_named(self, group: int, error: Exception) -> NoReturn:
-        """Raise the error that names a group whose data are damaged; one that says enough is raised as it is."""
+        """Raise an error that names the damaged group; a specific error is raised unchanged."""
         if isinstance(error, FileError) or (isinstance(error, OSError) and error.errno is not None):
             raise error
         file = self._file_of(group)
         number = group - int(self._index.starts("rows")[file])
-        what = f"{self._group_noun} {number} of this file cannot be read: {error}"
-        raise FileError(self._index.files[file].path, self._offset_of(group), what) from error
+        problem = f"{self._group_noun} {number} of this file cannot be read: {error}"
+        raise FileError(self._index.files[file].path, self._offset_of(group), problem) from error
 
     def _offset_of(self, group: int) -> int | None:
-        """Return where a group begins in its file."""
+        """Return the offset of a group in its file."""
         return int(self._index["offsets"][group])
 
     def _rows(self, group: int, rows: Sequence[int]) -> list[Any]:
-        """Return rows of a group, by their places in it, which are sorted."""
+        """Return rows of a group; ``rows`` is sorted."""
         whole = self._whole(group)
         self._num_served += len(rows)
         return [whole[row] for row in rows]
 
     def _all_rows(self, group: int) -> Sequence[Any]:
-        """Return the rows of a group."""
+        """Return all rows of a group."""
         return self._whole(group)
 
     def _whole(self, group: int) -> Sequence[Any]:
-        found: Sequence[Any] = self._parts.get(group, lambda: self._decode_noted(group))
-        return found
+        rows: Sequence[Any] = self._parts.get(group, lambda: self._decode_noted(group))
+        return rows
 
     def _decode_noted(self, group: int) -> tuple[Sequence[Any], int]:
         rows, num_bytes = self._decode(group)
@@ -170,28 +171,28 @@ class GroupedFiles(FileSource):
     def _warn_of_thrashing(self) -> None:
         if self._is_warned or self._num_groups_decoded < _GROUPS_BEFORE_WARNING:
             return
-        # Where all fits, each group is decoded once, however few of its rows were asked for up to now.
+        # If everything fits, each group is decoded only once, however few of its rows were requested so far.
         if self._num_served * 20 >= self._num_decoded or not self._parts.num_dropped():
             return
         self._is_warned = True
         log.warn(
             f"{self!r}: {self._num_groups_decoded:,} {self._group_noun}s of {self._num_decoded:,} rows were decoded "
-            f"for {self._num_served:,} rows, since cache_bytes={self._parts.max_bytes:,} holds few of them; shuffle "
+            f"for {self._num_served:,} rows, because cache_bytes={self._parts.max_bytes:,} holds few of them. Shuffle "
             f"the {self._group_noun}s, and then rows in a buffer",
             "Tables and shards",
             "Shuffled Parquet",
         )
 
     def _decode(self, group: int) -> tuple[Sequence[Any], int]:
-        """Return a whole group, and its bytes."""
+        """Return a whole group, and its size in bytes."""
         raise NotImplementedError
 
 
 class Groups(Sequence[Sequence[Any]]):
-    """The groups of files as a source: ``[i]`` is all samples of one, a sequence.
+    """The groups of files as a source: ``[i]`` is a sequence of all samples of one group.
 
     Args:
-        files: Whose groups they are.
+        files: The files.
     """
 
     def __init__(self, files: GroupedFiles) -> None:
@@ -200,17 +201,17 @@ class Groups(Sequence[Sequence[Any]]):
     def __len__(self) -> int:
         return self._files._num_groups()
 
-    def __getitem__(self, index: int) -> Sequence[Any]:  # type: ignore[override]  # no slices are taken
-        """Return the samples of a group; each is made when it is asked for.
+    def __getitem__(self, index: int) -> Sequence[Any]:  # type: ignore[override]  # slices are not supported
+        """Return the samples of a group; each is built on access.
 
         Raises:
-            IndexError: There is no such group.
+            IndexError: The index is out of range.
             FileError: The file has changed since it was indexed, or is damaged there.
-            OSError: The system's.
+            OSError: The file cannot be read.
         """
         number, length = operator.index(index), len(self)
         if not -length <= number < length:
-            raise IndexError(f"group {number} of {length:,}")
+            raise IndexError(f"group {number} is out of range: there are {length:,} groups")
         return self._files._read_group(number % length)
 
     def __repr__(self) -> str:

@@ -1,8 +1,8 @@
-"""`Images`: a folder of images, a folder inside of it for each class.
+"""`Images`: a folder of images with a subfolder per class.
 
-The folder is walked each time that a source is made, a second for a million files, so that what was added is there. The
-names go into a file of the cache, which workers map: a pickle has its name only. That file is named after what it has,
-so two of different content never have the same name.
+The folder is scanned each time a source is created (a second for a million files), so that new files are included. The
+names are stored in a cache file that workers map; a pickle contains only the path of the cache file. The name of the
+cache file is a digest of its content, so files with different content never have the same name.
 """
 
 import hashlib
@@ -26,29 +26,30 @@ _SUFFIXES = (b".jpg", b".jpeg", b".png", b".ppm", b".bmp", b".pgm", b".tif", b".
 
 
 class Images:
-    """Images of a folder that has a folder for each class: ``cat/1.jpg``, ``dog/some/where/2.png``.
+    """Images of a folder with a subfolder per class: ``cat/1.jpg``, ``dog/some/where/2.png``.
 
     A sample is a dict: ``{"image": b"...", "label": 0, "path": "/data/cat/1.jpg"}``. Classes are numbered in the order
-    of their names, images come in the order of classes and names: numbers are those of torchvision's ``ImageFolder``.
+    of
+    their names, and images are sorted by class and name. The numbers equal those of torchvision's ``ImageFolder``.
 
     Args:
-        folder: The folder, a path or a URL of fsspec; its own folders are the classes, and images lie in them at any
-            depth.
-        decode: Decode with Pillow: ``"image"`` is then an array of uint8, height by width by 3 (red, green, blue).
-            Otherwise it is the bytes of the file.
-        index: The folder where the names of the files are kept; None: ``$XDG_CACHE_HOME/mpqueue``.
+        folder: The folder, a path or an fsspec URL. Its subfolders are the classes, and contain images at any depth.
+        decode: Decode with Pillow: ``"image"`` is then a uint8 array of shape (height, width, 3) in RGB. Otherwise it
+            is
+            the bytes of the file.
+        index: The folder for the names of the files. If None, ``$XDG_CACHE_HOME/mpqueue``.
 
     Raises:
-        TypeError: ``folder`` or ``index`` is no path.
-        FileNotFoundError: There is no such folder, it has no folders of classes, or one of them has no images.
-        NotADirectoryError: It is no folder.
-        ImportError: Pillow is not installed, and ``decode`` is asked for.
+        TypeError: ``folder`` or ``index`` is not a path.
+        FileNotFoundError: The folder does not exist, has no subfolders, or one of them has no images.
+        NotADirectoryError: The path is not a folder.
+        ImportError: ``decode`` is True, and Pillow is not installed.
 
     Attributes:
         classes: The names of the classes.
         class_to_idx: The number of each class.
 
-    Follows: torchvision's ``ImageFolder``, with its order, its suffixes of files and its names.
+    Follows: torchvision's ``ImageFolder``, with its order, file suffixes and names.
 
     Example:
         >>> import mpqueue, pathlib, tempfile
@@ -68,12 +69,12 @@ class Images:
             _pillow()
         name = folder_name(folder)
         self._folder, self._decode = name.rstrip("/") if is_url(name) else os.path.realpath(name), decode
-        self.classes, found = _walk(self._folder)
+        self.classes, arrays = _walk(self._folder)
         self.class_to_idx = {name: number for number, name in enumerate(self.classes)}
-        self._length = len(found["labels"])
+        self._length = len(arrays["labels"])
         kept = cache_folder(index)
-        self._kept = os.path.join(kept, f"{_key(self._folder, self.classes, found)}.index")
-        self._arrays: Mapping[str, Array] | None = open_or_make(self._kept, lambda writer: _write(found, writer))
+        self._kept = os.path.join(kept, f"{_key(self._folder, self.classes, arrays)}.index")
+        self._arrays: Mapping[str, Array] | None = open_or_make(self._kept, lambda writer: _write(arrays, writer))
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_arrays": None}
@@ -85,9 +86,9 @@ class Images:
         """Return a sample.
 
         Raises:
-            IndexError: There is none of this number.
-            FileError: It cannot be decoded.
-            OSError: The system's; the file is gone, say.
+            IndexError: The index is out of range.
+            FileError: The image cannot be decoded.
+            OSError: The file cannot be read, for example because it was deleted.
         """
         number = checked_number(index, self._length, self)
         arrays = self._mapped()
@@ -98,22 +99,22 @@ class Images:
 
     @property
     def index_path(self) -> str:
-        """The file in which the names are kept."""
+        """The file that contains the names."""
         return self._kept
 
     def __repr__(self) -> str:
         return f"Images({self._folder}, {len(self.classes):,} classes, {len(self):,} samples)"
 
     def _mapped(self) -> Mapping[str, Array]:
-        if self._arrays is None:  # in a process that has it by a pickle; on another machine it may have to be made
+        if self._arrays is None:  # after unpickling; on another machine the file may not exist yet
             self._arrays = open_or_make(self._kept, self._write_again)
         return self._arrays
 
     def _write_again(self, writer: IndexWriter) -> None:
-        classes, found = _walk(self._folder)
-        if f"{_key(self._folder, classes, found)}.index" != os.path.basename(self._kept):
-            raise FileError(self._folder, None, "its files are others here than where the source was made")
-        _write(found, writer)
+        classes, arrays = _walk(self._folder)
+        if f"{_key(self._folder, classes, arrays)}.index" != os.path.basename(self._kept):
+            raise FileError(self._folder, None, "its files differ from the files with which the source was created")
+        _write(arrays, writer)
 
 
 def _walk(folder: str) -> tuple[list[str], Arrays]:
@@ -133,10 +134,10 @@ def _walk(folder: str) -> tuple[list[str], Arrays]:
 
 
 def _walk_far(folder: str) -> tuple[list[str], Arrays]:
-    """Do as `_walk` in a folder behind a URL, where a folder is but a part of names."""
+    """Do the same as `_walk` for a URL, where folders are only parts of names."""
     of_class: dict[str, list[tuple[bytes, bytes]]] = {}
-    for found in found_under(folder):
-        inner, _, inside = found.partition("/")
+    for path in found_under(folder):
+        inner, _, inside = path.partition("/")
         name = os.fsencode(inside)
         if name.lower().endswith(_SUFFIXES):
             of_class.setdefault(inner, []).append(os.path.split(name))
@@ -157,48 +158,48 @@ def _arrays(folder: str, inner: list[str], names: list[bytes], counts: list[int]
 
 
 def _images(folder: bytes, inner: bytes) -> list[bytes]:
-    """Return the images of a folder and of those inside of it, sorted by their folder and then by their name."""
-    found: list[tuple[bytes, list[bytes]]] = []
-    _find(folder, inner, frozenset(), found)
-    return [relative + b"/" + name for relative, names in sorted(found) for name in sorted(names)]
+    """Return the images of a folder and its subfolders, sorted by folder and then by name."""
+    names_by_folder: list[tuple[bytes, list[bytes]]] = []
+    _find(folder, inner, frozenset(), names_by_folder)
+    return [relative + b"/" + name for relative, names in sorted(names_by_folder) for name in sorted(names)]
 
 
 def _find(
-    folder: bytes, relative: bytes, above: frozenset[tuple[int, int]], found: list[tuple[bytes, list[bytes]]]
+    folder: bytes, relative: bytes, above: frozenset[tuple[int, int]], names_by_folder: list[tuple[bytes, list[bytes]]]
 ) -> None:
-    """Add what a folder has.
+    """Add the images of a folder and its subfolders.
 
     Raises:
-        FileError: A link leads back to a folder that it lies in.
+        FileError: A link leads back to a folder that contains it.
     """
     path = os.path.join(folder, relative)
     status = os.stat(path)
     here = status.st_dev, status.st_ino
     if here in above:
-        raise FileError(os.fsdecode(path), None, "this link leads back to a folder that it lies in: remove it")
+        raise FileError(os.fsdecode(path), None, "this link leads back to a folder that contains it: remove the link")
     names = []
     with os.scandir(path) as entries:
         for entry in entries:
             if entry.name.lower().endswith(_SUFFIXES):
                 names.append(entry.name)
             elif entry.is_dir():
-                _find(folder, relative + b"/" + entry.name, above | {here}, found)
-    found.append((relative, names))
+                _find(folder, relative + b"/" + entry.name, above | {here}, names_by_folder)
+    names_by_folder.append((relative, names))
 
 
-def _key(folder: str, classes: Sequence[str], found: Arrays) -> str:
+def _key(folder: str, classes: Sequence[str], arrays: Arrays) -> str:
     key = hashlib.sha256(b"images 1")
     for part in (
         os.fsencode(folder),
         b"\0".join(map(os.fsencode, classes)),
-        *(found[name].tobytes() for name in found),
+        *(arrays[name].tobytes() for name in arrays),
     ):
         key.update(len(part).to_bytes(8, "little") + part)
     return key.hexdigest()
 
 
-def _write(found: Arrays, writer: IndexWriter) -> None:
-    for name, array in found.items():
+def _write(arrays: Arrays, writer: IndexWriter) -> None:
+    for name, array in arrays.items():
         writer.add(name, array)
 
 
@@ -214,5 +215,5 @@ def _decoded(path: str, data: bytes) -> Array:
     try:
         with _pillow().open(io.BytesIO(data)) as image:
             return np.asarray(image.convert("RGB"))
-    except Exception as error:  # its plugins raise what they like at damaged files
+    except Exception as error:  # Pillow's plugins raise various errors for damaged files
         raise FileError(path, None, f"it cannot be decoded: {type(error).__name__}: {error}") from error

@@ -1,17 +1,17 @@
-"""The index of files: where their records lie, found once, kept in a file, mapped by every process that reads them.
+"""The index of files: the positions of their records, found once, stored in a file, and mapped by all readers.
 
-An index has arrays, and each of them is made of one part of each file, in the order of the files; what they mean is
-the format's business. It lies in the user's cache, under a name that follows from the format and from path, size and
-time of change of each file: so files that have changed have another one. A file that was written again with the same
-size and time of change has another ctime: then the index is made again under the same name.
+An index consists of arrays. Each array is the concatenation of one part per file, in the order of the files; the format
+defines their meaning. The index is stored in the user's cache folder. Its name is derived from the format and from
+path, size and modification time of each file, so changed files get another index. A file that was rewritten with the
+same size and modification time has another ctime. The index is then created again under the same name.
 
-    1. The first process that has none locks the name (`flock`), and looks again: others of this host wait here.
-    2. It scans the files, in several processes where there is much of them, and compares each with what it was before.
-    3. It writes the index, which gets its name when it is whole; see `mpqueue.files.index_file`.
-    4. The others find it there.
+    1. The first process without an index locks its name (`flock`) and checks again. Other processes of the host wait.
+    2. It scans the files, in several processes if they are large, and checks that they have not changed.
+    3. It writes the index atomically; see `mpqueue.files.index_file`.
+    4. The other processes find it.
 
-A pickle of an index has its name only; a process that does not find it there, since it is on another machine, makes its
-own, which must be the same.
+A pickled index contains only its name. A process on another machine, where the index does not exist, creates it again,
+and the result must be the same.
 """
 
 import contextlib
@@ -35,14 +35,14 @@ from mpqueue.system import descriptors, log
 from mpqueue.telemetry.bars import bar_class
 
 _BAR_AFTER_S = 2.0
-_OF_FILES = "files/"  # names of arrays that a format cannot have
+_OF_FILES = "files/"  # prefixes of array names that are reserved
 _STARTS = "starts/"
 _CTIMES, _INODES = _OF_FILES + "ctimes", _OF_FILES + "inodes"
 _OF_THIS_MACHINE = frozenset({_CTIMES, _INODES})
 
 
 class IndexedFiles(Sequence[IndexedFile]):
-    """The files of an index, made when they are asked for: a hundred thousand of them cost no memory."""
+    """The files of an index, created on access, so that a hundred thousand of them need no memory."""
 
     def __init__(self, arrays: Mapping[str, Array]) -> None:
         self._names = Texts(arrays[_OF_FILES + "names"], arrays[_OF_FILES + "name_ends"])
@@ -52,13 +52,13 @@ class IndexedFiles(Sequence[IndexedFile]):
     def __len__(self) -> int:
         return len(self._sizes)
 
-    def __getitem__(self, number: int) -> IndexedFile:  # type: ignore[override]  # no slices are taken
+    def __getitem__(self, number: int) -> IndexedFile:  # type: ignore[override]  # slices are not supported
         numbers = (self._sizes, self._versions, self._ctimes, self._inodes)
         return IndexedFile(self._names[number], *(int(each[number]) for each in numbers))
 
 
 class Texts(Sequence[str]):
-    """Texts in an array of bytes, one behind the other, and an array of their ends."""
+    """Strings in an array of concatenated bytes and an array of their ends."""
 
     def __init__(self, text: Array, ends: Array) -> None:
         self._text, self._ends = text, ends
@@ -66,7 +66,7 @@ class Texts(Sequence[str]):
     def __len__(self) -> int:
         return len(self._ends)
 
-    def __getitem__(self, number: int) -> str:  # type: ignore[override]  # no slices are taken
+    def __getitem__(self, number: int) -> str:  # type: ignore[override]  # slices are not supported
         start = int(self._ends[number - 1]) if number else 0
         return os.fsdecode(self._text[start : int(self._ends[number])].tobytes())
 
@@ -78,19 +78,20 @@ def packed(texts: Sequence[bytes]) -> tuple[Array, Array]:
 
 
 class Index:
-    """The places of the records of files; made, or found in the cache.
+    """The positions of the records of files, created or read from the cache.
 
     Args:
-        format: The name of the format, with all of its parameters that change what a scan finds.
-        version: Of the arrays that the scan makes: another number, another index.
+        format: The name of the format, with all parameters that affect the result of a scan.
+        version: The version of the arrays. Another version results in another index.
         paths: The files.
-        scan: Returns the arrays of one file, one-dimensional and of the same names and dtypes for each file; can be
-            pickled. It raises a `FileError` for what cannot be read.
-        folder: Where the index is kept; None: `cache_folder`.
+        scan: A picklable function that returns the arrays of one file: one-dimensional, with the same names and dtypes
+            for
+            each file. It raises a `FileError` for an unreadable file.
+        folder: The folder of the index; None for `cache_folder`.
 
     Raises:
-        FileError: A file is no regular one, has changed meanwhile, or what the scan says.
-        OSError: The system's: a file is not there, or the folder cannot be written.
+        FileError: A file is not a regular file, changed during the scan, or could not be scanned.
+        OSError: A file does not exist, or the folder is not writable, for example.
     """
 
     def __init__(
@@ -114,33 +115,33 @@ class Index:
 
     @property
     def path(self) -> str:
-        """The file in which it is kept."""
+        """The file that contains the index."""
         return os.path.join(self._folder, f"{self._key}.index")
 
     @property
     def key(self) -> str:
-        """The name that tells this index from all others: of other files, or of files that have changed."""
+        """The name of the index, which differs for other files, and for files that have changed."""
         return self._key
 
     def fingerprint(self) -> str:
-        """Return what elements of these files are kept under: the key, wherever the index lies."""
+        """Return the key that identifies these files in caches, independent of the folder of the index."""
         return self._key
 
     def __getitem__(self, name: str) -> Array:
-        """Return an array: the parts of all files, one behind the other; read-only."""
+        """Return an array: the concatenated parts of all files, read-only."""
         return self._mapped()[name]
 
     def starts(self, name: str) -> Array:
-        """Return where the part of each file begins in an array, and at the end the array's length."""
+        """Return the start of each file's part in an array, followed by the array's length."""
         return self._mapped()[_STARTS + name]
 
     @functools.cached_property
     def files(self) -> IndexedFiles:
-        """The files, as they were when they were indexed."""
+        """The files at the time of indexing."""
         return IndexedFiles(self._mapped())
 
     def total_bytes(self) -> int:
-        """Return the bytes of all files together."""
+        """Return the total size of all files in bytes."""
         return int(self._mapped()[_OF_FILES + "sizes"].sum())
 
     def _mapped(self) -> Mapping[str, Array]:
@@ -151,23 +152,25 @@ class Index:
         assert self._arrays is not None
         if self._content is None:
             self._content = self._arrays.content
-        elif self._content != self._arrays.content:  # another program has indexed files that replaced these
+        elif self._content != self._arrays.content:  # another program has indexed files that replaced these files
             self._arrays = None
-            raise self._another()
+            raise self._changed_error()
         return self._arrays
 
     def _same_files(self) -> list[IndexedFile]:
-        """Return the files, which must be what they were in the process that made the source."""
+        """Return the files, which must be unchanged since the source was created."""
         format, version, paths, _ = self._recipe
         files = IndexedFile.of_all(paths)
         if files_key(format, version, files) != self._key:
-            raise self._another()
+            raise self._changed_error()
         return files
 
-    def _another(self) -> FileError:
+    def _changed_error(self) -> FileError:
         paths = self._recipe[2]
         return FileError(
-            paths[0], None, f"this file, or one of {len(paths)}, is another one here than where the source was made"
+            paths[0],
+            None,
+            f"this file, or another one of {len(paths)}, differs from the file with which the source was created",
         )
 
     def _open(self, files: Sequence[IndexedFile]) -> None:
@@ -186,8 +189,8 @@ class Index:
             contextlib.closing(scan_all(scan, paths, total_bytes)) as scans,
         ):
             for file, arrays in zip(files, scans, strict=True):
-                if not file.is_remote:  # these are asked for together
-                    # Behind its scan: a change before that, or meanwhile, is seen.
+                if not file.is_remote:  # remote files are checked together below
+                    # After its scan, so that a change before or during the scan is detected.
                     self._check_same(file, IndexedFile.of(file.path))
                 for name, part in arrays.items():
                     starts.setdefault(name, [0]).append(writer.add(name, part))
@@ -208,16 +211,20 @@ class Index:
     @staticmethod
     def _check_same(file: IndexedFile, now: IndexedFile) -> None:
         if not now.is_same(file):
-            raise FileError(file.path, None, "it has changed while it was indexed")
+            raise FileError(file.path, None, "it changed while it was being indexed")
 
 
 def _read(path: str, compared: Identity | None = None, *, warns: bool = False) -> IndexArrays | None:
-    """Return the arrays of an index file; None if it is absent, of another version, or damaged."""
+    """Return the arrays of an index file, or None if it is missing, of another version, or damaged."""
     try:
         return index_file.read(path, compared, _OF_THIS_MACHINE)
     except index_file.DamagedIndexError as damage:
         if warns:
-            log.warn(f"the index is damaged, and is made again: {damage}", "Your files", "The index")
+            log.warn(
+                f"the index is damaged and is created again: {damage}",
+                "Read tar, TFRecord, Parquet and image files",
+                "The index",
+            )
         return None
 
 
@@ -226,52 +233,56 @@ def open_or_make(
     make: Callable[[index_file.IndexWriter], None],
     is_current: Callable[[IndexArrays], bool] = lambda _: True,
 ) -> IndexArrays:
-    """Return the arrays of an index file, which is made if it is not there: by one process, while the others wait.
+    """Return the arrays of an index file. If it is missing, one process creates it, and the others wait.
 
-    A file that is damaged is made again, with a warning by the process that makes it.
+    A damaged file is created again, with a warning in the process that creates it.
 
     Args:
-        path: Of the file; its name says what is in it.
-        make: Adds the arrays.
-        is_current: Returns whether the arrays of a file that is there are still right; if not, it is made again.
+        path: The path of the file. Its name identifies the content.
+        make: A function that adds the arrays to the writer.
+        is_current: A function that returns whether the arrays of an existing file are valid. If not, it is created
+            again.
 
     Raises:
-        OSError: The system's, with the remedy: the folder cannot be written, say.
-        Exception: What ``make`` raises; nothing is left then.
+        OSError: The folder is not writable, for example; the message contains a remedy.
+        Exception: ``make`` raised. No file is left.
     """
-    found = _read(path)
-    if found is not None and is_current(found):
-        return found
+    arrays = _read(path)
+    if arrays is not None and is_current(arrays):
+        return arrays
     with cache_errors(path):
         os.makedirs(os.path.dirname(path), exist_ok=True)
     with locked(f"{path}.lock"):
-        # Once more: whoever held the lock may have made it.
-        found = _read(path, warns=True)
-        if found is None or not is_current(found):
+        # Check again: the previous holder of the lock may have created the file.
+        arrays = _read(path, warns=True)
+        if arrays is None or not is_current(arrays):
             with index_file.IndexWriter(path) as writer:
                 make(writer)
                 writer.finish()
-            found = _read(path)
-        assert found is not None
-        return found
+            arrays = _read(path)
+        assert arrays is not None
+        return arrays
 
 
 def files_key(format: str, version: int, files: Sequence[IndexedFile]) -> str:
-    """Return a key of files of a format; it differs if one of the files has changed."""
-    known = [file[:3] for file in files]  # the same on each machine that has copies of these files
-    return hashlib.sha256(json.dumps([format, version, known]).encode()).hexdigest()
+    """Return a key of files of a format, which changes if one of the files changes."""
+    attributes = [
+        file[:3] for file in files
+    ]  # path, size and version: equal on each machine that has copies of these files
+    return hashlib.sha256(json.dumps([format, version, attributes]).encode()).hexdigest()
 
 
 @contextlib.contextmanager
 def locked(path: str) -> Iterator[None]:
-    """Hold a lock among all processes of this host; its file is removed at the end, and is never locked by two."""
+    """Hold a lock among all processes of this host; its file is removed at the end, and never locked by two of them."""
     while True:
-        # Noted, or children that another thread forks meanwhile would hold the lock, too.
+        # Registered, so that children that another thread forks do not inherit the descriptor and keep the lock.
         with cache_errors(path):
             fd = descriptors.own(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666))
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
-            # Whoever had it before has removed the file that we waited for, and others lock a new one of its name.
+            # The previous holder may have removed this file while this process waited, and others may have created a
+            # new one.
             if _is_same(fd, path):
                 try:
                     yield
@@ -290,7 +301,7 @@ def _is_same(fd: int, path: str) -> bool:
 
 
 class _Bar:
-    """A bar of tqdm in a terminal, where that is installed, when it takes long."""
+    """A tqdm progress bar in a terminal, shown if tqdm is installed and indexing takes long."""
 
     def __init__(self, num_files: int, total_bytes: int) -> None:
         try:
@@ -304,11 +315,11 @@ class _Bar:
         )  # fmt: skip
 
     def step(self, num_bytes: int) -> None:
-        """One more file is done."""
+        """Advance the bar by one file."""
         if self._bar is not None:
             self._bar.update(num_bytes)
 
     def close(self) -> None:
-        """Leave the bar as it is."""
+        """Close the bar."""
         if self._bar is not None:
             self._bar.close()

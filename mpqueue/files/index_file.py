@@ -1,21 +1,22 @@
-"""The file of an index: named arrays, written once, mapped by all who read it.
+"""The file of an index: named arrays, written once and mapped by all readers.
 
 ::
 
-    mark      16 bytes, which tell the version of this form, too
-    header    uint64: its bytes; uint64: the bytes of the whole file; uint32: the CRC of mark, both numbers and JSON;
-              then JSON: {name: [dtype, count, offset, CRC of the array], ...}
+    mark      16 bytes, including the version of this format
+    header    uint64: the size of the JSON; uint64: the size of the whole file; uint32: the CRC of mark, both sizes and
+              JSON; then JSON: {name: [dtype, count, offset, CRC of the array], ...}
     arrays    little endian, each at a multiple of 64 bytes
 
-A process that opens the file compares all checksums, at 1.3 GB/s. A process that receives a pickle from one that has
-compared them does not compare them again: both map the same memory.
+A process that opens the file verifies all checksums, at 1.3 GB/s. A process that receives a pickle from a process that
+has verified them does not verify them again: both map the same memory.
 
-Who writes it gives the whole file its name at the very end (`os.replace`), when its bytes are on the disk. So a file
-of that name is whole, and a writer that is killed leaves at most one of another name, which the next one removes. It is
-our own file, and never changed: to map it is safe, and what many processes map is in memory once.
+The writer gives the file its name at the very end (`os.replace`), when its bytes are on the disk. A file of that name
+is
+therefore complete. A killed writer leaves at most a file of another name, which the next writer removes. The file
+belongs to mpqueue and never changes, so mapping it is safe, and all processes share its memory.
 
-Arrays come in parts, one of each for each file that was indexed, and go through nameless files of the folder, which are
-gone with their process: an index may be larger than the memory.
+Arrays are written in parts, one per indexed file, to unnamed files in the folder, which vanish with their process. An
+index can therefore be larger than the memory.
 """
 
 import contextlib
@@ -47,7 +48,7 @@ _CHECK = struct.Struct("<I")
 _ALIGNED = 64
 
 
-# Which file it is: device, inode, size.
+# The identity of a file: device, inode, size.
 Identity = tuple[int, int, int]
 
 
@@ -60,8 +61,8 @@ class IndexArrays(dict[str, Array]):
 
     Args:
         arrays: The arrays, by name.
-        identity: Which file it is.
-        content: A checksum of the arrays, except for those of this machine.
+        identity: The identity of the file.
+        content: A checksum of the arrays, except for machine-specific ones.
     """
 
     def __init__(self, arrays: dict[str, Array], identity: Identity, content: int) -> None:
@@ -70,13 +71,13 @@ class IndexArrays(dict[str, Array]):
 
 
 class _Spool:
-    """The parts of one array."""
+    """The parts of one array, in an unnamed file."""
 
     def __init__(self, folder: str, dtype: np.dtype[Any]) -> None:
         self.dtype, self.count, self.crc = dtype, 0, 0
         self.folder = folder
         with cache_errors(folder), descriptors.apart_from_standard():
-            self.file: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  # the writer closes it
+            self.file: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  # closed by the writer
 
     def add(self, part: Array) -> None:
         self.count += len(part)
@@ -87,10 +88,10 @@ class _Spool:
 
 
 class IndexWriter:
-    """Collects arrays, and writes them into one file; a context, at whose end nothing of it is left but that file.
+    """A context manager that collects arrays and writes them to one file. Temporary files are removed at its end.
 
     Args:
-        path: Of the file. Nobody else may write one of this name meanwhile.
+        path: The path of the file. The caller must hold a lock on it.
     """
 
     def __init__(self, path: str) -> None:
@@ -101,17 +102,17 @@ class IndexWriter:
 
     def __exit__(self, *_: object) -> None:
         for spool in self._spools.values():
-            # What is not written yet is not wanted: on a full disk, to write it would be another error.
+            # Unwritten data is no longer needed: on a full disk, flushing it would raise another error.
             with contextlib.suppress(OSError):
                 spool.file.close()
 
     def add(self, name: str, part: Array) -> int:
-        """Add to the end of an array; return its length."""
+        """Append to an array, and return its length."""
         part = part.astype(part.dtype.newbyteorder("<"), copy=False)
         spool = self._spools.get(name)
         if spool is None:
             spool = self._spools[name] = _Spool(os.path.dirname(self._path), part.dtype)
-        assert spool.dtype == part.dtype, f"{name} is {part.dtype}, and was {spool.dtype}"
+        assert spool.dtype == part.dtype, f"expected {spool.dtype} for {name}, got {part.dtype}"
         spool.add(part)
         return spool.count
 
@@ -119,7 +120,7 @@ class IndexWriter:
         """Write the file.
 
         Raises:
-            OSError: The system's; the disk is full, say. Nothing is left.
+            OSError: The disk is full, for example. No file is left.
         """
         with whole_or_absent(self._path) as file, cache_errors(self._path):
             self._write(file)
@@ -128,7 +129,7 @@ class IndexWriter:
         table: dict[str, list[Any]] = {
             name: [spool.dtype.str, spool.count, 0, spool.crc] for name, spool in self._spools.items()
         }
-        # How long the header is depends on the offsets in it, and these on its length: so room is left for any.
+        # The length of the header depends on the offsets in it, and the offsets on its length, so reserve the maximum.
         room = _HEAD.size + _CHECK.size + len(json.dumps(table)) + 20 * len(table)  # offsets have 20 digits at most
         end = room
         for name, spool in self._spools.items():
@@ -145,19 +146,19 @@ class IndexWriter:
 
 @contextlib.contextmanager
 def whole_or_absent(path: str) -> Iterator[IO[bytes]]:
-    """Open a file for writing that gets its name at the end of this context, when it is on the disk.
+    """Open a file for writing that is renamed to its final name at the end of the context, when it is on the disk.
 
-    Nobody else may write one of this name meanwhile.
+    The caller must hold a lock on the path.
 
     Raises:
-        OSError: The system's; the disk is full, say. Nothing is left.
+        OSError: The disk is full, for example. No file is left.
     """
     folder = os.path.dirname(path)
     with cache_errors(path):
         for stale in glob.glob(f"{glob.escape(path)}.*.tmp"):
-            os.unlink(stale)  # of a writer that was killed
+            os.unlink(stale)  # left by a killed writer
         fd, name = tempfile.mkstemp(prefix=f"{os.path.basename(path)}.", suffix=".tmp", dir=folder)
-    file = open(fd, "wb")  # noqa: SIM115  # what closes it may fail, and is to be named, too
+    file = open(fd, "wb")  # noqa: SIM115  # closing may fail, and that error must name the path, too
     try:
         try:
             yield file
@@ -165,7 +166,7 @@ def whole_or_absent(path: str) -> Iterator[IO[bytes]]:
                 file.flush()
                 os.fsync(fd)
         finally:
-            with contextlib.suppress(OSError):  # after a write that failed, which is the error
+            with contextlib.suppress(OSError):  # after a failed write, the write's error is raised
                 file.close()
         with cache_errors(path):
             os.replace(name, path)
@@ -178,7 +179,7 @@ def whole_or_absent(path: str) -> Iterator[IO[bytes]]:
 
 
 def _sync_folder(folder: str) -> None:
-    """Have the new name on the disk, too."""
+    """Sync the folder, so that the new name is on the disk, too."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
@@ -193,12 +194,12 @@ def read(
 
     Args:
         path: The file.
-        compared: A file whose arrays were compared with their checksums before; they are not compared again.
-        of_this_machine: Names of arrays that differ on another machine which has the same files.
+        compared: A file whose checksums were verified before, and are not verified again.
+        of_this_machine: The names of machine-specific arrays, which differ on another machine with the same files.
 
     Raises:
         DamagedIndexError: The file is truncated or damaged.
-        OSError: The system's.
+        OSError: The file cannot be read.
     """
     with cache_errors(path):
         try:
@@ -227,16 +228,16 @@ def read(
 
 
 def _table(fd: int, path: str, size: int) -> dict[str, list[Any]] | None:
-    """Return what the header says; None: the file is of another version."""
+    """Return the table in the header, or None if the file has another version."""
     head = os.pread(fd, _HEAD.size + _CHECK.size, 0)
     mark = head[: len(_MARK)]
     if len(mark) == len(_MARK) and mark[:-1] == _NAME and mark[-1] != _VERSION:
         return None
     if len(head) < _HEAD.size + _CHECK.size or mark != _MARK:
-        raise DamagedIndexError(f"{path}: it is not the file of an index")
+        raise DamagedIndexError(f"{path}: it is not an index file")
     _, length, total = _HEAD.unpack_from(head)
     if total != size:
-        raise DamagedIndexError(f"{path}: it has {size:,} bytes, expected {total:,}")
+        raise DamagedIndexError(f"{path}: expected {total:,} bytes, got {size:,}")
     header = os.pread(fd, min(length, size), _HEAD.size + _CHECK.size)
     if _CHECK.unpack_from(head, _HEAD.size)[0] != zlib.crc32(header, zlib.crc32(head[: _HEAD.size])):
         raise DamagedIndexError(f"{path}: the checksum of its header is wrong")

@@ -1,8 +1,8 @@
-"""`JSONLines`: lines of JSON.
+"""`JSONLines`: files with one JSON value per line.
 
-A scan looks for the ends of lines only, at the speed of the memory; a line is parsed when it is asked for. Line feeds
-inside of JSON's strings are escaped, so each one that is seen ends a line. The lines of a compressed file are read from
-what it unpacks to; see `mpqueue.files.unpacked`.
+A scan only looks for line ends, at memory speed. A line is parsed when it is read. Line feeds inside JSON strings are
+escaped, so each line feed byte ends a line. A compressed file is decompressed first, and lines are read from the
+result; see `mpqueue.files.unpacked`.
 """
 
 import json
@@ -29,21 +29,23 @@ _IS_SPACE = np.isin(np.arange(256), np.frombuffer(_SPACES, np.uint8))
 
 
 class JSONLines(UnpackedSource):
-    r"""Values of files that have one JSON value in each line; blank lines are skipped.
+    r"""Values of files with one JSON value per line; blank lines are skipped.
 
-    Compressed files (gzip, zstd, bzip2, xz) are unpacked once, into the folder of the index, and read from there: it
-    needs room for all of their lines.
+    Compressed files (gzip, zstd, bzip2, xz) are decompressed once, into the index folder, which must have space for all
+    of
+    their lines.
 
     Args:
-        paths: A path, a URL of fsspec, or a list of them; ``*`` and ``?`` match what is there, and ``{000..099}`` are a
-            hundred.
-        index: The folder of the index, which is made once; None: ``$XDG_CACHE_HOME/mpqueue``.
+        paths: A path, an fsspec URL, or a list of them; ``*`` and ``?`` match existing files, and ``{000..099}`` stands
+            for a hundred names.
+        index: The folder for the index, which is created once. If None, ``$XDG_CACHE_HOME/mpqueue``.
 
     Raises:
-        FileNotFoundError: A file is not there, or no file matches.
-        FileError: A compressed file is damaged or truncated, or a file is not UTF-8 text. While reading: a line is not
+        FileNotFoundError: A file does not exist, or no file matches.
+        FileError: A compressed file is damaged or truncated, or a file is not UTF-8 text. When reading: a line is not
+            valid
             JSON.
-        ImportError: A file is compressed by zstd, and zstandard is not installed (extra ``files``).
+        ImportError: A file is compressed with zstd, and zstandard is not installed (extra ``files``).
 
     Follows: jsonlines.org.
 
@@ -67,18 +69,20 @@ class JSONLines(UnpackedSource):
             return json.loads(parts[0])
         except (ValueError, RecursionError) as error:
             line = number - int(self._index.starts("offsets")[ranges[0].file])
-            raise self._error(ranges[0], f"value {line:,} of the file, counted from 0, is no JSON: {error}") from error
+            raise self._error(
+                ranges[0], f"value {line:,} of the file, counted from 0, is not valid JSON: {error}"
+            ) from error
 
 
 def scan(path: str, *, folder: str) -> Arrays:
-    """Return where the lines of a file lie that are not blank; if it is compressed, in what it unpacks to.
+    """Return the positions of the non-blank lines of a file; for a compressed file, in its decompressed content.
 
     Args:
-        path: Of the file.
-        folder: Where it is unpacked to.
+        path: The path of the file.
+        folder: The folder for the decompressed content.
 
     Raises:
-        FileError: It is compressed, and is damaged or truncated; or its text is UTF-16 or UTF-32.
+        FileError: The file is a damaged or truncated compressed file, or its text is UTF-16 or UTF-32.
     """
     return scan_unpacked(path, folder, compression_of, _lines)
 
@@ -87,8 +91,8 @@ def _lines(window: ScanWindow, path: str) -> Arrays:
     _refuse_wide_text(window, path)
     first = len(_BYTE_ORDER_MARK) * (window.read(0, 3) == _BYTE_ORDER_MARK)
     ends_of_blocks: list[Array] = []
-    has_values: list[Array] = []  # whether there is more than white space before each line feed
-    has_value = False  # of the line that a block begins in
+    has_values: list[Array] = []  # whether each line has more than white space
+    has_value = False  # for the line that continues from the previous block
     for at in range(first, window.size, _BLOCK_BYTES):
         block = window.read(at, _BLOCK_BYTES)
         data = np.frombuffer(block, np.uint8)
@@ -98,7 +102,7 @@ def _lines(window: ScanWindow, path: str) -> Arrays:
         if starts[-1] == len(data):
             has[-1] = False
         within = starts[: len(ends)] if starts[-1] == len(data) else starts
-        # A line whose first byte is a value's is not blank: the other bytes are not looked at.
+        # A line that starts with another byte than a space is not blank; its other bytes are not checked.
         for number in np.flatnonzero(_IS_SPACE[data[within]]).tolist():
             stop = int(ends[number]) if number < len(ends) else len(block)
             has[number] = bool(block[int(starts[number]) : stop].strip(_SPACES))
@@ -114,11 +118,11 @@ def _lines(window: ScanWindow, path: str) -> Arrays:
 
 
 def _refuse_wide_text(window: ScanWindow, path: str) -> None:
-    """Raise a `FileError` for a file in UTF-16 or UTF-32, which has bytes of line feeds inside of characters."""
+    """Raise a `FileError` for a file in UTF-16 or UTF-32, where characters can contain the byte of a line feed."""
     head = window.read(0, 4)
     name = next((name for mark, name in _WIDE_MARKS.items() if head.startswith(mark)), None)
     if name is None and len(head) == 4 and 0 < head.count(0) < 4 and max(head) < 128:
-        name = json.detect_encoding(head).upper()  # without a mark: each character of JSON's has bytes of zero
+        name = json.detect_encoding(head).upper()  # without a byte order mark: each JSON character contains zero bytes
         name = None if name == "UTF-8" else name
     if name is not None:
         raise FileError(

@@ -1,8 +1,8 @@
-"""Contents of the folder of indexes: how much, and what has not been used for long.
+"""The contents of the index folder: the size of its files, and the time since they were last used.
 
-An index whose files have changed is never asked for again, and nobody tells it so. So whoever opens a file of this
-folder sets its time of access, and what was not opened for long may go: if it is wanted after all, it is made again.
-The time of change stays, because processes that have the file open compare it.
+An index is never used again after its files have changed. Each process that opens a file of this folder therefore sets
+its access time, and files that were not opened for long can be removed. If such a file is needed after all, it is
+created again. The modification time remains, because processes that have the file open compare it.
 """
 
 import contextlib
@@ -14,12 +14,12 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 _NAME = re.compile(r"[0-9a-f]{64}\.(index|unpacked|fetched)(\..*\.tmp)?")
-_REMEDY = "Indexes are kept there: pass another folder as index=, or set XDG_CACHE_HOME"
+_REMEDY = "Indexes are stored there: pass another folder as index=, or set XDG_CACHE_HOME"
 _DAY_S = 24 * 60 * 60
 
 
 def cache_folder(chosen: str | os.PathLike[str] | None = None) -> str:
-    """Return the folder of the indexes, absolute: the one that was chosen; None: ``$XDG_CACHE_HOME/mpqueue``."""
+    """Return the absolute path of the index folder: ``chosen``, or ``$XDG_CACHE_HOME/mpqueue`` if it is None."""
     if chosen is not None:
         if not isinstance(chosen, str | os.PathLike):
             raise TypeError(f"index must be the path of a folder or None, got {chosen!r}")
@@ -34,7 +34,7 @@ def cache_folder(chosen: str | os.PathLike[str] | None = None) -> str:
 
 @contextlib.contextmanager
 def cache_errors(path: str) -> Iterator[None]:
-    """Name the file of the cache, and the remedy, in each `OSError` of the system."""
+    """Add the path of the cache file and the remedy to each `OSError`."""
     try:
         yield
     except OSError as error:
@@ -47,7 +47,7 @@ class KeptFile(NamedTuple):
     Attributes:
         path: Its path.
         num_bytes: Its size.
-        days: Since it was opened.
+        days: The days since it was opened.
     """
 
     path: str
@@ -56,7 +56,7 @@ class KeptFile(NamedTuple):
 
 
 def note_use(path: str) -> None:
-    """Set the time of access of a file if it was not used today; nothing where that is not allowed."""
+    """Set the access time of a file unless it was used today; do nothing if that is not permitted."""
     with contextlib.suppress(OSError):
         status = os.stat(path)
         if time.time() - _used_at(status) > _DAY_S:
@@ -68,7 +68,7 @@ def _used_at(status: os.stat_result) -> float:
 
 
 def kept_files(folder: str) -> list[KeptFile]:
-    """Return the files of the folder that are ours, by name; none where there is no folder.
+    """Return mpqueue's files in the folder, by name; an empty list if there is no folder.
 
     Raises:
         OSError: The folder cannot be read.
@@ -77,19 +77,19 @@ def kept_files(folder: str) -> list[KeptFile]:
         entries = list(os.scandir(folder))
     except FileNotFoundError:
         return []
-    found = []
+    files = []
     for entry in entries:
         if _NAME.fullmatch(entry.name):
-            with contextlib.suppress(FileNotFoundError):  # another one has removed it
+            with contextlib.suppress(FileNotFoundError):  # another process has removed it
                 status = entry.stat()
-                found.append(KeptFile(entry.path, status.st_size, (time.time() - _used_at(status)) / _DAY_S))
-    return sorted(found)
+                files.append(KeptFile(entry.path, status.st_size, (time.time() - _used_at(status)) / _DAY_S))
+    return sorted(files)
 
 
 def clean(folder: str, days: float) -> list[KeptFile]:
-    """Remove what was not opened for so many days; return it.
+    """Remove the files that were not opened for the given number of days, and return them.
 
-    Who has such a file mapped keeps it.
+    Processes that have mapped such a file keep it.
 
     Raises:
         OSError: A file cannot be removed.

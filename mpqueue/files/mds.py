@@ -1,12 +1,12 @@
-"""`MDS`: the format of MosaicML's streaming, by its ``index.json``.
+"""`MDS`: the format of MosaicML's streaming, read through its ``index.json``.
 
 ::
 
-    shard     uint32: the number n of samples; n + 1 of uint32: where each begins, and where the last one ends;
+    shard     uint32: the number n of samples; n + 1 of uint32: the start of each sample, and the end of the last one;
               text; samples
-    sample    uint32: the size of each column whose encoding has none; then the bytes of the columns
+    sample    uint32: the size of each column with variable size; then the bytes of the columns
 
-A sample of a plain shard is read by itself. A compressed shard is decompressed as a whole, and kept as long as it fits;
+A sample of a plain shard is read separately. A compressed shard is decompressed as a whole, and cached while it fits;
 see `mpqueue.files.decoded`.
 """
 
@@ -37,22 +37,24 @@ _VERSION = 1
 
 
 class _Shard(NamedTuple):
-    """A shard as ``index.json`` tells of it."""
+    """A shard as described in ``index.json``."""
 
     path: str
     num_samples: int
     raw_bytes: int
-    columns: tuple[tuple[str, str], ...]  # name and encoding of each
+    columns: tuple[tuple[str, str], ...]  # (name, encoding) pairs
 
 
 def scan(path: str) -> Arrays:
-    """Return where the samples of a shard are.
+    """Return the positions of the samples of a shard.
 
-    Returns: ``rows``: their number; ``places``: where each begins in the plain shard, and where the last one ends.
+    Returns: ``rows``: the number of samples; ``places``: the start of each sample in the decompressed shard, and the
+    end of
+    the last one.
 
     Raises:
-        FileError: It is no shard, or is cut short.
-        OSError: The system's.
+        FileError: The file is not an MDS shard, or is truncated.
+        OSError: The file cannot be read.
     """
     with open_window(path) as window:
         file = window.as_file()
@@ -61,24 +63,24 @@ def scan(path: str) -> Arrays:
             head = plain.read(4)
             number = int.from_bytes(head, "little")
             data = plain.read(4 * (number + 1))
-        except Exception as error:  # each library has its own
+        except Exception as error:  # each library raises other errors
             if isinstance(error, OSError) and error.errno is not None:
-                raise  # the system's
+                raise  # an error of the operating system
             raise FileError(path, 0, f"it cannot be decompressed: {error}") from error
         if len(head) < 4 or len(data) < 4 * (number + 1):
-            raise FileError(path, 0, f"it ends before the places of its {number:,} samples; is it cut short?")
+            raise FileError(path, 0, f"it ends before the offsets of its {number:,} samples and may be truncated")
         places = np.frombuffer(data, "<u4")
         if places[0] < 4 + len(data) or (places[1:] < places[:-1]).any():
-            raise FileError(path, 4, "the places of its samples go backwards; is it no shard of MDS?")
+            raise FileError(path, 4, "the offsets of its samples decrease; it may not be an MDS shard")
         if plain is file and places[-1] != (size := window.size):
             raise FileError(
-                path, size, f"it has {size:,} bytes, and its samples end at {places[-1]:,}; is it cut short?"
+                path, size, f"it has {size:,} bytes, but its samples end at {places[-1]:,}; it may be truncated"
             )
     return {"rows": np.array([number], np.int64), "places": places}
 
 
 def _decompressed(path: str, file: Any) -> Any:
-    """Return what gives the bytes of a file that may be compressed; itself if it is not."""
+    """Return a file object with the decompressed bytes of a file; the file itself if it is not compressed."""
     ending = os.path.splitext(path)[1]
     if ending in (".zstd", ".zst"):
         try:
@@ -91,40 +93,40 @@ def _decompressed(path: str, file: Any) -> Any:
     if ending == ".bz2":
         return bz2.BZ2File(file)
     if ending in (".br", ".snappy"):
-        raise FileError(
-            path, None, f"compression {ending[1:]} is not read, only zstd, gz and bz2: decompress the shards"
-        )
+        raise FileError(path, None, f"compression must be zstd, gz or bz2, got {ending[1:]}: decompress the shards")
     return file
 
 
 class MDS(GroupedFiles):
-    """Samples of a dataset of MosaicML's streaming, by index, from a folder here or behind a URL.
+    """Samples of a dataset of MosaicML's streaming, by index, from a local folder or a URL.
 
-    A source: ``len``, ``[i]`` and ``__getitems__`` give what `streaming.LocalDataset` gives: a dict of the values of
-    all columns, in the order of the shards. To shuffle costs nothing where shards are plain. Compressed ones are
-    decompressed as a whole, and kept as long as they fit into ``cache_bytes``; where a shard lies there decompressed,
-    too, that one is read.
+    A source with ``len``, ``[i]`` and ``__getitems__``. A sample is a dict of the values of all columns, as in
+    `streaming.LocalDataset`, in the order of the shards. Shuffling is fast for plain shards. Compressed shards are
+    decompressed as a whole, and cached while they fit into ``cache_bytes``. If a decompressed copy of a shard exists in
+    the folder, that one is read.
 
-    Any thread may read, and a copy in another process opens its files itself.
+    Reads are thread-safe, and a copy in another process opens the files itself.
 
     Args:
-        folder: Where ``index.json`` is: a path, or a URL of fsspec.
-        columns: Names of those that are wanted, in this order; None: all.
-        decode: Whether columns of images (jpeg, png) become Pillow's images, as in MosaicML's reader; False: their
+        folder: The folder with ``index.json``: a path, or an fsspec URL.
+        columns: The names of the columns to read, in this order. If None, all.
+        decode: Decode image columns (jpeg, png) to Pillow images, as MosaicML's reader does. If False, return their
             bytes.
-        allow_unsafe_types: Whether columns of pickles are read: whoever wrote the files can run any code here.
-        cache_bytes: Of decompressed shards, at most, for each process.
-        index: The folder in which the index of the shards is kept; None: the user's cache folder.
+        allow_unsafe_types: Allow columns of pickles. The author of the files can then run any code.
+        cache_bytes: The size of the cache of decompressed shards, per process.
+        index: The folder for the index of the shards. If None, the user's cache folder.
 
     Raises:
-        TypeError: ``folder`` or ``index`` is no path.
-        FileNotFoundError: There is no ``index.json``, or no shard of which it tells.
-        FileError: A shard is cut short, has other columns than the first one, or is not what ``index.json`` tells.
-            Later, at a read: it has changed, or is damaged. It names file and offset.
-        ValueError: A column is not there, or is of pickles.
-        ImportError: A shard is compressed by zstd, and zstandard is not installed (extra ``files``).
+        TypeError: ``folder`` or ``index`` is not a path.
+        FileNotFoundError: ``index.json``, or a shard listed in it, does not exist.
+        FileError: A shard is truncated, has other columns than the first one, or does not match ``index.json``. When
+            reading: a shard has changed, or is damaged. The message contains the file and the offset.
+        ValueError: A column does not exist, or contains pickles.
+        ImportError: A shard is compressed with zstd, and zstandard is not installed (extra ``files``).
 
-    Follows: MosaicML's `streaming` (version 2 of its format), whose readers also download, and decompress onto disks.
+    Follows: MosaicML's `streaming` (version 2 of its format), whose readers also download shards, and decompress them
+    to
+        disk.
     """
 
     _group_noun = "shard"
@@ -145,31 +147,31 @@ class MDS(GroupedFiles):
         for shard in shards:
             if shard.columns != stored:
                 raise FileError(
-                    shard.path, None, f"its columns are {_told(shard.columns)}, expected {_told(stored)} as in "
+                    shard.path, None, f"its columns are {_listed(shard.columns)}, expected {_listed(stored)} as in "
                     f"{shards[0].path}",
                 )  # fmt: skip
         names = chosen(columns, [name for name, _ in stored])
         encodings = dict(stored)
         for name in names:
-            decoder(encodings[name], decode_images=decode)  # whether there is such an encoding
+            decoder(encodings[name], decode_images=decode)  # raises for an unknown encoding
             if encodings[name] == "pkl" and not allow_unsafe_types:
                 raise ValueError(
-                    f"the column {name!r} holds pickles, which can run any code: pass allow_unsafe_types=True if you "
-                    "trust whoever wrote these files, or leave it out by columns="
+                    f"the column {name!r} contains pickles, which can run any code: pass allow_unsafe_types=True if "
+                    "you trust the author of these files, or exclude the column with columns="
                 )
         super().__init__(Index("mds", _VERSION, [shard.path for shard in shards], scan, index), cache_bytes)
         for shard, number in zip(shards, self._index["rows"].tolist(), strict=True):
             if number != shard.num_samples:
-                raise FileError(shard.path, 0, f"it has {number:,} samples, and index.json says {shard.num_samples:,}")
+                raise FileError(shard.path, 0, f"it has {number:,} samples, but index.json lists {shard.num_samples:,}")
         self._stored, self._names, self._decode_images = stored, names, decode
-        # Bytes of those that are compressed, once they are not; None: it is plain.
+        # Decompressed sizes of compressed shards; None for plain ones.
         self._raw_bytes = [None if shard.path.endswith(".mds") else shard.raw_bytes for shard in shards]
 
     def shards(self) -> Groups:
-        """Return the shards as a source: ``[i]`` is all samples of one, a sequence.
+        """Return the shards as a source: ``[i]`` is a sequence of all samples of one shard.
 
-        To shuffle compressed ones: ``Dataset(mds.shards()).shuffle().flat_map(list).shuffle(buffer=10_000)``
-        decompresses each once in an epoch.
+        This allows a shuffle of compressed shards that decompresses each once per epoch:
+        ``Dataset(mds.shards()).shuffle().flat_map(list).shuffle(buffer=10_000)``.
         """
         return Groups(self)
 
@@ -196,13 +198,15 @@ class MDS(GroupedFiles):
         stored = BytesIO(self._opened.read(group, 0, file.size))
         try:
             with _decompressed(file.path, stored) as plain:
-                data = plain.read(size + 1)  # not all that a hostile one may hold
+                data = plain.read(size + 1)  # limited, because a malicious file may expand to any size
         except ImportError:
             raise
-        except Exception as error:  # each library has its own
+        except Exception as error:  # each library raises other errors
             raise ValueError(f"it cannot be decompressed: {error}") from error
         if len(data) != size or self._places(group)[-1] != size:
-            raise ValueError(f"it has not the {size:,} bytes decompressed that index.json says")
+            raise ValueError(
+                f"its decompressed size must be {size:,} bytes, as in index.json, got {len(data):,} or more"
+            )
         return _Samples(self, group, data), size
 
     def _places(self, group: int) -> Array:
@@ -219,13 +223,13 @@ class MDS(GroupedFiles):
             else:
                 sizes.append(column.size)
         if at + sum(sizes) != len(data):
-            what = f"a sample of {len(data):,} bytes, whose columns have {at + sum(sizes):,}"
-            raise FileError(self._index.files[group].path, offset, what)
-        found: dict[str, Any] = {}
+            problem = f"a sample has {len(data):,} bytes, but its columns have {at + sum(sizes):,}"
+            raise FileError(self._index.files[group].path, offset, problem)
+        sample: dict[str, Any] = {}
         for column, size in zip(columns, sizes, strict=True):
             if column.decode is not None:
                 try:
-                    found[column.name] = column.decode(data[at : at + size])
+                    sample[column.name] = column.decode(data[at : at + size])
                 except ImportError:
                     raise
                 except Exception as error:
@@ -233,18 +237,18 @@ class MDS(GroupedFiles):
                         self._index.files[group].path, offset, f"the column {column.name!r} cannot be decoded: {error}"
                     ) from error
             at += size
-        return found if self._is_in_order else {name: found[name] for name in self._names}
+        return sample if self._is_in_order else {name: sample[name] for name in self._names}
 
     def _columns(self) -> "list[_Column]":
-        """Return all columns of the files, which are made in the process that reads."""
+        """Return all columns of the files, created in the process that reads."""
         if self._made is None:
-            wanted = set(self._names)
-            self._is_in_order = self._names == [name for name, _ in self._stored if name in wanted]
+            selected = set(self._names)
+            self._is_in_order = self._names == [name for name, _ in self._stored if name in selected]
             self._made = [
                 _Column(
                     name,
                     size_of(encoding),
-                    decoder(encoding, decode_images=self._decode_images) if name in wanted else None,
+                    decoder(encoding, decode_images=self._decode_images) if name in selected else None,
                 )
                 for name, encoding in self._stored
             ]
@@ -254,12 +258,12 @@ class MDS(GroupedFiles):
 
 class _Column(NamedTuple):
     name: str
-    size: int | None  # of each value; None: each has its own
-    decode: Decode | None  # None: it is not wanted
+    size: int | None  # of each value; None if variable
+    decode: Decode | None  # None for a column that is not selected
 
 
 class _Samples(Sequence[Any]):
-    """The samples of a shard whose bytes are in memory; each is decoded when it is asked for."""
+    """The samples of a shard in memory, each decoded on access."""
 
     def __init__(self, source: MDS, group: int, data: bytes) -> None:
         self._source, self._group, self._data = source, group, data
@@ -268,14 +272,14 @@ class _Samples(Sequence[Any]):
     def __len__(self) -> int:
         return len(self._places) - 1
 
-    def __getitem__(self, number: int) -> dict[str, Any]:  # type: ignore[override]  # no slices are taken
+    def __getitem__(self, number: int) -> dict[str, Any]:  # type: ignore[override]  # slices are not supported
         if not 0 <= number < len(self):
-            raise IndexError(f"sample {number} of {len(self)}")
+            raise IndexError(f"sample {number} is out of range: there are {len(self)} samples")
         start, stop = self._places[number : number + 2].tolist()
         return self._source._decoded_sample(self._group, start, self._data[start:stop])
 
 
-def _told(columns: Iterable[tuple[str, str]]) -> str:
+def _listed(columns: Iterable[tuple[str, str]]) -> str:
     return ", ".join(f"{name} ({encoding})" for name, encoding in columns)
 
 
@@ -283,43 +287,44 @@ def _read_index(folder: str) -> list[_Shard]:
     """Return the shards of a folder.
 
     Raises:
-        FileNotFoundError: There is no ``index.json``, or a shard is not there.
-        FileError: It is not as expected.
+        FileNotFoundError: ``index.json``, or a shard, does not exist.
+        FileError: ``index.json`` is invalid.
     """
     path = os.path.join(folder, "index.json")
     data = read_whole(path)
     try:
-        told = json.loads(data)
-        if told["version"] != 2:
-            raise ValueError(f"version {told['version']}, expected 2")
-        shards = [_shard(folder, each) for each in told["shards"]]
+        content = json.loads(data)
+        if content["version"] != 2:
+            raise ValueError(f"version {content['version']}, expected 2")
+        shards = [_shard(folder, each) for each in content["shards"]]
     except (ValueError, TypeError, KeyError) as error:
-        what = f"no {error} in it" if isinstance(error, KeyError) else str(error)
-        raise FileError(path, None, f"it is no index of MDS: {what}") from error
+        problem = f"the key {error} is missing" if isinstance(error, KeyError) else str(error)
+        raise FileError(path, None, f"it is not a valid MDS index: {problem}") from error
     if not shards:
-        raise FileError(path, None, "it tells of no shards")
+        raise FileError(path, None, "it lists no shards")
     return shards
 
 
-def _shard(folder: str, told: dict[str, Any]) -> _Shard:
-    if told["format"] != "mds":
-        raise ValueError(f"a shard of format {told['format']!r}, expected 'mds'")
-    raw = told["raw_data"]
+def _shard(folder: str, entry: dict[str, Any]) -> _Shard:
+    if entry["format"] != "mds":
+        raise ValueError(f"expected a shard of format 'mds', got {entry['format']!r}")
+    raw = entry["raw_data"]
     path = _inside(folder, raw["basename"])
-    # Whoever compresses shards uploads no others, so it is not asked for each whether there is one.
-    if told["zip_data"] and (is_url(folder) or not os.path.exists(path)):
-        path = _inside(folder, told["zip_data"]["basename"])
-    columns = tuple(zip(told["column_names"], told["column_encodings"], strict=True))
-    for (name, encoding), size in zip(columns, told["column_sizes"], strict=True):
+    # At a URL, use the compressed shard if there is one, without a request for a plain one, which is usually not
+    # uploaded.
+    if entry["zip_data"] and (is_url(folder) or not os.path.exists(path)):
+        path = _inside(folder, entry["zip_data"]["basename"])
+    columns = tuple(zip(entry["column_names"], entry["column_encodings"], strict=True))
+    for (name, encoding), size in zip(columns, entry["column_sizes"], strict=True):
         if size != size_of(encoding):
-            raise ValueError(f"the column {name!r} ({encoding}) has size {size}, expected {size_of(encoding)}")
+            raise ValueError(f"the column {name!r} ({encoding}) must have size {size_of(encoding)}, got {size}")
     if not is_url(path) and not os.path.exists(path):
-        raise FileNotFoundError(f"there is no shard {path}, of which index.json tells")
-    return _Shard(path, int(told["samples"]), int(raw["bytes"]), columns)
+        raise FileNotFoundError(f"the shard {path}, which index.json lists, does not exist")
+    return _Shard(path, int(entry["samples"]), int(raw["bytes"]), columns)
 
 
 def _inside(folder: str, name: str) -> str:
-    """Return the path of a shard, which must lie in the folder: an index is somebody else's file."""
+    """Return the path of a shard, which must be inside the folder, because an index is not trusted."""
     if os.path.isabs(name) or is_url(name) or ".." in name.split("/"):
-        raise ValueError(f"a shard {name!r}, which lies outside of the folder")
+        raise ValueError(f"a shard must be inside the folder, got {name!r}")
     return os.path.join(folder, name)

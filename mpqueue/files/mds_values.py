@@ -1,7 +1,8 @@
 """Values of the columns of MosaicML's format: the documented encodings, from bytes to values.
 
-Numbers are little-endian. A column whose encoding has a size has that many bytes in each sample; before the columns of
-a sample stand the sizes of the others, four bytes each.
+Numbers are little-endian. An encoding with a fixed size uses that number of bytes in each sample. The sizes of the
+other
+columns precede the columns of a sample, four bytes each.
 """
 
 import json
@@ -17,7 +18,7 @@ import numpy as np
 Decode = Callable[[bytes], Any]
 
 SCALARS = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float16", "float32", "float64")
-# How an array tells its type, where the column does not.
+# The type codes in arrays without a type in the encoding.
 _TYPES = {
     8: "uint8", 9: "int8", 16: "uint16", 17: "int16", 18: "float16", 32: "uint32", 33: "int32", 34: "float32",
     64: "uint64", 65: "int64", 66: "float64",
@@ -25,7 +26,7 @@ _TYPES = {
 
 
 def size_of(encoding: str) -> int | None:
-    """Return the bytes of each value of an encoding; None where they differ."""
+    """Return the size of each value of an encoding in bytes; None if variable."""
     if encoding == "int":
         return 8
     if encoding in SCALARS:
@@ -35,21 +36,21 @@ def size_of(encoding: str) -> int | None:
 
 
 def decoder(encoding: str, *, decode_images: bool) -> Decode:
-    """Return what makes values from the bytes of an encoding.
+    """Return a function that decodes the bytes of an encoding.
 
     Args:
-        encoding: As ``index.json`` names it.
-        decode_images: Whether images become Pillow's, or stay the bytes of their files.
+        encoding: The encoding's name in ``index.json``.
+        decode_images: Whether to return Pillow images; otherwise the bytes of their files.
 
     Raises:
-        ValueError: There is no such encoding.
+        ValueError: The encoding is unknown.
     """
     if encoding in SCALARS:
         dtype = np.dtype(encoding).newbyteorder("<")
         return lambda data: np.frombuffer(data, dtype, 1)[0]
     if encoding.partition(":")[0] == "ndarray":
-        given_dtype, given_shape = _array_parameters(encoding)
-        return lambda data: _array(data, given_dtype, given_shape)
+        dtype_of_all, shape_of_all = _array_parameters(encoding)
+        return lambda data: _array(data, dtype_of_all, shape_of_all)
     image = _image if decode_images else bytes
     decoders: dict[str, Decode] = {
         "bytes": bytes,
@@ -71,7 +72,7 @@ def decoder(encoding: str, *, decode_images: bool) -> Decode:
     }
     if encoding not in decoders:
         known = ", ".join(sorted([*decoders, *SCALARS, "ndarray"]))
-        raise ValueError(f"there is no encoding {encoding!r}, expected one of {known}")
+        raise ValueError(f"encoding must be one of {known}, got {encoding!r}")
     return decoders[encoding]
 
 
@@ -80,42 +81,42 @@ def _text(data: bytes) -> str:
 
 
 def _array_parameters(encoding: str) -> tuple[np.dtype[Any] | None, tuple[int, ...] | None]:
-    """Return type and shape of ``ndarray:TYPE:SHAPE``, None for what each array tells itself."""
-    _, *given = encoding.split(":")
-    if len(given) > 2 or (given and given[0] not in SCALARS):
-        raise ValueError(f"{encoding!r} is no encoding of arrays: expected ndarray, ndarray:TYPE or ndarray:TYPE:SHAPE")
-    dtype = np.dtype(given[0]).newbyteorder("<") if given else None
-    return dtype, tuple(map(int, given[1].split(","))) if len(given) == 2 else None
+    """Return type and shape of ``ndarray:TYPE:SHAPE``; None for each part that is stored in the arrays."""
+    _, *parameters = encoding.split(":")
+    if len(parameters) > 2 or (parameters and parameters[0] not in SCALARS):
+        raise ValueError(f"an array encoding must be ndarray, ndarray:TYPE or ndarray:TYPE:SHAPE, got {encoding!r}")
+    dtype = np.dtype(parameters[0]).newbyteorder("<") if parameters else None
+    return dtype, tuple(map(int, parameters[1].split(","))) if len(parameters) == 2 else None
 
 
 def _array(data: bytes, dtype: np.dtype[Any] | None, shape: tuple[int, ...] | None) -> np.ndarray[Any, Any]:
     at = 0
     if dtype is None:
         if data[0] not in _TYPES:
-            raise ValueError(f"an array of type {data[0]}, expected one of {sorted(_TYPES)}")
+            raise ValueError(f"the type code of an array must be one of {sorted(_TYPES)}, got {data[0]}")
         dtype, at = np.dtype(_TYPES[data[0]]).newbyteorder("<"), 1
     if shape is None:
         num_axes, width = data[at] >> 2, 1 << (data[at] & 3)
         sizes = np.frombuffer(data, f"<u{width}", num_axes, at + 1)
         shape, at = tuple(sizes.tolist()), at + 1 + num_axes * width
-    # A copy: a batch may be written to, and `bytes` may not. It is aligned, too.
+    # A copy, which is writable and aligned, unlike a view of `bytes`.
     return np.frombuffer(data, dtype, -1, at).reshape(shape).astype(dtype.newbyteorder("="))
 
 
 def _parts(data: bytes, at: int) -> list[bytes]:
-    """Return the parts of a list: their number, the size of each, their bytes."""
+    """Return the parts of a list, which is stored as the number of parts, their sizes, and their bytes."""
     num_parts = int.from_bytes(data[at : at + 4], "little")
     sizes = np.frombuffer(data, "<u4", num_parts, at + 4).tolist()
     at += 4 + 4 * num_parts
     if at + sum(sizes) > len(data):
         raise ValueError(
-            f"a list of {num_parts} parts with {sum(sizes):,} bytes, of which {len(data) - at:,} are there"
+            f"a list of {num_parts} parts with {sum(sizes):,} bytes is truncated to {len(data) - at:,} bytes"
         )
-    found = []
+    parts = []
     for size in sizes:
-        found.append(data[at : at + size])
+        parts.append(data[at : at + size])
         at += size
-    return found
+    return parts
 
 
 def _pillow() -> Any:

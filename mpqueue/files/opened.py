@@ -1,17 +1,18 @@
-"""Open files, read by position: a bounded number of them in each process, opened when they are first read.
+"""Open files, read by position: a limited number per process, opened on first use.
 
-Remote ones are not opened, but asked for ranges, many at once: see `mpqueue.files.ranges`.
+Remote files are not opened; their ranges are requested concurrently, see `mpqueue.files.ranges`.
 
-What is asked for is known from an index, which knows the size and the time of change of each file, too. So each read
-compares: a file that has changed since it was indexed is an error that names it, and never gives bytes of something
-else. The comparison comes *after* the read: a change before it, or during it, is seen.
+The ranges come from an index, which also stores size and modification time of each file. Each read compares these. A
+file that has changed since it was indexed raises an error with its name, and never returns unrelated bytes. The
+comparison comes *after* the read, so a change before or during the read is detected.
 
-- Files of others are never mapped: one that shrinks under a map kills the process with SIGBUS; `os.pread` gives less.
-- `os.pread` has no place of its own, so threads, and processes that are forks of each other, do not disturb each other.
-- A child process opens its files itself. Those of its parent it leaves alone: it may have closed their numbers already,
-  and have given them to other files.
-- An open file belongs to those who read it: where another thread opens one too many, the one that was read longest ago
-  leaves the table, and is closed when the last read of it has ended.
+- The user's files are never mapped: if a mapped file shrinks, the process is killed with SIGBUS, whereas `os.pread`
+  returns fewer bytes.
+- `os.pread` does not use the file position, so threads and forked processes do not affect each other.
+- A child process opens the files itself and does not close those of its parent. It may already have closed the parent's
+  descriptors, and their numbers may belong to other files.
+- An open file belongs to its readers. If another thread exceeds the limit, the file with the oldest read is removed
+  from the table, and is closed after its last read.
 """
 
 import os
@@ -27,22 +28,22 @@ from mpqueue.files.ranges import Piece, RangedFile
 from mpqueue.files.urls import is_url
 from mpqueue.system.locks import Lock
 
-# Of requests that are joined into one read.
+# The maximum gap between requests that are joined into one read.
 _MAX_GAP_BYTES = 4 * 1024
-# Above this a record is read by itself: a system call costs less than to copy it out of a larger read.
+# Larger records are read separately: a system call costs less than copying the record out of a larger read.
 _MAX_JOINED_BYTES = 16 * 1024
 
 
 class IndexedFile(NamedTuple):
-    """A file as it was when it was indexed.
+    """A file at the time of indexing.
 
     Attributes:
         path: Its absolute path, or its URL.
-        size: Its bytes.
-        version: When it was changed last, in nanoseconds; of a remote one see `mpqueue.files.ranges`.
-        ctime: When it, or its entry in the file system, was changed last, in nanoseconds; 0 of a remote one. A program
-            cannot set it, so it tells of a change that keeps size and time of change.
-        inode: Its number in the file system; 0 of a remote one.
+        size: Its size in bytes.
+        version: Its modification time in nanoseconds; for remote files see `mpqueue.files.ranges`.
+        ctime: The time of the last change of the file or its inode, in nanoseconds; 0 for remote files. Programs cannot
+            set it, so it reveals changes that preserve size and modification time.
+        inode: Its inode number; 0 for remote files.
     """
 
     path: str
@@ -52,10 +53,11 @@ class IndexedFile(NamedTuple):
     inode: int = 0
 
     def is_same(self, other: "IndexedFile") -> bool:
-        """Return whether a file is the same one, unchanged.
+        """Return whether a file is the same and unchanged.
 
-        A new owner, mode or hard link changes the ctime only, and some network file systems change inodes: neither
-        alone is a change. A file that was replaced has another ctime and another inode.
+        A new owner, mode or hard link changes only the ctime, and some network file systems change inodes, so neither
+        alone
+        counts as a change. A replaced file has another ctime and another inode.
         """
         if (self.path, self.size, self.version) != (other.path, other.size, other.version):
             return False
@@ -63,68 +65,68 @@ class IndexedFile(NamedTuple):
 
     @property
     def is_remote(self) -> bool:
-        """True if it is read through a network."""
+        """Whether the file is read over a network."""
         return is_url(self.path)
 
     @classmethod
     def of(cls, path: str) -> "IndexedFile":
-        """Return a file as it is now.
+        """Return the current state of a file.
 
         Raises:
-            FileError: It is no regular file: to open a FIFO may wait for ever, and a device has no end.
-            OSError: The system's.
+            FileError: The file is not a regular file. Opening a FIFO may block indefinitely, and a device has no end.
+            OSError: The file does not exist, for example.
         """
         if is_url(path):
             return cls(path, *ranges.stat(path))
-        found = os.stat(path)
-        if not stat.S_ISREG(found.st_mode):
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
             kinds = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a FIFO"), (stat.S_ISSOCK, "a socket"))
-            kind = next((words for asks, words in kinds if asks(found.st_mode)), "a device")
+            kind = next((noun for is_kind, noun in kinds if is_kind(status.st_mode)), "a device")
             remedy = f"; name the files in it, such as {path.rstrip('/')}/*" if kind == "a folder" else ""
             raise FileError(path, None, f"it is {kind}, expected a file{remedy}")
-        return cls(os.path.realpath(path), found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+        return cls(os.path.realpath(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
     @classmethod
     def of_all(cls, paths: Sequence[str]) -> "list[IndexedFile]":
-        """Return files as they are now; remote ones are asked for at once. Raises as `of`."""
+        """Return the current state of several files, requesting remote ones concurrently. Raises as `of`."""
         if not any(map(is_url, paths)):
             return [cls.of(path) for path in paths]
         return ranges.at_once([partial(cls.of, path) for path in paths])
 
 
 class _OpenFile:
-    """A descriptor that is closed when nobody reads it any more."""
+    """A descriptor that is closed when no reader uses it any longer."""
 
     def __init__(self, file: IndexedFile) -> None:
         self.file, self._pid = file, os.getpid()
-        # O_NONBLOCK: if the name has become a FIFO meanwhile, the open must not wait; `check` will tell.
+        # O_NONBLOCK: if the path has become a FIFO, opening it must not block; `check` will raise an error.
         self._fd: int | None = os.open(file.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
 
-    # Its functions are arguments: when the interpreter ends, the names of this module may be gone first.
+    # The functions are default arguments, because the names of this module may be gone when the interpreter exits.
     def __del__(self, getpid: Callable[[], int] = os.getpid, close: Callable[[int], None] = os.close) -> None:
         fd = getattr(self, "_fd", None)
-        if fd is not None and self._pid == getpid():  # see the head of this module
+        if fd is not None and self._pid == getpid():  # see the module docstring
             close(fd)
 
     def read(self, offset: int, length: int) -> bytes:
         """Return bytes of the file.
 
         Raises:
-            FileError: They are not there.
+            FileError: The bytes do not exist, or the file has changed.
         """
         data = self._read(offset, length)
         self.check()
         return data
 
     def read_sorted(self, pieces: Sequence[Piece], order: Sequence[int], found: list[bytes]) -> None:
-        """Read pieces of this file into their places in a list; raises as `read`.
+        """Read pieces of this file into a list; raises as `read`.
 
         Args:
-            pieces: Some, of any files.
-            order: The numbers of those of this file, in the order in which they lie.
-            found: Has a place for each piece.
+            pieces: Pieces of any files.
+            order: The indices of the pieces of this file, sorted by position.
+            found: A list with an entry for each piece, to which the bytes are written.
         """
-        # What is done for a piece beside its read is a part of what the sample costs: a call of a function is 0.1 us.
+        # This loop is part of the cost of every sample, so it avoids function calls, which take 0.1 us each.
         pread, fd, size, last, at = os.pread, self._fd, self.file.size, len(order) - 1, 0
         assert fd is not None
         while at <= last:
@@ -144,29 +146,29 @@ class _OpenFile:
                 found[number] = data = pread(fd, length, start)
                 if len(data) == length:
                     continue
-            # Outside of the file, or less came: of a file that has shrunk, or of more than 2 GB.
+            # Outside of the file, or a short read, because the file has shrunk or the piece exceeds 2 GB.
             found[number] = self._read(start, length)
-        # Once behind all of them: nobody has seen a byte yet, and it costs as much as the read of a small record.
+        # Once after all reads: no bytes have been returned yet, and a check costs as much as reading a small record.
         self.check()
 
     def _read(self, offset: int, length: int) -> bytes:
-        """Return bytes that are to be given to nobody before `check`."""
+        """Return bytes that must not be returned to the caller before `check`."""
         file = self.file
         if not 0 <= offset <= offset + length <= file.size:
             raise FileError(
-                file.path, offset, f"{length:,} bytes are asked for, and the file had {file.size:,} when it was indexed"
+                file.path, offset, f"cannot read {length:,} bytes: the file had {file.size:,} bytes when it was indexed"
             )
         assert self._fd is not None
         data = os.pread(self._fd, length, offset)
-        while len(data) < length:  # the system gives 2 GB at once at most
+        while len(data) < length:  # Linux returns at most 2 GB per call
             more = os.pread(self._fd, length - len(data), offset + len(data))
             if not more:
-                break  # it has shrunk, and `check` says so
+                break  # the file has shrunk, and `check` raises
             data += more
         return data
 
     def inode(self) -> int:
-        """Return which file is open."""
+        """Return the inode number of the open file."""
         assert self._fd is not None
         return os.fstat(self._fd).st_ino
 
@@ -174,25 +176,25 @@ class _OpenFile:
         """Compare the file with its index.
 
         Raises:
-            FileError: It is another one.
+            FileError: The file has changed.
         """
         assert self._fd is not None
-        found, file = os.fstat(self._fd), self.file
+        status, file = os.fstat(self._fd), self.file
         if (
-            found.st_size != file.size
-            or found.st_mtime_ns != file.version
-            or (found.st_ctime_ns != file.ctime and found.st_ino != file.inode)  # see `IndexedFile.is_same`
+            status.st_size != file.size
+            or status.st_mtime_ns != file.version
+            or (status.st_ctime_ns != file.ctime and status.st_ino != file.inode)  # see `IndexedFile.is_same`
         ):
             raise FileError(
                 file.path,
                 None,
-                f"it has changed since it was indexed: it had {file.size:,} bytes, and has {found.st_size:,} that "
-                "were written at another time; make the source anew",
+                f"it has changed since it was indexed: it had {file.size:,} bytes, and now has {status.st_size:,} with "
+                "another modification time; create the source again",
             )
 
 
 class _Table:
-    """The open files of one process, those read last at the end."""
+    """The open files of one process, in the order of last use."""
 
     def __init__(self) -> None:
         self.pid, self.lock = os.getpid(), Lock()
@@ -200,11 +202,11 @@ class _Table:
 
 
 class OpenFiles:
-    """Files by their numbers; any thread may read them. A pickle, or a fork, has none of them open.
+    """Files by number; any thread may read them. In an unpickled copy or a forked process, no file is open.
 
     Args:
-        files: As they were when they were indexed.
-        limit: How many may be open in a process.
+        files: The files at the time of indexing.
+        limit: The maximum number of open files per process.
     """
 
     def __init__(self, files: Sequence[IndexedFile], limit: int = 64) -> None:
@@ -215,27 +217,27 @@ class OpenFiles:
         return self._files, self._limit
 
     def __setstate__(self, state: tuple[Sequence[IndexedFile], int]) -> None:
-        self.__init__(*state)  # type: ignore[misc]  # all that there is besides is made anew
+        self.__init__(*state)  # type: ignore[misc]  # everything else is created again
 
     def read(self, file: int, offset: int, length: int) -> bytes:
         """Return bytes of a file.
 
         Raises:
-            FileError: The file has changed since it was indexed, or has no such bytes.
-            OSError: The system's; the file is gone, say.
+            FileError: The file has changed since it was indexed, or the bytes do not exist.
+            OSError: The file was deleted, for example.
         """
         return self._open(file).read(offset, length)
 
     def read_all(self, pieces: Sequence[Piece]) -> list[bytes]:
-        """Return the bytes of pieces, in the order in which they are asked for; raises as `read` does.
+        """Return the bytes of pieces, in the given order; raises as `read`.
 
-        They are read in the order in which they lie, and small neighbours in one read; remote ones all at once.
+        Pieces are read in the order of their positions, small adjacent ones in one read, and remote ones concurrently.
         """
         if len(pieces) == 1:
             return [self.read(*pieces[0])]
-        found: list[bytes] = [b""] * len(pieces)
+        parts: list[bytes] = [b""] * len(pieces)
         order = sorted(range(len(pieces)), key=pieces.__getitem__)
-        far: list[Callable[[], None]] = []
+        remote_reads: list[Callable[[], None]] = []
         at = 0
         while at < len(order):
             file = pieces[order[at]][0]
@@ -244,35 +246,38 @@ class OpenFiles:
                 stop += 1
             opened = self._open(file)
             if isinstance(opened, RangedFile):
-                far += opened.reads(pieces, order[at:stop], found)
+                remote_reads += opened.reads(pieces, order[at:stop], parts)
             else:
-                opened.read_sorted(pieces, order[at:stop], found)
+                opened.read_sorted(pieces, order[at:stop], parts)
             at = stop
-        if far:
-            ranges.at_once(far)
-        return found
+        if remote_reads:
+            ranges.at_once(remote_reads)
+        return parts
 
     def file(self, number: int) -> tuple[str, int] | None:
-        """Return path and inode of a file of this machine that this process has open; None if it is not open."""
+        """Return path and inode of a local file that this process has open; None if it is not open."""
         table = self._table
         opened = None if table is None or table.pid != os.getpid() else table.files.get(number)
         return (opened.file.path, opened.inode()) if isinstance(opened, _OpenFile) else None
 
     def close(self) -> None:
-        """Close all that nobody reads; the next read opens its file again."""
+        """Release all files, which are closed when their reads have ended; the next read opens its file again."""
         self._table = None
 
     def _open(self, number: int) -> _OpenFile | RangedFile:
         table = self._table
-        if table is None or table.pid != os.getpid():  # a lock that was held in the moment of a fork stays held
+        if (
+            table is None or table.pid != os.getpid()
+        ):  # a lock held at the time of a fork is never released in the child
             table = self._table = _Table()
         with table.lock:
             file = table.files.get(number)
             if file is not None:
                 table.files.move_to_end(number)
                 return file
-        # Without the lock: on a slow file system it takes long, and other threads read files that are open. Two may
-        # open the same one; the descriptor that is not kept is closed when its reader lets go of it.
+        # Without the lock, because opening may take long on a slow file system, and other threads read open files. If
+        # two
+        # threads open the same file, the descriptor that is not kept is closed after its last read.
         indexed = self._files[number]
         if indexed.is_remote:
             file = RangedFile(indexed.path, indexed.size, indexed.version)
@@ -282,27 +287,27 @@ class OpenFiles:
         with table.lock:
             table.files[number] = file
             while len(table.files) > self._limit:
-                table.files.popitem(last=False)  # who reads it holds it: nothing is closed under a read
+                table.files.popitem(last=False)  # its readers keep a reference, so it is not closed during a read
         return file
 
 
 def read_whole(path: str) -> bytes:
-    """Return the bytes of a file that is no other's part.
+    """Return the bytes of a whole file.
 
     Raises:
-        FileError: It is no regular file, or shrinks while it is read.
-        OSError: The system's.
+        FileError: The file is not a regular file, or shrinks while it is read.
+        OSError: The file cannot be read.
     """
     if is_url(path):
         return ranges.read_whole(path)
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
-        found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode):
-            raise FileError(path, None, "it is no regular file")
-        data = os.pread(fd, found.st_size, 0)
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise FileError(path, None, "it is not a regular file")
+        data = os.pread(fd, status.st_size, 0)
     finally:
         os.close(fd)
-    if len(data) < found.st_size:
-        raise FileError(path, len(data), f"it had {found.st_size:,} bytes, and has shrunk while it was read")
+    if len(data) < status.st_size:
+        raise FileError(path, len(data), f"it had {status.st_size:,} bytes, but shrank while it was being read")
     return data

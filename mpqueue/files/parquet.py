@@ -1,8 +1,9 @@
 """`Parquet`: rows of Parquet files by index.
 
-A row group is compressed, column by column, so a row cannot be read by itself: the whole group is decoded by pyarrow,
-and kept as long as it fits; see `mpqueue.files.decoded`. The decoding is done by the thread that asks, without threads
-of pyarrow, which a worker that is forked later would not have.
+A row group is compressed column by column, so a row cannot be read separately. pyarrow decodes the whole group, which
+is
+cached while it fits; see `mpqueue.files.decoded`. The requesting thread decodes, without pyarrow's threads, which would
+not exist in a worker that is forked later.
 """
 
 import contextlib
@@ -27,21 +28,20 @@ from mpqueue.files.ranges import FileRange
 from mpqueue.files.rows import TableRows, pyarrow
 
 _VERSION = 1
-# What the parsed footer of a file takes in memory, as a multiple of its bytes.
+# The memory usage of a parsed footer, as a multiple of its size in the file.
 _FOOTER_FACTOR = 10
-# Of footers that are kept in a process, beside its row groups: who keeps no row group needs the footer of the next one.
+# The limit of cached footers per process, in addition to row groups: even without cached groups, footers are reused.
 _MAX_FOOTER_BYTES = 64 * 1024 * 1024
 
 
 def scan(path: str) -> Arrays:
-    """Return what the footer of a file says.
+    """Return the contents of the footer of a file.
 
-    Returns: ``rows`` and ``offsets`` of its row groups, ``decoded`` (bytes of them, uncompressed), and ``schema``:
-    bytes.
+    Returns: ``rows`` and ``offsets`` of its row groups, ``decoded`` (their uncompressed sizes), and ``schema`` (bytes).
 
     Raises:
-        FileError: It is no Parquet file, or is cut short.
-        OSError: The system's.
+        FileError: The file is not a Parquet file, or is truncated.
+        OSError: The file cannot be read.
     """
     file = IndexedFile.of(path)
     with contextlib.closing(OpenFiles([file])) as opened:
@@ -55,7 +55,7 @@ def scan(path: str) -> Arrays:
         except (ValueError, NotImplementedError, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
-            raise FileError(path, None, f"it is no Parquet file, or is damaged or cut short: {error}") from error
+            raise FileError(path, None, f"it is not a Parquet file, or is damaged or truncated: {error}") from error
     return {
         "rows": np.array([group.num_rows for group in groups], np.int64),
         "offsets": np.array(offsets, np.int64),
@@ -65,7 +65,7 @@ def scan(path: str) -> Arrays:
 
 
 def _offset(group: Any) -> int:
-    """Return where a row group begins."""
+    """Return the offset of a row group."""
     if not group.num_columns:
         return 0
     column = group.column(0)
@@ -75,31 +75,34 @@ def _offset(group: Any) -> int:
 class Parquet(GroupedFiles):
     """Rows of Parquet files, by index.
 
-    A source: ``len``, ``[i]`` and ``__getitems__`` give rows as dicts of Python values; a list of numbers is an array
-    of NumPy. Rows are numbered through the files in their order.
+    A source with ``len``, ``[i]`` and ``__getitems__``. Rows are dicts of Python values; a list of numbers is a NumPy
+    array. Rows are numbered across the files in order.
 
-    A row is not readable by itself: whoever asks for it decodes its row group, in the columns that are wanted. Each
-    process keeps the groups that were used last. So rows in order are cheap; to shuffle rows is cheap where all groups
-    fit into ``cache_bytes``; and where they do not, nearly each row decodes its group anew, which a warning tells. Then
-    shuffle the row groups and, in a buffer, their rows; see `row_groups`.
+    A row cannot be read separately: reading it decodes the selected columns of its row group. Each process caches the
+    groups that it used last. Reading in order is therefore fast, and shuffling is fast if all groups fit into
+    ``cache_bytes``. If they do not fit, almost every row decodes its group again, and a warning is logged. In that
+    case,
+    shuffle the row groups, and then the rows in a buffer; see `row_groups`.
 
-    Any thread may read, and a copy in another process opens its files itself.
+    Reads are thread-safe, and a copy in another process opens the files itself.
 
     Args:
-        paths: Files: a path, a pattern, braces, or a list of these.
-        columns: Names of those that are wanted, in this order; None: all. Others are not read.
-        cache_bytes: Of decoded row groups, at most, for each process; more of it for shuffled rows, less where there
-            are many workers. The group that was decoded last is kept in any case.
-        index: The folder in which the index of the files is kept; None: the user's cache folder.
+        paths: The files: a path, a pattern, braces, or a list of these.
+        columns: The names of the columns to read, in this order. If None, all.
+        cache_bytes: The size of the cache of decoded row groups, per process. Use a larger cache for shuffled rows, and
+            a
+            smaller one with many workers. The group that was decoded last is always kept.
+        index: The folder for the index of the files. If None, the user's cache folder.
 
     Raises:
         FileNotFoundError: No file matches.
-        FileError: A file is no Parquet file, is cut short, or its columns are not those of the first one. Later, at a
-            read: it has changed, or is damaged. It names file and offset.
-        ValueError: A column is not there; the text names those that are.
+        FileError: A file is not a Parquet file, is truncated, or has other columns than the first one. When reading: a
+            file
+            has changed, or is damaged. The message contains the file and the offset.
+        ValueError: A column does not exist; the message lists the existing ones.
         ImportError: pyarrow is not installed (extra ``files``).
 
-    Follows: `pyarrow.parquet`, and the samples of Hugging Face's `datasets`, which gives lists of numbers as lists.
+    Follows: `pyarrow.parquet`, and the samples of Hugging Face's `datasets`, which returns lists of numbers as lists.
     """
 
     def __init__(
@@ -116,14 +119,15 @@ class Parquet(GroupedFiles):
         (_, schema), *others = schemas(self._index)
         self._columns = chosen(columns, schema.names)
         for number, other in others:
-            if what := difference(schema, other, self._columns, files[0].path):
-                raise FileError(files[number].path, None, what)
+            if mismatch := difference(schema, other, self._columns, files[0].path):
+                raise FileError(files[number].path, None, mismatch)
 
     def row_groups(self) -> Groups:
-        """Return the row groups as a source: ``[i]`` is the rows of one, a sequence.
+        """Return the row groups as a source: ``[i]`` is a sequence of the rows of one group.
 
-        ``Dataset(parquet.row_groups()).shuffle().flat_map(list).shuffle(buffer=10_000)`` decodes each group once in an
-        epoch, however little of them fits into memory.
+        ``Dataset(parquet.row_groups()).shuffle().flat_map(list).shuffle(buffer=10_000)`` decodes each group once per
+        epoch,
+        however few of them fit into memory.
         """
         return Groups(self)
 
@@ -135,35 +139,36 @@ class Parquet(GroupedFiles):
         indexed = self._index.files[file]
         read: Callable[[int, int], bytes] = partial(self._opened.read, file)
         try:
-            # To make a reader takes longer than to decode a row group of 1 MB.
+            # Creating a reader takes longer than decoding a row group of 1 MB.
             reader = idle.pop()
         except IndexError:
             if indexed.is_remote:
                 read = self._fetched(file, metadata.row_group(number))
             reader = pq.ParquetFile(PositionedFile(read, indexed.size), metadata=metadata, pre_buffer=False)
         table = reader.read_row_group(number, columns=self._columns, use_threads=False)
-        # One that failed is not used again, nor one of a remote file: it reads what was fetched of one row group.
+        # A reader that failed is not reused, nor one of a remote file, which reads from the fetched columns of one row
+        # group.
         if not indexed.is_remote:
             idle.append(reader)
-        # Of several chunks, where a column has more than 2 GB; one is found faster.
+        # A column with more than 2 GB has several chunks; a single chunk is accessed faster.
         chunked = [table.column(name) for name in self._columns]
         arrays = [column.chunk(0) if column.num_chunks == 1 else column for column in chunked]
         return TableRows(self._columns, arrays, table.num_rows), table.nbytes
 
     def _readers_of(self, file: int) -> tuple[tuple[Any, list[Any]], int]:
-        """Return the footer of a file, and a list of readers that no thread uses: each has a place in the file."""
+        """Return the footer of a file, and a list of idle readers. Each reader has its own file position."""
         source = PositionedFile(partial(self._opened.read, file), self._index.files[file].size)
         metadata = pyarrow("parquet").read_metadata(source)
         return (metadata, []), metadata.serialized_size * _FOOTER_FACTOR
 
     def _fetched(self, file: int, group: Any) -> Callable[[int, int], bytes]:
-        """Read the columns of a row group at once; pyarrow would wait for one after the other."""
-        wanted = set(self._columns)
+        """Read the columns of a row group together; pyarrow would request them one after another."""
+        selected = set(self._columns)
         columns = [group.column(number) for number in range(group.num_columns)]
         ranges = [
             FileRange(file, min(_places(column)), column.total_compressed_size)
             for column in columns
-            if column.path_in_schema.partition(".")[0] in wanted
+            if column.path_in_schema.partition(".")[0] in selected
         ]
         pieces = list(zip(ranges, self._opened.read_all(ranges), strict=True))
 
@@ -177,5 +182,5 @@ class Parquet(GroupedFiles):
 
 
 def _places(column: Any) -> list[int]:
-    """Return where the pages of a column may begin."""
-    return [place for place in (column.dictionary_page_offset, column.data_page_offset) if place]
+    """Return the possible start offsets of a column's pages."""
+    return [offset for offset in (column.dictionary_page_offset, column.data_page_offset) if offset]

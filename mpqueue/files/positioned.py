@@ -1,15 +1,15 @@
-"""Bytes by position as a file object, for libraries that want one."""
+"""A file object over positional reads, for libraries that require one."""
 
 import io
 from collections.abc import Callable
 
 
 class PositionedFile(io.RawIOBase):
-    """A file that is read from a place, which is this object's own.
+    """A read-only file object with its own position.
 
     Args:
-        read: Returns bytes, of an offset and a length.
-        size: Of the file.
+        read: A function that returns bytes for an offset and a length.
+        size: The size of the file.
     """
 
     def __init__(self, read: Callable[[int, int], bytes], size: int) -> None:
@@ -24,16 +24,16 @@ class PositionedFile(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go to a place; return it."""
+        """Set the position, and return it."""
         self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
         return self._at
 
     def tell(self) -> int:
-        """Return the place."""
+        """Return the position."""
         return self._at
 
     def read(self, size: int | None = -1) -> bytes:
-        """Return bytes from the place, and pass them."""
+        """Return bytes from the position, and advance it."""
         left = max(self._size - self._at, 0)
         size = left if size is None or size < 0 else min(size, left)
         data = self._read(self._at, size)

@@ -1,14 +1,14 @@
-"""Bytes of remote files, by range: several requests at once, tried again where they fail, and never of another file.
+"""Byte ranges of remote files: concurrent requests with retries, and detection of changed files.
 
-    a request    a range of a file, or of its neighbours, of 8 MB at most
-    an answer    bytes, and what tells one version of the file from another: its size, and its ETag or its time
+    request   a range of a file, or several adjacent ranges, of at most 8 MB
+    answer    bytes, and the size and the version of the file: its ETag, or its modification time
 
-An answer tells of the very file that its bytes are of: by the headers of HTTP and of S3. Other systems are asked once
-more *behind* each read, so a change before it or during it is seen, as with files of this machine. A file that has
-changed is an error that names it.
+Each answer must identify the file that its bytes belong to. The headers of HTTP and S3 do so. Other systems are queried
+again *after* each read, so a change before or during the read is detected, as for local files. A file that has changed
+raises an error with its name.
 
-What may pass is tried again, with growing delays: broken connections, short answers, servers that are busy or silent.
-What will not pass is raised at once: a file that is not there, or must not be read.
+Temporary failures are retried with increasing delays: broken connections, short answers, busy or silent servers.
+Permanent failures are raised at once: a file that does not exist, or without read permission.
 """
 
 import errno
@@ -24,43 +24,45 @@ from mpqueue.errors import FileError
 from mpqueue.files.urls import file_system, is_http
 
 MAX_READ_BYTES = 8 * 1024 * 1024
-# Pieces that lie this close together are one request: an answer takes longer to come than these bytes do.
+# Pieces with smaller gaps are read in one request, because the latency of an answer exceeds the time for these bytes.
 _MAX_GAP_BYTES = 64 * 1024
-# So many requests wait at once in one read of many samples. A link of 100 MB/s on which an answer takes 50 ms holds 5
-# MB: less than 50 images of 100 KB leave it idle.
+# The maximum number of concurrent requests in one read of many samples. A link of 100 MB/s with a latency of 50 ms
+# holds 5
+# MB, so fewer than 50 images of 100 KB would leave it idle.
 AT_ONCE = 64
-# Between tries, each up to a half longer, so that those who were refused together do not come back together.
+# Delays between attempts. Each is extended by up to a half, so that clients rejected together do not return together.
 _DELAYS_S = (0.1, 0.4, 1.6, 6.4, 12.8)
-_SILENCE_S = 30.0  # without a byte: then a server is given up
+_SILENCE_S = 30.0  # without a byte; then the request fails
 _BUSY = {408, 425, 429, 500, 502, 503, 504}
-# Errors of whoever asks: to try again would not help.
+# Errors of the request itself, for which a retry would not help.
 _FINAL = (
     FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, NotImplementedError, ImportError,
     ValueError, TypeError, AttributeError, LookupError, AssertionError, MemoryError,
 )  # fmt: skip
-_dice = random.SystemRandom()  # the user's generators are the user's
+_dice = random.SystemRandom()  # does not affect the user's random generators
 
 Result = TypeVar("Result")
-# A range of bytes: the number of a file, an offset, a length. `FileRange` has names for them, and is ten times as slow
-# to make.
+# A range of bytes: the number of a file, an offset, a length. A `FileRange` also names these fields, but takes ten
+# times
+# as long to create.
 Piece = tuple[int, int, int]
 
 
 class FileRange(NamedTuple):
-    """Bytes of a file."""
+    """A range of bytes of a file."""
 
-    file: int  # its number
+    file: int  # the number of the file
     offset: int
     length: int
 
 
 class RangeAnswer(NamedTuple):
-    """Bytes of a file, and what file they are of.
+    """Bytes of a file, with the identity of the file.
 
     Attributes:
-        data: Its bytes; fewer than were asked for where it ends.
-        size: Of the whole file.
-        version: A number that follows from its ETag, or from its time; 0: the server tells neither.
+        data: The bytes; fewer than requested at the end of the file.
+        size: The size of the whole file.
+        version: A number derived from its ETag, or from its modification time; 0 if the server sends neither.
     """
 
     data: bytes
@@ -69,16 +71,16 @@ class RangeAnswer(NamedTuple):
 
 
 class _Busy(Exception):
-    """A server refused for now, or has answered in part."""
+    """A server is temporarily unavailable, or has sent a partial answer."""
 
 
 class RangedFile:
-    """A remote file as it was when it was indexed. Nothing is open: connections are the process's.
+    """A remote file at the time of indexing. Nothing is open; connections belong to the process.
 
     Args:
-        url: Its name.
-        size: Its bytes.
-        version: As `RangeAnswer` has it.
+        url: The URL.
+        size: The size in bytes.
+        version: See `RangeAnswer`.
     """
 
     def __init__(self, url: str, size: int, version: int) -> None:
@@ -88,25 +90,25 @@ class RangedFile:
         """Return bytes of the file.
 
         Raises:
-            FileError: They are not there, or it has changed.
-            OSError: It cannot be read, also after several tries.
+            FileError: The bytes do not exist, or the file has changed.
+            OSError: The file cannot be read, even after several attempts.
         """
         url = self._url
         if not 0 <= offset <= offset + length <= self._size:
             raise FileError(
-                url, offset, f"{length:,} bytes are asked for, and the file had {self._size:,} when it was indexed"
+                url, offset, f"cannot read {length:,} bytes: the file had {self._size:,} bytes when it was indexed"
             )
         if length == 0:
             return b""
         return _tried(url, lambda: self._read(offset, offset + length))
 
     def reads(self, pieces: Sequence[Piece], order: Sequence[int], found: list[bytes]) -> list[Callable[[], None]]:
-        """Return the requests that read pieces of this file into their places in a list; they raise as `read`.
+        """Return the requests that read pieces of this file into a list; they raise as `read`.
 
         Args:
-            pieces: Some, of any files.
-            order: The numbers of those of this file, in the order in which they lie.
-            found: Has a place for each piece.
+            pieces: Pieces of any files.
+            order: The indices of the pieces of this file, sorted by position.
+            found: A list with an entry for each piece, to which the bytes are written.
         """
         requests: list[Callable[[], None]] = []
         at = 0
@@ -126,29 +128,29 @@ class RangedFile:
             answer = system.read(url, start, stop)
         except FileNotFoundError:
             raise
-        except OSError:  # what else would a file that has become shorter be
+        except OSError:  # probably because the file was truncated
             self._check(system.stat(url))
             raise
         self._check(answer)
-        # Before its length: what has become shorter would be asked for again, in vain, for more than 20 s.
+        # Before the length: otherwise a truncated file would be requested again, in vain, for more than 20 s.
         if len(answer.data) != stop - start:
-            raise _Busy(f"{len(answer.data):,} bytes came of {stop - start:,}")
+            raise _Busy(f"the server sent {len(answer.data):,} of {stop - start:,} bytes")
         return answer.data
 
-    def _check(self, found: RangeAnswer) -> None:
-        if found.size != self._size or found.version != self._version:
+    def _check(self, answer: RangeAnswer) -> None:
+        if answer.size != self._size or answer.version != self._version:
             raise FileError(
                 self._url,
                 None,
-                f"it has changed since it was indexed: it had {self._size:,} bytes, and has {found.size:,} of another "
-                "version; make the source anew",
+                f"it has changed since it was indexed: it had {self._size:,} bytes, and now has {answer.size:,} in "
+                "another version; create the source again",
             )
 
 
 def joined(
     pieces: Sequence[Piece], order: Sequence[int], at: int, max_gap_bytes: int, max_piece_bytes: int = MAX_READ_BYTES
 ) -> tuple[int, int]:
-    """Return the end, in the order, of pieces of one file that are read at once, and where their bytes end."""
+    """Return the end index, in ``order``, of pieces of one file that are read together, and the end of their bytes."""
     _, start, length = pieces[order[at]]
     end = start + length
     stop = at + 1
@@ -156,13 +158,13 @@ def joined(
         _, offset, length = pieces[order[stop]]
         if length > max_piece_bytes or offset - end > max_gap_bytes or offset + length - start > MAX_READ_BYTES:
             break
-        end = max(end, offset + length)  # a piece may lie inside of the one before it
+        end = max(end, offset + length)  # a piece may be contained in the previous one
         stop += 1
     return stop, end
 
 
 def share_out(data: bytes, start: int, pieces: Sequence[Piece], numbers: Sequence[int], found: list[bytes]) -> None:
-    """Put the bytes of pieces that were read at once, from ``start`` on, into their places in a list."""
+    """Store the bytes of pieces that were read together, beginning at ``start``, in a list."""
     for number in numbers:
         _, offset, length = pieces[number]
         found[number] = data[offset - start : offset - start + length]
@@ -172,13 +174,13 @@ def stat(url: str) -> tuple[int, int]:
     """Return size and version of a remote file.
 
     Raises:
-        FileNotFoundError: It is not there.
-        FileError: It is a folder, or its server does not give parts of it.
-        OSError: It cannot be read, also after several tries.
+        FileNotFoundError: The file does not exist.
+        FileError: It is a folder, or the server does not support range requests.
+        OSError: The file cannot be read, even after several attempts.
         ImportError: fsspec, or the package that it needs for this scheme, is not installed.
     """
-    found = _tried(url, lambda: _system(url).stat(url))
-    return found.size, found.version
+    answer = _tried(url, lambda: _system(url).stat(url))
+    return answer.size, answer.version
 
 
 def read_whole(url: str) -> bytes:
@@ -187,10 +189,11 @@ def read_whole(url: str) -> bytes:
 
 
 def at_once(calls: Sequence[Callable[[], Result]]) -> list[Result]:
-    """Return the results of calls that wait for networks, up to `AT_ONCE` of them at the same time.
+    """Return the results of calls that wait for a network, running up to `AT_ONCE` of them concurrently.
 
-    The threads last as long as these calls: a request costs a thousand times what a thread does, and nothing is left
-    that a fork would have to mind.
+    The threads end with the calls. A request costs a thousand times as much as a thread, and no threads are left that
+    would
+    complicate a fork.
     """
     if len(calls) < 2:
         return [call() for call in calls]
@@ -199,23 +202,25 @@ def at_once(calls: Sequence[Callable[[], Result]]) -> list[Result]:
         try:
             return [future.result() for future in futures]
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)  # what has not begun is not to be waited for
+            pool.shutdown(wait=False, cancel_futures=True)  # do not wait for calls that have not started
             raise
 
 
-def _tried(url: str, ask: Callable[[], Result]) -> Result:
+def _tried(url: str, call: Callable[[], Result]) -> Result:
     for delay in (*_DELAYS_S, None):
         try:
-            return ask()
+            return call()
         except _FINAL as error:
             if isinstance(error, OSError) and error.filename is None:
                 raise type(error)(error.errno or errno.EIO, str(error), url) from error
             raise
         except Exception as error:
             if delay is None:
-                told = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+                reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
                 raise OSError(
-                    errno.EIO, f"it could not be read, {len(_DELAYS_S) + 1} times; at last {told}", url
+                    errno.EIO,
+                    f"it could not be read in {len(_DELAYS_S) + 1} attempts; the last error was {reason}",
+                    url,
                 ) from error
             time.sleep(delay * (1 + _dice.random() / 2))
     raise AssertionError("unreachable")
@@ -229,14 +234,14 @@ def _system(url: str) -> "_Http | _Other":
 
 
 def _version(*marks: object) -> int:
-    """Return a number of 63 bits that follows from what tells versions apart; 0 for nothing."""
+    """Return a number of 63 bits derived from version attributes; 0 if there are none."""
     if not any(marks):
         return 0
     return int.from_bytes(hashlib.sha256(repr(marks).encode()).digest()[:8], "little") >> 1
 
 
 class _Http:
-    """HTTP, by the session of fsspec's file system: its own functions do not tell of what file an answer is."""
+    """HTTP, with the session of fsspec's file system, whose own functions do not return the headers of an answer."""
 
     def stat(self, url: str) -> RangeAnswer:
         _, headers, _ = self._get(url, {"Range": "bytes=0-0"})
@@ -245,9 +250,11 @@ class _Http:
     def read(self, url: str, start: int, stop: int) -> RangeAnswer:
         status, headers, data = self._get(url, {"Range": f"bytes={start}-{stop - 1}"})
         size, version = self._size(url, headers), self._version(headers)
-        # Other bytes would be taken for those that were asked for.
+        # Other bytes would be mistaken for the requested ones.
         if status == 206 and not headers["Content-Range"].startswith(f"bytes {start}-"):
-            raise FileError(url, start, f"its server answered with other bytes: {headers['Content-Range']}")
+            raise FileError(
+                url, start, f"the server must answer with the requested bytes, got {headers['Content-Range']}"
+            )
         return RangeAnswer(data, size, version)
 
     def read_whole(self, url: str) -> bytes:
@@ -259,33 +266,33 @@ class _Http:
         from fsspec.asyn import sync
 
         system, path = file_system(url)
-        status, told, data = sync(system.loop, self._ask, system, path, headers, whole)
+        status, answer_headers, data = sync(system.loop, self._request, system, path, headers, whole)
         if status == 404:
-            raise FileNotFoundError(errno.ENOENT, "its server has no such file", url)
+            raise FileNotFoundError(errno.ENOENT, "the server has no such file", url)
         if status in (401, 403, 407):
-            raise PermissionError(errno.EACCES, f"its server refuses, with status {status}", url)
+            raise PermissionError(errno.EACCES, f"the server denied access with status {status}", url)
         if status in _BUSY:
             raise _Busy(f"status {status}")
-        # The whole file was sent, and `_ask` has not read it.
+        # The server sent the whole file, which `_request` has not read.
         if status == 200 and not whole:
             raise FileError(
-                url, None, f"its server gives whole files only, no ranges of bytes: copy it, or try simplecache::{url}"
+                url, None, f"the server must support range requests: copy the file, or try simplecache::{url}"
             )
         if status not in ((200,) if whole else (206, 416)):
-            raise FileError(url, None, f"its server answered with status {status}")
-        return status, told, data
+            raise FileError(url, None, f"expected a successful answer from the server, got status {status}")
+        return status, answer_headers, data
 
     @staticmethod
-    async def _ask(system: Any, path: str, headers: Mapping[str, str], whole: bool) -> Any:
+    async def _request(system: Any, path: str, headers: Mapping[str, str], whole: bool) -> Any:
         import aiohttp
 
         options = dict(system.kwargs)
-        # What is compressed on its way has other places.
-        asked = {**options.pop("headers", {}), "Accept-Encoding": "identity", **headers}
+        # Offsets refer to the uncompressed content, so request it without transfer compression.
+        all_headers = {**options.pop("headers", {}), "Accept-Encoding": "identity", **headers}
         options.setdefault("timeout", aiohttp.ClientTimeout(total=None, sock_connect=_SILENCE_S, sock_read=_SILENCE_S))
         session = await system.set_session()
-        async with session.get(system.encode_url(path), headers=asked, **options) as answer:
-            # The rest of a file of terabytes is not to be waited for.
+        async with session.get(system.encode_url(path), headers=all_headers, **options) as answer:
+            # Do not read the body of other answers, which may be a file of terabytes.
             data = await answer.read() if answer.status == (200 if whole else 206) else b""
             return answer.status, answer.headers, data
 
@@ -293,7 +300,7 @@ class _Http:
     def _size(url: str, headers: Mapping[str, str]) -> int:
         size = headers.get("Content-Range", "").rpartition("/")[2]
         if not size.isdigit():
-            raise FileError(url, None, "its server does not tell how large it is: copy it")
+            raise FileError(url, None, "the server does not report the size of the file: copy the file")
         return int(size)
 
     @staticmethod
@@ -302,9 +309,9 @@ class _Http:
 
 
 class _Other:
-    """Any other system of fsspec."""
+    """Any other file system of fsspec."""
 
-    # What tells versions apart, by the names that the systems have for it: of its content, and if there is none, times.
+    # Version attributes, by the names that the file systems use: digests of the content, otherwise times.
     _OF_CONTENT = (
         "ETag",
         "etag",
@@ -320,27 +327,27 @@ class _Other:
     _TIMES = ("mtime", "LastModified", "last_modified", "updated", "modified", "created")
 
     def stat(self, url: str) -> RangeAnswer:
-        file_system(url)[0].invalidate_cache()  # of listings
-        found = self._info(url)
-        if found["size"] is None:
-            raise FileError(url, None, "its server does not tell how large it is: copy it")
-        marks = [str(found[name]) for name in self._OF_CONTENT if found.get(name)]
-        marks = marks or [str(found[name]) for name in self._TIMES if found.get(name)]
-        return RangeAnswer(b"", found["size"], _version(*marks))
+        file_system(url)[0].invalidate_cache()  # cached listings
+        info = self._info(url)
+        if info["size"] is None:
+            raise FileError(url, None, "the server does not report the size of the file: copy the file")
+        marks = [str(info[name]) for name in self._OF_CONTENT if info.get(name)]
+        marks = marks or [str(info[name]) for name in self._TIMES if info.get(name)]
+        return RangeAnswer(b"", info["size"], _version(*marks))
 
     def read(self, url: str, start: int, stop: int) -> RangeAnswer:
         system, path = file_system(url)
         data = system.cat_file(path, start=start, end=stop)
-        # Behind the read: a file that was changed before it, or meanwhile, has another version by now.
+        # After the read: a file that changed before or during the read has another version by now.
         return self.stat(url)._replace(data=data)
 
     @staticmethod
     def _info(url: str, **options: Any) -> Any:
         system, path = file_system(url)
-        found = system.info(path, **options)
-        if found["type"] != "file":
+        info = system.info(path, **options)
+        if info["type"] != "file":
             raise FileError(url, None, f"it is a folder, expected a file; name the files in it, such as {url}/*")
-        return found
+        return info
 
     def read_whole(self, url: str) -> bytes:
         system, path = file_system(url)
@@ -349,26 +356,26 @@ class _Other:
 
 
 class _S3(_Other):
-    """S3, by the calls of s3fs: an answer has the object's ETag."""
+    """S3, with the calls of s3fs, whose answers contain the object's ETag."""
 
     def stat(self, url: str) -> RangeAnswer:
-        found = self._info(url, refresh=True)
-        return RangeAnswer(b"", found["size"], _version(found["ETag"]))
+        info = self._info(url, refresh=True)
+        return RangeAnswer(b"", info["size"], _version(info["ETag"]))
 
     def read(self, url: str, start: int, stop: int) -> RangeAnswer:
         from fsspec.asyn import sync
 
         system, path = file_system(url)
-        answer: RangeAnswer = sync(system.loop, self._ask, system, path, start, stop)
+        answer: RangeAnswer = sync(system.loop, self._request, system, path, start, stop)
         return answer
 
     @staticmethod
-    async def _ask(system: Any, path: str, start: int, stop: int) -> RangeAnswer:
+    async def _request(system: Any, path: str, start: int, stop: int) -> RangeAnswer:
         bucket, key, version = system.split_path(path)
         of_version = {"VersionId": version} if version else {}
-        found = await system._call_s3(
+        answer = await system._call_s3(
             "get_object", Bucket=bucket, Key=key, Range=f"bytes={start}-{stop - 1}", **of_version
         )
-        async with found["Body"] as body:
+        async with answer["Body"] as body:
             data = await body.read()
-        return RangeAnswer(data, int(found["ContentRange"].rpartition("/")[2]), _version(found["ETag"]))
+        return RangeAnswer(data, int(answer["ContentRange"].rpartition("/")[2]), _version(answer["ETag"]))

@@ -1,8 +1,9 @@
-"""Rows of pyarrow's tables as samples: a dict of Python values for each, as Hugging Face's datasets give them.
+"""Rows of pyarrow tables as samples: a dict of Python values per row, as Hugging Face's datasets return them.
 
-A list of numbers becomes an array of NumPy, one of fixed sizes an array of that shape: a text of 2,048 tokens is then
-one leaf of a batch, and not 2,048. All else is what pyarrow's ``as_py`` makes of it: text, bytes, numbers, None,
-datetimes, dicts of structs, lists of what is no number. A list in which a number is missing is a list with None.
+A list of numbers becomes a NumPy array, and one of fixed size an array of that shape. A text of 2,048 tokens is then a
+single leaf of a batch instead of 2,048. All other values are those of pyarrow's ``as_py``: strings, bytes, numbers,
+None,
+datetimes, dicts for structs, lists of other values. A list of numbers with a null item is a list with None.
 """
 
 import functools
@@ -14,10 +15,10 @@ Value = Callable[[Any], Any]
 
 
 def pyarrow(module: str = "") -> Any:
-    """Return pyarrow, or a module of it, which is imported on request only.
+    """Return pyarrow, or one of its modules, imported on first use.
 
     Raises:
-        ImportError: It is not installed; the text says how to.
+        ImportError: pyarrow is not installed; the message says how to install it.
     """
     import importlib
 
@@ -28,7 +29,7 @@ def pyarrow(module: str = "") -> Any:
 
 
 def value_of(kind: Any) -> Value:
-    """Return what makes a value of a scalar of a type of pyarrow."""
+    """Return a function that converts a scalar of a pyarrow type to a value."""
     pa = pyarrow()
     types = pa.types
     if isinstance(kind, pa.BaseExtensionType):
@@ -69,7 +70,7 @@ def _numbers(scalar: Any) -> Any:
         return None
     if values.null_count:
         return values.to_pylist()
-    # A copy: a view would hold the whole row group as long as the sample lives, and could not be written to.
+    # A copy: a view would keep the whole row group in memory as long as the sample exists, and would be read-only.
     return values.to_numpy(zero_copy_only=False).copy()
 
 
@@ -86,7 +87,7 @@ def _tensor(scalar: Any, shape: Sequence[int]) -> Any:
     return values.to_numpy(zero_copy_only=False).copy().reshape(shape)
 
 
-# Types of pyarrow by their names, as `memoryview` calls them.
+# Format characters of `memoryview` for pyarrow types, by name.
 NUMBERS = {
     "int8": "b", "uint8": "B", "int16": "h", "uint16": "H", "int32": "i", "uint32": "I", "int64": "q", "uint64": "Q",
     "float": "f", "double": "d",
@@ -97,16 +98,16 @@ cached_value_of = functools.cache(value_of)
 
 
 def items(data: memoryview, form: str, count: int) -> Sequence[Any]:
-    """Return the first numbers of a buffer, of one of the forms in `NUMBERS`."""
+    """Return the first numbers of a buffer, in a format of `NUMBERS`."""
     cast: Any = data.cast("B")[: count * struct.calcsize(form)].cast
     numbers: Sequence[Any] = cast(form)
     return numbers
 
 
 def reader_of(array: Any) -> Callable[[int], Any]:
-    """Return what gives the value of an array of pyarrow in a row that it has.
+    """Return a function that returns the value of a pyarrow array at a row.
 
-    Numbers, bytes and texts come right from the array's buffers: a scalar costs more than the value of it does.
+    Numbers, bytes and strings are read directly from the array's buffers, because a scalar costs more than its value.
     """
     pa = pyarrow()
     types = pa.types
@@ -129,12 +130,12 @@ def reader_of(array: Any) -> Callable[[int], Any]:
 
 
 class TableRows(Sequence[dict[str, Any]]):
-    """The rows of one row group, or record batch: each is made when it is asked for.
+    """The rows of one row group or record batch, each built on access.
 
     Args:
-        names: Of its columns.
-        arrays: Of pyarrow, one for each column.
-        num_rows: How many.
+        names: The names of the columns.
+        arrays: A pyarrow array for each column.
+        num_rows: The number of rows.
     """
 
     def __init__(self, names: Sequence[str], arrays: Sequence[Any], num_rows: int) -> None:
@@ -144,9 +145,9 @@ class TableRows(Sequence[dict[str, Any]]):
     def __len__(self) -> int:
         return self._num_rows
 
-    def __getitem__(self, row: int) -> dict[str, Any]:  # type: ignore[override]  # no slices are taken
+    def __getitem__(self, row: int) -> dict[str, Any]:  # type: ignore[override]  # slices are not supported
         if not 0 <= row < self._num_rows:
             if not -self._num_rows <= row < 0:
-                raise IndexError(f"row {row} of {self._num_rows}")
+                raise IndexError(f"row {row} is out of range: there are {self._num_rows} rows")
             row += self._num_rows
         return {name: read(row) for name, read in self._readers}

@@ -1,13 +1,14 @@
-"""Scans of many files at once, in processes of their own: what is found comes in the order of the files.
+"""Concurrent scans of files in child processes, with results in the order of the files.
 
-Remote files are scanned by threads, which wait for the network and not for each other.
+Remote files are scanned in threads, which only wait for the network.
 
-A scan is Python that parses headers, so threads would wait for one another. The processes are fresh interpreters: a
-fork of the user's process may copy a lock that another of its threads holds, and a spawned one of `multiprocessing`
-would run the user's script again.
+A scan is Python code that parses headers, so threads would block each other. The processes are new interpreters: a fork
+of the user's process could copy a lock that another thread holds, and `multiprocessing`'s spawn would run the user's
+script again.
 
-    caller     a thread for each child writes a path, and waits for the answer
-    child      answers ``(True, arrays)`` or ``(False, exception)``; ends with its input, which ends with its parent
+    caller     one thread per child writes a path and waits for the answer
+    child      answers ``(True, arrays)`` or ``(False, exception)``; exits when its input ends, at the latest with its
+               parent
 """
 
 import contextlib
@@ -28,24 +29,23 @@ from mpqueue.system.cpus import num_cpus
 
 Scan = Callable[[str], Arrays]
 
-# A child takes a fifth of a second to start, in which a process by itself scans this much, and more where headers only
-# are looked at.
+# Starting a child takes 0.2 s, in which one process scans this much, or more if it reads only headers.
 _BYTES_OF_A_CHILD = 512 * 1024 * 1024
 _REMOTE_AT_ONCE = 8
 _CHILD = "import sys; sys.path[:] = {path!r}; from mpqueue.files import scanning; scanning.answer()"
 
 
 def scan_all(scan: Scan, paths: Sequence[str], total_bytes: int) -> Generator[Arrays, None, None]:
-    """Return what a scan finds in each file.
+    """Yield the result of a scan for each file.
 
     Args:
-        scan: Can be pickled.
+        scan: A picklable function.
         paths: The files.
-        total_bytes: Of all files together.
+        total_bytes: The total size of the files.
 
     Raises:
-        FileError: A file that it refuses, or at which a child has died.
-        Exception: What it raises.
+        FileError: A file is invalid, or a child process exited unexpectedly.
+        Exception: ``scan`` raised.
     """
     if any(map(is_url, paths)):
         yield from _scan_in_threads(scan, paths)
@@ -55,7 +55,7 @@ def scan_all(scan: Scan, paths: Sequence[str], total_bytes: int) -> Generator[Ar
 
 
 def _scan_in_threads(scan: Scan, paths: Sequence[str]) -> Generator[Arrays, None, None]:
-    """Scan remote files, which is to wait for a network."""
+    """Scan remote files in threads, which wait for the network."""
     with ThreadPoolExecutor(min(len(paths), _REMOTE_AT_ONCE), "mpqueue-scan") as pool:
         try:
             yield from pool.map(scan, paths)
@@ -74,7 +74,7 @@ def _scan_in_children(scan: Scan, paths: Sequence[str], number: int) -> Generato
             idle.put(child)
 
     with contextlib.ExitStack() as children:
-        # Entered first, closed last: a thread that waits for a child's answer gets none when the child is killed.
+        # Entered first, so closed last: threads waiting for a child get an end of file when the child is killed.
         pool = children.enter_context(ThreadPoolExecutor(number, "mpqueue-scan"))
         for _ in range(number):
             idle.put(children.enter_context(_ScanProcess(scan)))
@@ -83,7 +83,7 @@ def _scan_in_children(scan: Scan, paths: Sequence[str], number: int) -> Generato
 
 
 class _ScanProcess:
-    """A process that scans one file after the other; a context, at whose end it is gone."""
+    """A context manager for a process that scans one file after another. The process is killed at the end."""
 
     def __init__(self, scan: Scan) -> None:
         self._process = subprocess.Popen(
@@ -95,43 +95,47 @@ class _ScanProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.kill()  # it has nothing to finish
+        self._process.kill()  # it has no work to finish
         with contextlib.suppress(BrokenPipeError):
             self._process.__exit__(None, None, None)
 
     def _send(self, message: Any) -> None:
         assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # its answer, which ends there, tells
+        with contextlib.suppress(BrokenPipeError):  # reading its answer then raises
             pickle.dump(message, self._process.stdin)
             self._process.stdin.flush()
 
     def scan(self, path: str) -> Arrays:
-        """Return what is found in a file."""
+        """Return the result of the scan of a file."""
         assert self._process.stdout is not None
         self._send(path)
         try:
-            is_good, found = pickle.load(self._process.stdout)
+            is_good, result = pickle.load(self._process.stdout)
         except (EOFError, pickle.UnpicklingError) as cut:
             status = self._process.wait()
-            raise FileError(path, None, f"the process that indexed it died, with status {status}") from cut
+            raise FileError(
+                path, None, f"the process that indexed it exited unexpectedly, with status {status}"
+            ) from cut
         if not is_good:
-            raise found
-        arrays: Arrays = found
+            raise result
+        arrays: Arrays = result
         return arrays
 
 
 def answer() -> None:
-    """Scan what the caller asks for: the whole life of a child."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all of a terminal; the caller ends its children
+    """Run the main loop of a child: scan the files that the caller requests."""
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C reaches all processes of a terminal; the caller ends its children
     answers_fd = os.dup(1)
-    os.dup2(2, 1)  # whatever prints here prints to the errors
+    os.dup2(2, 1)  # redirect other output of this process to stderr
     with open(answers_fd, "wb") as answers, contextlib.suppress(EOFError, BrokenPipeError):
         scan: Scan = pickle.load(sys.stdin.buffer)
         while True:
             path = pickle.load(sys.stdin.buffer)
             try:
-                found: tuple[bool, Any] = True, scan(path)
+                result: tuple[bool, Any] = True, scan(path)
             except Exception as error:
-                found = False, error
-            pickle.dump(found, answers, protocol=pickle.HIGHEST_PROTOCOL)
+                result = False, error
+            pickle.dump(result, answers, protocol=pickle.HIGHEST_PROTOCOL)
             answers.flush()

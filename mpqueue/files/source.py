@@ -1,7 +1,7 @@
-"""Sources of files: ``len``, ``[i]``, many samples at once, a pickle that is small.
+"""The base class of sources over files: ``len``, ``[i]``, batched reads, small pickles.
 
-A format says in which ranges of which file a sample lies, and what a sample is made of their bytes. Nothing is open and
-nothing is mapped until a process reads; see `mpqueue.files.opened` and `mpqueue.files.index`.
+A format returns the ranges of a sample in a file, and builds the sample from their bytes. No file is open or mapped
+until a process reads; see `mpqueue.files.opened` and `mpqueue.files.index`.
 """
 
 import functools
@@ -16,14 +16,14 @@ from mpqueue.files.opened import OpenFiles
 from mpqueue.files.ranges import FileRange
 from mpqueue.telemetry.units import size_text
 
-_MADE_ANEW = ("_opened", "_starts", "_suffixes_of")  # by each process
+_MADE_ANEW = ("_opened", "_starts", "_suffixes_of")  # created again in each process
 
 
 def checked_number(index: int, length: int, source: object) -> int:
-    """Return the number of a sample, not negative.
+    """Return the number of a sample as a non-negative integer.
 
     Raises:
-        IndexError: The source, which has so many, has none of this number.
+        IndexError: The index is out of range for this length.
     """
     number = operator.index(index)
     if not -length <= number < length:
@@ -32,11 +32,11 @@ def checked_number(index: int, length: int, source: object) -> int:
 
 
 class FileSource:
-    """Samples of files by their numbers; any thread may ask for some.
+    """Samples of files by number. Reads are thread-safe.
 
     Args:
-        index: Where they lie.
-        counted: The array of the index that has an item for each sample.
+        index: The index of the files.
+        counted: The array of the index with one item per sample.
     """
 
     thread_safe = True
@@ -55,26 +55,26 @@ class FileSource:
         """Return a sample.
 
         Raises:
-            IndexError: There is none of this number.
-            FileError: Its file has changed since it was indexed, or is damaged.
-            OSError: The system's.
+            IndexError: The index is out of range.
+            FileError: The file has changed since it was indexed, or is damaged.
+            OSError: The file cannot be read.
         """
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
-        """Return samples, whose bytes are read in the order in which they lie; raises as ``[i]`` does."""
+        """Return samples, reading their bytes in the order of their positions; raises as ``[i]``."""
         places = [self._place(index) for index in indices]
-        found = [self._ranges(*place) for place in places]
-        # One call for all samples: neighbours are read at once, and what is far is waited for at once.
-        parts = iter(self._read(places, found))
+        ranges_of_samples = [self._ranges(*place) for place in places]
+        # One call for all samples, so that adjacent ranges are read together, and remote ones concurrently.
+        parts = iter(self._read(places, ranges_of_samples))
         return [
             self._sample(number, ranges, [next(parts) for _ in ranges])
-            for (number, _), ranges in zip(places, found, strict=True)
+            for (number, _), ranges in zip(places, ranges_of_samples, strict=True)
         ]
 
     @property
     def index_path(self) -> str:
-        """The file in which the index is kept."""
+        """The file that contains the index."""
         return self._index.path
 
     def __repr__(self) -> str:
@@ -95,30 +95,30 @@ class FileSource:
         return starts
 
     def _read(self, places: list[tuple[int, int]], found: list[list[FileRange]]) -> list[bytes]:  # noqa: ARG002
-        """Return the bytes of samples: of each sample its parts, one after the other.
+        """Return the bytes of samples: all parts of the first sample, then of the second, and so on.
 
         Args:
-            places: The numbers of each sample and of its file.
+            places: The number of each sample, and of its file.
             found: The ranges of each sample.
         """
         return self._opened.read_all([part for ranges in found for part in ranges])
 
     def _place(self, index: int) -> tuple[int, int]:
-        """Return the number of a sample, not negative, and that of its file."""
+        """Return the non-negative number of a sample, and the number of its file."""
         number = checked_number(index, self._length, self)
         return number, bisect_right(self._starts, number) - 1
 
     def _ranges(self, number: int, file: int) -> list[FileRange]:
-        """Return where the parts of a sample lie."""
+        """Return the ranges of a sample's parts."""
         raise NotImplementedError
 
     def _sample(self, number: int, ranges: list[FileRange], parts: list[bytes]) -> Any:
-        """Return a sample of its parts.
+        """Return a sample, built from its parts.
 
         Raises:
-            FileError: They are damaged.
+            FileError: The sample is damaged.
         """
         raise NotImplementedError
 
-    def _error(self, where: FileRange, what: str) -> FileError:
-        return FileError(self._index.files[where.file].path, where.offset, what)
+    def _error(self, where: FileRange, problem: str) -> FileError:
+        return FileError(self._index.files[where.file].path, where.offset, problem)

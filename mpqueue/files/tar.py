@@ -1,7 +1,7 @@
 """`Tar`: samples in tar archives, by WebDataset's convention.
 
-The index has, for each member that belongs to a sample, where its bytes lie and which of the file's suffixes it has;
-for each sample its key and where its members end. A sample is read with one `os.pread` for each member.
+For each member of a sample, the index contains the position of its bytes and the number of its suffix. For each sample,
+it contains the key and the end of its members. Reading a sample takes one `os.pread` per member.
 """
 
 import functools
@@ -22,29 +22,35 @@ from mpqueue.system import log
 
 
 class Tar(FileSource):
-    """Samples in tar archives, as WebDataset has them: members of one stem, side by side, are a sample.
+    """Samples in tar archives in the format of WebDataset: adjacent members with the same stem form a sample.
 
-    A sample is a dict: ``{"__key__": "train/000017", "jpg": b"...", "cls": b"3"}``, with an item for each member, whose
-    name is what follows the first dot of the member's, in lower case. Members without a stem or without a dot, links,
-    devices and folders are left out. Nothing is ever extracted; a key is text that anybody may have chosen, no path.
+    A sample is a dict: ``{"__key__": "train/000017", "jpg": b"...", "cls": b"3"}``. It has an item for each member,
+    named by
+    the part after the first dot of the member's name, in lower case. Members without a stem or a dot, links, devices
+    and
+    folders are ignored. Nothing is ever extracted. A key is untrusted text, not a path.
 
-    Any sample is read at once, so that a shuffled order is a true one. A source can be pickled, holds no data, and
-    opens its files in the process that reads. A file that changes later is an error when it is read.
+    Samples are read by index, so a shuffle covers all of them. A source can be pickled, contains no data, and opens its
+    files in the process that reads. A file that changes later raises an error when it is read.
 
     Args:
-        paths: A path, or a list of them; ``*`` and ``?`` match what is there, and ``{000..099}`` are a hundred.
-        on_error: What is done where an archive is cut short or damaged: ``"raise"``, or ``"skip"`` all that is behind
-            that place, with a warning that names it. The last sample before it is left out, too: it may lack a member.
-        index: The folder of the index, which is made once; None: ``$XDG_CACHE_HOME/mpqueue``.
+        paths: A path, or a list of them; ``*`` and ``?`` match existing files, and ``{000..099}`` stands for a hundred
+            names.
+        on_error: What to do if an archive is truncated or damaged. ``"raise"`` raises a `FileError`. ``"skip"`` ignores
+            the rest of the archive, and logs a warning that names the position. The last sample before it is also
+            skipped,
+            because it may lack a member.
+        index: The folder for the index, which is created once. If None, ``$XDG_CACHE_HOME/mpqueue``.
 
     Raises:
-        FileNotFoundError: A file is not there, or no file matches.
-        FileError: A file is no tar archive, is compressed, cut short, or damaged.
-        ValueError: There is no such ``on_error``.
+        FileNotFoundError: A file does not exist, or no file matches.
+        FileError: A file is not a tar archive, or is compressed, truncated or damaged.
+        ValueError: ``on_error`` is unknown.
 
-    Follows: WebDataset, whose shards it reads, and its ``handler=warn_and_continue``; but each sample has its number,
-        members of one stem and one suffix are an error in place of two halves of data, and an archive without the mark
-        of its end, of which tarfile says nothing, is one that is cut short.
+    Follows: WebDataset, and its ``handler=warn_and_continue``. In addition, samples have an index; two members with the
+        same stem and suffix in a sample are an error; and an archive without an end mark, which tarfile accepts, counts
+        as
+        truncated.
 
     Example:
         >>> import mpqueue, pathlib, tarfile, tempfile
@@ -72,7 +78,9 @@ class Tar(FileSource):
         for first, last in itertools.pairwise(starts.tolist()):
             if first < last:
                 log.warn(
-                    f"{os.fsdecode(text[first:last].tobytes())}; only what is before it is read", "Your files", "Errors"
+                    f"{os.fsdecode(text[first:last].tobytes())}; only the samples before it are read",
+                    "Read tar, TFRecord, Parquet and image files",
+                    "Errors",
                 )
 
     def _ranges(self, number: int, file: int) -> list[FileRange]:
@@ -94,7 +102,7 @@ class Tar(FileSource):
         return sample
 
     def _members(self, number: int, file: int) -> tuple[int, int]:
-        """Return which members a sample has: from the first of them to that behind the last."""
+        """Return the range of a sample's members, as start and exclusive stop."""
         ends = self._index["member_ends"]
         base = int(self._index.starts("offsets")[file])
         first = base + int(ends[number - 1]) if number > self._starts[file] else base
@@ -110,41 +118,41 @@ class Tar(FileSource):
         return {}
 
     def _suffixes(self, file: int) -> list[str]:
-        found = self._suffixes_of.get(file)
-        if found is None:
+        suffixes = self._suffixes_of.get(file)
+        if suffixes is None:
             first, last = self._index.starts("suffix_names")[file : file + 2].tolist()
             names = os.fsdecode(self._index["suffix_names"][first:last].tobytes())
-            found = self._suffixes_of[file] = names.split("\0")
-        return found
+            suffixes = self._suffixes_of[file] = names.split("\0")
+        return suffixes
 
 
 def scan(path: str) -> Arrays:
-    """Return where the members of an archive's samples lie; ends and suffixes count from 0 in each archive.
+    """Return the positions of the members of an archive's samples; ends and suffix numbers are relative to the archive.
 
     Raises:
-        FileError: It is no archive, is cut short or damaged, or has a member twice.
+        FileError: The file is not a tar archive, is truncated or damaged, or has a duplicate member.
     """
-    found, error = _scanned(path)
+    arrays, error = _scanned(path)
     if error is not None:
-        remedy = "; write the file anew, or read what is before it by on_error='skip'" if error.offset else ""
+        remedy = "; write the file again, or read the samples before it with on_error='skip'" if error.offset else ""
         raise FileError(error.path, error.offset, error.what + remedy) from error
-    return found
+    return arrays
 
 
 def scan_to_error(path: str) -> Arrays:
-    """Return the same of the samples before an error, and its text as ``errors``.
+    """Return the same for the samples before an error, and the text of the error as ``errors``.
 
     Raises:
-        FileError: It is no archive.
+        FileError: The file is not a tar archive.
     """
-    found, error = _scanned(path)
+    arrays, error = _scanned(path)
     if error is not None and not error.offset:
         raise error
-    return found | {"errors": np.frombuffer(b"" if error is None else os.fsencode(str(error)), np.uint8)}
+    return arrays | {"errors": np.frombuffer(b"" if error is None else os.fsencode(str(error)), np.uint8)}
 
 
 def _scanned(path: str) -> tuple[Arrays, FileError | None]:
-    """Return the arrays of an archive up to the first error, and that."""
+    """Return the arrays of an archive up to the first error, and the error."""
     offsets, sizes, suffixes = array("q"), array("q"), array("I")
     keys: list[bytes] = []
     member_ends = array("q")
@@ -156,16 +164,16 @@ def _scanned(path: str) -> tuple[Arrays, FileError | None]:
             parts = split_name(name)
             if parts is None:
                 continue
-            this, suffix = parts
-            # Only side by side: members of one stem that lie apart are samples of their own, as in WebDataset.
-            if this != key or not keys:
+            member_key, suffix = parts
+            # Only adjacent members: members with the same stem that are apart form separate samples, as in WebDataset.
+            if member_key != key or not keys:
                 if keys:
                     member_ends.append(len(offsets))
-                keys.append(this)
-                key, of_key = this, set()
+                keys.append(member_key)
+                key, of_key = member_key, set()
             if suffix in of_key:
-                what = f"there are two members {os.fsdecode(name)!r} in a sample; write one of them"
-                raise FileError(path, offset, what)
+                problem = f"a sample has two members {os.fsdecode(name)!r}; remove one of them"
+                raise FileError(path, offset, problem)
             of_key.add(suffix)
             offsets.append(offset)
             sizes.append(size)

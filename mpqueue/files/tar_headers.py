@@ -1,9 +1,9 @@
-"""The members of a tar archive: their names and where their bytes lie, from the headers alone.
+"""The members of a tar archive: their names and positions, read from the headers.
 
-POSIX ustar and pax, GNU's long names and large sizes, and the old form without a mark. It is a parser of its own:
-`tarfile` takes two to five times as long for a member, and believes what a header says of sizes before it allocates.
-The tests compare the two. Nothing is ever extracted: links, devices and folders are passed over, and a name is only
-text.
+POSIX ustar and pax, GNU's long names and large sizes, and the old format without a magic number are supported. This is
+a separate parser, because `tarfile` takes two to five times as long per member, and trusts the sizes in headers when it
+allocates memory. The tests compare the two. Nothing is ever extracted. Links, devices and folders are skipped, and a
+name is only text.
 """
 
 import os
@@ -16,7 +16,7 @@ from mpqueue.files.unpacked import compression_of
 from mpqueue.files.window import ScanWindow, open_window
 
 _BLOCK = 512
-# A name longer than this is no name, whatever the header of a long name, or of pax records, says.
+# Longer names are invalid, even if the header of a long name or of pax records has a larger size.
 _MAX_EXTENSION_BYTES = 1 << 20
 _UNPACKERS = {"gzip": "gunzip -k", "bzip2": "bunzip2 -k", "xz": "unxz -k", "zstd": "unzstd"}
 _ZEROS = bytes(_BLOCK)
@@ -33,8 +33,8 @@ class TarMember(NamedTuple):
 
     Attributes:
         name: Its name.
-        offset: Where its bytes begin.
-        size: The number of its bytes; `SPARSE` for a sparse file, whose bytes are not in one piece.
+        offset: The position of its bytes.
+        size: Its size in bytes; `SPARSE` for a sparse file, whose bytes are not contiguous.
     """
 
     name: bytes
@@ -43,7 +43,7 @@ class TarMember(NamedTuple):
 
 
 def sparse_text(name: str) -> str:
-    """Return the text of the error for a sparse member."""
+    """Return the error message for a sparse member."""
     return f"member {name!r} is a sparse file, which cannot be read: write the archive without `tar --sparse`"
 
 
@@ -51,29 +51,30 @@ def members(path: str) -> Iterator[TarMember]:
     """Yield the regular files of an archive.
 
     Raises:
-        FileError: The file is not a tar archive, or is compressed, truncated or damaged; the error has the place.
+        FileError: The file is not a tar archive, or is compressed, truncated or damaged; the error contains the
+            position.
     """
     with open_window(path) as window:
         yield from _Headers(window)
 
 
 def members_in(window: ScanWindow) -> Iterator[TarMember]:
-    """Yield the regular files of an archive that is open; raises as `members`.
+    """Yield the regular files of an open archive; raises as `members`.
 
-    Only bytes from the last member on are read, so that the window can be one that only goes forward.
+    Bytes before the latest member are not read again, so the window can be a forward-only one.
     """
     return iter(_Headers(window))
 
 
 def split_name(name: bytes) -> tuple[bytes, bytes] | None:
-    """Return the key of a member's sample and the member's suffix, in lower case; None if it belongs to no sample."""
+    """Return the key of a member's sample and the member's suffix in lower case; None if it belongs to no sample."""
     folder, slash, base = name.rpartition(b"/")
     stem, dot, suffix = base.partition(b".")
     return (folder + slash + stem, suffix.lower()) if stem and dot else None
 
 
 class _Headers:
-    """One pass over the headers of an archive."""
+    """An iterator over the headers of an archive."""
 
     def __init__(self, window: ScanWindow) -> None:
         self._window, self._at = window, 0
@@ -89,26 +90,26 @@ class _Headers:
                 raise self._cut(at)
             if head == _ZEROS:
                 return
-            own_size = self._check(head)
+            header_size = self._check(head)
             kind, start = head[156:157], at + _BLOCK
             if kind in b"LKxXg":
-                extension = self._extension(start, own_size)
+                extension = self._extension(start, header_size)
                 if kind == b"L":
                     name = extension.partition(b"\0")[0]
                 elif kind != b"K":
                     records = self._pax(extension, at)
                     of_sparse = {key for key in records if key.startswith(b"GNU.sparse.")}
                     if kind == b"g" and (of_sparse or records.keys() & {b"path", b"size"}):
-                        raise self._error(at, "a pax header gives one name or one size to all that follow it")
+                        raise self._error(at, "a global pax header must not set the name or the size of members")
                     if kind != b"g":
                         name = records.get(b"GNU.sparse.name", records.get(b"path", name))
                         is_sparse = bool(of_sparse)
                         size = self._number(records[b"size"], 10, at) if b"size" in records else size
-                self._at = start + _padded(own_size)
+                self._at = start + _padded(header_size)
                 continue
-            own_name = _name(head) if name is None else name
-            size = own_size if size is None else size
-            is_file = kind in _PLAIN and not (kind == b"\0" and own_name.endswith(b"/"))
+            member_name = _name(head) if name is None else name
+            size = header_size if size is None else size
+            is_file = kind in _PLAIN and not (kind == b"\0" and member_name.endswith(b"/"))
             if kind == b"S":
                 is_file = is_sparse = True
                 start = self._after_sparse_map(head, start)
@@ -116,45 +117,45 @@ class _Headers:
             if start + length > window.size:
                 raise self._error(
                     at,
-                    f"{_shown(own_name)} has {size:,} bytes, and the file has {max(0, window.size - start):,} more: it "
-                    "is cut short, or the header is wrong",
+                    f"{_shown(member_name)} has {size:,} bytes, but only {max(0, window.size - start):,} bytes follow: "
+                    "the archive is truncated, or the header is damaged",
                 )
             if is_file:
-                yield TarMember(own_name, start, SPARSE if is_sparse else size)
+                yield TarMember(member_name, start, SPARSE if is_sparse else size)
             self._at = start + _padded(length)
             name, size, is_sparse = None, None, False
 
-    def _error(self, at: int, what: str) -> FileError:
-        return self._window.error(at, what)
+    def _error(self, at: int, problem: str) -> FileError:
+        return self._window.error(at, problem)
 
-    def _bad_header(self, at: int, what: str) -> FileError:
-        """Return the error of a header that is not one; if it is the first, the file may be compressed."""
+    def _bad_header(self, at: int, problem: str) -> FileError:
+        """Return the error for an invalid header; if it is the first one, the file may be compressed."""
         compression = None if at else compression_of(self._window)
         if compression is None:
-            return self._error(at, what)
+            return self._error(at, problem)
         command = f"{_UNPACKERS[compression]} {shlex.quote(os.path.basename(self._window.path))}"
         return self._error(
             at,
-            f"the archive is compressed ({compression}), so it has no access by index: unpack it with `{command}`, or "
-            "read it from front to back with mpqueue.files.TarStream",
+            f"the archive is compressed ({compression}), so it cannot be read by index: decompress it with "
+            f"`{command}`, or read it sequentially with mpqueue.files.TarStream",
         )
 
     def _cut(self, at: int) -> FileError:
         if at == 0 and not self._window.read(0, 1):
-            return self._error(at, "it is empty, and no tar archive")
-        return self._bad_header(at, "the archive ends without the mark of its end: it was cut short")
+            return self._error(at, "it is empty, which is not a valid tar archive")
+        return self._bad_header(at, "the archive has no end mark: it is truncated")
 
     def _check(self, head: bytes) -> int:
-        """Return the size that a header says.
+        """Return the size in a header.
 
         Raises:
-            FileError: The header is damaged, or none.
+            FileError: The header is damaged or invalid.
         """
         at = self._at
-        told = self._number(head[148:156].partition(b"\0")[0], 8, at) if head[148] < 128 else -1
+        checksum = self._number(head[148:156].partition(b"\0")[0], 8, at) if head[148] < 128 else -1
         unsigned = sum(head) - sum(head[148:156]) + 8 * 32
-        # Some old programs added bytes above 127 as negative numbers.
-        if told != unsigned and told != unsigned - 256 * sum(byte > 127 for byte in head[:148] + head[156:]):
+        # Some old programs summed bytes above 127 as negative numbers.
+        if checksum != unsigned and checksum != unsigned - 256 * sum(byte > 127 for byte in head[:148] + head[156:]):
             raise self._bad_header(at, "the header's checksum is wrong")
         field = head[124:136]
         if field[0] == 0x80:
@@ -163,18 +164,18 @@ class _Headers:
 
     def _number(self, field: bytes, base: int, at: int) -> int:
         digits = field.strip() or b"0"
-        # int() takes signs and underscores, too.
+        # int() would also accept signs and underscores.
         if digits.isdigit():
             try:
                 return int(digits, base)
             except ValueError:
                 pass
         if at == 0:
-            raise self._bad_header(at, "it is no tar archive")
-        raise self._error(at, f"the header has {field!r} where a number should be")
+            raise self._bad_header(at, "it is not a tar archive")
+        raise self._error(at, f"expected a number in the header, got {field!r}")
 
     def _after_sparse_map(self, head: bytes, start: int) -> int:
-        """Return where the data of an old GNU sparse file begins: after the blocks that continue its map."""
+        """Return the position of an old GNU sparse file's data, after the blocks that continue its map."""
         at, continues = start - _BLOCK, head[482]
         while continues:
             block = self._window.read(start, _BLOCK)
@@ -186,25 +187,25 @@ class _Headers:
     def _extension(self, start: int, length: int) -> bytes:
         at = start - _BLOCK
         if length > _MAX_EXTENSION_BYTES:
-            raise self._error(at, f"a header of {length:,} bytes, more than {_MAX_EXTENSION_BYTES:,}, is no header")
+            raise self._error(at, f"a header must have at most {_MAX_EXTENSION_BYTES:,} bytes, got {length:,}")
         data = self._window.read(start, length)
         if len(data) < length:
             raise self._cut(at)
         return data
 
     def _pax(self, data: bytes, at: int) -> dict[bytes, bytes]:
-        """Return the records of a pax header, ``length key=value``, each with a line feed at its end."""
+        """Return the records of a pax header. Each is ``length key=value`` followed by a line feed."""
         records = {}
-        place = 0
-        while place < len(data) and data[place]:
-            space = data.find(b" ", place, place + 20)
-            digits = data[place:space] if space > 0 else b""
-            end = place + int(digits) if digits.isdigit() else 0
+        position = 0
+        while position < len(data) and data[position]:
+            space = data.find(b" ", position, position + 20)
+            digits = data[position:space] if space > 0 else b""
+            end = position + int(digits) if digits.isdigit() else 0
             key, equals, value = data[space + 1 : end - 1].partition(b"=")
             if end > len(data) or end <= space + 1 or data[end - 1 : end] != b"\n" or not equals:
                 raise self._error(at, "a record of a pax header is damaged")
             records[key] = value
-            place = end
+            position = end
         return records
 
 
@@ -214,7 +215,7 @@ def _padded(size: int) -> int:
 
 def _name(head: bytes) -> bytes:
     name = head[:100].partition(b"\0")[0]
-    # GNU's mark ends in spaces, and there are times where POSIX has the first part of a long name.
+    # GNU's magic ends in spaces, and has times where POSIX has the first part of a long name.
     if head[257:263] == b"ustar\0" and head[345]:
         name = head[345:500].partition(b"\0")[0] + b"/" + name
     return name

@@ -1,7 +1,7 @@
-"""`TarStream`: samples of tar archives that are read from front to back, compressed or not.
+"""`TarStream`: samples of tar archives that are read sequentially, compressed or not.
 
 A compressed archive has no random access, so its samples have no index. Each virtual shard of a stream reads whole
-archives, one after the other; its place is the number of the archive and the number of samples read from it.
+archives, one after another. Its position is the number of the archive and the number of samples read from it.
 """
 
 import os
@@ -21,28 +21,30 @@ from mpqueue.worker.context import worker_info
 
 
 class TarStream:
-    """Samples of tar archives, read from front to back as WebDataset does: a stream.
+    """Samples of tar archives, read sequentially as in WebDataset: a stream.
 
     Use it for compressed archives: ``.tar.gz``, ``.tgz``, ``.tar.bz2``, ``.tar.xz`` and ``.tar.zst``. For archives that
-    are not compressed, `Tar` reads any sample by its index, and shuffles all of them.
+    are
+    not compressed, `Tar` reads samples by index, and shuffles all of them.
 
     Samples are the same as in `Tar`. Each virtual shard of the stream (see ``lanes`` of `Loader`) reads its own
-    archives, one at a time: use at least as many archives as worker processes. A resume opens the archive again and
-    reads over the samples that were delivered before.
+    archives,
+    one at a time: use at least as many archives as worker processes. A resume opens the archive again and skips the
+    samples
+    that were delivered before.
 
     Args:
-        paths: A path, a URL of fsspec, a pattern (``*``, ``?``), braces (``{000..099}``), or a list of these.
-        on_error: What to do where an archive is truncated or damaged. ``"raise"`` raises a `FileError`; the next
-            sample is then the first one of the next archive. ``"skip"`` logs a warning that names the place, and
-            continues with the next archive. In both cases the sample before the damage is left out: it may lack a
-            member.
+        paths: A path, an fsspec URL, a pattern (``*``, ``?``), braces (``{000..099}``), or a list of these.
+        on_error: What to do if an archive is truncated or damaged. ``"raise"`` raises a `FileError`; the next sample is
+            then the first one of the next archive. ``"skip"`` logs a warning that names the position, and continues
+            with
+            the next archive. In both cases the sample before the damage is skipped, because it may lack a member.
 
     Raises:
         FileNotFoundError: A file does not exist, or no file matches a pattern.
         ValueError: ``on_error`` is unknown.
-        FileError: While reading: an archive is truncated, damaged, or has changed since the source was made.
-        ImportError: While reading: an archive is compressed with zstd, and zstandard is not installed (extra
-            ``files``).
+        FileError: When reading: an archive is truncated, damaged, or has changed since the source was created.
+        ImportError: When reading: an archive is compressed with zstd, and zstandard is not installed (extra ``files``).
 
     Follows: WebDataset, and its ``handler=warn_and_continue``.
 
@@ -66,7 +68,7 @@ class TarStream:
 
     def __mpqueue_source__(self, options: Any, needs: str | None) -> Any:
         """Return the source of ``Dataset(self)``, which has the same virtual shards for any number of workers."""
-        from mpqueue.dataset.dataset import Dataset  # files are of use without it
+        from mpqueue.dataset.dataset import Dataset  # imported on use, because files do not need it
 
         return Dataset(self).__mpqueue_source__(options, needs)
 
@@ -81,12 +83,12 @@ class TarStream:
         return f"TarStream({number:,} file{'s' * (number != 1)})"
 
     def fingerprint(self) -> str:
-        """Return a key of the files; it differs if one of them has changed."""
+        """Return a key of the files, which changes if one of them changes."""
         return files_key("tar stream", 1, self._files)
 
 
 class TarIterator:
-    """An iterator over the samples of some archives that can save and restore its place.
+    """An iterator over the samples of some archives that can save and restore its position.
 
     Args:
         files: The archives.
@@ -95,7 +97,7 @@ class TarIterator:
 
     def __init__(self, files: list[IndexedFile], on_error: str) -> None:
         self._files, self._on_error = files, on_error
-        self._archive, self._sample = 0, 0  # the place of the next sample
+        self._archive, self._sample = 0, 0  # the position of the next sample
         self._samples: Iterator[TarSample | FileError] | None = None
 
     def __iter__(self) -> Self:
@@ -112,10 +114,10 @@ class TarIterator:
                 self._next_archive()
                 if self._on_error == "raise" or not isinstance(error, FileError):
                     raise
-                _warn(f"{error}; the rest of this archive is left out")
+                _warn(f"{error}; the rest of this archive is skipped")
                 continue
             except BaseException:
-                self._samples = None  # an interrupt ends a generator: read from the place again
+                self._samples = None  # an interrupt ends a generator: read again from the position
                 raise
             if sample is None:
                 self._next_archive()
@@ -125,7 +127,7 @@ class TarIterator:
                 return sample
             if self._on_error == "raise":
                 raise sample
-            _warn(f"{sample}; this sample is left out")
+            _warn(f"{sample}; this sample is skipped")
         raise StopIteration
 
     def _next_archive(self) -> None:
@@ -133,17 +135,17 @@ class TarIterator:
         self._archive, self._sample = self._archive + 1, 0
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the place of the next sample."""
+        """Return the position of the next sample."""
         return {"archive": self._archive, "sample": self._sample}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue at the place of a state."""
+        """Continue at a saved position."""
         self._samples = None
         self._archive, self._sample = state["archive"], state["sample"]
 
 
 def _warn(text: str) -> None:
-    log.warn(text, "Your files", "Errors")
+    log.warn(text, "Read tar, TFRecord, Parquet and image files", "Errors")
 
 
 def _samples(file: IndexedFile) -> Iterator[TarSample | FileError]:
@@ -154,9 +156,9 @@ def _samples(file: IndexedFile) -> Iterator[TarSample | FileError]:
         OSError: The archive cannot be read.
     """
     if not file.is_remote and not IndexedFile.of(file.path).is_same(file):
-        raise FileError(file.path, None, "it has changed since the source was made; make the source again")
+        raise FileError(file.path, None, "it has changed since the source was created; create the source again")
     with open_window(file.path) as window:
-        # A name of a first member can begin with the mark of a compression.
+        # The name of a first member can begin with the magic number of a compression.
         is_tar = window.read(257, 5) == b"ustar"
         if is_tar or compression_of(window) is None:
             yield from _grouped(window)
@@ -181,7 +183,7 @@ def _grouped(window: ScanWindow) -> Iterator[TarSample | FileError]:
             sample = {"__key__": os.fsdecode(key)}
         suffix = os.fsdecode(parts[1])
         if suffix in sample:
-            raise window.error(member.offset, f"there are two members {os.fsdecode(member.name)!r} in a sample")
+            raise window.error(member.offset, f"a sample has two members {os.fsdecode(member.name)!r}")
         if member.size == SPARSE:
             refused, sample[suffix] = window.error(member.offset, sparse_text(os.fsdecode(member.name))), b""
             continue

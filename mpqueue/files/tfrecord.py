@@ -7,8 +7,8 @@
     payload  ``length`` bytes
     check    uint32: masked crc32c of the payload
 
-A scan goes from length to length, and compares their checksums, since all that follows depends on them. That of a
-payload is compared when it is read.
+A scan reads only the lengths and verifies their checksums, because the positions of all later records depend on them.
+The checksum of a payload is verified when it is read.
 """
 
 import functools
@@ -40,31 +40,35 @@ class TFRecord(UnpackedSource):
     """Records of TFRecord files, as `bytes`, or parsed as ``tf.train.Example``.
 
     Without ``features``, a sample is the record itself. With ``features`` it is a `dict` with these keys, and records
-    that are read together are parsed together. TensorFlow is not needed.
+    that
+    are read together are parsed together. TensorFlow is not needed.
 
-    Compressed files (TensorFlow's GZIP and ZLIB, also zstd, bzip2 and xz) are unpacked once, into the folder of the
-    index, and read from there: the folder needs room for the unpacked records.
+    Compressed files (TensorFlow's GZIP and ZLIB, also zstd, bzip2 and xz) are decompressed once, into the index folder,
+    which must have space for the decompressed records.
 
     Args:
-        paths: A path, or a list of them; ``*`` and ``?`` match what is there, and ``{000..099}`` are a hundred.
+        paths: A path, or a list of them; ``*`` and ``?`` match existing files, and ``{000..099}`` stands for a hundred
+            names.
         features: Features to parse, by key: `mpqueue.files.FixedLenFeature`, `mpqueue.files.VarLenFeature`,
-            `mpqueue.files.FixedLenSequenceFeature`, or TensorFlow's classes of these names. A value is an array of the
-            shape of its feature (a NumPy scalar or `bytes` for ``[]``); of a `VarLenFeature`, the array of its values.
+            `mpqueue.files.FixedLenSequenceFeature`, or TensorFlow's classes with these names. A value is an array of
+            the
+            shape of its feature (a NumPy scalar or `bytes` for ``[]``); for a `VarLenFeature`, the array of its values.
             Strings are `bytes`. If None, records are not parsed.
-        check_crc: Compare the checksums; needs the extra ``files``.
-        index: The folder of the index, which is made once; None: ``$XDG_CACHE_HOME/mpqueue``.
+        check_crc: Verify the checksums; needs the extra ``files``.
+        index: The folder for the index, which is created once. If None, ``$XDG_CACHE_HOME/mpqueue``.
 
     Raises:
-        FileNotFoundError: A file is not there, or no file matches.
-        FileError: A file is not a TFRecord file, is truncated or damaged, or the checksum of a length is wrong. While
+        FileNotFoundError: A file does not exist, or no file matches.
+        FileError: A file is not a TFRecord file, is truncated or damaged, or the checksum of a length is wrong. When
             reading: the checksum of a record is wrong, or the record is not an Example with these features.
-        ValueError: ``features`` is empty, or holds an object that is not a feature.
-        TypeError: A feature has a dtype that Examples do not have.
+        ValueError: ``features`` is empty, or contains an object that is not a feature.
+        TypeError: A feature has a dtype that Examples do not support.
         ImportError: ``check_crc`` is True and google-crc32c is not installed; or a file is compressed with zstd, and
             zstandard is not installed (extra ``files``).
 
-    Follows: TensorFlow's TFRecord files, and ``tf.io.parse_single_example``. A part of a header at the end of a file is
-        an error here.
+    Follows: TensorFlow's TFRecord files, and ``tf.io.parse_single_example``. A partial header at the end of a file is
+    an
+        error here.
 
     Example:
         >>> import mpqueue, pathlib, tempfile
@@ -93,18 +97,18 @@ class TFRecord(UnpackedSource):
         super().__init__(f"tfrecord, check_crc={check_crc}", 3, paths, find, _compression, "offsets", index)
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
-        """Return samples by their indices; raises as ``[i]`` does."""
+        """Return samples by index; raises as ``[i]``."""
         records = super().__getitems__(indices)
         if self._features is None or not records:
             return records
         try:
-            found = parse_apart(records, plan(self._features))
+            parsed = parse_apart(records, plan(self._features))
         except InvalidArgumentError:
             self._raise_for_bad(indices, records, plan(self._features))
             raise
-        # A row has its own memory: a sample that is kept does not keep the others.
-        columns = [column if _has_own_rows(column) else [row.copy() for row in column] for column in found.values()]
-        return [dict(zip(found, values, strict=True)) for values in zip(*columns, strict=True)]
+        # Each row gets separate memory, so that keeping one sample does not keep the others.
+        columns = [column if _has_own_rows(column) else [row.copy() for row in column] for column in parsed.values()]
+        return [dict(zip(parsed, values, strict=True)) for values in zip(*columns, strict=True)]
 
     def _raise_for_bad(self, indices: Sequence[int], records: list[bytes], features: ExamplePlan) -> None:
         for index, record in zip(indices, records, strict=True):
@@ -128,20 +132,20 @@ class TFRecord(UnpackedSource):
 
 
 def _has_own_rows(column: Any) -> bool:
-    """Return whether the items of a column are no views: lists of arrays, and arrays of single values."""
+    """Return whether the items of a column are not views: lists of arrays, and arrays of scalars."""
     return isinstance(column, list) or column.ndim == 1
 
 
 def scan(path: str, *, check_crc: bool, folder: str) -> Arrays:
-    """Return where the payloads of a file lie; if it is compressed, in its unpacked content.
+    """Return the positions of the payloads of a file; for a compressed file, in its decompressed content.
 
     Args:
         path: The file.
-        check_crc: Compare the checksums of the lengths.
-        folder: The folder into which a compressed file is unpacked.
+        check_crc: Whether to verify the checksums of the lengths.
+        folder: The folder for the decompressed content.
 
     Raises:
-        FileError: It is not a TFRecord file, or is truncated or damaged.
+        FileError: The file is not a TFRecord file, or is truncated or damaged.
     """
     crc32c = _crc32c() if check_crc else None
     more_bytes = _CHECK.size if check_crc else 0
@@ -149,14 +153,14 @@ def scan(path: str, *, check_crc: bool, folder: str) -> Arrays:
 
 
 def _compression(window: ScanWindow) -> str | None:
-    found = compression_of(window) or ("zlib" if has_zlib_mark(window) else None)
-    if found is None:
+    compression = compression_of(window) or ("zlib" if has_zlib_mark(window) else None)
+    if compression is None:
         return None
-    # The length of a first record can look like such a mark; then its checksum is right.
+    # The length of a first record can look like a magic number. Its checksum is then correct.
     header = window.read(0, _HEADER.size)
     is_record = len(header) == _HEADER.size and _masked(_slow_crc32c(header[:8])) == _HEADER.unpack(header)[1]
-    # Nor does zlib write four zeros there, as the upper half of a length has; the checksum may be missing.
-    return None if is_record or (found == "zlib" and header[4:8] == bytes(4)) else found
+    # zlib does not write four zero bytes there, unlike the upper half of a length. The checksum may be missing.
+    return None if is_record or (compression == "zlib" and header[4:8] == bytes(4)) else compression
 
 
 def _records(crc32c: Callable[[bytes], int] | None, window: ScanWindow, path: str) -> Arrays:
@@ -165,19 +169,21 @@ def _records(crc32c: Callable[[bytes], int] | None, window: ScanWindow, path: st
     while at < window.size:
         header = window.read(at, _HEADER.size)
         if len(header) < _HEADER.size:
-            raise FileError(path, at, "the file ends in the header of a record: it was cut short")
+            raise FileError(path, at, "the file ends in the header of a record: it is truncated")
         length, check = _HEADER.unpack(header)
-        # All that follows is found by this length.
+        # The positions of all later records depend on this length.
         if crc32c is not None and _masked(crc32c(header[:8])) != check:
-            raise FileError(path, at, "the checksum of a record's length is wrong" if at else "it is no TFRecord file")
+            raise FileError(
+                path, at, "the checksum of a record's length is wrong" if at else "it is not a TFRecord file"
+            )
         start = at + _HEADER.size
         at = start + length + _CHECK.size
         if at > window.size:
             raise FileError(
                 path,
                 start - _HEADER.size,
-                f"a record has {length:,} bytes, and the file has {window.size - start:,} more: it is cut short, "
-                "or no TFRecord file",
+                f"a record has {length:,} bytes, but only {window.size - start:,} bytes follow: the file is truncated, "
+                "or not a TFRecord file",
             )
         offsets.append(start)
         lengths.append(length)
@@ -185,7 +191,7 @@ def _records(crc32c: Callable[[bytes], int] | None, window: ScanWindow, path: st
 
 
 def _slow_crc32c(data: bytes) -> int:
-    """Return the checksum of a few bytes, also where google-crc32c is not installed."""
+    """Return the checksum of a few bytes without google-crc32c."""
     crc = 0xFFFFFFFF
     for byte in data:
         crc ^= byte

@@ -1,8 +1,8 @@
-"""Compressed files, unpacked once into a file of the cache, from which they are read by position.
+"""Compressed files, decompressed once into a cache file that is read by position.
 
-Nothing of a compressed file can be read before all that lies in front of it is unpacked. The file of the cache follows
-from path, size and version of the compressed one, so that one of other content has another. It is whole or absent; one
-process of a host makes it, others wait.
+A compressed file can only be decompressed from its beginning. The name of the cache file is derived from path, size and
+version of the compressed file, so that new content gets a new file. It is created atomically. One process of a host
+creates it, and the others wait.
 """
 
 import bz2
@@ -23,56 +23,57 @@ from mpqueue.files.window import ScanWindow, open_window
 from mpqueue.system import log
 
 _MARKS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz"}
-# What a block makes of zeros alone, 30,000 times as much with zstd, still fits into memory.
+# A block must be small: a block of zeros, which zstd compresses by a factor of 30,000, must fit into memory
+# decompressed.
 _BLOCK_BYTES = 16 * 1024
 
 
 def compression_of(window: ScanWindow) -> str | None:
-    """Return what a file is compressed by, from its first bytes; None: nothing that is known."""
+    """Return the compression of a file, detected from its first bytes, or None if it is not a known one."""
     first = window.read(0, 6)
     return next((name for mark, name in _MARKS.items() if first.startswith(mark)), None)
 
 
 def has_zlib_mark(window: ScanWindow) -> bool:
-    """Return whether a file may be a zlib stream. The mark has two bytes only: one of 500 other files has it, too."""
+    """Return whether a file may be a zlib stream. Its magic number matches one of 500 other files."""
     head = window.read(0, 2)
     return len(head) == 2 and head[0] & 15 == 8 and int.from_bytes(head, "big") % 31 == 0
 
 
 def path_of(file: IndexedFile, folder: str, made: str = "unpacked") -> str:
-    """Return the path in the cache of what is made of a file."""
-    # Not from the inode, which some network file systems change.
+    """Return the path of the cache file made from a file."""
+    # Without the inode, which some network file systems change.
     key = hashlib.sha256(json.dumps([file.path, file.size, file.version, file.ctime]).encode()).hexdigest()
     return os.path.join(folder, f"{key}.{made}")
 
 
 def unpack(file: IndexedFile, folder: str, compression: str | None = None) -> str:
-    """Unpack a file into a folder, if it is not there; return its path.
+    """Decompress a file into a folder if the result is missing, and return its path.
 
     Args:
         file: The file.
         folder: The folder.
-        compression: How it is compressed; None: what `compression_of` returns.
+        compression: The compression; None for the result of `compression_of`.
 
     Raises:
-        FileError: It is damaged or cut short.
-        OSError: The system's; the disk is full, say.
-        ImportError: What unpacks it is not installed.
+        FileError: The file is damaged or truncated.
+        OSError: The disk is full, for example.
+        ImportError: The package for this compression is not installed.
     """
     return made_once(path_of(file, folder), lambda: _blocks(file.path, compression))
 
 
 def unpack_again(file: IndexedFile, folder: str, compression: str | None, damaged_inode: int) -> None:
-    """Replace damaged content of a file of the cache; nothing if another process has replaced it.
+    """Replace damaged content of a cache file, unless another process has already replaced it.
 
     Args:
         file: The compressed file.
         folder: See `unpack`.
         compression: See `unpack`.
-        damaged_inode: The inode of the content.
+        damaged_inode: The inode of the damaged content.
 
     Raises:
-        FileError, OSError, ImportError: As `unpack`.
+        FileError, OSError, ImportError: See `unpack`.
     """
     path = path_of(file, folder)
     with locked(f"{path}.lock"):
@@ -80,8 +81,8 @@ def unpack_again(file: IndexedFile, folder: str, compression: str | None, damage
             if os.stat(path).st_ino != damaged_inode:
                 return
             log.warn(
-                f"the unpacked content of {file.path} in {path} is damaged, and is made again",
-                "Your files",
+                f"the decompressed content of {file.path} in {path} is damaged and is created again",
+                "Read tar, TFRecord, Parquet and image files",
                 "The index",
             )
         with whole_or_absent(path) as content:
@@ -94,15 +95,15 @@ def _blocks(path: str, compression: str | None) -> Iterator[bytes]:
 
 
 def made_once(path: str, blocks: Callable[[], Iterable[bytes]]) -> str:
-    """Write a file of the cache if it is not there: by one process of a host, while others wait.
+    """Write a cache file if it is missing. One process of a host writes it, and the others wait.
 
     Args:
-        path: Its name, which says what is in it.
-        blocks: Returns what it has; not called if it is there.
+        path: The path, which identifies the content.
+        blocks: A function that returns the content; called only if the file is missing.
 
     Raises:
-        OSError: The system's; the disk is full, say.
-        Exception: What ``blocks`` or its iterator raises; nothing is left then.
+        OSError: The disk is full, for example.
+        Exception: ``blocks`` or its iterator raised. No file is left.
     """
     if not os.path.exists(path):
         with cache_errors(path):
@@ -117,12 +118,12 @@ def made_once(path: str, blocks: Callable[[], Iterable[bytes]]) -> str:
 
 def _write(path: str, file: IO[bytes], blocks: Iterable[bytes]) -> None:
     for block in blocks:
-        with cache_errors(path):  # and not those of the file that is unpacked
+        with cache_errors(path):  # only errors of writing, not of reading the compressed file
             file.write(block)
 
 
 def unpacked_blocks(window: ScanWindow, compression: str | None = None) -> Iterator[bytes]:
-    """Yield the content of a compressed file, a block at a time.
+    """Yield the content of a compressed file in blocks.
 
     Args:
         window: The file.
@@ -131,7 +132,7 @@ def unpacked_blocks(window: ScanWindow, compression: str | None = None) -> Itera
     Raises:
         FileError: The file is damaged or truncated.
         OSError: The file cannot be read.
-        ImportError: The package that unpacks it is not installed.
+        ImportError: The package for this compression is not installed.
     """
     path = window.path
     compression = compression or compression_of(window)
@@ -150,17 +151,17 @@ def unpacked_blocks(window: ScanWindow, compression: str | None = None) -> Itera
                 yield frame.decompress(data)
             except FileError:
                 raise
-            except Exception as error:  # each library has its own
-                raise FileError(path, at, f"it cannot be unpacked ({compression}): {error}") from error
+            except Exception as error:  # each library raises other errors
+                raise FileError(path, at, f"it cannot be decompressed ({compression}): {error}") from error
             data = b""
             if frame.eof:
                 data, frame = frame.unused_data, None
     if frame is not None:
-        raise FileError(path, window.size, f"it ends before what is compressed in it ({compression}): it was cut short")
+        raise FileError(path, window.size, f"it ends before the end of its {compression} stream: it is truncated")
 
 
 def _beginner(path: str, compression: str) -> Callable[[], Any]:
-    """Return what makes an object that unpacks one frame."""
+    """Return a factory of objects that decompress one frame."""
     if compression == "gzip":
         return lambda: zlib.decompressobj(wbits=31)
     if compression == "zlib":
@@ -173,6 +174,6 @@ def _beginner(path: str, compression: str) -> Callable[[], Any]:
         import zstandard
     except ImportError as missing:
         raise ImportError(
-            f'{path} is compressed by zstd, which needs zstandard: pip install "mpqueue[files]"'
+            f'{path} is compressed with zstd, which needs zstandard: pip install "mpqueue[files]"'
         ) from missing
     return lambda: zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj()

@@ -1,7 +1,7 @@
-"""Sources of files that may be compressed: these are unpacked once, and read from their unpacked content.
+"""The base class of sources over files that may be compressed, and are then decompressed once into a cache file.
 
-The unpacked content is a file of the cache, which may be damaged later, or removed. So the index has its size, and a
-checksum of each record. Content that differs is unpacked again, by one process of a host, with one warning.
+The cache file may be damaged or removed later. The index therefore contains its size, and a checksum of each record.
+Content that differs is decompressed again, by one process of a host, with one warning.
 """
 
 import functools
@@ -31,15 +31,15 @@ _BLOCK_BYTES = 4 * 1024 * 1024
 
 
 class UnpackedSource(FileSource):
-    """Samples of files by index, each of which has one range and may be compressed.
+    """Samples of files by index. Each sample is one range, and the files may be compressed.
 
     Args:
         format, version: See `Index`.
         paths: The files.
-        scan: Returns the arrays of one file, as `scan_unpacked` does; called with the path and ``folder``.
+        scan: A function that returns the arrays of one file, as `scan_unpacked` does, for the path and ``folder``.
         compression_of: See `scan_unpacked`.
         counted: See `FileSource`.
-        index: The folder of the index, and of the unpacked files.
+        index: The folder for the index and the decompressed files.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class UnpackedSource(FileSource):
         if self._has_compressed:
             contents = self._contents()
             for number in np.flatnonzero(self._index[_BYTES] != _NOT_COMPRESSED).tolist():
-                contents.require(number)  # it may have been removed, or cut, since the scan
+                contents.require(number)  # it may have been removed or truncated since the scan
 
     @functools.cached_property
     def _opened(self) -> OpenFiles:
@@ -87,11 +87,11 @@ class UnpackedSource(FileSource):
         parts = super()._read(places, found)
         for file in self._damaged(places, parts):
             path = self._index.files[file].path
-            raise FileError(path, None, f"its unpacked content in {self._folder} is damaged again: check that disk")
+            raise FileError(path, None, f"its decompressed content in {self._folder} is damaged again: check the disk")
         return parts
 
     def _cut_in(self, places: list[tuple[int, int]], error: FileError) -> list[int]:
-        """Return the number of the compressed file whose content, and not the file itself, an error is about."""
+        """Return the number of the compressed file with the content that caused an error, in a list."""
         for file in {file for _, file in places if self._index[_BYTES][file] != _NOT_COMPRESSED}:
             content = self._opened.file(file)
             if content is not None and content[0] == error.path:
@@ -99,19 +99,19 @@ class UnpackedSource(FileSource):
         return []
 
     def _damaged(self, places: list[tuple[int, int]], parts: list[bytes]) -> list[int]:
-        """Return the numbers of compressed files whose content has other records than the index says."""
+        """Return the numbers of compressed files with records that do not match the index."""
         checks, starts, sizes = self._index[_CHECKS], self._index.starts(_CHECKS), self._index[_BYTES]
-        found = set()
+        damaged = set()
         for (number, file), part in zip(places, parts, strict=True):
             if sizes[file] == _NOT_COMPRESSED:
                 continue
             if zlib.crc32(part) != checks[int(starts[file]) + number - self._starts[file]]:
-                found.add(file)
-        return sorted(found)
+                damaged.add(file)
+        return sorted(damaged)
 
 
 class _Contents(Sequence[IndexedFile]):
-    """Files, with the unpacked content in place of each compressed one."""
+    """The files, with the decompressed content in place of each compressed file."""
 
     def __init__(self, files: Sequence[IndexedFile], sizes: Array, folder: str, compression_of: Compression) -> None:
         self._files, self._sizes, self._folder, self._compression_of = files, sizes, folder, compression_of
@@ -119,32 +119,32 @@ class _Contents(Sequence[IndexedFile]):
     def __len__(self) -> int:
         return len(self._files)
 
-    def __getitem__(self, number: int) -> IndexedFile:  # type: ignore[override]  # no slices are taken
+    def __getitem__(self, number: int) -> IndexedFile:  # type: ignore[override]  # slices are not supported
         return self._files[number] if self._sizes[number] == _NOT_COMPRESSED else self.require(number)
 
     def require(self, number: int) -> IndexedFile:
-        """Return the unpacked content of a compressed file, which is unpacked again if it is absent or cut."""
-        content = self.found(number)
+        """Return the decompressed content of a compressed file, created again if it is missing or truncated."""
+        content = self.current(number)
         if content is None or content.size != self._sizes[number]:
             self.replace(number, None)
-            content = self.found(number)
+            content = self.current(number)
             assert content is not None
         note_use(content.path)
         return content
 
-    def found(self, number: int) -> IndexedFile | None:
-        """Return the unpacked content of a compressed file as it is now; None if it is absent."""
+    def current(self, number: int) -> IndexedFile | None:
+        """Return the current decompressed content of a compressed file; None if it is missing."""
         try:
             return IndexedFile.of(path_of(self._files[number], self._folder))
         except FileNotFoundError:
             return None
 
     def replace(self, number: int, opened: tuple[str, int] | None) -> None:
-        """Unpack a file again; not if another process has replaced the damaged content since.
+        """Decompress a file again, unless another process has already replaced the damaged content.
 
         Args:
             number: The number of the file.
-            opened: Path and inode of the content that was found damaged; None: the one that is there now, if any.
+            opened: Path and inode of the damaged content; None for the current one, if any.
         """
         file = self._files[number]
         if not IndexedFile.of(file.path).is_same(file):
@@ -162,31 +162,32 @@ class _Contents(Sequence[IndexedFile]):
 def scan_unpacked(
     path: str, folder: str, compression_of: Compression, find: FindRecords, more_bytes: int = 0
 ) -> Arrays:
-    """Return the arrays of a file, and what is known of its unpacked content.
+    """Return the arrays of a file, and the size and checksums of its decompressed content.
 
     Args:
         path: The file.
-        folder: The folder into which a compressed file is unpacked.
-        compression_of: Returns how an open file is compressed; None if it is not. It can be pickled.
-        find: Returns the arrays of an open file, or of the unpacked content, among them ``offsets`` and ``lengths``; it
-            also receives the path of the file, for its errors.
-        more_bytes: How many bytes a sample reads behind its length.
+        folder: The folder for the decompressed content.
+        compression_of: A picklable function that returns the compression of an open file; None if it is not compressed.
+        find: A function that returns the arrays of an open file or of its decompressed content, including ``offsets``
+            and
+            ``lengths``. It also receives the path of the file, for its errors.
+        more_bytes: The number of bytes that a sample reads after its length.
 
     Raises:
-        FileError: The file is damaged or truncated, or what ``find`` raises.
+        FileError: The file is damaged or truncated, or ``find`` raised.
     """
     with open_window(path) as window:
         compression = compression_of(window)
         if compression is None:
             return find(window, path) | {_BYTES: np.array([_NOT_COMPRESSED]), _CHECKS: np.empty(0, np.uint32)}
     with open_window(unpack(IndexedFile.of(path), folder, compression)) as window:
-        found = find(window, path)
-        checks = _checks(window, found["offsets"], found["lengths"] + more_bytes)
-        return found | {_BYTES: np.array([window.size]), _CHECKS: checks}
+        arrays = find(window, path)
+        checks = _checks(window, arrays["offsets"], arrays["lengths"] + more_bytes)
+        return arrays | {_BYTES: np.array([window.size]), _CHECKS: checks}
 
 
 def _checks(window: ScanWindow, offsets: Array, lengths: Array) -> Array:
-    """Return the checksum of each range; ranges do not overlap, and ascend."""
+    """Return the checksum of each range. Ranges must not overlap, and must be in ascending order."""
     checks = np.empty(len(offsets), np.uint32)
     start, block = 0, memoryview(b"")
     for number, (offset, length) in enumerate(zip(offsets.tolist(), lengths.tolist(), strict=True)):

@@ -1,11 +1,11 @@
-"""Remote files by their URLs: the file systems of fsspec, one of each kind in a process.
+"""Remote files by URL: the file systems of fsspec, one of each kind per process.
 
-Their options, such as keys and addresses, are fsspec's own: the environment (``FSSPEC_S3='{"anon": true}'``), its
-configuration, or those of the service's library. So a source has names only, and its pickle no secrets.
+Their options, such as keys and addresses, come from fsspec: the environment (``FSSPEC_S3='{"anon": true}'``), its
+configuration, or the library of the service. A source thus contains only names, and its pickle no secrets.
 
-A process has its own file systems, and with them its own connections: two processes that wrote into one would mix their
-requests. Those of a parent are kept in its children for ever: what ends one closes connections, and the loop of events
-that watches them is the parent's.
+Each process has separate file systems and connections, because two processes that write to one connection would mix
+their requests. Children keep the file systems of their parent alive forever: destroying one closes connections, and the
+event loop that watches them belongs to the parent.
 """
 
 import os
@@ -23,7 +23,7 @@ class _Systems:
 
     def __init__(self) -> None:
         self.pid, self.lock = os.getpid(), Lock()
-        self.found: dict[Any, tuple[Any, str]] = {}
+        self.by_key: dict[Any, tuple[Any, str]] = {}
 
 
 _systems = _Systems()
@@ -31,27 +31,27 @@ _of_parents: list[_Systems] = []
 
 
 def is_url(name: str) -> bool:
-    """Return whether a name is a URL of fsspec, which may be a chain: ``simplecache::s3://bucket/name``."""
+    """Return whether a name is an fsspec URL, which may be a chain: ``simplecache::s3://bucket/name``."""
     return _URL.match(name) is not None
 
 
 def is_http(url: str) -> bool:
-    """Return whether a name is one of HTTP, of which no parts are cached by fsspec."""
+    """Return whether a URL uses HTTP."""
     return url.startswith(("http://", "https://"))
 
 
 def has_magic(url: str) -> bool:
     """Return whether a URL is a pattern."""
-    path = url.partition("://")[2].partition("/")[2] if is_http(url) else url  # brackets may be an address of IPv6
-    return _MAGIC.search(path.partition("?")[0] if is_http(url) else path) is not None  # behind it is a query
+    path = url.partition("://")[2].partition("/")[2] if is_http(url) else url  # brackets may be an IPv6 address
+    return _MAGIC.search(path.partition("?")[0] if is_http(url) else path) is not None  # a query may follow the path
 
 
 def file_system(url: str) -> tuple[Any, str]:
-    """Return the file system of a URL, that of this process, and the path in it.
+    """Return this process's file system for a URL, and the path in it.
 
     Raises:
         ImportError: fsspec, or the package that it needs for this scheme, is not installed.
-        ValueError: It knows no such scheme.
+        ValueError: The scheme is unknown.
     """
     global _systems
     try:
@@ -64,14 +64,14 @@ def file_system(url: str) -> tuple[Any, str]:
         _of_parents.append(systems)
         systems = _systems = _Systems()
     scheme = url.partition("://")[0]
-    is_chain = "::" in url  # whose outer system may be that of a single archive
+    is_chain = "::" in url  # the outer file system may be specific to one archive
     key = url if is_chain else (scheme, repr(get_filesystem_class(scheme)._get_kwargs_from_urls(url)))
     with systems.lock:
-        found = systems.found.get(key)
-        if found is None:
-            # Not from fsspec's own cache, which has one for each thread.
-            found = systems.found[key] = url_to_fs(url, skip_instance_cache=True)
-    system, path = found
+        entry = systems.by_key.get(key)
+        if entry is None:
+            # Not from fsspec's own cache, which is separate for each thread.
+            entry = systems.by_key[key] = url_to_fs(url, skip_instance_cache=True)
+        system, path = entry
     return system, path if is_chain else system._strip_protocol(url)
 
 
@@ -79,8 +79,8 @@ def matching(pattern: str) -> list[str]:
     """Return the URLs that match a pattern, sorted.
 
     Raises:
-        ImportError, ValueError: As `file_system`.
-        OSError: Of the file system.
+        ImportError, ValueError: See `file_system`.
+        OSError: The file system cannot be read.
     """
     system, path = file_system(pattern)
     before, _, after = pattern.rpartition(path)
@@ -88,7 +88,7 @@ def matching(pattern: str) -> list[str]:
 
 
 def found_under(folder: str) -> list[str]:
-    """Return the names of all files in a folder and those inside of it, relative to it; raises as `matching`."""
+    """Return the names of all files in a folder and its subfolders, relative to the folder; raises as `matching`."""
     system, path = file_system(folder)
     root = path.rstrip("/")
     system.invalidate_cache()

@@ -1,7 +1,7 @@
-"""A file that a scan reads from header to header: it looks ahead where headers lie close together.
+"""Files that a scan reads from header to header, with read-ahead where headers are close together.
 
-A remote one is read ahead in blocks, several at once, wherever the next header lies not much further: to wait for an
-answer takes as long as some MB do.
+A remote file is read ahead in several concurrent blocks if the next header is nearby, because the latency of a request
+equals the time for several MB.
 """
 
 import os
@@ -17,14 +17,14 @@ from mpqueue.files.ranges import RangedFile
 from mpqueue.files.urls import is_url
 
 _AHEAD_BYTES = 128 * 1024
-# Where headers lie further apart than this, what lies between is not read.
+# If headers are further apart than this, the bytes between them are not read.
 _CLOSE_BYTES = 8 * 1024
 _BLOCK_BYTES = 2 * 1024 * 1024
 _BLOCKS_AHEAD = 8
 
 
 class ScanWindow:
-    """A file, open for one scan: a context."""
+    """A context manager for a file that is open for one scan."""
 
     path: str
     size: int
@@ -36,15 +36,15 @@ class ScanWindow:
         raise NotImplementedError
 
     def read(self, offset: int, length: int) -> bytes:
-        """Return bytes; fewer where the file ends."""
+        """Return bytes; fewer at the end of the file."""
         raise NotImplementedError
 
-    def error(self, offset: int, what: str) -> FileError:
-        """Return an error about a place of this file."""
-        return FileError(self.path, offset, what)
+    def error(self, offset: int, problem: str) -> FileError:
+        """Return an error about a position of this file."""
+        return FileError(self.path, offset, problem)
 
     def as_file(self) -> PositionedFile:
-        """Return it as a file object, for a library that wants one."""
+        """Return a file object, for libraries that require one."""
         return PositionedFile(self.read, self.size)
 
 
@@ -52,7 +52,7 @@ def open_window(path: str) -> ScanWindow:
     """Open a file for one scan.
 
     Raises:
-        OSError: The system's.
+        OSError: The file cannot be opened.
     """
     return _RemoteWindow(path) if is_url(path) else _LocalWindow(path)
 
@@ -69,11 +69,11 @@ class _LocalWindow(ScanWindow):
         os.close(self._fd)
 
     def read(self, offset: int, length: int) -> bytes:
-        place = offset - self._start
-        if place >= 0 and place + length <= len(self._data):
+        position = offset - self._start
+        if position >= 0 and position + length <= len(self._data):
             self._last = offset
-            return self._data[place : place + length]
-        # A single small file beside each large one is not worth it.
+            return self._data[position : position + length]
+        # Read-ahead is not worth its cost for single small files between large ones.
         self._num_close = self._num_close + 1 if 0 <= offset - self._last <= _CLOSE_BYTES else 0
         self._last = offset
         if self._num_close < 3 or length > _AHEAD_BYTES:
@@ -88,7 +88,7 @@ class _RemoteWindow(ScanWindow):
         self.size, version = ranges.stat(path)
         self._file = RangedFile(path, self.size, version)
         self._pool = ThreadPoolExecutor(_BLOCKS_AHEAD, "mpqueue-ahead")
-        self._blocks: dict[int, Future[bytes]] = {}  # by their numbers
+        self._blocks: dict[int, Future[bytes]] = {}  # by block number
         self._last = 0
 
     def __exit__(self, *_: object) -> None:
@@ -104,7 +104,7 @@ class _RemoteWindow(ScanWindow):
         return data[start : start + length]
 
     def _block(self, number: int) -> bytes:
-        # The first block alone may have all that is wanted, and so may one that lies far from the last one.
+        # Read ahead only near the last block: the first block, or a distant one, may be all that is needed.
         is_near = 0 < number - self._last <= _BLOCKS_AHEAD // 2 or (number == self._last and len(self._blocks) > 1)
         end = min(number + (_BLOCKS_AHEAD if is_near else 1), -(-self.size // _BLOCK_BYTES))
         for other in [other for other in self._blocks if not number <= other < end]:
@@ -119,12 +119,12 @@ class _RemoteWindow(ScanWindow):
 
 
 class ForwardWindow(ScanWindow):
-    """The content of a compressed file, which can only be read from front to back.
+    """The content of a compressed file, which can only be read sequentially.
 
     Its size is unknown until the end, so a read past the end returns fewer bytes.
 
     Args:
-        path: Name of the compressed file.
+        path: The name of the compressed file.
         blocks: The content.
     """
 
@@ -137,12 +137,12 @@ class ForwardWindow(ScanWindow):
     def __exit__(self, *_: object) -> None:
         pass  # the file belongs to the caller
 
-    def error(self, offset: int, what: str) -> FileError:
-        """Return an error about a place of the content, which is not a place of the file."""
-        return FileError(self.path, None, f"{what} (at byte {offset:,} of the unpacked content)")
+    def error(self, offset: int, problem: str) -> FileError:
+        """Return an error about a position of the content, which is not a position of the file."""
+        return FileError(self.path, None, f"{problem} (at byte {offset:,} of the decompressed content)")
 
     def read(self, offset: int, length: int) -> bytes:
-        """Return bytes; fewer at the end. Bytes before ``offset`` cannot be read any more.
+        """Return bytes; fewer at the end. Later reads must not start before ``offset``.
 
         Raises:
             FileError: The file is damaged or truncated.
@@ -150,7 +150,7 @@ class ForwardWindow(ScanWindow):
         """
         assert offset >= self._start, "a forward window cannot go back"
         data = self._data
-        while offset - self._start > len(data):  # discard what was not asked for
+        while offset - self._start > len(data):  # discard the bytes before the offset
             self._start += len(data)
             data.clear()
             if not self._fill():

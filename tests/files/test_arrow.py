@@ -180,7 +180,7 @@ def test_a_row_of_a_large_batch_costs_its_own_bytes(tmp_path, index, monkeypatch
 
 @pytest.mark.parametrize(
     ("data", "words"),
-    [(b"FEA1" + b"x" * 100, "version 1"), (b"PAR1" + b"x" * 100, "Parquet"), (b"hello" * 10, "no file of Arrow")],
+    [(b"FEA1" + b"x" * 100, "version 1"), (b"PAR1" + b"x" * 100, "Parquet"), (b"hello" * 10, "not an Arrow file")],
 )
 def test_a_file_of_another_format_is_told_of(tmp_path, index, data, words):
     (tmp_path / "a.arrow").write_bytes(data)

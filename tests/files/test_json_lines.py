@@ -91,7 +91,7 @@ def test_a_file_in_another_encoding_is_refused_when_the_source_is_made(tmp_path,
 def test_a_line_that_is_no_json_is_an_error_that_says_where(tmp_path, line):
     (tmp_path / "a.jsonl").write_bytes(b"1\n2\n" + line + b"\n3\n")
     lines = JSONLines(tmp_path / "a.jsonl")
-    with pytest.raises(FileError, match=r"a\.jsonl, byte 4: value 2 of the file, counted from 0, is no JSON"):
+    with pytest.raises(FileError, match=r"a\.jsonl, byte 4: value 2 of the file, counted from 0, is not valid JSON"):
         lines[2]
     assert lines[3] == 3
 
@@ -123,10 +123,10 @@ def test_a_compressed_file_that_is_cut_short_anywhere_or_damaged_is_told_of(tmp_
     path = tmp_path / f"a.jsonl.{ending}"
     for length in [*range(6, len(data), len(data) // 20), len(data) - 1]:
         path.write_bytes(data[:length])
-        with pytest.raises(FileError, match=rf"a\.jsonl\.{ending}, byte .*cut short"):
+        with pytest.raises(FileError, match=rf"a\.jsonl\.{ending}, byte .*truncated"):
             JSONLines(path, index=kept)
     path.write_bytes(data + b"something else")
-    with pytest.raises(FileError, match=rf"a\.jsonl\.{ending}, byte .*cannot be unpacked"):
+    with pytest.raises(FileError, match=rf"a\.jsonl\.{ending}, byte .*cannot be decompressed"):
         JSONLines(path, index=kept)
     assert list(kept.iterdir()) == []
 
@@ -172,7 +172,7 @@ def test_a_changed_bit_of_the_unpacked_content_is_repaired_with_one_warning(tmp_
         assert lines.__getitems__([122, 123]) == [VALUES[122], VALUES[123]]
     else:
         assert pickle.loads(pickle.dumps(lines))[123] == VALUES[123]
-    assert [record.getMessage().count("the unpacked content of") for record in caplog.records] == [1]
+    assert [record.getMessage().count("the decompressed content of") for record in caplog.records] == [1]
     assert plain.read_bytes() == LINES
     assert list(lines) == VALUES
     assert len(caplog.records) == 1

@@ -65,10 +65,10 @@ def test_columns_are_those_that_are_named_in_their_order(path, source_of):
 @pytest.mark.parametrize(
     ("columns", "error", "words"),
     [
-        (["nope"], ValueError, "no column 'nope'; the columns are int, small"),
+        (["nope"], ValueError, "got 'nope'; the columns are int, small"),
         ("text", TypeError, "list of names, got 'text'"),
-        ([1], TypeError, "list of names, got 1"),
-        (["int", "int"], ValueError, "'int' is there twice"),
+        ([1], TypeError, "list of names, got one that contains 1"),
+        (["int", "int"], ValueError, "'int' is repeated"),
         ([], ValueError, "at least one column"),
     ],
 )
@@ -85,7 +85,7 @@ def test_a_row_that_is_not_there_is_an_index_error(path, source_of, bad):
 
 def test_a_file_of_another_schema_is_named(write, path, source_of):
     bad = write("b.table", TABLE.set_column(0, "int", TABLE["int"].cast(pa.int32())))
-    with pytest.raises(FileError, match=r"b\.table.*'int' is of int32, expected int64 as in .*a\.table"):
+    with pytest.raises(FileError, match=r"b\.table.*'int' is of type int32, expected int64 as in .*a\.table"):
         source_of([path, bad])
     with pytest.raises(FileError, match=r"has no column 'small'"):
         source_of([path, write("c.table", TABLE.select(["int"]))])

@@ -170,7 +170,7 @@ def test_an_archive_that_has_changed_is_an_error(tmp_path):
     path = archive(tmp_path / "a.tar.gz")
     stream = TarStream(path)
     archive(path, 7)
-    with pytest.raises(FileError, match="it has changed since the source was made"):
+    with pytest.raises(FileError, match="it has changed since the source was created"):
         next(iter(stream))
 
 
