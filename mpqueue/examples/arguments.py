@@ -1,4 +1,4 @@
-"""Strings and names of dtypes that callers pass."""
+"""Strings and dtype names in arguments."""
 
 import functools
 from typing import Any
@@ -9,12 +9,12 @@ from mpqueue.values.dtypes import as_dtype
 
 
 def dtype_name(dtype: Any) -> str:
-    """Return the name of what `as_dtype` takes, and of two more words.
+    """Return the name of a dtype, in any form that `as_dtype` accepts.
 
-    ``float`` means float32 here, as in TensorFlow. "bfloat16" is known without ml_dtypes.
+    In addition, `float` means float32, as in TensorFlow, and "bfloat16" is accepted without ml_dtypes.
 
     Raises:
-        TypeError: It names no dtype.
+        TypeError: The argument is not a dtype.
     """
     if dtype is float:
         return "float32"
@@ -24,21 +24,19 @@ def dtype_name(dtype: Any) -> str:
     return known if isinstance(known, str) else _name_of(known)
 
 
-@functools.cache  # NumPy puts a name together at every call
+@functools.cache  # NumPy builds the name at each access
 def _name_of(dtype: np.dtype[Any]) -> str:
     return dtype.name
 
 
 def as_bytes(item: Any, name: str) -> bytes:
-    """Convert one string to bytes; text becomes UTF-8.
+    """Convert a string to bytes, encoding a `str` as UTF-8.
 
     Raises:
-        TypeError: It is neither ``bytes`` nor ``str``.
+        TypeError: The argument is neither ``bytes`` nor ``str``.
     """
     if isinstance(item, str):
         return item.encode()
     if isinstance(item, bytes | bytearray | memoryview):
         return bytes(item)
-    raise TypeError(
-        f"{name} must be bytes or str, or an array of them, and holds {item!r} of type {type(item).__name__}"
-    )
+    raise TypeError(f"{name} must be bytes or str, or an array of them, got {item!r} of type {type(item).__name__}")

@@ -1,12 +1,14 @@
-"""The columns of `parse_example`: a batch of Examples read all at once.
+"""The columns of `parse_example`: a batch of Examples, read together.
 
-`example_entries` finds the features; this module reads their lists, all of one dtype together. A record of 20 features
-whose lengths differ from record to record costs 3.3 us of CPU in batches of 1,000 and 6.6 in batches of 128, where
-TensorFlow's kernel, its results as arrays, takes 2.4 and 3.2: 0.75 and 0.5 of it; 2.4 in batches of 1,000 where all
-records have the same keys in one order. Some 350 NumPy calls, 0.5 ms, are the price of any batch. It stays because what
-else there is takes far longer: where the columns took 7.2, the rows took 44, and protobuf's parser in C 15, 3.9 of them
-for the messages and the rest for their values. Records that are not of the form that writers produce, or lack a
-feature, are left to the rows, which read all forms and raise the errors.
+`example_entries` finds the features. This module reads their lists, all lists of one dtype together. Records that do
+not have the form that writers produce, or lack a feature, are left to the rows, which read all forms and raise errors.
+
+A record of 20 features with varying lengths takes 3.3 us of CPU in batches of 1,000, and 6.6 us in batches of 128.
+TensorFlow's kernel, with its results as arrays, takes 2.4 and 3.2 us. If all records have the same keys in the same
+order, a record takes 2.4 us in batches of 1,000. A batch of any size costs about 350 NumPy calls, or 0.5 ms. The
+alternatives are much slower: when the columns took 7.2 us, the rows took 44 us, and protobuf's C parser 15 us, 3.9 us
+of
+them for the messages and the rest for the values.
 """
 
 import itertools
@@ -30,9 +32,9 @@ class Lists(NamedTuple):
     """The values of some Features, one Feature after another.
 
     Args:
-        counts: Number of values of each; 0 where it is not ``good``.
-        values: All of them.
-        good: True where the Feature is of the form that writers produce.
+        counts: The number of values of each Feature; 0 where it is not ``good``.
+        values: The values of all Features.
+        good: True where the Feature has the form that writers produce.
     """
 
     counts: Places
@@ -41,17 +43,17 @@ class Lists(NamedTuple):
 
 
 def read_batch(records: list[bytes], plan: ExamplePlan, columns: dict[bytes, ExampleColumn]) -> Places:
-    """Read the records that can be read at once into the columns.
+    """Read the supported records into the columns.
 
     Args:
         records: The serialized Examples.
         plan: The features to read.
-        columns: Filled with them, by key.
+        columns: The columns to fill, by key.
 
-    Returns: Indices of the records that remain to be read, rising.
+    Returns: The indices of the remaining records, in ascending order.
     """
     keep_freed_memory()
-    # One buffer for all, and a margin, since a word of eight bytes is read at the last places, too.
+    # A single buffer with a margin, because words of eight bytes are also read at the last positions.
     text = b"".join([*records, MARGIN])
     ends = np.cumsum(np.fromiter(map(len, records), np.int64, len(records)))
     entries, refused = find(text, np.concatenate(([0], ends[:-1])), ends, plan)
@@ -59,12 +61,12 @@ def read_batch(records: list[bytes], plan: ExamplePlan, columns: dict[bytes, Exa
     counts = np.concatenate([part.counts for part in lists])
     good = np.concatenate([part.good for part in lists])
     sizes, is_fixed = plan.sizes[entries.numbers], plan.is_fixed[entries.numbers]
-    # At least 1: a fixed shape may hold no values, and NumPy would warn of a division whose result is not used.
+    # At least 1: a fixed shape may have no values, and NumPy would warn of the division, whose result is not used.
     good &= np.where(is_fixed, counts == sizes, counts % np.maximum(sizes, 1) == 0)
     refused[entries.records[~good]] = True
-    # A key comes once in a record, else the record is refused: so it is enough to count those that are required.
-    there = np.bincount(entries.records[plan.is_required[entries.numbers]], minlength=len(records))
-    refused |= there < np.count_nonzero(plan.is_required)
+    # A record with a repeated key is refused, so counting the required features is sufficient.
+    counts_of_required = np.bincount(entries.records[plan.is_required[entries.numbers]], minlength=len(records))
+    refused |= counts_of_required < np.count_nonzero(plan.is_required)
     _put(columns, plan, entries, lists, ~refused[entries.records])
     return np.flatnonzero(refused)
 
@@ -72,7 +74,7 @@ def read_batch(records: list[bytes], plan: ExamplePlan, columns: dict[bytes, Exa
 def _put(
     columns: dict[bytes, ExampleColumn], plan: ExamplePlan, entries: Entries, lists: list[Lists], kept: Mask
 ) -> None:
-    """Put the lists that are kept into their columns."""
+    """Put the kept lists into their columns."""
     first = 0
     for part in lists:
         where = slice(first, first := first + len(part.counts))
@@ -81,14 +83,14 @@ def _put(
         if not mine.all():
             counts, read = counts[mine], read[np.repeat(mine, counts)]
         value_ends = np.concatenate(([0], np.cumsum(counts)))
-        marks = np.flatnonzero(numbers[1:] != numbers[:-1]) + 1  # where the next feature begins
+        marks = np.flatnonzero(numbers[1:] != numbers[:-1]) + 1  # start of the next feature
         for start, end in itertools.pairwise([0, *marks.tolist(), len(numbers)] if len(numbers) else []):
             values = read[value_ends[start] : value_ends[end]]
             columns[plan.specs[numbers[start]].key].put(records[start:end], counts[start:end], values)
 
 
 def _lists(text: bytes, entries: Entries, tags: NDArray[np.uint64]) -> list[Lists]:
-    """Read the values of the features, those of one dtype together; they follow one another in the plan."""
+    """Read the values of the features, all features of one dtype together; they are adjacent in the plan."""
     words = words_of(text)
     own_tags = tags[entries.numbers]
     bodies, body_ends, good = blocks_at(words, entries.starts, own_tags)
@@ -96,9 +98,9 @@ def _lists(text: bytes, entries: Entries, tags: NDArray[np.uint64]) -> list[List
     runs, run_ends, is_run = blocks_at(words, bodies, _FIRST_FIELD)
     is_run &= good & (run_ends == entries.ends)
     good &= is_run | (own_tags == BYTES_LIST) | (bodies == entries.ends)
-    # A list of nothing, from 0 to 0; no run begins at place 0, which is the tag of the first record.
+    # An empty list, from 0 to 0. No run begins at position 0, which is the tag of the first record.
     runs[~is_run] = run_ends[~is_run] = 0
-    # The entries are in the order of the plan, which has its features by dtype: each dtype is one slice.
+    # The entries are in the order of the plan, which is sorted by dtype, so each dtype is one slice.
     strings, floats, ints = (
         slice(*np.searchsorted(own_tags, (tag, tag + 1))) for tag in (BYTES_LIST, FLOAT_LIST, INT64_LIST)
     )
@@ -115,7 +117,7 @@ def _floats(text: bytes, runs: Places, ends: Places, good: Mask) -> Lists:
     good &= lengths % 4 == 0
     counts = np.where(good, lengths // 4, 0)
     size = int(counts.max(initial=0))
-    if size and (counts == size).all():  # rows of one length are copied by the row
+    if size and (counts == size).all():  # rows of equal length are copied row by row
         rows = np.ndarray((len(text) - 4 * size + 1,), f"V{4 * size}", text, strides=(1,))
         return Lists(counts, rows[runs].view("<f4"), good)
     numbers = np.ndarray((len(text) - 3,), "<f4", text, strides=(1,))
@@ -123,12 +125,12 @@ def _floats(text: bytes, runs: Places, ends: Places, good: Mask) -> Lists:
 
 
 def _ints(text: bytes, runs: Places, ends: Places, good: Mask) -> Lists:
-    """Read int64 lists, each a run of numbers of seven bits a byte."""
+    """Read int64 lists, each a run of varints."""
     letters = np.frombuffer(text, np.uint8)
-    # A run whose last number goes on would take the first bytes of the next run into it, once they are joined.
+    # A run with an incomplete last number would absorb the first bytes of the next run once they are joined.
     good &= (letters[ends - 1] < 0x80) | (runs == ends)
     lengths = np.where(good, ends - runs, 0)
-    # One small number each, as labels are: the byte is the number.
+    # Lists of one small number, such as labels: the byte is the number.
     if (lengths == 1).all():
         return Lists(lengths, letters[runs].astype(np.int64), good)
     letters = letters[_ranges(runs, lengths, 1)]
@@ -136,7 +138,7 @@ def _ints(text: bytes, runs: Places, ends: Places, good: Mask) -> Lists:
     starts = np.concatenate(([0], number_ends[:-1]))[: len(number_ends)]
     run_ends = np.cumsum(lengths)
     too_long = np.searchsorted(run_ends, starts[number_ends - starts > MAX_VARINT_BYTES], side="right")
-    # Once more without the lists that hold such a number, as their numbers stand between those of the others.
+    # Read again without the lists that contain such a number, because their numbers are between the others.
     if len(too_long):
         good[too_long] = False
         return _ints(text, runs, np.where(good, ends, runs), good)
@@ -146,14 +148,14 @@ def _ints(text: bytes, runs: Places, ends: Places, good: Mask) -> Lists:
 
 
 def _ranges(starts: Places, counts: Places, step: int) -> Places:
-    """Return the places ``start, start + step, ...`` of several ranges, one range after another."""
+    """Return the positions ``start, start + step, ...`` of several ranges, one range after another."""
     before = np.cumsum(counts) - counts
     return np.repeat(starts - step * before, counts) + step * np.arange(int(counts.sum()))
 
 
 def _strings(text: bytes, starts: Places, ends: Places, runs: Places, good: Mask) -> Lists:
-    """Read bytes lists; those of just one value are runs, for the others ``runs`` is 0."""
-    # One string each, as mostly: slices, without a look at the lists.
+    """Read bytes lists. Lists with a single value are runs; for all others, ``runs`` is 0."""
+    # The common case, one string each: slice without parsing the lists.
     if runs.all():
         singles = text_array([text[run:end] for run, end in zip(runs.tolist(), ends.tolist(), strict=True)])
         return Lists(np.ones(len(runs), np.int64), singles, good)

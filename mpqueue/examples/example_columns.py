@@ -1,4 +1,4 @@
-"""The arrays or sparse triples that a batch of Examples becomes, filled in any order of the records."""
+"""The arrays or sparse tensors of a batch of Examples, filled in any order of the records."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from mpqueue.values.sparse import SparseTensorValue
 
 
 class FixedColumn:
-    """A fixed number of values in every record; a record without the feature has the default."""
+    """A fixed number of values in each record; a record without the feature gets the default."""
 
     def __init__(self, spec: Spec, num_records: int) -> None:
         self._spec = spec
@@ -20,9 +20,9 @@ class FixedColumn:
             self._values[:] = spec.default
 
     def put(self, records: Places, counts: Places, values: NDArray[Any]) -> None:  # noqa: ARG002 - always the size
-        """Take the values of some records, rising; ``counts`` of them each, one after another, in an array to keep."""
+        """Store the values of some records, in ascending order, with ``counts`` of them each. The array may be kept."""
         values = values.reshape(len(records), self._spec.size)
-        # All records at once, in their order: what was read is the column, without a copy.
+        # All records at once, in order: the array itself is the column, without a copy.
         if len(records) == len(self._values):
             self._values = values
         else:
@@ -33,12 +33,12 @@ class FixedColumn:
         return self._values.reshape(len(self._values), *self._spec.shape)
 
     def apart(self) -> NDArray[Any]:
-        """Return the arrays of the records, which have one shape, in one array."""
+        """Return the values of each record, as rows of a single array."""
         return self.result()
 
 
 class ListColumn:
-    """Any number of values in a record."""
+    """Any number of values per record."""
 
     def __init__(self, spec: Spec, num_records: int) -> None:
         self._spec = spec
@@ -51,7 +51,7 @@ class ListColumn:
         self._pieces.append((np.repeat(records, counts), values))
 
     def result(self) -> NDArray[Any] | SparseTensorValue:
-        """Return a sparse triple, or an array of shape [records, longest list, *shape]."""
+        """Return a sparse tensor, or an array of shape [records, longest list, *shape]."""
         values = self._in_order()
         rows = np.repeat(np.arange(len(self._counts)), self._counts)
         places = np.arange(len(values)) - np.repeat(np.cumsum(self._counts) - self._counts, self._counts)
@@ -86,5 +86,5 @@ ExampleColumn = FixedColumn | ListColumn
 
 
 def column(spec: Spec, num_records: int) -> ExampleColumn:
-    """Make the column of a feature. Each record is put once, or left out if it lacks the feature."""
+    """Return the column of a feature. Each record must be put at most once, and not at all if it lacks the feature."""
     return FixedColumn(spec, num_records) if spec.kind is FeatureKind.FIXED else ListColumn(spec, num_records)

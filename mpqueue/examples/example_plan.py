@@ -1,4 +1,4 @@
-"""Plans: forms of the features that are worked out once, instead of with every batch."""
+"""Plans: preparation of a dict of features that is computed once instead of for each batch."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -16,17 +16,17 @@ _MAX_PLANS = 64
 
 
 class ExamplePlan(NamedTuple):
-    """The features to read, in the forms in which readers need them; the arrays have one entry per feature.
+    """The features to read, in the forms that readers need. Each array has one entry per feature.
 
     Args:
-        specs: The features, by dtype, then by key.
-        by_key: The same, in the order of their keys.
-        keys: Finds their keys.
-        tags: The byte with which each begins.
-        sizes: Values in its shape.
-        is_fixed: True if it has just so many; False: a multiple of that.
-        is_required: True if an Example without it is an error.
-        layouts: Layouts of records that were read, by their length; kept by `example_layout`.
+        specs: The features, sorted by dtype and then by key.
+        by_key: The features in the order of their keys.
+        keys: A table that finds their keys.
+        tags: The byte with which each feature begins.
+        sizes: The number of values in its shape.
+        is_fixed: True if it has exactly that number; False if it has a multiple.
+        is_required: True if it must not be missing.
+        layouts: Cached layouts of records by length; maintained by `example_layout`.
     """
 
     specs: tuple[Spec, ...]
@@ -49,10 +49,11 @@ def plan(features: Mapping[Any, Any]) -> ExamplePlan:
     try:
         mark = tuple((name, type(feature), *map(_frozen, feature)) for name, feature in features.items())
         known = _plans.get(mark)
-    except (AttributeError, TypeError):  # something that has no hash, or that is no feature at all
+    except (AttributeError, TypeError):  # an unhashable value, or an object that is not a feature
         return _made(features)
     if known is None:
-        # A program that asks for other features in each call must not fill the memory; a script has a few of them.
+        # A program with other features in each call must not fill the memory. A script has only a few dicts of
+        # features.
         if len(_plans) >= _MAX_PLANS:
             _plans.clear()
         known = _plans[mark] = _made(features)
@@ -63,7 +64,7 @@ _plans: dict[Any, ExamplePlan] = {}
 
 
 def _frozen(value: Any) -> Any:
-    """Return a key that is equal only for equal fields of equal types; hashing that of an array raises TypeError."""
+    """Return a key that is equal only for equal fields of equal types; the hash of an array raises TypeError."""
     return tuple(map(_frozen, value)) if type(value) is list else (type(value), value)
 
 
@@ -89,13 +90,13 @@ def _made(features: Mapping[Any, Any]) -> ExamplePlan:
 
 
 class KeyTable:
-    """A hash table of a few keys, which looks up very many at once.
+    """A hash table of a few keys for looking up many keys at once.
 
-    The first and the last eight bytes of a key and its length are mixed to one number, by which it is looked up. Then
-    they are compared, and so are the bytes between them in a key of more than sixteen.
+    The first and last eight bytes of a key and its length are mixed into a number, by which the key is looked up. These
+    parts are then compared, as are the bytes between them in a key of more than sixteen bytes.
 
     Attributes:
-        numbers: The keys' numbers, for one that is looked up alone.
+        numbers: The number of each key, for a single lookup.
     """
 
     def __init__(self, keys: list[bytes]) -> None:
@@ -115,23 +116,24 @@ class KeyTable:
         ]
 
     def find(self, words: Words, places: Places, lengths: Places) -> NDArray[np.int64]:
-        """Return the number of the key at each place, -1 for none of them.
+        """Return the number of the key at each position, -1 for unknown keys.
 
         Args:
-            words: The memory, with a margin after it.
-            places: Of the first bytes of the keys.
-            lengths: Bytes of each.
+            words: The memory, followed by a margin.
+            places: The position of the first byte of each key.
+            lengths: The length of each key in bytes.
         """
         low = _LOW_BYTES[np.minimum(lengths, 8)]
         firsts = words[places] & low
         lasts = words[places + np.maximum(lengths - 8, 0)] & low
         at = np.searchsorted(self._marks, _mixed(lengths, firsts, lasts))
-        # Behind the last mark there is no key. The last one stands in for it, and is refused by the comparison below.
+        # There is no key after the last mark. The last key is used instead, and the comparison below rejects it.
         numbers = self._numbers[np.minimum(at, len(self._numbers) - 1)]
         same = np.ones(len(places), bool)
-        for found, wanted in zip((lengths, firsts, lasts), self._parts, strict=True):
-            same &= found == wanted[numbers]
-        # Only a key of more than sixteen bytes has a middle: the first and the last eight are all of a shorter one.
+        for actual, expected in zip((lengths, firsts, lasts), self._parts, strict=True):
+            same &= actual == expected[numbers]
+        # Only keys of more than sixteen bytes have a middle. Shorter ones consist of the first and the last eight
+        # bytes.
         for number, offset, word in self._middles:
             chosen = np.flatnonzero(same & (numbers == number))
             same[chosen] = words[places[chosen] + offset] == word

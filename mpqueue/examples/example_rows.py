@@ -1,8 +1,8 @@
-"""The rows of `parse_example`: one record after another, with all rules and every error.
+"""The rows of `parse_example`: one record at a time, with all rules and all errors.
 
-A record of 20 features costs about 35 us. As in TensorFlow, features are looked at from the last to the first, and the
-first error in that order is raised. So of two features with one key the last one counts, as in protobuf; but a feature
-without a kind hides an earlier one only where a batch is parsed into a sparse array.
+A record of 20 features takes about 35 us. As in TensorFlow, features are read from the last to the first, and the first
+error in that order is raised. As in protobuf, the last one of two features with the same key is used. But a feature
+without a kind hides an earlier one only if a batch is parsed into a sparse tensor.
 """
 
 import itertools
@@ -45,18 +45,18 @@ class BadFeature(ValueError):
 
 
 def read_example(record: bytes, specs: Mapping[bytes, Spec], is_single: bool) -> dict[bytes, Values]:
-    """Return the values of the features of one record, by their keys; without those that are missing.
+    """Return the values of the features of one record, by key, without missing ones.
 
     Args:
         record: The serialized Example.
         specs: The features to read, by key.
-        is_single: True if the record is parsed alone.
+        is_single: Whether the record is parsed alone.
 
     Raises:
-        Malformed: It is no Example.
-        BadFeature: A feature has the wrong dtype or number of values, is missing, or is not well formed.
+        Malformed: The record is not a serialized Example.
+        BadFeature: A feature has the wrong dtype or number of values, is missing, or is malformed.
     """
-    found: dict[bytes, Values] = {}
+    values: dict[bytes, Values] = {}
     hidden: set[bytes] = set()
     for key, start, end in reversed(entries(record)):
         spec = specs.get(key)
@@ -66,15 +66,15 @@ def read_example(record: bytes, specs: Mapping[bytes, Spec], is_single: bool) ->
             if spec.kind is FeatureKind.VARLEN and not is_single:
                 hidden.add(key)
         elif record[start] not in _READERS:
-            raise BadFeature(spec.name, f"has a list of no known kind, {record[start]:#04x} at byte {start}")
-        elif key not in found and key not in hidden:
-            found[key] = _checked_values(record, start, end, spec)
-    # Mostly all are there, and the features need no second look.
-    if len(found) < len(specs):
+            raise BadFeature(spec.name, f"has a list of an unknown kind, {record[start]:#04x} at byte {start}")
+        elif key not in values and key not in hidden:
+            values[key] = _checked_values(record, start, end, spec)
+    # Usually no feature is missing, and this check is not needed.
+    if len(values) < len(specs):
         for key, spec in specs.items():
-            if key not in found and spec.kind is FeatureKind.FIXED and spec.default is None:
+            if key not in values and spec.kind is FeatureKind.FIXED and spec.default is None:
                 raise BadFeature(spec.name, "is missing, and its FixedLenFeature has no default_value")
-    return found
+    return values
 
 
 def _checked_values(record: bytes, start: int, end: int, spec: Spec) -> Values:
@@ -86,10 +86,10 @@ def _checked_values(record: bytes, start: int, end: int, spec: Spec) -> Values:
         raise BadFeature(spec.name, str(error)) from None
     count = num_values(values)
     if spec.kind is FeatureKind.FIXED and count != spec.size:
-        raise BadFeature(spec.name, f"has {count} values, its shape {list(spec.shape)} needs {spec.size}")
+        raise BadFeature(spec.name, f"must have {spec.size} values for its shape {list(spec.shape)}, got {count}")
     if spec.kind is FeatureKind.SEQUENCE and count % spec.size:
         raise BadFeature(
-            spec.name, f"has {count} values, which is no multiple of the {spec.size} of an item {list(spec.shape)}"
+            spec.name, f"must have a multiple of {spec.size} values for items of shape {list(spec.shape)}, got {count}"
         )
     return values
 
@@ -102,8 +102,8 @@ def num_values(values: Values) -> int:
 def as_array(values: list[Values], spec: Spec) -> NDArray[Any]:
     """Return the values of one feature of some records, one after another."""
     if spec.tag == FLOAT_LIST:
-        # Joined in a bytearray, the memory is writable, and NumPy takes it without a copy.
-        return np.frombuffer(bytearray().join(values), "<f4")  # type: ignore[arg-type]  # all are memory
+        # Joined in a bytearray, the memory is writable, and NumPy uses it without a copy.
+        return np.frombuffer(bytearray().join(values), "<f4")  # type: ignore[arg-type]  # all are bytes
     array = np.empty(sum(map(len, values)), spec.numpy_dtype)
     array[:] = list(itertools.chain.from_iterable(values))
     return array
@@ -112,12 +112,12 @@ def as_array(values: list[Values], spec: Spec) -> NDArray[Any]:
 def bad_record(
     error: Malformed | BadFeature, record: bytes, place: int | None, name: bytes | None
 ) -> InvalidArgumentError:
-    """Return the error for the caller, with the record's place in the batch and its name, if it has them."""
+    """Return the error for the caller, with the record's index in the batch and its name, if it has them."""
     where = "the record" if place is None else f"record {place}"
     if name is not None:
         where += f" ({name.decode(errors='backslashreplace')})"
     if isinstance(error, BadFeature):
         return InvalidArgumentError(None, None, f"{where}: feature {error.name!r} {error.reason}")
     return InvalidArgumentError(
-        None, None, f"{where} is no serialized Example: it {error}; it has {len(record):,} bytes"
+        None, None, f"{where} is not a serialized Example: it {error}; it has {len(record):,} bytes"
     )

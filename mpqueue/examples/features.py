@@ -1,4 +1,4 @@
-"""The features to read of an Example: the classes that users make, and their checked form."""
+"""The features to read of an Example: the classes for users, and their validated form."""
 
 import enum
 import math
@@ -16,7 +16,7 @@ from mpqueue.values.shapes import as_shape
 
 
 class VarLenFeature(NamedTuple):
-    """A feature with any number of values, which becomes a sparse array.
+    """A feature with any number of values, which becomes a sparse tensor.
 
     Args:
         dtype: float32, int64 or string.
@@ -31,12 +31,13 @@ class FixedLenFeature(NamedTuple):
     """A feature with a fixed number of values, which becomes an array.
 
     Args:
-        shape: Of one Example, fully known.
+        shape: The shape in one Example, fully known.
         dtype: float32, int64 or string.
-        default_value: The values of an Example without the feature; None: the feature is required.
+        default_value: The values for an Example without the feature. If None, the feature is required.
 
     Follows: ``tf.FixedLenFeature``. As in TensorFlow 2.21, and unlike its old documentation, a feature with an empty
-    list is not missing: it has 0 values, which is the wrong number.
+    list
+    is not missing: it has 0 values, which is the wrong number.
     """
 
     shape: Any
@@ -48,11 +49,12 @@ class FixedLenSequenceFeature(NamedTuple):
     """A feature that is a list of items of one shape, which becomes an array padded to the longest list of a batch.
 
     Args:
-        shape: Of one item, fully known.
+        shape: The shape of one item, fully known.
         dtype: float32, int64 or string.
-        allow_missing: Must be True for Examples; an Example without the feature has a list of no items. In a
-            SequenceExample, False makes a missing list an error.
-        default_value: The value to pad with; None: 0 or the empty string.
+        allow_missing: Must be True for Examples; an Example without the feature has an empty list. In a
+            SequenceExample,
+            False makes a missing list an error.
+        default_value: The value to pad with. If None, 0 or the empty string.
 
     Follows: ``tf.FixedLenSequenceFeature``.
     """
@@ -67,9 +69,9 @@ _CLASSES = {kind.__name__: kind for kind in (VarLenFeature, FixedLenFeature, Fix
 
 
 def as_feature(feature: Any) -> Any:
-    """Return a feature of this module in place of TensorFlow's of the same name; anything else as it is.
+    """Return this module's feature for a TensorFlow feature of the same name; return any other object unchanged.
 
-    The result names its dtype by a string, so that a process that unpickles it does not import TensorFlow.
+    The result stores its dtype as a string, so that unpickling it does not import TensorFlow.
     """
     kind = _CLASSES.get(type(feature).__name__)
     if kind is None or type(feature) is kind or not hasattr(feature, "_asdict"):
@@ -79,24 +81,24 @@ def as_feature(feature: Any) -> Any:
 
 
 class FeatureKind(enum.Enum):
-    """Kinds of features, by the array that they become."""
+    """The kinds of features, by the array that they become."""
 
     FIXED, SEQUENCE, VARLEN = "fixed", "sequence", "varlen"
 
 
 class Spec(NamedTuple):
-    """A feature in its checked form.
+    """A feature in its validated form.
 
     Args:
-        name: Its key as the user gave it.
-        key: The same as bytes.
-        kind: Its kind.
+        name: The key as passed by the user.
+        key: The key as bytes.
+        kind: The kind.
         dtype: float32, int64 or string.
         tag: The byte with which a Feature of that dtype begins.
-        shape: Of one Example, of one item, or () for VARLEN.
-        size: Values in that shape.
-        default: FIXED: flat, the values of a missing feature, None if it is required. SEQUENCE: the value to pad with.
-        allow_missing: True if a list of a SequenceExample may be missing.
+        shape: The shape of one Example or of one item; () for VARLEN.
+        size: The number of values in that shape.
+        default: FIXED: the values of a missing feature, flat; None if it is required. SEQUENCE: the value to pad with.
+        allow_missing: Whether a list of a SequenceExample may be missing.
     """
 
     name: str | bytes
@@ -111,7 +113,7 @@ class Spec(NamedTuple):
 
     @property
     def numpy_dtype(self) -> np.dtype[Any]:
-        """Dtype of its array; byte strings are objects."""
+        """The dtype of its array; byte strings are objects."""
         return np.dtype(object if self.dtype == STRING else self.dtype)
 
 
@@ -119,15 +121,15 @@ _TAGS = {STRING: BYTES_LIST, "float32": FLOAT_LIST, "int64": INT64_LIST}
 
 
 def checked(features: Mapping[Any, Any] | None) -> tuple[Spec, ...]:
-    """Return the features in checked form, in the order of their keys.
+    """Return the features in validated form, in the order of their keys.
 
     Raises:
-        ValueError: There are none, one is of no feature class, or its shape or default is wrong.
-        TypeError: A dtype or a default of the wrong kind.
+        ValueError: There is no feature, an object is not a feature, or its shape or default is wrong.
+        TypeError: A dtype or a default has the wrong type.
     """
     if not features:
         raise ValueError(
-            f"features is {features!r}: give at least one, such as {{'label': FixedLenFeature([], 'int64')}}"
+            f"features must not be empty; pass for example {{'label': FixedLenFeature([], 'int64')}}, got {features!r}"
         )
     specs = [_spec(name, feature) for name, feature in features.items()]
     return tuple(sorted(specs, key=lambda spec: spec.key))
@@ -136,15 +138,15 @@ def checked(features: Mapping[Any, Any] | None) -> tuple[Spec, ...]:
 def _spec(name: Any, feature: Any) -> Spec:
     feature = as_feature(feature)
     if not isinstance(feature, VarLenFeature | FixedLenFeature | FixedLenSequenceFeature):
-        raise ValueError(  # noqa: TRY004 - TensorFlow's class for it
-            f"feature {name!r} is {feature!r}, and must be a VarLenFeature, FixedLenFeature or FixedLenSequenceFeature"
+        raise ValueError(  # noqa: TRY004 - TensorFlow raises this class
+            f"feature {name!r} must be a VarLenFeature, FixedLenFeature or FixedLenSequenceFeature, got {feature!r}"
         )
     if feature.dtype is None:
-        raise ValueError(f"feature {name!r} has no dtype: give float32, int64 or string")
+        raise ValueError(f"feature {name!r} has no dtype: pass float32, int64 or string")
     key = as_bytes(name, "a key of features")
     dtype = dtype_name(feature.dtype)
     if dtype not in _TAGS:
-        raise TypeError(f"feature {name!r} has dtype {dtype}; Examples hold float32, int64 and string")
+        raise TypeError(f"the dtype of feature {name!r} must be float32, int64 or string, got {dtype}")
     if isinstance(feature, VarLenFeature):
         return Spec(name, key, FeatureKind.VARLEN, dtype, _TAGS[dtype], (), 1, None, True)
     shape = _known_shape(name, feature.shape)
@@ -153,7 +155,7 @@ def _spec(name: Any, feature: Any) -> Spec:
         default = _default(name, feature.default_value, dtype, size)
         return Spec(name, key, FeatureKind.FIXED, dtype, _TAGS[dtype], shape, size, default, default is not None)
     if not size:
-        raise ValueError(f"feature {name!r} has items of shape {list(shape)}, which hold no values to count them by")
+        raise ValueError(f"feature {name!r} must have items with at least one value, got shape {list(shape)}")
     padding = _default(name, feature.default_value, dtype, 1)
     if padding is None:
         padding = np.array([b""], object) if dtype == STRING else np.zeros(1, dtype)
@@ -162,14 +164,14 @@ def _spec(name: Any, feature: Any) -> Spec:
 
 def _known_shape(name: Any, shape: Any) -> tuple[int, ...]:
     if shape is None:
-        raise ValueError(f"feature {name!r} has no shape: give one, [] for a single value")
+        raise ValueError(f"feature {name!r} has no shape: pass one, such as [] for a single value")
     try:
         sizes = as_shape(shape)
     except ValueError:  # a negative size
         sizes = None
     if sizes is None or None in sizes:
         raise ValueError(
-            f"feature {name!r} has shape {shape}, which must be fully known: for lists of different lengths use a "
+            f"the shape of feature {name!r} must be fully known, got {shape}: for lists of different lengths use a "
             "VarLenFeature or a FixedLenSequenceFeature"
         )
     return tuple(size for size in sizes if size is not None)
@@ -184,5 +186,5 @@ def _default(name: Any, value: Any, dtype: str, size: int) -> NDArray[Any] | Non
     except OverflowError as error:
         raise TypeError(str(error)) from None
     if flat.size != size:
-        raise ValueError(f"feature {name!r} has a default of {flat.size} values and needs {size}: {value!r}")
-    return flat if size else None  # a default of no values is none: as in TensorFlow, such a feature is required
+        raise ValueError(f"the default of feature {name!r} must have {size} values, got {flat.size}: {value!r}")
+    return flat if size else None  # as in TensorFlow, a feature with an empty default is required

@@ -227,8 +227,8 @@ class TestFeaturesThatCannotBe:
             (mpqueue.FixedLenFeature(None, "int64"), ValueError, "no shape"),
             (mpqueue.FixedLenFeature([None], "int64"), ValueError, "fully known"),
             (mpqueue.FixedLenFeature([-1], "int64"), ValueError, "fully known"),
-            (mpqueue.FixedLenFeature([2], "int64", [1]), ValueError, "needs 2"),
-            (mpqueue.FixedLenFeature([], "int64", []), ValueError, "needs 1"),
+            (mpqueue.FixedLenFeature([2], "int64", [1]), ValueError, "must have 2 values"),
+            (mpqueue.FixedLenFeature([], "int64", []), ValueError, "must have 1 values"),
             (mpqueue.FixedLenFeature([], "int64", 1.5), TypeError, "default of feature 'x' must be of dtype int64"),
             (mpqueue.FixedLenFeature([], "int64", "a"), TypeError, "default of feature 'x' must be of dtype int64"),
             (mpqueue.FixedLenFeature([], "int64", 2**70), TypeError, "default of feature 'x' does not fit int64"),
@@ -238,8 +238,8 @@ class TestFeaturesThatCannotBe:
             (mpqueue.VarLenFeature("nonsense"), TypeError, "nonsense"),
             (mpqueue.VarLenFeature("bool"), TypeError, "bool"),
             (mpqueue.FixedLenSequenceFeature([], "int64"), ValueError, "allow_missing must be True"),
-            (mpqueue.FixedLenSequenceFeature([0], "int64", True), ValueError, "no values to count them by"),
-            (mpqueue.FixedLenSequenceFeature([], "int64", True, [1, 2]), ValueError, "needs 1"),
+            (mpqueue.FixedLenSequenceFeature([0], "int64", True), ValueError, "items with at least one value"),
+            (mpqueue.FixedLenSequenceFeature([], "int64", True, [1, 2]), ValueError, "must have 1 values"),
             (("int64", 1), ValueError, "must be a VarLenFeature"),
             (None, ValueError, "must be a VarLenFeature"),
         ],
@@ -251,7 +251,7 @@ class TestFeaturesThatCannotBe:
 
     @pytest.mark.parametrize("features", [{}, None, []])
     def test_nothing_to_read_is_refused(self, features):
-        with pytest.raises(ValueError, match="give at least one"):
+        with pytest.raises(ValueError, match="features must not be empty"):
             mpqueue.parse_example([b""], features)
 
     @pytest.mark.parametrize(
