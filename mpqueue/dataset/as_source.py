@@ -19,7 +19,7 @@ class DatasetItems(Items):
     """An indexed dataset as a source.
 
     Args:
-        given: The dataset.
+        dataset: The dataset.
         root: The stage that workers compute.
         options: The options that remain for the plan; None to use the frontend's options.
         batch: The stage after ``root`` by which workers make batches; None if there is none.
@@ -28,10 +28,10 @@ class DatasetItems(Items):
     runs: IndexedSource
 
     def __init__(
-        self, given: Any, root: nodes.StageNode, options: Options | None = None,
+        self, dataset: Any, root: nodes.StageNode, options: Options | None = None,
         batch: nodes.BatchNode | None = None,
     ) -> None:  # fmt: skip
-        super().__init__(given, IndexedSource(root, batch))
+        super().__init__(dataset, IndexedSource(root, batch))
         self._options = options
         self._hooks = [hook for hook in (Items(each).epoch_end() for each in self.runs.sources) if hook is not None]
 
@@ -64,15 +64,15 @@ class DatasetStream(Lanes):
     """A dataset that is a stream, as a source.
 
     Args:
-        given: The dataset.
+        dataset: The dataset.
         root: Its last stage.
         options: The options that remain for the plan; None to use the frontend's options.
     """
 
     runs: DatasetLanes
 
-    def __init__(self, given: Any, root: nodes.StageNode, options: Options | None = None) -> None:
-        super().__init__(given, DatasetLanes(root))
+    def __init__(self, dataset: Any, root: nodes.StageNode, options: Options | None = None) -> None:
+        super().__init__(dataset, DatasetLanes(root))
         self._options = options
 
     def remaining(self, options: Options) -> Options:
@@ -132,15 +132,15 @@ def _needed(dataset: Any, needs: str) -> Source:
 _TAKES_STREAMS = "Pass a stream to mpqueue.Loader or GeneratorEnqueuer, and its Loader to mpqueue.keras.accelerate"
 
 
-def _peel(given: Any, root: nodes.StageNode, options: Options) -> Source:
+def _peel(dataset: Any, root: nodes.StageNode, options: Options) -> Source:
     if not root.is_indexed:
-        return DatasetStream(given, root, options)
+        return DatasetStream(dataset, root, options)
     if not isinstance(root, nodes.BatchNode) or root.input.length() is None:
-        return DatasetItems(given, root, options)
+        return DatasetItems(dataset, root, options)
     collate = None if root.collate is None else StageCollate(root)
     drops = bool(root.drop_last or options.drop_last)
     options = options.replace(batch_size=root.size, drop_last=drops, collate=collate)
-    return DatasetItems(given, root.input, options, root)
+    return DatasetItems(dataset, root.input, options, root)
 
 
 def stream_stage(root: nodes.StageNode) -> nodes.Numbered | None:

@@ -1,4 +1,4 @@
-"""Fixtures of the tests of datasets."""
+"""Fixtures of the dataset tests."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from mpqueue.worker import context
 
 @pytest.fixture(autouse=True)
 def own_thread():
-    """What a test has this thread compute is over with the test: else the next one would draw the numbers of that batch."""
+    """Restore the context of this thread after a test, so that the next test does not draw random numbers of its batch."""
     restore = context.keep_thread()
     yield
     restore()

@@ -1,4 +1,4 @@
-"""Mistakes of newcomers, and the words that each of them gets: what was got, what was expected, what to do."""
+"""Common mistakes of new users, and their error messages: problem, expected value, remedy."""
 
 import json
 import threading
@@ -26,7 +26,7 @@ def all_of_it():
 
 
 class Countdown:
-    """Can be iterated, and never asks which lane it is in."""
+    """An iterable that never reads which lane it is in."""
 
     def __iter__(self):
         return iter([3, 2, 1])
@@ -71,7 +71,7 @@ def run(dataset, **options):
     ],
 )
 @pytest.mark.parametrize("way", [run, list])
-def test_a_function_that_gives_what_it_must_not_is_told_so_at_its_first_sample(dataset, text, way):
+def test_invalid_result_of_a_function_raises_at_the_first_sample(dataset, text, way):
     with pytest.raises(TypeError, match=text):
         way(dataset)
 
@@ -115,7 +115,7 @@ def test_a_function_that_gives_what_it_must_not_is_told_so_at_its_first_sample(d
         (lambda: run(Dataset.range(4), epoch_batches=4), ValueError, "epoch_batches=4 is about streams"),
     ],
 )
-def test_what_cannot_be_meant_is_an_error_that_says_what_to_do(use, error, text):
+def test_invalid_use_raises_an_error_with_a_remedy(use, error, text):
     with pytest.raises(error, match=text):
         use()
 
@@ -155,12 +155,12 @@ def test_batch_after_batch_needs_a_collate(batches, again):
         lambda base: Dataset.zip(base.batch(2)).batch(2, collate=lambda pairs: np.stack([pair[0] for pair in pairs])),
     ],
 )
-def test_batches_of_batches_are_what_is_asked_for_by_a_function(base, twice):
+def test_batches_of_batches_with_a_collate_function(base, twice):
     options = {} if base.root.is_indexed else {"lanes": 1}
     assert [batch.shape for batch in run(twice(base), **options)] == 4 * [(2, 2)]
 
 
-def test_batches_that_are_taken_apart_may_be_batched_in_another_size():
+def test_batches_split_by_flat_map_can_be_batched_again():
     assert [batch.shape for batch in run(evens(16).batch(2).flat_map(list).batch(4), lanes=1)] == 2 * [(4,)]
 
 
@@ -168,7 +168,7 @@ def test_batches_that_are_taken_apart_may_be_batched_in_another_size():
     ("function", "what"),
     [(lambda element: (LOCK, element), "its global LOCK"), (Locked(), "lock"), (lambda x: lambda: LOCK, "LOCK")],
 )
-def test_what_holds_a_lock_is_named_before_any_process_starts(function, what):
+def test_unpicklable_function_is_named_before_any_process_starts(function, what):
     with pytest.raises(
         TypeError, match=rf"stage 2, map.*cannot be sent to worker processes: .*{what} cannot be pickled"
     ):
@@ -176,7 +176,7 @@ def test_what_holds_a_lock_is_named_before_any_process_starts(function, what):
 
 
 def in_a_new_thread(function):
-    """Who asks is noted for each thread, where there are no worker processes; another test may have asked in this one."""
+    """Run in a new thread: reading the lane is recorded per thread, and another test may have done it in this one."""
     found = []
     thread = threading.Thread(target=lambda: found.append(function()))
     thread.start()
@@ -193,12 +193,12 @@ def in_a_new_thread(function):
     ],
 )
 @pytest.mark.parametrize("options", [{"workers": 0}, {"workers": 2, "backend": "thread"}, {"workers": 1}])
-def test_a_source_that_does_not_ask_for_its_lane_is_warned_about(source, who, options):
+def test_warning_for_a_source_that_ignores_its_lane(source, who, options):
     with pytest.warns(UserWarning, match=f"the {who} never asked mpqueue.worker_info.*each of 3 lanes.*use lanes=1$"):
         in_a_new_thread(lambda: run(source, lanes=3, **options))
 
 
-def test_the_same_is_warned_about_where_a_dataset_is_iterated_here():
+def test_iterating_a_dataset_directly_warns_as_well():
     with pytest.warns(UserWarning, match=r"all_of_it never asked .*each of 16 lanes"):
         found = in_a_new_thread(lambda: list(Dataset(all_of_it)))
     assert sorted(found) == sorted(16 * list(range(5)))
@@ -206,7 +206,7 @@ def test_the_same_is_warned_about_where_a_dataset_is_iterated_here():
 
 def state_of(source, **options):
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of ranks that may get unequal numbers of batches
+        warnings.simplefilter("ignore", UserWarning)  # about unequal numbers of batches per rank
         loader = mpqueue.Loader(source, seed=0, workers=0, **options)
     with loader:
         batches = iter(loader)
@@ -235,13 +235,13 @@ PIPELINE = evens().shuffle(buffer=10).batch(4)
         ([1, 2, 3], "of a stream, and the source of this loader has an index"),
     ],
 )
-def test_a_state_of_another_pipeline_is_refused(source, text):
+def test_state_of_another_pipeline_is_rejected(source, text):
     with mpqueue.Loader(source, workers=0) as loader, pytest.raises(ValueError, match=text):
         loader.load_state_dict(state_of(PIPELINE))
 
 
 @pytest.mark.parametrize("source", [Dataset.range(100).batch(4), list(range(10))])
-def test_a_state_of_an_indexed_source_is_refused_by_a_stream(source):
+def test_state_of_an_indexed_source_is_rejected_by_a_stream(source):
     with mpqueue.Loader(PIPELINE, workers=0) as loader, pytest.raises(ValueError, match="is of a source with an index"):
         loader.load_state_dict(state_of(source))
 
@@ -254,7 +254,7 @@ def test_a_state_of_an_indexed_source_is_refused_by_a_stream(source):
         ([0, 0], r"have lanes 0, 2, .* twice: pass one of each rank"),
     ],
 )
-def test_states_that_are_not_those_of_all_ranks_are_refused(ranks, text):
+def test_incomplete_set_of_rank_states_is_rejected(ranks, text):
     states = [state_of(PIPELINE, shard=(rank, 2)) for rank in ranks]
     with mpqueue.Loader(PIPELINE, workers=0) as loader, pytest.raises(ValueError, match=text):
         loader.load_state_dict(states)

@@ -1,4 +1,4 @@
-"""Blocks of elements: a buffer that is swapped by the block, and elements that are taken ahead of a batch."""
+"""Blocks of elements: a buffer that swaps blocks, and read-ahead before a batch."""
 
 import itertools
 
@@ -22,19 +22,19 @@ pytestmark = pytest.mark.usefixtures("own_thread")
 
 
 def swapped(held, new, picks):
-    """The same one by one, in lists."""
-    held, given = list(held), []
+    """Swap one by one, in lists."""
+    held, picked = list(held), []
     for element, pick in zip(new, picks, strict=True):
-        given.append(held[pick])
+        picked.append(held[pick])
         held[pick] = element
-    return held, given
+    return held, picked
 
 
 @given(
     size=st.integers(1, 70),
     blocks=st.lists(st.tuples(st.sampled_from(sorted(TOKENS)), st.lists(st.integers(0, 1 << 20), max_size=90))),
 )
-def test_a_buffer_swaps_a_block_as_it_would_one_element_after_the_other(size, blocks):
+def test_buffer_swaps_a_block_as_it_swaps_single_elements(size, blocks):
     fresh = itertools.count()
     held = [([number], number) for number in itertools.islice(fresh, size)]
     buffer = FullBuffer([value for value, _ in held], [token for _, token in held])
@@ -50,7 +50,7 @@ def test_a_buffer_swaps_a_block_as_it_would_one_element_after_the_other(size, bl
         assert list(zip(buffer.values.tolist(), buffer.tokens.tolist(), strict=True)) == held
 
 
-def test_arrays_and_lists_in_a_buffer_stay_the_objects_that_they_are():
+def test_buffer_keeps_arrays_and_lists_as_objects():
     samples = [np.array(number) if number % 2 else np.full(number, number) for number in range(400)]
     dataset = Dataset(samples).filter(lambda _: True).shuffle(buffer=30).batch(40, collate=list)
     found = [sample for batch in dataset for sample in batch]
@@ -58,7 +58,7 @@ def test_arrays_and_lists_in_a_buffer_stay_the_objects_that_they_are():
 
 
 class Lane:
-    """A lane of batches of ten whose elements take as long as a test says."""
+    """A lane of batches of ten with elements of a given duration."""
 
     def __init__(self, monkeypatch, **run):
         self.taken, self.now, self.each_ns = 0, 0, 0
@@ -72,30 +72,30 @@ class Lane:
         return number
 
     def most_ahead(self, count=60):
-        """How many elements were taken, at most, before they were asked for."""
-        given, most = 0, 0
+        """Return the maximum number of elements that were read ahead."""
+        num_elements, most = 0, 0
         for _ in range(count):
-            given += len(self.lane.next())
-            most = max(most, self.taken - given * 3 // 2)
+            num_elements += len(self.lane.next())
+            most = max(most, self.taken - num_elements * 3 // 2)
         return most
 
 
-def test_elements_that_cost_little_are_taken_ahead_in_bounded_blocks(monkeypatch):
+def test_cheap_elements_are_read_ahead_in_bounded_blocks(monkeypatch):
     assert 30 < Lane(monkeypatch).most_ahead() <= 8 * 10
 
 
 @pytest.mark.parametrize(("each_ns", "most"), [(ahead._LONG_NS, 1), (ahead._LONG_NS // 30, 30)])
-def test_elements_that_take_long_are_taken_as_they_are_asked_for(monkeypatch, each_ns, most):
+def test_slow_elements_are_computed_on_demand(monkeypatch, each_ns, most):
     lane = Lane(monkeypatch)
     lane.each_ns = each_ns
     assert lane.most_ahead() <= most
 
 
-def test_nothing_is_ahead_where_what_is_left_out_is_told_with_its_batch(monkeypatch):
+def test_no_read_ahead_when_errors_are_skipped(monkeypatch):
     assert Lane(monkeypatch, skip=lambda _: None).most_ahead() <= 1
 
 
-def test_what_lies_ahead_is_taken_again_behind_a_snapshot(monkeypatch):
+def test_elements_read_ahead_are_computed_again_after_a_snapshot(monkeypatch):
     lane = Lane(monkeypatch)
     for _ in range(23):
         lane.lane.next()
@@ -104,7 +104,7 @@ def test_what_lies_ahead_is_taken_again_behind_a_snapshot(monkeypatch):
     assert [again.lane.next().tolist() for _ in range(9)] == [lane.lane.next().tolist() for _ in range(9)]
 
 
-def test_elements_that_are_large_are_taken_alone():
+def test_large_elements_are_read_one_by_one():
     taken = []
 
     def large(number):
@@ -118,7 +118,7 @@ def test_elements_that_are_large_are_taken_alone():
         assert len(taken) == 10 * count
 
 
-def test_batches_of_small_and_of_large_elements_take_turns():
+def test_small_and_large_elements_can_alternate_between_batches():
     dataset = (
         Dataset.range(64).filter(lambda _: True).map(lambda number: np.full(2000 if number // 4 % 2 else 3, number))
     )

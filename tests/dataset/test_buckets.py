@@ -1,4 +1,4 @@
-"""Samples become batches of similar lengths: the stage, its snapshots and its errors."""
+"""The stage `bucket`: batches of similar lengths, snapshots and errors."""
 
 from bisect import bisect_right
 
@@ -32,7 +32,7 @@ SHAPES = st.sampled_from([([4, 8], [3, 2, 1]), ([], [4]), ([1, 2, 3], [2, 2, 2, 
 
 
 def model(lengths, boundaries, sizes, drop_last):
-    """Numbers of samples in each batch."""
+    """Return the numbers of samples in each batch."""
     open_, made = [[] for _ in sizes], []
     for number, length in enumerate(lengths):
         at = bisect_right(boundaries, length)
@@ -45,7 +45,7 @@ def model(lengths, boundaries, sizes, drop_last):
 
 @settings(max_examples=60, deadline=None)
 @given(lengths=LENGTHS, shape=SHAPES, drop_last=st.booleans())
-def test_a_full_bucket_becomes_a_batch_and_the_rest_follows_in_their_order(lengths, shape, drop_last):
+def test_full_buckets_become_batches_and_the_rest_follows_in_order(lengths, shape, drop_last):
     stage = bucket(numbered(lengths), *shape, drop_last=drop_last, collate=list)
     batches, tokens = drain(stage)
     expected = model(lengths, *shape, drop_last)
@@ -55,11 +55,11 @@ def test_a_full_bucket_becomes_a_batch_and_the_rest_follows_in_their_order(lengt
 
 @settings(max_examples=40, deadline=None)
 @given(lengths=LENGTHS, shape=SHAPES, drop_last=st.booleans())
-def test_a_snapshot_behind_any_batch_gives_the_rest(lengths, shape, drop_last):
+def test_snapshot_after_any_batch_resumes_with_the_rest(lengths, shape, drop_last):
     assert_resumes_everywhere(lambda: bucket(numbered(lengths), *shape, drop_last=drop_last), np.array_equal)
 
 
-def test_a_snapshot_behind_any_batch_or_error_gives_the_rest():
+def test_snapshot_after_any_batch_or_error_resumes_with_the_rest():
     samples = [*numbered([3, 5]), ValueError("of the source"), 7, *numbered([4, 0, 9])]
     assert_resumes_everywhere(lambda: bucket(samples, [4], [2, 2]), np.array_equal)
 
@@ -79,14 +79,14 @@ def test_batches_are_padded_to_their_longest_sample():
     assert second.tolist() == [[4, 5, 6, 7, 0], [8, 9, 10, 11, 12]]
 
 
-def test_collate_gets_the_samples():
+def test_collate_receives_the_samples():
     assert batches_of(["ab", "cd", "e"], [2], [2, 2], collate="-".join) == ["ab-cd", "e"]
 
 
 @settings(max_examples=60, deadline=None)
 @given(lengths=st.lists(st.integers(0, 64), max_size=60))
 def test_max_tokens_bounds_each_batch_and_is_used(lengths):
-    """A bucket has as many samples as have room if all are as long as they may be; of the last one, as they are."""
+    """A full bucket has room for samples of its maximum length; the last bucket counts the actual lengths."""
     stage = bucket(numbered(lengths), [4, 8, 16], max_tokens=64)
     batches, _ = drain(stage)
     assert sum(map(len, batches)) == len(lengths)
@@ -96,33 +96,33 @@ def test_max_tokens_bounds_each_batch_and_is_used(lengths):
         number = bisect_right([4, 8, 16], batch.shape[1])
         if number < 3:
             left[number] += len(batch) != [16, 8, 4][number]
-    assert max(left) <= 1  # short batches, at the end
+    assert max(left) <= 1  # incomplete batches, at the end
 
 
-def test_a_sample_for_which_a_batch_has_no_room_any_more_begins_the_next_one():
+def test_sample_that_exceeds_max_tokens_of_a_batch_starts_the_next():
     batches = batches_of(numbered([16, 17, 18, 33, 20, 30]), [16], max_tokens=64)
     assert [batch.shape for batch in batches] == [(3, 18), (1, 33), (2, 30)]
 
 
-def test_a_snapshot_under_max_tokens_gives_the_rest():
+def test_snapshot_with_max_tokens_resumes_with_the_rest():
     lengths = [16, 3, 17, 18, 33, 20, 1, 30, 30]
     assert_resumes_everywhere(lambda: bucket(numbered(lengths), [4, 16], max_tokens=64), np.array_equal)
 
 
-def test_a_sample_that_has_more_than_max_tokens_is_an_error():
+def test_sample_longer_than_max_tokens_raises():
     error, batch = batches_of([[0] * 9, [1]], [4], max_tokens=8)
     assert isinstance(error, ValueError)
     assert "must be at most max_tokens=8, got 9" in str(error)
     assert batch.tolist() == [[1]]
 
 
-def test_no_sample_is_taken_behind_the_one_that_fills_a_bucket():
+def test_no_sample_is_read_past_the_one_that_fills_a_bucket():
     stage = bucket(numbered([1, 5, 1, 1, 1, 1]), [4], [3, 2])
     stage.pull(1)
     assert stage._input.at == 4
 
 
-def test_what_is_padded_and_left_out_is_counted():
+def test_padding_and_dropped_samples_are_counted():
     stage = bucket(numbered([1, 3, 9]), [4], [2, 2], drop_last=True)
     drain(stage)
     name = stage.row_name
@@ -135,18 +135,18 @@ def test_what_is_padded_and_left_out_is_counted():
 
 
 @pytest.mark.parametrize("got", [2.0, "3", None, np.zeros(2)])
-def test_a_length_that_is_no_int_is_an_error_with_what_was_returned(got):
+def test_length_that_is_not_an_int_raises_and_shows_the_value(got):
     with pytest.raises(TypeError, match=f"must return the length of a sample as an int, got {type(got).__name__}"):
         bucket([[1]], [4], [2, 2], length=lambda sample: got).pull(1)
 
 
-def test_a_length_may_be_an_integer_of_numpy_but_not_negative():
+def test_length_can_be_a_numpy_integer_but_not_negative():
     assert len(batches_of([[1]], [4], [2, 2], length=lambda sample: np.array(3))) == 1
     with pytest.raises(ValueError, match="must be 0 or more, got -1"):
         bucket([[1]], [4], [2, 2], length=lambda sample: -1).pull(1)
 
 
-def test_an_error_names_the_samples_of_the_batch():
+def test_error_names_the_samples_of_the_batch():
     def collate(some):
         raise ArithmeticError("no")
 
@@ -156,7 +156,7 @@ def test_an_error_names_the_samples_of_the_batch():
     assert f"stage {stage.number}, {stage.line}, for samples 0, 1" in caught.value.__notes__[0]
 
 
-def test_what_raises_is_left_out_where_errors_are_skipped():
+def test_failing_samples_are_skipped_with_on_error_skip():
     skipped = []
 
     def collate(some):
@@ -176,7 +176,7 @@ def test_what_raises_is_left_out_where_errors_are_skipped():
     assert [entry.indices for entry in skipped] == [(1,), (0, 2)]
 
 
-def test_collate_and_length_may_not_stop_the_stream_in_secret():
+def test_stop_iteration_in_collate_or_length_does_not_end_the_stream():
     def stop(some):
         raise StopIteration
 

@@ -1,4 +1,4 @@
-"""`cache`: each element is computed once, whoever computes it; what is not kept, or not whole, is computed again."""
+"""`cache`: each element is computed once by any process; missing or damaged elements are computed again."""
 
 import errno
 import gc
@@ -30,7 +30,7 @@ from mpqueue.worker.runner import StreamEnd
 
 
 class Counted:
-    """Makes a sample of a number, and counts its calls in a file, in whatever process they are."""
+    """A function that makes a sample of a number, and counts its calls in a file shared by all processes."""
 
     def __init__(self, path):
         self.path = str(path)
@@ -42,7 +42,7 @@ class Counted:
         return {"number": number, "pixels": np.full((3, 4), number, np.float32), "drawn": mpqueue.rng().random()}
 
     def take(self):
-        """Return how many calls there were since the last time."""
+        """Return the number of calls since the last call of this method."""
         if not os.path.exists(self.path):
             return 0
         count = os.path.getsize(self.path)
@@ -65,7 +65,7 @@ def rows_of(loader):
 @pytest.mark.parametrize("is_stream", [False, True], ids=["indexed", "stream"])
 @pytest.mark.parametrize("in_folder", [False, True], ids=["memory", "folder"])
 @pytest.mark.parametrize("kind", KINDS, ids=str)
-def test_the_second_epoch_calls_no_function(tmp_path, counted, kind, in_folder, is_stream):
+def test_second_epoch_calls_no_function(tmp_path, counted, kind, in_folder, is_stream):
     before = Dataset.range(40).map(counted)
     if is_stream:
         before = before.filter(lambda row: row["number"] % 3 > 0)
@@ -77,12 +77,12 @@ def test_the_second_epoch_calls_no_function(tmp_path, counted, kind, in_folder, 
         assert counted.take() == 40
         for _ in range(2):
             assert rows_of(loader) == expected
-    with mpqueue.Loader(cached.batch(5, collate=list), seed=4, workers=1) as loader:  # of another number of processes
+    with mpqueue.Loader(cached.batch(5, collate=list), seed=4, workers=1) as loader:  # another number of workers
         assert rows_of(loader) == expected
     assert counted.take() == 0
 
 
-def test_a_later_run_finds_what_an_earlier_one_has_kept(tmp_path, counted):
+def test_later_run_uses_the_cache_of_an_earlier_run(tmp_path, counted):
     def again():
         return Dataset.range(9).map(counted).cache(tmp_path / "kept")
 
@@ -91,10 +91,10 @@ def test_a_later_run_finds_what_an_earlier_one_has_kept(tmp_path, counted):
     assert [row["number"] for row in again()] == list(range(9))
     assert counted.take() == 0
     Dataset.range(9).map(counted).map(lambda row: row["number"]).cache(tmp_path / "kept")[3]
-    assert counted.take() == 1  # other stages keep elements of their own
+    assert counted.take() == 1  # other stages have separate elements
 
 
-def test_elements_draw_the_numbers_of_seed_0_kept_or_not(counted):
+def test_elements_use_random_numbers_of_seed_0_cached_or_not(counted):
     before = Dataset.range(12).map(counted)
     plain = [row["drawn"] for row in before]
     cached = before.cache().shuffle()
@@ -104,10 +104,10 @@ def test_elements_draw_the_numbers_of_seed_0_kept_or_not(counted):
                 order = [row["number"] for batch in loader for row in batch]
                 assert order != list(range(12))
     assert [row["drawn"] for row in before.cache()] == plain
-    assert [row["drawn"] for row in before.cache(max_bytes=1)] == plain  # none of which is kept
+    assert [row["drawn"] for row in before.cache(max_bytes=1)] == plain  # no element fits
 
 
-def test_arrays_are_views_that_nobody_can_write_from_the_first_epoch_on(tmp_path, counted):
+def test_arrays_are_read_only_views_from_the_first_epoch_on(tmp_path, counted):
     cached = Dataset.range(3).map(counted).cache(tmp_path)
     for _ in range(2):
         pixels = cached[1]["pixels"]
@@ -117,14 +117,14 @@ def test_arrays_are_views_that_nobody_can_write_from_the_first_epoch_on(tmp_path
             pixels += 1
 
 
-def test_arrays_that_are_kept_begin_at_multiples_of_64_bytes(tmp_path):
+def test_cached_arrays_are_aligned_to_64_bytes(tmp_path):
     cached = Dataset.range(5).map(lambda number: np.arange(number + 1)).cache(tmp_path)
     list(cached)
     assert [row.ctypes.data % 64 for row in cached] == [0] * 5
     assert [len(row) for row in cached] == [1, 2, 3, 4, 5]
 
 
-def test_one_index_twice_gives_two_objects(counted):
+def test_same_index_twice_returns_two_objects(counted):
     cached = Dataset.range(3).map(counted).cache()
     for _ in range(2):
         first, second = cached.__getitems__([2, 2])
@@ -133,7 +133,7 @@ def test_one_index_twice_gives_two_objects(counted):
     assert counted.take() == 1
 
 
-def test_an_element_that_raises_is_not_kept(counted):
+def test_element_that_raises_is_not_cached(counted):
     fails = [True]
 
     def now_and_then(row):
@@ -172,7 +172,7 @@ def outcomes_of(dataset):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_samples_that_are_left_out_are_so_in_each_epoch(workers):
+def test_skipped_samples_are_skipped_in_each_epoch(workers):
     def fails(number):
         if number == 7:
             raise ValueError("seven")
@@ -189,7 +189,7 @@ def test_samples_that_are_left_out_are_so_in_each_epoch(workers):
                 assert loader.statistics().skipped == epoch
 
 
-def test_elements_that_cannot_be_pickled_are_an_error_that_says_so():
+def test_unpicklable_elements_raise_an_error_with_a_remedy():
     for cached in (
         Dataset.range(3).map(lambda _: threading.Lock()).cache(),
         Dataset.range(3).filter(lambda _: True).map(lambda _: threading.Lock()).cache(),
@@ -201,7 +201,7 @@ def test_elements_that_cannot_be_pickled_are_an_error_that_says_so():
         )
 
 
-# -- Whole or absent
+# -- Complete or absent
 
 
 def texts(numbers):
@@ -209,7 +209,7 @@ def texts(numbers):
 
 
 class Asked:
-    """Computes, and notes for what it was asked."""
+    """A compute function that records its requests."""
 
     def __init__(self):
         self.numbers = []
@@ -229,7 +229,7 @@ def paths_of(folder):
     return data, index
 
 
-def test_files_that_are_cut_anywhere_serve_what_is_whole(tmp_path):
+def test_truncated_files_still_serve_complete_elements(tmp_path):
     numbers = [0, 1]
     assert is_right(FolderCache(str(tmp_path), "k", None).values(numbers, texts), numbers)
     whole = {path: path.read_bytes() for path in paths_of(tmp_path)}
@@ -243,14 +243,14 @@ def test_files_that_are_cut_anywhere_serve_what_is_whole(tmp_path):
             else:
                 assert asked.numbers == numbers[len(numbers) - len(asked.numbers) :]
                 assert bool(asked.numbers) == (cut < len(content))
-            again = Asked()  # what was computed again was kept again
+            again = Asked()  # the recomputed elements are stored again
             assert is_right(FolderCache(str(tmp_path), "k", None).values(numbers, again), numbers)
             assert again.numbers == []
             for each, before in whole.items():
                 each.write_bytes(before)
 
 
-def test_bytes_that_have_changed_are_never_served(tmp_path):
+def test_changed_bytes_are_never_served(tmp_path):
     numbers = [0, 1]
     FolderCache(str(tmp_path), "k", None).values(numbers, texts)
     for path in paths_of(tmp_path):
@@ -264,7 +264,7 @@ def test_bytes_that_have_changed_are_never_served(tmp_path):
 
 
 def in_child(run):
-    """Run a function in a child; return how it ended."""
+    """Run a function in a child process, and return its exit status."""
     pid = os.fork()
     if not pid:
         try:
@@ -285,8 +285,8 @@ STEPS = [
 
 
 @pytest.mark.parametrize(("step", "when"), STEPS)
-def test_a_writer_that_is_killed_at_any_step_leaves_what_was_whole(tmp_path, step, when):
-    """Also in the middle of a system call, of which the kernel has done some bytes."""
+def test_writer_killed_at_any_step_keeps_complete_elements(tmp_path, step, when):
+    """Also in the middle of a system call, after the kernel has written some bytes."""
     real = {"writev": os.writev, "pwrite": os.pwrite}[step]
     calls = []
 
@@ -319,13 +319,13 @@ def test_a_writer_that_is_killed_at_any_step_leaves_what_was_whole(tmp_path, ste
 
 
 def write_all(folder, begin, numbers):
-    os.read(begin, 1)  # its end, for all at once
+    os.read(begin, 1)  # returns at its end, for all processes at the same time
     cache = FolderCache(folder, "k", None)
     for number in numbers:
         assert is_right(cache.values([number], texts), [number])
 
 
-def test_processes_that_write_at_once_leave_whole_elements(tmp_path):
+def test_concurrent_writes_of_processes_leave_complete_elements(tmp_path):
     begin, held = os.pipe()
     orders = [range(200), range(199, -1, -1), [*range(100, 200), *range(100)]]
     children = []
@@ -347,7 +347,7 @@ def test_processes_that_write_at_once_leave_whole_elements(tmp_path):
     assert asked.numbers == []
 
 
-def test_threads_that_write_at_once_leave_whole_elements():
+def test_concurrent_writes_of_threads_leave_complete_elements():
     cache = MemoryCache(None)
     threads = [
         threading.Thread(target=lambda: [cache.values([number], texts) for number in range(200)]) for _ in range(3)
@@ -361,7 +361,7 @@ def test_threads_that_write_at_once_leave_whole_elements():
     assert asked.numbers == []
 
 
-def test_workers_that_are_killed_lose_nothing(counted, tmp_path):
+def test_killed_workers_lose_no_elements(counted, tmp_path):
     cached = Dataset.range(60).map(counted).cache(tmp_path / "kept").batch(4, collate=list)
     with mpqueue.Loader(cached, workers=2, seed=1, restarts=5, start_method="fork") as loader:
         elements = iter(loader)
@@ -374,22 +374,25 @@ def test_workers_that_are_killed_lose_nothing(counted, tmp_path):
     assert counted.take() == 0
 
 
-# -- Where it cannot be kept
+# -- Elements that cannot be stored
 
 
-def test_beyond_max_bytes_the_rest_is_computed_and_that_is_told_once(counted, caplog):
+def test_elements_beyond_max_bytes_are_computed_with_one_warning(counted, caplog):
     cached = Dataset.range(10).map(counted).cache(max_bytes=1200)
     for _ in range(2):
         assert [row["number"] for row in cached] == list(range(10))
     calls = counted.take()
     assert 12 < calls < 20
-    told = [record.getMessage() for record in caplog.records]
-    assert len(told) == 1
-    assert "cache(): no more can be kept: max_bytes=1,200 is reached. What it has is used" in told[0]
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == 1
+    assert (
+        "cache(): no more values can be stored: the limit max_bytes=1,200 is reached. Stored elements are used"
+        in messages[0]
+    )
 
 
 @pytest.mark.parametrize("is_short", [False, True])
-def test_on_a_full_disk_what_is_kept_stays_and_the_rest_is_computed(tmp_path, monkeypatch, caplog, is_short):
+def test_full_disk_keeps_cached_elements_and_computes_the_rest(tmp_path, monkeypatch, caplog, is_short):
     cache, asked, real, numbers = FolderCache(str(tmp_path), "k", None), Asked(), os.writev, list(range(6))
     cache.values([0, 1], asked)
 
@@ -404,26 +407,26 @@ def test_on_a_full_disk_what_is_kept_stays_and_the_rest_is_computed(tmp_path, mo
     assert asked.numbers == [0, 1, 2, 3, 4, 5, 2, 3, 4, 5]
     assert len(caplog.records) == 1
     assert "no space left" in caplog.text.lower()
-    monkeypatch.undo()  # there is room again, for those who come later
+    monkeypatch.undo()  # the disk has space again
     assert is_right(FolderCache(str(tmp_path), "k", None).values(numbers, asked), numbers)
     assert is_right(FolderCache(str(tmp_path), "k", None).values(numbers, None), numbers)
 
 
-def test_to_look_for_what_is_not_there_takes_no_room():
-    """In memory, as on a tmpfs, a page that is read through a map is made: on a full one that is SIGBUS."""
+def test_lookup_of_missing_elements_allocates_no_memory():
+    """In memory, as on a tmpfs, reading a hole through a map allocates a page, and raises SIGBUS without space."""
     cache = MemoryCache(None)
     assert is_right(cache.values([5000], texts), [5000])
     assert cache.get(1 << 62) is record_files.MISSING
     index = cache._fds[1]
     before = os.fstat(index).st_blocks
-    assert 0 < before < os.fstat(index).st_size // 512  # it has holes
+    assert 0 < before < os.fstat(index).st_size // 512  # it is sparse
     for opened in (cache, pickle.loads(pickle.dumps(cache))):
         assert [opened.get(number) for number in range(0, 5000, 10)] == [record_files.MISSING] * 500
         assert is_right([opened.get(5000)], [5000])
     assert os.fstat(index).st_blocks == before
 
 
-def test_a_folder_that_is_read_only_serves_what_it_has(tmp_path, monkeypatch, caplog):
+def test_read_only_folder_serves_cached_elements(tmp_path, monkeypatch, caplog):
     FolderCache(str(tmp_path), "k", None).values([0, 1], texts)
     real = os.open
 
@@ -446,7 +449,7 @@ def test_a_folder_that_is_read_only_serves_what_it_has(tmp_path, monkeypatch, ca
     assert "use a writable folder" in "".join(caught.value.__notes__)
 
 
-def test_a_folder_that_is_a_file_is_refused_when_the_dataset_is_made(tmp_path):
+def test_folder_that_is_a_file_raises_when_the_dataset_is_created(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises((FileExistsError, NotADirectoryError)) as caught:
         Dataset.range(3).cache(tmp_path / "file")
@@ -481,8 +484,8 @@ STRANGE = {
 
 @pytest.mark.parametrize("which", ["data", "index"])
 @pytest.mark.parametrize(("make", "words"), STRANGE.values(), ids=STRANGE)
-def test_files_that_somebody_else_may_have_written_are_refused(tmp_path, monkeypatch, make, words, which):
-    """What is in them is unpickled."""
+def test_files_that_other_users_could_have_written_are_rejected(tmp_path, monkeypatch, make, words, which):
+    """Their content is unpickled."""
     numbers = Dataset.range(3)
     list(numbers.cache(tmp_path, name="k"))
     (path,) = tmp_path.glob(f"*.{which}")
@@ -494,7 +497,7 @@ def test_files_that_somebody_else_may_have_written_are_refused(tmp_path, monkeyp
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_files_are_this_users_alone_whatever_its_umask(tmp_path):
+def test_files_are_private_to_the_user_for_any_umask(tmp_path):
     before = os.umask(0)
     try:
         list(Dataset.range(3).cache(tmp_path, name="k"))
@@ -503,7 +506,7 @@ def test_files_are_this_users_alone_whatever_its_umask(tmp_path):
     assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o644}
 
 
-def test_memory_that_is_let_go_is_out_of_reach_and_all_is_computed(caplog):
+def test_released_memory_cache_computes_all_elements(caplog):
     cache = MemoryCache(None)
     copy = pickle.loads(pickle.dumps(cache))
     assert is_right(copy.values([1], texts), [1])
@@ -529,7 +532,7 @@ def made_of(code, **names):
     return scope["f"]
 
 
-def test_the_key_follows_what_is_before_the_cache():
+def test_key_depends_on_the_stages_before_the_cache():
     def key(dataset):
         return fingerprint_of(dataset.root)
 
@@ -574,7 +577,7 @@ print(fingerprint_of(Dataset([str(i) for i in range(9)]).map(Parse()).map(lambda
 """
 
 
-def test_the_key_is_the_same_in_another_run():
+def test_key_is_the_same_in_another_run():
     runs = [
         subprocess.run(
             [sys.executable, "-c", RUN], env=os.environ | {"PYTHONHASHSEED": seed}, check=True, capture_output=True
@@ -585,11 +588,11 @@ def test_the_key_is_the_same_in_another_run():
     assert runs[0] == runs[1]
 
 
-def test_files_that_have_changed_have_another_key(tmp_path):
+def test_changed_files_have_another_key(tmp_path):
     def keys():
         mapped = np.memmap(tmp_path / "array", np.uint8, "r")
         tar = files.Tar(tmp_path / "a.tar", index=tmp_path)
-        tar[0]  # which leaves something in the object
+        tar[0]  # caches state in the object
         return [fingerprint_of(Dataset(source).root) for source in (mapped, mapped[2:], mapped[3:], tar)]
 
     def write(content):
@@ -607,7 +610,7 @@ def test_files_that_have_changed_have_another_key(tmp_path):
     assert not set(keys()) & set(before)
 
 
-def test_a_name_stands_for_the_elements(tmp_path, counted):
+def test_name_replaces_the_key(tmp_path, counted):
     assert Dataset.range(3).map(counted).cache(tmp_path, name="of mine")[1]["number"] == 1
     assert Dataset.range(3).map(lambda _: "another").cache(tmp_path, name="of mine")[1]["number"] == 1
 
@@ -628,20 +631,22 @@ LOCK = threading.Lock()
         ({"max_bytes": "1 GB"}, TypeError, "max_bytes"),
     ],
 )
-def test_bad_arguments_are_named(arguments, kind, words):
+def test_invalid_arguments_are_named(arguments, kind, words):
     with pytest.raises(kind, match=words):
         Dataset.range(3).cache(**arguments)
 
 
-def test_what_has_no_key_needs_a_name(tmp_path):
+def test_dataset_without_a_key_needs_a_name(tmp_path):
     lock = threading.Lock()
     with pytest.raises(TypeError, match=r"pass one, cache\(folder, name="):
         Dataset.range(3).map(lambda x: lock and x).cache(tmp_path)
     assert list(Dataset.range(3).map(lambda x: lock and x).cache(tmp_path, name="mine")) == [0, 1, 2]
-    assert Dataset.range(3).map(lambda x: LOCK and x).cache(tmp_path)[2] == 2  # a global of a module is no content
+    assert (
+        Dataset.range(3).map(lambda x: LOCK and x).cache(tmp_path)[2] == 2
+    )  # globals of a module are not part of the key
 
 
-def test_a_cache_behind_a_shuffle_is_told_of(caplog):
+def test_cache_after_shuffle_warns(caplog):
     Dataset.range(9).shuffle().map(str).cache()
     assert "all epochs have the order of the first one" in caplog.text
     caplog.clear()
@@ -664,14 +669,14 @@ LINKS = st.lists(st.one_of(*pipelines._LINKS), max_size=4)
     passes=st.lists(st.tuples(st.integers(0, MOST), st.integers(0, 20)), min_size=1, max_size=4),
 )  # fmt: skip
 @hypothesis.settings(max_examples=60, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
-def test_a_lane_is_the_same_however_much_is_kept(root, before, behind, seed, passes):
-    """Each pass is saved and loaded somewhere, in two lanes, and finds another part of what those before it kept."""
+def test_lane_is_the_same_with_any_part_cached(root, before, behind, seed, passes):
+    """Each pass is saved and loaded at some point, in two lanes, and finds another part of the elements cached."""
     cached = pipelines._all_linked(root, before).cache()
     kept = cached.root.cache
     dataset = pipelines._all_linked(cached, behind)
     for number, (saved_at, left) in enumerate(passes):
-        os.ftruncate(kept._fds[1], min(os.fstat(kept._fds[1]).st_size, 32 * left))  # so many, or holes
-        kept._forget()  # as if in another process: nobody has the file mapped
+        os.ftruncate(kept._fds[1], min(os.fstat(kept._fds[1]).st_size, 32 * left))  # this number of entries, or holes
+        kept._forget()  # as in another process, which has not mapped the file
         context.enter_thread(
             context.WorkerInfo(0, 1, seed, number % 2, 2), is_seed_given=True
         )  # fmt: skip
@@ -679,12 +684,12 @@ def test_a_lane_is_the_same_however_much_is_kept(root, before, behind, seed, pas
         wanted = pipelines.model_of(dataset, run, MOST)
         source = DatasetLanes(dataset.root)
         lane = source.open_lane(run)
-        found = given_by(lane, saved_at)
+        found = outcomes_by(lane, saved_at)
         lane = source.open_lane(run._replace(state=pickle.loads(pickle.dumps(lane.save()))))
-        assert found + given_by(lane, MOST - len(found)) == wanted
+        assert found + outcomes_by(lane, MOST - len(found)) == wanted
 
 
-def given_by(lane, count):
+def outcomes_by(lane, count):
     found = []
     while len(found) < count:
         try:

@@ -1,4 +1,4 @@
-"""What a sample costs in a worker: calls of the package's functions, of which there are few for a whole block."""
+"""The cost of a sample in a worker: the number of internal function calls, most of which are per block."""
 
 import sys
 from pathlib import Path
@@ -14,7 +14,7 @@ SAMPLES, WARM_UP, WATCHED = 60_000, 20_000, 20_000
 
 
 class Counting:
-    """A function of a map that counts what is called in its worker from one of its calls to another."""
+    """A map function that counts the calls in its worker between two of its own calls."""
 
     def __init__(self, path):
         self.path, self.num_calls, self.counted = path, 0, 0
@@ -50,17 +50,17 @@ CHAINS = {
 
 
 @pytest.mark.parametrize("name", CHAINS)
-def test_a_sample_that_draws_nothing_costs_few_calls_in_any_stage(name, tmp_path):
+def test_sample_without_random_numbers_costs_few_calls_in_any_stage(name, tmp_path):
     path = tmp_path / "calls"
     dataset = CHAINS[name](Dataset.range(SAMPLES).map(Counting(path))).batch(256)
     with mpqueue.Loader(dataset, workers=1, seed=3) as loader:
         for _ in loader:
             pass
-    # A block of 256 passes some 5 functions in each stage and 30 for the batch, and the batch as many again.
+    # A block of 256 makes about 5 calls per stage and 30 for the batch, and the batch makes as many again.
     assert float(path.read_text()) < 0.5
 
 
-def test_a_sample_that_draws_nothing_costs_no_more_where_torch_is_imported(tmp_path):
+def test_sample_without_random_numbers_costs_no_more_with_torch(tmp_path):
     torch = pytest.importorskip("torch")
     path = tmp_path / "calls"
     dataset = Dataset.range(SAMPLES).map(torch.is_tensor).map(Counting(path)).filter(keep).batch(256)
@@ -70,7 +70,7 @@ def test_a_sample_that_draws_nothing_costs_no_more_where_torch_is_imported(tmp_p
     assert float(path.read_text()) < 0.5
 
 
-def test_random_numbers_of_a_sample_cost_those_who_draw_them(tmp_path):
+def test_only_samples_that_draw_pay_for_random_numbers(tmp_path):
     path = tmp_path / "calls"
     dataset = Dataset.range(SAMPLES).map(Counting(path)).map(drawing).batch(256)
     with mpqueue.Loader(dataset, workers=1, seed=3) as loader:
@@ -78,7 +78,7 @@ def test_random_numbers_of_a_sample_cost_those_who_draw_them(tmp_path):
     assert float(path.read_text()) < 12
 
 
-def test_worker_threads_pay_no_more(tmp_path):
+def test_worker_threads_cost_no_more_calls(tmp_path):
     path = tmp_path / "calls"
     dataset = Dataset.range(SAMPLES).map(Counting(path)).filter(keep).batch(256)
     with mpqueue.Loader(dataset, workers=1, backend="thread", seed=3) as loader:
@@ -87,11 +87,11 @@ def test_worker_threads_pay_no_more(tmp_path):
     assert float(path.read_text()) < 0.5
 
 
-def test_the_caller_pays_no_more(tmp_path):
+def test_calling_process_costs_no_more_calls(tmp_path):
     path = tmp_path / "calls"
     dataset = Dataset.range(SAMPLES).filter(keep).map(Counting(path)).batch(256)
     with mpqueue.Loader(dataset, workers=0, seed=3) as loader:
         for _ in loader:
             pass
-    # To begin each sample in each stage takes ten; on a busy machine each batch is timed and followed by a snapshot.
+    # Seeding per sample and stage takes ten calls. On a busy machine, each batch is timed and followed by a snapshot.
     assert float(path.read_text()) < 2

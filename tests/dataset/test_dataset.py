@@ -1,4 +1,4 @@
-"""Descriptions of datasets: what each stage is, what it is not, and what is said of mistakes."""
+"""Descriptions of datasets: the stages, their restrictions, and error messages."""
 
 import pickle
 import threading
@@ -27,7 +27,7 @@ class Iterable:
         return iter(range(3))
 
 
-def test_each_stage_is_a_line_and_branches_lie_deeper():
+def test_repr_has_a_line_per_stage_and_indents_branches():
     mixed = Dataset.mix(
         [Dataset.range(10).shuffle(), Dataset([1, 2, 3]).map(double, threads=2)], [0.3, 0.7], stop="all"
     )
@@ -46,7 +46,7 @@ def test_each_stage_is_a_line_and_branches_lie_deeper():
     assert [len(line) - len(line.lstrip()) for line in lines[1:]] == [4, 4, 4, 4, 2, 2, 2, 2]
 
 
-def test_a_dataset_is_left_as_it_is_by_its_methods():
+def test_methods_do_not_modify_the_dataset():
     first = Dataset.range(10)
     assert len(first.take(3)) == 3
     assert len(first) == 10
@@ -72,7 +72,7 @@ def test_a_dataset_is_left_as_it_is_by_its_methods():
         (Dataset.range(10).map(double).shuffle().enumerate(), 10),
     ],
 )
-def test_an_indexed_dataset_has_a_length(dataset, length):
+def test_indexed_dataset_has_a_length(dataset, length):
     assert len(dataset) == length
     assert len(list(dataset)) == length
 
@@ -90,7 +90,7 @@ def test_an_indexed_dataset_has_a_length(dataset, length):
         (lambda _: Dataset(Iterable()), "stage 0, Iterable"),
     ],
 )
-def test_a_stream_has_no_length_and_no_items_and_says_which_stage_makes_it_one(make, stage):
+def test_stream_has_no_length_or_items_and_the_error_names_the_stage(make, stage):
     stream = make(Dataset.range(10)).map(double).take(3)
     for use in (len, lambda dataset: dataset[0]):
         with pytest.raises(TypeError, match=stage):
@@ -172,7 +172,7 @@ def test_a_stream_has_no_length_and_no_items_and_says_which_stage_makes_it_one(m
         (lambda base: base.no_such_method(), AttributeError, "no attribute 'no_such_method'$"),
     ],
 )
-def test_a_mistake_is_told_where_it_is_made(use, error, text):
+def test_mistake_raises_where_it_is_made(use, error, text):
     with pytest.raises(error, match=text):
         use(Dataset.range(10))
 
@@ -196,18 +196,18 @@ def test_a_mistake_is_told_where_it_is_made(use, error, text):
         (numbers, {"lanes": 10**9}, ValueError, "lanes must be at most 65,536"),
     ],
 )
-def test_a_loader_tells_what_it_cannot_run_before_any_process_starts(dataset, options, error, text):
+def test_loader_rejects_a_dataset_before_any_process_starts(dataset, options, error, text):
     with pytest.raises(error, match=text):
         len(mpqueue.Loader(dataset, workers=2, **options))
 
 
 @pytest.mark.parametrize("wrong", [mpqueue.OrderedEnqueuer])
-def test_a_stream_is_refused_where_batches_are_asked_for_by_index(wrong):
+def test_stream_is_rejected_where_batches_are_requested_by_index(wrong):
     with pytest.raises(TypeError, match=r"stage 1, filter\(keep\), makes it a stream"):
         wrong(Dataset.range(10).filter(keep).batch(2))
 
 
-def test_what_cannot_be_sent_to_processes_is_named_when_the_loader_is_made():
+def test_unpicklable_function_is_named_when_the_loader_is_created():
     lock = threading.Lock()
     dataset = Dataset.range(10).map(double).map(lambda x: (lock, x)[1]).batch(2)
     with pytest.raises(TypeError, match=r"stage 2, map\(<lambda>\).*its variable lock.*thread.lock"):
@@ -216,7 +216,7 @@ def test_what_cannot_be_sent_to_processes_is_named_when_the_loader_is_made():
         assert np.concatenate(list(loader)).tolist() == list(range(0, 20, 2))
 
 
-def test_a_dataset_is_pickled_with_its_functions_by_value():
+def test_pickle_contains_functions_by_value():
     offset = 7
     dataset = Dataset.range(5).map(lambda x: x + offset)
     again = pickle.loads(pickle.dumps(dataset))

@@ -58,7 +58,7 @@ MIXED = list(STREAMS.values())
 
 
 def chain(dataset, stage, count=STAGES):
-    """Return a dataset with that many more stages, the parts that are joined not counted."""
+    """Return a dataset with ``count`` more stages, not counting joined inputs."""
     for _ in range(count // (1 + (" and " in stage_name(stage)))):
         dataset = stage(dataset)
     return dataset
@@ -69,7 +69,7 @@ def stage_name(stage):
 
 
 def assert_works(dataset):
-    """What a pipeline is used for in one process: shown, pickled, and computed."""
+    """Check the uses of a pipeline in one process: repr, pickle, and computation."""
     lines = repr(dataset).splitlines()
     assert len(lines) == 1 + dataset.root.facts.size
     again = pickle.loads(pickle.dumps(dataset))
@@ -80,7 +80,7 @@ def assert_works(dataset):
 
 
 @pytest.mark.parametrize("name", INDEXED)
-def test_an_indexed_dataset_of_thousands_of_stages_works(name):
+def test_indexed_dataset_of_thousands_of_stages_works(name):
     dataset = chain(Dataset.range(9), INDEXED[name], STAGES_OF.get(name, FEWER))
     found = assert_works(dataset)
     assert [dataset[place] for place in range(3)] == found
@@ -88,14 +88,14 @@ def test_an_indexed_dataset_of_thousands_of_stages_works(name):
         assert found == [STAGES, STAGES + 1, STAGES + 2]
 
 
-# The kinds that an indexed dataset has not; the others are tried by index above, and here where there is time.
+# Kinds that indexed datasets do not have. The others are tested by index above, and here if there is time.
 OF_STREAMS_ONLY = STREAMS.keys() - INDEXED.keys()
 
 
 @pytest.mark.parametrize(
     "name", [name if name in OF_STREAMS_ONLY else pytest.param(name, marks=pytest.mark.slow) for name in STREAMS]
 )
-def test_a_stream_of_thousands_of_stages_works_and_resumes_from_its_state(name):
+def test_stream_of_thousands_of_stages_works_and_resumes_from_its_state(name):
     stages = STAGES_OF.get(name, FEWER)
     dataset = chain(Dataset.range(9).filter(keep), STREAMS[name], stages)
     assert_works(dataset)
@@ -107,19 +107,19 @@ def test_a_stream_of_thousands_of_stages_works_and_resumes_from_its_state(name):
     state = json.loads(json.dumps(pickle.loads(pickle.dumps(lane.save()))))
     again = source.open_lane(run._replace(state=state))
     assert [again.next() for _ in range(3)] == [lane.next() for _ in range(3)]
-    # A row for each stage that was opened: a part that is not read yet has none.
+    # A row for each opened stage; a part that was not read has none.
     assert len(lane.counts()) == dataset.root.facts.size - (stages if name == "concatenate" else 0)
 
 
-def test_stages_of_all_kinds_in_a_row_work():
+def test_stages_of_all_kinds_in_sequence_work():
     dataset = Dataset.range(9)
     for number in range(1500):
         dataset = MIXED[number % len(MIXED)](dataset)
     assert_works(dataset)
 
 
-def test_a_loader_of_5000_flat_maps_reaches_its_end_and_resumes():
-    """Each stage asked the one before it twice at the end, so 100 of them did not come to it."""
+def test_loader_of_5000_flat_maps_reaches_its_end_and_resumes():
+    """Each stage must pull only once from the one before it at the end: otherwise 100 stages would take forever."""
     dataset = chain(Dataset.range(9), STREAMS["flat_map"])
     with mpqueue.Loader(dataset, workers=1) as loader:
         samples = iter(loader)
@@ -127,7 +127,7 @@ def test_a_loader_of_5000_flat_maps_reaches_its_end_and_resumes():
         state = json.dumps(loader.state_dict())
         rest = list(samples)
     assert sorted(head + rest) == list(range(9))
-    assert len(state) < 40 * STAGES  # a stage does not repeat what those before it have
+    assert len(state) < 40 * STAGES  # a stage does not repeat the states of earlier stages
     with mpqueue.Loader(dataset, workers=2) as loader:
         loader.load_state_dict(json.loads(state))
         assert list(loader) == rest
@@ -135,7 +135,7 @@ def test_a_loader_of_5000_flat_maps_reaches_its_end_and_resumes():
 
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("position", range(0, 100, 7))
-def test_chained_flat_maps_of_some_items_each_resume_anywhere(count, position):
+def test_chained_flat_maps_resume_at_any_position(count, position):
     def some(number):
         return [number * 3 + item for item in range(1 + number % 3)]
 
@@ -150,7 +150,7 @@ def test_chained_flat_maps_of_some_items_each_resume_anywhere(count, position):
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["indexed", "stream"])
-def test_a_loader_runs_5000_maps_in_workers_and_resumes(stream):
+def test_loader_runs_5000_maps_in_workers_and_resumes(stream):
     dataset = Dataset.range(60)
     if stream:
         dataset = dataset.filter(keep)
@@ -168,8 +168,8 @@ def test_a_loader_runs_5000_maps_in_workers_and_resumes(stream):
 
 
 @pytest.mark.parametrize("name", ["map", "concatenate", "zip and map", "enumerate and map", "filter"])
-def test_stages_call_each_other_without_the_stack_of_c(name):
-    """As small a stack as threads have on some systems is enough."""
+def test_calls_between_stages_do_not_use_the_c_stack(name):
+    """The stack is as small as for threads on some systems."""
     for dataset in (Dataset.range(9), Dataset.range(9).filter(keep)):
         deep = chain(dataset, STREAMS[name], 3000)
         found = []
@@ -184,7 +184,7 @@ def test_stages_call_each_other_without_the_stack_of_c(name):
 
 
 @pytest.mark.parametrize("name", {**STREAMS, **INDEXED})
-def test_a_stage_costs_no_more_to_add_behind_many_others(name):
+def test_adding_a_stage_after_many_others_costs_no_more(name):
     stage = STREAMS.get(name) or INDEXED[name]
     few = calls_of(lambda: chain(Dataset.range(9), stage, 100))
     many = calls_of(lambda: chain(Dataset.range(9), stage, 1000))
@@ -192,13 +192,13 @@ def test_a_stage_costs_no_more_to_add_behind_many_others(name):
 
 
 def doubled(dataset, times=60):
-    """A dataset that reads one stage by 2**times ways."""
+    """Return a dataset that reads one stage on 2**times paths."""
     for _ in range(times):
         dataset = dataset.concatenate(dataset)
     return dataset
 
 
-def test_a_stage_that_many_ways_lead_to_is_visited_once(tmp_path):
+def test_stage_with_many_paths_is_visited_once(tmp_path):
     dataset = doubled(Dataset.range(4).map(increased)).map(increased)
     few = calls_of(lambda: doubled(Dataset.range(4), 10))
     assert calls_of(lambda: doubled(Dataset.range(4), 60)) < 6.5 * few
@@ -211,7 +211,7 @@ def test_a_stage_that_many_ways_lead_to_is_visited_once(tmp_path):
     assert list(islice(dataset.take(6).cache(tmp_path), 6)) == [2, 3, 4, 5, 2, 3]
 
 
-def test_a_stream_that_many_ways_lead_to_is_computed_and_resumed():
+def test_stream_with_many_paths_is_computed_and_resumed():
     dataset = doubled(Dataset.range(40).filter(keep)).map(increased).batch(4)
     with mpqueue.Loader(dataset, workers=1, lanes=2, seed=1) as loader:
         batches = iter(loader)
@@ -225,7 +225,7 @@ def test_a_stream_that_many_ways_lead_to_is_computed_and_resumed():
         assert [batch.tolist() for batch in islice(loader, 30)] == rest
 
 
-def test_parts_that_are_equal_are_one_line_of_a_very_large_dataset():
+def test_equal_subtrees_of_a_very_large_dataset_share_a_line():
     shuffled = Dataset.range(3).shuffle()
     lines = repr(doubled(shuffled, 20)).splitlines()
     assert lines[1:5] == [
@@ -234,6 +234,6 @@ def test_parts_that_are_equal_are_one_line_of_a_very_large_dataset():
         f"{21 * '  '}  2 to 3: equal to 0 to 1"[2:],
         f"{20 * '  '}  4: concatenate()"[2:],
     ]
-    # As many stages in one object for each have the same state.
+    # As many stages in separate objects have the same state.
     apart = [Dataset.range(3).shuffle() for _ in range(6000)]
     assert repr(Dataset.concatenate(*apart)) == repr(Dataset.concatenate(*[shuffled] * 6000))

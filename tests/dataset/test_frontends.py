@@ -1,4 +1,4 @@
-"""An indexed dataset in everything that takes a source: the same elements, for any workers and ranks, after any death."""
+"""An indexed dataset in every frontend: the same elements for any workers and ranks, and after any worker crash."""
 
 import os
 import signal
@@ -29,7 +29,7 @@ def expected(seed=3, num_epochs=2):
 @pytest.mark.parametrize(
     "options", [{"workers": 3}, {"workers": 2, "backend": "thread"}, {"workers": 1, "ordered": False}]
 )
-def test_a_loader_gives_the_same_with_any_workers(options):
+def test_loader_yields_the_same_with_any_workers(options):
     with mpqueue.Loader(DATASET, seed=3, **options) as loader:
         assert len(loader) == 13
         assert [plain(loader) for _ in range(2)] == expected()
@@ -56,12 +56,12 @@ def test_options_of_a_loader_are_stages():
                 assert list(map(list, map(np.atleast_1d, by_options))) == list(map(list, map(np.atleast_1d, by_stages)))
 
 
-def test_a_sampler_chooses_the_elements():
+def test_sampler_selects_the_elements():
     with mpqueue.Loader(Dataset.range(10).map(str), batch_size=2, sampler=[7, 1, 5], workers=1) as loader:
         assert list(loader) == [["7", "1"], ["5"]]
 
 
-def test_ranks_have_equal_shares_of_what_one_has_alone():
+def test_ranks_divide_the_elements_equally():
     alone = [x for batch in expected(num_epochs=1)[0] for x in batch["x"]]
     ranks = []
     for rank in range(2):
@@ -72,7 +72,7 @@ def test_ranks_have_equal_shares_of_what_one_has_alone():
 
 
 @pytest.mark.parametrize(("before", "after"), [(2, 0), (0, 3)])
-def test_a_state_goes_on_in_the_middle_of_an_epoch_with_other_workers(before, after):
+def test_resume_in_the_middle_of_an_epoch_with_other_workers(before, after):
     with mpqueue.Loader(DATASET, workers=before, seed=3) as loader:
         list(loader)
         batches = iter(loader)
@@ -83,7 +83,7 @@ def test_a_state_goes_on_in_the_middle_of_an_epoch_with_other_workers(before, af
         assert taken + plain(loader) == expected()[1]
 
 
-def test_a_worker_that_is_killed_in_a_stage_changes_nothing(tmp_path):
+def test_worker_killed_in_a_stage_does_not_change_the_batches(tmp_path):
     mark, parent = tmp_path / "killed", os.getpid()
 
     def kill_once(x):
@@ -99,7 +99,7 @@ def test_a_worker_that_is_killed_in_a_stage_changes_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("use_multiprocessing", [True, False])
-def test_an_enqueuer_takes_a_dataset_of_batches(use_multiprocessing):
+def test_enqueuer_accepts_a_dataset_of_batches(use_multiprocessing):
     enqueuer = mpqueue.OrderedEnqueuer(DATASET, use_multiprocessing=use_multiprocessing, seed=3)
     enqueuer.start(workers=2, max_queue_size=4)
     try:
@@ -109,12 +109,12 @@ def test_an_enqueuer_takes_a_dataset_of_batches(use_multiprocessing):
         enqueuer.stop()
 
 
-def test_a_server_takes_a_dataset(servers_directory):  # noqa: F811
+def test_server_accepts_a_dataset(servers_directory):  # noqa: F811
     with mpqueue.Server("numbers", DATASET, workers=1, seed=3), mpqueue.attach("numbers") as consumer:
         assert plain(consumer) == expected()[0]
 
 
-def test_keras_is_fed_by_a_dataset():
+def test_keras_trains_on_a_dataset():
     pytest.importorskip("keras")
     import mpqueue.keras
 
@@ -126,7 +126,7 @@ def test_keras_is_fed_by_a_dataset():
         mpqueue.keras.accelerate(batches.filter(bool))
 
 
-def test_torchs_loaders_take_a_dataset_of_samples():
+def test_torch_loaders_accept_a_dataset_of_samples():
     torch = pytest.importorskip("torch")
     import mpqueue.torch
 
@@ -139,14 +139,14 @@ def test_torchs_loaders_take_a_dataset_of_samples():
         epochs += [
             [(x, drawn) for xs, numbers in loader for x, drawn in zip(xs.tolist(), numbers.tolist(), strict=True)]
         ]
-        for epoch in epochs:  # each sample once, whichever worker computed it
+        for epoch in epochs:  # each sample once, from any worker
             assert sorted(x for x, _ in epoch) == list(range(30))
         assert epochs[0] != epochs[1]
         assert len({drawn for epoch in epochs for _, drawn in epoch}) == 60
 
 
 @pytest.mark.parametrize("is_stream", [False, True])
-def test_torchs_loop_without_workers_has_the_orders_of_one_with_workers(is_stream):
+def test_torch_loader_without_workers_has_the_order_of_one_with_workers(is_stream):
     torch = pytest.importorskip("torch")
     import mpqueue.torch
 
@@ -171,7 +171,7 @@ def test_torchs_loop_without_workers_has_the_orders_of_one_with_workers(is_strea
 
 
 class Changing:
-    """It has another order in each epoch."""
+    """A source with another order in each epoch."""
 
     def __init__(self):
         self.order = list(range(12))
@@ -186,7 +186,7 @@ class Changing:
         self.order.reverse()
 
 
-def test_a_state_of_what_changes_between_epochs_is_refused_through_a_dataset_too():
+def test_state_of_a_source_that_changes_between_epochs_is_rejected():
     with mpqueue.Loader(Dataset(Changing()), workers=0) as loader:
         list(loader)
         next(iter(loader))
@@ -204,7 +204,7 @@ def test_a_state_of_what_changes_between_epochs_is_refused_through_a_dataset_too
         lambda: mpqueue.Server("numbers", Dataset(Changing()), workers=1, journal="journal").start(),
     ],
 )
-def test_messages_name_the_dataset_and_none_of_our_classes(run, servers_directory, tmp_path, monkeypatch):  # noqa: F811
+def test_messages_name_the_dataset_and_no_internal_class(run, servers_directory, tmp_path, monkeypatch):  # noqa: F811
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match="Dataset") as raised:
         run()
@@ -212,7 +212,7 @@ def test_messages_name_the_dataset_and_none_of_our_classes(run, servers_director
     assert "DatasetLanes" not in str(raised.value)
 
 
-def test_an_enqueuer_ends_the_epochs_of_the_sources_of_a_dataset():
+def test_enqueuer_calls_on_epoch_end_of_the_sources():
     class Growing(list):
         def on_epoch_end(self):
             self[:] = [number + 10 for number in self]

@@ -1,4 +1,4 @@
-"""Elements of indexed datasets: what each stage gives, in blocks and one by one, and what errors tell."""
+"""Elements of indexed datasets: the result of each stage, in blocks and singly, and error messages."""
 
 import threading
 
@@ -12,7 +12,7 @@ from mpqueue import Dataset
 
 
 class Squares:
-    """A map-style dataset that counts how it was asked."""
+    """A map-style dataset that counts its calls."""
 
     def __len__(self):
         return 20
@@ -26,7 +26,7 @@ class AtOnce(Squares):
         return [index * index for index in indices]
 
 
-def test_stages_give_what_their_names_say():
+def test_stages_return_the_expected_elements():
     base = Dataset.range(7)
     assert list(base.map(lambda x: x + 1)) == [1, 2, 3, 4, 5, 6, 7]
     assert list(base.skip(2).take(3)) == [2, 3, 4]
@@ -44,13 +44,13 @@ def test_stages_give_what_their_names_say():
 
 
 @pytest.mark.parametrize("source", [Squares(), AtOnce(), [x * x for x in range(20)], np.arange(20) ** 2])
-def test_any_source_by_index(source):
+def test_any_source_is_read_by_index(source):
     shuffled = Dataset(source).shuffle()
     assert sorted(shuffled) == [x * x for x in range(20)]
     assert shuffled.__getitems__(range(20)) == [shuffled[place] for place in range(20)]
 
 
-def test_a_shuffled_epoch_is_a_permutation_of_its_own():
+def test_each_shuffled_epoch_is_another_permutation():
     for length in (1, 2, 1000, 70_000):
         shuffled = Dataset.range(length).shuffle().repeat(2)
         first, second = shuffled.__getitems__(range(length)), shuffled.__getitems__(range(length, 2 * length))
@@ -59,14 +59,14 @@ def test_a_shuffled_epoch_is_a_permutation_of_its_own():
         assert [shuffled[place] for place in range(0, 2 * length, 997)] == (first + second)[::997]
 
 
-def test_a_billion_samples_cost_nothing_before_they_are_asked_for():
+def test_a_billion_samples_cost_nothing_before_they_are_read():
     parts = [Dataset.range(10**9).shuffle() for _ in range(3)]
     mixed = Dataset.mix(parts, [0.31, 0.27, 0.42], stop="all").shuffle().map(str)
     assert len(mixed) > 3 * 10**9
     assert len({mixed[place] for place in range(0, len(mixed), len(mixed) // 100)}) > 90
 
 
-def test_what_one_epoch_of_a_repeated_dataset_gives_is_what_its_epochs_give():
+def test_epoch_of_a_repeated_dataset_equals_its_single_epochs():
     drawn = Dataset.range(10).shuffle().map(lambda x: (x, mpqueue.rng().integers(1000)))
     with mpqueue.Loader(drawn, batch_size=5, workers=0, seed=3) as loader:
         epochs = [
@@ -92,7 +92,7 @@ STAGES = {
 
 @settings(max_examples=60)
 @given(st.integers(1, 30), st.lists(st.sampled_from(sorted(STAGES)), max_size=6), st.data())
-def test_any_composition_is_what_lists_give(length, names, data):
+def test_any_composition_equals_list_operations(length, names, data):
     dataset, model = Dataset.range(length), list(range(length))
     for name in names:
         dataset, model = STAGES[name][0](dataset), STAGES[name][1](model)
@@ -111,7 +111,7 @@ def fails_at_7(x):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_an_error_names_stage_place_and_sample(workers):
+def test_error_names_stage_place_and_sample(workers):
     base = Dataset.concatenate(Dataset.range(5), Dataset(list(range(5, 10))))
     dataset = base.skip(1).map(fails_at_7).batch(3)
     with mpqueue.Loader(dataset, workers=workers, seed=0) as loader, pytest.raises(KeyError) as caught:
@@ -120,19 +120,19 @@ def test_an_error_names_stage_place_and_sample(workers):
     assert "stage 4, map(fails_at_7), at place 6 of epoch 0, for sample 2 of list" in notes
 
 
-def test_a_map_that_returns_none_is_asked_whether_it_forgot_to_return():
+def test_map_that_returns_none_raises_with_a_hint():
     with pytest.raises(TypeError, match=r"map\(<lambda>\) returned None: did you forget `return`"):
         Dataset.range(3).map(lambda _: None)[1]
 
 
-def test_samples_that_raise_are_left_out_one_by_one():
+def test_failing_samples_are_skipped_one_by_one():
     dataset = Dataset.range(10).map(fails_at_7).batch(5)
     with mpqueue.Loader(dataset, workers=1, on_error="skip", seed=0) as loader:
         assert [batch.tolist() for batch in loader] == [[0, 1, 2, 3, 4], [5, 6, 8, 9]]
         assert loader.statistics().skipped == 1
 
 
-def test_a_source_whose_getitems_gives_too_few_is_told():
+def test_getitems_that_returns_too_few_samples_raises():
     class Short(Squares):
         def __getitems__(self, indices):
             return [0]
@@ -141,7 +141,7 @@ def test_a_source_whose_getitems_gives_too_few_is_told():
         Dataset(Short()).__getitems__([1, 2])
 
 
-def test_a_source_that_grows_is_seen_by_the_next_epoch():
+def test_next_epoch_sees_a_source_that_has_grown():
     items = [1, 2, 3]
     dataset = Dataset(items).shuffle()
     assert sorted(dataset) == [1, 2, 3]
@@ -153,7 +153,7 @@ def test_a_source_that_grows_is_seen_by_the_next_epoch():
 
 
 class Ages:
-    """A source that changes itself at the end of an epoch."""
+    """A source that changes at the end of an epoch."""
 
     def __init__(self):
         self.age = 0
@@ -169,7 +169,7 @@ class Ages:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_source_is_told_of_the_end_of_an_epoch(workers):
+def test_on_epoch_end_of_a_source_is_called(workers):
     dataset = Dataset.concatenate(Dataset(Ages()), Dataset(Ages())).map(lambda x: x).batch(4)
     with mpqueue.Loader(dataset, workers=workers) as loader:
         epochs = [np.concatenate(list(loader)).tolist() for _ in range(3)]
@@ -177,7 +177,7 @@ def test_a_source_is_told_of_the_end_of_an_epoch(workers):
 
 
 @pytest.mark.parametrize("options", [{"workers": 0}, {"workers": 2}, {"workers": 2, "backend": "thread"}])
-def test_a_map_in_threads_gives_what_one_in_no_threads_gives(options):
+def test_map_with_threads_returns_the_same_as_without(options):
     def draw(x):
         return x, mpqueue.rng().random()
 
@@ -189,19 +189,19 @@ def test_a_map_in_threads_gives_what_one_in_no_threads_gives(options):
         assert list(in_threads) == list(plain)
 
 
-def test_functions_in_threads_run_at_the_same_time():
-    meeting = threading.Barrier(4)  # passed by four at once, or never
+def test_functions_in_threads_run_concurrently():
+    meeting = threading.Barrier(4)  # passed only by four threads at the same time
     dataset = Dataset.range(8).map(lambda x: (meeting.wait(timeout=60), x)[1], threads=4)
     assert dataset.__getitems__(range(8)) == list(range(8))
 
 
-def test_an_error_in_threads_names_its_sample():
+def test_error_in_a_thread_names_its_sample():
     with pytest.raises(KeyError) as caught:
         Dataset.range(10).map(fails_at_7, threads=3).__getitems__(range(10))
     assert "at place 7 of epoch 0, for sample 7 of range" in caught.value.__notes__[0]
 
 
-def test_a_function_in_threads_may_ask_a_dataset_that_has_threads():
+def test_function_in_threads_can_read_a_dataset_with_threads():
     inner = Dataset.range(8).map(str, threads=2)
     outer = Dataset.range(8).map(lambda x: inner.__getitems__([x, 7 - x]), threads=2)
     assert outer.__getitems__(range(8)) == [[str(x), str(7 - x)] for x in range(8)]

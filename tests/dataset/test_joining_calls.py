@@ -54,13 +54,13 @@ def test_each_public_method_called_on_a_dataset_reads_the_dataset_or_raises():
         "repeat": (2,), "shuffle": (), "skip": (1,), "take": (3,), "zip": (B,),
     }  # fmt: skip
     assert sorted(arguments) == public_callables()
-    for name, given in arguments.items():
+    for name, call_arguments in arguments.items():
         method = getattr(A, name)
         if name == "range":
             with pytest.raises(TypeError, match=r"call it on the class, Dataset\.range\(\.\.\.\)"):
-                method(*given)
+                method(*call_arguments)
             continue
-        assert A.root in [node for _, node in method(*given).root.stages()]
+        assert A.root in [node for _, node in method(*call_arguments).root.stages()]
 
 
 def test_a_constructor_on_a_subclass_names_that_class():

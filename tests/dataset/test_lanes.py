@@ -1,4 +1,4 @@
-"""What a lane of a stream promises beside its elements: errors, what is left out, snapshots, epochs without end."""
+"""Lanes of a stream: errors, skipped samples, snapshots, endless epochs."""
 
 import pickle
 import re
@@ -26,12 +26,12 @@ def opened(dataset, lane=0, num_lanes=1, seed=0, epoch=0, **options):
 
 
 def reopened(dataset, before, *args, **options):
-    """Open a lane again where another one is."""
+    """Open a lane again at the position of another lane."""
     return opened(dataset, *args, state=pickle.loads(pickle.dumps(before.save())), **options)
 
 
 def rest_of(lane):
-    """Return what a lane gives until its end, errors included."""
+    """Return the remaining elements of a lane, with errors in their places."""
     found = []
     while True:
         try:
@@ -58,13 +58,13 @@ def failing_at(*places):
     return function
 
 
-def test_an_error_takes_the_place_of_one_element_and_nothing_is_lost_around_it():
+def test_error_takes_the_place_of_one_element_and_no_other_is_lost():
     dataset = mpqueue.Dataset.range(8).filter(always).map(failing_at(0, 3, 4, 7))
     wanted = [Failed("ValueError", f"no {i}") if i in (0, 3, 4, 7) else i for i in range(8)]
     assert rest_of(opened(dataset)) == wanted
 
 
-def test_the_notes_of_an_error_name_stage_sample_and_lane():
+def test_notes_of_an_error_name_stage_sample_and_lane():
     dataset = mpqueue.Dataset.range(20).filter(always).map(failing_at(9)).batch(4)
     with pytest.raises(ValueError, match="no 9") as caught:
         opened(dataset, 1, 4, epoch=2).next()
@@ -73,7 +73,7 @@ def test_the_notes_of_an_error_name_stage_sample_and_lane():
     ]  # fmt: skip
 
 
-def test_an_error_of_the_source_names_the_sample_and_the_lane():
+def test_error_of_the_source_names_sample_and_lane():
     class Broken:
         def __len__(self):
             return 6
@@ -92,7 +92,7 @@ def test_an_error_of_the_source_names_the_sample_and_the_lane():
     assert "lane 1 of 2" in " ".join(caught.value.__notes__)
 
 
-def test_what_an_open_batch_has_collected_stays_in_it_when_an_error_comes():
+def test_open_batch_keeps_its_samples_after_an_error():
     dataset = mpqueue.Dataset.range(6).filter(always).map(failing_at(2)).batch(3)
     found = rest_of(opened(dataset))
     assert found[0] == Failed("ValueError", "no 2")
@@ -117,14 +117,14 @@ def test_large_samples_of_an_open_batch_are_copied_out_of_the_slot(monkeypatch):
     with pytest.raises(ValueError, match="no 2"):
         lane.next()
     for slot in slots:
-        slot.fill(77)  # the trainer has given it away
+        slot.fill(77)  # the slot belongs to another batch
     batch = lane.next()
     assert batch["x"][:, 0].tolist() == [0, 1, 3]
     assert batch["y"][0][:, -1].tolist() == [0, -1, -3]
     assert batch["y"][1].tolist() == [0, 1, 3]
 
 
-def test_a_batch_that_ends_the_stream_is_made_where_it_will_lie_and_no_other_one(monkeypatch):
+def test_only_batches_of_the_last_stage_are_written_to_the_slot(monkeypatch):
     made = []
 
     def empty(shape, dtype=float):
@@ -154,14 +154,14 @@ def test_a_batch_that_ends_the_stream_is_made_where_it_will_lie_and_no_other_one
         ("flat_map", lambda value: None, r"must return an iterable .* None: did you forget"),
     ],
 )
-def test_what_is_no_value_of_a_stage_is_an_error_at_its_first_sample(stage, function, text):
+def test_invalid_value_of_a_stage_raises_at_its_first_sample(stage, function, text):
     dataset = getattr(mpqueue.Dataset.range(3).filter(always), stage)(function)
     with pytest.raises(TypeError, match=text) as caught:
         opened(dataset).next()
     assert "sample 0" in caught.value.__notes__[0]
 
 
-def test_a_stop_iteration_of_the_users_is_no_end():
+def test_stop_iteration_in_user_code_does_not_end_the_stream():
     def stop(value):
         raise StopIteration
 
@@ -169,7 +169,7 @@ def test_a_stop_iteration_of_the_users_is_no_end():
     assert found == [Failed("RuntimeError", "the source raised StopIteration")] * 2
 
 
-def test_a_stop_iteration_of_the_users_is_no_end_when_a_lane_is_opened_again():
+def test_stop_iteration_in_user_code_raises_when_a_lane_is_reopened():
     def stop_later(value):
         if is_opened_again:
             raise StopIteration
@@ -181,10 +181,10 @@ def test_a_stop_iteration_of_the_users_is_no_end_when_a_lane_is_opened_again():
     lane.next()
     is_opened_again = True
     with pytest.raises(RuntimeError, match="the source raised StopIteration"):
-        reopened(dataset, lane)  # computes again what the buffer holds
+        reopened(dataset, lane)  # computes the elements of the buffer again
 
 
-def test_a_pass_that_gives_nothing_is_the_last():
+def test_pass_without_elements_is_the_last():
     passes = []
 
     def elements():
@@ -195,7 +195,7 @@ def test_a_pass_that_gives_nothing_is_the_last():
     assert passes == [0, 1, 2]
 
 
-def test_a_generator_that_raises_has_ended():
+def test_generator_that_raises_has_ended():
     def elements():
         yield 1
         raise OSError("the disk is gone")
@@ -203,11 +203,11 @@ def test_a_generator_that_raises_has_ended():
     assert rest_of(opened(mpqueue.Dataset(elements))) == [1, Failed("OSError", "the disk is gone")]
 
 
-# -- Leaving out
+# -- Skipping
 
 
 @pytest.mark.parametrize("stateful", [False, True])
-def test_what_raises_is_left_out_and_the_others_are_those_that_come_between_the_errors(stateful):
+def test_skipping_errors_keeps_all_other_elements(stateful):
     root = mpqueue.Dataset(StatefulShards(60)) if stateful else mpqueue.Dataset.range(60)
     dataset = (
         root.map(Raising(1)).filter(pipelines.RaisingFilter(2)).flat_map(pipelines.Copies(3))
@@ -221,7 +221,7 @@ def test_what_raises_is_left_out_and_the_others_are_those_that_come_between_the_
     assert all("raised by stage" in entry.text for entry in skipped)
 
 
-def test_a_batch_that_cannot_be_made_is_left_out_whole():
+def test_batch_that_cannot_be_collated_is_skipped_as_a_whole():
     skipped = []
     dataset = mpqueue.Dataset([[1], [2], [3, 4], [5], [6], [7]]).map(np.array).filter(always).batch(2)
     found = rest_of(opened(dataset, skip=skipped.append))
@@ -232,8 +232,8 @@ def test_a_batch_that_cannot_be_made_is_left_out_whole():
 # -- Snapshots
 
 
-def test_a_snapshot_has_positions_only():
-    """For 16 lanes with buffers of 1,000 samples of a kilobyte: under a megabyte in all."""
+def test_snapshot_contains_positions_only():
+    """16 lanes with buffers of 1,000 samples of a kilobyte take less than a megabyte."""
     dataset = mpqueue.Dataset.range(10**9).shuffle().map(lambda value: bytes(1000)).filter(always)
     dataset = dataset.shuffle(buffer=1000).batch(8)
     size = 0
@@ -244,7 +244,7 @@ def test_a_snapshot_has_positions_only():
     assert 16 * 1000 < size < 1_000_000
 
 
-def test_going_on_costs_no_more_than_filling_the_buffer():
+def test_resume_costs_no_more_than_filling_the_buffer():
     calls = []
 
     def counted(value):
@@ -257,12 +257,12 @@ def test_going_on_costs_no_more_than_filling_the_buffer():
         lane.next()
     calls.clear()
     again = reopened(dataset, lane)
-    assert 100 <= len(calls) <= 100 + 8 * 10  # what was taken ahead of batches is computed again, too
+    assert 100 <= len(calls) <= 100 + 8 * 10  # elements read ahead are computed again, too
     assert again.next().tolist() == lane.next().tolist()
 
 
-def test_a_source_that_tells_its_state_is_not_read_from_its_beginning_again(monkeypatch):
-    monkeypatch.setattr(roots, "clock_ns", lambda: 0)  # to tell it costs nothing
+def test_source_with_state_dict_is_not_read_from_its_beginning_again(monkeypatch):
+    monkeypatch.setattr(roots, "clock_ns", lambda: 0)  # taking a state costs no time
     reads = []
 
     class Counting(pipelines._StatefulIterator):
@@ -276,14 +276,14 @@ def test_a_source_that_tells_its_state_is_not_read_from_its_beginning_again(monk
         lane.next()
     reads.clear()
     again = reopened(dataset, lane, skip=lambda entry: None)
-    # The oldest of 50 elements, each of which stays with 49 of 50 picks, is some hundred elements old.
+    # The oldest of 50 elements, each of which stays at a pick with probability 49/50, is some hundred elements old.
     assert len(reads) < 2000
     assert [again.next() for _ in range(20)] == [lane.next() for _ in range(20)]
 
 
-def test_the_state_may_be_that_of_an_iterable_dataset_itself():
+def test_iterable_dataset_can_hold_the_state_itself():
     class Lines:
-        """As Hugging Face's: iterated over again, it goes on from the state that was loaded."""
+        """As in Hugging Face's datasets, a new iterator continues from the loaded state."""
 
         def __init__(self):
             self.at = 0
@@ -307,7 +307,7 @@ def test_the_state_may_be_that_of_an_iterable_dataset_itself():
     assert sorted(wanted) == list(range(1, 41))
 
 
-def test_a_source_without_a_state_that_is_long_to_read_again_is_told_of(monkeypatch, caplog):
+def test_slow_rereading_of_a_source_without_state_warns(monkeypatch, caplog):
     dataset = mpqueue.Dataset(Shards(30)).filter(always)
     lane = opened(dataset)
     for _ in range(20):
@@ -319,7 +319,7 @@ def test_a_source_without_a_state_that_is_long_to_read_again_is_told_of(monkeypa
     assert "state_dict() and load_state_dict()" in record.getMessage()
 
 
-def test_a_lane_that_has_ended_stays_so():
+def test_lane_that_has_ended_remains_ended():
     dataset = mpqueue.Dataset.range(5).shuffle(buffer=2)
     lane = opened(dataset)
     rest_of(lane)
@@ -329,7 +329,7 @@ def test_a_lane_that_has_ended_stays_so():
             one.next()
 
 
-def test_an_interrupted_lane_is_to_be_opened_again(monkeypatch):
+def test_interrupted_lane_must_be_opened_again(monkeypatch):
     class Interrupt(Exception):
         pass
 
@@ -353,10 +353,10 @@ def test_an_interrupted_lane_is_to_be_opened_again(monkeypatch):
         signal.signal(signal.SIGUSR1, before)
 
 
-# -- Epochs without end, random numbers, counts
+# -- Endless epochs, random numbers, counts
 
 
-def test_an_endless_lane_goes_on_with_the_next_epoch():
+def test_endless_lane_continues_with_the_next_epoch():
     dataset = mpqueue.Dataset.range(12).shuffle().filter(lambda value: value % 3 > 0)
     epochs = [rest_of(opened(dataset, 1, 2, epoch=epoch)) for epoch in (4, 5, 6)]
     lane = opened(dataset, 1, 2, epoch=4, endless=True)
@@ -367,12 +367,12 @@ def test_an_endless_lane_goes_on_with_the_next_epoch():
     assert begun + [lane.next() for _ in range(len(wanted) - len(begun))] == wanted
 
 
-def test_an_endless_lane_without_elements_ends():
+def test_endless_lane_without_elements_ends():
     with pytest.raises(StreamEnd):
         opened(mpqueue.Dataset.range(3).filter(always), 3, 4, endless=True).next()
 
 
-def test_a_stage_that_is_added_behind_changes_nothing_before_it():
+def test_appending_a_stage_does_not_change_earlier_stages():
     def drawn(value):
         return value, float(mpqueue.rng().random())
 
@@ -383,7 +383,7 @@ def test_a_stage_that_is_added_behind_changes_nothing_before_it():
     assert all(number != again for (_, number), again in twice)
 
 
-def test_a_row_of_counts_for_each_stage():
+def test_each_stage_has_a_row_of_counts():
     dataset = mpqueue.Dataset.range(10).map(abs).filter(lambda value: value > 3).batch(4)
     lane = opened(dataset)
     rest_of(lane)
@@ -402,7 +402,7 @@ def test_counts_of_passes_and_epochs_add_up():
 
 
 @pytest.mark.parametrize("stop", ["all", "never"])
-def test_counts_of_a_mix_whose_inputs_begin_anew_add_up(stop):
+def test_counts_of_a_mix_with_restarted_inputs_add_up(stop):
     one = mpqueue.Dataset.range(6).filter(always).map(abs)
     other = mpqueue.Dataset.range(100, 103).filter(always).batch(1)
     lane = opened(mpqueue.Dataset.mix([one, other], stop=stop))
@@ -411,17 +411,17 @@ def test_counts_of_a_mix_whose_inputs_begin_anew_add_up(stop):
     rows = {row[0]: row[1:3] for row in lane.counts()}
     assert len(rows) == len(lane.counts()) == 7
     for name, source in (("2: map(abs)", "1: filter(always)"), ("5: batch(1)", "4: filter(always)")):
-        assert rows[name][0] == rows[source][1]  # each was counted twice once
+        assert rows[name][0] == rows[source][1]  # each was once counted twice
     assert rows["2: map(abs)"][1] + rows["5: batch(1)"][1] == rows[lane.counts()[-1][0]][0]
 
 
 @pytest.mark.parametrize("join", ["zip", "concatenate"])
-def test_what_joins_datasets_has_its_name_in_the_shape(join):
+def test_joining_stages_are_named_in_the_shape(join):
     dataset = getattr(mpqueue.Dataset, join)(mpqueue.Dataset.range(7), mpqueue.Dataset.range(3).filter(always))
     assert DatasetLanes(dataset.root).shape()[-1].startswith(f"3: {join}(")
 
 
-def test_a_shape_has_a_line_for_each_stage_and_the_length_of_its_source():
+def test_shape_has_a_line_per_stage_and_the_length_of_the_source():
     dataset = mpqueue.Dataset.range(7).shuffle(buffer=4).batch(2)
     assert DatasetLanes(dataset.root).shape() == ["0: range(0, 7)", "1: shuffle(buffer=4)", "2: batch(2)"]
 
@@ -434,7 +434,7 @@ ENDLESS = {
 
 
 @pytest.mark.parametrize("name", ENDLESS)
-def test_a_lane_of_an_endless_dataset_that_keeps_nothing_says_so(name, monkeypatch):
+def test_endless_dataset_that_filters_all_elements_raises(name, monkeypatch):
     monkeypatch.setattr(roots, "LEAST_FRUITLESS", 500)
     lane = opened(ENDLESS[name](mpqueue.Dataset.range(10).repeat()), lane=1, num_lanes=4)
     for _ in range(2):
@@ -445,13 +445,13 @@ def test_a_lane_of_an_endless_dataset_that_keeps_nothing_says_so(name, monkeypat
     assert [shuffled.next() is not None for _ in range(20)] == [True] * 20
 
 
-def test_a_large_endless_dataset_is_seen_whole_before_it_is_given_up(monkeypatch):
+def test_large_endless_dataset_is_read_completely_before_giving_up(monkeypatch):
     monkeypatch.setattr(roots, "LEAST_FRUITLESS", 500)
     lane = opened(mpqueue.Dataset.range(4001).repeat().filter(lambda number: number == 4000), lane=1, num_lanes=4)
     assert [lane.next() for _ in range(3)] == [4000] * 3
 
 
-def test_a_long_search_is_told_of_and_goes_on(monkeypatch, caplog):
+def test_long_search_warns_and_continues(monkeypatch, caplog):
     monkeypatch.setattr(stages, "_LONG_NS", 0)
     lane = opened(mpqueue.Dataset.range(40_000).filter(lambda number: number == 39_999), lane=3, num_lanes=4)
     assert lane.next() == 39_999
@@ -459,7 +459,7 @@ def test_a_long_search_is_told_of_and_goes_on(monkeypatch, caplog):
     assert "lane 3 of 4" in caplog.text
 
 
-def test_a_map_whose_samples_are_all_left_out_ends(monkeypatch):
+def test_endless_map_with_only_skipped_samples_raises(monkeypatch):
     monkeypatch.setattr(roots, "LEAST_FRUITLESS", 500)
     skipped = []
     endless = mpqueue.Dataset.range(10).repeat().map(lambda number: number // 0).filter(bool)
@@ -486,7 +486,7 @@ GIVES_NOTHING = {
 
 
 @pytest.mark.parametrize("name", GIVES_NOTHING)
-def test_a_stage_that_gives_nothing_of_an_endless_dataset_says_so(name, monkeypatch):
+def test_stage_without_results_on_an_endless_dataset_raises(name, monkeypatch):
     monkeypatch.setattr(roots, "LEAST_FRUITLESS", 500)
     lane = opened(GIVES_NOTHING[name](mpqueue.Dataset.range(10).repeat()), lane=1, num_lanes=4)
     for _ in range(2):
@@ -494,7 +494,7 @@ def test_a_stage_that_gives_nothing_of_an_endless_dataset_says_so(name, monkeypa
             lane.next()
 
 
-def test_a_flat_map_whose_elements_are_all_left_out_says_so(monkeypatch):
+def test_endless_flat_map_with_only_skipped_elements_raises(monkeypatch):
     monkeypatch.setattr(roots, "LEAST_FRUITLESS", 500)
     skipped = []
     endless = mpqueue.Dataset.range(10).repeat().flat_map(lambda number: number // 0)
@@ -503,18 +503,18 @@ def test_a_flat_map_whose_elements_are_all_left_out_says_so(monkeypatch):
     assert len(skipped) >= 500
 
 
-def test_a_filter_behind_a_flat_map_may_look_at_all_items_of_all_elements(monkeypatch):
+def test_filter_after_flat_map_sees_all_items_before_giving_up(monkeypatch):
     monkeypatch.setattr(roots, "LEAST_FRUITLESS", 50)
     lane = opened(mpqueue.Dataset.range(10).repeat().flat_map(ten).filter(lambda number: number == 99))
     assert [lane.next() for _ in range(3)] == [99] * 3
 
 
-def test_a_pack_that_drops_most_goes_on():
+def test_pack_that_drops_most_samples_continues():
     texts = mpqueue.Dataset.range(1000).map(lambda number: [number] * (2 if number % 300 == 299 else 9))
     assert len(rest_of(opened(texts.pack(4, long="drop")))) == 2
 
 
-def test_what_is_behind_many_items_of_a_list_is_reached_without_beginning_them():
+def test_dropping_list_items_does_not_seed_them():
     begun = []
 
     def begin(seed, epoch, place):
@@ -531,17 +531,17 @@ def test_what_is_behind_many_items_of_a_list_is_reached_without_beginning_them()
 
 
 def walk(number):
-    """Items that depend on what was drawn for all before them."""
+    """Yield items that depend on the random numbers of all earlier items."""
     total = number
     for item in range(40):
         total += mpqueue.rng().integers(100)
-        if item % 10 == 7:  # which stops a block
+        if item % 10 == 7:  # ends a block
             total += int(np.random.randint(100))
         yield total
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_items_of_a_generator_draw_the_same_in_blocks_one_by_one_and_behind_a_snapshot(workers):
+def test_generator_items_draw_the_same_in_blocks_singly_and_after_resume(workers):
     walks = mpqueue.Dataset.range(4).flat_map(walk)
     with mpqueue.Loader(walks, workers=0, lanes=1, seed=5) as loader:
         one_by_one = list(loader)

@@ -1,4 +1,4 @@
-"""Samples that end whoever computes them: a stream loses these, and nothing else, where it would have raised for them."""
+"""Samples that kill their workers: a stream loses only these, where it would otherwise have raised an error."""
 
 import itertools
 import json
@@ -16,12 +16,12 @@ from mpqueue.plan.compact import restored
 from mpqueue.worker import lane_runner
 
 FATAL = {7, 29}
-HANGING = "FOLDER_OF_THOSE_THAT_HANG"  # in the environment: a sample tells it there, instead of killing
+HANGING = "FOLDER_OF_THOSE_THAT_HANG"  # environment variable: a sample records its number there instead of killing
 LANES = 4
 
 
 class Broken(Exception):
-    """What a sample raises, in place of a death."""
+    """An error raised by a sample instead of a crash."""
 
 
 def fatal(number):
@@ -36,7 +36,7 @@ def fatal(number):
 
 
 class Numbers:
-    """A source that is broken itself."""
+    """A source that is itself broken."""
 
     def __len__(self):
         return 60
@@ -87,7 +87,7 @@ PIPELINES = {
 
 @pytest.fixture(autouse=True)
 def _always_saved(monkeypatch):
-    """A snapshot behind each element; workers that are forked from here have this, too."""
+    """Take a snapshot after each element; forked workers inherit this."""
     monkeypatch.setattr(lane_runner, "_BETWEEN_NS", 0)
     monkeypatch.setattr(lane_runner, "_WORK_PER_SAVE", 0)
 
@@ -97,7 +97,7 @@ def loader(dataset, **options):
 
 
 def outcomes(stream, limit=1 << 30):
-    """What comes: elements as lists, and None in the place of an error."""
+    """Return the batches as lists, and None in the place of an error."""
     found, errors = [], []
     iterator = iter(stream)
     while len(found) < limit:
@@ -117,7 +117,7 @@ def kills(monkeypatch):
 
 
 def where_it_raises(dataset, **options):
-    """The same stream of samples that raise: where there is one of them, and what is around it."""
+    """Return the same stream with samples that raise: the indices of the errors, and the elements around them."""
     with pytest.MonkeyPatch.context() as patch, loader(dataset, workers=0, **options) as stream:
         patch.delenv("KILLS", raising=False)
         return outcomes(stream)[0]
@@ -125,26 +125,27 @@ def where_it_raises(dataset, **options):
 
 @pytest.mark.usefixtures("kills")
 @pytest.mark.parametrize("name", PIPELINES)
-def test_a_sample_that_kills_takes_the_place_of_one_that_raises(name):
+def test_sample_that_kills_workers_is_replaced_by_an_error(name):
     dataset = PIPELINES[name]()
     expected = where_it_raises(dataset)
     assert expected.count(None) == 2
     with loader(dataset, restarts=1) as stream:
         found, errors = outcomes(stream)
         deaths = stream.statistics().deaths
-        # Who is at it ahead of its turn dies once more: nothing runs ahead where it is looked for.
+        # A process that computes the sample ahead of its turn crashes once more: without read-ahead, it is searched
+        # for.
         assert 2 * len(errors) <= deaths <= 4 * len(errors)
     assert found == expected
     for error in errors:
-        told = " ".join(error.__notes__)
+        notes = " ".join(error.__notes__)
         assert type(error) is WorkerDied
         assert error.exitcode == -signal.SIGKILL
-        assert f"of {LANES}" in told
-        assert "stage" in told
+        assert f"of {LANES}" in notes
+        assert "stage" in notes
 
 
 @pytest.mark.usefixtures("kills")
-def test_without_restarts_there_is_one_to_find_the_sample():
+def test_without_restarts_one_restart_finds_the_sample():
     dataset = PIPELINES["map"]()
     expected = where_it_raises(dataset)
     with loader(dataset, restarts=0) as stream:
@@ -153,8 +154,8 @@ def test_without_restarts_there_is_one_to_find_the_sample():
 
 @pytest.mark.usefixtures("kills")
 @pytest.mark.parametrize("workers", [0, 1, 3])
-def test_a_state_knows_what_kills(workers):
-    """Whoever goes on from it meets the error once more if it was not handed out, and never the death."""
+def test_state_contains_lost_samples(workers):
+    """A process that resumes from it sees the error again if it was not delivered, and never the crash."""
     dataset = PIPELINES["behind a buffer"]()
     expected = where_it_raises(dataset)
     place = expected.index(None)
@@ -169,13 +170,13 @@ def test_a_state_knows_what_kills(workers):
     with loader(dataset, workers=workers) as stream:
         stream.load_state_dict(state)
         left = expected[place + 1 :]
-        if not workers:  # the other one would end this process
+        if not workers:  # without workers, the sample would end this process
             left = left[: left.index(None)]
         assert outcomes(stream, len(left))[0] == left
 
 
 @pytest.mark.usefixtures("kills")
-def test_what_is_left_out_because_it_raises_does_not_hide_what_kills():
+def test_skipped_errors_do_not_hide_a_sample_that_kills():
     dataset = numbers.filter(lambda number: 1 // (number % 10) >= 0).map(fatal).shuffle(buffer=4).batch(4)
     with loader(dataset, restarts=1, on_error="skip") as stream:
         found, errors = outcomes(stream)
@@ -184,7 +185,7 @@ def test_what_is_left_out_because_it_raises_does_not_hide_what_kills():
     assert sorted(taken) == [number for number in range(60) if number % 10 and number not in FATAL]
 
 
-def test_a_sample_that_is_never_done_is_given_up_alone(tmp_path, monkeypatch):
+def test_only_the_hanging_sample_is_lost(tmp_path, monkeypatch):
     told = Told(tmp_path / "told")
     judge_by(told, monkeypatch)
     dataset = mpqueue.Dataset.range(12).map(fatal).shuffle(buffer=2).batch(2)
@@ -197,7 +198,7 @@ def test_a_sample_that_is_never_done_is_given_up_alone(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("kills")
-def test_an_endless_stream_meets_it_once_in_each_epoch():
+def test_endless_stream_loses_the_sample_once_per_epoch():
     dataset = mpqueue.Dataset.range(16).map(fatal).filter(lambda _: True)
     with loader(dataset, restarts=1, epoch_batches=30) as stream:
         found, errors = outcomes(stream, 30)
@@ -206,8 +207,8 @@ def test_an_endless_stream_meets_it_once_in_each_epoch():
 
 
 @pytest.mark.usefixtures("kills")
-def test_a_generator_in_a_dataset_cannot_leave_out_an_element():
-    """What lies behind it is computed through it, so the rest of its lane is lost, as before."""
+def test_generator_that_kills_loses_the_rest_of_its_lane():
+    """Later elements are computed through the generator, so the rest of its lane is lost."""
 
     def share():
         info = mpqueue.worker_info()

@@ -39,7 +39,7 @@ def mixed_by_weights(parts, length=8):
 
 
 def bytes_of(use):
-    """Return the most memory that is in use at a time."""
+    """Return the peak memory in use."""
     tracemalloc.start()
     try:
         use()
@@ -68,23 +68,23 @@ USES = [element_by_element, through_an_iterator, batches_of_a_worker]
 
 @pytest.mark.parametrize("use", USES)
 @pytest.mark.parametrize("make", [concatenated, mixed, mixed_by_weights])
-def test_an_element_of_ten_thousand_parts_costs_about_as_much_as_one_of_few(make, use):
+def test_element_of_ten_thousand_parts_costs_about_as_much_as_of_few(make, use):
     # The same number of elements in fewer parts.
     few, many = (make(parts, 8 * PARTS // parts) for parts in (10, PARTS))
     costs = []
     for dataset in (few, many):
         run = use(dataset)
-        run()  # what is made once for a part
+        run()  # creates the objects that exist once per part
         costs.append((calls_of(run, in_c=True), bytes_of(run)))
     (few_calls, few_bytes), (many_calls, many_bytes) = costs
-    # A batch of a mix asks up to 32 parts for one element each, and 10 parts for three each.
+    # A batch of a mix requests one element each of up to 32 parts, and three each of 10 parts.
     assert many_calls <= (1.5 if make is concatenated else 3) * few_calls
-    # Arrays of one item for each part would take 80 KB.
+    # Arrays with an item per part would take 80 KB.
     assert many_bytes <= few_bytes + 50_000
 
 
 @pytest.mark.parametrize("make", [concatenated, mixed, mixed_by_weights])
-def test_elements_of_many_parts_are_the_same_one_by_one_and_in_blocks(make):
+def test_elements_of_many_parts_are_the_same_singly_and_in_blocks(make):
     dataset = make(700)
     places = np.random.default_rng(0).permutation(len(dataset))[:2000].tolist()
     blocks = [dataset.__getitems__(places[first : first + 64]) for first in range(0, len(places), 64)]
@@ -92,16 +92,16 @@ def test_elements_of_many_parts_are_the_same_one_by_one_and_in_blocks(make):
 
 
 @pytest.mark.parametrize("make", [concatenated, mixed])
-def test_a_loader_gives_all_elements_of_many_parts(make):
+def test_loader_yields_all_elements_of_many_parts(make):
     dataset = make(2000)
     with mpqueue.Loader(dataset, batch_size=1000, workers=1, seed=1) as loader:
         found = np.concatenate(list(loader)).tolist()
-    # A mix ends with the first part that is used up.
+    # A mix ends with the first exhausted part.
     assert len(set(found)) == len(found) == len(dataset)
     assert make is mixed or sorted(found) == list(range(8 * 2000))
 
 
-def test_a_part_that_grows_is_seen_when_it_is_read_or_the_length_is_asked_for():
+def test_growth_of_a_part_is_seen_on_read_and_by_len():
     parts = [[0, 1], [2, 3], [4, 5]]
     dataset = Dataset.concatenate(*map(Dataset, parts)).map(identity)
     assert [dataset[place] for place in range(6)] == [0, 1, 2, 3, 4, 5]
@@ -121,7 +121,7 @@ def test_a_part_that_grows_is_seen_when_it_is_read_or_the_length_is_asked_for():
         dataset[6]
 
 
-def test_a_source_whose_length_differs_at_each_call_is_read():
+def test_source_with_a_different_length_at_each_call_is_read():
     class Restless:
         calls = 0
 
@@ -135,7 +135,7 @@ def test_a_source_whose_length_differs_at_each_call_is_read():
     assert Dataset(Restless()).map(identity)[3] == 3
 
 
-def test_a_dataset_that_several_stages_read_has_its_own_random_numbers_in_each():
+def test_dataset_shared_by_stages_has_separate_random_numbers_in_each():
     once = Dataset.range(6).shuffle().map(lambda number: (number, int(mpqueue.rng().integers(1 << 60))))
     again = Dataset.range(6).shuffle().map(lambda number: (number, int(mpqueue.rng().integers(1 << 60))))
     shared, apart = once.concatenate(once).shuffle(), once.concatenate(again).shuffle()
@@ -174,25 +174,25 @@ def test_virtual_shards_open_the_parts_that_they_read(name):
         memory = bytes_of(lambda lanes=lanes: [lane.next() for lane in lanes])
         saved = [lane.save() for lane in lanes]
         lengths[parts] = memory, max(map(len, saved)), max(len(pickle.dumps(state)) for state in saved)
-    # A batch of 8 reads some parts more of a mix; each has two stages, and an item for each in the state.
+    # A batch of 8 reads a few more parts of a mix. Each has two stages, and an item for each in the state.
     assert lengths[3000][0] <= lengths[10][0] + 1_500_000
     assert lengths[3000][1] <= lengths[10][1] + 1
     assert lengths[3000][2] <= lengths[10][2] + 4_000
 
 
-def test_parts_that_have_ended_are_neither_held_nor_saved():
+def test_exhausted_parts_are_neither_held_nor_saved():
     dataset = Dataset.concatenate(*streams(500, 4)).shuffle(buffer=10).batch(2)
     (lane,) = lanes_of(dataset, 1)
     for _ in range(900):
         lane.next()
-    # The batch, what is ahead, the buffer, the concatenation, and the two stages of the part that is read.
+    # The batch, the read-ahead, the buffer, the concatenation, and the two stages of the current part.
     assert len(lane.save()["stages"]) <= 6
     assert [row[2] for row in lane.counts() if row[0].endswith("filter(keep)")][:400] == [4] * 400
 
 
 @pytest.mark.parametrize("stop", ["first", "all", "never"])
 @pytest.mark.parametrize("parts", [3, 40])
-def test_a_mix_of_streams_goes_on_from_a_state_that_has_some_of_them(parts, stop):
+def test_mix_of_streams_resumes_from_a_state_with_some_of_them(parts, stop):
     dataset = Dataset.mix(streams(parts, 30), stop=stop).shuffle(buffer=4)
     for place in (0, 1, 7, 50):
         (lane,) = lanes_of(dataset, 1)
@@ -203,7 +203,7 @@ def test_a_mix_of_streams_goes_on_from_a_state_that_has_some_of_them(parts, stop
         assert [again.next() for _ in range(25)] == [lane.next() for _ in range(25)]
 
 
-def test_an_element_of_a_mix_of_hundreds_of_streams_costs_about_as_much_as_of_ten():
+def test_mix_of_hundreds_of_streams_costs_about_as_much_as_of_ten():
     costs = []
     for parts in (10, 300):
         (lane,) = lanes_of(Dataset.mix(streams(parts, 300_000 // parts)).batch(256), 1)
@@ -213,7 +213,7 @@ def test_an_element_of_a_mix_of_hundreds_of_streams_costs_about_as_much_as_of_te
     assert costs[1] <= 2 * costs[0]
 
 
-def test_a_mix_takes_no_sample_ahead_that_costs_much_is_asked_for_alone_or_may_be_left_out():
+def test_mix_reads_no_slow_single_or_skippable_samples_ahead():
     taken = []
 
     def slow(number):

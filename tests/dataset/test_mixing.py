@@ -1,4 +1,4 @@
-"""The arithmetic of a mix: shares follow the weights at any place, lengths are exact, and nothing depends on memory."""
+"""The arithmetic of a mix: shares follow the weights at any index, lengths are exact, and no state is kept."""
 
 from collections import Counter
 from fractions import Fraction
@@ -27,7 +27,7 @@ def test_blocks_follow_the_weights_without_drift(weights, block):
     assert (shares.before(block) + shares.quotas(block) == shares.before(block + 1)).all()
     assert (shares.quotas(block) >= 0).all()
     for weight, count in zip(weights, before, strict=True):
-        # Within a place or two for each dataset, and what is rounded behind 25 binary digits.
+        # Within one or two places per dataset, and rounding after 25 binary digits.
         assert abs(float(Fraction(weight) / total * block * size) - count) < 2 * len(weights) + 1e-6 * block * size
 
 
@@ -38,19 +38,19 @@ def test_simple_ratios_are_exact_in_each_block(weights):
     assert shares.quotas(17).tolist() == expected
 
 
-def test_a_tiny_weight_has_its_share():
+def test_tiny_weight_receives_its_share():
     counts = Shares((1.0, 0.0001)).before(100_000)
     assert counts[1] / counts[0] == pytest.approx(0.0001, rel=1e-3)
 
 
 @given(WEIGHTS, st.data())
-def test_the_mix_that_ends_with_the_first_uses_up_one_and_asks_none_for_more(weights, data):
+def test_mix_with_stop_first_uses_up_one_dataset_and_overruns_none(weights, data):
     lengths = data.draw(st.lists(st.integers(1, 3000), min_size=len(weights), max_size=len(weights)))
     extent = Extent(Shares(weights), lengths, "first")
     counts = _counts_of(extent)
     assert counts.sum() == extent.length
     assert (counts <= lengths).all()
-    # One place more would ask one of them for more than it has, or nearly: rounding is by less than a place each.
+    # One more place would need more elements than a dataset has, or nearly: rounding is by less than one place each.
     assert any(
         length - count <= 1 + weight / sum(weights) * 2
         for count, length, weight in zip(counts, lengths, weights, strict=True)
@@ -58,7 +58,7 @@ def test_the_mix_that_ends_with_the_first_uses_up_one_and_asks_none_for_more(wei
 
 
 @given(WEIGHTS, st.data())
-def test_the_mix_that_shows_all_shows_each_whole_and_ends_soon_then(weights, data):
+def test_mix_with_stop_all_includes_each_dataset_and_then_ends(weights, data):
     lengths = data.draw(st.lists(st.integers(1, 2000), min_size=len(weights), max_size=len(weights)))
     extent = Extent(Shares(weights), lengths, "all")
     counts = _counts_of(extent)
@@ -86,7 +86,7 @@ def test_the_last_block_is_apportioned_to_the_nearest(quotas, data):
     assert (abs(found - quotas * places / quotas.sum()) < 1).all()
 
 
-def test_a_mix_is_in_another_order_for_each_seed_and_epoch_and_as_long():
+def test_mix_has_another_order_but_equal_length_per_seed_and_epoch():
     parts = [mpqueue.Dataset.range(700), mpqueue.Dataset.range(1000, 1300)]
     mixed = mpqueue.Dataset.mix(parts, [0.7, 0.3])
     assert len(mixed) == 1000
@@ -96,11 +96,11 @@ def test_a_mix_is_in_another_order_for_each_seed_and_epoch_and_as_long():
             orders += [np.concatenate(list(loader)).tolist() for _ in range(2)]
     assert all(sorted(order) == [*range(700), *range(1000, 1300)] for order in orders)
     assert len(set(map(tuple, orders))) == 4
-    for order in orders:  # each dataset in its own order
+    for order in orders:  # each dataset in its separate order
         assert [x for x in order if x < 1000] == list(range(700))
 
 
-def test_those_that_are_used_up_begin_anew_until_all_were_seen():
+def test_exhausted_datasets_restart_until_all_are_complete():
     short, long = mpqueue.Dataset.range(3).shuffle(), mpqueue.Dataset.range(100, 110)
     mixed = mpqueue.Dataset.mix([short, long], stop="all")
     assert len(mixed) == 20
@@ -111,7 +111,7 @@ def test_those_that_are_used_up_begin_anew_until_all_were_seen():
     assert all(sorted(passes[start : start + 3]) == [0, 1, 2] for start in (0, 3, 6))
 
 
-def test_a_mix_without_end_has_its_shares_at_any_place():
+def test_endless_mix_has_its_shares_at_any_index():
     mixed = mpqueue.Dataset.mix([mpqueue.Dataset.range(10), mpqueue.Dataset.range(10, 17)], [3, 1], stop="never")
     with pytest.raises(TypeError, match="has no length"):
         len(mixed)
@@ -120,12 +120,12 @@ def test_a_mix_without_end_has_its_shares_at_any_place():
     assert mixed.take(8)[7] == mixed[7]
 
 
-def test_a_dataset_of_weight_zero_is_never_asked():
+def test_dataset_with_weight_zero_is_never_read():
     mixed = mpqueue.Dataset.mix([mpqueue.Dataset.range(5), mpqueue.Dataset.range(0)], [1, 0], stop="all")
     assert list(mixed) == list(range(5))
 
 
-def test_each_order_of_access_gives_the_same():
+def test_order_of_access_does_not_change_elements():
     parts = [mpqueue.Dataset.range(number * 1000, number * 1000 + 300) for number in range(7)]
     mixed = mpqueue.Dataset.mix(parts, [0.31, 0.17, 0.2, 0.1, 0.05, 0.12, 0.05]).shuffle().repeat(2)
     whole = mixed.__getitems__(range(len(mixed)))
@@ -134,8 +134,8 @@ def test_each_order_of_access_gives_the_same():
 
 
 @pytest.mark.parametrize(("stop", "last"), [("first", 0), ("all", 1)])
-def test_a_mix_of_streams_ends_at_the_pick_of_the_one_that_has_no_more(stop, last):
-    """A stream does not know that it has ended before it is asked: where an index tells it, the mix ends sooner."""
+def test_mix_of_streams_ends_at_the_pick_of_an_exhausted_stream(stop, last):
+    """A stream's end is known only when an element is requested; with an index, the mix ends sooner."""
     lengths = 6, 15
     indexed = [mpqueue.Dataset.range(100 * number, 100 * number + length) for number, length in enumerate(lengths)]
     streams = [dataset.filter(lambda _: True) for dataset in indexed]

@@ -31,7 +31,7 @@ def same(one, other):
 
 
 def numbered(sizes):
-    """Sequences in which each number says its sample and its place."""
+    """Return sequences whose tokens encode the sample and the position."""
     return [1000 * (1 + number) + np.arange(size) for number, size in enumerate(sizes)]
 
 
@@ -49,7 +49,7 @@ def test_sequences_become_rows_with_segments_and_positions():
     assert [array.dtype for array in row.values()] == [np.int64, np.int32, np.int32]
 
 
-def test_fields_of_one_length_are_packed_alike_with_what_lies_behind_their_first_axis():
+def test_fields_of_one_length_are_packed_alike_with_further_axes():
     samples = [{"ids": np.arange(n, dtype=np.uint16), "at": np.ones((n, 2), np.float32)} for n in (2, 3)]
     (row,) = rows_of(samples, 6)
     assert list(row) == ["ids", "at", "segment_ids", "positions"]
@@ -58,7 +58,7 @@ def test_fields_of_one_length_are_packed_alike_with_what_lies_behind_their_first
     assert row["at"].tolist() == [[1, 1]] * 5 + [[0, 0]]
 
 
-def test_fields_may_come_in_another_order():
+def test_fields_can_have_another_order():
     (row,) = rows_of([{"a": [1], "b": [2]}, {"b": [4], "a": [3]}], 3)
     assert (row["a"].tolist(), row["b"].tolist()) == ([1, 3, 0], [2, 4, 0])
 
@@ -68,7 +68,7 @@ def test_dtypes_of_one_row_become_their_common_one():
     assert (row["tokens"].dtype, row["tokens"].tolist()) == (np.float64, [1, 0.5, 1])
 
 
-def test_what_arrays_of_other_libraries_hold_is_packed():
+def test_arrays_of_other_libraries_are_packed():
     torch = pytest.importorskip("torch")
     (row,) = rows_of([torch.tensor([1, 2]), torch.tensor([3])], 4)
     assert row["tokens"].tolist() == [1, 2, 3, 0]
@@ -76,7 +76,7 @@ def test_what_arrays_of_other_libraries_hold_is_packed():
 
 @settings(max_examples=60, deadline=None)
 @given(sizes=SIZES, arguments=STRATEGIES, blocks=st.lists(st.integers(1, 7), min_size=1, max_size=3))
-def test_rows_hold_each_number_once_and_tell_whose_it_is(sizes, arguments, blocks):
+def test_rows_contain_each_token_once_with_its_segment(sizes, arguments, blocks):
     samples = numbered(sizes)
     rows = rows_of(samples, 8, blocks, **arguments)
     found = []
@@ -90,7 +90,7 @@ def test_rows_hold_each_number_once_and_tell_whose_it_is(sizes, arguments, block
         assert np.unique(ids[:used]).tolist() == list(range(1, ids.max() + 1))
         for segment in range(1, ids.max() + 1):
             inside = tokens[ids == segment]
-            assert np.array_equal(inside, inside[0] + np.arange(len(inside)))  # of one sample, in order
+            assert np.array_equal(inside, inside[0] + np.arange(len(inside)))  # all of one sample, in order
             assert positions[ids == segment].tolist() == list(range(len(inside)))
             found += inside.tolist()
     assert sorted(found) == np.concatenate([[], *samples]).astype(int).tolist()
@@ -106,21 +106,21 @@ def test_rows_do_not_depend_on_blocks(sizes, arguments, blocks):
 
 @settings(max_examples=40, deadline=None)
 @given(sizes=SIZES, arguments=STRATEGIES)
-def test_a_snapshot_behind_any_row_gives_the_rest(sizes, arguments):
+def test_snapshot_after_any_row_resumes_with_the_rest(sizes, arguments):
     assert_resumes_everywhere(lambda: pack(numbered(sizes), 8, **arguments), same)
 
 
 @pytest.mark.parametrize("strategy", ["best_fit", "concatenate"])
-def test_a_snapshot_behind_any_row_or_error_gives_the_rest(strategy):
+def test_snapshot_after_any_row_or_error_resumes_with_the_rest(strategy):
     samples = [*numbered([3, 5, 30, 2]), ValueError("of the source"), "text", *numbered([4, 0, 9])]
     assert_resumes_everywhere(lambda: pack(samples, 8, strategy=strategy), same)
 
 
-def test_a_snapshot_amid_a_block_has_what_was_taken_and_not_placed():
+def test_snapshot_within_a_block_contains_unplaced_samples():
     samples = [*numbered([40, 3, 3]), "text", *numbered([5, 2])]
     whole, _ = drain(pack(samples, 8))
     first = pack(samples, 8)
-    assert len(first.pull(4)[0]) == 4  # takes four samples, the text among them
+    assert len(first.pull(4)[0]) == 4  # reads four samples, including the string
     second = pack(samples, 8)
     second.load(first.save())
     rest, _ = drain(second)
@@ -130,7 +130,7 @@ def test_a_snapshot_amid_a_block_has_what_was_taken_and_not_placed():
     assert all(same(got, row) for got, row in zip(rest, whole[4:], strict=True) if isinstance(row, dict))
 
 
-def test_a_sample_that_fills_many_rows_is_read_again_once():
+def test_sample_that_fills_many_rows_is_read_again_once():
     stage = pack([np.arange(1000)], 8)
     stage.pull(1)
     other = pack([np.arange(1000)], 8)
@@ -138,7 +138,7 @@ def test_a_sample_that_fills_many_rows_is_read_again_once():
     assert other._input.rebuilt == [0]
 
 
-def test_a_source_that_gives_less_than_before_is_told():
+def test_source_that_returns_a_shorter_sample_raises():
     stage = pack([np.arange(5), np.arange(2)], 8)
     stage.pull(1)
     other = pack([np.arange(5), np.arange(7)], 8)
@@ -148,13 +148,13 @@ def test_a_source_that_gives_less_than_before_is_told():
         other.rebuild([((0, 0, 5), (1, 0, 9))])
 
 
-def test_the_input_is_asked_only_until_a_row_is_closed():
+def test_input_is_read_only_until_a_row_is_closed():
     stage = pack([np.arange(8)] * 5, 8)
     stage.pull(1)
     assert stage._input.at == 1
 
 
-def test_what_is_longer_than_a_row_is_cut_and_its_rest_is_placed():
+def test_long_samples_are_cut_and_the_rest_is_placed():
     first, second = rows_of([np.arange(1, 12), [50, 51]], 8)
     assert first["tokens"].tolist() == [1, 2, 3, 4, 5, 6, 7, 8]
     assert lists(second) == {
@@ -165,7 +165,7 @@ def test_what_is_longer_than_a_row_is_cut_and_its_rest_is_placed():
 
 
 @pytest.mark.parametrize("strategy", ["best_fit", "concatenate"])
-def test_what_is_longer_than_a_row_is_left_out_and_counted(strategy):
+def test_long_samples_are_dropped_and_counted(strategy):
     stage = pack([[1, 2], range(1, 10), [3]], 8, strategy=strategy, long="drop")
     (row,), _ = drain(stage)
     assert row["tokens"].tolist() == [1, 2, 3, 0, 0, 0, 0, 0]
@@ -173,7 +173,7 @@ def test_what_is_longer_than_a_row_is_left_out_and_counted(strategy):
 
 
 @pytest.mark.parametrize("strategy", ["best_fit", "concatenate"])
-def test_what_is_longer_than_a_row_is_an_error_in_its_place(strategy):
+def test_long_sample_raises_in_its_place(strategy):
     error, row = rows_of([[1, 2], np.arange(9), [3]], 8, strategy=strategy, long="error")
     assert isinstance(error, ValueError)
     assert "of length 9 is longer than a row, which has 8 places" in str(error)
@@ -181,7 +181,7 @@ def test_what_is_longer_than_a_row_is_an_error_in_its_place(strategy):
     assert row["tokens"].tolist() == [1, 2, 3, 0, 0, 0, 0, 0]
 
 
-def test_what_is_padded_cut_and_left_out_is_counted():
+def test_padding_cut_and_dropped_samples_are_counted():
     stage = pack([np.arange(11), [], [1, 2], np.arange(7)], 8)
     rows, _ = drain(stage)
     assert len(rows) == 3
@@ -195,13 +195,13 @@ def test_what_is_padded_cut_and_left_out_is_counted():
     }
 
 
-def test_an_input_without_samples_gives_no_rows():
+def test_empty_input_yields_no_rows():
     assert rows_of([], 8) == []
     assert rows_of([[], np.zeros(0)], 8, strategy="concatenate") == []
 
 
-def test_rows_before_an_error_come_before_it():
-    """Whatever the blocks; and a later sample goes into the row that was open."""
+def test_rows_before_an_error_are_returned_first():
+    """For any block size; and a later sample goes into the row that was open."""
     samples = [*numbered([8, 3]), "text", *numbered([5])]
     for blocks in ((1,), (4,)):
         first, error, second = rows_of(samples, 8, blocks)
@@ -210,7 +210,7 @@ def test_rows_before_an_error_come_before_it():
         assert second["segment_ids"].tolist() == [1, 1, 1, 2, 2, 2, 2, 2]
 
 
-def test_a_sample_with_an_error_is_left_out_where_errors_are_skipped():
+def test_sample_with_an_error_is_skipped_with_on_error_skip():
     skipped = []
     samples = [*numbered([3]), "text", *numbered([5])]
     (row,) = rows_of(samples, 8, (4,), run=lane_run(skipped.append))
@@ -243,7 +243,7 @@ def test_a_sample_with_an_error_is_left_out_where_errors_are_skipped():
         ({"a": [1], "positions": [1]}, ValueError, "the field 'positions', which is reserved"),
     ],
 )
-def test_a_sample_that_is_no_sequence_is_an_error_that_says_what_to_do(sample, kind, words):
+def test_sample_that_is_not_a_sequence_raises_with_a_remedy(sample, kind, words):
     with pytest.raises(kind, match=words):
         pack([sample], 8).pull(1)
 
@@ -257,7 +257,7 @@ def test_a_sample_that_is_no_sequence_is_an_error_that_says_what_to_do(sample, k
         ([1], [[1, 2]], "'tokens' of shape \\(n, 2\\)"),
     ],
 )
-def test_a_sample_of_another_form_than_the_first_is_an_error(first, second, words):
+def test_sample_that_differs_from_the_first_raises(first, second, words):
     error, row = rows_of([first, second], 8)
     assert isinstance(error, ValueError)
     with pytest.raises(ValueError, match=words):
@@ -265,7 +265,7 @@ def test_a_sample_of_another_form_than_the_first_is_an_error(first, second, word
     assert row["segment_ids"].sum() == 1
 
 
-def test_a_form_is_known_behind_a_snapshot():
+def test_resumed_pack_checks_samples_against_the_first():
     stage = pack([[1] * 8, {"a": [1]}], 8)
     stage.pull(1)
     other = pack([[1] * 8, {"a": [1]}], 8)

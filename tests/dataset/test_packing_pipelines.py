@@ -1,4 +1,4 @@
-"""Packing and bucketing amid other stages of a lane: each snapshot gives the rest of the stream."""
+"""Packing and bucketing between other stages of a lane: each snapshot resumes with the rest of the stream."""
 
 import numpy as np
 import pytest
@@ -11,12 +11,12 @@ COUNT = 60
 
 
 def text(number):
-    """A text of 1 to 23 tokens."""
+    """Return a text of 1 to 23 tokens."""
     return np.full(1 + number * 7 % 23, number)
 
 
 class Texts:
-    """A source that is a stream, and tells where it is."""
+    """A source that is a stream with a state."""
 
     def __init__(self):
         self._next = 0
@@ -41,7 +41,7 @@ SOURCES = {
 
 
 def before(kind):
-    """Texts of which some are left out and some are doubled, in another order."""
+    """Return texts of which some are dropped and some are doubled, in another order."""
     texts = Dataset(SOURCES[kind]).filter(lambda tokens: bool(tokens[0] % 5))
     return texts.flat_map(lambda tokens: [tokens] * (1 + int(tokens[0]) % 2)).shuffle(7)
 
@@ -67,15 +67,15 @@ def bucketed(kind):
 
 
 @pytest.mark.parametrize("strategy", ["best_fit", "concatenate"])
-def test_rows_amid_other_stages_are_resumed_everywhere(kind, strategy):
+def test_rows_between_other_stages_resume_anywhere(kind, strategy):
     assert_resumes_everywhere(lambda: packed(kind, strategy), same)
 
 
-def test_buckets_amid_other_stages_are_resumed_everywhere(kind):
+def test_buckets_between_other_stages_resume_anywhere(kind):
     assert_resumes_everywhere(lambda: bucketed(kind), same)
 
 
-def test_rows_are_the_same_from_each_kind_of_source():
+def test_rows_are_the_same_for_each_kind_of_source():
     wholes = [drain(packed(kind, "best_fit"))[0] for kind in SOURCES]
     for other in wholes[1:]:
         assert all(same(one, two) for one, two in zip(wholes[0], other, strict=True))
@@ -113,7 +113,7 @@ BETWEEN = {
 
 @pytest.mark.parametrize("between", BETWEEN)
 @pytest.mark.parametrize("batch", BATCHES)
-def test_pack_after_a_stage_that_makes_batches_is_refused_with_the_remedy(batch, between):
+def test_pack_after_a_batching_stage_raises_with_a_remedy(batch, between):
     for samples in SAMPLES.values():
         batches = BETWEEN[between](BATCHES[batch](samples(Dataset.range(6))))
         with pytest.raises(ValueError, match=rf"stage \d+, {batch.partition(',')[0]}\(.* Pack first: pack\(8\)\.batch"):
@@ -121,7 +121,7 @@ def test_pack_after_a_stage_that_makes_batches_is_refused_with_the_remedy(batch,
 
 
 @pytest.mark.parametrize("batch", BATCHES)
-def test_pack_takes_the_samples_of_batches_that_flat_map_takes_apart(batch):
+def test_pack_accepts_batches_split_by_flat_map(batch):
     samples = Dataset.range(6).map(lambda number: np.full(3, number + 1))
     rows = list(BATCHES[batch](samples).flat_map(list).pack(6, strategy="concatenate").batch(2))
     segments = {(int(number), int(token)) for row in rows for number, token in zip(

@@ -1,4 +1,4 @@
-"""Any composition of stages gives what plain Python gives, in any lane, wherever its state is saved and loaded."""
+"""Any composition of stages equals plain Python, in any lane, wherever its state is saved and loaded."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from mpqueue.worker import context, lane_runner
 from mpqueue.worker.lanes import LaneRun
 from mpqueue.worker.runner import StreamEnd
 
-MOST = 60  # elements of a lane: a mix may have no end
+MOST = 60  # elements of a lane: a mix may be endless
 
 
 pytestmark = pytest.mark.usefixtures("own_thread")
@@ -37,7 +37,7 @@ def outcome_of(lane):
         return Failed(type(error).__name__, str(error))
 
 
-def given_by(lane, count):
+def outcomes_by(lane, count):
     found = []
     while len(found) < count:
         try:
@@ -58,18 +58,18 @@ RUNS = st.builds(
     endless=st.booleans(),
 )  # fmt: skip
 @hypothesis.settings(max_examples=150)
-def test_a_lane_gives_what_plain_python_gives_across_saves(dataset, run, saves, by_json, endless):
+def test_lane_equals_plain_python_across_saves(dataset, run, saves, by_json, endless):
     run = make_run(*run, endless=endless)
     wanted = pipelines.model_of(dataset, run, MOST)
     source = DatasetLanes(dataset.root)
     lane, found = source.open_lane(run), []
     for count in saves:
-        found += given_by(lane, min(count, MOST - len(found)))
+        found += outcomes_by(lane, min(count, MOST - len(found)))
         state = lane.save()
         state = pickle.loads(pickle.dumps(state))
         state = json.loads(json.dumps(state)) if by_json else state
         lane = source.open_lane(run._replace(state=state))
-    found += given_by(lane, MOST - len(found))
+    found += outcomes_by(lane, MOST - len(found))
     assert found == wanted
 
 
@@ -77,17 +77,17 @@ def test_a_lane_gives_what_plain_python_gives_across_saves(dataset, run, saves, 
 @hypothesis.settings(max_examples=40)
 def test_each_stage_of_a_lane_has_one_row_of_counts(dataset, run):
     lane = DatasetLanes(dataset.root).open_lane(make_run(*run))
-    given = given_by(lane, MOST)
+    outcomes = outcomes_by(lane, MOST)
     rows = lane.counts()
     names = [row[0] for row in rows]
     assert sorted(set(names)) == sorted(names)
     assert f"{dataset.root.number}: {dataset.root.line()}" in names
     of_last = next(row for row in rows if row[0] == f"{dataset.root.number}: {dataset.root.line()}")
-    assert of_last[2] >= sum(not isinstance(one, Failed) for one in given)
+    assert of_last[2] >= sum(not isinstance(one, Failed) for one in outcomes)
 
 
 def outcomes_of(elements, count):
-    """Return the next elements of an iterator, errors in their places."""
+    """Return the next elements of an iterator, with errors in their places."""
     found = []
     while len(found) < count:
         try:
@@ -100,20 +100,22 @@ def outcomes_of(elements, count):
 
 
 def plain(outcomes):
-    """Return what is equal wherever it was computed: a worker may send a tuple as a list, and numbers of NumPy."""
+    """Convert to values that are equal wherever they were computed: a worker may send tuples as lists, and NumPy
+    numbers.
+    """
     return [repr(one) for one in outcomes]
 
 
 @hypothesis.given(dataset=DATASETS, cut=st.integers(0, MOST))
 @hypothesis.settings(max_examples=15, suppress_health_check=[hypothesis.HealthCheck.filter_too_much])
 @pytest.mark.parametrize("kind", [{"workers": 0}, {"workers": 2, "backend": "thread"}])
-def test_a_loader_gives_it_in_rounds_and_goes_on_where_it_was(dataset, cut, kind):
+def test_loader_alternates_between_lanes_and_resumes(dataset, cut, kind):
     hypothesis.assume(not dataset.root.is_indexed)
     wanted = plain(outcomes_of(iter(dataset), MOST))
     with mpqueue.Loader(dataset, seed=0, **kind) as loader:
         found = plain(outcomes_of(iter(loader), cut))
         state = pickle.loads(pickle.dumps(loader.state_dict()))
-    if len(found) == cut:  # else the epoch has ended
+    if len(found) == cut:  # otherwise the epoch has ended
         with mpqueue.Loader(dataset, seed=0, **kind) as loader:
             loader.load_state_dict(state)
             found += plain(outcomes_of(iter(loader), MOST - cut))
@@ -121,7 +123,7 @@ def test_a_loader_gives_it_in_rounds_and_goes_on_where_it_was(dataset, cut, kind
 
 
 def killed_now_and_then(loader, count, kills):
-    """The outcomes of a loader, some of whose workers are killed behind some of them; and how many died."""
+    """Return the outcomes of a loader while some of its workers are killed, and the number of killed workers."""
     elements, found = iter(loader), []
     for at in sorted(kill for kill in kills if kill < count):
         found += outcomes_of(elements, at - len(found))
@@ -133,7 +135,7 @@ def killed_now_and_then(loader, count, kills):
 
 @pytest.fixture(scope="module")
 def _always_saved():
-    """A snapshot goes with every element, here and in workers that are forked from here."""
+    """Take a snapshot after each element, here and in workers that are forked from here."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lane_runner, "_BETWEEN_NS", 0)
         patch.setattr(lane_runner, "_WORK_PER_SAVE", 0)
@@ -150,7 +152,7 @@ PARTS = st.lists(
 @pytest.mark.usefixtures("_always_saved")
 @hypothesis.given(dataset=DATASETS, parts=PARTS)
 @hypothesis.settings(max_examples=5, suppress_health_check=[hypothesis.HealthCheck.filter_too_much])
-def test_worker_processes_give_it_whoever_of_them_dies_and_wherever_it_is_resumed(dataset, parts):
+def test_worker_crashes_and_resumes_do_not_change_the_elements(dataset, parts):
     hypothesis.assume(not dataset.root.is_indexed)
     wanted = plain(outcomes_of(iter(dataset), MOST))
     found, state = [], None
@@ -173,18 +175,18 @@ def test_worker_processes_give_it_whoever_of_them_dies_and_wherever_it_is_resume
 )
 @hypothesis.settings(max_examples=4, suppress_health_check=[hypothesis.HealthCheck.filter_too_much])
 @pytest.mark.filterwarnings("ignore:.*ranks share a stream")
-def test_the_ranks_of_any_worlds_give_the_whole_together(dataset, worlds, cut, data):
+def test_ranks_of_any_world_size_yield_all_elements_together(dataset, worlds, cut, data):
     hypothesis.assume(not dataset.root.is_indexed)
     whole = plain(outcomes_of(iter(dataset), 10 * MOST))
     hypothesis.assume(len(whole) < 10 * MOST)
     found, states = on_ranks(dataset, worlds[0], None, cut)
-    hypothesis.assume({state["epoch"] for state in states} == {0})  # no rank has come to its end before the others
+    hypothesis.assume({state["epoch"] for state in states} == {0})  # no rank has reached its end before the others
     rest, _ = on_ranks(dataset, worlds[1], data.draw(st.permutations(states)), 10 * MOST)
     assert sorted(found + rest) == sorted(whole)
 
 
 def on_ranks(dataset, world, states, count):
-    """What so many elements on each rank are, and the states behind them."""
+    """Return the next ``count`` elements on each rank, and the states after them."""
     found, after = [], []
     for rank in range(world):
         with mpqueue.Loader(dataset, seed=0, workers=0, shard=(rank, world)) as loader:

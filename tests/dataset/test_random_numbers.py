@@ -1,4 +1,4 @@
-"""Random numbers of stages: from the seed, the epoch, the stage, and the place of the sample before it."""
+"""Random numbers of stages depend on the seed, the epoch, the stage, and the sample's index before it."""
 
 import random
 
@@ -37,20 +37,20 @@ def epochs(dataset, num_epochs=2, **options):
         return [flat(loader) for _ in range(num_epochs)]
 
 
-def test_they_are_the_same_for_any_number_of_worker_processes_and_without_any():
+def test_random_numbers_are_the_same_for_any_number_of_workers():
     expected = epochs(DATASET.batch(5, collate=collate), workers=0)
     assert expected[0] != expected[1]
     for workers in (1, 3):
         assert epochs(DATASET.batch(5, collate=collate), workers=workers) == expected
 
 
-def test_those_of_rng_are_the_same_in_threads():
+def test_mpqueue_rng_is_the_same_in_threads():
     own = Dataset.range(12).shuffle().map(lambda x: (x, mpqueue.rng().random())).batch(5, collate=list)
     assert epochs(own, workers=2, backend="thread") == epochs(own, workers=2)
 
 
 def now_and_then(sample):
-    """Draws for some samples, of each kind: most of a block are begun together, and some by themselves."""
+    """Draw for some samples, of each kind: most samples of a block are seeded together, and some separately."""
     drawn = [mpqueue.rng().random() + mpqueue.rng().random()] if sample % 5 == 0 else []
     if sample % 7 == 0:
         drawn.append(random.random())
@@ -74,7 +74,7 @@ SPARSE = Dataset.range(600).map(now_and_then)
 @pytest.mark.parametrize(
     "dataset", [SPARSE, SPARSE.filter(is_kept), SPARSE.shuffle(buffer=20).filter(is_kept)], ids=str
 )
-def test_samples_draw_their_own_numbers_wherever_others_have_drawn(dataset):
+def test_samples_draw_the_same_numbers_after_other_samples_drew(dataset):
     batches = dataset.batch(100, collate=list)
     expected = epochs(batches, workers=0)
     for workers in (1, 2):
@@ -82,7 +82,7 @@ def test_samples_draw_their_own_numbers_wherever_others_have_drawn(dataset):
 
 
 @pytest.mark.parametrize("name", ["Python's", "NumPy's", "Python's, kept", "torch's"])
-def test_a_caller_that_computes_a_stream_draws_what_workers_draw_from_whatever_sample_on(name):
+def test_calling_process_draws_the_same_as_workers_from_any_sample_on(name):
     draw_one = {
         "Python's": lambda: random.random(),
         "NumPy's": lambda: np.random.rand(),
@@ -92,7 +92,7 @@ def test_a_caller_that_computes_a_stream_draws_what_workers_draw_from_whatever_s
     if name == "torch's":
         pytest.importorskip("torch")
     before = random.getstate()
-    random.gauss(0, 1)  # which keeps a second number for later
+    random.gauss(0, 1)  # which stores a second number
     state = random.getstate()
 
     def late(sample):
@@ -106,10 +106,10 @@ def test_a_caller_that_computes_a_stream_draws_what_workers_draw_from_whatever_s
     assert len({number for _, number in expected[0]}) > 80
 
 
-def test_samples_draw_their_own_numbers_of_torch_wherever_others_have_drawn():
+def test_samples_draw_the_same_torch_numbers_after_other_samples_drew():
     torch = pytest.importorskip("torch")
 
-    def late(sample):  # not in a worker's first element, by which it is told whether something draws
+    def late(sample):  # not in a worker's first element, which determines whether the function draws
         return sample, float(torch.rand(1)) if sample > 300 and sample % 3 == 0 else torch.is_tensor(sample)
 
     dataset = Dataset.range(600).filter(lambda sample: sample % 7 != 0).map(late).shuffle(buffer=20)
@@ -120,7 +120,7 @@ def test_samples_draw_their_own_numbers_of_torch_wherever_others_have_drawn():
         assert epochs(batches, workers=workers) == expected
 
 
-def test_threads_draw_their_own_numbers_wherever_others_have_drawn():
+def test_threads_draw_the_same_numbers_after_other_samples_drew():
     def some(sample):
         return sample, [mpqueue.rng().random() for _ in range(sample % 3)]
 
@@ -130,21 +130,21 @@ def test_threads_draw_their_own_numbers_wherever_others_have_drawn():
         assert epochs(batches, workers=workers, backend="thread") == expected
 
 
-def test_batch_sizes_and_ranks_change_no_sample():
+def test_batch_sizes_and_ranks_do_not_change_samples():
     by_index = {sample[0]: sample for sample in epochs(DATASET.batch(12, collate=list), workers=0)[0]}
     assert {sample[0]: sample for sample in epochs(DATASET.batch(1, collate=list), workers=1)[0]} == by_index
     ranks = [epochs(DATASET.batch(3, collate=list), workers=1, shard=(rank, 2))[0] for rank in range(2)]
     assert {sample[0]: sample for each in ranks for sample in each} == by_index
 
 
-def test_what_is_asked_here_is_what_a_loader_with_seed_0_gives():
+def test_direct_access_equals_a_loader_with_seed_0():
     with mpqueue.Loader(DATASET.batch(5, collate=collate), workers=1, seed=0) as loader:
         expected = list(loader)
     assert list(DATASET.batch(5, collate=collate)) == expected
     assert [DATASET.batch(5, collate=collate)[place] for place in (2, 0)] == [expected[2], expected[0]]
 
 
-def test_the_callers_generators_are_as_they_were():
+def test_generators_of_the_caller_are_restored():
     torch = pytest.importorskip("torch")
     for seed in (random.seed, np.random.seed, torch.manual_seed):
         seed(1)
@@ -158,25 +158,25 @@ def test_the_callers_generators_are_as_they_were():
         mpqueue.rng()
 
 
-def test_a_stage_behind_changes_nothing_before_it():
+def test_later_stage_does_not_change_earlier_random_numbers():
     first = epochs(DATASET.batch(4, collate=list), 1, workers=0)[0]
     more = epochs(DATASET.map(draw).take(9).batch(4, collate=list), 1, workers=0)[0]
     assert [sample[: len(first[0])] for sample in more] == first[:9]
 
 
-def test_the_same_dataset_in_two_branches_draws_other_numbers():
+def test_same_dataset_in_two_branches_draws_different_numbers():
     drawn = Dataset.range(3).map(lambda _: mpqueue.rng().random())
     assert len({number for pair in Dataset.zip(drawn, drawn) for number in pair}) == 6
 
 
-def test_passes_of_a_repeated_dataset_draw_other_numbers():
+def test_passes_of_a_repeated_dataset_draw_different_numbers():
     drawn = Dataset.range(3).map(lambda _: mpqueue.rng().random())
     assert len(set(drawn.repeat(4))) == 12
     assert len(set(Dataset.mix([drawn, Dataset.range(100, 110)], stop="all"))) == 20
 
 
 class Nested:
-    """Code of a source that asks a dataset for elements: its own numbers go on behind that."""
+    """Source code that reads a dataset: its own random numbers continue afterwards."""
 
     def __init__(self, asks):
         self.asks = asks
@@ -191,7 +191,7 @@ class Nested:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_elements_that_a_source_asks_for_leave_its_own_numbers_alone(workers):
+def test_nested_dataset_access_does_not_change_the_sources_numbers(workers):
     asking, plain = (list(_items(Nested(asks), workers)) for asks in (True, False))
     assert [item[:4] for item in asking] == [item[:4] for item in plain]
     assert len({item[4][1] for item in asking}) == 6
@@ -202,7 +202,7 @@ def _items(source, workers):
         return list(loader)
 
 
-def test_a_generator_that_a_source_keeps_is_seeded_at_any_depth_of_stages():
+def test_generator_held_by_a_source_is_seeded_at_any_depth():
     class Keeps:
         def __init__(self):
             self.rng = np.random.default_rng()

@@ -1,4 +1,4 @@
-"""A stream that is iterated over in this process: its elements come round 16 lanes."""
+"""Iteration over a stream in this process: elements alternate between 16 lanes."""
 
 import random
 import signal
@@ -16,7 +16,7 @@ from mpqueue.worker import context
 from mpqueue.worker.lanes import LaneRun
 
 
-def test_elements_come_round_the_lanes_and_one_that_has_ended_gives_nothing():
+def test_elements_alternate_between_lanes_until_each_ends():
     dataset = mpqueue.Dataset(Shards(75)).map(Drawn(1)).filter(Kept(2)).flat_map(Copies(12)).shuffle(buffer=3)
     lanes = []
     restore = context.keep_thread()
@@ -31,20 +31,20 @@ def test_elements_come_round_the_lanes_and_one_that_has_ended_gives_nothing():
             found.append(next(elements))
         except StopIteration:
             break
-        except LookupError as error:  # in the place of an element
+        except LookupError as error:  # takes the place of an element
             found.append(pipelines.Failed(type(error).__name__, str(error)))
     assert found == rounds
     assert any(isinstance(one, pipelines.Failed) for one in found)
     assert len({len(lane) for lane in lanes}) > 1
 
 
-def test_its_functions_are_told_of_one_worker_and_of_their_lane():
-    told = list(mpqueue.Dataset.range(32).map(lambda _: mpqueue.worker_info()).filter(lambda info: info is not None))
-    assert {(info.id, info.num_workers, info.num_shards) for info in told} == {(0, 1, 16)}
-    assert [info.shard_id for info in told] == [*range(16), *range(16)]
+def test_functions_see_one_worker_and_their_lane():
+    infos = list(mpqueue.Dataset.range(32).map(lambda _: mpqueue.worker_info()).filter(lambda info: info is not None))
+    assert {(info.id, info.num_workers, info.num_shards) for info in infos} == {(0, 1, 16)}
+    assert [info.shard_id for info in infos] == [*range(16), *range(16)]
 
 
-def test_the_order_is_that_of_rounds():
+def test_order_alternates_between_lanes():
     dataset = mpqueue.Dataset.range(40).filter(lambda value: value % 16 > 1)
     assert list(dataset) == [value for value in range(40) if value % 16 > 1]
     lanes = [[value for value in range(lane, 40, 4) if value % 16 > 1] for lane in range(4)]
@@ -52,7 +52,7 @@ def test_the_order_is_that_of_rounds():
     assert list(LaneRounds(DatasetLanes(dataset.root), 4)) == rounds
 
 
-def test_the_callers_own_numbers_stay_what_they_were():
+def test_random_numbers_of_the_caller_are_unchanged():
     def drawn(value):
         return value, random.random(), float(np.random.random()), float(mpqueue.rng().random())
 
@@ -72,7 +72,7 @@ def test_the_callers_own_numbers_stay_what_they_were():
 
 
 @pytest.mark.parametrize("kind", [None, {"workers": 0}, {"workers": 2}])
-def test_an_iterable_style_dataset_of_torch_takes_its_share_by_lane(kind):
+def test_torch_iterable_dataset_selects_its_share_by_lane(kind):
     torch = pytest.importorskip("torch")
 
     class Numbers(torch.utils.data.IterableDataset):
@@ -93,12 +93,14 @@ INDEXED = mpqueue.Dataset.range(60).shuffle().map(Drawn(1))
 
 
 def struck_at(elements, places):
-    """The elements of an iterator that is struck at some places of our code, and goes on; and how often it was."""
+    """Return the elements of an iterator that is interrupted at some points of mpqueue's code and continued, with the
+    count.
+    """
     found, num_struck = [], 0
     for place in places:
         try:
             with Strike(place):
-                for _ in range(5):  # what was struck is asked for again
+                for _ in range(5):  # request an interrupted element again
                     found += [next(elements)]
         except Struck:
             num_struck += 1
@@ -107,7 +109,7 @@ def struck_at(elements, places):
 
 @pytest.mark.parametrize("dataset", [STREAM, INDEXED], ids=["stream", "indexed"])
 @pytest.mark.parametrize("seed", range(3))
-def test_who_interrupts_and_goes_on_loses_nothing_and_gets_nothing_twice(dataset, seed):
+def test_continuing_after_an_interrupt_neither_loses_nor_repeats_elements(dataset, seed):
     chosen = random.Random(seed)
     found, num_struck = struck_at(iter(dataset), [chosen.randrange(400) for _ in range(8)])
     assert found == list(dataset)
@@ -116,7 +118,7 @@ def test_who_interrupts_and_goes_on_loses_nothing_and_gets_nothing_twice(dataset
 
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("dataset", [STREAM, INDEXED], ids=["stream", "indexed"])
-def test_who_interrupts_a_loader_in_mid_epoch_goes_on_as_well(dataset, workers):
+def test_interrupted_loader_continues_in_the_middle_of_an_epoch(dataset, workers):
     chosen = random.Random(4)
     with mpqueue.Loader(dataset, batch_size=None, workers=workers, seed=0) as loader:
         found, num_struck = struck_at(iter(loader), [chosen.randrange(200) for _ in range(8)])
@@ -124,8 +126,8 @@ def test_who_interrupts_a_loader_in_mid_epoch_goes_on_as_well(dataset, workers):
     assert num_struck > 1
 
 
-@pytest.mark.parametrize(("kind", "step"), [("stream", 17), ("indexed", 1)])  # a stream has some 600 places
-def test_wherever_an_interrupt_strikes_later_elements_are_what_they_were(kind, step):
+@pytest.mark.parametrize(("kind", "step"), [("stream", 17), ("indexed", 1)])  # a stream has about 600 points
+def test_interrupt_at_any_point_does_not_change_later_elements(kind, step):
     dataset = mpqueue.Dataset.range(6).shuffle().map(Drawn(1))
     if kind == "stream":
         dataset = dataset.filter(Kept(2)).shuffle(buffer=2)
@@ -139,7 +141,7 @@ def test_wherever_an_interrupt_strikes_later_elements_are_what_they_were(kind, s
     assert place > 100
 
 
-def test_ctrl_c_in_the_users_function_is_of_no_element():
+def test_ctrl_c_in_a_user_function_takes_no_element():
     struck = []
 
     def interrupted(value):
@@ -162,7 +164,7 @@ def test_ctrl_c_in_the_users_function_is_of_no_element():
 
 
 @pytest.mark.parametrize("dataset", [mpqueue.Dataset.range(40), mpqueue.Dataset.range(40).filter(Kept(3))])
-def test_an_error_takes_the_place_of_one_element(dataset):
+def test_error_takes_the_place_of_one_element(dataset):
     elements, found, num_raised = iter(dataset.map(Raising(1))), [], 0
     while True:
         try:

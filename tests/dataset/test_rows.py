@@ -1,4 +1,4 @@
-"""Which row a sequence goes into: nothing is lost, rows close in time, and little is padded."""
+"""Assignment of sequences to rows: no tokens are lost, rows are closed in time, and padding is small."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ SIZES = st.lists(st.integers(1, 40), max_size=60)
 
 
 def fill(filler, sizes):
-    """Add sequences of these sizes; return rows, and for each piece of them the number of sequences when it left."""
+    """Add sequences of these sizes; return rows, and for each of their pieces the number of sequences when it left."""
     rows, when = [], {}
     for token, size in enumerate(sizes):
         rest = Piece(token, 0, size, (np.arange(size),))
@@ -30,7 +30,7 @@ def sizes_of(row):
 
 @settings(max_examples=60, deadline=None)
 @given(sizes=SIZES, bins=st.integers(1, 4))
-def test_no_place_of_a_sequence_is_lost_or_doubled(sizes, bins):
+def test_no_token_is_lost_or_repeated(sizes, bins):
     for filler in (BestFit(LENGTH, bins), Concatenation(LENGTH)):
         rows = fill(filler, sizes)[0] + filler.finish()
         assert all(0 < sum(sizes_of(row)) <= LENGTH for row in rows)
@@ -42,7 +42,7 @@ def test_no_place_of_a_sequence_is_lost_or_doubled(sizes, bins):
 
 @settings(max_examples=60, deadline=None)
 @given(sizes=SIZES)
-def test_concatenation_is_the_running_text(sizes):
+def test_concatenation_keeps_the_text_in_order(sizes):
     filler = Concatenation(LENGTH)
     rows = fill(filler, sizes)[0] + filler.finish()
     text = [(piece.token, place) for row in rows for piece in row for place in range(piece.start, piece.stop)]
@@ -52,7 +52,7 @@ def test_concatenation_is_the_running_text(sizes):
 
 @settings(max_examples=60, deadline=None)
 @given(sizes=SIZES, bins=st.integers(1, 4))
-def test_best_fit_cuts_only_what_is_longer_than_a_row(sizes, bins):
+def test_best_fit_cuts_only_sequences_longer_than_a_row(sizes, bins):
     filler = BestFit(LENGTH, bins)
     rows = fill(filler, sizes)[0] + filler.finish()
     for piece in (piece for row in rows for piece in row):
@@ -61,48 +61,48 @@ def test_best_fit_cuts_only_what_is_longer_than_a_row(sizes, bins):
         assert piece.stop in (piece.start + LENGTH, size)
 
 
-def test_a_sequence_goes_where_it_leaves_the_least_space():
+def test_sequence_goes_where_it_leaves_the_least_space():
     filler = BestFit(10, 3)
     assert fill(filler, [4, 8, 9])[0] == []
     ((row,), _) = fill(filler, [2])
     assert sizes_of(row) == [8, 2]
 
 
-def test_of_rows_with_equal_space_the_oldest_is_filled():
+def test_oldest_of_rows_with_equal_space_is_filled():
     filler = BestFit(10, 3)
     rows, _ = fill(filler, [6, 6, 4])
     assert [[piece.token for piece in row] for row in rows] == [[0, 2]]
 
 
-def test_the_fullest_row_is_closed_where_a_sequence_fits_into_none():
+def test_fullest_row_is_closed_if_a_sequence_fits_nowhere():
     rows, _ = fill(BestFit(10, 3), [6, 8, 7, 9])
     assert [sizes_of(row) for row in rows] == [[8]]
 
 
-def test_the_oldest_row_is_closed_after_twice_as_many_rows_as_can_be_open():
+def test_oldest_row_is_closed_after_twice_the_limit_of_open_rows():
     """Otherwise the first row, which has the most space, would stay open until the end."""
     rows, when = fill(BestFit(100, 3), [60, *[70] * 20])
     assert when[0] == 2 * 3 + 1
     assert len(rows) == 18
 
 
-def test_what_is_left_at_the_end_is_fitted_anew():
-    """Longest first: in the order in which they came, 3 and 4 would lie in one row, and 7 and 6 in two more."""
+def test_remaining_sequences_are_fitted_again_at_the_end():
+    """Longest first: in the order of arrival, 3 and 4 would share a row, and 7 and 6 would take two more."""
     filler = BestFit(10, 8)
     assert fill(filler, [3, 4, 7, 6])[0] == []
     assert [[piece.token for piece in row] for row in filler.finish()] == [[0, 2], [1, 3]]
 
 
 @pytest.mark.parametrize(("sigma", "most"), [(0.5, 2.0), (1.0, 0.8), (1.5, 0.3)])
-def test_best_fit_pads_at_most_two_percent_of_lengths_as_text_has_them(sigma, most):
-    """Log-normal with median 400, rows of 2,048, 64 of them open."""
+def test_best_fit_pads_at_most_two_percent_for_text_lengths(sigma, most):
+    """Log-normal with median 400, rows of 2,048, 64 open rows."""
     sizes = np.maximum(1, 400 * np.exp(sigma * np.random.default_rng(0).standard_normal(8_000))).astype(int).tolist()
     filler = BestFit(2048, 64)
     rows = fill(filler, sizes)[0] + filler.finish()
     assert 100 * (1 - sum(sizes) / (2048 * len(rows))) <= most
 
 
-def test_the_end_of_a_short_stream_is_padded_little():
+def test_end_of_a_short_stream_has_little_padding():
     sizes = np.maximum(1, 400 * np.exp(np.random.default_rng(1).standard_normal(600))).astype(int).tolist()
     filler = BestFit(2048, 64)
     rows = fill(filler, sizes)[0] + filler.finish()

@@ -1,4 +1,4 @@
-"""When lanes take snapshots: so often that little is computed again, so seldom that they cost next to nothing."""
+"""The frequency of snapshots: often enough to recompute little, rarely enough to cost little."""
 
 import json
 import pickle
@@ -15,11 +15,11 @@ from mpqueue.worker.lane_runner import LaneRunner
 from mpqueue.worker.lanes import LaneRun
 
 LANES, ELEMENT_NS = 4, 1_000_000
-EVERY = lane_runner._BETWEEN_NS // LANES // ELEMENT_NS  # elements of a lane, where a snapshot costs little
+EVERY = lane_runner._BETWEEN_NS // LANES // ELEMENT_NS  # elements of a lane between snapshots, if a snapshot is cheap
 
 
 class Run:
-    """Lanes whose elements and snapshots take as long as a test says."""
+    """Lanes with elements and snapshots of given durations."""
 
     def __init__(self, monkeypatch):
         self.now, self.save_ns, self.held_up_ns, self.number, self.num_saves = 0, 1000, 0, 0, 0
@@ -45,7 +45,7 @@ class Run:
         return True
 
     def go(self, rounds):
-        """Run so many rounds of all lanes; return how many elements came between two snapshots of a lane, at most."""
+        """Run all lanes for some rounds; return the maximum number of elements between two snapshots of a lane."""
         most = 0
         for _ in range(rounds):
             for lane in range(LANES):
@@ -61,25 +61,27 @@ def run(own_thread, monkeypatch):
     return Run(monkeypatch)
 
 
-def test_half_a_second_of_work_lies_between_the_snapshots_of_all_lanes(run):
+def test_half_a_second_of_work_between_snapshots_of_all_lanes(run):
     assert EVERY // 2 < run.go(5 * EVERY) <= EVERY
 
 
-def test_a_snapshot_that_was_held_up_does_not_put_off_the_next_one(run):
+def test_delayed_snapshot_does_not_delay_the_next_one(run):
     run.go(EVERY + 1)
     for _ in range(4):
         run.held_up_ns = 3_000_000_000
         assert run.go(3 * EVERY) <= EVERY
 
 
-def test_snapshots_that_take_long_are_seldom(run):
+def test_slow_snapshots_are_rare(run):
     run.save_ns = 10_000_000
     run.go(12 * 100)
     assert run.go(3000) >= 0.9 * 100 * run.save_ns // ELEMENT_NS
 
 
-def test_it_is_known_from_the_first_ones_on_how_seldom_they_are_to_be(run):
-    """Not each lane tries it out for itself: a first round of 16 of them, each too early, was over the bound for 3 s."""
+def test_first_snapshots_determine_the_interval(run):
+    """Lanes share the measured cost: if each of 16 lanes tried a snapshot, the first round would exceed the limit for 3
+    s.
+    """
     run.save_ns = 10_000_000
     for _ in range(30):
         run.go(100)
@@ -88,7 +90,7 @@ def test_it_is_known_from_the_first_ones_on_how_seldom_they_are_to_be(run):
 
 @pytest.mark.parametrize("first", [0, 1 << 31])
 @pytest.mark.parametrize("stages", [lambda kept: kept, lambda kept: kept.batch(3, collate=tuple).take(1 << 40)])
-def test_places_that_are_held_are_plain_integers_in_a_state(first, stages):
+def test_held_indices_are_plain_integers_in_a_state(first, stages):
     dataset = stages(Dataset.range(1 << 40).skip(first).filter(lambda place: True).shuffle(buffer=500))
     source, run = DatasetLanes(dataset.root), LaneRun(0, 1, 0, 0, context.begin_batch)
     lane = source.open_lane(run)
@@ -103,8 +105,8 @@ def test_places_that_are_held_are_plain_integers_in_a_state(first, stages):
         assert [again.next() for _ in range(600)] == wanted
 
 
-def test_the_snapshot_of_a_large_buffer_makes_no_object_for_each_place():
-    """As lists of integers the places took 0.4 to 0.9 ms of it, and take a tenth."""
+def test_snapshot_of_a_large_buffer_creates_no_object_per_index():
+    """Lists of integers would take 0.4 to 0.9 ms, ten times as much."""
     lane = DatasetLanes(Dataset.range(1 << 40).filter(lambda place: True).shuffle(buffer=10_000).root).open_lane(
         LaneRun(0, 1, 0, 0, context.begin_batch)
     )
@@ -116,10 +118,10 @@ def test_the_snapshot_of_a_large_buffer_makes_no_object_for_each_place():
     finally:
         tracemalloc.stop()
     assert 40_000 < len(data) < 45_000
-    assert most < 300_000  # copies of 40 to 80 kB; an integer takes 32 bytes, and 8 in each list
+    assert most < 300_000  # copies of 40 to 80 kB; an integer takes 32 bytes, plus 8 per list
 
 
-def test_a_nested_state_of_an_earlier_release_is_loaded():
+def test_nested_state_of_an_earlier_release_is_loaded():
     def keep(number):
         return number % 3 > 0
 
@@ -140,7 +142,7 @@ def test_a_nested_state_of_an_earlier_release_is_loaded():
     run = LaneRun(0, 1, seed=1, epoch=0, begin=lambda seed, epoch, place: None)
     run = run._replace(state={"epoch": 0, "given": True, "ended": False, "stages": stages})
     lane = DatasetLanes(dataset.root).open_lane(run)
-    # As the release that saved the state went on.
+    # The elements that followed in the release that saved the state.
     assert [lane.next().tolist() for _ in range(9)] == [
         [13, 14], [8, 16], [10, 17], [8, 13], [14, 19], [11, 2], [16, 1], [4, 17], [7, 19],
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Functions of stages that are called in threads: the same elements in the same order, some computed ahead."""
+"""Stage functions that are called in threads: the same elements in the same order, some computed ahead."""
 
 import pickle
 import threading
@@ -35,7 +35,7 @@ def always(value):
 
 
 class Meeting:
-    """A function that returns when so many threads are in it."""
+    """A function that returns when a given number of threads is in it."""
 
     def __init__(self, parties):
         self.barrier = threading.Barrier(parties)
@@ -45,12 +45,12 @@ class Meeting:
         return value
 
 
-def test_so_many_threads_are_in_the_function_at_once():
+def test_all_threads_are_in_the_function_at_once():
     dataset = mpqueue.Dataset.range(24).filter(always).map(Meeting(4), threads=4)
     assert rest_of(opened(dataset)) == list(range(1, 24, 2))
 
 
-def test_no_more_than_four_times_as_many_are_taken_ahead():
+def test_at_most_four_elements_per_thread_are_read_ahead():
     taken = []
     dataset = mpqueue.Dataset.range(1000).map(lambda value: taken.append(value) or value).filter(always, threads=3)
     lane = opened(dataset)
@@ -58,7 +58,7 @@ def test_no_more_than_four_times_as_many_are_taken_ahead():
     assert len(taken) <= 10 + 4 * 3
 
 
-def test_numbers_drawn_in_threads_are_those_of_the_sample():
+def test_random_numbers_in_threads_belong_to_the_sample():
     def drawn(value):
         return value, float(mpqueue.rng().random()), mpqueue.worker_info().shard_id
 
@@ -69,7 +69,7 @@ def test_numbers_drawn_in_threads_are_those_of_the_sample():
     assert {shard for _, _, shard in by_threads[0]} == {1}
 
 
-def test_what_is_at_work_is_begun_again_from_a_snapshot():
+def test_elements_in_flight_are_computed_again_after_a_snapshot():
     gate = threading.Event()
 
     def held(value):
@@ -85,7 +85,7 @@ def test_what_is_at_work_is_begun_again_from_a_snapshot():
     assert rest_of(opened(dataset, state=state)) == list(range(5, 30, 2)) == rest_of(lane)
 
 
-def test_an_error_in_a_thread_comes_in_its_turn_with_its_note():
+def test_error_in_a_thread_is_raised_in_order_with_its_note():
     def failing(value):
         if value == 5:
             raise OSError("no such file")
@@ -100,13 +100,13 @@ def test_an_error_in_a_thread_comes_in_its_turn_with_its_note():
 
 
 @pytest.mark.parametrize(("stage", "text"), [("map", "returned None"), ("filter", "must return True or False")])
-def test_what_is_no_value_of_a_stage_is_an_error(stage, text):
+def test_invalid_value_of_a_stage_raises(stage, text):
     dataset = getattr(mpqueue.Dataset.range(3).filter(always), stage)(lambda value: None, threads=2)
     with pytest.raises(TypeError, match=text):
         opened(dataset).next()
 
 
-def test_the_threads_end_with_the_last_lane():
+def test_threads_end_with_the_last_lane():
     lane = opened(mpqueue.Dataset.range(10).filter(always).map(abs, threads=3))
     lane.next()
     helpers = [one for one in threading.enumerate() if one.name.startswith("mpqueue-helper")]
@@ -115,5 +115,5 @@ def test_the_threads_end_with_the_last_lane():
     for one in helpers:
         until = time.monotonic() + DEADLOCK_S
         while one.is_alive() and time.monotonic() < until:
-            one.join(0.01)  # again and again: without the interpreter's lock what others let go of is freed between
+            one.join(0.01)  # repeatedly: without the GIL, objects released by other threads are freed in between
         assert not one.is_alive()

@@ -1,4 +1,4 @@
-"""A cache of its own for each test; file systems of its own for each that asks for them."""
+"""A separate cache for each test, and separate file systems for each test that requests them."""
 
 import gc
 
@@ -14,9 +14,9 @@ def _own_cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def own_file_systems(monkeypatch):
-    """No connection is left of another test, and what fails is tried again at once."""
+    """Use no connections of other tests, and retry failures without delays."""
     monkeypatch.setattr(urls, "_systems", urls._Systems())
     monkeypatch.setattr(ranges, "_DELAYS_S", (0.01,) * 5)
     yield
     urls._systems = urls._Systems()
-    gc.collect()  # connections end with their file system
+    gc.collect()  # connections are closed with their file system

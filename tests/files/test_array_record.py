@@ -1,4 +1,4 @@
-"""Records of ArrayRecord files, and what is told of files that are not as expected."""
+"""Records of ArrayRecord files, and errors of invalid files."""
 
 import pickle
 import random
@@ -35,7 +35,7 @@ def paths(tmp_path):
     return [write(tmp_path / f"{i}.array_record", range(i * 100, i * 100 + 100)) for i in range(3)]
 
 
-def test_records_go_on_through_files(paths, index):
+def test_records_are_numbered_across_files(paths, index):
     source = ArrayRecord(paths, index=index)
     assert len(source) == 300
     chosen = [*random.Random(0).sample(range(300), 50), -1, 3, 3]
@@ -46,7 +46,7 @@ def test_records_go_on_through_files(paths, index):
         source[300]
 
 
-def test_a_file_that_has_changed_is_an_error_that_names_it(paths, index):
+def test_changed_file_raises_an_error_with_its_name(paths, index):
     source = ArrayRecord(paths, index=index)
     source[0]
     rewrite(paths[0], Path(paths[1]).read_bytes())
@@ -55,7 +55,7 @@ def test_a_file_that_has_changed_is_an_error_that_names_it(paths, index):
     assert source[100] == b"100"
 
 
-def test_a_copy_is_small_and_reads_by_itself(paths, index):
+def test_pickle_is_small_and_its_copy_reads(paths, index):
     source = ArrayRecord(paths, index=index)
     source[0]
     data = pickle.dumps(source)
@@ -63,18 +63,18 @@ def test_a_copy_is_small_and_reads_by_itself(paths, index):
     assert pickle.loads(data)[7] == b"7"
 
 
-def test_a_child_that_is_forked_after_use_reads(paths, index):
+def test_child_forked_after_use_reads(paths, index):
     source = ArrayRecord(paths, index=index)
     source.__getitems__([1, 250])
     assert answer_of_child(lambda: source.__getitems__([200, 1])) == "[b'200', b'1']"
 
 
-def test_threads_read_together(paths, index):
+def test_threads_read_concurrently(paths, index):
     read = read_by_threads(ArrayRecord(paths, index=index), 300, rounds=50)
     assert [i for i, record in read if record != b"%d" % i] == []
 
 
-def test_a_loader_shuffles_the_records(paths, index):
+def test_loader_shuffles_the_records(paths, index):
     dataset = mpqueue.Dataset(ArrayRecord(paths, index=index)).shuffle().map(int).batch(32)
     with mpqueue.Loader(dataset, workers=2, seed=1) as loader:
         seen = [int(i) for batch in loader for i in batch]
@@ -82,7 +82,7 @@ def test_a_loader_shuffles_the_records(paths, index):
     assert seen != sorted(seen)
 
 
-def test_without_the_library_the_error_names_the_extra(paths, index):
+def test_error_without_the_library_names_the_extra(paths, index):
     code = f"import sys; sys.modules['array_record'] = None; from mpqueue.files import ArrayRecord; ArrayRecord({paths!r}, index={index!r})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert 'pip install "mpqueue[arrayrecord]"' in done.stderr.splitlines()[-1]

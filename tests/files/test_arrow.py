@@ -1,4 +1,4 @@
-"""Rows of Arrow files: what they are, in whatever form the file is, and what is told of files that are not as expected."""
+"""Rows of Arrow files in all of its formats, and errors of invalid files."""
 
 import os
 import pickle
@@ -33,12 +33,12 @@ def path(tmp_path):
     return write(tmp_path / "a.arrow", TABLE)
 
 
-SLICED = TABLE.drop(["map"])  # whose rows are made from their own bytes
+SLICED = TABLE.drop(["map"])  # rows of these columns are built from their own bytes
 
 
 @pytest.mark.parametrize("rows", [1, 170, ROWS])
-def test_rows_that_are_read_by_themselves_are_those_of_pyarrow(tmp_path, index, rows, monkeypatch):
-    """All kinds of columns, with missing values, in batches of any size."""
+def test_rows_read_separately_equal_those_of_pyarrow(tmp_path, index, rows, monkeypatch):
+    """All types of columns, with null values, in batches of any size."""
     monkeypatch.setattr(Arrow, "_decode", None)
     source = Arrow(write(tmp_path / "a.arrow", SLICED.slice(0, 200 if rows == 1 else ROWS), rows=rows), index=index)
     wanted = SLICED.to_pylist()
@@ -48,8 +48,8 @@ def test_rows_that_are_read_by_themselves_are_those_of_pyarrow(tmp_path, index, 
     assert source.__getitems__([]) == []
 
 
-def test_large_buffers_are_not_kept(tmp_path, index, monkeypatch):
-    """Of a batch of many rows, offsets and numbers are read one by one."""
+def test_large_buffers_are_not_cached(tmp_path, index, monkeypatch):
+    """The offsets and numbers of a batch with many rows are read one by one."""
     many = pa.table({"n": pa.array(range(40_000)), "t": [f"{i}" if i % 3 else None for i in range(40_000)]})
     source = Arrow(write(tmp_path / "a.arrow", many, rows=40_000), index=index)
     source[0]
@@ -61,7 +61,7 @@ def test_large_buffers_are_not_kept(tmp_path, index, monkeypatch):
 
 
 def test_rows_that_all_fit_into_the_cache_are_read_once(tmp_path, index, monkeypatch):
-    """Samples belong to whoever asked: what is done to one does not show in the next."""
+    """Samples belong to the caller: modifying one does not affect the next."""
     source = Arrow(write(tmp_path / "a.arrow", SLICED), index=index)
     wanted = SLICED.to_pylist()
     chosen = [*random.Random(0).sample(range(ROWS), 60), 3, 3, *range(150, 175)]
@@ -76,8 +76,8 @@ def test_rows_that_all_fit_into_the_cache_are_read_once(tmp_path, index, monkeyp
     assert plain(source[chosen[0]]) == wanted[chosen[0]]
 
 
-def test_rows_that_do_not_all_fit_into_the_cache_are_not_kept(tmp_path, index, monkeypatch):
-    """What the objects take beside the bytes counts, too."""
+def test_rows_that_do_not_all_fit_are_not_cached(tmp_path, index, monkeypatch):
+    """The memory of the objects counts in addition to the bytes."""
     texts = pa.table({"t": ["a" * 2000] * 100})
     path = write(tmp_path / "a.arrow", texts, rows=50)
     reads, real = [], os.pread
@@ -90,10 +90,10 @@ def test_rows_that_do_not_all_fit_into_the_cache_are_not_kept(tmp_path, index, m
         assert len(reads) == expected
 
 
-def test_all_that_a_batch_of_samples_needs_is_read_in_the_order_of_the_files(tmp_path, index, monkeypatch):
+def test_batch_is_read_in_the_order_of_the_files(tmp_path, index, monkeypatch):
     names = [write(tmp_path / f"{i}.arrow", pa.table({"b": [os.urandom(20_000)] * 20}), rows=5) for i in range(2)]
     source = Arrow(names, index=index, cache_bytes=0)
-    source.__getitems__(range(40))  # the small buffers of all batches are there
+    source.__getitems__(range(40))  # now the small buffers of all batches are cached
     steps, read, stat = [], os.pread, os.fstat
     monkeypatch.setattr(os, "pread", lambda fd, length, at: steps.append((fd, at)) or read(fd, length, at))
     monkeypatch.setattr(os, "fstat", lambda fd: steps.append("compare") or stat(fd))
@@ -103,8 +103,8 @@ def test_all_that_a_batch_of_samples_needs_is_read_in_the_order_of_the_files(tmp
     assert first[3] == second[2] == "compare" and len(second) == 3
 
 
-def test_of_many_rows_the_one_that_is_damaged_is_named(tmp_path, index):
-    """Its text is none; those beside it are read by themselves."""
+def test_damaged_row_of_many_is_named(tmp_path, index):
+    """Its string is invalid; adjacent rows are read separately."""
     path = tmp_path / "a.arrow"
     write(path, pa.table({"t": [f"text {i}" for i in range(40)]}), rows=10)
     path.write_bytes(path.read_bytes().replace(b"text 25", b"text \xff\xff"))
@@ -119,7 +119,7 @@ def test_of_many_rows_the_one_that_is_damaged_is_named(tmp_path, index):
 @pytest.mark.parametrize("form", ["file", "stream"])
 @pytest.mark.parametrize("compression", [None, "lz4", "zstd"])
 @pytest.mark.parametrize("content", [TABLE, WITH_DICTIONARY], ids=["plain", "dictionary"])
-def test_a_row_is_that_of_pyarrow(tmp_path, index, form, compression, content):
+def test_row_equals_that_of_pyarrow(tmp_path, index, form, compression, content):
     source = Arrow(write(tmp_path / "a.arrow", content, form=form, compression=compression), index=index)
     wanted = content.to_pylist()
     assert len(source) == ROWS
@@ -129,19 +129,19 @@ def test_a_row_is_that_of_pyarrow(tmp_path, index, form, compression, content):
     assert [plain(row) for row in source.__getitems__(several)] == [wanted[i] for i in several]
 
 
-def test_a_table_that_was_sliced_is_read(tmp_path, index):
+def test_sliced_table_is_read(tmp_path, index):
     """Its validity and offsets begin in the middle of bytes and buffers."""
     source = Arrow(write(tmp_path / "a.arrow", TABLE.slice(13, 500), rows=499), index=index)
     assert [plain(row) for row in source.__getitems__(range(500))] == WANTED[13:513]
 
 
-def test_a_feather_file_is_read(tmp_path, index):
+def test_feather_file_is_read(tmp_path, index):
     feather = pytest.importorskip("pyarrow.feather")
     feather.write_feather(TABLE, str(tmp_path / "a.feather"))
     assert plain(Arrow(tmp_path / "a.feather", index=index)[5]) == WANTED[5]
 
 
-def test_a_batch_of_no_rows_is_passed_over(tmp_path, index):
+def test_empty_batch_is_skipped(tmp_path, index):
     with pa.ipc.new_file(str(tmp_path / "a.arrow"), TABLE.schema) as writer:
         for part in (TABLE.slice(0, 0), TABLE.slice(0, 2), TABLE.slice(0, 0), TABLE.slice(2, 1)):
             for batch in part.to_batches() or [pa.RecordBatch.from_pylist([], schema=TABLE.schema)]:
@@ -150,25 +150,25 @@ def test_a_batch_of_no_rows_is_passed_over(tmp_path, index):
     assert [plain(source[i]) for i in range(len(source))] == WANTED[:3]
 
 
-def test_numbers_in_lists_are_arrays_that_may_be_written_to(path, index):
+def test_lists_of_numbers_are_writable_arrays(path, index):
     sample = Arrow(path, index=index)[8]
     assert (sample["tokens"].dtype, sample["tokens"].tolist()) == (np.int32, list(range(8)))
     assert (sample["matrix"].dtype, sample["matrix"].shape) == (np.float32, (2, 2))
     sample["tokens"][0] = 7
-    assert isinstance(sample["holes"], list)  # None is no number
+    assert isinstance(sample["holes"], list)  # None is not a number
 
 
 @pytest.mark.parametrize("name", rows.NUMBERS)
-def test_numbers_of_every_kind_come_right_from_the_buffers(name, monkeypatch):
-    monkeypatch.setattr(rows, "cached_value_of", None)  # makes values of scalars, which cost more
+def test_numbers_of_each_type_are_read_from_the_buffers(name, monkeypatch):
+    monkeypatch.setattr(rows, "cached_value_of", None)  # builds values from scalars, which cost more
     kind = pa.type_for_alias(name)
     numbers = [0, 1, 100] if name.startswith("u") else [0, -1, 100]
     read = rows.reader_of(pa.array([7, *numbers], kind).slice(1))
     assert [read(row) for row in range(3)] == numbers
 
 
-def test_a_row_of_a_large_batch_costs_its_own_bytes(tmp_path, index, monkeypatch):
-    """A batch of a thousand photographs is not read for one of them."""
+def test_row_of_a_large_batch_reads_only_its_own_bytes(tmp_path, index, monkeypatch):
+    """Reading one of a thousand photographs must not read the whole batch."""
     large = pa.table({"image": [os.urandom(10_000)] * 500})
     source = Arrow(write(tmp_path / "a.arrow", large, rows=500), index=index)
     source[0]
@@ -182,13 +182,13 @@ def test_a_row_of_a_large_batch_costs_its_own_bytes(tmp_path, index, monkeypatch
     ("data", "words"),
     [(b"FEA1" + b"x" * 100, "version 1"), (b"PAR1" + b"x" * 100, "Parquet"), (b"hello" * 10, "not an Arrow file")],
 )
-def test_a_file_of_another_format_is_told_of(tmp_path, index, data, words):
+def test_file_of_another_format_raises(tmp_path, index, data, words):
     (tmp_path / "a.arrow").write_bytes(data)
     with pytest.raises(FileError, match=words):
         Arrow(tmp_path / "a.arrow", index=index)
 
 
-def test_a_copy_imports_pyarrow_when_it_reads(path, index, tmp_path):
+def test_copy_imports_pyarrow_on_first_read(path, index, tmp_path):
     """A worker is forked from a process that has unpickled the source; threads of libraries would not survive that."""
     (tmp_path / "source").write_bytes(pickle.dumps(Arrow(path, index=index)))
     code = (
@@ -210,7 +210,7 @@ def test_record_batches_are_a_source_of_their_rows(tmp_path, path, index):
             batches[6]
 
 
-def test_a_dataset_of_rows_is_mapped(path, index):
+def test_dataset_maps_the_rows(path, index):
     dataset = mpqueue.Dataset(Arrow(path, ["int"], index=index)).shuffle().map(lambda row: row["int"]).batch(100)
     with mpqueue.Loader(dataset, workers=2, seed=1) as loader:
         assert sorted(int(i) for batch in loader for i in batch) == list(range(ROWS))
@@ -218,7 +218,7 @@ def test_a_dataset_of_rows_is_mapped(path, index):
 
 @pytest.mark.parametrize("inner", [False, True], ids=["column", "field"])
 @pytest.mark.parametrize("columns", [None, ["other"]])
-def test_a_name_that_is_not_utf_8_is_an_error_that_names_the_file(tmp_path, inner, columns):
+def test_name_that_is_not_utf_8_raises_an_error_with_the_file(tmp_path, inner, columns):
     column = [{"abcd": 1}] if inner else [1]
     table = pa.table({"outer" if inner else "abcd": column, "other": [1]})
     path = tmp_path / "a.arrow"

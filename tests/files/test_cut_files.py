@@ -1,4 +1,4 @@
-"""Files that are cut short at any byte, before they are indexed and while they are read: an error, or whole samples."""
+"""Files truncated at any byte, before they are indexed and while they are read: an error, or complete samples."""
 
 import io
 import os
@@ -28,7 +28,7 @@ def a_tar(form):
                     member.size = 600
                     archive.addfile(member, io.BytesIO(b"%d" % number * 600))
         end = len(path.read_bytes().rstrip(b"\0")) + 1024
-        os.truncate(path, end)  # the zeros behind are those of a tape
+        os.truncate(path, end)  # the following zeros are tape padding
 
     return write
 
@@ -73,7 +73,7 @@ def an_array_record(path):
     writer.close()
 
 
-# By format: writes a file; its name; finds what is in it; makes a source.
+# By format: a function that writes a file; its name; a scan; a function that creates a source.
 FORMS = {
     "tar gnu": (a_tar(tarfile.GNU_FORMAT), "a.tar", tar.scan, files.Tar),
     "tar pax": (a_tar(tarfile.PAX_FORMAT), "a.tar", tar.scan, files.Tar),
@@ -108,22 +108,22 @@ def as_text(samples):
 
 
 def lengths_of(form, size):
-    """Each; of a file that is padded to 128 kB, each of its end."""
+    """Return every length; for a file that is padded to 128 kB, every length of its end."""
     return (
         range(size - 1, -1, -1) if form != "array record" else [*range(size - 1, size - 3000, -1), *range(0, size, 97)]
     )
 
 
 def names(error, path, size):
-    """Whether an error tells of a file, and of a place that it had."""
+    """Return whether an error names a file and a position in it."""
     assert error.path == str(path)
     assert error.offset is None or 0 <= error.offset <= size
     return True
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_file_that_is_cut_at_any_byte_is_an_error_or_has_whole_samples(tmp_path, index, form):
-    """Where nothing tells that it was longer, since it ends behind a record, what is there is read."""
+def test_file_truncated_at_any_byte_raises_or_has_complete_samples(tmp_path, index, form):
+    """If the file ends after a record, its truncation is not detectable, and the remaining records are read."""
     write, name, scan, source = FORMS[form]
     path = tmp_path / name
     write(path)
@@ -145,7 +145,7 @@ def test_a_file_that_is_cut_at_any_byte_is_an_error_or_has_whole_samples(tmp_pat
         try:
             assert as_text(samples) == wanted[: len(samples)]
             read.add(len(samples))
-        except FileError as error:  # a last line is parsed when it is read
+        except FileError as error:  # the last line is parsed when it is read
             late += names(error, path, len(whole))
     assert (refused > 0) == (form != "json lines")
     assert (late > 0) == (form == "json lines")
@@ -156,7 +156,7 @@ def test_a_file_that_is_cut_at_any_byte_is_an_error_or_has_whole_samples(tmp_pat
     }.get(form, set())  # fmt: skip
 
 
-def test_an_index_of_shards_that_is_cut_at_any_byte_is_an_error(tmp_path, index):
+def test_index_of_shards_truncated_at_any_byte_raises(tmp_path, index):
     a_shard(tmp_path / "shard.00000.mds")
     path = tmp_path / "index.json"
     for length in range(len(path.read_bytes().rstrip()) - 1, -1, -1):
@@ -165,14 +165,14 @@ def test_an_index_of_shards_that_is_cut_at_any_byte_is_an_error(tmp_path, index)
             files.MDS(tmp_path, index=index)
 
 
-def test_an_image_that_is_cut_at_any_byte_is_an_error_that_names_it(tmp_path, index):
+def test_image_truncated_at_any_byte_raises_an_error_with_its_name(tmp_path, index):
     image = pytest.importorskip("PIL.Image")
     path = tmp_path / "photos" / "a" / "1.jpg"
     path.parent.mkdir(parents=True)
     image.fromarray(np.arange(192, dtype=np.uint8).reshape(8, 8, 3)).save(path)
     images = files.Images(tmp_path / "photos", decode=True, index=index)
     assert images[0]["image"].shape == (8, 8, 3)
-    for length in range(path.stat().st_size - 3, -1, -1):  # without the mark of its end, all of it is there
+    for length in range(path.stat().st_size - 3, -1, -1):  # without its end marker, the image is complete
         os.truncate(path, length)
         with pytest.raises(FileError, match=r"1\.jpg: it cannot be decoded"):
             images[0]
@@ -180,8 +180,8 @@ def test_an_image_that_is_cut_at_any_byte_is_an_error_that_names_it(tmp_path, in
 
 @pytest.mark.parametrize("form", [form for form in FORMS if form != "array record"])
 @pytest.mark.parametrize("left", [0, 0.5], ids=["empty", "half"])
-def test_a_file_that_shrinks_in_the_moment_of_a_read_is_an_error(tmp_path, index, form, left, monkeypatch):
-    """It is never mapped, which would end the process."""
+def test_file_that_shrinks_during_a_read_raises(tmp_path, index, form, left, monkeypatch):
+    """A memory-mapped file would end the process."""
     write, name, _, source = FORMS[form]
     path = tmp_path / name
     write(path)
@@ -197,8 +197,8 @@ def test_a_file_that_shrinks_in_the_moment_of_a_read_is_an_error(tmp_path, index
         samples[0]
 
 
-def test_an_array_record_that_shrinks_is_an_error(tmp_path, index):
-    """The library reads it; it does not map it, either."""
+def test_array_record_that_shrinks_raises(tmp_path, index):
+    """The library that reads it does not map it, either."""
     path = tmp_path / "a.array_record"
     an_array_record(path)
     samples = files.ArrayRecord(path, index=index)

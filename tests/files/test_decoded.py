@@ -1,4 +1,4 @@
-"""Decoded parts are kept while there is room, decoded once by threads that ask together, and not shared with a child."""
+"""A bounded cache of decoded parts: decoded once by concurrent threads, and not shared with a child process."""
 
 import os
 import pickle
@@ -9,24 +9,24 @@ import pytest
 from mpqueue.files.decoded import DecodedParts
 
 
-def test_the_parts_used_last_are_kept():
+def test_parts_used_last_are_cached():
     parts, decoded = DecodedParts(25), []
 
     def get(key):
         return parts.get(key, lambda: (decoded.append(key) or key.upper(), 10))
 
     assert [get(key) for key in "abacab"] == list("ABACAB")
-    assert decoded == list("abcb")  # c put b out, which was used before a
+    assert decoded == list("abcb")  # c evicted b, which was used before a
 
 
-def test_a_part_that_is_too_large_is_kept_alone():
+def test_part_larger_than_the_limit_is_cached_alone():
     parts, decoded = DecodedParts(0), []
     for key in "aab":
         parts.get(key, lambda key=key: (decoded.append(key) or key, 10))
     assert decoded == ["a", "b"]
 
 
-def test_threads_that_want_one_part_decode_it_once():
+def test_threads_that_need_the_same_part_decode_it_once():
     parts, started, go = DecodedParts(100), threading.Event(), threading.Event()
     decoded, got = [], []
 
@@ -40,21 +40,21 @@ def test_threads_that_want_one_part_decode_it_once():
     for thread in threads:
         thread.start()
     assert started.wait(60)
-    assert parts.get("b", lambda: ("other", 1)) == "other"  # nobody waits for what he does not want
+    assert parts.get("b", lambda: ("other", 1)) == "other"  # threads do not wait for other parts
     go.set()
     for thread in threads:
         thread.join(60)
     assert (decoded, got) == ([1], ["part"] * 4)
 
 
-def test_an_error_is_raised_and_not_kept():
+def test_error_is_raised_and_not_cached():
     parts = DecodedParts(100)
     with pytest.raises(ZeroDivisionError):
         parts.get("a", lambda: 1 / 0)
     assert parts.get("a", lambda: ("part", 1)) == "part"
 
 
-def test_a_child_begins_with_nothing_even_if_a_lock_was_held():
+def test_child_starts_with_an_empty_cache_even_if_a_lock_was_held():
     parts = DecodedParts(100)
     parts.get("a", lambda: ("parent", 1))
     with parts._kept.lock:
@@ -65,7 +65,7 @@ def test_a_child_begins_with_nothing_even_if_a_lock_was_held():
     assert parts.get("a", lambda: ("again", 1)) == "parent"
 
 
-def test_a_pickle_has_no_parts():
+def test_pickle_contains_no_parts():
     parts = DecodedParts(100)
     parts.get("a", lambda: (b"x" * 100_000, 1))
     copy = pickle.loads(pickle.dumps(parts))
@@ -74,6 +74,6 @@ def test_a_pickle_has_no_parts():
 
 
 @pytest.mark.parametrize(("given", "error"), [(-1, ValueError), (1.5, TypeError), (True, TypeError), ("1", TypeError)])
-def test_cache_bytes_is_a_number_of_bytes(given, error):
+def test_invalid_cache_bytes_raises(given, error):
     with pytest.raises(error, match="cache_bytes"):
         DecodedParts(given)

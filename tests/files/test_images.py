@@ -1,4 +1,4 @@
-"""Folders of images: torchvision's numbers, and folders and images that are wrong."""
+"""Folders of images: torchvision's numbers, and errors of invalid folders and images."""
 
 import io
 import os
@@ -44,11 +44,11 @@ def folder(tmp_path):
     )
 
 
-def test_numbers_and_labels_are_those_of_torchvision(folder):
+def test_numbers_and_labels_equal_those_of_torchvision(folder):
     images = Images(folder)
     assert images.classes == ["cat", "dog"]
     assert images.class_to_idx == {"cat": 0, "dog": 1}
-    # Sorted by their folders, as text, and then by their names.
+    # Sorted by folder, as strings, and then by name.
     names = ["cat/.hidden.png", "cat/1.png", "dog/b.png", "dog/a/x.PNG", "dog/a-b/x.png"]
     assert [sample["path"] for sample in images] == [f"{os.path.realpath(folder)}/{name}" for name in names]
     assert [sample["label"] for sample in images] == [0, 0, 1, 1, 1]
@@ -60,7 +60,7 @@ def test_numbers_and_labels_are_those_of_torchvision(folder):
     assert repr(images) == f"Images({os.path.realpath(folder)}, 2 classes, 5 samples)"
 
 
-def test_images_are_decoded_into_red_green_and_blue(folder):
+def test_images_are_decoded_to_rgb(folder):
     images = Images(folder, decode=True)
     for sample in images:
         assert sample["image"].dtype == np.uint8
@@ -68,14 +68,14 @@ def test_images_are_decoded_into_red_green_and_blue(folder):
     assert images[2]["image"][0, 0].tolist() == [0, 0, 200]
 
 
-def test_what_is_added_is_there_next_time(folder):
+def test_added_images_appear_in_a_new_source(folder):
     before = Images(folder)
     put(folder, {"dog/new.png": encoded((9, 9, 9))})
     assert len(Images(folder)) == len(before) + 1 == 6
     assert len(list(before)) == 5
 
 
-def test_a_pickle_is_small_and_a_copy_reads(folder):
+def test_pickle_is_small_and_its_copy_reads(folder):
     put(folder, {f"cat/{i}.png": b"x" for i in range(500)})
     images = Images(folder)
     pickled = pickle.dumps(images)
@@ -84,8 +84,8 @@ def test_a_pickle_is_small_and_a_copy_reads(folder):
 
 
 @pytest.mark.parametrize("change", [False, True])
-def test_a_copy_on_another_machine_makes_its_list_anew(folder, change):
-    """Which must be the same."""
+def test_copy_on_another_machine_creates_its_list_again(folder, change):
+    """The list must be the same."""
     images = Images(folder)
     copy = pickle.loads(pickle.dumps(images))
     os.unlink(images._kept)
@@ -98,25 +98,25 @@ def test_a_copy_on_another_machine_makes_its_list_anew(folder, change):
 
 
 @pytest.mark.parametrize(
-    ("files", "error", "said"),
+    ("files", "error", "message"),
     [
         ({}, FileNotFoundError, "photos"),
         ({"a.png": b""}, FileNotFoundError, "has no folders"),
         ({"a/x.png": b"", "b/x.txt": b""}, FileNotFoundError, "the class 'b' .* has no images: files that end in .jpg"),
     ],
 )
-def test_a_folder_without_images_is_an_error(tmp_path, files, error, said):
+def test_folder_without_images_raises(tmp_path, files, error, message):
     put(tmp_path / "photos", files)
-    with pytest.raises(error, match=said):
+    with pytest.raises(error, match=message):
         Images(tmp_path / "photos")
 
 
-def test_a_file_is_no_folder(folder):
+def test_file_instead_of_a_folder_raises(folder):
     with pytest.raises(NotADirectoryError):
         Images(folder / "readme.png")
 
 
-def test_a_link_that_leads_back_is_an_error(folder):
+def test_link_to_a_parent_folder_raises(folder):
     (folder / "dog" / "again").symlink_to(folder / "dog")
     with pytest.raises(FileError, match="again: this link leads back"):
         Images(folder)
@@ -128,7 +128,7 @@ def test_links_to_other_folders_are_followed(folder, tmp_path):
     assert Images(folder)[5]["image"] == b"z"
 
 
-def test_a_name_that_has_become_a_fifo_does_not_wait(folder):
+def test_path_that_has_become_a_fifo_does_not_block(folder):
     images = Images(folder)
     os.unlink(folder / "dog" / "b.png")
     os.mkfifo(folder / "dog" / "b.png")
@@ -139,14 +139,14 @@ def test_a_name_that_has_become_a_fifo_does_not_wait(folder):
         images[2]
 
 
-def test_decoding_without_pillow_is_an_error_that_names_the_extra(folder, monkeypatch):
+def test_decode_without_pillow_raises_an_error_with_the_extra(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(ImportError, match=r"mpqueue\[files\]"):
         Images(folder, decode=True)
     assert len(Images(folder)) == 5
 
 
-def test_a_loader_reads_and_leaves_out_what_cannot_be_decoded(folder):
+def test_loader_skips_images_that_cannot_be_decoded(folder):
     put(folder, {"cat/2.png": b"broken"})
     images = Images(folder, decode=True)
     with mpqueue.Loader(images, batch_size=2, workers=2, shuffle=True, on_error="skip", max_errors=1) as loader:

@@ -1,4 +1,4 @@
-"""The index: made once, whole or absent, by one process of a host, and other files have another one."""
+"""The index: created once, atomically, by one process of a host, and separate for other files."""
 
 import errno
 import functools
@@ -24,7 +24,7 @@ from mpqueue.files.opened import OpenFiles
 
 
 def scan(path):
-    """The bytes of a file, and their number."""
+    """Return the bytes of a file, and their number."""
     with open(path, "rb") as file:
         data = file.read()
     if data == b"bad":
@@ -59,7 +59,7 @@ def cache(tmp_path):
     return str(tmp_path / "cache")
 
 
-def test_arrays_are_those_of_the_files_one_behind_the_other(paths, cache):
+def test_arrays_are_concatenated_in_the_order_of_the_files(paths, cache):
     index = Index("bytes", 1, paths, scan, cache)
     assert index["bytes"].tobytes() == b"12345"
     assert index.starts("bytes").tolist() == [0, 3, 3, 5]
@@ -71,7 +71,7 @@ def test_arrays_are_those_of_the_files_one_behind_the_other(paths, cache):
     assert index.total_bytes() == 5
 
 
-def test_it_is_made_once(paths, cache, tmp_path):
+def test_index_is_created_once(paths, cache, tmp_path):
     noting = functools.partial(scan_noting, str(tmp_path / "log"))
     first = Index("bytes", 1, paths, noting, cache)
     second = Index("bytes", 1, paths, noting, cache)
@@ -91,7 +91,7 @@ def test_other_files_formats_and_versions_have_other_indexes(paths, cache):
     assert len({index.path for index in indexes}) == 5
 
 
-def test_the_users_cache_is_where_it_is_kept(paths, tmp_path, monkeypatch):
+def test_index_is_stored_in_the_users_cache(paths, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "mine"))
     assert Index("bytes", 1, paths, scan).path.startswith(str(tmp_path / "mine" / "mpqueue"))
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
@@ -99,7 +99,7 @@ def test_the_users_cache_is_where_it_is_kept(paths, tmp_path, monkeypatch):
     assert Index("bytes", 1, paths, scan).path.startswith(str(tmp_path / "home" / ".cache" / "mpqueue"))
 
 
-def test_a_folder_that_cannot_be_written_is_an_error_with_a_remedy(paths, tmp_path):
+def test_read_only_folder_raises_an_error_with_a_remedy(paths, tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(OSError, match="file") as caught:
         Index("bytes", 1, paths, scan, str(tmp_path / "file"))
@@ -108,7 +108,7 @@ def test_a_folder_that_cannot_be_written_is_an_error_with_a_remedy(paths, tmp_pa
 
 
 @pytest.mark.parametrize("call", ["os.fsync", "os.replace", "shutil.copyfileobj", "tempfile.TemporaryFile", "os.open"])
-def test_a_full_disk_is_an_error_that_names_the_index_and_the_remedy(paths, cache, monkeypatch, call):
+def test_full_disk_raises_an_error_with_index_and_remedy(paths, cache, monkeypatch, call):
     def full(*_given, **_options):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -122,7 +122,7 @@ def test_a_full_disk_is_an_error_that_names_the_index_and_the_remedy(paths, cach
     assert os.listdir(cache) == []
 
 
-def test_a_full_disk_while_parts_are_collected_is_an_error_with_the_remedy(paths, cache, monkeypatch):
+def test_full_disk_while_collecting_parts_raises_an_error_with_a_remedy(paths, cache, monkeypatch):
     class Full(io.BytesIO):
         def write(self, _data):
             raise OSError(errno.ENOSPC, "No space left on device")
@@ -134,7 +134,7 @@ def test_a_full_disk_while_parts_are_collected_is_an_error_with_the_remedy(paths
     assert os.listdir(cache) == []
 
 
-def test_a_folder_in_place_of_an_index_is_an_error_that_names_it(paths, cache):
+def test_folder_in_place_of_an_index_raises_an_error_with_its_name(paths, cache):
     path = Index("bytes", 1, paths, scan, cache).path
     os.unlink(path)
     os.mkdir(path)
@@ -143,7 +143,7 @@ def test_a_folder_in_place_of_an_index_is_an_error_that_names_it(paths, cache):
     assert caught.value.filename == path
 
 
-def test_an_error_of_the_users_file_has_no_remedy_for_the_index(paths, cache):
+def test_error_of_a_users_file_has_no_remedy_for_the_index(paths, cache):
     def scan_failing(path):
         raise OSError(errno.EIO, "Input/output error", path)
 
@@ -152,15 +152,15 @@ def test_an_error_of_the_users_file_has_no_remedy_for_the_index(paths, cache):
     assert "index=" not in str(caught.value)
 
 
-def test_a_user_without_a_home_is_told_what_to_pass(paths, monkeypatch):
+def test_user_without_a_home_folder_gets_a_remedy(paths, monkeypatch):
     monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as where the system knows no home
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as on a system without a home folder
     with pytest.raises(FileNotFoundError, match=r"no home folder.*index=.*XDG_CACHE_HOME"):
         Index("bytes", 1, paths, scan)
 
 
 def rewritten(path, data, *, replace):
-    """Write a file again with the same size and time of change."""
+    """Write a file again with the same size and modification time."""
     before = os.stat(path)
     assert len(data) == before.st_size
     target = f"{path}.new" if replace else path
@@ -169,12 +169,12 @@ def rewritten(path, data, *, replace):
             file.write(data)
         os.utime(target, ns=(before.st_atime_ns, before.st_mtime_ns))
         os.replace(target, path)
-        if os.stat(path).st_ctime_ns != before.st_ctime_ns:  # the clock of the file system has ticked
+        if os.stat(path).st_ctime_ns != before.st_ctime_ns:  # the clock of the file system has advanced
             return
 
 
 @pytest.mark.parametrize("replace", [True, False])
-def test_a_file_that_is_written_again_with_its_size_and_time_is_indexed_again(paths, cache, replace):
+def test_file_rewritten_with_equal_size_and_time_is_indexed_again(paths, cache, replace):
     old = Index("bytes", 1, paths, scan, cache)
     rewritten(paths[0], b"789", replace=replace)
     assert Index("bytes", 1, paths, scan, cache)["bytes"].tobytes() == b"78945"
@@ -183,8 +183,10 @@ def test_a_file_that_is_written_again_with_its_size_and_time_is_indexed_again(pa
         pickle.loads(pickle.dumps(old))["bytes"]
 
 
-def test_new_modes_and_links_of_a_file_are_no_change(paths, cache, tmp_path):
-    """They change its ctime: a running program reads on, and so do its new workers after another one's new index."""
+def test_new_modes_and_links_of_a_file_do_not_count_as_changes(paths, cache, tmp_path):
+    """They change its ctime. A running program continues to read, and so do new workers after another program's new
+    index.
+    """
     old = Index("bytes", 1, paths, scan, cache)
     before = os.stat(paths[0]).st_ctime_ns
     while os.stat(paths[0]).st_ctime_ns == before:
@@ -198,15 +200,15 @@ def test_new_modes_and_links_of_a_file_are_no_change(paths, cache, tmp_path):
         assert OpenFiles(files).read(0, 0, 3) == b"123"
 
 
-def test_a_replaced_file_is_an_error_when_it_is_read(paths, cache):
+def test_replaced_file_raises_when_it_is_read(paths, cache):
     index = Index("bytes", 1, paths, scan, cache)
     rewritten(paths[0], b"789", replace=True)
     with pytest.raises(FileError, match="a: it has changed since it was indexed"):
         OpenFiles(index.files).read(0, 0, 3)
 
 
-def test_another_inode_alone_is_no_change(paths, cache):
-    """Some network file systems have them: what tells is the ctime, too."""
+def test_another_inode_alone_does_not_count_as_a_change(paths, cache):
+    """Some network file systems change inodes. A change needs another ctime, too."""
     (first, *_) = Index("bytes", 1, paths, scan, cache).files
     assert first.is_same(first._replace(inode=7))
     assert first.is_same(first._replace(ctime=7))
@@ -214,7 +216,7 @@ def test_another_inode_alone_is_no_change(paths, cache):
     assert OpenFiles([first._replace(inode=7)]).read(0, 0, 3) == b"123"
 
 
-def test_a_file_that_a_scan_refuses_leaves_nothing(paths, cache):
+def test_failed_scan_leaves_no_files(paths, cache):
     with open(paths[1], "wb") as file:
         file.write(b"bad")
     with pytest.raises(FileError, match=r"b, byte 0: it is bad"):
@@ -222,7 +224,7 @@ def test_a_file_that_a_scan_refuses_leaves_nothing(paths, cache):
     assert os.listdir(cache) == []
 
 
-def test_a_file_that_changes_while_it_is_indexed_is_an_error(paths, cache):
+def test_file_that_changes_while_being_indexed_raises(paths, cache):
     def scan_touching(path):
         os.utime(path, ns=(10**18, 10**18))
         return scan(path)
@@ -233,11 +235,11 @@ def test_a_file_that_changes_while_it_is_indexed_is_an_error(paths, cache):
 
 
 @pytest.mark.parametrize("change", ["changed", "same"])
-def test_a_process_that_does_not_find_the_index_makes_the_same_one(paths, cache, change):
+def test_process_without_the_index_creates_the_same_one(paths, cache, change):
     index = Index("bytes", 1, paths, scan, cache)
     pickled = pickle.dumps(index)
     os.unlink(index.path)
-    assert index["bytes"].tobytes() == b"12345"  # mapped
+    assert index["bytes"].tobytes() == b"12345"  # mapped before the change
     if change == "changed":
         os.utime(paths[1], ns=(10**18, 10**18))
         with pytest.raises(FileError, match="differs from the file"):
@@ -246,7 +248,7 @@ def test_a_process_that_does_not_find_the_index_makes_the_same_one(paths, cache,
         assert pickle.loads(pickled)["bytes"].tobytes() == b"12345"
 
 
-def test_a_truncated_index_is_made_again_with_one_warning(paths, cache, tmp_path, caplog):
+def test_truncated_index_is_created_again_with_one_warning(paths, cache, tmp_path, caplog):
     log = tmp_path / "log"
     index = Index("bytes", 1, paths, scan, cache)
     with open(index.path, "rb") as file:
@@ -262,8 +264,8 @@ def test_a_truncated_index_is_made_again_with_one_warning(paths, cache, tmp_path
     assert ["the index is damaged" in record.getMessage() for record in caplog.records] == [True]
 
 
-def test_a_changed_bit_of_an_index_is_noticed_anywhere(paths, cache):
-    """In every byte; but for those between arrays, and the version, of which the arrays are right, or made again."""
+def test_changed_bit_anywhere_in_an_index_is_detected(paths, cache):
+    """In every byte except padding between arrays and the version; for these, the arrays are right, or created again."""
     index = Index("bytes", 1, paths, scan, cache)
     arrays = {name: array.tobytes() for name, array in index_file.read(index.path).items()}
     whole = Path(index.path).read_bytes()
@@ -280,7 +282,7 @@ def test_a_changed_bit_of_an_index_is_noticed_anywhere(paths, cache):
     assert num_noticed >= len(whole) - 64 * (len(arrays) + 1) - 1
 
 
-def test_a_damaged_index_is_made_again_with_one_warning(paths, cache, caplog):
+def test_damaged_index_is_created_again_with_one_warning(paths, cache, caplog):
     index = Index("bytes", 1, paths, scan, cache)
     whole = Path(index.path).read_bytes()
     for place in (0, 20, 40, whole.index(b"12345"), len(whole) - 1):
@@ -294,7 +296,7 @@ def test_a_damaged_index_is_made_again_with_one_warning(paths, cache, caplog):
         assert Path(index.path).read_bytes() == whole
 
 
-def test_an_index_of_another_version_is_made_again_without_a_warning(paths, cache, caplog):
+def test_index_of_another_version_is_created_again_without_a_warning(paths, cache, caplog):
     index = Index("bytes", 1, paths, scan, cache)
     with open(index.path, "r+b") as file:
         file.seek(15)
@@ -303,13 +305,13 @@ def test_an_index_of_another_version_is_made_again_without_a_warning(paths, cach
     assert caplog.records == []
 
 
-def test_workers_do_not_compare_the_checksums_again(paths, cache, monkeypatch):
-    """They map the memory that the process compared that made the source; another file they compare."""
+def test_workers_do_not_verify_the_checksums_again(paths, cache, monkeypatch):
+    """They map the memory that the creating process has verified. They verify any other file."""
     pickled = pickle.dumps(Index("bytes", 1, paths, scan, cache))
     with monkeypatch.context() as patch:
         patch.setattr(index_file.zlib, "crc32", counted := CountedCalls(index_file.zlib.crc32))
         assert pickle.loads(pickled)["bytes"].tobytes() == b"12345"
-        assert counted.calls == 3  # of the header, and of what it says
+        assert counted.calls == 3  # of the header, its contents, and the array
     path = pickle.loads(pickled).path
     shutil.copy(path, f"{path}.copy")
     os.replace(f"{path}.copy", path)
@@ -347,8 +349,8 @@ def program(rest):
     return [sys.executable, "-c", head + rest]
 
 
-def test_two_processes_that_index_at_once_scan_once(paths, cache, tmp_path):
-    """The second comes while the first scans, which waits until the second waits for it."""
+def test_two_concurrent_processes_scan_once(paths, cache, tmp_path):
+    """The second process starts during the scan of the first, which waits until the second one waits for it."""
     log, gate = str(tmp_path / "log"), str(tmp_path / "gate")
     os.mkfifo(gate)
     first = program(f"""
@@ -379,7 +381,7 @@ print(Index("bytes", 1, {paths!r}, functools.partial(scans.scan_noting, {log!r})
     assert len(os.listdir(cache)) == 1
 
 
-def test_threads_that_index_at_once_scan_once(paths, cache, tmp_path):
+def test_concurrent_threads_scan_once(paths, cache, tmp_path):
     noting = functools.partial(scan_noting, str(tmp_path / "log"))
     found = []
     threads = [
@@ -395,7 +397,7 @@ def test_threads_that_index_at_once_scan_once(paths, cache, tmp_path):
 
 
 @pytest.mark.parametrize("call", ["scan", "os.fsync", "os.replace", "shutil.copyfileobj"])
-def test_sigkill_leaves_nothing_that_is_read_as_whole(paths, cache, tmp_path, call):
+def test_sigkill_leaves_no_partial_index_under_the_final_name(paths, cache, tmp_path, call):
     killed = program(f"""
 import os, shutil, signal
 def die(*_): os.kill(os.getpid(), signal.SIGKILL)
@@ -413,19 +415,19 @@ Index("bytes", 1, {paths!r}, scan, {cache!r})
 
 @pytest.fixture
 def in_children(monkeypatch):
-    """Two children scan, however little there is."""
+    """Use two child processes, however small the files are."""
     monkeypatch.setattr(scanning, "_BYTES_OF_A_CHILD", 1)
     monkeypatch.setattr(scanning, "num_cpus", lambda: 2)
     monkeypatch.syspath_prepend(os.path.dirname(__file__))
 
 
 def importable(name):
-    import test_index as found  # as the children import it
+    import test_index as found  # imported as in the child processes
 
     return getattr(found, name)
 
 
-def test_many_files_are_scanned_in_processes_in_their_order(paths, cache, tmp_path, in_children):
+def test_child_processes_return_scans_in_the_order_of_the_files(paths, cache, tmp_path, in_children):
     noting = functools.partial(importable("scan_noting"), str(tmp_path / "log"))
     index = Index("bytes", 1, paths, noting, cache)
     assert index["bytes"].tobytes() == b"12345"
@@ -435,7 +437,7 @@ def test_many_files_are_scanned_in_processes_in_their_order(paths, cache, tmp_pa
     assert str(os.getpid()) not in {line.split()[0] for line in lines}
 
 
-def test_an_error_in_a_process_is_the_callers(paths, cache, in_children):
+def test_error_in_a_child_process_is_raised_in_the_caller(paths, cache, in_children):
     with open(paths[2], "wb") as file:
         file.write(b"bad")
     with pytest.raises(FileError, match="c, byte 0: it is bad"):
@@ -443,20 +445,20 @@ def test_an_error_in_a_process_is_the_callers(paths, cache, in_children):
     assert os.listdir(cache) == []
 
 
-def test_a_process_that_is_killed_is_an_error_that_names_the_file(paths, cache, in_children):
+def test_killed_child_process_raises_an_error_with_the_file(paths, cache, in_children):
     with pytest.raises(FileError, match=r"the process that indexed it exited unexpectedly, with status -9"):
         Index("bytes", 1, paths, importable("scan_dying"), cache)
     assert os.listdir(cache) == []
 
 
-def test_texts_are_kept_as_bytes():
+def test_strings_are_stored_as_bytes():
     texts = [b"one", b"", b"\xff", "zwölf".encode()]
     kept = Texts(*packed(texts))
     assert [os.fsencode(kept[i]) for i in range(len(kept))] == texts
     assert list(Texts(*packed([]))) == []
 
 
-def test_a_long_scan_shows_a_bar(paths, cache, monkeypatch, capsys):
+def test_long_scan_shows_a_progress_bar(paths, cache, monkeypatch, capsys):
     monkeypatch.setattr(index_module, "_BAR_AFTER_S", 0)
     real = index_module.bar_class()
     monkeypatch.setattr(index_module, "bar_class", lambda: lambda **given: real(**given | {"disable": False}))
@@ -464,11 +466,11 @@ def test_a_long_scan_shows_a_bar(paths, cache, monkeypatch, capsys):
     assert "indexing 3 files: 100%" in capsys.readouterr().err
 
 
-def test_a_short_scan_and_no_terminal_show_none(paths, cache, capsys):
+def test_short_scan_or_no_terminal_shows_no_progress_bar(paths, cache, capsys):
     Index("bytes", 1, paths, scan, cache)
     assert capsys.readouterr().err == ""
 
 
-def test_it_is_made_without_tqdm_too(paths, cache, monkeypatch):
+def test_index_is_created_without_tqdm(paths, cache, monkeypatch):
     monkeypatch.setitem(sys.modules, "tqdm.auto", None)
     assert Index("bytes", 1, paths, scan, cache)["bytes"].tobytes() == b"12345"

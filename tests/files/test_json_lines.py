@@ -1,4 +1,4 @@
-"""Lines of JSON: where they begin and end, and lines that are none."""
+"""Lines of JSON: their boundaries, and invalid lines."""
 
 import bz2
 import gzip
@@ -44,7 +44,7 @@ def test_each_line_is_a_value(tmp_path, text, values):
 
 
 @pytest.mark.parametrize("block_bytes", [1, 7, 1000])
-def test_lines_that_lie_across_blocks_are_whole(tmp_path, monkeypatch, block_bytes):
+def test_lines_across_block_boundaries_are_complete(tmp_path, monkeypatch, block_bytes):
     monkeypatch.setattr(json_lines, "_BLOCK_BYTES", block_bytes)
     draw = random.Random(block_bytes)
     values = [{"text": "x" * draw.randrange(40), "number": i} for i in range(100)]
@@ -61,7 +61,7 @@ def test_lines_that_lie_across_blocks_are_whole(tmp_path, monkeypatch, block_byt
     lines=st.lists(st.sampled_from([b"", b" ", b"\t \t", b"\r", b" 1", b"2 \r", b"[3]", b"   \r"])),
     block=st.integers(1, 9),
 )
-def test_lines_are_those_of_python_without_blank_ones(tmp_path_factory, lines, block):
+def test_lines_equal_those_of_python_without_blank_ones(tmp_path_factory, lines, block):
     path = tmp_path_factory.mktemp("a") / "a.jsonl"
     path.write_bytes(b"\n".join(lines))
     with pytest.MonkeyPatch.context() as patch:
@@ -76,7 +76,7 @@ def test_lines_are_those_of_python_without_blank_ones(tmp_path_factory, lines, b
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"])
 @pytest.mark.parametrize("ending", ["", ".gz"])
-def test_a_file_in_another_encoding_is_refused_when_the_source_is_made(tmp_path, encoding, ending):
+def test_file_in_another_encoding_raises_when_the_source_is_created(tmp_path, encoding, ending):
     path = tmp_path / f"a.jsonl{ending}"
     data = '{"text": "Ċ"}\n{"text": "two"}\n'.encode(encoding)
     path.write_bytes(gzip.compress(data) if ending else data)
@@ -88,7 +88,7 @@ def test_a_file_in_another_encoding_is_refused_when_the_source_is_made(tmp_path,
 
 
 @pytest.mark.parametrize("line", [b"{", b'{"a": 1} 2', b"nothing", b"\xff", b"[" * 100_000, b"\0"])
-def test_a_line_that_is_no_json_is_an_error_that_says_where(tmp_path, line):
+def test_line_that_is_not_json_raises_an_error_with_its_position(tmp_path, line):
     (tmp_path / "a.jsonl").write_bytes(b"1\n2\n" + line + b"\n3\n")
     lines = JSONLines(tmp_path / "a.jsonl")
     with pytest.raises(FileError, match=r"a\.jsonl, byte 4: value 2 of the file, counted from 0, is not valid JSON"):
@@ -106,8 +106,8 @@ LINES = "".join(json.dumps(value) + "\n" for value in VALUES).encode()
 
 
 @pytest.mark.parametrize("ending", COMPRESSIONS)
-def test_lines_of_compressed_files_are_read_by_number(tmp_path, ending):
-    """Also where a file has several frames, as what is appended to one, or written in parallel, has."""
+def test_lines_of_compressed_files_are_read_by_index(tmp_path, ending):
+    """Also if a file has several frames, as after appending or parallel compression."""
     compress = COMPRESSIONS[ending]
     (tmp_path / f"a.jsonl.{ending}").write_bytes(compress(LINES[:7000]) + compress(b"") + compress(LINES[7000:]))
     (tmp_path / "b.jsonl").write_bytes(LINES)
@@ -118,7 +118,7 @@ def test_lines_of_compressed_files_are_read_by_number(tmp_path, ending):
 
 
 @pytest.mark.parametrize("ending", COMPRESSIONS)
-def test_a_compressed_file_that_is_cut_short_anywhere_or_damaged_is_told_of(tmp_path, ending):
+def test_truncated_or_damaged_compressed_file_raises(tmp_path, ending):
     data, kept = COMPRESSIONS[ending](LINES), tmp_path / "kept"
     path = tmp_path / f"a.jsonl.{ending}"
     for length in [*range(6, len(data), len(data) // 20), len(data) - 1]:
@@ -131,7 +131,7 @@ def test_a_compressed_file_that_is_cut_short_anywhere_or_damaged_is_told_of(tmp_
     assert list(kept.iterdir()) == []
 
 
-def test_what_was_unpacked_is_used_again_and_made_again_where_it_was_deleted(tmp_path, monkeypatch):
+def test_decompressed_content_is_reused_and_created_again_if_deleted(tmp_path, monkeypatch):
     path, kept = tmp_path / "a.jsonl.gz", tmp_path / "kept"
     path.write_bytes(gzip.compress(LINES))
     first = JSONLines(path, index=kept)
@@ -141,7 +141,7 @@ def test_what_was_unpacked_is_used_again_and_made_again_where_it_was_deleted(tmp
     (plain,) = kept.glob("*.unpacked")
     assert plain.read_bytes() == LINES
     plain.unlink()
-    assert pickle.loads(pickle.dumps(first))[5] == VALUES[5]  # as on another machine, which has no such file
+    assert pickle.loads(pickle.dumps(first))[5] == VALUES[5]  # as on another machine, where the file does not exist
     plain.unlink()
     assert JSONLines(path, index=kept)[5] == VALUES[5]
 
@@ -153,7 +153,7 @@ def flipped(path, place):
 
 
 def unpacked_lines(tmp_path):
-    """Return the source of a compressed file, and its unpacked content."""
+    """Return the source of a compressed file, and its decompressed content."""
     path, kept = tmp_path / "b.jsonl.gz", tmp_path / "kept"
     path.write_bytes(gzip.compress(LINES))
     lines = JSONLines(path, index=kept)
@@ -162,7 +162,7 @@ def unpacked_lines(tmp_path):
 
 
 @pytest.mark.parametrize("opened", [True, False], ids=["open", "not open"])
-def test_a_changed_bit_of_the_unpacked_content_is_repaired_with_one_warning(tmp_path, opened, caplog):
+def test_changed_bit_of_the_decompressed_content_is_repaired_with_one_warning(tmp_path, opened, caplog):
     lines, plain = unpacked_lines(tmp_path)
     if opened:
         assert lines[0] == VALUES[0]
@@ -180,7 +180,7 @@ def test_a_changed_bit_of_the_unpacked_content_is_repaired_with_one_warning(tmp_
 
 @pytest.mark.parametrize("length", [0, 1000])
 @pytest.mark.parametrize("opened", [True, False], ids=["open", "not open"])
-def test_unpacked_content_that_is_truncated_is_repaired_with_one_warning(tmp_path, opened, length, caplog):
+def test_truncated_decompressed_content_is_repaired_with_one_warning(tmp_path, opened, length, caplog):
     lines, plain = unpacked_lines(tmp_path)
     if opened:
         assert lines[0] == VALUES[0]
@@ -191,7 +191,7 @@ def test_unpacked_content_that_is_truncated_is_repaired_with_one_warning(tmp_pat
     assert len(caplog.records) == 1
 
 
-def test_content_that_is_damaged_again_is_an_error_that_names_file_and_folder(tmp_path, monkeypatch):
+def test_content_damaged_again_raises_an_error_with_file_and_folder(tmp_path, monkeypatch):
     lines, plain = unpacked_lines(tmp_path)
     monkeypatch.setattr(unpacked, "_blocks", lambda *_: [LINES[:40], b"x", LINES[41:]])
     flipped(plain, 40)
@@ -199,8 +199,8 @@ def test_content_that_is_damaged_again_is_an_error_that_names_file_and_folder(tm
         list(lines)
 
 
-def test_a_second_program_does_not_disturb_one_that_reads(tmp_path):
-    """It notes that the content is used, which is old here, and leaves the time of change as it was."""
+def test_second_program_does_not_affect_a_reader(tmp_path):
+    """It records the use of the content, which is old here, and leaves the modification time unchanged."""
     lines, plain = unpacked_lines(tmp_path)
     old = time.time_ns() - 3 * 86400 * 10**9
     os.utime(plain, ns=(old, old))
@@ -210,7 +210,7 @@ def test_a_second_program_does_not_disturb_one_that_reads(tmp_path):
     assert list(lines) == VALUES
 
 
-def test_a_compressed_file_that_has_changed_is_unpacked_again(tmp_path):
+def test_changed_compressed_file_is_decompressed_again(tmp_path):
     path = tmp_path / "a.jsonl.gz"
     path.write_bytes(gzip.compress(LINES))
     assert len(JSONLines(path)) == 500
@@ -219,14 +219,14 @@ def test_a_compressed_file_that_has_changed_is_unpacked_again(tmp_path):
     assert list(JSONLines(path)) == [1, 2]
 
 
-def test_without_zstandard_the_error_names_the_extra(tmp_path, monkeypatch):
+def test_error_without_zstandard_names_the_extra(tmp_path, monkeypatch):
     (tmp_path / "a.jsonl.zst").write_bytes(zstd(LINES))
     monkeypatch.setitem(sys.modules, "zstandard", None)
     with pytest.raises(ImportError, match=r'a\.jsonl\.zst is compressed by zstd.*"mpqueue\[files\]"'):
         JSONLines(tmp_path / "a.jsonl.zst")
 
 
-def test_a_loader_reads_and_leaves_out_what_is_no_json(tmp_path):
+def test_loader_skips_lines_that_are_not_json(tmp_path):
     (tmp_path / "a.jsonl").write_text("".join(f'{{"n": {i}}}\n' if i != 5 else "broken\n" for i in range(12)))
     lines = JSONLines(tmp_path / "a.jsonl")
     with mpqueue.Loader(lines, batch_size=4, workers=2, shuffle=True, on_error="skip", max_errors=1) as loader:

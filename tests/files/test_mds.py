@@ -1,6 +1,6 @@
-"""Samples of MosaicML's format: the values of each encoding, compressed shards, and files that are not as expected.
+"""Samples of MosaicML's format: the values of each encoding, compressed shards, and errors of invalid files.
 
-The files of `mosaicml/` were written by MosaicML's own writer, from `sample`, with `write` below.
+The files in `mosaicml/` were written by MosaicML's own writer, from `sample`, with `write` below.
 """
 
 import json
@@ -52,7 +52,7 @@ def write(folder, writer, compression=None):
 
 def same(one, other):
     if hasattr(one, "tobytes") and hasattr(one, "mode"):
-        # JPEG loses something, and how much is the library's affair.
+        # JPEG is lossy, by an amount that depends on the library.
         return (one.mode, one.size) == (other.mode, other.size) and np.allclose(one, other, atol=3)
     if isinstance(one, np.ndarray):
         return (one.dtype, one.shape) == (other.dtype, other.shape) and (one == other).all()
@@ -78,7 +78,7 @@ def folder(tmp_path):
 
 
 @pytest.mark.parametrize("compression", ["plain", "gz", "zstd"])
-def test_samples_are_what_was_written(index, compression):
+def test_samples_equal_the_written_ones(index, compression):
     if compression == "zstd":
         pytest.importorskip("zstandard")
     source = MDS(GOLDEN / compression, index=index)
@@ -91,8 +91,8 @@ def test_samples_are_what_was_written(index, compression):
     assert len(source.shards()) > 1
 
 
-@pytest.mark.filterwarnings("ignore")  # it leaves files open
-def test_samples_are_those_of_mosaicmls_reader(tmp_path, index):
+@pytest.mark.filterwarnings("ignore")  # MosaicML's reader leaves files open
+def test_samples_equal_those_of_mosaicmls_reader(tmp_path, index):
     streaming = pytest.importorskip("streaming")
     write(tmp_path / "mds", streaming.MDSWriter, "bz2")
     source, reader = MDS(tmp_path / "mds", index=index), streaming.LocalDataset(str(GOLDEN / "plain"))
@@ -101,30 +101,30 @@ def test_samples_are_those_of_mosaicmls_reader(tmp_path, index):
         assert all(same(value, theirs[name]) for name, value in source[i].items())
 
 
-def test_columns_are_those_that_are_named_in_their_order(index):
+def test_selected_columns_are_returned_in_order(index):
     source = MDS(GOLDEN / "plain", ["text", "int"], index=index)
     assert list(source[3].items()) == [("text", "é3"), ("int", -3)]
     with pytest.raises(ValueError, match="got 'nope'; the columns are array, bytes"):
         MDS(GOLDEN / "plain", ["nope"], index=index)
 
 
-def test_images_may_stay_bytes(index):
+def test_images_can_be_returned_as_bytes(index):
     found = MDS(GOLDEN / "plain", decode=False, index=index)[2]
     assert found["jpeg"].startswith(b"\xff\xd8")
     assert found["png"].startswith(b"\x89PNG")
     assert [part[:4] for part in found["pngs"]] == [b"\x89PNG"] * 2
 
 
-def test_arrays_may_be_written_to(index):
+def test_arrays_are_writable(index):
     MDS(GOLDEN / "plain", index=index)[2]["shaped"][0] = 1
 
 
-def test_pickles_are_refused_unless_they_are_wanted(folder, index):
-    """They can run any code."""
-    told = json.loads((folder / "index.json").read_text())
-    for shard in told["shards"]:
+def test_pickles_are_rejected_unless_allowed(folder, index):
+    """Unpickling can run any code."""
+    content = json.loads((folder / "index.json").read_text())
+    for shard in content["shards"]:
         shard["column_encodings"][shard["column_names"].index("bytes")] = "pkl"
-    (folder / "index.json").write_text(json.dumps(told))
+    (folder / "index.json").write_text(json.dumps(content))
     with pytest.raises(ValueError, match=r"'bytes' contains pickles.*allow_unsafe_types=True"):
         MDS(folder, index=index)
     assert MDS(folder, ["int"], index=index)[1] == {"int": -1}
@@ -136,31 +136,35 @@ def test_pickles_are_refused_unless_they_are_wanted(folder, index):
 @pytest.mark.parametrize(
     ("change", "error", "words"),
     [
-        (lambda told: told.update(version=1), FileError, "version 1, expected 2"),
-        (lambda told: told["shards"][0].update(format="json"), FileError, "format 'mds', got 'json'"),
-        (lambda told: told["shards"][0].pop("samples"), FileError, "the key 'samples' is missing"),
-        (lambda told: told["shards"].clear(), FileError, "no shards"),
-        (lambda told: told["shards"][0].update(samples=99), FileError, "index.json lists 99"),
+        (lambda content: content.update(version=1), FileError, "version 1, expected 2"),
+        (lambda content: content["shards"][0].update(format="json"), FileError, "format 'mds', got 'json'"),
+        (lambda content: content["shards"][0].pop("samples"), FileError, "the key 'samples' is missing"),
+        (lambda content: content["shards"].clear(), FileError, "no shards"),
+        (lambda content: content["shards"][0].update(samples=99), FileError, "index.json lists 99"),
         (
-            lambda told: told["shards"][1]["column_encodings"].__setitem__(1, "str"),
+            lambda content: content["shards"][1]["column_encodings"].__setitem__(1, "str"),
             FileError,
             r"00001\.mds: its columns",
         ),
-        (lambda told: told["shards"][0]["column_sizes"].__setitem__(1, 4), FileError, "size None, got 4"),
-        (lambda told: told["shards"][0]["raw_data"].update(basename="../../x"), FileError, "inside the folder"),
-        (lambda told: told["shards"][0]["raw_data"].update(basename="/etc/passwd"), FileError, "inside the folder"),
-        (lambda told: told["shards"][0]["raw_data"].update(basename="gone.mds"), FileNotFoundError, r"gone\.mds"),
+        (lambda content: content["shards"][0]["column_sizes"].__setitem__(1, 4), FileError, "size None, got 4"),
+        (lambda content: content["shards"][0]["raw_data"].update(basename="../../x"), FileError, "inside the folder"),
+        (
+            lambda content: content["shards"][0]["raw_data"].update(basename="/etc/passwd"),
+            FileError,
+            "inside the folder",
+        ),
+        (lambda content: content["shards"][0]["raw_data"].update(basename="gone.mds"), FileNotFoundError, r"gone\.mds"),
     ],
 )
-def test_an_index_json_that_cannot_be_is_told_of(folder, index, change, error, words):
-    told = json.loads((folder / "index.json").read_text())
-    change(told)
-    (folder / "index.json").write_text(json.dumps(told))
+def test_invalid_index_json_raises(folder, index, change, error, words):
+    content = json.loads((folder / "index.json").read_text())
+    change(content)
+    (folder / "index.json").write_text(json.dumps(content))
     with pytest.raises(error, match=words):
         MDS(folder, index=index)
 
 
-def test_an_index_json_that_is_no_json_or_missing_is_told_of(folder, index):
+def test_index_json_that_is_not_json_or_missing_raises(folder, index):
     (folder / "index.json").write_text("{")
     with pytest.raises(FileError, match="not a valid MDS index"):
         MDS(folder, index=index)
@@ -169,19 +173,21 @@ def test_an_index_json_that_is_no_json_or_missing_is_told_of(folder, index):
         MDS(folder, index=index)
 
 
-def test_an_unknown_encoding_is_named():
-    with pytest.raises(ValueError, match="encoding must be one of bytes, float16.*got 'nope'"):
+def test_unknown_encoding_is_named():
+    with pytest.raises(ValueError, match=r"encoding must be one of bytes, float16.*got 'nope'"):
         mds_values.decoder("nope", decode_images=True)
     with pytest.raises(ValueError, match="an array encoding must be"):
         mds_values.size_of("ndarray:complex64")
 
 
 @pytest.mark.parametrize("compression", ["plain", "gz"])
-def test_damaged_bytes_are_file_errors_or_other_values(tmp_path, index, compression):
+def test_damaged_bytes_raise_file_errors_or_change_values(tmp_path, index, compression):
     folder = shutil.copytree(GOLDEN / compression, tmp_path / "mds")
     path = next(iter(sorted(folder.glob("shard.00000*"))))
     data, dice, refused = path.read_bytes(), random.Random(1), 0
-    columns = [name for name in COLUMNS if name not in {"raw", "jpeg", "png", "pngs"}]  # Pillow warns of what it sees
+    columns = [
+        name for name in COLUMNS if name not in {"raw", "jpeg", "png", "pngs"}
+    ]  # Pillow warns about damaged images
     for turn in range(40):
         bad = bytearray(data)
         for _ in range(3):
@@ -196,7 +202,7 @@ def test_damaged_bytes_are_file_errors_or_other_values(tmp_path, index, compress
     assert refused > 3
 
 
-def test_a_shard_that_has_changed_is_an_error_that_names_it(folder, index):
+def test_changed_shard_raises_an_error_with_its_name(folder, index):
     source = MDS(folder, index=index)
     source[0]
     path = folder / "shard.00000.mds"
@@ -205,7 +211,7 @@ def test_a_shard_that_has_changed_is_an_error_that_names_it(folder, index):
         source[1]
 
 
-def test_a_shard_that_lies_there_decompressed_is_read_so(tmp_path, index):
+def test_decompressed_copy_of_a_shard_is_preferred(tmp_path, index):
     folder = shutil.copytree(GOLDEN / "gz", tmp_path / "mds")
     for path in (GOLDEN / "plain").glob("*.mds"):
         shutil.copy(path, folder)
@@ -214,13 +220,13 @@ def test_a_shard_that_lies_there_decompressed_is_read_so(tmp_path, index):
     assert_is_sample(MDS(folder, index=index)[5], 5)
 
 
-def test_without_zstandard_the_error_names_the_extra(index, monkeypatch):
+def test_error_without_zstandard_names_the_extra(index, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "zstandard", None)
     with pytest.raises(ImportError, match=r'needs zstandard: pip install "mpqueue\[files\]"'):
         MDS(GOLDEN / "zstd", index=index)
 
 
-def test_a_copy_is_small_and_a_child_that_is_forked_reads(index):
+def test_pickle_is_small_and_a_forked_child_reads(index):
     for compression in ("plain", "gz"):
         source = MDS(GOLDEN / compression, ["int", "text"], index=index)
         source[0]
@@ -231,7 +237,7 @@ def test_a_copy_is_small_and_a_child_that_is_forked_reads(index):
 
 
 @pytest.mark.parametrize("compression", ["plain", "gz"])
-def test_a_loader_shuffles_the_samples(index, compression):
+def test_loader_shuffles_the_samples(index, compression):
     source = MDS(GOLDEN / compression, ["int", "shaped", "json"], index=index)
     with mpqueue.Loader(source, batch_size=3, shuffle=True, workers=2, seed=1, collate=list) as loader:
         seen = [found for batch in loader for found in batch]

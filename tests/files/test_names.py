@@ -1,4 +1,4 @@
-"""Names of files: paths, patterns, braces, lists, and what is said of wrong ones."""
+"""File names: paths, patterns, braces, lists, and errors of invalid ones."""
 
 import os
 from pathlib import Path
@@ -37,15 +37,15 @@ def folder(tmp_path, monkeypatch):
         ((name for name in ["a-00.tar"]), ["a-00.tar"]),
     ],
 )
-def test_names_stand_for_files(folder, names, found):
+def test_names_expand_to_files(folder, names, found):
     assert expand(names) == found
 
 
-def test_a_url_of_this_machine_is_a_path(folder):
+def test_file_url_is_a_path(folder):
     assert expand(f"file://{folder}/a-*.tar") == [f"{folder}/{name}" for name in ("a-00.tar", "a-01.tar", "a-10.tar")]
 
 
-def test_bytes_that_are_no_text_name_a_file(folder):
+def test_bytes_that_are_not_utf_8_name_a_file(folder):
     (folder / os.fsdecode(b"\xff.tar")).write_bytes(b"")
     assert [os.fsencode(name) for name in expand(os.fsdecode(b"\xff.*"))] == [b"\xff.tar"]
 
@@ -65,12 +65,12 @@ def test_bytes_that_are_no_text_name_a_file(folder):
         ("x{000..099}y", [f"x{i:03d}y" for i in range(100)]),
     ],
 )
-def test_braces_are_those_of_a_shell(pattern, names):
+def test_braces_expand_as_in_a_shell(pattern, names):
     assert expand_braces(pattern) == names
 
 
 @pytest.mark.parametrize(
-    ("names", "error", "said"),
+    ("names", "error", "message"),
     [
         ("no.tar", FileNotFoundError, "no.tar"),
         ("no-*.tar", FileNotFoundError, r"no-\*\.tar"),
@@ -88,12 +88,12 @@ def test_braces_are_those_of_a_shell(pattern, names):
         ([3], TypeError, "int"),
     ],
 )
-def test_what_names_no_file_is_refused(folder, names, error, said):
-    with pytest.raises(error, match=said):
+def test_invalid_names_raise(folder, names, error, message):
+    with pytest.raises(error, match=message):
         expand(names)
 
 
-def test_an_open_file_is_not_read_as_a_list_of_names(folder):
+def test_open_file_is_not_accepted_as_a_list_of_names(folder):
     (folder / "a-00.tar").write_text("b-0.tar\n")
     with open("a-00.tar") as file, pytest.raises(TypeError, match="got an open file: pass its name"):
         expand(file)
@@ -101,17 +101,17 @@ def test_an_open_file_is_not_read_as_a_list_of_names(folder):
 
 @pytest.mark.parametrize("make", [MDS, Images])
 @pytest.mark.parametrize("given", [3, None, ["a", "b"]])
-def test_sources_of_one_folder_name_what_is_none(make, given):
+def test_argument_that_is_not_a_folder_raises(make, given):
     with pytest.raises(TypeError, match=r"the folder must be a str or an os\.PathLike, got "):
         make(given)
 
 
 @pytest.mark.parametrize("make", [MDS, Images])
-def test_an_empty_name_is_not_the_folder_of_the_program(make):
+def test_empty_name_is_not_the_working_folder(make):
     with pytest.raises(ValueError, match="'' cannot name a file"):
         make("")
 
 
-def test_an_index_that_is_no_path_is_named():
+def test_index_that_is_not_a_path_raises():
     with pytest.raises(TypeError, match="index must be the path of a folder or None, got 3"):
         cache_folder(3)

@@ -1,4 +1,4 @@
-"""Files read by position: bounds, changes, forks, threads, and what a batch of requests costs."""
+"""Files read by position: bounds, changes, forks, threads, and the cost of a batch of requests."""
 
 import os
 import pickle
@@ -32,7 +32,7 @@ def open_numbers():
 
 
 def rewrite(path, data):
-    """Write a file anew, at a time that differs also where the clock of its file system is coarse."""
+    """Write a file again, with another modification time even if the clock of its file system is coarse."""
     path.write_bytes(data)
     os.utime(path, ns=(10**18, 10**18))
 
@@ -43,8 +43,8 @@ def test_bytes_are_read_by_position(three):
     assert opened.read(2, 100_000, 0) == b""
 
 
-def test_pieces_come_in_the_order_in_which_they_are_asked_for(three):
-    """Neighbours, overlaps, the same one twice, far ones, large ones, empty ones."""
+def test_pieces_are_returned_in_the_requested_order(three):
+    """Adjacent, overlapping, repeated, distant, large and empty pieces."""
     contents = [path.read_bytes() for path in three]
     pieces = [
         FileRange(file, offset, length)
@@ -58,7 +58,7 @@ def test_pieces_come_in_the_order_in_which_they_are_asked_for(three):
     assert OpenFiles(files_of(three)).read_all([]) == []
 
 
-def test_small_neighbours_are_one_read(three, monkeypatch):
+def test_small_adjacent_pieces_are_one_read(three, monkeypatch):
     reads = []
     real = os.pread
     monkeypatch.setattr(os, "pread", lambda fd, *rest: reads.append(rest) or real(fd, *rest))
@@ -66,21 +66,21 @@ def test_small_neighbours_are_one_read(three, monkeypatch):
     assert reads == [(5000, 0)]
 
 
-def test_a_file_is_compared_once_behind_all_reads_of_it(three, monkeypatch):
-    """Before, a change would not be seen; behind each of them, it would cost as much as the reads."""
+def test_file_is_checked_once_after_all_its_reads(three, monkeypatch):
+    """A check before the reads would miss a change. A check after each read would cost as much as the reads."""
     steps = []
     read, stat = os.pread, os.fstat
     monkeypatch.setattr(os, "pread", lambda fd, *rest: steps.append("read") or read(fd, *rest))
     monkeypatch.setattr(os, "fstat", lambda fd: steps.append("compare") or stat(fd))
     opened = OpenFiles(files_of(three))
     pieces = [FileRange(file, 30_000 * i, 10) for i in range(3) for file in (0, 1)]
-    opened.read_all(pieces)  # opened, and compared then, too
+    opened.read_all(pieces)  # opened, and checked then, too
     steps.clear()
     opened.read_all(pieces)
     assert steps == ["read", "read", "read", "compare"] * 2
 
 
-def test_a_file_that_changes_between_two_reads_of_it_is_an_error(three, monkeypatch):
+def test_file_that_changes_between_two_reads_raises(three, monkeypatch):
     opened = OpenFiles(files_of(three))
     opened.read(1, 0, 10)
     read, changes = os.pread, iter([lambda: rewrite(three[1], b"short")])
@@ -96,14 +96,14 @@ def test_a_file_that_changes_between_two_reads_of_it_is_an_error(three, monkeypa
 
 
 @pytest.mark.parametrize(("offset", "length"), [(99_999, 2), (-1, 5), (0, 1 << 60), (100_001, 0), (5, -1)])
-def test_bytes_that_are_not_there_are_an_error_before_memory_is_taken(three, offset, length):
+def test_bytes_outside_of_a_file_raise_before_memory_is_allocated(three, offset, length):
     with pytest.raises(FileError, match=r"0\.bin, byte .*100,000"):
         OpenFiles(files_of(three)).read(0, offset, length)
 
 
 @pytest.mark.parametrize("is_open", [True, False])
 @pytest.mark.parametrize("data", [b"short", b"x" * 100_000, b"x" * 200_000], ids=["shrunk", "other", "grown"])
-def test_a_file_that_has_changed_is_an_error_that_names_it(three, data, is_open):
+def test_changed_file_raises_an_error_with_its_name(three, data, is_open):
     opened = OpenFiles(files_of(three))
     if is_open:
         opened.read(1, 0, 10)
@@ -114,15 +114,15 @@ def test_a_file_that_has_changed_is_an_error_that_names_it(three, data, is_open)
         opened.read_all([FileRange(1, 0, 10), FileRange(1, 10, 10), FileRange(0, 0, 1)])
 
 
-def test_a_file_that_is_gone_is_the_systems_error(three):
+def test_deleted_file_raises_file_not_found(three):
     opened = OpenFiles(files_of(three))
     three[1].unlink()
     with pytest.raises(FileNotFoundError, match=r"1\.bin"):
         opened.read(1, 0, 10)
 
 
-def test_a_file_that_is_replaced_is_read_on_where_it_is_open(three, tmp_path):
-    """What was indexed is still what is read."""
+def test_replaced_file_is_still_read_where_it_is_open(three, tmp_path):
+    """The open file still has the indexed content."""
     opened = OpenFiles(files_of(three))
     opened.read(0, 0, 1)
     (tmp_path / "new").write_bytes(b"new")
@@ -130,7 +130,7 @@ def test_a_file_that_is_replaced_is_read_on_where_it_is_open(three, tmp_path):
     assert opened.read(0, 0, 2) == bytes([0, 1])
 
 
-def test_a_name_that_has_become_a_fifo_does_not_wait(three):
+def test_path_that_has_become_a_fifo_does_not_block(three):
     opened = OpenFiles(files_of(three))
     three[0].unlink()
     os.mkfifo(three[0])
@@ -139,7 +139,7 @@ def test_a_name_that_has_become_a_fifo_does_not_wait(three):
 
 
 @pytest.mark.parametrize("kind", ["folder", "FIFO", "device"])
-def test_what_is_no_file_is_never_opened(tmp_path, kind):
+def test_path_that_is_not_a_file_is_never_opened(tmp_path, kind):
     path = {"folder": tmp_path, "FIFO": tmp_path / "fifo", "device": "/dev/zero"}[kind]
     if kind == "FIFO":
         os.mkfifo(path)
@@ -147,7 +147,7 @@ def test_what_is_no_file_is_never_opened(tmp_path, kind):
         IndexedFile.of(str(path))
 
 
-def test_a_bounded_number_is_open(three):
+def test_number_of_open_files_is_limited(three):
     opened = OpenFiles(files_of(three), limit=2)
     for number in (0, 1, 0, 2):
         opened.read(number, 0, 1)
@@ -157,20 +157,20 @@ def test_a_bounded_number_is_open(three):
     assert opened.read(1, 0, 1) == bytes([1])
 
 
-def test_a_pickle_has_none_open(three):
+def test_unpickled_copy_has_no_open_files(three):
     opened = OpenFiles(files_of(three))
     opened.read(0, 0, 1)
     copy = pickle.loads(pickle.dumps(opened))
     assert copy.read(0, 0, 2) == bytes([0, 1])
 
 
-def test_a_forked_child_opens_its_own_even_if_a_lock_was_held(three):
+def test_forked_child_opens_its_files_even_if_a_lock_was_held(three):
     opened = OpenFiles(files_of(three))
     opened.read(0, 0, 1)
     with opened._table.lock:
         child = os.fork()
         if child == 0:
-            # Numbers that the child gives to other files stay open when the parent's table goes.
+            # Descriptors that the child assigns to other files remain open when the parent's table is released.
             for file in opened._table.files.values():
                 os.dup2(2, file._fd)
             numbers = [file._fd for file in opened._table.files.values()]
@@ -182,7 +182,7 @@ def test_a_forked_child_opens_its_own_even_if_a_lock_was_held(three):
     assert opened.read(0, 5, 2) == bytes([5, 6])
 
 
-def test_threads_that_close_each_others_files_read_the_right_bytes(three):
+def test_threads_that_evict_each_others_files_read_the_right_bytes(three):
     opened = OpenFiles(files_of(three), limit=1)
     contents = [path.read_bytes() for path in three]
     wrong = []

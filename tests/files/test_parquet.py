@@ -1,4 +1,4 @@
-"""Rows of Parquet files: what they are, how often row groups are decoded, and what is told of files that are not as expected."""
+"""Rows of Parquet files, the number of times that row groups are decoded, and errors of invalid files."""
 
 import logging
 import os
@@ -35,7 +35,7 @@ def path(tmp_path):
 
 
 @pytest.mark.parametrize("compression", ["none", "snappy", "zstd"])
-def test_a_row_is_that_of_pyarrow(tmp_path, index, compression):
+def test_row_equals_that_of_pyarrow(tmp_path, index, compression):
     source = Parquet(write(tmp_path / "a.parquet", TABLE, compression=compression), index=index)
     assert len(source) == ROWS
     chosen = [*random.Random(0).sample(range(ROWS), 100), *range(160, 180), -1, 3, 3]
@@ -43,7 +43,7 @@ def test_a_row_is_that_of_pyarrow(tmp_path, index, compression):
     assert plain(source[-1]) == WANTED[-1]
 
 
-def test_a_row_group_is_decoded_once_for_all_rows_that_are_asked_for_together(path, index):
+def test_row_group_is_decoded_once_for_all_rows_of_a_batch(path, index):
     source = Parquet(path, ["int"], index=index, cache_bytes=0)
     source.__getitems__([0, 500, 1, 501, 2])
     assert source._num_decoded == 2 * 170
@@ -56,7 +56,7 @@ def test_groups_that_fit_are_decoded_once(path, index):
     assert source._num_decoded == ROWS
 
 
-def test_rows_that_decode_their_group_each_are_warned_of_once(path, index, caplog):
+def test_decoding_a_group_per_row_warns_once(path, index, caplog):
     source = Parquet(path, ["int"], index=index, cache_bytes=0)
     with caplog.at_level(logging.WARNING, "mpqueue"):
         for i in range(200):
@@ -66,8 +66,8 @@ def test_rows_that_decode_their_group_each_are_warned_of_once(path, index, caplo
     assert "Shuffled Parquet" in record.getMessage()
 
 
-def test_rows_of_groups_that_all_fit_are_not_warned_of(tmp_path, index, caplog):
-    """Each group is decoded once, though only one of its thirty rows was asked for up to now."""
+def test_groups_that_all_fit_do_not_warn(tmp_path, index, caplog):
+    """Each group is decoded once, although only one of its thirty rows was requested so far."""
     source = Parquet(write(tmp_path / "a.parquet", pa.table({"int": range(1200)}), rows=30), index=index)
     with caplog.at_level(logging.WARNING, "mpqueue"):
         for number in range(0, 1200, 30):
@@ -76,7 +76,7 @@ def test_rows_of_groups_that_all_fit_are_not_warned_of(tmp_path, index, caplog):
     assert caplog.records == []
 
 
-def test_rows_in_order_are_not_warned_of(path, index, caplog):
+def test_rows_in_order_do_not_warn(path, index, caplog):
     source = Parquet(path, ["int"], index=index, cache_bytes=0)
     with caplog.at_level(logging.WARNING, "mpqueue"):
         for _ in range(10):
@@ -85,8 +85,8 @@ def test_rows_in_order_are_not_warned_of(path, index, caplog):
     assert caplog.records == []
 
 
-def test_shuffled_row_groups_are_decoded_once_in_an_epoch(path, index):
-    """The way that the documents show for files that do not fit into memory."""
+def test_shuffled_row_groups_are_decoded_once_per_epoch(path, index):
+    """As shown in the documentation for files that do not fit into memory."""
     source = Parquet(path, ["int"], index=index, cache_bytes=0)
     rows = mpqueue.Dataset(source.row_groups()).shuffle().flat_map(list).shuffle(buffer=100)
     seen = [row["int"] for row in rows]
@@ -96,7 +96,7 @@ def test_shuffled_row_groups_are_decoded_once_in_an_epoch(path, index):
         assert sorted(int(i) for batch in loader for i in batch["int"]) == list(range(ROWS))
 
 
-def test_the_footer_of_a_file_is_read_once_however_few_row_groups_are_kept(path, index, monkeypatch):
+def test_footer_is_read_once_even_without_cached_row_groups(path, index, monkeypatch):
     reads = []
     monkeypatch.setattr(
         OpenFiles, "read", lambda self, *place, read=OpenFiles.read: reads.append(place) or read(self, *place)
@@ -107,12 +107,12 @@ def test_the_footer_of_a_file_is_read_once_however_few_row_groups_are_kept(path,
         for number in range(0, len(rows), 100):
             assert rows[number]
     of_ends = [place for place in reads if place[1] + place[2] == size]
-    assert len(of_ends) <= 2  # where the footer is as long as pyarrow guesses, it is one
+    assert len(of_ends) <= 2  # a single read if the footer has the length that pyarrow guesses
     assert len(reads) > len(of_ends)
 
 
-def test_threads_that_decode_row_groups_of_a_file_do_not_share_a_reader(path, index, monkeypatch):
-    """Both are in the middle of a row group at the same time."""
+def test_threads_that_decode_row_groups_do_not_share_a_reader(path, index, monkeypatch):
+    """Both threads are in the middle of a row group at the same time."""
     both, held = threading.Barrier(2), threading.local()
 
     def read(self, *place, read=opened._OpenFile.read):
@@ -124,16 +124,16 @@ def test_threads_that_decode_row_groups_of_a_file_do_not_share_a_reader(path, in
     rows = Parquet(path, index=index, cache_bytes=0)
     assert rows[0]
     assert rows[-1]  # now one reader is idle
-    rows._parts.get("another", lambda: (None, 1))  # no row group is kept
+    rows._parts.get("another", lambda: (None, 1))  # evicts all row groups
     monkeypatch.setattr(opened._OpenFile, "read", read)
     with ThreadPoolExecutor(2) as pool:
         for _ in range(2):
             found = list(pool.map(rows.__getitem__, [0, len(rows) - 1]))
             assert [plain(row) for row in found] == [WANTED[0], WANTED[-1]]
-    assert len(rows._footers.get(0, pytest.fail)[1]) == 2  # the next ones are read by these
+    assert len(rows._footers.get(0, pytest.fail)[1]) == 2  # these readers are reused
 
 
-def test_reading_starts_no_threads_that_a_fork_would_lose(path, index):
+def test_reading_starts_no_threads(path, index):
     code = f"""
 import os
 from mpqueue.files import Parquet

@@ -1,4 +1,4 @@
-"""Remote files: ranges, many at once, tried again, and never bytes of another file."""
+"""Remote files: concurrent range requests with retries, and detection of changed files."""
 
 import gc
 import os
@@ -16,7 +16,7 @@ from mpqueue.files.opened import IndexedFile, OpenFiles, read_whole
 from mpqueue.files.ranges import FileRange
 from mpqueue.files.window import open_window
 
-fsspec.asyn.get_loop()  # its thread stays for the life of the process
+fsspec.asyn.get_loop()  # its thread remains for the life of the process
 DATA = bytes(range(256)) * 4000
 
 
@@ -55,7 +55,7 @@ def test_bytes_of_urls_are_read_by_position(web, memory):
             files.read(number, len(DATA) - 1, 2)
 
 
-def test_neighbours_are_one_request_and_far_ones_are_asked_for_at_once(web, tmp_path):
+def test_adjacent_pieces_are_one_request_and_others_concurrent(web, tmp_path):
     (tmp_path / "b.bin").write_bytes(DATA[::-1])
     files = opened(web.url("a.bin"), str(tmp_path / "b.bin"))
     pieces = [FileRange(0, 500_000, 10), FileRange(1, 5, 7), FileRange(0, 70, 30), FileRange(0, 0, 10), FileRange(0, 90, 100), FileRange(0, 60_000, 1), FileRange(1, 0, 3)]  # fmt: skip
@@ -65,8 +65,8 @@ def test_neighbours_are_one_request_and_far_ones_are_asked_for_at_once(web, tmp_
     assert sorted(asked for _, asked, _ in web.asked) == ["bytes=0-60000", "bytes=500000-500009"]
 
 
-def test_requests_wait_at_the_same_time(web):
-    """The server answers the first of eight when it has seen the last."""
+def test_requests_are_concurrent(web):
+    """The server answers the first of eight requests when it has received the last one."""
     files = opened(web.url("a.bin"))
     together = threading.Barrier(8)
     seen = []
@@ -78,7 +78,7 @@ def test_requests_wait_at_the_same_time(web):
 
 
 class Waiting(dict):
-    """Files that are there when something has happened."""
+    """Files that exist only after an event."""
 
     def __init__(self, files, wait):
         super().__init__(files)
@@ -90,7 +90,7 @@ class Waiting(dict):
 
 
 @pytest.mark.parametrize("fault", ["busy", "drop", "cut"])
-def test_what_may_pass_is_tried_again(web, fault):
+def test_temporary_failures_are_retried(web, fault):
     web.faults += [fault, fault]
     files = opened(web.url("a.bin"))
     for length in (10, 100_000):
@@ -99,17 +99,17 @@ def test_what_may_pass_is_tried_again(web, fault):
     assert web.faults == []
 
 
-def test_a_server_that_is_silent_is_asked_again(web, monkeypatch):
+def test_silent_server_is_retried(web, monkeypatch):
     files = opened(web.url("a.bin"))
     monkeypatch.setattr(ranges, "_SILENCE_S", 0.5)
     web.faults += ["silent"]
     assert files.read(0, 5, 10) == DATA[5:15]
 
 
-def test_what_does_not_pass_is_an_error_that_names_the_file_and_the_cause(web):
+def test_persistent_failure_raises_an_error_with_file_and_cause(web):
     files = opened(web.url("a.bin"))
     for fault, cause in (("busy", "status 503"), ("drop", "Disconnected"), ("cut", "not enough data|Payload")):
-        web.faults[:] = [fault] * 12  # aiohttp has tries of its own
+        web.faults[:] = [fault] * 12  # aiohttp retries as well
         with pytest.raises(OSError, match=rf"6 attempts; the last error was .*({cause}).*/a\.bin"):
             files.read(0, 0, 1000)
     web.faults.clear()
@@ -117,7 +117,7 @@ def test_what_does_not_pass_is_an_error_that_names_the_file_and_the_cause(web):
         opened(web.url("none.bin"))
 
 
-def test_a_file_that_is_not_there_is_not_asked_for_again(web, memory):
+def test_missing_file_is_not_retried(web, memory):
     for name in (web.url("none"), "memory://none"):
         with pytest.raises(FileNotFoundError, match="none"):
             IndexedFile.of(name)
@@ -126,7 +126,7 @@ def test_a_file_that_is_not_there_is_not_asked_for_again(web, memory):
 
 @pytest.mark.parametrize("data", [DATA[:1000], DATA[::-1], DATA * 2], ids=["shrunk", "other", "grown"])
 @pytest.mark.parametrize("where", ["web", "memory"])
-def test_a_file_that_changes_under_way_is_an_error_that_names_it(web, memory, where, data):
+def test_file_that_changes_between_reads_raises_an_error_with_its_name(web, memory, where, data):
     name = web.url("a.bin") if where == "web" else "memory://data/a.bin"
     files = opened(name)
     assert files.read(0, 2000, 2) == DATA[2000:2002]
@@ -139,7 +139,7 @@ def test_a_file_that_changes_under_way_is_an_error_that_names_it(web, memory, wh
     assert opened(name).read(0, 10, 5) == data[10:15]
 
 
-def test_a_file_that_is_removed_under_way_is_not_found(web, memory):
+def test_file_removed_between_reads_raises_file_not_found(web, memory):
     for name, store in ((web.url("a.bin"), web.files), ("memory://data/a.bin", memory.store)):
         files = opened(name)
         store.clear()
@@ -147,14 +147,14 @@ def test_a_file_that_is_removed_under_way_is_not_found(web, memory):
             files.read(0, 0, 1)
 
 
-def test_a_server_without_ranges_is_told_of_before_anything_is_read(web):
+def test_server_without_range_requests_raises_before_any_read(web):
     web.has_ranges = False
     with pytest.raises(FileError, match=r"a\.bin: the server must support range requests"):
         opened(web.url("a.bin"))
     assert read_whole(web.url("a.bin")) == DATA
 
 
-def test_a_change_that_only_the_size_tells_is_seen(web):
+def test_change_visible_only_in_the_size_is_detected(web):
     web.has_etags = False
     files = opened(web.url("a.bin"))
     assert files.read(0, 0, 2) == DATA[:2]
@@ -168,8 +168,8 @@ def test_an_empty_file_has_no_bytes(web):
     assert opened(web.url("empty")).read(0, 0, 0) == b""
 
 
-def test_a_forked_child_has_connections_of_its_own(web):
-    """It asks while its parent does, and neither hears the other's answers."""
+def test_forked_child_has_separate_connections(web):
+    """It sends requests while its parent does, and neither receives the other's answers."""
     files = opened(web.url("a.bin"))
     assert files.read(0, 0, 3) == DATA[:3]
     ports = {port for _, _, port in web.asked}
@@ -185,7 +185,7 @@ def test_a_forked_child_has_connections_of_its_own(web):
     assert {port for _, _, port in web.asked} <= ports
 
 
-def test_the_users_random_numbers_are_not_drawn(web):
+def test_user_random_generators_are_not_used(web):
     import random
 
     random.seed(1)
@@ -195,7 +195,7 @@ def test_the_users_random_numbers_are_not_drawn(web):
     assert random.getstate() == before
 
 
-def test_a_scan_reads_ahead_in_blocks(web):
+def test_scan_reads_ahead_in_blocks(web):
     web.files["large"] = data = os.urandom(1 << 20) * 24
     with open_window(web.url("large")) as window:
         assert window.size == len(data)
@@ -207,7 +207,7 @@ def test_a_scan_reads_ahead_in_blocks(web):
     assert len(web.asked) == 12  # of 2 MB
 
 
-def test_patterns_match_what_a_system_lists(web, memory):
+def test_patterns_match_the_files_of_a_file_system(web, memory):
     memory.pipe({f"/data/{i}.tar": b"" for i in range(3)})
     assert expand("memory://data/*.tar") == [f"memory://data/{i}.tar" for i in range(3)]
     assert expand("simplecache::memory://data/[12].tar") == [f"simplecache::memory://data/{i}.tar" for i in (1, 2)]
@@ -219,7 +219,7 @@ def test_patterns_match_what_a_system_lists(web, memory):
     assert expand(web.url("a.bin?of=[*]")) == [web.url("a.bin?of=[*]")]
 
 
-def test_what_is_no_file_is_refused(memory):
+def test_path_that_is_not_a_file_raises(memory):
     with pytest.raises(FileError, match="it is a folder"):
         IndexedFile.of("memory://data")
     with pytest.raises(ValueError, match="nothing"):

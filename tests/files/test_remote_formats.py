@@ -1,4 +1,4 @@
-"""Each format behind URLs gives what it gives from files of this machine."""
+"""Each format behind URLs returns the same samples as from local files."""
 
 import gc
 import io
@@ -21,7 +21,7 @@ from mpqueue.files import fetched, ranges, urls
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
-fsspec.asyn.get_loop()  # its thread stays for the life of the process
+fsspec.asyn.get_loop()  # its thread remains for the life of the process
 
 
 pytestmark = pytest.mark.usefixtures("own_file_systems")
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("own_file_systems")
 
 @pytest.fixture
 def folder(tmp_path):
-    """Two files, or a folder, of each format."""
+    """Create two files, or a folder, of each format."""
     content = table(300)
     for number in range(2):
         part = content.slice(number * 150, 150)
@@ -100,7 +100,7 @@ def several(source, indices):
 
 @pytest.mark.parametrize("where", ["http", "memory"])
 @pytest.mark.parametrize("format", MAKERS)
-def test_samples_are_those_of_local_files(folder, format, where):
+def test_samples_equal_those_of_local_files(folder, format, where):
     local = MAKERS[format](folder)
     names = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     indices = [*range(len(local) - 1, -1, -7), 0, 0, -1]
@@ -122,7 +122,7 @@ def test_samples_are_those_of_local_files(folder, format, where):
             gc.collect()
 
 
-def test_columns_that_are_not_wanted_are_not_asked_for(folder):
+def test_unselected_columns_are_not_requested(folder):
     with range_server() as web:
         web.files["0.parquet"] = (folder / "0.parquet").read_bytes()
         source = files.Parquet(web.url("0.parquet"), ["int"])
@@ -136,7 +136,7 @@ def test_columns_that_are_not_wanted_are_not_asked_for(folder):
         gc.collect()
 
 
-def test_a_file_that_changes_while_it_is_indexed_is_told_of(folder):
+def test_remote_file_that_changes_while_being_indexed_raises(folder):
     with range_server() as web:
         data = (folder / "0.tar").read_bytes()
         web.files["0.tar"] = data
@@ -155,7 +155,7 @@ def test_a_file_that_changes_while_it_is_indexed_is_told_of(folder):
 
 
 @pytest.mark.parametrize("threads", [1, 4])
-def test_workers_read_by_connections_of_their_own(folder, threads):
+def test_workers_use_separate_connections(folder, threads):
     with range_server() as web:
         web.files = {f"{i}.tar": (folder / f"{i}.tar").read_bytes() for i in range(2)}
         source = files.Tar(web.url("{0..1}.tar"))
@@ -170,8 +170,8 @@ def test_workers_read_by_connections_of_their_own(folder, threads):
         gc.collect()
 
 
-def test_what_a_library_opens_by_its_path_is_fetched_once(tmp_path, monkeypatch):
-    """In several requests, tried again; anew if its copy is gone, and where it has changed."""
+def test_file_for_a_library_that_needs_a_path_is_downloaded_once(tmp_path, monkeypatch):
+    """In several requests, with retries; again if its copy was deleted, or if the file has changed."""
     module = pytest.importorskip("array_record.python.array_record_module")
     monkeypatch.setattr(fetched, "_REQUEST_BYTES", 5000)
 

@@ -1,4 +1,4 @@
-"""S3, from a server on this machine: only where ``moto[server]`` and ``s3fs`` are installed, which the gate does without."""
+"""S3 from a local server, only if ``moto[server]`` and ``s3fs`` are installed, which the gate does not do."""
 
 import gc
 import io
@@ -19,8 +19,8 @@ from mpqueue.files.ranges import FileRange
 moto = pytest.importorskip("moto.server")
 boto3 = pytest.importorskip("boto3")
 pytest.importorskip("s3fs")
-pytestmark = pytest.mark.filterwarnings("ignore")  # theirs
-# The thread of fsspec, and the one in which it looks up names, stay for the life of the process.
+pytestmark = pytest.mark.filterwarnings("ignore")  # warnings of these packages
+# fsspec's thread, and its thread for name resolution, remain for the life of the process.
 fsspec.asyn.get_loop().call_soon_threadsafe(lambda: fsspec.asyn.get_loop().run_in_executor(None, time.monotonic))
 DATA = bytes(range(256)) * 4000
 
@@ -72,7 +72,7 @@ def test_objects_are_read_by_ranges_here_and_in_workers(bucket):
 
 
 @pytest.mark.parametrize("data", [DATA[:1000], DATA[::-1], b""], ids=["shrunk", "other", "empty"])
-def test_an_object_that_changes_under_way_is_an_error_that_names_it(bucket, data):
+def test_object_that_changes_between_reads_raises_an_error_with_its_name(bucket, data):
     bucket.put_object(Bucket="photos", Key="a", Body=DATA)
     opened = OpenFiles([IndexedFile.of("s3://photos/a")])
     assert opened.read_all([FileRange(0, 5, 5), FileRange(0, 500_000, 5)]) == [DATA[5:10], DATA[500_000:500_005]]
@@ -82,7 +82,7 @@ def test_an_object_that_changes_under_way_is_an_error_that_names_it(bucket, data
             opened.read(0, offset, 5)
 
 
-def test_what_is_not_there_is_not_found(bucket):
+def test_missing_object_raises_file_not_found(bucket):
     with pytest.raises(FileNotFoundError, match="photos/none"):
         IndexedFile.of("s3://photos/none")
     bucket.put_object(Bucket="photos", Key="a", Body=DATA)

@@ -1,4 +1,4 @@
-"""What the formats of tables have in common: rows and columns, copies, forks, threads, files that are not as expected."""
+"""Common behavior of table formats: rows and columns, copies, forks, threads, errors of invalid files."""
 
 import pickle
 import subprocess
@@ -28,19 +28,19 @@ FORMATS = {
 
 @pytest.fixture(params=FORMATS.values(), ids=FORMATS)
 def made(request):
-    """The class of a format, and what writes a file of it."""
+    """Return the class of a format, and a function that writes a file of it."""
     return request.param
 
 
 @pytest.fixture
 def source_of(made, tmp_path):
-    """Makes the source of one file or several."""
+    """Return a function that creates the source of one file or several."""
     return partial(made[0], index=str(tmp_path / "index"))
 
 
 @pytest.fixture
 def write(made, tmp_path):
-    """Writes a table to a file of this name."""
+    """Return a function that writes a table to a file with a name."""
     return lambda name, content=TABLE, **options: made[1](tmp_path / name, content, **options)
 
 
@@ -49,7 +49,7 @@ def path(write):
     return write("a.table")
 
 
-def test_rows_go_on_through_files(write, source_of, tmp_path):
+def test_rows_are_numbered_across_files(write, source_of, tmp_path):
     names = [write(f"{i}.table", TABLE.slice(i * 400, 400)) for i in range(3)]
     for paths in (names, str(tmp_path / "*.table")):
         source = source_of(paths, ["int"])
@@ -58,7 +58,7 @@ def test_rows_go_on_through_files(write, source_of, tmp_path):
     assert len(source_of(names[2])) == 200
 
 
-def test_columns_are_those_that_are_named_in_their_order(path, source_of):
+def test_selected_columns_are_returned_in_order(path, source_of):
     assert list(source_of(path, ["text", "int"])[3].items()) == [("text", "täxt 3"), ("int", 3)]
 
 
@@ -72,18 +72,18 @@ def test_columns_are_those_that_are_named_in_their_order(path, source_of):
         ([], ValueError, "at least one column"),
     ],
 )
-def test_columns_that_cannot_be_are_refused(path, source_of, columns, error, words):
+def test_invalid_columns_raise(path, source_of, columns, error, words):
     with pytest.raises(error, match=words):
         source_of(path, columns)
 
 
 @pytest.mark.parametrize("bad", [ROWS, -ROWS - 1])
-def test_a_row_that_is_not_there_is_an_index_error(path, source_of, bad):
+def test_row_out_of_range_raises_index_error(path, source_of, bad):
     with pytest.raises(IndexError, match=f"index {bad} is out of range"):
         source_of(path)[bad]
 
 
-def test_a_file_of_another_schema_is_named(write, path, source_of):
+def test_file_with_another_schema_is_named(write, path, source_of):
     bad = write("b.table", TABLE.set_column(0, "int", TABLE["int"].cast(pa.int32())))
     with pytest.raises(FileError, match=r"b\.table.*'int' is of type int32, expected int64 as in .*a\.table"):
         source_of([path, bad])
@@ -91,13 +91,13 @@ def test_a_file_of_another_schema_is_named(write, path, source_of):
         source_of([path, write("c.table", TABLE.select(["int"]))])
 
 
-def test_schemas_may_differ_in_what_they_tell_of_themselves(write, path, source_of):
-    told = TABLE.replace_schema_metadata({"huggingface": "{}"})
-    assert len(source_of([path, write("b.table", told)])) == 2 * ROWS
+def test_schemas_can_differ_in_metadata(write, path, source_of):
+    other = TABLE.replace_schema_metadata({"huggingface": "{}"})
+    assert len(source_of([path, write("b.table", other)])) == 2 * ROWS
 
 
 def test_damaged_bytes_never_crash(write, source_of, made, tmp_path):
-    """Each is a FileError, another value, or unnoticed; in a process of its own, since pyarrow is C++."""
+    """Each raises a FileError, changes a value, or has no effect; in a separate process, because pyarrow is C++."""
     whole = write("whole.table", TABLE.select(["int", "text", "tokens", "struct"]).slice(0, 30), rows=10)
     code = """
 import random, sys
@@ -119,7 +119,7 @@ for turn in range(55):
         refused += 1
 print("refused", refused)
 """
-    num_kept = "1500" if made[0] is Parquet else "0"  # a footer is pyarrow's to check
+    num_kept = "1500" if made[0] is Parquet else "0"  # pyarrow checks the footer
     done = subprocess.run(
         [sys.executable, "-c", code, whole, str(tmp_path / "index"), made[0].__name__, num_kept],
         capture_output=True, text=True, timeout=120,
@@ -128,7 +128,7 @@ print("refused", refused)
     assert int(done.stdout.split()[1]) > 5
 
 
-def test_a_file_that_has_changed_is_an_error_that_names_it(path, source_of):
+def test_changed_file_raises_an_error_with_its_name(path, source_of):
     source = source_of(path)
     source[0]
     rewrite(path, Path(path).read_bytes()[:5000])
@@ -136,14 +136,14 @@ def test_a_file_that_has_changed_is_an_error_that_names_it(path, source_of):
         source[ROWS - 1]
 
 
-def test_a_file_that_is_gone_is_the_systems_error(path, source_of):
+def test_deleted_file_raises_file_not_found(path, source_of):
     source = source_of(path)
     Path(path).unlink()
     with pytest.raises(FileNotFoundError, match=r"a\.table"):
         source[0]
 
 
-def test_a_copy_is_small_and_reads_by_itself(path, source_of):
+def test_pickle_is_small_and_its_copy_reads(path, source_of):
     source = source_of(path)
     source[0]
     data = pickle.dumps(source)
@@ -151,7 +151,7 @@ def test_a_copy_is_small_and_reads_by_itself(path, source_of):
     assert plain(pickle.loads(data)[7]) == WANTED[7]
 
 
-def test_a_child_that_is_forked_after_use_reads(path, source_of):
+def test_child_forked_after_use_reads(path, source_of):
     source = source_of(path, ["int", "text"])
     source.__getitems__([1, 500])
     assert answer_of_child(lambda: source.__getitems__([900, 1])) == repr(
@@ -159,12 +159,12 @@ def test_a_child_that_is_forked_after_use_reads(path, source_of):
     )
 
 
-def test_threads_read_together(path, source_of):
+def test_threads_read_concurrently(path, source_of):
     read = read_by_threads(source_of(path, cache_bytes=1000), ROWS, rounds=15)
     assert [i for i, row in read if plain(row) != WANTED[i]] == []
 
 
-def test_a_loader_shuffles_the_rows(path, source_of):
+def test_loader_shuffles_the_rows(path, source_of):
     source = source_of(path, ["int", "large", "matrix"])
     with mpqueue.Loader(source, batch_size=64, shuffle=True, workers=2, seed=1) as loader:
         seen = [int(i) for batch in loader for i in batch["int"]]
@@ -173,7 +173,7 @@ def test_a_loader_shuffles_the_rows(path, source_of):
 
 
 def test_rows_of_a_damaged_file_can_be_skipped(write, source_of):
-    """Of three files one changes under way: its rows are left out, and named in the log."""
+    """One of three files changes during the run: its rows are skipped and named in the log."""
     names = [write(f"{i}.table", TABLE.slice(i * 10, 10)) for i in range(3)]
     source = source_of(names, ["int"])
     rewrite(names[1], b"short")
@@ -183,7 +183,7 @@ def test_rows_of_a_damaged_file_can_be_skipped(write, source_of):
     assert seen == [*range(10), *range(20, 30)]
 
 
-def test_without_pyarrow_the_error_names_the_extra(path, made):
+def test_error_without_pyarrow_names_the_extra(path, made):
     code = (
         "import sys; sys.modules['pyarrow'] = None; from mpqueue import files; getattr(files, sys.argv[1])(sys.argv[2])"
     )

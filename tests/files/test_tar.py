@@ -1,4 +1,4 @@
-"""Tar archives: samples as WebDataset has them, and archives that are broken or made to do harm."""
+"""Tar archives: samples as in WebDataset, and archives that are broken or malicious."""
 
 import io
 import os
@@ -21,7 +21,7 @@ FORMATS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarf
 
 
 def archive(path, contents, form="gnu", **fields):
-    """Write an archive of (name or TarInfo, data)."""
+    """Write an archive of (name or TarInfo, data) pairs."""
     with tarfile.open(path, "w", format=FORMATS[form], encoding="utf-8", errors="surrogateescape") as file:
         for name, data in contents:
             info = name if isinstance(name, tarfile.TarInfo) else tarfile.TarInfo(name)
@@ -46,7 +46,7 @@ PAIRS = [
 ]
 
 
-def test_members_of_one_stem_are_a_sample(tmp_path):
+def test_members_with_one_stem_form_a_sample(tmp_path):
     tar = Tar(archive(tmp_path / "a.tar", PAIRS))
     assert len(tar) == 20
     assert tar[3] == {"__key__": "train/003", "jpg": b"j" * 2100, "cls": b"3"}
@@ -91,7 +91,7 @@ def test_several_files_are_one_source(tmp_path):
 )
 @pytest.mark.parametrize("form", ["gnu", "pax"])
 def test_a_key_ends_at_the_first_dot(tmp_path, name, key, suffix, form):
-    """Names are text, whatever they say: nothing is ever extracted."""
+    """Names are only strings: nothing is ever extracted."""
     if form == "pax" and not name.isprintable():
         name = name.encode("utf-8", "surrogateescape").decode("latin-1")
         key = key.encode("utf-8", "surrogateescape").decode("latin-1")
@@ -99,7 +99,7 @@ def test_a_key_ends_at_the_first_dot(tmp_path, name, key, suffix, form):
     assert tar[0] == {"__key__": key, suffix: b"data"}
 
 
-def test_what_is_no_file_or_has_no_stem_is_left_out(tmp_path):
+def test_members_without_a_stem_and_links_are_skipped(tmp_path):
     contents = [
         (of_kind("folder.d", tarfile.DIRTYPE), b""),
         (of_kind("link.txt", tarfile.SYMTYPE, "/etc/passwd"), b""),
@@ -113,12 +113,12 @@ def test_what_is_no_file_or_has_no_stem_is_left_out(tmp_path):
     assert list(Tar(archive(tmp_path / "a.tar", contents))) == [{"__key__": "one", "txt": b"1"}]
 
 
-def test_a_stem_that_comes_again_later_is_another_sample(tmp_path):
+def test_stem_that_appears_again_later_is_another_sample(tmp_path):
     tar = Tar(archive(tmp_path / "a.tar", [("a.x", b"1"), ("b.x", b"2"), ("a.x", b"3")]))
     assert [(sample["__key__"], sample["x"]) for sample in tar] == [("a", b"1"), ("b", b"2"), ("a", b"3")]
 
 
-def test_a_member_twice_in_a_sample_is_an_error(tmp_path):
+def test_duplicate_member_of_a_sample_raises(tmp_path):
     with pytest.raises(FileError, match=r"a\.tar, byte 1,536: there are two members 'a\.X'"):
         Tar(archive(tmp_path / "a.tar", [("a.x", b"1"), ("a.X", b"2")]))
 
@@ -128,7 +128,7 @@ def test_a_member_twice_in_a_sample_is_an_error(tmp_path):
     form=st.sampled_from(list(FORMATS)),
     mtime=st.sampled_from([0, 1.5]),
 )
-def test_members_are_those_of_tarfile(tmp_path_factory, contents, form, mtime):
+def test_members_equal_those_of_tarfile(tmp_path_factory, contents, form, mtime):
     path = tmp_path_factory.mktemp("a") / "a.tar"
     contents = [(name, bytes(size)) for name, size in contents if name.strip("/")]
     if form == "ustar":
@@ -140,8 +140,8 @@ def test_members_are_those_of_tarfile(tmp_path_factory, contents, form, mtime):
     assert found == [(name.rstrip(b"/") or name, offset, size) for name, offset, size in expected]
 
 
-def test_a_size_beyond_octal_is_read(tmp_path):
-    """GNU's and star's way for members above 8 GB: the archive is sparse, and as long as it says."""
+def test_size_beyond_octal_is_read(tmp_path):
+    """GNU's and star's format for members above 8 GB; the archive is a sparse file of that length."""
     info = tarfile.TarInfo("big.bin")
     info.size = 9 << 30
     with open(tmp_path / "a.tar", "wb") as file:
@@ -159,7 +159,7 @@ def header(**fields):
 
 
 def with_size(field, kind=b"0"):
-    """A header whose size is these bytes, with the right checksum."""
+    """Return a header with this size field and a valid checksum."""
     head = bytearray(header())
     head[124:136], head[156:157], head[148:156] = field.ljust(12, b"\0"), kind, b" " * 8
     head[148:156] = b"%06o\0 " % sum(head)
@@ -167,7 +167,7 @@ def with_size(field, kind=b"0"):
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "message"),
     [
         (b"", "byte 0: it is empty"),
         (b"x" * 2000, "byte 0: it is not a tar archive"),
@@ -196,28 +196,28 @@ def with_size(field, kind=b"0"):
         (with_size(b"14", b"x") + b"12 size=-10\n".ljust(512, b"\0") + header() + bytes(2048), "b'-10'"),
     ],
 )
-def test_what_a_header_lies_about_is_an_error_that_says_where(tmp_path, data, said):
-    if "512" in said:
+def test_wrong_header_raises_an_error_with_its_position(tmp_path, data, message):
+    if "512" in message:
         data = header() + data
-    if "expected a number" in said or said.startswith("b'") or "'-10'" in said:
-        data = header() + data  # the first header decides whether it is an archive
+    if "expected a number" in message or message.startswith("b'") or "'-10'" in message:
+        data = header() + data  # the first header determines whether the file is an archive
     path = tmp_path / "a.tar"
     path.write_bytes(data)
-    with pytest.raises(FileError, match=said):
+    with pytest.raises(FileError, match=message):
         Tar(path)
 
 
 @pytest.mark.parametrize(
     "form", ["--format=gnu", *(f"--format=pax --sparse-version={v}" for v in ("0.0", "0.1", "1.0"))]
 )
-def test_a_sparse_member_is_refused_by_name_and_other_samples_are_read(tmp_path, form):
+def test_sparse_member_raises_by_name_and_other_samples_are_read(tmp_path, form):
     version = subprocess.run(["tar", "--version"], capture_output=True, text=True, check=False).stdout
     if "GNU tar" not in version:
         pytest.skip("GNU tar writes the sparse members")
     for name in ("a.bin", "b.cls", "c.bin"):
         (tmp_path / name).write_bytes(name.encode())
     with open(tmp_path / "b.bin", "wb") as file:
-        for number in range(60):  # more pieces than one header has
+        for number in range(60):  # more pieces than fit into one header
             file.seek(number * 20_000)
             file.write(b"%d" % number)
     names = ["a.bin", "b.cls", "b.bin", "c.bin"]
@@ -241,7 +241,7 @@ def test_a_sparse_member_is_refused_by_name_and_other_samples_are_read(tmp_path,
     assert [sample["__key__"] for sample in TarStream(tmp_path / "s.tar", on_error="skip")] == ["a", "c"]
 
 
-def test_an_archive_cut_in_the_map_of_a_sparse_member_is_an_error(tmp_path):
+def test_archive_truncated_in_the_map_of_a_sparse_member_raises(tmp_path):
     head = bytearray(header(type=b"S"))
     head[482:483], head[148:156] = b"\1", b" " * 8
     head[148:156] = b"%06o\0 " % sum(head)
@@ -250,8 +250,8 @@ def test_an_archive_cut_in_the_map_of_a_sparse_member_is_an_error(tmp_path):
         Tar(tmp_path / "a.tar")
 
 
-def test_what_is_before_a_cut_is_read_if_one_wants_so(tmp_path, caplog):
-    """The last sample before it is not: it may lack a member. Other archives are as they were."""
+def test_on_error_skip_reads_the_samples_before_a_truncation(tmp_path, caplog):
+    """Not the last sample before it, which may lack a member. Other archives are unaffected."""
     whole = archive(tmp_path / "a-0.tar", PAIRS)
     (tmp_path / "a-1.tar").write_bytes(whole.read_bytes()[:30_000])
     with pytest.raises(
@@ -263,24 +263,24 @@ def test_what_is_before_a_cut_is_read_if_one_wants_so(tmp_path, caplog):
     assert 5 < num_whole < 10
     assert list(samples) == [*Tar(whole), *(Tar(whole)[i] for i in range(num_whole))]
     assert [record.getMessage().count("a-1.tar, byte ") for record in caplog.records] == [1]
-    Tar(tmp_path / "a-*.tar", on_error="skip")  # from the index that is there
+    Tar(tmp_path / "a-*.tar", on_error="skip")  # from the existing index
     assert len(caplog.records) == 2
 
 
 @pytest.mark.parametrize("data", [b"", b"x" * 2000, b"\x1f\x8b\x08" + b"x" * 2000])
-def test_what_is_no_archive_is_not_left_out(tmp_path, data):
+def test_on_error_skip_rejects_a_file_that_is_not_an_archive(tmp_path, data):
     (tmp_path / "a.tar").write_bytes(data)
     with pytest.raises(FileError, match=r"a\.tar, byte 0"):
         Tar(tmp_path / "a.tar", on_error="skip")
 
 
-def test_what_to_do_at_errors_is_one_of_two_words(tmp_path):
+def test_unknown_on_error_raises(tmp_path):
     with pytest.raises(ValueError, match="on_error must be 'raise' or 'skip', got 'ignore'"):
         Tar(archive(tmp_path / "a.tar", PAIRS), on_error="ignore")
 
 
-def test_bytes_that_are_changed_at_random_never_do_harm(tmp_path):
-    """An error, or samples whose bytes lie in the file: no hang, no other exception."""
+def test_random_changes_raise_or_return_samples_of_the_file(tmp_path):
+    """An error, or samples with bytes of the file: no hang, no other exception."""
     whole = archive(tmp_path / "a.tar", [*PAIRS[:8], ("n" * 200 + ".txt", b"1")], "pax", mtime=0.5).read_bytes()
     draw, path, errors = random.Random(0), tmp_path / "changed.tar", 0
     for _ in range(500):
@@ -296,7 +296,7 @@ def test_bytes_that_are_changed_at_random_never_do_harm(tmp_path):
     assert errors > 50
 
 
-def test_a_file_that_shrinks_after_it_was_indexed_is_an_error(tmp_path):
+def test_file_that_shrinks_after_indexing_raises(tmp_path):
     path = archive(tmp_path / "a.tar", PAIRS)
     tar = Tar(path)
     assert tar[19]["cls"] == b"19"
@@ -307,14 +307,14 @@ def test_a_file_that_shrinks_after_it_was_indexed_is_an_error(tmp_path):
         pickle.loads(pickle.dumps(tar))[0]
 
 
-def test_a_pickle_is_small_and_a_copy_reads(tmp_path):
+def test_pickle_is_small_and_its_copy_reads(tmp_path):
     tar = Tar(archive(tmp_path / "a.tar", PAIRS * 1))
     list(tar)
     assert len(pickle.dumps(tar)) < 1000
     assert list(pickle.loads(pickle.dumps(tar))) == list(tar)
 
 
-def test_a_forked_child_reads(tmp_path):
+def test_forked_child_reads(tmp_path):
     tar = Tar(archive(tmp_path / "a.tar", PAIRS))
     expected = list(tar)
     child = os.fork()
@@ -328,7 +328,7 @@ def loaded(loader):
         return [key for batch in loader for key in batch["__key__"]]
 
 
-def test_a_loader_reads_in_a_shuffled_order(tmp_path):
+def test_loader_reads_in_shuffled_order(tmp_path):
     archive(tmp_path / "a-0.tar", PAIRS[:20])
     archive(tmp_path / "a-1.tar", PAIRS[20:])
     tar = Tar(tmp_path / "a-*.tar")
@@ -342,15 +342,15 @@ def label_of(sample):
     return int(sample["cls"])
 
 
-def test_a_dataset_reads(tmp_path):
+def test_dataset_reads(tmp_path):
     dataset = mpqueue.Dataset(Tar(archive(tmp_path / "a.tar", PAIRS))).shuffle().map(label_of).batch(4)
     with mpqueue.Loader(dataset, workers=2, seed=3) as loader:
         found = [label for batch in loader for label in batch.tolist()]
     assert sorted(found) == list(range(20))
 
 
-def test_a_loader_leaves_out_what_is_damaged(tmp_path):
-    """A file that has changed takes its own samples with it, and no others."""
+def test_loader_skips_damaged_samples(tmp_path):
+    """A changed file affects only its own samples."""
     archive(tmp_path / "a-0.tar", PAIRS[:20])
     archive(tmp_path / "a-1.tar", PAIRS[20:])
     tar = Tar(tmp_path / "a-*.tar")

@@ -1,4 +1,4 @@
-"""Compressed tar archives: read from front to back by virtual shards, refused by index."""
+"""Compressed tar archives: read sequentially by virtual shards, rejected by index."""
 
 import gzip
 import io
@@ -19,7 +19,7 @@ ENDINGS = {".tar.gz": "gz", ".tgz": "gz", ".tar.bz2": "bz2", ".tar.xz": "xz", ".
 
 
 def archive(path, number=6, first=0, size=1500):
-    """Write an archive of samples with two members each; its ending names the compression."""
+    """Write an archive of samples with two members each; the suffix determines the compression."""
     kind = next(kind for ending, kind in ENDINGS.items() if path.name.endswith(ending))
     with tarfile.open(path, f"w:{'' if kind == 'zst' else kind}") as file:
         for at in range(first, first + number):
@@ -36,7 +36,7 @@ def archive(path, number=6, first=0, size=1500):
 
 @pytest.fixture
 def shards(tmp_path):
-    """Five archives with 30 samples."""
+    """Create five archives with 30 samples in total."""
     for number in range(5):
         archive(tmp_path / f"a-{number}.tar.gz", 6, 6 * number)
     return str(tmp_path / "a-{0..4}.tar.gz")
@@ -47,7 +47,7 @@ def labels(samples):
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_samples_of_a_compressed_archive_equal_those_of_the_unpacked_one(tmp_path, ending):
+def test_samples_of_a_compressed_archive_equal_those_of_the_decompressed_one(tmp_path, ending):
     path = archive(tmp_path / f"a{ending}")
     with tarfile.open(path) if ending != ".tar.zst" else opened_zst(path) as file:
         expected = {info.name: file.extractfile(info).read() for info in file}
@@ -108,7 +108,7 @@ def test_resume_yields_the_same_batches(shards, stop):
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
-def test_a_loader_takes_the_stream_itself(shards, workers):
+def test_loader_accepts_the_stream_itself(shards, workers):
     """With the same batches as a dataset of the stream, for any number of workers."""
     stream = TarStream(shards)
     with mpqueue.Loader(mpqueue.Dataset(stream), batch_size=4, workers=0) as loader:
@@ -117,7 +117,7 @@ def test_a_loader_takes_the_stream_itself(shards, workers):
         assert [batch["cls"] for batch in loader] == expected
 
 
-def test_an_iterator_saves_and_restores_its_place(shards):
+def test_iterator_saves_and_restores_its_position(shards):
     iterator = iter(TarStream(shards))
     seen = labels(itertools.islice(iterator, 8))
     again = iter(TarStream(shards))
@@ -127,7 +127,7 @@ def test_an_iterator_saves_and_restores_its_place(shards):
 
 
 @pytest.mark.parametrize("ending", [".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst", ".tar"])
-def test_a_truncated_archive_is_an_error_after_whole_samples(tmp_path, ending, caplog):
+def test_truncated_archive_raises_after_complete_samples(tmp_path, ending, caplog):
     path, other = archive(tmp_path / f"a{ending}"), archive(tmp_path / f"b{ending}", 2, 6)
     whole = path.read_bytes()
     data = len(whole.rstrip(b"\0")) if ending == ".tar" else len(whole)
@@ -157,7 +157,7 @@ def test_after_an_error_the_next_archive_is_read(shards, tmp_path):
     assert sorted(found) == [*range(6), *range(12, 18), *range(24, 30)]
 
 
-def test_a_wrong_checksum_of_the_content_is_an_error(tmp_path):
+def test_wrong_checksum_of_the_content_raises(tmp_path):
     path = archive(tmp_path / "a.tar.gz")
     data = bytearray(path.read_bytes())
     data[-8] ^= 1
@@ -166,7 +166,7 @@ def test_a_wrong_checksum_of_the_content_is_an_error(tmp_path):
         list(TarStream(path))
 
 
-def test_an_archive_that_has_changed_is_an_error(tmp_path):
+def test_changed_archive_raises(tmp_path):
     path = archive(tmp_path / "a.tar.gz")
     stream = TarStream(path)
     archive(path, 7)
@@ -174,7 +174,7 @@ def test_an_archive_that_has_changed_is_an_error(tmp_path):
         next(iter(stream))
 
 
-def test_a_member_twice_in_a_sample_is_an_error(tmp_path):
+def test_duplicate_member_of_a_sample_raises(tmp_path):
     with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as file:
         for name in ("a.x", "a.X"):
             file.addfile(tarfile.TarInfo(name))
@@ -182,7 +182,7 @@ def test_a_member_twice_in_a_sample_is_an_error(tmp_path):
         list(TarStream(tmp_path / "a.tar.gz"))
 
 
-def test_a_cache_has_a_new_key_when_an_archive_changes(tmp_path):
+def test_cache_has_a_new_key_when_an_archive_changes(tmp_path):
     path = archive(tmp_path / "a.tar.gz")
     before = TarStream(path).fingerprint()
     assert TarStream(path).fingerprint() == before
@@ -190,13 +190,13 @@ def test_a_cache_has_a_new_key_when_an_archive_changes(tmp_path):
     assert TarStream(path).fingerprint() != before
 
 
-def test_a_remote_archive_is_read(tmp_path):
+def test_remote_archive_is_read(tmp_path):
     fsspec = pytest.importorskip("fsspec")
     path = archive(tmp_path / "a.tar.gz")
     fsspec.filesystem("memory").pipe("/stream/a.tar.gz", path.read_bytes())
     assert labels(TarStream("memory://stream/a.tar.gz")) == list(range(6))
 
 
-def test_an_unknown_on_error_is_refused(tmp_path):
+def test_unknown_on_error_raises(tmp_path):
     with pytest.raises(ValueError, match="on_error must be 'raise' or 'skip', got 'ignore'"):
         TarStream(archive(tmp_path / "a.tar.gz"), on_error="ignore")

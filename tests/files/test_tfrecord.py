@@ -1,4 +1,4 @@
-"""TFRecord files: records by number, checksums, and files that are cut or damaged at any byte."""
+"""TFRecord files: records by index, checksums, and files truncated or damaged at any byte."""
 
 import gzip
 import lzma
@@ -24,7 +24,7 @@ def written(path, records=RECORDS):
 
 
 @pytest.mark.parametrize("check_crc", [True, False])
-def test_records_are_those_that_were_written(tmp_path, check_crc):
+def test_records_equal_the_written_ones(tmp_path, check_crc):
     written(tmp_path / "a-0.tfrecord")
     written(tmp_path / "a-1.tfrecord", [])
     written(tmp_path / "a-2.tfrecord", RECORDS[::-1])
@@ -41,9 +41,9 @@ def test_many_small_records_are_found(tmp_path):
     assert records.__getitems__(range(20_000)) == many
 
 
-def test_a_file_that_is_cut_anywhere_is_an_error(tmp_path):
+def test_file_truncated_anywhere_raises(tmp_path):
     whole = written(tmp_path / "a.tfrecord", RECORDS[:3]).read_bytes()
-    ends = {0, 16 + 3, 32 + 3, len(whole)}  # the file of fewer records is whole
+    ends = {0, 16 + 3, 32 + 3, len(whole)}  # a file of fewer records is complete
     cut = tmp_path / "cut.tfrecord"
     for length in range(len(whole) + 1):
         cut.write_bytes(whole[:length])
@@ -54,7 +54,7 @@ def test_a_file_that_is_cut_anywhere_is_an_error(tmp_path):
                 TFRecord(cut)
 
 
-def test_a_bit_that_is_changed_anywhere_is_an_error(tmp_path):
+def test_changed_bit_anywhere_raises(tmp_path):
     whole = written(tmp_path / "a.tfrecord", RECORDS[:3]).read_bytes()
     path = tmp_path / "changed.tfrecord"
     for place in range(len(whole)):
@@ -69,7 +69,7 @@ def test_a_bit_that_is_changed_anywhere_is_an_error(tmp_path):
 @pytest.mark.parametrize(
     "data", [b"x" * 100, struct.pack("<QI", 1 << 62, 0), b"\xff" * 12, b"\x1f\x8b\x08" + bytes(100)]
 )
-def test_what_is_no_tfrecord_file_is_an_error(tmp_path, data, check_crc):
+def test_file_that_is_not_tfrecord_raises(tmp_path, data, check_crc):
     (tmp_path / "a").write_bytes(data)
     with pytest.raises(FileError, match=r"a, byte 0: .*(not a TFRecord file|cannot be decompressed \(gzip\))"):
         TFRecord(tmp_path / "a", check_crc=check_crc)
@@ -93,7 +93,7 @@ def test_compressed_files_are_read_by_index(tmp_path, kind, check_crc):
 
 
 @pytest.mark.parametrize("kind", ["GZIP", "ZLIB"])
-def test_a_compressed_file_that_is_truncated_anywhere_is_an_error(tmp_path, kind):
+def test_compressed_file_truncated_anywhere_raises(tmp_path, kind):
     whole = KINDS[kind](tmp_path / "a.tfrecord").read_bytes()
     path = tmp_path / "cut.tfrecord"
     for length in range(1, len(whole)):
@@ -103,7 +103,7 @@ def test_a_compressed_file_that_is_truncated_anywhere_is_an_error(tmp_path, kind
 
 
 @pytest.mark.parametrize("check_crc", [True, False])
-def test_a_changed_bit_of_the_unpacked_content_is_repaired_anywhere_in_a_record(tmp_path, check_crc, caplog):
+def test_changed_bit_of_decompressed_content_is_repaired_anywhere_in_a_record(tmp_path, check_crc, caplog):
     path = written(tmp_path / "a.tfrecord", RECORDS[:3])
     path.write_bytes(gzip.compress(path.read_bytes()))
     kept = tmp_path / "kept"
@@ -116,18 +116,18 @@ def test_a_changed_bit_of_the_unpacked_content_is_repaired_anywhere_in_a_record(
         plain.write_bytes(changed)
         caplog.clear()
         assert list(pickle.loads(pickle.dumps(records))) == RECORDS[:3]
-        assert len(caplog.records) == (plain.read_bytes() == whole)  # no sample has the bytes of a header
+        assert len(caplog.records) == (plain.read_bytes() == whole)  # no sample contains the bytes of a header
 
 
 @pytest.mark.parametrize("length", [0x9C78, 0x0178, 0x088B1F])
-def test_a_length_that_looks_like_a_mark_of_compression_is_a_length(tmp_path, length):
+def test_length_that_looks_like_a_compression_magic_is_a_length(tmp_path, length):
     path = written(tmp_path / "a.tfrecord", [bytes(length), b"next"])
     for check_crc in (True, False):
         records = TFRecord(path, check_crc=check_crc)
         assert [len(record) for record in records] == [length, 4]
 
 
-def test_without_checksums_their_package_is_not_needed(tmp_path, monkeypatch):
+def test_check_crc_false_does_not_need_google_crc32c(tmp_path, monkeypatch):
     path = written(tmp_path / "a.tfrecord")
     monkeypatch.setitem(sys.modules, "google_crc32c", None)
     from mpqueue.files import tfrecord
@@ -142,7 +142,7 @@ def parse(record):
     return np.frombuffer(record, "<i8")
 
 
-def test_a_loader_leaves_out_a_record_whose_checksum_is_wrong(tmp_path):
+def test_loader_skips_a_record_with_a_wrong_checksum(tmp_path):
     path = written(tmp_path / "a.tfrecord", [struct.pack("<q", i) for i in range(10)])
     data = bytearray(path.read_bytes())
     data[3 * 24 + 12] ^= 1
@@ -188,7 +188,7 @@ def examples(tmp_path):
 
 
 def test_records_are_parsed_as_examples(examples):
-    """One by one, some (which are read record by record), and many (which are read at once)."""
+    """One by one, a few (read one at a time), and many (read together)."""
     records = TFRecord(examples, features=FEATURES)
     assert len(records) == 50
     seventh = records[7]
@@ -221,7 +221,7 @@ def test_values_equal_those_of_tensorflow(examples):
         assert plain(sample) == plain(found)
 
 
-def test_a_sample_has_its_own_memory(examples):
+def test_sample_has_separate_memory(examples):
     samples = TFRecord(examples, features=FEATURES).__getitems__(range(50))
     assert samples[3]["image"].base is None or samples[3]["image"].base.nbytes == 16
     samples[3]["image"][:] = 0
@@ -229,13 +229,16 @@ def test_a_sample_has_its_own_memory(examples):
 
 
 @pytest.mark.parametrize("many", [False, True])
-def test_a_record_that_does_not_fit_the_features_is_an_error_with_its_place(tmp_path, many):
+def test_record_that_does_not_match_the_features_raises_with_its_position(tmp_path, many):
     good = [example(number) for number in range(30)]
     path = written(tmp_path / "a.tfrecord", [*good, b"\xff nothing", b""])
     records = TFRecord(path, features=FEATURES)
-    for index, said in ((30, "is not a serialized Example"), (31, "is missing, and its FixedLenFeature has no default")):
+    for index, message in (
+        (30, "is not a serialized Example"),
+        (31, "is missing, and its FixedLenFeature has no default"),
+    ):
         indices = [*range(30), index] if many else [index]
-        with pytest.raises(FileError, match=rf"a\.tfrecord, byte [\d,]+: .*{said}") as caught:
+        with pytest.raises(FileError, match=rf"a\.tfrecord, byte [\d,]+: .*{message}") as caught:
             records.__getitems__(indices)
         assert caught.value.offset == int(records._index["offsets"][index])
     with mpqueue.Loader(
@@ -245,19 +248,19 @@ def test_a_record_that_does_not_fit_the_features_is_an_error_with_its_place(tmp_
 
 
 @pytest.mark.parametrize(
-    ("features", "kind", "said"),
+    ("features", "kind", "message"),
     [
         ({}, ValueError, "at least one"),
         ({"a": "int64"}, ValueError, "feature 'a' is 'int64', and must be a VarLenFeature"),
         ({"a": files.FixedLenFeature([], "int32")}, TypeError, "feature 'a' has dtype int32"),
     ],
 )
-def test_wrong_features_are_refused_when_the_source_is_made(examples, features, kind, said):
-    with pytest.raises(kind, match=said):
+def test_wrong_features_raise_when_the_source_is_created(examples, features, kind, message):
+    with pytest.raises(kind, match=message):
         TFRecord(examples, features=features)
 
 
-def test_a_loader_parses_in_workers(examples):
+def test_loader_parses_in_workers(examples):
     dataset = mpqueue.Dataset(TFRecord(examples, features=FEATURES)).shuffle()
     dataset = dataset.map(lambda sample: (sample["image"], sample["label"])).batch(10)
     with mpqueue.Loader(dataset, workers=2, seed=1) as loader:
