@@ -59,7 +59,7 @@ def run(dataset, **options):
             Dataset.range(4).filter(forgets_to_return),
             r"must return True or False.*got None: did you forget `return`\?",
         ),
-        (Dataset.range(4).filter(lambda x: np.array([x, x])), r"got an array: .*Take \.all\(\) or \.any\(\)"),
+        (Dataset.range(4).filter(lambda x: np.array([x, x])), r"got an array: .*Use \.all\(\) or \.any\(\)"),
         (Dataset.range(4).filter(lambda x: x % 2), r"got int: 0\. Convert it with bool"),
         (Dataset.range(4).flat_map(lambda x: x), r"must return an iterable.*got int: 0"),
         (Dataset.range(4).flat_map(forgets_to_return), r"got None: did you forget `return`\?"),

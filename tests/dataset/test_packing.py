@@ -144,7 +144,7 @@ def test_source_that_returns_a_shorter_sample_raises():
     other = pack([np.arange(5), np.arange(7)], 8)
     other._input.pull(2)
     other._input.may_rebuild = {0, 1}
-    with pytest.raises(ValueError, match=r"reads sample 1 again, and finds 7 places where it had at least 9"):
+    with pytest.raises(ValueError, match=r"reads sample 1 again and gets length 7, but it had at least 9"):
         other.rebuild([((0, 0, 5), (1, 0, 9))])
 
 
@@ -176,7 +176,7 @@ def test_long_samples_are_dropped_and_counted(strategy):
 def test_long_sample_raises_in_its_place(strategy):
     error, row = rows_of([[1, 2], np.arange(9), [3]], 8, strategy=strategy, long="error")
     assert isinstance(error, ValueError)
-    assert "of length 9 is longer than a row, which has 8 places" in str(error)
+    assert "at most as long as a row (8), got length 9" in str(error)
     assert "stage 1, pack(8, " in error.__notes__[0] and ", for sample 1" in error.__notes__[0]
     assert row["tokens"].tolist() == [1, 2, 3, 0, 0, 0, 0, 0]
 

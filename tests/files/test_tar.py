@@ -119,7 +119,7 @@ def test_stem_that_appears_again_later_is_another_sample(tmp_path):
 
 
 def test_duplicate_member_of_a_sample_raises(tmp_path):
-    with pytest.raises(FileError, match=r"a\.tar, byte 1,536: there are two members 'a\.X'"):
+    with pytest.raises(FileError, match=r"a\.tar, byte 1,536: a sample has two members 'a\.X'"):
         Tar(archive(tmp_path / "a.tar", [("a.x", b"1"), ("a.X", b"2")]))
 
 

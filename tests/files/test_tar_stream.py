@@ -178,7 +178,7 @@ def test_duplicate_member_of_a_sample_raises(tmp_path):
     with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as file:
         for name in ("a.x", "a.X"):
             file.addfile(tarfile.TarInfo(name))
-    with pytest.raises(FileError, match=r"two members 'a\.X' in a sample .*byte 1,024 of the unpacked content"):
+    with pytest.raises(FileError, match=r"a sample has two members 'a\.X' .*byte 1,024 of the decompressed content"):
         list(TarStream(tmp_path / "a.tar.gz"))
 
 

@@ -251,7 +251,7 @@ def test_record_that_does_not_match_the_features_raises_with_its_position(tmp_pa
     ("features", "kind", "message"),
     [
         ({}, ValueError, "at least one"),
-        ({"a": "int64"}, ValueError, "feature 'a' is 'int64', and must be a VarLenFeature"),
+        ({"a": "int64"}, ValueError, "feature 'a' must be a VarLenFeature"),
         ({"a": files.FixedLenFeature([], "int32")}, TypeError, "feature 'a' has dtype int32"),
     ],
 )

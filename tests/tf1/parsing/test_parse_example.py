@@ -164,7 +164,9 @@ def test_the_name_of_a_single_record_is_told():
 def test_more_unpacked_floats_than_the_shape_holds_are_an_error(count):
     """They write beyond the end of TensorFlow's memory."""
     records = [example_of(x=float_list(1, 2, 3, packed=False))] * count
-    with pytest.raises(InvalidArgumentError, match=r"record 0: feature 'x' has 3 values, its shape \[2\] needs 2"):
+    with pytest.raises(
+        InvalidArgumentError, match=r"record 0: feature 'x' must have 2 values for its shape \[2\], got 3"
+    ):
         mpqueue.parse_example(records, {"x": mpqueue.FixedLenFeature([2], "float32")})
 
 
