@@ -28,7 +28,7 @@ def apply_to(
 
     Args:
         values: The values.
-        places: The index of each value, or a token from which `place_of` computes the index. All have the same type.
+        places: The index of each value, or a token that `place_of` converts to the index. All have the same type.
         function: The user's function.
         begin: The function that seeds the generators; see `mpqueue.worker.lanes.LaneRun`.
         seed: The seed of the stage.
@@ -38,7 +38,7 @@ def apply_to(
     Raises:
         Exception: The function raised. ``results`` then contains the results of all values before this one.
     """
-    # Starting a block costs as much as seeding for a few values.
+    # Starting a block takes as long as seeding a few values.
     block = begin_block(begin, seed, epoch, values, places) if len(values) > _FEW else None
     if block is not None:
         try:

@@ -22,7 +22,7 @@ class DatasetItems(Items):
         dataset: The dataset.
         root: The stage that workers compute.
         options: The options that remain for the plan; None to use the frontend's options.
-        batch: The stage after ``root`` by which workers make batches; None if there is none.
+        batch: The batch stage after ``root`` that workers execute; otherwise None.
     """
 
     runs: IndexedSource
@@ -45,7 +45,7 @@ class DatasetItems(Items):
         return self.runs.order()
 
     def epoch_end(self) -> Any:
-        """Return a function that calls ``on_epoch_end`` of all sources, or None if no source has it."""
+        """Return a function that calls ``on_epoch_end`` of all sources, or None if no source defines it."""
         return self._end_epoch if self._hooks else None
 
     def _end_epoch(self) -> None:

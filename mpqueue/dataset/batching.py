@@ -55,7 +55,7 @@ class BatchStage(LinkStage):
         self._are_large = True  # whether elements are large; the first one is read alone
 
     def pull(self, count: int) -> Block:  # noqa: ARG002 - always one batch
-        """Return the next batch, whose token is the tuple of its elements' tokens."""
+        """Return the next batch; its token is the tuple of its elements' tokens."""
         while True:
             collation = self._collation()
             self._fill(collation)

@@ -53,7 +53,7 @@ class BucketStage(Applied):
         self._places = self._padding = self._num_dropped = 0
 
     def pull(self, count: int) -> Block:  # noqa: ARG002 - always one batch
-        """Return the next batch, whose token is the tuple of its samples' tokens."""
+        """Return the next batch; its token is the tuple of its samples' tokens."""
         while self._fill():
             bucket = self._ready.pop(0)
             tokens = [held.token for held in bucket]

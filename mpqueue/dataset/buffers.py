@@ -26,11 +26,9 @@ _MOST_OF_RADIX = 1 << 16  # up to this size NumPy uses a radix sort, which takes
 class FullBuffer:
     """A full shuffle buffer.
 
-    The elements are stored in arrays, and a few NumPy calls swap a whole block: a worker has several lanes, whose
-    buffers
-    are not in the CPU cache when their turn comes. Integer tokens take eight bytes each, without a Python object. Lists
-    and
-    a Python loop take 0.2 to 0.4 us per element in 16 lanes, the arrays 0.1 us (blocks of 900).
+    The elements are stored in arrays, and a few NumPy calls swap a whole block. A worker has several lanes, and their
+    buffers are not in the CPU cache when their turn comes. Integer tokens take eight bytes each, without a Python
+    object. Lists and a Python loop take 0.2 to 0.4 us per element in 16 lanes, the arrays 0.1 us (blocks of 900).
 
     Args:
         values: The elements.
@@ -79,7 +77,7 @@ def _column(tokens: Sequence[Token]) -> np.ndarray[Any, Any]:
 
 
 def _plain(tokens: np.ndarray[Any, Any]) -> Sequence[Token]:
-    """Return an array of tokens as a sequence. For integers it is an `array`, whose items become objects on access."""
+    """Return an array of tokens as a sequence. For integers it is an `array`, which creates objects on access."""
     return tokens.tolist() if tokens.dtype == object else array("q", tokens.tobytes())
 
 

@@ -66,7 +66,7 @@ class Cache:
         raise NotImplementedError
 
     def values(self, numbers: Sequence[int], compute: Callable[[list[int]], list[Any]]) -> list[Any]:
-        """Return values, and compute and store those that are missing.
+        """Return values; missing ones are computed and stored.
 
         Args:
             numbers: The numbers of the values.
@@ -106,7 +106,7 @@ class Cache:
             return MISSING
 
     def put(self, number: int, value: Any, salt: int = 0) -> Any:
-        """Store a value if possible, and return what `get` returns from now on.
+        """Store a value if possible, and return it as `get` will return it.
 
         Raises:
             Exception: The value cannot be pickled.
@@ -200,7 +200,7 @@ class MemoryCache(Cache):
         max_bytes: See `Cache`; None for half of the memory that is free now.
 
     Raises:
-        OSError: There are no file descriptors left.
+        OSError: The limit of file descriptors is reached.
     """
 
     def __init__(self, max_bytes: int | None) -> None:

@@ -8,7 +8,7 @@ the deepest tree needs, and never lowered, because another thread may be deep in
 
 import sys
 
-_FRAMES = 8  # at most per stage: its own, those that split its indices, a clock
+_FRAMES = 8  # at most per stage: the stage, the functions that split its indices, a clock
 _DEEP = 20  # number of stages that the default limit allows
 
 

@@ -27,7 +27,7 @@ from mpqueue.worker.failures import never_an_end, passes_at_once
 from mpqueue.worker.lanes import LaneRun
 
 _STORED = {list, tuple, range, np.ndarray, deque}
-_FEW, _DROPPED_AT_ONCE = 4, 64  # a block costs as much as a few items; dropped items may be large
+_FEW, _DROPPED_AT_ONCE = 4, 64  # a block takes as long as a few items; dropped items may be large
 _END = object()
 _second = itemgetter(1)
 
@@ -233,7 +233,7 @@ class FlatMapStage(Applied):
         self._save_with(states, elements, own)
 
     def opened(self) -> Token | None:
-        """Return the token of the element whose items are being read."""
+        """Return the token of the element that the current items belong to."""
         return None if self._items is None else self._items.token
 
     def take_latest(self, number: int) -> list[Any]:

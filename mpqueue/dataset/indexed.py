@@ -96,7 +96,7 @@ class Reader:
         raise NotImplementedError
 
     def origin(self, place: int, run: IndexedRun) -> str:
-        """Return a description of the sample from which the element at an index is computed."""
+        """Return a description of the sample that the element at an index is computed from."""
         raise NotImplementedError
 
     def seed(self, run: IndexedRun) -> int:
@@ -419,7 +419,7 @@ class CacheReader(LinkReader):
     node: nodes.CacheNode
 
     def at(self, places: Places, run: IndexedRun) -> list[Any]:
-        """Return elements; those that are not cached are computed and stored."""
+        """Return elements; missing ones are computed and stored."""
         inner = run._replace(seed=nodes.SEED_KEPT, epoch=nodes.EPOCH_KEPT)
         # A fixed seed and epoch, so that the stored value does not depend on which process computes an element, and
         # when.

@@ -2,7 +2,7 @@
 
 Element n of lane l of L is stored under the number n * L + l, with its token. An end marker follows the last element.
 The input is always run with seed 0 in epoch 0, so a pass over it yields the same elements in each epoch, unless an
-error occurs. An error takes the place of an element or the element is skipped, so later elements may have other
+error occurs. An element is replaced by an error or is skipped, so later elements may have other
 numbers. Therefore, from an error to the end of the pass, elements are neither stored nor read from the cache.
 
 The input does not advance while elements are in the cache. When one is missing, the input runs from its own position to
@@ -61,7 +61,7 @@ class CacheStage(LinkStage):
         self._kept_to: int | None = None  # from here on, this pass does not use the cache
 
     def pull(self, count: int) -> Block:
-        """Return the next elements; those that must be computed are returned one at a time."""
+        """Return the next elements; computed ones are returned one at a time."""
         values, tokens, has_ended = self._kept(count)
         if not tokens and not has_ended:
             values, tokens = self._computed()
@@ -127,7 +127,7 @@ class CacheStage(LinkStage):
         """Record that the input has no element with this number."""
         if number < self._next:
             raise RuntimeError(
-                f"{self.inputs[0].line} has ended before element {self._next} of lane {self.run.lane}, which it "
+                f"{self.inputs[0].line} ended before element {self._next} of lane {self.run.lane}, which it "
                 "has returned before: it must return the same elements in each pass"
             )
         if self._may_keep(number):
@@ -163,7 +163,7 @@ class CacheStage(LinkStage):
         self._next, self._place, self._kept_to = state["next"], state["place"], state["kept_to"]
 
     def rebuild(self, tokens: Sequence[Token]) -> list[Any]:
-        """Return these elements; those that are not in the cache are computed by the input."""
+        """Return these elements; the input computes missing ones."""
         cached = [self._get(number) for number, _ in tokens]
         missing = [token_of(token) for (_, token), kept in zip(tokens, cached, strict=True) if kept is MISSING]
         made = iter(self._input.rebuild(missing) if missing else ())

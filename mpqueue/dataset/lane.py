@@ -55,7 +55,7 @@ class StreamLane:
         """Return the next element.
 
         Raises:
-            StreamEnd: There are no more elements.
+            StreamEnd: The lane is exhausted.
             Exception: A user function raised for this element.
             RuntimeError: The lane was interrupted.
         """

@@ -3,7 +3,7 @@
 A node describes a stage; its fields are the parameters. Other modules compute the elements: `mpqueue.dataset.indexed`
 by index, and `mpqueue.dataset.opening` as a stream.
 
-Nodes form a tree. Its stages are numbered from the sources upwards: the inputs of a stage come before the stage, in
+Nodes form a tree. Its stages are numbered from the sources upwards: the inputs of a stage precede the stage, in
 order. The random numbers of a stage depend on its number, so appending a stage does not change earlier ones. A node
 knows its number in the tree that ends with it. In a larger tree, the number of stages before that subtree
 is added (`JoinNode.starts`). Several stages can therefore share one node, and extending a dataset copies nothing.
@@ -59,7 +59,7 @@ class Facts(NamedTuple):
         depth: The number of stages on the longest path to a source.
         is_indexed: Whether each element can be computed by index.
         has_stream: Whether a source of the tree is itself a stream.
-        batching: The stage whose batches are the elements, with its number; otherwise None.
+        batching: The stage that makes the batches, if the elements are batches; otherwise None.
         batched: The last stage that makes batches, unless `flat_map` splits them; otherwise None.
     """
 
@@ -106,7 +106,7 @@ class StageNode:
         )
 
     def _found(self, of: Callable[[Facts], Numbered | None]) -> Numbered | None:
-        """Return the fact of the first input that has it, with its number in this tree."""
+        """Return the fact of the first input with this fact, with its number in this tree."""
         for start, node in zip(self.starts, self.inputs, strict=True):
             found = of(node.facts)
             if found is not None:

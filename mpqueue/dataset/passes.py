@@ -120,7 +120,7 @@ class RepeatStage(LaneStage):
 
     Attributes:
         num_passes: The number of completed passes.
-        has_ended: Whether there are no more elements.
+        has_ended: Whether the last element has been returned.
     """
 
     def __init__(

@@ -66,7 +66,7 @@ class RecordFiles:
         self._checked = bytearray()  # flags of the records with a verified CRC
         self._lock = Lock()  # protects the file position after a write
 
-    # The functions are default arguments, because the names of this module may be gone when the interpreter exits.
+    # The functions are default arguments, because the names of this module may be deleted when the interpreter exits.
     def __del__(self, getpid: Callable[[], int] = os.getpid, close: Callable[[int], None] = os.close) -> None:
         # A forked child opens the files itself, and the same descriptor numbers may belong to other files there.
         if getattr(self, "_pid", None) == getpid():
@@ -74,7 +74,7 @@ class RecordFiles:
                 close(fd)
 
     def get(self, number: int, salt: int = 0) -> Any:
-        """Return a value whose arrays are read-only views of the file, or `MISSING`.
+        """Return a value with arrays that are read-only views of the file, or `MISSING`.
 
         Args:
             number: The number of the value.
@@ -112,7 +112,7 @@ class RecordFiles:
             return b""
 
     def put(self, number: int, value: Any, salt: int = 0) -> Any:
-        """Store a value, and return what `get` will return for it.
+        """Store a value, and return it as `get` will return it.
 
         Raises:
             NoRoomError: The value was not stored.

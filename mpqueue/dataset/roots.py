@@ -166,7 +166,7 @@ class _Reader:
         """Return the next element.
 
         Raises:
-            StopIteration: There are no more elements.
+            StopIteration: All elements have been returned.
             Exception: The source raised; the next call returns the following element.
         """
         self._begin(self.number)
@@ -349,7 +349,7 @@ class StreamRoot(LaneStage):
                 elements[token] = self._reader_at(token // self.run.num_lanes).next()
             except StopIteration:
                 raise RuntimeError(
-                    f"{self.line} has ended before element {token // self.run.num_lanes} of lane {self.run.lane}, "
+                    f"{self.line} ended before element {token // self.run.num_lanes} of lane {self.run.lane}, "
                     "which it has returned before: it must return the same elements each time"
                 ) from None
         if before is not None:

@@ -43,7 +43,7 @@ class PlaceRounds(Iterator[Any]):
         """Compute the next element.
 
         Raises:
-            StopIteration: There are no more elements.
+            StopIteration: All elements have been returned.
             Exception: A function of a stage raised; the next call returns the following element.
         """
         place = self._place
@@ -53,7 +53,7 @@ class PlaceRounds(Iterator[Any]):
             value = self._compute(place)
         except BaseException as error:
             if not passes_at_once(error):
-                # An error takes the place of its element; an interrupt does not.
+                # An error replaces its element; an interrupt does not.
                 self._place = place + 1
             raise
         self._place = place + 1
@@ -85,7 +85,7 @@ class LaneRounds(Iterator[Any]):
         """Compute the next element.
 
         Raises:
-            StopIteration: There are no more elements.
+            StopIteration: All elements have been returned.
             Exception: A function of a stage raised; the next call returns the following element.
         """
         while self._turns:

@@ -188,7 +188,7 @@ class IndexedSource(RunnableDataset):
 
     Args:
         root: The last stage that this source computes.
-        batch: The stage after it by which the worker makes batches; None if there is none.
+        batch: The batch stage after it that the worker executes; otherwise None.
     """
 
     thread_safe = True  # if its sources are

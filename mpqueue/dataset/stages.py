@@ -20,10 +20,10 @@ same when the sample is computed again.
 
 An element held by a stage needs the stages before it, because it may have to be computed again. `save` therefore
 receives the tokens held by later stages, and passes them to its input together with its own. A root that cannot compute
-a sample by index keeps what it needs for these tokens only.
+a sample by index keeps only the states that these tokens require.
 
 *Errors.* If a user function raises for the k-th element of a block, the k - 1 elements before it are returned first.
-The next `pull` raises the error, and later elements wait (`Applied`). An error thus takes the place of one element,
+The next `pull` raises the error, and later elements wait (`Applied`). An error thus replaces one element,
 independent of the block boundaries, and no other element is lost. With ``run.skip`` the element is skipped instead.
 Later stages see the same elements in both cases, because elements are counted when they are returned. An exception of a
 signal handler is raised at once. The lane must then be discarded and opened again from its snapshot.
@@ -107,7 +107,7 @@ class LaneStage:
         self._num_fruitless = self._fruitless_since = 0
 
     def opened(self) -> Token | None:
-        """Return the token of the element whose items this stage is returning; None if it does not return items."""
+        """Return the token of the element that the current items belong to; None if there are no items."""
         return None
 
     def take_latest(self, number: int) -> list[Any]:  # noqa: ARG002 - only for stages that return items
@@ -158,7 +158,7 @@ class LaneStage:
         self.load_from(iter(states))
 
     def save_to(self, states: list[Any], held: Sequence[Token]) -> None:
-        """Add the state of this stage, and then those of its inputs.
+        """Add the state of this stage, and then the states of its inputs.
 
         Args:
             states: The snapshot.

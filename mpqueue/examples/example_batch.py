@@ -61,10 +61,10 @@ def read_batch(records: list[bytes], plan: ExamplePlan, columns: dict[bytes, Exa
     counts = np.concatenate([part.counts for part in lists])
     good = np.concatenate([part.good for part in lists])
     sizes, is_fixed = plan.sizes[entries.numbers], plan.is_fixed[entries.numbers]
-    # At least 1: a fixed shape may have no values, and NumPy would warn of the division, whose result is not used.
+    # At least 1: a fixed shape may have no values, and NumPy would warn of the division. Its result is not used.
     good &= np.where(is_fixed, counts == sizes, counts % np.maximum(sizes, 1) == 0)
     refused[entries.records[~good]] = True
-    # A record with a repeated key is refused, so counting the required features is sufficient.
+    # A record with a repeated key is rejected, so counting the required features is sufficient.
     counts_of_required = np.bincount(entries.records[plan.is_required[entries.numbers]], minlength=len(records))
     refused |= counts_of_required < np.count_nonzero(plan.is_required)
     _put(columns, plan, entries, lists, ~refused[entries.records])

@@ -4,12 +4,12 @@ The records are consecutive in a buffer and are traversed in step. One round of 
 by
 one entry, so a batch takes as many rounds as a record has features. A single round then reads the contents of all
 entries of all records. Only the form that writers produce is supported: each message ends where its length says, a key
-precedes its value, and no key is repeated. A record of another form is refused and left to `example_rows`, which reads
+precedes its value, and no key is repeated. A record of another form is rejected and left to `example_rows`, which reads
 all forms.
 
 Writers sort their keys, and the records of a file usually have the same keys. All entries of a round then begin with
 the
-same bytes. They are compared with the entry of the first record, whose key is looked up once. This takes 0.7 of the
+same bytes. They are compared with the entry of the first record. Its key is looked up once. This takes 0.7 of the
 time
 for batches of 1,000 records of 20 features. A batch with a differing record, or with an entry of 128 bytes or more, is
 read the general way.
@@ -73,7 +73,7 @@ def _lengths(heads: Words) -> tuple[Places, Places, Mask]:
         values |= (heads >> _U64(byte)) & _U64(0x7F << (7 * byte))
         continues &= heads >> _U64(8 * byte + 7)
         sizes += continues
-    # Longer lengths are refused by the caller, but their sizes must still be valid indices.
+    # The caller rejects longer lengths, but their sizes must still be valid indices.
     sizes -= continues
     values &= _BITS_OF_SIZE[sizes.view(np.int64)]
     return values.view(np.int64), sizes.view(np.int64), continues == 0
@@ -88,7 +88,7 @@ def find(text: bytes, starts: Places, ends: Places, plan: ExamplePlan) -> tuple[
         ends: The position after its last byte.
         plan: The features.
 
-    Returns: The selected features, and a mask of the refused records, whose features must be ignored.
+    Returns: The selected features, and a mask of the rejected records. Their features must be ignored.
     """
     words, refused = words_of(text), np.zeros(len(starts), bool)
     alike = _find_alike(text, words, starts, ends, plan)
@@ -104,7 +104,7 @@ def find(text: bytes, starts: Places, ends: Places, plan: ExamplePlan) -> tuple[
     keys = entries + 2
     features, feature_ends, whole = blocks_at(words, keys + key_lengths, _SECOND_FIELD)
     good &= whole & (feature_ends == entry_ends)
-    # Refused records are only marked here, so that all arrays keep their shape. The caller drops them at the end.
+    # Rejected records are only marked here, so that all arrays keep their shape. The caller drops them at the end.
     refused[records[~good]] = True
     numbers = plan.keys.find(words, keys, key_lengths)
     selected = np.flatnonzero(numbers >= 0)

@@ -92,8 +92,8 @@ def _made(features: Mapping[Any, Any]) -> ExamplePlan:
 class KeyTable:
     """A hash table of a few keys for looking up many keys at once.
 
-    The first and last eight bytes of a key and its length are mixed into a number, by which the key is looked up. These
-    parts are then compared, as are the bytes between them in a key of more than sixteen bytes.
+    The first and last eight bytes of a key and its length are mixed into a number that is used to look up the key.
+    These parts are then compared, as are the bytes between them in a key of more than sixteen bytes.
 
     Attributes:
         numbers: The number of each key, for a single lookup.

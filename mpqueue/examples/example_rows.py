@@ -26,7 +26,7 @@ from mpqueue.examples.protobuf_wire import (
 )
 
 Values = list[int] | list[bytes] | bytes
-"""The values of one feature of one record; those of a float list as their memory, four bytes each."""
+"""The values of one feature of one record; float lists are the bytes of their numbers, four bytes each."""
 
 _READERS: dict[int, Callable[[bytes, int, int], Values]] = {
     BYTES_LIST: read_bytes,

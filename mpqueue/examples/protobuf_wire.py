@@ -1,7 +1,7 @@
 """The wire format of one serialized Example, read as TensorFlow reads it.
 
 TensorFlow has a separate reader for Examples, which differs from protobuf for malformed ones: a length that points past
-its parent ends there, a feature has the kind that comes first in it, the rest of a list after a packed run of numbers
+its parent ends there, the first kind in a feature is used, the rest of a list after a packed run of numbers
 is
 ignored, and an unknown field may extend past the end. This module accepts and rejects exactly the same bytes as
 TensorFlow::
@@ -24,7 +24,7 @@ BYTES_LIST, FLOAT_LIST, INT64_LIST = 0x0A, 0x12, 0x1A
 
 _FIRST_FIELD, _SECOND_FIELD = 0x0A, 0x12  # fields 1 and 2, each with a length
 _UNPACKED_FLOAT, _UNPACKED_INT = 0x0D, 0x08
-_LONG_RUN = 100  # number of bytes from which NumPy reads numbers faster
+_LONG_RUN = 100  # minimum number of bytes for which NumPy reads numbers faster
 _VARINT, _EIGHT_BYTES, _LENGTH, _FOUR_BYTES = 0, 1, 2, 5
 
 

@@ -15,7 +15,7 @@ from mpqueue.examples.protobuf_wire import BYTES_LIST, Malformed
 from mpqueue.values.sparse import SparseTensorValue
 
 _AT_ONCE_FROM = 20
-"""The number of records from which reading a batch at once is faster."""
+"""The minimum number of records for which reading a batch at once is faster."""
 _AT_ONCE_BYTES = 32 << 10
 """The record size in bytes up to which it is faster, because all records are copied once more."""
 

@@ -29,7 +29,7 @@ _MAX_OPEN = 64
 # No read-ahead: the next requested record may be anywhere.
 _OPTIONS = "readahead_buffer_size:0"
 
-# Readers of a parent process, kept alive: destroying one waits for threads that a child does not have.
+# Readers of a parent process, kept in memory, because destroying one waits for threads that a child does not have.
 _of_parents: list[Any] = []
 
 
@@ -123,7 +123,7 @@ class ArrayRecord(GroupedFiles):
         try:
             records: list[Any] = self._reader(group, file).read(rows)
         except RuntimeError as error:
-            self._check(file)  # gives a better message if the file has changed
+            self._check(file)  # raises a clearer error if the file has changed
             raise FileError(file.path, None, f"records {rows[0]:,} to {rows[-1]:,} cannot be read: {error}") from error
         self._check(file)
         return records

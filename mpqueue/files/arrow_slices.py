@@ -71,7 +71,7 @@ class Slicer:
         layout: The positions of the parts of the batch.
         read: A function that reads from a buffer.
         node: The number of the node of the first array; it advances with each array.
-        buffer: The number of the first buffer of that array; likewise.
+        buffer: The number of the first buffer of that array, which advances as well.
     """
 
     def __init__(self, layout: BatchLayout, read: ReadBuffer, node: int, buffer: int) -> None:

@@ -8,7 +8,7 @@ there is a single read for all of them:
                     file that it needs
     values(parts)   after all ranges of all columns were read, in the order of their positions: a value per row
 
-A pyarrow array per row costs ten times as much as the value itself, so it is used only for the remaining types.
+A pyarrow array per row takes ten times longer than the value itself, so it is used only for the remaining types.
 """
 
 import struct

@@ -9,7 +9,7 @@ def chosen(columns: Iterable[str] | None, names: Sequence[str]) -> list[str]:
 
     Raises:
         TypeError: The columns are not names.
-        ValueError: A column does not exist or is repeated, or there is no column.
+        ValueError: A column does not exist or is repeated, or the list is empty.
     """
     selected = list(names) if columns is None else _listed(columns)
     missing = [name for name in selected if name not in names]

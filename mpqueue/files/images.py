@@ -41,7 +41,7 @@ class Images:
 
     Raises:
         TypeError: ``folder`` or ``index`` is not a path.
-        FileNotFoundError: The folder does not exist, has no subfolders, or one of them has no images.
+        FileNotFoundError: The folder does not exist, has no subfolders, or a subfolder has no images.
         NotADirectoryError: The path is not a folder.
         ImportError: ``decode`` is True, and Pillow is not installed.
 

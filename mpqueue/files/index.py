@@ -170,7 +170,7 @@ class Index:
         return FileError(
             paths[0],
             None,
-            f"this file, or another one of {len(paths)}, differs from the file with which the source was created",
+            f"this file, or another of {len(paths)} files, differs from the file with which the source was created",
         )
 
     def _open(self, files: Sequence[IndexedFile]) -> None:

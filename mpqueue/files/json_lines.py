@@ -36,8 +36,8 @@ class JSONLines(UnpackedSource):
     their lines.
 
     Args:
-        paths: A path, an fsspec URL, or a list of them; ``*`` and ``?`` match existing files, and ``{000..099}`` stands
-            for a hundred names.
+        paths: A path, an fsspec URL, or a list of them; ``*`` and ``?`` match existing files, and ``{000..099}``
+            expands to a hundred names.
         index: The folder for the index, which is created once. If None, ``$XDG_CACHE_HOME/mpqueue``.
 
     Raises:

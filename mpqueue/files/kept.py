@@ -68,7 +68,7 @@ def _used_at(status: os.stat_result) -> float:
 
 
 def kept_files(folder: str) -> list[KeptFile]:
-    """Return mpqueue's files in the folder, by name; an empty list if there is no folder.
+    """Return mpqueue's files in the folder, by name; an empty list if the folder does not exist.
 
     Raises:
         OSError: The folder cannot be read.

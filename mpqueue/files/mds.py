@@ -124,7 +124,7 @@ class MDS(GroupedFiles):
         ValueError: A column does not exist, or contains pickles.
         ImportError: A shard is compressed with zstd, and zstandard is not installed (extra ``files``).
 
-    Follows: MosaicML's `streaming` (version 2 of its format), whose readers also download shards, and decompress them
+    Follows: MosaicML's `streaming` (version 2 of its format). Its readers also download shards, and decompress them
     to
         disk.
     """

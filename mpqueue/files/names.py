@@ -1,7 +1,7 @@
 """File names as users write them: paths, patterns, braces, and lists of these.
 
-``shard-{000..099}.tar`` stands for a hundred names, as in a shell and in WebDataset; each file must exist.
-``shard-*.tar`` stands for the existing files, sorted by name. If a file with the literal name exists, special
+``shard-{000..099}.tar`` expands to a hundred names, as in a shell and in WebDataset; each file must exist.
+``shard-*.tar`` matches the existing files, sorted by name. If a file with the literal name exists, special
 characters
 are not interpreted. An fsspec URL is also a name; whether its file exists is checked when it is used.
 """
@@ -30,7 +30,7 @@ def expand(names: Names) -> list[str]:
 
     Args:
         names: A path, or several. ``*``, ``?``, ``[...]`` and ``**`` match existing names; ``{000..099}`` and ``{a,b}``
-            stand for each of these. The prefix ``file://`` is removed. fsspec URLs are also names:
+            expand to each of these. The prefix ``file://`` is removed. fsspec URLs are also names:
             ``s3://bucket/*.tar``.
 
     Raises:
@@ -104,10 +104,10 @@ def _expand_one(pattern: str) -> list[str]:
 
 
 def expand_braces(pattern: str) -> list[str]:
-    """Return the names that a pattern with braces stands for, or the pattern itself if it has no braces.
+    """Return the names that a pattern with braces expands to, or the pattern itself if it has no braces.
 
     Raises:
-        ValueError: The braces do not match, are nested, or stand for too many names.
+        ValueError: The braces do not match, are nested, or expand to too many names.
     """
     parts = _GROUP.split(pattern)  # literal, group, literal, ...
     if len(parts) == 1 and not {*pattern} & {*"{}"}:
@@ -116,7 +116,7 @@ def expand_braces(pattern: str) -> list[str]:
         raise ValueError(f"{pattern}: braces must match and must not be nested; otherwise pass a list of names")
     choices: list[Sequence[str]] = [_choices(part) if i % 2 else [part] for i, part in enumerate(parts)]
     if (number := math.prod(map(len, choices))) > _MAX_NAMES:
-        raise ValueError(f"{pattern} stands for {number:,} names, more than {_MAX_NAMES:,}: is the range mistyped?")
+        raise ValueError(f"{pattern} expands to {number:,} names, more than {_MAX_NAMES:,}: is the range mistyped?")
     return ["".join(each) for each in itertools.product(*choices)]
 
 
@@ -129,6 +129,6 @@ def _choices(group: str) -> Sequence[str]:
     is_padded = any(len(end := text.lstrip("-")) > 1 and end.startswith("0") for text in match.group(1, 2))
     width = max(len(match[1]), len(match[2])) if is_padded else 0
     if abs(last - first) // step > _MAX_NAMES:
-        raise ValueError(f"{{{group}}} stands for more than {_MAX_NAMES:,} names: is the range mistyped?")
+        raise ValueError(f"{{{group}}} expands to more than {_MAX_NAMES:,} names: is the range mistyped?")
     numbers = range(first, last + 1, step) if first <= last else range(first, last - 1, -step)
     return [f"{number:0{width}d}" for number in numbers]

@@ -9,7 +9,7 @@ comparison comes *after* the read, so a change before or during the read is dete
 - The user's files are never mapped: if a mapped file shrinks, the process is killed with SIGBUS, whereas `os.pread`
   returns fewer bytes.
 - `os.pread` does not use the file position, so threads and forked processes do not affect each other.
-- A child process opens the files itself and does not close those of its parent. It may already have closed the parent's
+- A child process opens the files itself and does not close its parent's files. It may already have closed the parent's
   descriptors, and their numbers may belong to other files.
 - An open file belongs to its readers. If another thread exceeds the limit, the file with the oldest read is removed
   from the table, and is closed after its last read.
@@ -102,7 +102,7 @@ class _OpenFile:
         # O_NONBLOCK: if the path has become a FIFO, opening it must not block; `check` will raise an error.
         self._fd: int | None = os.open(file.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
 
-    # The functions are default arguments, because the names of this module may be gone when the interpreter exits.
+    # The functions are default arguments, because the names of this module may be deleted when the interpreter exits.
     def __del__(self, getpid: Callable[[], int] = os.getpid, close: Callable[[int], None] = os.close) -> None:
         fd = getattr(self, "_fd", None)
         if fd is not None and self._pid == getpid():  # see the module docstring
@@ -148,7 +148,7 @@ class _OpenFile:
                     continue
             # Outside of the file, or a short read, because the file has shrunk or the piece exceeds 2 GB.
             found[number] = self._read(start, length)
-        # Once after all reads: no bytes have been returned yet, and a check costs as much as reading a small record.
+        # Once after all reads: no bytes have been returned yet, and a check takes as long as reading a small record.
         self.check()
 
     def _read(self, offset: int, length: int) -> bytes:
@@ -261,7 +261,7 @@ class OpenFiles:
         return (opened.file.path, opened.inode()) if isinstance(opened, _OpenFile) else None
 
     def close(self) -> None:
-        """Release all files, which are closed when their reads have ended; the next read opens its file again."""
+        """Release all files, which are closed after their last reads; the next read opens its file again."""
         self._table = None
 
     def _open(self, number: int) -> _OpenFile | RangedFile:

@@ -191,9 +191,8 @@ def read_whole(url: str) -> bytes:
 def at_once(calls: Sequence[Callable[[], Result]]) -> list[Result]:
     """Return the results of calls that wait for a network, running up to `AT_ONCE` of them concurrently.
 
-    The threads end with the calls. A request costs a thousand times as much as a thread, and no threads are left that
-    would
-    complicate a fork.
+    The threads end with the calls. A request takes a thousand times longer than starting a thread, and no threads are
+    left that would complicate a fork.
     """
     if len(calls) < 2:
         return [call() for call in calls]
@@ -241,7 +240,7 @@ def _version(*marks: object) -> int:
 
 
 class _Http:
-    """HTTP, with the session of fsspec's file system, whose own functions do not return the headers of an answer."""
+    """HTTP, with the session of fsspec's file system: fsspec's own functions do not return response headers."""
 
     def stat(self, url: str) -> RangeAnswer:
         _, headers, _ = self._get(url, {"Range": "bytes=0-0"})
@@ -356,7 +355,7 @@ class _Other:
 
 
 class _S3(_Other):
-    """S3, with the calls of s3fs, whose answers contain the object's ETag."""
+    """S3, with the calls of s3fs: their responses contain the object's ETag."""
 
     def stat(self, url: str) -> RangeAnswer:
         info = self._info(url, refresh=True)

@@ -1,9 +1,9 @@
 """Rows of pyarrow tables as samples: a dict of Python values per row, as Hugging Face's datasets return them.
 
-A list of numbers becomes a NumPy array, and one of fixed size an array of that shape. A text of 2,048 tokens is then a
-single leaf of a batch instead of 2,048. All other values are those of pyarrow's ``as_py``: strings, bytes, numbers,
-None,
-datetimes, dicts for structs, lists of other values. A list of numbers with a null item is a list with None.
+A list of numbers becomes a NumPy array, and one of fixed size an array of that shape. A sequence of 2,048 tokens is
+then a single leaf of a batch instead of 2,048. All other values are as returned by pyarrow's ``as_py``: strings, bytes,
+numbers, None, datetimes, dicts for structs, lists of other values. A list of numbers with a null item is a list with
+None.
 """
 
 import functools
@@ -18,7 +18,7 @@ def pyarrow(module: str = "") -> Any:
     """Return pyarrow, or one of its modules, imported on first use.
 
     Raises:
-        ImportError: pyarrow is not installed; the message says how to install it.
+        ImportError: pyarrow is not installed; the message contains the install command.
     """
     import importlib
 

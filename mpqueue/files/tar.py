@@ -34,8 +34,8 @@ class Tar(FileSource):
     files in the process that reads. A file that changes later raises an error when it is read.
 
     Args:
-        paths: A path, or a list of them; ``*`` and ``?`` match existing files, and ``{000..099}`` stands for a hundred
-            names.
+        paths: A path, or a list of them; ``*`` and ``?`` match existing files, and ``{000..099}`` expands
+            to a hundred names.
         on_error: What to do if an archive is truncated or damaged. ``"raise"`` raises a `FileError`. ``"skip"`` ignores
             the rest of the archive, and logs a warning that names the position. The last sample before it is also
             skipped,
@@ -172,7 +172,7 @@ def _scanned(path: str) -> tuple[Arrays, FileError | None]:
                 keys.append(member_key)
                 key, of_key = member_key, set()
             if suffix in of_key:
-                problem = f"a sample has two members {os.fsdecode(name)!r}; remove one of them"
+                problem = f"a sample has two members {os.fsdecode(name)!r}; remove one"
                 raise FileError(path, offset, problem)
             of_key.add(suffix)
             offsets.append(offset)

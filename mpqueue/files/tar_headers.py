@@ -34,7 +34,7 @@ class TarMember(NamedTuple):
     Attributes:
         name: Its name.
         offset: The position of its bytes.
-        size: Its size in bytes; `SPARSE` for a sparse file, whose bytes are not contiguous.
+        size: Its size in bytes; `SPARSE` for a sparse file, because its bytes are not contiguous.
     """
 
     name: bytes

@@ -83,7 +83,7 @@ class TarStream:
         return f"TarStream({number:,} file{'s' * (number != 1)})"
 
     def fingerprint(self) -> str:
-        """Return a key of the files, which changes if one of them changes."""
+        """Return a key of the files, which changes if a file changes."""
         return files_key("tar stream", 1, self._files)
 
 

@@ -47,8 +47,8 @@ class TFRecord(UnpackedSource):
     which must have space for the decompressed records.
 
     Args:
-        paths: A path, or a list of them; ``*`` and ``?`` match existing files, and ``{000..099}`` stands for a hundred
-            names.
+        paths: A path, or a list of them; ``*`` and ``?`` match existing files, and ``{000..099}`` expands
+            to a hundred names.
         features: Features to parse, by key: `mpqueue.files.FixedLenFeature`, `mpqueue.files.VarLenFeature`,
             `mpqueue.files.FixedLenSequenceFeature`, or TensorFlow's classes with these names. A value is an array of
             the

@@ -4,8 +4,8 @@ Their options, such as keys and addresses, come from fsspec: the environment (``
 configuration, or the library of the service. A source thus contains only names, and its pickle no secrets.
 
 Each process has separate file systems and connections, because two processes that write to one connection would mix
-their requests. Children keep the file systems of their parent alive forever: destroying one closes connections, and the
-event loop that watches them belongs to the parent.
+their requests. Children keep the file systems of their parent in memory forever: destroying one closes connections, and
+the event loop that watches them belongs to the parent.
 """
 
 import os

@@ -104,7 +104,7 @@ class _RemoteWindow(ScanWindow):
         return data[start : start + length]
 
     def _block(self, number: int) -> bytes:
-        # Read ahead only near the last block: the first block, or a distant one, may be all that is needed.
+        # Read ahead only near the last block: the first block, or a distant one, may be the only one needed.
         is_near = 0 < number - self._last <= _BLOCKS_AHEAD // 2 or (number == self._last and len(self._blocks) > 1)
         end = min(number + (_BLOCKS_AHEAD if is_near else 1), -(-self.size // _BLOCK_BYTES))
         for other in [other for other in self._blocks if not number <= other < end]:
