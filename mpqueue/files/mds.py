@@ -205,7 +205,8 @@ class MDS(GroupedFiles):
             raise ValueError(f"it cannot be decompressed: {error}") from error
         if len(data) != size or self._places(group)[-1] != size:
             raise ValueError(
-                f"its decompressed size must be {size:,} bytes, as in index.json, got {len(data):,} or more"
+                f"it must have {size:,} decompressed bytes, as in index.json, got {len(data):,} or more, with samples "
+                f"up to {self._places(group)[-1]:,}"
             )
         return _Samples(self, group, data), size
 

@@ -195,7 +195,7 @@ def test_content_damaged_again_raises_an_error_with_file_and_folder(tmp_path, mo
     lines, plain = unpacked_lines(tmp_path)
     monkeypatch.setattr(unpacked, "_blocks", lambda *_: [LINES[:40], b"x", LINES[41:]])
     flipped(plain, 40)
-    with pytest.raises(FileError, match=r"b\.jsonl\.gz: its unpacked content in .*kept is damaged again"):
+    with pytest.raises(FileError, match=r"b\.jsonl\.gz: its decompressed content in .*kept is damaged again"):
         list(lines)
 
 
@@ -222,7 +222,7 @@ def test_changed_compressed_file_is_decompressed_again(tmp_path):
 def test_error_without_zstandard_names_the_extra(tmp_path, monkeypatch):
     (tmp_path / "a.jsonl.zst").write_bytes(zstd(LINES))
     monkeypatch.setitem(sys.modules, "zstandard", None)
-    with pytest.raises(ImportError, match=r'a\.jsonl\.zst is compressed by zstd.*"mpqueue\[files\]"'):
+    with pytest.raises(ImportError, match=r'a\.jsonl\.zst is compressed with zstd.*"mpqueue\[files\]"'):
         JSONLines(tmp_path / "a.jsonl.zst")
 
 

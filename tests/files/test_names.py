@@ -74,7 +74,7 @@ def test_braces_expand_as_in_a_shell(pattern, names):
     [
         ("no.tar", FileNotFoundError, "no.tar"),
         ("no-*.tar", FileNotFoundError, r"no-\*\.tar"),
-        ("a-{00..03}.tar", FileNotFoundError, r"a-02\.tar, which is one of a-\{00\.\.03\}\.tar"),
+        ("a-{00..03}.tar", FileNotFoundError, r"a-02\.tar \(from a-\{00\.\.03\}\.tar\)"),
         (["a-00.tar", "no.tar"], FileNotFoundError, "no.tar"),
         ([], ValueError, "empty list"),
         ("", ValueError, "''"),
@@ -108,7 +108,7 @@ def test_argument_that_is_not_a_folder_raises(make, given):
 
 @pytest.mark.parametrize("make", [MDS, Images])
 def test_empty_name_is_not_the_working_folder(make):
-    with pytest.raises(ValueError, match="'' cannot name a file"):
+    with pytest.raises(ValueError, match="'' is not a valid file name"):
         make("")
 
 

@@ -147,7 +147,7 @@ def test_remote_file_that_changes_while_being_indexed_raises(folder):
             web.files["0.tar"] = data[:-1] + b"x"
             return found
 
-        with pytest.MonkeyPatch.context() as patch, pytest.raises(FileError, match=r"0\.tar: it has changed"):
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(FileError, match=r"0\.tar: it changed"):
             patch.setattr(ranges.RangedFile, "read", change)
             files.Tar(web.url("0.tar"))
         urls._systems = urls._Systems()

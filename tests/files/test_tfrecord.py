@@ -250,9 +250,13 @@ def test_record_that_does_not_match_the_features_raises_with_its_position(tmp_pa
 @pytest.mark.parametrize(
     ("features", "kind", "message"),
     [
-        ({}, ValueError, "at least one"),
+        ({}, ValueError, "must not be empty"),
         ({"a": "int64"}, ValueError, "feature 'a' must be a VarLenFeature"),
-        ({"a": files.FixedLenFeature([], "int32")}, TypeError, "feature 'a' has dtype int32"),
+        (
+            {"a": files.FixedLenFeature([], "int32")},
+            TypeError,
+            "the dtype of feature 'a' must be float32, int64 or string, got int32",
+        ),
     ],
 )
 def test_wrong_features_raise_when_the_source_is_created(examples, features, kind, message):
