@@ -285,5 +285,5 @@ def _no_items(line: str, result: Any) -> TypeError:
             f"{type(result).__name__}: {reprlib.repr(result)}. To return it as one element, return a list with it"
         )
     return TypeError(
-        f"{line} must return an iterable of elements (a list, a generator) for each sample, result {description}"
+        f"{line} must return an iterable of elements (a list, a generator) for each sample, got {description}"
     )
