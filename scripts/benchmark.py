@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Measures mpqueue's hand-over of batches to a training loop, beside its peers and the limits of the machine.
+"""Measure the delivery of batches to a training loop by mpqueue and its peers, and the limits of the machine.
 
-    python3 scripts/benchmark.py                    all of it, at most half an hour
-    python3 scripts/benchmark.py --quick            what figures to be reached need, at most ten minutes
-    python3 scripts/benchmark.py --join A.json B.json --json RUN.json    makes one run of runs of some workloads each
+    python3 scripts/benchmark.py                    all measurements, at most half an hour
+    python3 scripts/benchmark.py --quick            only the measurements with target values, at most ten minutes
+    python3 scripts/benchmark.py --join A.json B.json --json RUN.json    combine runs of different workloads
 
-Any Python 3.11 or newer does: missing packages are installed into ``.venv`` first.
+Any Python 3.11 or newer works: missing packages are first installed into ``.venv``.
 The parts are in ``scripts/parts/benchmark``.
 """
 
@@ -17,12 +17,12 @@ NEEDED = ("mpqueue", "numpy", "PIL", "skimage", "sklearn", "tqdm", "google_crc32
 def main() -> None:
     from parts.benchmark import options
 
-    asked = options.parse(__doc__.partition("\n")[0])  # --help ends here, before anything is installed
+    chosen = options.parse(__doc__.partition("\n")[0])  # --help ends here, before anything is installed
     require(*NEEDED, extras="tfrecord", groups="demo")
     from parts.benchmark import command
 
-    command.main(asked)
+    command.main(chosen)
 
 
-if __name__ == "__main__":  # a peer whose workers are spawned imports this file in each
+if __name__ == "__main__":  # a peer's spawned workers import this file
     main()

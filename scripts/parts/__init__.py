@@ -1,10 +1,10 @@
-"""The parts of the programs in ``scripts/``: one folder for each program, and what several of them use.
+"""The parts of the programs in ``scripts/``: one folder for each program, and modules that several programs use.
 
-From the ground up; a module imports only from its own line and the lines above it::
+From the bottom layer up; a module imports only from its own line and the lines above it::
 
-    machine.py       the folders of this checkout, and the CPUs that may be used
-    children.py      processes that are not to outlive the program that has started them
-    own_venv.py      starts a program again by the Python of ``.venv`` when packages are missing
+    machine.py       the folders of this checkout, and the available CPUs
+    children.py      child processes that must not outlive their parent
+    own_venv.py      restarts a program with the Python of ``.venv`` when packages are missing
     ray_cluster.py   several raylets on this machine
     checks.py        the checks of ``scripts/test``, several at a time
     photographs/     small JPEG files of real photographs, and batches of them
@@ -18,5 +18,5 @@ From the ground up; a module imports only from its own line and the lines above 
     stubs/           the parts of ``scripts/stubs``
     trainers/        the parts of ``scripts/trainers``
 
-``environment.sh`` makes ``.venv``; the shell scripts and `own_venv` source it.
+``environment.sh`` creates ``.venv``; the shell scripts and `own_venv` source it.
 """

@@ -1,12 +1,12 @@
-"""Processes that a program of ``scripts/`` starts, and that are not to outlive it."""
+"""Child processes of the programs in ``scripts/`` that must not outlive their parent."""
 
 import shutil
 
 
-def dying_with_us(command: list[str]) -> list[str]:
-    """Return a command whose process is killed when the one that has started it ends, even by SIGKILL.
+def killed_with_parent(command: list[str]) -> list[str]:
+    """Return a command line for a process that is killed when its parent ends, even by SIGKILL.
 
-    It is what the thread of a ``subprocess`` call starts, so that thread has to live as long. Where there is no
-    `setpriv`, as on macOS, the command is returned as it is.
+    The parent is the thread that starts the process, so this thread must live as long. Without `setpriv`, as on macOS,
+    the command is returned unchanged.
     """
     return ["setpriv", "--pdeathsig", "KILL", *command] if shutil.which("setpriv") else command

@@ -1,4 +1,4 @@
-"""The folders of this checkout, and the CPUs that may be used."""
+"""The folders of this checkout, and the available CPUs."""
 
 import os
 from pathlib import Path
@@ -9,5 +9,5 @@ CACHE = ROOT / ".cache"
 
 
 def num_cpus() -> int:
-    """Return the number of CPUs that this process may use."""
+    """Return the number of CPUs that are available to this process."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

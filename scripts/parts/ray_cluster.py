@@ -1,4 +1,4 @@
-"""A Ray cluster on this machine: the raylet of this process, and others that stand for other machines."""
+"""A Ray cluster on this machine: the raylet of this process, and others that represent other machines."""
 
 import contextlib
 import importlib.util
@@ -11,26 +11,27 @@ from typing import Any
 
 from parts.machine import SCRIPTS
 
-STORE_BYTES = 2 << 30  # of each raylet; pages that nobody writes cost nothing
+STORE_BYTES = 2 << 30  # of each raylet; unused pages take no memory
 JOIN_S = 60
 
 
 def is_installed() -> bool:
-    """Return True if there is Ray, without importing it."""
+    """Return whether Ray is installed, without importing it."""
     return importlib.util.find_spec("ray") is not None
 
 
 class RayCluster:
-    """Several raylets; this process has joined the first one.
+    """Several raylets. This process is connected to the first one.
 
     Args:
-        num_others: Raylets beside the first one.
-        cpus: Of each of the others.
-        own_cpus: Of the first one.
+        num_others: Number of raylets in addition to the first one.
+        cpus: CPUs of each of the others.
+        own_cpus: CPUs of the first one.
     """
 
     def __init__(self, num_others: int, cpus: int, own_cpus: int) -> None:
-        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))  # what raylets start finds our modules
+        # Processes of raylets can import our modules.
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
         import ray
         from ray.cluster_utils import Cluster
 
@@ -50,20 +51,20 @@ class RayCluster:
 
     @property
     def address(self) -> str:
-        """Address at which other programs join it."""
+        """Address at which other programs connect to the cluster."""
         return str(self._cluster.address)
 
     @property
     def others(self) -> list[str]:
-        """The ids of the other raylets that there are."""
+        """Ids of the other raylets that are running."""
         return list(self._nodes)
 
     def kill(self, node: str) -> None:
-        """Kill one of the others, with all that it has started."""
+        """Kill one of the other raylets, with all processes that it has started."""
         self._cluster.remove_node(self._nodes.pop(node), allow_graceful=False)
 
     def close(self) -> None:
-        """Leave the cluster, and end it."""
+        """Disconnect from the cluster, and end it."""
         import ray
 
         ray.shutdown()
@@ -72,7 +73,7 @@ class RayCluster:
 
 @contextlib.contextmanager
 def ray_cluster(num_others: int, cpus: int, own_cpus: int = 1) -> Iterator[RayCluster]:
-    """Start a cluster and join it, as long as it is needed; see `RayCluster`."""
+    """Start a cluster and connect to it within the context; see `RayCluster`."""
     cluster = RayCluster(num_others, cpus, own_cpus)
     try:
         yield cluster
@@ -82,12 +83,12 @@ def ray_cluster(num_others: int, cpus: int, own_cpus: int = 1) -> Iterator[RayCl
 
 @contextlib.contextmanager
 def cluster_aside(cpus: int) -> Iterator[str]:
-    """Have a cluster of one raylet in another process, for programs that join it; return its address."""
+    """Run a cluster of one raylet in another process, for programs that connect to it; yield its address."""
     surroundings = os.environ | {"PYTHONPATH": str(SCRIPTS)}
     command = [sys.executable, "-m", "parts.ray_cluster", str(cpus)]
     with subprocess.Popen(
         command, cwd=SCRIPTS, env=surroundings, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:  # which ends with its input
+    ) as process:  # exits at the end of its input
         assert process.stdout is not None
         try:
             yield process.stdout.readline().strip()
@@ -96,7 +97,7 @@ def cluster_aside(cpus: int) -> Iterator[str]:
 
 
 def only_on(node: str) -> Any:
-    """Return the scheduling strategy that puts everything on one node."""
+    """Return the scheduling strategy that places everything on one node."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     return NodeAffinitySchedulingStrategy(node, soft=False)

@@ -50,7 +50,7 @@ def test_the_tables_of_the_pages_are_those_of_the_data():
     names = []
     for page in measured.PAGES:
         text = page.read_text("utf-8")
-        assert measured.page_drawn_anew(text, measured.load()) == text
+        assert measured.with_current_tables(text, measured.load()) == text
         names += measured.names_of(text)
     assert sorted(names) == sorted([*measured.TABLES, measured.COSTS, measured.WANTED, measured.MACHINE])
 

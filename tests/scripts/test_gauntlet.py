@@ -8,7 +8,7 @@ own, table = script("parts.gauntlet.own"), script("parts.gauntlet.table")
 
 def test_the_page_shows_the_recorded_results():
     page = table.PAGE.read_text("utf-8")
-    assert table.page_drawn_anew(page, table.load()) == page
+    assert table.with_current_tables(page, table.load()) == page
 
 
 @pytest.mark.slow

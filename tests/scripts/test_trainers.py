@@ -11,7 +11,7 @@ entries, killing, table = (script(f"parts.trainers.{name}") for name in ("entrie
 
 def test_the_guide_shows_the_recorded_results():
     page = table.PAGE.read_text("utf-8")
-    assert table.page_drawn_anew(page, table.load()) == page
+    assert table.with_current_tables(page, table.load()) == page
 
 
 # One program of the table; tests/frameworks proves the resumes of the other trainers.
@@ -21,13 +21,13 @@ def test_a_killed_trainer_of_accelerate_resumes_with_equal_losses(tmp_path):
     if entry.missing():
         pytest.skip(f"{', '.join(entry.missing())} is not installed; scripts/trainers runs it")
 
-    def start(entry, task, said):
+    def start(entry, task, output):
         _, _, module, *arguments = entry.command(task.part)
         code = f"import runpy; runpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
         with open(os.devnull) as nothing:
             return interpreter.start(
                 code, [killing.SCRIPTS / module, *arguments, killing.argument_of(task)],
-                {0: nothing.fileno(), 1: said.fileno(), 2: said.fileno()}, folder=killing.SCRIPTS,
+                {0: nothing.fileno(), 1: output.fileno(), 2: output.fileno()}, folder=killing.SCRIPTS,
                 environ=killing.environment_of(entry), new_session=True,
             )  # fmt: skip
 

@@ -1,8 +1,8 @@
-"""Runs each case with "auto" and with fixed numbers, for one CPU and for all, and prints a table of the rates.
+"""Measure each case with "auto" and with fixed numbers, on one CPU and on all, and print a table of the rates.
 
-A case is a source of samples and a trainer. With "auto" its rate counts from some time after the start on, in which
-the numbers were found; with fixed numbers after two seconds. The CPUs are those of the process's affinity, which is
-what bounds the workers, and the trainer shares them with the workers.
+A case is a source of samples and a trainer. With "auto", the rate is measured after a warm-up, in which the numbers of
+workers and threads are chosen; with fixed numbers, after two seconds. CPUs are limited by the affinity of the process,
+which also limits the workers. The trainer shares the CPUs with the workers.
 """
 
 import argparse
@@ -24,12 +24,12 @@ _FIXED_WARM_S = 2.0
 
 
 class Samples:
-    """Samples that cost so many seconds of CPU, and of waiting.
+    """Samples with a given cost in CPU time and waiting time.
 
     Args:
-        computes_s: Of CPU, each; the lock of the interpreter is kept, as by code in Python.
-        waits_s: Of sleep, each.
-        burst: One batch of so many costs ten times as much.
+        computes_s: Seconds of CPU time per sample. The GIL is held, as in Python code.
+        waits_s: Seconds of sleep per sample.
+        burst: Period in batches: one batch of each ``burst`` batches costs ten times as much.
     """
 
     def __init__(self, computes_s: float = 0.0, waits_s: float = 0.0, burst: int = 0) -> None:
@@ -49,7 +49,7 @@ class Samples:
 
 
 class Case(NamedTuple):
-    """A row of the table: what it is called, its source, and the trainer's seconds for a step, by the time."""
+    """A row of the table: its name, its source, and the trainer's seconds per step as a function of time."""
 
     name: str
     source: Samples
@@ -57,7 +57,7 @@ class Case(NamedTuple):
 
 
 def cases(warm_s: float) -> list[Case]:
-    """Return the cases; a trainer that changes does so half-way to the moment from which "auto" counts."""
+    """Return the cases. A trainer that changes its speed does so halfway through the warm-up of "auto"."""
     return [
         Case("computes", Samples(computes_s=0.0005), lambda _: 0.0),
         Case("waits", Samples(waits_s=0.005), lambda _: 0.0),
@@ -73,7 +73,7 @@ def cases(warm_s: float) -> list[Case]:
 
 
 class Rate(NamedTuple):
-    """A measured rate: batches per second, with so many workers, and threads in each."""
+    """A measured rate in batches per second, with the number of workers and the threads of each worker."""
 
     batches_per_s: float
     workers: int
@@ -81,7 +81,7 @@ class Rate(NamedTuple):
 
 
 def measure(case: Case, warm_s: float, seconds: float, begins_at: float, **options: Any) -> Rate:
-    """Return the rate after some time; ``begins_at`` is how late it is for the trainer at the start."""
+    """Return the rate after a warm-up; ``begins_at`` is the trainer's time at the start."""
     with mpqueue.Loader(case.source, batch_size=BATCH, seed=1, **options) as loader:
         started, counted_from, count = time.monotonic(), None, 0
         while True:
@@ -101,7 +101,7 @@ def measure(case: Case, warm_s: float, seconds: float, begins_at: float, **optio
 
 
 def row(case: Case, cpus: int, warm_s: float, seconds: float) -> str:
-    """Measure a case on so many CPUs; return its row of the table."""
+    """Measure a case on a number of CPUs; return its row of the table."""
     threads = _FIXED_THREADS if case.source.waits_s else (1,)
     fixed = [
         measure(case, min(warm_s, _FIXED_WARM_S), seconds, warm_s, workers=workers, threads=number)
@@ -118,7 +118,7 @@ def row(case: Case, cpus: int, warm_s: float, seconds: float) -> str:
 
 
 def table(warm_s: float, seconds: float, num_cpus: Sequence[int]) -> list[str]:
-    """Measure all; return the lines of the table."""
+    """Measure all cases; return the lines of the table."""
     lines = [
         f"| Samples | CPUs | best fixed number, batches/s (workers x threads) | found after {warm_s:g} s | ratio |",
         "|---|---|---|---|---|",
@@ -132,15 +132,17 @@ def table(warm_s: float, seconds: float, num_cpus: Sequence[int]) -> list[str]:
                 print(lines[-1], flush=True)
         finally:
             os.sched_setaffinity(0, allowed)
-    return [*lines, "", f"Batches of {BATCH} samples; each rate is of {seconds:g} s."]
+    return [*lines, "", f"Batches of {BATCH} samples; each rate is measured for {seconds:g} s."]
 
 
 def main(summary: str) -> int:
     """Run the command; return its exit status."""
     parser = argparse.ArgumentParser(description=summary)
-    parser.add_argument("--warm", type=float, default=30.0, metavar="S", help="seconds until the found numbers count")
-    parser.add_argument("--seconds", type=float, default=10.0, metavar="S", help="seconds for which a rate is measured")
-    parser.add_argument("--cpus", type=int, nargs="*", help="numbers of CPUs (default: 1 and 2, if there are so many)")
+    parser.add_argument(
+        "--warm", type=float, default=30.0, metavar="S", help="seconds before the rate of auto is measured"
+    )
+    parser.add_argument("--seconds", type=float, default=10.0, metavar="S", help="seconds of each measurement")
+    parser.add_argument("--cpus", type=int, nargs="*", help="numbers of CPUs (default: 1 and 2, if available)")
     parser.add_argument("--write", action="store_true", help="put the table into docs/tuning.md")
     options = parser.parse_args()
     lines = table(options.warm, options.seconds, options.cpus or [count for count in (1, 2) if count <= num_cpus()])

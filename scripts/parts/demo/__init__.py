@@ -1,15 +1,15 @@
 """The parts of ``scripts/demo``.
 
-From the ground up; a module imports only from its own line and the lines above it::
+From the bottom layer up; a module imports only from its own line and the lines above it::
 
     options.py       the command line
     model.py         a small image classifier in NumPy
     report.py        progress, bottleneck and rates
-    compare.py       the same loop fed in three ways
+    compare.py       the same loop with three kinds of loading
     train_numpy.py   the program: trains the classifier
     train_keras.py   the program with ``--keras``: trains a Keras 3 model through ``model.fit``
-    sweep.py         a training of several over the same photographs, each with a learning rate of its own
-    train_service.py   the program with ``--service``: three of them on one server, and with loaders of their own
-    train_ray.py     the program with ``--ray``: trains on the nodes of a Ray cluster, of which one is killed
-    train_torch.py   the program with ``--torch``: trains a torch model beside torch's own DataLoader
+    sweep.py         several trainings on the same photographs with different learning rates
+    train_service.py   the program with ``--service``: three trainings on one server, and with separate loaders
+    train_ray.py     the program with ``--ray``: trains on a Ray cluster, and kills one of its nodes
+    train_torch.py   the program with ``--torch``: trains a torch model with torch's DataLoader and with mpqueue's
 """

@@ -1,4 +1,4 @@
-"""The same loop over the same Sequence, fed in three ways: by the loop itself, by ``Pool.imap``, by mpqueue."""
+"""The same loop over the same Sequence with three kinds of loading: in the loop, by ``Pool.imap``, and by mpqueue."""
 
 import collections
 import itertools
@@ -9,21 +9,21 @@ from typing import Any
 
 from parts.benchmark.feeds import FEEDS
 
-AHEAD = 10  # batches; an enqueuer's default
+AHEAD = 10  # batches; the default of an enqueuer
 NAMES = ("no workers", "imap", "mpqueue")
 
 
 def compare(
     sequence: Any, num_workers: int, num_batches: int, step: Callable[[Any], object], rounds: int
 ) -> dict[str, float]:
-    """Return the batches per second of each feed: the median of rounds that take turns, as machines have slow minutes.
+    """Return the batches per second of each kind of loading, as medians of interleaved rounds.
 
     Args:
-        sequence: What to read.
-        num_workers: For the feeds that have workers.
-        num_batches: How many to count, once the first one is there.
-        step: What the loop does with a batch.
-        rounds: How often each feed has its turn.
+        sequence: The sequence to read.
+        num_workers: Number of workers, where there are any.
+        num_batches: Number of batches to time after the first one.
+        step: Function that the loop calls with each batch.
+        rounds: Number of rounds.
     """
     rates = collections.defaultdict(list)
     for name in NAMES * rounds:

@@ -1,20 +1,20 @@
-"""A small image classifier in NumPy: one convolution over patches, pooled, and a softmax, trained by Adam."""
+"""A small image classifier in NumPy: a convolution over patches, pooling and a softmax, trained with Adam."""
 
 import numpy as np
 
-STEP = 4  # every fourth pixel is looked at
-PATCH = 8  # of those, per side of a patch
+STEP = 4  # only every fourth pixel is used
+PATCH = 8  # pixels per side of a patch, after subsampling
 
 
 class PatchClassifier:
-    """Classifies images by the textures and colours that they hold.
+    """An image classifier that uses textures and colours.
 
-    Each patch of 8x8 (thinned) pixels is turned into `num_features` features by a matrix and a ReLU; the mean and the
-    maximum of each feature over the image are what the softmax sees.
+    Each patch of 8x8 subsampled pixels is mapped to `num_features` features by a matrix and a ReLU. The inputs of the
+    softmax are the mean and the maximum of each feature over the image.
 
     Args:
-        num_classes: Classes to tell apart.
-        num_features: Features of a patch.
+        num_classes: Number of classes.
+        num_features: Number of features of a patch.
         rate: Adam's step size.
     """
 
@@ -35,11 +35,11 @@ class PatchClassifier:
         return rng.normal(0, rows**-0.5, (rows, columns)).astype(np.float32)
 
     def predict(self, images: np.ndarray) -> np.ndarray:
-        """The class of each image: ints of shape (n,) for images of shape (n, height, width, 3)."""
+        """Return the class of each image: ints of shape (n,) for images of shape (n, height, width, 3)."""
         return self._forward(images)[-1].argmax(1)
 
     def train(self, images: np.ndarray, labels: np.ndarray) -> float:
-        """One step of gradient descent; the mean cross-entropy before it."""
+        """Take one step of gradient descent; return the mean cross-entropy before it."""
         patches, features, pooled, chances = self._forward(images)
         rows = np.arange(len(labels))
         loss = -np.log(chances[rows, labels] + 1e-9).mean()
@@ -78,7 +78,7 @@ class PatchClassifier:
 
 
 def _patches(images: np.ndarray) -> np.ndarray:
-    """Images of shape (n, h, w, 3) as rows of pixels, one per patch: (n, h * w / PATCH**2, PATCH * PATCH * 3)."""
+    """Convert images of shape (n, h, w, 3) to one row of pixels per patch: (n, h * w / PATCH**2, PATCH * PATCH * 3)."""
     n, height, width, colours = images.shape
     grid = images.reshape(n, height // PATCH, PATCH, width // PATCH, PATCH, colours)
     return grid.transpose(0, 1, 3, 2, 4, 5).reshape(n, -1, PATCH * PATCH * colours)

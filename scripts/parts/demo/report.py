@@ -1,4 +1,4 @@
-"""Reports of the demo, while it runs and at its end, made from the `statistics()` of an enqueuer."""
+"""Progress and final reports of the demo, from the `statistics()` of an enqueuer."""
 
 import sys
 import time
@@ -8,22 +8,22 @@ from tqdm import tqdm
 
 from mpqueue.telemetry.stats import Statistics
 
-REFRESH_S = 0.1 if sys.stderr.isatty() else 5.0  # a log wants fewer lines than a terminal
+REFRESH_S = 0.1 if sys.stderr.isatty() else 5.0  # seconds; a log needs fewer lines than a terminal
 
 
 class Counting(Protocol):
-    """An enqueuer, or anything else with `statistics()`."""
+    """An enqueuer, or any other object with `statistics()`."""
 
     def statistics(self) -> Statistics:
-        """The counters."""
+        """Return the counters."""
         ...
 
 
 class Meter:
-    """Measures an enqueuer's work since the meter was made.
+    """A meter of an enqueuer's work since the meter was created.
 
     Args:
-        enqueuer: A running one.
+        enqueuer: A running enqueuer.
     """
 
     def __init__(self, enqueuer: Counting) -> None:
@@ -37,32 +37,32 @@ class Meter:
         return f"{rate / 1e6:,.0f} MB/s, ring {now.slots_in_use}/{now.num_slots}, trainer waited {waited:.0%}"
 
     def verdict(self, num_workers: int, num_cpus: int) -> str:
-        """Return a sentence that names the bottleneck, and what to do about it."""
+        """Return a sentence that names the bottleneck and a remedy."""
         now, elapsed = self._enqueuer.statistics(), time.perf_counter() - self._began
         waited = (now.wait_s - self._before.wait_s) / elapsed
         idle = (now.credit_wait_s - self._before.credit_wait_s) / (elapsed * num_workers)
         if waited < idle:
             return (
-                f"The consumer is the bottleneck: the workers waited for it {idle:.0%} of the time, it for them "
+                f"The consumer is the bottleneck: the workers waited {idle:.0%} of the time, the consumer "
                 f"{waited:.0%}; a faster training step helps, more workers do not."
             )
         if num_workers < num_cpus:
-            remedy = f"use more of them, there are {num_cpus} CPUs: --workers {num_cpus}."
+            remedy = f"use one for each of the {num_cpus} CPUs: --workers {num_cpus}."
         else:
             computed = (now.compute_s - self._before.compute_s) / max(1, now.batches - self._before.batches)
             remedy = (
-                f"all {num_cpus} CPUs have one already, so make a batch cheaper than its {1e3 * computed:.0f} ms "
-                "(smaller files, less augmentation), or take a machine with more CPUs."
+                f"all {num_cpus} CPUs have a worker already, so reduce the {1e3 * computed:.0f} ms per batch "
+                "(smaller files, less augmentation), or use a machine with more CPUs."
             )
-        return f"The workers are the bottleneck: the trainer waited for them {waited:.0%} of the time; {remedy}"
+        return f"The workers are the bottleneck: the trainer waited {waited:.0%} of the time; {remedy}"
 
 
 class Bar(tqdm):  # type: ignore[type-arg]
-    """A progress bar of batches that shows the figures of an enqueuer.
+    """A progress bar that counts batches and shows the statistics of an enqueuer.
 
     Args:
-        enqueuer: The running enqueuer that feeds the loop.
-        options: As tqdm takes them.
+        enqueuer: The running enqueuer of the loop.
+        options: Options of tqdm.
     """
 
     def __init__(self, enqueuer: Counting, **options: Any) -> None:
@@ -70,7 +70,7 @@ class Bar(tqdm):  # type: ignore[type-arg]
         self.meter, self._shown = Meter(enqueuer), time.perf_counter()
 
     def count(self) -> None:
-        """Count one batch more."""
+        """Count a batch."""
         now = time.perf_counter()
         if now - self._shown > REFRESH_S or self.n + 1 == self.total:
             self._shown = now
@@ -79,7 +79,7 @@ class Bar(tqdm):  # type: ignore[type-arg]
 
 
 def table(images_per_second: dict[str, float]) -> str:
-    """Return the rates, one line each, with their ratios."""
+    """Return the rates and their ratios, one per line."""
     slowest = next(iter(images_per_second.values()))
     lines = (f"{name:12}{rate:8,.0f} images/s{rate / slowest:8.2f} x" for name, rate in images_per_second.items())
     return "\n".join(lines)

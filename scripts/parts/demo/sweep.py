@@ -1,4 +1,4 @@
-"""Trainings of a sweep: the same photographs, another learning rate each, in processes of their own."""
+"""Trainings of a sweep: the same photographs with different learning rates, each in a separate process."""
 
 import contextlib
 import multiprocessing
@@ -33,13 +33,13 @@ class Photos(mpqueue.Sequence):
 
 
 class Trained(NamedTuple):
-    """A training that is over.
+    """The result of a training.
 
     Attributes:
-        accuracy: On the held-out images.
+        accuracy: Accuracy on the held-out images.
         loss: Mean cross-entropy of the last epoch.
-        began, ended: When its first batch was there and when its last one was done, by the clock of all processes.
-        num_images: On how many it has trained.
+        began, ended: Times of the first batch and of the end of the last one, by a clock that all processes share.
+        num_images: Number of images trained on.
     """
 
     accuracy: float
@@ -54,12 +54,12 @@ class Trained(NamedTuple):
         return self.num_images / (self.ended - self.began)
 
 
-# Opens what gives the batches, in the training's process: each `for` is an epoch.
+# Opens the batches in the process of the training. Each `for` loop is an epoch.
 Feed = Callable[[], AbstractContextManager[Any]]
 
 
 def train(feed: Feed, learning_rate: float, epochs: int) -> Trained:
-    """Train one model, and look at it."""
+    """Train one model, and evaluate it."""
     files, held_out = photo_files()
     model = PatchClassifier(len(files.names), rate=learning_rate)
     began, num_images = 0.0, 0
@@ -78,10 +78,10 @@ def train(feed: Feed, learning_rate: float, epochs: int) -> Trained:
 
 @contextlib.contextmanager
 def sweep(feed: Feed, learning_rates: tuple[float, ...], epochs: int) -> Iterator[Callable[[], list[Trained]]]:
-    """Start a process for each learning rate, by fork; gives what waits for all of them.
+    """Fork a process for each learning rate; yield a function that waits for all of them.
 
     Raises:
-        RuntimeError: When it waits: one of them has failed.
+        RuntimeError: Raised by the function if a training has failed.
     """
     context, ends, processes = multiprocessing.get_context("fork"), [], []
     for learning_rate in learning_rates:
@@ -96,7 +96,7 @@ def sweep(feed: Feed, learning_rates: tuple[float, ...], epochs: int) -> Iterato
         try:
             return [Trained(*end.recv()) for end in ends]
         except EOFError:
-            raise RuntimeError("a training has failed; its traceback stands above") from None
+            raise RuntimeError("a training has failed; its traceback is printed above") from None
 
     try:
         yield wait

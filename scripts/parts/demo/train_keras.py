@@ -1,6 +1,6 @@
-"""Trains on the same photographs in Keras 3: a real model, ``model.fit``. A plain script without a main guard.
+"""Train on the same photographs with a real Keras 3 model and ``model.fit``. A plain script without a main guard.
 
-KERAS_BACKEND chooses the backend; JAX without it.
+KERAS_BACKEND chooses the backend; the default is JAX.
 """
 
 import os
@@ -38,10 +38,10 @@ class Photos(keras.utils.PyDataset):
 
 
 class Stopwatch(keras.callbacks.Callback):
-    """Images per second of one epoch, once its first batch is done (which compiles the model)."""
+    """Images per second of one epoch after its first batch, which compiles the model."""
 
     def on_train_batch_end(self, batch, logs=None):
-        """Keras calls this after every batch."""
+        """Called by Keras after every batch."""
         del logs
         now = time.perf_counter()
         self.began = now if batch == 0 else self.began
@@ -49,26 +49,26 @@ class Stopwatch(keras.callbacks.Callback):
 
 
 class Verdict(keras.callbacks.Callback):
-    """Names the bottleneck of the latest epoch, from its first batch on (which compiles the model)."""
+    """The bottleneck of the latest epoch after its first batch, which compiles the model."""
 
     def __init__(self, dataset: keras.utils.PyDataset) -> None:
         super().__init__()
         self.dataset, self.text = dataset, ""
 
     def on_train_batch_end(self, batch, logs=None):
-        """Keras calls this after every batch."""
+        """Called by Keras after every batch."""
         del logs
         if batch == 0:
             self.meter = Meter(self.dataset)
 
     def on_epoch_end(self, epoch, logs=None):
-        """Keras calls this after every epoch."""
+        """Called by Keras after every epoch."""
         del epoch, logs
         self.text = self.meter.verdict(chosen.workers, num_cpus())
 
 
 def small_model(num_classes: int) -> keras.Model:
-    """A convolution over patches, another over their neighbours, pooled, and a softmax."""
+    """Return a model of a convolution over patches, another over their neighbours, pooling, and a softmax."""
     model = keras.Sequential(
         [
             keras.Input((224, 224, 3)),
@@ -83,7 +83,7 @@ def small_model(num_classes: int) -> keras.Model:
 
 
 chosen = options()
-keras.utils.set_random_seed(chosen.seed)  # the weights, the order of the batches, and the random numbers in each
+keras.utils.set_random_seed(chosen.seed)  # seeds the weights, the order of the batches, and their random numbers
 train_files, held_out_files = photo_files()
 train, held_out = Photos(train_files, augment=True), Photos(held_out_files, augment=False)
 num_classes = len(train_files.names)

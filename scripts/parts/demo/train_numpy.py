@@ -1,6 +1,6 @@
-"""The main job: train on photographs that worker processes decode. A plain script, as people write them.
+"""Train on photographs that worker processes decode. A plain script, as users write it.
 
-Its class lies at module level and there is no ``if __name__ == "__main__"``: mpqueue needs none.
+Its class is defined at module level, without ``if __name__ == "__main__"``, which mpqueue does not need.
 """
 
 import itertools
@@ -36,7 +36,7 @@ class Photos(mpqueue.Sequence):
         return read_batch(self.paths[part], augment=self.augment), self.labels[part]
 
 
-# The CPUs are the workers': a matrix product shared by two threads would wait for the time slice of a worker.
+# Workers use the CPUs: if two threads shared a matrix product, one would wait for the time slice of a worker.
 threadpool_limits(1)
 chosen = options()
 train_files, held_out_files = photo_files()

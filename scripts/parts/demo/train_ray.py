@@ -1,8 +1,8 @@
-"""Trains a classifier on batches that the nodes of a Ray cluster decode; first, for comparison, with local workers.
+"""Train a classifier on batches that the nodes of a Ray cluster decode, after a training with local workers.
 
-The cluster is three raylets on this machine, and one of the others is killed in the middle of the training. The batches
-are the same all the same, so both trainings end with the same weights. With RAY_ADDRESS it is that cluster, whose nodes
-must see this checkout under the same path.
+The cluster is three raylets on this machine. One raylet is killed in the middle of the training. The batches are still
+the same, so both trainings end with the same weights. With RAY_ADDRESS, that cluster is used; its nodes must have this
+checkout under the same path.
 """
 
 import contextlib
@@ -24,18 +24,18 @@ from parts.machine import num_cpus
 from parts.photographs.dataset import photo_files
 from parts.ray_cluster import RayCluster, ray_cluster
 
-NUM_OTHERS = 2  # nodes beside the trainer's
+NUM_OTHERS = 2  # nodes in addition to the trainer's
 
 
 class Trained(NamedTuple):
-    """A training that is over.
+    """The result of a training.
 
     Attributes:
-        rate: Images per second, from the first batch on.
+        rate: Images per second after the first batch.
         first_s: Seconds to the first batch.
-        accuracy: On the held-out images.
-        digest: Of the weights.
-        nodes: The counters of the nodes.
+        accuracy: Accuracy on the held-out images.
+        digest: Hash of the weights.
+        nodes: Counters of the nodes.
     """
 
     rate: float
@@ -46,7 +46,7 @@ class Trained(NamedTuple):
 
 
 def train(loader: mpqueue.Loader, held_out: Photos, epochs: int, at_half: Callable[[], None]) -> Trained:
-    """Train for so many epochs, calling ``at_half`` in the middle."""
+    """Train for a number of epochs, and call ``at_half`` in the middle."""
     model = PatchClassifier(num_classes)
     began, num_images, num_batches = time.perf_counter(), 0, 0
     first_s = 0.0
@@ -67,7 +67,7 @@ def train(loader: mpqueue.Loader, held_out: Photos, epochs: int, at_half: Callab
 
 @contextlib.contextmanager
 def cluster() -> Iterator[RayCluster | None]:
-    """Start a cluster on this machine, if RAY_ADDRESS names none."""
+    """Start a cluster on this machine, unless RAY_ADDRESS is set."""
     if os.environ.get("RAY_ADDRESS"):
         yield None
     else:
@@ -80,11 +80,11 @@ def kill_one(made: RayCluster | None) -> None:
     """Kill a node that has workers."""
     if made is not None:
         victim = made.others[0]
-        print(f"killing node {victim[:8]} in the middle of the training; Ray has a word to say of it:", flush=True)
+        print(f"killing node {victim[:8]} in the middle of the training; Ray prints messages about it:", flush=True)
         made.kill(victim)
 
 
-# The CPUs are the workers': a matrix product shared by two threads would wait for the time slice of a worker.
+# Workers use the CPUs: if two threads shared a matrix product, one would wait for the time slice of a worker.
 threadpool_limits(1)
 chosen = options()
 train_files, held_out_files = photo_files()
@@ -95,7 +95,7 @@ print(f"{len(train_files.paths):,} images of {num_classes} photographs, {chosen.
 ordered = {"workers": chosen.workers, "shuffle": True, "seed": chosen.seed}
 local = train(mpqueue.Loader(source, **ordered), held_out, chosen.epochs, lambda: None)
 with cluster() as made:
-    # A worker for each node at least: else the one that is killed might have none.
+    # At least one worker per node, so that the killed node has one.
     workers = max(chosen.workers, NUM_OTHERS + 1)
     on_nodes = mpqueue.Loader(source, **ordered | {"workers": workers}, backend="ray", ray_options={"num_cpus": 0})
     remote = train(on_nodes, held_out, chosen.epochs, lambda: kill_one(made))

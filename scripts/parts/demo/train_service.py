@@ -1,6 +1,6 @@
-"""Trains three models with different learning rates on one server's batches; then the same ones without the service.
+"""Train three models with different learning rates on the batches of one server, and then without the service.
 
-The server and the loaders have the same seed, so that a model sees the same batches, and reaches the same accuracy.
+The server and the loaders have the same seed, so a model gets the same batches and reaches the same accuracy.
 """
 
 import os
@@ -29,7 +29,7 @@ def report(title: str, trainings: list[Trained]) -> float:
     return rate
 
 
-# The CPUs are the workers': a matrix product shared by two threads would wait for the time slice of a worker.
+# Workers use the CPUs: if two threads shared a matrix product, one would wait for the time slice of a worker.
 threadpool_limits(1)
 chosen, num_trainers = options(), len(LEARNING_RATES)
 train_files, _ = photo_files()
@@ -41,7 +41,7 @@ with tempfile.TemporaryDirectory(prefix="mpqueue-") as folder:
     server = mpqueue.Server(
         name, source, mode="broadcast", world=num_trainers, workers=chosen.workers, shuffle=True, seed=chosen.seed
     )
-    # The trainers wait for the server: they are forked before it starts its threads.
+    # The trainers are forked before the server starts its threads, and wait for the server.
     with sweep(lambda: mpqueue.attach(name, timeout=ATTACH_S), LEARNING_RATES, chosen.epochs) as wait, server:
         served = wait()
         num_computed = server.statistics().batches
@@ -53,5 +53,5 @@ with sweep(
     lambda: mpqueue.Loader(source, workers=own_workers, shuffle=True, seed=chosen.seed), LEARNING_RATES, chosen.epochs
 ) as wait:
     alone = wait()
-apart = report(f"three trainers, each with a loader and {own_workers} of its own workers", alone)
+apart = report(f"three trainers, each with a separate loader with {own_workers} workers", alone)
 print(f"\nthe service: {together / apart:.2f} times the images/s")

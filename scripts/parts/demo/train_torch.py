@@ -1,7 +1,7 @@
-"""Trains on the same photographs in torch: a small model, fed by torch's own DataLoader and by mpqueue's, turn about.
+"""Train on the same photographs with a small torch model, using torch's DataLoader and mpqueue's alternately.
 
-Both train the same model on the same order of samples. The epochs take turns, so that whatever else the machine does
-falls on both.
+Both train the same model with the same order of samples. The epochs alternate, so that other load on the machine
+affects both.
 """
 
 import time
@@ -33,7 +33,7 @@ class Photos(data.Dataset):
 
 
 class Epoch(NamedTuple):
-    """The measures of one epoch: images per second, seconds to the first batch, the trainer's CPU seconds."""
+    """The measurements of one epoch: images per second, seconds to the first batch, the trainer's CPU seconds."""
 
     rate: float
     first_s: float
@@ -41,7 +41,7 @@ class Epoch(NamedTuple):
 
 
 def small_model(num_classes: int) -> torch.nn.Module:
-    """A convolution over patches, another over their neighbours, pooled, and a linear layer."""
+    """Return a model of a convolution over patches, another over their neighbours, pooling, and a linear layer."""
     return torch.nn.Sequential(
         torch.nn.Conv2d(3, 32, 8, stride=8),
         torch.nn.ReLU(),
@@ -74,7 +74,7 @@ def accuracy_of(loader: data.DataLoader, model: torch.nn.Module) -> float:
 
 
 def run(name: str, make: Any, chosen: Any, measured: dict[str, list[Epoch]]) -> Any:
-    """Train with one kind of loader, an epoch for each value that is asked for; give the accuracy in the end."""
+    """Train with one kind of loader, one epoch per value requested; yield the accuracy at the end."""
     train_files, held_out_files = photo_files()
     torch.manual_seed(chosen.seed)
     model = small_model(len(train_files.names))
@@ -91,7 +91,7 @@ def run(name: str, make: Any, chosen: Any, measured: dict[str, list[Epoch]]) -> 
 
 
 def main() -> None:
-    """Train with both, and print a table."""
+    """Train with both loaders, and print a table."""
     chosen = options()
     files, _ = photo_files()
     torch.set_num_threads(1)

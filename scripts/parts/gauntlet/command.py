@@ -57,7 +57,7 @@ def _played(name: str, variant: str, changes: Iterable[str], seed: int) -> dict[
 
 
 def _draw() -> None:
-    table.PAGE.write_text(table.page_drawn_anew(table.PAGE.read_text("utf-8"), table.load()), "utf-8")
+    table.PAGE.write_text(table.with_current_tables(table.PAGE.read_text("utf-8"), table.load()), "utf-8")
 
 
 def _told(line: str) -> None:

@@ -52,7 +52,7 @@ def save(rows: Iterable[dict[str, Any]]) -> None:
     DATA.write_text(json.dumps(told, indent=1) + "\n", "utf-8")
 
 
-def page_drawn_anew(page: str, rows: list[dict[str, Any]]) -> str:
+def with_current_tables(page: str, rows: list[dict[str, Any]]) -> str:
     """Return the page's text with each table as the data have it."""
     return _DRAWN.sub(lambda found: found["head"] + drawn(found["name"], rows), page)
 

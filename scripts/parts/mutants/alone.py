@@ -14,7 +14,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 
-from parts.children import dying_with_us
+from parts.children import killed_with_parent
 
 FOLDER = "MPQUEUE_MUTANTS_FOLDER"
 
@@ -23,7 +23,7 @@ def run(command: list[str], environment: Mapping[str, str] = os.environ) -> int:
     """Run a command in a namespace, with an empty folder that `FOLDER` of its environment names; the exit status."""
     # Where it can be had without a namespace for users, tests may take the rights of another user.
     for users in ([], ["--user", "--map-root-user"]):
-        apart = dying_with_us(["unshare", *users, "--pid", "--fork", "--kill-child", "--mount-proc"])
+        apart = killed_with_parent(["unshare", *users, "--pid", "--fork", "--kill-child", "--mount-proc"])
         if shutil.which("unshare") and _succeeds([*apart, "true"]):
             break
     else:

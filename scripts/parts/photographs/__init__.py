@@ -1,8 +1,8 @@
-"""Small JPEG files of real photographs, and batches of them: the work of the demo and of the benchmark's "decode".
+"""Small JPEG files of real photographs, and batches of them: the workload of the demo and of the benchmark's "decode".
 
-From the ground up; a module imports only from its own line and the lines above it::
+From the bottom layer up; a module imports only from its own line and the lines above it::
 
-    cut.py       cuts the files out of the photographs inside two wheels, once, into a cache
-    dataset.py   the files to train on and those held out
+    cut.py       crops the files from the photographs inside two wheels, once, into a cache
+    dataset.py   the training files and the held-out files
     decode.py    one batch: open, decode, crop, flip, jitter, normalise
 """

@@ -1,10 +1,10 @@
-"""Thousands of small JPEG files, cut once from the photographs inside the scikit-learn and scikit-image wheels.
+"""Thousands of small JPEG files, cropped once from the photographs inside the scikit-learn and scikit-image wheels.
 
-Each photograph is a class. Its rightmost third is held out: squares for validation are cut inside that third, squares
-for training inside the rest, so that no pixel is ever both. Every square is scaled to 224x224 and saved, so that what
-is read later are ordinary files. Nothing is downloaded.
+Each photograph is a class. Its rightmost third is held out: validation squares are cropped from that third, training
+squares from the rest, so no pixel is used for both. Every square is scaled to 224x224 and saved as an ordinary file.
+This needs no network.
 
-A cache folder is made under another name and renamed when it is whole; one that is there is whole, and is used.
+A cache folder is created under a temporary name and renamed when it is complete, so an existing folder is complete.
 """
 
 import dataclasses
@@ -14,9 +14,9 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-SIDE = 224  # pixels, of every file
-SMALLEST_CUT = 96  # pixels of the photograph; the largest is a third of its width
-HELD_OUT = 1 / 3  # of the width, at the right
+SIDE = 224  # pixels per side of every file
+SMALLEST_CUT = 96  # pixels of the photograph; the largest crop is a third of its width
+HELD_OUT = 1 / 3  # of the width, on the right
 QUALITY = 87
 FROM_SCIKIT_LEARN = ("china.jpg", "flower.jpg")
 FROM_SCIKIT_IMAGE = (
@@ -39,12 +39,12 @@ FROM_SCIKIT_IMAGE = (
 
 @dataclasses.dataclass(frozen=True)
 class Files:
-    """Paths and classes of one part of the cache, in one order.
+    """Paths and classes of one part of the cache, in a fixed order.
 
     Attributes:
-        paths: Files, of all classes.
+        paths: Paths of the files of all classes.
         labels: Class of each file, an index into `names`.
-        names: What the classes are called.
+        names: Names of the classes.
     """
 
     paths: tuple[str, ...]
@@ -53,7 +53,7 @@ class Files:
 
 
 def photographs() -> Iterator[tuple[str, Path]]:
-    """Yield name and file of every photograph that the installed wheels hold."""
+    """Yield the name and the file of every photograph in the installed wheels."""
     import skimage.data
     import sklearn.datasets
 
@@ -63,12 +63,12 @@ def photographs() -> Iterator[tuple[str, Path]]:
     }
     for folder, files in places.items():
         for file in files:
-            if (folder / file).exists():  # another version may ship fewer
+            if (folder / file).exists():  # other versions may contain fewer
                 yield Path(file).stem, folder / file
 
 
 def cut_box(rng: random.Random, width: int, height: int, *, held_out: bool) -> tuple[int, int, int, int]:
-    """A random square inside the held-out part of a photograph, or inside the rest, as (left, top, right, bottom)."""
+    """Return a random square of a photograph, within its held-out part or the rest, as (left, top, right, bottom)."""
     border = width - int(width * HELD_OUT)
     low, high = (border, width) if held_out else (0, border)
     side = rng.randint(SMALLEST_CUT, min(width - border, height))
@@ -90,12 +90,12 @@ def _cut(photo: Path, folder: Path, num_files: int, *, held_out: bool) -> None:
 
 
 def cut(cache: Path, num_train: int, num_held_out: int) -> Path:
-    """Return the folder of the files, ``train/CLASS/*.jpg`` and ``held_out/CLASS/*.jpg``; cut it if it is not there.
+    """Return the folder of the files, ``train/CLASS/*.jpg`` and ``held_out/CLASS/*.jpg``, after creating it if needed.
 
     Args:
-        cache: Where such folders are kept.
-        num_train: Files of each class to train on.
-        num_held_out: Files of each class never trained on.
+        cache: Parent of these folders.
+        num_train: Number of training files of each class.
+        num_held_out: Number of held-out files of each class.
     """
     folder = cache / f"photos-{num_train}-{num_held_out}"
     if folder.is_dir():
@@ -108,13 +108,13 @@ def cut(cache: Path, num_train: int, num_held_out: int) -> Path:
         unfinished.rename(folder)
     except OSError:
         shutil.rmtree(unfinished)
-        if not folder.is_dir():  # else someone else was quicker
+        if not folder.is_dir():  # otherwise another process has created it
             raise
     return folder
 
 
 def files(folder: Path, part: str) -> Files:
-    """Return the files of one part, ``"train"`` or ``"held_out"``; any stretch has all classes, which take turns."""
+    """Return the files of one part, ``"train"`` or ``"held_out"``, with the classes in turn."""
     names = tuple(sorted(entry.name for entry in (folder / part).iterdir()))
     columns = [sorted(str(path) for path in (folder / part / name).glob("*.jpg")) for name in names]
     rows = list(zip(*columns, strict=True))

@@ -1,4 +1,4 @@
-"""From JPEG files to a batch: open, decode, crop, flip, jitter, normalise. This is the work that the workers do."""
+"""Conversion of JPEG files to a batch: open, decode, crop, flip, jitter, normalise. Workers run this code."""
 
 import random
 from collections.abc import Sequence
@@ -9,20 +9,20 @@ from PIL import Image
 import mpqueue
 from parts.photographs.cut import SIDE
 
-SMALLEST_CROP = 160  # pixels of a file's 224
-CONTRAST, COLOUR = 0.2, 0.4  # a channel is stretched and moved by at most this share of its deviation
-MEAN, DEVIATION = 0.5, 0.25  # of a pixel, as a share of white
+SMALLEST_CROP = 160  # of the 224 pixels of a file
+CONTRAST, COLOUR = 0.2, 0.4  # maximum scaling and shift of a channel, relative to its deviation
+MEAN, DEVIATION = 0.5, 0.25  # of a pixel, as a fraction of white
 
 
 def read_batch(paths: Sequence[str], *, augment: bool) -> np.ndarray:
-    """Return the images of some files, float32 of shape (n, 224, 224, 3), about -2 to 2.
+    """Return the images of several files as float32 of shape (n, 224, 224, 3), in a range of about -2 to 2.
 
-    In a worker the array lies in shared memory from the start (`mpqueue.empty`), so the batch is never copied. Python's
-    `random` is fine here: mpqueue seeds it for each batch, so the batch is the same whichever worker reads it.
+    In a worker, the array is allocated in shared memory (`mpqueue.empty`), so the batch is not copied. mpqueue seeds
+    Python's `random` for each batch, so the batch does not depend on the worker that reads it.
 
     Args:
         paths: JPEG files of 224x224 pixels.
-        augment: Crop, flip and jitter at random; else just decode and normalise.
+        augment: Whether to crop, flip and jitter at random, in addition to decoding and normalising.
     """
     images = mpqueue.empty((len(paths), SIDE, SIDE, 3), np.float32)
     for path, out in zip(paths, images, strict=True):

@@ -47,7 +47,7 @@ def main(description: str, arguments: Sequence[str] | None = None) -> int:
         measured.save(measured.run_of(measured.results_from(options.results)))
     run = measured.load()
     for page in measured.PAGES:
-        page.write_text(measured.page_drawn_anew(page.read_text("utf-8"), run), "utf-8")
+        page.write_text(measured.with_current_tables(page.read_text("utf-8"), run), "utf-8")
     options_table.write()
     FOLDER.mkdir(exist_ok=True)
     for name, text in drawn().items():

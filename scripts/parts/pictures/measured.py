@@ -135,7 +135,7 @@ def ratio_of(row: dict[str, Any]) -> str:
     return "" if ratio is None else f"{ratio:.2f}" if ratio < 100 else f"{ratio:.0f}"
 
 
-def page_drawn_anew(page: str, run: dict[str, Any]) -> str:
+def with_current_tables(page: str, run: dict[str, Any]) -> str:
     """Return the page's text with each table, and the list, as the data have it."""
     return _DRAWN.sub(lambda found: found["head"] + _drawn(found["name"], run), page)
 

@@ -1,4 +1,4 @@
-"""The checks of ``scripts/pinned``: each returns what it has found, and whether that is enough."""
+"""The checks of ``scripts/pinned``. Each returns a measurement, and whether it passes."""
 
 import time
 from collections.abc import Callable
@@ -12,37 +12,37 @@ from parts.pinned.datasets import Numbered
 DEVICE = "cuda"
 BATCH = 64
 _NUM_TIMED = 50
-_LEAST_RATE = 0.95  # of a tensor that torch has pinned
+_LEAST_RATE = 0.95  # of the rate of a tensor that torch has pinned
 
 
 class Finding(NamedTuple):
-    """The outcome of a check."""
+    """The result of a check."""
 
     passes: bool
     text: str
 
 
 def is_pinned() -> Finding:
-    """Every tensor that lies in a slot is pinned, at its beginning and at its end."""
+    """Check that every tensor in a slot is pinned from the first to the last byte."""
     loader = mpqueue.torch.DataLoader(Numbered(BATCH * 20), batch_size=BATCH, num_workers=2, pin_memory=True)
     pinned = [images.is_pinned() and images[-1, -1, -1].is_pinned() for images, _ in loader]
     return Finding(all(pinned) and len(pinned) == 20, f"{sum(pinned)} of {len(pinned)} batches are pinned")
 
 
 def transfer_rate() -> Finding:
-    """A batch goes to the GPU as fast as a tensor that torch has pinned."""
+    """Check that a batch is copied to the GPU as fast as a tensor that torch has pinned."""
     loader = mpqueue.torch.DataLoader(Numbered(BATCH * 4), batch_size=BATCH, num_workers=1, pin_memory=True)
     images, _ = next(iter(loader))
     ours, torchs = images, torch.empty_like(images, pin_memory=True)
     target = torch.empty_like(images, device=DEVICE)
     rates = [max(_rate(source, target) for _ in range(5)) for source in (ours, torchs)]
     share = rates[0] / rates[1]
-    text = f"{rates[0]:.1f} GB/s out of a slot, {rates[1]:.1f} out of memory that torch has pinned: {share:.2f} times"
+    text = f"{rates[0]:.1f} GB/s from a slot, {rates[1]:.1f} from memory that torch has pinned: {share:.2f} times"
     return Finding(share >= _LEAST_RATE, text)
 
 
 def _rate(source: torch.Tensor, target: torch.Tensor) -> float:
-    """Return gigabytes per second."""
+    """Return the rate in gigabytes per second."""
     begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     begin.record()
     for _ in range(_NUM_TIMED):
@@ -53,7 +53,7 @@ def _rate(source: torch.Tensor, target: torch.Tensor) -> float:
 
 
 def overlapped_copies(num_copies: int) -> Finding:
-    """No byte is changed by a worker while a copy of it is under way: every lease ends before its copy."""
+    """Check that no byte changes while it is being copied: a slot is only reused after its last copy."""
     loader = mpqueue.torch.DataLoader(
         Numbered(8 * num_copies, 64), batch_size=8, num_workers=4, pin_memory=True, prefetch_factor=4
     )
@@ -65,7 +65,7 @@ def overlapped_copies(num_copies: int) -> Finding:
         stream = side if number % 2 else torch.cuda.current_stream()
         with torch.cuda.stream(stream):
             if number % 8 == 0:
-                busy = busy @ busy * 1e-3  # so that the copies wait in their stream, after their tensors are gone
+                busy = busy @ busy * 1e-3  # delays the copies in their stream until after their tensors are deleted
             on_gpu, expected = images.to(DEVICE, non_blocking=True), labels.to(DEVICE, non_blocking=True)
             del images, labels
             done += 1
@@ -76,7 +76,7 @@ def overlapped_copies(num_copies: int) -> Finding:
 
 
 def real_loop() -> Finding:
-    """A loop that copies and computes is faster than with torch's loader and its pin_memory=True."""
+    """Check that a loop that copies and computes is faster than with torch's loader and its pin_memory=True."""
     weight = torch.randn(3 * 224 * 224, 64, device=DEVICE)
     rates: dict[str, float] = {"torch": 0.0, "mpqueue": 0.0}
     loaders: dict[str, Callable[..., torch.utils.data.DataLoader]] = {

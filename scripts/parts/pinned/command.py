@@ -8,14 +8,14 @@ from parts.pinned import checks
 
 
 def main(about: str) -> int:
-    """Run all checks; return 0 if they pass, 1 if one fails, 2 if there is no GPU."""
+    """Run all checks; return 0 if they pass, 1 if one fails, 2 without a GPU."""
     parser = argparse.ArgumentParser(prog="scripts/pinned", description=about)
     parser.add_argument("--copies", type=int, default=10_000, help="overlapped copies (default: 10000)")
     chosen = parser.parse_args()
     if chosen.copies < 1:
         parser.error(f"--copies must be 1 or more, got {chosen.copies}")
     if not torch.cuda.is_available():
-        print(f"no GPU that torch {torch.__version__} can use: nothing was checked")
+        print(f"torch {torch.__version__} cannot use a GPU: no check was run")
         return 2
     print(f"torch {torch.__version__}, {torch.cuda.get_device_name()}")
     findings = {

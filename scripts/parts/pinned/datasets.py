@@ -1,4 +1,4 @@
-"""Items whose bytes tell where they belong."""
+"""Items that are identified by their bytes."""
 
 import numpy as np
 import torch
@@ -7,7 +7,7 @@ SIDE = 224
 
 
 class Numbered(torch.utils.data.Dataset):
-    """Images of which every byte is the number of the item, modulo 251."""
+    """Images. Every byte is the number of the item, modulo 251."""
 
     def __init__(self, num_items: int, side: int = SIDE) -> None:
         self.num_items, self.side = num_items, side

@@ -1,11 +1,11 @@
-"""The blocks of a page that commands have printed.
+"""The blocks of a page that show the output of commands.
 
-A comment names the command, and the block behind it begins with the same command, after a ``$``::
+A comment names the command. The block after it starts with the same command after a ``$``::
 
-    <!-- printed by: mpqueue top --count 1, beside: python slow_decode.py -->
+    <!-- printed by: mpqueue top --count 1, alongside: python slow_decode.py -->
 
-The commands run in a copy of the folder of the programs, one after the other; what stands behind ``beside`` runs
-meanwhile. Pictures that they draw go beside the page.
+The commands run one after another in a copy of the programs' folder. A command after ``alongside`` runs at the same
+time. Pictures that commands draw are stored in the folder of the page.
 """
 
 import os
@@ -21,56 +21,57 @@ from typing import Any, NamedTuple
 
 PROGRAMS = Path(__file__).parent / "programs"
 _BLOCK = re.compile(
-    r"<!-- printed by: (?P<command>.*?)(?:, beside: (?P<beside>.*?))? -->\n```text\n.*?^```$", re.DOTALL | re.MULTILINE
+    r"<!-- printed by: (?P<command>.*?)(?:, alongside: (?P<alongside>.*?))? -->\n```text\n.*?^```$",
+    re.DOTALL | re.MULTILINE,
 )
-_BEGIN_S = 3.0  # until a program beside it has workers, and some batches to be counted
+_BEGIN_S = 3.0  # until a program that runs at the same time has workers, and some batches to count
 _LIMIT_S = 300
 
 
 class Printed(NamedTuple):
-    """A block: its command, and what runs beside it, if anything does."""
+    """A block: its command, and the command that runs at the same time, if any."""
 
     command: str
-    beside: str | None
+    alongside: str | None
 
 
 def commands_of(page: str) -> list[Printed]:
-    """Return the commands of all blocks of a page's text."""
-    return [Printed(found["command"], found["beside"]) for found in _BLOCK.finditer(page)]
+    """Return the commands of all blocks of a page."""
+    return [Printed(found["command"], found["alongside"]) for found in _BLOCK.finditer(page)]
 
 
-def printed_anew(page: str, pictures: Path | None = None) -> str:
-    """Return a page's text with each block as its command prints it now.
+def with_current_output(page: str, pictures: Path | None = None) -> str:
+    """Return a page with each block updated by the current output of its command.
 
     Args:
-        page: The text.
-        pictures: The folder into which pictures go; None: nowhere.
+        page: Content of the page.
+        pictures: Folder for pictures, or None to discard them.
     """
 
     def replace(found: re.Match[str]) -> str:
-        command, beside = found["command"], found["beside"]
+        command, alongside = found["command"], found["alongside"]
         print(f"$ {command}", file=sys.stderr)
-        head = f"<!-- printed by: {command}" + (f", beside: {beside}" if beside else "")
-        return f"{head} -->\n```text\n$ {command}\n{output_of(command, beside, folder)}\n```"
+        head = f"<!-- printed by: {command}" + (f", alongside: {alongside}" if alongside else "")
+        return f"{head} -->\n```text\n$ {command}\n{output_of(command, alongside, folder)}\n```"
 
     with tempfile.TemporaryDirectory() as parent:
         folder = shutil.copytree(PROGRAMS, Path(parent) / "programs")
-        anew = _BLOCK.sub(replace, page)
+        updated = _BLOCK.sub(replace, page)
         for picture in folder.glob("*.png"):
             if pictures is not None:
                 shutil.copy(picture, pictures)
-    return anew
+    return updated
 
 
-def output_of(command: str, beside: str | None = None, folder: Path = PROGRAMS) -> str:
+def output_of(command: str, alongside: str | None = None, folder: Path = PROGRAMS) -> str:
     """Run a command in a folder, and return its output.
 
     Raises:
-        subprocess.CalledProcessError: It has ended with another status than 0 or 1.
+        subprocess.CalledProcessError: The exit status is neither 0 nor 1.
     """
     surroundings = os.environ | {"MPQUEUE_MONITOR": "1", "PYTHONPATH": str(PROGRAMS.parents[3])}
     options: dict[str, Any] = {"cwd": folder, "env": surroundings, "text": True}
-    other = subprocess.Popen(words_of(beside), stdout=subprocess.DEVNULL, **options) if beside else None
+    other = subprocess.Popen(words_of(alongside), stdout=subprocess.DEVNULL, **options) if alongside else None
     try:
         if other is not None:
             time.sleep(_BEGIN_S)
@@ -85,6 +86,6 @@ def output_of(command: str, beside: str | None = None, folder: Path = PROGRAMS) 
 
 
 def words_of(command: str) -> list[str]:
-    """Return the words of a command for this interpreter."""
+    """Return the command line of a command for this interpreter."""
     first, *others = shlex.split(command)
     return [sys.executable, *{"mpqueue": ["-m", "mpqueue"], "python": []}[first], *others]

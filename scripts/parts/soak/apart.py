@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 
-from parts.children import dying_with_us
+from parts.children import killed_with_parent
 from parts.machine import SCRIPTS
 from parts.soak.rounds import Deviation, Filler, Round, Tally
 
@@ -44,7 +44,7 @@ def killed_trainer(chance: random.Random) -> Tally:
 def _killed_trainer(chance: random.Random, folder: str) -> Tally:
     mark = uuid.uuid4().hex
     process = subprocess.Popen(
-        dying_with_us([sys.executable, _SCRIPT, "--round", str(chance.randrange(1 << 32)), "--endless"]),
+        killed_with_parent([sys.executable, _SCRIPT, "--round", str(chance.randrange(1 << 32)), "--endless"]),
         env=os.environ | {_MARK: mark, "TMPDIR": folder},
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip

@@ -1,7 +1,7 @@
-"""The text of an annotation in a stub, and the imports that it needs.
+"""The source of an annotation in a stub, and the imports that it needs.
 
-A public module may have names such as ``bool``, ``tuple`` or ``Tensor``: what an annotation means is then written as
-``builtins.bool``, or imported under another name.
+A public module may define names such as ``bool``, ``tuple`` or ``Tensor``. Annotations with these classes are then
+written as ``builtins.bool``, or imported under another name.
 """
 
 import builtins
@@ -13,10 +13,10 @@ from typing import Any
 
 
 class Annotations:
-    """Writes the annotations of one stub.
+    """The annotations of one stub.
 
     Args:
-        public: The names that the stub offers, with their values.
+        public: The public names of the stub, with their values.
 
     Attributes:
         imports: The import lines that the annotations written so far need.
@@ -27,7 +27,7 @@ class Annotations:
         self.imports: set[str] = set()
 
     def text(self, annotation: Any) -> str:
-        """Return an annotation as source; one that is missing is Any."""
+        """Return an annotation as source; a missing one is ``Any``."""
         if annotation is inspect.Signature.empty or annotation is Any:
             return self._imported("typing", "Any", Any)
         if annotation is None or annotation is type(None):
@@ -52,7 +52,7 @@ class Annotations:
 
     def _class(self, kind: Any) -> str:
         if not isinstance(kind, type):
-            raise TypeError(f"no way to write the annotation {kind!r}: use classes, or teach {__name__} to")
+            raise TypeError(f"cannot write the annotation {kind!r}: use classes, or extend {__name__}")
         if kind.__module__ == "builtins":
             return self._builtin(kind.__name__)
         return self._imported(kind.__module__, kind.__qualname__, kind)

@@ -1,4 +1,4 @@
-"""The stubs of all public modules, written to their places."""
+"""Writes the stubs of all public modules."""
 
 import subprocess
 import sys
@@ -14,13 +14,13 @@ FOLDER = ROOT / "mpqueue/compat/v1"
 
 
 def print_stubs(folder: Path) -> None:
-    """Write the stubs into a folder, formatted, in place of those that it has."""
+    """Write the formatted stubs into a folder, and remove its old stubs."""
     surface = Namespaces(_MODULE, SURFACE, NOTES)
     stubs = {
         _file_of(path, folder, is_package=bool(surface.inside(path))): stub_of(surface, _MODULE, path)
         for path in surface.paths()
     }
-    for old in folder.rglob("*.pyi"):  # only now: until here an import may have failed
+    for old in folder.rglob("*.pyi"):  # not earlier, because an import could have failed
         old.unlink()
     for file, text in stubs.items():
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -35,6 +35,6 @@ def _file_of(path: str, folder: Path, *, is_package: bool) -> Path:
 
 
 def main() -> int:
-    """Write them to their places."""
+    """Write the stubs."""
     print_stubs(FOLDER)
     return 0

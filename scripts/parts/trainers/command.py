@@ -16,7 +16,7 @@ FEEDS = ("own", "mpqueue")
 
 
 def main(description: str, arguments: Sequence[str] | None = None) -> int:
-    """Run what is asked for, and print the table; return 0 if all was as it is to be, known differences included."""
+    """Run the chosen programs, and print the table; return 0 if all results are as expected."""
     options = _parsed(description, arguments)
     rows, judged = [], {}
     with ThreadPoolExecutor(options.jobs) as runs:
@@ -27,7 +27,7 @@ def main(description: str, arguments: Sequence[str] | None = None) -> int:
                 print(f"{entry.name}: skipped, {', '.join(missing)} is not installed", flush=True)
                 continue
             jobs += [
-                (entry, feed, runs.submit(_told, entry, feed, options))
+                (entry, feed, runs.submit(_result, entry, feed, options))
                 for feed in entry.feeds
                 if feed in options.fed_by
             ]
@@ -36,37 +36,37 @@ def main(description: str, arguments: Sequence[str] | None = None) -> int:
             rows.append(table.row_of(entry, feed, table.PINNED if options.pinned else table.NEWEST, told, plans))
             if feed == "mpqueue" and entry.exact:
                 judged[entry.name] = exact
-            if options.write:  # each as it comes: all of it takes long
+            if options.write:  # save each result at once, because the whole takes long
                 table.save(rows[-1:])
     print(f"\nPython {sys.version.split()[0]}\n\n{table.drawn(table.VERSIONS, rows)}\n{table.drawn(table.RUNS, rows)}")
-    told, is_good = _judged(judged)
-    print(told, end="")
+    messages, is_good = _judged(judged)
+    print(messages, end="")
     return 0 if is_good else 1
 
 
 def _judged(exact: Mapping[str, bool | None]) -> tuple[str, bool]:
-    """Return what is to be told of programs, and whether those that differ are those that are known to.
+    """Return messages about programs, and whether exactly the known ones differ.
 
     Args:
-        exact: Of each that was to be exact whether it was; None: it ended by an error.
+        exact: For each program that must be exact, whether it was, or None if it ended by an error.
     """
     expected = known.installed(exact)
-    told = [f"Known: {each.told(table.about)}" for each in dict.fromkeys(expected.values())]
-    told += [
-        f"{name}: it was to differ, as is known, and did not: try other plans of kills, by --times, before you take it "
-        "out of scripts/parts/trainers/known.py"
+    messages = [f"Known: {each.describe(table.about)}" for each in dict.fromkeys(expected.values())]
+    messages += [
+        f"{name}: expected a known difference, got none: try other plans of kills with --times before you remove it "
+        "from scripts/parts/trainers/known.py"
         for name in expected
         if exact[name]
     ]
     wrong = [name for name, is_exact in exact.items() if is_exact is None or (not is_exact and name not in expected)]
-    told += [f"{name}: it was to be equal to the bit" for name in wrong]
-    return "".join(f"\n{each}\n" for each in told), not wrong and not any(exact[name] for name in expected)
+    messages += [f"{name}: expected a result that is equal bit by bit" for name in wrong]
+    return "".join(f"\n{each}\n" for each in messages), not wrong and not any(exact[name] for name in expected)
 
 
-def _told(entry: Entry, feed: str, options: argparse.Namespace) -> tuple[str, int, bool | None]:
-    """Return what came of one program: the worst verdict, of how many plans of kills, and whether all were exact.
+def _result(entry: Entry, feed: str, options: argparse.Namespace) -> tuple[str, int, bool | None]:
+    """Return the worst verdict of one program, the number of plans of kills, and whether all were exact.
 
-    None in place of that: it has ended by an error.
+    The last value is None if the program ended by an error.
     """
     found: list[Verdict] = []
     seeds = range(options.seed, options.seed + (options.times if feed == "mpqueue" else 1))
@@ -84,11 +84,13 @@ def _told(entry: Entry, feed: str, options: argparse.Namespace) -> tuple[str, in
 
 def _parsed(description: str, arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/trainers", description=description)
-    parser.add_argument("--seed", type=int, default=1, help="of the steps at which they are killed (default: 1)")
-    parser.add_argument("--times", type=int, default=1, help="plans of kills of each that mpqueue feeds (default: 1)")
-    parser.add_argument("--jobs", type=int, default=1, help="how many are run side by side (default: 1)")
-    parser.add_argument("--fed-by", nargs="+", choices=FEEDS, default=FEEDS, help="of what feeds them (default: both)")
-    parser.add_argument("--pinned", action="store_true", help="it is run by the versions of parts/trainers/pinned.txt")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the kills (default: 1)")
+    parser.add_argument(
+        "--times", type=int, default=1, help="plans of kills for each program with mpqueue (default: 1)"
+    )
+    parser.add_argument("--jobs", type=int, default=1, help="number of programs that run at the same time (default: 1)")
+    parser.add_argument("--fed-by", nargs="+", choices=FEEDS, default=FEEDS, help="loaders to run with (default: both)")
+    parser.add_argument("--pinned", action="store_true", help="store the results as those of parts/trainers/pinned.txt")
     parser.add_argument("--write", action="store_true", help="write docs/trainers.json and docs/exact-resume.md")
     parser.add_argument("--only", type=_entries, metavar="NAME;...", help=f"of: {'; '.join(ENTRIES)}")
     return parser.parse_args(arguments)
@@ -99,6 +101,6 @@ def _entries(text: str) -> list[Entry]:
     for name in map(str.strip, text.split(";")):
         matching = [entry for each, entry in ENTRIES.items() if each == name or each.startswith(f"{name}:")]
         if not matching:
-            raise argparse.ArgumentTypeError(f"there is no {name!r}; there are: {'; '.join(ENTRIES)}")
+            raise argparse.ArgumentTypeError(f"expected one of {'; '.join(ENTRIES)}; got {name!r}")
         found += matching
     return found

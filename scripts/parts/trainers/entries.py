@@ -1,4 +1,4 @@
-"""The programs, one for each trainer, in the forms that are run."""
+"""The programs, one for each trainer, in their variants."""
 
 import importlib.util
 import sys
@@ -8,17 +8,17 @@ from typing import NamedTuple
 
 
 class Entry(NamedTuple):
-    """One program in one form.
+    """One variant of a program.
 
     Attributes:
-        trainer: Its name, for readers.
-        program: Its module.
-        variant: Its form.
-        about: The same, for readers.
-        packages: It needs, beside mpqueue.
-        feeds: It is run with: "mpqueue", or "own", which is what the trainer has without it.
-        ranks: By part, where `torchrun` starts it; empty: it is started as it is.
-        exact: Whether the run fed by mpqueue is to be exact.
+        trainer: Name of the trainer, for readers.
+        program: Module of the program.
+        variant: Name of the variant.
+        about: Description of the variant, for readers.
+        packages: Packages that it needs in addition to mpqueue.
+        feeds: Loaders to run with: "mpqueue", or "own" for the trainer's usual loader.
+        ranks: Number of ranks of each part, if `torchrun` starts the program; otherwise empty.
+        exact: Whether the run with mpqueue must be exact.
     """
 
     trainer: str
@@ -32,12 +32,12 @@ class Entry(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Its name on the command line."""
+        """Name on the command line."""
         return f"{self.program.removeprefix('loop_')}: {self.variant}"
 
     @property
     def environment(self) -> dict[str, str]:
-        """The environment that it needs: of Keras, the backend."""
+        """Environment variables that the program needs: the backend of Keras."""
         return (
             {"KERAS_BACKEND": next(name for name in _BACKENDS if name in self.packages)}
             if self.program == _KERAS[1]
@@ -54,7 +54,7 @@ class Entry(NamedTuple):
         return [f"{name} {metadata.version(name)}" for name in names]
 
     def command(self, part: int) -> list[str]:
-        """Return the command that starts a part; its task is to follow."""
+        """Return the command that starts a part, without its task."""
         if not self.ranks:
             return [sys.executable, "-m", f"parts.trainers.{self.program}"]
         ranks = ["--standalone", f"--nproc-per-node={self.ranks[part]}"]

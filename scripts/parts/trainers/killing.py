@@ -1,7 +1,7 @@
-"""A program run whole, and run with kills: each part is killed at a step, and the next goes on from what it saved.
+"""Runs of a program without interruption, and with kills. After a kill, the next part resumes from the last checkpoint.
 
-Each part is a process of its own, which leads a session, and is started by a `Start`: by a new Python, or by whoever
-has a quicker way.
+Each part is a separate process that leads a session. It is started by a `Start`: a function that starts a new Python,
+or a faster replacement.
 """
 
 import json
@@ -21,33 +21,33 @@ from parts.trainers.entries import Entry
 from parts.trainers.recording import SAVE_EVERY, Task
 from parts.trainers.verdict import Record, Verdict, judge
 
-_DEADLINE_S = 900  # ends only what waits for ever: beside other work, the imports of a trainer have taken minutes
+_DEADLINE_S = 900  # only ends hangs: under load, the imports of a trainer have taken minutes
 _ENVIRONMENT = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "USE_TF": "0"}
 
 
 class ProgramFailedError(Exception):
-    """A program has ended otherwise than it was to."""
+    """A program did not end as expected."""
 
 
 class Process(Protocol):
-    """A process that was started, with what is used of `subprocess.Popen`."""
+    """A running process, with the part of the interface of `subprocess.Popen` that is used here."""
 
     pid: int
 
     def poll(self) -> int | None:
-        """Return how it ended, or None."""
+        """Return the exit status, or None."""
 
     def wait(self) -> int:
-        """Wait for its end, and return how it ended."""
+        """Wait for the process to end, and return the exit status."""
 
 
 Start: TypeAlias = Callable[[Entry, Task, BinaryIO], Process]
 
 
-def by_new_python(entry: Entry, task: Task, said: BinaryIO) -> "subprocess.Popen[bytes]":
-    """Start a program as a user does; what it says goes to a file."""
+def by_new_python(entry: Entry, task: Task, output: BinaryIO) -> "subprocess.Popen[bytes]":
+    """Start a program as a user does; its output goes to a file."""
     return subprocess.Popen(
-        [*entry.command(task.part), argument_of(task)], cwd=SCRIPTS, stdout=said, stderr=said,
+        [*entry.command(task.part), argument_of(task)], cwd=SCRIPTS, stdout=output, stderr=output,
         env=environment_of(entry), start_new_session=True,
     )  # fmt: skip
 
@@ -63,14 +63,14 @@ def environment_of(entry: Entry) -> dict[str, str]:
 
 
 def run_whole(entry: Entry, feed: str, folder: Path, start: Start = by_new_python) -> list[list[Record]]:
-    """Run a program that nothing disturbs; return what its ranks did."""
+    """Run a program without interruption; return the records of its ranks."""
     return _part(entry, Task(str(_made(folder)), 0, entry.variant, feed), None, start)
 
 
 def run_killed(
     entry: Entry, feed: str, folder: Path, kills: list[int], start: Start = by_new_python
 ) -> list[list[list[Record]]]:
-    """Run a program that is killed at steps, and goes on each time; return what the ranks of each part did."""
+    """Run a program, killed at given steps and resumed each time; return the records of the ranks of each part."""
     _made(folder)
     return [
         _part(entry, Task(str(folder), part, entry.variant, feed), at, start)
@@ -79,7 +79,7 @@ def run_killed(
 
 
 def kills_of(steps: int, seed: int, number: int = 2) -> list[int]:
-    """Return up to two steps to kill at, drawn at random: each behind a checkpoint, and the second behind the first."""
+    """Return up to two random steps for kills. Each is after a checkpoint, and the second after the first."""
     numbers = random.Random(seed)
     first = numbers.randint(SAVE_EVERY + 2, steps // 2)
     return [first, numbers.randint(first + SAVE_EVERY, steps - 8)][:number]
@@ -88,7 +88,7 @@ def kills_of(steps: int, seed: int, number: int = 2) -> list[int]:
 def played(
     entry: Entry, feed: str, folder: Path, seeds: Iterable[int], number: int = 2, start: Start = by_new_python
 ) -> Iterator[Verdict]:
-    """Run a program whole, and with up to two kills by each seed; give how these differ from the whole run."""
+    """Run a program without kills, and with up to two kills for each seed; yield the differences."""
     whole = run_whole(entry, feed, folder / "whole", start=start)
     for seed in seeds:
         kills = kills_of(len(whole[0]), seed, number)
@@ -106,10 +106,10 @@ def _made(folder: Path) -> Path:
 
 
 def _part(entry: Entry, task: Task, kill_at: int | None, start: Start) -> list[list[Record]]:
-    """Run one part to its end, or until a step; a program that waits for ever is ended, too."""
+    """Run one part to its end, or until a step. A program that hangs is ended, too."""
     folder = Path(task.folder)
-    with (folder / f"said-{task.part}").open("wb") as said:
-        process = start(entry, task, said)
+    with (folder / f"output-{task.part}").open("wb") as output:
+        process = start(entry, task, output)
         try:
             _wait(process, folder, task.part, kill_at)
         finally:
@@ -117,9 +117,9 @@ def _part(entry: Entry, task: Task, kill_at: int | None, start: Start) -> list[l
     ranks = sorted(folder.glob(f"steps-{task.part}-*"))
     lines = [file.read_text("utf-8").splitlines()[1:] for file in ranks]
     if not lines or (kill_at is None) != (lines[0][-1:] == ["end"]):
-        wanted = "to its end" if kill_at is None else f"until it was killed at step {kill_at}"
-        told = (folder / f"said-{task.part}").read_text("utf-8", "replace")[-3000:]
-        raise ProgramFailedError(f"{entry.name} did not run {wanted}. It said:\n{told}")
+        expected = "to its end" if kill_at is None else f"until it was killed at step {kill_at}"
+        log = (folder / f"output-{task.part}").read_text("utf-8", "replace")[-3000:]
+        raise ProgramFailedError(f"{entry.name} did not run {expected}. Its output:\n{log}")
     found = [[tuple(json.loads(line)) for line in each if line != "end"] for each in lines]
     return [each for each in found if each]
 
@@ -141,7 +141,7 @@ def _last_step(file: Path) -> int:
 
 
 def _kill(process: Process, folder: Path, part: int) -> None:
-    """End a program and its ranks, which may have sessions of their own: by SIGKILL."""
+    """Kill a program and its ranks, which may have separate sessions."""
     ranks = [int(file.read_bytes().partition(b"\n")[0] or 0) for file in folder.glob(f"steps-{part}-*")]
     if process.poll() is None:
         for pid in ranks:

@@ -1,7 +1,7 @@
-"""Differences that versions of a trainer's packages bring, whatever feeds it: each with its reason and its remedy.
+"""Differences that some versions of a trainer's packages cause with any loader: each with its reason and its remedy.
 
-A run by such a version is as it is to be if exactly the programs that are named here differ: so a program that differs
-for another reason is noticed, and one that does not differ any more.
+With such a version, a run passes if exactly the programs that are named here differ. So the script reports a program
+that differs for another reason, and one that is fixed.
 """
 
 import re
@@ -11,14 +11,14 @@ from typing import NamedTuple
 
 
 class Known(NamedTuple):
-    """A difference.
+    """A known difference.
 
     Attributes:
-        names: The programs that differ, in their forms.
-        package: What makes them differ,
-        before: in versions before this one.
-        reason: Why.
-        remedy: What a user does.
+        names: The variants of programs that differ.
+        package: The package that causes the difference.
+        before: The first version without the difference.
+        reason: The reason.
+        remedy: Advice for users.
     """
 
     names: tuple[str, ...]
@@ -28,11 +28,11 @@ class Known(NamedTuple):
     remedy: str
 
     def is_installed(self) -> bool:
-        """Return whether the version that is installed has it."""
+        """Return whether the installed version has the difference."""
         return _numbers(metadata.version(self.package)) < _numbers(self.before)
 
-    def told(self, about: Callable[[str], str]) -> str:
-        """Return it as text, for the guide and for who runs the programs."""
+    def describe(self, about: Callable[[str], str]) -> str:
+        """Return a description for the guide and for the output of the script."""
         rows = "; ".join(map(about, self.names))
         return f"{self.package} before {self.before}: {rows}. {self.reason} {self.remedy}"
 
@@ -50,7 +50,7 @@ KNOWN = (
 
 
 def installed(names: Iterable[str]) -> dict[str, Known]:
-    """Return, of programs that were run, those that are known to differ by the versions that are installed."""
+    """Return the programs that are known to differ with the installed versions."""
     return {name: known for known in KNOWN for name in known.names if name in {*names} and known.is_installed()}
 
 

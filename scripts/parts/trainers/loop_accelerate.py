@@ -11,7 +11,7 @@ import torch
 from parts.trainers import torch_data
 from parts.trainers.recording import BATCH, EPOCHS, SAMPLES, SAVE_EVERY, Log, Task
 
-task = Task.given()
+task = Task.from_command_line()
 PER_EPOCH = SAMPLES // BATCH
 
 

@@ -14,7 +14,7 @@ import mpqueue
 import mpqueue.jax
 from parts.trainers.recording import BATCH, EPOCHS, SAMPLES, SAVE_EVERY, Log, Task, write_whole
 
-task = Task.given()
+task = Task.from_command_line()
 
 
 class Model(linen.Module):
@@ -57,7 +57,7 @@ def main() -> None:
             with open(name, "rb") as file:
                 weights, state, step, place = pickle.load(file)
             batches.load_state_dict(place)
-            epoch = place["epoch"]  # behind the last batch of an epoch it may be the next one's
+            epoch = place["epoch"]  # after the last batch of an epoch, the state may belong to the next one
         while epoch < EPOCHS:
             for x, numbers in batches:
                 weights, state, loss = train(weights, state, x)

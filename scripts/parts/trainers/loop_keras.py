@@ -1,4 +1,4 @@
-"""``fit`` of Keras 3 with ``BackupAndRestore``, and a callback that keeps the state of the loader beside it."""
+"""``fit`` of Keras 3 with ``BackupAndRestore``, and a callback that saves the state of the loader with each backup."""
 
 import json
 import os
@@ -12,7 +12,7 @@ import mpqueue
 import mpqueue.keras
 from parts.trainers.recording import BATCH, EPOCHS, SAMPLES, SAVE_EVERY, Log, Task, write_whole
 
-task = Task.given()
+task = Task.from_command_line()
 KIND, _, HOW = task.variant.partition(", ")
 
 
@@ -22,7 +22,7 @@ def noisy(number: int) -> Any:
 
 
 class BackupWithLoader(keras.callbacks.BackupAndRestore):
-    """The state of the loader and of the random numbers for each backup, under the number of the step."""
+    """A callback that saves the states of the loader and of the random numbers for each backup, named by the step."""
 
     def __init__(self, loader: mpqueue.Loader, **options: Any) -> None:
         super().__init__(os.path.join(task.folder, "backup"), **options)
@@ -41,14 +41,14 @@ class BackupWithLoader(keras.callbacks.BackupAndRestore):
                 seed.assign(state)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        self._keep()  # before the model, so that no backup lacks it
+        self._keep()  # before the model, so that every backup has a state
         super().on_train_batch_end(batch, logs)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self._keep()
         super().on_epoch_end(epoch, logs)
 
-    def _seeds(self) -> list[Any]:  # of dropout and the like; Keras saves them with no weights
+    def _seeds(self) -> list[Any]:  # of dropout, for example; not saved with the weights
         return [each for each in self.model.variables if each.name == "seed_generator_state"]
 
     def _keep(self) -> None:
@@ -62,7 +62,7 @@ class BackupWithLoader(keras.callbacks.BackupAndRestore):
 
 
 class Model(keras.Sequential):
-    """On TensorFlow, no part of a step is done where the batches have come to their end."""
+    """On TensorFlow, skip the step completely when the batches end."""
 
     def train_step(self, *args: Any) -> Any:
         if keras.backend.backend() != "tensorflow":
@@ -74,19 +74,19 @@ class Model(keras.Sequential):
 
 
 class LastBatch(keras.metrics.Metric):
-    """The loss and the samples of the latest step: a metric sees them on each backend, compiled or not."""
+    """The loss and the samples of the latest step. A metric receives them on every backend, compiled or not."""
 
     def __init__(self) -> None:
         super().__init__(name="last")
         self.loss = self.add_weight(name="loss", initializer="zeros")
         self.numbers = self.add_weight(name="numbers", shape=(BATCH,), initializer="zeros")
 
-    def update_state(self, wanted: Any, found: Any, sample_weight: Any = None) -> None:
-        self.loss.assign(loss_of(wanted, found))
-        self.numbers.assign(wanted[:, 1])
+    def update_state(self, target: Any, output: Any, sample_weight: Any = None) -> None:
+        self.loss.assign(loss_of(target, output))
+        self.numbers.assign(target[:, 1])
 
     def result(self) -> Any:
-        return self.loss + 0.0  # not the variable: JAX traces values
+        return self.loss + 0.0  # a new value, because JAX traces values
 
 
 class Record(keras.callbacks.Callback):
@@ -95,13 +95,13 @@ class Record(keras.callbacks.Callback):
         self.log, self.last = log, last
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        step = int(self.model.optimizer.iterations)  # JAX brings all variables here for that
+        step = int(self.model.optimizer.iterations)  # JAX synchronizes all variables for that
         loss, numbers = map(keras.ops.convert_to_numpy, (self.last.loss.value, self.last.numbers.value))
         self.log.step(step, float(loss), numbers.tolist())
 
 
-def loss_of(wanted: Any, found: Any) -> Any:
-    return keras.ops.mean(keras.ops.square(wanted[:, :1] - found))
+def loss_of(target: Any, output: Any) -> Any:
+    return keras.ops.mean(keras.ops.square(target[:, :1] - output))
 
 
 def main() -> None:

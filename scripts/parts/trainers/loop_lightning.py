@@ -12,7 +12,7 @@ import torch
 from parts.trainers import torch_data
 from parts.trainers.recording import BATCH, EPOCHS, SAMPLES, SAVE_EVERY, Log, Task
 
-task = Task.given()
+task = Task.from_command_line()
 PER_EPOCH = SAMPLES // BATCH
 
 
@@ -43,13 +43,13 @@ class Module(lightning.LightningModule):
 
 
 class KeepGenerators(lightning.Callback):
-    """torch's random numbers, which Lightning does not save: of the model's dropout, and of the orders to come."""
+    """A callback that saves torch's random state, which Lightning does not save: for dropout, and for later orders."""
 
     def state_dict(self) -> dict[str, Any]:
         return {"torch": torch.get_rng_state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        torch.set_rng_state(state["torch"])  # a loader that goes on draws nothing; the next epoch's draws from here
+        torch.set_rng_state(state["torch"])  # a resumed loader draws no number; the next epoch draws from this state
 
 
 def main() -> None:
@@ -73,11 +73,11 @@ def main() -> None:
     for name in sorted(glob.glob(f"{task.folder}/*.ckpt"), key=os.path.getmtime):
         try:
             torch.load(name, weights_only=False)
-        except Exception:  # it was being written
+        except Exception:  # it was incomplete
             os.rename(name, name + ".broken")
         else:
             last = name
-    # Lightning has the option from 2.6 on, and before loads all that a checkpoint has.
+    # The option exists in Lightning 2.6 and newer. Older versions load all objects of a checkpoint.
     options = {"weights_only": False} if "weights_only" in inspect.signature(trainer.fit).parameters else {}
     trainer.fit(module, ckpt_path=last, **options)
     module.log_file.end()

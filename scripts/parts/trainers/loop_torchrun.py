@@ -1,7 +1,7 @@
-"""A plain loop under ``torchrun``, resumed on other numbers of ranks.
+"""A plain loop under ``torchrun``, resumed with other numbers of ranks.
 
-A step is of as many batches on any number of ranks, whose gradients are added in the order of the batches: so its bits
-do not follow from how many ranks there are.
+A step uses the same number of batches for any number of ranks, and adds their gradients in the order of the batches. So
+its result does not depend on the number of ranks, to the last bit.
 """
 
 import os
@@ -15,8 +15,8 @@ import mpqueue
 from parts.trainers import torch_data
 from parts.trainers.recording import EPOCHS, SAVE_EVERY, Log, Task, write_whole
 
-task = Task.given()
-NUMBERS, BATCH, BATCHES = 720, 2, 6  # a step is of 6 batches, on 1, 2 or 3 ranks
+task = Task.from_command_line()
+NUMBERS, BATCH, BATCHES = 720, 2, 6  # a step has 6 batches with 1, 2 or 3 ranks
 LANES, PER_EPOCH = 6, 20
 
 
@@ -69,7 +69,8 @@ def main() -> None:
                 mine = [gradients(model, next(batches)) for _ in range(BATCHES // world)]
                 parts: list[Any] = [None] * world
                 dist.all_gather_object(parts, mine)
-                of_all = [part[place] for place in range(BATCHES // world) for part in parts]  # as one rank has them
+                # In the order of a single rank.
+                of_all = [part[place] for place in range(BATCHES // world) for part in parts]
                 for weights, *grads in zip(model.parameters(), *[each for each, _, _ in of_all], strict=True):
                     weights.grad = torch.stack(grads).sum(0)
                 optimizer.step()
@@ -83,7 +84,7 @@ def main() -> None:
                     if rank == 0:
                         write_whole(name, lambda file, saved=saved | {"loaders": parts}: torch.save(saved, file))
                     dist.barrier()
-            next(batches, None)  # the end of the epoch
+            next(batches, None)  # ends the epoch
     log.end()
     dist.destroy_process_group()
 

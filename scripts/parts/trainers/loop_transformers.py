@@ -11,7 +11,7 @@ import transformers
 from parts.trainers import torch_data
 from parts.trainers.recording import BATCH, EPOCHS, SAVE_EVERY, STEPS, Log, Task
 
-task = Task.given()
+task = Task.from_command_line()
 LOADER = "loader.pt"
 
 
@@ -27,7 +27,7 @@ class Recorded(torch_data.Model):
 
 
 class KeepLoader(transformers.TrainerCallback):
-    """The state of the loader, beside each checkpoint; with ``ignore_data_skip``, because the loader goes on itself."""
+    """A callback that saves the loader's state with each checkpoint. With ``ignore_data_skip``, the loader resumes."""
 
     def on_save(self, args: Any, state: Any, control: Any, train_dataloader: Any = None, **_: Any) -> None:
         torch.save(train_dataloader.state_dict(), f"{args.output_dir}/checkpoint-{state.global_step}/{LOADER}")
@@ -64,7 +64,7 @@ def main() -> None:
     )  # fmt: skip
     model.trainer = trainer
     wanted = LOADER if keeps else "trainer_state.json"
-    saved = glob.glob(f"{args.output_dir}/checkpoint-*/{wanted}")  # those that are whole
+    saved = glob.glob(f"{args.output_dir}/checkpoint-*/{wanted}")  # only complete checkpoints
     saved = [os.path.dirname(name) for name in saved]
     last = max(saved, key=lambda name: int(name.rpartition("-")[2]), default=None)
     trainer.train(resume_from_checkpoint=last)

@@ -1,8 +1,8 @@
-"""Common parts of the programs: their task, their data, and the lines that they write down.
+"""Common parts of the programs: their task, their data, and their log.
 
-A program is started by ``python -m parts.trainers.PROGRAM`` and a `Task` as JSON. It goes on from what it finds in its
-folder, as a program that a scheduler starts again. For each step it writes one line, by a single call, so that a kill
-leaves whole lines: the step, the bits of the loss, and the numbers of the samples.
+A program is started by ``python -m parts.trainers.PROGRAM`` with a `Task` as JSON. It resumes from the checkpoints in
+its folder, like a program that a scheduler restarts. It writes one line for each step, with a single system call, so
+that a kill cannot leave a partial line: the step, the bits of the loss, and the numbers of the samples.
 """
 
 import json
@@ -15,7 +15,7 @@ from typing import Any
 
 SAMPLES, BATCH, EPOCHS, SAVE_EVERY = 160, 8, 3, 7
 STEPS = SAMPLES // BATCH * EPOCHS
-STEP_S = 0.004  # so that a kill comes near its step
+STEP_S = 0.004  # so that a kill happens near its step
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,11 @@ class Task:
     """The task of a program.
 
     Attributes:
-        folder: Where it writes, and where its checkpoints are.
-        part: How often it was resumed.
-        variant: Of the program.
-        feed: "mpqueue", or "own": what the trainer has without it.
-        workers: Of the loader.
+        folder: Folder of its log and its checkpoints.
+        part: Number of times that it was resumed.
+        variant: Variant of the program.
+        feed: "mpqueue", or "own" for the trainer's usual loader.
+        workers: Number of workers of the loader.
     """
 
     folder: str
@@ -37,21 +37,21 @@ class Task:
     workers: int = 2
 
     @classmethod
-    def given(cls) -> "Task":
-        """Read it from the command line."""
+    def from_command_line(cls) -> "Task":
+        """Read the task from the command line."""
         return cls(**json.loads(sys.argv[1]))
 
     def is_fed_by_mpqueue(self) -> bool:
-        """Return whether mpqueue feeds the trainer."""
+        """Return whether the loader is mpqueue's."""
         return self.feed == "mpqueue"
 
 
 class Log:
-    """The lines of one process.
+    """The log of one process.
 
     Args:
-        task: Of the program.
-        rank: Of the process.
+        task: Task of the program.
+        rank: Rank of the process.
     """
 
     def __init__(self, task: Task, rank: int = 0) -> None:
@@ -60,17 +60,17 @@ class Log:
         os.write(self._file, f"{os.getpid()}\n".encode())
 
     def step(self, number: int, loss: float, samples: Iterable[int]) -> None:
-        """Write down a step, the first of which is 1."""
+        """Log a step; the first one is 1."""
         line = [number, float(loss).hex(), [int(sample) for sample in samples]]
         os.write(self._file, json.dumps(line).encode() + b"\n")
         time.sleep(STEP_S)
 
     def end(self) -> None:
-        """Write down that all was trained."""
+        """Log the end of the training."""
         os.write(self._file, b"end\n")
 
 
 def write_whole(file: str, write: Any) -> None:
-    """Have ``write(name)`` write a file under another name, and rename it when it is whole."""
+    """Write a file with ``write(name)`` under a temporary name, and rename it when it is complete."""
     write(file + ".unfinished")
     os.rename(file + ".unfinished", file)

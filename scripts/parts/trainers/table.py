@@ -1,6 +1,6 @@
-"""Figures of the runs, in ``docs/trainers.json``, and what is drawn in ``docs/exact-resume.md``: they, and `KNOWN`.
+"""Results of the runs in ``docs/trainers.json``, and their tables in ``docs/exact-resume.md``.
 
-What is drawn stands behind a comment, and ends with an empty line::
+A table starts after a comment, and ends with an empty line::
 
     <!-- drawn by scripts/trainers: runs -->
 """
@@ -25,42 +25,42 @@ _DRAWN = re.compile(r"(?P<head><!-- drawn by scripts/trainers: (?P<name>\w+) -->
 
 
 def row_of(entry: Entry, feed: str, versions: str, told: str, plans: int) -> dict[str, Any]:
-    """Return what is kept of the runs of one program.
+    """Return the stored result of the runs of one program.
 
     Args:
-        entry: The program in its form.
-        feed: What fed it.
+        entry: The variant of the program.
+        feed: Its loader.
         versions: `NEWEST` or `PINNED`.
         told: The worst verdict.
-        plans: Of so many plans of kills.
+        plans: Number of plans of kills.
     """
     found = sorted(entry.versions())
     return {"name": entry.name, "fed by": feed, "set": versions, "versions": found, "told": told, "plans": plans}
 
 
 def load() -> list[dict[str, Any]]:
-    """Return the rows that were kept."""
+    """Return the stored rows."""
     return json.loads(DATA.read_text("utf-8")) if DATA.exists() else []
 
 
 def save(rows: Iterable[dict[str, Any]]) -> None:
-    """Keep rows, in place of earlier ones of the same program, feed and set of versions; draw the page anew."""
+    """Store rows, replacing earlier ones of the same program, loader and set of versions; update the page."""
     kept = {(row["name"], row["fed by"], row["set"]): row for row in (*load(), *rows)}
     order = [(name, *column) for name in ENTRIES for column in _COLUMNS.values()]
-    told = [kept[key] for key in order if key in kept]
-    DATA.write_text(json.dumps(told, indent=1) + "\n", "utf-8")
-    PAGE.write_text(page_drawn_anew(PAGE.read_text("utf-8"), told), "utf-8")
+    rows_in_order = [kept[key] for key in order if key in kept]
+    DATA.write_text(json.dumps(rows_in_order, indent=1) + "\n", "utf-8")
+    PAGE.write_text(with_current_tables(PAGE.read_text("utf-8"), rows_in_order), "utf-8")
 
 
-def page_drawn_anew(page: str, rows: list[dict[str, Any]]) -> str:
-    """Return the page's text with what the rows have."""
+def with_current_tables(page: str, rows: list[dict[str, Any]]) -> str:
+    """Return the page with its tables updated from the rows."""
     return _DRAWN.sub(lambda found: found["head"] + drawn(found["name"], rows), page)
 
 
 def drawn(name: str, rows: list[dict[str, Any]]) -> str:
-    """Return what stands behind the comment that names it."""
+    """Return the table of a name."""
     if name == DIFFERENCES:
-        return "".join(f"- {known.told(about)}\n" for known in KNOWN)
+        return "".join(f"- {known.describe(about)}\n" for known in KNOWN)
     if name == VERSIONS:
         sets = {kind: sorted({each for row in rows if row["set"] == kind for each in row["versions"]}) for kind in (
             NEWEST, PINNED,
@@ -76,10 +76,10 @@ def drawn(name: str, rows: list[dict[str, Any]]) -> str:
 
 
 def about(name: str) -> str:
-    """Return what readers know a program by."""
+    """Return the name of a program for readers."""
     return f"{ENTRIES[name].trainer}, {ENTRIES[name].about}"
 
 
 def _cell(row: dict[str, Any]) -> str:
-    told = row["told"].removesuffix(" to the bit")
-    return told if row["plans"] == 1 else f"{told}; {row['plans']} plans"
+    verdict = row["told"].removesuffix(" to the bit")
+    return verdict if row["plans"] == 1 else f"{verdict}; {row['plans']} plans"

@@ -1,7 +1,7 @@
-"""The samples and the model of the programs that train by torch.
+"""The samples and the model of the programs that train with torch.
 
-Samples draw random numbers in the worker, as augmentations do, and the model draws some in the trainer: a resume is
-exact only if both go on.
+Samples draw random numbers in the worker, like augmentations, and the model draws some in the trainer. So a resume is
+exact only if both random states are restored.
 """
 
 from collections.abc import Iterator
@@ -14,13 +14,13 @@ from parts.trainers.recording import EPOCHS, SAMPLES
 
 
 def sample(number: int) -> dict[str, torch.Tensor]:
-    """Return one sample, augmented."""
+    """Return one augmented sample."""
     x = torch.tensor([number / SAMPLES, 1 - number / SAMPLES, number % 7 / 7, 1.0])
     return {"x": x + 0.01 * torch.randn(4), "labels": 2 * x.sum().reshape(1), "number": torch.tensor(number)}
 
 
 class Numbers(data.Dataset):
-    """By index."""
+    """The samples by index."""
 
     def __len__(self) -> int:
         return SAMPLES
@@ -30,7 +30,7 @@ class Numbers(data.Dataset):
 
 
 class Lines(data.IterableDataset):
-    """As a stream, which its workers share, and which says where it is."""
+    """The samples as a stream that its workers share, with a state."""
 
     def __init__(self) -> None:
         self.taken = 0
@@ -47,16 +47,16 @@ class Lines(data.IterableDataset):
         self.taken = 0
 
     def state_dict(self) -> dict[str, Any]:
-        """Return where the iterator is."""
+        """Return the position of the iterator."""
         return {"taken": self.taken}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Have the next iterator begin there."""
+        """Make the next iterator start at this position."""
         self.taken = state["taken"]
 
 
 class Model(torch.nn.Module):
-    """A small one, with random numbers of its own."""
+    """A small model with dropout."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -76,9 +76,9 @@ def prepare() -> None:
 
 
 def hugging_face_stream() -> Any:
-    """Return Hugging Face's stream of the same samples, in four shards, all epochs in one.
+    """Return a Hugging Face stream of the same samples in four shards, with all epochs in one.
 
-    It has no length, so that the `Trainer` cannot know which epoch it resumes in, and would number them from 0 again.
+    The stream has no length, so the `Trainer` would not know the current epoch, and would count from 0 again.
     """
     import datasets
 

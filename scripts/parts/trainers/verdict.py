@@ -1,7 +1,7 @@
-"""Comparison of a run that was killed and resumed with one that nothing disturbed.
+"""Comparison of a killed and resumed run with an uninterrupted one.
 
-A record is what came in a step: its number, the bits of the loss, the numbers of the samples. What holds of a step is
-what the last part says that did it: the model that remains has seen that.
+A record belongs to a step: its number, the bits of the loss, and the numbers of the samples. If several parts ran the
+same step, the record of the last one counts, because the final model has seen that one.
 """
 
 from collections import Counter
@@ -15,11 +15,11 @@ class Verdict(NamedTuple):
     """Differences of a run.
 
     Attributes:
-        lost: Samples of the undisturbed run that the model has not seen.
+        lost: Samples of the uninterrupted run that the model has not seen.
         twice: Samples that it has seen more often.
-        losses: Steps whose loss is another one, or that are missing.
-        samples: Steps whose samples are others, or other in order.
-        steps: How many steps the undisturbed run has.
+        losses: Steps with a different loss, or without one.
+        samples: Steps with different samples, or a different order.
+        steps: Number of steps of the uninterrupted run.
     """
 
     lost: int
@@ -29,23 +29,23 @@ class Verdict(NamedTuple):
     steps: int
 
     def is_exact(self) -> bool:
-        """Return whether nothing differs."""
+        """Return whether the runs are equal."""
         return not (self.lost or self.twice or self.losses or self.samples)
 
     def __str__(self) -> str:
         if self.is_exact():
             return f"all {self.steps} losses equal to the bit"
-        told = f"{self.losses} of {self.steps} losses differ"
+        losses = f"{self.losses} of {self.steps} losses differ"
         if self.lost or self.twice:
-            return f"{told}; {self.lost} samples lost, {self.twice} repeated"
-        return f"{told}; {self.samples} steps of other samples" if self.samples else f"{told}; the same samples"
+            return f"{losses}; {self.lost} samples lost, {self.twice} repeated"
+        return f"{losses}; different order" if self.samples else f"{losses}; the same samples"
 
 
 def judge(whole: Sequence[Record], parts: Sequence[Sequence[Record]]) -> Verdict:
-    """Compare the parts of a run with the whole one."""
+    """Compare the parts of a run with the uninterrupted one."""
     holds: dict[int, Record] = {}
     for part in parts:
-        if part:  # what was done behind the checkpoint is done anew
+        if part:  # steps after the checkpoint are repeated
             holds = {step: record for step, record in holds.items() if step < part[0][0]}
         for record in part:
             holds[record[0]] = record

@@ -1,4 +1,4 @@
-"""A training whose time goes into moving bytes: images that become four times as large, and are copied."""
+"""A training that is limited by memory bandwidth: images that grow by a factor of four, and are copied."""
 
 import argparse
 import time
@@ -12,7 +12,7 @@ STEP_S = 0.002  # of training, for a batch
 
 
 class Floats(mpqueue.Sequence):
-    """Images as float32, in arrays of the source's own: each is copied into the ring."""
+    """Images as float32 in arrays of the source, which are copied into the ring."""
 
     def __init__(self) -> None:
         self._images = np.random.default_rng(0).integers(0, 256, (BATCH, SIDE, SIDE, 3), np.uint8)
@@ -25,7 +25,7 @@ class Floats(mpqueue.Sequence):
 
 
 class InPlace(Floats):
-    """The same, written where the trainer reads them."""
+    """The same images, written directly into the ring."""
 
     def __getitem__(self, index: int) -> np.ndarray:
         images = mpqueue.empty(self._images.shape, np.float32)
@@ -34,7 +34,7 @@ class InPlace(Floats):
 
 
 class Bytes(Floats):
-    """The images as they are; the trainer, or its GPU, makes floats of them."""
+    """The images as bytes; the trainer or its GPU converts them to floats."""
 
     def __getitem__(self, index: int) -> np.ndarray:
         images = mpqueue.empty(self._images.shape, np.uint8)

@@ -1,4 +1,4 @@
-"""A training that waits for its data: each batch is decoded on a CPU for longer than the step takes."""
+"""A training that waits for its data: decoding a batch on one CPU takes longer than the step."""
 
 import argparse
 import time

@@ -1,4 +1,4 @@
-"""A training whose step is slow: batches wait for it."""
+"""A training with a slow step: batches wait for the trainer."""
 
 import argparse
 import time
