@@ -20,7 +20,7 @@ def test_a_run_prints_its_seed_and_what_it_did(options):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "seed 12\n" in done.stdout
-    assert "arrived as they should" in done.stdout
+    assert "were correct" in done.stdout
 
 
 @pytest.mark.parametrize("wrong", ["other", "missing", "twice"])
@@ -42,5 +42,5 @@ def test_a_batch_lost_between_signals_is_a_deviation(monkeypatch):
             yield struck._read(alarms, [[0], [1], [3], [4]], [[0], [1], [2], [3], [4]])
 
     monkeypatch.setattr(interrupts, "LOADS", {"lists": lists})
-    with pytest.raises(part("rounds").Deviation, match="lists, struck by signals"):
+    with pytest.raises(part("rounds").Deviation, match="lists, interrupted by signals"):
         interrupts.strike(1, 0.1)

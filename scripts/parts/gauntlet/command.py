@@ -13,13 +13,13 @@ from parts.gauntlet.scenarios import CHANGES, Gauntlet, Outcome
 
 
 def main(description: str, arguments: Sequence[str] | None = None) -> int:
-    """Do what is asked for; return 0 if mpqueue was exact."""
+    """Run the command line; return 0 if mpqueue was exact."""
     options = _parsed(description, arguments)
     if options.install:
         install()
         return 0
     if options.own:
-        return 0 if own.run(options.own, options.seed, _told) else 1
+        return 0 if own.run(options.own, options.seed, _report) else 1
     if options.draw:
         _draw()
         return 0
@@ -27,13 +27,13 @@ def main(description: str, arguments: Sequence[str] | None = None) -> int:
     for name in options.only or ENTRIES:
         entry = ENTRIES[name]
         if not entry.is_installed:
-            _told(f"{name} is not installed: scripts/gauntlet --install")
+            _report(f"{name} is not installed: scripts/gauntlet --install")
             continue
         for variant in (table.BATCHES, table.ROWS) if entry.packs else (table.BATCHES,):
             outcomes = _played(name, variant, options.changes or CHANGES, options.seed)
             rows.append(table.row_of(name, variant, entry.version(), outcomes))
             exact &= name != OURS or all(map(own.is_exact, outcomes.values()))
-            if options.write:  # each as it comes: all of it takes long
+            if options.write:  # save each result at once, because the whole takes long
                 table.save(rows[-1:])
     for variant in (table.BATCHES, table.ROWS, table.WORDS):
         print(table.drawn(variant, rows))
@@ -45,14 +45,14 @@ def main(description: str, arguments: Sequence[str] | None = None) -> int:
 def _played(name: str, variant: str, changes: Iterable[str], seed: int) -> dict[str, Outcome]:
     setup = Setup(0, is_packed=variant == table.ROWS)
     if setup.is_packed:
-        setup = dataclasses.replace(setup, batch=4)  # so that an epoch has as many as of samples
+        setup = dataclasses.replace(setup, batch=4)  # for the same number of batches per epoch as with samples
     found = {}
     with tempfile.TemporaryDirectory(prefix="gauntlet-") as folder:
         plain = dataclasses.replace(setup, workers=2) if name == OURS else None
         runs = Gauntlet(ENTRIES[name], setup, Path(folder), seed, plain)
         for change in changes:
             found[change] = runs.play(CHANGES[change])
-            _told(f"{name}, {variant}, {change}: {found[change]}")
+            _report(f"{name}, {variant}, {change}: {found[change]}")
     return found
 
 
@@ -60,15 +60,15 @@ def _draw() -> None:
     table.PAGE.write_text(table.with_current_tables(table.PAGE.read_text("utf-8"), table.load()), "utf-8")
 
 
-def _told(line: str) -> None:
+def _report(line: str) -> None:
     print(line, flush=True)
 
 
 def _parsed(description: str, arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/gauntlet", description=description)
-    parser.add_argument("--install", action="store_true", help="make the peers' virtual environments, and end")
-    parser.add_argument("--own", type=int, metavar="N", help="so many random kills and resumes of mpqueue instead")
-    parser.add_argument("--seed", type=int, default=1, help="of the moments of the kills (default: 1)")
+    parser.add_argument("--install", action="store_true", help="create the peers' virtual environments, and exit")
+    parser.add_argument("--own", type=int, metavar="N", help="run N random kills and resumes of mpqueue instead")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the kills (default: 1)")
     parser.add_argument("--only", type=_names(ENTRIES), metavar="NAME;...", help=f"of: {'; '.join(ENTRIES)}")
     parser.add_argument("--changes", type=_names(CHANGES), metavar="CHANGE;...", help=f"of: {'; '.join(CHANGES)}")
     parser.add_argument(
@@ -88,7 +88,7 @@ def _names(known: Iterable[str]):
         names = [name.strip() for name in text.split(";")]
         for name in names:
             if name not in known:
-                raise argparse.ArgumentTypeError(f"there is no {name!r}; there are: {'; '.join(known)}")
+                raise argparse.ArgumentTypeError(f"expected one of {'; '.join(known)}; got {name!r}")
         return names
 
     return named

@@ -1,4 +1,4 @@
-"""Hugging Face's streaming datasets, in torchdata's `StatefulDataLoader`, as their documents have it."""
+"""Hugging Face's streaming datasets in torchdata's `StatefulDataLoader`, as in their documentation."""
 
 import contextlib
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from parts.gauntlet.pipeline import LANES, WEIGHTS, Decode, Running, Setup, keep
 
 @contextlib.contextmanager
 def feed(setup: Setup, states: list[Any] | None) -> Iterator[Running]:
-    """``state_dict`` and ``load_state_dict`` of the loader; ranks by ``split_dataset_by_node``."""
+    """Use ``state_dict`` and ``load_state_dict`` of the loader, and ``split_dataset_by_node`` for ranks."""
     datasets.disable_progress_bars()
     sets = [
         datasets.Dataset.from_dict({"number": list(numbers)}).to_iterable_dataset(num_shards=LANES)

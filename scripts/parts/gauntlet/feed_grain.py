@@ -14,7 +14,7 @@ from parts.gauntlet.pipeline import ROW, WEIGHTS, Decode, Running, Setup, keep, 
 
 @contextlib.contextmanager
 def feed(setup: Setup, states: list[Any] | None) -> Iterator[Running]:
-    """``get_state`` and ``set_state`` of the iterator; a rank has every so many-th sample, by a slice."""
+    """Use ``get_state`` and ``set_state`` of the iterator. A rank takes a strided slice of the samples."""
     flags.FLAGS.mark_as_parsed()
     samples = _mixed(setup)[setup.rank :: setup.world].to_iter_dataset(grain.ReadOptions(num_threads=1))
     kept = samples.filter(keep_sequence if setup.is_packed else keep)
@@ -31,7 +31,7 @@ def feed(setup: Setup, states: list[Any] | None) -> Iterator[Running]:
 
 @contextlib.contextmanager
 def elastic(setup: Setup, states: list[Any] | None, *, has_filter: bool = False) -> Iterator[Running]:
-    """The `ElasticIterator`, which takes no filter and no buffer: shuffled by index, in windows of the same size."""
+    """Use the `ElasticIterator`. It has no filter and no buffer, so shuffle by index in windows of the same size."""
     flags.FLAGS.mark_as_parsed()
     samples = _mixed(setup)
     if has_filter:

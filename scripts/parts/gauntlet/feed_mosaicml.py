@@ -12,11 +12,11 @@ from parts.gauntlet.pipeline import WEIGHTS, Decode, Running, Setup
 
 
 class Decoded(StreamingDataset):
-    """The mix; its `__getitem__` decodes.
+    """The mix, decoded in `__getitem__`.
 
     Args:
-        setup: What is asked for.
-        options: Of `StreamingDataset`.
+        setup: The setup of the run.
+        options: Options of `StreamingDataset`.
     """
 
     def __init__(self, setup: Setup, **options: Any) -> None:
@@ -29,7 +29,7 @@ class Decoded(StreamingDataset):
 
 
 def prepare(setup: Setup) -> None:
-    """Write the two sets in its format."""
+    """Write the two sets in MosaicML's format."""
     for name, numbers in zip("ab", setup.ranges, strict=True):
         with MDSWriter(out=os.path.join(setup.folder, name), columns={"number": "int"}, size_limit=1 << 16) as out:
             for number in numbers:
@@ -38,8 +38,8 @@ def prepare(setup: Setup) -> None:
 
 @contextlib.contextmanager
 def feed(setup: Setup, states: list[Any] | None) -> Iterator[Running]:
-    """``state_dict`` and ``load_state_dict`` of its loader; the batch is that of all ranks together, as it wants it."""
-    clean_stale_shared_memory()  # what the killed ones left
+    """Use ``state_dict`` and ``load_state_dict`` of its loader. The batch size counts all ranks together."""
+    clean_stale_shared_memory()  # of killed processes
     streams = [
         Stream(local=os.path.join(setup.folder, name), proportion=weight)
         for name, weight in zip("ab", WEIGHTS, strict=True)
@@ -51,5 +51,5 @@ def feed(setup: Setup, states: list[Any] | None) -> Iterator[Running]:
     )  # fmt: skip
     loader: Any = StreamingDataLoader(mixed, batch_size=batch, num_workers=setup.workers)
     if states is not None:
-        loader.load_state_dict(states[0])  # "called on rank zero", say its documents
+        loader.load_state_dict(states[0])  # "called on rank zero", according to its documentation
     yield Running((numbers.tolist() for numbers in loader), loader.state_dict)

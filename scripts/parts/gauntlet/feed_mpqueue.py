@@ -1,4 +1,4 @@
-"""mpqueue's `Dataset` in a `Loader` of so many lanes, or in a `Server` that the ranks attach to."""
+"""mpqueue's `Dataset` in a `Loader` with a fixed number of lanes, or in a `Server` for all ranks."""
 
 import contextlib
 import time
@@ -27,9 +27,9 @@ _POLL_S = 0.01
 
 @contextlib.contextmanager
 def feed(setup: Setup, states: list[Any] | None) -> Iterator[Running]:
-    """Give batches; a state is loaded as it is on the same number of ranks, and else as the list of all.
+    """Yield the batches, resuming from the rank's state, or from all states if the number of ranks has changed.
 
-    Ranks of a server have no states: it has a journal.
+    Ranks of a server have no states, because the server has a journal.
     """
     numbers = _packed if setup.is_packed else _plain
     if setup.backend == SERVER:
@@ -47,7 +47,7 @@ def feed(setup: Setup, states: list[Any] | None) -> Iterator[Running]:
 
 @contextlib.contextmanager
 def _served(setup: Setup) -> Iterator[mpqueue.Consumer]:
-    """Attach to the server of all ranks, which rank 0 starts, and ends when all have gone."""
+    """Attach to the server of all ranks. Rank 0 starts it, and stops it when all ranks have left."""
     folder = Path(setup.folder)
     name = str(folder / "served")
     with contextlib.ExitStack() as until:
@@ -58,12 +58,12 @@ def _served(setup: Setup) -> Iterator[mpqueue.Consumer]:
                 journal=folder / JOURNAL,
             )  # fmt: skip
             until.enter_context(server)
-            until.callback(_wait_until_all_are_gone, server)
+            until.callback(_wait_until_all_have_left, server)
         with mpqueue.attach(name, rank=setup.rank, timeout=_ATTACH_S) as consumer:
             yield consumer
 
 
-def _wait_until_all_are_gone(server: mpqueue.Server) -> None:
+def _wait_until_all_have_left(server: mpqueue.Server) -> None:
     while server.statistics().consumers:
         time.sleep(_POLL_S)
 

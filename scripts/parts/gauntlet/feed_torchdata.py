@@ -1,4 +1,4 @@
-"""torchdata's nodes. It has none for a filter and none for a shuffle buffer: these are nodes of ours."""
+"""torchdata's nodes, with nodes for a filter and a shuffle buffer, which torchdata does not have."""
 
 import contextlib
 import random
@@ -11,10 +11,10 @@ from parts.gauntlet.pipeline import WEIGHTS, Decode, Running, Setup, keep, of_ra
 
 
 class Filtered(nodes.BaseNode[int]):
-    """Leaves samples out.
+    """A node that drops samples.
 
     Args:
-        source: Gives samples.
+        source: Node of the samples.
     """
 
     def __init__(self, source: nodes.BaseNode[int]) -> None:
@@ -22,28 +22,28 @@ class Filtered(nodes.BaseNode[int]):
         self.source = source
 
     def reset(self, initial_state: dict[str, Any] | None = None) -> None:
-        """Begin, or go on behind a state."""
+        """Start from the beginning, or continue from a state."""
         super().reset(initial_state)
         self.source.reset(initial_state["source"] if initial_state is not None else None)
 
     def next(self) -> int:
-        """Return the next sample that is kept."""
+        """Return the next sample that passes the filter."""
         while not keep(sample := next(self.source)):
             pass
         return sample
 
     def get_state(self) -> dict[str, Any]:
-        """Return where it is."""
+        """Return the position."""
         return {"source": self.source.state_dict()}
 
 
 class Shuffled(nodes.BaseNode[int]):
-    """Draws samples from a buffer; its contents are in the state.
+    """A node that draws samples from a buffer, with the buffer in its state.
 
     Args:
-        source: Gives samples.
-        size: Of the buffer.
-        seed: Of the draws.
+        source: Node of the samples.
+        size: Size of the buffer.
+        seed: Seed of the draws.
     """
 
     def __init__(self, source: nodes.BaseNode[int], size: int, seed: int) -> None:
@@ -53,7 +53,7 @@ class Shuffled(nodes.BaseNode[int]):
         self.random = random.Random(seed)
 
     def reset(self, initial_state: dict[str, Any] | None = None) -> None:
-        """Begin, or go on behind a state."""
+        """Start from the beginning, or continue from a state."""
         super().reset(initial_state)
         self.buffer, self.random = [], random.Random(self.seed)
         if initial_state is not None:
@@ -62,7 +62,7 @@ class Shuffled(nodes.BaseNode[int]):
         self.source.reset(initial_state["source"] if initial_state is not None else None)
 
     def next(self) -> int:
-        """Return a sample of the full buffer, or of what is left."""
+        """Return a sample of the full buffer, or of the remaining one at the end."""
         with contextlib.suppress(StopIteration):
             while len(self.buffer) < self.size:
                 self.buffer.append(next(self.source))
@@ -73,13 +73,13 @@ class Shuffled(nodes.BaseNode[int]):
         return self.buffer.pop()
 
     def get_state(self) -> dict[str, Any]:
-        """Return where it is."""
+        """Return the position."""
         return {"source": self.source.state_dict(), "buffer": list(self.buffer), "random": self.random.getstate()}
 
 
 @contextlib.contextmanager
 def feed(setup: Setup, states: list[Any] | None) -> Iterator[Running]:
-    """``state_dict`` and ``load_state_dict`` of its `Loader`; a rank has every so many-th sample of each set."""
+    """Use ``state_dict`` and ``load_state_dict`` of its `Loader`. A rank takes a strided slice of each set."""
     sources = {
         name: nodes.IterableWrapper(numbers[setup.rank :: setup.world])
         for name, numbers in zip("ab", setup.ranges, strict=True)

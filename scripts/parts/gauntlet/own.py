@@ -1,8 +1,8 @@
-"""Many random kills and resumes of mpqueue: any number of workers, any world that divides the lanes, each backend.
+"""Many random kills and resumes of mpqueue with all backends, and with random numbers of workers and ranks.
 
-Three kinds of streams: of loaders in processes and threads, whose states go from each to each; the same with Ray's
-workers among them, where there is Ray; and of a server with its ranks, which goes on by its journal. In each, samples
-may be decoded in threads of the workers.
+There are three kinds of streams: loaders in processes and threads that exchange states; the same together with Ray, if
+it is installed; and a server with its ranks, which resumes from its journal. In each, samples may be decoded in threads
+of the workers.
 """
 
 import contextlib
@@ -19,17 +19,17 @@ from parts.gauntlet.pipeline import Setup
 from parts.gauntlet.scenarios import Gauntlet, Outcome, Stage
 from parts.ray_cluster import cluster_aside, is_installed
 
-KILLS = 4  # of one stream
+KILLS = 4  # per stream
 LOADER, RAY = "loader", "ray"
 SHARES_OF_KINDS = {LOADER: 12, SERVER: 3, RAY: 2}
 WORLDS = (1, 2, 4, 8)
 THREADS = (1, 1, 2, 3)
 BACKENDS = {LOADER: ("process", "thread"), SERVER: (SERVER,), RAY: ("ray", "ray", "process", "thread")}
 WORKERS = {LOADER: range(5), SERVER: range(1, 5), RAY: range(1, 4)}
-MOST_RANKS_ON_RAY = 2  # each joins the cluster, which takes a second of a CPU
+MOST_RANKS_ON_RAY = 2  # each joins the cluster, which takes a second of CPU time
 SIZES, BUFFER, BATCH, COST_S = (2800, 1200), 40, 6, 20e-6
-SHARES = (0.05, 0.35)  # so that even the last kill comes before the first lane has ended
-_RAY_CPUS = 64  # that it deals: more than workers that one stream has
+SHARES = (0.05, 0.35)  # so that even the last kill happens before the first lane ends
+_RAY_CPUS = 64  # more than the workers of one stream
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,12 +37,12 @@ class Stream:
     """One stream with its kills.
 
     Attributes:
-        kind: Of what feeds it.
-        seed: Of the stream and of the kills.
-        is_packed: It packs.
-        threads: In so many its samples are decoded.
-        save_every: Batches between two states.
-        stages: What it has between the kills.
+        kind: Kind of the loader.
+        seed: Seed of the stream and of the kills.
+        is_packed: Whether it packs sequences.
+        threads: Number of threads that decode samples.
+        save_every: Number of batches between two states.
+        stages: The stages between the kills.
     """
 
     kind: str
@@ -53,7 +53,7 @@ class Stream:
     stages: tuple[Stage, ...]
 
     def play(self, folder: Path) -> Outcome:
-        """Run it, beside an undisturbed run without workers and threads on one rank."""
+        """Run the stream, and compare it with an uninterrupted run on one rank without workers and threads."""
         plain = Setup(0, sizes=SIZES, cost_s=0.0, buffer=BUFFER, batch=BATCH, is_packed=self.is_packed, seed=self.seed)
         setup = dataclasses.replace(plain, cost_s=COST_S, threads=self.threads)
         gauntlet = Gauntlet(ENTRIES[OURS], setup, folder, self.seed, plain)
@@ -65,13 +65,13 @@ class Stream:
 def streams(
     kills: int, seed: int, worlds: Sequence[int] = WORLDS, kinds: Sequence[str] = tuple(SHARES_OF_KINDS)
 ) -> Iterator[Stream]:
-    """Yield streams that are killed so often, all together.
+    """Yield streams with a total number of kills.
 
     Args:
-        kills: All together.
-        seed: Of all that is random.
+        kills: Total number of kills.
+        seed: Seed of all random choices.
         worlds: Numbers of ranks.
-        kinds: Of streams.
+        kinds: Kinds of streams.
     """
     chosen = random.Random(seed)
     while kills > 0:
@@ -81,7 +81,7 @@ def streams(
         stages = []
         for _ in range(count + 1):
             backend, workers = chosen.choice(BACKENDS[kind]), chosen.choice(WORKERS[kind])
-            if kind != SERVER:  # the journal of which is of so many ranks
+            if kind != SERVER:  # a journal is bound to its number of ranks
                 world = chosen.choice([number for number in worlds if kind != RAY or number <= MOST_RANKS_ON_RAY])
             stages.append(Stage(workers, world, backend))
         is_packed, threads, save_every = chosen.random() < 0.3, chosen.choice(THREADS), chosen.randint(1, 6)
@@ -90,25 +90,25 @@ def streams(
 
 
 def is_exact(outcome: Outcome) -> bool:
-    """Return True if nothing was lost, nothing came twice, and the order is that of the undisturbed run."""
+    """Return whether no sample was lost or repeated, and the order is that of the uninterrupted run."""
     return outcome.verdict is not None and outcome.verdict == (0, 0, True)
 
 
 def run(
     kills: int,
     seed: int,
-    told: Callable[[str], None],
+    report: Callable[[str], None],
     worlds: Sequence[int] = WORLDS,
     kinds: Sequence[str] | None = None,
 ) -> bool:
-    """Play streams until there were so many kills; return True if each was exact.
+    """Run streams until the number of kills is reached; return True if all were exact.
 
     Args:
-        kills: How many.
-        seed: Of all that is random.
-        told: Called with a line for each stream.
+        kills: Number of kills.
+        seed: Seed of all random choices.
+        report: Called with a line for each stream.
         worlds: Numbers of ranks.
-        kinds: Of streams; None: all that this interpreter has the packages for.
+        kinds: Kinds of streams, or None for all with installed packages.
     """
     lost = twice = done = failed = 0
     kinds = kinds or [kind for kind in SHARES_OF_KINDS if kind != RAY or is_installed()]
@@ -124,8 +124,8 @@ def run(
             failed += not is_exact(outcome)
             if outcome.verdict is not None:
                 lost, twice = lost + outcome.verdict.lost, twice + outcome.verdict.twice
-            told(f"{done} kills: {_named(stream)}: {_result(outcome)}")
-    told(
+            report(f"{done} kills: {_named(stream)}: {_result(outcome)}")
+    report(
         f"seed {seed}: {done} kills and resumes in {len(planned)} streams: {lost} lost, {twice} repeated, "
         f"{'order equal' if not failed else f'{failed} streams not exact'}"
     )
@@ -140,7 +140,7 @@ def _named(stream: Stream) -> str:
 
 def _result(outcome: Outcome) -> str:
     if outcome.verdict is None:
-        return f"REFUSED {outcome.refusal}"
+        return f"ERROR {outcome.refusal}"
     lost, twice, in_order = outcome.verdict
-    order = "order equal" if in_order else "ANOTHER ORDER"
+    order = "order equal" if in_order else "DIFFERENT ORDER"
     return f"{lost} lost, {twice} repeated, {order}, {outcome.first_s:.2f} s, {outcome.state_bytes:,} bytes"

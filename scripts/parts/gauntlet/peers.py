@@ -1,7 +1,7 @@
-"""The entries by name: where each one's feed is, what it needs, and what its pipeline lacks.
+"""The entries by name: their feeds, their requirements, and the missing parts of their pipelines.
 
-A peer's packages are in a virtual environment of its own, made of a dependency group of ``pyproject.toml``: MosaicML
-Streaming and the newest Hugging Face datasets want different versions of the same packages.
+The packages of a peer are in a separate virtual environment, created from a dependency group of ``pyproject.toml``,
+because MosaicML Streaming and the newest Hugging Face datasets need different versions of the same packages.
 """
 
 import dataclasses
@@ -17,17 +17,17 @@ GROUPS = ("gauntlet", "gauntlet-mosaicml")
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """A library that feeds the trainers.
+    """A library that loads the data of the trainers.
 
     Attributes:
-        about: Which of its pipelines it is, for the table.
-        module, feed: Where it is.
-        package: Whose version is told.
-        group: The dependency group that has it; empty: this interpreter has it.
-        lacks: What of the pipeline it does not have.
-        packs: It has a variant that packs.
-        writes: Its sets are written in its own format first.
-        splits_batch: A batch is that of all ranks together, each of which gets its share.
+        about: Description of its pipeline, for the table.
+        module, feed: Module and name of its feed.
+        package: The package with the version to report.
+        group: The dependency group, or "" for the current interpreter.
+        lacks: Missing parts of the pipeline.
+        packs: Whether a variant that packs sequences exists.
+        writes: Whether its sets must first be written in its own format.
+        splits_batch: Whether one batch is divided among all ranks.
     """
 
     about: str
@@ -42,18 +42,18 @@ class Entry:
 
     @property
     def python(self) -> Path:
-        """The interpreter that has it."""
+        """The interpreter that has the packages."""
         return HOME / self.group / "bin" / "python" if self.group else Path(sys.executable)
 
     @property
     def is_installed(self) -> bool:
-        """Return True if there is an interpreter that has it."""
+        """Whether the interpreter exists."""
         return self.python.exists()
 
     def version(self) -> str:
-        """Return the name of its package with the version."""
-        told = f"import importlib.metadata; print(importlib.metadata.version({self.package!r}))"
-        done = subprocess.run([self.python, "-c", told], capture_output=True, text=True, check=True)
+        """Return the name and the version of its package."""
+        code = f"import importlib.metadata; print(importlib.metadata.version({self.package!r}))"
+        done = subprocess.run([self.python, "-c", code], capture_output=True, text=True, check=True)
         return f"{self.package} {done.stdout.strip()}"
 
 
@@ -65,7 +65,7 @@ ENTRIES = {
     "grain elastic, no filter": Entry(
         "`ElasticIterator` without the filter", "feed_grain", "elastic", "grain", splits_batch=True
     ),
-    "torchdata": Entry("nodes; filter and buffer are nodes of ours", "feed_torchdata", "feed", "torchdata"),
+    "torchdata": Entry("nodes, with custom nodes for filter and buffer", "feed_torchdata", "feed", "torchdata"),
     "datasets": Entry("`IterableDataset` in a `StatefulDataLoader`", "feed_datasets", "feed", "datasets"),
     "mosaicml": Entry(
         "`StreamingDataset` of two streams",
@@ -87,7 +87,7 @@ ENTRIES = {
 
 
 def install() -> None:
-    """Make the virtual environments that are not there."""
+    """Create the missing virtual environments."""
     for group in GROUPS:
         python = HOME / group / "bin" / "python"
         if python.exists():

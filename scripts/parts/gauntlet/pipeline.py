@@ -1,7 +1,7 @@
-"""The pipeline of every trainer: a mix of two sets, decoded, filtered, shuffled in a buffer, in batches.
+"""The pipeline of every trainer: a mix of two sets, decoded, filtered, shuffled in a buffer, and batched.
 
-A sample is its number: so what was lost and what came twice can be counted. The numbers of the second set begin at
-`SECOND`. Decoding takes a fixed time of one CPU: a resume that decodes again what was seen already pays for it.
+A sample is its number, so lost and repeated samples can be counted. The numbers of the second set start at `SECOND`.
+Decoding takes a fixed CPU time, so a resume that decodes samples again takes longer.
 """
 
 import dataclasses
@@ -23,15 +23,15 @@ class Setup:
     """One rank's part of a run.
 
     Attributes:
-        workers, rank, world: As each trainer has them.
-        sizes: Samples of the two sets.
-        cost_s: Seconds of CPU that decoding a sample takes.
-        buffer, batch: Of the shuffle buffer, and samples (or rows) in a batch.
-        is_packed: Samples are sequences, which are packed into rows.
-        backend: Of mpqueue; "server": a server makes the batches of all ranks.
-        threads: In so many a sample is decoded; of mpqueue.
-        seed: Of what is random.
-        folder: Where sets lie that a peer reads in its own format, and what a server leaves.
+        workers, rank, world: The trainer's numbers.
+        sizes: Numbers of samples of the two sets.
+        cost_s: CPU time in seconds for decoding a sample.
+        buffer, batch: Size of the shuffle buffer, and number of samples (or rows) per batch.
+        is_packed: Whether samples are sequences that are packed into rows.
+        backend: Backend of mpqueue; "server" for a server with the batches of all ranks.
+        threads: Number of threads that decode a sample; for mpqueue.
+        seed: Seed of all random choices.
+        folder: Folder of the sets in a peer's own format, and of a server's files.
     """
 
     workers: int
@@ -55,11 +55,11 @@ class Setup:
 
 
 class Running(NamedTuple):
-    """A feed that runs.
+    """A running feed.
 
     Attributes:
-        batches: Gives each batch's samples, as a list of their numbers.
-        state: Returns what a resume behind the last batch needs.
+        batches: Yields the samples of each batch as a list of their numbers.
+        state: Returns the state for a resume after the last batch.
     """
 
     batches: Iterator[list[int]]
@@ -68,18 +68,18 @@ class Running(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Decode:
-    """Makes a sample of its number: the number itself, or a sequence that repeats it.
+    """A decoder that converts a number to a sample: the number itself, or a sequence that repeats it.
 
     Attributes:
-        cost_s: Seconds of CPU that it takes.
-        is_packed: It makes a sequence.
+        cost_s: CPU time in seconds.
+        is_packed: Whether the sample is a sequence.
     """
 
     cost_s: float
     is_packed: bool = False
 
     def __call__(self, number: int) -> Any:
-        """Decode."""
+        """Decode a sample."""
         until = time.perf_counter() + self.cost_s
         while time.perf_counter() < until:
             pass
@@ -97,16 +97,16 @@ def keep_sequence(sequence: Any) -> bool:
 
 
 def length_of(number: int) -> int:
-    """Return how long the sequence of a number is."""
+    """Return the length of the sequence of a number."""
     return 1 + number * 7919 % LONGEST
 
 
 def numbers_in(rows: Any, segments: Any) -> list[int]:
-    """Return the numbers of the sequences in packed rows, in their order.
+    """Return the numbers of the sequences in packed rows, in order.
 
     Args:
-        rows: Arrays of what the sequences repeat.
-        segments: Of the same shape: which sequence of its row it is, 0 for padding.
+        rows: Arrays of the repeated numbers.
+        segments: Arrays of the same shape with the index of the sequence in its row, 0 for padding.
     """
     found = []
     for row, of in zip(np.asarray(rows), np.asarray(segments), strict=True):
@@ -116,5 +116,5 @@ def numbers_in(rows: Any, segments: Any) -> list[int]:
 
 
 def of_rank(states: list[Any], setup: Setup) -> Any:
-    """Return the state that a rank loads where a peer's documents know of one for each rank, and of no others."""
+    """Return the state for a rank, if a peer's documentation only describes one state per rank."""
     return states[setup.rank] if setup.rank < len(states) else states[0]

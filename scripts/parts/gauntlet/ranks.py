@@ -1,6 +1,6 @@
 """The ranks of one part of a run: trainers that are started together, watched, and killed together.
 
-They are one process group, with all that they start and that does not leave it; SIGKILL strikes them all at once.
+They and their child processes are one process group, so SIGKILL reaches them at the same time.
 """
 
 import contextlib
@@ -21,25 +21,25 @@ from parts.gauntlet.trainer import Task
 from parts.gauntlet.verdict import Batch
 from parts.machine import SCRIPTS
 
-SILENT_S = 240.0  # without a batch or an end of any rank: it hangs
+SILENT_S = 240.0  # without a batch or an end of any rank: a hang
 _POLL_S = 0.005
-_END_S = 20.0  # for a trainer that has got all batches, to end
+_END_S = 20.0  # for a trainer that has received all batches, to exit
 
 
-class Refused(Exception):
-    """A peer did not go on; the message has its own words."""
+class ResumeError(Exception):
+    """A peer failed to resume; the message is its own."""
 
 
 class Ranks:
-    """Trainers that run.
+    """Running trainers.
 
     Args:
-        entry: Who feeds them.
+        entry: The library that loads their data.
         setups: One for each rank.
-        folder: Where they write, each into a folder of its own; must not be there.
-        states: Files of the states of all ranks that they go on from.
-        save_every: Batches between two states.
-        slow_from: From this batch on they are slow.
+        folder: Parent of the ranks' folders; must not exist.
+        states: Files of the states of all ranks to resume from.
+        save_every: Number of batches between two states.
+        slow_from: Number of the batch that starts the slow phase.
     """
 
     def __init__(
@@ -71,30 +71,30 @@ class Ranks:
         self._trainers.append(started)
 
     def counts(self) -> list[int]:
-        """Return how many batches each rank has got."""
+        """Return the number of batches of each rank."""
         return [_count(own) for own in self.folders]
 
     def batches(self) -> list[list[Batch]]:
-        """Return the batches that each rank has got."""
+        """Return the batches of each rank."""
         return [[json.loads(line) for line in _lines(own)] for own in self.folders]
 
     def wait_for(self, count: int) -> None:
-        """Wait until each rank has got so many batches, or all there are.
+        """Wait until each rank has received ``count`` batches, or all batches.
 
         Raises:
-            Refused: One has failed, or nothing happens any more.
+            ResumeError: A rank failed, or makes no progress.
         """
         self._wait(lambda own: _count(own) >= count or _has_ended(own))
 
     def wait_for_end(self) -> None:
-        """Wait until each rank has got all batches, and its process has ended.
+        """Wait until each rank has received all batches, and its process has exited.
 
         Raises:
-            Refused: One has failed, or nothing happens any more.
+            ResumeError: A rank failed, or makes no progress.
         """
         self._wait(_has_ended)
         for trainer in self._trainers:
-            with contextlib.suppress(subprocess.TimeoutExpired):  # it has nothing more to say
+            with contextlib.suppress(subprocess.TimeoutExpired):  # its results are complete
                 trainer.wait(_END_S)
         self.kill()
 
@@ -103,15 +103,15 @@ class Ranks:
         while not all(is_there(own) for own in self.folders):
             for own, trainer in zip(self.folders, self._trainers, strict=True):
                 if trainer.poll() is not None and not _has_ended(own):
-                    raise Refused(_words(own, trainer.returncode))
+                    raise ResumeError(_words(own, trainer.returncode))
             if (now := sum(_size(own) for own in self.folders)) != seen:
                 seen, since = now, time.monotonic()
             elif time.monotonic() - since > SILENT_S:
-                raise Refused(f"(no batch within {SILENT_S:g} s)")
+                raise ResumeError(f"(no batch within {SILENT_S:g} s)")
             time.sleep(_POLL_S)
 
     def kill(self) -> None:
-        """Kill the process group, and all that is left of it."""
+        """Kill the process group."""
         if self._trainers:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._trainers[0].pid, signal.SIGKILL)
@@ -119,13 +119,13 @@ class Ranks:
             trainer.wait()
 
     def last_states(self) -> tuple[int, list[Path]]:
-        """Return behind how many batches all ranks have saved a state, and the files; 0 and none if there is none."""
+        """Return the latest number of batches with states of all ranks, and the files; 0 and [] without such states."""
         saved = [{int(file.name[6:]) for file in own.glob("state-*") if file.suffix == ""} for own in self.folders]
         step = max(set.intersection(*saved), default=0)
         return step, [own / f"state-{step}" for own in self.folders] if step else []
 
     def first_seconds(self) -> float:
-        """Return the seconds to the first batch, of the rank that took longest."""
+        """Return the seconds to the first batch of the slowest rank."""
         return max(float((own / "first").read_text("ascii")) for own in self.folders)
 
 
@@ -136,7 +136,7 @@ def _lines(own: Path) -> list[bytes]:
 
 
 def _count(own: Path) -> int:
-    """Return the number of batches, without a look at them: this is asked again and again while the ranks run."""
+    """Return the number of batches. This is polled while the ranks run, so the batches are not parsed."""
     with contextlib.suppress(FileNotFoundError):
         return (own / "batches").read_bytes().count(b"]\n")
     return 0
@@ -156,7 +156,7 @@ def _has_ended(own: Path) -> bool:
 
 
 def _words(own: Path, status: int) -> str:
-    """Return why a rank has ended: its exception, or the last line that it printed."""
+    """Return the reason of a rank's end: its exception, or its last line of output."""
     with contextlib.suppress(FileNotFoundError):
         return " ".join((own / "error").read_text("utf-8").split())
     output = (own / "output").read_text("utf-8", "replace").strip().splitlines()
@@ -170,7 +170,7 @@ def _free_port() -> int:
 
 
 def _surroundings(setup: Setup, port: int) -> dict[str, str]:
-    """Return the environment of a rank: what torchrun sets, and nothing that asks a network."""
+    """Return the environment of a rank: the variables of torchrun, and variables that prevent network access."""
     mine = {name: value for name, value in os.environ.items() if not re.fullmatch("(LOCAL_)?(RANK|WORLD_SIZE)", name)}
     mine |= {"PYTHONPATH": str(SCRIPTS), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "JAX_PLATFORMS": "cpu"}
     if setup.world > 1:

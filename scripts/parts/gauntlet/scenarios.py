@@ -1,4 +1,4 @@
-"""Runs that are killed and resumed, each beside an undisturbed one."""
+"""Killed and resumed runs, each compared with an uninterrupted one."""
 
 import dataclasses
 import functools
@@ -12,7 +12,7 @@ from typing import NamedTuple
 from mpqueue.service.journal import read_journal
 from parts.gauntlet.peers import Entry
 from parts.gauntlet.pipeline import JOURNAL, Setup
-from parts.gauntlet.ranks import Ranks, Refused
+from parts.gauntlet.ranks import Ranks, ResumeError
 from parts.gauntlet.trainer import Task
 from parts.gauntlet.verdict import Batch, Part, Verdict, judge, stream
 from parts.machine import SCRIPTS
@@ -41,10 +41,10 @@ class Outcome:
     """The outcome of a run.
 
     Attributes:
-        verdict: None if it was refused.
-        refusal: With these words.
-        first_s: The longest time to the first batch behind a resume.
-        state_bytes: Of the largest of the states that were loaded, of all ranks together.
+        verdict: The verdict, or None if the entry failed.
+        refusal: The error message of a failure.
+        first_s: The longest time to the first batch after a resume.
+        state_bytes: Size of the largest loaded state, of all ranks together.
     """
 
     verdict: Verdict | None = None
@@ -57,12 +57,12 @@ class Gauntlet:
     """Runs of one entry.
 
     Args:
-        entry: Who feeds them.
-        setup: Of all of its runs; workers, ranks and backend are those of each stage.
-        folder: An empty one, for what is written.
-        seed: Of the moments of the kills.
-        plain: Of the run to compare all with, which gives the same batches; None: each is compared with one that has
-            the workers and ranks with which it begins.
+        entry: The library that loads the data.
+        setup: Setup of all runs, with the workers, ranks and backend of each stage.
+        folder: An empty folder for all files.
+        seed: Seed of the kills.
+        plain: Setup of a reference run with the same batches, or None to compare with a run that has the workers and
+        ranks of the first stage.
     """
 
     def __init__(self, entry: Entry, setup: Setup, folder: Path, seed: int, plain: Setup | None = None) -> None:
@@ -72,9 +72,9 @@ class Gauntlet:
         self._plain = plain
         self._references: dict[Stage | None, list[Batch]] = {}
 
-    @functools.cache  # noqa: B019 - as long as the runs last
+    @functools.cache  # noqa: B019 - lives as long as the runs
     def prepare(self) -> None:
-        """Write the sets, if it wants them in a format of its own."""
+        """Write the sets in the entry's own format, if it needs that."""
         if self._entry.writes:
             task = Task(self._entry.module, "prepare", "", dataclasses.asdict(self._setup))
             command = [self._entry.python, "-m", "parts.gauntlet.trainer", json.dumps(dataclasses.asdict(task))]
@@ -82,8 +82,8 @@ class Gauntlet:
             if done.returncode:
                 raise RuntimeError(done.stderr)
 
-    def undisturbed(self, stage: Stage) -> list[Batch]:
-        """Return all batches of a run that nothing disturbs."""
+    def uninterrupted(self, stage: Stage) -> list[Batch]:
+        """Return all batches of an uninterrupted run."""
         key = None if self._plain else stage
         if key not in self._references:
             self.prepare()
@@ -97,23 +97,23 @@ class Gauntlet:
         return self._references[key]
 
     def play(self, stages: Sequence[Stage], save_every: int = 16, shares: tuple[float, float] = (0.1, 0.8)) -> Outcome:
-        """Run, killed at the end of each stage but the last.
+        """Run the stages, with a kill at the end of each but the last.
 
         Args:
-            stages: One after the other.
-            save_every: Batches between two states.
-            shares: A kill comes behind such a share of what is left, between these.
+            stages: The stages in order.
+            save_every: Number of batches between two states.
+            shares: Range of the position of a kill, as a fraction of the remaining batches.
         """
         try:
-            undisturbed = self.undisturbed(stages[0])
-        except Refused as refused:
-            return Outcome(refusal=str(refused))
+            uninterrupted = self.uninterrupted(stages[0])
+        except ResumeError as error:
+            return Outcome(refusal=str(error))
         parts: list[Part] = []
         states, first_s, state_bytes = None, 0.0, 0
         for number, stage in enumerate(stages):
             is_last, is_resumed = number == len(stages) - 1, states is not None
             done = sum(len(rank) for part in parts for rank in part)
-            left = len(undisturbed) - done // (stages[0].world if self._entry.splits_batch else 1)
+            left = len(uninterrupted) - done // (stages[0].world if self._entry.splits_batch else 1)
             per_rank = left if self._entry.splits_batch else left // stage.world
             kill_at = max(2, int(self._random.uniform(*shares) * per_rank))
             ranks = self._ranks(
@@ -121,41 +121,42 @@ class Gauntlet:
             )
             try:
                 self._run(ranks, None if is_last else kill_at)
-            except Refused as refused:
-                return Outcome(refusal=str(refused), state_bytes=state_bytes)
+            except ResumeError as error:
+                return Outcome(refusal=str(error), state_bytes=state_bytes)
             if is_resumed:
                 first_s = max(first_s, ranks.first_seconds())
             if is_last:
                 parts.append(ranks.batches())
                 continue
             step, files = ranks.last_states()
-            if step:  # else the stage was killed before its first state, and the next one goes on from where it did
+            # Otherwise the stage was killed before its first state, and the next one resumes from the same state.
+            if step:
                 states = files
                 state_bytes = max(state_bytes, sum(file.stat().st_size for file in files))
             parts.append([rank[:step] for rank in ranks.batches()])
-        verdict = judge(undisturbed, parts, splits_batch=self._entry.splits_batch)
+        verdict = judge(uninterrupted, parts, splits_batch=self._entry.splits_batch)
         return Outcome(verdict, first_s=first_s, state_bytes=state_bytes)
 
     def play_served(self, stages: Sequence[Stage], shares: tuple[float, float]) -> Outcome:
-        """Run a server and its ranks, killed at the end of each stage but the last, and started again by its journal.
+        """Run a server and its ranks, with a kill at the end of each stage but the last, and resume from the journal.
 
-        What counts of a part is what its journal says was taken. A last round of fewer batches than ranks is left out,
-        as a server says.
+        The batches of a part that count are the ones that its journal records as taken. A server drops a last round
+        with fewer batches than ranks, so it is not compared.
 
         Args:
-            stages: One after the other, of as many ranks each.
-            shares: As of `play`.
+            stages: The stages in order, all with the same number of ranks.
+            shares: Argument of `play`.
         """
         world = stages[0].world
         try:
-            undisturbed = self.undisturbed(stages[0])
-            undisturbed = undisturbed[: len(undisturbed) // world * world]
+            uninterrupted = self.uninterrupted(stages[0])
+            uninterrupted = uninterrupted[: len(uninterrupted) // world * world]
             journal = Path(self._setup.folder) / JOURNAL
             kept: list[list[Batch]] = [[] for _ in range(world)]
             first_s, journal_bytes = 0.0, 0
             for number, stage in enumerate(stages):
                 is_last = number == len(stages) - 1
-                left = len(undisturbed) // world - max(map(len, kept))
+                left = len(uninterrupted) // world - max(map(len, kept))
                 kill_at = None if is_last else max(2, int(self._random.uniform(*shares) * left))
                 ranks = self._ranks(
                     self._setups(stage), None, save_every=1 << 40, slow_from=-1 if kill_at is None else kill_at
@@ -167,12 +168,12 @@ class Gauntlet:
                     new = batches if is_last else batches[: taken.count_of(rank, world) - len(own) if taken else 0]
                     own.extend(new)
                 journal_bytes = max(journal_bytes, journal.stat().st_size)
-        except Refused as refused:
-            return Outcome(refusal=str(refused))
-        return Outcome(judge(undisturbed, [kept]), first_s=first_s, state_bytes=journal_bytes)
+        except ResumeError as error:
+            return Outcome(refusal=str(error))
+        return Outcome(judge(uninterrupted, [kept]), first_s=first_s, state_bytes=journal_bytes)
 
     def _run(self, ranks: Ranks, kill_at: int | None) -> None:
-        """Have ranks run to the end, or until they are killed behind so many batches of each."""
+        """Run ranks to the end, or until they are killed after a number of batches of each."""
         try:
             if kill_at is None:
                 ranks.wait_for_end()

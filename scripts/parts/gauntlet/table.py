@@ -1,6 +1,6 @@
-"""The figures of a gauntlet in ``docs/gauntlet.json``, and the tables of ``docs/resume-comparison.md`` made from them.
+"""The results of a gauntlet in ``docs/gauntlet.json``, and the tables in ``docs/resume-comparison.md``.
 
-What is drawn stands behind a comment, and ends with an empty line::
+A table starts after a comment, and ends with an empty line::
 
     <!-- drawn from gauntlet.json: batches -->
 """
@@ -21,13 +21,13 @@ _DRAWN = re.compile(r"(?P<head><!-- drawn from gauntlet.json: (?P<name>[\w ]+) -
 
 
 def row_of(name: str, variant: str, version: str, outcomes: dict[str, Outcome]) -> dict[str, Any]:
-    """Return what is kept of the runs of one entry.
+    """Return the stored result of the runs of one entry.
 
     Args:
-        name: Of the entry.
+        name: Name of the entry.
         variant: `BATCHES` or `ROWS`.
-        version: Of its package.
-        outcomes: What came of each change.
+        version: Version of its package.
+        outcomes: Outcome of each change.
     """
     cells: dict[str, Any] = {}
     for change, outcome in outcomes.items():
@@ -40,31 +40,33 @@ def row_of(name: str, variant: str, version: str, outcomes: dict[str, Outcome]) 
 
 
 def load() -> list[dict[str, Any]]:
-    """Return the rows that were kept."""
+    """Return the stored rows."""
     return json.loads(DATA.read_text("utf-8")) if DATA.exists() else []
 
 
 def save(rows: Iterable[dict[str, Any]]) -> None:
-    """Keep rows, in place of earlier ones of the same entry and variant."""
+    """Store rows, replacing earlier ones of the same entry and variant."""
     kept = {(row["name"], row["variant"]): row for row in (*load(), *rows)}
     order = [(name, variant) for variant in (BATCHES, ROWS) for name in ENTRIES]
-    told = [kept[key] for key in order if key in kept]
-    DATA.write_text(json.dumps(told, indent=1) + "\n", "utf-8")
+    rows_in_order = [kept[key] for key in order if key in kept]
+    DATA.write_text(json.dumps(rows_in_order, indent=1) + "\n", "utf-8")
 
 
 def with_current_tables(page: str, rows: list[dict[str, Any]]) -> str:
-    """Return the page's text with each table as the data have it."""
+    """Return the page with its tables updated from the rows."""
     return _DRAWN.sub(lambda found: found["head"] + drawn(found["name"], rows), page)
 
 
 def drawn(name: str, rows: list[dict[str, Any]]) -> str:
-    """Return what stands behind the comment that names it."""
+    """Return the table of a name."""
     if name == VERSIONS:
         return "- " + ", ".join(sorted({row["version"] for row in rows})) + "\n"
     words = refusals(rows)
     if name == WORDS:
-        return "".join(f"{number}. {' and '.join(who)}: ``{said}``\n" for number, (said, who) in enumerate(words, 1))
-    numbers = {said: number for number, (said, _) in enumerate(words, 1)}
+        return "".join(
+            f"{number}. {' and '.join(who)}: ``{message}``\n" for number, (message, who) in enumerate(words, 1)
+        )
+    numbers = {message: number for number, (message, _) in enumerate(words, 1)}
     lines = [["loader", *CHANGES]]
     for row in rows:
         if row["variant"] == name:
@@ -75,13 +77,13 @@ def drawn(name: str, rows: list[dict[str, Any]]) -> str:
 
 
 def refusals(rows: list[dict[str, Any]]) -> list[tuple[str, list[str]]]:
-    """Return what was said by those that refused, and who said it."""
-    said: dict[str, list[str]] = {}
+    """Return the error messages, each with the names of the entries that raised it."""
+    messages: dict[str, list[str]] = {}
     for row in rows:
         for cell in row["cells"].values():
-            if "refusal" in cell and row["name"] not in said.setdefault(cell["refusal"], []):
-                said[cell["refusal"]].append(row["name"])
-    return list(said.items())
+            if "refusal" in cell and row["name"] not in messages.setdefault(cell["refusal"], []):
+                messages[cell["refusal"]].append(row["name"])
+    return list(messages.items())
 
 
 def _who(name: str) -> str:

@@ -1,12 +1,12 @@
-"""A rank of a trainer: takes batches, writes down what came, and saves states. A process of its own.
+"""A rank of a trainer in a separate process: takes batches, logs them, and saves states.
 
-It is started by ``python -m parts.gauntlet.trainer`` and a `Task` as JSON, by the interpreter that has the peer. Into
-its folder it writes, by single calls, so that a kill leaves whole lines and whole files:
+It is started by ``python -m parts.gauntlet.trainer`` with a `Task` as JSON, in the peer's interpreter. Each write is
+one system call, so that a kill leaves only complete lines and files in its folder:
 
-- ``batches``: a line for each batch, the numbers of its samples as JSON, and ``end`` when the epoch is over;
-- ``state-N``: the state behind the N-th batch, pickled;
+- ``batches``: a line for each batch with the numbers of its samples as JSON, and ``end`` after the epoch;
+- ``state-N``: the pickled state after the N-th batch;
 - ``first``: seconds from the imports to the first batch;
-- ``error``: why it has ended, if it was by an exception.
+- ``error``: the exception that ended it, if any.
 """
 
 import dataclasses
@@ -30,12 +30,12 @@ class Task:
     """The task of one rank.
 
     Attributes:
-        module, feed: Where its feed is.
-        folder: Where it writes.
+        module, feed: Module and name of its feed.
+        folder: Folder of its files.
         setup: The fields of its `Setup`.
-        states: Files of the states of all ranks that it goes on from; None: from the beginning.
-        save_every: Batches between two states.
-        slow_from: From this batch on it is slow, so that who kills it can do so near there; -1: never.
+        states: Files of the states of all ranks to resume from, or None to start from the beginning.
+        save_every: Number of batches between two states.
+        slow_from: Number of the batch that starts a slow phase, so that a kill happens near it; -1 for never.
     """
 
     module: str
@@ -65,17 +65,17 @@ class Task:
             os.write(log, b"end\n")
 
     def fail(self, error: BaseException) -> None:
-        """Write down why it has ended: the last line of what it says, or the line of code if it says nothing."""
-        said = [line.strip() for line in str(error).splitlines() if line.strip()]
+        """Write the reason of the failure: the error message, or the line of code if the message is empty."""
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         code = traceback.extract_tb(error.__traceback__)[-1].line
         kind = type(error).__name__
-        if not said:
-            told = f"{kind} at: {code}"
-        elif "Traceback" in str(error):  # of a worker, which ends with the kind
-            told = said[-1]
+        if not lines:
+            reason = f"{kind} at: {code}"
+        elif "Traceback" in str(error):  # of a worker; it ends with the type of the exception
+            reason = lines[-1]
         else:
-            told = f"{kind}: {' '.join(said)}"
-        self._write("error", told.encode())
+            reason = f"{kind}: {' '.join(lines)}"
+        self._write("error", reason.encode())
 
     def _write(self, name: str, content: bytes) -> None:
         unfinished = Path(self.folder) / f"{name}.unfinished"
@@ -96,5 +96,5 @@ def main() -> None:
         raise
 
 
-if __name__ == "__main__":  # workers that are spawned import this file
+if __name__ == "__main__":  # spawned workers import this file
     main()

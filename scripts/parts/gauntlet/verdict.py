@@ -1,7 +1,7 @@
-"""The verdict on a killed and resumed run: samples lost, samples twice, and the order beside an undisturbed run.
+"""The verdict on a killed and resumed run: lost samples, repeated samples, and their order.
 
-What a trainer learnt behind its last saved state is gone with it. So what counts of each part of a run is what came up
-to the state that the next part goes on from, and of the last part everything.
+Training after the last saved state is lost in a kill. So only the batches up to the state that the next part resumes
+from count, and in the last part all batches.
 """
 
 import collections
@@ -17,9 +17,9 @@ class Verdict(NamedTuple):
     """The verdict on a run.
 
     Attributes:
-        lost: Samples of the undisturbed run that did not come, or not as often.
-        twice: Samples that came more often than in the undisturbed run.
-        in_order: The batches are those of the undisturbed run, in its order.
+        lost: Samples of the uninterrupted run that are missing, with multiplicity.
+        twice: Samples that were delivered more often than in the uninterrupted run.
+        in_order: Whether the batches and their order equal the uninterrupted run's.
     """
 
     lost: int
@@ -32,7 +32,7 @@ def stream(part: Part, *, splits_batch: bool = False) -> list[Batch]:
 
     Args:
         part: The batches of each rank.
-        splits_batch: What the ranks get in one step is one batch; its samples are sorted then.
+        splits_batch: Whether the batches of the ranks in one step are one batch, with its samples sorted.
     """
     steps = ([batch for batch in step if batch is not None] for step in itertools.zip_longest(*part))
     if splits_batch:
@@ -40,27 +40,27 @@ def stream(part: Part, *, splits_batch: bool = False) -> list[Batch]:
     return list(itertools.chain(*steps))
 
 
-def judge(undisturbed: Sequence[Batch], parts: Sequence[Part], *, splits_batch: bool = False) -> Verdict:
-    """Compare a run's parts with an undisturbed one.
+def judge(uninterrupted: Sequence[Batch], parts: Sequence[Part], *, splits_batch: bool = False) -> Verdict:
+    """Compare the parts of a run with an uninterrupted one.
 
     Args:
-        undisturbed: All its batches, by `stream`.
-        parts: What counts of each part.
-        splits_batch: As `stream` has it.
+        uninterrupted: All batches of that run, from `stream`.
+        parts: The batches of each part that count.
+        splits_batch: Argument of `stream`.
     """
-    wanted = collections.Counter(itertools.chain(*undisturbed))
+    expected = collections.Counter(itertools.chain(*uninterrupted))
     found = collections.Counter(number for part in parts for rank in part for batch in rank for number in batch)
-    in_order = _is_in_order(undisturbed, parts, splits_batch=splits_batch)
-    return Verdict((wanted - found).total(), (found - wanted).total(), in_order)
+    in_order = _is_in_order(uninterrupted, parts, splits_batch=splits_batch)
+    return Verdict((expected - found).total(), (found - expected).total(), in_order)
 
 
-def _is_in_order(undisturbed: Sequence[Batch], parts: Sequence[Part], *, splits_batch: bool) -> bool:
-    """Return True if each part goes on where the one before ended, and each rank's batches are in order.
+def _is_in_order(uninterrupted: Sequence[Batch], parts: Sequence[Part], *, splits_batch: bool) -> bool:
+    """Return whether each part continues after the previous one, and each rank's batches are in order.
 
-    Ranks go round the batches, but where one has fewer left at the end of the epoch: so what a part has of all is
-    compared as a set, and each rank's own as a sequence.
+    Ranks take batches in turn, except that one may have fewer left at the end of the epoch. So the batches of a part
+    are compared as a set, and those of each rank as a sequence.
     """
-    places = {tuple(batch): place for place, batch in enumerate(undisturbed)}
+    places = {tuple(batch): place for place, batch in enumerate(uninterrupted)}
     begun = 0
     for part in parts:
         ranks = [stream(part, splits_batch=True)] if splits_batch else part
@@ -71,4 +71,4 @@ def _is_in_order(undisturbed: Sequence[Batch], parts: Sequence[Part], *, splits_
         if sorted(itertools.chain(*found)) != list(range(begun, begun + count)):
             return False
         begun += count
-    return begun == len(undisturbed)
+    return begun == len(uninterrupted)

@@ -1,9 +1,8 @@
-"""The same program again in a namespace of its own for process numbers.
+"""The same program in its own PID namespace.
 
-Neither a signal of a mutant nor what a mutant leaves can reach another program then: the first process of the namespace
-takes all others with it. That one dies with `unshare`, and `unshare` with the program that was called: see
-`parts.children`. The folder of the copy is the outer program's, which is there to remove it whatever becomes of the
-inner one; only a SIGKILL of the outer one leaves it.
+There, neither signals nor leaked processes of a mutant can affect other programs, because the namespace ends with its
+first process. That process ends with `unshare`, and `unshare` with the program that was called: see `parts.children`.
+The folder of the copy belongs to the outer program, which removes it in any case, unless it is killed by SIGKILL.
 """
 
 import os
@@ -20,20 +19,20 @@ FOLDER = "MPQUEUE_MUTANTS_FOLDER"
 
 
 def run(command: list[str], environment: Mapping[str, str] = os.environ) -> int:
-    """Run a command in a namespace, with an empty folder that `FOLDER` of its environment names; the exit status."""
-    # Where it can be had without a namespace for users, tests may take the rights of another user.
+    """Run a command in a namespace, with an empty folder in the variable `FOLDER`; return the exit status."""
+    # Without a user namespace, if permitted, tests can become another user.
     for users in ([], ["--user", "--map-root-user"]):
-        apart = killed_with_parent(["unshare", *users, "--pid", "--fork", "--kill-child", "--mount-proc"])
-        if shutil.which("unshare") and _succeeds([*apart, "true"]):
+        isolated = killed_with_parent(["unshare", *users, "--pid", "--fork", "--kill-child", "--mount-proc"])
+        if shutil.which("unshare") and _succeeds([*isolated, "true"]):
             break
     else:
-        print("unshare(1) does not work here: a mutant that sends signals might hit other programs", file=sys.stderr)
+        print("unshare(1) does not work here: a mutant could send signals to other programs", file=sys.stderr)
         return 2
-    # As an exception it kills `unshare` at once, on its way out of `run`, and has the folder removed.
+    # As an exception, SIGTERM kills `unshare` at once and removes the folder.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    # After a signal the namespace may still be about to end, and write.
+    # After a signal, processes in the namespace may still write.
     with tempfile.TemporaryDirectory(prefix="mutants-", ignore_cleanup_errors=True) as folder:
-        return subprocess.run([*apart, *command], env={**environment, FOLDER: folder}, check=False).returncode
+        return subprocess.run([*isolated, *command], env={**environment, FOLDER: folder}, check=False).returncode
 
 
 def _succeeds(command: list[str]) -> bool:

@@ -19,11 +19,11 @@ class Tally(NamedTuple):
     """Counts of the mutants of a module.
 
     Attributes:
-        module: Its path in the package.
-        killed: How many died,
-        stopped: of them by a test that did not end.
-        known: How many survived that the list names: they change nothing.
-        survived: Those that are to be killed, or to be named.
+        module: Path in the package.
+        killed: Number of killed mutants,
+        stopped: of these, the number that were stopped because a test did not end.
+        known: Number of survivors that the list names: they do not change the behaviour.
+        survived: The other survivors, which need a test or an entry in the list.
     """
 
     module: str
@@ -35,12 +35,12 @@ class Tally(NamedTuple):
     def __str__(self) -> str:
         count = self.killed + self.known + len(self.survived)
         share = self.killed / (count or 1)
-        died = f"{self.killed:7} {100 * share:6.1f} % {self.stopped:8}"
-        return f"{self.module:30} {count:6} {died} {self.known:6} {len(self.survived):9}"
+        outcome_counts = f"{self.killed:7} {100 * share:6.1f} % {self.stopped:8}"
+        return f"{self.module:30} {count:6} {outcome_counts} {self.known:6} {len(self.survived):9}"
 
 
 def main(about: str) -> int:
-    """Run what the command line asks for; the exit status."""
+    """Run the command line; return the exit status."""
     options = _parser(about).parse_args()
     if options.list:
         for module, tests in targets.PURE.items():
@@ -57,23 +57,23 @@ def main(about: str) -> int:
     for tally in tallies:
         print(tally)
     count, killed = sum(map(_count, tallies)), sum(tally.killed for tally in tallies)
-    print(f"{killed} of {count} died: {100 * killed / (count or 1):.1f} %")
+    print(f"{killed} of {count} killed: {100 * killed / (count or 1):.1f} %")
     return 1 if any(tally.survived for tally in tallies) else 0
 
 
 def _parser(about: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=about,
-        epilog="Exit status 1: something survived that survivors.md does not name.",
+        epilog="The exit status is 1 if a mutant survived that is not in survivors.md.",
     )
     parser.add_argument(
         "modules", nargs="*", help="paths below mpqueue/ (default: all pure modules; with --sample: folders, all)"
     )
-    parser.add_argument("--lines", metavar="A-B", help="mutants that begin on these lines only")
-    parser.add_argument("--tests", nargs="+", metavar="PATH", help="below tests/, instead of the module's own")
-    parser.add_argument("--sample", type=int, metavar="N", help="N mutants drawn over the engine's folders instead")
-    parser.add_argument("--seed", type=int, default=0, help="of the sample (default: 0)")
-    parser.add_argument("--killers", action="store_true", help="say of each mutant what became of it")
+    parser.add_argument("--lines", metavar="A-B", help="only mutants that start on these lines")
+    parser.add_argument("--tests", nargs="+", metavar="PATH", help="tests below tests/ instead of the module's own")
+    parser.add_argument("--sample", type=int, metavar="N", help="N random mutants of the engine's folders instead")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the sample (default: 0)")
+    parser.add_argument("--killers", action="store_true", help="print the outcome of each mutant")
     parser.add_argument("--list", action="store_true", help="print the pure modules and their tests")
     return parser
 
@@ -87,20 +87,20 @@ def _chosen(options: argparse.Namespace) -> dict[str, list[Mutant]]:
         return targets.sampled(_PACKAGE, options.sample, options.seed, options.modules or [""])
     modules = options.modules or list(targets.PURE)
     first, _, last = (options.lines or "1-1000000").partition("-")
-    wanted = range(int(first), int(last or first) + 1)
+    lines = range(int(first), int(last or first) + 1)
     return {
-        module: [mutant for mutant in mutants_of((_PACKAGE / module).read_bytes()) if mutant.line in wanted]
+        module: [mutant for mutant in mutants_of((_PACKAGE / module).read_bytes()) if mutant.line in lines]
         for module in modules
     }
 
 
 def _try(copy: Copy, module: str, mutants: list[Mutant], known: dict, options: argparse.Namespace) -> Tally:
-    """All mutants of one module."""
+    """Try all mutants of one module."""
     tests = [f"tests/{name}" for name in options.tests or targets.tests_of(module)]
     is_pure = module in targets.PURE
     copy.options = ["-m", "not slow"] if is_pure else []
     target = f"mpqueue/{module}"
-    source = (copy.folder / target).read_bytes()  # not the tree's, which may be edited while this runs
+    source = (copy.folder / target).read_bytes()  # not the tree's, which may be edited in the meantime
     limit_s = copy.limit_of(tests)
     print(f"{module}: {len(mutants)} mutants, {' '.join(tests)}, of {limit_s:.0f} s at most", flush=True)
     wider = [f"tests/{name}" for name in targets.wider_tests_of(module)] if options.sample else []
@@ -119,7 +119,7 @@ def _try(copy: Copy, module: str, mutants: list[Mutant], known: dict, options: a
             if outcome.killer is not None:
                 killed, stopped = killed + 1, stopped + (not outcome.has_ended)
                 if is_known:
-                    print(f"  {module}:{mutant.line} is in survivors.md and dies: {outcome.killer}", flush=True)
+                    print(f"  {module}:{mutant.line} is in survivors.md, but was killed: {outcome.killer}", flush=True)
             elif is_known:
                 num_known += 1
             else:
@@ -131,9 +131,9 @@ def _try(copy: Copy, module: str, mutants: list[Mutant], known: dict, options: a
 
 
 def _judged_by_others(copy: Copy, target: str, source: bytes, mutant: Mutant, tests: list[str]) -> Outcome:
-    """Try a mutant against tests of its folder, by which it may die though its module's own let it live."""
+    """Try a mutant that survived its module's tests against the tests of its folder."""
     own_options, copy.options = copy.options, []
-    copy.write(target, source)  # their bounds are measured without it
+    copy.write(target, source)  # the limit is measured without the mutant
     limit_s = copy.limit_of(tests)
     copy.write(target, mutant.source)
     outcome = copy.judge(tests, limit_s, is_sure=False)

@@ -1,8 +1,8 @@
-"""The small changes that are made to a module, as edits of its text.
+"""The small changes to a module, as edits of its source.
 
-An edit replaces bytes of the source, so that a mutant differs from the module in what was changed and in nothing else,
-and its difference is what a reader sees. Left alone are docstrings, annotations, decorators, assertions, texts inside
-of ``raise`` and of formatted strings (they are messages), and ``strict=`` (it is an assertion).
+An edit replaces bytes of the source, so that a mutant differs from the module only in the change, and its diff is
+readable. Not changed are docstrings, annotations, decorators, assertions, strings in ``raise`` and f-strings
+(messages), and ``strict=`` (an assertion).
 """
 
 import ast
@@ -38,11 +38,11 @@ _COMPARISONS = {
 _SWAPPED_CALLS = {"min": "max", "max": "min", "any": "all", "all": "any"}
 _TYPES_ONLY = {"TypeVar", "cast", "NewType", "ParamSpec", "Literal"}
 
-Edit = tuple[int, int, bytes]  # first byte, byte after the last, what stands there instead
+Edit = tuple[int, int, bytes]  # first byte, byte after the last, replacement
 
 
 class Change(NamedTuple):
-    """A change that could be made: the line where it begins, from 1, and its edits."""
+    """A possible change: its first line, counted from 1, and its edits."""
 
     line: int
     edits: tuple[Edit, ...]
@@ -52,10 +52,10 @@ class Mutant(NamedTuple):
     """One change of a module.
 
     Attributes:
-        line: Where it begins, from 1.
+        line: First line of the change, counted from 1.
         source: The module with the change.
         old: The first line that differs, stripped,
-        new: and what it has become.
+        new: and its replacement.
         difference: All lines that differ.
     """
 
@@ -67,7 +67,7 @@ class Mutant(NamedTuple):
 
 
 class _Finder(ast.NodeVisitor):
-    """Collects the edits of one module."""
+    """A visitor that collects the edits of one module."""
 
     def __init__(self, source: bytes) -> None:
         self._source = source
@@ -78,7 +78,7 @@ class _Finder(ast.NodeVisitor):
         self._bound: list[set[str]] = [set()]
         self._in_message = 0
 
-    # Where things are
+    # Positions
 
     def _begin(self, node: ast.AST) -> int:
         return self._starts[node.lineno - 1] + node.col_offset
@@ -96,9 +96,9 @@ class _Finder(ast.NodeVisitor):
         self._add(node, (self._begin(node), self._end(node), text.encode()))
 
     def _between(self, left: ast.AST, right: ast.AST, old: str, new: str) -> Edit:
-        """The edit of an operator, which stands somewhere between its operands."""
+        """Return the edit of an operator, which is located between its operands."""
         start, stop = self._end(left), self._begin(right)
-        first, *others = old.encode().split()  # "not in" may have more than one space inside
+        first, *others = old.encode().split()  # "not in" may contain several spaces
         at = self._source.index(first, start, stop)
         end = at + len(first)
         for word in others:
@@ -181,7 +181,7 @@ class _Finder(ast.NodeVisitor):
             self._replace(test, f"(not ({self._text(test)}))")
 
     def visit_JoinedStr(self, node: ast.JoinedStr) -> None:
-        """Left alone: the pieces of a formatted string have no place of their own in Python 3.11."""
+        """Skip f-strings, because their parts have no positions in Python 3.11."""
 
     # Statements
 
@@ -241,7 +241,7 @@ class _Finder(ast.NodeVisitor):
         names = {name.id for target in node.targets for name in ast.walk(target) if isinstance(name, ast.Name)
                  and isinstance(name.ctx, ast.Store)}  # fmt: skip
         is_export = names <= {"__all__", "__slots__"} and bool(names)
-        # Where a name is bound for the first time, its removal is a NameError and shows nothing.
+        # Removing the first binding of a name only causes a NameError.
         if names <= self._bound[-1] and len(self._bound) > 1:
             self._replace(node, "pass")
         self._bound[-1] |= names
@@ -270,29 +270,29 @@ class _Finder(ast.NodeVisitor):
             self.visit(statement)
 
     def visit_Assert(self, node: ast.Assert) -> None:
-        """Left alone: it is there for the type checker."""
+        """Skip assertions, which are for the type checker."""
 
     def visit_Import(self, node: ast.Import) -> None:
-        """Nothing to change."""
+        """Skip imports."""
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
-        """Nothing to change."""
+        """Skip imports."""
 
 
 def changes_of(source: bytes) -> list[Change]:
-    """All changes of a module, in the order of their lines."""
+    """Return all changes of a module in the order of their lines."""
     finder = _Finder(source)
     finder.visit(ast.parse(source))
     return sorted(set(finder.found))
 
 
 def mutants_of(source: bytes) -> list[Mutant]:
-    """All mutants of a module, in the order of their lines."""
+    """Return all mutants of a module in the order of their lines."""
     return [mutant for change in changes_of(source) if (mutant := made(source, change)) is not None]
 
 
 def made(source: bytes, change: Change) -> Mutant | None:
-    """The mutant of a change; None if it would not be valid Python."""
+    """Return the mutant of a change, or None if it is not valid Python."""
     changed = source
     for start, stop, text in sorted(change.edits, reverse=True):
         changed = changed[:start] + text + changed[stop:]

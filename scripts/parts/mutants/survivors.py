@@ -1,6 +1,6 @@
-"""The known survivors: ``survivors.md``, a line for each, below a heading for each module.
+"""The known survivors in ``survivors.md``, one per line, below a heading for each module.
 
-A line has the form ``- `old line` -> `new line`: why nothing changes``.
+A line has the form ``- `old line` -> `new line`: reason why the behaviour does not change``.
 """
 
 import re
@@ -10,10 +10,10 @@ _LINE = re.compile(r"- `(.*)` -> `(.*)`: (.+)")
 
 
 def read(path: Path) -> dict[tuple[str, str, str], str]:
-    """Reasons by (module, old line, new line).
+    """Return the reasons by (module, old line, new line).
 
     Raises:
-        ValueError: A line of the list cannot be read, or gives no reason.
+        ValueError: A line of the list is malformed, or has no reason.
     """
     found, module = {}, ""
     for line in path.read_text("utf-8").splitlines():
@@ -22,7 +22,7 @@ def read(path: Path) -> dict[tuple[str, str, str], str]:
         elif line.startswith("- "):
             match = _LINE.fullmatch(line)
             if match is None:
-                raise ValueError(f"{path.name} says {line!r}; expected - `old line` -> `new line`: reason")
+                raise ValueError(f"{path.name}: expected - `old line` -> `new line`: reason; got {line!r}")
             old, new, why = match.groups()
             found[module, old, new] = why
     return found

@@ -1,4 +1,4 @@
-"""The tests that are to see a change, by module."""
+"""The tests that must detect a change, by module."""
 
 import random
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from parts.mutants.mutations import Change, Mutant, changes_of, made
 
-# The pure modules, and the fast tests that are theirs: nearly every mutant must die by these alone.
+# The pure modules, each with its fast tests, which must kill nearly every mutant on their own.
 PURE = {
     "memory/slots.py": ["memory/test_slot_states.py"],
     "memory/layout.py": ["memory/test_layout.py"],
@@ -39,7 +39,7 @@ PURE = {
     "tf1/compat/graph/plan.py": ["tf1/compat/test_plan.py"],
     "tf1/compat/ops/dims.py": ["tf1/compat/test_dims.py"],
 }
-# Folders whose tests take minutes: modules, and the names of the tests that are theirs.
+# Folders with slow tests (minutes): modules, and the names of their tests.
 _NEAR = [
     ("dataset", "nodes dataset arguments", "dataset bad_input"),
     ("dataset", "indexed source applying", "indexed blocks"),
@@ -70,7 +70,7 @@ _NEAR = [
     ("files", "tfrecord", "tfrecord"),
     ("workers", "autosize", "autosize"),
 ]
-# Some tests of a folder, or tests that lie in another one than those of its neighbours.
+# Some tests of a folder, or tests in another folder than the neighbouring modules' tests.
 OWN = {
     "plan/sequence.py": ["frameworks/enqueuers/test_enqueuer_forms.py"],
     "plan/refused.py": ["loader/test_mistakes.py", "dataset/test_bad_input.py"],
@@ -81,8 +81,8 @@ OWN = {
     for folder, modules, tests in _NEAR
     for module in modules.split()
 }
-# For a sample over the engine: the folders of tests that are run for a mutant of a folder, if it has no tests above, or
-# if these let it live.
+# For a sample of the engine: the test folders for mutants of a folder, if it has no tests above, or if the mutants
+# survive these.
 FOLDERS = {
     "engine": ["engine", "loader"],
     "dataset": ["dataset"],
@@ -102,19 +102,19 @@ FOLDERS = {
 
 
 def tests_of(module: str) -> list[str]:
-    """Test files or folders of a module, below ``tests/``.
+    """Return the test files or folders of a module, below ``tests/``.
 
     Raises:
-        ValueError: No table names it.
+        ValueError: The module is not in a table.
     """
     tests = PURE.get(module) or OWN.get(module) or FOLDERS.get(_folder_of(module))
     if tests is None:
-        raise ValueError(f"{module} has no tests here: name it in scripts/parts/mutants/targets.py")
+        raise ValueError(f"{module} is not in scripts/parts/mutants/targets.py; add its tests there")
     return tests
 
 
 def wider_tests_of(module: str) -> list[str]:
-    """Test folders for a mutant of a sample that the module's own tests let live; empty: these were all."""
+    """Return the test folders for a sampled mutant that survives the module's tests; [] if there are no others."""
     tests = FOLDERS.get(_folder_of(module), [])
     return [] if tests == tests_of(module) else tests
 
@@ -127,16 +127,16 @@ def _folder_of(module: str) -> str:
 
 
 def sampled(package: Path, count: int, seed: int, below: Sequence[str] = ("",)) -> dict[str, list[Mutant]]:
-    """So many mutants by module, drawn over the engine's folders: each mutant of each module is as likely as any.
+    """Return random mutants of the engine's folders by module, each mutant with equal probability.
 
     Args:
-        package: The folder of the package.
-        count: How many.
-        seed: Of the draw.
-        below: Beginnings of the paths of modules; the others have none.
+        package: Folder of the package.
+        count: Number of mutants.
+        seed: Seed of the draw.
+        below: Prefixes of the paths of modules to use.
 
     Raises:
-        ValueError: No module of the folders has one of the beginnings.
+        ValueError: No module in the folders has one of the prefixes.
     """
     everything: list[tuple[str, bytes, Change]] = []
     for folder in sorted(FOLDERS):
@@ -147,7 +147,7 @@ def sampled(package: Path, count: int, seed: int, below: Sequence[str] = ("",)) 
                 everything += [(module, source, change) for change in changes_of(source)]
     for start in below:
         if not any(module.startswith(start) for module, _, _ in everything):
-            raise ValueError(f"{start} has no mutants here: name its folder in scripts/parts/mutants/targets.py")
+            raise ValueError(f"{start} is not in scripts/parts/mutants/targets.py; add its folder there")
     random.Random(seed).shuffle(everything)
     drawn: dict[str, list[Mutant]] = {}
     for module, source, change in everything:

@@ -1,13 +1,13 @@
 """One mutant at a time: a fork of a warm interpreter runs the tests in a copy of the tree.
 
-This process has imported what all tests need and nothing of mpqueue. For each mutant it writes the module into the
-copy and forks; the child imports mpqueue from the copy, runs the tests until the first fails, and ends with the exit
-code of pytest. What the tests start (workers, fork servers) imports the mutant from the copy as well, and is killed
-with the child's process group.
+This process has imported the modules that all tests need, but not mpqueue. For each mutant, it writes the module into
+the copy and forks. The child imports mpqueue from the copy, runs the tests until the first failure, and exits with
+pytest's exit code. Processes that tests start (workers, fork servers) import the mutant from the copy, too, and are
+killed with the child's process group.
 
-A loaded machine must not kill a mutant. Bounds are of processor time, and generous where they are of the clock. What
-does not end is counted apart from what fails, and is tried again if the clock was the bound. Tests that start processes
-may fail by themselves once in a thousand runs: a failure of theirs counts if it comes twice.
+A loaded machine must not kill a mutant. Limits are CPU times; limits of elapsed time are generous. Mutants that do not
+end are counted separately, and tried again if the limit was elapsed time. Tests that start processes may fail
+spuriously once in a thousand runs, so their failures only count if they repeat.
 """
 
 import contextlib
@@ -25,19 +25,19 @@ import types
 from pathlib import Path
 from typing import NamedTuple
 
-_MEMORY_BYTES = 6 << 30  # private memory: a mutant that appends for ever ends before the machine suffers
-_TEST_S = 90  # of the clock, for a single test
+_MEMORY_BYTES = 6 << 30  # private memory: ends a mutant that appends indefinitely before the machine runs out of memory
+_TEST_S = 90  # elapsed time for a single test
 _WARM = ["numpy", "hypothesis.stateful", "hypothesis.extra.numpy", "pytest", "psutil", "cloudpickle"]
 
 
 class Outcome(NamedTuple):
-    """End of a run of the tests.
+    """The outcome of a run of the tests.
 
     Attributes:
-        killer: The test that failed first, or that did not end; None: all passed.
-        has_ended: False if it had to be stopped.
-        seconds: How long it took.
-        cpu_s: Processor time of it.
+        killer: The first test that failed or did not end, or None if all passed.
+        has_ended: False if the run had to be stopped.
+        seconds: Elapsed time.
+        cpu_s: CPU time.
     """
 
     killer: str | None
@@ -47,7 +47,7 @@ class Outcome(NamedTuple):
 
 
 class _Plugin:
-    """Runs quick tests and those that have killed before first; notes which runs and fails, and how long each takes."""
+    """A pytest plugin that runs quick tests and earlier killers first, and records failures and durations."""
 
     def __init__(self, note: Path, begun: Path, killers: dict[str, int], *, is_baseline: bool) -> None:
         self._note, self._begun, self._killers = note, begun, killers
@@ -77,7 +77,7 @@ class Copy:
 
     Args:
         root: The tree.
-        folder: Where the copy goes.
+        folder: Folder of the copy.
     """
 
     def __init__(self, root: Path, folder: Path) -> None:
@@ -94,7 +94,7 @@ class Copy:
         self._log = folder / ".log"
 
     def warm_up(self) -> None:
-        """Import what all tests need, and compile the copy's own modules."""
+        """Import the modules that all tests need, and compile the modules of the copy."""
         import compileall
         import importlib
 
@@ -106,17 +106,17 @@ class Copy:
         assert not any(name.partition(".")[0] == "mpqueue" for name in sys.modules)
 
     def write(self, module: str, source: bytes) -> None:
-        """Put a module into the copy; what Python has compiled of it before is thrown away."""
+        """Write a module into the copy, and remove its compiled versions."""
         path = self.folder / module
         path.write_bytes(source)
         for compiled in (path.parent / "__pycache__").glob(f"{path.stem}.*.pyc"):
             compiled.unlink()
 
     def limit_of(self, tests: list[str]) -> float:
-        """Run tests without a mutant; return the processor time that they may take with one, in seconds.
+        """Run tests without a mutant; return their CPU time limit with a mutant, in seconds.
 
         Raises:
-            SystemExit: A test fails, also when it is run alone.
+            SystemExit: A test fails, even when it runs alone.
         """
         key = " ".join([*self.options, *tests])
         if key not in self._limits:
@@ -129,12 +129,12 @@ class Copy:
         return self._limits[key]
 
     def judge(self, tests: list[str], limit_s: float, *, is_sure: bool) -> Outcome:
-        """Run tests on a mutant; what kills it must do so twice, unless it is sure to.
+        """Run tests on a mutant. Unless ``is_sure``, a failure must repeat to count.
 
         Args:
             tests: Files or folders.
             limit_s: See `run`.
-            is_sure: The tests fail by themselves at no time: only what exceeds a bound of the clock is tried again.
+            is_sure: Whether the tests never fail spuriously: then only exceeded limits of elapsed time are tried again.
         """
         doubtful: list[str] = []
         while True:
@@ -149,16 +149,17 @@ class Copy:
             if outcome.killer is not None:
                 self._killers[killer] = self._killers.get(killer, 0) + 1
                 return outcome
-            print(f"    {killer} failed once, and not again", flush=True)
+            print(f"    {killer} failed once, but not again", flush=True)
             doubtful.append(killer)
 
     def run(self, tests: list[str], limit_s: float | None = None, without: list[str] | None = None) -> Outcome:
-        """Run tests until the first fails.
+        """Run tests until the first failure.
 
         Args:
             tests: Files, folders or tests.
-            limit_s: Processor time; and ten times as much of the clock. None: the baseline, which measures.
-            without: Tests that are left out.
+            limit_s: CPU time limit; the limit of elapsed time is ten times as large. None for the baseline, which is
+            measured.
+            without: Tests to skip.
         """
         self._note.unlink(missing_ok=True)
         self._begun.unlink(missing_ok=True)
@@ -171,7 +172,7 @@ class Copy:
         return Outcome(killer, has_ended, time.monotonic() - started, _cpu_of_children() - before)
 
     def log(self) -> str:
-        """Text that the tests printed in the last run."""
+        """Return the output of the tests in the last run."""
         return self._log.read_text("utf-8", "replace")
 
     def _killer_of(self, code: int | None) -> tuple[str | None, bool]:
@@ -208,12 +209,12 @@ class Copy:
         from hypothesis import Phase, settings
 
         os.chdir(self.folder)
-        sys.modules["__main__"] = types.ModuleType("__main__")  # which multiprocessing would import in what it spawns
+        sys.modules["__main__"] = types.ModuleType("__main__")  # multiprocessing would import it in spawned processes
         os.environ["PYTHONPATH"] = str(self.folder)
-        sys.path[0] = str(self.folder)  # in place of the folder of scripts
+        sys.path[0] = str(self.folder)  # replaces the folder of scripts
         settings.register_profile("mutants", phases=[Phase.explicit, Phase.generate], database=None, print_blob=False)
         settings.load_profile("mutants")
-        # pytest's own defaults in place of ours: no report is read.
+        # pytest's defaults instead of the project's, because no report is read.
         options = ["-x", "-q", "--tb=short", "--assert=plain", "--import-mode=importlib", "-p", "no:cacheprovider"]
         options += ["-o", "addopts=", "-o", f"timeout={_TEST_S}", "--rootdir", ".", "-c", "pyproject.toml"]
         return int(pytest.main([*options, *self.options, *tests], plugins=[plugin]))
@@ -225,7 +226,7 @@ def _cpu_of_children() -> float:
 
 
 def _wait(pid: int, limit_s: float | None) -> int | None:
-    """Exit code of a child, None if it had to be killed; nothing of its process group is left."""
+    """Return the exit code of a child, or None if it had to be killed. Its process group is killed in any case."""
     pidfd = os.pidfd_open(pid)
     try:
         in_time, _, _ = select.select([pidfd], [], [], limit_s)

@@ -1,4 +1,4 @@
-"""Calls that a real signal strikes at a random moment: its handler raises an exception."""
+"""Calls that are interrupted at a random moment by a real signal with a handler that raises."""
 
 import os
 import random
@@ -15,52 +15,53 @@ from parts.soak.rounds import Deviation
 _ENGINE = os.path.dirname(mpqueue.__file__) + os.sep
 _OTHERS = f"{os.sep}site-packages{os.sep}"
 _SCALES = (2e-5, 2e-4, 1e-3)
-_AGAIN = 0.1  # share of the strikes that another one follows at once
-_SHOWN = 12  # frames
-# Called by the collector, one of them for the threads that `threading` knows: Python ignores what is raised there.
+_AGAIN = 0.1  # fraction of the strikes that are followed by a second one at once
+_SHOWN = 12  # stack frames to print
+# Called by the garbage collector, one of them for the threads that `threading` knows. Python ignores exceptions there.
 _OF_COLLECTOR = {
     weakref.finalize.__call__.__code__, weakref.WeakSet()._remove.__code__, collected._end.__code__,  # type: ignore[attr-defined]
 }  # fmt: skip
 
 
 class Struck(BaseException):
-    """An exception of the handler, as Ctrl-C raises KeyboardInterrupt."""
+    """An exception of the handler, a `BaseException` like KeyboardInterrupt."""
 
 
 class StruckException(Struck, Exception):
-    """One that ``except Exception`` catches."""
+    """An exception that ``except Exception`` catches."""
 
 
 class StruckLimit(Struck, TimeoutError):
-    """A time limit, which is one of the system's errors, too."""
+    """A time limit, which is an OSError, too."""
 
 
 class StruckError(Struck, ValueError, IndexError, KeyError, TypeError, RuntimeError):
-    """One that nearly every ``except`` clause catches."""
+    """An exception that nearly every ``except`` clause catches."""
 
 
 _KINDS = (Struck, StruckException, StruckLimit, StruckError)
-# Code that expects one of the system's errors may take these for it, and raise another one, or none.
+# Code that expects a system error may mistake these for it, and raise another exception or none.
 _LIKE_ERRORS = {StruckLimit, StruckError}
 
 
 class Alarms:
-    """Calls that a signal strikes, while a frame of the engine is active.
+    """Calls that a signal interrupts while a frame of the engine is active.
 
     Args:
         chance: Chooses the moments and the exceptions.
 
     Attributes:
-        strikes_again: A second signal may come at once, while the call cleans up behind the first one.
+        strikes_again: Whether a second signal may follow at once, while the call cleans up after the first one.
         count: The number of strikes.
-        num_replaced: The number of exceptions in whose place the caller got another one, or none.
+        num_replaced: The number of strikes that reached the caller as another exception, or not at all.
     """
 
     def __init__(self, chance: random.Random) -> None:
         self._chance = chance
         self.strikes_again, self.count, self.num_replaced = True, 0, 0
         self._is_armed = False
-        # Of the last strike in the call: the exception, whether it has to reach the caller, and where it was raised.
+        # The last strike in the call: its exception, whether it must reach the caller, and the place where it was
+        # raised.
         self._raised: type[Struck] | None = None
         self._must_arrive, self._where = False, ""
         signal.signal(signal.SIGALRM, self._strike)
@@ -84,11 +85,11 @@ class Alarms:
         raise self._raised
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> list[Any]:
-        """Return the result of a call in a list; an empty list if it was struck.
+        """Return the result of a call in a list, or an empty list if the call was interrupted.
 
         Raises:
             Deviation: The caller did not get the exception of the handler.
-            StopIteration: As of the call, also after a strike: an end that comes too early is one all the same.
+            StopIteration: Raised by the call, also after a strike, because a premature end is an end, too.
         """
         self._raised = None
         try:
@@ -112,12 +113,14 @@ class Alarms:
         if self._raised is None:
             return
         if self._must_arrive:
-            raise Deviation(f"the caller got {error!r} for {self._raised.__name__}, raised in {self._where}") from error
+            raise Deviation(
+                f"the caller got {error!r} instead of {self._raised.__name__}, raised in {self._where}"
+            ) from error
         self.num_replaced += 1
 
 
 def _is_of_others(stack: list[FrameType]) -> bool:
-    """Return whether another package, such as torch, was called by the engine: it may catch what it likes."""
+    """Return whether the engine has called another package, such as torch, which may catch any exception."""
     for frame in stack:
         if frame.f_code.co_filename.startswith(_ENGINE):
             return False

@@ -1,4 +1,4 @@
-"""Rounds in a process of their own: one that is killed, or one whose /dev/shm is small."""
+"""Rounds in a separate process: one that is killed, or one with a small /dev/shm."""
 
 import json
 import os
@@ -22,22 +22,23 @@ from parts.soak.rounds import Deviation, Filler, Round, Tally
 _MARK = "MPQUEUE_SOAK"
 _GONE_WITHIN_S = 1.0
 _DEADLOCK_S = 120.0
-_SHM_MIB = 1100  # a smaller one is not used at all
-_ROOM_MIB = (2, 60)  # that the filler leaves
+_SHM_MIB = 1100  # MiB; a smaller one is not used at all
+_ROOM_MIB = (2, 60)  # MiB that the filler leaves free
 _SCRIPT = str(SCRIPTS / "soak")
 _IN_SMALL_SHM = ["unshare", "-m", "sh", "-c", f'mount -t tmpfs -o size={_SHM_MIB}m tmpfs /dev/shm && exec "$@"', "sh"]
 
 
 def can_mount() -> bool:
-    """Return True if this process may give another one a /dev/shm of its own."""
+    """Return whether this process may create a separate /dev/shm for a child."""
     if shutil.which("unshare") is None:
         return False
     return subprocess.run([*_IN_SMALL_SHM, "true"], check=False, capture_output=True).returncode == 0
 
 
 def killed_trainer(chance: random.Random) -> Tally:
-    """Start a trainer, kill it at any moment, and see that nothing is left a second later."""
-    with tempfile.TemporaryDirectory(prefix="soak") as folder:  # with the trainer's own, which it cannot remove
+    """Start a trainer, kill it at a random moment, and check for leaks a second later."""
+    # For the trainer's temporary folder, too, which a killed trainer cannot remove.
+    with tempfile.TemporaryDirectory(prefix="soak") as folder:
         return _killed_trainer(chance, folder)
 
 
@@ -51,29 +52,29 @@ def _killed_trainer(chance: random.Random, folder: str) -> Tally:
     time.sleep(chance.uniform(0.0, 2.0))
     kind = "trainer killed"
     if chance.randrange(3) == 0 and _stop_a_worker(process.pid):
-        kind = "trainer killed beside a stopped worker"
+        kind = "trainer killed, with a stopped worker"
     if process.poll() is not None:
-        raise Deviation(f"a trainer ended by itself: {process.communicate()[1].decode()[-2000:]}")
+        raise Deviation(f"a trainer exited unexpectedly: {process.communicate()[1].decode()[-2000:]}")
     process.kill()
     process.wait()
     until = time.monotonic() + _GONE_WITHIN_S
     while left := _marked(mark):
         if time.monotonic() > until:
-            raise Deviation(f"a second after its trainer was killed there is {left}")
-        time.sleep(0.01)  # nobody tells of the end of strangers
+            raise Deviation(f"a second after its trainer was killed, these remain: {left}")
+        time.sleep(0.01)  # no event reports the end of processes that are not our children
     process.communicate()
     return Tally(rounds=1, faults=Counter([kind]))
 
 
 def _stop_a_worker(trainer: int) -> bool:
-    """Have a worker of this trainer's fork server stand still; False if there is none."""
+    """Stop a worker of this trainer's fork server; return False if it has no worker."""
     try:
         for child in psutil.Process(trainer).children():
             workers = child.children()
             if workers:
                 workers[-1].send_signal(signal.SIGSTOP)
                 return True
-    except psutil.Error:  # one of them is just gone
+    except psutil.Error:  # a process has just ended
         return False
     return False
 
@@ -92,18 +93,18 @@ def _marked(mark: str) -> list[psutil.Process]:
 
 
 def small_shm(chance: random.Random) -> Tally:
-    """A round in a /dev/shm that others fill."""
+    """Run a round in a /dev/shm that other files fill."""
     seed = chance.randrange(1 << 32)
     command = [*_IN_SMALL_SHM, sys.executable, _SCRIPT, "--round", str(seed), "--filled"]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=_DEADLOCK_S)
     if done.returncode:
         raise Deviation(f"in a small /dev/shm, seed {seed}: status {done.returncode}: {done.stderr[-2000:]}")
-    told = json.loads(done.stdout)
-    return Tally(**told | {"faults": Counter(told["faults"]) + Counter(["small /dev/shm"])})
+    counts = json.loads(done.stdout)
+    return Tally(**counts | {"faults": Counter(counts["faults"]) + Counter(["small /dev/shm"])})
 
 
 def run_here(seed: int, *, endless: bool, filled: bool) -> Tally:
-    """Run one round in this process, which one of the above has started."""
+    """Run one round in this process, which `killed_trainer` or `small_shm` has started."""
     filler = None
     if filled:
         room = random.Random(seed).randint(*_ROOM_MIB)

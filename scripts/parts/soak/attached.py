@@ -1,13 +1,13 @@
-"""The processes of a server and of its consumers, which are killed at any moment; each leaves a log of what it saw.
+"""The processes of a server and of its consumers, which are killed at random moments. Each writes a log.
 
     A EPOCH                   a consumer has attached
-    G EPOCH POSITION BYTES    it was given a batch of so many bytes, which are right
-    D                         it has had all epochs that count, and goes on until SIGTERM
-    C TEXT                    the server has cut it off
-    ! TEXT                    something is wrong
+    G EPOCH POSITION BYTES    it received a batch of this size with the expected content
+    D                         it has received all epochs that count, and continues until SIGTERM
+    C TEXT                    the server has disconnected it
+    ! TEXT                    an error
 
-A line is written by one call, so that whoever is killed leaves whole lines. The processes are forked from the soak,
-which has imported all that they need: a start costs little.
+A line is written by one system call, so a kill cannot leave a partial line. The processes are forked from the soak,
+which has imported all modules that they need, so they start fast.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ import mpqueue
 from mpqueue.errors import ConsumerDied
 from parts.soak import content
 
-CUT_OFF = 3  # exit status of a consumer that the server has detached
+CUT_OFF = 3  # exit status of a consumer that the server has disconnected
 _WRONG = 4
 _ATTACH_S = 60.0
 _KEPT = 12
@@ -36,16 +36,16 @@ _KEPT = 12
 
 @dataclass
 class Plan:
-    """One server and its consumers.
+    """The options of one server and its consumers.
 
     Attributes:
-        seed: Of the content.
-        name: Of the server.
-        folder: Has the logs, and the journal.
-        length: Batches of an epoch.
+        seed: Seed of the content.
+        name: Name of the server.
+        folder: Folder of the logs and the journal.
+        length: Batches per epoch.
         num_epochs: Epochs that count.
-        options: Of the server.
-        pace_s: Seconds that a consumer takes for a batch, at most.
+        options: Options of the server.
+        pace_s: Maximum time in seconds that a consumer takes for a batch.
     """
 
     seed: int
@@ -58,16 +58,16 @@ class Plan:
 
     @property
     def has_journal(self) -> bool:
-        """True if the server may be killed."""
+        """Whether the server may be killed."""
         return self.options.get("journal") is not None
 
 
 class Numbered:
-    """Batches that say which they are.
+    """Batches that contain their index.
 
     Args:
-        seed: Of the content.
-        length: How many.
+        seed: Seed of the content.
+        length: Number of batches.
     """
 
     def __init__(self, seed: int, length: int) -> None:
@@ -81,11 +81,11 @@ class Numbered:
 
 
 class Child:
-    """A process that was forked to do one thing.
+    """A forked process that runs a function.
 
     Args:
-        log: Path of what it writes.
-        work: Does it, with a function that writes a line; returns the exit status.
+        log: Path of its log.
+        work: The function. It is called with a function that writes a line, and returns the exit status.
     """
 
     def __init__(self, log: str, work: Callable[[Callable[[str], None]], int]) -> None:
@@ -97,30 +97,30 @@ class Child:
             _be(log, work)
 
     def poll(self) -> int | None:
-        """Return its exit status, as `subprocess` has it; None: it lives."""
+        """Return the exit status as in `subprocess`, or None if the process is running."""
         if self.status is None:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             self.status = os.waitstatus_to_exitcode(status) if pid else None
         return self.status
 
     def send(self, number: int) -> None:
-        """Send it a signal, if it was not seen to end."""
+        """Send a signal, unless the process is known to have ended."""
         if self.status is None:
             os.kill(self.pid, number)
 
     @property
     def is_done(self) -> bool:
-        """True if it has written that it has had all epochs."""
+        """Whether the process has logged that it received all epochs."""
         return os.path.exists(self.log + ".done")
 
     def kill(self) -> None:
-        """Kill it, and wait for its end."""
+        """Kill the process, and wait until it has exited."""
         self.send(signal.SIGKILL)
         if self.status is None:
             self.status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
     def lines(self) -> list[str]:
-        """Return what it has written."""
+        """Return the lines of the log."""
         with contextlib.suppress(FileNotFoundError), open(self.log) as file:
             return file.read().splitlines()
         return []
@@ -131,7 +131,8 @@ def _be(log: str, work: Callable[[Callable[[str], None]], int]) -> None:
     try:
         faulthandler.cancel_dump_traceback_later()
         faulthandler.enable()
-        logging.getLogger("mpqueue").setLevel(logging.ERROR)  # that who keeps batches gets copies is no news
+        # Hides the message that a consumer that keeps batches gets copies.
+        logging.getLogger("mpqueue").setLevel(logging.ERROR)
         fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
         def write(line: str) -> None:
@@ -156,15 +157,15 @@ def serve(plan: Plan, write: Callable[[str], None]) -> int:
 
 
 def consume(plan: Plan, rank: int | None, join: Any, seed: int, write: Callable[[str], None], log: str) -> int:
-    """Take all epochs that are left, and look at every byte; then go on until SIGTERM.
+    """Take all remaining epochs, and check every byte; then continue until SIGTERM.
 
-    Who left at the end of the epochs could not tell a server that is killed at that moment, and unread requests with
-    it, that its last batches are taken; its successor would wait for that rank.
+    If a consumer left at the end of the epochs while the server is killed, its last requests would be lost with the
+    server. The next server would not know that its last batches were taken, and would wait for that rank.
     """
     chance, kept = random.Random(seed), []
     pauses, keeps = chance.choice([0.0, plan.pace_s]), chance.choice([0.0, 0.3])
-    asked: list[int] = []  # no exception: one that strikes in a finalizer is lost
-    signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
+    signals: list[int] = []  # no exception, because an exception in a finalizer is ignored
+    signal.signal(signal.SIGTERM, lambda number, _: signals.append(number))
     consumer = mpqueue.attach(
         plan.name, rank=rank, timeout=_ATTACH_S, join=join, reconnect=plan.has_journal,
         writable=chance.choice([False, "copy"]),
@@ -172,7 +173,7 @@ def consume(plan: Plan, rank: int | None, join: Any, seed: int, write: Callable[
     write(f"A {consumer.epoch}")
     status, is_done = 0, False
     try:
-        while not asked:
+        while not signals:
             if consumer.epoch >= plan.num_epochs and not is_done:
                 write("D")
                 os.close(os.open(log + ".done", os.O_CREAT, 0o600))
@@ -187,8 +188,8 @@ def consume(plan: Plan, rank: int | None, join: Any, seed: int, write: Callable[
                     _require(plan.seed, *kept.pop(chance.randrange(len(kept))))
                 if pauses:
                     signal.sigtimedwait([], chance.uniform(0, pauses))
-                if asked or chance.random() < 0.01:
-                    break  # and go on in the next loop
+                if signals or chance.random() < 0.01:
+                    break  # continue in the next loop
     except ConsumerDied as error:
         write(f"C {error}")
         status = CUT_OFF

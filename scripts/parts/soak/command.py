@@ -14,10 +14,10 @@ from mpqueue import Loader
 from parts.soak import apart, content, faults, growth, interrupts, services, sources
 from parts.soak.rounds import Deviation, Tally, rounds
 
-_DEADLOCK_S = 150  # of one round
+_DEADLOCK_S = 150  # seconds per round
 _SETTLED_S = 5.0
-_SHARE = 0.25  # of the time, for signals at random moments
-_MOST_S = 60.0  # of that, for each kind of call
+_SHARE = 0.25  # fraction of the time for signals at random moments
+_MOST_S = 60.0  # maximum seconds of that for each kind of call
 _MAX_GROWTH = {
     "private_bytes": 64 << 10,
     "shared_bytes": 64 << 10,
@@ -28,7 +28,7 @@ _MAX_GROWTH = {
 
 
 def main(about: str) -> int:
-    """Run what the command line asks for; the exit status."""
+    """Run the command line; return the exit status."""
     options = _parser(about).parse_args()
     if options.round is not None:
         return _run_round(options)
@@ -51,12 +51,12 @@ def main(about: str) -> int:
 
 def _parser(about: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=about)
-    parser.add_argument("--minutes", type=float, default=1.0, help="how long (default: 1)")
+    parser.add_argument("--minutes", type=float, default=1.0, help="duration (default: 1)")
     parser.add_argument("--seed", type=int, help="repeat a run")
-    parser.add_argument("--service", action="store_true", help="servers and consumers, which are killed and stopped")
-    parser.add_argument("--interrupts", type=int, help="signals whose handler raises, until there were that many")
-    parser.add_argument("--batches", type=int, help="one load of so many batches instead, and what grows meanwhile")
-    parser.add_argument("--round", type=int, help=argparse.SUPPRESS)  # one of our own processes asks for these
+    parser.add_argument("--service", action="store_true", help="kill and stop servers and consumers")
+    parser.add_argument("--interrupts", type=int, help="raise from signal handlers this many times")
+    parser.add_argument("--batches", type=int, help="run one load of this many batches, and print the growth")
+    parser.add_argument("--round", type=int, help=argparse.SUPPRESS)  # for child processes of this program
     parser.add_argument("--endless", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--filled", action="store_true", help=argparse.SUPPRESS)
     return parser
@@ -90,7 +90,7 @@ def _until(seed: int, deadline: float) -> None:
             samples.append(growth.sample(tally.batches))
         if time.monotonic() > deadline:
             break
-    faulthandler.dump_traceback_later(_DEADLOCK_S, exit=True)  # for the exit as well
+    faulthandler.dump_traceback_later(_DEADLOCK_S, exit=True)  # covers the exit, too
     _report(tally, time.monotonic() - started)
     print(growth.as_text(samples), flush=True)
     if not has_mounts:
@@ -122,25 +122,25 @@ def _strike_often(seed: int, num_interrupts: int) -> None:
 
 
 def _require_nothing_left() -> None:
-    """Beside this process: Python's resource tracker; beside its thread: the watchdogs over deadlocks of both."""
+    """Raise unless only this process, Python's resource tracker, and the watchdog threads for deadlocks are left."""
     until = time.monotonic() + _SETTLED_S
     while (last := growth.sample(0)).threads > 3 or last.processes > 2:
         if time.monotonic() > until:
-            raise Deviation(f"something is left: {last}, {growth.names_of_threads()}")
-        time.sleep(0.01)  # a timer that was cancelled ends by itself
+            raise Deviation(f"a process or thread was leaked: {last}, {growth.names_of_threads()}")
+        time.sleep(0.01)  # a cancelled timer ends by itself
 
 
 def _report(tally: Tally, seconds: float) -> None:
     print(
         f"{tally.rounds:,} rounds in {seconds:.0f} s: {tally.batches:,} batches of {tally.bytes / 1e9:.2f} GB "
-        "arrived as they should"
+        "were correct"
     )
     for kind, count in sorted(tally.faults.items()):
         print(f"  {count:8,}  {kind}")
 
 
 def _long_load(seed: int, num_batches: int) -> None:
-    """One load with random shapes and random deaths, and what grows meanwhile."""
+    """Run one load with random shapes and random crashes, and print the growth."""
     started, tally, samples = time.monotonic(), Tally(rounds=1), []
     chance, step = random.Random(seed), max(1, num_batches // 200)
     with tempfile.TemporaryDirectory(prefix="soak") as folder:
@@ -161,7 +161,7 @@ def _long_load(seed: int, num_batches: int) -> None:
     _report(tally, time.monotonic() - started)
     print(growth.as_text(samples), flush=True)
     if tally.batches != num_batches:
-        raise Deviation(f"{tally.batches} of {num_batches} batches came")
+        raise Deviation(f"expected {num_batches} batches, got {tally.batches}")
     for name, slope in growth.slopes(samples).items():
         if slope > _MAX_GROWTH[name]:
             raise Deviation(f"{name} grow by {slope} per 1,000 batches")

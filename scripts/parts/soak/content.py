@@ -1,4 +1,4 @@
-"""Content of each batch: a function of the load's seed, the epoch and the index, the same in any process."""
+"""The content of each batch: a function of the load's seed, the epoch and the index, equal in all processes."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ _SMALL, _LARGE = 600, 300_000  # items; one batch in sixteen is large
 
 
 def batch(seed: int, epoch: int, index: int) -> Any:
-    """A tree of a few arrays of random shapes and types, now and then with an object among them."""
+    """Return a tree of a few arrays of random shapes and types, sometimes with another object."""
     rng = np.random.default_rng((seed, epoch, index))
     arrays = [_array(rng) for _ in range(rng.integers(1, 4))]
     shape = rng.integers(6)
@@ -33,7 +33,7 @@ def _array(rng: np.random.Generator) -> Any:
 
 
 def same(found: Any, expected: Any) -> bool:
-    """Equal to the last bit, in structure, types and shapes."""
+    """Return whether two trees are equal bit by bit, with equal structures, types and shapes."""
     if type(found) is not type(expected):
         return False
     if isinstance(expected, np.ndarray):
@@ -46,7 +46,7 @@ def same(found: Any, expected: Any) -> bool:
 
 
 def num_bytes(tree: Any) -> int:
-    """Bytes of its arrays."""
+    """Return the number of bytes of the arrays."""
     if isinstance(tree, np.ndarray):
         return tree.nbytes
     if isinstance(tree, dict):
@@ -55,7 +55,7 @@ def num_bytes(tree: Any) -> int:
 
 
 def outline(tree: Any) -> str:
-    """Its structure, in a line that can be read."""
+    """Return a one-line description of the structure."""
     if isinstance(tree, np.ndarray):
         return f"{tree.dtype}{list(tree.shape)}" if tree.size > 4 else repr(tree)
     if isinstance(tree, dict):

@@ -1,4 +1,4 @@
-"""Faults: in a worker, once, at an index that follows from the seed; and from outside, at any moment."""
+"""Faults inside a worker, once, at an index that the seed determines; and faults from outside, at any moment."""
 
 import contextlib
 import os
@@ -15,14 +15,14 @@ import psutil
 
 
 class Lethal:
-    """An object that ends the process which pickles it: in the middle of the publication of its batch."""
+    """An object that kills the process that pickles it, while its batch is being written."""
 
     def __reduce__(self) -> Any:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _garbage() -> None:
-    """Write random bytes to every pipe that can be written to, as code that has mixed up its descriptors would."""
+    """Write random bytes to every writable pipe, like code that confuses its descriptors."""
     for name in os.listdir("/proc/self/fd"):
         fd = int(name)
         if fd <= 2 or fd == resource_tracker._resource_tracker._fd:  # Python's own, which forked workers inherit
@@ -31,7 +31,7 @@ def _garbage() -> None:
             if stat.S_ISFIFO(os.fstat(fd).st_mode):
                 os.set_blocking(fd, False)
                 os.write(fd, random.randbytes(random.randrange(1, 300)))
-    time.sleep(60)  # this worker is ended for it, long before
+    time.sleep(60)  # this worker is ended long before that
 
 
 def _signal_of(number: int) -> Callable[[], None]:
@@ -49,7 +49,7 @@ IN_WORKER: dict[str, Callable[[], Any]] = {
 
 
 def strike(folder: str, seed: int, epoch: int, index: int, one_in: int) -> Any:
-    """The fault of this index, if it has one that did not strike yet: an object for the batch, or no return at all."""
+    """Cause the fault of this index, once: return an object for the batch, or do not return at all."""
     chance = random.Random(f"{seed} {epoch} {index}")
     if chance.randrange(one_in):
         return None
@@ -62,12 +62,12 @@ def strike(folder: str, seed: int, epoch: int, index: int, one_in: int) -> Any:
 
 
 def struck(folder: str) -> list[str]:
-    """The kinds that have struck, each as often as it did."""
+    """Return the kinds of the faults that have happened, once per fault."""
     return [path.name.rpartition(",")[0] for path in Path(folder).iterdir() if "," in path.name]
 
 
 def kill_from_outside(chance: random.Random) -> str | None:
-    """Kill a worker, or now and then the fork server, of this process; says which."""
+    """Kill a worker, or sometimes the fork server, of this process; return the kind of the fault."""
     fork_servers = [process for process in psutil.Process().children() if _is_fork_server(process)]
     victims = (
         fork_servers

@@ -1,4 +1,4 @@
-"""Growth of memory, descriptors, threads and processes over the batches that were handed out."""
+"""Growth of memory, descriptors, threads and processes with the number of batches."""
 
 import contextlib
 import os
@@ -13,12 +13,12 @@ class Sample(NamedTuple):
     """Resources of this process and its descendants.
 
     Attributes:
-        batches: Handed out so far.
-        private_bytes: Memory that is no file's: of all processes, pages that they share counted once.
+        batches: Batches delivered so far.
+        private_bytes: Anonymous memory of all processes, with shared pages counted once.
         shared_bytes: Memory of the rings.
-        descriptors: Open in all processes.
-        threads: Of all.
-        processes: How many.
+        descriptors: Open descriptors of all processes.
+        threads: Threads of all processes.
+        processes: Number of processes.
     """
 
     batches: int
@@ -30,7 +30,7 @@ class Sample(NamedTuple):
 
 
 def sample(batches: int, ring_bytes: int = 0) -> Sample:
-    """Return the resources that are held now."""
+    """Return the resources that are in use now."""
     me = psutil.Process()
     private = descriptors = threads = processes = 0
     for process in [me, *me.children(recursive=True)]:
@@ -50,7 +50,7 @@ def _private_bytes(pid: int) -> int:
 
 
 def slopes(samples: list[Sample]) -> dict[str, float]:
-    """Growth of each per thousand batches, over the second half: the first one is the warm-up."""
+    """Return the growth of each resource per thousand batches, over the second half. The first half is the warm-up."""
     late = samples[len(samples) // 2 :]
     if len(late) < 4:
         return {}
@@ -61,7 +61,7 @@ def slopes(samples: list[Sample]) -> dict[str, float]:
 
 
 def as_text(samples: list[Sample]) -> str:
-    """The slopes, and first and last values of the second half."""
+    """Return the slopes, and the first and last values of the second half."""
     found = slopes(samples)
     if not found:
         return "growth: too few samples"

@@ -1,4 +1,4 @@
-"""Signals whose handler raises, at random moments of the calls of all loads in `parts.soak.struck`."""
+"""Handlers of signals that raise at random moments in the calls of all loads in `parts.soak.struck`."""
 
 import faulthandler
 import logging
@@ -11,16 +11,16 @@ from parts.soak.alarms import Alarms
 from parts.soak.rounds import Deviation, Tally
 from parts.soak.struck import LOADS, Load
 
-_SLICE_S = 3.0  # that a load runs before the next one has its turn
-_HANG_S = 300  # of an epoch: a struck one restarts its workers, which beside ten others took over 60
-REPLACED = "of these, for which the caller got another exception, or none"
+_SLICE_S = 3.0  # seconds that a load runs before the next one
+_HANG_S = 300  # seconds per epoch: a strike restarts workers, which took over 60 s with ten other processes running
+REPLACED = "of these, with another exception or none for the caller"
 
 
 def strike(seed: int, seconds: float) -> Tally:
-    """Strike each load for that time; return what was counted.
+    """Interrupt each load for ``seconds``; return the counts.
 
     Raises:
-        Deviation: Something was lost, or came twice.
+        Deviation: A batch was lost or repeated.
     """
     tally = Tally()
     for name, load in LOADS.items():
@@ -29,15 +29,15 @@ def strike(seed: int, seconds: float) -> Tally:
 
 
 def strike_often(seed: int, num_interrupts: int, report: Callable[[Tally], None]) -> Tally:
-    """Strike all loads in turns, until there were that many interrupts; return what was counted.
+    """Interrupt all loads in turns until the number of interrupts is reached; return the counts.
 
     Args:
         seed: Chooses the moments.
         num_interrupts: The number of interrupts.
-        report: Called with what was counted so far, after each turn of all loads.
+        report: Called with the counts after each turn of all loads.
 
     Raises:
-        Deviation: Something was lost, or came twice.
+        Deviation: A batch was lost or repeated.
     """
     tally, turn = Tally(), 0
     while count_of(tally) < num_interrupts:
@@ -59,7 +59,7 @@ def _strike_one(seed: str, name: str, load: Load, seconds: float) -> Tally:
     tally, before = Tally(), signal.getsignal(signal.SIGALRM)
     log = logging.getLogger("mpqueue")
     level = log.level
-    log.setLevel(logging.ERROR)  # that broken samples are left out is no news
+    log.setLevel(logging.ERROR)  # hides the messages about skipped samples
     alarms, until = Alarms(random.Random(seed)), time.monotonic() + seconds
     faulthandler.dump_traceback_later(_HANG_S, exit=True)
     batches = load(alarms)
@@ -71,11 +71,11 @@ def _strike_one(seed: str, name: str, load: Load, seconds: float) -> Tally:
             if time.monotonic() > until:
                 break
     except Deviation as deviation:
-        raise Deviation(f"{name}, struck by signals: {deviation}") from deviation
+        raise Deviation(f"{name}, interrupted by signals: {deviation}") from deviation
     finally:
         batches.close()
         faulthandler.cancel_dump_traceback_later()
-        tally.faults[f"signals amid calls of {name}"] += alarms.count
+        tally.faults[f"signals during calls of {name}"] += alarms.count
         tally.faults[REPLACED] += alarms.num_replaced
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

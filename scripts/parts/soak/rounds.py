@@ -1,4 +1,4 @@
-"""One load from its start to its stop, with all that goes wrong meanwhile."""
+"""One load from its start to its stop, with all its faults."""
 
 import contextlib
 import os
@@ -13,11 +13,11 @@ from mpqueue import Loader
 from mpqueue.errors import SharedMemoryFull
 from parts.soak import content, faults, sources
 
-_ROOM = 40  # batches that a hoarder keeps at most
+_ROOM = 40  # maximum number of batches that a consumer keeps
 
 
 class Deviation(Exception):
-    """Something arrived that is not what the source gives, or something did not arrive."""
+    """A batch differs from the source's, or is missing."""
 
 
 @dataclass
@@ -37,17 +37,17 @@ class Tally:
         self.faults += other.faults
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the counts as JSON can hold them."""
+        """Return the counts as a dictionary for JSON."""
         return vars(self) | {"faults": dict(self.faults)}
 
 
 class Round:
-    """A load that follows from a seed.
+    """A random load.
 
     Args:
-        seed: Of it.
-        filler: A file that grows and shrinks beside the ring, so that memory is short.
-        endless: Epochs without end, for who is going to be killed.
+        seed: Seed of the load.
+        filler: A file that grows and shrinks in the same file system as the ring, so that memory is short.
+        endless: Whether epochs never end, for a process that will be killed.
     """
 
     def __init__(self, seed: int, *, filler: "Filler | None" = None, endless: bool = False) -> None:
@@ -79,10 +79,10 @@ class Round:
             self.indices = Loader(sources.indices_of(self.length), workers=0, seed=seed, lanes=self.options["lanes"])
 
     def run(self) -> Tally:
-        """Do it.
+        """Run the load.
 
         Raises:
-            Deviation: Something came out wrong; names the seed.
+            Deviation: A batch was wrong; names the seed.
         """
         with tempfile.TemporaryDirectory(prefix="soak") as folder:
             try:
@@ -110,7 +110,7 @@ class Round:
         expected = self._expected()
         try:
             while self._read(loader, expected):
-                self.tally.faults["went on from its state"] += 1
+                self.tally.faults["resumed from a state"] += 1
                 loader.load_state_dict(loader.state_dict())
             if self.has_left:
                 return
@@ -122,15 +122,15 @@ class Round:
             self._go_on(loader, expected)
             return
         if expected:
-            raise Deviation(f"epoch {epoch} ended without {len(expected)} of {self.length} batches")
+            raise Deviation(f"epoch {epoch} ended with {len(expected)} of {self.length} batches missing")
 
     def _read(self, loader: Loader, expected: dict[int, int]) -> bool:
-        """Take batches; return True if the epoch is to go on from its state, and note if it was left."""
+        """Take batches; return True if the epoch must continue from a state, and record whether the loop was left."""
         self.has_left = False
         for batch in loader:
             self._take(batch, expected)
             self._disturb()
-            # Behind the last batch it is not early: `on_epoch_end` is due, and comes 0.1 s later or with the next loop.
+            # After the last batch, leaving is not early: `on_epoch_end` follows 0.1 s later or with the next loop.
             if self.chance.random() < self.leaves_early and expected:
                 if self.is_laned and self.chance.randrange(2):
                     return True
@@ -143,28 +143,29 @@ class Round:
         return False
 
     def _go_on(self, loader: Loader, expected: dict[int, int]) -> None:
-        """Take the batches behind the one that there was no memory for; another loop has them.
+        """Take the batches after one that failed because shared memory was full. They need another loop.
 
-        Where it was the last one, another loop is the next epoch; but of a stream, whose end is known when it has come,
-        the loop up to there.
+        If the failed batch was the last one, another loop would be the next epoch. Except for a stream: its end is only
+        known when it arrives, so there, another loop is needed to reach the end.
         """
         num_failed = 1
         while len(expected) > num_failed or self.is_stream or self.is_laned:
             try:
                 for batch in loader:
-                    if self.ordered:  # it is known which ones have failed
+                    if self.ordered:  # in order, the failed batches are known
                         for index in list(expected)[:num_failed]:
                             del expected[index]
                         num_failed = 0
                     self._take(batch, expected)
             except SharedMemoryFull:
                 num_failed += 1
-                self._check_kept(0)  # they may be all that there is: not even the end of a stream has a place then
+                # Kept batches may occupy all slots, so that not even the end of a stream could be delivered.
+                self._check_kept(0)
                 continue
             return
 
     def _expected(self) -> dict[int, int]:
-        """Index of each batch that is to come, and its version."""
+        """Return the index of each expected batch, and its version."""
         if self.is_laned:
             return dict.fromkeys(self.indices, 0)
         version = 0 if self.is_stream else self.source.version
@@ -173,23 +174,23 @@ class Round:
     def _take(self, batch: Any, expected: dict[int, int]) -> None:
         candidates = list(expected)[: 1 if self.ordered else None]
         for index in candidates:
-            wanted = content.batch(self.seed, expected[index], index)
-            if content.same(batch, wanted):
+            correct = content.batch(self.seed, expected[index], index)
+            if content.same(batch, correct):
                 break
         else:
-            raise Deviation(f"got {content.outline(batch)}, which is none of {candidates[:5]}")
+            raise Deviation(f"expected one of the batches {candidates[:5]}, got {content.outline(batch)}")
         del expected[index]
         self.tally.batches += 1
-        self.tally.bytes += content.num_bytes(wanted)
+        self.tally.bytes += content.num_bytes(correct)
         if self.chance.random() < self.keeps:
-            self.kept.append((batch, wanted))
-            self.tally.faults["batches hoarded"] += 1
+            self.kept.append((batch, correct))
+            self.tally.faults["batches kept"] += 1
         self._check_kept(_ROOM)
 
     def _check_kept(self, room: int) -> None:
         while len(self.kept) > room:
-            found, wanted = self.kept.pop(self.chance.randrange(len(self.kept)))
-            if not content.same(found, wanted):
+            found, correct = self.kept.pop(self.chance.randrange(len(self.kept)))
+            if not content.same(found, correct):
                 raise Deviation("a batch has changed while it was kept")
 
     def _disturb(self) -> None:
@@ -202,26 +203,26 @@ class Round:
 
 
 class Filler:
-    """A file in /dev/shm that takes what the ring would like to have.
+    """A file in /dev/shm that takes memory from the ring.
 
     Args:
-        path: Of the file.
-        most: Bytes that it may have.
+        path: Path of the file.
+        most: Maximum number of bytes.
     """
 
     def __init__(self, path: str, most: int) -> None:
         self._fd, self.most = os.open(path, os.O_RDWR | os.O_CREAT, 0o600), most
 
     def resize(self, nbytes: int) -> None:
-        """Take so many bytes, or all that there are."""
+        """Take ``nbytes`` bytes, or all free bytes."""
         os.ftruncate(self._fd, 0)
         if nbytes:
-            with contextlib.suppress(OSError):  # full: what we want
+            with contextlib.suppress(OSError):  # a full file system is intended
                 os.posix_fallocate(self._fd, 0, nbytes)
 
 
 def rounds(seed: int) -> Iterator[Round]:
-    """Rounds without end."""
+    """Yield rounds indefinitely."""
     chance = random.Random(seed)
     while True:
         yield Round(chance.randrange(1 << 32))

@@ -1,7 +1,7 @@
-"""Servers and consumers that are killed, stopped and replaced at random; who got what is checked when all have all.
+"""Servers and consumers that are killed, stopped and replaced at random, and a final check of the delivered batches.
 
-What a consumer was given before its last batch is *taken*; its last one may be given to another, if it was killed or
-cut off: whether it had asked for the next one in its last moment, nobody but the server knows.
+Batches that a consumer received before its last one are *taken*. If a consumer was killed or disconnected, its last
+batch may be delivered again, because only the server knows whether the consumer had requested the next one.
 """
 
 import ctypes
@@ -19,36 +19,36 @@ import psutil
 from parts.soak.attached import CUT_OFF, Child, Plan, consume, serve
 from parts.soak.rounds import Deviation, Tally
 
-_QUIET_AFTER_S = (2.0, 8.0)  # when a round's faults end
+_QUIET_AFTER_S = (2.0, 8.0)  # time until the faults of a round end
 _DEADLOCK_S = 90.0
 _GONE_WITHIN_S = 2.0
-_SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER: workers whose server was killed become this process's children
+_SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER: workers of a killed server become this process's children
 
 
 class ServiceRound:
     """A server with its consumers, from the start of the first to the end of the last.
 
     Args:
-        seed: All follows from it, but for the times.
-        home: The folder of servers.
+        seed: Determines everything except times.
+        servers: Parent of the server directories.
     """
 
-    def __init__(self, seed: int, home: str) -> None:
-        self.seed, self.home = seed, home
+    def __init__(self, seed: int, servers: str) -> None:
+        self.seed, self.servers = seed, servers
         self.chance = chance = random.Random(seed)
         self.tally = Tally(rounds=1)
         self.mode = chance.choice(["ranks", "first come", "broadcast"])
         self.size = chance.randint(1, 4)
         self.consumers: list[tuple[Child, int | None, str]] = []
         self.past: list[tuple[Child, int | None, str]] = []
-        self.given: dict[Child, tuple[list[tuple[int, int]], bool]] = {}
+        self.received: dict[Child, tuple[list[tuple[int, int]], bool]] = {}
         self.num_started = 0
 
     def run(self) -> Tally:
-        """Do it.
+        """Run the round.
 
         Raises:
-            Deviation: Something came out wrong; names the seed.
+            Deviation: A result was wrong; names the seed.
         """
         with tempfile.TemporaryDirectory(prefix="soak") as folder:
             self.plan = self._plan(folder)
@@ -80,7 +80,7 @@ class ServiceRound:
         length = self.size * chance.randint(1, 100)
         return Plan(self.seed, "soak", folder, length, chance.randint(1, 6), options, chance.choice([0.0, 0.004, 0.02]))
 
-    # -- Life
+    # -- Processes
 
     def _run(self) -> None:
         self.num_servers, self.quiet_at = 0, time.monotonic() + self.chance.uniform(*_QUIET_AFTER_S)
@@ -89,33 +89,33 @@ class ServiceRound:
         for rank in range(self.size):
             self._attach(rank if self.mode == "ranks" else None, "next")
         while not all(child.is_done for child, _, _ in self.consumers):
-            time.sleep(self.chance.uniform(0.01, 0.15))  # nobody tells of moments
-            self._look_after()
+            time.sleep(self.chance.uniform(0.01, 0.15))  # poll, because no event is available
+            self._check_processes()
             if time.monotonic() < self.quiet_at:
                 self._disturb()
             elif time.monotonic() > deadline:
-                self._tell_of_deadlock()
+                self._raise_deadlock()
         self._end_the_consumers(deadline)
         self._end_the_server(deadline)
         self._require_gone()
 
     def _end_the_consumers(self, deadline: float) -> None:
-        """Have them leave; where there are ranks, the others are cut off when the first one has left."""
+        """Make the consumers leave. With ranks, the other consumers are disconnected when the first one has left."""
         for child, _, _ in self.consumers:
             child.send(signal.SIGTERM)
         while any(child.poll() is None for child, _, _ in self.consumers):
             if time.monotonic() > deadline:
-                self._tell_of_deadlock()
-            time.sleep(0.005)  # its status is all that tells of its end
+                self._raise_deadlock()
+            time.sleep(0.005)  # the exit status is the only sign of the end
         for one in list(self.consumers):
             if one[0].status not in {0, CUT_OFF}:
-                raise Deviation(f"a consumer has ended with {one[0].status}: {one[0].lines()[-3:]}")
+                raise Deviation(f"a consumer exited with {one[0].status}: {one[0].lines()[-3:]}")
             self._retire(one)
 
     def _end_the_server(self, deadline: float) -> None:
-        """Stop it once it serves: the folder of one that was killed is there until its successor has taken it over."""
+        """Stop the server once it serves: a killed server's directory remains until its successor takes it over."""
         while not self.server.lines() and time.monotonic() < deadline:
-            time.sleep(0.005)  # its log is a file
+            time.sleep(0.005)  # the log is a file
         self.server.send(signal.SIGTERM)
 
     def _serve(self) -> None:
@@ -128,9 +128,9 @@ class ServiceRound:
         child = Child(log, partial(consume, self.plan, rank, join, self.chance.randrange(1 << 32), log=log))
         self.consumers.append((child, rank, join))
 
-    def _look_after(self) -> None:
+    def _check_processes(self) -> None:
         if self.server.poll() is not None:
-            raise Deviation(f"the server has ended by itself: {self.server.lines()}")
+            raise Deviation(f"the server exited unexpectedly: {self.server.lines()}")
         for one in list(self.consumers):
             child, rank, _ = one
             status = child.poll()
@@ -138,9 +138,9 @@ class ServiceRound:
                 continue
             may_be_cut = self.plan.options["lease_timeout"] is not None or self.plan.options.get("slow") == "detach"
             if status != CUT_OFF or not may_be_cut:
-                raise Deviation(f"a consumer has ended with {status}: {child.lines()[-3:]}")
+                raise Deviation(f"a consumer exited with {status}: {child.lines()[-3:]}")
             self._retire(one)
-            self.tally.faults["consumers cut off"] += 1
+            self.tally.faults["consumers disconnected"] += 1
             self._attach(rank, self._join())
 
     def _retire(self, one: tuple[Child, int | None, str]) -> None:
@@ -184,89 +184,89 @@ class ServiceRound:
         self._retire(one)
         self._attach(rank, self._join())
 
-    def _tell_of_deadlock(self) -> None:
-        said = {os.path.basename(child.log): child.lines()[-2:] for child, _, _ in self.consumers}
-        self._have_said(self.server, *[one for one, _, _ in self.consumers])
-        raise Deviation(f"nothing moves any more, {self.num_servers} servers, {said}")
+    def _raise_deadlock(self) -> None:
+        details = {os.path.basename(child.log): child.lines()[-2:] for child, _, _ in self.consumers}
+        self._dump_stacks(self.server, *[one for one, _, _ in self.consumers])
+        raise Deviation(f"deadlock: {self.num_servers} servers, last lines of the consumers {details}")
 
     @staticmethod
-    def _have_said(*children: Child) -> None:
-        """Have each write down where it stands."""
+    def _dump_stacks(*children: Child) -> None:
+        """Make each process write its stacks to its log."""
         for child in children:
             child.send(signal.SIGABRT)
         time.sleep(1.0)
 
     def _require_gone(self) -> None:
-        """Two seconds after the last has gone nothing is left."""
+        """Raise unless all processes and files are gone two seconds after the end of the last process."""
         until = time.monotonic() + _GONE_WITHIN_S
-        folder = os.path.join(self.home, self.plan.name)
+        folder = os.path.join(self.servers, self.plan.name)
         while (left := _children(self.server.pid)) or self.server.poll() is None or os.path.exists(folder):
             if time.monotonic() > until:
-                said = f"something is left: {left}, {os.listdir(self.home)}, the server {self.server.poll()}"
-                self._have_said(self.server)
-                raise Deviation(said)
-            time.sleep(0.005)  # nobody tells of the end of strangers
+                details = f"these were leaked: {left}, {os.listdir(self.servers)}, the server {self.server.poll()}"
+                self._dump_stacks(self.server)
+                raise Deviation(details)
+            time.sleep(0.005)  # no event reports the end of processes that are not our children
         if self.server.poll():
-            raise Deviation(f"the server has ended with {self.server.poll()}: {self.server.lines()}")
+            raise Deviation(f"the server exited with {self.server.poll()}: {self.server.lines()}")
 
-    # -- Who got what
+    # -- Delivered batches
 
     def _check(self) -> None:
         certain: Counter[tuple[int, int]] = Counter()
         perhaps: Counter[tuple[int, int]] = Counter()
         for child, _, _ in self.past:
-            got, is_done = self._given(child)
+            got, is_done = self._received(child)
             certain.update(got if is_done else got[:-1])
             perhaps.update([] if is_done else got[-1:])
         if self.mode == "broadcast":
             self._check_broadcast()
             return
-        wanted = {(epoch, n) for epoch in range(self.plan.num_epochs) for n in range(self.plan.length)}
+        expected = {(epoch, n) for epoch in range(self.plan.num_epochs) for n in range(self.plan.length)}
         twice = {place: count for place, count in certain.items() if count > 1}
-        lost = wanted - certain.keys() - perhaps.keys()
-        # Without ranks, the loop of one for whom nothing of an epoch was left is the next epoch.
+        lost = expected - certain.keys() - perhaps.keys()
+        # Without ranks, a consumer that gets no batch of an epoch loops over the next epoch.
         strange = {place for place in certain.keys() | perhaps.keys() if place[1] >= self.plan.length}
         if twice or lost or strange:
-            raise Deviation(f"twice {_some(twice)}, lost {_some(lost)}, strange {_some(strange)}")
+            raise Deviation(f"repeated {_some(twice)}, lost {_some(lost)}, unexpected {_some(strange)}")
         if self.mode == "ranks" and self.plan.options["ordered"]:
             self._check_ranks()
 
     def _check_ranks(self) -> None:
         for rank in range(self.size):
-            given: list[tuple[int, int]] = []
+            received: list[tuple[int, int]] = []
             for child in sorted((one for one, of, _ in self.past if of == rank), key=_age):
-                got, _ = self._given(child)
-                if given and got and got[0] == given[-1]:
-                    given.pop()  # it was not taken
-                given += got
+                got, _ = self._received(child)
+                if received and got and got[0] == received[-1]:
+                    received.pop()  # the batch was not taken
+                received += got
             mine = range(rank, self.plan.length, self.size)
-            if given != [(epoch, n) for epoch in range(self.plan.num_epochs) for n in mine]:
-                raise Deviation(f"rank {rank} got {given}")
+            if received != [(epoch, n) for epoch in range(self.plan.num_epochs) for n in mine]:
+                raise Deviation(f"rank {rank} received {received}")
 
     def _check_broadcast(self) -> None:
         options, length = self.plan.options, self.plan.length
         for child, _, join in self.past:
-            got, is_done = self._given(child)
+            got, is_done = self._received(child)
             epochs: dict[int, list[int]] = {}
             for epoch, position in got:
                 epochs.setdefault(epoch, []).append(position)
             for number, (epoch, positions) in enumerate(epochs.items()):
-                told = f"consumer {os.path.basename(child.log)} ({join}) got {positions} of epoch {epoch}"
+                facts = f"consumer {os.path.basename(child.log)} ({join}) got {positions} of epoch {epoch}"
                 is_first, is_last = number == 0, number == len(epochs) - 1
                 if len(set(positions)) != len(positions):
-                    raise Deviation(f"{told}: some twice")
+                    raise Deviation(f"{facts}: some are repeated")
                 if options["slow"] == "skip" or not options["ordered"]:
                     continue
                 start = positions[0] if is_first and join == "now" else 0
                 end = len(positions) + start if is_last and not is_done else length
                 if positions != list(range(start, end)):
-                    raise Deviation(f"{told}, and not {start} to {end - 1}")
+                    raise Deviation(f"{facts}, expected {start} to {end - 1}")
 
-    def _given(self, child: Child) -> tuple[list[tuple[int, int]], bool]:
-        """Return what a consumer was given, and whether it has had all."""
-        if child not in self.given:
-            self.given[child] = self._read(child)
-        return self.given[child]
+    def _received(self, child: Child) -> tuple[list[tuple[int, int]], bool]:
+        """Return the batches that a consumer received, and whether it received all."""
+        if child not in self.received:
+            self.received[child] = self._read(child)
+        return self.received[child]
 
     def _read(self, child: Child) -> tuple[list[tuple[int, int]], bool]:
         lines = child.lines()
@@ -289,7 +289,7 @@ def _some(places: object) -> str:
 
 
 def _children(but: int) -> list[psutil.Process]:
-    """Return the processes below this one that live; those that have ended are reaped."""
+    """Return the running processes below this one, and reap zombies."""
     left = []
     for process in psutil.Process().children(recursive=True):
         try:
@@ -305,10 +305,10 @@ def _children(but: int) -> list[psutil.Process]:
 
 
 def rounds(seed: int) -> Iterator[ServiceRound]:
-    """Rounds without end."""
+    """Yield rounds indefinitely."""
     ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
     chance = random.Random(seed)
-    with tempfile.TemporaryDirectory(prefix="soak") as home:
-        os.environ["MPQUEUE_HOME"] = home
+    with tempfile.TemporaryDirectory(prefix="soak") as servers:
+        os.environ["MPQUEUE_HOME"] = servers
         while True:
-            yield ServiceRound(chance.randrange(1 << 32), home)
+            yield ServiceRound(chance.randrange(1 << 32), servers)

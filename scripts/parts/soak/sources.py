@@ -1,4 +1,4 @@
-"""Sources that give the content, and carry the faults."""
+"""Sources that yield the content and cause the faults."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -8,15 +8,15 @@ from parts.soak import content, faults
 
 
 class Batches:
-    """A sequence.
+    """A sequence of batches.
 
     Args:
-        seed: Of its content.
-        length: Batches of an epoch.
-        folder: Where faults note that they struck.
-        one_in: Of so many batches one has a fault.
-        in_slot: Arrays are made in the ring.
-        changes: The content of an epoch depends on what `on_epoch_end` did.
+        seed: Seed of the content.
+        length: Batches per epoch.
+        folder: Folder with a record of the faults that have happened.
+        one_in: One in ``one_in`` batches has a fault.
+        in_slot: Whether arrays are created in the ring.
+        changes: Whether the content of an epoch depends on `on_epoch_end`.
     """
 
     def __init__(self, seed: int, length: int, folder: str, *, one_in: int, in_slot: bool, changes: bool) -> None:
@@ -43,15 +43,15 @@ def _in_slot(array: Any) -> Any:
 
 
 class Changing(Batches):
-    """One that changes itself at the end of an epoch."""
+    """A sequence that changes at the end of each epoch."""
 
     def on_epoch_end(self) -> None:
-        """Count the epochs; workers must know the number before they compute the next epoch."""
+        """Count the epochs. Workers must receive the number before they compute the next epoch."""
         self.version += 1
 
 
 def stream_of(seed: int, length: int, folder: str, one_in: int) -> Callable[[], Iterator[Any]]:
-    """A generator function; worker ``id`` of ``n`` gives the batches id, id + n, id + 2 n, ..."""
+    """Return a generator function; worker ``id`` of ``n`` yields the batches id, id + n, id + 2 n, ..."""
 
     def stream() -> Iterator[Any]:
         info = mpqueue.worker_info()
@@ -65,7 +65,7 @@ def stream_of(seed: int, length: int, folder: str, one_in: int) -> Callable[[], 
 
 
 def dataset_of(seed: int, length: int, folder: str, one_in: int) -> mpqueue.Dataset:
-    """The batches of `indices_of`, with their content."""
+    """Return a dataset of the batches of `indices_of`, with their content."""
 
     def made(index: int) -> Any:
         lethal = faults.strike(folder, seed, 0, index, one_in)
@@ -76,7 +76,7 @@ def dataset_of(seed: int, length: int, folder: str, one_in: int) -> mpqueue.Data
 
 
 def indices_of(length: int) -> mpqueue.Dataset:
-    """A stream in lanes, out of order: two of three numbers."""
+    """Return a shuffled stream in lanes: two of three numbers."""
     return mpqueue.Dataset.range(length).filter(_is_kept).shuffle(buffer=5)
 
 

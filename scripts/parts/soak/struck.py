@@ -1,6 +1,6 @@
-"""Loads whose calls are struck by signals: nothing may be lost, and nothing may come twice.
+"""Loads with calls that signals interrupt: no batch may be lost or repeated.
 
-Each load is a generator without end that yields how many batches have come since it yielded last.
+Each load is an endless generator that yields the number of batches since the last yield.
 """
 
 import importlib.util
@@ -22,7 +22,7 @@ from parts.soak.rounds import Deviation
 
 _LENGTH = 5
 _SEED = 7
-_RESUMES = 0.02  # share of the batches after which the load is continued elsewhere from its state
+_RESUMES = 0.02  # fraction of the batches after which another loader resumes from a state
 
 Load = Callable[[Alarms], Generator[int, None, None]]
 
@@ -38,7 +38,7 @@ class Numbers:
 
 
 class Mixed:
-    """Batches of which each has another structure than the one before."""
+    """Batches with a new structure in each batch."""
 
     def __len__(self) -> int:
         return 4 * _LENGTH
@@ -55,7 +55,7 @@ class Mixed:
 
 
 class Broken(Numbers):
-    """Some of its items raise."""
+    """A sequence that raises for some items."""
 
     def __getitem__(self, index: int) -> Any:
         if index % 3 == 2:
@@ -114,9 +114,9 @@ def _plain(batch: Any) -> Any:
     return batch.tolist() if hasattr(batch, "tolist") else batch
 
 
-def _require(found: Any, wanted: Any) -> None:
-    if found != wanted:
-        raise Deviation(f"{found} came, and not {wanted}")
+def _require(found: Any, expected: Any) -> None:
+    if found != expected:
+        raise Deviation(f"expected {expected}, got {found}")
 
 
 def _until_done(alarms: Alarms, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -125,14 +125,15 @@ def _until_done(alarms: Alarms, function: Callable[..., Any], *arguments: Any) -
     return found[0]
 
 
-def _read(alarms: Alarms, batches: Any, wanted: list[Any], resume: Callable[[], list[Any]] | None = None) -> int:
+def _read(alarms: Alarms, batches: Any, expected: list[Any], resume: Callable[[], list[Any]] | None = None) -> int:
     """Read an epoch; return the number of its batches.
 
     Args:
-        alarms: Strike each call.
-        batches: What has the epoch.
-        wanted: Its batches.
-        resume: Returns the batches that a state, which is taken now, has left of the epoch.
+        alarms: Interrupts each call.
+        batches: An iterable over the epoch.
+        expected: The expected batches.
+        resume: Takes a state now, and returns the batches that a loader with this state yields for the rest of the
+        epoch.
     """
     begun, found = _until_done(alarms, iter, batches), []
     while True:
@@ -142,9 +143,9 @@ def _read(alarms: Alarms, batches: Any, wanted: list[Any], resume: Callable[[], 
             break
         found += list(map(_plain, got))
         got.clear()
-        if resume is not None and len(found) < len(wanted) and random.random() < _RESUMES:
-            _require(resume(), wanted[len(found) :])
-    _require(found, wanted)
+        if resume is not None and len(found) < len(expected) and random.random() < _RESUMES:
+            _require(resume(), expected[len(found) :])
+    _require(found, expected)
     return len(found)
 
 
@@ -168,17 +169,17 @@ def _loader(
 def _enqueuer(alarms: Alarms, *, processes: bool) -> Generator[int, None, None]:
     with mpqueue.OrderedEnqueuer(Numbers(), processes) as enqueuer:
         enqueuer.start(2, 4)
-        batches, wanted = enqueuer.get(), 0
+        batches, expected = enqueuer.get(), 0
         while True:
             got = alarms.call(next, batches)
-            _require([int(batch[0]) for batch in got], [wanted][: len(got)])
-            wanted = (wanted + len(got)) % _LENGTH
+            _require([int(batch[0]) for batch in got], [expected][: len(got)])
+            expected = (expected + len(got)) % _LENGTH
             yield len(got)
             got.clear()
 
 
 def _epoch_of_fit(alarms: Alarms, enqueuer: PassEnqueuer | LoaderEnqueuer) -> int:
-    """Ask for an epoch as Keras does; return how many batches came before a signal ended it."""
+    """Request an epoch as Keras does; return the number of batches before a signal ended it."""
     enqueuer.start()
     batches = enqueuer.get()
     for number in range(_LENGTH):
@@ -193,7 +194,7 @@ def _epoch_of_fit(alarms: Alarms, enqueuer: PassEnqueuer | LoaderEnqueuer) -> in
 
 
 def _fits(alarms: Alarms, *, processes: bool) -> Generator[int, None, None]:
-    """Fit again and again; a signal ends a fit, and the next one is whole."""
+    """Fit repeatedly. A signal ends a fit; the next fit must be complete."""
     while True:
         enqueuer = PassEnqueuer(Numbers(), 2, use_multiprocessing=processes)
         for _ in range(3):
@@ -204,7 +205,7 @@ def _fits(alarms: Alarms, *, processes: bool) -> Generator[int, None, None]:
 
 
 def _fits_of_a_loader(alarms: Alarms) -> Generator[int, None, None]:
-    """The same; a state of the loader counts the batches that came, and no others."""
+    """Fit repeatedly from a loader. Its state must count exactly the delivered batches."""
     with mpqueue.Loader(Numbers(), workers=2) as loader:
         epochs, epoch = LoaderEpochs(loader), 0
         while True:
@@ -219,9 +220,9 @@ def _fits_of_a_loader(alarms: Alarms) -> Generator[int, None, None]:
 
 
 def _torch(alarms: Alarms, **options: Any) -> Generator[int, None, None]:
-    """Passes of torch: each is whole, or raises an error that says that an interrupt has ended it."""
+    """Run passes of torch's loader. Each must be complete, or raise the error that reports an interrupt."""
     loader: Any = mpqueue.torch.DataLoader(range(4 * _LENGTH), batch_size=4, **options)
-    wanted, is_shuffled = list(range(4 * _LENGTH)), options.get("shuffle", False)
+    expected, is_shuffled = list(range(4 * _LENGTH)), options.get("shuffle", False)
     while True:
         found: list[int] = []
         try:
@@ -230,7 +231,7 @@ def _torch(alarms: Alarms, **options: Any) -> Generator[int, None, None]:
                 for batch in alarms.call(next, begun):
                     found += batch.tolist()
         except StopIteration:
-            _require(sorted(found) if is_shuffled else found, wanted)
+            _require(sorted(found) if is_shuffled else found, expected)
         except RuntimeError as error:
             if "an interrupt came" not in str(error):
                 raise Deviation(f"{error} came after {found}") from error
@@ -238,34 +239,34 @@ def _torch(alarms: Alarms, **options: Any) -> Generator[int, None, None]:
 
 
 def _consumer(alarms: Alarms, source: Any, **options: Any) -> Generator[int, None, None]:
-    wanted = [_plain(source[index]) for index in range(len(source))]
+    expected = [_plain(source[index]) for index in range(len(source))]
     with tempfile.TemporaryDirectory(prefix="soak") as folder:
         name = str(Path(folder) / "interrupts")
         with mpqueue.Server(name, source, workers=1, **options), mpqueue.attach(name, timeout=30) as consumer:
             while True:
-                yield _read(alarms, consumer, wanted)
+                yield _read(alarms, consumer, expected)
 
 
 def _attachments(alarms: Alarms) -> Generator[int, None, None]:
-    """Consumers that attach again and again; a struck one is given up."""
+    """Attach consumers repeatedly. An interrupted consumer is discarded."""
     source = Mixed()
-    wanted = [_plain(source[index]) for index in range(len(source))]
+    expected = [_plain(source[index]) for index in range(len(source))]
     with tempfile.TemporaryDirectory(prefix="soak") as folder:
         name = str(Path(folder) / "interrupts")
         with mpqueue.Server(name, source, workers=1, mode="broadcast"):
             while True:
                 for consumer in alarms.call(partial(mpqueue.attach, timeout=30), name):
                     try:
-                        yield _read(alarms, consumer, wanted)
+                        yield _read(alarms, consumer, expected)
                     finally:
                         _until_done(alarms, consumer.close)
 
 
 def _queue(alarms: Alarms, *, shared: bool) -> Generator[int, None, None]:
-    alarms.strikes_again = False  # a second one, amid the clean-up of the first, may lose an element
+    alarms.strikes_again = False  # a second signal, during the cleanup after the first one, may lose an element
     queue = mpqueue.train.FIFOQueue(8, "int64", [()])
     if shared:
-        pickle.dumps(queue)  # from now on other processes may use it
+        pickle.dumps(queue)  # from now on, other processes may use it
     held: list[int] = []
     number = 0
     while True:
