@@ -1,4 +1,4 @@
-"""The settings of Sphinx for the site that ``scripts/docs`` builds."""
+"""The Sphinx configuration of the site that ``scripts/docs`` builds."""
 
 from importlib.util import find_spec
 
@@ -12,22 +12,23 @@ project_copyright = author
 release = version = __version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon"]
-if find_spec("sphinx_copybutton") is not None:  # the extra `docs` has it; a site without it lacks only the buttons
+# Installed by the extra `docs`; without it, the site only lacks the copy buttons.
+if find_spec("sphinx_copybutton") is not None:
     extensions.append("sphinx_copybutton")
 autosummary_generate = False  # tables only
-default_role = "py:obj"  # the docstrings name things in single backticks; what the reference has, becomes a link
+default_role = "py:obj"  # names in single backticks in docstrings become links if the reference has them
 myst_heading_anchors = 3
-smartquotes_action = "D"  # dashes, as between a parameter and what it means; quotes are meant as they stand
+smartquotes_action = "D"  # only dashes, as between a parameter and its description; quotes are literal
 
-# The reference is made from docstrings. Frameworks are large, and some exclude each other: stand-ins take their places,
-# also where they are installed, so that the site is the same everywhere.
+# The reference is generated from docstrings. Frameworks are large, and some exclude each other, so they are always
+# mocked. The site is then the same everywhere.
 autodoc_mock_imports = ["jax", "keras", "ray", "tensorflow", "torch"]
 _MockObject.__or__ = _MockObject.__ror__ = lambda self, _other: self  # annotations such as ``torch.dtype | None``
 autodoc_typehints = "description"
 maximum_signature_line_length = 100
 autodoc_member_order = "bysource"
 napoleon_numpy_docstring = False
-napoleon_use_ivar = True  # or an attribute such as `bytes` would be where each mention of that name leads
+napoleon_use_ivar = True  # otherwise each mention of `bytes`, for example, would link to an attribute of that name
 napoleon_custom_sections = [
     (title, "params_style")
     for title in ("Reading raises", "The source raises", "The iterator raises", "The queue runner reports")
@@ -40,17 +41,17 @@ html_css_files = ["mpqueue.css"]
 html_copy_source = False
 html_show_sourcelink = False
 
-# What `scripts/docs --links` asks for; the pages of the project itself are checked by each build.
+# For `scripts/docs --links`; each build checks the links between the project's pages.
 linkcheck_timeout = 20
 linkcheck_retries = 2
 
 
 def _show_constants(app: object, what: str, name: str, value: object, options: object, lines: list[str]) -> None:  # noqa: ARG001 - Sphinx calls it
-    """Show the value of a constant, whose docstring would be that of its type."""
+    """Show the value of a constant instead of the docstring of its type."""
     if type(value) in (str, int, float, tuple):
         lines[:] = [f"``{value!r:.60}``"]
 
 
 def setup(app: object) -> None:
-    """Have Sphinx ask for it."""
+    """Connect the function to Sphinx."""
     app.connect("autodoc-process-docstring", _show_constants)

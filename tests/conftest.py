@@ -1,4 +1,4 @@
-"""Options of the whole suite, and the proof that each test leaves nothing behind."""
+"""Options of the whole test suite, and the check that each test leaks no resources."""
 
 import contextlib
 import gc
@@ -16,19 +16,19 @@ from helpers.new_fork_servers import NewForkServers, start_new
 import mpqueue
 from mpqueue.workers import launcher
 
-# The same examples at each run, and no deadline: a loaded machine is slow, which is no defect of what is tested.
+# The same examples in each run, and no deadline, because a loaded machine is slow.
 hypothesis.settings.register_profile("mpqueue", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("mpqueue")
 
 
 def pytest_addoption(parser):
     parser.addoption("--golden", default=None, metavar="DIR", help="folder of case files (default: tests/golden)")
-    parser.addoption("--stock", action="store_true", help="play cases on the framework itself, where that is possible")
-    parser.addoption("--peers", action="store_true", help="try the benchmark's peers that are installed, too")
+    parser.addoption("--stock", action="store_true", help="run cases on the framework itself, if possible")
+    parser.addoption("--peers", action="store_true", help="also test the benchmark's peers that are installed")
 
 
 def pytest_configure(config):
-    """Ctrl-C works here, also where a shell has started the tests in the background and has it ignored."""
+    """Enable Ctrl-C, even if a shell has started the tests in the background and ignores SIGINT."""
     config.pluginmanager.register(optional)
     config.pluginmanager.register(Bounds(600))  # the slowest collection takes 20 s on two CPUs
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -36,19 +36,22 @@ def pytest_configure(config):
 
 
 def pytest_collection_finish():
-    """Thousands of tests, and what they have imported, stay: the collection before each test need not look at them."""
+    """Freeze the collected tests and their imports, so that the garbage collection before each test skips them."""
     collect()
 
 
-# Thousands of quick tests, of which few fork or map anything; those that do are looked at together, after the last test.
+# Folders with thousands of quick tests that rarely fork or map memory. Their mappings are checked together after the
+# last test.
 _PURE = {"golden", "parsing", "compat", "readers"}
-# The trees of all modules, which the first keeps, make a collection take a quarter of a second, also after it.
+# These files keep the syntax trees of all modules, which makes each later garbage collection take a quarter of a
+# second.
 _PURE |= {"test_architecture.py", "test_extras.py", "test_public_names.py"}
-# Where it matters how fork servers start and die, each test has its own; so has one that reads what workers print.
+# In tests about the start and end of fork servers, each test has its own fork server, and so do tests that read the
+# output of workers.
 _ABOUT_STARTS = {"workers", "system", "memory", "monitor", "cluster"}
-_NOT_ABOUT_STARTS = {"test_user_generators.py", "test_randomness.py", "test_sources.py", "test_table.py"}  # but there
+_NOT_ABOUT_STARTS = {"test_user_generators.py", "test_randomness.py", "test_sources.py", "test_table.py"}  # exceptions
 _READING = {"capfd", "capfdbinary"}
-# These are about the interpreter that is started, too; in the others it is forked from one that stands by.
+# Tests that depend on a new interpreter. Elsewhere, fork servers are forks of a prepared interpreter.
 _ABOUT_INTERPRETERS = {"test_fork_server.py", "test_hash_seed.py", "test_limits.py"}
 
 
@@ -67,32 +70,33 @@ def _footprint(request):
 
 def _own_footprint():
     footprint = Footprint()
-    footprint.segments.clear()  # other programs and other processes of the tests have theirs, for as long as they like
-    footprint.descriptors.clear()  # asyncio keeps its loop, matplotlib its fonts; each test has looked at its own
+    footprint.segments.clear()  # segments of other programs and test processes
+    # Asyncio keeps its loop open, matplotlib its fonts; each test has checked its own descriptors.
+    footprint.descriptors.clear()
     footprint.threads = {k: name for k, name in footprint.threads.items() if not name.startswith("pytest_timeout")}
     return footprint
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _leaves_nothing_at_the_end():
-    """What stays between tests is gone after the last one, too."""
+def _leaks_nothing_at_the_end():
+    """Check that the resources which persist between tests are released after the last test."""
     before = _own_footprint()
     yield
     mpqueue.shutdown()
-    gc.unfreeze()  # what `collect` has left out
+    gc.unfreeze()  # frozen by `collect`
     left = left_behind(_own_footprint, before)
-    assert not left, f"the tests left behind: {left}"
+    assert not left, f"the tests leaked: {left}"
 
 
 @pytest.fixture(scope="session")
-def _new_fork_servers(_leaves_nothing_at_the_end):
+def _new_fork_servers(_leaks_nothing_at_the_end):
     with NewForkServers() as fork_servers:
         yield fork_servers
 
 
 @pytest.fixture(autouse=True)
 def _starts_fork_servers(request):
-    """Fork servers of a test are forks of an interpreter that stands by, but where it matters that they are new ones."""
+    """Start fork servers as forks of a prepared interpreter, except in tests that depend on new interpreters."""
     is_new = _is_fresh(request) or request.path.name in _ABOUT_INTERPRETERS or _PURE & set(request.path.parts)
     launcher._start_interpreter = start_new if is_new else request.getfixturevalue("_new_fork_servers").start
 
@@ -101,10 +105,10 @@ _last_path = None
 
 
 @pytest.fixture(autouse=True)
-def _leaves_nothing(request, _starts_fork_servers):
-    """Each test begins in an empty graph, and leaves no process, thread, descriptor, segment or mapping behind.
+def _leaks_nothing(request, _starts_fork_servers):
+    """Start each test with an empty graph, and check that it leaks no process, thread, descriptor, segment or mapping.
 
-    One healthy parked fork server may stay for the next test of the same file; see `helpers.parked`.
+    One parked fork server may remain for the next test of the same file; see `helpers.parked`.
     """
     global _last_path
     shares = _shares_fork_server(request)
@@ -114,23 +118,23 @@ def _leaves_nothing(request, _starts_fork_servers):
         mpqueue.shutdown()
     _last_path = request.path
     if not _PURE & set(request.path.parts):
-        collect()  # a fork announces all living queues and coordinators: those of earlier tests are not to be there
+        collect()  # a fork notifies all live queues and coordinators, and those of earlier tests must not be among them
     before = _footprint(request)
     yield
     if "mpqueue.tf1.queues" in sys.modules:
-        mpqueue.reset_default_graph()  # runners in its collections, and their queues, are nobody else's
+        mpqueue.reset_default_graph()  # the graph's collections hold runners and their queues
     if shares:
         parked.keep_one()
     else:
         mpqueue.shutdown()
     left = left_behind(lambda: _footprint(request), before)
     for pid in left.get("processes", ()):
-        with contextlib.suppress(ProcessLookupError):  # the exit of the interpreter would wait for it
+        with contextlib.suppress(ProcessLookupError):  # the exit of the interpreter would wait for the process
             os.kill(pid, signal.SIGKILL)
-    assert not left, f"the test left behind: {left}"
+    assert not left, f"the test leaked: {left}"
 
 
 @pytest.fixture(scope="session")
 def deadlock_s():
-    """A bound for waits in tests; passing it means that something hangs."""
+    """A limit for waits in tests, exceeded only if a test hangs."""
     return DEADLOCK_S

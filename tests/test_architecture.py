@@ -1,4 +1,4 @@
-"""The structure that the docstrings print is the one that the imports make; ``pytest tests/test_architecture.py -s`` tells its measures."""
+"""The structure in the docstrings equals that of the imports. The option ``-s`` prints statistics."""
 
 import ast
 import functools
@@ -29,12 +29,12 @@ PAGE_OF_TF1 = DOCS / "tensorflow-1-internals.md"
 
 
 class Limit(NamedTuple):
-    """What a trip may pass at most; whoever makes one shorter lowers these."""
+    """Upper limits for the path of a batch or element. Lower them if you shorten a path."""
 
-    legs: tuple[str, ...]  # that count together
+    legs: tuple[str, ...]  # legs that are counted together
     files: int
     calls: int
-    heading: str | None  # of the section that describes it
+    heading: str | None  # of the section that describes the path
     goal: str
 
 
@@ -46,21 +46,21 @@ LIMITS = {
     "service": Limit(("server",), 14, 50, "A batch to a consumer of a server", "16 files, 60 calls"),
 }
 
-# Files that a page names and its trip passes in some windows only: a service sleeps; blocks are freed many at a time.
+# Files that a page names and that the path uses only in some windows: a service sleeps; blocks are freed in groups.
 UNPASSED = {"service": {"workers/hang.py"}, "element to its owner": {"tf1/queues/arena.py"}}
 
-# Files that a trip passes on a busy machine only, where a side has to wait in each of its windows.
+# Files that the path uses only on a busy machine, where a side has to wait in each of its windows.
 PASSED_IN_A_WAIT = {"element to its owner": {"mpqueue/tf1/queues/watch.py"}}
 
-# How often a module outside of `mpqueue.engine` and `mpqueue.plan` checks the class of a cursor.
+# Number of checks of a cursor's class in modules outside `mpqueue.engine` and `mpqueue.plan`.
 CURSORS_CHECKED: dict[str, int] = {}
-# The packages of the backends may compare their names; and in these modules "thread" or "process" is an option of
-# another thing.
+# The packages of the backends may compare their names. In the other modules, "thread" or "process" is an unrelated
+# option.
 WHERE_BACKENDS_ARE_NAMED = (
     "mpqueue.workers.", "mpqueue.cluster.", "mpqueue.tf1.train.queue_runner", "mpqueue.tf1.compat.train.processes",
 )  # fmt: skip
 
-# No processes, no descriptors, no threads: a test drives them in microseconds.
+# Modules without processes, descriptors and threads, which a test can drive in microseconds.
 PURE = [
     *(f"mpqueue.memory.{name}" for name in ("slots", "layout")),
     *(f"mpqueue.engine.{name}" for name in ("outcomes", "ledger")),
@@ -77,31 +77,31 @@ IMPURE = {"os", "multiprocessing", "select", "selectors", "signal", "socket", "s
 
 @functools.cache
 def imports():
-    """Who imports whom in the package; read when it is asked for, not in each process that collects this file."""
+    """Return the imports of each module, read on first use and not in each process that collects this file."""
     return structure.graph(PACKAGE)
 
 
-def test_no_two_modules_import_each_other_in_a_circle():
+def test_modules_have_no_cyclic_imports():
     assert structure.circles(imports()) == []
 
 
-def test_no_two_scripts_import_each_other_in_a_circle():
+def test_scripts_have_no_cyclic_imports():
     assert structure.circles(structure.graph(SCRIPTS)) == []
 
 
-def test_the_check_for_circles_finds_one():
-    """Through a function's own import and a package, as they came to be."""
+def test_the_check_for_cyclic_imports_finds_a_cycle():
+    """The cycle goes through an import in a function and a package, a common case."""
     assert structure.circles({"a": {"b"}, "b": {"c"}, "c": {"a", "d"}, "d": set()}) == [["a", "b", "c"]]
 
 
 @pytest.mark.parametrize("name", PACKAGES)
-def test_the_map_of_a_folder_names_all_that_lies_in_it(name):
+def test_the_map_of_a_folder_lists_all_its_files(name):
     assert set(structure.printed_map(PACKAGES[name])) == structure.on_disk(PACKAGES[name])
 
 
 @pytest.mark.parametrize("name", PACKAGES)
-def test_imports_inside_of_a_folder_point_up_its_map(name):
-    """Whatever a module imports stands in a line above its own, or in the same one."""
+def test_imports_in_a_folder_point_to_the_same_or_an_upper_line_of_its_map(name):
+    """A module imports only modules in lines above its own line, or in the same line."""
     package = PACKAGES[name]
     layers = structure.printed_map(package)
     downwards = []
@@ -117,8 +117,8 @@ def test_imports_inside_of_a_folder_point_up_its_map(name):
     assert downwards == []
 
 
-def test_the_way_from_a_source_to_a_batch_is_that_of_its_picture():
-    """Each line of the picture knows only the lines around it: the plan no line, the engine only the cursors of plans."""
+def test_the_path_from_a_source_to_a_batch_equals_its_diagram():
+    """Each line of the diagram imports only its neighbours: the plan none, the engine only the plans' cursors."""
     block = re.search(
         r"## From a source to a batch\n\n```text\n(.*?)```", (DOCS / "architecture.md").read_text("utf-8"), re.S
     )[1]
@@ -141,18 +141,18 @@ def test_the_way_from_a_source_to_a_batch_is_that_of_its_picture():
     assert not folders["worker"] & {*frontends, *backends, "dataset"}
 
 
-def test_one_module_asks_which_system_this_is():
-    asks = re.compile(r"sys\.platform|hasattr\((os|select|signal|mmap|fcntl|faulthandler)\b")
-    asking = [name for name, module in PACKAGE.items() if asks.search(module.path.read_text())]
-    assert asking == ["mpqueue.system.platform_support"]
+def test_only_one_module_checks_the_operating_system():
+    checks_of_system = re.compile(r"sys\.platform|hasattr\((os|select|signal|mmap|fcntl|faulthandler)\b")
+    modules = [name for name, module in PACKAGE.items() if checks_of_system.search(module.path.read_text())]
+    assert modules == ["mpqueue.system.platform_support"]
 
 
-# The modules that mirror TensorFlow's names: the only ones that import the package `tf1`.
+# The modules that mirror TensorFlow's names; only these import the package `tf1`.
 DOORS = ("mpqueue.train", "mpqueue.python_io", "mpqueue.compat")
 OF_TENSORFLOW_1 = ("mpqueue.tf1", *DOORS)
-# A server loads the queues for a client that asks for them; the other module lists names of classes.
+# A server loads the queues for a client that requests them; the other module lists class names.
 NAMING_TENSORFLOW_1 = {"mpqueue.service.server", "mpqueue.workers.open_handles"}
-# Tests of the whole package, which have to know its TensorFlow 1 part: its structure, its pages and its examples.
+# Tests of the whole package, which use its TensorFlow 1 part: its structure, its pages and its examples.
 TESTS_OF_ALL = ("golden/", "docs/", "conftest.py", "helpers/docstrings.py", "helpers/trips.py", "test_")
 
 
@@ -179,7 +179,7 @@ def test_no_other_module_loads_tf1_by_name():
 
 
 def test_the_package_works_without_tf1(tmp_path):
-    """In a copy without the folder: all modules but three import, all names of `__all__` exist, and batches arrive."""
+    """In a copy without tf1, all but three modules can be imported, `__all__` is complete, and batches arrive."""
     left_out = shutil.ignore_patterns("tf1", "__pycache__")
     shutil.copytree(structure.ROOT / "mpqueue", tmp_path / "mpqueue", ignore=left_out)
     modules = [name for name in PACKAGE if not name.startswith((*OF_TENSORFLOW_1, "mpqueue.__main__"))]
@@ -212,8 +212,8 @@ if __name__ == "__main__":
     assert (done.stdout, done.stderr) == ("[[0, 1], [2, 3], [4, 5]]\n[[1, 3, 5]]\n[1, 2]\n", "")
 
 
-def test_tests_elsewhere_use_nothing_of_tf1():
-    """Those outside of `tests/tf1` neither import it nor use a name of it, in scripts that they run either."""
+def test_tests_outside_tf1_do_not_use_tf1():
+    """Tests outside `tests/tf1` neither import it nor use its names, not even in the scripts that they run."""
     names = "|".join(sorted(tf1_root.__all__))
     uses = re.compile(
         rf"mpqueue\.(tf1|train|python_io|compat|(?:{names}))\b|from mpqueue import [^\n]*\b(?:{names}|python_io|train|compat)\b"
@@ -224,7 +224,7 @@ def test_tests_elsewhere_use_nothing_of_tf1():
     assert sorted(name for name in found if not name.startswith(("tf1/", *TESTS_OF_ALL))) == []
 
 
-def test_the_picture_of_the_imports_shows_those_of_the_modules():
+def test_the_picture_of_the_imports_is_up_to_date():
     wings, found = script("parts.pictures.wings"), defaultdict(set)
     for importer, targets in imports().items():
         if folder := wings.folder_of(importer):
@@ -233,7 +233,7 @@ def test_the_picture_of_the_imports_shows_those_of_the_modules():
 
 
 @pytest.mark.parametrize("name", PURE)
-def test_a_pure_module_knows_no_processes(name):
+def test_a_pure_module_does_not_import_process_modules(name):
     known = set()
     for node in ast.walk(PACKAGE[name].tree):
         if isinstance(node, ast.Import):
@@ -251,7 +251,7 @@ def page_of(heading):
 
 
 @pytest.mark.parametrize("heading", WALKS)
-def test_a_walk_of_a_page_leads_through_what_is_there(heading):
+def test_the_path_on_a_page_names_existing_files_and_functions(heading):
     steps = structure.walk(page_of(heading), heading)
     assert len(steps) >= 5
     modules = {str(module.path.relative_to(structure.ROOT)): module for module in PACKAGE.values()}
@@ -267,7 +267,7 @@ def test_a_walk_of_a_page_leads_through_what_is_there(heading):
 
 @pytest.fixture(scope="module", params=LIMITS)
 def trip(request, tmp_path_factory):
-    """The name of a trip, and what its legs have passed."""
+    """Return the name of a path, and the files and calls of its legs."""
     legs = trips.TRIPS[request.param](tmp_path_factory.mktemp("trip"))
     waits = PASSED_IN_A_WAIT.get(request.param, set())
     return request.param, {
@@ -275,7 +275,7 @@ def trip(request, tmp_path_factory):
     }
 
 
-def test_a_trip_passes_few_files_and_few_calls(trip):
+def test_a_path_uses_few_files_and_calls(trip):
     name, legs = trip
     limit = LIMITS[name]
     print(f"\n{name}: {_measure(legs, limit.legs)}; the goal: {limit.goal}")
@@ -292,8 +292,8 @@ def _measure(legs, names):
     return f"{len(files)} files, {calls:.1f} calls in {' and '.join(names)}"
 
 
-def test_the_page_of_a_trip_names_what_it_passes(trip):
-    """What is as for an index is told once: the ways of a service and of a stream say what else there is."""
+def test_the_page_of_a_path_names_its_files(trip):
+    """Pages of services and streams only name files that the path of an index does not use."""
     name, legs = trip
     heading = LIMITS[name].heading
     if heading is None:
@@ -301,13 +301,13 @@ def test_the_page_of_a_trip_names_what_it_passes(trip):
     passed = {file.removeprefix("mpqueue/") for leg in legs.values() for file in leg.files}
     on_page = {step.file.removeprefix("mpqueue/") for step in structure.walk(page_of(heading), heading)}
     of_an_index = {step.file.removeprefix("mpqueue/") for step in structure.walk(PAGE, LIMITS["index"].heading)}
-    assert on_page - passed <= UNPASSED.get(name, set()), "the page names what the run does not pass"
+    assert on_page - passed <= UNPASSED.get(name, set()), "the page names files that the run does not use"
     unnamed = passed - on_page - (of_an_index if name in {"service", "stream"} else set())
-    assert unnamed == set(), "the page does not name what the run passes"
+    assert unnamed == set(), "the page does not name files that the run uses"
 
 
 def test_no_two_classes_have_the_same_name():
-    """But a class of TensorFlow 1's wing may: it mirrors a name, and no module needs both."""
+    """Classes of TensorFlow 1 are an exception, because they mirror names, and no module needs both."""
     homes = defaultdict(list)
     for dotted, node in structure.definitions(PACKAGE, ast.ClassDef):
         if not dotted.startswith("mpqueue.tf1."):
@@ -315,19 +315,19 @@ def test_no_two_classes_have_the_same_name():
     assert {name: where for name, where in homes.items() if len(where) > 1} == {}
 
 
-def test_only_plan_and_engine_know_the_classes_of_cursors():
-    asked = Counter()
+def test_only_plan_and_engine_check_the_classes_of_cursors():
+    checks = Counter()
     for name, module in PACKAGE.items():
         if name.startswith(("mpqueue.engine.", "mpqueue.plan.")):
             continue
         for node in ast.walk(module.tree):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "isinstance":
-                asked[name.removeprefix("mpqueue.")] += "Cursor" in ast.unparse(node.args[1])
-    assert _more(asked, CURSORS_CHECKED) == {}
+                checks[name.removeprefix("mpqueue.")] += "Cursor" in ast.unparse(node.args[1])
+    assert _more(checks, CURSORS_CHECKED) == {}
 
 
-# What tells a source from another one, and where it may be examined. A runner of samples calls ``__getitems__`` if there
-# is one; the TensorFlow 1 wing, readers of files and the stages of a dataset have sources of their own.
+# Attributes that distinguish kinds of sources, and the modules that may examine them. A sample runner calls
+# ``__getitems__`` if it exists. TensorFlow 1, file readers and stages of a dataset have their own sources.
 MARKS_OF_SOURCES = {
     "open_lane", "__getitem__", "__getitems__", "num_batches", "__next__", "thread_safe", "on_epoch_end",
     "on_epoch_begin", "index_array", "__mpqueue_source__",
@@ -345,21 +345,21 @@ SOURCES_EXAMINED = {
 }  # fmt: skip
 
 
-def test_only_the_plan_asks_what_a_source_is():
-    """Everything else gets the answer: a source class, or the form in which workers run it."""
-    asked = Counter()
+def test_only_the_plan_examines_the_kind_of_a_source():
+    """All other modules use the result: a source class, or the form in which workers run it."""
+    checks = Counter()
     for name, module in PACKAGE.items():
         if name.startswith(WHERE_SOURCES_ARE_KNOWN):
             continue
         for node in ast.walk(module.tree):
             if isinstance(node, ast.Call) and ast.unparse(node.func) in {"hasattr", "getattr"}:
                 of = [constant.value for constant in node.args[1:2] if isinstance(constant, ast.Constant)]
-                asked[name.removeprefix("mpqueue.")] += bool(MARKS_OF_SOURCES & set(of))
-    assert _more(asked, SOURCES_EXAMINED) == {}
+                checks[name.removeprefix("mpqueue.")] += bool(MARKS_OF_SOURCES & set(of))
+    assert _more(checks, SOURCES_EXAMINED) == {}
 
 
-def test_only_a_backend_knows_its_name():
-    """What differs between backends is asked of them: whether they share memory, pickle, can be polled."""
+def test_only_a_backend_compares_its_name():
+    """Other modules query a backend's properties: whether it shares memory, pickles, can be polled."""
     compared = Counter()
     for name, module in PACKAGE.items():
         if name.startswith(WHERE_BACKENDS_ARE_NAMED):
@@ -372,7 +372,7 @@ def test_only_a_backend_knows_its_name():
 
 
 def _constants(node):
-    """The strings, or other constants, that a value is compared with; not those inside of calls and subscripts."""
+    """Return the constants that a value is compared with, except those inside calls and subscripts."""
     parts = node.elts if isinstance(node, ast.Set | ast.Tuple | ast.List) else [node]
     return [part for part in parts if isinstance(part, ast.Constant)]
 
@@ -385,7 +385,7 @@ def _more(counted, allowed):
     }
 
 
-def test_every_public_name_is_there_and_documented():
+def test_every_public_name_exists_and_is_documented():
     for module in (mpqueue, importlib.import_module("mpqueue.errors")):
         for name in module.__all__:
             value = getattr(module, name)
@@ -399,17 +399,17 @@ def test_importing_the_package_imports_no_workers_and_no_frameworks():
     assert done.stdout.strip() == "[]"
 
 
-def test_the_measures_are_told():
-    """One table, for whoever looks with ``-s``."""
+def test_statistics_are_printed():
+    """Print a table of statistics, visible with ``-s``."""
     functions = sorted(structure.code_lines(node) for _, node in structure.definitions(PACKAGE, ast.FunctionDef))
     classes = [node for _, node in structure.definitions(PACKAGE, ast.ClassDef)]
     compat = sum(m.num_lines for name, m in PACKAGE.items() if name.startswith("mpqueue.tf1.compat"))
     total = sum(m.num_lines for m in PACKAGE.values())
     rows = {
         "modules; lines": f"{len(PACKAGE)}; {total}",
-        "of them compat": str(compat),
+        "lines in compat": str(compat),
         "imports between modules": str(sum(map(len, imports().values()))),
-        "circles in mpqueue, in scripts": f"{len(structure.circles(imports()))}, {len(structure.circles(structure.graph(SCRIPTS)))}",
+        "cycles in mpqueue, in scripts": f"{len(structure.circles(imports()))}, {len(structure.circles(structure.graph(SCRIPTS)))}",
         "longest module": str(max(m.num_lines for m in PACKAGE.values())),
         "functions: median, p90, longest": f"{functions[len(functions) // 2]}, {functions[len(functions) * 9 // 10]}, {functions[-1]}",
         "most fields of a class": str(max(len(structure.fields(node)) for node in classes)),

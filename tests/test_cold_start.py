@@ -1,7 +1,7 @@
-"""What the first use of each face imports: a start is as quick as its imports are few.
+"""Limits on the modules that the first use of each API imports, because imports dominate the time of a start.
 
-A module of ours takes 0.2 to 1 ms, and one of these others some more. Who needs another module may raise a number here
-once it is clear that it cannot be imported where it is used.
+A module of the package takes 0.2 to 1 ms, and some of the listed ones more. Raise a limit only if the new module cannot
+be imported where it is used.
 """
 
 import subprocess
@@ -9,14 +9,14 @@ import sys
 
 import pytest
 
-# With what they import they take 1 to 15 ms each, and are imported where they are used.
+# With their own imports, they take 1 to 15 ms each, and are imported where they are used.
 HEAVY = {
     "asyncio", "cloudpickle", "concurrent.futures", "html", "importlib.util", "logging", "multiprocessing",
     "numpy.typing", "pathlib", "psutil", "shutil", "subprocess", "tempfile", "urllib.parse", "uuid",
 }  # fmt: skip
-# NumPy loads `numpy.random` by itself before 2.3, and with it most of the others.
+# NumPy before 2.3 loads `numpy.random` itself, and with it most of the others.
 OF_RANDOM = {"hashlib", "hmac", "numpy.random", "random", "secrets"}
-FACES = {
+IMPORTS = {
     "the package": ("import mpqueue", 3, HEAVY | OF_RANDOM | {"json", "dataclasses", "threading"}),
     "Loader": ("import mpqueue; mpqueue.Loader", 20, HEAVY | OF_RANDOM | {"json", "socket"}),
     "a loader": ("import mpqueue; mpqueue.Loader([1])", 71, HEAVY | OF_RANDOM | {"json", "socket"}),
@@ -26,15 +26,15 @@ FACES = {
 }
 
 
-def run(code, says):
-    """Run code in a fresh interpreter that has NumPy; return the words of what it says at its end."""
-    script = f"import sys, numpy; before = set(sys.modules)\n{code}\nprint(*{says})"
+def run(code, expression):
+    """Run code in a new interpreter with NumPy; return the words that the expression evaluates to at the end."""
+    script = f"import sys, numpy; before = set(sys.modules)\n{code}\nprint(*{expression})"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
     return set(done.stdout.split())
 
 
 def loaded_by(code):
-    """Return the modules that are imported for this code."""
+    """Return the modules that the code imports."""
     return run(code, "set(sys.modules) - before")
 
 
@@ -42,8 +42,8 @@ def ours(names):
     return sorted(name for name in names if name.partition(".")[0] == "mpqueue")
 
 
-@pytest.mark.parametrize(("code", "most", "heavy"), FACES.values(), ids=FACES)
-def test_a_face_imports_few_modules_of_ours_and_none_of_those_that_take_long(code, most, heavy):
+@pytest.mark.parametrize(("code", "most", "heavy"), IMPORTS.values(), ids=IMPORTS)
+def test_an_api_imports_few_modules_and_no_slow_ones(code, most, heavy):
     loaded = loaded_by(code)
     assert not loaded & heavy
     assert len(ours(loaded)) <= most, ours(loaded)
@@ -65,15 +65,15 @@ with mpqueue.Loader(Noting(), batch_size=None, workers=1) as loader:
 """
 
 
-def test_the_trainer_imports_nothing_of_what_runs_in_its_workers():
+def test_the_trainer_does_not_import_worker_modules():
     loaded = loaded_by(FIRST_BATCH)
     assert "mpqueue.workers.process" in loaded
     assert not loaded & {"mpqueue.workers.fork_server", "mpqueue.workers.forker", "mpqueue.worker.main"}
 
 
-def test_a_forked_worker_imports_nothing_more_and_no_part_of_the_trainer():
-    """What a fork server has not, each worker would import anew."""
+def test_a_forked_worker_imports_no_modules_itself_and_none_of_the_trainer():
+    """Each worker would import the modules that the fork server has not imported."""
     assert run(FIRST_BATCH, "batch['own']") == set()
     of_worker = run(FIRST_BATCH, "batch['all']")
-    assert len(ours(of_worker)) <= FACES["forkserver"][1], ours(of_worker)
+    assert len(ours(of_worker)) <= IMPORTS["forkserver"][1], ours(of_worker)
     assert not [name for name in of_worker if name.startswith(("mpqueue.loader", "mpqueue.tf1", "mpqueue.frameworks"))]

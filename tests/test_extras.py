@@ -1,4 +1,4 @@
-"""The remedies of errors for packages that are missing: one form in all, and extras that there are."""
+"""Errors for missing packages have one form, and name existing extras."""
 
 import ast
 import re
@@ -10,12 +10,12 @@ import pytest
 from helpers.structure import ROOT
 
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-# For zsh, and for >=, the quotes are needed.
+# zsh, and the characters >=, require the quotes.
 FORM = re.compile(r'pip install "(?:mpqueue\[(?P<extra>[\w-]+)\]|\w+>=[\d.]+(?:,<[\d.]+)?)"')
 
 
 def remedies():
-    """Every text of the package that tells somebody to install, as (file, text)."""
+    """Yield every string of the package that contains an installation command, as (file, string)."""
     for path in sorted((ROOT / "mpqueue").rglob("*.py")):
         text = path.read_text("utf-8")
         for node in ast.walk(ast.parse(text)) if "pip install" in text else ():
@@ -24,7 +24,7 @@ def remedies():
 
 
 @pytest.mark.parametrize(("path", "text"), list(remedies()))
-def test_a_remedy_has_the_one_form_and_names_an_extra_that_there_is(path, text):
+def test_a_remedy_has_the_standard_form_and_names_an_existing_extra(path, text):
     found = FORM.search(text)
     assert found, f"{path}: {text!r}"
     assert found["extra"] is None or found["extra"] in EXTRAS
@@ -32,7 +32,7 @@ def test_a_remedy_has_the_one_form_and_names_an_extra_that_there_is(path, text):
 
 def test_each_extra_that_the_package_imports_from_is_named_in_a_remedy():
     named = {found["extra"] for _, text in remedies() if (found := FORM.search(text))}
-    # With Keras alone there is no backend, and it cannot be imported.
+    # Keras alone has no backend, and cannot be imported.
     assert named - {None} == EXTRAS.keys() - {"keras", "keras-tensorflow", "docs"}
 
 
@@ -55,20 +55,20 @@ def test_without_a_framework_the_error_names_its_extra(module, use, extra):
 
 
 @pytest.mark.parametrize("extra", EXTRAS)
-def test_an_extra_brings_one_framework_at_most(extra):
-    """JAX and TensorFlow in one process are two runtimes; who wants both names two extras."""
+def test_an_extra_installs_at_most_one_framework(extra):
+    """JAX and TensorFlow in one process are two runtimes. Users who need both list two extras."""
     brought = {re.match(r"[\w-]+", requirement)[0].removesuffix("-cpu") for requirement in EXTRAS[extra]}
     assert len(brought & {"jax", "tensorflow", "torch"}) <= 1
 
 
-def test_what_only_the_scripts_need_is_no_extra():
+def test_packages_that_only_scripts_need_are_not_extras():
     groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
     assert sorted(groups) == ["demo", "gauntlet", "gauntlet-mosaicml", "peers", "plots", "test", "test-all", "trainers"]
     assert groups.keys() & EXTRAS.keys() == set()
 
 
-def test_no_group_takes_mpqueue_from_an_index():
-    """Pip would look there for the package of this very clone, and take what anybody has put there under its name."""
+def test_no_group_installs_mpqueue_from_an_index():
+    """pip would search the index for the package of this clone, and install any package with its name from there."""
     groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
     needed = [each for group in groups.values() for each in group if isinstance(each, str)]
     assert [each for each in needed if each.startswith("mpqueue")] == []

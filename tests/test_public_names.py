@@ -1,4 +1,4 @@
-"""The names of the package: what ``dir`` shows, what loads on first use, and what a mistaken name is told."""
+"""The public names: the result of ``dir``, modules that load on first use, and the errors for mistaken names."""
 
 import ast
 import subprocess
@@ -15,7 +15,7 @@ PACKAGE = ROOT / "mpqueue"
 
 
 def printed(code):
-    """Return what a fresh interpreter prints."""
+    """Return the output of a new interpreter, split into words."""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     return done.stdout.split()
@@ -39,7 +39,7 @@ def test_dir_shows_the_same_names_after_some_were_used():
 
 
 def public_modules():
-    """The modules and folders of the package that list public names."""
+    """Return the modules and folders of the package that list public names."""
     paths = [*PACKAGE.glob("*.py"), *PACKAGE.glob("*/__init__.py")]
     listing = [path for path in paths if "\n__all__ = " in path.read_text("utf-8")]
     names = {path.parent.name if path.name == "__init__.py" else path.stem for path in listing}
@@ -47,7 +47,7 @@ def public_modules():
 
 
 def test_a_module_with_public_names_is_an_attribute_of_the_package():
-    """At run time, and for type checkers by the imports under `TYPE_CHECKING`."""
+    """Check both the run-time attributes and the imports under `TYPE_CHECKING` for type checkers."""
     modules = public_modules() - {"errors"}
     assert {name for name in modules if getattr(mpqueue, name).__name__ == f"mpqueue.{name}"} == modules
     tree = ast.parse((PACKAGE / "__init__.py").read_text("utf-8"))
@@ -57,7 +57,7 @@ def test_a_module_with_public_names_is_an_attribute_of_the_package():
 
 
 def test_the_docstrings_and_the_reference_of_a_public_module_are_checked():
-    """`MODULES` of `tests/helpers/docstrings.py` says whose."""
+    """`MODULES` in `tests/helpers/docstrings.py` lists the checked modules."""
     checked = {name.partition(".")[2] for name in MODULES + OF_TORCH}
     assert checked == public_modules() - {"compat"} | {""}
 
@@ -71,7 +71,7 @@ print("mpqueue.{name}" in sys.modules, mpqueue.{name}.__name__, "mpqueue.{name}"
     assert printed(code) == ["False", f"mpqueue.{name}", "True"]
 
 
-def test_the_names_of_tensorflow_1_are_reached_without_an_import_of_their_own():
+def test_the_names_of_tensorflow_1_are_available_without_a_separate_import():
     assert printed("import mpqueue; print(mpqueue.compat.v1.FIFOQueue.__name__)") == ["FIFOQueue"]
 
 
@@ -91,7 +91,7 @@ def test_a_module_for_a_framework_loads_without_the_framework(use, framework):
         ("PyDataset", "mpqueue.keras.accelerate"),
     ],
 )
-def test_a_name_of_another_library_is_answered_with_the_right_one(mistaken, right):
+def test_a_name_of_another_library_raises_with_the_right_name(mistaken, right):
     with pytest.raises(AttributeError, match=rf"no attribute '{mistaken}'.*{right}"):
         getattr(mpqueue, mistaken)
 
@@ -102,6 +102,6 @@ def test_an_unknown_name_is_an_attribute_error(name):
         getattr(mpqueue, name)
 
 
-def test_a_misspelt_name_is_corrected_by_python():
+def test_python_suggests_the_right_name_for_a_misspelt_one():
     done = subprocess.run([sys.executable, "-c", "import mpqueue; mpqueue.Loder"], capture_output=True, text=True)
     assert "Did you mean: 'Loader'?" in done.stderr

@@ -39,7 +39,7 @@ def _slow_machine(monkeypatch):
 
 
 @pytest.fixture(autouse=True)
-def _leaves_nothing(request):
+def _leaks_nothing(request):
     """Check that a test leaks no agent, fork server, worker, thread or descriptor; Ray's own are ignored."""
     collect()
     before = _footprint()

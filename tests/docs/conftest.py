@@ -1,4 +1,4 @@
-"""The interpreters from which examples are forked, and the site of the documents."""
+"""The interpreters that fork the examples, and the site of the documentation."""
 
 import importlib.util
 import os
@@ -21,10 +21,11 @@ def launcher():
 
 
 def _launcher_with(framework):
-    """Most of an example of a framework is its import: twelve seconds of a CPU for TensorFlow's."""
+    """Start an interpreter with a framework, because its import takes most of an example's time (TensorFlow: 12 s)."""
     if importlib.util.find_spec(framework) is None:
         pytest.skip(f"{framework} is not installed")
-    # pyarrow, which pandas imports, has a thread otherwise; no thread may be there when it is forked.
+    # Without this option, pyarrow, which pandas imports, starts a thread, and a process with threads must not be
+    # forked.
     backend = "tensorflow" if framework == "tensorflow" else "jax"  # TensorFlow imports Keras
     environ = os.environ | {"KERAS_BACKEND": backend, "JE_ARROW_MALLOC_CONF": "background_thread:false"}
     return Interpreter("mpqueue.workers.launcher", framework, environ=environ)
@@ -38,7 +39,7 @@ def launcher_with_torch():
 
 @pytest.fixture(scope="session")
 def launcher_with_keras():
-    """And with JAX, which is its backend."""
+    """Start an interpreter with Keras and its backend JAX."""
     with _launcher_with("keras") as made:
         yield made
 

@@ -1,4 +1,4 @@
-"""Docstrings of public names say all that is needed where they stand, say it alike, and have examples that run."""
+"""Docstrings of public names are complete and consistent, and their examples run."""
 
 import ast
 import importlib.util
@@ -22,7 +22,7 @@ FRONTENDS = {
     "mpqueue.keras.accelerate": options.AccelerateOptions,
 }
 EXAMPLES = examples()
-# They start threads and hooks, which the forks of other tests are not to meet.
+# They start threads and hooks that must not be inherited by forks of other tests.
 FRAMEWORKS = ("torch", "keras", "jax", "tf")
 
 
@@ -54,17 +54,17 @@ def test_the_docstring_of_a_frontend_has_no_line_that_is_too_long():
         assert max(map(len, inspect.getdoc(frontend_of(frontend)).splitlines())) <= 120
 
 
-@pytest.mark.parametrize("face", [mpqueue.Loader, mpqueue.Server])
-def test_help_shows_the_options_of_a_class_and_no_others(face):
-    """Its constructor takes all, to say what those are called here that it does not know."""
-    shown = inspect.signature(face)
+@pytest.mark.parametrize("frontend", [mpqueue.Loader, mpqueue.Server])
+def test_help_shows_exactly_the_options_of_a_class(frontend):
+    """The constructor takes any keyword, so that errors can suggest the right name of an unknown option."""
+    shown = inspect.signature(frontend)
     assert not [p for p in shown.parameters.values() if p.kind in {p.VAR_KEYWORD, p.VAR_POSITIONAL}]
     assert {"source", "workers", "shuffle", "trace"} <= set(shown.parameters)
     with pytest.raises(TypeError, match="unexpected keyword argument 'sizes'"):
-        face("name", [1], sizes=3) if face is mpqueue.Server else face([1], sizes=3)
+        frontend("name", [1], sizes=3) if frontend is mpqueue.Server else frontend([1], sizes=3)
 
 
-def test_a_class_of_a_user_shows_its_own_arguments():
+def test_a_user_subclass_shows_its_own_arguments():
     class Own(mpqueue.Server):
         def __init__(self, folder):
             """Serve a folder."""
@@ -72,7 +72,7 @@ def test_a_class_of_a_user_shows_its_own_arguments():
     assert list(inspect.signature(Own).parameters) == ["folder"]
 
 
-def test_every_argument_is_described_where_it_stands():
+def test_every_argument_has_its_own_description():
     assert undescribed() == ([], [])
 
 
@@ -107,23 +107,23 @@ def examples_of(*names):
 
 
 @pytest.mark.parametrize("example", [each for each in EXAMPLES if framework_of(each) not in FRAMEWORKS], ids=str)
-def test_an_example_of_a_docstring_runs_as_it_stands(example, tmp_path, monkeypatch):
+def test_a_docstring_example_runs_unchanged(example, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     exec(compile(example.text, str(example), "exec"), {"__name__": "example"})
 
 
 @examples_of("torch")
-def test_an_example_of_a_docstring_of_torch_runs_as_it_stands(example, tmp_path, launcher_with_torch):
+def test_a_docstring_example_with_torch_runs_unchanged(example, tmp_path, launcher_with_torch):
     run_example(example.text, tmp_path, launcher_with_torch)
 
 
 @examples_of("keras", "jax")
-def test_an_example_of_a_docstring_of_keras_or_jax_runs_as_it_stands(example, tmp_path, launcher_with_keras):
+def test_a_docstring_example_with_keras_or_jax_runs_unchanged(example, tmp_path, launcher_with_keras):
     if importlib.util.find_spec("jax") is None:
         pytest.skip("jax is not installed")
     run_example(example.text, tmp_path, launcher_with_keras)
 
 
 @examples_of("tf")
-def test_an_example_of_a_docstring_of_tensorflow_runs_as_it_stands(example, tmp_path, launcher_with_tensorflow):
+def test_a_docstring_example_with_tensorflow_runs_unchanged(example, tmp_path, launcher_with_tensorflow):
     run_example(example.text, tmp_path, launcher_with_tensorflow)

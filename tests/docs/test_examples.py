@@ -1,4 +1,4 @@
-"""Every fenced block of the README and of the documents is run, or in the one list here that says why it is not."""
+"""Every fenced block of the README and the documentation is run, or is in a list with the reason why it is not."""
 
 import importlib.util
 import re
@@ -15,34 +15,34 @@ from mpqueue.__main__ import main
 
 ALL = blocks()
 PYTHON = [block for block in ALL if block.language == "python"]
-FIRST_READ = ("README.md", "docs/start/")  # the others are run by scripts/test --all only
+FIRST_READ = ("README.md", "docs/start/")  # other pages are only run by scripts/test --all
 COMMANDS = sorted(
     {line.partition("  #")[0].strip() for block in ALL if block.language == "sh" for line in block.text.splitlines()}
     - {""}
 )
 
-# Commands of shell blocks that the tests do not run. What can be checked of them, is: their files, options and extras.
+# Commands of shell blocks that the tests do not run. Their files, options and extras are checked.
 NOT_RUN = {
     "git clone": "needs the network",
-    "cd mpqueue": "of the clone",
+    "cd mpqueue": "needs the clone",
     "python3 -m pip": "changes the environment of the tests, and needs the network",
     "mpqueue bench": "takes half a minute; tests/commands runs it",
     "mpqueue trace": "needs a trace; tests/commands runs it",
-    "mpqueue top": "runs until a key comes; tests/commands runs it",
-    "MPQUEUE_MONITOR=1 python train.py": "is the user's own",
-    "numactl --cpunodebind=0": "needs a machine with several nodes, and the user's own program",
-    "taskset -c 0-15": "is the user's own program, on a machine with 16 CPUs",
+    "mpqueue top": "runs until a key is pressed; tests/commands runs it",
+    "MPQUEUE_MONITOR=1 python train.py": "is a user's program",
+    "numactl --cpunodebind=0": "needs a machine with several nodes, and a user's program",
+    "taskset -c 0-15": "is a user's program, on a machine with 16 CPUs",
     "mpqueue doctor": "tests/commands runs it",
     "mpqueue index": "needs files; tests/commands runs it",
-    "mpqueue serve": "serves until a signal comes; tests/commands runs it",
-    "mkdir /srv": "makes a folder of the host",
+    "mpqueue serve": "serves until it gets a signal; tests/commands runs it",
+    "mkdir /srv": "creates a folder on the host",
     "docker run": "needs containers",
-    "torchrun": "starts the user's own program",
-    "scripts/docs": "makes .venv; test_site.py builds the site",
+    "torchrun": "starts a user's program",
+    "scripts/docs": "creates .venv; test_site.py builds the site",
     "scripts/pictures": "writes into the tree; test_pictures.py compares",
-    "scripts/demo": "makes .venv, and trains for a minute",
+    "scripts/demo": "creates .venv, and trains for a minute",
     "scripts/pinned": "needs a GPU",
-    "scripts/test": "is what runs these tests",
+    "scripts/test": "runs these tests",
     "scripts/auto": "takes minutes; tests/scripts runs it for a moment",
     "scripts/slow": "takes minutes; tests/scripts runs its programs for a moment",
     "scripts/mutants": "takes minutes",
@@ -61,9 +61,9 @@ def frameworks_of(block):
 
 
 def interpreter_of(block):
-    """Return the framework that is imported already where the block is forked: the one whose import takes longest.
+    """Return the framework to import before the fork of a block: the one with the slowest import.
 
-    A block that chooses Keras's backend has to import Keras itself.
+    A block that chooses Keras's backend must import Keras itself.
     """
     frameworks = {"keras" if name == "jax" else name for name in frameworks_of(block)}
     if "KERAS_BACKEND" in block.text:
@@ -83,7 +83,7 @@ def blocks_of(interpreter):
 
 
 def check_runs(block, folder, launcher):
-    """In a process of its own, without a word on stderr; frameworks have words of their own there."""
+    """Run a block in a separate process; assert that it prints nothing to stderr, except with frameworks, which do."""
     frameworks = frameworks_of(block)
     for name in frameworks:
         if importlib.util.find_spec(name) is None:
@@ -97,22 +97,22 @@ def check_runs(block, folder, launcher):
 
 
 @blocks_of(None)
-def test_a_python_block_runs_as_it_stands(block, tmp_path, launcher):
+def test_a_python_block_runs_unchanged(block, tmp_path, launcher):
     check_runs(block, tmp_path, launcher)
 
 
 @blocks_of("torch")
-def test_a_python_block_of_torch_runs_as_it_stands(block, tmp_path, launcher_with_torch):
+def test_a_python_block_with_torch_runs_unchanged(block, tmp_path, launcher_with_torch):
     check_runs(block, tmp_path, launcher_with_torch)
 
 
 @blocks_of("keras")
-def test_a_python_block_of_keras_or_jax_runs_as_it_stands(block, tmp_path, launcher_with_keras):
+def test_a_python_block_with_keras_or_jax_runs_unchanged(block, tmp_path, launcher_with_keras):
     check_runs(block, tmp_path, launcher_with_keras)
 
 
 @blocks_of("tensorflow")
-def test_a_python_block_of_tensorflow_runs_as_it_stands(block, tmp_path, launcher_with_tensorflow):
+def test_a_python_block_with_tensorflow_runs_unchanged(block, tmp_path, launcher_with_tensorflow):
     check_runs(block, tmp_path, launcher_with_tensorflow)
 
 
@@ -127,7 +127,7 @@ def test_a_shell_block_is_well_formed(block):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_shell_command_is_run_or_in_the_list(command):
+def test_a_shell_command_is_run_or_listed_as_not_run(command):
     assert [start for start in NOT_RUN if command.startswith(start)] != []
 
 
@@ -143,14 +143,14 @@ def test_a_shell_command_names_a_script_and_options_that_exist(command):
 
 
 @pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith("mpqueue serve")])
-def test_a_command_to_serve_has_options_that_exist(command):
+def test_a_serve_command_has_options_that_exist(command):
     from mpqueue.commands.serve import make_parser
 
     assert vars(make_parser().parse_args(shlex.split(command)[2:]))["name"]
 
 
 @pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith("mpqueue ")])
-def test_a_command_of_mpqueue_has_options_that_its_help_names(command, capsys):
+def test_an_mpqueue_command_has_options_that_its_help_lists(command, capsys):
     _, name, *words = shlex.split(command)
     with pytest.raises(SystemExit) as ended:
         main([name, "--help"])
@@ -167,7 +167,7 @@ def test_an_installation_names_extras_that_exist_and_is_quoted_for_zsh(command):
     for found in re.findall(r"\[([\w,-]+)\]", command):
         assert set(found.split(",")) <= set(extras)
     unquoted = re.sub(r"'[^']*'|\"[^\"]*\"", "", command)
-    assert not re.search(r"[\[\]*?]", unquoted), "zsh takes brackets and stars that are not quoted for patterns"
+    assert not re.search(r"[\[\]*?]", unquoted), "zsh expands unquoted brackets and stars as patterns"
 
 
 @pytest.mark.parametrize("command", [command for command in COMMANDS if ".whl" in command])

@@ -1,4 +1,4 @@
-"""Each name lives where the table of the documents says, in both faces."""
+"""Each name is in the module that the documentation's table lists, in both APIs."""
 
 import functools
 import re
@@ -20,14 +20,14 @@ OURS = KERAS | {
 
 
 @pytest.mark.parametrize("name", sorted(set(NAMES)))
-def test_a_name_lives_where_the_table_says(name):
+def test_a_name_is_in_the_module_that_the_table_lists(name):
     root, *path = name.split(".")
     found = functools.reduce(getattr, path, {"mpqueue": mpqueue, "tf": tf}[root])
     assert found is not None
 
 
 @pytest.mark.parametrize("name", sorted({name for name in NAMES if name.startswith("mpqueue.")} - OURS))
-def test_the_deferred_face_has_it_in_the_same_place(name):
+def test_the_deferred_api_has_the_name_in_the_same_module(name):
     path = name.split(".")[1:]
     in_tf = path[0] == "train" and path[1] in root.__all__ and not hasattr(tf.train, path[1])
     assert functools.reduce(getattr, path[1:] if in_tf else path, tf) is not None

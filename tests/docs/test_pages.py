@@ -1,4 +1,4 @@
-"""The pages of the documents hold together: links, names of tests, the index, and the length of the front page."""
+"""The documentation's pages are consistent: links, names of tests, the index, and the length of the front page."""
 
 import functools
 import re
@@ -8,7 +8,7 @@ import pytest
 from helpers.pages import DOCS, PAGES, README, ROOT, anchors, name_of, prose
 
 TESTS = ROOT / "tests"
-# A file of the tests, alone or with a test or class in it.
+# A test file, alone or with a test or class in it.
 REFERENCE = re.compile(r"`((?:\w+/)*(?:test_\w+|conftest|table)\.py)(?:::(\w+))?`")
 
 
@@ -23,7 +23,7 @@ def text_of(path):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_links_lead_to_files_and_headings_that_exist(page):
+def test_links_point_to_existing_files_and_headings(page):
     broken = []
     for target in links(page):
         path, _, anchor = target.partition("#")
@@ -36,7 +36,7 @@ def test_links_lead_to_files_and_headings_that_exist(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_every_test_that_a_page_names_exists(page):
+def test_tests_named_on_a_page_exist(page):
     missing = []
     for path, name in REFERENCE.findall(prose(page)):
         file = TESTS / path.removeprefix("tests/")
@@ -48,8 +48,8 @@ def test_every_test_that_a_page_names_exists(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_tests_are_named_with_their_file(page):
-    """So that the test above finds them."""
+def test_pages_name_tests_with_their_file(page):
+    """Require the file, because the previous test only finds names with a file."""
     alone = re.sub(REFERENCE, "", prose(page))
     assert re.findall(r"\btest_\w{12,}|\w+\.\.\.`", alone) == []
 

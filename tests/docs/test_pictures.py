@@ -1,4 +1,4 @@
-"""Pictures and tables of the documents are those that ``scripts/pictures`` draws from the data in the tree."""
+"""The documentation's pictures and tables are up to date with the data in the tree."""
 
 import re
 import xml.etree.ElementTree as ET
@@ -13,7 +13,7 @@ DRAWN = command.drawn()
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-def test_the_pictures_in_the_tree_are_those_that_are_drawn():
+def test_pictures_in_the_tree_are_up_to_date():
     found = {path.name: path.read_text("utf-8") for path in command.FOLDER.glob("*.svg")}
     assert sorted(found) == sorted(DRAWN)
     assert [name for name, text in DRAWN.items() if found[name] != text] == []
@@ -25,7 +25,7 @@ def test_a_picture_is_shown_on_a_page(name):
 
 
 @pytest.mark.parametrize("name", DRAWN)
-def test_a_picture_is_well_formed_says_what_it_shows_and_has_colours_for_the_dark(name):
+def test_a_picture_is_well_formed_and_has_a_description_and_dark_colours(name):
     root = ET.fromstring(DRAWN[name])
     assert root.findtext(f"{SVG}title")
     assert len(root.findtext(f"{SVG}desc")) > 100
@@ -33,8 +33,8 @@ def test_a_picture_is_well_formed_says_what_it_shows_and_has_colours_for_the_dar
 
 
 @pytest.mark.parametrize("name", DRAWN)
-def test_nothing_of_a_picture_lies_outside_of_it(name):
-    """Words are measured roughly, by the width of an average letter."""
+def test_a_picture_stays_within_its_bounds(name):
+    """Estimate the width of words from an average letter."""
     root = ET.fromstring(DRAWN[name])
     width, height = int(root.get("width")), int(root.get("height"))
     outside = []
@@ -46,7 +46,7 @@ def test_nothing_of_a_picture_lies_outside_of_it(name):
     assert outside == []
 
 
-def test_the_tables_of_the_pages_are_those_of_the_data():
+def test_tables_of_pages_are_up_to_date_with_the_data():
     names = []
     for page in measured.PAGES:
         text = page.read_text("utf-8")
@@ -78,10 +78,10 @@ def test_every_figure_that_the_front_page_compares_is_in_the_data():
     assert set(figures) <= known
 
 
-def test_the_table_of_options_is_that_of_the_code():
-    """Otherwise run scripts/pictures, and commit what it writes."""
+def test_the_table_of_options_is_up_to_date_with_the_code():
+    """If this fails, run scripts/pictures and commit the result."""
     table = script("parts.pictures.options_table")
     page = table.PAGE.read_text("utf-8")
-    assert page == table.page_written_anew(page)
+    assert page == table.with_current_table(page)
     other = page.replace("| `restarts` | `3` |", "| `restarts` | `4` |")
-    assert other != page == table.page_written_anew(other)
+    assert other != page == table.with_current_table(other)

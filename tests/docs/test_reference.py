@@ -1,4 +1,4 @@
-"""The reference has an entry for each public name, and none for what there is not; so have the errors."""
+"""The reference has exactly one entry for each public name, and the pages of errors have one for each error."""
 
 import ast
 import re
@@ -25,8 +25,8 @@ SUMMARIES = dict(
 DEFERRED = Namespaces("mpqueue.compat.v1", SURFACE, NOTES)
 SAME = re.findall(r"^\.\. py:\w+:: ([\w.]+)\n\n   The same as :py:obj:`([\w.]+)`\.$", REFERENCE, re.M)
 PUBLIC = {f"{module}.{name}" for module in MODULES + OF_TORCH for name in names_of(module)}
-# What public names return, or take: it has no public name of its own.
-BEHIND = {
+# Argument and return types of public names that have no public name themselves.
+WITHOUT_PUBLIC_NAME = {
     "mpqueue.plan.ray_options.RayOptions",
     "mpqueue.tf1.serving.connect.QueueConnection",
     "mpqueue.service.reports.ServerStatistics",
@@ -36,31 +36,31 @@ BEHIND = {
 PAGE = "".join((DOCS / name).read_text("utf-8") for name in ("errors.md", "tensorflow-1-errors.md"))
 
 
-def test_every_public_name_has_its_entry_and_only_one():
+def test_every_public_name_has_exactly_one_entry():
     assert sorted(PUBLIC - {*ENTRIES, *OF_MODULES}) == []
     assert sorted({name for name in ENTRIES if ENTRIES.count(name) > 1}) == []
 
 
-def test_every_entry_has_a_name():
-    assert {*ENTRIES} - PUBLIC == BEHIND
+def test_every_entry_is_a_public_name():
+    assert {*ENTRIES} - PUBLIC == WITHOUT_PUBLIC_NAME
     modules = {name for name in OF_MODULES if not name.startswith("mpqueue.compat.v1")}
     assert modules == {*MODULES, *OF_TORCH, "mpqueue.compat"}
 
 
 @pytest.mark.parametrize(("name", "other"), SAME)
-def test_what_is_called_the_same_is_the_same(name, other):
+def test_entries_marked_as_the_same_are_the_same_object(name, other):
     assert public_names()[name] is public_names()[other]
 
 
 @pytest.mark.parametrize("path", DEFERRED.paths())
-def test_every_name_of_the_deferred_face_is_in_the_table_of_its_module(path):
+def test_every_name_of_the_deferred_api_is_in_the_table_of_its_module(path):
     module = f"mpqueue.compat.v1.{path}".rstrip(".")
     modules = {*DEFERRED.inside(path), *(["flags"] if path == "app" else [])}
     assert module in OF_MODULES
     assert SUMMARIES.get(module, "").split() == [name for name in DEFERRED.names(path) if name not in modules]
 
 
-def test_every_class_of_the_errors_is_public():
+def test_every_error_class_is_public():
     tree = ast.parse(Path(mpqueue.errors.__file__).read_text("utf-8"))
     classes = [node.name for node in tree.body if isinstance(node, ast.ClassDef) and not node.name.startswith("_")]
     assert sorted(classes) == sorted(mpqueue.errors.__all__)
@@ -68,7 +68,7 @@ def test_every_class_of_the_errors_is_public():
 
 @pytest.mark.parametrize("name", mpqueue.errors.__all__)
 def test_an_error_has_an_entry_with_cause_and_remedy(name):
-    """Its code, in which the remedy works, is run with that of the other pages."""
+    """The code with the remedy runs with the code of the other pages."""
     found = re.search(rf"^###? {name}\n\n(.*?)(?=^##|\Z)", PAGE, re.M | re.S)
     assert found is not None
     assert re.match(r"(?:```text\n.*?```\n\n)?\*\*Cause\.\*\* .*?\n\n\*\*Remedy\.\*\* ", found[1], re.S)
@@ -88,10 +88,10 @@ def test_an_error_has_an_entry_with_cause_and_remedy(name):
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_the_page_of_errors_shows_a_message_as_it_is_printed(error):
+def test_the_page_of_errors_quotes_messages_exactly(error):
     assert re.search(rf"^### {type(error).__name__}\n\n```text\n{re.escape(str(error))}", PAGE, re.M)
 
 
-def test_no_entry_of_the_page_of_errors_is_of_an_error_that_there_is_not():
+def test_the_page_of_errors_has_only_existing_errors():
     headings = re.findall(r"^###? (\w+)$", PAGE, re.M)
     assert sorted(headings) == sorted(mpqueue.errors.__all__)

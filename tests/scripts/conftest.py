@@ -12,6 +12,6 @@ _OF_THE_TESTS = {"test_checks.py", "test_optional_packages.py"}
 
 
 def pytest_itemcollected(item):
-    """The other scripts are for the development of the package, and no promise of it depends on them."""
+    """Mark the tests of other scripts as slow, because these scripts are only used for development."""
     if item.path.name not in _OF_THE_TESTS:
         item.add_marker(pytest.mark.slow)

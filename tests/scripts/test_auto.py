@@ -7,7 +7,7 @@ from helpers.scripts import script
 command = script("parts.auto.command")
 
 
-def test_a_row_is_measured_with_fixed_numbers_and_with_those_that_were_found(capsys):
+def test_a_row_has_the_rates_of_fixed_and_of_automatic_numbers(capsys):
     before = os.sched_getaffinity(0)
     case = command.cases(0.2)[0]
     name, cpus, best, found, ratio = command.row(case, 1, 0.2, 0.1).strip("| ").split(" | ")
@@ -20,6 +20,6 @@ def test_a_row_is_measured_with_fixed_numbers_and_with_those_that_were_found(cap
 def test_the_page_has_a_row_for_each_case():
     text = command.PAGE.read_text().partition(command.BEGIN)[2].partition(command.END)[0]
     rows = [line.split(" | ")[:2] for line in text.splitlines() if line.startswith("| ")][1:]
-    cpus = sorted({int(count) for _, count in rows})  # a machine with one CPU gives the rows of one
+    cpus = sorted({int(count) for _, count in rows})  # with one CPU, only the rows of one CPU
     assert cpus in ([1], [1, 2])
     assert rows == [[f"| {case.name}", str(count)] for count in cpus for case in command.cases(30)]

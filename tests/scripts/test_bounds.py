@@ -7,7 +7,7 @@ from helpers.deadlock import DEADLOCK_S
 from helpers.forked import Interpreter
 
 TESTS = Path(__file__).resolve().parents[1]
-# Limits are recorded, and end at once where something hangs.
+# Limits are recorded, and expire at once where a hang is simulated.
 CONFTEST = f"""
 import faulthandler, threading
 from helpers.bounds import Bounds
@@ -30,7 +30,7 @@ def hang_at_the_end():
     hang()
 
 def test_it():
-    assert not limits  # a test has no limit but its own
+    assert not limits  # a test has only its own limit
     threading.Thread(target=hang_at_the_end).start()
 """
 PROGRAM = "import sys, pytest; sys.exit(pytest.main(['-q', '-p', 'pytest_timeout', '--timeout', '60', '.']))"

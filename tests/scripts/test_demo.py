@@ -24,13 +24,13 @@ folder = Path(sys.argv.pop(1))
 dataset.CACHE, dataset.TRAIN_FILES, dataset.HELD_OUT_FILES = folder / "cache", 64, 16
 cut.photographs = lambda: [(name, folder / f"{name}.png") for name in ("left", "right")]
 """
-# Without its comparison of feeds; the last line is a digest of the trained model.
+# Without the comparison of loaders. The last line is a digest of the trained model.
 SMALL_DEMO = f"""{SMALL}
 compare.compare = lambda *_: {{"no workers": 1.0}}
 model = runpy.run_module("parts.demo.train_numpy", run_name="__main__")["model"]
 print(hashlib.sha256(b"".join(weight.tobytes() for weight in model._weights)).hexdigest())
 """
-# The last line is the losses and accuracies with the service and without it, and the number of computed batches.
+# The last line has the losses and accuracies with and without the service, and the number of computed batches.
 SMALL_SERVICE = f"""{SMALL}
 done = runpy.run_module("parts.demo.train_service", run_name="__main__")
 trained = [[(one.loss, one.accuracy) for one in done[how]] for how in ("served", "alone")]

@@ -14,15 +14,15 @@ def test_the_page_shows_the_recorded_results():
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [own.LOADER, own.SERVER])
 def test_a_stream_across_two_kills_is_reported_as_exact(kind):
-    told = []
-    assert own.run(2, 7, told.append, worlds=(1, 2), kinds=[kind]), told
-    assert told[-1] == "seed 7: 2 kills and resumes in 1 streams: 0 lost, 0 repeated, order equal"
+    lines = []
+    assert own.run(2, 7, lines.append, worlds=(1, 2), kinds=[kind]), lines
+    assert lines[-1] == "seed 7: 2 kills and resumes in 1 streams: 0 lost, 0 repeated, order equal"
 
 
 @pytest.mark.parametrize(
-    ("parts", "wanted"),
+    ("parts", "expected"),
     [([[[[0], [1]]], [[[2]]]], (0, 0, True)), ([[[[0], [1]]], []], (1, 0, False)), ([[[[0], [1]]], [[[1], [2]]]], (0, 1, False))],
     ids=["exact", "lost", "twice"],
 )  # fmt: skip
-def test_lost_and_repeated_samples_are_counted(parts, wanted):
-    assert script("parts.gauntlet.verdict").judge([[0], [1], [2]], parts) == wanted
+def test_lost_and_repeated_samples_are_counted(parts, expected):
+    assert script("parts.gauntlet.verdict").judge([[0], [1], [2]], parts) == expected

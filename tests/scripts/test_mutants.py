@@ -1,4 +1,4 @@
-"""``scripts/mutants``: a mutant is killed by its module's tests, and the tables name what exists."""
+"""``scripts/mutants``: a mutant is killed by its module's tests, and the modules and tests in the tables exist."""
 
 import shutil
 import subprocess
@@ -46,7 +46,7 @@ def has_namespaces():
 @pytest.mark.slow
 def test_a_mutant_is_killed_by_the_tests_of_its_module():
     if not has_namespaces():
-        pytest.skip("no namespaces here: the program refuses to run")
+        pytest.skip("PID namespaces are not available")
     line = (ROOT / "mpqueue" / "memory" / "slots.py").read_text("utf-8").splitlines().index("PAGE = 4096") + 1
     run = [sys.executable, str(SCRIPTS / "mutants"), "memory/slots.py", "--lines", f"{line}-{line}", "--killers"]
     done = subprocess.run(run, capture_output=True, text=True, check=False, timeout=280)

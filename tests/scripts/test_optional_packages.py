@@ -1,4 +1,4 @@
-"""Tests of packages that are not installed are skipped, and nothing else is."""
+"""Tests of packages that are not installed are skipped, and only these."""
 
 import os
 import re
@@ -41,5 +41,5 @@ def test_only_tests_of_packages_that_are_not_installed_are_skipped(tmp_path):
     done = subprocess.run([*command, tmp_path], cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=100)
     found = re.findall(r"^(SKIPPED|FAILED|ERROR) test_(\w+)\.py\S*(?: - (.+))?$", done.stdout, re.MULTILINE)
     outcomes = {name: reason if outcome == "SKIPPED" else outcome for outcome, name, reason in found}
-    wanted = dict.fromkeys(SKIPPED, "Skipped: torch is not installed") | dict.fromkeys(FAILING, "FAILED")
-    assert outcomes == wanted | {"unknown_in_module": "ERROR"}
+    expected = dict.fromkeys(SKIPPED, "Skipped: torch is not installed") | dict.fromkeys(FAILING, "FAILED")
+    assert outcomes == expected | {"unknown_in_module": "ERROR"}

@@ -1,4 +1,4 @@
-"""``scripts/pinned`` prints PASS only where all checks pass; a CPU stands in for the GPU."""
+"""``scripts/pinned`` prints PASS only if all checks pass; a CPU replaces the GPU."""
 
 import sys
 
@@ -21,8 +21,8 @@ def test_one_failed_check_makes_the_run_fail(monkeypatch, capsys, failing):
     assert capsys.readouterr().out.splitlines()[-1] == ("PASS" if failing is None else "FAIL")
 
 
-def test_without_a_gpu_the_run_reports_that_nothing_was_checked(monkeypatch, capsys):
+def test_without_a_gpu_the_run_reports_that_no_check_was_run(monkeypatch, capsys):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(sys, "argv", ["pinned"])
     assert command.main("about") == 2
-    assert "nothing was checked" in capsys.readouterr().out
+    assert "no check was run" in capsys.readouterr().out

@@ -13,7 +13,7 @@ def part(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [[], ["--service"]], ids=["loaders", "service"])
-def test_a_run_prints_its_seed_and_what_it_did(options):
+def test_a_run_prints_its_seed_and_its_counts(options):
     done = subprocess.run(
         [sys.executable, str(SCRIPTS / "soak"), *options, "--minutes", "0.01", "--seed", "12"],
         capture_output=True, text=True, timeout=280, check=False,

@@ -1,4 +1,4 @@
-"""Every public signature as users write it: checked by mypy, never run."""
+"""Every public signature in typical use: checked by mypy, never run."""
 
 from collections.abc import Iterator
 

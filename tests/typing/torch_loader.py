@@ -1,4 +1,4 @@
-"""Every public signature of `mpqueue.torch` as users of torch's DataLoader write it: checked, never run."""
+"""Every public signature of `mpqueue.torch` in typical use: checked by mypy, never run."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -40,7 +40,7 @@ def _footprint():
 
 
 @pytest.fixture(autouse=True)
-def _leaves_nothing(_starts_fork_servers):  # may start the standby interpreter for all tests
+def _leaks_nothing(_starts_fork_servers):  # may start the standby interpreter for all tests
     before = _footprint()
     yield
     left = left_behind(_footprint, before)

@@ -44,7 +44,7 @@ _OF_ALL_WORKERS = {"unpickling", "worker-init", "push-to-worker"}
 
 
 @pytest.fixture(autouse=True)
-def _leaves_nothing(_starts_fork_servers):
+def _leaks_nothing(_starts_fork_servers):
     """As for all tests, except parked fork servers, which the next cell reuses."""
     before = _footprint()
     yield

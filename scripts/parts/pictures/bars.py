@@ -1,4 +1,4 @@
-"""Rates beside those of others: a panel for each workload, a bar for each feed."""
+"""Rates of mpqueue and its peers: a panel for each workload, a bar for each loader."""
 
 from typing import Any
 
@@ -10,19 +10,19 @@ _WIDTH, _LABELS, _ROOM = 440, 128, 108
 
 
 def draw(title: str, rows: list[dict[str, Any]], workloads: list[str]) -> Picture:
-    """Return the picture: panels in two columns. The floors of the machine, which feed nothing, are left out.
+    """Return the picture, with panels in two columns and without the limits of the machine, which are not loaders.
 
     Args:
-        title: Of the picture.
-        rows: The figures, of one run for each workload.
-        workloads: Those to be shown, in order.
+        title: Title of the picture.
+        rows: The figures, from one run of each workload.
+        workloads: The workloads to show, in order.
     """
     panels = {
         name: [row for row in rows if row["workload"] == name and row["name"] not in FLOORS] for name in workloads
     }
     heights = [_HEAD + (_BAR + _GAP) * len(panel) + 14 for panel in panels.values()]
     columns = [heights[0::2], heights[1::2]]
-    picture = Picture(2 * _WIDTH + 20, max(map(sum, columns)) + 60, title, _told(panels))
+    picture = Picture(2 * _WIDTH + 20, max(map(sum, columns)) + 60, title, _description(panels))
     picture.word(title, 24, 34, "name", "start")
     tops = [50, 50]
     for number, (name, panel) in enumerate(panels.items()):
@@ -42,8 +42,8 @@ def _draw_panel(picture: Picture, left: float, top: float, name: str, panel: lis
         picture.word(f"{row['rate']:,}", left + _LABELS + length + 6, y + 16, "note", "start")
 
 
-def _told(panels: dict[str, list[dict[str, Any]]]) -> str:
-    """Return the figures in words, for those who hear the page."""
+def _description(panels: dict[str, list[dict[str, Any]]]) -> str:
+    """Return the figures as a sentence, for screen readers."""
     return " ".join(
         f"{name}: " + ", ".join(f"{row['name']} {row['rate']:,} {row['unit']}" for row in panel) + "."
         for name, panel in panels.items()

@@ -1,4 +1,4 @@
-"""A trainer whose workers are on the nodes of a cluster."""
+"""A trainer with workers on the nodes of a cluster."""
 
 from parts.pictures.svg import Picture
 
@@ -9,8 +9,8 @@ def draw() -> Picture:
         900,
         420,
         "Workers on the nodes of a cluster",
-        "The trainer's node has the ring and may have workers of its own. Each other node has one agent, a Ray "
-        "actor, with a fork server, workers and a ring of its own. The trainer sends grants to the agent over one "
+        "The trainer's node has the ring and may have its own workers. Each other node has one agent, a Ray "
+        "actor, with its own fork server, workers and ring. The trainer sends grants to the agent over one "
         "connection; the agent sends reports and the bytes of batches, which are received straight into the slots "
         "of the trainer's ring.",
     )
@@ -36,7 +36,7 @@ def draw() -> Picture:
     picture.arrow((292, 246), (292, 284))
     for number in range(2):
         _draw_node(picture, number, 24 + 190 * number)
-    picture.word("Ray places the agents; no batch goes through it", 645, 412, "note")
+    picture.word("Ray places the agents; batches do not pass through it", 645, 412, "note")
     return picture
 
 
@@ -49,7 +49,7 @@ def _draw_node(picture: Picture, number: int, top: float) -> None:
     picture.arrow((696, top + 66), (728, top + 46))
     picture.arrow((696, top + 66), (728, top + 88))
     picture.rectangle("box", 556, top + 122, 308, 44, radius=8)
-    picture.word("a ring of its own", 570, top + 149, anchor="start")
+    picture.word("its own ring", 570, top + 149, anchor="start")
     for slot, state in enumerate(("granted", "granted", "ready")):
         picture.rectangle(state, 690 + 56 * slot, top + 130, 50, 28)
     picture.arrow((626, top + 120), (626, top + 106))

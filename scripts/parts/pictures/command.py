@@ -1,4 +1,4 @@
-"""Writes the pictures of the documents, and the tables of their pages that are drawn from data."""
+"""Write the documentation's pictures, and the tables of its pages that are generated from data."""
 
 import argparse
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ _BATCHES = ["tiny", "small", "image", "image in place", "decode", "tree"]
 
 
 def drawn() -> dict[str, str]:
-    """Return the text of each picture, by the name of its file."""
+    """Return the content of each picture, by file name."""
     rows = measured.rows_of(measured.TABLES["batches"], measured.load())
     pictures = {
         "pipeline": processes.draw(),
@@ -33,15 +33,15 @@ def drawn() -> dict[str, str]:
         "service": service.draw(),
         "wings": wings.draw(),
         "cluster": cluster.draw(),
-        "rates": bars.draw("Batches, by what feeds them (2 workers, 2 CPUs)", rows, _BATCHES),
+        "rates": bars.draw("Batches by loader (2 workers, 2 CPUs)", rows, _BATCHES),
     }
     return {f"{name}.svg": picture.svg() for name, picture in pictures.items()}
 
 
 def main(description: str, arguments: Sequence[str] | None = None) -> int:
-    """Write everything; with ``--results``, another run becomes the data before."""
+    """Write all pictures and tables; with ``--results``, first store new results."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--results", type=Path, help="what scripts/benchmark.py --json has written of a whole run")
+    parser.add_argument("--results", type=Path, help="the output of scripts/benchmark.py --json for a whole run")
     options = parser.parse_args(arguments)
     if options.results:
         measured.save(measured.run_of(measured.results_from(options.results)))

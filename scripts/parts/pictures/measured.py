@@ -1,6 +1,6 @@
-"""The figures of the benchmarks: ``docs/benchmarks.json``, one run of all, and the tables of pages that are made of it.
+"""The figures of the benchmarks: ``docs/benchmarks.json``, a complete run, and the tables of pages with these figures.
 
-What is drawn stands behind a comment that names one of `TABLES`, or `COSTS`, `WANTED` or `MACHINE`::
+A table starts after a comment that names one of `TABLES`, or `COSTS`, `WANTED` or `MACHINE`::
 
     <!-- drawn from benchmarks.json: batches -->
 """
@@ -20,17 +20,17 @@ OURS = "mpqueue"
 FLOORS = ("memcpy", "processes", "slots", "shared writes")
 COSTS, WANTED, MACHINE = "costs", "targets", "the machine"
 COLUMNS = ("workload", "loader", "rate", "spread", "mpqueue / loader", "target")
-_WORDS = ("workload", "loader", "target")  # columns of words; the others have figures
+_WORDS = ("workload", "loader", "target")  # columns of text; the others contain figures
 _DRAWN = re.compile(r"(?P<head><!-- drawn from benchmarks.json: (?P<name>[\w ]+) -->\n)(?:[|-].*\n)*")
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Some of the rows.
+    """A selection of the rows.
 
     Attributes:
-        workloads: Those of which it has rows.
-        names: Which of the feeds, all if there is none.
+        workloads: Its workloads.
+        names: Its loaders; empty for all.
     """
 
     workloads: tuple[str, ...]
@@ -60,29 +60,29 @@ TABLES = {
 
 
 def load() -> dict[str, Any]:
-    """Return the run: its machine, workers and rounds, rows of rates, cells of costs, and what was wanted."""
+    """Return the run: its machine, workers and rounds, rows of rates, cells of costs, and results for the targets."""
     return json.loads(DATA.read_text("utf-8"))
 
 
 def save(run: dict[str, Any]) -> None:
-    """Write the run down, a line for each row."""
+    """Write the run, one line per row."""
     text = json.dumps(run, indent=1, ensure_ascii=False)
     DATA.write_text(re.sub(r"\n   +|\n  (?=[]}])", " ", text) + "\n", "utf-8")
 
 
 def run_of(results: dict[str, Any]) -> dict[str, Any]:
-    """Return the run as documents have it, of what ``scripts/benchmark.py --json`` has written."""
+    """Convert the output of ``scripts/benchmark.py --json`` to the run as it is stored."""
     rows = []
     for row in results["rates"]:
         workload, name = row["workload"], row["name"]
-        told = {"workload": workload, "name": name, "rate": rounded(row["median"]), "unit": row["unit"]}
+        entry = {"workload": workload, "name": name, "rate": rounded(row["median"]), "unit": row["unit"]}
         if row["ratio"] is not None:
-            told["ratio"] = round(row["ratio"], 2)
-        told["spread"] = round(100 * row["spread"])
+            entry["ratio"] = round(row["ratio"], 2)
+        entry["spread"] = round(100 * row["spread"])
         wanted = [
-            _wanted(each) for each in results["targets"] if (each["workload"], each["against"]) == (workload, name)
+            _target(each) for each in results["targets"] if (each["workload"], each["against"]) == (workload, name)
         ]
-        rows.append(told | ({"wanted": "; ".join(wanted)} if wanted else {}))
+        rows.append(entry | ({"wanted": "; ".join(wanted)} if wanted else {}))
     rounds = max(len(row["rates"]) for row in results["rates"])
     run = {"machine": results["machine"], "workers": results["workers"], "rounds": rounds}
     costs = [["workload", "loader", *results["cost_heads"]]]
@@ -90,15 +90,15 @@ def run_of(results: dict[str, Any]) -> dict[str, Any]:
     return run | {"rows": rows, "costs": costs, "wanted": results["verdicts"]}
 
 
-def _wanted(target: dict[str, Any]) -> str:
-    """Return what a row was to be exceeded by, and whether it was."""
+def _target(target: dict[str, Any]) -> str:
+    """Return the target of a row, and whether it was reached."""
     in_another_way = "" if target["ours"] == OURS else f" ({target['ours']}: {target['ratio']:.2f})"
     reached = "reached" if target["ratio"] >= target["at_least"] else "missed"
     return f"{target['at_least']:g}{in_another_way}: {reached}"
 
 
 def rounded(rate: float) -> float:
-    """Return a rate with as many digits as are worth something."""
+    """Return a rate with its significant digits."""
     return round(rate, 2) if rate < 100 else round(rate)
 
 
@@ -130,13 +130,13 @@ def _table(columns: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
 
 
 def ratio_of(row: dict[str, Any]) -> str:
-    """Return how much of a row's rate mpqueue has, as text."""
+    """Return mpqueue's rate divided by a row's rate, as a string."""
     ratio = row.get("ratio")
     return "" if ratio is None else f"{ratio:.2f}" if ratio < 100 else f"{ratio:.0f}"
 
 
 def with_current_tables(page: str, run: dict[str, Any]) -> str:
-    """Return the page's text with each table, and the list, as the data have it."""
+    """Return the page with its tables and lists updated from the data."""
     return _DRAWN.sub(lambda found: found["head"] + _drawn(found["name"], run), page)
 
 
@@ -151,10 +151,10 @@ def _drawn(name: str, run: dict[str, Any]) -> str:
 
 
 def names_of(page: str) -> list[str]:
-    """Return what a page has drawn from the data."""
+    """Return the names of the tables on a page."""
     return [found["name"] for found in _DRAWN.finditer(page)]
 
 
 def results_from(file: Path) -> dict[str, Any]:
-    """Return what a benchmark has written."""
+    """Return the output of a benchmark."""
     return json.loads(file.read_text("utf-8"))

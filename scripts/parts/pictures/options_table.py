@@ -18,20 +18,20 @@ _FRONTENDS = {
 _OPEN, _CLOSE = "<!-- written by scripts/pictures: the table of options -->", "<!-- end of the table of options -->"
 
 
-def page_written_anew(page: str) -> str:
-    """Return a page with the table as the rows have it now."""
+def with_current_table(page: str) -> str:
+    """Return a page with the table updated from the rows."""
     before, rest = page.split(_OPEN)
     return f"{before}{_OPEN}\n\n{table()}\n\n{_CLOSE}{rest.partition(_CLOSE)[2]}"
 
 
 def table() -> str:
-    """Return the table: a row for each option, and the frontends that take it with this meaning."""
+    """Return the table: a row for each option, with the frontends where it has this meaning."""
     found: dict[tuple[str, str, str], list[str]] = {}
     for name, kind in _FRONTENDS.items():
         for option, row in rows_of(kind).items():
             default = f'"{row.default}"' if isinstance(row.default, str) else repr(row.default)
             found.setdefault((option, default, _in_markdown(row.text)), []).append(name)
-    lines = ["| Option | Default | Meaning | Of |", "|---|---|---|---|"]
+    lines = ["| Option | Default | Meaning | Frontends |", "|---|---|---|---|"]
     lines += [
         f"| `{option}` | `{default}` | {text} | {'all' if len(of) == len(_FRONTENDS) else ', '.join(of)} |"
         for (option, default, text), of in found.items()
@@ -40,10 +40,10 @@ def table() -> str:
 
 
 def _in_markdown(text: str) -> str:
-    """Return a description with the marks of code that the pages have."""
+    """Return a description with Markdown's code marks."""
     return re.sub(r"``([^`]+)``", r"`\1`", text).replace("|", "\\|")
 
 
 def write(page: Path = PAGE) -> None:
     """Write the table into its page."""
-    page.write_text(page_written_anew(page.read_text("utf-8")), "utf-8")
+    page.write_text(with_current_table(page.read_text("utf-8")), "utf-8")

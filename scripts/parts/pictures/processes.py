@@ -10,18 +10,18 @@ def draw() -> Picture:
         900,
         430,
         "How a batch travels in mpqueue",
-        "The trainer sends the source to the fork server, a clean process that forks the workers. Pipes carry grants "
+        "The trainer sends the source to the fork server, a clean process that forks workers. Pipes carry grants "
         "from the trainer to the workers and reports back. The workers write batches into slots of one ring of "
-        "shared memory; the trainer hands out views of them without a copy.",
+        "shared memory; the trainer returns views of them without a copy.",
     )
     picture.box(24, 30, 236, 196, "trainer")
     picture.word("your loop calls next(loader)", 142, 82)
     for number, line in enumerate(
-        ("next() itself", "grants free slots,", "takes finished batches in order,", "hands out NumPy views")
+        ("next() itself", "grants free slots,", "takes finished batches in order,", "returns NumPy views")
     ):
         picture.word(line, 142, 112 + 20 * number)
     picture.word("no thread, no lock, no polling", 142, 206, "note")
-    picture.box(348, 30, 190, 92, "fork server", "a clean process that", "holds the source")
+    picture.box(348, 30, 190, 92, "fork server", "a clean process", "with the source")
     for number in range(3):
         picture.box(640, 30 + 68 * number, 236, 58, f"worker {number}", "computes source[index]")
     picture.arrow((260, 62), (348, 62))

@@ -2,18 +2,18 @@
 
 from parts.pictures.svg import Picture
 
-OWNERS = {"leased": "the consumer's", "ready": "the trainer's", "granted": "a worker's", "free": "nobody's"}
-_STEP = 82  # from one slot to the next
+OWNERS = {"leased": "the consumer's", "ready": "the trainer's", "granted": "a worker's", "free": "unused"}
+_STEP = 82  # distance between slots
 
 
 def draw_ring(picture: Picture, x: float, y: float, counts: dict[str, int]) -> None:
-    """Add a row of slots, and below each state whose they are.
+    """Add a row of slots, and the owner below each state.
 
     Args:
-        picture: To add them to.
-        x: Of the first slot's left edge.
-        y: Of the upper edge.
-        counts: How many slots of each state, in order.
+        picture: The picture.
+        x: Left edge of the first slot.
+        y: Upper edge.
+        counts: Number of slots in each state, in order.
     """
     for state, count in counts.items():
         for slot in range(count):

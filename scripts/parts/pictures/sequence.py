@@ -8,7 +8,7 @@ ROW, TOP = 40, 96
 
 
 class Step(NamedTuple):
-    """One row: a message from one column to another, or, where both are one, what a process does."""
+    """One row: a message from one column to another, or an action of one process if both columns are equal."""
 
     who: int
     to: int
@@ -26,10 +26,10 @@ def draw_sequence(picture: Picture, columns: dict[str, float], steps: list[Step 
     """Add columns and steps.
 
     Args:
-        picture: To add them to.
-        columns: The processes, with the middle of each.
-        steps: From top to bottom.
-        begin: The row in which a column begins, for those that are not there from the start.
+        picture: The picture.
+        columns: The processes, each with the centre of its column.
+        steps: The steps from top to bottom.
+        begin: Start rows of the columns that do not exist from the beginning.
     """
     middles = list(columns.values())
     ends = {step.who: number for number, step in enumerate(steps) if isinstance(step, Lost)}

@@ -11,20 +11,20 @@ def draw() -> Picture:
         446,
         "One preparation for many trainers",
         "A server process has the source, its workers and the ring. Each trainer attaches over a socket, maps the "
-        "ring for reading only, and asks for batches; the server offers the places of batches in the ring. In split "
-        "mode each batch goes to one trainer, in broadcast mode to all.",
+        "ring for reading only, and requests batches; the server offers the positions of batches in the ring. In split "
+        "mode, each batch is sent to one trainer, in broadcast mode to all trainers.",
     )
     picture.rectangle("group", 20, 20, 430, 250, radius=10)
     picture.word("mpqueue.Server(...), or mpqueue serve", 235, 40, "note")
     for number in range(3):
         picture.box(40, 56 + 68 * number, 160, 58, f"worker {number}", "computes batches")
-    picture.box(262, 92, 170, 98, "server", "deals the batches,", "keeps the journal;", "a name, no port")
+    picture.box(262, 92, 170, 98, "server", "assigns batches,", "keeps the journal;", "a name, no port")
     picture.arrow((202, 141), (260, 141), both=True)
     for number in range(3):
         top = 30 + 80 * number
         picture.box(640, top, 236, 62, f"trainer, rank {number}", "for batch in mpqueue.attach(...)")
         picture.arrow((434, 141), (530, 141), (540, top + 31), (638, top + 31), both=True)
-    picture.word("asks, offers", 536, 133, "label")
+    picture.word("requests, offers", 536, 133, "label")
     picture.rectangle("box", 20, 318, 860, 108, radius=8)
     picture.word("the server's ring; the trainers map it for reading only", 40, 342, anchor="start")
     draw_ring(picture, 42, 356, {"granted": 3, "ready": 3, "leased": 4})

@@ -4,9 +4,9 @@ from parts.pictures.sequence import ROW, TOP, Lost, Step, draw_sequence
 from parts.pictures.svg import Picture
 
 _STEPS: list[Step | Lost] = [
-    Step(0, 0, "makes the ring: a segment without a name"),
+    Step(0, 0, "creates the ring: a segment without a name"),
     Step(0, 1, "starts a clean interpreter; settings, source"),
-    Step(1, 1, "imports what the source needs"),
+    Step(1, 1, "imports the source's modules"),
     Step(0, 1, "start worker 0, worker 1: descriptors of ring and pipes"),
     Step(1, 2, "fork"),
     Step(1, 3, "fork"),
@@ -24,8 +24,8 @@ def draw() -> Picture:
         900,
         TOP + ROW * len(_STEPS) + 10,
         "The start of a pool",
-        "The trainer makes the ring and starts the fork server, a clean interpreter that gets the source and imports "
-        "what it needs. On request the fork server forks the workers. The trainer grants each worker work items with "
+        "The trainer creates the ring and starts the fork server, a clean interpreter that gets the source and imports "
+        "its modules. On request, the fork server forks the workers. The trainer grants each worker work items with "
         "slots; a worker computes its batch into the slot and reports it, and the loop gets views of the slot.",
     )
     columns = {"trainer": 110.0, "fork server": 480.0, "worker 0": 660.0, "worker 1": 810.0}

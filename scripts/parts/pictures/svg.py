@@ -1,6 +1,6 @@
-"""A picture as SVG text: boxes, arrows and words in classes, whose colours follow the reader's light or dark mode.
+"""A picture as SVG: boxes, arrows and words in classes, with colours that follow the reader's light or dark mode.
 
-Each picture lies on a card of its own, so that it is readable where the page is light and the browser dark, too.
+Each picture is drawn on a card, so that it is readable even if the page is light and the browser dark.
 """
 
 from collections.abc import Iterable
@@ -61,13 +61,13 @@ _HEAD = (
 
 
 class Picture:
-    """One picture, to which shapes are added from the back to the front.
+    """A picture. Shapes are added from the back to the front.
 
     Args:
-        width: In pixels, as all lengths here.
-        height: Likewise.
-        title: A short name, for those who hear the page.
-        about: All that is to be seen, in sentences.
+        width: Width in pixels, like all lengths here.
+        height: Height.
+        title: A short name, for screen readers.
+        about: A description of the content in sentences.
     """
 
     def __init__(self, width: int, height: int, title: str, about: str) -> None:
@@ -92,7 +92,7 @@ class Picture:
         self._lines.append(f'<text class="{kind}" x="{x:g}" y="{y:g}" text-anchor="{anchor}">{escape(text)}</text>')
 
     def box(self, x: float, y: float, width: float, height: float, name: str, *lines: str) -> None:
-        """Add a box with a name, and lines of text below it."""
+        """Add a box with a name, and lines of text below the name."""
         self.rectangle("box", x, y, width, height, radius=8)
         middle = x + width / 2
         self.word(name, middle, y + 24, "name")
@@ -100,7 +100,7 @@ class Picture:
             self.word(line, middle, y + 46 + 20 * number)
 
     def arrow(self, *points: tuple[float, float], both: bool = False, back: bool = False) -> None:
-        """Add an arrow through points: two make a line, four a curve of Bézier's."""
+        """Add an arrow through points: two make a line, four a Bézier curve."""
         first, *rest = (f"{x:g} {y:g}" for x, y in points)
         path = (
             f"M {first} C {', '.join(rest)}" if len(points) == 4 else f"M {first} " + " ".join(f"L {p}" for p in rest)
@@ -120,5 +120,5 @@ class Picture:
         self._lines += [f'<circle class="fill-{kind}" cx="{x:.1f}" cy="{y:.1f}" r="4"/>' for x, y in points]
 
     def svg(self) -> str:
-        """Return the text of the file."""
+        """Return the content of the file."""
         return "\n".join([*self._lines, "</svg>"]) + "\n"

@@ -1,8 +1,8 @@
-"""The folders of the package in two wings, with an arrow for each import, drawn from what the modules import.
+"""The folders of the package: the engine on the left and TensorFlow 1 on the right, with an arrow for each import.
 
-A folder stands one row below the lowest of those that import it; where nobody does, one row above all that it imports.
-An arrow from one folder to another is left out where a longer way leads there, so that each arrow says something. The
-thin modules at the root, which only name what is public, are left out; so are `errors` and `version`, which all import.
+A folder is placed one row below the lowest of its importers. Without importers, it is placed one row above all folders
+that it imports. An arrow is omitted if a longer path leads to the same folder. Not shown are the thin modules at the
+root, which only list public names, and `errors` and `version`, which all folders import.
 """
 
 import functools
@@ -13,14 +13,14 @@ from typing import NamedTuple
 from parts.machine import ROOT
 from parts.pictures.svg import Picture
 
-_TOOLBOX = "tf1/"  # before the names of its folders
+_TOOLBOX = "tf1/"  # prefix of the names of its folders
 _ROW, _TOP, _HIGH = 66, 62, 46
 _FAR = 4  # rows
 _IMPORT = re.compile(r"^ *(?:from|import) (mpqueue[\w.]*)(?: import (.*))?$", re.MULTILINE)
 
 
 class _Form(NamedTuple):
-    """The form of a wing: the middle of its first column, how far apart columns are, and the width of a box."""
+    """The layout of a side: the centre of its first column, the distance between columns, and the width of a box."""
 
     first: int
     apart: int
@@ -28,9 +28,9 @@ class _Form(NamedTuple):
 
 
 _ENGINE, _OTHER = _Form(36, 130, 118), _Form(582, 84, 80)
-_CHANNELS, _CHANNEL = 486, 7  # between the wings: where arrows go down, and how far apart
+_CHANNELS, _CHANNEL = 486, 7  # between the sides: positions of downward arrows, and their distance
 
-# The column of each folder, and what it is in a few words; the row follows from the imports.
+# The column of each folder, and a short description. The row follows from the imports.
 _PLACES: dict[str, tuple[float, str]] = {
     "system": (2.2, "forks, signals"),
     "transport": (2.2, "sockets, records"),
@@ -68,7 +68,7 @@ _PLACES: dict[str, tuple[float, str]] = {
 
 
 class Box(NamedTuple):
-    """The place of a folder: its middle, its upper edge, its width."""
+    """The place of a folder: its centre, its upper edge, its width."""
 
     x: float
     y: float
@@ -83,10 +83,10 @@ def draw() -> Picture:
     picture = Picture(
         900,
         height,
-        "Two wings, and who imports whom",
-        "Folders of the package as boxes; each arrow is an import and points downwards. On the left the engine: from "
+        "The engine and TensorFlow 1, with imports",
+        "Folders of the package as boxes. Each arrow is an import and points downwards. On the left the engine: from "
         "system, transport and telemetry over engine, memory and worker to loader, service and frameworks. On the "
-        "right TensorFlow 1's toolbox, which imports the engine; no arrow leads from the engine to it.",
+        "right the TensorFlow 1 toolbox. It imports the engine, but the engine does not import the toolbox.",
     )
     for name, row in rows.items():
         form = _OTHER if name.startswith(_TOOLBOX) else _ENGINE
@@ -104,19 +104,19 @@ def draw() -> Picture:
     for name, box in boxes.items():
         _draw_folder(picture, name, box)
     for number, line in enumerate(
-        ("an arrow is an import;", "where a longer way leads", "to the same folder,", "none is drawn")
+        ("Each arrow is an import.", "It is omitted if a longer", "path leads to the same", "folder.")
     ):
         picture.word(line, 732, height - 120 + 20 * number, "note")
     return picture
 
 
 def folders() -> dict[str, set[str]]:
-    """Return which folder imports from which, without the modules at the root.
+    """Return the imported folders of each folder, without the modules at the root.
 
-    It reads lines, which takes 0.1 s, where to parse all modules takes 4; a test compares both.
+    This reads lines, which takes 0.1 s; parsing all modules would take 4 s. A test compares both results.
 
     Raises:
-        LookupError: A folder has no place in the picture.
+        LookupError: A folder is missing in `_PLACES`.
     """
     found: dict[str, set[str]] = {}
     for path in sorted((ROOT / "mpqueue").rglob("*.py")):
@@ -125,7 +125,7 @@ def folders() -> dict[str, set[str]]:
             targets = (folder_of(target) for target in _imported(path.read_text("utf-8")))
             found.setdefault(importer, set()).update({target for target in targets if target} - {importer})
     if missing := found.keys() - _PLACES.keys():
-        raise LookupError(f"give {sorted(missing)} a place in {__name__}._PLACES")
+        raise LookupError(f"{sorted(missing)} must have places in {__name__}._PLACES")
     return found
 
 
@@ -137,7 +137,7 @@ def _imported(text: str) -> Iterator[str]:
 
 
 def folder_of(module: str) -> str | None:
-    """Return the folder of the picture that a module lies in; None: in none of them."""
+    """Return the folder of the picture that contains a module, or None."""
     parts = module.split(".")[1:]
     name = f"{_TOOLBOX}{parts[1]}" if parts[:1] == ["tf1"] and len(parts) > 1 else "".join(parts[:1])
     is_toolbox = name.startswith(_TOOLBOX)
@@ -189,7 +189,7 @@ def _draw_folder(picture: Picture, name: str, box: Box) -> None:
 
 
 def _draw_near(picture: Picture, importer: Box, target: Box) -> None:
-    # Each leaves, and comes, on the side of the other one, so that arrows of one box stand apart.
+    # Arrows start and end on the side of the other folder, so that the arrows of one box are apart.
     aside = max(-1.0, min(1.0, (target.x - importer.x) / 150))
     start = importer.x + aside * importer.wide * 0.3, importer.y + _HIGH
     end = target.x - aside * target.wide * 0.3, target.y - 1
@@ -201,7 +201,7 @@ def _draw_near(picture: Picture, importer: Box, target: Box) -> None:
 
 
 def _draw_far(picture: Picture, importer: Box, target: Box, number: int) -> None:
-    """Draw an arrow between the rows, and down beside the boxes, so that it passes behind none."""
+    """Draw an arrow between the rows and then downwards between the boxes, so that it crosses no box."""
     side = 1 if importer.x > target.x else -1
     start = importer.x - 0.35 * importer.wide, importer.y + _HIGH
     end = target.x + side * target.wide / 2, target.y + _HIGH / 2

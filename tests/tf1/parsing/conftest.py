@@ -4,5 +4,5 @@ import pytest
 
 
 @pytest.fixture(autouse=True)
-def _leaves_nothing():
+def _leaks_nothing():
     """Instead of the suite's proof, which costs each of these hundreds of tests more than it takes itself."""
