@@ -1,8 +1,8 @@
-"""The time that a run may take: what its rounds are expected to need, and what they did need.
+"""The time limit of a run: the estimated and the measured durations of its measurements.
 
-`EXPECTED_S` is of a quiet machine with two CPUs. It only chooses how long batches are counted, and what the plan says;
-whether another round is begun follows from what the measurements of this run have taken, and at the end of the time no
-measurement is begun.
+`EXPECTED_S` holds for an idle machine with two CPUs. It only determines the duration of each count of batches and the
+printed plan. Whether another round starts depends on the durations in this run. After the time limit, no measurement
+starts.
 """
 
 import itertools
@@ -15,19 +15,18 @@ from parts.benchmark.records import TENSORFLOW
 from parts.benchmark.seen import NUM_STARTS, SEEN, TURNS
 from parts.benchmark.tf1 import QUEUES
 
-# Seconds beside those in which batches are counted: interpreter, imports, start, warm-up, stop.
+# Seconds in addition to the count of batches: interpreter, imports, start, warm-up, stop.
 EXPECTED_S = {
     "feed": 1.3, "floor": 0.8, "queue": 1.3, "samples": 1.3, "streams": 1.5, "files": 1.8, "records": 1.3, "tf1": 1.6,
     "service": 3.5, "ray": 9.0, "seen": 6.0, "latency": 2.0, "starts": 8.0, "wake-up": 2.0, "memory": 1.5,
 }  # fmt: skip
-# And those of peers whose imports or processes take long.
+# The same for peers with slow imports or processes.
 EXPECTED_OF_PEER_S = {
     "torch": 2.0, "torch tensors": 2.0, "keras processes": 2.5, "keras threads": 2.5, "tf.data": 5.0, "grain": 3.0,
     "spdl": 1.5, "ray": 5.0, "executor": 0.5, TENSORFLOW: 7.0, QUEUES: 5.0, "tf.data service": 6.0, "datasets": 2.0,
     "webdataset": 1.0, "mosaicml": 2.0,
 }  # fmt: skip
-# How often the seconds in which batches are counted pass.
-# Of one workload, where it takes much longer than its like.
+# Number of times that the seconds of counting pass.
 EXPECTED_OF_WORKLOAD_S = {
     "files cached bytes": 5.0,
     "files cached arrays": 5.0,
@@ -39,10 +38,10 @@ CHOICES_S = (1.0, 0.5, 0.3)
 
 
 def expected_s(one: Measurement) -> float:
-    """Return how long a measurement takes on a quiet machine."""
+    """Return the duration of a measurement on an idle machine."""
     counted = _COUNTED.get(one.what, 1.0)
     if one.what == "records" and one.name == TENSORFLOW:
-        counted = 4.0  # in four ways, one after the other
+        counted = 4.0  # counts four times
     elif one.what == "seen":
         seen = SEEN[one.workload]
         counted = NUM_STARTS * seen.num_figures * len(TURNS) / seen.slices
@@ -51,11 +50,11 @@ def expected_s(one: Measurement) -> float:
 
 
 class Budget:
-    """The minutes that are left.
+    """The remaining time.
 
     Args:
-        minutes: How many there are from now on.
-        clock: Tells seconds.
+        minutes: The remaining minutes.
+        clock: Returns seconds.
     """
 
     def __init__(self, minutes: float = math.inf, clock: Callable[[], float] = time.monotonic) -> None:
@@ -63,21 +62,21 @@ class Budget:
         self._took: dict[Measurement, float] = {}
 
     def left_s(self) -> float:
-        """Return the seconds that are left, none if the time is over."""
+        """Return the remaining seconds, at least 0."""
         return max(0.0, self._until - self._clock())
 
     def spend(self, one: Measurement, make: Callable[[Measurement], None]) -> None:
-        """Make a measurement, and keep how long it took."""
+        """Make a measurement, and store its duration."""
         began = self._clock()
         make(one)
         self._took[one] = self._clock() - began
 
     def has_room_for(self, measurements: Iterable[Measurement]) -> bool:
-        """Return True if they fit into what is left, by what each took when it was made before, if it was."""
+        """Return whether measurements fit into the remaining time, according to their last durations if known."""
         return self.needed_s(measurements) <= self.left_s()
 
     def fitting(self, measurements: Iterable[Measurement]) -> list[Measurement]:
-        """Return those of the first workloads, as many of these as there is time for."""
+        """Return the measurements of the first workloads that fit into the remaining time."""
         chosen: list[Measurement] = []
         for _, members in itertools.groupby(measurements, lambda one: one.workload):
             more = [*chosen, *members]
@@ -87,9 +86,9 @@ class Budget:
         return chosen
 
     def needed_s(self, measurements: Iterable[Measurement]) -> float:
-        """Return the seconds that they need."""
+        """Return the seconds that measurements need."""
         return sum(self._took.get(one, expected_s(one)) for one in measurements)
 
     def took(self) -> dict[str, float]:
-        """Return the seconds of each measurement, the last time that it was made."""
+        """Return the seconds of the last run of each measurement."""
         return {f"{one.what} {one.workload}: {one.name}": round(spent, 2) for one, spent in self._took.items()}

@@ -1,4 +1,4 @@
-"""Carries out what the command line of `scripts/benchmark.py` asks for."""
+"""Runs the command line of `scripts/benchmark.py`."""
 
 import argparse
 import json
@@ -21,20 +21,20 @@ from parts.benchmark.plots import draw_rates, require_matplotlib
 from parts.benchmark.ray_workloads import without_ray
 from parts.benchmark.results import KNOWN, Results
 from parts.benchmark.rounds import measure, plan
+from parts.benchmark.targeted import has_target
 from parts.benchmark.tf1 import GROUP, TF1
-from parts.benchmark.wanted import is_wanted
 from parts.machine import num_cpus
 from parts.photographs.dataset import photo_files
 
-# Without a name: all but what takes a minute each, and is asked for with the group of files.
+# The default: all except the workloads of a minute each, which must be requested with the group of files.
 _UNNAMED = [name for name in KNOWN if name not in FILES or FILES[name].measure is None]
 _GROUPS = {GROUP: TF1, FILES_GROUP: FILES}
 ROUNDS, MINUTES, QUICK_MINUTES = 3, 30.0, 10.0
-_TO_PLAN = 0.9  # of the time: the rest is for a machine that is slower than expected
+_TO_PLAN = 0.9  # fraction of the time; the rest is a reserve for a slower machine
 
 
 def main(options: argparse.Namespace) -> None:
-    """Measure what was asked for, and report."""
+    """Measure, and report."""
     if options.measure:
         print(json.dumps(Measurement(**json.loads(options.measure)).run()))
     elif options.list:
@@ -47,12 +47,12 @@ def main(options: argparse.Namespace) -> None:
         _measure_growth(options)
     else:
         if options.plot:
-            require_matplotlib()  # now, and not after all was measured
+            require_matplotlib()  # check before the measurements
         _report(options, _measure_rounds(options))
 
 
 def _measure_rounds(options: argparse.Namespace) -> Results:
-    photo_files()  # cut before the clock runs
+    photo_files()  # create the files before the time starts
     workloads = _known(_named(options.workloads), KNOWN, "workload") or _UNNAMED
     feeds = list(_known(options.only, FEEDS, "feed") or FEEDS)
     num_workers = options.workers or num_cpus()
@@ -60,33 +60,33 @@ def _measure_rounds(options: argparse.Namespace) -> Results:
     planned = _plan_within(minutes, workloads, feeds, num_workers, options)
     num_rounds, budget = options.rounds or ROUNDS, Budget(minutes)
     with _bar(num_rounds * len(planned)) as bar:
-        bar.write(_told(planned, minutes, budget))
-        gathered, teller = Gathered(feeds, num_workers, without_ray(workloads)), _teller(bar, budget)
-        return measure(planned, num_rounds, gathered, teller, budget)
+        bar.write(_plan_text(planned, minutes, budget))
+        gathered, progress = Gathered(feeds, num_workers, without_ray(workloads)), _progress(bar, budget)
+        return measure(planned, num_rounds, gathered, progress, budget)
 
 
 def _plan_within(
     minutes: float, workloads: list[str], feeds: list[str], num_workers: int, options: argparse.Namespace
 ) -> list[Measurement]:
-    """Return the measurements of a round, with as many seconds for each as leave time for what is wanted once more."""
+    """Return the measurements of a round, with a duration that leaves time to repeat those with targets."""
     for seconds in CHOICES_S:
         planned = plan(workloads, feeds, num_workers, seconds, options.files_mb)
         if options.quick:
-            planned = [one for one in planned if is_wanted(one)]
-        twice = [one for one in planned if is_wanted(one)]
+            planned = [one for one in planned if has_target(one)]
+        twice = [one for one in planned if has_target(one)]
         if sum(map(expected_s, [*planned, *twice])) <= _TO_PLAN * 60 * minutes:
             break
     return planned
 
 
-def _told(planned: list[Measurement], minutes: float, budget: Budget) -> str:
-    """Return the plan in words."""
-    wanted = [one for one in planned if is_wanted(one)]
-    seconds = f"{planned[0].seconds:g} s" if planned else "no time"
+def _plan_text(planned: list[Measurement], minutes: float, budget: Budget) -> str:
+    """Return a description of the plan."""
+    with_targets = [one for one in planned if has_target(one)]
+    seconds = f"{planned[0].seconds:g} s" if planned else "0 s"
     within = "" if math.isinf(minutes) else f"; {minutes:g} minutes for all rounds"
     return (
-        f"plan: {len(planned)} measurements of {seconds}, some {budget.needed_s(planned) / 60:.0f} minutes a round; "
-        f"{len(wanted)} of them, some {budget.needed_s(wanted) / 60:.0f} minutes, are of figures to be reached{within}"
+        f"plan: {len(planned)} measurements of {seconds}, about {budget.needed_s(planned) / 60:.0f} minutes a round; "
+        f"{len(with_targets)} of them, about {budget.needed_s(with_targets) / 60:.0f} minutes, have targets{within}"
     )
 
 
@@ -115,7 +115,7 @@ def _report(options: argparse.Namespace, results: Results) -> None:
 
 def _measure_growth(options: argparse.Namespace) -> None:
     with _bar(growth.num_points(quick=options.quick)) as bar:
-        lines = list(growth.measure_all(_teller(bar), quick=options.quick))
+        lines = list(growth.measure_all(_progress(bar), quick=options.quick))
     print("\n".join(lines))
 
 
@@ -123,25 +123,25 @@ def _bar(total: int) -> "tqdm[None]":
     return tqdm(total=total, unit=" measurements")
 
 
-def _teller(bar: "tqdm[None]", budget: Budget | None = None) -> Callable[[str], None]:
-    def told(what: str) -> None:
+def _progress(bar: "tqdm[None]", budget: Budget | None = None) -> Callable[[str], None]:
+    def report(what: str) -> None:
         left_s = budget.left_s() if budget else math.inf
         bar.set_description(what if math.isinf(left_s) else f"{what} ({left_s / 60:.0f} minutes left)")
         bar.update()
 
-    return told
+    return report
 
 
 def _known(names: list[str] | None, known: Iterable[str], kind: str) -> list[str] | None:
-    """The names, if there is each of them."""
+    """Return the names, after checking that all are known."""
     for name in names or ():
         if name not in known:
-            raise SystemExit(f"benchmark.py: there is no {kind} {name!r}; there are: {', '.join(known)}")
+            raise SystemExit(f"benchmark.py: {name!r} is not a {kind}; expected one of {', '.join(known)}")
     return names
 
 
 def _named(names: list[str] | None) -> list[str] | None:
-    """The names, with those of a group in its place."""
+    """Return the names, with groups replaced by their members."""
     return names and [each for name in names for each in _GROUPS.get(name, (name,))]
 
 

@@ -1,4 +1,4 @@
-"""A feed as its consumer finds it: how fast it is, what that costs, and how much of its time a training loop waits."""
+"""The consumer's view of a feed: its rate, its costs, and the fraction of time that a training loop waits."""
 
 import time
 from collections.abc import Iterator
@@ -9,17 +9,17 @@ from parts.benchmark.floors import WARM_UP_S
 from parts.benchmark.footprint import cpu_seconds, memory
 
 LONGEST_WARM_UP_S = 2.0
-STEP_SHARE = 0.5  # of the seconds for which batches are counted, for the view of the training loop
+STEP_SHARE = 0.5  # of the counting time, for the view of the training loop
 
 
 def consume(feed: Feed, source: Any, num_workers: int, ahead: int, seconds: float) -> dict[str, float]:
     """Run a feed from its start to its stop.
 
     Returns:
-        By name: ``rate`` (batches per second); ``first_ms``, to the first batch of a cold start; ``trainer_ms`` and
-        ``workers_ms`` of CPU time per batch; ``memory_mb``, by how much the proportional memory of all processes has
-        grown, ``shared_mb`` of it in shared memory (both where the system tells); ``waiting``, the share of its time
-        that a training loop waits whose step takes as long as a batch; ``stop_ms``.
+        By name: ``rate`` (batches per second); ``first_ms``, the time to the first batch of a cold start;
+        ``trainer_ms`` and ``workers_ms`` of CPU time per batch; ``memory_mb``, the growth of the proportional memory of
+        all processes, and ``shared_mb``, its part in shared memory (both if the system reports them); ``waiting``, the
+        fraction of time that a training loop waits if its step takes as long as a batch; ``stop_ms``.
     """
     before = memory()
     began = time.perf_counter()
@@ -39,7 +39,7 @@ def consume(feed: Feed, source: Any, num_workers: int, ahead: int, seconds: floa
 
 
 def warm_up(batches: Iterator[Any], num_batches: int) -> None:
-    """Take so many batches, or those of two seconds if they are slow; for a fifth of a second at least."""
+    """Take at least ``num_batches`` batches, or slow batches for two seconds, but for at least 0.2 seconds."""
     began = time.perf_counter()
     for number, _ in enumerate(batches, 1):
         passed = time.perf_counter() - began
@@ -48,7 +48,7 @@ def warm_up(batches: Iterator[Any], num_batches: int) -> None:
 
 
 def count(batches: Iterator[Any], seconds: float) -> dict[str, float]:
-    """Batches per second, and milliseconds of CPU time per batch: ``rate``, ``trainer_ms``, ``workers_ms``."""
+    """Return batches per second, and milliseconds of CPU time per batch: ``rate``, ``trainer_ms``, ``workers_ms``."""
     trainer, workers = cpu_seconds()
     began = time.perf_counter()
     counted, elapsed = 0, 0.0
@@ -62,7 +62,7 @@ def count(batches: Iterator[Any], seconds: float) -> dict[str, float]:
 
 
 def _waiting(batches: Iterator[Any], step_s: float, seconds: float) -> float:
-    """Share of the time of a loop that computes for ``step_s`` between two batches."""
+    """Return the fraction of time that a loop waits if it computes for ``step_s`` between two batches."""
     began = computed = time.perf_counter()
     waited = 0.0
     while computed - began < seconds:

@@ -1,4 +1,4 @@
-"""Tables beside the rates: the costs of each feed, and the latency of waking a consumer."""
+"""Tables in addition to the rates: the costs of each feed, and the latency of waking a consumer."""
 
 import statistics
 from collections.abc import Iterator
@@ -7,15 +7,15 @@ from parts.benchmark.results import Results
 
 HEADS = ("first batch", "trainer", "workers", "CPU", "memory", "shared", "waiting", "stop")
 ABOUT = (
-    "first batch of a cold start (the peer is imported already) and stop in ms; CPU of the trainer and of the workers "
+    "first batch of a cold start (with the peer imported before) and stop in ms; CPU of the trainer and of the workers "
     "in ms per batch, and of all in s per GB; growth of the proportional memory in MB, without and in shared memory; "
-    "the share of its time that a training loop waits whose step takes as long as a batch"
+    "the fraction of time that a training loop waits if its step takes as long as a batch"
 )
 Row = tuple[str, str, list[str]]
 
 
 def rows(results: Results) -> Iterator[Row]:
-    """Yield workload, name, and a cell for each of `HEADS`."""
+    """Yield workload, name, and one cell for each column of `HEADS`."""
     for (workload, name), found in results.costs.items():
         middle = {key: statistics.median(values) for key, values in found.items()}
         yield workload, name, _cells(middle)
@@ -61,7 +61,7 @@ def wake_up_quantiles(latencies: list[float]) -> tuple[float, float]:
 
 def _wake_ups(results: Results) -> Iterator[str]:
     if results.wake_ups:
-        yield from ["", "from a batch that is done to the consumer that waits for it, one slow worker", ""]
+        yield from ["", "from a finished batch to the consumer that waits for it, one slow worker", ""]
     for name, latencies in results.wake_ups.items():
         median, late = wake_up_quantiles(latencies)
         yield f"- {name}: median {median:,.0f} µs, 99th percentile {late:,.0f} µs"

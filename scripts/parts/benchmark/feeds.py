@@ -1,7 +1,7 @@
-"""Feeds: the producers of batches, by name. A feed is a context manager that gives an iterator over endless epochs.
+"""Feeds: the producers of batches by name. A feed is a context manager that yields an iterator over endless epochs.
 
-A peer runs with the settings that suit it best; where that costs something, a second entry shows it. Those that need
-a package of their own are in `peers`.
+A peer runs with its best settings. If these have a cost, a second entry shows the alternative. Peers that need a
+package are in `peers`.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ import mpqueue
 from parts.benchmark.in_flight import adopt, item
 from parts.benchmark.peers import PEERS
 
-# Takes the source, the number of workers, and how many batches may be computed ahead.
+# Called with the source, the number of workers, and the number of batches to compute ahead.
 Feed = Callable[[Any, int, int], AbstractContextManager[Iterator[Any]]]
 
 
@@ -24,7 +24,7 @@ Feed = Callable[[Any, int, int], AbstractContextManager[Iterator[Any]]]
 def feed_mpqueue(
     source: Any, num_workers: int, ahead: int, *, use_multiprocessing: bool = True
 ) -> Iterator[Iterator[Any]]:
-    """The enqueuer, its options as they are."""
+    """Use the enqueuer with its default options."""
     with mpqueue.OrderedEnqueuer(source, use_multiprocessing) as enqueuer:
         enqueuer.start(num_workers, ahead)
         yield enqueuer.get()
@@ -32,15 +32,15 @@ def feed_mpqueue(
 
 @contextlib.contextmanager
 def feed_inline(source: Any, _num_workers: int, _ahead: int) -> Iterator[Iterator[Any]]:
-    """No workers: the consumer computes each batch itself."""
+    """Use no workers: the consumer computes each batch itself."""
     yield (source[index % len(source)] for index in itertools.count())
 
 
 def feed_imap(chunk: int) -> Feed:
-    """`multiprocessing.Pool.imap`, by fork, which starts soonest. What it computes ahead has no bound.
+    """Use `multiprocessing.Pool.imap` with fork, which starts fastest. The number of batches ahead is not limited.
 
     Args:
-        chunk: Batches that travel together. More of them cost fewer messages, and a batch waits for its whole chunk.
+        chunk: Batches per message. Larger chunks need fewer messages, but a batch waits for its whole chunk.
     """
 
     @contextlib.contextmanager
@@ -51,7 +51,7 @@ def feed_imap(chunk: int) -> Feed:
     return feed
 
 
-# Large batches that wait for a whole chunk of them fill the memory and gain nothing.
+# Large batches in chunks fill the memory without a benefit.
 FOR_SMALL_BATCHES = ("imap by 16",)
 INLINE, THREADS = "no workers", "mpqueue threads"
 OURS = ("mpqueue", THREADS, INLINE)

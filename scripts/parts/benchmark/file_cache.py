@@ -1,8 +1,8 @@
-"""The second epoch from a cache on the disk: `cache(folder)` beside LitData's optimised format and a plain memory map.
+"""The second epoch from a cache on the disk: `cache(folder)` compared with LitData's format and a plain memory map.
 
-Samples are bytes of the sizes of JPEG files, or arrays of uint8 as decoders make them. Each reader has written them
-before, and gives shuffled batches of 32 to its consumer, of worker processes, from the page cache. The map is FFCV's
-idea in a few lines: one file, an array of offsets, a torch `DataLoader`; FFCV itself has no wheel.
+Samples are bytes with the sizes of JPEG files, or uint8 arrays as decoders create them. Each reader writes them first,
+and then yields shuffled batches of 32 from worker processes, read from the page cache. The memory map is FFCV's method
+in a few lines: one file, an array of offsets, a torch `DataLoader`. FFCV itself has no wheel.
 """
 
 import contextlib
@@ -23,11 +23,11 @@ BATCH, SEED = 32, 1
 MEDIAN_BYTES, SIDE = 100_000, 224  # of a JPEG file; of a decoded image
 KINDS = ("bytes", "arrays")
 _WARM_BATCHES = 8
-_TICK_S = 0.01  # the least that the system tells of CPU time
+_TICK_S = 0.01  # resolution of the system's CPU time
 
 
 class Sampled(NamedTuple):
-    """Makes samples, the same for each reader.
+    """A function that creates the samples, equal for all readers.
 
     Attributes:
         kind: "bytes" or "arrays".
@@ -44,12 +44,12 @@ class Sampled(NamedTuple):
 
 
 def as_lists(samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the samples of a batch: bytes of any length are not stacked."""
+    """Return the samples of a batch without stacking, because bytes have different lengths."""
     return samples
 
 
 def as_bytes(samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the samples of a batch of LitData's, whose views of a chunk cannot be sent to another process."""
+    """Return the samples of a LitData batch with copied bytes, because its views of a chunk cannot be pickled."""
     return [sample | {"image": bytes(sample["image"])} for sample in samples]
 
 
@@ -63,7 +63,7 @@ def _endless(batches: Any) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def ours(kind: str, num_samples: int, folder: Path, num_workers: int) -> Iterator[Iterator[Any]]:
-    """`Dataset.cache(folder)` in a `Loader`."""
+    """Use `Dataset.cache(folder)` in a `Loader`."""
     kept = mpqueue.Dataset.range(num_samples).map(Sampled(kind)).cache(folder, name=kind)
     with mpqueue.Loader(kept.batch(BATCH, collate=as_lists), workers=num_workers) as loader:
         for _ in loader:
@@ -75,12 +75,12 @@ def ours(kind: str, num_samples: int, folder: Path, num_workers: int) -> Iterato
 
 @contextlib.contextmanager
 def litdatas(kind: str, num_samples: int, folder: Path, num_workers: int) -> Iterator[Iterator[Any]]:
-    """LitData: its optimised chunks of 64 MB, shuffled by its own order, in its own loader."""
+    """Use LitData's optimised chunks of 64 MB, shuffled by LitData, in its own loader."""
     import litdata
     from litdata.streaming.writer import BinaryWriter
 
     chunks, make = folder / "chunks", Sampled(kind)
-    writer = BinaryWriter(str(chunks), chunk_bytes=64_000_000)  # what its `optimize` calls in processes of its own
+    writer = BinaryWriter(str(chunks), chunk_bytes=64_000_000)  # its `optimize` uses this class in separate processes
     for number in range(num_samples):
         writer[number] = make(number)
     writer.done()
@@ -97,10 +97,10 @@ def litdatas(kind: str, num_samples: int, folder: Path, num_workers: int) -> Ite
 
 
 class Mapped:
-    """Samples in one file, by their offsets.
+    """Samples in one file with an array of offsets.
 
     Args:
-        folder: Where the file is.
+        folder: Folder of the file.
         kind: "bytes" or "arrays".
     """
 
@@ -123,7 +123,7 @@ class Mapped:
 
 @contextlib.contextmanager
 def mapped(kind: str, num_samples: int, folder: Path, num_workers: int) -> Iterator[Iterator[Any]]:
-    """A plain memory map, as FFCV has it, in a torch `DataLoader`."""
+    """Use a plain memory map in a torch `DataLoader`, like FFCV."""
     from torch.utils.data import DataLoader
 
     ends, make = [], Sampled(kind)
@@ -162,12 +162,12 @@ def _cpu_s() -> float:
 def rates(
     name: str, kind: str, num_samples: int, folder: Path, num_workers: int, seconds: float
 ) -> tuple[float, float]:
-    """Return samples per second of a reader's later epochs, and per second of CPU time of all of its processes."""
+    """Return a reader's samples per second after the first epoch, and its samples per second of total CPU time."""
     mine = folder / f"{name}-{kind}"
     mine.mkdir(parents=True)
     try:
         with READERS[name](kind, num_samples, mine, num_workers) as batches:
-            for _ in range(num_samples // BATCH + _WARM_BATCHES):  # an epoch, so that all is in the page cache
+            for _ in range(num_samples // BATCH + _WARM_BATCHES):  # one epoch, to load all files into the page cache
                 next(batches)
             count, cpu, started = 0, _cpu_s(), time.perf_counter()
             while (passed := time.perf_counter() - started) < seconds:

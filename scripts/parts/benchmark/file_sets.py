@@ -1,7 +1,7 @@
 """One set of JPEG files in every format, written once into the checkout's cache.
 
-The photographs of the demo, each as often as the size asks for: what readers see of a file is its bytes, and these are
-read from the page cache in any case. A set is written under another name, and renamed when it is whole.
+The set repeats the demo's photographs up to the required size. Readers only see bytes, read from the page cache in any
+case. A set is written under a temporary name, and renamed when it is complete.
 """
 
 import itertools
@@ -17,16 +17,16 @@ from parts.machine import CACHE
 from parts.photographs.dataset import photo_files
 
 NUM_SHARDS = 4
-# What Hugging Face writes of images.
+# Hugging Face's row group size for images.
 ROWS_OF_A_GROUP = 100
-# What it writes of all else, and so of images that are bytes.
+# Its row group size for all other data, and so for images stored as bytes.
 ROWS_OF_A_BATCH = 1000
 
 Sample = tuple[str, bytes, int]
 
 
 def jpegs(megabytes: int) -> Iterator[Sample]:
-    """Yield key, bytes and label of files that have so many bytes together."""
+    """Yield key, bytes and label of files with a total size of ``megabytes``."""
     files, _ = photo_files()
     left = megabytes * 1_000_000
     for number, (path, label) in enumerate(itertools.cycle(zip(files.paths, files.labels, strict=True))):
@@ -38,10 +38,10 @@ def jpegs(megabytes: int) -> Iterator[Sample]:
 
 
 def file_set(form: str, megabytes: int) -> list[str]:
-    """Return the files of a set, written on first use; of a format that is a folder, the folder.
+    """Return the files of a set, or its folder for formats that are folders. The set is written on first use.
 
     Raises:
-        ImportError: What writes it is not installed.
+        ImportError: The package that writes the format is not installed.
     """
     folder = CACHE / "files" / f"{form.replace(' ', '_')}-{megabytes}"
     if not folder.is_dir():
@@ -102,7 +102,7 @@ def _write_tfrecord(path: Path, samples: list[Sample]) -> None:
 
 
 def _write_json_lines(path: Path, samples: list[Sample]) -> None:
-    """Bytes are no JSON: what is written is what one keeps of an image beside its file."""
+    """Write an image's metadata, because JSON cannot contain bytes."""
     with path.open("w") as file:
         for key, data, label in samples:
             file.write(json.dumps({"key": key, "bytes": len(data), "label": label, "text": data[-200:].hex()}) + "\n")

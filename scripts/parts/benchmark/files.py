@@ -1,8 +1,8 @@
-"""Files that people have: the same JPEG files in each format, read in a shuffled order from the page cache.
+"""Common file formats: the same JPEG files in each format, read in shuffled order from the page cache.
 
-What is read is the bytes, in one process, by mpqueue and by those who read the same format. Rates are samples per
-second and, since some of them read in threads, samples per second of CPU time. Decoded into arrays they are read by
-loaders with workers. Then there is what a cache on the disk gives in its second epoch, and what is got of a slow link.
+The bytes are read in one process by mpqueue and by peers that support the format. Rates are samples per second and,
+because some peers use threads, samples per second of CPU time. Loaders with workers read the files as decoded arrays.
+The other workloads measure the second epoch from a cache on the disk, and the throughput over a slow link.
 """
 
 import contextlib
@@ -29,14 +29,14 @@ OURS, IN_A_BUFFER = "mpqueue", "mpqueue, row groups"
 MEGABYTES = 64
 WARM_UP_S = 0.5
 CACHED_SAMPLES = 640
-FAR_WORKERS, FAR_S = 4, 4.0  # a network is waited for: more workers than CPUs, and batches that take a second
+FAR_WORKERS, FAR_S = 4, 4.0  # the network is the bottleneck: more workers than CPUs, and batches that take a second
 
 Batches = Iterator[list[bytes]]
 _INDEX = CACHE / "files" / "indexes"
 
 
 def _by_index(make: Callable[..., Any], column: str | None = None) -> Callable[[list[str]], Batches]:
-    """Return a feed of one of our sources, in a shuffled order."""
+    """Return a feed of an mpqueue source in shuffled order."""
 
     def feed(paths: list[str]) -> Batches:
         source = make(paths if len(paths) > 1 else paths[0], index=_INDEX)
@@ -50,7 +50,7 @@ def _by_index(make: Callable[..., Any], column: str | None = None) -> Callable[[
 
 
 def _row_groups(paths: list[str]) -> Batches:
-    """Row groups shuffled, and rows in a buffer: for files that do not fit into the memory."""
+    """Shuffle row groups, and rows in a buffer, as for files that do not fit into memory."""
     groups = files.Parquet(paths, index=_INDEX, cache_bytes=0).row_groups()
     rows = mpqueue.Dataset(groups).shuffle().flat_map(list).shuffle(buffer=BUFFER)
     while True:
@@ -65,7 +65,7 @@ def _image(sample: dict[str, Any]) -> Any:
 
 @contextlib.contextmanager
 def _ours_decoded(folder: str, num_workers: int) -> Iterator[Iterator[Any]]:
-    """A folder of images in a `Loader`, its options as they are; the same function decodes as torch's."""
+    """Use a folder of images in a `Loader` with default options, decoded by the same function as in torch."""
     images = mpqueue.Dataset(files.Images(folder, index=_INDEX)).shuffle().repeat().map(_image).batch(BATCH)
     with mpqueue.Loader(images, workers=num_workers, seed=1) as loader:
         yield iter(loader)
@@ -76,12 +76,13 @@ class FileWorkload:
     """A set of files.
 
     Attributes:
-        about: What is read, for the report.
-        form: Of which format they are.
-        readers: Who reads them, by name; ours is the first.
-        unit, per_batch: What is counted per second.
+        about: Description for the report.
+        form: File format.
+        readers: The readers by name; mpqueue's is the first.
+        unit, per_batch: Unit of the rate, and its amount per batch.
         writer: The package that writes the set.
-        measure: Measures a reader, of workers and seconds, where a set and `Library.feed` are not all that it takes.
+        measure: Function that measures a reader with numbers of workers and seconds, if `Library.feed` is not
+        sufficient.
     """
 
     about: str
@@ -94,7 +95,7 @@ class FileWorkload:
 
     @property
     def peers(self) -> tuple[str, ...]:
-        """A thing that is measured."""
+        """The names of the readers."""
         return tuple(self.readers)
 
 
@@ -103,7 +104,7 @@ def _peer(name: str, package: str) -> Library:
 
 
 def _from_cache(kind: str) -> FileWorkload:
-    """Return the second epoch from a cache on the disk."""
+    """Return the workload of the second epoch from a cache on the disk."""
 
     def measure(reader: str, num_workers: int, seconds: float) -> dict[str, float]:
         CACHE.mkdir(exist_ok=True)
@@ -117,7 +118,7 @@ def _from_cache(kind: str) -> FileWorkload:
 
 
 def _far(sample_bytes: int) -> FileWorkload:
-    """Return remote samples of so many bytes; what the server takes is no CPU time of the reader's."""
+    """Return the workload of remote samples of a given size. The server's CPU time is not counted."""
 
     def measure(reader: str, num_workers: int, seconds: float) -> dict[str, float]:
         return {
@@ -129,7 +130,7 @@ def _far(sample_bytes: int) -> FileWorkload:
     return FileWorkload(about, "", readers, "MB/s", 1e-6, measure=measure)
 
 
-_ABOUT = "32 JPEG files of 10 kB, shuffled, their bytes, from "
+_ABOUT = "bytes of 32 JPEG files of 10 kB, shuffled, from "
 FILES = {
     "files tar": FileWorkload(
         _ABOUT + "WebDataset's shards", "tar",
@@ -200,7 +201,7 @@ FILES_PER_CPU = {
 
 
 def file_readers(name: str) -> list[str]:
-    """Return those who can be measured; none where nothing that writes the set is installed."""
+    """Return the readers that can be measured, or [] if the package that writes the set is not installed."""
     workload = FILES[name]
     if workload.writer and importlib.util.find_spec(workload.writer) is None:
         return []
@@ -208,12 +209,12 @@ def file_readers(name: str) -> list[str]:
 
 
 def absent_readers(name: str) -> list[str]:
-    """Return those who cannot."""
+    """Return the readers that cannot be measured."""
     return [reader for reader in FILES[name].readers if reader not in file_readers(name)]
 
 
 def file_figures(name: str, reader: str, megabytes: int, num_workers: int, seconds: float) -> dict[str, float]:
-    """Return batches per second, or bytes, and per second of CPU time of all processes where that is told."""
+    """Return batches (or bytes) per second, and per second of CPU time of all processes if it is known."""
     workload = FILES[name]
     if workload.measure is not None:
         return workload.measure(reader, num_workers, seconds)
@@ -231,7 +232,7 @@ def file_figures(name: str, reader: str, megabytes: int, num_workers: int, secon
 
 
 def _counted(batches: Batches, seconds: float) -> dict[str, float]:
-    """Last batches of an epoch are smaller, so that samples are counted."""
+    """Count samples, because the last batches of epochs are smaller."""
     began, used, samples, elapsed = time.perf_counter(), time.process_time(), 0, 0.0
     while elapsed < seconds:
         samples += len(next(batches))

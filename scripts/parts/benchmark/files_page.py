@@ -1,6 +1,6 @@
-"""The table of files in the documents, drawn from what ``scripts/benchmark.py --workloads files --json`` has written.
+"""The table of files in the documentation, from the output of ``scripts/benchmark.py --workloads files --json``.
 
-It stands in ``docs/files.md`` behind its own mark. All else on that page is written by hand.
+It is located after a mark in ``docs/files.md``. The rest of the page is written manually.
 """
 
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ def draw(run: dict[str, Any]) -> str:
     table = "".join(_rows(run))
     if not table:
         raise ValueError(
-            "the run has no workload of files: write it with scripts/benchmark.py --workloads files --json"
+            "the run must have workloads of files: create it with scripts/benchmark.py --workloads files --json"
         )
     before, _, after = PAGE.read_text("utf-8").partition(_MARK)
     lines = after.splitlines(keepends=True)
@@ -33,7 +33,7 @@ def draw(run: dict[str, Any]) -> str:
 
 
 def _rows(run: dict[str, Any]) -> Iterator[str]:
-    """Yield a row for each workload: per second of CPU time, where that is told."""
+    """Yield a row for each workload, per second of CPU time if it is known."""
     of_workload: dict[str, dict[str, Any]] = {}
     for row in run["rates"]:
         of_workload.setdefault(row["workload"], {})[row["name"]] = row

@@ -1,4 +1,4 @@
-"""Limits of the machine, measured in the same rounds: no hand-over of batches can be much quicker."""
+"""Limits of the machine, measured in the same rounds: no delivery of batches can be much faster."""
 
 import itertools
 import multiprocessing
@@ -16,24 +16,24 @@ WARM_UP_S = 0.2
 
 
 def memcpy(source: Any, _num_workers: int, seconds: float) -> float:
-    """Batches per second that one thread copies, as large as the source's, between arrays whose pages are there."""
+    """Return the batches per second that one thread copies between arrays with allocated pages."""
     batch = np.ones(array_bytes(source[0]), np.uint8)
     there = np.empty_like(batch)
     return _rate(lambda _: np.copyto(there, batch), seconds)
 
 
 def processes(source: Any, num_workers: int, seconds: float) -> float:
-    """Batches per second that independent processes compute and throw away, all of them together."""
+    """Return the total batches per second that independent processes compute and discard."""
     return _together(_thrown_away, source, num_workers, seconds)
 
 
 def slots(source: Any, num_workers: int, seconds: float) -> float:
-    """The same, and each process copies its batches into shared memory whose pages are there."""
+    """The same, but each process copies its batches into shared memory with allocated pages."""
     return _together(into_slots, source, num_workers, seconds)
 
 
 def shared_writes(source: Any, num_workers: int, seconds: float) -> float:
-    """The same, and what a source allocates by `mpqueue.empty` lies in that memory from the start."""
+    """The same, but arrays of `mpqueue.empty` are allocated in the shared memory."""
     return _together(written_in_slots, source, num_workers, seconds)
 
 
@@ -51,7 +51,7 @@ def _together(make: Callable[[Any], Callable[[int], Any]], source: Any, num_work
         ends.append(end)
         running.append(process)
     for end in ends:
-        end.recv()  # it is ready
+        end.recv()  # the process is ready
     for end in ends:
         end.send("begin")
     rate = sum(end.recv() for end in ends)

@@ -11,11 +11,11 @@ MB = 1e6
 
 
 class Memory(NamedTuple):
-    """Proportional memory, in MB: a page that n processes share counts for 1/n in each.
+    """Proportional memory in MB: a page that n processes share counts as 1/n in each.
 
     Attributes:
-        total: All of it,
-        shared: and the part that lies in shared memory, as the slots of a ring do.
+        total: All memory,
+        shared: and its part in shared memory, such as the slots of a ring.
     """
 
     total: float
@@ -23,12 +23,12 @@ class Memory(NamedTuple):
 
 
 def memory() -> Memory | None:
-    """Of all these processes together; None where the system does not tell (it is not Linux)."""
+    """Return the memory of these processes together, or None if the system does not report it (outside Linux)."""
     if not Path("/proc/self/smaps_rollup").exists():
         return None
     total = shared = 0.0
     for process in _family():
-        with contextlib.suppress(OSError):  # it has just ended
+        with contextlib.suppress(OSError):  # the process has just ended
             lines = Path(f"/proc/{process.pid}/smaps_rollup").read_text("ascii").splitlines()[1:]
             found = {line.split()[0]: int(line.split()[1]) for line in lines}
             total += found["Pss:"] * 1024 / MB
@@ -37,7 +37,7 @@ def memory() -> Memory | None:
 
 
 def cpu_seconds() -> tuple[float, float]:
-    """Of this process, all its threads together, and of its descendants."""
+    """Return the CPU seconds of this process, with all its threads, and of its descendants."""
     descendants = 0.0
     for process in _family()[1:]:
         with contextlib.suppress(psutil.Error):

@@ -1,4 +1,4 @@
-"""Collects the findings of the rounds."""
+"""A collector of the results of all rounds."""
 
 import collections
 from typing import Any
@@ -13,16 +13,16 @@ from parts.benchmark.service_peers import PEERS as SERVICE_PEERS
 
 
 class Gathered:
-    """Collects what measurements find, and what fails.
+    """A collector of results and failures of measurements.
 
     Args:
-        asked: The names of the feeds that were asked for; those that are not installed are named in the report.
-        num_workers: With how many workers it is measured.
-        without_ray: Workloads that were asked for and need Ray, which is not installed.
+        requested: The requested feeds. The report lists the ones that are not installed.
+        num_workers: Number of workers in the measurements.
+        without_ray: Requested workloads that need Ray, which is not installed.
     """
 
-    def __init__(self, asked: list[str], num_workers: int, without_ray: tuple[str, ...] = ()) -> None:
-        self._asked, self._num_workers, self._without_ray = asked, num_workers, without_ray
+    def __init__(self, requested: list[str], num_workers: int, without_ray: tuple[str, ...] = ()) -> None:
+        self._asked, self._num_workers, self._without_ray = requested, num_workers, without_ray
         self._rates: Any = collections.defaultdict(list)
         self._costs: Any = collections.defaultdict(lambda: collections.defaultdict(list))
         self._first_batches: Any = collections.defaultdict(list)
@@ -34,11 +34,11 @@ class Gathered:
         self._left_out: list[str] = []
 
     def is_hopeless(self, one: Measurement) -> bool:
-        """Return True if it failed before, so that another round of it would be of no use."""
+        """Return whether a measurement failed before, so that it need not be repeated."""
         return (one.workload, one.name) in self._failed
 
     def add(self, one: Measurement, found: Any) -> None:
-        """Keep what a measurement has found."""
+        """Store the result of a measurement."""
         if one.what == "latency":
             self._add_lists(self._first_batches, found)
         elif one.what == "starts":
@@ -66,10 +66,10 @@ class Gathered:
             self._rates[one.workload, one.name].append(found)
 
     def add_failure(self, one: Measurement, error: RuntimeError) -> None:
-        """Keep why a peer has failed; what it reached in earlier rounds is left out.
+        """Store the reason of a peer's failure, and discard its results of earlier rounds.
 
         Raises:
-            RuntimeError: It is mpqueue or a floor: what is not allowed to fail.
+            RuntimeError: mpqueue or a floor failed, which is not allowed.
         """
         peers = {"service": SERVICE_PEERS, "ray": RAY_PEERS}.get(one.what)
         if one.name in OURS or one.what == "floor" or (peers is not None and one.name not in peers):
@@ -83,15 +83,15 @@ class Gathered:
         self._service.pop((one.workload, one.name), None)
 
     def add_broken_round(self, number: int, error: RuntimeError) -> None:
-        """Keep why a round, the first of which is 1, was not finished."""
+        """Store the reason why a round, counted from 1, was not finished."""
         self._failed[f"round {number}", "mpqueue or a floor"] = _last_line(error)
 
     def add_left_out(self, measurements: list[Measurement]) -> None:
-        """Keep that there was no time for some measurements of the first round."""
+        """Store the measurements of the first round that did not fit into the time limit."""
         self._left_out += [f"{one.workload}: {one.name}" for one in measurements]
 
     def results(self) -> Results:
-        """Return all findings."""
+        """Return all results."""
         return Results(
             dict(sorted(self._rates.items(), key=lambda item: item[0][0].endswith(PER_CPU))),
             dict(self._first_batches),

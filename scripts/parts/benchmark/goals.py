@@ -1,4 +1,4 @@
-"""Figures that mpqueue is to reach, beside the ratios of two rates."""
+"""Targets of mpqueue other than ratios of two rates."""
 
 import itertools
 import statistics
@@ -11,7 +11,7 @@ from parts.benchmark.seen import COST, SEEN, WAYS, error_of
 from parts.benchmark.service import ONE_CONSUMER, RING
 from parts.benchmark.starts import FROM_ENQUEUER, FROM_LOADER, LOADER, NUMPY
 
-SMALL_RATE, SMALL_SHARE = 60_000.0, 0.6  # batches/s, or of what processes produce into slots
+SMALL_RATE, SMALL_SHARE = 60_000.0, 0.6  # batches/s, or the ratio to processes that produce into slots
 DECODE_CPU_MS = 0.1  # of the trainer, per batch
 COPIED = 1.0  # bytes for each byte of a batch
 MEMORY_MB, MEMORY_PER_WORKER_MB = 20.0, 12.0  # beyond the ring
@@ -19,17 +19,17 @@ ATTACH_MS = 20.0  # to the first batch
 RING_SHARE = 1.05  # of one consumer's ring, for four
 SEEN_COST = 1.0  # percent of the CPU time of a batch
 RAY_FIRST_MS = 5_000.0  # to the first batch, on a running cluster
-STARTS = {LOADER: 1.25, FROM_LOADER: 1.8, FROM_ENQUEUER: 1.8}  # times an import of NumPy
-IDLE = {"CPU seconds": 0.001, "wake-ups": 0}  # in 5 s; less CPU than the clock's own reading is none
+STARTS = {LOADER: 1.25, FROM_LOADER: 1.8, FROM_ENQUEUER: 1.8}  # ratio to an import of NumPy
+IDLE = {"CPU seconds": 0.001, "wake-ups": 0}  # in 5 s; CPU time below the clock's resolution counts as 0
 
 
 def verdict(is_reached: bool) -> str:
-    """Return the word that follows a figure and its goal."""
+    """Return the word after a figure and its target."""
     return "reached" if is_reached else "MISSED"
 
 
 def lines(results: Results) -> Iterator[str]:
-    """Yield a line for each figure whose measurements were made."""
+    """Yield a line for each figure that was measured."""
     yield from _small(results)
     yield from _decode(results)
     yield from _memory(results)
@@ -46,18 +46,17 @@ def _small(results: Results) -> Iterator[str]:
     rates, share = results.rates.get(("small", "mpqueue")), results.ratio("small", "slots")
     if rates and share is not None:
         rate = statistics.median(rates)
-        told = (
-            f"small: {rate:,.0f} batches/s, {share:.2f} of slots, target at least {SMALL_RATE:,.0f} or {SMALL_SHARE:g}"
-        )
-        yield f"{told}: {verdict(rate >= SMALL_RATE or share >= SMALL_SHARE)}"
+        figure = f"small: {rate:,.0f} batches/s, {share:.2f} times slots"
+        target = f"target at least {SMALL_RATE:,.0f} or {SMALL_SHARE:g}"
+        yield f"{figure}, {target}: {verdict(rate >= SMALL_RATE or share >= SMALL_SHARE)}"
 
 
 def _decode(results: Results) -> Iterator[str]:
     used = results.costs.get(("decode", "mpqueue"), {}).get("trainer_ms")
     if used:
         spent = statistics.median(used)
-        told = f"decode: {spent:.3f} ms of the trainer's CPU per batch, target below {DECODE_CPU_MS:g}"
-        yield f"{told}: {verdict(spent < DECODE_CPU_MS)}"
+        figure = f"decode: {spent:.3f} ms of the trainer's CPU per batch, target below {DECODE_CPU_MS:g}"
+        yield f"{figure}: {verdict(spent < DECODE_CPU_MS)}"
 
 
 def _memory(results: Results) -> Iterator[str]:
@@ -71,37 +70,37 @@ def _copied(results: Results) -> Iterator[str]:
     for workload in SAMPLES:
         if (workload, "mpqueue") in results.rates:
             copied = copied_per_byte(workload)
-            told = f"{workload}: {copied:.2f} bytes are copied for each byte of a batch, target {COPIED:g}"
-            yield f"{told}: {verdict(copied <= COPIED)}"
+            figure = f"{workload}: {copied:.2f} bytes are copied for each byte of a batch, target {COPIED:g}"
+            yield f"{figure}: {verdict(copied <= COPIED)}"
 
 
 def _attach(results: Results) -> Iterator[str]:
     for name, times in results.service.get(("service attach", "mpqueue"), {}).items():
         median = statistics.median(times)
-        told = f"{name}: {median:.1f} ms to the first batch ({min(times):.1f} to {max(times):.1f})"
-        yield f"{told}, target at most {ATTACH_MS:g}: {verdict(median <= ATTACH_MS)}"
+        figure = f"{name}: {median:.1f} ms to the first batch ({min(times):.1f} to {max(times):.1f})"
+        yield f"{figure}, target at most {ATTACH_MS:g}: {verdict(median <= ATTACH_MS)}"
 
 
 def _ring(results: Results) -> Iterator[str]:
     many, one = (results.service.get(("service broadcast", name), {}).get(RING) for name in ("mpqueue", ONE_CONSUMER))
     if many and one:
         share = statistics.median(ours / alone for ours, alone in zip(many, one, strict=True))
-        told = f"service broadcast: {share:.2f} of the ring of one consumer ({statistics.median(one):,.0f} MB)"
-        yield f"{told}, target at most {RING_SHARE:g}: {verdict(share <= RING_SHARE)}"
+        figure = f"service broadcast: {share:.2f} times the ring of one consumer ({statistics.median(one):,.0f} MB)"
+        yield f"{figure}, target at most {RING_SHARE:g}: {verdict(share <= RING_SHARE)}"
 
 
 def _idle(results: Results) -> Iterator[str]:
     for name, used in results.service.get(("service idle", "mpqueue"), {}).items():
         median, limit = statistics.median(used), IDLE[name.partition(" of ")[0]]
-        yield f"service idle: {median:.3g} {name} in 5 s, target none: {verdict(median <= limit)}"
+        yield f"service idle: {median:.3g} {name} in 5 s, target 0: {verdict(median <= limit)}"
 
 
 def _ray_first(results: Results) -> Iterator[str]:
     times = results.service.get(("ray first batch", "mpqueue"), {}).get(FIRST)
     if times:
         median = statistics.median(times)
-        told = f"{FIRST}: {median:,.0f} ms ({min(times):,.0f} to {max(times):,.0f})"
-        yield f"{told}, target at most {RAY_FIRST_MS:,.0f}: {verdict(median <= RAY_FIRST_MS)}"
+        figure = f"{FIRST}: {median:,.0f} ms ({min(times):,.0f} to {max(times):,.0f})"
+        yield f"{figure}, target at most {RAY_FIRST_MS:,.0f}: {verdict(median <= RAY_FIRST_MS)}"
 
 
 def _seen(results: Results) -> Iterator[str]:
@@ -109,8 +108,10 @@ def _seen(results: Results) -> Iterator[str]:
         lost = results.service.get((workload, way), {}).get(COST)
         if lost:
             median, count = statistics.median(lost), len(lost)
-            told = f"{workload}: {way} cost {median:.2f} {COST} (the middle of {count}, error {error_of(lost):.2f})"
-            yield f"{told}, target at most {SEEN_COST:g}: {verdict(median <= SEEN_COST)}"
+            figure = (
+                f"{workload}: {way} cost {median:.2f} {COST} (median of {count}, standard error {error_of(lost):.2f})"
+            )
+            yield f"{figure}, target at most {SEEN_COST:g}: {verdict(median <= SEEN_COST)}"
 
 
 def _starts(results: Results) -> Iterator[str]:
@@ -118,5 +119,5 @@ def _starts(results: Results) -> Iterator[str]:
         share = results.start_share(what)
         if share is not None:
             times = results.starts[what]
-            told = f"cold start, {what}: {1 / share:.2f} of an {NUMPY} ({min(times):.0f} to {max(times):.0f} ms)"
-            yield f"{told}, target at most {limit:g}: {verdict(1 / share <= limit)}"
+            figure = f"cold start, {what}: {1 / share:.2f} times an {NUMPY} ({min(times):.0f} to {max(times):.0f} ms)"
+            yield f"{figure}, target at most {limit:g}: {verdict(1 / share <= limit)}"

@@ -1,8 +1,8 @@
-"""Growth of cost with size: CPU time and bytes at sizes a decade apart, each point in a fresh process.
+"""Growth of cost with size: CPU time and bytes at sizes a decade apart, each point in a new process.
 
-``scripts/benchmark.py --workloads growth`` measures all curves and prints a table, which belongs into
-``docs/benchmarks.md``. The exponent of a curve is the slope of log(cost) over log(size), by least squares: 0 is a flat
-cost, 1 a proportional one. CPU time does not depend on what else the machine runs as much as wall time does.
+``scripts/benchmark.py --workloads growth`` measures all curves and prints the table of ``docs/benchmarks.md``. The
+exponent of a curve is the slope of log(cost) over log(size) from a least-squares fit: 0 is constant, 1 is proportional.
+CPU time is less affected by other load on the machine than elapsed time.
 """
 
 import dataclasses
@@ -25,8 +25,8 @@ import psutil
 import mpqueue
 from parts.machine import SCRIPTS
 
-GROUP, ABOUT = "growth", "how cost grows with parts, ranks, stages, consumers, threads and lists"
-_POINT_S = 1.0  # of CPU time for one point, as far as its elements last
+GROUP, ABOUT = "growth", "growth of cost with parts, ranks, stages, consumers, threads and lists"
+_POINT_S = 1.0  # CPU time per point, if there are enough elements
 _LONGEST_S = 600
 
 Point = Callable[[int], dict[str, float]]
@@ -37,10 +37,10 @@ class Growth:
     """A cost that may grow with a size.
 
     Attributes:
-        about: What costs, with its unit first.
-        across: What grows.
-        sizes: The sizes that are measured.
-        measure: By the name of who does it, what measures one point: figures by their units.
+        about: The cost, starting with its unit.
+        across: The size.
+        sizes: The measured sizes.
+        measure: Functions that measure one point, by library. They return figures by unit.
     """
 
     about: str
@@ -50,11 +50,11 @@ class Growth:
 
 
 def _per_element(elements: Iterator[Any], each: int = 1) -> float:
-    """Return the microseconds of CPU time for an element, after a few that are not counted.
+    """Return the microseconds of CPU time per element, after a few elements that are not counted.
 
     Args:
-        elements: What is taken.
-        each: How many elements an item of it has.
+        elements: An iterator.
+        each: Number of elements per item.
     """
     for _ in itertools.islice(elements, 3):
         pass
@@ -67,7 +67,7 @@ def _per_element(elements: Iterator[Any], each: int = 1) -> float:
 
 
 def _loaded(dataset: Any, **options: Any) -> float:
-    """Return the microseconds for an element of batches of 32 that this process computes itself."""
+    """Return the microseconds per element of batches of 32 that this process computes itself."""
     with mpqueue.Loader(dataset, batch_size=32, workers=0, seed=1, **options) as loader:
         return _per_element(itertools.chain.from_iterable(iter(loader) for _ in itertools.count()), 32)
 
@@ -100,7 +100,7 @@ def _grain_parts(join: str) -> Point:
 def _stream(join: Callable[[list[Any]], Any]) -> Point:
     def measure(count: int) -> dict[str, float]:
         before = psutil.Process().memory_info().rss
-        # Each shard has elements of each part: one that has none must open all parts to find that out.
+        # Each shard has elements of every part: a shard without elements would have to open all parts.
         dataset = join([mpqueue.Dataset.range(1_000).filter(_true) for _ in range(count)])
         with mpqueue.Loader(dataset, batch_size=32, workers=0, lanes=16, seed=1) as loader:
             batches = iter(loader)
@@ -131,7 +131,7 @@ def _stages(count: int) -> dict[str, float]:
 def _names(count: int) -> dict[str, float]:
     names = [f"photo-{number}.jpg" for number in range(count)]
     with mpqueue.Loader(names, batch_size=count, workers=1, max_queue_size=1) as loader:
-        iter(loader)  # starts the worker; the list is sent
+        iter(loader)  # starts the worker, and sends the list
         return {"ms": 1e3 * min(_cpu_of(lambda: iter(loader)) for _ in range(3))}
 
 
@@ -158,7 +158,7 @@ def _ranks(count: int) -> dict[str, float]:
 def _ranks_of_torch(count: int) -> dict[str, float]:
     import torch.utils.data
 
-    # Its sampler permutes all indices on each rank; the permutation is made before the first batch, and counts.
+    # Its sampler permutes all indices on each rank. That happens before the first batch, and is counted.
     sampler = torch.utils.data.DistributedSampler(range(10**7), count, 0)
     loader = torch.utils.data.DataLoader(range(10**7), batch_size=32, sampler=sampler)
     began, number = time.process_time(), 0
@@ -281,13 +281,13 @@ GROWTHS = {
 
 
 def exponent(sizes: list[int], costs: list[float]) -> float:
-    """Return the slope of log(cost) over log(size), by least squares."""
+    """Return the slope of log(cost) over log(size) from a least-squares fit."""
     across, up = np.log(sizes), np.log(np.maximum(costs, 1e-9))
     return float(np.polyfit(across, up, 1)[0]) if len(sizes) > 1 else math.nan
 
 
 def num_points(*, quick: bool = False) -> int:
-    """Return the number of points that `measure_all` measures."""
+    """Return the number of points of `measure_all`."""
     return sum(len(_installed(growth)) * len(_sizes(growth, quick=quick)) for growth in GROWTHS.values())
 
 
@@ -296,25 +296,25 @@ def _sizes(growth: Growth, *, quick: bool) -> tuple[int, ...]:
 
 
 def _installed(growth: Growth) -> list[str]:
-    """Return who can be measured: mpqueue, the standard library, and the peers that are installed."""
+    """Return the libraries that can be measured: mpqueue, the standard library, and installed peers."""
     return [who for who in growth.measure if who in _ALWAYS or importlib.util.find_spec(who) is not None]
 
 
-def measure_all(told: Callable[[str], None], *, quick: bool = False) -> Iterator[str]:
-    """Yield the lines of a Markdown table, a row for each curve.
+def measure_all(report: Callable[[str], None], *, quick: bool = False) -> Iterator[str]:
+    """Yield the lines of a Markdown table with a row for each curve.
 
     Args:
-        told: Called before each point with what is measured.
-        quick: Leave out the largest size of each curve.
+        report: Called before each point with its name.
+        quick: Whether to omit the largest size of each curve.
     """
-    yield "| what grows | cost | who | at sizes | cost at these | exponent |"
+    yield "| curve | cost | library | sizes | cost at these sizes | exponent |"
     yield "|---|---|---|---|---|---:|"
     for name, growth in GROWTHS.items():
         sizes = _sizes(growth, quick=quick)
         for who in _installed(growth):
             points: dict[str, list[float]] = {}
             for size in sizes:
-                told(f"{name}, {who}, {size:,}")
+                report(f"{name}, {who}, {size:,}")
                 for unit, figure in _point(name, who, size).items():
                     points.setdefault(unit, []).append(figure)
             for unit, figures in points.items():
@@ -326,7 +326,7 @@ def measure_all(told: Callable[[str], None], *, quick: bool = False) -> Iterator
 
 
 def _point(name: str, who: str, size: int) -> dict[str, float]:
-    """Measure one point in a fresh process."""
+    """Measure one point in a new process."""
     command = [sys.executable, "-m", "parts.benchmark.growth", name, who, str(size)]
     done = subprocess.run(command, cwd=SCRIPTS, capture_output=True, text=True, timeout=_LONGEST_S, check=False)
     if done.returncode:

@@ -1,20 +1,20 @@
-"""Help for peers without it: a source that workers have from the start, and a bound of the batches ahead."""
+"""For peers without these features: a source that workers receive at their start, and a limit of the batches ahead."""
 
 import collections
 import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
-ENDLESS = 2**62  # batches; no measurement comes near it
+ENDLESS = 2**62  # batches; no measurement reaches it
 
-_source: Any = None  # in a worker: what `item` reads
+_source: Any = None  # in a worker: the source of `item`
 
 
 class Endless:
-    """A source, epoch after epoch, as one without end.
+    """A source that repeats its epochs endlessly.
 
     Args:
-        source: Anything with ``__getitem__`` and ``__len__``.
+        source: Any object with ``__getitem__`` and ``__len__``.
     """
 
     def __init__(self, source: Any) -> None:
@@ -28,26 +28,26 @@ class Endless:
 
 
 def adopt(source: Any) -> None:
-    """Initialises a worker."""
+    """Initialize a worker."""
     global _source
     _source = Endless(source)
 
 
 def item(index: int) -> Any:
-    """A batch, in a worker that has adopted a source."""
+    """Return a batch, in a worker with a source."""
     return _source[index]
 
 
 def in_order(submit: Callable[[int], Any], result: Callable[[Any], Any], ahead: int) -> Iterator[Any]:
-    """Batches in their order.
+    """Yield batches in order.
 
     Args:
-        submit: Asks for a batch.
-        result: Waits for what ``submit`` has returned.
-        ahead: So many are asked for before the first one is waited for.
+        submit: Requests a batch.
+        result: Waits for the value that ``submit`` returned.
+        ahead: Number of requests in flight.
     """
-    asked = collections.deque(submit(index) for index in range(ahead))
+    requests = collections.deque(submit(index) for index in range(ahead))
     for index in itertools.count(ahead):
-        oldest = asked.popleft()
-        asked.append(submit(index))
+        oldest = requests.popleft()
+        requests.append(submit(index))
         yield result(oldest)

@@ -1,23 +1,23 @@
-"""Parts of one run, each measured by a command of its own, joined to what one command would have written.
+"""Partial runs of separate commands, combined into the output of one command.
 
-So a long run can be ended behind any workload and gone on with later. All rounds of a workload are in one
-part, and take turns there, so that its ratios are of the same minutes.
+So a long run can be interrupted after any workload and continued later. All rounds of a workload are interleaved in the
+same part, so its ratios are measured at the same time.
 """
 
 from collections.abc import Iterable
 from typing import Any
 
-_SAME = ("machine", "workers", "commit", "cost_heads")  # in all parts
+_SAME = ("machine", "workers", "commit", "cost_heads")  # equal in all parts
 
 
 def join(parts: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """Return the parts as one run.
+    """Combine the parts into one run.
 
     Args:
-        parts: What ``scripts/benchmark.py --json`` has written, of different workloads.
+        parts: Outputs of ``scripts/benchmark.py --json`` for different workloads.
 
     Raises:
-        ValueError: They are of different commits, machines or numbers of workers; or two have measured the same.
+        ValueError: The parts have different commits, machines or numbers of workers, or share a measurement.
     """
     whole: dict[str, Any] = {}
     for part in parts:
@@ -26,11 +26,11 @@ def join(parts: Iterable[dict[str, Any]]) -> dict[str, Any]:
                 whole[key] = value
             elif key in _SAME:
                 if whole[key] != value:
-                    raise ValueError(f"parts of different runs: {key} is {whole[key]!r} and {value!r}")
+                    raise ValueError(f"{key} must be equal in all parts, got {whole[key]!r} and {value!r}")
             elif key == "date":
                 whole[key] = max(whole[key], value)
             elif key == "rates":
-                _refuse_what_is_there_twice(whole[key], value)
+                _check_duplicates(whole[key], value)
                 whole[key] = whole[key] + value
             elif isinstance(value, list):
                 whole[key] = whole[key] + [one for one in value if one not in whole[key]]
@@ -39,7 +39,7 @@ def join(parts: Iterable[dict[str, Any]]) -> dict[str, Any]:
     return whole
 
 
-def _refuse_what_is_there_twice(rates: list[dict[str, Any]], more: list[dict[str, Any]]) -> None:
+def _check_duplicates(rates: list[dict[str, Any]], more: list[dict[str, Any]]) -> None:
     twice = {row["workload"] for row in rates} & {row["workload"] for row in more}
     if twice:
-        raise ValueError(f"two parts have measured {', '.join(sorted(twice))}: leave one of them out")
+        raise ValueError(f"two parts contain {', '.join(sorted(twice))}: remove it from one part")

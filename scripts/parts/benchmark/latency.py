@@ -1,4 +1,4 @@
-"""Time to the first batch: of a cold start, of a start with a parked pool, of an epoch after the first."""
+"""Time to the first batch: of a cold start, of a start with a parked pool, and of an epoch after the first."""
 
 import subprocess
 import sys
@@ -8,14 +8,14 @@ import numpy as np
 
 import mpqueue
 
-STATE_BYTES = 900_000  # of the source: what travels to the workers at a start, and at each epoch's end
+STATE_BYTES = 900_000  # of the source: sent to the workers at a start, and at the end of each epoch
 EPOCH = 8  # batches
 REPEATS = 10
-FLOOR = "a bare interpreter that imports NumPy and ends"  # no clean process can begin sooner
+FLOOR = "a bare interpreter that imports NumPy and exits"  # no new process can start faster
 
 
 class Changing(mpqueue.Sequence):
-    """A source of small batches that changes its state, in place, at each epoch's end."""
+    """A source of small batches that changes its state in place at the end of each epoch."""
 
     def __init__(self) -> None:
         self.state = np.zeros(STATE_BYTES, np.uint8)
@@ -27,12 +27,12 @@ class Changing(mpqueue.Sequence):
         return self.state[index : index + 16].copy()
 
     def on_epoch_end(self) -> None:
-        """Mpqueue calls it in the trainer; the workers then have the new state."""
+        """Change the state. mpqueue calls this in the trainer, and sends the new state to the workers."""
         self.state += 1
 
 
 def first_batches(num_workers: int) -> dict[str, list[float]]:
-    """Milliseconds to the first batch, by the name of what came before it; to be called once in a process."""
+    """Return milliseconds to the first batch, by kind of start. Call it only once per process."""
     enqueuer = mpqueue.OrderedEnqueuer(Changing(), use_multiprocessing=True)
     found = {"cold": [_start(enqueuer, num_workers)], "parked": [], "next epoch": []}
     for _ in range(REPEATS):

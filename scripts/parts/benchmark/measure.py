@@ -1,4 +1,4 @@
-"""One measurement. It is made in a fresh process: no peer inherits what another one left in memory or in threads."""
+"""One measurement in a new process, so that no peer inherits another peer's memory or threads."""
 
 import contextlib
 import dataclasses
@@ -37,16 +37,16 @@ DEADLOCK_S = 120.0
 
 @dataclasses.dataclass(frozen=True)
 class Measurement:
-    """One measurement to be made.
+    """One measurement.
 
     Attributes:
         what: "feed" or "floor" (of a workload), "queue", "samples", "streams", "files", "records", "tf1", "service",
-            "ray", "seen", "latency", "starts", "wake-up" or "memory".
-        name: Which feed, floor, queue or reader.
-        workload: Of which workload.
-        num_workers: With how many workers.
-        seconds: For how long batches are counted.
-        megabytes: Of the set of files, where it is one.
+        "ray", "seen", "latency", "starts", "wake-up" or "memory".
+        name: Name of the feed, floor, queue or reader.
+        workload: Name of the workload.
+        num_workers: Number of workers.
+        seconds: Duration of counting.
+        megabytes: Size of a set of files.
     """
 
     what: str
@@ -57,10 +57,10 @@ class Measurement:
     megabytes: int = MEGABYTES
 
     def in_fresh_process(self) -> Any:
-        """Measure in a new interpreter; return what `run` returns there.
+        """Measure in a new interpreter; return the result of `run`.
 
         Raises:
-            RuntimeError: It failed; with what it wrote to its stderr.
+            RuntimeError: The measurement failed; with the output on stderr.
         """
         command = [sys.executable, str(COMMAND), "--measure", json.dumps(dataclasses.asdict(self))]
         running = subprocess.Popen(
@@ -77,7 +77,7 @@ class Measurement:
         return json.loads(out.splitlines()[-1])
 
     def run(self) -> Any:
-        """Measure here; return batches per second, or several figures by name."""
+        """Measure in this process; return batches per second, or several figures by name."""
         if self.name in PEERS and self.what != "files":
             PEERS[self.name].load()
         if self.what == "latency":
@@ -116,12 +116,12 @@ class Measurement:
 
 
 def _environment() -> dict[str, str]:
-    """Modules are compiled once, as installed ones are, also where a developer has switched that off."""
+    """Return an environment that compiles modules once, like an installation, even if a developer disabled that."""
     return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 def _end(running: subprocess.Popen[str]) -> None:
-    """Kill it and all that it has started, if it has not ended by itself: peers leave workers behind that wait."""
+    """Kill the process and its descendants if it is running, because peers leak waiting workers."""
     if running.poll() is None:
         with contextlib.suppress(psutil.NoSuchProcess):
             for process in psutil.Process(running.pid).children(recursive=True):

@@ -1,8 +1,8 @@
-"""Memory of mpqueue beyond its ring, whose size `statistics()` shows.
+"""Memory of mpqueue in addition to its ring. `statistics()` reports the size of the ring.
 
-Pages of the ring that are reserved and were never touched are in no process's proportional memory. So what is taken
-off for the ring is not more than what lies in shared memory. The sources hold next to nothing themselves: what a
-worker unpickles is the user's.
+Reserved pages of the ring that were never touched are not in any process's proportional memory, so the subtracted size
+of the ring is limited to the shared memory. The sources use very little memory, because unpickled sources are user
+memory.
 """
 
 import mpqueue
@@ -14,9 +14,9 @@ NUM_BATCHES = 200
 
 
 def beyond_the_ring(name: str, num_workers: int) -> dict[str, float]:
-    """Growth of the proportional memory of all processes, in MB and without the ring, by workload; once in a process.
+    """Return the growth of the proportional memory of all processes in MB without the ring, by workload.
 
-    Empty where the system does not tell.
+    Call it only once per process. The result is empty if the system does not report memory.
     """
     source, ahead = MEASURED[name]
     before = memory()

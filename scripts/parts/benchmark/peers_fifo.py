@@ -1,4 +1,4 @@
-"""faster-fifo: a queue in shared memory, in C++; pickled batches of all workers mixed."""
+"""faster-fifo: a queue in shared memory, written in C++, with pickled batches of all workers."""
 
 import itertools
 from collections.abc import Iterator
@@ -12,12 +12,12 @@ from parts.benchmark.peers_standard import producers
 from parts.benchmark.sizes import largest_bytes
 
 FOREVER_S = 1e6
-AT_ONCE = 100  # batches that a read takes at most
+AT_ONCE = 100  # maximum number of batches per read
 
 
 @contextmanager
 def faster_fifo_queue(source: Any, num_workers: int, ahead: int) -> Iterator[Iterator[Any]]:
-    """One queue with room for ``ahead`` batches, of which a read takes all that are there."""
+    """Use one queue with room for ``ahead`` batches. A read takes all available batches."""
     room = ahead * largest_bytes(source)
     queue = faster_fifo.Queue(max_size_bytes=room, loads=None, dumps=None)
     with producers(_put, [(source, first, num_workers, queue) for first in range(num_workers)]):

@@ -1,6 +1,7 @@
-"""Those who also read files that people have: each in the form that suits it best, in one process, without end.
+"""Peers that read common file formats, each with its best method, in one process, endlessly.
 
-They give batches of the bytes of JPEG files, shuffled: by index where the peer can, else in a buffer of `BUFFER`.
+They yield shuffled batches of bytes of JPEG files: by index if the peer supports it, otherwise with a buffer of
+`BUFFER`.
 """
 
 import contextlib
@@ -18,7 +19,7 @@ Batches = Iterator[list[bytes]]
 
 
 def permutations(length: int) -> Iterator[list[int]]:
-    """Yield batches of the numbers of samples, shuffled in each epoch, without end."""
+    """Yield batches of sample numbers endlessly, shuffled in each epoch."""
     draw = np.random.default_rng(SEED)
     while True:
         order = draw.permutation(length).tolist()
@@ -26,7 +27,7 @@ def permutations(length: int) -> Iterator[list[int]]:
 
 
 def decoded(data: bytes) -> np.ndarray:
-    """Return an image as an array: red, green and blue."""
+    """Return an image as an RGB array."""
     from PIL import Image
 
     with Image.open(io.BytesIO(data)) as image:
@@ -44,7 +45,7 @@ def _endless(samples: Any) -> Iterator[Any]:
 
 
 def webdataset(paths: list[str]) -> Batches:
-    """WebDataset: shards in another order each time, and a buffer."""
+    """Use WebDataset with shuffled shards and a buffer."""
     import webdataset
 
     shards = webdataset.WebDataset(paths, shardshuffle=len(paths), seed=SEED, empty_check=False)
@@ -60,7 +61,7 @@ def _streamed(kind: str, paths: list[str], column: str) -> Batches:
 
 
 def datasets_tar(paths: list[str]) -> Batches:
-    """Hugging Face's streaming reader of WebDataset's archives; bytes, since nothing is to be decoded."""
+    """Use Hugging Face's streaming reader of WebDataset archives, without decoding."""
     import datasets
 
     datasets.disable_progress_bars()
@@ -70,12 +71,12 @@ def datasets_tar(paths: list[str]) -> Batches:
 
 
 def datasets_parquet(paths: list[str]) -> Batches:
-    """Hugging Face's streaming reader of Parquet."""
+    """Use Hugging Face's streaming reader of Parquet."""
     return _streamed("parquet", paths, "jpg")
 
 
 def datasets_arrow(paths: list[str]) -> Batches:
-    """Hugging Face's datasets, mapped, by index: many rows at once."""
+    """Use Hugging Face's memory-mapped datasets by index, with many rows at once."""
     import datasets
 
     found = datasets.concatenate_datasets([datasets.Dataset.from_file(path) for path in paths])
@@ -83,12 +84,12 @@ def datasets_arrow(paths: list[str]) -> Batches:
 
 
 def datasets_json_lines(paths: list[str]) -> Batches:
-    """Hugging Face's streaming reader of lines of JSON."""
+    """Use Hugging Face's streaming reader of JSON lines."""
     return _streamed("json", paths, "text")
 
 
 def torch_parquet(paths: list[str]) -> Batches:
-    """A `torch.utils.data.IterableDataset` as one writes it with pyarrow: row groups shuffled, and a buffer of rows."""
+    """Use a typical `torch.utils.data.IterableDataset` with pyarrow: shuffled row groups, and a buffer of rows."""
     from pyarrow import parquet
     from torch.utils.data import DataLoader, IterableDataset
 
@@ -113,7 +114,7 @@ def torch_parquet(paths: list[str]) -> Batches:
 
 
 def torch_arrow(paths: list[str]) -> Batches:
-    """A `torch.utils.data.Dataset` as one writes it with pyarrow: the files mapped, many rows taken at once."""
+    """Use a typical `torch.utils.data.Dataset` with pyarrow: memory-mapped files, with many rows at once."""
     import pyarrow as pa
     from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
 
@@ -137,7 +138,7 @@ def torch_arrow(paths: list[str]) -> Batches:
 
 
 def torch_folder(paths: list[str]) -> Batches:
-    """A `torch.utils.data.Dataset` that opens a file for each sample."""
+    """Use a `torch.utils.data.Dataset` that opens a file for each sample."""
     from torch.utils.data import DataLoader, Dataset
 
     class Files(Dataset[bytes]):
@@ -157,10 +158,10 @@ def torch_folder(paths: list[str]) -> Batches:
 
 
 class DecodedFiles:
-    """A dataset as one writes it for torch: a file is opened, and decoded by Pillow.
+    """A typical torch dataset that opens files and decodes them with Pillow.
 
     Args:
-        folder: Has a folder for each class.
+        folder: Folder with a subfolder for each class.
     """
 
     def __init__(self, folder: str) -> None:
@@ -175,13 +176,13 @@ class DecodedFiles:
 
 
 def torch_decoded(folder: str, num_workers: int) -> contextlib.AbstractContextManager[Iterator[Any]]:
-    """Torch's loader with its own collate, into shared memory."""
+    """Use torch's loader with its default collate function, into shared memory."""
     from torch import multiprocessing
     from torch.utils.data import DataLoader, RandomSampler
 
     from parts.benchmark.peers_torch import batches_of
 
-    multiprocessing.set_sharing_strategy("file_system")  # a name for each tensor: cheaper than passing descriptors
+    multiprocessing.set_sharing_strategy("file_system")  # cheaper for each tensor than passing descriptors
     files: Any = DecodedFiles(folder)
     sampler = RandomSampler(files, num_samples=1 << 30, replacement=True)
     loader = DataLoader(files, BATCH, sampler=sampler, num_workers=num_workers, multiprocessing_context="fork")
@@ -190,7 +191,7 @@ def torch_decoded(folder: str, num_workers: int) -> contextlib.AbstractContextMa
 
 @contextlib.contextmanager
 def spdl_decoded(folder: str, num_workers: int) -> Iterator[Iterator[Any]]:
-    """SPDL: batches in threads, by the same function: its own decoder needs FFmpeg's libraries, which no wheel has."""
+    """Use SPDL with threads and the same decoder, because SPDL's own decoder needs FFmpeg, which is not in a wheel."""
     from spdl.pipeline import PipelineBuilder
 
     files = DecodedFiles(folder)
@@ -205,7 +206,7 @@ def spdl_decoded(folder: str, num_workers: int) -> Iterator[Iterator[Any]]:
 
 
 def tensorflow_tfrecord(paths: list[str]) -> Batches:
-    """`tf.data`: records of all files in a buffer."""
+    """Use `tf.data` with the records of all files in a buffer."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
     import tensorflow as tf
@@ -216,7 +217,7 @@ def tensorflow_tfrecord(paths: list[str]) -> Batches:
 
 
 def mosaicml(paths: list[str]) -> Batches:
-    """MosaicML's reader of a folder, by index."""
+    """Use MosaicML's reader of a folder, by index."""
     from streaming import LocalDataset
 
     found = LocalDataset(paths[0])
@@ -227,12 +228,12 @@ def mosaicml(paths: list[str]) -> Batches:
 def _parsed_flags() -> Iterator[None]:
     from absl import flags
 
-    flags.FLAGS.mark_as_parsed()  # Grain reads some; a program that is no app of absl must say so
+    flags.FLAGS.mark_as_parsed()  # Grain reads flags, which programs without absl's app must mark as parsed
     yield
 
 
 def grain_array_record(paths: list[str]) -> Batches:
-    """Grain's source of ArrayRecord files, many records at once."""
+    """Use Grain's source of ArrayRecord files, with many records at once."""
     import grain
 
     with _parsed_flags():

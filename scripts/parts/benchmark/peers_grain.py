@@ -1,4 +1,4 @@
-"""Grain: worker processes by spawn, each of which computes every n-th batch."""
+"""Grain: spawned worker processes that compute every n-th batch."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,8 +12,8 @@ from parts.benchmark.in_flight import Endless
 
 @contextmanager
 def grain_processes(source: Any, num_workers: int, ahead: int) -> Iterator[Iterator[Any]]:
-    """``mp_prefetch``; one thread in each worker computes while another one hands over."""
-    flags.FLAGS.mark_as_parsed()  # Grain reads some; a program that is no app of absl must say so
+    """Use ``mp_prefetch``. In each worker, one thread computes while a second one transfers batches."""
+    flags.FLAGS.mark_as_parsed()  # Grain reads flags, which programs without absl's app must mark as parsed
     dataset = grain.MapDataset.source(Endless(source)).to_iter_dataset(
         grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
     )

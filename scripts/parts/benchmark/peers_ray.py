@@ -1,4 +1,4 @@
-"""Ray: an actor for each worker; large arrays lie in its object store and are read there, without a copy."""
+"""Ray: an actor for each worker. Large arrays are read from Ray's object store without a copy."""
 
 import logging
 import os
@@ -20,20 +20,20 @@ class Actor:
     """A worker.
 
     Args:
-        source: What it computes.
+        source: Its source.
     """
 
     def __init__(self, source: Any) -> None:
         self.endless = Endless(source)
 
     def item(self, index: int) -> Any:
-        """A batch."""
+        """Return a batch."""
         return self.endless[index]
 
 
 @contextmanager
 def ray_actors(source: Any, num_workers: int, ahead: int) -> Iterator[Iterator[Any]]:
-    """Each actor computes every n-th batch."""
+    """Make each actor compute every n-th batch."""
     store = max(STORE_BYTES, 2 * ahead * largest_bytes(source))
     ray.init(
         num_cpus=num_workers,

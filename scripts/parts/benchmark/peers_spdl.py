@@ -1,4 +1,4 @@
-"""SPDL: subprocesses that iterate, each with an arena of shared memory, the segments of which become views here."""
+"""SPDL: iterating subprocesses, each with an arena of shared memory. Its segments become views in this process."""
 
 import functools
 import itertools
@@ -11,13 +11,13 @@ from spdl.pipeline import SharedMemorySegmentPool, iterate_in_subprocess
 from parts.benchmark.in_flight import Endless
 from parts.benchmark.sizes import largest_bytes, largest_part
 
-OFFLOADED_BYTES = 4096  # smaller arrays do not go into an arena, which then only costs
-HELD = 3  # segments beyond those of the queue: one is written, one is read, one was
+OFFLOADED_BYTES = 4096  # smaller arrays bypass the arena, which would slow them down
+HELD = 3  # segments in addition to the queue: one being written, one being read, and the previous one
 
 
 @contextmanager
 def spdl_subprocesses(source: Any, num_workers: int, ahead: int) -> Iterator[Iterator[Any]]:
-    """Every n-th batch from each of n subprocesses, read in turn."""
+    """Take every n-th batch from each of n subprocesses in turn."""
     each, size = max(2, ahead // num_workers), largest_bytes(source)
     needs_arena = largest_part(source[0]) >= OFFLOADED_BYTES
     with ExitStack() as stack:
@@ -26,7 +26,7 @@ def spdl_subprocesses(source: Any, num_workers: int, ahead: int) -> Iterator[Ite
             arena = SharedMemorySegmentPool(size, each + HELD) if needs_arena else None
             make = functools.partial(_strided, source, first, num_workers)
             process: Any = iterate_in_subprocess(make, buffer_size=each, mp_context="fork", arena=arena)
-            stack.callback(process._shutdown)  # what its finalizer does, but now
+            stack.callback(process._shutdown)  # the finalizer would do this later
             running.append(iter(process))
         yield (next(batches) for batches in itertools.cycle(running))
 

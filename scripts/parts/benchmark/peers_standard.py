@@ -1,4 +1,4 @@
-"""The ways of the standard library: an executor, and a queue."""
+"""Peers from the standard library: an executor, and queues."""
 
 import concurrent.futures
 import itertools
@@ -12,7 +12,7 @@ from parts.benchmark.in_flight import Endless, adopt, in_order, item
 
 @contextmanager
 def executor(source: Any, num_workers: int, ahead: int) -> Iterator[Iterator[Any]]:
-    """`concurrent.futures.ProcessPoolExecutor`; unlike its ``map``, not more under way than wanted."""
+    """Use `concurrent.futures.ProcessPoolExecutor`, with a limited number of batches in flight, unlike its ``map``."""
     fork = multiprocessing.get_context("fork")
     pool = concurrent.futures.ProcessPoolExecutor(num_workers, fork, adopt, (source,))
     try:
@@ -23,7 +23,7 @@ def executor(source: Any, num_workers: int, ahead: int) -> Iterator[Iterator[Any
 
 @contextmanager
 def queues(source: Any, num_workers: int, ahead: int) -> Iterator[Iterator[Any]]:
-    """A `multiprocessing.Queue` for each worker: read in turn they keep the order, and no two workers share a lock."""
+    """Use a `multiprocessing.Queue` for each worker, read in turn: this keeps the order, and workers share no lock."""
     fork = multiprocessing.get_context("fork")
     filled: list[Any] = [fork.Queue(max(1, ahead // num_workers)) for _ in range(num_workers)]
     with producers(_put, [(source, first, num_workers, queue) for first, queue in enumerate(filled)]):
@@ -38,7 +38,7 @@ def _put(source: Any, first: int, step: int, queue: Any) -> None:
 
 @contextmanager
 def producers(produce: Callable[..., None], arguments: list[tuple[Any, ...]]) -> Iterator[None]:
-    """Processes that produce until they are killed."""
+    """Run processes that produce until they are killed."""
     fork = multiprocessing.get_context("fork")
     running = [fork.Process(target=produce, args=args, daemon=True) for args in arguments]
     for process in running:

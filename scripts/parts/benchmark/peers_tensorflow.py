@@ -1,4 +1,4 @@
-"""`tf.data`: a generator of indices, and a map in parallel that calls the source in threads of this process."""
+"""`tf.data`: a generator of indices, and a parallel map that calls the source in threads of this process."""
 
 import itertools
 import os
@@ -16,7 +16,7 @@ from parts.benchmark.in_flight import Endless
 
 @contextmanager
 def tf_data(source: Any, num_workers: int, ahead: int) -> Iterator[Iterator[Any]]:
-    """``from_generator`` alone would call the source in one thread; a parallel map behind it calls it in several."""
+    """Use a parallel map after ``from_generator``, which alone would call the source in only one thread."""
     endless = Endless(source)
     dtypes = [tf.convert_to_tensor(leaf).dtype for leaf in tf.nest.flatten(_leaves(endless[0]))]
     structure = _leaves(endless[0])
@@ -31,7 +31,7 @@ def tf_data(source: Any, num_workers: int, ahead: int) -> Iterator[Iterator[Any]
 
 
 def _leaves(batch: Any) -> Any:
-    """The same with each list of strings as one array: a tensor each, not a tensor for each string."""
+    """Return the batch with each list of strings as one array, so that it becomes one tensor."""
     if isinstance(batch, dict):
         return {key: _leaves(value) for key, value in batch.items()}
     if isinstance(batch, tuple):

@@ -1,4 +1,4 @@
-"""PyTorch's DataLoader: with NumPy batches, which travel pickled, and with tensors, which lie in shared memory."""
+"""PyTorch's DataLoader: with pickled NumPy batches, and with tensors in shared memory."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -11,22 +11,22 @@ from parts.benchmark.in_flight import Endless
 
 
 def arrays(source: Any, num_workers: int, ahead: int) -> AbstractContextManager[Iterator[Any]]:
-    """Batches as the source makes them."""
+    """Use the batches of the source unchanged."""
     return _running(source, num_workers, ahead, _as_it_is)
 
 
 def tensors(source: Any, num_workers: int, ahead: int) -> AbstractContextManager[Iterator[Any]]:
-    """Batches whose arrays the workers make tensors of."""
+    """Use batches with arrays that workers convert to tensors."""
     return _running(source, num_workers, ahead, None)
 
 
 def _running(
     source: Any, num_workers: int, ahead: int, collate: Callable[[Any], Any] | None
 ) -> AbstractContextManager[Iterator[Any]]:
-    multiprocessing.set_sharing_strategy("file_system")  # a name for each tensor: cheaper than passing descriptors
+    multiprocessing.set_sharing_strategy("file_system")  # cheaper for each tensor than passing descriptors
     loader = DataLoader(
         Endless(source),  # type: ignore[arg-type]  # it has what a Dataset needs
-        batch_size=None,  # an item is a batch already
+        batch_size=None,  # an item is already a batch
         num_workers=num_workers,
         collate_fn=collate,
         prefetch_factor=max(2, ahead // num_workers),
@@ -38,12 +38,12 @@ def _running(
 
 @contextmanager
 def batches_of(loader: DataLoader[Any]) -> Iterator[Iterator[Any]]:
-    """The batches of a loader, whose workers end with the block."""
+    """Yield the batches of a loader, and stop its workers at the end."""
     batches: Any = iter(loader)
     try:
         yield batches
     finally:
-        batches._shutdown_workers()  # what its finalizer does, but now
+        batches._shutdown_workers()  # the finalizer would do this later
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Plots as PNG files, by matplotlib."""
+"""Plots as PNG files, drawn with matplotlib."""
 
 import importlib.util
 from pathlib import Path
@@ -11,17 +11,17 @@ OURS, FLOOR, PEER = "#d1495b", "#c9c9c9", "#30638e"
 
 
 def require_matplotlib() -> None:
-    """Find out before an hour of measuring.
+    """Check before an hour of measurements that matplotlib is installed.
 
     Raises:
-        SystemExit: It is not installed; the message names the extra.
+        SystemExit: It is not installed; the message names the group.
     """
     if importlib.util.find_spec("matplotlib") is None:
         raise SystemExit("benchmark.py: plots need matplotlib: python3 -m pip install --group plots")
 
 
 def draw_rates(results: Results, file: Path) -> None:
-    """A panel for each workload: the median rate of each feed and floor, with its spread."""
+    """Draw a panel for each workload: the median rate of each feed and floor, with its spread."""
     panels: dict[str, list[tuple[str, float, float]]] = {}
     for workload, name, rate, spread in results.rows():
         panels.setdefault(workload, []).append((name, rate, spread))
@@ -44,7 +44,7 @@ def _draw_bars(axis: Any, rows: list[tuple[str, float, float]]) -> None:
 
 
 def _label(axis: Any, xs: list[float]) -> None:
-    """The points themselves below, as 64k; at the side 1, 2, 5, 10 and so on."""
+    """Label the points on the x axis, such as 64k, and the y axis with 1, 2, 5, 10 and so on."""
     from matplotlib.ticker import EngFormatter, FixedLocator, LogLocator, NullLocator, StrMethodFormatter
 
     axis.xaxis.set_major_locator(FixedLocator(xs))

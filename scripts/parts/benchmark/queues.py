@@ -1,4 +1,4 @@
-"""Queues between processes: two producers, and this process dequeues; beside the queue of `multiprocessing`."""
+"""Queues between two producer processes and this process, compared with the queue of `multiprocessing`."""
 
 import multiprocessing
 import time
@@ -21,14 +21,14 @@ class QueueWorkload(NamedTuple):
     """Elements that pass through a queue.
 
     Attributes:
-        about: What they are.
-        shape: Of an element,
+        about: Description of the elements.
+        shape: Shape of an element,
         dtype: and its dtype.
-        capacity: Of the queue.
-        many: They are enqueued 32 at a time.
-        peers: What is measured.
-        unit: Of the rate,
-        per_batch: and how many of it a dequeue of 32 elements has.
+        capacity: Capacity of the queue.
+        many: Whether 32 elements are enqueued at a time.
+        peers: The queues to measure.
+        unit: Unit of the rate,
+        per_batch: and its amount per dequeue of 32 elements.
     """
 
     about: str
@@ -56,7 +56,7 @@ QUEUES = {
 
 
 def queue_rate(name: str, peer: str, seconds: float) -> float:
-    """Dequeues of 32 elements per second."""
+    """Return the dequeues of 32 elements per second."""
     workload = QUEUES[name]
     if name == "shuffle batch":
         with SHUFFLERS[peer]() as take:

@@ -1,6 +1,6 @@
-"""Those who also bring batches from another node of a Ray cluster to one consumer.
+"""Peers that load batches for one consumer on another node of a Ray cluster.
 
-They run on the cluster that this process has joined, all workers on one node of it.
+They use the cluster that this process is connected to, with all workers on one node.
 """
 
 import contextlib
@@ -16,13 +16,13 @@ from parts.ray_cluster import only_on
 ACTORS, SPLIT = "plain actors", "streaming_split"
 ROWS, NUM_BATCHES, NUM_BLOCKS = 32, 1 << 20, 1 << 12
 
-# Takes the source, the number of workers, how many batches may be ahead, and the node.
+# Called with the source, the number of workers, the number of batches ahead, and the node.
 Peer = Callable[[Any, int, int, str], AbstractContextManager[Iterator[Any]]]
 
 
 @contextlib.contextmanager
 def plain_actors(source: Any, num_workers: int, ahead: int, node: str) -> Iterator[Iterator[Any]]:
-    """An actor for each worker; each call gives one batch, and as many are under way as ahead."""
+    """Use an actor for each worker. Each call returns one batch, with a limited number of calls in flight."""
     import ray
 
     from parts.benchmark.peers_ray import Actor
@@ -36,20 +36,20 @@ def plain_actors(source: Any, num_workers: int, ahead: int, node: str) -> Iterat
 
 
 class MakeBatch:
-    """Makes the rows of a batch out of as many numbers, as `Dataset.map_batches` wants it."""
+    """A function for `Dataset.map_batches` that creates the rows of a batch from as many numbers."""
 
     def __init__(self, source: Any) -> None:
         self.endless = Endless(source)
 
     def __call__(self, numbers: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Return the arrays of a batch, by their places."""
+        """Return the arrays of a batch by their positions."""
         arrays = self.endless[int(numbers["id"][0]) // ROWS]
         return {str(place): array for place, array in enumerate(arrays)}
 
 
 @contextlib.contextmanager
 def streaming_split(source: Any, num_workers: int, ahead: int, node: str) -> Iterator[Iterator[Any]]:
-    """Ray Data: a pool of actors maps batches, and this process is the one consumer of a split."""
+    """Use Ray Data: a pool of actors maps batches, and this process is the only consumer of a split."""
     import ray
     from ray.data import ActorPoolStrategy, DataContext
 

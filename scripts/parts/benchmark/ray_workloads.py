@@ -1,6 +1,6 @@
 """Batches that are computed on other nodes of a Ray cluster.
 
-The cluster is on this machine: one raylet is the consumer's, the others stand for other nodes.
+The cluster runs on this machine: one raylet belongs to the consumer, the others represent other nodes.
 """
 
 import contextlib
@@ -16,18 +16,18 @@ from parts.benchmark.workloads import WORKLOADS, SourceOf
 from parts.ray_cluster import is_installed, only_on, ray_cluster
 
 OURS, LOCAL = "mpqueue", "local workers"
-STARTS, NUM_OTHERS = 3, 2  # of the first batch: how often, and from how many other nodes
+STARTS, NUM_OTHERS = 3, 2  # of the first batch: number of starts, and of other nodes
 FIRST = "first batch from other nodes"
 
 
 @dataclasses.dataclass(frozen=True)
 class RayWorkload(SourceOf):
-    """Workers on another node, and what they are compared with.
+    """Workers on another node, and their peers.
 
     Attributes:
-        about: What comes from there, for the report.
-        source: Which of `WORKLOADS` it is.
-        peers: What is measured.
+        about: Description for the report.
+        source: Name of the source in `WORKLOADS`.
+        peers: The peers to measure.
     """
 
     peers: tuple[str, ...] = (OURS,)
@@ -43,7 +43,7 @@ RAY = {
 
 
 def ways(workload: str) -> list[str]:
-    """Return the names of what can be measured here: nothing without Ray."""
+    """Return the peers that can be measured here: none without Ray."""
     return list(RAY[workload].peers) if is_installed() else []
 
 
@@ -53,7 +53,7 @@ def without_ray(workloads: Iterable[str]) -> tuple[str, ...]:
 
 
 def ray_figures(workload: str, name: str, num_workers: int, seconds: float) -> dict[str, list[float]]:
-    """Measure one of them.
+    """Measure one peer.
 
     Returns:
         Figures by name: ``rate`` in batches per second, or milliseconds to the first batch.
@@ -63,7 +63,7 @@ def ray_figures(workload: str, name: str, num_workers: int, seconds: float) -> d
         with ray_cluster(NUM_OTHERS, num_workers):
             return {FIRST: [_first_ms(source.make(), num_workers) for _ in range(STARTS)]}
     made, ahead = source.make(), source.ahead
-    # A CPU more than workers, for what a peer does beside them.
+    # One more CPU than workers, for other processes of a peer.
     with (
         ray_cluster(1, num_workers + 1) as cluster,
         _batches(name, made, num_workers, ahead, *cluster.others) as batches,
@@ -75,7 +75,7 @@ def ray_figures(workload: str, name: str, num_workers: int, seconds: float) -> d
 
 @contextlib.contextmanager
 def _batches(name: str, source: Any, num_workers: int, ahead: int, node: str) -> Iterator[Iterator[Any]]:
-    """Feed this process: by a peer, by workers of its own, or by workers on the node."""
+    """Yield batches from a peer, from local workers, or from workers on the node."""
     if name in PEERS:
         with PEERS[name](source, num_workers, ahead, node) as batches:
             yield batches
@@ -88,7 +88,7 @@ def _batches(name: str, source: Any, num_workers: int, ahead: int, node: str) ->
 
 
 def _first_ms(source: Any, num_workers: int) -> float:
-    """Return the milliseconds from nothing to a batch; its agents have ended afterwards."""
+    """Return the milliseconds from the start to a batch. The agents end afterwards."""
     began = time.perf_counter()
     with mpqueue.Loader(source, workers=num_workers + 1, backend="ray") as loader:
         next(iter(loader))

@@ -1,11 +1,11 @@
-"""Files of records, and how they are read and decoded: the input pipeline of TensorFlow 1, beside TensorFlow's own.
+"""Reading and decoding of record files: the input pipeline of TensorFlow 1, compared with TensorFlow's own.
 
     file names ──► read_up_to a batch of records, decode it ──► queue of batches ──► this process
 
-On one core the reading and decoding is done by whoever wants the batch, the process being bound to one CPU; else it is
-done by worker processes (TensorFlow: threads), and batches come through the queue. TensorFlow does the same in a
-process of its own, see `tensorflow_records`, with the interpreter that the environment variable MPQUEUE_PEERS_PYTHON
-names, if it is not installed beside mpqueue.
+On one core, the consumer itself reads and decodes, with its process bound to one CPU. Otherwise, worker processes do it
+(threads in TensorFlow), and batches pass through the queue. TensorFlow runs in a separate process, see
+`tensorflow_records`. If it is not installed together with mpqueue, the environment variable MPQUEUE_PEERS_PYTHON names
+its interpreter.
 """
 
 import importlib.util
@@ -38,14 +38,14 @@ class RecordWorkload(NamedTuple):
     """Records of one kind.
 
     Attributes:
-        about: What they are.
-        kind: What is done with them: "example" is parsed, "csv" and "raw" are decoded, "lines" and "records" only read.
-        batch: How many are read at once.
-        write: Writes one file of them.
-        features: Of an example, or the columns of a line: their dtypes by name.
-        record_bytes: Their length, where it is fixed.
-        unit: Of the rate,
-        per_batch: and how many of it a record has.
+        about: Description of the records.
+        kind: Operation: "example" is parsed, "csv" and "raw" are decoded, "lines" and "records" are only read.
+        batch: Number of records to read at once.
+        write: Writes one file of records.
+        features: Dtypes by name, of an example or of the columns of a line.
+        record_bytes: Length of fixed-length records.
+        unit: Unit of the rate,
+        per_batch: and its amount per record.
     """
 
     about: str
@@ -59,12 +59,12 @@ class RecordWorkload(NamedTuple):
 
 
 def files_of(name: str) -> list[str]:
-    """The files of a workload, written on first use."""
+    """Return the files of a workload, written on first use."""
     return written(name, RECORDS[name].write)
 
 
 def written(name: str, write: Callable[[Path, random.Random], None]) -> list[str]:
-    """The files of this name, written on first use, each with random numbers of its own."""
+    """Return the files of this name, written on first use, each with different random numbers."""
     folder = CACHE / "records"
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{name.replace(' ', '_')}_{number}" for number in range(_NUM_FILES)]
@@ -77,12 +77,12 @@ def written(name: str, write: Callable[[Path, random.Random], None]) -> list[str
 
 
 def readers() -> list[str]:
-    """Return the names of the readers: TensorFlow's only where it is installed."""
+    """Return the names of the readers; TensorFlow's only if it is installed."""
     return [OURS, OURS + ON_ONE_CORE, *([TENSORFLOW] if python_with_tensorflow() else [])]
 
 
 def record_rate(name: str, peer: str, num_workers: int, seconds: float) -> dict[str, float]:
-    """Records per second, by who read them and how."""
+    """Return records per second, by reader and method."""
     if peer == TENSORFLOW:
         return _tensorflow_rates(name, num_workers, seconds)
     if peer == OURS:
@@ -137,7 +137,7 @@ def _count(take: Callable[[], list[Any]], seconds: float) -> float:
 
 
 def _batches(name: str, names: mpqueue.train.QueueBase) -> mpqueue.train.Source:
-    """Reads and decodes the next batch; a list of arrays."""
+    """Return an op that reads and decodes the next batch as a list of arrays."""
     workload = RECORDS[name]
     reader: mpqueue.train.ReaderBase = mpqueue.train.TFRecordReader()
     if workload.kind in ("csv", "lines"):
@@ -167,7 +167,7 @@ def _decoder(workload: RecordWorkload) -> tuple[Callable[[Any], list[Any]], list
 
 
 def python_with_tensorflow() -> str | None:
-    """An interpreter that has TensorFlow, None if there is none."""
+    """Return an interpreter that has TensorFlow, or None."""
     if importlib.util.find_spec("tensorflow") is not None:
         return sys.executable
     return os.environ.get("MPQUEUE_PEERS_PYTHON") or None

@@ -1,7 +1,7 @@
-"""The share of a link that samples of remote files use: a server of the loopback answers late, at the rate of a link.
+"""The fraction of a link that samples of remote files use. A loopback server simulates the latency and rate of a link.
 
-The server takes CPU time, too. So what a bare reader gets, which asks in threads and does nothing with the bytes, is
-measured beside the loader: where others need the CPUs, neither of them fills the link.
+The server uses CPU time, too. Therefore a bare reader, which requests ranges in threads and ignores the bytes, is
+measured for comparison. If other processes need the CPUs, neither of them uses the full link.
 """
 
 import asyncio
@@ -22,8 +22,8 @@ from collections.abc import Iterator
 
 from parts.machine import SCRIPTS
 
-DELAY_S, RATE = 0.05, 100e6  # of each answer; bytes a second
-SET_BYTES, AHEAD_BYTES = 96_000_000, 32_000_000  # of the file; of what each batch of all workers asks for
+DELAY_S, RATE = 0.05, 100e6  # of each answer; bytes per second
+SET_BYTES, AHEAD_BYTES = 96_000_000, 32_000_000  # of the file; of a batch of all workers
 LINK, BARE, ONE_BY_ONE, OURS = "the link", "a bare reader", "a request at a time", "mpqueue"
 READERS = (OURS, BARE, ONE_BY_ONE, LINK)
 BARE_THREADS = 64
@@ -33,21 +33,21 @@ _REQUEST = re.compile(rb"^range: bytes=(\d+)-(\d+)\r$", re.MULTILINE | re.IGNORE
 
 
 class _Link:
-    """Bytes leave at a rate, whoever they are for.
+    """A link that sends bytes at a fixed rate to all clients together.
 
     Args:
-        rate: Bytes a second.
+        rate: Bytes per second.
     """
 
     def __init__(self, rate: float) -> None:
         self._rate, self._free_at = rate, 0.0
 
     async def send(self, writer: asyncio.StreamWriter, data: memoryview) -> None:
-        """Send bytes when those before them have left."""
+        """Send bytes after the previous ones have been sent."""
         for start in range(0, len(data), _CHUNK_BYTES):
             part = data[start : start + _CHUNK_BYTES]
             now = time.monotonic()
-            # What a busy machine is late by is sent at once, as a network that has buffers would do.
+            # Bytes that a busy machine sends late are sent at once, as by a network with buffers.
             self._free_at = max(self._free_at, now - 0.05) + len(part) / self._rate
             writer.write(part)
             await writer.drain()
@@ -56,7 +56,7 @@ class _Link:
 
 
 async def serve(content: bytes, delay_s: float, rate: float) -> None:
-    """Serve a file by ranges until the input ends; the first line of the output is the port."""
+    """Serve ranges of a file until the input ends; the first line of the output is the port."""
     data = memoryview(content)
     link = _Link(rate)
 
@@ -78,7 +78,7 @@ async def serve(content: bytes, delay_s: float, rate: float) -> None:
 
 @contextlib.contextmanager
 def served(path: str, delay_s: float, rate: float) -> Iterator[str]:
-    """Serve a file from a process of its own; the URL of the file."""
+    """Serve a file from a separate process; yield the URL of the file."""
     serving = f"asyncio.run(serve(open({path!r}, 'rb').read(), {delay_s}, {rate}))"
     code = f"import asyncio; from parts.benchmark.remote_files import serve; {serving}"
     process = subprocess.Popen(
@@ -94,7 +94,7 @@ def served(path: str, delay_s: float, rate: float) -> Iterator[str]:
 
 
 def make_tar(path: str, num_samples: int, sample_bytes: int) -> None:
-    """Write an archive of samples of random bytes."""
+    """Write an archive of samples with random bytes."""
     data = random.Random(0).randbytes(sample_bytes)
     with open(path, "wb") as file, tarfile.open(fileobj=file, mode="w") as archive:
         for number in range(num_samples):
@@ -113,7 +113,7 @@ class _Bytes:
 
 
 def by_one(url: str, folder: str, seconds: float) -> float:
-    """Return the bytes a second of one request at a time, in a shuffled order."""
+    """Return the bytes per second with one request at a time, in shuffled order."""
     from mpqueue import files
 
     source = files.Tar(url, index=folder)
@@ -127,7 +127,7 @@ def by_one(url: str, folder: str, seconds: float) -> float:
 
 
 def by_loader(url: str, folder: str, seconds: float, workers: int, batch_size: int) -> float:
-    """Return the bytes a second of a shuffled loader, from its second batch of each worker on."""
+    """Return the bytes per second of a shuffled loader after the first batch of each worker."""
     import mpqueue
     from mpqueue import files
 
@@ -143,7 +143,7 @@ def by_loader(url: str, folder: str, seconds: float, workers: int, batch_size: i
 
 
 def by_bare_reader(url: str, size: int, sample_bytes: int, seconds: float) -> float:
-    """Return the bytes a second of threads that ask for ranges anywhere in a file, a connection each."""
+    """Return the bytes per second of threads that request random ranges of a file, each over one connection."""
     address = urllib.parse.urlsplit(url)
     until = time.monotonic() + seconds
     counts = [0] * BARE_THREADS
@@ -167,7 +167,7 @@ def by_bare_reader(url: str, size: int, sample_bytes: int, seconds: float) -> fl
 
 
 def link_rate(reader: str, sample_bytes: int, num_workers: int, seconds: float) -> float:
-    """Return the bytes a second that one of `READERS` gets of samples of so many bytes."""
+    """Return the bytes per second of one of `READERS` for samples of a given size."""
     if reader == LINK:
         return RATE
     with tempfile.TemporaryDirectory() as folder:

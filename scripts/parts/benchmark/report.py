@@ -1,4 +1,4 @@
-"""The results as text, Markdown or JSON, with the figures that mpqueue is to reach."""
+"""The results as text, Markdown or JSON, with mpqueue's targets."""
 
 import dataclasses
 import datetime as dt
@@ -21,7 +21,7 @@ from parts.benchmark.queues import STANDARD
 from parts.benchmark.ray_peers import ACTORS
 from parts.benchmark.ray_workloads import LOCAL
 from parts.benchmark.records import ON_ONE_CORE, OURS, RECORDS, python_with_tensorflow
-from parts.benchmark.results import TOLD, Results
+from parts.benchmark.results import DESCRIBED, Results
 from parts.benchmark.service import ONE_CONSUMER, ONE_LOADER, OWN_LOADERS, SERVICE
 from parts.benchmark.service_peers import absent
 from parts.benchmark.streams import FEEDS as STREAM_FEEDS
@@ -33,7 +33,7 @@ from parts.machine import ROOT
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """A ratio of two rates of one run that mpqueue is to reach."""
+    """A target ratio of two rates of one run."""
 
     workload: str
     against: str
@@ -102,12 +102,12 @@ def as_text(results: Results) -> str:
     lines, last = [machine()], None
     for workload, name, rate, spread in results.rows():
         if workload != last:
-            lines += ["", f"{workload}: {TOLD[workload].about}"]
+            lines += ["", f"{workload}: {DESCRIBED[workload].about}"]
             last = workload
         ratio = _share(results, workload, name)
-        beside = "" if ratio is None else f"   mpqueue / loader {ratio:.2f}"
-        lines.append(f"  {name:30}{_number(rate):>10} {TOLD[workload].unit:10} +-{spread:4.0%}{beside}")
-    return "\n".join([*lines, *costs.as_text(results), "", *_wanted(results)])
+        relative = "" if ratio is None else f"   mpqueue / loader {ratio:.2f}"
+        lines.append(f"  {name:30}{_number(rate):>10} {DESCRIBED[workload].unit:10} +-{spread:4.0%}{relative}")
+    return "\n".join([*lines, *costs.as_text(results), "", *_target_lines(results)])
 
 
 def as_markdown(results: Results) -> str:
@@ -115,43 +115,43 @@ def as_markdown(results: Results) -> str:
     lines = [machine(), "", "| workload | loader | rate | spread | mpqueue / loader |", "|---|---|---|---|---|"]
     for workload, name, rate, spread in results.rows():
         ratio = _share(results, workload, name)
-        beside = "" if ratio is None else f"{ratio:.2f}"
-        told = f"{_number(rate)} {TOLD[workload].unit}"
-        lines.append(f"| {workload} | {name} | {told} | ±{spread:.0%} | {beside} |")
-    return "\n".join([*lines, *costs.as_markdown(results), "", *(f"- {line}" for line in _wanted(results))])
+        relative = "" if ratio is None else f"{ratio:.2f}"
+        figure = f"{_number(rate)} {DESCRIBED[workload].unit}"
+        lines.append(f"| {workload} | {name} | {figure} | ±{spread:.0%} | {relative} |")
+    return "\n".join([*lines, *costs.as_markdown(results), "", *(f"- {line}" for line in _target_lines(results))])
 
 
 def _share(results: Results, workload: str, name: str) -> float | None:
-    """Return how much mpqueue has of another's rate."""
+    """Return mpqueue's rate divided by another rate."""
     return None if name.startswith(OURS) else results.ratio(workload, name)
 
 
-def _wanted(results: Results) -> Iterator[str]:
-    """Yield the figures to reach, each with its verdict."""
+def _target_lines(results: Results) -> Iterator[str]:
+    """Yield the targets, each with its verdict."""
     for target in TARGETS:
         ratio = results.ratio(target.workload, target.against, target.ours)
-        told = target.workload if target.ours == OURS else f"{target.workload}, {target.ours}"
-        wanted = f"{target.against}, target at least {target.at_least:g}"
+        name = target.workload if target.ours == OURS else f"{target.workload}, {target.ours}"
+        goal = f"{target.against}, target at least {target.at_least:g}"
         if ratio is not None:
-            yield f"{told}: {ratio:.2f} of {wanted}: {verdict(ratio >= target.at_least)}"
+            yield f"{name}: {ratio:.2f} times {goal}: {verdict(ratio >= target.at_least)}"
         elif target.against in results.missing and (target.workload, "mpqueue") in results.rates:
-            yield f"{target.workload}: ? of {wanted}: (peer missing)"
+            yield f"{target.workload}: ? times {goal}: (peer missing)"
     for workload, name, rate, _ in results.rows():
         if (workload, name) in RATES:
-            told = f"{_number(rate)} {TOLD[workload].unit}, target at least {_number(RATES[workload, name])}"
-            yield f"{workload}, {name}: {told}: {verdict(rate >= RATES[workload, name])}"
+            figure = f"{_number(rate)} {DESCRIBED[workload].unit}, target at least {_number(RATES[workload, name])}"
+            yield f"{workload}, {name}: {figure}: {verdict(rate >= RATES[workload, name])}"
     if any(workload in RECORDS | TF1 for workload, _ in results.rates) and python_with_tensorflow() is None:
-        yield "TensorFlow is not installed: not measured (MPQUEUE_PEERS_PYTHON may name an interpreter that has it)"
+        yield "TensorFlow is not installed: not measured (set MPQUEUE_PEERS_PYTHON to an interpreter with TensorFlow)"
     yield from _without(results)
     yield from goals.lines(results)
     for name, times in results.first_batches.items():
         median, limit = statistics.median(times), FIRST_BATCH_MS.get(name)
-        told = f"first batch, {name}: {median:.1f} ms ({min(times):.1f} to {max(times):.1f})"
-        yield told if limit is None else f"{told}, target at most {limit:g}: {verdict(median <= limit)}"
+        figure = f"first batch, {name}: {median:.1f} ms ({min(times):.1f} to {max(times):.1f})"
+        yield figure if limit is None else f"{figure}, target at most {limit:g}: {verdict(median <= limit)}"
     for name in results.missing:
         yield f"{name} is not installed: not measured (python3 -m pip install --group peers)"
     if results.left_out:
-        yield f"there was no time for: {', '.join(results.left_out)}"
+        yield f"not measured within the time limit: {', '.join(results.left_out)}"
     for workload in results.without_ray:
         yield f"{workload}: Ray is not installed: not measured (python3 -m pip install '.[ray]')"
     for (workload, name), why in results.failed.items():
@@ -159,7 +159,7 @@ def _wanted(results: Results) -> Iterator[str]:
 
 
 def _targets(results: Results) -> Iterator[dict[str, object]]:
-    """Yield each ratio that is to be reached, where both rates were measured."""
+    """Yield each target ratio with two measured rates."""
     for target in TARGETS:
         ratio = results.ratio(target.workload, target.against, target.ours)
         if ratio is not None:
@@ -167,7 +167,7 @@ def _targets(results: Results) -> Iterator[dict[str, object]]:
 
 
 def _without(results: Results) -> Iterator[str]:
-    """Yield a line for each peer that a workload of the service, or of streams, lacks."""
+    """Yield a line for each missing peer of a workload of the service or of streams."""
     for workload in sorted({workload for workload, _ in results.rates} & STREAMS.keys()):
         for peer in absent_of_streams():
             yield f"{workload}: {peer} is not installed: not measured (python3 -m pip install --group peers)"
@@ -181,14 +181,14 @@ def _without(results: Results) -> Iterator[str]:
 
 
 def as_json(results: Results) -> str:
-    """Return everything that was measured, for a program."""
+    """Return all results as JSON."""
     rates = [
-        {"workload": workload, "name": name, "unit": TOLD[workload].unit, "rates": results.rates[workload, name]}
+        {"workload": workload, "name": name, "unit": DESCRIBED[workload].unit, "rates": results.rates[workload, name]}
         | {"median": rate, "spread": spread, "ratio": _share(results, workload, name)}
         for workload, name, rate, spread in results.rows()
     ]
-    beside = [{"workload": workload, "name": name} | found for (workload, name), found in results.costs.items()]
-    document = {"machine": machine(), "workers": results.num_workers, "rates": rates, "costs": beside}
+    costs_of_feeds = [{"workload": workload, "name": name} | found for (workload, name), found in results.costs.items()]
+    document = {"machine": machine(), "workers": results.num_workers, "rates": rates, "costs": costs_of_feeds}
     document |= {"first_batch_ms": results.first_batches, "wake_up_us": results.wake_ups}
     document |= {
         "starts_ms": results.starts,
@@ -204,25 +204,25 @@ def as_json(results: Results) -> str:
         "missing": results.missing,
         "failed": [[*key, why] for key, why in results.failed.items()],
     }
-    document |= {"targets": list(_targets(results)), "verdicts": list(_wanted(results))}
+    document |= {"targets": list(_targets(results)), "verdicts": list(_target_lines(results))}
     document |= {"cost_heads": costs.HEADS, "cost_rows": list(costs.rows(results))}
     return json.dumps(document, indent=1)
 
 
 def commit() -> str:
-    """Return the commit that was measured, with a plus if files differ from it; "unknown" outside of a clone."""
+    """Return the measured commit, with a plus if files differ from it, or "unknown" outside a clone."""
 
-    def told(*arguments: str) -> str:
+    def git(*arguments: str) -> str:
         return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        return told("rev-parse", "--short=7", "HEAD") + ("+" if told("status", "--porcelain", "-uno") else "")
+        return git("rev-parse", "--short=7", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 
 
 def machine() -> str:
-    """Return the versions and the machine that it was measured on."""
+    """Return the versions and the machine of the measurement."""
     memory = psutil.virtual_memory().total / 2**30
     return (
         f"mpqueue {mpqueue.__version__}, Python {sys.version.split()[0]}, NumPy {np.__version__}, "

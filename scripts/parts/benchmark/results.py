@@ -18,28 +18,28 @@ from parts.benchmark.tf1 import TF1
 from parts.benchmark.workloads import WORKLOADS
 
 KNOWN = WORKLOADS | SAMPLES | QUEUES | RECORDS | TF1 | SERVICE | SEEN | RAY | STREAMS | FILES
-# With what is told of some of them in another unit, too.
-TOLD = KNOWN | FILES_PER_CPU
+# Including workloads in another unit.
+DESCRIBED = KNOWN | FILES_PER_CPU
 
 
 @dataclasses.dataclass(frozen=True)
 class Results:
-    """All that was measured.
+    """All measurements.
 
     Attributes:
         rates: Batches per second of each round, by (workload, feed or floor).
-        first_batches: Milliseconds, by what came before.
-        costs: What `consuming.consume` finds beside the rate, of each round, by (workload, feed) and name.
+        first_batches: Milliseconds, by kind of start.
+        costs: Other results of `consuming.consume` of each round, by (workload, feed) and name.
         wake_ups: Microseconds, by feed.
-        memory: MB beyond mpqueue's ring, by workload.
-        service: What `service.service_figures`, `ray_workloads.ray_figures` or `seen.costs` finds beside the rate, by
-            (workload, name) and figure.
-        missing: Peers that were asked for and are not installed.
-        without_ray: Workloads that were asked for and need Ray, which is not installed.
-        failed: The last line of what a peer failed with, by (workload, peer).
-        num_workers: With how many workers it was measured.
-        starts: Milliseconds from the start of an interpreter, by what it did.
-        left_out: What there was no time for.
+        memory: MB in addition to mpqueue's ring, by workload.
+        service: Other results of `service.service_figures`, `ray_workloads.ray_figures` or `seen.costs`, by (workload,
+        name) and figure.
+        missing: Requested peers that are not installed.
+        without_ray: Requested workloads that need Ray, which is not installed.
+        failed: The last line of a peer's error, by (workload, peer).
+        num_workers: Number of workers.
+        starts: Milliseconds from the start of an interpreter, by program.
+        left_out: Measurements without time.
         took_s: Seconds of each measurement.
     """
 
@@ -58,26 +58,26 @@ class Results:
     took_s: dict[str, float] = dataclasses.field(default_factory=dict)
 
     def rows(self) -> Iterator[tuple[str, str, float, float]]:
-        """Yield workload, name, median in the workload's unit, spread: half of the range, as a share of the median."""
+        """Yield workload, name, median in the workload's unit, and spread (half of the range / median)."""
         for (workload, name), rates in self.rates.items():
             median = statistics.median(rates)
             spread = (max(rates) - min(rates)) / 2 / median
-            yield workload, name, median * TOLD[workload].per_batch, spread
+            yield workload, name, median * DESCRIBED[workload].per_batch, spread
 
     def about(self, workload: str) -> Any:
-        """Return a workload: its description, and the unit of its rate."""
-        return TOLD[workload]
+        """Return a workload with its description and the unit of its rate."""
+        return DESCRIBED[workload]
 
     def ratio(self, workload: str, against: str, ours: str = OURS) -> float | None:
-        """Return the median of mpqueue's rate divided by another's of the same round; None without either.
+        """Return the median of mpqueue's rate divided by another rate of the same round, or None if one is missing.
 
-        What ran on one core is compared with mpqueue on one core. What was measured in the first rounds only is
-        compared with mpqueue in these.
+        Rates on one core are compared with mpqueue on one core. Rates that were only measured in the first rounds are
+        compared with mpqueue in these rounds.
 
         Args:
-            workload: Of which workload.
-            against: The name of the other.
-            ours: The name of mpqueue, where it is measured in several ways.
+            workload: Name of the workload.
+            against: Name of the other feed.
+            ours: Name of mpqueue's feed, if there are several.
         """
         own = self.rates.get((workload, OURS + ON_ONE_CORE if against.endswith(ON_ONE_CORE) else ours))
         theirs = self.rates.get((workload, against))
@@ -86,7 +86,7 @@ class Results:
         return statistics.median(one / other for one, other in zip(own, theirs, strict=False))
 
     def start_share(self, what: str) -> float | None:
-        """Return the median of what an import of NumPy has of the time of another start, turn by turn; None without."""
+        """Return the median ratio of the time of NumPy's import to another start, or None if one is missing."""
         numpy, other = self.starts.get(NUMPY), self.starts.get(what)
         if not numpy or not other:
             return None

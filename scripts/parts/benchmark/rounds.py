@@ -1,4 +1,4 @@
-"""All measurements, in rounds that take turns: a machine has better and worse minutes, and each feed gets its share."""
+"""All measurements in interleaved rounds, so that fluctuations of the machine affect all feeds."""
 
 import copy
 import dataclasses
@@ -23,69 +23,69 @@ from parts.benchmark.samples import SAMPLES
 from parts.benchmark.seen import SEEN, WAYS
 from parts.benchmark.service import SERVICE, ways
 from parts.benchmark.streams import STREAMS, stream_feeds
+from parts.benchmark.targeted import has_target
 from parts.benchmark.tf1 import TF1, tf1_peers
-from parts.benchmark.wanted import is_wanted
 from parts.benchmark.workloads import WORKLOADS
 
 
 def plan(
     workloads: Collection[str], feeds: list[str], num_workers: int, seconds: float, megabytes: int = MEGABYTES
 ) -> list[Measurement]:
-    """The measurements of one round."""
-    wanted, absent = [], missing(feeds)
+    """Return the measurements of one round."""
+    planned_round, absent = [], missing(feeds)
     feeds = [feed for feed in feeds if feed not in absent]
     for name in workloads:
         if name in QUEUES:
             peers = [peer for peer in QUEUES[name].peers if not missing([peer])]
-            wanted += [Measurement("queue", peer, name, num_workers, seconds) for peer in peers]
+            planned_round += [Measurement("queue", peer, name, num_workers, seconds) for peer in peers]
             continue
         if name in SAMPLES:
             peers = [peer for peer in SAMPLES[name].peers if not missing([peer])]
-            wanted += [Measurement("samples", peer, name, num_workers, seconds) for peer in peers]
+            planned_round += [Measurement("samples", peer, name, num_workers, seconds) for peer in peers]
             continue
         if name in STREAMS:
-            wanted += [Measurement("streams", feed, name, num_workers, seconds) for feed in stream_feeds()]
+            planned_round += [Measurement("streams", feed, name, num_workers, seconds) for feed in stream_feeds()]
             continue
         if name in FILES:
-            wanted += [
+            planned_round += [
                 Measurement("files", reader, name, num_workers, seconds, megabytes) for reader in file_readers(name)
             ]
             continue
         if name in RECORDS:
-            wanted += [Measurement("records", reader, name, num_workers, seconds) for reader in readers()]
+            planned_round += [Measurement("records", reader, name, num_workers, seconds) for reader in readers()]
             continue
         if name in TF1:
-            wanted += [Measurement("tf1", peer, name, num_workers, seconds) for peer in tf1_peers()]
+            planned_round += [Measurement("tf1", peer, name, num_workers, seconds) for peer in tf1_peers()]
             continue
         if name in SERVICE:
-            wanted += [Measurement("service", way, name, num_workers, seconds) for way in ways(name)]
+            planned_round += [Measurement("service", way, name, num_workers, seconds) for way in ways(name)]
             continue
         if name in SEEN:
-            wanted += [Measurement("seen", way, name, num_workers, seconds) for way in WAYS]
+            planned_round += [Measurement("seen", way, name, num_workers, seconds) for way in WAYS]
             continue
         if name in RAY:
-            wanted += [Measurement("ray", way, name, num_workers, seconds) for way in ray_ways(name)]
+            planned_round += [Measurement("ray", way, name, num_workers, seconds) for way in ray_ways(name)]
             continue
         workload = WORKLOADS[name]
         fitting = [feed for feed in feeds if workload.is_small or feed not in FOR_SMALL_BATCHES]
-        wanted += [Measurement("floor", floor, name, num_workers, seconds) for floor in workload.floors]
-        wanted += [Measurement("feed", feed, name, num_workers, seconds) for feed in fitting]
+        planned_round += [Measurement("floor", floor, name, num_workers, seconds) for floor in workload.floors]
+        planned_round += [Measurement("feed", feed, name, num_workers, seconds) for feed in fitting]
     if "tiny" not in workloads:
-        return wanted  # what follows is of no workload: one part of a run that is made in parts has it
+        return planned_round  # the rest does not belong to a workload, so only one part of a combined run measures it
     waiting = [feed for feed in feeds if feed not in (INLINE, *FOR_SMALL_BATCHES)]
-    wanted += [Measurement("wake-up", feed, "wake-up", 1, seconds) for feed in waiting]
+    planned_round += [Measurement("wake-up", feed, "wake-up", 1, seconds) for feed in waiting]
     if "mpqueue" in feeds:
-        wanted.append(Measurement("latency", "mpqueue", "first batch", num_workers, seconds))
-        wanted.append(Measurement("starts", "mpqueue", "cold start", num_workers, seconds))
-        wanted += [Measurement("memory", "mpqueue", workload, num_workers, seconds) for workload in MEASURED]
-    return wanted
+        planned_round.append(Measurement("latency", "mpqueue", "first batch", num_workers, seconds))
+        planned_round.append(Measurement("starts", "mpqueue", "cold start", num_workers, seconds))
+        planned_round += [Measurement("memory", "mpqueue", workload, num_workers, seconds) for workload in MEASURED]
+    return planned_round
 
 
 class OutOfTimeError(Exception):
-    """The budget is spent.
+    """The time limit is exceeded.
 
     Args:
-        left_out: What was not measured.
+        left_out: Measurements that were not made.
     """
 
     def __init__(self, left_out: list[Measurement]) -> None:
@@ -97,35 +97,35 @@ def measure(
     planned: list[Measurement],
     num_rounds: int,
     gathered: Gathered,
-    told: Callable[[str], None],
+    report: Callable[[str], None],
     budget: Budget | None = None,
 ) -> Results:
-    """Play all rounds; what ends them after the first one leaves the whole ones, for all of it takes long.
+    """Run all rounds. If a later round is interrupted, the complete rounds before it are kept.
 
-    The rounds after the first one are of all measurements if there is time for all of these rounds, and else of those
-    that a figure to be reached needs, of as many workloads as there is time for.
+    Later rounds repeat all measurements if there is time for all rounds. Otherwise they repeat the measurements with
+    targets, for as many workloads as fit into the time limit.
 
     Args:
         planned: The measurements of one round.
-        num_rounds: How often, at most.
-        gathered: What was found before; it stays as it is.
-        told: Called before each measurement with what it is, for a progress bar.
-        budget: The time that all rounds may take; without an end if it is not given.
+        num_rounds: Maximum number of rounds.
+        gathered: Earlier results; not modified.
+        report: Called before each measurement with its name, for a progress bar.
+        budget: The time limit of all rounds; None for no limit.
 
     Raises:
         KeyboardInterrupt: Ctrl-C in the first round.
-        RuntimeError: A measurement of mpqueue, or of a floor, failed in the first round; in a later one it is reported.
+        RuntimeError: A measurement of mpqueue or of a floor failed in the first round. In later rounds, it is reported.
     """
     budget, again = budget or Budget(), planned
     for number in range(num_rounds):
         if number == 1 and not budget.has_room_for(itertools.chain(*[planned] * (num_rounds - 1))):
-            again = [one for one in planned if is_wanted(one)]
+            again = [one for one in planned if has_target(one)]
         again = budget.fitting(again) if number else planned
         if not again:
             break
         playing = copy.deepcopy(gathered)
         try:
-            _play(again, playing, told, budget)
+            _play(again, playing, report, budget)
         except (KeyboardInterrupt, RuntimeError) as ended:
             if number == 0:
                 raise
@@ -141,11 +141,11 @@ def measure(
     return dataclasses.replace(gathered.results(), took_s=budget.took())
 
 
-def _play(planned: list[Measurement], gathered: Gathered, told: Callable[[str], None], budget: Budget) -> None:
+def _play(planned: list[Measurement], gathered: Gathered, report: Callable[[str], None], budget: Budget) -> None:
     for number, one in enumerate(planned):
         if not budget.left_s():
             raise OutOfTimeError(planned[number:])
-        told(f"{one.what} {one.workload}: {one.name}")
+        report(f"{one.what} {one.workload}: {one.name}")
         if not gathered.is_hopeless(one):
             budget.spend(one, partial(_add, gathered))
 
@@ -163,5 +163,5 @@ def _found(one: Measurement) -> Any:
     except RuntimeError:
         if one.name in OURS:
             raise
-    # A Pool that kills a worker which is writing waits for its lock for ever: that is no figure of the peer's.
+    # If a Pool kills a worker that is writing, it hangs at the worker's lock, so a peer gets a second try.
     return one.in_fresh_process()

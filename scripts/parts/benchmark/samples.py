@@ -1,4 +1,4 @@
-"""Single samples that become batches: mpqueue's `Loader` beside those who also collate in their workers.
+"""Single samples that become batches: mpqueue's `Loader` compared with peers that collate in workers.
 
 torch collates with its own function; Grain and SPDL get a source that stacks with NumPy. Rates are batches per second.
 """
@@ -19,7 +19,7 @@ from parts.benchmark.peers import PEERS
 
 
 class Images:
-    """Images of a set that no cache of a processor holds."""
+    """Images of a set that does not fit into a CPU cache."""
 
     def __init__(self) -> None:
         self.images = np.random.default_rng(0).integers(0, 256, (256, 224, 224, 3), np.uint8)
@@ -49,8 +49,8 @@ class Stacked(mpqueue.Sequence):
     """Batches of a source of samples, stacked with NumPy.
 
     Args:
-        source: Gives samples.
-        batch_size: How many make a batch.
+        source: The source of samples.
+        batch_size: Number of samples per batch.
     """
 
     def __init__(self, source: Any, batch_size: int) -> None:
@@ -68,19 +68,19 @@ class Stacked(mpqueue.Sequence):
 
 @contextlib.contextmanager
 def ours(source: Any, batch_size: int, num_workers: int, ahead: int) -> Iterator[Iterator[Any]]:
-    """The loader, its options as they are."""
+    """Use the loader with its default options."""
     with mpqueue.Loader(source, batch_size=batch_size, workers=num_workers, max_queue_size=ahead) as loader:
         yield iter(loader)
 
 
 def torchs(source: Any, batch_size: int, num_workers: int, ahead: int) -> AbstractContextManager[Iterator[Any]]:
-    """Torch's loader with its own collate, into shared memory."""
+    """Use torch's loader with its default collate function, into shared memory."""
     from torch import multiprocessing
     from torch.utils.data import DataLoader
 
     from parts.benchmark.peers_torch import batches_of
 
-    multiprocessing.set_sharing_strategy("file_system")  # a name for each tensor: cheaper than passing descriptors
+    multiprocessing.set_sharing_strategy("file_system")  # cheaper for each tensor than passing descriptors
     loader = DataLoader(
         source, batch_size, num_workers=num_workers, prefetch_factor=max(2, ahead // num_workers),
         persistent_workers=True, multiprocessing_context="fork",
@@ -104,12 +104,12 @@ class Samples:
     """A source of samples.
 
     Attributes:
-        about: What a batch is, for the report.
-        make: Makes the source.
-        batch_size: Samples of a batch.
-        ahead: Batches computed ahead.
-        unit, per_batch: What is counted per second.
-        peers: What is measured.
+        about: Description of a batch for the report.
+        make: Creates the source.
+        batch_size: Number of samples per batch.
+        ahead: Number of batches to compute ahead.
+        unit, per_batch: Unit of the rate, and its amount per batch.
+        peers: The feeds to measure.
     """
 
     about: str
@@ -128,7 +128,7 @@ SAMPLES = {
 
 
 def sample_rate(workload: str, name: str, num_workers: int, seconds: float) -> float:
-    """Batches per second that a feed gives."""
+    """Return the batches per second of a feed."""
     known = SAMPLES[workload]
     with FEEDS[name](known.make(), known.batch_size, num_workers, known.ahead) as batches:
         warm_up(batches, 4 * known.ahead)
@@ -136,7 +136,7 @@ def sample_rate(workload: str, name: str, num_workers: int, seconds: float) -> f
 
 
 class _Counting(np.ndarray):
-    """An array that counts the bytes that are written to it."""
+    """An array that counts the bytes written to it."""
 
     written = 0
 

@@ -1,11 +1,11 @@
-"""The cost of being seen: one stream with and without its times, a trace, and the monitor.
+"""The cost of monitoring: one stream with and without timing, a trace, and the monitor.
 
-These cost a hundredth or less, which neither rates nor two streams show: a ring may lie in better memory than another,
-and two workers and a trainer fall into step or out of it on two CPUs. So it is one stream that is seen and not seen, in
-slices by turns, and the CPU time of a batch that is compared, of the trainer and of the workers together.
+The cost is 1 % or less. A comparison of rates or of two streams cannot show it: rings are in different memory, and on
+two CPUs, two workers and a trainer may or may not run in lockstep. So one stream alternates between slices with and
+without monitoring, and the CPU time per batch of the trainer and the workers together is compared.
 
-Four slices, without, with, with, without, give one figure, which a machine that becomes slower or faster meanwhile does
-not change. What is told is the middle of all figures, and its error.
+Four slices (without, with, with, without) give one figure, which cancels linear drifts of the machine. The result is
+the median of all figures with its standard error.
 """
 
 import contextlib
@@ -29,18 +29,18 @@ from parts.benchmark.workloads import WORKLOADS
 NUM_STARTS = 4
 COST = "% of the CPU time of a batch"
 TURNS = (False, True, True, False)
-NOT_SEEN, SEEN_AGAIN = signal.SIGUSR1, signal.SIGUSR2  # to workers: time nothing, or as usual
+NOT_SEEN, SEEN_AGAIN = signal.SIGUSR1, signal.SIGUSR2  # to workers: disable timing, or enable it
 
 
 @dataclasses.dataclass(frozen=True)
 class Seen:
-    """A stream that is seen.
+    """A monitored stream.
 
     Attributes:
-        about: What a batch is, for the report.
-        source: The workload whose source and depth it has.
-        num_figures: At each start, of four slices each,
-        slices: and how many are as long as the batches of a rate are counted.
+        about: Description of a batch for the report.
+        source: The workload with its source and depth.
+        num_figures: Number of figures per start, each from four slices,
+        slices: and number of slices in the counting time of a rate.
     """
 
     about: str
@@ -50,14 +50,14 @@ class Seen:
 
 
 SEEN = {
-    "seen tiny": Seen("(32, 16) float32 and labels, with and without being seen", "tiny", 75, 20),
-    "seen decode": Seen("32 JPEG files, with and without being seen", "decode", 1, 1),
+    "seen tiny": Seen("(32, 16) float32 and labels, with and without monitoring", "tiny", 75, 20),
+    "seen decode": Seen("32 JPEG files, with and without monitoring", "decode", 1, 1),
 }
 WAYS = ("times", "trace", "monitor")
 
 
 def costs(workload: str, way: str, num_workers: int, seconds: float) -> dict[str, list[float]]:
-    """Return the percentages of CPU time that are added."""
+    """Return the added percentages of CPU time."""
     seen, known = SEEN[workload], WORKLOADS[SEEN[workload].source]
     source, added = known.make(), []
     for _ in range(NUM_STARTS):
@@ -67,19 +67,19 @@ def costs(workload: str, way: str, num_workers: int, seconds: float) -> dict[str
 
 
 def error_of(figures: list[float]) -> float:
-    """Return the standard error of the median of some figures, of which a few may be far off."""
+    """Return the standard error of the median of figures with some outliers."""
     middle = statistics.median(figures)
     scatter = 1.4826 * statistics.median(abs(figure - middle) for figure in figures)
     return 1.2533 * scatter / math.sqrt(len(figures))
 
 
 class _Stream:
-    """Batches, and the processes that make them.
+    """Batches, and the processes that compute them.
 
     Args:
         batches: An endless stream.
         pids: The workers.
-        show: Has it be seen, or not, from now on.
+        show: Function that enables or disables monitoring.
     """
 
     def __init__(self, batches: Iterator[Any], pids: list[int], show: Callable[[bool], None]) -> None:
@@ -87,24 +87,24 @@ class _Stream:
         self._clocks = [time.CLOCK_PROCESS_CPUTIME_ID, *(clock_of(pid) for pid in pids)]
 
     def cost(self, is_seen: bool, num_left: int, seconds: float) -> float:
-        """Return the CPU time of a batch, of so many seconds of them."""
+        """Return the CPU time per batch, measured for ``seconds``."""
         self._show(is_seen)
-        for _ in range(num_left):  # some were computed before
+        for _ in range(num_left):  # skip batches that were computed before
             next(self._batches)
         before, until = self._used(), time.perf_counter() + seconds
         for counted in itertools.count(1):
             next(self._batches)
             if time.perf_counter() >= until:
-                self._show(is_seen)  # what waits to be written is written in this slice
+                self._show(is_seen)  # buffered output is written in this slice
                 return (self._used() - before) / counted
-        raise AssertionError("an endless stream has ended")
+        raise AssertionError("an endless stream ended")
 
     def _used(self) -> float:
         return sum(map(time.clock_gettime, self._clocks))
 
 
 def clock_of(pid: int) -> int:
-    """Return the number of the clock that counts the CPU time of a process, as Linux makes it."""
+    """Return the Linux clock id of a process's CPU time."""
     return (~pid << 3) | 2
 
 
@@ -115,12 +115,13 @@ def _stream(way: str, source: Any, num_workers: int, ahead: int) -> Iterator[_St
         with mpqueue.OrderedEnqueuer(source, use_multiprocessing=True, worker_init=obey, **options) as enqueuer:
             enqueuer.start(num_workers, ahead)
             batches = enqueuer.get()
-            while not all(worker.batches for worker in enqueuer.statistics().workers):  # each obeys by now
+            # Each worker handles the signals by now.
+            while not all(worker.batches for worker in enqueuer.statistics().workers):
                 next(batches)
             pids = [worker.pid for worker in enqueuer.statistics().workers]
             show = _switch(way, enqueuer._engine, pids)
             yield _Stream(batches, pids, show)
-            show(True)  # or nobody would close the trace
+            show(True)  # otherwise the trace would not be closed
             registry.hide(enqueuer._engine)
 
 
@@ -143,7 +144,7 @@ def _switch(way: str, engine: Any, pids: list[int]) -> Callable[[bool], None]:
 
 
 def obey() -> None:
-    """Have a worker time batches, or not, as it is told by a signal."""
+    """Install signal handlers that enable or disable timing in a worker."""
     usual = worker_main._Worker._plan_timing
 
     def turn(number: int, _frame: Any) -> None:
@@ -155,7 +156,7 @@ def obey() -> None:
 
 
 def _time_nothing(_worker: Any) -> None:
-    """No batch is timed."""
+    """Time no batch."""
 
 
 def _added(stream: _Stream, num_left: int, seconds: float) -> float:

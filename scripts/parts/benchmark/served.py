@@ -1,4 +1,4 @@
-"""A server in a process of its own, and its consumers."""
+"""A server in a separate process, and its consumers."""
 
 import contextlib
 import dataclasses
@@ -18,9 +18,9 @@ class Served:
     """A running server.
 
     Attributes:
-        name: By which consumers find it.
-        pid: Of its process.
-        end: Of a pipe to it.
+        name: Name for consumers.
+        pid: Process id.
+        end: End of a pipe to the process.
     """
 
     name: str
@@ -28,7 +28,7 @@ class Served:
     end: Connection
 
     def ring_bytes(self) -> int:
-        """Return the memory behind its ring."""
+        """Return the allocated memory of the ring."""
         self.end.send("ring")
         return int(self.end.recv())
 
@@ -40,11 +40,11 @@ class Served:
 
 @contextlib.contextmanager
 def served(make: Callable[[], Any], **options: Any) -> Iterator[Served]:
-    """Start a server, in a folder of its own.
+    """Start a server in a temporary folder.
 
     Args:
-        make: Makes the source, in the server's process.
-        options: Of the `mpqueue.Server`.
+        make: Creates the source in the server's process.
+        options: Options of the `mpqueue.Server`.
     """
     context = multiprocessing.get_context("fork")
     end, other = context.Pipe()
@@ -54,10 +54,10 @@ def served(make: Callable[[], Any], **options: Any) -> Iterator[Served]:
         process.start()
         other.close()
         try:
-            end.recv()  # it serves; an EOFError if it has failed
+            end.recv()  # the server is ready; an EOFError if it failed
             yield Served(name, process.pid or 0, end)
         finally:
-            with contextlib.suppress(BrokenPipeError):  # if it has
+            with contextlib.suppress(BrokenPipeError):  # if the server failed
                 end.send("stop")
             process.join()
             end.close()

@@ -1,6 +1,6 @@
-"""One preparation for many trainers: a server with consumers in other processes, beside loaders of their own.
+"""One server for many trainers: a server with consumers in other processes, compared with separate loaders.
 
-Trainers only take the batches; none looks into them.
+Trainers only take the batches, and do not read them.
 """
 
 import dataclasses
@@ -25,14 +25,14 @@ RING = "ring MB"
 
 @dataclasses.dataclass(frozen=True)
 class ServiceWorkload(SourceOf):
-    """A server with consumers, and what it is compared with.
+    """A server with consumers, and its peers.
 
     Attributes:
-        about: What is served to whom, for the report.
-        source: Which of `WORKLOADS` is served.
-        mode: Of the server; "" if no rate is measured.
-        consumers: How many there are; in a split they are ranks, if there are several.
-        peers: What is measured.
+        about: Description for the report.
+        source: Name of the source in `WORKLOADS`.
+        mode: Mode of the server; "" if no rate is measured.
+        consumers: Number of consumers; several consumers of a split are ranks.
+        peers: The peers to measure.
     """
 
     mode: str = ""
@@ -57,22 +57,22 @@ SERVICE = {
     "service peers": ServiceWorkload(
         "(32, 64, 64, 3) uint8 to 4 consumers, all together", "small", "broadcast", peers=(OURS, *service_peers.PEERS)
     ),
-    "service idle": ServiceWorkload("4 consumers that hold a batch and ask for none, 5 s", "tiny", "broadcast"),
+    "service idle": ServiceWorkload("4 idle consumers that hold a batch, 5 s", "tiny", "broadcast"),
 }  # fmt: skip
 IDLE_S = 5.0
 
 
 def ways(workload: str) -> list[str]:
-    """Return the names of what can be measured here: nothing where there is no service."""
+    """Return the peers that can be measured here: none on systems without the service."""
     absent = service_peers.absent()
     return [name for name in SERVICE[workload].peers if sys.platform == "linux" and name not in absent]
 
 
 def service_figures(workload: str, name: str, num_workers: int, seconds: float) -> dict[str, list[float]]:
-    """Measure one of them.
+    """Measure one peer.
 
     Returns:
-        Figures by name: ``rate`` in batches per second, all consumers together, and others.
+        Figures by name: ``rate`` in batches per second of all consumers together, and others.
     """
     if workload == "service attach":
         return attaching(num_workers)
@@ -104,7 +104,7 @@ def _attached(server: Served, options: dict[str, Any], which: int) -> Iterator[A
 
 
 def _rate_of_loaders(known: ServiceWorkload, number: int, num_workers: int, seconds: float) -> float:
-    """Return the rate of trainers with a loader each: they share the workers, one is the least."""
+    """Return the rate of trainers with separate loaders, which share the workers, at least one each."""
     source = WORKLOADS[known.source]
 
     def batches(_which: int) -> Iterator[Any]:

@@ -1,4 +1,4 @@
-"""The time from `mpqueue.attach` to the first batch, of a server that has batches ready."""
+"""The time from `mpqueue.attach` to the first batch of a server that has batches ready."""
 
 import multiprocessing
 import time
@@ -12,13 +12,13 @@ AHEAD = 10
 
 
 def attaching(num_workers: int) -> dict[str, list[float]]:
-    """Milliseconds, of the first time in a process (which imports the modules) and of later ones."""
-    found: dict[str, list[float]] = {"attach, the first of its process": [], "attach": []}
+    """Return milliseconds, of the first call in a process (which imports the modules) and of later calls."""
+    found: dict[str, list[float]] = {"attach, first in its process": [], "attach": []}
     with served(WORKLOADS["tiny"].make, workers=num_workers, max_queue_size=AHEAD) as server:
-        _in_a_process(server)  # who comes first begins the epoch, and waits for workers that just start
+        _in_a_process(server)  # the first consumer starts the epoch, and waits for the start of the workers
         for _ in range(NUM_PROCESSES):
             first, *later = _in_a_process(server)
-            found["attach, the first of its process"].append(first)
+            found["attach, first in its process"].append(first)
             found["attach"] += later
     return found
 
@@ -43,5 +43,5 @@ def _attach(server: Served, end: Connection) -> None:
         batches = server.batches()
         next(batches)
         times.append(1e3 * (time.perf_counter() - began))
-        batches.close()  # it leaves
+        batches.close()  # leaves the server
     end.send(times)

@@ -1,4 +1,4 @@
-"""The cost of a server that has nothing to do: its consumers are attached, hold a batch, and ask for no other."""
+"""The cost of an idle server: its consumers are attached, hold a batch, and request no other."""
 
 import os
 import signal
@@ -19,11 +19,11 @@ SETTLE_S = 1.0  # until all batches ahead are computed
 
 
 class Used(NamedTuple):
-    """The use of processes since they began.
+    """Usage of processes since their start.
 
     Attributes:
         cpu_s: Seconds of CPU time,
-        wake_ups: and how often one of their threads has slept: voluntary context switches.
+        wake_ups: and number of voluntary context switches of all threads.
     """
 
     cpu_s: float
@@ -31,7 +31,7 @@ class Used(NamedTuple):
 
 
 def idle(num_workers: int, seconds: float) -> dict[str, float]:
-    """Return what the server, its workers included, and what its consumers use in so many seconds."""
+    """Return the usage of the server with its workers, and of its consumers, within ``seconds``."""
     options: dict[str, Any] = {
         "mode": "broadcast",
         "world": NUM_CONSUMERS,
@@ -43,7 +43,7 @@ def idle(num_workers: int, seconds: float) -> dict[str, float]:
         running_trainers(NUM_CONSUMERS, lambda _: _one_batch(server)) as trainers,
     ):
         if not trainers.await_batches(1):
-            raise RuntimeError(f"the consumers have taken {list(trainers.counts)} batches")
+            raise RuntimeError(f"expected one batch for each consumer, got {list(trainers.counts)}")
         time.sleep(SETTLE_S)
         serving = [server.pid, *(child.pid for child in psutil.Process(server.pid).children(recursive=True))]
         watched = {"server": serving, "consumers": [process.pid for process in trainers.processes]}
@@ -57,15 +57,15 @@ def idle(num_workers: int, seconds: float) -> dict[str, float]:
 def _one_batch(server: Served) -> Iterator[Any]:
     batches = server.batches()
     yield next(batches)
-    signal.pause()  # until it is killed
+    signal.pause()  # until killed
 
 
 def used(pids: list[int]) -> Used:
-    """Return what these processes have used, all their threads together."""
+    """Return the usage of these processes with all their threads."""
     cpu_ns = wake_ups = 0
     for pid in pids:
         for thread in os.listdir(f"/proc/{pid}/task"):
-            with suppress(FileNotFoundError):  # it has just ended
+            with suppress(FileNotFoundError):  # the thread has just ended
                 folder = Path(f"/proc/{pid}/task/{thread}")
                 cpu_ns += int((folder / "schedstat").read_text().split()[0])
                 (line,) = [line for line in (folder / "status").read_text().splitlines() if line.startswith("vol")]

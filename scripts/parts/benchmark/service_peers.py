@@ -1,14 +1,14 @@
-"""Those who also serve the batches of one preparation to several trainers: tf.data service, TensorSocket.
+"""Peers that serve the batches of one loader to several trainers: tf.data service, TensorSocket.
 
-Each peer is a context manager that starts its server and gives what a trainer calls for its batches. Its package is
-imported in the processes that need it, and never in the one that starts them.
+Each peer is a context manager that starts its server and yields a function that returns a trainer's batches. Its
+package is only imported in the processes that need it, not in the process that starts them.
 
-A server of `tf.data` can only run what TensorFlow can compute, so a batch is a constant to which a number is added, as
-mpqueue's is a copy of a constant: no cheaper array is fresh. Its trainers share one computation by its cache.
+A `tf.data` server can only run TensorFlow operations, so a batch is a constant plus a number, like mpqueue's copy of a
+constant: a new array cannot be cheaper. Its trainers share one computation through its cache.
 
-TensorSocket is fed by torch's DataLoader. It sends the bytes of batches that lie in plain memory (only of a GPU's it
-sends a handle), and those of all batches that it collates with each of them; it collates as few as it can. A trainer
-that comes later than its rubber band is long waits for the next epoch: so it begins when all are there.
+TensorSocket uses torch's DataLoader. It sends the bytes of batches in main memory (a handle only for GPU memory), and
+with each batch those of all batches collated with it, so the number of collated batches is minimal. A trainer that is
+later than the length of its rubber band waits for the next epoch, so the epoch starts when all trainers are attached.
 """
 
 import contextlib
@@ -28,17 +28,17 @@ from parts.benchmark.trainers import Batches
 
 TENSORFLOW, TENSORSOCKET = "tf.data service", "tensorsocket"
 NUM_PORTS = 4
-LENGTH = 1 << 20  # of TensorSocket's loader; no measurement comes near it
-COLLATED, RUBBER_BAND = 2, 64  # batches; with one it fails
+LENGTH = 1 << 20  # of TensorSocket's loader; no measurement reaches it
+COLLATED, RUBBER_BAND = 2, 64  # batches; it fails with one
 HEARTBEAT_S = 0.1
 
-# Takes an array, of which each batch is a copy; the numbers of trainers, of workers, and of batches computed ahead.
+# Called with an array to copy for each batch, and the numbers of trainers, workers, and batches to compute ahead.
 Peer = Callable[[np.ndarray, int, int, int], AbstractContextManager[Batches]]
 
 
 @contextlib.contextmanager
 def tf_data_service(array: np.ndarray, _num_trainers: int, num_workers: int, ahead: int) -> Iterator[Batches]:
-    """A dispatcher and a worker in one process; every trainer gets all that is computed."""
+    """Use a dispatcher and a worker in one process. Every trainer gets all batches."""
     with _helper(_serve_tensorflow, ()) as target:
 
         def batches(which: int) -> Iterator[Any]:
@@ -76,7 +76,7 @@ def _tensorflow() -> Any:
 
 @contextlib.contextmanager
 def tensorsocket(array: np.ndarray, num_trainers: int, num_workers: int, ahead: int) -> Iterator[Batches]:
-    """A producer in a process of its own, over the workers of a DataLoader."""
+    """Use a producer in a separate process with the workers of a DataLoader."""
     port, ack_port, *heart_ports = _free_ports()
     ports = {"port": port, "ack_port": ack_port, "heart_ports": tuple(heart_ports)}
     with _helper(_produce, (array, num_trainers, num_workers, ahead, ports)):
@@ -106,7 +106,7 @@ def _produce(
 
 
 class _Tensors:
-    """Batches for a DataLoader, a fresh tensor each."""
+    """Batches for a DataLoader, with a new tensor each."""
 
     def __init__(self, array: np.ndarray) -> None:
         self.array = array
@@ -122,7 +122,7 @@ class _Tensors:
 
 @contextlib.contextmanager
 def _helper(serve: Callable[..., None], args: tuple[Any, ...]) -> Iterator[Any]:
-    """Run a peer's server until the end; gives what it says when it runs."""
+    """Run a peer's server in a process; yield its first message."""
     context = multiprocessing.get_context("fork")
     end, other = context.Pipe()
     process = context.Process(target=serve, args=(*args, other))
@@ -149,5 +149,5 @@ PEERS: dict[str, tuple[str, Peer]] = {
 
 
 def absent() -> list[str]:
-    """Return the names of those whose package is not installed."""
+    """Return the names of peers that are not installed."""
     return [name for name, (package, _) in PEERS.items() if importlib.util.find_spec(package) is None]

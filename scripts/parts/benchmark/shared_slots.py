@@ -1,6 +1,6 @@
-"""Shared memory whose pages are there, into which a lone process writes batch after batch: a ring without a consumer.
+"""Allocated shared memory into which a single process writes batch after batch: a ring without a consumer.
 
-Two slots in turn, as a worker needs them while a consumer reads: one is written while the other one is read.
+It has two slots in turn, like a worker with a consumer: one is written while the other one is read.
 """
 
 import mmap
@@ -19,30 +19,30 @@ class Slots:
     """Two slots of shared memory.
 
     Args:
-        nbytes: Of each.
+        nbytes: Size of each.
     """
 
     def __init__(self, nbytes: int) -> None:
         self.nbytes, self.offset, self.turn = nbytes + (1 << 16), 0, 0
         self.memory = np.frombuffer(mmap.mmap(-1, NUM_SLOTS * self.nbytes), np.uint8)
-        self.memory[:] = 0  # every page is there
+        self.memory[:] = 0  # allocates every page
 
     def begin(self) -> None:
-        """The next batch goes into the other slot."""
+        """Switch to the other slot."""
         self.turn = (self.turn + 1) % NUM_SLOTS
         self.offset = self.turn * self.nbytes
 
     def empty(self, shape: int | tuple[int, ...], dtype: Any = float) -> np.ndarray:
-        """Room for an array."""
-        wanted = np.dtype(dtype)
+        """Return an array in the slot."""
+        kind = np.dtype(dtype)
         count = int(np.prod(shape))
         begin = self.offset
-        self.offset += -(-count * wanted.itemsize // ALIGNMENT) * ALIGNMENT
-        return np.frombuffer(self.memory, wanted, count, begin).reshape(shape)
+        self.offset += -(-count * kind.itemsize // ALIGNMENT) * ALIGNMENT
+        return np.frombuffer(self.memory, kind, count, begin).reshape(shape)
 
 
 def into_slots(source: Any) -> Callable[[int], Any]:
-    """Compute a batch and copy what it holds."""
+    """Return a function that computes a batch and copies its arrays into a slot."""
     room = Slots(2 * array_bytes(source[0]))
 
     def produce(index: int) -> None:
@@ -54,7 +54,7 @@ def into_slots(source: Any) -> Callable[[int], Any]:
 
 
 def written_in_slots(source: Any) -> Callable[[int], Any]:
-    """Compute a batch where it is to lie. Only in a process of its own: what `mpqueue.empty` means there is changed."""
+    """Return a function that computes a batch in its slot. It changes `mpqueue.empty` for the whole process."""
     room = Slots(2 * array_bytes(source[0]))
     mpqueue.empty = room.empty  # type: ignore[assignment]
 

@@ -1,6 +1,6 @@
-"""Single elements of a source that end in shuffled batches: `shuffle_batch`, beside what else does that.
+"""Single elements of a source that are shuffled into batches: `shuffle_batch`, compared with its peers.
 
-The source is called in two threads of this process, as TensorFlow 1 does it; `tf.data` calls it in one.
+Two threads of this process call the source, as in TensorFlow 1; `tf.data` calls it in one thread.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ def _endless() -> Iterator[np.ndarray]:
 
 @contextmanager
 def ours() -> Iterator[Callable[[], Any]]:
-    """`mpqueue.train.shuffle_batch`."""
+    """Use `mpqueue.train.shuffle_batch`."""
     source = mpqueue.train.Source(element, DTYPE, SHAPE)
     op = train.shuffle_batch([source], BATCH, CAPACITY, AT_LEAST, NUM_THREADS)
     batches = iter(op)
@@ -45,7 +45,7 @@ def ours() -> Iterator[Callable[[], Any]]:
 
 @contextmanager
 def standard() -> Iterator[Callable[[], Any]]:
-    """`queue.Queue`, and a list from which elements are drawn at random."""
+    """Use `queue.Queue`, and draw random elements from a list."""
     elements: Any = queue.Queue(CAPACITY - AT_LEAST)
     stopping = threading.Event()
 
@@ -67,14 +67,14 @@ def standard() -> Iterator[Callable[[], Any]]:
     stopping.set()
     with contextlib.suppress(queue.Empty):
         for _ in range(NUM_THREADS):
-            elements.get_nowait()  # room for the last element of each thread
+            elements.get_nowait()  # makes room for the last element of each thread
     for thread in threads:
         thread.join()
 
 
 @contextmanager
 def tensorflow() -> Iterator[Callable[[], Any]]:
-    """``from_generator``, ``shuffle``, ``batch`` and ``prefetch`` of `tf.data`."""
+    """Use ``from_generator``, ``shuffle``, ``batch`` and ``prefetch`` of `tf.data`."""
     import tensorflow as tf
 
     elements = tf.data.Dataset.from_generator(_endless, output_signature=tf.TensorSpec(SHAPE, DTYPE))

@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 
 FEW, SAMPLE = 8, 64  # batches
-ROOM = 1.25  # beyond the largest of the sample, for what is not in it
+ROOM = 1.25  # in addition to the largest of the sample, for batches that are not in it
 
 
 def array_bytes(batch: Any) -> int:
-    """Bytes of the arrays, and of the strings, that a batch holds in dicts, tuples and lists."""
+    """Return the bytes of the arrays and strings in the dicts, tuples and lists of a batch."""
     return sum(_parts(batch))
 
 
 def largest_part(batch: Any) -> int:
-    """Bytes of the largest of them."""
+    """Return the bytes of the largest array or string."""
     return max(_parts(batch), default=0)
 
 
@@ -31,12 +31,12 @@ def _parts(batch: Any) -> Iterator[int]:
 
 
 def mean_bytes(source: Any) -> float:
-    """Bytes of a batch, on average of the first few."""
+    """Return the average bytes of the first batches."""
     return sum(array_bytes(source[index]) for index in range(FEW)) / FEW
 
 
 def largest_bytes(source: Any) -> int:
-    """Return the bytes that a queue needs to take any batch, pickled."""
+    """Return the bytes that a queue needs for any pickled batch."""
     sample = SAMPLE if _pickled_bytes(source[0]) < 1 << 20 else FEW
     return int(ROOM * max(_pickled_bytes(source[index % len(source)]) for index in range(sample))) + 4096
 

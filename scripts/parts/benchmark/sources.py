@@ -1,4 +1,4 @@
-"""Sources without end, each made anew in every process that measures it."""
+"""Endless sources, created in every process that measures them."""
 
 import time
 from typing import Any
@@ -12,14 +12,14 @@ from parts.photographs.decode import read_batch
 
 
 class Source(mpqueue.Sequence):
-    """A Sequence of one everlasting epoch."""
+    """A Sequence with one endless epoch."""
 
     def __len__(self) -> int:
         return ENDLESS
 
 
 class Copies(Source):
-    """Each batch is a fresh copy of the same prepared arrays."""
+    """Each batch is a new copy of the same arrays."""
 
     def __init__(self, *arrays: np.ndarray) -> None:
         self.arrays = arrays
@@ -29,7 +29,7 @@ class Copies(Source):
 
 
 class CopiesInPlace(Copies):
-    """The same, allocated by `mpqueue.empty`: in a worker of mpqueue the copy lies in its slot at once."""
+    """The same, allocated by `mpqueue.empty`: in a worker of mpqueue, the copy is written directly into its slot."""
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
         return tuple(_copy_in_place(array) for array in self.arrays)
@@ -42,10 +42,10 @@ def _copy_in_place(array: np.ndarray) -> np.ndarray:
 
 
 class Filled(Source):
-    """Arrays that are filled in place; unlike `CopiesInPlace` it holds nothing that each worker holds, too.
+    """Arrays that are filled in place. Unlike `CopiesInPlace`, the source has no memory that each worker duplicates.
 
     Args:
-        shape: Of a batch, float32.
+        shape: Shape of a float32 batch.
     """
 
     def __init__(self, *shape: int) -> None:
@@ -71,7 +71,7 @@ class Photographs(Source):
 
 
 class Ragged(Source):
-    """Eight images, of a size that no other of 37,249 batches has: both sides go through 64 to 256, out of step."""
+    """Eight images of a size that is unique within 37,249 batches: both sides cycle through 64 to 256, out of step."""
 
     SIDES, SMALLEST = 193, 64
 
@@ -111,7 +111,7 @@ class Tree(Source):
 
 
 class Skewed(Source):
-    """Small batches that are waited for, as for a disk: a millisecond each, and one in 50 takes 20 times as long."""
+    """Small batches that wait, as for a disk: 1 ms each, and one in 50 takes 20 ms."""
 
     USUAL_S, SLOW_S, EVERY = 0.001, 0.020, 50
 
@@ -121,7 +121,7 @@ class Skewed(Source):
 
 
 class Stamped(Source):
-    """A slow producer, whose batch is the time at which it was done: nanoseconds of the monotonic clock."""
+    """A slow producer with batches that contain the time of their completion: nanoseconds of the monotonic clock."""
 
     PAUSE_S = 0.004
 
@@ -131,6 +131,6 @@ class Stamped(Source):
 
 
 def prepared(shape: tuple[int, ...], dtype: Any, *, in_place: bool = False) -> Copies:
-    """Copies of an array of random content."""
+    """Return copies of an array of random content."""
     array = np.random.default_rng(0).integers(0, 256, shape, np.uint8).astype(dtype)
     return (CopiesInPlace if in_place else Copies)(array)

@@ -1,7 +1,7 @@
-"""Cold starts as a user sees them: from the start of an interpreter to its first batch, beside one that imports NumPy.
+"""Cold starts from the start of an interpreter to its first batch, compared with one that imports NumPy.
 
-Each is a fresh process, and they take turns: what counts is their ratio, since a machine has slow minutes. The time
-ends when the process says that it is there; its end, and that of its workers, is not in it.
+Each is a new process, and they are interleaved, because only their ratio counts and machines fluctuate. The time ends
+with the first message of the process, so it does not include the exit of the process and its workers.
 """
 
 import os
@@ -42,13 +42,13 @@ with mpqueue.OrderedEnqueuer(Squares(), use_multiprocessing=True) as enqueuer:
 
 
 def start_times(turns: int = TURNS) -> dict[str, list[float]]:
-    """Return milliseconds from the start of an interpreter, by what it did.
+    """Return milliseconds from the start of an interpreter, by program.
 
     Raises:
-        RuntimeError: One of the programs failed.
+        RuntimeError: A program failed.
     """
     for program in PROGRAMS.values():
-        _started(program)  # compiles the modules, and brings them into the page cache
+        _started(program)  # compiles the modules, and loads them into the page cache
     found: dict[str, list[float]] = {name: [] for name in PROGRAMS}
     for _ in range(turns):
         for name, program in PROGRAMS.items():
@@ -57,13 +57,13 @@ def start_times(turns: int = TURNS) -> dict[str, list[float]]:
 
 
 def _started(program: str) -> float:
-    # A setting of some build machines has each process compile the package anew: no user's start is like that.
+    # Some build machines set a variable that makes each process compile the package again, unlike a user's start.
     environ = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     began = time.perf_counter()
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env=environ) as running:
         assert running.stdout is not None
-        said = running.stdout.readline()
+        output = running.stdout.readline()
         passed = time.perf_counter() - began
-    if running.returncode or said != "there\n":
+    if running.returncode or output != "there\n":
         raise RuntimeError(f"a start failed with exit status {running.returncode}:\n{program}")
     return 1e3 * passed

@@ -1,7 +1,7 @@
-"""Streams: samples that are mapped, filtered and shuffled in a buffer on their way into batches.
+"""Streams: samples that are mapped, filtered, shuffled in a buffer, and batched.
 
-The functions are trivial, so what is measured is what a stage costs. Each peer has them in the form that suits it best:
-`tf.data` as operations of its graph on many samples at once.
+The functions are trivial, so the cost of the stages is measured. Each peer uses its best method: `tf.data` uses graph
+operations on many samples at once.
 """
 
 import contextlib
@@ -21,22 +21,22 @@ from parts.benchmark.in_flight import ENDLESS
 from parts.benchmark.peers import Library
 
 BUFFER, BATCH, AHEAD, SEED = 1000, 256, 32, 1
-MANY = 4_000_000  # minutes of the slowest
+MANY = 4_000_000  # minutes of the slowest peer
 
 
 def more(number: int) -> int:
-    """Map: add one."""
+    """Add one, as a map."""
     return number + 1
 
 
 def is_kept(number: int) -> bool:
-    """Filter: leave out one in seven, of any slice of the numbers."""
+    """Drop one in seven of any slice of the numbers, as a filter."""
     return number % 7 != 0
 
 
 @contextlib.contextmanager
 def ours(num_workers: int) -> Iterator[Iterator[Any]]:
-    """A `Dataset` in a `Loader`, its options as they are."""
+    """Use a `Dataset` in a `Loader` with default options."""
     numbers = mpqueue.Dataset.range(ENDLESS).map(more).filter(is_kept).shuffle(buffer=BUFFER).batch(BATCH)
     with mpqueue.Loader(numbers, workers=num_workers, max_queue_size=AHEAD, seed=SEED) as loader:
         yield iter(loader)
@@ -44,11 +44,11 @@ def ours(num_workers: int) -> Iterator[Iterator[Any]]:
 
 @contextlib.contextmanager
 def grains(num_workers: int) -> Iterator[Iterator[Any]]:
-    """Grain: an `IterDataset` whose stages run in worker processes."""
+    """Use Grain's `IterDataset` with stages in worker processes."""
     import grain
     from absl import flags
 
-    flags.FLAGS.mark_as_parsed()  # Grain reads some; a program that is no app of absl must say so
+    flags.FLAGS.mark_as_parsed()  # Grain reads flags, which programs without absl's app must mark as parsed
     options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
     kept = grain.MapDataset.range(ENDLESS).to_iter_dataset(options).map(more).filter(is_kept)
     shuffled = grain.experimental.WindowShuffleIterDataset(kept, window_size=BUFFER, seed=SEED)
@@ -62,14 +62,14 @@ def grains(num_workers: int) -> Iterator[Iterator[Any]]:
 
 @contextlib.contextmanager
 def torchdatas(num_workers: int) -> Iterator[Iterator[Any]]:
-    """Nodes of torchdata: the map in threads, many samples at once; filter and buffer are nodes of ours."""
+    """Use torchdata's nodes: the map in threads, many samples at once, with custom nodes for filter and buffer."""
     from torchdata import nodes
 
     class Kept(nodes.BaseNode[int]):
         """A filter and a shuffle buffer in one node.
 
         Args:
-            source: Gives samples.
+            source: Node of the samples.
         """
 
         def __init__(self, source: Any) -> None:
@@ -77,13 +77,13 @@ def torchdatas(num_workers: int) -> Iterator[Iterator[Any]]:
             self.source, self.buffer, self.draw = source, [], random.Random(SEED).random
 
         def reset(self, initial_state: Any = None) -> None:
-            """Begin."""
+            """Start from the beginning."""
             super().reset(initial_state)
             self.source.reset(None)
             self.buffer = list(itertools.islice(filter(is_kept, self.source), BUFFER))
 
         def next(self) -> int:
-            """Return a sample of the buffer, and fill its place."""
+            """Return a sample of the buffer, and refill its place."""
             at = int(self.draw() * BUFFER)
             chosen = self.buffer[at]
             while not is_kept(sample := next(self.source)):
@@ -92,7 +92,7 @@ def torchdatas(num_workers: int) -> Iterator[Iterator[Any]]:
             return chosen
 
         def get_state(self) -> dict[str, Any]:
-            """It is asked for by those in front of it, and not measured."""
+            """Return an empty state, which other nodes request but which is not measured."""
             return {}
 
     mapped = nodes.ParallelMapper(nodes.IterableWrapper(range(ENDLESS)), more, num_workers, prebatch=BATCH)
@@ -102,7 +102,7 @@ def torchdatas(num_workers: int) -> Iterator[Iterator[Any]]:
 
 @contextlib.contextmanager
 def tensorflows(num_workers: int) -> Iterator[Iterator[Any]]:
-    """`tf.data`: all of it in its graph, map and filter on many samples at once: 40 times as fast as one by one."""
+    """Use `tf.data` with graph operations on many samples at once, which is 40 times as fast as one by one."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
     import tensorflow as tf
@@ -113,7 +113,7 @@ def tensorflows(num_workers: int) -> Iterator[Iterator[Any]]:
 
 
 def datasets_in_torch(num_workers: int) -> AbstractContextManager[Iterator[Any]]:
-    """Hugging Face's streaming datasets in torch's loader; on many samples at once they were no faster."""
+    """Use Hugging Face's streaming datasets in torch's loader. Processing many samples at once was not faster."""
     import datasets
     from torch.utils.data import DataLoader
 
@@ -134,9 +134,9 @@ class StreamWorkload:
     """A stream.
 
     Attributes:
-        about: What a batch is, for the report.
-        unit, per_batch: What is counted per second.
-        peers: What is measured.
+        about: Description of a batch for the report.
+        unit, per_batch: Unit of the rate, and its amount per batch.
+        peers: The feeds to measure.
     """
 
     about: str
@@ -154,23 +154,23 @@ FEEDS = {
 }
 STREAMS = {
     "streams": StreamWorkload(
-        "256 ints behind a trivial map, a filter and a shuffle buffer of 1,000", peers=tuple(FEEDS)
+        "256 ints after a trivial map, a filter and a shuffle buffer of 1,000", peers=tuple(FEEDS)
     )
 }
 
 
 def stream_feeds() -> list[str]:
-    """Return those that can be measured."""
+    """Return the feeds that can be measured."""
     return [name for name, feed in FEEDS.items() if feed.is_installed]
 
 
 def absent() -> list[str]:
-    """Return those that are not installed."""
+    """Return the feeds that are not installed."""
     return [name for name, feed in FEEDS.items() if not feed.is_installed]
 
 
 def stream_rate(name: str, num_workers: int, seconds: float) -> float:
-    """Batches per second that a feed gives."""
+    """Return the batches per second of a feed."""
     with FEEDS[name].feed(num_workers) as batches:
         warm_up(batches, 4 * AHEAD)
         return count(batches, seconds)["rate"]

@@ -1,7 +1,7 @@
-"""Reads the same files by TensorFlow's queues (`tf.compat.v1`) and by `tf.data`, in a process of its own.
+"""Read the same files with TensorFlow's queues (`tf.compat.v1`) and with `tf.data`, in a separate process.
 
-``python tensorflow_records.py JSON`` prints one JSON document, records per second by name. Nothing of mpqueue is
-imported here: the interpreter may be another one. Batches stay tensors, only their number of records is fetched.
+``python tensorflow_records.py JSON`` prints one JSON document with records per second by name. mpqueue is not imported,
+because the interpreter may not have it. Batches remain tensors; only their numbers of records are fetched.
 """
 
 import json
@@ -21,22 +21,22 @@ WARM_UP_S = 0.5
 def main() -> None:
     tf.disable_v2_behavior()
     tf.logging.set_verbosity(tf.logging.ERROR)
-    wanted = json.loads(sys.argv[1])
+    options = json.loads(sys.argv[1])
     rates = {
-        "TensorFlow queues": _queues(wanted, wanted["threads"]),
-        "tf.data": _data(wanted, wanted["threads"]),
+        "TensorFlow queues": _queues(options, options["threads"]),
+        "tf.data": _data(options, options["threads"]),
     }
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    rates["TensorFlow queues on one core"] = _queues(wanted, 1)
-    rates["tf.data on one core"] = _data(wanted, 1)
+    rates["TensorFlow queues on one core"] = _queues(options, 1)
+    rates["tf.data on one core"] = _data(options, 1)
     print(json.dumps(rates))
 
 
-def _queues(wanted: dict, threads: int) -> float:
+def _queues(options: dict, threads: int) -> float:
     with tf.Graph().as_default():
-        names = tf.train.string_input_producer(wanted["files"], shuffle=False)
-        made = [_decoded(wanted, _reader(wanted).read_up_to(names, wanted["batch"])[1]) for _ in range(threads)]
+        names = tf.train.string_input_producer(options["files"], shuffle=False)
+        made = [_decoded(options, _reader(options).read_up_to(names, options["batch"])[1]) for _ in range(threads)]
         queue = tf.FIFOQueue(4 * threads, [each.dtype for each in made[0]])
         closed = (tf.errors.OutOfRangeError, tf.errors.CancelledError)
         ops = [queue.enqueue(each) for each in made]
@@ -45,48 +45,48 @@ def _queues(wanted: dict, threads: int) -> float:
         with tf.Session(config=_config(threads)) as session:
             coord = tf.train.Coordinator()
             running = tf.train.start_queue_runners(session, coord)
-            rate = _count(session, taken if isinstance(taken, list) else [taken], wanted["seconds"])
+            rate = _count(session, taken if isinstance(taken, list) else [taken], options["seconds"])
             coord.request_stop()
             session.run(queue.close(cancel_pending_enqueues=True))
             coord.join(running, stop_grace_period_secs=10)
             return rate
 
 
-def _data(wanted: dict, threads: int) -> float:
+def _data(options: dict, threads: int) -> float:
     with tf.Graph().as_default():
         calls = None if threads == 1 else threads
-        names = tf.data.Dataset.from_tensor_slices(wanted["files"]).repeat()
-        records = names.interleave(_dataset(wanted), threads, wanted["batch"], num_parallel_calls=calls)
-        batches = records.batch(wanted["batch"]).map(lambda value: _decoded(wanted, value), num_parallel_calls=calls)
+        names = tf.data.Dataset.from_tensor_slices(options["files"]).repeat()
+        records = names.interleave(_dataset(options), threads, options["batch"], num_parallel_calls=calls)
+        batches = records.batch(options["batch"]).map(lambda value: _decoded(options, value), num_parallel_calls=calls)
         taken = tf.data.make_one_shot_iterator(batches.prefetch(2 * threads)).get_next()
         with tf.Session(config=_config(threads)) as session:
-            return _count(session, list(taken), wanted["seconds"])
+            return _count(session, list(taken), options["seconds"])
 
 
 def _config(threads: int) -> object:
     return tf.ConfigProto(intra_op_parallelism_threads=threads, inter_op_parallelism_threads=threads)
 
 
-def _reader(wanted: dict) -> object:
-    if wanted["kind"] == "raw":
-        return tf.FixedLengthRecordReader(wanted["record_bytes"])
-    return tf.TextLineReader() if wanted["kind"] in ("csv", "lines") else tf.TFRecordReader()
+def _reader(options: dict) -> object:
+    if options["kind"] == "raw":
+        return tf.FixedLengthRecordReader(options["record_bytes"])
+    return tf.TextLineReader() if options["kind"] in ("csv", "lines") else tf.TFRecordReader()
 
 
-def _dataset(wanted: dict) -> object:
-    if wanted["kind"] == "raw":
-        return lambda name: tf.data.FixedLengthRecordDataset(name, wanted["record_bytes"])
-    return tf.data.TextLineDataset if wanted["kind"] in ("csv", "lines") else tf.data.TFRecordDataset
+def _dataset(options: dict) -> object:
+    if options["kind"] == "raw":
+        return lambda name: tf.data.FixedLengthRecordDataset(name, options["record_bytes"])
+    return tf.data.TextLineDataset if options["kind"] in ("csv", "lines") else tf.data.TFRecordDataset
 
 
-def _decoded(wanted: dict, value: object) -> tuple:
-    dtypes = {key: tf.as_dtype(dtype) for key, dtype in wanted["features"].items()}
-    if wanted["kind"] == "example":
+def _decoded(options: dict, value: object) -> tuple:
+    dtypes = {key: tf.as_dtype(dtype) for key, dtype in options["features"].items()}
+    if options["kind"] == "example":
         parsed = tf.parse_example(value, {key: tf.FixedLenFeature([], dtype) for key, dtype in dtypes.items()})
         return tuple(parsed[key] for key in dtypes)
-    if wanted["kind"] == "csv":
+    if options["kind"] == "csv":
         return tuple(tf.decode_csv(value, [np.array([], each.as_numpy_dtype) for each in dtypes.values()]))
-    return (tf.decode_raw(value, tf.uint8),) if wanted["kind"] == "raw" else (tf.identity(value),)
+    return (tf.decode_raw(value, tf.uint8),) if options["kind"] == "raw" else (tf.identity(value),)
 
 
 def _count(session: object, taken: list, seconds: float) -> float:

@@ -1,4 +1,4 @@
-"""Scripts of TensorFlow 1, run by mpqueue in worker processes and in threads, and by TensorFlow with its own queues."""
+"""TensorFlow 1 scripts, run by mpqueue in worker processes and in threads, and by TensorFlow with its queues."""
 
 import json
 import os
@@ -22,12 +22,12 @@ class Tf1Workload(NamedTuple):
     """One script.
 
     Attributes:
-        about: What it reads.
-        script: Its name in `tf1_scripts`.
-        write: Writes one file; None: the photographs.
-        peers: Who runs it.
-        unit: Of the rate.
-        per_batch: How many of it the rate counts once.
+        about: Description of its input.
+        script: Name in `tf1_scripts`.
+        write: Writes one file; None for the photographs.
+        peers: Libraries that run it.
+        unit: Unit of the rate.
+        per_batch: Amount of the unit per count.
     """
 
     about: str
@@ -39,14 +39,14 @@ class Tf1Workload(NamedTuple):
 
 
 def tf1_rate(name: str, peer: str, num_workers: int, seconds: float) -> float:
-    """Examples per second."""
+    """Return examples per second."""
     python = python_with_tensorflow() if peer == QUEUES else sys.executable
     assert python is not None
     module = "tensorflow.compat.v1" if peer == QUEUES else "mpqueue.compat.v1"
-    wanted = {"module": module, "script": TF1[name].script, "files": _files_of(name)}
-    wanted |= {"workers": num_workers, "seconds": seconds}
+    options = {"module": module, "script": TF1[name].script, "files": _files_of(name)}
+    options |= {"workers": num_workers, "seconds": seconds}
     variables = os.environ | {"MPQUEUE_WORKERS": "process" if peer == OURS else "thread"}
-    command = [python, str(Path(__file__).with_name("tf1_scripts.py")), json.dumps(wanted)]
+    command = [python, str(Path(__file__).with_name("tf1_scripts.py")), json.dumps(options)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=variables)
     if done.returncode:
         raise RuntimeError(f"{peer} failed on {name}:\n{done.stderr[-2000:]}")
@@ -55,14 +55,14 @@ def tf1_rate(name: str, peer: str, num_workers: int, seconds: float) -> float:
 
 
 def tf1_peers() -> list[str]:
-    """Return who can run the scripts: TensorFlow only where it is installed."""
+    """Return the libraries that can run the scripts; TensorFlow only if it is installed."""
     return [OURS, IN_THREADS, *([QUEUES] if python_with_tensorflow() else [])]
 
 
 def _files_of(name: str) -> list[str]:
     write = TF1[name].write
     if write is None:
-        return list(photo_files()[0].paths[::8])  # of all classes; a command line takes no more
+        return list(photo_files()[0].paths[::8])  # of all classes; the command line has a length limit
     return written(name, write)
 
 

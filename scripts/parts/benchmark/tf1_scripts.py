@@ -1,7 +1,7 @@
-"""Five pipelines of examples as scripts of TensorFlow 1 have them; each is run by TensorFlow and by mpqueue.
+"""Five input pipelines as TensorFlow 1 scripts, each run by TensorFlow and by mpqueue.
 
-``python tf1_scripts.py JSON`` prints one JSON document, the examples per second. Which module is ``tf`` is all that
-differs. The interpreter may be one without mpqueue.
+``python tf1_scripts.py JSON`` prints one JSON document with the examples per second. Only the module ``tf`` differs.
+The interpreter may not have mpqueue.
 """
 
 import importlib
@@ -18,7 +18,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 WARM_UP_S = 1.0
 BATCH = 64
 SIDE = 32  # of an image in a record
-NUM_COLUMNS = 10  # of numbers, beside a label
+NUM_COLUMNS = 10  # columns of numbers, in addition to a label
 RECORD_BYTES = 1 + 3 * SIDE * SIDE
 
 
@@ -58,7 +58,7 @@ def jpeg(tf: Any, names: Any) -> list[Any]:
 
 
 def fixed(tf: Any, names: Any) -> list[Any]:
-    """Records of fixed length: a label and the planes of an image, as CIFAR-10 has them."""
+    """Records of fixed length: a label and the planes of an image, as in CIFAR-10."""
     _, record = tf.FixedLengthRecordReader(RECORD_BYTES).read(names)
     numbers = tf.decode_raw(record, tf.uint8)
     label = tf.cast(numbers[0], tf.int32)
@@ -72,13 +72,13 @@ SCRIPTS: dict[str, Callable[[Any, Any], list[Any]]] = {
 
 
 def main() -> None:
-    """Run what the command line says."""
-    wanted = json.loads(sys.argv[1])
-    tf = importlib.import_module(wanted["module"])
+    """Run the options of the command line."""
+    options = json.loads(sys.argv[1])
+    tf = importlib.import_module(options["module"])
     if hasattr(tf, "disable_v2_behavior"):
         tf.disable_v2_behavior()
         tf.logging.set_verbosity(tf.logging.ERROR)
-    print(json.dumps(_rate(tf, **{key: wanted[key] for key in ("script", "files", "workers", "seconds")})))
+    print(json.dumps(_rate(tf, **{key: options[key] for key in ("script", "files", "workers", "seconds")})))
 
 
 def _rate(tf: Any, script: str, files: list[str], workers: int, seconds: float) -> float:

@@ -1,7 +1,7 @@
-"""Processes that take batches, as trainers do, and count them, until they are killed.
+"""Processes that take batches like trainers, and count them, until they are killed.
 
-Each counts in shared memory. Who measures reads all the counts at two points of time, so that no trainer's start or
-end is part of a rate, and a trainer that waits for a batch when it is over needs no word to end.
+The counts are in shared memory. The measuring process reads all counts at two times, so rates do not include the start
+or the end of a trainer, and a trainer that waits for a batch at the end can simply be killed.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ ENOUGH_BATCHES, LONGEST_S = 100, 10.0  # slow batches are counted for longer
 POLL_S = 0.005
 DEADLOCK_S = 90.0
 
-# Takes the number of a trainer, from 0, and gives its batches; called in the trainer's process.
+# Called in the trainer's process with the number of the trainer, from 0; returns its batches.
 Batches = Callable[[int], Iterator[Any]]
 
 
@@ -28,18 +28,18 @@ class Trainers:
     """Running trainers.
 
     Attributes:
-        processes: One for each,
-        counts: and how many batches it has taken, in memory that it shares with this process.
+        processes: The process of each trainer,
+        counts: and its number of batches, in shared memory.
     """
 
     processes: list[Any]
     counts: memoryview
 
     def await_batches(self, num_batches: int, seconds: float = DEADLOCK_S) -> bool:
-        """Wait until each has taken so many; return False if that did not come within ``seconds``.
+        """Wait until each trainer has taken ``num_batches``; return False after ``seconds``.
 
         Raises:
-            RuntimeError: One of them has ended.
+            RuntimeError: A trainer exited.
         """
         until = time.monotonic() + seconds
         while min(self.counts) < num_batches:
@@ -50,17 +50,17 @@ class Trainers:
         return True
 
     def rate(self, ahead: int, seconds: float) -> float:
-        """Return the batches per second of all together, once all of them run.
+        """Return the batches per second of all trainers together, once all of them run.
 
         Args:
-            ahead: Batches computed ahead: those that were, while a slow trainer came, are not to be counted.
-            seconds: For how long is counted; longer where these are few batches.
+            ahead: Number of batches ahead. Batches that were computed while a slow trainer started are not counted.
+            seconds: Duration of the count; longer for slow batches.
 
         Raises:
-            RuntimeError: One of them has ended, or got no batch.
+            RuntimeError: A trainer exited, or got no batch.
         """
         if not self.await_batches(1):
-            raise RuntimeError(f"after {DEADLOCK_S:g} s the trainers have taken {list(self.counts)} batches")
+            raise RuntimeError(f"expected a batch for each trainer within {DEADLOCK_S:g} s, got {list(self.counts)}")
         self.await_batches(4 * ahead, LONGEST_WARM_UP_S)
         time.sleep(WARM_UP_S)
         before, began = sum(self.counts), time.perf_counter()
@@ -74,14 +74,14 @@ class Trainers:
     def _check(self) -> None:
         ended = [process.exitcode for process in self.processes if not process.is_alive()]
         if ended:
-            raise RuntimeError(f"{len(ended)} of {len(self.processes)} trainers have ended, with {ended}")
+            raise RuntimeError(f"{len(ended)} of {len(self.processes)} trainers exited with {ended}")
 
 
 @contextlib.contextmanager
 def running_trainers(number: int, batches: Batches) -> Iterator[Trainers]:
-    """Start trainers, by fork, and kill them at the end."""
+    """Fork trainers, and kill them at the end."""
     context = multiprocessing.get_context("fork")
-    counts = memoryview(mmap.mmap(-1, 8 * number)).cast("q")  # shared with those who are forked
+    counts = memoryview(mmap.mmap(-1, 8 * number)).cast("q")  # shared with the forks
     processes = [context.Process(target=_train, args=(batches, which, counts)) for which in range(number)]
     for process in processes:
         process.start()

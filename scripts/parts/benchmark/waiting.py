@@ -1,7 +1,7 @@
-"""Samples that wait, by threads in workers beside torch's processes; and samples that let go of the lock, by threads.
+"""Samples that wait, with threads in workers or with torch's processes; and samples that release the GIL, with threads.
 
-``python -m parts.benchmark.waiting`` in the folder of scripts; it prints medians, and what was to be reached. Each
-measurement is made in a process of its own that has imported torch, as a trainer with torch has.
+Run it with ``python -m parts.benchmark.waiting`` in the folder of scripts. It prints medians and targets. Each
+measurement runs in a separate process that has imported torch, like a trainer with torch.
 """
 
 import argparse
@@ -39,7 +39,7 @@ class Sleeping:
 
 
 class Varied(Sleeping):
-    """The same, after requests that take 20 ms by their median, and one of a hundred 125 ms, as of an object store."""
+    """The same with requests as from an object store: 20 ms in the median, 125 ms at the 99th percentile."""
 
     def __getitem__(self, index: int) -> np.ndarray[Any, Any]:
         time.sleep(random.Random(index).lognormvariate(math.log(_SLEEP_S), 0.8))
@@ -47,7 +47,7 @@ class Varied(Sleeping):
 
 
 class Decoding:
-    """JPEG files, decoded by Pillow, which lets go of the interpreter's lock meanwhile."""
+    """JPEG files, decoded by Pillow, which releases the GIL."""
 
     def __init__(self) -> None:
         self.paths = [str(path) for path in photo_files()[0].paths]
@@ -63,7 +63,7 @@ class Decoding:
 
 
 class Way(NamedTuple):
-    """A way to load a source: by whom, with so many workers, and threads in each."""
+    """A way to load a source: the loader, its number of workers, and the threads of each."""
 
     source: str
     loader: str
@@ -79,7 +79,7 @@ WAYS = (ONE, MANY, TORCH, VARIED, VARIED_TORCH, ALONE, PAIRS)
 
 
 def measure(way: Way, seconds: float) -> dict[str, float]:
-    """Return the samples per second, and the proportional memory in MB: of all processes, and what the loader added."""
+    """Return samples per second, and the proportional memory in MB of all processes, and of the loader alone."""
     import torch  # noqa: F401  # also where mpqueue loads: the trainer is the same
 
     import mpqueue
@@ -99,7 +99,7 @@ def measure(way: Way, seconds: float) -> dict[str, float]:
     return found
 
 
-def by_turns(ways: Sequence[Way], seconds: float, rounds: int) -> dict[Way, dict[str, float]]:
+def interleaved(ways: Sequence[Way], seconds: float, rounds: int) -> dict[Way, dict[str, float]]:
     """Measure each way in turn, each time in a new process; return the medians."""
     found: dict[Way, list[dict[str, float]]] = {way: [] for way in ways}
     for _ in range(rounds):
@@ -113,8 +113,8 @@ def by_turns(ways: Sequence[Way], seconds: float, rounds: int) -> dict[Way, dict
                 "--seconds",
                 f"{seconds}",
             ]
-            told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-            found[way].append(json.loads(told.splitlines()[-1]))
+            output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+            found[way].append(json.loads(output.splitlines()[-1]))
     return {
         way: {name: statistics.median(one[name] for one in all_found) for name in all_found[0]}
         for way, all_found in found.items()
@@ -122,26 +122,26 @@ def by_turns(ways: Sequence[Way], seconds: float, rounds: int) -> dict[Way, dict
 
 
 def lines(found: dict[Way, dict[str, float]]) -> list[str]:
-    """Return the table, and a line for each figure to be reached whose ways were measured."""
-    told = [f"{'source':10}{'loader':9}{'workers':>8}{'threads':>8}{'samples/s':>11}{'MB':>8}{'MB added':>10}"]
+    """Return the table, and a line for each target with measurements."""
+    table = [f"{'source':10}{'loader':9}{'workers':>8}{'threads':>8}{'samples/s':>11}{'MB':>8}{'MB added':>10}"]
     for way, one in found.items():
         sizes = f"{one.get('memory_mb', np.nan):8.0f}{one.get('added_mb', np.nan):10.0f}"
-        told.append(f"{way.source:10}{way.loader:9}{way.workers:8}{way.threads:8}{one['rate']:11.0f}{sizes}")
+        table.append(f"{way.source:10}{way.loader:9}{way.workers:8}{way.threads:8}{one['rate']:11.0f}{sizes}")
 
-    def compare(what: str, name: str, a: Way, b: Way, wanted: str) -> None:
+    def compare(what: str, name: str, a: Way, b: Way, target: str) -> None:
         if a in found and b in found and name in found[a]:
-            told.append(f"{what}: {found[a][name] / found[b][name]:.2f} ({wanted})")
+            table.append(f"{what}: {found[a][name] / found[b][name]:.2f} (target: {target})")
 
-    compare("16 threads, in the rate of 1", "rate", MANY, ONE, "at least 14")
-    compare("16 threads, in the rate of torch's 32 processes", "rate", MANY, TORCH, "at least 1")
-    compare("the same with times that vary", "rate", VARIED, VARIED_TORCH, "none wanted")
-    compare("memory that 2 processes of 16 threads add, in that of torch's 32", "added_mb", MANY, TORCH, "at most 0.1")
-    compare("decoding in 2 threads, in the rate of 1", "rate", PAIRS, ALONE, "at least 1")
-    return told
+    compare("rate of 16 threads / 1 thread", "rate", MANY, ONE, "at least 14")
+    compare("rate of 16 threads / torch's 32 processes", "rate", MANY, TORCH, "at least 1")
+    compare("the same with varying times", "rate", VARIED, VARIED_TORCH, "none")
+    compare("added memory of 2 processes with 16 threads / torch's 32", "added_mb", MANY, TORCH, "at most 0.1")
+    compare("decoding rate of 2 threads / 1 thread", "rate", PAIRS, ALONE, "at least 1")
+    return table
 
 
 def main() -> None:
-    """Measure by turns, and print the medians."""
+    """Measure interleaved, and print the medians."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--rounds", type=int, default=3)
@@ -152,7 +152,7 @@ def main() -> None:
         print(json.dumps(measure(Way(*json.loads(options.one)), options.seconds)))
         return
     ways = [way for way in WAYS if way.source in options.sources]
-    print("\n".join(lines(by_turns(ways, options.seconds, options.rounds))))
+    print("\n".join(lines(interleaved(ways, options.seconds, options.rounds))))
 
 
 if __name__ == "__main__":

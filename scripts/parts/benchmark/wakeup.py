@@ -1,7 +1,7 @@
-"""Time from a batch that is done to the consumer that waits for it, by one clock that all processes share.
+"""Time from a finished batch to the consumer that waits for it, by a clock that all processes share.
 
-One worker, slower than its consumer. It stamps the batch at the end of its computation, so the eight bytes that are
-then written into a slot, and every copy that a peer makes on the way, are part of the latency.
+There is one worker, slower than its consumer. It stamps the batch at the end of its computation, so the latency
+includes writing the eight bytes into a slot, and every copy that a peer makes.
 """
 
 import time
@@ -16,7 +16,7 @@ NUM_BATCHES, NUM_WARM, AHEAD = 200, 20, 2
 
 
 def wake_ups(feed: Feed) -> list[float]:
-    """Microseconds from the end of a batch's computation to its return to the consumer."""
+    """Return microseconds from the end of a batch's computation to its return to the consumer."""
     with feed(Stamped(), 1, AHEAD) as batches:
         for _ in range(NUM_WARM):
             next(batches)

@@ -1,4 +1,4 @@
-"""Workloads by name: a source each, made anew in every process that measures it, and the unit of its rate."""
+"""Workloads by name: a source, created in every process that measures it, and the unit of its rate."""
 
 import dataclasses
 from collections.abc import Callable
@@ -16,13 +16,13 @@ class Workload:
     """A source and the unit of its rate.
 
     Attributes:
-        about: What a batch is, for the report.
-        make: Makes the source.
-        unit: What is counted per second.
-        per_batch: How many of those a batch has.
-        ahead: Batches computed ahead: more of the small ones, so that a wake-up brings many.
-        is_small: Whether a batch is a matter of microseconds.
-        floors: The floors that say something of it; how fast 19 MB are copied says nothing of tiny batches.
+        about: Description of a batch for the report.
+        make: Creates the source.
+        unit: Unit of the rate.
+        per_batch: Amount of the unit per batch.
+        ahead: Number of batches to compute ahead; larger for small ones, so that a wake-up delivers many.
+        is_small: Whether a batch takes microseconds.
+        floors: The relevant floors. The speed of copying 19 MB is irrelevant for tiny batches.
     """
 
     about: str
@@ -39,8 +39,8 @@ class SourceOf:
     """A measurement with the source of a workload, in its unit.
 
     Attributes:
-        about: What a batch is, for the report.
-        source: Which of `WORKLOADS` it is.
+        about: Description of a batch for the report.
+        source: Name of the source in `WORKLOADS`.
     """
 
     about: str
@@ -48,12 +48,12 @@ class SourceOf:
 
     @property
     def unit(self) -> str:
-        """The unit of its rate."""
+        """The unit of the rate."""
         return WORKLOADS[self.source].unit
 
     @property
     def per_batch(self) -> float:
-        """The number of those that a batch has."""
+        """The amount of the unit per batch."""
         return WORKLOADS[self.source].per_batch
 
 
@@ -86,7 +86,7 @@ WORKLOADS = {
     "large": _floats("(128, 224, 224, 3) float32", _LARGE, _LARGE_GB, 4),
     "large in place": _floats(_IN_PLACE, _LARGE, _LARGE_GB, 4, in_place=True),
     "decode": Workload("32 JPEG files of 224x224, decoded and augmented", Photographs, "images/s", BATCH),
-    "ragged": Workload("8 images, every batch of another size", Ragged, "batches/s", 1, ahead=32),
+    "ragged": Workload("8 images, each batch of a different size", Ragged, "batches/s", 1, ahead=32),
     "strings": Workload("32 strings of varying length", Strings, "batches/s", 1, ahead=64, is_small=True),
     "tree": Workload("a dict of 12 arrays", Tree, "batches/s", 1, ahead=64, is_small=True),
     "skewed": Workload("1 ms each, one in 50 takes 20", Skewed, "batches/s", 1, ahead=32),

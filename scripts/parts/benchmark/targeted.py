@@ -1,4 +1,4 @@
-"""The measurements that a wanted figure needs: what a quick run makes, and what a run repeats while its time lasts."""
+"""The measurements with targets, which a quick run makes, and which a run repeats within its time limit."""
 
 from parts.benchmark.files import PER_CPU
 from parts.benchmark.measure import Measurement
@@ -6,13 +6,13 @@ from parts.benchmark.records import RECORDS, TENSORFLOW
 from parts.benchmark.report import RATES, TARGETS
 
 _ALWAYS = ("latency", "starts", "memory")
-# What `goals` looks at beside ratios of rates.
+# Targets in `goals` other than ratios of rates.
 _OF_GOALS = {("small", "mpqueue"), ("small", "slots"), ("decode", "mpqueue"), ("ray first batch", "mpqueue")}
 _OF_GOALS |= {(f"service {name}", "mpqueue") for name in ("attach", "idle")}
 
 
-def is_wanted(one: Measurement) -> bool:
-    """Return True if a figure to be reached comes of it; not so the cost of being seen, which takes minutes."""
+def has_target(one: Measurement) -> bool:
+    """Return whether a target needs the measurement, except for the cost of monitoring, which takes minutes."""
     name = one.name
     if one.what == "records" and name == TENSORFLOW:
         return any(target.workload == one.workload for target in TARGETS if target.workload in RECORDS)
