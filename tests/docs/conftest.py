@@ -24,8 +24,7 @@ def _launcher_with(framework):
     """Start an interpreter with a framework, because its import takes most of an example's time (TensorFlow: 12 s)."""
     if importlib.util.find_spec(framework) is None:
         pytest.skip(f"{framework} is not installed")
-    # Without this option, pyarrow, which pandas imports, starts a thread, and a process with threads must not be
-    # forked.
+    # Without this option, pyarrow, which pandas imports, starts a thread. A process with threads must not be forked.
     backend = "tensorflow" if framework == "tensorflow" else "jax"  # TensorFlow imports Keras
     environ = os.environ | {"KERAS_BACKEND": backend, "JE_ARROW_MALLOC_CONF": "background_thread:false"}
     return Interpreter("mpqueue.workers.launcher", framework, environ=environ)
@@ -55,13 +54,13 @@ _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-sta
 
 @pytest.fixture(scope="session")
 def browser():
-    """The path of a Chromium; None if there is none."""
+    """Return the path of Chromium, or None."""
     return next(filter(None, map(shutil.which, _BROWSERS)), None)
 
 
 @pytest.fixture(scope="session")
 def built_site(tmp_path_factory, browser):
-    """The process that has built the site, the folder of its parsed pages, and that of its HTML if a browser reads it."""
+    """Return the process that built the site, the folder of parsed pages, and the folder of HTML for a browser."""
     folder = tmp_path_factory.mktemp("built")
     # The builder `dummy` resolves all references and writes no page, in 12 s of an idle CPU instead of 20.
     builder = ["-b", "html"] if browser else ["-D", "smartquotes=0", "-D", "html_theme=basic", "-b", "dummy"]

@@ -25,7 +25,7 @@ _MISPLACED = (
     if (document.documentElement.scrollWidth > width)
         found.push(`the page scrolls to ${document.documentElement.scrollWidth} of ${width} pixels`);
 
-    // What is wider than the window must be in a box that scrolls.
+    // An element that is wider than the window must be in a box that scrolls.
     const scrolls = (e) => {
         for (let box = e.parentElement; box && box !== document.body; box = box.parentElement)
             if (["auto", "scroll"].includes(getComputedStyle(box).overflowX)) return true;
@@ -54,12 +54,12 @@ _MISPLACED = (
 _PALE = (
     f"""(leastContrast) => {{ {_NAME}"""
     """
-    // Each text against the first background behind it that is not transparent.
+    // Compare each text with its first background that is not transparent.
     const numbers = (colour) => (colour.match(/[\\d.]+/g) || []).map(Number);
     const light = ([r, g, b]) => [r, g, b]
         .map((x) => (x / 255 <= 0.04045 ? x / 255 / 12.92 : ((x / 255 + 0.055) / 1.055) ** 2.4))
         .reduce((sum, x, index) => sum + x * [0.2126, 0.7152, 0.0722][index], 0);
-    const behind = (e) => {
+    const background = (e) => {
         for (let box = e; box; box = box.parentElement) {
             const colour = numbers(getComputedStyle(box).backgroundColor);
             if (colour.length === 3 || colour[3] === 1) return colour;
@@ -73,7 +73,7 @@ _PALE = (
         seen.add(e);
         const style = getComputedStyle(e);
         if (style.visibility === "hidden" || Number(style.opacity) < 1) continue;
-        const [a, b] = [light(numbers(style.color)), light(behind(e))].sort((x, y) => y - x);
+        const [a, b] = [light(numbers(style.color)), light(background(e))].sort((x, y) => y - x);
         const contrast = (a + 0.05) / (b + 0.05);
         if (contrast < leastContrast) found.push(`contrast ${contrast.toFixed(1)}: ${name(e)}`);
     }

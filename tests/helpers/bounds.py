@@ -36,7 +36,7 @@ class Bounds:
 
     @pytest.hookimpl(trylast=True)
     def pytest_exception_interact(self, node):
-        """Set the limit again after a failed test, for which pytest-timeout has cancelled its own."""
+        """Set the limit again after a failed test, because pytest-timeout has cancelled its own."""
         if isinstance(node, pytest.Item):
             self._begin()
 

@@ -78,7 +78,7 @@ def documented(modules=MODULES):
 def undescribed(modules=MODULES):
     """Return the arguments without a description, and the descriptions that only refer to another name.
 
-    Methods whose only argument is TensorFlow's ``name`` need no section.
+    Methods need no section if TensorFlow's ``name`` is their only argument.
     """
     lacking, hints = [], []
     for name, value in documented(modules).items():

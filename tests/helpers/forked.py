@@ -1,6 +1,6 @@
 """Programs that start as forks of an interpreter with their imports loaded, because imports dominate their start time.
 
-The interpreter is a separate process that has run nothing else. With `CLONE_PARENT` (Linux), the process that it forks
+The interpreter is a separate process without other activity. With `CLONE_PARENT` (Linux), the process that it forks
 is a child of the test's process. So the test can wait for it and signal it like any child that it started.
 
 A program runs as the module ``__main__``. It has the folder, arguments, environment, descriptors and random state of a
@@ -73,7 +73,7 @@ class Child:
         return self.poll()
 
     def send_signal(self, number):
-        """Send a signal, unless the process is known to have ended."""
+        """Send a signal, unless the process is known to be dead."""
         if self.poll() is None:
             os.kill(self.pid, number)
 
@@ -146,7 +146,7 @@ class Interpreter:
 
     def _hear(self, orders):
         reply = orders.recv(100)
-        assert reply, "the interpreter that forks programs has ended"
+        assert reply, "the interpreter that forks programs exited"
         return reply
 
     def run(self, command, folder, environ, timeout):

@@ -1,4 +1,4 @@
-"""Workers that declare that they hang. A clock cannot tell a hanging worker from a slow one."""
+"""Workers that declare that they hang. A clock cannot distinguish a hanging worker from a slow one."""
 
 import os
 import time
@@ -22,7 +22,7 @@ class Told:
         os.makedirs(folder, exist_ok=True)
 
     def tell(self):
-        """Declare that this process hangs from now on."""
+        """Declare that this process hangs."""
         Path(self.folder, str(os.getpid())).touch()
 
     def __contains__(self, pid):

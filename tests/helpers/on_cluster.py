@@ -50,7 +50,7 @@ class Cluster:
         self.own = ray.get_runtime_context().get_node_id()
 
     def add(self, *, num_cpus=2, **options):
-        """Add a node, and wait until it is alive."""
+        """Add a node, and wait until it is running."""
         with patience():
             node = self._ray.add_node(
                 wait=False, num_cpus=num_cpus, object_store_memory=STORE_BYTES, include_dashboard=False, **options

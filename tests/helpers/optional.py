@@ -1,7 +1,7 @@
 """A plugin of pytest that skips a test if a package that the test imports is not installed.
 
 The import may happen in the test's module, in a fixture or in the test, directly or through mpqueue: the test itself
-does not have to say what it needs. If the import happens in another process, the test calls `pytest.importorskip`.
+does not have to declare its packages. If the import happens in another process, the test calls `pytest.importorskip`.
 A package that is installed and cannot be imported is an error, and so is a module that is not in the list below.
 """
 
@@ -48,7 +48,7 @@ def is_installed(module):
 
 
 def skip_if_missing(output):
-    """Skip the test if a program's output says that a package could not be imported, and it is not installed."""
+    """Skip the test if a program's output shows that an import failed because a package is not installed."""
     for name in re.findall(r"ModuleNotFoundError: No module named '(.+)'", output):
         if project := missing_project(ImportError(name=name)):
             pytest.skip(f"{project} is not installed")
@@ -67,7 +67,7 @@ class _Module(pytest.Module):
 
 
 def pytest_pycollect_makemodule(module_path, parent):
-    """Collect a module's tests, unless it imports what is not installed."""
+    """Collect a module's tests, unless it imports a package that is not installed."""
     return _Module.from_parent(parent, path=module_path)
 
 
@@ -87,11 +87,11 @@ def _run():
 
 @pytest.hookimpl(wrapper=True)
 def pytest_fixture_setup():
-    """Skip a test if a fixture imports what is not installed."""
+    """Skip a test if a fixture imports a package that is not installed."""
     return (yield from _run())
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call():
-    """Skip a test that imports what is not installed."""
+    """Skip a test that imports a package that is not installed."""
     return (yield from _run())

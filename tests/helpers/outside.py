@@ -1,4 +1,4 @@
-"""A trainer seen from outside: a script in a separate process, and the resources that remain after its end.
+"""A trainer seen from outside: a script in a separate process, and the resources that remain after its exit.
 
 All its descendants, including orphans, are identified by a mark in their environment.
 """
@@ -29,7 +29,7 @@ from mpqueue import GeneratorEnqueuer, Loader, OrderedEnqueuer
 
 ITSELF = os.getpid()
 faulthandler.dump_traceback_later(50, exit=True)
-# Interrupts system calls, see `hears`. A function of the script would keep the script's globals alive until exit.
+# Interrupts system calls, see `hears`. A function of the script would keep the script's globals until exit.
 signal.signal(signal.SIGWINCH, {}.get)
 logging.getLogger("mpqueue").addHandler(logging.NullHandler())  # expected reports of worker crashes are not printed
 
@@ -77,7 +77,7 @@ class Trainer:
         self._sentinel = os.pidfd_open(self.pid)
 
     def heard(self):
-        """Return the next line from `say`, or None if the script has ended."""
+        """Return the next line from `say`, or None if the script exited."""
         ready, _, _ = select.select([self._words, self._sentinel], [], [], DEADLOCK_S)
         assert ready, f"the script sends no line: {self.output()}"
         try:
@@ -86,11 +86,11 @@ class Trainer:
             return None
 
     def hears(self, signal_number, *, all_of_it=False):
-        """Send a signal to the script, or to all its processes like a terminal, and wait until it says a line or ends.
+        """Send a signal to the script, or to all its processes like a terminal, and wait for its next line or its end.
 
         The signal is sent once, because on a loaded machine a second one would arrive while the first is being handled.
-        If it arrives just before CPython blocks in a system call, it is handled only after the call. So other signals,
-        whose handler does nothing, interrupt such calls.
+        If it arrives just before CPython blocks in a system call, it is handled only after the call. So no-op signals
+        interrupt such calls.
         """
         for process in self.processes() if all_of_it else [self.process]:
             with contextlib.suppress(psutil.NoSuchProcess):  # the process has just ended
@@ -112,7 +112,7 @@ class Trainer:
         return found
 
     def fork_server(self):
-        """Return the process from which the workers are forked."""
+        """Return the process that forks the workers."""
         (found,) = [p for p in self.processes() if "fork_server" in " ".join(p.cmdline()) and p.ppid() == self.pid]
         return found
 

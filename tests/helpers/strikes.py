@@ -207,7 +207,7 @@ class Alarms(StruckByAlarm):
     """Calls that are interrupted by a real signal at a random moment, also within C code.
 
     The handler raises if a frame of the engine is running. It does not raise in frames of the caller, which could lose
-    a returned value, nor in finalizers, whose time depends on the garbage collector.
+    a returned value, nor in finalizers, because their time depends on the garbage collector.
 
     Args:
         seed: Seed of the moments.

@@ -9,7 +9,7 @@ PLACES = {
     "forkserver": "the interpreter of the fork server starts",
     "unpickling": "the source is unpickled for the first time",
     "worker-init": "`worker_init` runs",
-    "before-item": "`__getitem__` has just begun",
+    "before-item": "`__getitem__` has just started",
     "amid-item": "`__getitem__` has filled one half of an array of `mpqueue.empty`",
     "amid-copy": "some bytes of the batch are in the slot",
     "before-record": "all bytes are in the slot, the record is not written",
@@ -70,8 +70,8 @@ _DEADLY = (*DYING, "sigstop")
 _FORK_SERVER = ("forkserver", "unpickling", "push-to-fork_server", "push-to-worker")
 
 IMPOSSIBLE = [
-    Impossible(_FORK_SERVER, KINDS, _LOCAL, "there is no fork server: the caller's source is used without pickling"),
-    Impossible(_FORK_SERVER, KINDS, ("fork",), "there is no fork server: workers are forked with the source, at each epoch"),
+    Impossible(_FORK_SERVER, KINDS, _LOCAL, "the caller's source is used without a fork server and without pickling"),
+    Impossible(_FORK_SERVER, KINDS, ("fork",), "workers are forked with the source at each epoch, without a fork server"),
     Impossible(("push-to-fork_server",), KINDS, ("spawn",), "the fork server forwards the source without unpickling it"),
     Impossible(
         ("forkserver",), _ALL_BUT_TYPICAL, ("spawn",), "it is the fork server of forked workers, which has these cells"
@@ -96,9 +96,9 @@ IMPOSSIBLE = [
         tuple(kind for kind in RAISING if kind not in ("raise", "sys-exit")), ("forkserver",),
         "no code catches exceptions in these places: each ends the worker as `raise` does",
     ),
-    Impossible(_SLOT, KINDS, _LOCAL, "there is no slot and no record: batches and exceptions are passed by reference"),
+    Impossible(_SLOT, KINDS, _LOCAL, "batches and exceptions are passed by reference, without slots and records"),
     Impossible(("idle", "epoch-end"), KINDS, ("thread",), "an idle thread runs none of the user's code"),
-    Impossible(("idle", "epoch-end"), KINDS, ("inline",), "there is no worker that could be idle"),
+    Impossible(("idle", "epoch-end"), KINDS, ("inline",), "without workers, no worker can be idle"),
     Impossible(("on-epoch-end",), _DEADLY, BACKENDS, "it ends the trainer"),
     Impossible(("on-epoch-end",), PAUSING, BACKENDS, "it stops and continues the trainer, in the trainer's own code"),
     Impossible(("on-epoch-end",), ("endless-loop",), BACKENDS, "it is the trainer's own loop; a signal ends it"),

@@ -142,7 +142,7 @@ class _FromInside:
 
 
 class _Numbers(_FromInside):
-    """A source whose items are the batches."""
+    """A source of batches."""
 
     def __len__(self):
         return 4 * WINDOW * NUM_WINDOWS
@@ -198,7 +198,7 @@ class _HeldRecorder(Recorder):
             self._may_pass.set()
 
     def let_pass(self):
-        """Let the paused thread process the messages that have arrived."""
+        """Make the paused thread process the messages that have arrived."""
         self._held.clear()
         self._may_pass.set()
         self._wait_until_held()
