@@ -14,7 +14,7 @@ from typing import Any, Self
 from mpqueue.dataset.lane import StreamLane
 from mpqueue.dataset.opening import DatasetLanes
 from mpqueue.dataset.source import aside
-from mpqueue.plan.refused import told_of_copies
+from mpqueue.plan.refused import copies_message
 from mpqueue.system.callers import outside_stacklevel
 from mpqueue.worker import context, torch_info
 from mpqueue.worker.context import WorkerInfo
@@ -133,7 +133,7 @@ class LaneRounds(Iterator[Any]):
     def _warn_of_copies(self) -> None:
         streams = self._source.streams
         if streams and self._num_lanes > 1 and not context.has_requested_info():
-            words = told_of_copies(streams[0], self._num_lanes, "lanes")
+            words = copies_message(streams[0], self._num_lanes, "lanes")
             warnings.warn(words, UserWarning, stacklevel=outside_stacklevel())
 
     def _opened(self, number: int, seed: int, epoch: int) -> StreamLane:

@@ -18,7 +18,7 @@ Modules, from the ground up. A module imports only from its own line and the lin
     ranks.py                the batches of one rank among several
     sources.py              the source classes, and how an object is classified
     rules.py                combinations of a source and options that are refused
-    sampler_fingerprint.py  checksums of the indices that a sampler gave
+    sampler_fingerprint.py  checksums of the indices that a sampler returned
     sampler_state.py        the random state that a sampler's order depends on
     draws.py                batches drawn from a sampler
     compact.py              snapshots of virtual shards as a short string
@@ -26,5 +26,5 @@ Modules, from the ground up. A module imports only from its own line and the lin
     checksums.py            checksums of saved states, the same in any file format
     saved_states.py         the keys of a saved state, and the checks of a loaded one
     plans.py                the four kinds of plan
-    resolve.py              from what the user passed to a plan
+    resolve.py              from a source and options to a plan
 """

@@ -20,7 +20,7 @@ def is_integer(value: Any) -> bool:
         return not isinstance(value, bool)
     try:
         operator.index(value)
-    except TypeError:  # arrays and tensors have an __index__, which works for those of one integer
+    except TypeError:  # arrays and tensors have an __index__, which works only for a single integer
         return False
     return True
 
@@ -29,9 +29,9 @@ def integer(least: int | None = None, *, or_none: bool = False, shown: str | Non
     """Return a check for integers.
 
     Args:
-        least: The smallest one; None: there is no such bound.
-        or_none: None is a value, too.
-        shown: How the bound is shown; None: by its number.
+        least: The smallest valid integer; None: there is no bound.
+        or_none: Also accept None.
+        shown: The bound as the error message shows it; None: the number.
     """
 
     def check(name: str, value: Any) -> None:
@@ -47,12 +47,12 @@ def integer(least: int | None = None, *, or_none: bool = False, shown: str | Non
 
 
 def integer_or_auto(inner: Check) -> Check:
-    """Return a check that also lets "auto" pass; whether the backend supports it is checked with the backend."""
+    """Return a check that also accepts "auto". Whether the backend supports "auto" is checked with the backend."""
 
     def check(name: str, value: Any) -> None:
         if isinstance(value, str):
             if value != "auto":
-                raise ValueError(f'{name} must be a number or "auto" (as many as pay), got {value!r}')
+                raise ValueError(f'{name} must be an integer or "auto", got {value!r}')
             return
         inner(name, value)
 
@@ -60,7 +60,7 @@ def integer_or_auto(inner: Check) -> Check:
 
 
 def positive(what: str) -> Check:
-    """Return a check for positive numbers, or None."""
+    """Return a check for positive numbers or None; ``what`` describes the number in the error message."""
 
     def check(name: str, value: Any) -> None:
         if value is None:
@@ -86,7 +86,7 @@ def one_of(*choices: str) -> Check:
 
 
 def flag(name: str, value: Any) -> None:
-    """Check for True or False, also as 0, 1 or one of NumPy's."""
+    """Check for True or False; 0, 1 and NumPy bools are accepted."""
     if not isinstance(value, bool | np.bool_) and not (isinstance(value, int) and value in {0, 1}):
         raise TypeError(f"{name} must be True or False, got {value!r}")
 
@@ -121,11 +121,11 @@ def sampler(name: str, value: Any) -> None:
     if inspect.isclass(value):
         raise TypeError(f"{name} is the class {value.__name__}: pass an instance of it")
     if not hasattr(value, "__iter__") or isinstance(value, str | bytes):
-        raise TypeError(f"{name} must be an iterable of indices that can be iterated anew, got {value!r}")
+        raise TypeError(f"{name} must be an iterable of indices that can be iterated repeatedly, got {value!r}")
 
 
 def shard(name: str, value: Any) -> None:
-    """Check for a rank and the number of ranks, "auto" or None."""
+    """Check for a pair of rank and number of ranks, "auto" or None."""
     if value is None or (isinstance(value, str) and value == "auto"):
         return
     is_pair = isinstance(value, tuple | list) and len(value) == 2
@@ -138,16 +138,16 @@ def shard(name: str, value: Any) -> None:
 
 
 def trace(name: str, value: Any) -> None:
-    """Check for the path of a file in a folder that exists, or None."""
+    """Check for the path of a file in an existing folder, or None."""
     if value is None:
         return
     if not isinstance(value, str | os.PathLike):
         raise TypeError(f"{name} must be the path of a file or None, got {value!r}")
     if not os.fspath(value) or os.path.isdir(value):
-        raise ValueError(f"{name} must be the path of a file, got {value!r}, which is none")
+        raise ValueError(f"{name} must be the path of a file, got {value!r}, which is empty or a folder")
     folder = os.path.dirname(os.path.abspath(value))
     if not os.path.isdir(folder):
-        raise ValueError(f"{name} must be the path of a file in a folder that exists, got {value!r}")
+        raise ValueError(f"{name} must be the path of a file in an existing folder, got {value!r}")
 
 
 def worker_init(name: str, value: Any) -> None:
@@ -160,17 +160,17 @@ def worker_init(name: str, value: Any) -> None:
     if misfit is not None:
         raise TypeError(
             f"{name} is called without arguments, but {misfit.name}{misfit.signature} needs some "
-            f"({misfit.reason}): ask mpqueue.worker_info() in it, whose id is the worker's number"
+            f"({misfit.reason}): call mpqueue.worker_info() in it, whose `id` is the worker's number"
         )
 
 
 def ray_options(name: str, value: Any) -> None:  # noqa: ARG001 - its errors name the key
     """Check for the options of the Ray backend, or None."""
     if value is not None:
-        from mpqueue.plan.ray_options import RayOptions  # most have none, and it takes a millisecond
+        from mpqueue.plan.ray_options import RayOptions  # imported here: it takes a millisecond, and most use no Ray
 
         RayOptions.of(value)
 
 
 def unchecked(name: str, value: Any) -> None:
-    """Let every value pass: it is checked with others, or where it is used."""
+    """Accept every value: the option is checked together with others, or where it is used."""

@@ -1,8 +1,8 @@
 """Checksums of saved states that are equal before and after a file format has changed the types.
 
-JSON returns a tuple as a list, and the key ``1`` as ``"1"``; other formats return integers as NumPy scalars, and lists
-as arrays or tensors. So the checksum is that of a canonical form, in which these are equal. Of an object that is not
-plain data, only the name of the type counts.
+JSON returns a tuple as a list, and the key ``1`` as ``"1"``. Other formats return integers as NumPy scalars, and lists
+as arrays or tensors. The checksum is therefore computed from a canonical form, in which these are equal. An object that
+is not plain data is represented by the name of its type only.
 """
 
 import zlib
@@ -11,7 +11,7 @@ from typing import Any
 
 
 def checksum_of(value: Any) -> int:
-    """Return a checksum of nested plain data, an integer of 32 bits."""
+    """Return a 32-bit checksum of nested plain data."""
     return _checksum(_canonical(value), 0)
 
 
@@ -20,7 +20,7 @@ def _canonical(value: Any) -> Any:
     if value is None or type(value) in {bool, int, float, str, bytes}:
         return value
     if isinstance(value, list | tuple):
-        # Of a million places, none needs a call.
+        # A list of integers is canonical already. Place lists can have a million items, so none gets its own call.
         return value if set(map(type, value)) == {int} else [_canonical(item) for item in value]
     if isinstance(value, dict):
         return {_key(key): _canonical(item) for key, item in value.items()}
@@ -63,7 +63,7 @@ def _checksum(value: Any, before: int) -> int:
     if isinstance(value, str | bytes):
         data = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
         return zlib.crc32(data, zlib.crc32(b"%c%d:" % (b"s" if isinstance(value, str) else b"b", len(data)), before))
-    # In hexadecimal: Python limits the decimal digits of an integer.
+    # In hexadecimal: Python limits the number of decimal digits of an integer.
     text = f"{value:x}" if type(value) is int else repr(value)
     return zlib.crc32(f"{type(value).__name__} {text};".encode(), before)
 

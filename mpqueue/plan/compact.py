@@ -1,11 +1,11 @@
 """Snapshots of lanes as a short string, for the state of a loader.
 
-The snapshots become JSON, which is compressed and encoded in base64. In this JSON, a list of integers has the
+The snapshots become JSON, which is compressed and encoded in base64. In this JSON, a list of integers is stored as the
 differences of its items: most lists of places ascend, and the differences are small and repeat.
 
 The order of the elements in a shuffle buffer cannot be compressed. But it follows from the picks, which follow from the
-seed. So the elements are listed in the order in which they arrived, and `mpqueue.seeding.picks.arrivals` brings them
-back into their order.
+seed. So the elements are listed in the order in which they arrived, and `mpqueue.seeding.picks.arrivals` restores
+their order in the buffer.
 """
 
 import base64
@@ -32,7 +32,7 @@ def compacted(snapshots: list[Any]) -> list[Any] | str:
     """Return snapshots as a string, or as they are if they are short or JSON would change them.
 
     Args:
-        snapshots: Of each lane, a list of a number and plain data, or None.
+        snapshots: For each lane, a list of a number and plain data, or None.
     """
     try:
         text = json.dumps(_encoded(snapshots), separators=(",", ":"))
@@ -44,10 +44,10 @@ def compacted(snapshots: list[Any]) -> list[Any] | str:
 
 
 def restored(saved: Any) -> Any:
-    """Return the snapshots that `compacted` received; earlier releases saved them as they are.
+    """Return the snapshots that were passed to `compacted`; earlier releases saved them uncompressed.
 
     Raises:
-        StateDamaged: The string was changed.
+        StateDamaged: The string has been changed.
     """
     if not isinstance(saved, str):
         return saved
@@ -91,18 +91,18 @@ def _encoded(value: Any) -> Any:
 
 
 def _all_encoded(values: Any) -> list[Any]:
-    # Not by `map`, which would use the stack of C: a place in a long pipeline is a tuple as deep as the pipeline.
+    # A loop, not `map`, which would use the C stack: a place in a long pipeline is a tuple as deep as the pipeline.
     return [_encoded(value) for value in values]
 
 
 def _gaps(numbers: list[int]) -> Any:
     """Return the first item of a list and the differences of the others."""
     try:
-        found = np.diff(np.array(numbers, np.int64), prepend=np.int64(0)).tolist()
+        gaps = np.diff(np.array(numbers, np.int64), prepend=np.int64(0)).tolist()
     except OverflowError:
         return _all_encoded(numbers)
-    # The difference of two integers of 64 bits may have more bits.
-    return {_GAPS: found} if max(map(abs, numbers)) < 1 << 62 else _all_encoded(numbers)
+    # The difference of two 64-bit integers may have more than 64 bits.
+    return {_GAPS: gaps} if max(map(abs, numbers)) < 1 << 62 else _all_encoded(numbers)
 
 
 class _Arrived:
@@ -124,11 +124,11 @@ def _decoded(value: dict[str, Any]) -> Any:
 
 
 def _reordered(state: dict[str, Any], items: list[int], *, is_back: bool) -> list[int]:
-    """Return the elements of a buffer in the order of their arrivals, or back in their order in the buffer."""
+    """Return the elements of a buffer in the order of their arrival, or (``is_back``) in their order in the buffer."""
     order = np.argsort(arrivals(state, len(items)), kind="stable")
-    found = np.array(items, np.int64)
+    elements = np.array(items, np.int64)
     if not is_back:
-        return list(found[order].tolist())
-    result = np.empty_like(found)
-    result[order] = found
+        return list(elements[order].tolist())
+    result = np.empty_like(elements)
+    result[order] = elements
     return list(result.tolist())

@@ -1,7 +1,8 @@
 """Cursors: the mutable part of an order, which deals work items. Pure: no processes, no clock.
 
-A *work item* is a work item with a unique number. A `Cursor` deals work items and decides which (epoch, position,
-index) each one means. There are three classes; the ledger and the pipeline use only the methods of `Cursor`.
+A *work item* is one batch, or one element of a stream, with a unique number. A `Cursor` deals work items and decides
+which (epoch, position, index) each one means. There are three classes; the ledger and the pipeline use only the methods
+of `Cursor`.
 
 `EpochCursor` is for sources with an index: positions 0 to length - 1, epoch after epoch, optionally shuffled by (seed,
 epoch). With a *barrier* (the source changes itself at the end of an epoch), it deals no work item of the next epoch
@@ -11,13 +12,11 @@ before `open_epoch` is called. It reads the length of the source at the start of
 interrupt, the work in flight is dealt again, and a sampler that draws random numbers would return other indices. With
 `keep`, it keeps batches for as long as the epoch is open, so that positions can be computed again.
 
-`StreamCursor` is for streams. Elements come from virtual shards (lanes), each with its own order, and work items go
-round
-the lanes: element 0 of each lane, then element 1 of each, and so on. A lane that has ended answers its remaining
-work items with "end" and gets no more. The others continue in the same order, so the order of delivery does not depend
-on when the end was noticed. The next lane follows from the number of elements that each lane has returned. A work item
-names
-its lane, not a worker: the backend decides which worker runs a lane.
+`StreamCursor` is for streams. Elements are read from virtual shards (lanes), each with its own order. Work items
+alternate between the lanes: element 0 of each lane, then element 1 of each, and so on. A lane that has ended answers
+its remaining work items with "end" and gets no more. The others continue in the same order, so the order of delivery
+does not depend on when the end was noticed. The next lane follows from the number of elements that each lane has
+returned. A work item names its lane, not a worker: the backend decides which worker runs a lane.
 """
 
 import heapq
@@ -48,7 +47,7 @@ class WorkItem(NamedTuple):
         number: Place in the order of delivery, from 0; never reused.
         epoch: Number of the epoch, from 0.
         position: Place in the epoch.
-        unit: The index for the source, or the number of elements that the lane has returned before.
+        unit: The index for the source; for a stream, the number of elements that the lane has returned before.
         lane: The virtual shard; -1 for a source with an index.
         listed: The samples of the batch, if they do not follow from the unit.
     """
@@ -68,7 +67,7 @@ class Place(NamedTuple):
         epoch: Number of the epoch, from 0.
         position: Number of batches of the epoch that were delivered, without a gap.
         ahead: Later positions that were delivered as well (``ordered=False``).
-        counts: For a stream: number of elements taken from each lane. The live lane with the fewest comes next.
+        counts: For a stream: number of elements taken from each lane. The live lane with the smallest count is next.
         starts: For a stream: the snapshot from which each lane can be resumed; empty: all from their beginning.
         ends: For a stream: number of elements of each lane, -1 if unknown; empty: unknown for all.
         base: Global number of the batch with which these ranks began the epoch. It is above 0 if another number of
@@ -148,10 +147,10 @@ class Cursor:
         self.last_epoch: int | None = None
 
     def go_to(self, place: Place) -> None:
-        """Deal from a place on.
+        """Continue dealing from a place.
 
         Raises:
-            ValueError: The source has no such place, or an impossible length.
+            ValueError: The source has no such place, or an invalid length.
         """
         raise NotImplementedError
 
@@ -159,7 +158,7 @@ class Cursor:
         """Return up to ``limit`` of the next work items, all of one epoch; none if there is no work at the moment.
 
         Raises:
-            Exception: What the length of the source, its order or its sampler raised. The next call tries again.
+            Exception: The error of the source's length, its order or its sampler. The next call tries again.
         """
         raise NotImplementedError
 
@@ -191,30 +190,30 @@ class Cursor:
         """Return True if an epoch was opened with a length that differs from the source's present one.
 
         Raises:
-            Exception: What the length of the source raised.
+            Exception: The error of the source's length.
         """
         return False
 
     def follow(self, consumer: ConsumerProgress) -> None:
-        """Set the object that reports what was delivered, and need not be kept any longer."""
+        """Set the object that reports which batches were delivered, so that they can be dropped here."""
 
-    def room_for(self, num_outstanding: int) -> int:  # noqa: ARG002 - epochs of positions end by themselves
+    def room_for(self, num_outstanding: int) -> int:  # noqa: ARG002 - an epoch of positions ends by its length
         """Return how many more work items may be dealt, in addition to those in flight."""
         return ENDLESS
 
     def forget(self, epoch: int) -> None:
-        """Forget an epoch, all of which was delivered."""
+        """Drop an epoch after all of it was delivered."""
 
     def length_of(self, epoch: int) -> int | None:
         """Return the number of batches of an epoch that is open or kept; None: endless or unknown."""
         return self.lengths.get(epoch)
 
-    def mark_at(self, epoch: int, position: int) -> int | None:  # noqa: ARG002 - of those that are drawn
+    def mark_at(self, epoch: int, position: int) -> int | None:  # noqa: ARG002 - for cursors with a sampler
         """Return the fingerprint of all indices that a sampler returned before this position; None: unknown."""
         return None
 
     def keep(self, num_indices: int) -> None:
-        """Keep what `unit_at` needs: of what cannot be drawn again, up to ``num_indices`` indices."""
+        """Keep the data that `unit_at` needs. Batches that cannot be drawn again are kept up to ``num_indices``."""
 
     def unit_at(self, epoch: int, position: int) -> Drawn:
         """Return the work of a position, for `Ledger.want`. Its epoch is open, or was the last one to be delivered.
@@ -222,7 +221,7 @@ class Cursor:
         Raises:
             LookupError: There is no such position, or it cannot be drawn again and is not kept.
         """
-        raise LookupError(f"batch {position} of epoch {epoch} comes from a lane, and cannot be asked for")
+        raise LookupError(f"batch {position} of epoch {epoch} is from a lane, and cannot be computed by its position")
 
 
 class EpochCursor(Cursor):
@@ -237,7 +236,7 @@ class EpochCursor(Cursor):
             Their number is the number of batches. None: ascending indices.
 
     Attributes:
-        asked: Length of the source for each epoch in `lengths`, when the epoch was opened.
+        source_lengths: Length of the source for each epoch in `lengths`, when the epoch was opened.
         orders: Indices of each of these epochs; None: ascending.
     """
 
@@ -255,23 +254,23 @@ class EpochCursor(Cursor):
         self._order_of = order_of
         self._skip: frozenset[int] = frozenset()
         self._position = 0
-        self._length: int | None = None  # of the epoch that is dealt
-        self.asked: dict[int, int | None] = {}
+        self._length: int | None = None  # of the epoch that is being dealt
+        self.source_lengths: dict[int, int | None] = {}
         self.orders: dict[int, Any] = {}
         self._is_open = self._keeps = False
         self._base_epoch, self._first = -1, 0
         self._opens_until = -1  # with a barrier: the last epoch that may be dealt
-        self._over: tuple[int, Any, int | None] = (-1, None, 0)  # the epoch that was handed out last, if it is kept
+        self._over: tuple[int, Any, int | None] = (-1, None, 0)  # the epoch that was delivered last, if it is kept
 
     def go_to(self, place: Place) -> None:
-        """Deal from a place on; see `start_at`."""
+        """Continue dealing from a place; see `start_at`."""
         self.start_at(place.epoch, place.position, place.ahead, place.base)
 
     def start_at(self, epoch: int, position: int = 0, skip: Iterable[int] = (), base: int = 0) -> None:
-        """Go to a place in the order, without the positions in ``skip``. Open its epoch, if it may be dealt.
+        """Go to a place in the order, and leave out the positions in ``skip``. Open its epoch, if it may be dealt.
 
         Raises:
-            ValueError: The source has no such position, or an impossible length.
+            ValueError: The source has no such position, or an invalid length.
         """
         self.epoch, self._position, self._skip = epoch, position, frozenset(skip)
         self._base_epoch, self._first = epoch, base
@@ -306,21 +305,21 @@ class EpochCursor(Cursor):
 
     def has_new_length(self) -> bool:
         """Return True if an epoch was opened with a length that differs from the source's present one."""
-        if not self.asked:
+        if not self.source_lengths:
             return False
         length = self._length_of()
-        return any(asked != length for asked in self.asked.values())
+        return any(opened_with != length for opened_with in self.source_lengths.values())
 
     def forget(self, epoch: int) -> None:
-        """Forget an epoch, all of which was delivered."""
+        """Drop an epoch after all of it was delivered."""
         # A server computes batches of this epoch again for late consumers, while the next epoch runs.
         if self._keeps and epoch in self.lengths:
             self._over = epoch, self.orders.get(epoch), self.lengths[epoch]
         self.lengths.pop(epoch, None)
-        self.asked.pop(epoch, None)
+        self.source_lengths.pop(epoch, None)
         self.orders.pop(epoch, None)
 
-    def keep(self, num_indices: int) -> None:  # noqa: ARG002 - there is one order, whatever its length
+    def keep(self, num_indices: int) -> None:  # noqa: ARG002 - an order can be kept as a whole
         """Keep the order of the last epoch that was delivered."""
         self._keeps = True
 
@@ -334,7 +333,7 @@ class EpochCursor(Cursor):
         return self._over if epoch == self._over[0] else (-1, None, None)
 
     def unit_at(self, epoch: int, position: int) -> Drawn:
-        """Return the work of a position, whose index follows from the order of the epoch."""
+        """Return the work of a position; its index follows from the order of the epoch."""
         known, order, length = self._order_at(epoch)
         if epoch != known or position < 0 or (length is not None and position >= length):
             raise LookupError(f"there is no batch {position} in epoch {epoch}: it has {length} batches")
@@ -342,11 +341,11 @@ class EpochCursor(Cursor):
 
     def _forget_all(self) -> None:
         self.lengths.clear()
-        self.asked.clear()
+        self.source_lengths.clear()
         self.orders.clear()
 
     def deal(self, limit: int = 1) -> list[WorkItem]:
-        """Return up to ``limit`` of the next work items, all of one epoch; none before an open barrier."""
+        """Return up to ``limit`` of the next work items, all of one epoch; none at a closed barrier."""
         while True:
             if not self._is_open:
                 if not self._may_open():
@@ -382,7 +381,7 @@ class EpochCursor(Cursor):
 
     @property
     def _base(self) -> int:
-        """The base of the epoch that is dealt, see `Place`."""
+        """The base of the epoch that is being dealt, see `Place`."""
         return self._first if self.epoch == self._base_epoch else 0
 
     def _may_open(self) -> bool:
@@ -391,35 +390,35 @@ class EpochCursor(Cursor):
         return self.last_epoch is None or self.epoch <= self.last_epoch
 
     def _open(self) -> None:
-        # Both lengths are kept: an order may have another length than the source, and a later length of the source is
-        # compared with this one.
-        asked = length = self._length_of()
+        # Both lengths are kept: the order may have another length than the source, and `has_new_length` compares a
+        # later length of the source with this one.
+        source_length = length = self._length_of()
         order = None
         if self._order_of is not None and length is not None:
             order = self._order_of(self.epoch, length, self._base)
             length = length if order is None else len(order)
         elif self._shuffle and length is not None:
             order = permutation(self._seed, self.epoch, length)
-        self.orders[self.epoch], self.asked[self.epoch] = order, asked
+        self.orders[self.epoch], self.source_lengths[self.epoch] = order, source_length
         self._length = self.lengths[self.epoch] = length
-        # As the last step: if the source raises, the epoch remains closed, and the next `deal` tries again.
+        # The last step: if the source raises above, the epoch remains closed, and the next `deal` tries again.
         self._is_open = True
 
 
 def _units(order: Any, positions: Sequence[int]) -> Sequence[int]:
-    """Return the indices of these positions, as Python's integers."""
+    """Return the indices of these positions as Python integers."""
     if not isinstance(positions, range):
         return [int(order[position]) for position in positions]
     # A slice takes a third of the time of single items, and a slice of a range takes none.
-    found = order[positions.start : positions.stop]
-    return found if isinstance(found, range) else [int(index) for index in found]
+    indices = order[positions.start : positions.stop]
+    return indices if isinstance(indices, range) else [int(index) for index in indices]
 
 
 class Draw(Protocol):
     """The batches of one epoch, drawn one after the other.
 
     Attributes:
-        is_once: After an error, the epoch cannot be drawn again from its beginning; drawing continues after the error.
+        is_once: After an error, the epoch cannot be drawn again from its beginning; drawing continues from there.
     """
 
     is_once: bool
@@ -428,7 +427,7 @@ class Draw(Protocol):
         """Return up to ``limit`` of the next batches; an empty list at the end.
 
         Raises:
-            Exception: What the sampler raised.
+            Exception: The error that the sampler raised.
         """
         ...
 
@@ -444,13 +443,13 @@ class Draw(Protocol):
 
 
 class DrawsEpochs(Protocol):
-    """The draws of a run, one for each epoch: a `mpqueue.plan.draws.Draws`, or those of a frontend."""
+    """The draws of a run, one per epoch: a `mpqueue.plan.draws.Draws`, or those of a frontend."""
 
     def draw(self, epoch: int, base: int) -> Draw:
-        """Begin an epoch, at the batch of the number ``base`` over all ranks.
+        """Begin an epoch at batch ``base`` of the global order.
 
         Raises:
-            Exception: What the sampler raised.
+            Exception: The error that the sampler raised.
         """
         ...
 
@@ -469,12 +468,13 @@ class DrawnCursor(EpochCursor):
         super().__init__(lambda: None, 0, barrier=barrier)
         self._consumer: ConsumerProgress | None = None
         self._begin_draw = draw
-        self._draw: Draw | None = None  # None: an error ended it, or nothing was drawn
+        self._draw: Draw | None = None  # None: not begun, or ended by an error
         self._drawn_epoch = -1
-        self._taken: list[Drawn] = []  # drawn, and not entered yet
-        self._kept: dict[int, Drawn] = {}  # by position: the first ones for good, the others until handed out
+        self._taken: list[Drawn] = []  # drawn, but not in `_kept` yet
+        self._kept: dict[int, Drawn] = {}  # by position: the first ones for the whole epoch, others until delivered
         self._num_drawn = self._num_lasting = self._forget_at = 0
-        self._num_indices = self._room = 0  # indices that may be kept for good, of an epoch and of the present one
+        # Indices that may be kept for a whole epoch: of each epoch, and the rest of that number in the present epoch.
+        self._num_indices = self._room = 0
 
     def follow(self, consumer: ConsumerProgress) -> None:
         """Keep each drawn batch until the consumer has it; without a consumer, keep all."""
@@ -487,7 +487,7 @@ class DrawnCursor(EpochCursor):
 
     def unit_at(self, epoch: int, position: int) -> Drawn:
         """Return what was drawn for a position."""
-        # A sampler that is iterated again may return other indices: what is not kept is lost.
+        # A sampler that is iterated again may return other indices, so a batch that is not kept is lost.
         if epoch == self._drawn_epoch and position in self._kept:
             return self._kept[position]
         num_kept = self._num_lasting if epoch == self._drawn_epoch else 0
@@ -497,10 +497,10 @@ class DrawnCursor(EpochCursor):
         )
 
     def deal(self, limit: int = 1) -> list[WorkItem]:
-        """Return up to ``limit`` of the next work items, all of one epoch; none before an open barrier.
+        """Return up to ``limit`` of the next work items, all of one epoch; none at a closed barrier.
 
         Raises:
-            Exception: What the sampler raised. The next call iterates it again, up to this place.
+            Exception: The error that the sampler raised. The next call iterates the sampler again, up to this place.
         """
         dealt: list[WorkItem] = []
         while not dealt:
@@ -510,7 +510,7 @@ class DrawnCursor(EpochCursor):
                 self._open()
             if self._leave_finished_epoch():
                 continue
-            # Draw only what is dealt: a sampler may be endless.
+            # Draw only as many batches as are dealt: a sampler may be endless.
             if self._position == self._num_drawn and not self._draw_more(limit):
                 break
             start, self._position = self._position, min(self._position + limit, self._num_drawn)
@@ -519,7 +519,7 @@ class DrawnCursor(EpochCursor):
                     unit, listed, _ = self._kept[position]
                     dealt.append(WorkItem(self.next_number, self.epoch, position, unit, -1, listed))
                     self.next_number += 1
-        self._forget_handed_out()
+        self._forget_delivered()
         return dealt
 
     def mark_at(self, epoch: int, position: int) -> int | None:
@@ -531,9 +531,9 @@ class DrawnCursor(EpochCursor):
         return self._draw.mark if self._draw is not None and position == self._num_drawn else None
 
     def _open(self) -> None:
-        """Continue with what was drawn of this epoch, or begin to draw it, and skip what was delivered before."""
+        """Open the epoch: continue the present draw or begin one, and skip batches that were delivered before."""
         at = self._position
-        # What was drawn can be used again if nothing after this place was dropped.
+        # The present draw can be used if no batch after this place was dropped.
         is_kept = at >= self._num_drawn or at >= self._forget_at or self._forget_at == self._num_lasting
         if self._draw is None or self.epoch != self._drawn_epoch or not is_kept:
             self._begin()
@@ -542,14 +542,14 @@ class DrawnCursor(EpochCursor):
             self._forget_before(self._num_drawn)
         if left > 0:
             raise ValueError(
-                f"position {at} does not exist: the sampler gave {self._num_drawn} batches for epoch {self.epoch}"
+                f"position {at} does not exist: the sampler returned {self._num_drawn} batches for epoch {self.epoch}"
             )
         self._is_open = True
         self._length = self.lengths[self.epoch] = None
         self._note_end()
 
     def _begin(self) -> None:
-        # First, forget what was drawn: a sampler that raises when it begins is begun again by the next call.
+        # Drop the old draw first: if the sampler raises at its beginning, the next call begins again.
         self._draw, self._taken, self._drawn_epoch = None, [], self.epoch
         self._num_drawn = self._num_lasting = self._forget_at = 0
         self._room = self._num_indices
@@ -561,11 +561,11 @@ class DrawnCursor(EpochCursor):
         draw = self._draw
         assert draw is not None
         if not self._taken:
-            # An exception, also that of an interrupt, ends a generator. Then the sampler is begun again.
+            # An exception, including an interrupt, ends a generator. Unless the draw finishes below, begin again.
             self._draw, self._is_open = draw if draw.is_once else None, False
             self._taken = draw.take(limit)
         is_any = bool(self._taken)
-        while self._taken:  # an interrupt at the jump back leaves the rest for the next call
+        while self._taken:  # an interrupt before the next step leaves the rest of `_taken` for the next call
             drawn = self._taken[0]
             self._room -= 1 if drawn.listed is None else len(drawn.listed.indices)
             self._kept[self._num_drawn], self._taken = drawn, self._taken[1:]
@@ -577,28 +577,28 @@ class DrawnCursor(EpochCursor):
         return is_any
 
     def _note_end(self) -> None:
-        # A draw that looks one batch ahead ends its epoch with the last batch, without a work item that has none.
+        # A draw that looks one batch ahead knows the end with its last batch, so no surplus work item is dealt.
         if self._draw is not None and self._draw.has_ended:
             self._length = self.lengths[self.epoch] = self._num_drawn
 
-    def _forget_handed_out(self) -> None:
-        # What was delivered, not what was dealt: after an interrupt, the work in flight is dealt again.
+    def _forget_delivered(self) -> None:
+        # Only delivered batches, not those in flight: after an interrupt, the work in flight is dealt again.
         if self._consumer is not None and self._consumer.epoch == self._drawn_epoch:
             self._forget_before(self._consumer.position)
 
     def _forget_before(self, position: int) -> None:
-        """Drop what was drawn before this position, except for what is kept."""
+        """Drop batches that were drawn before this position, except for those kept for the whole epoch."""
         while self._forget_at < position:
             self._kept.pop(self._forget_at, None)
             self._forget_at += 1
 
 
 class StreamCursor(Cursor):
-    """Elements of virtual shards (lanes) in turn: the live lane that returned the fewest elements comes next.
+    """Elements of virtual shards (lanes) in turn: the live lane that has returned the fewest elements is next.
 
-    With ``epoch_batches``, the lanes never end, and an epoch is a number of elements in a row. Then the epoch of all
-    work items is 0: which epoch a batch belongs to is known on delivery. `length_of` is the same for all epochs, and
-    what was dealt ahead stays valid after the end of an epoch.
+    With ``epoch_batches``, the lanes never end, and an epoch is a number of successive elements. Then the epoch of all
+    work items is 0, and the epoch of a batch is known on delivery. `length_of` is the same for all epochs, and
+    work items that were dealt ahead stay valid after the end of an epoch.
 
     Args:
         share: The lanes of this process, or their number if there is only one process.
@@ -613,7 +613,7 @@ class StreamCursor(Cursor):
         self.num_lanes, self.lanes = share.num_lanes, LaneTable(share.num_lanes)
         self._epoch_batches = epoch_batches
         self._consumer: ConsumerProgress | None = None
-        self._turns: list[tuple[int, int]] = []  # a heap of (next element, lane), of lanes that may have it
+        self._turns: list[tuple[int, int]] = []  # a heap of (next element, lane) for lanes that may have this element
         if epoch_batches is not None:
             self.lengths[0] = epoch_batches
 
@@ -622,7 +622,7 @@ class StreamCursor(Cursor):
         self._consumer = consumer
 
     def go_to(self, place: Place) -> None:
-        """Deal from a place on."""
+        """Continue dealing from a place."""
         self.epoch = place.epoch if self._epoch_batches is None else 0
         self.lanes.go_to(place.starts, place.ends)
         # The next lane follows from the counts alone, so the order does not depend on the number of workers.
@@ -635,7 +635,7 @@ class StreamCursor(Cursor):
         """Deal no more work items of a lane, which has no element of this number."""
         self.lanes.end(lane, number)
         self._turns = [turn for turn in self._turns if turn[1] != lane]
-        # A list without some of its items is not a heap any more.
+        # Removing items breaks the heap order.
         heapq.heapify(self._turns)
 
     def element(self, work_item: WorkItem) -> int:
@@ -645,7 +645,7 @@ class StreamCursor(Cursor):
     def room_for(self, num_outstanding: int) -> int:
         """Return how many more work items may be dealt before the end of the last epoch that was requested.
 
-        A work item that returns the end of a lane is not a batch: after it, there is room for another one.
+        A work item that reports the end of a lane is not a batch: after it, there is room for another one.
         """
         length, consumer = self._epoch_batches, self._consumer
         if length is None or self.last_epoch is None or consumer is None:
@@ -659,15 +659,15 @@ class StreamCursor(Cursor):
     def deal_fairly(
         self, limit: int, credit: int, held: Mapping[int, int], owner: Callable[[int], int]
     ) -> list[WorkItem]:
-        """Deal up to ``limit`` work items, so that no owner of lanes holds more than its share of the credit.
+        """Deal up to ``limit`` work items, so that no worker holds more than its share of the credit.
 
-        Otherwise the work items of a slow owner would use all of the credit, and the others would be idle.
+        Otherwise the work items of a slow worker would use all of the credit, and the others would be idle.
 
         Args:
             limit: As for `deal`.
-            credit: Number of work items that all owners together may hold.
-            held: Number of work items in flight, by owner.
-            owner: Returns the owner of a lane.
+            credit: Number of work items that all workers together may hold.
+            held: Number of work items in flight, by worker.
+            owner: Returns the worker that runs a lane.
         """
         most = -(-credit // max(1, len({owner(lane) for _, lane in self._turns})))
         room = {number: most - count for number, count in held.items()}
@@ -690,7 +690,7 @@ class StreamCursor(Cursor):
         dealt: list[WorkItem] = []
         while self._turns and len(dealt) < limit:
             count, lane = self._turns[0]
-            # Without knowing whether the lane has this element: waiting for that would leave nothing to compute ahead.
+            # The lane may not have this element. Waiting for that information would prevent computing ahead.
             heapq.heapreplace(self._turns, (count + 1, lane))
             dealt.append(WorkItem(self.next_number, self.epoch, count, count, lane))
             self.next_number += 1

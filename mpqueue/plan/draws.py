@@ -1,12 +1,12 @@
-"""Batches that the trainer draws from a sampler, while they are dealt and not earlier.
+"""Draw batches from a sampler in the trainer, while they are dealt and not earlier.
 
     sampler --indices--> batches of all ranks, the end filled up or dropped --every world-th--> batches of this rank
 
-Places in the order count the batches of all ranks. To fill up the end, the first indices (or batches) are remembered,
-enough for one batch of each rank.
+Places in the order count the batches of all ranks. To fill up the end, the first indices (or batches) are kept, enough
+for one batch of each rank.
 
-An epoch that was begun before, by this loader or by the one whose state was loaded, is drawn again from the same random
-numbers. A sampler that returns other indices nevertheless causes a warning.
+If an epoch begins a second time, in this loader or after a state is loaded, it is drawn again from the same random
+state. If the sampler returns different indices nevertheless, the user gets a warning.
 """
 
 import itertools
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from mpqueue.plan.cursors import Drawn, Listed
 from mpqueue.plan.ranks import Ranks
-from mpqueue.plan.sampler_fingerprint import mark_of
+from mpqueue.plan.sampler_fingerprint import fingerprint_of
 from mpqueue.plan.sampler_state import Randomness
 from mpqueue.system.callers import outside_stacklevel
 from mpqueue.system.interrupts import is_of_handler
@@ -47,10 +47,10 @@ class SamplerDraw:
         return None if self._following is _END else self._following.mark
 
     def take(self, limit: int) -> list[Drawn]:
-        """Return up to ``limit`` of the next batches. An error is raised in its place, and ends the draw.
+        """Return up to ``limit`` of the next batches. An error of the sampler is raised in its place, and is the end.
 
         Raises:
-            Exception: What the sampler raised.
+            Exception: The error that the sampler raised.
         """
         taken: list[Drawn] = []
         while len(taken) < limit and self._following is not _END:
@@ -62,7 +62,7 @@ class SamplerDraw:
         return taken
 
     def _look(self) -> None:
-        # One batch ahead, so that the end is known without another call.
+        # Draw one batch ahead, so that the end is known together with the last batch.
         self._following = _END
         try:
             self._following = next(self._batches, _END)
@@ -97,62 +97,62 @@ class Draws:
         self._sampler, self._batch_size, self._ranks = sampler, batch_size, ranks
         self._are_lists = are_lists
         self._randomness = Randomness(sampler, source)
-        self._beginnings: dict[int, dict[str, Any]] = {}  # by epoch: what its order depends on
+        self._beginnings: dict[int, dict[str, Any]] = {}  # by epoch: the random state before its order was drawn
         self._reached = _Reached()
 
     def draw(self, epoch: int, base: int = 0) -> SamplerDraw:
-        """Begin an epoch, at the batch of the number ``base`` over all ranks.
+        """Begin an epoch at batch ``base`` of the global order.
 
         Raises:
-            ValueError: It has no batches.
-            Exception: What the sampler raised.
+            ValueError: The epoch has no batches.
+            Exception: The error that the sampler raised.
         """
         draw = self._begin(epoch, base)
         if draw.has_ended and self._ranks.drops and not self._are_lists:
             raise ValueError(
-                f"the {self._name} ({type(self._sampler).__name__}) gave no full batch for epoch {epoch}, and "
-                f"drop_last=True leaves out what is short: a batch takes {self._batch_size or 1} indices, on each of "
-                f"{self._ranks.shard.world} ranks. Give more, lower batch_size, or leave out drop_last; an iterator is "
-                "used up by the epoch before: pass an iterable that can be iterated anew"
+                f"the {self._name} ({type(self._sampler).__name__}) returned no full batch for epoch {epoch}, and "
+                f"drop_last=True drops a short batch: a batch needs {self._batch_size or 1} indices, on each of "
+                f"{self._ranks.shard.world} ranks. Return more indices, lower batch_size, or leave out drop_last. An "
+                "iterator is exhausted after one epoch: pass an iterable that can be iterated repeatedly"
             )
         if draw.has_ended:
             raise ValueError(
-                f"the {self._name} ({type(self._sampler).__name__}) gave nothing for epoch {epoch}: it is empty, or an "
-                "iterator that was used up by the epoch before; pass an iterable that can be iterated anew"
+                f"the {self._name} ({type(self._sampler).__name__}) returned no indices for epoch {epoch}: it is "
+                "empty, or an iterator that is exhausted. Pass an iterable that can be iterated repeatedly"
             )
         return draw
 
     def is_over(self, epoch: int, base: int) -> bool:
-        """Return True if no batch is left of an epoch that was loaded; this iterates the sampler."""
+        """Return True if a loaded epoch has no batch left; this iterates the sampler."""
         return self._begin(epoch, base).has_ended
 
     def _begin(self, epoch: int, base: int) -> SamplerDraw:
         self._set_epoch(epoch)
-        found = self._beginnings.get(epoch)
-        if found is not None:  # it was begun before: by this loader, or by the one whose state was loaded
-            with self._randomness.put_back(found):
+        recorded = self._beginnings.get(epoch)
+        if recorded is not None:  # the epoch began before: in this loader, or in the one whose state was loaded
+            with self._randomness.restored(recorded):
                 return self._draw_from(epoch, base)
-        with self._randomness.recorded() as found:
-            # Also that of the epoch before: its last batches may be in flight, and a state may be saved among them.
+        with self._randomness.recorded() as recorded:
+            # Keep the previous epoch, too: its last batches may be in flight, and a state may be saved among them.
             before = self._beginnings.get(epoch - 1)
-            self._beginnings = {epoch: found} if before is None else {epoch - 1: before, epoch: found}
+            self._beginnings = {epoch: recorded} if before is None else {epoch - 1: before, epoch: recorded}
             return self._draw_from(epoch, base)
 
     def _draw_from(self, epoch: int, base: int) -> SamplerDraw:
         return SamplerDraw(self._own(self._batches(base), epoch, base))
 
     def state_at(self, epoch: int, number: int, mark: int | None) -> dict[str, Any]:
-        """Return the part of a saved state about the sampler, before a batch.
+        """Return the sampler's part of a saved state, before a batch.
 
         Args:
             epoch: The epoch.
-            number: Of the batch.
-            mark: Of the batches before it; None: it is not known.
+            number: Number of the batch.
+            mark: Fingerprint of the batches before it; None: unknown.
         """
-        found = dict(self._beginnings[epoch] if epoch in self._beginnings else self._randomness.now())
-        state = {"sampler": found.pop("sampler")} if "sampler" in found else {}
-        if found:
-            state["random"] = found
+        recorded = dict(self._beginnings[epoch] if epoch in self._beginnings else self._randomness.now())
+        state = {"sampler": recorded.pop("sampler")} if "sampler" in recorded else {}
+        if recorded:
+            state["random"] = recorded
         if mark is None and self._reached[:2] == (epoch, number):
             mark = self._reached.mark
         if number and mark is not None:
@@ -160,11 +160,11 @@ class Draws:
         return state
 
     def load(self, epoch: int, number: int, state: dict[str, Any]) -> None:
-        """Continue an epoch from a state that was saved before the batch of this number over all ranks."""
-        found = dict(state.get("random", {}))
+        """Continue an epoch from a state that was saved before batch ``number`` of the global order."""
+        recorded = dict(state.get("random", {}))
         if state.get("sampler") is not None:
-            found["sampler"] = state["sampler"]
-        self._beginnings = {epoch: found} if found else {}
+            recorded["sampler"] = state["sampler"]
+        self._beginnings = {epoch: recorded} if recorded else {}
         mark = state.get("drawn")
         self._reached = _Reached(epoch, number, None if mark is None else operator.index(mark))
 
@@ -173,7 +173,7 @@ class Draws:
         return "batch_sampler" if self._are_lists else "sampler"
 
     def _set_epoch(self, epoch: int) -> None:
-        # A batch sampler often wraps a sampler, which has the order.
+        # A batch sampler often wraps a sampler, and only the inner one has an order.
         for sampler in (self._sampler, getattr(self._sampler, "sampler", None)):
             set_epoch = getattr(sampler, "set_epoch", None)
             if callable(set_epoch):
@@ -181,14 +181,14 @@ class Draws:
                 return
 
     def _own(self, batches: Iterator[int | Listed], epoch: int, first: int) -> Iterator[Drawn]:
-        """Yield this rank's batches (every world-th), from the batch with which the ranks begin."""
+        """Yield this rank's batches (every world-th), from the batch at which the ranks begin."""
         world = self._ranks.shard.world
         known = self._reached if self._reached.epoch == epoch else _Reached()
         mark = 0
         numbered = enumerate(batches)
-        # Drawn and skipped: the fingerprint of a place includes all batches before it.
+        # Draw the skipped batches, too: the fingerprint of a place includes all batches before it.
         for _, batch in itertools.islice(numbered, first):
-            mark = mark_of(_keys_of(batch), mark)
+            mark = fingerprint_of(_keys_of(batch), mark)
         while len(group := list(itertools.islice(numbered, world))) == world:
             number = group[0][0]
             if number == known.number and known.mark not in {None, mark}:
@@ -196,21 +196,22 @@ class Draws:
             for own, batch in self._ranks.pick(group):
                 yield Drawn(own, batch, mark) if isinstance(batch, Listed) else Drawn(batch, None, mark)
             for _, batch in group:
-                mark = mark_of(_keys_of(batch), mark)
+                mark = fingerprint_of(_keys_of(batch), mark)
             if (epoch, number) >= self._reached[:2]:
                 self._reached = _Reached(epoch, number + world, mark)
 
     def _warn_of_another_order(self, epoch: int, number: int) -> None:
         warnings.warn(
-            f"the {self._name} ({type(self._sampler).__name__}) gave other indices for the first {number} batches of "
-            f"epoch {epoch} than the first time: what follows may have come before, and some of the epoch may never "
-            "come. Give it state_dict() and load_state_dict(state), or draw its order from a generator that it keeps",
+            f"the {self._name} ({type(self._sampler).__name__}) returned different indices for the first {number} "
+            f"batches of epoch {epoch} than the first time: some batches of this epoch may be repeated or missing. "
+            "Implement state_dict() and load_state_dict(state), or draw the order from a generator that is an "
+            "attribute of the sampler",
             UserWarning,
             stacklevel=outside_stacklevel(),
         )
 
     def _batches(self, first: int) -> Iterator[Any]:
-        """Return the batches of all ranks, from the batch with this number."""
+        """Return the batches of all ranks, from batch ``first`` on."""
         if self._are_lists:
             return _placed(self._filled(map(_list_of, self._sampler), 1, first))
         if self._batch_size is None:
@@ -224,7 +225,7 @@ class Draws:
                 yield batch
 
     def _filled(self, items: Iterator[Any], batch_size: int, first: int) -> Iterator[Any]:
-        """Yield all items, and with several ranks as many from the beginning as fill up equal numbers of batches."""
+        """Yield all items; with several ranks, add items from the beginning until all ranks have equally many."""
         world = self._ranks.shard.world
         if world == 1 or self._ranks.drops:
             yield from items
@@ -245,7 +246,7 @@ def _keys_of(batch: int | Listed) -> Sequence[Any]:
 
 
 def _placed(batches: Iterator[list[Any]]) -> Iterator[Listed]:
-    """Each batch with the place of its first sample."""
+    """Yield each batch with the place of its first sample."""
     place = 0
     for indices in batches:
         yield Listed(place, indices)
@@ -253,23 +254,23 @@ def _placed(batches: Iterator[list[Any]]) -> Iterator[Listed]:
 
 
 def _index_of(index: Any) -> Any:
-    # torch's samplers give tensors at times, and a source is asked for an int.
+    # Samplers of torch sometimes return tensors, and a source expects an int.
     return operator.index(index) if hasattr(index, "__index__") else index
 
 
 def _list_of(batch: Any) -> list[Any]:
     if isinstance(batch, str | bytes) or not isinstance(batch, Iterable):
-        raise TypeError(f"a batch_sampler gives lists of indices, this one gave {batch!r}; a sampler gives indices")
+        raise TypeError(f"a batch_sampler must return lists of indices, got {batch!r}; a sampler returns indices")
     indices = [_index_of(index) for index in batch]
     if not indices:
-        raise ValueError("the batch_sampler gave an empty list: a batch needs at least one index")
+        raise ValueError("a batch_sampler must return lists of at least one index, got an empty list")
     return indices
 
 
 def _unit_of(index: Any) -> int:
     if isinstance(index, bool) or not hasattr(index, "__index__"):
         raise TypeError(
-            f"a sampler without batch_size gives the indices of batches, integers, and this one gave {index!r}; "
-            "lists of indices come from a batch_sampler"
+            f"without batch_size, a sampler must return the indices of batches, which are integers; got {index!r}. "
+            "Pass lists of indices as batch_sampler"
         )
     return operator.index(index)

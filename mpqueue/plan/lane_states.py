@@ -1,12 +1,12 @@
-"""States of streams: the places of lanes as plain data, and a place for any rank out of the states of all.
+"""States of streams: the places of lanes as plain data, and the place of any rank from the states of all ranks.
 
     rank 0 of 2: lanes 0, 2, 4, 6 --state--+                  +--> rank 0 of 4: lanes 0, 4
     rank 1 of 2: lanes 1, 3, 5, 7 --state--+--> by lane ------+--> ...
                                                               +--> rank 3 of 4: lanes 3, 7
 
-A state has its lanes in the order of their numbers, and says which they are by ``shard``, its rank and the number of
-ranks then. What is told of a lane: how many elements were handed out, a snapshot that is not ahead of them, with its
-number, and how many elements it has, once that is known.
+A state lists its lanes in the order of their numbers. ``shard``, the rank and number of ranks when it was saved,
+identifies them. For each lane it stores the number of delivered elements, a snapshot that is not ahead of them (with
+its number), and the number of elements of the lane once that is known.
 """
 
 import pickle
@@ -28,7 +28,7 @@ class _At(NamedTuple):
 
 
 def as_state(place: Place) -> dict[str, Any]:
-    """Return what a state says of a place, with the snapshots as they are kept: `plain` makes them plain data."""
+    """Return the part of a saved state that describes a place. Snapshots remain pickled, see `plain`."""
     state = place.as_dict()
     if place.starts:
         state["starts"] = place.starts
@@ -38,9 +38,9 @@ def as_state(place: Place) -> dict[str, Any]:
 
 
 def plain(state: dict[str, Any]) -> dict[str, Any]:
-    """Return such a state as plain data: the snapshots, which travel pickled, are what their lanes have said.
+    """Return a state as plain data: pickled snapshots become the data that their lanes returned.
 
-    Long ones are packed into a string.
+    Long snapshots are packed into a string.
     """
     if "starts" not in state:
         return state
@@ -54,65 +54,66 @@ def _plain_start(start: LaneStart) -> list[Any] | None:
 
 
 def starts_in(state: dict[str, Any]) -> tuple[LaneStart, ...]:
-    """Return the snapshots in a state; empty if it has none, as those of before there were any."""
-    found = state.get("starts", ())
-    if isinstance(found, str):
+    """Return the snapshots in a state; empty if there are none (states of early releases never have any)."""
+    saved = state.get("starts", ())
+    if isinstance(saved, str):
         from mpqueue.plan.compact import restored
 
-        found = restored(found)
-    return tuple(BEGINNING if start is None else LaneStart(start[0], pickle.dumps(start[1], 5)) for start in found)
+        saved = restored(saved)
+    return tuple(BEGINNING if start is None else LaneStart(start[0], pickle.dumps(start[1], 5)) for start in saved)
 
 
-def check_shape(found: Any, shape: list[str] | None) -> None:
+def check_shape(saved: Any, shape: list[str] | None) -> None:
     """Raise a `ValueError` that shows the first difference between the shapes of a state's source and of this one.
 
     Args:
-        found: That of the state's source; None: it has none, as a generator function.
-        shape: That of this one; None: it has none.
+        saved: Shape of the state's source; None: a source without stages, such as a generator function.
+        shape: Shape of this source; None: a source without stages.
     """
-    if found is None and shape is None:
+    if saved is None and shape is None:
         return
-    if found is None or shape is None:
+    if saved is None or shape is None:
         theirs, ours = (
-            "a function or iterable" if each is None else "a dataset with stages" for each in (found, shape)
+            "a function or iterable" if each is None else "a dataset with stages" for each in (saved, shape)
         )
         raise ValueError(
-            f"the state is of another source: of {theirs}, and the source of this loader is {ours}. "
-            "A state goes on with the source that it is of"
+            f"the state was saved for {theirs}, and the source of this loader is {ours}: load the state into a loader "
+            "of the same source"
         )
-    found = list(found)
-    if found == shape:
+    saved = list(saved)
+    if saved == shape:
         return
-    number = next((n for n, (one, other) in enumerate(zip(found, shape, strict=False)) if one != other), None)
+    number = next((n for n, (one, other) in enumerate(zip(saved, shape, strict=False)) if one != other), None)
     if number is None:
-        number = min(len(found), len(shape))
-    theirs, ours = (lines[number] if number < len(lines) else "(nothing)" for lines in (found, shape))
+        number = min(len(saved), len(shape))
+    theirs, ours = (lines[number] if number < len(lines) else "(missing)" for lines in (saved, shape))
     raise ValueError(
-        f"the state is of another dataset. Line {number + 1} of it:\n  in the state: {theirs}\n  here:         {ours}\n"
-        "A state goes on with a dataset of the same stages, arguments and lengths"
+        f"the state was saved for another dataset, which differs in line {number + 1}:\n  in the state: {theirs}\n"
+        f"  here:         {ours}\nLoad the state into a dataset with the same stages, arguments and lengths"
     )
 
 
 def check_epoch_batches(state: dict[str, Any], epoch_batches: int | None, world: int) -> None:
-    """Raise a `ValueError` if the epochs of a state end elsewhere than those of a loader.
+    """Raise a `ValueError` if the epochs of a state have another length than those of a loader.
 
-    With another number of ranks, each rank may have as many batches as before, or all ranks together.
+    With another number of ranks, either each rank keeps its number of batches, or all ranks together do.
 
     Args:
-        state: Of a stream; one of an older version does not have the number.
-        epoch_batches: Of the loader, on each rank.
-        world: The number of its ranks.
+        state: State of a stream; states of older versions lack the number.
+        epoch_batches: Number of batches per epoch and rank of the loader.
+        world: Number of ranks of the loader.
     """
-    found = state.get("epoch_batches", epoch_batches)
-    if found == epoch_batches:
+    saved = state.get("epoch_batches", epoch_batches)
+    if saved == epoch_batches:
+        return
         return
     before = shard_in(state)[1]
-    if found is not None and epoch_batches is not None and world != before and found * before == epoch_batches * world:
+    if saved is not None and epoch_batches is not None and world != before and saved * before == epoch_batches * world:
         return
     ranks = "" if before == world == 1 else f" on {world} of {before} ranks"
     raise ValueError(
-        f"epoch_batches must be {found}, as when the state was saved, got {epoch_batches}{ranks}: the state counts the "
-        f"batches of epochs of that length. Pass epoch_batches={found}, or start without the state"
+        f"epoch_batches must be {saved}, as when the state was saved, got {epoch_batches}{ranks}: the state counts the "
+        f"batches of epochs of that length. Pass epoch_batches={saved}, or start without the state"
     )
 
 
@@ -122,22 +123,23 @@ def place_in(
     """Return the place of this rank.
 
     Args:
-        states: Of one rank, or of all at one moment, in any order.
-        places: That they tell of.
+        states: The state of one rank, or the states of all ranks at one moment, in any order.
+        places: The place in each state.
         share: The lanes of this rank.
-        shard: This rank, and how many there are.
+        shard: This rank and the number of ranks.
 
     Raises:
         ValueError: The states are not of one stream at one moment, or lack lanes.
     """
     _check_alike(states, places, share)
-    found = _by_lane(states, places, share)
+    progress = _by_lane(states, places, share)
     needed = share.lanes() if len(states) == 1 else range(share.total)
-    missing = [lane for lane in needed if lane not in found]
+    missing = [lane for lane in needed if lane not in progress]
     if missing:
-        raise ValueError(_of_missing(missing, states, share, shard))
-    mine = [found[lane] for lane in share.lanes()]
-    # What all ranks have had together, as far as it is told, is dealt to the ranks of now.
+        raise ValueError(_missing_message(missing, states, share, shard))
+    mine = [progress[lane] for lane in share.lanes()]
+    # The batches that all ranks together have taken, as far as the states report them, are divided among the present
+    # ranks. A single state stands for all ranks of its run.
     world = shard[1]
     position = sum(place.position for place in places) * shard_in(states[0])[1] // (len(places) * world)
     return Place(
@@ -151,7 +153,7 @@ def place_in(
 
 
 def shard_in(state: dict[str, Any]) -> tuple[int, int]:
-    """Return the rank of a state, and how many there were."""
+    """Return the rank of a state and the number of ranks when it was saved."""
     rank, world = state.get("shard") or (0, 1)
     return int(rank), int(world)
 
@@ -161,12 +163,10 @@ def _check_alike(states: Sequence[dict[str, Any]], places: Sequence[Place], shar
         world = shard_in(state)[1]
         lanes = state.get("lanes", len(place.counts) * world if world == 1 else None)
         if place.counts and lanes != share.total:
-            of = (
-                f"lanes={lanes}" if lanes is not None else f"{len(place.counts)} workers, each with a stream of its own"
-            )
+            of = f"lanes={lanes}" if lanes is not None else f"{len(place.counts)} workers, each with its own stream"
             raise ValueError(
-                f"the state is of a stream of {of}, and this loader has lanes={share.total}: lanes are what the order "
-                "follows from, and stay as they are; the numbers of workers and ranks may change"
+                f"the state was saved for a stream of {of}, and this loader has lanes={share.total}: pass the same "
+                "number of lanes, which determines the order. The numbers of workers and ranks may change"
             )
         for name, one, other in (
             ("seed", state["seed"], states[0]["seed"]),
@@ -175,36 +175,37 @@ def _check_alike(states: Sequence[dict[str, Any]], places: Sequence[Place], shar
         ):
             if one != other:
                 raise ValueError(
-                    f"the states are not of one run at one moment: {name} {other!r} in one, {one!r} in another"
+                    f"the states were not saved by one run at one moment: {name} is {other!r} in one and {one!r} in "
+                    "another. Pass the states of one checkpoint"
                 )
 
 
 def _by_lane(states: Sequence[dict[str, Any]], places: Sequence[Place], share: LaneShare) -> dict[int, _At]:
-    found: dict[int, _At] = {}
+    progress: dict[int, _At] = {}
     for state, place in zip(states, places, strict=True):
         rank, world = shard_in(state)
         lanes = range(rank, share.total, world)
-        doubled = [lane for lane in lanes if lane in found]
+        doubled = [lane for lane in lanes if lane in progress]
         if doubled:
             raise ValueError(f"the states have {_named(doubled)} twice: pass one of each rank. {_list_of(states)}")
-        counts = place.counts or (0,) * len(lanes)  # nothing was taken
+        counts = place.counts or (0,) * len(lanes)  # the beginning: no element was taken
         starts = place.starts or (BEGINNING,) * len(lanes)
         ends = place.ends or (-1,) * len(lanes)
         if not len(counts) == len(starts) == len(ends) == len(lanes):
-            raise ValueError(
-                f"the state of rank {rank} of {world} tells of {len(counts)} lanes, and it has {len(lanes)}"
-            )
-        found |= dict(zip(lanes, map(_At, counts, starts, ends), strict=True))
-    return found
+            raise ValueError(f"the state of rank {rank} of {world} has {len(counts)} lanes, expected {len(lanes)}")
+        progress |= dict(zip(lanes, map(_At, counts, starts, ends), strict=True))
+    return progress
 
 
-def _of_missing(missing: list[int], states: Sequence[dict[str, Any]], share: LaneShare, shard: Sequence[int]) -> str:
+def _missing_message(
+    missing: list[int], states: Sequence[dict[str, Any]], share: LaneShare, shard: Sequence[int]
+) -> str:
     world = shard_in(states[0])[1]
     lacking = sorted({lane % world for lane in missing})
     return (
         f"{_named(missing)} of {share.total} {'is' if len(missing) == 1 else 'are'} missing. {_list_of(states)}; this "
-        f"loader is rank {shard[0]} of {shard[1]}. Pass a list of the states of all {world} ranks: what is missing is "
-        f"in {'that' if len(lacking) == 1 else 'those'} of rank {', '.join(map(str, lacking))}"
+        f"loader is rank {shard[0]} of {shard[1]}. Pass a list of the states of all {world} ranks: the missing lanes "
+        f"are in {'that' if len(lacking) == 1 else 'those'} of rank {', '.join(map(str, lacking))}"
     )
 
 
@@ -215,4 +216,4 @@ def _named(lanes: list[int]) -> str:
 
 def _list_of(states: Sequence[dict[str, Any]]) -> str:
     world = shard_in(states[0])[1]
-    return f"Given: rank {', '.join(str(shard_in(state)[0]) for state in states)} of {world}"
+    return f"Got: rank {', '.join(str(shard_in(state)[0]) for state in states)} of {world}"

@@ -135,10 +135,10 @@ class LaneTable:
         # A worker that resumes before the first snapshot must skip the sample, too.
         if not known or known[0].number:
             known = (LaneStart(0, pickle.dumps({}, 5)), *known)
-        told = [_with_lost(start, lost) for start in known]
-        if any(start is None for start in told):
+        updated = [_with_lost(start, lost) for start in known]
+        if any(start is None for start in updated):
             return False
-        self._known[lane] = tuple(start for start in told if start is not None)
+        self._known[lane] = tuple(start for start in updated if start is not None)
         return True
 
     def known(self) -> Sequence[tuple[LaneStart, ...]]:
@@ -157,14 +157,14 @@ class LaneTable:
 
 
 def starts(known: Sequence[tuple[LaneStart, ...]], counts: Sequence[int]) -> tuple[LaneStart, ...]:
-    """Return where to resume each lane, to continue after what was counted; empty if all run from their beginning."""
+    """Return where to resume each lane to continue after these counts; empty if all lanes run from their beginning."""
     if not any(known):
         return ()
     return tuple(_newest(kept, count) for kept, count in zip(known, counts, strict=True))
 
 
 def _with_lost(start: LaneStart, lost: Lost) -> LaneStart | None:
-    """Return a start whose state has a lost sample; None if it has it already."""
+    """Return a start whose state includes a lost sample; None if the state includes it already."""
     assert start.state is not None
     state = pickle.loads(start.state)
     before = state.get("lost", [])
@@ -176,8 +176,8 @@ def _with_lost(start: LaneStart, lost: Lost) -> LaneStart | None:
 
 
 def _newest(known: tuple[LaneStart, ...], number: int) -> LaneStart:
-    place = bisect_right(known, number, key=_number)
-    return known[place - 1] if place else BEGINNING
+    index = bisect_right(known, number, key=_number)
+    return known[index - 1] if index else BEGINNING
 
 
 def _number(start: LaneStart) -> int:

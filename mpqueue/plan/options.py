@@ -1,10 +1,10 @@
 """The options of all frontends: each one once, with its type, its default, its check and its description.
 
 A frontend's `TypedDict` is the set of its options. Its constructor takes ``**options: Unpack[LoaderOptions]``, so that
-type checkers and editors know each name and type. `mpqueue.plan.signatures` gives `inspect.signature`, `help` and
-notebooks the same, with the defaults and the descriptions.
+type checkers and editors know each name and type. `mpqueue.plan.signatures` adds the defaults and descriptions for
+`inspect.signature`, `help` and notebooks.
 
-A new option is one row here, and the place where it acts. Combinations that are refused are in `mpqueue.plan.rules`.
+A new option is one row here and the code that reads it. Invalid combinations of options are in `mpqueue.plan.rules`.
 """
 
 import os
@@ -26,23 +26,23 @@ Slow = Literal["wait", "skip", "detach"]
 
 
 class _Default(str):
-    """A default that differs from the same text given by the caller."""
+    """A default that can be told apart from an equal string passed by the caller."""
 
     __slots__ = ()
 
 
-# The one start method that may fall back to fork, and only where the caller has not asked for it by name.
+# The only start method that may fall back to fork, and only if the caller did not pass it explicitly.
 DEFAULT_START_METHOD: Any = _Default("forkserver")
 
 
 class Option(NamedTuple):
-    """A row of the table.
+    """A row of the table of options.
 
     Attributes:
         default: The value if the caller passes none.
         check: Raises for an impossible value.
-        text: The description, as the docstring of a frontend has it.
-        renamed: Earlier values of the option, with their present names. They work, with a `DeprecationWarning`.
+        text: The description for the docstring of a frontend.
+        renamed: Former values of the option, with their present names. They still work, with a `DeprecationWarning`.
     """
 
     default: Any
@@ -59,8 +59,8 @@ class SampleOptions(TypedDict, total=False):
         Option(
             None,
             integer(1, or_none=True),
-            "Number of samples per batch: each item of the source is one sample, and each element of a generator "
-            "function, too. If None, each item is already a batch.",
+            "Number of samples per batch. Each item of the source, or each element of a generator function, is one "
+            "sample. If None, each item is already a batch.",
         ),
     ]
     collate: Annotated[
@@ -70,7 +70,7 @@ class SampleOptions(TypedDict, total=False):
             checks.collate,
             "Function that makes a batch from a list of samples. If None, numbers and arrays are stacked; dicts, "
             "tuples, lists, named tuples and dataclasses are joined by field; strings, bytes and other objects "
-            "become lists; None stays.",
+            "become lists; None remains None.",
         ),
     ]
     drop_last: Annotated[
@@ -78,7 +78,7 @@ class SampleOptions(TypedDict, total=False):
         Option(
             False,
             checks.flag,
-            "Drop the last batch if it is short. With ranks, drop the last batches that not every rank would get.",
+            "Drop the last batch if it is short. With several ranks, drop final batches that not all ranks would get.",
         ),
     ]
     sampler: Annotated[
@@ -87,13 +87,13 @@ class SampleOptions(TypedDict, total=False):
             None,
             checks.sampler,
             "Iterable of indices: the order of the samples (without ``batch_size``: of the batches). It is iterated "
-            "again in each epoch, in this process, only as far as batches are computed ahead. Its ``set_epoch(n)`` "
-            "is called before, if it has one.",
+            "again in each epoch, in this process, only as far as batches are computed ahead. If it has "
+            "``set_epoch(n)``, this method is called first.",
         ),
     ]
     batch_sampler: Annotated[
         Iterable[Any] | None,
-        Option(None, checks.sampler, "Iterable of lists of indices, each a batch; otherwise like ``sampler``."),
+        Option(None, checks.sampler, "Iterable of lists of indices, one list per batch; otherwise like ``sampler``."),
     ]
     on_error: Annotated[
         OnError,
@@ -124,7 +124,7 @@ class SampleOptions(TypedDict, total=False):
 
 
 class LaneOptions(TypedDict, total=False):
-    """The division of a stream."""
+    """The division of a stream into virtual shards."""
 
     lanes: Annotated[
         int | None,
@@ -140,15 +140,15 @@ class LaneOptions(TypedDict, total=False):
 
 
 class RankOptions(TypedDict, total=False):
-    """The ranks, and this one."""
+    """The ranks, and the rank of this process."""
 
     shard: Annotated[
         tuple[int, int] | Literal["auto"] | None,
         Option(
             None,
             checks.shard,
-            "(rank, number of ranks): of the batches of all ranks, this loader returns every n-th, and as many as "
-            'each other rank. "auto": as torch.distributed or jax reports them, or RANK and WORLD_SIZE; otherwise '
+            "(rank, number of ranks): this loader returns every n-th batch of the global order, and as many as each "
+            'other rank. "auto": as torch.distributed or jax reports them, or RANK and WORLD_SIZE; otherwise '
             "(0, 1).",
         ),
     ]
@@ -162,8 +162,8 @@ class WorkerOptions(TypedDict, total=False):
         Option(
             None,
             integer(or_none=True),
-            "Shuffled orders and the random numbers of each batch follow from (seed, epoch, index), for any number "
-            "of workers. If None, the seed is derived from the state of Python's `random`.",
+            "Seed. Shuffled orders and the random numbers of each batch are derived from (seed, epoch, index), for any "
+            "number of workers. If None, the seed is derived from the state of Python's `random`.",
         ),
     ]
     ordered: Annotated[
@@ -172,7 +172,7 @@ class WorkerOptions(TypedDict, total=False):
             True,
             checks.flag,
             "Return batches in the order of the source; elements of a stream come from its virtual shards in turn. "
-            "If False, return them as soon as they are ready, so that a slow batch delays no other.",
+            "If False, return them as soon as they are ready, so that a slow batch does not delay others.",
         ),
     ]
     start_method: Annotated[
@@ -192,8 +192,8 @@ class WorkerOptions(TypedDict, total=False):
             3,
             integer(0),
             "Number of workers that may crash over one batch, in a row, before `WorkerDied` is raised in its place. "
-            "A higher number survives a machine that kills now and then; a lower one reports a batch that kills "
-            "sooner.",
+            "A higher number tolerates occasional kills by the machine; a lower one reports a batch that crashes its "
+            "worker sooner.",
         ),
     ]
     batch_timeout: Annotated[
@@ -201,8 +201,8 @@ class WorkerOptions(TypedDict, total=False):
         Option(
             None,
             checks.positive("a number of seconds"),
-            "Maximum time for one batch, in seconds. Its worker is then replaced and the batch tried again. If None, "
-            "there is no limit.",
+            "Maximum time for one batch, in seconds. After it, the worker is replaced and the batch is retried. If "
+            "None, there is no limit.",
         ),
     ]
     worker_init: Annotated[
@@ -223,8 +223,8 @@ class WorkerOptions(TypedDict, total=False):
         Option(
             None,
             checks.trace,
-            "Path of a file for a timeline, for Perfetto or Chrome: when each worker and the consumer compute, copy, "
-            "wait and hold. If None, ``MPQUEUE_TRACE`` is used for all of a process, if it is set.",
+            "Path of the file for a timeline, for Perfetto or Chrome: when each worker and the consumer compute, copy, "
+            "wait and hold. If None, ``MPQUEUE_TRACE`` applies to the whole process, if it is set.",
         ),
     ]
     ray_options: Annotated[
@@ -232,14 +232,14 @@ class WorkerOptions(TypedDict, total=False):
         Option(
             None,
             checks.ray_options,
-            'Options for ``backend="ray"``: a dict of ``num_cpus`` and ``resources`` (of each worker), '
+            'Options for ``backend="ray"``: a dict with ``num_cpus`` and ``resources`` (of each worker), '
             "``scheduling_strategy``, ``runtime_env``, and ``deadline_s`` (how long a node may be silent).",
         ),
     ]
 
 
 class CallerOptions(TypedDict, total=False):
-    """The caller's process: what it keeps and shows."""
+    """The options about the caller's process: copies and monitoring."""
 
     copy: Annotated[
         bool,
@@ -255,20 +255,20 @@ class CallerOptions(TypedDict, total=False):
         Option(
             False,
             checks.flag,
-            "Show what runs in ``mpqueue top``; ``MPQUEUE_MONITOR=1`` does the same for all of a process.",
+            "Show this loader in ``mpqueue top``; ``MPQUEUE_MONITOR=1`` does the same for the whole process.",
         ),
     ]
 
 
 class ProgressOptions(TypedDict, total=False):
-    """The bar of an epoch."""
+    """The progress bar of an epoch."""
 
     progress: Annotated[
         bool,
         Option(
             False,
             checks.progress,
-            "Show a bar of tqdm for each epoch (extra ``progress``; not for Keras, whose `fit` has its own).",
+            "Show a tqdm bar for each epoch (extra ``progress``; not for Keras, whose `fit` has its own).",
         ),
     ]
 
@@ -276,7 +276,7 @@ class ProgressOptions(TypedDict, total=False):
 _BACKEND = '"process", "thread", or "ray": processes on the nodes of a Ray cluster'
 _THREADS = (
     "Number of threads in which a worker computes the samples of a batch, for sources that wait for disks or "
-    "networks. More threads send more requests at once, and cost memory of up to two samples each. `mpqueue.rng` is "
+    "networks. More threads send more requests at once, and use memory for up to two samples each. `mpqueue.rng` is "
     "separate for each sample; generators that threads share are seeded once per batch."
 )
 _AHEAD = (
@@ -291,10 +291,10 @@ class _LoaderWorkers(TypedDict, total=False):
         Option(
             None,
             checks.integer_or_auto(checks.unchecked),
-            "Number of workers. If None, one per CPU that this process may use; 0: the caller computes each batch. "
-            '"auto": as many worker processes as improve throughput, at most one per CPU: one more while the trainer '
-            "waits and that brings 5 % more batches, fewer while it never waits. `statistics` reports when and why "
-            "(``resizes``).",
+            "Number of workers. If None, one per CPU that this process may use. If 0, the caller computes each batch. "
+            '"auto": as many worker processes as improve throughput, at most one per CPU. A worker is added while the '
+            "trainer waits, if that brings 5 % more batches, and removed while the trainer never waits. `statistics` "
+            "reports the changes and their reasons (``resizes``).",
         ),
     ]
     backend: Annotated[BackendName, Option("process", checks.unchecked, f"{_BACKEND}.")]
@@ -307,9 +307,9 @@ class _LoaderWorkers(TypedDict, total=False):
         Option(
             1,
             checks.integer_or_auto(integer(1, shown="1 (the worker's own) or more")),
-            f'{_THREADS} "auto": as many as improve throughput, up to 32: twice as many while the trainer waits and '
-            "the source does; one if samples draw from generators that threads share, or if the source is not "
-            "thread-safe.",
+            f'{_THREADS} "auto": as many as improve throughput, up to 32. The number is doubled while the trainer '
+            "waits for batches and the source waits for data; it is 1 if samples draw from generators that threads "
+            "share, or if the source is not thread-safe.",
         ),
     ]
 
@@ -326,7 +326,7 @@ class _Serving(TypedDict, total=False):
         Option(
             "split",
             checks.unchecked,
-            '"split": each batch to one consumer; "broadcast": each batch to all, computed once.',
+            '"split": each batch goes to one consumer; "broadcast": each batch goes to all, computed once.',
         ),
     ]
     world: Annotated[
@@ -335,8 +335,8 @@ class _Serving(TypedDict, total=False):
             None,
             checks.unchecked,
             'With "split", the number of ranks: batch i goes to rank i mod world, and all ranks get equally many. '
-            'With "broadcast", the number of consumers that the first epoch waits for. If None, batches go to the '
-            "consumer that asks first, and an epoch begins with the consumers that are attached.",
+            'With "broadcast", the number of consumers that the first epoch waits for. If None, a batch goes to the '
+            "consumer that requests it first, and an epoch begins with the consumers that are attached.",
         ),
     ]
     slow: Annotated[
@@ -344,8 +344,8 @@ class _Serving(TypedDict, total=False):
         Option(
             "wait",
             checks.unchecked,
-            'What happens to a consumer that others wait for. "wait": they wait; "skip" (broadcast): it misses '
-            'batches, which are counted; "detach" (broadcast): it is cut off.',
+            'What happens to a consumer that others wait for. "wait": the others wait; "skip" (broadcast): it misses '
+            'batches, which are counted; "detach" (broadcast): it is disconnected.',
         ),
     ]
     grace_s: Annotated[
@@ -353,8 +353,8 @@ class _Serving(TypedDict, total=False):
         Option(
             60.0,
             checks.unchecked,
-            "Time in seconds for which the place of a rank that exited unexpectedly waits for another consumer of "
-            "this rank.",
+            "Time in seconds for which the place of a rank that exited unexpectedly is reserved for another consumer "
+            "of this rank.",
         ),
     ]
     lease_timeout: Annotated[
@@ -362,7 +362,8 @@ class _Serving(TypedDict, total=False):
         Option(
             None,
             checks.unchecked,
-            "Time in seconds after which a consumer that has batches and sends nothing is cut off. If None, never.",
+            "Time in seconds after which a consumer that has batches and sends no message is disconnected. If None, "
+            "consumers are never disconnected.",
         ),
     ]
     journal: Annotated[
@@ -370,17 +371,19 @@ class _Serving(TypedDict, total=False):
         Option(
             None,
             checks.unchecked,
-            "Path of a file that records which batches were taken, so that a new server continues after one that "
-            "exited unexpectedly. Each consumer is then offered one batch at a time.",
+            "Path of a file that records which batches were taken, so that a new server can continue after a server "
+            "that exited unexpectedly. Each consumer is then offered one batch at a time.",
         ),
     ]
-    allow_uids: Annotated[Iterable[int], Option((), checks.unchecked, "Users who may attach in addition to this one.")]
+    allow_uids: Annotated[
+        Iterable[int], Option((), checks.unchecked, "Ids of users who may attach in addition to the server's user.")
+    ]
     workers: Annotated[
         int | None,
         Option(None, checks.unchecked, "Number of worker processes. If None, one per CPU that this process may use."),
     ]
     max_queue_size: Annotated[
-        int, Option(10, checks.unchecked, "Maximum number of batches computed ahead; each consumer is offered as many.")
+        int, Option(10, checks.unchecked, "Maximum number of batches computed ahead, and offered to each consumer.")
     ]
     shuffle: Annotated[
         bool, Option(False, checks.flag, "Use a new order for every epoch (sources with an index only).")
@@ -388,7 +391,7 @@ class _Serving(TypedDict, total=False):
     threads: Annotated[int, Option(1, integer(1, shown="1 (the worker's own) or more"), _THREADS)]
     backend: Annotated[
         Literal["process", "ray"],
-        Option("process", checks.unchecked, '"process", or "ray": the workers are on the nodes of a Ray cluster.'),
+        Option("process", checks.unchecked, '"process", or "ray": the workers run on the nodes of a Ray cluster.'),
     ]
 
 
@@ -410,7 +413,7 @@ class StreamOptions(SampleOptions, LaneOptions, WorkerOptions, total=False):
 class _EnqueuerBackend(TypedDict, total=False):
     backend: Annotated[
         BackendName | None,
-        Option(None, checks.unchecked, f"{_BACKEND}. If None, as ``use_multiprocessing`` says."),
+        Option(None, checks.unchecked, f"{_BACKEND}. If None, ``use_multiprocessing`` decides."),
     ]
 
 
@@ -431,21 +434,21 @@ def rows_of(kind: Any) -> dict[str, Option]:
     return {name: hint.__metadata__[0] for name, hint in kind.__annotations__.items()}
 
 
-# Each `Options` has these, also if its frontend lacks some.
+# Each `Options` object has all of these, even if its frontend lacks some.
 _ROWS = rows_of(LoaderOptions)
 _DEFAULTS = {name: row.default for name, row in _ROWS.items()}
 
 
-def _checked(rows: Mapping[str, Option], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values that were passed, those with an earlier name by their present one, after their checks."""
-    values = dict(given)
+def _checked(rows: Mapping[str, Option], passed: Mapping[str, Any]) -> dict[str, Any]:
+    """Check the values that were passed and return them, with former values replaced by their present names."""
+    values = dict(passed)
     for name, row in rows.items():
         if name not in values:
             continue
         value = values[name]
         if isinstance(value, str) and value in row.renamed:
             values[name] = row.renamed[value]
-            # 4: the caller of the frontend's constructor, which calls `Options.of`.
+            # 4: the caller of the frontend's constructor, which in turn calls `Options.of`.
             message = f'{name}="{value}" is deprecated, use {name}="{values[name]}"'
             warnings.warn(message, DeprecationWarning, stacklevel=4)
         row.check(name, values[name])
@@ -453,44 +456,44 @@ def _checked(rows: Mapping[str, Option], given: Mapping[str, Any]) -> dict[str, 
 
 
 class Options:
-    """The values of options, checked one by one; immutable. Each option is an attribute.
+    """The checked values of all options; immutable. Each option is an attribute.
 
     Args:
-        **given: Options by name; all others have their defaults.
+        **passed: Options by name; all others have their defaults.
 
     Raises:
-        TypeError: There is no such option, or it has the wrong type.
-        ValueError: It has an impossible value.
+        TypeError: An option does not exist or has the wrong type.
+        ValueError: An option has an invalid value.
     """
 
-    def __init__(self, **given: Any) -> None:
-        for name in given:
+    def __init__(self, **passed: Any) -> None:
+        for name in passed:
             if name not in _ROWS:
-                raise TypeError(f"there is no option {name!r}")
-        vars(self).update(_DEFAULTS | _checked(_ROWS, given))
+                raise TypeError(f"{name!r} is not an option")
+        vars(self).update(_DEFAULTS | _checked(_ROWS, passed))
 
     @classmethod
-    def of(cls, kind: Any, given: Mapping[str, Any], frontend: str, **hints: str) -> Self:
+    def of(cls, kind: Any, passed: Mapping[str, Any], frontend: str, **hints: str) -> Self:
         """Return the values of a frontend's options.
 
         Args:
             kind: The `TypedDict` of the frontend.
-            given: What its caller has passed.
-            frontend: Its name.
-            **hints: What is said of names that it does not have.
+            passed: The options that its caller passed.
+            frontend: The name of the frontend.
+            **hints: Text to add to the error for an unknown option, by the option's name.
 
         Raises:
-            TypeError: There is no such option, or it has the wrong type.
-            ValueError: It has an impossible value.
+            TypeError: An option does not exist or has the wrong type.
+            ValueError: An option has an invalid value.
         """
         rows = rows_of(kind)
-        refuse_unknown(given.keys() - rows.keys(), frontend, **hints)
+        reject_unknown(passed.keys() - rows.keys(), frontend, **hints)
         made = cls.__new__(cls)
-        vars(made).update(_DEFAULTS | {name: row.default for name, row in rows.items()} | _checked(rows, given))
+        vars(made).update(_DEFAULTS | {name: row.default for name, row in rows.items()} | _checked(rows, passed))
         return made
 
     def replace(self, **changes: Any) -> Self:
-        """Return the same options with other values, which are not checked again."""
+        """Return a copy with some values replaced. The new values are not checked."""
         made = type(self).__new__(type(self))
         vars(made).update(vars(self) | changes)
         return made
@@ -499,8 +502,8 @@ class Options:
         """Return the values of the options of a `TypedDict`, by name."""
         return {name: getattr(self, name) for name in kind.__annotations__}
 
-    def __getattr__(self, name: str) -> Any:  # only for what is not there; type checkers know of none
-        raise AttributeError(f"there is no option {name!r}")
+    def __getattr__(self, name: str) -> Any:  # called for missing attributes only; makes mypy accept the others
+        raise AttributeError(f"{name!r} is not an option")
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"options are immutable: {name} cannot be set to {value!r}")
@@ -514,7 +517,7 @@ class Options:
 
     @property
     def may_fall_back(self) -> bool:
-        """True if the caller named no start method."""
+        """True if the caller did not pass a start method."""
         return isinstance(self.start_method, _Default)
 
     @property
@@ -524,7 +527,7 @@ class Options:
 
     @property
     def is_sampled(self) -> bool:
-        """True if a sampler gives the order."""
+        """True if a sampler determines the order."""
         return self.sampler is not None or self.batch_sampler is not None
 
 
@@ -532,8 +535,8 @@ def batching_of(options: Options, *, world: int) -> Batching:
     """Return how samples become batches.
 
     Args:
-        options: The options about samples.
-        world: The number of ranks, which all get equally many batches.
+        options: Options about samples.
+        world: Number of ranks, which all get equally many batches.
     """
     return Batching(
         None if options.batch_size is None else int(options.batch_size), options.shuffle, options.collate,
@@ -543,13 +546,13 @@ def batching_of(options: Options, *, world: int) -> Batching:
 
 
 def fresh_seed(*numbers: int) -> int:
-    """A seed for whoever gave none: from the state of Python's `random` (not drawn from) and ``numbers``.
+    """Return a seed derived from the state of Python's `random` (without drawing from it) and from ``numbers``.
 
-    So `random.seed(...)` or `keras.utils.set_random_seed(...)` makes a run reproducible, and the trainer's own numbers
-    stay what they were. Where nobody has imported `random`, nobody has seeded it.
+    So `random.seed(...)` or `keras.utils.set_random_seed(...)` makes a run reproducible, and the trainer's own random
+    numbers do not change. If no module has imported `random`, it cannot have been seeded, and the seed is random.
     """
     random = sys.modules.get("random")
-    if random is None:  # to import it, and the hash below, takes 3 ms
+    if random is None:  # importing it, and hashlib below, takes 3 ms
         return int.from_bytes(os.urandom(8), "little")
     import hashlib
 
@@ -558,11 +561,11 @@ def fresh_seed(*numbers: int) -> int:
 
 
 def check_counts(workers: Any, max_queue_size: Any, backend: str) -> tuple[int, int]:
-    """Return the number of workers and of batches computed ahead as integers.
+    """Check the number of workers and of batches computed ahead, and return them as integers.
 
     Raises:
-        TypeError: One is no integer.
-        ValueError: Negative workers; or a queue without a bound where memory must be bounded.
+        TypeError: A value is not an integer.
+        ValueError: The number of workers is negative, or the queue is unbounded although memory must be bounded.
     """
     for name, value in (("workers", workers), ("max_queue_size", max_queue_size)):
         if not is_integer(value):
@@ -571,7 +574,7 @@ def check_counts(workers: Any, max_queue_size: Any, backend: str) -> tuple[int, 
     if workers < 0:
         raise ValueError(f"workers must be 0 (no workers: the caller computes) or more, got {workers}")
     if max_queue_size < 0 or (max_queue_size == 0 and workers > 0 and kind_of(backend).in_processes):
-        unbounded = "; 0 (unbounded) is possible with threads only: shared memory is bounded"
+        unbounded = "; 0 (unbounded) is valid for threads only, because shared memory is bounded"
         raise ValueError(
             f"max_queue_size must be at least 1, got {max_queue_size}{'' if max_queue_size else unbounded}"
         )
@@ -579,9 +582,9 @@ def check_counts(workers: Any, max_queue_size: Any, backend: str) -> tuple[int, 
 
 
 def check_wait_time(wait_time: Any) -> None:
-    """Raise a `TypeError` for what is no ``wait_time`` of an old Keras, and stands in its place by mistake."""
+    """Raise a `TypeError` if ``wait_time``, an argument of old Keras releases, is not a number of seconds or None."""
     if wait_time is not None and (isinstance(wait_time, bool) or not isinstance(wait_time, Real)):
-        raise TypeError(f"wait_time, which has no effect here, is a number of seconds or None, got {wait_time!r}")
+        raise TypeError(f"wait_time (which has no effect) must be a number of seconds or None, got {wait_time!r}")
 
 
 _TORCH_NAMES = {
@@ -597,20 +600,20 @@ _TORCH_NAMES = {
     "rank": "shard, the pair (rank, number of ranks)",
     "num_replicas": "shard, the pair (rank, number of ranks)",
     "world_size": "shard, the pair (rank, number of ranks)",
-    "pin_memory": "not needed: batches lie in shared memory",
+    "pin_memory": "not needed: batches are in shared memory",
 }
 
 
-def refuse_unknown(unknown: Iterable[str], frontend: str, **hints: str) -> None:
-    """Raise a `TypeError` for the first of these names, which says what it is called here.
+def reject_unknown(unknown: Iterable[str], frontend: str, **hints: str) -> None:
+    """Raise a `TypeError` for the first of these names, with the corresponding option if torch has such an argument.
 
     Args:
-        unknown: Names of arguments that there are not.
-        frontend: What was called with them.
-        **hints: What is said of other names.
+        unknown: Names of arguments that do not exist.
+        frontend: The name of the function or class that was called.
+        **hints: Text to add to the error, by the name of the argument.
     """
     for name in unknown:
         hint = f": {hints[name]}" if name in hints else ""
         if name in _TORCH_NAMES:
-            hint = f": torch's {name} is here {_TORCH_NAMES[name]}"
+            hint = f": the argument {name} of torch's DataLoader is here {_TORCH_NAMES[name]}"
         raise TypeError(f"{frontend}() got an unexpected keyword argument {name!r}{hint}")

@@ -7,9 +7,9 @@
     DrawnPlan      the trainer draws the indices of a batch from a sampler, and the work item carries them
     StreamPlan     elements come from virtual shards, each with its own order
 
-A plan is immutable. `Plan.cursor` makes the mutable part of a run, which deals work items; what a sampler has drawn is
-kept in the run's `Draws`. Positions of a place count this rank's batches; a saved state counts those of all ranks, see
-`mpqueue.plan.ranks`.
+A plan is immutable. `Plan.cursor` makes the mutable part of a run, which deals work items. The run's `Draws` keep the
+indices that were drawn from a sampler. Positions of a place count this rank's batches; a saved state counts those of
+all ranks, see `mpqueue.plan.ranks`.
 """
 
 import math
@@ -37,17 +37,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Plan(ABC):
-    """A plan: a source and its options, resolved.
+    """A source and its options, resolved.
 
     Attributes:
         source: The source.
-        options: The options about samples and ranks; those that became stages of a dataset are at their defaults.
-        ranks: The batches that are dealt here, of those of all ranks.
-        seed: Shuffled orders and random numbers follow from it.
-        seed_given: The user passed the seed; then batches that the caller computes draw from it, too.
+        options: The options about samples and ranks; those that became stages of a dataset have their defaults.
+        ranks: The batches that are dealt here, out of those of all ranks.
+        seed: The seed of shuffled orders and random numbers.
+        seed_given: The user passed the seed; then batches computed by the caller use it, too.
         batching: How samples become batches; None: items are batches.
         calls_hooks: The run calls the source's ``on_epoch_end``; False: a fit loop calls it.
-        has_index: Each batch has a number, by which it can be computed by itself.
+        has_index: Each batch has a number and can be computed independently of the others.
     """
 
     source: Source
@@ -59,20 +59,20 @@ class Plan(ABC):
     calls_hooks: bool = True
 
     has_index: ClassVar[bool] = True
-    lanes: ClassVar[int | None] = None  # virtual shards over all ranks; None: there are none, or one for each worker
-    epoch_batches: ClassVar[int | None] = None  # dealt here in an epoch of a stream without an end
-    is_drawn: ClassVar[bool] = False  # the order is drawn from a sampler
+    lanes: ClassVar[int | None] = None  # virtual shards over all ranks; None: none, or one per worker
+    epoch_batches: ClassVar[int | None] = None  # batches dealt here per epoch of an endless stream
+    is_drawn: ClassVar[bool] = False  # a sampler determines the order
 
     @classmethod
     def of(cls, **fields: Any) -> Self:
-        """Return the plan of these fields.
+        """Return a plan with these fields.
 
         Raises:
-            ValueError: It has no batches, or the ranks cannot have equal parts.
+            ValueError: There are no batches, or the ranks cannot have equal parts.
         """
         return cls(**fields)
 
-    # -- What it runs
+    # -- What workers run
 
     @property
     def form(self) -> Form:
@@ -91,12 +91,12 @@ class Plan(ABC):
 
     @property
     def epoch_end(self) -> Callable[[], Any] | None:
-        """The source's own ``on_epoch_end``: nothing of the next epoch is dealt before it was called."""
+        """The source's own ``on_epoch_end``: no work item of the next epoch is dealt before it was called."""
         return self.source.epoch_end() if self.calls_hooks else None
 
     @property
     def skips(self) -> bool:
-        """Samples (or batches) that raise are left out."""
+        """True if samples (or batches) that raise are left out."""
         return bool(self.options.on_error == "skip")
 
     @property
@@ -109,7 +109,7 @@ class Plan(ABC):
         return replace(self, seed=seed, seed_given=given)
 
     def identity(self) -> list[Any]:
-        """Return what makes two runs the same one, as JSON has it: seed, length, batches, and virtual shards."""
+        """Return the values that identify a run, as plain data: seed, length, batches, and virtual shards."""
         try:
             length = self.length()
         except TypeError:
@@ -117,33 +117,33 @@ class Plan(ABC):
         return [self.seed, length, "None" if self.batching is None else self.batching.described()]
 
     def check_workers(self, workers: int, backend: BackendName, start_method: str) -> None:
-        """Raise for a source that these workers cannot run.
+        """Check that these workers can run the source.
 
         Raises:
-            ValueError: Each of them would run the same elements.
+            ValueError: Each worker would run the same elements.
             TypeError: A part of the source cannot be sent to worker processes.
         """
         self.source.check_workers(workers, in_processes=kind_of(backend).in_processes)
         self.source.check_portable(workers, backend, start_method)
 
     def check_auto(self) -> None:
-        """Raise a `ValueError` if the order depends on the number of workers, which may not change then."""
+        """Raise a `ValueError` if the order depends on the number of workers, which "auto" changes."""
 
     def warn_of_idle(self, workers: int, backend: BackendName) -> None:
-        """Warn if some of these workers will never have anything to do."""
+        """Warn if some of these workers would always be idle."""
 
-    # -- Its order
+    # -- The order
 
     @abstractmethod
     def length(self) -> int | None:
-        """Return the number of batches per epoch that are dealt here; None: endless, or unknown.
+        """Return the number of batches per epoch that are dealt here; None: endless or unknown.
 
         Raises:
-            TypeError: The source, or its sampler, has no length.
+            TypeError: The source or its sampler has no length.
         """
 
     def draws(self) -> "Draws | None":
-        """Return what a run draws from a sampler with; None: there is no sampler."""
+        """Return a run's draws from the sampler; None: there is no sampler."""
         return None
 
     @abstractmethod
@@ -151,25 +151,26 @@ class Plan(ABC):
         """Return a cursor at the beginning of the order.
 
         Args:
-            workers: The number of workers,
-            backend: and what runs them: streams without ``lanes`` have a virtual shard for each worker.
+            workers: Number of workers. Streams without ``lanes`` have one virtual shard for each worker.
+            backend: The backend of the workers.
             draws: The run's draws from a sampler.
         """
 
-    # -- Its places
+    # -- Places in the order
 
     def state(
         self, place: Place, draws: "Draws | None" = None, cursor: Cursor | None = None, *, ordered: bool = True
     ) -> dict[str, Any]:
-        """Return a place of this rank as plain data that other numbers of ranks understand.
+        """Return a place of this rank as plain data that can be loaded with another number of ranks.
 
-        Except for the snapshots of virtual shards, which remain pickled: see `mpqueue.plan.lane_states.plain`.
+        Snapshots of virtual shards remain pickled, see `mpqueue.plan.lane_states.plain`.
 
         Args:
             place: The place.
-            draws: The run's draws from a sampler,
-            cursor: and its cursor, if it has begun.
-            ordered: Batches come in order; otherwise this rank does not know what the others took out of order.
+            draws: The run's draws from a sampler.
+            cursor: The run's cursor; None: the run has not begun.
+            ordered: Batches are returned in order. If False, this rank does not know which batches other ranks took
+                out of order, and the state is valid for this rank only.
         """
         state = self._state_of(place)
         if self.batching is not None:
@@ -182,29 +183,31 @@ class Plan(ABC):
         return self.ranks.to_global(place).as_dict()
 
     def _added(self, place: Place, position: int, draws: "Draws | None", cursor: Cursor | None) -> dict[str, Any]:
-        """Return what a state of this kind of plan has beside the place."""
+        """Return the additional keys of a state of this kind of plan."""
         return {}
 
     def saved_as(self) -> dict[str, Any]:
-        """Return what a state has of the source and its order; nothing of a stream, which has a shape."""
+        """Return the keys of a state that describe the source and its order; empty for a stream, which has a shape."""
         return {"length": self.source.length_now(), "order": self._order()}
 
     def _order(self) -> str:
         return self.source.order
 
     def place(self, states: Sequence[dict[str, Any]], workers: int, backend: BackendName) -> Place:
-        """Return the place in a state: of a stream this rank's, of others that of all ranks, see `begun_at`.
+        """Return the place in a state: this rank's place for a stream, otherwise the place of all ranks.
+
+        `begun_at` converts the place of all ranks to that of this rank.
 
         Args:
             states: One state, or those of all ranks at one moment.
-            workers: The number of workers here,
-            backend: and what runs them.
+            workers: Number of workers here.
+            backend: The backend of the workers.
 
         Raises:
-            TypeError: One is not a state.
-            ValueError: The states are of batches of another size, of another source, or lack a part of it.
+            TypeError: An object is not a state.
+            ValueError: The states are for another batch size or another source, or a part is missing.
         """
-        from mpqueue.plan.saved_states import place_of  # most loaders get no state
+        from mpqueue.plan.saved_states import place_of  # imported here: most loaders never load a state
 
         places = [place_of(state) for state in states]
         for state, place in zip(states, places, strict=True):
@@ -214,12 +217,12 @@ class Plan(ABC):
         return self._joined(states, places, workers, backend)
 
     def begun_at(self, state: Mapping[str, Any], place: Place, draws: "Draws | None" = None) -> Place:
-        """Return the place of this rank where a run begins that continues from a state.
+        """Return the place of this rank at which a run resumes from a state.
 
         Args:
             state: The state.
-            place: What `place` returned for it.
-            draws: The run's draws from a sampler; they continue from there, too.
+            place: The result of `place` for this state.
+            draws: The run's draws from a sampler; they are set to this place, too.
         """
         self._warn_of_another_rank(tuple(state.get("shard", self.shard)))
         if draws is not None:
@@ -228,18 +231,18 @@ class Plan(ABC):
         return Place(place.epoch + 1) if self.shard.world > 1 and self._is_over(place, draws) else place
 
     def _is_over(self, place: Place, draws: "Draws | None") -> bool:
-        """Return True if what is left of an epoch is dropped."""
+        """Return True if the rest of the epoch is dropped."""
         return False
 
     def _check_kind(self, state: Mapping[str, Any], place: Place) -> None:
         if place.counts or "lanes" in state:
             raise ValueError(
-                "the state is of a stream, and the source of this loader has an index: a state goes on with the "
-                "source that it is of"
+                "the state was saved for a stream, and the source of this loader has an index: load the state into a "
+                "loader of the same source"
             )
 
     def _check_same(self, state: Mapping[str, Any], place: Place) -> None:
-        """Raise a `ValueError` that shows both if the source or the order of a state is another one."""
+        """Raise a `ValueError` that shows both values if the source or the order of a state differs."""
         here: dict[str, Any] = {"batch_size": None if self.batching is None else self.batching.batch_size}
         saved: dict[str, Any] = {"batch_size": state.get("batch_size")}
         if self.has_index and "order" in state:
@@ -254,17 +257,17 @@ class Plan(ABC):
             )
 
     def _may_differ(self, state: Mapping[str, Any], here: dict[str, Any]) -> bool:
-        """Return whether the length may be another one than in a state: the batches before its place are the same."""
+        """Return whether the length may differ from that of a state, because earlier batches are the same."""
         if "source" in state:
-            return True  # the state of the source may change its length
-        is_prefix = self.is_drawn or here["order"].startswith(IN_ORDER)  # a sampler has a fingerprint
+            return True  # the source has its own state, which may change its length
+        is_prefix = self.is_drawn or here["order"].startswith(IN_ORDER)  # a sampler is checked by its fingerprint
         return is_prefix and (here["length"] is None or (state.get("length") or math.inf) <= here["length"])
 
     def _joined(
         self, states: Sequence[dict[str, Any]], places: list[Place], workers: int, backend: BackendName
     ) -> Place:
         if any(place != places[0] for place in places):
-            raise ValueError("the states are not of one moment: they tell of different places. Pass one of them")
+            raise ValueError("the states were not saved at one moment: their places differ. Pass one of them")
         return places[0]
 
     def _warn_of_another_rank(self, shard: tuple[int, int]) -> None:
@@ -272,20 +275,20 @@ class Plan(ABC):
             return
         rank, world = shard
         warnings.warn(
-            f"the state is of rank {rank} of {world} with ordered=False, and says nothing of what the other ranks took "
-            "out of turn: batches of this epoch may come twice, or never. Load into each of as many ranks its own "
-            "state; or save between epochs, or with ordered=True",
+            f"the state was saved by rank {rank} of {world} with ordered=False, and does not record which batches the "
+            "other ranks took out of order: batches of this epoch may be repeated or missing. Load the state of each "
+            "rank into the same rank, or save between epochs, or use ordered=True",
             UserWarning,
             stacklevel=outside_stacklevel(),
         )
 
 
 class _IndexPlan(Plan):
-    """A plan whose number of batches follows from the length of the source."""
+    """A plan for sources with an index: the length of the source determines the number of batches."""
 
     @classmethod
     def of(cls, **fields: Any) -> Self:
-        """Return the plan of these fields.
+        """Return a plan with these fields.
 
         Raises:
             ValueError: ``drop_last`` drops all batches.
@@ -304,14 +307,15 @@ class _IndexPlan(Plan):
         total = self.total()
         return None if total is None else len(self.ranks.numbers(total))
 
-    def _check_drop(self, given: str = "") -> None:
-        """Raise a `ValueError`, which has ``given``, if ``drop_last`` drops all batches."""
+    def _check_drop(self, length: str = "") -> None:
+        """Raise a `ValueError` if ``drop_last`` drops all batches; ``length`` describes the length in the message."""
         if len(self.ranks.numbers(self.total())):
             return
-        world, what = self.shard.world, "batches" if self.batching is None else "samples"
+        world, items = self.shard.world, "batches" if self.batching is None else "samples"
         raise ValueError(
-            f"drop_last leaves no batch: {given or f'there are {self.source.length(what)} {what}'}, and "
-            f"{'a batch' if world == 1 else 'one batch for each rank'} takes {world * (self.options.batch_size or 1)}"
+            f"drop_last leaves no batch: {length or f'there are {self.source.length(items)} {items}'}, and "
+            f"{'a batch needs' if world == 1 else 'one batch for each rank needs'} "
+            f"{world * (self.options.batch_size or 1)}"
         )
 
     def _order(self) -> str:
@@ -324,8 +328,8 @@ class _IndexPlan(Plan):
         total = self.total()
         if total is not None and place.position > total:
             raise ValueError(
-                f"the state is behind batch {place.position} of an epoch, and the source of this loader has {total} "
-                "batches: load it into a loader of the same source"
+                f"the state was saved after batch {place.position} of an epoch, and the source of this loader has "
+                f"{total} batches: load the state into a loader of the same source"
             )
 
     def _is_over(self, place: Place, draws: "Draws | None") -> bool:
@@ -333,7 +337,7 @@ class _IndexPlan(Plan):
 
 
 class BatchesPlan(_IndexPlan):
-    """Items of the source are batches."""
+    """Each item of the source is a batch."""
 
     def cursor(self, workers: int, backend: BackendName, draws: DrawsEpochs | None = None) -> Cursor:
         """Return a cursor at the beginning of the order."""
@@ -344,12 +348,12 @@ class BatchesPlan(_IndexPlan):
         return EpochCursor(lambda: source.length() or ENDLESS, self.seed, barrier=barrier, order_of=self.indices)
 
     def indices(self, epoch: int, length: int, base: int) -> Any:
-        """Return the indices of this rank's batches; the end is filled up from the beginning of the source.
+        """Return the indices of this rank's batches; the end is filled up from the beginning of the order.
 
         Args:
             epoch: The epoch.
-            length: Of the source.
-            base: As for a `Place`.
+            length: Length of the source.
+            base: Global number of the batch with which these ranks began the epoch, see `Place`.
         """
         numbers = self.ranks.numbers(length, base)
         if length == ENDLESS:
@@ -359,7 +363,7 @@ class BatchesPlan(_IndexPlan):
 
 
 class SamplesPlan(_IndexPlan):
-    """Workers make batches of samples, by the number of the batch."""
+    """Workers compute batches of samples from the number of the batch."""
 
     batching: Batching
 
@@ -376,7 +380,7 @@ class SamplesPlan(_IndexPlan):
 
 
 class DrawnPlan(_IndexPlan):
-    """The trainer draws the indices of a batch from a sampler."""
+    """The trainer draws the indices of each batch from a sampler."""
 
     is_drawn = True
 
@@ -393,14 +397,14 @@ class DrawnPlan(_IndexPlan):
         return num_items if self.batching is None else self.batching.num_batches(num_items)
 
     def _check_drop(self, given: str = "") -> None:
-        # A sampler that is empty now may return indices later, which its epoch finds out.
+        # A sampler that is empty now may return indices later. Its epochs check that.
         sampler = self.options.sampler
         if hasattr(type(sampler), "__len__") and len(sampler):
-            super()._check_drop(f"the sampler gives {len(sampler)} indices")
+            super()._check_drop(f"the sampler has {len(sampler)} indices")
 
     def draws(self) -> "Draws":
-        """Return what a run draws from the sampler with."""
-        from mpqueue.plan.draws import Draws  # with all about random numbers in samplers
+        """Return a run's draws from the sampler."""
+        from mpqueue.plan.draws import Draws  # imported here: it imports all about random numbers in samplers
 
         options = self.options
         are_lists = options.batch_sampler is not None
@@ -431,8 +435,8 @@ class StreamPlan(Plan):
     """Elements come from virtual shards ("lanes").
 
     Attributes:
-        lanes: Their number over all ranks; None: one for each worker.
-        epoch_batches: Batches that are dealt here in an epoch; None: it ends when the stream ends.
+        lanes: Number of lanes over all ranks; None: one for each worker.
+        epoch_batches: Number of batches that are dealt here per epoch; None: an epoch ends when the stream ends.
     """
 
     lanes: int | None = None  # type: ignore[misc]  # of other plans it is a constant
@@ -442,10 +446,10 @@ class StreamPlan(Plan):
 
     @classmethod
     def of(cls, **fields: Any) -> Self:
-        """Return the plan of these fields.
+        """Return a plan with these fields.
 
         Raises:
-            ValueError: There are too many virtual shards, or the ranks cannot have equally many.
+            ValueError: There are too many virtual shards, or they cannot be divided equally among the ranks.
         """
         source, options, ranks = fields["source"], fields["options"], fields["ranks"]
         lanes = source.check_lanes(None if options.lanes is None else int(options.lanes), ranks.shard.world)
@@ -455,11 +459,11 @@ class StreamPlan(Plan):
         return cls(lanes=lanes, epoch_batches=epoch_batches, **fields)
 
     def check_auto(self) -> None:
-        """Raise a `ValueError` if there is a virtual shard for each worker: with "auto" workers come and go."""
+        """Raise a `ValueError` if there is one virtual shard per worker, because "auto" changes that number."""
         if self.lanes is None:
             raise ValueError(
-                f'workers="auto" changes the number of workers, and {self.source.name} is divided by that number: '
-                "pass lanes=n, and take its share by mpqueue.worker_info().shard_id; or a number of workers"
+                f'workers="auto" changes the number of workers, on which the division of {self.source.name} depends: '
+                "pass lanes=n, and select the elements by mpqueue.worker_info().shard_id; or pass a number of workers"
             )
 
     def warn_of_idle(self, workers: int, backend: BackendName) -> None:
@@ -467,16 +471,16 @@ class StreamPlan(Plan):
         warn_of_idle(self.share(workers, backend), self.lanes, workers)
 
     def identity(self) -> list[Any]:
-        """Return what makes two runs the same one, as JSON has it."""
+        """Return the values that identify a run, as plain data."""
         lanes = [] if self.lanes is None else [self.lanes, self.source.shape()]
         return super().identity() + lanes
 
     def share(self, workers: int = 0, backend: BackendName = "process") -> LaneShare:
-        """Return the virtual shards of this rank; if there is one for each worker, the workers are needed."""
+        """Return the virtual shards of this rank. The number of workers is needed if each has one virtual shard."""
         return self.source.share(self.lanes, self.ranks.lane_shard, workers, backend)
 
     def after(self, place: Place) -> Place:
-        """Return where the next epoch begins, after one that was left at a place, in a stream without an end."""
+        """Return where the next epoch begins if an endless stream is left at this place."""
         return place._replace(epoch=place.epoch + 1, position=0) if place.position else place
 
     def length(self) -> int | None:
@@ -488,7 +492,7 @@ class StreamPlan(Plan):
         return StreamCursor(self.share(workers, backend), epoch_batches=self.epoch_batches)
 
     def _state_of(self, place: Place) -> dict[str, Any]:
-        from mpqueue.plan.lane_states import as_state  # most loaders have an index
+        from mpqueue.plan.lane_states import as_state  # imported here: most loaders have an index
 
         return as_state(place)
 
@@ -502,18 +506,18 @@ class StreamPlan(Plan):
         return added
 
     def saved_as(self) -> dict[str, Any]:
-        """Return nothing: a stream has a shape."""
+        """Return an empty dict: a stream has a shape instead of a length and an order."""
         return {}
 
     def begun_at(self, state: Mapping[str, Any], place: Place, draws: "Draws | None" = None) -> Place:
-        """Return the place itself, which is this rank's already."""
+        """Return the place unchanged: it is this rank's place already."""
         return place
 
     def _check_kind(self, state: Mapping[str, Any], place: Place) -> None:
         if (place.position or place.ahead) and not place.counts:
             raise ValueError(
-                "the state is of a source with an index, and the source of this loader is a stream: a state goes "
-                "on with the source that it is of"
+                "the state was saved for a source with an index, and the source of this loader is a stream: load the "
+                "state into a loader of the same source"
             )
 
     def _joined(
@@ -535,37 +539,37 @@ class StreamPlan(Plan):
             check_shape(state.get("shape"), shape)
         place = place_in(states, places, share, self.shard)
         length = self.epoch_batches
-        if length is not None and place.position >= length:  # of a world in which each rank had more of them
+        if length is not None and place.position >= length:  # with other numbers of ranks, each rank had longer epochs
             place = place._replace(epoch=place.epoch + 1, position=0)
         return place
 
     def _of_workers(self, states: Sequence[dict[str, Any]], places: list[Place], share: LaneShare) -> Place:
-        """Return the place of a stream that has a virtual shard for each worker."""
+        """Return the place of a stream with one virtual shard per worker."""
         (state, *others), (place, *_) = states, places
         lanes = state.get("lanes")
         if others or lanes is not None:
             which = "states of several ranks" if lanes is None else f"a state of a stream of lanes={lanes}"
             raise ValueError(
-                f"a generator function without lanes= takes the state of its own rank and number of workers, got "
-                f"{which}: pass lanes={'n' if lanes is None else lanes} to Loader, in the run that saves as well"
+                f"a generator function without lanes= needs the state of its own rank and number of workers, got "
+                f"{which}: pass lanes={'n' if lanes is None else lanes} to Loader, also in the run that saves"
             )
         if place.counts and len(place.counts) != share.num_lanes:
             raise ValueError(
-                f"the state is of a generator in {len(place.counts)} workers, each with a stream of its own; "
+                f"the state was saved for a generator in {len(place.counts)} workers, each with its own stream; "
                 f"this loader has {share.num_lanes}"
             )
         if tuple(state.get("shard", (0, 1))) != self.shard:
             raise ValueError(
-                f"the state is of a generator on rank and number of ranks {state.get('shard', [0, 1])}, and "
+                f"the state was saved for a generator with (rank, number of ranks) = {state.get('shard', [0, 1])}, and "
                 f"this loader has {list(self.shard)}"
             )
         return place
 
 
 def _shown(saved: dict[str, Any]) -> str:
-    """Return what a state has of a source and its order, in words."""
+    """Describe the source and the order in a state."""
     words = [f"batch_size={saved['batch_size']}"]
     if "order" in saved:
-        length = "no end" if saved["length"] is None else f"length {saved['length']}"
+        length = "no length" if saved["length"] is None else f"length {saved['length']}"
         words += [length, f'order "{saved["order"]}"']
     return ", ".join(words)

@@ -2,8 +2,8 @@
 
 Every rank has the same global order of batches and takes every ``world``-th of them. All ranks get equally many: the
 end is filled up from the beginning of the order, or dropped. A state counts global batches, so that another number of
-ranks can continue: batch n then goes to rank (n - base) mod world, where base is the position of the state. A `Place`
-carries this base, so that `Ranks` is immutable.
+ranks can resume from it: batch n then goes to rank (n - base) mod world, where base is the position in the state. A
+`Place` carries this base, so that `Ranks` is immutable.
 """
 
 import os
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from mpqueue.plan.cursors import Place
 
-# The number of batches of a source without an end: no rank comes that far, and it fits into an index.
+# The number of batches of an endless source: no rank reaches it, and it fits into an index.
 ENDLESS = 1 << 62
 
 
@@ -43,7 +43,7 @@ class Ranks:
 
     @property
     def lane_shard(self) -> Shard:
-        """The rank whose virtual shards of a stream are taken here."""
+        """The rank that determines which virtual shards of a stream are run here."""
         return self.shard
 
     def numbers(self, total: int | None, base: int = 0) -> range:
@@ -63,7 +63,7 @@ class Ranks:
         return [group[self.shard.rank]]
 
     def batches_of_all(self, each: int | None) -> int | None:
-        """Return the number of batches that are dealt here, if each rank has this many."""
+        """Return the number of batches that are dealt here if each rank gets ``each`` batches."""
         return each
 
     def to_global(self, place: Place) -> Place:
@@ -87,7 +87,7 @@ class AllRanks(Ranks):
 
     Args:
         world: The number of ranks.
-        drop_last: As for `Ranks`.
+        drop_last: Drop the end of the order instead of filling it up.
     """
 
     def __init__(self, world: int, *, drop_last: bool = False) -> None:
@@ -95,7 +95,7 @@ class AllRanks(Ranks):
 
     @property
     def lane_shard(self) -> Shard:
-        """All virtual shards are taken here."""
+        """All virtual shards are run here."""
         return ALONE
 
     def numbers(self, total: int | None, base: int = 0) -> range:
@@ -120,26 +120,26 @@ class AllRanks(Ranks):
 
 
 def ranks_of(shard: Shard, serves: int | None, *, drop_last: bool) -> Ranks:
-    """Return the batches of one rank, or those of all ranks that a server serves.
+    """Return the batches of one rank, or of all ranks that a server serves.
 
     Args:
         shard: This rank.
-        serves: The number of ranks that are served; None: this process is one rank.
-        drop_last: As for `Ranks`.
+        serves: Number of ranks that are served; None: this process is one rank.
+        drop_last: Drop the end of the order instead of filling it up.
     """
     return Ranks(shard, drop_last=drop_last) if serves is None else AllRanks(serves, drop_last=drop_last)
 
 
-def shard_of(asked: Any) -> Shard:
-    """Return the rank that the option ``shard`` asks for.
+def shard_of(option: Any) -> Shard:
+    """Return the rank for a value of the option ``shard``.
 
     Raises:
-        ValueError: RANK and WORLD_SIZE are no rank and number of ranks.
+        ValueError: RANK and WORLD_SIZE are not a valid rank and number of ranks.
     """
-    if asked is None:
+    if option is None:
         return Shard()
-    if asked != "auto":
-        return Shard(*map(int, asked))
+    if option != "auto":
+        return Shard(*map(int, option))
     return _of_torch() or _of_jax() or _of_environment()
 
 
@@ -153,7 +153,7 @@ def _of_torch() -> Shard | None:
 
 def _of_jax() -> Shard | None:
     jax = sys.modules.get("jax")
-    # Before jax.distributed is initialised, asking for the number of processes would start its backend.
+    # Before jax.distributed is initialised, reading the number of processes would start its backend.
     is_initialized = getattr(getattr(jax, "distributed", None), "is_initialized", None)
     if jax is None or is_initialized is None or not is_initialized():
         return None
@@ -161,16 +161,16 @@ def _of_jax() -> Shard | None:
 
 
 def _of_environment() -> Shard:
-    found = {name: os.environ[name] for name in ("RANK", "WORLD_SIZE") if name in os.environ}
-    if not found:
+    variables = {name: os.environ[name] for name in ("RANK", "WORLD_SIZE") if name in os.environ}
+    if not variables:
         return Shard()
     try:
-        shard = Shard(int(found["RANK"]), int(found["WORLD_SIZE"]))
+        shard = Shard(int(variables["RANK"]), int(variables["WORLD_SIZE"]))
     except (KeyError, ValueError):
         shard = Shard(-1, 0)
     if not 0 <= shard.rank < shard.world:
         raise ValueError(
-            f'shard="auto" takes rank and number of ranks from RANK and WORLD_SIZE, both as integers; got {found}: set '
-            "both, or pass shard=(rank, world)"
+            'shard="auto" needs RANK and WORLD_SIZE as integers with 0 <= RANK < WORLD_SIZE, got '
+            f"{variables}: set both, or pass shard=(rank, world)"
         )
     return shard

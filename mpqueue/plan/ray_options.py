@@ -1,4 +1,4 @@
-"""The option `ray_options` of all faces, checked before anything starts, and without Ray."""
+"""The option `ray_options` of all frontends. It is checked before anything starts, and without importing Ray."""
 
 import math
 import sys
@@ -16,17 +16,17 @@ class RayOptions:
     """The keys of `ray_options`.
 
     Attributes:
-        num_cpus: CPUs that each worker is counted for; None: 1, or less where a node has fewer CPUs than workers.
-        resources: Other resources of each worker, by name; only nodes that have them get workers.
+        num_cpus: Number of CPUs that Ray counts for each worker; None: 1, or less on nodes with too few CPUs.
+        resources: Other resources of each worker, by name. Only nodes with these resources get workers.
         scheduling_strategy: "DEFAULT" or "SPREAD": evenly over all nodes. A ``NodeAffinitySchedulingStrategy``: on
-            that node; a ``PlacementGroupSchedulingStrategy``: on the nodes of its bundles.
-        runtime_env: The environment of the workers, which Ray makes on each node, the trainer's own included.
-        deadline_s: A node of which nothing was heard for so long is lost. Shorter notices sooner what died without a
-            word (a cut cable); longer bears a node that is stopped for a while.
+            that node. A ``PlacementGroupSchedulingStrategy``: on the nodes of its bundles.
+        runtime_env: The environment of the workers, which Ray creates on each node, including the trainer's.
+        deadline_s: Time in seconds after which a silent node is considered lost. A lower value detects a broken
+            connection sooner; a higher one tolerates a node that is stopped for a while.
 
     Raises:
         TypeError: A key has the wrong type.
-        ValueError: A key has an impossible value.
+        ValueError: A key has an invalid value.
     """
 
     num_cpus: float | None = None
@@ -48,11 +48,11 @@ class RayOptions:
 
     @classmethod
     def of(cls, options: Any) -> Self:
-        """Return the keys of a mapping; None: all defaults.
+        """Return the options in a mapping; None: all defaults.
 
         Raises:
-            TypeError: It is no mapping, or a key has the wrong type.
-            ValueError: There is no such key, or a key has an impossible value.
+            TypeError: The argument is not a mapping, or a key has the wrong type.
+            ValueError: A key does not exist or has an invalid value.
         """
         if options is None:
             return cls()
@@ -91,9 +91,9 @@ def _check_resources(resources: Any) -> None:
         raise TypeError(f"ray_options: resources must be a dict of numbers by name, got {resources!r}")
     for name, amount in resources.items():
         if not isinstance(name, str):
-            raise TypeError(f"ray_options: the names in resources must be text, got {name!r}")
+            raise TypeError(f"ray_options: the names in resources must be strings, got {name!r}")
         if name == "CPU":
-            raise ValueError('ray_options: resources cannot have "CPU": it is num_cpus')
+            raise ValueError('ray_options: resources must not contain "CPU": pass num_cpus instead')
         _check_number(f"resources[{name!r}]", amount)
 
 
@@ -102,7 +102,7 @@ def _check_strategy(strategy: Any) -> None:
         return
     known = f'"DEFAULT", "SPREAD", a {" or a ".join(_STRATEGIES)}'
     if isinstance(strategy, str):
-        raise ValueError(  # noqa: TRY004 - text is a type of it
+        raise ValueError(  # noqa: TRY004 - a string is a valid type
             f"ray_options: scheduling_strategy must be {known}, got {strategy!r}"
         )
     kind = type(strategy)

@@ -1,4 +1,4 @@
-"""`resolve`: from what the user passed to a plan, once, before anything is started."""
+"""`resolve`: turn a source and its options into a plan, once, before anything is started."""
 
 from typing import Any
 
@@ -17,12 +17,12 @@ def resolve(
     """Return the plan of a source and its options.
 
     An object whose class has a method ``__mpqueue_source__(options, needs)`` provides its own `Source`, and the options
-    that remain: a `mpqueue.Dataset` turns its last stages into options.
+    that remain: a `mpqueue.Dataset` replaces its last stages by options.
 
     Args:
-        source: What the user passed; or a `Source` that a frontend has made.
+        source: The object that the user passed, or a `Source` that a frontend has made.
         options: The options about samples and ranks.
-        seed: Shuffled orders and random numbers follow from it.
+        seed: The seed of shuffled orders and random numbers.
         seed_given: The user passed the seed.
         needs: "index" or "stream", for a frontend that supports only one kind of source; None: both.
         calls_hooks: As for a `Plan`.
@@ -35,26 +35,26 @@ def resolve(
     check_options(options)
     provide = getattr(type(source), "__mpqueue_source__", None)
     if isinstance(source, Source):
-        found = source
+        resolved = source
     elif provide is not None:
-        found = provide(source, options, needs)
+        resolved = provide(source, options, needs)
     else:
         kind = recognise(source, samples=options.are_samples, sampled=options.is_sampled, needs=needs)
-        found = SOURCES[kind](source)
-    options = found.remaining(options)
-    check(found, options)
-    if options.threads == "auto" and not found.may_thread():
+        resolved = SOURCES[kind](source)
+    options = resolved.remaining(options)
+    check(resolved, options)
+    if options.threads == "auto" and not resolved.may_thread():
         options = options.replace(threads=1)
     ranks = ranks_of(shard_of(options.shard), serves_ranks, drop_last=options.drop_last)
     batching = batching_of(options, world=ranks.shard.world) if options.are_samples else None
     plan: type[Plan]
-    if not found.has_index:
+    if not resolved.has_index:
         plan = StreamPlan
     elif options.is_sampled:
         plan = DrawnPlan
     else:
         plan = BatchesPlan if batching is None else SamplesPlan
     return plan.of(
-        source=found, options=options, ranks=ranks, batching=batching, seed=seed, seed_given=seed_given,
+        source=resolved, options=options, ranks=ranks, batching=batching, seed=seed, seed_given=seed_given,
         calls_hooks=calls_hooks,
     )  # fmt: skip

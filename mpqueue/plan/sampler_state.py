@@ -1,14 +1,14 @@
-"""The random state that the order of a sampler depends on: recorded before an epoch, restored to draw the order again.
+"""The random state that a sampler's order depends on: recorded before an epoch, restored to draw the order again.
 
-What is recorded::
+The recorded state depends on the sampler::
 
     a sampler with `state_dict` and `load_state_dict`          its own state
     a sampler that holds a generator (Python, NumPy, torch)    the state of each such generator
     a sampler that draws from a global generator at its start  the state of that generator; the trainer's own random
-                                                               numbers continue as if nothing was drawn
+                                                               numbers are not affected
 
-A sampler that draws from a global generator later, or from a generator that is not found, returns another order; see
-`mpqueue.plan.sampler_fingerprint`.
+A sampler that draws from a global generator later, or from a generator that is not found, returns another order when it
+is drawn again. `mpqueue.plan.sampler_fingerprint` detects that.
 """
 
 from collections.abc import Iterator
@@ -23,14 +23,14 @@ class Randomness:
 
     Args:
         sampler: The sampler.
-        others: Objects whose generators are not the sampler's, such as the source.
+        others: Objects whose generators do not belong to the sampler, such as the source.
     """
 
     def __init__(self, sampler: Any, *others: Any) -> None:
         self._sampler, self._others = sampler, others
 
     def now(self) -> dict[str, Any]:
-        """Return the state without the global generators, as plain data; empty if there is none."""
+        """Return the state without the global generators, as plain data; empty if the sampler has no random state."""
         stateful = self._stateful()
         if stateful is not None:
             return {"sampler": stateful.state_dict()}
@@ -39,37 +39,37 @@ class Randomness:
 
     @contextmanager
     def recorded(self) -> Iterator[dict[str, Any]]:
-        """Yield the state before the order that begins inside; the global generators are added at the end."""
-        found = self.now()
+        """Yield the state before the order that begins inside; used global generators are added to it at the end."""
+        recorded = self.now()
         before = _states(global_generators())
-        yield found
-        if "sampler" not in found:
+        yield recorded
+        if "sampler" not in recorded:
             changed = {name: state for name, state in _states(global_generators()).items() if state != before.get(name)}
             if changed:
-                found["global"] = {name: before[name] for name in changed if name in before}
+                recorded["global"] = {name: before[name] for name in changed if name in before}
 
     @contextmanager
-    def put_back(self, found: dict[str, Any]) -> Iterator[None]:
-        """Restore a state for the order that begins inside."""
+    def restored(self, recorded: dict[str, Any]) -> Iterator[None]:
+        """Restore a state for the order that begins inside; global generators get their present state back after it."""
         stateful = self._stateful()
-        if stateful is not None and "sampler" in found:
-            stateful.load_state_dict(found["sampler"])
-        kept = found.get("kept", {})
+        if stateful is not None and "sampler" in recorded:
+            stateful.load_state_dict(recorded["sampler"])
+        kept = recorded.get("kept", {})
         for path, generator in self._generators() if kept else ():
             if path in kept:
                 set_state(generator, kept[path])
-        shared = {name: global_generators()[name] for name in found.get("global", {}) if name in global_generators()}
+        shared = {name: global_generators()[name] for name in recorded.get("global", {}) if name in global_generators()}
         before = _states(shared)
         try:
             for name, generator in shared.items():
-                set_state(generator, found["global"][name])
+                set_state(generator, recorded["global"][name])
             yield
         finally:
             for name, generator in shared.items():
                 set_state(generator, before[name])
 
     def _stateful(self) -> Any:
-        # A batch sampler often wraps a sampler, which has the state.
+        # A batch sampler often wraps a sampler, and only the inner one has a state.
         for sampler in (self._sampler, getattr(self._sampler, "sampler", None)):
             if hasattr(sampler, "state_dict") and hasattr(sampler, "load_state_dict"):
                 return sampler

@@ -1,7 +1,7 @@
 """Contents of the saved state of a loader, and the checks of a state that is loaded.
 
-A state is plain data, which may be saved as JSON or by ``torch.save``. It has a version, and a checksum of all other
-keys. States of version 1 have neither. Keys that a program adds are ignored.
+A state is plain data, which can be saved as JSON or by ``torch.save``. It has a version, and a checksum of all other
+keys. States of version 1 lack both. Keys that a program adds are ignored.
 """
 
 import operator
@@ -28,21 +28,21 @@ def sealed(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def place_of(state: Any) -> Place:
-    """Return the place in a state of a loader, and check the state.
+    """Check a loader's state and return the place in it.
 
     Raises:
-        TypeError: It is not a dict.
-        ValueError: It is not a state of a loader, or of a later release.
+        TypeError: The state is not a dict.
+        ValueError: It is not a state of a loader, or was saved by a later release.
         StateDamaged: It has changed since it was saved.
     """
     if not isinstance(state, dict):
-        raise TypeError(f"load_state_dict takes what state_dict() gave, a dict; got {state!r}")
+        raise TypeError(f"load_state_dict expects the dict that state_dict() returned, got {state!r}")
     missing = [name for name in ("seed", *Place._fields[:4]) if name not in state]
     if missing:
         kind = ValueError if state.keys().isdisjoint(_NAMES) else StateDamaged
         raise kind(
-            f"this is no state of a Loader: it lacks {', '.join(missing)}. "
-            "load_state_dict takes what state_dict() of a Loader of the same source gave"
+            f"the dict is not a state of a Loader, because it lacks {', '.join(missing)}: pass the dict that "
+            "state_dict() of a Loader of the same source returned"
         )
     _integer("seed", state["seed"], None)
     epoch, position = (_integer(name, state[name], 0) for name in ("epoch", "position"))
@@ -72,7 +72,7 @@ def _check_others(state: dict[str, Any], counts: tuple[int, ...]) -> None:
     if "random" in state:
         _check_generators(state["random"])
     ends = _integers("ends", state.get("ends", ()), -1)
-    # Packed ones are checked when they are unpacked.
+    # Packed snapshots are checked when they are unpacked.
     is_packed = isinstance(state.get("starts"), str)
     starts = [] if is_packed else _items("starts", state.get("starts", ()), _STARTS)
     for start in starts:
@@ -83,7 +83,7 @@ def _check_others(state: dict[str, Any], counts: tuple[int, ...]) -> None:
         _integer("starts", start[0], 0)
     for name, items in (("starts", starts), ("ends", ends)):
         if items and len(items) != len(counts):
-            raise _damaged(name, f"{len(counts)} items, as its counts have", state[name])
+            raise _damaged(name, f"{len(counts)} items, as many as its counts", state[name])
 
 
 _STARTS = "None or a pair of a number and a snapshot for each lane"
@@ -104,18 +104,18 @@ def _check_generators(random: Any) -> None:
 
 def _check_checksum(state: dict[str, Any]) -> None:
     if "version" not in state and "checksum" not in state:
-        return  # of version 1
+        return  # a state of version 1
     version = _integer("version", state.get("version"), 1)
     if version > VERSION:
         raise ValueError(
-            f"the state has version {version}, and this release reads versions up to {VERSION}: load it with a release "
-            "that is as new as the one that saved it"
+            f"the state has version {version}, and this release reads versions up to {VERSION}: load the state with "
+            "the release that saved it, or a later one"
         )
-    found = _integer("checksum", state.get("checksum"), 0)
+    saved = _integer("checksum", state.get("checksum"), 0)
     expected = _checksum(state)
-    if found != expected:
+    if saved != expected:
         raise StateDamaged(
-            f"the state has changed since it was saved: its checksum is {found}, that of its content is {expected}. "
+            f"the state has changed since it was saved: its checksum is {saved}, that of its content is {expected}. "
             f"{_REMEDY}, or save the state unchanged"
         )
 
@@ -129,14 +129,14 @@ def _integers(name: str, value: Any, least: int) -> tuple[int, ...]:
 
 
 def _items(name: str, value: Any, expected: str) -> list[Any]:
-    """Return the items of a list, which a format may have made an array."""
+    """Return the items of a list; some file formats turn lists into arrays."""
     if isinstance(value, list | tuple) or (callable(getattr(value, "tolist", None)) and isinstance(value, Iterable)):
         return list(value)
     raise _damaged(name, expected, value)
 
 
 def _integer(name: str, value: Any, least: int | None) -> int:
-    """Return a number of a state as an int; a format in which it was saved may have made another type of it."""
+    """Return an integer of a state as an int; some file formats change its type."""
     try:
         number = operator.index(value)
     except TypeError:
@@ -148,4 +148,4 @@ def _integer(name: str, value: Any, least: int | None) -> int:
 
 def _damaged(name: str, expected: str, value: Any) -> StateDamaged:
     shown = repr(value)[:100]
-    return StateDamaged(f"this is no state of a Loader: its {name} must be {expected}, got {shown}. {_REMEDY}")
+    return StateDamaged(f"the state of a Loader is damaged: its {name} must be {expected}, got {shown}. {_REMEDY}")

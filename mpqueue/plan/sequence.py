@@ -1,14 +1,14 @@
-"""`Sequence`: a dataset by batches, as Keras 2 had it."""
+"""`Sequence`: a dataset of batches, as in Keras 2."""
 
 from collections.abc import Iterator
 from typing import Any
 
 
 class _AttributeDefault:
-    """A class attribute that says what a `Sequence` says of itself until it is told; another base class says it first.
+    """A class attribute with a default: the value of a later base class, such as Keras's, takes precedence.
 
     Args:
-        value: What is said.
+        value: The default.
     """
 
     def __init__(self, value: int) -> None:
@@ -20,15 +20,15 @@ class _AttributeDefault:
     def __get__(self, sequence: Any, kind: type) -> Any:
         if sequence is None:
             return self._value
-        return getattr(super(self.owner, sequence), self.name, self._value)  # Keras's, of one that is a PyDataset, too
+        return getattr(super(self.owner, sequence), self.name, self._value)  # a subclass may be a PyDataset as well
 
 
 class Sequence:
-    """Base class of datasets that give complete batches by their index.
+    """Base class of datasets that return complete batches by index.
 
-    A subclass implements `__getitem__` and `__len__`, and may implement `on_epoch_end`. It is a safer way to use many
-    workers than a generator: each batch is computed exactly once per epoch. Anything with these two methods serves as
-    well; the base class brings the arguments of Keras 3's `PyDataset`, and they are attributes, too.
+    A subclass implements `__getitem__` and `__len__`, and may implement `on_epoch_end`. Each batch is computed exactly
+    once per epoch, with any number of workers. The base class is optional: any object with these two methods can be a
+    source. It adds the arguments of Keras 3's `PyDataset`, which are also attributes.
 
     Example:
         A dataset of ten batches::
@@ -47,17 +47,17 @@ class Sequence:
             assert [len(x) for x, y in Squares()] == [32] * 10
 
     Args:
-        workers: How many, for an enqueuer or `mpqueue.keras.accelerate` that gets no other number. The attribute is 1
-            where none was given, which binds nobody; so it is where a subclass never calls this constructor.
-        use_multiprocessing: Worker processes instead of threads, for one that gets neither. The attribute is False
-            where it was not given.
-        max_queue_size: Batches computed ahead, for one that gets no other number. The attribute is 10 where none was
-            given.
+        workers: Number of workers for an enqueuer or `mpqueue.keras.accelerate` that gets no other number. If it is
+            not passed, the attribute is 1 and has no effect.
+        use_multiprocessing: Use worker processes instead of threads, unless the enqueuer gets another value. If it is
+            not passed, the attribute is False.
+        max_queue_size: Number of batches computed ahead, unless the enqueuer gets another number. If it is not passed,
+            the attribute is 10.
 
     Follows: ``tf.keras.utils.Sequence``, and Keras 3's ``PyDataset``.
     """
 
-    # Set only where they are given, so that `mpqueue.frameworks.enqueuers.forms.own_of` knows.
+    # Set only if they are passed, so that `mpqueue.frameworks.enqueuers.forms.own_of` can tell.
     workers: Any = _AttributeDefault(1)
     use_multiprocessing: Any = _AttributeDefault(False)
     max_queue_size: Any = _AttributeDefault(10)
@@ -77,22 +77,22 @@ class Sequence:
         """Return the batch at position ``index``, from 0 to ``len(self) - 1``.
 
         Raises:
-            NotImplementedError: The subclass has none.
+            NotImplementedError: The subclass does not implement it.
         """
-        raise NotImplementedError(f"{type(self).__name__} must implement __getitem__(index), giving a complete batch")
+        raise NotImplementedError(f"{type(self).__name__} must implement __getitem__(index), returning a batch")
 
     def __len__(self) -> int:
         """Return the number of batches in one epoch.
 
         Raises:
-            NotImplementedError: The subclass has none.
+            NotImplementedError: The subclass does not implement it.
         """
-        raise NotImplementedError(f"{type(self).__name__} must implement __len__(), giving the number of batches")
+        raise NotImplementedError(f"{type(self).__name__} must implement __len__(), returning the number of batches")
 
     def on_epoch_end(self) -> None:
-        """Called once at the end of every epoch, in the process that trains."""
+        """Run at the end of every epoch, once, in the process that trains."""
 
     def __iter__(self) -> Iterator[Any]:
-        """Yield all batches of one epoch, in order, ``None`` included; `on_epoch_end` is not called."""
+        """Yield all batches of one epoch in order, including None. `on_epoch_end` is not called."""
         for index in range(len(self)):
             yield self[index]

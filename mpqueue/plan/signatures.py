@@ -1,8 +1,8 @@
 """Signatures and docstrings of frontends, from the table of options.
 
-A constructor takes ``**options: Unpack[LoaderOptions]``. Type checkers and editors read that. `inspect.signature`,
-`help`, notebooks and the reference pages read ``__signature__`` and ``__doc__``, which have each option with its type,
-its default and its description.
+A constructor takes ``**options: Unpack[LoaderOptions]``, which type checkers and editors read. `inspect.signature`,
+`help`, notebooks and the reference pages read ``__signature__`` and ``__doc__``, which list each option with its type,
+default and description.
 """
 
 import inspect
@@ -18,14 +18,14 @@ _WIDTH = 120
 
 
 def shows_options(kind: Any) -> Callable[[_Frontend], _Frontend]:
-    """Return a decorator that has a class show the options of a `TypedDict`.
+    """Return a class decorator that adds the options of a `TypedDict` to the signature and the docstring.
 
-    The docstring of the class has a section ``Args`` for its other arguments; the options follow them.
+    The docstring of the class must have a section ``Args``. The options are added to its end.
     """
 
     def decorate(frontend: _Frontend) -> _Frontend:
         signature = _with_options(vars(frontend)["__init__"], kind)
-        # A `__new__` takes whatever the constructor takes, and would say nothing to a reader.
+        # A `__new__` takes the arguments of the constructor as `*args, **kwargs`, which would not inform a reader.
         for name in ("__init__", "__new__"):
             method = vars(frontend).get(name)
             if method is not None:
@@ -37,7 +37,7 @@ def shows_options(kind: Any) -> Callable[[_Frontend], _Frontend]:
 
 
 def shows_arguments(kind: Any) -> Callable[[_Function], _Function]:
-    """Return a decorator that has a function show the options of a `TypedDict`."""
+    """Return a function decorator that adds the options of a `TypedDict` to the signature and the docstring."""
 
     def decorate(function: _Function) -> _Function:
         vars(function)["__signature__"] = _with_options(function, kind)
@@ -48,7 +48,7 @@ def shows_arguments(kind: Any) -> Callable[[_Function], _Function]:
 
 
 class _Docstring:
-    """The docstring of a class, which is put together when it is read: most programs read none."""
+    """The docstring of a class, assembled when it is read: most programs never read it."""
 
     def __init__(self, text: str | None, kind: Any) -> None:
         self._text, self._kind = text, kind
@@ -74,7 +74,7 @@ def described(text: str, kind: Any) -> str:
 
 
 def _without_kwargs(lines: list[str]) -> list[str]:
-    """Return the lines without what is said of ``**options``, which stand for the rows of the table."""
+    """Return the lines without the entry of ``**options``, which stands for the rows of the table."""
     start = next((n for n, line in enumerate(lines) if line.startswith("    **options:")), len(lines))
     end = next((n for n in range(start + 1, len(lines)) if not lines[n].startswith(" " * 8)), len(lines))
     return lines[:start] + lines[end:]

@@ -1,7 +1,7 @@
-"""Source classes: what the user passed, classified once, and the answers to all questions about it.
+"""Source classes: the user's object, classified once, with the answers to all questions about it.
 
-`mpqueue.plan.refused.recognise` finds the class. Everything that runs later (plans, engine, workers) asks these
-objects, or nothing::
+`mpqueue.plan.refused.recognise` selects the class. All later code (plans, engine, workers) uses only the methods of
+these classes::
 
     Items       batches or samples by index: ``__getitem__`` and ``__len__`` (or Keras 3's ``num_batches``, where
                 ``None`` means endless). No base class is required
@@ -9,7 +9,7 @@ objects, or nothing::
     Function    a stream: a callable without arguments that returns an iterator
     Iterator    a stream that can be run only once: a generator object, an iterator
 
-A `mpqueue.Dataset` and the streams of `mpqueue.files` provide their own by ``__mpqueue_source__``, and the frontend
+A `mpqueue.Dataset` and the streams of `mpqueue.files` provide their own source by ``__mpqueue_source__``. The frontend
 of torch makes its own.
 """
 
@@ -22,7 +22,7 @@ from mpqueue.plan.batching import Batching, Form
 from mpqueue.plan.lanes import LaneShare
 from mpqueue.plan.options import Options
 from mpqueue.plan.ranks import Shard
-from mpqueue.plan.refused import FRAMEWORKS, TWO_WAYS_OUT, Kind, has_num_batches, told_of_copies
+from mpqueue.plan.refused import FRAMEWORKS, SHARE_REMEDY, Kind, copies_message, has_num_batches
 from mpqueue.plan.sequence import Sequence
 from mpqueue.system.callers import outside_stacklevel
 from mpqueue.system.contents import name_of
@@ -30,26 +30,26 @@ from mpqueue.system.contents import name_of
 IN_ORDER = "in order"
 DEFAULT_LANES = 16
 MAX_LANES = 1 << 16
-_NUM_SHOWN = 4  # choices in an error
+_NUM_SHOWN = 4  # choices shown in an error
 
-# Hooks of base classes, which do nothing; a source that inherits one has nothing to wait for.
+# Hooks of base classes, which do nothing. A source that inherits one needs no barrier at the end of an epoch.
 _IDLE_HOOKS = {"Sequence.on_epoch_end", "PyDataset.on_epoch_end", "PyDataset.on_epoch_begin"}
 
 
 class Source:
-    """A source: the object that a user passed, classified.
+    """A source: the user's object, classified.
 
     Args:
         given: The object that the user passed.
-        runs: What workers run for it; None: the object itself.
+        runs: The object that workers run; None: ``given``.
 
     Attributes:
-        given: As passed.
-        runs: As passed.
-        has_index: Its batches or samples are numbered, so that each can be computed by itself.
-        can_replay: What was lost can be computed again.
-        opens_lanes: It opens its virtual shards by itself.
-        order: The kind of its order, as a saved state has it.
+        given: The object that the user passed.
+        runs: The object that workers run.
+        has_index: Batches or samples are numbered, so that each can be computed independently.
+        can_replay: Lost batches can be computed again.
+        opens_lanes: The source opens its virtual shards by itself.
+        order: The kind of its order, for saved states.
     """
 
     has_index: ClassVar[bool] = False
@@ -62,92 +62,92 @@ class Source:
 
     @property
     def name(self) -> str:
-        """The name of its class, or of the function, for messages."""
+        """The name of the class or function, for messages."""
         return name_of(self.runs)
 
     @property
     def title(self) -> str:
-        """The name that is shown for it: of its class, or the qualified one of a function."""
+        """The name for displays: the qualified name of a function, or the name of the class."""
         return getattr(self.runs, "__qualname__", type(self.runs).__name__)
 
     @property
     def can_mark(self) -> bool:
-        """True if its virtual shards report which sample is being computed, see `mpqueue.worker.retry_markers`."""
+        """True if virtual shards report which sample is being computed, see `mpqueue.worker.retry_markers`."""
         return getattr(self.runs, "can_mark", False) is True
 
     @property
     def can_resume(self) -> bool:
-        """True if it has a ``load_state_dict``."""
+        """True if the source has a ``load_state_dict``."""
         return hasattr(self.given, "load_state_dict")
 
     def remaining(self, options: Options) -> Options:
-        """Return the options that remain for the plan: a dataset turns some into stages, and stages into others."""
+        """Return the options for the plan: a dataset turns some options into stages, and some stages into options."""
         return options
 
     def form(self, batching: Batching | None) -> Form:
-        """Return how workers run it."""
+        """Return the form in which workers run the source."""
         raise NotImplementedError
 
     def length(self, of: str = "batches") -> int | None:
-        """Return the number of batches (or samples) per epoch as it is now; None: endless, or unknown.
+        """Return the current number of batches (or samples) per epoch; None: endless or unknown.
 
         Raises:
-            ValueError: There would be no batch.
-            TypeError: The source's own length is not an integer.
+            ValueError: The source is empty.
+            TypeError: The length of the source is not an integer.
         """
         return None
 
     def length_now(self) -> int | None:
-        """Return its length without any check; None: endless, or it has none."""
+        """Return the current length without any check; None: endless, or the source has no length."""
         return None
 
     def epoch_end(self) -> Callable[[], Any] | None:
-        """Return its own ``on_epoch_end``; None: it has none, or only that of a base class, which does nothing."""
+        """Return the source's own ``on_epoch_end``; None: it has none, or only that of a base class."""
         return None
 
     def may_change(self) -> bool:
-        """Return whether it has hooks of its own, and so may change between epochs."""
+        """Return whether the source has its own hooks, and so may change between epochs."""
         return False
 
     def draw_order(self) -> None:
-        """Have it draw its order now, if it would draw it in its first item, in each worker another one."""
+        """Have the source draw its order now if it would otherwise draw another one in each worker."""
 
     def why_not_threads(self, threads: int) -> str | None:
-        """Return why several threads must not compute its samples, or would have no effect; None: they may."""
+        """Return why several threads cannot compute the samples, or would have no effect; None: they can."""
         return None
 
     def may_thread(self) -> bool:
-        """Return whether several threads may compute its samples, as far as it declares it."""
+        """Return whether the source declares that several threads may compute its samples."""
         return False
 
     def check_workers(self, workers: int, *, in_processes: bool) -> None:
-        """Raise a `ValueError` if these workers would each run the same elements."""
+        """Raise a `ValueError` if each of these workers would run the same elements."""
 
     def check_portable(self, workers: int, backend: BackendName, start_method: str) -> None:
-        """Raise a `TypeError` for a part that worker processes cannot receive, before any is started."""
+        """Raise a `TypeError` if a part of the source cannot be sent to worker processes."""
 
     def check_lanes(self, lanes: int | None, world: int) -> int | None:
-        """Return the number of virtual shards over all ranks; None: one for each worker.
+        """Return the number of virtual shards over all ranks; None: one per worker.
 
         Args:
-            lanes: The number that was requested.
+            lanes: The requested number.
             world: The number of ranks.
 
         Raises:
-            ValueError: There are too many, or the ranks cannot have equally many.
+            ValueError: There are too many, or they cannot be divided equally among the ranks.
         """
         if lanes is None:
             return -(-DEFAULT_LANES // world) * world if self.opens_lanes else None
         if lanes > MAX_LANES:
             raise ValueError(
-                f"lanes must be at most {MAX_LANES:,}, got {lanes}. Each lane has its own buffers and its own place in "
-                "a state: pass a small multiple of the number of ranks, or leave out lanes"
+                f"lanes must be at most {MAX_LANES:,}, got {lanes}: each lane has its own buffers and its own place in "
+                "a state. Pass a small multiple of the number of ranks, or leave out lanes"
             )
         if lanes % world:
             below = lanes // world * world
             choices = [number for number in range(below, below + world * _NUM_SHOWN, world) if number]
             raise ValueError(
-                f"lanes={lanes} cannot be dealt to {world} ranks, of which each takes equally many: pass a multiple of "
+                f"lanes must be a multiple of the number of ranks, got {lanes} for {world} ranks: pass a multiple of "
                 f"{world}, such as {', '.join(map(str, choices))}"
             )
         return lanes
@@ -156,10 +156,10 @@ class Source:
         """Return the virtual shards of one rank.
 
         Args:
-            lanes: What `check_lanes` returned.
+            lanes: The result of `check_lanes`.
             shard: The rank.
-            workers: How many run them here, if each has one of its own.
-            backend: What runs them.
+            workers: Number of workers here, if each has one virtual shard.
+            backend: The backend of the workers.
         """
         rank, world = shard
         if lanes is not None:
@@ -171,56 +171,56 @@ class Source:
         return max(1, workers)
 
     def shape(self) -> list[str] | None:
-        """Return a line for each stage of a dataset; None: it has no stages."""
+        """Return a description of each stage of a dataset; None: the source has no stages."""
         return None
 
     def copies_warning(self, count: int, parts: str) -> str:
-        """Return the warning for a stream that returned all of its elements in each part.
+        """Return the warning for a stream that returned all of its elements in each worker or lane.
 
         Args:
-            count: The number of parts.
-            parts: What they are called: workers or lanes.
+            count: Number of workers or lanes.
+            parts: "workers" or "lanes".
         """
-        return told_of_copies(self.runs, count, parts)
+        return copies_message(self.runs, count, parts)
 
     @property
     def has_state(self) -> bool:
-        """True if it has a ``state_dict`` that belongs into a state of the loader."""
+        """True if the source has a ``state_dict`` that is part of the loader's state."""
         return hasattr(self.given, "state_dict")
 
 
 class Items(Source):
-    """Batches or samples by index; with a sampler by any keys, and then a length is not needed."""
+    """Batches or samples by index. With a sampler, the indices may be any keys, and no length is needed."""
 
     has_index = True
 
     def form(self, batching: Batching | None) -> Form:
-        """Return how workers run it."""
+        """Return the form in which workers run the source."""
         if batching is None:
             return Form.ITEMS
         return Form.SAMPLES if batching.threads == 1 else Form.THREADED
 
     def length(self, of: str = "batches") -> int | None:
-        """Return the number of batches (or samples) per epoch as it is now; None: endless."""
+        """Return the current number of batches (or samples) per epoch; None: endless."""
         source = self.runs
         if has_num_batches(source):
             length = source.num_batches
             if length is None:
                 return None
-            what = f"{self.name}.num_batches"
+            origin = f"{self.name}.num_batches"
         else:
-            what = f"len({self.name})"
-            length = type(source).__len__(source)  # not len(): its errors name neither class nor value
+            origin = f"len({self.name})"
+            length = type(source).__len__(source)  # not len(): its errors contain neither the class nor the value
         if isinstance(length, bool) or not hasattr(length, "__index__"):
-            raise TypeError(f"{what} must be an integer number of {of}, got {length!r}")
+            raise TypeError(f"{origin} must be an integer number of {of}, got {length!r}")
         length = int(length)
         if not 1 <= length < 1 << 63:
             item = "batch" if of == "batches" else "sample"
-            raise ValueError(f"{what} is {length}: a source needs at least one {item} per epoch, and fewer than 2**63")
+            raise ValueError(f"{origin} must be at least 1 {item} per epoch, and less than 2**63, got {length}")
         return length
 
     def length_now(self) -> int | None:
-        """Return its length without any check; None: endless, or it has none."""
+        """Return the current length without any check; None: endless, or the source has no length."""
         source = self.runs
         if has_num_batches(source):
             length = source.num_batches
@@ -229,18 +229,18 @@ class Items(Source):
         return None if length is None else int(length)
 
     def epoch_end(self) -> Callable[[], Any] | None:
-        """Return its own ``on_epoch_end``; None: it has none, or only that of a base class, which does nothing."""
+        """Return the source's own ``on_epoch_end``; None: it has none, or only that of a base class."""
         return _own_hook(self.runs, "on_epoch_end")
 
     def may_change(self) -> bool:
-        """Return whether it has an ``on_epoch_begin`` or ``on_epoch_end`` of its own."""
+        """Return whether the source has its own ``on_epoch_begin`` or ``on_epoch_end``."""
         return any(_own_hook(self.given, name) is not None for name in ("on_epoch_begin", "on_epoch_end"))
 
     def draw_order(self) -> None:
         """Draw the order of an iterator of Keras's ``ImageDataGenerator`` in the trainer, before it is sent.
 
-        Each worker has a copy, which would draw its own order: some items would come twice and others not at all. Its
-        `index_array` is None until `_set_index_array`. Orders of other sources are noticed by the workers; see
+        Otherwise the copy in each worker would draw its own order, and some items would be repeated and others missing.
+        `index_array` is None until `_set_index_array` is called. Workers detect such orders of other sources, see
         `mpqueue.worker.shuffle_detection`.
         """
         for attribute, method in _LATE_ORDERS:
@@ -249,29 +249,29 @@ class Items(Source):
                 return
 
     def why_not_threads(self, threads: int) -> str | None:
-        """Return why several threads must not compute its samples, or would have no effect; None: they may.
+        """Return why several threads cannot compute the samples, or would have no effect; None: they can.
 
-        The attribute ``thread_safe`` of a source, or of its class, declares it. False: several threads must not call
-        it. True: its ``__getitems__`` may be called by several threads at once, each for a part of a batch. If there is
-        no such attribute, its ``__getitem__`` is called as the option requests.
+        The attribute ``thread_safe`` of a source or its class declares it. If False, several threads must not call the
+        source. If True, several threads may call its ``__getitems__`` at once, each for a part of a batch. Without the
+        attribute, ``__getitem__`` is called by as many threads as requested.
         """
         for part in self._parts():
             is_safe, name = getattr(part, "thread_safe", None), type(part).__name__
             if is_safe is not None and not is_safe:
                 return (
-                    f"threads={threads}: {name} says that several threads must not ask it for samples (its thread_safe "
-                    f"is {is_safe!r}). Use more workers instead"
+                    f"threads={threads} needs a thread-safe source, and {name}.thread_safe is {is_safe!r}: use more "
+                    "workers instead"
                 )
             if is_safe is None and hasattr(part, "__getitems__"):
                 return (
-                    f"threads={threads} would have no effect: {name} has __getitems__, which is asked for a whole "
-                    "batch at once. If it may be called by several threads, each for a part of the batch, say so by an "
-                    f"attribute of the {name}: thread_safe = True"
+                    f"threads={threads} would have no effect, because {name} has __getitems__, which is called for a "
+                    "whole batch. If several threads may call it at once, each for a part of the batch, declare that "
+                    f"by an attribute of {name}: thread_safe = True"
                 )
         return None
 
     def may_thread(self) -> bool:
-        """Return whether several threads may compute its samples, as far as it declares it."""
+        """Return whether the source declares that several threads may compute its samples."""
         return all(map(_may_thread, self._parts()))
 
     def _parts(self) -> list[Any]:
@@ -285,33 +285,33 @@ class Lanes(Source):
     opens_lanes = True
 
     def form(self, batching: Batching | None) -> Form:
-        """Return how workers run it."""
+        """Return the form in which workers run the source."""
         return Form.LANES
 
     def shape(self) -> list[str] | None:
-        """Return a line for each stage of a dataset."""
+        """Return a description of each stage of a dataset."""
         return list(self.runs.shape())
 
     def copies_warning(self, count: int, parts: str) -> str:
-        """Return the warning for a stream that returned all of its elements in each part."""
-        return told_of_copies(self.runs.streams[0], count, parts)
+        """Return the warning for a stream that returned all of its elements in each worker or lane."""
+        return copies_message(self.runs.streams[0], count, parts)
 
 
 class Function(Source):
     """A stream: a callable without arguments that returns an iterator."""
 
     def form(self, batching: Batching | None) -> Form:
-        """Return how workers run it."""
+        """Return the form in which workers run the source."""
         return Form.FUNCTION
 
     @property
     def has_state(self) -> bool:
-        """True for an object; a class has the states of what it returns, which lanes take in snapshots."""
+        """True for an object with a ``state_dict``; states of a class's instances are in the snapshots of lanes."""
         return super().has_state and not isinstance(self.given, type)
 
 
 class TorchIterable(Function):
-    """An iterable-style dataset of torch; workers run its ``__iter__``, and lanes take its states in snapshots."""
+    """An iterable-style dataset of torch. Workers run its ``__iter__``; snapshots of lanes contain its states."""
 
     has_state = False
 
@@ -319,29 +319,29 @@ class TorchIterable(Function):
         super().__init__(given, given.__iter__)
 
     def copies_warning(self, count: int, parts: str) -> str:
-        """Return the warning for a stream that returned all of its elements in each part."""
-        return told_of_copies(self.given, count, parts)
+        """Return the warning for a stream that returned all of its elements in each worker or lane."""
+        return copies_message(self.given, count, parts)
 
 
 class Iterator(Source):
-    """A stream that can be run only once: an iterator."""
+    """An iterator: a stream that can be run only once."""
 
     can_replay = False
 
     def form(self, batching: Batching | None) -> Form:
-        """Return how workers run it."""
+        """Return the form in which workers run the source."""
         return Form.ITERATOR
 
     def check_workers(self, workers: int, *, in_processes: bool) -> None:
-        """Raise a `ValueError` if these workers would each run the same elements."""
+        """Raise a `ValueError` if each of these workers would run the same elements."""
         if in_processes and workers > 1:
             raise ValueError(
-                f"the source is an iterator ({type(self.runs).__name__}), of which each of {workers} worker processes "
-                f"would have a copy, so that every element came {workers} times. {TWO_WAYS_OUT}"
+                f"the source is an iterator ({type(self.runs).__name__}): each of {workers} worker processes would "
+                f"have a copy, and every element would be repeated {workers} times. {SHARE_REMEDY}"
             )
 
     def check_lanes(self, lanes: int | None, world: int) -> int | None:
-        """Raise a `ValueError` for a number of virtual shards: an iterator cannot be divided."""
+        """Raise a `ValueError` if a number of virtual shards was requested: an iterator cannot be divided."""
         if lanes is not None and lanes <= MAX_LANES:
             raise ValueError(
                 f"lanes={lanes} needs a source that can be run once for each lane, and an iterator "
@@ -385,12 +385,12 @@ def _own_hook(source: Any, name: str) -> Callable[[], Any] | None:
 
 
 def warn_of_unequal_ranks(shard: Shard, epoch_batches: int | None) -> None:
-    """Warn, on the first of several ranks, where each may get another number of batches of a stream."""
+    """Warn, on the first of several ranks, if the ranks may get different numbers of batches of a stream."""
     rank, world = shard
     if world > 1 and not rank and epoch_batches is None:
         warnings.warn(
-            f"{world} ranks share a stream, and nobody knows how many batches each of them gets: where they wait "
-            "for each other in every step, the one that gets more hangs. Pass epoch_batches=n for epochs of n "
+            f"{world} ranks share a stream, and the number of batches of each rank is unknown: if the ranks "
+            "synchronise in every step, the rank with the most batches hangs. Pass epoch_batches=n for epochs of n "
             "batches on each rank",
             UserWarning,
             stacklevel=outside_stacklevel(),
@@ -398,22 +398,22 @@ def warn_of_unequal_ranks(shard: Shard, epoch_batches: int | None) -> None:
 
 
 def warn_of_idle(share: LaneShare, lanes: int | None, workers: int) -> None:
-    """Warn of workers that will never have anything to do: it looks as if nothing but more of them could help.
+    """Warn of workers that are always idle, which would otherwise look as if more workers were needed.
 
     Args:
         share: The virtual shards of this rank.
-        lanes: Their number over all ranks; None: there is one for each worker.
-        workers: How many run them.
+        lanes: Number of virtual shards over all ranks; None: one per worker.
+        workers: Number of workers.
     """
     here, world = share.num_lanes, share.step
     if lanes is None or workers <= here:
         return
-    of = f", of which each of {world} ranks has {here}" if world > 1 else ""
+    of = f" ({here} on each of {world} ranks)" if world > 1 else ""
     enough = -(-workers // here) * lanes
     warnings.warn(
-        f"{workers} workers run a stream of {lanes} lanes{of}, and a lane is run by one worker at a time: "
-        f"{workers - here} of them will have nothing to do. Pass workers={here}; or lanes={enough}, which is another "
-        "order, and does not go on with states of this one",
+        f"{workers} workers run a stream of {lanes} lanes{of}, and each lane is run by one worker: "
+        f"{workers - here} of the workers will be idle. Pass workers={here}; or lanes={enough}, which changes the "
+        "order and cannot resume states saved with this one",
         UserWarning,
         stacklevel=outside_stacklevel(),
     )

@@ -18,14 +18,14 @@ from mpqueue.plan.ray_options import RayOptions
         ({"num_cpus": -1}, ValueError, "ray_options: num_cpus must be a finite number, 0 or more, got -1"),
         ({"num_cpus": float("nan")}, ValueError, "ray_options: num_cpus must be a finite number, 0 or more, got nan"),
         ({"resources": [("a", 1)]}, TypeError, "ray_options: resources must be a dict of numbers by name, got [("),
-        ({"resources": {1: 1}}, TypeError, "ray_options: the names in resources must be text, got 1"),
+        ({"resources": {1: 1}}, TypeError, "ray_options: the names in resources must be strings, got 1"),
         ({"resources": {"a": "b"}}, TypeError, "ray_options: resources['a'] must be a number, got 'b'"),
         (
             {"resources": {"a": -1}},
             ValueError,
             "ray_options: resources['a'] must be a finite number, 0 or more, got -1",
         ),
-        ({"resources": {"CPU": 1}}, ValueError, 'ray_options: resources cannot have "CPU": it is num_cpus'),
+        ({"resources": {"CPU": 1}}, ValueError, 'ray_options: resources must not contain "CPU": pass num_cpus instead'),
         (
             {"scheduling_strategy": "PACK"},
             ValueError,
@@ -46,7 +46,7 @@ def test_wrong_option_is_named_at_construction(options, kind, text):
 
 @pytest.mark.parametrize("backend", ["process", "thread"])
 def test_ray_options_with_another_backend_is_an_error(backend):
-    with pytest.raises(ValueError, match="ray_options is about"):
+    with pytest.raises(ValueError, match="ray_options needs backend"):
         Loader([1], workers=1, backend=backend, ray_options={})
 
 

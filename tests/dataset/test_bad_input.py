@@ -103,16 +103,16 @@ def test_invalid_result_of_a_function_raises_at_the_first_sample(dataset, text, 
         (lambda: Dataset.range(4)[4], IndexError, "no element 4: the dataset has 4 elements"),
         (lambda: evens().prefetch(2), AttributeError, "computes batches ahead.*max_queue_size"),
         (lambda: Dataset({"x": [1, 2]}), TypeError, r"dict of columns \('x'"),
-        (lambda: Dataset("train.txt"), TypeError, "the source is text"),
+        (lambda: Dataset("train.txt"), TypeError, "the source is a string"),
         (lambda: Dataset(Locked), TypeError, r"the class Locked: pass an instance of it, Locked\(\.\.\.\)"),
         (lambda: Dataset(all_of_it()), TypeError, r"an iterator \(generator\).*pass the generator function itself"),
         (lambda: Dataset(zip([1], [2], strict=True)), TypeError, r"an iterator \(zip\)"),
         (lambda: Dataset(lambda path: open(path)), TypeError, r"called without arguments.*functools\.partial"),
         (lambda: Dataset(None), TypeError, "with __getitem__ and __len__.*got None"),
         (lambda: Dataset(evens()), TypeError, "is already a Dataset"),
-        (lambda: run(evens(), lanes=10, shard=(0, 4)), ValueError, "lanes=10 .*a multiple of 4, such as 8, 12, 16"),
-        (lambda: run(Dataset.range(4), lanes=4), ValueError, "lanes=4 is about streams.*Leave it out"),
-        (lambda: run(Dataset.range(4), epoch_batches=4), ValueError, "epoch_batches=4 is about streams"),
+        (lambda: run(evens(), lanes=10, shard=(0, 4)), ValueError, "got 10 .*a multiple of 4, such as 8, 12, 16"),
+        (lambda: run(Dataset.range(4), lanes=4), ValueError, "lanes=4 applies to streams.*Leave it out"),
+        (lambda: run(Dataset.range(4), epoch_batches=4), ValueError, "epoch_batches=4 applies to streams"),
     ],
 )
 def test_invalid_use_raises_an_error_with_a_remedy(use, error, text):
@@ -194,12 +194,12 @@ def in_a_new_thread(function):
 )
 @pytest.mark.parametrize("options", [{"workers": 0}, {"workers": 2, "backend": "thread"}, {"workers": 1}])
 def test_warning_for_a_source_that_ignores_its_lane(source, who, options):
-    with pytest.warns(UserWarning, match=f"the {who} never asked mpqueue.worker_info.*each of 3 lanes.*use lanes=1$"):
+    with pytest.warns(UserWarning, match=f"the {who} never called mpqueue.worker_info.*each of 3 lanes.*use lanes=1$"):
         in_a_new_thread(lambda: run(source, lanes=3, **options))
 
 
 def test_iterating_a_dataset_directly_warns_as_well():
-    with pytest.warns(UserWarning, match=r"all_of_it never asked .*each of 16 lanes"):
+    with pytest.warns(UserWarning, match=r"all_of_it never called .*each of 16 lanes"):
         found = in_a_new_thread(lambda: list(Dataset(all_of_it)))
     assert sorted(found) == sorted(16 * list(range(5)))
 
@@ -230,9 +230,9 @@ PIPELINE = evens().shuffle(buffer=10).batch(4)
             r"in the state: 0: range\(0, 100\)\n  here:         0: range\(0, 101\)",
         ),
         (evens().batch(4), r"in the state: 2: shuffle\(buffer=10\)\n  here:         2: batch\(4\)"),
-        (PIPELINE.map(abs), r"in the state: \(nothing\)\n  here:         4: map\(abs\)"),
-        (Dataset.range(100).batch(4), "of a stream, and the source of this loader has an index"),
-        ([1, 2, 3], "of a stream, and the source of this loader has an index"),
+        (PIPELINE.map(abs), r"in the state: \(missing\)\n  here:         4: map\(abs\)"),
+        (Dataset.range(100).batch(4), "saved for a stream, and the source of this loader has an index"),
+        ([1, 2, 3], "saved for a stream, and the source of this loader has an index"),
     ],
 )
 def test_state_of_another_pipeline_is_rejected(source, text):
@@ -242,7 +242,7 @@ def test_state_of_another_pipeline_is_rejected(source, text):
 
 @pytest.mark.parametrize("source", [Dataset.range(100).batch(4), list(range(10))])
 def test_state_of_an_indexed_source_is_rejected_by_a_stream(source):
-    with mpqueue.Loader(PIPELINE, workers=0) as loader, pytest.raises(ValueError, match="is of a source with an index"):
+    with mpqueue.Loader(PIPELINE, workers=0) as loader, pytest.raises(ValueError, match="saved for a source with an index"):
         loader.load_state_dict(state_of(source))
 
 
@@ -250,7 +250,7 @@ def test_state_of_an_indexed_source_is_rejected_by_a_stream(source):
     ("ranks", "text"),
     [
         ([], "an empty list: pass the states of all ranks"),
-        ([0], r"lanes 1, 3, .* of 16 are missing\. Given: rank 0 of 2.*in that of rank 1"),
+        ([0], r"lanes 1, 3, .* of 16 are missing\. Got: rank 0 of 2.*in that of rank 1"),
         ([0, 0], r"have lanes 0, 2, .* twice: pass one of each rank"),
     ],
 )

@@ -258,7 +258,7 @@ def test_unsharded_generator_function_warns_once(backend):
         yield from range(3)
 
     with Loader(unsharded, workers=2, backend=backend) as loader:
-        with pytest.warns(UserWarning, match="never asked mpqueue.worker_info") as caught:
+        with pytest.warns(UserWarning, match="never called mpqueue.worker_info") as caught:
             assert len(list(loader)) == 6
         assert len(caught) == 1
         assert caught[0].filename == __file__

@@ -39,7 +39,7 @@ def test_dict_of_columns(make):
 
 
 def test_dict_of_columns_with_batch_size():
-    with pytest.raises(TypeError, match=r"and item 0 of it is no sample.*a dict with that row of.*number of samples$"):
+    with pytest.raises(TypeError, match=r"and its item 0 is not a sample.*a dict with that row of.*number of samples$"):
         Loader({"x": np.zeros(9), "y": np.zeros(9)}, batch_size=3)
 
 
@@ -85,20 +85,23 @@ def test_use_multiprocessing_must_be_true_or_false():
 
 
 def test_start_method_is_invalid_for_threads():
-    with pytest.raises(ValueError, match="start_method='spawn' is about worker processes"):
+    with pytest.raises(ValueError, match="start_method='spawn' needs worker processes"):
         Loader(Numbers(), backend="thread", start_method="spawn")
 
 
 def test_invalid_state_is_named():
     with pytest.raises(ValueError, match="lacks seed, epoch, position"):
         Loader(Numbers(), workers=0).load_state_dict({})
-    with pytest.raises(TypeError, match="takes what state_dict"):
+    with pytest.raises(TypeError, match="expects the dict that state_dict"):
         Loader(Numbers(), workers=0).load_state_dict(None)
 
 
 @pytest.mark.parametrize(
     ("length", "kind", "text"),
-    [(-3, ValueError, r"len\(Odd\) is -3"), (2.5, TypeError, r"len\(Odd\) must be an integer.*2.5")],
+    [
+        (-3, ValueError, r"len\(Odd\) must be at least 1 batch .*, got -3"),
+        (2.5, TypeError, r"len\(Odd\) must be an integer.*2.5"),
+    ],
 )
 def test_impossible_length_is_named_with_class(length, kind, text):
     class Odd(Numbers):
@@ -119,7 +122,7 @@ def test_pandas_table_is_table_of_columns():
 def test_series_is_indexed_by_labels():
     pandas = pytest.importorskip("pandas")
     for index in ([5, 6, 7], ["a", "b", "c"], [2, 1, 0]):
-        with pytest.raises(TypeError, match=r"a Series of pandas with an index of its own.*reset_index\(drop=True\)"):
+        with pytest.raises(TypeError, match=r"a pandas Series with its own index.*reset_index\(drop=True\)"):
             Loader(pandas.Series([1, 2, 3], index=index), batch_size=2)
     for series in (pandas.Series([1, 2, 3]), pandas.Series([1, 2, 3], index=[0, 1, 2])):
         with Loader(series, batch_size=3, workers=0) as loader:
@@ -144,9 +147,9 @@ def test_table_of_another_library_is_recognized(library, name, remedy):
 @pytest.mark.parametrize(
     ("source", "text"),
     [
-        (Consumer.__new__(Consumer), "the source is a Consumer, .* a server computes them already"),
-        ({1, 2}, "the source is a set, .* pass a list of it, which has an order"),
-        (frozenset({1, 2}), "the source is a frozenset, .* pass a list of it, which has an order"),
+        (Consumer.__new__(Consumer), "the source is a Consumer, .* a server computes its batches already"),
+        ({1, 2}, "the source is a set, .* pass a list of its items, which has an order"),
+        (frozenset({1, 2}), "the source is a frozenset, .* pass a list of its items, which has an order"),
         (Path("images"), "Path, which has no items by index: list its files"),
         (Loader([1, 2], workers=0), r"the source is a Loader, .* pass its source \(`loader\.source`\)"),
         (OrderedEnqueuer([1, 2]), "the source is a OrderedEnqueuer, .* pass its source"),
@@ -163,7 +166,7 @@ def test_source_without_length_raises_with_remedy():
         def __getitem__(self, index):
             return index
 
-    with pytest.raises(TypeError, match="Endless has no __len__: give it one, the number of its items"):
+    with pytest.raises(TypeError, match="Endless has no __len__: implement it, returning the number of items"):
         Loader(Endless())
 
 
@@ -172,7 +175,7 @@ def test_iterable_source_raises_with_remedy():
         def __iter__(self):
             return iter(range(3))
 
-    with pytest.raises(TypeError, match="It can be iterated: pass a function that returns its iterator to Loader"):
+    with pytest.raises(TypeError, match="For an iterable, pass a function that returns its iterator to Loader"):
         Loader(Stream())
 
 
@@ -182,13 +185,13 @@ def test_array_option_is_not_a_number():
 
 
 def test_sampler_shorter_than_dropped_batch_raises():
-    with pytest.raises(ValueError, match="drop_last leaves no batch: the sampler gives 2 indices, and a batch takes 8"):
+    with pytest.raises(ValueError, match="drop_last leaves no batch: the sampler has 2 indices, and a batch needs 8"):
         Loader([*range(9)], batch_size=8, sampler=[1, 2], drop_last=True)
-    with pytest.raises(ValueError, match="one batch for each rank takes 8"):
+    with pytest.raises(ValueError, match="one batch for each rank needs 8"):
         Loader([*range(9)], batch_size=4, sampler=[1, 2, 3, 4], drop_last=True, shard=(0, 2))
     with (
         Loader([*range(9)], batch_size=8, sampler=iter([1, 2]), drop_last=True, workers=0) as loader,
-        pytest.raises(ValueError, match="gave no full batch for epoch 0, and drop_last=True leaves out what is short"),
+        pytest.raises(ValueError, match="returned no full batch for epoch 0, and drop_last=True drops a short batch"),
     ):
         next(iter(loader))
 

@@ -79,7 +79,7 @@ OTHERS = {
     "an endless source": (
         lambda: loader_of(RANGE.repeat().batch(4)),
         lambda: loader_of(RANGE.batch(4)),
-        ["no end", "length 300"],
+        ["no length", "length 300"],
     ),
     "samples that are skipped": (
         lambda: loader_of(RANGE.skip(10).batch(4)),
@@ -159,7 +159,9 @@ def test_place_beyond_end_of_source_raises():
     state = {
         name: value for name, value in of_version_1(begun(list_of(80), 19)).items() if name not in {"length", "order"}
     }
-    with pytest.raises(ValueError, match="behind batch 19 of an epoch, and the source of this loader has 10 batches"):
+    with pytest.raises(
+        ValueError, match="saved after batch 19 of an epoch, and the source of this loader has 10 batches"
+    ):
         list_of(40).load_state_dict(state)
 
 
@@ -266,7 +268,7 @@ KINDS = [
 ]
 
 
-@pytest.mark.filterwarnings("ignore:the state is of rank:UserWarning")
+@pytest.mark.filterwarnings("ignore:the state was saved by rank:UserWarning")
 @pytest.mark.parametrize("name", KINDS)
 def test_each_change_of_state_raises(name):
     case = CASES[name]
@@ -284,7 +286,7 @@ def test_each_change_of_state_raises(name):
     loader.load_state_dict(state)
 
 
-@pytest.mark.filterwarnings("ignore:the state is of rank:UserWarning")
+@pytest.mark.filterwarnings("ignore:the state was saved by rank:UserWarning")
 @pytest.mark.parametrize("name", KINDS)
 def test_changed_state_without_checksum_loads_or_raises_value_error(name):
     """States of earlier releases: numbers cannot be checked, but their types can."""

@@ -81,7 +81,7 @@ def test_a_kind_that_is_new_runs_what_a_face_is_given(taken, in_processes, monke
 
 def test_what_contradicts_a_kind_is_refused_by_its_name(monkeypatch):
     monkeypatch.setitem(_KINDS, "new", BackendKind(in_processes=False, is_local=True, maker="none"))
-    with pytest.raises(ValueError, match="backend='new' has none: leave it out, or use backend=\"process\""):
+    with pytest.raises(ValueError, match="backend='new' has no processes: leave it out, or use backend=\"process\""):
         mpqueue.Loader([1], backend="new", start_method="spawn")
     with pytest.raises(ValueError, match="backend='new' and use_multiprocessing=True contradict each other"):
         mpqueue.OrderedEnqueuer([1], use_multiprocessing=True, backend="new")

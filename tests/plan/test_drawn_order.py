@@ -151,7 +151,7 @@ def test_the_end_of_an_epoch_is_a_position():
 
 def test_a_position_beyond_the_end_does_not_exist():
     cursor, _ = schedule_of(range(3))
-    with pytest.raises(ValueError, match=r"^position 5 does not exist: the sampler gave 3 batches for epoch 2$"):
+    with pytest.raises(ValueError, match=r"^position 5 does not exist: the sampler returned 3 batches for epoch 2$"):
         cursor.start_at(2, 5)
 
 

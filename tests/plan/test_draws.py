@@ -11,7 +11,7 @@ import pytest
 from mpqueue.plan.cursors import Drawn, Listed
 from mpqueue.plan.draws import Draws, SamplerDraw
 from mpqueue.plan.ranks import Ranks, Shard
-from mpqueue.plan.sampler_fingerprint import mark_of
+from mpqueue.plan.sampler_fingerprint import fingerprint_of
 
 
 def order_of(sampler, batch_size=None, *, rank=0, world=1, drop_last=False, are_lists=False):
@@ -234,27 +234,27 @@ def test_an_epoch_that_is_no_method_is_left_alone():
     ("options", "name"), [({"batch_size": 2}, "sampler"), ({}, "sampler"), ({"are_lists": True}, "batch_sampler")]
 )
 def test_a_sampler_that_gives_nothing_is_an_error(options, name):
-    with pytest.raises(ValueError, match=rf"^the {name} \(Sampler\) gave nothing for epoch 2: "):
+    with pytest.raises(ValueError, match=rf"^the {name} \(Sampler\) returned no indices for epoch 2: "):
         order_of(Sampler(0), **options).draw(2)
 
 
 def test_an_error_of_the_first_batch_comes_when_it_is_taken():
     draw = order_of([[]], are_lists=True).draw(0)
-    with pytest.raises(ValueError, match=r"^the batch_sampler gave an empty list"):
+    with pytest.raises(ValueError, match=r"^a batch_sampler must return lists of at least one index"):
         draw.take(1)
 
 
 @pytest.mark.parametrize("batch", [5, "ab", b"ab", None])
 def test_a_batch_sampler_gives_lists(batch):
     draw = order_of([batch], are_lists=True).draw(0)
-    with pytest.raises(TypeError, match=r"^a batch_sampler gives lists of indices, this one gave "):
+    with pytest.raises(TypeError, match=r"^a batch_sampler must return lists of indices, got "):
         draw.take(1)
 
 
 @pytest.mark.parametrize("index", [True, "a", [1], None])
 def test_a_sampler_without_a_batch_size_gives_integers(index):
     draw = order_of([index]).draw(0)
-    with pytest.raises(TypeError, match=r"^a sampler without batch_size gives the indices of batches"):
+    with pytest.raises(TypeError, match=r"^without batch_size, a sampler must return the indices of batches"):
         draw.take(1)
 
 
@@ -327,7 +327,7 @@ def test_a_sampler_without_a_state_has_none():
 
 
 def test_a_batch_has_the_mark_of_all_before_it_over_all_ranks():
-    marks = list(itertools.accumulate([[0], [1], [2], [3]], lambda mark, keys: mark_of(keys, mark), initial=0))
+    marks = list(itertools.accumulate([[0], [1], [2], [3]], lambda mark, keys: fingerprint_of(keys, mark), initial=0))
     draw = order_of([[0], [1], [2], [3]], rank=1, world=2, are_lists=True).draw(0)
     assert draw.mark == marks[0]
     assert [drawn.mark for drawn in draw.take(1)] == [marks[0]]
@@ -339,7 +339,7 @@ def test_a_batch_has_the_mark_of_all_before_it_over_all_ranks():
 
 def test_the_mark_of_a_batch_stands_also_for_what_other_ranks_have_left_behind():
     draw = order_of(range(6), world=2).draw(0, 2)
-    assert draw.mark == mark_of([1], mark_of([0], 0))
+    assert draw.mark == fingerprint_of([1], fingerprint_of([0], 0))
 
 
 def test_a_state_has_the_mark_of_what_was_drawn_unless_it_is_of_the_beginning():
@@ -352,7 +352,7 @@ def test_a_state_has_the_mark_of_what_was_drawn_unless_it_is_of_the_beginning():
 def test_the_mark_of_the_place_that_was_reached_is_remembered():
     order = order_of(range(3))
     drawn(order, 1)
-    mark = mark_of([2], mark_of([1], mark_of([0], 0)))
+    mark = fingerprint_of([2], fingerprint_of([1], fingerprint_of([0], 0)))
     assert order.state_at(1, 3, None) == {"drawn": mark}
     assert order.state_at(1, 2, None) == order.state_at(2, 3, None) == {}
     order.draw(1).take(1)  # once more, less far
@@ -362,7 +362,7 @@ def test_the_mark_of_the_place_that_was_reached_is_remembered():
 
 
 def test_the_place_that_was_reached_begins_with_the_first_epoch_and_goes_on_from_that_of_a_state():
-    first, both = mark_of([0], 0), mark_of([1], mark_of([0], 0))
+    first, both = fingerprint_of([0], 0), fingerprint_of([1], fingerprint_of([0], 0))
     order, other = order_of(range(2)), order_of(range(2))
     drawn(order)
     assert order.state_at(0, 2, None) == {"drawn": both}
@@ -386,11 +386,13 @@ def test_the_mark_of_a_state_goes_into_the_next_state_of_that_place():
 def test_a_sampler_that_gives_others_than_the_state_says_is_warned_about(options, name):
     units = [[unit] for unit in range(4)] if "are_lists" in options else range(4)
     order = order_of(units, **options)
-    order.load(3, 2, {"drawn": mark_of([1], mark_of([0], 0))})
+    order.load(3, 2, {"drawn": fingerprint_of([1], fingerprint_of([0], 0))})
     drawn(order, 3)
-    order.load(3, 2, {"drawn": mark_of([1], mark_of([5], 0))})
+    order.load(3, 2, {"drawn": fingerprint_of([1], fingerprint_of([5], 0))})
     drawn(order, 2)
-    with pytest.warns(UserWarning, match=rf"^the {name} \(\w+\) gave other indices for the first 2 .*epoch 3 than"):
+    with pytest.warns(
+        UserWarning, match=rf"^the {name} \(\w+\) returned different indices for the first 2 .*epoch 3 than"
+    ):
         drawn(order, 3)
 
 
@@ -401,8 +403,8 @@ def test_an_epoch_is_over_when_nothing_of_it_is_left_for_the_ranks():
 
 
 def test_keys_of_any_kind_have_the_same_mark_in_any_process():
-    assert mark_of([1, 2], 0) == zlib.crc32(struct.pack("=2q", 1, 2))
-    assert mark_of([2], mark_of([1], 0)) == mark_of([1, 2], 0)
-    assert mark_of(["a", None], 5) == zlib.crc32(b"['a', None]", 5)
-    assert mark_of([1 << 70, "\udcff"], 0) == zlib.crc32(b"[1180591620717411303424, '\\udcff']")
-    assert mark_of([(1, object()), [2.5, b"x"]], 0) == zlib.crc32(b"[(1, 'object'), (2.5, b'x')]")
+    assert fingerprint_of([1, 2], 0) == zlib.crc32(struct.pack("=2q", 1, 2))
+    assert fingerprint_of([2], fingerprint_of([1], 0)) == fingerprint_of([1, 2], 0)
+    assert fingerprint_of(["a", None], 5) == zlib.crc32(b"['a', None]", 5)
+    assert fingerprint_of([1 << 70, "\udcff"], 0) == zlib.crc32(b"[1180591620717411303424, '\\udcff']")
+    assert fingerprint_of([(1, object()), [2.5, b"x"]], 0) == zlib.crc32(b"[(1, 'object'), (2.5, b'x')]")

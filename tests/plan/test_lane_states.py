@@ -79,9 +79,9 @@ def test_a_generator_function_has_a_lane_for_each_worker(workers, backend, sourc
 
 
 def test_lanes_that_cannot_be_dealt_equally_are_refused_with_those_that_can():
-    with pytest.raises(ValueError, match=r"lanes=10 cannot be dealt to 4 ranks.* such as 8, 12, 16"):
+    with pytest.raises(ValueError, match=r"got 10 for 4 ranks.* such as 8, 12, 16"):
         Loader(elements, lanes=10, shard=(1, 4), workers=0)
-    with pytest.raises(ValueError, match=r"lanes=3 cannot be dealt to 4 ranks.* such as 4, 8, 12"):
+    with pytest.raises(ValueError, match=r"got 3 for 4 ranks.* such as 4, 8, 12"):
         Loader(Lanes(), lanes=3, shard=(1, 4), workers=0)
 
 
@@ -92,7 +92,7 @@ def test_an_iterator_cannot_have_lanes():
 
 @pytest.mark.parametrize("name", ["lanes", "epoch_batches"])
 def test_a_source_with_an_index_has_no_use_for_options_of_streams(name):
-    with pytest.raises(ValueError, match=rf"{name}=4 is about streams.* and list has __getitem__"):
+    with pytest.raises(ValueError, match=rf"{name}=4 applies to streams.* and list has __getitem__"):
         Loader([1, 2, 3], workers=0, **{name: 4})
 
 
@@ -170,9 +170,9 @@ def test_one_state_is_enough_for_a_rank_all_of_whose_lanes_it_has(before, after,
 def test_lanes_that_are_missing_are_named_with_the_ranks_that_have_them():
     states = states_of(4, [6] * 8)
     loader = loader_of(lanes=8, shard=(0, 2))
-    with pytest.raises(ValueError, match=r"lanes 2, 6 of 8 are missing.*Given: rank 0 of 4.*all 4 ranks.*of rank 2"):
+    with pytest.raises(ValueError, match=r"lanes 2, 6 of 8 are missing.*Got: rank 0 of 4.*all 4 ranks.*of rank 2"):
         loader.load_state_dict(states[0])
-    with pytest.raises(ValueError, match=r"lanes 1, 5 of 8 are missing. Given: rank 3, 0, 2 of 4.*that of rank 1"):
+    with pytest.raises(ValueError, match=r"lanes 1, 5 of 8 are missing. Got: rank 3, 0, 2 of 4.*that of rank 1"):
         loader.load_state_dict([states[3], states[0], states[2]])
 
 
@@ -185,12 +185,12 @@ def test_lanes_that_are_there_twice_are_named():
 @pytest.mark.parametrize(("name", "value"), [("seed", 4), ("epoch", 1)])
 def test_states_of_other_moments_or_runs_are_refused(name, value):
     first, second = states_of(2, [6] * 8)
-    with pytest.raises(ValueError, match=f"not of one run at one moment: {name}"):
+    with pytest.raises(ValueError, match=f"not saved by one run at one moment: {name}"):
         loader_of(lanes=8).load_state_dict([first, second | {name: value}])
 
 
 def test_a_state_of_other_lanes_is_refused():
-    with pytest.raises(ValueError, match=r"of a stream of lanes=8, and this loader has lanes=4"):
+    with pytest.raises(ValueError, match=r"for a stream of lanes=8, and this loader has lanes=4"):
         loader_of(lanes=4).load_state_dict(states_of(1, [6] * 8))
 
 
@@ -198,10 +198,10 @@ def test_a_state_of_other_lanes_is_refused():
     ("lines", "told"),
     [
         (["range(10)", "filter(odd)"], r"Line 2 of it:\n  in the state: map\(f\)\n  here:         filter\(odd\)"),
-        (["range(10)"], r"Line 2 of it:\n  in the state: map\(f\)\n  here:         \(nothing\)"),
+        (["range(10)"], r"Line 2 of it:\n  in the state: map\(f\)\n  here:         \(missing\)"),
         (
             ["range(10)", "map(f)", "batch(2)"],
-            r"Line 3 of it:\n  in the state: \(nothing\)\n  here:         batch\(2\)",
+            r"Line 3 of it:\n  in the state: \(missing\)\n  here:         batch\(2\)",
         ),
     ],
 )
@@ -217,7 +217,9 @@ def test_a_state_of_a_function_is_none_of_a_dataset_and_the_other_way_round():
     of_function, of_dataset = (
         Loader(source, workers=0, lanes=4) for source in (elements, mpqueue.Dataset.range(9).filter(bool))
     )
-    with pytest.raises(ValueError, match=r"of a function or iterable, and the source of this loader is a dataset with"):
+    with pytest.raises(
+        ValueError, match=r"for a function or iterable, and the source of this loader is a dataset with"
+    ):
         of_dataset.load_state_dict(of_function.state_dict())
     with pytest.raises(ValueError, match=r"of a dataset with stages, and the source of this loader is a function or"):
         of_function.load_state_dict(of_dataset.state_dict())
@@ -234,7 +236,7 @@ def test_a_position_in_an_epoch_that_is_over_here_is_the_next_epochs_beginning()
 def test_no_state_is_refused():
     with pytest.raises(ValueError, match="empty list"):
         loader_of().load_state_dict([])
-    with pytest.raises(TypeError, match="a dict; got 3"):
+    with pytest.raises(TypeError, match="returned, got 3"):
         loader_of().load_state_dict([3])
 
 
@@ -258,7 +260,7 @@ def test_equal_states_of_all_ranks_of_a_sequence_are_one():
     loader = Loader(list(range(9)), workers=0)
     loader.load_state_dict(states)
     assert list(loader) == list(range(9))
-    with pytest.raises(ValueError, match="not of one moment"):
+    with pytest.raises(ValueError, match="not saved at one moment"):
         loader.load_state_dict([states[0], of_version_1(states[1], position=3)])
 
 

@@ -505,7 +505,7 @@ def test_an_order_that_was_handed_out_is_kept_on_request_only():
 def test_lanes_have_no_positions_to_be_asked_for():
     cursor = StreamCursor(2)
     cursor.keep(5)
-    with pytest.raises(LookupError, match="comes from a lane"):
+    with pytest.raises(LookupError, match="is from a lane"):
         cursor.unit_at(0, 0)
 
 

@@ -38,26 +38,26 @@ def of_folder(folder):
 
 
 MISTAKES = {
-    "a path": ("data/photos", {"batch_size": 2}, TypeError, "the source is text, whose items are characters: .* names of files"),
+    "a path": ("data/photos", {"batch_size": 2}, TypeError, "the items of a string are characters: .* file names"),
     "a generator with arguments": (
         of_folder, {"batch_size": 2}, TypeError, r"called without arguments, but of_folder\(folder\) .* functools.partial",
     ),
     "a function of the language": (len, {"batch_size": 2}, TypeError, "called without arguments, but len"),
     "a rank alone": (Samples(), {"batch_size": 2, "rank": 0}, TypeError, "'rank': .* shard, the pair"),
     "a world": (Samples(), {"batch_size": 2, "world_size": 2}, TypeError, "'world_size': .* shard, the pair"),
-    "drop_last on one rank": (Samples(), {"batch_size": 11, "drop_last": True}, ValueError, "and a batch takes 11"),
+    "drop_last on one rank": (Samples(), {"batch_size": 11, "drop_last": True}, ValueError, "and a batch needs 11"),
     "a class": (Samples, {"batch_size": 2}, TypeError, r"is the class Samples: pass an instance of it, Samples\(\.\.\.\)"),
     "arrays": ((X, X), {"batch_size": 2}, TypeError, "tuple of 2 arrays, which would be 2 samples: .* that row of each array"),
-    "columns": ({"x": X}, {"batch_size": 2}, TypeError, r"dict of columns \('x', \.\.\.\), and item 0 of it is no sample"),
+    "columns": ({"x": X}, {"batch_size": 2}, TypeError, r"dict of columns \('x', \.\.\.\), and its item 0 is not a sample"),
     "columns with a sampler": ((X, X), {"batch_size": 2, "sampler": [0]}, TypeError, "tuple of 2 arrays"),
     "no length": (object(), {"batch_size": 2}, TypeError, "has no __getitem__ and no __len__"),
-    "a source of batches": (Batches(), {"batch_size": 2}, ValueError, "items of Batches are batches already"),
-    "a source that counts batches": (Numbered(), {"batch_size": 2}, ValueError, "what has num_batches are: leave out"),
+    "a source of batches": (Batches(), {"batch_size": 2}, ValueError, "items of Batches, .* are batches already"),
+    "a source that counts batches": (Numbered(), {"batch_size": 2}, ValueError, "an object with num_batches, are batches already: leave out"),
     "a generator object": (generator(), {"batch_size": 2, "workers": 2}, ValueError, "each of 2 worker processes.*workers=1"),
     "a sampler and a generator": (generator, {"sampler": [1]}, ValueError, "a sampler needs a source with __getitem__"),
-    "shuffle and a generator": (generator, {"batch_size": 1, "shuffle": True}, ValueError, "a generator has an order of its own"),
+    "shuffle and a generator": (generator, {"batch_size": 1, "shuffle": True}, ValueError, "a generator determines its own order"),
     "drop_last and a generator": (generator, {"drop_last": True, "shard": (0, 2)}, ValueError, "pass batch_size"),
-    "an empty source": ([], {"batch_size": 2, "drop_last": True}, ValueError, r"len\(list\) is 0: .* at least one sample"),
+    "an empty source": ([], {"batch_size": 2, "drop_last": True}, ValueError, r"len\(list\) must be at least 1 sample .*, got 0"),
     "a size of text": (Samples(), {"batch_size": "2"}, TypeError, "batch_size must be an integer or None, got '2'"),
     "a size of True": (Samples(), {"batch_size": True}, TypeError, "batch_size must be an integer"),
     "a size of 0": (Samples(), {"batch_size": 0}, ValueError, "batch_size must be 1 or more, or None, got 0"),
@@ -66,11 +66,11 @@ MISTAKES = {
     "collate alone": (Samples(), {"collate": list.copy}, ValueError, "pass batch_size"),
     "drop_last alone": (Samples(), {"drop_last": True}, ValueError, "pass batch_size"),
     "drop_last of a number": (Samples(), {"batch_size": 2, "drop_last": 3}, TypeError, "drop_last must be True or False"),
-    "drop_last leaves no batch": (Samples(), {"batch_size": 11, "drop_last": True}, ValueError, "10 samples, .* takes 11"),
+    "drop_last leaves no batch": (Samples(), {"batch_size": 11, "drop_last": True}, ValueError, "10 samples, .* needs 11"),
     "drop_last over ranks": (
-        Samples(), {"batch_size": 4, "drop_last": True, "shard": (0, 3)}, ValueError, "10 samples, .* takes 12",
+        Samples(), {"batch_size": 4, "drop_last": True, "shard": (0, 3)}, ValueError, "10 samples, .* needs 12",
     ),
-    "drop_last of batches": (Samples(), {"drop_last": True, "shard": (0, 11)}, ValueError, "10 batches, .* takes 11"),
+    "drop_last of batches": (Samples(), {"drop_last": True, "shard": (0, 11)}, ValueError, "10 batches, .* needs 11"),
     "a sampler that is none": (Samples(), {"sampler": 3}, TypeError, "sampler must be an iterable of indices"),
     "a sampler of text": (Samples(), {"sampler": "abc"}, TypeError, "sampler must be an iterable of indices"),
     "a sampler's class": (Samples(), {"batch_sampler": list}, TypeError, "batch_sampler is the class list"),
@@ -92,9 +92,9 @@ MISTAKES = {
     "a bound of text": (Samples(), {"on_error": "skip", "max_errors": "3"}, TypeError, "max_errors must be an integer"),
     "a negative bound": (Samples(), {"on_error": "skip", "max_errors": -1}, ValueError, "max_errors must be 0 or more"),
     "a bound alone": (Samples(), {"max_errors": 3}, ValueError, 'on_error="skip"'),
-    "num_workers": (Samples(), {"num_workers": 2}, TypeError, "'num_workers': torch's num_workers is here workers"),
-    "collate_fn": (Samples(), {"batch_size": 2, "collate_fn": list}, TypeError, "torch's collate_fn is here collate"),
-    "pin_memory": (Samples(), {"pin_memory": True}, TypeError, "batches lie in shared memory"),
+    "num_workers": (Samples(), {"num_workers": 2}, TypeError, "'num_workers': the argument num_workers of torch's DataLoader is here workers"),
+    "collate_fn": (Samples(), {"batch_size": 2, "collate_fn": list}, TypeError, "the argument collate_fn of torch's DataLoader is here collate"),
+    "pin_memory": (Samples(), {"pin_memory": True}, TypeError, "batches are in shared memory"),
     "another name": (Samples(), {"bath_size": 3}, TypeError, r"unexpected keyword argument 'bath_size'$"),
 }  # fmt: skip
 
@@ -115,7 +115,7 @@ def test_state_of_other_batch_size_raises():
 
 def test_unsharded_generator_function_warns_once():
     with mpqueue.Loader(generator, batch_size=2, workers=2) as loader:
-        with pytest.warns(UserWarning, match="never asked mpqueue.worker_info"):
+        with pytest.warns(UserWarning, match="never called mpqueue.worker_info"):
             assert [batch.tolist() for batch in loader] == [[1], [1]]
         assert len(list(loader)) == 2
 

@@ -252,7 +252,7 @@ def test_changed_sampler_output_warns_with_remedy():
     state = state_of(Choosing())
     with mpqueue.Loader(Indices(), sampler=Choosing(), batch_size=SIZE, workers=0) as loader:
         loader.load_state_dict(state)
-        said = r"sampler \(Choosing\) gave other indices for the first 2 batches of epoch 0.*state_dict"
+        said = r"sampler \(Choosing\) returned different indices for the first 2 batches of epoch 0.*state_dict"
         with pytest.warns(UserWarning, match=said):
             list(loader)
 
@@ -262,7 +262,7 @@ def test_changed_order_of_ranks_warns():
     order = list(range(LENGTH))[::-1]
     with mpqueue.Loader(Indices(), sampler=order, batch_size=SIZE, workers=0, shard=(1, 2)) as loader:
         loader.load_state_dict(state)
-        with pytest.warns(UserWarning, match="gave other indices"):
+        with pytest.warns(UserWarning, match="returned different indices"):
             assert next(iter(loader)).tolist() == [14, 13, 12]
 
 

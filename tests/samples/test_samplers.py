@@ -156,16 +156,16 @@ def test_error_of_sampler_is_raised_in_place_and_retried(workers):
 def test_empty_sampler_raises():
     with mpqueue.Loader(Indices(), sampler=iter([1, 2]), batch_size=2, workers=0) as loader:
         assert [batch.tolist() for batch in loader] == [[1, 2]]
-        with pytest.raises(ValueError, match=r"gave nothing for epoch 1: .* an iterator that was used up"):
+        with pytest.raises(ValueError, match=r"returned no indices for epoch 1: .* an iterator that is exhausted"):
             list(loader)
 
 
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
-        ({"batch_sampler": [1, 2]}, TypeError, "gives lists of indices, this one gave 1"),
+        ({"batch_sampler": [1, 2]}, TypeError, "must return lists of indices, got 1"),
         ({"batch_sampler": [[]]}, ValueError, "empty list"),
-        ({"sampler": [[1, 2]]}, TypeError, r"integers, and this one gave \[1, 2\]"),
+        ({"sampler": [[1, 2]]}, TypeError, r"integers; got \[1, 2\]"),
     ],
 )
 def test_output_of_sampler_is_checked(options, error, words):

@@ -33,7 +33,7 @@ def test_each_rank_resumes_from_its_own_state():
 def test_state_of_other_rank_within_epoch_warns(shard):
     _, state = taken(0, 2, 2, ordered=False)
     with loader_of(*shard) as loader:
-        with pytest.warns(UserWarning, match=r"rank 0 of 2 .*ordered=False.* own state"):
+        with pytest.warns(UserWarning, match=r"rank 0 of 2 .*ordered=False.* same rank"):
             loader.load_state_dict(state)
 
 

@@ -56,7 +56,7 @@ class TestOptions:
             mpqueue.attach("nobody", **options)
 
     def test_trace_in_missing_folder_is_refused_immediately(self, tmp_path):
-        with pytest.raises(ValueError, match="in a folder that exists"):
+        with pytest.raises(ValueError, match="in an existing folder"):
             mpqueue.attach("nobody", trace=tmp_path / "missing/run.json")
 
     @pytest.mark.parametrize("name", ["", ".", "..", "a\0b", "x" * 200])

@@ -52,7 +52,7 @@ def test_broadcast_yields_all_lanes_in_loader_order():
 
 
 def test_lanes_not_divisible_by_ranks_are_refused():
-    with pytest.raises(ValueError, match=r"lanes=6 cannot be dealt to 4 ranks.*4, 8"):
+    with pytest.raises(ValueError, match=r"got 6 for 4 ranks.*4, 8"):
         mpqueue.Server("s", STREAM, workers=1, world=4, lanes=6)
 
 

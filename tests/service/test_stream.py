@@ -594,7 +594,7 @@ def test_dataset_that_drops_last_batch_drops_it_for_all_ranks():
     assert Stream(dataset, workers=1, world=2).length() == 2
     assert Stream(dataset, workers=1, world=1).length() == 3
     with pytest.raises(
-        ValueError, match="drop_last leaves no batch: there are 10 samples, and one batch for each rank takes 12"
+        ValueError, match="drop_last leaves no batch: there are 10 samples, and one batch for each rank needs 12"
     ):
         Stream(dataset, workers=1, world=4)
 

@@ -329,8 +329,8 @@ def names_in(path):
     ("trace", "error", "text"),
     [
         (3, TypeError, "trace must be the path"),
-        ("/", ValueError, "trace must be the path of a file, got '/', which is none"),
-        ("", ValueError, "which is none"),
+        ("/", ValueError, "trace must be the path of a file, got '/', which is empty or a folder"),
+        ("", ValueError, "which is empty or a folder"),
     ],
 )
 def test_invalid_path_raises_at_construction(trace, error, text):
@@ -339,7 +339,7 @@ def test_invalid_path_raises_at_construction(trace, error, text):
 
 
 def test_path_in_missing_folder_raises_at_construction(tmp_path):
-    with pytest.raises(ValueError, match="a folder that exists"):
+    with pytest.raises(ValueError, match="an existing folder"):
         Loader(Slow(), trace=tmp_path / "missing/run.json")
 
 

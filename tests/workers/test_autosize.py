@@ -258,7 +258,7 @@ def test_starts_with_one_worker(monkeypatch):
 @pytest.mark.parametrize(
     ("number", "backend", "said"),
     [
-        ("many", "process", r'must be a number or "auto" \(as many as pay\), got'),
+        ("many", "process", r'must be an integer or "auto", got'),
         ("auto", "thread", "worker processes"),
     ],
 )

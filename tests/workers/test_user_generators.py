@@ -68,7 +68,7 @@ def test_generator_in_a_closure_is_found():
         for _ in range(3):
             yield kept.random()
 
-    with pytest.warns(UserWarning, match="never asked"), Loader(elements, workers=2, seed=1) as loader:
+    with pytest.warns(UserWarning, match="never called"), Loader(elements, workers=2, seed=1) as loader:
         found = list(loader)
     assert len(set(found)) == 6
 

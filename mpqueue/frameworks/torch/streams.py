@@ -17,7 +17,7 @@ from mpqueue.frameworks.torch.collation import SlotCollation
 from mpqueue.frameworks.torch.tensors import encode
 from mpqueue.frameworks.torch.worker import LoaderParts, LoaderSource
 from mpqueue.plan.backend_kinds import BackendName
-from mpqueue.plan.refused import told_of_copies
+from mpqueue.plan.refused import copies_message
 from mpqueue.plan.sources import Lanes
 from mpqueue.worker.lanes import Lane, LaneRun
 
@@ -91,7 +91,7 @@ class LoaderStream(Lanes):
 
     def copies_warning(self, count: int, parts: str) -> str:
         """Return the warning for a stream that returned all of its elements in each part."""
-        return told_of_copies(self.runs.lanes.streams[0], count, parts)
+        return copies_message(self.runs.lanes.streams[0], count, parts)
 
 
 class _TensorLane:

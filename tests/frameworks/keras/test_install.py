@@ -268,7 +268,10 @@ def test_what_is_no_argument_of_accelerate_is_told_by_the_name_that_it_has():
     arrays = np.zeros((4, 2)), np.zeros(4)
     with pytest.raises(TypeError, match=r"accelerate takes one dataset.*got ndarray.*call fit\(x, y\)"):
         mpqueue.keras.accelerate(*arrays)
-    with pytest.raises(TypeError, match=r"accelerate\(\) got .*'num_workers': torch's num_workers is here workers"):
+    with pytest.raises(
+        TypeError,
+        match=r"accelerate\(\) got .*'num_workers': the argument num_workers of torch's DataLoader is here workers",
+    ):
         mpqueue.keras.accelerate([arrays], num_workers=2)
     with pytest.raises(TypeError, match="'batch_size': the items of py_dataset are batches already"):
         mpqueue.keras.accelerate([arrays], batch_size=2)

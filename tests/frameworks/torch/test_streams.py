@@ -131,7 +131,7 @@ def test_a_state_of_another_dataset_or_batch_size_is_refused():
     loader = made(batch_size=4)
     next(iter(loader))
     for other in (DataLoader(STREAM, batch_size=8), DataLoader(STREAM.take(80), batch_size=4)):
-        with pytest.raises(ValueError, match="the state is of another dataset"):
+        with pytest.raises(ValueError, match="the state was saved for another dataset"):
             other.load_state_dict(loader.state_dict())
 
 
@@ -210,7 +210,7 @@ def test_one_state_goes_into_its_rank_and_missing_ones_are_named():
     options = {"epoch_batches": 30}
     _, state = taken(ranked(1, 2, **options), 10)
     ranked(1, 2, **options).load_state_dict(state)
-    with pytest.raises(ValueError, match=r"lanes 0, 2, .* are missing.*Given: rank 1 of 2.*rank 0$"):
+    with pytest.raises(ValueError, match=r"lanes 0, 2, .* are missing.*Got: rank 1 of 2.*rank 0$"):
         ranked(0, 2, **options).load_state_dict(state)
     with pytest.raises(ValueError, match="twice"):
         ranked(0, 2, **options).load_state_dict([state, state])
@@ -285,7 +285,7 @@ def test_impossible_ranks_and_lanes_are_refused(options, error, words):
 @pytest.mark.parametrize("option", [{"shard": (0, 2)}, {"lanes": 4}, {"epoch_batches": 3}])
 @pytest.mark.parametrize("make", [lambda: range(8), lambda: mpqueue.Dataset.range(8), lambda: Counted(8)])
 def test_lanes_are_of_streams(option, make):
-    with pytest.raises(ValueError, match=f"{next(iter(option))}=.* is about streams.*DistributedSampler"):
+    with pytest.raises(ValueError, match=f"{next(iter(option))}=.* applies to streams.*DistributedSampler"):
         DataLoader(make(), **option)
 
 

@@ -49,7 +49,7 @@ def test_without_workers_there_is_no_worker_as_in_torch():
 def test_a_dataset_that_does_not_ask_is_told_what_to_ask(options):
     got, (text,) = elements(Loader(Numbers(asks=False), workers=2, **options))
     assert got == sorted([*range(20)] * 2)
-    assert "Numbers never asked torch.utils.data.get_worker_info()" in text
+    assert "Numbers never called torch.utils.data.get_worker_info()" in text
     assert "islice" in text and "mpqueue" not in text
 
 
