@@ -1,4 +1,4 @@
-"""Plans: a source and its options, resolved once into what is computed and in which order.
+"""Plans: a source and its options, resolved once into the batches to compute and their order.
 
 A plan is immutable and pure: it starts no process, reads no clock and opens no file descriptor. A *cursor*, made from a
 plan, is the mutable part: it deals the work items of one run.
@@ -7,7 +7,7 @@ Modules, from the ground up. A module imports only from its own line and the lin
 
     backend_kinds.py        the properties of each backend
     ray_options.py          the options of the Ray backend
-    refused.py              source validation: the kind of source that an object is, or why it is not one
+    refused.py              source validation: the kind of source that an object is, or an error
     batching.py             how workers run a source, and how samples become batches
     checks.py               checks of the value of one option
     options.py              the table of options: types, defaults, checks and descriptions
@@ -17,7 +17,7 @@ Modules, from the ground up. A module imports only from its own line and the lin
     cursors.py              work items, places, and the cursors that deal them
     ranks.py                the batches of one rank among several
     sources.py              the source classes, and how an object is classified
-    rules.py                combinations of a source and options that are refused
+    rules.py                invalid combinations of a source and options
     sampler_fingerprint.py  checksums of the indices that a sampler returned
     sampler_state.py        the random state that a sampler's order depends on
     draws.py                batches drawn from a sampler

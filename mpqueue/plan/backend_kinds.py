@@ -19,7 +19,7 @@ class BackendKind(NamedTuple):
             batches are in shared memory, which is bounded. Otherwise workers run in the caller's process and use its
             own source, and a start method has no effect.
         is_local: All workers run on this machine.
-        maker: The module whose `make_backend` creates it; it is imported on first use.
+        maker: The module with the `make_backend` that creates it. It is imported on first use.
     """
 
     in_processes: bool
@@ -39,7 +39,7 @@ def kind_of(name: str) -> BackendKind:
     """Return the backend of a name.
 
     Raises:
-        ValueError: There is no backend of this name.
+        ValueError: The backend does not exist.
     """
     if name not in _KINDS:
         raise ValueError(f'backend must be "process", "thread" or "ray", got {name!r}')

@@ -8,7 +8,7 @@ FIND_THREADS = 0
 
 
 class Form(enum.Enum):
-    """The form in which a worker runs a source. It selects the class of the worker's runner.
+    """How a worker runs a source. It selects the class of the worker's runner.
 
     Attributes:
         ITEMS: Each item is a batch, computed by its index.

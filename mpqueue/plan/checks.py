@@ -29,7 +29,7 @@ def integer(least: int | None = None, *, or_none: bool = False, shown: str | Non
     """Return a check for integers.
 
     Args:
-        least: The smallest valid integer; None: there is no bound.
+        least: The smallest valid integer; None: unbounded.
         or_none: Also accept None.
         shown: The bound as the error message shows it; None: the number.
     """
@@ -160,7 +160,7 @@ def worker_init(name: str, value: Any) -> None:
     if misfit is not None:
         raise TypeError(
             f"{name} is called without arguments, but {misfit.name}{misfit.signature} needs some "
-            f"({misfit.reason}): call mpqueue.worker_info() in it, whose `id` is the worker's number"
+            f"({misfit.reason}): for the number of the worker, use mpqueue.worker_info().id in it"
         )
 
 

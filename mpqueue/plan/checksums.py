@@ -1,8 +1,8 @@
 """Checksums of saved states that are equal before and after a file format has changed the types.
 
 JSON returns a tuple as a list, and the key ``1`` as ``"1"``. Other formats return integers as NumPy scalars, and lists
-as arrays or tensors. The checksum is therefore computed from a canonical form, in which these are equal. An object that
-is not plain data is represented by the name of its type only.
+as arrays or tensors. The checksum is therefore computed from a canonical form that is equal for all of these. An object
+that is not plain data is represented by the name of its type only.
 """
 
 import zlib

@@ -4,7 +4,7 @@ The snapshots become JSON, which is compressed and encoded in base64. In this JS
 differences of its items: most lists of places ascend, and the differences are small and repeat.
 
 The order of the elements in a shuffle buffer cannot be compressed. But it follows from the picks, which follow from the
-seed. So the elements are listed in the order in which they arrived, and `mpqueue.seeding.picks.arrivals` restores
+seed. So the elements are listed in the order of their arrival, and `mpqueue.seeding.picks.arrivals` restores
 their order in the buffer.
 """
 
@@ -106,7 +106,7 @@ def _gaps(numbers: list[int]) -> Any:
 
 
 class _Arrived:
-    """Elements of a buffer in the order in which they arrived."""
+    """Elements of a buffer in the order of their arrival."""
 
     def __init__(self, items: list[int]) -> None:
         self.items = items

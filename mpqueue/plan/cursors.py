@@ -8,12 +8,12 @@ of `Cursor`.
 epoch). With a *barrier* (the source changes itself at the end of an epoch), it deals no work item of the next epoch
 before `open_epoch` is called. It reads the length of the source at the start of every epoch.
 
-`DrawnCursor` draws batches from a sampler while it deals. It keeps each batch until the consumer has it: after an
+`DrawnCursor` draws batches from a sampler while it deals. It keeps each batch until the consumer gets it: after an
 interrupt, the work in flight is dealt again, and a sampler that draws random numbers would return other indices. With
 `keep`, it keeps batches for as long as the epoch is open, so that positions can be computed again.
 
 `StreamCursor` is for streams. Elements are read from virtual shards (lanes), each with its own order. Work items
-alternate between the lanes: element 0 of each lane, then element 1 of each, and so on. A lane that has ended answers
+alternate between the lanes: element 0 of each lane, then element 1 of each, and so on. A lane after its end answers
 its remaining work items with "end" and gets no more. The others continue in the same order, so the order of delivery
 does not depend on when the end was noticed. The next lane follows from the number of elements that each lane has
 returned. A work item names its lane, not a worker: the backend decides which worker runs a lane.
@@ -68,10 +68,10 @@ class Place(NamedTuple):
         position: Number of batches of the epoch that were delivered, without a gap.
         ahead: Later positions that were delivered as well (``ordered=False``).
         counts: For a stream: number of elements taken from each lane. The live lane with the smallest count is next.
-        starts: For a stream: the snapshot from which each lane can be resumed; empty: all from their beginning.
+        starts: For a stream: the snapshot for resuming each lane; empty: all from their beginning.
         ends: For a stream: number of elements of each lane, -1 if unknown; empty: unknown for all.
         base: Global number of the batch with which these ranks began the epoch. It is above 0 if another number of
-            ranks had begun the epoch, see `mpqueue.plan.ranks`.
+            ranks began the epoch, see `mpqueue.plan.ranks`.
     """
 
     epoch: int = 0
@@ -85,7 +85,7 @@ class Place(NamedTuple):
     def is_same_as(self, other: "Place") -> bool:
         """Return whether both are the same place. At the beginning of a stream, the counts may be missing.
 
-        Workers that are already at a place must not be sent there again: they would lose what they computed ahead.
+        Workers that are already at a place must not be sent there again: they would lose batches computed ahead.
         """
         # Snapshots and ends are not compared: the same place gets newer ones while the stream continues.
         if self[:3] != other[:3]:
@@ -134,7 +134,7 @@ class Cursor:
         epoch: The epoch that is being dealt.
         next_number: Number of the next work item.
         lengths: Number of batches of each epoch that was opened and not yet delivered; None: endless or unknown.
-        last_epoch: No work item of a later epoch is dealt; None: there is no such limit.
+        last_epoch: No work item of a later epoch is dealt; None: no limit.
     """
 
     num_lanes = 0
@@ -155,7 +155,7 @@ class Cursor:
         raise NotImplementedError
 
     def deal(self, limit: int = 1) -> list[WorkItem]:
-        """Return up to ``limit`` of the next work items, all of one epoch; none if there is no work at the moment.
+        """Return up to ``limit`` of the next work items, all of one epoch; none if no work is available at the moment.
 
         Raises:
             Exception: The error of the source's length, its order or its sampler. The next call tries again.
@@ -219,7 +219,7 @@ class Cursor:
         """Return the work of a position, for `Ledger.want`. Its epoch is open, or was the last one to be delivered.
 
         Raises:
-            LookupError: There is no such position, or it cannot be drawn again and is not kept.
+            LookupError: The position does not exist, or it cannot be drawn again and is not kept.
         """
         raise LookupError(f"batch {position} of epoch {epoch} is from a lane, and cannot be computed by its position")
 
@@ -336,7 +336,7 @@ class EpochCursor(Cursor):
         """Return the work of a position; its index follows from the order of the epoch."""
         known, order, length = self._order_at(epoch)
         if epoch != known or position < 0 or (length is not None and position >= length):
-            raise LookupError(f"there is no batch {position} in epoch {epoch}: it has {length} batches")
+            raise LookupError(f"batch {position} does not exist in epoch {epoch}: it has {length} batches")
         return Drawn(position if order is None else int(order[position]))
 
     def _forget_all(self) -> None:
@@ -364,7 +364,7 @@ class EpochCursor(Cursor):
     def _next_positions(self, limit: int) -> Sequence[int]:
         start = self._position
         stop = start + limit if self._length is None else min(start + limit, self._length)
-        while stop in self._skip:  # an epoch whose last positions are skipped ends with the one before them
+        while stop in self._skip:  # the end of the epoch may be skipped
             stop += 1
         self._position = stop
         # A range uses no memory, whatever its length.
@@ -468,7 +468,7 @@ class DrawnCursor(EpochCursor):
         super().__init__(lambda: None, 0, barrier=barrier)
         self._consumer: ConsumerProgress | None = None
         self._begin_draw = draw
-        self._draw: Draw | None = None  # None: not begun, or ended by an error
+        self._draw: Draw | None = None  # None: not started, or ended by an error
         self._drawn_epoch = -1
         self._taken: list[Drawn] = []  # drawn, but not in `_kept` yet
         self._kept: dict[int, Drawn] = {}  # by position: the first ones for the whole epoch, others until delivered
@@ -477,16 +477,16 @@ class DrawnCursor(EpochCursor):
         self._num_indices = self._room = 0
 
     def follow(self, consumer: ConsumerProgress) -> None:
-        """Keep each drawn batch until the consumer has it; without a consumer, keep all."""
+        """Keep each drawn batch until the consumer gets it; without a consumer, keep all."""
         self._consumer = consumer
 
     def keep(self, num_indices: int) -> None:
-        """Keep up to ``num_indices`` indices of each epoch that is opened from now on, until the next one is opened."""
+        """Keep up to ``num_indices`` indices of each later epoch, until the next one is opened."""
         super().keep(num_indices)
         self._num_indices = num_indices
 
     def unit_at(self, epoch: int, position: int) -> Drawn:
-        """Return what was drawn for a position."""
+        """Return the batch that was drawn for a position."""
         # A sampler that is iterated again may return other indices, so a batch that is not kept is lost.
         if epoch == self._drawn_epoch and position in self._kept:
             return self._kept[position]
@@ -537,7 +537,7 @@ class DrawnCursor(EpochCursor):
         is_kept = at >= self._num_drawn or at >= self._forget_at or self._forget_at == self._num_lasting
         if self._draw is None or self.epoch != self._drawn_epoch or not is_kept:
             self._begin()
-        # In blocks, each of which is dropped: a saved place may be a billion samples from the beginning.
+        # Draw and drop in blocks: a saved place may be a billion samples from the beginning.
         while (left := at - self._num_drawn) > 0 and self._draw_more(min(left, 1024)):
             self._forget_before(self._num_drawn)
         if left > 0:
@@ -598,7 +598,7 @@ class StreamCursor(Cursor):
 
     With ``epoch_batches``, the lanes never end, and an epoch is a number of successive elements. Then the epoch of all
     work items is 0, and the epoch of a batch is known on delivery. `length_of` is the same for all epochs, and
-    work items that were dealt ahead stay valid after the end of an epoch.
+    work items that were dealt ahead remain valid after the end of an epoch.
 
     Args:
         share: The lanes of this process, or their number if there is only one process.
@@ -645,7 +645,7 @@ class StreamCursor(Cursor):
     def room_for(self, num_outstanding: int) -> int:
         """Return how many more work items may be dealt before the end of the last epoch that was requested.
 
-        A work item that reports the end of a lane is not a batch: after it, there is room for another one.
+        A work item that reports the end of a lane is not a batch: after it, another work item may be dealt.
         """
         length, consumer = self._epoch_batches, self._consumer
         if length is None or self.last_epoch is None or consumer is None:
@@ -686,7 +686,7 @@ class StreamCursor(Cursor):
         return dealt
 
     def deal(self, limit: int = 1) -> list[WorkItem]:
-        """Return up to ``limit`` of the next work items; none if all lanes have ended."""
+        """Return up to ``limit`` of the next work items; none after the end of all lanes."""
         dealt: list[WorkItem] = []
         while self._turns and len(dealt) < limit:
             count, lane = self._turns[0]

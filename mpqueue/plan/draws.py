@@ -47,7 +47,7 @@ class SamplerDraw:
         return None if self._following is _END else self._following.mark
 
     def take(self, limit: int) -> list[Drawn]:
-        """Return up to ``limit`` of the next batches. An error of the sampler is raised in its place, and is the end.
+        """Return up to ``limit`` of the next batches. An error of the sampler is raised at its position and ends the draw.
 
         Raises:
             Exception: The error that the sampler raised.
@@ -129,7 +129,7 @@ class Draws:
     def _begin(self, epoch: int, base: int) -> SamplerDraw:
         self._set_epoch(epoch)
         recorded = self._beginnings.get(epoch)
-        if recorded is not None:  # the epoch began before: in this loader, or in the one whose state was loaded
+        if recorded is not None:  # the epoch began before: in this loader, or before its state was saved
             with self._randomness.restored(recorded):
                 return self._draw_from(epoch, base)
         with self._randomness.recorded() as recorded:
@@ -246,7 +246,7 @@ def _keys_of(batch: int | Listed) -> Sequence[Any]:
 
 
 def _placed(batches: Iterator[list[Any]]) -> Iterator[Listed]:
-    """Yield each batch with the place of its first sample."""
+    """Yield each batch with the position of its first sample."""
     place = 0
     for indices in batches:
         yield Listed(place, indices)

@@ -1,4 +1,4 @@
-"""States of streams: the places of lanes as plain data, and the place of any rank from the states of all ranks.
+"""States of streams: the places of lanes as plain data, and any rank's place from the states of all ranks.
 
     rank 0 of 2: lanes 0, 2, 4, 6 --state--+                  +--> rank 0 of 4: lanes 0, 4
     rank 1 of 2: lanes 1, 3, 5, 7 --state--+--> by lane ------+--> ...
@@ -94,7 +94,7 @@ def check_shape(saved: Any, shape: list[str] | None) -> None:
 
 
 def check_epoch_batches(state: dict[str, Any], epoch_batches: int | None, world: int) -> None:
-    """Raise a `ValueError` if the epochs of a state have another length than those of a loader.
+    """Raise a `ValueError` if the epochs of a state and of a loader differ in length.
 
     With another number of ranks, either each rank keeps its number of batches, or all ranks together do.
 
@@ -105,7 +105,6 @@ def check_epoch_batches(state: dict[str, Any], epoch_batches: int | None, world:
     """
     saved = state.get("epoch_batches", epoch_batches)
     if saved == epoch_batches:
-        return
         return
     before = shard_in(state)[1]
     if saved is not None and epoch_batches is not None and world != before and saved * before == epoch_batches * world:
@@ -138,8 +137,7 @@ def place_in(
     if missing:
         raise ValueError(_missing_message(missing, states, share, shard))
     mine = [progress[lane] for lane in share.lanes()]
-    # The batches that all ranks together have taken, as far as the states report them, are divided among the present
-    # ranks. A single state stands for all ranks of its run.
+    # The number of batches that all ranks together have taken is divided among the present ranks. A single state represents all ranks of its run.
     world = shard[1]
     position = sum(place.position for place in places) * shard_in(states[0])[1] // (len(places) * world)
     return Place(

@@ -1,4 +1,4 @@
-"""Virtual shards (lanes): their snapshots, from which they can be resumed, and their ends. Pure.
+"""Virtual shards (lanes): their snapshots for resuming, and their ends. Pure.
 
     worker --batch n, and a snapshot after it--> note(lane, n + 1, snapshot) -> kept until a later one is delivered
     place(counts) -> for each lane the newest snapshot that is not ahead of its count -> saved state, or worker start
@@ -10,7 +10,7 @@ computed again and dropped.
 Snapshots and ends are valid for a whole epoch, wherever the consumer is in it. They are forgotten when another epoch or
 another source begins (`LaneTable.go_to`), and when no run can return to them.
 
-Any thread may read a place while another one adds a snapshot: all snapshots of a lane are one tuple, which one
+Any thread may read a place while a second thread adds a snapshot: all snapshots of a lane are one tuple, which one
 assignment replaces.
 """
 
@@ -37,7 +37,7 @@ MOST_LOST = 32  # lost samples that are kept per lane; the lane is far ahead of 
 
 
 class RetryStart(NamedTuple):
-    """A place where a lane is resumed whose samples may crash the worker: see `mpqueue.worker.retry_markers`.
+    """A place for resuming a lane with samples that may crash the worker: see `mpqueue.worker.retry_markers`.
 
     Attributes:
         start: The place.
@@ -53,7 +53,7 @@ class Lost(NamedTuple):
 
     Attributes:
         name: The numbers that identify it: seed, epoch, place.
-        error: The error that is raised in its place.
+        error: The error that is raised instead.
     """
 
     name: tuple[int, int, int]
@@ -102,11 +102,11 @@ class LaneTable:
         self._counts: Callable[[], Sequence[int]] | None = None
 
     def follow(self, counts: Callable[[], Sequence[int]]) -> None:
-        """Set the function that returns the delivered elements of each lane. Without it, nothing is forgotten."""
+        """Set the function that returns the delivered elements of each lane. Without it, all snapshots are kept."""
         self._counts = counts
 
     def note(self, lane: int, number: int, state: bytes) -> None:
-        """Add a snapshot that was taken after element ``number - 1``, and forget those that are too old."""
+        """Add a snapshot that was taken after element ``number - 1``, and drop older ones that are not needed."""
         # By number: an element that is computed again may bring its snapshot a second time.
         known = {start.number: start for start in self._known[lane]}
         known[number] = LaneStart(number, state)
@@ -128,8 +128,8 @@ class LaneTable:
     def lose(self, lane: int, lost: Lost) -> bool:
         """Add a lost sample to the snapshots of a lane; return False if they have it already.
 
-        Every worker or later process that continues from one of them then skips the sample. A lane without a snapshot
-        gets one of its beginning.
+        Every worker or later process that continues from such a snapshot then skips the sample. A lane without a
+        snapshot gets one of its beginning.
         """
         known = self._known[lane]
         # A worker that resumes before the first snapshot must skip the sample, too.
@@ -142,7 +142,7 @@ class LaneTable:
         return True
 
     def known(self) -> Sequence[tuple[LaneStart, ...]]:
-        """Return the snapshots of each lane. For `starts`, call it before you read what was delivered."""
+        """Return the snapshots of each lane. For `starts`, call it before you read the delivered counts."""
         return tuple(self._known)
 
     def ends_by_lane(self) -> tuple[int, ...]:

@@ -26,7 +26,7 @@ Slow = Literal["wait", "skip", "detach"]
 
 
 class _Default(str):
-    """A default that can be told apart from an equal string passed by the caller."""
+    """A default that can be distinguished from an equal string passed by the caller."""
 
     __slots__ = ()
 
@@ -171,8 +171,8 @@ class WorkerOptions(TypedDict, total=False):
         Option(
             True,
             checks.flag,
-            "Return batches in the order of the source; elements of a stream come from its virtual shards in turn. "
-            "If False, return them as soon as they are ready, so that a slow batch does not delay others.",
+            "Return batches in the order of the source; a stream alternates between its virtual shards. If False, "
+            "return them as soon as they are ready, so that a slow batch does not delay others.",
         ),
     ]
     start_method: Annotated[

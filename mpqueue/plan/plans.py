@@ -1,11 +1,11 @@
-"""The four kinds of plan: what is computed, in which order, on which rank, and how a place in that order is saved.
+"""The four kinds of plan: the batches of each rank, their order, and how a place in that order is saved.
 
 ::
 
     BatchesPlan    items of the source are batches; their indices follow from (seed, epoch, position)
     SamplesPlan    a work item is the number of a batch; the workers know which samples that means
     DrawnPlan      the trainer draws the indices of a batch from a sampler, and the work item carries them
-    StreamPlan     elements come from virtual shards, each with its own order
+    StreamPlan     elements of virtual shards, each with its own order
 
 A plan is immutable. `Plan.cursor` makes the mutable part of a run, which deals work items. The run's `Draws` keep the
 indices that were drawn from a sampler. Positions of a place count this rank's batches; a saved state counts those of
@@ -41,7 +41,7 @@ class Plan(ABC):
 
     Attributes:
         source: The source.
-        options: The options about samples and ranks; those that became stages of a dataset have their defaults.
+        options: The options about samples and ranks; options that became stages of a dataset have their defaults.
         ranks: The batches that are dealt here, out of those of all ranks.
         seed: The seed of shuffled orders and random numbers.
         seed_given: The user passed the seed; then batches computed by the caller use it, too.
@@ -68,7 +68,7 @@ class Plan(ABC):
         """Return a plan with these fields.
 
         Raises:
-            ValueError: There are no batches, or the ranks cannot have equal parts.
+            ValueError: The epoch is empty, or the ranks cannot have equal parts.
         """
         return cls(**fields)
 
@@ -76,7 +76,7 @@ class Plan(ABC):
 
     @property
     def form(self) -> Form:
-        """The form in which workers run the source."""
+        """How workers run the source."""
         return self.source.form(self.batching)
 
     @property
@@ -143,7 +143,7 @@ class Plan(ABC):
         """
 
     def draws(self) -> "Draws | None":
-        """Return a run's draws from the sampler; None: there is no sampler."""
+        """Return a run's draws from the sampler; None: no sampler."""
         return None
 
     @abstractmethod
@@ -168,7 +168,7 @@ class Plan(ABC):
         Args:
             place: The place.
             draws: The run's draws from a sampler.
-            cursor: The run's cursor; None: the run has not begun.
+            cursor: The run's cursor; None: the run has not started.
             ordered: Batches are returned in order. If False, this rank does not know which batches other ranks took
                 out of order, and the state is valid for this rank only.
         """
@@ -196,7 +196,7 @@ class Plan(ABC):
     def place(self, states: Sequence[dict[str, Any]], workers: int, backend: BackendName) -> Place:
         """Return the place in a state: this rank's place for a stream, otherwise the place of all ranks.
 
-        `begun_at` converts the place of all ranks to that of this rank.
+        `begun_at` converts a place of all ranks to one of this rank.
 
         Args:
             states: One state, or those of all ranks at one moment.
@@ -257,7 +257,7 @@ class Plan(ABC):
             )
 
     def _may_differ(self, state: Mapping[str, Any], here: dict[str, Any]) -> bool:
-        """Return whether the length may differ from that of a state, because earlier batches are the same."""
+        """Return whether the length may differ from the length in a state, because earlier batches are the same."""
         if "source" in state:
             return True  # the source has its own state, which may change its length
         is_prefix = self.is_drawn or here["order"].startswith(IN_ORDER)  # a sampler is checked by its fingerprint
@@ -267,7 +267,7 @@ class Plan(ABC):
         self, states: Sequence[dict[str, Any]], places: list[Place], workers: int, backend: BackendName
     ) -> Place:
         if any(place != places[0] for place in places):
-            raise ValueError("the states were not saved at one moment: their places differ. Pass one of them")
+            raise ValueError("the states were not saved at one moment: their places differ. Pass a single state")
         return places[0]
 
     def _warn_of_another_rank(self, shard: tuple[int, int]) -> None:
@@ -432,7 +432,7 @@ class DrawnPlan(_IndexPlan):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class StreamPlan(Plan):
-    """Elements come from virtual shards ("lanes").
+    """Elements are taken from virtual shards ("lanes").
 
     Attributes:
         lanes: Number of lanes over all ranks; None: one for each worker.
@@ -462,7 +462,7 @@ class StreamPlan(Plan):
         """Raise a `ValueError` if there is one virtual shard per worker, because "auto" changes that number."""
         if self.lanes is None:
             raise ValueError(
-                f'workers="auto" changes the number of workers, on which the division of {self.source.name} depends: '
+                f'workers="auto" changes the number of workers, and {self.source.name} is divided by that number: '
                 "pass lanes=n, and select the elements by mpqueue.worker_info().shard_id; or pass a number of workers"
             )
 

@@ -73,7 +73,7 @@ class Ranks:
         return place._replace(position=place.base + place.position * world, ahead=ahead, base=0)
 
     def to_local(self, place: Place) -> Place:
-        """Return the place in this rank's own order for a global place, from which all ranks continue together."""
+        """Return the place in this rank's own order for a global place, where all ranks continue together."""
         rank, world = self.shard
         if world == 1:
             return place

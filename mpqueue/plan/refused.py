@@ -141,7 +141,7 @@ def validate_source(source: Any, item: str = "batch") -> None:
         raise TypeError(f"the source is the class {name}: pass an instance of it, {name}(...)")
     if isinstance(source, str):
         raise TypeError(
-            f"the source is a string, whose items are characters: pass an object whose __getitem__(index) returns a "
+            f"the items of a string are characters: pass an object whose __getitem__(index) returns a "
             f"{item}; for a source of file names, pass a list of strings"
         )
     part, many = ("that row", "samples") if item == "sample" else ("that slice", "batches")
@@ -207,7 +207,7 @@ _ROWS = {  # by library: how to get all rows as a list of dicts, and a single ro
 
 
 def _reject_tables(source: Any, item: str) -> None:
-    """Raise a `TypeError` for a table, whose items are columns, and for a pandas Series that is indexed by labels."""
+    """Raise a `TypeError` for a table (its items are columns), and for a pandas Series that is indexed by labels."""
     kinds = {(kind.__module__.partition(".")[0], kind.__name__) for kind in type(source).__mro__}
     for library, (rows, row) in _ROWS.items():
         if kinds & {(library, name) for name in ("DataFrame", "LazyFrame", "Table")}:

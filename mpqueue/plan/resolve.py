@@ -16,8 +16,8 @@ def resolve(
 ) -> Plan:  # fmt: skip
     """Return the plan of a source and its options.
 
-    An object whose class has a method ``__mpqueue_source__(options, needs)`` provides its own `Source`, and the options
-    that remain: a `mpqueue.Dataset` replaces its last stages by options.
+    If the class of an object has a method ``__mpqueue_source__(options, needs)``, it provides its own `Source` and the
+    remaining options: a `mpqueue.Dataset` replaces its last stages by options.
 
     Args:
         source: The object that the user passed, or a `Source` that a frontend has made.

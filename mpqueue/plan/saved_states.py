@@ -115,7 +115,7 @@ def _check_checksum(state: dict[str, Any]) -> None:
     expected = _checksum(state)
     if saved != expected:
         raise StateDamaged(
-            f"the state has changed since it was saved: its checksum is {saved}, that of its content is {expected}. "
+            f"the state has changed since it was saved: its checksum is {saved}, expected {expected}. "
             f"{_REMEDY}, or save the state unchanged"
         )
 

@@ -57,7 +57,7 @@ class Sequence:
     Follows: ``tf.keras.utils.Sequence``, and Keras 3's ``PyDataset``.
     """
 
-    # Set only if they are passed, so that `mpqueue.frameworks.enqueuers.forms.own_of` can tell.
+    # Set only if they are passed: `mpqueue.frameworks.enqueuers.forms.own_of` distinguishes them from the defaults.
     workers: Any = _AttributeDefault(1)
     use_multiprocessing: Any = _AttributeDefault(False)
     max_queue_size: Any = _AttributeDefault(10)

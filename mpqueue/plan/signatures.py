@@ -20,7 +20,7 @@ _WIDTH = 120
 def shows_options(kind: Any) -> Callable[[_Frontend], _Frontend]:
     """Return a class decorator that adds the options of a `TypedDict` to the signature and the docstring.
 
-    The docstring of the class must have a section ``Args``. The options are added to its end.
+    The docstring of the class must have a section ``Args``. The options are appended to it.
     """
 
     def decorate(frontend: _Frontend) -> _Frontend:
@@ -74,7 +74,7 @@ def described(text: str, kind: Any) -> str:
 
 
 def _without_kwargs(lines: list[str]) -> list[str]:
-    """Return the lines without the entry of ``**options``, which stands for the rows of the table."""
+    """Return the lines without the entry of ``**options``, which represents the rows of the table."""
     start = next((n for n, line in enumerate(lines) if line.startswith("    **options:")), len(lines))
     end = next((n for n in range(start + 1, len(lines)) if not lines[n].startswith(" " * 8)), len(lines))
     return lines[:start] + lines[end:]

@@ -32,7 +32,7 @@ DEFAULT_LANES = 16
 MAX_LANES = 1 << 16
 _NUM_SHOWN = 4  # choices shown in an error
 
-# Hooks of base classes, which do nothing. A source that inherits one needs no barrier at the end of an epoch.
+# Hooks of base classes, which are empty. A source that inherits one needs no barrier at the end of an epoch.
 _IDLE_HOOKS = {"Sequence.on_epoch_end", "PyDataset.on_epoch_end", "PyDataset.on_epoch_begin"}
 
 
@@ -85,7 +85,7 @@ class Source:
         return options
 
     def form(self, batching: Batching | None) -> Form:
-        """Return the form in which workers run the source."""
+        """Return how workers run the source."""
         raise NotImplementedError
 
     def length(self, of: str = "batches") -> int | None:
@@ -102,7 +102,7 @@ class Source:
         return None
 
     def epoch_end(self) -> Callable[[], Any] | None:
-        """Return the source's own ``on_epoch_end``; None: it has none, or only that of a base class."""
+        """Return the source's own ``on_epoch_end``; None: not defined, or inherited from a base class."""
         return None
 
     def may_change(self) -> bool:
@@ -110,7 +110,7 @@ class Source:
         return False
 
     def draw_order(self) -> None:
-        """Have the source draw its order now if it would otherwise draw another one in each worker."""
+        """Have the source draw its order now if each worker would otherwise draw a different one."""
 
     def why_not_threads(self, threads: int) -> str | None:
         """Return why several threads cannot compute the samples, or would have no effect; None: they can."""
@@ -195,7 +195,7 @@ class Items(Source):
     has_index = True
 
     def form(self, batching: Batching | None) -> Form:
-        """Return the form in which workers run the source."""
+        """Return how workers run the source."""
         if batching is None:
             return Form.ITEMS
         return Form.SAMPLES if batching.threads == 1 else Form.THREADED
@@ -229,7 +229,7 @@ class Items(Source):
         return None if length is None else int(length)
 
     def epoch_end(self) -> Callable[[], Any] | None:
-        """Return the source's own ``on_epoch_end``; None: it has none, or only that of a base class."""
+        """Return the source's own ``on_epoch_end``; None: not defined, or inherited from a base class."""
         return _own_hook(self.runs, "on_epoch_end")
 
     def may_change(self) -> bool:
@@ -285,7 +285,7 @@ class Lanes(Source):
     opens_lanes = True
 
     def form(self, batching: Batching | None) -> Form:
-        """Return the form in which workers run the source."""
+        """Return how workers run the source."""
         return Form.LANES
 
     def shape(self) -> list[str] | None:
@@ -301,7 +301,7 @@ class Function(Source):
     """A stream: a callable without arguments that returns an iterator."""
 
     def form(self, batching: Batching | None) -> Form:
-        """Return the form in which workers run the source."""
+        """Return how workers run the source."""
         return Form.FUNCTION
 
     @property
@@ -329,7 +329,7 @@ class Iterator(Source):
     can_replay = False
 
     def form(self, batching: Batching | None) -> Form:
-        """Return the form in which workers run the source."""
+        """Return how workers run the source."""
         return Form.ITERATOR
 
     def check_workers(self, workers: int, *, in_processes: bool) -> None:

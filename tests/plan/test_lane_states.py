@@ -197,11 +197,11 @@ def test_a_state_of_other_lanes_is_refused():
 @pytest.mark.parametrize(
     ("lines", "told"),
     [
-        (["range(10)", "filter(odd)"], r"Line 2 of it:\n  in the state: map\(f\)\n  here:         filter\(odd\)"),
-        (["range(10)"], r"Line 2 of it:\n  in the state: map\(f\)\n  here:         \(missing\)"),
+        (["range(10)", "filter(odd)"], r"line 2:\n  in the state: map\(f\)\n  here:         filter\(odd\)"),
+        (["range(10)"], r"line 2:\n  in the state: map\(f\)\n  here:         \(missing\)"),
         (
             ["range(10)", "map(f)", "batch(2)"],
-            r"Line 3 of it:\n  in the state: \(missing\)\n  here:         batch\(2\)",
+            r"line 3:\n  in the state: \(missing\)\n  here:         batch\(2\)",
         ),
     ],
 )
@@ -221,7 +221,7 @@ def test_a_state_of_a_function_is_none_of_a_dataset_and_the_other_way_round():
         ValueError, match=r"for a function or iterable, and the source of this loader is a dataset with"
     ):
         of_dataset.load_state_dict(of_function.state_dict())
-    with pytest.raises(ValueError, match=r"of a dataset with stages, and the source of this loader is a function or"):
+    with pytest.raises(ValueError, match=r"for a dataset with stages, and the source of this loader is a function or"):
         of_function.load_state_dict(of_dataset.state_dict())
 
 

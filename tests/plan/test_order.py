@@ -484,7 +484,7 @@ def test_the_work_of_a_position_follows_from_the_order(is_over):
         assert cursor.length_of(epoch) == 3
         assert [cursor.unit_at(epoch, position).unit for position in range(3)] == units
         for other, position in ((epoch, -1), (epoch, 3), (7, 0)):
-            with pytest.raises(LookupError, match="there is no batch"):
+            with pytest.raises(LookupError, match="does not exist in epoch"):
                 cursor.unit_at(other, position)
 
 
