@@ -1,4 +1,4 @@
-"""Faces for the fit loops and the data loaders of other libraries; each is imported only on request.
+"""Frontends for the fit loops and data loaders of other libraries. Each is imported only on request.
 
 From the ground up; a module imports only from its own line and the lines above it::
 

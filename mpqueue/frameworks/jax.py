@@ -1,22 +1,22 @@
-"""JAX: the batches of a loader as device arrays, put on their way ahead of use.
+"""JAX: the batches of a loader as device arrays, transferred ahead of use.
 
-Who holds a batch's memory, and until when::
+The memory of a batch has these owners::
 
-    loader       gives a batch: its arrays are views of a slot, and the views are the lease of it
-    this module  puts the arrays on the devices, and holds the views until the transfers are ready
-    JAX          holds a view for as long as a device array uses its memory: on a CPU, where an array may *be* the
-                 view, until the last array, shard or NumPy view of it is gone; a donated one is copied first
-    loader       gets the slot back with the last view
+    loader       returns a batch: its arrays are views of a slot, and the views hold the lease of the slot
+    this module  starts the transfers, and keeps the views until the transfers are ready
+    JAX          keeps a view as long as a device array uses its memory. On a CPU, an array may *be* the view; then the
+                 view lives until the last array, shard or NumPy view of it is gone. A donated view is copied first
+    loader       gets the slot back when the last view is gone
 
-So no lock and no copy is needed here: a slot that an array lies in is not granted to a worker. A loop that keeps many
-such arrays gets private copies from the ring, as every consumer does that keeps many batches.
+So this module needs neither a lock nor a copy: a slot that an array uses is not granted to a worker. If a loop keeps
+many such arrays, the ring returns private copies, as for every consumer that keeps many batches.
 
-There is no thread: a `next` takes one batch from the loader, starts its transfer and returns the one that was started
-``prefetch`` calls before.
+There is no thread: a `next` takes one batch from the loader, starts its transfer, and returns the batch that was
+started ``prefetch`` calls before.
 
-*Interrupts.* Ctrl-C raises between any two bytecodes, and no batch is lost or given twice by that. A batch goes from
-the loader into ``_ahead`` in one call of C; it is replaced there, once its transfer has begun, by one store; and when a
-signal strikes after it was taken out of there, it is put back. The next `next` goes on with what is half done.
+*Interrupts.* Ctrl-C may raise between any two bytecodes. No batch is lost or returned twice: a batch is moved from the
+loader into ``_ahead`` by one call of C. It is replaced there, after its transfer has started, by one store. If a signal
+arrives after it was removed, it is put back. The next `next` continues with the remaining steps.
 """
 
 from collections import deque
@@ -34,7 +34,7 @@ __all__ = ["device_iterator"]
 
 
 def device_iterator(loader: Iterable[Any], sharding: Any = None, prefetch: int = 2) -> "DeviceIterator":
-    """Iterate over one epoch of a loader, its arrays and numbers as device arrays, ahead of use.
+    """Iterate over one epoch of a loader, with its arrays and numbers as device arrays, transferred ahead of use.
 
     Example:
         Epochs of device arrays::
@@ -49,43 +49,43 @@ def device_iterator(loader: Iterable[Any], sharding: Any = None, prefetch: int =
                     assert sums == [0, 8, 32, 72]
 
     Args:
-        loader: A `mpqueue.Loader`, or any other iterable of batches. Batches are trees as JAX knows them.
-        sharding: Where the arrays go: a device or a `jax.sharding.Sharding`, or a tree of them that is a prefix of the
-            batch; None: JAX's default device. For a sharding over the devices of several processes, a batch is this
-            process's own part of the whole (`jax.make_array_from_process_local_data`).
-        prefetch: Batches on their way ahead of the one that is handed out. More rides out slow batches, fewer saves
-            memory of the devices; 0: each is put when it is asked for.
+        loader: A `mpqueue.Loader`, or any other iterable of batches. Batches are JAX pytrees.
+        sharding: The target of the arrays: a device or a `jax.sharding.Sharding`, or a tree of them that is a prefix of
+            the batch. If None, JAX's default device. For a sharding over the devices of several processes, each batch
+            is this process's part of the global array (`jax.make_array_from_process_local_data`).
+        prefetch: Number of batches transferred ahead of the returned one. A higher number absorbs slow batches; a lower
+            one saves device memory. If 0, each batch is transferred when it is requested.
 
     Returns:
-        An iterator of batches of the same structure. Arrays and numbers are `jax.Array`s; text, bytes, dates and other
-        objects stay what they are, and wherever there is such a leaf ``sharding`` is not looked at. Any number of
-        threads may share it. Its `state_dict` and `load_state_dict` count what was handed out.
+        An iterator of batches with the same structure. Arrays and numbers become `jax.Array` objects. Strings, bytes,
+        dates and other objects remain unchanged, and ``sharding`` is ignored for them. Several threads may share the
+        iterator. `state_dict` and `load_state_dict` count the returned batches.
 
     Raises:
-        TypeError: ``loader`` cannot be iterated over, or ``prefetch`` is no integer.
+        TypeError: ``loader`` is not iterable, or ``prefetch`` is not an integer.
         ValueError: ``prefetch`` is negative.
-        ImportError: There is no JAX; the text names the extra.
-        Exception: At ``next``, after the batches before it: what the loader raised in a batch's place, or JAX for its
-            arrays. The following ``next`` goes on behind it, as the loader does.
+        ImportError: JAX is not installed; the message names the extra.
+        Exception: At ``next``, after the batches before it: the error that the loader raised instead of a batch, or
+            that JAX raised for its arrays. The following ``next`` continues after it, as with the loader.
     """
     jax = _import_jax()
     if not hasattr(prefetch, "__index__") or isinstance(prefetch, bool):
         raise TypeError(f"prefetch must be an integer number of batches, got {prefetch!r}")
     if prefetch < 0:
-        raise ValueError(f"prefetch must be 0 (none) or more, got {prefetch}")
+        raise ValueError(f"prefetch must be 0 or more, got {prefetch}")
     if not hasattr(loader, "__iter__"):
         hint = ": pass its get()" if hasattr(loader, "get") else ""
-        raise TypeError(f"device_iterator takes a Loader, or an iterable of batches; got {type(loader).__name__}{hint}")
+        raise TypeError(f"device_iterator needs a Loader or an iterable of batches, got {type(loader).__name__}{hint}")
     return DeviceIterator(loader, _Putter(jax, sharding), int(prefetch))
 
 
 class _Transfer(NamedTuple):
-    """A batch on its way.
+    """A batch that is being transferred.
 
     Attributes:
-        batch: To be handed out.
+        batch: The batch with device arrays, to be returned.
         arrays: The device arrays in it.
-        views: The arrays of the loader that they are made of.
+        views: The arrays of the loader that are being transferred.
     """
 
     batch: Any
@@ -93,16 +93,16 @@ class _Transfer(NamedTuple):
     views: list[Any]
 
     def is_ready(self) -> bool:
-        """Return True if nothing reads the views any more on our account; see the module's head for JAX's."""
+        """Return True if our transfers no longer read the views. JAX itself may still do, see the module docstring."""
         return all(array.is_deleted() or array.is_ready() for array in self.arrays)
 
 
 class _Ahead(NamedTuple):
-    """The next thing to be handed out.
+    """The outcome of the next `__next__`.
 
     Attributes:
-        outcome: A batch on its way, or what was raised in its place.
-        place: That of the loader before it took this; None: it is no `Loader`.
+        outcome: A batch that is being transferred, or the error that was raised instead.
+        place: The place of the loader before this batch; None: the loader is not a `Loader`.
     """
 
     outcome: _Transfer | Exception
@@ -114,58 +114,58 @@ class DeviceIterator(Iterator[Any]):
 
     def __init__(self, loader: Iterable[Any], put: Callable[[Any], _Transfer], prefetch: int) -> None:
         self._loader, self._put, self._prefetch = loader, put, prefetch
-        self._ahead: deque[Any] = deque()  # of _Ahead; the last may still be as the loader gave it
-        self._handed_out: deque[_Transfer] = deque()  # while their transfers last
-        self._lock = RLock()  # the handler of a signal may ask for a batch, too
+        self._ahead: deque[Any] = deque()  # `_Ahead` objects; the last may still be the loader's batch
+        self._returned: deque[_Transfer] = deque()  # returned batches with unfinished transfers
+        self._lock = RLock()  # reentrant: a signal handler may request a batch, too
         self._begin()
 
     def _begin(self) -> None:
         self._batches, self._num_left = iter(self._loader), _length_of(self._loader)
-        self._place: dict[str, Any] | None = None  # of the loader, before it was asked for the last batch
+        self._place: dict[str, Any] | None = None  # of the loader, before the last batch was requested
         self._is_over = False
 
     def __next__(self) -> Any:
         taken: _Ahead | None = None
         try:
             with self._lock:
-                # First: slots come back to the workers before another batch is asked for.
-                self._let_go()
+                # First, return slots to the workers, before another batch is requested.
+                self._release_views()
                 self._fill()
                 if not self._ahead:
                     raise StopIteration
                 taken = self._ahead[0]
-                # JAX still reads the views: their slot is not to be granted to a worker before it has.
+                # JAX still reads the views, so their slot must not be granted to a worker yet.
                 if isinstance(taken.outcome, _Transfer) and not taken.outcome.is_ready():
-                    self._handed_out.append(taken.outcome)
+                    self._returned.append(taken.outcome)
                 del self._ahead[0]
             if isinstance(taken.outcome, Exception):
                 raise taken.outcome
-            return taken.outcome.batch  # noqa: TRY300 - a signal may still strike here
+            return taken.outcome.batch  # noqa: TRY300 - a signal may still raise here
         except BaseException as error:
             self._keep(taken, error)
-            del taken  # the error's own traceback would keep it, and this frame, alive
+            del taken  # otherwise the error's traceback would keep the batch and this frame alive
             raise
 
     def _keep(self, taken: _Ahead | None, error: BaseException) -> None:
-        """Put back what an interrupt has kept from being handed out."""
+        """Put back a batch that was removed but not returned because of an interrupt."""
         with self._lock:
             if taken is not None and taken.outcome is not error and not (self._ahead and self._ahead[0] is taken):
                 self._ahead.appendleft(taken)
 
-    def _let_go(self) -> None:
-        """Let go of the views whose transfers are ready; they are in the order in which they began."""
-        while self._handed_out and self._handed_out[0].is_ready():
-            self._handed_out.popleft()
-        # Those that wait to be handed out need no slot either once their arrays lie on the devices.
+    def _release_views(self) -> None:
+        """Release the views of finished transfers. Transfers finish in the order of their start."""
+        while self._returned and self._returned[0].is_ready():
+            self._returned.popleft()
+        # Batches that were not returned yet need no slot either after their transfer.
         for ahead in self._ahead:
             if isinstance(ahead, _Ahead) and isinstance(ahead.outcome, _Transfer) and ahead.outcome.is_ready():
                 ahead.outcome.views.clear()
 
     def _fill(self) -> None:
-        """Take batches until enough are on their way.
+        """Start transfers until there are enough.
 
-        An error is the last until it was raised; and the end is not asked for before it is due, because the loader's
-        epoch ends with that, for the source's ``on_epoch_end`` too.
+        No batch is requested after an error until the error was raised. The end of the epoch is requested as late as
+        possible, because the request ends the loader's epoch and runs the source's ``on_epoch_end``.
         """
         self._start_last()
         while not self._is_over and len(self._ahead) <= self._prefetch:
@@ -173,11 +173,11 @@ class DeviceIterator(Iterator[Any]):
                 return
             if self._num_left:
                 self._num_left -= 1
-            # Before it is asked: a state of the loader is of here until the batch is handed out.
+            # Before the request: until this batch is returned, a state must contain this place.
             self._place = self._loader.place() if isinstance(self._loader, Loader) else None
             before = len(self._ahead)
             try:
-                self._ahead.extend(islice(self._batches, 1))  # one call, so that no signal strikes in between
+                self._ahead.extend(islice(self._batches, 1))  # one call of C, so that no signal can raise in between
             except Exception as error:
                 if is_of_handler(error):
                     raise
@@ -186,26 +186,26 @@ class DeviceIterator(Iterator[Any]):
             self._start_last()
 
     def _start_last(self) -> None:
-        """Start the transfer of a batch that is as the loader gave it."""
+        """Start the transfer of the last batch, unless it has started already."""
         if not self._ahead or isinstance(self._ahead[-1], _Ahead):
             return
         outcome: _Transfer | Exception
         try:
             outcome = self._put(self._ahead[-1])
         except Exception as error:
-            if is_of_handler(error):  # else it would take the place of the batch, which stays as it is
+            if is_of_handler(error):  # the batch remains in `_ahead`, and the next call starts its transfer
                 raise
             outcome = error
         self._ahead[-1] = _Ahead(outcome, self._place)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the place behind the last batch that was handed out, for `load_state_dict`.
+        """Return the place after the last returned batch, for `load_state_dict`.
 
         Returns:
-            What `mpqueue.Loader.state_dict` gives there: batches that are only on their way do not count.
+            The state of `mpqueue.Loader.state_dict` at this place. Batches transferred ahead do not count.
 
         Raises:
-            TypeError: The batches are those of no `mpqueue.Loader`.
+            TypeError: The batches are not from a `mpqueue.Loader`.
             RuntimeError: The source changes itself in ``on_epoch_end``, has no ``state_dict``, and an epoch has ended.
         """
         loader = self._stateful_loader()
@@ -214,14 +214,14 @@ class DeviceIterator(Iterator[Any]):
             return loader.state_at(self._ahead[0].place) if self._ahead else loader.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state, in the rest of its epoch: batches on their way are dropped, and given where they belong.
+        """Continue from a state with the rest of its epoch. Batches transferred ahead are dropped.
 
         Args:
-            state: What `state_dict` gave, of this iterator or of a `mpqueue.Loader` of the same source.
+            state: A state from `state_dict` of this iterator or of a `mpqueue.Loader` of the same source.
 
         Raises:
-            TypeError: The batches are those of no `mpqueue.Loader`.
-            ValueError: It is no such state.
+            TypeError: The batches are not from a `mpqueue.Loader`.
+            ValueError: It is not such a state.
         """
         loader = self._stateful_loader()
         with self._lock:
@@ -231,15 +231,15 @@ class DeviceIterator(Iterator[Any]):
 
     def _stateful_loader(self) -> Loader:
         if not isinstance(self._loader, Loader):
-            raise TypeError(f"only a mpqueue.Loader has states; the batches are of a {type(self._loader).__name__}")
+            raise TypeError(f"states need a mpqueue.Loader, but the batches are from a {type(self._loader).__name__}")
         return self._loader
 
     def __repr__(self) -> str:
-        return f"<device batches of {self._batches!r}, {len(self._ahead)} on their way>"
+        return f"<device batches of {self._batches!r}, {len(self._ahead)} in transfer>"
 
 
 def _length_of(loader: Iterable[Any]) -> int | None:
-    """Return how many batches there will be, or None: that is not known."""
+    """Return the number of batches of the epoch; None: unknown."""
     try:
         return len(loader) if isinstance(loader, Loader) else None
     except TypeError:
@@ -247,11 +247,11 @@ def _length_of(loader: Iterable[Any]) -> int | None:
 
 
 class _Putter:
-    """Puts batches on devices.
+    """Starts transfers of batches to devices.
 
     Args:
         jax: The module.
-        sharding: See `device_iterator`.
+        sharding: As in `device_iterator`.
     """
 
     def __init__(self, jax: Any, sharding: Any) -> None:
@@ -271,7 +271,7 @@ class _Putter:
         return _Transfer(tree.tree_unflatten(structure, leaves), arrays, views)
 
     def _targets(self, batch: Any, num_leaves: int) -> list[Any]:
-        """Return where each leaf goes."""
+        """Return the target of each leaf."""
         if self._is_single:
             return [self._sharding] * num_leaves
         tree, targets = self._jax.tree_util, []
@@ -296,7 +296,7 @@ class _Putter:
         ]
 
     def _is_array(self, leaf: Any) -> bool:
-        """Return True for what JAX can put on a device."""
+        """Return True if JAX can transfer a leaf to a device."""
         if isinstance(leaf, bool | int | float | complex | self._jax.Array):
             return True
         if not isinstance(leaf, np.ndarray | np.generic):
@@ -313,7 +313,7 @@ def _import_jax() -> Any:
     try:
         import jax
     except ModuleNotFoundError as error:
-        if error.name != "jax":  # JAX is there, and its own parts are not
+        if error.name != "jax":  # JAX is installed, but a module that it needs is missing
             raise
         raise ImportError('mpqueue.jax needs JAX: pip install "mpqueue[jax]"', name="jax") from error
     return jax

@@ -47,7 +47,7 @@ class SamplerDraw:
         return None if self._following is _END else self._following.mark
 
     def take(self, limit: int) -> list[Drawn]:
-        """Return up to ``limit`` of the next batches. An error of the sampler is raised at its position and ends the draw.
+        """Return up to ``limit`` of the next batches. A sampler's error is raised at its position and ends the draw.
 
         Raises:
             Exception: The error that the sampler raised.

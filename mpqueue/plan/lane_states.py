@@ -137,7 +137,8 @@ def place_in(
     if missing:
         raise ValueError(_missing_message(missing, states, share, shard))
     mine = [progress[lane] for lane in share.lanes()]
-    # The number of batches that all ranks together have taken is divided among the present ranks. A single state represents all ranks of its run.
+    # The number of batches that all ranks together have taken is divided among the present ranks. A single state
+    # represents all ranks of its run.
     world = shard[1]
     position = sum(place.position for place in places) * shard_in(states[0])[1] // (len(places) * world)
     return Place(

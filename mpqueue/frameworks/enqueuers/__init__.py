@@ -2,8 +2,8 @@
 
 From the ground up::
 
-    forms.py       the forms in which an enqueuer is constructed
-    iterators.py   the iterator and the queue that enqueuers give
+    forms.py       the signatures of Keras 2 and Keras 3
+    iterators.py   the iterator and the queue of an enqueuer
     base.py        start, stop and counters of all enqueuers
     ordered.py     a `Sequence`, epoch after epoch
     generator.py   a generator, once

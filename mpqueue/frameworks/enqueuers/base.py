@@ -1,7 +1,7 @@
-"""`SequenceEnqueuer`: the start, the stop and the counters of all enqueuers.
+"""`SequenceEnqueuer`: start, stop and counters of all enqueuers.
 
-An enqueuer may be stopped and started again. Who keeps what: the enqueuer owns its pipeline; a generator of `get` keeps
-the enqueuer; when both are gone without a `stop`, a finalizer ends the workers.
+An enqueuer can be stopped and started again. It owns its pipeline. A generator returned by `get` keeps the enqueuer
+alive. If both are collected without a `stop`, a finalizer ends the workers.
 """
 
 import contextlib
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
     from mpqueue.telemetry.stats import Statistics
 
 _uids = itertools.count()
-WORKERS, MAX_QUEUE_SIZE = 1, 10  # where neither the constructor, the sequence nor `start` says a number
+WORKERS, MAX_QUEUE_SIZE = 1, 10  # used if neither the constructor, the sequence nor `start` specifies a number
 _RUNTIME = ("_engine", "_lock", "_ended", "queue")
 
 
 class SequenceEnqueuer(Stoppable):
-    """The base of the enqueuers: it starts and stops; `OrderedEnqueuer` and `GeneratorEnqueuer` give batches.
+    """Base class of the enqueuers. It starts and stops them; `OrderedEnqueuer` and `GeneratorEnqueuer` return batches.
 
     Example:
-        A program may take either kind, and tell by the base::
+        A program can accept both kinds, and check for the base class::
 
             import numpy as np
             import mpqueue
@@ -50,23 +50,23 @@ class SequenceEnqueuer(Stoppable):
 
     Args:
         sequence: The source of batches.
-        use_multiprocessing: Worker processes instead of threads.
+        use_multiprocessing: Use worker processes instead of threads.
 
     Raises:
-        TypeError: ``use_multiprocessing`` is neither true nor false.
+        TypeError: ``use_multiprocessing`` is not a bool.
 
     Follows: ``tf.keras.utils.SequenceEnqueuer``.
     """
 
     _chosen: BackendName | None = None
-    _plan: Plan  # of a subclass
+    _plan: Plan  # set by a subclass
 
     def __init__(self, sequence: Any, use_multiprocessing: bool = False) -> None:
         flag("use_multiprocessing", use_multiprocessing)
         self.sequence = sequence
         self.use_multiprocessing = use_multiprocessing
         self.uid = next(_uids)
-        self._counts = WORKERS, MAX_QUEUE_SIZE  # of a start without numbers
+        self._counts = WORKERS, MAX_QUEUE_SIZE  # for a start without numbers
         self.workers = 0
         self._options = Options()
         self._starts = 0
@@ -80,7 +80,7 @@ class SequenceEnqueuer(Stoppable):
         self.queue = EnqueuerQueue(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the state without workers, for a worker whose source refers to an enqueuer."""
+        """Return the state without workers, for a source that refers to its enqueuer and is sent to a worker."""
         return {key: value for key, value in self.__dict__.items() if key not in _RUNTIME} | {"_is_running": False}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -89,14 +89,14 @@ class SequenceEnqueuer(Stoppable):
 
     @property
     def _backend(self) -> BackendName:
-        """The chosen backend; one of this machine only until ``use_multiprocessing`` is set to say otherwise."""
+        """The chosen backend. Setting ``use_multiprocessing`` afterwards can change it between local backends."""
         named: BackendName = "process" if self.use_multiprocessing else "thread"
         chosen = self._chosen or named
         kind = kind_of(chosen)
         return named if kind.is_local and kind.in_processes != kind_of(named).in_processes else chosen
 
     def _choose(self, backend: BackendName | None) -> None:
-        """Take the backend that a subclass was given."""
+        """Set the backend that was passed to a subclass."""
         self._chosen = backend_of(backend, use_multiprocessing=bool(self.use_multiprocessing), options=self._options)
         self.use_multiprocessing = kind_of(self._chosen).in_processes
 
@@ -112,37 +112,38 @@ class SequenceEnqueuer(Stoppable):
         """Start the workers.
 
         Args:
-            workers: How many; None: the constructor's number, else 1. More computes faster, up to the number of
-                CPUs, and each costs about 12 MB; 0: no workers, `get` computes the batches in the caller.
-            max_queue_size: Batches computed ahead, those at work included; None: the constructor's number, else 10.
-                More rides out slow batches, fewer saves memory; 0: unbounded (threads only).
-            wait_time: Of no effect, as nothing here sleeps between two looks; Keras 1 and 2.0 had it.
-            nb_worker: The name of ``workers`` in Keras 1.
-            max_q_size: The name of ``max_queue_size`` in Keras 1 and 2.0.
+            workers: Number of workers. If None, the constructor's number, or 1. Each worker process needs about 12 MB.
+                If 0, `get` computes the batches in the caller.
+            max_queue_size: Number of batches computed ahead, including those being computed. If None, the
+                constructor's number, or 10. A higher number absorbs slow batches; a lower one saves memory. 0:
+                unbounded (threads only).
+            wait_time: Has no effect; accepted for compatibility with Keras 1 and 2.0.
+            nb_worker: Name of ``workers`` in Keras 1.
+            max_q_size: Name of ``max_queue_size`` in Keras 1 and 2.0.
 
         Raises:
-            RuntimeError: It runs already.
-            TypeError: A number was given under both of its names; or the source cannot be sent to processes, and an
-                explicit ``start_method`` asked for that.
-            ValueError: Impossible numbers, or a source without batches.
+            RuntimeError: The enqueuer is already running.
+            TypeError: A number was passed by both of its names; or the source cannot be sent to processes with an
+                explicit ``start_method``.
+            ValueError: Invalid numbers, or a source without batches.
             OSError: There are not enough processes, descriptors or memory.
         """
         check_wait_time(wait_time)
-        given = by_old_names(
+        arguments = by_old_names(
             {"workers": workers, "max_queue_size": max_queue_size}, {"nb_worker": nb_worker, "max_q_size": max_q_size}
         )
-        backend, asked = self._backend, (given["workers"], given["max_queue_size"])
-        own_workers, own_size = self._counts
+        backend, (own_workers, own_size) = self._backend, self._counts
+        workers, max_queue_size = arguments["workers"], arguments["max_queue_size"]
         workers, max_queue_size = check_counts(
-            own_workers if asked[0] is None else asked[0], own_size if asked[1] is None else asked[1], backend
+            own_workers if workers is None else workers, own_size if max_queue_size is None else max_queue_size, backend
         )
         with self._lock:
             if self._is_running:
                 raise RuntimeError(f"{type(self).__name__} is already running: call stop() before start()")
-            self.stop()  # what an interrupted stop, or start, has left
+            self.stop()  # end what an interrupted stop() or start() left open
             self._starts += 1
             self._is_running = True
-            # Before anything is opened: a handler that calls stop() meanwhile takes it back, which is seen below.
+            # Clear before anything is opened: a signal handler may call stop() during `_open` and set it again.
             self._ended.clear()
             try:
                 self._open(backend, workers, max_queue_size)
@@ -151,32 +152,32 @@ class SequenceEnqueuer(Stoppable):
                 self._ended.set()
                 raise
             self.workers = workers
-            if not self._is_running:  # the handler of a signal has called stop() meanwhile
+            if not self._is_running:  # a signal handler has called stop() during `_open`
                 self.stop()
 
     def _open(self, backend: BackendName, workers: int, max_queue_size: int) -> None:
-        """Start the stream of a subclass."""
+        """Start the stream; implemented by subclasses."""
 
     def _job(self, workers: int) -> Job:
-        given = self._options.seed
-        seed = fresh_seed(self.uid, self._starts) if given is None else int(given)
-        return Job(plan=self._plan.with_seed(seed, given=given is not None), workers=workers, options=self._options)
+        passed = self._options.seed
+        seed = fresh_seed(self.uid, self._starts) if passed is None else int(passed)
+        return Job(plan=self._plan.with_seed(seed, given=passed is not None), workers=workers, options=self._options)
 
     def get(self) -> Iterator[Any]:
-        """Return an iterator of batches; the subclasses implement it.
+        """Return an iterator of batches; implemented by subclasses.
 
         Raises:
-            NotImplementedError: Here.
+            NotImplementedError: In this base class.
         """
-        raise NotImplementedError(f"{type(self).__name__} gives no batches: use OrderedEnqueuer or GeneratorEnqueuer")
+        raise NotImplementedError(f"{type(self).__name__} returns no batches: use OrderedEnqueuer or GeneratorEnqueuer")
 
     def __aiter__(self) -> AsyncIterator[Any]:
         """Return the batches of `get` for ``async for``, in asyncio and in trio: see `Loader.__aiter__`.
 
         Raises:
-            NotImplementedError: As of `get`.
+            NotImplementedError: In this base class.
         """
-        # By `get` a base class without batches says so; its iterator is of no use here, since it waits.
+        # Raises in the base class. The iterator itself is not used, because it blocks.
         self.get()
         batches = BatchIterator(self._running_pipeline, self._stop_after_failure, steps=True)
         from mpqueue.engine.async_batches import AsyncBatches
@@ -189,42 +190,42 @@ class SequenceEnqueuer(Stoppable):
         return self._engine.pipeline if self._is_running else None
 
     def _stop_after_failure(self) -> None:
-        with contextlib.suppress(MPQueueError):  # the failure that brought us here says more
+        with contextlib.suppress(MPQueueError):  # the failure of the source is the error to report
             self.stop()
 
     def is_running(self) -> bool:
-        """Return True if it was started and not stopped; a failure of the source stops it."""
+        """Return True between `start` and `stop`. A failure of the source stops the enqueuer."""
         return self._is_running
 
     def stop(self, timeout: float | None = None) -> None:
-        """Stop the workers, drop the batches that were not taken, and end all generators of `get`.
+        """Stop the workers, drop remaining batches, and end all generators returned by `get`.
 
-        May come from any thread, and more than once. When it returns, worker processes are gone, and with them the
-        files and locks that they held; worker threads end after the item that they are at.
+        Can be called from any thread, and repeatedly. When it returns, worker processes have ended and released their
+        files and locks. Worker threads end after their current item.
 
         Args:
-            timeout: Seconds to wait for the workers at most; None: as long as it takes (threads at work are not
-                waited for then).
+            timeout: Maximum time to wait for the workers, in seconds. If None, wait for all worker processes, but not
+                for threads that are computing.
 
         Raises:
-            StopTimeout: Some outlived the timeout; it names them.
-            TypeError: ``timeout`` is no number; nothing is stopped.
-            ValueError: It is not a number (NaN).
+            StopTimeout: Workers were still running after the timeout; the error names them.
+            TypeError: ``timeout`` is not a number; the enqueuer keeps running.
+            ValueError: ``timeout`` is NaN.
         """
         timeout = checked_wait(timeout)
         with self._lock:
             self._is_running = False
             pipeline = self._engine.pipeline
         if pipeline is not None:
-            # Without the lock: workers may take long to end, and another stop() may have less time.
+            # Without the lock: workers may need long to end, and a concurrent stop() may have a shorter timeout.
             self._close(pipeline)
             self._engine.stop(timeout)
 
     def _close(self, pipeline: Pipeline) -> None:
-        """Keep what a subclass needs of a stream that ends."""
+        """Store the place of a stream that is about to end; implemented by subclasses."""
 
     def statistics(self) -> "Statistics":
-        """Return a `Statistics` of counters since the start; after `stop` they stay as they were last."""
+        """Return the counters since the start. After `stop`, they keep their last values."""
         return self._engine.statistics()
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""The forms in which an enqueuer is made: Keras 2's, Keras 3's, and what a `Sequence` says of itself."""
+"""The constructor signatures of enqueuers (Keras 2, Keras 3), and the arguments that a `Sequence` itself specifies."""
 
 import inspect
 from collections.abc import Mapping
@@ -14,53 +14,53 @@ _KERAS_3 = ("workers", "use_multiprocessing", "max_queue_size", "shuffle")
 
 
 def taken_by_name(positional: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a constructor that were given, by name.
+    """Return the arguments that were passed to a constructor, by name.
 
     Args:
-        positional: Those behind the sequence. A number in front is Keras 3's ``workers``, a flag is Keras 2's
-            ``use_multiprocessing``.
-        named: All others; None where one was not given.
+        positional: Positional arguments after the sequence. If the first is an integer, it is Keras 3's ``workers``; if
+            it is a bool, Keras 2's ``use_multiprocessing``.
+        named: All keyword arguments; None if one was not passed.
 
     Raises:
-        TypeError: There are too many, or one is given twice.
+        TypeError: There are too many arguments, or one was passed twice.
     """
     is_keras_3 = bool(positional) and hasattr(positional[0], "__index__") and not isinstance(positional[0], bool)
     names = _KERAS_3 if is_keras_3 else _KERAS_2
     if len(positional) > len(names):
         raise TypeError(
             f"OrderedEnqueuer takes (sequence, {', '.join(names)}) when its second argument is "
-            f"{positional[0]!r}, got {len(positional) - len(names)} more: pass them by name"
+            f"{positional[0]!r}, got {len(positional) - len(names)} more: pass the others by name"
         )
-    given = {name: named[name] for name in _KERAS_3 if named[name] is not None}
+    by_name = {name: named[name] for name in _KERAS_3 if named[name] is not None}
     by_place = dict(zip(names, positional, strict=False))
-    for name in by_place.keys() & given.keys():
-        raise TypeError(f"OrderedEnqueuer got {name} twice: {by_place[name]!r} by its place, {given[name]!r} by name")
-    return given | by_place
+    for name in by_place.keys() & by_name.keys():
+        raise TypeError(f"OrderedEnqueuer got {name} twice: {by_place[name]!r} by position, {by_name[name]!r} by name")
+    return by_name | by_place
 
 
 def backend_of(backend: BackendName | None, *, use_multiprocessing: bool, options: Options) -> BackendName:
-    """Return what runs the source of an enqueuer.
+    """Return the backend of an enqueuer.
 
     Args:
-        backend: As given; None: ``use_multiprocessing`` decides.
-        use_multiprocessing: As given, or its default.
-        options: Of the enqueuer.
+        backend: The option that was passed; None: ``use_multiprocessing`` decides.
+        use_multiprocessing: The argument, or its default.
+        options: The options of the enqueuer.
 
     Raises:
         TypeError: `ray_options` has a key of the wrong type.
-        ValueError: There is no such backend; it contradicts ``use_multiprocessing``, or `ray_options`.
-        ImportError: It is "ray", and there is no Ray.
+        ValueError: The backend does not exist, or contradicts ``use_multiprocessing`` or `ray_options`.
+        ImportError: The backend is "ray", and Ray is not installed.
     """
     chosen: BackendName = backend or ("process" if use_multiprocessing else "thread")
     if backend is not None or options.ray_options is not None:
         check_backend(chosen, options)
     if use_multiprocessing and not kind_of(chosen).in_processes:
-        raise ValueError(f"backend={chosen!r} and use_multiprocessing=True contradict each other: give one of them")
+        raise ValueError(f"backend={chosen!r} and use_multiprocessing=True contradict each other: pass one of them")
     return chosen
 
 
 def own_of(sequence: Any) -> dict[str, Any]:
-    """Return what a `Sequence` was given for those who run it, by the names of an enqueuer's arguments."""
+    """Return the arguments that a `Sequence` specifies for its enqueuer, by name."""
     if not isinstance(sequence, Sequence):  # the attributes of others may mean something else
         return {}
     return {name: getattr(sequence, name) for name in _KERAS_3[:3] if _is_given(sequence, name)}
@@ -69,28 +69,28 @@ def own_of(sequence: Any) -> dict[str, Any]:
 def _is_given(sequence: Sequence, name: str) -> bool:
     if inspect.getattr_static(sequence, name) is not vars(Sequence)[name]:
         return getattr(sequence, name) is not None
-    return hasattr(super(Sequence, sequence), name)  # it is a PyDataset, too, which has Keras's
+    return hasattr(super(Sequence, sequence), name)  # a subclass of PyDataset, too: Keras sets the attribute
 
 
-def by_old_names(given: dict[str, Any], old: dict[str, Any]) -> dict[str, Any]:
-    """Return arguments by their names of today, where they may have come by those of Keras 1 and 2.0.
+def by_old_names(present: dict[str, Any], old: dict[str, Any]) -> dict[str, Any]:
+    """Return arguments by their present names, if they may have been passed by the names of Keras 1 and 2.0.
 
     Args:
-        given: By their names of today; None where one was not given.
-        old: By their old names; None where one was not given.
+        present: Arguments by their present names; None if one was not passed.
+        old: Arguments by their old names; None if one was not passed.
 
     Raises:
-        TypeError: One was given under both.
+        TypeError: An argument was passed by both names.
     """
-    found = dict(given)
+    merged = dict(present)
     for name, value in old.items():
         if value is None:
             continue
         today = _TODAY[name]
-        if given[today] is not None:
-            raise TypeError(f"{name}={value!r} and {today}={given[today]!r} mean the same: give one of them")
-        found[today] = value
-    return found
+        if present[today] is not None:
+            raise TypeError(f"{name}={value!r} and {today}={present[today]!r} mean the same: pass one of them")
+        merged[today] = value
+    return merged
 
 
 _TODAY = {"pickle_safe": "use_multiprocessing", "nb_worker": "workers", "max_q_size": "max_queue_size"}

@@ -17,11 +17,11 @@ from mpqueue.plan.signatures import shows_options
 class GeneratorEnqueuer(SequenceEnqueuer):
     """Runs a generator in workers, once.
 
-    A generator object is shared by all threads of one enqueuer (it must be thread-safe for more than one); each worker
-    process has its own copy of it, so that N workers give each element N times. A generator *function* (a callable
-    without arguments that returns an iterator) is called once per worker; it can shard itself by
-    `mpqueue.worker_info`. A `mpqueue.Dataset` that is a stream gives its elements in the order of its lanes, whatever
-    the number of workers.
+    All threads of an enqueuer share a generator object; with several threads, it must be thread-safe. Each worker
+    process has its own copy, so that N processes return each element N times. A generator *function* (a callable
+    without arguments that returns an iterator) is called once per worker, and can select its part of the elements by
+    `mpqueue.worker_info`. For a `mpqueue.Dataset` that is a stream, the order of elements does not depend on the number
+    of workers.
 
     Example:
         A generator function that divides its elements among the workers::
@@ -38,17 +38,17 @@ class GeneratorEnqueuer(SequenceEnqueuer):
 
     Args:
         generator: An iterator, or a callable that returns one; or a `mpqueue.Dataset` that is a stream.
-        use_multiprocessing: Worker processes instead of threads. Generator objects cannot be pickled: they are
-            inherited by fork, and an element that a killed worker computed cannot be computed again.
-        random_seed: As ``seed``, under Keras's name; a float is taken for ``wait_time``, which Keras 2.0 to 2.2 have in
-            this place.
-        pickle_safe: The name of ``use_multiprocessing`` in Keras 1 and 2.0.
-        wait_time: Of no effect, as nothing here sleeps between two looks; Keras 2.0 had it.
+        use_multiprocessing: Use worker processes instead of threads. Generator objects cannot be pickled, so processes
+            inherit them by fork, and elements lost in a worker crash cannot be computed again.
+        random_seed: Keras's name of ``seed``. A float is interpreted as ``wait_time``, which has this position in Keras
+            2.0 to 2.2.
+        pickle_safe: Name of ``use_multiprocessing`` in Keras 1 and 2.0.
+        wait_time: Has no effect; accepted for compatibility with Keras 2.0.
         **options: See the signature.
 
     Raises:
-        TypeError: It is neither an iterator nor callable, or an option has the wrong type.
-        ValueError: An option has an impossible value, or contradicts another one.
+        TypeError: ``generator`` is not an iterator and not callable, or an option has the wrong type.
+        ValueError: An option has an invalid value, or contradicts another option.
         ImportError: A package is missing: Ray for ``backend="ray"``, tqdm for ``progress=True``.
 
     Follows: ``tf.keras.utils.GeneratorEnqueuer``.
@@ -58,23 +58,23 @@ class GeneratorEnqueuer(SequenceEnqueuer):
         self,
         generator: Any,
         use_multiprocessing: bool | None = None,
-        random_seed: int | float | None = None,  # noqa: PYI041 - a float is another argument
+        random_seed: int | float | None = None,  # noqa: PYI041 - a float is Keras 2.0's wait_time
         *,
         pickle_safe: bool | None = None,
         wait_time: float | None = None,
         **options: Unpack[GeneratorEnqueuerOptions],
     ) -> None:
         check_wait_time(wait_time)
-        if isinstance(random_seed, float):  # Keras 2.0's wait_time by its place
+        if isinstance(random_seed, float):  # the positional wait_time of Keras 2.0
             random_seed = None
         seed = options.get("seed")
         if seed is not None and random_seed is not None and seed != random_seed:
-            raise ValueError(f"random_seed={random_seed} and seed={seed} mean the same: give one of them")
+            raise ValueError(f"random_seed={random_seed} and seed={seed} mean the same: pass one of them")
         if random_seed is not None:
             options["seed"] = random_seed
         chosen = Options.of(GeneratorEnqueuerOptions, options, "GeneratorEnqueuer")
-        given = by_old_names({"use_multiprocessing": use_multiprocessing}, {"pickle_safe": pickle_safe})
-        super().__init__(generator, given["use_multiprocessing"] or False)
+        arguments = by_old_names({"use_multiprocessing": use_multiprocessing}, {"pickle_safe": pickle_safe})
+        super().__init__(generator, arguments["use_multiprocessing"] or False)
         self._plan = resolve(generator, Options(lanes=chosen.lanes), needs="stream")
         self.lanes = chosen.lanes
         self.random_seed, self._options = random_seed, chosen
@@ -86,26 +86,26 @@ class GeneratorEnqueuer(SequenceEnqueuer):
         job.plan.source.check_portable(workers, backend, job.options.start_method)
         job.plan.warn_of_idle(workers, backend)
         cursor = job.plan.cursor(workers, backend)
-        # Each start is an epoch of its own, so that it draws other numbers.
+        # Each start is a new epoch, so that its random numbers differ.
         place, self._epoch = Place(self._epoch), self._epoch + 1
         self._engine.start(job, cursor, backend, max_queue_size, place)
 
     def get(self) -> Iterator[Any]:
-        """Return an iterator of the elements, until the source has ended.
+        """Return an iterator of the elements, until the source ends.
 
-        Several iterators share one stream, and several threads may share one iterator: each batch goes to one of them.
-        Dropping one does not stop the enqueuer; a failure of the source does, and ends them all.
+        Several iterators share one stream, and several threads can share one iterator: each batch is returned once.
+        Dropping an iterator does not stop the enqueuer. A failure of the source stops it and ends all iterators.
 
         Returns:
-            An iterator of batches, equal in structure, dtype and shape to what the source gives; ``None`` items are
-            left out. From processes their arrays are writable NumPy views of shared memory, nobody else's as long as
-            any view of them is left, also after `stop`; a program that keeps many is given private copies. From
-            threads and without workers they are the very objects that the source made.
+            An iterator of batches with the source's structure, dtypes and shapes; ``None`` items are left out. With
+            worker processes, arrays are writable NumPy views of shared memory. The memory is not reused while any view
+            of it exists, even after `stop`; a program that keeps many batches gets private copies. With threads, and
+            without workers, batches are the objects that the source returned.
 
         Raises:
-            RuntimeError: At the first ``next``: it was never started; or several threads ran a generator that is not
-                thread-safe.
-            Exception: At ``next``: what the generator raised, as its own type, or `WorkerRaised`, `WorkerDied`,
-                `BatchTimeout`, `BatchTooLarge`, `SharedMemoryFull`; the enqueuer has stopped then.
+            RuntimeError: At the first ``next``: the enqueuer was never started, or several threads ran a generator that
+                is not thread-safe.
+            Exception: At ``next``: the error of the generator with its own type, or `WorkerRaised`, `WorkerDied`,
+                `BatchTimeout`, `BatchTooLarge`, `SharedMemoryFull`. The enqueuer has stopped.
         """
         return BatchIterator(self._running_pipeline, self._stop_after_failure)

@@ -1,4 +1,4 @@
-"""The iterator and the queue that enqueuers give: any thread may ask them for the next batch."""
+"""The iterator and the queue of an enqueuer. Any thread may request the next batch from them."""
 
 import types
 import weakref
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class EnqueuerQueue:
-    """The batches that are ready, under the names of `queue.Queue` that fit loops use."""
+    """The batches that are ready, with the methods of `queue.Queue` that fit loops use."""
 
     def __init__(self, enqueuer: Any) -> None:
         self._enqueuer = weakref.ref(enqueuer)
@@ -31,15 +31,15 @@ class EnqueuerQueue:
         return self.qsize() == 0
 
     def get(self) -> Any:
-        """The next batch, ``None`` included; waits for it.
+        """Return the next batch, which may be ``None``; block until it is ready.
 
         Raises:
-            RuntimeError: The enqueuer does not run.
-            Exception: What the source raised.
+            RuntimeError: The enqueuer is not running.
+            Exception: The error of the source.
         """
         pipeline = self._pipeline()
         if pipeline is None:
-            raise RuntimeError("the enqueuer does not run: call start() first")
+            raise RuntimeError("the enqueuer is not running: call start() first")
         try:
             return pipeline.next()
         except StopIteration as error:  # it would end `iter(queue.get, None)`
@@ -52,16 +52,16 @@ class EnqueuerQueue:
 
 
 class BatchIterator(Generator[Any, None, None]):
-    """An iterator of `SequenceEnqueuer.get`: the enqueuer's stream, ``None`` items left out.
+    """An iterator of `SequenceEnqueuer.get`: the stream of the enqueuer, without ``None`` items.
 
-    Any number of threads may call its ``__next__``, also at once: each batch goes to one of them, and the end to all.
-    It passes for a generator (``isinstance(batches, types.GeneratorType)``), because `fit` of Keras takes nothing else.
+    Any number of threads may call ``__next__`` at once: each batch is returned once, and the end is reported to all. It
+    is reported as a generator (``isinstance(batches, types.GeneratorType)``), because `fit` of Keras requires one.
 
     Args:
-        running: Returns the pipeline of the enqueuer, None after a stop.
+        running: Returns the pipeline of the enqueuer; None after a stop.
         stop: Called when the source has failed.
-        steps: It never waits, and gives the answers of `Pipeline.step`, an empty tuple where a batch is not there yet:
-            see `mpqueue.engine.async_batches`, whose `Pollable` it is then.
+        steps: Never block, and return the results of `Pipeline.step`, or an empty tuple if no batch is ready; see
+            `mpqueue.engine.async_batches`. The iterator is then a `Pollable`.
     """
 
     __class__ = types.GeneratorType  # type: ignore[assignment]
@@ -71,9 +71,9 @@ class BatchIterator(Generator[Any, None, None]):
     ) -> None:
         self._running, self._stop, self._steps = running, stop, steps
         self._pipeline: Pipeline | None = None
-        self._next: Callable[[], Any] = _begin  # of the pipeline: this is the way of every batch
+        self._next: Callable[[], Any] = _begin  # a method of the pipeline, without another call for each batch
         self._is_over = False
-        self._failure: Exception | None = None  # an interrupt has kept it from the caller
+        self._failure: Exception | None = None  # a failure that an interrupt prevented from being raised
 
     def __iter__(self) -> Self:
         return self
@@ -82,54 +82,54 @@ class BatchIterator(Generator[Any, None, None]):
         while True:
             try:
                 batch = self._next()
-            # One start of the enqueuer is over; there may have been another one since.
+            # The present start of the enqueuer is over; the enqueuer may have been started again.
             except (EndOfStream, Stopped):
-                self._go_on()
+                self._continue()
             except Exception as error:
                 try:
                     self._note_failure(error)
-                    told: BaseException = error
-                    if isinstance(error, StopIteration):  # of the source or its hook: `_go_on` alone ends this iterator
-                        told = never_an_end(error)
+                    raised: BaseException = error
+                    if isinstance(error, StopIteration):  # of the source or its hook; it must not end this iterator
+                        raised = never_an_end(error)
                 except BaseException:  # an interrupt: the failure is raised by the next call
                     self._failure, self._next = error, _begin
                     raise
-                if told is not error:
-                    raise told from error
+                if raised is not error:
+                    raise raised from error
                 raise
             else:
-                # Keras's own enqueuers leave out what is None.
+                # Keras's own enqueuers leave out None, too.
                 if batch is not None:
                     return batch
 
-    def _go_on(self) -> None:
-        """Go on with another start of the enqueuer, or end."""
+    def _continue(self) -> None:
+        """Continue with the next start of the enqueuer, or end."""
         if self._failure is not None:
             self._note_failure(self._failure)
             failure, self._failure = self._failure, None
             if self._is_over:
                 raise never_an_end(failure)
-            return  # an interrupt, which another one has followed: the caller got that
+            return  # the failure was an interrupt, and the caller got a second interrupt instead
         pipeline = None if self._is_over else self._running()
         if pipeline is None or pipeline is self._pipeline:
             self._is_over = True
             raise StopIteration
-        self._pipeline, self._next = pipeline, self._way(pipeline)
+        self._pipeline, self._next = pipeline, self._method_of(pipeline)
 
-    def _way(self, pipeline: Pipeline) -> Callable[[], Any]:
+    def _method_of(self, pipeline: Pipeline) -> Callable[[], Any]:
         return partial(_step, pipeline) if self._steps else pipeline.next
 
     def _note_failure(self, error: Exception) -> None:
         if self._pipeline is None:
             return
-        # A failure ends all iterators. What the handler of a signal raises is none, and the stream goes on.
+        # A failure ends all iterators. An error raised by a signal handler is not a failure; the stream continues.
         if self._pipeline.is_failure(error):
             self._is_over = True
             self._stop()
         else:
-            self._next = self._way(self._pipeline)
+            self._next = self._method_of(self._pipeline)
 
-    # -- Of the stream that it gives batches of, once it has given or refused one
+    # -- `Pollable`, of the present pipeline: valid after the first call of `__next__`
 
     @property
     def watchers(self) -> "Living[AsyncBatches]":
@@ -148,22 +148,22 @@ class BatchIterator(Generator[Any, None, None]):
         return self._pipeline.timeout_s()
 
     def send(self, value: None) -> Any:
-        """Return the next batch; nothing can be sent."""
+        """Return the next batch. Only None can be sent."""
         if value is not None:
-            raise TypeError("batches are only taken: send() takes None")
-        return self.__next__()  # no `next(self)`: see NOTE [ Interrupts ] in mpqueue.engine.pipeline
+            raise TypeError("send() of an iterator of batches must be called with None")
+        return self.__next__()  # not `next(self)`: see NOTE [ Interrupts ] in mpqueue.engine.pipeline
 
     def throw(self, *args: Any) -> Any:
-        """End this iterator by an exception, as a generator ends that does not catch it."""
+        """End this iterator by an exception, like a generator that does not catch it."""
         self._is_over = True
-        return Generator.throw(self, *args)  # no super(): it would look at our __class__
+        return Generator.throw(self, *args)  # not super(), which would use our __class__
 
 
 def _step(pipeline: Pipeline) -> Any:
     taken = pipeline.step()
     if taken is None:
         return ()
-    return None if taken[1] is None else taken  # an item that is None is left out
+    return None if taken[1] is None else taken  # `__next__` leaves out None
 
 
 def _begin() -> Any:

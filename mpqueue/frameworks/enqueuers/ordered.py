@@ -17,15 +17,15 @@ from mpqueue.plan.signatures import shows_options
 
 @shows_options(EnqueuerOptions)
 class OrderedEnqueuer(SequenceEnqueuer):
-    """Runs a `Sequence` in workers, epoch after epoch, its batches in order.
+    """Runs a `Sequence` in workers, epoch after epoch, and returns its batches in order.
 
-    It is made in Keras 2's form, and gets its numbers in `start`, or in Keras 3's, and starts without arguments::
+    It has two signatures: with Keras 2's, `start` receives the numbers; with Keras 3's, `start` needs no arguments::
 
         OrderedEnqueuer(sequence, use_multiprocessing=False, shuffle=False)
         OrderedEnqueuer(sequence, workers=1, use_multiprocessing=False, max_queue_size=10, shuffle=False)
 
     Example:
-        Three epochs of four batches, each in an order of its own::
+        Three epochs of four batches, each epoch in its own order::
 
             import numpy as np
             import mpqueue
@@ -44,23 +44,23 @@ class OrderedEnqueuer(SequenceEnqueuer):
 
     Args:
         sequence: A `Sequence`, or anything with ``__getitem__`` and ``__len__`` (or ``num_batches``).
-        *positional: The arguments of one form, in its order: Keras 3's if the first is a number of workers, else
-            Keras 2's.
-        workers: How many, if `start` gets no other number; None: the sequence's own number, else 1.
-        use_multiprocessing: Worker processes instead of threads; None: the sequence's own choice, else threads.
-        max_queue_size: Batches computed ahead, if `start` gets no other number; None: the sequence's own number,
-            else 10.
-        shuffle: A new order for every epoch.
-        pickle_safe: The name of ``use_multiprocessing`` in Keras 1 and 2.0.
-        wait_time: Of no effect, as nothing here sleeps between two looks; Keras 2.0 had it.
+        *positional: The arguments of one signature, in its order: Keras 3's if the first is a number of workers,
+            otherwise Keras 2's.
+        workers: Number of workers, unless `start` gets another number. If None, the sequence's own number, or 1.
+        use_multiprocessing: Use worker processes instead of threads. If None, the sequence's own choice, or threads.
+        max_queue_size: Number of batches computed ahead, unless `start` gets another number. If None, the sequence's
+            own number, or 10.
+        shuffle: Use a new order for every epoch.
+        pickle_safe: Name of ``use_multiprocessing`` in Keras 1 and 2.0.
+        wait_time: Has no effect; accepted for compatibility with Keras 2.0.
         **options: See the signature.
 
     Raises:
         TypeError: The source lacks ``__getitem__`` or ``__len__``, or an option has the wrong type.
-        ValueError: An option has an impossible value, or contradicts another one.
+        ValueError: An option has an invalid value, or contradicts another option.
         ImportError: A package is missing: Ray for ``backend="ray"``, tqdm for ``progress=True``.
 
-    Follows: ``tf.keras.utils.OrderedEnqueuer``, and Keras 3's constructor of it.
+    Follows: ``tf.keras.utils.OrderedEnqueuer``, and its constructor in Keras 3.
     """
 
     def __init__(
@@ -79,8 +79,8 @@ class OrderedEnqueuer(SequenceEnqueuer):
         values = Options.of(EnqueuerOptions, options, "OrderedEnqueuer")
         numbers = {"workers": workers, "max_queue_size": max_queue_size, "shuffle": shuffle}
         named = by_old_names(numbers | {"use_multiprocessing": use_multiprocessing}, {"pickle_safe": pickle_safe})
-        given = taken_by_name(positional, named)
-        chosen = {"use_multiprocessing": False, "shuffle": False} | own_of(sequence) | given
+        passed = taken_by_name(positional, named)
+        chosen = {"use_multiprocessing": False, "shuffle": False} | own_of(sequence) | passed
         flag("shuffle", chosen["shuffle"])
         super().__init__(sequence, chosen["use_multiprocessing"])
         self._options = values
@@ -98,34 +98,34 @@ class OrderedEnqueuer(SequenceEnqueuer):
         self._engine.start(job, job.plan.cursor(workers, backend), backend, max_queue_size, place)
 
     def _close(self, pipeline: Pipeline) -> None:
-        # A new start begins with item 0, in an epoch of its own, so that it draws other numbers. An endless sequence
-        # has no item 0 to come back to: it goes on where it was.
+        # The next start begins with item 0 of a new epoch, so that its random numbers differ. An endless sequence
+        # cannot return to item 0, so it continues after the last batch.
         if pipeline.is_endless:
             self._position = pipeline.place().position
         else:
             self._epoch, self._position = pipeline.epoch + 1, 0
 
     def get(self) -> Iterator[Any]:
-        """Return an iterator of batches, without end, in the order of the sequence.
+        """Return an endless iterator of batches, in the order of the sequence.
 
-        Several iterators share one stream, and several threads may share one iterator: each batch goes to one of them.
-        Dropping one does not stop the enqueuer; a failure of the source does, and ends them all.
+        Several iterators share one stream, and several threads can share one iterator: each batch is returned once.
+        Dropping an iterator does not stop the enqueuer. A failure of the source stops it and ends all iterators.
 
         Returns:
-            An iterator of batches, equal in structure, dtype and shape to what the source gives; ``None`` items are
-            left out. From processes their arrays are writable NumPy views of shared memory, nobody else's as long as
-            any view of them is left, also after `stop`; a program that keeps many is given private copies. From
-            threads and without workers they are the very objects that the source made.
+            An iterator of batches with the source's structure, dtypes and shapes; ``None`` items are left out. With
+            worker processes, arrays are writable NumPy views of shared memory. The memory is not reused while any view
+            of it exists, even after `stop`; a program that keeps many batches gets private copies. With threads, and
+            without workers, batches are the objects that the source returned.
 
         Raises:
-            RuntimeError: At the first ``next``: it was never started.
-            Exception: At ``next``: what the sequence raised for this batch, as its own type, or `WorkerRaised`,
-                `WorkerDied`, `BatchTimeout`, `BatchTooLarge`, `SharedMemoryFull`; the enqueuer has stopped then.
+            RuntimeError: At the first ``next``: the enqueuer was never started.
+            Exception: At ``next``: the error of the sequence for this batch with its own type, or `WorkerRaised`,
+                `WorkerDied`, `BatchTimeout`, `BatchTooLarge`, `SharedMemoryFull`. The enqueuer has stopped.
         """
         return BatchIterator(self._running_pipeline, self._stop_after_failure)
 
     def join_end_of_epoch(self) -> None:
-        """Run the end of the present epoch now, if all its batches were taken, instead of with the next batch."""
+        """Run the end of the present epoch now, if all its batches were taken, instead of before the next batch."""
         pipeline = self._engine.pipeline
         if pipeline is not None:
             pipeline.finish_epoch()

@@ -360,7 +360,7 @@ def at_beginning(loader: Any, beginning: Beginning | None) -> Iterator[None]:
         told.set_epoch(beginning.sampler_epoch)
     found = {name: getattr(beginning, name) for name in ("sampler", "kept") if getattr(beginning, name) is not None}
     try:
-        with _randomness_of(loader).put_back(found):
+        with _randomness_of(loader).restored(found):
             yield
     finally:
         if before is not None:
