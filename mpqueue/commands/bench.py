@@ -1,4 +1,4 @@
-"""The command ``mpqueue bench``: how fast a source can be loaded, by how many workers, and what to change."""
+"""The command ``mpqueue bench``: measures how fast a source can be loaded, and recommends options."""
 
 import argparse
 import sys
@@ -16,12 +16,12 @@ examples:
   mpqueue bench mypackage.data:make_samples --batch-size 64 --shuffle
   mpqueue bench data.py:Photos --step-ms 40 --workers 4     a training step of 40 ms; 4 workers are used now
 
-The last line says what to change, and by how much it would help.
+The last line recommends a number of workers and states the gain.
 exit status: 0; 1: the source has failed"""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Measure, and print the result; return the exit status."""
+    """Measure, print the result, and return the exit status."""
     parser = _make_parser()
     options = parser.parse_args(arguments)
     try:
@@ -37,25 +37,25 @@ def main(arguments: Sequence[str]) -> int:
 def _make_parser() -> argparse.ArgumentParser:
     parser = frame.make_parser(
         "bench",
-        "Measure how fast your own source can be loaded, by how many workers, and say what to change.",
+        "Measure how fast your own source can be loaded, by how many workers, and recommend options.",
         _EXAMPLES,
         usage="mpqueue bench MODULE:FACTORY | FILE.py:FACTORY [options]",
     )
     add = parser.add_argument
-    add("factory", metavar="FACTORY", help="what makes the source, called without arguments; or a generator function")
-    add("--workers", type=frame.count, metavar="N", help="what you use now (default: one per CPU, as a Loader does)")
-    add("--backend", choices=("process", "thread"), default="process", help="what you use now (default: process)")
+    add("factory", metavar="FACTORY", help="callable without arguments that makes the source; or a generator function")
+    add("--workers", type=frame.count, metavar="N", help="your present number (default: one per CPU, as for a Loader)")
+    add("--backend", choices=("process", "thread"), default="process", help="your present backend (default: process)")
     add(
         "--step-ms",
         type=frame.positive,
         metavar="MS",
-        help="what your training step takes for a batch, without loading",
+        help="time of your training step for one batch, without loading",
     )
-    add("--seconds", type=frame.positive, default=2.0, help="for which each number of workers is measured (default: 2)")
+    add("--seconds", type=frame.positive, default=2.0, help="time to measure each number of workers (default: 2)")
     add("--most-workers", type=frame.count, metavar="N", help="the largest number to try (default: by the CPUs)")
     add("--only", choices=("process", "thread"), help="try only this kind of workers (default: both)")
-    group = parser.add_argument_group("how batches are made (as of mpqueue.Loader)")
-    group.add_argument("--batch-size", type=int, help="samples of a batch (default: an item is a batch)")
+    group = parser.add_argument_group("batches (options of mpqueue.Loader)")
+    group.add_argument("--batch-size", type=int, help="number of samples per batch (default: an item is a batch)")
     group.add_argument("--shuffle", action="store_true", help="a new order for every epoch")
     group.add_argument("--max-queue-size", type=int, default=10, help="batches computed ahead (default: 10)")
     return parser
@@ -82,7 +82,7 @@ def _run(parser: argparse.ArgumentParser, source: Any, options: argparse.Namespa
 
 
 def _progress(options: argparse.Namespace) -> Callable[[str], None]:
-    """Return what tells on a terminal what is being measured."""
+    """Return a function that shows the current measurement on a terminal."""
     if options.json or not sys.stderr.isatty():
         return lambda _text: None
     return lambda text: print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)

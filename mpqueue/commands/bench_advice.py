@@ -1,14 +1,14 @@
-"""The last sentence of ``mpqueue bench``: what to change, and by how much it would help. Pure.
+"""The last sentence of ``mpqueue bench``: the recommended change and its gain. Pure.
 
-It has two parts. The first one is about workers: the fewest that give the best rate, beside what is used now. The
-second one is about what holds the rate down then, the first of these that is true:
+The first part is about workers: the smallest number with the best rate, compared with the present setting. The second
+part names the remaining bottleneck, the first of these whose condition holds:
 
-    the training step      with ``--step-ms``: batches come faster than the step takes them
-    the handing over       the rate is near that of the ideal loader, and batches are small
-    the copy               a large share of a worker's time is writing its batch into the ring
-    memory                 the bytes of the batches are a large share of what the machine copies
+    the training step      with ``--step-ms``: batches arrive faster than the step takes them
+    handing over           the rate is near that of the ideal loader, and batches are small
+    the copy               a large share of a worker's time is copying its batch into the ring
+    memory                 the bytes of the batches are a large share of the machine's copy rate
     waiting                the source uses no CPU for most of its time
-    the source             all else
+    the source             otherwise
 """
 
 from collections.abc import Sequence
@@ -23,44 +23,44 @@ _LARGE_COPY, _LARGE_TRAFFIC = 0.2, 0.25
 _WAITING = 0.5
 
 _OF_HANDING_OVER = (
-    "batches cost less than their handing over, so make them larger (batch_size): twice the size is up to 2 times the "
-    "samples/s"
+    "delivering batches costs more than computing them, so make them larger (batch_size): twice the size is up to 2 "
+    "times the samples/s"
 )
 _OF_COPY = (
     "{share:.0%} of a worker's time is the copy of its batch into the ring: allocate batches by "
-    "mpqueue.empty(shape, dtype) in the source, which saves it, for up to {gain:.1f} times the rate"
+    "mpqueue.empty(shape, dtype) in the source, which avoids the copy, for up to {gain:.1f} times the rate"
 )
 _OF_MEMORY = (
-    "the batches are {traffic:.1f} GB/s, and one core of this machine copies {most:.1f}, so give fewer bytes (uint8 "
+    "the batches are {traffic:.1f} GB/s, and one core of this machine copies {most:.1f}, so return fewer bytes (uint8 "
     "instead of float32, converted in the training step): half of them is up to 2 times the rate"
 )
 _OF_WAITING = (
     "the source waits for {share:.0%} of its {ms:,.3g} ms per batch (disk, network, locks): read fewer and larger "
-    "pieces, or from a faster place; half the wait is up to 2 times the rate"
+    "pieces, or from a faster disk; half the wait is up to 2 times the rate"
 )
 _OF_SOURCE = (
-    "the source computes for {ms:,.3g} ms per batch{where}, and only a cheaper one helps: half of that is up to 2 "
+    "the source computes for {ms:,.3g} ms per batch{where}, and only a cheaper source helps: half of that is up to 2 "
     "times the rate"
 )
 _OF_DRAWS = (
-    "But the source draws from {drawn}, which all threads share and nobody seeds there, so that a run cannot be "
-    "repeated: draw from mpqueue.rng(), or use processes (--only process measures these alone)."
+    "But the source draws from {drawn}, which all threads share without seeding, so a run is not reproducible: draw "
+    "from mpqueue.rng(), or use processes (--only process measures only these)."
 )
 
 
 @dataclass(frozen=True)
 class Results:
-    """All that was measured of one source.
+    """All measurements of one source.
 
     Attributes:
-        measured: Of each setting, that without workers first.
-        present: The setting that is used now.
-        ideal: The rate of a loader that hands over one batch again and again, None: not measured.
-        batch_bytes: Of one batch.
-        copied_per_s: Bytes that one thread of the machine copies in a second.
-        num_cpus: CPUs that may be used.
-        step_s: Seconds that the training step takes for a batch, None: not told.
-        drawn: The generators, shared by all threads of a process, that the source has drawn from.
+        measured: The result of each setting, the one without workers first.
+        present: The user's present setting.
+        ideal: The rate of a loader that returns the same batch repeatedly; None: not measured.
+        batch_bytes: Size of a batch in bytes.
+        copied_per_s: Bytes per second that one thread of the machine copies.
+        num_cpus: Number of CPUs that may be used.
+        step_s: Time of the training step for a batch in seconds; None: not specified.
+        drawn: The generators, shared by all threads of a process, from which the source has drawn.
     """
 
     measured: Sequence[Measured]
@@ -74,23 +74,23 @@ class Results:
 
     @property
     def best(self) -> Measured:
-        """The fewest workers that give the best rate."""
+        """The smallest number of workers with the best rate."""
         return knee(self.measured)
 
     def of(self, setting: Setting) -> Measured | None:
-        """Return what was measured of a setting."""
+        """Return the result of a setting; None: not measured."""
         return next((one for one in self.measured if one.setting == setting), None)
 
 
 @dataclass(frozen=True)
 class Advice:
-    """A change to make.
+    """A recommended change.
 
     Attributes:
         setting: The workers to use.
-        gain: The rate that they give, in those of the present setting.
-        bottleneck: What holds the rate down then: "step", "handing over", "copy", "memory", "waiting" or "source".
-        sentence: All of it in words.
+        gain: The rate of this setting, relative to the present setting.
+        bottleneck: The remaining bottleneck: "step", "handing over", "copy", "memory", "waiting" or "source".
+        sentence: The recommendation as text.
     """
 
     setting: Setting
@@ -100,7 +100,7 @@ class Advice:
 
 
 def advise(results: Results) -> Advice:
-    """Return what to change, by the measurements; with what threads would do to the source's random numbers."""
+    """Return the recommendation, with a warning if threads would affect the source's random numbers."""
     advice = _advise(results)
     if not (advice.setting.is_in_threads and results.drawn):
         return advice
@@ -110,51 +110,47 @@ def advise(results: Results) -> Advice:
 def _advise(results: Results) -> Advice:
     now = results.of(results.present) or results.measured[0]
     if results.step_s is not None:
-        found = _enough(results, results.step_s)
-        if found is not None:
+        fast = _fast_enough(results, results.step_s)
+        if fast is not None:
             is_enough = now.setting.workers and now.batches_per_s >= GAIN / results.step_s
-            return _of_step(now, now if is_enough else found, results.step_s)
+            return _for_step(now, now if is_enough else fast, results.step_s)
     best = results.best
     gain = best.batches_per_s / now.batches_per_s
     bottleneck, remedy = _limit(results, best)
     return Advice(best.setting, gain, bottleneck, f"{_workers(now, best)}; {remedy}.")
 
 
-def _enough(results: Results, step_s: float) -> Measured | None:
-    """Return the fewest workers that are faster than the training step, at least one."""
+def _fast_enough(results: Results, step_s: float) -> Measured | None:
+    """Return the smallest number of workers, at least one, that is faster than the training step."""
     fast = [one for one in results.measured if one.setting.workers and one.batches_per_s >= GAIN / step_s]
     return min(fast, key=lambda one: (one.setting.workers, -one.batches_per_s), default=None)
 
 
-def _of_step(now: Measured, found: Measured, step_s: float) -> Advice:
-    spent, then = _in_all(now, step_s), _in_all(found, step_s)
-    is_kept = found.setting == now.setting
-    beside = "" if is_kept else f" in all, where it takes {1000 * spent:.3g} with {now.setting}"
+def _for_step(now: Measured, best: Measured, step_s: float) -> Advice:
+    present_s, then_s = _total_s(now, step_s), _total_s(best, step_s)
+    is_kept = best.setting == now.setting
+    compared = "" if is_kept else f" in total, instead of {1000 * present_s:.3g} with {now.setting}"
     text = (
-        f"{'Keep' if is_kept else 'Use'} {found.setting.code()}: batches come {found.batches_per_s * step_s:.1f} times "
-        f"as fast as the training step of {1000 * step_s:g} ms takes them, so a step takes {1000 * then:.3g} ms"
-        f"{beside}; the step is the bottleneck{'' if is_kept else ' then'}, and only a faster one helps."
+        f"{'Keep' if is_kept else 'Use'} {best.setting.code()}: batches arrive {best.batches_per_s * step_s:.1f} times "
+        f"as fast as the training step of {1000 * step_s:g} ms takes them, so a step takes {1000 * then_s:.3g} ms"
+        f"{compared}; the step is the bottleneck{'' if is_kept else ' then'}, and only a faster one helps."
     )
-    return Advice(found.setting, spent / then, "step", text)
+    return Advice(best.setting, present_s / then_s, "step", text)
 
 
-def _in_all(one: Measured, step_s: float) -> float:
-    """Return the seconds of a training step with its batch: workers are at work meanwhile, the trainer is not."""
+def _total_s(one: Measured, step_s: float) -> float:
+    """Return the seconds of a training step with its batch: workers run during the step, the trainer does not."""
     return max(step_s, 1 / one.batches_per_s) if one.setting.workers else step_s + 1 / one.batches_per_s
 
 
 def _workers(now: Measured, best: Measured) -> str:
-    """Return the part of the sentence about workers."""
+    """Return the first part of the sentence, about workers."""
     rate, gain = f"{_rate(best.batches_per_s)} batches/s", best.batches_per_s / now.batches_per_s
     if best.setting == now.setting:
-        return f"Keep {best.setting.code()} ({rate}), more gain nothing"
+        return f"Keep {best.setting.code()} ({rate}), more workers gain nothing"
     if gain >= GAIN:
-        return f"Use {best.setting.code()}: {rate}, {gain:.1f} times what {now.setting} {_give(now)}"
-    return f"Use {best.setting.code()}: {rate}, as much as {now.setting} {_give(now)}"
-
-
-def _give(one: Measured) -> str:
-    return "gives" if one.setting.workers == 1 else "give"
+        return f"Use {best.setting.code()}: {rate}, {gain:.1f} times the rate of {now.setting}"
+    return f"Use {best.setting.code()}: {rate}, the same rate as {now.setting}"
 
 
 def _rate(value: float) -> str:
@@ -162,7 +158,7 @@ def _rate(value: float) -> str:
 
 
 def _limit(results: Results, best: Measured) -> tuple[str, str]:
-    """Return what holds the rate down, and what to do; see the module's head."""
+    """Return the remaining bottleneck and its remedy; see the module docstring."""
     if not best.setting.workers or _is_near_ideal(results, best):
         return "handing over", _OF_HANDING_OVER
     worked = best.source_s + best.copy_s

@@ -1,8 +1,8 @@
-"""Measurements of a user's source: how fast a loader of so many workers gives its batches.
+"""Measurements of a user's source: the rate at which a loader with a given number of workers returns its batches.
 
-One setting after the other, in this process, with a consumer that does nothing with what it gets. Each begins with some
-batches that do not count (the start of the workers, caches, the batches that were computed ahead before anybody asked),
-and then takes batches for some seconds. A source that is slow gets more time, so that there are some batches to count.
+Settings are measured one after the other, in this process, by a consumer that does not use the batches. The first
+batches of each measurement do not count (the start of the workers, caches, batches computed ahead). Then batches are
+taken for some seconds. A slow source gets more time, so that there are enough batches to count.
 """
 
 import time
@@ -21,19 +21,19 @@ from mpqueue.worker.shared_generator_check import SharedGeneratorCheck
 from mpqueue.workers.autosize import SizeWindow
 
 Backend = Literal["none", "process", "thread"]
-_WARM_SHARE = 0.3  # of the seconds of a measurement
-_LEAST_BATCHES = 8  # per worker, or the rate says little
-_PATIENCE = 4.0  # times the seconds, for a slow source
-_COPIED_BYTES, _COPIES = 1 << 26, 5  # more than the processor's caches hold
+_WARM_SHARE = 0.3  # warm-up time, as a share of the measured seconds
+_LEAST_BATCHES = 8  # per worker; with fewer, the rate is not reliable
+_PATIENCE = 4.0  # the longest time for a slow source, as a multiple of the seconds
+_COPIED_BYTES, _COPIES = 1 << 26, 5  # larger than the processor's caches
 
 
 class Setting(NamedTuple):
-    """A way to load.
+    """A number and kind of workers.
 
     Attributes:
-        workers: How many.
-        backend: Of what kind; "none" if there are none.
-        threads: In each, for the samples of a batch.
+        workers: Number of workers.
+        backend: Their backend; "none" without workers.
+        threads: Number of threads in each worker for the samples of a batch.
     """
 
     workers: int
@@ -53,7 +53,7 @@ class Setting(NamedTuple):
         return workers if self.threads == 1 else f"{workers} of {self.threads} threads"
 
     def code(self) -> str:
-        """Return the arguments of a `Loader` that mean this."""
+        """Return the corresponding arguments of a `Loader`."""
         threads = f", threads={self.threads}" if self.threads > 1 else ""
         return f"workers={self.workers}{threads}" + (', backend="thread"' if self.is_in_threads else "")
 
@@ -63,16 +63,16 @@ class Measured:
     """The result of one setting.
 
     Attributes:
-        setting: Which.
-        batches_per_s: Its rate.
+        setting: The setting.
+        batches_per_s: The rate.
         first_s: Seconds from the start to the first batch.
-        source_s: Seconds in the source for one batch, in a worker,
-        copy_s: and in writing it into the ring.
-        seed_s: Of the first, in seeding random generators,
-        collate_s: and in making a batch of samples.
-        cpu_share: Without workers: seconds of CPU per second; below 1 the source waits for something, or for a CPU,
-        crowded_share: that others had in so many of them.
-        blocked_s: Of ``source_s``, waiting for anything but a CPU, if that was looked at.
+        source_s: Seconds per batch in the source, in a worker.
+        copy_s: Seconds per batch for copying it into the ring.
+        seed_s: Seconds per batch for seeding random generators; part of ``source_s``.
+        collate_s: Seconds per batch for making it from samples; part of ``source_s``.
+        cpu_share: Without workers: seconds of CPU per second. Below 1, the source waits for something, or for a CPU.
+        crowded_share: Without workers: seconds per second in which other programs had the CPUs.
+        blocked_s: Seconds per batch of waiting for anything but a CPU, if known; part of ``source_s``.
     """
 
     setting: Setting
@@ -88,19 +88,19 @@ class Measured:
 
     @property
     def window(self) -> SizeWindow:
-        """The figures that "auto" decides by; the consumer does nothing but wait for batches."""
+        """The figures on which "auto" decides; the consumer only waits for batches."""
         worked_s = self.source_s + self.copy_s
         blocked = self.blocked_s / worked_s if worked_s else 0.0
         return SizeWindow(self.batches_per_s, 1.0, self.batches_per_s * worked_s, blocked)
 
     @property
     def waiting_share(self) -> float:
-        """Seconds per second for which the source, without workers, waited for anything but a CPU."""
+        """Seconds per second in which the source, without workers, waited for anything but a CPU."""
         return 0.0 if self.cpu_share is None else max(0.0, 1 - self.cpu_share - (self.crowded_share or 0.0))
 
 
 class MeasuredBatch(NamedTuple):
-    """One batch of a source: itself, a private copy; the size and kind of its arrays; the generators it drew from."""
+    """A batch of a source: a private copy, its size in bytes, its arrays, and the generators that it has used."""
 
     value: Any
     nbytes: int
@@ -109,7 +109,7 @@ class MeasuredBatch(NamedTuple):
 
 
 class Replay:
-    """A source that gives one batch again and again: what is left of the time is the loader's own."""
+    """A source that returns the same batch repeatedly, so that only the loader's own overhead is measured."""
 
     def __init__(self, batch: Any) -> None:
         self._batch = batch
@@ -125,8 +125,8 @@ def first_batch(source: Any, options: dict[str, Any]) -> MeasuredBatch:
     """Return a batch of a source.
 
     Raises:
-        ValueError: It has none.
-        Exception: What it raised.
+        ValueError: The source has no batches.
+        Exception: The error of the source.
     """
     with Loader(source, workers=0, copy=True, **options) as loader:
         before = SharedGeneratorCheck()
@@ -143,14 +143,14 @@ def measure(source: Any, setting: Setting, seconds: float, options: dict[str, An
     """Measure one setting.
 
     Args:
-        source: As of a `Loader`.
+        source: The source of a `Loader`.
         setting: The number and kind of workers.
-        seconds: For so long, once it has warmed up.
-        options: Further ones of the `Loader`.
+        seconds: Time to measure after the warm-up.
+        options: Further options of the `Loader`.
 
     Raises:
         ValueError: The source has no batches.
-        Exception: What it raised.
+        Exception: The error of the source.
     """
     backend: Any = setting.backend if setting.workers else "process"
     started = time.perf_counter()
@@ -170,12 +170,12 @@ def measure(source: Any, setting: Setting, seconds: float, options: dict[str, An
 
 
 def _in_line_s() -> float:
-    """Return the seconds for which this thread could have run, and others had the CPUs; 0 where nobody counts them."""
+    """Return the seconds in which this thread was ready, but other programs had the CPUs; 0 if unknown."""
     return (queued_ns() or 0) / 1e9
 
 
 def _take(batches: Iterator[Any], seconds: float, least: int) -> tuple[float, int]:
-    """Take batches for so long; return the seconds, and how many."""
+    """Take batches for this time, and return the seconds and the number of batches."""
     started, count = time.perf_counter(), 0
     while True:
         next(batches)
@@ -186,19 +186,19 @@ def _take(batches: Iterator[Any], seconds: float, least: int) -> tuple[float, in
 
 
 def _stages(counted: Statistics) -> tuple[float, float, float, float]:
-    """Return the seconds of one batch in the source, in the copy into the ring, in seeding and in collation."""
+    """Return the seconds per batch in the source, in the copy into the ring, in seeding and in collation."""
     count, times = max(1, counted.batches), counted.times
     return counted.compute_s / count, counted.copy_s / count, times.seed.mean_s, times.collate.mean_s
 
 
 def _endless(loader: Loader) -> Iterator[Any]:
-    """Yield the batches of one epoch after the other; keep none."""
+    """Yield the batches of one epoch after the other, without keeping any."""
     while True:
         is_empty = True
         for batch in loader:
             is_empty = False
             yield batch
-            del batch  # or its slot would wait for the one after it
+            del batch  # otherwise its slot would be held until the next batch arrives
         if is_empty:
             raise ValueError("the source has no batches")
 

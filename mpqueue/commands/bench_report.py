@@ -11,16 +11,16 @@ _CROWDED = 0.1
 
 
 def lines(name: str, arrays: Sequence[str], results: Results, advice: Advice, width: int | None = None) -> list[str]:
-    """Return the report: the batch, its costs, the rates, where nothing is gained any more, and the advice.
+    """Return the report: the batch, its costs, the rates, the limit of the search, and the recommendation.
 
     Args:
-        name: Of the factory.
-        arrays: Of a batch.
-        results: All that was measured.
-        advice: What follows.
-        width: Columns of the terminal; None: there is none.
+        name: Name of the factory.
+        arrays: Descriptions of the arrays of a batch.
+        results: All measurements.
+        advice: The recommendation.
+        width: Columns of the terminal; None: the output is not a terminal.
     """
-    told = [_limit(results), *_crowd(results.measured[0]), advice.sentence]
+    notes = [_limit(results), *_crowd(results.measured[0]), advice.sentence]
     return [
         *folded(f"{name}: batches of {_bytes(results.batch_bytes)}{_arrays(arrays)}", width),
         "",
@@ -28,7 +28,7 @@ def lines(name: str, arrays: Sequence[str], results: Results, advice: Advice, wi
         "",
         *_rates(results),
         "",
-        *(line for text in told for line in folded(text, width)),
+        *(line for text in notes for line in folded(text, width)),
     ]
 
 
@@ -40,7 +40,7 @@ def _arrays(arrays: Sequence[str]) -> str:
 
 
 def _costs(results: Results) -> list[str]:
-    """Return the stages of one batch: by one worker, or the fewest that were measured."""
+    """Return the times of one batch, for the smallest number of worker processes that was measured."""
     processes = [one for one in results.measured if one.setting.workers and not one.setting.is_in_threads]
     rows = [["one batch", "ms"]]
     if processes:
@@ -79,12 +79,12 @@ def _row(one: Measured, batch_bytes: int, alone: Measured) -> list[str]:
 def _limit(results: Results) -> str:
     best, most = results.best.setting, max(one.setting.workers for one in results.measured)
     if best.workers < most:
-        return f"Beyond {best} nothing is gained: up to {most} were tried."
-    return f"More than {best} were not tried: these are not busy, or --most-workers has to allow more."
+        return f"More workers than {best} do not improve the rate: up to {most} were tried."
+    return f"More workers than {best} were not tried: these are not busy, or --most-workers must be higher."
 
 
 def _crowd(alone: Measured) -> list[str]:
-    """Return a warning where others had the CPUs."""
+    """Return a warning if other programs had the CPUs."""
     share = alone.crowded_share or 0.0
     if share < _CROWDED:
         return []

@@ -1,4 +1,4 @@
-"""The measurements of ``mpqueue bench``, one after the other."""
+"""The measurements of ``mpqueue bench``, run one after the other."""
 
 import argparse
 from collections.abc import Callable
@@ -14,26 +14,24 @@ from mpqueue.system.cpus import num_cpus
 from mpqueue.workers.autosize import MOST_THREADS, Size
 
 _BACKENDS: tuple[Backend, ...] = ("process", "thread")
-_ON_WAITING, _WAITING = (
-    4,
-    0.5,
-)  # workers per CPU that are tried where the source waits for more than that, each in one thread
+# If the source waits for more than this share of the time, this many workers per CPU are tried, each with one thread.
+_ON_WAITING, _WAITING = 4, 0.5
 
 
 def explore(
     source: Any, batch: MeasuredBatch, made: dict[str, Any], options: argparse.Namespace, tell: Callable[[str], None]
 ) -> Results:
-    """Measure a source without workers, with more and more of each kind, and the ideal loader.
+    """Measure a source without workers, with increasing numbers of each kind of workers, and the ideal loader.
 
     Args:
-        source: As of a `Loader`.
+        source: The source of a `Loader`.
         batch: One of its batches.
         made: Options of the `Loader`.
-        options: The command's.
-        tell: Told what is being measured; empty at the end.
+        options: Options of the command.
+        tell: Called with the name of the current measurement; with an empty string at the end.
 
     Raises:
-        Exception: What the source raised.
+        Exception: The error of the source.
     """
 
     def try_one(setting: Setting) -> Measured:
@@ -55,13 +53,13 @@ def explore(
 
 
 def _most(alone: Measured, threads: int) -> int:
-    """Return the largest number of workers to try: more than there are CPUs, to see that more gain nothing."""
+    """Return the largest number of workers to try: more than the number of CPUs, to show that more gain nothing."""
     cpus = limits.useful_workers()
     return _ON_WAITING * cpus if alone.waiting_share > _WAITING and threads == 1 else cpus + max(1, cpus // 2)
 
 
 def _most_threads(source: Any, batch: MeasuredBatch, made: dict[str, Any]) -> int:
-    """Return how many threads a worker may have: one where they would share what samples draw from, as for "auto"."""
+    """Return the largest number of threads per worker: 1 if samples draw from shared generators, as for "auto"."""
     try:
         Loader(source, workers=1, threads=2, **made).close()
     except ValueError:
@@ -70,13 +68,13 @@ def _most_threads(source: Any, batch: MeasuredBatch, made: dict[str, Any]) -> in
 
 
 def _present(options: argparse.Namespace) -> Setting:
-    """Return the setting that the user has now."""
+    """Return the user's present setting."""
     workers = num_cpus() if options.workers is None else options.workers
     return Setting(workers, options.backend if workers else "none")
 
 
 def _ideal(batch: MeasuredBatch, setting: Setting, seconds: float, tell: Callable[[str], None]) -> float | None:
-    """Return the rate of a loader whose source costs nothing; None: its batch cannot be sent to processes."""
+    """Return the rate of a loader whose source costs nothing; None: the batch cannot be sent to processes."""
     setting = setting if setting.workers else Setting(1, "process")
     tell(f"measuring the ideal loader, {setting} ...")
     try:

@@ -1,4 +1,4 @@
-"""Checks of GPUs: known to the driver, seen by torch, and able to read a loader's ring without a copy."""
+"""Checks of GPUs: visible to the driver and to torch, and able to read a loader's ring without a copy."""
 
 import glob
 import json
@@ -11,33 +11,33 @@ from pathlib import Path
 from mpqueue.commands.findings import Check, Finding
 
 _DRIVER = Path("/proc/driver/nvidia")
-_LIMIT_S = 120  # the import of torch and the start of CUDA; a driver that hangs is found, too
-# In a process of its own: CUDA may hang, or crash, and takes memory on the device.
+_LIMIT_S = 120  # for importing torch and starting CUDA; detects a driver that hangs
+# In a separate process: CUDA may hang or crash, and uses memory on the device.
 _TRIAL = """
 import json, torch
-found = {"cuda": torch.cuda.is_available(), "built": torch.version.cuda}
-if found["cuda"]:
+result = {"cuda": torch.cuda.is_available(), "built": torch.version.cuda}
+if result["cuda"]:
     from mpqueue.memory.segment import Segment
     from mpqueue.memory.slots import PAGE
     from mpqueue.frameworks.torch.pinned import TorchCuda
     import numpy as np
-    found["devices"] = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+    result["devices"] = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
     torch.zeros(1, device="cuda")
     segment = Segment.create(1 << 20)
     segment.reserve(0, 1 << 20)
     memory = np.frombuffer(segment.memory, np.uint8)
     address = int(memory.__array_interface__["data"][0])
     cuda = TorchCuda()
-    found["trouble"] = cuda.register(address, 1 << 20)
-    if not found["trouble"]:
-        found["pinned"] = torch.from_numpy(memory).is_pinned()
+    result["trouble"] = cuda.register(address, 1 << 20)
+    if not result["trouble"]:
+        result["pinned"] = torch.from_numpy(memory).is_pinned()
         cuda.unregister(address)
-print(json.dumps(found))
+print(json.dumps(result))
 """
 
 
 def gpu() -> Finding | None:
-    """Have torch look for GPUs, and pin a piece of shared memory."""
+    """Check whether torch can use the GPUs, and pin shared memory."""
     devices = sorted(glob.glob("/dev/nvidia[0-9]*"))
     if not devices:
         return _without_device()
@@ -49,37 +49,35 @@ def gpu() -> Finding | None:
             [sys.executable, "-c", _TRIAL], capture_output=True, text=True, timeout=_LIMIT_S, check=False
         )
     except subprocess.TimeoutExpired:
-        return Finding(
-            "gpu", "problem", f"CUDA does not answer within {_LIMIT_S} s", "look at `nvidia-smi` and at `dmesg`"
-        )
+        return Finding("gpu", "problem", f"CUDA does not respond within {_LIMIT_S} s", "check `nvidia-smi` and `dmesg`")
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["it died"])[-1]
-        return Finding("gpu", "problem", f"CUDA fails in torch: {last}", "look at `nvidia-smi`")
+        last = (done.stderr.strip().splitlines() or ["the process crashed"])[-1]
+        return Finding("gpu", "problem", f"CUDA fails in torch: {last}", "check `nvidia-smi`")
     return judge(json.loads(done.stdout.splitlines()[-1]), len(devices))
 
 
 def _without_device() -> Finding:
-    """Return why there is no device: none is here, or none is shown here."""
+    """Return why there is no device: the machine has no GPU, or it is not available here."""
     models = _models()
     if models:
-        found = f"the driver knows of {', '.join(models)}, but there is no device in /dev: no program here can use it"
-        return Finding("gpu", "note", found, "in a container: docker run --gpus all; else `nvidia-modprobe -c 0`")
+        found = f"the driver lists {', '.join(models)}, but /dev has no device: programs here cannot use the GPU"
+        return Finding("gpu", "note", found, "in a container: docker run --gpus all; otherwise `nvidia-modprobe -c 0`")
     if not _DRIVER.exists() and shutil.which("nvidia-smi"):
         found = "no NVIDIA GPU: nvidia-smi is installed, but no driver is loaded"
         return Finding("gpu", "note", found, "`modprobe nvidia`; after an update of the driver or the kernel, reboot")
-    return Finding("gpu", "ok", "no NVIDIA GPU here: no device in /dev, and no driver that knows of one")
+    return Finding("gpu", "ok", "no NVIDIA GPU: no device in /dev, and no GPU listed by a driver")
 
 
 def _models() -> list[str]:
-    """Return the models of the GPUs that the driver knows of."""
+    """Return the models of the GPUs that the driver lists."""
     found = []
     for path in sorted(_DRIVER.glob("gpus/*/information")):
         try:
             lines = path.read_text().splitlines()
         except OSError:
             lines = []
-        told = [line.partition(":")[2].strip() for line in lines if line.startswith("Model")]
-        found += told or ["an NVIDIA GPU"]
+        names = [line.partition(":")[2].strip() for line in lines if line.startswith("Model")]
+        found += names or ["an NVIDIA GPU"]
     return found
 
 
@@ -87,24 +85,24 @@ def _number(count: int) -> str:
     return f"{count} NVIDIA device{'' if count == 1 else 's'}"
 
 
-def judge(found: dict[str, object], num_devices: int) -> Finding:
-    """Return the finding that follows from what the trial has told."""
-    if not found["cuda"]:
-        why = "torch is built without CUDA" if found["built"] is None else "torch finds none it can use"
-        remedy = "install torch with CUDA" if found["built"] is None else "look at `nvidia-smi`, CUDA_VISIBLE_DEVICES"
+def judge(result: dict[str, object], num_devices: int) -> Finding:
+    """Return the finding for the result of the trial."""
+    if not result["cuda"]:
+        why = "torch is built without CUDA" if result["built"] is None else "torch cannot use them"
+        remedy = "install torch with CUDA" if result["built"] is None else "check `nvidia-smi` and CUDA_VISIBLE_DEVICES"
         return Finding("gpu", "note", f"{_number(num_devices)}, but {why}", remedy)
-    devices = found["devices"]
+    devices = result["devices"]
     assert isinstance(devices, list)
     names = ", ".join(map(str, devices))
-    if not found.get("pinned"):
+    if not result.get("pinned"):
         return Finding(
             "gpu",
             "note",
-            f"{names}: CUDA does not pin shared memory ({found.get('trouble') or 'torch does not see it as pinned'}), "
+            f"{names}: CUDA cannot pin shared memory ({result.get('trouble') or 'torch reports it as not pinned'}), "
             "so pin_memory=True copies each batch once",
             "ulimit -l unlimited; in a container, docker run --ulimit memlock=-1",
         )
-    return Finding("gpu", "ok", f"{names}: the ring can be pinned, and pin_memory=True copies nothing")
+    return Finding("gpu", "ok", f"{names}: the ring can be pinned, so pin_memory=True copies nothing")
 
 
 CHECKS: tuple[Check, ...] = (gpu,)

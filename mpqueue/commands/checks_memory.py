@@ -1,24 +1,24 @@
-"""Checks of memory: shared, anonymous, and what the machine and the control groups have left."""
+"""Checks of memory: shared and anonymous memory, and the free memory of the machine and of the control group."""
 
 import os
 
 from mpqueue.commands.findings import Check, Finding, size
 from mpqueue.system import limits, platform_support
 
-_SHM = "/dev/shm"  # noqa: S108 - where Linux keeps POSIX shared memory
-_SMALL_SHM_BYTES = 1 << 30  # below, the ring is a memory file instead; see mpqueue.memory.segment
+_SHM = "/dev/shm"  # noqa: S108 - the mount point of POSIX shared memory on Linux
+_SMALL_SHM_BYTES = 1 << 30  # if smaller, the ring is a memory file instead; see mpqueue.memory.segment
 _LITTLE_BYTES = 1 << 30
 _TRIAL_BYTES = 1 << 20
 
 
 def shm() -> Finding | None:
-    """Look at the size of /dev/shm, and at what is left of it."""
+    """Check the size and the free space of /dev/shm."""
     if not platform_support.IS_LINUX:
         return None
     try:
         status = os.statvfs(_SHM)
     except OSError:
-        return Finding(_SHM, "note", "not there: the ring of a loader is a memory file (memfd) instead")
+        return Finding(_SHM, "note", "missing: the ring of a loader is a memory file (memfd) instead")
     total, free = status.f_blocks * status.f_frsize, status.f_bavail * status.f_frsize
     found = f"{size(free)} of {size(total)} free"
     if total < _SMALL_SHM_BYTES:
@@ -34,13 +34,13 @@ def shm() -> Finding | None:
             _SHM,
             "problem",
             f"{found}: loaders will wait for memory, or raise SharedMemoryFull",
-            f"see with `ls -l {_SHM}` what fills it, and remove what belongs to no process (`fuser {_SHM}/*`)",
+            f"find out with `ls -l {_SHM}` what uses it, and remove files that no process uses (`fuser {_SHM}/*`)",
         )
     return Finding(_SHM, "ok", found)
 
 
 def memfd() -> Finding | None:
-    """Make a memory file, write to it, and open it for reading only, as servers do."""
+    """Create a memory file, write to it, and open it read-only, as servers do."""
     from mpqueue.memory.segment import Segment
 
     if not platform_support.IS_LINUX:
@@ -57,14 +57,14 @@ def memfd() -> Finding | None:
         return Finding(
             "memfd",
             "problem",
-            f"a memory file cannot be made: {error}",
-            "in a container, use a seccomp profile that allows memfd_create; look at `ulimit -f`",
+            f"a memory file cannot be created: {error}",
+            "in a container, use a seccomp profile that allows memfd_create; check `ulimit -f`",
         )
-    return Finding("memfd", "ok", "memory files can be made, and passed on for reading only")
+    return Finding("memfd", "ok", "memory files can be created, and shared read-only")
 
 
 def ring() -> Finding:
-    """Make a ring's memory in the way in which a loader makes it."""
+    """Create a ring's memory as a loader does."""
     from mpqueue.memory.segment import Segment
 
     try:
@@ -75,29 +75,29 @@ def ring() -> Finding:
         finally:
             segment.close()
     except OSError as error:
-        return Finding("ring", "problem", str(error), "look at the checks of address space, /dev/shm and memfd")
+        return Finding("ring", "problem", str(error), "see the checks of address space, /dev/shm and memfd")
     return Finding("ring", "ok", found)
 
 
 def memory() -> Finding:
-    """Compare what the machine and the control groups have left with what a ring needs."""
+    """Check whether the machine and the control group have enough free memory for a ring."""
     import psutil
 
     machine, group = psutil.virtual_memory(), limits.memory_limit()
-    left, total, whose = machine.available, machine.total, "the machine's"
+    left, total, owner = machine.available, machine.total, "of the machine"
     if group is not None and group[0] - group[1] < left:
-        left, total, whose = group[0] - group[1], group[0], "the control group's"
-    found = f"{size(left)} of {size(total)} left, {whose}; shared memory counts in it"
+        left, total, owner = group[0] - group[1], group[0], "of the control group"
+    found = f"{size(left)} of {size(total)} free, {owner}; shared memory is included"
     if left < _LITTLE_BYTES:
         remedy = "fewer batches ahead (max_queue_size), smaller batches, fewer workers"
-        if whose != "the machine's":
+        if owner != "of the machine":
             remedy += "; or a higher limit (docker run --memory)"
         return Finding("memory", "note", found, remedy)
     return Finding("memory", "ok", found)
 
 
 def overcommit() -> Finding | None:
-    """Look whether the kernel promises no more memory than it has."""
+    """Check whether the kernel limits allocations to the existing memory."""
     try:
         with open("/proc/sys/vm/overcommit_memory", encoding="ascii") as file:
             mode = file.read().strip()
@@ -107,8 +107,9 @@ def overcommit() -> Finding | None:
         return Finding(
             "overcommit",
             "note",
-            "the kernel promises no more memory than there is (vm.overcommit_memory=2): large forks may be refused",
-            "sysctl vm.overcommit_memory=0, or a clean start of workers (the default, start_method='forkserver')",
+            "the kernel limits allocations to the existing memory (vm.overcommit_memory=2): large forks may fail",
+            "sysctl vm.overcommit_memory=0, or start workers without a fork of the trainer (the default, "
+            "start_method='forkserver')",
         )
     return Finding("overcommit", "ok", f"vm.overcommit_memory={mode}")
 

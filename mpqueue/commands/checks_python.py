@@ -1,4 +1,4 @@
-"""Checks of Python, of packages, of a worker's start, and of the folder of servers."""
+"""Checks of Python, of packages, of the start of a worker, and of the folder of servers."""
 
 import os
 import platform
@@ -11,7 +11,7 @@ from mpqueue.commands.findings import Check, Finding
 from mpqueue.system import platform_support
 from mpqueue.system.folders import base_of
 
-_OLDEST, _NEWEST = (3, 11), (3, 13)  # of the versions that are tested
+_OLDEST, _NEWEST = (3, 11), (3, 13)  # versions of Python that are tested
 _NEEDED = ("numpy", "cloudpickle", "psutil")
 _EXTRA = re.compile(r"""^([\w.-]+).*;.*\bextra\s*==\s*['"]([\w-]+)['"]""")
 _OF_DEVELOPERS = {"docs"}
@@ -19,7 +19,7 @@ _SLOW_START_S = 5.0
 
 
 def python() -> Finding:
-    """Name the interpreter."""
+    """Report the interpreter."""
     found = f"{platform.python_implementation()} {platform.python_version()} ({sys.executable})"
     if not getattr(sys, "_is_gil_enabled", lambda: True)():
         found += ", without the GIL"
@@ -30,31 +30,33 @@ def python() -> Finding:
 
 
 def packages() -> Finding:
-    """Name the versions of what mpqueue needs."""
-    there = {name: _version(name) for name in ("mpqueue", *_NEEDED)}
-    missing = [name for name in _NEEDED if there[name] is None]
-    found = ", ".join(f"{name} {version or 'from its files'}" for name, version in there.items() if name not in missing)
+    """Report the versions of mpqueue and of the packages that it needs."""
+    versions = {name: _version(name) for name in ("mpqueue", *_NEEDED)}
+    missing = [name for name in _NEEDED if versions[name] is None]
+    found = ", ".join(
+        f"{name} {version or 'from a checkout'}" for name, version in versions.items() if name not in missing
+    )
     if missing:
         return Finding("packages", "problem", f"{found}; missing: {', '.join(missing)}", 'pip install "mpqueue>=0.1"')
     return Finding("packages", "ok", found)
 
 
 def extras() -> Finding | None:
-    """List the extras, and what is missing for those that are not complete."""
-    wanted: dict[str, list[str]] = {}
+    """List the installed extras, and the missing packages of the others."""
+    needed: dict[str, list[str]] = {}
     try:
         requirements = metadata.requires("mpqueue") or []
-    except metadata.PackageNotFoundError:  # a checkout on Python's path
+    except metadata.PackageNotFoundError:  # a checkout on sys.path
         return None
     for requirement in requirements:
         if found := _EXTRA.match(requirement):
-            wanted.setdefault(found[2], []).append(found[1])
+            needed.setdefault(found[2], []).append(found[1])
     for name in _OF_DEVELOPERS:
-        wanted.pop(name, None)
-    missing = {name: [p for p in packages if _version(p) is None] for name, packages in wanted.items()}
-    there = sorted(name for name, packages in missing.items() if not packages)
+        needed.pop(name, None)
+    missing = {name: [p for p in packages if _version(p) is None] for name, packages in needed.items()}
+    installed = sorted(name for name, packages in missing.items() if not packages)
     lacking = [f"{name} (needs {', '.join(packages)})" for name, packages in sorted(missing.items()) if packages]
-    text = f"installed: {', '.join(there) or 'none'}"
+    text = f"installed: {', '.join(installed) or 'none'}"
     return Finding("extras", "ok", f"{text}; not installed: {', '.join(lacking)}" if lacking else text)
 
 
@@ -69,7 +71,7 @@ class _One:
 
 
 def workers() -> Finding:
-    """Start a worker process, and get a batch from it."""
+    """Start a worker process, and take a batch from it."""
     from mpqueue.loader.loader import Loader
 
     started = time.perf_counter()
@@ -81,17 +83,19 @@ def workers() -> Finding:
         return Finding(
             "workers",
             "problem",
-            f"a worker process gives no batch: {type(error).__name__}: {error}",
+            f"a worker process returns no batch: {type(error).__name__}: {error}",
             "see the other checks; backend='thread' needs no processes",
         )
-    found = f"the first batch of a worker process came after {1000 * took:.0f} ms"
+    found = f"the first batch of a worker process arrived after {1000 * took:.0f} ms"
     if took > _SLOW_START_S:
-        return Finding("workers", "note", found, "is the machine busy, or Python on a slow (network) disk?")
+        return Finding(
+            "workers", "note", found, "check whether the machine is busy, or Python is on a slow (network) disk"
+        )
     return Finding("workers", "ok", found)
 
 
 def folder() -> Finding | None:
-    """Make the folder of servers, and a socket in it."""
+    """Create the folder of servers, and a socket in it."""
     if not platform_support.IS_LINUX:
         return None
     from mpqueue.errors import ServiceError
@@ -101,15 +105,15 @@ def folder() -> Finding | None:
     chosen = os.environ.get("MPQUEUE_HOME")
     place = chosen or base_of(os.geteuid())
     try:
-        ServerDirectory.of(name).claim(is_open_to_others=False).close()  # which removes what it has made
+        ServerDirectory.of(name).claim(is_open_to_others=False).close()  # removes the created files
     except (ServiceError, ValueError, OSError) as error:
         return Finding(
             "servers' folder",
             "problem",
             f"{place}: {error}",
-            "choose a folder of your own on a local disk by MPQUEUE_HOME, with a short path",
+            "set MPQUEUE_HOME to one of your folders on a local disk, with a short path",
         )
-    return Finding("servers' folder", "ok", f"{place}{' (MPQUEUE_HOME)' if chosen else ''}: sockets can be made there")
+    return Finding("servers' folder", "ok", f"{place}{' (MPQUEUE_HOME)' if chosen else ''}: sockets can be created")
 
 
 def _version(name: str) -> str | None:

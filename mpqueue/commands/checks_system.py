@@ -10,11 +10,11 @@ from mpqueue.system import limits, platform_support
 from mpqueue.system.cpus import num_cpus
 
 _FEW_FILES, _FILES = 64, 1024
-_PER_WORKER = 4  # descriptors of the trainer: two pipes, a pidfd, and one while it starts
+_PER_WORKER = 4  # descriptors in the trainer: two pipes, a pidfd, and one during the start
 
 
 def kernel() -> Finding:
-    """Name the system."""
+    """Report the operating system."""
     name = f"{platform.system()} {platform.release()}, {platform.machine()}"
     if platform_support.IS_LINUX:
         return Finding("kernel", "ok", name)
@@ -27,7 +27,7 @@ def kernel() -> Finding:
 
 
 def pidfd() -> Finding | None:
-    """Open a descriptor of this process, by which a death is seen at once."""
+    """Open a pidfd of this process, which is used to detect the end of a process immediately."""
     if not platform_support.IS_LINUX:
         return None
     try:
@@ -36,14 +36,14 @@ def pidfd() -> Finding | None:
         return Finding(
             "pidfd",
             "problem",
-            f"the kernel refuses pidfd_open ({error.strerror}): the deaths of consumers cannot be seen",
+            f"the kernel refuses pidfd_open ({error.strerror}): crashes of consumers cannot be detected",
             "use Linux 5.3 or later; in a container, a seccomp profile that allows pidfd_open (Docker 20.10 or later)",
         )
-    return Finding("pidfd", "ok", "the end of a process is seen at once")
+    return Finding("pidfd", "ok", "the end of a process is detected immediately")
 
 
 def proc() -> Finding | None:
-    """Look into /proc."""
+    """Check that /proc can be read."""
     if not platform_support.IS_LINUX:
         return None
     try:
@@ -52,27 +52,27 @@ def proc() -> Finding | None:
         return Finding(
             "proc",
             "problem",
-            f"/proc/self/fd cannot be read ({error.strerror}): servers cannot pass on their memory",
+            f"/proc/self/fd cannot be read ({error.strerror}): servers cannot share their memory",
             "mount /proc (mount -t proc proc /proc)",
         )
     return Finding("proc", "ok", "/proc is mounted")
 
 
 def cpus() -> Finding:
-    """Compare the CPUs that the machine has, that this process may run on, and whose time it gets."""
-    there, allowed, quota = os.cpu_count() or 1, num_cpus(), limits.cpu_quota()
-    found = f"{there} CPUs" if allowed == there else f"{allowed} of {there} CPUs (affinity)"
+    """Compare the CPUs of the machine with those that this process may use, and with its quota."""
+    total, allowed, quota = os.cpu_count() or 1, num_cpus(), limits.cpu_quota()
+    found = f"{total} CPUs" if allowed == total else f"{allowed} of {total} CPUs (affinity)"
     if quota is not None and quota < allowed:
         workers = limits.useful_workers()
         return Finding(
             "cpus",
             "note",
-            f"{found}, but the time of {quota:g} (control group): more workers than that wait for each other",
+            f"{found}, but a quota of {quota:g} (control group): more workers than that wait for each other",
             f"pass workers={workers}: a Loader's default would be {allowed}; or raise the quota (docker run --cpus)",
         )
-    if allowed < there:
+    if allowed < total:
         return Finding(
-            "cpus", "note", f"{found}: workers share these", "if that is not wanted, start without taskset or --cpuset"
+            "cpus", "note", f"{found}: workers share these", "to use all CPUs, start without taskset or --cpuset"
         )
     return Finding("cpus", "ok", found)
 
@@ -80,17 +80,19 @@ def cpus() -> Finding:
 def load() -> Finding:
     """Compare the number of runnable processes with the CPUs."""
     now, allowed = os.getloadavg()[0], num_cpus()
-    found = f"{now:.1f} processes want a CPU, of {allowed}"
+    found = f"{now:.1f} runnable processes on {allowed} CPUs"
     if now > 1.2 * allowed:
-        return Finding("load", "note", found, "see with `top` who else computes: workers get what that leaves")
+        return Finding(
+            "load", "note", found, "find other busy processes with `top`: workers get the remaining CPU time"
+        )
     return Finding("load", "ok", found)
 
 
 def files() -> Finding:
-    """Compare the limit of open files with what workers need."""
+    """Compare the limit of open files with the number that workers need."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = 32 + _PER_WORKER * num_cpus()
-    found = f"{_limit(soft)} open files per process; a loader with a worker per CPU needs some {needed}"
+    found = f"{_limit(soft)} open files per process; a loader with a worker per CPU needs about {needed}"
     if hard == resource.RLIM_INFINITY or hard > soft:
         remedy = f"ulimit -n {65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)}"
     else:
@@ -103,32 +105,34 @@ def files() -> Finding:
 
 
 def processes() -> Finding:
-    """Compare the limit of processes and threads with those that the user has."""
+    """Compare the limit of processes and threads with the number that the user has."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NPROC)
     if soft == resource.RLIM_INFINITY:
-        return Finding("processes", "ok", "any number")
+        return Finding("processes", "ok", "unlimited")
     used, needed = _num_threads_of_user(), 2 + num_cpus()
-    found = f"{soft:,} processes and threads for this user, {used:,} are there"
+    found = f"{used:,} of {soft:,} processes and threads of this user in use"
     if os.geteuid() and soft - used < needed:
-        return Finding("processes", "problem", f"{found}: a worker per CPU needs {needed}", "ulimit -u, or end some")
+        return Finding(
+            "processes", "problem", f"{found}: a worker per CPU needs {needed}", "raise `ulimit -u`, or end processes"
+        )
     return Finding("processes", "ok", found)
 
 
 def address_space() -> Finding:
-    """Look at the limits of address space and of the size of files, which bound the ring."""
+    """Check the limits of address space and of the size of files, which bound the ring."""
     space, file = resource.getrlimit(resource.RLIMIT_AS)[0], resource.getrlimit(resource.RLIMIT_FSIZE)[0]
     bounds = []
     if space != resource.RLIM_INFINITY:
         bounds.append(f"{size(space)} of address space (ulimit -v): the ring of a loader gets a quarter")
     if file != resource.RLIM_INFINITY:
-        bounds.append(f"files of {size(file)} (ulimit -f): the ring is one")
+        bounds.append(f"files of at most {size(file)} (ulimit -f), which limits the ring")
     if bounds:
         return Finding("address space", "note", "; ".join(bounds), "ulimit -v unlimited; ulimit -f unlimited")
     return Finding("address space", "ok", "unlimited")
 
 
 def _limit(value: int) -> str:
-    return "any number of" if value == resource.RLIM_INFINITY else f"{value:,}"
+    return "unlimited" if value == resource.RLIM_INFINITY else f"{value:,}"
 
 
 def _num_threads_of_user() -> int:

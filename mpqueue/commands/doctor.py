@@ -1,4 +1,4 @@
-"""The command ``mpqueue doctor``: looks for what would hold up training on this machine."""
+"""The command ``mpqueue doctor``: checks this machine for problems that affect training."""
 
 import platform
 import sys
@@ -11,9 +11,9 @@ from mpqueue.commands.findings import Check, Finding, run
 _EXAMPLES = """\
 examples:
   mpqueue doctor
-  mpqueue doctor --json > machine.json      to be sent with a question
+  mpqueue doctor --json > machine.json      to attach to a question
 
-ok: as it should be. note: training works, and could be better. problem: something of mpqueue will not work.
+ok: no problem. note: training works, but could be faster or safer. problem: a part of mpqueue does not work.
 exit status: 0; 1: there is a problem"""
 CHECKS: tuple[Check, ...] = (
     *checks_system.CHECKS,
@@ -24,8 +24,8 @@ CHECKS: tuple[Check, ...] = (
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Look at everything, print what was found; return the exit status."""
-    parser = frame.make_parser("doctor", "Look for what would hold up training on this machine.", _EXAMPLES)
+    """Run all checks, print the findings, and return the exit status."""
+    parser = frame.make_parser("doctor", "Check this machine for problems that affect training.", _EXAMPLES)
     options = parser.parse_args(arguments)
     findings = run(CHECKS)
     problems = sum(finding.verdict == "problem" for finding in findings)
@@ -44,12 +44,12 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def lines(findings: Sequence[Finding], *, width: int | None = None, is_coloured: bool = False) -> list[str]:
-    """Return the findings as text, remedies beneath, and a last line that counts them.
+    """Return the findings as text, each with its remedy below, and a last line that counts them.
 
     Args:
-        findings: In their order.
-        width: Columns of the terminal; None: a line may have any length.
-        is_coloured: With colours.
+        findings: The findings in order.
+        width: Columns of the terminal; None: lines may have any length.
+        is_coloured: Use colours.
     """
     name_width = max(len(finding.name) for finding in findings)
     indent = " " * (name_width + 11)
@@ -61,6 +61,6 @@ def lines(findings: Sequence[Finding], *, width: int | None = None, is_coloured:
         if finding.remedy:
             found += frame.folded(f"-> {finding.remedy}", width, indent, hanging="   ")
     counts = {verdict: sum(finding.verdict == verdict for finding in findings) for verdict in ("problem", "note")}
-    told = [f"{number} {verdict}{'s' if number > 1 else ''}" for verdict, number in counts.items() if number]
-    found.append(f"{' and '.join(told) or 'nothing to mend'} in {len(findings)} checks")
+    totals = [f"{number} {verdict}{'s' if number > 1 else ''}" for verdict, number in counts.items() if number]
+    found.append(f"{' and '.join(totals) or 'no problems'} in {len(findings)} checks")
     return found

@@ -1,4 +1,4 @@
-"""Sources that are named on a command line: ``MODULE:FACTORY`` or ``FILE.py:FACTORY``."""
+"""Load a source that is named on a command line: ``MODULE:FACTORY`` or ``FILE.py:FACTORY``."""
 
 import inspect
 import os
@@ -11,30 +11,30 @@ from typing import Any
 
 
 class NotFound(Exception):
-    """There is nothing of that name; the text says what there is, or what to write."""
+    """The name does not lead to a factory; the message lists the available names, or the expected form."""
 
 
 def source_of(name: str) -> Any:
-    """Return the source that a name stands for.
+    """Return the source for a name.
 
-    Modules are looked for in the working directory first; where a file is named, beside that before. A generator
-    function is a source itself, as is an object that cannot be called; anything else is called.
+    Modules are imported from the working directory first; for a file, its own folder is searched before that. A
+    generator function, or an object that is not callable, is a source itself. Anything else is called.
 
     Args:
-        name: ``MODULE:FACTORY`` or ``FILE.py:FACTORY``; FACTORY may have dots in it.
+        name: ``MODULE:FACTORY`` or ``FILE.py:FACTORY``; FACTORY may contain dots.
 
     Raises:
-        NotFound: There is no such module, file or factory.
-        Exception: What the module or the factory has raised.
+        NotFound: The module, file or factory does not exist.
+        Exception: The error of the module or the factory.
     """
     place, _, path = name.rpartition(":")
     if not place or not path:
-        raise NotFound(f"{name!r} names no factory: write MODULE:FACTORY or FILE.py:FACTORY")
+        raise NotFound(f"{name!r} is not the name of a factory: expected MODULE:FACTORY or FILE.py:FACTORY")
     sys.path.insert(0, os.getcwd())
     factory: Any = _file(place) if place.endswith(".py") else _module(place)
     for part in path.split("."):
         if not hasattr(factory, part):
-            raise NotFound(f"{place} has no {path!r}; it has {', '.join(_names_in(factory)) or 'nothing'}")
+            raise NotFound(f"{place} has no {path!r}, only {', '.join(_names_in(factory)) or 'private names'}")
         factory = getattr(factory, part)
     if inspect.isgeneratorfunction(factory) or not callable(factory):
         return factory
@@ -46,21 +46,21 @@ def _module(name: str) -> ModuleType:
         return import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
-            raise NotFound(f"there is no module {error.name!r} in {os.getcwd()} or on Python's path") from error
+            raise NotFound(f"module {error.name!r} was not found in {os.getcwd()} or on sys.path") from error
         raise
 
 
 def _names_in(thing: Any) -> list[str]:
-    """Return the names of what could be a factory, or hold one."""
+    """Return the names of objects that may be a factory, or contain one."""
     names = (name for name in dir(thing) if not name.startswith("_"))
     return [name for name in names if not inspect.ismodule(getattr(thing, name, None))]
 
 
 def _file(path: str) -> ModuleType:
-    """Import a file; under its own name if no other module has that, so that workers can import it, too."""
+    """Import a file, under its own name if no other module has this name, so that workers can import it, too."""
     path = os.path.abspath(path)
     if not os.path.isfile(path):
-        raise NotFound(f"there is no file {path}")
+        raise NotFound(f"the file {path} does not exist")
     sys.path.insert(0, os.path.dirname(path))
     name = os.path.basename(path).removesuffix(".py")
     if name in sys.modules or not _is_at(PathFinder.find_spec(name), path):

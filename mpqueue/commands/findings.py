@@ -1,4 +1,4 @@
-"""Findings of `mpqueue doctor`: each has a verdict, and a remedy where there is something to be done."""
+"""Findings of `mpqueue doctor`: each has a verdict, and a remedy if something can be improved."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ class Finding:
     """The result of one check.
 
     Attributes:
-        name: Of the check.
-        verdict: "ok"; "note", training works, and could be better; "problem", something of mpqueue will not work.
+        name: Name of the check.
+        verdict: "ok"; "note": training works, but could be faster or safer; "problem": a part of mpqueue does not work.
         found: The state of the machine, in words and figures.
-        remedy: The way to better it; empty where there is nothing to do.
+        remedy: How to improve it; empty if nothing needs to be done.
     """
 
     name: str
@@ -28,7 +28,7 @@ Check: TypeAlias = Callable[[], Finding | None]
 
 
 def run(checks: Iterable[Check]) -> list[Finding]:
-    """Return the findings of all checks; one that fails is a finding, too, and one that means nothing here is left out.
+    """Return the findings of all checks. A check that fails is a problem; one that does not apply here is left out.
 
     Args:
         checks: Functions, named after their finding.
@@ -37,16 +37,16 @@ def run(checks: Iterable[Check]) -> list[Finding]:
     for check in checks:
         try:
             finding = check()
-        except Exception as error:  # a machine that is odd enough to fail a check is what the user wants to hear of
+        except Exception as error:  # a machine on which a check fails is unusual, which the user should know
             name = check.__name__.strip("_").replace("_", " ")
-            finding = Finding(name, "problem", f"cannot be looked at: {type(error).__name__}: {error}")
+            finding = Finding(name, "problem", f"the check failed: {type(error).__name__}: {error}")
         if finding is not None:
             found.append(finding)
     return found
 
 
 def size(num_bytes: float) -> str:
-    """Return a number of bytes in the unit in which people say it: "1.5 GiB"."""
+    """Return a number of bytes in a suitable unit, such as "1.5 GiB"."""
     for unit in ("bytes", "KiB", "MiB", "GiB"):
         if abs(num_bytes) < 1024:
             return f"{num_bytes:.3g} {unit}" if num_bytes < 100 else f"{num_bytes:.0f} {unit}"

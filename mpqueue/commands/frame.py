@@ -1,4 +1,4 @@
-"""The frame of every command: its parser, its output as text or JSON, and the extras that it needs."""
+"""Shared parts of all commands: the parser, the output as text or JSON, and checks for extras."""
 
 import argparse
 import json
@@ -12,22 +12,22 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any, TextIO
 
-_COLOURS = {"ok": "32", "note": "33", "problem": "31;1", "dim": "2", "bold": "1"}  # of a terminal, by name
-_NARROWEST = 24  # columns of text that are worth a line
+_COLOURS = {"ok": "32", "note": "33", "problem": "31;1", "dim": "2", "bold": "1"}  # terminal codes by name
+_NARROWEST = 24  # minimum number of columns for text
 
 
 class Missing(Exception):
-    """A command needs an extra that is not installed; the text says which, and how to install it."""
+    """A command needs an extra that is not installed; the message names it, and how to install it."""
 
 
 def make_parser(name: str, description: str, examples: str, **options: Any) -> argparse.ArgumentParser:
     """Return the parser of a command, with the option ``--json``.
 
     Args:
-        name: Of the command.
+        name: Name of the command.
         description: The first lines of its help.
-        examples: The last ones.
-        **options: Further ones of `argparse.ArgumentParser`.
+        examples: The last lines of its help.
+        **options: Further options of `argparse.ArgumentParser`.
     """
     parser = argparse.ArgumentParser(
         prog=f"mpqueue {name}",
@@ -42,7 +42,7 @@ def make_parser(name: str, description: str, examples: str, **options: Any) -> a
 
 
 def positive(text: str) -> float:
-    """Return a number above 0, as the type of an argument."""
+    """Return a number above 0; for the type of an argument."""
     value = float(text)
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"got {text}, expected a number above 0")
@@ -50,7 +50,7 @@ def positive(text: str) -> float:
 
 
 def count(text: str) -> int:
-    """Return an integer of 0 or more, as the type of an argument."""
+    """Return an integer of 0 or more; for the type of an argument."""
     value = int(text)
     if value < 0:
         raise argparse.ArgumentTypeError(f"got {text}, expected an integer of 0 or more")
@@ -58,12 +58,12 @@ def count(text: str) -> int:
 
 
 def print_json(value: Any, *, is_line: bool = False) -> None:
-    """Print a value as JSON; ``is_line``: as one line, where more will follow."""
+    """Print a value as JSON; ``is_line``: as one line, if more values follow."""
     print(json.dumps(_named(value), default=plain, indent=None if is_line else 2, allow_nan=False), flush=True)
 
 
 def _named(value: Any) -> Any:
-    """Return a value whose named tuples are dicts: JSON would make lists of them, without their names."""
+    """Return a value with its named tuples as dicts: JSON would make lists of them, without names."""
     if isinstance(value, dict):
         return {key: _named(item) for key, item in value.items()}
     if isinstance(value, tuple) and hasattr(value, "_asdict"):
@@ -72,7 +72,7 @@ def _named(value: Any) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """Return what JSON can say of a value that it does not know."""
+    """Return a form of a value that JSON can represent."""
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
     if hasattr(value, "tolist"):
@@ -84,11 +84,11 @@ def import_extra(module: str, remedy: str) -> ModuleType:
     """Import a module of an extra.
 
     Args:
-        module: Its name.
-        remedy: The text of the error.
+        module: Name of the module.
+        remedy: The message of the error.
 
     Raises:
-        Missing: It is not installed.
+        Missing: The extra is not installed.
     """
     try:
         return import_module(module)
@@ -97,33 +97,33 @@ def import_extra(module: str, remedy: str) -> ModuleType:
 
 
 def tell(command: str, text: str) -> None:
-    """Say on stderr what a command has to say beside its result."""
+    """Print a message of a command on stderr, separate from its result."""
     print(f"mpqueue {command}: {text}", file=sys.stderr)
 
 
 def is_coloured(stream: TextIO) -> bool:
-    """Return True if a stream is a terminal that shows colours, and the user has nothing against them."""
+    """Return True if a stream is a terminal with colours, and the user has not disabled them."""
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") != "dumb"
 
 
 def coloured(text: str, colour: str, *, is_wanted: bool) -> str:
-    """Return a text in a colour of a terminal, where that is wanted."""
+    """Return a text in a colour of a terminal, if wanted."""
     return f"\033[{_COLOURS[colour]}m{text}\033[0m" if is_wanted and colour in _COLOURS else text
 
 
 def width_of(stream: TextIO) -> int | None:
-    """Return the columns of a terminal; None: the stream is none, and its lines may be of any length."""
+    """Return the columns of a terminal; None: the stream is not a terminal, and lines may have any length."""
     return shutil.get_terminal_size().columns if stream.isatty() else None
 
 
 def folded(text: str, width: int | None, indent: str = "", hanging: str = "") -> list[str]:
-    """Return a text as lines that fit on a terminal, if that is wide enough for words.
+    """Return a text as lines that fit on a terminal, if it is wide enough for words.
 
     Args:
-        text: Without line breaks.
-        width: Columns of the terminal; None: there is none, and it is one line.
-        indent: The beginning of every line,
-        hanging: and behind it of all but the first.
+        text: Text without line breaks.
+        width: Columns of the terminal; None: return one line.
+        indent: The beginning of every line.
+        hanging: Text after the indent of every line but the first.
     """
     columns = None if width is None else max(width, len(indent) + _NARROWEST)
     if columns is None or len(indent) + len(text) <= columns:
@@ -135,12 +135,12 @@ def folded(text: str, width: int | None, indent: str = "", hanging: str = "") ->
 
 
 def aligned(rows: Sequence[Sequence[str]], numeric: Sequence[bool], width: int | None = None) -> list[str]:
-    """Return the lines of a table: columns of numbers end together, the others begin together.
+    """Return the lines of a table: numeric columns are aligned right, others left.
 
     Args:
-        rows: Of cells.
-        numeric: Of each column, whether it has numbers.
-        width: Of a terminal: columns from the right on for which there is no room are left out, but for two.
+        rows: Rows of cells.
+        numeric: For each column, whether it has numbers.
+        width: Columns of a terminal: table columns that do not fit are left out from the right, except for two.
     """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     while width is not None and len(widths) > 2 and sum(widths) + 2 * (len(widths) - 1) > width:

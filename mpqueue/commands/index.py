@@ -1,6 +1,6 @@
-"""The command ``mpqueue index``: makes the index of files ahead, tells what is kept of indexes, and removes old ones.
+"""The command ``mpqueue index``: creates the index of files in advance, lists kept indexes, and removes old ones.
 
-The files of one command are one source, in this order: whoever makes a source of the same files later finds its index.
+The files of one command form one source, in this order. A later source of the same files finds this index.
 """
 
 import argparse
@@ -16,36 +16,36 @@ from mpqueue.telemetry.units import size_text
 
 _EXAMPLES = """\
 examples:
-  mpqueue index 'train-{000..099}.tar'      as files.Tar("train-{000..099}.tar") in a program
+  mpqueue index 'train-{000..099}.tar'      for files.Tar("train-{000..099}.tar") in a program
   mpqueue index s3://bucket/*.parquet --json
-  mpqueue index                             tells how many indexes are kept
-  mpqueue index --clean 30                  removes what was not used for 30 days
+  mpqueue index                             shows the number and size of all indexes
+  mpqueue index --clean 30                  removes indexes that were not used for 30 days
 
-All files of one command are one source. Names may be patterns, braces and URLs."""
+All files of one command form one source. Names may be patterns, braces and URLs."""
 
 _FORMATS = {row.option: (name, row) for name, row in files.FORMATS.items() if row.option is not None}
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Make an index, tell of those that are kept, or remove old ones; return the exit status."""
+    """Create an index, list kept ones, or remove old ones; return the exit status."""
     parser = make_parser()
-    found = parser.parse_args(arguments)
-    folder = cache_folder(found.index)
+    options = parser.parse_args(arguments)
+    folder = cache_folder(options.index)
     try:
-        if found.paths:
-            if found.clean is not None:
-                parser.error("--clean takes no paths")
-            told = _make(parser, found.paths, found.format, folder)
+        if options.paths:
+            if options.clean is not None:
+                parser.error("--clean cannot be combined with paths")
+            result = _make(parser, options.paths, options.format, folder)
         else:
-            told = _tell_of(folder, None if found.clean is None else clean(folder, found.clean))
+            result = _list(folder, None if options.clean is None else clean(folder, options.clean))
     except ImportError as missing:
         raise frame.Missing(str(missing)) from missing
     except (OSError, ValueError) as error:
         frame.tell("index", str(error))
         return 1
-    text = told.pop("text")
-    if found.json:
-        frame.print_json(told)
+    text = result.pop("text")
+    if options.json:
+        frame.print_json(result)
     else:
         print(text)
     return 0
@@ -54,12 +54,12 @@ def main(arguments: Sequence[str]) -> int:
 def _make(parser: argparse.ArgumentParser, paths: list[str], name: str | None, folder: str) -> dict[str, Any]:
     name = name or _format_of(paths)
     if name is None:
-        parser.error(f"the names do not tell of one format: pass --format, one of {', '.join(_FORMATS)}")
+        parser.error(f"the format cannot be derived from the names: pass --format, one of {', '.join(_FORMATS)}")
     of_format, row = _FORMATS[name]
     make: Callable[..., Any] = getattr(files, of_format)
     is_folder = not row.endings
     if is_folder and len(paths) > 1:
-        parser.error(f"{name} takes one folder, got {len(paths)}")
+        parser.error(f"{name} needs exactly one folder, got {len(paths)}")
     began = time.monotonic()
     source = make(paths[0] if is_folder else paths, index=folder)
     seconds = time.monotonic() - began
@@ -75,7 +75,7 @@ def _make(parser: argparse.ArgumentParser, paths: list[str], name: str | None, f
 
 
 def _format_of(paths: list[str]) -> str | None:
-    """Return the format of files whose names all end as those of one do."""
+    """Return the format of files whose names all have its suffixes."""
     for name, (_, row) in _FORMATS.items():
         if row.endings and all(path.lower().partition("?")[0].endswith(row.endings) for path in paths):
             return name
@@ -86,7 +86,7 @@ def _format_of(paths: list[str]) -> str | None:
     return marked[0] if marked else folders[None]
 
 
-def _tell_of(folder: str, removed: list[KeptFile] | None) -> dict[str, Any]:
+def _list(folder: str, removed: list[KeptFile] | None) -> dict[str, Any]:
     kept = kept_files(folder)
     lines = [f"{folder}: {_counted(kept)}"]
     if removed is None:
@@ -106,13 +106,13 @@ def make_parser() -> argparse.ArgumentParser:
     """Return the parser."""
     parser = frame.make_parser(
         "index",
-        "Make the index of files ahead, so that no training waits for it.",
+        "Create the index of files in advance, so that no training waits for it.",
         _EXAMPLES,
         usage="mpqueue index [PATH ...] [--format FORMAT] [--index FOLDER] [--json]\n       mpqueue index --clean DAYS",
     )
     add = parser.add_argument
     add("paths", nargs="*", metavar="PATH", help="files of one format, or a folder of MDS shards or of images")
-    add("--format", choices=_FORMATS, help="where the names do not tell it")
-    add("--index", metavar="FOLDER", help="where indexes are kept (default: $XDG_CACHE_HOME/mpqueue)")
-    add("--clean", type=frame.count, metavar="DAYS", help="remove what was not used for so many days")
+    add("--format", choices=_FORMATS, help="needed if the names do not show the format")
+    add("--index", metavar="FOLDER", help="folder of the indexes (default: $XDG_CACHE_HOME/mpqueue)")
+    add("--clean", type=frame.count, metavar="DAYS", help="remove indexes that were not used for this number of days")
     return parser

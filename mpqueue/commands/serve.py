@@ -1,8 +1,8 @@
-"""The command ``mpqueue serve``: a server in a process of its own, until a signal ends it.
+"""The command ``mpqueue serve``: runs a server in a separate process, until a signal ends it.
 
-It prints the folder of the server when consumers can attach; with ``--json`` its name and process id, too. SIGTERM and
-SIGINT stop it; the exit status is then 0, or 128 and the signal's number where the stop has failed. It is 1 where the
-factory or the server has failed, with a traceback or a message, and 2 where the command line is wrong.
+It prints the folder of the server when consumers can attach; with ``--json`` also its name and process id. SIGTERM and
+SIGINT stop it. The exit status is then 0, or 128 plus the number of the signal if the stop has failed. It is 1 if the
+factory or the server has failed, with a traceback or a message, and 2 for invalid arguments.
 """
 
 import argparse
@@ -28,11 +28,13 @@ examples:
 
 In each trainer: mpqueue.attach("photos", rank=0).
 SIGTERM and Ctrl-C stop the server."""
-_SAME_S = 1.0  # within, a second signal is taken for the first: wrappers pass on what the terminal has sent to all
+_SAME_S = (
+    1.0  # a signal repeated within this time is ignored: wrappers forward what the terminal sends to all processes
+)
 
 
-class _Asked(BaseException):
-    """A signal asks to stop."""
+class _StopSignal(BaseException):
+    """A signal requests a stop."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -40,10 +42,10 @@ class _Asked(BaseException):
 
 
 class _Signals:
-    """A context in which the first SIGTERM or SIGINT raises `_Asked`, and one that comes later ends the process."""
+    """A context in which the first SIGTERM or SIGINT raises `_StopSignal`, and a later one ends the process."""
 
     def __init__(self) -> None:
-        self._asked_at: float | None = None
+        self._stopped_at: float | None = None
 
     def __enter__(self) -> None:
         self._before = {number: signal.signal(number, self._handle) for number in (signal.SIGTERM, signal.SIGINT)}
@@ -54,21 +56,21 @@ class _Signals:
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         now = time.monotonic()
-        if self._asked_at is None:
-            self._asked_at = now
-            raise _Asked(number)
-        if now - self._asked_at > _SAME_S:
+        if self._stopped_at is None:
+            self._stopped_at = now
+            raise _StopSignal(number)
+        if now - self._stopped_at > _SAME_S:
             os._exit(128 + number)  # the workers end with this process
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Serve, until a signal comes; return the exit status."""
+    """Serve until a signal arrives, and return the exit status."""
     made: list[Server] = []
     with _Signals():
         try:
             return _serve(arguments, made)
-        except _Asked as asked:
-            return _stop(made, 128 + asked.number)
+        except _StopSignal as stop_signal:
+            return _stop(made, 128 + stop_signal.number)
 
 
 def _serve(arguments: Sequence[str], made: list[Server]) -> int:
@@ -105,7 +107,7 @@ def _make(parser: argparse.ArgumentParser, name: str, factory: str | None, optio
 
 
 def _stop(made: list[Server], failed: int) -> int:
-    """Stop the server, if there is one; return 0, or ``failed`` if that has failed."""
+    """Stop the server, if there is one; return 0, or ``failed`` if the stop fails."""
     try:
         for server in made:
             server.stop()
@@ -116,26 +118,26 @@ def _stop(made: list[Server], failed: int) -> int:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Return the parser; options that are not given are absent, so that the server's own defaults hold."""
+    """Return the parser. Options that are not passed are absent, so that the server's own defaults apply."""
     parser = frame.make_parser(
         "serve",
-        "Serve the batches of one source to all trainers of this host that attach.",
+        "Serve the batches of one source to all trainers on this host that attach.",
         _EXAMPLES,
         usage="mpqueue serve [MODULE:FACTORY | FILE.py:FACTORY] --name NAME [options]",
         argument_default=argparse.SUPPRESS,
     )
     add = parser.add_argument
     add("factory", nargs="?", default=None, metavar="FACTORY",
-        help="what makes the source, called without arguments; or a generator function; none: queues only")  # fmt: skip
-    add("--name", required=True, help="by which consumers find it, or the path of a folder (with a slash in it)")
+        help="callable that makes the source, or a generator function; none: queues only")  # fmt: skip
+    add("--name", required=True, help="name for consumers to attach to, or the path of a folder (containing a slash)")
     add("--mode", choices=tuple(MODES), help="each batch to one consumer (default), or to all")
-    add("--world", type=int, help="ranks among which batches are split; broadcast: consumers to wait for")
-    add("--slow", choices=("wait", "skip", "detach"), help="what becomes of a consumer that others wait for")
-    add("--grace-s", type=float, help="seconds for which the place of a rank that died waits")
-    add("--lease-timeout", type=float, help="seconds after which a silent consumer that has batches is cut off")
-    add("--journal", metavar="FILE", help="keeps what was taken, so that a new server goes on there")
-    add("--allow-uids", type=_uids, metavar="USER,...", help="users who may attach beside this one: ids or names")
-    _add_options_of_loader(parser.add_argument_group("how batches are made (as of mpqueue.Loader)"))
+    add("--world", type=int, help="split: number of ranks; broadcast: number of consumers to wait for")
+    add("--slow", choices=("wait", "skip", "detach"), help="what happens to a consumer that others wait for")
+    add("--grace-s", type=float, help="seconds for which the place of a rank that exited unexpectedly is reserved")
+    add("--lease-timeout", type=float, help="seconds after which a silent consumer with batches is disconnected")
+    add("--journal", metavar="FILE", help="file that records which batches were taken, so that a new server continues")
+    add("--allow-uids", type=_uids, metavar="USER,...", help="other users who may attach: ids or names")
+    _add_options_of_loader(parser.add_argument_group("batches (options of mpqueue.Loader)"))
     return parser
 
 
@@ -143,25 +145,25 @@ def _add_options_of_loader(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--workers", type=int, help="worker processes (default: one per CPU)")
     add("--max-queue-size", type=int, help="batches computed ahead")
-    add("--seed", type=int, help="of shuffled orders and random numbers")
+    add("--seed", type=int, help="seed of shuffled orders and random numbers")
     add("--shuffle", action="store_true", help="a new order for every epoch")
-    add("--batch-size", type=int, help="samples of a batch (default: an item is a batch)")
-    add("--drop-last", action="store_true", help="leave out a last batch that is short")
-    add("--unordered", dest="ordered", action="store_false", help="batches as they are ready")
-    add("--on-error", choices=("raise", "skip"), help="what an exception of the source does")
-    add("--max-errors", type=int, help="skipped samples of an epoch that are too many")
-    add("--lanes", type=int, help="parts of a stream, from which its order follows")
-    add("--epoch-batches", type=int, help="batches of an epoch of a stream that never ends, on each rank")
+    add("--batch-size", type=int, help="number of samples per batch (default: an item is a batch)")
+    add("--drop-last", action="store_true", help="drop a last batch that is short")
+    add("--unordered", dest="ordered", action="store_false", help="return batches as soon as they are ready")
+    add("--on-error", choices=("raise", "skip"), help="effect of an exception of the source")
+    add("--max-errors", type=int, help="maximum number of skipped samples per epoch")
+    add("--lanes", type=int, help="virtual shards of a stream, which determine its order")
+    add("--epoch-batches", type=int, help="batches per epoch and rank of a stream")
     add("--threads", type=int, help="threads of a worker that compute the samples of a batch")
-    add("--restarts", type=int, help="workers that may die over one batch")
-    add("--batch-timeout", type=float, help="seconds that one batch may take")
-    add("--max-batch-bytes", type=int, help="a larger batch is an error")
+    add("--restarts", type=int, help="number of workers that may crash over one batch")
+    add("--batch-timeout", type=float, help="maximum time for one batch, in seconds")
+    add("--max-batch-bytes", type=int, help="maximum size of a batch; a larger batch is an error")
     add(
         "--backend",
         choices=("process", "ray"),
         help="worker processes here (default), or on the nodes of a Ray cluster",
     )
-    add("--trace", metavar="FILE.json", help="write a timeline: mpqueue trace, or Perfetto, shows it")
+    add("--trace", metavar="FILE.json", help="write a timeline for mpqueue trace or Perfetto")
     add("--start-method", metavar="{forkserver,fork,spawn}", help="how workers are started")
 
 
@@ -175,4 +177,4 @@ def _uid(user: str) -> int:
     try:
         return pwd.getpwnam(user).pw_uid
     except KeyError:
-        raise argparse.ArgumentTypeError(f"there is no user {user!r}: give names or ids, with commas between") from None
+        raise argparse.ArgumentTypeError(f"there is no user {user!r}: pass names or ids, separated by commas") from None

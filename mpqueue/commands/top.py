@@ -1,7 +1,7 @@
 """The command ``mpqueue top``: a live table of every loader, enqueuer, server and consumer of this user.
 
-Each look asks all processes at once, see `mpqueue.telemetry.monitor.asking`; what does not answer in time is shown as
-such.
+Each update queries all processes at once, see `mpqueue.telemetry.monitor.asking`. A process that does not answer in
+time is shown as such.
 """
 
 import argparse
@@ -23,25 +23,25 @@ from mpqueue.telemetry.monitor.asking import MonitorAnswer, ask
 _EXAMPLES = """\
 examples:
   mpqueue top                        on a terminal: until q or Ctrl-C
-  mpqueue top --count 1 > now.txt    once; so it is, too, where the output is no terminal
-  mpqueue top --json --count 60      one line of JSON a second
+  mpqueue top --count 1 > now.txt    once; this is the default if the output is not a terminal
+  mpqueue top --json --count 60      one line of JSON per second
 
-Servers show themselves, with their consumers. Loaders, enqueuers and the other end of consumers do with
-MPQUEUE_MONITOR=1 in the environment of the training, or with monitor=True.
-waits: the share of the time for which the consumer waits for batches: near 100%, the workers are the bottleneck.
+Servers are always shown, with their consumers. To show loaders, enqueuers and the consumers' own processes, set
+MPQUEUE_MONITOR=1 in the environment of the training, or pass monitor=True.
+waits: the share of time in which the consumer waits for batches: near 100%, the workers are the bottleneck.
 exit status: 0; 1: a process does not answer"""
-_REMEDY = 'a live table needs rich: pip install "mpqueue[top]"; or take --count 1'
+_REMEDY = 'a live table needs rich: pip install "mpqueue[top]"; or pass --count 1'
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Show the table; return the exit status."""
+    """Show the table, and return the exit status."""
     options = _make_parser().parse_args(arguments)
     is_live = sys.stdout.isatty() and not options.json and options.count is None
-    looks = _looks(options, is_live=is_live)
+    updates = _updates(options, is_live=is_live)
     if is_live:
-        return _show_live(looks)
+        return _show_live(updates)
     status = 0
-    for answers, rows in looks:
+    for answers, rows in updates:
         status = int(any(row.trouble for row in rows))
         if options.json:
             frame.print_json(_plain(answers, rows), is_line=True)
@@ -54,14 +54,16 @@ def main(arguments: Sequence[str]) -> int:
 def _make_parser() -> argparse.ArgumentParser:
     parser = frame.make_parser("top", "A table of every loader, enqueuer, server and consumer of this user.", _EXAMPLES)
     add = parser.add_argument
-    add("--interval", type=frame.positive, default=1.0, metavar="S", help="seconds between two looks (default: 1)")
-    add("--count", type=frame.count, metavar="N", help="so many looks, then end (default: 1 without a terminal)")
-    add("--timeout", type=frame.positive, default=0.5, metavar="S", help="to wait for processes in all (default: 0.5)")
+    add("--interval", type=frame.positive, default=1.0, metavar="S", help="seconds between two updates (default: 1)")
+    add("--count", type=frame.count, metavar="N", help="number of updates (default: 1 without a terminal)")
+    add(
+        "--timeout", type=frame.positive, default=0.5, metavar="S", help="time to wait for all processes (default: 0.5)"
+    )
     return parser
 
 
-def _looks(options: argparse.Namespace, *, is_live: bool) -> Iterator[tuple[list[MonitorAnswer], list[TopRow]]]:
-    """Yield what is to be seen; rates need an earlier look, which is taken but not shown where that is the only one."""
+def _updates(options: argparse.Namespace, *, is_live: bool) -> Iterator[tuple[list[MonitorAnswer], list[TopRow]]]:
+    """Yield the answers and rows of each update. Rates need an earlier query, which a single update does not show."""
     before = ask(options.timeout)
     left = options.count if options.count is not None else None if is_live else 1
     if is_live:
@@ -76,7 +78,7 @@ def _looks(options: argparse.Namespace, *, is_live: bool) -> Iterator[tuple[list
 
 
 def _wait(seconds: float, *, is_live: bool) -> bool:
-    """Wait for the next look; return False if the user has pressed q."""
+    """Wait for the next update; return False if the user has pressed q."""
     if not is_live or not sys.stdin.isatty():
         time.sleep(seconds)
         return True
@@ -87,13 +89,13 @@ def _wait(seconds: float, *, is_live: bool) -> bool:
     return True
 
 
-def _show_live(looks: Iterator[tuple[list[MonitorAnswer], list[TopRow]]]) -> int:
+def _show_live(updates: Iterator[tuple[list[MonitorAnswer], list[TopRow]]]) -> int:
     console = frame.import_extra("rich.console", _REMEDY).Console()
     live = frame.import_extra("rich.live", _REMEDY).Live(console=console, auto_refresh=False)
     table, text = (frame.import_extra(f"rich.{name}", _REMEDY) for name in ("table", "text"))
     status = 0
     with _key_by_key(), live, contextlib.suppress(KeyboardInterrupt):
-        for _, rows in looks:
+        for _, rows in updates:
             status = int(any(row.trouble for row in rows))
             live.update(render(rows, console.width, table, text), refresh=True)
     return status
@@ -101,7 +103,7 @@ def _show_live(looks: Iterator[tuple[list[MonitorAnswer], list[TopRow]]]) -> int
 
 @contextlib.contextmanager
 def _key_by_key() -> Iterator[None]:
-    """Have the terminal give each key at once, and show none."""
+    """Have the terminal deliver each key immediately, without echo."""
     if not sys.stdin.isatty():
         yield
         return
@@ -117,7 +119,7 @@ def _key_by_key() -> Iterator[None]:
 
 
 def _plain(answers: Sequence[MonitorAnswer], rows: Sequence[TopRow]) -> dict[str, object]:
-    """Return a look for JSON: the rows of the table, and what the processes have said."""
+    """Return an update for JSON: the rows of the table, and the reports of the processes."""
     processes = [
         {"pid": answer.pid, "socket": answer.path, "trouble": answer.trouble or None, "report": answer.report}
         for answer in answers

@@ -1,7 +1,7 @@
-"""The rows of ``mpqueue top``: what the processes have answered, and what has changed since they did before. Pure.
+"""The rows of ``mpqueue top``: the answers of the processes, and the changes since their previous answers. Pure.
 
-A process counts since its start; rates are differences of two answers, by that process's own clock. So there are none
-before the second answer.
+Counters count since the start of a process. Rates are differences of two answers, by that process's own clock, so there
+are none before the second answer.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,20 +19,20 @@ class TopRow:
     """One loader, enqueuer, server or consumer; or a process that does not answer.
 
     Attributes:
-        pid: Of its process.
-        kind: "Loader", "OrderedEnqueuer", "GeneratorEnqueuer", "DataLoader", "keras", "Server", "Consumer"; "stage" of
-            the dataset of the one above; empty if the process does not answer.
-        name: Of the source, of the server, or of the stage.
-        workers: How many, of which kind.
-        epoch: Which one; None: there is none.
-        batches: Handed out since the start; elements that a stage has given.
-        batches_per_s: Rate of late, None: not known yet.
-        bytes_per_s: Of their arrays.
-        wait_share: The share of the time for which the consumer has waited for batches.
-        ring: Slots in use, and slots.
-        deaths: Of workers.
+        pid: Id of its process.
+        kind: "Loader", "OrderedEnqueuer", "GeneratorEnqueuer", "DataLoader", "keras", "Server", "Consumer"; "stage" for
+            a stage of the dataset in the row above; empty if the process does not answer.
+        name: Name of the source, of the server, or of the stage.
+        workers: Number and kind of workers.
+        epoch: Number of the epoch; None: no epoch.
+        batches: Batches delivered since the start; for a stage, elements returned.
+        batches_per_s: Recent rate; None: not known yet.
+        bytes_per_s: Recent rate of the bytes of arrays.
+        wait_share: The share of time in which the consumer has waited for batches.
+        ring: Slots in use, and all slots.
+        deaths: Worker crashes.
         note: Anything else, in words.
-        trouble: It does not answer.
+        trouble: The process does not answer.
     """
 
     pid: int
@@ -51,11 +51,11 @@ class TopRow:
 
 
 def rows_of(answers: Sequence[MonitorAnswer], before: Sequence[MonitorAnswer] = ()) -> list[TopRow]:
-    """Return the rows, by process; consumers below their server.
+    """Return the rows by process; consumers follow their server.
 
     Args:
-        answers: The latest ones.
-        before: Those of the same processes some time earlier.
+        answers: The latest answers.
+        before: Earlier answers of the same processes.
     """
     earlier = {answer.path: answer.report for answer in before if answer.report is not None}
     served = {
@@ -72,7 +72,7 @@ def rows_of(answers: Sequence[MonitorAnswer], before: Sequence[MonitorAnswer] = 
         past = earlier.get(answer.path)
         for thing in _shown(answer.report):
             if thing.get("kind") == "Consumer" and (thing.get("server_pid"), answer.pid) in served:
-                continue  # its server tells of it
+                continue  # listed by its server
             found += _rows_of_thing(answer, thing, past)
     return found
 
@@ -111,7 +111,7 @@ def _rows_of_thing(answer: MonitorAnswer, thing: dict[str, Any], earlier: Mappin
 
 
 def _stages(own: TopRow, now: Mapping[str, Any], then: Mapping[str, Any] | None, seconds: float) -> list[TopRow]:
-    """Return the rows of the stages of a dataset: what came out, and the share that each has of their time of late."""
+    """Return the rows of the stages of a dataset: their output, and their recent share of the time of all stages."""
     stages = now.get("stages") or ()
     earlier = {stage["name"]: stage for stage in (then or {}).get("stages") or ()}
     spent = {stage["name"]: _rate(stage, earlier.get(stage["name"]), "total_s", seconds) for stage in stages}
@@ -134,7 +134,7 @@ def _share_of(rate: float | None, total: float) -> str:
 
 
 def _consumer(server: TopRow, now: dict[str, Any], then: dict[str, Any] | None, seconds: float) -> TopRow:
-    """Return the row of a consumer, as its server sees it."""
+    """Return the row of a consumer, as reported by its server."""
     rank = "" if now.get("rank") is None else f", rank {now['rank']}"
     notes = ["the others wait for it"] if now.get("holds_up") else []
     notes += [f"{now['skipped']} skipped"] if now.get("skipped") else []
@@ -156,7 +156,7 @@ def _consumer(server: TopRow, now: dict[str, Any], then: dict[str, Any] | None, 
 def _before(
     report: Mapping[str, Any], thing: Mapping[str, Any], past: Mapping[str, Any] | None
 ) -> tuple[dict[str, Any] | None, float]:
-    """Return the statistics of the same thing before, and the seconds since."""
+    """Return the earlier statistics of the same object, and the seconds since then."""
     if past is None:
         return None, 0.0
     found = next((other for other in _shown(past) if other.get("id") == thing.get("id")), None)
@@ -166,14 +166,14 @@ def _before(
 
 
 def _rate(now: Mapping[str, Any], then: Mapping[str, Any] | None, key: str, seconds: float) -> float | None:
-    """Return how much was counted per second; None if nobody knows, or the counting began anew."""
+    """Return the count per second; None if it is unknown, or counting has restarted."""
     if then is None or key not in now or key not in then or seconds <= 0 or now[key] < then[key]:
         return None
     return float(now[key] - then[key]) / seconds
 
 
 def _share(now: Mapping[str, Any], then: Mapping[str, Any] | None, seconds: float) -> float | None:
-    """Return the share of the time that was waited; a wait is counted at its end, and may have begun before."""
+    """Return the share of time spent waiting. A wait is counted at its end, and may have begun before the interval."""
     rate = _rate(now, then, "wait_s", seconds)
     return None if rate is None else min(1.0, rate)
 
@@ -196,5 +196,5 @@ def _note(thing: Mapping[str, Any], now: Mapping[str, Any]) -> str:
         notes.append(f"{thing['queues']} queues")
     if thing.get("mode"):
         notes.append(str(thing["mode"]) + (f" over {thing['world']}" if thing.get("world") else ""))
-    notes += [f"{now[key]} {what}" for key, what in (("skipped", "skipped"), ("copies", "copies")) if now.get(key)]
+    notes += [f"{now[key]} {label}" for key, label in (("skipped", "skipped"), ("copies", "copies")) if now.get(key)]
     return ", ".join(notes)

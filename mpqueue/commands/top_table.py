@@ -1,4 +1,4 @@
-"""The table of ``mpqueue top``: columns as far as the width goes, the less important ones left out first."""
+"""The table of ``mpqueue top``: the columns that fit the width; less important ones are left out first."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -6,13 +6,13 @@ from typing import Any, NamedTuple
 from mpqueue.commands.frame import aligned
 from mpqueue.commands.top_rows import TopRow
 
-_NOTHING = "nothing of this user shows itself: set MPQUEUE_MONITOR=1, or pass monitor=True, where you train"
+_NOTHING = "no process of this user is monitored: set MPQUEUE_MONITOR=1, or pass monitor=True, in the training"
 _LEAST_NOTE = 12
 _GAP = 2
 
 
 class TableColumn(NamedTuple):
-    """A column: its heading, its cells, whether they are numbers, and how soon it is left out (the largest first)."""
+    """A column: heading, cells, whether they are numbers, and its rank (the largest rank is left out first)."""
 
     heading: str
     cell: Callable[[TopRow], str]
@@ -33,7 +33,7 @@ def _bytes(row: TopRow) -> str:
 
 
 def _share(row: TopRow) -> str:
-    """Return the consumer's waiting; a server has none of its own, but those of its consumers, and a stage none."""
+    """Return the consumer's share of waiting; empty for a server and for a stage, which do not wait for batches."""
     if row.batches is None or row.kind in {"Server", "stage"}:
         return ""
     return "-" if row.wait_share is None else f"{row.wait_share:.0%}"
@@ -63,7 +63,7 @@ COLUMNS = (
 
 
 class Table(NamedTuple):
-    """The columns that have room, and the cells of each row."""
+    """The columns that fit, and the cells of each row."""
 
     columns: list[TableColumn]
     cells: list[list[str]]
@@ -71,11 +71,11 @@ class Table(NamedTuple):
 
 
 def fit(rows: Sequence[TopRow], width: int | None) -> Table:
-    """Return the columns that have room; the last one, of notes, is cut where it is too long.
+    """Return the columns that fit. The last one, with notes, is truncated if it is too long.
 
     Args:
-        rows: To be shown.
-        width: Characters of a line; None: any number.
+        rows: The rows to show.
+        width: Characters per line; None: unlimited.
     """
     columns = [column for column in COLUMNS if any(column.cell(row) for row in rows)]
     while width is not None and _width(columns, rows) > width and max(column.rank for column in columns):
@@ -84,7 +84,7 @@ def fit(rows: Sequence[TopRow], width: int | None) -> Table:
 
 
 def _width(columns: Sequence[TableColumn], rows: Sequence[TopRow]) -> int:
-    """Return the characters that the columns need; a few of the notes are enough."""
+    """Return the number of characters that the columns need; notes need only a few."""
     needed = 0
     for column in columns:
         cells = max(len(column.heading), *(len(column.cell(row)) for row in rows))
@@ -106,17 +106,17 @@ def render(rows: Sequence[TopRow], width: int, rich_table: Any, rich_text: Any) 
     """Return the table for rich.
 
     Args:
-        rows: To be shown.
-        width: Of the terminal.
-        rich_table: The module ``rich.table``,
-        rich_text: and ``rich.text``.
+        rows: The rows to show.
+        width: Columns of the terminal.
+        rich_table: The module ``rich.table``.
+        rich_text: The module ``rich.text``.
     """
     if not rows:
         return rich_text.Text(_NOTHING)
-    found, made = fit(rows, width), rich_table.Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0))
-    for column in found.columns:
+    table, made = fit(rows, width), rich_table.Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0))
+    for column in table.columns:
         made.add_column(column.heading, justify="right" if column.is_number else "left", no_wrap=True)
-    for row, cells in zip(rows, found.cells, strict=True):
+    for row, cells in zip(rows, table.cells, strict=True):
         made.add_row(*map(rich_text.Text, cells), style=_style(row))
     return made
 

@@ -1,12 +1,12 @@
-"""A trace file, read: spans and marks by row, in seconds since its beginning.
+"""Read a trace file: spans and marks by row, in seconds since its beginning.
 
-The form is the Trace Event Format, in JSON: ``{"traceEvents": [...]}``, or the list alone. A program that was killed
-leaves a list without an end; all events that were written whole are read then.
+The format is the Trace Event Format in JSON: ``{"traceEvents": [...]}``, or only the list. A program that was killed
+leaves a list without an end; then all complete events are read.
 
     ph    event
     X     a span: ts and dur, in microseconds
-    B E   the beginning and the end of one, on one row
-    b e   the same, of one ``id`` and ``cat``; many may be open at once, so that those of a name have a row of their own
+    B E   the beginning and the end of a span, on one row
+    b e   the same, by ``id`` and ``cat``; many may be open at once, so spans of one name get a separate row
     i I   a mark
     M     the name of a row (``thread_name``) or of a process (``process_name``)
     s f   the beginning and the end of a flow, by ``id``
@@ -20,20 +20,20 @@ from typing import Any, NamedTuple
 
 _US = 1e-6
 _NUMBER = re.compile(r" -?\d+$")
-_MOST_BROKEN = 64  # ends of objects to try, from the end of a file that broke off
+_MOST_BROKEN = 64  # ends of objects to try, from the end of an incomplete file
 
-Row = tuple[Any, Any]  # process and thread, as the file numbers them
+Row = tuple[Any, Any]  # process and thread, as numbered in the file
 
 
 class Span(NamedTuple):
-    """Something that took time.
+    """An activity with a duration.
 
     Attributes:
-        row: Where.
-        name: What; a number at its end, by which an event tells of its batch, is left out.
-        start_s: Since the beginning of the trace.
-        duration_s: How long.
-        arguments: Whatever else is told of it.
+        row: The row.
+        name: The name, without a number at its end, which identifies the batch.
+        start_s: Seconds since the beginning of the trace.
+        duration_s: Duration in seconds.
+        arguments: Further arguments of the event.
     """
 
     row: Row
@@ -44,7 +44,7 @@ class Span(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """Something that happened at one moment; see `Span`."""
+    """An event at one moment; see `Span`."""
 
     row: Row
     name: str
@@ -53,7 +53,7 @@ class Mark(NamedTuple):
 
 
 class Flow(NamedTuple):
-    """Something that went from one row to another."""
+    """A transfer from one row to another."""
 
     start_row: Row
     start_s: float
@@ -66,13 +66,13 @@ class Trace:
     """The contents of a file.
 
     Attributes:
-        spans: By start.
-        marks: By time.
-        flows: Those of which both ends are told.
-        names: Of the rows.
-        overlapping: Rows on which several spans may be at once.
-        is_broken: The file has no end.
-        num_events: Read, of whatever kind.
+        spans: Spans by start.
+        marks: Marks by time.
+        flows: Flows with both ends in the file.
+        names: Names of the rows.
+        overlapping: Rows with spans that may overlap.
+        is_broken: The file is incomplete.
+        num_events: Number of events of any kind.
     """
 
     spans: list[Span] = field(default_factory=list)
@@ -90,7 +90,7 @@ class Trace:
         return max(ends, default=0.0)
 
     def part(self, start_s: float, end_s: float) -> "Trace":
-        """Return what happened between two times, which stay those of the whole: spans are cut at its ends."""
+        """Return the events between two times, which count from the beginning of the whole trace. Spans are cut."""
         spans = [
             span._replace(start_s=begin, duration_s=end - begin)
             for span in self.spans
@@ -101,9 +101,9 @@ class Trace:
         return replace(self, spans=spans, marks=marks, flows=flows)
 
     def rows(self) -> list[Row]:
-        """Return the rows that have spans: by name, those with several at once last."""
-        found = {span.row for span in self.spans}
-        return sorted(found, key=lambda row: (row in self.overlapping, _natural(self.name(row)), str(row)))
+        """Return the rows with spans, by name; rows with overlapping spans follow at the end."""
+        rows = {span.row for span in self.spans}
+        return sorted(rows, key=lambda row: (row in self.overlapping, _natural(self.name(row)), str(row)))
 
     def name(self, row: Row) -> str:
         """Return the name of a row."""
@@ -111,15 +111,15 @@ class Trace:
 
 
 class NoTrace(Exception):
-    """The file holds no trace; the text says what it holds."""
+    """The file is not a trace; the message describes the problem."""
 
 
 def read(path: str) -> Trace:
     """Return the contents of a file.
 
     Raises:
-        OSError: It cannot be read.
-        NoTrace: It is no trace.
+        OSError: The file cannot be read.
+        NoTrace: The file is not a trace.
     """
     with open(path, encoding="utf-8", errors="replace") as file:
         events, is_broken = _events(file.read())
@@ -129,12 +129,12 @@ def read(path: str) -> Trace:
 
 
 def _events(text: str) -> tuple[list[dict[str, Any]], bool]:
-    """Return the events of a file's text, and whether it broke off."""
-    found = _parsed(text)
-    is_broken = found is None
-    if found is None:
-        found = _mended(text)
-    events = found.get("traceEvents") if isinstance(found, dict) else found
+    """Return the events in a file's text, and whether the file is incomplete."""
+    data = _parsed(text)
+    is_broken = data is None
+    if data is None:
+        data = _repaired(text)
+    events = data.get("traceEvents") if isinstance(data, dict) else data
     if not isinstance(events, list):
         raise NoTrace('expected a JSON list of events, or an object with "traceEvents"')
     return [event for event in events if isinstance(event, dict)], is_broken
@@ -147,17 +147,17 @@ def _parsed(text: str) -> Any:
         return None
 
 
-def _mended(text: str) -> Any:
-    """Return what can be read of a list, or an object with a list in it, that broke off."""
+def _repaired(text: str) -> Any:
+    """Return the complete part of an incomplete list, or of an object with an incomplete list."""
     closing = "]}" if text.lstrip().startswith("{") else "]"
     end = len(text)
     for _ in range(_MOST_BROKEN):
         end = text.rfind("}", 0, end)
         if end < 0:
             break
-        found = _parsed(text[: end + 1] + closing)
-        if found is not None:
-            return found
+        data = _parsed(text[: end + 1] + closing)
+        if data is not None:
+            return data
     return None
 
 
@@ -175,7 +175,7 @@ def _sort_in(trace: Trace, events: Iterable[dict[str, Any]]) -> None:
 
 
 def _name_rows(trace: Trace, events: Iterable[dict[str, Any]]) -> dict[Any, str]:
-    """Enter the names of rows; return those of processes."""
+    """Store the names of rows, and return those of processes."""
     processes = {}
     for event in events:
         if event["ph"] == "M" and event.get("name") == "process_name":
@@ -186,7 +186,7 @@ def _name_rows(trace: Trace, events: Iterable[dict[str, Any]]) -> dict[Any, str]
 
 
 class _Sorter:
-    """Takes events in the order of their time."""
+    """Sorts events into a trace; they must be added in the order of their times."""
 
     def __init__(self, trace: Trace, first_us: float) -> None:
         self._trace, self._first_us = trace, first_us
@@ -194,7 +194,7 @@ class _Sorter:
         self._flows: dict[Any, dict[str, Any]] = {}
 
     def add(self, event: dict[str, Any]) -> None:
-        """Sort in one event."""
+        """Add an event to the trace."""
         trace, kind = self._trace, event["ph"]
         if kind == "X":
             trace.spans.append(self._span(event, _US * float(event.get("dur") or 0)))
@@ -231,7 +231,7 @@ class _Sorter:
 
 
 def _complete_names(trace: Trace, processes: dict[Any, str]) -> None:
-    """Name rows that have no name after their process; tell rows of one name apart."""
+    """Name rows without a name after their process."""
     for row in trace.rows():
         if not trace.names.get(row) and processes.get(row[0]):
             trace.names[row] = f"{processes[row[0]]} {row[1]}"
@@ -244,7 +244,7 @@ def _key(event: dict[str, Any]) -> Any:
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
-    """Return a key by which "worker 10" comes behind "worker 9"."""
+    """Return a sort key that places "worker 10" after "worker 9"."""
     return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", name)]
 
 
@@ -253,5 +253,5 @@ def _row(event: dict[str, Any]) -> Row:
 
 
 def _arguments(event: dict[str, Any]) -> dict[str, Any]:
-    found = event.get("args")
-    return found if isinstance(found, dict) else {}
+    arguments = event.get("args")
+    return arguments if isinstance(arguments, dict) else {}

@@ -1,4 +1,4 @@
-"""The summary of a trace: what each row did for how long, how long each kind of span took, deaths, and epochs. Pure."""
+"""The summary of a trace: the time of each row by activity, durations by kind of span, worker crashes, epochs. Pure."""
 
 import re
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from typing import Any
 from mpqueue.commands.frame import aligned
 from mpqueue.commands.trace_read import Mark, Row, Span, Trace
 
-_NUMBERS = re.compile(r" -?\d+\b")  # of epochs, workers, batches
+_NUMBERS = re.compile(r" -?\d+\b")  # numbers of epochs, workers, batches
 _MOST_NAMES = 9
 _MOST_MARKS = 8
 
@@ -18,13 +18,13 @@ class EventKind:
     """All spans of one name.
 
     Attributes:
-        name: Theirs.
-        count: How many.
-        total_s: How long, all together.
-        p50_s: Half of them took no longer,
-        p95_s: 95 of 100,
-        p99_s: 99 of 100.
-        longest: The longest one: its row, start and duration.
+        name: The name.
+        count: Number of spans.
+        total_s: Total duration.
+        p50_s: Median duration.
+        p95_s: 95th percentile of the durations.
+        p99_s: 99th percentile of the durations.
+        longest: The longest span: its row, start and duration.
     """
 
     name: str
@@ -38,18 +38,18 @@ class EventKind:
 
 @dataclass(frozen=True)
 class Summary:
-    """Facts that a trace tells.
+    """The facts in a trace.
 
     Attributes:
-        duration_s: From its first event to its last, or of the part that is told of,
-        start_s: and where that begins.
-        num_events: In it.
-        is_broken: It has no end: the program was killed, or still runs.
-        kinds: Spans by name, the longest in all first.
-        shares: For each row the share of the time in spans of each name; above 1 where several are at once.
-        deaths: Marks that tell of a death.
-        marks: The number of marks of each name, numbers in it left out.
-        flow_p50_s: From one row to another, for half of the flows at most; None: there are none.
+        duration_s: Time from the first event to the last, or of the selected part.
+        start_s: Beginning of the selected part.
+        num_events: Number of events.
+        is_broken: The trace is incomplete: the program was killed, or is still running.
+        kinds: Spans by name, in descending order of total duration.
+        shares: For each row, the share of time in spans of each name; above 1 if spans overlap.
+        deaths: Marks of worker crashes.
+        marks: Number of marks of each name, without the numbers in the name.
+        flow_p50_s: Median time of flows from one row to another; None: there are no flows.
     """
 
     duration_s: float
@@ -64,7 +64,7 @@ class Summary:
 
 
 def summary_of(trace: Trace, start_s: float = 0.0, end_s: float | None = None) -> Summary:
-    """Return the summary of a trace, or of what happened in it between two times."""
+    """Return the summary of a trace, or of its part between two times."""
     end_s = trace.duration_s if end_s is None else min(end_s, trace.duration_s)
     duration_s = end_s - start_s
     if start_s > 0 or end_s < trace.duration_s:
@@ -92,16 +92,16 @@ def summary_of(trace: Trace, start_s: float = 0.0, end_s: float | None = None) -
 
 
 def is_death(mark: Mark) -> bool:
-    """Return True if a mark tells of a death."""
+    """Return True if a mark reports a worker crash."""
     return any(word in mark.name.lower() for word in ("death", "died", "killed"))
 
 
 def _kind(trace: Trace, name: str, spans: Sequence[Span]) -> EventKind:
     times = sorted(span.duration_s for span in spans)
     longest = max(spans, key=lambda span: span.duration_s)
-    told = {"row": trace.name(longest.row), "start_s": longest.start_s, "duration_s": longest.duration_s}
+    row = {"row": trace.name(longest.row), "start_s": longest.start_s, "duration_s": longest.duration_s}
     p50_s, p95_s, p99_s = (_quantile(times, share) for share in (0.5, 0.95, 0.99))
-    return EventKind(name, len(times), sum(times), p50_s, p95_s, p99_s, told | {"arguments": longest.arguments})
+    return EventKind(name, len(times), sum(times), p50_s, p95_s, p99_s, row | {"arguments": longest.arguments})
 
 
 def _quantile(times: Sequence[float], share: float) -> float:
@@ -116,49 +116,50 @@ def _shares(spans: Sequence[Span], row: Row, duration_s: float) -> dict[str, flo
     return {name: total / duration_s if duration_s else 0.0 for name, total in totals.items()}
 
 
-def lines(path: str, found: Summary, width: int | None = None) -> list[str]:
+def lines(path: str, summary: Summary, width: int | None = None) -> list[str]:
     """Return the summary as text.
 
     Args:
-        path: Of the file.
-        found: In it.
-        width: Of a terminal: the tables have the columns that there is room for; None: all.
+        path: Path of the file.
+        summary: Its summary.
+        width: Columns of a terminal: table columns that do not fit are left out; None: show all.
     """
-    broken = "; it broke off: the program was killed, or still runs" if found.is_broken else ""
-    where = f" from {found.start_s:.3f} s on" if found.start_s > 0 else ""
-    told = [f"{path}: {found.duration_s:.3f} s{where}, {len(found.shares)} rows, {found.num_events:,} events{broken}"]
-    if not found.kinds:
-        return [*told, "no spans in it"]
-    told += ["", *_table_of_rows(found, width), "", *_table_of_kinds(found, width)]
-    if found.flow_p50_s is not None:
-        told += ["", f"half of the batches were taken within {_ms(found.flow_p50_s)} ms of their copy into the ring"]
-    marks = [f"{number} {name}" for name, number in found.marks.items()]
+    broken = "; incomplete: the program was killed, or is still running" if summary.is_broken else ""
+    where = f" from {summary.start_s:.3f} s on" if summary.start_s > 0 else ""
+    size = f"{len(summary.shares)} rows, {summary.num_events:,} events"
+    text = [f"{path}: {summary.duration_s:.3f} s{where}, {size}{broken}"]
+    if not summary.kinds:
+        return [*text, "the trace has no spans"]
+    text += ["", *_table_of_rows(summary, width), "", *_table_of_kinds(summary, width)]
+    if summary.flow_p50_s is not None:
+        text += ["", f"half of the batches were taken within {_ms(summary.flow_p50_s)} ms of their copy into the ring"]
+    marks = [f"{number} {name}" for name, number in summary.marks.items()]
     if marks:
-        told += ["", f"marks: {', '.join(marks)}"]
-    told += [f"  {mark.name} at {mark.at_s:.3f} s" for mark in found.deaths[:_MOST_MARKS]]
-    if len(found.deaths) > _MOST_MARKS:
-        told.append(f"  and {len(found.deaths) - _MOST_MARKS} more deaths")
-    return told
+        text += ["", f"marks: {', '.join(marks)}"]
+    text += [f"  {mark.name} at {mark.at_s:.3f} s" for mark in summary.deaths[:_MOST_MARKS]]
+    if len(summary.deaths) > _MOST_MARKS:
+        text.append(f"  and {len(summary.deaths) - _MOST_MARKS} more crashes")
+    return text
 
 
-def _table_of_rows(found: Summary, width: int | None) -> list[str]:
-    names = [kind.name for kind in found.kinds[:_MOST_NAMES]]
+def _table_of_rows(summary: Summary, width: int | None) -> list[str]:
+    names = [kind.name for kind in summary.kinds[:_MOST_NAMES]]
     rows = [["share of the time in", *names]]
-    for row, shares in found.shares.items():
+    for row, shares in summary.shares.items():
         rows.append([row, *(f"{shares[name]:.1%}" if name in shares else "" for name in names)])
     return aligned(rows, [False, *(True for _ in names)], width)
 
 
-def _table_of_kinds(found: Summary, width: int | None) -> list[str]:
+def _table_of_kinds(summary: Summary, width: int | None) -> list[str]:
     rows = [["", "count", "total s", "p50 ms", "p95 ms", "p99 ms", "longest ms", ""]]
-    for kind in found.kinds:
+    for kind in summary.kinds:
         longest = kind.longest
         where = f"{longest['row']}, at {longest['start_s']:.3f} s"
-        told = ", ".join(f"{name} {value}" for name, value in longest["arguments"].items())
+        arguments = ", ".join(f"{name} {value}" for name, value in longest["arguments"].items())
         rows.append(
             [
                 kind.name, f"{kind.count:,}", f"{kind.total_s:.3f}", _ms(kind.p50_s), _ms(kind.p95_s), _ms(kind.p99_s),
-                _ms(longest["duration_s"]), f"{where} ({told})" if told else where,
+                _ms(longest["duration_s"]), f"{where} ({arguments})" if arguments else where,
             ]
         )  # fmt: skip
     return aligned(rows, (False, True, True, True, True, True, True, False), width)

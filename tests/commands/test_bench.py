@@ -107,19 +107,19 @@ def test_no_workers_are_enough_only_where_they_are_far_faster():
 def test_a_source_that_computes_is_to_become_cheaper_once_there_are_enough_workers():
     advice = advise(results(one(0, 25.0), one(1, 25.0), one(2, 50.0), one(4, 100.0), one(6, 101.0)))
     assert (advice.setting, advice.gain, advice.bottleneck) == (Setting(4, "process"), 2.0, "source")
-    assert advice.sentence.startswith("Use workers=4: 100 batches/s, 2.0 times what 2 processes give; the source")
+    assert advice.sentence.startswith("Use workers=4: 100 batches/s, 2.0 times the rate of 2 processes; the source")
     assert "10 ms per batch on all 4 CPUs" in advice.sentence
 
 
 def test_workers_that_are_enough_already_are_kept():
     advice = advise(results(one(0, 25.0), one(1, 25.0), one(2, 50.0), one(3, 50.0)))
-    assert advice.sentence.startswith("Keep workers=2 (50 batches/s), more gain nothing; ")
+    assert advice.sentence.startswith("Keep workers=2 (50 batches/s), more workers gain nothing; ")
     assert advice.gain == 1.0
 
 
 def test_workers_that_are_too_many_are_told():
     advice = advise(results(one(0, 25.0), one(1, 50.0), one(2, 50.0)))
-    assert advice.sentence.startswith("Use workers=1: 50 batches/s, as much as 2 processes give; ")
+    assert advice.sentence.startswith("Use workers=1: 50 batches/s, the same rate as 2 processes; ")
 
 
 @pytest.mark.parametrize("step_s", [None, 0.5], ids=["without a step", "with a step"])
@@ -156,7 +156,9 @@ def test_generators_that_the_source_draws_from_are_seen(draw, names, options):
 
 def test_threads_are_advised_with_their_backend():
     advice = advise(results(one(0, 25.0), one(2, 30.0), one(2, 60.0, backend="thread")))
-    assert advice.sentence.startswith('Use workers=2, backend="thread": 60 batches/s, 2.0 times what 2 processes give')
+    assert advice.sentence.startswith(
+        'Use workers=2, backend="thread": 60 batches/s, 2.0 times the rate of 2 processes'
+    )
 
 
 @pytest.mark.parametrize(
@@ -167,7 +169,7 @@ def test_threads_are_advised_with_their_backend():
         (results(one(0, 10.0, cpu_share=0.1), one(2, 20.0)), "waiting", "waits for 90%"),
         (results(one(0, 5000.0), one(2, 8000.0), ideal=9000.0), "handing over", "make them larger"),
         (results(one(0, 90000.0), one(2, 8000.0), ideal=9000.0), "handing over", "workers=0"),
-        (results(one(0, 10.0), one(2, 20.0), ideal=None), "source", "only a cheaper one"),
+        (results(one(0, 10.0), one(2, 20.0), ideal=None), "source", "only a cheaper source"),
     ],
 )  # fmt: skip
 def test_what_holds_the_rate_down_is_named_with_its_remedy(found, bottleneck, words):
@@ -181,13 +183,13 @@ def test_a_training_step_that_is_slower_than_loading_is_the_bottleneck():
     advice = advise(results(one(0, 50.0), one(1, 50.0), one(2, 100.0), present=Setting(0, "none"), step_s=0.04))
     assert (advice.setting, advice.bottleneck) == (Setting(1, "process"), "step")
     assert advice.gain == pytest.approx(1.5)  # 20 ms and 40 ms in turn, or at the same time
-    assert "takes 40 ms in all, where it takes 60 with no workers" in advice.sentence
+    assert "takes 40 ms in total, instead of 60 with no workers" in advice.sentence
 
 
 def test_workers_that_are_fast_enough_for_the_step_are_kept():
     advice = advise(results(one(0, 50.0), one(1, 50.0), one(2, 100.0), step_s=0.04))
     assert (advice.setting, advice.gain) == (Setting(2, "process"), 1.0)
-    assert advice.sentence.startswith("Keep workers=2: batches come 4.0 times as fast as the training step of 40 ms")
+    assert advice.sentence.startswith("Keep workers=2: batches arrive 4.0 times as fast as the training step of 40 ms")
 
 
 def test_a_training_step_that_is_faster_than_all_workers_leaves_loading_the_bottleneck():
@@ -200,7 +202,10 @@ def test_the_report_marks_what_is_enough_and_what_is_used_now():
     assert text[0] == "data.py:Photos: batches of 1.0 kB: (4,) int64, (4,) int64, (4,) int64, (4,) int64, 2 more arrays"
     assert next(line for line in text if line.startswith("2 processes")).endswith("now")
     assert next(line for line in text if line.startswith("4 processes")).endswith("enough")
-    assert text[-2] == "More than 4 processes were not tried: these are not busy, or --most-workers has to allow more."
+    assert (
+        text[-2]
+        == "More workers than 4 processes were not tried: these are not busy, or --most-workers must be higher."
+    )
 
 
 def test_on_a_narrow_terminal_its_sentences_are_folded():
@@ -337,7 +342,7 @@ def test_json_has_every_setting_and_the_advice():
     ("arguments", "words"),
     [
         (["no_such:Photos"], "no module 'no_such'"),
-        (["data_of_bench"], "write MODULE:FACTORY"),
+        (["data_of_bench"], "expected MODULE:FACTORY"),
         (["data_of_bench:np.pi"], "a source needs __getitem__"),
         (["data_of_bench:Numbers", "--batch-size", "0"], "batch_size"),
         (["data_of_bench:Numbers", "--step-ms", "0"], "expected a number above 0"),

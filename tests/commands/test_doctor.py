@@ -120,7 +120,7 @@ def test_more_workers_than_the_quota_allows_are_a_note_with_the_number_to_pass(m
     monkeypatch.setattr(checks_system, "num_cpus", lambda: 8)
     found = finding_of(checks_system.cpus)
     assert found.verdict == "note"
-    assert "the time of 1.5" in found.found
+    assert "a quota of 1.5" in found.found
     assert "workers=2" in found.remedy
 
 
@@ -204,7 +204,7 @@ def test_little_memory_in_a_control_group_is_told_as_the_groups(monkeypatch):
     monkeypatch.setattr(limits, "memory_limit", lambda: (2 * GIB, 2 * GIB - (100 << 20)))
     found = finding_of(checks_memory.memory)
     assert found.verdict == "note"
-    assert "100 MiB of 2 GiB left, the control group's" in found.found
+    assert "100 MiB of 2 GiB free, of the control group" in found.found
     assert "docker run --memory" in found.remedy
 
 
@@ -282,14 +282,14 @@ def driver(tmp_path, monkeypatch):
 
 def test_a_machine_without_a_gpu_is_told_so(driver):
     found = finding_of(checks_gpu.gpu)
-    assert (found.verdict, found.found[:18]) == ("ok", "no NVIDIA GPU here")
+    assert (found.verdict, found.found[:18]) == ("ok", "no NVIDIA GPU: no ")
 
 
 def test_a_gpu_that_the_driver_knows_and_a_container_does_not_is_noted(driver):
     driver("NVIDIA H100 80GB HBM3", "NVIDIA L4")
     found = finding_of(checks_gpu.gpu)
     assert found.verdict == "note"
-    assert "knows of NVIDIA H100 80GB HBM3, NVIDIA L4" in found.found
+    assert "the driver lists NVIDIA H100 80GB HBM3, NVIDIA L4" in found.found
     assert "docker run --gpus all" in found.remedy
 
 
@@ -339,7 +339,7 @@ def test_a_check_that_fails_is_a_problem_and_the_others_go_on():
 @pytest.mark.parametrize(
     ("verdicts", "status", "last"),
     [
-        (["ok", "ok"], 0, "nothing to mend in 2 checks"),
+        (["ok", "ok"], 0, "no problems in 2 checks"),
         (["ok", "note"], 0, "1 note in 2 checks"),
         (["problem", "note", "note"], 1, "1 problem and 2 notes in 3 checks"),
     ],

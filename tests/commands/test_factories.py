@@ -98,7 +98,7 @@ def test_a_generator_function_is_the_source_itself_and_so_is_an_object():
 
 @pytest.mark.parametrize("name", ["", "photos_data", ":make", "photos_data:", "photos_data.py"])
 def test_what_names_no_factory_is_told_how_to_name_one(name):
-    with pytest.raises(NotFound, match=r"names no factory: write MODULE:FACTORY or FILE\.py:FACTORY"):
+    with pytest.raises(NotFound, match=r"is not the name of a factory: expected MODULE:FACTORY or FILE\.py:FACTORY"):
         source_of(name)
 
 
@@ -108,7 +108,7 @@ def test_what_names_no_factory_is_told_how_to_name_one(name):
         ("no_such:make", "no module 'no_such' in "),
         ("no_such.inner:make", "no module 'no_such' in "),
         ("package.no_such:make", "no module 'package.no_such' in "),
-        ("no_such.py:make", "no file .*/no_such.py"),
+        ("no_such.py:make", "file .*/no_such.py does not exist"),
         ("photos_data:nothing", "has no 'nothing'; it has Photos, fails, make, photos, stream$"),
         ("photos_data:Photos.Large", "has no 'Photos.Large'; it has Small, size"),
     ],

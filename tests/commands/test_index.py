@@ -78,7 +78,7 @@ def test_what_was_not_used_for_long_is_told_of_and_removed(capsys, tmp_path):
         (["0.jsonl", "--format", "tar"], 1, "mpqueue index: .*0.jsonl, byte 0"),
         (["0.jsonl", "a.tfrecord"], 2, "pass --format, one of tar, tfrecord"),
         (["photos", "photos", "--format", "images"], 2, "images takes one folder, got 2"),
-        (["0.jsonl", "--clean", "3"], 2, "--clean takes no paths"),
+        (["0.jsonl", "--clean", "3"], 2, "--clean cannot be combined with paths"),
     ],
 )
 def test_what_cannot_be_is_told(capsys, arguments, status, said):

@@ -211,7 +211,7 @@ def test_a_later_one_ends_the_process(noted, monkeypatch):
         (["data_of_test:Photos", "--name", "a", "--mode", "mirror"], "'split', 'broadcast'"),
         (["data_of_test:Photos", "--name", "a", "--wor", "1"], "unrecognized arguments: --wor"),
         (["data_of_test:Photos", "--name", "a", "--allow-uids", "no-such-user"], "there is no user 'no-such-user'"),
-        (["data_of_test", "--name", "a"], "write MODULE:FACTORY"),
+        (["data_of_test", "--name", "a"], "expected MODULE:FACTORY"),
         (["no_such:Photos", "--name", "a"], "no module 'no_such'"),
         (["data_of_test:Photo", "--name", "a"], "data_of_test has no 'Photo'; it has "),
         (["data_of_test:Photos", "--name", ""], "must be the name or the path of a folder"),

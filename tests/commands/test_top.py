@@ -190,7 +190,7 @@ def test_in_a_pipe_it_is_told_once_and_plainly():
 def test_nothing_to_be_seen_is_no_error():
     done = top()
     assert (done.returncode, done.stderr) == (0, "")
-    assert "nothing of this user shows itself" in done.stdout
+    assert "no process of this user is monitored" in done.stdout
 
 
 def test_json_has_a_line_for_each_look_with_rates_and_all_that_was_said():

@@ -150,7 +150,10 @@ def test_the_text_tells_all_of_it(file):
 
 
 def test_an_empty_trace_is_told(file):
-    assert lines("run.json", summary_of(read(file([])))) == ["run.json: 0.000 s, 0 rows, 0 events", "no spans in it"]
+    assert lines("run.json", summary_of(read(file([])))) == [
+        "run.json: 0.000 s, 0 rows, 0 events",
+        "the trace has no spans",
+    ]
 
 
 # What a loader writes
@@ -217,7 +220,7 @@ def test_the_exit_status_tells_of_deaths(file, capsys, events, status):
 
 def test_a_file_that_broke_off_ends_with_1(file, capsys):
     assert main(["trace", file(json.dumps(EVENTS[:-1])[:-1])]) == 1
-    assert "it broke off: the program was killed, or still runs" in capsys.readouterr().out
+    assert "incomplete: the program was killed, or is still running" in capsys.readouterr().out
 
 
 def trace(*arguments):
@@ -266,7 +269,7 @@ def test_start_must_be_before_end(file, capsys, part):
     with pytest.raises(SystemExit) as ended:
         main(["trace", str(file(EVENTS)), *part])
     assert ended.value.code == 2
-    assert "is not before the end of the part" in capsys.readouterr().err
+    assert "--start must be before --end" in capsys.readouterr().err
 
 
 def test_a_narrow_terminal_gets_the_columns_that_it_has_room_for(file):
@@ -280,7 +283,9 @@ def test_a_narrow_terminal_gets_the_columns_that_it_has_room_for(file):
     assert lines("run.json", found, width=1)[2].split("  ") == ["share of the time in", "compute"]
 
 
-@pytest.mark.parametrize(("content", "words"), [("hello", "is no trace: expected a JSON list"), (None, "No such file")])
+@pytest.mark.parametrize(
+    ("content", "words"), [("hello", "is not a trace: expected a JSON list"), (None, "No such file")]
+)
 def test_a_file_that_is_none_ends_with_2(file, tmp_path, capsys, content, words):
     path = str(tmp_path / "missing.json") if content is None else file(content)
     with pytest.raises(SystemExit) as ended:

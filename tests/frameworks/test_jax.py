@@ -84,7 +84,7 @@ def test_as_many_batches_are_on_their_way_as_were_asked_for(prefetch):
     iterator = device_iterator(batches(), prefetch=prefetch)
     assert int(next(iterator)[0]) == 0
     assert len(taken) == min(prefetch + 1, 6)
-    assert f"{min(prefetch, 5)} on their way" in repr(iterator)
+    assert f"{min(prefetch, 5)} in transfer" in repr(iterator)
     assert [int(batch[0]) for batch in iterator] == [1, 2, 3, 4, 5]
 
 

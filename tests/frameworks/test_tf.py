@@ -175,7 +175,7 @@ def test_the_last_batch_may_be_shorter_and_the_first_one_too():
 def test_a_leaf_that_can_be_no_tensor_is_named():
     with Loader(Mixed(), workers=1) as loader:
         with pytest.raises(
-            TypeError, match=r"batch\['day'\] is an array of datetime64\[D\], of which TensorFlow can make"
+            TypeError, match=r"batch\['day'\] is an array of datetime64\[D\], which TensorFlow cannot convert"
         ):
             dataset(loader)
 
@@ -219,7 +219,7 @@ def test_a_loader_without_a_batch_is_refused():
         mpqueue.worker_info()
         yield from ()
 
-    with Loader(nothing, workers=1) as loader, pytest.raises(ValueError, match="gives no batch"):
+    with Loader(nothing, workers=1) as loader, pytest.raises(ValueError, match="has no batches"):
         dataset(loader)
 
 

@@ -172,7 +172,7 @@ def test_new_iterator_invalidates_older_one_and_continues():
     older, newer = enqueuer.get(), enqueuer.get()
     assert indices(older, 2) == [0, 1]
     assert indices(newer, 2) == [0, 1]
-    with pytest.raises(ValueError, match="newer iterator"):
+    with pytest.raises(ValueError, match="a newer one of this dataset"):
         next(older)
     assert indices(newer, 2) == [2, 3]
 

@@ -1,13 +1,12 @@
 """Keras 3: `model.fit`, `evaluate` and `predict` on mpqueue's workers.
 
-Keras's own `PyDatasetAdapter` stays in charge (it alone knows `shuffle` and `class_weight`, and calls the hooks); what
-is replaced (by `mpqueue.system.replacement`) is the `OrderedEnqueuer` that it builds, under that name in Keras's
-adapter
-module: every `install` needs it until it is undone, every accelerated dataset as long as it lives. What was built stays
-what it is.
+Keras's own `PyDatasetAdapter` remains in control: only it knows `shuffle` and `class_weight`, and it calls the hooks.
+`mpqueue.system.replacement` replaces the `OrderedEnqueuer` that the adapter makes, under that name in the adapter's
+module. The replacement is active until each `install` is undone, and while any accelerated dataset exists. Enqueuers
+that exist already are not changed.
 
-The signatures of the classes in question decide whether a version of Keras fits, not its number. If one does not fit, a
-warning says so, and Keras's own enqueuer runs the dataset.
+The signatures of these classes decide whether a version of Keras is supported, not its number. If it is not supported,
+a warning is issued, and Keras's own enqueuer runs the dataset.
 """
 
 import functools
@@ -43,7 +42,7 @@ __all__ = ["accelerate", "install"]
 
 _ADAPTER = "keras.src.trainers.data_adapters.py_dataset_adapter"
 
-# The signatures that the enqueuer and the adapter may have. The last one is that of the newest version.
+# The supported signatures of the enqueuer and the adapter. The last one is that of the newest version.
 _SIGNATURES: dict[str, tuple[tuple[str, ...], ...]] = {
     "OrderedEnqueuer.__init__": (
         ("self", "py_dataset", "workers", "use_multiprocessing", "max_queue_size", "shuffle"),
@@ -72,16 +71,16 @@ def accelerate(
     max_queue_size: int | None = None,
     **options: Unpack[AccelerateOptions],
 ) -> Any:
-    """A dataset for `model.fit`, `evaluate` or `predict`: ``model.fit(mpqueue.keras.accelerate(train, workers=4))``.
+    """Return a dataset for `model.fit`, `evaluate` or `predict`, e.g. ``model.fit(accelerate(train, workers=4))``.
 
-    Its items are those of ``py_dataset``, computed ahead by workers that live across epochs; its hooks are called as
-    in a fit without workers. ``workers``, ``use_multiprocessing`` and ``max_queue_size`` of what is returned may be
-    set later, as with every `PyDataset`. A `mpqueue.Loader` has workers, options and an order of its own, which
-    ``shuffle`` of `fit` does not change; each epoch of `fit` is one of the loader's. For other datasets, the shuffled
-    order is the one that Keras draws, whatever ``seed`` is.
+    Its items are those of ``py_dataset``, computed ahead by workers that are kept across epochs. The hooks are called
+    as in a fit without workers. Its ``workers``, ``use_multiprocessing`` and ``max_queue_size`` can be set later, as
+    for every `PyDataset`. A `mpqueue.Loader` has its own workers, options and order, which ``shuffle`` of `fit` does
+    not change; each epoch of `fit` is an epoch of the loader. For other datasets, Keras draws the shuffled order, which
+    does not depend on ``seed``.
 
     Example:
-        A model that workers feed::
+        Train a model with two workers::
 
             import keras
             import numpy as np
@@ -101,31 +100,32 @@ def accelerate(
             assert len(history.history["loss"]) == 2
 
     Args:
-        py_dataset: A `keras.utils.PyDataset`, or anything with its methods (``__getitem__``, and ``__len__`` or
-            ``num_batches``, at least), which spares the workers the import of Keras; or a `mpqueue.Loader`.
-        workers: How many; None: a `mpqueue.Sequence`'s own number, else one per CPU that this process may use; 0:
-            none, Keras computes the items itself.
-        use_multiprocessing: Worker processes; False: threads; None: a `mpqueue.Sequence`'s own choice, else processes.
-        max_queue_size: Batches computed ahead, those at work included: more rides out slow batches, fewer save memory;
-            None: a `mpqueue.Sequence`'s own number, else 10.
+        py_dataset: A `keras.utils.PyDataset`; or an object with its methods (at least ``__getitem__``, and ``__len__``
+            or ``num_batches``), for which workers need not import Keras; or a `mpqueue.Loader`.
+        workers: Number of workers. If None, a `mpqueue.Sequence`'s own number, or one per CPU that this process may
+            use. If 0, Keras computes the items itself.
+        use_multiprocessing: Use worker processes (True) or threads (False). If None, a `mpqueue.Sequence`'s own choice,
+            or processes.
+        max_queue_size: Number of batches computed ahead, including those being computed. A higher number absorbs slow
+            batches; a lower one saves memory. If None, a `mpqueue.Sequence`'s own number, or 10.
         **options: See the signature.
 
     Returns:
         A `keras.utils.PyDataset`; its attribute ``source`` is ``py_dataset``.
 
     Raises:
-        TypeError, ValueError: ``py_dataset`` is no dataset, or an option has the wrong type or an impossible value.
-        ImportError: Keras is not installed; or it does not fit, and ``py_dataset`` is a `Loader`.
+        TypeError, ValueError: ``py_dataset`` is not a dataset, or an option has the wrong type or an invalid value.
+        ImportError: Keras is not installed; or it is not supported, and ``py_dataset`` is a `Loader`.
 
     Warns:
-        UserWarning: This version of Keras does not fit. Keras's own workers run the dataset.
+        UserWarning: This version of Keras is not supported. Keras's own workers run the dataset.
 
     Follows: Keras 3's `PyDataset`.
     """
     if hasattr(workers, "__len__") or (hasattr(workers, "__array__") and not isinstance(workers, np.generic)):
         raise TypeError(
-            f"accelerate takes one dataset, and then the number of workers; got {type(workers).__name__} for that. "
-            "Arrays x and y in memory need no workers: call fit(x, y). Data that is read or computed is given by an "
+            f"accelerate needs one dataset and the number of workers, got {type(workers).__name__} as the number. "
+            "Arrays x and y in memory need no workers: call fit(x, y). For data that is read or computed, pass an "
             "object whose __getitem__(index) returns a batch (x, y), and whose __len__ is the number of batches"
         )
     chosen = Options.of(
@@ -134,7 +134,7 @@ def accelerate(
         "accelerate",
         batch_size="the items of py_dataset are batches already; for batches of samples pass a "
         "mpqueue.Loader(samples, batch_size=...)",
-        shuffle="the order is that of fit(..., shuffle=True), or of a mpqueue.Loader",
+        shuffle="pass fit(..., shuffle=True), or shuffle=True to a mpqueue.Loader",
         y="x and y in memory need no workers, call fit(x, y)",
     )
     numbers = {"workers": workers, "use_multiprocessing": use_multiprocessing, "max_queue_size": max_queue_size}
@@ -142,33 +142,33 @@ def accelerate(
 
 
 def _accelerate(py_dataset: Any, options: Options, numbers: dict[str, Any], backend: BackendName | None) -> Any:
-    given = {name: value for name, value in numbers.items() if value is not None}
+    passed = {name: value for name, value in numbers.items() if value is not None}
     source = py_dataset.source if isinstance(py_dataset, Accelerated) else py_dataset
     if isinstance(source, Loader):
         misfit = _find_misfit()
         if misfit is not None:
             raise ImportError(f"{misfit}, and Keras's own workers cannot run a Loader {_REMEDY}", name="keras")
-        accelerated = _accelerated_loader(source, options, given)
+        accelerated = _accelerated_loader(source, options, passed)
         _replacement.hold_for(accelerated)
         keras_resets.tell(accelerated)
         backups.watch(accelerated)
         return accelerated
     if backend is not None:
-        given = {"use_multiprocessing": kind_of(backend).in_processes} | given
+        passed = {"use_multiprocessing": kind_of(backend).in_processes} | passed
     misfit = _find_misfit()
-    if misfit is not None:  # Keras's own default: its processes are forks of this one
-        given = {"use_multiprocessing": False} | own_of(source) | given
-    accelerated = _accelerated(source, options, given, backend)
+    if misfit is not None:  # Keras's own default: its processes would be forks of this one
+        passed = {"use_multiprocessing": False} | own_of(source) | passed
+    accelerated = _accelerated(source, options, passed, backend)
     if misfit is None:
-        _replacement.hold_for(accelerated)  # as long as it lives, Keras runs it in our workers
+        _replacement.hold_for(accelerated)  # while it exists, Keras runs it in our workers
     else:
         _warn_of_misfit(misfit)
     return accelerated
 
 
-def _accelerated(source: Any, options: Options, given: dict[str, Any], backend: BackendName | None) -> Any:
+def _accelerated(source: Any, options: Options, passed: dict[str, Any], backend: BackendName | None) -> Any:
     resolved = resolve(source, Options(), needs="index", calls_hooks=False).source
-    chosen = {"workers": num_cpus(), "use_multiprocessing": True, "max_queue_size": 10} | own_of(source) | given
+    chosen = {"workers": num_cpus(), "use_multiprocessing": True, "max_queue_size": 10} | own_of(source) | passed
     flag("use_multiprocessing", chosen["use_multiprocessing"])
     kind = backend_of(backend, use_multiprocessing=bool(chosen["use_multiprocessing"]), options=options)
     workers, max_queue_size = check_counts(chosen["workers"], chosen["max_queue_size"], kind)
@@ -177,30 +177,29 @@ def _accelerated(source: Any, options: Options, given: dict[str, Any], backend: 
     return dataset
 
 
-def _accelerated_loader(loader: Loader, options: Options, given: dict[str, Any]) -> Any:
+def _accelerated_loader(loader: Loader, options: Options, passed: dict[str, Any]) -> Any:
     others = options.changed(AccelerateOptions)
-    if given or others:
-        raise ValueError(
-            f"a Loader has options of its own: pass {', '.join([*given, *others])} to the Loader, not to accelerate"
-        )
-    # Whatever the loader runs, its batches come through an enqueuer, and one Keras builds only for "workers".
+    if passed or others:
+        raise ValueError(f"a Loader has its own options: pass {', '.join([*passed, *others])} to the Loader instead")
+    # Keras makes an enqueuer only if the dataset has workers, and the batches of a loader need one in any case.
     return _class_of(AcceleratedLoader)(loader, options, max(1, loader.workers), True, loader.max_queue_size)
 
 
 def install() -> Installation:
-    """Let every `PyDataset` that Keras runs in workers run in mpqueue's, without a change of the program.
+    """Run every `PyDataset` that has workers by mpqueue's workers, without changing the program.
 
-    From now on ``PyDataset(workers=..., use_multiprocessing=...)`` means worker processes (or threads) of this package
-    wherever Keras's adapter meets it: in `fit`, `evaluate`, `predict`, or code that uses `PyDatasetAdapter` itself.
+    From now on, ``PyDataset(workers=..., use_multiprocessing=...)`` means worker processes (or threads) of this package
+    wherever Keras's adapter is used: in `fit`, `evaluate`, `predict`, or code that uses `PyDatasetAdapter` itself.
 
     Returns:
-        A context manager: leaving it undoes this installation, and no other.
+        A context manager: leaving it undoes this installation only.
 
     Raises:
         ImportError: Keras is not installed.
 
     Warns:
-        UserWarning: This version of Keras does not fit. Nothing is installed, and Keras's own workers run all datasets.
+        UserWarning: This version of Keras is not supported. Nothing is installed, and Keras's own workers run all
+            datasets.
     """
     misfit = _find_misfit()
     if misfit is None:
@@ -210,24 +209,24 @@ def install() -> Installation:
 
 
 class Accelerated:
-    """Class of the datasets that `accelerate` makes; they are `keras.utils.PyDataset`s, too.
+    """Base class of the datasets that `accelerate` returns, which are also instances of `keras.utils.PyDataset`.
 
     Attributes:
-        source: The dataset that it stands for: what the workers get, and whose hooks are called.
-        resolved: The same, classified.
+        source: The original dataset: workers get it, and its hooks are called.
+        resolved: The original dataset, classified.
         options: The options of its enqueuers.
-        backend: That of its enqueuers; None: as ``use_multiprocessing`` says.
+        backend: The backend of its enqueuers; None: ``use_multiprocessing`` decides.
     """
 
     source: Any
     resolved: Source
     options: Options
     backend: BackendName | None = None
-    enqueuer: "Callable[[], Enqueuer | None]" = staticmethod(lambda: None)  # a weak reference to the latest,
-    latest: Latest = Latest()  # and its counters, which stay when it is gone
+    enqueuer: "Callable[[], Enqueuer | None]" = staticmethod(lambda: None)  # a weak reference to the latest enqueuer
+    latest: Latest = Latest()  # its counters, which remain when it is gone
 
     def __getitem__(self, index: int) -> Any:
-        """The batch at position ``index``."""
+        """Return the batch at position ``index``."""
         return self.source[index]
 
     def __len__(self) -> int:
@@ -238,59 +237,55 @@ class Accelerated:
 
     @property
     def num_batches(self) -> int | None:
-        """Batches per epoch, None for endless."""
+        """Number of batches per epoch; None: endless."""
         return self.resolved.length()
 
     def on_epoch_begin(self) -> None:
-        """Called by Keras before every epoch: the dataset's own."""
+        """Call the dataset's own hook. Keras calls this before every epoch."""
         self._call("on_epoch_begin")
 
     def on_epoch_end(self) -> None:
-        """Called by Keras after every epoch: the dataset's own."""
+        """Call the dataset's own hook. Keras calls this after every epoch."""
         self._call("on_epoch_end")
 
     def statistics(self) -> stats.Statistics:
-        """Return the counters of the present or the latest `fit`; all zero before the first."""
+        """Return the counters of the present or the latest `fit`; all are zero before the first."""
         enqueuer = self.enqueuer()
         return self.latest.statistics if enqueuer is None else enqueuer.statistics()
 
     def _call(self, hook: str) -> None:
-        getattr(self.source, hook, _nothing)()  # a Sequence of Keras 2 has no on_epoch_begin
+        getattr(self.source, hook, _no_hook)()  # a Sequence of Keras 2 has no on_epoch_begin
 
     def __repr__(self) -> str:
         return f"<{type(self.source).__name__}, accelerated by mpqueue>"
 
 
-def _nothing() -> None:
-    """Stand for a hook that a dataset has not."""
+def _no_hook() -> None:
+    """Do nothing, in place of a hook that a dataset lacks."""
 
 
 class AcceleratedLoader(Accelerated):
-    """Class of the datasets that `accelerate` makes of a `Loader`.
-
-    Attributes:
-        epochs: Its epochs.
-    """
+    """Class of the datasets that `accelerate` returns for a `Loader`."""
 
     def __getitem__(self, index: int) -> Any:
-        """One of the first batches of the coming epoch, which it does not use up."""
+        """Return one of the first batches of the next epoch, without using it up."""
         return self.epochs.peek(index)
 
     @functools.cached_property
     def epochs(self) -> LoaderEpochs:
-        """Its epochs."""
+        """The epochs of the loader."""
         return LoaderEpochs(self.source, takes_ahead)
 
     @property
     def num_batches(self) -> int | None:
-        """Batches per epoch, None where the loader has no length."""
+        """Number of batches per epoch; None: the loader has no length."""
         return self.epochs.length
 
     def on_epoch_begin(self) -> None:
-        """Called by Keras: the loader has begun its epoch, or will."""
+        """Do nothing: the loader begins its epochs itself."""
 
     def on_epoch_end(self) -> None:
-        """Called by Keras: the loader calls the hook of its source at an epoch's end, which Keras does not ask for."""
+        """End the epoch, so that the loader calls its source's hook. Keras does not request the end of an epoch."""
         self.epochs.end()
 
     def statistics(self) -> stats.Statistics:
@@ -299,7 +294,7 @@ class AcceleratedLoader(Accelerated):
 
 
 @functools.cache
-def _class_of(face: type[Accelerated]) -> Callable[[Any, Options, int, bool, int], Any]:
+def _class_of(frontend: type[Accelerated]) -> Callable[[Any, Options, int, bool, int], Any]:
     """Return the subclass of Keras's `PyDataset` with these methods."""
     py_dataset = _import_keras().utils.PyDataset
 
@@ -309,25 +304,25 @@ def _class_of(face: type[Accelerated]) -> Callable[[Any, Options, int, bool, int
         py_dataset.__init__(self, workers, use_multiprocessing, max_queue_size)
         self.source, self.options = source, options
 
-    return type("AcceleratedDataset", (face, py_dataset), {"__init__": initialise, "__module__": __name__})
+    return type("AcceleratedDataset", (frontend, py_dataset), {"__init__": initialise, "__module__": __name__})
 
 
 class Enqueuer(PassEnqueuer):
-    """Stands where Keras's adapter looks for its `OrderedEnqueuer`; see `PassEnqueuer`.
+    """Replacement for the `OrderedEnqueuer` of Keras's adapter; see `PassEnqueuer`.
 
-    A dataset that is neither accelerated nor served by an `install` gets Keras's own enqueuer, as ever.
+    A dataset that is not accelerated gets Keras's own enqueuer, unless an `install` is active.
 
     Args:
-        py_dataset: What `fit` was given.
-        workers: Of the dataset, as all that follows.
-        use_multiprocessing: Worker processes instead of threads.
-        max_queue_size: Batches computed ahead.
-        shuffle: Of `fit`.
-        num_data_shards: Of the distribution, from Keras 3.16 on: the number of processes that divide the batches,
-        data_shard_id: and this one.
+        py_dataset: The dataset of `fit`.
+        workers: Number of workers of the dataset.
+        use_multiprocessing: Use worker processes instead of threads.
+        max_queue_size: Number of batches computed ahead.
+        shuffle: Argument of `fit`.
+        num_data_shards: Number of processes among which a distribution divides the batches (Keras 3.16 and later).
+        data_shard_id: Number of this process among them.
 
     Raises:
-        ValueError: The distribution divides the batches of a Loader, which divides its batches itself.
+        ValueError: A distribution divides the batches of a Loader, which divides its batches itself.
 
     Follows: ``keras.src.trainers.data_adapters.py_dataset_adapter.OrderedEnqueuer``.
     """
@@ -371,14 +366,14 @@ def _check_unsharded(num_data_shards: int) -> None:
         )
 
 
-_REMEDY = 'without mpqueue. Keras 3.6 to 3.16 are known to fit: pip install "keras>=3.6,<3.17"'
+_REMEDY = 'without mpqueue. Keras 3.6 to 3.16 are supported: pip install "keras>=3.6,<3.17"'
 
 
 def _import_keras() -> Any:
     try:
         import keras
     except ModuleNotFoundError as error:
-        if error.name != "keras":  # Keras is there, and its backend is not
+        if error.name != "keras":  # Keras is installed, but its backend is missing
             raise
         remedy = 'pip install "mpqueue[keras-jax]" or "mpqueue[keras-tensorflow]"'
         raise ImportError(f"mpqueue.keras needs Keras 3: {remedy}", name="keras") from error
@@ -391,7 +386,7 @@ def _import_adapter() -> Any:
 
 
 def _find_misfit() -> str | None:
-    """Return how this Keras differs from those that are known; None: it does not."""
+    """Return how this Keras differs from the supported versions; None: it is supported."""
     keras = _import_keras()
     if _replacement.is_held:
         return None
@@ -400,7 +395,7 @@ def _find_misfit() -> str | None:
     except ModuleNotFoundError as error:
         why = f"it has no module {error.name}"
     version = getattr(keras, "__version__", "of unknown version")
-    return None if why is None else f"mpqueue.keras does not fit Keras {version}: {why}"
+    return None if why is None else f"mpqueue.keras does not support Keras {version}: {why}"
 
 
 def _warn_of_misfit(misfit: str) -> None:
@@ -415,11 +410,11 @@ def _difference(adapter: Any) -> str | None:
         function = getattr(getattr(adapter, owner, None), method, None)
         if not inspect.isfunction(function):
             return f"it has no {path}"
-        found = tuple(inspect.signature(function).parameters)
-        if found not in known:
-            return f"its {path} takes ({', '.join(found)}) instead of ({', '.join(known[-1])})"
+        signature = tuple(inspect.signature(function).parameters)
+        if signature not in known:
+            return f"its {path} takes ({', '.join(signature)}) instead of ({', '.join(known[-1])})"
     if "OrderedEnqueuer" not in adapter.PyDatasetAdapter.__init__.__code__.co_names:
-        return "its PyDatasetAdapter does not build an OrderedEnqueuer when it is made"
+        return "the constructor of its PyDatasetAdapter does not make an OrderedEnqueuer"
     return None
 
 

@@ -1,11 +1,10 @@
-"""Tells, once, that Keras has restored a backup of the model, and that the loader begins at its first batch.
+"""Warn, once, if Keras restores a backup of the model while the loader begins at its first batch.
 
-``BackupAndRestore`` saves no state of the data: behind a crash `fit` goes on with the epoch in which it was, and a
-loader that was told nothing gives the batches of its first epoch once more. Nobody sees that in a loss. So Keras's
-``on_train_begin`` is replaced (by `mpqueue.system.replacement`) as long as there is an accelerated loader. Ours notes
-that steps were restored, by the optimizer's count of them; the first epoch that a loader begins then is the one that
-`fit` goes on with. A callback that has the loader go on from a state as well, as that of the guide does, does so
-between the two, or before `fit`.
+``BackupAndRestore`` saves no state of the data. After a crash, `fit` continues with the interrupted epoch, and a loader
+without a state returns the batches of its first epoch again. The loss does not show that. So Keras's ``on_train_begin``
+is replaced (by `mpqueue.system.replacement`) while there is an accelerated loader. The replacement detects by the
+optimizer's step count that steps were restored. The first epoch that a loader begins afterwards is the one with which
+`fit` continues. A callback that loads a state into the loader, as in the guide, runs between the two, or before `fit`.
 """
 
 from importlib import import_module
@@ -15,31 +14,31 @@ from mpqueue.loader.loader import Loader
 from mpqueue.system.log import warn
 from mpqueue.system.replacement import Replacement
 
-_num_steps = 0  # of the backup that was restored, until an epoch begins
-_has_told = False
+_num_steps = 0  # of the restored backup, until an epoch begins
+_has_warned = False
 
 
 def watch(listener: Any) -> None:
-    """Have backups that Keras restores noted as long as an object lives.
+    """Detect backups that Keras restores while an object exists.
 
     Raises:
-        ImportError: There is no Keras, or one without ``BackupAndRestore``.
+        ImportError: Keras is not installed, or has no ``BackupAndRestore``.
     """
     _replacement.hold_for(listener)
 
 
 def note_epoch(loader: Loader) -> None:
-    """Say, once in a process, what comes twice, if `fit` goes on with a backup, and this loader with none."""
-    global _num_steps, _has_told
+    """Log, once per process, which batches are repeated if `fit` continues from a backup, and this loader does not."""
+    global _num_steps, _has_warned
     num_steps, _num_steps = _num_steps, 0
-    if not num_steps or _has_told or loader._position.num_loads:
+    if not num_steps or _has_warned or loader._position.num_loads:
         return
-    _has_told = True
+    _has_warned = True
     warn(
-        f"Keras's BackupAndRestore goes on behind step {num_steps}, and {loader!r} begins at its first batch, since it "
-        "was given no state: samples that were seen come again, in the order of the first epoch. Save "
-        "loader.state_dict() with each backup, and load_state_dict() it in on_train_begin: the guide "
-        '"Resume that is exact" has a class for that'
+        f"Keras's BackupAndRestore continues after step {num_steps}, and {loader!r} begins at its first batch, because "
+        "no state was loaded: samples are repeated in the order of the first epoch. Save loader.state_dict() with each "
+        "backup, and call load_state_dict() in on_train_begin: the guide "
+        '"Resume that is exact" has a callback for that'
     )
 
 

@@ -1,18 +1,18 @@
-"""Pools that live on between uses, for a while.
+"""Worker pools that are kept between uses, for a limited time.
 
-A fit loop that stops and starts around every epoch never says that it is over, and TensorFlow keeps whatever it has
-iterated over in memory for good. So a pool that such a loop stops keeps its workers, and is *parked* (they end; the
-next use gets others) by whichever of these comes first:
+A fit loop that stops and starts around every epoch never reports its end, and TensorFlow keeps iterated datasets in
+memory forever. So a pool that such a loop stops keeps its workers. It is *parked* (its workers end; the next use starts
+others) at the first of these events:
 
-- nobody holds it any more: its own finalizer, not this module;
-- it was idle for longer than its patience: a minute, or twice the longest time after which it was asked again, so that
-  the pool of a validation survives long epochs once it has seen one;
-- a new pool of the same source begins, or one too many: the next `fit` has taken the place of the last;
+- the last reference to it is gone: its own finalizer parks it, not this module;
+- it was idle longer than its patience: a minute, or twice the longest time between two uses, so that the pool of a
+  validation is kept through long epochs after the first;
+- a new pool of the same source begins, or there are too many pools: a new `fit` has replaced the previous one;
 - `mpqueue.shutdown`.
 
-One timer, armed by the first use, sleeps until the earliest moment at which patience can end; nothing is looked at in
-between. Parking is always safe: a pool that is in use at that very moment refuses, any other one loses some work done
-ahead. An interrupt leaves a pool watched, and no timer that was never started.
+One timer, started by the first use, sleeps until the earliest end of a pool's patience; nothing is polled in between.
+Parking is always safe: a pool that is in use at that moment refuses, and any other pool only loses work done ahead.
+After an interrupt, a pool is still watched, and no timer is recorded that was not started.
 """
 
 import abc
@@ -26,17 +26,17 @@ from mpqueue.system.interrupts import defer_signals
 from mpqueue.system.locks import RLock
 from mpqueue.workers import launcher
 
-# The compilation of a big model takes half a minute between two batches, and a pool that comes back begins anew.
+# Compiling a large model takes half a minute between two batches, and a parked pool must start again.
 IDLE_S = 60.0
-# Stopped pools beside a new one: a training and its validations.
+# Stopped pools next to a new one: a training and its validations.
 MAX_STOPPED = 3
 
 
 class Pool(abc.ABC):
-    """Keeps workers between uses, and can get others.
+    """A pool that keeps its workers between uses, and can be parked.
 
     Args:
-        source: What its workers run.
+        source: The source that its workers run.
     """
 
     def __init__(self, source: Any) -> None:
@@ -45,19 +45,19 @@ class Pool(abc.ABC):
 
     @abc.abstractmethod
     def is_running(self) -> bool:
-        """Return True between a start and a stop."""
+        """Return True between `start` and `stop`."""
 
     @abc.abstractmethod
     def park(self) -> bool:
-        """End the workers until the next use; False if they are in use at this very moment. From any thread."""
+        """End the workers until the next use; return False if they are in use at this moment. From any thread."""
 
     @property
     def patience_ends(self) -> float:
-        """By `time.monotonic`."""
+        """When the pool may be parked, by `time.monotonic`."""
         return self.last_use + self.patience_s
 
     def touch(self) -> None:
-        """It is used now."""
+        """Record a use of the pool."""
         now = time.monotonic()
         self.patience_s = max(self.patience_s, 2 * (now - self.last_use))
         self.last_use = now
@@ -70,26 +70,26 @@ class _Watch:
         self.reset()
 
     def reset(self) -> None:
-        """Nothing is watched: also in a child that the user forks, which has neither the pools nor the timer."""
+        """Forget all pools. Also called in a child that the user forks, which has neither the pools nor the timer."""
         self._pools: weakref.WeakSet[Pool] = weakref.WeakSet()
-        self._lock = RLock()  # a garbage collection in here may end a pool that nobody holds
+        self._lock = RLock()  # reentrant: a garbage collection in here may end a pool
         self._timer: threading.Timer | None = None
 
     def make_room(self, source: Any) -> None:
-        """A new pool of this source is about to begin: park what it takes the place of."""
+        """Park the pools that a new pool of this source replaces, before it begins."""
         stopped = sorted((pool for pool in self._all() if not pool.is_running()), key=lambda pool: -pool.last_use)
         others = [pool for pool in stopped if pool.source is not source]
         self._park([pool for pool in stopped if pool.source is source] + others[MAX_STOPPED:])
 
     def add(self, pool: Pool) -> None:
-        """This pool has workers now."""
+        """Watch a pool that has workers."""
         with defer_signals(), self._lock:
             self._pools.add(pool)
             if self._timer is None:
                 self._arm(IDLE_S)
 
     def end(self) -> None:
-        """Park all pools now, and forget the timer."""
+        """Park all pools now, and cancel the timer."""
         self._park(self._all())
         with self._lock:
             timer = None if self._pools else self._timer
@@ -111,7 +111,7 @@ class _Watch:
             try:
                 is_parked = pool.park()
             except BaseException:
-                self.add(pool)  # it may have its workers still
+                self.add(pool)  # it may still have its workers
                 raise
             if not is_parked:
                 pool.touch()
@@ -127,7 +127,7 @@ class _Watch:
         self._park([pool for pool in self._all() if pool.patience_ends <= time.monotonic()])
         with self._lock:
             self._timer = None
-            # Once: a look that finds one, and then another, may find none.
+            # Read the pools once: a second call may return none, because pools are weakly referenced.
             ends = [pool.patience_ends for pool in self._all()]
             if ends:
                 self._arm(max(0.0, min(ends) - time.monotonic()))

@@ -1,27 +1,28 @@
-"""The epochs of a `Loader` for frameworks that look at a batch before they begin one.
+"""The epochs of a `Loader` for frameworks that look at a batch before they begin an epoch.
 
-A framework learns the shapes of its data from a first batch: it asks for one by number, or begins an epoch, takes a
-batch or two, drops the iterator and begins again. Neither must use up an epoch of the loader, whose order is its own::
+A framework learns the shapes of its data from a first batch: it requests a batch by number, or begins an epoch, takes a
+batch or two, drops the iterator and begins again. Such a *look* must not use up an epoch of the loader::
 
-    peek(i)              batch i of the coming epoch
-    begin()              an iterator of it, which gives what was looked at, too
-    begin(on_trial=True) the same, and the first batches are kept, in case it was only a look; then
-    take_back(epoch)     undoes that `begin`: the coming epoch is this one, from its first batch on
+    peek(i)              return batch i of the next epoch
+    begin()              return an iterator of the next epoch, including batches that were peeked at
+    begin(on_trial=True) the same, and keep the first batches, in case this is only a look
+    take_back(epoch)     undo that `begin`: the next epoch is this one again, from its first batch
 
-What is kept are private copies: the framework may write into what it was given, and may hold us for good, but no slot
-is leased for that. `MOST_KEPT` batches are kept at most. With the next one, or at its end, the epoch is begun in
-earnest, and cannot be taken back.
+Kept batches are private copies: the framework may modify its batches and keep this object forever, and no slot stays
+leased for that. At most `MOST_KEPT` batches are kept. With the next batch, or at the end of the epoch, the epoch is no
+look any more, and cannot be taken back.
 
-The loader has counted what was looked at, and its caller has not got it. So each such batch comes with the place of the
-loader before it, and `place` gives that of the first one: a state of the loader is of that place. An interrupt may
-leave a batch in an epoch that has given nothing; the next `begin`, or `peek`, takes that epoch back.
+The loader has counted the batches of a look, but the training has not used them. So each of them is stored with the
+place of the loader before it. `place` returns the place of the first one, and a state of the loader contains this
+place. An interrupt may leave a batch in an epoch that has returned none; the next `begin` or `peek` takes the epoch
+back.
 
-Where the framework takes a batch ahead of use, it holds one that no step has seen until it asks for the next, or for
-the end. `place` is before that one: a state that is saved in a step is of the batches that steps have seen. The end is
-`StopIteration`, or of a loader that has a length, whose adapter counts, the `stop` behind the last batch.
+If the framework takes a batch ahead of use, it holds a batch that no step has used until it requests the next batch or
+the end. `place` is then before this batch, so that a state saved in a step covers the batches of finished steps. The
+end is `StopIteration`; or, if the loader has a length, for which the adapter counts, the `stop` after the last batch.
 
-A callback that restores the model as the training begins may have the loader go on from a state then. What was looked
-at before is not of the epoch that is to come, and is dropped.
+A callback that restores the model at the beginning of the training may load a state into the loader. Batches of an
+earlier look do not belong to the resumed epoch, and are dropped.
 """
 
 import copy
@@ -34,30 +35,29 @@ from mpqueue.loader.loader import Loader
 from mpqueue.system.locks import RLock
 from mpqueue.telemetry.stats import Statistics
 
-# Keras takes one batch, or two where it puts them on a device ahead of use; two, to learn their shapes.
+# Keras takes one batch, two if it transfers batches to a device ahead of use, and two to learn their shapes.
 MOST_KEPT = 4
 
-# A place of the loader, and the batch that it gave there. No class of ours: its `__init__` would be a place where an
-# interrupt loses the batch.
+# A batch and the place of the loader before it. Not a class: an interrupt in its `__init__` would lose the batch.
 Looked = tuple[dict[str, Any], Any]
 
 
 class LoaderEpoch(Iterator[Any]):
-    """The batches of one epoch, which can be taken back as long as `kept` is a list.
+    """The batches of one epoch, which can be taken back while `kept` is a list.
 
     Args:
-        loader: Whose.
+        loader: The loader.
         batches: The loader's iterator.
-        first: Batches of the epoch that were taken from it before.
+        first: Batches of the epoch that were taken from the iterator before.
         on_trial: Keep the first batches.
-        is_ahead: They are taken one ahead of use.
+        is_ahead: The framework takes one batch ahead of use.
 
     Attributes:
         batches: The loader's iterator.
-        first: What it gives before it asks that.
-        kept: Copies of what it has given, or None: it was begun in earnest.
-        num_taken: How many batches it has given.
-        held: The place before the one that was taken and not used yet; None: there is none.
+        first: Batches to return before those of the iterator.
+        kept: Copies of the returned batches; None: the epoch cannot be taken back.
+        num_taken: Number of returned batches.
+        held: The place before a batch that was returned but not used yet; None: there is no such batch.
     """
 
     def __init__(
@@ -78,68 +78,68 @@ class LoaderEpoch(Iterator[Any]):
     def __next__(self) -> Any:
         first, kept = self.first, self.kept
         if kept is None and not first and not self._is_ahead:
-            batch = self.batches.__next__()  # by no call of C, see NOTE [ Interrupts ] in mpqueue.engine.pipeline
+            batch = self.batches.__next__()  # not by a call of C, see NOTE [ Interrupts ] in mpqueue.engine.pipeline
             self.num_taken += 1
             return batch
         if not first:
-            # Before the batch is taken: until it is used, a state of the loader is of here.
+            # Before the batch is taken: until it is used, a state of the loader must contain this place.
             place = self._loader.place()
             try:
-                first = self.first = ((place, self.batches.__next__()),)  # what strikes from here on leaves it there
+                first = self.first = ((place, self.batches.__next__()),)  # an interrupt below leaves it in `first`
             except StopIteration:
                 self.kept = self.held = None
                 raise
         place, batch = first[0]
         if kept is not None:
             kept = [*kept, (place, copy.deepcopy(batch))] if len(kept) < MOST_KEPT else None
-        # Behind all that may raise: an interrupt until here leaves the batch to the next call.
+            # After all steps that may raise: an interrupt before this leaves the batch to the next call.
         self.first, self.kept, self.num_taken = first[1:], kept, self.num_taken + 1
         if self._is_ahead:
             self.held = place
         return batch
 
     def finish(self) -> None:
-        """Come to the end of the epoch, after its last batch was taken: the loader ends it then, too."""
+        """End the epoch after its last batch was taken, so that the loader ends it, too."""
         for _ in self:
             pass
 
 
 class LoaderEpochs:
-    """The epochs of a loader, one after the other; see the module's head for its protocol.
+    """The epochs of a loader, one after the other; see the module docstring.
 
     Args:
-        loader: Whose; nobody else is to iterate over it meanwhile.
-        takes_ahead: Tells, as an epoch begins, whether its batches are taken one ahead of use.
+        loader: The loader, which must not be iterated elsewhere at the same time.
+        takes_ahead: Returns whether batches are taken one ahead of use; called when an epoch begins.
     """
 
     def __init__(self, loader: Loader, takes_ahead: Callable[[], bool] = lambda: False) -> None:
         self.loader, self._takes_ahead = loader, takes_ahead
-        self._coming: Iterator[Any] | None = None  # the epoch that was looked at
-        self._seen: list[Looked] = []  # its first batches
-        self._latest: LoaderEpoch | None = None  # that was begun
-        self._num_loads = self._loop = 0  # of the loader, when it was opened
-        self._read: LoaderEpoch | None = None  # all of it was taken, and it was stopped
+        self._coming: Iterator[Any] | None = None  # the iterator of the next epoch, if a batch was peeked at
+        self._seen: list[Looked] = []  # batches of the next epoch that were peeked at
+        self._latest: LoaderEpoch | None = None  # the latest epoch that has begun
+        self._num_loads = self._loop = 0  # of the loader, when the epoch was opened
+        self._read: LoaderEpoch | None = None  # an epoch that was stopped after its last batch
         self._lock = RLock()
 
     @property
     def length(self) -> int | None:
-        """Batches per epoch, None where the loader has no length."""
+        """Number of batches per epoch; None: the loader has no length."""
         try:
             return len(self.loader)
         except TypeError:
             return None
 
     def peek(self, index: int) -> Any:
-        """Return a copy of batch ``index`` of the coming epoch, which is not used up by that.
+        """Return a copy of batch ``index`` of the next epoch, without using it up.
 
         Raises:
-            IndexError: There is none, or it is not among the first.
-            Exception: What the source raised in its place; the next call gives the batch after it.
+            IndexError: The batch does not exist, or is not one of the first.
+            Exception: The error that the source raised instead; the next call returns the batch after it.
         """
         if not 0 <= index < MOST_KEPT:
             raise IndexError(
-                f"batch {index} cannot be peeked at: a Loader gives its batches in an order of its own, and only the "
-                f"first {MOST_KEPT} of an epoch can be seen before it begins"
+                f"batch {index} cannot be read before its epoch: a Loader determines the order of its batches, and "
+                f"only the first {MOST_KEPT} batches can be read before an epoch begins"
             )
         with self._lock:
             self._settle()
@@ -147,16 +147,16 @@ class LoaderEpochs:
                 try:
                     self._peek_next()
                 except StopIteration:
-                    raise IndexError(f"there is no batch {index}: the epoch has {len(self._seen)}") from None
+                    raise IndexError(f"batch {index} does not exist: the epoch has {len(self._seen)}") from None
             return copy.deepcopy(self._seen[index][1])
 
     def _peek_next(self) -> None:
         batches, seen, place = self._open(), self._seen, self.loader.place()
-        seen.append((place, batches.__next__()))  # what strikes behind it leaves the batch there
+        seen.append((place, batches.__next__()))  # an interrupt below leaves the batch in `seen`
         seen[-1] = place, copy.deepcopy(seen[-1][1])
 
     def begin(self, *, on_trial: bool = False) -> LoaderEpoch:
-        """Begin the coming epoch."""
+        """Begin the next epoch."""
         with self._lock:
             self._settle()
             is_ahead = self._takes_ahead()
@@ -165,19 +165,19 @@ class LoaderEpochs:
             return epoch
 
     def take_back(self, epoch: LoaderEpoch) -> None:
-        """Have the coming epoch be this one again, which is over with that; nothing if it was begun in earnest."""
+        """Make the next epoch this one again, and end it here; no effect if it cannot be taken back."""
         with self._lock:
             self._read = None
             if epoch.kept is not None:
                 self._take_from(epoch, epoch.kept)
 
     def _take_from(self, epoch: LoaderEpoch, kept: list[Looked]) -> None:
-        nothing: Iterator[Any] = iter(())
+        empty: Iterator[Any] = iter(())
         self._coming, self._seen = epoch.batches, [*kept, *epoch.first]
-        epoch.batches, epoch.first, epoch.kept, epoch.held = nothing, (), None, None
+        epoch.batches, epoch.first, epoch.kept, epoch.held = empty, (), None, None
 
     def place(self) -> dict[str, Any] | None:
-        """Return the place of the loader before the first batch that nobody has used; None: its own is right."""
+        """Return the place of the loader before the first unused batch; None: the loader's own place is right."""
         position = self.loader._position
         if (self._num_loads, self._loop) != (position.num_loads, position.iterator):
             return None
@@ -189,28 +189,28 @@ class LoaderEpochs:
         return latest.first[0][0] if latest.first else None
 
     def note_read(self, epoch: LoaderEpoch) -> None:
-        """Note that an epoch was stopped; if all its batches were taken, `end` brings it to its end."""
+        """Record that an epoch was stopped. If all its batches were taken, `end` finishes it."""
         if epoch.num_taken == self.length:
             self._read, epoch.held = epoch, None
 
     def is_to_end(self, epoch: LoaderEpoch) -> bool:
-        """Return True if `end` is to bring this epoch to its end."""
+        """Return True if `end` will finish this epoch."""
         return self._read is epoch
 
     def end(self) -> None:
-        """Bring the epoch that was read to its end, if it was not taken back.
+        """Finish the epoch that was stopped after its last batch, unless it was taken back.
 
         Raises:
-            Exception: What the ``on_epoch_end`` of the loader's source raised.
+            Exception: The error of the ``on_epoch_end`` of the loader's source.
         """
         epoch, self._read = self._read, None
         if epoch is not None:
             epoch.finish()
 
     def _settle(self) -> None:
-        """Forget what was looked at before the loader went to another place; take back what has given nothing."""
+        """Forget a look before another state was loaded; take back an epoch that has returned no batch."""
         latest = self._latest
-        # A state was loaded since: what was looked at is not of the epoch that is to come.
+        # A state was loaded: batches of an earlier look do not belong to the next epoch.
         if self._num_loads != self.loader._position.num_loads:
             self._latest, self._coming, self._seen = None, None, []
         elif self._coming is None and latest is not None and latest.first and not latest.num_taken:
@@ -226,15 +226,15 @@ class LoaderEpochs:
 
 
 class LoaderEnqueuer:
-    """Gives Keras's adapter the epochs of a loader; what its calls mean is said in `mpqueue.frameworks.keras.passes`.
+    """An enqueuer for Keras's adapter with the epochs of a loader. See `mpqueue.frameworks.keras.passes` for the calls.
 
-    The loader's workers, order and hooks are its own. The adapter's first pass is on trial: where Keras has built a
+    The loader has its own workers, order and hooks. The adapter's first pass is on trial: if Keras has only built a
     model from it and resets the adapter, `take_back` is called, and the next pass is the same epoch. Otherwise the
-    dataset's ``on_epoch_end``, which the adapter calls after `stop`, is that of the epoch: `LoaderEpochs.end`.
+    adapter calls the dataset's ``on_epoch_end`` after `stop`, which finishes the epoch by `LoaderEpochs.end`.
 
     Args:
-        epochs: Of the loader.
-        shuffle: Of ``fit``; the order is the loader's.
+        epochs: The epochs of the loader.
+        shuffle: Argument of ``fit``; the loader determines the order.
 
     Follows: Keras 3's ``OrderedEnqueuer``.
     """
@@ -248,15 +248,15 @@ class LoaderEnqueuer:
         """Begin an epoch: batches may be requested. Has no effect if an epoch has begun.
 
         Args:
-            epoch: Of Keras's, from Keras 3.16 on; the loader has its own order.
+            epoch: Number of Keras's epoch (Keras 3.16 and later); not used.
         """
         self._is_running = True
 
-    def stop(self, drain_queue_and_join: bool = True) -> None:  # noqa: ARG002 - the loader's workers go on
-        """An epoch is over; the loader's workers live on. Has no effect where none has begun.
+    def stop(self, drain_queue_and_join: bool = True) -> None:  # noqa: ARG002 - the loader keeps its workers
+        """End an epoch; the loader keeps its workers. Has no effect if no epoch has begun.
 
         Args:
-            drain_queue_and_join: Of Keras's; there is nothing to wait for.
+            drain_queue_and_join: Argument of Keras; not used.
         """
         if self._is_running:
             self._is_running = False
@@ -264,25 +264,25 @@ class LoaderEnqueuer:
                 self._epochs.note_read(self._epoch)
 
     def take_back(self) -> None:
-        """Keras resets its data: what was taken was a look, unless the epoch was begun in earnest."""
+        """Undo the present pass, which was a look, unless it cannot be taken back. Keras resets its data."""
         epoch = self._epoch
         if epoch is not None and (self._is_running or self._epochs.is_to_end(epoch)):
             self._epochs.take_back(epoch)
         self._is_running = False
 
     def is_running(self) -> bool:
-        """Return True if an epoch has begun and is not over; a failure of the source ends it."""
+        """Return True while an epoch is active; a failure of the source ends it."""
         return self._is_running
 
     def get(self) -> Iterator[Any]:
-        """A generator of the batches of one epoch of the loader, which begins with the first ``next``.
+        """Return a generator of the batches of one epoch of the loader, which begins with the first ``next``.
 
         Yields:
-            Batches, as the loader gives them.
+            Batches of the loader.
 
         Raises:
             ValueError: At ``next``: no epoch has begun.
-            Exception: At ``next``: what the loader raised.
+            Exception: At ``next``: the error of the loader.
         """
         epoch = None
         while self._is_running:
@@ -297,8 +297,8 @@ class LoaderEnqueuer:
                 self._is_running = False
                 raise
             yield batch
-            del batch  # or this frame would keep the slot while it waits for the next batch
-        raise ValueError("asked for a batch after the end of an epoch, or before the beginning of one: call start()")
+            del batch  # otherwise this frame would hold the slot until the next batch is requested
+        raise ValueError("a batch was requested outside an epoch: call start() before next()")
 
     def statistics(self) -> Statistics:
         """Return the loader's counters."""

@@ -1,22 +1,22 @@
-"""`PassEnqueuer`: for a fit loop that starts and stops around every epoch, as Keras 3's does.
+"""`PassEnqueuer`: for a fit loop that starts and stops around every epoch, such as Keras 3's.
 
-Each generator of `get` is one *pass* over the dataset, its order drawn at its first batch. What the fit loop's calls
-mean here::
+Each generator of `get` is one *pass* over the dataset. Its order is drawn at its first batch. The fit loop's calls mean
+here::
 
-    start()            nothing yet: the dataset's own on_epoch_begin comes before or after it
-    next(get())        the first: a new pass, from the dataset's present state; what was computed for another is dropped
-    next               the next batch of the pass, the following ones being computed ahead
-    stop()             an epoch is over, no more: the workers live on, and keep what they have computed ahead
-    start(), next      the pass goes on; what was computed ahead counts if the dataset is still what it was
-    (no more calls)    the workers end with the enqueuer, or as `mpqueue.frameworks.keras.idle` says
+    start()            nothing yet: the dataset's own on_epoch_begin is called before or after it
+    next(get())        the first one: begin a new pass of the dataset as it is now; drop work done ahead for another one
+    next               return the next batch of the pass; later batches are computed ahead
+    stop()             only the end of an epoch: the workers are kept, with the batches computed ahead
+    start(), next      continue the pass; batches computed ahead are used if the dataset has not changed
+    (no more calls)    the workers end with the enqueuer, or as described in `mpqueue.frameworks.keras.idle`
 
-No batch is dealt between `stop` and the following `next`, so a new pass has nothing from before an epoch's end hook.
-The very first batch is computed alone: Keras builds a model from it and drops the pass, and items are to run as often
-as without workers. Threads work on the caller's own dataset: for them `stop` waits until no item is at work, so that
-the hooks are alone with it.
+No batch is dealt between `stop` and the following `next`, so a new pass contains no batch from before an end-of-epoch
+hook. The very first batch is computed alone: Keras builds a model from it and drops the pass, and items must run as
+often as without workers. Threads use the caller's own dataset: for them, `stop` waits until no item is being computed,
+so that the hooks run alone.
 
-The cursor asks a `_Plan` for length and order, not the enqueuer: what a pipeline holds is held by its workers'
-finalizer, and must not hold the enqueuer.
+The cursor reads length and order from a `_Plan`, not from the enqueuer: the workers' finalizer keeps everything alive
+that a pipeline refers to, and must not keep the enqueuer alive.
 """
 
 import random
@@ -42,7 +42,7 @@ from mpqueue.workers.job import Job
 
 
 class _Plan:
-    """The present pass: its number, its length, its order (None: ascending), and where it goes on after a parking."""
+    """The present pass: its number, length and order (None: ascending), and the place where it continues."""
 
     def __init__(self) -> None:
         self.number, self.is_over = -1, True
@@ -56,8 +56,8 @@ class _Plan:
 
         Args:
             source: The dataset.
-            shuffle: Draw an order,
-            epoch: seeded by this; None: from Python's `random`.
+            shuffle: Draw a shuffled order.
+            epoch: Seed of the order; None: it is drawn from Python's `random`.
             shard: This process and the number of processes that divide the batches.
         """
         length = source.length()
@@ -73,20 +73,20 @@ class _Plan:
         self.position, self.ahead, self.is_over = 0, (), False
 
     def note(self, pipeline: Pipeline) -> None:
-        """Take down where the consumer is."""
+        """Store the place of the consumer."""
         place = pipeline.place()
         self.is_over = place.epoch != self.number
         self.position, self.ahead = place.position, place.ahead
 
     def place(self) -> Place:
-        """The place where it goes on."""
+        """Return the place where the pass continues."""
         return Place(self.number, self.position, self.ahead)
 
 
 class _Numbers:
-    """Counts the enqueuers that are made in one state of Python's `random`, so that each gets a seed of its own.
+    """Counts the enqueuers that are made in one state of Python's `random`, so that each gets a different seed.
 
-    Not all enqueuers of the process: a program that sets the seed again is to get the same numbers again.
+    It does not count all enqueuers of the process: a program that sets the same seed again must get the same numbers.
     """
 
     def __init__(self) -> None:
@@ -95,13 +95,13 @@ class _Numbers:
         self._number = -1
 
     def note_state(self) -> None:
-        """Note a state in which no enqueuer is made."""
+        """Start counting again if the state of `random` has changed."""
         state, seeding = random.getstate(), latest_seeding()
         if seeding is not self._seeding or state != self._state:
             self._state, self._seeding, self._number = state, seeding, -1
 
     def next(self) -> int:
-        """The number of the enqueuer that is being made."""
+        """Return the number of the enqueuer that is being made."""
         self.note_state()
         self._number += 1
         return self._number
@@ -111,26 +111,26 @@ _numbers = _Numbers()
 
 
 class PassEnqueuer(idle.Pool):
-    """Runs a dataset in workers that live across the epochs of a fit loop; see the module's head for its protocol.
+    """Runs a dataset in workers that are kept across the epochs of a fit loop; see the module docstring.
 
     Args:
-        source: Anything with ``__getitem__`` and ``__len__`` (or ``num_batches``, None meaning endless).
-        workers: How many; more computes faster, up to the number of CPUs.
-        use_multiprocessing: Worker processes instead of threads.
-        max_queue_size: Batches computed ahead, those at work included; 0: unbounded (threads only).
-        shuffle: A new order for every pass.
-        num_data_shards: Number of processes that divide the batches of the dataset; this one takes every
-            ``num_data_shards``-th of the pass's order,
-        data_shard_id: from this one on.
-        options: The options of all enqueuers; random numbers of the items follow from (seed, pass, index).
-        backend: "ray": the processes are on the nodes of a Ray cluster; None: as ``use_multiprocessing`` says.
+        source: An object with ``__getitem__`` and ``__len__`` (or ``num_batches``, where None means endless).
+        workers: Number of workers.
+        use_multiprocessing: Use worker processes instead of threads.
+        max_queue_size: Number of batches computed ahead, including those being computed; 0: unbounded (threads only).
+        shuffle: Use a new order for every pass.
+        num_data_shards: Number of processes among which the batches are divided: this one takes every
+            ``num_data_shards``-th batch of the pass's order.
+        data_shard_id: Position of this process's first batch.
+        options: The options of all enqueuers. The random numbers of items depend on (seed, pass, index).
+        backend: "ray": the processes run on the nodes of a Ray cluster; None: ``use_multiprocessing`` decides.
 
     Raises:
-        TypeError: The source lacks ``__getitem__`` or a length; a count is no integer.
-        ValueError: Impossible counts.
+        TypeError: The source lacks ``__getitem__`` or a length, or a count is not an integer.
+        ValueError: A count is invalid.
 
     Follows: Keras 3's ``OrderedEnqueuer``, except that a pass has the batches, hooks and random order of a fit without
-    workers: what was computed for an abandoned pass, or before the dataset changed, is not handed out.
+    workers: batches computed for an abandoned pass, or before the dataset changed, are dropped.
     """
 
     def __init__(
@@ -159,58 +159,60 @@ class PassEnqueuer(idle.Pool):
         self._shard = data_shard_id, num_data_shards
         self._epoch: int | None = None
         self._is_running = False
-        self._num_stops = self._num_seen = 0  # the stops; those behind which the source was looked at
+        self._num_stops = self._num_seen = 0  # all stops; those after which the source was checked
         self._plan = _Plan()
         self._engine = Engine(kind="keras")
-        self._lock = Lock()  # held by the thread that asks for a batch: nobody parks its workers then
+        self._lock = Lock()  # held by a thread that requests a batch, so that its workers are not parked
 
     def start(self, epoch: int | None = None) -> None:
         """Begin an epoch: batches may be requested. Has no effect if an epoch has begun.
 
         Args:
-            epoch: Seed of the shuffled order of a pass that begins in this epoch, from Keras 3.16 on; None: the order
-                is drawn from Python's `random`.
+            epoch: Seed of the shuffled order of a pass that begins in this epoch (Keras 3.16 and later); None: the
+                order is drawn from Python's `random`.
         """
         if not self._is_running:
             self._is_running, self._epoch = True, epoch
 
     def stop(self, drain_queue_and_join: bool = True) -> None:
-        """An epoch is over; the workers live on. Has no effect where none has begun. From any thread.
+        """End an epoch and keep the workers. Has no effect if no epoch has begun. From any thread.
 
         Args:
-            drain_queue_and_join: Threads: wait until no item is at work. Processes have copies of the dataset, which
-                nobody has to wait for.
+            drain_queue_and_join: For threads: wait until no item is being computed. Processes have their own copies of
+                the dataset, for which no wait is needed.
         """
         pipeline = self._engine.pipeline
         if not self._is_running:
             return
-        # The next batch decides whether what was computed ahead is still right: until then nothing more is dealt.
+        # The next batch decides whether batches computed ahead are still valid; until then no more are dealt.
         self._num_stops += 1
         self._is_running = False
-        # Threads are at work on the caller's own dataset, and its hooks, which come now, are to be alone with it.
+        # Threads use the caller's own dataset, and its hooks, which are called next, must run alone.
         if pipeline is not None and drain_queue_and_join and not self.use_multiprocessing:
             pipeline.pause()
 
     def is_running(self) -> bool:
-        """Return True if an epoch has begun and is not over; a failure of the dataset ends it."""
+        """Return True while an epoch is active; a failure of the dataset ends it."""
         return self._is_running
 
     def get(self) -> Iterator[Any]:
-        """A generator of the batches of one pass, ``None`` included; the pass begins with the first ``next``.
+        """Return a generator of the batches of one pass, including None. The pass begins with the first ``next``.
 
         Yields:
-            Batches, equal in structure, dtype and content to what the dataset gives. From processes their arrays are
-            writable views of shared memory, valid as long as they are referenced.
+            Batches with the dataset's structure, dtypes and content. With worker processes, arrays are writable views
+            of shared memory, valid while they are referenced.
 
         Raises:
-            ValueError: At ``next``: no epoch has begun; a newer pass has; the dataset has no batches.
-            Exception: At ``next``: what the dataset raised for this batch, as its own type, or `WorkerDied`,
-                `BatchTimeout`, `BatchTooLarge`, `SharedMemoryFull`; the workers have ended then.
+            ValueError: At ``next``: no epoch has begun; a newer pass has begun; or the dataset has no batches.
+            Exception: At ``next``: the error of the dataset for this batch with its own type, or `WorkerDied`,
+                `BatchTimeout`, `BatchTooLarge`, `SharedMemoryFull`. The workers have ended.
         """
         number = -1
         while self._is_running:
             if number not in (-1, self._plan.number):
-                raise ValueError("a newer iterator of this dataset has begun, which ends this one: use one at a time")
+                raise ValueError(
+                    "this iterator has ended, because a newer one of this dataset has begun: use one at a time"
+                )
             try:
                 if number < 0:
                     number = self._begin()
@@ -223,17 +225,17 @@ class PassEnqueuer(idle.Pool):
                     self._end_workers()
                 raise
             yield batch
-            del batch  # or this frame would keep the slot while it waits for the next batch
-        raise ValueError("asked for a batch after the end of an epoch, or before the beginning of one: call start()")
+            del batch  # otherwise this frame would hold the slot until the next batch is requested
+        raise ValueError("a batch was requested outside an epoch: call start() before next()")
 
     def _begin(self) -> int:
-        """Begin a pass with what the dataset is now."""
+        """Begin a pass of the dataset as it is now."""
         with self._lock:
             num_stops = self._num_stops  # as in `_next`
             self._resolved.source.draw_order()
             self._plan.begin(self._resolved.source, shuffle=self.shuffle, epoch=self._epoch, shard=self._shard)
             _numbers.note_state()
-            # The order has moved the state on: whoever sets the seed again is seen to do so, and gets the same numbers.
+            # Drawing the order has changed the state of `random`. Note it, so that a seed set again is recognized.
             if self._engine.pipeline is not None:
                 self._engine.pipeline.restart_at(Place(self._plan.number), refresh=True)
             self._num_seen = num_stops
@@ -242,21 +244,21 @@ class PassEnqueuer(idle.Pool):
     def _next(self) -> Any:
         with self._lock:
             self.touch()
-            # Asked once, before the source is looked at: a `stop` of another thread that comes amid the look has hooks
-            # behind it, and the next batch is to look again.
+            # Read once, before the source is checked: after a `stop` of another thread during the check, hooks run,
+            # and the next batch must check again.
             num_stops = self._num_stops
             pipeline = self._engine.pipeline
             if pipeline is None:
                 pipeline = self._launch()
             elif num_stops != self._num_seen:
-                self._go_on(pipeline)
+                self._continue(pipeline)
             elif pipeline.is_paused:
                 pipeline.resume()
             self._num_seen = num_stops
             return pipeline.next()
 
-    def _go_on(self, pipeline: Pipeline) -> None:
-        """Another epoch goes on with the same pass, the dataset perhaps changed by its hooks or a callback."""
+    def _continue(self, pipeline: Pipeline) -> None:
+        """Continue the pass in another epoch. Hooks or a callback may have changed the dataset."""
         plan = self._plan
         plan.note(pipeline)
         if plan.is_over:
@@ -267,9 +269,9 @@ class PassEnqueuer(idle.Pool):
             pipeline.resume()
 
     def _is_stale(self, pipeline: Pipeline) -> bool:
-        if not self.use_multiprocessing:  # the hooks have changed the very object that was computed from, or nothing
+        if not self.use_multiprocessing:  # threads share the dataset, so they see a change unless hooks made it
             return self._resolved.source.may_change()
-        # Without the lock of the pipeline: what this reads is written by calls under our own lock alone.
+        # Without the lock of the pipeline: its fields are written only by calls under our own lock.
         return pipeline.is_stopped or pipeline.is_stale()
 
     def _launch(self) -> Pipeline:
@@ -282,7 +284,7 @@ class PassEnqueuer(idle.Pool):
         resolved = self._resolved.with_seed(self._seed, given=options.seed is not None)
         job = Job(plan=resolved, workers=self.workers, options=options)
         cursor = EpochCursor(lambda: plan.length, self._seed, barrier=True, order_of=lambda *_: plan.order)
-        # Keras builds a model from it, and drops the pass: items are to run as often as without workers.
+        # Keras builds a model from the first batch, and drops the pass: items must run as often as without workers.
         is_very_first = not plan.number and not plan.position
         pipeline = self._engine.start(
             job, cursor, self._backend, self.max_queue_size, plan.place(), allowance=1 if is_very_first else None
@@ -293,11 +295,11 @@ class PassEnqueuer(idle.Pool):
         return pipeline
 
     def park(self) -> bool:
-        """End the workers; the next batch is computed by others. False if one is asked for at this very moment.
+        """End the workers; the next batch is computed by others. Return False if one is being requested now.
 
-        What was computed ahead is computed again, and with the same random numbers.
+        Batches computed ahead are computed again, with the same random numbers.
         """
-        with defer_signals():  # between the lock and its release; the workers' end lets signals in where it waits
+        with defer_signals():  # from acquiring the lock to releasing it; waiting for the workers admits signals again
             if not self._lock.acquire(blocking=False):
                 return False
             try:
@@ -309,17 +311,17 @@ class PassEnqueuer(idle.Pool):
     def _end_workers(self) -> None:
         pipeline = self._engine.pipeline
         if pipeline is not None:
-            # First: others go on from there.
+            # First note the place where other workers continue.
             self._plan.note(pipeline)
             self._engine.stop()
 
     @property
     def latest(self) -> Latest:
-        """The counters of the last workers that have ended, which outlive the enqueuer."""
+        """The counters of the last workers that have ended, available after the enqueuer is gone."""
         return self._engine.latest
 
     def statistics(self) -> Statistics:
-        """Return counters since the workers were started; those of the last ones when there are none."""
+        """Return the counters since the workers were started, or those of the last workers if there are none now."""
         return self._engine.statistics()
 
     def __repr__(self) -> str:

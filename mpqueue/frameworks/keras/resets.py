@@ -1,10 +1,10 @@
-"""Tells a dataset that Keras is about to begin its data anew.
+"""Notify a dataset that Keras is about to reset its data.
 
 To build a model, Keras begins an epoch, takes a batch, and calls ``EpochIterator.reset`` before it begins the first
-epoch in earnest. To a dataset this looks like an epoch's end: the adapter calls the same hooks, and no count of batches
-tells a look at one batch from an epoch of one. So that method is replaced (by `mpqueue.system.replacement`) as long as
-there is a dataset that is to know: ours first calls ``take_back`` of the adapter's enqueuer, or of its dataset, where
-it has such a method.
+real epoch. For a dataset, this looks like the end of an epoch: the adapter calls the same hooks, and a look at one
+batch cannot be distinguished from an epoch of one batch. So that method is replaced (by `mpqueue.system.replacement`)
+while a dataset needs the notification. The replacement first calls ``take_back`` of the adapter's enqueuer, or of its
+dataset, if it has such a method.
 """
 
 import inspect
@@ -15,10 +15,10 @@ from mpqueue.system.replacement import Replacement
 
 
 def tell(listener: Any) -> None:
-    """Have Keras's resets told as long as an object lives.
+    """Notify datasets of Keras's resets while an object exists.
 
     Raises:
-        ImportError: There is no Keras, or one that does not reset its data in this way.
+        ImportError: Keras is not installed, or does not reset its data in this way.
     """
     _replacement.hold_for(listener)
 
@@ -41,8 +41,8 @@ def _check_fit(epoch_iterator: Any) -> None:
     if reset is None or tuple(inspect.signature(reset).parameters) != ("self",):
         version = import_module("keras").__version__
         raise ImportError(
-            f"mpqueue.keras does not fit Keras {version}: its EpochIterator has no reset(), which a "
-            'Loader needs. Keras 3.8 to 3.16 are known to fit: pip install "keras>=3.8"',
+            f"mpqueue.keras does not support Keras {version}: its EpochIterator has no reset(), which a "
+            'Loader needs. Keras 3.8 to 3.16 are supported: pip install "keras>=3.8"',
             name="keras",
         )
 

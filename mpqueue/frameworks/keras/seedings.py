@@ -1,7 +1,7 @@
-"""Notices that the program has called `keras.utils.set_random_seed`, which neither Keras nor `random` reports.
+"""Detect that the program has called `keras.utils.set_random_seed`, which neither Keras nor `random` reports.
 
 The state of Python's `random` does not show it: from Keras 3.16 on, a shuffled fit draws nothing from it, and two calls
-with the same seed lead to the same state. So Keras's global seed is replaced by an equal integer that is recognized.
+with the same seed lead to the same state. So Keras's global seed is replaced by an equal integer of another type.
 """
 
 import sys
@@ -15,7 +15,7 @@ class SeenSeed(int):
 
 
 def latest_seeding() -> SeenSeed | None:
-    """Return an object that is another one after each `keras.utils.set_random_seed`; None: it was not called."""
+    """Return an object that changes with each `keras.utils.set_random_seed`; None: it was never called."""
     state: Any = sys.modules.get(_MODULE)
     seed = None if state is None else state.get_global_attribute(_NAME)
     if type(seed) is int:

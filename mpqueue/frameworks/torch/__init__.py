@@ -2,21 +2,21 @@
 
 From the ground up; a module imports only from its own line and the lines above it::
 
-    lightning_epochs.py   whether the trainer of Lightning saves at the end of an epoch
+    lightning_epochs.py   whether Lightning saves a state at the end of an epoch
     tensors.py         tensors as arrays of a batch, and back
     collation.py       torch's collation, into the granted slot
-    worker.py          what a worker computes for a loader
+    worker.py          the source that workers run for a loader
     streams.py         a `mpqueue.Dataset` that is a stream, in lanes
     ranks.py           the lanes of a stream, and this rank's part
-    checks.py          which loaders workers run, and what these cannot do, said before there are any
-    pinned.py          slots that a GPU copies out of
+    checks.py          checks before workers are started
+    pinned.py          slots from which a GPU copies directly
     skipping.py        loaders of Accelerate: seeds, ranks, and batches that are skipped or read ahead
     state.py           the place of a loader in its data
     inline.py          the iterator of a loader without workers
-    iterator.py        the iterator of a loader
+    iterator.py        the iterator of a loader with workers
     loader.py          the loader
     prefetching.py     batches on a device, ahead of use
-    installation.py    every loader of a process on mpqueue's workers
+    installation.py    `install`, which replaces the workers of all loaders of a process
 """
 
 try:

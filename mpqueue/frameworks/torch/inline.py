@@ -1,14 +1,14 @@
-"""The iterator of a loader without workers: torch's own loop, which here also counts how far it has come.
+"""The iterator of a loader without workers: torch's own loop, which in addition counts the returned batches.
 
-An iterable-style dataset that has ``state_dict()``, or whose iterator has, is asked for it when a state is taken: the
-loop is just behind the batches that were counted. So its state is that of one worker, and goes on there, too. Where its
-``load_state_dict`` sets torch's default generator, it stays as that wants it; otherwise the trainer's random numbers
-stay as they are.
+If an iterable-style dataset or its iterator has ``state_dict()``, it is called when a state is taken: the loop is then
+directly after the counted batches. The state is equivalent to that of one worker, and a worker can resume from it. If
+the dataset's ``load_state_dict`` sets torch's default generator, the generator keeps that state. Otherwise the
+trainer's random numbers do not change.
 
-*Interrupts.* The sampler gives each index once, so it is kept until its batch is handed out: what a signal's handler
-raises meanwhile (Ctrl-C, a time-out) loses none, and no state counts it. An error of the dataset takes the place of its
-batch. An interrupt in the middle of a sampler, or of an iterable-style dataset, which may be a generator, ends the
-pass: from then on `next` raises a RuntimeError, where torch's own loop would end early without a word.
+*Interrupts.* A sampler returns each index once, so an index is kept until its batch is returned. An exception raised by
+a signal handler (Ctrl-C, a time-out) therefore loses no batch, and no state counts the batch. An error of the dataset
+is raised instead of its batch. An interrupt inside a sampler or an iterable-style dataset, which may be a generator,
+ends the pass: the following `next` raises a RuntimeError. Torch's own loop would end early without an error.
 """
 
 import contextlib
@@ -31,25 +31,25 @@ from mpqueue.worker import context
 from mpqueue.worker.generator_lanes import has_state
 
 
-class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore[misc]  # torch is not looked into
+class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore[misc]  # torch is not type-checked
     """The batches of a loader without workers.
 
     Args:
         loader: A `mpqueue.torch.DataLoader`, or one of torch's under `mpqueue.torch.install`, with ``num_workers`` 0.
 
     Raises:
-        AssertionError: A ``timeout`` was given.
+        AssertionError: A ``timeout`` was passed.
     """
 
-    _base_seed: int  # torch's base class draws it
-    _index: tuple[Any] | None = None  # that of the batch that comes next, if it was drawn
+    _base_seed: int  # drawn by torch's base class
+    _index: tuple[Any] | None = None  # index of the next batch, if it was drawn
     _is_drawing = _is_fetching = False
-    _batch: tuple[Any] | None = None  # computed, and on its way through torch's frames
+    _batch: tuple[Any] | None = None  # computed, but not returned through torch's frames yet
 
     def __init__(self, loader: Any) -> None:
-        # Torch's samplers draw with their first batch, which comes later. One that draws as it is iterated, as that of
-        # torchdata does, has drawn when torch's base class returns, and the seed of the workers after it; but one that
-        # is a shell around one of torch's has not.
+        # Samplers of torch draw with their first batch, after the seed of the workers. A sampler that draws in
+        # `__iter__`, such as torchdata's, draws in torch's base class, before the seed, unless it only wraps a
+        # sampler of torch.
         is_eager = not inspect.isgeneratorfunction(type(loader._index_sampler).__iter__)
         state.settle(loader, is_eager=is_eager)
         resumed, loader.resumed = state.due(loader), None
@@ -60,7 +60,7 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
             super().__init__(loader)
         self._is_stream = self._dataset_kind == torch_loader._DatasetKind.Iterable
         self._progress = Progress(int(self._is_stream))
-        self._told = self._dataset  # it says where the iterator is
+        self._holder_dataset = self._dataset  # the dataset whose state is the place of the iterator
         if resumed is None:
             warn_of_skipping(loader)
             beginning = state.begin(loader, self._base_seed)
@@ -70,17 +70,18 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
             beginning = resumed.beginning
             self._base_seed = beginning.base_seed
             drawn = None if not is_eager or loader.generator is None else loader.generator.get_state()
-            # First, while the generator is the trainer's: a dataset may set the very state that the pass began with.
+            # Load the dataset first, while the generator has the trainer's state: the dataset may set the state with
+            # which the pass began.
             is_set = self._load_stream(resumed.place) and loader.generator is None
             with contextlib.nullcontext() if is_set else state.at_beginning(loader, beginning):
-                self._go_on(resumed)
+                self._resume(resumed)
             if drawn is not None:
                 loader.generator.set_state(drawn)
         self._pass = state.Pass(beginning, self._place, None)
         loader.note_pass(self._pass)
 
-    def _go_on(self, resumed: state.State) -> None:
-        """Leave out what was handed out, and draw one batch more: the generator is in its earlier state only now."""
+    def _resume(self, resumed: state.State) -> None:
+        """Skip the returned batches and draw one more, because only now the generator has its earlier state."""
         place = resumed.place
         if self._is_stream:
             self._drop_from_stream(place)
@@ -92,48 +93,47 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
         self._progress.go_to(place)
 
     def _load_stream(self, place: Place) -> bool:
-        """Load the snapshot of a stream, if there is one; return whether that has set torch's default generator."""
+        """Load the snapshot of a stream, if there is one. Return whether that has set torch's default generator."""
         start = place.starts[0] if place.starts else BEGINNING
         if start.state is None:
             return False
         if not has_state(self._dataset_fetcher.dataset_iter):
-            # A copy, as in a worker: many a dataset begins where it was loaded in the passes after this one, too.
-            self._told = copy.deepcopy(self._dataset)
+            # A copy, as in a worker: many datasets would also begin later passes where they were loaded.
+            self._holder_dataset = copy.deepcopy(self._dataset)
         before = torch.get_rng_state()
         self._holder().load_state_dict(pickle.loads(start.state)["state"])
         return not torch.equal(before, torch.get_rng_state())
 
     def _drop_from_stream(self, place: Place) -> None:
-        """Drop what lies between the snapshot of a stream, or its beginning, and its place."""
+        """Drop the elements between the snapshot (or the beginning) of a stream and its place."""
         if place.ends and place.ends[0] == sum(place.counts):
             self._dataset_fetcher.ended = True
             return
-        if self._told is not self._dataset:
-            self._dataset_fetcher.dataset_iter = iter(self._told)
+        if self._holder_dataset is not self._dataset:
+            self._dataset_fetcher.dataset_iter = iter(self._holder_dataset)
         num_dropped = sum(place.counts) - (place.starts[0].number if place.starts else 0)
         for _ in range(num_dropped):
-            with contextlib.suppress(Exception):  # it was raised at its place
+            with contextlib.suppress(Exception):  # it was raised before the state was saved
                 self._fetched()
 
     def _holder(self) -> Any:
-        """Return what says where the stream is, if anything does."""
+        """Return the object whose state is the place of the stream: the iterator, or otherwise the dataset."""
         iterator = self._dataset_fetcher.dataset_iter
-        return iterator if has_state(iterator) else self._told
+        return iterator if has_state(iterator) else self._holder_dataset
 
     def _place(self) -> Place:
         place = self._progress.place()
-        if (
-            not self._is_stream or self._is_interrupted
-        ):  # an interrupted dataset may be amid a batch: it is read from its beginning
+        # An interrupted dataset may be in the middle of a batch, so a resumed pass reads it from its beginning.
+        if not self._is_stream or self._is_interrupted:
             return place
-        is_on_its_way = self._batch is not None
+        is_pending = self._batch is not None
         if self._dataset_fetcher.ended:
-            # Behind its end, which torch finds as it fills the last batch, a dataset may tell its beginning.
-            return place._replace(ends=(place.counts[0] + is_on_its_way,))
-        if is_on_its_way:  # of which the dataset is behind, and the place before
+            # After its end, which torch reaches while it fills the last batch, a dataset may report its beginning.
+            return place._replace(ends=(place.counts[0] + is_pending,))
+        if is_pending:  # the state of the dataset is after the pending batch, and the place before it
             return place
         holder = self._holder()
-        # Before its first batch a dataset tells where the pass before ended: a generator of it has not begun yet.
+        # Before its first batch, a dataset reports the end of the previous pass: its generator has not started yet.
         if not has_state(holder) or not (place.counts[0] or holder is self._dataset_fetcher.dataset_iter):
             return place
         saved = holder.state_dict()
@@ -143,7 +143,7 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
         return place._replace(starts=(start,))
 
     def _fetched(self) -> Any:
-        """Return the next batch of torch's loop; a `mpqueue.Dataset` has the seed of the pass, as with workers."""
+        """Return the next batch of torch's loop. A `mpqueue.Dataset` gets the seed of the pass, as in a worker."""
         aside, before = context.aside, context.aside.seed
         try:
             aside.seed = self._base_seed
@@ -160,21 +160,19 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
 
     @property
     def _is_interrupted(self) -> bool:
-        """True if a sampler, or a stream, was left in its middle; a sample by index is just computed again."""
+        """True if a sampler or a stream was interrupted. Samples by index can be computed again."""
         return self._is_fetching and (self._is_stream or self._is_drawing)
 
     def _next_data(self) -> Any:
         if self._batch is None:
             if self._is_interrupted:
-                # A generator that an exception went through has ended: without this the loop would end early, without
-                # a word.
+                # A generator ends when an exception passes through it. Without this error, the pass would end early.
                 raise RuntimeError(
-                    "an interrupt came while this pass drew from its sampler, or from an iterable-style dataset: a "
-                    "batch may be lost. Begin a new pass, or load the last state"
+                    "an interrupt arrived while this pass was drawing from its sampler or an iterable-style dataset, "
+                    "so a batch may be lost: begin a new pass, or load the last state"
                 )
-            # What is raised is an interrupt until it is known to be none: a second one may come while that is found
-            # out.
-            self._is_fetching = True
+            # Assume an interrupt until the exception is known to be an error: a second interrupt may arrive during
+            # this check.
             try:
                 self._batch = (self._fetched(),)
             except StopIteration:
@@ -185,18 +183,18 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
                 if not is_of_handler(error):
                     self._is_fetching = False
                     if self._index is not None:
-                        self._count()  # it takes the place of its batch, as with workers
+                        self._count()  # the error is raised instead of its batch, as with workers
                 raise
             self._is_fetching = False
         return self._batch[0]
 
     def __next__(self) -> Any:
         batch = super().__next__()
-        self._count()  # a handler that raises as it begins leaves the batch there, for the next call
+        self._count()  # if a signal handler raises before this, the next call returns the batch again
         return batch
 
     def _count(self) -> None:
-        """Count a batch that goes out, or an error in its place; by assignments alone: no handler runs between them."""
+        """Count a returned batch or error. Consists of assignments only, so that no signal handler runs in between."""
         self._batch = self._index = None
         if self._is_stream:
             self._progress.counts[0] += 1

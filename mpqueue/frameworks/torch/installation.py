@@ -1,12 +1,12 @@
-"""`install`: every `DataLoader` of the process on mpqueue's workers, those that libraries make included.
+"""`install`: run every `DataLoader` of the process with mpqueue's workers, including loaders made by libraries.
 
-What is replaced (by `mpqueue.system.replacement`) is the method ``_get_iterator`` of `torch.utils.data.DataLoader`.
-Loaders that make iterators of their own (a subclass that overrides the method and does not call torch's) keep them, and
-so do loaders that mpqueue's workers cannot run. Beside it the class has, as long as it stands, what our own loader has
-more than torch's: its state, and its statistics. So loaders without workers have our iterator, too: it counts.
+`mpqueue.system.replacement` replaces the method ``_get_iterator`` of `torch.utils.data.DataLoader`. Loaders that make
+their own iterators (a subclass that overrides the method without calling torch's) keep them. So do loaders that
+mpqueue's workers cannot run. While it is installed, torch's class also has the additional methods of our loader: its
+state and its statistics. So loaders without workers get our iterator, too, which counts batches.
 
-torchdata's ``StatefulDataLoader`` overrides all of that with iterators and states of its own, so that its class is
-treated in the same way, where torchdata is installed. What it makes for torch's data pipes stays its own.
+torchdata's ``StatefulDataLoader`` overrides all of these methods with its own iterators and states. If torchdata is
+installed, the same replacements are made in its class. Its iterators for torch's data pipes are kept.
 """
 
 import functools
@@ -24,12 +24,12 @@ from mpqueue.system.replacement import Installation, Replacement, install_all
 
 
 def install() -> Installation:
-    """Let every `torch.utils.data.DataLoader` with workers run in mpqueue's, without a change of the program.
+    """Run every `torch.utils.data.DataLoader` with workers by mpqueue's workers, without changing the program.
 
-    It holds for each loader that is iterated from now on, also for one that was made before, in a library, or by a
-    subclass. Each has the ``state_dict``, ``load_state_dict`` and ``statistics`` of `DataLoader`, those without workers
-    included, unless its class has its own. torchdata's ``StatefulDataLoader`` is one of these loaders, with
-    our state in the place of its own.
+    This applies to each loader that is iterated from now on, including loaders that were made before, by a library, or
+    from a subclass. Each loader gets the ``state_dict``, ``load_state_dict`` and ``statistics`` of `DataLoader`, also
+    without workers, unless its class defines its own. torchdata's ``StatefulDataLoader`` is included: our state
+    replaces its own.
 
     Example:
         For a part of a program; without ``with``, for the rest of it::
@@ -43,10 +43,10 @@ def install() -> Installation:
                 assert [float(batch.sum()) for batch, in loader] == [6, 22]
 
     Returns:
-        A context manager: leaving it undoes this installation, and no other.
+        A context manager: leaving it undoes this installation only.
 
     Raises:
-        ImportError: This torch's `DataLoader` does not make its iterators where it is known to.
+        ImportError: The `DataLoader` of this torch release is not supported.
     """
     stateful = _stateful()
     return install_all(_replacement, *([] if stateful is None else [stateful]))
@@ -61,15 +61,15 @@ def _get_iterator(self: Any) -> Any:
 def _check_fit(loader_class: Any) -> None:
     if not hasattr(loader_class, "_get_iterator"):
         raise ImportError(
-            f"mpqueue.torch does not fit torch {torch.__version__}: its DataLoader has no method _get_iterator. "
-            'torch 2.4 to 2.13 are known to fit: pip install "torch>=2.4"',
+            f"mpqueue.torch does not support torch {torch.__version__}: its DataLoader has no method _get_iterator. "
+            'torch 2.4 to 2.13 are supported: pip install "torch>=2.4"',
             name="torch",
         )
 
 
 def _get_stateful_iterator(self: Any) -> Any:
     iterator = _get_iterator(self)
-    # torchdata's loader waits for its workers, and raises what `worker_init_fn` has raised.
+    # torchdata's loader waits for its workers, and raises an error of `worker_init_fn` here.
     if type(iterator) is PassIterator and self.worker_init_fn is not None:
         iterator.raise_init_error()
     return iterator
@@ -84,12 +84,12 @@ _replacement = Replacement(
 
 @functools.cache
 def _stateful() -> Replacement | None:
-    """Return what stands in for torchdata's loader; None: there is none."""
+    """Return the replacement for torchdata's loader; None: torchdata is not installed."""
     if importlib.util.find_spec("torchdata") is None:
         return None
     try:
         from torchdata.stateful_dataloader import StatefulDataLoader
-    except ImportError:  # before 0.8, or one that does not fit this torch
+    except ImportError:  # a release before 0.8, or one that does not support this torch
         return None
 
     def instead(name: str, ours: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,18 +1,18 @@
-"""The iterator of a `DataLoader`: torch's own in all that a program sees, with mpqueue's workers behind it.
+"""The iterator of a `DataLoader`: torch's own iterator, as far as a program sees it, with mpqueue's workers.
 
-It is a `_MultiProcessingDataLoaderIter`, because programs test for that. Of it remains what is about order: the sampler
-is iterated, and the generator drawn from, by its base class, at the same moments. Its queues, processes and threads are
-not made; an `Engine` computes the batches.
+It is a subclass of `_MultiProcessingDataLoaderIter`, because programs check for that class. Only the parts about order
+are used: the base class iterates the sampler and draws from the generator, at the same moments. Its queues, processes
+and threads are not created; an `Engine` computes the batches.
 
-    iter(loader)       the sampler's first batch is drawn, workers are started and set to work
-    next               a batch; one more is drawn from the sampler
-    the last next      the workers end (persistent ones stay)
-    iter(loader)       persistent: the same iterator, and the same workers, begin anew
-    it is collected    the workers end, at once
+    iter(loader)       draws the sampler's first batch, starts the workers and gives them work
+    next               returns a batch, and draws one more from the sampler
+    the last next      ends the workers (unless they are persistent)
+    iter(loader)       persistent workers: restarts the same iterator with the same workers
+    collection         ends the workers immediately
 
-Workers see the dataset as it was when they were started. One that replaces a dead one has it from the fork server, as
-the others; with "fork" there is no fork server, and it is forked from the trainer, with the dataset as it is there by
-then.
+Workers use the dataset as it was when they were started. A replacement of a crashed worker gets it from the fork
+server. With the start method "fork" there is no fork server: the replacement is forked from the trainer, with the
+dataset in its present state.
 """
 
 import contextlib
@@ -32,10 +32,10 @@ from mpqueue.engine.backend import EndOfStream, NotYet, Stopped
 from mpqueue.engine.pipeline import Pipeline
 from mpqueue.errors import MPQueueError, WorkerRaised
 from mpqueue.frameworks.torch import state
-from mpqueue.frameworks.torch.checks import refuse_cuda
-from mpqueue.frameworks.torch.lightning_epochs import tells_epoch_later
+from mpqueue.frameworks.torch.checks import reject_cuda
+from mpqueue.frameworks.torch.lightning_epochs import sets_epoch_later
 from mpqueue.frameworks.torch.pinned import make_pinned
-from mpqueue.frameworks.torch.skipping import evaluation, seed_of_rank, told_by_sampler, warn_of_skipping
+from mpqueue.frameworks.torch.skipping import evaluation, sampler_facts, seed_of_rank, warn_of_skipping
 from mpqueue.frameworks.torch.streams import LanedSource, LoaderStream, StreamDataset
 from mpqueue.frameworks.torch.worker import INIT_NOTE, LoaderParts, LoaderSource, MapSource, StreamSource, listed_of
 from mpqueue.loader.engine import Engine
@@ -57,55 +57,55 @@ _is_profiled = torch.autograd._profiler_enabled
 class _SamplerDraw:
     """The batches of one pass, drawn from torch's own iterator of its sampler.
 
-    It is asked for one batch whenever one more may be dealt, as torch's iterator does, so that an endless sampler works
-    and the trainer's generator is used at the same moments. That includes the first one, which is drawn here.
+    One batch is drawn whenever one more may be dealt, as in torch's iterator. So an endless sampler works, and the
+    trainer's generator is used at the same moments. The first batch is drawn in the constructor.
 
     Args:
         batches: The iterator.
-        epoch: Random numbers follow from it, and from the place in the order.
-        first: The place of the first sample.
-        is_batched: The sampler gives lists of indices.
+        epoch: The epoch, on which random numbers depend, together with the place in the order.
+        first: Place of the first sample.
+        is_batched: The sampler returns lists of indices.
 
     Raises:
-        Exception: What the sampler raised instead of its first batch.
+        Exception: The error that the sampler raised instead of its first batch.
     """
 
     is_once = True
-    has_ended = False  # nobody looks ahead: a state of the last batch is one of this pass
+    has_ended = False  # the end is not known ahead, so a state at the last batch belongs to this pass
     mark = None
 
     def __init__(self, batches: Any, epoch: int, first: int = 0, *, is_batched: bool) -> None:
         self._batches, self._epoch, self._is_batched = batches, epoch, is_batched
         self._ahead: list[Drawn] = []
-        self._error: Exception | None = None  # of the sampler, behind what is ahead
+        self._error: Exception | None = None  # of the sampler, after the batches in `_ahead`
         self._num_batches, self._num_samples, self._is_interrupted = 0, first, False
         self._draw(1)
 
     def take(self, limit: int) -> list[Drawn]:
-        """Return up to so many of the next ones; an error of the sampler comes behind all that it gave."""
+        """Return up to ``limit`` of the next batches. An error of the sampler is raised after the batches before it."""
         if self._error is None:
             try:
                 self._draw(limit)
             except Exception as error:
                 if is_of_handler(error):
                     raise
-                # Kept: a generator that has raised would only end when it is asked again, and so would the pass.
+                # Keep the error: a generator that has raised would only report its end at the next call.
                 self._error = error
         if self._error is not None and not self._ahead:
             try:
                 raise self._error
             finally:
-                self._error = None  # or it would hold its traceback, and that the iterator, whose end ends the workers
+                self._error = None  # its traceback refers to this iterator, which must be collected to end the workers
         taken, self._ahead = self._ahead[:limit], self._ahead[limit:]
         return taken
 
     def _draw(self, limit: int) -> None:
         while len(self._ahead) < limit:
-            # A sampler is often a generator, which an interrupt ends: that is no end of the pass.
+            # A sampler is often a generator, which ends after an interrupt. That is not the end of the pass.
             if self._is_interrupted:
                 raise RuntimeError(
-                    "an interrupt came while this pass drew from its sampler: a batch may be lost. Begin a new pass, "
-                    "or load the last state"
+                    "an interrupt arrived while this pass was drawing from its sampler, so a batch may be lost: begin "
+                    "a new pass, or load the last state"
                 )
             self._is_interrupted = True
             try:
@@ -116,7 +116,7 @@ class _SamplerDraw:
             except Exception as error:
                 self._is_interrupted = is_of_handler(error)
                 raise
-            # Places count samples: so the numbers that one draws do not follow from the batch in which it comes.
+            # Places count samples, so that the random numbers of a sample do not depend on the size of batches.
             listed = listed_of(index, self._epoch, self._num_samples)
             self._num_samples += len(index) if self._is_batched and hasattr(index, "__len__") else 1
             self._ahead = [*self._ahead, Drawn(self._num_batches, listed)]
@@ -125,28 +125,28 @@ class _SamplerDraw:
 
 
 class _PassDraws(dict[int, _SamplerDraw]):
-    """The draws of the present pass from its sampler, by its epoch."""
+    """The draws of the present pass, by epoch."""
 
-    def draw(self, epoch: int, base: int) -> _SamplerDraw:  # noqa: ARG002 - torch's ranks share by their samplers
-        """Return the draw of an epoch, which is begun already."""
+    def draw(self, epoch: int, base: int) -> _SamplerDraw:  # noqa: ARG002 - samplers of torch select the rank's part
+        """Return the draw of an epoch, which has begun already."""
         return self[epoch]
 
 
 class PassPlan(DrawnPlan):
-    """The plan of a map-style dataset: its batches are drawn from torch's own iterator of the sampler."""
+    """The plan of a map-style dataset, whose batches are drawn from torch's own iterator of the sampler."""
 
     def length(self) -> int | None:
-        """Return None: torch's loader knows it."""
+        """Return None: torch's loader determines the length."""
         return None
 
 
 class _Early(NamedTuple):
-    """The beginning of a pass whose sampler is told of its epoch afterwards, but before the first batch is taken.
+    """A pass whose sampler may get another epoch after the pass has begun, but before its first batch is taken.
 
     Attributes:
-        loader: That begins the pass anew then.
-        sampler: That is told.
-        epoch: It had been told before.
+        loader: The loader, which then begins the pass again.
+        sampler: The sampler.
+        epoch: The sampler's epoch at the beginning of the pass.
     """
 
     loader: "weakref.ref[Any]"
@@ -164,55 +164,57 @@ class _Raised(NamedTuple):
     error: Exception
 
 
-class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[misc]  # torch is not looked into
-    """The batches of a loader with workers; see the module's head.
+class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[misc]  # torch is not type-checked
+    """The batches of a loader with workers; see the module docstring.
 
     Args:
-        loader: A `torch.utils.data.DataLoader` with ``num_workers`` above 0; or any of a `StreamDataset`, whose
-            batches this process computes where there are no workers.
+        loader: A `torch.utils.data.DataLoader` with ``num_workers`` above 0; or any loader of a
+            `StreamDataset`. If it has no workers, this process computes its batches.
 
     Raises:
         AssertionError: ``prefetch_factor`` is 0.
-        RuntimeError: The dataset holds memory of a GPU, and the workers are forked.
-        Exception: What the sampler raised instead of its first batch.
+        RuntimeError: The dataset contains GPU memory, and the workers are forked.
+        Exception: The error that the sampler raised instead of its first batch.
     """
 
     _engine: Engine
     _pass: state.Pass
     _early: "_Early | None" = None
-    _workers: tuple[Any, ...] = ()  # torch's processes: there are none
+    _workers: tuple[Any, ...] = ()  # torch's processes, which are not created
 
     def __init__(self, loader: Any) -> None:
         state.settle(loader)
-        resumed, told, evaluated = state.due(loader), told_by_sampler(loader), evaluation(loader)
+        resumed, facts, evaluated = state.due(loader), sampler_facts(loader), evaluation(loader)
         with contextlib.ExitStack() as undo:
-            if resumed is not None:  # the seed of the workers is known: drawing one leaves no trace
+            if resumed is not None:  # the seed of the workers is known, so the draw of a new one is undone
                 undo.enter_context(state.at_beginning(loader, resumed.beginning._replace(sampler=None, kept=None)))
-            elif evaluated is not None or (told is not None and told.is_drawn(loader)):
+            elif evaluated is not None or (facts is not None and facts.is_drawn(loader)):
                 generator = state.generator_of(loader)
                 undo.callback(generator.set_state, generator.get_state())
             _Base.__init__(self, loader)
         if resumed is not None:
             self._base_seed = resumed.beginning.base_seed
-        elif told is not None:
-            self._base_seed = told.seed
+        elif facts is not None:
+            self._base_seed = facts.seed
         elif evaluated is not None:
             self._base_seed = evaluated.seed
         self._prefetch_factor = loader.prefetch_factor if loader.num_workers else 1
-        self._in_order = getattr(loader, "in_order", True)  # torch has it from 2.6 on
+        self._in_order = getattr(loader, "in_order", True)  # since torch 2.6
         if not self._prefetch_factor or self._prefetch_factor <= 0:
             raise AssertionError("prefetch_factor must be greater than 0 for MultiProcessingDataLoaderIter")
         self._backend: BackendName = getattr(loader, "backend", "process")
         self._start_method = _start_method_of(loader)
         if self._start_method == "fork" and not kind_of(self._backend).is_local:
-            self._start_method = "forkserver"  # what is forked from this process would be on this machine
+            self._start_method = "forkserver"  # a fork of this process would run on this machine
         if loader.num_workers:
-            refuse_cuda(self._dataset, self._start_method)
+            reject_cuda(self._dataset, self._start_method)
         self._epoch = -1
         self._has_warned = False
         self._is_stream = self._dataset_kind == torch_loader._DatasetKind.Iterable
         self._stream_plan: StreamPlan | None = getattr(loader, "stream_plan", None)
-        self._draws = _PassDraws()  # of the present pass; not this object, whose end ends the workers
+        self._draws = (
+            _PassDraws()
+        )  # refers to the draws, not to this object, which must be collected to end the workers
         self._job, self._cursor = self._make_job(loader)
         self._engine = Engine(kind="DataLoader", name=type(self._dataset).__name__)
         self._reset(loader, first_iter=True)
@@ -259,86 +261,86 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
             loader.resumed = None
             if resumed.is_left:
                 state.leave(loader, resumed)
-                self._go_behind(loader, resumed, resumed.place.epoch)
+                self._continue_after(loader, resumed, resumed.place.epoch)
                 resumed = None
             else:
                 if self._is_stream:
                     self._go_to_stream(loader, resumed)
-                self._go_behind(loader, resumed, resumed.place.epoch - 1)
+                self._continue_after(loader, resumed, resumed.place.epoch - 1)
         begun: state.Pass | None = getattr(loader, "_pass", None)
         following = None if resumed is not None or first_iter or begun is None else begun.following()
         with state.at_beginning(loader, None if resumed is None else resumed.beginning):
             beginning = state.begin(loader, self._base_seed)._replace(shape=self._shape)
-            told = told_by_sampler(loader)  # before it draws, and counts an epoch more
-            if told is None and resumed is None:
+            facts = sampler_facts(loader)  # before the sampler draws, which increments its epoch
+            if facts is None and resumed is None:
                 warn_of_skipping(loader)
             if self._stream_plan is not None:
                 plan = self._stream_plan
                 beginning = beginning._replace(
                     lanes=plan.share().total, shard=plan.shard, epoch_batches=plan.epoch_batches
                 )
-            # Torch's own: it begins the sampler, which may draw from the generator at this moment.
+            # Torch's own method: it iterates the sampler, which may draw from the generator at this moment.
             _Base._reset(self, loader, first_iter)
             self._epoch += 1
             place = Place(self._epoch) if resumed is None else resumed.place
             if following is not None:
-                # The stream goes on where the pass before was left; only the number of the epoch is another one.
+                # The stream continues where the previous pass was left; only the number of the epoch changes.
                 place, self._epoch = following.place, following.place.epoch
             if not self._is_stream:
-                evaluated = evaluation(loader) if told is None and resumed is None else None
+                evaluated = evaluation(loader) if facts is None and resumed is None else None
                 epoch = self._epoch if evaluated is None else evaluated.epoch
-                epoch, first = (epoch, 0) if told is None else (told.epoch, told.first)
+                epoch, first = (epoch, 0) if facts is None else (facts.epoch, facts.first)
                 draw = _SamplerDraw(self._sampler_iter, epoch, first, is_batched=self._auto_collation)
                 self._draws.clear()
                 self._draws[self._epoch] = draw
-        self._begin(place, goes_on=following is not None)
-        # A state of a pass that had begun has the epoch of its sampler.
-        is_told = resumed is not None and resumed.beginning.sampler_epoch is not None
-        sampler = None if is_told else state.sampler_with_epoch(loader)
-        if sampler is not None and tells_epoch_later():
-            self._early = _Early(weakref.ref(loader), sampler, state.epoch_told(sampler))
+        self._begin(place, continues=following is not None)
+        # A state of a pass that had begun contains the epoch of its sampler.
+        is_set = resumed is not None and resumed.beginning.sampler_epoch is not None
+        sampler = None if is_set else state.sampler_with_epoch(loader)
+        if sampler is not None and sets_epoch_later():
+            self._early = _Early(weakref.ref(loader), sampler, state.epoch_of(sampler))
         self._pass = state.Pass(beginning, self._pipeline.place, self._engine, self._stream_plan)
-        if hasattr(loader, "note_pass"):  # the installation that made this iterator may be over
+        if hasattr(loader, "note_pass"):  # missing if the installation that made this iterator has been undone
             loader.note_pass(self._pass)
 
     def _go_to_stream(self, loader: Any, resumed: state.State) -> None:
-        """Have as many lanes as the stream that a state is of."""
+        """Use the number of lanes of the stream in a state."""
         place = resumed.place
-        if self._stream_plan is None and place.counts:  # else they say it, whoever has left the state
+        if self._stream_plan is None and place.counts:  # otherwise the stream plan determines the number
             loader.num_lanes = len(place.counts)
 
-    def _go_behind(self, loader: Any, resumed: state.State, epoch: int) -> None:
-        """Have the next pass be of the seed of a state, and behind an epoch: random numbers follow from both."""
-        self._engine.stop()  # the workers may have another seed, or lanes; what was drawn of an epoch stays drawn
+    def _continue_after(self, loader: Any, resumed: state.State, epoch: int) -> None:
+        """Use the seed of a state, and an epoch after this one, for the next pass: random numbers depend on both."""
+        self._engine.stop()  # its workers may have another seed or number of lanes; batches drawn ahead are dropped
         self._base_seed, self._epoch = resumed.beginning.base_seed, epoch
         self._job, self._cursor = self._make_job(loader)
 
-    def _begin(self, place: Place, *, goes_on: bool) -> None:
-        """Have the workers at the beginning of the pass, where they may be already in a stream that never ends."""
+    def _begin(self, place: Place, *, continues: bool) -> None:
+        """Bring the workers to the beginning of the pass. In an endless stream they may already be there."""
         self._cursor.last_epoch = place.epoch
         pipeline = self._engine.pipeline
-        if pipeline is None or pipeline.is_stopped or (place.counts and not goes_on):
+        if pipeline is None or pipeline.is_stopped or (place.counts and not continues):
             self._engine.stop()
             pipeline = self._start(place)
-        # In the middle of a stream that never ends, whose workers are at just that place.
-        elif goes_on and pipeline.place().counts == place.counts and not pipeline.is_inconsistent:
+        # Workers in an endless stream are at exactly this place, so their work ahead can be used.
+        elif continues and pipeline.place().counts == place.counts and not pipeline.is_inconsistent:
             pipeline.begin_epoch(place.epoch)
         else:
-            with contextlib.suppress(Stopped):  # by another thread, meanwhile: the pass ends before its first batch
+            with contextlib.suppress(Stopped):  # stopped by another thread: the pass ends before its first batch
                 pipeline.restart_at(place)
         if self._is_endless:
             pipeline.hand_out(place.epoch)
         self._pipeline: Pipeline = pipeline
 
-    def _begin_as_told(self) -> None:
-        """Begin the pass anew, if its sampler was told of another epoch meanwhile."""
+    def _begin_with_new_epoch(self) -> None:
+        """Begin the pass again if its sampler got another epoch after the pass had begun."""
         early, self._early = self._early, None
         assert early is not None
         loader = early.loader()
-        if loader is not None and state.epoch_told(early.sampler) != early.epoch:
-            self._engine.stop()  # what was drawn of an epoch stays drawn; this one is to have the same number,
+        if loader is not None and state.epoch_of(early.sampler) != early.epoch:
+            self._engine.stop()  # drops the batches that were drawn for the other epoch
             self._job, self._cursor = self._make_job(loader)
-            self._epoch -= 1  # so that the samples draw the numbers of a pass that was begun once
+            self._epoch -= 1  # the same number as for a pass that begins once, so that random numbers are equal
             self._reset(loader, first_iter=True)
 
     def raise_init_error(self) -> None:
@@ -347,7 +349,7 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
         The batch, or any other error, is returned by the following `next`.
 
         Raises:
-            Exception: What ``worker_init_fn`` raised in the worker of the first batch.
+            Exception: The error of ``worker_init_fn`` in the worker of the first batch.
         """
         pipeline = self._pipeline
         deadline = time.monotonic() + self._timeout if self._timeout > 0 else None
@@ -372,14 +374,14 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
         return self._stream_plan is not None and self._stream_plan.ends_by_count
 
     def _start(self, place: Place) -> Pipeline:
-        # As many as torch has ahead: an endless sampler is asked for no more.
+        # As many batches ahead as torch: an endless sampler is not iterated further.
         credit = self._prefetch_factor * max(1, self._num_workers)
         return self._engine.start(self._job, self._cursor, self._backend, credit, place)
 
     # -- The batches
 
     def __next__(self) -> Any:
-        # Only then has torch's frame anything to do: a record for the profiler, a warning of lengths that were wrong.
+        # Torch's method is needed only for a record of the profiler and the warning about a wrong length.
         if _is_profiled() or (self._is_stream and self._IterableDataset_len_called is not None):
             return _Base.__next__(self)
         batch = self._next_data()
@@ -388,7 +390,7 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
 
     def _next_data(self) -> Any:
         if self._early is not None:
-            self._begin_as_told()
+            self._begin_with_new_epoch()
         pipeline = self._pipeline
         try:
             batch = pipeline.next(deadline=time.monotonic() + self._timeout if self._timeout > 0 else None)
@@ -397,30 +399,30 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
         except NotYet:
             raise RuntimeError(f"DataLoader timed out after {self._timeout} seconds") from None
         except (EndOfStream, Stopped):
-            # Asked before the end, which stops the pipeline of workers that do not persist.
+            # Read before `_end`, which stops the pipeline of workers that are not persistent.
             is_empty = self._is_endless and not pipeline.is_stopped and pipeline.epoch == self._epoch
             self._end()
             if is_empty:
                 raise RuntimeError(
-                    "the stream has no elements on this rank, also when it is begun anew: no epoch of "
-                    f"{self._stream_plan and self._stream_plan.epoch_batches} batches can be made of it"
+                    "the stream has no elements on this rank, even after it is restarted, so an epoch of "
+                    f"{self._stream_plan and self._stream_plan.epoch_batches} batches is impossible"
                 ) from None
             raise StopIteration from None
         except StopIteration:
             self._warn_of_stop_iteration()
             raise
         except WorkerRaised as error:
-            # As torch says it of an error whose class cannot be made again in this process.
+            # Torch's message for an error whose class cannot be made again in this process.
             raise RuntimeError(f"Caught {error}") from error.__cause__
         except MPQueueError as error:
-            # torch has one class for workers that die or stay away, and programs catch that.
+            # Torch raises one class for workers that die or do not answer, and programs catch that.
             raise RuntimeError(f"DataLoader: {error}") from error
-        if self._pin_memory:  # what lies in a pinned slot stays as it is, all else is copied
+        if self._pin_memory:  # memory in pinned slots is not copied, other memory is
             return torch_pinning.pin_memory(batch, self._pin_memory_device)
         return batch
 
     def _end(self) -> None:
-        """The pass is over."""
+        """End the pass."""
         self._pass.is_over = True
         if not self._persistent_workers:
             self._engine.stop()
@@ -430,7 +432,7 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
             self._has_warned = True
             warnings.warn(
                 "the dataset raised StopIteration for an item, which ends a for loop over the DataLoader as if there "
-                "were no more batches; raise another exception if this is not what you want",
+                "were no more batches: raise another exception if this is not intended",
                 RuntimeWarning,
                 stacklevel=outside_stacklevel(),
             )
@@ -438,11 +440,11 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
     # -- The end
 
     def _shutdown_workers(self) -> None:
-        """End the workers at once; torch's own callers and those of other libraries call this."""
-        engine: Engine | None = getattr(self, "_engine", None)  # there is none where `__init__` has raised
+        """End the workers immediately. Torch and other libraries call this method."""
+        engine: Engine | None = getattr(self, "_engine", None)  # missing if `__init__` has raised
         if engine is not None and not sys.is_finalizing():
             with contextlib.suppress(MPQueueError):
-                # At once: whoever drops an iterator is not to wait for the batches at work.
+                # Immediately: dropping an iterator must not wait for batches that are being computed.
                 engine.stop(0)
 
     def __del__(self) -> None:
@@ -451,6 +453,6 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
 
 def _start_method_of(loader: Any) -> StartMethod:
     context = loader.multiprocessing_context
-    # Not by get_start_method() alone, which would settle the method for the whole process.
+    # Not by get_start_method() alone, which would fix the method for the whole process.
     name = (multiprocessing if context is None else context).get_start_method(allow_none=True)
     return _START_METHODS[name or multiprocessing.get_all_start_methods()[0]]

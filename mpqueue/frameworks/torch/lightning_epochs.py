@@ -1,16 +1,16 @@
-"""Lightning, and the state of a loader: does its trainer ask at the end of an epoch? It is not imported for this.
+"""Detect whether Lightning's trainer requests a loader's state at the end of an epoch, without importing Lightning.
 
-Its fit loop saves the states of its loaders while a batch is trained. If that batch is the last of an epoch, it goes
-on, after a resumption, with the next epoch: it takes that epoch's batches from the loader, and never asks for the end
-of the pass before. A ``for`` loop of a program's own does ask, and is to find nothing left. The place in the pass is
-the same for both, and would give Lightning an epoch without batches; with ``limit_train_batches``, the rest of the old
-pass.
+Lightning's fit loop saves the states of its loaders while it trains on a batch. If this is the last batch of an epoch,
+a resumed run continues with the next epoch: it takes that epoch's batches from the loader, and never requests the end
+of the previous pass. A ``for`` loop of a program, in contrast, requests the end, and must get no more batches. Both
+have the same place in the pass. With this place, Lightning would get an epoch without batches, or with
+``limit_train_batches`` the rest of the old pass.
 
-So who asks for a state is looked for among the callers, and whether its epoch is over by its own account.
+So this module looks for the fit loop among the callers, and checks whether its epoch is over.
 
-The fit loop also asks for the first iterator of a run before it tells the sampler of the epoch (`set_epoch`). Of a run
-that is resumed at the end of an epoch, that is not the first epoch: with a `DistributedSampler` the next one would have
-the order of the first.
+The fit loop also requests the first iterator of a run before it sets the sampler's epoch (`set_epoch`). If a run is
+resumed at the end of an epoch, this is not the first epoch. With a `DistributedSampler`, the next epoch would have the
+order of the first.
 """
 
 import sys
@@ -20,19 +20,19 @@ _MODULES = frozenset({"lightning.pytorch.loops.fit_loop", "pytorch_lightning.loo
 
 
 def is_at_end_of_epoch() -> bool:
-    """Return True if a caller is the fit loop of Lightning, which saves a checkpoint at the last batch of an epoch."""
+    """Return True if called by Lightning's fit loop while it saves a checkpoint at the last batch of an epoch."""
     caller = _caller("on_save_checkpoint")
     epoch_loop = None if caller is None else getattr(caller.f_locals.get("self"), "epoch_loop", None)
     return getattr(getattr(epoch_loop, "batch_progress", None), "is_last_batch", False) is True
 
 
-def tells_epoch_later() -> bool:
-    """Return True if a caller is the fit loop of Lightning, which asks for the first iterator of a run."""
+def sets_epoch_later() -> bool:
+    """Return True if called by Lightning's fit loop while it requests the first iterator of a run."""
     return _caller("setup_data") is not None
 
 
 def _caller(method: str) -> FrameType | None:
-    """Return the frame of this method of the fit loop, if it is a caller."""
+    """Return the frame of a method of the fit loop; None: it is not a caller."""
     if not _MODULES.intersection(sys.modules):
         return None
     frame: FrameType | None = sys._getframe(1)

@@ -1,4 +1,4 @@
-"""`DataLoader`: torch's own, with mpqueue's workers."""
+"""`DataLoader`: torch's DataLoader with mpqueue's workers."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, Literal, TypeVar
@@ -6,7 +6,7 @@ from typing import Any, Generic, Literal, TypeVar
 from torch.utils import data
 
 from mpqueue.frameworks.torch import state
-from mpqueue.frameworks.torch.checks import is_supported, refuse_threads
+from mpqueue.frameworks.torch.checks import is_supported, reject_threads
 from mpqueue.frameworks.torch.inline import InlineIterator
 from mpqueue.frameworks.torch.iterator import PassIterator
 from mpqueue.frameworks.torch.lightning_epochs import is_at_end_of_epoch
@@ -23,15 +23,15 @@ _Batch_co = TypeVar("_Batch_co", covariant=True)
 
 
 def make_iterator(loader: Any, otherwise: Callable[[], Any]) -> Any:
-    """Return an iterator of a loader of torch's.
+    """Return an iterator for a loader of torch.
 
     Args:
         loader: The loader.
-        otherwise: Makes torch's own, for what mpqueue's workers cannot run.
+        otherwise: Makes torch's own iterator, for a dataset that mpqueue's workers cannot run.
     """
     keep_state_of_first_rank()
     if not isinstance(loader.dataset, StreamDataset):
-        # A state of several lanes is gone on with in as many, also without workers: the other iterator knows one.
+        # A state of several lanes needs the same number of lanes, also without workers. `InlineIterator` has only one.
         if loader.num_workers == 0 and state.lanes_of(loader) == 1:
             return InlineIterator(loader)
         if loader.num_workers and not is_supported(loader):
@@ -40,15 +40,15 @@ def make_iterator(loader: Any, otherwise: Callable[[], Any]) -> Any:
     return PassIterator(loader)
 
 
-class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignore[misc]  # torch is not looked into
-    """A `torch.utils.data.DataLoader` whose batches come through mpqueue's shared memory.
+class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignore[misc]  # torch is not type-checked
+    """A `torch.utils.data.DataLoader` that returns batches through mpqueue's shared memory.
 
-    It takes the arguments of torch's, checks them as torch does, and gives the same batches in the same order for the
-    same ``torch.manual_seed`` or ``generator``. Only the workers are others. Of a `mpqueue.Dataset` that is a stream it
-    gives the same batches with any ``num_workers``, and goes on in its middle with any.
+    It has the arguments and checks of torch's DataLoader, and returns the same batches in the same order for the same
+    ``torch.manual_seed`` or ``generator``. Only the workers differ. A `mpqueue.Dataset` that is a stream returns the
+    same batches with any ``num_workers``, and can be resumed within an epoch with any ``num_workers``.
 
     Example:
-        As with torch's own::
+        As with torch's DataLoader::
 
             import torch
             import mpqueue
@@ -58,32 +58,33 @@ class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignor
             assert [float(batch.sum()) for batch, in loader] == [6, 22]
 
     Args:
-        *args: As of torch's.
-        shard: Of a stream: (rank, number of ranks); this loader gives the lanes of its rank. "auto": as
-            torch.distributed says, or RANK and WORLD_SIZE. All ranks need a ``generator`` of the same seed.
-        lanes: Into so many parts a stream is divided, over all ranks: its order follows from that and the generator,
-            and its state is of use to any ``num_workers``, and any number of ranks that divides it. None: 16, or the
-            smallest multiple of the number of ranks above it.
-        epoch_batches: An epoch is so many batches of a stream that never ends, on each rank, and the next epoch goes on
-            behind them: what ends is begun anew. It is the loader's length then. None: an epoch ends with the stream.
-        threads: A worker computes the samples of a batch in so many threads: for datasets that wait for disks or
-            networks. Map-style ones only. `mpqueue.rng` is each sample's own; torch's generator, which threads share,
-            is seeded once for the batch.
-        backend: "process", or "ray": the workers are on the nodes of a Ray cluster.
-        ray_options: With ``backend="ray"``, a dict of ``num_cpus`` and ``resources`` (of each worker),
-            ``scheduling_strategy``, ``runtime_env``, and ``deadline_s`` (so long a node may be silent).
-        **options: As of torch's.
+        *args: Arguments of torch's DataLoader.
+        shard: For a stream: (rank, number of ranks); this loader returns the lanes of its rank. "auto": as
+            torch.distributed reports them, or RANK and WORLD_SIZE. All ranks need a ``generator`` with the same seed.
+        lanes: Number of virtual shards of a stream, over all ranks. The order depends only on the generator and this
+            number, so a state can be resumed with any ``num_workers``, and with any number of ranks that divides it. If
+            None, 16 (or the smallest multiple of the number of ranks above 16).
+        epoch_batches: Number of batches per epoch and rank for a stream, which is then the length of the loader. The
+            stream repeats as needed, and the next epoch continues where this one stopped. If None, an epoch ends when
+            the stream ends.
+        threads: Number of threads in which a worker computes the samples of a batch, for map-style datasets that wait
+            for disks or networks. `mpqueue.rng` is separate for each sample; torch's generator, which threads share, is
+            seeded once per batch.
+        backend: "process", or "ray": the workers run on the nodes of a Ray cluster.
+        ray_options: With ``backend="ray"``, a dict with ``num_cpus`` and ``resources`` (of each worker),
+            ``scheduling_strategy``, ``runtime_env``, and ``deadline_s`` (how long a node may be silent).
+        **options: Keyword arguments of torch's DataLoader.
 
     Raises:
-        TypeError, ValueError: As of torch's; or `ray_options` is none; or ``threads`` without workers, without batches,
-            or of a dataset that has no use for them; or ``shard``, ``lanes`` or ``epoch_batches`` of no stream;
-            or ranks without a generator.
-        ImportError: The backend is "ray", and there is no Ray.
+        TypeError, ValueError: As torch's DataLoader; or `ray_options` is invalid; or ``threads`` is used without
+            workers, without batches, or with a dataset for which it has no effect; or ``shard``, ``lanes`` or
+            ``epoch_batches`` is used without a stream; or ranks lack a generator.
+        ImportError: The backend is "ray", and Ray is not installed.
     """
 
-    num_lanes = 0  # streams of an iterable-style dataset, as a state has said; 0: as many as workers
-    resumed: state.State | None = None  # where the next pass goes on, which its iterator takes
-    _pass: state.Pass | None = None  # the latest one
+    num_lanes = 0  # streams of an iterable-style dataset, from a loaded state; 0: as many as workers
+    resumed: state.State | None = None  # where the next pass resumes; taken by its iterator
+    _pass: state.Pass | None = None  # the latest pass
 
     def __init__(
         self,
@@ -109,13 +110,13 @@ class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignor
         self.stream_plan = stream_plan(dataset, options.get("generator"), shard, lanes, epoch_batches)
         super().__init__(*args, **options)
         if self.threads > 1:
-            refuse_threads(self)
+            reject_threads(self)
 
     def __len__(self) -> int:
-        """Batches per epoch.
+        """Return the number of batches per epoch.
 
         Raises:
-            TypeError: Nobody knows.
+            TypeError: The number is unknown.
         """
         if self.stream_plan is not None and self.stream_plan.epoch_batches is not None:
             return self.stream_plan.epoch_batches
@@ -125,7 +126,7 @@ class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignor
         return make_iterator(self, super()._get_iterator)
 
     def note_pass(self, begun: state.Pass) -> None:
-        """Note the latest pass; its iterator calls this.
+        """Store the latest pass; called by its iterator.
 
         Args:
             begun: The pass.
@@ -136,32 +137,33 @@ class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignor
         """Return the place in the latest pass, for `load_state_dict` of a loader of the same dataset.
 
         Returns:
-            Plain data. It holds the state of a generator, and no data of the dataset; it may be pickled, and loaded
-            into a loader with another number of workers. Where the trainer of
-            Lightning asks for it at the last batch of an epoch, it is the place before the next pass.
+            Plain data. It contains the state of a generator, but no data of the dataset. It can be pickled, and loaded
+            into a loader with another number of workers. If Lightning's trainer requests it at the last batch of an
+            epoch, it is the place before the next pass.
         """
         if self.resumed is not None:
-            # Loaded, and not begun yet: it is still the place.
+            # Loaded, but no pass has begun: the place is unchanged.
             return self.resumed.as_dict()
         if self._pass is None:
             return state.new(self).as_dict()
         if is_inside_step() and self._pass.before_step is not None:
             return dict(self._pass.before_step)
         found = self._pass.before_step = self._pass.as_dict(is_left=is_at_end_of_epoch())
-        return dict(found)  # Accelerate writes into it
+        return dict(found)  # a copy, because Accelerate modifies it
 
     def load_state_dict(self, saved: dict[str, Any] | Sequence[dict[str, Any]]) -> None:
-        """Go on from a state: the next ``for`` loop gives the batches that were to follow.
+        """Resume from a state: the next ``for`` loop returns the batches after its place.
 
-        The trainer's own random numbers are left as they are.
+        The trainer's own random numbers do not change.
 
         Args:
-            saved: What `state_dict` gave; an empty dict: the next pass begins anew. Of a stream with ranks: on this
-                rank of as many; or a list of what it gave on all ranks at one moment, in any order.
+            saved: A state from `state_dict`; an empty dict: the next pass begins from the start. For a stream with
+                ranks: the state of this rank, if the number of ranks is unchanged; or a list of the states of all ranks
+                at one moment, in any order.
 
         Raises:
-            ValueError: It is no such state; or of another kind of dataset, other stages, other ``lanes`` or other
-                ``epoch_batches``; or those of some ranks are missing, or there twice.
+            ValueError: It is not such a state; or it was saved for another kind of dataset, other stages, ``lanes`` or
+                ``epoch_batches``; or the states of some ranks are missing or repeated.
 
         Follows: ``torchdata.stateful_dataloader.StatefulDataLoader``.
         """
@@ -174,7 +176,7 @@ class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignor
             state.check_fit(self, each)
         self.resumed = state.joined(states, getattr(self, "stream_plan", None))
         if self.resumed is None:
-            # A state between two passes: the next one begins anew, whatever this loader was at.
+            # A state between two passes: the next pass begins from the start, even if a pass of this loader is active.
             self._pass = None
 
     def statistics(self) -> Statistics:
@@ -182,5 +184,5 @@ class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignor
         return Statistics() if self._pass is None else self._pass.statistics()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what a copy of the loader has: all but the pass and the workers of this one, as torch's has."""
+        """Return the state for a copy of the loader, without its pass and workers, as torch's DataLoader does."""
         return {**vars(self), "_iterator": None, "_pass": None}

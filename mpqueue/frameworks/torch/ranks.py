@@ -1,7 +1,7 @@
-"""The lanes of a stream in a `DataLoader`: how many, which of them are this rank's, and where its epochs end.
+"""The lanes of a stream in a `DataLoader`: their number, the lanes of this rank, and the end of its epochs.
 
-A stream's order follows from the seed of its pass, which torch draws from the loader's generator. Ranks have parts of
-one stream only where they draw the same, so that several of them need a generator of their own, seeded alike.
+The order of a stream depends on the seed of its pass, which torch draws from the loader's generator. Ranks read parts
+of one stream only if they draw the same seed, so several ranks need a generator with the same seed.
 """
 
 from typing import Any
@@ -18,23 +18,24 @@ def stream_plan(dataset: Any, generator: Any, shard: Any, lanes: Any, epoch_batc
 
     Raises:
         TypeError: An option has the wrong type.
-        ValueError: It has an impossible value; or has no effect on this dataset; or ranks lack a generator.
+        ValueError: An option has an invalid value, or no effect on this dataset; or ranks lack a generator.
     """
     options = Options(shard=shard, lanes=lanes, epoch_batches=epoch_batches)
     if not isinstance(dataset, StreamDataset):
         for name, value in (("shard", shard), ("lanes", lanes), ("epoch_batches", epoch_batches)):
             if value is not None:
                 raise ValueError(
-                    f"{name}={value!r} is about streams, a mpqueue.Dataset behind a filter or a buffer, and this "
+                    f"{name}={value!r} applies to streams (a mpqueue.Dataset after a filter or a buffer), and this "
                     f"dataset is a {type(dataset).__name__}: leave it out. Ranks share a map-style dataset by "
-                    "torch.utils.data.distributed.DistributedSampler; iterable-style ones share themselves"
+                    "torch.utils.data.distributed.DistributedSampler; an iterable-style dataset must select its part"
                 )
         return None
     rank, world = shard_of(options.shard)
     if world > 1 and generator is None:
         raise ValueError(
-            f"shard={shard!r} has rank {rank} of {world} take its part of a stream whose order follows "
-            "from the loader's generator: pass generator=torch.Generator().manual_seed(n) with the same n on all ranks"
+            f"shard={shard!r} makes rank {rank} of {world} read its part of a stream, and the order of the stream "
+            "depends on the loader's generator: pass generator=torch.Generator().manual_seed(n) with the same n on all "
+            "ranks"
         )
     plan = resolve(dataset.dataset, options)
     assert isinstance(plan, StreamPlan)

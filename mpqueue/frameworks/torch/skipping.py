@@ -1,22 +1,23 @@
 """Loaders of Accelerate: their seeds, their ranks, and their position in the data.
 
 Accelerate's ``skip_first_batches``, which Hugging Face's `Trainer` calls, makes a new loader without a state. The
-loader's sampler leaves out the first batches. The order is the same as before, because Accelerate's sampler is seeded
-by a seed and the epoch. The random numbers of the samples follow from the same seed and epoch and from the position in
-the order. So the rest of an epoch is exact to the bit without any state. If the sampler has no seed, and for
+loader's sampler leaves out the first batches. The order is the same as before, because it depends only on the seed and
+the epoch of Accelerate's sampler. The random numbers of the samples depend on the same seed and epoch and on the
+position in
 iterable-style datasets, only a state is exact; the log says so once.
 
 With ``use_stateful_dataloader=True``, all ranks write the state of a loader into the same file, and each rank loads
-what is in that file. So states must be equal on all ranks:
+this file. So states must be equal on all ranks:
 
-    seed          is that of all ranks; `seed_of_rank` adds the number of the rank where the workers are started
-    order         follows from the sampler's seed; the state of torch's generator is left out, since ranks may differ
+    seed          equal on all ranks; `seed_of_rank` adds the number of the rank when the workers are started
+    order         determined by the sampler's seed; the state of torch's generator is left out, since ranks may differ
     dispatched    the first rank reads for all (``DataLoaderDispatcher``), so that only its state is written. It reads
                   one batch for each rank, one step ahead: the state is that of the step, see `is_inside_step`
 
 Persistent workers of Hugging Face's `Trainer` draw their seed from torch's generator once, in the first pass of a
 process. A resumed process would draw it again, and the model's random numbers would differ. So a loader that is resumed
-in a later epoch (`Told.is_drawn`), and a loader of an evaluation (`evaluation`), leave that generator unchanged.
+in a later epoch (`SamplerFacts.is_drawn`), and a loader of an evaluation (`evaluation`), leave that generator
+unchanged.
 
 Accelerate is not imported for any of this.
 """
@@ -33,20 +34,20 @@ from mpqueue.system.log import warn
 
 _MODULE = "accelerate.data_loader"
 _TRAINER = "transformers.trainer"
-_EPOCH_BITS = 19  # of the epochs that a worker's message has room for
+_EPOCH_BITS = 19  # bits for the epoch in a worker's message
 _MAX_SEED = 0x7FFFFFFFFFFFFFFF
 _RANK_STEP = 0x9E3779B97F4A7C15  # the golden ratio's bits: seeds of ranks far from each other
 _MAX_FRAMES = 12  # from a method of Accelerate's loader to the loader that is called
-_has_told = False
+_has_warned = False
 
 
-class Told(NamedTuple):
-    """Facts of a pass that samplers of Accelerate tell.
+class SamplerFacts(NamedTuple):
+    """The seed, epoch and position of a pass, as reported by Accelerate's samplers.
 
     Attributes:
-        seed: The random numbers of the samples follow from it and from the rank,
-        epoch: from this,
-        first: and from their places, the first of which is this.
+        seed: Seed of the samples' random numbers, together with the rank, the epoch and the position of each sample.
+        epoch: The epoch.
+        first: Position of the first sample.
     """
 
     seed: int
@@ -61,17 +62,20 @@ class Told(NamedTuple):
 class Evaluation(NamedTuple):
     """A pass of persistent workers in an evaluation of Hugging Face's `Trainer`.
 
+    Both attributes seed the samples' random numbers. They are derived from torch's generator, which a checkpoint of the
+    `Trainer` contains.
+
     Attributes:
-        seed: The random numbers of the samples follow from this number,
-        epoch: and from this one. Both follow from torch's generator, which a checkpoint of the `Trainer` contains.
+        seed: The seed.
+        epoch: The epoch.
     """
 
     seed: int
     epoch: int
 
 
-def told_by_sampler(loader: Any) -> Told | None:
-    """Return what the samplers of a loader tell; None: they are not Accelerate's, or there is no seed."""
+def sampler_facts(loader: Any) -> SamplerFacts | None:
+    """Return the facts that a loader's samplers report; None: they are not Accelerate's, or have no seed."""
     if _MODULE not in sys.modules:
         return None
     first = 0
@@ -83,15 +87,15 @@ def told_by_sampler(loader: Any) -> Told | None:
                 return None
             first += sampler.skip_batches * size
         elif kind == "SeedableRandomSampler":
-            return Told(sampler.initial_seed & _MAX_SEED, sampler.epoch, first)
+            return SamplerFacts(sampler.initial_seed & _MAX_SEED, sampler.epoch, first)
     return None
 
 
 def evaluation(loader: Any) -> Evaluation | None:
-    """Return the seed and epoch of an evaluation; None: torch's rules hold.
+    """Return the seed and epoch of an evaluation; None: it is none, and torch's rules apply.
 
     The number of evaluations before a resume is unknown, and so is the seed that was drawn in the first one. The
-    random numbers of an iterable-style dataset follow from that number all the same: they have no use for ``epoch``.
+    random numbers of an iterable-style dataset depend on that number nevertheless, because they do not use ``epoch``.
 
     Args:
         loader: The loader that is iterated.
@@ -127,8 +131,8 @@ def seed_of_rank(loader: Any, seed: int) -> int:
 def is_inside_step() -> bool:
     """Return whether the caller of ``state_dict`` has read only a part of a step of all ranks.
 
-    ``DataLoaderDispatcher`` asks for a state before each batch that it reads ahead, and keeps the last one. Batches of
-    a step that has not been returned do not count.
+    ``DataLoaderDispatcher`` requests a state before each batch that it reads ahead, and keeps the last one. Batches of
+    an unfinished step do not count.
     """
     frame = _frame_of("_update_state_dict")
     caller = None if frame is None else frame.f_back
@@ -144,30 +148,30 @@ def keep_state_of_first_rank() -> None:
     frame = _frame_of("__iter__")
     owner: Any = None if frame is None else frame.f_locals.get("self")
     if type(owner).__name__ == "DataLoaderDispatcher" and owner.state.process_index:
-        owner.use_stateful_dataloader = False  # which `save_state` looks at
+        owner.use_stateful_dataloader = False  # checked by `save_state`
 
 
 def warn_of_skipping(loader: Any) -> None:
-    """Say, once in a process, that Accelerate passes over batches whose samples draw other random numbers now."""
-    global _has_told
-    if _has_told or _MODULE not in sys.modules or told_by_sampler(loader) is not None:
+    """Log, once per process, that Accelerate skips batches, so that the samples after them get other random numbers."""
+    global _has_warned
+    if _has_warned or _MODULE not in sys.modules or sampler_facts(loader) is not None:
         return
     skipped = max([_skipped_by_caller(), *(getattr(each, "skip_batches", 0) for each in _samplers(loader))])
     if not skipped:
         return
-    _has_told = True
-    what = type(loader.dataset).__name__
+    _has_warned = True
+    name = type(loader.dataset).__name__
     warn(
-        f"Accelerate resumes a loader of {what} by passing over its first {skipped} batches: random numbers that "
-        "samples draw are other ones than before, and a stream is computed from its beginning. The loader goes on at "
-        "once, and to the bit, from its own state: save loader.state_dict() with each checkpoint, load_state_dict() "
-        "it, and pass over nothing (Trainer: ignore_data_skip=True; Accelerate: use_stateful_dataloader=True). The "
-        'guide "Resume that is exact" shows the lines'
+        f"Accelerate resumes a loader of {name} by skipping its first {skipped} batches: the random numbers of samples "
+        "differ from the original run, and a stream is computed from its beginning. To resume exactly and without "
+        "delay, use the loader's own state: save loader.state_dict() with each checkpoint, call load_state_dict(), and "
+        "skip no batches (Trainer: ignore_data_skip=True; Accelerate: use_stateful_dataloader=True). See the guide "
+        '"Resume that is exact"'
     )
 
 
 def _samplers(loader: Any) -> Iterator[Any]:
-    """Give the sampler of a loader, and those that it wraps."""
+    """Yield the sampler of a loader, and the samplers that it wraps."""
     sampler = loader.sampler if loader.batch_sampler is None else loader.batch_sampler
     for _ in range(8):
         if sampler is None:
@@ -177,7 +181,7 @@ def _samplers(loader: Any) -> Iterator[Any]:
 
 
 def _kind(sampler: Any) -> str:
-    """Return the name of a class of Accelerate's; nothing for any other."""
+    """Return the class name of a sampler of Accelerate; an empty string for other samplers."""
     kind = type(sampler)
     return kind.__name__ if kind.__module__ == _MODULE else ""
 
@@ -190,13 +194,13 @@ def _batch_size(sampler: Any) -> int | None:
 
 
 def _skipped_by_caller() -> int:
-    """Return how many batches the loader of Accelerate passes over that has asked for this iterator."""
+    """Return the number of batches that the calling loader of Accelerate skips."""
     frame = _frame_of("__iter__")
     return 0 if frame is None else int(getattr(frame.f_locals.get("self"), "skip_batches", 0))
 
 
 def _frame_of(function: str, module: str = _MODULE) -> FrameType | None:
-    """Return the frame of a function of a module that is among the callers; None: it is not."""
+    """Return the frame of a function of a module among the callers; None: it is not a caller."""
     frame = sys._getframe(1) if module in sys.modules else None
     for _ in range(_MAX_FRAMES):
         if frame is None or (frame.f_globals.get("__name__") == module and frame.f_code.co_name == function):

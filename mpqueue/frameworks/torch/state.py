@@ -1,13 +1,14 @@
-"""The place of a `DataLoader` in its data, as a state that another one goes on from.
+"""The place of a `DataLoader` in its data, as a state from which another loader resumes.
 
-A state says where a pass was begun (the state of the generator before the sampler's first draw, the sampler's own state
-where it has one, the epoch that it was told of by ``set_epoch``) and how far it came. A loader that goes on draws the
-same order again, and leaves out what was handed out. So it is small, and holds for any number of workers.
+A state contains the beginning of a pass (the state of the generator before the sampler's first draw, the sampler's own
+state if it has one, its epoch from ``set_epoch``) and the progress of the pass. A resumed loader draws the same order
+again, and skips the batches that were returned. So a state is small, and valid for any number of workers.
 
-A stream tells of each of its lanes how many batches were handed out, and a snapshot that is not ahead of them, where it
-has any. Both kinds go on with any number of workers. A `mpqueue.Dataset` has lanes that know nothing of workers. An
-iterable-style dataset of torch's has a stream for each worker; a loader that goes on with its state keeps that number,
-in the epochs to come as well, so that the order is that of the run before: more workers are idle, fewer have several.
+For a stream, a state contains the number of returned batches of each lane, and a snapshot that is not ahead of them, if
+there is one. Both kinds of streams can be resumed with any number of workers. The lanes of a `mpqueue.Dataset` do not
+depend on workers. An iterable-style dataset of torch has one stream per worker. A loader that resumes from its state
+keeps that number of streams, also in later epochs, so that the order is the same as in the original run: with more
+workers, some are idle; with fewer, some run several streams.
 """
 
 from collections import deque
@@ -20,7 +21,7 @@ import torch
 from torch.utils.data import BatchSampler, SequentialSampler
 from torch.utils.data.dataloader import _DatasetKind
 
-from mpqueue.frameworks.torch.skipping import told_by_sampler
+from mpqueue.frameworks.torch.skipping import sampler_facts
 from mpqueue.frameworks.torch.streams import LanedSource, StreamDataset
 from mpqueue.frameworks.torch.worker import LoaderParts
 from mpqueue.loader.engine import Engine
@@ -32,24 +33,24 @@ from mpqueue.plan.sources import DEFAULT_LANES
 from mpqueue.telemetry.stats import Statistics
 
 _VERSION = 1
-_OF_TORCHDATA = frozenset({"_snapshot", "_sampler_iter_yielded"})  # names in the states of its loader
-_OF_STREAMS = ("shape", "lanes", "shard", "epoch_batches")
+_TORCHDATA_KEYS = frozenset({"_snapshot", "_sampler_iter_yielded"})  # in the states of torchdata's loader
+_STREAM_KEYS = ("shape", "lanes", "shard", "epoch_batches")
 
 
 class Beginning(NamedTuple):
     """The beginning of a pass.
 
     Attributes:
-        base_seed: The random numbers of the workers follow from it.
-        generator: State of the loader's generator, else of the default one, as `generator_state` returns it; None: the
-            order needs none.
-        sampler: State of the sampler; None: it has none.
-        kept: States of the generators that a sampler without a state keeps.
-        sampler_epoch: What the sampler was told by ``set_epoch``; None: nothing, or it does not keep it.
-        shape: The stages of a `mpqueue.Dataset` that is a stream, a line for each;
-        lanes: into how many it is divided, over all ranks;
-        shard: the rank, and how many there are;
-        epoch_batches: the number of batches of each epoch on each rank.
+        base_seed: Seed of the workers' random numbers.
+        generator: State of the loader's generator, or of the default one, as `generator_state` returns it; None: the
+            order does not depend on a generator.
+        sampler: State of the sampler; None: it has no state.
+        kept: States of the generators that a sampler without a state holds.
+        sampler_epoch: The sampler's epoch from ``set_epoch``; None: not set, or not stored by the sampler.
+        shape: A description of each stage of a `mpqueue.Dataset` that is a stream.
+        lanes: Number of lanes of this stream, over all ranks.
+        shard: The rank and the number of ranks.
+        epoch_batches: Number of batches per epoch and rank.
     """
 
     base_seed: int
@@ -67,10 +68,10 @@ class State(NamedTuple):
     """The place in a pass.
 
     Attributes:
-        beginning: Of the pass.
-        place: How far it came.
-        is_left: Nobody will ask for the rest of it: the next pass is the one to begin.
-        is_over: Its end was asked for, so that its sampler has come to its own.
+        beginning: The beginning of the pass.
+        place: The progress of the pass.
+        is_left: The rest of the pass will not be requested: the next pass follows.
+        is_over: The end of the pass was requested, so its sampler has reached its end, too.
         is_new: The pass has not begun. Its beginning is that of the loader, before the seed of the workers is drawn.
     """
 
@@ -81,33 +82,33 @@ class State(NamedTuple):
     is_new: bool = False
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as plain data."""
+        """Return the state as plain data."""
         if self.is_new:
             of = self.beginning
             return {
                 "version": _VERSION, "place": None, "generator": of.generator, "sampler": of.sampler, "kept": of.kept,
             }  # fmt: skip
-        found = {"version": _VERSION, **self.beginning._asdict(), "place": plain(as_state(self.place))}
-        for name in _OF_STREAMS:
+        saved = {"version": _VERSION, **self.beginning._asdict(), "place": plain(as_state(self.place))}
+        for name in _STREAM_KEYS:
             if self.beginning.shape is None:
-                del found[name]
+                del saved[name]
         if self.beginning.shape is not None:
-            found["shard"] = list(self.beginning.shard)
-        return found | {name: True for name in ("is_left", "is_over") if getattr(self, name)}
+            saved["shard"] = list(self.beginning.shard)
+        return saved | {name: True for name in ("is_left", "is_over") if getattr(self, name)}
 
 
 class Pass:
-    """One pass over the data, as its loader keeps it: not the iterator, which ends with its last reference.
+    """One pass over the data, as its loader stores it. It does not keep the iterator alive.
 
     Args:
-        beginning: Its beginning.
-        place: Returns how far the consumer is.
-        engine: That runs it; None: this process does.
-        plan: Of a stream that never ends: the next pass goes on behind this one.
+        beginning: The beginning of the pass.
+        place: Returns the progress of the consumer.
+        engine: The engine that runs the pass; None: this process computes its batches.
+        plan: The plan of an endless stream: the next pass continues after this one.
 
     Attributes:
-        beginning: As given.
-        is_over: All of it was handed out, and the loop over it has ended.
+        beginning: The beginning of the pass.
+        is_over: All batches were returned, and the loop over the pass has ended.
         before_step: The latest state that `DataLoader.state_dict` has returned; see `skipping.is_inside_step`.
     """
 
@@ -124,39 +125,39 @@ class Pass:
         self._plan = plan if plan is not None and plan.ends_by_count else None
 
     def as_dict(self, *, is_left: bool = False) -> dict[str, Any]:
-        """Return the place as plain data."""
+        """Return the state of the pass as plain data."""
         if self._plan is not None:
             following = self.following()
             return (following if following is not None and is_left else State(self.beginning, self._place())).as_dict()
         return State(self.beginning, self._place(), is_left or self.is_over, self.is_over).as_dict()
 
     def following(self) -> State | None:
-        """Return where the next pass of a stream that never ends begins; None: it is no such stream."""
+        """Return where the next pass of an endless stream begins; None: it is not such a stream."""
         return None if self._plan is None else State(self.beginning, self._plan.after(self._place()))
 
     def statistics(self) -> Statistics:
-        """Return the counters of its workers."""
+        """Return the counters of the workers."""
         return Statistics() if self._engine is None else self._engine.statistics()
 
     def __reduce__(self) -> Any:
-        # A subclass of a loader may copy its whole __dict__: the pass is this process's, and a copy has begun none.
+        # A subclass of a loader may copy its whole __dict__. A pass belongs to this process, so a copy gets None.
         return type(None), ()
 
 
 def state_of(saved: dict[str, Any]) -> State | None:
-    """Read what `State.as_dict` returned; None: a state of before any pass, as older versions saved it.
+    """Read a state that `State.as_dict` returned; None: an old version saved it before the first pass.
 
     Raises:
-        ValueError: It is no such state.
+        ValueError: It is not such a state.
     """
-    if isinstance(saved, dict) and not _OF_TORCHDATA.isdisjoint(saved):
+    if isinstance(saved, dict) and not _TORCHDATA_KEYS.isdisjoint(saved):
         raise ValueError(
-            "this state was saved by torchdata's StatefulDataLoader, without mpqueue, and tells of its own workers: "
-            "load it without mpqueue.torch.install(), or begin with a checkpoint of the end of an epoch and no state "
-            "of a loader"
+            "the state was saved by torchdata's StatefulDataLoader without mpqueue, and refers to its own workers: "
+            "load it without mpqueue.torch.install(), or resume from a checkpoint at the end of an epoch without loading a "
+resume at the end of an epoch without a state"
         )
     if not isinstance(saved, dict) or saved.get("version") != _VERSION or "place" not in saved:
-        raise ValueError(f"this is no state of a mpqueue.torch.DataLoader: {str(saved)[:100]}")
+        raise ValueError(f"expected a state of a mpqueue.torch.DataLoader, got {str(saved)[:100]}")
     if saved["place"] is None:
         generator = saved.get("generator")
         if generator is None:
@@ -175,7 +176,7 @@ def state_of(saved: dict[str, Any]) -> State | None:
 
 
 def check_fit(loader: Any, saved: Any) -> None:
-    """Raise a `ValueError` for a state that `state_of` reads, of another kind of dataset or of other epochs."""
+    """Raise a `ValueError` if a state that `state_of` has read is for another kind of dataset or other epochs."""
     if saved["place"] is None:
         return
     place, name = saved["place"], type(loader.dataset).__name__
@@ -183,8 +184,8 @@ def check_fit(loader: Any, saved: Any) -> None:
     if is_stream != bool(place["counts"]) and (place["counts"] or place["position"]):
         of, here = ("an iterable-style", "map-style") if place["counts"] else ("a map-style", "iterable-style")
         raise ValueError(
-            f"the state is of {of} dataset, and the dataset of this loader ({name}) is {here}. Load a state of a "
-            "loader of the same dataset"
+            f"the state was saved for {of} dataset, and the dataset of this loader ({name}) is {here}: load a state of "
+            "a loader of the same dataset"
         )
     if not is_stream:
         return
@@ -195,7 +196,7 @@ def check_fit(loader: Any, saved: Any) -> None:
 
 
 def shape_of(loader: Any) -> list[str] | None:
-    """Return a line for each stage of the `mpqueue.Dataset` of a loader that is a stream; None: it is not one."""
+    """Return a description of each stage of a loader's `mpqueue.Dataset` that is a stream; None: it is not one."""
     if not isinstance(loader.dataset, StreamDataset):
         return None
     parts = LoaderParts(
@@ -206,44 +207,44 @@ def shape_of(loader: Any) -> list[str] | None:
 
 
 def joined(states: Sequence[State | None], plan: StreamPlan | None) -> State | None:
-    """Return the state of this rank out of one, or out of those of all ranks of a stream.
+    """Return the state of this rank, from one state or from those of all ranks of a stream.
 
     Raises:
-        ValueError: They are not of one moment; or lack a part of it, or have one twice; or of no stream.
+        ValueError: The states were not saved at one moment; or one is missing or repeated; or they are not of a stream.
     """
     if plan is None:
         if len(states) != 1:
             raise ValueError(
-                f"load_state_dict got a list of {len(states)} states, which is for the ranks of a stream: pass the one "
-                "of this rank"
+                f"load_state_dict got a list of {len(states)} states, which only a stream with ranks accepts: pass the "
+                "state of this rank"
             )
         return states[0]
-    found = [state for state in states if state is not None and not state.is_new]
-    if len(found) < len(states) or not states:
-        if not found and states:
+    active = [state for state in states if state is not None and not state.is_new]
+    if len(active) < len(states) or not states:
+        if not active and states:
             return states[0]
         raise ValueError(
-            f"of {len(states)} states {len(found)} are of a pass that is under way: pass what state_dict() gave on all "
-            "ranks at one moment"
+            f"{len(active)} of {len(states)} states were saved after the first pass had begun: pass the states that "
+            "state_dict() returned on all ranks at one moment"
         )
-    told = [
+    facts = [
         {"seed": state.beginning.base_seed, "lanes": state.beginning.lanes, "shard": state.beginning.shard}
-        for state in found
+        for state in active
     ]
-    place = place_in(told, [state.place for state in found], plan.share(), plan.shard)
-    beginning = found[0].beginning._replace(lanes=plan.share().total, shard=plan.shard)
-    return found[0]._replace(beginning=beginning, place=place)
+    place = place_in(facts, [state.place for state in active], plan.share(), plan.shard)
+    beginning = active[0].beginning._replace(lanes=plan.share().total, shard=plan.shard)
+    return active[0]._replace(beginning=beginning, place=place)
 
 
 def lanes_of(loader: Any) -> int:
-    """Return how many streams the iterable-style dataset of a loader has: one for each worker, or as a state says."""
+    """Return the number of streams of a loader's iterable-style dataset: from a state, or one per worker."""
     resumed: State | None = getattr(loader, "resumed", None)
     counts = () if resumed is None or resumed.beginning.shape is not None else resumed.place.counts
     return len(counts) or getattr(loader, "num_lanes", 0) or max(1, loader.num_workers)
 
 
 def generator_of(loader: Any) -> torch.Generator:
-    """The generator that a loader draws its order from."""
+    """Return the generator from which a loader draws its order."""
     return torch.default_generator if loader.generator is None else loader.generator
 
 
@@ -253,7 +254,7 @@ def generator_state(generator: torch.Generator) -> str:
 
 
 def set_generator(generator: torch.Generator, saved: Any) -> None:
-    """Put a generator into a state that `generator_state` returned; or into a tensor, which older versions saved."""
+    """Set a generator to a state that `generator_state` returned, or to a tensor, which older versions saved."""
     if isinstance(saved, str):
         saved = torch.frombuffer(bytearray.fromhex(saved), dtype=torch.uint8)
     generator.set_state(saved)
@@ -262,18 +263,18 @@ def set_generator(generator: torch.Generator, saved: Any) -> None:
 def new(loader: Any) -> State:
     """Return the state of a loader that has not begun a pass.
 
-    The epoch of a sampler is not part of it: the program sets it before each pass.
+    The epoch of a sampler is not included: the program sets it before each pass.
     """
     beginning = begin(loader, 0)._replace(generator=generator_state(generator_of(loader)), sampler_epoch=None)
     return State(beginning, Place(), is_new=True)
 
 
 def settle(loader: Any, *, is_eager: bool = False) -> None:
-    """Have a loader with a state of `new` go on from the first batch of the pass that begins there.
+    """If a loader has a state of `new`, turn it into a state before the first batch of the pass that begins there.
 
     Args:
         loader: The loader.
-        is_eager: The order is drawn before the seed of the workers, if the sampler draws when it is iterated; see
+        is_eager: If the sampler draws in its ``__iter__``, the order is drawn before the seed of the workers; see
             `InlineIterator`.
     """
     resumed: State | None = getattr(loader, "resumed", None)
@@ -281,29 +282,29 @@ def settle(loader: Any, *, is_eager: bool = False) -> None:
         return
     with at_beginning(loader, resumed.beginning):
         before = begin(loader, 0)
-        told = told_by_sampler(loader)
+        facts = sampler_facts(loader)
         iter(loader._index_sampler)  # as torch does before it draws the seed
         seed = int(torch.empty((), dtype=torch.int64).random_(generator=loader.generator).item())
         after = begin(loader, seed)
     beginning = drawn_at(before, after) if is_eager else after
-    if told is not None:
-        beginning = beginning._replace(base_seed=told.seed)
+    if facts is not None:
+        beginning = beginning._replace(base_seed=facts.seed)
     loader.resumed = State(beginning._replace(sampler_epoch=None), Place())
 
 
 def drawn_at(before: Beginning, after: Beginning) -> Beginning:
-    """Return where the order of a sampler begins that was iterated in between, and may have drawn then.
+    """Return the beginning of a pass whose sampler was iterated, and may have drawn its order.
 
     Args:
-        before: Before the sampler was iterated.
-        after: After the seed of the workers was drawn.
+        before: The beginning before the sampler was iterated.
+        after: The beginning after the seed of the workers was drawn.
     """
-    is_drawn = not _gives_seed_first(before.generator, after.base_seed)
+    is_drawn = not _draws_seed_first(before.generator, after.base_seed)
     return before._replace(base_seed=after.base_seed, generator=before.generator if is_drawn else after.generator)
 
 
-def _gives_seed_first(saved: Any, seed: int) -> bool:
-    """Return whether a generator in this state gives a loader's seed at once: no sampler has drawn from it before."""
+def _draws_seed_first(saved: Any, seed: int) -> bool:
+    """Return whether a generator in this state first draws this seed, so that no sampler has drawn before it."""
     if saved is None:
         return True
     generator = torch.Generator()
@@ -312,42 +313,42 @@ def _gives_seed_first(saved: Any, seed: int) -> bool:
 
 
 def begin(loader: Any, base_seed: int) -> Beginning:
-    """Look at the state of things before a sampler is iterated."""
-    # Of a loader with a sampler of batches of its own, torch sets `sampler` to one in order, which nobody asks.
+    """Return the beginning of a pass: the present state, before the sampler is iterated."""
+    # For a loader with a custom batch sampler, torch sets `sampler` to a sequential sampler that is not used.
     batches = loader.batch_sampler
     sampler = loader.sampler if batches is None else batches.sampler if type(batches) is BatchSampler else batches
     is_ordered = isinstance(sampler, SequentialSampler) and loader.generator is None
-    # Ranks write their states into one file, and may differ in torch's generator.
-    is_ordered = is_ordered or told_by_sampler(loader) is not None
-    found = _randomness_of(loader).now()
+    # Ranks write their states into one file, and torch's generator may differ between them.
+    is_ordered = is_ordered or sampler_facts(loader) is not None
+    randomness = _randomness_of(loader).now()
     return Beginning(
         base_seed,
         None if is_ordered else generator_state(generator_of(loader)),
-        found.get("sampler"),
-        found.get("kept"),
-        epoch_told(sampler_with_epoch(loader)),
+        randomness.get("sampler"),
+        randomness.get("kept"),
+        epoch_of(sampler_with_epoch(loader)),
     )
 
 
 def sampler_with_epoch(loader: Any) -> Any:
-    """Return the sampler of a loader that is told of epochs by ``set_epoch``, and keeps the number; None: none is."""
-    # A sampler of batches often is a wrapper of one of samples, which has the order.
+    """Return a loader's sampler that has ``set_epoch`` and stores the epoch; None: it has no such sampler."""
+    # A batch sampler often wraps a sampler of samples, and only the inner one has an order.
     for outer in (loader.batch_sampler, loader.sampler):
         for sampler in (outer, getattr(outer, "sampler", None)):
-            if epoch_told(sampler) is not None:
+            if epoch_of(sampler) is not None:
                 return sampler
     return None
 
 
-def epoch_told(sampler: Any) -> int | None:
-    """Return the epoch that a sampler was told of last; None: it is told of none, or does not keep it."""
+def epoch_of(sampler: Any) -> int | None:
+    """Return the epoch that a sampler got last by ``set_epoch``; None: it has no such method, or does not store it."""
     epoch = getattr(sampler, "epoch", None)
     return epoch if isinstance(epoch, int) and callable(getattr(sampler, "set_epoch", None)) else None
 
 
 @contextmanager
 def at_beginning(loader: Any, beginning: Beginning | None) -> Iterator[None]:
-    """Put things into the state of an earlier beginning; the default generator is the trainer's, and put back."""
+    """Set samplers and generators to an earlier beginning. The trainer's default generator is restored at the end."""
     if beginning is None:
         yield
         return
@@ -355,12 +356,12 @@ def at_beginning(loader: Any, beginning: Beginning | None) -> Iterator[None]:
     before = generator.get_state() if loader.generator is None else None
     if beginning.generator is not None:
         set_generator(generator, beginning.generator)
-    told = None if beginning.sampler_epoch is None else sampler_with_epoch(loader)
-    if told is not None:  # before its state, which says more
-        told.set_epoch(beginning.sampler_epoch)
-    found = {name: getattr(beginning, name) for name in ("sampler", "kept") if getattr(beginning, name) is not None}
+    sampler = None if beginning.sampler_epoch is None else sampler_with_epoch(loader)
+    if sampler is not None:  # before the sampler's state, which is more precise
+        sampler.set_epoch(beginning.sampler_epoch)
+    states = {name: getattr(beginning, name) for name in ("sampler", "kept") if getattr(beginning, name) is not None}
     try:
-        with _randomness_of(loader).restored(found):
+        with _randomness_of(loader).restored(states):
             yield
     finally:
         if before is not None:
@@ -368,9 +369,9 @@ def at_beginning(loader: Any, beginning: Beginning | None) -> Iterator[None]:
 
 
 def due(loader: Any) -> State | None:
-    """Return where the first pass of an iterator goes on; None: it begins anew.
+    """Return the state from which the first pass of an iterator resumes; None: it begins from the start.
 
-    A pass that was left goes with its workers, and the next one draws a seed for others; persistent ones keep theirs.
+    A pass that was left ends with its workers, and the next one draws a new seed. Persistent workers keep their seed.
     """
     resumed: State | None = getattr(loader, "resumed", None)
     begun: Pass | None = getattr(loader, "_pass", None)
@@ -384,27 +385,27 @@ def due(loader: Any) -> State | None:
 
 
 def leave(loader: Any, left: State) -> None:
-    """Have a loader's own generator and sampler where they are when a pass was left: the next one draws on from there.
+    """Set a loader's own generator and sampler to their state when a pass was left, so that the next pass continues.
 
-    With workers a sampler is ahead of what was handed out, and may have been asked for more than it has: torch's random
-    ones draw once more then, as at the end of a pass.
+    With workers, a sampler is ahead of the returned batches, and may have reached its end. Torch's random samplers then
+    draw once more, as at the end of a pass.
     """
     beginning, place = left.beginning, left.place
     if place.counts:
         if beginning.shape is None:
             loader.num_lanes = len(place.counts)
         if loader.generator is not None and beginning.generator is not None:
-            set_generator(loader.generator, beginning.generator)  # that the seed of the workers was drawn from
+            set_generator(loader.generator, beginning.generator)  # from which the seed of the workers was drawn
         return
     if loader.generator is None and beginning.sampler is None and beginning.kept is None:
         return
     num_drawn = None if left.is_over else place.position + loader.num_workers * (loader.prefetch_factor or 0)
-    told = sampler_with_epoch(loader)
-    epoch = epoch_told(told)
+    sampler = sampler_with_epoch(loader)
+    epoch = epoch_of(sampler)
     with at_beginning(loader, beginning):
         deque(islice(loader._index_sampler, num_drawn), 0)
     if epoch is not None:
-        told.set_epoch(epoch)  # the next one's, where the program tells of it before it begins
+        sampler.set_epoch(epoch)  # the epoch of the next pass, if the program has set it already
 
 
 def _randomness_of(loader: Any) -> Randomness:

@@ -1,8 +1,8 @@
-"""A `mpqueue.Dataset` that is a stream, as an iterable-style dataset of torch's, and its lanes with tensors.
+"""A `mpqueue.Dataset` that is a stream, as an iterable-style dataset of torch, and its lanes with tensors.
 
-Its order follows from its lanes, the seed and the epoch, so that it is the same for any ``num_workers``. The loader's
-``batch_size`` is a last stage ``batch``, in each lane; ``collate_fn`` is that stage's function, and without
-``batch_size`` that of each element.
+The order depends on the lanes, the seed and the epoch, so it is the same for any ``num_workers``. The loader's
+``batch_size`` becomes a last stage ``batch`` in each lane, with ``collate_fn`` as its function. Without ``batch_size``,
+``collate_fn`` is applied to each element.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,8 +22,8 @@ from mpqueue.plan.sources import Lanes
 from mpqueue.worker.lanes import Lane, LaneRun
 
 
-class StreamDataset(data.IterableDataset):  # type: ignore[misc]  # torch is not looked into
-    """A stream, as torch's loaders take it.
+class StreamDataset(data.IterableDataset):  # type: ignore[misc]  # torch is not type-checked
+    """A stream in the form that torch's loaders accept.
 
     Args:
         dataset: The stream.
@@ -41,8 +41,8 @@ class StreamDataset(data.IterableDataset):  # type: ignore[misc]  # torch is not
 
 
 def as_torch_dataset(dataset: Any) -> Any:
-    """Return a stream as an iterable-style dataset; anything else is returned as it is."""
-    # What is indexed is a map-style dataset as it stands: samplers and shuffle=True are of use to it.
+    """Return a stream as an iterable-style dataset; other datasets are returned unchanged."""
+    # A dataset with an index is a map-style dataset already, and works with samplers and shuffle=True.
     is_stream = isinstance(dataset, Dataset) and not dataset.root.is_indexed
     return StreamDataset(dataset) if is_stream else dataset
 
@@ -51,7 +51,7 @@ class LanedSource(LoaderSource):
     """Computes the batches of a stream in lanes.
 
     Args:
-        parts: Of the loader; its dataset is a `StreamDataset`.
+        parts: The parts of the loader, with a `StreamDataset`.
     """
 
     def __init__(self, parts: LoaderParts) -> None:
@@ -70,37 +70,38 @@ class LanedSource(LoaderSource):
         """Open a lane.
 
         Raises:
-            ValueError: The state is of another dataset.
+            ValueError: The state was saved for another dataset.
         """
         lane = self.lanes.open_lane(run)
         return _TensorLane(lane, self._convert, self._collation if run.in_slot else None)
 
     def shape(self) -> list[str]:
-        """Return a line for each stage."""
+        """Return a description of each stage."""
         return self.lanes.shape()
 
 
 class LoaderStream(Lanes):
-    """The source of a stream, with the stages that torch's loader adds."""
+    """The source of a stream, including the stages that torch's loader adds."""
 
     runs: LanedSource
 
     def check_portable(self, workers: int, backend: BackendName, start_method: str) -> None:
-        """Raise a `TypeError` for a function that worker processes cannot receive."""
+        """Raise a `TypeError` for a function that cannot be sent to worker processes."""
         check_functions(self.runs.lanes.root, workers, backend, start_method)
 
     def copies_warning(self, count: int, parts: str) -> str:
-        """Return the warning for a stream that returned all of its elements in each part."""
+        """Return the warning for a stream that returned all of its elements in each worker or lane."""
         return copies_message(self.runs.lanes.streams[0], count, parts)
 
 
 class _TensorLane:
-    """A lane whose elements travel as the batches of torch's loaders do.
+    """A lane with elements in the form of the batches of torch's loaders.
 
     Args:
         lane: The lane.
         convert: The ``collate_fn`` of a loader without ``batch_size``.
-        collation: Knows what of a batch lies in its slot; None: there is none, and the element is handed out itself.
+        collation: Finds the arrays of a batch that are in its slot; None: there is no slot, and elements are returned
+            unchanged.
     """
 
     def __init__(self, lane: Any, convert: Callable[[Any], Any] | None, collation: SlotCollation | None) -> None:
@@ -113,7 +114,7 @@ class _TensorLane:
             value = self._lane.next()
             if self._convert is not None:
                 value = self._convert(value)
-            # Without a slot the trainer computes the element itself, and takes the tensors as they are.
+            # Without a slot, the trainer computes the element itself and needs no encoding.
             return value if self._collation is None else encode(value, self._collation.find)
         finally:
             if self._collation is not None:

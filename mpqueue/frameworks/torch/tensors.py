@@ -3,18 +3,18 @@
     worker: tensor --> NumPy array of its memory, and a `TensorForm` --> slot
     trainer: array over the slot --> `torch.from_numpy` --> the form's view of it
 
-A tensor of a batch travels like an array: its bytes are copied to the slot once, or lie there already, and the
-trainer's tensor is a view of the slot. Its storage holds the array, and the array holds the lease: the slot stays as
-long as any tensor on that storage lives. The form says what NumPy cannot: a dtype that it lacks (bfloat16, float8;
-the bytes travel as integers of that size), the order of the axes (channels last), ``requires_grad``. It is part of the
-batch's spec, and so is sent once.
+A tensor of a batch is sent like an array: its bytes are copied to the slot once, or are there already, and the
+trainer's tensor is a view of the slot. Its storage holds the array, and the array holds the lease: the slot is kept
+while any tensor with that storage exists. The form contains the properties that NumPy lacks: a dtype (bfloat16, float8;
+the bytes are sent as integers of that size), the order of the axes (channels last), ``requires_grad``. It is part of
+the batch's spec, and so is sent once.
 
-All else that holds tensors travels in a pickle, as a `Carried`: objects of other classes, subclasses of `Tensor`,
-sparse, quantised and CUDA tensors. The plain tensors inside are still buffers beside the pickle, and views of the slot
-in the end; of the others the bytes are in the pickle, which costs some copies, and a CUDA tensor goes through the
-memory of the host.
+All other objects with tensors are sent in a pickle, as a `Carried`: objects of other classes, subclasses of `Tensor`,
+sparse, quantised and CUDA tensors. Plain tensors inside them are out-of-band buffers of the pickle, and become views of
+the slot. The bytes of the others are in the pickle, which costs some copies. A CUDA tensor is copied through host
+memory.
 
-A tensor that is the result of differentiable operations is refused, as torch refuses to send one to another process.
+A tensor that is the result of differentiable operations is rejected, as torch does between processes.
 """
 
 import functools
@@ -47,12 +47,12 @@ FindArray = Callable[[int], Array | None]
 
 
 class TensorForm:
-    """The way to make a tensor of an array.
+    """The properties for making a tensor from an array.
 
     Args:
-        dtype: The tensor's, where NumPy lacks it.
-        axes: The order of the array's axes in the tensor, where it is another one.
-        requires_grad: Of the tensor.
+        dtype: The tensor's dtype, if NumPy lacks it.
+        axes: The order of the array's axes in the tensor, if it differs.
+        requires_grad: The tensor's ``requires_grad``.
     """
 
     __slots__ = ("_arguments", "_hash", "axes", "dtype", "requires_grad")
@@ -75,7 +75,7 @@ class TensorForm:
         return f"TensorForm{self._arguments}"
 
     def _make(self, fields: list[Array]) -> torch.Tensor:
-        """Make the tensor; `Recorded` calls this by the name that named tuples have for it."""
+        """Make the tensor. `Recorded` calls this method by the name that named tuples use."""
         tensor = torch.from_numpy(fields[0])
         if self.dtype is not None:
             tensor = tensor.view(self.dtype)
@@ -86,7 +86,7 @@ class TensorForm:
 
 @functools.cache
 def form_of(dtype: torch.dtype | None, axes: tuple[int, ...] | None, requires_grad: bool) -> TensorForm:
-    """Return the form of these properties, one object for each."""
+    """Return the form with these properties; equal forms are one object."""
     return TensorForm(dtype, axes, requires_grad)
 
 
@@ -94,7 +94,7 @@ _PLAIN = form_of(None, None, False)
 
 
 def numpy_dtype(dtype: torch.dtype) -> Any:
-    """The NumPy dtype in which a tensor of this dtype travels; None if it does not."""
+    """Return the NumPy dtype for sending a tensor of this dtype; None: it cannot be sent as an array."""
     found = _NUMPY.get(dtype)
     if found is None and not dtype.is_complex and dtype.itemsize in _INTEGERS and dtype not in _QUANTISED:
         found = _NUMPY[_INTEGERS[dtype.itemsize]]
@@ -105,7 +105,7 @@ _QUANTISED = {torch.qint8, torch.quint8, torch.qint32, torch.quint4x2, torch.qui
 
 
 def travels(tensor: torch.Tensor) -> bool:
-    """Return whether a tensor travels as an array: a dense one in the memory of the host, of no subclass."""
+    """Return whether a tensor is sent as an array: a dense tensor in host memory, not of a subclass."""
     return (
         type(tensor) is _Tensor
         and tensor.device.type == "cpu"
@@ -116,16 +116,16 @@ def travels(tensor: torch.Tensor) -> bool:
 
 
 def encode(batch: Any, find: FindArray) -> Any:
-    """Return a batch as the slot takes it: its tensors as arrays with their forms.
+    """Return a batch in the form for a slot: its tensors become arrays with their forms.
 
     Args:
-        batch: What ``collate_fn`` returned.
-        find: Gives the array of the slot that begins at an address.
+        batch: The result of ``collate_fn``.
+        find: Returns the array of the slot that begins at an address.
 
     Raises:
         RuntimeError: A tensor is the result of differentiable operations.
     """
-    # By the class itself: an object of a subclass may be more than its items, and travels as it is.
+    # Compare the class itself: an object of a subclass may contain more than its items, and is pickled.
     kind = type(batch)
     if kind is _Tensor:
         return _encode_tensor(batch, find) if travels(batch) else Carried(batch)
@@ -137,14 +137,14 @@ def encode(batch: Any, find: FindArray) -> Any:
         return tuple([encode(item, find) for item in batch])
     if kind in _LEAVES or (kind is np.ndarray and not batch.dtype.hasobject):
         return batch
-    # The trainer makes a named tuple by its class's name; what it cannot import travels in a pickle, by value.
+    # The trainer makes a named tuple by the name of its class. If it cannot import the class, pickle by value.
     if isinstance(batch, tuple) and hasattr(kind, "_fields") and _is_importable(kind):
         return Recorded(kind, None, [encode(item, find) for item in batch])
     return Carried(batch)
 
 
 def _is_importable(kind: type) -> bool:
-    """Return whether the trainer has this class under its name; others travel by value, in a pickle."""
+    """Return whether the trainer can import this class by its name; other classes are pickled by value."""
     return (kind.__module__ != "__main__" and "<locals>" not in kind.__qualname__) or is_in_parent(kind)
 
 
@@ -154,7 +154,7 @@ def _encode_tensor(tensor: torch.Tensor, find: FindArray) -> Recorded:
 
 
 def as_array(tensor: torch.Tensor, find: FindArray) -> tuple[Array, TensorForm]:
-    """Return a tensor's memory as an array, and the form that makes the tensor again.
+    """Return a tensor's memory as an array, and the form for making the tensor again.
 
     Raises:
         RuntimeError: The tensor is the result of differentiable operations.
@@ -164,7 +164,7 @@ def as_array(tensor: torch.Tensor, find: FindArray) -> tuple[Array, TensorForm]:
         if not tensor.is_leaf:
             raise RuntimeError(_REFUSAL)
         tensor = tensor.detach()
-    # These are marks of a tensor, and its bytes do not have what they mean.
+    # Conjugation and negation are flags of a tensor, which its bytes do not contain.
     if tensor.is_conj() or tensor.is_neg():
         tensor = tensor.resolve_conj().resolve_neg()
     if not tensor.is_contiguous():
@@ -173,7 +173,7 @@ def as_array(tensor: torch.Tensor, find: FindArray) -> tuple[Array, TensorForm]:
     if tensor.dtype not in _NUMPY:
         dtype, tensor = tensor.dtype, tensor.view(_INTEGERS[tensor.dtype.itemsize])
     array = find(tensor.data_ptr())
-    # The slot's own array only if it is the whole tensor: a part, or another view, is copied as any other.
+    # Use the slot's array only if it is the whole tensor. A part or another view is copied like other arrays.
     if array is None or array.nbytes != tensor.nbytes or not tensor.is_contiguous() or array.dtype != _numpy(tensor):
         array = tensor.numpy()
     elif array.shape != tensor.shape:
@@ -188,17 +188,17 @@ def _numpy(tensor: torch.Tensor) -> Any:
 
 
 def _in_memory_order(tensor: torch.Tensor) -> tuple[torch.Tensor, tuple[int, ...] | None]:
-    """Return the tensor with its axes in the order of memory, and the order that gives it back; or as it is."""
+    """Return the tensor with its axes in memory order, and the permutation back; or unchanged if it has gaps."""
     strides = tensor.stride()
     order = sorted(range(tensor.dim()), key=lambda axis: -strides[axis])
     permuted = tensor.permute(order)
     if not permuted.is_contiguous():
-        return tensor, None  # it has gaps: the slot gets a packed copy
+        return tensor, None  # the slot gets a packed copy
     return permuted, tuple(sorted(range(tensor.dim()), key=order.__getitem__))
 
 
 class Carried:
-    """An object of a batch that travels in a pickle; the trainer gets the object itself.
+    """An object of a batch that is sent in a pickle; the trainer gets the object itself.
 
     Args:
         value: The object.
@@ -217,7 +217,7 @@ class Carried:
 
 
 class _Pickler(reply_pickler()):  # type: ignore[misc]  # cloudpickle has no types
-    """The pickler of replies, by which plain tensors leave their bytes outside."""
+    """The pickler of replies, with the bytes of plain tensors as out-of-band buffers."""
 
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, _Tensor) and obj.requires_grad and not obj.is_leaf:
@@ -238,5 +238,5 @@ def _load(data: bytes, *buffers: Any) -> Any:
 
 def _rebuild(form: TensorForm, array: Array, shape: tuple[int, ...]) -> torch.Tensor:
     array = array.reshape(shape)
-    # torch warns of tensors over memory that must not be written.
+    # torch warns about tensors with read-only memory.
     return form._make([array if array.flags.writeable else array.copy()])

@@ -1,11 +1,11 @@
-"""The source of torch's workers: what a worker process computes for a `DataLoader`.
+"""The source of torch's workers: it computes batches for a `DataLoader` in a worker process.
 
-It is sent to the workers once, and is a dataset's counterpart of torch's own ``_worker_loop``: one thread for torch's
-operations, ``get_worker_info()``, ``worker_init_fn``, then the items and ``collate_fn``. For a map-style dataset the
-trainer lists what a batch is made of; an iterable-style one is iterated in each worker.
+It is sent to the workers once, and corresponds to torch's own ``_worker_loop``: one thread for torch's operations,
+``get_worker_info()``, ``worker_init_fn``, then the items and ``collate_fn``. For a map-style dataset, the trainer sends
+the indices of each batch. An iterable-style dataset is iterated in each worker.
 
-*Random numbers.* Those of a map-style sample follow from (base seed, epoch, place in the order), those of a stream's
-batch from (base seed, epoch, number of the batch, worker). The worker process seeds all generators, as for any source;
+*Random numbers.* Those of a map-style sample depend on (base seed, epoch, place in the order), those of a stream's
+batch on (base seed, epoch, number of the batch, worker). The worker process seeds all generators, as for any source;
 see `mpqueue.seeding.lazy_seeding`.
 """
 
@@ -30,7 +30,7 @@ from mpqueue.worker.runner import BatchAhead
 Begin: TypeAlias = Callable[[int, int, int], None]
 
 INIT_NOTE = "raised by worker_init_fn"
-_EPOCH_SHIFT = 44  # places of an epoch: more than any dataset has samples
+_EPOCH_SHIFT = 44  # bits for places in an epoch: no dataset has 2**44 samples
 
 
 class LoaderParts(NamedTuple):
@@ -39,13 +39,14 @@ class LoaderParts(NamedTuple):
     Attributes:
         dataset: The dataset.
         collate_fn: The loader's function.
-        worker_init_fn: Called with its number in each worker, first.
-        base_seed: Drawn from the loader's generator.
-        num_workers: How many there are; 0: the trainer computes.
-        batch_size: Elements of a stream that make a batch; None: each is one. Of no meaning to a map-style dataset.
-        drop_last: A stream's last batch is left out if it is short.
-        is_batched: What the trainer lists are the indices of a batch, not one index.
-        threads: In so many a worker computes the samples of a batch.
+        worker_init_fn: Called first in each worker, with the worker's number.
+        base_seed: The seed that was drawn from the loader's generator.
+        num_workers: Number of workers; 0: the trainer computes.
+        batch_size: Number of elements of a stream per batch; None: each element is a batch. Not used for map-style
+            datasets.
+        drop_last: Drop a stream's last batch if it is short.
+        is_batched: The trainer sends a list of indices for each batch, not one index.
+        threads: Number of threads in which a worker computes the samples of a batch.
     """
 
     dataset: Any
@@ -60,7 +61,7 @@ class LoaderParts(NamedTuple):
 
 
 def listed_of(index: Any, epoch: int, place: int) -> Listed:
-    """Return the message that asks a worker for what a sampler gave."""
+    """Return the message that requests a batch from a worker, for the index or indices that a sampler returned."""
     first = (epoch << _EPOCH_SHIFT) + place
     return Listed(first, index if type(index) is list else ("", index))
 
@@ -69,7 +70,7 @@ class LoaderSource:
     """The source of a loader's workers.
 
     Args:
-        parts: Of the loader.
+        parts: The parts of the loader.
     """
 
     def __init__(self, parts: LoaderParts) -> None:
@@ -77,10 +78,10 @@ class LoaderSource:
         self._collation = SlotCollation()
 
     def prepare(self) -> None:
-        """Make this process a worker of torch's kind; called once, before the first batch."""
+        """Prepare this process like one of torch's workers; called once, before the first batch."""
         worker = context.worker_info()
         assert worker is not None
-        # As torch's own workers have it: several processes with a thread for each CPU would get in each other's way.
+        # As in torch's own workers: with a thread for each CPU, several processes would slow each other down.
         torch.set_num_threads(1)
         _seed_for_init(self.parts.base_seed, worker.id)
         self._collation.install()
@@ -88,12 +89,12 @@ class LoaderSource:
             try:
                 self.parts.worker_init_fn(worker.id)
             except Exception as error:
-                error.add_note(INIT_NOTE)  # the trainer looks for it: see `Iterator.raise_init_error`
+                error.add_note(INIT_NOTE)  # the trainer checks it: see `Iterator.raise_init_error`
                 raise
 
 
 def _seed_for_init(base_seed: int, number: int) -> None:
-    """Seed the global generators as torch's worker does, so that ``worker_init_fn`` draws the same numbers.
+    """Seed the global generators like torch's worker, so that ``worker_init_fn`` draws the same numbers.
 
     Follows: ``torch.utils.data._utils.worker._worker_loop``.
     """
@@ -108,29 +109,29 @@ class MapSource(LoaderSource):
     """Computes the batches of a map-style dataset.
 
     Args:
-        parts: Of the loader.
+        parts: The parts of the loader.
     """
 
     def __init__(self, parts: LoaderParts) -> None:
         super().__init__(parts)
-        self._threads: Any = None  # of the worker
+        self._threads: Any = None  # `SampleThreads`, created with the first batch
         self._batch_ahead: BatchAhead | None = None
 
     def begin_ahead(self, batch_ahead: BatchAhead | None) -> None:
-        """Begin samples of the next batches of a pass while threads have nothing else to do, or do so no longer."""
+        """Allow threads to begin samples of later batches while they are idle; None: stop doing so."""
         self._batch_ahead = batch_ahead
 
     def take(self, listed: Listed, begin: Begin) -> Any:
-        """Compute what the trainer has listed; ``begin`` is called with (seed, epoch, place) before each sample."""
+        """Compute a batch that the trainer requested; ``begin`` is called with (seed, epoch, place) per sample."""
         epoch, first = divmod(listed.first, 1 << _EPOCH_SHIFT)
         index = listed.indices if type(listed.indices) is list else listed.indices[1]
         try:
             data = self._items(index, epoch, first, begin)
-            # For collate_fn: its numbers are the batch's, not those that the last sample has left.
+            # Seed for collate_fn: its random numbers must not depend on how many the last sample has drawn.
             begin(self.parts.base_seed, epoch, ~first)
             return encode(self.parts.collate_fn(data), self._collation.find)
         finally:
-            # Behind an error, too: an array that is kept keeps its slot.
+            # Also after an error: a kept array would keep its slot.
             self._collation.forget()
 
     def _items(self, index: Any, epoch: int, first: int, begin: Begin) -> Any:
@@ -141,7 +142,7 @@ class MapSource(LoaderSource):
         if self.parts.threads > 1:
             return self._in_threads(index, epoch, first, begin)
         if getattr(dataset, "__getitems__", None):
-            # One call is for all samples, so its numbers are those of none: the complement of a place is none.
+            # One call computes all samples. The complement of a place is no place, so its numbers are no sample's.
             begin(seed, epoch, ~first)
             return dataset.__getitems__(index)
         items = []
@@ -154,18 +155,18 @@ class MapSource(LoaderSource):
         from mpqueue.worker.threaded_samples import BatchIndices, SampleThreads
 
         def find_ahead(place: int) -> BatchIndices | None:
-            found = None if self._batch_ahead is None else self._batch_ahead(place)
-            if found is None or found[2] is None or type(found[2].indices) is not list:
+            ahead = None if self._batch_ahead is None else self._batch_ahead(place)
+            if ahead is None or ahead[2] is None or type(ahead[2].indices) is not list:
                 return None
-            its_epoch, its_first = divmod(found[2].first, 1 << _EPOCH_SHIFT)
-            return BatchIndices(epoch, its_first, found[2].indices) if its_epoch == epoch else None
+            its_epoch, its_first = divmod(ahead[2].first, 1 << _EPOCH_SHIFT)
+            return BatchIndices(epoch, its_first, ahead[2].indices) if its_epoch == epoch else None
 
         dataset, seed = self.parts.dataset, self.parts.base_seed
         threads = self._threads
         if threads is None:
             info = context.worker_info()
             threads = self._threads = SampleThreads(self.parts.threads, tells=info is not None and info.id == 0)
-        # The global generators, which all threads share, are the batch's; those of a sample are in `mpqueue.rng`.
+        # Threads share the global generators, which are seeded once per batch. `mpqueue.rng` is separate per sample.
         begin(seed, epoch, ~first)
         if getattr(dataset, "__getitems__", None):
             items: list[Any] = threads.in_parts(dataset.__getitems__, seed, epoch, first, index)
@@ -180,23 +181,23 @@ class MapSource(LoaderSource):
 class StreamSource(LoaderSource):
     """Iterates over an iterable-style dataset, a new iterator for each epoch.
 
-    The first iterator of an epoch is that of the dataset itself, as in torch's workers: a dataset may count its epochs.
-    A dataset with a state is copied before, because the epoch may be started again here, or from a state.
+    The first iterator of an epoch is made from the dataset itself, as in torch's workers: a dataset may count its
+    epochs. A dataset with a state is copied before, because the epoch may be started again here, or from a state.
 
     Args:
-        parts: Of the loader.
+        parts: The parts of the loader.
     """
 
     def __init__(self, parts: LoaderParts) -> None:
         super().__init__(parts)
-        self._epoch, self._is_first = -1, True  # of the epochs of this process
-        self._before: Any = None  # a copy of the dataset from before the first iterator of this epoch
+        self._epoch, self._is_first = -1, True  # the present epoch; whether it is this process's first one
+        self._before: Any = None  # a copy of the dataset before the first iterator of this epoch
 
     def __call__(self) -> Iterator[Any]:
         """Begin an epoch.
 
         Raises:
-            Exception: What the dataset's ``__iter__`` raised.
+            Exception: The error of the dataset's ``__iter__``.
         """
         dataset = self.parts.dataset
         info = context.worker_info_unasked()
@@ -216,17 +217,18 @@ class StreamSource(LoaderSource):
 
 
 class _StreamBatches(Iterator[Any]):
-    """The batches of one worker's stream; what the dataset raises is raised, and its iterator asked again.
+    """The batches of one worker's stream. After an error of the dataset, its iterator is called again.
 
-    Where the iterator or the dataset has a state, this has it, too.
+    It has a state if the iterator or the dataset has one.
 
     Args:
-        parts: Of the loader.
-        collation: Knows which tensors are in the slot.
-        dataset: Is iterated.
-        before: The dataset before that, of which a copy loads a state. Many datasets start where a state was loaded in
-            all later epochs, too, so that the worker's dataset must not load it. None: the dataset has no state.
-        saves_first: As of `GeneratorLane`. The dataset was iterated before, and that of another worker was not.
+        parts: The parts of the loader.
+        collation: Finds the tensors in the slot.
+        dataset: The dataset to iterate.
+        before: The dataset before its iteration, for loading states into a copy of it. Many datasets also begin all
+            later epochs where a state was loaded, so the worker's dataset must not load it. None: the dataset has no
+            state.
+        saves_first: As for `GeneratorLane`. The dataset was iterated before, in contrast to that of a new worker.
     """
 
     def __init__(
@@ -238,12 +240,12 @@ class _StreamBatches(Iterator[Any]):
         self._iterator = iter(dataset)
 
     def state_dict(self) -> Any:
-        """Return where it is; None: nobody says."""
+        """Return the state of the iterator or the dataset; None: neither has one."""
         holder = self._iterator if has_state(self._iterator) else self._dataset
         return holder.state_dict() if has_state(holder) and not self._has_ended else None
 
     def load_state_dict(self, state: Any) -> None:
-        """Go on where a state was taken."""
+        """Continue from a state."""
         if has_state(self._iterator):
             self._iterator.load_state_dict(state)
         else:
@@ -270,7 +272,7 @@ class _StreamBatches(Iterator[Any]):
                 elements.append(next(self._iterator))
             except StopIteration:
                 self._has_ended = True
-                # What there is becomes a batch first; the next call ends.
+                # Return the elements as a batch first; the next call ends.
                 break
         if not elements or (parts.drop_last and len(elements) < parts.batch_size):
             raise StopIteration

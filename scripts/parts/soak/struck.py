@@ -233,7 +233,7 @@ def _torch(alarms: Alarms, **options: Any) -> Generator[int, None, None]:
         except StopIteration:
             _require(sorted(found) if is_shuffled else found, expected)
         except RuntimeError as error:
-            if "an interrupt came" not in str(error):
+            if "an interrupt arrived" not in str(error):
                 raise Deviation(f"{error} came after {found}") from error
         yield len(found)
 

@@ -112,7 +112,7 @@ def test_a_generator_starts_without_arguments_too():
 @pytest.mark.parametrize(
     ("make", "text"),
     [
-        (lambda: OrderedEnqueuer(Who(), 2, workers=3), "workers twice: 2 by its place, 3 by name"),
+        (lambda: OrderedEnqueuer(Who(), 2, workers=3), "workers twice: 2 by position, 3 by name"),
         (lambda: OrderedEnqueuer(Who(), True, False, 2), r"\(sequence, use_multiprocessing, shuffle\).* 1 more"),
         (lambda: OrderedEnqueuer(Who(), 2, True, 3, False, 5), "1 more: pass them by name"),
         (lambda: OrderedEnqueuer(Who(), "two"), "use_multiprocessing must be True or False, got 'two'"),

@@ -42,7 +42,7 @@ def told(monkeypatch):
     """What was said."""
     found = []
     monkeypatch.setattr(backups, "warn", found.append)
-    monkeypatch.setattr(backups, "_has_told", False)
+    monkeypatch.setattr(backups, "_has_warned", False)
     yield found
     backups._num_steps = 0
 
@@ -67,7 +67,7 @@ def test_a_loader_that_begins_anew_behind_a_backup_says_so_once(backup, told):
         with pytest.raises(Killed):
             fit(loader, keras.callbacks.BackupAndRestore(backup), Kill())
     assert len(told) == 1
-    assert "goes on behind step 3" in told[0]
+    assert "continues after step 3" in told[0]
     assert "load_state_dict" in told[0]
     with Loader(PAIRS, batch_size=4, workers=0) as loader:
         fit(loader, keras.callbacks.BackupAndRestore(backup))

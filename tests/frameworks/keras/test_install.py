@@ -180,7 +180,7 @@ class OtherAdapter(adapter.PyDatasetAdapter):
     [
         ({"OrderedEnqueuer": OldEnqueuer}, r"OrderedEnqueuer.__init__ takes \(self, py_dataset, use_multiprocessing,"),
         ({"OrderedEnqueuer": None}, "it has no OrderedEnqueuer"),
-        ({"PyDatasetAdapter": OtherAdapter}, "does not build an OrderedEnqueuer"),
+        ({"PyDatasetAdapter": OtherAdapter}, "does not make an OrderedEnqueuer"),
     ],
     ids=["older", "gone", "other adapter"],
 )
@@ -189,7 +189,7 @@ def test_keras_that_does_not_fit_runs_datasets_itself_with_a_warning(monkeypatch
     for name, value in changes.items():
         monkeypatch.setattr(adapter, name, value)
     replaced = adapter.OrderedEnqueuer
-    text = f"does not fit Keras {keras.__version__}: .*{why}.*own workers run the datasets without mpqueue"
+    text = f"does not support Keras {keras.__version__}: .*{why}.*own workers run the datasets without mpqueue"
     with pytest.warns(UserWarning, match=text) as warned:
         installation = install()
     with pytest.warns(UserWarning, match=text) as others:
@@ -225,7 +225,7 @@ def _use_fresh_replacement(monkeypatch):
 def test_keras_without_the_adapter_module_runs_datasets_itself_with_a_warning(monkeypatch):
     _use_fresh_replacement(monkeypatch)
     monkeypatch.setattr(keras_face, "_ADAPTER", "keras.src.trainers.gone")
-    with pytest.warns(UserWarning, match=r"does not fit Keras .*it has no module keras\.src\.trainers\.gone"):
+    with pytest.warns(UserWarning, match=r"does not support Keras .*it has no module keras\.src\.trainers\.gone"):
         install()
     with pytest.warns(UserWarning, match="gone"):
         assert len(accelerate(marked.Marked(3), 2)) == 3
@@ -266,7 +266,7 @@ def test_workers_of_a_dataset_that_travels_by_value_import_no_keras(delivered):
 @pytest.mark.any_backend
 def test_what_is_no_argument_of_accelerate_is_told_by_the_name_that_it_has():
     arrays = np.zeros((4, 2)), np.zeros(4)
-    with pytest.raises(TypeError, match=r"accelerate takes one dataset.*got ndarray.*call fit\(x, y\)"):
+    with pytest.raises(TypeError, match=r"accelerate needs one dataset.*got ndarray.*call fit\(x, y\)"):
         mpqueue.keras.accelerate(*arrays)
     with pytest.raises(
         TypeError,

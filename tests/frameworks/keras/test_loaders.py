@@ -124,7 +124,7 @@ def test_a_keras_that_resets_its_data_in_another_way_is_refused(monkeypatch):
     monkeypatch.setattr(keras_resets, "_replacement", fresh)
     monkeypatch.setattr(EpochIterator, "reset", lambda _, hard: None)
     with Loader(marked.Marked(1), workers=1) as loader:
-        with pytest.raises(ImportError, match=r"does not fit Keras .* has no reset\(\)"):
+        with pytest.raises(ImportError, match=r"does not support Keras .* has no reset\(\)"):
             accelerate(loader)
         monkeypatch.setattr(EpochIterator, "reset", stock)
         accelerated = accelerate(loader)
@@ -326,7 +326,7 @@ def test_a_dataset_of_a_loader_is_accelerated_once():
 )
 def test_options_beside_a_loader_are_refused(options):
     (name,) = options
-    with pytest.raises(ValueError, match=f"a Loader has options of its own: pass {name} to the Loader"):
+    with pytest.raises(ValueError, match=f"a Loader has its own options: pass {name} to the Loader"):
         accelerate(Loader(marked.Marked()), **options)
 
 
@@ -369,7 +369,7 @@ def test_what_was_looked_at_is_written_to_by_nobody_else():
 
 
 @pytest.mark.parametrize(
-    ("index", "text"), [(3, "there is no batch 3: the epoch has 3"), (4, "only the first 4"), (-1, "batch -1")]
+    ("index", "text"), [(3, "batch 3 does not exist: the epoch has 3"), (4, "only the first 4"), (-1, "batch -1")]
 )
 def test_a_look_at_what_is_not_there_is_an_index_error(index, text):
     with Loader(marked.Marked(3), workers=1) as loader, pytest.raises(IndexError, match=text):

@@ -144,7 +144,7 @@ def test_what_another_program_has_put_over_ours_stays_and_makes_no_circle(monkey
 
 def test_a_torch_that_makes_its_iterators_elsewhere_is_refused(monkeypatch):
     monkeypatch.delattr(data.DataLoader, "_get_iterator")
-    with pytest.raises(ImportError, match=f"does not fit torch {re.escape(torch.__version__)}: .* no method"):
+    with pytest.raises(ImportError, match=f"does not support torch {re.escape(torch.__version__)}: .* no method"):
         mpqueue.torch.install()
     assert not hasattr(data.DataLoader, "_get_iterator")
 

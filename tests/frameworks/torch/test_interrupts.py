@@ -195,7 +195,7 @@ def test_a_second_interrupt_as_the_first_one_is_looked_at_is_no_end_of_the_pass(
     with pytest.raises(Struck):
         next(batches)
     for _ in range(2):
-        with pytest.raises(RuntimeError, match="an interrupt came"):
+        with pytest.raises(RuntimeError, match="an interrupt arrived"):
             next(batches)
 
 
@@ -212,7 +212,7 @@ def test_an_interrupt_in_an_iterable_dataset_is_no_end_of_the_pass(raises):
     with pytest.raises(TimeoutError):
         next(batches)
     for _ in range(2):
-        with pytest.raises(RuntimeError, match="an interrupt came"):
+        with pytest.raises(RuntimeError, match="an interrupt arrived"):
             next(batches)
     assert next(iter(loader)).tolist() == [0, 1]
 

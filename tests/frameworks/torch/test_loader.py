@@ -681,7 +681,7 @@ def test_a_subclass_that_copies_all_it_has_can_be_pickled():
 
 def test_a_state_of_something_else_is_refused():
     loader = DataLoader(Numbers(), num_workers=1)
-    with pytest.raises(ValueError, match=r"no state of a mpqueue\.torch\.DataLoader"):
+    with pytest.raises(ValueError, match=r"expected a state of a mpqueue\.torch\.DataLoader"):
         loader.load_state_dict({"epoch": 3})
 
 

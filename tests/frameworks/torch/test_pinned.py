@@ -196,7 +196,7 @@ def test_memory_that_cuda_refuses_stays_plain(caplog):
         ring.collect()
         assert slot.turn == 0
     ring.close()
-    assert len([record for record in caplog.records if "does not pin" in record.getMessage()]) == 1
+    assert len([record for record in caplog.records if "cannot pin" in record.getMessage()]) == 1
 
 
 class Images:

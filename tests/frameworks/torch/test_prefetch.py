@@ -75,15 +75,15 @@ def test_what_is_copied_from_stays_until_its_copies_have_passed():
     batches, mover = _on_device(_loader(), 1)
     iterator = iter(batches)
     next(iterator), next(iterator)
-    assert [moving.event for moving in iterator._handed_out] == [0, 2]
+    assert [moving.event for moving in iterator._returned] == [0, 2]
     mover.passed.add(0)
     next(iterator)
-    assert [moving.event for moving in iterator._handed_out] == [2, 4]
+    assert [moving.event for moving in iterator._returned] == [2, 4]
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("taken", [0, 1, 5, 6])
-def test_a_state_tells_of_what_was_handed_out(taken, workers):
+def test_a_state_tells_of_what_was_returned(taken, workers):
     batches, _ = _on_device(_loader(workers))
     iterator = iter(batches)
     seen = [next(iterator).tolist() for _ in range(taken)]

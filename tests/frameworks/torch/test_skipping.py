@@ -80,7 +80,7 @@ def _accelerate(monkeypatch):
     module.data, module.torch = data, torch
     exec(_ACCELERATE, vars(module))
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setattr(skipping, "_has_told", False)
+    monkeypatch.setattr(skipping, "_has_warned", False)
     return module
 
 
@@ -123,7 +123,7 @@ def test_ranks_have_random_numbers_of_their_own(accelerate):
     assert sorted(index for indices, _ in first + second for index in indices) == list(range(16))
     assert not {number for _, noise in first for number in noise} & {number for _, noise in second for number in noise}
     skipping_one = accelerate.SkipBatchSampler(share(1), 1)
-    assert skipping.told_by_sampler(types.SimpleNamespace(batch_sampler=skipping_one)).first == 2
+    assert skipping.sampler_facts(types.SimpleNamespace(batch_sampler=skipping_one)).first == 2
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -137,7 +137,7 @@ def test_what_only_a_state_makes_exact_is_told_once(accelerate, workers, caplog)
         assert [batch.tolist() for batch in stream] == [[2], [3], [4], [5]]
         assert len(list(mpqueue.torch.DataLoader(Noisy(), batch_sampler=sampler, num_workers=workers))) == 3
     (record,) = caplog.records
-    assert "passing over its first 2 batches" in record.getMessage()
+    assert "skipping its first 2 batches" in record.getMessage()
     assert "ignore_data_skip=True" in record.getMessage()
 
 

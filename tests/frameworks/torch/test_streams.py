@@ -219,7 +219,7 @@ def test_one_state_goes_into_its_rank_and_missing_ones_are_named():
     with pytest.raises(ValueError, match="of 2 states 1 are of a pass that is under way"):
         ranked(0, 2, **options).load_state_dict([state, DataLoader(STREAM).state_dict()])
     of_numbers = DataLoader(range(4))
-    with pytest.raises(ValueError, match="for the ranks of a stream"):
+    with pytest.raises(ValueError, match="only a stream with ranks"):
         of_numbers.load_state_dict([of_numbers.state_dict()] * 2)
 
 

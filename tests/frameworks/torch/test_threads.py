@@ -99,7 +99,7 @@ class Stream(data.IterableDataset):
 @pytest.mark.parametrize(
     ("dataset", "options", "kind", "text"),
     [
-        (Plain(), {"num_workers": 0}, ValueError, "threads=2 is about workers"),
+        (Plain(), {"num_workers": 0}, ValueError, "threads=2 needs workers"),
         (Stream(), {}, ValueError, r"an iterable-style dataset \(Stream\)"),
         (Plain(), {"batch_size": None}, ValueError, "batch_size=None"),
         (data.Subset(Plain(), [1, 2]), {}, ValueError, "Subset has __getitems__.*thread_safe = True"),
