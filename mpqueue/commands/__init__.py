@@ -23,5 +23,5 @@ From the ground up; a module imports only from its own line and the lines above 
     index.py           ``mpqueue index``: creates the indexes of files in advance
     serve.py           ``mpqueue serve``: runs a server in a separate process
 
-`mpqueue.__main__` imports a command when it is called, so that no command waits for the imports of another.
+`mpqueue.__main__` imports a command when it is called, so that no command waits for unrelated imports.
 """

@@ -1,10 +1,10 @@
 """The last sentence of ``mpqueue bench``: the recommended change and its gain. Pure.
 
 The first part is about workers: the smallest number with the best rate, compared with the present setting. The second
-part names the remaining bottleneck, the first of these whose condition holds:
+part names the remaining bottleneck, the first of these with a true condition:
 
     the training step      with ``--step-ms``: batches arrive faster than the step takes them
-    handing over           the rate is near that of the ideal loader, and batches are small
+    handing over           the rate is close to the ideal loader's, and batches are small
     the copy               a large share of a worker's time is copying its batch into the ring
     memory                 the bytes of the batches are a large share of the machine's copy rate
     waiting                the source uses no CPU for most of its time
@@ -60,7 +60,7 @@ class Results:
         copied_per_s: Bytes per second that one thread of the machine copies.
         num_cpus: Number of CPUs that may be used.
         step_s: Time of the training step for a batch in seconds; None: not specified.
-        drawn: The generators, shared by all threads of a process, from which the source has drawn.
+        drawn: The generators, shared by all threads of a process, that the source has used.
     """
 
     measured: Sequence[Measured]
@@ -147,7 +147,7 @@ def _workers(now: Measured, best: Measured) -> str:
     """Return the first part of the sentence, about workers."""
     rate, gain = f"{_rate(best.batches_per_s)} batches/s", best.batches_per_s / now.batches_per_s
     if best.setting == now.setting:
-        return f"Keep {best.setting.code()} ({rate}), more workers gain nothing"
+        return f"Keep {best.setting.code()} ({rate}), more workers do not improve the rate"
     if gain >= GAIN:
         return f"Use {best.setting.code()}: {rate}, {gain:.1f} times the rate of {now.setting}"
     return f"Use {best.setting.code()}: {rate}, the same rate as {now.setting}"

@@ -71,7 +71,7 @@ class Measured:
         seed_s: Seconds per batch for seeding random generators; part of ``source_s``.
         collate_s: Seconds per batch for making it from samples; part of ``source_s``.
         cpu_share: Without workers: seconds of CPU per second. Below 1, the source waits for something, or for a CPU.
-        crowded_share: Without workers: seconds per second in which other programs had the CPUs.
+        crowded_share: Without workers: seconds per second that other programs used the CPUs.
         blocked_s: Seconds per batch of waiting for anything but a CPU, if known; part of ``source_s``.
     """
 
@@ -88,14 +88,14 @@ class Measured:
 
     @property
     def window(self) -> SizeWindow:
-        """The figures on which "auto" decides; the consumer only waits for batches."""
+        """The figures for the decisions of "auto"; the consumer only waits for batches."""
         worked_s = self.source_s + self.copy_s
         blocked = self.blocked_s / worked_s if worked_s else 0.0
         return SizeWindow(self.batches_per_s, 1.0, self.batches_per_s * worked_s, blocked)
 
     @property
     def waiting_share(self) -> float:
-        """Seconds per second in which the source, without workers, waited for anything but a CPU."""
+        """Waiting time of the source per second, without workers, except for waiting for a CPU."""
         return 0.0 if self.cpu_share is None else max(0.0, 1 - self.cpu_share - (self.crowded_share or 0.0))
 
 
@@ -170,7 +170,7 @@ def measure(source: Any, setting: Setting, seconds: float, options: dict[str, An
 
 
 def _in_line_s() -> float:
-    """Return the seconds in which this thread was ready, but other programs had the CPUs; 0 if unknown."""
+    """Return how long this thread was ready while other programs had the CPUs, in seconds; 0 if unknown."""
     return (queued_ns() or 0) / 1e9
 
 

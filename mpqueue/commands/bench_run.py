@@ -53,7 +53,7 @@ def explore(
 
 
 def _most(alone: Measured, threads: int) -> int:
-    """Return the largest number of workers to try: more than the number of CPUs, to show that more gain nothing."""
+    """Return the largest number of workers to try: more than the number of CPUs, to show that more do not help."""
     cpus = limits.useful_workers()
     return _ON_WAITING * cpus if alone.waiting_share > _WAITING and threads == 1 else cpus + max(1, cpus // 2)
 
@@ -74,7 +74,7 @@ def _present(options: argparse.Namespace) -> Setting:
 
 
 def _ideal(batch: MeasuredBatch, setting: Setting, seconds: float, tell: Callable[[str], None]) -> float | None:
-    """Return the rate of a loader whose source costs nothing; None: the batch cannot be sent to processes."""
+    """Return the rate of a loader with a source without cost; None: the batch cannot be sent to processes."""
     setting = setting if setting.workers else Setting(1, "process")
     tell(f"measuring the ideal loader, {setting} ...")
     try:

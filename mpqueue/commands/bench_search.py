@@ -13,7 +13,7 @@ _FAR_FASTER = 2.0
 
 
 def climb(try_one: Callable[[Setting], Measured], backend: Backend, most: Size) -> list[Measured]:
-    """Measure increasing numbers of workers of one kind, until the rules have none left to try."""
+    """Measure increasing numbers of workers of one kind, until the rules suggest no other number."""
     auto, results = Autosize(Size(1, 1), most, 0.0), dict[Size, Measured]()
     is_changed = True
     while is_changed:

@@ -57,7 +57,7 @@ def gpu() -> Finding | None:
 
 
 def _without_device() -> Finding:
-    """Return why there is no device: the machine has no GPU, or it is not available here."""
+    """Return why no device was found: the machine has no GPU, or it is not available here."""
     models = _models()
     if models:
         found = f"the driver lists {', '.join(models)}, but /dev has no device: programs here cannot use the GPU"

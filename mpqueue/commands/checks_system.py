@@ -59,7 +59,7 @@ def proc() -> Finding | None:
 
 
 def cpus() -> Finding:
-    """Compare the CPUs of the machine with those that this process may use, and with its quota."""
+    """Compare the CPUs of the machine with the CPUs that this process may use, and with its quota."""
     total, allowed, quota = os.cpu_count() or 1, num_cpus(), limits.cpu_quota()
     found = f"{total} CPUs" if allowed == total else f"{allowed} of {total} CPUs (affinity)"
     if quota is not None and quota < allowed:

@@ -15,7 +15,7 @@ class Finding:
         name: Name of the check.
         verdict: "ok"; "note": training works, but could be faster or safer; "problem": a part of mpqueue does not work.
         found: The state of the machine, in words and figures.
-        remedy: How to improve it; empty if nothing needs to be done.
+        remedy: How to improve it; empty if no action is needed.
     """
 
     name: str
@@ -37,7 +37,7 @@ def run(checks: Iterable[Check]) -> list[Finding]:
     for check in checks:
         try:
             finding = check()
-        except Exception as error:  # a machine on which a check fails is unusual, which the user should know
+        except Exception as error:  # report it, because such a machine is unusual
             name = check.__name__.strip("_").replace("_", " ")
             finding = Finding(name, "problem", f"the check failed: {type(error).__name__}: {error}")
         if finding is not None:

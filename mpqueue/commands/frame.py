@@ -107,7 +107,7 @@ def is_coloured(stream: TextIO) -> bool:
 
 
 def coloured(text: str, colour: str, *, is_wanted: bool) -> str:
-    """Return a text in a colour of a terminal, if wanted."""
+    """Return a string in a colour of a terminal, if requested."""
     return f"\033[{_COLOURS[colour]}m{text}\033[0m" if is_wanted and colour in _COLOURS else text
 
 
@@ -117,7 +117,7 @@ def width_of(stream: TextIO) -> int | None:
 
 
 def folded(text: str, width: int | None, indent: str = "", hanging: str = "") -> list[str]:
-    """Return a text as lines that fit on a terminal, if it is wide enough for words.
+    """Return a string as lines that fit on a terminal, if it is wide enough for words.
 
     Args:
         text: Text without line breaks.

@@ -75,7 +75,7 @@ def _make(parser: argparse.ArgumentParser, paths: list[str], name: str | None, f
 
 
 def _format_of(paths: list[str]) -> str | None:
-    """Return the format of files whose names all have its suffixes."""
+    """Return the format with the suffixes of all these files."""
     for name, (_, row) in _FORMATS.items():
         if row.endings and all(path.lower().partition("?")[0].endswith(row.endings) for path in paths):
             return name

@@ -28,9 +28,7 @@ examples:
 
 In each trainer: mpqueue.attach("photos", rank=0).
 SIGTERM and Ctrl-C stop the server."""
-_SAME_S = (
-    1.0  # a signal repeated within this time is ignored: wrappers forward what the terminal sends to all processes
-)
+_SAME_S = 1.0  # a signal repeated within this time is ignored: wrappers forward signals of the terminal
 
 
 class _StopSignal(BaseException):
@@ -42,7 +40,7 @@ class _StopSignal(BaseException):
 
 
 class _Signals:
-    """A context in which the first SIGTERM or SIGINT raises `_StopSignal`, and a later one ends the process."""
+    """A context manager: the first SIGTERM or SIGINT raises `_StopSignal`, and a later one ends the process."""
 
     def __init__(self) -> None:
         self._stopped_at: float | None = None
@@ -133,7 +131,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--mode", choices=tuple(MODES), help="each batch to one consumer (default), or to all")
     add("--world", type=int, help="split: number of ranks; broadcast: number of consumers to wait for")
     add("--slow", choices=("wait", "skip", "detach"), help="what happens to a consumer that others wait for")
-    add("--grace-s", type=float, help="seconds for which the place of a rank that exited unexpectedly is reserved")
+    add("--grace-s", type=float, help="seconds to reserve the place of a rank that exited unexpectedly")
     add("--lease-timeout", type=float, help="seconds after which a silent consumer with batches is disconnected")
     add("--journal", metavar="FILE", help="file that records which batches were taken, so that a new server continues")
     add("--allow-uids", type=_uids, metavar="USER,...", help="other users who may attach: ids or names")
@@ -177,4 +175,6 @@ def _uid(user: str) -> int:
     try:
         return pwd.getpwnam(user).pw_uid
     except KeyError:
-        raise argparse.ArgumentTypeError(f"there is no user {user!r}: pass names or ids, separated by commas") from None
+        raise argparse.ArgumentTypeError(
+            f"user {user!r} does not exist:  pass names or ids, separated by commas"
+        ) from None

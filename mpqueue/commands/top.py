@@ -28,7 +28,7 @@ examples:
 
 Servers are always shown, with their consumers. To show loaders, enqueuers and the consumers' own processes, set
 MPQUEUE_MONITOR=1 in the environment of the training, or pass monitor=True.
-waits: the share of time in which the consumer waits for batches: near 100%, the workers are the bottleneck.
+waits: the share of time that the consumer spends waiting for batches: near 100%, the workers are the bottleneck.
 exit status: 0; 1: a process does not answer"""
 _REMEDY = 'a live table needs rich: pip install "mpqueue[top]"; or pass --count 1'
 

@@ -28,7 +28,7 @@ class TopRow:
         batches: Batches delivered since the start; for a stage, elements returned.
         batches_per_s: Recent rate; None: not known yet.
         bytes_per_s: Recent rate of the bytes of arrays.
-        wait_share: The share of time in which the consumer has waited for batches.
+        wait_share: The share of time that the consumer has spent waiting for batches.
         ring: Slots in use, and all slots.
         deaths: Worker crashes.
         note: Anything else, in words.
@@ -173,7 +173,7 @@ def _rate(now: Mapping[str, Any], then: Mapping[str, Any] | None, key: str, seco
 
 
 def _share(now: Mapping[str, Any], then: Mapping[str, Any] | None, seconds: float) -> float | None:
-    """Return the share of time spent waiting. A wait is counted at its end, and may have begun before the interval."""
+    """Return the share of time spent waiting. A wait is counted when it ends, and may have started earlier."""
     rate = _rate(now, then, "wait_s", seconds)
     return None if rate is None else min(1.0, rate)
 

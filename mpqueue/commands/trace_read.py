@@ -30,7 +30,7 @@ class Span(NamedTuple):
 
     Attributes:
         row: The row.
-        name: The name, without a number at its end, which identifies the batch.
+        name: The name, without the number of the batch.
         start_s: Seconds since the beginning of the trace.
         duration_s: Duration in seconds.
         arguments: Further arguments of the event.
@@ -175,7 +175,7 @@ def _sort_in(trace: Trace, events: Iterable[dict[str, Any]]) -> None:
 
 
 def _name_rows(trace: Trace, events: Iterable[dict[str, Any]]) -> dict[Any, str]:
-    """Store the names of rows, and return those of processes."""
+    """Store the names of rows, and return the names of processes."""
     processes = {}
     for event in events:
         if event["ph"] == "M" and event.get("name") == "process_name":

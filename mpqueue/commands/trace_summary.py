@@ -49,7 +49,7 @@ class Summary:
         shares: For each row, the share of time in spans of each name; above 1 if spans overlap.
         deaths: Marks of worker crashes.
         marks: Number of marks of each name, without the numbers in the name.
-        flow_p50_s: Median time of flows from one row to another; None: there are no flows.
+        flow_p50_s: Median time of flows from one row to another; None: the trace has no flows.
     """
 
     duration_s: float

@@ -5,13 +5,13 @@ The memory of a batch has these owners::
     loader       returns a batch: its arrays are views of a slot, and the views hold the lease of the slot
     this module  starts the transfers, and keeps the views until the transfers are ready
     JAX          keeps a view as long as a device array uses its memory. On a CPU, an array may *be* the view; then the
-                 view lives until the last array, shard or NumPy view of it is gone. A donated view is copied first
-    loader       gets the slot back when the last view is gone
+                 view lives until the last array, shard or NumPy view of it is deleted. A donated view is copied first
+    loader       gets the slot back when the last view is deleted
 
 So this module needs neither a lock nor a copy: a slot that an array uses is not granted to a worker. If a loop keeps
 many such arrays, the ring returns private copies, as for every consumer that keeps many batches.
 
-There is no thread: a `next` takes one batch from the loader, starts its transfer, and returns the batch that was
+No thread is used: a `next` takes one batch from the loader, starts its transfer, and returns the batch that was
 started ``prefetch`` calls before.
 
 *Interrupts.* Ctrl-C may raise between any two bytecodes. No batch is lost or returned twice: a batch is moved from the
@@ -102,7 +102,7 @@ class _Ahead(NamedTuple):
 
     Attributes:
         outcome: A batch that is being transferred, or the error that was raised instead.
-        place: The place of the loader before this batch; None: the loader is not a `Loader`.
+        place: Position of the loader before this batch; None: the loader is not a `Loader`.
     """
 
     outcome: _Transfer | Exception

@@ -2,7 +2,7 @@
 
 One iteration of the dataset is one epoch of the loader. `tf.data` requests each batch from its own thread, when the
 batch is needed. It uses an array's memory directly if the memory is aligned. It keeps the array alive as long as it
-uses the memory, so the slot stays leased.
+uses the memory, so the slot remains leased.
 
 The first iteration may be only a *look* (see `mpqueue.frameworks.keras.loader_passes`): a program takes a batch to
 inspect it, as Keras does to build a model. A look does not use up an epoch. For a loader of one or two batches, a look
@@ -45,10 +45,10 @@ def dataset(loader: Loader) -> Any:
                 for epoch in range(2):
                     assert [float(batch[0]) for batch in dataset] == [0, 1, 4, 9]
 
-    Its ``element_spec`` is that of the loader's first batch, with None as the batch dimension. This batch is computed
-    immediately, and is still returned as the first batch. Lists of strings or numbers, and arrays of strings, become
-    tensors; other lists become tuples, as Keras expects; ``None`` remains ``None``. ``len`` of the dataset is that of
-    the loader, if it has one; datasets made from it (``map``, ``batch``) have no length.
+    Its ``element_spec`` is derived from the loader's first batch, with None as the batch dimension. This batch is
+    computed immediately, and is still returned as the first batch. Lists of strings or numbers, and arrays of strings,
+    become tensors; other lists become tuples, as Keras expects; ``None`` remains ``None``. ``len`` of the dataset is
+    that of the loader, if it has one; datasets made from it (``map``, ``batch``) have no length.
 
     Args:
         loader: The loader. It must outlive the dataset, and must not be iterated elsewhere at the same time.
@@ -106,7 +106,7 @@ class _Feed:
         self._latest: LoaderEpoch | None = None
         self._is_counted = False  # the reader counts the batches, and does not request the end
         self._is_notified = False  # Keras reports its looks
-        self._may_look = True  # no iteration has begun, or only iterations of Keras
+        self._may_look = True  # no iteration yet, or only iterations of Keras
         self._is_first = True
         self._is_reset = False  # Keras has reset its data, and requests the length again
         self._lock = RLock()
@@ -126,7 +126,7 @@ class _Feed:
     def take_back(self) -> None:
         """Undo the latest iteration, which was a look: Keras has reset its data. The next iteration is an epoch."""
         with self._lock:
-            if self._latest is not None and not self._may_look:  # an iteration has begun since the last `count`
+            if self._latest is not None and not self._may_look:  # it was started since the last `count`
                 self.epochs.take_back(self._latest)
             self._is_reset, self._may_look = True, False
 

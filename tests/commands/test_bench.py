@@ -113,7 +113,7 @@ def test_a_source_that_computes_is_to_become_cheaper_once_there_are_enough_worke
 
 def test_workers_that_are_enough_already_are_kept():
     advice = advise(results(one(0, 25.0), one(1, 25.0), one(2, 50.0), one(3, 50.0)))
-    assert advice.sentence.startswith("Keep workers=2 (50 batches/s), more workers gain nothing; ")
+    assert advice.sentence.startswith("Keep workers=2 (50 batches/s), more workers do not improve the rate; ")
     assert advice.gain == 1.0
 
 

@@ -200,8 +200,8 @@ class SequenceEnqueuer(Stoppable):
     def stop(self, timeout: float | None = None) -> None:
         """Stop the workers, drop remaining batches, and end all generators returned by `get`.
 
-        Can be called from any thread, and repeatedly. When it returns, worker processes have ended and released their
-        files and locks. Worker threads end after their current item.
+        Can be called from any thread, and repeatedly. When it returns, worker processes no longer exist and have
+        released their files and locks. Worker threads end after their current item.
 
         Args:
             timeout: Maximum time to wait for the workers, in seconds. If None, wait for all worker processes, but not
@@ -222,7 +222,7 @@ class SequenceEnqueuer(Stoppable):
             self._engine.stop(timeout)
 
     def _close(self, pipeline: Pipeline) -> None:
-        """Store the place of a stream that is about to end; implemented by subclasses."""
+        """Store the position of a stream that is about to end; implemented by subclasses."""
 
     def statistics(self) -> "Statistics":
         """Return the counters since the start. After `stop`, they keep their last values."""

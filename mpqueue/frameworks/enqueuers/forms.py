@@ -55,13 +55,13 @@ def backend_of(backend: BackendName | None, *, use_multiprocessing: bool, option
     if backend is not None or options.ray_options is not None:
         check_backend(chosen, options)
     if use_multiprocessing and not kind_of(chosen).in_processes:
-        raise ValueError(f"backend={chosen!r} and use_multiprocessing=True contradict each other: pass one of them")
+        raise ValueError(f"backend={chosen!r} and use_multiprocessing=True contradict each other: pass only one")
     return chosen
 
 
 def own_of(sequence: Any) -> dict[str, Any]:
     """Return the arguments that a `Sequence` specifies for its enqueuer, by name."""
-    if not isinstance(sequence, Sequence):  # the attributes of others may mean something else
+    if not isinstance(sequence, Sequence):  # attributes of other classes may mean something else
         return {}
     return {name: getattr(sequence, name) for name in _KERAS_3[:3] if _is_given(sequence, name)}
 
@@ -88,7 +88,7 @@ def by_old_names(present: dict[str, Any], old: dict[str, Any]) -> dict[str, Any]
             continue
         today = _TODAY[name]
         if present[today] is not None:
-            raise TypeError(f"{name}={value!r} and {today}={present[today]!r} mean the same: pass one of them")
+            raise TypeError(f"{name}={value!r} and {today}={present[today]!r} mean the same: pass only one")
         merged[today] = value
     return merged
 

@@ -69,7 +69,7 @@ class GeneratorEnqueuer(SequenceEnqueuer):
             random_seed = None
         seed = options.get("seed")
         if seed is not None and random_seed is not None and seed != random_seed:
-            raise ValueError(f"random_seed={random_seed} and seed={seed} mean the same: pass one of them")
+            raise ValueError(f"random_seed={random_seed} and seed={seed} mean the same: pass only one")
         if random_seed is not None:
             options["seed"] = random_seed
         chosen = Options.of(GeneratorEnqueuerOptions, options, "GeneratorEnqueuer")

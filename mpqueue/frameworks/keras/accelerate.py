@@ -42,7 +42,7 @@ __all__ = ["accelerate", "install"]
 
 _ADAPTER = "keras.src.trainers.data_adapters.py_dataset_adapter"
 
-# The supported signatures of the enqueuer and the adapter. The last one is that of the newest version.
+# The supported signatures of the enqueuer and the adapter. The last one belongs to the newest version.
 _SIGNATURES: dict[str, tuple[tuple[str, ...], ...]] = {
     "OrderedEnqueuer.__init__": (
         ("self", "py_dataset", "workers", "use_multiprocessing", "max_queue_size", "shuffle"),
@@ -73,7 +73,7 @@ def accelerate(
 ) -> Any:
     """Return a dataset for `model.fit`, `evaluate` or `predict`, e.g. ``model.fit(accelerate(train, workers=4))``.
 
-    Its items are those of ``py_dataset``, computed ahead by workers that are kept across epochs. The hooks are called
+    It returns the items of ``py_dataset``, computed ahead by workers that are kept across epochs. The hooks are called
     as in a fit without workers. Its ``workers``, ``use_multiprocessing`` and ``max_queue_size`` can be set later, as
     for every `PyDataset`. A `mpqueue.Loader` has its own workers, options and order, which ``shuffle`` of `fit` does
     not change; each epoch of `fit` is an epoch of the loader. For other datasets, Keras draws the shuffled order, which
@@ -223,7 +223,7 @@ class Accelerated:
     options: Options
     backend: BackendName | None = None
     enqueuer: "Callable[[], Enqueuer | None]" = staticmethod(lambda: None)  # a weak reference to the latest enqueuer
-    latest: Latest = Latest()  # its counters, which remain when it is gone
+    latest: Latest = Latest()  # its counters, which outlive it
 
     def __getitem__(self, index: int) -> Any:
         """Return the batch at position ``index``."""
@@ -261,7 +261,7 @@ class Accelerated:
 
 
 def _no_hook() -> None:
-    """Do nothing, in place of a hook that a dataset lacks."""
+    """Replace a hook that a dataset lacks."""
 
 
 class AcceleratedLoader(Accelerated):
@@ -282,7 +282,7 @@ class AcceleratedLoader(Accelerated):
         return self.epochs.length
 
     def on_epoch_begin(self) -> None:
-        """Do nothing: the loader begins its epochs itself."""
+        """Have no effect: the loader begins its epochs itself."""
 
     def on_epoch_end(self) -> None:
         """End the epoch, so that the loader calls its source's hook. Keras does not request the end of an epoch."""

@@ -1,16 +1,16 @@
 """Worker pools that are kept between uses, for a limited time.
 
-A fit loop that stops and starts around every epoch never reports its end, and TensorFlow keeps iterated datasets in
-memory forever. So a pool that such a loop stops keeps its workers. It is *parked* (its workers end; the next use starts
-others) at the first of these events:
+A fit loop that stops and starts around every epoch never reports that it is done, and TensorFlow keeps iterated
+datasets in memory forever. So a pool that such a loop stops keeps its workers. It is *parked* (its workers end; the
+next use starts others) at the first of these events:
 
-- the last reference to it is gone: its own finalizer parks it, not this module;
+- the last reference to it is deleted: its own finalizer parks it, not this module;
 - it was idle longer than its patience: a minute, or twice the longest time between two uses, so that the pool of a
   validation is kept through long epochs after the first;
 - a new pool of the same source begins, or there are too many pools: a new `fit` has replaced the previous one;
 - `mpqueue.shutdown`.
 
-One timer, started by the first use, sleeps until the earliest end of a pool's patience; nothing is polled in between.
+One timer, started by the first use, sleeps until the earliest end of a pool's patience, without polling.
 Parking is always safe: a pool that is in use at that moment refuses, and any other pool only loses work done ahead.
 After an interrupt, a pool is still watched, and no timer is recorded that was not started.
 """

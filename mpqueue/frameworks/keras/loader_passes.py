@@ -8,9 +8,9 @@ batch or two, drops the iterator and begins again. Such a *look* must not use up
     begin(on_trial=True) the same, and keep the first batches, in case this is only a look
     take_back(epoch)     undo that `begin`: the next epoch is this one again, from its first batch
 
-Kept batches are private copies: the framework may modify its batches and keep this object forever, and no slot stays
-leased for that. At most `MOST_KEPT` batches are kept. With the next batch, or at the end of the epoch, the epoch is no
-look any more, and cannot be taken back.
+Kept batches are private copies: the framework may modify its batches and keep this object forever, and no slot
+is leased for that. At most `MOST_KEPT` batches are kept. After the next batch, or at its end, the epoch cannot be taken
+back.
 
 The loader has counted the batches of a look, but the training has not used them. So each of them is stored with the
 place of the loader before it. `place` returns the place of the first one, and a state of the loader contains this
@@ -19,7 +19,7 @@ back.
 
 If the framework takes a batch ahead of use, it holds a batch that no step has used until it requests the next batch or
 the end. `place` is then before this batch, so that a state saved in a step covers the batches of finished steps. The
-end is `StopIteration`; or, if the loader has a length, for which the adapter counts, the `stop` after the last batch.
+end is `StopIteration`; or, if the loader has a length, the `stop` after the last batch.
 
 A callback that restores the model at the beginning of the training may load a state into the loader. Batches of an
 earlier look do not belong to the resumed epoch, and are dropped.
@@ -38,7 +38,7 @@ from mpqueue.telemetry.stats import Statistics
 # Keras takes one batch, two if it transfers batches to a device ahead of use, and two to learn their shapes.
 MOST_KEPT = 4
 
-# A batch and the place of the loader before it. Not a class: an interrupt in its `__init__` would lose the batch.
+# A batch and the loader's place before it. Not a class: an interrupt in its `__init__` would lose the batch.
 Looked = tuple[dict[str, Any], Any]
 
 
@@ -54,10 +54,10 @@ class LoaderEpoch(Iterator[Any]):
 
     Attributes:
         batches: The loader's iterator.
-        first: Batches to return before those of the iterator.
+        first: Batches to return before the iterator's.
         kept: Copies of the returned batches; None: the epoch cannot be taken back.
         num_taken: Number of returned batches.
-        held: The place before a batch that was returned but not used yet; None: there is no such batch.
+        held: The place before a batch that was returned but not used yet; None: no such batch.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class LoaderEpochs:
         self.loader, self._takes_ahead = loader, takes_ahead
         self._coming: Iterator[Any] | None = None  # the iterator of the next epoch, if a batch was peeked at
         self._seen: list[Looked] = []  # batches of the next epoch that were peeked at
-        self._latest: LoaderEpoch | None = None  # the latest epoch that has begun
+        self._latest: LoaderEpoch | None = None  # the latest epoch that was started
         self._num_loads = self._loop = 0  # of the loader, when the epoch was opened
         self._read: LoaderEpoch | None = None  # an epoch that was stopped after its last batch
         self._lock = RLock()
@@ -177,7 +177,7 @@ class LoaderEpochs:
         epoch.batches, epoch.first, epoch.kept, epoch.held = empty, (), None, None
 
     def place(self) -> dict[str, Any] | None:
-        """Return the place of the loader before the first unused batch; None: the loader's own place is right."""
+        """Return the loader's place before the first unused batch; None: the loader's own place is right."""
         position = self.loader._position
         if (self._num_loads, self._loop) != (position.num_loads, position.iterator):
             return None
@@ -245,7 +245,7 @@ class LoaderEnqueuer:
         self._is_running = False
 
     def start(self, epoch: int | None = None) -> None:  # noqa: ARG002 - the loader counts its epochs
-        """Begin an epoch: batches may be requested. Has no effect if an epoch has begun.
+        """Begin an epoch: batches may be requested. Has no effect within an epoch.
 
         Args:
             epoch: Number of Keras's epoch (Keras 3.16 and later); not used.
@@ -253,7 +253,7 @@ class LoaderEnqueuer:
         self._is_running = True
 
     def stop(self, drain_queue_and_join: bool = True) -> None:  # noqa: ARG002 - the loader keeps its workers
-        """End an epoch; the loader keeps its workers. Has no effect if no epoch has begun.
+        """End an epoch; the loader keeps its workers. Has no effect outside an epoch.
 
         Args:
             drain_queue_and_join: Argument of Keras; not used.
@@ -281,7 +281,7 @@ class LoaderEnqueuer:
             Batches of the loader.
 
         Raises:
-            ValueError: At ``next``: no epoch has begun.
+            ValueError: At ``next``: no epoch is active.
             Exception: At ``next``: the error of the loader.
         """
         epoch = None

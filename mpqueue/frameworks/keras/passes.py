@@ -3,8 +3,8 @@
 Each generator of `get` is one *pass* over the dataset. Its order is drawn at its first batch. The fit loop's calls mean
 here::
 
-    start()            nothing yet: the dataset's own on_epoch_begin is called before or after it
-    next(get())        the first one: begin a new pass of the dataset as it is now; drop work done ahead for another one
+    start()            no effect yet: the dataset's own on_epoch_begin is called before or after it
+    next(get())        the first one: begin a new pass of the dataset as it is now; drop work for an older one
     next               return the next batch of the pass; later batches are computed ahead
     stop()             only the end of an epoch: the workers are kept, with the batches computed ahead
     start(), next      continue the pass; batches computed ahead are used if the dataset has not changed
@@ -73,7 +73,7 @@ class _Plan:
         self.position, self.ahead, self.is_over = 0, (), False
 
     def note(self, pipeline: Pipeline) -> None:
-        """Store the place of the consumer."""
+        """Store the consumer's place."""
         place = pipeline.place()
         self.is_over = place.epoch != self.number
         self.position, self.ahead = place.position, place.ahead
@@ -165,7 +165,7 @@ class PassEnqueuer(idle.Pool):
         self._lock = Lock()  # held by a thread that requests a batch, so that its workers are not parked
 
     def start(self, epoch: int | None = None) -> None:
-        """Begin an epoch: batches may be requested. Has no effect if an epoch has begun.
+        """Begin an epoch: batches may be requested. Has no effect within an epoch.
 
         Args:
             epoch: Seed of the shuffled order of a pass that begins in this epoch (Keras 3.16 and later); None: the
@@ -175,7 +175,7 @@ class PassEnqueuer(idle.Pool):
             self._is_running, self._epoch = True, epoch
 
     def stop(self, drain_queue_and_join: bool = True) -> None:
-        """End an epoch and keep the workers. Has no effect if no epoch has begun. From any thread.
+        """End an epoch and keep the workers. Has no effect outside an epoch. From any thread.
 
         Args:
             drain_queue_and_join: For threads: wait until no item is being computed. Processes have their own copies of
@@ -203,15 +203,15 @@ class PassEnqueuer(idle.Pool):
             of shared memory, valid while they are referenced.
 
         Raises:
-            ValueError: At ``next``: no epoch has begun; a newer pass has begun; or the dataset has no batches.
+            ValueError: At ``next``: no epoch is active; a newer pass was started; or the dataset has no batches.
             Exception: At ``next``: the error of the dataset for this batch with its own type, or `WorkerDied`,
-                `BatchTimeout`, `BatchTooLarge`, `SharedMemoryFull`. The workers have ended.
+                `BatchTimeout`, `BatchTooLarge`, `SharedMemoryFull`. The workers were stopped.
         """
         number = -1
         while self._is_running:
             if number not in (-1, self._plan.number):
                 raise ValueError(
-                    "this iterator has ended, because a newer one of this dataset has begun: use one at a time"
+                    "this iterator has ended, because a newer one of this dataset was started: use one at a time"
                 )
             try:
                 if number < 0:
@@ -244,7 +244,7 @@ class PassEnqueuer(idle.Pool):
     def _next(self) -> Any:
         with self._lock:
             self.touch()
-            # Read once, before the source is checked: after a `stop` of another thread during the check, hooks run,
+            # Read once, before the source is checked: after a concurrent `stop` during the check, hooks run,
             # and the next batch must check again.
             num_stops = self._num_stops
             pipeline = self._engine.pipeline
@@ -317,11 +317,11 @@ class PassEnqueuer(idle.Pool):
 
     @property
     def latest(self) -> Latest:
-        """The counters of the last workers that have ended, available after the enqueuer is gone."""
+        """The counters of the last stopped workers, which outlive the enqueuer."""
         return self._engine.latest
 
     def statistics(self) -> Statistics:
-        """Return the counters since the workers were started, or those of the last workers if there are none now."""
+        """Return the counters since the workers were started, or those of earlier workers if none are running."""
         return self._engine.statistics()
 
     def __repr__(self) -> str:

@@ -1,7 +1,7 @@
 """Detect that the program has called `keras.utils.set_random_seed`, which neither Keras nor `random` reports.
 
-The state of Python's `random` does not show it: from Keras 3.16 on, a shuffled fit draws nothing from it, and two calls
-with the same seed lead to the same state. So Keras's global seed is replaced by an equal integer of another type.
+The state of Python's `random` does not show it: from Keras 3.16 on, a shuffled fit does not draw from it, and two calls
+with the same seed lead to the same state. So Keras's global seed is replaced by an equal integer of a subclass.
 """
 
 import sys

@@ -9,9 +9,9 @@ From the ground up; a module imports only from its own line and the lines above 
     streams.py         a `mpqueue.Dataset` that is a stream, in lanes
     ranks.py           the lanes of a stream, and this rank's part
     checks.py          checks before workers are started
-    pinned.py          slots from which a GPU copies directly
+    pinned.py          slots that a GPU reads directly
     skipping.py        loaders of Accelerate: seeds, ranks, and batches that are skipped or read ahead
-    state.py           the place of a loader in its data
+    state.py           a loader's place in its data
     inline.py          the iterator of a loader without workers
     iterator.py        the iterator of a loader with workers
     loader.py          the loader

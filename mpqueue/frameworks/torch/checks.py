@@ -24,12 +24,12 @@ def reject_cuda(dataset: Any, start_method: str) -> None:
         raise RuntimeError(
             f"the dataset contains GPU memory (dataset{found.shown}), and CUDA does not work in forked workers. Keep "
             "the data in host memory (`.cpu()`) and copy the batches to the GPU in the training loop; or pass "
-            'multiprocessing_context="spawn", which gives each worker its own CUDA context; or pass num_workers=0'
+            'multiprocessing_context="spawn", for a separate CUDA context in each worker; or pass num_workers=0'
         )
 
 
 def reject_threads(loader: Any) -> None:
-    """Raise a `ValueError` for a loader for which the option ``threads`` has no effect or is unsafe."""
+    """Raise a `ValueError` for a loader if the option ``threads`` has no effect or is unsafe."""
     threads = loader.threads
     if loader._dataset_kind == torch.utils.data.dataloader._DatasetKind.Iterable or not is_supported(loader):
         if loader.num_workers:
@@ -41,7 +41,7 @@ def reject_threads(loader: Any) -> None:
     if not loader._auto_collation:
         raise ValueError(
             f"threads={threads} computes the samples of a batch in parallel, and with batch_size=None each item of the "
-            "dataset is a batch: leave out one of them"
+            "dataset is a batch: leave out one option"
         )
     provide = getattr(type(loader.dataset), "__mpqueue_source__", None)
     source = Items(loader.dataset) if provide is None else provide(loader.dataset, Options(), "index")

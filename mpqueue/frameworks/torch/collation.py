@@ -82,12 +82,12 @@ class SlotCollation:
         return torch.from_numpy(out)
 
     def join_integers(self, numbers: Sequence[Any], *, collate_fn_map: Any = None) -> Any:
-        """Make a tensor of numbers, the first of which is an integer or a bool."""
+        """Make a tensor of numbers, beginning with an integer or a bool."""
         joined = _joined(numbers, _INTEGERS)
         return self._replaced[int](numbers, collate_fn_map=collate_fn_map) if joined is None else joined
 
     def join_floats(self, numbers: Sequence[Any], *, collate_fn_map: Any = None) -> Any:
-        """Make a tensor of numbers, the first of which is a float."""
+        """Make a tensor of numbers, beginning with a float."""
         joined = _joined(numbers, _FLOATS)
         return self._replaced[float](numbers, collate_fn_map=collate_fn_map) if joined is None else joined
 

@@ -1,7 +1,7 @@
 """The iterator of a loader without workers: torch's own loop, which in addition counts the returned batches.
 
 If an iterable-style dataset or its iterator has ``state_dict()``, it is called when a state is taken: the loop is then
-directly after the counted batches. The state is equivalent to that of one worker, and a worker can resume from it. If
+directly after the counted batches. The state is equivalent to one worker's, and a worker can resume from it. If
 the dataset's ``load_state_dict`` sets torch's default generator, the generator keeps that state. Otherwise the
 trainer's random numbers do not change.
 
@@ -60,7 +60,7 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
             super().__init__(loader)
         self._is_stream = self._dataset_kind == torch_loader._DatasetKind.Iterable
         self._progress = Progress(int(self._is_stream))
-        self._holder_dataset = self._dataset  # the dataset whose state is the place of the iterator
+        self._holder_dataset = self._dataset  # the dataset with the state of the iterator
         if resumed is None:
             warn_of_skipping(loader)
             beginning = state.begin(loader, self._base_seed)
@@ -117,7 +117,7 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
                 self._fetched()
 
     def _holder(self) -> Any:
-        """Return the object whose state is the place of the stream: the iterator, or otherwise the dataset."""
+        """Return the object with the state of the stream: the iterator, or otherwise the dataset."""
         iterator = self._dataset_fetcher.dataset_iter
         return iterator if has_state(iterator) else self._holder_dataset
 

@@ -1,4 +1,4 @@
-"""The iterator of a `DataLoader`: torch's own iterator, as far as a program sees it, with mpqueue's workers.
+"""The iterator of a `DataLoader`: torch's own iterator for a program, with mpqueue's workers.
 
 It is a subclass of `_MultiProcessingDataLoaderIter`, because programs check for that class. Only the parts about order
 are used: the base class iterates the sampler and draws from the generator, at the same moments. Its queues, processes
@@ -62,7 +62,7 @@ class _SamplerDraw:
 
     Args:
         batches: The iterator.
-        epoch: The epoch, on which random numbers depend, together with the place in the order.
+        epoch: The epoch. Random numbers depend on it and on the place in the order.
         first: Place of the first sample.
         is_batched: The sampler returns lists of indices.
 
@@ -128,12 +128,12 @@ class _PassDraws(dict[int, _SamplerDraw]):
     """The draws of the present pass, by epoch."""
 
     def draw(self, epoch: int, base: int) -> _SamplerDraw:  # noqa: ARG002 - samplers of torch select the rank's part
-        """Return the draw of an epoch, which has begun already."""
+        """Return the draw of an epoch, which was started already."""
         return self[epoch]
 
 
 class PassPlan(DrawnPlan):
-    """The plan of a map-style dataset, whose batches are drawn from torch's own iterator of the sampler."""
+    """The plan of a map-style dataset, with batches drawn from torch's own iterator of the sampler."""
 
     def length(self) -> int | None:
         """Return None: torch's loader determines the length."""
@@ -141,7 +141,7 @@ class PassPlan(DrawnPlan):
 
 
 class _Early(NamedTuple):
-    """A pass whose sampler may get another epoch after the pass has begun, but before its first batch is taken.
+    """A pass with a sampler that may get another epoch between `__iter__` and the first batch.
 
     Attributes:
         loader: The loader, which then begins the pass again.
@@ -294,7 +294,7 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
                 self._draws.clear()
                 self._draws[self._epoch] = draw
         self._begin(place, continues=following is not None)
-        # A state of a pass that had begun contains the epoch of its sampler.
+        # A state saved within a pass contains the epoch of its sampler.
         is_set = resumed is not None and resumed.beginning.sampler_epoch is not None
         sampler = None if is_set else state.sampler_with_epoch(loader)
         if sampler is not None and sets_epoch_later():
@@ -333,7 +333,7 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
         self._pipeline: Pipeline = pipeline
 
     def _begin_with_new_epoch(self) -> None:
-        """Begin the pass again if its sampler got another epoch after the pass had begun."""
+        """Begin the pass again if its sampler got another epoch after `__iter__`."""
         early, self._early = self._early, None
         assert early is not None
         loader = early.loader()

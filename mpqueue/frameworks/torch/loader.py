@@ -77,7 +77,7 @@ class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignor
 
     Raises:
         TypeError, ValueError: As torch's DataLoader; or `ray_options` is invalid; or ``threads`` is used without
-            workers, without batches, or with a dataset for which it has no effect; or ``shard``, ``lanes`` or
+            workers, without batches, or with an unsuitable dataset; or ``shard``, ``lanes`` or
             ``epoch_batches`` is used without a stream; or ranks lack a generator.
         ImportError: The backend is "ray", and Ray is not installed.
     """
@@ -142,7 +142,7 @@ class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignor
             epoch, it is the place before the next pass.
         """
         if self.resumed is not None:
-            # Loaded, but no pass has begun: the place is unchanged.
+            # Loaded, without a pass since then: the place is unchanged.
             return self.resumed.as_dict()
         if self._pass is None:
             return state.new(self).as_dict()

@@ -2,10 +2,10 @@
 
     a slot's first view               its memory is registered with CUDA: `tensor.is_pinned()` is true
     .to(device, non_blocking=True)    one copy by the GPU, out of the slot
-    the last view is gone             an event is recorded on the streams that may still copy
-    the events have completed         (queried, never waited for) the slot may be written again
+    the last view is deleted          an event is recorded on the streams that may still copy
+    the events have completed         (queried without blocking) the slot may be written again
 
-So no thread pins memory, and nothing is copied into pinned memory. Data outside a slot (private copies, tensors inside
+So no thread pins memory, and no data is copied into pinned memory. Data outside a slot (private copies, tensors inside
 pickled objects) is pinned by torch's own function.
 
 *Registration.* A copy must not span two registrations. So a slot is registered as one piece when it is first delivered,
@@ -21,7 +21,7 @@ a surplus stream costs a microsecond. For this, ``set_stream`` and the streams' 
 copying stream, copy inside it, and drop the batch outside again, so that the stream would never be seen.
 
 *The end.* Slots that are still being read when the ring is closed remain registered and mapped until their events have
-completed. The next pinned ring and the end of the process check this. A forked child unregisters nothing, because the
+completed. The next pinned ring and the end of the process check this. A forked child must not unregister, because the
 registrations belong to its parent.
 """
 
@@ -56,7 +56,7 @@ class _Piece:
 
 
 class PinnedSlots:
-    """The guard of a ring whose slots are registered with CUDA.
+    """The guard of a ring with slots registered with CUDA.
 
     Args:
         cuda: The CUDA functions.
@@ -97,7 +97,7 @@ class PinnedSlots:
         return piece
 
     def end(self, slot: Slot) -> None:
-        """Record events on the known streams: the last view of a slot is gone."""
+        """Record events on the known streams, after the last view of a slot was deleted."""
         piece = self._pieces.get(slot.number)
         if piece is not None and os.getpid() == self._pid:
             self._cuda.note_current()
@@ -122,7 +122,7 @@ class PinnedSlots:
             _leftovers.append(self)
 
     def release(self) -> bool:
-        """Unregister the slots of a closed ring that have no readers; return True if there are no others."""
+        """Unregister the slots of a closed ring that have no readers; return True if all are released."""
         for number, piece in list(self._pieces.items()):
             if _has_passed(piece):
                 del self._pieces[number]

@@ -7,7 +7,7 @@
                  their memory too early
     the batch    in host memory is dropped when its copies are done; its slot is not written before, see `pinned.py`
 
-``depth`` batches are copied ahead of the returned one. On the CPU nothing needs to be moved: each batch is returned
+``depth`` batches are copied ahead of the returned one. On the CPU no copy is needed: each batch is returned
 unchanged when it is requested, and none is taken ahead.
 """
 
@@ -70,7 +70,7 @@ def prefetch(loader: Iterable[Any], device: Any, depth: int = 2) -> "DevicePrefe
     Returns:
         An iterable; each ``for`` loop is a pass over the loader. Batches keep their structure: tuples, named tuples,
         lists and dicts are traversed, and objects with a method ``to`` are moved. ``state_dict()`` and
-        ``load_state_dict(state)`` are those of the loader, and count the returned batches. Batches that were copied
+        ``load_state_dict(state)`` are the loader's, and count the returned batches. Batches that were copied
         ahead are returned again after a resume.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The place of a `DataLoader` in its data, as a state from which another loader resumes.
+"""A `DataLoader`'s place in its data, as a state for resuming.
 
 A state contains the beginning of a pass (the state of the generator before the sampler's first draw, the sampler's own
 state if it has one, its epoch from ``set_epoch``) and the progress of the pass. A resumed loader draws the same order
@@ -72,7 +72,7 @@ class State(NamedTuple):
         place: The progress of the pass.
         is_left: The rest of the pass will not be requested: the next pass follows.
         is_over: The end of the pass was requested, so its sampler has reached its end, too.
-        is_new: The pass has not begun. Its beginning is that of the loader, before the seed of the workers is drawn.
+        is_new: The pass has not started. Its beginning is the loader's, before the seed of the workers is drawn.
     """
 
     beginning: Beginning
@@ -108,7 +108,7 @@ class Pass:
 
     Attributes:
         beginning: The beginning of the pass.
-        is_over: All batches were returned, and the loop over the pass has ended.
+        is_over: All batches were returned, and the loop over the pass is done.
         before_step: The latest state that `DataLoader.state_dict` has returned; see `skipping.is_inside_step`.
     """
 
@@ -153,8 +153,7 @@ def state_of(saved: dict[str, Any]) -> State | None:
     if isinstance(saved, dict) and not _TORCHDATA_KEYS.isdisjoint(saved):
         raise ValueError(
             "the state was saved by torchdata's StatefulDataLoader without mpqueue, and refers to its own workers: "
-            "load it without mpqueue.torch.install(), or resume from a checkpoint at the end of an epoch without loading a "
-resume at the end of an epoch without a state"
+            "load it without mpqueue.torch.install(), or resume at the end of an epoch without a state of the loader"
         )
     if not isinstance(saved, dict) or saved.get("version") != _VERSION or "place" not in saved:
         raise ValueError(f"expected a state of a mpqueue.torch.DataLoader, got {str(saved)[:100]}")
@@ -207,7 +206,7 @@ def shape_of(loader: Any) -> list[str] | None:
 
 
 def joined(states: Sequence[State | None], plan: StreamPlan | None) -> State | None:
-    """Return the state of this rank, from one state or from those of all ranks of a stream.
+    """Return the state of this rank, from one state or from the states of all ranks of a stream.
 
     Raises:
         ValueError: The states were not saved at one moment; or one is missing or repeated; or they are not of a stream.
@@ -224,7 +223,7 @@ def joined(states: Sequence[State | None], plan: StreamPlan | None) -> State | N
         if not active and states:
             return states[0]
         raise ValueError(
-            f"{len(active)} of {len(states)} states were saved after the first pass had begun: pass the states that "
+            f"{len(active)} of {len(states)} states were saved within or after a pass: pass the states that "
             "state_dict() returned on all ranks at one moment"
         )
     facts = [
@@ -244,7 +243,7 @@ def lanes_of(loader: Any) -> int:
 
 
 def generator_of(loader: Any) -> torch.Generator:
-    """Return the generator from which a loader draws its order."""
+    """Return the generator for a loader's order."""
     return torch.default_generator if loader.generator is None else loader.generator
 
 
@@ -261,7 +260,7 @@ def set_generator(generator: torch.Generator, saved: Any) -> None:
 
 
 def new(loader: Any) -> State:
-    """Return the state of a loader that has not begun a pass.
+    """Return the state of a loader before its first pass.
 
     The epoch of a sampler is not included: the program sets it before each pass.
     """
@@ -293,7 +292,7 @@ def settle(loader: Any, *, is_eager: bool = False) -> None:
 
 
 def drawn_at(before: Beginning, after: Beginning) -> Beginning:
-    """Return the beginning of a pass whose sampler was iterated, and may have drawn its order.
+    """Return the beginning of a pass after its sampler was iterated, and may have drawn its order.
 
     Args:
         before: The beginning before the sampler was iterated.
@@ -369,7 +368,7 @@ def at_beginning(loader: Any, beginning: Beginning | None) -> Iterator[None]:
 
 
 def due(loader: Any) -> State | None:
-    """Return the state from which the first pass of an iterator resumes; None: it begins from the start.
+    """Return the state for resuming the first pass of an iterator; None: it begins from the start.
 
     A pass that was left ends with its workers, and the next one draws a new seed. Persistent workers keep their seed.
     """
@@ -395,7 +394,7 @@ def leave(loader: Any, left: State) -> None:
         if beginning.shape is None:
             loader.num_lanes = len(place.counts)
         if loader.generator is not None and beginning.generator is not None:
-            set_generator(loader.generator, beginning.generator)  # from which the seed of the workers was drawn
+            set_generator(loader.generator, beginning.generator)  # used for the seed of the workers
         return
     if loader.generator is None and beginning.sampler is None and beginning.kept is None:
         return

@@ -100,7 +100,7 @@ class _TensorLane:
     Args:
         lane: The lane.
         convert: The ``collate_fn`` of a loader without ``batch_size``.
-        collation: Finds the arrays of a batch that are in its slot; None: there is no slot, and elements are returned
+        collation: Finds the arrays of a batch that are in its slot; None: no slot, and elements are returned
             unchanged.
     """
 

@@ -4,7 +4,7 @@ It is sent to the workers once, and corresponds to torch's own ``_worker_loop``:
 ``get_worker_info()``, ``worker_init_fn``, then the items and ``collate_fn``. For a map-style dataset, the trainer sends
 the indices of each batch. An iterable-style dataset is iterated in each worker.
 
-*Random numbers.* Those of a map-style sample depend on (base seed, epoch, place in the order), those of a stream's
+*Random numbers.* A map-style sample's numbers depend on (base seed, epoch, place in the order), a stream's
 batch on (base seed, epoch, number of the batch, worker). The worker process seeds all generators, as for any source;
 see `mpqueue.seeding.lazy_seeding`.
 """
@@ -142,7 +142,8 @@ class MapSource(LoaderSource):
         if self.parts.threads > 1:
             return self._in_threads(index, epoch, first, begin)
         if getattr(dataset, "__getitems__", None):
-            # One call computes all samples. The complement of a place is no place, so its numbers are no sample's.
+            # One call computes all samples. No sample uses the complement of a place, so its numbers differ from
+            # theirs.
             begin(seed, epoch, ~first)
             return dataset.__getitems__(index)
         items = []
@@ -228,7 +229,7 @@ class _StreamBatches(Iterator[Any]):
         before: The dataset before its iteration, for loading states into a copy of it. Many datasets also begin all
             later epochs where a state was loaded, so the worker's dataset must not load it. None: the dataset has no
             state.
-        saves_first: As for `GeneratorLane`. The dataset was iterated before, in contrast to that of a new worker.
+        saves_first: As for `GeneratorLane`. The dataset was iterated before, in contrast to a new worker's.
     """
 
     def __init__(
