@@ -1,4 +1,4 @@
-"""The kinds of backends: each is named where users meet it, runs what they ask of it, and is made whole by its module."""
+"""Each kind of backend is named in the options, runs for every frontend, and has a module with all that it needs."""
 
 import inspect
 import os
@@ -15,11 +15,11 @@ from mpqueue.frameworks.keras.passes import PassEnqueuer
 from mpqueue.plan.backend_kinds import _KINDS, BackendKind, BackendName, kind_of
 from mpqueue.workers.inline import InlineBackend
 
-# What the pipeline asks of a backend.
+# Attributes of a backend that the pipeline uses.
 ASKED = {*get_type_hints(Backend), *(name for name in vars(Backend) if not name.startswith("_"))}
 
 
-def test_each_kind_is_in_the_type_of_the_names_and_in_the_error():
+def test_backend_name_and_error_list_every_kind():
     assert get_args(BackendName) == tuple(_KINDS)
     with pytest.raises(ValueError, match="backend must be") as raised:
         kind_of("no such")
@@ -27,8 +27,8 @@ def test_each_kind_is_in_the_type_of_the_names_and_in_the_error():
 
 
 @pytest.mark.parametrize("name", _KINDS)
-def test_what_a_module_says_that_it_makes_has_all_that_the_pipeline_asks_for(name):
-    """mypy compares where it says `Backend`; of a class the names are compared here."""
+def test_backend_class_has_all_attributes_used_by_pipeline(name):
+    """mypy checks the places that name `Backend`; this compares the names in the classes."""
     make_backend = import_module(kind_of(name).maker).make_backend
     made = get_type_hints(make_backend)["return"]
     assert {"chunk", "pump", "stop"} < ASKED
@@ -55,7 +55,7 @@ def of_generator_enqueuer(source, **options):
 
 
 def of_keras(source, *, backend):
-    """What is behind `accelerate`, without Keras."""
+    """The part of `accelerate` that works without Keras."""
     enqueuer = PassEnqueuer(source, use_multiprocessing=kind_of(backend).in_processes, backend=backend)
     enqueuer.start()
     batches = list(enqueuer.get())
@@ -65,7 +65,7 @@ def of_keras(source, *, backend):
 
 @pytest.mark.parametrize("in_processes", [True, False])
 @pytest.mark.parametrize("taken", [of_loader, of_ordered_enqueuer, of_generator_enqueuer, of_keras])
-def test_a_kind_that_is_new_runs_what_a_face_is_given(taken, in_processes, monkeypatch):
+def test_new_backend_kind_works_in_every_frontend(taken, in_processes, monkeypatch):
     made, maker = [], ModuleType("maker_of_a_new_kind")
 
     def make_backend(name, ledger, _lock, job):
@@ -79,7 +79,7 @@ def test_a_kind_that_is_new_runs_what_a_face_is_given(taken, in_processes, monke
     assert made == ["new"]
 
 
-def test_what_contradicts_a_kind_is_refused_by_its_name(monkeypatch):
+def test_option_without_effect_on_a_kind_is_rejected_with_its_name(monkeypatch):
     monkeypatch.setitem(_KINDS, "new", BackendKind(in_processes=False, is_local=True, maker="none"))
     with pytest.raises(ValueError, match="backend='new' has no processes: leave it out, or use backend=\"process\""):
         mpqueue.Loader([1], backend="new", start_method="spawn")
@@ -88,7 +88,7 @@ def test_what_contradicts_a_kind_is_refused_by_its_name(monkeypatch):
 
 
 class ProcessIds:
-    """Batches that hold the process id of their worker."""
+    """Batches with the process id of their worker."""
 
     def __len__(self):
         return 1

@@ -1,4 +1,4 @@
-"""What is asked of every cursor: one that is new is entered in `MADE`, and these tests try it."""
+"""Tests of every cursor. Enter a new cursor in `MADE`."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.outcomes import Result
 from mpqueue.plan.cursors import Cursor, Drawn, DrawnCursor, EpochCursor, Place, StreamCursor
 
-LENGTH = 4  # batches of an epoch
+LENGTH = 4  # batches per epoch
 START = Place()
 
 
@@ -27,7 +27,7 @@ class Ascending:
         return not self._left
 
 
-# What makes each, with epochs of so many batches, and with the barrier that an `on_epoch_end` needs.
+# How to make each cursor, with this number of batches per epoch, and with the barrier of an `on_epoch_end`.
 MADE = {
     EpochCursor: lambda **options: EpochCursor(lambda: LENGTH, 7, shuffle=True, **options),
     DrawnCursor: lambda **options: DrawnCursor(lambda _epoch, _base: Ascending(), **options),
@@ -51,7 +51,7 @@ def at(kind, place=START, **options):
 
 
 def deal(cursor, number):
-    """So many work items, fewer if there is no more work for now; one call gives those of one epoch."""
+    """Return up to this many work items, fewer if no more are available. A single call returns items of one epoch."""
     dealt = []
     while len(dealt) < number and (some := cursor.deal(number - len(dealt))):
         assert len({work_item.epoch for work_item in some}) == 1
@@ -63,13 +63,13 @@ def places(work_items):
     return [(work_item.epoch, work_item.position) for work_item in work_items]
 
 
-def test_each_schedule_of_the_package_is_tried_here():
+def test_every_cursor_class_is_tested_here():
     assert {kind for kind in subclasses(Cursor) if kind.__module__.startswith("mpqueue.")} == MADE.keys()
 
 
 @ALL
-def test_an_epoch_ends_with_its_last_batch_though_later_ones_are_dealt_already(kind):
-    """`lengths` has each epoch that was opened and is not handed out, `forget` drops it."""
+def test_epoch_ends_with_its_last_batch_although_later_ones_are_dealt(kind):
+    """`lengths` contains each epoch that was opened and not delivered; `forget` removes it."""
     ledger = Ledger(at(kind), credit=LENGTH + 2)
     for number in range(3 * LENGTH):
         for work_item in deal(ledger, LENGTH):
@@ -81,7 +81,7 @@ def test_an_epoch_ends_with_its_last_batch_though_later_ones_are_dealt_already(k
 
 
 @ALL
-def test_a_number_is_used_once_wherever_it_goes(kind):
+def test_numbers_are_never_reused(kind):
     cursor = at(kind)
     numbers = [work_item.number for work_item in deal(cursor, 3)]
     cursor.go_to(Place(1))
@@ -90,7 +90,7 @@ def test_a_number_is_used_once_wherever_it_goes(kind):
 
 
 @OF_POSITIONS
-def test_what_was_taken_ahead_of_a_place_is_left_out(kind):
+def test_batches_taken_out_of_order_are_skipped(kind):
     cursor = at(kind, Place(1, 1, ahead=(2,)))
     assert places(deal(cursor, 4)) == [(1, 1), (1, 3), (2, 0), (2, 1)]
     cursor.go_to(Place(1, 0))
@@ -98,19 +98,19 @@ def test_what_was_taken_ahead_of_a_place_is_left_out(kind):
 
 
 @OF_POSITIONS
-def test_a_place_is_the_same_work_whenever_it_is_dealt(kind):
+def test_place_always_means_the_same_work(kind):
     units = [work_item.unit for work_item in deal(at(kind), 3 * LENGTH)]
     assert [work_item.unit for work_item in deal(at(kind, Place(1, 2)), LENGTH)] == units[LENGTH + 2 : 2 * LENGTH + 2]
 
 
 @OF_POSITIONS
-def test_a_place_behind_the_end_is_refused(kind):
+def test_place_after_the_end_is_rejected(kind):
     with pytest.raises(ValueError, match=f"position {LENGTH + 1} does not exist"):
         at(kind, Place(0, LENGTH + 1))
 
 
 @OF_POSITIONS
-def test_nothing_is_dealt_behind_a_barrier_before_the_epoch_is_opened(kind):
+def test_barrier_blocks_dealing_until_epoch_is_opened(kind):
     cursor = at(kind, barrier=True)
     assert len(deal(cursor, 9)) == LENGTH
     cursor.open_epoch()
@@ -122,15 +122,15 @@ def test_nothing_is_dealt_behind_a_barrier_before_the_epoch_is_opened(kind):
 
 
 @OF_POSITIONS
-def test_nothing_is_dealt_of_epochs_behind_the_last_one(kind):
+def test_no_epoch_after_the_last_one_is_dealt(kind):
     cursor = at(kind)
     cursor.last_epoch = 0
     assert len(deal(cursor, 9)) == LENGTH
 
 
 @OF_POSITIONS
-def test_what_was_handed_out_can_be_asked_for_again(kind):
-    """A server computes it for a consumer that comes later, also when all of the epoch was handed out."""
+def test_delivered_positions_can_be_computed_again(kind):
+    """A server computes them for a late consumer, even after the whole epoch was delivered."""
     cursor = MADE[kind]()
     cursor.keep(100)
     ledger = Ledger(cursor, credit=1)
@@ -148,7 +148,7 @@ def test_what_was_handed_out_can_be_asked_for_again(kind):
 
 
 @OF_POSITIONS
-def test_there_is_nothing_before_the_first_epoch(kind):
+def test_epoch_before_the_first_one_has_no_positions(kind):
     cursor = at(kind)
     cursor.keep(100)
     with pytest.raises(LookupError):
@@ -156,8 +156,8 @@ def test_there_is_nothing_before_the_first_epoch(kind):
 
 
 @OF_POSITIONS
-def test_another_length_of_the_source_is_noticed(kind, monkeypatch):
-    """What was dealt ahead is dropped then. An order that is drawn asks for no length."""
+def test_changed_length_of_source_is_detected(kind, monkeypatch):
+    """Items dealt ahead are then dropped. A drawn order does not read the length."""
     cursor = at(kind)
     deal(cursor, LENGTH + 1)
     assert not cursor.has_new_length()

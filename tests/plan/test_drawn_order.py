@@ -1,4 +1,4 @@
-"""An order that is drawn as it is dealt: one batch ahead, from the same place after an error, known by its end."""
+"""Orders that are drawn while they are dealt: one batch ahead, resumed after an error, ended when the end is known."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from mpqueue.plan.cursors import Drawn, DrawnCursor, Listed, Place, WorkItem
 
 
 class Draw:
-    """Gives units; an error among them is raised in its place, and is the end."""
+    """Returns units. An error among them is raised at its place, and ends the draw."""
 
     def __init__(self, units, *, is_once=False):
         self._left, self.is_once = list(units), is_once
@@ -35,7 +35,7 @@ class Draw:
 
 
 class Sampler:
-    """Begins each epoch with the units that it is given for it; the last ones for all that follow."""
+    """Begins each epoch with its own units; the last ones are used for all later epochs."""
 
     def __init__(self, *epochs):
         self._epochs, self.begun, self.draws = list(epochs), [], []
@@ -58,11 +58,11 @@ def places(work_items):
     return [(work_item.epoch, work_item.position, work_item.unit) for work_item in work_items]
 
 
-def test_a_work_item_has_what_was_drawn():
+def test_work_item_contains_drawn_unit_and_samples():
     listed = Listed(4, [5, 3])
 
     class Lists(Draw):
-        """Gives lists of samples."""
+        """Returns lists of samples."""
 
         def take(self, limit):
             return [drawn._replace(listed=listed) for drawn in super().take(limit)]
@@ -71,17 +71,17 @@ def test_a_work_item_has_what_was_drawn():
     assert cursor.deal(5) == [WorkItem(0, 0, 0, 7, -1, listed), WorkItem(1, 0, 1, 9, -1, listed)]
 
 
-def test_a_batch_that_was_drawn_first_has_the_mark_of_nothing_and_its_unit_says_what_it_is():
+def test_first_drawn_batch_has_mark_zero_and_follows_from_its_unit():
     assert Drawn(3) == (3, None, 0)
 
 
-def test_no_more_is_drawn_than_is_to_be_dealt():
+def test_only_dealt_batches_are_drawn():
     cursor, sampler = schedule_of(range(10))
     assert places(cursor.deal(2) + cursor.deal()) == [(0, 0, 0), (0, 1, 1), (0, 2, 2)]
     assert sampler.draws[0].limits == [2, 1]
 
 
-def test_an_epoch_is_drawn_when_the_one_before_is_dealt():
+def test_epoch_is_drawn_after_the_previous_one_is_dealt():
     cursor, sampler = schedule_of([7, 9], [4])
     assert places(cursor.deal(9)) == [(0, 0, 7), (0, 1, 9)]
     assert sampler.begun == [0]
@@ -100,7 +100,7 @@ def test_the_length_is_known_when_the_last_batch_is_dealt():
     assert not cursor.is_endless
 
 
-def test_behind_a_barrier_nothing_is_drawn_until_it_is_lifted():
+def test_barrier_blocks_drawing_until_it_is_lifted():
     cursor, sampler = schedule_of([7, 9], [4], barrier=True)
     cursor.start_at(0)
     assert places(cursor.deal(9)) == [(0, 0, 7), (0, 1, 9)]
@@ -116,7 +116,7 @@ def test_without_a_barrier_epochs_follow_one_another():
     assert places(cursor.deal(1) + cursor.deal(1)) == [(0, 0, 7), (1, 0, 4)]
 
 
-def test_nothing_is_drawn_beyond_the_last_epoch():
+def test_no_epoch_after_the_last_one_is_drawn():
     cursor, sampler = schedule_of([7])
     cursor.start_at(0)
     cursor.last_epoch = 0
@@ -125,21 +125,21 @@ def test_nothing_is_drawn_beyond_the_last_epoch():
     assert sampler.begun == [0]
 
 
-def test_a_start_in_the_middle_draws_what_was_handed_out_and_leaves_it_out():
+def test_start_in_mid_epoch_draws_and_skips_delivered_batches():
     cursor, sampler = schedule_of(range(3000))
     cursor.start_at(2, 2500)
     assert sampler.draws[0].limits == [1024, 1024, 452]
     assert cursor.deal(2) == [WorkItem(0, 2, 2500, 2500), WorkItem(1, 2, 2501, 2501)]
 
 
-def test_positions_that_were_taken_are_left_out():
+def test_taken_positions_are_skipped():
     cursor, _ = schedule_of(range(6))
     cursor.start_at(0, 1, skip=[2, 4, 5])
     assert places(cursor.deal(9)) == [(0, 1, 1), (0, 3, 3)]
     assert cursor.lengths == {0: 6}
     assert [work_item.number for work_item in cursor.deal(1)] == [2]
     cursor.start_at(0, 0, skip=[0, 1])
-    assert places(cursor.deal(2)) == [(0, 2, 2), (0, 3, 3)]  # all of the first two is left out
+    assert places(cursor.deal(2)) == [(0, 2, 2), (0, 3, 3)]  # all of the first two are skipped
 
 
 def test_the_end_of_an_epoch_is_a_position():
@@ -155,7 +155,7 @@ def test_a_position_beyond_the_end_does_not_exist():
         cursor.start_at(2, 5)
 
 
-def test_behind_an_error_of_the_sampler_the_next_call_comes_back_to_its_place():
+def test_call_after_sampler_error_continues_at_its_place():
     cursor, sampler = schedule_of([7, 8, OSError("gone")], [7, 8, 9, 10])
     assert places(cursor.deal(9)) == [(0, 0, 7), (0, 1, 8)]
     with pytest.raises(OSError, match=r"^gone$"):
@@ -165,7 +165,7 @@ def test_behind_an_error_of_the_sampler_the_next_call_comes_back_to_its_place():
     assert cursor.lengths == {0: 4}
 
 
-def test_a_sampler_that_cannot_begin_is_asked_again():
+def test_sampler_that_cannot_begin_is_retried():
     cursor, sampler = schedule_of([7], OSError("gone"), [4, 5])
     cursor.deal(9)
     with pytest.raises(OSError, match=r"^gone$"):
@@ -174,7 +174,7 @@ def test_a_sampler_that_cannot_begin_is_asked_again():
     assert sampler.begun == [0, 1, 1]
 
 
-def test_what_was_drawn_and_not_handed_out_is_dealt_again_and_not_drawn_again():
+def test_undelivered_batches_are_dealt_again_without_drawing():
     cursor, sampler = schedule_of(range(6), [70, 71, 72])
     assert places(cursor.deal(4)) == [(0, number, number) for number in range(4)]
     cursor.start_at(0, 2)
@@ -187,7 +187,7 @@ def test_what_was_drawn_and_not_handed_out_is_dealt_again_and_not_drawn_again():
     assert sampler.begun == [0]
 
 
-def test_a_barrier_is_lifted_also_behind_batches_that_were_dealt_again():
+def test_barrier_is_lifted_after_batches_were_dealt_again():
     cursor, _ = schedule_of([7, 9], [4], barrier=True)
     cursor.start_at(0)
     cursor.deal(9)
@@ -197,7 +197,7 @@ def test_a_barrier_is_lifted_also_behind_batches_that_were_dealt_again():
     assert places(cursor.deal(9)) == [(1, 0, 4)]
 
 
-def test_what_was_drawn_for_an_earlier_epoch_is_not_dealt_in_a_later_one():
+def test_batches_of_an_earlier_epoch_are_not_dealt_later():
     cursor, sampler = schedule_of([7, 8, 9], [4, 5, 6])
     cursor.deal(9)
     assert places(cursor.deal(1)) == [(1, 0, 4)]
@@ -207,7 +207,7 @@ def test_what_was_drawn_for_an_earlier_epoch_is_not_dealt_in_a_later_one():
     assert sampler.begun == [0, 1]
 
 
-def test_what_was_handed_out_is_kept_no_longer():
+def test_delivered_batches_are_dropped():
     cursor, sampler = schedule_of(range(6), [70, 71, 72, 73, 74, 75])
     cursor.follow(consumer := Progress(0))
     cursor.deal(3)
@@ -215,12 +215,12 @@ def test_what_was_handed_out_is_kept_no_longer():
     cursor.deal(1)
     cursor.start_at(0, 2)
     assert places(cursor.deal(9)) == [(0, 2, 2), (0, 3, 3)]
-    cursor.start_at(0, 1)  # as a state does that was loaded
+    cursor.start_at(0, 1)  # as after loading a state
     assert places(cursor.deal(2)) == [(0, 1, 71), (0, 2, 72)]
     assert sampler.begun == [0, 0]
 
 
-def test_a_consumer_in_another_epoch_has_nothing_forgotten():
+def test_consumer_in_another_epoch_drops_no_batches():
     cursor, sampler = schedule_of(range(6))
     cursor.follow(consumer := Progress(0))
     consumer.go_to(Place(1, 4))
@@ -231,7 +231,7 @@ def test_a_consumer_in_another_epoch_has_nothing_forgotten():
 
 
 @pytest.mark.parametrize("place", [(1, 0), (1, 2)])
-def test_another_epoch_is_drawn_anew(place):
+def test_other_epoch_is_drawn_again(place):
     cursor, sampler = schedule_of(range(6), range(60, 66))
     cursor.deal(2)
     cursor.start_at(*place)
@@ -239,7 +239,7 @@ def test_another_epoch_is_drawn_anew(place):
     assert sampler.begun == [0, 1]
 
 
-def test_a_later_place_of_the_epoch_is_one_of_the_same_order():
+def test_later_place_of_the_epoch_uses_the_same_order():
     cursor, sampler = schedule_of(range(6), range(60, 66))
     cursor.deal(2)
     cursor.start_at(0, 4)
@@ -247,7 +247,7 @@ def test_a_later_place_of_the_epoch_is_one_of_the_same_order():
     assert sampler.begun == [0]
 
 
-def test_what_can_be_drawn_once_goes_on_behind_its_error():
+def test_draw_that_cannot_be_repeated_continues_after_its_error():
     error = OSError("gone")
     draw = Draw([7, 8, error], is_once=True)
     cursor = DrawnCursor(lambda _epoch, _base: draw)
@@ -258,7 +258,7 @@ def test_what_can_be_drawn_once_goes_on_behind_its_error():
     assert places(cursor.deal(9)) == [(0, 2, 9)]
 
 
-def test_an_epoch_of_which_nothing_more_is_drawn_deals_nothing():
+def test_exhausted_epoch_deals_no_items():
     class Open(Draw):
         has_ended = False
 
@@ -269,14 +269,14 @@ def test_an_epoch_of_which_nothing_more_is_drawn_deals_nothing():
 
 
 @pytest.mark.parametrize("start", [0, 2])
-def test_what_may_be_computed_again_is_kept_though_it_was_handed_out(start):
+def test_batches_that_may_be_recomputed_are_kept_after_delivery(start):
     cursor, _ = schedule_of(range(10, 14))
     cursor.keep(3)
     cursor.follow(consumer := Progress(0))
     cursor.start_at(0, start)
     cursor.deal(9)
     consumer.go_to(Place(0, 4))
-    cursor.deal(9)  # the next epoch begins
+    cursor.deal(9)  # begins the next epoch
     cursor.start_at(0, start)
     cursor.deal(9)
     assert [cursor.unit_at(0, position).unit for position in range(3)] == [10, 11, 12]
@@ -285,7 +285,7 @@ def test_what_may_be_computed_again_is_kept_though_it_was_handed_out(start):
             cursor.unit_at(epoch, position)
 
 
-def test_an_epoch_that_is_drawn_anew_is_kept_anew():
+def test_epoch_drawn_again_is_kept_again():
     cursor, _ = schedule_of([1, 2, OSError("gone")], [5, 6, 7])
     cursor.keep(100)
     cursor.deal(2)
@@ -295,7 +295,7 @@ def test_an_epoch_that_is_drawn_anew_is_kept_anew():
     assert [cursor.unit_at(0, position).unit for position in range(3)] == [5, 6, 7]
 
 
-def test_no_more_is_kept_than_there_is_room_for():
+def test_kept_batches_are_limited_by_their_indices():
     lists = [Drawn(number, Listed(2 * number, [1, 2])) for number in range(3)]
 
     class Lists(Draw):
@@ -315,7 +315,7 @@ def test_no_more_is_kept_than_there_is_room_for():
         cursor.unit_at(0, 2)
 
 
-def test_an_order_that_broke_off_is_drawn_anew_also_where_it_is_kept():
+def test_interrupted_order_is_drawn_again_even_if_kept():
     cursor, sampler = schedule_of([7, 8, OSError("gone")], [7, 8, 9])
     cursor.deal(2)
     with pytest.raises(OSError, match=r"^gone$"):
@@ -325,7 +325,7 @@ def test_an_order_that_broke_off_is_drawn_anew_also_where_it_is_kept():
     assert sampler.begun == [0, 0]
 
 
-def test_a_mark_stands_for_what_was_drawn_before_a_position():
+def test_mark_covers_batches_drawn_before_a_position():
     cursor, _ = schedule_of(range(4))
     assert cursor.mark_at(0, 0) is None
     cursor.start_at(0, 1)
@@ -335,10 +335,10 @@ def test_a_mark_stands_for_what_was_drawn_before_a_position():
     assert marks == [None, 1001, 1002, 1003, None, None]
     assert cursor.mark_at(1, 2) is None
     cursor.deal(1)
-    assert cursor.mark_at(0, 4) is None  # of the end, of which the sampler has told nothing
+    assert cursor.mark_at(0, 4) is None  # the end, which the sampler has not reported
 
 
-def test_behind_an_error_the_mark_is_not_known():
+def test_mark_is_unknown_after_an_error():
     cursor, _ = schedule_of([7, OSError("gone")])
     cursor.deal(1)
     with pytest.raises(OSError, match=r"^gone$"):

@@ -1,4 +1,4 @@
-"""Batches from a sampler, alone: drawn one ahead, shared out over ranks, begun anew for each epoch."""
+"""Batches drawn from a sampler: one ahead, shared among ranks, and drawn again for each epoch."""
 
 import itertools
 import random
@@ -19,17 +19,17 @@ def order_of(sampler, batch_size=None, *, rank=0, world=1, drop_last=False, are_
 
 
 def drawn(order, epoch=0, base=0):
-    """The unit and the samples of each of this rank's batches."""
+    """Return the unit and the samples of each of this rank's batches."""
     return [(unit, listed) for unit, listed, _ in order.draw(epoch, base).take(1000)]
 
 
 def lists(order, epoch=0, base=0):
-    """The lists of indices of this rank's batches."""
+    """Return the lists of indices of this rank's batches."""
     return [list(listed.indices) for _, listed in drawn(order, epoch, base)]
 
 
 class Watched:
-    """An iterator that notes what was asked of it, and fails at its end if told so."""
+    """An iterator that records its calls, and optionally fails at its end."""
 
     def __init__(self, items, error=None):
         self.given, self._items, self._error = [], list(items), error
@@ -54,7 +54,7 @@ def test_a_draw_looks_one_batch_ahead_and_no_further():
     assert len(watched.given) == 2
 
 
-def test_a_draw_has_ended_with_its_last_batch():
+def test_draw_ends_with_its_last_batch():
     draw = SamplerDraw(Watched([Drawn(0), Drawn(1)]))
     assert draw.take(1) == [Drawn(0)]
     assert not draw.has_ended
@@ -63,11 +63,11 @@ def test_a_draw_has_ended_with_its_last_batch():
     assert draw.take(9) == []
 
 
-def test_a_draw_of_nothing_has_ended():
+def test_empty_draw_has_ended():
     assert SamplerDraw(iter([])).has_ended
 
 
-def test_an_error_comes_at_its_place_and_is_the_end():
+def test_error_is_raised_at_its_place_and_ends_the_draw():
     draw = SamplerDraw(Watched([Drawn(0), Drawn(1)], OSError("gone")))
     assert draw.take(9) == [Drawn(0), Drawn(1)]
     assert not draw.has_ended
@@ -85,7 +85,7 @@ def test_indices_are_grouped_and_each_batch_has_its_place():
     ]
 
 
-def test_a_short_last_batch_is_dropped_if_it_is_to_be():
+def test_short_last_batch_is_dropped_with_drop_last():
     assert lists(order_of([5, 3, 8, 1, 4], 2, drop_last=True)) == [[5, 3], [8, 1]]
     assert lists(order_of([5, 3, 8, 1], 2, drop_last=True)) == [[5, 3], [8, 1]]
 
@@ -110,7 +110,7 @@ def test_indices_of_other_libraries_become_integers():
     assert [type(unit) for unit, _ in drawn(order_of([np.int32(1)]))] == [int]
 
 
-def test_keys_that_are_no_integers_stay_what_they_are():
+def test_keys_that_are_not_integers_are_unchanged():
     assert lists(order_of(["a", (1, 2), None], 2)) == [["a", (1, 2)], [None]]
 
 
@@ -124,11 +124,11 @@ def test_keys_that_are_no_integers_stay_what_they_are():
     ],
     ids=str,
 )
-def test_ranks_share_out_batches_and_the_end_is_filled_up_from_the_beginning(options, expected):
+def test_ranks_share_batches_and_end_is_filled_up_from_the_beginning(options, expected):
     assert [lists(order_of(range(10), rank=rank, world=2, **options)) for rank in range(2)] == expected
 
 
-def test_less_than_a_batch_for_each_rank_is_repeated():
+def test_fewer_samples_than_one_batch_per_rank_are_repeated():
     orders = [order_of([7, 8], 2, rank=rank, world=3) for rank in range(3)]
     assert [lists(order) for order in orders] == [[[7, 8]]] * 3
     orders = [order_of([7, 8, 9], 2, rank=rank, world=2) for rank in range(2)]
@@ -136,7 +136,7 @@ def test_less_than_a_batch_for_each_rank_is_repeated():
 
 
 @pytest.mark.parametrize(("drop_last", "expected"), [(False, [[0, 2, 4], [1, 3, 0]]), (True, [[0, 2], [1, 3]])])
-def test_batches_of_the_source_are_shared_out_one_by_one(drop_last, expected):
+def test_batches_of_the_source_are_shared_one_by_one(drop_last, expected):
     orders = [order_of(range(5), rank=rank, world=2, drop_last=drop_last) for rank in range(2)]
     assert [[unit for unit, _ in drawn(order)] for order in orders] == expected
     orders = [
@@ -153,14 +153,14 @@ def test_a_place_is_one_in_the_order_of_all_ranks():
 @pytest.mark.parametrize(
     ("length", "expected"), [(10, [[2, 3], [6, 7]]), (9, [[2, 3], [6, 7]]), (12, [[2, 3], [6, 7], [10, 11]])]
 )
-def test_other_ranks_go_on_behind_what_was_taken_and_fill_up_the_rest(length, expected):
+def test_other_ranks_continue_after_taken_batches_and_fill_up_the_rest(length, expected):
     orders = [order_of(range(length), 2, rank=rank, world=2) for rank in range(2)]
     assert lists(orders[0], 3, 1) == expected
     assert len(lists(orders[1], 3, 1)) == len(expected)
     assert lists(orders[0], 4)[0] == [0, 1]
 
 
-def test_three_ranks_fill_up_what_two_have_left():
+def test_three_ranks_fill_up_the_rest_of_two():
     orders = [order_of(range(5), rank=rank, world=3) for rank in range(3)]
     assert [[unit for unit, _ in drawn(order, 0, 1)] for order in orders] == [[1, 4], [2, 0], [3, 1]]
 
@@ -180,7 +180,7 @@ def test_a_sampler_is_drawn_no_further_than_a_batch_of_each_rank_ahead():
 
 
 class Sampler:
-    """Ascending indices; what it is told is noted."""
+    """Ascending indices; records the epochs that it gets."""
 
     def __init__(self, length=3):
         self.length, self.epochs = length, []
@@ -193,7 +193,7 @@ class Sampler:
 
 
 class Wrapper:
-    """A sampler of batches around one of indices."""
+    """A batch sampler that wraps a sampler."""
 
     def __init__(self, sampler):
         self.sampler = sampler
@@ -203,13 +203,13 @@ class Wrapper:
 
 
 class Told(Wrapper):
-    """One that is told of the epoch itself."""
+    """A wrapper with its own `set_epoch`."""
 
     def set_epoch(self, epoch):
         self.epoch = epoch
 
 
-def test_a_sampler_is_told_of_the_epoch():
+def test_sampler_gets_the_epoch():
     sampler = Sampler()
     order = order_of(sampler, 2)
     order.draw(4)
@@ -217,14 +217,14 @@ def test_a_sampler_is_told_of_the_epoch():
     assert sampler.epochs == [4, 6]
 
 
-def test_the_sampler_inside_is_told_of_the_epoch_if_the_one_around_it_takes_none():
+def test_inner_sampler_gets_the_epoch_if_its_wrapper_has_no_set_epoch():
     order_of(inner := Wrapper(Sampler()), are_lists=True).draw(4)
     assert inner.sampler.epochs == [4]
     order_of(outer := Told(Sampler()), are_lists=True).draw(4)
     assert (outer.epoch, outer.sampler.epochs) == (4, [])
 
 
-def test_an_epoch_that_is_no_method_is_left_alone():
+def test_set_epoch_that_is_not_callable_is_ignored():
     sampler = Sampler()
     sampler.set_epoch = 5
     assert lists(order_of(sampler, 3)) == [[0, 1, 2]]
@@ -233,33 +233,33 @@ def test_an_epoch_that_is_no_method_is_left_alone():
 @pytest.mark.parametrize(
     ("options", "name"), [({"batch_size": 2}, "sampler"), ({}, "sampler"), ({"are_lists": True}, "batch_sampler")]
 )
-def test_a_sampler_that_gives_nothing_is_an_error(options, name):
+def test_empty_sampler_is_an_error(options, name):
     with pytest.raises(ValueError, match=rf"^the {name} \(Sampler\) returned no indices for epoch 2: "):
         order_of(Sampler(0), **options).draw(2)
 
 
-def test_an_error_of_the_first_batch_comes_when_it_is_taken():
+def test_error_of_the_first_batch_is_raised_when_it_is_taken():
     draw = order_of([[]], are_lists=True).draw(0)
     with pytest.raises(ValueError, match=r"^a batch_sampler must return lists of at least one index"):
         draw.take(1)
 
 
 @pytest.mark.parametrize("batch", [5, "ab", b"ab", None])
-def test_a_batch_sampler_gives_lists(batch):
+def test_batch_sampler_must_return_lists(batch):
     draw = order_of([batch], are_lists=True).draw(0)
     with pytest.raises(TypeError, match=r"^a batch_sampler must return lists of indices, got "):
         draw.take(1)
 
 
 @pytest.mark.parametrize("index", [True, "a", [1], None])
-def test_a_sampler_without_a_batch_size_gives_integers(index):
+def test_sampler_without_batch_size_must_return_integers(index):
     draw = order_of([index]).draw(0)
     with pytest.raises(TypeError, match=r"^without batch_size, a sampler must return the indices of batches"):
         draw.take(1)
 
 
 class Stateful(Sampler):
-    """Has a state of its own, which each epoch changes."""
+    """Has a state, which each epoch changes."""
 
     def __init__(self):
         super().__init__()
@@ -282,25 +282,25 @@ def test_the_state_before_an_epoch_is_kept_for_it_and_for_the_one_before():
     for epoch in range(4):
         assert lists(order, epoch) == [[epoch + 1]]
     states = [order.state_at(epoch, 0, None)["sampler"]["at"] for epoch in range(5)]
-    assert states == [4, 4, 2, 3, 4]  # of all others the present one is the nearest
+    assert states == [4, 4, 2, 3, 4]  # for other epochs, the present state is the best guess
 
 
-def test_an_epoch_that_is_begun_again_begins_in_the_state_that_it_had():
+def test_repeated_epoch_begins_in_its_original_state():
     order = order_of(Stateful(), 1)
     assert [lists(order, epoch) for epoch in (0, 1, 1, 0)] == [[[1]], [[2]], [[2]], [[1]]]
 
 
-def test_a_loaded_state_is_that_of_its_epoch_alone():
+def test_loaded_state_applies_to_its_epoch_only():
     order = order_of(Stateful(), 1)
     order.draw(0)
     order.load(5, 0, {"sampler": {"at": 70}})
     assert [lists(order, epoch) for epoch in (5, 6)] == [[[71]], [[72]]]
-    order.load(6, 0, {"sampler": None})  # of a sampler that had none
+    order.load(6, 0, {"sampler": None})  # the state of a sampler without a state
     assert lists(order, 6) == [[73]]
 
 
 class Shuffling:
-    """Keeps a generator."""
+    """Holds a generator."""
 
     def __init__(self):
         self.generator = random.Random(1)
@@ -309,7 +309,7 @@ class Shuffling:
         return iter(self.generator.sample(range(9), 9))
 
 
-def test_the_generator_that_a_sampler_keeps_is_in_the_state():
+def test_state_contains_generator_of_sampler():
     order, other = order_of(Shuffling(), 3), order_of(Shuffling(), 3)
     first, second = lists(order, 0), lists(order, 1)
     state = order.state_at(1, 0, None)
@@ -319,7 +319,7 @@ def test_the_generator_that_a_sampler_keeps_is_in_the_state():
     assert lists(other, 1) == second
 
 
-def test_a_sampler_without_a_state_has_none():
+def test_sampler_without_state_adds_nothing():
     order = order_of(Sampler(), 3)
     assert order.state_at(0, 0, None) == {}
     order.draw(0)
@@ -337,31 +337,31 @@ def test_a_batch_has_the_mark_of_all_before_it_over_all_ranks():
     assert [drawn.mark for drawn in order_of(range(4)).draw(0).take(4)] == marks[:4]
 
 
-def test_the_mark_of_a_batch_stands_also_for_what_other_ranks_have_left_behind():
+def test_mark_of_a_batch_covers_batches_before_the_base():
     draw = order_of(range(6), world=2).draw(0, 2)
     assert draw.mark == fingerprint_of([1], fingerprint_of([0], 0))
 
 
-def test_a_state_has_the_mark_of_what_was_drawn_unless_it_is_of_the_beginning():
+def test_state_has_a_mark_except_at_the_beginning():
     order = order_of(range(3))
     assert order.state_at(0, 2, 77) == {"drawn": 77}
     assert order.state_at(0, 0, 77) == {}
     assert order.state_at(0, 2, None) == {}
 
 
-def test_the_mark_of_the_place_that_was_reached_is_remembered():
+def test_mark_of_the_reached_place_is_kept():
     order = order_of(range(3))
     drawn(order, 1)
     mark = fingerprint_of([2], fingerprint_of([1], fingerprint_of([0], 0)))
     assert order.state_at(1, 3, None) == {"drawn": mark}
     assert order.state_at(1, 2, None) == order.state_at(2, 3, None) == {}
-    order.draw(1).take(1)  # once more, less far
+    order.draw(1).take(1)  # again, but less far
     assert order.state_at(1, 3, None) == {"drawn": mark}
     order.draw(2).take(1)
     assert order.state_at(1, 3, None) == {}
 
 
-def test_the_place_that_was_reached_begins_with_the_first_epoch_and_goes_on_from_that_of_a_state():
+def test_reached_place_starts_at_the_first_epoch_or_at_a_state():
     first, both = fingerprint_of([0], 0), fingerprint_of([1], fingerprint_of([0], 0))
     order, other = order_of(range(2)), order_of(range(2))
     drawn(order)
@@ -371,7 +371,7 @@ def test_the_place_that_was_reached_begins_with_the_first_epoch_and_goes_on_from
     assert other.state_at(1, 2, None) == {"drawn": both}
 
 
-def test_the_mark_of_a_state_goes_into_the_next_state_of_that_place():
+def test_mark_of_a_state_is_in_the_next_state_of_that_place():
     order = order_of(range(3))
     order.load(1, 2, {"drawn": 77})
     assert order.state_at(1, 2, None) == {"drawn": 77}
@@ -383,7 +383,7 @@ def test_the_mark_of_a_state_goes_into_the_next_state_of_that_place():
 @pytest.mark.parametrize(
     ("options", "name"), [({}, "sampler"), ({"batch_size": 1}, "sampler"), ({"are_lists": True}, "batch_sampler")]
 )
-def test_a_sampler_that_gives_others_than_the_state_says_is_warned_about(options, name):
+def test_sampler_with_other_indices_than_in_the_state_warns(options, name):
     units = [[unit] for unit in range(4)] if "are_lists" in options else range(4)
     order = order_of(units, **options)
     order.load(3, 2, {"drawn": fingerprint_of([1], fingerprint_of([0], 0))})
@@ -396,7 +396,7 @@ def test_a_sampler_that_gives_others_than_the_state_says_is_warned_about(options
         drawn(order, 3)
 
 
-def test_an_epoch_is_over_when_nothing_of_it_is_left_for_the_ranks():
+def test_epoch_is_over_when_no_batch_is_left_for_the_ranks():
     assert order_of(range(5), world=2, drop_last=True).is_over(3, 4)
     assert not order_of(range(5), world=2).is_over(3, 4)
     assert not order_of(range(5), world=2, drop_last=True).is_over(3, 3)

@@ -1,4 +1,4 @@
-"""Epochs that are so many batches of lanes that go on for ever: cursor, ledger and pipeline, without workers."""
+"""Epochs with a fixed number of batches of endless lanes: cursor, ledger and pipeline, without workers."""
 
 import pytest
 
@@ -14,13 +14,13 @@ def ledger_of(num_lanes, epoch_batches, *, credit=100, ordered=True, place=None)
 
 
 def answer(ledger, work_items, lengths):
-    """Elements of lanes of these lengths, None for those that lack them."""
+    """Answer with elements of lanes of these lengths; None for missing elements."""
     for work_item in work_items:
         ledger.ready[work_item.number] = Result(work_item) if work_item.unit < lengths[work_item.lane] else END
 
 
 def take(ledger):
-    """Take one as the pipeline does; return the work item, and whether it was the last of its epoch."""
+    """Take one item as the pipeline does; return it, and whether it was the last of its epoch."""
     work_item, outcome = ledger.take()
     if outcome.is_end:
         ledger.cursor.end_lane(work_item.lane, work_item.unit)
@@ -29,7 +29,7 @@ def take(ledger):
 
 
 @pytest.mark.parametrize("last_epoch", [0, 2])
-def test_no_more_is_dealt_than_the_epochs_that_were_asked_for_have(last_epoch):
+def test_only_requested_epochs_are_dealt(last_epoch):
     ledger = ledger_of(3, 5)
     ledger.cursor.last_epoch = last_epoch
     assert len(ledger.deal(99)) == (last_epoch + 1) * 5
@@ -38,7 +38,7 @@ def test_no_more_is_dealt_than_the_epochs_that_were_asked_for_have(last_epoch):
     assert len(ledger.deal(999)) == 100 - (last_epoch + 1) * 5
 
 
-def test_epochs_are_so_many_batches_in_a_row_and_what_was_dealt_ahead_stays():
+def test_epochs_are_consecutive_batches_and_items_dealt_ahead_remain():
     ledger = ledger_of(3, 5)
     answer(ledger, ledger.deal(14), [99] * 3)
     taken = [take(ledger) for _ in range(14)]
@@ -48,8 +48,8 @@ def test_epochs_are_so_many_batches_in_a_row_and_what_was_dealt_ahead_stays():
     assert [ledger.cursor.length_of(epoch) for epoch in (0, 1, 99)] == [5, 5, 5]
 
 
-def test_an_epoch_has_all_of_its_batches_though_lanes_end():
-    """A work item that brings the end of a lane is none of them."""
+def test_epoch_has_all_of_its_batches_although_lanes_end():
+    """A work item that reports the end of a lane is not a batch."""
     ledger = ledger_of(3, 4)
     ledger.cursor.last_epoch = 1
     lengths, batches = [99, 0, 99], []
@@ -63,7 +63,7 @@ def test_an_epoch_has_all_of_its_batches_though_lanes_end():
     assert ledger.progress.place() == Place(2, 0, (), (4, 0, 4), (), (-1, 0, -1))
 
 
-def test_an_element_that_was_left_out_is_no_batch_of_its_epoch():
+def test_skipped_element_does_not_count_as_a_batch():
     ledger = ledger_of(2, 3)
     ledger.cursor.last_epoch = 0
     answer(ledger, ledger.deal(99), [99] * 2)
@@ -74,7 +74,7 @@ def test_an_element_that_was_left_out_is_no_batch_of_its_epoch():
 
 
 @pytest.mark.parametrize("num_unclaimed", range(5))
-def test_a_place_is_before_what_was_counted_and_has_not_come(num_unclaimed):
+def test_place_is_before_counted_but_undelivered_batches(num_unclaimed):
     ledger = ledger_of(2, 3)
     answer(ledger, ledger.deal(10), [99] * 2)
     places = [ledger.progress.place()]
@@ -87,8 +87,8 @@ def test_a_place_is_before_what_was_counted_and_has_not_come(num_unclaimed):
 
 
 @pytest.mark.parametrize("position", range(7))
-def test_a_count_that_an_interrupt_has_broken_off_is_finished_once(position):
-    """Behind each of its steps: before the count, before the epoch is entered, in the middle of that, and at its end."""
+def test_interrupted_count_is_finished_once(position):
+    """After each step: before the count, before the epoch is entered, within this step, and at the end."""
     for steps in range(3):
         ledger = ledger_of(2, 3)
         answer(ledger, ledger.deal(9), [99] * 2)
@@ -106,7 +106,7 @@ def test_a_count_that_an_interrupt_has_broken_off_is_finished_once(position):
         assert ledger.progress.place() == Place(epoch, in_epoch, (), ((position + 2) // 2, (position + 1) // 2))
 
 
-def test_a_stream_goes_on_at_a_place_in_the_middle_of_any_epoch():
+def test_stream_resumes_in_the_middle_of_any_epoch():
     ledger = ledger_of(2, 3, place=Place(7, 2, (), (4, 3)))
     ledger.cursor.last_epoch = 7
     work_items = ledger.deal(99)
@@ -116,8 +116,8 @@ def test_a_stream_goes_on_at_a_place_in_the_middle_of_any_epoch():
     assert ledger.progress.place() == Place(8, 0, (), (4, 4))
 
 
-def test_elements_of_the_next_epoch_may_come_first_where_no_order_is_kept():
-    """An epoch is so many of them, whichever they are."""
+def test_unordered_elements_of_the_next_epoch_may_arrive_first():
+    """An epoch is a number of elements, in any order."""
     ledger = ledger_of(2, 3, ordered=False)
     work_items = ledger.deal(8)
     answer(ledger, [work_items[number] for number in (1, 3, 5, 0)], [99] * 2)

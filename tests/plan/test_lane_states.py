@@ -1,4 +1,4 @@
-"""Which lanes a rank has, and what a state says of them: without workers."""
+"""The lanes of a rank, and the contents of their states, without workers."""
 
 import json
 import pickle
@@ -18,7 +18,7 @@ from mpqueue.plan.sources import Lanes as SourceOfLanes
 
 
 class Lanes:
-    """A source of lanes, of a shape; nothing of it is run here."""
+    """A source of lanes with a shape; it is not run here."""
 
     def __init__(self, *lines):
         self.lines = list(lines)
@@ -45,7 +45,7 @@ def state_of(share, shard, counts, *, starts=None, ends=(), **more):
 
 
 def states_of(world, counts, **more):
-    """Of all ranks: so many elements were handed out of each lane, and there is a snapshot of each."""
+    """Return the states of all ranks: this number of elements of each lane was delivered, and each has a snapshot."""
     found = []
     for rank in range(world):
         share = LaneShare(len(counts) // world, len(counts), first=rank, step=world)
@@ -72,13 +72,13 @@ def test_the_lanes_of_all_ranks_are_all_lanes():
     [(3, "process", elements, 3), (3, "thread", elements, 3), (0, "process", elements, 1), (3, "thread", iter(()), 1)],
 )
 def test_a_generator_function_has_a_lane_for_each_worker(workers, backend, source, count):
-    """Those of rank 0 come first, as the numbers of its workers do."""
+    """Lanes of rank 0 have the first numbers, as its workers do."""
     assert SOURCES[recognise(source)](source).check_lanes(None, 2) is None
     share = SOURCES[recognise(source)](source).share(None, Shard(1, 2), workers, backend)
     assert (share.num_lanes, share.total, list(share.lanes())) == (count, 2 * count, list(range(count, 2 * count)))
 
 
-def test_lanes_that_cannot_be_dealt_equally_are_refused_with_those_that_can():
+def test_lanes_that_ranks_cannot_share_are_rejected_with_valid_numbers():
     with pytest.raises(ValueError, match=r"got 10 for 4 ranks.* such as 8, 12, 16"):
         Loader(elements, lanes=10, shard=(1, 4), workers=0)
     with pytest.raises(ValueError, match=r"got 3 for 4 ranks.* such as 4, 8, 12"):
@@ -91,19 +91,19 @@ def test_an_iterator_cannot_have_lanes():
 
 
 @pytest.mark.parametrize("name", ["lanes", "epoch_batches"])
-def test_a_source_with_an_index_has_no_use_for_options_of_streams(name):
+def test_source_with_an_index_rejects_options_of_streams(name):
     with pytest.raises(ValueError, match=rf"{name}=4 applies to streams.* and list has __getitem__"):
         Loader([1, 2, 3], workers=0, **{name: 4})
 
 
 @pytest.mark.parametrize("name", ["lanes", "epoch_batches"])
 @pytest.mark.parametrize(("value", "error"), [(0, ValueError), (-1, ValueError), (1.5, TypeError), (True, TypeError)])
-def test_an_impossible_number_is_refused_with_its_name(name, value, error):
+def test_invalid_number_is_rejected_with_its_name(name, value, error):
     with pytest.raises(error, match=rf"{name} must be .* got {value}"):
         Loader(elements, workers=0, **{name: value})
 
 
-def test_rank_0_is_told_that_ranks_may_have_unequal_numbers_of_batches(recwarn):
+def test_rank_0_warns_that_ranks_may_have_unequal_numbers_of_batches(recwarn):
     with pytest.warns(UserWarning, match=r"2 ranks share a stream.*Pass epoch_batches=n"):
         Loader(Lanes(), workers=0, shard=(0, 2))
     Loader(Lanes(), workers=0, shard=(1, 2))
@@ -118,8 +118,8 @@ def test_a_stream_of_epochs_of_n_batches_has_that_length():
         len(Loader(Lanes(), workers=0))
 
 
-def test_a_state_is_plain_data_and_comes_back_from_json():
-    """Unless the snapshots hold what JSON has not."""
+def test_state_is_plain_data_and_survives_json():
+    """Unless the snapshots contain objects that JSON lacks."""
     (state,) = states_of(1, [4] * 4)
     assert state["starts"] == [[2, [lane, 4]] for lane in range(4)]
     again = json.loads(json.dumps(state))
@@ -144,7 +144,7 @@ def test_a_state_without_snapshots_has_none():
 
 @pytest.mark.parametrize("before", [1, 2, 4, 8])
 @pytest.mark.parametrize("after", [1, 2, 4, 8])
-def test_the_states_of_all_ranks_say_where_each_lane_is_in_any_world(before, after):
+def test_states_of_all_ranks_resume_with_any_number_of_ranks(before, after):
     counts = [3, 3, 2, 2, 2, 2, 2, 2]
     states = states_of(before, counts)[::-1]
     for rank in range(after):
@@ -159,7 +159,7 @@ def test_the_states_of_all_ranks_say_where_each_lane_is_in_any_world(before, aft
 
 
 @pytest.mark.parametrize(("before", "after", "rank"), [(2, 2, 1), (1, 4, 2), (2, 4, 3)])
-def test_one_state_is_enough_for_a_rank_all_of_whose_lanes_it_has(before, after, rank):
+def test_one_state_is_enough_if_it_has_all_lanes_of_the_rank(before, after, rank):
     states = states_of(before, [6] * 8)
     loader = loader_of(lanes=8, shard=(rank, after))
     loader.load_state_dict(states[rank % before])
@@ -167,7 +167,7 @@ def test_one_state_is_enough_for_a_rank_all_of_whose_lanes_it_has(before, after,
     assert loader.state_dict()["position"] == 48 // after
 
 
-def test_lanes_that_are_missing_are_named_with_the_ranks_that_have_them():
+def test_missing_lanes_are_named_with_their_ranks():
     states = states_of(4, [6] * 8)
     loader = loader_of(lanes=8, shard=(0, 2))
     with pytest.raises(ValueError, match=r"lanes 2, 6 of 8 are missing.*Got: rank 0 of 4.*all 4 ranks.*of rank 2"):
@@ -176,20 +176,20 @@ def test_lanes_that_are_missing_are_named_with_the_ranks_that_have_them():
         loader.load_state_dict([states[3], states[0], states[2]])
 
 
-def test_lanes_that_are_there_twice_are_named():
+def test_repeated_lanes_are_named():
     states = states_of(2, [6] * 8)
     with pytest.raises(ValueError, match=r"have lanes 0, 2, 4, 6 twice.*rank 0, 0 of 2"):
         loader_of(lanes=8).load_state_dict([states[0], states[0]])
 
 
 @pytest.mark.parametrize(("name", "value"), [("seed", 4), ("epoch", 1)])
-def test_states_of_other_moments_or_runs_are_refused(name, value):
+def test_states_of_other_moments_or_runs_are_rejected(name, value):
     first, second = states_of(2, [6] * 8)
     with pytest.raises(ValueError, match=f"not saved by one run at one moment: {name}"):
         loader_of(lanes=8).load_state_dict([first, second | {name: value}])
 
 
-def test_a_state_of_other_lanes_is_refused():
+def test_state_with_another_number_of_lanes_is_rejected():
     with pytest.raises(ValueError, match=r"for a stream of lanes=8, and this loader has lanes=4"):
         loader_of(lanes=4).load_state_dict(states_of(1, [6] * 8))
 
@@ -205,15 +205,15 @@ def test_a_state_of_other_lanes_is_refused():
         ),
     ],
 )
-def test_a_state_of_another_dataset_is_refused_with_the_first_difference(lines, told):
+def test_state_of_another_dataset_is_rejected_with_first_difference(lines, told):
     states = states_of(1, [6] * 8, shape=["range(10)", "map(f)"])
     loader_of("range(10)", "map(f)", lanes=8).load_state_dict(states)
     with pytest.raises(ValueError, match=told):
         loader_of(*lines, lanes=8).load_state_dict(states)
 
 
-def test_a_state_of_a_function_is_none_of_a_dataset_and_the_other_way_round():
-    """The lanes are equally many, so that the one would be taken to have handed out what the other has."""
+def test_state_of_a_function_is_rejected_by_a_dataset_and_vice_versa():
+    """Both have the same number of lanes, so the state could be applied by mistake."""
     of_function, of_dataset = (
         Loader(source, workers=0, lanes=4) for source in (elements, mpqueue.Dataset.range(9).filter(bool))
     )
@@ -225,28 +225,28 @@ def test_a_state_of_a_function_is_none_of_a_dataset_and_the_other_way_round():
         of_function.load_state_dict(of_dataset.state_dict())
 
 
-def test_a_position_in_an_epoch_that_is_over_here_is_the_next_epochs_beginning():
-    """A rank of two has given 120 of 150 batches; 240 of 300, which the one that is left does not count to."""
+def test_position_after_the_end_of_epoch_begins_the_next_epoch():
+    """One of two ranks has returned 120 of 150 batches. For a single rank, the 240 batches exceed its epoch."""
     states = states_of(2, [30] * 8)
     loader = loader_of(lanes=8)
     loader.load_state_dict([state | {"position": 120} for state in states])
     assert (loader.epoch, loader.state_dict()["position"]) == (1, 0)
 
 
-def test_no_state_is_refused():
+def test_object_that_is_not_a_state_is_rejected():
     with pytest.raises(ValueError, match="empty list"):
         loader_of().load_state_dict([])
     with pytest.raises(TypeError, match="returned, got 3"):
         loader_of().load_state_dict([3])
 
 
-def test_a_state_of_lanes_is_refused_by_a_generator_that_has_one_for_each_worker():
+def test_state_with_lanes_is_rejected_by_generator_with_one_lane_per_worker():
     (state,) = states_of(1, [6] * 8)
     with pytest.raises(ValueError, match=r"a state of a stream of lanes=8: pass lanes=8"):
         Loader(elements, workers=2).load_state_dict(state)
 
 
-def test_a_state_of_a_generator_in_workers_is_one_of_as_many_lanes():
+def test_state_of_a_generator_needs_the_same_number_of_workers():
     old = {"seed": 5, "epoch": 2, "position": 0, "ahead": (), "counts": (4, 3), "lane": 1}
     loader = Loader(elements, workers=0, lanes=2)
     loader.load_state_dict(old)
@@ -255,7 +255,7 @@ def test_a_state_of_a_generator_in_workers_is_one_of_as_many_lanes():
         Loader(elements, workers=0, lanes=4).load_state_dict(old)
 
 
-def test_equal_states_of_all_ranks_of_a_sequence_are_one():
+def test_equal_states_of_all_ranks_of_a_sequence_are_accepted():
     states = [Loader(list(range(9)), workers=0, shard=(rank, 3), seed=1).state_dict() for rank in range(3)]
     loader = Loader(list(range(9)), workers=0)
     loader.load_state_dict(states)
@@ -278,7 +278,7 @@ def _endless(epoch_batches, shard=(0, 1)):
         ((8, (0, 2)), (5, (0, 1))),
     ],
 )
-def test_state_with_another_epoch_batches_is_refused(before, after):
+def test_state_with_another_epoch_batches_is_rejected(before, after):
     state = _endless(*before).state_dict()
     with pytest.raises(
         ValueError, match=rf"epoch_batches must be {before[0]}, .*, got {after[0]}.*Pass epoch_batches="
@@ -287,7 +287,7 @@ def test_state_with_another_epoch_batches_is_refused(before, after):
 
 
 @pytest.mark.parametrize("epoch_batches", [8, 16])
-def test_state_of_other_ranks_is_loaded_with_as_many_batches_on_each_or_on_all(epoch_batches):
+def test_state_of_other_ranks_loads_if_epoch_length_per_rank_or_in_total_is_equal(epoch_batches):
     states = [_endless(8, (rank, 2)).state_dict() for rank in range(2)]
     _endless(epoch_batches).load_state_dict(states)
 

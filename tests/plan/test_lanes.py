@@ -1,4 +1,4 @@
-"""The snapshots of lanes alone: which one a lane begins with, and which are forgotten."""
+"""The snapshots of lanes: which one a lane starts from, and which are dropped."""
 
 import pytest
 
@@ -16,7 +16,7 @@ def ledger_of(num_lanes=2, credit=8):
 
 
 def hand_out(ledger, count):
-    """So many elements."""
+    """Deliver this number of elements."""
     work_items = []
     for _ in range(count):
         (work_item,) = ledger.deal()
@@ -34,7 +34,7 @@ def test_a_lane_without_snapshots_begins_at_its_beginning():
 
 def test_a_lane_begins_at_the_newest_snapshot_that_is_not_ahead():
     table = LaneTable(2)
-    for number in (30, 10, 20):  # in any order: those of a worker that has died are taken again
+    for number in (30, 10, 20):  # in any order: snapshots of a crashed worker are taken again
         table.note(1, number, b"%d" % number)
     found = [table.start(1, number) for number in (9, 10, 19, 20, 99)]
     assert [start.number for start in found] == [0, 10, 10, 20, 30]
@@ -43,15 +43,15 @@ def test_a_lane_begins_at_the_newest_snapshot_that_is_not_ahead():
     assert starts(table.known(), (99, 29)) == (BEGINNING, LaneStart(20, b"20"))
 
 
-def test_a_snapshot_of_the_same_element_takes_the_place_of_the_one_before():
+def test_snapshot_of_the_same_element_replaces_the_previous_one():
     table = LaneTable(1)
     table.note(0, 3, b"old")
     table.note(0, 3, b"new")
     assert table.known() == ((LaneStart(3, b"new"),),)
 
 
-def test_what_nobody_can_go_back_to_is_forgotten():
-    """All but the newest that is not ahead of what was handed out, and one before it for batches that come back."""
+def test_unreachable_snapshots_are_dropped():
+    """Drops all but the newest that is not ahead of the delivered elements, and one before it for returned batches."""
     counts = [0]
     table = LaneTable(1)
     table.follow(lambda: counts)
@@ -70,7 +70,7 @@ def test_a_lane_ends_at_the_first_element_that_it_lacks():
     assert table.ends_by_lane() == (-1, 5, -1)
 
 
-def test_a_table_that_goes_to_a_place_knows_what_the_place_knows():
+def test_table_at_a_place_has_the_snapshots_of_the_place():
     table = LaneTable(2)
     table.note(0, 5, b"forgotten")
     table.end(0, 6)
@@ -82,8 +82,8 @@ def test_a_table_that_goes_to_a_place_knows_what_the_place_knows():
 
 
 @pytest.mark.parametrize("num_unclaimed", [0, 1, 2])
-def test_a_place_brings_the_snapshots_that_are_not_ahead_of_it(num_unclaimed):
-    """What was counted and has not come is not handed out."""
+def test_place_contains_snapshots_that_are_not_ahead_of_it(num_unclaimed):
+    """Counted but undelivered elements do not count as delivered."""
     ledger = ledger_of(2)
     work_items = hand_out(ledger, 8)
     for lane in (0, 1):
@@ -95,7 +95,7 @@ def test_a_place_brings_the_snapshots_that_are_not_ahead_of_it(num_unclaimed):
     assert tuple(start.number for start in place.starts) == place.counts
 
 
-def test_a_ledger_that_goes_to_a_place_begins_there():
+def test_ledger_at_a_place_starts_there():
     ledger = ledger_of(2)
     hand_out(ledger, 4)
     ledger.lanes.note(1, 2, b"two")

@@ -1,4 +1,4 @@
-"""Schedules and progress, without workers: whatever happens, each batch of each epoch is dealt and counted once."""
+"""Cursors and progress, without workers: in all cases, each batch of each epoch is dealt and counted once."""
 
 from functools import partial
 
@@ -19,7 +19,7 @@ EPOCH_ARROWS = [
 
 
 class EpochsInAnyWay(AimingMachine):
-    """A consumer takes dealt work items in order, or any of the present epoch, goes on elsewhere, or begins anew."""
+    """A consumer takes dealt work items in or out of order, continues elsewhere, or starts again."""
 
     def make(self):
         self.lengths = [self.choose(range(1, 7)) for _ in range(self.choose(range(1, 5)))]
@@ -27,7 +27,7 @@ class EpochsInAnyWay(AimingMachine):
             self.lengths[1] = 0
         self.ordered, self.shuffle, self.barrier = (self.choose([False, True]) for _ in range(3))
         if 0 in self.lengths:
-            self.barrier = False  # an epoch without batches has no last one whose end would lift it
+            self.barrier = False  # an epoch without batches has no last batch to lift the barrier
         self.fails = False
         self.cursor, self.progress = None, Progress(0)
         self.cursor = self.new_cursor()
@@ -76,7 +76,7 @@ class EpochsInAnyWay(AimingMachine):
         self.dealt += work_items
 
     def deal_while_the_length_fails(self):
-        """It is raised and asked for again; nothing is left out."""
+        """The error is raised, the length is read again, and no item is left out."""
         self.fails = True
         try:
             self.dealt += (work_items := self.cursor.deal(3))
@@ -118,7 +118,7 @@ class EpochsInAnyWay(AimingMachine):
             self.reached["barrier is lifted"] += 1
 
     def all_workers_are_lost(self, *, anew):
-        """What was dealt and not taken is dealt again; also by another process that only has the place."""
+        """Dealt items that were not taken are dealt again, also by another process that has only the place."""
         place = self.progress.place()
         if anew:
             number = self.cursor.next_number
@@ -160,7 +160,7 @@ STREAM_ARROWS = ["deal", "deal none", "take", "end of a lane", "go on", "end of 
 
 
 class StreamsInAnyWay(AimingMachine):
-    """Lanes that end at any time: what is taken goes round the lanes that live, as if nobody ran ahead."""
+    """Lanes that end at any time: elements alternate between the live lanes, independent of the lead."""
 
     def make(self):
         self.lengths = lengths = [self.choose(range(6)) for _ in range(self.choose(range(1, 5)))]
@@ -212,7 +212,7 @@ class StreamsInAnyWay(AimingMachine):
         self.cursor.go_to(place)
         self.progress.go_to(place)
         assert self.progress.place() == place
-        self.dealt.clear()  # what has ended is known to have, and is not asked again
+        self.dealt.clear()  # known ends are not requested again
         self.reached["go on"] += 1
 
     def check(self):
@@ -243,7 +243,7 @@ def schedule_of(length, **options):
     return cursor
 
 
-def test_a_work_item_says_what_it_is_for():
+def test_work_item_contains_epoch_position_and_unit():
     cursor = schedule_of(3)
     assert cursor.deal(5) == [WorkItem(0, 0, 0, 0), WorkItem(1, 0, 1, 1), WorkItem(2, 0, 2, 2)]
     assert cursor.deal() == [WorkItem(3, 1, 0, 0, -1)]
@@ -262,7 +262,7 @@ def test_an_epoch_with_an_end_is_not_endless():
     assert not schedule_of(3).is_endless
 
 
-def test_a_user_may_give_the_order():
+def test_custom_order_is_used():
     asked = []
 
     def order_of(epoch, length, base):
@@ -276,7 +276,7 @@ def test_a_user_may_give_the_order():
     assert asked == [(0, 3, 0), (1, 3, 0)]
 
 
-def test_an_order_that_is_given_says_how_many_batches_the_epoch_has():
+def test_custom_order_determines_the_number_of_batches():
     orders = {0: [4, 2], 1: None, 2: [0]}
     cursor = schedule_of(3, order_of=lambda epoch, _length, _base: orders[epoch])
     assert [units(cursor.deal(9)) for _ in range(3)] == [[4, 2], [0, 1, 2], [0]]
@@ -303,17 +303,17 @@ def test_an_ascending_epoch_has_no_order():
     assert EpochCursor(lambda: 3, SEED).orders == {}
 
 
-def test_an_epoch_is_not_shuffled_unless_it_is_to_be():
+def test_epoch_is_not_shuffled_by_default():
     assert units(schedule_of(50).deal(50)) == list(range(50))
     assert units(schedule_of(50, shuffle=True).deal(50)) == permutation(SEED, 0, 50).tolist()
 
 
-def test_there_is_no_barrier_unless_it_is_wanted():
+def test_there_is_no_barrier_by_default():
     cursor = schedule_of(2)
     assert len(cursor.deal(5) + cursor.deal(5)) == 4
 
 
-def test_positions_that_were_taken_are_left_out_of_their_epoch_only():
+def test_taken_positions_are_skipped_in_their_epoch_only():
     cursor = schedule_of(4)
     cursor.start_at(5, 1, skip=[3, 0, 2])
     assert units(cursor.deal(1)) == [1]
@@ -321,7 +321,7 @@ def test_positions_that_were_taken_are_left_out_of_their_epoch_only():
     assert [(work_item.epoch, work_item.unit) for work_item in again] == [(6, 0), (6, 1), (6, 2), (6, 3)]
 
 
-def test_positions_to_leave_out_are_left_behind_by_another_start():
+def test_skipped_positions_are_forgotten_by_another_start():
     cursor = schedule_of(3)
     cursor.start_at(0, 0, skip=[1])
     cursor.start_at(0)
@@ -342,26 +342,26 @@ def test_a_position_beyond_the_end_does_not_exist():
         schedule_of(3).start_at(2, 4)
 
 
-def test_what_cannot_be_dealt_has_a_place_in_the_order_and_none_in_an_epoch():
+def test_failed_deal_has_a_number_but_no_position():
     cursor = schedule_of(2)
     cursor.deal(1)
     assert cursor.deal_failure() == WorkItem(1, 0, -1, -1)
     assert cursor.deal(1) == [WorkItem(2, 0, 1, 1)]
 
 
-def test_behind_a_barrier_nothing_is_dealt_until_it_is_lifted():
+def test_barrier_blocks_dealing_until_it_is_lifted():
     cursor = schedule_of(2, barrier=True)
     assert units(cursor.deal(9)) == [0, 1]
     assert cursor.deal(9) == cursor.deal(1) == []
     cursor.open_epoch()
     assert cursor.deal(9) == [WorkItem(2, 1, 0, 0), WorkItem(3, 1, 1, 1)]
-    cursor.open_epoch()  # before anybody has asked in vain
-    cursor.open_epoch()  # once more changes nothing
+    cursor.open_epoch()  # before the first failed request
+    cursor.open_epoch()  # has no effect the second time
     assert [work_item.epoch for work_item in cursor.deal(1)] == [2]
 
 
-def test_an_epoch_whose_last_positions_are_left_out_is_over_with_the_one_before_them():
-    """Else its barrier would be lifted too early, and never again."""
+def test_epoch_with_skipped_last_positions_ends_before_them():
+    """Otherwise its barrier would be lifted too early, and never again."""
     cursor = schedule_of(4, barrier=True)
     cursor.start_at(0, 1, skip=[2, 3])
     assert units(cursor.deal(1)) == [1]
@@ -369,7 +369,7 @@ def test_an_epoch_whose_last_positions_are_left_out_is_over_with_the_one_before_
     assert [(work_item.epoch, work_item.unit) for work_item in cursor.deal(1)] == [(1, 0)]
 
 
-def test_to_stand_before_an_epoch_is_to_wait_at_its_barrier():
+def test_stand_before_waits_at_the_barrier_of_the_epoch():
     cursor = schedule_of(4, barrier=True)
     cursor.deal(2)
     cursor.stand_before(3)
@@ -390,7 +390,7 @@ def test_an_epoch_that_is_over_is_forgotten_once_or_twice():
     assert cursor.lengths == {1: 2}
 
 
-def test_streams_begin_where_they_are_told_to():
+def test_streams_start_at_the_given_place():
     cursor = StreamCursor(3)
     assert (cursor.lengths, cursor.epoch, cursor.num_lanes) == ({}, 0, 3)
     assert cursor.deal(2) == []
@@ -406,7 +406,7 @@ def test_streams_begin_where_they_are_told_to():
     assert cursor.deal() == [WorkItem(4, 5, 0, 0, 0)]
 
 
-def test_a_lane_that_ends_twice_has_ended():
+def test_lane_may_end_twice():
     cursor = StreamCursor(2)
     cursor.go_to(Place())
     for number in (0, 2):
@@ -415,7 +415,7 @@ def test_a_lane_that_ends_twice_has_ended():
     assert cursor.lanes.ends == {0: 0}
 
 
-def test_a_lane_that_is_known_to_end_gets_no_more_than_it_has():
+def test_lane_with_a_known_end_gets_no_items_after_it():
     cursor = StreamCursor(3)
     cursor.go_to(Place(0, counts=(2, 2, 1), ends=(2, -1, 5)))
     assert [(work_item.lane, work_item.unit) for work_item in cursor.deal(4)] == [(2, 1), (1, 2), (2, 2), (1, 3)]
@@ -424,7 +424,7 @@ def test_a_lane_that_is_known_to_end_gets_no_more_than_it_has():
 
 
 def test_an_element_has_a_number_among_those_of_all_lanes_and_ranks():
-    """Lane l of n has l, l + n, l + 2 n ...; rank r of a world has the lanes that are r modulo world."""
+    """Lane l of n has l, l + n, l + 2 n ...; rank r of a world has the lanes with number r modulo world."""
     found = set()
     for rank in (0, 1, 2):
         cursor = StreamCursor(LaneShare(2, 6, first=rank, step=3))
@@ -436,12 +436,12 @@ def test_an_element_has_a_number_among_those_of_all_lanes_and_ranks():
     assert found == set(range(24))
 
 
-def test_progress_begins_at_the_beginning():
+def test_progress_starts_at_zero():
     assert Progress(0).place() == Place() == (0, 0, (), (), (), (), 0)
     assert Progress(2).place() == Place(0, 0, (), (0, 0))
 
 
-def test_a_place_without_counts_is_the_beginning_of_all_streams():
+def test_place_without_counts_is_the_start_of_all_streams():
     progress = Progress(2)
     progress.count(WorkItem(0, 0, 3, 3, 1))
     assert progress.place() == Place(0, 1, (), (0, 4))
@@ -458,16 +458,16 @@ def test_an_element_is_counted_in_whatever_epoch():
     assert not progress.is_counted(WorkItem(0, 5, 1, 1, 1))
 
 
-def test_progress_in_a_new_epoch_is_none():
+def test_progress_in_a_new_epoch_is_zero():
     progress = Progress(0)
     progress.count(WorkItem(0, 0, 0, 0))
     progress.count(WorkItem(3, 0, 3, 3))
     progress.enter(1)
     assert progress.place() == Place(1)
-    assert progress.is_counted(WorkItem(1, 0, 1, 1))  # all of the epoch before is
+    assert progress.is_counted(WorkItem(1, 0, 1, 1))  # the whole previous epoch is counted
 
 
-def test_a_schedule_that_was_not_started_begins_at_the_beginning():
+def test_cursor_without_start_begins_at_epoch_0():
     cursor = EpochCursor(lambda: 3, SEED)
     assert (cursor.epoch, cursor.lengths, cursor.is_endless) == (0, {}, True)
     assert cursor.deal(5) == [WorkItem(0, 0, 0, 0), WorkItem(1, 0, 1, 1), WorkItem(2, 0, 2, 2)]
@@ -493,7 +493,7 @@ def test_an_endless_order_has_every_position():
     assert cursor.unit_at(0, 1 << 40) == Drawn(1 << 40)
 
 
-def test_an_order_that_was_handed_out_is_kept_on_request_only():
+def test_delivered_order_is_kept_on_request_only():
     cursor = schedule_of(3, shuffle=True)
     cursor.deal(3)
     cursor.forget(0)
@@ -502,7 +502,7 @@ def test_an_order_that_was_handed_out_is_kept_on_request_only():
         cursor.unit_at(0, 0)
 
 
-def test_lanes_have_no_positions_to_be_asked_for():
+def test_lanes_have_no_positions_to_compute_again():
     cursor = StreamCursor(2)
     cursor.keep(5)
     with pytest.raises(LookupError, match="is from a lane"):
@@ -518,7 +518,7 @@ def test_a_start_elsewhere_forgets_the_lengths_of_other_epochs():
 
 
 def counted_schedule(length=2, **options):
-    """A cursor, and the epochs for which the length was asked."""
+    """Return a cursor, and the epochs when the length was read."""
     asked = []
 
     def length_of():
@@ -529,7 +529,7 @@ def counted_schedule(length=2, **options):
     return cursor, asked
 
 
-def test_the_length_of_an_epoch_is_asked_once_and_when_its_barrier_is_lifted():
+def test_length_of_an_epoch_is_read_once_when_its_barrier_is_lifted():
     cursor, asked = counted_schedule(barrier=True)
     cursor.start_at(0)
     cursor.deal(9)
@@ -541,7 +541,7 @@ def test_the_length_of_an_epoch_is_asked_once_and_when_its_barrier_is_lifted():
     assert asked == [0, 1]
 
 
-def test_an_unstarted_schedule_stands_before_its_barrier():
+def test_cursor_without_start_waits_at_its_barrier():
     cursor, asked = counted_schedule(barrier=True)
     assert cursor.deal(9) == []
     assert asked == []
@@ -549,7 +549,7 @@ def test_an_unstarted_schedule_stands_before_its_barrier():
     assert units(cursor.deal(9)) == [0, 1]
 
 
-def test_a_start_at_an_epoch_that_is_not_to_be_dealt_asks_for_nothing():
+def test_start_at_an_epoch_after_the_last_one_reads_no_length():
     cursor, asked = counted_schedule()
     cursor.start_at(0)
     cursor.last_epoch = 1
@@ -557,7 +557,7 @@ def test_a_start_at_an_epoch_that_is_not_to_be_dealt_asks_for_nothing():
     assert (asked, cursor.lengths, cursor.deal(9)) == ([0], {}, [])
 
 
-def test_nothing_is_dealt_beyond_the_last_epoch_until_there_is_a_later_one():
+def test_dealing_stops_at_the_last_epoch_until_it_is_raised():
     cursor, asked = counted_schedule()
     cursor.last_epoch = 1
     cursor.start_at(0)
@@ -573,7 +573,7 @@ def test_nothing_is_dealt_beyond_the_last_epoch_until_there_is_a_later_one():
     assert [work_item.epoch for work_item in cursor.deal(9)] == [2, 2]
 
 
-def test_a_barrier_far_ahead_is_lifted_for_that_epoch_alone():
+def test_barrier_far_ahead_is_lifted_for_that_epoch_only():
     cursor, _ = counted_schedule(barrier=True)
     cursor.start_at(0)
     cursor.stand_before(3)

@@ -1,4 +1,4 @@
-"""Plans without processes: a whole epoch on several ranks, resumed on others; and which class a source gets."""
+"""Plans without processes: an epoch on several ranks, resumed on others, and the class of each source."""
 
 import functools
 import itertools
@@ -29,7 +29,7 @@ def begun(plan, place=None):
 
 
 def units(plan, count, place=None):
-    """The first units that are dealt from a place on."""
+    """Return the first units that are dealt from a place on."""
     return [work_item.unit for work_item in begun(plan, place).deal(count)]
 
 
@@ -46,8 +46,8 @@ class Laned:
         return ["numbers"]
 
 
-def test_an_epoch_of_a_million_batches_on_7_ranks_is_dealt_and_resumed_on_other_worlds():
-    """Each batch comes to one rank; 100 places are gone on from in worlds of 1 to 9 ranks, without a gap."""
+def test_epoch_of_a_million_batches_on_7_ranks_resumes_on_other_worlds():
+    """Each batch is dealt to one rank; 100 places are resumed with 1 to 9 ranks, without a gap."""
     ranks = [plan_of(range(MANY), batch_size=1, shard=(rank, 7)) for rank in range(7)]
     assert [plan.length() for plan in ranks] == [-(-MANY // 7)] * 7
     for rank, plan in enumerate(ranks):
@@ -66,7 +66,7 @@ def test_an_epoch_of_a_million_batches_on_7_ranks_is_dealt_and_resumed_on_other_
         assert list(itertools.chain(*first)) == [7 * taken + rank for rank in range(world)]
 
 
-def test_a_shuffled_epoch_goes_on_with_what_two_ranks_have_left_in_a_world_of_three():
+def test_three_ranks_resume_a_shuffled_epoch_of_two():
     two = [plan_of(list(range(20)), shuffle=True, shard=(rank, 2)) for rank in range(2)]
     whole = units(plan_of(list(range(20)), shuffle=True), 20)
     had = [units(plan, 4) for plan in two]
@@ -93,7 +93,7 @@ def test_a_shuffled_epoch_goes_on_with_what_two_ranks_have_left_in_a_world_of_th
         (mpqueue.Dataset.range(3).filter(bool), {}, StreamPlan, Form.LANES),
     ],
 )
-def test_a_source_with_its_options_is_one_of_four_kinds_of_plan(source, options, plan, form):
+def test_source_and_options_determine_the_kind_of_plan(source, options, plan, form):
     found = plan_of(source, **options)
     assert type(found) is plan
     assert found.form is form
@@ -103,7 +103,7 @@ def test_a_source_with_its_options_is_one_of_four_kinds_of_plan(source, options,
 @pytest.mark.parametrize(
     ("source", "kind"), [([1], Items), (Laned(), Lanes), (numbers, Function), (iter([1]), Iterator)]
 )
-def test_a_source_answers_by_its_class(source, kind):
+def test_source_class_is_selected_by_the_object(source, kind):
     found = plan_of(source).source
     assert type(found) is kind
     assert found.can_replay is (kind is not Iterator)
@@ -111,9 +111,9 @@ def test_a_source_answers_by_its_class(source, kind):
     assert found.shape() == (["numbers"] if kind is Lanes else None)
 
 
-def test_a_frontend_may_bring_a_source_of_its_own():
+def test_frontend_may_pass_its_own_source():
     class Own(Items):
-        """Has one batch more than it says."""
+        """Has one batch more than its length."""
 
         def length(self, of="batches"):
             return super().length(of) + 1
@@ -145,15 +145,15 @@ def test_a_plan_with_another_seed_is_another_plan():
     assert units(plan, 50) == units(other.with_seed(3), 50)
 
 
-def test_nothing_changes_a_plan():
+def test_plan_is_immutable():
     plan = plan_of([1, 2])
     with pytest.raises(AttributeError):
         plan.seed = 5
     assert isinstance(plan.source, Source)
 
 
-def test_the_identity_of_a_plan_names_a_function_and_not_where_it_lies():
-    """A journal has a hash of it, and is read by another process, where the function lies elsewhere."""
+def test_identity_of_a_plan_contains_function_name_but_no_address():
+    """A journal stores its hash, and is read by another process, where the function has another address."""
 
     def joined(samples):
         return samples
@@ -163,7 +163,7 @@ def test_the_identity_of_a_plan_names_a_function_and_not_where_it_lies():
     assert "0x" not in identity[-1]
 
 
-def test_what_a_sampler_drew_is_kept_by_the_run_and_not_by_the_plan():
+def test_drawn_batches_are_kept_by_the_run_not_by_the_plan():
     plan = plan_of(list(range(9)), sampler=[4, 2, 8], batch_size=1)
     one, other = plan.draws(), plan.draws()
     assert one is not other
@@ -173,7 +173,7 @@ def test_what_a_sampler_drew_is_kept_by_the_run_and_not_by_the_plan():
         assert [list(work_item.listed.indices) for work_item in cursor.deal(9)] == [[4], [2], [8]]
 
 
-def test_only_a_stream_of_its_workers_depends_on_how_many_there_are():
+def test_only_streams_without_lanes_depend_on_the_number_of_workers():
     cursors = SimpleNamespace(
         of_workers=plan_of(numbers).cursor(3, "process"), of_lanes=plan_of(numbers, lanes=5).cursor(3, "process")
     )

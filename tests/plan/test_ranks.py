@@ -1,4 +1,4 @@
-"""Shards and plans alone: which batches of an epoch are a rank's, and where it goes on."""
+"""Shards: which batches of an epoch belong to a rank, and where it continues."""
 
 import itertools
 import sys
@@ -25,14 +25,14 @@ def ranks_of(rank, world, *, drop_last=False):
         (7, [[0, 3, 6], [1, 4, 7], [2, 5, 8]], [[0, 3], [1, 4], [2, 5]]),
     ],
 )
-def test_a_rank_takes_every_third_of_three_and_all_take_equally_many(total, filled_up, dropped):
+def test_each_of_three_ranks_takes_every_third_batch_and_equally_many(total, filled_up, dropped):
     for drop_last, expected in ((False, filled_up), (True, dropped)):
         shares = [ranks_of(rank, 3, drop_last=drop_last) for rank in range(3)]
         assert [list(share.numbers(total)) for share in shares] == expected
         assert [share.drops for share in shares] == [drop_last] * 3
 
 
-def test_the_end_is_filled_up_unless_it_is_to_be_dropped():
+def test_end_is_filled_up_unless_it_is_dropped():
     assert not Ranks(Shard(0, 2)).drops
 
 
@@ -41,14 +41,14 @@ def test_one_rank_takes_all():
 
 
 @pytest.mark.parametrize("rank", [0, 2])
-def test_a_source_without_an_end_has_more_batches_for_each_rank_than_anybody_takes(rank):
+def test_endless_source_has_practically_unlimited_batches_per_rank(rank):
     numbers = ranks_of(rank, 3).numbers(None)
     assert numbers[:3] == range(rank, rank + 9, 3)
     assert len(numbers) > 10**18
-    assert numbers[-1] <= sys.maxsize  # so that it is an index
+    assert numbers[-1] <= sys.maxsize  # so that it can be an index
 
 
-def test_other_ranks_go_on_where_the_epoch_was_left_and_begin_the_next_one_together():
+def test_other_ranks_finish_the_epoch_and_begin_the_next_one_together():
     shares = [ranks_of(rank, 2) for rank in range(2)]
     places = [share.to_local(Place(4, 5)) for share in shares]
     assert places == [Place(4, 0, base=5)] * 2
@@ -56,9 +56,9 @@ def test_other_ranks_go_on_where_the_epoch_was_left_and_begin_the_next_one_toget
     assert [list(share.numbers(9)) for share in shares] == [[0, 2, 4, 6, 8], [1, 3, 5, 7, 9]]
 
 
-def test_an_epoch_that_was_left_at_its_end_has_no_batches():
+def test_epoch_left_at_its_end_has_no_batches():
     assert list(ranks_of(0, 2).numbers(9, 9)) == []
-    assert list(ranks_of(0, 2).numbers(9, 10)) == []  # it was filled up
+    assert list(ranks_of(0, 2).numbers(9, 10)) == []  # the end was filled up
 
 
 def test_a_state_counts_the_batches_of_all_ranks():
@@ -67,7 +67,7 @@ def test_a_state_counts_the_batches_of_all_ranks():
     assert ranks_of(1, 3).to_global(place._replace(base=5)) == Place(1, 11, (18, 24))
 
 
-def test_of_the_batches_that_were_taken_out_of_order_a_rank_leaves_out_its_own():
+def test_rank_skips_its_own_batches_that_were_taken_out_of_order():
     place = Place(1, 5, (7, 8, 9, 10, 14))
     shares = [ranks_of(rank, 3) for rank in range(3)]
     assert [share.to_local(place).ahead for share in shares] == [(1, 3), (1,), (0, 1)]
@@ -75,11 +75,11 @@ def test_of_the_batches_that_were_taken_out_of_order_a_rank_leaves_out_its_own()
     assert sorted(itertools.chain(*left_out)) == list(place.ahead)
 
 
-def test_a_rank_picks_its_own_of_a_batch_for_each():
+def test_rank_picks_its_own_batch_of_each_group():
     assert ranks_of(1, 3).pick(["a", "b", "c"]) == ["b"]
 
 
-def test_who_deals_out_to_all_ranks_has_the_batches_of_each():
+def test_all_ranks_has_the_batches_of_each_rank():
     for total in (0, 1, 6, 7, 8):
         for drop_last in (False, True):
             numbers = [ranks_of(rank, 3, drop_last=drop_last).numbers(total) for rank in range(3)]
@@ -88,7 +88,7 @@ def test_who_deals_out_to_all_ranks_has_the_batches_of_each():
     assert AllRanks(3).pick(["a", "b", "c"]) == ["a", "b", "c"]
 
 
-def test_places_of_all_ranks_are_global_ones():
+def test_places_of_all_ranks_are_global():
     place = Place(1, 5, (7, 8))
     everybody = AllRanks(3)
     assert everybody.shard == Shard(0, 3)
@@ -96,7 +96,7 @@ def test_places_of_all_ranks_are_global_ones():
     assert everybody.to_local(place) == place
 
 
-def test_one_rank_goes_on_in_the_global_order():
+def test_one_rank_continues_in_the_global_order():
     share, place = Ranks(), Place(1, 5, (7, 8))
     assert share.to_local(place) == place
     assert share.to_global(place) == place
@@ -107,7 +107,7 @@ def test_without_the_option_there_is_one_rank():
     assert shard_of(None) == Shard(0, 1)
 
 
-def test_a_rank_may_be_given_in_any_kind_of_integers():
+def test_rank_may_be_any_integer_type():
     shard = shard_of([np.int8(1), np.uint64(3)])
     assert shard == Shard(1, 3)
     assert [type(number) for number in shard] == [int, int]
@@ -115,7 +115,7 @@ def test_a_rank_may_be_given_in_any_kind_of_integers():
 
 @pytest.fixture
 def launched(monkeypatch):
-    """Sets what a launcher sets; no library tells a rank unless it is put there."""
+    """Sets the variables of a launcher; no library reports a rank unless the test adds it."""
     for name in ("torch", "jax"):
         monkeypatch.delitem(sys.modules, name, raising=False)
 
@@ -129,7 +129,7 @@ def launched(monkeypatch):
     return launch
 
 
-def test_a_launcher_tells_the_rank_in_two_variables(launched):
+def test_rank_is_read_from_environment_variables(launched):
     assert shard_of("auto") == Shard(0, 1)
     for rank in range(2):
         launched(RANK=str(rank), WORLD_SIZE="2")
@@ -147,7 +147,7 @@ def test_a_launcher_tells_the_rank_in_two_variables(launched):
     ],
     ids=str,
 )
-def test_two_variables_that_are_no_rank_are_shown(launched, variables):
+def test_invalid_environment_variables_are_shown(launched, variables):
     launched(**variables)
     with pytest.raises(ValueError, match=r"both, or pass shard=\(rank, world\)$") as caught:
         shard_of("auto")
@@ -155,7 +155,7 @@ def test_two_variables_that_are_no_rank_are_shown(launched, variables):
 
 
 def torch_of(*, is_available=True, is_initialized=True):
-    """A torch whose process is the second of three."""
+    """Return a fake torch in the second of three processes."""
     return SimpleNamespace(
         distributed=SimpleNamespace(
             is_available=lambda: is_available,
@@ -171,7 +171,7 @@ def refuses():
 
 
 def jax_of(*, is_initialized):
-    """A jax whose process is the third of four, if it is one of several."""
+    """Return a fake jax in the third of four processes, if it is one of several."""
     return SimpleNamespace(
         distributed=SimpleNamespace(is_initialized=lambda: is_initialized),
         process_index=(lambda: 2) if is_initialized else refuses,
@@ -192,9 +192,7 @@ def jax_of(*, is_initialized):
         ("jax", SimpleNamespace(), Shard(5, 6)),
     ],
 )
-def test_a_library_that_runs_in_several_processes_tells_the_rank_before_the_launcher(
-    launched, monkeypatch, module, found, expected
-):
+def test_rank_of_a_library_takes_precedence_over_environment_variables(launched, monkeypatch, module, found, expected):
     launched(RANK="5", WORLD_SIZE="6")
     monkeypatch.setitem(sys.modules, module, found)
     assert shard_of("auto") == expected
@@ -205,5 +203,5 @@ def test_the_batches_of_all_ranks_are_counted_with_the_short_one_unless_it_is_dr
     assert [Batching(4, drops=True).num_batches(number) for number in (0, 1, 4, 9)] == [0, 0, 1, 2]
 
 
-def test_a_plan_has_none_of_the_options_that_were_not_given():
+def test_plan_has_defaults_for_options_that_were_not_passed():
     assert Batching(4) == (4, False, None, False, False, False, 1)
