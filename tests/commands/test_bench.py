@@ -64,7 +64,7 @@ def results(*measured, present=_TWO, ideal=100_000.0, nbytes=1000, step_s=None):
 
 
 def searched(computes, waits, most, cpus):
-    """Search where a batch takes so many seconds of CPU and of waiting; return what was tried."""
+    """Search for a batch with these seconds of CPU and of waiting; return the tried settings."""
 
     def try_one(setting):
         took = computes + waits / setting.threads
@@ -74,29 +74,29 @@ def searched(computes, waits, most, cpus):
     return bench_search.climb(try_one, "process", Size(*most))
 
 
-def test_more_workers_are_tried_until_they_gain_nothing_as_auto_does():
+def test_more_workers_are_tried_until_the_rate_does_not_improve():
     tried = [found.setting.workers for found in searched(0.02, 0.0, (12, 32), cpus=4)]
     assert tried == [1, 2, 3, 4, 6]
     assert [found.setting.workers for found in searched(0.02, 0.0, (3, 1), cpus=4)] == [1, 2, 3]
 
 
-def test_threads_are_tried_for_a_source_that_waits_as_auto_does():
+def test_threads_are_tried_for_a_source_that_waits():
     found = searched(0.0064, 0.064, (1, 32), cpus=1)
     assert [(one.setting.workers, one.setting.threads) for one in found] == [(1, 2**power) for power in range(6)]
     best = bench_search.knee(found).setting
     assert str(best) == "1 process of 32 threads" and best.code() == "workers=1, threads=32"
 
 
-def test_workers_are_tried_for_a_source_that_waits_and_may_have_no_threads():
+def test_workers_are_tried_for_a_waiting_source_without_threads():
     assert bench_search.knee(searched(0.0, 0.02, (8, 1), cpus=2)).setting == Setting(8, "process")
 
 
-def test_the_fewest_workers_that_no_others_beat_are_enough():
+def test_fewest_workers_with_the_best_rate_are_enough():
     found = [one(0, 10.0), one(1, 9.0), one(2, 18.0), one(3, 18.5), one(2, 18.2, backend="thread")]
     assert bench_search.knee(found).setting == Setting(2, "thread")
 
 
-def test_no_workers_are_enough_only_where_they_are_far_faster():
+def test_no_workers_are_recommended_only_if_far_faster():
     assert bench_search.knee([one(0, 19.0), one(1, 10.0)]).setting.workers == 1
     assert bench_search.knee([one(0, 21.0), one(1, 10.0)]).setting.workers == 0
 
@@ -104,27 +104,27 @@ def test_no_workers_are_enough_only_where_they_are_far_faster():
 # The advice
 
 
-def test_a_source_that_computes_is_to_become_cheaper_once_there_are_enough_workers():
+def test_computing_source_is_the_bottleneck_with_enough_workers():
     advice = advise(results(one(0, 25.0), one(1, 25.0), one(2, 50.0), one(4, 100.0), one(6, 101.0)))
     assert (advice.setting, advice.gain, advice.bottleneck) == (Setting(4, "process"), 2.0, "source")
     assert advice.sentence.startswith("Use workers=4: 100 batches/s, 2.0 times the rate of 2 processes; the source")
     assert "10 ms per batch on all 4 CPUs" in advice.sentence
 
 
-def test_workers_that_are_enough_already_are_kept():
+def test_sufficient_workers_are_kept():
     advice = advise(results(one(0, 25.0), one(1, 25.0), one(2, 50.0), one(3, 50.0)))
     assert advice.sentence.startswith("Keep workers=2 (50 batches/s), more workers do not improve the rate; ")
     assert advice.gain == 1.0
 
 
-def test_workers_that_are_too_many_are_told():
+def test_surplus_workers_are_reported():
     advice = advise(results(one(0, 25.0), one(1, 50.0), one(2, 50.0)))
     assert advice.sentence.startswith("Use workers=1: 50 batches/s, the same rate as 2 processes; ")
 
 
 @pytest.mark.parametrize("step_s", [None, 0.5], ids=["without a step", "with a step"])
-def test_threads_are_advised_with_a_word_on_what_the_source_draws(step_s):
-    """Of processes there is none: their numbers are seeded."""
+def test_advice_for_threads_warns_of_shared_generators(step_s):
+    """Processes need no warning: their generators are seeded."""
     for backend, is_told in (("thread", True), ("process", False)):
         drawn = ("numpy.random", "Python's random")
         found = replace(results(one(0, 10), one(2, 20, backend=backend), step_s=step_s), drawn=drawn)
@@ -150,11 +150,11 @@ class Draws:
     ("draw", "names"),
     [(random.random, ("Python's random",)), (np.random.rand, ("numpy.random",)), (lambda: mpqueue.rng().random(), ())],
 )
-def test_generators_that_the_source_draws_from_are_seen(draw, names, options):
+def test_generators_used_by_the_source_are_detected(draw, names, options):
     assert bench_measure.first_batch(Draws(draw), options).drawn == names
 
 
-def test_threads_are_advised_with_their_backend():
+def test_advice_for_threads_names_the_backend():
     advice = advise(results(one(0, 25.0), one(2, 30.0), one(2, 60.0, backend="thread")))
     assert advice.sentence.startswith(
         'Use workers=2, backend="thread": 60 batches/s, 2.0 times the rate of 2 processes'
@@ -172,7 +172,7 @@ def test_threads_are_advised_with_their_backend():
         (results(one(0, 10.0), one(2, 20.0), ideal=None), "source", "only a cheaper source"),
     ],
 )  # fmt: skip
-def test_what_holds_the_rate_down_is_named_with_its_remedy(found, bottleneck, words):
+def test_bottleneck_is_named_with_its_remedy(found, bottleneck, words):
     advice = advise(found)
     assert advice.bottleneck == bottleneck
     assert words in advice.sentence
@@ -182,11 +182,11 @@ def test_what_holds_the_rate_down_is_named_with_its_remedy(found, bottleneck, wo
 def test_a_training_step_that_is_slower_than_loading_is_the_bottleneck():
     advice = advise(results(one(0, 50.0), one(1, 50.0), one(2, 100.0), present=Setting(0, "none"), step_s=0.04))
     assert (advice.setting, advice.bottleneck) == (Setting(1, "process"), "step")
-    assert advice.gain == pytest.approx(1.5)  # 20 ms and 40 ms in turn, or at the same time
+    assert advice.gain == pytest.approx(1.5)  # 20 ms and 40 ms one after the other, or at the same time
     assert "takes 40 ms in total, instead of 60 with no workers" in advice.sentence
 
 
-def test_workers_that_are_fast_enough_for_the_step_are_kept():
+def test_workers_fast_enough_for_the_step_are_kept():
     advice = advise(results(one(0, 50.0), one(1, 50.0), one(2, 100.0), step_s=0.04))
     assert (advice.setting, advice.gain) == (Setting(2, "process"), 1.0)
     assert advice.sentence.startswith("Keep workers=2: batches arrive 4.0 times as fast as the training step of 40 ms")
@@ -196,7 +196,7 @@ def test_a_training_step_that_is_faster_than_all_workers_leaves_loading_the_bott
     assert advise(results(one(0, 50.0), one(2, 100.0), step_s=0.001)).bottleneck == "source"
 
 
-def test_the_report_marks_what_is_enough_and_what_is_used_now():
+def test_report_marks_enough_and_present_setting():
     found = results(one(0, 25.0), one(1, 25.0), one(2, 50.0), one(4, 101.0))
     text = lines("data.py:Photos", ["(4,) int64"] * 6, found, advise(found))
     assert text[0] == "data.py:Photos: batches of 1.0 kB: (4,) int64, (4,) int64, (4,) int64, (4,) int64, 2 more arrays"
@@ -208,7 +208,7 @@ def test_the_report_marks_what_is_enough_and_what_is_used_now():
     )
 
 
-def test_on_a_narrow_terminal_its_sentences_are_folded():
+def test_sentences_are_folded_on_a_narrow_terminal():
     found = results(one(0, 25.0), one(1, 25.0), one(2, 50.0))
     whole, narrow = (lines("data.py:Photos", ["(4,) int64"] * 6, found, advise(found), width) for width in (None, 64))
     assert all(len(line) <= 64 for line in narrow)
@@ -219,7 +219,7 @@ def test_on_a_narrow_terminal_its_sentences_are_folded():
 
 
 class Counted:
-    """Four batches; each takes 1 ms of waiting."""
+    """Four batches, each with a wait of 1 ms."""
 
     def __len__(self):
         return 4
@@ -230,7 +230,7 @@ class Counted:
 
 
 @pytest.mark.parametrize("setting", [Setting(0, "none"), Setting(1, "process"), Setting(2, "thread")], ids=str)
-def test_a_setting_is_measured_over_as_many_epochs_as_it_takes(setting):
+def test_setting_is_measured_over_several_epochs_if_needed(setting):
     found = measure(Counted(), setting, 0.05, {})
     assert found.setting == setting
     assert found.batches_per_s > 0
@@ -238,7 +238,7 @@ def test_a_setting_is_measured_over_as_many_epochs_as_it_takes(setting):
     assert (found.cpu_share is None) == (setting.workers > 0)
 
 
-def test_joining_samples_is_a_stage_of_its_own():
+def test_joining_samples_is_a_separate_stage():
     found = measure(Counted(), Setting(1, "process"), 0.05, {"batch_size": 2})
     assert 0 < found.collate_s < found.source_s
     told = lines("a:B", [], results(one(0, 10.0), found), advise(results(one(0, 10.0), found)))
@@ -249,7 +249,7 @@ def test_a_source_that_waits_uses_little_cpu():
     assert measure(Counted(), Setting(0, "none"), 0.1, {}).cpu_share < 0.9
 
 
-def test_a_source_that_waits_for_a_cpu_that_others_have_waits_for_nothing_else():
+def test_waiting_for_a_busy_cpu_is_not_counted_as_waiting():
     crowded = Measured(Setting(0, "none"), 10.0, 0.1, 0.1, 0.0, 0.0, 0.0, 0.3, 0.7)
     found = results(crowded, one(2, 20.0))
     assert advise(found).bottleneck == "source"
@@ -258,17 +258,17 @@ def test_a_source_that_waits_for_a_cpu_that_others_have_waits_for_nothing_else()
     )
 
 
-def test_the_time_in_line_for_a_cpu_only_grows():
+def test_queued_time_for_a_cpu_only_grows():
     assert 0 <= bench_measure._in_line_s() <= bench_measure._in_line_s()
 
 
-def test_the_first_batch_is_a_copy_and_its_arrays_are_told():
+def test_first_batch_is_a_copy_with_described_arrays():
     batch = first_batch(Counted(), {})
     assert (batch.nbytes, batch.arrays) == (64, ("(8,) int64",))
     assert batch.value[1] == "text"
 
 
-def test_an_epoch_that_gives_nothing_is_an_error_and_no_endless_loop():
+def test_empty_epoch_is_an_error_not_an_endless_loop():
     def nothing():
         yield from ()
 
@@ -276,7 +276,7 @@ def test_an_epoch_that_gives_nothing_is_an_error_and_no_endless_loop():
         measure(nothing, Setting(0, "none"), 0.1, {})
 
 
-def test_memory_is_copied_to_see_how_fast_that_is():
+def test_copy_rate_of_memory_is_measured():
     assert bench_measure.copy_rate() > 1e8
 
 
@@ -303,7 +303,7 @@ def bench(*arguments):
 
 
 @pytest.mark.parametrize("factory", ["Numbers", "numbers"])
-def test_a_source_is_measured_as_a_user_does_and_the_last_line_says_what_to_change(factory):
+def test_command_measures_a_source_and_recommends_a_change(factory):
     done = bench(f"data_of_bench.py:{factory}")
     assert (done.returncode, done.stderr) == (0, "")
     told = done.stdout.splitlines()
@@ -350,7 +350,7 @@ def test_json_has_every_setting_and_the_advice():
         ([], "FACTORY"),
     ],
 )
-def test_a_wrong_command_line_ends_with_2_and_says_what_is_wrong(capsys, arguments, words):
+def test_invalid_arguments_exit_with_2_and_a_message(capsys, arguments, words):
     with pytest.raises(SystemExit) as ended:
         main(["bench", *arguments])
     assert ended.value.code == 2
@@ -365,6 +365,6 @@ def test_a_wrong_command_line_ends_with_2_and_says_what_is_wrong(capsys, argumen
         ("Empty", "at least one batch"),
     ],
 )
-def test_a_source_that_fails_ends_with_1_and_its_traceback(capsys, factory, words):
+def test_failing_source_exits_with_1_and_its_traceback(capsys, factory, words):
     assert main(["bench", f"data_of_bench:{factory}"]) == 1
     assert words in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""``mpqueue doctor``: what it says of machines that lack something, and of this one."""
+"""``mpqueue doctor``: its findings on machines that lack something, and on this one."""
 
 import json
 import os
@@ -23,7 +23,7 @@ GIB = 1 << 30
 
 @pytest.fixture
 def group(tmp_path, monkeypatch):
-    """Lets a test say what the kernel's files hold, by their path below the tree of control groups."""
+    """Returns a function that sets the kernel's files, by their path below the tree of control groups."""
     own = tmp_path / "own"
     monkeypatch.setattr(limits, "CGROUPS", tmp_path / "tree")
     monkeypatch.setattr(limits, "_OWN", own)
@@ -38,7 +38,7 @@ def group(tmp_path, monkeypatch):
     return write
 
 
-def test_the_quota_of_cpus_is_the_tightest_of_all_groups_above(group):
+def test_cpu_quota_is_the_lowest_of_all_parent_groups(group):
     group("0::/a/b\n", **{"a/b/cpu.max": "max 100000", "a/cpu.max": "150000 100000", "cpu.max": "400000 100000"})
     assert limits.cpu_quota() == 1.5
 
@@ -50,7 +50,7 @@ def test_a_quota_of_version_1_is_found_in_its_own_tree(group):
 
 
 @pytest.mark.parametrize("text", ["max 100000", ""])
-def test_without_a_quota_there_is_none(group, text):
+def test_missing_quota_is_none(group, text):
     group("0::/a\n", **{"a/cpu.max": text})
     assert limits.cpu_quota() is None
 
@@ -60,7 +60,7 @@ def test_without_control_groups_there_are_no_limits(monkeypatch, tmp_path):
     assert (limits.cpu_quota(), limits.memory_limit()) == (None, None)
 
 
-def test_the_limit_of_memory_is_the_one_that_leaves_the_least(group):
+def test_memory_limit_is_the_one_that_leaves_the_least(group):
     group(
         "0::/a/b\n",
         **{"a/b/memory.max": "8000", "a/b/memory.current": "1000", "a/memory.max": "9000", "a/memory.current": "8500"},
@@ -68,20 +68,20 @@ def test_the_limit_of_memory_is_the_one_that_leaves_the_least(group):
     assert limits.memory_limit() == (9000, 8500)
 
 
-def test_a_limit_of_memory_of_version_1_that_means_none_is_none(group):
+def test_huge_memory_limit_of_version_1_is_none(group):
     huge = str(9223372036854771712)
     group("3:memory:/x\n", **{"memory/x/memory.limit_in_bytes": huge, "memory/x/memory.usage_in_bytes": "5"})
     assert limits.memory_limit() is None
 
 
-def test_the_room_of_a_group_counts_the_cache_of_files_as_free(group):
+def test_free_memory_of_a_group_includes_the_file_cache(group):
     stat = "anon 600\nfile 500\nshmem 100\ninactive_file 300\nactive_file 100\n"
     above = {"a/memory.max": "9000", "a/memory.current": "2000", "a/memory.stat": "inactive_file 0\nactive_file 0\n"}
     group("0::/a/b\n", **{"a/b/memory.max": "1500", "a/b/memory.current": "1200", "a/b/memory.stat": stat}, **above)
     assert limits.group_memory() == (1500, 700)
 
 
-def test_the_room_of_a_group_of_version_1_includes_the_groups_below_it(group):
+def test_memory_of_a_group_of_version_1_includes_its_children(group):
     files = {
         "limit_in_bytes": "1500",
         "usage_in_bytes": "1200",
@@ -92,7 +92,7 @@ def test_the_room_of_a_group_of_version_1_includes_the_groups_below_it(group):
 
 
 @pytest.mark.parametrize("limit", ["max", str(9223372036854771712)])
-def test_a_group_without_a_limit_of_memory_has_no_room_to_tell(group, limit):
+def test_group_without_memory_limit_is_none(group, limit):
     group("0::/a\n", **{"a/memory.max": limit, "a/memory.current": "5"})
     assert limits.group_memory() is None
 
@@ -114,7 +114,7 @@ def finding_of(check):
     return found
 
 
-def test_more_workers_than_the_quota_allows_are_a_note_with_the_number_to_pass(monkeypatch):
+def test_cpu_quota_is_a_note_with_the_number_of_workers(monkeypatch):
     monkeypatch.setattr(limits, "cpu_quota", lambda: 1.5)
     monkeypatch.setattr(limits, "num_cpus", lambda: 8)
     monkeypatch.setattr(checks_system, "num_cpus", lambda: 8)
@@ -133,7 +133,7 @@ def test_a_busy_machine_is_a_note(monkeypatch):
 
 
 @pytest.mark.parametrize(("soft", "verdict"), [(60, "problem"), (256, "note"), (4096, "ok"), (-1, "ok")])
-def test_few_open_files_are_told_with_the_line_that_allows_more(monkeypatch, soft, verdict):
+def test_few_open_files_are_reported_with_the_ulimit_command(monkeypatch, soft, verdict):
     monkeypatch.setattr(resource, "getrlimit", lambda which: (soft, 4096))
     monkeypatch.setattr(checks_system, "num_cpus", lambda: 4)
     found = finding_of(checks_system.files)
@@ -152,7 +152,7 @@ def test_too_few_processes_for_workers_are_a_problem(monkeypatch):
     assert finding_of(checks_system.processes).verdict == "problem"
 
 
-def test_a_limit_of_address_space_is_a_note_that_says_what_the_ring_gets(monkeypatch):
+def test_address_space_limit_is_a_note_with_the_share_of_the_ring(monkeypatch):
     monkeypatch.setattr(resource, "getrlimit", lambda which: (8 * GIB, -1) if which == resource.RLIMIT_AS else (-1, -1))
     found = finding_of(checks_system.address_space)
     assert (found.verdict, "8 GiB of address space" in found.found) == ("note", True)
@@ -176,7 +176,7 @@ def test_a_kernel_without_pidfds_is_a_problem_with_a_remedy(monkeypatch):
         (16 * GIB, 9 * GIB, "ok", "9 GiB of 16 GiB free"),
     ],
 )
-def test_shared_memory_that_is_small_or_full_is_told(monkeypatch, total, free, verdict, told):
+def test_small_or_full_shared_memory_is_reported(monkeypatch, total, free, verdict, told):
     monkeypatch.setattr(
         os, "statvfs", lambda path: SimpleNamespace(f_blocks=total // 4096, f_bavail=free // 4096, f_frsize=4096)
     )
@@ -200,7 +200,7 @@ def test_a_kernel_without_memory_files_is_a_problem(monkeypatch):
     assert "Function not implemented" in found.found
 
 
-def test_little_memory_in_a_control_group_is_told_as_the_groups(monkeypatch):
+def test_little_memory_in_a_control_group_names_the_group(monkeypatch):
     monkeypatch.setattr(limits, "memory_limit", lambda: (2 * GIB, 2 * GIB - (100 << 20)))
     found = finding_of(checks_memory.memory)
     assert found.verdict == "note"
@@ -208,7 +208,7 @@ def test_little_memory_in_a_control_group_is_told_as_the_groups(monkeypatch):
     assert "docker run --memory" in found.remedy
 
 
-def test_a_worker_that_gives_no_batch_is_a_problem(monkeypatch):
+def test_worker_without_a_batch_is_a_problem(monkeypatch):
     class Fails:
         def __len__(self):
             return 1
@@ -222,14 +222,14 @@ def test_a_worker_that_gives_no_batch_is_a_problem(monkeypatch):
     assert "OSError: of the machine" in found.found
 
 
-def test_a_package_that_is_missing_is_a_problem(monkeypatch):
+def test_missing_package_is_a_problem(monkeypatch):
     monkeypatch.setattr(checks_python, "_version", lambda name: None if name == "psutil" else "1.0")
     found = finding_of(checks_python.packages)
     assert found.verdict == "problem"
     assert "missing: psutil" in found.found
 
 
-def test_extras_say_what_they_lack(monkeypatch):
+def test_extras_list_missing_packages(monkeypatch):
     wanted = ["numpy>=1", 'rich>=13; extra == "top"', "pillow>=10.0; extra == 'image'", "x>1; extra == 'docs'"]
     monkeypatch.setattr(checks_python.metadata, "requires", lambda name: wanted)
     monkeypatch.setattr(checks_python, "_version", lambda name: None if name == "rich" else "1.0")
@@ -258,7 +258,7 @@ def test_a_path_that_is_too_long_for_a_socket_is_a_problem(monkeypatch, tmp_path
         ({"cuda": True, "built": "12.4", "devices": ["H100"], "trouble": "", "pinned": True}, "ok", "copies nothing"),
     ],
 )
-def test_what_torch_tells_of_gpus_is_judged(told, verdict, words):
+def test_gpu_report_of_torch_determines_the_verdict(told, verdict, words):
     found = checks_gpu.judge(told, 1)
     assert found.verdict == verdict
     assert words in f"{found.found} {found.remedy}"
@@ -266,7 +266,7 @@ def test_what_torch_tells_of_gpus_is_judged(told, verdict, words):
 
 @pytest.fixture
 def driver(tmp_path, monkeypatch):
-    """Stands in for what the driver of NVIDIA tells in /proc, of GPUs of these models; and for its command."""
+    """Simulates what NVIDIA's driver reports in /proc for GPUs of these models, and its command."""
     monkeypatch.setattr(checks_gpu.glob, "glob", lambda pattern: [])
     monkeypatch.setattr(checks_gpu, "_DRIVER", tmp_path / "driver")
     monkeypatch.setattr(checks_gpu.shutil, "which", lambda name: None)
@@ -280,12 +280,12 @@ def driver(tmp_path, monkeypatch):
     return knows
 
 
-def test_a_machine_without_a_gpu_is_told_so(driver):
+def test_machine_without_a_gpu_is_ok(driver):
     found = finding_of(checks_gpu.gpu)
     assert (found.verdict, found.found[:18]) == ("ok", "no NVIDIA GPU: no ")
 
 
-def test_a_gpu_that_the_driver_knows_and_a_container_does_not_is_noted(driver):
+def test_gpu_unavailable_in_the_container_is_a_note(driver):
     driver("NVIDIA H100 80GB HBM3", "NVIDIA L4")
     found = finding_of(checks_gpu.gpu)
     assert found.verdict == "note"
@@ -293,7 +293,7 @@ def test_a_gpu_that_the_driver_knows_and_a_container_does_not_is_noted(driver):
     assert "docker run --gpus all" in found.remedy
 
 
-def test_a_command_of_the_driver_without_the_driver_is_noted(driver, monkeypatch):
+def test_nvidia_smi_without_driver_is_a_note(driver, monkeypatch):
     monkeypatch.setattr(checks_gpu.shutil, "which", lambda name: f"/usr/bin/{name}")
     found = finding_of(checks_gpu.gpu)
     assert (found.verdict, "no driver is loaded" in found.found) == ("note", True)
@@ -316,7 +316,7 @@ def test_a_gpu_that_does_not_answer_is_a_problem(monkeypatch):
     assert finding_of(checks_gpu.gpu).verdict == "problem"
 
 
-def test_a_gpu_whose_driver_fails_is_a_problem_with_its_last_words(monkeypatch):
+def test_failing_driver_is_a_problem_with_its_last_message(monkeypatch):
     failed = SimpleNamespace(returncode=1, stderr="Traceback\nRuntimeError: no driver\n", stdout="")
     monkeypatch.setattr(checks_gpu.glob, "glob", lambda pattern: ["/dev/nvidia0"])
     monkeypatch.setattr(checks_gpu, "find_spec", lambda name: object())
@@ -327,7 +327,7 @@ def test_a_gpu_whose_driver_fails_is_a_problem_with_its_last_words(monkeypatch):
 # All together
 
 
-def test_a_check_that_fails_is_a_problem_and_the_others_go_on():
+def test_failing_check_is_a_problem_and_others_still_run():
     def open_files():
         raise ZeroDivisionError("of the check")
 
@@ -344,7 +344,7 @@ def test_a_check_that_fails_is_a_problem_and_the_others_go_on():
         (["problem", "note", "note"], 1, "1 problem and 2 notes in 3 checks"),
     ],
 )
-def test_the_exit_status_is_1_where_there_is_a_problem(monkeypatch, capsys, verdicts, status, last):
+def test_exit_status_is_1_if_there_is_a_problem(monkeypatch, capsys, verdicts, status, last):
     made = [Finding(f"check {n}", verdict, "found", "do this") for n, verdict in enumerate(verdicts)]
     monkeypatch.setattr(doctor, "CHECKS", [lambda finding=finding: finding for finding in made])
     assert main(["doctor"]) == status
@@ -370,7 +370,7 @@ def test_a_narrow_terminal_gets_lines_that_fit_below_each_other():
     assert max(map(len, doctor.lines(found, width=5))) <= 45
 
 
-def test_no_colours_go_into_a_pipe_and_none_to_who_wants_none(monkeypatch):
+def test_no_colours_in_a_pipe_or_with_no_color(monkeypatch):
     found = [Finding("a", "problem", "b")]
     assert "\033[" not in "\n".join(doctor.lines(found))
     assert "\033[31;1m" in doctor.lines(found, is_coloured=True)[0]
@@ -382,7 +382,7 @@ def test_no_colours_go_into_a_pipe_and_none_to_who_wants_none(monkeypatch):
     assert not doctor.frame.is_coloured(terminal)
 
 
-def test_this_machine_is_looked_at_as_a_user_does(servers_directory):
+def test_doctor_runs_on_this_machine(servers_directory):
     done = subprocess.run(
         [sys.executable, "-m", "mpqueue", "doctor", "--json"], capture_output=True, text=True, timeout=280, check=False
     )

@@ -1,4 +1,4 @@
-"""Sources by their names on a command line."""
+"""Sources named on a command line."""
 
 import os
 import sys
@@ -37,7 +37,7 @@ def fails():
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    """The working directory, with some modules in it; what is imported in the test is forgotten after it."""
+    """The working directory, with some modules. Modules that a test imports are removed from sys.modules after it."""
     (tmp_path / "sibling.py").write_text("SIZE = 7\n")
     for name in ("photos_data", "random", "with-hyphens"):
         (tmp_path / f"{name}.py").write_text(DATA)
@@ -63,12 +63,12 @@ def test_a_factory_of_a_module_or_a_file_is_called(place):
     assert source_of(f"{place}:Photos.Small")[3] == -3
 
 
-def test_a_module_is_found_in_the_working_directory_whatever_pythons_path_says(monkeypatch):
+def test_module_in_the_working_directory_takes_precedence(monkeypatch):
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry not in {"", os.getcwd()}])
     assert len(source_of("photos_data:make")) == 7
 
 
-def test_a_file_is_found_from_elsewhere_with_what_lies_beside_it(folder, monkeypatch):
+def test_file_elsewhere_can_import_its_neighbours(folder, monkeypatch):
     monkeypatch.chdir("/")
     assert len(source_of(f"{folder}/photos_data.py:make")) == 7
 
@@ -78,18 +78,18 @@ def test_a_file_is_imported_under_its_own_name_so_that_workers_can_import_it_too
 
 
 @pytest.mark.parametrize("name", ["random", "sys"])
-def test_a_file_of_a_name_that_a_module_has_takes_no_modules_place(folder, name):
+def test_file_with_the_name_of_a_module_does_not_replace_it(folder, name):
     os.rename("photos_data.py", f"{name}.py")
     module = sys.modules[name]
     assert type(source_of(f"{name}.py:make")).__module__ == f"served_{name}"
     assert sys.modules[name] is module
 
 
-def test_a_file_with_a_name_that_is_no_identifier_is_imported():
+def test_file_whose_name_is_not_an_identifier_is_imported():
     assert len(source_of("with-hyphens.py:make")) == 7
 
 
-def test_a_generator_function_is_the_source_itself_and_so_is_an_object():
+def test_generator_function_or_object_is_the_source_itself():
     stream = source_of("photos_data:stream")
     assert list(stream()) == [0, 1, 2]
     assert list(stream()) == [0, 1, 2]
@@ -97,7 +97,7 @@ def test_a_generator_function_is_the_source_itself_and_so_is_an_object():
 
 
 @pytest.mark.parametrize("name", ["", "photos_data", ":make", "photos_data:", "photos_data.py"])
-def test_what_names_no_factory_is_told_how_to_name_one(name):
+def test_name_without_factory_is_rejected_with_the_expected_form(name):
     with pytest.raises(NotFound, match=r"is not the name of a factory: expected MODULE:FACTORY or FILE\.py:FACTORY"):
         source_of(name)
 
@@ -113,12 +113,12 @@ def test_what_names_no_factory_is_told_how_to_name_one(name):
         ("photos_data:Photos.Large", "has no 'Photos.Large'; it has Small, size"),
     ],
 )
-def test_what_is_not_there_is_told(name, told):
+def test_missing_module_file_or_factory_is_reported(name, told):
     with pytest.raises(NotFound, match=told):
         source_of(name)
 
 
-def test_what_a_module_or_a_factory_raises_is_raised():
+def test_error_of_a_module_or_factory_is_raised():
     with pytest.raises(ModuleNotFoundError, match="no_such_module_at_all"):
         source_of("broken:make")
     with pytest.raises(ZeroDivisionError, match="of the factory"):

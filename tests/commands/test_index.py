@@ -1,4 +1,4 @@
-"""The command ``mpqueue index``: indexes that are made ahead, told of, and removed."""
+"""The command ``mpqueue index``: indexes that are created in advance, listed, and removed."""
 
 import json
 import os
@@ -33,7 +33,7 @@ def _own_cache(tmp_path, monkeypatch):
         (["photos"], lambda: files.Images("photos"), 1),
     ],
 )
-def test_a_source_finds_the_index_that_was_made_ahead(capsys, monkeypatch, paths, make, samples):
+def test_source_finds_the_index_created_in_advance(capsys, monkeypatch, paths, make, samples):
     assert main(["index", *paths, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["samples"] == samples
@@ -42,21 +42,21 @@ def test_a_source_finds_the_index_that_was_made_ahead(capsys, monkeypatch, paths
     assert len(make()) == samples
 
 
-def test_it_tells_of_the_source_and_of_its_index(capsys, tmp_path):
+def test_output_describes_the_source_and_its_index(capsys, tmp_path):
     assert main(["index", "0.jsonl", "--index", "kept"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "JSONLines(1 file, 2 samples, 4 B)"
     assert lines[1].startswith(f"index: {tmp_path}/kept/")
 
 
-def test_what_was_not_used_for_long_is_told_of_and_removed(capsys, tmp_path):
+def test_old_indexes_are_listed_and_removed(capsys, tmp_path):
     sources = [files.JSONLines(f"{number}.jsonl") for number in range(3)]
     folder = tmp_path / "cache" / "mpqueue"
     (folder / "notes.txt").write_text("not ours")
     for source in sources[:2]:
         os.utime(source.index_path, (time.time() - 40 * 86400,) * 2)
     os.utime(folder / "notes.txt", (0, 0))
-    files.JSONLines("1.jsonl")  # is used again
+    files.JSONLines("1.jsonl")  # uses the index again
     assert main(["index"]) == 0
     out = capsys.readouterr().out
     assert "3 files" in out
@@ -66,7 +66,7 @@ def test_what_was_not_used_for_long_is_told_of_and_removed(capsys, tmp_path):
     assert [each["path"] for each in told["removed"]] == [sources[0].index_path]
     assert sorted(each["path"] for each in told["kept"]) == sorted(source.index_path for source in sources[1:])
     assert (folder / "notes.txt").exists()
-    assert sources[0][1] == 2  # it is mapped
+    assert sources[0][1] == 2  # the second call maps the existing index
     assert main(["index", "--clean", "30"]) == 0
     assert capsys.readouterr().out.startswith("removed: 0 files, 0 B\n")
 
@@ -81,7 +81,7 @@ def test_what_was_not_used_for_long_is_told_of_and_removed(capsys, tmp_path):
         (["0.jsonl", "--clean", "3"], 2, "--clean cannot be combined with paths"),
     ],
 )
-def test_what_cannot_be_is_told(capsys, arguments, status, said):
+def test_invalid_arguments_are_reported(capsys, arguments, status, said):
     try:
         found = main(["index", *arguments])
     except SystemExit as end:

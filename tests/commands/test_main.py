@@ -1,4 +1,4 @@
-"""The command ``mpqueue`` itself: its help, its exit status, and how fast it begins."""
+"""The command ``mpqueue``: its help, its exit status, and its start-up time."""
 
 import os
 import re
@@ -27,7 +27,7 @@ def run(*arguments, **options):
 
 
 @pytest.mark.parametrize("arguments", [[], ["no-such"], ["--no-such"]])
-def test_without_a_command_the_commands_are_told(capsys, arguments):
+def test_commands_are_listed_without_a_command(capsys, arguments):
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == 2
@@ -42,7 +42,7 @@ def test_help_names_each_command(capsys):
     assert [what for _, what in COMMANDS.values() if what not in told] == []
 
 
-def test_the_page_of_the_command_has_a_row_for_each():
+def test_docs_page_has_a_row_for_each_command():
     rows = re.findall(r"^\| `mpqueue ([a-z]+)", (ROOT / "docs/command.md").read_text("utf-8"), re.MULTILINE)
     assert rows == list(COMMANDS)
 
@@ -59,14 +59,14 @@ def test_each_command_has_help_with_an_example_and_json(capsys, name):
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_each_command_refuses_an_option_that_it_does_not_know_with_2(capsys, name):
+def test_unknown_option_exits_with_2(capsys, name):
     with pytest.raises(SystemExit) as ended:
         main([name, "--no-such-option"])
     assert ended.value.code == 2
     assert f"usage: mpqueue {name}" in capsys.readouterr().err
 
 
-def test_the_command_that_is_installed_is_this_one():
+def test_installed_command_is_this_one():
     with open(ROOT / "pyproject.toml", "rb") as file:
         written = tomllib.load(file)["project"]["scripts"]["mpqueue"]
     assert EntryPoint("mpqueue", written, "console_scripts").load() is main
@@ -85,7 +85,7 @@ def test_the_list_of_commands_needs_no_numpy():
 
 
 @pytest.mark.parametrize("name", sorted({*COMMANDS} - {"serve"}))
-def test_the_help_of_a_command_waits_for_no_large_package(name):
+def test_help_imports_no_large_package(name):
     code = (
         f"import sys, mpqueue.commands.{name}\n"
         "print([m for m in sys.modules if m in {'numpy', 'psutil', 'rich', 'cloudpickle', 'matplotlib', 'mpqueue.loader.loader'}])"
@@ -103,7 +103,7 @@ def raising(error):
 
 @pytest.fixture
 def failing(monkeypatch):
-    """A command that raises what the test says."""
+    """A command that raises the error that the test passes."""
 
     def fail(error):
         monkeypatch.setattr(command, "import_module", lambda name: type(sys)("stand-in"))
@@ -115,19 +115,19 @@ def failing(monkeypatch):
     return fail
 
 
-def test_an_extra_that_is_missing_is_told_with_its_remedy(failing, capsys):
+def test_missing_extra_is_reported_with_its_remedy(failing, capsys):
     with pytest.raises(frame.Missing) as raised:
         frame.import_extra("no_such_package.of_mine", "it needs that: install it")
     assert failing(raised.value) == 2
     assert capsys.readouterr().err == "mpqueue serve: it needs that: install it\n"
 
 
-def test_ctrl_c_ends_a_command_with_130_and_without_a_traceback(failing, capsys):
+def test_ctrl_c_exits_with_130_without_a_traceback(failing, capsys):
     assert failing(KeyboardInterrupt()) == 130
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_reader_that_has_seen_enough_ends_a_command_without_a_word():
+def test_closed_pipe_ends_a_command_silently():
     read_end, write_end = os.pipe()
     os.close(read_end)
     try:

@@ -1,4 +1,4 @@
-"""The command ``mpqueue serve``: what it makes of its arguments, and how it ends."""
+"""The command ``mpqueue serve``: its arguments, and how it ends."""
 
 import inspect
 import json
@@ -44,11 +44,11 @@ def folder(tmp_path, monkeypatch, servers_directory):
     sys.modules.pop("data_of_test", None)
 
 
-# With a server that only notes what is asked of it
+# With a server that only records its calls
 
 
 class NotedServer:
-    """Ends by a signal to itself, while it waits."""
+    """Ends by a signal to itself while it waits."""
 
     made = None
     number, fails_at = signal.SIGTERM, ""
@@ -88,13 +88,13 @@ def serve(*arguments):
     return main(["serve", "data_of_test:Photos", "--name", "photos", *arguments])
 
 
-def test_options_that_are_not_given_are_left_to_the_server(noted):
+def test_options_not_passed_use_the_servers_defaults(noted):
     assert serve() == 0
     assert (noted.made.name, noted.made.options) == ("photos", {})
     assert len(noted.made.source) == 10
 
 
-def test_every_option_of_the_server_that_can_be_written_is_passed_on(noted):
+def test_every_option_is_passed_to_the_server(noted):
     text = (
         "--mode broadcast --world 4 --slow skip --grace-s 1.5 --lease-timeout 2 --journal j --allow-uids 1,root,7 "
         "--workers 3 --max-queue-size 5 --seed -7 --shuffle --batch-size 32 --drop-last --unordered --on-error skip "
@@ -147,20 +147,20 @@ def test_without_a_factory_there_is_no_source(noted):
     assert noted.made.source is None
 
 
-def test_the_folder_is_printed_when_the_server_has_started_and_nothing_else_is(noted, capsys):
+def test_only_the_folder_is_printed_after_the_start(noted, capsys):
     assert serve() == 0
     assert noted.made.calls == ["start", "wait", "stop"]
     assert capsys.readouterr() == ("/servers/photos\n", "")
 
 
-def test_json_tells_the_name_and_the_process_as_well(noted, capsys):
+def test_json_contains_name_and_process_id(noted, capsys):
     assert serve("--json") == 0
     assert noted.made.options == {}
     assert json.loads(capsys.readouterr().out) == {"folder": "/servers/photos", "name": "photos", "pid": os.getpid()}
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_stops_the_server_and_the_status_tells_whether_that_went_well(noted, capsys, number, status):
+def test_signal_stops_the_server_and_status_reports_success(noted, capsys, number, status):
     noted.number = number
     assert serve() == 0
     noted.fails_at = "stop"
@@ -169,31 +169,31 @@ def test_a_signal_stops_the_server_and_the_status_tells_whether_that_went_well(n
 
 
 @pytest.mark.parametrize("call", ["start", "wait"])
-def test_a_server_that_fails_ends_with_1_and_its_traceback_after_it_was_stopped(noted, capsys, call):
+def test_failing_server_is_stopped_and_exits_with_1_and_traceback(noted, capsys, call):
     noted.fails_at = call
     assert serve() == 1
     assert noted.made.calls[-1] == "stop"
     assert f"RuntimeError: {call} has failed" in capsys.readouterr().err
 
 
-def test_a_server_that_was_stopped_otherwise_ends_with_0(noted):
+def test_server_stopped_without_signal_exits_with_0(noted):
     noted.number = 0
     assert serve() == 0
 
 
-def test_the_handlers_of_signals_are_as_before(noted):
+def test_signal_handlers_are_restored(noted):
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
     assert serve() == 0
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
 
 
-def test_a_second_signal_that_comes_with_the_first_changes_nothing(noted):
+def test_simultaneous_second_signal_is_ignored(noted):
     noted.stop = lambda self: (os.kill(os.getpid(), signal.SIGINT), self._note("stop"))
     assert serve() == 0
     assert noted.made.calls[-1] == "stop"
 
 
-def test_a_later_one_ends_the_process(noted, monkeypatch):
+def test_later_second_signal_ends_the_process(noted, monkeypatch):
     monkeypatch.setattr(command, "_SAME_S", -1)
     noted.stop = lambda self: os.kill(os.getpid(), signal.SIGINT)
     ended = []
@@ -220,14 +220,14 @@ def test_a_later_one_ends_the_process(noted, monkeypatch):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_a_wrong_command_line_ends_with_2_and_says_what_is_wrong(capsys, arguments, told):
+def test_invalid_arguments_exit_with_2_and_a_message(capsys, arguments, told):
     with pytest.raises(SystemExit) as ended:
         main(["serve", *arguments])
     assert ended.value.code == 2
     assert told in capsys.readouterr().err
 
 
-def test_a_factory_that_fails_ends_with_1_and_its_traceback(capsys):
+def test_failing_factory_exits_with_1_and_its_traceback(capsys):
     assert main(["serve", "data_of_test:fails", "--name", "photos"]) == 1
     error = capsys.readouterr().err
     assert "ZeroDivisionError: of the factory" in error
@@ -241,7 +241,7 @@ PHOTOS = ("data_of_test.py:Photos", "--name", "photos", "--workers", "1")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_consumers_can_attach_when_the_folder_is_printed_until_a_signal_comes(servers_directory, number):
+def test_consumers_can_attach_from_printing_the_folder_until_a_signal(servers_directory, number):
     with served(*PHOTOS, "--world", "2") as (process, folder):
         assert folder == f"{servers_directory}/photos"
         connection = ServerDirectory.of("photos").connect(time.monotonic())
@@ -259,7 +259,7 @@ def test_consumers_can_attach_when_the_folder_is_printed_until_a_signal_comes(se
         assert os.listdir(servers_directory) == []
 
 
-def test_a_name_that_is_taken_ends_with_1_and_the_process_that_has_it():
+def test_name_in_use_exits_with_1_and_names_the_process():
     with served(*PHOTOS) as (process, _folder):
         done = subprocess.run(
             [sys.executable, "-m", "mpqueue", "serve", *PHOTOS], capture_output=True, text=True, timeout=DEADLOCK_S
@@ -284,8 +284,8 @@ def test_a_server_of_queues_only_is_stopped_as_well(servers_directory, number):
 
 
 @pytest.mark.parametrize("arguments", [["data_of_test.py:Photos", "--workers", "1"], []], ids=["batches", "queues"])
-def test_a_server_whose_wait_was_interrupted_is_stopped_in_order(servers_directory, arguments):
-    """Its thread has ended before what it uses is let go."""
+def test_interrupted_server_is_stopped_in_order(servers_directory, arguments):
+    """Its thread has ended before its resources are released."""
     script = """
         import signal, sys
         sys.path.insert(0, ".")

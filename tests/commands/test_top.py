@@ -1,4 +1,4 @@
-"""``mpqueue top``: its rows, its table in any width, and the command on a terminal, in a pipe, and beside what hangs."""
+"""``mpqueue top``: rows, the table in any width, and the command on a terminal, in a pipe, and with a hanging process."""
 
 import itertools
 import json
@@ -54,8 +54,8 @@ def test_rates_are_differences_by_the_clock_of_the_process():
     assert row.ring == (3, 12)
 
 
-def test_nobody_waits_for_more_than_all_of_the_time():
-    """A wait that began before the earlier look is counted when it has ended."""
+def test_waiting_share_is_at_most_100_percent():
+    """A wait that began before the previous update is counted when it ends."""
     (row,) = rows_of([answered(7, loader(300, wait_s=9.0), clock_s=12.0)], [answered(7, loader(100, wait_s=1.0))])
     assert row.wait_share == 1.0
 
@@ -70,7 +70,7 @@ def test_without_an_earlier_answer_there_are_no_rates(before):
     assert (row.batches, row.batches_per_s, row.wait_share) == (300, None, None)
 
 
-def test_consumers_stand_below_their_server_with_what_it_sees_of_them():
+def test_consumers_follow_their_server_with_its_counters():
     before = [answered(7, server(100, consumer(0, 50), consumer(1, 50)))]
     now = server(300, consumer(0, 150, wait_s=1.0), consumer(1, 60, holds_up=True, behind=4, skipped=2))
     found = rows_of([answered(7, now, clock_s=12.0)], before)
@@ -85,7 +85,7 @@ def test_consumers_stand_below_their_server_with_what_it_sees_of_them():
     assert found[0].note == "split over 2"
 
 
-def test_a_consumer_of_whom_a_server_tells_is_not_told_of_twice():
+def test_consumer_listed_by_its_server_is_not_listed_twice():
     own = {"kind": "Consumer", "name": "photos", "server_pid": 7, "statistics": {"batches": 1}}
     both = rows_of([answered(7, server(10, consumer(0, 5))), answered(100, own)])
     assert [(row.pid, row.kind) for row in both] == [(7, "Server"), (100, "Consumer")]
@@ -93,7 +93,7 @@ def test_a_consumer_of_whom_a_server_tells_is_not_told_of_twice():
     assert [(row.pid, row.kind) for row in alone] == [(100, "Consumer")]
 
 
-def test_what_does_not_answer_is_a_row_of_its_own():
+def test_process_without_answer_has_its_own_row():
     (row,) = rows_of([MonitorAnswer("/home/7-aa", 7, None, "it is stopped")])
     assert row == TopRow(7, name="does not answer", note="it is stopped", trouble=True)
 
@@ -106,7 +106,7 @@ def test_what_does_not_answer_is_a_row_of_its_own():
         (loader(1, copies=5, skipped=2), "2 skipped, 5 copies"),
     ],
 )
-def test_notes_tell_what_has_no_column(thing, note):
+def test_notes_contain_facts_without_a_column(thing, note):
     (row,) = rows_of([answered(7, thing)])
     assert row.note == note
 
@@ -115,12 +115,12 @@ def test_notes_tell_what_has_no_column(thing, note):
     ("workers", "backend", "told"),
     [(1, "process", "1 process"), (2, "process", "2 processes"), (3, "thread", "3 threads"), (0, "none", "none")],
 )
-def test_workers_are_told_with_their_kind(workers, backend, told):
+def test_workers_are_shown_with_their_kind(workers, backend, told):
     (row,) = rows_of([answered(7, loader(1) | {"workers": workers, "backend": backend})])
     assert row.workers == told
 
 
-def test_a_report_of_another_version_that_lacks_things_is_shown_as_far_as_it_goes():
+def test_incomplete_report_of_another_version_is_shown():
     (row,) = rows_of([answered(7, {})])
     assert (row.kind, row.batches) == ("?", None)
 
@@ -144,20 +144,20 @@ def test_a_wide_table_has_all_columns():
 
 
 @pytest.mark.parametrize("width", [100, 80, 60, 50, 40])
-def test_a_narrow_table_leaves_out_what_matters_least_and_fits(width):
+def test_narrow_table_leaves_out_least_important_columns(width):
     told = lines(ROWS, width)
     assert max(map(len, told)) <= width
     assert {"pid", "name", "batches/s"} <= set(told[0].split())
     assert len(told) == 4
 
 
-def test_columns_go_in_the_order_of_their_ranks():
+def test_columns_are_left_out_in_the_order_of_their_ranks():
     headings = [{column.heading for column in fit(ROWS, width).columns} for width in (200, 80, 60, 40, 1)]
     assert all(fewer < more for more, fewer in itertools.pairwise(headings))
     assert headings[-1] == {column.heading for column in COLUMNS if column.rank == 0}
 
 
-def test_an_empty_table_says_how_to_be_seen():
+def test_empty_table_explains_how_to_enable_monitoring():
     (told,) = lines([])
     assert "MPQUEUE_MONITOR=1" in told
     assert "monitor=True" in told
@@ -177,7 +177,7 @@ def top(*arguments, **options):
     )
 
 
-def test_in_a_pipe_it_is_told_once_and_plainly():
+def test_table_is_printed_once_without_colours_in_a_pipe():
     with loading() as program:
         done = top()
     assert (done.returncode, done.stderr) == (0, "")
@@ -187,13 +187,13 @@ def test_in_a_pipe_it_is_told_once_and_plainly():
     assert "\033" not in done.stdout
 
 
-def test_nothing_to_be_seen_is_no_error():
+def test_no_monitored_process_is_not_an_error():
     done = top()
     assert (done.returncode, done.stderr) == (0, "")
     assert "no process of this user is monitored" in done.stdout
 
 
-def test_json_has_a_line_for_each_look_with_rates_and_all_that_was_said():
+def test_json_has_a_line_with_rates_and_reports_per_update():
     with loading() as program:
         program.take(50)
         done = top("--json", "--count", "2")
@@ -204,7 +204,7 @@ def test_json_has_a_line_for_each_look_with_rates_and_all_that_was_said():
     assert first["processes"][0]["report"]["shown"][0]["statistics"]["batches"] == 51
 
 
-def test_a_stopped_process_holds_up_nothing_and_ends_with_1():
+def test_stopped_process_does_not_block_and_exits_with_1():
     with loading() as program, loading() as other:
         program.process.send_signal(signal.SIGSTOP)
         done = top()
@@ -215,7 +215,7 @@ def test_a_stopped_process_holds_up_nothing_and_ends_with_1():
     assert "Loader" in told[str(other.pid)]
 
 
-def test_a_server_and_its_consumers_are_seen_without_being_asked_to():
+def test_server_and_consumers_are_shown_without_monitor():
     with mpqueue.Server("photos", [1, 2, 3], mode="broadcast", workers=1), mpqueue.attach("photos") as attached:
         next(iter(attached))
         told = top().stdout.splitlines()
@@ -223,17 +223,17 @@ def test_a_server_and_its_consumers_are_seen_without_being_asked_to():
     assert told[2].split()[0] == str(os.getpid())
 
 
-def test_on_a_terminal_the_table_lives_until_q():
+def test_table_is_live_on_a_terminal_until_q():
     with loading() as program, terminal("top", "--interval", "0.1") as screen:
         screen.wait_for(lambda lines: any(f"{program.pid}  Loader" in line for line in lines))
         program.take(1000)
         screen.wait_for(lambda lines: any(" 1,001 " in line for line in lines))
         screen.press(b"q")
         assert screen.end() == 0
-        assert b"\033[?25h" in screen.written  # the cursor is back
+        assert b"\033[?25h" in screen.written  # the cursor is visible again
 
 
-def test_ctrl_c_ends_it_without_a_traceback():
+def test_ctrl_c_ends_the_table_without_a_traceback():
     with loading(), terminal("top", "--interval", "30") as screen:
         screen.wait_for(lambda lines: any("Loader" in line for line in lines))
         screen.press(b"\x03")
@@ -242,7 +242,7 @@ def test_ctrl_c_ends_it_without_a_traceback():
 
 
 @pytest.mark.parametrize("columns", [40, 60])
-def test_on_a_narrow_terminal_no_line_is_broken(columns):
+def test_no_line_is_wrapped_on_a_narrow_terminal(columns):
     with loading() as program, terminal("top", "--interval", "30", columns=columns) as screen:
         found = screen.wait_for(lambda lines: any(str(program.pid) in line for line in lines))
         assert len(found) == 2
@@ -251,7 +251,7 @@ def test_on_a_narrow_terminal_no_line_is_broken(columns):
         screen.end()
 
 
-def test_what_does_not_answer_is_red_and_not_where_colours_are_unwanted():
+def test_process_without_answer_is_red_unless_no_color():
     with loading() as program:
         program.process.send_signal(signal.SIGSTOP)
         for environment, is_red in (({}, True), ({"NO_COLOR": "1"}, False)):
@@ -262,14 +262,14 @@ def test_what_does_not_answer_is_red_and_not_where_colours_are_unwanted():
                 assert (b"31m" in screen.written) == is_red
 
 
-def test_with_a_count_a_terminal_gets_plain_tables():
+def test_count_prints_plain_tables_on_a_terminal():
     with loading() as program, terminal("top", "--interval", "0.1", "--count", "1") as screen:
         assert screen.end() == 0
         assert any(str(program.pid) in line for line in screen.lines())
         assert b"\033[?25l" not in screen.written
 
 
-def test_without_rich_a_terminal_is_told_what_to_install(monkeypatch, capsys):
+def test_missing_rich_is_reported_with_the_install_command(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "rich", None)
     monkeypatch.setitem(sys.modules, "rich.console", None)
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
@@ -279,7 +279,7 @@ def test_without_rich_a_terminal_is_told_what_to_install(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("arguments", [["--interval", "0"], ["--count", "-1"], ["--timeout", "nan"], ["more"]])
-def test_a_wrong_command_line_ends_with_2(arguments):
+def test_invalid_arguments_exit_with_2(arguments):
     with pytest.raises(SystemExit) as ended:
         main(["top", *arguments])
     assert ended.value.code == 2

@@ -1,4 +1,4 @@
-"""``mpqueue trace``: what it reads of a file, whole or broken off, what it tells of it, and the picture."""
+"""``mpqueue trace``: reading complete and incomplete files, and the summary."""
 
 import json
 import os
@@ -53,7 +53,7 @@ EVENTS = [
 
 @pytest.fixture
 def file(tmp_path):
-    """A function that writes events, or a text, to a file."""
+    """A function that writes events, or a string, to a file."""
 
     def write(content):
         path = tmp_path / "run.json"
@@ -92,7 +92,7 @@ def test_spans_of_a_beginning_and_an_end_may_nest_on_a_row(file):
 @pytest.mark.parametrize(
     "cut", [lambda text: text[:-2], lambda text: text[:-30], lambda text: text.rstrip("]\n") + ",", lambda text: text[: len(text) // 2]]
 )  # fmt: skip
-def test_of_a_file_that_broke_off_all_that_is_whole_is_read(file, cut):
+def test_complete_part_of_an_incomplete_file_is_read(file, cut):
     text = "[\n" + ",\n".join(map(json.dumps, EVENTS)) + "\n]\n"
     trace = read(file(cut(text)))
     assert trace.is_broken
@@ -100,14 +100,14 @@ def test_of_a_file_that_broke_off_all_that_is_whole_is_read(file, cut):
     assert trace.spans
 
 
-def test_an_object_that_broke_off_is_read_too(file):
+def test_incomplete_object_is_read(file):
     trace = read(file(json.dumps({"traceEvents": EVENTS})[:-20]))
     assert trace.is_broken
     assert trace.num_events == len(EVENTS) - 1
 
 
 @pytest.mark.parametrize("text", ["", "hello", "7", '{"a": 1}', '"[]"', "}}}}"])
-def test_what_is_no_trace_is_refused(file, text):
+def test_file_that_is_not_a_trace_is_rejected(file, text):
     with pytest.raises(NoTrace, match="expected a JSON list"):
         read(file(text))
 
@@ -141,7 +141,7 @@ def test_the_summary_has_shares_by_row_and_times_by_kind(file):
     assert found.flow_p50_s == pytest.approx(0.006)
 
 
-def test_the_text_tells_all_of_it(file):
+def test_text_contains_the_whole_summary(file):
     told = lines("run.json", summary_of(read(file(EVENTS))))
     assert told[0] == "run.json: 0.100 s, 5 rows, 17 events"
     assert [line.split()[:2] for line in told if line.startswith("worker")] == [["worker", "0"], ["worker", "2"], ["worker", "10"]]  # fmt: skip
@@ -149,18 +149,18 @@ def test_the_text_tells_all_of_it(file):
     assert any(line.startswith("compute") and line.endswith("worker 2, at 0.000 s (epoch 0, index 1)") for line in told)
 
 
-def test_an_empty_trace_is_told(file):
+def test_empty_trace_is_reported(file):
     assert lines("run.json", summary_of(read(file([])))) == [
         "run.json: 0.000 s, 0 rows, 0 events",
         "the trace has no spans",
     ]
 
 
-# What a loader writes
+# A loader's trace
 
 
 class KillsItsWorkerOnce:
-    """Ends the process that computes item 5, the first time."""
+    """Ends the process that computes item 5, the first time only."""
 
     def __init__(self, flag):
         self._flag = flag
@@ -175,7 +175,7 @@ class KillsItsWorkerOnce:
         return np.full(4, index)
 
 
-def test_the_timeline_of_a_loader_is_told_with_its_epochs_its_workers_and_a_death(tmp_path):
+def test_timeline_of_a_loader_has_epochs_workers_and_a_crash(tmp_path):
     path = str(tmp_path / "run.json")
     with mpqueue.Loader(KillsItsWorkerOnce(str(tmp_path / "flag")), workers=2, trace=path) as loader:
         for _ in range(2):
@@ -191,7 +191,7 @@ def test_the_timeline_of_a_loader_is_told_with_its_epochs_its_workers_and_a_deat
     assert main(["trace", path]) == 1
 
 
-def test_the_timeline_of_a_program_that_was_killed_is_read(tmp_path):
+def test_timeline_of_a_killed_program_is_read(tmp_path):
     path = str(tmp_path / "run.json")
     code = f"""
         import os, signal, mpqueue
@@ -213,18 +213,18 @@ def test_the_timeline_of_a_program_that_was_killed_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("events", "status"), [(EVENTS[:-1], 0), (EVENTS, 1)], ids=["nothing wrong", "a death"]
 )  # fmt: skip
-def test_the_exit_status_tells_of_deaths(file, capsys, events, status):
+def test_exit_status_is_1_after_worker_crashes(file, capsys, events, status):
     assert main(["trace", file(events)]) == status
     assert "share of the time in" in capsys.readouterr().out
 
 
-def test_a_file_that_broke_off_ends_with_1(file, capsys):
+def test_incomplete_file_exits_with_1(file, capsys):
     assert main(["trace", file(json.dumps(EVENTS[:-1])[:-1])]) == 1
     assert "incomplete: the program was killed, or is still running" in capsys.readouterr().out
 
 
 def trace(*arguments):
-    """In a process of its own: Matplotlib keeps its fonts open."""
+    """Run in a separate process."""
     return subprocess.run(
         [sys.executable, "-m", "mpqueue", "trace", *arguments],
         capture_output=True,
@@ -234,7 +234,7 @@ def trace(*arguments):
     )
 
 
-def test_json_has_all_of_it(file):
+def test_json_contains_the_whole_summary(file):
     done = trace(file(EVENTS[:-1]), "--json")
     assert (done.returncode, done.stderr) == (0, "")
     told = json.loads(done.stdout)
@@ -242,14 +242,14 @@ def test_json_has_all_of_it(file):
     assert {"duration_s", "kinds", "marks", "deaths", "is_broken"} <= set(told)
 
 
-def test_json_names_what_it_tells_of_a_death(file):
+def test_json_names_the_fields_of_a_crash(file):
     told = json.loads(trace(file(EVENTS), "--json").stdout)
     (death,) = told["deaths"]
     assert (death["name"], round(death["at_s"], 3)) == ("worker 2 died", 0.07)
 
 
-def test_a_part_is_summed_up_alone(file, capsys):
-    """Spans are cut at its ends, and what is before and behind it is not told of."""
+def test_part_of_a_trace_is_summarized_alone(file, capsys):
+    """Spans are cut at its ends, and events before and after it are left out."""
     events = [span(10, "compute 0", 0, 10), span(10, "copy 0", 20, 10), span(10, "compute 1", 40, 60)]
     events += [event("i", 10, "epoch 0 begins", 5), event("i", 10, "worker 2 died", 70)]
     path = str(file(events))
@@ -272,7 +272,7 @@ def test_start_must_be_before_end(file, capsys, part):
     assert "--start must be before --end" in capsys.readouterr().err
 
 
-def test_a_narrow_terminal_gets_the_columns_that_it_has_room_for(file):
+def test_narrow_terminal_gets_the_columns_that_fit(file):
     found = summary_of(read(file(EVENTS)))
     whole, narrow = lines("run.json", found), lines("run.json", found, width=40)
     tables = narrow[1 : narrow.index(next(line for line in narrow if line.startswith("half of")))]
@@ -286,7 +286,7 @@ def test_a_narrow_terminal_gets_the_columns_that_it_has_room_for(file):
 @pytest.mark.parametrize(
     ("content", "words"), [("hello", "is not a trace: expected a JSON list"), (None, "No such file")]
 )
-def test_a_file_that_is_none_ends_with_2(file, tmp_path, capsys, content, words):
+def test_invalid_file_exits_with_2(file, tmp_path, capsys, content, words):
     path = str(tmp_path / "missing.json") if content is None else file(content)
     with pytest.raises(SystemExit) as ended:
         main(["trace", path])

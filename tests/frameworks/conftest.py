@@ -11,5 +11,5 @@ keep_compiled()
 
 
 def pytest_itemcollected(item):
-    """The frameworks use what NumPy and others deprecate."""
+    """Ignore deprecation warnings of the frameworks."""
     item.add_marker(pytest.mark.filterwarnings("ignore::DeprecationWarning"))

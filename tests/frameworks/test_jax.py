@@ -1,4 +1,4 @@
-"""`mpqueue.jax.device_iterator` with the real JAX: what arrives, in which order, and whose memory it lies in."""
+"""`mpqueue.jax.device_iterator` with the real JAX: the batches, their order, and the owner of their memory."""
 
 import pytest
 
@@ -36,7 +36,7 @@ def test_the_batches_are_device_arrays_of_one_epoch_per_call():
     assert batches[0].dtype == np.float32
 
 
-def test_an_iterator_that_has_ended_stays_so_and_begins_no_other_epoch():
+def test_exhausted_iterator_stays_exhausted_and_begins_no_epoch():
     with Loader(Numbered(), workers=1) as loader:
         batches = device_iterator(loader)
         assert len(list(batches)) == 5
@@ -44,7 +44,7 @@ def test_an_iterator_that_has_ended_stays_so_and_begins_no_other_epoch():
         assert loader.state_dict()["epoch"] == 1
 
 
-def test_numbers_become_arrays_and_text_stays_what_it_is():
+def test_numbers_become_arrays_and_strings_are_unchanged():
     with Loader(Mixed(2), workers=1) as loader:
         _, batch = device_iterator(loader)
     assert isinstance(batch["pixels"], jax.Array)
@@ -60,7 +60,7 @@ def test_numbers_become_arrays_and_text_stays_what_it_is():
 @pytest.mark.parametrize(
     "dtype", [np.bool_, np.int8, np.float16, np.complex64, ml_dtypes.bfloat16, ml_dtypes.float8_e5m2]
 )
-def test_an_array_of_any_type_of_jax_arrives(dtype):
+def test_arrays_of_all_jax_dtypes_are_returned(dtype):
     class Ones(Numbered):
         def __getitem__(self, index):
             return np.ones(3, dtype)
@@ -73,7 +73,7 @@ def test_an_array_of_any_type_of_jax_arrives(dtype):
 
 
 @pytest.mark.parametrize("prefetch", [0, 1, 2, 20])
-def test_as_many_batches_are_on_their_way_as_were_asked_for(prefetch):
+def test_prefetch_determines_the_number_of_transfers(prefetch):
     taken = []
 
     def batches():
@@ -90,7 +90,7 @@ def test_as_many_batches_are_on_their_way_as_were_asked_for(prefetch):
 
 @pytest.mark.parametrize("prefetch", [0, 2, 9])
 @pytest.mark.parametrize("workers", [0, 2])
-def test_an_error_comes_after_the_batches_before_it_and_the_loader_goes_on(workers, prefetch):
+def test_error_is_raised_after_earlier_batches_and_loader_continues(workers, prefetch):
     with Loader(Broken(), workers=workers) as loader:
         batches, found = device_iterator(loader, prefetch=prefetch), []
         with pytest.raises(LookupError, match="batch 3 has gone bad"):
@@ -99,7 +99,7 @@ def test_an_error_comes_after_the_batches_before_it_and_the_loader_goes_on(worke
         assert numbers_of(batches) == [4]
 
 
-def test_after_an_error_a_new_call_goes_on_behind_it():
+def test_new_iterator_continues_after_an_error():
     with Loader(Broken(), workers=1) as loader:
         with pytest.raises(LookupError):
             list(device_iterator(loader))
@@ -118,7 +118,7 @@ def test_an_error_keeps_no_frame_alive():
             gc.enable()
 
 
-def test_what_jax_refuses_comes_in_its_batchs_place():
+def test_error_of_jax_is_raised_instead_of_its_batch():
     device, *_ = jax.devices()
     mesh = jax.sharding.Mesh(np.array([device]), ("data",))
     scalars = [np.ones(4, "float32"), np.float32(3), np.ones(4, "float32")]
@@ -129,7 +129,7 @@ def test_what_jax_refuses_comes_in_its_batchs_place():
     assert next(batches).shape == (4,)
 
 
-def test_threads_share_one_iterator_each_batch_goes_to_one_and_the_end_to_all():
+def test_threads_share_one_iterator_without_repeated_batches():
     with Loader(Numbered(200), workers=2) as loader:
         batches, taken = device_iterator(loader), [[] for _ in range(4)]
         threads = [threading.Thread(target=lambda mine=mine: mine.extend(numbers_of(batches))) for mine in taken]
@@ -141,7 +141,7 @@ def test_threads_share_one_iterator_each_batch_goes_to_one_and_the_end_to_all():
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_the_epoch_ends_after_the_last_batch_was_handed_out_and_not_ahead(workers):
+def test_epoch_ends_after_the_last_batch_was_returned(workers):
     class Ending(Numbered):
         ends = 0
 
@@ -156,7 +156,7 @@ def test_the_epoch_ends_after_the_last_batch_was_handed_out_and_not_ahead(worker
         assert (loader.epoch, loader.source.ends) == (1, 1)
 
 
-def test_an_epoch_of_another_length_than_the_loaders_is_read_to_its_end():
+def test_epoch_with_a_wrong_length_is_read_to_its_end():
     with Loader(Numbered(6), workers=1) as loader:
         iterator = iter(loader)
         next(iterator)
@@ -166,7 +166,7 @@ def test_an_epoch_of_another_length_than_the_loaders_is_read_to_its_end():
         assert [numbers_of(device_iterator(loader)) for _ in range(2)] == [[2, 3, 4, 5], [0, 1, 2, 3, 4, 5]]
 
 
-def test_a_part_of_an_epoch_is_left_as_in_a_loader():
+def test_unfinished_epoch_is_left_as_in_a_loader():
     with Loader(Numbered(9), workers=2) as loader:
         batches = device_iterator(loader)
         assert numbers_of(next(batches) for _ in range(2)) == [0, 1]
@@ -175,7 +175,7 @@ def test_a_part_of_an_epoch_is_left_as_in_a_loader():
 
 
 class StruckAt:
-    """Raises KeyboardInterrupt before one bytecode of `mpqueue.jax`, as a signal may."""
+    """Raises KeyboardInterrupt before one bytecode of `mpqueue.jax`, like a signal."""
 
     def __init__(self, number):
         self.number, self.has_struck = number, False
@@ -195,7 +195,7 @@ class StruckAt:
     def _step(self, frame, event, arg):
         if event != "opcode" or self.has_struck:
             return self._step
-        # CPython looks for signals after calls, and not between a function's result and its caller.
+        # CPython checks for signals after calls, but not between a function's result and its caller.
         if frame.f_code.co_code[frame.f_lasti] != dis.opmap["RETURN_VALUE"]:
             self.number -= 1
             if self.number < 0:
@@ -206,7 +206,7 @@ class StruckAt:
 
 @pytest.mark.parametrize("prefetch", [0, 2])
 @pytest.mark.parametrize("of_a_loader", [True, False], ids=["loader", "list"])
-def test_wherever_ctrl_c_strikes_each_batch_is_given_once(prefetch, of_a_loader):
+def test_ctrl_c_at_any_bytecode_loses_and_repeats_no_batch(prefetch, of_a_loader):
     number, struck = 0, True
     while struck:
         with Loader(Numbered(4), workers=0) as loader:
@@ -227,8 +227,8 @@ def test_wherever_ctrl_c_strikes_each_batch_is_given_once(prefetch, of_a_loader)
 
 
 @pytest.mark.parametrize("error", [Struck, TimeoutError])
-def test_real_signals_at_random_moments_lose_nothing_and_states_count_what_came(error):
-    """Also if what the handler raises is an Exception: it is no error of the loader's, or of JAX's."""
+def test_signals_at_random_moments_lose_no_batch_and_states_are_correct(error):
+    """Also if the handler raises an Exception, which must not be taken for an error of the loader or of JAX."""
     with Loader(Numbered(5), workers=1, max_queue_size=4) as loader, Alarms(3, error) as alarms:
         for epoch in itertools.count():
             batches, found = device_iterator(loader), []
@@ -246,7 +246,7 @@ def test_real_signals_at_random_moments_lose_nothing_and_states_count_what_came(
 
 @pytest.mark.parametrize("prefetch", [0, 1, 3, 9])
 @pytest.mark.parametrize("num_taken", range(8))
-def test_a_state_counts_what_was_handed_out(prefetch, num_taken):
+def test_state_counts_returned_batches(prefetch, num_taken):
     with Loader(Numbered(6), workers=1, shuffle=True, seed=4) as loader:
         expected = [*numbers_of(loader), *numbers_of(loader)]
     with Loader(Numbered(6), workers=1, shuffle=True, seed=4) as loader:
@@ -261,7 +261,7 @@ def test_a_state_counts_what_was_handed_out(prefetch, num_taken):
 
 
 @pytest.mark.parametrize("options", [{"shuffle": True}, {"batch_size": 2, "sampler": "random"}], ids=str)
-def test_what_was_on_its_way_is_given_again_after_a_load(options):
+def test_batches_in_transfer_are_returned_again_after_a_resume(options):
     if "sampler" in options:
         torch_data = pytest.importorskip("torch.utils.data")
         options = options | {"sampler": torch_data.RandomSampler(range(12))}
@@ -275,7 +275,7 @@ def test_what_was_on_its_way_is_given_again_after_a_load(options):
         assert loader.epoch == 1
 
 
-def test_a_state_of_what_is_no_loader_is_refused():
+def test_state_of_an_iterable_that_is_not_a_loader_is_rejected():
     batches = device_iterator([np.ones(1)])
     for call in (batches.state_dict, lambda: batches.load_state_dict({})):
         with pytest.raises(TypeError, match=r"only a mpqueue\.Loader has states; the batches are of a list"):
@@ -286,7 +286,7 @@ def test_a_state_of_what_is_no_loader_is_refused():
 
 
 def aliases(batch):
-    """Return whether an array of JAX lies in the memory of a ring."""
+    """Return whether an array of JAX uses the memory of a ring."""
     address = batch.unsafe_buffer_pointer()
     with open("/proc/self/maps") as maps:
         for line in maps:
@@ -296,16 +296,16 @@ def aliases(batch):
     return False
 
 
-def test_on_the_cpu_an_array_lies_in_the_slot_itself():
-    """Else the tests that follow would show nothing."""
+def test_cpu_array_uses_the_memory_of_the_slot():
+    """Otherwise the following tests would prove nothing."""
     with Loader(Numbered(50), workers=2) as loader:
         assert any(aliases(batch) for batch in device_iterator(loader, prefetch=0))
 
 
 @pytest.mark.parametrize("kept", [1, 7, 100], ids="{} kept".format)
 @pytest.mark.parametrize("prefetch", [0, 2, 12])
-def test_no_batch_is_written_over_under_an_array_that_lives(kept, prefetch):
-    """While 600 others go through a ring of a few slots."""
+def test_slot_is_not_overwritten_while_an_array_exists(kept, prefetch):
+    """While 600 other batches go through a ring of a few slots."""
     with Loader(Numbered(600), workers=2, max_queue_size=4) as loader:
         old, count = [], 0
         for number, batch in enumerate(device_iterator(loader, prefetch=prefetch)):
@@ -315,7 +315,7 @@ def test_no_batch_is_written_over_under_an_array_that_lives(kept, prefetch):
             count += 1
         assert count == 600
         assert numbers_of(old) == list(range(600 - kept, 600))
-    assert numbers_of(old) == list(range(600 - kept, 600))  # of a loader that is gone
+    assert numbers_of(old) == list(range(600 - kept, 600))  # from a loader that no longer exists
 
 
 @pytest.mark.parametrize(
@@ -332,7 +332,7 @@ def test_no_batch_is_written_over_under_an_array_that_lives(kept, prefetch):
     ids=["shard", "NumPy", "identity", "donated", "reshaped", "put again", "dlpack"],
 )
 @pytest.mark.filterwarnings("ignore:Some donated buffers were not usable")
-def test_nor_under_what_was_made_of_it(use):
+def test_slot_is_not_overwritten_while_a_derived_array_exists(use):
     with Loader(Numbered(400), workers=2, max_queue_size=2) as loader:
         old = []
         for number, batch in enumerate(device_iterator(loader, prefetch=1)):
@@ -343,8 +343,8 @@ def test_nor_under_what_was_made_of_it(use):
         assert number == 399
 
 
-def test_a_step_that_is_still_running_sees_its_batch():
-    """The computation is under way when the loop asks for the next batch."""
+def test_running_step_keeps_its_batch():
+    """The computation is running when the loop requests the next batch."""
 
     @jax.jit
     def step(total, batch):
@@ -360,7 +360,7 @@ def test_a_step_that_is_still_running_sees_its_batch():
     assert float(total) == sum(range(300))
 
 
-def test_arrays_that_are_kept_cost_themselves_and_the_ring():
+def test_memory_of_kept_arrays_is_bounded():
     class Wide(Numbered):
         def __getitem__(self, index):
             return np.full(1 << 18, index, "float32")  # 1 MiB
@@ -376,10 +376,10 @@ def test_arrays_that_are_kept_cost_themselves_and_the_ring():
             assert numbers_of(kept) == list(range(100))
             kept.clear()
         ring = loader.statistics().ring_bytes
-    assert sum(costs) <= (100 << 20) + 2 * ring + (30 << 20)  # what was let go of is used again
+    assert sum(costs) <= (100 << 20) + 2 * ring + (30 << 20)  # released memory is reused
 
 
-def test_arrays_that_are_dropped_give_their_slots_back():
+def test_dropped_arrays_release_their_slots():
     with Loader(Numbered(500), workers=2, max_queue_size=4) as loader:
         for batch in device_iterator(loader):
             del batch
@@ -387,7 +387,7 @@ def test_arrays_that_are_dropped_give_their_slots_back():
 
 
 class Slow:
-    """An array whose transfer lasts until it is told otherwise."""
+    """An array whose transfer lasts until the test ends it."""
 
     def __init__(self):
         self.done = False
@@ -399,8 +399,8 @@ class Slow:
         return False
 
 
-def test_a_lease_is_held_until_its_transfer_is_ready(monkeypatch):
-    """Stands in for an accelerator, whose arrays have memory of their own."""
+def test_slot_is_leased_until_its_transfer_is_ready(monkeypatch):
+    """Simulates an accelerator, whose arrays have separate memory."""
     arrays = []
 
     def put(views, _):
@@ -413,7 +413,7 @@ def test_a_lease_is_held_until_its_transfer_is_ready(monkeypatch):
         batches = device_iterator(loader, prefetch=1)
         for number in range(3):
             next(batches)
-            assert slots() == number + 2  # those that were handed out, too
+            assert slots() == number + 2  # including the returned ones
         for array in arrays[:3]:
             array.done = True
         next(batches)
@@ -423,7 +423,7 @@ def test_a_lease_is_held_until_its_transfer_is_ready(monkeypatch):
 
 
 def loader_slots(loader):
-    """Return a function that counts the slots that are leased now."""
+    """Return a function that counts the slots that are currently leased."""
 
     def count():
         ring = loader._engine.pipeline.backend.pool.ring
@@ -444,23 +444,23 @@ def loader_slots(loader):
         ({"prefetch": True}, TypeError, "prefetch must be an integer"),
     ],
 )
-def test_an_impossible_option_is_refused_at_once(arguments, error, text):
+def test_invalid_option_is_rejected_immediately(arguments, error, text):
     with pytest.raises(error, match=text):
         device_iterator([], **arguments)
 
 
-def test_an_enqueuer_is_refused_with_what_to_pass():
+def test_enqueuer_is_rejected_with_the_remedy():
     with pytest.raises(TypeError, match=r"got OrderedEnqueuer: pass its get\(\)"):
         device_iterator(mpqueue.OrderedEnqueuer(Numbered()))
 
 
-def test_the_module_of_ours_and_that_of_jax_are_two():
+def test_mpqueue_jax_is_not_the_jax_module():
     code = "import mpqueue.jax, sys; assert 'jax' not in sys.modules; import jax; print(jax.__name__, mpqueue.jax.__name__)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.split() == ["jax", "mpqueue.jax"]
 
 
-# -- Several devices, in programs of their own: their number is fixed with JAX's first use
+# Several devices, in separate programs: their number is fixed at JAX's first use
 
 SHARDED = """
 import gc, os, sys
@@ -595,7 +595,7 @@ print("rows", sorted(shard.index[0].start or 0 for shard in batch.addressable_sh
 """
 
 
-def test_a_sharding_over_two_processes_is_made_of_the_batches_of_both():
+def test_sharding_over_two_processes_combines_their_batches():
     address = free_address()
     code = PROCESSES.format(tests=TESTS)
     both = [run(code, num_devices=2, RANK=str(rank), COORDINATOR=address) for rank in range(2)]
@@ -613,8 +613,8 @@ with mpqueue.Loader(list(range(24)), batch_size=4, shard="auto", shuffle=True, s
 """
 
 
-def test_each_rank_of_two_processes_gets_its_part_and_together_they_get_all(monkeypatch):
-    for name in ("RANK", "WORLD_SIZE"):  # jax alone says the rank
+def test_ranks_of_two_processes_share_all_batches(monkeypatch):
+    for name in ("RANK", "WORLD_SIZE"):  # only jax reports the rank
         monkeypatch.delenv(name, raising=False)
     address = free_address()
     both = [run(RANKS, num_devices=1, NUMBER=str(rank), COORDINATOR=address) for rank in range(2)]

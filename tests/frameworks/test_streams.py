@@ -1,4 +1,4 @@
-"""Streams in lanes behind a `Loader`, in the faces that take one: JAX, Keras and tf.data."""
+"""Streams in lanes in a `Loader`, in the frontends that accept one: JAX, Keras and tf.data."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def expected(num_epochs=1, **options):
 
 
 @pytest.mark.parametrize("options", [{}, {"epoch_batches": 20}])
-def test_a_state_of_device_batches_goes_on_with_other_workers(options):
+def test_state_of_device_batches_resumes_with_other_workers(options):
     pytest.importorskip("jax")
     import mpqueue.jax
 
@@ -43,7 +43,7 @@ def test_a_state_of_device_batches_goes_on_with_other_workers(options):
 
 
 @pytest.mark.parametrize("options", [{}, {"epoch_batches": 20}])
-def test_tf_data_gives_epochs_of_a_stream(options):
+def test_tf_data_returns_epochs_of_a_stream(options):
     pytest.importorskip("tensorflow")
     import mpqueue.tf
 
@@ -54,7 +54,7 @@ def test_tf_data_gives_epochs_of_a_stream(options):
         assert loader.state_dict()["epoch"] == 2
 
 
-def test_fit_has_epochs_of_so_many_batches_of_a_stream():
+def test_fit_on_a_stream_uses_epoch_batches():
     keras = pytest.importorskip("keras")
     import mpqueue.keras
 
@@ -76,7 +76,7 @@ def test_fit_has_epochs_of_so_many_batches_of_a_stream():
         assert (state["epoch"], state["position"]) == (2, 0)
 
 
-def test_keras_is_told_what_takes_a_stream():
+def test_accelerate_rejects_a_stream_with_the_remedy():
     pytest.importorskip("keras")
     import mpqueue.keras
 
@@ -85,7 +85,7 @@ def test_keras_is_told_what_takes_a_stream():
 
 
 def behind_the_last_batch(batches, state_dict, count):
-    """Take all batches; return the (epoch, position) before the end is asked for, and behind it."""
+    """Take all batches; return the (epoch, position) before and after the end is requested."""
 
     def place():
         state = state_dict()
@@ -102,11 +102,9 @@ def behind_the_last_batch(batches, state_dict, count):
     ("options", "before"), [({}, (0, 36)), ({"epoch_batches": 20}, (1, 0))], ids=["to its end", "epochs of 20"]
 )
 @pytest.mark.parametrize("backend", ["process", "thread", "no workers", "jax"])
-def test_the_end_of_a_stream_is_known_when_it_is_asked_for_and_that_of_an_epoch_of_so_many_at_once(
-    backend, options, before
-):
+def test_end_of_stream_is_known_on_request_and_end_of_counted_epoch_immediately(backend, options, before):
     count = options.get("epoch_batches", 36)
-    if backend == "jax":  # which takes batches ahead, and so has asked
+    if backend == "jax":  # JAX takes batches ahead, and so has requested the end
         before = (1, 0)
     of_loader = {"process": {"workers": 1}, "thread": {"workers": 1, "backend": "thread"}}.get(backend, {"workers": 0})
     with mpqueue.Loader(STREAM, seed=0, **of_loader, **options) as loader:
@@ -120,7 +118,7 @@ def test_the_end_of_a_stream_is_known_when_it_is_asked_for_and_that_of_an_epoch_
     assert found == (before, (1, 0))
 
 
-def test_a_state_behind_the_last_batch_of_a_stream_has_an_empty_rest():
+def test_state_after_the_last_batch_of_a_stream_has_no_rest():
     first, second = expected(2)
     with mpqueue.Loader(STREAM, workers=1, seed=0) as loader:
         batches = iter(loader)

@@ -1,4 +1,4 @@
-"""`mpqueue.tf.dataset` with the real TensorFlow: what arrives, in which order, and whose memory it lies in."""
+"""`mpqueue.tf.dataset` with the real TensorFlow: the batches, their order, and the owner of their memory."""
 
 import pytest
 
@@ -19,7 +19,7 @@ from mpqueue import Loader
 from mpqueue.tf import dataset
 
 
-def test_a_dataset_gives_one_epoch_in_each_iteration():
+def test_dataset_returns_one_epoch_per_iteration():
     with Loader(Numbered(), workers=2) as loader:
         made = dataset(loader)
         assert isinstance(made, tf.data.Dataset)
@@ -28,7 +28,7 @@ def test_a_dataset_gives_one_epoch_in_each_iteration():
         assert loader.state_dict()["epoch"] == 3
 
 
-def test_the_order_is_the_loaders_epoch_after_epoch():
+def test_order_is_the_loaders_in_every_epoch():
     with Loader(Numbered(20), workers=1, shuffle=True, seed=5) as loader:
         expected = [numbers_of(loader) for _ in range(3)]
     with Loader(Numbered(20), workers=2, shuffle=True, seed=5) as loader:
@@ -39,8 +39,8 @@ def test_the_order_is_the_loaders_epoch_after_epoch():
 
 @pytest.mark.parametrize("length", [1, 3, 5, 9])
 @pytest.mark.parametrize("num_looks", [0, 1, 2])
-def test_no_look_loses_a_batch_or_an_epoch(length, num_looks):
-    """Of the first batch when the dataset is made, and of the first iteration that was only begun."""
+def test_look_loses_no_batch_or_epoch(length, num_looks):
+    """Of the first batch when the dataset is made, and in a first iteration that was only begun."""
     with Loader(Numbered(length), workers=1, shuffle=True, seed=2) as loader:
         expected = [numbers_of(loader) for _ in range(2)]
     with Loader(Numbered(length), workers=1, shuffle=True, seed=2) as loader:
@@ -50,7 +50,7 @@ def test_no_look_loses_a_batch_or_an_epoch(length, num_looks):
         assert [numbers_of(made) for _ in range(2)] == expected
 
 
-def test_an_iteration_that_was_left_after_more_than_a_look_is_followed_by_the_next_epoch():
+def test_unfinished_iteration_that_is_not_a_look_is_followed_by_the_next_epoch():
     with Loader(Numbered(9), workers=1, shuffle=True, seed=2) as loader:
         expected = [numbers_of(loader) for _ in range(2)]
     with Loader(Numbered(9), workers=1, shuffle=True, seed=2) as loader:
@@ -59,14 +59,14 @@ def test_an_iteration_that_was_left_after_more_than_a_look_is_followed_by_the_ne
         assert numbers_of(made) == expected[1]
 
 
-def test_the_length_is_the_loaders_where_it_has_one():
+def test_length_is_the_loaders():
     with Loader(Numbered(7), workers=1) as loader:
         assert len(dataset(loader)) == 7
     with Loader(lambda: iter([np.ones(2)]), workers=1) as loader, pytest.raises(TypeError, match="unknown"):
         len(dataset(loader))
 
 
-def test_an_epoch_that_goes_on_in_its_middle_is_no_error():
+def test_epoch_resumed_in_its_middle_is_not_an_error():
     with Loader(Numbered(7), workers=1) as loader:
         batches = iter(loader)
         next(batches)
@@ -78,7 +78,7 @@ def test_an_epoch_that_goes_on_in_its_middle_is_no_error():
         assert [numbers_of(made) for _ in range(2)] == [[2, 3, 4, 5, 6], [0, 1, 2, 3, 4, 5, 6]]
 
 
-def test_nothing_is_taken_that_was_not_asked_for():
+def test_no_batch_is_taken_before_it_is_requested():
     with Loader(Numbered(20), workers=1) as loader:
         batches = iter(dataset(loader))
         for _ in range(8):
@@ -86,7 +86,7 @@ def test_nothing_is_taken_that_was_not_asked_for():
         assert loader.state_dict()["position"] == 8
 
 
-def test_repeated_and_read_ahead_it_gives_whole_epochs():
+def test_repeat_and_prefetch_return_whole_epochs():
     with Loader(Numbered(6), workers=2) as loader:
         made = dataset(loader).map(lambda batch: batch + 1).repeat(3).prefetch(2)
         assert numbers_of(made) == [1, 2, 3, 4, 5, 6] * 3
@@ -96,7 +96,7 @@ def test_repeated_and_read_ahead_it_gives_whole_epochs():
 
 
 class Point(NamedTuple):
-    """A batch by name."""
+    """A batch with named fields."""
 
     x: np.ndarray
     y: np.ndarray
@@ -147,7 +147,7 @@ def test_the_element_spec_is_that_of_the_first_batch_with_any_number_of_rows(nam
     assert made.element_spec == tf.nest.map_structure(lambda leaf: leaf, spec)
 
 
-def test_text_and_numbers_arrive():
+def test_strings_and_numbers_are_returned():
     class Worded(Mixed):
         def __getitem__(self, index):
             batch = super().__getitem__(index)
@@ -172,7 +172,7 @@ def test_the_last_batch_may_be_shorter_and_the_first_one_too():
         assert [batch.shape[0] for batch in dataset(loader)] == [2, 4, 1]
 
 
-def test_a_leaf_that_can_be_no_tensor_is_named():
+def test_leaf_that_cannot_become_a_tensor_is_named():
     with Loader(Mixed(), workers=1) as loader:
         with pytest.raises(
             TypeError, match=r"batch\['day'\] is an array of datetime64\[D\], which TensorFlow cannot convert"
@@ -180,7 +180,7 @@ def test_a_leaf_that_can_be_no_tensor_is_named():
             dataset(loader)
 
 
-def test_a_later_batch_of_another_shape_is_refused_by_tensorflow():
+def test_later_batch_of_another_shape_is_rejected_by_tensorflow():
     class Growing(Numbered):
         def __getitem__(self, index):
             return np.ones((2, 3 + index))
@@ -194,7 +194,7 @@ def test_a_later_batch_of_another_shape_is_refused_by_tensorflow():
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_an_error_comes_after_the_batches_before_it_and_the_loader_goes_on(workers):
+def test_error_is_raised_after_earlier_batches_and_loader_continues(workers):
     found = []
     with Loader(Broken(), workers=workers) as loader:
         batches = iter(dataset(loader))
@@ -214,7 +214,7 @@ def test_an_error_of_the_first_batch_is_raised_when_the_dataset_is_made():
         dataset(loader)
 
 
-def test_a_loader_without_a_batch_is_refused():
+def test_loader_without_batches_is_rejected():
     def nothing():
         mpqueue.worker_info()
         yield from ()
@@ -224,7 +224,7 @@ def test_a_loader_without_a_batch_is_refused():
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_an_error_at_an_epochs_end_comes_after_its_last_batch(workers):
+def test_error_at_the_end_of_an_epoch_is_raised_after_its_last_batch(workers):
     class Ending(Numbered):
         def on_epoch_end(self):
             raise LookupError("the end has gone bad")
@@ -238,7 +238,7 @@ def test_an_error_at_an_epochs_end_comes_after_its_last_batch(workers):
 
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("length", [1, 2, 6])
-def test_whoever_counts_and_never_asks_for_the_end_gets_one_epoch_after_the_other(length, workers):
+def test_reader_that_only_counts_batches_gets_consecutive_epochs(length, workers):
     class Stateful(Numbered):
         state = 0
 
@@ -261,7 +261,7 @@ def test_whoever_counts_and_never_asks_for_the_end_gets_one_epoch_after_the_othe
             assert loader.epoch == (4 if length > 1 else 3)
 
 
-def test_what_is_no_loader_is_refused():
+def test_object_that_is_not_a_loader_is_rejected():
     with pytest.raises(TypeError, match=r"takes a mpqueue\.Loader, got Numbered"):
         dataset(Numbered())
 
@@ -270,7 +270,7 @@ def test_what_is_no_loader_is_refused():
 
 
 @pytest.mark.parametrize("kept", [1, 7, 100], ids="{} kept".format)
-def test_no_batch_is_written_over_under_a_tensor_that_lives(kept):
+def test_slot_is_not_overwritten_while_a_tensor_exists(kept):
     with Loader(Numbered(600), workers=2, max_queue_size=4) as loader:
         old = []
         for number, batch in enumerate(dataset(loader)):
@@ -280,8 +280,8 @@ def test_no_batch_is_written_over_under_a_tensor_that_lives(kept):
     assert numbers_of(old) == list(range(600 - kept, 600))
 
 
-def test_nor_under_what_was_made_of_it():
-    """Slices, NumPy's views of a tensor, and what an operation made in its place."""
+def test_slot_is_not_overwritten_while_a_derived_tensor_exists():
+    """Slices, NumPy views of a tensor, and results that an operation made in place."""
     made_of_it = [
         lambda batch: batch[2:5],
         lambda batch: batch.numpy(),
@@ -298,7 +298,7 @@ def test_nor_under_what_was_made_of_it():
                     assert numbers_of(old) == list(range(number - 4, number + 1))
 
 
-def test_tensors_that_are_dropped_give_their_slots_back():
+def test_dropped_tensors_release_their_slots():
     with Loader(Numbered(500), workers=2, max_queue_size=4) as loader:
         for batch in dataset(loader):
             del batch
@@ -306,7 +306,7 @@ def test_tensors_that_are_dropped_give_their_slots_back():
         assert loader.statistics().copies == 0
 
 
-# -- Keras on TensorFlow: in a program of its own, because another test's backend may be another one
+# Keras on TensorFlow: in a separate program, because another test may use another backend
 
 HEAD = """
 import os
@@ -327,7 +327,7 @@ def spy(feed, epoch):
 mpqueue.frameworks.tf._Feed.give = spy
 """
 
-# A fit takes one epoch of the loader for each of its own.
+# A fit takes one epoch of the loader for each of its epochs.
 FIT = """
 def fit(data, kind):
     keras.utils.set_random_seed(1)
@@ -379,7 +379,7 @@ for kind in ("plain", "built"):
         np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-7)
 """
 
-# Of a short loader each epoch is given once: a look and an epoch may have as many batches, and Keras tells which it was.
+# Each epoch of a short loader is returned once: a look and an epoch may have equally many batches; Keras reports looks.
 SHORT = """
 def model_of(kind):
     model = keras.Sequential([keras.layers.Dense(1)])
@@ -425,20 +425,22 @@ jax.default_backend = lambda: "gpu"
 
 @pytest.fixture(scope="module")
 def with_tensorflow():
-    """The interpreter from which the programs are forked: to import TensorFlow takes longest of what they do."""
+    """The interpreter from which the programs are forked: importing TensorFlow takes most of their time."""
     with lean_environ() as environ, Interpreter("tensorflow", "mpqueue.workers.launcher", environ=environ) as made:
         yield made
 
 
 @pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
-def test_a_fit_takes_one_epoch_of_the_loader_for_each_of_its_own(backend, pytestconfig, with_tensorflow, tmp_path):
+def test_fit_takes_one_epoch_of_the_loader_per_epoch(backend, pytestconfig, with_tensorflow, tmp_path):
     for module in ("keras", backend):
         pytest.importorskip(module)
     programs = [HEAD.format(tests=str(Path(__file__).parents[1]), backend=backend), FIT, SHORT]
     if backend == "jax":
         programs += [READS_AHEAD, SHORT]
     (tmp_path / "program.py").write_text("".join(programs), "utf-8")
-    limit_s = float(pytestconfig.getini("timeout")) - 20  # that of a test, which ends without a word of the program's
+    limit_s = (
+        float(pytestconfig.getini("timeout")) - 20
+    )  # shorter than pytest's own limit, which would hide the program's output
     with lean_environ() as environ:
         status, _, errors = with_tensorflow.run([tmp_path / "program.py"], tmp_path, environ, timeout=limit_s)
     assert status == 0, errors[-3000:]

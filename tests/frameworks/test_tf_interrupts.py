@@ -1,6 +1,6 @@
-"""Signals at random moments of what tf.data asks of a loader: each batch comes once, and states count what has come.
+"""Signals at random moments of tf.data's calls to a loader: each batch is returned once, and states count them.
 
-tf.data asks from a thread of its own, where no handler runs. Here its part is played in the main thread.
+tf.data calls from its own thread, where no signal handler runs. These tests make its calls in the main thread.
 """
 
 import itertools
@@ -27,7 +27,7 @@ def place_of(loader):
 
 
 def check_epoch(loader, feed, epoch, call, *, is_counted):
-    """Take one epoch, and begin or ask anew as often as a call is struck."""
+    """Take one epoch, and begin or request again as often as a call is interrupted."""
     begun = []
     while not begun:
         begun = call(feed.begin)
@@ -39,7 +39,7 @@ def check_epoch(loader, feed, epoch, call, *, is_counted):
             break
         found += [int(batch[0]) for batch in got]
         number = epoch * NUM_BATCHES + len(found)
-        whole = (epoch + 1, 0)  # known when the end was asked for, or with the last batch
+        whole = (epoch + 1, 0)  # known when the end was requested, or with the last batch
         assert place_of(loader) in {divmod(number, NUM_BATCHES), (epoch, len(found))}
         assert found == list(range(len(found)))
     assert found == list(range(NUM_BATCHES))
@@ -49,7 +49,7 @@ def check_epoch(loader, feed, epoch, call, *, is_counted):
 @pytest.mark.parametrize("error", [Struck, TimeoutError])
 @pytest.mark.parametrize("is_counted", [False, True])
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_states_and_batches_agree_wherever_a_signal_strikes(options, is_counted, error):
+def test_states_and_batches_agree_after_signals_at_any_moment(options, is_counted, error):
     end = time.monotonic() + RANDOM_S
     with Loader(Numbers(NUM_BATCHES), **options) as loader, Alarms(4, error) as alarms:
         feed = _Feed(LoaderEpochs(loader))

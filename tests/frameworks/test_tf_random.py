@@ -1,4 +1,4 @@
-"""Numbers of `tf.random` follow from seed, epoch and place, wherever TensorFlow is imported."""
+"""Numbers of `tf.random` depend on seed, epoch and place, in every process that imports TensorFlow."""
 
 import sys
 
@@ -13,7 +13,7 @@ from mpqueue import Loader
 
 
 class Draws:
-    """Draws by all that TensorFlow has."""
+    """Draws from all random functions of TensorFlow."""
 
     def __len__(self):
         return 5
@@ -40,7 +40,7 @@ def of_two_epochs(**options):
         return [np.asarray(batch) for _ in range(2) for batch in loader]
 
 
-IN_PROCESSES = {"workers": 2}  # each imports TensorFlow, for seconds: once is enough
+IN_PROCESSES = {"workers": 2}  # each worker imports TensorFlow, which takes seconds: once is enough
 IN_THREADS = {"workers": 2, "backend": "thread"}
 ALONE = {"workers": 0}
 
@@ -56,7 +56,9 @@ def test_all_backends_draw_the_same_numbers(samples, others):
         again = of_two_epochs(**other, **samples)
         assert all(map(np.array_equal, expected, again)), other
     rows = np.concatenate([np.atleast_2d(batch) for batch in expected])
-    assert len(np.unique(rows[:, :4])) == rows[:, :4].size == 40  # no number twice: not in a batch, nor in another
+    assert (
+        len(np.unique(rows[:, :4])) == rows[:, :4].size == 40
+    )  # no number is repeated, within a batch or between batches
 
 
 def test_each_operation_keeps_its_shape_type_and_distribution():
@@ -85,7 +87,7 @@ def test_each_operation_keeps_its_shape_type_and_distribution():
         assert abs(value.std() - expected.numpy().std()) < 0.3, name
 
 
-def test_the_trainers_own_numbers_stay_what_they_were():
+def test_numbers_of_the_trainer_do_not_change():
     @tf.function
     def in_function():
         return tf.random.uniform([])
@@ -112,7 +114,7 @@ class SeedsByItself:
         return float(tf.random.uniform([]))
 
 
-def test_a_seed_that_an_item_sets_holds_until_its_end():
+def test_seed_set_by_an_item_is_valid_until_its_end():
     tf.random.set_seed(8)
     own = float(tf.random.uniform([]))
     with Loader(SeedsByItself(), workers=0, seed=1) as loader:
@@ -121,7 +123,7 @@ def test_a_seed_that_an_item_sets_holds_until_its_end():
     assert len({*first, *second}) == 7
 
 
-def test_without_a_seed_numbers_without_workers_are_the_trainers():
+def test_numbers_without_seed_and_workers_are_the_trainers():
     tf.random.set_seed(8)
     own = [float(tf.random.uniform([])) for _ in range(3)]
     tf.random.set_seed(8)
@@ -142,15 +144,20 @@ class InFunctions:
         return float(self.draw()), float(self.draw_more())
 
 
+<<<<<<< HEAD
 def test_a_function_that_draws_is_told_of_once_and_repeats_nothing(caplog, monkeypatch):
     monkeypatch.setattr("mpqueue.worker.tensorflow_rng._has_warned", False)
+=======
+def test_tf_function_that_draws_warns_once_and_repeats_no_numbers(caplog, monkeypatch):
+    monkeypatch.setattr("mpqueue.worker.tensorflow_rng._has_told", False)
+>>>>>>> 6201fada (Name the tests of frontends and commands for what they check)
     tf.random.set_seed(None)
     with Loader(InFunctions(), workers=0, seed=1) as loader:
         assert len(set(list(loader) + list(loader))) == 6
     assert [record.message.count("tf.function") for record in caplog.records] == [1]
 
 
-def test_a_tensorflow_that_is_built_otherwise_is_told_of_once(caplog, monkeypatch):
+def test_unsupported_tensorflow_warns_once(caplog, monkeypatch):
     monkeypatch.setattr("mpqueue.worker.tensorflow_rng._is_followed", False)
     monkeypatch.delattr(sys.modules["tensorflow.python.ops.gen_random_ops"], "random_shuffle")
     with Loader([1, 2], workers=0, seed=1) as loader:

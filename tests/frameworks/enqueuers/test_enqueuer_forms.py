@@ -1,4 +1,4 @@
-"""The two constructors of `OrderedEnqueuer`, Keras 2's and Keras 3's, and what a `Sequence` says of itself."""
+"""The constructors of `OrderedEnqueuer` in Keras 2 and Keras 3, and the arguments that a `Sequence` specifies."""
 
 import os
 import threading
@@ -11,7 +11,7 @@ from mpqueue import GeneratorEnqueuer, OrderedEnqueuer, Sequence
 
 
 class Who(Sequence):
-    """Each batch says how many workers there are, and what runs them."""
+    """Each batch contains the number of workers and their backend."""
 
     def __len__(self):
         return 4
@@ -23,7 +23,7 @@ class Who(Sequence):
 
 
 def taken(enqueuer, *args, **kwargs):
-    """What the first batch says after a start with these arguments."""
+    """Return the first batch after a start with these arguments."""
     enqueuer.sequence.trainer = os.getpid()
     with enqueuer:
         enqueuer.start(*args, **kwargs)
@@ -41,50 +41,50 @@ def taken(enqueuer, *args, **kwargs):
     ],
     ids=["Keras 3 by name", "Keras 3 by place", "a number of NumPy's", "a mixture", "the Sequence's own"],
 )
-def test_a_start_without_arguments_takes_the_numbers_that_were_given_before(make):
+def test_start_without_arguments_uses_the_constructors_numbers(make):
     assert taken(make()) == (2, "process")
 
 
 @pytest.mark.parametrize("flag", [True, np.True_], ids=str)
-def test_a_second_argument_that_is_a_flag_is_that_of_keras_2(flag):
+def test_bool_as_second_argument_is_the_signature_of_keras_2(flag):
     enqueuer = OrderedEnqueuer(Who(), flag, True)
     assert (bool(enqueuer.use_multiprocessing), enqueuer.shuffle) == (True, True)
     assert taken(enqueuer) == (1, "process")
 
 
-def test_a_number_of_one_is_a_number_of_workers_and_no_flag():
+def test_1_as_second_argument_is_a_number_of_workers():
     assert taken(OrderedEnqueuer(Who(), 1)) == (1, "thread")
 
 
-def test_a_number_of_none_has_the_caller_compute():
+def test_0_workers_computes_in_the_caller():
     assert taken(OrderedEnqueuer(Who(), 0)) == (1, "caller")
 
 
-def test_what_start_is_told_wins_for_that_start_alone():
+def test_arguments_of_start_apply_to_that_start_only():
     enqueuer = OrderedEnqueuer(Who(), workers=2)
     assert taken(enqueuer, workers=3) == (3, "thread")
     assert enqueuer.workers == 3
     assert taken(enqueuer) == (2, "thread")
 
 
-def test_what_the_constructor_is_told_wins_over_the_sequence():
+def test_constructor_arguments_take_precedence_over_the_sequence():
     sequence = Who(workers=3, use_multiprocessing=True, max_queue_size=4)
     assert taken(OrderedEnqueuer(sequence, workers=2, use_multiprocessing=False)) == (2, "thread")
 
 
-def test_the_number_of_batches_computed_ahead_is_kept_too():
+def test_max_queue_size_is_kept_too():
     with OrderedEnqueuer(Who(), 1, False, 3) as enqueuer:
         enqueuer.start()
         assert enqueuer._engine.pipeline.ledger.credit == 3
 
 
-def test_a_sequence_may_be_told_later():
+def test_attributes_of_a_sequence_may_be_set_later():
     sequence = Who()
     sequence.workers = 2
     assert taken(OrderedEnqueuer(sequence)) == (2, "thread")
 
 
-def test_attributes_of_what_is_no_sequence_of_ours_say_nothing():
+def test_attributes_of_other_classes_are_ignored():
     class Crew:
         workers = ("Ada", "Grace")
 
@@ -97,7 +97,7 @@ def test_attributes_of_what_is_no_sequence_of_ours_say_nothing():
     assert taken(OrderedEnqueuer(Crew())) == "Ada"
 
 
-def test_a_sequence_that_never_calls_its_base_serves():
+def test_sequence_without_base_constructor_call_works():
     class Old(Who):
         def __init__(self):
             pass
@@ -120,21 +120,21 @@ def test_a_generator_starts_without_arguments_too():
         (lambda: OrderedEnqueuer(Who(workers="two")), "workers must be an integer, got 'two'"),
     ],
 )
-def test_a_form_that_is_neither_is_a_type_error_that_says_so(make, text):
+def test_invalid_signature_is_a_type_error_with_a_message(make, text):
     with pytest.raises(TypeError, match=text):
         make()
 
 
 @pytest.mark.parametrize("options", [{"workers": -1}, {"max_queue_size": 0, "use_multiprocessing": True}], ids=str)
-def test_impossible_numbers_are_refused_by_the_constructor(options):
+def test_invalid_numbers_are_rejected_by_the_constructor(options):
     with pytest.raises(ValueError, match=next(iter(options))):
         OrderedEnqueuer(Who(), **options)
 
 
-def test_a_sequence_says_what_keras_says_of_one_that_was_told_nothing():
+def test_sequence_has_the_default_attributes_of_keras():
     class Forgetful(Who):
         def __init__(self):
-            """Without a call of the base class's."""
+            """Does not call the constructor of the base class."""
 
     for sequence in (Who(), Forgetful()):
         assert (sequence.workers, sequence.use_multiprocessing, sequence.max_queue_size) == (1, False, 10)
@@ -143,7 +143,7 @@ def test_a_sequence_says_what_keras_says_of_one_that_was_told_nothing():
     assert taken(OrderedEnqueuer(sequence)) == (2, "thread")
 
 
-def test_what_a_subclass_says_of_all_of_its_kind_counts_as_given():
+def test_class_attributes_of_a_subclass_count_as_passed():
     class Two(Who):
         workers = 2
 
@@ -163,7 +163,7 @@ def test_what_a_subclass_says_of_all_of_its_kind_counts_as_given():
     [((2, 5, 0.05), {}), ((2,), {"max_q_size": 5, "wait_time": 0.05}), ((), {"nb_worker": 2, "max_q_size": 5})],
     ids=["by place", "Keras 2.0", "Keras 1"],
 )
-def test_the_arguments_of_keras_1_and_2_0_mean_what_they_meant(make, args, kwargs):
+def test_arguments_of_keras_1_and_2_0_keep_their_meaning(make, args, kwargs):
     enqueuer = make()
     assert taken(enqueuer, *args, **kwargs) == (2, "process")
 
@@ -181,13 +181,13 @@ def _one():
         ((True, 3), {}, 3),
     ],
 )
-def test_a_generator_enqueuer_takes_them_too(args, kwargs, seed):
+def test_generator_enqueuer_accepts_old_arguments(args, kwargs, seed):
     enqueuer = GeneratorEnqueuer(_one, *args, **kwargs)
     assert enqueuer.use_multiprocessing is True
     assert enqueuer._options.seed == seed
 
 
-def test_a_number_under_both_of_its_names_is_refused():
+def test_argument_passed_by_both_names_is_rejected():
     with pytest.raises(TypeError, match="max_q_size=3 and max_queue_size=2 mean the same"):
         OrderedEnqueuer(Who()).start(max_queue_size=2, max_q_size=3)
     with pytest.raises(TypeError, match="pickle_safe=True and use_multiprocessing=False mean the same"):

@@ -1,4 +1,4 @@
-"""What users of fit loops hold beyond the golden cases of Keras: epochs, several generators, bad calls."""
+"""Enqueuers beyond the golden cases of Keras: epochs, several generators, bad calls."""
 
 import threading
 
@@ -36,7 +36,7 @@ def take(generator, count):
 
 
 @pytest.mark.parametrize(("processes", "workers"), WAYS)
-def test_order_holds_over_changing_epochs_and_a_start_after_a_stop_begins_with_item_0(processes, workers):
+def test_order_is_kept_over_epochs_and_restart_begins_with_item_0(processes, workers):
     with OrderedEnqueuer(Counting(), processes) as enqueuer:
         enqueuer.start(workers, 3)
         assert take(enqueuer.get(), 10) == [0, 1, 2, 3, 100, 101, 102, 103, 200, 201]
@@ -47,7 +47,7 @@ def test_order_holds_over_changing_epochs_and_a_start_after_a_stop_begins_with_i
 
 
 @pytest.mark.parametrize(("processes", "workers"), WAYS)
-def test_stop_straight_after_the_last_batch_means_no_epoch_end(processes, workers):
+def test_stop_directly_after_the_last_batch_runs_no_epoch_end(processes, workers):
     sequence = Counting()
     with OrderedEnqueuer(sequence, processes) as enqueuer:
         enqueuer.start(workers)
@@ -55,7 +55,7 @@ def test_stop_straight_after_the_last_batch_means_no_epoch_end(processes, worker
     assert sequence.epoch == 0
 
 
-def test_the_epoch_end_comes_by_itself_while_nobody_asks_for_a_batch():
+def test_epoch_end_runs_without_a_request_for_a_batch():
     ended = threading.Event()
 
     class Telling(Counting):
@@ -69,7 +69,7 @@ def test_the_epoch_end_comes_by_itself_while_nobody_asks_for_a_batch():
         assert ended.wait(60)
 
 
-def test_what_the_epoch_end_raises_is_raised_by_the_next_next():
+def test_error_of_on_epoch_end_is_raised_by_the_following_next():
     class Raising(Counting):
         def on_epoch_end(self):
             raise OSError("the next epoch's file is missing")
@@ -83,7 +83,7 @@ def test_what_the_epoch_end_raises_is_raised_by_the_next_next():
         assert not enqueuer.is_running()
 
 
-def test_calls_in_the_wrong_order_say_what_to_call():
+def test_calls_in_the_wrong_order_raise_with_the_remedy():
     enqueuer = OrderedEnqueuer(Counting())
     enqueuer.stop()
     with pytest.raises(RuntimeError, match=r"call start\(\)"):
@@ -102,7 +102,7 @@ def test_dropping_a_generator_for_every_item_does_not_stop_the_enqueuer():
         assert [int(next(enqueuer.get())[0]) for _ in range(6)] == [0, 1, 2, 3, 100, 101]
 
 
-def test_a_generator_may_be_all_that_keeps_the_enqueuer_alive():
+def test_generator_keeps_the_enqueuer_alive():
     def batches():
         enqueuer = OrderedEnqueuer(Counting(), True)
         enqueuer.start(2)
@@ -122,7 +122,7 @@ def test_the_stream_may_be_read_in_another_thread_than_start():
 
 
 @pytest.mark.parametrize("processes", [True, False])
-def test_stop_frees_a_consumer_that_waits(processes):
+def test_stop_unblocks_a_waiting_consumer(processes):
     release = threading.Event()
 
     class Stuck(Counting):
@@ -149,7 +149,7 @@ def test_stop_frees_a_consumer_that_waits(processes):
     reader.join()
 
 
-def test_the_queue_tells_how_many_batches_are_ready_and_gives_items(deadlock_s):
+def test_queue_reports_ready_batches_and_returns_items(deadlock_s):
     with OrderedEnqueuer(Counting(50), True) as enqueuer:
         enqueuer.start(2, 4)
         while enqueuer.queue.qsize() < 4:
@@ -159,7 +159,7 @@ def test_the_queue_tells_how_many_batches_are_ready_and_gives_items(deadlock_s):
         assert take(enqueuer.get(), 1) == [1]
 
 
-def test_keras_attributes_are_there():
+def test_keras_attributes_exist():
     one, two = OrderedEnqueuer(Counting()), OrderedEnqueuer(Counting())
     assert "not started" in repr(two)
     assert isinstance(one.sequence, Counting)
@@ -183,13 +183,13 @@ def test_the_length_is_read_again_every_epoch():
 
 
 @pytest.mark.parametrize("processes", [True, False])
-def test_a_length_of_2_to_the_63_never_becomes_a_list(processes):
+def test_length_near_2_to_the_63_does_not_become_a_list(processes):
     with OrderedEnqueuer(Counting(2**63 - 1), processes) as enqueuer:
         enqueuer.start(2)
         assert take(enqueuer.get(), 5) == [0, 1, 2, 3, 4]
 
 
-def test_threads_work_on_the_callers_own_object():
+def test_threads_use_the_callers_own_object():
     class Noting(Counting):
         seen = ()
 
@@ -204,7 +204,7 @@ def test_threads_work_on_the_callers_own_object():
     assert sequence.seen[:4] == (0, 1, 2, 3)
 
 
-def test_without_order_every_item_of_an_epoch_comes_once():
+def test_unordered_epoch_returns_every_item_once():
     with OrderedEnqueuer(Counting(20), True, ordered=False) as enqueuer:
         enqueuer.start(3, 6)
         batches = enqueuer.get()
@@ -220,7 +220,7 @@ def test_a_generator_object_is_inherited_by_fork_with_one_warning():
     enqueuer.stop()
 
 
-def test_the_exception_of_a_generator_wins_over_the_end_that_other_threads_see():
+def test_exception_of_a_generator_takes_precedence_over_its_end():
     inside, seen = threading.Event(), threading.Event()
 
     class Failing:
@@ -245,7 +245,7 @@ def test_the_exception_of_a_generator_wins_over_the_end_that_other_threads_see()
     assert not enqueuer.is_running()
 
 
-def test_a_plain_generator_in_several_threads_says_that_it_is_not_thread_safe():
+def test_plain_generator_in_several_threads_raises_that_it_is_not_thread_safe():
     entered, release = threading.Event(), threading.Event()
 
     def slow():
@@ -265,7 +265,7 @@ def test_a_plain_generator_in_several_threads_says_that_it_is_not_thread_safe():
     enqueuer.stop()
 
 
-def test_sequence_has_the_names_of_keras_and_none_of_its_own():
+def test_sequence_has_only_the_names_of_keras():
     public = {name for name in dir(Sequence()) if not name.startswith("_")}
     assert public == {"on_epoch_end", "workers", "use_multiprocessing", "max_queue_size"}
     with pytest.raises(NotImplementedError):
@@ -299,7 +299,7 @@ def test_sequence_has_the_names_of_keras_and_none_of_its_own():
         (lambda: GeneratorEnqueuer(iter(()), random_seed=1, seed=2), ValueError, "random_seed"),
     ],
 )
-def test_bad_input_is_refused_before_any_process_starts(call, error, text):
+def test_bad_input_is_rejected_before_any_process_starts(call, error, text):
     with pytest.raises(error, match=text):
         call()
 

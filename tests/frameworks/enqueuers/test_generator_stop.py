@@ -1,4 +1,4 @@
-"""A stop ends generators that block, never end, or raise when they are closed."""
+"""Stopping generators that block, never end, or raise when they are closed."""
 
 import threading
 
@@ -10,7 +10,7 @@ from mpqueue import GeneratorEnqueuer, Loader
 
 
 class Blocking:
-    """A generator function whose second element never comes."""
+    """A generator function whose second element never arrives."""
 
     def __init__(self, gate):
         self.gate = gate.address
@@ -22,7 +22,7 @@ class Blocking:
 
 
 @pytest.mark.parametrize("method", ["forkserver", "fork", "spawn", "thread"])
-def test_a_generator_that_blocks_for_ever_does_not_block_stop(method):
+def test_generator_that_blocks_forever_does_not_block_stop(method):
     options = {} if method == "thread" else {"use_multiprocessing": True, "start_method": method}
     with Gate() as gate:
         enqueuer = GeneratorEnqueuer(Blocking(gate), **options)
@@ -50,7 +50,7 @@ def raising_in_close():
 @pytest.mark.filterwarnings("ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("stream", [endless, raising_in_close])
 @pytest.mark.parametrize(("backend", "workers"), [("process", 1), ("thread", 1), ("thread", 0)])
-def test_an_infinite_generator_ends_with_its_stop_whatever_its_close_does(stream, backend, workers):
+def test_infinite_generator_ends_at_stop_even_if_close_fails(stream, backend, workers):
     with Loader(stream, workers=workers, backend=backend) as loader:
         assert numbers(iter(loader), 30) == list(range(30))
         loader.stop()
@@ -58,7 +58,7 @@ def test_an_infinite_generator_ends_with_its_stop_whatever_its_close_does(stream
 
 
 class Slow:
-    """An iterator whose every element from the second on waits at a gate, and that no two threads may ask at once."""
+    """An iterator whose elements after the first wait at a gate, and that two threads must not call at once."""
 
     def __init__(self, gate):
         self._elements = self._make(gate.address)
@@ -79,7 +79,7 @@ class Slow:
 
 @pytest.mark.parametrize("workers", [1, 0])
 @pytest.mark.parametrize("make", [lambda gate: Slow(gate)._elements, Slow])
-def test_another_start_waits_for_the_thread_that_a_stop_has_left_in_the_generator(make, workers):
+def test_restart_waits_for_a_thread_left_in_the_generator(make, workers):
     with Gate() as gate:
         source = make(gate)
         enqueuer, other = GeneratorEnqueuer(source), GeneratorEnqueuer(source)
@@ -91,7 +91,7 @@ def test_another_start_waits_for_the_thread_that_a_stop_has_left_in_the_generato
         found = []
         reader = threading.Thread(target=lambda: found.extend(numbers(other.get(), 1)))
         reader.start()
-        left.let_go()  # the thread that was left there takes the second element along
+        left.let_go()  # the thread that was left there takes the second element
         gate.arrival().let_go()
         reader.join()
         assert found == [2]
@@ -100,7 +100,7 @@ def test_another_start_waits_for_the_thread_that_a_stop_has_left_in_the_generato
         other.stop()
 
 
-def test_a_start_that_is_stopped_while_it_waits_for_such_a_thread_takes_no_element():
+def test_restart_stopped_while_waiting_takes_no_element():
     with Gate() as gate:
         source = Slow(gate)
         enqueuer = GeneratorEnqueuer(source)

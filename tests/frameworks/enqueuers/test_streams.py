@@ -18,7 +18,7 @@ STREAM = (
 )
 
 
-def test_a_stream_is_the_same_in_any_workers():
+def test_stream_is_equal_for_any_number_of_workers():
     expected = list(STREAM)
     for workers, options in ((0, {}), (2, {"use_multiprocessing": True}), (3, {"backend": "thread"})):
         with GeneratorEnqueuer(STREAM, seed=0, **options) as enqueuer:
@@ -26,7 +26,7 @@ def test_a_stream_is_the_same_in_any_workers():
             assert list(enqueuer.get()) == expected
 
 
-def test_a_worker_that_is_killed_in_a_stage_changes_nothing(tmp_path):
+def test_killed_worker_does_not_change_the_stream(tmp_path):
     mark = tmp_path / "mark"
 
     def kill_once(pair):
@@ -45,7 +45,7 @@ def test_a_worker_that_is_killed_in_a_stage_changes_nothing(tmp_path):
     assert mark.exists()
 
 
-def test_lanes_free_a_generator_function_from_the_number_of_workers():
+def test_lanes_make_a_generator_function_independent_of_the_number_of_workers():
     def numbers():
         info = mpqueue.worker_info()
         yield from range(info.shard_id, 20, info.num_shards)
@@ -69,6 +69,6 @@ def test_lanes_free_a_generator_function_from_the_number_of_workers():
         (lambda: GeneratorEnqueuer(iter([1]), lanes=2), ValueError, "an iterator"),
     ],
 )
-def test_what_cannot_be_run_is_refused_before_a_process_starts(make, error, text):
+def test_unsupported_source_is_rejected_before_a_process_starts(make, error, text):
     with pytest.raises(error, match=text):
         make()
