@@ -1,4 +1,4 @@
-"""Which backend Keras gets where nobody has chosen one: the first that is installed."""
+"""The default backend of Keras in tests: the first that is installed."""
 
 import importlib.util
 import os
@@ -16,14 +16,14 @@ keep_compiled()
 
 
 def pytest_itemcollected(item):
-    """Keras and its backends use what NumPy and others deprecate."""
+    """Ignore deprecation warnings of Keras and its backends."""
     item.add_marker(pytest.mark.filterwarnings("ignore::DeprecationWarning"))
     item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture
 def delivered(monkeypatch):
-    """The batches that Keras is handed."""
+    """The batches that Keras receives."""
     from helpers.fitting import Delivered
 
     return Delivered(monkeypatch)

@@ -1,4 +1,4 @@
-"""Keras's `BackupAndRestore` restores no place in the data; a loader that begins anew then says so."""
+"""Keras's `BackupAndRestore` restores no place in the data; a loader that begins at its first batch logs a warning."""
 
 import pytest
 
@@ -26,7 +26,7 @@ class Kill(keras.callbacks.Callback):
 
 
 class GoesOn(keras.callbacks.BackupAndRestore):
-    """Has a loader go on as well."""
+    """Loads a state into a loader as well."""
 
     def __init__(self, loader, state, folder):
         super().__init__(folder)
@@ -39,7 +39,7 @@ class GoesOn(keras.callbacks.BackupAndRestore):
 
 @pytest.fixture
 def told(monkeypatch):
-    """What was said."""
+    """The logged warnings."""
     found = []
     monkeypatch.setattr(backups, "warn", found.append)
     monkeypatch.setattr(backups, "_has_warned", False)
@@ -49,10 +49,10 @@ def told(monkeypatch):
 
 @pytest.fixture
 def backup(tmp_path, told):
-    """The folder of a fit of three steps an epoch that was killed in its second epoch."""
+    """The folder of a fit with three steps per epoch that was killed in its second epoch."""
     with Loader(PAIRS, batch_size=4, workers=0) as loader, pytest.raises(Killed):
         fit(loader, Kill(), keras.callbacks.BackupAndRestore(tmp_path / "backup"))
-    assert told == []  # there was nothing to restore
+    assert told == []  # there was no backup to restore
     return tmp_path / "backup"
 
 
@@ -62,7 +62,7 @@ def fit(loader, *callbacks):
     model.fit(accelerate(loader), epochs=3, verbose=0, callbacks=list(callbacks))
 
 
-def test_a_loader_that_begins_anew_behind_a_backup_says_so_once(backup, told):
+def test_loader_restarted_after_a_backup_warns_once(backup, told):
     with Loader(PAIRS, batch_size=4, workers=0) as loader:
         with pytest.raises(Killed):
             fit(loader, keras.callbacks.BackupAndRestore(backup), Kill())
@@ -74,7 +74,7 @@ def test_a_loader_that_begins_anew_behind_a_backup_says_so_once(backup, told):
     assert len(told) == 1
 
 
-def test_one_that_was_given_a_state_says_nothing(backup, told):
+def test_loader_with_a_state_does_not_warn(backup, told):
     with Loader(PAIRS, batch_size=4, workers=0) as loader:
         state = loader.state_dict()
         with pytest.raises(Killed):
@@ -85,7 +85,7 @@ def test_one_that_was_given_a_state_says_nothing(backup, told):
     assert told == []
 
 
-def test_a_fit_after_that_is_no_resume(backup, told):
+def test_later_fit_does_not_count_as_a_resume(backup, told):
     with Loader(PAIRS, batch_size=4, workers=0) as loader:
         loader.load_state_dict(loader.state_dict())
         fit(loader, keras.callbacks.BackupAndRestore(backup))
@@ -94,7 +94,7 @@ def test_a_fit_after_that_is_no_resume(backup, told):
     assert told == []
 
 
-def test_kerass_own_is_put_back_when_nobody_is_to_know():
+def test_callback_of_keras_is_restored_without_accelerated_loaders():
     own = keras.callbacks.BackupAndRestore.on_train_begin
     with Loader(PAIRS, batch_size=4, workers=0) as loader:
         dataset = accelerate(loader)

@@ -1,4 +1,4 @@
-"""Hooks, items and batches of a fit: which, when and how often, as in a fit without workers."""
+"""Hooks, items and batches of a fit: which ones, when and how often, compared with a fit without workers."""
 
 import pytest
 
@@ -15,7 +15,7 @@ from mpqueue.keras import accelerate
 
 
 def notes_of(tmp_path, way, *, length=5, **options):
-    """What the dataset wrote down of a fit: its hooks and items, whichever process they ran in."""
+    """Return the notes of the dataset in a fit: its hooks and items, from all processes."""
     path = tmp_path / f"notes-{len(list(tmp_path.iterdir()))}"
     path.touch()
     fit(way(marked.Still(length, str(path))), **options)
@@ -23,7 +23,7 @@ def notes_of(tmp_path, way, *, length=5, **options):
 
 
 @pytest.mark.parametrize("kind", ["plain", "built"])
-def test_hooks_and_items_run_as_often_and_in_the_same_order(tmp_path, kind):
+def test_hooks_and_items_run_equally_often_and_in_the_same_order(tmp_path, kind):
     expected = notes_of(tmp_path, as_py_dataset, kind=kind)
     assert notes_of(tmp_path, lambda dataset: accelerate(dataset, 1), kind=kind) == expected
     begins, ends = expected.count("begin"), expected.count("end")
@@ -31,8 +31,8 @@ def test_hooks_and_items_run_as_often_and_in_the_same_order(tmp_path, kind):
 
 
 @pytest.mark.any_backend
-def test_hooks_are_called_alone_with_two_workers(tmp_path):
-    """Between a begin and its end lie exactly the items of one epoch."""
+def test_hooks_run_alone_with_two_workers(tmp_path):
+    """Between begin and end of an epoch, exactly its items are computed."""
     notes = notes_of(tmp_path, lambda dataset: accelerate(dataset, 2), kind="built")
     text = " ".join(notes).split("begin")
     for one in text[-3:]:
@@ -41,7 +41,7 @@ def test_hooks_are_called_alone_with_two_workers(tmp_path):
 
 
 @pytest.mark.any_backend
-def test_hooks_of_parts_of_a_pass_are_called_as_often(tmp_path):
+def test_hooks_of_parts_of_a_pass_run_equally_often(tmp_path):
     def hooks(way):
         notes = notes_of(tmp_path, way, length=6, steps_per_epoch=2, epochs=4)
         return [note for note in notes if not note.startswith("item")]
@@ -52,7 +52,7 @@ def test_hooks_of_parts_of_a_pass_are_called_as_often(tmp_path):
 @pytest.mark.parametrize("processes", [True, False], ids=["processes", "threads"])
 @pytest.mark.parametrize("kind", ["plain", "built"])
 def test_no_batch_from_before_an_epochs_end_is_delivered_after_it(delivered, processes, kind):
-    """Keras's own enqueuer gives the first epoch what it has read ahead while the model was built."""
+    """Keras's own enqueuer returns batches in the first epoch that it has read ahead while the model was built."""
     fit(as_py_dataset(marked.Marked()), kind=kind)
     expected = delivered.take()
     fit(accelerate(marked.Marked(), 2, use_multiprocessing=processes), kind=kind)
@@ -118,7 +118,7 @@ class Stopping(keras.callbacks.Callback):
 
 
 @pytest.mark.parametrize("batch", [1, 4], ids=["middle", "end"])
-def test_an_early_stop_is_that_without_workers(tmp_path, delivered, batch):
+def test_early_stop_equals_a_fit_without_workers(tmp_path, delivered, batch):
     plain = as_py_dataset(marked.Marked())
     expected = fit(plain, callbacks=[Stopping(batch)], shuffle=False)
     batches = delivered.take()
@@ -127,12 +127,12 @@ def test_an_early_stop_is_that_without_workers(tmp_path, delivered, batch):
     assert len(found[1]["loss"]) == 2
     assert found[1] == expected[1]
     assert dataset.state == plain.state
-    if BACKEND != "tensorflow":  # which reads ahead of the model
+    if BACKEND != "tensorflow":  # TensorFlow reads ahead of the model
         assert delivered.take() == batches
 
 
 @pytest.mark.any_backend
-def test_callbacks_see_the_epochs_and_batches_that_they_see_without_workers():
+def test_callbacks_get_the_same_epochs_and_batches_as_without_workers():
     class Noting(keras.callbacks.Callback):
         def __init__(self):
             super().__init__()
@@ -156,7 +156,7 @@ def test_callbacks_see_the_epochs_and_batches_that_they_see_without_workers():
 
 
 @pytest.mark.any_backend
-def test_a_pass_that_an_adapter_is_asked_for_directly_is_served_too():
+def test_adapter_used_directly_runs_in_our_workers():
     from keras.src.trainers.data_adapters.py_dataset_adapter import PyDatasetAdapter
 
     with mpqueue.keras.install():

@@ -1,4 +1,4 @@
-"""`model.fit` on mpqueue's workers is `model.fit` without workers, to the bit."""
+"""`model.fit` with mpqueue's workers equals `model.fit` without workers, bit for bit."""
 
 import pytest
 
@@ -28,8 +28,8 @@ CASES = {
     "endless": (lambda: marked.Still(None), {"steps_per_epoch": 4, "shuffle": False}),
 }
 if BACKEND == "torch":
-    del CASES["many steps at once"]  # Keras refuses steps_per_execution there
-# Keras handles the content of batches and the number of steps by the same code on every backend.
+    del CASES["many steps at once"]  # Keras rejects steps_per_execution there
+# Keras handles the content of batches and the number of steps by the same code on all backends.
 ON_ANY_BACKEND = {"not shuffled", "weighted", "classes", "named", "more steps than batches", "parts that do not fit"}
 ANY_BACKEND = pytest.mark.any_backend
 VALIDATIONS = [
@@ -46,26 +46,26 @@ def fit_without_workers(case):
 
 
 @pytest.mark.parametrize("case", [pytest.param(case, marks=[ANY_BACKEND] * (case in ON_ANY_BACKEND)) for case in CASES])
-def test_worker_processes_give_the_weights_and_history_of_a_fit_without_workers(case):
+def test_worker_processes_result_in_the_weights_of_a_fit_without_workers(case):
     make, options = CASES[case]
     assert_same(fit(accelerate(make(), 2), kind=case, **options), fit_without_workers(case))
 
 
 @pytest.mark.parametrize("case", ["plain", pytest.param("parts of a pass", marks=ANY_BACKEND), "endless"])
-def test_worker_threads_give_the_weights_and_history_of_a_fit_without_workers(case):
+def test_worker_threads_result_in_the_weights_of_a_fit_without_workers(case):
     make, options = CASES[case]
     found = fit(accelerate(make(), 2, use_multiprocessing=False), kind=case, **options)
     assert_same(found, fit_without_workers(case))
 
 
 @ANY_BACKEND
-def test_no_workers_at_all_are_possible_too():
+def test_zero_workers_are_possible():
     assert_same(fit(accelerate(marked.Marked(), 0)), fit_without_workers("plain"))
 
 
 @ANY_BACKEND
 @pytest.mark.parametrize(("case", "processes"), [("classes", True), ("plain", False)], ids=["processes", "threads"])
-def test_an_installed_fit_gives_the_weights_and_history_of_one_without_workers(case, processes):
+def test_installed_fit_results_in_the_weights_of_a_fit_without_workers(case, processes):
     make, options = CASES[case]
     with mpqueue.keras.install():
         found = fit(as_py_dataset(make(), 2, processes), kind=case, **options)
@@ -73,7 +73,7 @@ def test_an_installed_fit_gives_the_weights_and_history_of_one_without_workers(c
 
 
 @pytest.mark.parametrize("options", VALIDATIONS, ids=str)
-def test_validation_is_that_without_workers(options):
+def test_validation_equals_one_without_workers(options):
     plain, validation = marked.Marked(), marked.Marked(3)
     expected = fit(as_py_dataset(plain), validation_data=as_py_dataset(validation), **options)
     plain, validation = marked.Marked(), marked.Marked(3)
@@ -83,14 +83,14 @@ def test_validation_is_that_without_workers(options):
 
 
 @ANY_BACKEND
-def test_one_dataset_may_be_trained_on_and_validated_with():
+def test_one_dataset_can_be_used_for_training_and_validation():
     expected = fit(as_py_dataset(both := marked.Still()), validation_data=as_py_dataset(both))
     both = accelerate(marked.Still(), 2)
     assert_same(fit(both, validation_data=both), expected)
 
 
 @ANY_BACKEND
-def test_evaluate_and_predict_give_what_they_give_without_workers():
+def test_evaluate_and_predict_return_the_results_without_workers():
     model = make_model("built")
     dataset, fast = as_py_dataset(marked.Still()), accelerate(marked.Still(), 2)
     assert model.evaluate(fast, verbose=0) == model.evaluate(dataset, verbose=0)
@@ -98,7 +98,7 @@ def test_evaluate_and_predict_give_what_they_give_without_workers():
 
 
 @ANY_BACKEND
-def test_several_fits_in_a_row_go_on_as_without_workers():
+def test_consecutive_fits_continue_as_without_workers():
     def fits(dataset):
         keras.utils.set_random_seed(4)
         model = make_model("built")

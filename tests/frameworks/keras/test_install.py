@@ -1,4 +1,4 @@
-"""`install` and `accelerate`: what they replace, for whom, how long, and which Keras they refuse."""
+"""`install` and `accelerate`: what they replace, for which datasets, for how long, and which Keras they support."""
 
 import pytest
 
@@ -33,11 +33,11 @@ def enqueuer_for(dataset):
 def _is_put_back():
     yield
     gc.collect()
-    if BACKEND != "tensorflow":  # which keeps accelerated datasets for good
+    if BACKEND != "tensorflow":  # TensorFlow keeps accelerated datasets forever
         assert adapter.OrderedEnqueuer is STOCK
 
 
-def test_install_serves_every_dataset_with_workers_until_it_is_undone():
+def test_install_applies_to_every_dataset_with_workers_until_undone():
     dataset = as_py_dataset(marked.Marked(), 2, True)
     with install() as installation:
         assert isinstance(enqueuer_for(dataset), PassEnqueuer)
@@ -56,7 +56,7 @@ def test_installations_nest_and_each_undoes_itself_only():
     assert type(enqueuer_for(dataset)) is STOCK
 
 
-def test_install_without_a_with_statement_stays():
+def test_install_without_a_with_statement_remains():
     installation = install()
     enqueuer = enqueuer_for(as_py_dataset(marked.Marked(), 2))
     assert isinstance(enqueuer, Enqueuer)
@@ -80,7 +80,7 @@ def test_options_of_a_dataset_may_be_set_after_it_was_made():
 
 
 @pytest.mark.filterwarnings("ignore:Your `PyDataset` class should call")
-def test_a_dataset_that_forgot_to_initialise_its_base_is_served_too():
+def test_dataset_without_base_constructor_call_works():
     class Forgetful(keras.utils.PyDataset):
         def __init__(self):
             pass
@@ -94,14 +94,14 @@ def test_a_dataset_that_forgot_to_initialise_its_base_is_served_too():
         assert isinstance(enqueuer_for(dataset), PassEnqueuer)
 
 
-def test_accelerate_leaves_other_datasets_to_keras():
+def test_accelerate_does_not_affect_other_datasets():
     fast = accelerate(marked.Marked(), 2)
     assert isinstance(enqueuer_for(fast), PassEnqueuer)
     assert type(enqueuer_for(as_py_dataset(marked.Marked(), 2))) is STOCK
     del fast
 
 
-def test_what_accelerate_returns_is_a_py_dataset_with_the_items_of_the_source():
+def test_accelerate_returns_a_py_dataset_with_the_items_of_the_source():
     source = marked.Marked(3)
     fast = accelerate(source)
     assert isinstance(fast, keras.utils.PyDataset)
@@ -123,7 +123,7 @@ def test_an_endless_dataset_has_no_length():
         len(fast)
 
 
-def test_hooks_that_a_source_does_not_have_are_not_called():
+def test_missing_hooks_of_a_source_are_not_called():
     class Bare:
         def __len__(self):
             return 2
@@ -146,17 +146,17 @@ def test_hooks_that_a_source_does_not_have_are_not_called():
     ],
     ids=str,
 )
-def test_impossible_options_are_refused_at_once(options, error):
+def test_invalid_options_are_rejected_immediately(options, error):
     with pytest.raises(error, match=next(iter(options))):
         accelerate(marked.Marked(), **options)
 
 
-def test_what_is_no_dataset_is_refused_at_once():
+def test_object_that_is_not_a_dataset_is_rejected_immediately():
     with pytest.raises(TypeError, match="needs __getitem__ and __len__"):
         accelerate(iter([1, 2]))
 
 
-def test_an_unbounded_queue_is_refused_for_processes_when_the_fit_begins():
+def test_unbounded_queue_of_processes_is_rejected_when_fit_begins():
     with install(), pytest.raises(ValueError, match="max_queue_size must be at least 1"):
         enqueuer_for(as_py_dataset(marked.Marked(), 2, True, max_queue_size=0))
 
@@ -169,7 +169,7 @@ class OldEnqueuer:
 
 
 class OtherAdapter(adapter.PyDatasetAdapter):
-    """Does not build its enqueuer when it is made."""
+    """Does not make its enqueuer in the constructor."""
 
     def __init__(self, x, class_weight=None, shuffle=False):
         pass
@@ -184,7 +184,7 @@ class OtherAdapter(adapter.PyDatasetAdapter):
     ],
     ids=["older", "gone", "other adapter"],
 )
-def test_keras_that_does_not_fit_runs_datasets_itself_with_a_warning(monkeypatch, changes, why):
+def test_unsupported_keras_runs_datasets_itself_with_a_warning(monkeypatch, changes, why):
     _use_fresh_replacement(monkeypatch)
     for name, value in changes.items():
         monkeypatch.setattr(adapter, name, value)
@@ -204,7 +204,7 @@ def test_keras_that_does_not_fit_runs_datasets_itself_with_a_warning(monkeypatch
         accelerate(loader)
 
 
-def test_keras_that_does_not_fit_trains_with_its_own_enqueuer(monkeypatch):
+def test_unsupported_keras_trains_with_its_own_enqueuer(monkeypatch):
     class Future(STOCK):
         def start(self, *args, where=None):
             return super().start(*args)
@@ -237,15 +237,15 @@ def test_importing_the_module_does_not_import_keras():
     assert done.stdout.strip() == "False"
 
 
-def test_a_backend_that_is_missing_is_not_taken_for_a_missing_keras():
+def test_missing_backend_is_not_reported_as_missing_keras():
     code = f"import sys; sys.modules[{BACKEND!r}] = None; import mpqueue.keras; mpqueue.keras.install()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert BACKEND in done.stderr.splitlines()[-1]
     assert "mpqueue[keras" not in done.stderr
 
 
-def test_workers_of_a_dataset_that_travels_by_value_import_no_keras(delivered):
-    """The import of Keras and its backend would take seconds, in every pool."""
+def test_workers_of_a_dataset_sent_by_value_do_not_import_keras(delivered):
+    """Importing Keras and its backend would take seconds in every pool."""
 
     class Looking(keras.utils.PyDataset):
         def __len__(self):
@@ -264,7 +264,7 @@ def test_workers_of_a_dataset_that_travels_by_value_import_no_keras(delivered):
 
 
 @pytest.mark.any_backend
-def test_what_is_no_argument_of_accelerate_is_told_by_the_name_that_it_has():
+def test_unknown_argument_of_accelerate_is_rejected_with_its_mpqueue_name():
     arrays = np.zeros((4, 2)), np.zeros(4)
     with pytest.raises(TypeError, match=r"accelerate needs one dataset.*got ndarray.*call fit\(x, y\)"):
         mpqueue.keras.accelerate(*arrays)
@@ -280,7 +280,7 @@ def test_what_is_no_argument_of_accelerate_is_told_by_the_name_that_it_has():
 
 
 @pytest.mark.any_backend
-def test_a_number_of_workers_may_be_numpys():
+def test_number_of_workers_may_be_a_numpy_integer():
     assert mpqueue.keras.accelerate([(np.zeros((4, 2)), np.zeros(4))], np.int64(1)).workers == 1
     with pytest.raises(TypeError, match=r"workers must be an integer, got np.float64\(1.5\)"):
         mpqueue.keras.accelerate([(np.zeros((4, 2)), np.zeros(4))], np.float64(1.5))

@@ -1,4 +1,4 @@
-"""Signals at random moments of what Keras asks of an enqueuer: one ends the fit, and the next fit is whole."""
+"""Signals at random moments of Keras's calls to an enqueuer: a signal ends the fit, and the next fit is complete."""
 
 import contextlib
 import itertools
@@ -14,11 +14,11 @@ from mpqueue.frameworks.keras.loader_passes import LoaderEnqueuer, LoaderEpochs
 from mpqueue.frameworks.keras.passes import PassEnqueuer
 from mpqueue.loader.loop_position import LoopPosition
 
-RANDOM_S = 0.4  # each; the soak strikes for longer
+RANDOM_S = 0.4  # for each case; the soak test runs longer
 
 
 def one_epoch(enqueuer, alarms):
-    """The batches of an epoch of three, up to where it was struck."""
+    """Return the batches of an epoch of three, up to the interrupt."""
     enqueuer.start()
     batches, found = enqueuer.get(), []
     while len(found) < 3:
@@ -33,7 +33,7 @@ def one_epoch(enqueuer, alarms):
 
 @pytest.mark.parametrize("error", [Struck, TimeoutError])
 @pytest.mark.parametrize("processes", [True, False])
-def test_the_fit_after_one_that_a_signal_has_ended_is_whole(processes, error):
+def test_fit_after_an_interrupted_one_is_complete(processes, error):
     end = time.monotonic() + RANDOM_S
     with Alarms(4, error) as alarms:
         while alarms.count < 10 or time.monotonic() < end:
@@ -47,7 +47,7 @@ def test_the_fit_after_one_that_a_signal_has_ended_is_whole(processes, error):
 
 @pytest.mark.parametrize("error", [Struck, TimeoutError])
 @pytest.mark.parametrize("options", [{"workers": 2}, {"workers": 1, "backend": "thread"}, {"workers": 0}], ids=str)
-def test_the_epochs_and_the_states_of_a_loader_count_what_came(options, error):
+def test_epochs_and_states_of_a_loader_count_returned_batches(options, error):
     end, epoch, left = time.monotonic() + RANDOM_S, 0, (0, 0)
     with Loader(Numbers(3), **options) as loader, Alarms(4, error) as alarms:
         epochs = LoaderEpochs(loader)
@@ -59,13 +59,13 @@ def test_the_epochs_and_the_states_of_a_loader_count_what_came(options, error):
             place = state["epoch"], state["position"]
             assert found == [0, 1, 2][: len(found)]
             right = {(epoch, len(found)), (epoch + len(found) // 3, 0)}
-            # Where nothing has come the loader may still be where the epoch before was left.
+            # Without any batch, the loader may still be where the previous epoch was left.
             assert place in right or (not found and place == left)
             epoch, left = epoch + bool(found), place if found else left
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_no_state_counts_a_batch_that_nobody_got_where_the_next_epoch_is_struck(workers, monkeypatch):
+def test_state_counts_no_lost_batch_if_the_next_epoch_is_interrupted(workers, monkeypatch):
     def strike(*_):
         raise Struck
 
@@ -73,16 +73,18 @@ def test_no_state_counts_a_batch_that_nobody_got_where_the_next_epoch_is_struck(
         epochs = LoaderEpochs(loader)
         epoch = epochs.begin(on_trial=True)
         assert int(next(epoch)[0]) == 0
-        epoch.first = ((loader.place(), next(epoch.batches)),)  # as a strike leaves it, before it is handed out
+        epoch.first = (
+            (loader.place(), next(epoch.batches)),
+        )  # the state after an interrupt, before the batch is returned
         assert loader.state_dict()["position"] == 1
         with monkeypatch.context() as patched, pytest.raises(Struck):
-            patched.setattr(LoopPosition, "_behind", strike)  # a function's beginning is a place where signals come
+            patched.setattr(LoopPosition, "_behind", strike)  # signal handlers run at the beginning of a function
             epochs.peek(0)
         assert loader.state_dict()["position"] == 1
         assert [int(batch[0]) for batch in epochs.begin()] == [0, 1, 2]
 
 
-def test_wherever_a_signal_strikes_a_pool_can_be_parked_and_its_watch_ended():
+def test_pool_can_be_parked_after_a_signal_at_any_moment():
     for after in itertools.count(1):
         enqueuer = PassEnqueuer(Numbers(3), 1)
         with contextlib.suppress(Struck), Strike(after) as strike:

@@ -1,4 +1,4 @@
-"""A `Loader` in `fit`, `evaluate` and `predict`: its epochs are theirs, in its own order, none used up by a look."""
+"""A `Loader` in `fit`, `evaluate` and `predict`: each epoch is one of the loader's, and looks use up none."""
 
 import pytest
 
@@ -26,7 +26,7 @@ from mpqueue.system.replacement import Replacement
 
 
 def epochs_of(source, num_epochs, **options):
-    """The marks of the batches that a loop over a loader of this source gives, for each epoch."""
+    """Return the marks of the batches in a loop over a loader of this source, for each epoch."""
     with Loader(source, **options) as loader:
         return [
             [tuple(int(number) for number in np.rint(x[0][:3] / marked.Marked.SCALE)) for x, _ in loader]
@@ -40,7 +40,7 @@ def flat(epochs):
 
 @pytest.mark.parametrize("options", [{"workers": 2}, {"workers": 1, "backend": "thread"}, {"workers": 0}], ids=str)
 @pytest.mark.parametrize("kind", ["plain", "built"])
-def test_the_epochs_of_a_fit_are_those_of_a_loop_over_the_loader(delivered, kind, options):
+def test_epochs_of_a_fit_equal_a_loop_over_the_loader(delivered, kind, options):
     expected = epochs_of(marked.Marked(), 3, shuffle=True, seed=3, **options)
     source = marked.Marked()
     with Loader(source, shuffle=True, seed=3, **options) as loader:
@@ -51,7 +51,7 @@ def test_the_epochs_of_a_fit_are_those_of_a_loop_over_the_loader(delivered, kind
 
 @pytest.mark.parametrize("length", [1, 2, 5])
 @pytest.mark.parametrize("kind", ["plain", "built"])
-def test_a_look_uses_up_no_epoch_however_short(delivered, kind, length):
+def test_look_uses_up_no_epoch_of_any_length(delivered, kind, length):
     expected = epochs_of(marked.Marked(length), 3, workers=1, shuffle=True, seed=1)
     source = marked.Marked(length)
     with Loader(source, workers=1, shuffle=True, seed=1) as loader:
@@ -63,7 +63,7 @@ def test_a_look_uses_up_no_epoch_however_short(delivered, kind, length):
 @pytest.mark.parametrize("length", [1, 2, 3])
 @pytest.mark.skipif(BACKEND != "jax", reason="the others do not read ahead")
 def test_a_look_that_reads_ahead_uses_up_no_epoch(delivered, monkeypatch, length):
-    """As Keras does where JAX has an accelerator: it takes one batch more, or asks for the end."""
+    """Like Keras if JAX has an accelerator: it takes one batch more, or requests the end."""
     import jax
 
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
@@ -77,7 +77,7 @@ def test_a_look_that_reads_ahead_uses_up_no_epoch(delivered, monkeypatch, length
 
 @pytest.mark.parametrize("length", [1, 5])
 @pytest.mark.parametrize("kind", ["plain", "built"])
-def test_a_look_is_known_whatever_stands_between_keras_and_its_adapter(delivered, monkeypatch, kind, length):
+def test_look_is_detected_through_wrappers_of_the_adapter(delivered, monkeypatch, kind, length):
     """Such as a profiler, or a library that wraps the hooks."""
     stock = adapter.PyDatasetAdapter.on_epoch_end
 
@@ -93,8 +93,8 @@ def test_a_look_is_known_whatever_stands_between_keras_and_its_adapter(delivered
         assert source.state == 3
 
 
-def test_a_part_of_an_epoch_that_was_read_is_no_look_when_keras_resets_its_data_again(delivered):
-    """As `fit` does before each validation, of which it keeps the iterator."""
+def test_partly_read_epoch_is_not_a_look_after_another_reset(delivered):
+    """`fit` does so before each validation, and keeps its iterator."""
     model = make_model("built")
     with (
         Loader(marked.Still(5), workers=1) as loader,
@@ -116,7 +116,7 @@ def test_two_predictions_of_one_batch_are_two_epochs(delivered):
     assert delivered.take()[-2:] == flat(expected)
 
 
-def test_a_keras_that_resets_its_data_in_another_way_is_refused(monkeypatch):
+def test_keras_with_another_way_to_reset_data_is_rejected(monkeypatch):
     from keras.src.trainers.epoch_iterator import EpochIterator
 
     stock = EpochIterator.reset
@@ -131,11 +131,11 @@ def test_a_keras_that_resets_its_data_in_another_way_is_refused(monkeypatch):
         assert EpochIterator.reset is keras_resets._reset
     del accelerated
     gc.collect()
-    if BACKEND != "tensorflow":  # which keeps accelerated datasets for good
+    if BACKEND != "tensorflow":  # TensorFlow keeps accelerated datasets forever
         assert EpochIterator.reset is stock
 
 
-def test_the_weights_are_those_of_a_fit_without_workers():
+def test_weights_equal_a_fit_without_workers():
     expected = fit(as_py_dataset(marked.Still()), shuffle=False)
     with Loader(marked.Still(), workers=2) as loader:
         assert_same(fit(accelerate(loader), shuffle=False), expected)
@@ -148,7 +148,7 @@ def test_the_shuffle_of_fit_changes_nothing(delivered, shuffle):
     assert [mark[0] for mark in delivered.take()[-10:]] == [0, 1, 2, 3, 4] * 2
 
 
-def test_several_fits_go_on_with_the_loaders_epochs(delivered):
+def test_consecutive_fits_continue_with_the_loaders_epochs(delivered):
     expected = epochs_of(marked.Marked(), 4, workers=1, shuffle=True, seed=1)
     with Loader(marked.Marked(), workers=1, shuffle=True, seed=1) as loader:
         dataset = accelerate(loader)
@@ -157,7 +157,7 @@ def test_several_fits_go_on_with_the_loaders_epochs(delivered):
             assert delivered.take()[-10:] == flat(expected[2 * number :][:2])
 
 
-def test_parts_of_an_epoch_go_on_where_the_last_one_ended(delivered):
+def test_parts_of_an_epoch_continue_where_the_last_one_ended(delivered):
     expected = epochs_of(marked.Still(6), 2, workers=1, shuffle=True, seed=1)
     with Loader(marked.Still(6), workers=1, shuffle=True, seed=1) as loader:
         fit(accelerate(loader), steps_per_epoch=2, epochs=6)
@@ -190,7 +190,7 @@ def test_predict_with_a_model_that_was_never_built_uses_up_no_epoch():
 
 
 @pytest.mark.filterwarnings("ignore:.*ran out of data")
-def test_a_loader_that_was_resumed_goes_on_in_mid_epoch(delivered):
+def test_resumed_loader_continues_in_mid_epoch(delivered):
     expected = flat(epochs_of(marked.Still(6), 2, workers=1, shuffle=True, seed=1))
     with Loader(marked.Still(6), workers=1, shuffle=True, seed=1) as loader:
         batches = iter(loader)
@@ -207,7 +207,7 @@ def test_a_loader_that_was_resumed_goes_on_in_mid_epoch(delivered):
 @pytest.mark.parametrize("kind", ["plain", "built"])
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_callback_resumes_a_loader_when_the_training_begins(delivered, workers, kind):
-    """As one that restores the model does then: Keras has looked at a batch by that time."""
+    """A callback may restore the model then: Keras has already looked at a batch."""
     expected = flat(epochs_of(marked.Still(6), 2, workers=workers, shuffle=True, seed=1))
     with Loader(marked.Still(6), workers=workers, shuffle=True, seed=1) as loader:
         batches = iter(loader)
@@ -222,12 +222,12 @@ def test_a_callback_resumes_a_loader_when_the_training_begins(delivered, workers
 
 
 def pairs(length):
-    """Batches, without a hook whose effect a state could not bring back."""
+    """Return batches, without a hook whose effect a state could not restore."""
     return [(np.full((2, 4), number, "float32"), np.ones((2, 1), "float32")) for number in range(length)]
 
 
 def steps_by(state, length):
-    """How many batches a state counts."""
+    """Return the number of batches that a state counts."""
     return state["epoch"] * length + state["position"]
 
 
@@ -235,7 +235,7 @@ def steps_by(state, length):
 @pytest.mark.parametrize("kind", ["plain", "built"])
 @pytest.mark.parametrize("length", [1, 2, 6])
 @pytest.mark.skipif(BACKEND != "jax", reason="the others do not read ahead")
-def test_a_state_in_a_fit_counts_the_batches_of_steps_also_where_keras_is_ahead(monkeypatch, device, kind, length):
+def test_state_in_a_fit_counts_finished_steps_if_keras_reads_ahead(monkeypatch, device, kind, length):
     import jax
 
     monkeypatch.setattr(jax, "default_backend", lambda: device)
@@ -259,7 +259,7 @@ def test_a_state_in_a_fit_counts_the_batches_of_steps_also_where_keras_is_ahead(
 
 @pytest.mark.parametrize("steps", [1, 2])
 @pytest.mark.skipif(BACKEND != "jax", reason="the others do not read ahead")
-def test_a_fit_that_a_callback_stops_leaves_a_state_behind_its_last_step(monkeypatch, steps):
+def test_state_of_a_stopped_fit_is_after_its_last_step(monkeypatch, steps):
     import jax
 
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
@@ -274,7 +274,7 @@ def test_a_fit_that_a_callback_stops_leaves_a_state_behind_its_last_step(monkeyp
 
 
 @pytest.mark.skipif(BACKEND != "jax", reason="the others do not read ahead")
-def test_keras_is_ahead_as_its_iterator_says(monkeypatch):
+def test_takes_ahead_follows_the_iterator_of_keras(monkeypatch):
     import jax
     from keras.src.backend.jax.trainer import JAXEpochIterator
 
@@ -299,13 +299,13 @@ def test_a_generator_is_fitted_by_steps(delivered):
     assert [mark[0] for mark in delivered.take()[-6:]] == [0, 1, 2, 3, 4, 5]
 
 
-def test_what_an_item_raises_the_fit_raises():
+def test_fit_raises_the_error_of_an_item():
     with Loader(marked.Raising(), workers=1) as loader, pytest.raises(Exception, match="item 3 has gone bad") as caught:
         fit(accelerate(loader))
     assert caught.type is LookupError or BACKEND == "tensorflow"
 
 
-def test_the_workers_live_on_after_a_fit_and_statistics_are_the_loaders(delivered):
+def test_workers_remain_after_a_fit_and_statistics_are_the_loaders(delivered):
     with Loader(marked.FromProcesses(), workers=1) as loader:
         dataset = accelerate(loader)
         fit(dataset)
@@ -324,13 +324,13 @@ def test_a_dataset_of_a_loader_is_accelerated_once():
 @pytest.mark.parametrize(
     "options", [{"workers": 2}, {"use_multiprocessing": False}, {"max_queue_size": 3}, {"seed": 1}, {"copy": True}]
 )
-def test_options_beside_a_loader_are_refused(options):
+def test_options_together_with_a_loader_are_rejected(options):
     (name,) = options
     with pytest.raises(ValueError, match=f"a Loader has its own options: pass {name} to the Loader"):
         accelerate(Loader(marked.Marked()), **options)
 
 
-def test_a_pass_that_is_asked_for_outside_an_epoch_is_refused():
+def test_pass_requested_outside_an_epoch_is_rejected():
     with Loader(marked.Marked(), workers=1) as loader:
         enqueuer = adapter.PyDatasetAdapter(accelerate(loader)).enqueuer
         with pytest.raises(ValueError, match=r"call start\(\)"):
@@ -338,11 +338,11 @@ def test_a_pass_that_is_asked_for_outside_an_epoch_is_refused():
         assert repr(enqueuer) == f"<LoaderEnqueuer of {loader!r}, stopped>"
 
 
-# -- The looks themselves
+# -- Looks
 
 
 @pytest.mark.parametrize("num_taken", range(8))
-def test_an_epoch_is_begun_in_earnest_with_its_fifth_batch(num_taken):
+def test_epoch_cannot_be_taken_back_after_its_fifth_batch(num_taken):
     expected = epochs_of(marked.Still(6), 2, workers=1, shuffle=True, seed=1)
     with Loader(marked.Still(6), workers=1, shuffle=True, seed=1) as loader:
         epochs = LoaderEpochs(loader)
@@ -351,14 +351,14 @@ def test_an_epoch_is_begun_in_earnest_with_its_fifth_batch(num_taken):
         epochs.take_back(trial)
         marks = [int(np.rint(x[0, 0] / marked.Marked.SCALE)) for x, _ in epochs.begin()]
         assert marks == [mark[0] for mark in expected[0 if num_taken <= 4 else 1]]
-        if num_taken == 5:  # it was no look, and has one batch left, which went with the next epoch
+        if num_taken == 5:  # it was not a look, and its last batch was read by the next epoch
             with pytest.raises(RuntimeError, match="ended by another one"):
                 list(trial)
         else:
             assert list(trial) == []
 
 
-def test_what_was_looked_at_is_written_to_by_nobody_else():
+def test_batches_of_a_look_are_private_copies():
     with Loader(marked.Marked(6), workers=1) as loader:
         epochs = LoaderEpochs(loader)
         epochs.peek(1)[0][:] = -1
@@ -371,12 +371,12 @@ def test_what_was_looked_at_is_written_to_by_nobody_else():
 @pytest.mark.parametrize(
     ("index", "text"), [(3, "batch 3 does not exist: the epoch has 3"), (4, "only the first 4"), (-1, "batch -1")]
 )
-def test_a_look_at_what_is_not_there_is_an_index_error(index, text):
+def test_look_at_a_missing_batch_is_an_index_error(index, text):
     with Loader(marked.Marked(3), workers=1) as loader, pytest.raises(IndexError, match=text):
         accelerate(loader)[index]
 
 
-# -- What a `Sequence` says of itself
+# -- The arguments that a `Sequence` specifies
 
 
 class Own(mpqueue.Sequence):
@@ -414,7 +414,7 @@ def test_a_sequence_may_be_a_py_dataset_too():
 
 
 @pytest.mark.parametrize("on_trial", [True, False])
-def test_wherever_a_signal_strikes_an_epoch_for_keras_gives_each_batch_once(on_trial):
+def test_epoch_for_keras_returns_each_batch_once_after_signals(on_trial):
     for after in itertools.count(1, 2):
         with Loader(Numbers(6), workers=0) as loader:
             epochs = LoaderEpochs(loader)
@@ -432,14 +432,14 @@ def test_wherever_a_signal_strikes_an_epoch_for_keras_gives_each_batch_once(on_t
 
 
 def rest_of(loader):
-    """The batches that a loader gives which goes on from the state of this one."""
+    """Return the batches of a loader that resumes from the state of this one."""
     with Loader(Numbers(4), workers=0) as other:
         other.load_state_dict(loader.state_dict())
         return [int(batch[0]) for batch in other]
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_state_counts_no_batch_that_was_only_looked_at(workers):
+def test_state_does_not_count_batches_of_a_look(workers):
     with Loader(Numbers(4), workers=workers) as loader:
         epochs = LoaderEpochs(loader)
         epochs.peek(1)
@@ -456,13 +456,13 @@ def test_a_state_counts_no_batch_that_was_only_looked_at(workers):
         epochs.peek(0)
         state = loader.state_dict()
         assert (state["epoch"], state["position"]) == (1, 0)
-        next(iter(loader))  # a loop of its own: what was looked at is nobody's any more
+        next(iter(loader))  # a separate loop: batches of the look are dropped
         assert rest_of(loader) == [1, 2, 3]
 
 
 @pytest.mark.parametrize("on_trial", [True, False])
 @pytest.mark.parametrize("num_peeked", [0, 2])
-def test_a_state_counts_no_batch_that_is_held_ahead_of_use(on_trial, num_peeked):
+def test_state_does_not_count_a_batch_held_ahead_of_use(on_trial, num_peeked):
     with Loader(Numbers(4), workers=0) as loader:
         epochs = LoaderEpochs(loader, takes_ahead=lambda: True)
         for number in range(num_peeked):
@@ -479,8 +479,8 @@ def test_a_state_counts_no_batch_that_is_held_ahead_of_use(on_trial, num_peeked)
 
 
 @pytest.mark.parametrize("on_trial", [True, False])
-def test_wherever_a_signal_ends_an_epoch_the_next_one_and_a_state_are_right(on_trial):
-    """As Ctrl-C ends a fit: an epoch of which nothing has come begins again, any other is left."""
+def test_epoch_and_state_are_correct_after_a_signal_at_any_moment(on_trial):
+    """As after Ctrl-C in a fit: an epoch without any batch begins again, any other one is left."""
     for after in itertools.count(1, 2):
         with Loader(Numbers(4), workers=0) as loader:
             epochs, found = LoaderEpochs(loader), []

@@ -1,4 +1,4 @@
-"""`PassEnqueuer` where several threads use it, without Keras."""
+"""`PassEnqueuer` used by several threads, without Keras."""
 
 import threading
 
@@ -8,7 +8,7 @@ from mpqueue.frameworks.keras.passes import PassEnqueuer
 
 
 class Changing:
-    """Batches of the value that it has; something may happen while it is looked at."""
+    """Batches of its present value; a test may do something while the dataset is checked."""
 
     def __init__(self):
         self.value, self.amid = 0, None
@@ -26,8 +26,8 @@ class Changing:
         return state
 
 
-def test_a_change_behind_a_stop_that_comes_amid_the_look_of_another_thread_is_seen():
-    """An iterator that reads ahead in a thread asks for a batch while the fit loop ends its epoch."""
+def test_change_after_a_concurrent_stop_is_detected():
+    """An iterator that reads ahead in a thread requests a batch while the fit loop ends its epoch."""
     source = Changing()
     enqueuer = PassEnqueuer(source, 1, use_multiprocessing=True)
 

@@ -88,7 +88,7 @@ def descendants(mark):
     return found
 
 
-def test_scripts_without_a_main_guard_run_equally_and_leave_nothing(run):
+def test_scripts_without_a_main_guard_run_and_leave_no_process(run):
     found = [run(ending, workers) for workers, ending in enumerate(ENDINGS, 1)]
     for out, errors in found:
         assert len(out) > 10
@@ -98,10 +98,12 @@ def test_scripts_without_a_main_guard_run_equally_and_leave_nothing(run):
 
 
 @pytest.mark.skipif("MPQUEUE_ONE_BACKEND" in os.environ, reason="this is the run of another backend")
-@pytest.mark.parametrize("backend", ["jax", "tensorflow"])  # torch, and test_loaders.py: by hand, they take minutes
+@pytest.mark.parametrize(
+    "backend", ["jax", "tensorflow"]
+)  # torch, and test_loaders.py: run manually, because they take minutes
 @pytest.mark.timeout(1200)
 @pytest.mark.slow
-def test_what_may_depend_on_the_backend_holds_on_every_one(backend):
+def test_backend_dependent_tests_pass_on_every_backend(backend):
     if backend == BACKEND:
         pytest.skip("the other tests run on it")
     if importlib.util.find_spec(backend) is None:

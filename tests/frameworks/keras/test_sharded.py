@@ -1,4 +1,4 @@
-"""Keras from 3.16 on: orders that follow from the number of the epoch, and batches that processes divide."""
+"""Keras 3.16 and later: orders that depend on the number of the epoch, and batches divided among processes."""
 
 import pytest
 
@@ -21,7 +21,7 @@ from mpqueue.system.replacement import Replacement
 
 
 class Indices:
-    """Batches that are their index; ``length`` None: endless."""
+    """Batches equal to their index; ``length`` None: endless."""
 
     def __init__(self, length):
         self.num_batches = length
@@ -50,7 +50,7 @@ def order_of(epoch, length):
 
 @pytest.mark.any_backend
 @pytest.mark.parametrize("processes", [True, False], ids=["processes", "threads"])
-def test_order_follows_from_the_epoch_and_leaves_the_trainers_generator_alone(processes):
+def test_order_depends_on_the_epoch_and_not_on_the_trainers_generator(processes):
     before = random.getstate()
     enqueuer = PassEnqueuer(Indices(9), 2, processes, shuffle=True)
     assert [taken(enqueuer, epoch, 9) for epoch in (3, 0)] == [order_of(3, 9), order_of(0, 9)]
@@ -86,7 +86,7 @@ def test_processes_divide_the_batches_of_an_endless_dataset():
 
 
 class ShardedEnqueuer(adapter.OrderedEnqueuer):
-    """Keras 3.16's, as far as its signatures go."""
+    """The enqueuer of Keras 3.16, as far as its signatures matter."""
 
     def __init__(
         self, py_dataset, workers=1, use_multiprocessing=False, max_queue_size=10, shuffle=False, num_data_shards=1,
@@ -99,9 +99,9 @@ class ShardedEnqueuer(adapter.OrderedEnqueuer):
 
 
 class ShardedAdapter(adapter.PyDatasetAdapter):
-    """Keras 3.16's: it counts epochs, and takes its part of the batches."""
+    """The adapter of Keras 3.16: it counts epochs, and takes its part of the batches."""
 
-    shards = 1, 0  # how many, and which
+    shards = 1, 0  # number of shards, and this one
 
     def __init__(self, x, class_weight=None, shuffle=False):
         self.py_dataset, self.class_weight, self.shuffle = x, class_weight, shuffle
@@ -162,7 +162,7 @@ def keras_316(monkeypatch):
 @pytest.mark.usefixtures("keras_316")
 @pytest.mark.parametrize("kind", ["plain", "built"])
 @pytest.mark.parametrize("shards", [(1, 0), (2, 1)])
-def test_fits_are_those_without_workers(monkeypatch, kind, shards):
+def test_fits_equal_those_without_workers(monkeypatch, kind, shards):
     monkeypatch.setattr(ShardedAdapter, "shards", shards)
     stock = fit(as_py_dataset(marked.Marked()), kind=kind)
     assert_same(fit(accelerate(marked.Marked(), 2), kind=kind), stock)
@@ -171,7 +171,7 @@ def test_fits_are_those_without_workers(monkeypatch, kind, shards):
 
 
 @pytest.mark.usefixtures("keras_316")
-def test_loader_is_fitted_and_refuses_to_be_divided_by_keras(monkeypatch):
+def test_loader_works_and_rejects_division_by_keras(monkeypatch):
     def losses():
         with mpqueue.Loader(marked.Marked(), workers=1) as loader:
             return fit(accelerate(loader))[1]["loss"]

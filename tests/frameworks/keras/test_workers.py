@@ -1,4 +1,4 @@
-"""The workers of a fit: how long they live, what kills them, what they draw, what they raise."""
+"""The workers of a fit: their lifetime, crashes, random numbers and errors."""
 
 import pytest
 
@@ -20,11 +20,11 @@ from mpqueue.keras import accelerate
 
 
 def pids(marks):
-    """The processes that computed the batches, but for those that TensorFlow asks for in the trainer."""
+    """Return the processes that computed the batches, without those that TensorFlow requests in the trainer."""
     return {mark[2] for mark in marks} - {os.getpid()}
 
 
-def test_workers_live_across_epochs_and_validations(delivered):
+def test_workers_are_kept_across_epochs_and_validations(delivered):
     class Sorting(keras.callbacks.Callback):
         """Sorts the batches into those of the training and those of the validation."""
 
@@ -47,14 +47,14 @@ def test_workers_live_across_epochs_and_validations(delivered):
 
 
 @pytest.mark.any_backend
-def test_a_killed_worker_costs_no_batch_and_no_hang(tmp_path):
+def test_killed_worker_loses_no_batch_and_causes_no_hang(tmp_path):
     expected = fit(as_py_dataset(marked.Marked()))
     assert_same(fit(accelerate(marked.Killing(str(tmp_path)), 2)), expected)
     assert not psutil.pid_exists(int((tmp_path / "killed").read_text()))
 
 
 def raised_by_fit(dataset, **options):
-    """What a fit raises; on TensorFlow its own error, with the text of the dataset's."""
+    """Return the error of a fit; on TensorFlow, its own error with the message of the dataset's."""
     with pytest.raises(Exception) as caught:
         fit(dataset, **options)
     error = caught.value
@@ -62,7 +62,7 @@ def raised_by_fit(dataset, **options):
 
 
 @pytest.mark.any_backend
-def test_an_item_that_kills_every_worker_ends_the_fit_with_an_error():
+def test_item_that_crashes_every_worker_ends_the_fit_with_an_error():
     kind, text = raised_by_fit(accelerate(marked.Deadly(), 2, restarts=1))
     assert kind is WorkerDied or BACKEND == "tensorflow"
     assert "index 3" in text
@@ -70,7 +70,7 @@ def test_an_item_that_kills_every_worker_ends_the_fit_with_an_error():
 
 
 @pytest.mark.parametrize("processes", [True, False], ids=["processes", "threads"])
-def test_what_an_item_raises_the_fit_raises(processes):
+def test_fit_raises_the_error_of_an_item(processes):
     expected_kind, _ = raised_by_fit(as_py_dataset(marked.Raising()))
     kind, text = raised_by_fit(accelerate(marked.Raising(), 2, use_multiprocessing=processes))
     assert kind is expected_kind
@@ -81,7 +81,7 @@ def test_what_an_item_raises_the_fit_raises(processes):
 
 
 def draws(delivered, program_seed=1, **options):
-    """The numbers that the items of a fit drew: by `random`, NumPy and `mpqueue.rng`, of each batch of 3 epochs."""
+    """Return the numbers of each batch of 3 epochs of a fit, from `random`, NumPy and `mpqueue.rng`."""
     delivered.batches.clear()
     fit(accelerate(marked.Drawing(), 2, **options), kind="built", seed=program_seed)
     return [tuple(batch[1:].tolist()) for batch in delivered.batches][-15:]
@@ -97,7 +97,7 @@ def test_no_two_batches_draw_the_same_numbers_and_the_seed_of_keras_reproduces_t
 
 
 @pytest.mark.any_backend
-def test_a_seed_of_its_own_makes_the_draws_independent_of_the_program(delivered):
+def test_option_seed_makes_draws_independent_of_the_program(delivered):
     first = draws(delivered, seed=3)  # in another order in another program
     assert sorted(draws(delivered, program_seed=2, seed=3)) == sorted(first)
     assert not set(draws(delivered, seed=4)) & set(first)
@@ -120,7 +120,7 @@ def test_a_dataset_that_cannot_be_pickled_is_inherited_by_fork_with_a_warning(de
 
 
 @pytest.mark.any_backend
-def test_a_dataset_that_cannot_be_pickled_is_refused_where_a_start_method_was_asked_for():
+def test_unpicklable_dataset_is_rejected_with_an_explicit_start_method():
     with pytest.raises(Exception, match=r"source\.lock cannot be pickled"):
         fit(accelerate(Locked(), 2, start_method="spawn"), kind="built")
 
@@ -130,7 +130,7 @@ def living_workers():
 
 
 @pytest.mark.any_backend
-def test_shutdown_leaves_no_process_of_a_fit_that_is_over():
+def test_shutdown_leaves_no_process_of_a_finished_fit():
     before = {child.pid for child in living_workers()}
     fit(accelerate(marked.Marked(), 2), validation_data=accelerate(marked.Marked(), 1))
     mpqueue.shutdown()
@@ -139,7 +139,7 @@ def test_shutdown_leaves_no_process_of_a_fit_that_is_over():
 
 
 @pytest.mark.any_backend
-def test_shutdown_in_the_middle_of_a_fit_costs_nothing_but_time():
+def test_shutdown_in_the_middle_of_a_fit_loses_no_batch():
     class Ending(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
             mpqueue.shutdown()
@@ -168,8 +168,8 @@ def test_statistics_are_kept_after_the_fit():
     assert statistics.elapsed_s == dataset.statistics().elapsed_s > 0 or BACKEND == "tensorflow"
 
 
-def test_batches_are_kept_as_long_as_a_model_needs_them():
-    """Views of shared memory reach the model; what it predicted from each stays what it was."""
+def test_batches_are_kept_while_a_model_needs_them():
+    """Views of shared memory reach the model; its predictions from them do not change."""
     model = make_model("built")
     found = model.predict(accelerate(marked.Still(40), 2, max_queue_size=2), verbose=0)
     np.testing.assert_array_equal(found, model.predict(as_py_dataset(marked.Still(40)), verbose=0))

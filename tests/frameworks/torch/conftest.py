@@ -1,4 +1,4 @@
-"""torch itself warns of what it is about to change."""
+"""Ignore deprecation warnings of torch."""
 
 import pytest
 

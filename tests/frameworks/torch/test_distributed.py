@@ -24,9 +24,9 @@ torch.distributed.destroy_process_group()
 """
 
 
-def test_each_rank_of_a_group_gets_its_part_and_together_they_get_all(tmp_path):
-    address = f"file://{tmp_path}/store"  # a port that was free a moment ago may be somebody else's by now
-    # The group alone says the rank: torch's launchers would set these.
+def test_ranks_of_a_group_share_all_batches(tmp_path):
+    address = f"file://{tmp_path}/store"  # a file, because a free port may be taken by another process in the meantime
+    # Only the group reports the rank: torch's launchers would set these variables.
     env = {name: value for name, value in os.environ.items() if name not in {"RANK", "WORLD_SIZE"}}
     env["GLOO_SOCKET_IFNAME"] = "lo"
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": env}

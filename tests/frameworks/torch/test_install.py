@@ -1,4 +1,4 @@
-"""`mpqueue.torch.install`: every loader of the program on mpqueue's workers."""
+"""`mpqueue.torch.install`: every loader of the program uses mpqueue's workers."""
 
 import copy
 import pickle
@@ -18,7 +18,7 @@ def _loader(**options):
     return data.DataLoader(range(6), batch_size=2, **{"num_workers": 1} | options)
 
 
-def test_every_loader_runs_on_our_workers_as_long_as_it_stands():
+def test_every_loader_uses_our_workers_while_installed():
     made_before = _loader()
     with mpqueue.torch.install():
         for loader in (made_before, _loader(persistent_workers=True)):
@@ -29,14 +29,14 @@ def test_every_loader_runs_on_our_workers_as_long_as_it_stands():
     assert data.DataLoader._get_iterator.__module__ == "torch.utils.data.dataloader"
 
 
-def test_loaders_without_workers_run_in_torchs_loop():
+def test_loaders_without_workers_use_torchs_loop():
     with mpqueue.torch.install():
         assert isinstance(iter(_loader(num_workers=0)), _SingleProcessDataLoaderIter)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_every_loader_has_a_state_as_long_as_it_stands(workers):
-    """One that was made before, and one of a subclass, too."""
+def test_every_loader_has_a_state_while_installed(workers):
+    """Including a loader made before, and one of a subclass."""
 
     class Own(data.DataLoader):
         pass
@@ -55,7 +55,7 @@ def test_every_loader_has_a_state_as_long_as_it_stands(workers):
     assert [batch.tolist() for batch in iterator] == [[2, 3], [4, 5]]
 
 
-def test_a_loader_with_a_state_of_its_own_keeps_it():
+def test_loader_with_its_own_state_keeps_it():
     class Own(data.DataLoader):
         def state_dict(self):
             return {"own": True}
@@ -75,7 +75,7 @@ def test_persistent_workers_outlive_the_installation():
 
 @pytest.mark.parametrize("copy_of", [copy.copy, copy.deepcopy, lambda loader: pickle.loads(pickle.dumps(loader))])
 @pytest.mark.parametrize("options", [{"num_workers": 0}, {}, {"persistent_workers": True}], ids=str)
-def test_a_loader_is_copied_after_use_and_the_copy_begins_anew(options, copy_of):
+def test_copy_of_a_used_loader_starts_again(options, copy_of):
     with mpqueue.torch.install():
         loader = _loader(**options)
         next(iter(loader))
@@ -83,7 +83,7 @@ def test_a_loader_is_copied_after_use_and_the_copy_begins_anew(options, copy_of)
         assert [batch.tolist() for batch in copied] == [[0, 1], [2, 3], [4, 5]]
 
 
-def test_subclasses_run_on_our_workers_too():
+def test_subclasses_use_our_workers():
     class Own(data.DataLoader):
         def _get_iterator(self):
             self.asked = True
@@ -109,7 +109,7 @@ def test_installations_are_counted():
     assert type(iter(_loader())) is PassIterator
     with outer:
         pass
-    with outer:  # once is enough
+    with outer:  # installed again by the same object
         pass
     iterator = iter(_loader())
     assert type(iterator) is _MultiProcessingDataLoaderIter
@@ -117,7 +117,7 @@ def test_installations_are_counted():
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_order_and_generator_are_those_of_a_program_without_it(workers):
+def test_order_and_generator_equal_a_program_without_install(workers):
     def run():
         torch.manual_seed(4)
         epochs = [[batch.tolist() for batch in _loader(shuffle=True, num_workers=workers)] for _ in range(2)]
@@ -130,7 +130,7 @@ def test_order_and_generator_are_those_of_a_program_without_it(workers):
     assert ours == (stock, torch.rand(1).item())
 
 
-def test_what_another_program_has_put_over_ours_stays_and_makes_no_circle(monkeypatch):
+def test_replacement_by_another_library_remains_without_recursion(monkeypatch):
     monkeypatch.setattr(data.DataLoader, "_get_iterator", data.DataLoader._get_iterator)
     with mpqueue.torch.install():
         ours = data.DataLoader._get_iterator
@@ -142,12 +142,12 @@ def test_what_another_program_has_put_over_ours_stays_and_makes_no_circle(monkey
         assert type(iter(_loader())) is PassIterator
 
 
-def test_a_torch_that_makes_its_iterators_elsewhere_is_refused(monkeypatch):
+def test_unsupported_torch_is_rejected(monkeypatch):
     monkeypatch.delattr(data.DataLoader, "_get_iterator")
     with pytest.raises(ImportError, match=f"does not support torch {re.escape(torch.__version__)}: .* no method"):
         mpqueue.torch.install()
     assert not hasattr(data.DataLoader, "_get_iterator")
 
 
-def test_every_argument_of_a_public_name_is_described_where_it_stands():
+def test_every_argument_of_a_public_name_is_described():
     assert undescribed(OF_TORCH) == ([], [])

@@ -1,4 +1,4 @@
-"""What a signal's handler raises in torch's face: no batch is lost without a word, and none comes twice."""
+"""Exceptions of signal handlers in torch's frontend: no batch is lost silently, and none is repeated."""
 
 import contextlib
 import itertools
@@ -31,7 +31,7 @@ def raises():
 
 
 class Samples(data.Dataset):
-    """The numbers from 0 to 7; one of them strikes, or raises, when it is asked for first."""
+    """The numbers from 0 to 7; one of them raises or interrupts at its first request."""
 
     def __init__(self, strike=None, at=3):
         self.strike, self.at = strike, at
@@ -51,7 +51,7 @@ def error():
 
 
 def taken(batches):
-    """What an iterator gives, with the exceptions in their places; and where it is behind each."""
+    """Return the batches and exceptions of an iterator, and its state after each."""
     found = []
     while True:
         try:
@@ -63,7 +63,7 @@ def taken(batches):
 
 
 def resumed(loader):
-    """The batches of a loader that has taken this one's state."""
+    """Return the batches of a loader that resumes from this one's state."""
     other = DataLoader(Samples(), batch_size=2)
     other.load_state_dict(loader.state_dict())
     return [batch.tolist() for batch in other]
@@ -79,7 +79,7 @@ def test_an_interrupt_in_an_item_without_workers_loses_no_batch(raises):
     assert taken(batches) == BATCHES[1:]
 
 
-def test_an_error_of_an_item_without_workers_takes_the_place_of_its_batch():
+def test_error_of_an_item_without_workers_is_raised_instead_of_its_batch():
     loader = DataLoader(Samples(error), batch_size=2)
     batches = iter(loader)
     assert next(batches).tolist() == [0, 1]
@@ -89,7 +89,7 @@ def test_an_error_of_an_item_without_workers_takes_the_place_of_its_batch():
     assert taken(batches) == BATCHES[2:]
 
 
-def test_a_strike_anywhere_without_workers_loses_no_batch_without_a_word():
+def test_interrupt_anywhere_without_workers_loses_no_batch_silently():
     num_whole = num_told = 0
     for after in itertools.count(1):
         loader = DataLoader(Samples(), batch_size=2)
@@ -108,11 +108,11 @@ def test_a_strike_anywhere_without_workers_loses_no_batch_without_a_word():
         else:
             num_whole += 1
             assert rest == left
-    assert num_whole > num_told > 0  # told: in its draw from the sampler alone
+    assert num_whole > num_told > 0  # raised only in the draw from the sampler
 
 
 class Telling(data.IterableDataset):
-    """The numbers below 8; it tells where its iterator is."""
+    """The numbers below 8; its state is the position of its iterator."""
 
     at = 0
 
@@ -128,8 +128,8 @@ class Telling(data.IterableDataset):
         self.at = state["at"]
 
 
-def test_a_state_behind_a_strike_anywhere_in_a_stream_without_workers_lacks_no_batch():
-    """A batch that was computed and came to nobody is behind the place where the dataset says that it is."""
+def test_state_after_an_interrupt_in_a_stream_without_workers_lacks_no_batch():
+    """A computed batch that was never returned is before the position that the dataset reports."""
     for after in itertools.count(1):
         loader = DataLoader(Telling(), batch_size=2)
         num_come = 0
@@ -146,7 +146,7 @@ def test_a_state_behind_a_strike_anywhere_in_a_stream_without_workers_lacks_no_b
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_a_sampler_that_an_interrupt_ends_is_no_end_of_the_pass(raises, num_workers):
+def test_sampler_ended_by_an_interrupt_does_not_end_the_pass(raises, num_workers):
     class Order(data.Sampler):
         def __len__(self):
             return 32
@@ -168,8 +168,8 @@ def test_a_sampler_that_an_interrupt_ends_is_no_end_of_the_pass(raises, num_work
 
 
 @pytest.mark.parametrize("kind", ["sampler", "stream"])
-def test_a_second_interrupt_as_the_first_one_is_looked_at_is_no_end_of_the_pass(raises, kind, monkeypatch):
-    """The pass ended early and silently: only after the look it was noted that the generator was broken off."""
+def test_second_interrupt_during_the_check_does_not_end_the_pass(raises, kind, monkeypatch):
+    """The check itself may be interrupted before the pass is marked as broken."""
 
     def numbers():
         yield from range(3)
@@ -199,7 +199,7 @@ def test_a_second_interrupt_as_the_first_one_is_looked_at_is_no_end_of_the_pass(
             next(batches)
 
 
-def test_an_interrupt_in_an_iterable_dataset_is_no_end_of_the_pass(raises):
+def test_interrupt_in_an_iterable_dataset_does_not_end_the_pass(raises):
     class Stream(data.IterableDataset):
         def __iter__(self):
             yield from range(3)
@@ -235,10 +235,12 @@ def state_of_globals():
 @pytest.mark.parametrize(
     "make", [Drawing, lambda: mpqueue.Dataset(Drawing()).filter(lambda numbers: True)], ids=["index", "stages"]
 )
-def test_a_seeded_loop_without_workers_has_its_own_numbers_wherever_an_interrupt_strikes(make):
+def test_seeded_loop_without_workers_keeps_its_numbers_after_an_interrupt(make):
     changed = []
     for after in itertools.count(1):
-        with mpqueue.Loader(make(), workers=0, seed=5) as loader:  # anew: after a strike other places follow
+        with mpqueue.Loader(
+            make(), workers=0, seed=5
+        ) as loader:  # a new loader: other places follow after an interrupt
             batches, before = iter(loader), state_of_globals()
             with contextlib.suppress(Struck), Strike(after) as strike:
                 next(batches)

@@ -1,6 +1,6 @@
-"""The state that the trainer of Lightning saves: exact in mid-epoch, and at an epoch's last batch that of the next epoch.
+"""States saved by Lightning's trainer: exact within an epoch; at its last batch, the beginning of the next epoch.
 
-A stand-in saves as Lightning 2.6 does, from a method of its name in a module of its name; Lightning itself is not needed.
+A stand-in saves like Lightning 2.6, from a method and module of the same names; Lightning itself is not needed.
 """
 
 import sys
@@ -64,7 +64,7 @@ OPTIONS = [{}, {"num_workers": 1}, {"num_workers": 1, "persistent_workers": True
 @pytest.mark.parametrize("options", OPTIONS, ids=["inline", "workers", "persistent"])
 @pytest.mark.parametrize("limit", [6, 4], ids=["all", "limited"])
 @pytest.mark.parametrize("saved_at", ["middle", "last"])
-def test_a_resumed_run_sees_what_the_run_would_have_seen(fit_loop, options, limit, saved_at):
+def test_resumed_run_gets_the_batches_of_the_uninterrupted_run(fit_loop, options, limit, saved_at):
     first = fit_loop(_loader(**options))
     for number, _ in enumerate(first.run_epoch(limit)):
         if number == (limit - 1 if saved_at == "last" else 1):
@@ -78,8 +78,8 @@ def test_a_resumed_run_sees_what_the_run_would_have_seen(fit_loop, options, limi
     assert other.seen == first.seen[2 if saved_at == "middle" else limit :]
 
 
-def test_a_loop_of_the_programs_own_finds_nothing_left_at_the_last_batch(fit_loop):
-    """Though Lightning is there: the program goes on in the epoch that it had begun."""
+def test_own_loop_resumed_at_the_last_batch_gets_no_more_batches(fit_loop):
+    """Even if Lightning is imported: the program continues the epoch that it had begun."""
     loader = _loader(num_workers=1)
     for _ in loader:
         state = loader.state_dict()
@@ -90,7 +90,7 @@ def test_a_loop_of_the_programs_own_finds_nothing_left_at_the_last_batch(fit_loo
     assert torch.equal(torch.stack(list(other)), torch.stack(rest))
 
 
-def test_the_generator_of_the_process_stays_as_it_is(fit_loop):
+def test_generator_of_the_process_does_not_change(fit_loop):
     loop = fit_loop(mpqueue.torch.DataLoader(range(4), batch_size=2, shuffle=True))
     list(loop.run_epoch(2))
     (saved,) = loop.on_save_checkpoint()
@@ -101,7 +101,7 @@ def test_the_generator_of_the_process_stays_as_it_is(fit_loop):
     assert sorted(torch.cat(list(other)).tolist()) == [0, 1, 2, 3]
 
 
-def test_loaders_of_torch_have_it_too(fit_loop):
+def test_loaders_of_torch_save_the_same_states(fit_loop):
     with mpqueue.torch.install():
         loop = fit_loop(data.DataLoader(range(4), batch_size=2, num_workers=1))
         list(loop.run_epoch(2))
@@ -112,8 +112,8 @@ def test_loaders_of_torch_have_it_too(fit_loop):
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=["inline", "workers", "persistent"])
-def test_a_sampler_that_is_told_of_the_epoch_behind_iter_is_heard(fit_loop, options):
-    """A run that is resumed at the end of an epoch is not to get the order of the first one again."""
+def test_epoch_set_after_iter_is_used(fit_loop, options):
+    """A run that is resumed at the end of an epoch must not repeat the order of the first epoch."""
 
     def run(epoch, is_told_before):
         torch.manual_seed(5)
@@ -127,8 +127,8 @@ def test_a_sampler_that_is_told_of_the_epoch_behind_iter_is_heard(fit_loop, opti
     assert run(2, is_told_before=False) == run(2, is_told_before=True) != run(0, is_told_before=True)
 
 
-def test_of_a_state_in_mid_epoch_the_sampler_is_not_heard(fit_loop):
-    """The state says of which epoch it is."""
+def test_epoch_of_a_state_in_mid_epoch_takes_precedence(fit_loop):
+    """The state contains its epoch."""
 
     def make():
         sampler = data.distributed.DistributedSampler(Noisy(), 2, 1, seed=3)

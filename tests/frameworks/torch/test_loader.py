@@ -1,4 +1,4 @@
-"""`mpqueue.torch.DataLoader` beyond the golden cases: life, death, state, random numbers, other ways to share."""
+"""`mpqueue.torch.DataLoader` beyond the golden cases: lifetime, crashes, states, random numbers, sharing strategies."""
 
 import copy
 import gc
@@ -56,14 +56,14 @@ class Drawing(Numbers):
 
 
 class Pids(Numbers):
-    """Items are the process that made them."""
+    """Items are the process ids of their workers."""
 
     def __getitem__(self, _index):
         return os.getpid()
 
 
 class Kills(Numbers):
-    """One item kills its worker, the first time or always."""
+    """One item kills its worker, once or always."""
 
     def __init__(self, mark, n=8):
         super().__init__(n)
@@ -92,7 +92,7 @@ assert multiprocessing.get_start_method(allow_none=True) is None
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_the_iterator_is_one_of_torchs():
+def test_iterator_is_an_instance_of_torchs_class():
     iterator = iter(DataLoader(Numbers(), batch_size=5, num_workers=2))
     assert isinstance(iterator, _MultiProcessingDataLoaderIter)
     assert len(iterator) == 3
@@ -102,7 +102,7 @@ def test_the_iterator_is_one_of_torchs():
 
 
 def test_shutting_workers_down_ends_them_and_the_iterator():
-    """As libraries do that know torch's iterator."""
+    """As libraries do that use torch's iterator."""
     iterator = iter(DataLoader(Pids(), batch_size=1, num_workers=1, persistent_workers=True))
     pid = int(next(iterator))
     iterator._shutdown_workers()
@@ -119,7 +119,7 @@ def test_workers_end_with_the_last_reference():
     assert not os.path.exists(f"/proc/{pid}")
 
 
-def test_persistent_workers_stay_and_others_do_not():
+def test_only_persistent_workers_remain_after_a_pass():
     for persists in (True, False):
         loader = DataLoader(Pids(), batch_size=1, num_workers=1, persistent_workers=persists)
         first, second = ({int(pid) for pid in loader} for _ in range(2))
@@ -127,18 +127,18 @@ def test_persistent_workers_stay_and_others_do_not():
         assert (first == second) is persists
 
 
-def test_a_killed_worker_is_replaced_and_nothing_is_lost(tmp_path):
+def test_killed_worker_is_replaced_and_no_batch_is_lost(tmp_path):
     loader = DataLoader(Kills(str(tmp_path / "mark")), batch_size=2, num_workers=2)
     assert _numbers(loader) == [[0, 1], [2, 3], [4, 5], [6, 7]]
     assert loader.statistics().deaths == 1
 
 
-def test_an_item_that_kills_every_worker_is_a_runtime_error():
+def test_item_that_crashes_every_worker_is_a_runtime_error():
     with pytest.raises(RuntimeError, match=r"DataLoader.*SIGKILL"):
         list(DataLoader(Kills(None), batch_size=2, num_workers=1))
 
 
-def test_an_interrupt_while_waiting_loses_nothing():
+def test_interrupt_while_waiting_loses_no_batch():
     gate, has_struck = Gate(), threading.Event()
 
     class AtGate(Numbers):
@@ -154,7 +154,7 @@ def test_an_interrupt_while_waiting_loses_nothing():
 
     def interrupt():
         arrival = gate.arrival()
-        # Again and again: one that comes in the instant before a system call blocks is handled after it.
+        # Repeatedly: a signal directly before a blocking system call is handled after it.
         while not has_struck.wait(0.05):
             signal.pthread_kill(threading.main_thread().ident, signal.SIGALRM)
         arrival.let_go()
@@ -187,7 +187,7 @@ def test_stop_iteration_of_an_item_ends_the_loop_with_one_warning():
     assert len(caught) == 1
 
 
-def test_statistics_are_those_of_the_latest_pass():
+def test_statistics_cover_the_latest_pass():
     loader = DataLoader(Numbers(), batch_size=3, num_workers=1)
     assert loader.statistics().batches == 0
     list(loader)
@@ -205,7 +205,7 @@ class Changing(data.Dataset):
 
 
 @pytest.mark.parametrize(("method", "values"), [("fork", {1, 2}), ("spawn", {1})])
-def test_a_worker_that_replaces_a_dead_one_has_the_dataset_that_is_documented(method, values):
+def test_replacement_worker_has_the_documented_dataset(method, values):
     dataset = Changing()
     dataset.value = 1
     batches = iter(DataLoader(dataset, batch_size=1, num_workers=1, multiprocessing_context=method))
@@ -217,14 +217,14 @@ def test_a_worker_that_replaces_a_dead_one_has_the_dataset_that_is_documented(me
     assert {value for value, _ in rest} | {1} == values
 
 
-def test_the_class_takes_the_type_of_its_batches_as_torchs_does():
-    """A program that says ``DataLoader[Tensor]`` runs with this class in the other's place."""
+def test_class_is_generic_like_torchs():
+    """A program that uses ``DataLoader[Tensor]`` runs with this class instead."""
     typed = DataLoader[torch.Tensor](Numbers(), num_workers=0)
     assert isinstance(typed, DataLoader)
     assert isinstance(typed, data.DataLoader)
 
 
-def test_a_dataset_with_memory_of_a_gpu_is_refused(monkeypatch):
+def test_dataset_with_gpu_memory_is_rejected(monkeypatch):
     class OnGpu:
         is_cuda = True
 
@@ -251,8 +251,8 @@ def _drawn(dataset, **options):
     workers=st.integers(1, 3), batch_size=st.integers(1, 7), draws_from=st.sampled_from([0, 1, 5, 11]),
     shuffle=st.booleans(),
 )  # fmt: skip
-def test_a_sample_draws_the_same_numbers_whatever_computes_it(workers, batch_size, draws_from, shuffle):
-    """Also where only some samples draw, so that a worker learns late that there are such."""
+def test_sample_draws_the_same_numbers_with_any_workers(workers, batch_size, draws_from, shuffle):
+    """Also if only some samples draw, so that a worker notices late."""
     dataset = Drawing(draws_from=draws_from)
     expected = _drawn(dataset, batch_size=4, num_workers=1, shuffle=shuffle)
     assert _drawn(dataset, batch_size=batch_size, num_workers=workers, shuffle=shuffle) == expected
@@ -260,14 +260,14 @@ def test_a_sample_draws_the_same_numbers_whatever_computes_it(workers, batch_siz
     assert len(set(numbers)) == 3 * (12 - draws_from)
 
 
-def test_the_epochs_of_persistent_workers_draw_other_numbers():
+def test_epochs_of_persistent_workers_draw_different_numbers():
     torch.manual_seed(1)
     loader = DataLoader(Drawing(), batch_size=3, num_workers=2, persistent_workers=True, collate_fn=as_it_is)
     first, second = ([item for batch in loader for item in batch] for _ in range(2))
     assert not {item[1] for item in first} & {item[1] for item in second}
 
 
-def test_a_dataset_that_draws_nothing_is_computed_once():
+def test_dataset_without_draws_is_computed_once():
     class Counting(Numbers):
         def __init__(self):
             super().__init__(20)
@@ -289,8 +289,8 @@ def test_a_dataset_that_draws_nothing_is_computed_once():
     taken=st.integers(0, 6), before=st.integers(1, 3), after=st.integers(1, 3), shuffle=st.booleans(),
     persistent=st.booleans(), own=st.booleans(),
 )  # fmt: skip
-def test_a_loader_goes_on_where_another_one_stopped(taken, before, after, shuffle, persistent, own):
-    """With the same samples and the same random numbers, for any number of workers."""
+def test_loader_resumes_where_another_one_stopped(taken, before, after, shuffle, persistent, own):
+    """With the same samples and random numbers, for any number of workers."""
 
     def make(workers):
         generator = torch.Generator().manual_seed(3) if own else None
@@ -318,7 +318,7 @@ def test_a_loader_goes_on_where_another_one_stopped(taken, before, after, shuffl
 @pytest.mark.parametrize(("before", "after"), [(0, 0), (0, 2), (2, 0)])
 @pytest.mark.parametrize("taken", [0, 3])
 def test_a_loader_without_workers_has_a_state_too(before, after, taken):
-    """And one with workers goes on from it, and the other way round."""
+    """A loader with workers resumes from it, and vice versa."""
 
     def make(workers):
         return DataLoader(Numbers(10), batch_size=2, num_workers=workers, shuffle=True)
@@ -338,7 +338,7 @@ def test_a_loader_without_workers_has_a_state_too(before, after, taken):
     assert sorted(number for batch in _numbers(other) for number in batch) == list(range(10))
 
 
-def test_a_stream_without_workers_goes_on():
+def test_stream_without_workers_resumes():
     class Stream(data.IterableDataset):
         def __iter__(self):
             return iter(range(9))
@@ -352,7 +352,7 @@ def test_a_stream_without_workers_goes_on():
 
 
 class Rewinding(data.IterableDataset):
-    """The numbers below 9; behind its end it tells that it is at its beginning."""
+    """The numbers below 9; after its end it reports its beginning."""
 
     at = 0
 
@@ -371,8 +371,8 @@ class Rewinding(data.IterableDataset):
 
 @pytest.mark.parametrize("before", [0, 1])
 @pytest.mark.parametrize("after", [0, 1])
-def test_a_state_behind_a_last_batch_that_is_short_is_of_the_end(before, after):
-    """To fill that batch the dataset was asked for more than it has."""
+def test_state_after_a_short_last_batch_is_the_end(before, after):
+    """To fill that batch, more elements were requested than the dataset has."""
     loader = DataLoader(Rewinding(), batch_size=2, num_workers=before)
     batches = iter(loader)
     assert [next(batches).tolist() for _ in range(5)][-1] == [8]
@@ -383,7 +383,7 @@ def test_a_state_behind_a_last_batch_that_is_short_is_of_the_end(before, after):
 
 
 class Counted(data.IterableDataset):
-    """Numbers, each written down when it is read; it tells where its latest iterator is, as Hugging Face's do."""
+    """Numbers that are recorded when they are read; its state is the place of its latest iterator."""
 
     def __init__(self, log, gate=None, fuse=None):
         self.log, self.gate, self.fuse, self.at, self.begins_at = str(log), gate, str(fuse), 0, 0
@@ -404,7 +404,7 @@ class Counted(data.IterableDataset):
         self.begins_at = state["at"]
 
 
-def test_a_stream_that_says_where_it_is_goes_on_there_when_its_worker_dies(tmp_path, monkeypatch):
+def test_stream_with_a_state_continues_after_a_worker_crash(tmp_path, monkeypatch):
     monkeypatch.setattr(lane_runner, "_BETWEEN_NS", 0)
     monkeypatch.setattr(lane_runner, "_WORK_PER_SAVE", 0)
     with Gate() as gate:
@@ -420,12 +420,12 @@ def test_a_stream_that_says_where_it_is_goes_on_there_when_its_worker_dies(tmp_p
         expected = [[number, number + 1] for number in range(0, 20, 2)]
         assert _numbers(batches) == expected
         assert (tmp_path / "log").read_text().split() == [str(number) for number in range(20)]
-        assert _numbers(loader) == expected  # from the beginning again
+        assert _numbers(loader) == expected  # again from the beginning
 
 
 @pytest.mark.parametrize("limit", [1, 2, 4, 64])
-def test_an_error_of_a_sampler_comes_behind_all_batches_that_it_gave(limit):
-    """Several are drawn at once where batches come fast; a generator that has raised gives nothing more, and no error."""
+def test_error_of_a_sampler_is_raised_after_all_of_its_batches(limit):
+    """Several are drawn at once if batches are fast. A generator that has raised returns and raises no more."""
 
     def batches():
         yield from ([0], [1], [2])
@@ -441,7 +441,7 @@ def test_an_error_of_a_sampler_comes_behind_all_batches_that_it_gave(limit):
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("is_batched", [False, True])
-def test_the_generator_that_a_sampler_keeps_is_part_of_the_state(workers, is_batched):
+def test_state_contains_the_generator_of_a_sampler(workers, is_batched):
     def make(seed):
         dataset = Numbers(10)
         sampler = data.RandomSampler(dataset, generator=torch.Generator().manual_seed(seed))
@@ -462,8 +462,8 @@ def test_the_generator_that_a_sampler_keeps_is_part_of_the_state(workers, is_bat
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("is_batched", [False, True])
-def test_the_epoch_that_a_sampler_was_told_of_is_part_of_the_state(workers, is_batched):
-    """A program need not tell a sampler, before it loads a state, of what the state knows."""
+def test_state_contains_the_epoch_of_a_sampler(workers, is_batched):
+    """A program need not set the epoch before it loads a state that contains it."""
 
     def make():
         sampler = data.distributed.DistributedSampler(Numbers(24), 2, 1, seed=3)
@@ -486,7 +486,7 @@ def test_the_epoch_that_a_sampler_was_told_of_is_part_of_the_state(workers, is_b
     assert _numbers(resumed) == _numbers(loader) != rest
 
 
-def test_the_state_of_an_ended_pass_is_the_beginning_of_another():
+def test_state_of_a_finished_pass_begins_the_next_one():
     loader = DataLoader(Numbers(4), batch_size=2, num_workers=1)
     list(loader)
     other = DataLoader(Numbers(4), batch_size=2, num_workers=1)
@@ -513,8 +513,8 @@ class DrawingStream(data.IterableDataset):
      (DrawingStream, {"num_workers": 2, "persistent_workers": True})],
     ids=["inline", "workers", "persistent", "stream", "stream, persistent"],
 )  # fmt: skip
-def test_behind_the_state_of_an_ended_pass_orders_and_numbers_go_on(make, options):
-    """A run that is resumed at the end of an epoch is not to see the order of its first one again."""
+def test_orders_and_numbers_continue_after_the_state_of_a_finished_pass(make, options):
+    """A run that is resumed at the end of an epoch must not repeat the order of the first epoch."""
 
     def loader():
         shuffle = {} if make is DrawingStream else {"shuffle": True}
@@ -529,7 +529,7 @@ def test_behind_the_state_of_an_ended_pass_orders_and_numbers_go_on(make, option
     assert [list(other), list(other)] == epochs[1:]
 
 
-def test_a_sampler_that_was_told_of_the_next_epoch_keeps_it_behind_an_ended_pass():
+def test_sampler_keeps_the_next_epoch_after_a_finished_pass():
     def make():
         sampler = data.distributed.DistributedSampler(Numbers(24), 2, 1, seed=3)
         return DataLoader(Numbers(24), 2, sampler=sampler, num_workers=1, generator=torch.Generator().manual_seed(1))
@@ -543,8 +543,8 @@ def test_a_sampler_that_was_told_of_the_next_epoch_keeps_it_behind_an_ended_pass
 
 
 @pytest.mark.parametrize("taken", [0, 2])
-def test_persistent_workers_that_have_worked_go_on_with_the_numbers_of_a_state(taken):
-    """Of another loader's run, and of an earlier pass of their own."""
+def test_used_persistent_workers_resume_with_the_numbers_of_a_state(taken):
+    """From a state of another loader's run, and of an earlier pass."""
 
     def make(seed):
         options = {"num_workers": 1, "persistent_workers": True, "generator": torch.Generator().manual_seed(seed)}
@@ -563,7 +563,7 @@ def test_persistent_workers_that_have_worked_go_on_with_the_numbers_of_a_state(t
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_state_before_the_first_pass_ends_the_one_that_runs(workers):
+def test_loading_a_state_before_the_first_pass_ends_the_present_pass(workers):
     loader = DataLoader(Numbers(4), batch_size=2, num_workers=workers)
     unused = loader.state_dict()
     next(iter(loader))
@@ -573,7 +573,7 @@ def test_a_state_before_the_first_pass_ends_the_one_that_runs(workers):
 
 
 class Shell:
-    """Around a sampler of batches that draws with its first one."""
+    """Wraps a batch sampler that draws with its first batch."""
 
     def __init__(self, batches):
         self.batches = batches
@@ -587,7 +587,7 @@ class Shell:
 
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("outer", [lambda batches: batches, Shell], ids=["plain", "in a shell"])
-def test_a_sampler_of_batches_that_draws_from_the_default_generator_goes_on(workers, outer):
+def test_batch_sampler_with_the_default_generator_resumes(workers, outer):
     def make():
         batches = outer(data.BatchSampler(data.RandomSampler(Numbers()), 2, drop_last=False))
         return DataLoader(Numbers(), batch_sampler=batches, num_workers=workers)
@@ -602,7 +602,7 @@ def test_a_sampler_of_batches_that_draws_from_the_default_generator_goes_on(work
     assert _numbers(other) == rest
 
 
-def test_a_loaded_state_is_given_back_until_it_is_used():
+def test_loaded_state_is_returned_until_it_is_used():
     loader = DataLoader(Numbers(), batch_size=2, num_workers=1)
     next(iter(loader))
     other = DataLoader(Numbers(), batch_size=2, num_workers=1)
@@ -612,7 +612,7 @@ def test_a_loaded_state_is_given_back_until_it_is_used():
     assert _numbers(third)[0] == [2, 3]
 
 
-def test_the_state_of_a_sampler_is_part_of_it():
+def test_state_contains_the_state_of_a_sampler():
     class Own(data.Sampler):
         def __init__(self):
             self.generator = torch.Generator().manual_seed(0)
@@ -649,8 +649,8 @@ def test_the_state_of_a_sampler_is_part_of_it():
     [{}, {"num_workers": 1}, {"num_workers": 1, "persistent_workers": True}],
     ids=["inline", "worker", "stays"],
 )
-def test_a_loader_is_copied_after_use_and_the_copy_begins_anew(options, copy_of):
-    """With persistent workers, torch's own cannot be."""
+def test_copy_of_a_used_loader_starts_again(options, copy_of):
+    """With persistent workers, torch's own loader cannot be copied."""
     loader = DataLoader(Numbers(6), batch_size=2, **options)
     iterator = iter(loader)
     next(iterator)
@@ -661,7 +661,7 @@ def test_a_loader_is_copied_after_use_and_the_copy_begins_anew(options, copy_of)
     assert _numbers(iterator) == [[2, 3], [4, 5]]
 
 
-def test_a_copy_goes_on_where_a_loaded_state_says():
+def test_copy_resumes_from_a_loaded_state():
     loader = DataLoader(Numbers(6), batch_size=2, num_workers=1)
     next(iter(loader))
     other = DataLoader(Numbers(6), batch_size=2, num_workers=1)
@@ -669,7 +669,7 @@ def test_a_copy_goes_on_where_a_loaded_state_says():
     assert _numbers(copy.deepcopy(other)) == _numbers(other) == [[2, 3], [4, 5]]
 
 
-def test_a_subclass_that_copies_all_it_has_can_be_pickled():
+def test_subclass_that_copies_its_dict_can_be_pickled():
     class Own(DataLoader):
         def __getstate__(self):
             return self.__dict__.copy()
@@ -679,13 +679,13 @@ def test_a_subclass_that_copies_all_it_has_can_be_pickled():
     assert _numbers(copy.deepcopy(loader)) == [[0, 1], [2, 3]]
 
 
-def test_a_state_of_something_else_is_refused():
+def test_object_that_is_not_a_state_is_rejected():
     loader = DataLoader(Numbers(), num_workers=1)
     with pytest.raises(ValueError, match=r"expected a state of a mpqueue\.torch\.DataLoader"):
         loader.load_state_dict({"epoch": 3})
 
 
-def test_a_stream_goes_on_as_it_was_divided_with_another_number_of_workers():
+def test_stream_keeps_its_division_with_another_number_of_workers():
     class Stream(data.IterableDataset):
         def __iter__(self):
             info = data.get_worker_info()
@@ -698,7 +698,7 @@ def test_a_stream_goes_on_as_it_was_divided_with_another_number_of_workers():
     assert [batch.tolist() for batch in other] == [[1, 3], [4, 6], [5, 7], [8, 10], [9, 11]]
 
 
-# -- Beside torch's own
+# -- Together with torch's own workers
 
 
 SIDE_BY_SIDE = """
@@ -725,8 +725,8 @@ def test_torchs_own_workers_and_sharing_strategies_work_next_to_ours():
 
 
 @pytest.mark.slow
-def test_a_fork_server_gives_the_same_batches():
-    """The other start methods are among the golden cases."""
+def test_fork_server_returns_the_same_batches():
+    """The golden cases test the other start methods."""
     torch.manual_seed(2)
     expected = _numbers(data.DataLoader(Numbers(), batch_size=5, shuffle=True))
     torch.manual_seed(2)
@@ -734,7 +734,7 @@ def test_a_fork_server_gives_the_same_batches():
     assert _numbers(loader) == expected
 
 
-def test_data_pipes_run_in_torchs_own_workers():
+def test_data_pipes_use_torchs_own_workers():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         pipe = data.datapipes.iter.IterableWrapper(range(4))
@@ -764,7 +764,7 @@ def test_a_loader_in_a_forked_child_works():
 
 
 class Epochs(data.IterableDataset):
-    """Pairs of the number of this iteration and a number; counts its iterations, and can be resumed."""
+    """Pairs of the number of this iteration and a number; counts its iterations, and has a state."""
 
     def __init__(self, gate=None, fuse=None):
         self.epoch, self.at, self.gate, self.fuse = -1, 0, gate, str(fuse)
@@ -794,7 +794,7 @@ class EpochsWithState(Epochs):
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("kind", [Epochs, EpochsWithState])
 @pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")  # JAX, if other tests have imported it
-def test_epochs_of_persistent_workers_are_those_of_torch(kind, workers):
+def test_epochs_of_persistent_workers_equal_those_of_torch(kind, workers):
     options = {"batch_size": 2, "num_workers": workers, "persistent_workers": True, "multiprocessing_context": "fork"}
     theirs, ours = (loader_class(kind(), **options) for loader_class in (data.DataLoader, DataLoader))
     for epoch in range(3):
@@ -808,12 +808,12 @@ def test_epoch_of_a_stream_with_a_state_continues_after_an_interrupt():
     _numbers(loader)
     batches = iter(loader)
     first = next(batches).tolist()
-    batches._pipeline.is_inconsistent = batches._pipeline.ledger.needs_attention = True  # as an interrupt leaves it
+    batches._pipeline.is_inconsistent = batches._pipeline.ledger.needs_attention = True  # the state after an interrupt
     assert [first, *_numbers(batches)] == [[[1, number], [1, number + 1]] for number in (0, 2, 4)]
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_second_epoch_of_persistent_workers_goes_on_from_its_state(workers):
+def test_second_epoch_of_persistent_workers_resumes_from_its_state(workers):
     options = {"batch_size": 2, "persistent_workers": True, "multiprocessing_context": "fork"}
     loader = DataLoader(EpochsWithState(), num_workers=workers, **options)
     _numbers(loader)
@@ -828,7 +828,7 @@ def test_second_epoch_of_persistent_workers_goes_on_from_its_state(workers):
     assert _numbers(other) == rest
 
 
-def test_worker_crash_in_the_second_epoch_of_a_stream_with_a_state_loses_nothing(tmp_path):
+def test_worker_crash_in_the_second_epoch_of_a_stream_loses_no_batch(tmp_path):
     with Gate() as gate:
         loader = DataLoader(
             EpochsWithState(gate.address, tmp_path / "fuse"), batch_size=2, num_workers=1, prefetch_factor=8,
@@ -877,7 +877,7 @@ def test_state_before_the_first_pass_restores_its_order(before, after, order):
     own = torch.random.get_rng_state()
     assert _numbers(other) == first
     assert torch.equal(torch.random.get_rng_state(), own)
-    if order not in ("shuffle", "weighted"):  # whose next order is drawn from the trainer's generator
+    if order not in ("shuffle", "weighted"):  # their next order is drawn from the trainer's generator
         assert _numbers(other) == second
 
 

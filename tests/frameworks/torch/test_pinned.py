@@ -1,4 +1,4 @@
-"""Pinned slots, against a stand-in for CUDA: what is registered when, and when a slot is written again."""
+"""Pinned slots, with a stand-in for CUDA: when slots are registered, and when they are written again."""
 
 import gc
 import os
@@ -13,7 +13,7 @@ from mpqueue.memory.ring import Ring
 
 
 class FakeEvent:
-    """Passes when the test says so."""
+    """Completes when the test says so."""
 
     def __init__(self):
         self.has_passed = False
@@ -23,7 +23,7 @@ class FakeEvent:
 
 
 class FakeCuda:
-    """Registrations by address, and events that are under way."""
+    """Registrations by address, and pending events."""
 
     def __init__(self, refuses=False):
         self.registered, self.log, self.events, self.refuses = {}, [], [], refuses
@@ -74,14 +74,14 @@ def _ring(cuda):
 
 
 def _hand_out(ring, nbytes=100_000):
-    """A batch of so many bytes, written and handed out; its slot and its view."""
+    """Deliver a batch of this size; return its slot and its view."""
     slot = ring.grant(0)
     assert ring.reserve(slot, nbytes)
     ring.slots.publish(slot, slot.high_water)
     return slot, ring.view(slot, nbytes, None)
 
 
-def test_a_slot_is_registered_when_it_is_first_handed_out_and_stays_so(ring, cuda):
+def test_slot_is_registered_at_its_first_delivery_and_remains_registered(ring, cuda):
     slot, view = _hand_out(ring)
     address = view.__array_interface__["data"][0]
     assert cuda.covers(address, 100_000)
@@ -94,7 +94,7 @@ def test_a_slot_is_registered_when_it_is_first_handed_out_and_stays_so(ring, cud
 
 
 def test_a_slot_that_has_grown_is_registered_as_one_piece(ring, cuda):
-    """A copy must not reach over two registrations."""
+    """A copy must not span two registrations."""
     _, view = _hand_out(ring)
     del view
     cuda.let_all_pass()
@@ -104,12 +104,12 @@ def test_a_slot_that_has_grown_is_registered_as_one_piece(ring, cuda):
     assert [kind for kind, _ in cuda.log] == ["register", "unregister", "register"]
 
 
-def test_a_slot_is_not_free_before_the_copies_out_of_it_have_ended(ring, cuda):
+def test_slot_is_not_free_before_its_copies_are_done(ring, cuda):
     slot, view = _hand_out(ring)
     part = torch.from_numpy(view)[10:20]
     del view
     ring.collect()
-    assert not cuda.events  # there are views of it
+    assert not cuda.events  # there are still views of it
     del part
     (event,) = cuda.events
     ring.collect()
@@ -119,8 +119,8 @@ def test_a_slot_is_not_free_before_the_copies_out_of_it_have_ended(ring, cuda):
     assert slot.turn == 0
 
 
-def test_slots_that_are_copied_count_as_held():
-    """So a consumer that is far ahead of the GPU gets private copies, and the workers their slots."""
+def test_slots_with_pending_copies_count_as_held():
+    """So a consumer far ahead of the GPU gets private copies, and the workers get their slots back."""
     cuda = FakeCuda()
     ring = Ring(2, 1, copy=False, guard=lambda segment: PinnedSlots(cuda, segment))
     for _ in range(20):
@@ -131,7 +131,7 @@ def test_slots_that_are_copied_count_as_held():
     assert not cuda.registered
 
 
-def test_a_slot_is_unregistered_before_its_memory_goes_back(ring, cuda):
+def test_slot_is_unregistered_before_its_memory_is_returned(ring, cuda):
     _, view = _hand_out(ring, 8 << 20)
     del view
     cuda.let_all_pass()
@@ -139,7 +139,7 @@ def test_a_slot_is_unregistered_before_its_memory_goes_back(ring, cuda):
     assert not cuda.registered
 
 
-def test_a_reset_keeps_the_slots_that_are_read(ring, cuda):
+def test_reset_keeps_slots_that_are_being_read(ring, cuda):
     held, view = _hand_out(ring)
     copied, gone = _hand_out(ring)
     del gone
@@ -154,7 +154,7 @@ def test_a_reset_keeps_the_slots_that_are_read(ring, cuda):
     assert {held.number, copied.number} <= {slot.number for slot in ring.slots.free_slots()}
 
 
-def test_what_is_read_when_the_ring_is_closed_is_unregistered_later(cuda):
+def test_slots_read_when_the_ring_closes_are_unregistered_later(cuda):
     ring = Ring(2, 1, copy=False, guard=lambda segment: PinnedSlots(cuda, segment))
     _, view = _hand_out(ring)
     _, other = _hand_out(ring)
@@ -164,7 +164,7 @@ def test_what_is_read_when_the_ring_is_closed_is_unregistered_later(cuda):
     cuda.let_all_pass()
     pinned._sweep()
     assert len(cuda.registered) == 1
-    view[:] = 7  # it is still there
+    view[:] = 7  # the memory is still mapped
     del view
     pinned._sweep()
     assert len(cuda.registered) == 1
@@ -187,7 +187,7 @@ def test_a_forked_child_unregisters_nothing(ring, cuda):
     assert cuda.covers(view.__array_interface__["data"][0], 100_000)
 
 
-def test_memory_that_cuda_refuses_stays_plain(caplog):
+def test_memory_that_cuda_cannot_pin_remains_plain(caplog):
     cuda = FakeCuda(refuses=True)
     ring = Ring(2, 1, copy=False, guard=lambda segment: PinnedSlots(cuda, segment))
     for _ in range(3):
@@ -200,7 +200,7 @@ def test_memory_that_cuda_refuses_stays_plain(caplog):
 
 
 class Images:
-    """Items large enough to be told apart from what torch allocates."""
+    """Items large enough to be distinguished from torch's other allocations."""
 
     def __len__(self):
         return 24
@@ -210,8 +210,8 @@ class Images:
 
 
 @pytest.mark.parametrize("persistent", [False, True])
-def test_a_loader_with_pin_memory_hands_out_pinned_slots(monkeypatch, cuda, persistent):
-    """The stand-in takes the place of a GPU in torch, too; what is in no slot goes to torch's own function."""
+def test_loader_with_pin_memory_returns_pinned_slots(monkeypatch, cuda, persistent):
+    """The stand-in replaces a GPU in torch, too; memory outside slots is passed to torch's own function."""
     device = torch.device("cuda", 0)
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: device)

@@ -1,4 +1,4 @@
-"""`mpqueue.torch.prefetch`: on the CPU the batches as they are; elsewhere ahead of use, by a stand-in for the device."""
+"""`mpqueue.torch.prefetch`: on the CPU the loader's batches; elsewhere copied ahead, with a stand-in for the device."""
 
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ def _loader(workers=0, **options):
 
 
 class Mover:
-    """A device whose copies pass when they are told to."""
+    """A device whose copies complete when the test says so."""
 
     def __init__(self):
         self.started, self.finished, self.passed = [], [], set()
@@ -43,14 +43,14 @@ def _on_device(loader, depth=2):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_on_the_cpu_batches_are_given_as_they_are(workers):
+def test_batches_on_the_cpu_are_unchanged(workers):
     batches = mpqueue.torch.prefetch(_loader(workers), "cpu")
     assert len(batches) == 6
     for _ in range(2):
         assert [batch.tolist() for batch in batches] == [[2 * n, 2 * n + 1] for n in range(6)]
 
 
-def test_on_the_cpu_a_state_is_the_loaders():
+def test_state_on_the_cpu_is_the_loaders():
     loader = _loader(1)
     batches = mpqueue.torch.prefetch(loader, "cpu", depth=4)
     iterator = iter(batches)
@@ -63,7 +63,7 @@ def test_on_the_cpu_a_state_is_the_loaders():
 
 
 @pytest.mark.parametrize("depth", [1, 3])
-def test_so_many_batches_are_on_their_way_ahead_of_the_one_in_use(depth):
+def test_depth_is_the_number_of_batches_copied_ahead(depth):
     batches, mover = _on_device(_loader(), depth)
     for number, batch in enumerate(batches, 1):
         assert batch.tolist() == [100 + 2 * number - 2, 100 + 2 * number - 1]
@@ -71,7 +71,7 @@ def test_so_many_batches_are_on_their_way_ahead_of_the_one_in_use(depth):
         assert len(mover.finished) == number
 
 
-def test_what_is_copied_from_stays_until_its_copies_have_passed():
+def test_host_batch_is_kept_until_its_copies_are_done():
     batches, mover = _on_device(_loader(), 1)
     iterator = iter(batches)
     next(iterator), next(iterator)
@@ -83,7 +83,7 @@ def test_what_is_copied_from_stays_until_its_copies_have_passed():
 
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("taken", [0, 1, 5, 6])
-def test_a_state_tells_of_what_was_returned(taken, workers):
+def test_state_counts_returned_batches(taken, workers):
     batches, _ = _on_device(_loader(workers))
     iterator = iter(batches)
     seen = [next(iterator).tolist() for _ in range(taken)]
@@ -94,7 +94,7 @@ def test_a_state_tells_of_what_was_returned(taken, workers):
     assert seen + rest == whole
 
 
-def test_an_error_comes_behind_the_batches_before_it_and_the_next_goes_on():
+def test_error_is_raised_after_earlier_batches_and_next_continues():
     class Raising(data.Dataset):
         def __len__(self):
             return 4
@@ -117,7 +117,7 @@ def _tensor(value):
     return torch.tensor([value])
 
 
-def test_all_that_moves_is_found_in_a_batch():
+def test_all_movable_objects_of_a_batch_are_found():
     batch = {"a": [torch.zeros(1), "text"], "b": Pair(torch.zeros(2), (3, torch.zeros(3)))}
     moved = map_tensors(batch, lambda value: value + 1)
     assert moved["a"][0].tolist() == [1]
@@ -137,6 +137,6 @@ def test_all_that_moves_is_found_in_a_batch():
         (([], "meta"), RuntimeError, 'torch has none for "meta"'),
     ],
 )
-def test_bad_input_is_refused(arguments, error, told):
+def test_bad_input_is_rejected(arguments, error, told):
     with pytest.raises(error, match=told):
         mpqueue.torch.prefetch(*arguments)

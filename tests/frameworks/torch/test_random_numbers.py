@@ -1,4 +1,4 @@
-"""torch's own random numbers are the same for any number of workers, on every face, after a death and a resume."""
+"""Random numbers of torch are equal for any number of workers, in every frontend, after a crash and after a resume."""
 
 import os
 import random
@@ -15,7 +15,7 @@ SEED = 11
 
 
 class Draws:
-    """Items that hold a number of torch's; dies once in the middle if told so."""
+    """Items with a random number of torch; optionally crashes once in the middle."""
 
     def __init__(self, length=12, mark=None):
         self.length, self.mark = length, mark
@@ -31,14 +31,14 @@ class Draws:
 
 
 class DrawsAtTimes(Draws):
-    """Draws for few items, and not for the first ones."""
+    """Draws for few items, but not for the first ones."""
 
     def __getitem__(self, index):
         return np.array([index, float(torch.rand(()))]) if index in {5, 6, 10} else np.array([index, 0.0])
 
 
 class DrawsByOtherNumbers(Draws):
-    """Python's generator decides whether torch's is drawn from."""
+    """Python's generator decides whether torch's is used."""
 
     def __getitem__(self, index):
         return np.array([index, float(torch.rand(())) if random.random() < 0.3 else 0.0])
@@ -64,7 +64,7 @@ by_kind = pytest.mark.parametrize("source", SOURCES, ids=lambda source: type(sou
 
 
 def Loader(source, **options):
-    """A loader whose workers have torch as this process has it: to import it takes a second or more."""
+    """Return a loader whose workers inherit the imported torch: importing it takes a second or more."""
     return mpqueue.Loader(source, start_method="fork", **options)
 
 
@@ -78,7 +78,7 @@ def drawn_by(rows):
 
 
 @by_kind
-def test_a_loader_of_batches_draws_the_same_for_any_number_of_workers(source):
+def test_batches_draw_the_same_for_any_number_of_workers(source):
     alone, *others = [rows_of(Loader(source, workers=workers, seed=SEED, shuffle=True)) for workers in (0, 1, 3)]
     assert others == [alone, alone]
     assert len(set(drawn_by(alone))) == len(drawn_by(alone)) > 0
@@ -100,7 +100,7 @@ def test_samples_draw_the_same_for_any_batch_size(source):
     assert samples(workers=2, batch_size=5) == samples(workers=1, batch_size=2)
 
 
-def test_samples_that_raise_now_and_then_leave_the_others_numbers_alone():
+def test_samples_that_raise_do_not_change_numbers_of_others():
     class Broken(DrawsAtTimes):
         def __getitem__(self, index):
             if index == 6 and float(torch.rand(())) >= 0:
@@ -138,7 +138,7 @@ def test_a_stream_of_samples_draws_the_same_without_workers_and_after_a_resume()
 
 
 @pytest.mark.parametrize("batch_size", [None, 2])
-def test_a_killed_worker_and_a_resume_change_nothing(tmp_path, batch_size):
+def test_killed_worker_and_resume_do_not_change_numbers(tmp_path, batch_size):
     options = {"seed": SEED, "shuffle": True, "batch_size": batch_size}
     whole = rows_of(Loader(Draws(), workers=0, **options))
     with Loader(Draws(mark=str(tmp_path / "died")), workers=2, **options) as first:
@@ -171,7 +171,7 @@ def test_the_enqueuers_draw_the_same(workers):
     assert ordered[0] == rows_of(Loader(Draws(), workers=2, seed=SEED))[:20]
 
 
-def test_a_server_gives_the_same():
+def test_server_returns_the_same_numbers():
     with (
         mpqueue.Server("drawn", Draws(), seed=SEED, workers=2, start_method="fork") as server,
         mpqueue.attach(server.name) as consumer,
@@ -179,7 +179,7 @@ def test_a_server_gives_the_same():
         assert [batch.tolist() for batch in consumer] == rows_of(Loader(Draws(), workers=1, seed=SEED), epochs=1)
 
 
-def test_the_trainers_own_numbers_are_left_alone():
+def test_numbers_of_the_trainer_do_not_change():
     torch.manual_seed(3)
     expected = torch.rand(3).tolist()
     torch.manual_seed(3)

@@ -1,4 +1,4 @@
-"""Tensors in shared memory stay shared with workers, however they were started."""
+"""Tensors in shared memory remain shared with workers, with every start method."""
 
 import os
 import pickle
@@ -15,7 +15,7 @@ from mpqueue.workers.source_send import take_image
 
 
 class Follows:
-    """Gives what it sees in tensors that the trainer writes into."""
+    """Returns the present values of tensors that the trainer writes to."""
 
     def __init__(self):
         self.epoch = torch.tensor(0).share_memory_()
@@ -48,7 +48,7 @@ def test_persistent_workers_see_what_the_trainer_writes(method):
         assert seen(loader, epoch)
 
 
-def test_workers_of_a_loader_see_it_and_write_into_the_same_memory():
+def test_workers_of_a_loader_share_the_memory_in_both_directions():
     class Counts(Follows):
         def __getitem__(self, index):
             self.table[index] = 100 + index
@@ -69,7 +69,7 @@ def test_images_keep_no_descriptor_and_differ_by_no_write():
     assert len(os.listdir("/proc/self/fd")) == num_open
 
 
-def test_what_cannot_be_described_travels_by_value(monkeypatch):
+def test_tensor_without_description_is_sent_by_value(monkeypatch):
     source = Follows()
     monkeypatch.setattr(shared_tensors, "_is_readable", lambda: False)
     assert b"/proc/" not in take_image(source).data
@@ -80,7 +80,7 @@ def test_what_cannot_be_described_travels_by_value(monkeypatch):
 
 
 @pytest.mark.parametrize("is_shared", [True, False])
-def test_a_tensor_of_a_file_travels_by_value(tmp_path, is_shared):
+def test_tensor_of_a_file_is_sent_by_value(tmp_path, is_shared):
     path = tmp_path / "table"
     path.write_bytes(torch.arange(6, dtype=torch.uint8).numpy().tobytes())
     table = torch.from_file(str(path), shared=is_shared, size=6, dtype=torch.uint8)
@@ -89,7 +89,7 @@ def test_a_tensor_of_a_file_travels_by_value(tmp_path, is_shared):
     assert b"/proc/" not in image.data
 
 
-def test_memory_that_the_trainer_has_let_go_of_is_not_taken_for_another():
+def test_released_memory_of_the_trainer_is_not_mistaken_for_other_memory():
     source = Follows()
     open_storage, (path, inode, nbytes, dtype) = shared_tensors.reduced(source.table.untyped_storage())
     with pytest.raises(OSError, match="released a shared tensor"):

@@ -1,4 +1,4 @@
-"""Loaders of Accelerate that pass over what was seen: the rest of the epoch is what it would have been, to the bit.
+"""Loaders of Accelerate that skip batches: the rest of the epoch equals that of the uninterrupted run, bit for bit.
 
 Stand-ins for Accelerate's samplers and for the loader that wraps torch's, in a module of its name; Accelerate itself is
 not needed.
@@ -85,7 +85,7 @@ def _accelerate(monkeypatch):
 
 
 def _epochs(sampler, numbers, workers=1):
-    """The batches of epochs of a loader that a program has begun anew: the default generator is elsewhere by then."""
+    """Return the batches of epochs of a restarted program's loader: the default generator has another state then."""
     random = getattr(sampler, "batch_sampler", sampler)
     random = getattr(random, "batch_sampler", random).sampler
     loader = mpqueue.torch.DataLoader(Noisy(), batch_sampler=sampler, num_workers=workers)
@@ -98,7 +98,7 @@ def _epochs(sampler, numbers, workers=1):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_the_rest_of_an_epoch_is_what_it_would_have_been(accelerate, workers):
+def test_rest_of_an_epoch_equals_the_uninterrupted_run(accelerate, workers):
     def batches():
         return data.BatchSampler(accelerate.SeedableRandomSampler(Noisy(), 3), 3, drop_last=False)
 
@@ -107,14 +107,14 @@ def test_the_rest_of_an_epoch_is_what_it_would_have_been(accelerate, workers):
     assert _epochs(accelerate.SkipBatchSampler(batches(), 2), [1], workers) == [whole[1][2:]]
 
 
-def test_the_trainers_random_numbers_go_on_as_they_were_in_mid_epoch(accelerate):
+def test_random_numbers_of_the_trainer_continue_in_mid_epoch(accelerate):
     batches = data.BatchSampler(accelerate.SeedableRandomSampler(Noisy(), 3), 3, drop_last=False)
     before = torch.get_rng_state()
     list(mpqueue.torch.DataLoader(Noisy(), batch_sampler=accelerate.SkipBatchSampler(batches, 2), num_workers=1))
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_ranks_have_random_numbers_of_their_own(accelerate):
+def test_ranks_have_different_random_numbers(accelerate):
     def share(rank):
         batches = data.BatchSampler(accelerate.SeedableRandomSampler(Noisy(), 3), 2, drop_last=False)
         return accelerate.BatchSamplerShard(batches, 2, rank)
@@ -127,7 +127,7 @@ def test_ranks_have_random_numbers_of_their_own(accelerate):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_what_only_a_state_makes_exact_is_told_once(accelerate, workers, caplog):
+def test_skipping_without_a_seed_warns_once(accelerate, workers, caplog):
     batches = data.BatchSampler(data.SequentialSampler(Noisy()), 4, drop_last=False)
     sampler = accelerate.SkipBatchSampler(batches, 1)
     stream = accelerate.DataLoaderShard(mpqueue.torch.DataLoader(Stream(), num_workers=workers), 2)
@@ -141,7 +141,7 @@ def test_what_only_a_state_makes_exact_is_told_once(accelerate, workers, caplog)
     assert "ignore_data_skip=True" in record.getMessage()
 
 
-def test_a_resumed_loader_is_silent(accelerate, caplog):
+def test_resumed_loader_does_not_warn(accelerate, caplog):
     loader = mpqueue.torch.DataLoader(Stream(), num_workers=1)
     batches = iter(loader)
     next(batches)

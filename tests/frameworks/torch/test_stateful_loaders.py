@@ -1,4 +1,4 @@
-"""torchdata's `StatefulDataLoader` under `mpqueue.torch.install`: on our workers, with our state in place of its own."""
+"""torchdata's `StatefulDataLoader` under `mpqueue.torch.install`: our workers, and our state instead of its own."""
 
 import copy
 import pickle
@@ -36,7 +36,7 @@ def _lists(batches):
 
 @pytest.mark.parametrize(("before", "after"), [(2, 2), (2, 1)])
 @pytest.mark.parametrize("persistent", [False, True])
-def test_it_goes_on_to_the_bit_with_other_workers_too(before, after, persistent):
+def test_loader_resumes_bit_for_bit_with_other_workers(before, after, persistent):
     with mpqueue.torch.install():
         whole = _loader(before, persistent_workers=persistent)
         wanted = [*_lists(whole), *_lists(whole)]
@@ -52,7 +52,7 @@ def test_it_goes_on_to_the_bit_with_other_workers_too(before, after, persistent)
             assert _lists(second) == wanted[6:]
 
 
-def test_without_workers_it_counts():
+def test_loader_without_workers_counts_batches():
     with mpqueue.torch.install():
         whole = _loader(0)
         wanted = [indices.tolist() for _ in range(2) for indices, _ in whole]
@@ -65,8 +65,8 @@ def test_without_workers_it_counts():
         assert seen + [indices.tolist() for _ in range(2) for indices, _ in other] == wanted
 
 
-def test_a_state_before_the_first_batch_is_asked_for_and_starts_nothing():
-    """As Accelerate does, when it makes a loader."""
+def test_state_before_the_first_batch_starts_no_workers():
+    """As Accelerate does when it makes a loader."""
     with mpqueue.torch.install():
         loader = _loader(1)
         loader.load_state_dict(loader.state_dict())
@@ -75,14 +75,14 @@ def test_a_state_before_the_first_batch_is_asked_for_and_starts_nothing():
         assert len(_lists(loader)) == 6
 
 
-def test_a_copy_begins_anew():
+def test_copy_starts_again():
     with mpqueue.torch.install():
         loader = _loader(1)
         next(iter(loader))
         assert len(_lists(copy.deepcopy(loader))) == 6
 
 
-def test_all_is_torchdatas_own_again_when_it_is_left():
+def test_methods_of_torchdata_are_restored_on_exit():
     names = ("_get_iterator", "__iter__", "state_dict", "load_state_dict")
     own = {name: vars(StatefulDataLoader)[name] for name in names}
     with mpqueue.torch.install():
@@ -96,7 +96,7 @@ def test_all_is_torchdatas_own_again_when_it_is_left():
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_state_of_torchdatas_own_is_refused_and_the_remedy_named(workers):
+def test_state_of_torchdata_is_rejected_with_the_remedy(workers):
     loader = _loader(workers)
     next(iter(loader))
     state = loader.state_dict()

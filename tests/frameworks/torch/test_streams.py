@@ -1,4 +1,4 @@
-"""Streams in torch's loader: a `mpqueue.Dataset` behind a filter, and iterable-style datasets that say where they are."""
+"""Streams in torch's loader: a `mpqueue.Dataset` after a filter, and iterable-style datasets with a state."""
 
 import itertools
 import pickle
@@ -36,7 +36,7 @@ def many_snapshots(monkeypatch):
     monkeypatch.setattr(lane_runner, "_WORK_PER_SAVE", 0)
 
 
-def test_a_stream_is_the_same_for_any_workers_and_another_in_each_epoch():
+def test_stream_is_equal_for_any_workers_and_differs_in_each_epoch():
     alone = made(batch_size=8)
     epochs = [plain(alone), plain(alone)]
     assert epochs[0] != epochs[1]
@@ -45,12 +45,12 @@ def test_a_stream_is_the_same_for_any_workers_and_another_in_each_epoch():
     for options in ({"num_workers": 1}, {"num_workers": 3, "persistent_workers": True}):
         loader = made(batch_size=8, **options)
         assert plain(loader) == epochs[0]
-        if not options.get("persistent_workers"):  # or the workers keep their seed, and only the epoch is another
+        if not options.get("persistent_workers"):  # otherwise the workers keep their seed, and only the epoch changes
             assert plain(loader) == epochs[1]
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_elements_are_those_of_torchs_own_loaders(workers):
+def test_elements_equal_those_of_torchs_own_loaders(workers):
     (one, *_) = made(batch_size=None, num_workers=workers)
     assert isinstance(one["x"], int)
     assert isinstance(one["drawn"], float)
@@ -66,7 +66,7 @@ def test_elements_are_those_of_torchs_own_loaders(workers):
 
 @pytest.mark.parametrize(("before", "after"), [(0, 2), (2, 0), (2, 3)])
 @pytest.mark.usefixtures("many_snapshots")
-def test_a_state_goes_on_with_any_workers_from_its_snapshots(before, after):
+def test_state_resumes_with_any_workers_from_its_snapshots(before, after):
     whole = plain(made(batch_size=4))
     loader = made(batch_size=4, num_workers=before)
     batches = iter(loader)
@@ -79,7 +79,7 @@ def test_a_state_goes_on_with_any_workers_from_its_snapshots(before, after):
     assert plain(other) != whole  # the next pass
 
 
-def test_a_state_goes_into_a_loader_whose_workers_live_on():
+def test_state_can_be_loaded_with_persistent_workers():
     loader = made(batch_size=4, num_workers=1, persistent_workers=True)
     first, second = plain(loader), plain(loader)
     batches = iter(loader)
@@ -95,13 +95,13 @@ def test_a_state_goes_into_a_loader_whose_workers_live_on():
 
 
 def made_by_a_library(seed=3, **options):
-    """A loader of torch's own class, over the dataset of one of ours."""
+    """Return a loader of torch's own class, with the dataset of one of ours."""
     return data.DataLoader(made().dataset, batch_size=8, generator=torch.Generator().manual_seed(seed), **options)
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
-def test_a_stream_in_a_loader_of_torchs_has_a_lane_for_each_worker_under_install(workers):
-    """Its passes are those of a loader of ours with as many lanes: the second one, and without workers, too."""
+def test_stream_in_torchs_loader_has_one_lane_per_worker_under_install(workers):
+    """Its passes equal those of our loader with the same number of lanes: the second one, and without workers, too."""
     ours = made(batch_size=8, lanes=max(1, workers))
     with mpqueue.torch.install():
         loader = made_by_a_library(num_workers=workers)
@@ -113,7 +113,7 @@ def test_a_stream_in_a_loader_of_torchs_has_a_lane_for_each_worker_under_install
 
 
 @pytest.mark.parametrize(("before", "after"), [(0, 0), (0, 2), (2, 0), (2, 1)])
-def test_a_stream_in_a_loader_of_torchs_goes_on_with_any_workers_under_install(before, after):
+def test_stream_in_torchs_loader_resumes_with_any_workers_under_install(before, after):
     with mpqueue.torch.install():
         loader = made_by_a_library(num_workers=before)
         expected = [plain(loader), plain(loader)]
@@ -127,7 +127,7 @@ def test_a_stream_in_a_loader_of_torchs_goes_on_with_any_workers_under_install(b
         assert [taken + plain(other), plain(other)] == expected
 
 
-def test_a_state_of_another_dataset_or_batch_size_is_refused():
+def test_state_of_another_dataset_or_batch_size_is_rejected():
     loader = made(batch_size=4)
     next(iter(loader))
     for other in (DataLoader(STREAM, batch_size=8), DataLoader(STREAM.take(80), batch_size=4)):
@@ -135,7 +135,7 @@ def test_a_state_of_another_dataset_or_batch_size_is_refused():
             other.load_state_dict(loader.state_dict())
 
 
-def test_bad_input_is_refused_with_words():
+def test_bad_input_is_rejected_with_a_message():
     with pytest.raises(ValueError, match="shuffle"):
         made(batch_size=4, shuffle=True)
     with pytest.raises(TypeError, match=r"stage 3, filter.*mpqueue\.torch\.DataLoader"):
@@ -147,7 +147,7 @@ def ranked(rank, world, **options):
 
 
 def taken(loader, count):
-    """Return the first batches of a pass, and the state behind them."""
+    """Return the first batches of a pass, and the state after them."""
     batches = iter(loader)
     return plain(next(batches) for _ in range(count)), loader.state_dict()
 
@@ -157,7 +157,7 @@ def in_turn(ranks):
 
 
 @pytest.mark.filterwarnings("ignore:2 ranks share a stream")
-def test_ranks_have_their_lanes_of_one_stream():
+def test_ranks_share_the_lanes_of_one_stream():
     whole = [plain(ranked(rank, 2, num_workers=rank)) for rank in range(2)]
     alone = plain(made(batch_size=4))
     count = min(map(len, whole)) // 2
@@ -168,7 +168,7 @@ def test_ranks_have_their_lanes_of_one_stream():
 
 
 @pytest.mark.parametrize("lanes", [None, 4, 6])
-def test_the_order_follows_from_the_number_of_lanes(lanes):
+def test_order_depends_on_the_number_of_lanes(lanes):
     options = {} if lanes is None else {"lanes": lanes}
     dataset = STREAM.batch(4)
     with mpqueue.Loader(dataset, workers=0, seed=int(iter(made(batch_size=4))._base_seed), **options) as loader:
@@ -177,13 +177,13 @@ def test_the_order_follows_from_the_number_of_lanes(lanes):
 
 
 @pytest.mark.parametrize(("workers", "is_persistent"), [(0, False), (1, False), (1, True)])
-def test_epochs_of_a_stream_that_never_ends_go_on_behind_each_other(workers, is_persistent):
+def test_epochs_of_an_endless_stream_are_consecutive(workers, is_persistent):
     options = {"num_workers": workers, "lanes": 4, "persistent_workers": is_persistent}
     one = plain(made(batch_size=4, lanes=4, epoch_batches=140))
     loader = made(batch_size=4, epoch_batches=40, **options)
     assert len(loader) == 40
     assert plain(loader) == one[:40]
-    assert taken(loader, 15)[0] == one[40:55]  # left on its way
+    assert taken(loader, 15)[0] == one[40:55]  # an unfinished pass
     assert plain(loader) == one[55:95]
     between = loader.state_dict()
     _, midway = taken(loader, 5)
@@ -195,7 +195,7 @@ def test_epochs_of_a_stream_that_never_ends_go_on_behind_each_other(workers, is_
 
 @pytest.mark.usefixtures("many_snapshots")
 @pytest.mark.parametrize(("before", "after"), [(2, 4), (4, 1), (2, 2)])
-def test_the_states_of_all_ranks_go_on_with_any_ranks(before, after):
+def test_states_of_all_ranks_resume_with_any_number_of_ranks(before, after):
     whole = plain(made(batch_size=4, epoch_batches=80))
     ranks = [ranked(rank, before, epoch_batches=80 // before, num_workers=rank % 2) for rank in range(before)]
     seen, states = zip(*(taken(loader, 40 // before) for loader in ranks), strict=True)
@@ -206,7 +206,7 @@ def test_the_states_of_all_ranks_go_on_with_any_ranks(before, after):
     assert in_turn([plain(loader) for loader in others]) == whole[40:]
 
 
-def test_one_state_goes_into_its_rank_and_missing_ones_are_named():
+def test_one_state_resumes_its_rank_and_missing_states_are_named():
     options = {"epoch_batches": 30}
     _, state = taken(ranked(1, 2, **options), 10)
     ranked(1, 2, **options).load_state_dict(state)
@@ -225,7 +225,7 @@ def test_one_state_goes_into_its_rank_and_missing_ones_are_named():
 
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("epoch_batches", [None, 5])
-def test_state_with_another_epoch_batches_is_refused_when_it_is_loaded(workers, epoch_batches):
+def test_state_with_another_epoch_batches_is_rejected_when_loaded(workers, epoch_batches):
     _, state = taken(made(batch_size=4, epoch_batches=40, num_workers=workers), 3)
     other = made(batch_size=4, epoch_batches=epoch_batches)
     with pytest.raises(ValueError, match=f"epoch_batches must be 40, .* got {epoch_batches}"):
@@ -234,7 +234,7 @@ def test_state_with_another_epoch_batches_is_refused_when_it_is_loaded(workers, 
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_state_of_another_kind_of_dataset_is_refused_when_it_is_loaded(workers):
+def test_state_of_another_kind_of_dataset_is_rejected_when_loaded(workers):
     class Numbers(data.IterableDataset):
         def __iter__(self):
             return iter(range(9))
@@ -257,10 +257,10 @@ def test_state_of_another_kind_of_dataset_is_refused_when_it_is_loaded(workers):
                 continue
             with pytest.raises(ValueError, match=r"the state is of (a map-style|an iterable-style|another source)"):
                 loader.load_state_dict(state)
-            assert len(list(loader)) > 4  # from the beginning: it was refused before it changed the loader
+            assert len(list(loader)) > 4  # from the beginning: the rejected state has not changed the loader
 
 
-def test_a_stream_without_elements_makes_no_epoch():
+def test_stream_without_elements_raises_instead_of_an_epoch():
     empty = mpqueue.Dataset.range(4).filter(lambda x: x > 9)
     for workers in (0, 1):
         with pytest.raises(RuntimeError, match="no elements on this rank"):
@@ -277,20 +277,20 @@ def test_a_stream_without_elements_makes_no_epoch():
         ({"shard": (0, 2), "generator": None}, ValueError, "same n on all ranks"),
     ],
 )
-def test_impossible_ranks_and_lanes_are_refused(options, error, words):
+def test_invalid_ranks_and_lanes_are_rejected(options, error, words):
     with pytest.raises(error, match=words):
         DataLoader(STREAM, batch_size=4, **({"generator": torch.Generator()} | options))
 
 
 @pytest.mark.parametrize("option", [{"shard": (0, 2)}, {"lanes": 4}, {"epoch_batches": 3}])
 @pytest.mark.parametrize("make", [lambda: range(8), lambda: mpqueue.Dataset.range(8), lambda: Counted(8)])
-def test_lanes_are_of_streams(option, make):
+def test_options_of_streams_are_rejected_for_other_datasets(option, make):
     with pytest.raises(ValueError, match=f"{next(iter(option))}=.* applies to streams.*DistributedSampler"):
         DataLoader(make(), **option)
 
 
 class Counted(data.IterableDataset):
-    """Numbers that are listed where they are read."""
+    """Numbers that are recorded when they are read."""
 
     def __init__(self, num):
         self.num, self.at, self.begins_at, self.read = num, 0, 0, []
@@ -318,7 +318,7 @@ def test_an_iterable_dataset_with_a_state_is_not_read_from_its_beginning(before,
     other.load_state_dict(loader.state_dict())
     rest = [pair for numbers, read in other for pair in zip(numbers.tolist(), read.tolist(), strict=True)]
     assert seen + [number for number, _ in rest] == list(range(40))
-    assert rest[0][1] <= 4  # of one batch, computed again, at most
+    assert rest[0][1] <= 4  # at most one batch is computed again
     assert [number for numbers, _ in other for number in numbers.tolist()] == list(range(40))
 
 
@@ -359,7 +359,7 @@ def test_an_iterator_with_a_state_is_not_read_from_its_beginning_in_two_workers(
 
 
 class OwnIterator(data.IterableDataset):
-    """Its own iterator, which draws from torch's default generator, and keeps that in its state."""
+    """Is its own iterator, which draws from torch's default generator, and includes it in its state."""
 
     def __init__(self):
         self.at = 0
@@ -382,7 +382,7 @@ class OwnIterator(data.IterableDataset):
 
 
 class FreshIterators(data.IterableDataset):
-    """Each iterator is another one."""
+    """Each iterator is a new one."""
 
     def __iter__(self):
         return OwnIterator()
@@ -390,7 +390,7 @@ class FreshIterators(data.IterableDataset):
 
 @pytest.mark.parametrize("taken", [0, 1, 3])
 @pytest.mark.parametrize("make", [OwnIterator, FreshIterators])
-def test_without_workers_an_iterator_goes_on_with_the_random_numbers_that_it_kept(make, taken):
+def test_iterator_without_workers_resumes_with_its_own_random_numbers(make, taken):
     dataset = make()
     loader = DataLoader(dataset, batch_size=2)
     batches = iter(loader)
@@ -404,7 +404,7 @@ def test_without_workers_an_iterator_goes_on_with_the_random_numbers_that_it_kep
     assert len(rest) == 5 - taken
 
 
-def test_the_trainers_random_numbers_stay_where_a_dataset_brings_none():
+def test_random_numbers_of_the_trainer_do_not_change_without_a_generator_state():
     loader = DataLoader(Counted(8), batch_size=2)
     next(iter(loader))
     torch.manual_seed(1)
@@ -417,7 +417,7 @@ def test_the_trainers_random_numbers_stay_where_a_dataset_brings_none():
 
 
 class Shared(data.IterableDataset):
-    """Numbers that workers share, which draw; where it is lies in the dataset, as in many a program."""
+    """Numbers divided among workers, which draw; the dataset has the state, as in many programs."""
 
     def __init__(self):
         self.at = None
@@ -441,7 +441,7 @@ class SharedWithState(Shared):
 
 
 class BufferShuffledExamplesIterable:
-    """A stage of a stream of Hugging Face's, by its name."""
+    """A stage of a stream of Hugging Face, by its name."""
 
     def __init__(self, stage):
         self.ex_iterable = stage
@@ -453,7 +453,7 @@ class MixedStages:
 
 
 class ShuffledByBuffer(Shared):
-    """A stream whose state says where it reads, and not what waits in its buffer, as that of Hugging Face's."""
+    """A stream whose state has its read position, but not the content of its buffer, like Hugging Face's."""
 
     def __init__(self):
         super().__init__()
@@ -484,8 +484,8 @@ def pairs(batches):
      (ShuffledByBuffer, 2, 1), (ShuffledByBuffer, 2, 0)],
 )  # fmt: skip
 @pytest.mark.usefixtures("many_snapshots")
-def test_an_iterable_dataset_goes_on_with_another_number_of_workers(make, before, after):
-    """To the bit, and in the epochs behind as well: the streams stay those of the workers that were there."""
+def test_iterable_dataset_resumes_with_another_number_of_workers(make, before, after):
+    """Bit for bit, also in later epochs: the number of streams remains that of the original workers."""
 
     def loader(workers):
         return DataLoader(make(), batch_size=4, num_workers=workers, generator=torch.Generator().manual_seed(3))
@@ -515,7 +515,7 @@ def make_nodes():
 
 
 @pytest.mark.usefixtures("many_snapshots")
-def test_nodes_of_torchdata_go_on_from_their_own_states_in_lanes():
+def test_nodes_of_torchdata_resume_from_their_own_states_in_lanes():
     pytest.importorskip("torchdata.nodes")
     batches = mpqueue.Dataset(make_nodes)
     with mpqueue.Loader(batches, workers=0, lanes=4) as loader:
@@ -544,7 +544,7 @@ class Gated(data.IterableDataset):
 
 @pytest.mark.skipif(not hasattr(data.DataLoader([]), "in_order"), reason="torch has in_order from 2.6 on")
 @pytest.mark.parametrize("persistent", [False, True])
-def test_slow_worker_does_not_hold_up_the_others_with_in_order_false(persistent):
+def test_slow_worker_does_not_block_others_with_in_order_false(persistent):
     with Gate() as gate:
         loader = DataLoader(
             Gated(gate.address), batch_size=2, num_workers=2, in_order=False, persistent_workers=persistent,

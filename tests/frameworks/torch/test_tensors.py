@@ -1,4 +1,4 @@
-"""Tensors on their way from a worker to the trainer."""
+"""Tensors sent from a worker to the trainer."""
 
 import collections
 import types
@@ -32,7 +32,7 @@ def test_a_tensor_of_any_dtype_and_shape_arrives_byte_for_byte(dtype, shape):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_channels_last_stays_in_that_order_of_memory(dtype):
+def test_channels_last_keeps_its_memory_order(dtype):
     made = torch.arange(120.0).reshape(2, 3, 4, 5).to(dtype).contiguous(memory_format=torch.channels_last)
     got = through(made.clone)
     assert torch.equal(got, made)
@@ -52,15 +52,15 @@ def test_conjugates_and_negatives_arrive_resolved():
     assert got[1].tolist() == [-2.0, 4.0]
 
 
-def test_a_tensor_is_writable_and_its_own():
-    """Also when the worker's code goes on with the tensor that it gave."""
+def test_tensor_is_writable_and_private():
+    """Also if the worker's code continues to use the returned tensor."""
     kept = torch.zeros(100_000)
     batches = list(loader_of(lambda: kept.add_(1), 3))
     batches[1] += 100
     assert [float(batch[0]) for batch in batches] == [1, 102, 3]
 
 
-def test_a_tensor_holds_its_slot_and_so_does_what_is_cut_out_of_it():
+def test_tensor_and_its_views_hold_the_slot():
     loader = loader_of(lambda: torch.ones(50_000), 12)
     row = next(iter(loader))[7:9]
     assert all(bool((batch == 1).all()) for batch in loader)
@@ -108,7 +108,7 @@ SPECIAL = {
 @pytest.mark.filterwarnings("ignore:.*[Qq]uant:UserWarning")
 @pytest.mark.filterwarnings("ignore:TypedStorage:UserWarning")
 @pytest.mark.parametrize("name", SPECIAL)
-def test_tensors_of_other_kinds_travel_by_pickle(name):
+def test_tensors_of_other_kinds_are_pickled(name):
     made, got = SPECIAL[name](), through(SPECIAL[name])
     assert (type(got), got.layout, got.is_quantized, got.requires_grad) == (
         type(made), made.layout, made.is_quantized, made.requires_grad,
@@ -119,20 +119,20 @@ def test_tensors_of_other_kinds_travel_by_pickle(name):
     assert torch.equal(*dense)
 
 
-def test_a_leaf_that_requires_grad_arrives_as_one():
+def test_leaf_that_requires_grad_still_requires_grad():
     got = through(lambda: torch.ones(2, requires_grad=True))
     assert got.requires_grad
     assert got.is_leaf
 
 
 @pytest.mark.parametrize("wrap", [lambda t: t, lambda t: types.SimpleNamespace(t=t)], ids=["bare", "in an object"])
-def test_the_result_of_differentiable_operations_is_refused_as_torch_refuses_it(wrap):
+def test_result_of_differentiable_operations_is_rejected_as_in_torch(wrap):
     with pytest.raises(RuntimeError, match="non-leaf tensor which requires_grad"):
         through(lambda: wrap(torch.ones(2, requires_grad=True) * 2))
 
 
 class Samples:
-    """Samples of all kinds that the default collation knows."""
+    """Samples of all kinds that the default collation supports."""
 
     def __len__(self):
         return 32
@@ -143,7 +143,7 @@ class Samples:
 
 
 def test_the_default_collation_stacks_into_the_slot():
-    """What lies there already is no longer copied when the batch is written."""
+    """Arrays that are in the slot already are not copied when the batch is written."""
     loader = mpqueue.torch.DataLoader(Samples(), batch_size=8, num_workers=1)
     copied = []
     from mpqueue.memory import writer
@@ -154,7 +154,7 @@ def test_the_default_collation_stacks_into_the_slot():
         copied.append(sum(array.nbytes for array in self._arrays))
         return place(self)
 
-    writer.SlotWriter.place = placing  # inherited by the forked worker, which tells by an item of the batch
+    writer.SlotWriter.place = placing  # inherited by the forked worker, which reports by an item of the batch
     stock = Samples.__getitem__
     Samples.__getitem__ = lambda self, index: {**stock(self, index), "copied": copied[-1] if copied else 0}
     try:
@@ -165,11 +165,11 @@ def test_the_default_collation_stacks_into_the_slot():
         assert batch["image"].shape == (8, 64, 64, 3)
         assert batch["image"][:, 0, 0, 0].tolist() == batch["label"].tolist() == list(range(8 * number, 8 * number + 8))
         assert batch["tensor"].dtype is torch.bfloat16
-        assert batch["copied"].max() <= 8 * 8 * 2  # the labels, and these very numbers
+        assert batch["copied"].max() <= 8 * 8 * 2  # only the labels, and these numbers themselves
 
 
 def _stock_collation(samples):
-    """What torch's own gives in the trainer, or its error."""
+    """Return the result of torch's own collation in the trainer, or its error."""
     try:
         return torch.utils.data.default_collate(samples)
     except Exception as error:
@@ -200,7 +200,7 @@ def _stock_collation(samples):
     ids=lambda samples: f"{type(samples[0]).__name__} {samples[0]!s}, {samples[1]!s}".replace("\n", ""),
 )
 @pytest.mark.filterwarnings("ignore:TypedStorage:UserWarning")
-def test_the_collation_gives_what_torch_gives(samples):
+def test_collation_equals_torchs(samples):
     expected = _stock_collation(samples)
     if isinstance(expected, type):
         with pytest.raises(expected):

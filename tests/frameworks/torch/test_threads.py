@@ -1,4 +1,4 @@
-"""`mpqueue.torch.DataLoader(..., threads=n)`: a worker asks a map-style dataset for several samples at once."""
+"""`mpqueue.torch.DataLoader(..., threads=n)`: a worker computes several samples of a map-style dataset at once."""
 
 import threading
 
@@ -12,7 +12,7 @@ from mpqueue.torch import DataLoader
 
 
 class Meeting(data.Dataset):
-    """Samples that are there when four are at work at once."""
+    """Samples that are ready when four of them are computed at the same time."""
 
     def __init__(self):
         self.barriers = {}
@@ -42,7 +42,7 @@ class Plain(Meeting):
         pass
 
 
-def test_samples_are_computed_at_once_and_are_those_of_one_thread():
+def test_samples_are_computed_concurrently_and_equal_those_of_one_thread():
     def taken(dataset, threads):
         torch.manual_seed(3)
         loader = DataLoader(dataset, batch_size=8, num_workers=2, threads=threads)
@@ -54,10 +54,10 @@ def test_samples_are_computed_at_once_and_are_those_of_one_thread():
 
 
 class WaitsForTheNext(Plain):
-    """A sample of batch 1 is there when one of batch 2 is begun."""
+    """A sample of batch 1 is ready when one of batch 2 has started."""
 
     def __init__(self):
-        self.events = {}  # in the worker: an event cannot be sent there
+        self.events = {}  # created in the worker: an event cannot be sent there
 
     def __getitem__(self, index):
         is_begun = self.events.setdefault("is begun", threading.Event())
@@ -69,14 +69,14 @@ class WaitsForTheNext(Plain):
 
 
 @pytest.mark.parametrize("in_order", [True, False])
-def test_samples_of_the_next_batch_are_begun_while_one_waits(in_order):
+def test_samples_of_the_next_batch_start_while_one_waits(in_order):
     options = {"num_workers": 1, "threads": 2, "prefetch_factor": 4, "in_order": in_order}
     loader = DataLoader(WaitsForTheNext(), batch_size=4, **options)
     for _ in range(2):
         assert [batch.tolist() for batch in loader] == [list(range(first, first + 4)) for first in range(0, 16, 4)]
 
 
-def test_the_samples_of_a_dataset_of_ours_are_those_of_one_thread():
+def test_samples_of_a_mpqueue_dataset_equal_those_of_one_thread():
     def taken(threads):
         torch.manual_seed(3)
         dataset = mpqueue.Dataset(Plain()).map(lambda sample: (sample[0], mpqueue.rng().random()))
@@ -86,7 +86,7 @@ def test_the_samples_of_a_dataset_of_ours_are_those_of_one_thread():
     assert taken(3) == taken(1)
 
 
-def test_parts_of_a_batch_are_asked_for_at_once():
+def test_parts_of_a_batch_are_requested_concurrently():
     loader = DataLoader(Parts(), batch_size=8, num_workers=1, threads=4)
     assert [batch.tolist() for batch in loader] == [list(range(8)), list(range(8, 16))]
 
@@ -106,12 +106,12 @@ class Stream(data.IterableDataset):
         (Plain(), {"threads": "2"}, TypeError, "threads must be an integer, got '2'"),
     ],
 )
-def test_threads_that_would_be_of_no_use_are_refused(dataset, options, kind, text):
+def test_threads_without_effect_are_rejected(dataset, options, kind, text):
     with pytest.raises(kind, match=text):
         DataLoader(dataset, **{"num_workers": 1, "threads": 2, **options})
 
 
-def test_a_subset_may_be_said_to_be_safe():
+def test_subset_may_be_declared_thread_safe():
     subset = data.Subset(Plain(), [3, 2, 1])
     subset.thread_safe = True
     (batch,) = DataLoader(subset, batch_size=3, num_workers=1, threads=2)

@@ -1,4 +1,4 @@
-"""torch's get_worker_info() answers in workers of every face, and each element of an iterable dataset comes once."""
+"""torch's get_worker_info() in workers of every frontend; each element of an iterable dataset is returned once."""
 
 import warnings
 
@@ -11,12 +11,12 @@ import mpqueue
 from mpqueue import GeneratorEnqueuer, Loader
 from mpqueue.torch import DataLoader
 
-FORK = {"start_method": "fork"}  # the workers have torch as this process has it
+FORK = {"start_method": "fork"}  # the workers inherit the imported torch
 by_backend = pytest.mark.parametrize("options", [FORK, {"backend": "thread"}], ids=["process", "thread"])
 
 
 class Numbers(IterableDataset):
-    """Shares its numbers among workers as torch's documents tell, by a name that was imported."""
+    """Divides its numbers among workers as in torch's documentation, by a name that was imported."""
 
     def __init__(self, count=20, asks=True):
         self.count, self.asks = count, asks
@@ -36,7 +36,7 @@ def elements(loader):
 
 @by_backend
 @pytest.mark.parametrize("batch_size", [None, 5])
-def test_each_element_of_an_iterable_dataset_comes_once(options, batch_size):
+def test_each_element_of_an_iterable_dataset_is_returned_once(options, batch_size):
     assert elements(Loader(Numbers(), workers=2, batch_size=batch_size, **options)) == (list(range(20)), [])
 
 
@@ -46,7 +46,7 @@ def test_without_workers_there_is_no_worker_as_in_torch():
 
 
 @by_backend
-def test_a_dataset_that_does_not_ask_is_told_what_to_ask(options):
+def test_dataset_that_ignores_worker_info_warns_with_the_remedy(options):
     got, (text,) = elements(Loader(Numbers(asks=False), workers=2, **options))
     assert got == sorted([*range(20)] * 2)
     assert "Numbers never called torch.utils.data.get_worker_info()" in text
@@ -54,7 +54,7 @@ def test_a_dataset_that_does_not_ask_is_told_what_to_ask(options):
 
 
 @by_backend
-def test_torchs_collation_counts_as_nobody_who_asks_and_allocates_no_shared_memory(options):
+def test_torchs_collation_is_not_a_use_of_worker_info_and_allocates_no_shared_memory(options):
     def collate(samples):
         joined = torch.utils.data.default_collate([torch.tensor(sample) for sample in samples])
         return [int(joined.is_shared()), *joined.tolist()]
@@ -64,7 +64,7 @@ def test_torchs_collation_counts_as_nobody_who_asks_and_allocates_no_shared_memo
 
 
 class Told:
-    """Items that hold what torch tells a worker."""
+    """Items with the facts that torch reports in a worker."""
 
     def __len__(self):
         return 8
@@ -75,10 +75,10 @@ class Told:
 
 
 @by_backend
-def test_the_answer_is_of_this_worker_and_its_dataset(options):
+def test_worker_info_describes_this_worker_and_its_dataset(options):
     with Loader(Told(), workers=2, seed=7, shard=(1, 2), **options) as loader:
         got = list(loader)
-    assert {tuple(row[1:]) for row in got} == {(2, 7, True)}  # ranks are up to the dataset, as in torch
+    assert {tuple(row[1:]) for row in got} == {(2, 7, True)}  # dividing among ranks is left to the dataset, as in torch
     assert {row[0] for row in got} <= {0, 1}
 
 
@@ -88,14 +88,14 @@ def numbers():
 
 
 @pytest.mark.parametrize("use_multiprocessing", [False, True])
-def test_generators_of_an_enqueuer_may_ask_too(use_multiprocessing):
+def test_generators_of_an_enqueuer_can_use_worker_info(use_multiprocessing):
     options = FORK if use_multiprocessing else {}
     with GeneratorEnqueuer(numbers, use_multiprocessing, **options) as enqueuer:
         enqueuer.start(2)
         assert sorted(enqueuer.get()) == list(range(10))
 
 
-def test_a_server_gives_each_element_once():
+def test_server_returns_each_element_once():
     with (
         mpqueue.Server("shared", Numbers(), workers=2, **FORK) as server,
         mpqueue.attach(server.name) as consumer,
@@ -104,7 +104,7 @@ def test_a_server_gives_each_element_once():
 
 
 @by_backend
-def test_a_worker_of_torchs_own_inside_a_worker_has_its_own_number(options):
+def test_torchs_own_worker_inside_a_worker_has_its_own_number(options):
     class Nested:
         def __len__(self):
             return 1
@@ -120,18 +120,18 @@ def test_a_worker_of_torchs_own_inside_a_worker_has_its_own_number(options):
 
 
 class DrawnOrder(IterableDataset):
-    """Draws an order from a generator that it keeps, of which each worker takes its share."""
+    """Draws an order from its generator, of which each worker takes its part."""
 
     def __init__(self):
         self.rng = np.random.default_rng(5)
-        self.epoch = torch.tensor(0).share_memory_()  # as Hugging Face's datasets have it
+        self.epoch = torch.tensor(0).share_memory_()  # as in Hugging Face's datasets
 
     def __iter__(self):
         info = get_worker_info()
         return iter((self.rng.permutation(30) + 100 * int(self.epoch)).tolist()[info.id :: info.num_workers])
 
 
-def test_an_order_that_each_worker_draws_is_the_same_in_all():
+def test_order_drawn_in_each_worker_is_the_same():
     assert elements(Loader(DrawnOrder(), workers=2, seed=1, **FORK)) == (list(range(30)), [])
 
 
@@ -147,6 +147,6 @@ def test_a_drawn_order_and_an_epoch_in_shared_memory_are_as_in_torchs_loader(kin
         dataset.epoch.fill_(epoch)
         epochs.append([int(element) for element in loader])
     expected = [order.permutation(30) + 100 * epoch for epoch in range(3)]
-    if not persistent:  # each iteration has the dataset as it was
+    if not persistent:  # each iteration uses the original dataset
         expected = [expected[0] + 100 * epoch for epoch in range(3)]
     assert epochs == [one.tolist() for one in expected]

@@ -12,7 +12,7 @@ from mpqueue.torch import DataLoader
 
 
 class Drawn(data.Dataset):
-    """Items are what `draw` has left in the dataset of this worker."""
+    """Items are the state that `draw` has left in this worker's dataset."""
 
     drawn = ()
 
@@ -30,7 +30,7 @@ def draw(_number):
 
 
 class DrawnStream(data.IterableDataset):
-    """One element per worker: what `draw` has left."""
+    """One element per worker: the state that `draw` has left."""
 
     drawn = ()
 
