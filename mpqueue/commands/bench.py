@@ -94,8 +94,8 @@ def _report(options: argparse.Namespace, arrays: Sequence[str], results: Any) ->
 
     advice = advise(results)
     if options.json:
-        told = asdict(results) | {"arrays": list(arrays), "best": asdict(results.best), "advice": asdict(advice)}
-        frame.print_json(told | {"factory": options.factory})
+        report = asdict(results) | {"arrays": list(arrays), "best": asdict(results.best), "advice": asdict(advice)}
+        frame.print_json(report | {"factory": options.factory})
     else:
         print("\n".join(lines(options.factory, arrays, results, advice, frame.width_of(sys.stdout))))
     return 0

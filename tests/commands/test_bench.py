@@ -241,8 +241,8 @@ def test_setting_is_measured_over_several_epochs_if_needed(setting):
 def test_joining_samples_is_a_separate_stage():
     found = measure(Counted(), Setting(1, "process"), 0.05, {"batch_size": 2})
     assert 0 < found.collate_s < found.source_s
-    told = lines("a:B", [], results(one(0, 10.0), found), advise(results(one(0, 10.0), found)))
-    assert any(line.startswith("  of it joining samples") for line in told)
+    output = lines("a:B", [], results(one(0, 10.0), found), advise(results(one(0, 10.0), found)))
+    assert any(line.startswith("  of it joining samples") for line in output)
 
 
 def test_a_source_that_waits_uses_little_cpu():
@@ -306,11 +306,11 @@ def bench(*arguments):
 def test_command_measures_a_source_and_recommends_a_change(factory):
     done = bench(f"data_of_bench.py:{factory}")
     assert (done.returncode, done.stderr) == (0, "")
-    told = done.stdout.splitlines()
-    assert told[0].startswith(f"data_of_bench.py:{factory}: batches of ")
-    assert [line for line in told if line.startswith("1 process ")]
-    assert [line for line in told if line.startswith("ideal loader")]
-    assert "workers=" in told[-1]
+    output = done.stdout.splitlines()
+    assert output[0].startswith(f"data_of_bench.py:{factory}: batches of ")
+    assert [line for line in output if line.startswith("1 process ")]
+    assert [line for line in output if line.startswith("ideal loader")]
+    assert "workers=" in output[-1]
 
 
 def test_json_has_every_setting_and_the_advice():
@@ -327,15 +327,15 @@ def test_json_has_every_setting_and_the_advice():
         "3",
     )
     assert (done.returncode, done.stderr) == (0, "")
-    told = json.loads(done.stdout)
-    assert [found["setting"] for found in told["measured"]] == [
+    output = json.loads(done.stdout)
+    assert [found["setting"] for found in output["measured"]] == [
         {"workers": workers, "backend": backend, "threads": 1}
         for workers, backend in ((0, "none"), (1, "thread"), (2, "thread"))
     ]
-    assert told["present"] == {"workers": 2, "backend": "thread", "threads": 1}
-    assert told["arrays"] == ["(3, 4, 3) float32"]
-    assert told["batch_bytes"] == 3 * 4 * 3 * 4
-    assert told["advice"]["sentence"]
+    assert output["present"] == {"workers": 2, "backend": "thread", "threads": 1}
+    assert output["arrays"] == ["(3, 4, 3) float32"]
+    assert output["batch_bytes"] == 3 * 4 * 3 * 4
+    assert output["advice"]["sentence"]
 
 
 @pytest.mark.parametrize(

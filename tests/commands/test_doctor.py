@@ -169,20 +169,20 @@ def test_a_kernel_without_pidfds_is_a_problem_with_a_remedy(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("total", "free", "verdict", "told"),
+    ("total", "free", "verdict", "words"),
     [
         (64 << 20, 64 << 20, "note", "too small for batches"),
         (16 * GIB, 100 << 20, "problem", "SharedMemoryFull"),
         (16 * GIB, 9 * GIB, "ok", "9 GiB of 16 GiB free"),
     ],
 )
-def test_small_or_full_shared_memory_is_reported(monkeypatch, total, free, verdict, told):
+def test_small_or_full_shared_memory_is_reported(monkeypatch, total, free, verdict, words):
     monkeypatch.setattr(
         os, "statvfs", lambda path: SimpleNamespace(f_blocks=total // 4096, f_bavail=free // 4096, f_frsize=4096)
     )
     found = finding_of(checks_memory.shm)
     assert found.verdict == verdict
-    assert told in found.found
+    assert words in found.found
 
 
 def test_no_shared_memory_is_a_note(monkeypatch, tmp_path):
@@ -250,7 +250,7 @@ def test_a_path_that_is_too_long_for_a_socket_is_a_problem(monkeypatch, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("told", "verdict", "words"),
+    ("report", "verdict", "words"),
     [
         ({"cuda": False, "built": None}, "note", "built without CUDA"),
         ({"cuda": False, "built": "12.4"}, "note", "CUDA_VISIBLE_DEVICES"),
@@ -258,8 +258,8 @@ def test_a_path_that_is_too_long_for_a_socket_is_a_problem(monkeypatch, tmp_path
         ({"cuda": True, "built": "12.4", "devices": ["H100"], "trouble": "", "pinned": True}, "ok", "copies nothing"),
     ],
 )
-def test_gpu_report_of_torch_determines_the_verdict(told, verdict, words):
-    found = checks_gpu.judge(told, 1)
+def test_gpu_report_of_torch_determines_the_verdict(report, verdict, words):
+    found = checks_gpu.judge(report, 1)
     assert found.verdict == verdict
     assert words in f"{found.found} {found.remedy}"
 
@@ -348,9 +348,9 @@ def test_exit_status_is_1_if_there_is_a_problem(monkeypatch, capsys, verdicts, s
     made = [Finding(f"check {n}", verdict, "found", "do this") for n, verdict in enumerate(verdicts)]
     monkeypatch.setattr(doctor, "CHECKS", [lambda finding=finding: finding for finding in made])
     assert main(["doctor"]) == status
-    told = capsys.readouterr().out.splitlines()
-    assert told[-1] == last
-    assert "-> do this" in told[1]
+    output = capsys.readouterr().out.splitlines()
+    assert output[-1] == last
+    assert "-> do this" in output[1]
 
 
 def test_a_narrow_terminal_gets_lines_that_fit_below_each_other():
@@ -387,9 +387,9 @@ def test_doctor_runs_on_this_machine(servers_directory):
         [sys.executable, "-m", "mpqueue", "doctor", "--json"], capture_output=True, text=True, timeout=280, check=False
     )
     assert done.stderr == ""
-    told = json.loads(done.stdout)
-    assert done.returncode == (1 if told["problems"] else 0)
-    names = [finding["name"] for finding in told["findings"]]
+    output = json.loads(done.stdout)
+    assert done.returncode == (1 if output["problems"] else 0)
+    names = [finding["name"] for finding in output["findings"]]
     assert {"kernel", "pidfd", "cpus", "memory", "workers", "servers' folder"} <= set(names)
-    assert all(finding["remedy"] for finding in told["findings"] if finding["verdict"] == "problem")
+    assert all(finding["remedy"] for finding in output["findings"] if finding["verdict"] == "problem")
     assert os.listdir(servers_directory) == []

@@ -103,7 +103,7 @@ def test_name_without_factory_is_rejected_with_the_expected_form(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "message"),
     [
         ("no_such:make", "no module 'no_such' in "),
         ("no_such.inner:make", "no module 'no_such' in "),
@@ -113,8 +113,8 @@ def test_name_without_factory_is_rejected_with_the_expected_form(name):
         ("photos_data:Photos.Large", "has no 'Photos.Large'; it has Small, size"),
     ],
 )
-def test_missing_module_file_or_factory_is_reported(name, told):
-    with pytest.raises(NotFound, match=told):
+def test_missing_module_file_or_factory_is_reported(name, message):
+    with pytest.raises(NotFound, match=message):
         source_of(name)
 
 

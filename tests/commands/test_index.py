@@ -35,9 +35,9 @@ def _own_cache(tmp_path, monkeypatch):
 )
 def test_source_finds_the_index_created_in_advance(capsys, monkeypatch, paths, make, samples):
     assert main(["index", *paths, "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["samples"] == samples
-    assert told["index_bytes"] == os.path.getsize(told["index"])
+    output = json.loads(capsys.readouterr().out)
+    assert output["samples"] == samples
+    assert output["index_bytes"] == os.path.getsize(output["index"])
     monkeypatch.setattr(index_module.index_file, "IndexWriter", None)
     assert len(make()) == samples
 
@@ -62,9 +62,9 @@ def test_old_indexes_are_listed_and_removed(capsys, tmp_path):
     assert "3 files" in out
     assert "not used for 30 days: 1 file, " in out
     assert main(["index", "--clean", "30", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert [each["path"] for each in told["removed"]] == [sources[0].index_path]
-    assert sorted(each["path"] for each in told["kept"]) == sorted(source.index_path for source in sources[1:])
+    output = json.loads(capsys.readouterr().out)
+    assert [each["path"] for each in output["removed"]] == [sources[0].index_path]
+    assert sorted(each["path"] for each in output["kept"]) == sorted(source.index_path for source in sources[1:])
     assert (folder / "notes.txt").exists()
     assert sources[0][1] == 2  # the second call maps the existing index
     assert main(["index", "--clean", "30"]) == 0
@@ -72,7 +72,7 @@ def test_old_indexes_are_listed_and_removed(capsys, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "said"),
+    ("arguments", "status", "message"),
     [
         (["none.tar"], 1, "mpqueue index: there is no file none.tar"),
         (["0.jsonl", "--format", "tar"], 1, "mpqueue index: .*0.jsonl, byte 0"),
@@ -81,10 +81,10 @@ def test_old_indexes_are_listed_and_removed(capsys, tmp_path):
         (["0.jsonl", "--clean", "3"], 2, "--clean cannot be combined with paths"),
     ],
 )
-def test_invalid_arguments_are_reported(capsys, arguments, status, said):
+def test_invalid_arguments_are_reported(capsys, arguments, status, message):
     try:
         found = main(["index", *arguments])
     except SystemExit as end:
         found = end.code
     assert found == status
-    assert re.search(said, capsys.readouterr().err)
+    assert re.search(message, capsys.readouterr().err)

@@ -38,8 +38,8 @@ def test_help_names_each_command(capsys):
     with pytest.raises(SystemExit) as ended:
         main(["--help"])
     assert ended.value.code == 0
-    told = capsys.readouterr().out
-    assert [what for _, what in COMMANDS.values() if what not in told] == []
+    output = capsys.readouterr().out
+    assert [what for _, what in COMMANDS.values() if what not in output] == []
 
 
 def test_docs_page_has_a_row_for_each_command():
@@ -52,10 +52,10 @@ def test_each_command_has_help_with_an_example_and_json(capsys, name):
     with pytest.raises(SystemExit) as ended:
         main([name, "--help"])
     assert ended.value.code == 0
-    told = capsys.readouterr().out
-    assert told.startswith(f"usage: mpqueue {name}")
-    assert f"examples:\n  mpqueue {name}" in told
-    assert "--json" in told
+    output = capsys.readouterr().out
+    assert output.startswith(f"usage: mpqueue {name}")
+    assert f"examples:\n  mpqueue {name}" in output
+    assert "--json" in output
 
 
 @pytest.mark.parametrize("name", COMMANDS)

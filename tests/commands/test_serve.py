@@ -203,7 +203,7 @@ def test_later_second_signal_ends_the_process(noted, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["data_of_test:Photos"], "--name"),
         (["data_of_test:Photos", "--name"], "--name"),
@@ -220,11 +220,11 @@ def test_later_second_signal_ends_the_process(noted, monkeypatch):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_invalid_arguments_exit_with_2_and_a_message(capsys, arguments, told):
+def test_invalid_arguments_exit_with_2_and_a_message(capsys, arguments, message):
     with pytest.raises(SystemExit) as ended:
         main(["serve", *arguments])
     assert ended.value.code == 2
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_failing_factory_exits_with_1_and_its_traceback(capsys):

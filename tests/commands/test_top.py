@@ -112,12 +112,12 @@ def test_notes_contain_facts_without_a_column(thing, note):
 
 
 @pytest.mark.parametrize(
-    ("workers", "backend", "told"),
+    ("workers", "backend", "shown"),
     [(1, "process", "1 process"), (2, "process", "2 processes"), (3, "thread", "3 threads"), (0, "none", "none")],
 )
-def test_workers_are_shown_with_their_kind(workers, backend, told):
+def test_workers_are_shown_with_their_kind(workers, backend, shown):
     (row,) = rows_of([answered(7, loader(1) | {"workers": workers, "backend": backend})])
-    assert row.workers == told
+    assert row.workers == shown
 
 
 def test_incomplete_report_of_another_version_is_shown():
@@ -145,10 +145,10 @@ def test_a_wide_table_has_all_columns():
 
 @pytest.mark.parametrize("width", [100, 80, 60, 50, 40])
 def test_narrow_table_leaves_out_least_important_columns(width):
-    told = lines(ROWS, width)
-    assert max(map(len, told)) <= width
-    assert {"pid", "name", "batches/s"} <= set(told[0].split())
-    assert len(told) == 4
+    output = lines(ROWS, width)
+    assert max(map(len, output)) <= width
+    assert {"pid", "name", "batches/s"} <= set(output[0].split())
+    assert len(output) == 4
 
 
 def test_columns_are_left_out_in_the_order_of_their_ranks():
@@ -158,9 +158,9 @@ def test_columns_are_left_out_in_the_order_of_their_ranks():
 
 
 def test_empty_table_explains_how_to_enable_monitoring():
-    (told,) = lines([])
-    assert "MPQUEUE_MONITOR=1" in told
-    assert "monitor=True" in told
+    (output,) = lines([])
+    assert "MPQUEUE_MONITOR=1" in output
+    assert "monitor=True" in output
 
 
 # The mpqueue command
@@ -209,18 +209,18 @@ def test_stopped_process_does_not_block_and_exits_with_1():
         program.process.send_signal(signal.SIGSTOP)
         done = top()
     assert done.returncode == 1
-    told = {line.split()[0]: line for line in done.stdout.splitlines()}
-    assert told[str(program.pid)].split(maxsplit=1)[1].startswith("does not answer")
-    assert told[str(program.pid)].endswith("it is stopped")
-    assert "Loader" in told[str(other.pid)]
+    output = {line.split()[0]: line for line in done.stdout.splitlines()}
+    assert output[str(program.pid)].split(maxsplit=1)[1].startswith("does not answer")
+    assert output[str(program.pid)].endswith("it is stopped")
+    assert "Loader" in output[str(other.pid)]
 
 
 def test_server_and_consumers_are_shown_without_monitor():
     with mpqueue.Server("photos", [1, 2, 3], mode="broadcast", workers=1), mpqueue.attach("photos") as attached:
         next(iter(attached))
-        told = top().stdout.splitlines()
-    assert [line.split()[1:3] for line in told[1:]] == [["Server", "photos"], ["Consumer", "photos"]]
-    assert told[2].split()[0] == str(os.getpid())
+        output = top().stdout.splitlines()
+    assert [line.split()[1:3] for line in output[1:]] == [["Server", "photos"], ["Consumer", "photos"]]
+    assert output[2].split()[0] == str(os.getpid())
 
 
 def test_table_is_live_on_a_terminal_until_q():

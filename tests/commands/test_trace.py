@@ -142,11 +142,13 @@ def test_the_summary_has_shares_by_row_and_times_by_kind(file):
 
 
 def test_text_contains_the_whole_summary(file):
-    told = lines("run.json", summary_of(read(file(EVENTS))))
-    assert told[0] == "run.json: 0.100 s, 5 rows, 17 events"
-    assert [line.split()[:2] for line in told if line.startswith("worker")] == [["worker", "0"], ["worker", "2"], ["worker", "10"]]  # fmt: skip
-    assert "  worker 2 died at 0.070 s" in told
-    assert any(line.startswith("compute") and line.endswith("worker 2, at 0.000 s (epoch 0, index 1)") for line in told)
+    output = lines("run.json", summary_of(read(file(EVENTS))))
+    assert output[0] == "run.json: 0.100 s, 5 rows, 17 events"
+    assert [line.split()[:2] for line in output if line.startswith("worker")] == [["worker", "0"], ["worker", "2"], ["worker", "10"]]  # fmt: skip
+    assert "  worker 2 died at 0.070 s" in output
+    assert any(
+        line.startswith("compute") and line.endswith("worker 2, at 0.000 s (epoch 0, index 1)") for line in output
+    )
 
 
 def test_empty_trace_is_reported(file):
@@ -237,14 +239,14 @@ def trace(*arguments):
 def test_json_contains_the_whole_summary(file):
     done = trace(file(EVENTS[:-1]), "--json")
     assert (done.returncode, done.stderr) == (0, "")
-    told = json.loads(done.stdout)
-    assert told["shares"]["worker 2"] == {"compute": pytest.approx(0.8)}
-    assert {"duration_s", "kinds", "marks", "deaths", "is_broken"} <= set(told)
+    output = json.loads(done.stdout)
+    assert output["shares"]["worker 2"] == {"compute": pytest.approx(0.8)}
+    assert {"duration_s", "kinds", "marks", "deaths", "is_broken"} <= set(output)
 
 
 def test_json_names_the_fields_of_a_crash(file):
-    told = json.loads(trace(file(EVENTS), "--json").stdout)
-    (death,) = told["deaths"]
+    output = json.loads(trace(file(EVENTS), "--json").stdout)
+    (death,) = output["deaths"]
     assert (death["name"], round(death["at_s"], 3)) == ("worker 2 died", 0.07)
 
 
@@ -254,11 +256,11 @@ def test_part_of_a_trace_is_summarized_alone(file, capsys):
     events += [event("i", 10, "epoch 0 begins", 5), event("i", 10, "worker 2 died", 70)]
     path = str(file(events))
     assert main(["trace", path, "--start", "0.025", "--end", "0.065", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    (shares,) = told["shares"].values()
+    output = json.loads(capsys.readouterr().out)
+    (shares,) = output["shares"].values()
     assert shares == {"copy": pytest.approx(5 / 40), "compute": pytest.approx(25 / 40)}
-    assert [told["start_s"], told["duration_s"]] == pytest.approx([0.025, 0.040])
-    assert (told["marks"], told["deaths"]) == ({}, [])
+    assert [output["start_s"], output["duration_s"]] == pytest.approx([0.025, 0.040])
+    assert (output["marks"], output["deaths"]) == ({}, [])
     assert main(["trace", path, "--start", "0.025", "--end", "9"]) == 1
     first, *_ = capsys.readouterr().out.splitlines()
     assert "0.075 s from 0.025 s on" in first

@@ -318,13 +318,13 @@ from helpers.marked import Marked
 import mpqueue, mpqueue.tf
 
 eagerly = keras.backend.backend() == "tensorflow"  # for short loaders: to trace each fit's graph costs most
-given = []
-give = mpqueue.frameworks.tf._Feed.give
+received = []
+give = mpqueue.frameworks.tf._Feed.next
 def spy(feed, epoch):
     batch = give(feed, epoch)
-    given.append(tuple(int(number) for number in np.rint(batch[0][0, :2] / Marked.SCALE)))
+    received.append(tuple(int(number) for number in np.rint(batch[0][0, :2] / Marked.SCALE)))
     return batch
-mpqueue.frameworks.tf._Feed.give = spy
+mpqueue.frameworks.tf._Feed.next = spy
 """
 
 # A fit takes one epoch of the loader for each of its epochs.
@@ -395,23 +395,23 @@ class Given(Marked):
 for length in (1, 2, 3):
     epochs = [[(number, epoch) for number in range(length)] for epoch in range(4)]
     for kind in ("built", "plain"):
-        given.clear()
+        received.clear()
         with mpqueue.Loader(Given(length), workers=1) as loader:
             data = mpqueue.tf.dataset(loader)
             model_of(kind).fit(data, epochs=3, verbose=0, shuffle=False)
-            assert given[-3 * length:] == sum(epochs[:3], []), (kind, length, given)
-            looked = given[:-3 * length]
-            assert looked == epochs[0][:len(looked)], (kind, length, given)
+            assert received[-3 * length:] == sum(epochs[:3], []), (kind, length, received)
+            looked = received[:-3 * length]
+            assert looked == epochs[0][:len(looked)], (kind, length, received)
             assert loader.source.state == 3, (kind, length, loader.source.state)
-    given.clear()
+    received.clear()
     with mpqueue.Loader(Given(length), workers=1) as loader:
         data = mpqueue.tf.dataset(loader)
         model = model_of("built")
         for _ in range(3):
             model.predict(data, verbose=0)
         model.evaluate(data, verbose=0)
-        assert given[: 3 * length] == sum(epochs[:3], []), (length, given)
-        assert given[-length:] == epochs[3], (length, given)
+        assert received[: 3 * length] == sum(epochs[:3], []), (length, received)
+        assert received[-length:] == epochs[3], (length, received)
         assert loader.source.state == 4
 """
 

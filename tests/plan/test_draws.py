@@ -32,15 +32,15 @@ class Watched:
     """An iterator that records its calls, and optionally fails at its end."""
 
     def __init__(self, items, error=None):
-        self.given, self._items, self._error = [], list(items), error
+        self.returned, self._items, self._error = [], list(items), error
 
     def __iter__(self):
         return self
 
     def __next__(self):
         if self._items:
-            self.given.append(self._items.pop(0))
-            return self.given[-1]
+            self.returned.append(self._items.pop(0))
+            return self.returned[-1]
         if self._error is not None:
             raise self._error
         raise StopIteration
@@ -49,9 +49,9 @@ class Watched:
 def test_a_draw_looks_one_batch_ahead_and_no_further():
     watched = Watched([Drawn(0), Drawn(1), Drawn(2)])
     draw = SamplerDraw(watched)
-    assert len(watched.given) == 1
+    assert len(watched.returned) == 1
     assert draw.take(1) == [Drawn(0)]
-    assert len(watched.given) == 2
+    assert len(watched.returned) == 2
 
 
 def test_draw_ends_with_its_last_batch():

@@ -195,7 +195,7 @@ def test_state_with_another_number_of_lanes_is_rejected():
 
 
 @pytest.mark.parametrize(
-    ("lines", "told"),
+    ("lines", "message"),
     [
         (["range(10)", "filter(odd)"], r"line 2:\n  in the state: map\(f\)\n  here:         filter\(odd\)"),
         (["range(10)"], r"line 2:\n  in the state: map\(f\)\n  here:         \(missing\)"),
@@ -205,10 +205,10 @@ def test_state_with_another_number_of_lanes_is_rejected():
         ),
     ],
 )
-def test_state_of_another_dataset_is_rejected_with_first_difference(lines, told):
+def test_state_of_another_dataset_is_rejected_with_first_difference(lines, message):
     states = states_of(1, [6] * 8, shape=["range(10)", "map(f)"])
     loader_of("range(10)", "map(f)", lanes=8).load_state_dict(states)
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         loader_of(*lines, lanes=8).load_state_dict(states)
 
 

@@ -263,17 +263,17 @@ def test_an_epoch_with_an_end_is_not_endless():
 
 
 def test_custom_order_is_used():
-    asked = []
+    calls = []
 
     def order_of(epoch, length, base):
-        asked.append((epoch, length, base))
+        calls.append((epoch, length, base))
         return np.array([2, 0, -1])
 
     cursor = schedule_of(3, order_of=order_of, shuffle=True)
     work_items = cursor.deal(9) + cursor.deal(1)
     assert units(work_items) == [2, 0, -1, 2]
     assert all(type(work_item.unit) is int for work_item in work_items)
-    assert asked == [(0, 3, 0), (1, 3, 0)]
+    assert calls == [(0, 3, 0), (1, 3, 0)]
 
 
 def test_custom_order_determines_the_number_of_batches():
@@ -519,46 +519,46 @@ def test_a_start_elsewhere_forgets_the_lengths_of_other_epochs():
 
 def counted_schedule(length=2, **options):
     """Return a cursor, and the epochs when the length was read."""
-    asked = []
+    calls = []
 
     def length_of():
-        asked.append(cursor.epoch)
+        calls.append(cursor.epoch)
         return length
 
     cursor = EpochCursor(length_of, SEED, **options)
-    return cursor, asked
+    return cursor, calls
 
 
 def test_length_of_an_epoch_is_read_once_when_its_barrier_is_lifted():
-    cursor, asked = counted_schedule(barrier=True)
+    cursor, calls = counted_schedule(barrier=True)
     cursor.start_at(0)
     cursor.deal(9)
-    assert asked == [0]
+    assert calls == [0]
     cursor.open_epoch()
-    assert asked == [0, 1]
+    assert calls == [0, 1]
     cursor.open_epoch()
     cursor.deal(9)
-    assert asked == [0, 1]
+    assert calls == [0, 1]
 
 
 def test_cursor_without_start_waits_at_its_barrier():
-    cursor, asked = counted_schedule(barrier=True)
+    cursor, calls = counted_schedule(barrier=True)
     assert cursor.deal(9) == []
-    assert asked == []
+    assert calls == []
     cursor.open_epoch()
     assert units(cursor.deal(9)) == [0, 1]
 
 
 def test_start_at_an_epoch_after_the_last_one_reads_no_length():
-    cursor, asked = counted_schedule()
+    cursor, calls = counted_schedule()
     cursor.start_at(0)
     cursor.last_epoch = 1
     cursor.start_at(2, 1)
-    assert (asked, cursor.lengths, cursor.deal(9)) == ([0], {}, [])
+    assert (calls, cursor.lengths, cursor.deal(9)) == ([0], {}, [])
 
 
 def test_dealing_stops_at_the_last_epoch_until_it_is_raised():
-    cursor, asked = counted_schedule()
+    cursor, calls = counted_schedule()
     cursor.last_epoch = 1
     cursor.start_at(0)
     assert [(work_item.epoch, work_item.unit) for _ in range(5) for work_item in cursor.deal(9)] == [
@@ -568,7 +568,7 @@ def test_dealing_stops_at_the_last_epoch_until_it_is_raised():
         (1, 1),
     ]
     cursor.open_epoch()
-    assert asked == [0, 1]
+    assert calls == [0, 1]
     cursor.last_epoch = 2
     assert [work_item.epoch for work_item in cursor.deal(9)] == [2, 2]
 

@@ -128,13 +128,13 @@ def test_an_object_may_provide_its_source_and_the_options_that_remain():
 
     class Provides:
         def __mpqueue_source__(self, options, needs):
-            asked.append((options.shuffle, needs))
+            calls.append((options.shuffle, needs))
             return Batched([4, 5, 6])
 
-    asked = []
+    calls = []
     plan = plan_of(Provides(), shuffle=True)
     assert type(plan) is SamplesPlan
-    assert (plan.length(), plan.options.shuffle, asked) == (2, False, [(True, None)])
+    assert (plan.length(), plan.options.shuffle, calls) == (2, False, [(True, None)])
 
 
 def test_a_plan_with_another_seed_is_another_plan():

@@ -38,7 +38,7 @@ class GoesOn(keras.callbacks.BackupAndRestore):
 
 
 @pytest.fixture
-def told(monkeypatch):
+def messages(monkeypatch):
     """The logged warnings."""
     found = []
     monkeypatch.setattr(backups, "warn", found.append)
@@ -48,11 +48,11 @@ def told(monkeypatch):
 
 
 @pytest.fixture
-def backup(tmp_path, told):
+def backup(tmp_path, messages):
     """The folder of a fit with three steps per epoch that was killed in its second epoch."""
     with Loader(PAIRS, batch_size=4, workers=0) as loader, pytest.raises(Killed):
         fit(loader, Kill(), keras.callbacks.BackupAndRestore(tmp_path / "backup"))
-    assert told == []  # there was no backup to restore
+    assert messages == []  # there was no backup to restore
     return tmp_path / "backup"
 
 
@@ -62,19 +62,19 @@ def fit(loader, *callbacks):
     model.fit(accelerate(loader), epochs=3, verbose=0, callbacks=list(callbacks))
 
 
-def test_loader_restarted_after_a_backup_warns_once(backup, told):
+def test_loader_restarted_after_a_backup_warns_once(backup, messages):
     with Loader(PAIRS, batch_size=4, workers=0) as loader:
         with pytest.raises(Killed):
             fit(loader, keras.callbacks.BackupAndRestore(backup), Kill())
-    assert len(told) == 1
-    assert "continues after step 3" in told[0]
-    assert "load_state_dict" in told[0]
+    assert len(messages) == 1
+    assert "continues after step 3" in messages[0]
+    assert "load_state_dict" in messages[0]
     with Loader(PAIRS, batch_size=4, workers=0) as loader:
         fit(loader, keras.callbacks.BackupAndRestore(backup))
-    assert len(told) == 1
+    assert len(messages) == 1
 
 
-def test_loader_with_a_state_does_not_warn(backup, told):
+def test_loader_with_a_state_does_not_warn(backup, messages):
     with Loader(PAIRS, batch_size=4, workers=0) as loader:
         state = loader.state_dict()
         with pytest.raises(Killed):
@@ -82,16 +82,16 @@ def test_loader_with_a_state_does_not_warn(backup, told):
     with Loader(PAIRS, batch_size=4, workers=0) as loader:
         loader.load_state_dict(state)
         fit(loader, keras.callbacks.BackupAndRestore(backup))
-    assert told == []
+    assert messages == []
 
 
-def test_later_fit_does_not_count_as_a_resume(backup, told):
+def test_later_fit_does_not_count_as_a_resume(backup, messages):
     with Loader(PAIRS, batch_size=4, workers=0) as loader:
         loader.load_state_dict(loader.state_dict())
         fit(loader, keras.callbacks.BackupAndRestore(backup))
     with Loader(PAIRS, batch_size=4, workers=0) as loader:
         fit(loader)
-    assert told == []
+    assert messages == []
 
 
 def test_callback_of_keras_is_restored_without_accelerated_loaders():

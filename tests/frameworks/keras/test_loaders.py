@@ -245,10 +245,10 @@ def test_state_in_a_fit_counts_finished_steps_if_keras_reads_ahead(monkeypatch, 
         def count(*_, **__):
             counts.append(steps_by(loader.state_dict(), length))
 
-        told = keras.callbacks.LambdaCallback(
+        callback = keras.callbacks.LambdaCallback(
             on_train_begin=count, on_train_batch_begin=count, on_train_batch_end=count, on_epoch_end=count
         )
-        fit(accelerate(loader), kind=kind, callbacks=[told])
+        fit(accelerate(loader), kind=kind, callbacks=[callback])
         count()
     expected = [0]
     for step in range(3 * length):
@@ -388,15 +388,15 @@ class Own(mpqueue.Sequence):
 
 
 @pytest.mark.parametrize(
-    ("own", "given", "found"),
+    ("own", "arguments", "found"),
     [
         ({}, {}, (mpqueue.loader.loader.num_cpus(), True, 10)),
         ({"workers": 3, "use_multiprocessing": False, "max_queue_size": 4}, {}, (3, False, 4)),
         ({"workers": 3, "use_multiprocessing": False}, {"workers": 2, "use_multiprocessing": True}, (2, True, 10)),
     ],
 )
-def test_a_sequences_own_numbers_are_defaults(own, given, found):
-    fast = accelerate(Own(**own), **given)
+def test_a_sequences_own_numbers_are_defaults(own, arguments, found):
+    fast = accelerate(Own(**own), **arguments)
     assert (fast.workers, fast.use_multiprocessing, fast.max_queue_size) == found
 
 

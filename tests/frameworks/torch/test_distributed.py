@@ -32,12 +32,12 @@ def test_ranks_of_a_group_share_all_batches(tmp_path):
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": env}
     both = [subprocess.Popen([sys.executable, "-c", PROGRAM, address, str(rank)], **options) for rank in range(2)]
     try:
-        said = [process.communicate(timeout=280) for process in both]
+        outputs = [process.communicate(timeout=280) for process in both]
     finally:
         for process in both:
             process.kill()
-    assert [process.returncode for process in both] == [0, 0], [err[-2000:] for _, err in said]
-    first, second = (json.loads(out) for out, _ in said)
+    assert [process.returncode for process in both] == [0, 0], [err[-2000:] for _, err in outputs]
+    first, second = (json.loads(out) for out, _ in outputs)
     for epoch in range(2):
         assert [len(first[epoch]), len(second[epoch])] == [3, 3]
         assert sorted(itertools.chain(*first[epoch], *second[epoch])) == list(range(24))

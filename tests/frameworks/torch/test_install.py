@@ -86,13 +86,13 @@ def test_copy_of_a_used_loader_starts_again(options, copy_of):
 def test_subclasses_use_our_workers():
     class Own(data.DataLoader):
         def _get_iterator(self):
-            self.asked = True
+            self.was_called = True
             return super()._get_iterator()
 
     with mpqueue.torch.install():
         loader = Own(range(4), num_workers=1)
         assert type(iter(loader)) is PassIterator
-        assert loader.asked
+        assert loader.was_called
 
 
 def test_an_iterator_outlives_the_installation():

@@ -128,7 +128,7 @@ def test_all_movable_objects_of_a_batch_are_found():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "error", "told"),
+    ("arguments", "error", "message"),
     [
         ((3, "cpu"), TypeError, "takes a loader, or an iterable of batches; got int"),
         (([], "cpu", 0), ValueError, "depth must be 1 or more, got 0"),
@@ -137,6 +137,6 @@ def test_all_movable_objects_of_a_batch_are_found():
         (([], "meta"), RuntimeError, 'torch has none for "meta"'),
     ],
 )
-def test_bad_input_is_rejected(arguments, error, told):
-    with pytest.raises(error, match=told):
+def test_bad_input_is_rejected(arguments, error, message):
+    with pytest.raises(error, match=message):
         mpqueue.torch.prefetch(*arguments)
