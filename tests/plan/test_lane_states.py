@@ -251,7 +251,7 @@ def test_state_of_a_generator_needs_the_same_number_of_workers():
     loader = Loader(elements, workers=0, lanes=2)
     loader.load_state_dict(old)
     assert (loader.epoch, loader.state_dict()["counts"]) == (2, (4, 3))
-    with pytest.raises(ValueError, match=r"2 workers, each with a stream of its own|lanes=2"):
+    with pytest.raises(ValueError, match=r"2 workers, each with its own stream|lanes=2"):
         Loader(elements, workers=0, lanes=4).load_state_dict(old)
 
 
