@@ -242,7 +242,10 @@ def test_state_of_another_pipeline_is_rejected(source, text):
 
 @pytest.mark.parametrize("source", [Dataset.range(100).batch(4), list(range(10))])
 def test_state_of_an_indexed_source_is_rejected_by_a_stream(source):
-    with mpqueue.Loader(PIPELINE, workers=0) as loader, pytest.raises(ValueError, match="saved for a source with an index"):
+    with (
+        mpqueue.Loader(PIPELINE, workers=0) as loader,
+        pytest.raises(ValueError, match="saved for a source with an index"),
+    ):
         loader.load_state_dict(state_of(source))
 
 
