@@ -144,13 +144,8 @@ class InFunctions:
         return float(self.draw()), float(self.draw_more())
 
 
-<<<<<<< HEAD
-def test_a_function_that_draws_is_told_of_once_and_repeats_nothing(caplog, monkeypatch):
-    monkeypatch.setattr("mpqueue.worker.tensorflow_rng._has_warned", False)
-=======
 def test_tf_function_that_draws_warns_once_and_repeats_no_numbers(caplog, monkeypatch):
-    monkeypatch.setattr("mpqueue.worker.tensorflow_rng._has_told", False)
->>>>>>> 6201fada (Name the tests of frontends and commands for what they check)
+    monkeypatch.setattr("mpqueue.worker.tensorflow_rng._has_warned", False)
     tf.random.set_seed(None)
     with Loader(InFunctions(), workers=0, seed=1) as loader:
         assert len(set(list(loader) + list(loader))) == 6
