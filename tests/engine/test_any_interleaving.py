@@ -21,7 +21,8 @@ from mpqueue.workers.handle import Work
 SIZES = [1, 100, 3000, 20_000]  # int64 values: from one word to more than twice the first memory of a slot
 WORLD = [
     "batch", "views are dropped", "a look", "a pause", "inconsistent", "written in the slot", "held by the worker",
-    "let go by the worker", "worker dies at work", "worker dies idle", "fork server dies", "slots exchanged",
+    "released by the worker", "worker crashes while busy", "worker crashes while idle", "fork server crashes",
+    "slots exchanged",
 ]  # fmt: skip
 FREE, GRANTED, READY, LEASED, SHARED, RETIRED = SlotState
 
@@ -310,9 +311,9 @@ class Unordered(Dispatching):
     [
         (Sequences, [
             "exception", "no room for a batch", "the source changes", "source sent", "elsewhere", "no memory", "tried again",
-            "given up", "worker dies starved",
+            "given up", "worker crashes while starved",
         ]),
-        (Streams, ["end", "elsewhere", "lane begun anew", "lane begun from a snapshot", "lane moved"]),
+        (Streams, ["end", "elsewhere", "lane restarted", "lane started from a snapshot", "lane moved"]),
         (Unordered, ["batch out of order", "no memory", "tried again"]),
     ],
 )  # fmt: skip

@@ -160,12 +160,12 @@ class Worker:
             start = unpack_start(self.world.ring.segment.memory, slot * self.config.stride)
             number, lane = divmod(unit, self.config.num_lanes)
             if isinstance(start, RetryStart):  # a worker crashed at this element; this source has no retry markers
-                self.world.reached["lane begun after a death"] += 1
+                self.world.reached["lane started after a crash"] += 1
                 start = start.start
             assert start.number <= number
             assert start.state is None or pickle.loads(start.state) == (lane, start.number)
-            self.world.reached["lane begun from a snapshot"] += start.state is not None
-            self.world.reached["lane begun anew"] += 1
+            self.world.reached["lane started from a snapshot"] += start.state is not None
+            self.world.reached["lane restarted"] += 1
             self.lanes[lane] = grant[5], number
         self.world.note_begun(self, grant)
         self.writer.begin(slot, high_water)
@@ -203,7 +203,7 @@ class Worker:
         try:
             self.kind, self.placed = ReportKind.RAISED, self.writer.place_bytes(failures.pack(error, "a note"))
         except OSError:  # no memory for the slots that user code still references
-            self.world.reached["dies of no memory"] += 1
+            self.world.reached["crashes without memory"] += 1
             self.world.dies(self, 1)
 
     def write(self):
@@ -266,7 +266,7 @@ class Worker:
 
     def report_released(self):
         while self.writer.let_go:
-            self.world.reached["let go by the worker"] += 1
+            self.world.reached["released by the worker"] += 1
             self.say(ReportKind.LET_GO, self.writer.let_go.popleft(), 0)
 
     def say(self, kind, slot, turn, nbytes=0):
@@ -456,11 +456,11 @@ class World:
         )
         victim = self.choose(victims) if victims else None
         if victim is not None:
-            kind = "starved" if victim.is_starved else "at work" if victim.grant is not None else "idle"
-            self.reached[f"worker dies {kind}"] += 1
+            kind = "starved" if victim.is_starved else "busy" if victim.grant is not None else "idle"
+            self.reached[f"worker crashes while {kind}"] += 1
             self.dies(victim, -signal.SIGKILL)
         elif self.fork_server is not None and not self.fork_server.is_gone:
-            self.reached["fork server dies"] += 1
+            self.reached["fork server crashes"] += 1
             self.fork_server.dies()
 
     def step(self, *, may_kill=True):

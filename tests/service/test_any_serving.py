@@ -22,7 +22,8 @@ from mpqueue.workers.job import RingPlan
 SIZES = [1, 100, 3000, 20_000]  # int64s: from one word to more than twice the initial size of a slot
 ARROWS = [
     "handle", "extra handle", "exception", "extra exception", "no room for a batch", "epoch", "shared by several", "released",
-    "inconsistent", "no memory", "tried again", "given up", "worker dies at work", "worker dies idle", "fork server dies",
+    "inconsistent", "no memory", "tried again", "given up", "worker crashes while busy", "worker crashes while idle",
+    "fork server crashes",
     "held by the worker", "a holder releases under memory pressure", "moved out", "moved back", "the source changes",
     "all slots are held",
 ]  # fmt: skip
