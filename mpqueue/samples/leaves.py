@@ -69,8 +69,8 @@ class LeafPlace:
         leaf = "".join(("sample", *self._path))
         return ValueError(
             f"cannot combine different samples into a batch: {leaf} of index {self._indices[one]!r} {what(one)}, but "
-            f"index {self._indices[other]!r} {what(other)}. Make them equal in the source, or pass collate=, a "
-            "function from a list of samples to a batch"
+            f"index {self._indices[other]!r} {what(other)}. Return samples of equal structure and shape, or pass "
+            "collate=, a function from a list of samples to a batch"
         )
 
 

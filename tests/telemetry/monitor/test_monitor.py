@@ -224,7 +224,10 @@ def test_client_checks_credentials_of_listener(monkeypatch):
         monkeypatch.setattr(credentials, "credentials_of", lambda end: real(end)._replace(uid=os.geteuid() + 1))
         answer = only(ask(DEADLOCK_S))
         assert answer.report is None
-        assert f"another user listens there: got uid {os.geteuid() + 1}" in answer.trouble
+        assert (
+            f"another user listens there: expected a peer of uid {os.geteuid()}, got uid {os.geteuid() + 1}"
+            in answer.trouble
+        )
     finally:
         registry.hide(thing)
 
