@@ -42,6 +42,6 @@ def match_filenames_once(pattern: Any, name: str | None = None) -> Source:
     Raises:
         TypeError: ``pattern`` is not ``str``, ``bytes`` or ``os.PathLike``, or a list of these.
 
-    Follows: ``tf.compat.v1.train.match_filenames_once``, whose variable must be initialized first.
+    Follows: ``tf.compat.v1.train.match_filenames_once``, which returns a variable that must be initialized first.
     """
     return Source(_Matches(pattern), "string", [(None,)])

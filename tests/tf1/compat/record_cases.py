@@ -2,8 +2,8 @@
 
     python record_cases.py CASES.json [NEW.txt]
 
-Records the samples of CASES.json again, and those of NEW.txt, which are separated by lines ``---``. The names in
-``ARGS`` are arguments; a sample gets the arguments that it mentions. Run this script where TensorFlow is installed.
+Records the samples of CASES.json again, and adds the samples of NEW.txt, which are separated by lines ``---``. The
+names in ``ARGS`` are arguments; a sample gets the arguments that it mentions. Run it where TensorFlow is installed.
 """
 
 import ast

@@ -12,7 +12,7 @@ def reach_the_end_during_a_run(monkeypatch, deadlock_s, keeps):
     Args:
         monkeypatch: The pytest fixture.
         deadlock_s: Maximum seconds to wait.
-        keeps: Number of records of that run for which the queue still has room, or None for all.
+        keeps: Number of records of that run that the queue has room for, or None for all.
     """
     at_end, calls, delayed = threading.Event(), threading.local(), []
     dequeue, set_aside = QueueCore.dequeue, QueueCore.set_aside

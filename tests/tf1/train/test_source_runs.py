@@ -135,7 +135,7 @@ class Runs:
         return self.stops_after is not None and self.queue.size() >= self.stops_after
 
     def rest(self):
-        """Return all numbers, including those that were enqueued before."""
+        """Return all numbers, including numbers enqueued before."""
         self.stops_after, numbers = None, []
         with pytest.raises(OutOfRangeError):
             while True:
