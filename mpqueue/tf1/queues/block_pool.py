@@ -1,29 +1,20 @@
-"""The shared memory of one owner: blocks that elements lie in, and single words, handed out and taken back.
+"""Shared memory of one owner process: blocks that hold queue elements, and single 8-byte words.
 
-What another process has read, or was granted and never used, is given back in a step of the owner, under its lock. What
-a thread of the owner has read is only *noted*, in ``read``: at the end of a dequeue there is no place for a lock,
-behind which a signal handler could raise (see NOTE [ Interrupts ] in `core`). The next step that needs blocks collects
-it, and what a thread has looked at in its place.
+The owner allocates and frees all blocks under its hub's lock. Three events free a block:
 
-Words are for limits of windows and cells of tallies. They lie in blocks of their own, which are never given back.
+* Another process reports that it has read the block, or its connection ends.
+* A thread of the owner has copied the element. The thread only appends the block to ``read``; the next step that needs
+  blocks calls `BlockPool.collect`.
+* A thread of the owner received a view of the block (`Holds`), and the last view was garbage-collected.
 
-Dequeued elements that are looked at in their places: the owner of the queue gets views of a block, and no copy.
+Words store the limits of windows and leases and the cells of tallies. They are in separate blocks that are never freed.
 
-    dequeue           the block is no queue's any more         `Holds.base`: an array over it, whose end is watched
-    the caller looks  views of that array keep it alive        nobody else is granted the block
-    the last view     the array ends, anywhere                 its weak reference is in ``ended``
-    the next step that needs blocks                            `Holds.collect`: the block is free
+Lifetime of a dequeued element that is returned as a view::
 
-A copy of 150 KB that another CPU has written takes 25 to 35 us, a view 6; by copies, elements of 4.8 MB take the owner
-3.4 times the CPU time. Text becomes objects, and is copied always; so are elements that are stacked, and those that
-other processes dequeue: their views would outlive the connection by which the owner knows who reads what.
-
-Who keeps views keeps shared memory from those who enqueue. So there are at most `MAX_HELD` of them, and none where
-memory is not plenty, or was short once; other elements are copied. Nobody waits for memory that is only held: see
-`shortage`.
-
-The weak reference's callback runs in any thread, inside the garbage collector. It is no Python code, in which a signal
-handler could run, see `mpqueue.memory.ring`.
+    dequeue            the block leaves the queue              `Holds.base` makes an array over it, and a weak reference
+    user code          views keep that array alive             the block is not granted to any producer
+    last view deleted  the array is garbage-collected          its weak reference is appended to ``ended``
+    next allocation                                            `Holds.collect` frees the block
 """
 
 import time
@@ -35,30 +26,34 @@ from mpqueue.memory.layout import Array, base_over
 from mpqueue.tf1.queues.arena import CLASS_SHIFT, Arena, class_bytes, class_for, offset_of
 
 LEAST_BYTES: Final = 64 * 1024
-"""Smaller arrays are copied: that is as quick, and keeps no place."""
+"""Minimum size in bytes of an array that is returned as a view. Copying a smaller array is as fast."""
 
 MAX_HELD: Final = 8
-"""Most places that are held at a time, as of batches."""
+"""Maximum number of blocks that views hold at a time."""
 
 _WORDS_BYTES = 1 << 12
-_FRESH_S = 0.05  # so long memory stays plenty; to ask costs 1 us, and 30 while other CPUs reserve some
+# A positive result of the free-memory check is reused for this time: a check takes 1 us, and 30 us while other CPUs
+# reserve memory.
+_FRESH_S = 0.05
 
 
 class _Hold(weakref.ref[Array]):
-    """A weak reference that knows its block."""
+    """A weak reference with the token of its block."""
 
     __slots__ = ("token",)
     token: int
 
 
 class Holds:
-    """The blocks of one owner that its threads look at. In any thread, without the hub's lock, but for `collect`.
+    """Blocks of one owner that threads of that process hold views of.
+
+    All methods except `collect` can be called in any thread, without the hub's lock.
 
     Args:
-        arena: Has the blocks.
+        arena: Allocator of the blocks.
 
     Attributes:
-        ended: Those whose last view is gone, and that `collect` has not seen yet.
+        ended: Weak references of blocks whose last view was garbage-collected, until `collect` frees the blocks.
     """
 
     def __init__(self, arena: Arena) -> None:
@@ -69,19 +64,28 @@ class Holds:
 
     @property
     def num_live(self) -> int:
-        """Number of blocks that are held, and of those that `collect` has not seen yet."""
+        """Number of held blocks, including released ones that `collect` has not freed yet."""
         return len(self._live)
 
     def base(self, token: int) -> Array | None:
-        """An array over a block that is held from now on, until its last view is gone; None: the element is copied."""
+        """Return an array over a block, which is held until the array's last view is deleted.
+
+        Returns:
+            The array, or None if the caller must copy the element.
+        """
         nbytes = class_bytes(token >> CLASS_SHIFT)
+        # A view avoids a copy: for 150 KB written by another CPU, a copy takes 25 to 35 us and a view 6 us. With 4.8 MB
+        # elements, copies take 3.4 times the CPU time.
+        # Views withhold shared memory from producers. So their number is bounded, and elements are copied if free
+        # memory is scarce now or was exhausted before.
         if (
             nbytes < LEAST_BYTES
             or len(self._live) - len(self.ended) >= MAX_HELD
             or not self._has_plenty(MAX_HELD * nbytes)
         ):
             return None
-        # Its callback is C code alone, since it runs inside of the garbage collector, where no handler must raise.
+        # The garbage collector runs the callback in any thread. `deque.append` is C code, so no signal handler can run
+        # and raise inside the callback; see `mpqueue.memory.ring`.
         base = base_over(self._memory, offset_of(token), nbytes, None)
         hold = _Hold(base, self.ended.append)
         hold.token = token
@@ -96,35 +100,38 @@ class Holds:
         return nbytes <= self._plenty_bytes
 
     def forget(self, token: int) -> None:
-        """A block is not held after all: an interrupt came before its views were handed out."""
+        """Stop holding a block, because an interrupt came before its views were returned to the caller."""
         self._live.pop(token, None)
 
     def collect(self) -> None:
-        """Give back the blocks whose last view is gone, but those that were forgotten."""
+        """Free the blocks whose last view was deleted, except forgotten blocks."""
         while self.ended:
+            # Other threads append to `ended` at the same time: take one item per step instead of copying and clearing.
             hold = self.ended.popleft()
             token: int | None = getattr(hold, "token", None)
-            # Not if it was forgotten: the block may be another element's by now, and perhaps be held for that one.
+            # Skip a forgotten block. It may store another element by now, and a newer hold may protect that one.
             if token is not None and self._live.get(token) is hold:
                 del self._live[token]
                 self._arena.give((token,))
 
     def close(self) -> None:
-        """Let go of the memory, which lives on while views do."""
+        """Release the memory; existing views keep it mapped."""
         del self._memory
 
 
 class BlockPool:
-    """The arena of one owner, and the words in it. Under the hub's lock, but for ``read``.
+    """The block allocator of one owner, with the words and the blocks held by views.
+
+    Call the methods under the hub's lock. Only ``read`` can be appended to without it.
 
     Attributes:
-        read: Blocks that threads of this process have read, each time with their class, -1 if they may be of several;
-            added to in any thread, without the lock.
-        arena: Gives and takes blocks.
-        holds: Blocks that threads of this process look at.
+        read: ``(size_class, blocks)`` for blocks that threads of this process have read. The class is -1 if the blocks
+            may have several classes.
+        arena: Allocator of the blocks.
+        holds: Blocks that threads of this process hold views of.
         words: All shared memory as 8-byte words.
-        free_words: Places of words that nobody uses.
-        num_word_blocks: Blocks that words lie in.
+        free_words: Indices of unused words.
+        num_word_blocks: Number of blocks that store words.
     """
 
     def __init__(self) -> None:
@@ -133,29 +140,33 @@ class BlockPool:
         self.words = memoryview(self.arena.segment.memory).cast("q")
         self.free_words: list[int] = []
         self.num_word_blocks = 0
+        # Threads append here instead of freeing blocks themselves: at the end of a dequeue a lock would be a point
+        # where a signal handler can raise and the element would be lost, see NOTE [ Interrupts ] in `core`.
         self.read: deque[tuple[int, list[int]]] = deque()
 
     def take_word(self) -> int:
-        """The place of a free word.
+        """Return the index of a free word.
 
         Raises:
-            SharedMemoryFull: There is no memory for one.
+            SharedMemoryFull: There is no free shared memory.
         """
         if not self.free_words:
+            # Word blocks are never freed: a process whose connection was closed can still write to its old words, and
+            # that must not damage an element.
             first = offset_of(self.arena.take(class_for(_WORDS_BYTES), 1)[0])
             self.free_words = list(range(first // 8, (first + _WORDS_BYTES) // 8))
             self.num_word_blocks += 1
         return self.free_words.pop()
 
     def collect(self) -> None:
-        """Take back the blocks that this process has read, and those that it does not look at any more."""
+        """Free the blocks that this process has read, or no longer holds views of."""
         self.holds.collect()
-        while self.read:  # by threads that add to it meanwhile: each step takes one
+        while self.read:  # other threads append in the meantime: take one item per step
             size_class, blocks = self.read.popleft()
             self.arena.give(blocks, size_class)
 
     def close(self) -> None:
-        """Let go of the memory; other processes keep it while they map it."""
+        """Release the memory; other processes keep their mappings."""
         self.words.release()
         self.holds.close()
         self.arena.close()

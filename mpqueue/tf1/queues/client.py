@@ -1,7 +1,8 @@
-"""The owner's side of a queue that other processes use, and of their connections. Under the hub's lock.
+"""The owner's data about a queue that other processes use, and about their connections. Call it under the hub's lock.
 
-A connection is accepted from who has proven to have the token (see `Door`), and becomes a `Client`: it is told its
-number, given the memory and the pipe, answered by its socket, and noticed when that ends.
+A connection is accepted from a process that has proven to know the token (see `Door`), and becomes a `Client`. The
+client receives its number, the memory and the pipe, and its answers through a socket. If the socket closes, the client
+has exited.
 """
 
 import logging
@@ -31,21 +32,21 @@ _MAX_NOTED = 1024
 
 
 class SharedQueue:
-    """One queue and what belongs to it.
+    """One queue and its shared resources.
 
     Args:
-        number: Its number in records.
-        core: The queue, held weakly: it lives as long as somebody here or a connection refers to it.
-        pool: The blocks.
-        windows: Its producers' windows.
+        number: Number of the queue in records.
+        core: The queue. Only a weak reference is kept: the user's objects and the connections keep it alive.
+        pool: Allocator of the blocks.
+        windows: Windows of its producers.
 
     Attributes:
-        number: As given.
-        core: Gives the queue, None when it is gone.
-        machine: The queue's.
-        windows: As given.
-        storage: Keeps its elements, from now on.
-        num_entered: How many elements went in by connections that have ended, by their processes.
+        number: Number of the queue in records.
+        core: Weak reference to the queue.
+        machine: State machine of the queue.
+        windows: Windows of its producers.
+        storage: Storage of its elements from now on.
+        num_entered: Number of elements enqueued by connections that have ended, by process id.
     """
 
     def __init__(self, number: int, core: QueueCore, pool: BlockPool, windows: Windows) -> None:
@@ -58,26 +59,28 @@ class SharedQueue:
 
     @property
     def may_lend(self) -> bool:
-        """True if its elements may be given as leases: all are blocks, and copied alike."""
+        """True if elements may be leased: all are in blocks, with the same layout."""
         storage, is_short = self.storage, self._pool.arena.was_short
-        # Of what is copied before it is taken any bytes must make an element, see `lease`: texts and varying shapes may
-        # not. Where memory was short, none may keep the blocks of its last TAKE until it is heard of again.
+        # A consumer copies an element before it takes it, see `lease`. The block may have been reused by then, so any
+        # bytes must be readable as an element, which does not hold for strings and varying shapes. If memory was short,
+        # a consumer must not keep the blocks of its last TAKE until its next record.
         is_alike = IS_STRONGLY_ORDERED and storage.codec.size_class >= 0 and not storage.has_plain
         return is_alike and not is_short and self.windows.may_lend
 
     def held_blocks(self) -> list[int]:
-        """Blocks of the elements in it, and of those that waiting dequeues have taken."""
+        """Return the blocks of elements in the queue and in the hands of waiting dequeues."""
         return self.storage.blocks_of(self.machine.held())
 
     @property
     def num_stuck(self) -> int:
-        """Number of blocks that will not come free before more is enqueued, since a dequeue waits for that."""
+        """Number of blocks that are not freed before more elements are enqueued, because a dequeue waits for these."""
         return len(self.held_blocks()) if self.machine.has_waiting_dequeues else 0
 
     def note_entered(self, process_id: int, count: int) -> None:
-        """A connection has ended, by which so many elements went in."""
+        """Add the number of elements that a connection had enqueued when it ended."""
         self.num_entered[process_id] = self.num_entered.get(process_id, 0) + count
-        while len(self.num_entered) > _MAX_NOTED:  # asked for soon after a death, or never
+        # The counts are read soon after a worker crash, or never. Old ones are deleted to bound the table.
+        while len(self.num_entered) > _MAX_NOTED:
             del self.num_entered[next(iter(self.num_entered))]
 
 
@@ -92,9 +95,9 @@ class QueueUse(NamedTuple):
 
     Attributes:
         queue: The queue.
-        core: Keeps it alive as long as the client lives.
-        producer: The client's window there.
-        taker: The client's leases there.
+        core: Strong reference that keeps the queue alive while the client is connected.
+        producer: The client's window in the queue.
+        taker: The client's leases in the queue.
     """
 
     queue: SharedQueue
@@ -104,11 +107,11 @@ class QueueUse(NamedTuple):
 
 
 class PendingGrant(NamedTuple):
-    """Blocks that were granted when memory was short, and not yet enqueued.
+    """Blocks that were granted when memory was short, and are not enqueued yet.
 
     Attributes:
-        producer: The client's window of the queue that they are for.
-        num_enqueued: Number of elements that it had enqueued there when it got them.
+        producer: The client's window in the queue that the blocks are for.
+        num_enqueued: Number of elements that the client had enqueued there when it received the blocks.
     """
 
     producer: Producer
@@ -116,21 +119,21 @@ class PendingGrant(NamedTuple):
 
 
 class Answers:
-    """The socket on which one client is answered; never blocks.
+    """The non-blocking socket on which one client receives its answers.
 
     Args:
         sock: The socket.
-        on_full: Called when answers have to wait until the socket takes them; `flush` is to be called then.
+        on_full: Called when the socket is full and answers must wait. Then call `flush` when it becomes writable.
 
     Attributes:
-        sock: As given.
-        has_ended: The client has ended, or has left, as an answer found; the socket's end will be seen later.
+        sock: The socket.
+        has_ended: True if sending an answer failed because the client has exited or disconnected.
     """
 
     def __init__(self, sock: socket.socket, on_full: Callable[[], None]) -> None:
         self.sock, self._on_full = sock, on_full
         descriptors.own_object(sock)
-        sock.setblocking(False)  # a process that reads no answers must not hold up the others
+        sock.setblocking(False)  # a process that does not read its answers must not block the others
         self.has_ended = self._is_closed = False
         self._outbox = bytearray()
 
@@ -140,13 +143,16 @@ class Answers:
             return
         message = HEAD.pack(kind, number, one, two, len(data)) + data
         if len(self._outbox) > _MAX_OUTBOX_BYTES:
-            _log.error("a process is cut off from the queues of this one: it asks, and reads no answers")
+            # Without a limit, a client that never reads would fill the owner's memory.
+            _log.error(
+                "A process was disconnected from the queues of this process: it sends requests but reads no answers."
+            )
             self._outbox.clear()
             self.sock.shutdown(socket.SHUT_RDWR)
-        if self._outbox:  # behind those that wait
+        if self._outbox:  # keep the order of the answers
             self._outbox += message
             return
-        # Sent from the step itself: a thread for it would cost each answer a change of threads.
+        # Sent by the step itself: a separate thread would cost each answer a thread switch.
         self._outbox += message[self._write(message) :]
         if self._outbox:
             self._on_full()
@@ -156,7 +162,7 @@ class Answers:
         self.send(Down.FAILED, number, *encode_error(error))
 
     def flush(self) -> bool:
-        """Send what had to wait; True if that was all."""
+        """Send waiting answers; return True if all were sent."""
         del self._outbox[: self._write(self._outbox)]
         return not self._outbox
 
@@ -167,36 +173,36 @@ class Answers:
             return 0
         except OSError:
             self.has_ended = True
-            return len(data)  # nobody will ask for it
+            return len(data)  # the client has exited: discard the data
 
     def close(self) -> None:
-        """Send no more."""
+        """Close the socket."""
         self._is_closed = True
         descriptors.close_object(self.sock)
 
 
 class Client:
-    """One thread of another process. Under the hub's lock.
+    """One connection: a thread in another process. Call its methods under the hub's lock.
 
     Args:
-        number: The number of the connection in its records.
-        process_id: Its process.
-        answers: Its socket.
+        number: Number of the connection in its records.
+        process_id: Process id of the client.
+        answers: Socket for its answers.
 
     Attributes:
-        number: As given.
-        process_id: As given.
-        answers: As given.
-        granted: Lines of empty blocks that it may write to, by size class, see `wire.take_first`.
-        filled: Blocks that it has written, to be enqueued with its next call.
+        number: Number of the connection in its records.
+        process_id: Process id of the client.
+        answers: Socket for its answers.
+        granted: Empty blocks that it may write to, by size class; for the order see `wire.take_first`.
+        filled: Blocks that it has written, to be enqueued by its next call.
         pending_grant: Blocks granted when memory was short and not yet enqueued, or None.
-        waiting: Its calls in line, by their number.
-        delivered: The blocks of the elements that it was given to read, by the number of the call.
-        uses: Queues that it uses, by their number.
-        words: Places of shared memory that are its own: limits, and cells of tallies.
+        waiting: Its waiting calls, by call number.
+        delivered: Blocks of elements that it may read, by call number.
+        uses: Queues that it uses, by number.
+        words: Indices of its words in shared memory: limits, and cells of tallies.
         totals: Tallies that it counts for.
-        is_gone: It has ended.
-        is_cut: It violated the protocol, and is not served any more; its process may live on.
+        is_gone: True after the connection has ended.
+        is_cut: True after a protocol violation: it is not served any more, but its process may still be running.
     """
 
     def __init__(self, number: int, process_id: int, answers: Answers) -> None:
@@ -212,66 +218,67 @@ class Client:
         self.is_gone = self.is_cut = False
 
     def fill(self, size_class: int, count: int) -> None:
-        """Note that it has written the next blocks of a class.
+        """Record that the client has written the next ``count`` blocks of a class.
 
         Raises:
-            ProtocolError: It was not granted so many.
+            ProtocolError: The client was not granted that many blocks.
         """
         granted = self.granted.get(size_class) or []
         if count > len(granted):
             raise ProtocolError(f"{count} blocks of class {size_class} were filled, {len(granted)} are granted")
-        # By number and order alone: no record has to name a block, and none can name another one's.
+        # Blocks are identified by their order alone: no record names a block, so no record can name a foreign one.
         self.filled += take_first(granted, count)
 
     @property
     def num_granted(self) -> int:
-        """Number of empty blocks that it has."""
+        """Number of empty blocks that it was granted."""
         return sum(map(len, self.granted.values()))
 
     @property
     def num_kept(self) -> int:
-        """Number of blocks that it has taken by a lease, and keeps until it is heard of again."""
+        """Number of blocks that it has taken from a lease, and keeps until its next record."""
         return sum(len(self.delivered.get(use.taker.last, ())) for use in self.uses.values())
 
     @property
     def is_to_enqueue(self) -> bool:
-        """True if the blocks that it was granted last, when memory was short, will be enqueued without more."""
+        """True if it will enqueue the blocks of its last grant in a shortage without needing more memory."""
         grant = self.pending_grant
         return grant is not None and grant.producer.received == grant.num_enqueued
 
     def blocks(self) -> list[int]:
-        """All blocks in its hands."""
+        """Return all blocks that the client may access."""
         read = [block for each in self.delivered.values() for block in each]
         return [block for some in (*self.granted.values(), self.filled, read) for block in some]
 
     def cut(self, why: str) -> None:
-        """Serve it no longer: its calls fail, and its end follows."""
-        _log.error("process %d is cut off from the queues of this process: %s", self.process_id, why)
+        """Stop serving the client because of ``why``. Its calls fail, and its connection ends."""
+        _log.error("Process %d was disconnected from the queues of this process: %s", self.process_id, why)
         self.is_cut = True
-        for use in self.uses.values():  # first of all: within a window, an enqueue waits for no answer
+        # Close the windows first: within a window, its enqueues return without waiting for an answer.
+        for use in self.uses.values():
             use.queue.windows.close(use.producer)
             if use.queue.windows.lease.holder is use.taker:
                 use.queue.windows.lease.recall()
         self.answers.sock.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Note that it is gone."""
+        """Mark the connection as ended, and close its socket."""
         self.is_gone = True
-        # Before its words are given to others: what they hold by now is counted.
+        # Add its counts to the totals before its words are reused.
         while self.totals:
             self.totals.pop().close(self)
         self.answers.close()
 
 
 class Listener:
-    """Accepts connections and keeps them. Under the hub's lock.
+    """Accepts connections and keeps them. Call it under the hub's lock.
 
     Args:
-        poller: Waits for them.
-        path: The path of the socket, in a folder of the caller's; None: where nobody else has one.
+        poller: Poller for the connections.
+        path: Path of the socket, in the caller's directory. None: an automatic address.
 
     Attributes:
-        address: The address at which it listens.
+        address: The address that it listens at.
         clients: All connections, by number.
     """
 
@@ -283,7 +290,7 @@ class Listener:
         self._last_number = 0
 
     def _welcome(self, sock: socket.socket, pool: BlockPool, pipe: RecordPipe) -> None:
-        """Tell a client its number, and give it the memory and the pipe."""
+        """Create a client for a new connection, and send its number, the memory and the pipe."""
         peer = credentials_of(sock).pid
         queue_address.users.add(peer)
         self._last_number += 1
@@ -293,7 +300,7 @@ class Listener:
             socket.send_fds(sock, [hello], [pipe.write_fd, pool.arena.segment.fd])
         except OSError:
             self._poller.unregister(sock.fileno())
-            client.close()  # it has ended before it was welcomed
+            client.close()  # it has exited already
             return
         self.clients[client.number] = self._by_fd[sock.fileno()] = client
 
@@ -301,16 +308,17 @@ class Listener:
         self._poller.modify(sock.fileno(), READABLE | WRITABLE)
 
     def attend(self, fd: int, event: int, pool: BlockPool, pipe: RecordPipe) -> Client | None:
-        """See to the connection of a descriptor that is ready; the client, if it has ended.
+        """Handle a ready descriptor; return the client if its connection has ended.
 
         Args:
             fd: The descriptor.
-            event: For what it is ready.
-            pool: The memory that a new client gets,
-            pipe: and the pipe.
+            event: Its poll events.
+            pool: Memory to send to a new client.
+            pipe: Pipe to send to a new client.
         """
         if self._door.is_mine(fd):
-            with defer_signals():  # what an interrupt made of a proof, its sender would wait for for ever
+            # If an interrupt dropped a client's proof, the client would wait for an answer forever.
+            with defer_signals():
                 sock = self._door.attend(fd)
                 if sock is not None:
                     self._welcome(sock, pool, pipe)
@@ -318,10 +326,10 @@ class Listener:
         client = self._by_fd.get(fd)
         if client is None:
             return None
-        # Nothing is ever said on this socket: whatever can be read is its end, or a mistake.
+        # Clients never write to this socket: anything readable is its end, or a protocol violation.
         if event & ~WRITABLE and (found := _look_at(client.answers.sock)) is not None:
             if found:
-                client.cut("it wrote to the socket on which it is answered")
+                client.cut("it wrote to the socket on which it receives answers")
             del self.clients[client.number], self._by_fd[fd]
             self._poller.unregister(fd)
             client.close()
@@ -331,7 +339,7 @@ class Listener:
         return None
 
     def close(self) -> None:
-        """End all connections, and accept no more."""
+        """Close all connections and stop listening."""
         for client in list(self.clients.values()):
             client.close()
         self.clients.clear()
@@ -340,12 +348,12 @@ class Listener:
 
 
 def _look_at(sock: socket.socket) -> bytes | None:
-    """Return a byte if there is something to read; none at the end; None: it goes on."""
+    """Return a byte if there is data to read, ``b""`` if the socket has ended, and None if there is no data."""
     try:
         return sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
     except BlockingIOError:
-        # Several threads may have waited for the end of one connection. The first has closed it, and what the others
-        # were told may meet the next one of its number, which is alive.
+        # Several threads may have polled the end of one connection. After the first one has closed it, the events of
+        # the others may refer to a new connection with the same descriptor number, which is open.
         return None
     except OSError:
         return b""

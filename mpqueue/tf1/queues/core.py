@@ -1,43 +1,43 @@
-"""One queue in the process that owns it: its machine, and the calls of this process's threads.
+"""One queue in the process that owns it: its state machine, and the calls of this process's threads.
 
-    a call                                 any other call, or a cancellation, or a timeout
-    ──────                                 ──────────────────────────────────────────────
-    its driver takes the first step
+    a call                                 any other call, a cancellation, or a timeout
+    ──────                                 ────────────────────────────────────────────
+    its driver submits the request
       finished? return at once             a step of the machine
-      else hang a gate on the request        finished requests: open their gates
-    sleep before the gate        ◄───────────
-    look at the outcome
+      otherwise attach a gate to it          for each finished request: wake its gate
+    sleep in the gate            ◄───────────
+    read the outcome from the request
 
-The machine has no lock and no storage of its own: a *driver* serialises its steps and keeps the elements. A queue that
-only this process uses has a `LocalDriver`. When another process is to use it, it is handed over to a driver that serves
-both (`hub.HubDriver`), once and for good: a call that is about to begin with the former driver goes on to the new one.
+The machine has no lock and no storage: a *driver* serializes its steps and stores the elements. A queue that only this
+process uses has a `LocalDriver`. Before another process uses the queue, a driver that serves both (`hub.HubDriver`)
+replaces it, once. A call that finds the former driver continues with its successor.
 
-A gate is a bare lock that is held until the request has finished: sleeping before it costs nothing, wakes exactly the
-call whose turn it is, and can be interrupted by a signal. A call that is interrupted, that cannot get memory for its
-result, or whose process is gone gives back what it had taken: no element is lost with its call.
+A gate is a plain lock that is held until the request has finished. Waiting for it takes no CPU time, wakes exactly the
+call that finished, and can be interrupted by a signal. A call returns its elements to the queue if it is interrupted,
+if there is no memory for its result, or if its process exits. No element is lost with its call.
 
 # NOTE [ Interrupts ]
-A signal handler runs in the main thread, and may raise: Ctrl-C, a limit by SIGALRM. CPython (3.11 to 3.13) runs it
-where a Python function begins, at a jump backward, after a call of C code and inside calls that wait, and nowhere else.
-If the traceback ends in a frame of ours, this holds:
+A signal handler runs in the main thread and may raise, for example after Ctrl-C or SIGALRM. CPython (3.11 to 3.13) runs
+handlers at the start of a Python function, at a backward jump, after a call of C code, and inside blocking calls, but
+nowhere else. If a handler raises inside a frame of this package, the following holds:
 
-* A dequeue has taken nothing: its elements are back in their places. Until its last step (`Driver.free`) they are in
-  the request, and what interrupts the call gives them back; behind that step there is no place where a handler runs.
-* An enqueue has put its element in or not, and nobody can tell which (the queue's size does). It is in at most once. Of
-  an `enqueue_many` some may be in, in order, from the first one on. A close has closed the queue, or not.
-* The queue goes on, for this thread and all others: no call hangs, and no other call's element is lost or doubled.
+* A dequeue has taken no element: its elements are back in their places. Until its last step (`Driver.free`) they are in
+  the request, from which they are returned to the queue. No handler can run after that step.
+* An enqueue has put its element in at most once. The exception does not reveal whether it did; the queue's size does.
+  `enqueue_many` may have put in some elements, in order, from the first one on. A close may have closed the queue.
+* The queue keeps working for all threads: no call hangs, and no other call's element is lost or duplicated.
 
-What nobody can know is whether the caller's own frame got what `dequeue` returned: behind the call, before the
-assignment, a handler may raise. Such an element was handed out.
+One case cannot be decided here: a handler may raise in the caller's own frame, after `dequeue` has returned and before
+the assignment. Such an element counts as dequeued.
 
-Three means, so that calls that do not wait pay nothing for it:
+Three mechanisms ensure this at no cost for calls that do not wait:
 
-1. The machine moves tokens and ends requests by rows of steps between which no handler runs.
-   What a struck step has left (callers that were not told) is made good before the queue's lock is let go.
-2. Where a call waits, and where it does other processes' work (the hub's), handlers are deferred, and may run in the
-   wait itself. That costs 4 us, the change of threads there takes more.
-3. A call to a queue that is elsewhere is undone by one record (`wire.Up.UNREAD`), whatever had become of it, and its
-   thread connects anew: what was on its way may be lost with the old connection.
+1. The machine moves tokens and ends requests in sequences of operations between which no handler runs. If a step is
+   interrupted, `recover` completes it (for example, notifies callers) before the queue's lock is released.
+2. Calls that wait, and the hub's work for other processes, defer handlers and allow them only inside the wait. That
+   costs 4 us, less than the thread switch of a wait.
+3. A call to another process's queue is undone by one record (`wire.Up.UNREAD`) in any state, and its thread
+   reconnects: an answer that was on its way may be lost with the old connection.
 """
 
 import threading
@@ -66,34 +66,34 @@ from mpqueue.tf1.queues.storage import PlainStorage
 from mpqueue.values.conversion import Array
 from mpqueue.worker.context import note_shared_input
 
-_MAX_YIELDS = 100  # then it is held by somebody who makes shared memory: better to sleep
+_MAX_YIELDS = 100  # then the holder is allocating shared memory, which takes long: sleep instead
 
 _T = TypeVar("_T")
 
 Call: TypeAlias = EnqueueRequest | CloseRequest | DequeueRequest
-"""A request that a thread or another process may make."""
+"""A request that a thread or another process can submit."""
 
 
 class Gate(Protocol):
-    """The wait of one call. Its own thread calls `wait`; any thread that ends its request calls `wake`."""
+    """The wait of one call. The calling thread calls `wait`; any thread that finishes the request calls `wake`."""
 
     def wake(self) -> None:
-        """The request has finished."""
+        """Wake the waiting call, because its request has finished."""
 
     def wait(self, request: Request, timeout: float | None) -> bool:
-        """Sleep until it has; False if the time is over."""
+        """Sleep until the request has finished; return False on timeout."""
 
 
 class Driver(Protocol):
-    """Serialises the steps of one queue's machine, and keeps the elements.
+    """Serializes the steps of one queue's machine, and stores the elements.
 
-    A `QueueCore` calls it in the threads of the process that owns the queue. All steps of the machine are taken under
-    ``lock``, whoever takes them: a step of another process's call is taken in whichever thread listens to that.
+    `QueueCore` calls it in threads of the owner process. Each step of the machine is taken under ``lock``, also a step
+    for another process's call, which is taken in the thread that polls.
     """
 
     @property
     def lock(self) -> threading.Lock:
-        """Held for each step."""
+        """The lock held during each step."""
 
     @property
     def storage(self) -> PlainStorage:
@@ -101,22 +101,22 @@ class Driver(Protocol):
 
     @property
     def promised(self) -> int:
-        """Room that other processes may fill without asking; under the lock."""
+        """Room that other processes may fill without an answer; read it under the lock."""
 
     def submit(self, request: Call) -> Gate | None:
-        """Take the first step of a call; None if it has finished, else the gate that its thread waits with."""
+        """Take the first step of a call; return None if it has finished, otherwise the gate to wait in."""
 
     def close_now(self) -> None:
-        """Close the queue, and cancel what waits to get in."""
+        """Close the queue and cancel pending enqueues."""
 
     def catch_up(self) -> None:
-        """Take the steps that other processes have asked for by now."""
+        """Take the steps that other processes have requested so far."""
 
     def free(self, request: DequeueRequest) -> None:
-        """Let go of elements that a call has taken out and copied; without the lock. No handler runs behind that."""
+        """Free the elements that a call has dequeued and copied. Do not hold the lock. No handler runs afterwards."""
 
     def keep(self, taken: list[Token]) -> None:
-        """Elements that a call has taken out go back into the queue: nobody looks at them."""
+        """Prepare dequeued elements for their return to the queue, because the call failed."""
 
 
 class LockGate:
@@ -127,27 +127,27 @@ class LockGate:
         self._lock.acquire()
 
     def wake(self) -> None:
-        """Let go of the lock; more than once is as once."""
+        """Release the lock. Further calls have no effect."""
         if self._lock.locked():
             self._lock.release()
 
     def wait(self, _request: Request, timeout: float | None) -> bool:
-        """Sleep before the lock."""
+        """Sleep until the lock is released; return False on timeout."""
         return allow_signals(self._lock.acquire, timeout=-1 if timeout is None else timeout)
 
 
 class LocalDriver:
-    """Drives a queue that only threads of this process use: a lock.
+    """Driver of a queue that only threads of this process use: one lock.
 
     Args:
-        machine: The queue's.
-        storage: Keeps its elements.
+        machine: State machine of the queue.
+        storage: Storage of the elements.
 
     Attributes:
-        lock: Held for each step.
-        storage: As given.
-        promised: 0: no other process uses the queue.
-        successor: The driver that the queue was handed over to, None until then.
+        lock: Held during each step.
+        storage: Storage of the elements.
+        promised: 0, because no other process uses the queue.
+        successor: The driver that has replaced this one, or None.
     """
 
     def __init__(self, machine: QueueMachine, storage: PlainStorage) -> None:
@@ -157,13 +157,14 @@ class LocalDriver:
         self.successor: Driver | None = None
 
     def submit(self, request: Call) -> Gate | None:
-        """Take the first step of a call; None if it has finished."""
+        """Take the first step of a call; return None if it has finished."""
+        # Yield instead of blocking, which would start a lock convoy.
         if self.lock.locked():
             _let_pass(self.lock)
         with self.lock:
-            # Asked under the lock: the queue may have been handed over since the caller looked its driver up.
+            # Checked under the lock: the driver may have been replaced since the caller read it.
             if self.successor is None:
-                # Handlers are not deferred, which would cost 4 us: what a struck step has left is made good.
+                # Handlers are not deferred here, which would cost 4 us. `recover` completes an interrupted step.
                 try:
                     notify(self._machine.submit(request))
                 except BaseException:
@@ -171,14 +172,14 @@ class LocalDriver:
                     raise
                 if request.finished:
                     return None
-                # Made only now, since most calls need none; nobody ends the request before the lock is let go.
+                # Most calls need no gate. The request cannot finish before the lock is released, so no wake is missed.
                 gate = LockGate()
                 request.notify = gate.wake
                 return gate
         return self.successor.submit(request)
 
     def close_now(self) -> None:
-        """Close, and cancel what waits to get in."""
+        """Close the queue and cancel pending enqueues."""
         with defer_signals(), self.lock:
             if self.successor is None:
                 notify(self._machine.close_and_cancel())
@@ -186,28 +187,28 @@ class LocalDriver:
         self.successor.close_now()
 
     def catch_up(self) -> None:
-        """Do nothing: no other process uses the queue."""
+        """No-op, because no other process uses the queue."""
 
     def free(self, request: DequeueRequest) -> None:
-        """Do nothing: the elements are objects of this process."""
+        """No-op, because the elements are objects of this process."""
 
     def keep(self, taken: list[Token]) -> None:
-        """Do nothing: the elements are objects of this process."""
+        """No-op, because the elements are objects of this process."""
 
 
 class QueueCore:
-    """The queue itself, which any number of `QueueBase` objects may stand for.
+    """The queue itself, in the process that owns it. Several `QueueBase` objects may refer to it.
 
     Args:
-        machine: Its semantics.
-        storage: Keeps its elements.
-        spec: Their components.
+        machine: State machine of the queue.
+        storage: Storage of the elements.
+        spec: The components of the elements.
 
     Attributes:
-        machine: As given; its steps are taken under the driver's lock.
-        spec: As given.
-        name: The name it was made with.
-        dtypes: The dtypes of the components.
+        machine: State machine of the queue; its steps are taken under the driver's lock.
+        spec: The components of the elements.
+        name: Name of the queue.
+        dtypes: Dtypes of the components.
         driver: Takes the steps.
     """
 
@@ -218,45 +219,48 @@ class QueueCore:
         self._set_aside = 0
 
     def hand_over(self, make_driver: Callable[[], Driver]) -> None:
-        """Replace the `LocalDriver`, before any other process uses the queue."""
+        """Replace the `LocalDriver`, before another process uses the queue."""
         local = self.driver
         assert isinstance(local, LocalDriver)
-        # Under the former lock: each call has taken its first step before this, or finds the successor.
+        # Under the former lock: a call has either taken its first step already, or finds the successor.
         with local.lock:
             self.driver = local.successor = make_driver()
 
     @property
     def size(self) -> int:
-        """Number of elements in it."""
+        """Number of elements in the queue."""
         self.driver.catch_up()
         return self.machine.size
 
     @property
     def is_closed(self) -> bool:
-        """True once a close was processed."""
+        """True once the queue is closed."""
         self.driver.catch_up()
         return self.machine.closed
 
     @property
     def num_waiting(self) -> int:
-        """Number of calls that are blocked in it."""
-        return self._step(lambda: self.machine.num_waiting)  # amid a step, calls are in line that will not wait
+        """Number of calls that are blocked in the queue."""
+        # As a step under the lock: in the middle of a step, a request can be in line that will not wait.
+        return self._step(lambda: self.machine.num_waiting)
 
     def enqueue(self, components: list[Array], timeout: float | None) -> None:
-        """Put one element in."""
+        """Enqueue one element; block while the queue is full."""
         self.spec.check(components)
+        # Copied before the lock is taken: the caller may reuse its arrays, and other threads need not wait for the
+        # copy.
         self._call(EnqueueRequest((self.driver.storage.put(components),)), timeout)
 
     def enqueue_many(self, components: list[Array], timeout: float | None) -> None:
-        """Put the rows of the components in, as far and as soon as there is room."""
+        """Enqueue the rows of the components, in order, as room becomes available."""
         count = self.spec.check_many(components)
         if count:
             self._call(EnqueueRequest(self.driver.storage.put_many(components, count)), timeout)
 
     def set_aside(self, count: int) -> int:
-        """Keep room for elements that a thread is about to make, so that they need not wait; return for how many.
+        """Reserve room for up to ``count`` elements that a thread is about to produce; return the number reserved.
 
-        Threads that ask get different room. Others are not kept from it: whoever enqueues takes what there is.
+        Reservations of different threads do not overlap. They do not stop other enqueues from using the room.
         """
         self.driver.catch_up()
 
@@ -269,7 +273,7 @@ class QueueCore:
         return self._step(set_aside)
 
     def release(self, count: int) -> None:
-        """Give back room that was set aside: the elements are in it, or will not come."""
+        """Cancel a reservation of `set_aside`, after the elements were enqueued or if there will be none."""
 
         def release() -> None:
             self._set_aside -= count
@@ -277,20 +281,20 @@ class QueueCore:
         self._step(release)
 
     def dequeue(self, timeout: float | None, result: Callable[[list[Any]], Any]) -> Any:
-        """Take one element out."""
+        """Dequeue one element; block while the queue is empty."""
         return self._take(DequeueRequest(1), timeout, result, as_one=True)
 
     def dequeue_many(
         self, count: int, timeout: float | None, result: Callable[[list[Any]], Any], *, takes_fewer: bool
     ) -> Any:
-        """Take ``count`` elements out, stacked; fewer from a closed queue if ``takes_fewer``."""
+        """Dequeue ``count`` elements, stacked; fewer from a closed queue if ``takes_fewer``."""
         self.spec.check_count(count, self.name)
         if count == 0:
             return result(self.driver.storage.get_many([]))
         return self._take(DequeueRequest(count, takes_fewer), timeout, result, as_one=False)
 
     def close(self, cancel_pending_enqueues: bool, timeout: float | None) -> None:
-        """Close it: behind the enqueues that wait, or now."""
+        """Close the queue, after pending enqueues or by cancelling them."""
         if cancel_pending_enqueues:
             self.driver.close_now()
         else:
@@ -301,15 +305,17 @@ class QueueCore:
     ) -> Any:
         note_shared_input()
         self._call(request, timeout)
-        # From here to the return nothing may be between an element and the clause that gives it back: no call behind
-        # `_call`, none behind `free`.
+        # From here to the return, an interrupt must find each element in the request, or not run at all. So nothing is
+        # called after `_call` outside of the `try`, and nothing after `free`.
         try:
             kept, taken = request.taken[:], request.taken
-            driver = self.driver  # looked up only now: the queue may have been handed over while this call was waiting
-            found = result(driver.storage.get_one(taken) if as_one else driver.storage.get_many(taken))
+            # Read the driver only now: the driver may have been replaced while this call was waiting.
+            driver = self.driver
+            value = result(driver.storage.get_one(taken) if as_one else driver.storage.get_many(taken))
             driver.free(request)
-            return found  # noqa: TRY300 - here, where no handler runs between
+            return value  # noqa: TRY300 - no handler runs between `free` and this return
         except BaseException:  # no memory for the batch, or Ctrl-C
+            # The elements return to the queue under the lock; a second Ctrl-C must not stop that half-way.
             with defer_signals():
                 if not request.is_read:
                     request.taken = kept
@@ -318,13 +324,13 @@ class QueueCore:
             raise
 
     def _call(self, request: Call, timeout: float | None) -> None:
-        """See a request through to its end."""
+        """Submit a request and wait until it has finished; raise its error."""
         if timeout is not None:
             timeout = checked_timeout(timeout)
         try:
             gate = self.driver.submit(request)
             if gate is not None:
-                # Handlers run in the wait itself only. To defer them costs little beside the change of threads.
+                # Handlers run only inside the wait. Deferring them costs little compared to the thread switch.
                 with defer_signals():
                     self._sleep(request, gate, timeout)
         except BaseException:  # Ctrl-C
@@ -334,13 +340,14 @@ class QueueCore:
             try:
                 raise request.error
             finally:
-                request.error = None  # else the error would hold this frame, the frame the request, and that the error
+                # Break the reference cycle error -> traceback -> this frame -> request -> error.
+                request.error = None
 
     def _sleep(self, request: Request, gate: Gate, timeout: float | None) -> None:
-        # Registered before the wait: a scope that was cancelled already withdraws the request at once.
+        # Registered before the wait: if the scope is cancelled already, the request is withdrawn at once.
         with cancellable(partial(self._withdraw, request)):
             if not gate.wait(request, timeout):
-                # If it finishes before this takes the lock, nothing is withdrawn: the call has its outcome.
+                # If the request finishes before this step takes the lock, it is not withdrawn and keeps its outcome.
                 self._withdraw(request, self._deadline_exceeded(request, timeout))
 
     def _withdraw(self, request: Request, error: OpError | None) -> None:
@@ -358,12 +365,12 @@ class QueueCore:
         self._step(retract)
 
     def _step(self, step: Callable[[], _T]) -> _T:
-        """Take a step of the machine, with the driver's lock held and signal handlers deferred."""
+        """Take a step of the machine with the driver's lock held and signal handlers deferred."""
         with defer_signals():
             while True:
                 driver = self.driver
                 with driver.lock:
-                    if driver is self.driver:  # else the queue was handed over in between
+                    if driver is self.driver:  # otherwise the driver was replaced in the meantime: use the new lock
                         return step()
 
     def _deadline_exceeded(self, request: Request, timeout: float | None) -> DeadlineExceededError:
@@ -383,22 +390,22 @@ class QueueCore:
 
 
 living: "Living[QueueCore]" = Living()
-"""The queues that objects of this process stand for: after a fork, those in the child stand for its parent's."""
+"""The queues that objects of this process refer to. After a fork, the child's objects refer to the parent's queues."""
 
 
 def recover(machine: QueueMachine) -> None:
-    """Go on where an interrupt has struck a step of a machine; with the queue's lock held."""
+    """Complete a machine's step that an interrupt has stopped. Hold the queue's lock."""
     with defer_signals():
         notify(machine.recover())
 
 
 def _let_pass(lock: threading.Lock) -> None:
-    """Let whoever holds the lock go on, without standing in line for it."""
-    # A thread that sleeps before the lock is given it while it has no interpreter lock, so that the thread that runs
-    # must sleep at its next call, and so on: each step costs a switch of threads. Once begun, such a convoy does not
-    # end by itself. To give way first gives 3 times the rate with two threads that enqueue. That suffices for a lock
-    # that is held for microseconds, and costs nothing where it is free; one that is held longer needs a `BargingLock`.
+    """Let the thread that holds the lock finish, without blocking in the lock."""
+    # A thread that sleeps in the lock receives it while it does not hold the interpreter lock. The running thread then
+    # blocks at its next call, and so on: each step costs a thread switch. Such a convoy does not dissolve. Yielding
+    # first is 3 times as fast with two threads that enqueue. That suffices for a lock that is held for microseconds,
+    # and costs nothing if the lock is free. For longer critical sections, use `BargingLock`.
     for _ in range(_MAX_YIELDS):
-        time.sleep(0)  # gives up the interpreter's lock, which the holder waits for
+        time.sleep(0)  # releases the interpreter lock, which the holder is waiting for
         if not lock.locked():
             return

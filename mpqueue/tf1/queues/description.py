@@ -1,8 +1,7 @@
-"""A queue of a shared name as plain data: what a process tells an owner that is to find it, or to make it.
+"""A queue with a shared name as plain data, which a process sends to the owner that finds or creates the queue.
 
-JSON, because the owner must not run what another process sends, as it would by unpickling it. All is bounded, and what
-no queue of this library says is refused: the types and sizes here, what the values mean in the constructors that get
-them.
+The format is JSON, because unpickling another process's data could run code in the owner. `Description.decode` bounds
+all sizes and rejects types and values that this package cannot have sent. The queue's constructor validates the rest.
 """
 
 import json
@@ -16,13 +15,13 @@ from mpqueue.values.dtypes import STRING, DType, as_dtype
 from mpqueue.values.shapes import Shape, as_shape
 
 MAX_BYTES = 1 << 16
-MAX_COMPONENT_BYTES = (1 << 31) - 1  # of a fixed shape: NumPy's bound for one item of an array
+MAX_COMPONENT_BYTES = (1 << 31) - 1  # of a fixed shape: NumPy's limit for one array item
 _MAX_INTEGER = 1 << 128
 _CLASSES = ("FIFOQueue", "PaddingFIFOQueue", "RandomShuffleQueue")
 
 
 class Signature(NamedTuple):
-    """The properties that two queues of one shared name must agree in."""
+    """The properties that all queues of one shared name must agree in."""
 
     class_name: str
     dtypes: tuple[DType, ...]
@@ -33,12 +32,12 @@ class Signature(NamedTuple):
 
 
 class Description(NamedTuple):
-    """A queue as another process asks for it.
+    """A queue that another process requests.
 
     Attributes:
-        shared_name: The name by which it is found, and by which its errors call it.
-        container: The group of names that this one belongs to; "" is the one that is meant where none is given.
-        signature: Its properties.
+        shared_name: Name that identifies the queue, also in its error messages.
+        container: Group of names that this name belongs to. The default container is "".
+        signature: Properties of the queue.
     """
 
     shared_name: str
@@ -46,79 +45,79 @@ class Description(NamedTuple):
     signature: Signature
 
     def encode(self) -> bytes:
-        """Return it as bytes.
+        """Return the description as JSON.
 
         Raises:
-            InvalidArgumentError: They are more than an owner takes.
+            InvalidArgumentError: The JSON exceeds the size limit.
         """
         fields = self._asdict() | self.signature._asdict()
         del fields["signature"]
         dtypes = [dtype if isinstance(dtype, str) else dtype.name for dtype in self.signature.dtypes]
         data = json.dumps(fields | {"dtypes": dtypes}).encode()
         if len(data) > MAX_BYTES:
-            raise _refused(f"it has {len(data):,} bytes, at most {MAX_BYTES:,} are taken: use shorter names")
+            raise _invalid(f"It must have at most {MAX_BYTES:,} bytes, got {len(data):,}. Use shorter names.")
         return data
 
     @classmethod
     def decode(cls, data: bytes) -> "Description":
-        """Return what bytes say.
+        """Return the description that was encoded as JSON.
 
         Raises:
-            InvalidArgumentError: They say nothing, or what no queue has.
+            InvalidArgumentError: The data is not JSON, or describes no valid queue.
         """
-        said = _parsed(data)
-        shared_name = _text(said, "shared_name")
+        message = _parsed(data)
+        shared_name = _text(message, "shared_name")
         if not shared_name:
-            raise _refused("it has no shared name")
-        return cls(shared_name, _text(said, "container"), _signature(said))
+            raise _invalid("`shared_name` must not be empty.")
+        return cls(shared_name, _text(message, "container"), _signature(message))
 
 
 def encode_reset(containers: Iterable[str]) -> bytes:
-    """Return the request to forget all queues in these containers, without any all queues."""
+    """Return a request to remove all queues in these containers, or all queues if there are no containers."""
     return json.dumps({"reset": list(containers)}).encode()
 
 
 def decode_reset(data: bytes) -> list[str] | None:
-    """Return the containers of `encode_reset`, None if the bytes are another request.
+    """Return the containers of `encode_reset`, or None if the data is another request.
 
     Raises:
-        InvalidArgumentError: They say nothing.
+        InvalidArgumentError: The data is not JSON, or the containers are not strings.
     """
-    said = _parsed(data)
-    if "reset" not in said:
+    message = _parsed(data)
+    if "reset" not in message:
         return None
-    containers = _list(said["reset"])
+    containers = _list(message["reset"])
     if not all(isinstance(each, str) for each in containers):
-        raise _refused(f"{containers!r} are no containers")
+        raise _invalid(f"`reset` must be a list of strings, got {containers!r}.")
     return containers
 
 
 def _parsed(data: bytes) -> dict[str, Any]:
     if len(data) > MAX_BYTES:
-        raise _refused(f"it has {len(data):,} bytes, at most {MAX_BYTES:,} are taken")
+        raise _invalid(f"It must have at most {MAX_BYTES:,} bytes, got {len(data):,}.")
     try:
-        said = json.loads(data.decode())
-    except (ValueError, RecursionError):
-        said = None
-    if not isinstance(said, dict):
-        raise _refused("it is no JSON object")
-    return said
+        message = json.loads(data.decode())
+    except (ValueError, RecursionError):  # a deeply nested list exhausts the stack of the parser
+        message = None
+    if not isinstance(message, dict):
+        raise _invalid("It must be a JSON object.")
+    return message
 
 
-def _signature(said: dict[str, Any]) -> Signature:
-    class_name = _text(said, "class_name")
+def _signature(message: dict[str, Any]) -> Signature:
+    class_name = _text(message, "class_name")
     if class_name not in _CLASSES:
-        raise _refused(f"{class_name!r} is no class of queues")
-    dtypes = tuple(_dtype(each) for each in _list(said.get("dtypes")))
+        raise _invalid(f"`class_name` must be one of {', '.join(_CLASSES)}, got {class_name!r}.")
+    dtypes = tuple(_dtype(each) for each in _list(message.get("dtypes")))
     if not dtypes:
-        raise _refused("it has no components")
-    shapes = _shapes(said.get("shapes"), dtypes)
+        raise _invalid("`dtypes` must not be empty.")
+    shapes = _shapes(message.get("shapes"), dtypes)
     if shapes is not None and not all(_fits(class_name, shape) for shape in shapes):
-        raise _refused(f"a {class_name} has no elements of the shapes {shapes}")
-    capacity, minimum = _integer(said.get("capacity"), -1), _integer(said.get("min_after_dequeue"), 0)
+        raise _invalid(f"A {class_name} cannot have elements of the shapes {shapes}.")
+    capacity, minimum = _integer(message.get("capacity"), -1), _integer(message.get("min_after_dequeue"), 0)
     if minimum and 0 <= capacity <= minimum:
-        raise _refused(f"{minimum} elements stay in a queue of capacity {capacity}")
-    seed = said.get("seed")
+        raise _invalid(f"`min_after_dequeue` must be less than the capacity {capacity}, got {minimum}.")
+    seed = message.get("seed")
     return Signature(class_name, dtypes, shapes, capacity, minimum, None if seed is None else _integer(seed))
 
 
@@ -127,21 +126,22 @@ def _dtype(name: Any) -> DType:
         dtype = as_dtype(name) if isinstance(name, str) else None
     except TypeError:
         dtype = None
+    # Only canonical names, as `encode` writes them.
     if dtype is None or name not in (STRING, getattr(dtype, "name", None)):
-        raise _refused(f"{name!r} is no dtype that is known in the process of the queue")
+        raise _invalid(f"{name!r} is not a dtype that the queue's process supports.")
     return dtype
 
 
-def _shapes(said: Any, dtypes: tuple[DType, ...]) -> tuple[Shape, ...] | None:
-    if said is None:
+def _shapes(value: Any, dtypes: tuple[DType, ...]) -> tuple[Shape, ...] | None:
+    if value is None:
         return None
-    shapes = tuple(None if each is None else as_shape([_size(size) for size in _list(each)]) for each in _list(said))
+    shapes = tuple(None if each is None else as_shape([_size(size) for size in _list(each)]) for each in _list(value))
     if len(shapes) != len(dtypes):
-        raise _refused(f"it has {len(shapes)} shapes for {len(dtypes)} components")
+        raise _invalid(f"Expected one shape for each of the {len(dtypes)} dtypes, got {len(shapes)} shapes.")
     for dtype, shape in zip(dtypes, shapes, strict=True):
         itemsize = 1 if isinstance(dtype, str) else dtype.itemsize
         if is_fully_known(shape) and math.prod(size or 0 for size in shape or ()) * itemsize > MAX_COMPONENT_BYTES:
-            raise _refused(f"a component of shape {shape} has more than {MAX_COMPONENT_BYTES:,} bytes")
+            raise _invalid(f"A component must have at most {MAX_COMPONENT_BYTES:,} bytes, got the shape {shape}.")
     return shapes
 
 
@@ -149,28 +149,29 @@ def _fits(class_name: str, shape: Shape) -> bool:
     return shape is not None if class_name == "PaddingFIFOQueue" else is_fully_known(shape)
 
 
-def _size(said: Any) -> int | None:
-    return None if said is None else _integer(said, 0)
+def _size(value: Any) -> int | None:
+    return None if value is None else _integer(value, 0)
 
 
-def _list(said: Any) -> list[Any]:
-    if not isinstance(said, list):
-        raise _refused(f"{said!r} is no list")
-    return said
-
-
-def _text(said: dict[str, Any], key: str) -> str:
-    value = said.get(key)
-    if not isinstance(value, str):
-        raise _refused(f"its {key} is {value!r}, and no text")
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise _invalid(f"Expected a list, got {value!r}.")
     return value
 
 
-def _integer(said: Any, least: int = -_MAX_INTEGER) -> int:
-    if type(said) is not int or not least <= said < _MAX_INTEGER:
-        raise _refused(f"{said!r} is no integer, or too small or too large a one")
-    return said
+def _text(message: dict[str, Any], key: str) -> str:
+    value = message.get(key)
+    if not isinstance(value, str):
+        raise _invalid(f"`{key}` must be a string, got {value!r}.")
+    return value
 
 
-def _refused(why: str) -> InvalidArgumentError:
-    return InvalidArgumentError(None, None, f"this description of a queue with a shared name cannot be used: {why}")
+def _integer(value: Any, least: int = -_MAX_INTEGER) -> int:
+    # `bool` is a subclass of `int`, but True is not a valid size.
+    if type(value) is not int or not least <= value < _MAX_INTEGER:
+        raise _invalid(f"Expected an integer from {least} to {_MAX_INTEGER - 1}, got {value!r}.")
+    return value
+
+
+def _invalid(problem: str) -> InvalidArgumentError:
+    return InvalidArgumentError(None, None, f"Invalid description of a queue with a shared name. {problem}")

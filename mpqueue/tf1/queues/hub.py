@@ -1,27 +1,22 @@
-"""The owner's service to all other processes that use its queues.
+"""The hub: serves the queues of this process to all other processes that use them.
 
     another process                      this process
     ───────────────                      ────────────
-    connect                 ──socket──►  a `Client`, with a number
-    its records             ───pipe───►  catch_up: read all that there is, take the steps in order
-                            ◄──socket──  answers, from the steps themselves
-    its end                 ──socket──►  what it sent before is read; then its calls are withdrawn, its blocks freed
+    connects                ──socket──►  creates a `Client`, with a number
+    writes records          ───pipe───►  catch_up: reads all records, takes their steps in order
+                            ◄──socket──  answers, sent by the steps
+    its connection ends     ──socket──►  reads its last records; then withdraws its calls and frees its blocks
 
-The queues, their machines and the arena belong to this process and are touched here only. Another process owns the
-bytes of the blocks that it was granted, and nothing else, so it may be killed at any moment: an element is enqueued by
-one record, which is there or is not. Of what it had dequeued, only the answer to its last call can be lost with it.
+The queues, their machines and the arena belong to this process; only this process modifies them. Another process owns
+only the bytes of the blocks that it was granted. So it may be killed at any time: an element is enqueued by one record,
+which is written either completely or not at all. A killed consumer loses at most the elements of its last answer.
 
-`Hub.catch_up` is called by whoever listens (see `watch`), and by the `HubDriver` of a queue before each step that this
-process takes itself: so a call that has returned anywhere is seen by every call that begins later.
+`Hub.catch_up` is called by the thread that polls (see `watch`), and by the `HubDriver` of a queue before each step for
+this process. Therefore, each call sees the effects of all calls that returned before it began, in any process.
 
-What other processes have sent is in no line of ours yet, and many tables are half changed while it is dealt with. So in
-the main thread signal handlers are deferred meanwhile, see NOTE [ Interrupts ] in `core`.
-
-The step of the owner that each record of another process asks for; see `wire` for the records.
-
-Every method is one step, taken under the hub's lock. A step that needs room which is set aside for others, or closes
-the queue, has the windows recalled and is deferred until the pipe was read once more; what refers to a call that may be
-deferred (its withdrawal, the question what became of it) is deferred behind it.
+`Steps` has one method for each kind of record, see `wire`. Each method is one step, taken under the hub's lock. A step
+that needs reserved room, or closes the queue, recalls the windows and is deferred until the pipe has been read again.
+Steps that refer to a deferred call (a withdrawal, or a question about its outcome) are deferred until after that call.
 """
 
 import contextlib
@@ -61,20 +56,21 @@ from mpqueue.tf1.queues.wire import WITHDRAWN, Down, Record, RecordPipe, Up
 from mpqueue.transport.poller import READABLE, Events
 from mpqueue.transport.records import ProtocolError
 
-_LARGEST_CLASS = class_for(1 << 62)  # beyond that, how much was asked for would fit into no answer
+# Larger classes would overflow the fields of an answer.
+_LARGEST_CLASS = class_for(1 << 62)
 
 
 class Steps:
-    """Takes the steps that records ask for.
+    """Takes the steps that the records of other processes request.
 
     Args:
         mark: The mark of the records.
         clients: All connections, by number.
         queues: All queues, by number.
-        pool: The blocks.
-        shortage: The line of those who wait for blocks.
-        recalls: Takes the steps that have to wait.
-        find_shared: Finds, or makes, the queue that a description with a shared name is of; gives its number.
+        pool: Allocator of the blocks.
+        shortage: Demands that wait for blocks.
+        recalls: Defers steps until the pipe has been read.
+        find_shared: Finds or creates the queue with a described shared name, and returns its number.
     """
 
     def __init__(
@@ -110,23 +106,25 @@ class Steps:
         self._admit_word, self._enqueue_word = mark | Up.ADMIT, mark | Up.ENQUEUE
 
     def take(self, records: deque[Record]) -> None:
-        """Take the steps that all these records ask for, in order."""
+        """Take the steps of all these records, in order."""
         while records:
             if records[0][0] == self._admit_word:
                 self._admit_run(records)
                 continue
             word, flag, number, *said = records.popleft()
             client = self._clients.get(number)
-            if client is not None:  # else it has ended, and all that it had is given back
+            if client is not None:  # otherwise its connection has ended, and all of its resources are freed
                 try:
                     self._steps[word](client, flag, *said)
-                except (ProtocolError, KeyError) as error:  # a key: it names a queue or a call that it does not have
+                # A `KeyError` means that the record names a queue or call that this client does not have. A faulty
+                # client must not stop the service to others, so only its connection ends.
+                except (ProtocolError, KeyError) as error:
                     client.cut(repr(error))
 
     def _admit_run(self, records: deque[Record]) -> None:
-        """Take the records of one queue that need no answer all in one step: the way of most elements.
+        """Take consecutive ADMIT records of one queue in one step. Most elements arrive this way.
 
-        One step for each takes the owner 1.45 times the CPU time.
+        A separate step for each record takes 1.45 times the owner's CPU time.
         """
         number, tokens = records[0][3], []
         queue: SharedQueue | None = None
@@ -138,10 +136,11 @@ class Steps:
             try:
                 use = client.uses[number]
                 producer = use.producer
-                # Written within its window, or within one that is being recalled: others were kept from that room.
+                # Within the window, or within one that is being recalled: its room is still reserved for this element.
                 if seq <= producer.limit or seq <= producer.promise:
                     producer.received = seq
                     queue = use.queue
+                    # Common case: one block per record, without a call.
                     if count == 1 and not client.filled:
                         tokens.append(client.granted[size_class].pop())
                     else:
@@ -152,7 +151,8 @@ class Steps:
             except (ProtocolError, KeyError, IndexError) as error:
                 client.cut(repr(error))
                 continue
-            # Beyond its window: a call that waits in line, and is answered. What follows comes behind it.
+            # Beyond the window: handle it as an ENQUEUE, which waits for room and is answered. Records after it must
+            # not overtake it, so this run ends.
             records.appendleft((self._enqueue_word, size_class, sender, number, call, count, seq))
             break
         if queue is not None:
@@ -168,7 +168,8 @@ class Steps:
             error = CancelledError(None, None, "the queue is gone: nothing refers to it in the process that owned it")
             client.answers.fail(number, error)
             return
-        if queue not in client.uses:  # else its thread has dropped the channel, and begins anew where it was
+        # If it is attached already, its thread has dropped the channel and starts again with the same counts.
+        if queue not in client.uses:
             try:
                 place, take_place = self._take_word(client), self._take_word(client)
             except SharedMemoryFull as full:
@@ -179,7 +180,7 @@ class Steps:
         client.answers.send(Down.DONE, number, producer.place, producer.received)
 
     def _take_word(self, client: Client) -> int:
-        """Give a client a word of shared memory, until it is gone."""
+        """Allocate a word of shared memory for a client, until its connection ends."""
         client.words.append(self._pool.take_word())
         return client.words[-1]
 
@@ -187,7 +188,8 @@ class Steps:
         totals = find(number)
         places: list[int] = []
         if totals is not None and totals.size == size:
-            with contextlib.suppress(SharedMemoryFull):  # the next work unit asks again
+            # Counting is best effort: without memory for cells, the next work unit requests them again.
+            with contextlib.suppress(SharedMemoryFull):
                 places = [self._take_word(client) for _ in range(size)]
                 totals.open(client, self._pool.words, places)
                 client.totals.add(totals)
@@ -198,7 +200,7 @@ class Steps:
             raise ProtocolError(f"a description of {length} bytes in a block of class {size_class}")
         client.fill(size_class, 1)
         token = client.filled.pop()
-        # Copied out before it is looked at: its sender may still write to the block.
+        # Copy the description before parsing it: its sender can still write to the block.
         at = offset_of(token)
         description = self._pool.arena.segment.memory[at : at + length]
         self._pool.arena.give([token])
@@ -228,13 +230,15 @@ class Steps:
         self._pool.arena.give(client.delivered.pop(number))
 
     def _undo_call(self, client: Client, _c: int, queue: int, number: int, _a: int, _b: int) -> None:
-        """End a call, whatever has become of it: it may be in line, have its elements, or never have come."""
+        """Undo a call in any state: waiting, finished with elements delivered, or never received."""
+        # A call that waits for memory has not reached a queue yet.
         if self._shortage.withdraw(client, number):
             return
         shared, taker = client.uses[queue].queue, client.uses[queue].taker
 
         def undo() -> None:
-            notify(shared.windows.lease.end(taker))  # first: what is put back now was taken before
+            # End the lease first: the delivered elements were before the leased ones in the queue.
+            notify(shared.windows.lease.end(taker))
             request, delivered = client.waiting.get(number), client.delivered.pop(number, None)
             if request is not None:
                 notify(shared.machine.withdraw(request, WITHDRAWN))
@@ -246,12 +250,14 @@ class Steps:
     # -- Calls
 
     def _enqueue(self, client: Client, size_class: int, queue: int, number: int, count: int, seq: int) -> None:
+        # By count only: a record cannot name blocks, so a client cannot enqueue a block that it was not granted.
         client.fill(size_class, count)
         tokens, client.filled = client.filled, []
         shared, _core, producer, _taker = client.uses[queue]
         producer.received = seq
         self._recalls.touch(shared.windows)
-        # It may have looked before its window was opened, or behind a recall: within either the room is its own.
+        # The client may have read its limit before the window was opened, or after the recall. In both cases the room
+        # is reserved for this element.
         if seq <= producer.limit or seq <= producer.promise:
             notify(shared.machine.admit(tokens))
             client.answers.send(Down.DONE, number)
@@ -261,12 +267,13 @@ class Steps:
 
     def _confirm(self, client: Client, is_take: int, queue: int, number: int, _a: int, seq: int) -> None:
         if is_take:
-            # Its TAKE came before this record, and was counted if the lease had not ended by then.
+            # Its TAKE came before this record in the pipe, and was counted unless the lease had ended by then.
             client.answers.send(Down.DONE, number, int(client.uses[queue].taker.taken >= seq))
             return
 
         def confirm() -> None:
-            if number not in client.waiting:  # else it was beyond the window, and is answered when it has ended
+            # Otherwise the ADMIT was beyond the window and became a waiting call, which is answered when it finishes.
+            if number not in client.waiting:
                 client.answers.send(Down.DONE, number)
 
         client.uses[queue].queue.windows.behind_calls(confirm)
@@ -277,9 +284,11 @@ class Steps:
         request = DequeueRequest(count, bool(fewer))
         shared, taker = client.uses[queue].queue, client.uses[queue].taker
         self._recalls.touch(shared.windows)
+        # While a recall is in progress, records of TAKEs may still be unread. Otherwise all of them were read.
         if not shared.windows.is_recalling:
-            notify(shared.windows.lease.end(taker))  # all that it has taken was read before this
-        # Who asks again has read what it took last; until then that could be undone, see `lease`.
+            notify(shared.windows.lease.end(taker))
+        # A new request means that the client has copied the blocks of its last TAKE. Until now it could have undone
+        # that TAKE, see `lease`.
         self._pool.arena.give(client.delivered.pop(taker.last, ()))
         self._submit(client, shared, number, request, partial(self._dequeued, client, number, request, shared, taker))
 
@@ -287,8 +296,9 @@ class Steps:
         shared, taker = client.uses[queue].queue, client.uses[queue].taker
         self._pool.arena.give(client.delivered.pop(taker.last, ()))
         if shared.windows.lease.holder is not taker:
-            return  # it was recalled
+            return  # the lease ended before this TAKE: the client's CONFIRM will tell it
         if count > len(shared.machine.lent):
+            # Trusting the count would remove elements that the client was never given.
             raise ProtocolError(f"{count} elements were taken of a lease of {len(shared.machine.lent)}")
         client.delivered[number] = shared.windows.lease.take(taker, count)
         taker.last = number
@@ -305,6 +315,7 @@ class Steps:
             notify(shared.machine.close_and_cancel())
             client.answers.send(Down.DONE, number)
 
+        # Reserved room may contain elements that were enqueued before the close. Read the pipe before closing.
         if shared.windows.make_way(request):
             close_now()
         else:
@@ -316,6 +327,7 @@ class Steps:
         request.owner, request.queue, request.notify = client, shared.number, when_finished
 
         def submit() -> None:
+            # The client may have exited while the step was deferred. Its calls must not wait in the queue.
             if not client.is_gone:
                 client.waiting[number] = request
                 notify(shared.machine.submit(request))
@@ -346,6 +358,7 @@ class Steps:
     # -- Ends of their calls
 
     def _enqueued(self, client: Client, number: int, request: EnqueueRequest) -> None:
+        # Elements that did not get in leave their blocks; the others belong to the queue.
         self._pool.arena.give(list(request.tokens[request.entered :]))
         self._finished(client, number, request)
 
@@ -363,6 +376,7 @@ class Steps:
             self._finished(client, number, request)
             return
         client.waiting.pop(number, None)
+        # The consumer can read blocks only, so elements of this process's threads are written to blocks now.
         try:
             blocks = self._as_blocks(request.taken, shared)
         except SharedMemoryFull as error:
@@ -371,8 +385,8 @@ class Steps:
             return
         lent = shared.windows.lease.offer(taker, len(blocks)) if shared.may_lend else []
         client.answers.send(Down.TAKEN, number, len(blocks), taker.place, array("q", blocks + lent).tobytes())
-        # The answer met the end of its reader, which the poller has yet to tell: who died before it was given anything
-        # takes nothing along.
+        # Sending the answer failed because its reader has exited, before the poller reported that. An element that was
+        # never delivered must not be lost with the consumer.
         if client.answers.has_ended:
             made = [block for block, token in zip(blocks, request.taken, strict=True) if block is not token]
             self._pool.arena.give(made)
@@ -381,18 +395,19 @@ class Steps:
             client.delivered[number] = blocks
 
     def _undo(self, request: DequeueRequest, shared: SharedQueue, taker: Taker) -> None:
-        """Give back, as soon as this step is over, what never reached its caller."""
+        """Return elements that did not reach their caller to the queue, after the current step."""
         taken, request.taken = request.taken, []
 
-        # Not in this step, which still has others to notify of its outcome: the machine knows those of one step.
+        # Not in this step, which is still notifying the callers of its finished requests: the machine has only one list
+        # of finished requests.
         def undo() -> None:
-            notify(shared.windows.lease.end(taker))  # first: what was lent lies behind what was taken
+            notify(shared.windows.lease.end(taker))  # first: leased elements come after these ones in the queue
             notify(shared.machine.put_back(taken))
 
         self._recalls.defer_and_poke(undo)
 
     def _as_blocks(self, tokens: list[Any], shared: SharedQueue) -> list[int]:
-        """The blocks of elements; those that threads of this process enqueued are written to new ones now."""
+        """Return the blocks of elements, after writing elements of this process's threads to new blocks."""
         storage, arena = shared.storage, self._pool.arena
         plain = [token for token in tokens if type(token) is not int] if storage.has_plain else []
         if not plain:
@@ -408,7 +423,7 @@ class Steps:
                     made += arena.take(size_class, 1)
                     storage.codec.write(made[-1], pieces)
         except BaseException:
-            arena.give(made)
+            arena.give(made)  # the elements stay Python objects
             raise
         if len(made) == len(tokens):
             return made
@@ -416,8 +431,8 @@ class Steps:
         return [token if type(token) is int else next(written) for token in tokens]
 
 
-# A call of this process that finds all it needs looks at the pipe only so often: a look costs as much as the call.
-# One by one, a look at each call takes 2.2 times the CPU time; 64 at a time 1.4 times.
+# For this time, a call of this process that finds all it needs does not check the pipe: a check costs as much as the
+# call. With a check at each call, elements one by one take 2.2 times the CPU time, and 64 at a time 1.4 times.
 _STALE_S = 0.0005
 
 
@@ -425,23 +440,23 @@ class Hub:
     """Serves the queues of this process to others.
 
     Args:
-        find_shared: Finds, or makes, the queue that another process describes, see `Steps`; called under the lock.
-        path: Where the socket is made, see `Listener`.
+        find_shared: Finds or creates the queue that another process describes, see `Steps`; called under the lock.
+        path: Path of the socket, see `Listener`.
 
     Attributes:
-        address: The address at which it listens.
-        lock: Around everything; held briefly, and never while waiting.
-        watch: Listens.
+        address: The address that the hub listens at.
+        lock: Protects all tables of the hub; held briefly, never while waiting.
+        watch: Polls the descriptors.
         pool: The shared memory.
-        recalls: Under way.
-        shortage: The line of those who wait for shared memory.
-        queues: By number.
-        is_closed: It has ended.
-        stale_at: When the pipe has to be looked at again, by `time.perf_counter`.
+        recalls: Recalls in progress.
+        shortage: Demands that wait for shared memory.
+        queues: All queues, by number.
+        is_closed: True after the hub has ended.
+        stale_at: Time of `time.perf_counter` at which the pipe must be checked again.
     """
 
     lives_without_queues = False
-    """True if it does not end with its last queue."""
+    """True if the hub stays open without queues."""
 
     def __init__(self, find_shared: Callable[[bytes], int], path: str | None = None) -> None:
         self.lock = Lock()
@@ -469,7 +484,7 @@ class Hub:
     # -- Queues of this process
 
     def share(self, core: QueueCore) -> None:
-        """Serve a queue from now on; under the lock."""
+        """Serve a queue from now on. Hold the lock."""
         core.hand_over(lambda: HubDriver(self, self._add(core)))
 
     def _add(self, core: QueueCore) -> SharedQueue:
@@ -481,19 +496,19 @@ class Hub:
         return queue
 
     def find(self, number: int) -> QueueCore | None:
-        """The queue of that number."""
+        """Return the queue with a number, or None if it was deleted."""
         queue = self.queues.get(number)
         return None if queue is None else queue.core()
 
     def drop(self, number: int) -> None:
-        """A queue is gone. Called by the garbage collector, anywhere."""
-        if os.getpid() == self._process_id:  # else a fork has collected its copy
-            # No lock here: the thread that the collector interrupts may have it.
+        """Remove a deleted queue. The garbage collector may call this method in any thread."""
+        if os.getpid() == self._process_id:  # otherwise a forked child has collected its copy
+            # Take no lock: the thread in which the garbage collector runs may hold it.
             self._dropped.append(number)
             self.watch.poke()
 
     def serve(self) -> None:
-        """Start the thread; before, connections wait."""
+        """Start the hub's thread. Until then, connections wait."""
         with defer_signals(), self.lock:
             if self._thread is None and not self.is_closed:
                 self._thread = threading.Thread(target=self.watch.run, name="mpqueue-queues", daemon=True)
@@ -502,14 +517,16 @@ class Hub:
     # -- Listening
 
     def attend(self) -> None:
-        """See now what has become readable, the ends of other processes too."""
+        """Serve everything that is readable now, including closed connections."""
         self._serve(self.watch.poller.poll(0))
 
     def _serve(self, events: Events) -> None:
+        # Handlers are deferred: many tables are half updated during a step, see NOTE [ Interrupts ] in `core`.
         with defer_signals(), self.lock:
+            # Another thread may have closed the hub between the poll and the lock.
             if self.is_closed:
                 return
-            # The pipe before the sockets: what a process sent before its end is in the queue when that is seen.
+            # Read the pipe before the sockets: records that a process sent before it exited take effect before its end.
             self.catch_up()
             for fd, event in events:
                 if fd == self._pipe.fd or self.watch.is_poke(fd):
@@ -524,8 +541,9 @@ class Hub:
                 self.shortage.relieve()
 
     def _remove(self, client: Client) -> None:
-        """Undo what a client had under way that has ended; all that it sent has been read."""
+        """Clean up after a connection that has ended. All of its records must have been read."""
         for number, (queue, _core, producer, taker) in client.uses.items():
+            # The lease ends first, so that unread leased elements return to the queue before other calls are served.
             notify(queue.windows.lease.end(taker))
             missing = sum(
                 len(request.tokens) - request.entered
@@ -534,26 +552,28 @@ class Hub:
             )
             notify(queue.machine.withdraw_owner(client, WITHDRAWN))
             queue.windows.remove(client)
-            # Told to who starts the worker anew, see `train.process_op`: what was in line is not in the queue.
+            # `train.process_op` reads this count before it restarts a worker: elements of waiting calls are not in.
             queue.note_entered(client.process_id, producer.received - missing)
             self.recalls.touch(queue.windows)
         self.pool.arena.give(client.blocks())
         for place in client.words:
             self.pool.words[place] = 0
-        if not client.is_cut:  # else it may still look at them
+        # A client that was cut off may still be running and look at its limits. Never reuse its words.
+        if not client.is_cut:
             self.pool.free_words += client.words
         self.shortage.forget(client)
         client.uses.clear()
 
     def _forget(self, number: int) -> None:
-        """A queue is gone."""
+        """Free the blocks of a deleted queue; close the hub after the last queue."""
         self.pool.arena.give(self.queues.pop(number).held_blocks())
         if not self.queues and not self.lives_without_queues:
             self._close()
 
     def _close(self) -> None:
         self.is_closed = True
-        self.shortage.demands.clear()  # or a thread that has read an element would poke what is closed
+        # A thread that has read an element pokes the watch if there are demands, and the watch is closed now.
+        self.shortage.demands.clear()
         self._listener.close()
         self._pipe.close()
         self.watch.close()
@@ -562,20 +582,21 @@ class Hub:
     # -- What other processes send
 
     def has_records(self) -> bool:
-        """Return whether something was sent that was not read; under the lock."""
+        """Return whether the pipe has unread records, without waiting. Hold the lock."""
         if self.is_closed or self._look(0):
             return True
         self.stale_at = time.perf_counter() + _STALE_S
         return False
 
     def catch_up(self) -> None:
-        """Read all that was sent, and take the steps in order; under the lock."""
+        """Read all records from the pipe and take their steps in order. Hold the lock."""
         if self.is_closed:
             return
         read, take, records, recalls = self._pipe.read, self._steps.take, self._pipe.records, self.recalls
         was_all = False
         num_recalled = 0
-        while not was_all or recalls.num_open > num_recalled:  # a recall asks for one more look at the pipe
+        # Repeat after a recall: only the records that are read after it show what the window was used for.
+        while not was_all or recalls.num_open > num_recalled:
             num_recalled = recalls.num_open
             was_all = read()
             take(records)
@@ -586,17 +607,17 @@ class Hub:
 
 
 class HubDriver:
-    """Drives a queue that other processes use, too; see `core.Driver`.
+    """Driver of a queue that other processes use, too; see `core.Driver`.
 
     Args:
-        hub: Serves the queue.
-        queue: The queue, as the hub keeps it.
+        hub: The hub that serves the queue.
+        queue: The hub's data of the queue.
 
     Attributes:
-        hub: As given.
-        number: The number by which other processes name the queue.
-        lock: The hub's.
-        storage: Keeps the elements.
+        hub: The hub that serves the queue.
+        number: Number of the queue in records.
+        lock: The hub's lock.
+        storage: Storage of the elements.
     """
 
     def __init__(self, hub: Hub, queue: SharedQueue) -> None:
@@ -610,12 +631,12 @@ class HubDriver:
         return self._queue.windows.reserved
 
     def submit(self, request: Call) -> Waiter | None:
-        """Take the first step of a call of this process; None if it has finished."""
+        """Take the first step of a call of this process; return None if it has finished."""
         hub, machine, windows = self.hub, self._queue.machine, self._queue.windows
-        hub.watch.num_calls += 1  # the thread keeps away; an increment that is lost in a race means nothing
+        hub.watch.num_calls += 1  # keeps the hub's thread asleep; a lost increment in a race does no harm
         with hub.lock:
             if self._finishes_alone(request):
-                # Nobody is to be notified. A struck step is made good, as in `core.LocalDriver`.
+                # No other call finishes, so there is nothing to notify. `recover` completes an interrupted step.
                 try:
                     machine.submit(request)
                 except BaseException:
@@ -624,10 +645,14 @@ class HubDriver:
                 return None
         with defer_signals(), hub.lock:
             if not isinstance(request, DequeueRequest):
-                self.storage.has_plain = True  # before the element is in: who takes it looks for its kind then
-            hub.catch_up()  # calls that have returned elsewhere come before this one
+                # Set before the element is in the queue: the consumer that receives it checks this flag.
+                self.storage.has_plain = True
+            # Records of calls that have returned in other processes must take effect before this call.
+            hub.catch_up()
+            # Room that is reserved for a producer must not be used before its records have been read.
             while not windows.make_way(request):
                 hub.catch_up()
+            # Open windows before a dequeue waits, so that producers can fill the queue without waiting for answers.
             if isinstance(request, DequeueRequest):
                 hub.recalls.extend()
             notify(machine.submit(request))
@@ -635,22 +660,22 @@ class HubDriver:
             if not request.finished:
                 waiter = Waiter(hub.watch)
                 request.notify = waiter.wake
-            # Behind the call: what an enqueue needs goes before all windows, and what a dequeue has freed may be one's.
+            # After the call: an enqueue has priority over windows, and a dequeue's free room may become a window.
             windows.extend()
             if hub.shortage.demands:
-                hub.shortage.relieve()  # who waits now may be the one that others waited for
+                hub.shortage.relieve()  # this call may be waiting now, and the demands may have relied on it
         return waiter
 
     def _finishes_alone(self, request: Call) -> bool:
-        """Return whether a call finishes at once, and no other one with it, and nothing that was sent comes before it.
+        """Return whether a call finishes at once, finishes no other call, and follows no unread record.
 
-        Then signal handlers need not be deferred.
+        Then no caller must be notified, and signal handlers need not be deferred.
         """
         hub, machine, windows = self.hub, self._queue.machine, self._queue.windows
         if machine.has_waiting_enqueues:
             return False
         if isinstance(request, DequeueRequest):
-            # What is in the queue comes before all that has not been read: no need to look, for a while.
+            # Elements in the queue precede those of unread records. So the pipe need not be checked for some time.
             return machine.can_give(request.num_wanted) and time.perf_counter() < hub.stale_at
         if not isinstance(request, EnqueueRequest) or machine.closed or machine.has_waiting_dequeues:
             return False
@@ -660,7 +685,7 @@ class HubDriver:
         return has_room and not windows.is_recalling and not windows.reserved and not hub.has_records()
 
     def close_now(self) -> None:
-        """Close, and cancel what waits to get in."""
+        """Close the queue and cancel pending enqueues."""
         with defer_signals(), self.hub.lock:
             self.hub.catch_up()
             while not self._queue.windows.make_way(CloseRequest()):
@@ -668,34 +693,35 @@ class HubDriver:
             notify(self._queue.machine.close_and_cancel())
 
     def catch_up(self) -> None:
-        """See what other processes have done."""
+        """Take the steps that other processes have requested so far."""
         with defer_signals(), self.hub.lock:
             self.hub.catch_up()
 
     def free(self, request: DequeueRequest) -> None:
-        """Give back the blocks of elements that were taken out and read."""
+        """Free the blocks of elements that were dequeued and copied."""
         blocks = self.storage.blocks_of(request.taken)
         if not blocks:
             return
-        self.hub.pool.read += ((self.storage.codec.size_class, blocks),)  # no call: no handler runs behind it
+        # An augmented assignment instead of a call, so that no handler runs between it and the flag.
+        self.hub.pool.read += ((self.storage.codec.size_class, blocks),)
         request.is_read = True
-        # Who listens is told behind the note, or it would find nothing; and whether anybody waits is asked behind it,
-        # too, or who begins to wait in between would not be told of. The first step of a loop over an iterator of C
-        # makes the call without a look for signals behind it: what a handler raised here would lose the element.
+        # Wake the polling thread after the append, or it would find no block to free. Check for demands after it, too,
+        # or a demand that starts to wait in between would not be served. The first step of a loop over a C iterator
+        # makes the call without running handlers after it: an exception raised here would lose the element.
         if self.hub.shortage.demands:
             try:
                 for _ in self._poke:
                     break
             except OSError:
-                return  # the pipe is full: it wakes as it is
+                return  # the pipe is full, so its reader wakes up anyway
 
     def keep(self, taken: list[Token]) -> None:
-        """Forget the views of blocks that a call had made."""
+        """Stop holding the blocks of elements that return to the queue."""
         for token in self.storage.blocks_of(taken):
             self.hub.pool.holds.forget(token)
 
     def num_entered(self, process_id: int) -> int:
-        """Return the number of elements that a process enqueued before it died."""
-        self.hub.attend()  # its end may not have been seen yet
+        """Return the number of elements that a process enqueued before its connections ended."""
+        self.hub.attend()  # the poller may not have reported the end of its connection yet
         with self.hub.lock:
             return self._queue.num_entered.get(process_id, 0)

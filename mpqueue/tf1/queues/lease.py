@@ -1,46 +1,43 @@
-"""Leases: permission to dequeue without asking, and no element for two.
+"""Leases: a consumer process dequeues several elements without waiting for answers, each element exactly once.
 
-A consumer that asks for each element waits for its owner each time: four changes of process for an element. So a
-connection that dequeues again and again is given the next elements with an answer, as a *lease*. They are still in the
-queue (they count for its size and its capacity), but that connection may take them by itself, in their order::
+Without leases, a consumer waits for the owner at each dequeue, which takes four process switches. So a connection that
+dequeues repeatedly receives the next elements together with an answer, as a *lease*. Leased elements are still in the
+queue (they count for its size and its capacity), but only this connection may take them, in order::
 
     consumer                                   owner
     ────────                                   ─────
     copies elements out of their blocks
-    TAKE n, then looks at its limit:           TAKE while it has the lease: the elements are gone
-      as before: return                        TAKE later: nothing happens
-      recalled: CONFIRM, wait for the answer   the answer: whether the TAKE came in time
-        in time: READ, return; else DEQUEUE
+    writes TAKE n, then reads its limit word:  TAKE while the lease is valid: removes the elements
+      unchanged: return                        TAKE after the lease ended: ignored
+      recalled: CONFIRM, wait for the answer   answers whether the TAKE was in time
+        in time: READ, return; otherwise DEQUEUE
 
-A queue has one lease at most. It ends when its holder asks for elements (it has too few), has died, or gives a call
-up; and when anybody else dequeues: then it is *recalled*. The owner sets the limit to 0, and only then reads what is
-left in the pipe; a TAKE found there counts, and what was not taken goes back to the front of the queue. Why one side
-sees the other is told in `windows`, whose recalls these are.
+A queue has at most one lease. The lease ends when its holder requests elements (it has too few), withdraws a call or
+crashes. When another consumer dequeues, the lease is *recalled*: the owner sets the limit word to 0, then reads the
+rest of the pipe. A TAKE found there counts; the remaining elements return to the front of the queue. `windows` explains
+why at least one side sees the other.
 
-The TAKE is the last step of a dequeue: whoever is killed before it has taken nothing, and whoever is killed behind it
-has them. Whoever is interrupted while it waits for the answer undoes its TAKE (UNREAD), so the blocks of the last one
-stay as they are until their taker is heard of again. What is copied before a TAKE that comes too late may be another's
-by then, and be overwritten: it is thrown away. So only elements of fixed shapes are lent: anything can be read as one.
-
-One by one, an element costs all processes together a fifth of the CPU time that it costs without leases, images of 150
-KB cost half (by turns on a busy machine: 109 to 20 us, 146 to 72). With a word of memory in place of the TAKE, which
-wakes the owner, it would be half of that again; but nobody would tell an enqueue that waits that there is room.
+The TAKE is the last step of a dequeue. A consumer killed before it has taken no element; one killed after it has taken
+them. A consumer that is interrupted while it waits for the answer undoes the TAKE with UNREAD.
 """
 
 from itertools import repeat, starmap
 
 from mpqueue.tf1.queues.machine import QueueMachine, Request, Token
 
+# One by one, leases reduce the CPU time of an element over all processes to a fifth (109 to 20 us), and for images of
+# 150 KB to a half (146 to 72 us; interleaved runs on a busy machine). Replacing the TAKE by a word of memory would
+# halve that again, but then nothing would tell the owner that a waiting enqueue has room.
 _RUNS, _LEAST = 8, 64
 
 
 class Taker:
-    """One connection that dequeues from one queue.
+    """A connection that dequeues from one queue.
 
     Attributes:
-        place: The place of its limit, in words from the start of the shared memory.
-        taken: Number of elements that it has taken by leases.
-        last: The number of its last TAKE.
+        place: Index of its limit word in the shared memory, in 8-byte words.
+        taken: Number of elements that it has taken from leases.
+        last: Call number of its last TAKE.
     """
 
     __slots__ = ("last", "place", "taken")
@@ -51,15 +48,15 @@ class Taker:
 
 
 class Lease:
-    """The lease of one queue. Under the hub's lock.
+    """The lease of one queue. Call the methods under the hub's lock.
 
     Args:
-        words: The shared memory, as 8-byte words.
-        machine: The queue's.
+        words: The shared memory as 8-byte words.
+        machine: State machine of the queue.
 
     Attributes:
-        holder: Who has it now.
-        is_recalled: It ends when the pipe was read once more.
+        holder: The connection that holds the lease, or None.
+        is_recalled: True if the lease ends after the next read of the pipe.
     """
 
     def __init__(self, words: memoryview, machine: QueueMachine) -> None:
@@ -69,32 +66,36 @@ class Lease:
         self._last: Taker | None = None
 
     def offer(self, taker: Taker, count: int) -> list[Token]:
-        """Elements that a connection may take by itself, after a dequeue of so many; none for one that comes rarely."""
-        # Twice in a row, also behind a recall: with takers by turns each lease would be recalled at once.
+        """Return elements to lease after a dequeue of ``count``; empty for a connection that dequeues occasionally."""
+        # Require two dequeues in a row, also after a recall. If consumers alternate, each lease would be recalled at
+        # once, and cost more than it saves.
         is_again, self._last = taker is self._last, taker
         if not is_again or not self._machine.may_lend:
             return []
+        # A multiple of `count`, so that `dequeue_many` calls use up the lease without a remainder.
         tokens = self._machine.lend(max(_RUNS * count, _LEAST // count * count))
         if tokens:
             self.holder = taker
+            # The word allows the consumer to return without an answer as long as its total is at most this limit.
             self._words[taker.place] = taker.taken + len(tokens)
         return tokens
 
     def take(self, taker: Taker, count: int) -> list[Token]:
-        """The elements that the holder has taken."""
+        """Remove the elements that the holder has taken, and return them."""
         taken = [*starmap(self._machine.lent.popleft, repeat((), count))]
         taker.taken += count
         return taken
 
     def recall(self) -> None:
-        """Let the holder take nothing without a look for an answer; what it has not taken is known after a read."""
+        """Make the holder confirm its next TAKE. What it has taken is known after the next read of the pipe."""
         assert self.holder is not None
         self.is_recalled, self._last = True, None
-        # The word before the pipe is read, as in `windows`.
+        # Write the word before the pipe is read. The consumer writes its TAKE before it reads the word, so at least one
+        # side sees the other; see `windows`.
         self._words[self.holder.place] = 0
 
     def end(self, taker: Taker | None) -> list[Request]:
-        """End the lease if this one has it; requests that have finished by that."""
+        """End the lease if this connection holds it; return the requests that finished because of it."""
         if taker is None or taker is not self.holder:
             return []
         self._words[taker.place] = 0

@@ -1,17 +1,18 @@
-"""Waiting for shared memory: who waits for whom, and who waits in vain.
+"""Waiting for shared memory: the queue of producers that need blocks, and the detection of waits that cannot end.
 
-A producer asks for empty blocks, mostly ahead of its need: then it gets what there is, perhaps nothing, and no more
-than its part of what is free, since it may fall idle with it. If it cannot go on without them it stands in a line here,
-and tries again whenever blocks come free. It waits for as long as somebody can free some without it: a consumer that
-takes elements out or reads what it took, a producer that was granted a block and has not enqueued yet (its element will
-be taken out). It gets `SharedMemoryFull` at once
+A producer usually requests empty blocks ahead of its need. Then it receives its share of the free blocks at once, or
+none. If a producer cannot continue without blocks, its demand waits here and is retried whenever blocks are freed. It
+waits as long as another process can free blocks without it: a consumer that dequeues or reads elements, or a producer
+that was granted a block and will enqueue its element.
 
-* if all the memory there is would not do;
-* if all blocks in use lie where only those who wait could set them free: in queues whose consumers wait for more
-  elements, in elements that are written by half, and in the hands of producers that are idle; or where they may stay
-  for ever: in elements that a thread of the owner looks at in their places.
+The producer receives `SharedMemoryFull` at once
 
-Those who stand in the line give back what they were granted ahead, of other sizes.
+* if the request exceeds the total memory, or
+* if only waiting producers could free the blocks in use. Such blocks are in queues with consumers that wait for more
+  elements, in half-written calls, and in the grants of idle producers; or they are held by views in a thread of the
+  owner, for an unknown time.
+
+Waiting producers first return blocks of other sizes that they were granted ahead.
 """
 
 from array import array
@@ -26,15 +27,15 @@ from mpqueue.tf1.queues.wire import WITHDRAWN, Down, put_last
 
 
 class Demand(NamedTuple):
-    """A call that cannot go on.
+    """A producer's call that waits for blocks.
 
     Attributes:
-        client: The caller.
-        number: The call's number.
-        queue: The number of the queue that the call is about to enqueue into.
-        size_class: The class of the blocks.
-        num_wanted: Number of blocks that it would like.
-        num_needed: Number of blocks that it cannot do without, with those that it has.
+        client: The producer's connection.
+        number: Number of the call.
+        queue: Number of the queue that the call will enqueue into.
+        size_class: Size class of the blocks.
+        num_wanted: Preferred number of blocks.
+        num_needed: Minimum number of blocks, including those that it was granted before.
     """
 
     client: Client
@@ -46,15 +47,15 @@ class Demand(NamedTuple):
 
 
 class Shortage:
-    """The line of those who wait for blocks of one owner. Under the hub's lock.
+    """The demands that wait for blocks of one owner. Call the methods under the hub's lock.
 
     Args:
-        pool: The blocks.
+        pool: Allocator of the blocks.
         clients: All connections, by number.
         queues: All queues, by number.
 
     Attributes:
-        demands: Those who wait, in line.
+        demands: The waiting demands, in order of arrival.
     """
 
     def __init__(self, pool: BlockPool, clients: Mapping[int, Client], queues: Mapping[int, SharedQueue]) -> None:
@@ -62,14 +63,24 @@ class Shortage:
         self.demands: list[Demand] = []
 
     def want(self, client: Client, size_class: int, queue: int, number: int, count: int, num_needed: int) -> None:
-        """Grant blocks, now or when there are some; at once, and perhaps none, if none is needed yet."""
+        """Grant blocks to a producer, now or when blocks become free.
+
+        Args:
+            client: The producer's connection.
+            size_class: Size class of the blocks.
+            queue: Number of the queue that the producer will enqueue into.
+            number: Number of the call.
+            count: Preferred number of blocks.
+            num_needed: Minimum number of blocks. With 0, the answer is immediate and may grant no block.
+        """
         self._pool.arena.num_users = 1 + len(self._clients)
         if num_needed:
             self.demands.append(Demand(client, number, queue, size_class, count, num_needed))
             self.relieve()
             return
         self._pool.collect()
-        # Who only asks ahead gets nothing while others cannot go on; nobody waits for this answer's blocks.
+        # A request ahead of need gets no blocks while a demand waits: the producer does not depend on this answer, and
+        # might become idle with the blocks.
         try:
             is_fair = not self.demands and self._is_fair(client, size_class, count)
             tokens = self._pool.arena.take(size_class, count) if is_fair else []
@@ -78,13 +89,15 @@ class Shortage:
         _grant(client, number, size_class, tokens)
 
     def relieve(self) -> None:
-        """Serve those who wait, as far as there are blocks, and send away those who would wait for ever."""
+        """Serve the waiting demands while blocks are free, and fail demands that would wait forever."""
         self._pool.collect()
         for demand in list(self.demands):
             error = self._serve(demand)
-            # Blocks that those in line were granted ahead are of no use to anybody while they wait.
+            # Blocks that waiting producers were granted ahead, of other sizes, are unused while they wait.
             if error is not None and self._revoke():
                 error = self._serve(demand)
+            # Without this check, a producer would hang if only it and other waiting producers can free memory. Before
+            # it fails, it may use the reserve of a control group.
             if error is not None and not self._may_be_met(demand):
                 error = self._serve(demand, is_last_resort=True)
                 if error is None:
@@ -97,7 +110,7 @@ class Shortage:
         missing = max(1, demand.num_needed - len(granted))
         wanted = demand.num_wanted if self._is_fair(demand.client, demand.size_class, demand.num_wanted) else 0
         try:
-            # As many as it would like, so that it need not ask again soon; else what it cannot do without.
+            # Preferably all wanted blocks, so that the producer need not ask again soon; otherwise the minimum.
             try:
                 tokens = arena.take(demand.size_class, max(missing, wanted))
             except SharedMemoryFull:
@@ -105,29 +118,34 @@ class Shortage:
         except SharedMemoryFull as error:
             return error
         self.demands.remove(demand)
-        # Until it has enqueued, its element is still to come, and to be taken out: others may wait for that.
+        # The producer's element is still to be enqueued and dequeued, which will free a block: others may wait for it.
         use = demand.client.uses.get(demand.queue)
         demand.client.pending_grant = None if use is None else PendingGrant(use.producer, use.producer.received)
         _grant(demand.client, demand.number, demand.size_class, tokens)
         return None
 
     def _is_fair(self, client: Client, size_class: int, count: int) -> bool:
-        """True if a client may be granted so many blocks ahead: others, and one who comes, must do with the rest."""
+        """Return whether a client may be granted ``count`` more blocks ahead of its need.
+
+        All clients, and one more that may connect, must be able to get as many. A client may become idle with its
+        blocks, which no other process can use then.
+        """
         num_granted = len(client.granted.get(size_class, ())) + count
         return self._pool.arena.has_room((len(self._clients) + 1) * num_granted * class_bytes(size_class))
 
     def _revoke(self) -> bool:
-        """Take back the empty blocks of those who wait: until they are answered they use none."""
+        """Take back the empty blocks of waiting producers, which use none until they are answered."""
         clients = {demand.client for demand in self.demands if demand.client.num_granted}
         for client in clients:
             for tokens in client.granted.values():
                 self._pool.arena.give([*tokens])
                 tokens.clear()
+            # The client discards its copy of the list when it reads this, before it reads its next grant.
             client.answers.send(Down.REVOKED, 0)
         return bool(clients)
 
     def withdraw(self, client: Client, number: int) -> bool:
-        """End a call; False if it does not wait here."""
+        """End a call with `WITHDRAWN`; return False if it does not wait here."""
         for demand in self.demands:
             if demand.client is client and demand.number == number:
                 self.demands.remove(demand)
@@ -136,17 +154,17 @@ class Shortage:
         return False
 
     def forget(self, client: Client) -> None:
-        """A client is gone."""
+        """Remove the demands of a closed connection."""
         self.demands = [demand for demand in self.demands if demand.client is not client]
 
     def _may_be_met(self, demand: Demand) -> bool:
         arena = self._pool.arena
         available = arena.segment.available_bytes()
-        # More than there would be with every block free.
+        # The demand exceeds the memory even if every block were free.
         if demand.num_needed * class_bytes(demand.size_class) > available + arena.num_reserved_bytes:
             return False
-        # Counted are the blocks that only those in line could set free, or perhaps nobody will; by any other one in use
-        # somebody can go on, who then frees it.
+        # Count the blocks that only waiting producers could free, or that may never be freed. Each other block in use
+        # belongs to a process that can continue, and will free it.
         waiting = {one.client for one in self.demands}
         stuck = sum(queue.num_stuck for queue in self._queues.values())
         stuck += self._pool.num_word_blocks + self._pool.holds.num_live

@@ -1,18 +1,16 @@
-"""Counts of what several processes do with their copies of one object, added up where it was made.
+"""Counters of an object that several processes have copies of, summed in the process that created the object.
 
-    the process that made the object                     another process, with a copy of it
-    ────────────────────────────────                     ──────────────────────────────────
+    creating process                                     another process, with a copy of the object
+    ────────────────                                     ──────────────────────────────────────────
     a `Tally` with a random number  ───── pickle, fork ────►  a `Tally` with the same number
-    gives it *cells*: words of its shared memory  ◄── TALLY ──  asks, by the queue of the first count
-                                                         each count: one store into a cell
-    total: the cells of all connections,
-      and what those that are gone had counted
+    allocates *cells* (words of shared memory)  ◄── TALLY ──  requests cells, through the queue of the first count
+                                                         each count is one store into a cell
+    total: the cells of all connections
+      + the sums of ended connections
 
-A process that counts before it enqueues is counted once its element is there.
-
-A cell is written by one process and read by one other, so that no count needs a lock or a message, and none is lost by
-a death: the owner adds the cells of a connection to its sums when the connection has ended. A cell is never set back,
-so that a reset only changes the sums.
+Each cell has one writer process and one reader process, so counting needs no lock between processes and no message. A
+process crash loses no count: when a connection ends, the owner adds its cells to the sums. A reset changes only the
+sums, never a cell. A process that counts before it enqueues an element is included once the element is in the queue.
 """
 
 import os
@@ -28,17 +26,17 @@ from mpqueue.tf1.queues.selection import Selection
 
 
 class Tally:
-    """A few counts of one object, by all processes that have a copy of it.
+    """Counters of one object, including the counts of all processes that have a copy of the object.
 
-    A copy counts by queues of the process that made the object; what it does with other queues is not counted.
+    A copy counts only operations on queues of the process that created the object.
 
     Args:
-        size: Number of counts.
-        number: The number of the tally that this one is a copy of; None: it is no copy.
+        size: Number of counters.
+        number: Number of the tally that this object is a copy of. None for a new tally.
 
     Attributes:
-        size: As given.
-        number: As given, or a random one.
+        size: Number of counters.
+        number: Number that identifies the tally and its copies.
     """
 
     def __init__(self, size: int, number: int | None = None) -> None:
@@ -48,7 +46,11 @@ class Tally:
         self._cells: _OwnCells | None = None
 
     def join(self, queue: Any) -> None:
-        """In another process: count by the owner of this queue from now on, if it is the one that has the total."""
+        """In another process: count in cells of this queue's owner from now on, if it owns the totals.
+
+        Args:
+            queue: A `QueueBase` that the counted elements are enqueued into.
+        """
         if self._cells is not None and self._cells.are_own:
             return
         ref = getattr(queue, "queue_ref", None)
@@ -62,28 +64,33 @@ class Tally:
         self._cells = _OwnCells(queue, channel, places) if places else None
 
     def add(self, *amounts: int) -> None:
-        """Count; under a lock of the caller's. Does nothing where there are no cells, or their owner is gone."""
+        """Add to the counters. The caller must hold its own lock.
+
+        Does nothing if this copy has no cells, or their owner has exited.
+        """
         cells = self._cells
-        # A fork counts from the next `join` on; the lock of the connection may be held there for ever.
+        # After a fork, count only from the next `join` on: another thread of the parent may have held the connection's
+        # lock at the fork, and in the child that lock would block forever.
         if cells is None or cells.channel.generation != generation[0] or cells.add(amounts):
             return
         try:
+            # The connection was replaced, and its words may belong to another connection by now. Request new cells.
             self._count_by(cells.queue)
         except OpError as error:
             if is_of_handler(error):
                 raise
-            return  # nobody is there who counts: what was read is its caller's all the same
+            return  # the owner has exited: the count is lost, but the caller's operation must not fail
         if self._cells is not None:
             self._cells.add(amounts)
 
     def totals(self) -> list[int]:
-        """Return the counts of all others; zeros in another process."""
+        """Return the counts of all other processes; zeros in a process that did not create the object."""
         totals = self._totals
-        # In a forked child, `find` knows the totals of the parent no more.
+        # In a forked child, `find` does not return the parent's totals: the child's copy counts as another process.
         return [0] * self.size if totals is None or find(self.number) is not totals else totals.get()
 
     def reset(self) -> None:
-        """Count from 0 again, in the process that has the total."""
+        """Restart counting from 0. Only has an effect in the process that created the object."""
         if self._totals is not None:
             self._totals.reset()
 
@@ -92,7 +99,7 @@ class Tally:
 
 
 class _OwnCells:
-    """A copy's cells."""
+    """The cells that one copy counts in."""
 
     def __init__(self, queue: RemoteQueue, channel: QueueChannel, places: list[int]) -> None:
         self.queue, self.channel, self.places = queue, channel, places
@@ -100,14 +107,16 @@ class _OwnCells:
 
     @property
     def are_own(self) -> bool:
-        """True while the connection lasts by which they came; behind its end they may be another's limit or cells."""
-        # A thread connects anew after an interrupt, by the same object, see `Connection.renew`.
+        """True while the connection that the cells were allocated for is open."""
+        # After that, the owner may use the words as another connection's limit or cells. A thread reconnects after an
+        # interrupt with the same `Connection` object but a new number, see `Connection.renew`.
         is_same = self.channel.connection.number == self._connection_number
         return is_same and self.channel.generation == generation[0]
 
     def add(self, amounts: tuple[int, ...]) -> bool:
-        """Count, if they are own; return whether they are."""
-        with self.channel.connection.counting:  # else its thread could connect anew behind the question
+        """Add to the cells if they are still valid; return whether they are."""
+        # Without this lock, the connection's own thread could reconnect between the check and the stores.
+        with self.channel.connection.counting:
             if not self.are_own:
                 return False
             for place, amount in zip(self.places, amounts, strict=True):
@@ -116,25 +125,25 @@ class _OwnCells:
 
 
 class TallyTotals:
-    """The totals of one tally.
+    """The totals of one tally, in the process that created it.
 
     Args:
-        number: The tally's.
-        size: Number of counts.
+        number: Number of the tally.
+        size: Number of counters.
 
     Attributes:
-        size: As given.
+        size: Number of counters.
     """
 
     def __init__(self, number: int, size: int) -> None:
         self.size = size
         self._lock = Lock()
-        self._sums = [0] * size  # of connections that have ended, less what a reset has taken away
+        self._sums = [0] * size  # counts of ended connections, minus the totals at resets
         self._cells: list[_Cells] = []
         _made_here[number] = self
 
     def get(self) -> list[int]:
-        """Return the counts of all copies."""
+        """Return the summed counts of all copies."""
         with self._lock:
             return self._total()
 
@@ -142,19 +151,26 @@ class TallyTotals:
         return _sums(self._sums, *(each.values() for each in self._cells))
 
     def reset(self) -> None:
-        """Count from 0 again."""
+        """Restart counting from 0."""
         with self._lock:
+            # Cells are not set to 0: their writers increment them without a lock, and could overwrite the 0.
             self._sums = _sums(self._sums, [-total for total in self._total()])
 
     def open(self, connection: object, words: memoryview, places: list[int]) -> None:
-        """Let a connection count in these words from now on."""
+        """Add the cells of a new connection.
+
+        Args:
+            connection: Key of the connection, for `close`.
+            words: The shared memory as 8-byte words.
+            places: Indices of the cells.
+        """
         for place in places:
             words[place] = 0
         with self._lock:
             self._cells.append(_Cells(connection, words, places))
 
     def close(self, connection: object) -> None:
-        """A connection has ended."""
+        """Add the cells of an ended connection to the sums, so that its words can be reused."""
         with self._lock:
             ended = [each for each in self._cells if each.connection is connection]
             self._cells = [each for each in self._cells if each.connection is not connection]
@@ -162,14 +178,14 @@ class TallyTotals:
 
 
 class _Cells(NamedTuple):
-    """The cells of one copy."""
+    """The cells of one connection."""
 
     connection: object
     words: memoryview
     places: list[int]
 
     def values(self) -> list[int]:
-        """Return its counts."""
+        """Return the counts."""
         return [self.words[place] for place in self.places]
 
 
@@ -181,13 +197,13 @@ _made_here: "weakref.WeakValueDictionary[int, TallyTotals]" = weakref.WeakValueD
 
 
 def find(number: int) -> TallyTotals | None:
-    """The totals of a tally, if it was made in this process."""
+    """Return the totals of a tally, or None if the tally was not created in this process."""
     return _made_here.get(number)
 
 
 def _forget_all() -> None:
     global _made_here
-    _made_here = weakref.WeakValueDictionary()  # what the parent has made are copies here
+    _made_here = weakref.WeakValueDictionary()  # in the child, all tallies of the parent are copies
 
 
 os.register_at_fork(after_in_child=_forget_all)

@@ -1,20 +1,15 @@
-"""Listening to the other processes: by a thread that waits anyway, or else by a thread of our own.
+"""Receiving records from other processes, in a blocked consumer thread if there is one, otherwise in the hub's thread.
 
     a call that must wait                                 the hub's thread
     ─────────────────────                                 ────────────────
-    nobody leads: *lead*, listen until it has finished    listens, and serves if nobody leads or calls;
-    somebody leads: *follow*, sleep until woken           else it naps until nobody has for `_QUIET_S`
-    the leader that ends wakes a follower to lead
+    no leader: becomes the leader, polls and serves       polls, and serves if there is no leader and no recent call;
+      until its own request has finished                    otherwise it naps until `_QUIET_S` without a call
+    there is a leader: becomes a follower, sleeps         serves once every `_MOST_NAPS` naps, for new and ended
+    a leader that finishes wakes a follower to lead         connections that calls without waits do not notice
 
-Whoever listens serves everybody. A program that dequeues in a loop is its own server. Where the thread alone listened
-and woke the caller, a dequeue that waits cost 10 % more CPU, and beside a thread that computes a round to another
-process and back took 7.5 ms in place of 4.1: each change of threads waits up to 5 ms for the interpreter's lock. The
-hub's thread is for what nobody waits for: a queue that is fed by a queue, a trainer that computes.
-
-Nobody polls. While calls come and go the thread naps; under one and the same leader its naps grow longer, and then it
-sleeps until it is rung. An idle program has all of its threads asleep. Calls that find what they need read the pipe at
-most: new connections, and the ends of others, would wait for a leader as long as such calls go on. So after
-`_MOST_NAPS` of them the thread serves once.
+The thread that polls serves the records of all processes. The hub's thread is needed while no thread of this process
+waits for a queue: for example, if only other processes use the queue, or the trainer is computing. An idle program has
+all of its threads asleep; no thread polls in a loop.
 """
 
 import contextlib
@@ -28,16 +23,19 @@ from mpqueue.system.wakeup import Wakeup
 from mpqueue.tf1.queues.machine import Request
 from mpqueue.transport.poller import READABLE, Events, close_poller, make_poller
 
+# Serving in the blocked thread itself avoids a thread switch for each answer, which waits up to 5 ms for the
+# interpreter lock. If only the hub's thread served, a dequeue that waits would cost 10 % more CPU; next to a computing
+# thread, a round trip to another process took 7.5 ms instead of 4.1 ms.
 _QUIET_S = 0.002
 _LONGEST_NAP_S = 0.1
 _MOST_NAPS = 10
 
 
 class Waiter:
-    """A call of this process that waits, and how to wake it.
+    """A waiting call of this process and the lock that wakes it.
 
     Args:
-        watch: The watch that it waits with.
+        watch: The watch that the call waits in.
     """
 
     __slots__ = ("_watch", "gate", "thread_id")
@@ -49,23 +47,23 @@ class Waiter:
         self.thread_id = threading.get_ident()
 
     def wake(self) -> None:
-        """The call has finished."""
+        """Wake the call, because its request has finished."""
         self._watch.wake(self)
 
     def wait(self, request: Request, timeout: float | None) -> bool:
-        """Listen or sleep until it has; False if the time is over."""
+        """Serve records or sleep until the request has finished; return False on timeout."""
         return self._watch.wait(request, self, timeout)
 
 
 class QueueWatch:
-    """Waits for descriptors on behalf of a hub.
+    """Polls file descriptors on behalf of a hub.
 
     Args:
-        serve: Deals with what has become readable; called in the thread that listens.
+        serve: Called with the readable descriptors, in the thread that polls.
 
     Attributes:
-        poller: Waits.
-        num_calls: Calls of this process so far that have listened, or have dealt with what was sent.
+        poller: The poller with all descriptors of the hub.
+        num_calls: Number of calls of this process so far that became the leader or read the pipe.
     """
 
     def __init__(self, serve: Callable[[Events], None]) -> None:
@@ -73,19 +71,23 @@ class QueueWatch:
         self.poller = make_poller()
         self._poke = Wakeup()
         self.poller.register(self._poke.fd, READABLE)
-        self._poking = RLock()  # the collector may run, and poke, inside of a poke
+        self._poking = RLock()  # reentrant: the garbage collector may run inside `poke`, and poke again
         self._mutex = Lock()
         self._leader: Waiter | None = None
         self._followers: list[Waiter] = []
         self.num_calls = 0
         self._thread_sleeps = self._is_closed = self._has_ended = False
+        # The hub's thread naps by waiting for this lock. `release` ends a nap or a longer sleep.
         self._bell = threading.Lock()
         self._bell.acquire()
 
     # -- Calls that wait
 
     def wait(self, request: Request, waiter: Waiter, timeout: float | None) -> bool:
-        """Sleep, or listen, until the request has finished; False if the time is over. Signal handlers are deferred."""
+        """Serve records or sleep until the request has finished; return False on timeout.
+
+        Signal handlers must be deferred; they run only while the thread is blocked.
+        """
         deadline = None if timeout is None else time.monotonic() + timeout
         try:
             while not request.finished:
@@ -95,16 +97,19 @@ class QueueWatch:
                 if self._lead(waiter):
                     self._listen(request, deadline)
                 else:
+                    # A follower sleeps on its own lock. It is woken when its request finishes, or to become the leader.
                     interrupts.allow_signals(waiter.gate.acquire, timeout=-1 if left is None else left)
         finally:
+            # Also after Ctrl-C: a leader that exits without a successor would leave the followers asleep.
             self._leave(waiter)
         return True
 
     def wake(self, waiter: Waiter) -> None:
-        """Make the wait of this waiter end."""
+        """End the wait of this waiter."""
         with self._mutex:
             if waiter is self._leader:
-                # Its own thread has ended the call by what it served, and looks at it next.
+                # A leader that finished its own request while serving checks `request.finished` next. Another thread
+                # must interrupt the leader's poll.
                 if waiter.thread_id != threading.get_ident():
                     self._poke.wake()
             elif waiter in self._followers:
@@ -112,7 +117,8 @@ class QueueWatch:
                 waiter.gate.release()
 
     def _lead(self, waiter: Waiter) -> bool:
-        with self._mutex:  # asked and noted in one step: a leader that leaves now finds this one in the list
+        # Check and registration in one step: a leader that leaves afterwards finds this waiter among the followers.
+        with self._mutex:
             if self._leader is not None:
                 self._followers.append(waiter)
                 return False
@@ -126,17 +132,19 @@ class QueueWatch:
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
                 return
-            serve(interrupts.allow_signals(poll, left))  # handlers run in the wait, and not amid what is served
+            # Handlers run only inside `poll`, not while `serve` changes the hub's tables.
+            serve(interrupts.allow_signals(poll, left))
 
     def _leave(self, waiter: Waiter) -> None:
-        """This waiter neither leads nor follows any more; see to it that somebody listens."""
+        """Remove a waiter, and make sure that another thread polls."""
         with self._mutex:
             if waiter is self._leader:
                 self._leader = None
             elif waiter in self._followers:
                 self._followers.remove(waiter)
             if self._leader is None:
-                # Somebody has to listen, or the followers would sleep for ever; the thread only where no call does.
+                # Without a successor the followers would block forever. A follower is preferred to the hub's thread,
+                # because serving its own answer saves it a thread switch.
                 if self._followers:
                     self._followers.pop(0).gate.release()
                 elif self._thread_sleeps:
@@ -146,20 +154,23 @@ class QueueWatch:
     # -- The thread
 
     def run(self) -> None:
-        """The thread's life: until `close`."""
+        """Run the hub's thread until `close`."""
         interrupts.block_signals()
         seen, nap, num_naps = -1, _QUIET_S, 0
         while True:
             with self._mutex:
                 if self._is_closed:
                     break
-                # Whoever leads, or calls, serves: to wake beside them would cost them changes of threads.
+                # Stay asleep while leaders or calls serve: waking up next to them would cost them thread switches.
                 has_leader, is_new = self._leader is not None, self.num_calls != seen
                 seen = self.num_calls
+                # Calls keep coming: nap for `_QUIET_S` each. The same leader for a long time: double the nap each time.
                 nap = _QUIET_S if is_new else 2 * nap
                 num_naps = num_naps + 1 if is_new else 0
+                # Calls that never wait read only the pipe. New and ended connections would wait for a leader as long as
+                # such calls continue, so the thread serves once after every `_MOST_NAPS` naps.
                 is_due = num_naps > _MOST_NAPS and not has_leader
-                # Told under the mutex: a leader that leaves behind this rings the bell.
+                # Set under the mutex: a leader that leaves after this point rings the bell.
                 self._thread_sleeps = sleeps = has_leader and nap > _LONGEST_NAP_S
             if is_due:
                 num_naps = 0
@@ -169,41 +180,46 @@ class QueueWatch:
                 self._bell.acquire(timeout=-1 if sleeps else nap)
                 continue
             events = self.poller.poll()
-            # Whoever leads was woken by the same event, or calls deal with what comes. This thread would compete with
-            # them for the interpreter's lock: 5 ms for each change beside a thread that computes.
+            # The same event may have woken the leader, or a call that reads the pipe. Serving here as well would
+            # compete for the interpreter lock: 5 ms for each thread switch next to a computing thread.
             if self._leader is None and self.num_calls == seen:
                 self._serve(events)
             elif not events:
-                self._poke.wake()  # without an epoll the list has changed, and of two waits only one may have noticed
+                # An empty result without epoll: the set of descriptors has changed. Only one of two polling threads may
+                # have noticed, so wake the other one, too.
+                self._poke.wake()
         with self._poking:
             self._has_ended = True
             self._poke.close()
         close_poller(self.poller)
 
     def poke(self) -> None:
-        """Make whoever listens serve; safe in any thread, also inside the garbage collector, and after the end."""
+        """Make the polling thread serve.
+
+        Safe in any thread, inside the garbage collector, and after `close`.
+        """
         with self._poking:
             if not self._has_ended:
                 self._poke.wake()
 
     def prepare_poke(self) -> Iterator[int]:
-        """Return an iterator of which each item taken is a `poke`, in C alone; for threads that use a queue."""
+        """Return an iterator that pokes each time an item is taken, in C code only; for threads that use a queue."""
         return self._poke.prepare()
 
     def is_poke(self, fd: int) -> bool:
-        """True if this descriptor is readable because of a `poke`, which is forgotten by that."""
+        """Return whether this descriptor is the poke's, and clear the poke if it is."""
         if fd != self._poke.fd:
             return False
-        with contextlib.suppress(BlockingIOError):  # another thread was faster
+        with contextlib.suppress(BlockingIOError):  # another thread has already cleared it
             self._poke.clear()
         with self._mutex:
-            # It may have been meant for the leader, who would look now, find nothing, and sleep on.
+            # The poke may have been meant for the leader, which would now find nothing to read and block again.
             if self._leader is not None and self._leader.thread_id != threading.get_ident():
                 self._poke.wake()
         return True
 
     def close(self) -> None:
-        """End the thread; nobody waits any more."""
+        """Stop the hub's thread. No call may wait any more."""
         with self._mutex:
             self._is_closed = True
             if self._thread_sleeps:
