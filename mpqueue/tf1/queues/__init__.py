@@ -1,34 +1,34 @@
-"""TensorFlow 1 queues, within a process and between processes: one pure state machine, and what drives it.
+"""TensorFlow 1 queues, within a process and between processes: a pure state machine, and drivers for it.
 
-From the ground up; a module imports only from its own line and from those above it::
+From the bottom layer up. A module imports only modules of its own line and of lines above it::
 
-    barging_lock.py                                a lock that threads hold for long and take often
-    spec.py                                        the components of an element, and values as components
-    description.py                                 a queue of a shared name as plain data
-    lookup.py                                      where shared names are looked up
-    machine.py                                     the semantics, pure: elements, and lines of calls that wait for them
-    storage.py                                     elements as objects of this process
-    arena.py                                       the allocator of blocks in shared memory
-    block_pool.py                                  the owner's shared memory, and elements that are looked at in it
+    barging_lock.py                                a lock for long and frequent critical sections
+    spec.py                                        components of an element, and conversion of values
+    description.py                                 a queue with a shared name as plain data
+    lookup.py                                      the server that resolves shared names
+    machine.py                                     the pure state machine: elements and waiting calls
+    storage.py                                     elements as Python objects of one process
+    arena.py                                       allocator of blocks in shared memory
+    block_pool.py                                  the owner's shared memory, and blocks held by views
     blocks.py                                      elements in blocks of shared memory
-    wire.py                                        the messages between processes, and the pipe for them
+    wire.py                                        the protocol between processes, and the owner's pipe
     selection.py                                   the interface of a queue, and one of several queues
-    core.py                                        the queue itself: calls of this process, and who drives the machine
-    remote.py                                      the queue in a process that does not own it, and its connections
-    tally.py                                       counts of one object by several processes
-    lease.py                                       the owner: dequeues without a question
-    windows.py                                     the owner: enqueues without an answer
-    client.py                                      the owner: a queue that it serves, and all connections
-    shortage.py                                    the line of those who wait for memory
-    watch.py                                       the thread that listens to them
-    hub.py                                         the service: a step for each message, and the driver of its queues
+    core.py                                        the queue in its owner: calls of this process, local driver
+    remote.py                                      the queue in other processes, and their connections
+    tally.py                                       counters of one object in several processes
+    lease.py                                       owner: dequeues without an answer
+    windows.py                                     owner: enqueues without an answer
+    client.py                                      owner: shared queues, and all connections
+    shortage.py                                    owner: producers that wait for shared memory
+    watch.py                                       owner: threads that poll the connections
+    hub.py                                         owner: a step for each record, and the driver of its queues
     registry.py                                    queues by shared name
-    making.py                                      new queues
+    making.py                                      creates queues
     host.py                                        queues that several programs share
     sharing.py                                     pickles and forks of queues
-    graph.py session.py source.py                  names and collections; sessions; callables that give examples
+    graph.py session.py source.py                  names and collections; sessions; callables that return examples
     base.py                                        the public methods of all queues, and ops that call them
-    kinds.py                                       the three kinds of queues
+    kinds.py                                       the three queue classes
 """
 
 from mpqueue.tf1.queues import sharing as sharing  # attaches queues to pickles and forks

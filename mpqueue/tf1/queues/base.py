@@ -1,6 +1,6 @@
-"""`QueueBase`: the public methods of a queue, of whatever kind and wherever it lives; and ops that call them."""
+"""`QueueBase`: the public methods of all queues, local or remote; and ops that call them."""
 
-# ruff: noqa: ARG002 - every method takes TensorFlow's ``name``, which means nothing without a graph
+# ruff: noqa: ARG002 - every method takes TensorFlow's ``name``, which has no effect without a graph
 
 import operator
 from collections.abc import Callable
@@ -21,23 +21,25 @@ from mpqueue.values.shapes import Shape, as_shape
 
 
 class QueueBase:
-    """A queue of elements, each a tuple of arrays whose dtypes, and perhaps shapes, are fixed.
+    """A queue of elements. Each element is a tuple of arrays with fixed dtypes and, optionally, fixed shapes.
 
-    Any number of threads may use it, and any number of other processes: a queue that a source captures, that is
-    pickled, or that a fork inherits, is the same queue there. Calls that wait are served strictly in the order in
-    which they came, those that enqueue and those that dequeue each among themselves. What is enqueued is copied; what
-    is dequeued is an array that nobody else sees, see `dequeue`. Each element comes out exactly once. A process that is
-    killed leaves each of its elements in the queue wholly or not at all, and takes with it at most what its last
-    dequeue gave. When the process that made the queue is gone, calls elsewhere raise `CancelledError`; for a queue that
-    lives in a server, `UnavailableError`. `FailedPreconditionError` says that there is no way to that process.
+    Any number of threads and processes may use the queue at the same time. A queue that a source captures, that is
+    pickled, or that a fork inherits is the same queue in the other process. Enqueues are served in FIFO order, and so
+    are dequeues. Enqueued arrays are copied, dequeued arrays belong to the caller. Each element is dequeued exactly
+    once.
 
-    This class is the face of a queue that exists, given by ``queue_ref``; `FIFOQueue`, `PaddingFIFOQueue` and
-    `RandomShuffleQueue` make one.
+    A killed process has enqueued each of its elements completely or not at all; it loses at most the elements of its
+    last dequeue. If the process that created the queue exits, calls in other processes raise `CancelledError`, or
+    `UnavailableError` if the queue is in a server. If that process cannot be reached, they raise
+    `FailedPreconditionError`.
 
-    Every method takes a ``name``, which has no effect. A call that blocks takes a ``timeout`` in seconds, None for
-    ever; it ends with `DeadlineExceededError`, and with `CancelledError` if its session is closed. Ctrl-C interrupts
-    it. In all three cases what it had taken out of the queue goes back in its place, and what an `enqueue_many` has
-    put in stays in.
+    A `QueueBase` refers to the existing queue ``queue_ref``. To create a queue, use `FIFOQueue`, `PaddingFIFOQueue` or
+    `RandomShuffleQueue`.
+
+    Each method takes a ``name``, which has no effect. A method that blocks takes a ``timeout`` in seconds; None waits
+    indefinitely. On timeout it raises `DeadlineExceededError`, and if its session is closed, `CancelledError`. Ctrl-C
+    interrupts it. In all three cases, dequeued elements return to their places, and elements that `enqueue_many` has
+    enqueued remain in the queue.
 
     Example:
         A function that takes any queue::
@@ -53,13 +55,13 @@ class QueueBase:
             assert drain(numbers) == [1, 2, 3]
 
     Args:
-        dtypes: A list of dtypes, one for each component; or a single one. NumPy's, or ``"string"`` for text.
-        shapes: A list of shapes, one for each component, or None: then nothing is known of them.
-        names: A list of names, one for each component, or None. With names, elements are dictionaries.
-        queue_ref: The queue: `QueueBase.queue_ref` of another object.
+        dtypes: A list of dtypes, one for each component, or a single dtype: a NumPy dtype, or ``"string"``.
+        shapes: A list of shapes, one for each component. None: unknown.
+        names: A list of names, one for each component, or None. With names, elements are dicts.
+        queue_ref: The queue, the `QueueBase.queue_ref` of an existing object.
 
     Raises:
-        TypeError: A dtype does not exist, or a shape is none.
+        TypeError: A dtype does not exist, or a shape is invalid.
         ValueError: The numbers of dtypes, shapes and names differ.
         InvalidArgumentError: The queue has other dtypes.
 
@@ -70,51 +72,55 @@ class QueueBase:
         self._spec = ElementSpec(dtypes, None if shapes is None else [as_shape(shape) for shape in shapes], names)
         if self._spec.dtypes != queue_ref.dtypes:
             raise InvalidArgumentError(
-                None, None, f"queue {queue_ref.name!r} has the dtypes {queue_ref.dtypes}, not {self._spec.dtypes}"
+                None,
+                None,
+                f"Expected the dtypes {queue_ref.dtypes} of queue {queue_ref.name!r}, got {self._spec.dtypes}.",
             )
         self._ref = queue_ref
         self._name = queue_ref.name
 
     @staticmethod
     def from_list(index: Any, queues: list["QueueBase"]) -> "QueueBase":
-        """A queue that is ``queues[index]``.
+        """Return a queue whose calls go to ``queues[index]``.
 
         Args:
-            index: An integer, or a callable that gives one and is called again for every use of the queue.
-            queues: Queues of the same dtypes and names, of any class.
+            index: An integer, or a callable that returns one and is called at each use of the queue.
+            queues: Queues with the same dtypes and names, of any class.
 
         Returns:
-            A queue whose shapes are what is known of all: dimensions that differ are None.
+            A queue with the common shapes of all queues, where dimensions that differ are None.
 
         Raises:
-            TypeError: ``queues`` is no list of queues, or their dtypes or names differ, or ``index`` is no integer.
-            InvalidArgumentError: When it is used: there is no queue at that index.
+            TypeError: ``queues`` is not a list of queues, their dtypes or names differ, or ``index`` is not an integer.
+            InvalidArgumentError: At a later use: there is no queue at this index.
 
         Follows: ``tf.QueueBase.from_list``.
         """
         if not isinstance(queues, list) or not queues or not all(isinstance(queue, QueueBase) for queue in queues):
-            raise TypeError(f"expected a list of queues, got {queues!r}")
+            raise TypeError(f"queues must be a non-empty list of queues, got {queues!r}.")
         first = queues[0]
         for other in queues[1:]:
             for what in ("dtypes", "names"):
                 if getattr(other, what) != getattr(first, what):
-                    raise TypeError(f"{what} differ: {getattr(first, what)} and {getattr(other, what)}")
+                    raise TypeError(
+                        f"All queues must have the same {what}, got {getattr(first, what)} and {getattr(other, what)}."
+                    )
         shapes = [reduce(common_shape, known) for known in zip(*(queue.shapes for queue in queues), strict=True)]
         return QueueBase(first.dtypes, shapes, first.names, Selection(index, [queue.queue_ref for queue in queues]))
 
     @property
     def queue_ref(self) -> QueueRef:
-        """The queue itself: the same object for all that share it."""
+        """The queue itself. Objects that share a queue have the same one."""
         return self._ref
 
     @property
     def element_spec(self) -> ElementSpec:
-        """The components of its elements; for the library itself."""
+        """The components of the elements; for internal use."""
         return self._spec
 
     @property
     def name(self) -> str:
-        """The name given to this object."""
+        """Name of this object."""
         return self._name
 
     @property
@@ -124,7 +130,7 @@ class QueueBase:
 
     @property
     def shapes(self) -> list[Shape]:
-        """The shape of each component: a tuple in which None is an unknown dimension, or None if nothing is known."""
+        """The shape of each component: a tuple with None for unknown dimensions, or None if the rank is unknown."""
         return list(self._spec.shapes)
 
     @property
@@ -133,26 +139,25 @@ class QueueBase:
         return None if self._spec.names is None else list(self._spec.names)
 
     def enqueue(self, vals: Any, name: str | None = None, *, timeout: float | None = None) -> None:
-        """Put one element in; block while the queue is full.
+        """Enqueue one element; block while the queue is full.
 
         Args:
-            vals: The components in a list or tuple, a dictionary if they have names, or the only component by itself.
-                A list is always a list of components: ``[[1, 2]]`` is one vector. Arrays are cast to the dtypes of
-                the queue as by ``astype``, literals must fit in kind, text becomes UTF-8.
-            name: Without effect.
-            timeout: Seconds to wait, or None.
+            vals: The components in a list or tuple, a dict if they have names, or the only component by itself. A list
+                is always a list of components: ``[[1, 2]]`` is one vector. Arrays are cast to the queue's dtypes as by
+                ``astype``. Literals must have the kind of the dtype. Strings are encoded as UTF-8.
+            name: No effect.
+            timeout: Maximum time to wait in seconds, or None.
 
         Raises:
-            CancelledError: The queue is closed, or was closed with ``cancel_pending_enqueues`` meanwhile, or the
+            CancelledError: The queue is closed, it was closed with ``cancel_pending_enqueues`` during the call, or the
                 session was closed.
-            InvalidArgumentError: A component has another shape than the queue's, or there are too few components.
-            ValueError: A value is None or ragged, keys are missing or unknown.
-            TypeError: A literal is of another kind, such as 2.0 for an integer; or ``name`` is a number, such as a
-                timeout without its name.
-            DeadlineExceededError: Still full after ``timeout`` seconds.
+            InvalidArgumentError: A component has a wrong shape, or there are too few components.
+            ValueError: A value is None or ragged, or keys are missing or unknown.
+            TypeError: A literal has a different kind, such as 2.0 for an integer; or ``name`` is a number.
+            DeadlineExceededError: The queue is still full after ``timeout`` seconds.
 
         Warns:
-            RuntimeWarning: There are too many components; the last ones are dropped, as TensorFlow does.
+            RuntimeWarning: There are too many components. The last ones are dropped, as in TensorFlow.
 
         Follows: ``tf.QueueBase.enqueue``.
         """
@@ -161,27 +166,27 @@ class QueueBase:
         self._ref.enqueue(self._spec.components(vals), timeout)
 
     def enqueue_many(self, vals: Any, name: str | None = None, *, timeout: float | None = None) -> None:
-        """Put many elements in, the rows of the given arrays; block until the last one is in.
+        """Enqueue many elements, the rows of the given arrays; block until all are enqueued.
 
-        They go in one by one as there is room, so there may be more of them than the capacity; nobody else's get
-        between. No rows at all are fine, even with a closed queue.
+        Elements are enqueued as room becomes available, so there may be more elements than the capacity. Elements of
+        other calls are not enqueued in between. With zero rows, the call has no effect, even if the queue is closed.
 
         Args:
-            vals: The components in a list or tuple, a dictionary if they have names, or the only component by itself;
-                each with one more dimension in front, of the same size for all, whose rows are the elements. Arrays are
-                cast to the dtypes of the queue as by ``astype``, literals must fit in kind, text becomes UTF-8.
-            name: Without effect.
-            timeout: Seconds to wait, or None. What is in by then stays in.
+            vals: The components in a list or tuple, a dict if they have names, or the only component by itself. Each
+                has an additional first dimension of the same size, whose rows are the elements. Arrays are cast to the
+                queue's dtypes as by ``astype``. Literals must have the kind of the dtype. Strings are encoded as UTF-8.
+            name: No effect.
+            timeout: Maximum time to wait in seconds, or None.
 
         Raises:
-            CancelledError: The queue is closed, or was closed with ``cancel_pending_enqueues`` meanwhile, or the
-                session was closed; what was in by then stays in.
-            InvalidArgumentError: A row has another shape than the queue's, there are too few components, the sizes of
-                the first dimension differ, or a component is a scalar.
-            ValueError: A value is None or ragged, keys are missing or unknown.
-            TypeError: A literal is of another kind, such as 2.0 for an integer; or ``name`` is a number, such as a
-                timeout without its name.
-            DeadlineExceededError: Some are not in after ``timeout`` seconds; the message says how many are.
+            CancelledError: The queue is closed, it was closed with ``cancel_pending_enqueues`` during the call, or the
+                session was closed. Elements that were enqueued before remain in the queue.
+            InvalidArgumentError: A row has a wrong shape, there are too few components, the sizes of the first
+                dimensions differ, or a component is a scalar.
+            ValueError: A value is None or ragged, or keys are missing or unknown.
+            TypeError: A literal has a different kind, such as 2.0 for an integer; or ``name`` is a number.
+            DeadlineExceededError: Some elements are not enqueued after ``timeout`` seconds; the others remain in the
+                queue. The message contains the number of enqueued elements.
 
         Follows: ``tf.QueueBase.enqueue_many``.
         """
@@ -190,23 +195,24 @@ class QueueBase:
         self._ref.enqueue_many(self._spec.components(vals), timeout)
 
     def dequeue(self, name: str | None = None, *, timeout: float | None = None) -> Any:
-        """Take one element out; block while there is none.
+        """Dequeue one element; block while the queue is empty.
 
         Args:
-            name: Without effect.
-            timeout: Seconds to wait, or None.
+            name: No effect.
+            timeout: Maximum time to wait in seconds, or None.
 
         Returns:
-            A dictionary if the components have names, the bare component if there is one, else a list. Scalars are
-            NumPy scalars, text scalars ``bytes``; arrays are writable and the caller's own. An array of numbers of 64
-            KiB or more that another process enqueued is a view of shared memory, which is its own until the last view
-            is gone, also after the queue has ended; who keeps more than eight of them gets copies.
+            A dict if the components have names, the array itself if there is one component, otherwise a list. Scalars
+            are NumPy scalars or ``bytes``; arrays are writable and belong to the caller. An array of numbers of at
+            least 64 KiB that another process has enqueued is a view of shared memory. The memory is not reused while
+            any view of it exists, even after the queue was deleted. If you keep more than eight such arrays, further
+            ones are copies.
 
         Raises:
-            OutOfRangeError: The queue is closed and empty, and no waiting enqueue will change that.
+            OutOfRangeError: The queue is closed and empty, and no enqueue is pending.
             CancelledError: The session was closed.
-            TypeError: ``name`` is a number, such as a timeout without its name.
-            DeadlineExceededError: Nothing came within ``timeout`` seconds.
+            TypeError: ``name`` is a number.
+            DeadlineExceededError: The queue is still empty after ``timeout`` seconds.
 
         Follows: ``tf.QueueBase.dequeue``.
         """
@@ -215,27 +221,27 @@ class QueueBase:
         return self._ref.dequeue(timeout, self._spec.result)
 
     def dequeue_many(self, n: int, name: str | None = None, *, timeout: float | None = None) -> Any:
-        """Take ``n`` elements out, stacked along a new first dimension; block until there are as many.
+        """Dequeue ``n`` elements, stacked along a new first dimension; block until there are enough.
 
-        It takes elements out of the queue while it waits, so ``n`` may exceed the capacity; if it fails, they go back
-        in their order. Later dequeues wait behind it.
+        The call removes elements from the queue while it waits, so ``n`` may exceed the capacity. If it fails, they
+        return in order. Later dequeues wait until it has finished.
 
         Args:
-            n: Number of elements. 0 gives empty arrays at once, even from a closed queue.
-            name: Without effect.
-            timeout: Seconds to wait, or None.
+            n: Number of elements. 0 returns empty arrays at once, even from a closed queue.
+            name: No effect.
+            timeout: Maximum time to wait in seconds, or None.
 
         Returns:
-            A dictionary if the components have names, the bare component if there is one, else a list: arrays of shape
-            ``(n, *shape)`` and of the queue's dtype, writable and the caller's own; text in arrays of ``bytes``
-            objects. A `PaddingFIFOQueue` pads them.
+            A dict if the components have names, the array itself if there is one component, otherwise a list. Arrays
+            have the shape ``(n, *shape)`` and the queue's dtype, are writable and belong to the caller. Strings are
+            arrays of ``bytes`` objects. A `PaddingFIFOQueue` pads the elements.
 
         Raises:
-            OutOfRangeError: The queue is closed and will not have ``n`` elements.
-            InvalidArgumentError: ``n`` is negative, or the queue was made without shapes.
-            TypeError: ``n`` is no integer, or ``name`` is a number, such as a timeout without its name.
+            OutOfRangeError: The queue is closed and has fewer than ``n`` elements.
+            InvalidArgumentError: ``n`` is negative, or the queue has no shapes.
+            TypeError: ``n`` is not an integer, or ``name`` is a number.
             CancelledError: The session was closed.
-            DeadlineExceededError: Not enough came within ``timeout`` seconds.
+            DeadlineExceededError: There were not enough elements within ``timeout`` seconds.
 
         Follows: ``tf.QueueBase.dequeue_many``.
         """
@@ -244,24 +250,24 @@ class QueueBase:
         return self._ref.dequeue_many(operator.index(n), timeout, self._spec.result, takes_fewer=False)
 
     def dequeue_up_to(self, n: int, name: str | None = None, *, timeout: float | None = None) -> Any:
-        """Take ``n`` elements out as `dequeue_many` does, or from a closed queue what is left, if anything is.
+        """Dequeue ``n`` elements like `dequeue_many`, or the remaining ones (at least one) if the queue is closed.
 
         Args:
-            n: Number of elements.
-            name: Without effect.
-            timeout: Seconds to wait, or None.
+            n: Maximum number of elements.
+            name: No effect.
+            timeout: Maximum time to wait in seconds, or None.
 
         Returns:
-            A dictionary if the components have names, the bare component if there is one, else a list: arrays of shape
-            ``(n, *shape)``, writable and the caller's own. The first dimension is smaller than ``n`` only if the queue
-            is closed.
+            A dict if the components have names, the array itself if there is one component, otherwise a list. Arrays
+            have the shape ``(n, *shape)``, are writable and belong to the caller. The first dimension is smaller than
+            ``n`` only if the queue is closed.
 
         Raises:
             OutOfRangeError: The queue is closed and empty.
-            InvalidArgumentError: ``n`` is negative, or the queue was made without shapes.
-            TypeError: ``n`` is no integer, or ``name`` is a number, such as a timeout without its name.
+            InvalidArgumentError: ``n`` is negative, or the queue has no shapes.
+            TypeError: ``n`` is not an integer, or ``name`` is a number.
             CancelledError: The session was closed.
-            DeadlineExceededError: Not enough came within ``timeout`` seconds, and the queue is open.
+            DeadlineExceededError: The queue is open and had not enough elements within ``timeout`` seconds.
 
         Follows: ``tf.QueueBase.dequeue_up_to``.
         """
@@ -270,7 +276,7 @@ class QueueBase:
         return self._ref.dequeue_many(operator.index(n), timeout, self._spec.result, takes_fewer=True)
 
     def size(self, name: str | None = None) -> np.int32:
-        """The number of elements in the queue, as a NumPy int32 scalar; those that a waiting call holds are not in it.
+        """Return the number of elements in the queue as a NumPy int32, not counting those held by waiting calls.
 
         Follows: ``tf.QueueBase.size``.
         """
@@ -279,65 +285,65 @@ class QueueBase:
     def close(
         self, cancel_pending_enqueues: bool = False, name: str | None = None, *, timeout: float | None = None
     ) -> None:
-        """Say that nothing more will be enqueued.
+        """Close the queue: no more elements will be enqueued.
 
-        Enqueues that wait still go in, and this call waits until they are; those that come later fail. Dequeues go on
-        until the queue is empty.
+        Pending enqueues still succeed, and this call waits for them. Later enqueues fail. Dequeues succeed until the
+        queue is empty.
 
         Args:
-            cancel_pending_enqueues: Close at once instead: enqueues that wait fail, and so does a close that waits.
-            name: Without effect.
-            timeout: Seconds to wait for pending enqueues, or None.
+            cancel_pending_enqueues: Close at once and cancel pending enqueues and pending closes.
+            name: No effect.
+            timeout: Maximum time to wait for pending enqueues in seconds, or None.
 
         Raises:
-            CancelledError: The queue is closed already (never with ``cancel_pending_enqueues``), or it was closed with
-                ``cancel_pending_enqueues`` meanwhile, or the session was closed.
-            DeadlineExceededError: Enqueues are still waiting after ``timeout`` seconds; the queue is not closed.
+            CancelledError: The queue is closed already (never with ``cancel_pending_enqueues``), it was closed with
+                ``cancel_pending_enqueues`` during the call, or the session was closed.
+            DeadlineExceededError: Enqueues are still pending after ``timeout`` seconds. The queue remains open.
 
         Follows: ``tf.QueueBase.close``.
         """
         self._ref.close(bool(cancel_pending_enqueues), timeout)
 
     def is_closed(self, name: str | None = None) -> bool:
-        """True once a close was processed: not yet while it waits behind pending enqueues.
+        """Return whether the queue is closed. While a close waits for pending enqueues, the queue is still open.
 
         Follows: ``tf.QueueBase.is_closed``.
         """
         return self._ref.is_closed
 
     def enqueue_op(self, source: Callable[[], Any], name: str | None = None) -> "EnqueueOp":
-        """Make an op that enqueues the next example of a source at each call.
+        """Create an op that enqueues the next example of a source at each call.
 
         Args:
-            source: A `Source`, or any callable that gives one element per call and raises `OutOfRangeError` or
-                StopIteration at the end.
-            name: Name of the op, ``"<name of the queue>_enqueue"`` if None; made unique by ``_1``, ``_2`` and so on.
+            source: A `Source`, or any callable that returns one element per call and raises `OutOfRangeError` or
+                `StopIteration` at the end.
+            name: Name of the op, ``"<name of the queue>_enqueue"`` if None. A suffix ``_1``, ``_2`` makes it unique.
 
         Returns:
             A callable without arguments, for `QueueRunner` or ``Session.run``.
 
         Raises:
             TypeError: ``source`` is not callable.
-            ValueError: The source's dtypes and shapes do not fit the queue.
+            ValueError: The source's dtypes or shapes do not match the queue's.
 
         Follows: The op that ``tf.QueueBase.enqueue`` returns.
         """
         return EnqueueOp(self, source, name, many=False)
 
     def enqueue_many_op(self, source: Callable[[], Any], name: str | None = None) -> "EnqueueOp":
-        """Make an op that enqueues, at each call, all rows of the next example of a source.
+        """Create an op that enqueues all rows of the next example of a source at each call.
 
         Args:
-            source: A `Source`, or any callable that gives the rows of some elements per call and raises
-                `OutOfRangeError` or StopIteration at the end; known shapes have one more dimension in front, too.
-            name: Name of the op, ``"<name of the queue>_EnqueueMany"`` if None; made unique by ``_1``, ``_2``, ...
+            source: A `Source`, or any callable that returns the rows of several elements per call and raises
+                `OutOfRangeError` or `StopIteration` at the end. Its shapes include the additional first dimension.
+            name: Name of the op, ``"<name of the queue>_EnqueueMany"`` if None. A suffix ``_1`` makes it unique.
 
         Returns:
             A callable without arguments, for `QueueRunner` or ``Session.run``.
 
         Raises:
             TypeError: ``source`` is not callable.
-            ValueError: The source's dtypes and shapes do not fit the queue.
+            ValueError: The source's dtypes or shapes do not match the queue's.
 
         Follows: The op that ``tf.QueueBase.enqueue_many`` returns.
         """
@@ -348,23 +354,24 @@ class QueueBase:
 
 
 class QueueOp:
-    """One thing to be done to one queue, by a call without arguments.
+    """An operation on one queue, called without arguments.
 
-    TensorFlow's ops are nodes of a graph that a session runs again and again; an object of this class may be called
-    again and again, from any thread. What a queue runner runs, and what `QueueRunner.to_proto` names, is one of these.
+    Like an op of a TensorFlow graph, it may be called repeatedly and from any thread. Queue runners run such ops, and
+    `QueueRunner.to_proto` refers to them by name.
 
     Attributes:
         queue: The queue.
-        name: The name it was given, made unique within the default graph by ``_1``, ``_2`` and so on.
+        name: Name of the op, with a suffix ``_1``, ``_2`` that makes it unique in the default graph.
     """
 
     def __init__(self, queue: QueueBase, name: str) -> None:
         self.queue = queue
         self.name = default_graph().add(self, name)
-        default_graph().add(queue, queue.name)  # found by the same `from_proto` that finds this op
+        # `from_proto` finds the op and its queue by their names.
+        default_graph().add(queue, queue.name)
 
     def __call__(self) -> None:
-        """Do it once."""
+        """Run the op once."""
         raise NotImplementedError
 
     def __repr__(self) -> str:
@@ -372,13 +379,13 @@ class QueueOp:
 
 
 class EnqueueOp(QueueOp):
-    """Calls a source once and enqueues what it gives, as one element or, with ``many``, as a batch of elements.
+    """An op that calls a source once and enqueues the result, as one element or, with ``many``, as several.
 
-    The source's end, `OutOfRangeError`, passes through: it tells a queue runner that this op is done.
+    It raises the source's `OutOfRangeError`, after which a queue runner does not call it again.
 
     Attributes:
         source: The `Source`.
-        many: True if each example of the source is a batch of elements.
+        many: True if each example of the source contains several elements.
     """
 
     def __init__(self, queue: QueueBase, source: Callable[[], Any], name: str | None, *, many: bool) -> None:
@@ -389,26 +396,26 @@ class EnqueueOp(QueueOp):
         super().__init__(queue, name or f"{queue.name}_{'EnqueueMany' if many else 'enqueue'}")
 
     def __call__(self) -> None:
-        """Enqueue what the source gives next; blocks while the queue is full.
+        """Enqueue the next example of the source; block while the queue is full.
 
         Raises:
-            OutOfRangeError: The source has ended.
+            OutOfRangeError: The source has no more examples.
             CancelledError: The queue is closed, or the session was closed while the op was blocked.
-            Exception: Whatever the source or `QueueBase.enqueue` raises.
+            Exception: Any exception of the source or of `QueueBase.enqueue`.
         """
         self._enqueue(self.source())
 
     def guarded(self, guard: Callable[[Callable[[], Any]], Callable[[], Any]]) -> Callable[[], None]:
-        """Return the op for who runs it again and again, with what a guard makes of its source."""
+        """Return a callable that runs the op with ``guard(source)`` instead of the source, for repeated use."""
         source = guard(self.source)
         return lambda: self._enqueue(source())
 
 
 class CloseOp(QueueOp):
-    """Closes the queue; with ``cancel``, enqueues that wait are cancelled, else they are let in first.
+    """An op that closes the queue, after pending enqueues or by cancelling them.
 
     Attributes:
-        cancel: True if waiting enqueues are cancelled.
+        cancel: True to cancel pending enqueues.
     """
 
     def __init__(self, queue: QueueBase, *, cancel: bool) -> None:
@@ -416,19 +423,19 @@ class CloseOp(QueueOp):
         super().__init__(queue, f"{queue.name}_Close")
 
     def __call__(self) -> None:
-        """Close it.
+        """Close the queue.
 
         Raises:
-            CancelledError: It is closed already.
+            CancelledError: The queue is closed already.
         """
         self.queue.close(cancel_pending_enqueues=self.cancel)
 
 
 def _check_fit(queue: QueueBase, source: Source, many: bool) -> None:
-    """Raise now, as far as it can be known now, what enqueueing an example would raise."""
+    """Raise errors of enqueueing an example that can be detected before the source is called."""
     names, dtypes, shapes = source.names, source.dtypes, source.shapes
     if names is not None and sorted(names) != sorted(queue.names or ()):
-        raise ValueError(f"the source has the names {names}, the queue {queue.names}: make them the same")
+        raise ValueError(f"The source must have the names of the queue, {queue.names}, got {names}.")
     if dtypes is None or shapes is None:
         return
     if names is not None and queue.names is not None:
@@ -438,6 +445,6 @@ def _check_fit(queue: QueueBase, source: Source, many: bool) -> None:
 
 
 def _refuse_number(name: Any) -> None:
-    """Raise a `TypeError` for a number in the place of a name, which has no effect: the call would wait for ever."""
+    """Raise `TypeError` if ``name`` is a number: it was meant as a timeout, and the call would block indefinitely."""
     if isinstance(name, Real):
-        raise TypeError(f"name must be text or None, got {name!r}: seconds to wait are passed as timeout={name!r}")
+        raise TypeError(f"name must be a string or None, got {name!r}. Pass the seconds to wait as timeout={name!r}.")

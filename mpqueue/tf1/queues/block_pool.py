@@ -12,7 +12,7 @@ Words store the limits of windows and leases and the cells of tallies. They are 
 Lifetime of a dequeued element that is returned as a view::
 
     dequeue            the block leaves the queue              `Holds.base` makes an array over it, and a weak reference
-    user code          views keep that array alive             the block is not granted to any producer
+    user code          views reference that array              the block is not granted to any producer
     last view deleted  the array is garbage-collected          its weak reference is appended to ``ended``
     next allocation                                            `Holds.collect` frees the block
 """
@@ -53,7 +53,7 @@ class Holds:
         arena: Allocator of the blocks.
 
     Attributes:
-        ended: Weak references of blocks whose last view was garbage-collected, until `collect` frees the blocks.
+        ended: Weak references of blocks without views, until `collect` frees the blocks.
     """
 
     def __init__(self, arena: Arena) -> None:
@@ -100,11 +100,11 @@ class Holds:
         return nbytes <= self._plenty_bytes
 
     def forget(self, token: int) -> None:
-        """Stop holding a block, because an interrupt came before its views were returned to the caller."""
+        """Stop holding a block, because an interrupt occurred before its views were returned."""
         self._live.pop(token, None)
 
     def collect(self) -> None:
-        """Free the blocks whose last view was deleted, except forgotten blocks."""
+        """Free all blocks without views, except forgotten blocks."""
         while self.ended:
             # Other threads append to `ended` at the same time: take one item per step instead of copying and clearing.
             hold = self.ended.popleft()
@@ -148,10 +148,10 @@ class BlockPool:
         """Return the index of a free word.
 
         Raises:
-            SharedMemoryFull: There is no free shared memory.
+            SharedMemoryFull: Shared memory is exhausted.
         """
         if not self.free_words:
-            # Word blocks are never freed: a process whose connection was closed can still write to its old words, and
+            # Word blocks are never freed: after its connection was closed, a process can still write to its words, and
             # that must not damage an element.
             first = offset_of(self.arena.take(class_for(_WORDS_BYTES), 1)[0])
             self.free_words = list(range(first // 8, (first + _WORDS_BYTES) // 8))

@@ -77,7 +77,8 @@ class BlockCodec:
         else:
             # Each dequeue of strings allocates new memory for them; returning it to the system each time is slow.
             keep_freed_memory()
-        # A block's parts have the same types as those of a plain element, so that both kinds can be stacked together.
+        # A block's parts have the same types as the parts of a plain element, so that both kinds can be stacked
+        # together.
         self._is_packed = [isinstance(column, PackedColumn) for column in PlainStorage(spec).columns]
 
     def _lay_out(self, spec: ElementSpec) -> None:
@@ -175,7 +176,7 @@ class BlockCodec:
 
         Args:
             token: The block.
-            base: An array over the block, which the views keep alive. None: the views are over the whole segment.
+            base: An array over the block, which the views reference. None: the views are over the whole segment.
         """
         start = offset_of(token)
         memory, origin = (self._memory, 0) if base is None else (base, start)
@@ -320,7 +321,7 @@ class SharedStorage(PlainStorage):
         self._holds = holds if has_numbers and may_be_large else None
 
     def get_one(self, tokens: list[Token]) -> list[Any]:
-        """Return the components of the only token; a token whose block is held by views is removed from the list."""
+        """Return the components of the only token; a token is removed from the list if views hold its block."""
         token = tokens[0]
         # An integer is a block; any other token is an element that a thread of the owner enqueued.
         if self._holds is not None and type(token) is int:

@@ -36,7 +36,7 @@ class SharedQueue:
 
     Args:
         number: Number of the queue in records.
-        core: The queue. Only a weak reference is kept: the user's objects and the connections keep it alive.
+        core: The queue. Only a weak reference is kept: the user's objects and the connections hold strong references.
         pool: Allocator of the blocks.
         windows: Windows of its producers.
 
@@ -45,8 +45,8 @@ class SharedQueue:
         core: Weak reference to the queue.
         machine: State machine of the queue.
         windows: Windows of its producers.
-        storage: Storage of its elements from now on.
-        num_entered: Number of elements enqueued by connections that have ended, by process id.
+        storage: Storage of its elements.
+        num_entered: Number of elements enqueued by closed connections, by process id.
     """
 
     def __init__(self, number: int, core: QueueCore, pool: BlockPool, windows: Windows) -> None:
@@ -95,7 +95,7 @@ class QueueUse(NamedTuple):
 
     Attributes:
         queue: The queue.
-        core: Strong reference that keeps the queue alive while the client is connected.
+        core: Strong reference, so that the queue exists while the client is connected.
         producer: The client's window in the queue.
         taker: The client's leases in the queue.
     """
@@ -201,8 +201,8 @@ class Client:
         uses: Queues that it uses, by number.
         words: Indices of its words in shared memory: limits, and cells of tallies.
         totals: Tallies that it counts for.
-        is_gone: True after the connection has ended.
-        is_cut: True after a protocol violation: it is not served any more, but its process may still be running.
+        is_gone: True after the connection was closed.
+        is_cut: True after a protocol violation: it is not served again, but its process may still be running.
     """
 
     def __init__(self, number: int, process_id: int, answers: Answers) -> None:
@@ -225,7 +225,7 @@ class Client:
         """
         granted = self.granted.get(size_class) or []
         if count > len(granted):
-            raise ProtocolError(f"{count} blocks of class {size_class} were filled, {len(granted)} are granted")
+            raise ProtocolError(f"filled {count} blocks of class {size_class}, but was granted {len(granted)}")
         # Blocks are identified by their order alone: no record names a block, so no record can name a foreign one.
         self.filled += take_first(granted, count)
 
@@ -308,7 +308,7 @@ class Listener:
         self._poller.modify(sock.fileno(), READABLE | WRITABLE)
 
     def attend(self, fd: int, event: int, pool: BlockPool, pipe: RecordPipe) -> Client | None:
-        """Handle a ready descriptor; return the client if its connection has ended.
+        """Handle a ready descriptor; return the client if its connection was closed.
 
         Args:
             fd: The descriptor.
@@ -326,7 +326,7 @@ class Listener:
         client = self._by_fd.get(fd)
         if client is None:
             return None
-        # Clients never write to this socket: anything readable is its end, or a protocol violation.
+        # Clients never write to this socket: anything readable is an end of file or a protocol violation.
         if event & ~WRITABLE and (found := _look_at(client.answers.sock)) is not None:
             if found:
                 client.cut("it wrote to the socket on which it receives answers")
@@ -348,7 +348,7 @@ class Listener:
 
 
 def _look_at(sock: socket.socket) -> bytes | None:
-    """Return a byte if there is data to read, ``b""`` if the socket has ended, and None if there is no data."""
+    """Return a byte if there is data to read, ``b""`` at the end of file, and None if there is no data."""
     try:
         return sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
     except BlockingIOError:

@@ -305,8 +305,8 @@ class QueueCore:
     ) -> Any:
         note_shared_input()
         self._call(request, timeout)
-        # From here to the return, an interrupt must find each element in the request, or not run at all. So nothing is
-        # called after `_call` outside of the `try`, and nothing after `free`.
+        # From here to the return, an interrupt must find each element in the request, or not run at all. So there is no
+        # call between `_call` and the `try`, and none after `free`.
         try:
             kept, taken = request.taken[:], request.taken
             # Read the driver only now: the driver may have been replaced while this call was waiting.
@@ -354,7 +354,7 @@ class QueueCore:
         self._step(lambda: notify(self.machine.withdraw(request, error)))
 
     def _retract(self, request: Request) -> None:
-        """Undo a request whose caller will not see the outcome."""
+        """Undo a request without a caller that reads the outcome."""
 
         def retract() -> None:
             if not request.finished:
@@ -378,8 +378,8 @@ class QueueCore:
         return DeadlineExceededError(
             None,
             None,
-            f"queue {self.name!r} did not finish the {request} within {timeout} s; "
-            f"it holds {machine.size} elements, its capacity is {machine.capacity}",
+            f"Queue {self.name!r} did not finish the {request} within {timeout} s. "
+            f"It holds {machine.size} elements; its capacity is {machine.capacity}.",
         )
 
     def __repr__(self) -> str:
@@ -404,7 +404,7 @@ def _let_pass(lock: threading.Lock) -> None:
     # A thread that sleeps in the lock receives it while it does not hold the interpreter lock. The running thread then
     # blocks at its next call, and so on: each step costs a thread switch. Such a convoy does not dissolve. Yielding
     # first is 3 times as fast with two threads that enqueue. That suffices for a lock that is held for microseconds,
-    # and costs nothing if the lock is free. For longer critical sections, use `BargingLock`.
+    # and has no cost if the lock is free. For longer critical sections, use `BargingLock`.
     for _ in range(_MAX_YIELDS):
         time.sleep(0)  # releases the interpreter lock, which the holder is waiting for
         if not lock.locked():

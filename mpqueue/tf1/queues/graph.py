@@ -1,7 +1,7 @@
-"""Names that find things, and collections: TensorFlow keeps them in a graph, an eager program needs them as well.
+"""Names of queues and ops, and collections, which TensorFlow keeps in a graph.
 
-Everything lives in one default graph until `reset_default_graph` puts an empty one in its place. Names are held weakly:
-a queue or an op is found as long as somebody else refers to it. Collections hold what was added to them.
+All names are in one default graph, until `reset_default_graph` replaces it by an empty one. A name holds a weak
+reference: it finds a queue or op as long as another object refers to it. A collection holds strong references.
 """
 
 import functools
@@ -13,19 +13,21 @@ from mpqueue.tf1.queues import registry
 
 
 class Graph:
-    """Names of queues and ops, and collections of objects, such as the queue runners to be started."""
+    """Names of queues and ops, and collections of objects, such as queue runners to start."""
 
     def __init__(self) -> None:
-        self._lock = RLock()  # re-entrant: a thing may be collected, and forgotten, while a name is made
+        # Reentrant: while a name is created, the garbage collector may run `forget` in the same thread.
+        self._lock = RLock()
         self._things: dict[str, weakref.ref[Any]] = {}
-        self._names: dict[int, str] = {}  # by id, which is no other thing's before this one was forgotten
+        self._names: dict[int, str] = {}  # by id, which is not reused before `forget` removes the entry
         self._next_suffix: dict[str, int] = {}
         self._collections: dict[str, list[Any]] = {}
 
     def add(self, thing: Any, name: str) -> str:
-        """Make ``thing`` findable, and return the name that finds it.
+        """Make ``thing`` findable by name, and return the name.
 
-        That is the one it got before, or ``name`` if no other thing has it, else ``name_1``, ``name_2`` and so on.
+        An object that has a name keeps it. Otherwise the result is ``name`` if it is unused, or ``name_1``, ``name_2``
+        and so on.
 
         Follows: ``tf.Graph.unique_name``.
         """
@@ -43,52 +45,53 @@ class Graph:
             return free
 
     def forget(self, name: str, ident: int) -> None:
-        """Forget a thing that is gone."""
+        """Remove the name of a garbage-collected object."""
         with self._lock:
             del self._things[name], self._names[ident]
 
     def find(self, name: str) -> Any:
-        """Return the queue or op of that name.
+        """Return the queue or op with a name.
 
         Raises:
-            KeyError: There is none, or it is not referred to any more.
+            KeyError: The object does not exist or was garbage-collected.
         """
         with self._lock:
             reference = self._things.get(name)
             thing = None if reference is None else reference()
         if thing is None:
-            raise KeyError(f"no queue or op is named {name!r} in the default graph")
+            raise KeyError(f"No queue or op named {name!r} in the default graph.")
         return thing
 
     def add_to_collection(self, collection: str, thing: Any) -> None:
-        """Append ``thing`` to a collection, which is made if it is new."""
+        """Append ``thing`` to a collection, which is created if necessary."""
         with self._lock:
             self._collections.setdefault(collection, []).append(thing)
 
     def get_collection(self, collection: str) -> list[Any]:
-        """Return a copy of a collection, empty if nothing was ever added to it."""
+        """Return a copy of a collection; empty if it does not exist."""
         with self._lock:
             return list(self._collections.get(collection, ()))
 
 
 def _forget(graph: "weakref.ref[Graph]", name: str, ident: int, _gone: object) -> None:
-    # A graph that referred to itself would wait for the garbage collector, which leaves alone what `gc.freeze` has
-    # seen; and all that its collections hold would wait with it: queues, their threads and shared memory.
-    found = graph()
-    if found is not None:
-        found.forget(name, ident)
+    # A weak reference, so that the graph is in no reference cycle. A cycle is freed only by the garbage collector,
+    # which skips objects after `gc.freeze`. Then the objects in its collections would leak: queues, threads, shared
+    # memory.
+    owner = graph()
+    if owner is not None:
+        owner.forget(name, ident)
 
 
 _default = Graph()
 
 
 def default_graph() -> Graph:
-    """Return the graph in which names are looked up now."""
+    """Return the graph that currently resolves names."""
     return _default
 
 
 def reset_default_graph() -> None:
-    """Forget all names, shared names and collections; queues, and threads that run, are not touched.
+    """Remove all names, shared names and collections. Queues and running threads are not affected.
 
     Follows: ``tf.compat.v1.reset_default_graph``.
     """

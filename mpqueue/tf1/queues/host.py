@@ -1,13 +1,13 @@
-"""A directory for queues of unrelated processes: they find it, and the queues in it, by names.
+"""A server process's queues, which unrelated processes find by name.
 
     this process                                       any process of this user
     ────────────                                       ────────────────────────
-    QueueHost: a hub of its own, whose queues    ◄───  FIND: the queue of this container and shared name
-    nobody here refers to: they live until             from then on, the messages of any queue that is
-    `stop`, or until their container is reset          elsewhere; see `wire`
+    `QueueHost`: a separate hub. No object here  ◄───  FIND: the queue with this container and shared name,
+    refers to its queues, which exist until            then the same records as for any remote queue; see `wire`
+    `stop` or a reset of their container
 
-This process uses them as all others do, as queues that are elsewhere. So whatever waits, here or there, ends with the
-host, and a fork of this process has no part in it.
+This process also uses the queues through connections, like all others. So all waiting calls end with the host, here and
+elsewhere, and a fork of this process does not inherit it.
 """
 
 import contextlib
@@ -30,17 +30,17 @@ _PREFIX = "q-"
 
 
 class _ServerHub(Hub):
-    """A hub that lives on without queues."""
+    """A hub that remains open without queues."""
 
     lives_without_queues = True
 
     def end(self) -> None:
-        """Answer nobody any more."""
+        """Close the hub and wait for its thread."""
         with self.lock:
             thread = self._thread
             if not self.is_closed:
                 for client in self._listener.clients.values():
-                    client.uses.clear()  # they keep queues alive, and these the hub
+                    client.uses.clear()  # breaks the reference cycle client -> queue -> hub
                 self._close()
                 self.queues.clear()
         if thread is not None:
@@ -48,18 +48,18 @@ class _ServerHub(Hub):
 
 
 class QueueHost:
-    """Queues that live in this process, for all processes of this user that find it.
+    """Queues of this process for all processes of the same user that can find it.
 
     Args:
-        folder: The folder of the server, which holds its lock: the socket is made there, for containers that share
-            it. None, or one with too long a path: a socket that has no file.
+        folder: The server's directory, which contains its lock file. The socket is created there, so that containers
+            that share the directory can connect. With None, or if the path is too long, the socket has no file.
 
     Attributes:
-        address: The address of the hub.
-        place: The path in it for a handshake: a file's name in that folder, or a whole path.
+        address: Address of the hub.
+        place: Path for a handshake: a file name in the directory, or a full path.
 
     Raises:
-        OSError: There are not enough descriptors, or no address space.
+        OSError: There are not enough descriptors, or not enough address space.
     """
 
     def __init__(self, folder: str | None = None) -> None:
@@ -72,7 +72,7 @@ class QueueHost:
         self._hub.serve()
 
     def _find(self, data: bytes) -> int:
-        """Do what a process has asked the hub for, under its lock; the number of the queue that it has described."""
+        """Handle a FIND record; return the number of the queue. The hub calls it under its lock."""
         containers = decode_reset(data)
         if containers is not None:
             self._registry.reset(containers)
@@ -83,20 +83,21 @@ class QueueHost:
         return core.driver.number
 
     def _make(self, wanted: Description) -> QueueCore:
+        # A bound, so that a client that creates queues in a loop cannot exhaust this server's memory.
         if len(self._hub.queues) >= _MAX_QUEUES:
-            raise ResourceExhaustedError(None, None, f"this server has {_MAX_QUEUES} queues already")
+            raise ResourceExhaustedError(None, None, f"The server has reached its limit of {_MAX_QUEUES} queues.")
         core = make_described(wanted)
         self._hub.share(core)
         return core
 
     @property
     def num_queues(self) -> int:
-        """Number of queues that there are."""
+        """Number of queues."""
         return len(self._registry.cores())
 
     def stop(self) -> None:
-        """End all queues: calls that wait in them fail, in whatever process; idempotent."""
-        if os.getpid() == self._process_id:  # else this is a copy in a forked child, which has no part in it
+        """Delete all queues. Waiting calls fail in all processes. Idempotent."""
+        if os.getpid() == self._process_id:  # otherwise this is a copy in a forked child
             self._hub.end()
             self._registry.reset()
 
@@ -111,10 +112,10 @@ class QueueHost:
 
 
 def _free_path(folder: Path) -> str | None:
-    """A path for the socket, after what a predecessor has left is removed; None if it would be too long."""
+    """Delete sockets of previous servers; return a path for a new socket, or None if it would be too long."""
     for left in folder.glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError):
             left.unlink()
-    # Never a name that another server of this folder had: who knows that one would take this server's queues for those.
+    # Use a new name each time: a client of a previous server must not find this server's queues under the old address.
     path = str(folder / f"{_PREFIX}{secrets.token_hex(4)}")
     return path if len(os.fsencode(path)) <= MAX_PATH_BYTES else None

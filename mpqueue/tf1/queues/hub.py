@@ -113,7 +113,7 @@ class Steps:
                 continue
             word, flag, number, *said = records.popleft()
             client = self._clients.get(number)
-            if client is not None:  # otherwise its connection has ended, and all of its resources are freed
+            if client is not None:  # otherwise its connection was closed, and all of its resources are freed
                 try:
                     self._steps[word](client, flag, *said)
                 # A `KeyError` means that the record names a queue or call that this client does not have. A faulty
@@ -165,7 +165,7 @@ class Steps:
         shared = self._queues.get(queue)
         core = None if shared is None else shared.core()
         if shared is None or core is None:
-            error = CancelledError(None, None, "the queue is gone: nothing refers to it in the process that owned it")
+            error = CancelledError(None, None, "The queue was deleted: no object in its owner process refers to it.")
             client.answers.fail(number, error)
             return
         # If it is attached already, its thread has dropped the channel and starts again with the same counts.
@@ -197,7 +197,7 @@ class Steps:
 
     def _find(self, client: Client, size_class: int, _q: int, number: int, length: int, _b: int) -> None:
         if not 0 < length <= min(MAX_BYTES, class_bytes(size_class)):
-            raise ProtocolError(f"a description of {length} bytes in a block of class {size_class}")
+            raise ProtocolError(f"invalid description of {length} bytes in a block of class {size_class}")
         client.fill(size_class, 1)
         token = client.filled.pop()
         # Copy the description before parsing it: its sender can still write to the block.
@@ -216,7 +216,7 @@ class Steps:
 
     def _want(self, client: Client, size_class: int, queue: int, number: int, count: int, num_needed: int) -> None:
         if size_class > _LARGEST_CLASS:
-            raise ProtocolError(f"blocks of class {size_class}")
+            raise ProtocolError(f"size class must be at most {_LARGEST_CLASS}, got {size_class}")
         self._shortage.want(client, size_class, queue, number, count, num_needed)
 
     def _filled(self, client: Client, size_class: int, _q: int, _number: int, count: int, _b: int) -> None:
@@ -245,7 +245,7 @@ class Steps:
             if delivered is not None:
                 notify(shared.machine.put_back(list(delivered)))
 
-        shared.windows.behind_calls(undo)
+        shared.windows.after_calls(undo)
 
     # -- Calls
 
@@ -267,7 +267,7 @@ class Steps:
 
     def _confirm(self, client: Client, is_take: int, queue: int, number: int, _a: int, seq: int) -> None:
         if is_take:
-            # Its TAKE came before this record in the pipe, and was counted unless the lease had ended by then.
+            # Its TAKE came before this record in the pipe, and was counted unless the lease was over by then.
             client.answers.send(Down.DONE, number, int(client.uses[queue].taker.taken >= seq))
             return
 
@@ -276,11 +276,11 @@ class Steps:
             if number not in client.waiting:
                 client.answers.send(Down.DONE, number)
 
-        client.uses[queue].queue.windows.behind_calls(confirm)
+        client.uses[queue].queue.windows.after_calls(confirm)
 
     def _dequeue(self, client: Client, fewer: int, queue: int, number: int, count: int, _b: int) -> None:
         if count < 1:
-            raise ProtocolError(f"a dequeue of {count} elements")
+            raise ProtocolError(f"number of elements to dequeue must be at least 1, got {count}")
         request = DequeueRequest(count, bool(fewer))
         shared, taker = client.uses[queue].queue, client.uses[queue].taker
         self._recalls.touch(shared.windows)
@@ -299,11 +299,11 @@ class Steps:
             return  # the lease ended before this TAKE: the client's CONFIRM will tell it
         if count > len(shared.machine.lent):
             # Trusting the count would remove elements that the client was never given.
-            raise ProtocolError(f"{count} elements were taken of a lease of {len(shared.machine.lent)}")
+            raise ProtocolError(f"took {count} elements from a lease of {len(shared.machine.lent)}")
         client.delivered[number] = shared.windows.lease.take(taker, count)
         taker.last = number
         self._recalls.touch(shared.windows)
-        notify(shared.machine.go_on())
+        notify(shared.machine.serve())
 
     def _close(self, client: Client, cancel: int, queue: int, number: int, _a: int, _b: int) -> None:
         shared, request = client.uses[queue].queue, CloseRequest()
@@ -349,7 +349,7 @@ class Steps:
             if request is not None:
                 notify(shared.machine.withdraw(request, WITHDRAWN))
 
-        shared.windows.behind_calls(withdraw)
+        shared.windows.after_calls(withdraw)
 
     def _ask(self, client: Client, _c: int, queue: int, number: int, _a: int, _b: int) -> None:
         machine = client.uses[queue].queue.machine
@@ -431,7 +431,7 @@ class Steps:
         return [token if type(token) is int else next(written) for token in tokens]
 
 
-# For this time, a call of this process that finds all it needs does not check the pipe: a check costs as much as the
+# For this time, a call of this process that finds all it needs does not check the pipe: a check takes as long as the
 # call. With a check at each call, elements one by one take 2.2 times the CPU time, and 64 at a time 1.4 times.
 _STALE_S = 0.0005
 
@@ -451,12 +451,12 @@ class Hub:
         recalls: Recalls in progress.
         shortage: Demands that wait for shared memory.
         queues: All queues, by number.
-        is_closed: True after the hub has ended.
+        is_closed: True after the hub was closed.
         stale_at: Time of `time.perf_counter` at which the pipe must be checked again.
     """
 
     lives_without_queues = False
-    """True if the hub stays open without queues."""
+    """True if the hub remains open without queues."""
 
     def __init__(self, find_shared: Callable[[bytes], int], path: str | None = None) -> None:
         self.lock = Lock()
@@ -484,7 +484,7 @@ class Hub:
     # -- Queues of this process
 
     def share(self, core: QueueCore) -> None:
-        """Serve a queue from now on. Hold the lock."""
+        """Start serving a queue. Hold the lock."""
         core.hand_over(lambda: HubDriver(self, self._add(core)))
 
     def _add(self, core: QueueCore) -> SharedQueue:
@@ -526,7 +526,7 @@ class Hub:
             # Another thread may have closed the hub between the poll and the lock.
             if self.is_closed:
                 return
-            # Read the pipe before the sockets: records that a process sent before it exited take effect before its end.
+            # Read the pipe before the sockets: records that a process sent before it exited take effect first.
             self.catch_up()
             for fd, event in events:
                 if fd == self._pipe.fd or self.watch.is_poke(fd):
@@ -541,7 +541,7 @@ class Hub:
                 self.shortage.relieve()
 
     def _remove(self, client: Client) -> None:
-        """Clean up after a connection that has ended. All of its records must have been read."""
+        """Clean up after a closed connection. All of its records must have been read."""
         for number, (queue, _core, producer, taker) in client.uses.items():
             # The lease ends first, so that unread leased elements return to the queue before other calls are served.
             notify(queue.windows.lease.end(taker))
@@ -636,7 +636,7 @@ class HubDriver:
         hub.watch.num_calls += 1  # keeps the hub's thread asleep; a lost increment in a race does no harm
         with hub.lock:
             if self._finishes_alone(request):
-                # No other call finishes, so there is nothing to notify. `recover` completes an interrupted step.
+                # No other call finishes, so there is no caller to notify. `recover` completes an interrupted step.
                 try:
                     machine.submit(request)
                 except BaseException:
@@ -675,8 +675,8 @@ class HubDriver:
         if machine.has_waiting_enqueues:
             return False
         if isinstance(request, DequeueRequest):
-            # Elements in the queue precede those of unread records. So the pipe need not be checked for some time.
-            return machine.can_give(request.num_wanted) and time.perf_counter() < hub.stale_at
+            # Elements in the queue precede elements of unread records. So the pipe need not be checked for some time.
+            return machine.can_dequeue(request.num_wanted) and time.perf_counter() < hub.stale_at
         if not isinstance(request, EnqueueRequest) or machine.closed or machine.has_waiting_dequeues:
             return False
         self.storage.has_plain = True

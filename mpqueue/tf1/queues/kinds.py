@@ -1,4 +1,4 @@
-"""The three kinds of queues: first in first out, the same with padding, and in random order."""
+"""The queue classes: FIFO, FIFO with padding, and random order."""
 
 from typing import Any
 
@@ -10,11 +10,11 @@ from mpqueue.tf1.values.shapes import as_known_shapes, as_shapes
 
 
 class FIFOQueue(QueueBase):
-    """A queue that gives its elements out in the order in which they were put in.
+    """A first-in, first-out queue.
 
-    What comes out is the caller's own, writable and of the queue's dtypes: from `dequeue` arrays of the element's shape
-    (NumPy scalars, ``bytes``), from `dequeue_many` arrays of shape ``(n, *shape)``. Any number of threads and processes
-    may use it at once.
+    `dequeue` returns arrays of the element's shape (NumPy scalars, ``bytes``), `dequeue_many` arrays of shape
+    ``(n, *shape)``. The arrays are writable, have the queue's dtypes, and belong to the caller. Any number of threads
+    and processes may use the queue at the same time.
 
     Example:
         Elements of two components, filled by a thread::
@@ -36,21 +36,22 @@ class FIFOQueue(QueueBase):
             thread.join()
 
     Args:
-        capacity: Most elements that it is filled to. 0: every enqueue blocks; negative: no bound.
-        dtypes: A list of dtypes, one for each component; or a single one. NumPy's, or ``"string"`` for text.
-        shapes: A list of fully known shapes, one for each component, or a single shape. None: elements may have any
-            shapes, each its own, and are dequeued one by one only.
-        names: A list of names, one for each component: elements are then dictionaries.
-        shared_name: Queues of one shared name are one queue in this process and its workers, until
-            `reset_default_graph`; inside of `mpqueue.train.connect`, in all programs that are connected to the server.
-        name: Kept as `name`, and named in errors.
+        capacity: Maximum number of elements. 0: each enqueue blocks. Negative: unbounded.
+        dtypes: A list of dtypes, one for each component, or a single dtype: a NumPy dtype, or ``"string"``.
+        shapes: A list of fully known shapes, one for each component, or a single shape. None: each element may have
+            any shape, and elements can only be dequeued one by one.
+        names: A list of names, one for each component. Then elements are dicts.
+        shared_name: Queues with the same shared name are one queue in this process and its workers, until
+            `reset_default_graph`. Inside `mpqueue.train.connect`, they are one queue in all programs that are connected
+            to the server.
+        name: Name of this object, also in error messages.
 
     Raises:
-        TypeError: A dtype does not exist, or ``capacity`` is no integer.
+        TypeError: A dtype does not exist, or ``capacity`` is not an integer.
         ValueError: The numbers of dtypes, shapes and names differ, or a shape is not fully known.
-        InvalidArgumentError: The queue of this shared name has other dtypes, shapes, capacity or class.
-        FailedPreconditionError: With ``shared_name``, in a worker: its trainer had no queue to share when it started.
-        UnavailableError: With ``shared_name``, inside of `mpqueue.train.connect`: the server is gone.
+        InvalidArgumentError: The queue with this shared name has other dtypes, shapes, capacity or class.
+        FailedPreconditionError: With ``shared_name`` in a worker: the trainer had no queue to share when it started.
+        UnavailableError: With ``shared_name`` inside `mpqueue.train.connect`: the server has exited.
 
     Follows: ``tf.FIFOQueue``.
     """
@@ -73,11 +74,11 @@ class FIFOQueue(QueueBase):
 
 
 class PaddingFIFOQueue(QueueBase):
-    """A FIFO queue whose elements may differ in size along unknown dimensions, and are padded when they are stacked.
+    """A FIFO queue that pads elements of different sizes when it stacks them.
 
-    `dequeue_many` and `dequeue_up_to` fill every unknown dimension at its end up to the longest element of the batch:
-    numbers with 0, booleans with False, text with ``b""``. `dequeue` gives the bare element. What comes out is the
-    caller's own, writable and of the queue's dtypes. Any number of threads and processes may use it at once.
+    `dequeue_many` and `dequeue_up_to` pad the end of each unknown dimension to the longest element of the batch:
+    numbers with 0, booleans with False, strings with ``b""``. `dequeue` does not pad. The arrays are writable, have the
+    queue's dtypes, and belong to the caller. Any number of threads and processes may use the queue at the same time.
 
     Example:
         Vectors of different lengths in one batch::
@@ -90,21 +91,22 @@ class PaddingFIFOQueue(QueueBase):
             assert queue.dequeue_many(2).tolist() == [[1, 2, 3], [4, 0, 0]]
 
     Args:
-        capacity: Most elements that it is filled to. 0: every enqueue blocks; negative: no bound.
-        dtypes: A list of dtypes, one for each component; or a single one. NumPy's, or ``"string"`` for text.
-        shapes: A list of shapes, one for each component. Dimensions that vary are None; the rank must be known. A
-            single shape whose sizes are all known may stand for a list of one.
-        names: A list of names, one for each component: elements are then dictionaries.
-        shared_name: Queues of one shared name are one queue in this process and its workers, until
-            `reset_default_graph`; inside of `mpqueue.train.connect`, in all programs that are connected to the server.
-        name: Kept as `name`, and named in errors.
+        capacity: Maximum number of elements. 0: each enqueue blocks. Negative: unbounded.
+        dtypes: A list of dtypes, one for each component, or a single dtype: a NumPy dtype, or ``"string"``.
+        shapes: A list of shapes, one for each component. Use None for dimensions that vary; the rank must be known. A
+            single, fully known shape is accepted instead of a list of one.
+        names: A list of names, one for each component. Then elements are dicts.
+        shared_name: Queues with the same shared name are one queue in this process and its workers, until
+            `reset_default_graph`. Inside `mpqueue.train.connect`, they are one queue in all programs that are connected
+            to the server.
+        name: Name of this object, also in error messages.
 
     Raises:
-        TypeError: A dtype does not exist, or ``capacity`` is no integer.
+        TypeError: A dtype does not exist, or ``capacity`` is not an integer.
         ValueError: The numbers of dtypes, shapes and names differ, or a rank is unknown.
-        InvalidArgumentError: The queue of this shared name has other dtypes, shapes, capacity or class.
-        FailedPreconditionError: With ``shared_name``, in a worker: its trainer had no queue to share when it started.
-        UnavailableError: With ``shared_name``, inside of `mpqueue.train.connect`: the server is gone.
+        InvalidArgumentError: The queue with this shared name has other dtypes, shapes, capacity or class.
+        FailedPreconditionError: With ``shared_name`` in a worker: the trainer had no queue to share when it started.
+        UnavailableError: With ``shared_name`` inside `mpqueue.train.connect`: the server has exited.
 
     Follows: ``tf.PaddingFIFOQueue``.
     """
@@ -119,12 +121,14 @@ class PaddingFIFOQueue(QueueBase):
         name: str | None = "padding_fifo_queue",
     ) -> None:
         if shapes is None:
-            raise ValueError("a PaddingFIFOQueue needs shapes: give one for each component, with None where it varies")
-        # A list of nothing but None would be read as one shape: who means "no shape is known" would lose the rank.
+            raise ValueError(
+                "PaddingFIFOQueue requires shapes: give one for each component, with None where it varies."
+            )
+        # A list of None would be read as one shape. A caller who means "unknown shapes" would not get an error.
         if isinstance(shapes, list | tuple) and None in shapes:
             raise ValueError(
-                f"a PaddingFIFOQueue needs the rank of every component, got the shapes {shapes}: give one shape for "
-                "each component, such as [[None]] for a vector of any length"
+                f"PaddingFIFOQueue requires the rank of each component, got the shapes {shapes}. Give one shape for "
+                "each component, such as [[None]] for a vector of any length."
             )
         known = as_shapes(shapes, len(as_list(dtypes)))
         spec = ElementSpec(dtypes, known, names)
@@ -135,11 +139,11 @@ class PaddingFIFOQueue(QueueBase):
 
 
 class RandomShuffleQueue(QueueBase):
-    """A queue that gives out any of its elements, each as likely as the others, at a cost that does not grow with it.
+    """A queue that dequeues elements in random order, in constant time per element.
 
-    What comes out is the caller's own, writable and of the queue's dtypes: from `dequeue` arrays of the element's shape
-    (NumPy scalars, ``bytes``), from `dequeue_many` arrays of shape ``(n, *shape)``. Any number of threads and processes
-    may use it at once.
+    `dequeue` returns arrays of the element's shape (NumPy scalars, ``bytes``), `dequeue_many` arrays of shape
+    ``(n, *shape)``. The arrays are writable, have the queue's dtypes, and belong to the caller. Any number of threads
+    and processes may use the queue at the same time.
 
     Example:
         All elements, in random order::
@@ -152,27 +156,28 @@ class RandomShuffleQueue(QueueBase):
             assert sorted(queue.dequeue_many(20).tolist()) == list(range(20))
 
     Args:
-        capacity: Most elements that it is filled to. Negative: no bound.
-        min_after_dequeue: Elements that stay in the queue as long as it is open, so that there is always something to
-            choose from: more of them shuffle better, fewer are there sooner. At least 0, below ``capacity``.
-        dtypes: A list of dtypes, one for each component; or a single one. NumPy's, or ``"string"`` for text.
-        shapes: A list of fully known shapes, one for each component, or a single shape. None: elements may have any
-            shapes, each its own, and are dequeued one by one only.
-        names: A list of names, one for each component: elements are then dictionaries.
-        seed: Makes the order a function of the calls in the order in which they came; None: a new one every time.
-        shared_name: Queues of one shared name are one queue in this process and its workers, until
-            `reset_default_graph`; inside of `mpqueue.train.connect`, in all programs that are connected to the server.
-        name: Kept as `name`, and named in errors.
+        capacity: Maximum number of elements. Negative: unbounded.
+        min_after_dequeue: Minimum number of elements in the queue until it is closed. A larger number shuffles better;
+            a smaller one returns the first element sooner. Must be at least 0 and less than ``capacity``.
+        dtypes: A list of dtypes, one for each component, or a single dtype: a NumPy dtype, or ``"string"``.
+        shapes: A list of fully known shapes, one for each component, or a single shape. None: each element may have
+            any shape, and elements can only be dequeued one by one.
+        names: A list of names, one for each component. Then elements are dicts.
+        seed: Makes the order a function of the sequence of calls. None: a different order each time.
+        shared_name: Queues with the same shared name are one queue in this process and its workers, until
+            `reset_default_graph`. Inside `mpqueue.train.connect`, they are one queue in all programs that are connected
+            to the server.
+        name: Name of this object, also in error messages.
 
     Raises:
-        TypeError: A dtype does not exist, or ``capacity``, ``min_after_dequeue`` or ``seed`` is no integer.
+        TypeError: A dtype does not exist, or ``capacity``, ``min_after_dequeue`` or ``seed`` is not an integer.
         ValueError: The numbers of dtypes, shapes and names differ, or a shape is not fully known.
-        InvalidArgumentError: ``min_after_dequeue`` is negative or not below ``capacity``, or the queue of this shared
-            name has other dtypes, shapes, capacity, minimum, seed or class.
-        FailedPreconditionError: With ``shared_name``, in a worker: its trainer had no queue to share when it started.
-        UnavailableError: With ``shared_name``, inside of `mpqueue.train.connect`: the server is gone.
+        InvalidArgumentError: ``min_after_dequeue`` is negative or not less than ``capacity``, or the queue with this
+            shared name has other dtypes, shapes, capacity, minimum, seed or class.
+        FailedPreconditionError: With ``shared_name`` in a worker: the trainer had no queue to share when it started.
+        UnavailableError: With ``shared_name`` inside `mpqueue.train.connect`: the server has exited.
 
-    Follows: ``tf.RandomShuffleQueue``; the order of a seed is our own.
+    Follows: ``tf.RandomShuffleQueue``, but a seed yields a different order than in TensorFlow.
     """
 
     def __init__(
@@ -191,7 +196,7 @@ class RandomShuffleQueue(QueueBase):
         capacity, minimum = as_integer(capacity, "capacity"), as_integer(min_after_dequeue, "min_after_dequeue")
         if minimum < 0 or 0 <= capacity <= minimum:
             raise InvalidArgumentError(
-                None, None, f"min_after_dequeue must be at least 0 and below the capacity {capacity}, got {minimum}"
+                None, None, f"min_after_dequeue must be at least 0 and less than capacity={capacity}, got {minimum}."
             )
         seed = None if seed is None else as_integer(seed, "seed")
         name = name or "random_shuffle_queue"

@@ -27,7 +27,7 @@ from mpqueue.tf1.queues.machine import QueueMachine, Request, Token
 
 # One by one, leases reduce the CPU time of an element over all processes to a fifth (109 to 20 us), and for images of
 # 150 KB to a half (146 to 72 us; interleaved runs on a busy machine). Replacing the TAKE by a word of memory would
-# halve that again, but then nothing would tell the owner that a waiting enqueue has room.
+# halve that again, but then the owner would not learn that a waiting enqueue has room.
 _RUNS, _LEAST = 8, 64
 
 
@@ -100,4 +100,4 @@ class Lease:
             return []
         self._words[taker.place] = 0
         self.holder, self.is_recalled = None, False
-        return self._machine.end_loan()
+        return self._machine.end_lease()

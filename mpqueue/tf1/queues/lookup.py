@@ -1,10 +1,10 @@
-"""The server at which queues with shared names are looked up, where it is not this process.
+"""The server that resolves the shared names of queues, if it is not this process.
 
-    at(...)           this thread's innermost one, and that of every thread that has entered none
-    here(...)         this thread's only
-    neither           a worker looks at its trainer's; any other process has its own
+    at(...)           for this thread, and for each thread that has entered no other lookup
+    here(...)         for this thread only
+    neither           a worker uses its trainer's queues; any other process uses its own
 
-Threads that start inside of ``with mpqueue.train.connect(...)`` are connected, too, as with sessions.
+As with sessions, this includes threads that are started inside ``with mpqueue.train.connect(...)``.
 """
 
 from collections.abc import Iterator
@@ -18,10 +18,10 @@ from mpqueue.tf1.coordination.cancellation import remove_last
 
 
 class Lookup(NamedTuple):
-    """A place to look names up.
+    """A place that resolves shared names.
 
     Attributes:
-        directory: The process that has the queues.
+        directory: The process that owns the queues.
         container: The group of names.
     """
 
@@ -34,12 +34,12 @@ _of_the_process: list[Lookup] = []
 
 
 def connected() -> Lookup | None:
-    """Return the server that this thread is connected to, None if there is none."""
+    """Return the server that this thread is connected to, or None."""
     return _of_this_thread.get() or (_of_the_process[-1] if _of_the_process else None)
 
 
 def current() -> Lookup | None:
-    """Return where shared names are looked up, None for this process itself."""
+    """Return the place that resolves shared names in this thread, or None for this process."""
     found = connected()
     if found is None and queue_address.directory is not None:
         return Lookup(queue_address.directory)
@@ -48,7 +48,7 @@ def current() -> Lookup | None:
 
 @contextmanager
 def here(lookup: Lookup) -> Iterator[None]:
-    """Look names up there while the body runs, in this thread."""
+    """Resolve names at ``lookup`` in this thread while the body runs."""
     token = _of_this_thread.set(lookup)
     try:
         yield
@@ -58,7 +58,7 @@ def here(lookup: Lookup) -> Iterator[None]:
 
 @contextmanager
 def at(lookup: Lookup) -> Iterator[None]:
-    """Look names up there while the body runs, in this thread and in those that have entered none."""
+    """Resolve names at ``lookup`` while the body runs, in this thread and in threads that have entered none."""
     with here(lookup):
         _of_the_process.append(lookup)
         try:

@@ -1,26 +1,25 @@
-"""The semantics of TensorFlow's queues as one pure state machine: no thread, no clock, no bytes.
+"""The semantics of TensorFlow 1 queues as a pure state machine, without threads, clocks or bytes.
 
-Two lines of waiting requests, each served strictly from its front, and the elements between them::
+Two lines of waiting requests, each served in FIFO order, with the elements between them::
 
     enqueue       ──► [ line of enqueues ] ──► elements ──► [ line of dequeues ] ◄── dequeue
-    enqueue_many        front goes in          up to the      front takes out        dequeue_many
+    enqueue_many        the front goes in      up to the      the front takes out    dequeue_many
     close               piece by piece         capacity       piece by piece         dequeue_up_to
 
-* A request acts only at the front of its line. One that goes in (or takes out) by pieces holds all behind it back.
-* A close stands in the line of enqueues: those that came before it still go in, those behind it fail.
-* A dequeue holds what it has taken *out of* the queue, which makes room: so it may want more than the capacity. When
-  it fails, all of it goes back in order, even if the queue then holds more than its capacity.
-* A closed queue serves what it holds. A dequeue that wants more fails with `OutOfRangeError`; one that takes fewer is
-  content with any rest.
-* ``min_after_dequeue`` elements stay as long as the queue is open.
+* Only the request at the front of a line acts. A partially finished request blocks the requests after it.
+* A close waits in the line of enqueues: enqueues before it still succeed, enqueues after it fail.
+* A waiting dequeue removes elements from the queue as they arrive, which makes room. So it may request more than the
+  capacity. If it fails, its elements return in order, even if the queue then exceeds its capacity.
+* A closed queue still serves its elements. A dequeue of more fails with `OutOfRangeError`, unless it accepts fewer.
+* ``min_after_dequeue`` elements remain in the queue until it is closed.
 
-Every method is one step: it returns the requests that finished in it, in order, and whoever drives the machine calls
-`notify` with them. The driver serialises the steps (a lock) and owns the elements; the machine passes tokens on and
-never looks at them. Requests have owners, so that all that a dead process had asked for can be withdrawn in one step.
+Each method is one step. It returns the requests that finished, in order, and the driver calls `notify` with them. The
+driver serializes the steps with a lock and owns the elements; the machine never looks inside a token. A request has an
+owner, so that all requests of a killed process can be withdrawn in one step.
 
-What a signal handler raises may end a step at any call in it, see NOTE [ Interrupts ] in `core`. Then no element is
-lost or in two places: tokens are moved by steps of the language alone (``+=``, ``del``), which also drain an iterator
-without a look at signals. `recover` goes on, and gives the requests that nobody was told of.
+A signal handler may raise at any call inside a step, see NOTE [ Interrupts ] in `core`. To ensure that no element is
+lost or duplicated, tokens are moved only by operators (``+=``, ``del``), which also consume an iterator without running
+handlers. `recover` completes an interrupted step and returns the requests that were not notified.
 """
 
 from collections import deque
@@ -33,36 +32,36 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 from mpqueue.errors import CancelledError, OpError, OutOfRangeError
 
 Token: TypeAlias = Any
-"""An element as the machine sees it: a reference, a place in memory, anything that a storage can follow."""
+"""A reference to an element, opaque to the machine: an object, a place in memory, anything that a storage can read."""
 
 
 class ElementOrder(Protocol):
-    """Holds the tokens of a queue for the machine, which alone calls it.
+    """The tokens of a queue and their order. Only the machine calls it.
 
     Attributes:
-        is_known_ahead: What is enqueued does not change which tokens leave next.
+        is_known_ahead: True if enqueues do not change which tokens leave next.
     """
 
     is_known_ahead: bool
 
     def __len__(self) -> int:
-        """Number of tokens held."""
+        """Number of tokens."""
 
     def __iter__(self) -> Iterator[Token]:
-        """The tokens held."""
+        """Iterate over the tokens."""
 
     def add(self, tokens: Iterable[Token]) -> None:
-        """Take in tokens that were enqueued."""
+        """Add enqueued tokens."""
 
     def move(self, count: int, taken: list[Token]) -> None:
-        """Move ``count`` tokens to the end of ``taken``; there are as many."""
+        """Move ``count`` tokens to the end of ``taken``. There must be at least ``count``."""
 
     def put_back(self, taken: list[Token]) -> None:
-        """Move back what `move` gave, as if it had not been taken."""
+        """Return tokens of `move` to their places and clear ``taken``."""
 
 
 class FirstInFirstOut:
-    """The token that came first leaves first."""
+    """First in, first out."""
 
     is_known_ahead = True
 
@@ -76,31 +75,32 @@ class FirstInFirstOut:
         return iter(self._tokens)
 
     def add(self, tokens: Iterable[Token]) -> None:
-        """Append them at the end."""
+        """Append the tokens at the end."""
         self._tokens += tokens
 
     def move(self, count: int, taken: list[Token]) -> None:
-        """Take them from the front."""
-        # Half the time of a loop, and one step: no handler runs between the two lists.
+        """Move tokens from the front."""
+        # One operation, so that no handler runs while a token is in neither list. It takes half the time of a loop.
         taken += starmap(self._tokens.popleft, repeat((), count))
 
     def put_back(self, taken: list[Token]) -> None:
-        """Put them before the front, in their order."""
-        [*map(self._tokens.appendleft, starmap(taken.pop, repeat((), len(taken))))]  # the last one first, in one step
+        """Insert the tokens at the front, in their order."""
+        # In one operation, from the last token to the first.
+        [*map(self._tokens.appendleft, starmap(taken.pop, repeat((), len(taken))))]
 
 
 class RandomOrder:
-    """Every token is as likely as any other to leave next: it changes places with the last one, which is popped.
+    """Random order: each token is equally likely to leave next, in constant time.
 
     Args:
-        seed: Makes the order a function of the calls; None: a new order every time.
+        seed: Makes the order a function of the sequence of calls. None: a different order each time.
     """
 
     is_known_ahead = False
 
     def __init__(self, seed: int | None = None) -> None:
         self._tokens: list[Token] = []
-        # 53 random bits for a choice among n: the chances differ by n / 2**53, nothing against n below 2**32.
+        # `random()` has 53 bits. For a choice among n < 2**32 tokens, the bias n / 2**53 is negligible.
         self._random = Random(seed).random
 
     def __len__(self) -> int:
@@ -110,39 +110,40 @@ class RandomOrder:
         return iter(self._tokens)
 
     def add(self, tokens: Iterable[Token]) -> None:
-        """Append them: places mean nothing."""
+        """Append the tokens; their positions do not matter."""
         self._tokens += tokens
 
     def move(self, count: int, taken: list[Token]) -> None:
-        """One random choice after the other."""
+        """Move randomly chosen tokens, one after the other."""
         tokens, random = self._tokens, self._random
         for _ in range(count):
             place = int(random() * len(tokens))
-            # Steps of the language alone, behind which no handler runs: `append` and `pop` could be struck in between,
-            # and the token would be in both lists, or in none.
+            # Operators only, after which no handler runs: `append` and `pop` could be interrupted in between, and the
+            # token would be in both lists or in neither.
             taken += (tokens[place],)
+            # The last token fills the gap, so that a removal takes constant time.
             tokens[place] = tokens[-1]
             del tokens[-1]
 
     def put_back(self, taken: list[Token]) -> None:
-        """Append them."""
+        """Append the tokens."""
         self._tokens += taken
         del taken[:]
 
 
 class Request:
-    """A call in line.
+    """A call that waits in a line.
 
     Attributes:
-        finished: True once the call has its outcome, which then never changes.
-        error: The outcome if it failed, else None.
-        notify: Called once by whoever drives the machine when the request has finished; None while nobody waits.
-        owner: The caller; `QueueMachine.withdraw_owner` ends all calls of one.
-        queue: The owner's number of the queue, where there is an owner.
+        finished: True once the call has its final outcome.
+        error: The error if the call has failed, otherwise None.
+        notify: Called once by the driver after the request has finished. None if no thread waits for it.
+        owner: The caller. `QueueMachine.withdraw_owner` ends all calls of an owner.
+        queue: The owner's number of the queue, if there is an owner.
     """
 
     queue: int
-    # Defaults of the class, because most requests finish at once and need none of them.
+    # Class attributes as defaults, because most requests finish at once and need none of them.
     finished: bool = False
     error: OpError | None = None
     notify: Callable[[], None] | None = None
@@ -150,11 +151,11 @@ class Request:
 
 
 class EnqueueRequest(Request):
-    """Puts elements in, as far as there is room, in order.
+    """A request to enqueue elements in order, as room becomes available.
 
     Attributes:
-        tokens: The elements; only taken by slices, in order, so that they may be made when they are asked for.
-        entered: Number of them that are in the queue, or were.
+        tokens: The elements. Only slices are taken, in order, so the sequence may create its items lazily.
+        entered: Number of elements that have been enqueued so far.
     """
 
     entered: int = 0
@@ -163,24 +164,24 @@ class EnqueueRequest(Request):
         self.tokens = tokens
 
     def __str__(self) -> str:
-        return f"enqueue of {len(self.tokens)} elements, of which {self.entered} went in and stay in"
+        return f"enqueue of {len(self.tokens)} elements, of which {self.entered} were enqueued and remain in the queue"
 
 
 class CloseRequest(Request):
-    """Closes the queue once it is first in the line of enqueues."""
+    """A request to close the queue after all enqueues before it in the line."""
 
     def __str__(self) -> str:
-        return "close behind pending enqueues"
+        return "close after pending enqueues"
 
 
 class DequeueRequest(Request):
-    """Takes elements out as they come, until it has all it wants.
+    """A request to dequeue elements as they arrive.
 
     Attributes:
         num_wanted: Number of elements, at least 1.
-        takes_fewer: With a closed queue, be content with what is left, if anything is.
-        taken: The elements, empty again if the request failed.
-        is_read: They are in their caller's hands, and cannot go back.
+        takes_fewer: Accept fewer elements (at least 1) if the queue is closed.
+        taken: The elements dequeued so far; empty after a failure.
+        is_read: True if the elements were copied and freed, and cannot return to the queue.
     """
 
     is_read: bool = False
@@ -198,7 +199,7 @@ _R = TypeVar("_R", bound=Request)
 
 
 class Advance(Enum):
-    """Result of a try to advance the request at the front of a line."""
+    """Progress of the request at the front of a line."""
 
     NONE = auto()
     SOME = auto()
@@ -206,19 +207,19 @@ class Advance(Enum):
 
 
 class QueueMachine:
-    """One queue.
+    """The state machine of one queue.
 
     Args:
-        name: For error messages.
-        capacity: Most elements that enqueues may fill it to; negative: no bound.
-        order: Holds the elements and says which is next; empty.
-        min_after_dequeue: Elements that a dequeue leaves behind while the queue is open.
+        name: Name for error messages.
+        capacity: Maximum number of elements that enqueues may fill the queue to. Negative: unbounded.
+        order: Empty container that determines the order of the elements.
+        min_after_dequeue: Number of elements that a dequeue leaves in the queue until it is closed.
 
     Attributes:
-        lent: Elements in it that one caller takes by itself, the next ones; nobody waits for elements meanwhile.
+        lent: The next elements, which are leased to one consumer. They still count as elements of the queue.
 
     Follows: ``QueueBase``, ``FIFOQueue`` and ``RandomShuffleQueue`` of TensorFlow's core, except that a *withdrawn*
-        dequeue gives back what it had taken, which is lost there.
+        dequeue returns its elements to the queue. TensorFlow loses them.
     """
 
     def __init__(self, name: str, capacity: int, order: ElementOrder, min_after_dequeue: int) -> None:
@@ -230,72 +231,73 @@ class QueueMachine:
         self._elements = order
         self._enqueues: deque[EnqueueRequest | CloseRequest] = deque()
         self._dequeues: deque[DequeueRequest] = deque()
-        self._finished: list[Request] = []  # by the last step; shrinks as they are notified
+        # Requests that finished in the last step. `notify` removes them one by one; `recover` returns the rest.
+        self._finished: list[Request] = []
 
     @property
     def size(self) -> int:
-        """Number of elements in the queue; those that a waiting dequeue has taken out are not."""
+        """Number of elements in the queue, not counting elements that waiting dequeues have taken out."""
         return len(self._elements) + len(self.lent)
 
     @property
     def num_waiting(self) -> int:
-        """Number of requests in both lines."""
+        """Number of waiting requests in both lines."""
         return len(self._enqueues) + len(self._dequeues)
 
     @property
     def has_waiting_enqueues(self) -> bool:
-        """True if an enqueue or a close is in line."""
+        """True if an enqueue or a close is waiting."""
         return bool(self._enqueues)
 
     @property
     def has_waiting_dequeues(self) -> bool:
-        """True if a dequeue is in line."""
+        """True if a dequeue is waiting."""
         return bool(self._dequeues)
 
     @property
     def room(self) -> int | None:
-        """Number of elements that still fit, None if there is no bound."""
+        """Number of elements that still fit, or None if the queue is unbounded."""
         return None if self.capacity < 0 else self.capacity - len(self._elements) - len(self.lent)
 
     @property
     def may_reserve(self) -> bool:
-        """True if room may be set aside for later enqueues: no enqueue or close is in line, and the queue is open."""
+        """True if room may be reserved for later enqueues: the queue is open, and no enqueue or close is waiting."""
         return not self._enqueues and not self.closed
 
-    def can_give(self, count: int) -> bool:
-        """True if a dequeue of ``count`` elements would finish at once, and leave the queue's minimum."""
-        # What is lent comes next: to take others would be out of order, so the lease is to be recalled first.
+    def can_dequeue(self, count: int) -> bool:
+        """Return whether a dequeue of ``count`` elements would finish at once and leave the minimum in the queue."""
+        # Leased elements are next. Dequeuing others would change the order, so the lease must be recalled first.
         return len(self._elements) - self.min_after_dequeue >= count and not self._dequeues and not self.lent
 
     @property
     def may_lend(self) -> bool:
-        """True if the next elements may be lent: they are known, and nobody waits for one."""
+        """True if the next elements may be leased: their order is known, and no dequeue is waiting."""
         return self._elements.is_known_ahead and not self._dequeues and not self.lent
 
     def lend(self, count: int) -> list[Token]:
-        """Lend so many elements, or those that there are."""
+        """Lease up to ``count`` elements and return them."""
         tokens: list[Token] = []
         self._elements.move(min(count, len(self._elements)), tokens)
         self.lent += tokens
         return tokens
 
-    def end_loan(self) -> list[Request]:
-        """Have those back in their places that were lent and not taken."""
+    def end_lease(self) -> list[Request]:
+        """End the lease: return untaken elements to their places."""
         self._elements.put_back([*self.lent])
         self.lent.clear()
         return self._serve()
 
     def held(self) -> list[Token]:
-        """The elements in it, and those that waiting dequeues have taken."""
+        """Return the elements in the queue and in the hands of waiting dequeues."""
         return [*self.lent, *self._elements, *(token for request in self._dequeues for token in request.taken)]
 
     def admit(self, tokens: list[Token]) -> list[Request]:
-        """Put in elements for which room was set aside: whoever did so has kept others from it."""
+        """Enqueue elements in room that was reserved for them."""
         self._elements.add(tokens)
         return self._serve()
 
     def submit(self, request: EnqueueRequest | CloseRequest | DequeueRequest) -> list[Request]:
-        """Let a new request stand in its line, and serve both lines as far as it goes."""
+        """Append a request to its line, and serve both lines."""
         if isinstance(request, DequeueRequest):
             self._dequeues.append(request)
         else:
@@ -303,34 +305,37 @@ class QueueMachine:
         return self._serve()
 
     def close_and_cancel(self) -> list[Request]:
-        """Close now; every waiting enqueue, and every waiting close, fails with `CancelledError`."""
-        # Closed first: enqueues that an interrupt leaves in line find that it is, and fail when the line is served.
+        """Close the queue now. Each waiting enqueue or close fails with `CancelledError`."""
+        # Set `closed` first: if an interrupt leaves enqueues in the line, they fail when the line is served.
         self.closed = True
         finished = self._finished = []
         while self._enqueues:
             request = self._enqueues[0]
-            request.error = CancelledError(None, None, f"queue {self.name!r} was closed with cancel: {request}")
+            request.error = CancelledError(
+                None, None, f"Queue {self.name!r} was closed and pending enqueues were cancelled: {request}."
+            )
             _finish_first(self._enqueues, finished)
         return self._serve(finished)
 
-    def go_on(self) -> list[Request]:
-        """Serve both lines: elements that were lent have been taken."""
+    def serve(self) -> list[Request]:
+        """Serve both lines, after leased elements were taken."""
         return self._serve()
 
     def recover(self) -> list[Request]:
-        """Go on after a step that an interrupt has ended; the requests that finished and were not notified."""
+        """Complete a step that an interrupt has stopped; return the requests that finished and were not notified."""
         return self._serve(self._finished)
 
     def withdraw(self, request: Request, error: OpError | None) -> list[Request]:
-        """End a request with ``error``, if it has not finished: what it had taken goes back, what is in stays in."""
-        return [] if request.finished else self._withdraw([request], error)  # it may not be in line, see `core`
+        """End an unfinished request with ``error``. Elements it dequeued return; elements it enqueued remain."""
+        # An interrupted request may have finished, or may not be in a line yet, see NOTE [ Interrupts ] in `core`.
+        return [] if request.finished else self._withdraw([request], error)
 
     def withdraw_owner(self, owner: object, error: OpError | None) -> list[Request]:
-        """End all requests of an owner that is gone, in one step: none of them profits from the end of another."""
+        """End all requests of an owner in one step, so that none of them takes a returned element."""
         return self._withdraw([one for one in (*self._enqueues, *self._dequeues) if one.owner is owner], error)
 
     def put_back(self, taken: list[Token]) -> list[Request]:
-        """Take back the elements of a finished dequeue that never reached its caller; the list is empty then."""
+        """Return elements of a finished dequeue that did not reach its caller; ``taken`` is empty afterwards."""
         self._elements.put_back(taken)
         return self._serve()
 
@@ -342,30 +347,30 @@ class QueueMachine:
                 line = self._dequeues
                 self._elements.put_back(request.taken)
             request.error = error
-            if request in line:  # not if an interrupt came before it stood there
-                # By `del`, and not by a call, behind which a handler may run: `recover` finds it in line, or finished.
+            if request in line:  # an interrupted request may not be in its line yet
+                # `del` is not a call, so no handler runs after it: `recover` finds the request in line, or finished.
                 place = line.index(request)
                 del line[place]
             request.finished = True
             finished += (request,)
-        # Only now, with all of them gone: else one of an owner that is dead would take what another one gives back.
+        # Serve only after all are removed: otherwise a request of the killed owner could take a returned element.
         return self._serve(finished)
 
     def _serve(self, finished: list[Request] | None = None) -> list[Request]:
-        """Advance the fronts of both lines until neither moves."""
+        """Advance the fronts of both lines until neither makes progress."""
         if finished is None:
             finished = self._finished = []
-        # By turns until neither moves: what goes in may be what a dequeue waits for, and what that takes makes room.
+        # Alternate between the lines: an enqueue may satisfy a waiting dequeue, which makes room for more enqueues.
         moved = True
         while moved and (self._enqueues or self._dequeues):
-            moved = bool(self._enqueues) and _serve_line(self._enqueues, self._let_in, finished)
-            if self._dequeues and _serve_line(self._dequeues, self._hand_out, finished):
+            moved = bool(self._enqueues) and _serve_line(self._enqueues, self._advance_enqueue, finished)
+            if self._dequeues and _serve_line(self._dequeues, self._advance_dequeue, finished):
                 moved = True
         return finished
 
-    def _let_in(self, request: EnqueueRequest | CloseRequest) -> Advance:
+    def _advance_enqueue(self, request: EnqueueRequest | CloseRequest) -> Advance:
         if self.closed:
-            request.error = CancelledError(None, None, f"queue {self.name!r} is closed")
+            request.error = CancelledError(None, None, f"Queue {self.name!r} is closed.")
             return Advance.FINISHED
         if isinstance(request, CloseRequest):
             self.closed = True
@@ -375,23 +380,24 @@ class QueueMachine:
     def _fill(self, request: EnqueueRequest) -> Advance:
         start = request.entered
         end = total = len(request.tokens)
-        if start == total:  # all are in, and an interrupt came before it left the line
+        if start == total:  # all elements are in, but an interrupt stopped the step before the request left the line
             return Advance.FINISHED
         if self.capacity >= 0:
             end = min(end, start + self.capacity - len(self._elements) - len(self.lent))
-            if end <= start:  # below it too: elements that were put back may exceed the capacity
+            # `end` may be less than `start`: elements that were returned may exceed the capacity.
+            if end <= start:
                 return Advance.NONE
         self._elements.add(request.tokens[start:end])
-        request.entered = end  # no interrupt comes between: `add` ends with the step that adds
+        request.entered = end  # no handler runs in between: `add` ends with the operation that adds
         return Advance.FINISHED if end == total else Advance.SOME
 
-    def _hand_out(self, request: DequeueRequest) -> Advance:
+    def _advance_dequeue(self, request: DequeueRequest) -> Advance:
         missing = request.num_wanted - len(request.taken)
-        if not missing:  # it has all, and an interrupt came before it left the line
+        if not missing:  # it has all elements, but an interrupt stopped the step before the request left the line
             return Advance.FINISHED
         available = len(self._elements)
         if self.closed and available < missing:
-            return self._hand_out_rest(request)
+            return self._advance_dequeue_rest(request)
         if not self.closed:
             available -= self.min_after_dequeue
         if available <= 0:
@@ -399,9 +405,9 @@ class QueueMachine:
         self._elements.move(min(available, missing), request.taken)
         return Advance.FINISHED if available >= missing else Advance.SOME
 
-    def _hand_out_rest(self, request: DequeueRequest) -> Advance:
-        """The queue is closed and holds too little."""
-        # All goes back first: an error leaves the queue as it was, and tells how much it holds.
+    def _advance_dequeue_rest(self, request: DequeueRequest) -> Advance:
+        """Finish a dequeue from a closed queue with too few elements."""
+        # Return all elements first: an error must leave the queue as it was, and its message reports the size.
         self._elements.put_back(request.taken)
         left = len(self._elements)
         if request.takes_fewer and left:
@@ -410,13 +416,14 @@ class QueueMachine:
             request.error = OutOfRangeError(
                 None,
                 None,
-                f"queue {self.name!r} is closed and holds {left} elements, {request.num_wanted} were asked for",
+                f"Queue {self.name!r} is closed and has insufficient elements "
+                f"(requested {request.num_wanted}, current size {left}).",
             )
         return Advance.FINISHED
 
 
 def _serve_line(line: deque[_R], advance: Callable[[_R], Advance], finished: list[Request]) -> bool:
-    """Advance the front of one line as far as it goes; true if anything moved."""
+    """Serve one line until its front must wait; return whether there was any progress."""
     moved = False
     while line:
         outcome = advance(line[0])
@@ -428,7 +435,7 @@ def _serve_line(line: deque[_R], advance: Callable[[_R], Advance], finished: lis
 
 
 def _finish_first(line: deque[_R], finished: list[Request]) -> None:
-    # Without a call from here on, so that no handler runs: an interrupt finds it in line, or finished.
+    # No calls from here on, so no handler runs: an interrupt finds the request in line, or finished.
     request = line[0]
     del line[0]
     request.finished = True
@@ -436,12 +443,13 @@ def _finish_first(line: deque[_R], finished: list[Request]) -> None:
 
 
 def notify(finished: list[Request]) -> None:
-    """Tell the callers of these requests, which have just finished; the list is empty then.
+    """Notify the callers of finished requests, and clear the list.
 
-    One that an interrupt strikes meanwhile is told again.
+    If an interrupt stops the loop, one caller may be notified twice.
     """
     while finished:
-        # Told first, then struck off: told twice it wakes once, struck off untold it would sleep for ever.
+        # Notify first, then delete: a second notification has no effect, but a missing one would block the caller
+        # forever.
         if finished[0].notify is not None:
             finished[0].notify()
         del finished[0]

@@ -1,4 +1,4 @@
-"""Makes the queue that an object of one of the three classes stands for, or finds the one of its shared name."""
+"""Creates the queue of a `FIFOQueue`, `PaddingFIFOQueue` or `RandomShuffleQueue`, or finds it by its shared name."""
 
 import operator
 from collections.abc import Callable, Iterable
@@ -34,15 +34,18 @@ def make_queue(
     min_after_dequeue: int = 0,
     seed: int | None = None,
 ) -> QueueRef:
-    """A new queue, or the one that has this shared name already: by that its errors call it, as TensorFlow's do.
+    """Return a new queue, or the existing one with this shared name.
+
+    Error messages of a shared queue use its shared name, as in TensorFlow.
 
     Raises:
-        TypeError: ``capacity`` is no integer.
-        InvalidArgumentError: The queue of this shared name is another one, or the name begins with ``_`` at a server.
-        FailedPreconditionError: This is a worker, and its trainer had no queue to share when it started.
-        UnavailableError: The server at which shared names are looked up is gone.
+        TypeError: ``capacity`` is not an integer.
+        InvalidArgumentError: The queue with this shared name has other properties, or the name starts with ``_`` and
+            is looked up at a server.
+        FailedPreconditionError: This is a worker, and its trainer had no queue to share when it started the worker.
+        UnavailableError: The server that resolves shared names has exited.
     """
-    bound = max(as_integer(capacity, "capacity"), -1)  # every negative one means: no bound
+    bound = max(as_integer(capacity, "capacity"), -1)  # all negative capacities mean unbounded, and must compare equal
     shapes = tuple(spec.shapes) if spec.has_shapes else None
     signature = Signature(class_name, tuple(spec.dtypes), shapes, bound, min_after_dequeue, seed)
     if not shared_name:
@@ -56,16 +59,16 @@ def make_queue(
 
 
 def reset_containers(directory: QueueDirectory, containers: Iterable[str]) -> None:
-    """Have a server forget the queues in these containers, without any all of its queues; who uses one, may go on.
+    """Make a server remove the queues in these containers, or all of its queues. Existing objects remain usable.
 
     Raises:
-        UnavailableError: The server is gone.
+        UnavailableError: The server has exited.
     """
     connection(_place_in(directory)).find(encode_reset(containers))
 
 
 def make_described(wanted: Description) -> QueueCore:
-    """A new queue for others, of which only the description is known."""
+    """Return a new queue, which another process has described."""
     signature = wanted.signature
     return _core(wanted.shared_name, signature, ElementSpec(list(signature.dtypes), signature.shapes))
 
@@ -83,17 +86,18 @@ def _new(name: str, signature: Signature, spec: ElementSpec) -> QueueCore:
 
 
 def _find(where: Lookup, wanted: Description, spec: ElementSpec) -> RemoteQueue:
-    """The queue of this description in another process."""
+    """Return the queue with this description in another process."""
     directory = where.directory
+    # A worker without the trainer's address would create its own queue, and its elements would never be dequeued.
     if not directory.address:
         raise FailedPreconditionError(
             None,
             None,
-            f"the shared queue {wanted.shared_name!r} would be another one in each worker: make it in the trainer "
-            "before the workers start",
+            f"Shared queue {wanted.shared_name!r} must be created in the trainer before the workers start. Otherwise "
+            "each worker would have a separate queue.",
         )
-    if directory.server and wanted.shared_name.startswith("_"):  # TensorFlow's servers keep these for themselves
-        raise InvalidArgumentError(None, None, f"shared_name cannot start with '_': {wanted.shared_name!r}")
+    if directory.server and wanted.shared_name.startswith("_"):  # reserved, as in TensorFlow's servers
+        raise InvalidArgumentError(None, None, f"shared_name must not start with '_', got {wanted.shared_name!r}.")
     place = _place_in(directory)
     return RemoteQueue(place._replace(number=connection(place).find(wanted.encode())), spec, wanted.shared_name)
 
@@ -104,8 +108,8 @@ def _place_in(directory: QueueDirectory) -> QueuePlace:
 
 
 def as_integer(value: Any, what: str) -> int:
-    """``value`` as an int; `TypeError` if it is none."""
+    """Return ``value`` as an int; raise `TypeError` if it is not an integer."""
     try:
         return operator.index(value)
     except TypeError:
-        raise TypeError(f"{what} must be an integer, got {value!r}") from None
+        raise TypeError(f"{what} must be an integer, got {value!r}.") from None

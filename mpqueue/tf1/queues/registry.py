@@ -1,7 +1,7 @@
-"""Queues that are found again by their ``shared_name``.
+"""Queues by their ``shared_name``.
 
-A shared queue lives until `reset`, also while no object stands for it, as a resource of a TensorFlow server does: a
-program may fill it in one function and read it in another.
+A shared queue exists until `reset`, even without any object that refers to it, like a resource of a TensorFlow server.
+So a program can fill the queue in one function and read it in another.
 """
 
 from collections.abc import Callable, Collection
@@ -20,10 +20,10 @@ class Registry:
         self._shared: dict[tuple[str, str], tuple[Signature, QueueCore]] = {}
 
     def find_or_make(self, wanted: Description, make: Callable[[], QueueCore]) -> QueueCore:
-        """The queue of this container and name, made now if there is none.
+        """Return the queue with this container and name, which is created if it does not exist.
 
         Raises:
-            InvalidArgumentError: There is a queue of this name with another signature.
+            InvalidArgumentError: A queue with this name and another signature exists.
         """
         key = wanted.container, wanted.shared_name
         with self._lock:
@@ -33,24 +33,28 @@ class Registry:
                 self._shared[key] = wanted.signature, core
                 return core
         for field, expected, got in zip(Signature._fields, known[0], wanted.signature, strict=True):
-            if got != expected and not (field == "seed" and got is None):  # who gives none takes any, as in TensorFlow
+            # A request without a seed accepts any seed, as in TensorFlow.
+            if got != expected and not (field == "seed" and got is None):
                 raise InvalidArgumentError(
-                    None, None, f"the shared queue {wanted.shared_name!r} exists with {field} {expected}, not {got}"
+                    None,
+                    None,
+                    f"Shared queue {wanted.shared_name!r} exists with {field} {expected!r}, got {got!r}. "
+                    "Use the same value or another shared_name.",
                 )
         return known[1]
 
     def reset(self, containers: Collection[str] = ()) -> None:
-        """Forget the names in these containers, without any all names; objects that stand for the queues go on."""
+        """Remove the names in these containers, or all names if there are none. Existing queue objects remain usable."""
         with self._lock:
             for key in list(self._shared):
                 if not containers or key[0] in containers:
                     del self._shared[key]
 
     def cores(self) -> list[QueueCore]:
-        """All queues that have a shared name."""
+        """Return all queues that have a shared name."""
         with self._lock:
             return [core for _, core in self._shared.values()]
 
 
 own = Registry()
-"""The queues of this process."""
+"""The shared queues of this process."""

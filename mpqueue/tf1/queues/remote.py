@@ -1,21 +1,16 @@
-"""`RemoteQueue`: a queue as a process uses it that does not own it.
+"""`RemoteQueue`: a queue in a process that does not own it, and the process's connections to owners.
 
-Values are converted and checked here, so that wrong input fails where it was given. An element is written to a block
-that the owner has granted, then one record enqueues it; a dequeue asks for elements, copies them once out of the blocks
-that the owner names, and gives those back. A call that is given up (timeout, closed session, Ctrl-C) is withdrawn: the
-owner answers what became of it, so that nothing is lost and nothing comes twice. (One that is interrupted is undone
-without an answer, see NOTE [ Interrupts ] in `core`.)
+To enqueue, the process writes an element to a block that the owner has granted, then writes one record. To dequeue, it
+requests elements, copies them out of the blocks named in the answer, and returns the blocks. Values are converted and
+checked here, so invalid input fails in the caller.
 
-Connections of a process to the owner of the queues that it uses.
+A call that times out, or is cancelled by a closed session, is withdrawn. The owner answers with the outcome, so that no
+element is lost or delivered twice. A call that a signal handler interrupts is undone without an answer, see
+NOTE [ Interrupts ] in `core`.
 
-Each thread that uses queues has a `Connection` of its own, so that no thread waits for another's answer, and none has
-to hand answers on. The memory and the pipe belong to the process, once per owner (`OwnerMapping`). A child that user
-code forks inherits the objects, but uses neither: it connects for itself.
-
-A thread of this process waits for an answer in one blocking read of its own socket; it has no other way of waiting.
-
-A thread asks for empty blocks ahead of its need, and for twice as many each time: a lone enqueue holds few blocks, and
-one that enqueues again and again waits for no answer.
+Each thread that uses queues has its own `Connection` and waits for answers in a blocking read of its socket. No thread
+depends on others to pass on answers. The memory and the pipe are shared by the process, once per owner
+(`OwnerMapping`). A forked child inherits these objects but opens its own connections.
 """
 
 import contextlib
@@ -57,46 +52,49 @@ from mpqueue.values.conversion import Array
 
 
 def owner_gone(place: QueuePlace) -> OpError:
-    """The error of who uses a queue whose owner has ended the connection."""
+    """Return the error for a connection that the owner has closed."""
     if place.server:
         return _server_gone(place)
-    return CancelledError(None, None, "the process that owned the queue is gone, or has ended this connection")
+    return CancelledError(None, None, "The process that owned the queue has exited or closed the connection.")
 
 
 def _server_gone(place: QueuePlace) -> UnavailableError:
-    # Not a CancelledError, which ends the threads of queue runners without a word.
+    # Not a `CancelledError`, which would end the threads of queue runners silently.
     return UnavailableError(
         None,
         None,
-        f"the server {place.server!r} is gone or was stopped, and with it its queues and what was in them; a new one "
-        "has new queues: connect to it, and make them anew",
+        f"The server {place.server!r} has exited or was stopped. Its queues and their elements are lost. Connect "
+        "to the new server and create the queues again.",
     )
 
 
 def owner_unreachable(place: QueuePlace, reason: BaseException | None = None) -> OpError:
-    """The error of who cannot connect to the owner of a queue, for this reason."""
+    """Return the error for an owner that cannot be reached, for the given reason."""
     if place.server:
         return _server_gone(place)
     if isinstance(reason, ForeignPeer):
         return CancelledError(
             None,
             None,
-            f"process {place.process_id}, which owned the queue, is gone, and somebody else listens in its place, who "
-            f"was sent nothing: {reason}",
+            f"Process {place.process_id}, which owned the queue, has exited. Another process listens at its address; "
+            f"no data was sent to that process: {reason}",
         )
     if not is_running(place.process_id):
-        return CancelledError(None, None, f"process {place.process_id}, which owned the queue, is gone")
+        return CancelledError(None, None, f"Process {place.process_id}, which owned the queue, has exited.")
     return FailedPreconditionError(
         None,
         None,
-        f"there is no way from process {os.getpid()} to process {place.process_id}, which owns the queue, or it has "
-        "dropped all of its queues: both must be of one user, on one machine and in one network namespace (container)",
+        f"Process {os.getpid()} cannot connect to process {place.process_id}, which owns the queue, or the owner has "
+        "deleted all of its queues. Both processes must run as the same user, on one machine and in one network "
+        "namespace (container).",
     )
 
 
+# A thread requests empty blocks ahead of its need, twice as many each time: a single enqueue holds few blocks, and
+# repeated enqueues never wait for a grant.
 _FIRST_BLOCKS = 4
 _MOST_BLOCKS = 512
-_FEWEST_BLOCKS = 2  # one to fill while the next is asked for
+_FEWEST_BLOCKS = 2  # one to fill while the next one is requested
 _MOST_BYTES = 1 << 20
 _READ_BYTES = 1 << 16
 
@@ -105,11 +103,11 @@ _NO_TOKENS: Array = np.empty(0, np.int64)
 
 
 generation = [0]
-"""Number of forks between this process and the one that was started; channels of another one are of no use."""
+"""Number of forks between the first process and this one. A channel of a different generation must not be used."""
 
 
 class Answer(NamedTuple):
-    """A message of the owner; see `wire.Down`."""
+    """An answer of the owner; see `wire.Down`."""
 
     kind: int
     number: int
@@ -119,22 +117,22 @@ class Answer(NamedTuple):
 
 
 class OwnerMapping:
-    """One owner's memory and pipe, which all connections of this process to it share.
+    """The memory and the pipe of one owner, shared by all connections of this process to it.
 
     Args:
-        fds: The pipe and the memory, as received.
+        fds: Descriptors of the pipe and the memory, as received.
         size: Size of the memory in bytes.
 
     Attributes:
-        segment: The owner's blocks.
-        words: The same as 8-byte words.
-        pipe: Takes records.
+        segment: The owner's shared memory.
+        words: The shared memory as 8-byte words.
+        pipe: Descriptor to write records to.
     """
 
     def __init__(self, fds: list[int], size: int) -> None:
         self.pipe = descriptors.own(fds[0])
         self.segment = Segment(fds[1], size, "shm")
-        os.close(fds[1])  # the mapping has one of its own
+        os.close(fds[1])  # the mapping remains valid without the descriptor
         self.segment.fd = -1
         self.words = memoryview(self.segment.memory).cast("q")
         weakref.finalize(self, _close_own, self.pipe, generation[0]).atexit = False
@@ -148,17 +146,17 @@ class Connection:
     """One thread's connection to one owner.
 
     Args:
-        place: The place of any of the owner's queues.
+        place: Place of any of the owner's queues.
 
     Raises:
-        CancelledError: The owner is gone.
-        FailedPreconditionError: It lives, but cannot be reached from here.
-        UnavailableError: It is a server, and gone or not to be reached.
+        CancelledError: The owner has exited.
+        FailedPreconditionError: The owner is running but cannot be reached from this process.
+        UnavailableError: The owner is a server that has exited or cannot be reached.
     """
 
     def __init__(self, place: QueuePlace) -> None:
         self._place = place
-        # Held where cells of it are counted in: reentrant, for a handler may strike there, and connect anew.
+        # Held while a tally counts in this connection's cells. Reentrant, because a signal handler may reconnect there.
         self.counting = RLock()
         self.channels: weakref.WeakValueDictionary[int, QueueChannel] = weakref.WeakValueDictionary()
         self.last_call = 0
@@ -177,19 +175,22 @@ class Connection:
         self._close = descriptors.close_with(self, self._sock)
         self._buffer = bytearray()
         number, self.memory, self._mark = self._greet(self._place)
-        # Another thread may count by the connection that this one replaces, whose end gives its words to others.
+        # Another thread may be counting in cells of the connection that this one replaces. When that connection
+        # closes, the owner reuses the words.
         with self.counting:
             self.number = number
+        # Grants and requests of the old connection are void: its blocks return to the owner when it closes.
         self._pipe = self.memory.pipe
-        self._blocks: dict[int, list[int]] = {}  # lines, see `wire.take_first`
+        self._blocks: dict[int, list[int]] = {}  # empty blocks by size class, in the order of `wire.take_first`
         self._is_wanted: set[int] = set()
 
     def renew(self) -> None:
-        """Connect anew, after an exception that came from anywhere: it may have come between a block and its record.
+        """Reconnect after an exception, which may have occurred between filling a block and writing its record.
 
-        Both sides count the blocks that were granted and filled; if they disagreed, the next element would be another.
+        Both sides count the granted and filled blocks. If the counts differed, the wrong block would be enqueued next.
         """
-        close = self._close  # only then: until the channels are attached again, the old one keeps their queues alive
+        # The old connection prevents the deletion of its queues. Close it only after the channels are attached again.
+        close = self._close
         self._open()
         for channel in list(self.channels.values()):
             channel.begin(*self._attach(channel.queue))
@@ -202,7 +203,7 @@ class Connection:
             raise
         except OSError:
             head, fds = b"", []
-        if len(head) < HEAD.size or len(fds) != 2:  # the owner has ended in between
+        if len(head) < HEAD.size or len(fds) != 2:  # the owner has exited in the meantime
             close_descriptors(fds)
             raise owner_unreachable(place)
         _kind, number, size, mark, _ = HEAD.unpack(head)
@@ -217,42 +218,45 @@ class Connection:
     # -- Sending
 
     def call(self, kind: int, queue: int, argument: int = 0, *, flag: int = 0, seq: int = 0) -> int:
-        """Write a record; the number that its answer will bear."""
+        """Write a record for a new call; return the call's number, which its answer repeats."""
         self.last_call = number = (self.last_call + 1) & 0xFFFFFFFF
         self.send(kind, queue, number, argument, flag=flag, seq=seq)
         return number
 
     def send(self, kind: int, queue: int, number: int, argument: int = 0, *, flag: int = 0, seq: int = 0) -> None:
-        """Write a record about the call of that number."""
+        """Write a record about the call with that number."""
+        # A write of this size to a pipe is atomic: a killed process has written the whole record or no byte.
         try:
             _write(self._pipe, _pack(self._mark | kind, flag, self.number, queue, number, argument, seq))
         except BrokenPipeError:
             raise self.ending(owner_gone(self._place)) from None
 
     def send_last(self, kind: int, queue: int, number: int, argument: int = 0) -> None:
-        """Write a record behind which no handler of a signal runs before the caller's caller goes on."""
+        """Write a record, after which no signal handler runs until the caller's caller continues."""
         record = _pack(self._mark | kind, 0, self.number, queue, number, argument, 0)
         try:
+            # An unpacked list: CPython runs no handlers between building it and returning from this function.
             [*map(_write, (self._pipe,), (record,))]
         except BrokenPipeError:
             raise self.ending(owner_gone(self._place)) from None
 
     def ending(self, error: BaseException) -> BaseException:
-        """Note, and return, an error with which a call ends of itself: nothing of it is to be undone."""
-        self._ending = weakref.ref(error)  # weakly: it holds the frames of the call
+        """Remember and return an error that ends a call normally, which `undo` must ignore."""
+        self._ending = weakref.ref(error)  # a strong reference would retain the frames of the call
         return error
 
     def undo(self, queue: int, before: int, error: BaseException) -> None:
-        """Take back the calls behind that of number ``before``, whatever has become of them, and connect anew.
+        """Undo all calls after call number ``before``, in any state, and reconnect.
 
-        After an exception that came from anywhere: what interrupts a call is raised, whatever becomes of this. Not
-        after the errors that end a call.
+        Call it after an exception that may have interrupted the calls at any point. It has no effect if ``error`` is the
+        regular outcome of a call. It raises no error, so that the caller can raise the original exception.
         """
-        # Known by the object and not by its class, since a handler may raise any. A corrupt element is not put back.
+        # Compare the object, not the class: a signal handler may raise any class. A corrupt element must not return to
+        # the queue, where the next consumer would fail as well.
         if error is self._ending() or isinstance(error, DataLossError):
             return
         with defer_signals(), contextlib.suppress(OpError, SharedMemoryFull):
-            # Each of them: nobody knows here which one was struck, and the owner finds nothing to undo of the others.
+            # Undo each call: it is unknown which one was interrupted. The owner ignores calls that are already over.
             while before != self.last_call:
                 before = (before + 1) & 0xFFFFFFFF
                 self.send(Up.UNREAD, queue, before)
@@ -261,7 +265,10 @@ class Connection:
     # -- Blocks
 
     def block(self, size_class: int) -> int | None:
-        """An empty block, to be filled and reported before the next; None if there is none: see `want`."""
+        """Return an empty block, or None if there is none: then call `want`.
+
+        Fill and report the block before you take the next one.
+        """
         have = self._blocks.get(size_class)
         if have is None or len(have) <= self._low[size_class]:
             have = self._look_ahead(size_class, 1)
@@ -270,73 +277,77 @@ class Connection:
         return have.pop()
 
     def blocks(self, size_class: int, count: int) -> list[int] | None:
-        """Empty blocks, to be filled and reported in this order; None if there are not so many: see `want`."""
+        """Return empty blocks, to fill and report in this order, or None if there are fewer: then call `want`."""
         have = self._look_ahead(size_class, count)
         return None if len(have) < count else take_first(have, count)
 
     def _look_ahead(self, size_class: int, count: int) -> list[int]:
-        """Ask for more blocks in time, so that this many may be used; waits for an answer, but not for memory."""
+        """Request more blocks before they run out; return the list of empty blocks.
+
+        Waits for the answer to an earlier request if there are fewer than ``count``, but not for memory.
+        """
         have = self._blocks.setdefault(size_class, [])
-        # What was asked for ahead is answered at once, perhaps with none: no need to stand in line for memory yet.
+        # The owner answers a request ahead at once, possibly without blocks. Then `want` waits for memory.
         while len(have) < count and size_class in self._is_wanted:
-            found = self._next(None)
-            if found is not None:
-                self._note(found)
+            answer = self._next(None)
+            if answer is not None:
+                self._note(answer)
         if len(have) >= count and len(have) - count <= self._low[size_class] and size_class not in self._is_wanted:
             self._is_wanted.add(size_class)
-            # Number 0 is no call's: whatever waits for an answer next takes this one in on its way, see `_note`.
+            # Call number 0: the answer is handled by the next call that reads the socket, see `_note`.
             self.send(Up.WANT, 0, 0, self._num_to_want(size_class, count), flag=size_class)
         return have
 
     def want(self, queue: int, size_class: int, count: int) -> int:
-        """Ask for blocks without which it cannot go on; the number of the call, whose answer is for `keep`."""
+        """Request blocks without which the call cannot continue; return the call number. Pass the answer to `keep`."""
         missing = count - len(self._blocks.setdefault(size_class, []))
         wanted = max(self._num_to_want(size_class, count), missing)
         return self.call(Up.WANT, queue, wanted, flag=size_class, seq=count)
 
     def _num_to_want(self, size_class: int, count: int) -> int:
-        """Twice as many as the last time, or as are used at once, within bounds."""
+        """Return the number of blocks to request: twice the last number or the number in use, within limits."""
         most = max(_FEWEST_BLOCKS, min(_MOST_BLOCKS, _MOST_BYTES // class_bytes(size_class)))
         wanted = min(most, 2 * max(self._num_wanted.get(size_class, _FIRST_BLOCKS // 2), count))
-        # Asked for anew when half of them are used: the answer may come while the other half lasts.
+        # The next request is sent when half of the blocks are used, so that its answer arrives during the other half.
         self._num_wanted[size_class], self._low[size_class] = wanted, wanted // 2
         return wanted
 
-    def keep(self, found: "Answer") -> None:
-        """Take in the blocks of an answer."""
-        put_last(self._blocks[found.one], np.frombuffer(found.data, np.int64).tolist())
+    def keep(self, answer: "Answer") -> None:
+        """Store the blocks that an answer grants."""
+        put_last(self._blocks[answer.one], np.frombuffer(answer.data, np.int64).tolist())
 
     # -- Receiving
 
     def answer(self, number: int) -> Answer:
-        """Wait for the answer to a call, as long as it takes; errors as `answer_within`."""
-        found = self.answer_within(number, None)
-        assert found is not None
-        return found
+        """Wait indefinitely for the answer to a call. Raises the same errors as `answer_within`."""
+        answer = self.answer_within(number, None)
+        assert answer is not None
+        return answer
 
     def answer_within(self, number: int, timeout: float | None) -> Answer | None:
-        """Wait for the answer to a call; None if the time is over.
+        """Wait for the answer to a call; return None on timeout.
 
         Raises:
-            CancelledError: The owner is gone.
-            UnavailableError: It was a server.
+            CancelledError: The owner has exited.
+            UnavailableError: The owner was a server.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            found = self._next(left)
-            if found is None:
+            answer = self._next(left)
+            if answer is None:
                 return None
-            if found.number == number:
-                return found
-            self._note(found)
+            if answer.number == number:
+                return answer
+            self._note(answer)
 
-    def _note(self, found: Answer) -> None:
-        """Take in an answer that no call waits for: blocks asked for ahead, or a late answer within a window."""
-        if found.kind == Down.BLOCKS and not found.number:
-            self.keep(found)
-            self._is_wanted.discard(found.one)
-        elif found.kind == Down.REVOKED:
+    def _note(self, answer: Answer) -> None:
+        """Handle an answer that no call waits for: blocks requested ahead, or a late answer to an ADMIT."""
+        if answer.kind == Down.BLOCKS and not answer.number:
+            self.keep(answer)
+            self._is_wanted.discard(answer.one)
+        elif answer.kind == Down.REVOKED:
+            # The owner has taken back all empty blocks of this connection, see `shortage`.
             for have in self._blocks.values():
                 have.clear()
 
@@ -350,7 +361,8 @@ class Connection:
                     data = bytes(buffer[HEAD.size : end])
                     del buffer[:end]
                     return Answer(kind, number, one, two, data)
-            if timeout is not None or are_signals_deferred():  # handlers may run in the wait alone
+            # Use `poll` if there is a timeout, or to allow deferred handlers to run during the wait only.
+            if timeout is not None or are_signals_deferred():
                 poll = select.poll()
                 poll.register(self._sock, select.POLLIN)
                 if not allow_signals(poll.poll, None if timeout is None else timeout * 1000):
@@ -366,10 +378,10 @@ class Connection:
     # -- Queues
 
     def attach(self, queue: int) -> "QueueChannel":
-        """Begin to use a queue.
+        """Return the channel to a queue, which is created at the first call.
 
         Raises:
-            CancelledError: It is gone.
+            CancelledError: The queue was deleted.
         """
         channel = self.channels.get(queue)
         if channel is None:
@@ -377,23 +389,24 @@ class Connection:
         return channel
 
     def _attach(self, queue: int) -> tuple[int, int]:
-        found = self._ask(self.call(Up.ATTACH, queue))
-        return found.one, found.two
+        answer = self._ask(self.call(Up.ATTACH, queue))
+        return answer.one, answer.two
 
     def _ask(self, number: int) -> Answer:
-        found = self.answer(number)
-        if found.kind == Down.FAILED:
-            error = decode_error(found.one, found.two, found.data)
-            assert error is not None  # nobody withdraws these calls
+        answer = self.answer(number)
+        if answer.kind == Down.FAILED:
+            error = decode_error(answer.one, answer.two, answer.data)
+            assert error is not None  # None means withdrawn, and these calls are never withdrawn
             raise error
-        return found
+        return answer
 
     def find(self, description: bytes) -> int:
-        """The number of a queue with a shared name, made now if there is none.
+        """Return the number of the queue with a shared name, which is created if it does not exist.
 
         Raises:
-            InvalidArgumentError: There is another one under this name.
+            InvalidArgumentError: A queue with this name and other properties exists.
         """
+        # The description is passed in a block, since records have a fixed size.
         size_class = class_for(len(description))
         token = self.block(size_class)
         if token is None:
@@ -410,13 +423,13 @@ class QueueChannel:
     Args:
         connection: The connection.
         queue: Number of the queue.
-        place: The place of the limit, the number up to which enqueues need no answer; see `windows`.
-        num_enqueued: By this connection, before.
+        place: Index of the word with the limit up to which enqueues need no answer; see `windows`.
+        num_enqueued: Number of elements that this connection has enqueued before.
 
     Attributes:
-        connection: As given.
-        queue: As given.
-        generation: The process's `generation` when this was made.
+        connection: The connection.
+        queue: Number of the queue.
+        generation: The process's `generation` when the channel was created.
     """
 
     def __init__(self, connection: Connection, queue: int, place: int, num_enqueued: int) -> None:
@@ -425,7 +438,7 @@ class QueueChannel:
         self.begin(place, num_enqueued)
 
     def begin(self, place: int, num_enqueued: int) -> None:
-        """Count on, with the limit at ``place``: the connection is attached to the queue."""
+        """Start counting from ``num_enqueued``, after the connection was attached to the queue."""
         self._words, self._place = self.connection.memory.words, place
         self._num_enqueued = num_enqueued
         self._num_taken = 0
@@ -433,48 +446,63 @@ class QueueChannel:
 
     @property
     def window(self) -> int:
-        """Number of elements that may be enqueued now without waiting for an answer."""
+        """Number of elements that can be enqueued now without waiting for an answer."""
         return max(0, int(self._words[self._place]) - self._num_enqueued)
 
     def fill(self, size_class: int, count: int) -> None:
-        """Report that the next blocks of a class hold elements, to be enqueued with what follows."""
+        """Report that the next ``count`` blocks of a class are filled. The next `enqueue` puts them into the queue."""
         self.connection.send(Up.FILLED, self.queue, 0, count, flag=size_class)
 
     def enqueue(self, size_class: int, count: int, total: int) -> int | None:
-        """Enqueue what was filled, and so many blocks more; the number of the call if it has to be waited for."""
+        """Enqueue all reported blocks and ``count`` more.
+
+        Args:
+            size_class: Size class of the additional blocks.
+            count: Number of additional blocks.
+            total: Number of elements in this call.
+
+        Returns:
+            The number of the call to wait for, or None if the elements are in the queue already.
+        """
         self._num_enqueued = seq = self._num_enqueued + total
         words, place = self._words, self._place
         if words[place] < seq:
             return self.connection.call(Up.ENQUEUE, self.queue, count, flag=size_class, seq=seq)
         number = self.connection.call(Up.ADMIT, self.queue, count, flag=size_class, seq=seq)
-        # The record first, then this look. The owner writes the limit first and reads the pipe behind that: so at least
-        # one of the two sees the other, and no element goes in beyond a recall unseen.
+        # Write the record, then read the limit. The owner writes the limit, then reads the pipe. So at least one side
+        # sees the other, and no element enters unnoticed beyond a recalled window.
         if words[place] >= seq:
             return None
+        # Recalled in between: the owner answers at once if the element is in the queue, or else when it was enqueued.
         self.connection.send(Up.CONFIRM, self.queue, number)
         return number
 
     def lend(self, tokens: Array, place: int) -> None:
-        """These elements may be taken without asking, as long as the limit at ``place`` says so."""
+        """Store a lease: elements that may be taken without an answer while the limit at ``place`` permits it."""
         self.lease, self._lease_place = tokens, place
 
     def take(self, count: int) -> bool:
-        """Take the first elements of the lease, which were copied; False if that was over: they are another's.
+        """Take the first elements of the lease, which must have been copied already.
 
-        No handler of a signal runs behind it before the caller goes on.
+        No signal handler runs between its return and the caller's next operation.
+
+        Returns:
+            False if the lease had ended. Then another consumer gets the elements, and the copies must be discarded.
         """
         connection, words, place = self.connection, self._words, self._lease_place
         self.lease = self.lease[count:]
         self._num_taken = seq = self._num_taken + count
-        # Numbered as a call is, so that `undo` takes it back.
+        # Numbered like a call, so that `undo` also undoes it.
         connection.last_call = number = (connection.last_call + 1) & 0xFFFFFFFF
         connection.send_last(Up.TAKE, self.queue, number, count)
-        # Behind the record, as in `enqueue`: by that either the owner has seen the TAKE, or this sees the recall.
+        # Read the limit after writing the record, as in `enqueue`: either the owner has read the TAKE, or this thread
+        # sees the recall.
         if words[place] >= seq:
             return True
-        found = connection.answer(connection.call(Up.CONFIRM, self.queue, flag=1, seq=seq))
+        answer = connection.answer(connection.call(Up.CONFIRM, self.queue, flag=1, seq=seq))
+        # After a recall the lease is over, whether this TAKE was in time or not.
         self.lease = _NO_TOKENS
-        if found.one:
+        if answer.one:
             connection.send_last(Up.READ, self.queue, number)
             return True
         self._num_taken -= count
@@ -482,7 +510,7 @@ class QueueChannel:
 
 
 class _Own(threading.local):
-    """This thread's connections; held by the channels, which `RemoteQueue`s hold: each ends with the last of these."""
+    """This thread's connections. Channels hold them strongly, and `RemoteQueue` objects hold the channels."""
 
     def __init__(self) -> None:
         self.connections: weakref.WeakValueDictionary[Address, Connection] = weakref.WeakValueDictionary()
@@ -492,20 +520,22 @@ _own = _Own()
 
 
 def connection(place: QueuePlace) -> Connection:
-    """This thread's connection to the owner of a queue, made now if there is none."""
-    found = _own.connections.get(place.address)
-    if found is None:
-        found = _own.connections[place.address] = Connection(place)
-    return found
+    """Return this thread's connection to the owner of a queue, which is opened at the first call."""
+    existing = _own.connections.get(place.address)
+    if existing is None:
+        existing = _own.connections[place.address] = Connection(place)
+    return existing
 
 
 def _close_own(fd: int, made_in: int) -> None:
-    if generation[0] == made_in:  # in a fork it is closed already, and its number may be another's
+    # A forked child has closed the descriptor already, and its number may refer to another file.
+    if generation[0] == made_in:
         descriptors.close(fd)
 
 
 def _in_child() -> None:
     global _mappings, _mappings_lock
+    # Another thread of the parent may have held the lock at the fork, so the child needs a new one.
     _mappings, _mappings_lock = weakref.WeakValueDictionary(), Lock()
     _own.connections.clear()
     generation[0] += 1
@@ -514,22 +544,22 @@ def _in_child() -> None:
 os.register_at_fork(after_in_child=_in_child)
 
 
-_SMALL_WINDOW: Final = 128  # elements; halves of it would cost more than they bring
+_SMALL_WINDOW: Final = 128  # elements; reserving half of a smaller window would cost more than it saves
 
 
 class RemoteQueue:
-    """A queue that lives in another process.
+    """A queue that another process owns.
 
     Args:
-        place: The address of its owner, and its number there.
-        spec: The components of its elements.
-        name: The name it was made with.
+        place: Address of the owner, and the queue's number there.
+        spec: The components of the elements.
+        name: Name of the queue.
 
     Attributes:
-        place: As given.
-        spec: As given.
-        name: As given.
-        dtypes: The dtypes of the components.
+        place: Address of the owner, and the queue's number there.
+        spec: The components of the elements.
+        name: Name of the queue.
+        dtypes: Dtypes of the components.
     """
 
     def __init__(self, place: QueuePlace, spec: ElementSpec, name: str) -> None:
@@ -539,12 +569,12 @@ class RemoteQueue:
 
     @property
     def size(self) -> int:
-        """Number of elements in it."""
+        """Number of elements in the queue."""
         return self._ask().one
 
     @property
     def is_closed(self) -> bool:
-        """True once a close was processed."""
+        """True once the queue is closed."""
         return bool(self._ask().two)
 
     def _ask(self) -> Answer:
@@ -555,12 +585,13 @@ class RemoteQueue:
     # -- Enqueue
 
     def enqueue(self, components: list[Array], timeout: float | None) -> None:
-        """Put one element in."""
+        """Enqueue one element; block while the queue is full."""
         self.spec.check(components)
         if timeout is not None:
             timeout = checked_timeout(timeout)
         channel = self._channel()
-        # From here on an interrupt may come between a block and its record: all calls behind `before` are undone.
+        # From here on, an interrupt may occur between filling a block and writing its record. `undo` undoes all calls
+        # after `before`.
         codec, before = self._codec, channel.connection.last_call
         try:
             size_class, pieces = (codec.size_class, None) if codec.is_single else codec.plan(components)
@@ -571,7 +602,7 @@ class RemoteQueue:
                 codec.write_one(token, components[0])
             else:
                 codec.write(token, pieces)
-            # Written as a whole before the record: whoever is killed before that has put nothing in.
+            # The element is complete before its record is written: a process killed earlier has enqueued no element.
             number = channel.enqueue(size_class, 1, 1)
             if number is not None:
                 self._finish(channel, number, timeout, "enqueue of 1 element")
@@ -580,7 +611,7 @@ class RemoteQueue:
             raise
 
     def enqueue_many(self, components: list[Array], timeout: float | None) -> None:
-        """Put the rows of the components in."""
+        """Enqueue the rows of the components."""
         count = self.spec.check_many(components)
         timeout = checked_timeout(timeout)
         channel = self._channel()
@@ -594,40 +625,41 @@ class RemoteQueue:
             else:
                 timeout = self._write_varying_rows(channel, components, count, timeout)
                 number = channel.enqueue(0, 0, count)
-            if number is not None:  # one record for all rows: they go in together, or none does
+            if number is not None:
+                # One record enqueues all rows: either all of them are enqueued or none.
                 self._finish(channel, number, timeout, f"enqueue of {count} elements")
         except BaseException as error:
             channel.connection.undo(channel.queue, before, error)
             raise
 
     def set_aside(self, count: int) -> int:
-        """Return for how many of so many elements the owner has set room aside for this thread.
+        """Return how many of ``count`` elements this thread can enqueue in room that the owner has reserved for it.
 
-        Half of them if they are many: the owner sets more aside while the others are still to come.
+        For a large window, use only half of it: the owner enlarges the window while the other half is being produced.
         """
         window = self._channel().window
         return min(count, window if window <= _SMALL_WINDOW else (window + 1) // 2)
 
     def release(self, count: int) -> None:
-        """Do nothing: what is set aside stays so until it is used."""
+        """No-op: room remains reserved until it is used."""
 
     def _write_rows(
         self, channel: QueueChannel, components: list[Array], count: int, timeout: float | None
     ) -> float | None:
-        """Write all rows; what is left of the timeout."""
+        """Write all rows to blocks; return the rest of the timeout."""
         size_class = self._codec.size_class
         tokens = channel.connection.blocks(size_class, count)
         if tokens is None:
             timeout = self._wait_for_blocks(channel, size_class, count, timeout)
             tokens = channel.connection.blocks(size_class, count)
-            assert tokens is not None  # they were granted for this very call
+            assert tokens is not None  # the blocks were granted for this call
         self._codec.write_rows(tokens, components)
         return timeout
 
     def _write_varying_rows(
         self, channel: QueueChannel, components: list[Array], count: int, timeout: float | None
     ) -> float | None:
-        """Write and report all rows, each to a block of its own size; what is left of the timeout."""
+        """Write and report all rows, each in a block of its size; return the rest of the timeout."""
         for row in range(count):
             size_class, pieces = self._codec.plan([block[row, ...] for block in components])
             token = channel.connection.block(size_class)
@@ -635,7 +667,7 @@ class RemoteQueue:
                 try:
                     token, timeout = self._wait_for_block(channel, size_class, timeout)
                 except (OpError, SharedMemoryFull):
-                    # Else the rows that are reported would go in with the next element of this thread.
+                    # Without DROP, the reported rows would be enqueued together with this thread's next element.
                     channel.connection.send(Up.DROP, channel.queue, 0)
                     raise
             self._codec.write(token, pieces)
@@ -653,29 +685,32 @@ class RemoteQueue:
     def _wait_for_blocks(
         self, channel: QueueChannel, size_class: int, count: int, timeout: float | None
     ) -> float | None:
-        """Wait until there is memory; what is left of the timeout.
+        """Wait until shared memory is free; return the rest of the timeout.
 
         Raises:
-            SharedMemoryFull: There will be none.
+            SharedMemoryFull: No process can free enough memory.
         """
         began = time.monotonic()
         number = channel.connection.want(channel.queue, size_class, count)
-        found = self._finish(
-            channel, number, timeout, f"enqueue, for lack of {count * class_bytes(size_class):,} bytes of shared memory"
+        answer = self._finish(
+            channel,
+            number,
+            timeout,
+            f"enqueue, which waits for {count * class_bytes(size_class):,} bytes of shared memory",
         )
-        channel.connection.keep(found)
+        channel.connection.keep(answer)
         return None if timeout is None else max(0.0, timeout - (time.monotonic() - began))
 
     # -- Dequeue
 
     def dequeue(self, timeout: float | None, result: Callable[[list[Any]], Any]) -> Any:
-        """Take one element out."""
+        """Dequeue one element; block while the queue is empty."""
         return self._take(1, timeout, result, takes_fewer=False, as_one=True)
 
     def dequeue_many(
         self, count: int, timeout: float | None, result: Callable[[list[Any]], Any], *, takes_fewer: bool
     ) -> Any:
-        """Take elements out, stacked."""
+        """Dequeue several elements, stacked."""
         self.spec.check_count(count, self.name)
         if count == 0:
             self._channel()
@@ -698,19 +733,21 @@ class RemoteQueue:
         before = connection.last_call
         try:
             if len(channel.lease) >= count:
-                # Copied, then taken: whoever is killed in between has taken nothing. A copy whose TAKE comes too late
-                # may be of what another one writes by now, and is thrown away.
-                found = result(self._elements(channel.lease[:count], as_one=as_one))
+                # Copy first, then take: a process killed in between has taken no element. If the TAKE is too late, the
+                # block may have been overwritten during the copy, and the copy is discarded.
+                value = result(self._elements(channel.lease[:count], as_one=as_one))
                 if channel.take(count):
-                    return found
-            channel.lease = _NO_TOKENS  # it ends with the next record
+                    return value
+            channel.lease = _NO_TOKENS  # the owner ends the lease when it reads the next record
             call = connection.call(Up.DEQUEUE, channel.queue, min(count, MAX_COUNT), flag=int(takes_fewer))
             answer = self._finish(channel, call, timeout, f"dequeue of {count} elements")
             tokens = np.frombuffer(answer.data, np.int64)
             channel.lend(tokens[answer.one :], answer.two)
-            found = result(self._elements(tokens[: answer.one], as_one=as_one))
+            value = result(self._elements(tokens[: answer.one], as_one=as_one))
+            # The last step: after READ the owner frees the blocks, so no interrupt may occur between it and the
+            # return.
             connection.send_last(Up.READ, channel.queue, call)
-            return found  # noqa: TRY300 - here, where no handler runs between
+            return value  # noqa: TRY300 - no handler runs between READ and this return
         except BaseException as error:  # no memory for the batch, or Ctrl-C
             connection.undo(channel.queue, before, error)
             raise
@@ -724,7 +761,7 @@ class RemoteQueue:
     # -- Close
 
     def close(self, cancel_pending_enqueues: bool, timeout: float | None) -> None:
-        """Close it: behind the enqueues that wait, or now."""
+        """Close the queue, after pending enqueues or by cancelling them."""
         timeout = checked_timeout(timeout)
         channel = self._channel()
         before = channel.connection.last_call
@@ -736,16 +773,20 @@ class RemoteQueue:
             raise
 
     def join_tally(self, number: int, size: int) -> tuple[QueueChannel, list[int]]:
-        """Ask the queue's owner for cells of a tally: the words of memory, none if it has no such tally."""
+        """Request cells of a tally from the queue's owner.
+
+        Returns:
+            The channel, and the indices of the cells; empty if the owner does not have this tally.
+        """
         with defer_signals():
             channel = self._channel()
-            found = channel.connection.answer(channel.connection.call(Up.TALLY, channel.queue, flag=size, seq=number))
-        return channel, np.frombuffer(found.data, np.int64).tolist()
+            answer = channel.connection.answer(channel.connection.call(Up.TALLY, channel.queue, flag=size, seq=number))
+        return channel, np.frombuffer(answer.data, np.int64).tolist()
 
     # -- Calls
 
     def _channel(self) -> QueueChannel:
-        """This thread's channel to the queue."""
+        """Return this thread's channel to the queue."""
         try:
             channel: QueueChannel = self._own.channel
             if channel.generation == generation[0]:
@@ -755,7 +796,8 @@ class RemoteQueue:
         with defer_signals():
             channel = connection(self.place).attach(self.place.number)
             memory = channel.connection.memory
-            if memory is not self._memory:  # one for all threads; another one behind a fork
+            # All threads share the owner's memory. After a fork, the child has mapped it again.
+            if memory is not self._memory:
                 self._memory = memory
                 self._codec = BlockCodec(self.spec, memory.segment)
                 self._storage = SharedStorage(self.spec, self._codec, has_plain=False)
@@ -763,24 +805,25 @@ class RemoteQueue:
         return channel
 
     def _finish(self, channel: QueueChannel, number: int, timeout: float | None, what: str) -> Answer:
-        """See a call through to its end."""
+        """Wait until a call has finished; on timeout or cancellation, withdraw it and raise the error."""
         given_up: list[OpError] = []
 
         def give_up(error: OpError) -> None:
-            if not given_up:  # the first of several reasons counts
+            if not given_up:  # report the first of several reasons
                 given_up.append(error)
                 channel.connection.send(Up.WITHDRAW, channel.queue, number)
 
         with cancellable(give_up):
-            found = channel.connection.answer_within(number, timeout)
-            if found is None:
-                text = f"queue {self.name!r} did not finish the {what} within {timeout} s"
+            answer = channel.connection.answer_within(number, timeout)
+            if answer is None:
+                text = f"Queue {self.name!r} did not finish the {what} within {timeout} s."
                 give_up(DeadlineExceededError(None, None, text))
-                # Also a call that is given up is answered: the owner alone knows whether it had ended before.
-                found = channel.connection.answer(number)
-        if found.kind == Down.FAILED:  # None: as it was withdrawn from here, the reason is here
-            raise channel.connection.ending(decode_error(found.one, found.two, found.data) or given_up[0])
-        return found
+                # Wait for the answer also after the withdrawal: only the owner knows whether the call had finished.
+                answer = channel.connection.answer(number)
+        # The encoded error is None if the call was withdrawn by this thread, which knows the reason.
+        if answer.kind == Down.FAILED:
+            raise channel.connection.ending(decode_error(answer.one, answer.two, answer.data) or given_up[0])
+        return answer
 
     def __repr__(self) -> str:
         return f"{self.name!r} of process {self.place.process_id}"

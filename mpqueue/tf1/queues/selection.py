@@ -1,4 +1,4 @@
-"""The interface of whatever a `QueueBase` stands for, and a queue that is one of several, chosen anew at each call."""
+"""The interface of the queue that a `QueueBase` refers to, and a queue that is selected from several at each call."""
 
 import operator
 from collections.abc import Callable, Sequence
@@ -10,58 +10,58 @@ from mpqueue.values.dtypes import DType
 
 
 class QueueRef(Protocol):
-    """The queue itself (`core.QueueCore`), one in another process (`remote.RemoteQueue`), or a `Selection`.
+    """The queue itself (`core.QueueCore`), a remote queue (`remote.RemoteQueue`), or a `Selection`.
 
-    A `QueueBase` calls it, in any thread. Components are arrays of the queue's dtypes; a ``timeout`` is whatever the
-    user gave, to be checked by `mpqueue.engine.members.checked_timeout`.
+    `QueueBase` may call it in any thread. Components are arrays of the queue's dtypes. The implementation validates
+    ``timeout`` with `mpqueue.engine.members.checked_timeout`.
     """
 
     @property
     def name(self) -> str:
-        """The name it was made with."""
+        """Name of the queue."""
 
     @property
     def dtypes(self) -> list[DType]:
-        """The dtypes of the components."""
+        """Dtypes of the components."""
 
     @property
     def size(self) -> int:
-        """Number of elements in it."""
+        """Number of elements in the queue."""
 
     @property
     def is_closed(self) -> bool:
-        """True once a close was processed."""
+        """True once the queue is closed."""
 
     def enqueue(self, components: list[Array], timeout: float | None) -> None:
-        """Put one element in."""
+        """Enqueue one element."""
 
     def enqueue_many(self, components: list[Array], timeout: float | None) -> None:
-        """Put the rows of the components in."""
+        """Enqueue the rows of the components."""
 
     def dequeue(self, timeout: float | None, result: Callable[[list[Any]], Any]) -> Any:
-        """Take one element out, and return what ``result`` makes of it; if that is interrupted, it goes back."""
+        """Dequeue one element and return ``result(components)``. If that is interrupted, the element returns."""
 
     def dequeue_many(
         self, count: int, timeout: float | None, result: Callable[[list[Any]], Any], *, takes_fewer: bool
     ) -> Any:
-        """The same of many elements, stacked."""
+        """Dequeue several elements, stacked, and return ``result(components)``."""
 
     def close(self, cancel_pending_enqueues: bool, timeout: float | None) -> None:
-        """Close it."""
+        """Close the queue."""
 
 
 class Selection:
-    """The queue at an index, looked up at every call.
+    """The queue at an index, which is evaluated at each call.
 
     Args:
-        index: An integer, or a callable that gives one.
-        queues: The queues to choose from.
+        index: An integer, or a callable that returns an integer.
+        queues: The queues to select from.
 
     Raises:
-        TypeError: ``index`` is neither.
+        TypeError: ``index`` is neither an integer nor a callable.
 
     Attributes:
-        queues: As given.
+        queues: The queues to select from.
     """
 
     def __init__(self, index: Any, queues: Sequence[QueueRef]) -> None:
@@ -72,49 +72,49 @@ class Selection:
     def _chosen(self) -> QueueRef:
         index = operator.index(self._index())
         if not 0 <= index < len(self.queues):
-            raise InvalidArgumentError(None, None, f"index {index} is not one of {len(self.queues)} queues")
+            raise InvalidArgumentError(None, None, f"Index must be from 0 to {len(self.queues) - 1}, got {index}.")
         return self.queues[index]
 
     @property
     def name(self) -> str:
-        """There is no name of its own."""
+        """A fixed name, as in TensorFlow."""
         return "from_list"
 
     @property
     def dtypes(self) -> list[DType]:
-        """The dtypes of all queues."""
+        """Dtypes of all queues."""
         return self.queues[0].dtypes
 
     @property
     def size(self) -> int:
-        """The size of the chosen queue."""
+        """Number of elements in the selected queue."""
         return self._chosen().size
 
     @property
     def is_closed(self) -> bool:
-        """True if the chosen queue is closed."""
+        """True if the selected queue is closed."""
         return self._chosen().is_closed
 
     def enqueue(self, components: list[Array], timeout: float | None) -> None:
-        """Put one element into the chosen queue."""
+        """Enqueue one element into the selected queue."""
         self._chosen().enqueue(components, timeout)
 
     def enqueue_many(self, components: list[Array], timeout: float | None) -> None:
-        """Put all rows into the chosen queue."""
+        """Enqueue the rows of the components into the selected queue."""
         self._chosen().enqueue_many(components, timeout)
 
     def dequeue(self, timeout: float | None, result: Callable[[list[Any]], Any]) -> Any:
-        """Take one element out of the chosen queue."""
+        """Dequeue one element from the selected queue."""
         return self._chosen().dequeue(timeout, result)
 
     def dequeue_many(
         self, count: int, timeout: float | None, result: Callable[[list[Any]], Any], *, takes_fewer: bool
     ) -> Any:
-        """Take all elements out of the chosen queue."""
+        """Dequeue several elements from the selected queue."""
         return self._chosen().dequeue_many(count, timeout, result, takes_fewer=takes_fewer)
 
     def close(self, cancel_pending_enqueues: bool, timeout: float | None) -> None:
-        """Close the chosen queue."""
+        """Close the selected queue."""
         self._chosen().close(cancel_pending_enqueues, timeout)
 
     def __repr__(self) -> str:

@@ -1,13 +1,13 @@
-"""Sessions: what is blocked in one of them is freed by closing it.
+"""Sessions: closing a session cancels the calls that are blocked in it.
 
-A session owns one cancellation scope, and enters it around whatever runs in it. Which session is the default one?
+A session owns a cancellation scope and enters it around each call that it runs. The default session is determined by
 
-    with session:            this thread's, and that of every thread that has entered none
-    session.as_default()     this thread's only: the threads of a queue runner enter their session so
+    with session:            for this thread, and for each thread that has entered no session
+    session.as_default()     for this thread only; threads of a queue runner enter their session like this
     neither                  a session of the module, open until it is closed explicitly
 
-The second half of the first line is what programs expect that start plain threads inside ``with Session()`` and leave
-the block while one of them is blocked in a queue.
+Programs that start plain threads inside ``with Session()`` rely on the second half of the first line: leaving the block
+must cancel a thread that is blocked in a queue.
 """
 
 import functools
@@ -23,20 +23,20 @@ T = TypeVar("T")
 
 
 class SessionClosedError(CancelledError, RuntimeError):
-    """A closed session was asked to run something.
+    """Raised by a closed session instead of running an op.
 
-    A `RuntimeError` because TensorFlow raises that; a `CancelledError` because the thread of a queue runner cannot know
-    whether the close found it inside of its op or between two of them.
+    It is a `RuntimeError` as in TensorFlow. It is also a `CancelledError`, because a thread of a queue runner may find
+    the session closed during its op or between two ops, and must handle both cases alike.
     """
 
 
 class Session:
-    """Owns blocked calls and the threads of queue runners: closing it makes them raise `CancelledError`.
+    """Owner of blocked calls and of queue runner threads. Closing it makes them raise `CancelledError`.
 
-    ``with Session() as session:`` makes it the default one of the process and closes it at the end. A closed session
-    stays closed. It holds no queues: those live as long as somebody refers to them.
+    ``with Session() as session:`` makes it the default session of the process and closes it at the end. A closed
+    session cannot be reopened. A session does not own queues.
 
-    Follows: ``tf.compat.v1.Session``, where there is no graph: ``run`` calls a callable.
+    Follows: ``tf.compat.v1.Session``, but without a graph: ``run`` calls a callable.
     """
 
     def __init__(self) -> None:
@@ -51,24 +51,25 @@ class Session:
         """Call ``op`` in this session and return its result.
 
         Args:
-            op: Anything callable without arguments: an enqueue op, a batch, ``queue.dequeue``.
+            op: A callable without arguments, such as an enqueue op, a batch, or ``queue.dequeue``.
 
         Raises:
             TypeError: ``op`` is not callable.
-            RuntimeError: The session is closed; the error is a `CancelledError` too.
+            RuntimeError: The session is closed. The error is also a `CancelledError`.
             CancelledError: The session was closed while ``op`` was blocked.
         """
         if not callable(op):
-            raise TypeError(f"run takes a callable such as an enqueue op, got {op!r}")
+            raise TypeError(f"op must be a callable without arguments, such as an enqueue op, got {op!r}.")
         if self.is_closed:
-            raise SessionClosedError(None, None, f"this session is closed and cannot run {op!r}")
+            raise SessionClosedError(None, None, f"The session is closed and cannot run {op!r}.")
+        # Already the default session of this thread: entering it again would only cost time.
         if _of_this_thread.get() is self:
             return op()
         with self.as_default():
             return op()
 
     def make_callable(self, op: Callable[[], T]) -> Callable[[], T]:
-        """Return a callable that does what ``run(op)`` does, for threads that run one op again and again.
+        """Return a callable equivalent to ``run(op)``, for threads that run one op repeatedly.
 
         Args:
             op: A callable without arguments, such as an enqueue op.
@@ -77,7 +78,7 @@ class Session:
 
     @contextmanager
     def as_default(self) -> Iterator[Self]:
-        """Inside the ``with`` block it is the default session of this thread; it is not closed at the end."""
+        """Make this session the default of this thread inside the ``with`` block. It is not closed at the end."""
         token = _of_this_thread.set(self)
         try:
             with self._scope.active():
@@ -86,12 +87,12 @@ class Session:
             _of_this_thread.reset(token)
 
     def close(self) -> None:
-        """Make every call that is blocked in this session raise `CancelledError`; a second close does nothing."""
+        """Make each call that is blocked in this session raise `CancelledError`. Idempotent."""
         self._scope.cancel("the session is closed")
 
     def __enter__(self) -> Self:
         if self.is_closed:
-            raise SessionClosedError(None, None, "this session is closed and cannot be entered")
+            raise SessionClosedError(None, None, "The session is closed and cannot be entered.")
         with ExitStack() as entry:
             entry.enter_context(self.as_default())
             entry.enter_context(self._scope.ambient())
@@ -117,9 +118,11 @@ _of_the_module = Session()
 
 
 def get_default_session() -> Session:
-    """Return the session in which a call of this thread runs when none is given; never a closed one of the module.
+    """Return the default session of this thread.
 
-    Follows: ``tf.compat.v1.get_default_session``, which returns None where mpqueue has its session of the module.
+    If the module's own session was closed, it is replaced by a new one.
+
+    Follows: ``tf.compat.v1.get_default_session``, which returns None if no session was entered.
     """
     global _of_the_module
     mine = _of_this_thread.get()

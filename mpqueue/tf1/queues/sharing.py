@@ -1,15 +1,15 @@
-"""Attaches queues to the service that other processes use them by: in pickles, at forks, and by shared names.
+"""Makes queues accessible to other processes, through pickles, forks and shared names.
 
-A queue is used by its own process alone until a handle of it leaves: it is pickled, or its process forks. Then it gets
-a `QueuePlace`: the address at which its owner's hub listens, and its number there. That is all that travels. A
-process that unpickles it elsewhere gets a `RemoteQueue`, which connects when it is used for the first time; in the
-owner's process it is the queue itself again. A queue that a fork has copied turns into a `RemoteQueue`, too: nothing is
-pickled then, so that all queues get their places before any fork.
+A queue is used by its own process alone until it is pickled or its process forks. Then it gets a `QueuePlace`: the
+address of its owner's hub, and its number there. A pickle contains only this place. Unpickling it in another process
+returns a `RemoteQueue`, which connects at its first use; in the owner process it returns the queue itself.
 
-So a handle may travel in any way: captured by a source, as an argument of `multiprocessing`, through a pipe. A process
-whose queues no handle has left has no hub: no thread, no descriptor.
+A fork does not pickle, so all queues get their places before it, and their copies in the child become `RemoteQueue`s.
 
-The modules below know nothing of this one: `copyreg` and the fork hooks call it, and a hub gets `_find_shared`.
+A handle may be passed in any way: captured by a source, as an argument of `multiprocessing`, or through a pipe. A
+process that has not shared a queue has no hub, and therefore no extra thread or descriptor.
+
+Lower modules do not import this one: `copyreg` and the fork hooks call it, and a hub receives `_find_shared`.
 """
 
 import copyreg
@@ -37,7 +37,7 @@ _hub: "Hub | None" = None
 
 
 def place_of(core: QueueCore, *, serve: bool = True) -> QueuePlace:
-    """The place of a queue of this process, which is shared from now on; with ``serve``, it answers at once."""
+    """Return the place of a queue of this process, and share the queue. ``serve`` starts the hub's thread."""
     driver = _shared(core)
     if serve:
         driver.hub.serve()
@@ -45,7 +45,7 @@ def place_of(core: QueueCore, *, serve: bool = True) -> QueuePlace:
 
 
 def attach(place: QueuePlace, spec: ElementSpec, name: str) -> QueueCore | RemoteQueue:
-    """The queue of a place, as this process uses it."""
+    """Return the queue at a place: the queue itself in its owner process, otherwise a `RemoteQueue`."""
     hub = _hub
     if hub is not None and hub.address == place.address:
         core = hub.find(place.number)
@@ -55,15 +55,16 @@ def attach(place: QueuePlace, spec: ElementSpec, name: str) -> QueueCore | Remot
 
 
 def num_entered(core: QueueCore, process_id: int) -> int:
-    """Number of elements that a process, which is gone, has enqueued."""
+    """Return the number of elements enqueued by a process that has exited."""
     return 0 if isinstance(core.driver, LocalDriver) else _shared(core).num_entered(process_id)
 
 
 def _shared(core: QueueCore) -> "HubDriver":
     global _hub
-    from mpqueue.tf1.queues.hub import Hub, HubDriver  # only now: most programs share no queue
+    from mpqueue.tf1.queues.hub import Hub, HubDriver  # imported late, because most programs share no queue
 
     with defer_signals(), _lock:
+        # A loop: the garbage collector may close the hub with its last queue before its lock is taken.
         while isinstance(core.driver, LocalDriver):
             if _hub is None or _hub.is_closed:
                 _hub = Hub(_find_shared)
@@ -75,12 +76,12 @@ def _shared(core: QueueCore) -> "HubDriver":
 
 
 def _find_shared(description: bytes) -> int:
-    """The number of the queue that a worker has described to the hub, under the hub's lock."""
+    """Return the number of a queue that a worker has described. The hub calls it under its lock."""
     from mpqueue.tf1.queues.hub import HubDriver
 
     wanted = Description.decode(description)
     core = registry.own.find_or_make(wanted, partial(make_described, wanted))
-    living.add(core)  # or a fork would have a copy of it
+    living.add(core)  # otherwise a forked child would use a copy of the queue
     assert _hub is not None
     if isinstance(core.driver, LocalDriver):
         _hub.share(core)
@@ -101,10 +102,10 @@ copyreg.pickle(RemoteQueue, _reduce_remote)
 
 
 def _directory_for_workers() -> QueueDirectory | None:
-    """The directory of queues for workers: this process's own, which listens from now on if it has shared ones."""
-    found = lookup.connected()
-    if found is not None:
-        return found.directory
+    """Return the directory for workers: the connected server, or this process if it has shared queues."""
+    connected = lookup.connected()
+    if connected is not None:
+        return connected.directory
     shared = registry.own.cores()
     if shared:
         return QueueDirectory(place_of(shared[0]).address, os.getpid())
@@ -116,7 +117,7 @@ queue_address.provider = _directory_for_workers
 
 def _before_fork() -> None:
     for core in living:
-        place_of(core, serve=False)  # without its thread: Python warns of forks that have threads
+        place_of(core, serve=False)  # without a thread, because Python warns if a process with threads forks
 
 
 def _after_fork() -> None:
@@ -133,12 +134,13 @@ def _in_child() -> None:
 
     if queue_address.directory is None and living:
         queue_address.directory = QueueDirectory(hub.address, os.getppid())
+    # Convert the copied queues in place, so that all references to them in the child find the remote queue.
     for core in living:
         driver = core.driver
         if isinstance(driver, HubDriver):
             place = QueuePlace(driver.hub.address, driver.number, os.getppid())
             remote = RemoteQueue(place, core.spec, core.name)
-            core.__class__ = RemoteQueue  # type: ignore[assignment]  # all that refers to it is to have the other one
+            core.__class__ = RemoteQueue  # type: ignore[assignment]
             core.__dict__ = remote.__dict__
     living.clear()
 

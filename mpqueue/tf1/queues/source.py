@@ -1,4 +1,4 @@
-"""`Source`: a callable that gives one example per call, in the place of TensorFlow's symbolic tensors."""
+"""`Source`: a callable that returns one example per call, in place of TensorFlow's symbolic tensors."""
 
 from collections.abc import Callable
 from types import GeneratorType
@@ -13,11 +13,10 @@ from mpqueue.values.shapes import Shape
 
 
 class Source:
-    """A callable that gives one example per call, with what is known beforehand about the examples.
+    """A callable that returns one example per call, with static information about the examples.
 
-    It runs where it is called: in the caller's thread, in a thread of a queue runner, or in a worker process. Several
-    threads may call it at once, and then ``fn`` has to allow that; a generator's ``__next__`` does not, so that such
-    calls are made one after the other.
+    It runs in the calling thread, which may be a thread of a queue runner or of a worker process. Several threads may
+    call it at the same time, so ``fn`` must be thread-safe. Only calls of a generator's ``__next__`` are serialized.
 
     Example:
         A counter, with its dtype and shape::
@@ -29,38 +28,40 @@ class Source:
             assert [source(), source()] == [0, 1]
 
     Args:
-        fn: Called without arguments. Returns one example: an array, a list or tuple of arrays, or a dict of them.
-            Raises `OutOfRangeError`, or StopIteration, at the end and at each later call. With methods
-            ``state_dict()`` and ``load_state_dict(state)`` it makes the source resumable.
-        dtypes: NumPy dtype or "string" of each component, or one alone. None: nothing is known.
-        shapes: Shape of each component, or one alone; None for an unknown shape, or in one for an unknown dimension.
+        fn: Called without arguments. Returns one example: an array, a list or tuple of arrays, or a dict of arrays.
+            Raises `OutOfRangeError` or `StopIteration` at the end and at each later call. If it has the methods
+            ``state_dict()`` and ``load_state_dict(state)``, the source is resumable.
+        dtypes: NumPy dtype or "string" of each component, or a single dtype. None: unknown.
+        shapes: Shape of each component, or a single shape. None means an unknown shape or dimension.
         names: Keys of the examples in the order of ``dtypes``, if the examples are dicts.
 
     Raises:
-        TypeError: ``fn`` is not callable, a dtype does not exist, a shape is none.
+        TypeError: ``fn`` is not callable, a dtype does not exist, or a shape is invalid.
         ValueError: ``dtypes``, ``shapes`` and ``names`` differ in length, or there are shapes without dtypes.
 
-    Follows: The tensors that ``tf.train.batch`` and ``tf.QueueBase.enqueue`` take: their dtypes and static shapes are
-    known before a session runs them, and nothing else.
+    Follows: The tensors that ``tf.train.batch`` and ``tf.QueueBase.enqueue`` take. Only their dtypes and static shapes
+    are known before a session runs them.
     """
 
     def __init__(self, fn: Callable[[], Any], dtypes: Any = None, shapes: Any = None, names: Any = None) -> None:
         if not callable(fn):
-            raise TypeError(f"a Source takes a function that gives one example per call, got {fn!r}")
+            raise TypeError(f"fn must be a callable that returns one example per call, got {fn!r}.")
         self._fn = fn
         self._names: list[str] | None = None if names is None else as_list(names)
         self._spec = _spec(dtypes, shapes, self._names)
         self._is_bare = dtypes is not None and not isinstance(dtypes, list | tuple)
         self._state_owner: Any = fn if _has_state(fn) else None
         is_generator = isinstance(getattr(fn, "__self__", None), GeneratorType)
-        self._turn = BargingLock() if is_generator else None  # its turn may be long
+        # A generator raises ValueError if a second thread calls it. One call may take long, so use a lock that does not
+        # form convoys.
+        self._turn = BargingLock() if is_generator else None
 
     def __call__(self) -> Any:
-        """Return the next example, as ``fn`` gave it.
+        """Return the next example of ``fn``.
 
         Raises:
-            OutOfRangeError: There is no further one.
-            Exception: Whatever ``fn`` raises.
+            OutOfRangeError: The examples are exhausted.
+            Exception: Any exception of ``fn``.
         """
         try:
             if self._turn is None:
@@ -68,16 +69,16 @@ class Source:
             with self._turn.waking, self._turn:
                 return self._fn()
         except StopIteration as end:
-            raise OutOfRangeError(None, None, f"{self!r} has ended") from end
+            raise OutOfRangeError(None, None, f"{self!r} has no more examples.") from end
 
     def map(self, fn: Callable[[Any], Any], *, dtypes: Any = None, shapes: Any = None, names: Any = None) -> "Source":
         """Return a source of ``fn(example)`` for each example of this one.
 
         Args:
-            fn: Called with the whole example: a list, if this source gives lists.
-            dtypes: Dtypes of the results, as in the constructor; nothing carries over from this source.
-            shapes: As in the constructor.
-            names: As in the constructor.
+            fn: Called with the whole example, which may be a list.
+            dtypes: Dtypes of the results, as in the constructor. The dtypes of this source do not apply.
+            shapes: Shapes of the results, as in the constructor.
+            names: Names of the results, as in the constructor.
 
         Returns:
             A source that is resumable if this one is.
@@ -86,68 +87,68 @@ class Source:
             TypeError: ``fn`` is not callable.
         """
         if not callable(fn):
-            raise TypeError(f"map takes a function of one example, got {fn!r}")
+            raise TypeError(f"fn must be a callable with one argument, the example, got {fn!r}.")
         mapped = Source(_Composed(self, fn), dtypes, shapes, names)
         mapped._state_owner = self._state_owner
         return mapped
 
     @property
     def dtypes(self) -> list[DType] | None:
-        """NumPy dtype or "string" of each component, None if nothing is known."""
+        """NumPy dtype or "string" of each component, or None if unknown."""
         return None if self._spec is None else list(self._spec.dtypes)
 
     @property
     def shapes(self) -> list[Shape] | None:
-        """Shape of each component as far as it is known, None if not even the dtypes are."""
+        """Static shape of each component, or None if the dtypes are unknown."""
         return None if self._spec is None else list(self._spec.shapes)
 
     @property
     def names(self) -> list[str] | None:
-        """Keys of the examples, None if they are no dicts."""
+        """Keys of the examples, or None if the examples are not dicts."""
         return None if self._names is None else list(self._names)
 
     @property
     def is_bare(self) -> bool:
-        """True if the examples are bare arrays, no lists or dicts: one dtype was given, not in a list."""
+        """True if each example is a single array, because ``dtypes`` was a single dtype outside of a list."""
         return self._is_bare
 
     @property
     def origin(self) -> tuple["Source", Callable[[Any], Any]] | None:
-        """The source and the function of which `map` made this one, None if it did not."""
+        """The source and the function that `map` has combined, or None."""
         return (self._fn.source, self._fn.fn) if isinstance(self._fn, _Composed) else None
 
     @property
     def function(self) -> Callable[[], Any]:
-        """The function that it calls; for the library itself."""
+        """The function that returns the examples; for internal use."""
         return self._fn
 
     @property
     def is_resumable(self) -> bool:
-        """True if the source can give its state, and go on from there in another process."""
+        """True if the source can save its state and resume from it in another process."""
         return self._state_owner is not None
 
     def state_dict(self) -> Any:
-        """Return the source's state, as ``fn.state_dict()`` gives it.
+        """Return the state of the source, as ``fn.state_dict()`` returns it.
 
         Raises:
-            TypeError: It is not resumable.
+            TypeError: The source is not resumable.
         """
         return self._resumable().state_dict()
 
     def load_state_dict(self, state: Any) -> None:
-        """Go on from where a source was when ``state_dict`` gave ``state``.
+        """Restore a state of this source.
 
         Args:
-            state: What ``state_dict`` of the same source gave.
+            state: Result of ``state_dict`` of the same source.
 
         Raises:
-            TypeError: It is not resumable.
+            TypeError: The source is not resumable.
         """
         self._resumable().load_state_dict(state)
 
     def _resumable(self) -> Any:
         if self._state_owner is None:
-            raise TypeError(f"{self!r} cannot be resumed: its function has no state_dict() and load_state_dict(state)")
+            raise TypeError(f"{self!r} cannot be resumed. Its function must have state_dict() and load_state_dict().")
         return self._state_owner
 
     def __repr__(self) -> str:
@@ -157,7 +158,7 @@ class Source:
 
 
 class _Composed:
-    """``fn(source())``; a class because it has to be picklable by name."""
+    """The callable ``fn(source())``. It is a class so that it can be pickled."""
 
     def __init__(self, source: Source, fn: Callable[[Any], Any]) -> None:
         self.source, self.fn = source, fn
@@ -176,13 +177,13 @@ def _has_state(fn: Callable[[], Any]) -> bool:
 def _spec(dtypes: Any, shapes: Any, names: list[str] | None) -> ElementSpec | None:
     if dtypes is None:
         if shapes is not None:
-            raise ValueError(f"got the shapes {shapes!r} without dtypes: give one dtype for each shape")
+            raise ValueError(f"shapes={shapes!r} requires dtypes: give one dtype for each shape.")
         return None
     count = len(as_list(dtypes))
     if shapes is None:
         return ElementSpec(dtypes, None, names)
-    # A list of nothing but None would be read as one shape of unknown dimensions, as TensorFlow reads it. Beside a list
-    # of dtypes it is what the properties of another source give: unknown shapes.
+    # TensorFlow reads a list of None as one shape with unknown dimensions. Together with a list of dtypes, it is the
+    # `shapes` property of an existing source, where each None means an unknown shape.
     if isinstance(dtypes, list) and shapes == [None] * count:
         return ElementSpec(dtypes, None, names)
     return ElementSpec(dtypes, as_shapes(shapes, count), names)

@@ -1,8 +1,8 @@
-"""Components of the elements of a queue: their dtypes, static shapes and names.
+"""Components of a queue's elements: dtypes, static shapes and names.
 
-A caller's value becomes a list of arrays here, one for each component, and a list of arrays becomes what the caller
-gets. Two kinds of checks, as in TensorFlow: `check_types` is for what is known before any value exists (the dtypes and
-shapes of a source), `check` and `check_many` are for the arrays themselves.
+It converts a caller's value to a list of arrays, one for each component, and a list of arrays to the result of a
+dequeue. As in TensorFlow, there are two kinds of checks: `check_types` before any value exists (the dtypes and shapes
+of a source), `check` and `check_many` for arrays.
 """
 
 import warnings
@@ -19,7 +19,7 @@ from mpqueue.values.shapes import Shape
 
 
 def as_list(value: Any) -> list[Any]:
-    """A list or tuple as a list, anything else as a list of one, as TensorFlow takes dtypes and names."""
+    """Return a list or tuple as a list, and any other value as a list of one, as TensorFlow does."""
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
@@ -27,40 +27,43 @@ class ElementSpec:
     """Dtypes, shapes and names of the components of one queue's elements.
 
     Args:
-        dtypes: One dtype or a list of them.
-        shapes: One shape for each dtype, as `shapes.as_shapes` makes them; None if nothing is known of any.
-        names: One name for each dtype, or None: then elements are no dictionaries.
+        dtypes: One dtype or a list of dtypes.
+        shapes: One shape for each dtype, as `shapes.as_shapes` returns them. None: unknown.
+        names: One name for each dtype. None: elements are not dicts.
 
     Raises:
         TypeError: A dtype does not exist.
-        ValueError: No dtype at all, or another number of shapes or names than of dtypes.
+        ValueError: There are zero dtypes, or the number of shapes or names differs from the number of dtypes.
     """
 
     def __init__(self, dtypes: Any, shapes: Sequence[Shape] | None = None, names: Any = None) -> None:
         self.dtypes: list[DType] = [as_dtype(dtype) for dtype in as_list(dtypes)]
         if not self.dtypes:
-            raise ValueError("a queue needs at least one component: dtypes is empty")
+            raise ValueError("dtypes must not be empty: a queue needs at least one component.")
         count = len(self.dtypes)
         self.has_shapes = shapes is not None
         self.shapes: list[Shape] = [None] * count if shapes is None else list(shapes)
         self.names: list[str] | None = None if names is None else as_list(names)
-        for what, given in (("shapes", self.shapes), ("names", self.names)):
-            if given is not None and len(given) != count:
-                raise ValueError(f"got {len(given)} {what} for {count} dtypes: give one for each")
+        for what, actual in (("shapes", self.shapes), ("names", self.names)):
+            if actual is not None and len(actual) != count:
+                raise ValueError(f"Expected {count} {what}, one for each dtype, got {len(actual)}.")
         self.are_shapes_fixed = all(is_fully_known(shape) for shape in self.shapes)
         self._labels = [f"component {name!r}" for name in self.names or range(count)]
         self._only_dtype = self.dtypes[0] if count == 1 and names is None else None
 
     def components(self, vals: Any) -> list[Array]:
-        """The arrays of one element (or of many: of one more dimension), converted by TensorFlow's rules.
+        """Return the arrays of one element (or of several, with an additional first dimension).
+
+        Conversion follows TensorFlow's rules.
 
         Raises:
-            ValueError: A dictionary without names, wrong keys, a list for named components, None.
-            TypeError: A literal of another kind than the dtype.
-            InvalidArgumentError: Fewer values than components. More are dropped with a warning.
+            ValueError: The value is None, a dict although the components have no names, a list although they have
+                names, or the keys are wrong.
+            TypeError: A literal has a different kind than the dtype.
+            InvalidArgumentError: There are fewer values than components. Additional values are dropped with a warning.
         """
         if type(vals) is np.ndarray and vals.dtype is self._only_dtype:
-            return [vals]  # the usual case, and it takes a tenth of the time
+            return [vals]  # the common case, in a tenth of the time
         return [
             to_array(value, dtype, label)
             for value, dtype, label in zip(self._in_order(vals), self.dtypes, self._labels, strict=True)
@@ -70,7 +73,7 @@ class ElementSpec:
         if isinstance(vals, dict):
             return self._by_name(vals)
         if self.names is not None:
-            raise ValueError(f"the components have names: enqueue a dictionary with the keys {self.names}")
+            raise ValueError(f"The components have names: enqueue a dict with the keys {self.names}.")
         values = vals if isinstance(vals, list | tuple) else (vals,)
         if len(values) != len(self.dtypes):
             self._check_count(len(values))
@@ -79,19 +82,21 @@ class ElementSpec:
 
     def _by_name(self, vals: dict[Any, Any]) -> list[Any]:
         if self.names is None:
-            raise ValueError("the components have no names: enqueue a list, or give the queue names")
+            raise ValueError("The components have no names: enqueue a list, or create the queue with names.")
         if set(vals) != set(self.names):
-            raise ValueError(f"got the keys {sorted(vals, key=str)}, expected {sorted(self.names)}")
+            raise ValueError(f"Expected the keys {sorted(self.names)}, got {sorted(vals, key=str)}.")
         return [vals[name] for name in self.names]
 
     def _check_count(self, got: int) -> None:
         expected = len(self.dtypes)
         if got < expected:
-            raise InvalidArgumentError(None, None, f"got {got} components, expected {expected}: one for each dtype")
+            raise InvalidArgumentError(
+                None, None, f"Expected {expected} components, one for each dtype, got {got} components."
+            )
         if got > expected:
             warnings.warn(
-                f"got {got} components, the queue has {expected}: the last {got - expected} are dropped, as "
-                "TensorFlow drops them (a list is a list of components, never one vector)",
+                f"Expected {expected} components, got {got}. The last {got - expected} are dropped, as in TensorFlow. "
+                "A list is a list of components, not a single vector.",
                 RuntimeWarning,
                 stacklevel=5,  # the caller of enqueue
             )
@@ -109,10 +114,10 @@ class ElementSpec:
                 raise self._misfit(place, array.shape, shape)
 
     def check_many(self, components: Sequence[Array]) -> int:
-        """The number of elements in these components, whose first dimension counts the elements.
+        """Return the number of elements in these components, which is the size of their first dimension.
 
         Raises:
-            InvalidArgumentError: A scalar, first dimensions that differ, or rows of another shape.
+            InvalidArgumentError: A component is a scalar, the first dimensions differ, or a row has a wrong shape.
         """
         for place, array in enumerate(components):
             if array.ndim == 0:
@@ -130,28 +135,30 @@ class ElementSpec:
         return count
 
     def num_rows(self, example: Any) -> int:
-        """The number of elements that ``enqueue_many`` makes of an example."""
+        """Return the number of elements that ``enqueue_many`` enqueues for an example."""
         return len(self.components(example)[0])
 
     def rows_from(self, example: Any, first: int) -> Any:
-        """The example without its first elements."""
+        """Return the example without its first elements."""
         rows = [component[first:] for component in self.components(example)]
         return rows if self.names is None else dict(zip(self.names, rows, strict=True))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # By the constructor, which makes the dtypes NumPy's own objects again: `components` compares by identity.
+        # The constructor replaces the dtypes by NumPy's singletons: `components` compares dtypes by identity.
         return ElementSpec, (self.dtypes, self.shapes if self.has_shapes else None, self.names)
 
     def check_count(self, count: int, queue_name: str) -> None:
-        """Raise `InvalidArgumentError` unless so many elements may be dequeued in one call."""
+        """Raise `InvalidArgumentError` unless ``count`` elements may be dequeued in one call."""
         if count < 0:
-            raise InvalidArgumentError(None, None, f"cannot dequeue {count} elements from {queue_name!r}")
+            raise InvalidArgumentError(
+                None, None, f"Number of elements to dequeue from {queue_name!r} must be at least 0, got {count}."
+            )
         if not self.has_shapes:
             raise InvalidArgumentError(
                 None,
                 None,
-                f"queue {queue_name!r} was made without shapes, so its elements cannot be stacked: give it shapes, or "
-                "dequeue one by one",
+                f"Queue {queue_name!r} has no shapes, so its elements cannot be stacked. Create it with shapes, or "
+                "dequeue elements one by one.",
             )
 
     def _misfit(self, place: int, got: tuple[int, ...], expected: Shape) -> InvalidArgumentError:
@@ -160,23 +167,23 @@ class ElementSpec:
         )
 
     def check_types(self, dtypes: Any, shapes: Sequence[Shape] | None = None, *, many: bool = False) -> None:
-        """Raise unless typed values of these dtypes and shapes could be enqueued, before there is any value.
+        """Raise an error unless values of these dtypes and shapes can be enqueued; no value is needed yet.
 
         Args:
-            dtypes: Dtypes of the values, in the order of the components. Values that have a dtype are never cast.
-            shapes: Their shapes as far as they are known, or None.
-            many: For `enqueue_many`: the shapes have one more dimension in front.
+            dtypes: Dtypes of the values, in the order of the components. Values with a dtype are never cast.
+            shapes: Static shapes of the values, or None.
+            many: For `enqueue_many`: the shapes have an additional first dimension.
 
         Raises:
-            ValueError: A dtype differs, or a shape cannot fit.
-            InvalidArgumentError: There are too few.
+            ValueError: A dtype or a shape does not match.
+            InvalidArgumentError: There are fewer dtypes than components.
         """
-        given = [as_dtype(dtype) for dtype in as_list(dtypes)]
-        if len(given) < len(self.dtypes):
-            self._check_count(len(given))
-        for place, (dtype, got) in enumerate(zip(self.dtypes, given, strict=False)):
+        actual = [as_dtype(dtype) for dtype in as_list(dtypes)]
+        if len(actual) < len(self.dtypes):
+            self._check_count(len(actual))
+        for place, (dtype, got) in enumerate(zip(self.dtypes, actual, strict=False)):
             if got != dtype:
-                raise ValueError(f"{self._labels[place]} is {got}, expected {dtype}: convert it before it is enqueued")
+                raise ValueError(f"{self._labels[place]} is {got}, expected {dtype}: convert it before you enqueue it")
         for place, (shape, known) in enumerate(zip(self.shapes, shapes or (), strict=False)):
             row = known[1:] if many and known is not None else known
             if (many and known == ()) or not is_compatible(row, shape):

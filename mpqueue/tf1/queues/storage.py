@@ -1,22 +1,14 @@
-"""Storage of the elements of a queue: arrays go in, tokens stand for them, arrays come out.
+"""Storage of queue elements as Python objects: arrays are converted to tokens when enqueued, and back when dequeued.
 
-The machine passes tokens on without looking at them; a storage makes them and follows them. What goes in is copied,
-so that the caller may do with its arrays what it likes; what comes out belongs to whoever dequeued it.
+The machine moves tokens without reading them; a storage creates and reads them. Arrays are copied when they are
+enqueued, so the caller may modify them. Dequeued arrays belong to the caller.
 
-`PlainStorage` is for a queue that only threads of this process use. Each component has a column:
+`PlainStorage` is for queues that only threads of this process use. Each component has a column:
 
-* `PackedColumn`, for numbers of a fixed shape: a token is a ``bytes`` object, 33 bytes more than the numbers (an array
-  object would be 112 more and a batch of small ones 10 times slower to gather: joining bytes is one call).
-* `ArrayColumn`, for text, shapes that vary, and elements so large that a copy for each is to be spared: a token is an
-  array.
+* `PackedColumn`, for numbers of a fixed shape. A token is a ``bytes`` object.
+* `ArrayColumn`, for strings, varying shapes, and large elements, for which it saves a copy. A token is an array.
 
-Bytes are copied with the interpreter's lock held, up to a mebibyte. NumPy lets go of it for each copy of 500 elements
-or more: a batch of images that is gathered one by one then costs a change of threads for each image, and each of these
-takes as long as the image or, where the other thread runs Python code, up to 5 ms. Two threads that fill a shuffled
-queue with images of 12 KB and one that empties it came to 10,000 images/s by arrays and to 45,000 by bytes; from 150
-KB on there is no difference.
-
-The token of an element is its column's token, or a tuple of them if there are several columns.
+The token of an element is the token of its column, or a tuple if there are several columns.
 """
 
 import math
@@ -32,13 +24,16 @@ from mpqueue.values.conversion import Array
 from mpqueue.values.dtypes import DType
 from mpqueue.values.shapes import Shape
 
-PACK_LIMIT_BYTES: Final = (64 << 10) - 1  # from there on, what another process enqueues may be a view, see `block_pool`
-_EAGER_BYTES: Final = 1024  # larger rows are made tokens at once: a copy less, and an object for each weighs little
-_SHARED_BYTES: Final = 4096  # larger rows are copied each: as views of one block they would keep all of it alive
+# From the next size on, an element that another process enqueues may be returned as a view, see `block_pool`.
+PACK_LIMIT_BYTES: Final = (64 << 10) - 1
+# Larger rows become tokens at once: that saves a copy, and the cost of an object per row is small in comparison.
+_EAGER_BYTES: Final = 1024
+# Larger rows are copied separately. As views of one array, a single remaining row would retain all others.
+_SHARED_BYTES: Final = 4096
 
 
 class PlainStorage:
-    """Elements as Python objects of this process. A queue calls it without its lock, from any thread.
+    """Elements as Python objects of this process. A queue calls it in any thread, without the queue's lock.
 
     Args:
         spec: The components of the elements.
@@ -52,27 +47,27 @@ class PlainStorage:
         self._only = self.columns[0] if len(self.columns) == 1 else None
 
     def put(self, components: list[Array]) -> Token:
-        """A token for one element, whose arrays are copied: one of each column."""
+        """Copy the arrays of one element; return its token."""
         if self._only is not None:
             return self._only.put(components[0])
         return tuple(column.put(array) for column, array in zip(self.columns, components, strict=True))
 
     def put_many(self, components: list[Array], count: int) -> Sequence[Token]:
-        """Tokens for ``count`` elements, the rows of the components: copied now, made when they are sliced."""
+        """Copy ``count`` elements, which are the rows of the components; return their tokens, created when sliced."""
         rows = [column.put_rows(block) for column, block in zip(self.columns, components, strict=True)]
         return _TokensOfRows(rows, count)
 
     def get_one(self, tokens: list[Token]) -> list[Any]:
-        """The components of the only element, for the caller alone: scalars as NumPy scalars, text scalars as bytes.
+        """Return the components of the only token, for the caller alone: NumPy scalars, ``bytes`` or arrays.
 
-        A token that stays in use is taken out of the list; the others are free when they have been read.
+        A token that remains in use is removed from the list. The caller may free the others.
         """
         if self._only is not None:
             return [self._only.get(tokens[0])]
         return [column.get(part) for column, part in zip(self.columns, tokens[0], strict=True)]
 
     def get_many(self, tokens: list[Token]) -> list[Array]:
-        """The components of several elements, stacked; new arrays."""
+        """Return the components of several elements, stacked in new arrays."""
         if self._only is not None:
             return [self._only.get_many(tokens)]
         parts: Any = zip(*tokens, strict=True) if tokens else [()] * len(self.columns)
@@ -88,67 +83,74 @@ def _column(dtype: DType, shape: Shape) -> "PackedColumn | ArrayColumn":
 
 
 class PackedColumn:
-    """Numbers of one fixed shape, each array as its bytes."""
+    """Numbers of one fixed shape. Each token is the array's bytes."""
+
+    # Why bytes: an object has an overhead of 33 bytes, an array 112, and gathering small arrays into a batch takes 10
+    # times as long as joining bytes. In addition, NumPy releases the interpreter lock for each copy of 500 items or
+    # more. Gathering a batch of images would then cost a thread switch for each image, up to 5 ms next to a thread that
+    # runs Python code. Two threads that fill a shuffled queue with images of 12 KB, and one that empties it, reached
+    # 10,000 images/s with arrays and 45,000 with bytes. From 150 KB on, both are equally fast.
 
     def __init__(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
         self._dtype, self._shape = dtype, shape
         self._num_bytes = math.prod(shape) * dtype.itemsize
 
     def put(self, array: Array) -> bytes:
-        """Its bytes in row-major order."""
+        """Return the bytes of the array in row-major order."""
         return array.tobytes()
 
     def put_rows(self, block: Array) -> "TokenRows":
-        """Pieces of its bytes."""
+        """Return the bytes of each row."""
         if self._num_bytes > _EAGER_BYTES:
             return _pieces(np.ascontiguousarray(block), self._num_bytes, 0, len(block))
         return _PackedRows(block.tobytes(), self._num_bytes)
 
     def get(self, token: bytes) -> Any:
-        """A writable array over a copy of the bytes."""
+        """Return a writable array over a copy of the bytes."""
         if not self._shape:
             return np.ndarray((), self._dtype, token)[()]
         return np.ndarray(self._shape, self._dtype, bytearray(token))
 
     def get_many(self, tokens: Sequence[bytes]) -> Array:
-        """A writable array over all bytes in one."""
+        """Return a writable array over the joined bytes."""
+        # Joining into a `bytearray` is one copy, and makes the array writable.
         return np.ndarray((len(tokens), *self._shape), self._dtype, bytearray().join(tokens))
 
     def as_array(self, token: bytes) -> Array:
-        """A view of the bytes."""
+        """Return a view of the bytes."""
         return np.ndarray(self._shape, self._dtype, token)
 
 
 class ArrayColumn:
-    """Arrays as they are, copied once; stacked, they are padded at the end of every dimension to the longest."""
+    """Arrays as they are, copied once. When stacked, each dimension is padded to the longest array."""
 
     def __init__(self, dtype: np.dtype[Any], shape: Shape) -> None:
         self._dtype, self._shape = dtype, shape
 
     def put(self, array: Array) -> Array:
-        """A copy of it."""
+        """Return a copy."""
         return array.copy()
 
     def put_rows(self, block: Array) -> "TokenRows":
-        """Views of one copy; of large arrays copies, so that the last one to leave does not keep all others alive."""
+        """Return views of one copy; separate copies of large rows, so that one row does not retain all others."""
         if block.dtype != object and block.nbytes > _SHARED_BYTES * len(block):
             return [row.copy() for row in block]
         return _ArrayRows(block.copy())
 
     def get(self, token: Array) -> Any:
-        """The array itself, which nobody else has."""
+        """Return the array itself, which has no other owner."""
         if token.ndim == 0:
             return token[()]
-        # A row of a block: as a view it would keep the whole block alive.
+        # A row of a larger array: a view would retain the whole array.
         return token if token.base is None else token.copy()
 
     def get_many(self, tokens: Sequence[Array]) -> Array:
-        """A new array, padded with 0 or ``b""``."""
+        """Return a new array, padded with 0 or ``b""``."""
         shape = self._longest(tokens)
         if is_fully_known(self._shape):
             out = np.empty((len(tokens), *shape), self._dtype)
             for place, array in enumerate(tokens):
-                out[place, ...] = array  # without the dots, an object array would take the array as an object
+                out[place, ...] = array  # without the ellipsis, an object array would store the array as one object
             return out
         out = np.full((len(tokens), *shape), b"" if self._dtype.kind == "O" else 0, self._dtype)
         for place, array in enumerate(tokens):
@@ -157,11 +159,11 @@ class ArrayColumn:
         return out
 
     def as_array(self, token: Array) -> Array:
-        """The token itself."""
+        """Return the token itself."""
         return token
 
     def _longest(self, tokens: Sequence[Array]) -> tuple[int, ...]:
-        """The known dimensions, and the largest size of each unknown one (0 if there is no array)."""
+        """Return the known dimensions, and the largest size of each unknown one (0 if there is no array)."""
         return tuple(
             max((array.shape[axis] for array in tokens), default=0) if size is None else size
             for axis, size in enumerate(self._shape or ())
@@ -169,7 +171,7 @@ class ArrayColumn:
 
 
 class _PackedRows:
-    """Tokens of the rows of numbers, cut out of all bytes when they are sliced."""
+    """Tokens of rows of numbers, sliced from the bytes of all rows on demand."""
 
     def __init__(self, raw: bytes, num_bytes: int) -> None:
         self._raw, self._num_bytes = raw, num_bytes
@@ -182,13 +184,13 @@ class _PackedRows:
 
 
 def _pieces(raw: bytes | Array, num_bytes: int, first: int, count: int) -> list[Token]:
-    """Bytes objects of equal length, copied out of a buffer; slices would take three times as long."""
+    """Return bytes objects of equal length, copied out of a buffer. Slicing would take three times as long."""
     pieces: list[Token] = np.ndarray(count, f"V{num_bytes}", raw, first * num_bytes).tolist()
     return pieces
 
 
 class _ArrayRows:
-    """Tokens of the rows of an array: views of it, made when they are sliced."""
+    """Tokens of the rows of an array: views, created when sliced."""
 
     def __init__(self, block: Array) -> None:
         self._block = block
@@ -202,7 +204,7 @@ TokenRows: TypeAlias = list[Token] | _PackedRows | _ArrayRows
 
 
 class _TokensOfRows(Sequence[Token]):
-    """The elements of one `put_many`: a million rows that wait for room are one block, not a million objects."""
+    """The elements of one `put_many`. A million rows that wait for room are one array, not a million objects."""
 
     def __init__(self, columns: list[TokenRows], count: int) -> None:
         self._columns, self._count = columns, count

@@ -46,7 +46,7 @@ class Tally:
         self._cells: _OwnCells | None = None
 
     def join(self, queue: Any) -> None:
-        """In another process: count in cells of this queue's owner from now on, if it owns the totals.
+        """In another process: start counting in cells of this queue's owner, if it owns the totals.
 
         Args:
             queue: A `QueueBase` that the counted elements are enqueued into.
@@ -66,7 +66,7 @@ class Tally:
     def add(self, *amounts: int) -> None:
         """Add to the counters. The caller must hold its own lock.
 
-        Does nothing if this copy has no cells, or their owner has exited.
+        Has no effect if this copy has no cells, or their owner has exited.
         """
         cells = self._cells
         # After a fork, count only from the next `join` on: another thread of the parent may have held the connection's

@@ -213,13 +213,13 @@ class QueueWatch:
         with contextlib.suppress(BlockingIOError):  # another thread has already cleared it
             self._poke.clear()
         with self._mutex:
-            # The poke may have been meant for the leader, which would now find nothing to read and block again.
+            # The poke may have been meant for the leader, which would now find no data and block again.
             if self._leader is not None and self._leader.thread_id != threading.get_ident():
                 self._poke.wake()
         return True
 
     def close(self) -> None:
-        """Stop the hub's thread. No call may wait any more."""
+        """Stop the hub's thread. No call may be waiting."""
         with self._mutex:
             self._is_closed = True
             if self._thread_sleeps:

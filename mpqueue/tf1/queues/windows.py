@@ -1,32 +1,26 @@
-"""Windows: permission to enqueue without waiting for an answer, and no element too many.
+"""Windows: a producer process enqueues without waiting for answers, and the capacity is never exceeded.
 
-A producer whose every call waits for an answer makes two changes of process per element, and takes 1.6 to 6 times the
-CPU time one by one. So the owner sets room aside
-for it, a *window*: as long as the number of elements that the producer has enqueued is at most its *limit*, they are
-in the queue as soon as the record is written, and no answer is needed. The limit is one word of shared memory that
-only the owner writes::
+If a producer waits for the answer to each call, each element costs two process switches; one by one, that takes 1.6 to
+6 times the CPU time. So the owner reserves room for it, a *window*. While the number of elements that the producer has
+enqueued is at most its *limit*, they are in the queue as soon as their records are written, and no answer is needed.
+The limit is a word of shared memory that only the owner writes::
 
     producer                                   owner
     ────────                                   ─────
     limit reached: ENQUEUE, wait for the answer
-    else ADMIT, then look at the limit again:  what is in the queue + all windows <= the capacity
-      as before: return                        ADMIT within the limit: it goes in
-      recalled: CONFIRM, wait for the answer   ADMIT beyond it: an ordinary call, and is answered
+    otherwise ADMIT, then read the limit:      elements in the queue + all windows <= the capacity
+      unchanged: return                        ADMIT within the limit: enqueues the element
+      recalled: CONFIRM, wait for the answer   ADMIT beyond the limit: a normal call, which is answered
 
-Whenever a window is in somebody's way (another call needs the room, or a close comes) the owner *recalls* it: it sets
-the limit to what it has received, and only then reads what is left in the pipe. An ADMIT found there was written while
-the window may have been open; its room is still set aside, so it goes in. One that is written later is followed by a
-look at the new limit. Both sides write first (the limit, the record), make a system call on the pipe, and look
-afterwards, so that at least one of them sees the other. That needs a processor which does not let a read overtake an
-earlier locked write of the kernel: on others all windows stay closed, and every call is answered.
+If another call needs the room, or closes the queue, the owner *recalls* the windows: it lowers each limit to
+the number of received elements, then reads the rest of the pipe. An ADMIT found there may have been written within the
+window; its room is still reserved, so the element is enqueued. The producer of a later ADMIT sees the new limit.
 
-The step that needed a recall, and each one that refers to it (its withdrawal, the question what became of it), is
-*deferred* until the pipe has been read once more.
+The step that needed the recall is *deferred* until the pipe has been read again, and so are steps that refer to it (a
+withdrawal, or a question about its outcome). Leases, the counterpart for consumers (see `lease`), end with the same
+recalls.
 
-What leases are to those who dequeue, see `lease`, ends in the same way, with these recalls.
-
-So the capacity is never exceeded, a close never overtakes an enqueue that has returned, and a producer that was
-killed leaves no reservation behind.
+Consequently, a close never overtakes an enqueue that has returned, and a killed producer leaves no reservation.
 """
 
 import platform
@@ -35,20 +29,23 @@ from collections.abc import Callable
 from mpqueue.tf1.queues.lease import Lease
 from mpqueue.tf1.queues.machine import DequeueRequest, EnqueueRequest, QueueMachine, Request, notify
 
+# Both sides write first (the owner the limit, the producer the record), make a system call on the pipe, and read last.
+# So at least one side sees the other, if the processor does not move a read before an earlier locked write of the
+# kernel. On other processors all windows remain closed, and each call is answered.
 IS_STRONGLY_ORDERED = platform.machine().lower() in ("x86_64", "amd64", "i686")
 MAX_WINDOW = 1024 if IS_STRONGLY_ORDERED else 0
 
 
 class Producer:
-    """One connection that has enqueued into one queue.
+    """A connection that enqueues into one queue.
 
     Attributes:
-        place: The place of its limit, in words from the start of the shared memory.
-        received: Elements that it has enqueued.
-        limit: The number of elements up to which it need not wait for an answer.
-        promise: During a recall: the former limit.
-        seen: The value of ``received`` when windows were last opened.
-        is_cut: It gets no window any more.
+        place: Index of its limit word in the shared memory, in 8-byte words.
+        received: Number of elements that it has enqueued.
+        limit: Number of elements up to which it need not wait for an answer.
+        promise: The former limit during a recall, otherwise 0.
+        seen: Value of ``received`` when windows were last opened.
+        is_cut: True after a protocol violation: the producer gets no more windows.
     """
 
     __slots__ = ("is_cut", "limit", "place", "promise", "received", "seen")
@@ -60,13 +57,13 @@ class Producer:
 
 
 class Recalls:
-    """The recalls under way in all queues of one owner, and the steps that wait for their end. Under the hub's lock.
+    """The recalls in progress in all queues of one owner, and the deferred steps. Call it under the hub's lock.
 
     Args:
-        poke: Makes whoever listens call `settle` soon; may be called in any thread.
+        poke: Makes the polling thread call `settle` soon; may be called in any thread.
 
     Attributes:
-        is_settling: Steps are taken that have waited: they look no more at what is in their way.
+        is_settling: True while deferred steps are being taken. No new lease may start then.
     """
 
     def __init__(self, poke: Callable[[], None]) -> None:
@@ -78,30 +75,30 @@ class Recalls:
 
     @property
     def num_open(self) -> int:
-        """Number of recalls that the pipe has not been read for."""
+        """Number of recalls that still require a read of the pipe."""
         return len(self._recalled)
 
     def add(self, windows: "Windows") -> None:
-        """The windows of this queue were recalled."""
+        """Register a recall of a queue's windows."""
         self._recalled.append(windows)
 
     def defer(self, step: Callable[[], None]) -> None:
-        """Take a step when the pipe has been read once more."""
+        """Take a step after the pipe has been read again."""
         self._deferred.append(step)
 
     def defer_and_poke(self, step: Callable[[], None]) -> None:
-        """Take a step when the present one is over, also if nobody would read the pipe by himself."""
+        """Take a step after the current one, and wake the polling thread for it."""
         self._deferred.append(step)
         self._poke()
 
     def touch(self, windows: "Windows") -> None:
-        """Something has happened to this queue: its windows are to be looked at."""
+        """Mark a queue as changed, so that `extend` checks its windows."""
         self._touched.add(windows)
 
     def settle(self) -> None:
-        """The pipe was read to its end: end the recalls, and take the steps that waited for that."""
+        """End the recalls and take the deferred steps, after the pipe has been read completely."""
         self.is_settling = True
-        # Again and again: what ends by a recall, and each step, may defer more.
+        # Repeat, because the end of a recall and each step may defer more steps.
         while self._recalled or self._deferred:
             while self._recalled:
                 self._recalled.pop().settle()
@@ -111,24 +108,24 @@ class Recalls:
         self.is_settling = False
 
     def extend(self) -> None:
-        """Open the windows of all queues that something has happened to."""
+        """Open windows in all queues that were marked as changed."""
         for windows in self._touched:
             windows.extend()
         self._touched.clear()
 
 
 class Windows:
-    """All windows of one queue. Under the hub's lock.
+    """All windows of one queue. Call the methods under the hub's lock.
 
     Args:
-        words: The shared memory, as 8-byte words.
-        machine: The queue's.
-        recalls: The owner's.
+        words: The shared memory as 8-byte words.
+        machine: State machine of the queue.
+        recalls: The owner's recalls.
 
     Attributes:
-        producers: By connection.
-        lease: What one of those who dequeue may take.
-        is_recalling: Windows, or the lease, were recalled and are not settled yet.
+        producers: Producers by connection.
+        lease: The lease of one consumer.
+        is_recalling: True while the windows or the lease are recalled and not settled.
     """
 
     def __init__(self, words: memoryview, machine: QueueMachine, recalls: Recalls) -> None:
@@ -139,39 +136,41 @@ class Windows:
 
     @property
     def reserved(self) -> int:
-        """Room that is set aside."""
+        """Number of elements that room is reserved for."""
         total = 0
-        for one in self.producers.values():  # no generator: this is asked for with each call
+        for one in self.producers.values():  # a loop, because a generator is slower and each call needs this number
             if one.limit > one.received:
                 total += one.limit - one.received
         return total
 
     def add(self, connection: object, place: int) -> Producer:
-        """Let a connection enqueue from now on; its limit lies at ``place``."""
+        """Add a connection that enqueues. Its limit word has the index ``place``."""
         producer = self.producers[connection] = Producer(place)
         self._words[place] = 0
         return producer
 
     def remove(self, connection: object) -> Producer | None:
-        """Forget a connection that has ended."""
+        """Remove a closed connection."""
         return self.producers.pop(connection, None)
 
     def close(self, producer: Producer) -> None:
-        """Give a producer no window any more."""
+        """Open no more windows for a producer."""
         producer.is_cut = True
         self._words[producer.place] = 0
 
     @property
     def may_lend(self) -> bool:
-        """True if no dequeue is deferred that a new lease would be in the way of."""
+        """True if no deferred dequeue is waiting, which a new lease would block again."""
         return not self.is_recalling and not self._recalls.is_settling
 
     def make_way(self, request: Request) -> bool:
-        """True if a request may go to the machine now; else windows were recalled, and must be settled first."""
+        """Return True if a request may go to the machine now; otherwise start a recall, which must be settled first."""
+        # Leased elements are the next ones in the queue: no other consumer may dequeue during the lease.
         if self.lease.holder is not None and isinstance(request, DequeueRequest):
             self.lease.recall()
             self.is_recalling = True
-            self._recalls.add(self)  # once more, if windows are recalled already: the pipe may have been read since
+            # Register again even if windows are recalled already: the pipe may have been read since that recall.
+            self._recalls.add(self)
             return False
         if self.is_recalling:
             return False
@@ -180,13 +179,13 @@ class Windows:
             return True
         if isinstance(request, EnqueueRequest):
             room = self._machine.room
-            if room is None or room >= reserved + len(request.tokens):  # it fits beside all windows
+            if room is None or room >= reserved + len(request.tokens):  # it fits without the reserved room
                 return True
         self._recall()
         return False
 
-    def behind_calls(self, step: Callable[[], None]) -> None:
-        """Take a step that refers to a call: behind that, which waits for the end of a recall if one is under way."""
+    def after_calls(self, step: Callable[[], None]) -> None:
+        """Take a step that refers to a call after that call, which may be deferred until the end of a recall."""
         if self.is_recalling:
             self._recalls.defer(step)
         else:
@@ -197,15 +196,15 @@ class Windows:
         self._recalls.add(self)
         for one in self.producers.values():
             if one.limit > one.received:
-                # An ADMIT under the former limit may be on its way. Its room stays free until the pipe is read: no
-                # other call gets to the machine meanwhile. Of two recalls the larger promise holds.
+                # An ADMIT under the former limit may be in the pipe. The room remains reserved until the pipe is read,
+                # because no other call reaches the machine before. After two recalls, the larger promise counts.
                 one.promise = max(one.promise, one.limit)
                 one.limit = one.received
-                # Written before the pipe is read, see the module's head: the order is what makes a recall safe.
+                # Write the word before the pipe is read: the safety of a recall depends on this order.
                 self._words[one.place] = one.limit
 
     def settle(self) -> None:
-        """The pipe was read after a recall: nobody relies on the former limits any more."""
+        """End a recall, after the pipe was read: no unread record refers to a former limit."""
         self.is_recalling = False
         for one in self.producers.values():
             one.promise = 0
@@ -213,10 +212,10 @@ class Windows:
             notify(self.lease.end(self.lease.holder))
 
     def extend(self) -> None:
-        """Open windows for those that enqueue, as far as the queue has room and nobody waits for it."""
+        """Open windows for active producers, if the queue has room and no call waits for it."""
         if not self.producers or not self._machine.may_reserve:
             return
-        # Those that have enqueued since the last time: one that has stopped would only keep room from the others.
+        # Only producers that have enqueued since the last time. An idle producer would withhold room from the others.
         active = [one for one in self.producers.values() if one.received != one.seen and not one.is_cut]
         if not active:
             return
@@ -226,7 +225,7 @@ class Windows:
         for one in active:
             outstanding = max(0, one.limit - one.received)
             share = MAX_WINDOW if room is None else min(MAX_WINDOW, (room + outstanding) // len(active))
-            # As long as half of it is left, the limit may stay: nobody is about to reach it.
+            # Keep a limit while at least half of the share is left: the producer will not reach it soon.
             if 2 * outstanding < share:
                 if room is not None:
                     room -= share - outstanding

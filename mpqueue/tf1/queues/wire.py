@@ -1,35 +1,29 @@
-"""The messages between a process that uses a queue and the process that owns it.
+"""The protocol between a process that uses a queue and the process that owns it.
 
-Up: one fixed-size record per message, from all processes into the *one* pipe of the owner. A write of a record is
-atomic, so that a process which is killed has sent a message wholly or not at all. One pipe for all gives what
-TensorFlow's queues have by living in one process: the order of all calls. If an enqueue has returned, and its caller
-then makes another process enqueue, the owner reads the two in this order; and one read returns what everybody sent.
-Down: one socket for each thread that uses queues: a head, perhaps with data after it. The socket's end tells either
-side that the other one is gone.
+Requests are fixed-size records, which all processes write into the owner's *one* pipe. Answers are sent through one
+socket per connected thread: a header, optionally followed by data. If the socket closes, the other side has exited.
 
-Up                                                      Down
---                                                      ----
-ATTACH    I will use queue q                            HELLO    your number; with the pipe and the memory
-WANT      n empty blocks of class c, please             BLOCKS   these; perhaps fewer, or later
-FILLED    the next n blocks of class c hold elements
-DROP      forget those that are filled                  REVOKED  forget all that are empty
-ENQUEUE   the same, and enqueue all that are filled     DONE     the call has ended well
-ADMIT     the same, within my window: no answer         TAKEN    the elements lie in these blocks; and a lease
-CONFIRM   was it within? else I wait                    FAILED   the call has ended with this error
-DEQUEUE   n elements                                    STATE    size and whether it is closed
-READ      I have copied what I got
-TAKE      I have taken n of my lease: no answer
-UNREAD    I will not: withdraw the call, put back what it gave
-CLOSE     (or close and cancel)
-WITHDRAW  the call that I wait for
-ASK       size and whether it is closed
-FIND      the queue of the shared name in this block
-TALLY     I count for this tally: give me cells
+Requests (`Up`)                                         Answers (`Down`)
+---------------                                         ----------------
+ATTACH    use queue q                                   HELLO    connection number, with the pipe and the memory
+WANT      request n empty blocks of class c             BLOCKS   granted blocks, possibly fewer or later
+FILLED    the next n blocks of class c are filled
+DROP      discard the filled blocks                     REVOKED  discard all empty blocks
+ENQUEUE   as FILLED, then enqueue all filled blocks     DONE     the call has succeeded
+ADMIT     as ENQUEUE, within the window: no answer      TAKEN    blocks with the elements, and a lease
+CONFIRM   was the ADMIT or TAKE in time?                FAILED   the call has failed with this error
+DEQUEUE   request n elements                            STATE    size, and whether the queue is closed
+READ      the elements were copied: free their blocks
+TAKE      n elements of the lease were taken: no answer
+UNREAD    undo the call and return its elements
+CLOSE     close, or close and cancel
+WITHDRAW  cancel a waiting call
+ASK       request the size and whether it is closed
+FIND      find the queue that is described in a block
+TALLY     request cells of a tally
 
-The pipe is open in every process that uses a queue of the owner, and one of them may write to a wrong descriptor: a
-file that it has closed, and whose number is the pipe's now. Since a write is atomic, foreign bytes lie between records
-and never inside of one. Every record begins with a random *mark* of the owner. Where it is missing, the next one is
-looked for, and what lies before it is dropped. So no record is lost, and no other process is affected.
+Why one pipe for all processes: it preserves the order of all calls, which TensorFlow guarantees within one process. If
+an enqueue has returned, and its caller then triggers an enqueue in another process, the owner reads them in this order.
 """
 
 import contextlib
@@ -47,11 +41,11 @@ from mpqueue.transport.credentials import Address
 from mpqueue.transport.records import RecordType, kinds_of
 
 RECORD = RecordType("word:I flag:H _:2x connection:I queue:I number:I count:I seq:q")
-"""Mark and kind, size class or flag, connection, queue, number of the call, number of elements, elements enqueued so
-far (WANT: empty blocks without which the caller cannot go on, with those that it has; TALLY: its number)."""
+"""Mark and kind, size class or flag, connection, queue, call number, number of elements, total number of elements
+enqueued so far (WANT: minimum number of empty blocks, including granted ones; TALLY: number of the tally)."""
 
 MAX_COUNT = (1 << 32) - 1
-"""Most elements that a record can ask for."""
+"""Maximum number of elements in a request."""
 
 Record: TypeAlias = tuple[int, ...]
 
@@ -64,13 +58,13 @@ _log = logging.getLogger(__name__)
 
 
 class QueuePlace(NamedTuple):
-    """A queue as other processes find it.
+    """The location of a queue for other processes.
 
     Attributes:
-        address: The address at which its owner listens.
-        number: The owner's number of it.
-        process_id: The owner's.
-        server: The owner's name if it is a server, else "".
+        address: The address that its owner listens at.
+        number: The owner's number of the queue.
+        process_id: Process id of the owner.
+        server: Name of the owner if it is a server, otherwise "".
     """
 
     address: Address
@@ -80,7 +74,7 @@ class QueuePlace(NamedTuple):
 
 
 class Up:
-    """Kinds of records; plain ints, because they are compared in the hot path."""
+    """Kinds of records. They are plain integers, because they are compared in the hot path."""
 
     (
         ATTACH,
@@ -109,14 +103,14 @@ class Down:
 
 
 HEAD = RecordType("kind:B _:3x number:I one:q two:q nbytes:Q", kinds=kinds_of(Down))
-"""Kind, call's number, two arguments, bytes of data that follow."""
+"""Kind, call number, two arguments, number of bytes of data that follow."""
 
 
 def take_first(line: list[int], count: int) -> list[int]:
-    """Take empty blocks from the front of a line; there are as many. Producer and owner keep the same line.
+    """Take empty blocks from the front of a list; there must be at least ``count``.
 
-    A line has its first block at its end: so ``pop`` takes one, and a slice a run of them. 32 take 0.24 us by that, of
-    a deque 0.69.
+    Client and owner keep the same list, in reverse order: the first block is at the end, so that ``pop`` takes one
+    block and a slice takes several. Taking 32 blocks costs 0.24 us, and 0.69 us from a deque.
     """
     rest = len(line) - count
     taken = line[rest:][::-1]
@@ -125,17 +119,21 @@ def take_first(line: list[int], count: int) -> list[int]:
 
 
 def put_last(line: list[int], tokens: list[int]) -> None:
-    """Put empty blocks behind the last of a line."""
+    """Append empty blocks after the last block of a list."""
     line[:0] = tokens[::-1]
 
 
 class RecordReader:
-    """Cuts what comes through a pipe into records, and drops what is none.
+    """Splits the data of a pipe into records, and drops foreign bytes.
 
     Attributes:
-        mark: The upper 24 bits of the first word of each record; the kind is in the lower ones.
+        mark: The upper 24 bits of the first word of each record; the kind is in the lower 8 bits.
     """
 
+    # A process may write to a file that it has closed, with a descriptor number that belongs to the pipe now. A write
+    # is atomic, so foreign bytes are between records, never inside one. Each record starts with a random mark of the
+    # owner; where it is missing, the reader skips to the next mark. So no record is lost, and no other process is
+    # affected.
     def __init__(self) -> None:
         self.mark = int.from_bytes(os.urandom(3)) << 8
         self._mark_bytes = self.mark.to_bytes(4, "little")[1:]
@@ -143,8 +141,8 @@ class RecordReader:
         self._rest = b""
 
     def cut(self, data: bytes) -> list[Record]:
-        """The records in what was read, after what was left of the last time."""
-        # Mostly there is nothing but whole records: cut by one call, and compared by another.
+        """Return the records in ``data``, after an incomplete record from the previous call."""
+        # Common case: only whole records. One call splits them, and one set operation checks their marks.
         if not self._rest and not len(data) % RECORD.size:
             found = list(RECORD.iter_unpack(data))
             if self._words.issuperset([record[0] for record in found]):
@@ -164,33 +162,34 @@ class RecordReader:
         self._rest = data[place:]
         if num_foreign:
             _log.error(
-                "%d bytes were dropped that came through the pipe of this process's queues and are no message about "
-                "a queue: another process that uses them has written to a descriptor that is not its own",
+                "Dropped %d bytes in the pipe of this process's queues, which are not a record: another process that "
+                "uses the queues has written to a file descriptor that it had closed",
                 num_foreign,
             )
         return found
 
     def _next_place(self, data: bytes, place: int) -> int:
         """Return the offset where the next record may begin."""
-        found = data.find(self._mark_bytes, place + 1) - 1  # in front of the mark is the byte of the kind
+        found = data.find(self._mark_bytes, place + 1) - 1  # the byte before the mark is the kind
         return found if found >= place else len(data) - RECORD.size + 1
 
 
 class RecordPipe:
-    """The pipe into which all other processes write their records; made and read by the owner.
+    """The pipe into which all other processes write their records. The owner creates and reads it.
 
     Attributes:
-        fd: The end to read from.
-        write_fd: The end that the other processes get.
-        mark: The mark of the records that they write.
-        records: Read and not yet taken.
+        fd: The read end.
+        write_fd: The write end, which is sent to other processes.
+        mark: The mark of valid records.
+        records: Records that were read, but not handled yet.
     """
 
     def __init__(self) -> None:
         self.fd, self.write_fd = descriptors.pipe()
-        # The end that others write to blocks: with a full pipe they wait, and lose nothing. The owner never waits here.
+        # The write end blocks, so that a process waits while the pipe is full. The owner must never block.
         os.set_blocking(self.fd, False)
-        with contextlib.suppress(OSError):  # the user's share of pipe memory is used up: the usual size does
+        # A larger pipe is only faster. The user's limit for pipe memory may be exhausted.
+        with contextlib.suppress(OSError):
             fcntl.fcntl(self.fd, _F_SETPIPE_SZ, _PIPE_BYTES)
         self._reader = RecordReader()
         self.mark = self._reader.mark
@@ -198,17 +197,17 @@ class RecordPipe:
         self.records: deque[Record] = deque()
 
     def read(self) -> bool:
-        """Add to ``records`` what is in the pipe, up to a bound; True if that was all."""
+        """Read a bounded amount of data and append it to ``records``; return True if the pipe is empty then."""
         unread, records = self._unread, self.records
         try:
-            # In one step of the interpreter, so that Ctrl-C cannot come between reading and keeping.
+            # Read and store in one operation of the interpreter: Ctrl-C in between would lose records of all processes.
             unread.extend(map(os.read, (self.fd,), (_READ_BYTES,)))
             was_all = len(unread[-1]) < _READ_BYTES
         except BlockingIOError:
             was_all = True
         while unread:
             found = self._reader.cut(unread[0])
-            records += found  # no call from here to the next line, so that Ctrl-C cannot come between
+            records += found  # no call before the next line, where Ctrl-C could cause records to be handled twice
             del unread[0]
         return was_all
 
@@ -219,11 +218,11 @@ class RecordPipe:
 
 
 WITHDRAWN: Final = CancelledError(None, None, "withdrawn by its caller")
-"""The outcome of a call that its caller has given up, who knows why."""
+"""The outcome of a call that its caller has withdrawn. The caller knows the reason."""
 
 
 def encode_error(error: BaseException) -> tuple[int, int, bytes]:
-    """An outcome as two numbers and a text: an error of TensorFlow's, a lack of memory, or `WITHDRAWN`."""
+    """Encode an error as two integers and bytes: an `OpError`, a lack of shared memory, or `WITHDRAWN`."""
     if error is WITHDRAWN:
         return _WITHDRAWN, 0, b""
     if isinstance(error, SharedMemoryFull):
@@ -234,7 +233,7 @@ def encode_error(error: BaseException) -> tuple[int, int, bytes]:
 
 
 def decode_error(code: int, argument: int, text: bytes) -> BaseException | None:
-    """The error that `encode_error` has encoded, None for a withdrawn call."""
+    """Return the error that `encode_error` has encoded, or None for a withdrawn call."""
     if code == _WITHDRAWN:
         return None
     if code == _MEMORY:

@@ -71,7 +71,7 @@ class TestServer:
             ):
                 with pytest.raises(tf.errors.InvalidArgumentError, match="'jobs' exists with"):
                     session.run(other.size())
-            with pytest.raises(tf.errors.InvalidArgumentError, match="shared_name cannot start with '_'"):
+            with pytest.raises(tf.errors.InvalidArgumentError, match="shared_name must not start with '_'"):
                 session.run(tf.FIFOQueue(10, tf.float32, shared_name="_jobs").size())
 
     def test_shuffle_queue_with_graph_level_seed_is_shared(self, servers_directory):

@@ -204,7 +204,7 @@ class TestFromList:
     def test_an_index_out_of_range_is_told_at_every_use(self, index):
         queue = QueueBase.from_list(index, [FIFOQueue(5, "int32"), FIFOQueue(5, "int32")])
         for call in (queue.dequeue, queue.size, queue.close, queue.is_closed, lambda: queue.enqueue(1)):
-            with pytest.raises(InvalidArgumentError, match="is not one of 2 queues"):
+            with pytest.raises(InvalidArgumentError, match="Index must be from 0 to 1, got"):
                 call()
 
     def test_a_callable_index_is_asked_at_every_call(self):
@@ -255,6 +255,8 @@ def test_a_source_of_too_few_components_is_refused_before_it_is_asked():
 )
 def test_a_timeout_without_its_name_is_refused_in_place_of_a_wait_for_ever(call):
     queue = FIFOQueue(3, "int32", [()])
-    with pytest.raises(TypeError, match=r"name must be text or None, got .*: seconds to wait are passed as timeout="):
+    with pytest.raises(
+        TypeError, match=r"name must be a string or None, got .*\. Pass the seconds to wait as timeout="
+    ):
         call(queue)
     assert queue.size() == 0

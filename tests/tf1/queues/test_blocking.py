@@ -69,7 +69,7 @@ def test_elements_that_a_dequeue_had_taken_go_back_in_order_when_its_time_is_ove
 
 def test_an_enqueue_whose_time_is_over_tells_what_stays_in():
     queue = numbers(2)
-    with pytest.raises(DeadlineExceededError, match="enqueue of 3 elements, of which 2 went in and stay in"):
+    with pytest.raises(DeadlineExceededError, match="enqueue of 3 elements, of which 2 were enqueued"):
         queue.enqueue_many([[1, 2, 3]], timeout=0.01)
     assert queue.dequeue_many(2).tolist() == [1, 2]
 
@@ -260,12 +260,12 @@ def test_who_finds_the_queue_busy_gives_way_before_standing_in_line_for_its_lock
     queue = FIFOQueue(2, ["int32"], [()])
     lock, yields = queue.queue_ref.driver.lock, []
 
-    def go_on(seconds):
+    def serve(seconds):
         yields.append(seconds)
         lock.release()  # what its holder does, which was waiting for the interpreter
 
     lock.acquire()
-    monkeypatch.setattr(time, "sleep", go_on)
+    monkeypatch.setattr(time, "sleep", serve)
     queue.enqueue(1)
     assert (yields, queue.size()) == ([0], 1)
 

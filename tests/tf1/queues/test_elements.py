@@ -149,7 +149,7 @@ def test_a_dropped_queue_is_freed_with_its_elements():
 
 def test_a_queue_ref_with_other_dtypes_is_refused():
     queue = FIFOQueue(1, ["int32"], [[]])
-    with pytest.raises(InvalidArgumentError, match="has the dtypes"):
+    with pytest.raises(InvalidArgumentError, match="Expected the dtypes"):
         QueueBase(["int64"], [[]], None, queue.queue_ref)
 
 

@@ -32,7 +32,7 @@ def test_the_name_of_a_thing_that_is_gone_is_free():
     graph, thing = Graph(), Thing()
     graph.add(thing, "a")
     del thing
-    with pytest.raises(KeyError, match="no queue or op is named 'a'"):
+    with pytest.raises(KeyError, match="No queue or op named 'a'"):
         graph.find("a")
     other = Thing()
     assert graph.add(other, "a") == "a"

@@ -295,11 +295,11 @@ def test_room_may_be_set_aside_while_the_queue_is_open_and_nobody_is_in_line():
 
 def test_a_dequeue_would_end_at_once_if_there_is_enough_and_nobody_is_in_line():
     machine = make(elements=[1, 2, 3], minimum=1)
-    assert [machine.can_give(count) for count in (1, 2, 3)] == [True, True, False]
+    assert [machine.can_dequeue(count) for count in (1, 2, 3)] == [True, True, False]
     assert not machine.has_waiting_dequeues
     machine.submit(DequeueRequest(5))
     assert machine.has_waiting_dequeues
-    assert not machine.can_give(0)
+    assert not machine.can_dequeue(0)
 
 
 def test_errors_name_the_queue_and_what_was_asked():
@@ -308,14 +308,15 @@ def test_errors_name_the_queue_and_what_was_asked():
     machine.submit(close)
     machine.close_and_cancel()
     assert str(waiting.error) == (
-        "queue 'q' was closed with cancel: enqueue of 3 elements, of which 1 went in and stay in"
+        "Queue 'q' was closed and pending enqueues were cancelled: "
+        "enqueue of 3 elements, of which 1 were enqueued and remain in the queue."
     )
-    assert str(close.error) == "queue 'q' was closed with cancel: close behind pending enqueues"
+    assert str(close.error) == "Queue 'q' was closed and pending enqueues were cancelled: close after pending enqueues."
     late, short = EnqueueRequest([4]), DequeueRequest(2)
     machine.submit(late)
-    assert str(late.error) == "queue 'q' is closed"
+    assert str(late.error) == "Queue 'q' is closed."
     machine.submit(short)
-    assert str(short.error) == "queue 'q' is closed and holds 1 elements, 2 were asked for"
+    assert str(short.error) == "Queue 'q' is closed and has insufficient elements (requested 2, current size 1)."
     assert short.taken == []
     assert str(short) == "dequeue of 2 elements"
 

@@ -57,7 +57,7 @@ def test_without_a_shared_name_every_queue_is_its_own(name):
 )
 def test_another_queue_under_the_same_name_is_refused_by_what_differs(field, make):
     FIFOQueue(5, "int32", [[]], shared_name="jobs")
-    with pytest.raises(InvalidArgumentError, match=f"the shared queue 'jobs' exists with {field}"):
+    with pytest.raises(InvalidArgumentError, match=f"Shared queue 'jobs' exists with {field}"):
         make()
 
 
@@ -75,8 +75,8 @@ def test_errors_call_a_shared_queue_by_its_shared_name():
     with pytest.raises(DeadlineExceededError, match="queue 'jobs' did not finish"):
         queue.enqueue(2, timeout=0)
     queue.close()
-    with pytest.raises(CancelledError, match="queue 'jobs' is closed"):
+    with pytest.raises(CancelledError, match="Queue 'jobs' is closed"):
         other.enqueue(2)
-    with pytest.raises(OutOfRangeError, match="queue 'jobs' is closed and holds 1 elements"):
+    with pytest.raises(OutOfRangeError, match=r"Queue 'jobs' is closed and has insufficient elements .*current size 1"):
         other.dequeue_many(2)
     assert (queue.name, "'jobs'" in repr(queue)) == ("fifo_queue", True)

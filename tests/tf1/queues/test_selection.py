@@ -63,7 +63,7 @@ def test_an_index_that_can_be_called_is_asked_anew_each_time(queues):
 def test_an_index_beyond_the_queues_is_an_error_when_it_is_used(index, queues):
     for given in (index, lambda: index):
         selection = Selection(given, queues)
-        with pytest.raises(InvalidArgumentError, match=rf"^index {index} is not one of 3 queues$"):
+        with pytest.raises(InvalidArgumentError, match=rf"^Index must be from 0 to 2, got {index}\.$"):
             selection.dequeue(None, list)
 
 

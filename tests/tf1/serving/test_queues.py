@@ -262,7 +262,7 @@ class TestNames:
                 RandomShuffleQueue(5, 1, "int32", seed=4, shared_name="jobs")
 
     def test_names_of_tensorflows_own_are_refused(self, server):
-        with mpqueue.connect("photos"), pytest.raises(InvalidArgumentError, match="cannot start with '_'"):
+        with mpqueue.connect("photos"), pytest.raises(InvalidArgumentError, match="must not start with '_'"):
             FIFOQueue(10, "int64", shared_name="_jobs")
 
     def test_names_without_end_are_refused(self, server):
@@ -321,7 +321,7 @@ class TestTheEndOfTheServer:
             with pytest.raises(UnavailableError, match="the server 'photos' is gone"):
                 call.result()
             for again in (queue.size, lambda: queue.enqueue(1), queue.dequeue, queue.close):
-                with pytest.raises(UnavailableError, match="connect to it, and make them anew"):
+                with pytest.raises(UnavailableError, match="create the queues again"):
                     again()
 
     def test_a_new_server_of_the_name_has_new_queues(self, servers_directory):

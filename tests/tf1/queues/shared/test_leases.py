@@ -175,7 +175,7 @@ def test_who_takes_more_than_it_was_lent_is_cut_off(caplog):
     with holder_of(queue) as other:
         other.ask(lambda q: q.queue_ref._channel().connection.send(Up.TAKE, q.queue_ref.place.number, 9, 19))
         assert queue.dequeue_many(18, timeout=30).tolist() == list(range(2, 20))
-        assert "19 elements were taken of a lease of 18" in caplog.text
+        assert "took 19 elements from a lease of 18" in caplog.text
         with pytest.raises(CancelledError):
             take(other)
 
