@@ -1,24 +1,23 @@
-"""The coordinator: the one place where a program's threads and processes agree to stop, and report why.
+"""The coordinator: stops a program's threads and processes together, and reports the cause.
 
 ::
 
-    a thread, a runner, a worker           the coordinator             whoever joins
-    ───────────────────────────           ───────────────             ─────────────
+    a thread, a runner, a worker           the coordinator             the thread that joins
+    ───────────────────────────           ───────────────             ─────────────────────
     with coord.stop_on_exception():
       while not coord.should_stop():
-        work, fails  ──request_stop(error)──►  RUNNING → STOPPING
-                                               the first error is kept
-                                               stop callbacks run,
-                                               the scope is cancelled ──► blocked queue calls and gets are freed
+        raises an error ──request_stop(error)──►  RUNNING → STOPPING
+                                               keeps the first error,
+                                               runs the stop callbacks,
+                                               cancels the scope ──► ends blocked queue calls and gets
                                                                      join: waits for the members, raises the error
 
-One condition guards the state, and all waits are waits for it: nothing polls. Its lock is re-entrant, because the
-handler of a signal may ask for a stop while the thread that it interrupts holds the lock. Callbacks and members are
-called outside of the lock: they may take locks of their own.
+One condition protects the state, and each wait is for this condition, without polling. Its lock is reentrant, because a
+signal handler may request a stop while the interrupted thread holds the lock. Callbacks and members are called without
+the lock, since they may take other locks.
 
-The process that made a coordinator owns it. In any other process it is a proxy: a coordinator for the threads of that
-process, whose state follows the owner's, and which sends reports to the owner instead of keeping them. An `Endpoint`
-connects the two.
+The process that creates a coordinator owns it. In other processes it is a proxy: a coordinator for the threads of that
+process, which follows the owner's state and sends reports to the owner. An `Endpoint` connects them.
 """
 
 import contextlib
@@ -47,15 +46,15 @@ ExcInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | N
 
 
 class Coordinator:
-    """Lets threads and processes stop together, and raises the cause in `join`.
+    """Stops threads and processes together, and raises the cause in `join`.
 
-    Any thread may call any method. `should_stop` turns True at the first `request_stop`, which also runs the stop
-    callbacks; an exception reported with it is kept and raised by `join`. Later reports change nothing: the first wins.
+    Any thread may call any method. The first `request_stop` makes `should_stop` return True and runs the stop
+    callbacks. If it reports an exception, `join` raises the exception. Later reports have no effect.
 
-    It may be captured by a source, sent to another process in any way that pickles, or inherited by a fork. There,
-    `should_stop`, `wait_for_stop` and the callbacks follow the process that made it, and `request_stop` and
-    `stop_on_exception` report to it, exceptions as their own type; members are those of the process in which they are
-    registered. If the process that made it is gone, that is a stop.
+    A source may capture the coordinator; it may be pickled and sent to another process, or inherited by a fork. There,
+    `should_stop`, `wait_for_stop` and the callbacks follow the process that created it. `request_stop` and
+    `stop_on_exception` report to that process, and exceptions keep their type. Members belong to the process that
+    registered them. If the process that created the coordinator exits, the others stop.
 
     Example:
         Two threads of which one fails::
@@ -82,14 +81,14 @@ class Coordinator:
                 assert str(error) == "no such file"
 
     Args:
-        clean_stop_exception_types: Exceptions that mean a clean end: reporting one of these, or of a subclass, is a
-            stop without an exception. Default: ``(OutOfRangeError,)``, the end of input. Given types replace it.
+        clean_stop_exception_types: Exceptions that mean a normal end. Reporting such an exception, or a subclass, is a
+            stop without an exception. None: ``(OutOfRangeError,)``, the end of input.
 
     Raises:
         TypeError: ``clean_stop_exception_types`` is not an iterable of exception classes.
 
-    Follows: ``tf.train.Coordinator``, except that an exception which was never raised may be reported, and that nothing
-    is polled.
+    Follows: ``tf.train.Coordinator``, except that an exception that was never raised may be reported, and that there is
+    no polling.
     """
 
     def __init__(self, clean_stop_exception_types: Iterable[type[BaseException]] | None = None) -> None:
@@ -104,19 +103,19 @@ class Coordinator:
         self._scope = CancellationScope()
         self._endpoint = Endpoint(self)
 
-    # Asking for a stop, and seeing it
+    # Requesting a stop, and checking for it
 
     def request_stop(self, ex: BaseException | ExcInfo | None = None) -> None:
-        """Ask everybody to stop, and report why.
+        """Request a stop, and report the cause.
 
-        The first call runs the stop callbacks, in this thread and in the order of their registration; later calls do
-        nothing. After `join` nobody would see a report any more, so an exception is raised here instead.
+        The first call runs the stop callbacks in this thread, in the order of their registration. Later calls have no
+        effect. After `join`, no thread would receive a report, so this method raises the exception instead.
 
         Args:
-            ex: The exception, or what ``sys.exc_info()`` gave. One of the clean types counts as None.
+            ex: The exception, or a result of ``sys.exc_info()``. An exception of a clean type counts as None.
 
         Raises:
-            TypeError: ``ex`` is neither.
+            TypeError: ``ex`` is neither an exception nor a result of ``sys.exc_info()``.
             BaseException: ``ex`` itself, if the coordinator was joined already.
         """
         error = _reported(ex)
@@ -125,7 +124,8 @@ class Coordinator:
             return
         if isinstance(error, self._clean_stop_exception_types):
             error = None
-        with defer_signals():  # Ctrl-C in here would leave a stop that nobody was told of, and a later one does nothing
+        # After Ctrl-C in this block, the stop would be set without any notification, and later calls have no effect.
+        with defer_signals():
             with self._changed:
                 if self._joined and error is not None:
                     raise error
@@ -134,9 +134,9 @@ class Coordinator:
                 _call(callback)
 
     def _begin_stop(self, error: BaseException | None) -> list[StopCallback]:
-        """Change the state, and return what has to be called once the lock is released."""
+        """Change the state; return the functions to call after the lock was released."""
         if self._stopping:
-            _log.info("a stop is under way, this report is dropped: %r", error)
+            _log.info("Stopping already. This report is ignored: %r", error)
             return []
         self._keep(error)
         self._stopping = True
@@ -146,22 +146,22 @@ class Coordinator:
         return [*self._callbacks, *stoppers(self._members.values()), free_blocked]
 
     def should_stop(self) -> bool:
-        """Return True once a stop was asked for; cheap enough for any loop."""
+        """Return True after a stop was requested. It is cheap enough for any loop."""
         self._endpoint.follow()
         return self._stopping
 
     def wait_for_stop(self, timeout: float | None = None) -> bool:
-        """Block until a stop is asked for.
+        """Block until a stop is requested.
 
         Args:
-            timeout: Seconds to wait at most, None for ever.
+            timeout: Maximum time to wait in seconds. None: wait indefinitely.
 
         Returns:
-            True if a stop was asked for.
+            True if a stop was requested.
 
         Raises:
-            TypeError: ``timeout`` is no number.
-            ValueError: It is not a number (NaN).
+            TypeError: ``timeout`` is not a number.
+            ValueError: ``timeout`` is NaN.
         """
         limit = checked_wait(timeout)
         self._endpoint.follow()
@@ -169,31 +169,31 @@ class Coordinator:
 
     @contextlib.contextmanager
     def stop_on_exception(self) -> Iterator[None]:
-        """Report, and swallow, whatever is raised in the body of the ``with`` statement.
+        """Report each exception of the ``with`` block, and suppress it.
 
-        A call of the body that is blocked in a queue, or is about to block there, ends at the stop: it raises
-        `CancelledError`, after the stop callbacks have been called. Calls that need not wait are not affected.
+        A call of the block that blocks in a queue ends at the stop. It raises `CancelledError` after the stop callbacks
+        have run. Calls that need not wait are not affected.
         """
         self._endpoint.follow()
         try:
             with self.scope.active():
                 yield
-        except BaseException as error:  # also KeyboardInterrupt: `join` raises it where the program waits
+        except BaseException as error:  # also KeyboardInterrupt, which `join` raises in the waiting thread
             self.request_stop(error)
 
     @property
     def scope(self) -> CancellationScope:
-        """The scope whose blocked calls end at the stop; for the library itself."""
+        """The scope that cancels blocked calls at the stop; for internal use."""
         return self._scope
 
     def clear_stop(self) -> None:
-        """Forget the stop, its exception and the join, so that the coordinator can be used once more.
+        """Reset the stop, its exception and the join, so that the coordinator can be used again.
 
         Raises:
-            RuntimeError: This is not the process that made the coordinator.
+            RuntimeError: This process has not created the coordinator.
         """
         if not self._endpoint.is_owner:
-            raise RuntimeError("only the process that made a coordinator can clear its stop")
+            raise RuntimeError("clear_stop() must be called in the process that created the coordinator.")
         self._clear()
 
     def _clear(self) -> None:
@@ -204,28 +204,28 @@ class Coordinator:
             self._endpoint.send_state(stopping=False)
 
     def raise_requested_exception(self) -> None:
-        """Raise the exception that was reported, if there was one; again at every call."""
+        """Raise the reported exception, at each call. Return if no exception was reported."""
         with self._changed:
             if self._error is not None:
-                # Its own traceback only: each raise would otherwise add the frames of this one.
+                # Restore the original traceback: otherwise each raise would add the frames of this one.
                 raise self._error.with_traceback(self._traceback)
 
-    # Who has to stop
+    # Members and callbacks
 
     def add_stop_callback(self, callback: StopCallback) -> None:
-        """Have ``callback()`` called at the stop; at once if a stop was asked for already.
+        """Register a callback for the stop. If a stop was requested already, call it at once.
 
-        It runs in the thread that asks for the stop and must not block: ``queue.close`` with
-        ``cancel_pending_enqueues=True`` is what it is made for. What it raises is logged. `join` forgets it.
+        The callback runs in the thread that requests the stop and must not block. It is intended for calls such as
+        ``queue.close(cancel_pending_enqueues=True)``. Its exceptions are logged. `join` removes all callbacks.
 
         Args:
-            callback: Called without arguments.
+            callback: A callable without arguments.
 
         Raises:
-            TypeError: It cannot be called.
+            TypeError: ``callback`` is not callable.
         """
         if not callable(callback):
-            raise TypeError(f"a stop callback is a function without arguments, got {callback!r}")
+            raise TypeError(f"callback must be a callable without arguments, got {callback!r}.")
         self._endpoint.follow()
         with self._changed:
             self._callbacks.append(callback)
@@ -234,28 +234,28 @@ class Coordinator:
             _call(callback)
 
     def remove_stop_callback(self, callback: StopCallback) -> None:
-        """Forget a callback.
+        """Remove a callback.
 
         Args:
-            callback: One that `add_stop_callback` was given.
+            callback: A callback that was passed to `add_stop_callback`.
 
         Raises:
-            ValueError: It is not registered.
+            ValueError: The callback is not registered.
         """
         with self._changed:
             self._callbacks.remove(callback)
 
     def register_thread(self, thread: Member) -> None:
-        """Have `join` wait for a thread, a process, an enqueuer or a loader.
+        """Register a thread, a process, an enqueuer or a loader, which `join` waits for.
 
-        If it has a method ``request_stop``, that is called at the stop. `join` forgets it.
+        If it has a method ``request_stop``, the method is called at the stop. `join` removes all members.
 
         Args:
-            thread: A `threading.Thread`, a `multiprocessing.Process`, or anything with ``is_alive()`` and
+            thread: A `threading.Thread`, a `multiprocessing.Process`, or any object with ``is_alive()`` and
                 ``join(timeout)``.
 
         Raises:
-            TypeError: It has no ``is_alive()`` and ``join(timeout)``.
+            TypeError: The object does not have ``is_alive()`` and ``join(timeout)``.
         """
         check_member(thread)
         self._endpoint.follow()
@@ -266,7 +266,7 @@ class Coordinator:
             for callback in stoppers([thread]):
                 _call(callback)
 
-    # Waiting for them
+    # Joining
 
     def join(
         self,
@@ -274,21 +274,23 @@ class Coordinator:
         stop_grace_period_secs: float = 120,
         ignore_live_threads: bool = False,
     ) -> None:
-        """Block until all members have ended; once a stop is asked for, for the grace period at most.
+        """Block until all members have finished. After a stop request, wait at most for the grace period.
 
-        Without a stop there is no bound. Members registered later are not waited for. Afterwards the registered members
-        and callbacks are forgotten; a second `join` raises the exception again.
+        Without a stop request, it waits indefinitely. Members that are registered during the call are not included.
+        Afterwards all registered members and callbacks are removed. A second `join` raises the exception again.
 
         Args:
-            threads: Members to wait for besides the registered ones.
-            stop_grace_period_secs: Seconds that the members have from the stop, or from this call if that is later.
-            ignore_live_threads: Return quietly when members are still alive after the grace period.
+            threads: Members to wait for, in addition to registered ones.
+            stop_grace_period_secs: Time in seconds for the members to finish after the stop request, or after this call
+                if it is later.
+            ignore_live_threads: Return without an error if members are still running after the grace period.
 
         Raises:
-            BaseException: The exception that was reported; it wins over the next one.
-            RuntimeError: Members are still alive after the grace period (it names them), or the current thread is one.
-            TypeError: ``threads`` is no list, or one of them cannot be joined; or the grace period is no number.
-            ValueError: The grace period is not a number (NaN).
+            BaseException: The reported exception. It takes precedence over the next error.
+            RuntimeError: Members are still running after the grace period (the message names them), or the current
+                thread is a member.
+            TypeError: ``threads`` is not a list, a member cannot be joined, or the grace period is not a number.
+            ValueError: The grace period is NaN.
         """
         grace_s = checked_wait(stop_grace_period_secs, "stop_grace_period_secs")
         self._endpoint.follow()
@@ -309,34 +311,34 @@ class Coordinator:
 
     @property
     def joined(self) -> bool:
-        """True if `join` has ended, by returning or raising, since the last `clear_stop`."""
+        """True if `join` has returned or raised since the last `clear_stop`."""
         return self._joined
 
     def _all_members(self, threads: Iterable[Member] | None) -> list[Member]:
         if not isinstance(threads, Iterable | None):
-            raise TypeError(f"join takes a list of threads or None, got {threads!r}")
-        given = {id(member): member for member in threads or ()}
-        for member in given.values():
+            raise TypeError(f"threads must be a list of threads or None, got {threads!r}.")
+        extra = {id(member): member for member in threads or ()}
+        for member in extra.values():
             check_member(member)
         with self._changed:
-            members = [*(self._members | given).values()]
+            members = [*(self._members | extra).values()]
         if threading.current_thread() in members:
-            raise RuntimeError(f"{name_of(threading.current_thread())} cannot wait for itself to end")
+            raise RuntimeError(f"{name_of(threading.current_thread())} cannot join itself.")
         return members
 
     def _keep(self, error: BaseException | None) -> None:
         self._error = error
         self._traceback = None if error is None else error.__traceback__
         if error is not None:
-            _log.info("error reported to the coordinator: %r", error)
+            _log.info("Error reported to the coordinator: %r", error)
 
-    # Other processes, see `Endpoint`
+    # Other processes; see `Endpoint`
 
     def take_report(self, report: bytes) -> bool:
-        """Stop because a proxy asks for it; return False if the proxy has to raise the exception itself.
+        """Stop because of a proxy's report; return False if the proxy must raise the exception itself.
 
         Args:
-            report: The pickled exception, or nothing.
+            report: The pickled exception, or ``b""``.
         """
         error = failures.unpack(report) if report else None
         try:
@@ -348,10 +350,10 @@ class Coordinator:
         return True
 
     def take_state(self, stopping: bool) -> None:
-        """Follow the state of the owner.
+        """Follow a state of the owner.
 
         Args:
-            stopping: True if a stop was asked for there.
+            stopping: True if a stop was requested in the owner.
         """
         if not stopping:
             self._clear()
@@ -362,7 +364,7 @@ class Coordinator:
             _call(callback)
 
     def leave_parent(self) -> None:
-        """Forget the parent's members, and the lock that its threads may hold."""
+        """Discard the parent's members, and replace locks that its threads may hold."""
         self._changed = Condition()
         self._joined = False
         self._keep(None)
@@ -370,7 +372,7 @@ class Coordinator:
         self._scope = CancellationScope()
 
     def _report(self, error: BaseException | None) -> None:
-        """Ask the owner to stop; raise the exception here if nobody would see it there."""
+        """Report to the owner; raise the exception here if the owner cannot handle it."""
         note = f"reported to the coordinator by process {os.getpid()}"
         if not self._endpoint.report(b"" if error is None else failures.pack(error, note)) and error is not None:
             raise error
@@ -387,38 +389,38 @@ class Coordinator:
 
 
 def _exception_types(types: Iterable[type[BaseException]] | None) -> tuple[type[BaseException], ...]:
-    """Return the classes that mean a clean end; None: the end of input.
+    """Return the exception classes that mean a normal end.
 
     Raises:
-        TypeError: One is no class of exceptions.
+        TypeError: An item is not an exception class.
     """
     if types is None:
         return (OutOfRangeError,)
-    found = tuple(types) if isinstance(types, Iterable) else (types,)
-    for type_ in found:
+    classes = tuple(types) if isinstance(types, Iterable) else (types,)
+    for type_ in classes:
         if not (isinstance(type_, type) and issubclass(type_, BaseException)):
-            raise TypeError(f"clean_stop_exception_types must hold exception classes, got {type_!r}")
-    return found
+            raise TypeError(f"clean_stop_exception_types must contain exception classes, got {type_!r}.")
+    return classes
 
 
 def _reported(ex: BaseException | ExcInfo | None) -> BaseException | None:
-    """Return the exception in an argument of `Coordinator.request_stop`.
+    """Return the exception in the argument of `Coordinator.request_stop`, or None.
 
     Raises:
-        TypeError: There is none in it.
+        TypeError: The argument has a wrong type.
     """
     error = ex[1] if isinstance(ex, tuple) and len(ex) == 3 else ex
     if error is not None and not isinstance(error, BaseException):
-        raise TypeError(f"request_stop takes an exception, sys.exc_info() or None, got {ex!r}")
+        raise TypeError(f"ex must be an exception, a result of sys.exc_info() or None, got {ex!r}.")
     return error
 
 
 def _call(callback: StopCallback) -> None:
-    """Call a stop callback; its error is logged, for the others have to be called and the first report has to win."""
+    """Call a stop callback and log its exception: other callbacks must still run, and the first report counts."""
     try:
         callback()
     except Exception:
-        _log.exception("a stop callback failed: %r", callback)
+        _log.exception("A stop callback failed: %r", callback)
 
 
 def _report_stragglers(stragglers: list[str], ignore: bool) -> None:
@@ -432,7 +434,7 @@ _by_address: weakref.WeakValueDictionary[Address, Coordinator] = weakref.WeakVal
 
 
 def _at(address: Address) -> Coordinator:
-    """Return the coordinator of an address: the original in its owner, elsewhere its one proxy."""
+    """Return the coordinator with an address: the original in its owner, a single proxy in other processes."""
     coordinator = _by_address.get(address)
     if coordinator is None:
         coordinator = _by_address[address] = Coordinator()

@@ -1,4 +1,4 @@
-"""TFRecord files without a reader and a queue: write them, and iterate over them.
+"""Writing TFRecord files, and iterating over them without a reader and a queue.
 
 ::
 
@@ -26,7 +26,7 @@ _RECORDS_AT_ONCE = 1024
 def tf_record_iterator(
     path: FileName, options: TFRecordOptions | str | None = None, *, max_record_bytes: int = DEFAULT_MAX_RECORD_BYTES
 ) -> Iterator[bytes]:
-    """Return an iterator over the records of a TFRecord file, checksums verified.
+    """Return an iterator over the records of a TFRecord file, which verifies checksums.
 
     Example:
         All records of a file::
@@ -39,20 +39,20 @@ def tf_record_iterator(
             assert list(mpqueue.python_io.tf_record_iterator("data.tfrecord")) == [b"0", b"1", b"2"]
 
     Args:
-        path: A local path, an ``os.PathLike``, or a URL (extra ``[fsspec]``). It is opened at once.
-        options: `TFRecordOptions`, or the compression as text: "GZIP" or "ZLIB".
-        max_record_bytes: A record that claims more is an error, before memory is taken for it.
+        path: A local path, an ``os.PathLike``, or a URL (extra ``[fsspec]``). The file is opened at once.
+        options: `TFRecordOptions`, or the compression as a string: "GZIP" or "ZLIB".
+        max_record_bytes: Maximum size of a record in bytes. It is checked before memory is allocated.
 
     Raises:
-        TypeError: ``path`` is no file name.
-        ValueError: ``options`` names no compression, or ``max_record_bytes`` is below 1.
+        TypeError: ``path`` is not a file name.
+        ValueError: ``options`` is not a valid compression, or ``max_record_bytes`` is less than 1.
         NotFoundError, PermissionDeniedError, ...: The file cannot be opened.
         ImportError: google-crc32c is not installed (extra ``[tfrecord]``).
 
     The iterator raises:
-        DataLossError: The next record is broken: a checksum is wrong, or the file ends in it. It comes after all good
-            ones, and names file and offset.
-        FailedPreconditionError: The path is a folder, FIFO or device.
+        DataLossError: The next record is corrupt: a checksum is wrong, or the file is truncated. All records before it
+            were returned. The message contains the file and the offset.
+        FailedPreconditionError: The path is a directory, FIFO or device.
 
     Follows: ``tf.compat.v1.python_io.tf_record_iterator``.
     """

@@ -1,4 +1,4 @@
-"""TensorFlow 1's names in ``tf`` itself: `mpqueue.train` and the root of mpqueue load them on first use."""
+"""The names of TensorFlow 1's ``tf`` namespace, which `mpqueue.train` and `mpqueue` load on first use."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

@@ -1,10 +1,10 @@
-"""The parts of a `Coordinator`: members, cancellation, and its proxies in other processes.
+"""Parts of a `Coordinator`: members, cancellation, and proxies in other processes.
 
-From the ground up; a module imports only from its own line and the lines above it::
+From the bottom layer up. A module imports only modules of the same line and of lines above::
 
-    members.py             what a coordinator waits for, and checked timeouts
-    door.py                the sockets at which queues and coordinators are reached from other processes
-    cancellation.py        scopes: a cancelled scope ends the calls that block in it
-    stop_channel.py        the sockets between an owner and its proxies: states go out, reports come in
+    members.py             threads and other members of a coordinator, and validation of timeouts
+    door.py                authenticated sockets of queues and coordinators for other processes
+    cancellation.py        scopes: cancelling a scope ends the calls that are blocked in it
+    stop_channel.py        sockets between an owner and its proxies, for states and reports
     coordinator_proxy.py   connects a coordinator's proxies in other processes to its owner
 """

@@ -1,19 +1,18 @@
-"""Scopes that can cancel the calls blocked in them. A session has one, and a coordinator.
+"""Scopes that can cancel the calls blocked in them. Each session and each coordinator has one.
 
     a thread                                             any thread
     ────────                                             ──────────
     with scope.active():        scope on this thread's stack
         queue.dequeue()
-          with cancellable(wake):  wake goes to every ── scope.cancel("session closed")
-            sleep until woken      active scope            each wake gets the CancelledError
+          with cancellable(wake):  registers wake in ──── scope.cancel("session closed")
+            sleep until woken      each active scope      calls each wake with a CancelledError
 
-A call that need not wait never looks at a scope. One that must wait registers ``wake`` with every active scope, and
-sleeps. `cancel` calls each ``wake`` outside the scope's lock, so that it may take a queue's lock. A scope that is
-cancelled already calls ``wake`` at once, so that no cancellation is missed between registering and sleeping. A call
-that has ended meanwhile may still get a late ``wake``, which it has to ignore.
+A call that need not wait never uses a scope. A call that must wait registers ``wake`` in each active scope, then
+sleeps. `cancel` calls each ``wake`` outside the scope's lock, so ``wake`` may take a queue's lock. A call that has
+already finished may receive a late ``wake``, which it must ignore.
 
-The stack is a context variable: each thread has its own, and ``asyncio.to_thread`` copies it. A thread whose stack is
-empty blocks in the scope that was made ambient last, if there is one.
+The stack is a context variable: each thread has its own, and ``asyncio.to_thread`` copies it. A thread with an empty
+stack blocks in the innermost ambient scope, if there is one.
 """
 
 import threading
@@ -29,13 +28,13 @@ Wake = Callable[[CancelledError], None]
 
 
 class CancellationScope:
-    """Owns the calls that block while it is active, and can make all of them raise `CancelledError`.
+    """A set of blocked calls that can be cancelled together, with `CancelledError`.
 
-    One scope may be active in many threads at once, and several scopes in one thread: a call blocked there ends when
-    any of them is cancelled. A scope stays cancelled: calls that would block in it later raise at once. Calls that
-    need not wait are not affected.
+    One scope may be active in many threads, and several scopes in one thread. A call ends when any of its scopes is
+    cancelled. Cancelling is permanent: later calls that would block in the scope raise at once. Calls that need not
+    wait are not affected.
 
-    Follows: ``tensorflow::CancellationManager``, except that a call which need not wait is never refused.
+    Follows: ``tensorflow::CancellationManager``, except that a call that need not wait is never cancelled.
     """
 
     def __init__(self) -> None:
@@ -49,25 +48,25 @@ class CancellationScope:
         return self._message is not None
 
     def cancel(self, message: str = "the call was cancelled") -> None:
-        """Make every call that is blocked in this scope raise `CancelledError`; later calls do nothing.
+        """Make each call that is blocked in this scope raise `CancelledError`. Idempotent.
 
         Args:
-            message: What the errors say.
+            message: Message of the errors.
         """
         with self._lock:
             if self._message is not None:
                 return
             self._message = message
             wakes, self._wakes = self._wakes, {}
-        # The last one first: in a line of waiting calls, ending the front one would let the next go through, although
-        # it is about to be cancelled as well.
+        # Wake the last call first. If the front of a line of waiting calls ended first, the next call could succeed,
+        # although it is about to be cancelled as well.
         for wake in reversed(wakes.values()):
             wake(CancelledError(None, None, message))
 
     def cancel_soon(self, message: str) -> None:
-        """Cancel in a thread of its own if any call is blocked, so that a signal handler may call this.
+        """Cancel in a new thread if any call is blocked. Signal handlers can call this method.
 
-        The thread that the handler interrupts may hold the lock of a queue, which is needed to end the calls there.
+        Ending the calls requires locks of queues, and the interrupted thread may hold such a lock.
         """
         if self._lock.acquire(blocking=False):
             try:
@@ -80,7 +79,7 @@ class CancellationScope:
 
     @contextmanager
     def active(self) -> Iterator["CancellationScope"]:
-        """Make calls of this thread block in this scope, and in those active already, while the body runs."""
+        """Make calls of this thread block in this scope, in addition to its other scopes, while the body runs."""
         token = _active.set((*_active.get(), self))
         try:
             yield self
@@ -98,13 +97,14 @@ class CancellationScope:
 
     @contextmanager
     def registered(self, wake: Wake) -> Iterator[None]:
-        """Have a cancellation call ``wake`` once while the body runs; at once if the scope is cancelled already."""
+        """Register ``wake`` to be called once at a cancellation; calls it at once if the scope is cancelled already."""
         key = object()
         with self._lock:
             message = self._message
             if message is None:
                 self._wakes[key] = wake
         if message is not None:
+            # Cancelled before the registration: without this call, the cancellation would be missed.
             wake(CancelledError(None, None, message))
         try:
             yield
@@ -119,23 +119,23 @@ class CancellationScope:
 
 _active: ContextVar[tuple[CancellationScope, ...]] = ContextVar("mpqueue_active_scopes", default=())
 _ambient: list[CancellationScope] = []
-# For those who put a thread's scopes back where an interrupt may have kept `active` from doing so.
+# For code that restores a thread's scopes where an interrupt may have prevented `active` from doing so.
 active_scopes, set_active_scopes = _active.get, _active.set
 
 
 def remove_last(stack: list[Any], entry: object) -> None:
-    """Remove the topmost ``entry`` from a stack that all threads share: others may lie above it by now."""
+    """Remove the last ``entry`` from a stack that all threads share, where others may have been pushed after it."""
     del stack[max(place for place, other in enumerate(stack) if other is entry)]
 
 
 def cancellable(wake: Wake) -> AbstractContextManager[None]:
-    """Have ``wake(error)`` called while the body runs, if a scope that is active in this thread is cancelled.
+    """Call ``wake(error)`` if a scope that is active in this thread is cancelled while the body runs.
 
-    A thread without active scopes is in the one that was made ambient last.
+    A thread without active scopes uses the innermost ambient scope.
 
     Args:
-        wake: Makes the body return soon, so that the caller raises ``error``. It comes from the cancelling thread,
-            from this one if a scope is cancelled already, and more than once if several scopes are cancelled.
+        wake: Must make the body return soon; the caller then raises ``error``. It is called in the cancelling thread,
+            or in this thread if a scope is cancelled already. It may be called several times.
     """
     scopes = _active.get() or _ambient[-1:]
     return _registered_in(scopes, wake) if scopes else _NOWHERE

@@ -1,13 +1,12 @@
 """Connects a coordinator's proxies in other processes to its owner.
 
-The process that made a coordinator owns it. In any other process it is a proxy, which comes about in one of two ways:
+The process that creates a coordinator owns it. In other processes it is a proxy, which is created in one of two ways:
 
-    pickled            the pickle holds the owner's address; unpickling makes a proxy
-    inherited by fork  nothing is pickled, so the address is made before the fork; after it, the child's copy becomes
-                       a proxy
+    unpickled          the pickle contains the owner's address
+    inherited by fork  the address is created before the fork; after it, the child's copy becomes a proxy
 
-A proxy connects when it is used for the first time, and follows the owner's state from then on. Nothing here keeps a
-coordinator alive: servers and clients call it through weak references, and end with it.
+A proxy connects at its first use and follows the owner's state from then on. Servers and clients call a coordinator
+through weak references and close when it is garbage-collected.
 """
 
 import os
@@ -23,24 +22,24 @@ from mpqueue.transport.credentials import Address
 
 
 class StopListener(Protocol):
-    """A coordinator, as its endpoint calls it."""
+    """The methods of a coordinator that its endpoint calls."""
 
     def take_report(self, report: bytes) -> bool:
-        """Stop because a proxy asks for it; called in the owner, in the server's thread."""
+        """Stop because of a proxy's report. Called in the owner, in the server's thread. Returns False if too late."""
 
     def take_state(self, stopping: bool) -> None:
-        """Follow a change of the owner's state; called in a proxy, in the client's thread or in the user's."""
+        """Follow a change of the owner's state. Called in a proxy, in the client's thread or the user's."""
 
     def leave_parent(self) -> None:
-        """Forget the parent's members, and the locks that its threads may hold; called in the child of a fork."""
+        """Discard the parent's members and locks, which its threads may hold. Called in a forked child."""
 
 
 class Endpoint:
-    """One process's end of a coordinator's channel: the server in the owner, a client in each proxy.
+    """One process's end of a coordinator's channel: a server in the owner, a client in a proxy.
 
     Args:
         listener: The coordinator.
-        address: The owner's address, None in the owner itself.
+        address: The owner's address. None: this process is the owner.
     """
 
     def __init__(self, listener: StopListener, address: Address | None = None) -> None:
@@ -49,13 +48,13 @@ class Endpoint:
         self._address = address
         self._server: StopServer | None = None
         self._client: StopClient | None = None
-        self._lock = RLock()  # re-entrant: a signal handler may use the coordinator
+        self._lock = RLock()  # reentrant: a signal handler may use the coordinator
         self._finalizer: weakref.finalize[..., StopListener] | None = None
         self._is_stopping = False
         _endpoints.add(self)
 
     def address(self, *, serve: bool = True) -> Address:
-        """Return the address that finds the owner from any process; with ``serve``, the owner answers from now on."""
+        """Return the owner's address for other processes. With ``serve``, start the owner's thread."""
         with self._lock:
             if self._address is None:
                 server = self._server = StopServer(self._on_report)
@@ -67,7 +66,7 @@ class Endpoint:
             return self._address
 
     def follow(self) -> None:
-        """Follow the owner's state, now and at each change; does nothing in the owner."""
+        """Start following the owner's state. No-op in the owner."""
         if self.is_owner or self._client is not None:
             return
         with self._lock:
@@ -76,19 +75,19 @@ class Endpoint:
                 self._end_with_listener(self._client.close)
 
     def send_state(self, *, stopping: bool) -> None:
-        """Send the owner's state to all proxies; does nothing in a proxy."""
+        """Send the owner's state to all proxies. No-op in a proxy."""
         with self._lock:
             self._is_stopping = stopping
             if self._server is not None:
                 self._server.send_state(stopping=stopping)
 
     def report(self, report: bytes) -> bool:
-        """Ask the owner to stop, in a proxy. Returns False if it is too late: it is joined, or gone."""
+        """Request a stop from the owner, in a proxy. Return False if the owner is already joined or has exited."""
         self.follow()
         return self._client is not None and self._client.report(report)
 
     def leave_parent(self) -> None:
-        """Become the endpoint of a proxy, in the child of a fork."""
+        """Become the endpoint of a proxy, in a forked child."""
         if self._finalizer is not None:
             self._finalizer.detach()
         self.is_owner, self._server, self._client, self._finalizer = False, None, None, None
@@ -116,7 +115,7 @@ _endpoints: Living[Endpoint] = Living()
 
 
 def _make_addresses(*, serve: bool) -> None:
-    # Strong references: a coordinator that is collected in between would leave a server that nobody closes.
+    # Strong references: a coordinator collected in this loop would leave a server that is never closed.
     listeners = [(endpoint, endpoint._listener()) for endpoint in _endpoints]
     for endpoint, listener in listeners:
         if listener is not None:
@@ -129,7 +128,7 @@ def _leave_parent() -> None:
 
 
 os.register_at_fork(
-    before=partial(_make_addresses, serve=False),  # without the thread: Python warns of forks beside threads
+    before=partial(_make_addresses, serve=False),  # without a thread, because Python warns if a threaded process forks
     after_in_parent=partial(_make_addresses, serve=True),
     after_in_child=_leave_parent,
 )

@@ -1,14 +1,12 @@
-"""Sockets at an `Address`, which the pickled handles of queues and coordinators carry.
+"""Authenticated sockets for the handles of queues and coordinators.
 
-The owner of a queue or a coordinator listens with a `Door`. Another process, which has unpickled a handle or inherited
-it by a fork, calls `connect` at its first use. It does not connect while it unpickles: that happens in the fork server,
-which must not have threads and connections that its forks would share.
+A pickled handle contains an `Address`. The owner of the queue or coordinator listens at it with a `Door`. A process
+that has unpickled the handle, or inherited it by a fork, calls `connect` at its first use. It must not connect while
+it unpickles, because that happens in the fork server, and its forks would share the threads and connections.
 
-On Linux the socket has a random name in the abstract namespace, which leaves no file behind. On other systems it is in
-a private folder of the temporary directory. After the owner has exited, any process can take the name. So each end
-checks the user of the other one, and that it has the token of the handle (see `mpqueue.transport.credentials`). An
-owner of a coordinator sends one word, and its proxies send reports. An owner of queues sends answers, and receives
-records by a pipe.
+On Linux the socket has a random name in the abstract namespace, which leaves no file. On other systems it is in a
+private folder of the temporary directory. After the owner has exited, any process can take over the name. So each side
+checks the user of the other side, and that it knows the token of the handle (see `mpqueue.transport.credentials`).
 """
 
 import contextlib
@@ -21,25 +19,25 @@ from mpqueue.transport.credentials import Address, ForeignPeer, Vetting, new_tok
 from mpqueue.transport.listener import accept, connect_at, unix_socket
 from mpqueue.transport.poller import READABLE, Poller
 
-_BACKLOG = 128  # connections that wait while the owner is busy; more of them block in connect
+_BACKLOG = 128  # connections that wait for `accept`; further ones block in `connect`
 
 
 class Door:
-    """Listens at an address, and lets in who proves that it has the token.
+    """A listening socket that accepts only connections that prove to know the token.
 
-        accept --> a stranger --its proof--> let in
+        accept --> unverified --proof--> returned to the caller
                       |
-                      +--> dropped: another user (at once), no proof, its end
+                      +--> closed: a different user (at once), a wrong proof, end of file
 
     Args:
-        poller: Waits for the listening socket, and for connections, also for those that were let in.
-        path: Where to make the socket, in a folder of the caller's; None: where nobody else has one.
+        poller: Poller for the listening socket and all connections, including accepted ones.
+        path: Path of the socket, in the caller's directory. None: an automatic path.
 
     Attributes:
-        address: The address at which it listens.
+        address: The address that it listens at.
 
     Raises:
-        OSError: There is no place for a socket, or no descriptor.
+        OSError: The socket cannot be created, or there are not enough descriptors.
     """
 
     def __init__(self, poller: Poller, path: str | None = None) -> None:
@@ -49,7 +47,7 @@ class Door:
             self.address = Address(path or _new_path(), os.geteuid(), new_token())
             self._listener.bind(self.address.path)
             self._listener.listen(_BACKLOG)
-            self._listener.setblocking(False)  # who has connected may be gone before it is accepted
+            self._listener.setblocking(False)  # a client may disconnect before it is accepted
         except BaseException:
             descriptors.close_object(self._listener)
             raise
@@ -57,29 +55,30 @@ class Door:
         poller.register(self._listener.fileno(), READABLE)
 
     def is_mine(self, fd: int) -> bool:
-        """Return whether this descriptor, which is ready, is for `attend`."""
+        """Return whether a ready descriptor must be passed to `attend`."""
         return fd in self._strangers or fd == self._listener.fileno()
 
     def attend(self, fd: int) -> socket.socket | None:
-        """See to a descriptor that is ready; return a connection that is to be let in, which does not block."""
-        with defer_signals():  # what an interrupt made of a proof, its sender would wait for for ever
+        """Handle a ready descriptor; return a non-blocking, verified connection if there is a new one."""
+        # If an interrupt dropped a client's proof, the client would wait for an answer forever.
+        with defer_signals():
             if fd == self._listener.fileno():
                 self._accept()
                 return None
             vetting = self._strangers[fd]
             try:
                 is_proven = vetting.hear()
-            except OSError:  # it has not the token, or is gone
+            except OSError:  # a wrong token, or the client has disconnected
                 self._poller.unregister(fd)
                 descriptors.close_object(vetting.sock)
                 is_proven = None
-            # Let in, or dropped; else the rest of its proof is still to come.
+            # True: verified. None: closed. False: the proof is incomplete.
             if is_proven is not False:
                 del self._strangers[fd]
             return vetting.sock if is_proven else None
 
     def _accept(self) -> None:
-        with contextlib.suppress(OSError):  # another user, or somebody who is gone
+        with contextlib.suppress(OSError):  # a different user, or a client that has disconnected
             connection = accept(self._listener, (os.geteuid(), 0))
             try:
                 self._strangers[connection.fileno()] = Vetting(connection, self.address.token)
@@ -89,16 +88,16 @@ class Door:
             self._poller.register(connection.fileno(), READABLE)
 
     def forget(self) -> None:
-        """Have nobody find the socket any more, before it is closed."""
+        """Remove the socket's file, so that no process connects before it is closed."""
         path = self._path or self.address.path
         if not path.startswith("\0"):
             with contextlib.suppress(OSError):
                 os.unlink(path)
                 if not self._path:
-                    os.rmdir(os.path.dirname(path))  # made for it by `_new_path`
+                    os.rmdir(os.path.dirname(path))  # created by `_new_path`
 
     def close(self) -> None:
-        """Listen no more, and drop those who have not proven themselves; those who were let in are the caller's."""
+        """Close the listening socket and all unverified connections. The caller closes the verified ones."""
         self.forget()
         for sock in (*(vetting.sock for vetting in self._strangers.values()), self._listener):
             self._poller.unregister(sock.fileno())
@@ -107,14 +106,14 @@ class Door:
 
 
 def connect(address: Address) -> socket.socket:
-    """Connect to the owner of an address; return a socket that blocks.
+    """Connect to the owner of an address; return a blocking socket.
 
     Raises:
-        ForeignPeer: It is gone, and somebody else listens there.
-        ConnectionError: It is gone, or does not listen any more.
+        ForeignPeer: The owner has exited, and another process listens at the address.
+        ConnectionError: The owner has exited or no longer listens.
     """
     try:
-        # Of its own user, too: it may be known by another number in another container.
+        # Also accept this process's user: the owner's user may have a different number in another container.
         connection = connect_at(address.path, {address.uid, os.geteuid()}, waits=True)
         try:
             prove(connection, address.token)
@@ -124,7 +123,7 @@ def connect(address: Address) -> socket.socket:
     except ForeignPeer:
         raise
     except OSError as error:
-        raise ConnectionError(f"nobody listens at {address} any more") from error
+        raise ConnectionError(f"No process listens at {address}.") from error
     return connection
 
 
@@ -133,4 +132,4 @@ def _new_path() -> str:
         return f"\0mpqueue-{os.urandom(16).hex()}"
     import tempfile
 
-    return f"{tempfile.mkdtemp(prefix='mpqueue-')}/socket"  # the folder's mode is 0700
+    return f"{tempfile.mkdtemp(prefix='mpqueue-')}/socket"  # the directory has mode 0700

@@ -21,25 +21,25 @@ class Member(Protocol):
     """
 
     def is_alive(self) -> bool:
-        """Return whether it has started and not ended."""
+        """Return whether the member was started and has not finished."""
 
     def join(self, timeout: float | None = None) -> Any:
-        """Block until it has ended, or for ``timeout`` seconds."""
+        """Block until the member has finished, or for ``timeout`` seconds."""
 
 
 class Ending:
-    """Notifies a condition when all members have ended.
+    """Notifies a condition after all members have finished.
 
-    A member can be joined, but it cannot notify a condition. So a daemon thread joins one member after the other, and
-    then notifies the condition. The thread runs until the last member has ended, even if no caller waits any more.
+    A member can be joined, but it cannot notify a condition. So a daemon thread joins the members one by one, then
+    notifies the condition. The thread runs until the last member has finished, even without a waiting caller.
 
     Args:
         members: The members to wait for.
-        changed: The condition to notify, once `is_over` is True.
+        changed: The condition to notify once `is_over` is True.
 
     Attributes:
-        is_over: True when all have ended, or one could not be joined.
-        error: The exception that joining one raised, or None.
+        is_over: True after all members have finished, or one could not be joined.
+        error: The exception that joining a member raised, or None.
     """
 
     def __init__(self, members: list[Member], changed: "Condition") -> None:
@@ -63,9 +63,9 @@ class Ending:
 
 
 def check_member(member: object) -> None:
-    """Raise `TypeError` unless ``member`` can be waited for."""
+    """Raise `TypeError` unless ``member`` has the methods of a `Member`."""
     if not isinstance(member, Member):
-        raise TypeError(f"a coordinator waits for what has is_alive() and join(timeout), like a thread; got {member!r}")
+        raise TypeError(f"A member must have is_alive() and join(timeout), like a thread, got {member!r}.")
 
 
 def stoppers(members: Iterable[Member]) -> list[StopCallback]:
@@ -79,7 +79,7 @@ def name_of(member: Member) -> str:
 
 
 def checked_timeout(timeout: Any) -> float | None:
-    """Return the seconds that a call may wait, or None for no limit.
+    """Return a timeout in seconds, or None for no limit.
 
     Raises:
         TypeError: The timeout is not a number.
@@ -87,5 +87,5 @@ def checked_timeout(timeout: Any) -> float | None:
     """
     seconds = checked_wait(timeout)
     if seconds is not None and timeout < 0:
-        raise ValueError(f"timeout must be at least 0 seconds, or None to wait for ever; got {timeout!r}")
+        raise ValueError(f"timeout must be at least 0 seconds, or None to wait indefinitely, got {timeout!r}.")
     return seconds

@@ -1,17 +1,17 @@
-"""The channel between a coordinator's owner and its proxies: states go out, reports come in.
+"""The channel between a coordinator's owner and its proxies. The owner sends states, proxies send reports.
 
 ::
 
     owner: StopServer, one thread                      a proxy: StopClient, one thread
     ─────────────────────────────                      ───────────────────────────────
     listens                          ◄── connects ──   at the first use of the proxy
-                                     ◄── proofs ────►  each that it has the token of the address
-    STOPPING or RUNNING              ── one byte ──►   the state now, and at each change
+                                     ◄── proofs ────►  that each side knows the token of the address
+    STOPPING or RUNNING              ── one byte ──►   the current state, and each change
     the coordinator takes the report ◄── length, bytes report of a stop, perhaps with an exception
     TAKEN or TOO_LATE                ── one byte ──►   after the change of state that the report caused
 
-The end of a socket is the end of the process behind it. The owner forgets a proxy that is gone. A proxy whose owner is
-gone stops, since nobody coordinates any more. Both threads sleep until something arrives.
+A closed socket means that the other process has exited. The owner removes such a proxy. A proxy without an owner stops,
+because it could not receive a stop. Both threads sleep until data arrives.
 """
 
 import socket
@@ -35,7 +35,7 @@ _CHUNK_BYTES = 1 << 16
 
 
 class ToProxy:
-    """Kinds of words to a proxy."""
+    """Kinds of messages to a proxy."""
 
     RUNNING, STOPPING, TAKEN, TOO_LATE = range(1, 5)
 
@@ -48,8 +48,8 @@ class _Proxy:
     """The owner's end of the connection to a proxy.
 
     Args:
-        sock: The connection; it does not block. Owned.
-        on_report: Takes a report; returns False if it came too late.
+        sock: The non-blocking connection, which this object owns.
+        on_report: Handles a report; returns False if it is too late.
     """
 
     def __init__(self, sock: socket.socket, on_report: Callable[[bytes], bool]) -> None:
@@ -64,27 +64,27 @@ class _Proxy:
             self.say(ToProxy.TAKEN if self._on_report(bytes(report)) else ToProxy.TOO_LATE)
 
     def take(self) -> bool:
-        """Take the reports that have arrived; return False at the end of the connection."""
+        """Handle the reports that have arrived; return False at the end of file."""
         try:
             return self._incoming.take()
         except (OSError, ProtocolError):
             return False
 
     def say(self, word: int) -> None:
-        """Send a word without blocking; a proxy that leaves hundreds of them unread is cut off, and stops."""
+        """Send a message without blocking. A proxy with hundreds of unread messages is disconnected, and stops."""
         try:
             self.sock.send(WORD.pack(word), socket_support.NO_SIGPIPE)
         except BlockingIOError:
             self.sock.shutdown(socket.SHUT_RDWR)
         except OSError:
-            return  # it is gone: the server's thread sees its end
+            return  # the proxy has exited: the server's thread will notice the end of file
 
 
 class StopServer:
-    """The owner's side: sends each change of state to all proxies, and takes their reports.
+    """The owner's side: sends each change of state to all proxies, and handles their reports.
 
     Args:
-        on_report: Called with the bytes of a report, in the server's thread. Returns False if it came too late.
+        on_report: Called with the bytes of a report in the server's thread. Returns False if it is too late.
     """
 
     def __init__(self, on_report: Callable[[bytes], bool]) -> None:
@@ -94,7 +94,7 @@ class StopServer:
         self._poller.register(self._wakeup.fd, READABLE)
         self._door = Door(self._poller)
         self.address = self._door.address
-        # Re-entrant: the garbage collector may close the server in a thread that is just using it.
+        # Reentrant: the garbage collector may close the server in a thread that is using it.
         self._lock = RLock()
         self._is_closed = False
         self._state = ToProxy.RUNNING
@@ -102,21 +102,21 @@ class StopServer:
         self._thread: threading.Thread | None = None
 
     def serve(self) -> None:
-        """Start the thread that answers; until then, connections wait."""
+        """Start the server's thread. Until then, connections wait."""
         with self._lock:
             if self._thread is None and not self._is_closed:
                 self._thread = threading.Thread(target=self._serve, name="mpqueue-coordinator-server", daemon=True)
                 self._thread.start()
 
     def send_state(self, *, stopping: bool) -> None:
-        """Send the state to all proxies; never blocks."""
+        """Send the state to all proxies without blocking."""
         with self._lock:
             self._state = ToProxy.STOPPING if stopping else ToProxy.RUNNING
             for proxy in self._proxies.values():
                 proxy.say(self._state)
 
     def close(self) -> None:
-        """End the server and its thread; the proxies stop."""
+        """Stop the server and its thread. The proxies stop, too."""
         self._door.forget()
         with self._lock:
             self._is_closed = True
@@ -155,7 +155,7 @@ class StopServer:
     def _take_in(self, proxy: _Proxy) -> None:
         with self._lock:
             self._proxies[proxy.sock.fileno()] = proxy
-            if not self._is_closed:  # a late proxy would take it for the state of a living owner
+            if not self._is_closed:  # a late proxy would conclude that the owner still exists
                 proxy.say(self._state)
 
 
@@ -164,8 +164,8 @@ class StopClient:
 
     Args:
         address: The owner's address.
-        on_state: Called with True for a stop and False when it is cleared; in this thread with the first state, and
-            then in the client's thread.
+        on_state: Called with True at a stop, and with False when the stop is cleared. The first call is in the
+            constructor's thread, later calls are in the client's thread.
     """
 
     def __init__(self, address: Address, on_state: Callable[[bool], None]) -> None:
@@ -177,9 +177,11 @@ class StopClient:
         try:
             self._sock = connect(address)
             self._take(self._sock.recv(WORD.size))
-        except (OSError, ProtocolError) as error:  # also in between: it was closing when this client came
+        except (OSError, ProtocolError) as error:  # also if the owner was closing when this client connected
             if isinstance(error, ForeignPeer):
-                warn(f"the owner of a coordinator is gone, and somebody else listens in its place ({error}): a stop")
+                warn(
+                    f"The owner of a coordinator has exited, and another process listens at its address ({error}): stop"
+                )
             if self._sock is not None:
                 descriptors.close_object(self._sock)
             self._end()
@@ -189,9 +191,9 @@ class StopClient:
             ).start()
 
     def report(self, report: bytes) -> bool:
-        """Send a report, and return once its effect on the state has arrived here.
+        """Send a report, and return after its effect on the state has arrived here.
 
-        Returns: False if it came too late: the coordinator is joined, or gone.
+        Returns: False if the coordinator was already joined or its owner has exited.
         """
         if self._sock is None or not self._is_open:
             return False
@@ -204,7 +206,7 @@ class StopClient:
             return self._answers.popleft() if self._answers else False
 
     def close(self) -> None:
-        """End the client and its thread."""
+        """Stop the client and its thread."""
         if self._sock is not None and self._is_open:
             self._sock.shutdown(socket.SHUT_RDWR)
 

@@ -1,21 +1,21 @@
 """Decoders: bytes to arrays.
 
-Serialized Examples are read by `mpqueue.examples`. CSV has two ways that lead to one result, as there.
-From the ground up::
+`mpqueue.examples` reads serialized Examples. CSV has two implementations with equal results, for a whole batch and
+for single records. From the bottom layer up::
 
     strings.py             arrays of byte strings
-    number_text.py         one number from text, by TensorFlow's grammar and rounding
-    number_columns.py      thousands of numbers from text
+    number_text.py         one number from a string, with TensorFlow's grammar and rounding
+    number_columns.py      thousands of numbers from strings
     raw.py                 decode_raw
-    fingerprint.py         the hash of texts that buckets are made of
-    csv_fields.py          how CSV records are written, and one of them cut into its fields
-    csv_rows.py            CSV rows
-    csv_cut.py             a batch of CSV records cut into its fields
-    csv_columns.py         CSV columns
+    fingerprint.py         the hash function for buckets of strings
+    csv_fields.py          the CSV format, and splitting one record into fields
+    csv_rows.py            CSV row by row
+    csv_cut.py             splitting a batch of CSV records into fields
+    csv_columns.py         CSV column by column
     csv.py                 decode_csv
     parse.py               parse_example, parse_single_example
-    example.py             the messages of mpqueue.train, Example and its parts, by the protobuf library
-    sequence.py            parse_single_sequence_example, by these messages
-    json_text.py           TensorFlow's grammar of JSON
+    example.py             the protobuf messages of mpqueue.train: Example and its parts
+    sequence.py            parse_single_sequence_example, with these messages
+    json_text.py           TensorFlow's JSON grammar
     json_example.py        decode_json_example
 """

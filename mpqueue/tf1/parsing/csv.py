@@ -1,9 +1,9 @@
 """CSV records to columns.
 
-`csv_columns` reads a batch at once, or returns None; then `csv_rows` reads one record after another, and raises errors.
+`csv_columns` reads a whole batch, or returns None. Then `csv_rows` reads the records one by one, and raises errors.
 """
 
-# ruff: noqa: ARG001 - `name` stands in TensorFlow's signature
+# ruff: noqa: ARG001 - `name` is part of TensorFlow's signature
 
 import itertools
 from typing import Any
@@ -20,7 +20,7 @@ from mpqueue.values.dtypes import STRING
 _DTYPES = {np.dtype(name): name for name in ("float32", "float64", "int32", "int64")}
 
 _AT_ONCE_FROM = 160
-"""Fields of a batch from which reading at once wins."""
+"""Minimum number of fields that makes reading a whole batch faster."""
 
 
 def decode_csv(
@@ -44,35 +44,37 @@ def decode_csv(
             assert ages.tolist() == [36, 41] and weights.tolist() == [1.5, 70.5]
 
     Args:
-        records: A string, or an array of strings of any shape, one record each, without a line break at its end.
-        record_defaults: One per column, and its dtype is the column's: float32, float64, int32, int64 or string. A
-            scalar or an array of one value is the value of an empty field; with an empty array no field may be empty.
+        records: A string, or an array of strings of any shape. Each is one record without a final line break.
+        record_defaults: One default per column, which determines the column's dtype: float32, float64, int32, int64 or
+            string. A scalar or an array of one value is the value of empty fields. With an empty array, no field may be
+            empty.
         field_delim: The byte between fields.
-        use_quote_delim: True if quotes enclose fields; False: a quote is a character as any other.
-        name: Accepted, without effect.
-        na_value: A text that means the same as an empty field.
-        select_cols: Indices of the columns to read, rising, one per default; None: all. Columns after the last of them
-            are not looked at.
+        use_quote_delim: True if quotes enclose fields. False: a quote is a normal character.
+        name: No effect.
+        na_value: A string with the same meaning as an empty field.
+        select_cols: Increasing indices of the columns to read, one per default. None: all columns. Columns after the
+            last selected one are not validated.
 
     Returns:
-        One array per column, of the shape of ``records``, writable and the caller's own; strings are ``bytes`` in an
-        object array. For a single record NumPy scalars and ``bytes``.
+        One array per column with the shape of ``records``, which is writable and belongs to the caller. Strings are
+        ``bytes`` in an object array. For a single record, NumPy scalars and ``bytes``.
 
     Raises:
-        TypeError: A default of another dtype, or records that are no strings.
-        ValueError: No columns, a default of two values, or ``select_cols`` that does not rise or fit.
-        InvalidArgumentError: ``field_delim`` is not one byte; a record has too many or too few fields, or breaks the
-            rules of quoting; a required field is empty, or is no number of its column's dtype. Names the first bad
-            field of the first bad record.
+        TypeError: A default has an unsupported dtype, or ``records`` contains a value that is not a string.
+        ValueError: ``record_defaults`` is empty, a default has two values, or ``select_cols`` is not increasing or does
+            not match ``record_defaults``.
+        InvalidArgumentError: ``field_delim`` is not one byte; a record has too many or too few fields, or invalid
+            quoting; a required field is empty, or is not a number of its column's dtype. The message names the first
+            invalid field of the first invalid record.
 
-    Follows: ``tf.decode_csv``, which follows RFC 4180 except that line breaks and quotes may not stand in unquoted
-    fields, that an empty record has no fields, and that numbers may have blanks around them.
+    Follows: ``tf.decode_csv``. It follows RFC 4180 with three exceptions: line breaks and quotes are not allowed in
+    unquoted fields, an empty record has no fields, and numbers may be surrounded by blanks.
     """
     return decode(records, checked_format(record_defaults, field_delim, use_quote_delim, na_value, select_cols))
 
 
 def decode(records: Any, csv_format: CsvFormat) -> list[Any]:
-    """Read CSV records as columns, whose format was checked before; see `decode_csv`."""
+    """Read CSV records as columns, with a validated format; see `decode_csv`."""
     items, shape = string_list(records, "records")
     columns = None
     if len(items) * len(csv_format.columns) >= _AT_ONCE_FROM:
@@ -85,12 +87,12 @@ def decode(records: Any, csv_format: CsvFormat) -> list[Any]:
 def checked_format(
     record_defaults: Any, field_delim: str | bytes, use_quote_delim: bool, na_value: str | bytes, select_cols: Any
 ) -> CsvFormat:
-    """Return the format that the arguments of `decode_csv` describe; the errors are its errors."""
+    """Return the format for the arguments of `decode_csv`. Raises the errors of `decode_csv`."""
     delim = as_bytes(field_delim, "field_delim")
     if len(delim) != 1:
-        invalid(f"field_delim is {field_delim!r}, and must be one byte")
+        invalid(f"field_delim must be one byte, got {field_delim!r}.")
     if not len(record_defaults):
-        raise ValueError("record_defaults is empty: decode_csv needs one default per column")
+        raise ValueError("record_defaults must not be empty: decode_csv needs one default per column.")
     numbers = range(len(record_defaults)) if select_cols is None else _checked_cols(select_cols, len(record_defaults))
     columns = tuple(
         CSVColumn(number, *_dtype_and_default(default, place))
@@ -104,17 +106,17 @@ def _checked_cols(select_cols: Any, num_defaults: int) -> list[int]:
     numbers = [int(number) for number in select_cols]
     if len(numbers) != num_defaults:
         raise ValueError(
-            f"select_cols has {len(numbers)} columns and record_defaults {num_defaults}: give one default each"
+            f"select_cols and record_defaults must have the same length, got {len(numbers)} and {num_defaults}."
         )
     if numbers[0] < 0 or any(left >= right for left, right in itertools.pairwise(numbers)):
-        raise ValueError(f"select_cols is {numbers}, and must be rising indices from 0")
+        raise ValueError(f"select_cols must be increasing indices from 0, got {numbers}.")
     return numbers
 
 
 def _dtype_and_default(default: Any, place: int) -> tuple[str, Any]:
-    """Return the dtype of a column, and the value of its empty fields, None if they have none."""
+    """Return the dtype of a column and the value of its empty fields, which is None for a required column."""
     value = default[0] if type(default) is list and len(default) == 1 else default
-    # Nearly all scripts write one of these, which cost a tenth of an array.
+    # Nearly all programs use one of these types. Checking them takes a tenth of the time of creating an array.
     if type(value) in (str, bytes):
         return STRING, as_bytes(value, f"record_defaults[{place}]")
     if type(value) is float:
@@ -125,9 +127,11 @@ def _dtype_and_default(default: Any, place: int) -> tuple[str, Any]:
     dtype = STRING if array.dtype.kind == "O" else _DTYPES.get(array.dtype)
     if dtype is None:
         names = ", ".join([*_DTYPES.values(), STRING])
-        raise TypeError(f"record_defaults[{place}] has dtype {array.dtype}; a column is one of {names}")
+        raise TypeError(f"record_defaults[{place}] must have one of the dtypes {names}, got {array.dtype}.")
     if array.ndim > 1 or array.size > 1:
-        raise ValueError(f"record_defaults[{place}] has shape {array.shape}; give one value, or none if it is required")
+        raise ValueError(
+            f"record_defaults[{place}] must be one value, or empty for a required column, got shape {array.shape}."
+        )
     if not array.size:
         return dtype, None
     value = array.item()

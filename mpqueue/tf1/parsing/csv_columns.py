@@ -1,13 +1,20 @@
-"""CSV columns: a whole batch at once, some ten times as fast as the rows.
+"""CSV column by column: a whole batch at once, about ten times as fast as row by row.
 
-`csv_cut` finds the two ends of each field in one buffer. `number_columns` reads all numbers of the batch from there
-together; those that are not plain digits follow one by one. A record of 20 columns, two of them strings, costs
-1.7 us of CPU in batches of 1,000 and 3.5 in batches of 128, where the rows take 20 and TensorFlow's kernel, its results
-as arrays, 2.0 and 3.7. Some 200 NumPy calls, 0.25 ms, are the price of any batch; a sixth of the rest are the strings,
-which must become objects of Python. Shorter ways take longer: `numpy.loadtxt` 2.8, the fields by `bytes.split` and
-their numbers by `float` or `numpy.fromstring` 4.8 to 5.2, the `csv` module 2.2 for the cutting alone.
+`csv_cut` finds the start and end of each field in one buffer. `number_columns` reads all numbers of the batch at once;
+numbers other than plain digits are read one by one. If the result is None, a record may be invalid: then `csv_rows`
+reads the batch and raises the error.
 
-None as an answer means that some record may be wrong: the rows then read the batch, and raise the error.
+CPU time for a record of 20 columns, two of them strings, in us:
+
+    batch size                            1,000    128
+    this module                             1.7    3.5
+    TensorFlow's kernel, as arrays          2.0    3.7
+    csv_rows                                 20     20
+    numpy.loadtxt                           2.8
+    bytes.split and float or fromstring     4.8 to 5.2
+    csv module, only splitting              2.2
+
+Each batch costs 0.25 ms for some 200 NumPy calls. A sixth of the rest is the creation of Python strings.
 """
 
 from collections.abc import Callable
@@ -34,7 +41,7 @@ def decode(records: list[bytes], csv_format: CsvFormat) -> list[NDArray[Any]] | 
     if batch is None:
         return None
     missing = _missing(batch, csv_format.na_value)
-    # An empty field without a default is an error, and only the rows know which of them comes first.
+    # An empty field without a default is an error, and only `csv_rows` knows which error is the first.
     if missing[[column.default is None for column in csv_format.columns]].any():
         return None
     columns = _strings(batch, csv_format)
@@ -49,7 +56,7 @@ def decode(records: list[bytes], csv_format: CsvFormat) -> list[NDArray[Any]] | 
 
 
 def _missing(batch: CutBatch, na_value: bytes) -> Mask:
-    """Mark the fields that are empty, or hold the text that means so."""
+    """Return a mask of the fields that are empty or equal to ``na_value``."""
     lengths = batch.ends - batch.starts
     missing: Mask = lengths == 0
     if na_value:
@@ -64,7 +71,7 @@ def _places_of(csv_format: CsvFormat, dtype: str) -> list[int]:
 
 
 def _strings(batch: CutBatch, csv_format: CsvFormat) -> dict[int, NDArray[Any]]:
-    """Return the columns of strings, by their places."""
+    """Return the string columns by their positions."""
     places = _places_of(csv_format, STRING)
     columns = np.empty((len(places), batch.num_records), object)
     columns.ravel()[:] = batch.texts(places)
@@ -72,12 +79,12 @@ def _strings(batch: CutBatch, csv_format: CsvFormat) -> dict[int, NDArray[Any]]:
 
 
 def _numbers(batch: CutBatch, missing: Mask, csv_format: CsvFormat) -> dict[int, NDArray[Any]] | None:
-    """Return the columns of numbers, by their places; None if a field is no number of its column's dtype."""
+    """Return the numeric columns by their positions, or None if a field is not a number of its column's dtype."""
     by_dtype = {dtype: places for dtype in _NUMBERS if (places := _places_of(csv_format, dtype))}
     places = [place for members in by_dtype.values() for place in members]
     starts, ends = batch.starts[places].ravel(), batch.ends[places].ravel()
     words = words_of(batch.memory)
-    # Blanks around numbers are rare. One in front is taken off here; with any others a field is read by itself.
+    # Blanks around numbers are rare. One leading blank is skipped here; fields with other blanks are read one by one.
     if b" " in batch.memory:
         starts += (words[starts] & np.uint64(0xFF)) == ord(" ")
     fields = read_fields(words, starts, ends)
@@ -95,11 +102,11 @@ def _numbers(batch: CutBatch, missing: Mask, csv_format: CsvFormat) -> dict[int,
 
 
 def _floats(fields: Fields, batch: CutBatch, missing: Mask, dtype: str) -> NDArray[Any] | None:
-    """Read fields as floats, zero where they are missing; None if one of the others is none."""
+    """Read fields as floats, with 0 for missing ones; return None if a field is not a float."""
     values, known = floats(fields)
     if dtype == "float32":
         add_long_decimals(words_of(batch.memory), fields, values, known)
-    # Exponents, nan and numbers of many digits, one by one: a file mostly has few of them.
+    # Exponents, nan and numbers with many digits are read one by one. Most files have few of them.
     if not _fill(values, known, batch, missing, to_float):
         return None
     if dtype == "float64":
@@ -108,7 +115,7 @@ def _floats(fields: Fields, batch: CutBatch, missing: Mask, dtype: str) -> NDArr
 
 
 def _integers(fields: Fields, batch: CutBatch, missing: Mask, dtype: str) -> NDArray[Any] | None:
-    """Read fields as integers, zero where they are missing; None if one of the others is none."""
+    """Read fields as integers, with 0 for missing ones; return None if a field is not a valid integer."""
     values, known = integers(fields)
     if not _fill(values, known, batch, missing, to_int64):
         return None
@@ -119,7 +126,7 @@ def _integers(fields: Fields, batch: CutBatch, missing: Mask, dtype: str) -> NDA
 
 
 def _fill(values: Any, known: Mask, batch: CutBatch, missing: Mask, read: Callable[[bytes], Any]) -> bool:
-    """Write zeros for missing fields, and read unknown ones one by one; False if one cannot be read."""
+    """Write zeros for missing fields and read unknown ones one by one; return False if one cannot be read."""
     values[missing] = 0
     odd = ~(known | missing)
     if odd.any():

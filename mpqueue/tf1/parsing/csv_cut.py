@@ -1,8 +1,8 @@
-"""CSV records of a batch cut into fields, all at once.
+"""Splitting a whole batch of CSV records into fields.
 
-The records become one buffer with a line break after each. A delimiter or a line break ends a field where an even
-number of quotes is before it. A batch is refused unless its line breaks are those that were put there, and unless every
-field is free of quotes or stands within one pair: TensorFlow's scanner cuts the batches that are left in the same way.
+The records are joined into one buffer with line breaks between them. A delimiter or line break ends a field if an even
+number of quotes precedes it. The function returns None unless all line breaks are those between records, and each field
+is either free of quotes or enclosed in one pair. Then the fields are the same as those of TensorFlow's scanner.
 """
 
 from typing import Any, NamedTuple
@@ -18,12 +18,12 @@ _QUOTE, _LINE_BREAK, _RETURN = b'"\n\r'
 
 
 class CutBatch(NamedTuple):
-    """Fields as places in a buffer.
+    """Fields as positions in a buffer.
 
     Args:
-        memory: All text, and a `MARGIN`.
-        starts: Place of each field's first byte, shape [columns, records].
-        ends: Place after its last.
+        memory: All records, followed by a `MARGIN`.
+        starts: Position of each field's first byte, shape [columns, records].
+        ends: Position after each field's last byte.
     """
 
     memory: bytes
@@ -36,24 +36,26 @@ class CutBatch(NamedTuple):
         return int(self.starts.shape[1])
 
     def texts(self, which: Any) -> list[bytes]:
-        """Return some of the fields, selected by an index of NumPy."""
+        """Return the fields selected by a NumPy index."""
         starts, ends = self.starts[which].ravel().tolist(), self.ends[which].ravel().tolist()
         return [self.memory[start:end] for start, end in zip(starts, ends, strict=True)]
 
 
 def cut(records: list[bytes], csv_format: CsvFormat) -> CutBatch | None:
-    """Return the fields of a batch, None if it is refused."""
-    if csv_format.delim in b'"\r\n' or b"" in records:  # an empty record has no field, not one that is empty
+    """Return the fields of a batch, or None if the batch must be read record by record."""
+    # An empty record has no field, but splitting would find one.
+    if csv_format.delim in b'"\r\n' or b"" in records:
         return None
     memory = b"\n".join([*records, MARGIN])
     least = len(records) * (len(csv_format.columns) - 1)
     if csv_format.stop is None and memory.count(csv_format.delim) != least and b'"' not in memory:
-        return None  # before a record of nothing but delimiters takes twenty times its size
+        # Return early: the positions of a record of delimiters would take twenty times its size.
+        return None
     letters = np.frombuffer(memory, np.uint8, len(memory) - len(MARGIN))
     is_end = letters == csv_format.delim[0]
     is_end |= letters == _LINE_BREAK
     has_quotes = csv_format.use_quote_delim and b'"' in memory
-    # Without quotes every delimiter ends a field, and the sum over all letters is spared.
+    # Without quotes, each delimiter ends a field, and the sum over all bytes is unnecessary.
     outside = _outside_quotes(letters) if has_quotes else np.True_
     is_end &= outside
     if b"\r" in memory and (outside & (letters == _RETURN)).any():
@@ -72,17 +74,18 @@ def cut(records: list[bytes], csv_format: CsvFormat) -> CutBatch | None:
 
 
 def _outside_quotes(letters: _Letters) -> NDArray[np.bool_]:
-    """Mark the letters that have an even number of quotes before them."""
-    quotes_so_far = np.cumsum(letters == _QUOTE, dtype=np.uint8)  # it may wrap: only odd or even is asked
+    """Return a mask of the bytes that an even number of quotes precedes."""
+    # The sum may overflow, because only its lowest bit is used.
+    quotes_so_far = np.cumsum(letters == _QUOTE, dtype=np.uint8)
     outside: NDArray[np.bool_] = quotes_so_far & 1 == 0
     return outside
 
 
 def _wanted(end_letters: _Letters, ends: Places, records: list[bytes], csv_format: CsvFormat) -> Places | None:
-    """Return indices of the fields to read, shape [columns, records]; None if a record has too few or too many."""
+    """Return the indices of the fields to read, shape [columns, records]; None if a record has a wrong number."""
     last_fields = np.flatnonzero(end_letters == _LINE_BREAK)
     lengths = np.fromiter(map(len, records), np.int64, len(records))
-    # Line breaks that stand elsewhere are the record's own, and one that is missing is inside of quotes.
+    # Additional line breaks are inside a record. A missing one is inside quotes.
     if not np.array_equal(ends[last_fields], np.cumsum(lengths + 1) - 1):
         return None
     first_fields = np.concatenate(([0], last_fields[:-1] + 1))
@@ -94,7 +97,7 @@ def _wanted(end_letters: _Letters, ends: Places, records: list[bytes], csv_forma
 
 
 def _are_whole(letters: _Letters, starts: Places, ends: Places) -> bool:
-    """Tell if each field is free of quotes, or stands within its only two: an even number, or it would not end."""
+    """Return whether each field is free of quotes or enclosed in its only two quotes."""
     ends = ends[letters[starts] == _QUOTE]
     closed = letters[ends - 1] == _QUOTE
     return bool(closed.all()) and np.count_nonzero(letters == _QUOTE) == 2 * len(ends)

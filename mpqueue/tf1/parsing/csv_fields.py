@@ -1,7 +1,7 @@
-"""One CSV record cut into its fields, by the rules of TensorFlow's scanner.
+"""Splitting one CSV record into fields, by the rules of TensorFlow's scanner.
 
-The rules are those of RFC 4180 with three exceptions: line breaks before a field are skipped, an empty record has no
-field at all, and a line break or a quote inside an unquoted field is an error instead of part of it.
+These are the rules of RFC 4180 with three exceptions: line breaks before a field are skipped, an empty record has no
+fields, and a line break or quote inside an unquoted field is an error.
 """
 
 import re
@@ -12,12 +12,12 @@ _LINE_BREAKS = re.compile(rb"[\r\n]+")
 
 
 class CSVColumn(NamedTuple):
-    """One column that is read.
+    """A column to read.
 
     Args:
         number: Index of its field in a record.
         dtype: float32, float64, int32, int64 or string.
-        default: The value of an empty field, None if the field may not be empty.
+        default: The value of an empty field, or None if the column is required.
     """
 
     number: int
@@ -26,14 +26,14 @@ class CSVColumn(NamedTuple):
 
 
 class CsvFormat(NamedTuple):
-    """The format of records, and the part of them that is read.
+    """The format of records, and the columns to read.
 
     Args:
-        columns: The columns to read, in rising order.
+        columns: The columns to read, in increasing order.
         delim: The byte between fields.
         use_quote_delim: True if quotes enclose fields.
-        na_value: A text that means an empty field.
-        stop: Number of fields to look at; None: all, and a record must have one for each column.
+        na_value: A string with the same meaning as an empty field.
+        stop: Number of fields to read. None: all fields, and a record must have one for each column.
     """
 
     columns: tuple[CSVColumn, ...]
@@ -44,7 +44,7 @@ class CsvFormat(NamedTuple):
 
 
 class BadField(ValueError):
-    """A field breaks the quoting rules. Args: its index, and what is wrong with it."""
+    """A field with invalid quoting. Args: its index, and the problem."""
 
     def __init__(self, field: int, reason: str) -> None:
         self.field, self.reason = field, reason
@@ -54,14 +54,15 @@ def cut(record: bytes, delim: bytes, use_quote_delim: bool, most: int) -> list[b
     """Return the fields of a record, unquoted.
 
     Args:
-        record: The text of the record.
+        record: The record.
         delim: The byte between fields.
         use_quote_delim: True if quotes enclose fields.
-        most: Cut no more than this many fields; the rest of the record is not looked at.
+        most: Maximum number of fields. The rest of the record is ignored.
 
     Raises:
-        BadField: A quote or a line break where none may be.
+        BadField: A quote or a line break is not allowed at its position.
     """
+    # Most records can be split by C code. An empty record has no field, but `split` would return one.
     # The records of most files, cut in C. An empty record has no field; `split` would find one in it.
     if record and _is_plain(record, use_quote_delim):
         return record.split(delim, most)[:most]
@@ -84,24 +85,24 @@ def cut(record: bytes, delim: bytes, use_quote_delim: bool, most: int) -> list[b
 
 
 def _is_plain(record: bytes, use_quote_delim: bool) -> bool:
-    """Tell if nothing but delimiters has a meaning in a record."""
+    """Return whether only delimiters are special in a record."""
     return b"\n" not in record and b"\r" not in record and not (use_quote_delim and b'"' in record)
 
 
 def _unquoted(record: bytes, place: int, delim: bytes, use_quote_delim: bool, number: int) -> tuple[bytes, int]:
-    """Return the field that starts at ``place``, and the place after its delimiter."""
+    """Return the field that starts at ``place``, and the position after its delimiter."""
     end = record.find(delim, place)
     field = record[place:] if end < 0 else record[place:end]
     if b"\n" in field or b"\r" in field or (use_quote_delim and b'"' in field):
-        raise BadField(number, f"has a quote or a line break inside, which only a quoted field may: {shown(field)}")
+        raise BadField(number, f"has a quote or line break, which is only allowed in a quoted field: {shown(field)}")
     return field, place + len(field) + 1
 
 
 def _quoted(record: bytes, place: int, delim: int, number: int) -> tuple[bytes, int]:
-    """Return the field whose opening quote is before ``place``, and the place after its delimiter."""
+    """Return the field after an opening quote at ``place - 1``, and the position after its delimiter."""
     parts: list[bytes] = []
     last = len(record) - 1
-    # A quote closes the field before a delimiter or at the end; inside, two of them are one.
+    # A quote before a delimiter or at the end closes the field. Inside the field, two quotes are one.
     while place < last and (record[place] != _QUOTE or record[place + 1] != delim):
         if record[place] == _QUOTE:
             if record[place + 1] != _QUOTE:
@@ -114,10 +115,10 @@ def _quoted(record: bytes, place: int, delim: int, number: int) -> tuple[bytes, 
             parts.append(record[place:end])
             place = end
     if place > last or record[place] != _QUOTE:
-        raise BadField(number, f"has an opening quote and no closing one: {shown(record)}")
+        raise BadField(number, f"has an opening quote, but no closing quote: {shown(record)}")
     return b"".join(parts), place + 2
 
 
 def shown(text: bytes) -> str:
-    """Format text for an error message; a long one is cut."""
+    """Format a string for an error message, shortened to 80 characters."""
     return repr(text) if len(text) <= 80 else f"{text[:77]!r}... ({len(text):,} bytes)"

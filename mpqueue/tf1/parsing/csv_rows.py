@@ -1,7 +1,7 @@
-"""CSV rows: one record after another, with all rules and every error.
+"""CSV row by row, with all rules and all error messages.
 
-A record of 20 columns costs about 17 us in a batch, and 55 us alone. The error names the first bad field of the first
-bad record.
+A record of 20 columns takes about 17 us in a batch, and 55 us as a single record. The error message names the first
+invalid field of the first invalid record.
 """
 
 from collections.abc import Callable
@@ -35,12 +35,12 @@ def decode(records: list[bytes], csv_format: CsvFormat) -> list[NDArray[Any]]:
     rows = [_read(record, place, csv_format) for place, record in enumerate(records)]
     values, texts = zip(*rows, strict=True) if rows else ((), ())
     columns: list[Any] = [None] * len(csv_format.columns)
-    # All columns of one dtype are one array first: to convert a few long lists takes less than many short ones.
+    # Convert all columns of one dtype together: a few long lists are faster than many short ones.
     for dtype in {column.dtype for column in csv_format.columns}:
         places = [place for place, column in enumerate(csv_format.columns) if column.dtype == dtype]
         cells = [row[place] for place in places for row in values]
         block = text_array(cells) if dtype == STRING else np.array(cells, np.float64 if dtype == "float32" else dtype)
-        # Rounded from float64, and where that rounds twice, by the text; see `number_text`.
+        # Round from float64. Where this would round twice, use the string; see `number_text`.
         if dtype == "float32":
             block = to_float32(block, [row[place] for place in places for row in texts].__getitem__)
         for place, column in zip(places, block.reshape(len(places), len(rows)), strict=True):
@@ -49,7 +49,7 @@ def decode(records: list[bytes], csv_format: CsvFormat) -> list[NDArray[Any]]:
 
 
 def _read(record: bytes, place: int, csv_format: CsvFormat) -> tuple[list[Any], list[bytes]]:
-    """Return the values of a record, and their texts."""
+    """Return the values of a record, and their strings."""
     fields = _fields(record, place, csv_format)
     texts = [fields[column.number] for column in csv_format.columns]
     values = []
@@ -58,21 +58,21 @@ def _read(record: bytes, place: int, csv_format: CsvFormat) -> tuple[list[Any], 
         if value is None:
             where = f"Field {index} in record {place}" + (f" (column {column.number})" if csv_format.stop else "")
             if not text or text == csv_format.na_value:
-                invalid(f"{where} is empty, and its column has no default: give one in record_defaults")
+                invalid(f"{where} is empty, and its column has no default: give one in record_defaults.")
             invalid(f"{where} is not a valid {column.dtype}: {shown(text)}")
         values.append(value)
     return values, texts
 
 
 def _fields(record: bytes, place: int, csv_format: CsvFormat) -> list[bytes]:
-    """Return the fields of a record, as many as are needed."""
+    """Return the fields of a record up to the last required one."""
     wanted = csv_format.stop or len(csv_format.columns)
-    most = csv_format.stop or wanted + 1  # with one too many, the record is wrong whatever follows
+    most = csv_format.stop or wanted + 1  # one field too many is enough to know that the record is invalid
     try:
         fields = cut(record, csv_format.delim, csv_format.use_quote_delim, most)
     except BadField as error:
         raise InvalidArgumentError(None, None, f"Field {error.field} in record {place} {error.reason}") from None
     if len(fields) != wanted:
         number = f"only {len(fields)}" if len(fields) < wanted else f"more than {wanted}"
-        invalid(f"record {place} has {number} fields where {wanted} are expected: {shown(record)}")
+        invalid(f"Expected {wanted} fields in record {place}, got {number}: {shown(record)}")
     return fields

@@ -1,7 +1,7 @@
-"""The messages of TensorFlow's Example and SequenceExample, built by the protobuf library from the description below.
+"""TensorFlow's Example and SequenceExample messages, built by the protobuf library from the description below.
 
-They are in a descriptor pool of their own, because their names are TensorFlow's: if the process imports TensorFlow as
-well, the common pool would have two definitions of each, which protobuf refuses.
+They are in a separate descriptor pool, because they have TensorFlow's names. If the process also imports TensorFlow,
+the default pool would contain two definitions of each message, which is an error in protobuf.
 """
 
 from typing import Any
@@ -11,7 +11,8 @@ try:
 except ImportError as error:
     raise ImportError('mpqueue.train.Example needs protobuf: pip install "mpqueue[tfrecord]"') from error
 
-# The fields of each message, in the order of their numbers: type, and REPEATED, MAP, or KIND, the one-of of that name.
+# Fields of each message in the order of their numbers: type, and REPEATED, MAP, or KIND for members of the oneof
+# "kind".
 _REPEATED, _MAP, _KIND = "repeated", "map", "kind"
 _MESSAGES = {
     "BytesList": {"value": ("bytes", _REPEATED)},
@@ -45,7 +46,7 @@ def _described() -> descriptor_pb2.FileDescriptorProto:
 
 
 def _add_map_entry(message: descriptor_pb2.DescriptorProto, field: str, type_name: str) -> str:
-    """Add the message of a map's entries; protobuf derives its name from the field's."""
+    """Add the message for a map's entries. Protobuf derives its name from the field's name."""
     entry = message.nested_type.add(name="".join(part.capitalize() for part in field.split("_")) + "Entry")
     entry.options.map_entry = True
     _add_field(entry, "key", 1, "string", "")

@@ -1,6 +1,6 @@
-"""FarmHash's Fingerprint64: the hash that TensorFlow's "fast" buckets are made of, always the same for the same bytes.
+"""FarmHash's Fingerprint64, the hash function of TensorFlow's "fast" buckets. It only depends on the bytes.
 
-Written after the description of farmhash "na"; words are 64 bit, little endian, and all arithmetic wraps around.
+Implemented from the description of farmhash "na". Words are 64-bit, little endian, and all arithmetic wraps around.
 """
 
 from typing import Final
@@ -12,7 +12,7 @@ _K2: Final = 0x9AE16A3B2F90404F
 
 
 def fingerprint64(text: bytes) -> int:
-    """The fingerprint, from 0 to below 2**64."""
+    """Return the fingerprint, an integer of 64 bits."""
     length = len(text)
     if length > 64:
         return _long(text, length)
@@ -39,7 +39,7 @@ def fingerprint64(text: bytes) -> int:
 
 
 def _word(text: bytes, start: int, size: int = 8) -> int:
-    """The word at a place, which counts from the end if it is negative."""
+    """Return the word at an offset, which is relative to the end if it is negative."""
     start += len(text) if start < 0 else 0
     return int.from_bytes(text[start : start + size], "little")
 
@@ -60,14 +60,14 @@ def _pair(one: int, two: int, factor: int) -> int:
 
 
 def _ends(text: bytes, weight: int, factor: int) -> tuple[int, int]:
-    """The first and the last 16 bytes, mixed into two words."""
+    """Mix the first and the last 16 bytes into two words."""
     a, b = _word(text, 0) * weight, _word(text, 8)
     c, d = _word(text, -8) * factor, _word(text, -16) * _K2
     return _turned(a + b, 43) + _turned(c, 30) + d & _MASK, a + _turned(b + _K2, 18) + c & _MASK
 
 
 def _weak(text: bytes, start: int, a: int, b: int) -> tuple[int, int]:
-    """32 bytes and two seeds, mixed into two words."""
+    """Mix 32 bytes and two seeds into two words."""
     w, x, y, z = (_word(text, start + place) for place in (0, 8, 16, 24))
     a = a + w & _MASK
     b = _turned(b + a + z, 21)
@@ -93,7 +93,7 @@ _State = tuple[int, int, int, tuple[int, int], tuple[int, int]]
 
 
 def _round(text: bytes, start: int, state: _State, factor: int, weight: int) -> _State:
-    """64 bytes mixed into the state."""
+    """Mix 64 bytes into the state."""
     x, y, z, v, w = state
     x = _turned(x + y + v[0] + _word(text, start + 8), 37) * factor & _MASK
     y = _turned(y + v[1] + _word(text, start + 48), 42) * factor & _MASK

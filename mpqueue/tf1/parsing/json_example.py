@@ -1,10 +1,10 @@
-"""JSON texts to serialized Examples.
+"""JSON strings to serialized Examples.
 
-The rules are those of protobuf's C++ parser, which TensorFlow calls. It accepts much that the parser of protobuf's
-Python package refuses, so that this module has its own. Fields are written in the order of the text, lists unpacked.
+The module follows the rules of protobuf's C++ parser, which TensorFlow uses. That parser accepts much that protobuf's
+Python parser rejects, so this module has its own parser. Fields are written in the order of the JSON, lists unpacked.
 """
 
-# ruff: noqa: ARG001 - `name` stands in TensorFlow's signature
+# ruff: noqa: ARG001 - `name` is part of TensorFlow's signature
 
 import base64
 import binascii
@@ -28,13 +28,13 @@ _LISTS = {
     "int64_list": INT64_LIST,
 }
 _INT = re.compile(r"[+-]?[0-9]+")
-_INT_DIGITS = 4000  # more than any int64 needs; Python refuses to convert very long ones
+_INT_DIGITS = 4000  # more than any int64 has; Python does not convert very long integers
 _BASE64 = re.compile(r"([A-Za-z0-9+/_-]*)(={0,2})")
 _EXACT = 2**53
 
 
 def decode_json_example(json_examples: Any, name: str | None = None) -> Any:
-    """Convert Examples written as JSON to serialized ones.
+    """Convert Examples from JSON to the serialized format.
 
     Example:
         An Example written as JSON::
@@ -48,17 +48,17 @@ def decode_json_example(json_examples: Any, name: str | None = None) -> Any:
             assert read["age"] == 41
 
     Args:
-        json_examples: A string, or an array of strings of any shape, each a JSON object by protobuf's mapping:
-            ``{"features": {"feature": {"age": {"int64List": {"value": [41]}}}}}``, byte strings in base64.
-        name: Accepted, without effect.
+        json_examples: A string, or an array of strings of any shape. Each is a JSON object in protobuf's mapping:
+            ``{"features": {"feature": {"age": {"int64List": {"value": [41]}}}}}``, with byte strings in base64.
+        name: No effect.
 
     Returns:
-        The serialized Examples, in an object array of the same shape; for one string ``bytes``.
+        The serialized Examples in an object array of the same shape; ``bytes`` for a single string.
 
     Raises:
-        TypeError: Something in ``json_examples`` is no string.
-        InvalidArgumentError: A text is no JSON, or no Example: an unknown field, two kinds in one feature, a key that
-            comes twice, a value of another kind or out of range. Names the record and the character.
+        TypeError: A value in ``json_examples`` is not a string.
+        InvalidArgumentError: A string is not JSON, or not an Example: an unknown field, two kinds in one feature, a
+            duplicate key, a value of a wrong kind or out of range. The message names the record and the character.
 
     Follows: ``tf.decode_json_example``.
     """
@@ -72,18 +72,18 @@ def _decoded(text: bytes, place: int) -> bytes:
         example = _message(reader, {"features": _features})
         reader.end()
     except UnicodeDecodeError as error:
-        raise InvalidArgumentError(None, None, f"record {place} is no JSON: not UTF-8 at byte {error.start}") from None
+        raise InvalidArgumentError(None, None, f"Record {place} is not JSON: not UTF-8 at byte {error.start}") from None
     except BadJson as error:
-        raise InvalidArgumentError(None, None, f"record {place} is no Example in JSON: it {error}") from None
+        raise InvalidArgumentError(None, None, f"Record {place} is not an Example in JSON: it {error}") from None
     return example
 
 
 def _message(reader: JsonText, fields: dict[str, Any]) -> bytes:
-    """Write a message whose fields are all number 1; a field that is null is left out."""
+    """Write a message with fields of number 1. Fields that are null are left out."""
     written = []
     for name in reader.members():
         if name not in fields:
-            raise reader.bad(f"has a field {name!r}, known are {sorted(fields)}")
+            raise reader.bad(f"has an unknown field {name!r}, expected one of {sorted(fields)}")
         if not reader.is_null():
             written.append(fields[name](reader))
     return b"".join(written)
@@ -110,7 +110,7 @@ def _feature(reader: JsonText) -> bytes:
     written = b""
     for name in reader.members():
         if name not in _LISTS:
-            raise reader.bad(f"has a field {name!r} in a feature, known are {sorted(_LISTS)}")
+            raise reader.bad(f"has an unknown field {name!r} in a feature, expected one of {sorted(_LISTS)}")
         if reader.is_null():
             continue
         if written:
@@ -120,7 +120,7 @@ def _feature(reader: JsonText) -> bytes:
 
 
 def _values(reader: JsonText, read_one: Any, default: bytes) -> bytes:
-    """Write a list or a bare value; lists in lists are one."""
+    """Write a list or a single value. Nested lists are flattened."""
     if reader.peek() != "[":
         return read_one(reader)  # type: ignore[no-any-return]
     return b"".join(default if reader.is_null() else _values(reader, read_one, default) for _ in reader.items())
@@ -130,11 +130,11 @@ def _bytes_value(reader: JsonText) -> bytes:
     text = reader.string()
     parts = _BASE64.fullmatch(text)
     if not parts or len(parts[1]) % 4 == 1 or (parts[2] and len(text) % 4):
-        raise reader.bad(f"has a value that is not base64 before here: {text[:40]!r}")
+        raise reader.bad(f"has a value before here that is not base64: {text[:40]!r}")
     try:
         value = base64.b64decode(parts[1] + "=" * (-len(parts[1]) % 4), b"-_" if set(text) & {"-", "_"} else None)
     except binascii.Error:
-        raise reader.bad(f"has a value that is not base64 before here: {text[:40]!r}") from None
+        raise reader.bad(f"has a value before here that is not base64: {text[:40]!r}") from None
     return _field(0x0A, value)
 
 
@@ -143,11 +143,11 @@ def _float_value(reader: JsonText) -> bytes:
     text = reader.string() if is_text else reader.number()
     value = to_float(text.encode())
     if value is None or (math.isinf(value) and not is_text):
-        raise reader.bad(f"has a value that is no float before here: {text[:40]!r}")
+        raise reader.bad(f"has a value before here that is not a float: {text[:40]!r}")
     try:
         return b"\x0d" + struct.pack("<f", value)
     except OverflowError:
-        raise reader.bad(f"has a value that no float32 holds before here: {text[:40]!r}") from None
+        raise reader.bad(f"has a value before here that does not fit float32: {text[:40]!r}") from None
 
 
 def _int_value(reader: JsonText) -> bytes:
@@ -156,9 +156,9 @@ def _int_value(reader: JsonText) -> bytes:
     if _INT.fullmatch(text) and len(text) < _INT_DIGITS and -(1 << 63) <= int(text) < 1 << 63:
         value = int(text)
     elif text != text.strip(" \t\n\v\f\r") or (value := to_float(text.encode())) is None or not abs(value) <= _EXACT:
-        raise reader.bad(f"has a value that no int64 holds before here: {text[:40]!r}")
+        raise reader.bad(f"has a value before here that is not a valid int64: {text[:40]!r}")
     if value != int(value):
-        raise reader.bad(f"has a value with a fraction where an int64 is expected before here: {text[:40]!r}")
+        raise reader.bad(f"has a value before here with a fraction, expected an int64: {text[:40]!r}")
     return b"\x08" + to_varint(int(value))
 
 

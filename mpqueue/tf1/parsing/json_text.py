@@ -1,18 +1,18 @@
-"""The tokens of JSON, as protobuf's C++ parser takes them.
+"""The tokens of JSON, as protobuf's C++ parser accepts them.
 
-It is more generous than the standard: quotes may be single, names may be bare words, a comma may follow the last
-member, and a line break may stand in a string. Numbers, literals and escapes are as the standard has them.
+It is more permissive than the standard: single quotes, names without quotes, a comma after the last member, and line
+breaks in strings are allowed. Numbers, literals and escapes follow the standard.
 """
 
 import re
 from collections.abc import Iterator
 
 _BLANK = re.compile(r"[ \t\n\r]*")
-# Quantifiers that never give back what they took: an open string costs one look at each character.
+# Possessive quantifiers: an unclosed string is scanned once, without backtracking.
 _STRING = re.compile(r'"((?:[^"\\]++|\\.)*+)"|' r"'((?:[^'\\]++|\\.)*+)'", re.DOTALL)
 _WORD = re.compile(r"(?!(?:null|true|false)\b)[A-Za-z_][A-Za-z0-9_]*")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?(?![0-9A-Za-z_.+-])")
-# A high surrogate and what follows it are one character: \ud83d\ude00.
+# A high surrogate and the following escape are one character: \ud83d\ude00.
 _ESCAPE = re.compile(
     r"\\u([dD][89abAB][0-9a-fA-F]{2})\\u([0-9a-fA-F]{4})|\\u([0-9a-fA-F]{4})|\\(.)",
     re.DOTALL,
@@ -22,11 +22,11 @@ _MAX_DEPTH = 100
 
 
 class BadJson(ValueError):
-    """A text that is not the JSON that is expected. Args: the reason, with the place."""
+    """A string that is not the expected JSON. Args: the reason, with the position."""
 
 
 class JsonText:
-    """A text and a place in it. Each method consumes the token that it names, or raises `BadJson`."""
+    """A JSON string and a position in it. Each method consumes the token that it names, or raises `BadJson`."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -34,27 +34,27 @@ class JsonText:
         self._depth = 0
 
     def bad(self, reason: str) -> BadJson:
-        """Make an error at the present place."""
+        """Return an error at the current position."""
         return BadJson(f"{reason}, at character {self._place}")
 
     def peek(self) -> str:
-        """Return the next character that is no blank without consuming it; "" at the end."""
+        """Return the next non-blank character without consuming it; "" at the end."""
         self._place = _BLANK.match(self._text, self._place).end()  # type: ignore[union-attr]  # matches anywhere
         return self._text[self._place : self._place + 1]
 
     def end(self) -> None:
-        """Check that the text has ended."""
+        """Check that the end of the string is reached."""
         if self.peek():
             raise self.bad("has text after the end of its object")
 
     def is_null(self) -> bool:
-        """Consume ``null`` if it is next, and tell if it was."""
-        found = self.peek() == "n" and self._text.startswith("null", self._place)
-        self._place += 4 * found
-        return found
+        """Consume ``null`` if it is next, and return whether it was."""
+        is_next = self.peek() == "n" and self._text.startswith("null", self._place)
+        self._place += 4 * is_next
+        return is_next
 
     def members(self) -> Iterator[str]:
-        """Iterate over the names of an object's members; the caller consumes each value."""
+        """Iterate over the names of an object's members. The caller must consume each value."""
         self._open("{")
         while self.peek() != "}":
             name = self._name()
@@ -65,7 +65,7 @@ class JsonText:
         self._close()
 
     def items(self) -> Iterator[None]:
-        """Iterate once per item of an array; the caller consumes each item."""
+        """Iterate once per item of an array. The caller must consume each item."""
         self._open("[")
         while self.peek() != "]":
             yield
@@ -78,7 +78,7 @@ class JsonText:
         self.peek()
         found = _STRING.match(self._text, self._place)
         if not found:
-            raise self.bad("has no string where one is expected")
+            raise self.bad("has no string where a string is expected")
         self._place = found.end()
         return _ESCAPE.sub(self._unescaped, found[1] if found[1] is not None else found[2])
 
@@ -87,7 +87,7 @@ class JsonText:
         self.peek()
         found = _NUMBER.match(self._text, self._place)
         if not found:
-            raise self.bad("has no number where one is expected")
+            raise self.bad("has no number where a number is expected")
         self._place = found.end()
         return found[0]
 
@@ -96,7 +96,7 @@ class JsonText:
             return self.string()
         found = _WORD.match(self._text, self._place)
         if not found:
-            raise self.bad("has no name where one is expected")
+            raise self.bad("has no name where a name is expected")
         self._place = found.end()
         return found[0]
 
@@ -109,7 +109,7 @@ class JsonText:
         self._take(character)
         self._depth += 1
         if self._depth > _MAX_DEPTH:
-            raise self.bad(f"is nested more than {_MAX_DEPTH} deep")
+            raise self.bad(f"is nested more than {_MAX_DEPTH} levels deep")
 
     def _close(self) -> None:
         self._place += 1
@@ -118,10 +118,11 @@ class JsonText:
     def _unescaped(self, found: re.Match[str]) -> str:
         if letter := found[4]:
             if letter not in _ESCAPED:
-                raise self.bad(f"has the escape \\{letter} before here, which JSON does not know")
+                raise self.bad(f"has an invalid escape \\{letter} before here")
             return _ESCAPED[letter]
-        try:  # two halves of one character are joined; a half alone cannot be
+        # The two surrogates of one character are joined. A single surrogate is an error.
+        try:
             halves = b"".join(int(half, 16).to_bytes(2, "big") for half in found.groups() if half)
             return halves.decode("utf-16-be")
         except ValueError:
-            raise self.bad("has an escape \\u before here that is no character") from None
+            raise self.bad("has an escape \\u before here that is not a character") from None

@@ -1,10 +1,10 @@
-"""Numbers from text, thousands at a time.
+"""Numbers from strings, thousands at a time.
 
-The text is one buffer, and a field is given by its two ends in it. Eight bytes of text are one ``uint64``, and three
-multiplications turn eight digits into their number, for all fields at once: 20,000 fields cost some 30 ns each, where
-``float(text)`` and a list cost 150 to 500 ns. A field is read as a *front* (the digits before its point if there are at
-most seven, else its first eight bytes) and a *rest* of pieces of eight digits. A field that is not
-``[-]digits[.digits]`` of such a size is marked, and left to `number_text`.
+All strings are in one buffer, and a field is given by its start and end. Eight bytes are one ``uint64``, and three
+multiplications convert eight digits to their number, for all fields at once. 20,000 fields take about 30 ns each, while
+``float(text)`` and a list take 150 to 500 ns. A field consists of a *front* (the digits before the point if there are
+at most seven, otherwise the first eight bytes) and a *rest* in pieces of eight digits. A field that is not
+``[-]digits[.digits]`` with at most that many digits is marked, and left to `number_text`.
 """
 
 from typing import NamedTuple
@@ -25,16 +25,16 @@ _POWERS = np.array([10**power for power in range(_PIECE + 1)], np.uint64)
 
 
 class Fields(NamedTuple):
-    """Fields read as digits; meaningless where ``plain`` is False.
+    """Fields read as digits. The values are undefined where ``plain`` is False.
 
     Args:
         front: The number in the front.
         rest: The number in the first piece of the rest.
-        rest_length: Digits in the whole rest.
-        rest_starts: Place of the first byte of the rest.
-        has_point: True if a point is between the two.
-        negative: True if a minus stands before them.
-        plain: True if the field is ``[-]digits[.digits]``, as far as ``front`` and ``rest`` go.
+        rest_length: Number of digits in the whole rest.
+        rest_starts: Position of the first byte of the rest.
+        has_point: True if there is a point between front and rest.
+        negative: True if the field starts with a minus sign.
+        plain: True if ``front`` and ``rest`` have only digits, and the field has the form ``[-]digits[.digits]``.
     """
 
     front: Words
@@ -46,21 +46,21 @@ class Fields(NamedTuple):
     plain: Mask
 
     def part(self, where: slice) -> "Fields":
-        """Return some of the fields."""
-        return Fields(*(array[where] for array in self))  # type: ignore[arg-type]  # each stays what it is
+        """Return a slice of the fields."""
+        return Fields(*(array[where] for array in self))  # type: ignore[arg-type]  # each array keeps its type
 
 
 def read_fields(words: Words, starts: Places, ends: Places) -> Fields:
     """Read fields as digits.
 
     Args:
-        words: The text, from `vectorized.words_of`, with a margin after it.
-        starts: Place of the first byte of each field.
-        ends: Place after its last byte.
+        words: The buffer, from `vectorized.words_of`, with a margin after it.
+        starts: Position of the first byte of each field.
+        ends: Position after the last byte of each field.
     """
     heads = words[starts]
     negative = (heads & _U64(0xFF)) == _U64(ord("-"))
-    # The words are read once more only where some field has a sign.
+    # Read the words again only if a field has a sign.
     if negative.any():
         starts = starts + negative
         heads = words[starts]
@@ -72,12 +72,12 @@ def read_fields(words: Words, starts: Places, ends: Places) -> Fields:
     rest_starts = starts + front_length
     rest_starts += has_point
     rest_length = ends - rest_starts
-    # An empty field, a sign or a point alone: no digit is wrong in it, as it has none.
+    # Empty fields, and a sign or point without digits: they have no invalid digit, so they are excluded here.
     plain = front_length + rest_length > 0
     front, bad = _digits(heads, front_length)
     plain &= bad == 0
     rest = np.zeros_like(front)
-    # Columns of short integers are done: all of their digits are in the front.
+    # Columns of short integers are finished, because all digits are in the front.
     if rest_length.any():
         rest, bad = _digits(words[rest_starts], np.clip(rest_length, 0, _PIECE))
         plain &= bad == 0
@@ -85,8 +85,8 @@ def read_fields(words: Words, starts: Places, ends: Places) -> Fields:
 
 
 def integers(fields: Fields) -> tuple[NDArray[np.int64], Mask]:
-    """Return the fields as int64, and a mask of those that are right; integers of over sixteen digits are not."""
-    # Sixteen digits always fit int64. More may not, and the reader of single numbers tells.
+    """Return the fields as int64, and a mask of valid ones. Integers of more than sixteen digits are not valid."""
+    # Sixteen digits always fit int64. With more digits, `number_text` decides.
     known = fields.plain & ~fields.has_point & (fields.rest_length <= _PIECE)
     values = (fields.front * _POWERS[np.clip(fields.rest_length, 0, _PIECE)] + fields.rest).view(np.int64)
     np.negative(values, out=values, where=fields.negative)
@@ -94,10 +94,9 @@ def integers(fields: Fields) -> tuple[NDArray[np.int64], Mask]:
 
 
 def floats(fields: Fields) -> tuple[NDArray[np.float64], Mask]:
-    """Return the float64 nearest to each field, and a mask of those that are right.
+    """Return the nearest float64 of each field, and a mask of valid ones.
 
-    At most fifteen digits are read. float64 holds them exactly, and the power of ten too, so that their division rounds
-    once.
+    At most fifteen digits are read. They and the power of ten are exact in float64, so the division rounds only once.
     """
     shift = _POWERS[np.clip(fields.rest_length, 0, _PIECE)]
     values = (fields.front * shift + fields.rest).astype(np.float64)
@@ -108,7 +107,7 @@ def floats(fields: Fields) -> tuple[NDArray[np.float64], Mask]:
 
 
 def add_long_decimals(words: Words, fields: Fields, values: NDArray[np.float64], known: Mask) -> None:
-    """Add the second and third piece of decimals: right to some four units in the last place of a float64."""
+    """Add the second and third piece of decimals, with an error of at most some four units in the last place."""
     places = np.flatnonzero(fields.plain & fields.has_point & (fields.rest_length > _PIECE))
     places = places[fields.rest_length[places] <= 3 * _PIECE]
     if not len(places):
@@ -124,8 +123,8 @@ def add_long_decimals(words: Words, fields: Fields, values: NDArray[np.float64],
 
 
 def _bytes_before_point(words: Words) -> Places:
-    """Count the bytes of each word before its first point; 8 if it has none."""
-    # A byte that is zero is found by its sum with 127, where no carry leaves the byte; its top bit is the answer.
+    """Return the number of bytes before the first point of each word, or 8 without a point."""
+    # A zero byte is detected by adding 127, which never carries into the next byte: its top bit remains 0.
     others = words ^ _POINTS
     points = others & ~_TOPS
     points += ~_TOPS
@@ -134,7 +133,7 @@ def _bytes_before_point(words: Words) -> Places:
     np.invert(points, out=points)
     first = points & -points
     none = first == 0
-    # The bit is the top one of its byte, number i from below; byte 7 of this product is then byte 7 - i of the factor.
+    # The top bit of byte number i becomes bit 8*i. Byte 7 of the product is then byte 7 - i of the factor.
     first >>= _U64(7)
     first *= _U64(0x0001020304050607)
     first >>= _U64(56)
@@ -143,17 +142,17 @@ def _bytes_before_point(words: Words) -> Places:
 
 
 def _digits(words: Words, lengths: Places) -> tuple[Words, Words]:
-    """Return the number in the first ``lengths`` bytes of each word, and nonzero bits where one of them is no digit.
+    """Return the number in the first ``lengths`` bytes of each word, and nonzero bits where a byte is not a digit.
 
-    The steps work in place where they can: else arrays of this size are given back to the system and fetched again for
-    every step, which took half of the time.
+    Operations are in place. Otherwise each step would allocate an array and return it to the system, which took half of
+    the time.
     """
     words = words ^ _ZEROS
     words *= _MOVE_UP[lengths]
     bad = words + _OVER_NINE
     bad |= words
     bad &= _TOPS
-    # Neighbours are joined: eight digits, four pairs, two fours, one eight.
+    # Join neighbors: eight digits to four pairs, two groups of four, one group of eight.
     words *= _U64(2561)
     words >>= _U64(8)
     words &= _U64(0x00FF00FF00FF00FF)

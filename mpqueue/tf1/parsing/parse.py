@@ -1,6 +1,6 @@
 """Serialized Examples to arrays."""
 
-# ruff: noqa: ARG001 - `name` stands in TensorFlow's signature
+# ruff: noqa: ARG001 - `name` is part of TensorFlow's signature
 
 from collections.abc import Mapping
 from typing import Any
@@ -35,25 +35,26 @@ def parse_example(
             assert list(read["tags"].values) == [b"a", b"b"]
 
     Args:
-        serialized: A vector of strings, each a serialized Example. A single string is read as by
+        serialized: A vector of strings, each a serialized Example. A single string is read like by
             `parse_single_example`.
         features: Keys to read, each with a `FixedLenFeature`, `VarLenFeature` or `FixedLenSequenceFeature`.
             Other features of an Example are ignored.
-        name: Accepted, without effect.
+        name: No effect.
         example_names: A vector of strings, one name per Example, for error messages.
 
     Returns:
-        A dict with the keys of ``features``. A `FixedLenFeature` gives an array of shape ``[batch, *shape]``, a
-        `VarLenFeature` a `SparseTensorValue` with a row per Example, a `FixedLenSequenceFeature` an array of shape
-        ``[batch, longest list, *shape]``. Strings are ``bytes`` in object arrays.
+        A dict with the keys of ``features``. The value of a `FixedLenFeature` is an array of shape ``[batch, *shape]``,
+        of a `VarLenFeature` a `SparseTensorValue` with a row per Example, of a `FixedLenSequenceFeature` an array of
+        shape ``[batch, longest list, *shape]``. Strings are ``bytes`` in object arrays.
 
     Raises:
-        ValueError: No features, one of no feature class, with an unknown shape or a default that does not fit it; or
-            ``serialized`` of rank 2 or more.
-        TypeError: A dtype that Examples do not have, a default of another dtype, or ``serialized`` that is no strings.
-        InvalidArgumentError: A string is no serialized Example; a feature has another dtype, or another number of
-            values; a `FixedLenFeature` without default is missing; there are not as many names as Examples. Names the
-            first bad record, and the feature.
+        ValueError: ``features`` is empty; a feature has a wrong class, an unknown shape or a default of a different
+            shape; or ``serialized`` has rank 2 or more.
+        TypeError: A dtype is not a dtype of Examples, a default has a different dtype, or ``serialized`` does not
+            consist of strings.
+        InvalidArgumentError: A string is not a serialized Example; a feature has a different dtype or number of values;
+            a `FixedLenFeature` without default is missing; or the number of names differs from the number of Examples.
+            The message names the first invalid record, and the feature.
 
     Follows: ``tf.parse_example``, down to how malformed records are read.
     """
@@ -62,7 +63,7 @@ def parse_example(
         return parse_single_example(serialized, features, name, example_names)
     what = plan(features)
     if len(shape) != 1:
-        raise ValueError(f"serialized has shape {list(shape)}, and must be a vector of serialized Examples")
+        raise ValueError(f"serialized must be a vector of serialized Examples, got shape {list(shape)}.")
     columns = read_columns(records, what, _names(example_names, len(records)))
     return {spec.name: columns[key].result() for key, spec in what.by_key.items()}
 
@@ -72,7 +73,7 @@ def _names(example_names: Any, num_records: int) -> list[bytes] | None:
         return None
     names, _ = string_list(example_names, "example_names")
     if len(names) not in (0, num_records):
-        invalid(f"example_names has {len(names)} names for {num_records} Examples")
+        invalid(f"Expected {num_records} names in example_names, one for each Example, got {len(names)}.")
     return names
 
 
@@ -83,27 +84,28 @@ def parse_single_example(
 
     Args:
         serialized: A string, the serialized Example.
-        features: For each key a `FixedLenFeature`, a `VarLenFeature` or a `FixedLenSequenceFeature`, which says what is
-            read.
-        name: Accepted, without effect.
-        example_names: A string, its name, for error messages.
+        features: Keys to read, each with a `FixedLenFeature`, `VarLenFeature` or `FixedLenSequenceFeature`.
+        name: No effect.
+        example_names: A string, the name of the Example for error messages.
 
     Returns:
-        A dict with the keys of ``features``: arrays of the shape of their feature (NumPy scalars and
-        ``bytes`` where that is ``[]``), sparse triples of rank 1, and lists of just their own length.
+        A dict with the keys of ``features``: arrays with the shape of their feature (NumPy scalars and ``bytes`` for
+        the shape ``[]``), a `SparseTensorValue` of rank 1 for a `VarLenFeature`, and arrays without padding for a
+        `FixedLenSequenceFeature`.
 
     Raises:
-        ValueError: No features, one of no feature class, with an unknown shape or a default that does not fit it; or
-            ``serialized`` is no single string.
-        TypeError: A dtype that Examples do not have, a default of another dtype, or ``serialized`` that is no string.
-        InvalidArgumentError: The string is no serialized Example; a feature has another dtype, or another number of
-            values; a `FixedLenFeature` without default is missing.
+        ValueError: ``features`` is empty; a feature has a wrong class, an unknown shape or a default of a different
+            shape; or ``serialized`` is not a single string.
+        TypeError: A dtype is not a dtype of Examples, a default has a different dtype, or ``serialized`` is not a
+            string.
+        InvalidArgumentError: The string is not a serialized Example; a feature has a different dtype or number of
+            values; or a `FixedLenFeature` without default is missing.
 
     Follows: ``tf.parse_single_example``.
     """
     specs = plan(features).by_key
     records, shape = string_list(serialized, "serialized")
     if shape != ():
-        raise ValueError(f"serialized has shape {list(shape)}, and must be one serialized Example: see parse_example")
+        raise ValueError(f"serialized must be one serialized Example, got shape {list(shape)}. See parse_example().")
     names = None if example_names is None else string_list(example_names, "example_names")[0]
     return parse_one(records[0], specs, names[0] if names else None)

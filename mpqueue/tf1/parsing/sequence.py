@@ -1,9 +1,9 @@
-"""Serialized SequenceExamples to arrays: a context of features, and lists of features, one entry per step.
+"""Serialized SequenceExamples to arrays: context features, and feature lists with one entry per step.
 
-The protobuf library reads them, as in TensorFlow; extra ``[tfrecord]``.
+The protobuf library reads them, as in TensorFlow. It requires the extra ``[tfrecord]``.
 """
 
-# ruff: noqa: ARG001 - `name` stands in TensorFlow's signature
+# ruff: noqa: ARG001 - `name` is part of TensorFlow's signature
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -32,23 +32,24 @@ def parse_single_sequence_example(
 
     Args:
         serialized: A string, the serialized SequenceExample.
-        context_features: Keys to read of its context, each with a `FixedLenFeature` or a `VarLenFeature`.
-        sequence_features: Keys to read of its lists, each with a `FixedLenSequenceFeature`, or a `VarLenFeature`
-            where the steps have different numbers of values.
-        example_name: A string, its name, for error messages.
-        name: Accepted, without effect.
+        context_features: Keys of the context to read, each with a `FixedLenFeature` or a `VarLenFeature`.
+        sequence_features: Keys of the feature lists to read, each with a `FixedLenSequenceFeature`, or a
+            `VarLenFeature` if the steps have different numbers of values.
+        example_name: A string, the name of the record for error messages.
+        name: No effect.
 
     Returns:
-        Two dicts with the given keys, of the context and of the lists. A `FixedLenFeature` gives an array of its shape,
-        a `VarLenFeature` of the context a `SparseTensorValue` of rank 1; a `FixedLenSequenceFeature` gives an array of
-        shape ``[steps, *shape]``, a `VarLenFeature` of a list a `SparseTensorValue` with a row per step.
+        Two dicts with the given keys, for the context and for the lists. In the context, the value of a
+        `FixedLenFeature` is an array of its shape, of a `VarLenFeature` a `SparseTensorValue` of rank 1. In the lists,
+        the value of a `FixedLenSequenceFeature` is an array of shape ``[steps, *shape]``, of a `VarLenFeature` a
+        `SparseTensorValue` with a row per step.
 
     Raises:
-        ValueError: No features at all, or one that is invalid or of a class that has no place there; or ``serialized``
-            is no single string.
-        TypeError: A dtype that Examples do not have, or a default of another dtype.
-        InvalidArgumentError: The string is no SequenceExample; a feature has another dtype, or another number of
-            values; one that is required is missing. Names the feature, and the step.
+        ValueError: No feature is given, or a feature is invalid or has a wrong class; or ``serialized`` is not a
+            single string.
+        TypeError: A dtype is not a dtype of Examples, or a default has a different dtype.
+        InvalidArgumentError: The string is not a SequenceExample; a feature has a different dtype or number of values;
+            or a required feature is missing. The message names the feature and the step.
         ImportError: protobuf is not installed.
 
     Follows: ``tf.parse_single_sequence_example``.
@@ -64,14 +65,14 @@ def parse_single_sequence_example(
 def check_features(
     context_features: Mapping[Any, Any] | None, sequence_features: Mapping[Any, Any] | None
 ) -> tuple[tuple[Spec, ...], tuple[Spec, ...]]:
-    """Return the features of context and lists in checked form.
+    """Return the validated features of context and lists.
 
     Raises:
-        ValueError: No features at all, or one that is invalid or of a class that has no place there.
-        TypeError: A dtype that Examples do not have, or a default of another dtype.
+        ValueError: No feature is given, or a feature is invalid or has a wrong class.
+        TypeError: A dtype is not a dtype of Examples, or a default has a different dtype.
     """
     if not context_features and not sequence_features:
-        raise ValueError("neither context_features nor sequence_features are given: give at least one feature")
+        raise ValueError("At least one feature is required in context_features or sequence_features.")
     context = _checked(context_features, FeatureKind.FIXED, "context_features")
     return context, _checked(sequence_features, FeatureKind.SEQUENCE, "sequence_features")
 
@@ -81,40 +82,40 @@ def _checked(features: Mapping[Any, Any] | None, dense: FeatureKind, name: str) 
     for spec in specs:
         if spec.kind not in (dense, FeatureKind.VARLEN):
             right = "FixedLenFeature" if dense is FeatureKind.FIXED else "FixedLenSequenceFeature"
-            raise ValueError(f"{name}[{spec.name!r}] must be a {right} or a VarLenFeature")
+            raise ValueError(f"{name}[{spec.name!r}] must be a {right} or a VarLenFeature.")
     return specs
 
 
 def _message(serialized: Any, example_name: Any) -> tuple[Any, str]:
-    """Return the parsed message, and its name in errors."""
+    """Return the parsed message, and its name for error messages."""
     from google.protobuf.message import DecodeError
 
     from mpqueue.tf1.parsing.example import SequenceExample
 
     records, shape = string_list(serialized, "serialized")
     if shape != ():
-        raise ValueError(f"serialized has shape {list(shape)}, and must be one serialized SequenceExample")
+        raise ValueError(f"serialized must be one serialized SequenceExample, got shape {list(shape)}.")
     names = string_list(example_name, "example_name")[0] if example_name is not None else []
     where = f"the record ({names[0].decode(errors='backslashreplace')})" if names else "the record"
     try:
         return SequenceExample.FromString(records[0]), where
     except DecodeError:
         raise InvalidArgumentError(
-            None, None, f"{where} is no serialized SequenceExample; it has {len(records[0]):,} bytes"
+            None, None, f"{where} is not a serialized SequenceExample; it has {len(records[0]):,} bytes"
         ) from None
 
 
 def _find(messages: Any, spec: Spec) -> Any:
-    """Return the feature or list of a key, None if there is none."""
+    """Return the feature or list with a key, or None."""
     try:
         key = spec.key.decode()
     except UnicodeDecodeError:
-        return None  # keys of protobuf are text
+        return None  # protobuf keys are valid UTF-8
     return messages.get(key)
 
 
 def _values(feature: Any, spec: Spec, where: str) -> Any:
-    """Return the values of one feature, after a check of their dtype."""
+    """Return the values of one feature, after checking its dtype."""
     kind = feature.WhichOneof("kind")
     if kind != _KINDS[spec.dtype]:
         is_what = _DTYPES[kind] if kind else "without a kind"
@@ -126,7 +127,7 @@ def _fixed(feature: Any, spec: Spec, where: str) -> Any:
     values = _values(feature, spec, where)
     if len(values) != spec.size:
         shape = list(spec.shape)
-        invalid(f"{where}: feature {spec.name!r} has {len(values)} values, its shape {shape} needs {spec.size}")
+        invalid(f"{where}: feature {spec.name!r} must have {spec.size} values for shape {shape}, got {len(values)}")
     return values
 
 
@@ -146,15 +147,15 @@ def _context_value(features: Any, spec: Spec, where: str) -> Any:
     if feature is not None:
         return _array(_fixed(feature, spec, where), spec, spec.shape)[()]
     if spec.default is None:
-        invalid(f"{where}: feature {spec.name!r} of the context is missing, and has no default_value")
+        invalid(f"{where}: feature {spec.name!r} of the context is missing and has no default_value")
     return spec.default.reshape(spec.shape)[()]
 
 
 def _list_value(lists: Any, spec: Spec, where: str) -> Any:
-    found = _find(lists, spec)
-    if found is None and not spec.allow_missing:
+    messages = _find(lists, spec)
+    if messages is None and not spec.allow_missing:
         invalid(f"{where}: feature list {spec.name!r} is missing, and its allow_missing is False")
-    steps = [] if found is None else found.feature
+    steps = [] if messages is None else messages.feature
     if spec.kind is FeatureKind.SEQUENCE:
         rows = [_fixed(feature, spec, f"{where}, step {step}") for step, feature in enumerate(steps)]
         return _array((value for row in rows for value in row), spec, (len(rows), *spec.shape))

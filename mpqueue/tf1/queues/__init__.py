@@ -1,6 +1,6 @@
 """TensorFlow 1 queues, within a process and between processes: a pure state machine, and drivers for it.
 
-From the bottom layer up. A module imports only modules of its own line and of lines above it::
+From the bottom layer up. A module imports only modules of the same line and of lines above::
 
     barging_lock.py                                a lock for long and frequent critical sections
     spec.py                                        components of an element, and conversion of values

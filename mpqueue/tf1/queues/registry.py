@@ -44,7 +44,7 @@ class Registry:
         return known[1]
 
     def reset(self, containers: Collection[str] = ()) -> None:
-        """Remove the names in these containers, or all names if there are none. Existing queue objects remain usable."""
+        """Remove the names in these containers, or all names. Existing queue objects remain usable."""
         with self._lock:
             for key in list(self._shared):
                 if not containers or key[0] in containers:

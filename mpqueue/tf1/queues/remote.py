@@ -248,8 +248,8 @@ class Connection:
     def undo(self, queue: int, before: int, error: BaseException) -> None:
         """Undo all calls after call number ``before``, in any state, and reconnect.
 
-        Call it after an exception that may have interrupted the calls at any point. It has no effect if ``error`` is the
-        regular outcome of a call. It raises no error, so that the caller can raise the original exception.
+        Call it after an exception that may have interrupted the calls at any point. It has no effect if ``error`` is
+        the regular outcome of a call. It raises no error, so that the caller can raise the original exception.
         """
         # Compare the object, not the class: a signal handler may raise any class. A corrupt element must not return to
         # the queue, where the next consumer would fail as well.

@@ -1,19 +1,19 @@
-"""TensorFlow 1's readers of files, and the file functions.
+"""TensorFlow 1's readers of files, and its file functions.
 
-From the ground up::
+From the bottom layer up::
 
-    failures.py         what the system says about a file, as OpErrors
-    opening.py          names to open files: local paths, os.PathLike, fsspec URLs
-    file_systems.py     the file system that a name belongs to, with fsspec's methods
+    failures.py         errors of the operating system as `OpError`
+    opening.py          opens files: local paths, os.PathLike, fsspec URLs
+    file_systems.py     the file system of a name, with fsspec's methods
     inflating.py        GZIP and ZLIB
-    block_buffer.py     the part of a file that is in memory
+    block_buffer.py     a window over a file
     options.py          TFRecordOptions
-    tfrecord.py         a TFRecord file cut into records
+    tfrecord.py         splits a TFRecord file into records
     writing.py          TFRecordWriter
     files.py            read_file, matching_files
-    state.py            what a reader's serialized state holds
-    base.py             ReaderBase, what all readers share
-    file_records.py     what readers of several records per file share
+    state.py            serialized state of a reader
+    base.py             ReaderBase, the base class of all readers
+    file_records.py     base class of readers with several records per file
     fixed.py records.py text.py whole.py     the readers
 """
 

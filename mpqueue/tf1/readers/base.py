@@ -1,20 +1,20 @@
-"""`ReaderBase`, the base of all readers: work units in, records out, counters, state.
+"""`ReaderBase`, the base class of all readers: work units in, records out, counters, state.
 
-    queue of work units --dequeue--> unit under way --_read--> (key, value) ... --None--> completed, next unit
+    queue of work units --dequeue--> current unit --_read--> (key, value) ... --None--> completed, next unit
 
-A reader dequeues a unit only when it is asked for a record and has no unit under way. One lock is held for a whole
-`read`, also while that waits for the queue: two threads that share a reader take turns, and each unit is read by one of
-them at a time. The counters are plain numbers, written under the lock and read without it, so that a monitoring thread
-never waits.
+A reader dequeues a work unit only if a record is requested and there is no current unit. `read` holds the reader's lock
+for the whole call, even while it waits for the queue. So threads that share a reader take turns, and each unit is read
+by one thread at a time. The counters are plain integers, which are written under the lock and read without it, so that
+a monitoring thread never waits.
 
-Other processes have copies: each reads units of its own from the one queue, and counts them. The counts are added up at
-the original reader by a `Tally`, which a copy joins with its first unit.
+Other processes have copies. Each copy dequeues its own units from the shared queue and counts their records. A `Tally`
+sums the counts in the original reader; a copy joins the tally at its first unit.
 
-As in TensorFlow, the method that fails decides about the unit. A failure in `_on_work_start` drops it: the next read
-takes another. A failure in `_read` keeps it: the next read fails again.
+As in TensorFlow, the method that fails determines what happens to the unit. If `_on_work_start` fails, the unit is
+dropped, and the next read takes a new one. If `_read` fails, the unit is kept, and the next read fails again.
 """
 
-# ruff: noqa: ARG002 - `name` stands in TensorFlow's signatures
+# ruff: noqa: ARG002 - `name` is part of TensorFlow's signatures
 
 import functools
 import time
@@ -37,14 +37,14 @@ Objects = NDArray[np.object_]
 
 
 class WorkQueue(Protocol):
-    """The part of a queue that a reader needs; called from the thread that reads, under the reader's lock."""
+    """The part of a queue that a reader needs. It is called in the thread that reads, under the reader's lock."""
 
     def dequeue(self, *, timeout: float | None = None) -> Any:
-        """Take the next work unit; blocks until there is one, raises OutOfRangeError at the end."""
+        """Dequeue the next work unit; block until there is one. Raises `OutOfRangeError` at the end."""
 
 
 class ReaderBase:
-    """The base of all readers: turns work units, mostly file names, into records.
+    """Base class of all readers, which turn work units (usually file names) into records.
 
     A subclass implements `_on_work_start` and `_read`::
 
@@ -56,73 +56,74 @@ class ReaderBase:
                 number = next(self._numbers, None)
                 return None if number is None else (b"%d" % number, b"%d" % number**2)
 
-    Any number of threads may read; each record is given to one of them. A copy in a worker process keeps the arguments
-    of the original and starts with no unit under way. What it reads from a queue of this process is counted here too,
-    even if it dies; its own counters hold what it has read itself.
+    Any number of threads may read; each record is returned once. A copy in a worker process keeps the arguments of the
+    original and starts without a current unit. If it reads from a queue of this process, its records are also counted
+    in this process, even if the worker crashes. Its own counters only include records that it has read.
 
     Args:
         reader_ref: The value of the property `reader_ref`; the reader itself if None.
-        supports_serialize: True if `serialize_state` and `restore_state` work: only for readers that are never in the
-            middle of a unit between two reads, because only the counters and the last unit are saved.
+        supports_serialize: True if `serialize_state` and `restore_state` work. This is only possible for readers that
+            are never in the middle of a unit between two reads, because only the counters and the last unit are saved.
 
     Attributes:
-        name: The name that was given, or None.
+        name: Name of the reader, or None.
 
     Follows: ``tf.compat.v1.ReaderBase``.
     """
 
     one_record_per_unit: ClassVar[bool] = False
-    """True if each unit is one record, so that it is completed as soon as that is returned."""
+    """True if each unit is one record, so that the unit is completed when its record is returned."""
 
     name: str | None = None
 
     def __init__(self, reader_ref: Any = None, supports_serialize: bool = False) -> None:
         self._reader_ref, self._supports_serialize = reader_ref, supports_serialize
-        self._tally = Tally(2)  # of what copies have read: records, and units completed
+        self._tally = Tally(2)  # counts of copies: records, and completed units
         self._clear()
 
     def _clear(self) -> None:
-        self._lock = BargingLock()  # held while a file is read
+        self._lock = BargingLock()  # held while a file is read, so threads would form a convoy at a plain lock
         self._num_records = self._num_completed = 0
         self._work, self._is_working = b"", False
 
     # -- For subclasses
 
     def _on_work_start(self, work: bytes) -> None:
-        """Begin a work unit; an error drops it."""
+        """Start a work unit. After an exception, the unit is dropped."""
         raise NotImplementedError(f"{type(self).__name__} must implement _on_work_start(work)")
 
     def _read(self) -> Record | None:
-        """Return the next (key, value) of the unit under way, None at its end; an error keeps the unit."""
+        """Return the next (key, value) of the current unit, or None at the end. After an error, the unit is kept."""
         raise NotImplementedError(f"{type(self).__name__} must implement _read() -> (key, value) or None")
 
     def _read_some(self, num_records: int) -> list[Record]:
-        """Return one to ``num_records`` next records of the unit under way; none at its end. Optional, for speed."""
+        """Return up to ``num_records`` next records of the current unit, or ``[]`` at the end. Optional, for speed."""
         record = self._read()
         return [] if record is None else [record]
 
     def _on_work_finish(self) -> None:
-        """Release the unit, which has come to its end or is dropped by `reset`. Optional."""
+        """Release the unit after its end, or after a `reset`. Optional."""
 
     # -- For users
 
     def read(self, queue: WorkQueue, name: str | None = None, *, timeout: float | None = None) -> Record:
-        """Return the next record, taking a work unit from ``queue`` if none is under way.
+        """Return the next record, from a new work unit of ``queue`` if none is current.
 
         Args:
-            queue: A queue of one string component.
-            name: Accepted for TensorFlow's signature.
-            timeout: Seconds to wait for a work unit, and for other threads that read; None waits for ever.
+            queue: A queue with one string component.
+            name: No effect.
+            timeout: Maximum time in seconds to wait for a work unit and for other threads that read. None: wait
+                indefinitely.
 
         Returns:
-            ``(key, value)``, both ``bytes``; see the reader for their meaning.
+            ``(key, value)``, both ``bytes``. Each reader documents their meaning.
 
         Raises:
             OutOfRangeError: The queue is closed and empty.
-            TypeError: ``queue`` is no queue.
-            InvalidArgumentError: The queue's elements are no single strings.
-            DeadlineExceededError: ``timeout`` is over; no work unit was lost.
-            OpError: The unit cannot be read, see the reader.
+            TypeError: ``queue`` is not a queue.
+            InvalidArgumentError: The queue's elements are not single strings.
+            DeadlineExceededError: ``timeout`` seconds have passed. No work unit was lost.
+            OpError: The unit cannot be read; see the reader.
         """
         with self._lock.waking, Turn(self._lock, timeout) as turn:
             while True:
@@ -135,26 +136,26 @@ class ReaderBase:
     def read_up_to(
         self, queue: WorkQueue, num_records: int, name: str | None = None, *, timeout: float | None = None
     ) -> tuple[Objects, Objects]:
-        """Return up to ``num_records`` next records, at least one, none of them from another unit than the first.
+        """Return 1 to ``num_records`` next records, all from one unit.
 
-        Units without records are skipped before the first record. If a record fails, those before it in the same
-        call are lost, although they are counted, as in TensorFlow.
+        Units without records are skipped before the first record. If a record fails, the previous records of the same
+        call are lost but counted, as in TensorFlow.
 
         Args:
-            queue: A queue of one string component; not touched if ``num_records`` is 0.
-            num_records: The most records wanted.
-            name: Accepted for TensorFlow's signature.
-            timeout: Seconds, as for `read`.
+            queue: A queue with one string component. It is not used if ``num_records`` is 0.
+            num_records: Maximum number of records.
+            name: No effect.
+            timeout: Maximum time in seconds, as for `read`.
 
         Returns:
-            ``(keys, values)``, two arrays of ``bytes`` objects, of one dimension and equal length.
+            ``(keys, values)``, two one-dimensional arrays of ``bytes`` objects with the same length.
 
         Raises:
-            TypeError: ``num_records`` is no integer.
-            InvalidArgumentError: ``num_records`` is negative; else as `read`.
+            TypeError: ``num_records`` is not an integer.
+            InvalidArgumentError: ``num_records`` is negative. In addition, the errors of `read`.
         """
         if as_integer(num_records, "num_records") < 0:
-            raise InvalidArgumentError(None, None, f"num_records must be 0 or more, got {num_records}")
+            raise InvalidArgumentError(None, None, f"num_records must be at least 0, got {num_records}.")
         records: list[Record] = []
         with self._lock.waking, Turn(self._lock, timeout) as turn:
             is_end = False
@@ -162,51 +163,51 @@ class ReaderBase:
                 self._start_work(queue, turn)
                 some = self._read_some(num_records - len(records))
                 records += some
-                # Behind records that were given back there may be no unit, and they do not wait for one.
+                # After returned records of a run, a current unit may be missing. Do not wait for one.
                 is_end = not some or self.one_record_per_unit or not self._is_working
                 self._count(len(some), is_end=not some)
         return text_array([key for key, _ in records]), text_array([value for _, value in records])
 
     def read_op(self, queue: WorkQueue, name: str | None = None) -> Source:
-        """Return a `Source` that reads the next record at each call: a list of key and value, two strings.
+        """Return a `Source` that reads the next record at each call, as a list of key and value.
 
-        Several threads may call it. In worker processes each has a reader of its own, and all take their work units
-        from the one queue.
+        Several threads may call it. In worker processes, each process has its own reader, and all take their work units
+        from the shared queue.
 
         Args:
-            queue: A queue of one string component.
-            name: Accepted for TensorFlow's signature.
+            queue: A queue with one string component.
+            name: No effect.
 
         Follows: The tensors that ``tf.compat.v1.ReaderBase.read`` returns.
         """
         return Source(functools.partial(self.read, queue), ["string", "string"], [(), ()])
 
     def read_up_to_op(self, queue: WorkQueue, num_records: int, name: str | None = None) -> Source:
-        """Return a `Source` that reads up to ``num_records`` at each call: a list of keys and values, two vectors.
+        """Return a `Source` that reads up to ``num_records`` at each call, as a list of two vectors, keys and values.
 
-        For ``enqueue_many``; cheaper per record than `read_op`.
+        Use it with ``enqueue_many``. It is cheaper per record than `read_op`.
 
         Args:
-            queue: A queue of one string component.
-            num_records: The most records per call.
-            name: Accepted for TensorFlow's signature.
+            queue: A queue with one string component.
+            num_records: Maximum number of records per call.
+            name: No effect.
 
         Follows: The tensors that ``tf.compat.v1.ReaderBase.read_up_to`` returns.
         """
         return Source(functools.partial(self.read_up_to, queue, num_records), ["string", "string"], [(None,), (None,)])
 
     def num_records_produced(self, name: str | None = None) -> int:
-        """Return how many records were read since the reader was made, reset or restored, by copies as well."""
+        """Return the number of records read since the creation, reset or restore of the reader, including copies."""
         return self._num_records + self._tally.totals()[0]
 
     def num_work_units_completed(self, name: str | None = None) -> int:
-        """Return how many work units were read to their end, which the read *after* the last record finds."""
+        """Return the number of completed work units. A unit is completed by the read *after* its last record."""
         return self._num_completed + self._tally.totals()[1]
 
     def reset(self, name: str | None = None) -> None:
-        """Go back to the initial state: counters 0, and no unit under way. The queue is not rewound.
+        """Reset the reader to its initial state: counters 0, and no current unit. The queue is not rewound.
 
-        Copies in other processes go on with their units; records that they have read by now are not counted any more.
+        Copies in other processes continue with their units. The records that they have read before are not counted.
         """
         with self._lock.waking, self._lock:
             self._reset()
@@ -215,7 +216,7 @@ class ReaderBase:
         """Return the reader's state, for `restore_state` of a reader of the same class.
 
         Raises:
-            UnimplementedError: The reader does not support it: `supports_serialize` is False.
+            UnimplementedError: `supports_serialize` is False.
         """
         self._check_serializes()
         with self._lock.waking, self._lock:
@@ -223,15 +224,15 @@ class ReaderBase:
             return encode(ReaderState(num_completed, num_completed, self.num_records_produced(), self._work))
 
     def restore_state(self, state: bytes, name: str | None = None) -> None:
-        """Go back to a saved state; empty bytes are the initial one. If it fails, the reader is reset.
+        """Restore a saved state; empty bytes mean the initial state. If it fails, the reader is reset.
 
         Args:
-            state: What `serialize_state` gave.
-            name: Accepted for TensorFlow's signature.
+            state: Result of `serialize_state`.
+            name: No effect.
 
         Raises:
-            UnimplementedError: The reader does not support it: `supports_serialize` is False.
-            InvalidArgumentError: ``state`` is no saved state.
+            UnimplementedError: `supports_serialize` is False.
+            InvalidArgumentError: ``state`` is not a saved state.
         """
         with self._lock.waking, self._lock:
             self._reset()
@@ -247,7 +248,7 @@ class ReaderBase:
 
     @property
     def reader_ref(self) -> Any:
-        """The reader itself, unless the constructor was given something else."""
+        """The reader itself, unless the constructor received a different value."""
         return self if self._reader_ref is None else self._reader_ref
 
     # -- Mechanism
@@ -255,7 +256,7 @@ class ReaderBase:
     def _start_work(self, queue: WorkQueue, turn: "Turn") -> None:
         if not self._is_working:
             if not hasattr(queue, "dequeue"):
-                raise TypeError(f"a reader takes its work from a queue of names of files, got {queue!r}")
+                raise TypeError(f"queue must be a queue of file names, got {queue!r}.")
             self._tally.join(queue)
             self._work = _work_unit(queue.dequeue(timeout=turn.left()) if turn.has_deadline else queue.dequeue())
             self._on_work_start(self._work)
@@ -301,13 +302,13 @@ def _work_unit(element: Any) -> bytes:
     item = element.item() if isinstance(element, np.ndarray) and element.size == 1 else element
     if not isinstance(item, bytes | str):
         raise InvalidArgumentError(
-            None, None, f"a reader needs a queue of one string component, but dequeued {element!r}"
+            None, None, f"A reader requires a queue with one string component, but dequeued {element!r}."
         )
     return file_name(item)
 
 
 class Turn:
-    """The lock of a reader for one call, which begins with `waking`, and the time that is left of its ``timeout``."""
+    """The lock of a reader for one call, to be entered after `waking`, with the rest of the call's ``timeout``."""
 
     __slots__ = ("__exit__", "_deadline", "_lock", "has_deadline")
 
@@ -317,10 +318,10 @@ class Turn:
         self._deadline = 0.0 if timeout is None else time.monotonic() + timeout
 
     def left(self) -> float:
-        """Seconds to the deadline, 0 if it has passed."""
+        """Return the seconds until the deadline, or 0 after it."""
         return max(0.0, self._deadline - time.monotonic())
 
     def __enter__(self) -> Self:
         if not self._lock.acquire(self.left() if self.has_deadline else None):
-            raise DeadlineExceededError(None, None, "another thread held the reader until the timeout was over")
+            raise DeadlineExceededError(None, None, "Another thread was reading until the timeout.")
         return self

@@ -1,46 +1,46 @@
-"""The part of a file that is in memory: read in blocks, looked at in place, dropped when passed."""
+"""A window over a file: data is read in blocks, used in place, and dropped afterwards."""
 
 from mpqueue.memory.glibc import keep_freed_memory
 from mpqueue.tf1.readers.opening import BLOCK_BYTES, ByteSource
 
 
 class BlockBuffer:
-    """A window over a byte source that grows at its end and is cut off at its start.
+    """A window over a byte source that grows at the end and shrinks at the start.
 
-    A record is cut out of one big ``bytes`` object by a slice, without a system call; only `fill` reads. A call that
-    fails loses no byte, and may be tried again.
+    A record is a slice of one big ``bytes`` object, which needs no system call; only `fill` reads. A failed call loses
+    no data and can be retried.
 
     Args:
         source: The source of the bytes; `close` closes it.
 
     Attributes:
-        block: The bytes in memory; the unread ones begin at ``place``.
+        block: The bytes in memory. Unread bytes start at ``place``.
         place: Index in ``block`` of the first unread byte.
     """
 
     def __init__(self, source: ByteSource) -> None:
         keep_freed_memory()
         self._source = source
-        self._passed_bytes = 0  # of the file, before block
+        self._passed_bytes = 0  # number of bytes of the file before `block`
         self.block, self.place = b"", 0
 
     @property
     def offset(self) -> int:
-        """Offset in the (unpacked) file of the first unread byte."""
+        """Offset of the first unread byte in the (decompressed) file."""
         return self._passed_bytes + self.place
 
     @property
     def num_unread(self) -> int:
-        """Bytes in memory that are not passed yet."""
+        """Number of unread bytes in memory."""
         return len(self.block) - self.place
 
     def fill(self, num_bytes: int, *, ahead_bytes: int = BLOCK_BYTES) -> bool:
         """Read until at least ``num_bytes`` unread bytes are in memory; return False if the file ends before.
 
         Args:
-            num_bytes: Number of bytes that are needed.
-            ahead_bytes: Read at least so many at once. A whole block saves calls for the bytes that come next; 0 keeps
-                a big record that comes next from being copied out of a block.
+            num_bytes: Required number of bytes.
+            ahead_bytes: Minimum number of bytes per read. A whole block reduces the number of calls. 0 prevents that a
+                big next record must be copied out of a block.
         """
         missing = num_bytes - self.num_unread
         if missing <= 0:
@@ -51,17 +51,17 @@ class BlockBuffer:
                 parts.append(part)
                 missing -= len(part)
         finally:
-            # Also when a read fails: what was read before it is kept, and the next call goes on behind that.
+            # Also if a read fails: keep the data that was read before it. The next call continues after that data.
             self._passed_bytes, self.place = self.offset, 0
             self.block = b"".join(parts)
         return missing <= 0
 
     def take(self, num_bytes: int) -> bytes | None:
-        """Return the next bytes and pass them; None, with nothing passed, if the file ends before."""
+        """Return the next bytes and advance, or return None without advancing if the file ends before."""
         if not self.fill(num_bytes, ahead_bytes=0):
             return None
         stop = self.place + num_bytes
-        data = self.block[self.place : stop]  # the block itself where it holds nothing else
+        data = self.block[self.place : stop]  # no copy if this is the whole block
         self.advance(stop)
         return data
 
@@ -71,7 +71,7 @@ class BlockBuffer:
         self.place = 0
 
     def skip(self, num_bytes: int) -> bool:
-        """Pass so many bytes in bounded memory; return False, at the end of the file, if it ends before."""
+        """Advance by ``num_bytes`` in bounded memory; return False at the end of the file."""
         while num_bytes > 0 and self.fill(1):
             step = min(num_bytes, self.num_unread)
             self.advance(self.place + step)
@@ -79,7 +79,7 @@ class BlockBuffer:
         return num_bytes == 0
 
     def advance(self, place: int) -> None:
-        """Pass the bytes before ``place``, and free them if they are many."""
+        """Advance to ``place``, and free the bytes before it if they are many."""
         self.place = place
         if place == len(self.block) or place > 2 * BLOCK_BYTES:
             self._passed_bytes, self.place = self.offset, 0

@@ -1,7 +1,7 @@
-"""Errors of the system about a file, as TensorFlow's error classes.
+"""File errors of the operating system as TensorFlow's error classes.
 
-A reader's caller sees subclasses of `OpError` only, each naming the file. The table groups errno values as TensorFlow's
-file systems do. Remote file systems often raise a Python class without an errno, so the class is looked at first.
+A caller of a reader only gets subclasses of `OpError`, with the file's name. The table maps errno values like
+TensorFlow's file systems. Remote file systems often raise a Python class without errno, so the class has precedence.
 """
 
 import errno
@@ -52,12 +52,12 @@ _CLASS_OF = {getattr(errno, code, None): kind for kind, codes in _BY_ERRNO.items
 
 
 def shown(name: bytes) -> str:
-    """Format a file's name for a message; bytes that are no UTF-8 become escapes."""
+    """Format a file name for a message, with escapes for invalid UTF-8."""
     return name.decode("utf-8", "backslashreplace")
 
 
 def file_error(problem: BaseException, name: bytes) -> OpError:
-    """Return the `OpError` for what happened to a file."""
+    """Return the `OpError` for an exception about a file."""
     return _class_of(problem)(None, None, f"{shown(name)}; {_words(problem)}")
 
 

@@ -1,16 +1,16 @@
-"""The base of readers whose work units are files of numbered records; the key is ``path:number``.
+"""Base class of readers whose work units are files with numbered records; the key is ``path:number``.
 
-Many records may be taken at once, as a *run*, and the last of them given back: the next reads return those first.
+A thread can take many records at once, as a *run*, and return the last ones unread. The next reads return them first.
 
-    read_run ──► the run is open: some of its records may come back ──► end_run(rest)
+    read_run ──► the run is open: the thread may return some of its records ──► end_run(rest)
 
-A thread holds the reader's lock while it waits for a file, and nobody can tell for how long. So a run ends without that
-lock: its rest lies in ``_rest``, from where the next run of any thread takes it at once, also while another thread
-waits for a file. Whoever reads with the lock moves it to ``_next`` first.
+A thread holds the reader's lock while it waits for a file, for an unlimited time. So a run ends without this lock: its
+rest is stored in ``_rest``. The next run takes it from there at once, even while another thread waits for a file. A
+read that holds the reader's lock first moves it to ``_next``.
 
-The end of the input is one only when no run is open, since what comes back is to be read by those that are still there:
-a thread that meets the end before waits until the runs of the others have ended. That takes as long as the decoding of
-a run: whoever has one open waits for nobody.
+The end of the input is only final when no run is open, because returned records must still be read. A thread that
+reaches the end waits for the other threads' runs. This takes as long as the decoding of a run, since a thread with an
+open run does not wait.
 """
 
 import contextlib
@@ -25,12 +25,12 @@ DEFAULT_MAX_RECORD_BYTES = 1 << 30
 
 
 class RecordSource(Protocol):
-    """One file under way. Called by one reader, under its lock; opened by its constructor."""
+    """One open file. One reader calls it, under the reader's lock. The constructor opens the file."""
 
     def take(self, num_records: int) -> tuple[list[int], list[bytes]]:
-        """Return numbers and contents of the next records, one to ``num_records``; none at the end.
+        """Return the numbers and contents of 1 to ``num_records`` next records; empty lists at the end.
 
-        After an error the next call raises it again.
+        After an error, the next call raises the error again.
         """
 
     def close(self) -> None:
@@ -38,20 +38,20 @@ class RecordSource(Protocol):
 
 
 class FileRecordReader(ReaderBase):
-    """The base of readers of files; a subclass opens a file as a `RecordSource`."""
+    """Base class of readers of files. A subclass opens a file as a `RecordSource`."""
 
     def __init__(self) -> None:
         super().__init__()
         self._source: RecordSource | None = None
-        self._key = b""  # of the file under way, with %d for the number
+        self._key = b""  # of the current file, with %d for the number
 
     def _clear(self) -> None:
         super()._clear()
-        self._next: list[Record] = []  # were given back, and not read again
-        self._hand = Lock()  # for what follows, for a few steps at a time
-        self._rest: list[Record] = []  # were given back since
-        self._running: set[threading.Thread] = set()  # have a run open
-        self._gates: list[threading.Lock] = []  # of threads that wait for the end of a run
+        self._next: list[Record] = []  # returned by runs, to be read next
+        self._hand = Lock()  # protects the following attributes, for a few operations at a time
+        self._rest: list[Record] = []  # returned by runs, and not yet moved to `_next`
+        self._running: set[threading.Thread] = set()  # threads with an open run
+        self._gates: list[threading.Lock] = []  # locks of threads that wait for the end of a run
 
     def _open(self, name: bytes) -> RecordSource:
         raise NotImplementedError
@@ -65,20 +65,20 @@ class FileRecordReader(ReaderBase):
         return records[0] if records else None
 
     def read_run(self, queue: WorkQueue, num_records: int) -> list[Record]:
-        """Return one to ``num_records`` next records, as so many calls of `read` would; for the library itself.
+        """Return 1 to ``num_records`` next records, like as many calls of `read`; for internal use.
 
-        The end of a file is not looked for behind them, as `read` does not look for it. The thread calls `end_run` as
-        soon as it knows whether it keeps them all, and before it waits for anything.
+        Like `read`, it does not check for the end of the file after the last record. The thread must call `end_run`
+        when it knows whether it uses all records, and before it waits.
 
         Args:
-            queue: A queue of one string component.
-            num_records: The most records wanted.
+            queue: A queue with one string component.
+            num_records: Maximum number of records.
 
         Raises:
-            OpError: Not even one can be read; `read` would raise the same.
+            OpError: No record can be read. `read` would raise the same error.
         """
         with self._hand:
-            # What came back comes first, and without the reader's lock, which another thread may hold for a whole file.
+            # Returned records first, without the reader's lock, which another thread may hold for a whole file.
             if self._rest:
                 some, self._rest = self._rest[:num_records], self._rest[num_records:]
                 self._running.add(threading.current_thread())
@@ -94,23 +94,24 @@ class FileRecordReader(ReaderBase):
                     return some
 
     def end_run(self, rest: list[Record]) -> None:
-        """End the run of this thread: some of its records count as not read; for the library itself.
+        """End this thread's run and return its unused records; for internal use.
 
         Args:
-            rest: The last ones, in their order.
+            rest: The last records of the run, in order.
         """
         with self._hand:
             self._rest[:0] = rest
             self._running.discard(threading.current_thread())
             gates, self._gates = self._gates, []
-        for gate in gates:  # those that met the end of the input look again
+        for gate in gates:  # threads that have reached the end of the input must check again
             gate.release()
-        if rest:  # so that the counts of another process are right if it reads no more
+        # Another process's counts must also be correct if it reads no more.
+        if rest:
             with contextlib.suppress(DeadlineExceededError), self._lock.waking, Turn(self._lock, 0.0):
                 self._take_back()
 
     def num_records_produced(self, name: str | None = None) -> int:
-        """Return how many records were read since the reader was made, reset or restored, by copies as well."""
+        """Return the number of records read since the creation, reset or restore of the reader, including copies."""
         return super().num_records_produced(name) - len(self._rest)
 
     def _start_work(self, queue: WorkQueue, turn: Turn) -> None:
@@ -133,9 +134,9 @@ class FileRecordReader(ReaderBase):
             self._count(-len(rest), is_end=False)
 
     def _awaits_run(self, turn: Turn) -> bool:
-        """Wait until another thread ends its run, if one has a run open; False if no record can come back any more."""
+        """Wait until another thread ends its run; return False if no record can be returned any longer."""
         with self._hand:
-            # A thread that has forked has left the others behind: they do not live here.
+            # After a fork, the parent's threads do not exist in the child.
             others = [each for each in self._running if each is not threading.current_thread() and each.is_alive()]
             if self._rest or not others:
                 return bool(self._rest)
@@ -143,7 +144,7 @@ class FileRecordReader(ReaderBase):
             gate.acquire()
             self._gates.append(gate)
         if not gate.acquire(timeout=turn.left() if turn.has_deadline else -1):
-            raise DeadlineExceededError(None, None, "another thread had not decoded its records before the timeout")
+            raise DeadlineExceededError(None, None, "Another thread was decoding its records until the timeout.")
         return True
 
     def _read_some(self, num_records: int) -> list[Record]:
@@ -172,11 +173,11 @@ class FileRecordReader(ReaderBase):
 
 
 def positive_bytes(value: int, what: str) -> int:
-    """Return ``value`` if it is a number of bytes above 0.
+    """Return ``value`` if it is at least 1.
 
     Raises:
-        ValueError: It is not.
+        ValueError: ``value`` is less than 1.
     """
     if value < 1:
-        raise ValueError(f"{what} must be 1 or more, got {value}")
+        raise ValueError(f"{what} must be at least 1, got {value}.")
     return value

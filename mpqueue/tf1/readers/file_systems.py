@@ -1,4 +1,4 @@
-"""The file system that a name belongs to: fsspec's for a URL (extra ``[fsspec]``), else the local one."""
+"""The file system of a name: fsspec's for a URL (extra ``[fsspec]``), otherwise the local one."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ from mpqueue.tf1.readers.opening import file_name, local_path, remote_filesystem
 
 
 class LocalFiles:
-    """The system's own files, with those of fsspec's methods that copy, rename and list."""
+    """The local file system, with fsspec's methods for copying, renaming and listing."""
 
     exists = staticmethod(os.path.exists)
     isdir = staticmethod(os.path.isdir)
@@ -24,25 +24,25 @@ class LocalFiles:
 
     @staticmethod
     def ls(path: str, *, detail: bool) -> list[str]:
-        """Return the paths of the files and folders in a folder."""
+        """Return the paths of the entries of a directory."""
         assert not detail
         return [os.path.join(path, name) for name in os.listdir(path)]
 
     @staticmethod
     def mkdir(path: str, *, create_parents: bool) -> None:
-        """Make a folder."""
+        """Create a directory."""
         assert not create_parents
         os.mkdir(path)
 
     @staticmethod
     def rm(path: str, *, recursive: bool) -> None:
-        """Remove a folder with all that is in it."""
+        """Remove a directory and its contents."""
         assert recursive
         shutil.rmtree(path)
 
     @staticmethod
     def info(path: str) -> dict[str, Any]:
-        """Return size, type and time of a file or folder."""
+        """Return size, type and modification time of a path."""
         status = os.stat(path)
         kind = "directory" if stat.S_ISDIR(status.st_mode) else "file"
         return {"size": status.st_size, "type": kind, "mtime": status.st_mtime}
@@ -53,7 +53,7 @@ _LOCAL: Final = LocalFiles()
 
 @contextmanager
 def problems_of(name: Any) -> Iterator[None]:
-    """Enter a context in which an OSError about a file becomes an `OpError`."""
+    """Context manager that converts an `OSError` about a file to an `OpError`."""
     try:
         yield
     except OSError as problem:
@@ -62,11 +62,11 @@ def problems_of(name: Any) -> Iterator[None]:
 
 @contextmanager
 def located(name: Any) -> Iterator[tuple[Any, str]]:
-    """Enter a context with the file system of a name, and the path in it; an OSError becomes an `OpError`.
+    """Context manager that returns a name's file system and path, and converts `OSError` to `OpError`.
 
     Raises:
-        TypeError: It is no file name.
-        ImportError: It is a URL, and fsspec is not installed.
+        TypeError: ``name`` is not a file name.
+        ImportError: ``name`` is a URL, and fsspec is not installed.
     """
     label = file_name(name)
     with problems_of(name):

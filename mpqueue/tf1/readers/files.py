@@ -1,6 +1,6 @@
-"""read_file and matching_files: whole files, and the names that match a pattern."""
+"""`read_file` and `matching_files`: whole files, and file names that match a pattern."""
 
-# ruff: noqa: ARG001 - `name` stands in TensorFlow's signatures
+# ruff: noqa: ARG001 - `name` is part of TensorFlow's signatures
 
 import ctypes
 import functools
@@ -29,15 +29,15 @@ _WILDCARD = re.compile(rb"[*?\[\\]")
 
 
 def read_all(name: bytes, max_bytes: int | None = None) -> bytes | None:
-    """Read a whole file; return None, with at most a chunk more than that read, if it exceeds ``max_bytes``."""
+    """Return the contents of a file, or None if the file exceeds ``max_bytes``; reads at most one chunk more."""
     source = open_input(name)
     try:
         parts: list[bytes] = []
         num_bytes = 0
         if max_bytes is not None and source.size_hint > max_bytes:
-            source.read(1)  # the error of a folder comes first
+            source.read(1)  # a directory must raise its error first
             return None
-        # One byte more than expected, so that the end is seen without another read.
+        # Read one byte more than expected, so that the end of the file needs no second read.
         wanted = min(source.size_hint + 1, CHUNK_BYTES) if source.size_hint else BLOCK_BYTES
         while part := source.read(wanted):
             parts.append(part)
@@ -50,17 +50,17 @@ def read_all(name: bytes, max_bytes: int | None = None) -> bytes | None:
 
 
 def read_file(filename: FileName, name: str | None = None) -> bytes:
-    """Return the content of a file.
+    """Return the contents of a file.
 
     Args:
         filename: A local path, an ``os.PathLike``, or a URL (extra ``[fsspec]``).
-        name: Accepted for TensorFlow's signature.
+        name: No effect.
 
     Raises:
-        TypeError: ``filename`` is no file name.
-        NotFoundError: There is no such file.
-        FailedPreconditionError: It is a folder, FIFO or device.
-        PermissionDeniedError, ...: Other errors of the system.
+        TypeError: ``filename`` is not a file name.
+        NotFoundError: The file does not exist.
+        FailedPreconditionError: The path is a directory, FIFO or device.
+        PermissionDeniedError, ...: Other errors of the operating system.
 
     Follows: ``tf.io.read_file``.
     """
@@ -70,22 +70,22 @@ def read_file(filename: FileName, name: str | None = None) -> bytes:
 
 
 def matching_files(pattern: FileName | Iterable[FileName], name: str | None = None) -> NDArray[np.object_]:
-    r"""Return the names of the files and folders that match a pattern, sorted by their bytes.
+    r"""Return the names of the files and directories that match a pattern, sorted as bytes.
 
-    ``*`` matches anything but ``/``, also a leading dot; ``?`` one character; ``[ab0-9]`` one of these, ``[!a]`` or
-    ``[^a]`` one that is none of these; ``\`` takes the next character as it is. Wildcards work in folders too; folders
-    that cannot be read are skipped. Where a wildcard comes before any ``/``, names begin with ``./``. A URL is
-    matched by fsspec, with its rules.
+    ``*`` matches any characters except ``/``, including a leading dot. ``?`` matches one character, ``[ab0-9]`` one of
+    these, ``[!a]`` or ``[^a]`` any other one. ``\`` quotes the next character. Directories may contain wildcards;
+    unreadable directories are skipped. If a wildcard precedes the first ``/``, the names start with ``./``. fsspec
+    matches URLs, by its own rules.
 
     Args:
-        pattern: One pattern, or several; a name that matches twice comes twice.
-        name: Accepted for TensorFlow's signature.
+        pattern: One pattern, or several. A name that matches several patterns is returned several times.
+        name: No effect.
 
     Returns:
-        An array of ``bytes`` objects with one dimension; empty if nothing matches.
+        A one-dimensional array of ``bytes`` objects, which is empty if no name matches.
 
     Raises:
-        TypeError: A pattern is no text, bytes or ``os.PathLike``.
+        TypeError: A pattern is not a string, bytes or ``os.PathLike``.
         InvalidArgumentError: ``pattern`` has two or more dimensions.
         UnavailableError, ...: Errors of a remote file system.
 
@@ -93,10 +93,10 @@ def matching_files(pattern: FileName | Iterable[FileName], name: str | None = No
     """
     patterns = np.asarray(pattern, object)
     if patterns.ndim > 1:
-        raise InvalidArgumentError(None, None, f"pattern must be one or a list, got the shape {patterns.shape}")
-    found = sorted(match for one in patterns.ravel() for match in _matches(file_name(one)))
-    names = np.empty(len(found), object)
-    names[:] = found
+        raise InvalidArgumentError(None, None, f"pattern must be one or a list, got the shape {patterns.shape}.")
+    matches = sorted(match for one in patterns.ravel() for match in _matches(file_name(one)))
+    names = np.empty(len(matches), object)
+    names[:] = matches
     return names
 
 
@@ -109,7 +109,7 @@ def _matches(pattern: bytes) -> list[bytes]:
 
 
 def _local_matches(pattern: bytes) -> list[bytes]:
-    if b"\0" in pattern:  # no name has one, and the C library would take it for the end of the pattern
+    if b"\0" in pattern:  # no file name contains it, and the C library would treat it as the end of the pattern
         return []
     first = _WILDCARD.search(pattern)
     if first is None:
@@ -122,7 +122,7 @@ def _local_matches(pattern: bytes) -> list[bytes]:
 
 
 def _inside(folder: bytes, part: bytes) -> list[bytes]:
-    """Return the paths in a folder that match one part of a pattern; none if the folder cannot be read."""
+    """Return the paths in a directory that match one part of a pattern; empty if the directory is unreadable."""
     try:
         names = os.listdir(folder)
     except OSError:
@@ -134,7 +134,7 @@ def _inside(folder: bytes, part: bytes) -> list[bytes]:
 
 @functools.cache
 def _fnmatch() -> Callable[[bytes, bytes, int], int]:
-    """Return the C library's `fnmatch`, which TensorFlow calls: Python's own knows no escapes and no ``[^a]``."""
+    """Return the C library's `fnmatch`, which TensorFlow uses. Python's supports neither escapes nor ``[^a]``."""
     function = ctypes.CDLL(None).fnmatch
     function.argtypes, function.restype = (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_int), ctypes.c_int
     matches: Callable[[bytes, bytes, int], int] = function
@@ -145,7 +145,7 @@ def _remote_matches(pattern: bytes) -> list[bytes]:
     filesystem, path = remote_filesystem(pattern)
     scheme = pattern.partition(b"://")[0].decode("ascii")
     try:
-        found: list[Any] = filesystem.glob(path)
+        matches: list[Any] = filesystem.glob(path)
     except Exception as problem:
         raise file_error(problem, pattern) from problem
-    return [os.fsencode(match if "://" in match else f"{scheme}://{match}") for match in found]
+    return [os.fsencode(match if "://" in match else f"{scheme}://{match}") for match in matches]

@@ -1,4 +1,4 @@
-"""FixedLengthRecordReader: records of one length, between a header and a footer."""
+"""`FixedLengthRecordReader`: records of equal length, between a header and a footer."""
 
 from mpqueue.errors import InvalidArgumentError, OutOfRangeError
 from mpqueue.tf1.queues.making import as_integer
@@ -10,13 +10,13 @@ from mpqueue.tf1.readers.opening import open_input
 
 
 class FixedLengthRecordReader(FileRecordReader):
-    """Reads binary records of a fixed length.
+    """A reader of binary records with a fixed length.
 
-    The key is ``path:INDEX``, counted from 0. Bytes between the last whole record and the footer are ignored. A file
+    The key is ``path:INDEX``, counted from 0. Bytes between the last complete record and the footer are ignored. A file
     that is shorter than header and footer has no records.
 
     Example:
-        Records of four bytes behind a header of two::
+        Records of four bytes after a header of two::
 
             import pathlib
             import mpqueue
@@ -29,25 +29,26 @@ class FixedLengthRecordReader(FileRecordReader):
             assert list(values) == [b"aaaa", b"bbbb"]
 
     Args:
-        record_bytes: Length of a record, above 0.
-        header_bytes: Bytes to skip at the start of every file.
-        footer_bytes: Bytes to leave out at the end of every file.
-        hop_bytes: From the start of one record to that of the next; 0 or None means ``record_bytes``.
-        encoding: "ZLIB" or "GZIP" to unpack the file first.
-        name: Kept as ``name``.
+        record_bytes: Length of a record in bytes, at least 1.
+        header_bytes: Number of bytes to skip at the start of each file.
+        footer_bytes: Number of bytes to ignore at the end of each file.
+        hop_bytes: Distance between the starts of two records; 0 or None means ``record_bytes``.
+        encoding: "ZLIB" or "GZIP" to decompress the file.
+        name: Name of the reader.
 
     Raises:
-        TypeError: A length is no integer.
-        InvalidArgumentError: A length is negative, ``record_bytes`` is 0 (TensorFlow gives empty records without end),
-            or ``encoding`` is another one.
+        TypeError: A length is not an integer.
+        InvalidArgumentError: A length is negative, ``record_bytes`` is 0 (TensorFlow returns empty records endlessly),
+            or ``encoding`` is not supported.
 
     Reading raises:
-        NotFoundError, PermissionDeniedError, ...: The file cannot be opened; the next read takes the next file.
-        OutOfRangeError: The header is longer than the file, which is then left out; also at the end of the queue.
-        FailedPreconditionError: It is a folder, FIFO or device.
-        DataLossError: The file cannot be unpacked.
+        NotFoundError, PermissionDeniedError, ...: The file cannot be opened. The next read takes the next file.
+        OutOfRangeError: The header is longer than the file, which is then skipped; or the queue is closed and empty.
+        FailedPreconditionError: The path is a directory, FIFO or device.
+        DataLossError: The file cannot be decompressed.
 
-    The last two come again at every read, unless they were met in the header: then the next read takes the next file.
+    Each read raises the last two errors again, unless they occurred in the header: then the next read takes the next
+    file.
 
     Follows: ``tf.compat.v1.FixedLengthRecordReader``.
     """
@@ -66,11 +67,11 @@ class FixedLengthRecordReader(FileRecordReader):
         lengths = {"header_bytes": header_bytes, "footer_bytes": footer_bytes, "hop_bytes": hop_bytes}
         for what, length in lengths.items():
             if length is not None and as_integer(length, what) < 0:
-                raise InvalidArgumentError(None, None, f"{what} must be 0 or more, got {length}")
+                raise InvalidArgumentError(None, None, f"{what} must be at least 0, got {length}.")
         if as_integer(record_bytes, "record_bytes") < 1:
-            raise InvalidArgumentError(None, None, f"record_bytes must be 1 or more, got {record_bytes}")
+            raise InvalidArgumentError(None, None, f"record_bytes must be at least 1, got {record_bytes}.")
         if encoding not in {None, "", "NONE", "GZIP", "ZLIB"}:
-            raise InvalidArgumentError(None, None, f"encoding must be 'GZIP', 'ZLIB' or None, got {encoding!r}")
+            raise InvalidArgumentError(None, None, f"encoding must be 'GZIP', 'ZLIB' or None, got {encoding!r}.")
         self._record_bytes, self._hop_bytes = record_bytes, hop_bytes or record_bytes
         self._header_bytes, self._footer_bytes = header_bytes or 0, footer_bytes or 0
         self._encoding = "" if encoding in {None, "NONE"} else str(encoding)
@@ -78,7 +79,7 @@ class FixedLengthRecordReader(FileRecordReader):
     def _open(self, name: bytes) -> "FixedLengthStream":
         buffer = BlockBuffer(unpacked(open_input(name), self._encoding, name))
         if not buffer.skip(self._header_bytes):
-            text = f"{shown(name)} has {buffer.offset} bytes, fewer than its header of {self._header_bytes}"
+            text = f"{shown(name)} has {buffer.offset} bytes, fewer than its header of {self._header_bytes} bytes."
             raise OutOfRangeError(None, None, text)
         return FixedLengthStream(buffer, self._record_bytes, self._hop_bytes, self._footer_bytes)
 
@@ -86,8 +87,8 @@ class FixedLengthRecordReader(FileRecordReader):
 class FixedLengthStream:
     """The records of one file; see `RecordSource`.
 
-    A record is returned once as many bytes as the footer has follow it. So the length of the file need not be known;
-    that of a compressed or remote file often is not.
+    A record is returned when it is followed by at least as many bytes as the footer has. So the file's length is not
+    required, which is often unknown for compressed or remote files.
     """
 
     def __init__(self, buffer: BlockBuffer, record_bytes: int, hop_bytes: int, footer_bytes: int) -> None:
@@ -112,7 +113,7 @@ class FixedLengthStream:
         return list(range(first, first + count)), records
 
     def _hop(self) -> bool:
-        """Go to the start of the next record, in steps because a hop may be longer than a block."""
+        """Advance to the next record. The step may be incomplete, because a hop can be longer than a block."""
         before = self._buffer.offset
         is_there = self._buffer.skip(self._num_to_skip)
         self._num_to_skip -= self._buffer.offset - before

@@ -1,8 +1,8 @@
-"""GZIP and ZLIB streams, unpacked a block at a time.
+"""GZIP and ZLIB streams, decompressed block by block.
 
-No more is unpacked than the caller asks for, so that a decompression bomb costs time only for the bytes that are taken.
-As in TensorFlow, a GZIP file may have several members, and bytes after a ZLIB stream are ignored. A stream without its
-end is an error: a file that was cut between two records would otherwise look whole, as it does in TensorFlow.
+Only as much is decompressed as the caller requests, so a decompression bomb only costs time for the bytes that are
+read. As in TensorFlow, a GZIP file may have several members, and bytes after a ZLIB stream are ignored. Unlike in
+TensorFlow, an incomplete stream is an error. Otherwise a file truncated between two records would seem complete.
 """
 
 import zlib
@@ -11,23 +11,23 @@ from mpqueue.errors import DataLossError
 from mpqueue.tf1.readers.failures import shown
 from mpqueue.tf1.readers.opening import BLOCK_BYTES, ByteSource
 
-# TensorFlow unpacks 256 KiB at once, and loses as many bytes before a broken place: here the same records are lost.
+# As TensorFlow, decompress 256 KiB at once: that many bytes before corrupt data are lost, so the same records are lost.
 _UNPACK_BYTES = 256 * 1024
 _WINDOW_BITS = {"ZLIB": zlib.MAX_WBITS, "GZIP": zlib.MAX_WBITS | 16}
 
 
 def unpacked(source: ByteSource, compression: str, name: bytes) -> ByteSource:
-    """Return the source itself if ``compression`` is ``""``, else the content of its GZIP or ZLIB stream."""
+    """Return the decompressed contents, or the source itself if ``compression`` is ``""``."""
     return InflatedFile(source, compression, name) if compression else source
 
 
 class InflatedFile:
-    """The content of a GZIP or ZLIB file.
+    """The decompressed contents of a GZIP or ZLIB file.
 
     Args:
-        source: The packed bytes.
+        source: The compressed bytes.
         compression: "GZIP" or "ZLIB".
-        name: The file's name, for errors.
+        name: Name of the file for error messages.
     """
 
     size_hint = 0
@@ -40,11 +40,11 @@ class InflatedFile:
         self._failure = ""
 
     def read(self, num_bytes: int) -> bytes:
-        """Return the next unpacked bytes; see `ByteSource`.
+        """Return the next decompressed bytes; see `ByteSource`.
 
         Raises:
-            DataLossError: The stream is broken, or of the other kind; again at every further read. Or the file ends
-                before the stream does; a further read continues if the file has grown.
+            DataLossError: The stream is corrupt or has the other format: each further read raises the error again. Or
+                the file ends before the stream: a further read continues if the file has grown.
         """
         while True:
             if self._failure:
@@ -60,8 +60,8 @@ class InflatedFile:
                 raise DataLossError(
                     None,
                     None,
-                    f"{shown(self._name)}: the {self._compression} stream has no end after {self._unpacked_bytes} "
-                    "unpacked bytes: the file was truncated",
+                    f"{shown(self._name)}: the {self._compression} stream is incomplete after {self._unpacked_bytes} "
+                    "decompressed bytes. The file was truncated.",
                 )
 
     def close(self) -> None:
@@ -81,8 +81,8 @@ class InflatedFile:
         try:
             data = self._inflate.decompress(packed, num_bytes)
         except zlib.error as problem:
-            where = f"after {self._unpacked_bytes} unpacked bytes"
-            self._failure = f"{shown(self._name)}: broken {self._compression} stream {where}: {problem}"
+            where = f"after {self._unpacked_bytes} decompressed bytes"
+            self._failure = f"{shown(self._name)}: corrupt {self._compression} stream {where}: {problem}"
             return b""
         self._packed = self._inflate.unconsumed_tail
         self._unpacked_bytes += len(data)

@@ -1,10 +1,10 @@
-"""Files by name: local paths, ``os.PathLike`` objects and URLs, behind one small protocol.
+"""Opening files by name: local paths, ``os.PathLike`` objects and URLs, with one small protocol.
 
-- A **local** file is read by position (`os.pread`), so that a forked child that inherits the descriptor does not move
-  our file offset. It is never mapped: a file that shrinks under a memory map kills the process with SIGBUS.
-- A path that is **no regular file** is never opened: opening a FIFO waits for a writer, a device may act on it, and
-  neither ends. As in TensorFlow the first *read* is refused, so that a reader that is given a folder stays at it.
-- A **URL** (``scheme://...``) goes through fsspec (extra ``[fsspec]``), read front to back only. ``file://`` is local.
+- A **local** file is read by position (`os.pread`), so that a forked child with the same descriptor does not move the
+  file offset. It is never memory-mapped: if a mapped file shrinks, SIGBUS kills the process.
+- A path that is **not a regular file** is never opened: a FIFO would wait for a writer, a device may react, and neither
+  ends. As in TensorFlow, the first *read* fails, so a reader with a directory as its work unit keeps the unit.
+- A **URL** (``scheme://...``) is opened with fsspec (extra ``[fsspec]``) and read sequentially. ``file://`` is local.
 """
 
 import os
@@ -15,44 +15,44 @@ from typing import Any, BinaryIO, Protocol, cast
 from mpqueue.errors import FailedPreconditionError, InvalidArgumentError, OpError, UnimplementedError
 from mpqueue.tf1.readers.failures import file_error, shown
 
-# Fits the second-level cache, and is large enough that the time of the system call does not matter.
+# Fits into the second-level cache, and is large enough to make the time of the system call negligible.
 BLOCK_BYTES = 256 * 1024
-# One read asks for no more, so that a record that claims too much costs memory only for the bytes that are there.
+# Maximum size of one read: a record with a wrong, huge length allocates memory only for the bytes that exist.
 CHUNK_BYTES = 16 * 1024 * 1024
 
 FileName = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 
 class ByteSource(Protocol):
-    """A file that one reader reads front to back.
+    """A file that one reader reads sequentially, under the reader's lock.
 
-    Called under the reader's lock. A `read` that fails consumes nothing, so that it can be tried again.
+    A failed `read` consumes no data, so it can be retried.
     """
 
     size_hint: int
-    """Size of the file in bytes; 0 if it is not known."""
+    """Size of the file in bytes, or 0 if unknown."""
 
     def read(self, num_bytes: int, /) -> bytes:
-        """Return the next bytes, at most ``num_bytes`` and maybe fewer; none at the end of the file only."""
+        """Return at most ``num_bytes`` next bytes, possibly fewer; ``b""`` only at the end of the file."""
 
     def close(self) -> None:
-        """Close the file; a second call does nothing."""
+        """Close the file. Idempotent."""
 
 
 def file_name(name: Any) -> bytes:
-    """Convert a file's name to bytes, as in keys and queues.
+    """Convert a file name to bytes, as in keys and queues.
 
     Raises:
-        TypeError: ``name`` is no text, bytes or ``os.PathLike``.
+        TypeError: ``name`` is not a string, bytes or ``os.PathLike``.
     """
     plain = name.item() if hasattr(name, "item") else name
     if isinstance(plain, str | bytes | os.PathLike):
         return os.fsencode(plain)
-    raise TypeError(f"a file name is text, bytes or an os.PathLike, got {type(name).__name__}: {name!r}")
+    raise TypeError(f"A file name must be a string, bytes or an os.PathLike, got {type(name).__name__}: {name!r}.")
 
 
 def remote_scheme(name: bytes) -> str | None:
-    """Return the scheme of a URL that fsspec must open, None for a local file."""
+    """Return the scheme of a URL that fsspec must open, or None for a local file."""
     scheme, separator, _ = name.partition(b"://")
     is_scheme = bool(separator) and scheme.replace(b"+", b"").replace(b"-", b"").isalnum() and scheme != b"file"
     return scheme.decode("ascii") if is_scheme else None
@@ -67,8 +67,8 @@ def open_input(name: bytes) -> ByteSource:
     """Open a file for reading.
 
     Raises:
-        NotFoundError, PermissionDeniedError, ...: The system's error, with the name.
-        ImportError: A URL, and fsspec is not installed.
+        NotFoundError, PermissionDeniedError, ...: The error of the operating system, with the name.
+        ImportError: The name is a URL, and fsspec is not installed.
     """
     if remote_scheme(name):
         return RemoteFile(name)
@@ -80,7 +80,7 @@ def open_input(name: bytes) -> ByteSource:
 
 
 def open_output(name: bytes) -> BinaryIO:
-    """Open a file for writing, emptied; errors as `open_input`."""
+    """Open a file for writing and truncate it. Raises the errors of `open_input`."""
     if remote_scheme(name):
         return cast("BinaryIO", _open_remote(name, "wb"))
     try:
@@ -91,7 +91,7 @@ def open_output(name: bytes) -> BinaryIO:
 
 def _name_error(problem: OSError | ValueError, name: bytes) -> OpError:
     if isinstance(problem, ValueError):
-        return InvalidArgumentError(None, None, f"{shown(name)!r} cannot name a file: {problem}")
+        return InvalidArgumentError(None, None, f"{shown(name)!r} is not a valid file name: {problem}")
     return file_error(problem, name)
 
 
@@ -99,15 +99,13 @@ def remote_filesystem(name: bytes) -> tuple[Any, str]:
     """Return the fsspec file system of a URL, and the path in it.
 
     Raises:
-        ImportError: fsspec, or the package that it needs for this scheme, is not installed.
-        UnimplementedError: fsspec knows no such scheme.
+        ImportError: fsspec, or the package for this scheme, is not installed.
+        UnimplementedError: fsspec does not support the scheme.
     """
     try:
         from fsspec.core import url_to_fs
     except ImportError as missing:
-        raise ImportError(
-            f'{shown(name)} is a URL: reading it needs fsspec, pip install "mpqueue[fsspec]"'
-        ) from missing
+        raise ImportError(f'{shown(name)} is a URL, which requires fsspec: pip install "mpqueue[fsspec]"') from missing
     try:
         filesystem, path = url_to_fs(os.fsdecode(name))
     except ValueError as unknown:
@@ -124,11 +122,11 @@ def _open_remote(name: bytes, mode: str) -> Any:
 
 
 class LocalFile:
-    """A regular file of this machine."""
+    """A regular local file."""
 
     def __init__(self, name: bytes) -> None:
         self._name = name
-        # O_NONBLOCK: if the name has become a FIFO since the stat, the open must not wait.
+        # O_NONBLOCK: if the path was replaced by a FIFO after the stat, opening it must not block.
         descriptor = os.open(local_path(name), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         self._descriptor, self._position = descriptor, 0
         self._finalizer = weakref.finalize(self, os.close, descriptor)
@@ -144,15 +142,15 @@ class LocalFile:
         return data
 
     def close(self) -> None:
-        """Close the file, as the end of this object does."""
+        """Close the file, which also happens when this object is garbage-collected."""
         self._finalizer()
 
 
 class RemoteFile:
     """A file that fsspec reads.
 
-    Each read seeks first if the file can: some file systems share one position among all who have opened a file, and a
-    failed read may have moved it.
+    Each read seeks first if possible. Some file systems share one position among all users of a file, and a failed read
+    may have moved it.
     """
 
     def __init__(self, name: bytes) -> None:
@@ -177,17 +175,17 @@ class RemoteFile:
 
 
 class NotAFile:
-    """Stands for a folder, FIFO, socket or device: every read is refused."""
+    """Placeholder for a directory, FIFO, socket or device. Each read fails."""
 
     size_hint = 0
 
     def __init__(self, name: bytes, mode: int) -> None:
-        kinds = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a FIFO"), (stat.S_ISSOCK, "a socket"))
+        kinds = ((stat.S_ISDIR, "a directory"), (stat.S_ISFIFO, "a FIFO"), (stat.S_ISSOCK, "a socket"))
         kind = next((words for asks, words in kinds if asks(mode)), "a device")
-        self._text = f"{shown(name)} is {kind}, not a file: readers take regular files"
+        self._text = f"{shown(name)} is {kind}, not a file. Readers require regular files."
 
     def read(self, _num_bytes: int) -> bytes:
-        """Refuse.
+        """Raise an error.
 
         Raises:
             FailedPreconditionError: Always.
@@ -195,4 +193,4 @@ class NotAFile:
         raise FailedPreconditionError(None, None, self._text)
 
     def close(self) -> None:
-        """Nothing is open."""
+        """No-op: the path was not opened."""

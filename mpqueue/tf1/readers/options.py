@@ -5,7 +5,7 @@ from typing import ClassVar
 
 
 class TFRecordCompressionType:
-    """The kinds of compression of a TFRecord file.
+    """Kinds of compression of a TFRecord file.
 
     Follows: ``tf.compat.v1.python_io.TFRecordCompressionType``.
     """
@@ -16,21 +16,21 @@ class TFRecordCompressionType:
 
 
 class TFRecordOptions:
-    """The compression of a TFRecord file, and its settings.
+    """Compression settings of a TFRecord file.
 
     Args:
         compression_type: "GZIP", "ZLIB", "" or None; or a `TFRecordCompressionType`; or other options.
-        flush_mode: Accepted for TensorFlow's signature, without effect, as are the two buffer sizes.
-        input_buffer_size: Accepted.
-        output_buffer_size: Accepted.
-        window_bits: zlib's, 9 to 15; more memory packs better.
-        compression_level: zlib's, 0 (not at all) to 9 (best, slowest).
-        compression_method: Accepted; there is only one.
-        mem_level: zlib's, 1 to 9; more memory packs faster.
-        compression_strategy: zlib's.
+        flush_mode: No effect.
+        input_buffer_size: No effect.
+        output_buffer_size: No effect.
+        window_bits: zlib's window size, 9 to 15. More memory compresses better.
+        compression_level: zlib's compression level, 0 (none) to 9 (best and slowest).
+        compression_method: No effect; there is only one method.
+        mem_level: zlib's memory level, 1 to 9. More memory compresses faster.
+        compression_strategy: zlib's compression strategy.
 
     Raises:
-        ValueError: ``compression_type`` is none of those.
+        ValueError: ``compression_type`` is not supported.
 
     Follows: ``tf.io.TFRecordOptions``.
     """
@@ -69,20 +69,20 @@ class TFRecordOptions:
             options: A `TFRecordOptions`, the name of a compression, a member of `TFRecordCompressionType`, or None.
 
         Raises:
-            ValueError: ``options`` names no compression.
+            ValueError: ``options`` is not a valid compression.
         """
         if isinstance(options, TFRecordOptions):
             return cls.get_compression_type_string(options.compression_type)
         kind = cls.compression_type_map.get(options or 0) if not isinstance(options, str) else options
         if kind not in cls.compression_type_map.values():
-            raise ValueError(f"a compression is 'GZIP', 'ZLIB', '' or a TFRecordCompressionType, got {options!r}")
+            raise ValueError(f"compression must be 'GZIP', 'ZLIB', '' or a TFRecordCompressionType, got {options!r}.")
         return str(kind)
 
     def compressor(self) -> "zlib._Compress | None":
-        """Make a compressor with these settings; None for files that are not compressed.
+        """Return a compressor with these settings, or None without compression.
 
         Raises:
-            ValueError: zlib refuses a setting.
+            ValueError: zlib rejects a setting.
         """
         kind = self.get_compression_type_string(self)
         if not kind:

@@ -1,4 +1,4 @@
-"""TFRecordReader: records of TFRecord files."""
+"""`TFRecordReader`: records of TFRecord files."""
 
 from mpqueue.tf1.readers.file_records import DEFAULT_MAX_RECORD_BYTES, FileRecordReader, positive_bytes
 from mpqueue.tf1.readers.options import TFRecordOptions
@@ -6,13 +6,13 @@ from mpqueue.tf1.readers.tfrecord import RecordStream
 
 
 class TFRecordReader(FileRecordReader):
-    """Reads the records of TFRecord files; their checksums are verified.
+    """A reader of TFRecord files that verifies the checksums of records.
 
-    The key is ``path:OFFSET``, the record's first byte in the (unpacked) file. Up to 11 bytes where the header of a
-    further record should be count as the end of the file, as in TensorFlow.
+    The key is ``path:OFFSET``, the offset of the record in the (decompressed) file. As in TensorFlow, an incomplete
+    header of up to 11 bytes counts as the end of the file.
 
     Example:
-        What was written::
+        Reading a written file::
 
             import mpqueue
 
@@ -26,18 +26,18 @@ class TFRecordReader(FileRecordReader):
             assert [reader.read(names)[1] for _ in range(2)] == [b"one", b"two"]
 
     Args:
-        name: Kept as ``name``.
-        options: `mpqueue.python_io.TFRecordOptions`, or the compression as text: "GZIP" or "ZLIB".
-        max_record_bytes: A record that claims more is an error, before memory is taken for it.
+        name: Name of the reader.
+        options: `mpqueue.python_io.TFRecordOptions`, or the compression as a string: "GZIP" or "ZLIB".
+        max_record_bytes: Maximum size of a record in bytes. It is checked before memory is allocated.
 
     Raises:
-        ValueError: The compression is another one, or ``max_record_bytes`` is below 1.
+        ValueError: The compression is not supported, or ``max_record_bytes`` is less than 1.
 
     Reading raises:
-        NotFoundError, PermissionDeniedError, ...: The file cannot be opened; the next read takes the next file.
-        DataLossError: A checksum is wrong, the file ends in a record, it cannot be unpacked, or a record is above
-            ``max_record_bytes``; with file and offset, again at every read.
-        FailedPreconditionError: It is a folder, FIFO or device; again at every read.
+        NotFoundError, PermissionDeniedError, ...: The file cannot be opened. The next read takes the next file.
+        DataLossError: A checksum is wrong, the file is truncated, it cannot be decompressed, or a record exceeds
+            ``max_record_bytes``. The message contains the file and the offset. Each further read raises it again.
+        FailedPreconditionError: The path is a directory, FIFO or device. Each further read raises it again.
         ImportError: google-crc32c is not installed (extra ``[tfrecord]``).
 
     Follows: ``tf.compat.v1.TFRecordReader``.

@@ -1,9 +1,9 @@
-"""The saved state of a reader: TensorFlow's ``ReaderBaseState`` message of four fields.
+"""The saved state of a reader: TensorFlow's ``ReaderBaseState`` message with four fields.
 
-Field 1 counts work units that were started, 2 those that were finished, 3 records; 4 is the current work unit. Numbers
-that are 0 and an empty text are left out. Unknown fields are skipped, and of a repeated one the last counts, as in
-every reader of protobuf. So TensorFlow reads these states, and the other way round. The protobuf library is not needed:
-readers do not need it for anything else.
+Field 1 is the number of started work units, 2 the number of finished ones, 3 the number of records, 4 the current work
+unit. Fields that are 0 or empty are omitted. As in each protobuf parser, unknown fields are skipped, and the last value
+of a repeated field counts. So TensorFlow can read these states, and vice versa. This module does not use the protobuf
+library, because readers do not need it otherwise.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ _FIXED_BYTES = {_FIXED64: 8, _FIXED32: 4}
 
 @dataclass(frozen=True)
 class ReaderState:
-    """The counters of a reader between two work units, and its last one."""
+    """The counters of a reader between two work units, and its last work unit."""
 
     work_started: int = 0
     work_finished: int = 0
@@ -38,26 +38,26 @@ def decode(data: bytes) -> ReaderState:
     """Parse a serialized state.
 
     Raises:
-        InvalidArgumentError: They are no state, a count is negative, or a work unit was under way.
+        InvalidArgumentError: The data is not a state, a count is negative, or a work unit was unfinished.
     """
     values: dict[int, int | bytes] = {}
     try:
         _read_fields(data, values)
     except (KeyError, ValueError):
-        raise _invalid(data, "they are no saved state") from None
+        raise _invalid(data, "it is not a saved state") from None
     numbers = [values.get(field, 0) for field in (1, 2, 3)]
     work = values.get(4, b"")
     if not isinstance(work, bytes) or not all(isinstance(number, int) for number in numbers):
         raise _invalid(data, "a field has the wrong type")
     started, finished, produced = (int(number) for number in numbers)
     if min(started, finished, produced) < 0 or started > finished:
-        raise _invalid(data, f"{started} work units started, {finished} finished, {produced} records cannot be")
+        raise _invalid(data, f"invalid counts: {started} work units started, {finished} finished, {produced} records")
     return ReaderState(started, finished, produced, work)
 
 
 def _invalid(data: bytes, why: str) -> InvalidArgumentError:
     start = data[:40] + b"..." * (len(data) > 40)
-    return InvalidArgumentError(None, None, f"cannot restore a reader from {start!r}: {why}")
+    return InvalidArgumentError(None, None, f"Cannot restore a reader from {start!r}: {why}.")
 
 
 def _read_fields(data: bytes, values: dict[int, int | bytes]) -> None:

@@ -1,4 +1,4 @@
-"""TextLineReader: lines of text files, found a block at a time."""
+"""`TextLineReader`: lines of text files, split block by block."""
 
 from mpqueue.errors import DataLossError, InvalidArgumentError
 from mpqueue.memory.glibc import keep_freed_memory
@@ -11,14 +11,14 @@ _SKIP_LINES = 4096
 
 
 class TextLineReader(FileRecordReader):
-    r"""Reads the lines of text files, as ``bytes``.
+    r"""A reader of text files that returns lines as ``bytes``.
 
-    The key is ``path:N``; N counts from 1 and includes skipped lines. A line ends with ``\n``, or with the file; that
-    ``\n``, and one ``\r`` before it, are not part of the value. Text after the last ``\n`` is a line unless it is empty
-    without its ``\r``. Compressed files are not unpacked.
+    The key is ``path:N``. N counts from 1 and includes skipped lines. A line ends with ``\n`` or at the end of the
+    file. The value does not include the ``\n``, nor a ``\r`` before it. Text after the last ``\n`` is a line unless it
+    is empty or only ``\r``. Compressed files are not supported.
 
     Example:
-        The lines of a file, behind its header::
+        The lines of a file, after its header::
 
             import pathlib
             import mpqueue
@@ -31,19 +31,19 @@ class TextLineReader(FileRecordReader):
             assert reader.num_records_produced() == 1
 
     Args:
-        skip_header_lines: Lines to skip at the start of every file; a file with fewer has no records.
-        name: Kept as ``name``.
-        max_record_bytes: A longer line is an error, before memory is taken for all of it.
+        skip_header_lines: Number of lines to skip at the start of each file. A file with fewer lines has no records.
+        name: Name of the reader.
+        max_record_bytes: Maximum size of a line in bytes. It is checked before the whole line is in memory.
 
     Raises:
-        TypeError: ``skip_header_lines`` is no integer.
+        TypeError: ``skip_header_lines`` is not an integer.
         InvalidArgumentError: ``skip_header_lines`` is negative.
-        ValueError: ``max_record_bytes`` is below 1.
+        ValueError: ``max_record_bytes`` is less than 1.
 
     Reading raises:
-        NotFoundError, PermissionDeniedError, ...: The file cannot be opened; the next read takes the next file.
-        FailedPreconditionError: It is a folder, FIFO or device; again at every read.
-        DataLossError: A line is above ``max_record_bytes``; again at every read.
+        NotFoundError, PermissionDeniedError, ...: The file cannot be opened. The next read takes the next file.
+        FailedPreconditionError: The path is a directory, FIFO or device. Each further read raises it again.
+        DataLossError: A line exceeds ``max_record_bytes``. Each further read raises it again.
 
     Follows: ``tf.compat.v1.TextLineReader``.
     """
@@ -60,7 +60,7 @@ class TextLineReader(FileRecordReader):
         self._num_skipped = as_integer(skip_header_lines or 0, "skip_header_lines")
         self._max_record_bytes = positive_bytes(max_record_bytes, "max_record_bytes")
         if self._num_skipped < 0:
-            raise InvalidArgumentError(None, None, f"skip_header_lines must be 0 or more, got {skip_header_lines}")
+            raise InvalidArgumentError(None, None, f"skip_header_lines must be at least 0, got {skip_header_lines}.")
 
     def _open(self, name: bytes) -> "LineStream":
         lines = LineStream(name, self._max_record_bytes)
@@ -77,7 +77,7 @@ class LineStream:
         keep_freed_memory()
         self._name, self._max_line_bytes = name, max_line_bytes
         self._file = open_input(name)
-        self._parts: list[bytes] = []  # of the line that the block ends in
+        self._parts: list[bytes] = []  # parts of the line that continues in the next block
         self._num_part_bytes = 0
         self._lines: list[bytes] = []
         self._next = self._num_taken = 0
@@ -98,10 +98,10 @@ class LineStream:
         self._file.close()
 
     def _load(self) -> list[bytes]:
-        """Return the lines that end in the next block with a line end; none at the end of the file."""
+        """Return the lines that end in the next block with a line break; empty at the end of the file."""
         while not self._failure:
             block = self._file.read(BLOCK_BYTES)
-            # The last line end alone is looked for: all lines before it are split in one call.
+            # Search only the last line break: one call splits all lines before it.
             text, end, rest = block.rpartition(b"\n")
             self._parts.append(text if end else rest)
             self._num_part_bytes += len(self._parts[-1])
@@ -109,7 +109,7 @@ class LineStream:
                 lines = self._checked(self._split(rest, at_end=not block))
                 if lines or not self._failure:
                     return lines
-            # Asked at each block: a line without an end must not be read into memory whole.
+            # Check at each block: a line without an end must not be read into memory completely.
             elif self._num_part_bytes > self._max_line_bytes:
                 self._fail(self._num_taken + 1, f"{self._num_part_bytes} or more")
         raise DataLossError(None, None, self._failure)
@@ -123,8 +123,8 @@ class LineStream:
         return [line for line in lines if line] if at_end else lines
 
     def _checked(self, lines: list[bytes]) -> list[bytes]:
-        """Return the lines before the first one that is too long."""
-        if sum(map(len, lines)) <= self._max_line_bytes:  # mostly: all of them together are shorter than one may be
+        """Return the lines before the first line that is too long."""
+        if sum(map(len, lines)) <= self._max_line_bytes:  # common case: all lines together are below the limit
             return lines
         good = next((place for place, line in enumerate(lines) if len(line) > self._max_line_bytes), len(lines))
         if good < len(lines):
@@ -133,5 +133,5 @@ class LineStream:
 
     def _fail(self, number: int, size: str) -> None:
         self._parts, self._num_part_bytes = [], 0
-        has = f"line {number} has {size} bytes"
-        self._failure = f"{shown(self._name)}: {has}, max_record_bytes allows {self._max_line_bytes}"
+        size_text = f"line {number} has {size} bytes"
+        self._failure = f"{shown(self._name)}: {size_text}, but max_record_bytes is {self._max_line_bytes}"

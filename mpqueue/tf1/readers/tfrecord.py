@@ -1,14 +1,13 @@
-"""The TFRecord format: records one after the other, each with two checksums.
+"""The TFRecord format: consecutive records, each with two checksums.
 
     length   uint64, little endian
     check    uint32: masked crc32c of the eight bytes before
     payload  ``length`` bytes
     check    uint32: masked crc32c of the payload
 
-A file is read in blocks, and all whole records of a block are cut out at once. Their checksums are compared in one
-NumPy operation. Records of one file mostly share a few lengths, so the length of a header that was seen before is
-looked up by its bytes. A record is passed only after its checksums were verified. The first bad one of a block stays
-until the good ones before it were taken; every call that asks for it raises the same error.
+A file is read in blocks. All complete records of a block are split at once, and their checksums are compared in one
+NumPy operation. The first corrupt record of a block remains in the buffer until the valid records before it were taken;
+then each call raises the same error.
 """
 
 import functools
@@ -26,13 +25,13 @@ from mpqueue.tf1.readers.opening import open_input
 _LENGTH = struct.Struct("<Q")
 _CHECK = struct.Struct("<I")
 _HEADER_BYTES = 12
-# A record above this is read by itself: two system calls cost less than a copy out of a block (15 us instead of 29
-# for 100 KB, checksum included).
+# A larger record is read separately: two system calls are faster than copying it out of a block (15 us instead of 29 us
+# for 100 KB, including the checksum).
 _BIG_BYTES = 32 * 1024
 _FRAME_BYTES = 16
 _MASK_DELTA = 0xA282EAD8
 _WRONG_DATA = "the checksum of the record's data is wrong"
-# Headers of all lengths up to 64 KiB fit; a file with more different ones computes them again.
+# Enough for all lengths up to 64 KiB. A file with more different lengths computes some headers again.
 _MAX_KNOWN_HEADERS = 65536
 
 
@@ -52,19 +51,19 @@ def _masked(crc: int) -> int:
 
 
 def frame(payload: bytes) -> tuple[bytes, bytes]:
-    """Return the bytes before and after a payload in the file."""
+    """Return the bytes that the file has before and after a payload."""
     crc32c = _crc32c()
     length = _LENGTH.pack(len(payload))
     return length + _CHECK.pack(_masked(crc32c(length))), _CHECK.pack(_masked(crc32c(payload)))
 
 
 class RecordStream:
-    """The records of one TFRecord file, front to back, checksums verified.
+    """The records of one TFRecord file in order, with verified checksums.
 
     Args:
-        name: The file.
+        name: Name of the file.
         compression: ``""``, ``"GZIP"`` or ``"ZLIB"``.
-        max_record_bytes: A record that claims more is an error, before memory is taken for it.
+        max_record_bytes: Maximum size of a record in bytes. It is checked before memory is allocated.
 
     Raises:
         NotFoundError, PermissionDeniedError, ...: The file cannot be opened.
@@ -81,14 +80,14 @@ class RecordStream:
         self._next = 0
 
     def take(self, num_records: int) -> tuple[list[int], list[bytes]]:
-        """Return offsets in the (unpacked) file and payloads of the next records; none at the end of the file.
+        """Return offsets in the (decompressed) file and payloads of the next records; empty lists at the end.
 
-        There is at least one record, and at most ``num_records``; fewer where a block ends.
+        There are 1 to ``num_records`` records. There may be fewer at the end of a block.
 
         Raises:
-            DataLossError: The next record is cut, its checksum is wrong, or it is above ``max_record_bytes``; again
-                at every further call. Up to 11 bytes where a header should be count as the end of the file.
-            FailedPreconditionError: The name is a folder, FIFO or device.
+            DataLossError: The next record is truncated, has a wrong checksum, or exceeds ``max_record_bytes``. Each
+                further call raises it again. An incomplete header of up to 11 bytes counts as the end of the file.
+            FailedPreconditionError: The path is a directory, FIFO or device.
         """
         if self._next == len(self._payloads):
             self._load()
@@ -96,7 +95,7 @@ class RecordStream:
         stop = min(start + num_records, len(self._payloads))
         taken = self._offsets[start:stop], self._payloads[start:stop]
         self._next = stop
-        if stop == len(self._payloads):  # so that a big record is freed as soon as the caller drops it
+        if stop == len(self._payloads):  # a big record must be freed as soon as the caller drops it
             self._offsets, self._payloads, self._next = [], [], 0
         return taken
 
@@ -119,7 +118,7 @@ class RecordStream:
             raise self._cut_short(length)
 
     def _take_big(self, length: int) -> None:
-        """Take a big record without copying it out of a block; the next header is read, but no more."""
+        """Take a big record without copying it out of a block. Only the next header is read in addition."""
         buffer, offset = self._buffer, self._buffer.offset
         parts = [buffer.take(_HEADER_BYTES), buffer.take(length)]
         if parts[1] is not None:
@@ -128,7 +127,7 @@ class RecordStream:
         whole = [part for part in parts if part is not None]
         good = len(whole) == 3 and _masked(self._crc32c(whole[1])) == _CHECK.unpack(whole[2])[0]
         if not good:
-            # The next call is to find the same record, and to raise the same error.
+            # The next call must read the same record, and raise the same error.
             buffer.put_back(b"".join(whole))
             raise self._cut_short(length) if len(whole) < 3 else self._loss(_WRONG_DATA)
         self._offsets, self._payloads = [offset], [whole[1]]
@@ -137,7 +136,7 @@ class RecordStream:
         block, at = self._buffer.block, self._buffer.place
         known, offset = self._lengths, self._buffer.offset - at
         places, payloads, checks = [], [], []
-        # A header that was seen before is known by its bytes, checksum included: the file mostly has a few lengths.
+        # Headers are looked up by their bytes, including the checksum: most files have only a few different lengths.
         while (length := known.get(block[at : at + _HEADER_BYTES])) is not None or (
             length := self._length_at(at)
         ) is not None:
@@ -151,26 +150,26 @@ class RecordStream:
         good = self._num_good(payloads, checks)
         if not good:
             raise self._loss(_WRONG_DATA)
-        # Not behind the first bad one: it stays, and raises its error when the good ones before it were taken.
+        # Stop before the first corrupt record. It raises its error after the valid records before it were taken.
         self._buffer.advance(at if good == len(places) else places[good])
         self._offsets, self._payloads = [offset + place for place in places[:good]], payloads[:good]
 
     def _num_good(self, payloads: list[bytes], checks: list[bytes]) -> int:
-        """Count the payloads with the right checksum before the first with a wrong one."""
+        """Return the number of payloads before the first one with a wrong checksum."""
         crcs = np.fromiter(map(self._crc32c, payloads), np.uint32, len(payloads))
         masked = (crcs >> np.uint32(15) | crcs << np.uint32(17)) + np.uint32(_MASK_DELTA)
         wrong = np.flatnonzero(masked != np.frombuffer(b"".join(checks), "<u4"))
         return int(wrong[0]) if wrong.size else len(payloads)
 
     def _length_at(self, at: int) -> int | None:
-        """Return the length of the record whose header is at ``at``; None if that is cut off, wrong or too long."""
+        """Return the length in the header at ``at``, or None if the header is truncated, corrupt or too long."""
         header = self._buffer.block[at : at + _HEADER_BYTES]
         if len(header) < _HEADER_BYTES or _masked(self._crc32c(header[:8])) != _CHECK.unpack_from(header, 8)[0]:
             return None
         length: int = _LENGTH.unpack_from(header)[0]
         if length > self._max_record_bytes:
             return None
-        if len(self._lengths) >= _MAX_KNOWN_HEADERS:  # a file of random lengths must not fill the memory with them
+        if len(self._lengths) >= _MAX_KNOWN_HEADERS:  # bounds the memory for files with random lengths
             self._lengths.clear()
         self._lengths[header] = length
         return length
@@ -178,13 +177,13 @@ class RecordStream:
     def _fault_of_header(self) -> str:
         header = self._buffer.block[self._buffer.place : self._buffer.place + _HEADER_BYTES]
         if _masked(self._crc32c(header[:8])) != _CHECK.unpack_from(header, 8)[0]:
-            return "the checksum of the record's length is wrong: no TFRecord file, or another compression?"
+            return "the checksum of the record's length is wrong. Is it a TFRecord file with this compression?"
         length = _LENGTH.unpack_from(header)[0]
-        return f"the record claims {length} bytes, max_record_bytes allows {self._max_record_bytes}"
+        return f"the record has {length} bytes, but max_record_bytes is {self._max_record_bytes}"
 
     def _cut_short(self, length: int) -> DataLossError:
         there = max(0, self._buffer.num_unread - _HEADER_BYTES)
-        return self._loss(f"the file ends in it: {length + 4} bytes should follow the header, {there} do")
+        return self._loss(f"the file is truncated: expected {length + 4} bytes after the header, got {there}")
 
     def _loss(self, what: str) -> DataLossError:
-        return DataLossError(None, None, f"{shown(self._name)}: bad record at offset {self._buffer.offset}: {what}")
+        return DataLossError(None, None, f"{shown(self._name)}: corrupt record at offset {self._buffer.offset}: {what}")

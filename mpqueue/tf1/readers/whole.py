@@ -1,4 +1,4 @@
-"""WholeFileReader and IdentityReader: a work unit is one record."""
+"""`WholeFileReader` and `IdentityReader`, with one record per work unit."""
 
 from mpqueue.errors import DataLossError
 from mpqueue.tf1.readers.base import ReaderBase, Record
@@ -8,7 +8,7 @@ from mpqueue.tf1.readers.files import read_all
 
 
 class WholeFileReader(ReaderBase):
-    """Reads whole files: the key is the name as it was queued, the value the content of the file.
+    """A reader of whole files: the key is the file name as it was enqueued, the value is the file's contents.
 
     Example:
         A file::
@@ -22,18 +22,18 @@ class WholeFileReader(ReaderBase):
             assert mpqueue.train.WholeFileReader().read(names) == (b"photo.jpg", b"...")
 
     Args:
-        name: Kept as ``name``.
-        max_record_bytes: A bigger file is an error, before memory is taken for it.
+        name: Name of the reader.
+        max_record_bytes: Maximum size of a file in bytes. It is checked before memory is allocated.
 
     Raises:
-        ValueError: ``max_record_bytes`` is below 1.
+        ValueError: ``max_record_bytes`` is less than 1.
 
     Reading raises:
         NotFoundError, PermissionDeniedError, ...: The file cannot be opened.
-        FailedPreconditionError: It is a folder, FIFO or device.
-        DataLossError: It is above ``max_record_bytes``.
+        FailedPreconditionError: The path is a directory, FIFO or device.
+        DataLossError: The file exceeds ``max_record_bytes``.
 
-    Each comes again at every read, because the reader stays at the file.
+    Each further read raises these errors again, because the reader keeps the file as its work unit.
 
     Follows: ``tf.compat.v1.WholeFileReader``.
     """
@@ -46,21 +46,21 @@ class WholeFileReader(ReaderBase):
         self._max_record_bytes = positive_bytes(max_record_bytes, "max_record_bytes")
 
     def _on_work_start(self, work: bytes) -> None:
-        """Open nothing yet: `_read` finds a missing file, and keeps the unit."""
+        """No-op: `_read` opens the file, so that an error keeps the unit."""
 
     def _read(self) -> Record:
         content = read_all(self._work, self._max_record_bytes)
         if content is None:
-            text = f"{shown(self._work)} has more bytes than max_record_bytes allows, {self._max_record_bytes}"
+            text = f"{shown(self._work)} has more bytes than max_record_bytes={self._max_record_bytes}"
             raise DataLossError(None, None, text)
         return self._work, content
 
 
 class IdentityReader(ReaderBase):
-    """Returns each work unit, any text or bytes, as both key and value; no file is opened.
+    """A reader that returns each work unit, any string or bytes, as both key and value. It opens no file.
 
     Example:
-        The names themselves::
+        File names as records::
 
             import mpqueue
 
@@ -69,7 +69,7 @@ class IdentityReader(ReaderBase):
             assert mpqueue.train.IdentityReader().read(names) == (b"photo.jpg", b"photo.jpg")
 
     Args:
-        name: Kept as ``name``.
+        name: Name of the reader.
 
     Follows: ``tf.compat.v1.IdentityReader``.
     """
@@ -81,7 +81,7 @@ class IdentityReader(ReaderBase):
         self.name = name
 
     def _on_work_start(self, work: bytes) -> None:
-        """Do nothing."""
+        """No-op."""
 
     def _read(self) -> Record:
         return self._work, self._work

@@ -1,7 +1,7 @@
 """Writer of TFRecord files.
 
-Records are buffered and written in blocks. The buffer belongs to an object of its own, so that a writer that is
-dropped, or alive at the interpreter's exit, still writes it out, as TensorFlow's does.
+Records are buffered and written in blocks. The buffer is in a separate object, so that it is also written if the writer
+is garbage-collected, or exists at the interpreter's exit, as in TensorFlow.
 """
 
 import weakref
@@ -18,12 +18,12 @@ _BUFFER_BYTES = 256 * 1024
 
 
 class TFRecordWriter:
-    """Writes records to a new TFRecord file. A context manager, which closes the file.
+    """A writer of a new TFRecord file, and a context manager that closes the file.
 
-    Records are in the file after `flush`, after `close`, and after the end of this object. One thread at a time.
+    Records are in the file after `flush`, after `close`, and after the object was deleted. It is not thread-safe.
 
     Example:
-        A compressed file, read back::
+        Writing and reading a compressed file::
 
             import mpqueue
 
@@ -33,62 +33,62 @@ class TFRecordWriter:
 
     Args:
         path: A local path, an ``os.PathLike``, or a URL (extra ``[fsspec]``).
-        options: `TFRecordOptions`, or the compression as text: "GZIP" or "ZLIB".
+        options: `TFRecordOptions`, or the compression as a string: "GZIP" or "ZLIB".
 
     Raises:
-        TypeError: ``path`` is no file name.
-        ValueError: ``options`` names no compression, or has a setting that zlib refuses.
-        NotFoundError, PermissionDeniedError, ...: The file cannot be made.
+        TypeError: ``path`` is not a file name.
+        ValueError: ``options`` is not a valid compression, or zlib rejects a setting.
+        NotFoundError, PermissionDeniedError, ...: The file cannot be created.
         ImportError: google-crc32c is not installed (extra ``[tfrecord]``).
 
     Follows: ``tf.io.TFRecordWriter``.
     """
 
     def __init__(self, path: FileName, options: TFRecordOptions | str | None = None) -> None:
-        given = options if isinstance(options, TFRecordOptions) else TFRecordOptions(options)
-        frame(b"")  # a missing google-crc32c is an error before a file is emptied
-        self._out = _Output(file_name(path), given)
+        settings = options if isinstance(options, TFRecordOptions) else TFRecordOptions(options)
+        frame(b"")  # raises an error for a missing google-crc32c before the file is truncated
+        self._out = _Output(file_name(path), settings)
         self._finalizer = weakref.finalize(self, _Output.close, self._out)
 
     def write(self, record: bytes | str) -> None:
         """Append one record.
 
         Args:
-            record: The bytes of it; text is written as UTF-8.
+            record: The record; a string is encoded as UTF-8.
 
         Raises:
-            TypeError: ``record`` is neither bytes nor text.
+            TypeError: ``record`` is neither bytes nor a string.
             FailedPreconditionError: The writer is closed.
-            ResourceExhaustedError, ...: The system's error; this one means a full disk.
+            ResourceExhaustedError, ...: Errors of the operating system, such as a full disk.
         """
         self._check_open()
         payload = record.encode() if isinstance(record, str) else record
         if not isinstance(payload, bytes | bytearray):
-            raise TypeError(f"a record is bytes, got {type(record).__name__}: {record!r:.80}")
+            raise TypeError(f"record must be bytes or a string, got {type(record).__name__}: {record!r:.80}")
         before, after = frame(bytes(payload))
         self._out.add(before, bytes(payload), after)
 
     def flush(self) -> None:
-        """Write the buffered records out, so that a reader finds them, also in a compressed file.
+        """Write buffered records to the file, so that readers can read them, also from a compressed file.
 
         Raises:
             FailedPreconditionError: The writer is closed.
-            ResourceExhaustedError, ...: The system's error.
+            ResourceExhaustedError, ...: Errors of the operating system.
         """
         self._check_open()
         self._out.flush()
 
     def close(self) -> None:
-        """Write the buffered records out and close the file; a second call does nothing.
+        """Write buffered records and close the file. Idempotent.
 
         Raises:
-            ResourceExhaustedError, ...: The system's error.
+            ResourceExhaustedError, ...: Errors of the operating system.
         """
         self._finalizer()
 
     def _check_open(self) -> None:
         if not self._finalizer.alive:
-            raise FailedPreconditionError(None, None, f"the writer of {shown(self._out.name)} is closed")
+            raise FailedPreconditionError(None, None, f"The writer of {shown(self._out.name)} is closed.")
 
     def __enter__(self) -> Self:
         return self

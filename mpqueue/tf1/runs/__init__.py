@@ -1,16 +1,16 @@
-"""Runs: what an operation gives for many records at once, from how it behaves under one more axis in front.
+"""Runs: operations computed for many records at once, by adding a first axis to their inputs.
 
-A pipeline of examples computes each example out of one record. Its operations are functions of arrays, and most of
-them can be applied to a whole run of records in one call, if the arrays get one more axis in front. How, differs from
-operation to operation: that is its *rule*, which stands in its declaration. A rule is only about speed. It gives what
-the operation gives for one record after another, or it gives up, and then the records are computed one by one.
+A pipeline of examples computes each example from one record. Most of its operations are functions of arrays. They can
+be applied to a run of records in one call, if their inputs have an additional first axis. How to do this is the
+operation's *rule*, which is part of its declaration. A rule only affects speed: it returns the same values as the
+operation for one record after another, or it fails, and the records are computed one by one.
 
-From the ground up::
+From the bottom layer up::
 
     rows.py     the values of one tensor for all records of a run
-    rules.py    what a rule is; the rules of operations that know no axes
-    axes.py     rules of operations that name axes, or shapes
-    length.py   how many records a run has
+    rules.py    definition of rules, and rules of operations without axis arguments
+    axes.py     rules of operations with axis or shape arguments
+    length.py   the number of records in a run
 
-Nothing here knows TensorFlow, graphs or threads.
+This package depends neither on TensorFlow, graphs nor threads.
 """

@@ -1,4 +1,4 @@
-"""Rules of operations that name axes, or shapes: the same with every axis one further to the right."""
+"""Rules of operations with axis or shape arguments, which move each axis one place to the right."""
 
 import math
 from collections.abc import Sequence
@@ -10,12 +10,12 @@ from mpqueue.tf1.runs.rules import Call, CannotJoin, Rule, checked, has_rows, le
 
 
 def along(axis: int, *, adds: int = 0, only_first: bool = False) -> Rule:
-    """Return the rule of an operation that takes the number of an axis, or of several, as an input.
+    """Return the rule of an operation with an input that contains an axis or several axes.
 
     Args:
-        axis: Which of the inputs.
-        adds: Axes that the output has more than the inputs: the number may name one of these.
-        only_first: Whether the axis is one of the first input alone, and no other input may differ between records.
+        axis: Index of that input.
+        adds: Number of axes that the output has in addition. The axis may be one of these.
+        only_first: True if the axis belongs to the first input only, and other inputs must be shared by all records.
     """
 
     def rule(call: Call) -> Sequence[Value]:
@@ -38,10 +38,10 @@ def along(axis: int, *, adds: int = 0, only_first: bool = False) -> Rule:
 
 
 def along_attribute(name: str, *, adds: int = 0) -> Rule:
-    """Return the rule of an operation with the number of an axis as a setting.
+    """Return the rule of an operation with an axis as an attribute.
 
     Args:
-        name: Of the setting.
+        name: Name of the attribute.
         adds: As for `along`.
     """
 
@@ -57,7 +57,7 @@ def along_attribute(name: str, *, adds: int = 0) -> Rule:
 
 
 def one_hot(call: Call) -> Sequence[Value]:
-    """The rule of `one_hot`: an axis of -1 is the last one of the output."""
+    """The rule of `one_hot`, where axis -1 is the last axis of the output."""
     indices, *others = call.inputs
     if not isinstance(indices, Rows) or indices.stacked is None or has_rows(others):
         return per_row(call)
@@ -66,7 +66,7 @@ def one_hot(call: Call) -> Sequence[Value]:
 
 
 def gather(call: Call) -> Sequence[Value]:
-    """The rule of `gather`: rows of a table by the records' numbers, or the same places of every record."""
+    """The rule of `gather`: one table for all records, or one set of indices for all records."""
     table, numbers, axis = call.inputs
     where, places = common(axis), common(numbers)
     if where is None or call.attributes.get("batch_dims"):
@@ -79,7 +79,7 @@ def gather(call: Call) -> Sequence[Value]:
 
 
 def select(call: Call) -> Sequence[Value]:
-    """The rule of `select`: a condition of no axes chooses whole records."""
+    """The rule of `select`, where a scalar condition selects whole records."""
     condition, *others = call.inputs
     branches = [spread(each, call.num_records).stacked for each in others]
     if any(each is None for each in branches) or branches[0].shape != branches[1].shape:  # type: ignore[union-attr]
@@ -92,7 +92,7 @@ def select(call: Call) -> Sequence[Value]:
 
 
 def reshape(call: Call) -> Sequence[Value]:
-    """The rule of `reshape`, with the first axis left as it is."""
+    """The rule of `reshape`, which keeps the first axis."""
     tensor, shape = call.inputs
     wanted = common(shape)
     if not isinstance(tensor, Rows) or tensor.stacked is None or wanted is None:
@@ -105,18 +105,18 @@ def reshape(call: Call) -> Sequence[Value]:
             return per_row(call)
         sizes[sizes.index(-1)] = size // part
     if min(sizes, default=0) < 0 or math.prod(sizes) != size:
-        raise CannotJoin(f"{size} elements in the shape {wanted}")
+        raise CannotJoin(f"cannot reshape {size} elements to the shape {wanted}")
     return [Rows(tensor.stacked.reshape(call.num_records, *sizes))]
 
 
 def of_shape(call: Call) -> Sequence[Value]:
-    """The rule of what follows from the shape alone: the same for all records, if they have one shape."""
+    """The rule of operations that depend only on the shape: one result if all records have the same shape."""
     (tensor,) = call.inputs
     return per_row(call) if not isinstance(tensor, Rows) or tensor.stacked is None else call.apply([tensor.row(0)])
 
 
 def ensure_shape(call: Call) -> Sequence[Value]:
-    """The rule of `ensure_shape`: any number of records."""
+    """The rule of `ensure_shape`, which allows any number of records."""
     shape = call.attributes["shape"]
     (tensor,) = call.inputs
     if not isinstance(tensor, Rows) or tensor.stacked is None or shape is None:
@@ -125,7 +125,7 @@ def ensure_shape(call: Call) -> Sequence[Value]:
 
 
 def squeeze(call: Call) -> Sequence[Value]:
-    """The rule of `squeeze`: never the axis of the records, not even if there is just one."""
+    """The rule of `squeeze`, which never removes the axis of the records, even for a single record."""
     (tensor,) = call.inputs
     if not isinstance(tensor, Rows) or tensor.stacked is None:
         return per_row(call)
@@ -141,17 +141,17 @@ def transpose(call: Call) -> Sequence[Value]:
 
 
 def tile(call: Call) -> Sequence[Value]:
-    """The rule of `tile`: every record once."""
+    """The rule of `tile`, which does not repeat the axis of the records."""
     return _with_first(call, 1)
 
 
 def pad(call: Call) -> Sequence[Value]:
-    """The rule of the operations that add elements around an array: none beside the records."""
+    """The rule of operations that pad an array. The axis of the records is not padded."""
     return _with_first(call, (0, 0))
 
 
 def slice(call: Call) -> Sequence[Value]:
-    """The rule of `slice`: all records."""
+    """The rule of `slice`, which takes all records."""
     tensor, begin, size = call.inputs
     start, length = common(begin), common(size)
     if not isinstance(tensor, Rows) or tensor.stacked is None or start is None or length is None:
@@ -164,7 +164,7 @@ _MASKS = ("begin_mask", "end_mask", "ellipsis_mask", "new_axis_mask", "shrink_ax
 
 
 def strided_slice(call: Call) -> Sequence[Value]:
-    """The rule of indexing: a colon in front."""
+    """The rule of indexing, with a full slice for the axis of the records."""
     tensor, *bounds = call.inputs
     known = [common(each) for each in bounds]
     if not isinstance(tensor, Rows) or tensor.stacked is None or any(each is None for each in known):
@@ -176,7 +176,7 @@ def strided_slice(call: Call) -> Sequence[Value]:
 
 
 def of_stacks(call: Call) -> Sequence[Value]:
-    """The rule of operations on a stack of images: the stacks of all records in one."""
+    """The rule of operations on a stack of images, which joins the stacks of all records."""
     stacks, *others = call.inputs
     if not isinstance(stacks, Rows) or stacks.stacked is None or stacks.rank != 4 or has_rows(others):
         return per_row(call)
@@ -186,11 +186,11 @@ def of_stacks(call: Call) -> Sequence[Value]:
 
 
 of_images = leading(rank=3)
-"""The rule of operations on images that take a stack of them as well."""
+"""The rule of operations on images that also accept a stack of images."""
 
 
 def _with_first(call: Call, first: int | tuple[int, int], *, offset: int = 0) -> Sequence[Value]:
-    """Compute an operation whose second input has an entry for each axis, with one entry more in front."""
+    """Compute an operation with one entry per axis in its second input, with an additional first entry."""
     tensor, entries, *others = call.inputs
     known = common(entries)
     if not isinstance(tensor, Rows) or tensor.stacked is None or known is None or has_rows(others):
@@ -201,21 +201,21 @@ def _with_first(call: Call, first: int | tuple[int, int], *, offset: int = 0) ->
 
 
 def _with_entry(entries: Array, first: int | tuple[int, int]) -> Array:
-    """Return a vector, or the rows of a matrix, with one entry more in front."""
+    """Return a vector, or the rows of a matrix, with an additional first entry."""
     return np.concatenate([np.array([first], entries.dtype), entries])
 
 
 def _shifted(axes: Array, rank: int) -> Array:
-    """Return the numbers of axes of one record as those of a run.
+    """Convert axes of one record to axes of a run.
 
     Raises:
-        CannotJoin: There are no such axes.
+        CannotJoin: An axis is out of range.
     """
     if (axes < -rank).any() or (axes >= rank).any():
-        raise CannotJoin(f"axes {axes.tolist()} of {rank}")
+        raise CannotJoin(f"axes {axes.tolist()} are out of range for rank {rank}")
     return (np.where(axes < 0, axes + rank, axes) + 1).astype(axes.dtype)
 
 
 def _array(value: Value) -> Array:
-    """Return the array of a value that is no list."""
+    """Return the array of a value that is not a list."""
     return value.values if isinstance(value, Rows) else value  # type: ignore[return-value]

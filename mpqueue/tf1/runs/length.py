@@ -1,30 +1,30 @@
-"""`RunLength`: the number of records of the next run.
+"""`RunLength`: the number of records in the next run.
 
-A run costs some 0.5 ms whatever its length, and then little for each record; but while it is computed nobody gets its
-examples, a stop is not noticed, and all of it is in memory. So runs begin with one record and become longer as long as
-they are quick.
+A run takes some 0.5 ms plus little for each record. But during a run no example is delivered, a stop is not noticed,
+and all of its values are in memory. So the first run has one record, and runs grow while they are fast.
 """
 
 from typing import Final
 
 MAX_RECORDS: Final = 512
 _MAX_SECONDS: Final = 0.004
-_MAX_BYTES: Final = 256 << 10  # of records; what is made of them is larger, and should stay in the processor's cache
+# Limit for the size of the records. The values computed from them are larger, and should fit into the CPU's cache.
+_MAX_BYTES: Final = 256 << 10
 
 
 class RunLength:
-    """The length of runs, as measured."""
+    """An adaptive run length, based on measured times."""
 
     def __init__(self) -> None:
         self._by_time, self._by_bytes = 1.0, float(MAX_RECORDS)
 
     @property
     def wanted(self) -> int:
-        """Number of records that the next run should have, at least one."""
+        """Number of records for the next run, at least 1."""
         return max(1, int(min(self._by_time, self._by_bytes, MAX_RECORDS)))
 
     def note(self, num_records: int, num_bytes: int, seconds: float) -> None:
-        """Learn from a run: how many records it had, of how many bytes, and how long it took."""
+        """Adapt to a finished run."""
         longest = num_records * _MAX_SECONDS / max(seconds, 1e-9)
         self._by_time = min(2 * max(self._by_time, num_records), max(1.0, longest), MAX_RECORDS)
         self._by_bytes = max(1.0, _MAX_BYTES * num_records / max(num_bytes, 1))

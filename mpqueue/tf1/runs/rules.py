@@ -1,8 +1,8 @@
-"""Rules: how operations are computed for a run of records. Here those of operations that know no axes.
+"""Rules: how operations are computed for a run of records. This module has the rules without axis arguments.
 
-A rule takes a `Call` and returns the value of each output. It may be given anything that the operation may be given,
-and must not compute something else than the operation does for each record; where it cannot tell, it falls back on
-`per_row`. Any exception means that the run is computed record by record: so a rule never raises an error of its own.
+A rule takes a `Call` and returns the value of each output. It must accept all inputs of the operation, and its result
+must equal the operation's result for each record. If it cannot ensure this, it falls back on `per_row`. After any
+exception, the run is computed record by record, so a rule never reports errors itself.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,13 +12,13 @@ from mpqueue.tf1.runs.rows import Array, Rows, Value, contiguous, spread, togeth
 
 
 class Call(NamedTuple):
-    """One operation, to be computed for a run.
+    """A call of an operation for a run.
 
     Attributes:
-        apply: The operation as it is computed for one record: it takes a list of arrays, and by keyword other settings
-            than its own, and returns the outputs.
-        inputs: The values of its inputs; at least one of them is a `Rows`.
-        attributes: The settings with which it was made.
+        apply: Computes the operation for one record: takes a list of arrays and, as keywords, attributes that replace
+            the operation's, and returns the outputs.
+        inputs: The values of its inputs. At least one input is a `Rows`.
+        attributes: Attributes of the operation.
         num_records: Number of records.
     """
 
@@ -32,13 +32,13 @@ Rule: TypeAlias = Callable[[Call], Sequence[Value]]
 
 
 class CannotJoin(Exception):
-    """A rule does not give what the operation gives for each record."""
+    """Raised if a rule cannot compute the same result as the operation for each record."""
 
 
 def per_row(call: Call) -> Sequence[Value]:
-    """One record after another: right for every operation that is a function of its inputs."""
-    found = [call.apply([_of(each, place) for each in call.inputs]) for place in range(call.num_records)]
-    return [together(parts) for parts in zip(*found, strict=True)]
+    """Compute the records one by one, which is correct for any operation that is a function of its inputs."""
+    outputs = [call.apply([_of(each, place) for each in call.inputs]) for place in range(call.num_records)]
+    return [together(parts) for parts in zip(*outputs, strict=True)]
 
 
 def _of(value: Value, place: int) -> Array:
@@ -46,13 +46,13 @@ def _of(value: Value, place: int) -> Array:
 
 
 def elementwise(call: Call) -> Sequence[Value]:
-    """All at once, for operations on single elements, whose inputs broadcast."""
+    """Compute all records at once, for elementwise operations with broadcasting."""
     aligned = align(call.inputs)
     return per_row(call) if aligned is None else checked(call, call.apply(aligned))
 
 
 def of_one_shape(call: Call) -> Sequence[Value]:
-    """As `elementwise`, for operations whose inputs do not broadcast: they must have one shape."""
+    """Compute all records at once, for elementwise operations without broadcasting: the inputs must have one shape."""
     rows = [spread(each, call.num_records).stacked for each in call.inputs]
     shapes = {None if each is None else each.shape for each in rows}
     if len(shapes) > 1 or None in shapes:
@@ -61,10 +61,10 @@ def of_one_shape(call: Call) -> Sequence[Value]:
 
 
 def leading(*, rank: int = 0) -> Rule:
-    """Return the rule of operations on the last axes of their first input, which takes any number of axes in front.
+    """Return the rule of an operation on the last axes of its first input, which accepts any number of leading axes.
 
     Args:
-        rank: Axes that the operation itself needs.
+        rank: Number of axes that the operation needs.
     """
 
     def rule(call: Call) -> Sequence[Value]:
@@ -77,14 +77,14 @@ def leading(*, rank: int = 0) -> Rule:
 
 
 def has_rows(values: Sequence[Value]) -> bool:
-    """Tell if one of some values differs from record to record."""
+    """Return whether one of the values differs between records."""
     return any(isinstance(each, Rows) for each in values)
 
 
 def align(values: Sequence[Value]) -> list[Array] | None:
-    """Return arrays that broadcast as the values of one record do; None if some have no common shape.
+    """Return arrays that broadcast like the values of one record, or None if the shapes of some values differ.
 
-    They are contiguous: NumPy computes others by other instructions, whose last bit may differ.
+    The arrays are contiguous: for others, NumPy uses different instructions, and the last bit of a result may differ.
     """
     rows = [each.stacked for each in values if isinstance(each, Rows)]
     if any(each is None for each in rows):
@@ -94,7 +94,7 @@ def align(values: Sequence[Value]) -> list[Array] | None:
 
 
 def _array(value: Value) -> Array:
-    return value.values if isinstance(value, Rows) else value  # type: ignore[return-value]  # no lists are left
+    return value.values if isinstance(value, Rows) else value  # type: ignore[return-value]  # lists are excluded before
 
 
 def _aligned(value: Value, rank: int) -> Array:
@@ -108,8 +108,8 @@ def checked(call: Call, outputs: Sequence[Array]) -> Sequence[Value]:
     """Return arrays as `Rows`.
 
     Raises:
-        CannotJoin: One has another number of rows than there are records.
+        CannotJoin: The number of rows of an array is not the number of records.
     """
     if any(not each.ndim or len(each) != call.num_records for each in outputs):
-        raise CannotJoin(f"{call.num_records} records gave the shapes {[each.shape for each in outputs]}")
+        raise CannotJoin(f"expected {call.num_records} rows, got the shapes {[each.shape for each in outputs]}")
     return [Rows(each) for each in outputs]

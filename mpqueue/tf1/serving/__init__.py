@@ -1,8 +1,8 @@
-"""Queues of a server: those of one shared name are one queue for all programs that are connected to it.
+"""Queues of a server: queues with the same shared name are one queue for all connected programs.
 
-From the ground up; a module imports only from its own line and the lines above it::
+From the bottom layer up. A module imports only modules of the same line and of lines above::
 
     connect.py   connects a program to the queues of a server
-    desk.py      tells where a server's queues are
-    server.py    a server of queues only
+    desk.py      sends the address of a server's queues to clients
+    server.py    a server for queues only
 """

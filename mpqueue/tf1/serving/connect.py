@@ -1,11 +1,11 @@
-"""Connects a program to the queues of a server: those of one shared name are one queue for all that are connected.
+"""Connects a program to the queues of a server. Queues with the same shared name are one queue for all programs.
 
-    Hello("queues")  ------------------------------>    to the server's socket, as a consumer of batches
+    Hello("queues")  ------------------------------>    to the server's socket, as for a consumer of batches
                      <------------------------------    Welcome: path and token of the hub; the connection ends
-    the messages of a queue that is elsewhere  ---->    to the hub, see `mpqueue.tf1.queues.wire`
+    records of remote queues  --------------------->    to the hub, see `mpqueue.tf1.queues.wire`
 
-The hub serves processes of the server's own user only: all of them can write to the memory in which elements lie, so
-that they trust each other with their data, as threads do. But nothing that one of them sends is run by another one.
+The hub only serves processes of the server's own user, since all of them can write to the memory of the elements. Like
+threads, they must trust each other with their data. But no process runs code that another process has sent.
 """
 
 import os
@@ -27,19 +27,19 @@ from mpqueue.transport.credentials import Address
 from mpqueue.transport.framing import close_descriptors
 
 _ANSWER_S = 5.0
-_PAUSE_S = 0.02  # after a server that was gone before it answered
+_PAUSE_S = 0.02  # before the next attempt, if the server has closed the connection without an answer
 
 
 def connect(name: str, timeout: float | None = None, *, uid: int | None = None) -> "QueueConnection":
-    """Use the queues of a server inside of a ``with`` block.
+    """Use the queues of a server inside a ``with`` block.
 
-    A `FIFOQueue`, `PaddingFIFOQueue` or `RandomShuffleQueue` with a ``shared_name`` that is made in the block, in this
-    thread or in one that is in no such block itself, is one queue for all processes that are connected to this server.
-    It lives there until the server ends, and keeps its elements while nobody is connected. A queue without a
-    ``shared_name`` stays this process's own. Queues that were made in the block work on after it.
+    Inside the block, a `FIFOQueue`, `PaddingFIFOQueue` or `RandomShuffleQueue` with a ``shared_name`` is one queue for
+    all processes that are connected to the server. This applies to this thread, and to threads that are in no such
+    block. The server owns the queue, which keeps its elements until the server stops, even if no program is connected.
+    A queue without a ``shared_name`` is local. Queues that were created in the block remain usable after it.
 
-    Workers of loaders and runners that are started in the block, and forked processes, are connected, too. Blocks may
-    be nested: the innermost one counts.
+    Workers of loaders and runners that are started in the block, and forked processes, are connected, too. Blocks can
+    be nested; the innermost one applies.
 
     Example:
         Two programs with one queue::
@@ -55,27 +55,27 @@ def connect(name: str, timeout: float | None = None, *, uid: int | None = None) 
                     assert same.dequeue() == 7
 
     Args:
-        name: The server's name, or the path of its folder.
-        timeout: Seconds to wait for a server that is not there yet; None: as long as it takes.
-        uid: The user whose server is meant, by number; a server of any other user is refused. None: this user. Queues
-            are for the server's own user, and root.
+        name: The server's name, or the path of its directory.
+        timeout: Maximum time in seconds to wait for the server to start. None: wait indefinitely.
+        uid: Numeric id of the user that must own the server. None: this user. Only the server's own user and root can
+            use its queues.
 
     Returns:
-        The context manager; the connection is made when the block is entered.
+        A context manager. It connects when the block is entered.
 
     Raises:
-        TypeError: ``name`` is no text, or ``timeout`` or ``uid`` no number.
-        ValueError: It is no name of a server, or no user; or ``timeout`` is negative.
+        TypeError: ``name`` is not a string, or ``timeout`` or ``uid`` is not a number.
+        ValueError: ``name`` is not a valid server name, ``uid`` is not a valid user, or ``timeout`` is negative.
     """
     return QueueConnection(ServerDirectory.of(name, uid), checked_timeout(timeout))
 
 
 class QueueConnection:
-    """A block in which the queues of a server are used; see `connect`.
+    """Context manager for using the queues of a server; see `connect`.
 
     Args:
-        directory: Where the server lives.
-        timeout: Seconds to wait for it, None: as long as it takes.
+        directory: Directory of the server.
+        timeout: Maximum time in seconds to wait for the server, or None.
     """
 
     def __init__(self, directory: ServerDirectory, timeout: float | None) -> None:
@@ -83,15 +83,15 @@ class QueueConnection:
         self._entry: ExitStack | None = None
 
     def __enter__(self) -> Self:
-        """Connect.
+        """Connect to the server.
 
         Raises:
-            ServiceError: There was no server in time, or it has refused; or what has the name is another user's. The
-                text says why.
+            ServiceError: The server did not start in time, rejected the connection, or belongs to a different user. The
+                message states the reason.
             RuntimeError: The block was entered already.
         """
         if self._entry is not None:
-            raise RuntimeError(f"{self!r} is entered already: call mpqueue.train.connect again for another block")
+            raise RuntimeError(f"{self!r} was entered already. Call mpqueue.train.connect again for another block.")
         directory = find_queues(self._directory, self._timeout)
         with ExitStack() as entry:
             entry.enter_context(lookup.at(Lookup(directory)))
@@ -108,10 +108,10 @@ class QueueConnection:
 
 
 def find_queues(directory: ServerDirectory, timeout: float | None) -> QueueDirectory:
-    """Ask a server where its queues are, and see that they can be used.
+    """Request the address of a server's queues, and check that they are reachable.
 
     Raises:
-        ServiceError: There was no server in time, it has refused, or it cannot be reached from here.
+        ServiceError: The server did not start in time, rejected the connection, or its queues cannot be reached.
     """
     deadline = None if timeout is None else time.monotonic() + timeout
     while True:
@@ -120,7 +120,7 @@ def find_queues(directory: ServerDirectory, timeout: float | None) -> QueueDirec
             break
         if deadline is not None and time.monotonic() >= deadline:
             raise ServiceError(
-                f"the server {directory.name!r} ends each connection without an answer: see what it has logged"
+                f"Server {directory.name!r} closes each connection without an answer. See the server's log."
             )
         time.sleep(_PAUSE_S)
     address = Address(_path_in(directory, welcome), directory.uid, bytes.fromhex(welcome.queues_token or ""))
@@ -129,39 +129,41 @@ def find_queues(directory: ServerDirectory, timeout: float | None) -> QueueDirec
         connection(QueuePlace(address, 0, found.process_id, found.server))
     except OpError as error:
         raise ServiceError(
-            f"the queues of the server {welcome.name!r} cannot be used from here, at {address}: {error}. Both "
-            "must be of one user, on one machine; in containers that share the server's folder"
+            f"Cannot connect to the queues of server {welcome.name!r} at {address}: {error} Both processes must run as "
+            "the same user on one machine. In containers, they must share the server's directory."
         ) from error
     return found
 
 
 def _greet(directory: ServerDirectory, deadline: float | None) -> Welcome | None:
-    """Exchange handshakes; None if the server was gone before it answered."""
+    """Exchange handshakes; return None if the server closed the connection before it answered."""
     connection_to_server = directory.connect(deadline)
     try:
-        patience = None if deadline is None else max(deadline, time.monotonic() + _ANSWER_S)  # it is there, and busy
+        # The server exists and may be busy, so wait at least `_ANSWER_S` for its answer.
+        patience = None if deadline is None else max(deadline, time.monotonic() + _ANSWER_S)
         found = converse(
             connection_to_server, Hello(purpose="queues"), patience,
-            f"the server {directory.name!r} has not answered in time: it is busy, or stopped by a signal",
+            f"Server {directory.name!r} did not answer in time: it is busy, or stopped by a signal.",
         )  # fmt: skip
     finally:
         descriptors.close_object(connection_to_server)
     if found is None:
         return None
     welcome, fds = found
-    close_descriptors(fds)  # an answer about queues has none
+    close_descriptors(fds)  # answers about queues contain no descriptors
     return welcome
 
 
 def _path_in(directory: ServerDirectory, welcome: Welcome) -> str:
-    """The whole path of the hub's socket; a file's name is one in the folder of the server, as it is seen from here."""
+    """Return the full path of the hub's socket. A file name is relative to the server's directory in this container."""
     path = welcome.queues
     if not path:
-        raise ServiceError(f"the server {directory.name!r} has no queues: it serves batches only (mpqueue.attach)")
+        raise ServiceError(f"Server {directory.name!r} has no queues. It serves only batches: use mpqueue.attach().")
     if path.startswith("\0"):
         return path
+    # A path outside of the server's directory could lead to another user's socket.
     if os.path.basename(path) != path:
         raise ServiceError(
-            f"the server {directory.name!r} says that its queues are at {path!r}, which is no file of its"
+            f"Server {directory.name!r} sent the address {path!r} of its queues, which is not in its directory."
         )
     return os.path.join(directory.folder, path)

@@ -1,4 +1,4 @@
-"""Tells peers where the queues of a server are; the first peer makes the server create their directory."""
+"""Sends the address of a server's queues to clients, and creates the queue host at the first request."""
 
 import os
 
@@ -9,13 +9,15 @@ from mpqueue.tf1.queues.host import QueueHost
 
 
 class QueueDesk:
-    """See the module's head. Used by the server's thread, but for `close`.
+    """Answers requests for the address of a server's queues.
+
+    Only the server's thread may use it, except for `close`.
 
     Args:
-        directory: Of the server, which has claimed it.
+        directory: Directory of the server, which the server has claimed.
 
     Attributes:
-        host: The directory of the queues; None: nobody has asked for it.
+        host: The queue host, or None before the first request.
     """
 
     def __init__(self, directory: ServerDirectory) -> None:
@@ -23,17 +25,17 @@ class QueueDesk:
         self.host: QueueHost | None = None
 
     def answer(self, peer: Peer, reception: Reception) -> None:
-        """Tell a stranger, and end its connection."""
+        """Send the address to a new connection, and close it."""
         uid = peer.credentials.uid
         if uid not in (os.geteuid(), 0):
-            # Elements lie in memory that all who are connected can write to.
-            reception.refuse(peer, f"uid {uid} may not use the queues of uid {os.geteuid()}: they are its own")
+            # All connected processes can write to the memory of the elements.
+            reception.refuse(peer, f"uid {uid} may not use the queues of uid {os.geteuid()}")
             return
         try:
             if self.host is None:
                 self.host = QueueHost(self._directory.folder)
         except OSError as error:
-            reception.refuse(peer, f"there is no room for queues: {error}")
+            reception.refuse(peer, f"cannot create queues: {error}")
             return
         welcome = Welcome(
             name=self._directory.name, mode=None, world=None, job="", length=None, epoch=0, window=0, segment_bytes=0,
@@ -44,6 +46,6 @@ class QueueDesk:
         reception.drop(peer)
 
     def close(self) -> None:
-        """End all queues, if the server's thread has ended."""
+        """Delete all queues. The server's thread must not be running."""
         if self.host is not None:
             self.host.stop()

@@ -1,6 +1,6 @@
-"""`QueueServer`: a server that has queues, and no batches; what ``mpqueue.Server(name, None)`` makes.
+"""`QueueServer`: a server for queues without batches, which ``mpqueue.Server(name, None)`` creates.
 
-strangers' handshakes: this thread          the messages of queues: the thread of the `QueueHost`
+One thread handles the handshakes of new connections. The thread of the `QueueHost` handles the records of queues.
 """
 
 import contextlib
@@ -22,46 +22,46 @@ from mpqueue.tf1.serving.desk import QueueDesk
 
 
 class QueueServer(Server):
-    """A directory for the queues of several programs; see `mpqueue.train.connect`.
+    """A server for the queues of several programs; see `mpqueue.train.connect`.
 
     Args:
-        name: By which programs find it; or the path of a folder, with a slash in it.
+        name: Name for connecting to the server, or the path of a directory that contains a slash.
         source: None.
 
     Attributes:
-        name: As given.
-        folder: Where it lives: containers mount this.
+        name: Name of the server.
+        folder: Directory of the server, for mounting it in containers.
 
     Raises:
-        TypeError: ``name`` is no text.
-        ValueError: It is no name of a server; or there are options, which are all of batches.
+        TypeError: ``name`` is not a string.
+        ValueError: ``name`` is not a valid server name; or there are options, which only apply to batches.
     """
 
     def __init__(self, name: str, source: None = None, **options: Never) -> None:  # noqa: ARG002 - as `Server` has it
         if options:
-            raise ValueError(f"a server of queues only (source=None) has no options, got {', '.join(sorted(options))}")
+            raise ValueError(f"A server without a source takes no options, got {', '.join(sorted(options))}.")
         self._directory = ServerDirectory.of(name)
         self.name, self.folder = self._directory.name, self._directory.folder
         self._lock = RLock()
         self._serving: _Serving | None = None
 
     def start(self) -> Self:
-        """Take the name, and serve.
+        """Claim the name and start serving.
 
         Raises:
-            ServiceError: Another server has the name, or the folder cannot be had.
-            ServiceStateError: It runs already.
-            OSError: There are not enough descriptors or threads, or no address space.
+            ServiceError: A server with this name exists, or the directory cannot be used.
+            ServiceStateError: The server is running already.
+            OSError: There are not enough descriptors, threads or address space.
         """
         with self._lock:
             if self._serving is not None:
-                raise ServiceStateError(f"the server {self.name!r} runs already: call stop() before start()")
+                raise ServiceStateError(f"Server {self.name!r} is running already. Call stop() before start().")
             self._serving = _Serving(self._directory.claim(is_open_to_others=False))
             registry.show(self, is_quiet=True)
         return self
 
     def stop(self, timeout: float | None = None) -> None:  # noqa: ARG002 - there are no workers to wait for
-        """End all queues, and give up the name; calls that wait in them fail. Idempotent, from any thread."""
+        """Delete all queues and release the name. Waiting calls fail. Idempotent; may be called in any thread."""
         with self._lock:
             serving, self._serving = self._serving, None
             if serving is not None:
@@ -69,26 +69,26 @@ class QueueServer(Server):
                 serving.stop()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until the server was stopped; return False if it was not within ``timeout`` seconds.
+        """Wait until the server was stopped; return False on timeout.
 
         Raises:
-            ServiceStateError: It does not run.
-            TypeError: ``timeout`` is no number.
-            ValueError: It is not a number (NaN).
+            ServiceStateError: The server is not running.
+            TypeError: ``timeout`` is not a number.
+            ValueError: ``timeout`` is NaN.
         """
         timeout = checked_wait(timeout)
         serving = self._serving
         if serving is None:
-            raise ServiceStateError(f"the server {self.name!r} does not run: call start() before wait()")
+            raise ServiceStateError(f"Server {self.name!r} is not running. Call start() before wait().")
         serving.thread.join(timeout)
         return not serving.thread.is_alive()
 
     def statistics(self) -> ServerStatistics:
-        """Return counters of no batches and no consumers."""
+        """Return empty counters, because there are neither batches nor consumers."""
         return ServerStatistics()
 
     def report(self) -> dict[str, Any]:
-        """Return what `mpqueue top` shows of the server."""
+        """Return the values that `mpqueue top` shows."""
         serving = self._serving
         return {
             "kind": "Server",
@@ -109,7 +109,7 @@ class QueueServer(Server):
 
 
 class _Serving:
-    """A server between `start` and `stop`."""
+    """The resources of a running server."""
 
     def __init__(self, claim: Claim) -> None:
         self._process_id = os.getpid()
@@ -128,12 +128,12 @@ class _Serving:
         self.thread = JoinedThread(self._serve, "mpqueue-server")
         try:
             self.thread.start()
-        except BaseException:  # nobody else would give the name back
+        except BaseException:  # without a thread, the name would never be released
             self._undo.close()
             raise
 
     def stop(self) -> None:
-        """End the thread, and all that it serves; nothing in a forked child."""
+        """Stop the thread and delete all queues. No-op in a forked child."""
         if os.getpid() == self._process_id:
             self._is_stopping = True
             self._wakeup.wake()
@@ -152,4 +152,4 @@ class _Serving:
         if peer.hello.purpose == "queues":
             self.desk.answer(peer, self._reception)
         else:
-            self._reception.refuse(peer, "it has no batches: it serves queues only (mpqueue.train.connect)")
+            self._reception.refuse(peer, "the server has no batches, only queues: use mpqueue.train.connect()")

@@ -1,7 +1,7 @@
-"""Values and static shapes by TensorFlow's rules, beyond those that `mpqueue.values` needs for Examples.
+"""Values and static shapes by TensorFlow's rules, in addition to the rules in `mpqueue.values`.
 
-From the ground up; a module imports only from its own line and the lines above it::
+From the bottom layer up. A module imports only modules of the same line and of lines above::
 
-    shapes.py       lists of static shapes; shapes compared, merged and printed
-    conversion.py   arrays from values without a given dtype, and from fed values
+    shapes.py       lists of static shapes; comparing, merging and printing shapes
+    conversion.py   arrays from values without a dtype, and from fed values
 """

@@ -1,4 +1,4 @@
-"""Static shapes: one for each component, and what is known of one from several sides."""
+"""Static shapes of components: validation, comparison and merging."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,11 +16,11 @@ def as_shapes(value: Any, count: int) -> list[Shape]:
     if hasattr(value, "as_list"):
         value = [value]
     if not isinstance(value, Sequence) or isinstance(value, str | bytes):
-        raise TypeError(f"shapes must be a list of shapes, one for each component, got {value!r}")
+        raise TypeError(f"shapes must be a list of shapes, one for each component, got {value!r}.")
     if all(item is None or hasattr(item, "__index__") for item in value):
         value = [value]
     if len(value) != count:
-        raise ValueError(f"got {len(value)} shapes for {count} components: give one shape for each dtype")
+        raise ValueError(f"Expected {count} shapes, one for each dtype, got {len(value)}.")
     return [as_shape(item) for item in value]
 
 
@@ -32,8 +32,8 @@ def as_known_shapes(value: Any, count: int, class_name: str) -> list[Shape] | No
     for shape in shapes:
         if not is_fully_known(shape):
             raise ValueError(
-                f"a {class_name} needs fully known shapes, got {shape}: use a PaddingFIFOQueue for dimensions that "
-                "vary, or give no shapes and dequeue one by one"
+                f"{class_name} requires fully known shapes, got {shape}. Use PaddingFIFOQueue for dimensions that "
+                "vary, or give no shapes and dequeue elements one by one."
             )
     return shapes
 
@@ -44,7 +44,7 @@ def is_fully_known(shape: Shape) -> bool:
 
 
 def is_compatible(shape: Sequence[int | None] | None, known: Shape) -> bool:
-    """Return whether one array can have both shapes; an unknown rank or dimension matches any."""
+    """Return whether an array can have both shapes. An unknown rank or dimension matches any."""
     if known is None or shape is None:
         return True
     return len(shape) == len(known) and all(
@@ -53,17 +53,17 @@ def is_compatible(shape: Sequence[int | None] | None, known: Shape) -> bool:
 
 
 def common_shape(one: Shape, other: Shape) -> Shape:
-    """Return a shape that covers both: dimensions that differ become None, and so does a rank that differs."""
+    """Return a shape that covers both. Different dimensions or ranks become None."""
     if one is None or other is None or len(one) != len(other):
         return None
     return tuple(left if left == right else None for left, right in zip(one, other, strict=True))
 
 
 def merged_size(left: int | None, right: int | None) -> int | None:
-    """Return the size of a dimension that is known from two sides, each of which may be None.
+    """Return the size of a dimension from two sources, where None is unknown.
 
     Raises:
-        ValueError: Both are known, and they differ.
+        ValueError: Both sizes are known, and they differ.
     """
     if left is None or right is None:
         return right if left is None else left
@@ -73,7 +73,7 @@ def merged_size(left: int | None, right: int | None) -> int | None:
 
 
 def merged(left: Shape, right: Shape) -> Shape:
-    """Return the shape of an array that is known from two sides.
+    """Return a shape from two sources, which may be partially known.
 
     Raises:
         ValueError: No array has both shapes.
@@ -81,7 +81,7 @@ def merged(left: Shape, right: Shape) -> Shape:
     if left is None or right is None:
         return right if left is None else left
     if not is_compatible(left, right):
-        raise ValueError(f"Shapes {text(left)} and {text(right)} are not compatible")
+        raise ValueError(f"Shapes {text(left)} and {text(right)} are not compatible.")
     return tuple(map(merged_size, left, right))
 
 

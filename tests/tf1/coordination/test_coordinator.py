@@ -368,10 +368,10 @@ def test_an_error_of_a_member_while_it_is_joined_surfaces(coord):
 
 @pytest.mark.parametrize("given", [3, threading.Thread(target=print)])
 def test_what_is_no_list_of_threads_is_refused(given):
-    with pytest.raises(TypeError, match="join takes a list of threads or None, got"):
+    with pytest.raises(TypeError, match="threads must be a list of threads or None, got"):
         Coordinator().join(given)
 
 
 def test_a_stop_callback_that_cannot_be_called_is_refused():
-    with pytest.raises(TypeError, match="a stop callback is a function without arguments, got 3"):
+    with pytest.raises(TypeError, match="callback must be a callable without arguments, got 3"):
         Coordinator().add_stop_callback(3)

@@ -394,7 +394,7 @@ def test_who_has_taken_the_address_of_a_dead_owner_is_told_nothing_and_the_proxi
         assert proxy.should_stop()
         thread.join(DEADLOCK_S)
     assert sum(map(len, said)) == 48  # a challenge, and a proof
-    assert "somebody else listens in its place" in caplog.text
+    assert "another process listens at its address" in caplog.text
 
 
 def test_another_user_there_is_told_nothing(monkeypatch, caplog):

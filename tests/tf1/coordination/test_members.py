@@ -17,7 +17,7 @@ def test_a_timeout_is_a_number_of_seconds_or_none(timeout, seconds):
 
 @pytest.mark.parametrize("timeout", [-1, -0.001, math.nan, -math.inf])
 def test_a_negative_timeout_and_nan_are_value_errors(timeout):
-    with pytest.raises(ValueError, match="timeout must be at least 0 seconds, or None to wait for ever; got"):
+    with pytest.raises(ValueError, match="timeout must be at least 0 seconds, or None to wait indefinitely, got"):
         checked_timeout(timeout)
 
 

@@ -161,13 +161,13 @@ def test_a_default_of_another_dtype_is_refused(default):
         mpqueue.decode_csv(["1"], [default])
     if default is not None and np.asarray(default).dtype == np.int16:
         assert str(caught.value) == (
-            "record_defaults[0] has dtype int16; a column is one of float32, float64, int32, int64, string"
+            "record_defaults[0] must have one of the dtypes float32, float64, int32, int64, string, got int16."
         )
 
 
 @pytest.mark.parametrize("default", [[1, 2], [[1]], np.array([[1.0]])])
 def test_a_default_is_one_value(default):
-    with pytest.raises(ValueError, match=r"record_defaults\[0\] has shape"):
+    with pytest.raises(ValueError, match=r"record_defaults\[0\] must be one value"):
         mpqueue.decode_csv(["1"], [default])
 
 
@@ -179,7 +179,7 @@ def test_a_default_that_is_no_float32_is_rounded():
 
 
 def test_no_columns_are_refused():
-    with pytest.raises(ValueError, match="record_defaults is empty"):
+    with pytest.raises(ValueError, match="record_defaults must not be empty"):
         mpqueue.decode_csv(["1"], [])
 
 

@@ -18,9 +18,9 @@ def told(record, delim=b",", use_quote_delim=True, most=MANY):
         return error.field, error.reason.partition(":")[0]
 
 
-INSIDE = "has a quote or a line break inside, which only a quoted field may"
+INSIDE = "has a quote or line break, which is only allowed in a quoted field"
 AFTER = "has text after its closing quote"
-OPEN = "has an opening quote and no closing one"
+OPEN = "has an opening quote, but no closing quote"
 
 
 @pytest.mark.parametrize(

@@ -286,7 +286,7 @@ def test_nesting_is_bounded(depth, fits):
 
 def test_the_record_and_the_place_are_named():
     with pytest.raises(
-        InvalidArgumentError, match=r"record 1 is no Example in JSON: it has a field 'x'.* at character 5"
+        InvalidArgumentError, match=r"Record 1 is not an Example in JSON: it has an unknown field 'x'.* at character 5"
     ):
         mpqueue.decode_json_example(["{}", '{"x":1}'])
 

@@ -58,7 +58,7 @@ def test_the_record_of_another_length_is_named():
 
 
 def test_a_length_that_is_no_multiple_is_told():
-    with pytest.raises(InvalidArgumentError, match="3 bytes, which is not a multiple of the 2 bytes"):
+    with pytest.raises(InvalidArgumentError, match="must be a multiple of the item size 2, got 3"):
         mpqueue.decode_raw(b"abc", "int16")
 
 

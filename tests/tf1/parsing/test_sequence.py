@@ -106,7 +106,7 @@ def test_missing_sparse_features_are_empty():
             {"x": mpqueue.VarLenFeature("int64")},
             "step 1: feature 'x' is float32",
         ),
-        (b"\xff", {"c": mpqueue.VarLenFeature("int64")}, None, "is no serialized SequenceExample; it has 1 bytes"),
+        (b"\xff", {"c": mpqueue.VarLenFeature("int64")}, None, "is not a serialized SequenceExample; it has 1 bytes"),
     ],
 )
 def test_what_is_wrong_is_told_with_the_name(record, context, lists, message):

@@ -249,7 +249,7 @@ def test_text_is_fed_as_bytes():
 
 
 def test_an_object_is_refused_in_plain_words():
-    with pytest.raises(TypeError, match="x is neither numbers nor text"):
+    with pytest.raises(TypeError, match="x must be numeric or a string"):
         infer_array(object(), "x")
 
 

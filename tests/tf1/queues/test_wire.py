@@ -65,7 +65,7 @@ def test_records_in_any_pieces_with_anything_between_are_found(caplog):
                 found += reader.cut(data[start : start + size])
             assert found == [*expected, expected[0]], (foreign, size)
             assert reader._rest == b""
-    assert "31 bytes were dropped" in caplog.text  # in pieces of any size
+    assert "Dropped 31 bytes" in caplog.text  # in pieces of any size
 
 
 def test_what_is_dropped_is_counted_and_what_is_not_is_not_reported(caplog):
@@ -73,8 +73,8 @@ def test_what_is_dropped_is_counted_and_what_is_not_is_not_reported(caplog):
     assert reader.cut(b"foreign" + record(reader.mark, 1)) == [RECORD.unpack(record(reader.mark, 1))]
     (told,) = caplog.messages
     assert told == (
-        "7 bytes were dropped that came through the pipe of this process's queues and are no message about a queue: "
-        "another process that uses them has written to a descriptor that is not its own"
+        "Dropped 7 bytes in the pipe of this process's queues, which are not a record: "
+        "another process that uses the queues has written to a file descriptor that it had closed"
     )
     caplog.clear()
     good = record(reader.mark, 1)

@@ -220,7 +220,7 @@ def test_a_bomb_costs_memory_only_for_what_is_taken(bombs, kind):
 def test_a_record_that_is_a_bomb_is_data_loss_before_it_is_unpacked(bombs, kind):
     def read():
         reader = mpqueue.TFRecordReader(options=kind, max_record_bytes=MEBIBYTE)
-        with pytest.raises(errors.DataLossError, match="claims 209715200 bytes, max_record_bytes allows 1048576"):
+        with pytest.raises(errors.DataLossError, match="record has 209715200 bytes, but max_record_bytes is 1048576"):
             reader.read(FakeQueue(bytes(bombs / f"record.{kind}")))
 
     assert peak_of(read) < 3 * MEBIBYTE
@@ -231,7 +231,7 @@ def test_a_claim_below_the_bound_costs_memory_only_for_what_is_there(tmp_path):
     (tmp_path / "r").write_bytes(length + frame(length)[1] + bytes(1000))
 
     def read():
-        with pytest.raises(errors.DataLossError, match="536870916 bytes should follow the header, 1000 do"):
+        with pytest.raises(errors.DataLossError, match="expected 536870916 bytes after the header, got 1000"):
             mpqueue.TFRecordReader().read(FakeQueue(bytes(tmp_path / "r")))
 
     assert peak_of(read) < 40 * MEBIBYTE
@@ -242,7 +242,7 @@ def test_a_line_without_end_costs_memory_only_up_to_the_bound(tmp_path):
         file.truncate(2**40)
 
     def read():
-        with pytest.raises(errors.DataLossError, match=r"line 1 has .* max_record_bytes allows 1048576"):
+        with pytest.raises(errors.DataLossError, match=r"line 1 has .* max_record_bytes is 1048576"):
             mpqueue.TextLineReader(max_record_bytes=MEBIBYTE).read(FakeQueue(bytes(tmp_path / "t")))
 
     assert peak_of(read) < 4 * MEBIBYTE
@@ -262,7 +262,7 @@ def test_the_end_of_a_file_that_never_ends_is_not_waited_for():
 
 @pytest.mark.parametrize("queue", [3, "names.txt", ["names.txt"]])
 def test_what_is_no_queue_is_refused(queue):
-    with pytest.raises(TypeError, match="a reader takes its work from a queue of names of files, got"):
+    with pytest.raises(TypeError, match="queue must be a queue of file names, got"):
         mpqueue.TextLineReader().read(queue)
 
 

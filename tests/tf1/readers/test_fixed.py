@@ -60,11 +60,11 @@ def test_a_header_longer_than_the_file_ends_it_with_out_of_range_and_it_does_not
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"record_bytes": 0}, "record_bytes must be 1 or more, got 0"),
-        ({"record_bytes": -1}, "record_bytes must be 1 or more, got -1"),
-        ({"record_bytes": 1, "header_bytes": -1}, "header_bytes must be 0 or more"),
-        ({"record_bytes": 1, "footer_bytes": -2}, "footer_bytes must be 0 or more"),
-        ({"record_bytes": 1, "hop_bytes": -3}, "hop_bytes must be 0 or more"),
+        ({"record_bytes": 0}, "record_bytes must be at least 1, got 0"),
+        ({"record_bytes": -1}, "record_bytes must be at least 1, got -1"),
+        ({"record_bytes": 1, "header_bytes": -1}, "header_bytes must be at least 0"),
+        ({"record_bytes": 1, "footer_bytes": -2}, "footer_bytes must be at least 0"),
+        ({"record_bytes": 1, "hop_bytes": -3}, "hop_bytes must be at least 0"),
         ({"record_bytes": 1, "encoding": "ZIP"}, "encoding must be .* got 'ZIP'"),
     ],
 )
@@ -78,7 +78,7 @@ def test_what_cannot_be_unpacked_is_data_loss_at_every_read(tmp_path, encoding):
     (tmp_path / "f").write_bytes(b"not packed at all")
     reader, queue = mpqueue.FixedLengthRecordReader(1, encoding=encoding), FakeQueue(*[bytes(tmp_path / "f")] * 2)
     for _ in range(3):
-        with pytest.raises(errors.DataLossError, match=f"f: broken {encoding} stream after 0 unpacked bytes"):
+        with pytest.raises(errors.DataLossError, match=f"f: corrupt {encoding} stream after 0 decompressed bytes"):
             reader.read(queue)
     assert queue.size() == 1
 

@@ -170,7 +170,7 @@ def test_a_truncated_file_ends_there_or_is_data_loss(tmp_path):
     reader, queue = mpqueue.TFRecordReader(), FakeQueue(bytes(tmp_path / "r"))
     reader.read(queue)
     os.truncate(tmp_path / "r", 2 * BLOCK_BYTES)
-    with pytest.raises(errors.DataLossError, match=r"bad record at offset \d+: the file ends in it"):
+    with pytest.raises(errors.DataLossError, match=r"corrupt record at offset \d+: the file is truncated"):
         while True:
             reader.read(queue)
     lines = tmp_path / "t"

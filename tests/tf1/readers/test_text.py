@@ -56,13 +56,13 @@ def test_header_lines_are_skipped_and_counted(tmp_path):
 
 
 def test_a_negative_number_of_header_lines_is_refused_at_once():
-    with pytest.raises(errors.InvalidArgumentError, match="skip_header_lines must be 0 or more, got -1"):
+    with pytest.raises(errors.InvalidArgumentError, match="skip_header_lines must be at least 0, got -1"):
         mpqueue.TextLineReader(skip_header_lines=-1)
 
 
 @pytest.mark.parametrize("bound", [0, -5])
 def test_a_bound_below_one_is_refused(bound):
-    with pytest.raises(ValueError, match=f"max_record_bytes must be 1 or more, got {bound}"):
+    with pytest.raises(ValueError, match=f"max_record_bytes must be at least 1, got {bound}"):
         mpqueue.TextLineReader(max_record_bytes=bound)
 
 
@@ -73,7 +73,7 @@ def test_a_line_above_the_bound_is_an_error_after_the_good_ones_and_stays_one(tm
     reader, queue = mpqueue.TextLineReader(max_record_bytes=10), FakeQueue(bytes(tmp_path / "t"))
     assert reader.read_up_to(queue, 3)[1].tolist() == [b"good"] * 3
     for _ in range(3):
-        with pytest.raises(errors.DataLossError, match=r"t: line 4 has .* bytes, max_record_bytes allows 10"):
+        with pytest.raises(errors.DataLossError, match=r"t: line 4 has .* bytes, but max_record_bytes is 10"):
             reader.read(queue)
 
 

@@ -148,7 +148,7 @@ def test_a_server_without_a_source_is_one_of_queues_only(servers_directory):
 def test_one_name_has_one_server_and_is_free_after_it(servers_directory):
     with QueueServer("photos") as server:
         assert repr(server) == "<QueueServer 'photos': 0 queues>"
-        with pytest.raises(RuntimeError, match=r"runs already: call stop\(\)"):
+        with pytest.raises(RuntimeError, match=r"is running already. Call stop\(\)"):
             server.start()
         with pytest.raises(ServiceError, match=f"in use by the server in process {os.getpid()}"):
             QueueServer("photos").start()
@@ -161,7 +161,7 @@ def test_one_name_has_one_server_and_is_free_after_it(servers_directory):
 
 def test_waiting_ends_with_the_server(servers_directory):
     server = QueueServer("photos")
-    with pytest.raises(RuntimeError, match="does not run"):
+    with pytest.raises(RuntimeError, match="is not running"):
         server.wait()
     server.start()
     assert not server.wait(0.001)

@@ -143,7 +143,7 @@ class TestConnecting:
             with connection:
                 assert jobs().size() == size
                 jobs().enqueue(1)
-                with pytest.raises(RuntimeError, match="entered already"), connection:
+                with pytest.raises(RuntimeError, match="was entered already"), connection:
                     pass
                 assert jobs().size() == size + 1
         assert lookup.current() is None
@@ -258,7 +258,7 @@ class TestNames:
         with mpqueue.connect("photos"):
             RandomShuffleQueue(5, 1, "int32", seed=3, shared_name="jobs").enqueue(1)
             assert RandomShuffleQueue(5, 1, "int32", shared_name="jobs").size() == 1
-            with pytest.raises(InvalidArgumentError, match="seed 3, not 4"):
+            with pytest.raises(InvalidArgumentError, match="seed 3, got 4"):
                 RandomShuffleQueue(5, 1, "int32", seed=4, shared_name="jobs")
 
     def test_names_of_tensorflows_own_are_refused(self, server):

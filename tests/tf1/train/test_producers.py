@@ -75,7 +75,7 @@ def test_row_shape_is_merged_with_element_shape():
         (5, {}, ValueError, "scalar"),
         (None, {}, ValueError, "None"),
         ([[1], [2, 3]], {}, ValueError, "inhomogeneous"),
-        ({"a": 1}, {}, TypeError, "neither numbers nor text"),
+        ({"a": 1}, {}, TypeError, "must be numeric or a string"),
         ([1], {"num_epochs": 0}, ValueError, "num_epochs must be positive.* got 0"),
         ([1], {"num_epochs": -1}, ValueError, "num_epochs"),
         ([1], {"num_epochs": 1.5}, TypeError, "float"),

@@ -38,7 +38,7 @@ def test_known_shapes_have_no_unknown_dimension():
     assert shapes.as_known_shapes(None, 1, "FIFOQueue") is None
     assert shapes.as_known_shapes([[2], []], 2, "FIFOQueue") == [(2,), ()]
     for value in ([[None]], [None, []]):
-        with pytest.raises(ValueError, match="a FIFOQueue needs fully known shapes"):
+        with pytest.raises(ValueError, match="FIFOQueue requires fully known shapes"):
             shapes.as_known_shapes(value, len(value), "FIFOQueue")
 
 

@@ -110,7 +110,7 @@ def test_another_queue_under_a_shared_name_is_refused_in_a_worker():
         def __getitem__(self, index):
             FIFOQueue(31, "int64", [[]], shared_name="jobs")
 
-    with Loader(Finder(), workers=1) as loader, pytest.raises(InvalidArgumentError, match="capacity 30, not 31"):
+    with Loader(Finder(), workers=1) as loader, pytest.raises(InvalidArgumentError, match="capacity 30, got 31"):
         next(iter(loader))
     assert queue.size() == 0
 

@@ -31,7 +31,7 @@ def test_foreign_bytes_among_the_records_are_reported_and_lose_nothing(num_bytes
             witness.ask(lambda q, v: q.enqueue(v), value + 1)
         assert witness.ask(lambda q: q.dequeue_many(50)).tolist() == list(range(50))
         assert queue.dequeue_many(50, timeout=DEADLOCK_S).tolist() == list(range(50, 100))
-    assert "a descriptor that is not its own" in caplog.text
+    assert "a file descriptor that it had closed" in caplog.text
 
 
 def test_foreign_bytes_do_not_keep_a_call_that_waits_from_its_element():

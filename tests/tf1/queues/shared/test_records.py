@@ -30,7 +30,7 @@ def test_a_mark_with_a_kind_that_does_not_exist_is_foreign(caplog):
     records = RecordReader()
     good = RECORD.pack(records.mark | Up.ASK, 0, 1, 2, 3, 4, 5)
     assert records.cut(RECORD.pack(records.mark | 200, 0, 1, 2, 3, 4, 5) + good) == [RECORD.unpack(good)]
-    assert f"{RECORD.size} bytes were dropped" in caplog.text
+    assert f"Dropped {RECORD.size} bytes" in caplog.text
 
 
 def test_records_alone_are_not_reported(caplog):
