@@ -1,4 +1,4 @@
-"""Every test of queues within one process proves that it left no thread behind."""
+"""Check that no test of queues within one process leaves a thread behind."""
 
 import threading
 
@@ -10,7 +10,7 @@ from tf1.helpers.calls import DEADLOCK_S
 def no_thread_is_left(request):
     if (
         "shared" in request.path.parts
-    ):  # a shared queue's thread lives as long as the queue; the suite's fixture sees to it
+    ):  # a shared queue's thread exists as long as the queue; the suite's fixture checks it
         yield
         return
     before = set(threading.enumerate())

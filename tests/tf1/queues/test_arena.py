@@ -1,4 +1,4 @@
-"""The arena alone: blocks do not overlap, lie in memory that is reserved, and what is free goes back when it is short."""
+"""Tests of the arena alone: blocks are disjoint and in reserved memory, and free memory returns in a shortage."""
 
 from collections import Counter
 from functools import partial
@@ -15,11 +15,11 @@ PAGE, SLAB = 4096, 1 << 16
 
 
 class FakeSegment:
-    """A segment that counts pages instead of having them.
+    """A segment that only counts pages.
 
     Args:
-        size: Of address space.
-        max_pages: What the file system has.
+            size: Size of the address space.
+            max_pages: Number of pages that the file system has.
     """
 
     def __init__(self, size, max_pages):
@@ -30,7 +30,7 @@ class FakeSegment:
         assert offset % PAGE == end % PAGE == 0
         wanted = sorted(set(range(offset // PAGE, end // PAGE)) - self.pages)
         room = self.max_pages - len(self.pages)
-        self.pages.update(wanted[:room])  # as the kernel does: as many as there are
+        self.pages.update(wanted[:room])  # like the kernel: reserves as many pages as there are
         if len(wanted) > room:
             raise OSError("no room")
 
@@ -46,7 +46,7 @@ class FakeSegment:
 
 
 def arena_of(max_pages, size=1 << 30):
-    """An arena on a segment of its own."""
+    """Return an arena with a separate segment."""
     with pytest.MonkeyPatch.context() as patch:
         made = {"create_largest": lambda size_within: FakeSegment(size_within(size), max_pages)}
         patch.setattr(arena, "Segment", type("Fake", (), made))
@@ -57,7 +57,7 @@ def slab_bytes(size_class):
     return max(SLAB, -(-class_bytes(size_class) // PAGE) * PAGE)
 
 
-def test_a_size_class_is_the_smallest_that_holds_so_many_bytes():
+def test_class_for_returns_smallest_sufficient_class():
     for nbytes in [*range(1, 5000), *range(65_000, 66_000), (1 << 20) - 1, 1 << 20, (1 << 20) + 1, 10**9]:
         size_class = class_for(nbytes)
         assert class_bytes(size_class) >= nbytes
@@ -65,18 +65,18 @@ def test_a_size_class_is_the_smallest_that_holds_so_many_bytes():
     assert class_for(0) == 0
 
 
-def test_blocks_grow_by_16_bytes_and_from_1024_on_by_an_eighth_of_the_power_of_two_below():
+def test_block_sizes_grow_by_16_bytes_then_by_an_eighth_of_the_power_of_two():
     sizes = [class_bytes(size_class) for size_class in range(90)]
     assert sizes[:64] == [16 * number for number in range(1, 65)]
     assert sizes[64:73] == [1152, 1280, 1408, 1536, 1664, 1792, 1920, 2048, 2304]
     assert sizes == sorted(set(sizes))
 
 
-def test_a_token_leads_to_the_place_of_its_block():
+def test_token_encodes_offset_of_block():
     for size_class in (0, 63, 64, 200):
         for number in (0, 1, 1000):
             assert offset_of(first_token(size_class) + number) == number * class_bytes(size_class)
-    assert offset_of(first_token(3) + (1 << 44) - 1) == ((1 << 44) - 1) * 64  # the largest number of a class
+    assert offset_of(first_token(3) + (1 << 44) - 1) == ((1 << 44) - 1) * 64  # the largest block number of a class
     assert len({first_token(size_class) >> 44 for size_class in range(300)}) == 300
 
 
@@ -85,7 +85,7 @@ def test_address_space_is_bounded_and_in_whole_pages(largest, size):
     assert arena_of(100, largest).segment.size == size
 
 
-# Small blocks, blocks that are no divisors of a page, two of a slab, and blocks that are slabs.
+# Small blocks, blocks that do not divide a page, two blocks per slab, and one block per slab.
 CLASSES = [class_for(nbytes) for nbytes in (16, 32, 112, 1100, 28_000, 32_768, 60_000, 65_536, 200_000)]
 ARROWS = [
     "take",
@@ -101,12 +101,12 @@ ARROWS = [
 
 
 class ArenaAgainstAnOracle(AimingMachine):
-    """The oracle knows which blocks are taken, and in which order the free ones were given back."""
+    """The oracle knows the allocated blocks, and the order in which blocks were freed."""
 
     def make(self):
         self.arena = arena_of(self.choose([16, 40, 70, 150, 1000]), self.choose([1 << 30, 1 << 30, 1 << 20, 300_000]))
         self.taken = {size_class: [] for size_class in CLASSES}
-        self.given = {size_class: [] for size_class in CLASSES}  # after the last slab was cut or trimmed
+        self.given = {size_class: [] for size_class in CLASSES}  # since the last slab was cut or trimmed
         self.numbers = Counter()
 
     def moves(self):
@@ -138,7 +138,7 @@ class ArenaAgainstAnOracle(AimingMachine):
         grown = self.slabs()
         if grown == slabs:
             known = self.given[size_class][-count:]
-            assert tokens[-len(known) :] == known or not known  # what was given last is taken first
+            assert tokens[-len(known) :] == known or not known  # the blocks freed last are allocated first
             del self.given[size_class][-count:]
         else:
             self.given = {one: [] for one in CLASSES}
@@ -154,10 +154,10 @@ class ArenaAgainstAnOracle(AimingMachine):
         assert error.bytes_available == self.arena.segment.available_bytes()
         assert error.remedy.startswith("Dequeue more, use smaller elements")
         others = [one for one in CLASSES if one != size_class]
-        assert not any(self.idle(one) for one in others)  # or their memory would have served
+        assert not any(self.idle(one) for one in others)  # otherwise their memory would have been used
 
     def idle(self, size_class):
-        """How many slabs of a class hold no block that is taken, and could be given back."""
+        """Return the number of slabs of a class without allocated blocks."""
         taken = {offset_of(token) for token in self.taken[size_class]}
         slabs = self.arena._slabs.get(size_class, set())
         if not taken:
@@ -165,7 +165,7 @@ class ArenaAgainstAnOracle(AimingMachine):
         return len(slabs - taken) if slab_bytes(size_class) < 2 * class_bytes(size_class) else 0
 
     def give(self, size_class):
-        """Any of them, together with one of another class."""
+        """Free any of the blocks, together with a block of another class."""
         found = [self.taken[size_class].pop(self.choose(range(len(self.taken[size_class]))))]
         others = [one for one in CLASSES if self.taken[one] and one != size_class]
         if others:
@@ -213,28 +213,30 @@ class ArenaAgainstAnOracle(AimingMachine):
             assert len(set(free)) == len(free)
 
 
-def test_any_moves_leave_blocks_apart_and_in_reserved_memory():
+def test_random_operations_keep_blocks_disjoint_and_reserved():
     run_and_require(ArenaAgainstAnOracle, ARROWS, at_least=10, examples=150, steps=60)
 
 
-def test_blocks_come_from_the_front_of_a_slab_last():
+def test_blocks_are_taken_from_end_of_slab():
     blocks = arena_of(100)
     first = first_token(0)
     assert blocks.take(0, 2) == [first + 4094, first + 4095]
     blocks.give([first + 4094])
     assert blocks.take(0, 1) == [first + 4094]
-    assert blocks.take(0, 4095)[:2] == [first + 8191, first]  # a new slab is in front of what was there
+    assert blocks.take(0, 4095)[:2] == [first + 8191, first]  # a new slab is inserted before the free blocks
 
 
-def test_a_slab_begins_where_the_one_before_ends():
+def test_slab_begins_after_previous_slab():
     blocks = arena_of(1000)
     assert offset_of(blocks.take(class_for(65_536), 1)[0]) == 0
     assert offset_of(blocks.take(class_for(65_536), 1)[0]) == 65_536
     assert offset_of(blocks.take(class_for(40_960), 1)[0]) == 163_840  # a multiple of its block size
-    assert offset_of(blocks.take(class_for(65_536), 1)[0]) == 262_144  # ... and of the pages in use
+    assert (
+        offset_of(blocks.take(class_for(65_536), 1)[0]) == 262_144
+    )  # a multiple of its block size, after the pages in use
 
 
-def test_address_space_that_is_used_up_is_a_lack_of_memory():
+def test_exhausted_address_space_raises_shared_memory_full():
     blocks = arena_of(1000, 2 * SLAB)
     block = class_for(SLAB)
     taken = blocks.take(block, 2)
@@ -245,7 +247,7 @@ def test_address_space_that_is_used_up_is_a_lack_of_memory():
     assert blocks.take(block, 1) == taken[:1]
 
 
-def test_what_was_reserved_of_a_refused_slab_goes_back():
+def test_partial_reservation_of_failed_slab_is_released():
     blocks = arena_of(20)
     blocks.take(0, 1)
     with pytest.raises(SharedMemoryFull) as caught:
@@ -254,16 +256,16 @@ def test_what_was_reserved_of_a_refused_slab_goes_back():
     assert len(blocks.segment.pages) == 16
 
 
-def test_a_class_that_is_idle_gives_way_to_another():
+def test_idle_class_releases_memory_for_another_class():
     blocks = arena_of(20)
     blocks.give(blocks.take(0, 1))
     other = blocks.take(class_for(SLAB), 1)
     assert offset_of(other[0]) == SLAB
     blocks.give(other)
-    assert blocks.take(0, 1) == [first_token(0) + 4095]  # where it was before
+    assert blocks.take(0, 1) == [first_token(0) + 4095]  # the same place as before
 
 
-def test_no_blocks_are_none():
+def test_taking_no_blocks_returns_empty_list():
     blocks = arena_of(20)
     assert blocks.take(0, 0) == []
     assert (blocks.num_used, blocks.num_reserved_bytes) == (0, 0)

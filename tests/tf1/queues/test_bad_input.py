@@ -1,4 +1,4 @@
-"""Bad input gets a clear error at once, and leaves the queue as it was."""
+"""Invalid input raises a clear error at once and leaves the queue unchanged."""
 
 import os
 import subprocess
@@ -16,12 +16,12 @@ from mpqueue.errors import CancelledError, DeadlineExceededError, InvalidArgumen
 
 @pytest.mark.parametrize("capacity", ["5", 2.5, None, [5]])
 @pytest.mark.parametrize("make", [FIFOQueue, PaddingFIFOQueue, lambda *args: RandomShuffleQueue(args[0], 0, *args[1:])])
-def test_a_capacity_that_is_no_integer_is_a_type_error(make, capacity):
+def test_non_integer_capacity_raises_type_error(make, capacity):
     with pytest.raises(TypeError, match="capacity must be an integer"):
         make(capacity, ["int32"], [[]])
 
 
-def test_capacity_zero_blocks_every_enqueue():
+def test_capacity_zero_blocks_each_enqueue():
     queue = FIFOQueue(0, "int32")
     with pytest.raises(DeadlineExceededError):
         queue.enqueue(1, timeout=0)
@@ -29,20 +29,20 @@ def test_capacity_zero_blocks_every_enqueue():
 
 
 @pytest.mark.parametrize("capacity", [-1, -7, np.int32(-1)])
-def test_a_negative_capacity_is_no_bound(capacity):
+def test_negative_capacity_is_unbounded(capacity):
     queue = FIFOQueue(capacity, "int32", [[]])
     queue.enqueue_many(np.arange(100_000))
     assert queue.size() == 100_000
 
 
 @pytest.mark.parametrize(("capacity", "minimum"), [(5, 5), (5, 6), (5, -1), (0, 0), (-1, -1)])
-def test_a_minimum_that_leaves_nothing_to_dequeue_is_refused(capacity, minimum):
+def test_minimum_not_below_capacity_is_rejected(capacity, minimum):
     with pytest.raises(InvalidArgumentError, match="min_after_dequeue"):
         RandomShuffleQueue(capacity, minimum, "int32")
 
 
 @pytest.mark.parametrize(("what", "args"), [("min_after_dequeue", (5, "1", "int32")), ("capacity", ("5", 1, "int32"))])
-def test_numbers_of_a_shuffle_queue_that_are_no_integers_are_type_errors(what, args):
+def test_non_integer_shuffle_queue_arguments_raise_type_error(what, args):
     with pytest.raises(TypeError, match=what):
         RandomShuffleQueue(*args)
     with pytest.raises(TypeError, match="seed"):
@@ -53,34 +53,34 @@ def test_numbers_of_a_shuffle_queue_that_are_no_integers_are_type_errors(what, a
     ("dtypes", "shapes"),
     [(["int32"], [[], []]), (["int32", "int32"], [[]]), ("int32", [[None]]), ("int32", [None]), ("int32", [[-1]])],
 )
-def test_shapes_that_do_not_fit_the_dtypes_or_are_not_known_are_value_errors(dtypes, shapes):
+def test_mismatched_or_unknown_shapes_raise_value_error(dtypes, shapes):
     with pytest.raises(ValueError, match=r"shape|dimension"):
         FIFOQueue(5, dtypes, shapes)
 
 
 @pytest.mark.parametrize("shapes", [5, "ab", [["a"]], [[1.5]], {1}])
-def test_what_is_no_shape_is_a_type_error(shapes):
+def test_invalid_shape_raises_type_error(shapes):
     with pytest.raises(TypeError, match=r"shape|dimension"):
         FIFOQueue(5, "int32", shapes)
 
 
 @pytest.mark.parametrize("shapes", [None, [None, [2]]])
-def test_a_padding_queue_needs_ranks(shapes):
+def test_padding_queue_requires_ranks(shapes):
     with pytest.raises(ValueError, match="PaddingFIFOQueue needs"):
         PaddingFIFOQueue(5, ["int32", "int32"], shapes)
 
 
-def test_a_padding_queue_does_not_read_an_unknown_shape_as_a_vector():
+def test_padding_queue_rejects_unknown_shape_instead_of_reading_a_vector():
     with pytest.raises(ValueError, match=r"PaddingFIFOQueue needs.*\[None\]"):
         PaddingFIFOQueue(9, ["int32"], shapes=[None])
 
 
 @pytest.mark.parametrize("shapes", [[2, 3], (2, 3), [[2, 3]], ((2, 3),)])
-def test_a_single_shape_may_stand_for_a_list_of_one(shapes):
+def test_single_shape_is_accepted_instead_of_list(shapes):
     assert FIFOQueue(5, "int32", shapes).shapes == [(2, 3)]
 
 
-def test_no_dtypes_and_other_numbers_of_names_are_value_errors():
+def test_missing_dtypes_and_wrong_number_of_names_raise_value_error():
     with pytest.raises(ValueError, match="at least one component"):
         FIFOQueue(5, [])
     with pytest.raises(ValueError, match="got 1 names for 2 dtypes"):
@@ -88,7 +88,7 @@ def test_no_dtypes_and_other_numbers_of_names_are_value_errors():
 
 
 @pytest.mark.parametrize("method", ["enqueue", "enqueue_many"])
-def test_components_of_another_shape_are_refused_with_both_shapes(method):
+def test_wrong_component_shape_is_rejected_with_both_shapes(method):
     queue = FIFOQueue(5, "int32", [[2]])
     value = np.zeros([3] if method == "enqueue" else [1, 3])
     with pytest.raises(InvalidArgumentError, match=r"has the shape \[3\], expected \(2,\)"):
@@ -97,17 +97,17 @@ def test_components_of_another_shape_are_refused_with_both_shapes(method):
 
 
 @pytest.mark.parametrize("shapes", [None, [[]]])
-def test_a_scalar_has_no_rows(shapes):
+def test_enqueue_many_rejects_scalar(shapes):
     with pytest.raises(InvalidArgumentError, match="is a scalar"):
         FIFOQueue(5, "int32", shapes).enqueue_many(3)
 
 
-def test_rows_of_unequal_number_are_refused():
+def test_enqueue_many_rejects_unequal_numbers_of_rows():
     with pytest.raises(InvalidArgumentError, match="component 1 has 2 rows, component 0 has 3"):
         FIFOQueue(5, ["int32", "int32"]).enqueue_many([[1, 2, 3], [1, 2]])
 
 
-def test_too_few_components_are_refused_and_too_many_dropped_with_a_warning():
+def test_too_few_components_are_rejected_and_extra_ones_dropped_with_warning():
     queue = FIFOQueue(5, ["int32", "int32"])
     with pytest.raises(InvalidArgumentError, match="got 1 components, expected 2"):
         queue.enqueue([1])
@@ -118,18 +118,18 @@ def test_too_few_components_are_refused_and_too_many_dropped_with_a_warning():
 
 
 @pytest.mark.parametrize("vals", [{"a": 1}, {"a": 1, "b": 2, "c": 3}, {"a": 1, 2: 2}, [1, 2], 3])
-def test_a_named_queue_takes_dictionaries_with_its_names_only(vals):
+def test_named_queue_accepts_only_dicts_with_its_names(vals):
     with pytest.raises(ValueError, match=r"keys"):
         FIFOQueue(5, ["int32", "int32"], names=["a", "b"]).enqueue(vals)
 
 
-def test_a_queue_without_names_takes_no_dictionary():
+def test_queue_without_names_rejects_dict():
     with pytest.raises(ValueError, match="have no names"):
         FIFOQueue(5, "int32").enqueue({"a": 1})
 
 
 @pytest.mark.parametrize("method", ["dequeue_many", "dequeue_up_to"])
-def test_a_number_of_elements_that_makes_no_sense_is_refused(method):
+def test_invalid_number_of_elements_is_rejected(method):
     queue = FIFOQueue(5, "int32", [[]])
     with pytest.raises(InvalidArgumentError, match="-1"):
         getattr(queue, method)(-1)
@@ -139,21 +139,21 @@ def test_a_number_of_elements_that_makes_no_sense_is_refused(method):
 
 
 @pytest.mark.parametrize(("timeout", "error"), [(-1, ValueError), (float("nan"), ValueError), ("1", TypeError)])
-def test_a_timeout_that_makes_no_sense_is_refused_even_if_nothing_blocks(timeout, error):
+def test_invalid_timeout_is_rejected_even_without_blocking(timeout, error):
     queue = FIFOQueue(5, "int32")
     with pytest.raises(error, match="timeout"):
         queue.enqueue(1, timeout=timeout)
     assert queue.size() == 0
 
 
-def test_a_timeout_beyond_what_the_machine_can_wait_is_no_error():
+def test_huge_timeout_is_accepted():
     queue = FIFOQueue(5, "int32")
     call = blocked(queue.dequeue, timeout=1e300)
     queue.enqueue(1)
     assert call.result() == 1
 
 
-def test_thousands_of_queues_need_no_threads_and_no_descriptors():
+def test_thousands_of_queues_use_no_threads_or_descriptors():
     before = threading.active_count(), len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
     queues = [FIFOQueue(100, ["int32", "string"], [[], []]) for _ in range(5000)]
     for number, queue in enumerate(queues):
@@ -173,7 +173,7 @@ while not queue.queue_ref.num_waiting:
 """
 
 
-def test_a_daemon_thread_that_is_blocked_does_not_keep_the_program():
+def test_blocked_daemon_thread_does_not_prevent_exit():
     done = subprocess.run(
         [sys.executable, "-c", EXIT], env={**os.environ, **import_path()}, capture_output=True, timeout=60
     )
@@ -185,7 +185,7 @@ def import_path():
 
 
 class TestFromList:
-    def test_only_a_list_of_queues_of_the_same_dtypes_and_names_will_do(self):
+    def test_rejects_everything_but_queues_with_same_dtypes_and_names(self):
         queue = FIFOQueue(5, "int32", names="a")
         for queues in ([], (queue,), [queue, 5], queue):
             with pytest.raises(TypeError, match="list of queues"):
@@ -196,18 +196,18 @@ class TestFromList:
             QueueBase.from_list(0, [queue, FIFOQueue(5, "int32", names="b")])
 
     @pytest.mark.parametrize("index", [1.0, "0", None])
-    def test_an_index_that_is_no_integer_is_a_type_error(self, index):
+    def test_non_integer_index_raises_type_error(self, index):
         with pytest.raises(TypeError):
             QueueBase.from_list(index, [FIFOQueue(5, "int32")])
 
     @pytest.mark.parametrize("index", [2, -1, lambda: 7])
-    def test_an_index_out_of_range_is_told_at_every_use(self, index):
+    def test_index_out_of_range_raises_at_each_use(self, index):
         queue = QueueBase.from_list(index, [FIFOQueue(5, "int32"), FIFOQueue(5, "int32")])
         for call in (queue.dequeue, queue.size, queue.close, queue.is_closed, lambda: queue.enqueue(1)):
             with pytest.raises(InvalidArgumentError, match="Index must be from 0 to 1, got"):
                 call()
 
-    def test_a_callable_index_is_asked_at_every_call(self):
+    def test_callable_index_is_called_at_each_use(self):
         queues, index = [FIFOQueue(5, "int32", [[]]) for _ in range(2)], iter([0, 1, 1])
         queue = QueueBase.from_list(lambda: next(index), queues)
         queue.enqueue(1)
@@ -215,7 +215,7 @@ class TestFromList:
         assert [int(one.size()) for one in queues] == [1, 2]
         assert queue.dequeue_up_to(2).tolist() == [2, 3]
 
-    def test_shapes_are_what_is_known_of_all(self):
+    def test_shapes_are_common_shapes_of_all_queues(self):
         def shapes(*both):
             return QueueBase.from_list(0, [PaddingFIFOQueue(5, "int32", [shape]) for shape in both]).shapes
 
@@ -224,7 +224,7 @@ class TestFromList:
         assert shapes([2, 3], [None, 3]) == [(None, 3)]
         assert shapes([2], [2, 3]) == [None]
 
-    def test_it_is_closed_as_the_queue_that_it_stands_for(self):
+    def test_is_closed_follows_selected_queue(self):
         one, other = FIFOQueue(5, "int32"), FIFOQueue(5, "int32")
         queue = QueueBase.from_list(1, [one, other])
         queue.close()
@@ -233,7 +233,7 @@ class TestFromList:
             other.enqueue(1)
 
 
-def test_a_source_of_too_few_components_is_refused_before_it_is_asked():
+def test_source_with_too_few_components_is_rejected_before_it_is_called():
     def never():
         raise AssertionError("the source was asked")
 
@@ -253,7 +253,7 @@ def test_a_source_of_too_few_components_is_refused_before_it_is_asked():
         lambda queue: queue.dequeue_up_to(1, 5),
     ],
 )
-def test_a_timeout_without_its_name_is_refused_in_place_of_a_wait_for_ever(call):
+def test_number_as_name_is_rejected_instead_of_blocking_forever(call):
     queue = FIFOQueue(3, "int32", [()])
     with pytest.raises(
         TypeError, match=r"name must be a string or None, got .*\. Pass the seconds to wait as timeout="

@@ -1,4 +1,4 @@
-"""A lock that threads take again and again does not pass to one that cannot run yet."""
+"""A lock that threads take frequently does not pass to a thread that cannot run yet."""
 
 import gc
 import signal
@@ -14,7 +14,7 @@ from mpqueue.tf1.queues.barging_lock import BargingLock
 
 @pytest.fixture
 def no_switch():
-    """The thread that runs goes on until it sleeps."""
+    """Let the running thread continue until it sleeps."""
     interval = sys.getswitchinterval()
     sys.setswitchinterval(DEADLOCK_S)
     yield
@@ -22,7 +22,7 @@ def no_switch():
 
 
 def sleeper(lock, done):
-    """A thread that sleeps before the lock."""
+    """Return a thread that sleeps in the lock."""
 
     def take():
         with lock.waking, lock:
@@ -44,19 +44,19 @@ def sleeper(lock, done):
     return thread
 
 
-def test_a_woken_thread_does_not_hold_the_lock_before_it_runs(no_switch):
+def test_woken_thread_does_not_hold_lock_before_it_runs(no_switch):
     lock, done = BargingLock(), []
     assert lock.acquire()
     thread = sleeper(lock, done)
     lock.release()
-    sum(range(3_000_000))  # time enough for it to wake, and to get a lock that is given to sleeping threads
+    sum(range(3_000_000))  # time enough to wake up, and to receive a lock that passes to sleeping threads
     assert lock.acquire(timeout=0)
     lock.release()
     thread.join(DEADLOCK_S)
     assert done == [thread]
 
 
-def test_threads_exclude_each_other_and_none_sleeps_for_ever():
+def test_threads_exclude_each_other_and_all_finish():
     lock, inside, seen = BargingLock(), [], []
 
     def work(number):
@@ -80,7 +80,7 @@ def test_threads_exclude_each_other_and_none_sleeps_for_ever():
     assert (len(seen), all(seen), any(thread.is_alive() for thread in threads)) == (1800, True, False)
 
 
-def test_a_thread_whose_time_is_over_is_not_woken():
+def test_thread_is_not_woken_after_its_timeout():
     lock, done = BargingLock(), []
     assert lock.acquire()
     assert not lock.acquire(timeout=0.001)
@@ -91,18 +91,18 @@ def test_a_thread_whose_time_is_over_is_not_woken():
     assert done == [thread]
 
 
-def test_a_woken_thread_that_leaves_without_the_lock_wakes_the_next():
+def test_woken_thread_that_exits_without_lock_wakes_next_thread():
     lock, done = BargingLock(), []
     assert lock.acquire()
     thread = sleeper(lock, done)
     lock._lock.release()
     with pytest.raises(Struck), lock.waking:
-        raise Struck  # as Ctrl-C in place of the lock
+        raise Struck  # like Ctrl-C instead of the lock
     thread.join(DEADLOCK_S)
     assert done == [thread]
 
 
-def test_releases_for_which_nobody_sleeps_do_not_add_up():
+def test_releases_without_waiting_threads_do_not_accumulate():
     lock = BargingLock()
     for _ in range(100):
         with lock.waking, lock:
@@ -111,8 +111,8 @@ def test_releases_for_which_nobody_sleeps_do_not_add_up():
 
 
 @pytest.mark.parametrize("is_alone", [True, False], ids=["alone", "contended"])
-def test_a_handler_that_raises_leaves_it_free(is_alone):
-    """And the other thread gets it: neither a release nor the waking is lost."""
+def test_raising_handler_leaves_lock_free(is_alone):
+    """The other thread gets the lock: neither the release nor the wake is lost."""
     lock, is_armed, is_over, count = BargingLock(), False, False, 0
 
     def raise_struck(*_):

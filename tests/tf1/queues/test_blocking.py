@@ -1,4 +1,4 @@
-"""Calls that wait: their order, their ends, and what becomes of their elements."""
+"""Calls that wait: their order, their ends, and the fate of their elements."""
 
 import gc
 import os
@@ -25,7 +25,7 @@ def numbers(capacity=5, elements=()):
     return queue
 
 
-def test_waiting_dequeues_are_served_in_the_order_in_which_they_came():
+def test_waiting_dequeues_are_served_in_order_of_arrival():
     queue = numbers()
     calls = [blocked(queue.dequeue) for _ in range(4)]
     for number in range(4):
@@ -33,7 +33,7 @@ def test_waiting_dequeues_are_served_in_the_order_in_which_they_came():
     assert [call.result() for call in calls] == [0, 1, 2, 3]
 
 
-def test_waiting_enqueues_are_served_in_the_order_in_which_they_came():
+def test_waiting_enqueues_are_served_in_order_of_arrival():
     queue = numbers(1, [0])
     calls = [blocked(queue.enqueue, number) for number in range(1, 4)]
     assert [queue.dequeue() for _ in range(4)] == [0, 1, 2, 3]
@@ -50,7 +50,7 @@ def test_waiting_enqueues_are_served_in_the_order_in_which_they_came():
     ],
 )
 @pytest.mark.parametrize("timeout", [0, 0.01, np.float32(0.01)])
-def test_a_dequeue_whose_time_is_over_fails_and_leaves_the_elements(call, timeout):
+def test_dequeue_timeout_raises_and_leaves_elements_in_queue(call, timeout):
     queue = RandomShuffleQueue(5, 2, "int32", [[]])
     queue.enqueue_many([[1, 2]])
     with pytest.raises(DeadlineExceededError, match="'random_shuffle_queue' did not finish the dequeue"):
@@ -59,7 +59,7 @@ def test_a_dequeue_whose_time_is_over_fails_and_leaves_the_elements(call, timeou
     assert queue.queue_ref.num_waiting == 0
 
 
-def test_elements_that_a_dequeue_had_taken_go_back_in_order_when_its_time_is_over():
+def test_dequeue_timeout_returns_taken_elements_in_order():
     queue = numbers(elements=[1, 2])
     with pytest.raises(DeadlineExceededError):
         queue.dequeue_many(3, timeout=0.01)
@@ -67,14 +67,14 @@ def test_elements_that_a_dequeue_had_taken_go_back_in_order_when_its_time_is_ove
     assert queue.dequeue_many(3).tolist() == [1, 2, 3]
 
 
-def test_an_enqueue_whose_time_is_over_tells_what_stays_in():
+def test_enqueue_timeout_reports_number_of_enqueued_elements():
     queue = numbers(2)
     with pytest.raises(DeadlineExceededError, match="enqueue of 3 elements, of which 2 were enqueued"):
         queue.enqueue_many([[1, 2, 3]], timeout=0.01)
     assert queue.dequeue_many(2).tolist() == [1, 2]
 
 
-def test_a_close_whose_time_is_over_leaves_the_queue_open():
+def test_close_timeout_leaves_queue_open():
     queue = numbers(1, [1])
     enqueue = blocked(queue.enqueue, 2)
     with pytest.raises(DeadlineExceededError):
@@ -84,21 +84,21 @@ def test_a_close_whose_time_is_over_leaves_the_queue_open():
     enqueue.result()
 
 
-def test_a_call_that_needs_no_waiting_ignores_its_timeout():
+def test_call_that_need_not_wait_ignores_timeout():
     queue = numbers()
     queue.enqueue(1, timeout=0)
     assert queue.dequeue(timeout=0) == 1
     queue.close(timeout=0)
 
 
-def test_an_endless_timeout_is_none():
+def test_infinite_timeout_waits_indefinitely():
     queue = numbers()
     call = blocked(queue.dequeue, timeout=float("inf"))
     queue.enqueue(1)
     assert call.result() == 1
 
 
-def test_two_queues_that_wait_for_each_other_are_freed_by_a_timeout():
+def test_timeout_resolves_deadlock_of_two_queues():
     left, right = numbers(1, [1]), numbers(1, [1])
     other = blocked(lambda: (right.enqueue(2), left.dequeue()))
     with pytest.raises(DeadlineExceededError):
@@ -108,7 +108,7 @@ def test_two_queues_that_wait_for_each_other_are_freed_by_a_timeout():
 
 
 @pytest.mark.parametrize("elements", [0, 2])
-def test_a_cancelled_session_frees_a_dequeue_and_its_elements_go_back(elements):
+def test_cancelled_session_ends_dequeue_and_returns_its_elements(elements):
     queue = numbers(elements=range(elements))
     call = blocked(queue.dequeue_many, 3)
     assert queue.size() == 0
@@ -118,7 +118,7 @@ def test_a_cancelled_session_frees_a_dequeue_and_its_elements_go_back(elements):
     assert queue.size() == elements
 
 
-def test_a_cancelled_session_ends_all_of_its_calls_and_lets_none_through():
+def test_cancelled_session_ends_all_calls_and_none_succeeds():
     queue = numbers(1, [0])
     enqueue = blocked(queue.enqueue, 1)
     session = enqueue.gate
@@ -136,7 +136,7 @@ def test_a_cancelled_session_ends_all_of_its_calls_and_lets_none_through():
     assert queue.size() == 1
 
 
-def test_a_cancelled_session_refuses_only_calls_that_would_block():
+def test_cancelled_session_only_affects_calls_that_would_block():
     queue, call = numbers(elements=[1]), blocked(numbers().dequeue)
     call.gate.cancel()
     with call.gate.active():
@@ -147,10 +147,10 @@ def test_a_cancelled_session_refuses_only_calls_that_would_block():
         call.result()
 
 
-def test_ctrl_c_interrupts_a_dequeue_and_its_elements_go_back():
+def test_ctrl_c_interrupts_dequeue_and_returns_its_elements():
     queue, gate = numbers(elements=[1, 2]), Gate()
 
-    def press():  # once: on a loaded machine another one might come while the first is dealt with
+    def press():  # once: on a loaded machine, a second signal could arrive while the first one is handled
         assert gate.asleep.wait(DEADLOCK_S)
         os.kill(os.getpid(), signal.SIGINT)
 
@@ -163,7 +163,7 @@ def test_ctrl_c_interrupts_a_dequeue_and_its_elements_go_back():
     assert queue.dequeue_many(2).tolist() == [1, 2]
 
 
-def test_a_batch_for_which_there_is_no_memory_goes_back():
+def test_batch_without_memory_returns_to_queue():
     queue = PaddingFIFOQueue(5, ["uint8"], [[None, None]])
     queue.enqueue(np.empty([2**40, 0], np.uint8))
     queue.enqueue(np.empty([0, 2**40], np.uint8))
@@ -173,7 +173,7 @@ def test_a_batch_for_which_there_is_no_memory_goes_back():
     assert queue.dequeue().shape == (2**40, 0)
 
 
-def test_a_cancelled_close_frees_a_waiting_close_too():
+def test_close_with_cancel_ends_waiting_close():
     queue = numbers(1, [1])
     enqueue, close = blocked(queue.enqueue, 2), blocked(queue.close)
     queue.close(cancel_pending_enqueues=True)
@@ -184,7 +184,7 @@ def test_a_cancelled_close_frees_a_waiting_close_too():
     queue.close(cancel_pending_enqueues=True)
 
 
-def test_a_queue_that_its_blocked_threads_alone_hold_goes_with_them():
+def test_queue_referenced_only_by_blocked_threads_is_freed_with_them():
     queue = numbers()
     calls = [blocked(queue.dequeue), blocked(queue.dequeue_many, 2)]
     gone = weakref.ref(queue.queue_ref)
@@ -201,7 +201,7 @@ def test_a_queue_that_its_blocked_threads_alone_hold_goes_with_them():
     assert gone() is None
 
 
-def test_a_failed_call_leaves_no_cycle_behind():
+def test_failed_call_creates_no_reference_cycle():
     queue = numbers()
     queue.close()
     gc.collect()
@@ -217,7 +217,7 @@ def test_a_failed_call_leaves_no_cycle_behind():
 
 
 @pytest.mark.parametrize("make", [FIFOQueue, lambda *args: RandomShuffleQueue(args[0], 3, *args[1:])])
-def test_every_element_comes_out_once_with_many_threads_on_both_sides(make):
+def test_each_element_is_dequeued_once_with_many_threads(make):
     queue = make(7, ["int64", "string"], [[], []])
     per_thread, sizes = 300, [1, 2, 3, 5, 11]
     seen, lock = [], threading.Lock()
@@ -255,14 +255,14 @@ def test_every_element_comes_out_once_with_many_threads_on_both_sides(make):
     assert Counter(seen) == Counter((number, str(number).encode()) for number in range(4 * per_thread))
 
 
-def test_who_finds_the_queue_busy_gives_way_before_standing_in_line_for_its_lock(monkeypatch):
-    """Else two threads that call it again and again take turns by the operating system, at a third of the rate."""
+def test_caller_yields_before_blocking_in_lock_of_busy_queue(monkeypatch):
+    """Otherwise two threads that call it repeatedly alternate through the operating system, at a third of the rate."""
     queue = FIFOQueue(2, ["int32"], [()])
     lock, yields = queue.queue_ref.driver.lock, []
 
     def serve(seconds):
         yields.append(seconds)
-        lock.release()  # what its holder does, which was waiting for the interpreter
+        lock.release()  # like the holder of the lock, which was waiting for the interpreter lock
 
     lock.acquire()
     monkeypatch.setattr(time, "sleep", serve)
@@ -271,13 +271,13 @@ def test_who_finds_the_queue_busy_gives_way_before_standing_in_line_for_its_lock
 
 
 def is_in(thread, name):
-    """Whether the innermost frame of a thread is one of that function."""
+    """Return whether the innermost frame of a thread belongs to that function."""
     frame = sys._current_frames().get(thread.ident)
     return frame is not None and frame.f_code.co_name == name
 
 
-def test_a_thread_that_waits_for_a_generator_does_not_get_it_before_it_runs():
-    """Else threads that call it again and again must sleep at each turn, once one has slept."""
+def test_thread_waiting_for_generator_does_not_hold_it_before_it_runs():
+    """Otherwise threads that call it repeatedly must sleep at each call, once one has slept."""
     interval, got = sys.getswitchinterval(), []
 
     def elements():
@@ -290,9 +290,9 @@ def test_a_thread_that_waits_for_a_generator_does_not_get_it_before_it_runs():
         waiting.start()
         while not is_in(waiting, "_take_one"):
             time.sleep(0.001)
-        sys.setswitchinterval(DEADLOCK_S)  # this thread goes on until it sleeps
+        sys.setswitchinterval(DEADLOCK_S)  # this thread continues until it sleeps
     try:
-        sum(range(3_000_000))  # time enough for the other one to wake
+        sum(range(3_000_000))  # time enough for the other thread to wake up
         mine = [source(), source()]
     finally:
         sys.setswitchinterval(interval)

@@ -1,4 +1,4 @@
-"""Elements in blocks alone: where the bytes go, that what is read is what was written, and who owns it."""
+"""Elements in blocks: layout, round trips, and ownership of the data."""
 
 import contextlib
 import struct
@@ -16,12 +16,12 @@ from mpqueue.tf1.queues.block_pool import LEAST_BYTES
 from mpqueue.tf1.queues.blocks import BlockCodec, SharedStorage
 from mpqueue.tf1.queues.spec import ElementSpec
 
-BIG = 1000  # float64 numbers: 8,000 bytes, above the limit below which bytes are copied twice
+BIG = 1000  # float64 numbers: 8,000 bytes, above the limit for copying twice
 LONG = b"t" * 9000
 
 
 class PlainSegment:
-    """Memory without an operating system; no byte of it is 0, so that what was not written shows."""
+    """Memory without an operating system. Its bytes are not 0, so that unwritten bytes are visible."""
 
     def __init__(self, nbytes=1 << 19):
         self.memory = bytearray(b"\xaa") * nbytes
@@ -32,14 +32,14 @@ def codec_of(dtypes, shapes=None, nbytes=1 << 19):
 
 
 def text(*items):
-    """An object array of these texts."""
+    """Return an object array of strings."""
     array = np.empty(len(items), object)
     array[:] = items
     return array
 
 
 def written(codec, number, components):
-    """Write an element into a block of its class; the token."""
+    """Write an element into a block of its class; return the token."""
     size_class, pieces = codec.plan(components)
     token = first_token(size_class) + number
     codec.write(token, pieces)
@@ -47,7 +47,7 @@ def written(codec, number, components):
 
 
 def are_equal(found, expected):
-    """The same arrays: dtypes, shapes and values."""
+    """Assert that arrays have the same dtypes, shapes and values."""
     for one, other in zip(found, expected, strict=True):
         assert np.asarray(one).dtype == other.dtype
         assert np.shape(one) == other.shape
@@ -56,19 +56,19 @@ def are_equal(found, expected):
 
 
 def as_arrays(parts, spec):
-    """The parts of an element, of which those that are packed are bytes."""
+    """Return the parts of an element as arrays; packed parts are bytes."""
     return [
         np.frombuffer(part, dtype).reshape(shape) if isinstance(part, memoryview | bytes) else part
         for part, dtype, shape in zip(parts, spec.dtypes, spec.shapes, strict=True)
     ]
 
 
-# What fixed shapes look like: each component begins on 16 bytes, and the block ends with the last one.
+# Fixed shapes: each component is aligned to 16 bytes, and the block ends after the last one.
 FIXED = ["int32", "float64", "uint8"], [(3,), (2, 2), ()]
 ELEMENTS = [[np.arange(3, dtype=np.int32) + 10 * k, np.full((2, 2), k + 0.5), np.array(k, np.uint8)] for k in (1, 2, 3)]
 
 
-def test_components_of_fixed_shapes_lie_at_offsets_of_16_bytes():
+def test_components_of_fixed_shapes_are_aligned_to_16_bytes():
     codec = codec_of(*FIXED)
     assert codec.size_class == class_for(16 + 32 + 1)
     assert not codec.is_single
@@ -81,20 +81,20 @@ def test_components_of_fixed_shapes_lie_at_offsets_of_16_bytes():
     assert token == first_token(codec.size_class) + 2
 
 
-def test_a_block_is_no_larger_than_its_last_component_needs():
+def test_block_ends_after_last_component():
     assert class_bytes(codec_of("uint8", [(1152,)]).size_class) == 1152
     assert codec_of("uint8", [(1152,)]).is_single
     assert codec_of(["uint8", "uint8"], [(1,), (1136,)]).size_class == class_for(1152)
 
 
-def test_elements_of_any_form_have_blocks_of_several_classes():
+def test_elements_of_varying_shapes_have_blocks_of_several_classes():
     for codec in (codec_of("int32"), codec_of("string", [()]), codec_of(["int32", "string"], [(), ()])):
         assert codec.size_class == -1
         assert not codec.is_single
 
 
 @pytest.mark.parametrize("nbytes", [10 * 64, 10 * 64 + 63, 64])
-def test_rows_reach_over_all_blocks_that_there_could_be(nbytes):
+def test_field_array_covers_all_possible_blocks(nbytes):
     codec = codec_of("uint8", [(64,)], nbytes)
     last = nbytes // 64 - 1
     codec.write_rows([first_token(codec.size_class) + last], [np.arange(64, dtype=np.uint8)[np.newaxis]])
@@ -126,7 +126,7 @@ SHAPES = [
 
 @pytest.mark.parametrize("writer", WRITERS)
 @pytest.mark.parametrize(("dtypes", "shapes"), SHAPES)
-def test_elements_of_fixed_shapes_come_back_singly_and_stacked(writer, dtypes, shapes):
+def test_elements_of_fixed_shapes_round_trip_singly_and_stacked(writer, dtypes, shapes):
     codec, spec, random = codec_of(dtypes, shapes), ElementSpec(dtypes, shapes), np.random.default_rng(1)
     elements = [
         [random.integers(0, 99, shape).astype(dtype) for dtype, shape in zip(dtypes, shapes, strict=True)]
@@ -142,7 +142,7 @@ def test_elements_of_fixed_shapes_come_back_singly_and_stacked(writer, dtypes, s
 
 
 @pytest.mark.parametrize("size", [1, 4096, 4097])
-def test_the_only_component_is_written_without_a_plan(size):
+def test_single_component_is_written_without_plan(size):
     codec, rows = codec_of("uint8", [(size,)]), [np.arange(size, dtype=np.uint8), np.ones(size, np.uint8)]
     assert codec.is_single
     for number, row in enumerate(rows):
@@ -152,7 +152,7 @@ def test_the_only_component_is_written_without_a_plan(size):
 
 
 @pytest.mark.parametrize("size", [3, BIG])
-def test_arrays_that_are_not_contiguous_are_written_in_the_order_of_their_indices(size):
+def test_non_contiguous_arrays_are_written_in_row_major_order(size):
     codec, array = codec_of("float64", [(2, size)]), np.arange(2.0 * size).reshape(size, 2).T
     token = written(codec, 1, [array])
     assert are_equal(codec.read(token), [array])
@@ -163,7 +163,7 @@ def test_arrays_that_are_not_contiguous_are_written_in_the_order_of_their_indice
 
 
 @pytest.mark.parametrize("size", [3, BIG])
-def test_what_is_read_belongs_to_the_caller(size):
+def test_read_arrays_belong_to_the_caller(size):
     codec, array = codec_of("float64", [(size,)]), np.ones(size)
     token = written(codec, 0, [array])
     (copied,), (stacked,) = codec.read(token), codec.gather([token])
@@ -174,14 +174,14 @@ def test_what_is_read_belongs_to_the_caller(size):
     assert not codec.read(token)[0].any()
 
 
-def test_a_scalar_is_read_as_a_number_of_numpy():
+def test_scalar_is_read_as_numpy_scalar():
     codec = codec_of(["int16", "float64"], [(), ()])
     token = written(codec, 3, [np.array(7, np.int16), np.array(0.25)])
     assert [type(part) for part in codec.read(token)] == [np.int16, np.float64]
 
 
 @pytest.mark.parametrize(("size", "is_packed"), [(4096, True), (LEAST_BYTES - 1, True), (LEAST_BYTES, False)])
-def test_parts_are_views_of_the_block_in_the_form_that_a_column_takes(size, is_packed):
+def test_parts_are_views_in_the_form_that_columns_accept(size, is_packed):
     codec = codec_of("uint8", [(size,)])
     token = written(codec, 1, [np.ones(size, np.uint8)])
     (part,) = codec.parts(token)
@@ -190,20 +190,20 @@ def test_parts_are_views_of_the_block_in_the_form_that_a_column_takes(size, is_p
     assert bytes(part) == b"\x09" * size
 
 
-# Elements of any form: head, then numbers or text, each on 16 bytes.
+# Varying shapes: a head, then numbers or strings, each aligned to 16 bytes.
 
 
-def test_numbers_of_any_shape_lie_behind_their_rank_and_sizes():
+def test_numbers_of_varying_shape_follow_rank_and_sizes():
     codec = codec_of("int32")
     size_class, _ = codec.plan([np.arange(6, dtype=np.int32).reshape(2, 3)])
     token = written(codec, 0, [np.arange(6, dtype=np.int32).reshape(2, 3)])
-    assert class_bytes(size_class) == 24 + 8 + 24 + 8  # on 16 bytes, the end too
+    assert class_bytes(size_class) == 24 + 8 + 24 + 8  # aligned to 16 bytes, including the end
     head = struct.pack("<3q", 2, 2, 3) + b"\xaa" * 8
     assert bytes(codec.view[:56]) == head + np.arange(6, dtype="<i4").tobytes()
     assert token == first_token(size_class)
 
 
-def test_text_lies_behind_its_rank_sizes_and_lengths():
+def test_strings_follow_rank_sizes_and_lengths():
     codec = codec_of(["string", "uint8"])
     token = written(codec, 0, [text(b"ab", b"", b"\xffc\0"), np.array(5, np.uint8)])
     head = struct.pack("<5q", 1, 3, 2, 0, 3) + b"\xaa" * 8
@@ -212,7 +212,7 @@ def test_text_lies_behind_its_rank_sizes_and_lengths():
     assert token == first_token(class_for(96))
 
 
-def test_text_without_the_separator_lies_behind_its_rank_sizes_and_number_of_bytes():
+def test_strings_without_separator_follow_rank_sizes_and_number_of_bytes():
     codec = codec_of(["string", "uint8"])
     token = written(codec, 0, [text(b"ab", b"", b"\0c\0"), np.array(5, np.uint8)])
     head = struct.pack("<3q", -2, 3, 7) + b"\xaa" * 8
@@ -237,10 +237,10 @@ ANY = [
 
 @pytest.mark.parametrize(("dtypes", "components"), ANY)
 @pytest.mark.parametrize("has_shapes", [False, True])
-def test_elements_of_any_form_come_back(dtypes, components, has_shapes):
+def test_elements_of_varying_shapes_round_trip(dtypes, components, has_shapes):
     shapes = [(None,) * array.ndim for array in components] if has_shapes else None
     if has_shapes and not any(array.ndim for array in components) and "string" not in dtypes:
-        shapes = [(1,)]  # a scalar of numbers has a fixed shape: see above
+        shapes = [(1,)]  # a scalar number has a fixed shape, see above
         components = [array.reshape(1) for array in components]
     codec = codec_of(dtypes, shapes)
     for number in (3, 1):
@@ -251,7 +251,7 @@ def test_elements_of_any_form_come_back(dtypes, components, has_shapes):
         assert are_equal(found, components)
 
 
-def test_packed_parts_of_an_element_with_text_are_bytes():
+def test_packed_parts_of_element_with_strings_are_bytes():
     codec = codec_of(["string", "int32"], [(None,), (2,)])
     token = written(codec, 0, [text(b"a", b"b"), np.array([3, 4], np.int32)])
     texts, numbers = codec.parts(token)
@@ -259,7 +259,7 @@ def test_packed_parts_of_an_element_with_text_are_bytes():
     assert numbers == struct.pack("<2i", 3, 4)
 
 
-def test_texts_are_read_as_bytes_of_their_own():
+def test_strings_are_read_as_separate_bytes_objects():
     for item in (b"short", LONG):
         codec = codec_of("string", [()])
         token = written(codec, 0, [np.array(item, object)])
@@ -277,19 +277,19 @@ def test_texts_are_read_as_bytes_of_their_own():
         max_size=4,
     )
 )
-def test_any_element_fits_its_block_and_comes_back(components):
+def test_any_element_fits_its_block_and_round_trips(components):
     codec = codec_of(["string" if array.dtype.kind == "O" else "int16" for array in components])
     size_class, pieces = codec.plan(components)
     token = first_token(size_class) + 1
     codec.write(token, pieces)
     assert are_equal(codec.parts(token), components)
     block = class_bytes(size_class)
-    assert set(codec.view[:block]) | set(codec.view[2 * block :]) <= {0xAA}  # nothing outside of it
+    assert set(codec.view[:block]) | set(codec.view[2 * block :]) <= {0xAA}  # no byte outside of the block was written
 
 
 @contextlib.contextmanager
 def takes_at_most(nbytes):
-    """Python and NumPy hold no more than so many bytes more at any time."""
+    """Check that Python and NumPy allocate at most ``nbytes`` more at any time."""
     tracemalloc.start()
     try:
         yield
@@ -298,7 +298,7 @@ def takes_at_most(nbytes):
         tracemalloc.stop()
 
 
-def test_a_large_array_is_copied_once_on_its_way_into_a_block():
+def test_large_array_is_copied_once_into_block():
     codec, array = codec_of("uint8", [(100_000,)]), np.ones(100_000, np.uint8)
     token = first_token(codec.size_class)
     with takes_at_most(50_000):
@@ -306,7 +306,7 @@ def test_a_large_array_is_copied_once_on_its_way_into_a_block():
         codec.write_one(token, array)
 
 
-def test_long_texts_are_copied_once_each_way():
+def test_long_strings_are_copied_once_each_way():
     codec, component = codec_of("string"), text(b"a" * 50_000, b"b" * 50_000)
     with takes_at_most(50_000):
         token = written(codec, 0, [component])
@@ -314,7 +314,7 @@ def test_long_texts_are_copied_once_each_way():
         assert [len(item) for item in codec.parts(token)[0]] == [50_000, 50_000]
 
 
-# Queues that hold blocks and plain elements
+# Queues with blocks and plain elements
 
 
 def storage_of(dtypes, shapes, *, has_plain):
@@ -323,7 +323,7 @@ def storage_of(dtypes, shapes, *, has_plain):
 
 
 def plain_and_block(storage, elements):
-    """Each element as a plain one and as a block."""
+    """Return each element as a plain element and as a block."""
     plain = [storage.put(element) for element in elements]
     size_class = storage.to_block(plain[0])[0]
     blocks = [first_token(size_class) + number for number in range(len(elements))]
@@ -342,7 +342,7 @@ STORED = [
 
 
 @pytest.mark.parametrize(("dtypes", "shapes", "elements"), STORED)
-def test_plain_elements_and_blocks_are_the_same_to_who_dequeues(dtypes, shapes, elements):
+def test_plain_elements_and_blocks_yield_equal_results(dtypes, shapes, elements):
     storage = storage_of(dtypes, shapes, has_plain=True)
     plain, blocks = plain_and_block(storage, elements)
     for tokens in (plain, blocks):
@@ -357,7 +357,7 @@ def test_plain_elements_and_blocks_are_the_same_to_who_dequeues(dtypes, shapes, 
 
 
 @pytest.mark.parametrize(("dtypes", "shapes", "elements"), STORED)
-def test_a_queue_of_blocks_alone_gathers_them(dtypes, shapes, elements):
+def test_queue_with_only_blocks_gathers_them(dtypes, shapes, elements):
     storage = storage_of(dtypes, shapes, has_plain=False)
     plain, blocks = plain_and_block(storage, elements)
     assert are_equal(storage.get_many(blocks), storage.get_many(plain) if storage.codec.size_class < 0 else
@@ -367,7 +367,7 @@ def test_a_queue_of_blocks_alone_gathers_them(dtypes, shapes, elements):
     assert storage.blocks_of(blocks) is blocks
 
 
-def test_blocks_of_fixed_shapes_are_gathered_at_once_unless_a_plain_element_may_be_there(monkeypatch):
+def test_blocks_of_fixed_shapes_are_gathered_at_once_without_plain_elements(monkeypatch):
     for has_plain in (False, True):
         storage = storage_of("int32", [(2,)], has_plain=has_plain)
         _, blocks = plain_and_block(storage, [[np.array([1, 2], np.int32)]])
@@ -376,7 +376,7 @@ def test_blocks_of_fixed_shapes_are_gathered_at_once_unless_a_plain_element_may_
 
 
 @pytest.mark.parametrize("size", [1, 100])
-def test_an_element_of_a_fixed_shape_is_read_in_one_step(size, monkeypatch):
+def test_element_of_fixed_shape_is_read_in_one_step(size, monkeypatch):
     storage = storage_of("int32", [(size,)], has_plain=True)
     _, blocks = plain_and_block(storage, [[np.full(size, 7, np.int32)]])
     monkeypatch.setattr(storage.codec, "parts", None)
@@ -392,8 +392,8 @@ def test_an_element_of_a_fixed_shape_is_read_in_one_step(size, monkeypatch):
     ],
     ids=str,
 )
-def test_an_element_that_does_not_fit_into_its_block_is_data_loss(dtype, head):
-    """Whoever can write to a block may write anything there: nobody reads beyond it, or asks for memory, for that."""
+def test_element_exceeding_its_block_raises_data_loss(dtype, head):
+    """Any process that can write to a block may write anything. Reading must not access memory beyond it or allocate it."""
     codec = codec_of([dtype])
     token = written(codec, 3, [text(b"abc") if dtype == "string" else np.zeros(3)])
     codec.write(token, [(0, struct.pack(f"<{len(head)}q", *head))])
@@ -402,7 +402,7 @@ def test_an_element_that_does_not_fit_into_its_block_is_data_loss(dtype, head):
 
 
 @given(st.binary(min_size=64, max_size=64), st.sampled_from(["float64", "string", "bool"]))
-def test_any_bytes_are_an_element_or_data_loss(data, dtype):
+def test_arbitrary_bytes_are_an_element_or_data_loss(data, dtype):
     codec = codec_of([dtype, "string"])
     token = first_token(class_for(64)) + 5
     codec.write(token, [(0, data)])
@@ -415,7 +415,7 @@ def test_any_bytes_are_an_element_or_data_loss(data, dtype):
     st.integers(1, 5),
     st.booleans(),
 )
-def test_plain_elements_of_fixed_shapes_are_written_to_blocks_all_at_once(kinds, count, one_by_one):
+def test_plain_elements_of_fixed_shapes_are_written_to_blocks_at_once(kinds, count, one_by_one):
     spec = ElementSpec([dtype for dtype, _ in kinds], [shape for _, shape in kinds])
     storage = SharedStorage(spec, BlockCodec(spec, PlainSegment(1 << 20)), has_plain=True)
     rows = [np.arange(count * np.prod(shape, dtype=int)).reshape(count, *shape).astype(dtype) for dtype, shape in kinds]

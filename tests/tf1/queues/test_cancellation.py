@@ -1,4 +1,4 @@
-"""A scope cancels the calls blocked in it, whenever they came and wherever they are."""
+"""Cancelling a scope ends the calls that are blocked in it."""
 
 import asyncio
 import threading
@@ -10,7 +10,7 @@ DEADLOCK_S = 60
 
 
 class Sleeper:
-    """A call that blocks until it is woken, told in three events."""
+    """A call that blocks until it is woken, with three events."""
 
     def __init__(self):
         self.asleep, self.woken, self.error = threading.Event(), threading.Event(), None
@@ -43,7 +43,7 @@ class Sleeper:
             return self.start_inner(scopes[1:])
 
 
-def test_cancel_wakes_every_thread_that_is_blocked_in_the_scope():
+def test_cancel_wakes_each_blocked_thread():
     scope, sleepers = CancellationScope(), [Sleeper(), Sleeper()]
     threads = [sleeper.start(scope) for sleeper in sleepers]
     scope.cancel("session closed")
@@ -53,14 +53,14 @@ def test_cancel_wakes_every_thread_that_is_blocked_in_the_scope():
         assert sleeper.error.message == "session closed"
 
 
-def test_a_call_that_blocks_after_the_cancel_is_woken_at_once():
+def test_call_after_cancel_is_woken_at_once():
     scope, sleeper = CancellationScope(), Sleeper()
     scope.cancel()
     sleeper.start(scope).join(DEADLOCK_S)
     assert isinstance(sleeper.error, CancelledError)
 
 
-def test_either_of_two_nested_scopes_wakes_the_call():
+def test_each_of_two_nested_scopes_wakes_the_call():
     for which in range(2):
         scopes, sleeper = [CancellationScope(), CancellationScope()], Sleeper()
         thread = sleeper.start(*scopes)
@@ -69,7 +69,7 @@ def test_either_of_two_nested_scopes_wakes_the_call():
         assert sleeper.error.message == f"scope {which}"
 
 
-def test_a_call_outside_the_scope_is_not_woken():
+def test_call_outside_of_scope_is_not_woken():
     scope, inside, outside = CancellationScope(), Sleeper(), Sleeper()
     threads = [inside.start(scope), outside.start()]
     scope.cancel()
@@ -80,7 +80,7 @@ def test_a_call_outside_the_scope_is_not_woken():
     assert outside.error is None
 
 
-def test_a_call_that_has_ended_is_not_woken():
+def test_finished_call_is_not_woken():
     scope, calls = CancellationScope(), []
     with scope.active(), cancellable(calls.append):
         assert repr(scope) == "<CancellationScope 1 blocked>"
@@ -89,7 +89,7 @@ def test_a_call_that_has_ended_is_not_woken():
     assert repr(scope) == "<CancellationScope cancelled>"
 
 
-def test_only_the_first_cancel_counts():
+def test_only_first_cancel_has_effect():
     scope, calls = CancellationScope(), []
     with scope.active(), cancellable(calls.append):
         scope.cancel("first")
@@ -97,7 +97,7 @@ def test_only_the_first_cancel_counts():
     assert [error.message for error in calls] == ["first"]
 
 
-def test_the_scope_goes_along_to_a_thread_of_asyncio():
+def test_scope_follows_into_asyncio_thread():
     scope, sleeper = CancellationScope(), Sleeper()
 
     async def main():

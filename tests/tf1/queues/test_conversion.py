@@ -1,4 +1,4 @@
-"""What becomes of a caller's value: TensorFlow's rules, as TensorFlow 2.21 showed them."""
+"""Conversion of values by TensorFlow's rules, as observed in TensorFlow 2.21."""
 
 import warnings
 from fractions import Fraction
@@ -15,7 +15,7 @@ from mpqueue.values.dtypes import as_dtype
 
 
 class Tensor:
-    """An array of another library."""
+    """An array of a different library."""
 
     def __init__(self, array):
         self._array = array
@@ -51,7 +51,7 @@ def through(dtype, value):
         ("float32", [[]], np.array([], np.float32)),
     ],
 )
-def test_a_literal_of_the_right_kind_becomes_the_dtype(dtype, value, expected):
+def test_literal_of_matching_kind_becomes_dtype(dtype, value, expected):
     got = through(dtype, value)
     assert got.dtype == expected.dtype
     np.testing.assert_array_equal(got, expected)
@@ -80,7 +80,7 @@ def test_a_literal_of_the_right_kind_becomes_the_dtype(dtype, value, expected):
         ("int32", [[np.array([1.5])]]),
     ],
 )
-def test_a_literal_of_another_kind_is_a_type_error_that_names_it(dtype, value):
+def test_literal_of_wrong_kind_raises_type_error_with_its_value(dtype, value):
     with pytest.raises(TypeError, match="component 0 must be of dtype"):
         through(dtype, value)
 
@@ -103,13 +103,13 @@ def test_a_literal_of_another_kind_is_a_type_error_that_names_it(dtype, value):
         ("int32", np.array([1, 2], ">i4"), [1, 2]),
     ],
 )
-def test_an_array_is_cast_without_a_word(dtype, array, expected):
+def test_array_is_cast_silently(dtype, array, expected):
     got = through(dtype, [array])
     assert got.dtype == dtype
     np.testing.assert_array_equal(got, expected)
 
 
-def test_numbers_that_no_integer_can_hold_are_cast_without_a_warning():
+def test_numbers_beyond_integer_range_are_cast_without_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert through("int32", np.array([np.nan, 1e20, 1])).shape == (3,)
@@ -126,7 +126,7 @@ def test_numbers_that_no_integer_can_hold_are_cast_without_a_warning():
         (b"", b""),
     ],
 )
-def test_text_is_kept_as_bytes_in_utf_8(value, expected):
+def test_string_is_encoded_as_utf_8(value, expected):
     got = through("string", value)
     assert type(got) is bytes
     assert got == expected
@@ -136,7 +136,7 @@ def test_text_is_kept_as_bytes_in_utf_8(value, expected):
     "value",
     [["a", b"b\x00"], np.array(["a", "b\x00"], object), Tensor(np.array([b"a", b"b\x00"], object))],
 )
-def test_an_array_of_text_is_an_object_array_of_bytes(value):
+def test_array_of_strings_becomes_object_array_of_bytes(value):
     got = through("string", [value])
     assert got.dtype == object
     assert got.tolist() == [b"a", b"b\x00"]
@@ -150,34 +150,34 @@ def test_arrays_in_a_list_are_stacked():
 
 
 @pytest.mark.parametrize(("dtype", "value"), [("int32", [[[1, 2], [3]]]), ("string", [[["a"], ["b", "c"]]])])
-def test_ragged_lists_are_a_value_error(dtype, value):
+def test_ragged_list_raises_value_error(dtype, value):
     with pytest.raises(ValueError, match="component 0"):
         through(dtype, value)
 
 
 @pytest.mark.parametrize("value", [None, [None]])
-def test_none_is_a_value_error(value):
+def test_none_raises_value_error(value):
     with pytest.raises(ValueError, match="component 0 is None"):
         through("int32", value)
 
 
-def test_text_that_is_no_number_is_a_value_error():
+def test_non_numeric_string_raises_value_error():
     with pytest.raises(ValueError, match="component 0 cannot become int32"):
         through("int32", np.array(["a"]))
 
 
-def test_an_array_of_objects_that_are_no_numbers_is_a_type_error():
+def test_array_of_non_numeric_objects_raises_type_error():
     with pytest.raises(TypeError, match="component 0 cannot become float32"):
         through("float32", np.array([object()], object))
 
 
 @pytest.mark.parametrize(("dtype", "value"), [("int64", 2**70), ("int32", -(2**70)), ("float32", 10**400)])
-def test_a_number_beyond_all_of_the_machine_overflows(dtype, value):
+def test_huge_number_raises_overflow_error(dtype, value):
     with pytest.raises(OverflowError, match="component 0 does not fit"):
         through(dtype, value)
 
 
-def test_numbers_in_an_array_of_text_are_a_type_error():
+def test_numbers_in_array_of_strings_raise_type_error():
     with pytest.raises(TypeError, match="component 0 must be of dtype string"):
         through("string", np.array([1.5]))
 
@@ -202,7 +202,7 @@ def test_numbers_in_an_array_of_text_are_a_type_error():
         (bytearray(b"ab"), np.array([97, 98], np.uint8)),
     ],
 )
-def test_a_value_without_a_dtype_gets_tensorflows(value, expected):
+def test_value_without_dtype_gets_tensorflow_dtype(value, expected):
     got = infer_array(value, "x")
     assert got.dtype == expected.dtype
     np.testing.assert_array_equal(got, expected)
@@ -216,44 +216,44 @@ def test_a_value_without_a_dtype_gets_tensorflows(value, expected):
         (["a", b"\xff"], [b"a", b"\xff"]),  # NumPy would decode it
     ],
 )
-def test_text_without_a_dtype_is_bytes(value, expected):
+def test_string_without_dtype_becomes_bytes(value, expected):
     assert infer_array(value, "x").tolist() == expected
 
 
 class Interface:
-    """An array of a library that knows the older protocol."""
+    """An array of a library that supports the older array protocol."""
 
     def __init__(self, array):
         self.__array_interface__ = array.__array_interface__
         self._array = array
 
 
-def test_an_array_interface_is_an_array():
+def test_object_with_array_interface_is_an_array():
     assert to_array(Interface(np.array([2.7])), np.dtype("int32"), "x").tolist() == [2]
 
 
-def test_a_complex_array_keeps_its_real_part_without_a_warning():
+def test_complex_array_keeps_real_part_without_warning():
     got = to_array(np.array([1 + 2j]), np.dtype("float32"), "x")
     assert got.dtype == np.float32
     assert got.tolist() == [1.0]
 
 
 @pytest.mark.parametrize("dtype", ["int32", "float32"])
-def test_an_array_of_the_right_dtype_is_not_copied(dtype):
+def test_array_of_matching_dtype_is_not_copied(dtype):
     array = np.ones(3, dtype)
     assert np.shares_memory(to_array(memoryview(array), np.dtype(dtype), "x"), array)
 
 
-def test_text_is_fed_as_bytes():
+def test_string_is_fed_as_bytes():
     assert feed_array(["é", b"b"], "string", "x").tolist() == ["é".encode(), b"b"]
 
 
-def test_an_object_is_refused_in_plain_words():
+def test_arbitrary_object_raises_clear_type_error():
     with pytest.raises(TypeError, match="x must be numeric or a string"):
         infer_array(object(), "x")
 
 
-def test_literals_keep_numpys_width_on_request():
+def test_literals_keep_numpy_width_on_request():
     assert infer_array([1, 2], "x", narrow=False).dtype == np.int64
     assert infer_array(1.5, "x", narrow=False).dtype == np.float64
 
@@ -272,25 +272,25 @@ def test_literals_keep_numpys_width_on_request():
         (np.datetime64("2020-01-01"), TypeError),
     ],
 )
-def test_what_is_neither_numbers_nor_text_has_no_dtype(value, error):
+def test_value_neither_numeric_nor_string_is_rejected(value, error):
     with pytest.raises(error):
         infer_array(value, "x")
 
 
 @pytest.mark.parametrize("value", [2**40, 2**70, -(2**31) - 1])
-def test_a_single_integer_that_is_fed_must_fit(value):
+def test_single_fed_integer_must_fit(value):
     with pytest.raises(TypeError, match="x does not fit int32"):
         feed_array(value, np.dtype("int32"), "x")
     assert feed_array([2**40 + 3], np.dtype("int32"), "x").tolist() == [3]
 
 
-def test_a_named_component_is_named_in_errors():
+def test_errors_contain_name_of_component():
     queue = FIFOQueue(1, ["int32"], [[]], names=["id"])
     with pytest.raises(TypeError, match="component 'id'"):
         queue.enqueue({"id": 1.5})
 
 
-def test_bfloat16_of_ml_dtypes_is_a_number():
+def test_ml_dtypes_bfloat16_is_numeric():
     ml_dtypes = pytest.importorskip("ml_dtypes")
     queue = FIFOQueue(2, ml_dtypes.bfloat16, [[]])
     queue.enqueue_many(np.array([1.5, 2], ml_dtypes.bfloat16))
@@ -300,20 +300,20 @@ def test_bfloat16_of_ml_dtypes_is_a_number():
 
 
 @pytest.mark.parametrize("text", ["string", bytes, str, object, np.bytes_, np.str_, "S", "U5", np.dtype(object)])
-def test_all_words_for_text_mean_string(text):
+def test_all_names_of_string_dtype(text):
     assert as_dtype(text) == "string"
 
 
 @pytest.mark.parametrize("number", ["int32", np.int32, np.dtype("int32"), "i4", ">i4", "<i4"])
-def test_all_words_for_a_number_mean_its_dtype(number):
+def test_all_names_of_numeric_dtype(number):
     assert as_dtype(number) == np.dtype("int32")
 
 
-def test_pythons_float_is_float64_as_in_numpy():
+def test_python_float_is_float64_as_in_numpy():
     assert as_dtype(float) == np.dtype("float64")
 
 
-def test_a_dtype_of_another_library_is_taken_by_its_numpy_dtype():
+def test_dtype_of_other_library_is_accepted_by_its_numpy_dtype():
     class DType:
         def __init__(self, as_numpy_dtype):
             self.as_numpy_dtype = as_numpy_dtype
@@ -323,30 +323,30 @@ def test_a_dtype_of_another_library_is_taken_by_its_numpy_dtype():
 
 
 @pytest.mark.parametrize("dtype", ["int31", None, 5, "datetime64[s]", np.dtype([("a", "i4")]), np.void, [1], "V8"])
-def test_a_dtype_that_does_not_exist_is_a_type_error_that_names_it(dtype):
+def test_unknown_dtype_raises_type_error_with_its_name(dtype):
     with pytest.raises(TypeError, match=r"dtype|queued"):
         FIFOQueue(1, [dtype])
 
 
 class TestTypedValues:
-    """`ElementSpec.check_types`: values that are known to have a dtype are never cast."""
+    """`ElementSpec.check_types`: values with a dtype are never cast."""
 
     spec = ElementSpec(["int32", "string"], [(2,), (None,)])
 
-    def test_the_dtypes_of_the_queue_pass_with_any_unknown_shape(self):
+    def test_matching_dtypes_pass_with_unknown_shape(self):
         self.spec.check_types(["int32", bytes])
         self.spec.check_types(["int32", bytes], [(None,), None])
         self.spec.check_types(["int32", bytes], [(None, 2), (5, 7)], many=True)
 
-    def test_another_dtype_is_a_value_error(self):
+    def test_different_dtype_raises_value_error(self):
         with pytest.raises(ValueError, match="component 0 is int64"):
             self.spec.check_types(["int64", "string"])
 
     @pytest.mark.parametrize(("shape", "many"), [((3,), False), ((), False), ((2, 3), True), ((), True)])
-    def test_a_known_shape_that_cannot_fit_is_a_value_error(self, shape, many):
+    def test_incompatible_static_shape_raises_value_error(self, shape, many):
         with pytest.raises(ValueError, match="component 0 has the shape"):
             self.spec.check_types(["int32", "string"], [shape, None], many=many)
 
-    def test_too_few_are_an_invalid_argument(self):
+    def test_too_few_dtypes_raise_invalid_argument(self):
         with pytest.raises(InvalidArgumentError, match="got 1 components, expected 2"):
             self.spec.check_types(["int32"])

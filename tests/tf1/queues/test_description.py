@@ -1,4 +1,4 @@
-"""Queues as plain data: what is said comes through, and what no queue says is refused."""
+"""Queues as plain data: valid descriptions round trip, and invalid ones are rejected."""
 
 import json
 import os
@@ -26,7 +26,7 @@ GOOD = Description("jobs", "", Signature("FIFOQueue", (FLOAT, TEXT), ((2, 3), ()
         GOOD._replace(signature=Signature("RandomShuffleQueue", (np.dtype("bool"),), None, 50, 10, 2**100)),
     ],
 )
-def test_a_description_comes_through(description):
+def test_description_round_trips(description):
     assert Description.decode(description.encode()) == description
 
 
@@ -71,7 +71,7 @@ def said(**changes):
     ],
     ids=lambda data: data[-40:],
 )
-def test_what_no_queue_says_is_refused(data):
+def test_invalid_description_is_rejected(data):
     with pytest.raises(InvalidArgumentError, match="cannot be used"):
         Description.decode(data)
 
@@ -80,23 +80,23 @@ def test_what_no_queue_says_is_refused(data):
     st.binary(max_size=200)
     | st.recursive(st.none() | st.integers() | st.text(), st.lists).map(json.dumps).map(str.encode)
 )
-def test_no_bytes_raise_anything_else(data):
+def test_arbitrary_bytes_only_raise_invalid_argument(data):
     with pytest.raises(InvalidArgumentError):
         Description.decode(data)
 
 
-def test_names_that_are_too_long_are_refused_where_they_are_given():
+def test_too_long_names_are_rejected_by_the_sender():
     with pytest.raises(InvalidArgumentError, match="shorter names"):
         GOOD._replace(shared_name="x" * MAX_BYTES).encode()
 
 
 class Exploding:
-    """Its unpickling runs a function."""
+    """An object that runs a function when it is unpickled."""
 
     def __reduce__(self):
         return os.abort, ()
 
 
-def test_a_pickle_is_not_unpickled():
+def test_pickle_is_not_unpickled():
     with pytest.raises(InvalidArgumentError, match="no JSON object"):
         Description.decode(pickle.dumps(Exploding()))

@@ -1,4 +1,4 @@
-"""Elements in and out: who owns them, what form they have, what they weigh."""
+"""Elements in and out: ownership, form, and memory use."""
 
 import tracemalloc
 import weakref
@@ -9,8 +9,8 @@ import pytest
 from mpqueue import FIFOQueue, PaddingFIFOQueue, QueueBase, RandomShuffleQueue
 from mpqueue.errors import InvalidArgumentError
 
-MIDDLE = 600  # float64 numbers: packed, but each row of a block by itself
-LARGE = 9000  # above the limit below which elements are packed
+MIDDLE = 600  # float64 numbers: packed, but each row of a block separately
+LARGE = 9000  # above the size limit of packed elements
 
 
 def queue_of(shape, dtype="float64", capacity=10):
@@ -18,7 +18,7 @@ def queue_of(shape, dtype="float64", capacity=10):
 
 
 @pytest.mark.parametrize("shape", [[3], [MIDDLE], [LARGE], None])
-def test_what_was_enqueued_may_be_changed_afterwards(shape):
+def test_enqueued_array_may_be_modified_afterwards(shape):
     queue, array = queue_of(shape), np.ones(shape or [3])
     queue.enqueue(array)
     queue.enqueue_many(array[np.newaxis])
@@ -29,7 +29,7 @@ def test_what_was_enqueued_may_be_changed_afterwards(shape):
 
 @pytest.mark.parametrize("shape", [[3], [MIDDLE], [LARGE], None])
 @pytest.mark.parametrize("method", ["enqueue", "enqueue_many"])
-def test_a_dequeued_array_is_writable_contiguous_and_seen_by_nobody_else(shape, method):
+def test_dequeued_array_is_writable_contiguous_and_not_shared(shape, method):
     queue, array = queue_of(shape), np.ones(shape or [3])
     for _ in range(2):
         getattr(queue, method)(array if method == "enqueue" else array[np.newaxis])
@@ -41,7 +41,7 @@ def test_a_dequeued_array_is_writable_contiguous_and_seen_by_nobody_else(shape, 
 
 
 @pytest.mark.parametrize("shape", [[3], [MIDDLE], [LARGE]])
-def test_a_batch_is_writable_and_its_own(shape):
+def test_batch_is_writable_and_owns_its_memory(shape):
     queue = queue_of(shape)
     queue.enqueue_many(np.ones([4, *shape]))
     first, second = queue.dequeue_many(2), queue.dequeue_many(2)
@@ -49,14 +49,14 @@ def test_a_batch_is_writable_and_its_own(shape):
     assert second.all()
 
 
-def test_a_row_of_a_large_block_does_not_keep_the_block_alive():
+def test_row_of_large_block_does_not_retain_the_block():
     queue = queue_of([LARGE])
     queue.enqueue_many(np.ones([4, LARGE]))
     row = queue.dequeue()
     assert row.base is None
 
 
-def test_transposed_and_strided_arrays_come_out_right():
+def test_transposed_and_strided_arrays_round_trip():
     queue = queue_of([2, 3])
     array = np.arange(6.0).reshape(3, 2).T
     queue.enqueue(array)
@@ -64,14 +64,14 @@ def test_transposed_and_strided_arrays_come_out_right():
     np.testing.assert_array_equal(queue.dequeue_many(3), [array] * 3)
 
 
-def test_scalars_come_out_as_numpy_scalars():
+def test_scalars_are_dequeued_as_numpy_scalars():
     for queue in (queue_of([]), queue_of(None)):
         queue.enqueue(1.5)
         queue.enqueue_many([[2.5]])
         assert [type(queue.dequeue()), type(queue.dequeue())] == [np.float64, np.float64]
 
 
-def test_elements_without_anything_in_them_work():
+def test_empty_elements_round_trip():
     queue = queue_of([0, 2])
     queue.enqueue(np.zeros([0, 2]))
     queue.enqueue_many(np.zeros([3, 0, 2]))
@@ -79,14 +79,14 @@ def test_elements_without_anything_in_them_work():
     assert queue.dequeue_many(3).shape == (3, 0, 2)
 
 
-def test_text_of_fixed_shape_is_batched():
+def test_strings_of_fixed_shape_are_batched():
     queue = FIFOQueue(9, "string", [[2]])
     queue.enqueue([["a", "b"]])
     queue.enqueue_many([[["c", "d"], ["e", "f"]]])
     assert queue.dequeue_many(3).tolist() == [[b"a", b"b"], [b"c", b"d"], [b"e", b"f"]]
 
 
-def test_padding_fills_booleans_with_false_and_text_with_nothing():
+def test_padding_uses_false_for_booleans_and_empty_strings():
     queue = PaddingFIFOQueue(9, ["bool", "string"], [[None], [None, 2]])
     queue.enqueue([[True], [["a", "b"]]])
     queue.enqueue([[True, True], np.empty([0, 2], object)])
@@ -95,20 +95,20 @@ def test_padding_fills_booleans_with_false_and_text_with_nothing():
     assert text.tolist() == [[[b"a", b"b"]], [[b"", b""]]]
 
 
-def test_one_component_with_a_name_comes_out_as_a_dictionary():
+def test_single_named_component_is_dequeued_as_dict():
     queue = FIFOQueue(9, "int32", [[]], names="id")
     queue.enqueue({"id": 3})
     assert queue.dequeue() == {"id": 3}
 
 
-def test_several_components_come_out_as_a_list_that_can_be_changed():
+def test_several_components_are_dequeued_as_mutable_list():
     queue = FIFOQueue(9, ["int32", "string"])
     queue.enqueue((3, "x"))
     assert queue.dequeue() == [3, b"x"]
 
 
 @pytest.mark.parametrize("make", [FIFOQueue, lambda *args: RandomShuffleQueue(args[0], 0, *args[1:])])
-def test_fifty_thousand_small_elements_weigh_little_more_than_their_bytes(make):
+def test_small_elements_use_little_more_memory_than_their_bytes(make):
     block, rows = np.zeros([1000, 16], np.float32), np.zeros([25_000, 16], np.float32)
     tracemalloc.start()
     try:
@@ -125,7 +125,7 @@ def test_fifty_thousand_small_elements_weigh_little_more_than_their_bytes(make):
     assert full < 50_000 * (64 + 48)
 
 
-def test_a_block_that_waits_for_room_is_not_taken_apart_before():
+def test_waiting_rows_are_not_split_in_advance():
     queue = FIFOQueue(1, "int32", [[]])
     queue.enqueue(0)
     block = np.zeros(1_000_000, np.int32)
@@ -139,7 +139,7 @@ def test_a_block_that_waits_for_room_is_not_taken_apart_before():
     assert peak < 1.1 * 4_000_000
 
 
-def test_a_dropped_queue_is_freed_with_its_elements():
+def test_deleted_queue_is_freed_with_its_elements():
     queue = queue_of(None)
     queue.enqueue(np.ones(LARGE))
     gone = weakref.ref(queue.queue_ref)
@@ -147,13 +147,13 @@ def test_a_dropped_queue_is_freed_with_its_elements():
     assert gone() is None
 
 
-def test_a_queue_ref_with_other_dtypes_is_refused():
+def test_queue_ref_with_other_dtypes_is_rejected():
     queue = FIFOQueue(1, ["int32"], [[]])
     with pytest.raises(InvalidArgumentError, match="Expected the dtypes"):
         QueueBase(["int64"], [[]], None, queue.queue_ref)
 
 
-def test_a_second_face_of_a_queue_shares_its_elements():
+def test_second_queue_object_shares_elements():
     queue = FIFOQueue(2, ["int32"], [[]])
     face = QueueBase(["int32"], [[]], ["id"], queue.queue_ref)
     face.enqueue({"id": 3})

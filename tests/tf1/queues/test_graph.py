@@ -1,4 +1,4 @@
-"""The graph of names: who has which, and that a thing which is gone leaves nothing behind."""
+"""The graph of names: names are unique, and deleted objects leave no entries."""
 
 import gc
 import weakref
@@ -9,17 +9,17 @@ from mpqueue.tf1.queues.graph import Graph
 
 
 class Thing:
-    """Something that can have a name."""
+    """An object that can have a name."""
 
 
-def test_a_thing_keeps_its_name_and_others_get_a_number():
+def test_object_keeps_its_name_and_others_get_a_suffix():
     graph, things = Graph(), [Thing() for _ in range(3)]
     assert [graph.add(thing, "a") for thing in things] == ["a", "a_1", "a_2"]
     assert graph.add(things[1], "b") == "a_1"
     assert [graph.find(name) for name in ("a", "a_1", "a_2")] == things
 
 
-def test_a_name_that_was_made_is_not_given_twice():
+def test_created_name_is_not_reused():
     graph, things = Graph(), [Thing() for _ in range(3)]
     assert [graph.add(thing, name) for thing, name in zip(things, ("a_1", "a", "a"), strict=True)] == [
         "a_1",
@@ -28,7 +28,7 @@ def test_a_name_that_was_made_is_not_given_twice():
     ]
 
 
-def test_the_name_of_a_thing_that_is_gone_is_free():
+def test_name_of_deleted_object_is_free():
     graph, thing = Graph(), Thing()
     graph.add(thing, "a")
     del thing
@@ -39,8 +39,8 @@ def test_the_name_of_a_thing_that_is_gone_is_free():
     assert graph.find("a") is other
 
 
-def test_a_thing_in_the_place_of_one_that_is_gone_has_a_name_of_its_own():
-    """Python gives the address of the one to the other."""
+def test_object_at_address_of_deleted_object_gets_new_name():
+    """Python may allocate the new object at the address of the deleted one."""
     graph = Graph()
     names = []
     for number in range(100):
@@ -50,7 +50,7 @@ def test_a_thing_in_the_place_of_one_that_is_gone_has_a_name_of_its_own():
     assert names == [f"name_{number}" for number in range(100)]
 
 
-def test_a_collection_is_a_copy_in_the_order_of_addition():
+def test_collection_is_a_copy_in_order_of_addition():
     graph = Graph()
     for number in (2, 1, 2):
         graph.add_to_collection("numbers", number)
@@ -59,8 +59,8 @@ def test_a_collection_is_a_copy_in_the_order_of_addition():
     assert graph.get_collection("others") == []
 
 
-def test_a_graph_in_whose_place_another_was_put_goes_at_once_with_its_collections():
-    """Without the garbage collector, which leaves alone what was there at a `gc.freeze`."""
+def test_replaced_graph_is_freed_at_once_with_its_collections():
+    """Without the garbage collector, which ignores objects from before a `gc.freeze`."""
     graph, thing = Graph(), Thing()
     graph.add(thing, "a")
     graph.add_to_collection("things", thing)

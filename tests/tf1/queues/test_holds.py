@@ -1,4 +1,4 @@
-"""Places of elements that are looked at: how long they are held."""
+"""Blocks held by views: the lifetime of a hold."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def arena():
     arena.close()
 
 
-def test_a_place_is_held_as_long_as_any_view_lives(arena):
+def test_block_is_held_while_any_view_exists(arena):
     holds, (token,) = Holds(arena), arena.take(CLASS, 1)
     base = holds.base(token)
     view = base[10:20][::2]
@@ -30,22 +30,22 @@ def test_a_place_is_held_as_long_as_any_view_lives(arena):
     assert holds.num_live == arena.num_used == 0
 
 
-def test_there_is_a_bound_of_places(arena):
+def test_number_of_held_blocks_is_bounded(arena):
     holds, tokens = Holds(arena), arena.take(CLASS, MAX_HELD + 1)
     bases = [holds.base(token) for token in tokens]
     assert bases.pop() is None
     assert all(base is not None for base in bases)
-    bases.pop()  # the end of a view makes room at once
+    bases.pop()  # deleting a view frees a hold at once
     assert holds.base(tokens[-1]) is not None
 
 
-def test_nothing_is_held_once_memory_was_short(arena):
+def test_no_block_is_held_after_a_shortage(arena):
     holds, (token,) = Holds(arena), arena.take(CLASS, 1)
     arena.was_short = True
     assert holds.base(token) is None
 
 
-def test_a_place_that_was_forgotten_is_not_told_of(arena):
+def test_forgotten_block_is_not_freed_by_collect(arena):
     holds, (token,) = Holds(arena), arena.take(CLASS, 1)
     base = holds.base(token)
     holds.forget(token)
@@ -58,7 +58,7 @@ def test_a_place_that_was_forgotten_is_not_told_of(arena):
     assert holds.num_live == arena.num_used == 0
 
 
-def test_an_element_whose_views_cannot_be_made_stays_a_token(arena, monkeypatch):
+def test_element_without_views_remains_a_token(arena, monkeypatch):
     spec = ElementSpec(["uint8", "string"])
     holds, codec = Holds(arena), BlockCodec(spec, arena.segment)
     storage = SharedStorage(spec, codec, has_plain=False, holds=holds)

@@ -1,6 +1,6 @@
-"""What a signal handler raises while a queue is used: no element is lost or doubled, and every later call goes on.
+"""Exceptions of signal handlers during queue calls: no element is lost or duplicated, and later calls succeed.
 
-Each place at which Python looks for signals is struck in turn, and then random moments by real signals.
+The tests interrupt at each place where Python runs signal handlers, and then at random moments with real signals.
 """
 
 import itertools
@@ -26,7 +26,7 @@ def fifo(capacity=8):
 
 
 def shared(queue):
-    pickle.dumps(queue)  # other processes may use it from now on: the hub serves it
+    pickle.dumps(queue)  # other processes may use the queue from here on: the hub serves it
     return queue
 
 
@@ -38,7 +38,7 @@ KINDS = {
 
 
 def unless_struck(function, *arguments):
-    """Return what a call returns, in a list; an empty list if it was struck."""
+    """Return the result of a call in a list, or an empty list if it was interrupted."""
     try:
         return [function(*arguments)]
     except Struck:
@@ -46,13 +46,13 @@ def unless_struck(function, *arguments):
 
 
 def everything(queue):
-    """Take out what is left, in its order."""
+    """Dequeue the remaining elements in order."""
     count = int(queue.size())
     return queue.dequeue_many(count, timeout=20).tolist() if count else []
 
 
 def strikes(step=1):
-    """Strikes at the first place, and so on, until one has not come."""
+    """Interrupt at the first place, then the second, and so on, until a call is not interrupted."""
     for after in itertools.count(1, step):
         strike = Strike(after)
         yield strike
@@ -62,7 +62,7 @@ def strikes(step=1):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_struck_dequeue_has_taken_nothing(kind):
+def test_interrupted_dequeue_takes_no_element(kind):
     for strike in strikes():
         queue = KINDS[kind]()
         queue.enqueue_many([range(5)])
@@ -74,7 +74,7 @@ def test_a_struck_dequeue_has_taken_nothing(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_struck_dequeue_many_has_taken_nothing(kind):
+def test_interrupted_dequeue_many_takes_no_element(kind):
     for strike in strikes():
         queue = KINDS[kind]()
         queue.enqueue_many([range(5)])
@@ -86,7 +86,7 @@ def test_a_struck_dequeue_many_has_taken_nothing(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_struck_enqueue_is_in_once_or_not_at_all(kind):
+def test_interrupted_enqueue_enqueues_once_or_not_at_all(kind):
     for strike in strikes():
         queue = KINDS[kind]()
         queue.enqueue(1)
@@ -97,7 +97,7 @@ def test_a_struck_enqueue_is_in_once_or_not_at_all(kind):
         assert found == [1, 2, 3] if done else found in ([1, 2, 3], [1, 3])
 
 
-def test_of_a_struck_enqueue_many_the_first_ones_are_in():
+def test_interrupted_enqueue_many_enqueues_a_prefix():
     for strike in strikes():
         queue = fifo()
         with strike:
@@ -107,7 +107,7 @@ def test_of_a_struck_enqueue_many_the_first_ones_are_in():
 
 
 @pytest.mark.parametrize("cancel", [False, True])
-def test_a_struck_close_has_closed_or_not(cancel):
+def test_interrupted_close_has_closed_or_not(cancel):
     for strike in strikes():
         queue = fifo()
         queue.enqueue(1)
@@ -118,7 +118,7 @@ def test_a_struck_close_has_closed_or_not(cancel):
 
 
 def in_thread(function, *arguments):
-    """Begin a call in a thread of its own; the thread, and the list that its result gets into."""
+    """Start a call in a thread; return the thread and the list for its result."""
     results = []
     thread = threading.Thread(target=lambda: results.append(function(*arguments)))
     thread.start()
@@ -133,7 +133,7 @@ def until_waiting(queue, count):
 
 
 @pytest.mark.parametrize("kind", ["local", "hub"])
-def test_a_call_that_waits_is_served_although_the_one_that_serves_it_is_struck(kind):
+def test_waiting_call_is_served_although_serving_call_is_interrupted(kind):
     for strike in strikes(5):
         queue = KINDS[kind](1)
         queue.enqueue(1)
@@ -148,14 +148,14 @@ def test_a_call_that_waits_is_served_although_the_one_that_serves_it_is_struck(k
         assert queue.size() == 0
 
 
-def test_a_dequeue_that_waits_gets_its_element_although_the_enqueue_is_struck():
+def test_waiting_dequeue_gets_element_although_enqueue_is_interrupted():
     for strike in strikes(3):
         queue = fifo()
         thread, results = in_thread(queue.dequeue)
         until_waiting(queue, 1)
         with strike:
             unless_struck(queue.enqueue, 1)
-        if queue.queue_ref.num_waiting:  # it was struck before
+        if queue.queue_ref.num_waiting:  # it was interrupted earlier
             queue.enqueue(1, timeout=20)
         thread.join(20)
         assert not thread.is_alive()
@@ -172,7 +172,7 @@ def echo(there, back):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_real_signals_at_random_moments_lose_nothing(kind):
+def test_real_signals_at_random_moments_lose_no_element(kind):
     queue, held = KINDS[kind](), set()
     end = time.monotonic() + RANDOM_S
     with Alarms(4) as alarms:
@@ -190,7 +190,7 @@ def test_real_signals_at_random_moments_lose_nothing(kind):
     assert set(everything(queue)) == held
 
 
-def test_real_signals_at_random_moments_lose_nothing_on_the_way_to_another_process_and_back():
+def test_real_signals_lose_no_element_on_the_way_through_another_process():
     there, back = fifo(), fifo()
     process = fork.Process(target=echo, args=(there, back))
     process.start()
@@ -200,7 +200,7 @@ def test_real_signals_at_random_moments_lose_nothing_on_the_way_to_another_proce
             if time.monotonic() > end and alarms.count:
                 break
             is_in = alarms.call(there.enqueue, number)
-            there.enqueue(-1, timeout=20)  # behind it, so that an end is seen
+            there.enqueue(-1, timeout=20)  # after the others, so that the end is noticed
             came = []
             while -1 not in came:
                 came += map(int, alarms.call(back.dequeue))
@@ -211,7 +211,7 @@ def test_real_signals_at_random_moments_lose_nothing_on_the_way_to_another_proce
 
 
 def strike_there(there, back, outcome):
-    """In another process: pass elements on, both ways struck."""
+    """In another process: pass elements on, with interrupts of both calls."""
     passed, doubtful, got = [], set(), []
     with Alarms(6) as alarms:
         while True:
@@ -227,7 +227,7 @@ def strike_there(there, back, outcome):
         outcome.send((passed, doubtful, alarms.count))
 
 
-def test_real_signals_at_random_moments_lose_nothing_in_a_process_that_does_not_own_the_queues():
+def test_real_signals_lose_no_element_in_a_process_that_does_not_own_the_queues():
     there, back = fifo(), fifo(-1)
     mine, theirs = fork.Pipe()
     process = fork.Process(target=strike_there, args=(there, back, theirs))
@@ -247,7 +247,7 @@ def test_real_signals_at_random_moments_lose_nothing_in_a_process_that_does_not_
     assert count
 
 
-def test_a_struck_call_of_a_process_that_does_not_own_the_queue_is_undone():
+def test_interrupted_remote_call_is_undone():
     queue, (mine, theirs) = fifo(), fork.Pipe()
     queue.enqueue_many([range(5)])
 
@@ -272,8 +272,8 @@ def test_a_struck_call_of_a_process_that_does_not_own_the_queue_is_undone():
     assert everything(queue) == list(range(len(numbers), len(numbers) + 5))
 
 
-def test_handlers_see_the_array_that_was_dequeued_as_it_was_put_in():
-    """Views of shared memory, as large elements of other processes are given out."""
+def test_signal_handlers_see_dequeued_array_unmodified():
+    """Views of shared memory, as dequeues return for large elements of other processes."""
     queue = FIFOQueue(4, "int64", [(16384,)])
 
     def put():
@@ -294,14 +294,14 @@ def test_handlers_see_the_array_that_was_dequeued_as_it_was_put_in():
 
 
 class NeverEmpty(list):
-    """A line in which somebody seems to wait; whether it is empty, no Python function tells."""
+    """A list that seems to contain a waiting call. No Python function tests whether it is empty."""
 
     def __iter__(self):
         return iter(self[1:])
 
 
-def test_nothing_is_lost_while_another_process_waits_for_the_memory_that_a_dequeue_frees(monkeypatch):
-    """Then who listens is told of it, behind the place up to which the element can go back."""
+def test_interrupts_lose_no_element_while_another_process_waits_for_memory(monkeypatch):
+    """The polling thread is then woken after the point up to which the element can return."""
     init = Shortage.__init__
 
     def begin(self, *args):
@@ -309,7 +309,9 @@ def test_nothing_is_lost_while_another_process_waits_for_the_memory_that_a_deque
         self.demands = NeverEmpty([None])
 
     monkeypatch.setattr(Shortage, "__init__", begin)
-    monkeypatch.setattr(strikes_helper, "_OF_COLLECTOR", ())  # what defers handlers for a finalizer is struck, too
+    monkeypatch.setattr(
+        strikes_helper, "_OF_COLLECTOR", ()
+    )  # defers handlers for a finalizer, and must be interrupted, too
     queue, came, end = FIFOQueue(-1, "int64", [()]), [], time.monotonic() + RANDOM_S
     number = 0
 

@@ -1,4 +1,4 @@
-"""Connections to an owner alone: who is accepted, and that all of them end with it."""
+"""The listener alone: which connections are accepted, and that all end with it."""
 
 import os
 import select
@@ -36,12 +36,12 @@ def listener():
 
 
 def arrive(listener, pool):
-    """What a connection that has come makes of the listener."""
+    """Let the listener handle a new connection."""
     listener.attend(listener._door._listener.fileno(), READABLE, *pool)
 
 
 class Connecting:
-    """A thread that connects, as that waits for the listener; and the listener's part of it."""
+    """A thread that connects, because it waits for the listener; and the listener's side of the connection."""
 
     def __init__(self, listener, pool, address=None):
         self.connection, self.error = None, None
@@ -59,7 +59,7 @@ class Connecting:
             self.error = error
 
 
-def test_who_connects_is_told_its_number(listener, pool):
+def test_new_connection_receives_its_number(listener, pool):
     connections = [Connecting(listener, pool).connection for _ in range(2)]
     for number, connection in enumerate(connections, 1):
         hello = HEAD.unpack(connection.recv(HEAD.size))
@@ -69,7 +69,7 @@ def test_who_connects_is_told_its_number(listener, pool):
         connection.close()
 
 
-def test_who_has_not_the_token_gets_neither_a_number_nor_a_descriptor(listener, pool):
+def test_connection_without_token_gets_neither_number_nor_descriptor(listener, pool):
     address = listener.address._replace(token=new_token())
     assert isinstance(Connecting(listener, pool, address).error, ConnectionError)
     assert listener.clients == {}
@@ -79,7 +79,7 @@ def test_who_has_not_the_token_gets_neither_a_number_nor_a_descriptor(listener, 
         challenge, fds, _, _ = socket.recv_fds(silent, 4096, 4)
         assert (len(challenge), fds) == (16, [])
         silent.send(bytes(47))
-        assert not select.select([silent], [], [], 0)[0]  # it waits for the rest
+        assert not select.select([silent], [], [], 0)[0]  # it waits for the rest of the proof
         silent.send(b"!")
         for fd, event in listener._poller.poll(DEADLOCK_S):
             listener.attend(fd, event, *pool)
@@ -88,7 +88,7 @@ def test_who_has_not_the_token_gets_neither_a_number_nor_a_descriptor(listener, 
     assert listener._door._strangers == {}
 
 
-def test_another_user_is_dropped_before_a_word(listener, pool, monkeypatch):
+def test_connection_of_another_user_is_closed_at_once(listener, pool, monkeypatch):
     monkeypatch.setattr(credentials, "credentials_of", lambda _: Credentials(1, os.geteuid() + 1, 0))
     with socket.socket(socket.AF_UNIX) as other:
         other.connect(listener.address.path)
@@ -97,7 +97,7 @@ def test_another_user_is_dropped_before_a_word(listener, pool, monkeypatch):
     assert listener._door._strangers == {}
 
 
-def test_those_who_have_not_proven_themselves_end_with_the_listener(pool):
+def test_unverified_connections_end_with_the_listener(pool):
     poller = make_poller()
     listener = Listener(poller)
     with socket.socket(socket.AF_UNIX) as silent:
@@ -110,8 +110,8 @@ def test_those_who_have_not_proven_themselves_end_with_the_listener(pool):
     close_poller(poller)
 
 
-def test_nobody_is_waited_for_who_has_gone_before_being_accepted(listener, pool):
-    """Under the hub's lock, where everybody else would wait as well."""
+def test_client_that_disconnects_before_accept_does_not_block(listener, pool):
+    """It would block under the hub's lock, where all others would wait."""
     accepting = threading.Thread(target=arrive, args=[listener, pool], daemon=True)
     accepting.start()
     accepting.join(DEADLOCK_S)
@@ -132,7 +132,7 @@ def test_all_connections_end_with_the_listener(pool):
     close_poller(poller)
 
 
-def test_who_asks_and_reads_no_answer_is_cut_off_before_the_answers_fill_the_memory(monkeypatch):
+def test_client_that_reads_no_answers_is_disconnected_before_memory_fills(monkeypatch):
     monkeypatch.setattr(client, "_MAX_OUTBOX_BYTES", 1 << 20)
     ours, theirs = socket.socketpair()
     answers = client.Answers(ours, lambda: None)
@@ -147,8 +147,8 @@ def test_who_asks_and_reads_no_answer_is_cut_off_before_the_answers_fill_the_mem
     answers.close()
 
 
-def test_the_end_of_a_connection_that_two_threads_have_seen_ends_no_other_one(listener, pool):
-    """The second sees to it when the number of the descriptor is the next connection's."""
+def test_end_of_connection_seen_by_two_threads_closes_no_other_connection(listener, pool):
+    """The second thread handles it when the descriptor number belongs to a new connection."""
     first = Connecting(listener, pool)
     (fd,) = (one.answers.sock.fileno() for one in listener.clients.values())
     first.connection.close()

@@ -1,4 +1,4 @@
-"""The state machine alone, without threads: against an oracle, and the promises of its page one by one."""
+"""The state machine alone, without threads: against an oracle, and each guarantee of its documentation."""
 
 import ast
 from collections import Counter
@@ -33,7 +33,7 @@ ARROWS = [
 
 
 class MachineAgainstOracle(AimingMachine):
-    """Any calls in any order end in the machine as they end in the oracle."""
+    """Any sequence of calls has the same outcome in the machine and in the oracle."""
 
     def make(self):
         capacity, self.minimum = self.choose([-1, 0, 1, 2, 3, 4, 4]), self.choose([0, 0, 1, 2, 3])
@@ -86,7 +86,7 @@ class MachineAgainstOracle(AimingMachine):
         )
 
     def is_told_once(self, finished):
-        """Exactly those requests are told of that have finished in this step."""
+        """Check that exactly the requests that finished in this step are notified."""
         told = {id(request) for request, _ in self.all if request.finished} - self.finished_before
         assert sorted(map(id, finished)) == sorted(told)
 
@@ -116,7 +116,7 @@ class MachineAgainstOracle(AimingMachine):
         self.reached["withdraw of finished"] += 1
 
     def an_owner_dies(self):
-        """All of its requests end together, and none that could go on profits from the end of another of them."""
+        """Withdraw all requests of an owner together: none takes an element that another one returned."""
         owner = self.choose(self.owners)
         mine = [(request, attempt) for request, attempt in self.all if request.owner is owner and not request.finished]
         finished = self.machine.withdraw_owner(owner, CancelledError(None, None, "its process died"))
@@ -127,7 +127,7 @@ class MachineAgainstOracle(AimingMachine):
         self.reached["owner with several dies" if len(mine) > 1 else "owner dies"] += 1
 
     def put_back(self, number):
-        """What a dequeue has brought never reached its caller."""
+        """Return the elements of a finished dequeue that did not reach its caller."""
         request, attempt = self.all[number]
         tokens, request.taken = request.taken, []
         self.reached["put back beyond"] += 0 <= self.machine.capacity < self.machine.size + len(tokens)
@@ -137,7 +137,7 @@ class MachineAgainstOracle(AimingMachine):
         self.reached["put back"] += 1
 
     def admit(self):
-        """Elements for which room was set aside, whatever the bound."""
+        """Enqueue elements in reserved room, whatever the capacity."""
         elements = [next(self.numbers)]
         self.is_told_once(self.machine.admit(elements))
         self.all.append((EnqueueRequest(elements), Attempt("enqueue")))
@@ -176,7 +176,7 @@ class MachineAgainstOracle(AimingMachine):
         assert Counter(came_in) == Counter(came_out + self.machine.held())
 
 
-def test_any_calls_end_as_they_end_in_the_oracle():
+def test_any_calls_have_the_same_outcome_as_in_the_oracle():
     run_and_require(MachineAgainstOracle, ARROWS, at_least=5, examples=250, steps=50)
 
 
@@ -187,7 +187,7 @@ def make(capacity=5, elements=(), minimum=0):
     return machine
 
 
-def test_a_step_tells_who_finished_in_it_in_order():
+def test_step_returns_finished_requests_in_order():
     machine, first, second = make(), DequeueRequest(1), DequeueRequest(2)
     assert machine.submit(first) == machine.submit(second) == []
     enqueue = EnqueueRequest([1, 2, 3])
@@ -195,14 +195,14 @@ def test_a_step_tells_who_finished_in_it_in_order():
     assert (first.taken, second.taken) == ([1], [2, 3])
 
 
-def test_a_waiting_dequeue_makes_room_by_what_it_has_taken():
+def test_waiting_dequeue_makes_room():
     machine, dequeue = make(capacity=2), DequeueRequest(5)
     machine.submit(dequeue)
     assert machine.submit(EnqueueRequest([1, 2, 3, 4]))
     assert (machine.size, dequeue.taken) == (0, [1, 2, 3, 4])
 
 
-def test_a_withdrawn_dequeue_puts_back_in_order_even_beyond_the_capacity():
+def test_withdrawn_dequeue_returns_elements_in_order_beyond_capacity():
     machine, dequeue = make(capacity=2), DequeueRequest(5)
     machine.submit(dequeue)
     machine.submit(EnqueueRequest([1, 2, 3, 4]))
@@ -214,7 +214,7 @@ def test_a_withdrawn_dequeue_puts_back_in_order_even_beyond_the_capacity():
     assert after.taken == [1, 2, 3]
 
 
-def test_a_withdrawn_dequeue_feeds_the_one_behind_it():
+def test_withdrawn_dequeue_serves_the_next_one():
     machine, dequeue, behind = make(), DequeueRequest(3), DequeueRequest(1)
     machine.submit(dequeue)
     machine.submit(behind)
@@ -223,7 +223,7 @@ def test_a_withdrawn_dequeue_feeds_the_one_behind_it():
     assert behind.taken == [1]
 
 
-def test_what_a_withdrawn_enqueue_had_put_in_stays_in():
+def test_withdrawn_enqueue_leaves_its_elements_in_queue():
     machine, enqueue, behind = make(capacity=2), EnqueueRequest([1, 2, 3]), EnqueueRequest([9])
     machine.submit(enqueue)
     machine.submit(behind)
@@ -234,7 +234,7 @@ def test_what_a_withdrawn_enqueue_had_put_in_stays_in():
     assert dequeue.taken == [1, 2, 9]
 
 
-def test_elements_that_never_reached_their_caller_go_back_to_the_front():
+def test_undelivered_elements_return_to_the_front():
     machine = make(elements=[1, 2, 3])
     dequeue = DequeueRequest(2)
     machine.submit(dequeue)
@@ -244,7 +244,7 @@ def test_elements_that_never_reached_their_caller_go_back_to_the_front():
     assert again.taken == [1, 2, 3]
 
 
-def test_tokens_are_asked_for_in_slices_only_as_there_is_room():
+def test_tokens_are_only_sliced_as_room_becomes_available():
     class Lazy:
         def __init__(self):
             self.asked = []
@@ -262,14 +262,14 @@ def test_tokens_are_asked_for_in_slices_only_as_there_is_room():
     assert tokens.asked == [(0, 4), (4, 7)]
 
 
-def test_withdrawing_a_finished_request_changes_nothing():
+def test_withdrawing_finished_request_has_no_effect():
     machine, enqueue = make(), EnqueueRequest([1])
     machine.submit(enqueue)
     assert machine.withdraw(enqueue, CancelledError(None, None, "late")) == []
     assert enqueue.error is None
 
 
-def test_the_machine_knows_nothing_of_threads_clocks_and_arrays():
+def test_machine_imports_no_threads_clocks_or_arrays():
     tree = ast.parse((Path(mpqueue.tf1.queues.__file__).parent / "machine.py").read_text("utf-8"))
     imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     imported |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
@@ -277,13 +277,13 @@ def test_the_machine_knows_nothing_of_threads_clocks_and_arrays():
     assert imported <= allowed
 
 
-def test_room_is_what_is_left_of_the_capacity():
+def test_room_is_remaining_capacity():
     assert make(capacity=-1, elements=[1]).room is None
     assert make(capacity=0).room == 0
     assert make(capacity=5, elements=[1, 2]).room == 3
 
 
-def test_room_may_be_set_aside_while_the_queue_is_open_and_nobody_is_in_line():
+def test_room_may_be_reserved_while_open_and_no_call_waits():
     machine = make(capacity=1)
     assert machine.may_reserve
     machine.submit(EnqueueRequest([1, 2]))
@@ -293,7 +293,7 @@ def test_room_may_be_set_aside_while_the_queue_is_open_and_nobody_is_in_line():
     assert not machine.may_reserve
 
 
-def test_a_dequeue_would_end_at_once_if_there_is_enough_and_nobody_is_in_line():
+def test_can_dequeue_if_enough_elements_and_no_call_waits():
     machine = make(elements=[1, 2, 3], minimum=1)
     assert [machine.can_dequeue(count) for count in (1, 2, 3)] == [True, True, False]
     assert not machine.has_waiting_dequeues
@@ -302,7 +302,7 @@ def test_a_dequeue_would_end_at_once_if_there_is_enough_and_nobody_is_in_line():
     assert not machine.can_dequeue(0)
 
 
-def test_errors_name_the_queue_and_what_was_asked():
+def test_errors_contain_queue_name_and_request():
     machine, waiting, close = make(capacity=1), EnqueueRequest([1, 2, 3]), CloseRequest()
     machine.submit(waiting)
     machine.submit(close)
@@ -321,9 +321,9 @@ def test_errors_name_the_queue_and_what_was_asked():
     assert str(short) == "dequeue of 2 elements"
 
 
-def test_those_who_wait_are_told_once_each_in_order():
+def test_waiting_callers_are_notified_once_in_order():
     told, calls = [], [EnqueueRequest([1]), DequeueRequest(1), CloseRequest()]
-    for number in (0, 2):  # nobody waits for the second
+    for number in (0, 2):  # no caller waits for the second request
         calls[number].notify = partial(told.append, number)
     notify(calls)
     assert told == [0, 2]

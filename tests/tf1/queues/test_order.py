@@ -1,4 +1,4 @@
-"""Which element leaves next."""
+"""The order in which elements leave the queue."""
 
 from collections import Counter
 
@@ -10,7 +10,7 @@ from mpqueue.tf1.queues.machine import FirstInFirstOut, RandomOrder
 
 
 class CountingList(list):
-    """A list that counts how often it is touched."""
+    """A list that counts accesses."""
 
     touched = 0
 
@@ -42,7 +42,7 @@ def shuffled(seed, steps=3):
     return out
 
 
-def test_first_in_first_out_puts_back_to_the_front():
+def test_fifo_order_returns_elements_to_the_front():
     order = FirstInFirstOut()
     order.add([1, 2, 3, 4])
     taken = moved(order, 2)
@@ -51,7 +51,7 @@ def test_first_in_first_out_puts_back_to_the_front():
     assert moved(order, 5) == [1, 2, 3, 4, 5]
 
 
-def test_every_permutation_of_four_is_equally_likely():
+def test_all_permutations_of_four_are_equally_likely():
     from scipy import stats
 
     order, seen = RandomOrder(seed=7), Counter()
@@ -62,7 +62,7 @@ def test_every_permutation_of_four_is_equally_likely():
     assert stats.chisquare(list(seen.values())).pvalue > 0.001
 
 
-def test_every_place_of_a_large_queue_is_equally_likely():
+def test_all_positions_of_large_queue_are_equally_likely():
     from scipy import stats
 
     order, draws = RandomOrder(seed=11), []
@@ -75,7 +75,7 @@ def test_every_place_of_a_large_queue_is_equally_likely():
 
 
 @pytest.mark.parametrize("size", [10, 1_000_000])
-def test_a_random_element_costs_the_same_however_many_there_are(size):
+def test_random_element_takes_constant_time(size):
     order = RandomOrder(seed=1)
     order._tokens = CountingList(range(size))
     CountingList.touched = 0
@@ -83,17 +83,17 @@ def test_a_random_element_costs_the_same_however_many_there_are(size):
     assert CountingList.touched == 5 * 3  # and one that is deleted
 
 
-def test_the_same_seed_gives_the_same_order():
+def test_same_seed_yields_same_order():
     assert shuffled(seed=3) == shuffled(seed=3)
     assert shuffled(seed=np.int64(3)) == shuffled(seed=3)
 
 
-def test_other_seeds_and_no_seed_give_other_orders():
+def test_different_or_no_seeds_yield_different_orders():
     assert shuffled(seed=3) != shuffled(seed=4)
     assert shuffled(seed=None) != shuffled(seed=None)
 
 
-def test_orders_tell_what_they_hold():
+def test_orders_report_their_tokens():
     for order in (FirstInFirstOut(), RandomOrder(seed=1)):
         assert (len(order), list(order)) == (0, [])
         order.add("abc")
@@ -104,7 +104,7 @@ def test_orders_tell_what_they_hold():
         assert sorted(order) == ["a", "b", "c"]
 
 
-def test_a_seed_gives_the_same_order_in_every_release():
+def test_seed_yields_same_order_in_each_release():
     order = RandomOrder(seed=5)
     order.add(range(8))
     assert moved(order, 8) == [4, 5, 7, 6, 2, 3, 0, 1]

@@ -1,4 +1,4 @@
-"""Queues that share a name share everything."""
+"""Queues with the same shared name share their elements."""
 
 import gc
 
@@ -16,7 +16,7 @@ def fresh():
     registry.own.reset()
 
 
-def test_one_shared_name_is_one_queue_with_a_name_for_each_face():
+def test_shared_name_is_one_queue_with_separate_object_names():
     one = FIFOQueue(5, "int32", [[]], shared_name="jobs", name="a")
     other = FIFOQueue(5, "int32", [[]], shared_name="jobs", name="b")
     one.enqueue(1)
@@ -25,13 +25,13 @@ def test_one_shared_name_is_one_queue_with_a_name_for_each_face():
     assert (one.name, other.name) == ("a", "b")
 
 
-def test_it_lives_on_while_nobody_holds_it():
+def test_shared_queue_exists_without_references():
     FIFOQueue(5, "int32", [[]], shared_name="jobs").enqueue(1)
     gc.collect()
     assert FIFOQueue(5, "int32", [[]], shared_name="jobs").dequeue() == 1
 
 
-def test_after_a_reset_the_name_is_free_and_the_old_queue_works_on():
+def test_reset_frees_name_and_old_queue_remains_usable():
     old = FIFOQueue(5, "int32", [[]], shared_name="jobs")
     registry.own.reset()
     new = FIFOQueue(7, "int64", [[]], shared_name="jobs")
@@ -40,7 +40,7 @@ def test_after_a_reset_the_name_is_free_and_the_old_queue_works_on():
 
 
 @pytest.mark.parametrize("name", [None, ""])
-def test_without_a_shared_name_every_queue_is_its_own(name):
+def test_queues_without_shared_name_are_separate(name):
     one, other = FIFOQueue(5, "int32", shared_name=name), FIFOQueue(5, "int32", shared_name=name)
     assert one.queue_ref is not other.queue_ref
 
@@ -55,21 +55,21 @@ def test_without_a_shared_name_every_queue_is_its_own(name):
         ("capacity", lambda: FIFOQueue(6, "int32", [[]], shared_name="jobs")),
     ],
 )
-def test_another_queue_under_the_same_name_is_refused_by_what_differs(field, make):
+def test_conflicting_shared_queue_is_rejected_with_the_differing_field(field, make):
     FIFOQueue(5, "int32", [[]], shared_name="jobs")
     with pytest.raises(InvalidArgumentError, match=f"Shared queue 'jobs' exists with {field}"):
         make()
 
 
 @pytest.mark.parametrize(("field", "minimum", "seed"), [("min_after_dequeue", 2, 3), ("seed", 1, 4)])
-def test_shuffle_queues_must_agree_in_minimum_and_seed(field, minimum, seed):
+def test_shared_shuffle_queues_must_agree_in_minimum_and_seed(field, minimum, seed):
     RandomShuffleQueue(5, 1, "int32", seed=3, shared_name="jobs")
     with pytest.raises(InvalidArgumentError, match=field):
         RandomShuffleQueue(5, minimum, "int32", seed=seed, shared_name="jobs")
 
 
-def test_errors_call_a_shared_queue_by_its_shared_name():
-    """The name is that of the object in this program, and the default for most: it tells nobody which queue it is."""
+def test_errors_of_shared_queue_contain_its_shared_name():
+    """The object's name differs between programs and is mostly the default, so it does not identify the queue."""
     queue, other = (FIFOQueue(1, ["int32"], [[]], shared_name="jobs") for _ in range(2))
     other.enqueue(1)
     with pytest.raises(DeadlineExceededError, match="queue 'jobs' did not finish"):

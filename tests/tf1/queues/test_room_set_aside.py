@@ -1,4 +1,4 @@
-"""Room for elements that are being made."""
+"""Room reserved for elements that are being produced."""
 
 import multiprocessing
 
@@ -10,7 +10,7 @@ from mpqueue.tf1.queues.spec import ElementSpec
 from mpqueue.tf1.queues.storage import PlainStorage
 
 
-def test_room_is_given_to_each_who_asks_and_never_twice():
+def test_reserved_rooms_do_not_overlap():
     core = mpqueue.FIFOQueue(10, ["int32"], [()]).queue_ref
     core.enqueue_many([np.arange(3, dtype=np.int32)], None)
     assert [core.set_aside(4), core.set_aside(4), core.set_aside(4)] == [4, 3, 0]
@@ -19,7 +19,7 @@ def test_room_is_given_to_each_who_asks_and_never_twice():
 
 
 @pytest.mark.parametrize("capacity", [-1, 5])
-def test_a_queue_without_bound_has_room_and_a_closed_one_has_none(capacity):
+def test_unbounded_queue_has_room_and_closed_queue_has_none(capacity):
     core = mpqueue.FIFOQueue(capacity, ["int32"], [()]).queue_ref
     assert core.set_aside(7) == (7 if capacity < 0 else 5)
     core.release(5)
@@ -30,12 +30,12 @@ def test_a_queue_without_bound_has_room_and_a_closed_one_has_none(capacity):
 def _room_elsewhere(queue, answers):
     rooms = [queue.queue_ref.set_aside(1000)]
     queue.enqueue(1)
-    while not rooms[-1]:  # the owner opens a window when it has seen the first element
+    while not rooms[-1]:  # the owner opens a window after it has received the first element
         rooms.append(queue.queue_ref.set_aside(1000))
     answers.put((rooms[0], rooms[-1]))
 
 
-def test_another_process_has_the_room_that_the_owner_has_promised():
+def test_remote_process_gets_room_promised_by_owner():
     queue = mpqueue.FIFOQueue(300, ["int32"], [()])
     context = multiprocessing.get_context("fork")
     answers = context.SimpleQueue()
@@ -50,17 +50,17 @@ def test_another_process_has_the_room_that_the_owner_has_promised():
 
 
 def rows_as_tokens(shape, num_numbers):
-    """The first components of the tokens of four rows."""
+    """Return the first components of the tokens of four rows."""
     storage = PlainStorage(ElementSpec(["float32", "uint8"], [shape, (3,)]))
     block = np.ones((4, num_numbers), np.float32)
     return [large for large, _ in storage.put_many([block, np.zeros((4, 3), np.uint8)], 4)[0:4]]
 
 
 @pytest.mark.parametrize(("shape", "num_numbers"), [((20_000,), 20_000), ((None,), 2000)])
-def test_large_rows_do_not_keep_one_another_alive(shape, num_numbers):
+def test_large_rows_do_not_retain_each_other(shape, num_numbers):
     assert all(row.base is None for row in rows_as_tokens(shape, num_numbers))
 
 
 @pytest.mark.parametrize("num_numbers", [0, 1, 256, 257, 16_383])
-def test_rows_of_less_than_64_kib_are_kept_as_bytes(num_numbers):
+def test_rows_below_64_kib_are_stored_as_bytes(num_numbers):
     assert rows_as_tokens((num_numbers,), num_numbers) == [np.ones(num_numbers, np.float32).tobytes()] * 4

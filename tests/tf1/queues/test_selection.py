@@ -1,4 +1,4 @@
-"""A queue that is one of several: each call goes to the one that the index names at that moment."""
+"""A queue selected from several: each call goes to the queue at the current index."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from mpqueue.tf1.queues.selection import Selection
 
 
 class Recording:
-    """A queue that writes down what is asked of it."""
+    """A queue that records its calls."""
 
     def __init__(self, name):
         self.name, self.dtypes, self.size, self.is_closed = name, [name], len(name), name == "bb"
@@ -27,7 +27,7 @@ def queues():
     return [Recording("a"), Recording("bb"), Recording("ccc")]
 
 
-def test_each_call_goes_to_the_chosen_queue(queues):
+def test_each_call_goes_to_selected_queue(queues):
     selection = Selection(1, queues)
     selection.enqueue([1], 2.0)
     selection.enqueue_many([3], 4.0)
@@ -44,7 +44,7 @@ def test_each_call_goes_to_the_chosen_queue(queues):
     assert queues[0].calls == queues[2].calls == []
 
 
-def test_a_selection_has_the_properties_of_the_chosen_queue_and_the_components_of_the_first(queues):
+def test_selection_has_properties_of_selected_queue_and_dtypes_of_first(queues):
     selection = Selection(np.int64(1), queues)
     assert (selection.size, selection.is_closed) == (2, True)
     assert (Selection(2, queues).size, Selection(2, queues).is_closed) == (3, False)
@@ -53,14 +53,14 @@ def test_a_selection_has_the_properties_of_the_chosen_queue_and_the_components_o
     assert repr(selection) == "one of 3 queues"
 
 
-def test_an_index_that_can_be_called_is_asked_anew_each_time(queues):
+def test_callable_index_is_called_at_each_call(queues):
     indices = iter([2, 0, np.array(1)])
     selection = Selection(lambda: next(indices), queues)
     assert [selection.size, selection.size, selection.size] == [3, 1, 2]
 
 
 @pytest.mark.parametrize("index", [-1, 3])
-def test_an_index_beyond_the_queues_is_an_error_when_it_is_used(index, queues):
+def test_index_out_of_range_raises_when_used(index, queues):
     for given in (index, lambda: index):
         selection = Selection(given, queues)
         with pytest.raises(InvalidArgumentError, match=rf"^Index must be from 0 to 2, got {index}\.$"):
@@ -68,7 +68,7 @@ def test_an_index_beyond_the_queues_is_an_error_when_it_is_used(index, queues):
 
 
 @pytest.mark.parametrize("index", [1.0, None, "1"])
-def test_an_index_that_is_no_integer_is_an_error_at_once(index, queues):
+def test_non_integer_index_raises_at_once(index, queues):
     with pytest.raises(TypeError):
         Selection(index, queues)
     with pytest.raises(TypeError):

@@ -1,4 +1,4 @@
-"""Who gets how many blocks while memory is short; the connections are not there."""
+"""The distribution of blocks while memory is short, without real connections."""
 
 import pytest
 
@@ -27,7 +27,7 @@ class Answers:
 
 @pytest.fixture
 def pool(monkeypatch):
-    """A pool that has room for so many blocks of a MiB."""
+    """Return a pool with room for a number of blocks of 1 MiB."""
     reserve, reserved = Segment.reserve, []
 
     def num_free():
@@ -57,14 +57,14 @@ def granted(client):
 
 
 def ask(shortage, client, count):
-    """Ask ahead of the need; how many it has then."""
+    """Request blocks ahead of need; return the number of blocks that the client then has."""
     shortage.want(client, CLASS, 1, 1, count, 0)
     assert client.answers.sent[-1][0] is Down.BLOCKS
     return granted(client)
 
 
-def test_nobody_gets_more_than_its_part_ahead_and_one_part_is_left(pool, clients):
-    """Or one that falls idle would keep others, who come later, from any."""
+def test_blocks_ahead_are_shared_evenly_with_one_part_left(pool, clients):
+    """Otherwise an idle client would deprive later clients of all blocks."""
     shortage = Shortage(pool, clients, {})
     assert ask(shortage, clients[0], 3) == 0
     assert ask(shortage, clients[0], 2) == 2
@@ -73,13 +73,13 @@ def test_nobody_gets_more_than_its_part_ahead_and_one_part_is_left(pool, clients
     assert len(pool.arena.take(CLASS, NUM_MB - 5)) == NUM_MB - 5
 
 
-def test_the_first_leaves_room_for_one_who_comes(pool, clients):
+def test_first_client_leaves_room_for_a_new_one(pool, clients):
     shortage = Shortage(pool, {0: clients[0]}, {})
     assert ask(shortage, clients[0], NUM_MB) == 0
     assert ask(shortage, clients[0], NUM_MB // 2) == NUM_MB // 2
 
 
-def test_one_who_cannot_go_on_gets_what_it_needs_and_no_more(pool, clients):
+def test_blocked_client_gets_only_what_it_needs(pool, clients):
     shortage = Shortage(pool, clients, {})
     shortage.want(clients[0], CLASS, 1, 1, 6, 3)
     assert granted(clients[0]) == 3

@@ -1,4 +1,4 @@
-"""Who listens while calls wait: one leads, the others sleep, and a thread listens when nobody waits."""
+"""The polling thread while calls wait: one call leads, others sleep, and the hub's thread polls if no call waits."""
 
 import itertools
 import threading
@@ -13,7 +13,7 @@ from mpqueue.transport.poller import close_poller
 
 
 class Gate:
-    """A lock that tells of each wait for it."""
+    """A lock that records each wait for it."""
 
     def __init__(self, lock):
         self._lock, self.timeouts, self.is_waited_for = lock, [], threading.Event()
@@ -28,7 +28,7 @@ class Gate:
 
 
 class Call:
-    """A call in a thread of its own that waits until it is finished."""
+    """A call in a separate thread that waits until its request is finished."""
 
     def __init__(self, watch, timeout=None):
         self.request, self.has_begun, self.outcome = Request(), threading.Event(), None
@@ -55,7 +55,7 @@ class Call:
 
 
 def until(condition):
-    """Wait for what a thread will do."""
+    """Wait for a condition that a thread will fulfill."""
     deadline = time.monotonic() + DEADLOCK_S
     while not condition():
         assert time.monotonic() < deadline
@@ -72,9 +72,9 @@ def watch(served):
     made = QueueWatch(lambda events: served.append((threading.get_ident(), [made.is_poke(fd) for fd, _ in events])))
     yield made
     made.close()
-    ended = threading.Thread(target=made.run)  # it keeps signals out of the thread that it runs in
+    ended = threading.Thread(target=made.run)  # the thread blocks signals
     ended.start()
-    ended.join(DEADLOCK_S)  # it returns at once, and closes what it has
+    ended.join(DEADLOCK_S)  # it returns at once and closes its resources
     assert not ended.is_alive()
 
 
@@ -90,17 +90,17 @@ def following(watch, timeout=None):
     return call
 
 
-def test_one_leads_and_the_others_sleep_until_they_are_woken(watch, served):
+def test_one_call_leads_and_others_sleep_until_woken(watch, served):
     leader = leading(watch)
     followers = [following(watch) for _ in range(2)]
     assert [call.finish() for call in followers] == [True, True]
     assert [call.gate.timeouts for call in followers] == [[-1], [-1]]
     assert watch._followers == []
     assert leader.finish()
-    assert leader.gate.timeouts == []  # it listens instead
+    assert leader.gate.timeouts == []  # it polls instead
 
 
-def test_who_listens_serves(watch, served):
+def test_polling_thread_serves(watch, served):
     leader = leading(watch)
     watch.poke()
     until(lambda: served)
@@ -109,8 +109,8 @@ def test_who_listens_serves(watch, served):
     assert served[0][1] == [True]
 
 
-def test_a_leader_is_woken_although_another_thread_takes_the_poke(watch, served):
-    """As the hub's thread may, which began to serve when nobody led."""
+def test_leader_is_woken_although_another_thread_reads_the_poke(watch, served):
+    """The hub's thread may do that, if it started to serve when there was no leader."""
     looks, may_look = threading.Event(), threading.Event()
 
     class Poller:
@@ -132,7 +132,7 @@ def test_a_leader_is_woken_although_another_thread_takes_the_poke(watch, served)
         watch.poller = poller
 
 
-def test_a_leader_that_ends_wakes_a_follower_to_lead(watch):
+def test_finished_leader_wakes_follower_to_lead(watch):
     leader, first, second = leading(watch), following(watch), following(watch)
     leader.finish()
     until(lambda: watch._leader is first.waiter)
@@ -144,7 +144,7 @@ def test_a_leader_that_ends_wakes_a_follower_to_lead(watch):
 
 
 @pytest.mark.parametrize("timeout", [0, 0.001])
-def test_a_wait_ends_with_its_time(watch, timeout):
+def test_wait_ends_at_timeout(watch, timeout):
     assert Call(watch, timeout).end() is False  # as a leader
     leader = leading(watch)
     assert Call(watch, timeout).end() is False
@@ -152,14 +152,14 @@ def test_a_wait_ends_with_its_time(watch, timeout):
     leader.finish()
 
 
-def test_a_follower_sleeps_no_longer_than_it_may(watch):
+def test_follower_sleeps_at_most_until_its_timeout(watch):
     leader, follower = leading(watch), following(watch, DEADLOCK_S)
     follower.finish()
     assert 0 < follower.gate.timeouts[0] <= DEADLOCK_S
     leader.finish()
 
 
-def test_a_call_that_has_finished_waits_for_nothing(watch):
+def test_finished_call_does_not_wait(watch):
     request = Request()
     request.finished = True
     assert Waiter(watch).wait(request, None) is True
@@ -167,7 +167,7 @@ def test_a_call_that_has_finished_waits_for_nothing(watch):
 
 @pytest.fixture
 def listener(served):
-    """A watch whose thread runs."""
+    """A watch with a running thread."""
     watch = QueueWatch(lambda events: served.append((threading.get_ident(), [watch.is_poke(fd) for fd, _ in events])))
     thread = threading.Thread(target=watch.run)
     thread.start()
@@ -178,16 +178,16 @@ def listener(served):
     assert not thread.is_alive()
 
 
-def test_the_thread_listens_while_nobody_waits(listener, served):
+def test_thread_polls_while_no_call_waits(listener, served):
     listener.poke()
     until(lambda: any(True in pokes for _, pokes in served))
     assert threading.get_ident() not in {ident for ident, _ in served}
 
 
-def test_the_thread_sleeps_under_a_leader_that_stays_and_listens_when_it_has_left(listener, served):
+def test_thread_sleeps_under_permanent_leader_and_polls_after_it_left(listener, served):
     leader = leading(listener)
-    # The thread was listening, and finds that somebody leads: again and again, since the kernel may wake only one of two
-    # threads that wait for the same poke, the leader.
+    # The thread was polling and finds a leader. Repeated, because the kernel may wake only the leader of the two threads
+    # that wait for the same poke.
     until(lambda: listener.poke() or listener._thread_sleeps)
     leader.finish()
     served.clear()
@@ -196,9 +196,9 @@ def test_the_thread_sleeps_under_a_leader_that_stays_and_listens_when_it_has_lef
     assert {ident for ident, _ in served} == {listener.run_by}
 
 
-def test_the_thread_leaves_what_comes_to_a_loop_of_calls_and_serves_when_that_has_ended(served):
+def test_thread_leaves_events_to_loop_of_calls_and_serves_after_it(served):
     class Poller:
-        """A call begins while the thread waits for the first time, and the watch is closed at the third."""
+        """A call begins while the thread waits for the first time, and the watch is closed at the third time."""
 
         num_polls = 0
 
@@ -220,9 +220,9 @@ def test_the_thread_leaves_what_comes_to_a_loop_of_calls_and_serves_when_that_ha
     assert served == [[(-2, 1)], [(-3, 1)]]
 
 
-def test_the_thread_serves_now_and_then_while_calls_come_without_end_and_none_of_them_listens(served):
+def test_thread_serves_occasionally_during_endless_calls_that_do_not_poll(served):
     class Busy(QueueWatch):
-        """A watch that is called anew each time that its thread looks."""
+        """A watch that counts a new call each time its thread checks."""
 
         num_calls = property(lambda _: next(calls), lambda *_: None)
 
@@ -238,8 +238,8 @@ def test_the_thread_serves_now_and_then_while_calls_come_without_end_and_none_of
         thread.join(DEADLOCK_S)
 
 
-def test_the_thread_ends_while_it_sleeps(listener):
-    assert listener._lead(Waiter(listener))  # and does not listen: `close` closes what a leader listens to
+def test_sleeping_thread_ends_at_close(listener):
+    assert listener._lead(Waiter(listener))  # and does not poll: `close` closes the poller of a leader
     listener.poke()
     until(lambda: listener._thread_sleeps)
     listener.close()

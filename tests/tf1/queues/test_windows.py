@@ -1,4 +1,4 @@
-"""Windows alone: who gets how much room in advance, and what a recall takes back."""
+"""Windows alone: their sizes, and the effects of a recall."""
 
 import importlib.util
 from collections import deque
@@ -23,7 +23,7 @@ class Owner:
 
     def __init__(self, capacity):
         self.words = memoryview(bytearray(8 * 8)).cast("q")
-        self.words[0] = 99  # what was there before
+        self.words[0] = 99  # the previous value
         self.machine = QueueMachine("q", capacity, FirstInFirstOut(), 0)
         self.pokes = []
         self.recalls = Recalls(lambda: self.pokes.append("poke"))
@@ -33,7 +33,7 @@ class Owner:
         return self.windows.add(f"connection {place}", place)
 
     def enqueue(self, producer, count=1):
-        """As an ordinary call."""
+        """Enqueue as a normal call."""
         self.machine.submit(EnqueueRequest([0] * count))
         producer.received += count
 
@@ -41,7 +41,7 @@ class Owner:
 @pytest.mark.parametrize(
     ("machine", "largest"), [("x86_64", 1024), ("AMD64", 1024), ("i686", 1024), ("aarch64", 0), ("riscv64", 0)]
 )
-def test_windows_are_given_only_where_a_processor_keeps_the_order_of_writes_and_reads(machine, largest, monkeypatch):
+def test_windows_are_only_used_on_strongly_ordered_processors(machine, largest, monkeypatch):
     monkeypatch.setattr("platform.machine", lambda: machine)
     spec = importlib.util.spec_from_file_location("windows_of_another_machine", module.__file__)
     other = importlib.util.module_from_spec(spec)
@@ -49,8 +49,8 @@ def test_windows_are_given_only_where_a_processor_keeps_the_order_of_writes_and_
     assert other.MAX_WINDOW == largest
 
 
-def test_nothing_is_lent_while_steps_are_deferred_or_taken_that_were():
-    """Such a one may be a dequeue: it looks for a lease no more."""
+def test_no_lease_starts_while_steps_are_deferred():
+    """A deferred step may be a dequeue, which no longer checks for a lease."""
     owner, seen = Owner(10), []
     owner.recalls.defer(lambda: seen.append(owner.windows.may_lend))
     taker = Taker(1)
@@ -65,14 +65,14 @@ def test_nothing_is_lent_while_steps_are_deferred_or_taken_that_were():
     assert (owner.machine.lent, owner.machine.size) == (deque(), 3)
 
 
-def test_a_new_producer_has_no_window():
+def test_new_producer_has_no_window():
     owner = Owner(10)
     producer = owner.producer(0)
     owner.windows.extend()
     assert (producer.limit, owner.words[0], owner.windows.reserved) == (0, 0, 0)
 
 
-def test_who_enqueues_gets_the_room_that_there_is():
+def test_producer_gets_available_room():
     owner = Owner(10)
     producer = owner.producer(2)
     owner.enqueue(producer, 3)
@@ -80,7 +80,7 @@ def test_who_enqueues_gets_the_room_that_there_is():
     assert (producer.limit, owner.words[2], owner.windows.reserved) == (10, 10, 7)
 
 
-def test_producers_that_enqueue_share_and_idle_ones_get_nothing():
+def test_active_producers_share_room_and_idle_ones_get_none():
     owner = Owner(11)
     first, idle, second = (owner.producer(place) for place in range(3))
     owner.enqueue(first)
@@ -93,7 +93,7 @@ def test_producers_that_enqueue_share_and_idle_ones_get_nothing():
     assert owner.windows.reserved <= 11 - 3
 
 
-def test_without_a_bound_each_gets_the_largest_window():
+def test_unbounded_queue_gives_each_producer_the_largest_window():
     owner = Owner(-1)
     for place in range(2):
         owner.enqueue(owner.producer(place))
@@ -101,7 +101,7 @@ def test_without_a_bound_each_gets_the_largest_window():
     assert [one.limit for one in owner.windows.producers.values()] == [1025, 1025]
 
 
-def test_a_window_is_opened_anew_when_more_than_half_is_used():
+def test_window_is_extended_when_more_than_half_is_used():
     owner = Owner(-1)
     producer = owner.producer(0)
     owner.enqueue(producer)
@@ -112,18 +112,18 @@ def test_a_window_is_opened_anew_when_more_than_half_is_used():
         assert producer.limit == limit
 
 
-def test_each_gets_its_part_of_the_room_that_those_before_it_have_left():
+def test_each_producer_gets_its_share_of_remaining_room():
     owner = Owner(40)
     first, second = (owner.producer(place) for place in range(2))
     owner.enqueue(first)
     owner.enqueue(second)
-    first.limit = 3  # 2 are set aside, 36 are left
+    first.limit = 3  # 2 are reserved, 36 are left
     owner.windows.extend()
     assert first.limit == 1 + (36 + 2) // 2
     assert second.limit == 1 + (36 - 17) // 2
 
 
-def test_what_is_left_of_a_window_is_room_for_the_next_one():
+def test_rest_of_window_is_available_to_next_window():
     owner, producer = open_window(20)
     owner.enqueue(producer, 11)  # 8 of 19 are left
     owner.machine.submit(DequeueRequest(12))
@@ -131,7 +131,7 @@ def test_what_is_left_of_a_window_is_room_for_the_next_one():
     assert (producer.limit, owner.windows.reserved) == (12 + 20, 20)
 
 
-def test_a_producer_that_has_not_enqueued_since_gets_no_more():
+def test_producer_without_new_enqueues_gets_no_window():
     owner = Owner(4)
     producer = owner.producer(0)
     owner.enqueue(producer, 4)
@@ -141,8 +141,8 @@ def test_a_producer_that_has_not_enqueued_since_gets_no_more():
     assert producer.limit == 0
 
 
-def test_a_producer_that_is_closed_gets_no_window_though_it_enqueued():
-    """Its place in the memory may be another's by now."""
+def test_closed_producer_gets_no_window_after_enqueue():
+    """Its limit word may belong to another connection by now."""
     owner = Owner(10)
     producer = owner.producer(0)
     owner.enqueue(producer)
@@ -156,7 +156,7 @@ def test_a_producer_that_is_closed_gets_no_window_though_it_enqueued():
 
 
 @pytest.mark.parametrize("request_type", ["close", "enqueue"])
-def test_no_window_opens_while_somebody_waits_for_room_or_the_queue_is_closed(request_type):
+def test_no_window_opens_while_call_waits_or_queue_is_closed(request_type):
     owner = Owner(3)
     producer = owner.producer(0)
     owner.enqueue(producer)
@@ -173,42 +173,42 @@ def open_window(capacity=10):
     return owner, producer
 
 
-def test_a_call_that_needs_the_room_of_a_window_recalls_it():
+def test_call_that_needs_room_of_window_recalls_it():
     owner, producer = open_window()
     assert owner.windows.make_way(EnqueueRequest([0])) is False
     assert (producer.limit, producer.promise, owner.words[0]) == (1, 10, 1)
     assert owner.windows.is_recalling
     assert owner.recalls.num_open == 1
-    assert owner.windows.make_way(DequeueRequest(1)) is False  # until it is settled
+    assert owner.windows.make_way(DequeueRequest(1)) is False  # until the recall is settled
     owner.recalls.settle()
     assert not owner.windows.is_recalling
     assert (producer.promise, owner.recalls.num_open) == (0, 0)
     assert owner.windows.make_way(EnqueueRequest([0])) is True
 
 
-def test_a_close_recalls_every_window_and_a_dequeue_none():
+def test_close_recalls_all_windows_and_dequeue_none():
     owner, producer = open_window()
     assert owner.windows.make_way(DequeueRequest(5)) is True
     assert owner.windows.make_way(CloseRequest()) is False
     assert owner.words[0] == producer.received
 
 
-def test_a_call_for_which_there_is_room_beside_the_windows_recalls_none():
+def test_call_that_fits_next_to_windows_recalls_none():
     owner, producer = open_window()
-    producer.limit = 7  # 1 in the queue, 6 set aside, 3 left
+    producer.limit = 7  # 1 in the queue, 6 reserved, 3 left
     assert owner.windows.make_way(EnqueueRequest([0] * 3)) is True
     assert owner.windows.make_way(EnqueueRequest([0] * 4)) is False
     assert open_window(-1)[0].windows.make_way(EnqueueRequest([0] * 5000)) is True
 
 
-def test_a_producer_that_has_gone_leaves_no_room_set_aside():
+def test_removed_producer_leaves_no_reserved_room():
     owner, producer = open_window()
     assert owner.windows.remove("connection 0") is producer
     assert owner.windows.reserved == 0
     assert owner.windows.remove("connection 0") is None
 
 
-def test_a_step_that_waits_for_a_recall_is_taken_after_it_and_so_are_those_it_defers():
+def test_deferred_step_and_its_own_deferred_steps_run_after_recall():
     owner, _ = open_window()
     taken = []
 
@@ -227,7 +227,7 @@ def test_a_step_that_waits_for_a_recall_is_taken_after_it_and_so_are_those_it_de
     assert taken[-1] == "third"
 
 
-def test_only_queues_that_something_happened_to_are_looked_at_and_once():
+def test_extend_visits_only_touched_queues_once():
     owner = Owner(10)
     producer = owner.producer(0)
     owner.enqueue(producer)
@@ -245,7 +245,7 @@ ARROWS = ["within", "beyond", "refused", "recall", "settle", "dequeue", "window 
 
 
 class AnyProducers(AimingMachine):
-    """However producers use their windows, the queue never holds more than its capacity."""
+    """However producers use their windows, the queue never exceeds its capacity."""
 
     def make(self):
         self.capacity = self.choose([1, 2, 5, 20])
@@ -269,7 +269,7 @@ class AnyProducers(AimingMachine):
         self.count += 1
 
     def enqueue(self, producer):
-        """Within its window without asking; else as a call, for which windows make way."""
+        """Enqueue within the window without an answer, otherwise as a call that recalls windows."""
         if producer.received < max(producer.limit, producer.promise):
             assert not self.machine.submit(EnqueueRequest([0]))[0].error
             producer.received += 1
@@ -316,5 +316,5 @@ class AnyProducers(AimingMachine):
             assert word <= one.received if one.is_cut else word == one.limit
 
 
-def test_windows_never_let_more_in_than_the_queue_holds():
+def test_windows_never_exceed_capacity():
     run_and_require(AnyProducers, ARROWS, at_least=20, examples=150, steps=60)

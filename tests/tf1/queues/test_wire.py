@@ -1,4 +1,4 @@
-"""The messages about queues alone: their form, the pipe of records, and errors as numbers and text."""
+"""The protocol of queues: records, the pipe, and encoded errors."""
 
 import fcntl
 import inspect
@@ -27,26 +27,26 @@ def record(mark, kind, *numbers):
     return RECORD.pack(mark | kind, *numbers, *[0] * (6 - len(numbers)))
 
 
-def test_a_record_is_written_to_a_pipe_in_one_piece():
+def test_record_is_written_atomically():
     assert (RECORD.size, HEAD.size, MAX_COUNT) == (32, 32, 2**32 - 1)
     most = (2**32 - 1, 2**16 - 1, 2**32 - 1, 2**32 - 1, 2**32 - 1, MAX_COUNT, 2**63 - 1)
     assert RECORD.unpack(RECORD.pack(*most)) == most
 
 
-def test_each_kind_has_a_number_of_its_own_that_fits_below_the_mark():
+def test_each_kind_has_a_distinct_number_below_the_mark():
     for kinds, count in ((Up, 16), (Down, 7)):
         numbers = sorted(number for name, number in vars(kinds).items() if name.isupper())
         assert numbers == list(range(1, count + 1))
 
 
-def test_marks_are_drawn_anew_and_leave_room_for_the_kind():
+def test_marks_are_random_and_leave_room_for_the_kind():
     marks = [RecordReader().mark for _ in range(20)]
     assert len(set(marks)) > 15
     assert all(mark & 0xFF == 0 and mark < 1 << 32 for mark in marks)
     assert max(marks) >= 1 << 24
 
 
-def test_every_kind_is_known_and_no_other():
+def test_exactly_the_defined_kinds_are_valid():
     reader = RecordReader()
     for kind in range(1, 17):
         assert len(reader.cut(record(reader.mark, kind))) == 1
@@ -54,7 +54,7 @@ def test_every_kind_is_known_and_no_other():
         assert reader.cut(record(reader.mark, kind) + record(reader.mark, 1)) == [RECORD.unpack(record(reader.mark, 1))]
 
 
-def test_records_in_any_pieces_with_anything_between_are_found(caplog):
+def test_records_are_found_among_foreign_bytes_in_any_pieces(caplog):
     reader = RecordReader()
     good = [record(reader.mark, kind, kind) for kind in (1, 15, 7)]
     expected = [RECORD.unpack(one) for one in good]
@@ -68,7 +68,7 @@ def test_records_in_any_pieces_with_anything_between_are_found(caplog):
     assert "Dropped 31 bytes" in caplog.text  # in pieces of any size
 
 
-def test_what_is_dropped_is_counted_and_what_is_not_is_not_reported(caplog):
+def test_dropped_bytes_are_counted_and_valid_ones_not_reported(caplog):
     reader = RecordReader()
     assert reader.cut(b"foreign" + record(reader.mark, 1)) == [RECORD.unpack(record(reader.mark, 1))]
     (told,) = caplog.messages
@@ -86,7 +86,7 @@ def test_what_is_dropped_is_counted_and_what_is_not_is_not_reported(caplog):
     assert not caplog.records
 
 
-def test_a_pipe_gives_the_records_that_were_written(monkeypatch):
+def test_pipe_returns_written_records(monkeypatch):
     monkeypatch.setattr(wire, "_READ_BYTES", 2 * RECORD.size)
     pipe = RecordPipe()
     try:
@@ -107,14 +107,14 @@ def test_a_pipe_gives_the_records_that_were_written(monkeypatch):
         os.fstat(pipe.write_fd)
 
 
-def test_a_pipe_holds_a_megabyte_where_the_system_gives_it():
+def test_pipe_holds_a_megabyte_if_the_system_allows_it():
     assert (wire._PIPE_BYTES, wire._READ_BYTES) == (1 << 20, 32 * 1024)
     pipe = RecordPipe()
     try:
         os.set_blocking(pipe.write_fd, False)
         written = os.write(pipe.write_fd, bytes(1 << 21))
         if written < 1 << 20:
-            with pytest.raises(OSError):  # this user's share of pipe memory is used up
+            with pytest.raises(OSError):  # the user's limit for pipe memory is exhausted
                 fcntl.fcntl(pipe.write_fd, fcntl.F_SETPIPE_SZ, 1 << 20)
     finally:
         pipe.close()
@@ -124,7 +124,7 @@ KINDS = [kind for kind in vars(errors).values() if inspect.isclass(kind) and has
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_error_comes_back_as_its_own_type_with_its_text(kind):
+def test_error_keeps_type_and_message(kind):
     code, argument, text = encode_error(kind(None, None, "é: a message"))
     again = decode_error(code, argument, text)
     assert type(again) is kind
@@ -133,13 +133,13 @@ def test_an_error_comes_back_as_its_own_type_with_its_text(kind):
 
 
 @pytest.mark.parametrize("available", [None, 0, 7])
-def test_a_lack_of_memory_comes_back_with_its_numbers(available):
+def test_shared_memory_full_keeps_its_numbers(available):
     again = decode_error(*encode_error(SharedMemoryFull(5, available, "do this or that")))
     assert type(again) is SharedMemoryFull
     assert (again.bytes_asked, again.bytes_available, again.remedy) == (5, available, "do this or that")
 
 
-def test_a_withdrawn_call_has_no_error():
+def test_withdrawn_call_has_no_error():
     assert encode_error(WITHDRAWN)[1:] == (0, b"")
     assert decode_error(*encode_error(WITHDRAWN)) is None
     codes = {encode_error(error)[0] for error in (WITHDRAWN, SharedMemoryFull(1, 1, ""))}

@@ -199,7 +199,7 @@ def test_breaking_a_loop_over_worker_processes(files):
 
 
 @pytest.mark.parametrize("make", [train.batch, train.shuffle_batch])
-def test_workers_are_threads_or_processes(make):
+def test_workers_must_be_threads_or_processes(make):
     sizes = (2,) if make is train.batch else (2, 20, 5)
     with pytest.raises(ValueError, match="got 'fibre'"):
         make([np.arange(3)], *sizes, workers="fibre")

@@ -1,4 +1,4 @@
-"""What a queue does for another process is what it does for a thread."""
+"""A queue behaves for another process as it does for a thread."""
 
 import gc
 import os
@@ -28,7 +28,7 @@ def method(request):
     return request.param
 
 
-def test_what_another_process_enqueues_comes_out_here(method):
+def test_elements_enqueued_in_other_process_are_dequeued_here(method):
     queue = FIFOQueue(10, "int32", [[]])
     with Other(queue, method=method) as other:
         for value in range(5):
@@ -37,7 +37,7 @@ def test_what_another_process_enqueues_comes_out_here(method):
         assert queue.size() == 0
 
 
-def test_what_is_enqueued_here_comes_out_in_another_process(method):
+def test_elements_enqueued_here_are_dequeued_in_other_process(method):
     queue = FIFOQueue(10, ["float32", "string"], [[2], []], names=["x", "label"])
     queue.enqueue({"x": [1.0, 2.0], "label": "one"})
     with Other(queue, method=method) as other:
@@ -50,7 +50,7 @@ def test_what_is_enqueued_here_comes_out_in_another_process(method):
         assert many["label"].tolist() == [b"a", b"b", b"c\0"]
 
 
-def test_a_pickled_queue_is_itself_again_in_its_own_process():
+def test_unpickling_in_owner_process_returns_the_queue_itself():
     queue = FIFOQueue(10, "int32", name="jobs")
     again = pickle.loads(pickle.dumps(queue))
     assert again.queue_ref is queue.queue_ref
@@ -61,7 +61,7 @@ DTYPES = "bool int8 uint16 int64 float16 float32 float64 complex64 complex128 st
 SHAPES = [[], [3], [0], [2, 3]]
 
 
-def test_every_dtype_and_shape_travels_both_ways():
+def test_all_dtypes_and_shapes_travel_both_ways():
     cases = [(dtype, shape) for dtype in DTYPES for shape in SHAPES]
     queues = [FIFOQueue(10, dtype, [shape]) for dtype, shape in cases]
     with Other(*queues) as other:
@@ -79,7 +79,7 @@ def test_every_dtype_and_shape_travels_both_ways():
             np.testing.assert_array_equal(got[1], expected[1:])
 
 
-def test_elements_of_varying_shape_are_padded_wherever_they_come_from():
+def test_varying_shapes_are_padded_from_all_processes():
     queue = PaddingFIFOQueue(10, ["int32", "string"], [[None, 2], [None]])
     with Other(queue) as other:
         other.ask(lambda q: q.enqueue([np.ones((3, 2)), ["x"]]))
@@ -96,7 +96,7 @@ def test_elements_of_varying_shape_are_padded_wherever_they_come_from():
         ]
 
 
-def test_a_queue_without_shapes_carries_anything():
+def test_queue_without_shapes_carries_any_element():
     queue = FIFOQueue(10, ["float64", "string"])
     sent = [([1.5], "a"), (np.zeros((2, 3, 4)), ["b", "c"]), (3.0, [])]
     with Other(queue) as other:
@@ -109,17 +109,17 @@ def test_a_queue_without_shapes_carries_anything():
         assert other.ask(lambda q: q.dequeue()) == [1.5, b"z"]
 
 
-def test_what_is_dequeued_is_the_callers_own():
+def test_dequeued_arrays_belong_to_the_caller():
     queue = FIFOQueue(2, "int32", [[3]])
     with Other(queue) as other:
         for _ in range(2):
             other.ask(lambda q: q.enqueue([[1, 2, 3]]))
             got = queue.dequeue()
             assert got.tolist() == [1, 2, 3]
-            got += 100  # writable, and nobody sees it
+            got += 100  # writable, and not shared
 
 
-def test_an_enqueue_there_waits_for_room_and_goes_in_in_turn():
+def test_remote_enqueue_waits_for_room_and_keeps_order():
     queue = FIFOQueue(1, "int32", [[]])
     queue.enqueue(0)
     with Other(queue) as other:
@@ -131,7 +131,7 @@ def test_an_enqueue_there_waits_for_room_and_goes_in_in_turn():
         other.end()
 
 
-def test_a_dequeue_there_waits_for_an_element():
+def test_remote_dequeue_waits_for_an_element():
     queue = FIFOQueue(10, "int32", [[]])
     with Other(queue) as other:
         other.begin(lambda q: q.dequeue_many(2).tolist())
@@ -141,7 +141,7 @@ def test_a_dequeue_there_waits_for_an_element():
         assert other.end() == [1, 2]
 
 
-def test_a_call_that_began_before_the_queue_was_shared_goes_on_with_the_service():
+def test_call_from_before_sharing_continues_with_the_hub():
     queue = FIFOQueue(5, "int32", [[]])
     local = queue.queue_ref.driver
     request = EnqueueRequest((local.storage.put([np.array(7, np.int32)]),))
@@ -152,7 +152,7 @@ def test_a_call_that_began_before_the_queue_was_shared_goes_on_with_the_service(
     assert queue.is_closed()
 
 
-def test_a_timeout_there_gives_back_what_was_taken():
+def test_remote_timeout_returns_taken_elements():
     queue = FIFOQueue(10, "int32", [[]])
     queue.enqueue_many([[1, 2]])
     with Other(queue) as other:
@@ -161,7 +161,7 @@ def test_a_timeout_there_gives_back_what_was_taken():
         assert queue.dequeue_many(2).tolist() == [1, 2]
 
 
-def test_a_timeout_there_leaves_in_what_went_in():
+def test_remote_timeout_keeps_enqueued_elements():
     queue = FIFOQueue(2, "int32", [[]])
     with Other(queue) as other:
         with pytest.raises(DeadlineExceededError):
@@ -170,7 +170,7 @@ def test_a_timeout_there_leaves_in_what_went_in():
         assert queue.size() == 0
 
 
-def test_closing_a_session_there_frees_a_call():
+def test_closing_remote_session_ends_blocked_call():
     queue = FIFOQueue(2, "int32", [[]])
 
     def dequeue_in_session(q):
@@ -190,7 +190,7 @@ def test_closing_a_session_there_frees_a_call():
         other.ask(dequeue_in_session)
 
 
-def test_a_close_waits_behind_enqueues_of_other_processes():
+def test_close_waits_for_enqueues_of_other_processes():
     queue = FIFOQueue(1, "int32", [[]])
     queue.enqueue(0)
     with Other(queue) as other:
@@ -209,7 +209,7 @@ def test_a_close_waits_behind_enqueues_of_other_processes():
         assert other.ask(lambda q: q.is_closed())
 
 
-def test_a_close_with_cancel_ends_waiting_enqueues_everywhere():
+def test_close_with_cancel_ends_waiting_enqueues_in_all_processes():
     queue = FIFOQueue(1, "int32", [[]])
     queue.enqueue(0)
     with Other(queue) as one, Other(queue) as two:
@@ -221,7 +221,7 @@ def test_a_close_with_cancel_ends_waiting_enqueues_everywhere():
         assert queue.dequeue() == 0
 
 
-def test_other_processes_see_size_and_end():
+def test_other_processes_see_size_and_close():
     queue = FIFOQueue(10, "int32", [[]])
     with Other(queue) as other:
         queue.enqueue_many([[1, 2, 3]])
@@ -232,7 +232,7 @@ def test_other_processes_see_size_and_end():
             queue.dequeue()
 
 
-def test_wrong_input_fails_where_it_was_given():
+def test_invalid_input_fails_in_the_calling_process():
     queue = FIFOQueue(10, "int32", [[2]])
     with Other(queue) as other:
         with pytest.raises(InvalidArgumentError):
@@ -244,7 +244,7 @@ def test_wrong_input_fails_where_it_was_given():
         assert other.ask(lambda q: q.dequeue_many(0).shape) == (0, 2)
 
 
-def test_minimum_and_seed_hold_for_other_processes():
+def test_minimum_and_seed_apply_to_other_processes():
     orders = []
     for where in ("here", "there"):
         queue = RandomShuffleQueue(100, 10, "int32", [[]], seed=5)
@@ -259,7 +259,7 @@ def test_minimum_and_seed_hold_for_other_processes():
     assert orders[0] == orders[1]
 
 
-def test_a_queue_is_fed_by_a_queue_while_nobody_calls_here():
+def test_queue_is_fed_by_queue_without_local_calls():
     first, second = FIFOQueue(5, "int32", [[]]), FIFOQueue(5, "int32", [[]])
 
     def move(a, b, count):
@@ -282,7 +282,7 @@ def test_a_queue_is_fed_by_a_queue_while_nobody_calls_here():
         mover.end()
 
 
-def test_threads_of_another_process_each_use_it():
+def test_several_threads_of_other_process_use_the_queue():
     queue = FIFOQueue(3, "int32", [[]])
 
     def produce(q):
@@ -299,7 +299,7 @@ def test_threads_of_another_process_each_use_it():
         assert [v for v in got if v // 100 == n] == [n * 100 + i for i in range(20)]
 
 
-def test_a_fork_of_another_process_uses_the_queue_too():
+def test_fork_of_other_process_uses_the_queue():
     queue = FIFOQueue(3, "int32", [[]])
 
     def fork(q):
@@ -314,8 +314,8 @@ def test_a_fork_of_another_process_uses_the_queue_too():
         assert queue.dequeue_many(2).tolist() == [1, 2]
 
 
-def test_a_queue_that_a_fork_makes_is_found_here_by_its_name():
-    early = FIFOQueue(1, "int32", [[]], shared_name="early")  # else the fork has no trainer to ask
+def test_queue_created_by_fork_is_found_here_by_name():
+    early = FIFOQueue(1, "int32", [[]], shared_name="early")  # otherwise the fork has no trainer to ask
     pid = os.fork()
     if not pid:
         code = 1
@@ -329,22 +329,22 @@ def test_a_queue_that_a_fork_makes_is_found_here_by_its_name():
     early.close()
 
 
-def test_a_handle_travels_on_from_another_process():
+def test_handle_is_passed_on_by_other_process():
     queue = FIFOQueue(3, "int32", [[]])
     with Other(queue) as other:
         again = pickle.loads(other.ask(lambda q: pickle.dumps(q)))
         assert again.queue_ref is queue.queue_ref
 
 
-def test_from_list_chooses_among_queues_in_another_process():
+def test_from_list_selects_queue_in_other_process():
     queues = [FIFOQueue(3, "int32", [[]]) for _ in range(2)]
     with Other(*queues) as other:
         other.ask(lambda a, b: mpqueue.QueueBase.from_list(1, [a, b]).enqueue(5))
     assert queues[1].dequeue() == 5
 
 
-def test_a_call_that_returned_there_is_seen_by_the_next_call_elsewhere():
-    """Order across processes: what another process did before is before."""
+def test_returned_call_is_seen_by_next_call_in_any_process():
+    """Order across processes: a call that has returned in one process precedes later calls in others."""
     queue = FIFOQueue(1000, "int32", [[]])
     with Other(queue) as one, Other(queue) as two:
         for value in range(0, 200, 2):
@@ -354,13 +354,13 @@ def test_a_call_that_returned_there_is_seen_by_the_next_call_elsewhere():
         assert queue.dequeue_many(200).tolist() == list(range(200))
 
 
-def test_the_capacity_holds_against_producers_that_need_no_answer():
+def test_capacity_holds_for_producers_with_windows():
     queue = FIFOQueue(8, "int32", [[]])
     with Other(queue) as one, Other(queue) as two:
         one.ask(lambda q: [q.enqueue(i) for i in range(3)] and None)
         assert queue.dequeue_many(3).tolist() == [0, 1, 2]
         one.ask(lambda q: [q.enqueue(i) for i in range(3)] and None)  # has a window by now
-        two.ask(lambda q: q.enqueue_many(np.arange(10, 15)))  # needs what was set aside
+        two.ask(lambda q: q.enqueue_many(np.arange(10, 15)))  # needs the reserved room
         assert queue.size() == 8
         one.begin(lambda q: q.enqueue(99))
         in_line(queue)
@@ -369,7 +369,7 @@ def test_the_capacity_holds_against_producers_that_need_no_answer():
         one.end()
 
 
-def test_no_thread_and_no_descriptor_until_a_handle_leaves():
+def test_no_thread_or_descriptor_before_queue_is_shared():
     before = threading.active_count(), len(os.listdir("/proc/self/fd"))
     queue = FIFOQueue(10, "int32", [[]])
     queue.enqueue(1)

@@ -1,4 +1,4 @@
-"""Queues that a source captures travel to the workers by themselves, whatever starts them."""
+"""Queues captured by a source reach the workers, whatever start method is used."""
 
 import contextlib
 import os
@@ -17,7 +17,7 @@ METHODS = ["forkserver", "fork", "spawn"]
 
 
 class Feeder:
-    """Each item enqueues its index."""
+    """Enqueues the index of each item."""
 
     def __init__(self, queue):
         self.queue = queue
@@ -30,11 +30,11 @@ class Feeder:
         return np.array([index])
 
     def on_epoch_end(self):
-        """Without it, workers would go on into the next epoch."""
+        """Without this method, workers would continue into the next epoch."""
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_workers_enqueue_into_a_queue_that_their_source_captured(method):
+def test_workers_enqueue_into_queue_captured_by_source(method):
     queue = FIFOQueue(100, "int64", [[]])
     with Loader(Feeder(queue), workers=2, start_method=method) as loader:
         assert [int(batch[0]) for batch in loader] == list(range(20))
@@ -42,7 +42,7 @@ def test_workers_enqueue_into_a_queue_that_their_source_captured(method):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_generators_in_workers_share_the_elements_of_a_queue(method):
+def test_generators_in_workers_share_elements_of_a_queue(method):
     queue = FIFOQueue(-1, "int64", [[]])
     queue.enqueue_many(np.arange(50))
     queue.close()
@@ -55,13 +55,13 @@ def test_generators_in_workers_share_the_elements_of_a_queue(method):
         assert sorted(int(batch[0]) for batch in loader) == list(range(50))
 
 
-def test_a_generator_that_uses_a_queue_is_called_afresh_after_a_death():
-    """Not replayed with skipping: what it had taken is gone from the queue, and the rest must not be skipped."""
+def test_generator_with_queue_is_restarted_after_worker_crash():
+    """It is not replayed: elements it had taken are gone, and the remaining ones must not be skipped."""
     queue = FIFOQueue(-1, "int64", [[]])
     assert dequeued_across_a_crash(queue) == [0, 1, 2, 3, 4, 6, 7, 8, 9]
 
 
-def test_a_shared_name_is_one_queue_in_the_trainer_and_its_workers():
+def test_shared_name_is_one_queue_in_trainer_and_workers():
     queue = FIFOQueue(30, "int64", [[]], shared_name="jobs")
 
     class Finder:
@@ -80,7 +80,7 @@ def test_a_shared_name_is_one_queue_in_the_trainer_and_its_workers():
         assert sorted(queue.dequeue_many(10).tolist()) == list(range(10))
 
 
-def test_a_shared_name_that_a_worker_makes_is_found_by_the_others():
+def test_queue_created_by_one_worker_is_found_by_others():
     other = FIFOQueue(1, "int64", shared_name="early")
 
     class Finder:
@@ -100,7 +100,7 @@ def test_a_shared_name_that_a_worker_makes_is_found_by_the_others():
     assert other.size() == 0
 
 
-def test_another_queue_under_a_shared_name_is_refused_in_a_worker():
+def test_conflicting_shared_queue_is_rejected_in_worker():
     queue = FIFOQueue(30, "int64", [[]], shared_name="jobs")
 
     class Finder:
@@ -115,8 +115,8 @@ def test_another_queue_under_a_shared_name_is_refused_in_a_worker():
     assert queue.size() == 0
 
 
-def test_a_shared_name_without_a_trainers_queue_is_refused(monkeypatch):
-    monkeypatch.setattr(queue_address, "provider", lambda: None)  # queues of other tests may still be around
+def test_shared_name_without_trainer_queue_is_rejected(monkeypatch):
+    monkeypatch.setattr(queue_address, "provider", lambda: None)  # queues of other tests may still exist
 
     class Finder:
         def __len__(self):
@@ -129,14 +129,14 @@ def test_a_shared_name_without_a_trainers_queue_is_refused(monkeypatch):
         next(iter(loader))
 
 
-def test_a_loader_that_stops_ends_workers_that_are_blocked_in_a_queue():
+def test_stopping_loader_ends_workers_blocked_in_queue():
     queue = FIFOQueue(1, "int64", [[]])
     with Loader(Feeder(queue), workers=1) as loader:
         next(iter(loader))
     assert queue.size() == 1
 
 
-def test_the_end_of_a_queue_is_the_end_of_a_generator():
+def test_end_of_queue_ends_generator():
     queue = FIFOQueue(5, "int64", [[]])
     queue.close()
 
@@ -150,8 +150,8 @@ def test_the_end_of_a_queue_is_the_end_of_a_generator():
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_id_of_a_worker_that_has_ended_is_known_as_a_users_no_more(method):
-    """It may be a later worker's, whose stream would be called afresh after its death, and give elements twice."""
+def test_process_id_of_ended_worker_is_removed_from_queue_users(method):
+    """A later worker may get the same id. Its stream would be restarted after a crash, and yield elements twice."""
     queue = FIFOQueue(100, "int64", [[]])
     with Loader(Feeder(queue), workers=1, start_method=method) as loader:
         batches = iter(loader)
@@ -166,7 +166,7 @@ def test_the_id_of_a_worker_that_has_ended_is_known_as_a_users_no_more(method):
 
 
 @pytest.mark.parametrize("backend", ["process", "thread"])
-def test_generators_that_share_a_queue_cause_no_warning_about_copies(backend):
+def test_generators_sharing_a_queue_cause_no_warning_about_copies(backend):
     queue = FIFOQueue(4, ["int64"], [()])
     queue.enqueue_many(np.arange(4))
     queue.close()

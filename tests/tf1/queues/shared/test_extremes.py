@@ -1,4 +1,4 @@
-"""What goes wrong around queues: foreign bytes in their pipe, crowds of them, circles of them, an owner that is gone."""
+"""Failures around queues: foreign bytes in the pipe, thousands of queues, cycles of queues, and killed owners."""
 
 import os
 import pickle
@@ -15,13 +15,13 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:
 
 
 def write_to_the_pipe(queue, data):
-    """As a process does that writes to a descriptor which it has closed, and whose number is the pipe's now."""
+    """Write like a process with a closed descriptor whose number now belongs to the pipe."""
     queue.size()
     os.write(queue.queue_ref._own.channel.connection.memory.pipe, data)
 
 
 @pytest.mark.parametrize("num_bytes", [1, 31, 32, 33, 64, 1000, 4096, 100_000])
-def test_foreign_bytes_among_the_records_are_reported_and_lose_nothing(num_bytes, caplog):
+def test_foreign_bytes_among_records_are_reported_and_lose_no_element(num_bytes, caplog):
     queue = FIFOQueue(1000, "int32", [[]])
     with Other(queue) as other, Other(queue) as witness:
         for value in range(0, 100, 2):
@@ -34,7 +34,7 @@ def test_foreign_bytes_among_the_records_are_reported_and_lose_nothing(num_bytes
     assert "a file descriptor that it had closed" in caplog.text
 
 
-def test_foreign_bytes_do_not_keep_a_call_that_waits_from_its_element():
+def test_foreign_bytes_do_not_block_a_waiting_call():
     queue = FIFOQueue(10, "int32", [[]])
     with Other(queue) as other, Other(queue) as waiter:
         waiter.begin(lambda q: q.dequeue())
@@ -44,7 +44,7 @@ def test_foreign_bytes_do_not_keep_a_call_that_waits_from_its_element():
         assert waiter.end() == 7
 
 
-def test_a_process_that_writes_to_the_socket_of_its_answers_is_cut_off(caplog):
+def test_process_that_writes_to_its_answer_socket_is_disconnected(caplog):
     queue = FIFOQueue(10, "int32", [[]])
 
     def write_and_go_on(queue):
@@ -54,7 +54,7 @@ def test_a_process_that_writes_to_the_socket_of_its_answers_is_cut_off(caplog):
 
     with Other(queue) as other, Other(queue) as witness:
         other.ask(lambda q: q.enqueue(1))
-        queue.size()  # it needs no answer to its next enqueues
+        queue.size()  # opens a window, so that its next enqueues need no answer
         with pytest.raises(CancelledError, match="ended this connection"):
             other.ask(write_and_go_on)
         with pytest.raises(CancelledError, match="ended this connection"):
@@ -64,7 +64,7 @@ def test_a_process_that_writes_to_the_socket_of_its_answers_is_cut_off(caplog):
     assert "is cut off" in caplog.text
 
 
-def test_thousands_of_queues_in_one_worker_cost_no_descriptor_each():
+def test_thousands_of_queues_in_a_worker_use_no_descriptors():
     queues = [FIFOQueue(10, "int32", [[]]) for _ in range(2000)]
     with Other(*queues) as other:
         num_descriptors = len(os.listdir("/proc/self/fd"))
@@ -79,12 +79,12 @@ def test_thousands_of_queues_in_one_worker_cost_no_descriptor_each():
         assert len(os.listdir("/proc/self/fd")) <= num_descriptors + 1
 
 
-def test_two_queues_that_feed_each_other_are_got_out_of_by_a_timeout():
+def test_timeout_resolves_deadlock_of_two_queues_feeding_each_other():
     there, back = FIFOQueue(1, "int32", [[]]), FIFOQueue(1, "int32", [[]])
     there.enqueue(1)
     back.enqueue(2)
     with Other(there, back) as one, Other(back, there) as two:
-        for process in (one, two):  # each waits for the other to take something out first
+        for process in (one, two):  # each waits for the other one to dequeue
             process.begin(lambda ahead, _behind: ahead.enqueue(3, timeout=2.0))
         in_line(there)
         in_line(back)
@@ -108,7 +108,7 @@ def wait_for_one(packed):
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_a_worker_whose_queues_owner_is_killed_is_cancelled_and_stays_so(method):
+def test_worker_is_cancelled_permanently_after_owner_was_killed(method):
     with Other() as owner, Other(method=method) as worker:
         worker.begin(wait_for_one, owner.ask(make_and_keep))
         owner.ask(lambda: in_line(others.kept))
@@ -122,7 +122,7 @@ def test_a_worker_whose_queues_owner_is_killed_is_cancelled_and_stays_so(method)
             worker.ask(lambda: others.handle.enqueue(2))
 
 
-def test_a_producer_that_needs_no_answer_learns_that_the_owner_was_killed():
+def test_producer_with_window_notices_killed_owner():
     def enqueue_some(packed):
         others.handle = pickle.loads(packed)
         for value in range(10):
@@ -130,15 +130,15 @@ def test_a_producer_that_needs_no_answer_learns_that_the_owner_was_killed():
 
     with Other() as owner, Other() as worker:
         worker.ask(enqueue_some, owner.ask(make_and_keep))
-        assert owner.ask(lambda: int(others.kept.size())) == 10  # reads it all, and opens a window
+        assert owner.ask(lambda: int(others.kept.size())) == 10  # reads everything, and opens a window
         owner.kill()
         with pytest.raises(CancelledError, match="gone"):
             worker.ask(lambda: others.handle.enqueue(10))
 
 
 @pytest.mark.slow
-def test_a_queue_keeps_no_descriptor_of_a_closed_standard_stream():
-    """C code writes its messages to these numbers, and a `dup2` of the program replaces them."""
+def test_queue_uses_no_descriptor_of_a_closed_standard_stream():
+    """C code writes its messages to these numbers, and programs replace them with `dup2`."""
     said, _ = ran("""
 __import__("warnings").simplefilter("ignore", DeprecationWarning)  # of 3.12, at every fork beside threads
 

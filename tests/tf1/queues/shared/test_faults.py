@@ -1,4 +1,4 @@
-"""Processes that are killed: an element of a producer is wholly there or not at all, and nothing comes twice."""
+"""Killed processes: elements are enqueued completely or not at all, and none is delivered twice."""
 
 import os
 import pickle
@@ -28,7 +28,7 @@ from mpqueue.tf1.queues.remote import Connection, QueueChannel
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
 
-# Steps of an enqueue: where it stops, and whether its element is in by then.
+# Steps of an enqueue: where it stops, and whether its element is enqueued by then.
 STEPS = [
     (Connection, "block", "before", False),
     (Connection, "block", "after", False),
@@ -41,14 +41,14 @@ STEPS = [
 
 @pytest.mark.parametrize("has_window", [False, True])
 @pytest.mark.parametrize(("place", "name", "when", "is_in"), STEPS)
-def test_a_producer_killed_between_any_two_steps_leaves_whole_elements(place, name, when, is_in, has_window):
+def test_producer_killed_between_any_two_steps_leaves_complete_elements(place, name, when, is_in, has_window):
     queue = FIFOQueue(10, "int64", [[50]])
     with Gate() as gate, Other(queue) as victim, Other(queue) as witness:
         before = 3 if has_window else 1
         for value in range(before):
             victim.ask(lambda q, v: q.enqueue([np.full(50, v)]), value)
             if has_window:
-                queue.size()  # reads it, and opens a window
+                queue.size()  # reads the records, and opens a window
                 queue.enqueue([np.full(50, 7)])
         in_before = queue.size()
         address = gate.address
@@ -59,12 +59,12 @@ def test_a_producer_killed_between_any_two_steps_leaves_whole_elements(place, na
         witness.ask(lambda q: q.enqueue([np.full(50, 100)]))
         assert queue.size() == in_before + is_in + 1
         got = queue.dequeue_many(int(queue.size()))
-        assert (got == got[:, :1]).all()  # whole
+        assert (got == got[:, :1]).all()  # complete
         assert (99 in got) == is_in
         assert got[-1, 0] == 100
 
 
-def test_the_room_and_memory_of_a_killed_producer_are_free_again():
+def test_killed_producer_releases_its_room_and_memory():
     queue = FIFOQueue(4, "int64", [[50]])
     for _ in range(3):
         with Other(queue) as victim:
@@ -75,13 +75,13 @@ def test_the_room_and_memory_of_a_killed_producer_are_free_again():
         queue.enqueue_many([np.ones((3, 50))], timeout=30)
         assert queue.dequeue_many(4)[:, 0].tolist() == [0, 1, 1, 1]
     hub = queue.queue_ref.driver.hub
-    with Other(queue) as other:  # its end follows those of the others
+    with Other(queue) as other:  # its connection ends after the others
         other.ask(lambda q: q.size())
         hub.pool.collect()
         assert hub.pool.arena.num_used - hub.pool.num_word_blocks <= 1
 
 
-def test_what_a_killed_consumer_was_waiting_for_goes_back_in_order():
+def test_elements_taken_by_killed_waiting_consumer_return_in_order():
     queue = FIFOQueue(10, "int32", [[]])
     queue.enqueue_many(np.arange(3))
     with Other(queue) as victim:
@@ -93,8 +93,8 @@ def test_what_a_killed_consumer_was_waiting_for_goes_back_in_order():
 
 
 @pytest.mark.parametrize("kind", [DeadlineExceededError, CancelledError, KeyboardInterrupt])
-def test_whatever_a_handler_raises_amid_a_dequeue_has_taken_nothing(kind):
-    """Also an error that a queue's owner might have answered."""
+def test_any_exception_of_handler_during_dequeue_takes_no_element(kind):
+    """Including an error that the queue's owner might have sent."""
     queue = FIFOQueue(10, "int32", [[]])
     queue.enqueue_many(np.arange(4))
 
@@ -112,8 +112,8 @@ def test_whatever_a_handler_raises_amid_a_dequeue_has_taken_nothing(kind):
         assert queue.dequeue_many(2).tolist() == [2, 3]
 
 
-def test_an_error_of_a_handler_amid_an_enqueue_leaves_the_next_elements_whole():
-    """As if the owner had answered it, but between a block and its record."""
+def test_handler_error_during_enqueue_leaves_next_elements_complete():
+    """As if the owner had sent it, but between filling a block and writing its record."""
     queue = FIFOQueue(10, "int32", [[]])
 
     def enqueue_amid_a_signal(q):
@@ -135,20 +135,20 @@ def test_an_error_of_a_handler_amid_an_enqueue_leaves_the_next_elements_whole():
         assert queue.dequeue_many(3).tolist() == [1, 3, 4]
 
 
-def test_only_what_a_killed_consumer_had_last_dequeued_is_lost():
+def test_killed_consumer_loses_only_its_last_dequeue():
     queue = FIFOQueue(10, "int32", [[]])
     queue.enqueue_many(np.arange(6))
     with Gate() as gate, Other(queue) as victim:
         address = gate.address
         victim.begin(lambda q: [stop_at(Connection, "answer_within", "after", address), q.dequeue_many(2)])
         gate.arrival().let_go()  # it has attached
-        arrival = gate.arrival()  # it has the elements' places, and has copied nothing yet
+        arrival = gate.arrival()  # it has received the blocks, and has copied no element yet
         victim.kill()
         arrival.let_go()
     assert queue.dequeue_many(4, timeout=30).tolist() == [2, 3, 4, 5]
 
 
-def test_an_owner_that_is_gone_cancels_calls_that_wait_and_later_ones():
+def test_exited_owner_cancels_waiting_and_later_calls():
     def make():
         others.kept = FIFOQueue(5, "int32", [[]])
         return pickle.dumps(others.kept)
@@ -179,7 +179,7 @@ def test_an_owner_that_is_gone_cancels_calls_that_wait_and_later_ones():
             pickle.loads(pickle.dumps(handle)).size()
 
 
-def test_an_owner_that_was_killed_is_gone_although_nobody_has_reaped_it():
+def test_killed_owner_is_detected_before_it_is_reaped():
     def make():
         others.kept = FIFOQueue(5, "int32", [[]])
         return pickle.dumps(others.kept)
@@ -193,7 +193,7 @@ def test_an_owner_that_was_killed_is_gone_although_nobody_has_reaped_it():
                 call()
 
 
-def test_a_queue_that_its_owner_has_dropped_cancels():
+def test_queue_deleted_by_owner_cancels_calls():
     def make():
         return pickle.dumps(FIFOQueue(5, "int32", [[]]))
 
@@ -203,7 +203,7 @@ def test_a_queue_that_its_owner_has_dropped_cancels():
             handle.size()
 
 
-def test_a_process_without_a_way_to_the_owner_says_so():
+def test_process_that_cannot_reach_owner_gets_clear_error():
     queue = FIFOQueue(5, "int32", [[]])
     place = sharing.place_of(queue.queue_ref)
     place = place._replace(address=place.address._replace(path="\0mpqueue-nobody"))
@@ -213,7 +213,7 @@ def test_a_process_without_a_way_to_the_owner_says_so():
 
 
 def short_of_memory(monkeypatch, limit):
-    """Segments of this process hold at most so many bytes."""
+    """Limit segments of this process to a number of bytes."""
     reserve = Segment.reserve
     reserved = []
 
@@ -226,7 +226,7 @@ def short_of_memory(monkeypatch, limit):
     monkeypatch.setattr(Segment, "reserve", reserve_within)
 
 
-def test_an_element_larger_than_the_shared_memory_is_an_error(monkeypatch):
+def test_element_larger_than_shared_memory_raises(monkeypatch):
     queue = FIFOQueue(5, "uint8")
     with Other(queue) as other:
         short_of_memory(monkeypatch, 4 << 20)
@@ -237,10 +237,10 @@ def test_an_element_larger_than_the_shared_memory_is_an_error(monkeypatch):
         queue.enqueue([np.zeros((8 << 20) - 64, np.uint8)])
         with pytest.raises(SharedMemoryFull):
             other.ask(lambda q: q.dequeue())
-        assert queue.dequeue().shape == ((8 << 20) - 64,)  # it went back
+        assert queue.dequeue().shape == ((8 << 20) - 64,)  # it returned to the queue
 
 
-def test_many_small_elements_cost_little_more_than_their_bytes():
+def test_small_elements_use_little_more_shared_memory_than_their_bytes():
     queue = FIFOQueue(50_000, "float32", [[16]])
     with Other(queue) as other:
         other.ask(lambda q: q.enqueue(np.zeros(16, np.float32)))
@@ -255,7 +255,7 @@ def test_many_small_elements_cost_little_more_than_their_bytes():
 
 
 def produce(queue, producer, count, seed):
-    """Enqueue (producer, number) in pieces of random sizes."""
+    """Enqueue (producer, number) in chunks of random sizes."""
     rng, number = random.Random(seed), 0
     while number < count:
         size = rng.choice([1, 1, 2, 7, 40])
@@ -265,7 +265,7 @@ def produce(queue, producer, count, seed):
 
 
 def consume(queue, address, seed):
-    """Dequeue in pieces of random sizes, and report each piece at a gate."""
+    """Dequeue in chunks of random sizes, and report each chunk at a gate."""
     import socket
 
     rng = random.Random(seed)
@@ -280,8 +280,8 @@ def consume(queue, address, seed):
 
 @pytest.mark.parametrize("kind", ["fifo", "shuffle"])
 @pytest.mark.parametrize("seed", [1, 2])
-def test_each_element_comes_out_once_whoever_is_killed(tmp_path, kind, seed):
-    """4 producers, 4 consumers; two of each are killed in the middle, wherever they happen to be."""
+def test_each_element_is_delivered_once_whichever_process_is_killed(tmp_path, kind, seed):
+    """4 producers, 4 consumers. Two of each are killed at a random point."""
     import socket
 
     queue = FIFOQueue(60, "int64", [[16]]) if kind == "fifo" else RandomShuffleQueue(60, 10, "int64", [[16]], seed=seed)
@@ -310,7 +310,7 @@ def test_each_element_comes_out_once_whoever_is_killed(tmp_path, kind, seed):
             thread = threading.Thread(target=listen, args=(line, place))
             thread.start()
             lines.append((line, thread))
-        for place, producer in enumerate(producers):  # the first two would go on for ever
+        for place, producer in enumerate(producers):  # the first two would continue forever
             producer.begin(produce, place, per_producer if place >= 2 else 1 << 40, seed + place)
         for victim in [consumers[0], producers[0], consumers[1], producers[1]]:
             until = total[0] + rng.randrange(2, 12)
@@ -333,24 +333,24 @@ def test_each_element_comes_out_once_whoever_is_killed(tmp_path, kind, seed):
         for piece in b"".join(chunks).split(b"END!")[:-1]
         for pair in pickle.loads(piece)
     )
-    assert max(got.values()) == 1  # nothing comes twice
+    assert max(got.values()) == 1  # no element is delivered twice
     missing = 0
     for place in range(4):
         numbers = sorted(number for producer, number in got if producer == place)
         end = max([0 if place < 2 else per_producer, *(number + 1 for number in numbers[-1:])])
-        missing += end - len(numbers)  # what is before the last that came must have come
-    assert missing <= 2 * 64  # of each killed consumer, at most its last piece
+        missing += end - len(numbers)  # all elements before the last delivered one must have been delivered
+    assert missing <= 2 * 64  # each killed consumer loses at most its last chunk
 
 
-def test_what_comes_for_a_consumer_after_it_was_killed_stays_in_the_queue():
-    """Even if the news of its end has not been heard yet."""
+def test_elements_for_a_killed_consumer_remain_in_queue():
+    """Even if the end of its connection has not been noticed yet."""
     queue = FIFOQueue(10, "int32", [[]])
     queue.enqueue_many(np.arange(3))
     with Other(queue) as victim:
         victim.begin(lambda q: q.dequeue_many(5))
         in_line(queue)
         hub = queue.queue_ref.driver.hub
-        hub.watch._serve = lambda events: None  # nobody listens
+        hub.watch._serve = lambda events: None  # no thread polls
         victim.kill()
         queue.enqueue_many(np.arange(3, 6), timeout=30)
         assert queue.dequeue_many(6, timeout=30).tolist() == list(range(6))
@@ -358,8 +358,8 @@ def test_what_comes_for_a_consumer_after_it_was_killed_stays_in_the_queue():
         hub.attend()
 
 
-def test_a_queue_that_is_dropped_while_the_last_one_ends_the_service_pokes_nobody():
-    """Its number is in line already, so that the thread may be gone, and its descriptors be others', before it pokes."""
+def test_queue_deleted_while_last_one_closes_the_hub_does_not_poke():
+    """Its number is in the list already. The thread may have ended, and its descriptors may be reused, before the poke."""
     one, two = FIFOQueue(1, "int64", [[]]), FIFOQueue(1, "int64", [[]])
     pickle.dumps([one, two])
     hub = one.queue_ref.driver.hub

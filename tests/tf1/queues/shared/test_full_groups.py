@@ -1,10 +1,10 @@
-"""A control group without free memory: producers of a queue wait, and the kernel kills no process."""
+"""A control group without free memory: producers wait, and the kernel kills no process."""
 
 import pytest
 from helpers.groups import BIG, kills, memory_group
 from helpers.outside import ran
 
-pytestmark = pytest.mark.measures  # the kernel kills by what the group has at one moment
+pytestmark = pytest.mark.measures  # the kernel decides by the group's memory at one moment
 
 
 @pytest.fixture
@@ -13,7 +13,7 @@ def group(request):
         yield folder
 
 
-# With 200 MiB all is used by the processes themselves, now and then: 1 run of 20 ended with SharedMemoryFull.
+# With 200 MiB, the processes sometimes use all of it themselves: 1 run of 20 ended with SharedMemoryFull.
 @pytest.mark.parametrize("group", [260], indirect=True)
 def test_producers_of_a_queue_wait_for_memory(group):
     said, _ = ran(

@@ -1,4 +1,4 @@
-"""Large elements that the owner of a queue looks at in their places: whose they are, for how long, and how many."""
+"""Large elements as views of shared memory in the owner process: ownership, lifetime, and their number."""
 
 import gc
 import threading
@@ -23,7 +23,7 @@ def holds_of(queue):
 
 
 def collected(queue):
-    """The number of places that are held, once those that are not are given back."""
+    """Return the number of held blocks, after freeing released ones."""
     hub = queue.queue_ref.driver.hub
     with hub.lock:
         hub.pool.collect()
@@ -36,7 +36,7 @@ def put(queue, *values):
 
 
 @pytest.mark.parametrize("shapes", [None, [[LARGE]]])
-def test_a_large_element_is_a_view_of_its_place(shapes):
+def test_large_element_is_view_of_its_block(shapes):
     queue = mpqueue.FIFOQueue(100, "uint8", shapes)
     with Other(queue) as other:
         other.ask(put, 7)
@@ -44,13 +44,13 @@ def test_a_large_element_is_a_view_of_its_place(shapes):
         assert holds_of(queue).num_live == 1
         assert element.shape == (LARGE,)
         assert (element == 7).all()
-        element += 1  # it is the caller's own
+        element += 1  # it belongs to the caller
         assert (element == 8).all()
         del element
         assert collected(queue) == 0
 
 
-def test_a_place_is_not_written_again_while_any_view_of_it_lives():
+def test_block_is_not_reused_while_any_view_exists():
     queue = mpqueue.FIFOQueue(100, "uint8", [[LARGE]])
     with Other(queue) as other:
         other.ask(put, 1)
@@ -64,7 +64,7 @@ def test_a_place_is_not_written_again_while_any_view_of_it_lives():
         assert collected(queue) == 0
 
 
-def test_a_place_is_used_again_once_its_last_view_is_gone():
+def test_block_is_reused_after_its_last_view():
     queue = mpqueue.FIFOQueue(100, "uint8", [[LARGE]])
     with Other(queue) as other:
         for value in range(100):
@@ -74,7 +74,7 @@ def test_a_place_is_used_again_once_its_last_view_is_gone():
         assert arena.num_reserved_bytes < 40 * LARGE
 
 
-def test_who_keeps_many_elements_gets_copies():
+def test_copies_are_returned_if_many_elements_are_kept():
     queue = mpqueue.FIFOQueue(100, "uint8", [[LARGE]])
     with Other(queue) as other:
         other.ask(put, *range(30))
@@ -91,7 +91,7 @@ def test_who_keeps_many_elements_gets_copies():
         ("string", np.array([b"t"] * 9999, object)),
     ],
 )
-def test_small_arrays_and_text_are_copied(dtype, value):
+def test_small_arrays_and_strings_are_copied(dtype, value):
     queue = mpqueue.FIFOQueue(100, dtype)
     with Other(queue) as other:
         other.ask(lambda q: q.enqueue([value]))
@@ -100,7 +100,7 @@ def test_small_arrays_and_text_are_copied(dtype, value):
         assert collected(queue) == 0
 
 
-def test_of_several_components_only_the_large_ones_are_views():
+def test_only_large_components_are_views():
     queue = mpqueue.FIFOQueue(100, ["int64", "uint8", "string"])
     with Other(queue) as other:
         other.ask(lambda q: q.enqueue([np.arange(10), np.full((2, LARGE), 5, np.uint8), [b"a", b"bc"]]))
@@ -121,14 +121,14 @@ def test_stacked_elements_are_copied():
         assert holds_of(queue).num_live == 0
 
 
-def test_another_process_that_dequeues_gets_a_copy():
+def test_other_process_gets_copies():
     queue = mpqueue.FIFOQueue(100, "uint8", [[LARGE]])
     with Other(queue) as producer, Other(queue) as consumer:
         producer.ask(put, 3)
         assert consumer.ask(lambda q: bool(q.dequeue().flags.owndata))
 
 
-def test_views_outlive_their_producer_the_closing_of_the_queue_and_the_queue():
+def test_views_outlive_producer_close_and_queue():
     queue = mpqueue.FIFOQueue(100, "uint8", [[LARGE]])
     with Other(queue) as other:
         other.ask(put, 1, 2)
@@ -166,7 +166,7 @@ def test_threads_hold_different_elements():
     assert sorted(map(tuple, found)) == [(value,) for value in range(60)]
 
 
-def test_where_memory_is_not_plenty_elements_are_copied(monkeypatch):
+def test_elements_are_copied_if_memory_is_scarce(monkeypatch):
     queue = mpqueue.FIFOQueue(100, "uint8", [[LARGE]])
     with Other(queue) as other:
         other.ask(put, 1, 2)
@@ -175,7 +175,7 @@ def test_where_memory_is_not_plenty_elements_are_copied(monkeypatch):
         assert holds_of(queue).num_live == 0
 
 
-def test_nobody_waits_for_memory_that_is_only_held(monkeypatch):
+def test_producers_do_not_wait_for_memory_that_is_only_held(monkeypatch):
     queue, larger = mpqueue.FIFOQueue(100, "uint8", [[LARGE]]), mpqueue.FIFOQueue(100, "uint8", [[3 * LARGE]])
     with Other(queue, larger) as other:
         other.ask(lambda q, _: put(q, 1, 2, 3))
@@ -191,7 +191,7 @@ def test_nobody_waits_for_memory_that_is_only_held(monkeypatch):
         assert collected(queue) == 0
         other.ask(lambda q, _: put(q, 4))
         assert int(queue.dequeue(timeout=DEADLOCK_S)[0]) == 4
-        assert holds_of(queue).num_live == 0  # memory was short, so that nothing is held any more
+        assert holds_of(queue).num_live == 0  # memory was short, so no block is held any longer
 
 
 def _refuse(*_, **__):

@@ -1,4 +1,4 @@
-"""Leases: who dequeues again and again takes elements without asking; each comes once and in order, whatever happens."""
+"""Leases: repeated dequeues need no answers, and each element is delivered once and in order."""
 
 import itertools
 import multiprocessing
@@ -25,7 +25,7 @@ def _leases_are_given_on_any_processor(monkeypatch):
 
 
 def fill(other, numbers):
-    """Have another process enqueue: what threads of the owner put in is lent to nobody."""
+    """Let another process enqueue, because elements of the owner's threads are never leased."""
     other.ask(lambda q, some: q.enqueue_many([some]), np.array(numbers))
 
 
@@ -34,12 +34,12 @@ def take(other, count=1):
 
 
 def lent(queue):
-    queue.size()  # reads what other processes have said
+    queue.size()  # reads the records of other processes
     return list(queue.queue_ref.machine.lent)
 
 
 def holder_of(queue, numbers=range(20)):
-    """A process that has taken the first two elements, and has the others as a lease."""
+    """Return a process that has taken the first two elements and leased the others."""
     other = Other(queue)
     fill(other, numbers)
     assert take(other) + take(other) == list(numbers)[:2]
@@ -47,7 +47,7 @@ def holder_of(queue, numbers=range(20)):
     return other
 
 
-def test_who_dequeues_again_takes_the_next_elements_without_asking():
+def test_repeated_dequeues_take_next_elements_without_answers():
     queue = FIFOQueue(50, "int64", [()])
     with holder_of(queue) as other:
         asked = other.ask(lambda q: q.queue_ref._channel().connection.last_call)
@@ -57,7 +57,7 @@ def test_who_dequeues_again_takes_the_next_elements_without_asking():
         assert other.ask(lambda q: q.queue_ref._channel().connection.last_call) - asked == 18  # a TAKE each
 
 
-def test_runs_of_elements_are_taken_too_and_what_is_too_short_is_asked_for():
+def test_chunks_are_taken_from_lease_and_requested_if_it_is_too_short():
     queue = FIFOQueue(500, "int64", [()])
     with Other(queue) as other:
         fill(other, range(50))
@@ -66,11 +66,11 @@ def test_runs_of_elements_are_taken_too_and_what_is_too_short_is_asked_for():
         assert take(other, 15) == list(range(30, 45))
         fill(other, range(50, 80))
         assert len(lent(queue)) == 5
-        assert take(other, 12) == list(range(45, 57))  # 5 are lent
+        assert take(other, 12) == list(range(45, 57))  # 5 are leased
         assert take(other, 3) == [57, 58, 59]
 
 
-def test_an_element_that_is_lent_takes_room_until_it_is_taken():
+def test_leased_element_uses_capacity_until_taken():
     queue = FIFOQueue(20, "int64", [()])
     with holder_of(queue) as other, Other(queue) as producer:
         fill(producer, [20, 21])
@@ -84,7 +84,7 @@ def test_an_element_that_is_lent_takes_room_until_it_is_taken():
 
 
 @pytest.mark.parametrize("taker", ["owner", "another"])
-def test_whoever_else_dequeues_gets_the_next_element_and_the_holder_those_behind_it(taker):
+def test_other_consumer_gets_next_element_and_holder_the_following_ones(taker):
     queue = FIFOQueue(50, "int64", [()])
     with holder_of(queue) as other, Other(queue) as another:
         for number in range(2, 16, 2):
@@ -95,7 +95,7 @@ def test_whoever_else_dequeues_gets_the_next_element_and_the_holder_those_behind
         assert len(lent(queue)) == 3
 
 
-def test_a_closed_queue_is_taken_to_its_end():
+def test_closed_queue_is_read_to_its_end():
     queue = FIFOQueue(50, "int64", [()])
     with holder_of(queue) as other:
         queue.close()
@@ -105,7 +105,7 @@ def test_a_closed_queue_is_taken_to_its_end():
             take(other)
 
 
-def test_what_a_killed_holder_has_not_taken_comes_next():
+def test_untaken_elements_of_killed_holder_are_next():
     queue = FIFOQueue(50, "int64", [()])
     with holder_of(queue) as other:
         assert take(other, 3) == [2, 3, 4]
@@ -118,7 +118,7 @@ def test_what_a_killed_holder_has_not_taken_comes_next():
 
 
 @pytest.mark.parametrize(("when", "first"), [("before", 2), ("after", 3)])
-def test_a_holder_that_is_killed_has_taken_an_element_or_not(when, first):
+def test_killed_holder_has_taken_an_element_or_not(when, first):
     queue = FIFOQueue(50, "int64", [()])
     with Gate() as gate, holder_of(queue) as victim:
         address = gate.address
@@ -132,7 +132,7 @@ def test_a_holder_that_is_killed_has_taken_an_element_or_not(when, first):
 @pytest.mark.parametrize(
     ("when", "mine", "theirs"), [("before", 2, 3), ("after", 3, 2)], ids=["too late", "just in time"]
 )
-def test_a_lease_that_is_recalled_while_an_element_is_taken_gives_it_to_one_of_the_two(when, mine, theirs):
+def test_recall_during_take_delivers_element_to_exactly_one_consumer(when, mine, theirs):
     queue = FIFOQueue(50, "int64", [()])
     with Gate() as gate, holder_of(queue) as other:
         address = gate.address
@@ -145,7 +145,7 @@ def test_a_lease_that_is_recalled_while_an_element_is_taken_gives_it_to_one_of_t
         assert queue.dequeue_many(13, timeout=30).tolist() == list(range(7, 20))
 
 
-def test_elements_that_cannot_be_lent_are_asked_for_each():
+def test_elements_that_cannot_be_leased_are_requested_each():
     queues = [
         RandomShuffleQueue(50, 0, "int64", [()]),
         FIFOQueue(50, "int64"),
@@ -154,14 +154,14 @@ def test_elements_that_cannot_be_lent_are_asked_for_each():
     ]
     with Other(*queues) as other:
         for place, queue in enumerate(queues):
-            if place == 3:  # an element of the owner's
+            if place == 3:  # an element of the owner's threads
                 queue.enqueue(1)
             other.ask(lambda *qs, at=place: [qs[at].enqueue("1" if at == 2 else 1) for _ in range(9)] and None)
             other.ask(lambda *qs, at=place: [qs[at].dequeue() for _ in range(5)] and None)
             assert not lent(queue)
 
 
-def test_a_processor_that_may_turn_reads_around_gets_no_leases(monkeypatch):
+def test_weakly_ordered_processors_get_no_leases(monkeypatch):
     monkeypatch.setattr(client, "IS_STRONGLY_ORDERED", False)
     queue = FIFOQueue(50, "int64", [()])
     with Other(queue) as other:
@@ -170,7 +170,7 @@ def test_a_processor_that_may_turn_reads_around_gets_no_leases(monkeypatch):
         assert not lent(queue)
 
 
-def test_who_takes_more_than_it_was_lent_is_cut_off(caplog):
+def test_client_that_takes_more_than_leased_is_disconnected(caplog):
     queue = FIFOQueue(50, "int64", [()])
     with holder_of(queue) as other:
         other.ask(lambda q: q.queue_ref._channel().connection.send(Up.TAKE, q.queue_ref.place.number, 9, 19))
@@ -181,8 +181,8 @@ def test_who_takes_more_than_it_was_lent_is_cut_off(caplog):
 
 
 @pytest.mark.parametrize("is_recalled", [False, True])
-def test_a_struck_take_has_taken_nothing(is_recalled):
-    """At each place where a handler may run; also while the holder asks whether it was in time."""
+def test_interrupted_take_takes_no_element(is_recalled):
+    """At each place where a handler may run, also while the holder waits for the answer to its CONFIRM."""
     queue, (mine, theirs) = FIFOQueue(50, "int64", [()]), multiprocessing.Pipe()
     queue.size()
 
@@ -192,7 +192,7 @@ def test_a_struck_take_has_taken_nothing(is_recalled):
             got = [int(queue.dequeue()) for _ in range(3)]
             channel = queue.queue_ref._channel()
             assert len(channel.lease) == 5
-            if is_recalled:  # as far as this process sees
+            if is_recalled:  # as this process sees it
                 channel._words[channel._lease_place] = 0
             with (strike := Strike(after)):
                 try:
@@ -215,7 +215,7 @@ def test_a_struck_take_has_taken_nothing(is_recalled):
     assert num_struck > 5
 
 
-def test_the_channel_of_a_fork_has_no_part_in_the_lease():
+def test_channel_of_fork_does_not_share_the_lease():
     queue = FIFOQueue(50, "int64", [()])
 
     def in_fork(q):
@@ -229,7 +229,7 @@ def test_the_channel_of_a_fork_has_no_part_in_the_lease():
         assert take(other) == [3]
 
 
-def test_a_lease_that_has_ended_is_not_used_after_a_call_that_failed():
+def test_ended_lease_is_not_used_after_failed_call():
     queue = FIFOQueue(50, "int64", [()])
     with holder_of(queue) as other:
         with pytest.raises(Exception, match="did not finish"):

@@ -1,4 +1,4 @@
-"""When shared memory is short: an enqueue waits as long as others can free some, and else says so at once."""
+"""Shortage of shared memory: an enqueue waits while others can free memory, and fails at once otherwise."""
 
 import threading
 import time
@@ -24,7 +24,7 @@ DEADLOCK_S = 60
 
 @pytest.fixture
 def memory_of_4_mb(monkeypatch):
-    """Segments of this process hold at most 4 MiB, and what is given back can be had again."""
+    """Limit segments of this process to 4 MiB. Released memory can be reserved again."""
     reserve, discard, reserved = Segment.reserve, Segment.discard, set()
 
     def num_free():
@@ -51,10 +51,10 @@ def hub_of(queue):
 
 
 def short(queue):
-    """Wait until somebody waits for memory."""
+    """Wait until a producer waits for memory."""
     never, until = threading.Event(), time.monotonic() + DEADLOCK_S
     while not hub_of(queue).shortage.demands:
-        queue.size()  # reads what other processes have said
+        queue.size()  # reads the records of other processes
         assert not never.wait(0.001)
         assert time.monotonic() < until, "nobody waits for memory"
 
@@ -69,7 +69,7 @@ def put_all(queue, values):
 
 
 def put_and_count(queue, values, nbytes):
-    """Enqueue; how often memory had to be asked for and waited for."""
+    """Enqueue; return how often the process had to request and wait for memory."""
     want, asked = Connection.want, []
     Connection.want = lambda *args: asked.append(args) or want(*args)
     for value in values:
@@ -78,7 +78,7 @@ def put_and_count(queue, values, nbytes):
 
 
 @pytest.mark.parametrize("nbytes", [100, 3 * MB])
-def test_the_next_block_is_there_when_it_is_needed(nbytes):
+def test_next_block_is_granted_before_it_is_needed(nbytes):
     queue = FIFOQueue(100, "uint8", [[nbytes]])
     with Other(queue) as other:
         assert other.ask(put_and_count, range(6), nbytes) == 1
@@ -86,7 +86,7 @@ def test_the_next_block_is_there_when_it_is_needed(nbytes):
 
 
 @pytest.mark.parametrize("shapes", [None, [[MB - 64]]])
-def test_an_enqueue_waits_until_a_dequeue_has_freed_memory(memory_of_4_mb, shapes):
+def test_enqueue_waits_until_dequeue_frees_memory(memory_of_4_mb, shapes):
     queue = FIFOQueue(100, "uint8", shapes)
     with Other(queue) as other:
         other.begin(put_all, range(20))
@@ -96,14 +96,14 @@ def test_an_enqueue_waits_until_a_dequeue_has_freed_memory(memory_of_4_mb, shape
 
 
 class NotedLate(deque):
-    """What threads of the owner have read; another process begins to wait for memory just before the next note."""
+    """Blocks that the owner's threads have read. Another process starts to wait for memory before the next append."""
 
     def __iadd__(self, blocks):
         self.begin()
         return deque(self) + deque(blocks)
 
 
-def test_who_begins_to_wait_for_memory_while_a_dequeue_frees_some_gets_it(memory_of_4_mb):
+def test_producer_that_starts_to_wait_during_a_dequeue_gets_freed_memory(memory_of_4_mb):
     queue = FIFOQueue(100, "uint8", [[MB - 64]])
     with Other(queue) as other:
         other.ask(put_all, range(3))
@@ -111,11 +111,11 @@ def test_who_begins_to_wait_for_memory_while_a_dequeue_frees_some_gets_it(memory
         pool.read = read = NotedLate(pool.read)
         read.begin = lambda: (other.begin(put_all, [3]), short(queue))
         assert queue.dequeue(timeout=DEADLOCK_S)[0] == 0
-        other.end()  # and this process calls nothing meanwhile
+        other.end()  # this process makes no other call
     assert [int(queue.dequeue(timeout=DEADLOCK_S)[0]) for _ in range(3)] == [1, 2, 3]
 
 
-def test_a_dequeue_of_another_process_frees_memory_too(memory_of_4_mb):
+def test_dequeue_of_other_process_frees_memory(memory_of_4_mb):
     queue = FIFOQueue(100, "uint8")
     with Other(queue) as producer, Other(queue) as consumer:
         producer.begin(put_all, range(20))
@@ -124,7 +124,7 @@ def test_a_dequeue_of_another_process_frees_memory_too(memory_of_4_mb):
         producer.end()
 
 
-def test_two_producers_share_what_there_is(memory_of_4_mb):
+def test_two_producers_share_memory(memory_of_4_mb):
     queue = FIFOQueue(100, "uint8", [[MB - 64]])
     with Other(queue) as one, Other(queue) as two:
         one.begin(put_all, range(20))
@@ -136,7 +136,7 @@ def test_two_producers_share_what_there_is(memory_of_4_mb):
     assert sorted(got) == list(range(40))
 
 
-def test_elements_of_other_sizes_make_room_as_well(memory_of_4_mb):
+def test_elements_of_other_sizes_free_memory_as_well(memory_of_4_mb):
     queue = FIFOQueue(100, "uint8")
     sizes = [100, 3 * MB, 200_000, MB, 2 * MB, 70_000, 3 * MB, 900_000]
     with Other(queue) as other:
@@ -146,7 +146,7 @@ def test_elements_of_other_sizes_make_room_as_well(memory_of_4_mb):
         other.end()
 
 
-def test_blocks_that_were_granted_ahead_for_other_sizes_are_no_obstacle(memory_of_4_mb):
+def test_blocks_granted_ahead_for_other_sizes_are_revoked(memory_of_4_mb):
     queue = FIFOQueue(100, "uint8")
     with Other(queue) as other:
         for size in (60_000, 100_000, 200_000, 300_000, 70_000):
@@ -158,7 +158,7 @@ def test_blocks_that_were_granted_ahead_for_other_sizes_are_no_obstacle(memory_o
         assert queue.dequeue()[0] == 3
 
 
-def test_many_rows_get_their_memory_together_with_what_was_granted_before(memory_of_4_mb):
+def test_many_rows_get_memory_in_addition_to_granted_blocks(memory_of_4_mb):
     queue = FIFOQueue(100, "uint8", [[300_000]])
     with Other(queue) as other:
         for value in range(3):
@@ -168,7 +168,7 @@ def test_many_rows_get_their_memory_together_with_what_was_granted_before(memory
             assert queue.dequeue_many(12)[:, -1].tolist() == list(range(12))
 
 
-def test_a_timeout_gets_out(memory_of_4_mb):
+def test_timeout_ends_wait_for_memory(memory_of_4_mb):
     queue = FIFOQueue(100, "uint8")
     with Other(queue) as other:
         with pytest.raises(DeadlineExceededError, match="for lack of"):
@@ -180,7 +180,7 @@ def test_a_timeout_gets_out(memory_of_4_mb):
         assert queue.dequeue()[0] == 99
 
 
-def test_a_closed_session_gets_out(memory_of_4_mb):
+def test_closed_session_ends_wait_for_memory(memory_of_4_mb):
     queue = FIFOQueue(100, "uint8")
 
     def run(queue, gone):
@@ -201,7 +201,7 @@ def test_a_closed_session_gets_out(memory_of_4_mb):
             other.end()
 
 
-def test_a_killed_producer_that_waits_for_memory_frees_what_it_had(memory_of_4_mb):
+def test_killed_waiting_producer_releases_its_memory(memory_of_4_mb):
     queue = FIFOQueue(100, "uint8")
     with Other(queue) as victim, Other(queue) as other:
         victim.begin(put_all, range(20))
@@ -213,7 +213,7 @@ def test_a_killed_producer_that_waits_for_memory_frees_what_it_had(memory_of_4_m
         assert [int(queue.dequeue()[0]) for _ in range(3)] == [30, 31, 32]
 
 
-def test_a_producer_whose_consumer_waits_for_more_than_fits_is_told(memory_of_4_mb):
+def test_producer_fails_if_consumer_waits_for_more_than_fits(memory_of_4_mb):
     queue = FIFOQueue(100, "uint8", [[MB - 64]])
     batches = []
     taker = threading.Thread(target=lambda: batches.append(queue.dequeue_up_to(10)))
@@ -227,7 +227,7 @@ def test_a_producer_whose_consumer_waits_for_more_than_fits_is_told(memory_of_4_
         assert batches[0][:, 0].tolist() == list(range(len(batches[0])))
 
 
-def test_a_producer_is_told_when_a_consumer_begins_to_wait_for_more_than_fits(memory_of_4_mb):
+def test_producer_fails_when_remote_consumer_starts_to_wait_for_more_than_fits(memory_of_4_mb):
     queue = RandomShuffleQueue(100, 50, "uint8", [[MB - 64]])
     with Other(queue) as other, Other(queue) as consumer:
         other.begin(put_all, range(10))
@@ -239,7 +239,7 @@ def test_a_producer_is_told_when_a_consumer_begins_to_wait_for_more_than_fits(me
         assert consumer.end() in range(10)
 
 
-def test_a_producer_is_told_when_a_thread_here_begins_to_wait_for_more_than_fits(memory_of_4_mb):
+def test_producer_fails_when_local_thread_starts_to_wait_for_more_than_fits(memory_of_4_mb):
     queue = RandomShuffleQueue(100, 50, "uint8", [[MB - 64]])
     taken = []
     taker = threading.Thread(target=lambda: taken.append(queue.dequeue()[0]))
@@ -254,7 +254,7 @@ def test_a_producer_is_told_when_a_thread_here_begins_to_wait_for_more_than_fits
         assert taken[0] in range(10)
 
 
-def test_a_producer_waits_for_another_that_was_granted_memory_and_has_not_enqueued_yet(memory_of_4_mb):
+def test_producer_waits_for_other_producer_with_granted_memory(memory_of_4_mb):
     queue = FIFOQueue(100, "uint8")
     with Gate() as gate, Other(queue) as one, Other(queue) as two:
         address = gate.address
@@ -275,7 +275,7 @@ def test_a_producer_waits_for_another_that_was_granted_memory_and_has_not_enqueu
         two.end()
 
 
-def test_what_will_never_fit_is_an_error_at_once_whatever_the_queue_holds(memory_of_4_mb):
+def test_too_large_request_fails_at_once_whatever_the_queue_holds(memory_of_4_mb):
     queue = FIFOQueue(100, "uint8")
     with Other(queue) as other:
         other.ask(put, 1)
@@ -285,7 +285,7 @@ def test_what_will_never_fit_is_an_error_at_once_whatever_the_queue_holds(memory
         assert [int(queue.dequeue()[0]) for _ in range(2)] == [1, 3]
 
 
-def test_rows_that_found_no_memory_do_not_go_in_with_a_later_call(memory_of_4_mb):
+def test_rows_without_memory_are_not_enqueued_by_a_later_call(memory_of_4_mb):
     queue = FIFOQueue(100, "uint8")
     with Other(queue) as other:
         with pytest.raises(SharedMemoryFull):
@@ -295,7 +295,7 @@ def test_rows_that_found_no_memory_do_not_go_in_with_a_later_call(memory_of_4_mb
         assert [int(queue.dequeue()[0]) for _ in range(2)] == [7, 8]
 
 
-def test_fixed_rows_that_found_no_memory_leave_the_queue_as_it_was(memory_of_4_mb):
+def test_fixed_rows_without_memory_leave_queue_unchanged(memory_of_4_mb):
     queue = FIFOQueue(100, "uint8", [[MB - 64]])
     with Other(queue) as other:
         with pytest.raises(SharedMemoryFull):
@@ -305,7 +305,7 @@ def test_fixed_rows_that_found_no_memory_leave_the_queue_as_it_was(memory_of_4_m
         assert queue.size() == 0
 
 
-def test_a_queue_that_is_dropped_gives_back_the_memory_of_its_elements(memory_of_4_mb):
+def test_deleted_queue_releases_memory_of_its_elements(memory_of_4_mb):
     kept = FIFOQueue(100, "uint8")
     for value in range(5):
         queue = FIFOQueue(100, "uint8")
@@ -317,7 +317,7 @@ def test_a_queue_that_is_dropped_gives_back_the_memory_of_its_elements(memory_of
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
-def test_an_enqueue_that_is_interrupted_amid_its_element_does_not_spoil_the_next(error):
+def test_interrupted_enqueue_does_not_corrupt_the_next_one(error):
     queue = FIFOQueue(100, "int64", [[50]])
 
     def interrupted(queue):

@@ -1,4 +1,4 @@
-"""Queues between processes without what only Linux has."""
+"""Queues between processes without Linux-specific features."""
 
 import threading
 
@@ -18,7 +18,7 @@ def no_epoll(monkeypatch):
     monkeypatch.setattr(platform_support, "HAS_EPOLL", False)
 
 
-def test_a_call_that_waits_listens_to_other_processes():
+def test_waiting_call_serves_other_processes():
     queue = FIFOQueue(5, "int32", [[]])
     with Other(queue) as other:
         other.begin(lambda q: [q.enqueue(value) for value in range(20)] and None)
@@ -26,14 +26,14 @@ def test_a_call_that_waits_listens_to_other_processes():
         other.end()
 
 
-def test_the_thread_listens_where_nobody_waits():
+def test_hub_thread_serves_if_no_call_waits():
     queue = FIFOQueue(5, "int32", [[]])
     with Other(queue) as one, Other(queue) as two:
         one.ask(lambda q: q.enqueue_many([[1, 2, 3]]))
         assert two.ask(lambda q: q.dequeue_many(3)).tolist() == [1, 2, 3]
 
 
-def test_a_call_that_waits_hears_a_process_that_comes_meanwhile():
+def test_waiting_call_notices_new_connection():
     queue = FIFOQueue(5, "int32", [[]])
     found = []
     thread = threading.Thread(target=lambda: found.append(int(queue.dequeue(timeout=DEADLOCK_S))), daemon=True)
@@ -45,7 +45,7 @@ def test_a_call_that_waits_hears_a_process_that_comes_meanwhile():
     assert found == [7]
 
 
-def test_what_a_killed_process_waited_for_goes_back():
+def test_elements_for_killed_waiting_process_return():
     queue = FIFOQueue(10, "int32", [[]])
     queue.enqueue_many(np.arange(3))
     with Other(queue) as victim:
@@ -56,7 +56,7 @@ def test_what_a_killed_process_waited_for_goes_back():
     assert queue.dequeue_many(6, timeout=DEADLOCK_S).tolist() == list(range(6))
 
 
-def test_an_answer_larger_than_its_socket_arrives(monkeypatch):
+def test_answer_larger_than_socket_buffer_arrives(monkeypatch):
     queue = FIFOQueue(100_000, "int32", [[]])
     with Other(queue) as other:
         other.begin(lambda q: int(q.dequeue_many(90_000).sum()))
@@ -65,7 +65,7 @@ def test_an_answer_larger_than_its_socket_arrives(monkeypatch):
         assert other.end() == sum(range(90_000))
 
 
-def test_a_process_that_writes_where_it_is_answered_is_cut_off(caplog):
+def test_process_that_writes_to_answer_socket_is_disconnected(caplog):
     queue = FIFOQueue(10, "int32", [[]])
 
     def write(queue):

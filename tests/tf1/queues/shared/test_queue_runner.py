@@ -1,4 +1,4 @@
-"""A queue runner whose ops run in worker processes."""
+"""A queue runner with ops in worker processes."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:
 
 
 class Count:
-    """Gives 0, 1, 2, ..., with the id of its process; can say where it is."""
+    """Yields 0, 1, 2, ..., with the id of its process. It is resumable."""
 
     def __init__(self, end, gate=None, stop_at=-1):
         self.next, self.end, self.gate, self.stop_at = 0, end, gate, stop_at
@@ -46,7 +46,7 @@ def drain(queue):
             return got
 
 
-def test_each_op_runs_in_a_process_of_its_own_and_the_last_one_closes_the_queue():
+def test_each_op_runs_in_a_process_and_the_last_one_closes_the_queue():
     queue = FIFOQueue(10, "int64", [[2]])
     ops = [queue.enqueue_op(Source(Count(30))) for _ in range(2)]
     coord = Coordinator()
@@ -60,7 +60,7 @@ def test_each_op_runs_in_a_process_of_its_own_and_the_last_one_closes_the_queue(
     coord.join()
 
 
-def test_an_ops_exception_reaches_the_coordinator_as_its_own_type():
+def test_exception_of_op_reaches_coordinator_with_its_type():
     class Broken(Exception):
         pass
 
@@ -77,7 +77,7 @@ def test_an_ops_exception_reaches_the_coordinator_as_its_own_type():
     assert "in fail" in str(caught.value.__cause__)
 
 
-def test_a_stop_frees_an_op_that_is_blocked_in_the_queue():
+def test_stop_ends_op_blocked_in_queue():
     queue = FIFOQueue(1, "int64", [[2]])
     coord = Coordinator()
     QueueRunner(queue, [queue.enqueue_op(Count(-1))], workers="process").create_threads(coord=coord, start=True)
@@ -86,7 +86,7 @@ def test_a_stop_frees_an_op_that_is_blocked_in_the_queue():
     coord.join()
 
 
-def test_closing_the_session_ends_an_op():
+def test_closing_session_ends_op():
     queue = FIFOQueue(1, "int64", [[2]])
     session = Session()
     runner = QueueRunner(
@@ -101,7 +101,7 @@ def test_closing_the_session_ends_an_op():
 
 
 @pytest.mark.parametrize("many", [False, True])
-def test_an_op_whose_process_dies_goes_on_where_it_was_if_its_source_can_say_where(many):
+def test_op_with_resumable_source_continues_after_process_crash(many):
     queue = FIFOQueue(5, "int64", [[2]])
     with Gate() as gate:
         source = Source(Resumable(40, gate.address, 20))
@@ -115,7 +115,7 @@ def test_an_op_whose_process_dies_goes_on_where_it_was_if_its_source_can_say_whe
         arrival = gate.arrival()
         os.kill(arrival.pid, signal.SIGKILL)
         arrival.let_go()
-        second = gate.arrival()  # its replacement comes by, too
+        second = gate.arrival()  # its replacement passes the gate, too
         assert second.pid != arrival.pid
         second.let_go()
         got += [int(number) for number, _ in drain(queue)]
@@ -125,7 +125,7 @@ def test_an_op_whose_process_dies_goes_on_where_it_was_if_its_source_can_say_whe
 
 
 class Watched(Resumable):
-    """Passes the gate before each number but the first, with that number."""
+    """Passes the gate before each number except the first, with that number."""
 
     def __call__(self):
         if 0 < self.next < self.end:
@@ -133,7 +133,7 @@ class Watched(Resumable):
         return super().__call__()
 
 
-def test_what_was_enqueued_is_progress_however_often_a_process_dies_between_two_checkpoints():
+def test_enqueued_elements_count_as_progress_after_repeated_crashes():
     queue = FIFOQueue(20, "int64", [[2]])
     coord = Coordinator()
     last_killed = 0
@@ -144,7 +144,7 @@ def test_what_was_enqueued_is_progress_however_often_a_process_dies_between_two_
         while number < 7:
             arrival = gate.arrival()
             number = arrival.tag
-            if last_killed < number < 7:  # each process but the last one dies after one new element
+            if last_killed < number < 7:  # each process except the last one is killed after one new element
                 last_killed = number
                 os.kill(arrival.pid, signal.SIGKILL)
             arrival.let_go()
@@ -154,7 +154,7 @@ def test_what_was_enqueued_is_progress_however_often_a_process_dies_between_two_
     coord.join()
 
 
-def test_a_process_that_dies_again_and_again_without_enqueueing_is_given_up():
+def test_process_that_crashes_repeatedly_without_enqueueing_is_given_up():
     queue = FIFOQueue(20, "int64", [[2]])
     coord = Coordinator()
     deaths = 0
@@ -187,13 +187,13 @@ class Rows:
         self.count.load_state_dict(state)
 
 
-def test_the_rows_of_a_batch_that_was_in_by_half_come_once():
+def test_rows_of_partially_enqueued_batch_are_delivered_once():
     queue = FIFOQueue(6, "int64", [[2]])
     op = queue.enqueue_many_op(Source(Rows(Resumable(20))))
     coord = Coordinator()
     QueueRunner(queue, [op], workers="process").create_threads(coord=coord, start=True)
     first, pid = queue.dequeue()
-    while queue.queue_ref.num_waiting == 0:  # full: its second or third batch is in by half
+    while queue.queue_ref.num_waiting == 0:  # full: its second or third batch is partially enqueued
         queue.size()
     os.kill(int(pid), signal.SIGKILL)
     got = [int(first)] + [int(number) for number, _ in drain(queue)]
@@ -202,7 +202,7 @@ def test_the_rows_of_a_batch_that_was_in_by_half_come_once():
     coord.join()
 
 
-def test_an_op_that_cannot_be_resumed_is_reported():
+def test_crash_of_op_that_cannot_be_resumed_is_reported():
     queue = FIFOQueue(5, "int64", [[2]])
     with Gate() as gate:
         coord = Coordinator()
@@ -216,7 +216,7 @@ def test_an_op_that_cannot_be_resumed_is_reported():
         coord.join()
 
 
-def test_a_worker_can_ask_its_coordinator_whether_to_stop():
+def test_worker_can_check_its_coordinator():
     queue = FIFOQueue(100, "int64", [[]])
     coord = Coordinator()
 
@@ -231,7 +231,7 @@ def test_a_worker_can_ask_its_coordinator_whether_to_stop():
     coord.join()
 
 
-def test_other_ops_run_in_their_threads():
+def test_other_ops_run_in_threads():
     queue = FIFOQueue(10, "int64", [[]])
     left = [3, 2, 1]
 
@@ -245,7 +245,7 @@ def test_other_ops_run_in_their_threads():
     [thread.join() for thread in threads]
 
 
-def test_workers_are_threads_or_processes():
+def test_workers_must_be_threads_or_processes():
     queue = FIFOQueue(10, "int64", [[]])
     with pytest.raises(ValueError, match="got 'fibre'"):
         QueueRunner(queue, [queue.close], workers="fibre")

@@ -1,4 +1,4 @@
-"""What copies of a reader read in other processes is counted at the reader."""
+"""Records read by copies of a reader in other processes are counted in the original reader."""
 
 import copy
 import gc
@@ -51,14 +51,14 @@ def give_up_a_call(_reader, queue):
 
 @pytest.fixture
 def files(tmp_path):
-    """Three files of five lines."""
+    """Create three files of five lines."""
     for number in range(3):
         (tmp_path / str(number)).write_text("line\n" * 5)
     return [str(tmp_path / str(number)) for number in range(3)]
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_what_several_processes_read_is_added_to_what_is_read_here(files, method):
+def test_counts_of_several_processes_are_added_to_local_counts(files, method):
     reader, queue = mpqueue.TextLineReader(), work(*files)
     with Other(reader, queue, method=method) as one, Other(reader, queue, method=method) as two:
         reader.read(queue)
@@ -75,7 +75,7 @@ def test_what_several_processes_read_is_added_to_what_is_read_here(files, method
     assert counts(reader) == (15, 3)
 
 
-def test_records_read_several_at_a_time_are_counted(files):
+def test_chunks_of_records_are_counted(files):
     reader, queue = mpqueue.TextLineReader(), work(*files)
     with Other(reader, queue, method="spawn") as other:
         other.ask(lambda reader, queue: reader.read_up_to(queue, 4))
@@ -84,14 +84,14 @@ def test_records_read_several_at_a_time_are_counted(files):
         assert counts(reader) == (5, 1)
 
 
-def test_units_of_one_record_are_complete_with_it():
+def test_unit_of_one_record_is_completed_with_it():
     reader, queue = mpqueue.IdentityReader(), work("a", "b")
     with Other(reader, queue, method="spawn") as other:
         other.ask(read)
         assert counts(reader) == (1, 1)
 
 
-def test_a_copy_tells_what_it_has_read_itself(files):
+def test_copy_counts_its_own_records(files):
     reader, queue = mpqueue.TextLineReader(), work(*files)
     reader.read(queue)
     with Other(reader, queue, method="spawn") as other:
@@ -99,7 +99,7 @@ def test_a_copy_tells_what_it_has_read_itself(files):
         assert other.ask(counts) == (1, 0)
 
 
-def test_a_process_that_is_killed_has_counted(files):
+def test_counts_of_killed_process_are_kept(files):
     reader, queue = mpqueue.TextLineReader(), work(*files)
     with Other(reader, queue, method="spawn") as one:
         one.ask(read)
@@ -112,8 +112,8 @@ def test_a_process_that_is_killed_has_counted(files):
     assert counts(reader) == (3, 0)
 
 
-def test_a_copy_counts_on_after_a_call_that_was_undone(files):
-    """Its thread has connected anew by then, and its former words of memory are another's."""
+def test_copy_continues_counting_after_undone_call(files):
+    """Its thread has reconnected by then, and its former words may belong to another connection."""
     reader, queue = mpqueue.TextLineReader(), work(*files)
 
     with Other(reader, queue, method="spawn") as one:
@@ -127,8 +127,8 @@ def test_a_copy_counts_on_after_a_call_that_was_undone(files):
             assert counts(reader) == (6, 1)
 
 
-def test_a_count_amid_which_another_thread_connects_anew_goes_to_the_cells_it_was_begun_for(files):
-    """The thread that has joined has the connection; any other may count by it."""
+def test_count_during_reconnect_of_other_thread_goes_to_the_old_cells(files):
+    """The thread that has joined owns the connection. Other threads may count through it."""
     reader, queue = mpqueue.TextLineReader(), work(*files)
 
     def count_amid_a_renewal(reader, queue):
@@ -136,7 +136,7 @@ def test_a_count_amid_which_another_thread_connects_anew_goes_to_the_cells_it_wa
         connection, words = cells.channel.connection, cells.words
 
         class Lock:
-            """Tells that somebody waits for it, or goes in."""
+            """A lock that reports that a thread waits for it, or has acquired it."""
 
             def __init__(self, lock):
                 self.lock = lock
@@ -152,7 +152,7 @@ def test_a_count_amid_which_another_thread_connects_anew_goes_to_the_cells_it_wa
         class Words:
             def __getitem__(self, place):
                 cells.words = words
-                is_asked.set()  # it has asked whether they are its own
+                is_asked.set()  # it has checked whether the cells are still valid
                 assert has_moved.wait(30)
                 return words[place]
 
@@ -165,7 +165,7 @@ def test_a_count_amid_which_another_thread_connects_anew_goes_to_the_cells_it_wa
         counter.start()
         assert is_asked.wait(30)
         give_up_a_call(reader, queue)
-        queue.size()  # the owner has seen the end of the former connection by now
+        queue.size()  # the owner has noticed the end of the former connection by now
         has_moved.set()
         counter.join(30)
 
@@ -175,7 +175,7 @@ def test_a_count_amid_which_another_thread_connects_anew_goes_to_the_cells_it_wa
         assert counts(reader) == (2, 0)
 
 
-def test_what_a_process_has_read_that_is_cut_off_later_stays_counted(files):
+def test_counts_of_disconnected_process_are_kept(files):
     reader, queue = mpqueue.TextLineReader(), work(*files)
 
     def write_and_go_on(reader, queue):
@@ -191,8 +191,8 @@ def test_what_a_process_has_read_that_is_cut_off_later_stays_counted(files):
         assert counts(reader) == (2, 0)
 
 
-def test_a_record_is_given_although_nobody_is_there_to_count_it(files):
-    """Its thread has connected anew since the latest count, and the owner has ended that connection, too."""
+def test_record_is_returned_although_counting_fails(files):
+    """Its thread has reconnected since the last count, and the owner has closed that connection, too."""
     reader, queue = mpqueue.TextLineReader(), work(*files)
 
     def be_cut_off(_reader, queue):
@@ -210,8 +210,8 @@ def test_a_record_is_given_although_nobody_is_there_to_count_it(files):
         assert counts(reader) == (1, 0)
 
 
-def test_what_a_handler_raises_amid_a_count_is_raised(files):
-    """Also an error that the owner's end might have caused."""
+def test_handler_exception_during_count_is_raised(files):
+    """Including an error that the owner's exit might have caused."""
     reader, queue = mpqueue.TextLineReader(), work(*files)
 
     def read_amid_a_signal(reader, queue):
@@ -229,7 +229,7 @@ def test_what_a_handler_raises_amid_a_count_is_raised(files):
         other.ask(read_amid_a_signal)
 
 
-def test_a_reset_counts_from_0_and_leaves_the_units_of_others(files):
+def test_reset_restarts_counts_and_keeps_units_of_copies(files):
     reader, queue = mpqueue.TextLineReader(), work(*files)
     with Other(reader, queue, method="spawn") as other:
         other.ask(read)
@@ -240,7 +240,7 @@ def test_a_reset_counts_from_0_and_leaves_the_units_of_others(files):
     assert counts(reader) == (4, 0)
 
 
-def test_a_reset_elsewhere_takes_nothing_away(files):
+def test_reset_of_copy_does_not_change_original(files):
     reader, queue = mpqueue.TextLineReader(), work(*files)
     with Other(reader, queue, method="spawn") as other:
         other.ask(read)
@@ -250,7 +250,7 @@ def test_a_reset_elsewhere_takes_nothing_away(files):
         assert counts(reader) == (2, 0)
 
 
-def test_the_state_tells_the_counts_of_all():
+def test_saved_state_contains_counts_of_all_copies():
     reader, queue = mpqueue.IdentityReader(), work("a", "b")
     with Other(reader, queue, method="spawn") as other:
         other.ask(read)
@@ -261,7 +261,7 @@ def test_the_state_tells_the_counts_of_all():
     assert counts(fresh) == (2, 2)
 
 
-def test_each_reader_has_counts_of_its_own(files):
+def test_each_reader_has_separate_counts(files):
     lines, units, queue = mpqueue.TextLineReader(), mpqueue.IdentityReader(), work(*files)
 
     def read_both(lines, units, queue):
@@ -275,14 +275,14 @@ def test_each_reader_has_counts_of_its_own(files):
         assert counts(units) == (2, 2)
 
 
-def test_two_copies_in_one_process_count_both():
+def test_two_copies_in_one_process_are_both_counted():
     reader, queue = mpqueue.IdentityReader(), work("a", "b")
     with Other(reader, copy.deepcopy(reader), queue, method="spawn") as other:
         other.ask(lambda one, two, queue: (one.read(queue), two.read(queue)))
         assert counts(reader) == (2, 2)
 
 
-def test_a_copy_in_the_same_process_counts_for_itself():
+def test_copy_in_same_process_counts_separately():
     reader, queue = mpqueue.IdentityReader(), work("a", "b")
     twin = copy.deepcopy(reader)
     twin.read(queue)
@@ -290,7 +290,7 @@ def test_a_copy_in_the_same_process_counts_for_itself():
     assert counts(twin) == (1, 1)
 
 
-def test_a_fork_of_a_copy_counts_too(files):
+def test_fork_of_copy_is_counted(files):
     reader, queue = mpqueue.TextLineReader(), work(*files)
 
     def read_in_a_fork(reader, queue):
@@ -308,7 +308,7 @@ def test_a_fork_of_a_copy_counts_too(files):
         assert counts(reader) == (10, 2)
 
 
-def test_the_counts_outlive_the_queues(files):
+def test_counts_outlive_the_queues(files):
     reader, queue = mpqueue.TextLineReader(), work(*files)
     with Other(reader, queue, method="spawn") as other:
         other.ask(read)
@@ -318,7 +318,7 @@ def test_the_counts_outlive_the_queues(files):
     assert counts(reader) == (1, 0)
 
 
-def test_a_queue_of_the_other_process_is_nobodys_count():
+def test_queue_of_other_owner_is_not_counted():
     reader, queue = mpqueue.IdentityReader(), work("a")
 
     def read_own(reader, queue):
@@ -333,7 +333,7 @@ def test_a_queue_of_the_other_process_is_nobodys_count():
         assert counts(reader) == (1, 1)
 
 
-def test_a_selection_of_queues_counts(files):
+def test_selection_of_queues_is_counted(files):
     reader = mpqueue.TextLineReader()
     chosen = mpqueue.QueueBase.from_list(1, [work(), work(*files)])
     with Other(reader, chosen, method="fork") as other:
@@ -341,7 +341,7 @@ def test_a_selection_of_queues_counts(files):
         assert counts(reader) == (1, 0)
 
 
-def test_batches_of_worker_processes_count_at_the_reader(files):
+def test_batches_of_worker_processes_are_counted_in_the_reader(files):
     names = train.string_input_producer(files, num_epochs=2)
     reader = mpqueue.TextLineReader()
     lines = reader.read_op(names).map(lambda record: record[1:], dtypes=["string"], shapes=[()])

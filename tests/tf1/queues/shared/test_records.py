@@ -1,4 +1,4 @@
-"""Records are cut out of whatever comes through the pipe, in whatever pieces."""
+"""Splitting the bytes of the pipe into records, in any pieces."""
 
 import pytest
 from hypothesis import given
@@ -11,14 +11,14 @@ FOREIGN = st.binary(min_size=1, max_size=100).map(lambda data: ("foreign", data)
 
 
 @given(st.lists(SAID | FOREIGN, max_size=20), st.lists(st.integers(1, 150), max_size=20))
-def test_every_record_is_found_among_foreign_bytes(things, sizes):
+def test_all_records_are_found_among_foreign_bytes(things, sizes):
     records = RecordReader()
     said = [(records.mark | Up.ENQUEUE, *thing) for kind, thing in things if kind == "record"]
     data = b"".join(
         RECORD.pack(records.mark | Up.ENQUEUE, *thing) if kind == "record" else thing for kind, thing in things
     )
     end = RECORD.pack(records.mark | Up.DROP, 0, 0, 0, 0, 0, 0)
-    data += end * 2  # foreign bytes at the end are known as such once there is more
+    data += end * 2  # foreign bytes at the end are detected when more bytes follow
     found = []
     for size in [*sizes, len(data)]:
         found += records.cut(data[:size])
@@ -26,14 +26,14 @@ def test_every_record_is_found_among_foreign_bytes(things, sizes):
     assert found == [*said, *[RECORD.unpack(end)] * 2]
 
 
-def test_a_mark_with_a_kind_that_does_not_exist_is_foreign(caplog):
+def test_mark_with_unknown_kind_is_foreign(caplog):
     records = RecordReader()
     good = RECORD.pack(records.mark | Up.ASK, 0, 1, 2, 3, 4, 5)
     assert records.cut(RECORD.pack(records.mark | 200, 0, 1, 2, 3, 4, 5) + good) == [RECORD.unpack(good)]
     assert f"Dropped {RECORD.size} bytes" in caplog.text
 
 
-def test_records_alone_are_not_reported(caplog):
+def test_valid_records_are_not_reported(caplog):
     records = RecordReader()
     data = RECORD.pack(records.mark | Up.ASK, 0, 1, 2, 3, 4, 5) * 3
     assert len(records.cut(data[:40])) == 1
@@ -42,7 +42,7 @@ def test_records_alone_are_not_reported(caplog):
 
 
 @pytest.mark.parametrize("place", range(RECORD.size))
-def test_a_record_that_comes_in_two_pieces_behind_foreign_bytes_is_found(place):
+def test_record_in_two_pieces_after_foreign_bytes_is_found(place):
     records = RecordReader()
     good = RECORD.pack(records.mark | Up.ASK, 0, 1, 2, 3, 4, 5)
     found = records.cut(b"x" * 40 + good[:place])

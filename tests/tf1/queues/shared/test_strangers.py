@@ -1,4 +1,4 @@
-"""A process that connects and says what no queue says: it is told, or cut off, and all others are served on."""
+"""A process that sends invalid data gets an error or is disconnected, and all others are still served."""
 
 import os
 import pickle
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:
 
 
 class Marking:
-    """Its unpickling makes a file."""
+    """An object that creates a file when it is unpickled."""
 
     def __init__(self, path):
         self.path = path
@@ -34,7 +34,7 @@ class Marking:
         return os.mkdir, (self.path,)
 
 
-def test_nothing_that_a_process_describes_is_unpickled(tmp_path):
+def test_descriptions_are_not_unpickled(tmp_path):
     queue = FIFOQueue(10, "int64", [[]], shared_name="jobs")
     data = pickle.dumps(Marking(str(tmp_path / "was_unpickled")))
     with Other(queue) as other, pytest.raises(InvalidArgumentError, match="no JSON object"):
@@ -43,7 +43,7 @@ def test_nothing_that_a_process_describes_is_unpickled(tmp_path):
 
 
 def say(place, *records):
-    """Write these records by a connection of our own; each is kind, flag, queue, number, argument and seq."""
+    """Write records through a separate connection; each is kind, flag, queue, number, argument and seq."""
     made = connection(place)
     for kind, *said in records:
         flag, queue, number, argument, seq = said
@@ -51,7 +51,7 @@ def say(place, *records):
     return made
 
 
-def test_a_description_longer_than_its_block_is_the_end_of_its_connection(caplog):
+def test_description_longer_than_its_block_closes_the_connection(caplog):
     queue = FIFOQueue(10, "int64", [[]])
 
     def describe(q):
@@ -72,9 +72,9 @@ NUMBERS = [0, 1, 2, 3, 7, 64, 1000, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF]
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_whatever_records_come_the_others_are_served(seed):
-    """Kinds that exist with any numbers: the connection may be cut off, and nothing else happens to other queues."""
-    queues = [FIFOQueue(-1, "int64", [[]]) for _ in range(10)]  # of which the stranger closes and empties some
+def test_arbitrary_records_do_not_affect_others(seed):
+    """Valid kinds with arbitrary numbers: the connection may be closed, but other queues are not affected."""
+    queues = [FIFOQueue(-1, "int64", [[]]) for _ in range(10)]  # the foreign process closes and empties some of them
     queue = next(each for each in queues if sharing.place_of(each.queue_ref).number not in NUMBERS)
 
     def babble(q):
@@ -82,7 +82,7 @@ def test_whatever_records_come_the_others_are_served(seed):
         q.size()
         for _ in range(40):
             flag, queue_number, number = (chosen.choice(NUMBERS) for _ in range(3))
-            argument = chosen.choice(NUMBERS[:7])  # more blocks would be all memory that there is
+            argument = chosen.choice(NUMBERS[:7])  # more blocks would be all of the memory
             seq = chosen.choice([*NUMBERS[:7], -1, -(1 << 63)])
             say(q.queue_ref.place, (chosen.randint(1, 15), flag & 0xFFFF, queue_number, number, argument, seq))
 
@@ -95,11 +95,11 @@ def test_whatever_records_come_the_others_are_served(seed):
         assert other.ask(lambda q: int(q.dequeue(timeout=30))) == 9
 
 
-# The address of an owner that is gone is anybody's
+# After the owner has exited, any process can take its address.
 
 
 def orphan():
-    """A handle whose owner is gone, and that was not used here."""
+    """Return a handle whose owner has exited, and that was not used in this process."""
     with Other() as owner:
         return pickle.loads(owner.ask(make))
 
@@ -113,7 +113,7 @@ def make():
 
 
 class Impostor:
-    """Listens at an address, greets as an owner does, and keeps all that it hears."""
+    """Listens at an address, sends an owner's handshake, and records everything it receives."""
 
     def __init__(self, address):
         self._listener = socket.socket(socket.AF_UNIX)
@@ -140,7 +140,7 @@ class Impostor:
                 return
 
     def end(self):
-        """What came over the connection, and what through the pipe."""
+        """Return the data received through the connection and through the pipe."""
         self._thread.join(DEADLOCK_S)
         os.close(self._write_end)
         records = os.read(self._pipe, 1000)  # its only other writer has closed it
@@ -151,8 +151,8 @@ class Impostor:
 
 
 @pytest.mark.parametrize("use", [lambda q: q.enqueue(7), lambda q: q.dequeue(), lambda q: q.size()])
-def test_who_has_taken_the_address_of_a_dead_owner_gets_no_element(use):
-    """Even of the same user: in another container, perhaps."""
+def test_process_at_address_of_exited_owner_gets_no_element(use):
+    """Even if it runs as the same user, perhaps in another container."""
     queue = orphan()
     impostor = Impostor(queue.queue_ref.place.address)
     with pytest.raises(
@@ -160,11 +160,11 @@ def test_who_has_taken_the_address_of_a_dead_owner_gets_no_element(use):
     ):
         use(queue)
     heard, records = impostor.end()
-    assert (len(heard), records) == (48, b"")  # a challenge and a proof, of which nobody can make another one
+    assert (len(heard), records) == (48, b"")  # a challenge and a proof that only these two ends can compute
     assert queue.queue_ref.place.address.token not in heard
 
 
-def test_another_user_there_hears_nothing(monkeypatch):
+def test_process_of_other_user_at_the_address_receives_no_data(monkeypatch):
     queue = orphan()
     impostor = Impostor(queue.queue_ref.place.address)
     real, own = credentials.credentials_of, os.geteuid()
@@ -175,7 +175,7 @@ def test_another_user_there_hears_nothing(monkeypatch):
 
 
 @needs_root
-def test_a_stranger_at_the_address_of_a_dead_owner_hears_nothing():
+def test_unrelated_process_at_address_of_exited_owner_receives_no_data():
     queue = orphan()
     with Other() as stranger:
         stranger.ask(become, STRANGER)
@@ -196,7 +196,7 @@ def end_impostor():
     return _impostors.pop().end()
 
 
-def test_who_knows_the_address_and_not_the_token_is_not_served():
+def test_process_without_token_is_not_served():
     queue = FIFOQueue(10, "int64", [[]])
     place = sharing.place_of(queue.queue_ref)
     place = place._replace(address=place.address._replace(token=new_token()))
