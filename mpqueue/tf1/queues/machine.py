@@ -164,7 +164,7 @@ class EnqueueRequest(Request):
         self.tokens = tokens
 
     def __str__(self) -> str:
-        return f"enqueue of {len(self.tokens)} elements, of which {self.entered} were enqueued and remain in the queue"
+        return f"enqueue of {len(self.tokens)} elements ({self.entered} are enqueued and remain in the queue)"
 
 
 class CloseRequest(Request):

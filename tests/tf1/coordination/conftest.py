@@ -1,4 +1,4 @@
-"""Fixtures of the tests of coordinators."""
+"""Fixtures for tests of coordinators."""
 
 import pytest
 
@@ -11,4 +11,4 @@ def coord():
     yield coord
     end = coord._endpoint._finalizer
     if end is not None:
-        end()  # what its collection does, which comes too late: pytest holds the values of fixtures beyond the test
+        end()  # the garbage collector would do this too late: pytest keeps fixture values after the test

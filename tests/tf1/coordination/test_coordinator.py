@@ -1,4 +1,4 @@
-"""The coordinator among threads: what TensorFlow's contract says, and what mpqueue adds to it."""
+"""The coordinator among threads: TensorFlow's contract, and mpqueue's additions."""
 
 import logging
 import multiprocessing
@@ -20,7 +20,7 @@ DEADLOCK_S = 60
 
 
 class Gate:
-    """A member that ends when it is told to, and counts how often it was asked to stop."""
+    """A member that finishes on request, and counts the requests to stop."""
 
     def __init__(self, *, stops=False):
         self.name = "gate"
@@ -60,15 +60,17 @@ def coord():
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
-def test_a_blocked_join_does_not_wake_up(coord):
-    """The threads that wait in a join are not scheduled: there is no polling in it."""
+def test_blocked_join_does_not_poll(coord):
+    """The threads that wait in a join are not scheduled."""
 
     def tasks():
         return {task.name for task in Path("/proc/self/task").iterdir()}
 
     def switches(names):
         found = {name: Path(f"/proc/self/task/{name}/status").read_text() for name in names}
-        are_asleep = all("State:\tS" in status for status in found.values())  # one that waits for a CPU is not
+        are_asleep = all(
+            "State:\tS" in status for status in found.values()
+        )  # a thread that waits for a CPU is not asleep
         return are_asleep, {name: status.partition("ctxt_switches")[2] for name, status in found.items()}
 
     gate, watching = Gate(), threading.Event()
@@ -78,17 +80,17 @@ def test_a_blocked_join_does_not_wake_up(coord):
     assert watching.wait(DEADLOCK_S)
     waiting = tasks() - others
     before = None
-    while before != (before := switches(waiting)) or not before[0]:  # until both have fallen asleep
+    while before != (before := switches(waiting)) or not before[0]:  # until both threads are asleep
         time.sleep(0.1)
-    time.sleep(1.2)  # the window in which nothing may happen; TensorFlow's join looks once a second
+    time.sleep(1.2)  # nothing may happen in this time; TensorFlow's join polls once per second
     assert switches(waiting) == before
     assert len(waiting) == 2
     gate.open()
     assert ended(joining)
 
 
-def test_the_grace_period_begins_at_the_stop(coord):
-    """A member that lives longer than the grace period before anybody asks for a stop is no straggler."""
+def test_grace_period_begins_at_the_stop(coord):
+    """A member that runs longer than the grace period before the stop request is not a straggler."""
     gate = Gate()
     caught = []
 
@@ -107,7 +109,7 @@ def test_the_grace_period_begins_at_the_stop(coord):
     gate.open()
 
 
-def test_an_endless_grace_period_is_allowed(coord):
+def test_infinite_grace_period_is_allowed(coord):
     gate = Gate()
     coord.request_stop()
     joining = in_thread(coord.join, [gate], float("inf"))
@@ -115,7 +117,7 @@ def test_an_endless_grace_period_is_allowed(coord):
     assert ended(joining)
 
 
-def test_the_reported_exception_wins_over_stragglers(coord):
+def test_reported_exception_takes_precedence_over_stragglers(coord):
     gate = Gate()
     coord.request_stop(ValueError("boom"))
     with pytest.raises(ValueError, match="boom"):
@@ -123,7 +125,7 @@ def test_the_reported_exception_wins_over_stragglers(coord):
     gate.open()
 
 
-def test_a_thread_that_joins_itself_gets_an_error_instead_of_a_deadlock(coord):
+def test_thread_that_joins_itself_gets_an_error(coord):
     caught = []
 
     def body():
@@ -139,13 +141,13 @@ def test_a_thread_that_joins_itself_gets_an_error_instead_of_a_deadlock(coord):
     assert "narcissus" in caught[0]
 
 
-def test_a_thread_that_was_never_started_counts_as_ended(coord):
+def test_thread_that_was_never_started_counts_as_finished(coord):
     coord.register_thread(threading.Thread(target=print))
     coord.join()
     assert coord.joined
 
 
-def test_registered_members_are_forgotten_by_join(coord):
+def test_join_removes_registered_members(coord):
     gate = Gate()
     coord.register_thread(gate)
     coord.request_stop()
@@ -154,7 +156,7 @@ def test_registered_members_are_forgotten_by_join(coord):
     gate.open()
 
 
-def test_a_process_is_a_member(coord):
+def test_process_can_be_a_member(coord):
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     process = context.Process(target=_echo, args=(there,))
@@ -173,7 +175,7 @@ def _echo(pipe):
     pipe.recv()
 
 
-def test_a_member_with_request_stop_is_asked_once(coord):
+def test_request_stop_of_member_is_called_once(coord):
     gate = Gate(stops=True)
     coord.register_thread(gate)
     joining = in_thread(coord.join)
@@ -183,7 +185,7 @@ def test_a_member_with_request_stop_is_asked_once(coord):
     assert gate.asked == 1
 
 
-def test_a_member_registered_after_the_stop_is_asked_at_once(coord):
+def test_member_registered_after_the_stop_is_stopped_at_once(coord):
     gate = Gate(stops=True)
     coord.request_stop()
     coord.register_thread(gate)
@@ -199,14 +201,14 @@ def test_stop_callbacks_run_once_in_order(coord):
     assert called == ["first", "second"]
 
 
-def test_a_callback_added_after_the_stop_runs_at_once(coord):
+def test_callback_added_after_the_stop_runs_at_once(coord):
     called = []
     coord.request_stop()
     coord.add_stop_callback(lambda: called.append(1))
     assert called == [1]
 
 
-def test_a_removed_callback_does_not_run(coord):
+def test_removed_callback_does_not_run(coord):
     called = []
     coord.add_stop_callback(called.clear)
     coord.remove_stop_callback(called.clear)
@@ -217,7 +219,7 @@ def test_a_removed_callback_does_not_run(coord):
         coord.remove_stop_callback(called.clear)
 
 
-def test_a_failing_callback_is_logged_and_the_others_run(coord, caplog):
+def test_failing_callback_is_logged_and_others_run(coord, caplog):
     called = []
     coord.add_stop_callback(lambda: 1 / 0)
     coord.add_stop_callback(lambda: called.append(1))
@@ -228,8 +230,8 @@ def test_a_failing_callback_is_logged_and_the_others_run(coord, caplog):
         coord.join()
 
 
-def test_callbacks_run_while_other_threads_use_the_coordinator(coord):
-    """A callback may wait for a thread that needs the coordinator's lock."""
+def test_callbacks_run_without_the_coordinators_lock(coord):
+    """A callback may wait for a thread that needs the lock."""
 
     def callback():
         assert ended(in_thread(coord.wait_for_stop))
@@ -238,7 +240,7 @@ def test_callbacks_run_while_other_threads_use_the_coordinator(coord):
     assert ended(in_thread(coord.request_stop))
 
 
-def test_callbacks_are_kept_over_clear_stop_and_forgotten_by_join(coord):
+def test_callbacks_survive_clear_stop_and_are_removed_by_join(coord):
     called = []
     coord.add_stop_callback(lambda: called.append(1))
     coord.request_stop()
@@ -250,7 +252,7 @@ def test_callbacks_are_kept_over_clear_stop_and_forgotten_by_join(coord):
     assert called == [1, 1]
 
 
-def test_a_signal_handler_may_ask_for_the_stop_while_the_main_thread_joins(coord):
+def test_signal_handler_may_request_stop_during_join(coord):
     gate = Gate()
     before = signal.signal(signal.SIGUSR1, lambda *_: coord.request_stop(ValueError("by signal")))
     try:
@@ -262,14 +264,14 @@ def test_a_signal_handler_may_ask_for_the_stop_while_the_main_thread_joins(coord
         gate.open()
 
 
-def test_a_keyboard_interrupt_in_a_body_surfaces_in_join(coord):
+def test_join_raises_keyboard_interrupt_of_a_body(coord):
     with coord.stop_on_exception():
         raise KeyboardInterrupt
     with pytest.raises(KeyboardInterrupt):
         coord.join()
 
 
-def test_a_subclass_of_a_clean_type_is_clean():
+def test_subclass_of_clean_type_is_clean():
     class Exhausted(OutOfRangeError):
         pass
 
@@ -278,20 +280,20 @@ def test_a_subclass_of_a_clean_type_is_clean():
     coord.join()
 
 
-def test_given_clean_types_replace_the_default():
+def test_custom_clean_types_replace_the_default():
     coord = Coordinator([StopIteration])
     coord.request_stop(OutOfRangeError(None, None, "over"))
     with pytest.raises(OutOfRangeError):
         coord.join()
 
 
-def test_sys_exc_info_outside_of_a_handler_is_a_plain_stop(coord):
+def test_empty_exc_info_is_a_stop_without_exception(coord):
     coord.request_stop(sys.exc_info())
     assert coord.should_stop()
     coord.join()
 
 
-def test_after_join_an_exception_is_raised_where_it_is_reported(coord):
+def test_remote_report_after_join_raises_in_the_reporting_process(coord):
     coord.join()
     with pytest.raises(ValueError, match="late"):
         coord.request_stop(ValueError("late"))
@@ -299,14 +301,14 @@ def test_after_join_an_exception_is_raised_where_it_is_reported(coord):
     assert coord.should_stop()
 
 
-def test_a_report_that_comes_too_late_is_logged(coord, caplog):
+def test_late_report_is_logged(coord, caplog):
     caplog.set_level(logging.INFO, "mpqueue")
     coord.request_stop(ValueError("first"))
     coord.request_stop(KeyError("second"))
     assert "second" in caplog.text
 
 
-def test_raising_the_exception_again_does_not_lengthen_its_traceback(coord):
+def test_repeated_raise_does_not_extend_traceback(coord):
     try:
         raise ValueError("boom")
     except ValueError as error:
@@ -319,7 +321,7 @@ def test_raising_the_exception_again_does_not_lengthen_its_traceback(coord):
     assert len(lengths) == 1
 
 
-def test_the_traceback_leads_to_where_the_exception_was_raised(coord):
+def test_traceback_contains_origin_of_exception(coord):
     def culprit():
         raise ValueError("boom")
 
@@ -330,34 +332,34 @@ def test_the_traceback_leads_to_where_the_exception_was_raised(coord):
     assert "culprit" in [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
 
 
-def test_the_repr_tells_the_state(coord):
+def test_repr_contains_the_state(coord):
     assert repr(coord) == "<Coordinator: running, 0 registered>"
     coord.request_stop(ValueError("boom"))
     assert repr(coord) == "<Coordinator: stopping, 0 registered, ValueError('boom')>"
 
 
 @pytest.mark.parametrize("wrong", ["boom", ValueError, ("boom",), 3])
-def test_a_report_that_is_no_exception_is_a_type_error(coord, wrong):
+def test_report_of_wrong_type_raises_type_error(coord, wrong):
     with pytest.raises(TypeError, match="exception"):
         coord.request_stop(wrong)
     assert not coord.should_stop()
 
 
 @pytest.mark.parametrize("wrong", [3, ["boom"], (int,)])
-def test_clean_types_that_are_no_exceptions_are_a_type_error(wrong):
+def test_invalid_clean_types_raise_type_error(wrong):
     with pytest.raises(TypeError, match="clean_stop_exception_types"):
         Coordinator(wrong)
 
 
 @pytest.mark.parametrize("wrong", [None, 3, object()])
-def test_a_member_that_cannot_be_joined_is_a_type_error(coord, wrong):
+def test_member_without_join_raises_type_error(coord, wrong):
     with pytest.raises(TypeError, match="is_alive"):
         coord.register_thread(wrong)
     with pytest.raises(TypeError, match="is_alive"):
         coord.join([wrong])
 
 
-def test_an_error_of_a_member_while_it_is_joined_surfaces(coord):
+def test_error_while_joining_a_member_is_raised(coord):
     class Broken(Gate):
         def join(self, timeout=None):
             raise OSError("no such process")
@@ -367,11 +369,11 @@ def test_an_error_of_a_member_while_it_is_joined_surfaces(coord):
 
 
 @pytest.mark.parametrize("given", [3, threading.Thread(target=print)])
-def test_what_is_no_list_of_threads_is_refused(given):
+def test_invalid_threads_argument_is_rejected(given):
     with pytest.raises(TypeError, match="threads must be a list of threads or None, got"):
         Coordinator().join(given)
 
 
-def test_a_stop_callback_that_cannot_be_called_is_refused():
+def test_stop_callback_that_is_not_callable_is_rejected():
     with pytest.raises(TypeError, match="callback must be a callable without arguments, got 3"):
         Coordinator().add_stop_callback(3)

@@ -24,7 +24,7 @@ class Numbers:
 
 
 class Held(Numbers):
-    """A sequence whose items wait at a gate, which is an address because they may be in another process."""
+    """A sequence with items that wait at a gate. The gate is an address, because items may be in a worker process."""
 
     def __init__(self, address):
         self.address = address
@@ -40,7 +40,7 @@ class Held(Numbers):
 
 
 class Watched(Numbers):
-    """A sequence that asks the coordinator in its worker, and reports an error to it."""
+    """A sequence that checks the coordinator in its worker, and reports an error to it."""
 
     def __init__(self, coord):
         self.coord = coord
@@ -53,7 +53,7 @@ class Watched(Numbers):
 
 
 class Waiting(Numbers):
-    """Its first item asks the coordinator, the others wait for the stop."""
+    """The first item checks the coordinator, the others wait for the stop."""
 
     def __init__(self, coord):
         self.coord = coord
@@ -69,7 +69,7 @@ def consume(batches, done):
 
 
 @pytest.mark.parametrize("use_multiprocessing", [False, True])
-def test_a_stop_frees_whoever_is_blocked_in_get(coord, tmp_path, use_multiprocessing):
+def test_stop_ends_blocked_get(coord, tmp_path, use_multiprocessing):
     with Listener(str(tmp_path / "gate"), "AF_UNIX") as listener:
         enqueuer = OrderedEnqueuer(Held(listener.address), use_multiprocessing)
         enqueuer.start(workers=1)
@@ -86,7 +86,7 @@ def test_a_stop_frees_whoever_is_blocked_in_get(coord, tmp_path, use_multiproces
     assert not enqueuer.is_alive()
 
 
-def test_a_stop_ends_the_loop_over_a_loader(coord):
+def test_stop_ends_loop_over_loader(coord):
     loader = Loader(Numbers(), workers=1)
     coord.register_thread(loader)
     taken = 0
@@ -100,7 +100,7 @@ def test_a_stop_ends_the_loop_over_a_loader(coord):
     assert taken >= 20
 
 
-def test_join_waits_for_an_enqueuer_until_somebody_stops_it(coord):
+def test_join_waits_until_enqueuer_is_stopped(coord):
     enqueuer = GeneratorEnqueuer(iter(range(3)))
     enqueuer.start()
     coord.register_thread(enqueuer)
@@ -113,13 +113,13 @@ def test_join_waits_for_an_enqueuer_until_somebody_stops_it(coord):
     assert not joining.is_alive()
 
 
-def test_an_enqueuer_that_was_never_started_counts_as_ended(coord):
+def test_enqueuer_that_was_never_started_counts_as_finished(coord):
     coord.register_thread(OrderedEnqueuer(Numbers()))
     coord.register_thread(Loader(Numbers()))
     coord.join()
 
 
-def test_an_enqueuer_can_be_started_again_after_a_stop(coord):
+def test_enqueuer_can_be_restarted_after_a_stop(coord):
     with OrderedEnqueuer(Numbers()) as enqueuer:
         enqueuer.start()
         assert enqueuer.is_alive()
@@ -132,7 +132,7 @@ def test_an_enqueuer_can_be_started_again_after_a_stop(coord):
 
 
 @pytest.mark.parametrize("start_method", ["forkserver", "fork", "spawn"])
-def test_a_source_carries_the_coordinator_into_worker_processes(coord, start_method):
+def test_source_carries_coordinator_to_worker_processes(coord, start_method):
     with Loader(Watched(coord), workers=1, start_method=start_method) as loader:
         flags = [bool(batch[0]) for batch in loader]
     assert flags == [False] * 3 + [True] * 5
@@ -141,15 +141,15 @@ def test_a_source_carries_the_coordinator_into_worker_processes(coord, start_met
     assert "__getitem__" in str(caught.value.__cause__)
 
 
-def test_a_forked_pool_leaves_no_number_of_a_descriptor_noted():
-    """A stranger that gets the number would be closed in the children that users fork."""
+def test_forked_pool_leaves_no_registered_descriptor():
+    """An unrelated file with the same number would be closed in children that users fork."""
     noted = set(descriptors._owned)
     with Loader(Numbers(), workers=1, start_method="fork") as loader:
         assert len(list(loader)) == 8
     assert descriptors._owned == noted
 
 
-def test_a_stop_is_seen_by_workers_that_are_at_work(coord):
+def test_running_workers_see_the_stop(coord):
     with Loader(Waiting(coord), workers=2) as loader:
         batches = iter(loader)
         assert not next(batches)[0]

@@ -1,4 +1,4 @@
-"""A stop frees whoever is blocked in a queue, wherever that is, without anything registered for it."""
+"""A stop ends calls that are blocked in a queue, in any thread or process, without registration."""
 
 import multiprocessing
 import threading
@@ -21,11 +21,11 @@ def make_queue():
 def in_line(queue):
     never = threading.Event()
     while not queue.queue_ref.num_waiting:
-        queue.size()  # reads what other processes have said
+        queue.size()  # reads the records of other processes
         assert not never.wait(0.001)
 
 
-def test_a_thread_blocked_in_a_queue_is_freed_by_a_stop():
+def test_stop_ends_thread_blocked_in_queue():
     queue, coord, errors = make_queue(), mpqueue.Coordinator(), []
 
     def take():
@@ -44,7 +44,7 @@ def test_a_thread_blocked_in_a_queue_is_freed_by_a_stop():
     assert errors == ["the coordinator stops"]
 
 
-def test_the_report_wins_over_what_it_frees():
+def test_first_report_takes_precedence_over_cancelled_calls():
     queue, coord = make_queue(), mpqueue.Coordinator()
 
     def put():
@@ -61,7 +61,7 @@ def test_the_report_wins_over_what_it_frees():
         coord.join([thread], stop_grace_period_secs=DEADLOCK_S)
 
 
-def test_calls_that_need_not_wait_go_on_after_the_stop():
+def test_calls_that_need_not_wait_succeed_after_the_stop():
     queue, coord, got = make_queue(), mpqueue.Coordinator(), []
     queue.enqueue(1)
     coord.request_stop()
@@ -75,7 +75,7 @@ def test_calls_that_need_not_wait_go_on_after_the_stop():
     coord.join()
 
 
-def test_after_the_stop_was_cleared_calls_wait_again():
+def test_calls_wait_again_after_clear_stop():
     queue, coord, got = make_queue(), mpqueue.Coordinator(), []
     coord.request_stop()
     coord.join()
@@ -94,7 +94,7 @@ def test_after_the_stop_was_cleared_calls_wait_again():
 
 
 @pytest.mark.parametrize("workers", ["thread", "process"])
-def test_an_op_that_is_blocked_in_the_queue_it_draws_from_is_freed(workers):
+def test_stop_ends_op_blocked_in_its_input_queue(workers):
     queue, filled, coord = make_queue(), make_queue(), mpqueue.Coordinator()
     op = filled.enqueue_op(mpqueue.Source(queue.dequeue))
     QueueRunner(filled, [op], workers=workers).create_threads(coord=coord, start=True)
@@ -105,7 +105,7 @@ def test_an_op_that_is_blocked_in_the_queue_it_draws_from_is_freed(workers):
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_another_process_that_is_blocked_in_a_queue_is_freed(method):
+def test_stop_ends_process_blocked_in_queue(method):
     queue, coord = make_queue(), mpqueue.Coordinator()
     process = multiprocessing.get_context(method).Process(target=take_all, args=(coord, queue))
     process.start()
@@ -123,8 +123,8 @@ def take_all(coord, queue):
             queue.dequeue()
 
 
-def test_the_handler_of_a_signal_may_ask_for_a_stop_amid_a_step_of_a_queue():
-    """It runs in the thread that it interrupts, which may hold the queue's lock."""
+def test_signal_handler_may_request_stop_during_a_step_of_a_queue():
+    """It runs in the interrupted thread, which may hold the queue's lock."""
     queue, coord = make_queue(), mpqueue.Coordinator()
 
     def take():

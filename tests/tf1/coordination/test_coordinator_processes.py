@@ -1,4 +1,4 @@
-"""One coordinator for several processes: its state follows, reports come back, whoever dies is noticed."""
+"""One coordinator for several processes: its state, reports, and crashes."""
 
 import contextlib
 import gc
@@ -27,7 +27,7 @@ METHODS = ["fork", "spawn"]
 
 
 class Custom(Exception):
-    """A type that has to survive the way."""
+    """An exception type that must be preserved."""
 
 
 class Unpicklable(Exception):
@@ -36,7 +36,7 @@ class Unpicklable(Exception):
 
 
 def act(coord, pipe):
-    """The other process: does what it is told, one message after the other, and says what came of it."""
+    """The other process: executes one message after the other, and sends the results."""
     for name, args in iter(pipe.recv, None):
         try:
             pipe.send(globals()[name](coord, *args))
@@ -75,7 +75,7 @@ def clear_stop(coord):
 
 
 def join_a_thread(coord):
-    """Members and callbacks are those of this process."""
+    """Check that members and callbacks belong to this process."""
     called = []
     coord.add_stop_callback(lambda: called.append(1))
     thread = threading.Thread(target=coord.wait_for_stop)
@@ -86,24 +86,26 @@ def join_a_thread(coord):
 
 
 def idle_switches(coord):
-    """How often this process's threads are scheduled while they follow an idle coordinator."""
+    """Return how often this process's threads are scheduled while they follow an idle coordinator."""
 
     def switches():
         tasks = [task for task in Path("/proc/self/task").iterdir() if task.name != str(threading.get_native_id())]
         found = {task.name: (task / "status").read_text() for task in tasks}
-        are_asleep = all("State:\tS" in status for status in found.values())  # one that waits for a CPU is not
+        are_asleep = all(
+            "State:\tS" in status for status in found.values()
+        )  # a thread that waits for a CPU is not asleep
         return are_asleep, {name: status.partition("ctxt_switches")[2] for name, status in found.items()}
 
     coord.should_stop()
     before = None
-    while before != (before := switches()) or not before[0]:  # until the client's thread has fallen asleep
+    while before != (before := switches()) or not before[0]:  # until the client's thread is asleep
         time.sleep(0.1)
-    time.sleep(0.5)  # the window in which nothing may happen
+    time.sleep(0.5)  # nothing may happen in this time
     return switches() == before and len(before[1])
 
 
 def in_grandchild(coord):
-    """Hand it on to a process of this process."""
+    """Pass it on to a child of this process."""
     with Other(coord, "fork") as other:
         return other.ask("should_stop")
 
@@ -156,7 +158,7 @@ def forked(coord):
         yield there
 
 
-def test_the_state_is_seen_in_the_other_process(coord, other):
+def test_other_process_sees_the_state(coord, other):
     assert other.ask("should_stop") is False
     coord.request_stop()
     assert other.ask("wait_for_stop", DEADLOCK_S) is True
@@ -166,29 +168,29 @@ def test_the_state_is_seen_in_the_other_process(coord, other):
     assert other.ask("wait_for_stop", DEADLOCK_S) is True
 
 
-def test_a_stop_before_the_first_use_is_seen(coord, other):
+def test_stop_before_first_use_is_seen(coord, other):
     coord.request_stop()
     assert other.ask("should_stop") is True
 
 
-def test_a_wait_there_is_freed_by_a_stop_here(coord, other):
+def test_local_stop_ends_remote_wait(coord, other):
     other.ask("should_stop")
     other.tell("wait_for_stop", None)
     coord.request_stop()
     assert other.hear() is True
 
 
-def test_a_wait_there_ends_with_its_timeout(forked):
+def test_remote_wait_ends_at_timeout(forked):
     assert forked.ask("wait_for_stop", 0.05) is False
 
 
-def test_a_stop_there_is_a_stop_here(coord, other):
+def test_remote_stop_is_a_local_stop(coord, other):
     assert other.ask("request_stop") is True
     assert coord.should_stop()
     coord.join()
 
 
-def test_an_exception_there_is_raised_here_as_its_own_type_with_its_traceback(coord, other):
+def test_remote_exception_is_raised_here_with_type_and_traceback(coord, other):
     other.ask("raise_custom")
     with pytest.raises(Custom, match="boom") as caught:
         coord.join()
@@ -196,13 +198,13 @@ def test_an_exception_there_is_raised_here_as_its_own_type_with_its_traceback(co
     assert str(other.process.pid) in caught.value.__notes__[0]
 
 
-def test_an_exception_that_cannot_be_pickled_arrives_all_the_same(coord, forked):
+def test_unpicklable_exception_is_reported(coord, forked):
     forked.ask("raise_unpicklable")
     with pytest.raises(WorkerRaised, match="boom"):
         coord.join()
 
 
-def test_the_first_of_two_processes_wins(coord):
+def test_first_report_of_two_processes_counts(coord):
     with Other(coord, "fork") as one, Other(coord, "fork") as two:
         assert one.ask("request_stop", ValueError("first")) is True
         assert two.ask("request_stop", KeyError("second")) is True
@@ -210,26 +212,26 @@ def test_the_first_of_two_processes_wins(coord):
         coord.join()
 
 
-def test_the_end_of_input_there_is_a_clean_stop(coord, forked):
+def test_remote_end_of_input_is_a_clean_stop(coord, forked):
     forked.ask("request_stop", OutOfRangeError(None, None, "over"))
     coord.join()
     assert coord.should_stop()
 
 
-def test_after_join_an_exception_is_raised_where_it_is_reported(coord, forked):
+def test_remote_report_after_join_raises_in_the_reporting_process(coord, forked):
     coord.join()
     with pytest.raises(ValueError, match="late"):
         forked.ask("request_stop", ValueError("late"))
 
 
-def test_callbacks_here_run_when_the_stop_comes_from_there(coord, forked):
+def test_local_callbacks_run_at_remote_stop(coord, forked):
     called = threading.Event()
     coord.add_stop_callback(called.set)
     forked.ask("request_stop")
     assert called.is_set()
 
 
-def test_a_join_here_is_freed_by_a_stop_there(coord, forked):
+def test_remote_stop_ends_local_join(coord, forked):
     thread = threading.Thread(target=coord.wait_for_stop)
     coord.register_thread(thread)
     thread.start()
@@ -238,7 +240,7 @@ def test_a_join_here_is_freed_by_a_stop_there(coord, forked):
         coord.join()
 
 
-def test_members_and_callbacks_there_are_those_of_that_process(coord, forked):
+def test_remote_members_and_callbacks_belong_to_that_process(coord, forked):
     gate = threading.Event()
     member = threading.Thread(target=gate.wait)
     member.start()
@@ -250,23 +252,23 @@ def test_members_and_callbacks_there_are_those_of_that_process(coord, forked):
     coord.join()
 
 
-def test_only_the_owner_clears_a_stop(forked):
+def test_only_owner_can_clear_a_stop(forked):
     with pytest.raises(RuntimeError, match="made"):
         forked.ask("clear_stop")
 
 
-def test_a_process_of_the_process_follows_too(coord, forked):
+def test_grandchild_process_follows(coord, forked):
     assert forked.ask("in_grandchild") is False
     coord.request_stop()
     assert forked.ask("in_grandchild") is True
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
-def test_following_an_idle_coordinator_costs_nothing(forked):
+def test_following_an_idle_coordinator_takes_no_cpu_time(forked):
     assert forked.ask("idle_switches") == 1
 
 
-def test_a_killed_process_is_forgotten_and_the_others_go_on(coord):
+def test_killed_process_is_removed_and_others_continue(coord):
     with Other(coord, "fork") as doomed, Other(coord, "fork") as other:
         doomed.ask("should_stop")
         other.ask("should_stop")
@@ -277,14 +279,14 @@ def test_a_killed_process_is_forgotten_and_the_others_go_on(coord):
 
 
 def own_a_coordinator(pipe):
-    """Make a coordinator, hand it to the test in pickled form, and stay until killed."""
+    """Create a coordinator, send it to the test as a pickle, and wait until killed."""
     coord = Coordinator()
     pipe.send_bytes(cloudpickle.dumps(coord))
     pipe.recv()
 
 
-def test_the_death_of_the_owner_is_a_stop():
-    """Nobody coordinates any more: whoever follows must not run for ever."""
+def test_crash_of_owner_is_a_stop():
+    """Processes that follow it must not run forever."""
     context = multiprocessing.get_context("spawn")
     pipe, there = context.Pipe()
     owner = context.Process(target=own_a_coordinator, args=(there,))
@@ -301,14 +303,14 @@ def test_the_death_of_the_owner_is_a_stop():
     there.close()
 
 
-def test_an_owner_that_is_gone_before_the_first_use_is_a_stop():
+def test_owner_that_exited_before_first_use_is_a_stop():
     pickled = cloudpickle.dumps(Coordinator())
     gc.collect()
     assert cloudpickle.loads(pickled).should_stop()
 
 
-def test_a_server_that_was_closed_tells_nobody_that_all_runs():
-    """Its thread is busy with a report while another process connects and the server is closed."""
+def test_closed_server_does_not_send_a_running_state():
+    """Its thread handles a report while another process connects and the server is closed."""
     entered, released = threading.Event(), threading.Event()
     server = StopServer(lambda report: entered.set() or released.wait(DEADLOCK_S))
     server.serve()
@@ -327,16 +329,16 @@ def test_a_server_that_was_closed_tells_nobody_that_all_runs():
     assert states == [True]
 
 
-def test_a_pickle_that_comes_home_is_the_coordinator_itself(coord):
+def test_unpickling_in_owner_returns_the_coordinator_itself(coord):
     assert cloudpickle.loads(cloudpickle.dumps(coord)) is coord
 
 
-def test_two_pickles_are_one_proxy(coord, forked):
+def test_two_pickles_yield_one_proxy(coord, forked):
     assert cloudpickle.dumps(coord) == cloudpickle.dumps(coord)
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
-def test_a_dropped_coordinator_leaves_no_thread_and_no_descriptor():
+def test_deleted_coordinator_leaves_no_thread_or_descriptor():
     def descriptors():
         return set(os.listdir("/proc/self/fd"))
 
@@ -355,13 +357,13 @@ def test_a_dropped_coordinator_leaves_no_thread_and_no_descriptor():
     assert descriptors() == before
 
 
-def test_a_coordinator_that_never_leaves_its_process_has_no_thread(coord):
+def test_unshared_coordinator_has_no_thread(coord):
     assert "mpqueue-coordinator-server" not in [thread.name for thread in threading.enumerate()]
 
 
-def test_a_coordinator_that_is_dropped_around_a_fork_is_no_trouble(coord):
-    """Its server is made before the fork and closed before it would start to answer."""
-    endpoint = Coordinator()._endpoint  # outlives its coordinator for a moment, as it does inside the hooks
+def test_coordinator_deleted_during_a_fork_is_handled(coord):
+    """Its server is created before the fork, and closed before it starts to answer."""
+    endpoint = Coordinator()._endpoint  # outlives its coordinator for a moment, as in the fork hooks
     server = StopServer(lambda report: True)
     server.close()
     server.serve()
@@ -370,11 +372,11 @@ def test_a_coordinator_that_is_dropped_around_a_fork_is_no_trouble(coord):
     assert endpoint._server is None
 
 
-def test_who_has_taken_the_address_of_a_dead_owner_is_told_nothing_and_the_proxies_stop(caplog):
+def test_process_at_address_of_exited_owner_receives_no_data_and_proxies_stop(caplog):
     pickled = cloudpickle.dumps(Coordinator())
     serving = [thread for thread in threading.enumerate() if thread.name == "mpqueue-coordinator-server"]
     gc.collect()
-    for thread in serving:  # the address is free when it has ended
+    for thread in serving:  # the address is free when the thread has finished
         thread.join(DEADLOCK_S)
     proxy = cloudpickle.loads(pickled)
     said = []
@@ -385,7 +387,7 @@ def test_who_has_taken_the_address_of_a_dead_owner_is_told_nothing_and_the_proxi
         def impostor():
             connection, _ = listener.accept()
             with connection, contextlib.suppress(ConnectionError):
-                connection.sendall(bytes(16) + bytes(32) + b"r")  # as if nobody had asked for a stop
+                connection.sendall(bytes(16) + bytes(32) + b"r")  # as if no stop was requested
                 while piece := connection.recv(1000):
                     said.append(piece)
 
@@ -393,11 +395,11 @@ def test_who_has_taken_the_address_of_a_dead_owner_is_told_nothing_and_the_proxi
         thread.start()
         assert proxy.should_stop()
         thread.join(DEADLOCK_S)
-    assert sum(map(len, said)) == 48  # a challenge, and a proof
+    assert sum(map(len, said)) == 48  # a challenge and a proof
     assert "another process listens at its address" in caplog.text
 
 
-def test_another_user_there_is_told_nothing(monkeypatch, caplog):
+def test_process_of_other_user_at_the_address_receives_no_data(monkeypatch, caplog):
     coordinator = Coordinator()
     real = credentials.credentials_of
     monkeypatch.setattr(credentials, "credentials_of", lambda end: real(end)._replace(uid=os.geteuid() + 1))
@@ -408,7 +410,7 @@ def test_another_user_there_is_told_nothing(monkeypatch, caplog):
     assert not coordinator.should_stop()
 
 
-def test_a_report_of_who_has_not_the_token_is_not_unpickled(tmp_path):
+def test_report_without_token_is_not_unpickled(tmp_path):
     class Marking:
         def __reduce__(self):
             return os.mkdir, (str(tmp_path / "code_ran"),)

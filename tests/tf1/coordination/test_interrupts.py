@@ -1,4 +1,4 @@
-"""Signals whose handler raises leave a coordinator usable."""
+"""A coordinator remains usable after a signal handler has raised."""
 
 import contextlib
 import functools
@@ -14,7 +14,7 @@ RANDOM_S = 1.0
 
 
 def is_free(condition):
-    """Whether another thread can take it."""
+    """Return whether another thread can acquire it."""
     found = []
 
     def look():
@@ -28,7 +28,7 @@ def is_free(condition):
     return found[0]
 
 
-def test_no_moment_at_which_a_signal_comes_leaves_a_coordinator_locked():
+def test_raising_handler_never_leaves_coordinator_locked():
     coord, end = mpqueue.Coordinator(), time.monotonic() + RANDOM_S
 
     def calls():
@@ -44,7 +44,7 @@ def test_no_moment_at_which_a_signal_comes_leaves_a_coordinator_locked():
         assert alarms.count > 10
 
 
-def test_a_stop_that_an_interrupt_strikes_has_called_all_or_can_be_asked_for_again():
+def test_interrupted_stop_has_called_all_callbacks_or_can_be_requested_again():
     for after in itertools.count(1):
         coord, called = mpqueue.Coordinator(), []
         for number in range(3):

@@ -1,4 +1,4 @@
-"""Decoders are functions of their input: they start and open nothing that could be left behind."""
+"""Decoders are functions of their input: they start no threads and open no files."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Hostile input into every decoder: a documented error or a result, and never much more memory than the input."""
+"""Hostile input for each decoder: a documented error or a result, in memory proportional to the input."""
 
 import struct
 import tracemalloc
@@ -41,7 +41,7 @@ DECODERS = {
     "decode_raw": (b"abcdefgh", lambda record: mpqueue.decode_raw([b"abcdefgh", record], "float32")),
     "decode_json_example": (JSON, lambda record: mpqueue.decode_json_example([b"{}", record])),
 }
-# How each error says which record it was.
+# The name of the record in each error message.
 NAMES = {
     "parse_single_example": "the record",
     "parse_example": "record 1",
@@ -56,7 +56,7 @@ decoders = pytest.mark.parametrize("name", list(DECODERS))
 
 
 def attempt(name, record):
-    """Decode; an error must be the documented one and name the record."""
+    """Decode a record. An error must be documented and name the record."""
     try:
         DECODERS[name][1](record)
         return
@@ -93,7 +93,7 @@ def test_flipped_bits(name, data):
 @decoders
 @thorough
 @given(data=st.data())
-def test_bytes_put_in_or_taken_out(name, data):
+def test_inserted_or_removed_bytes(name, data):
     good = DECODERS[name][0]
     start = data.draw(st.integers(0, len(good)))
     end = data.draw(st.integers(start, len(good)))
@@ -104,8 +104,8 @@ def test_bytes_put_in_or_taken_out(name, data):
 @pytest.mark.parametrize(
     "name", ["parse_single_example", "parse_example", "parse_example at once", "parse_single_sequence_example"]
 )
-def test_no_claimed_length_takes_memory(name, claimed):
-    """Each length of the record in turn says that gigabytes follow."""
+def test_huge_length_field_allocates_no_memory(name, claimed):
+    """Each length field of the record in turn is set to gigabytes."""
     good = DECODERS[name][0]
     attempt(name, good)
     tracemalloc.start()
@@ -156,12 +156,12 @@ def test_memory_is_bounded_by_the_input(noise, name):
     ],
     ids=lambda value: value if isinstance(value, str) else repr(value[:20]),
 )
-def test_long_and_wrong_input_is_told_in_one_pass(name, record):
-    """Anything that is not linear in the input would run into the suite's timeout."""
+def test_long_invalid_input_is_rejected_in_one_pass(name, record):
+    """Anything slower than linear in the input would exceed the suite's timeout."""
     attempt(name, record)
 
 
-def test_nan_boxes_and_extreme_numbers_are_data():
+def test_nan_boxes_and_extreme_numbers_are_read():
     bits = [0x7FC00000, 0xFFFFFFFF, 0x7F800001, 0x00000001, 0x80000000]
     record = example_of(x=float_list(*(struct.unpack("<f", struct.pack("<I", value))[0] for value in bits)))
     result = mpqueue.parse_single_example(record, {"x": mpqueue.FixedLenFeature([5], "float32")})["x"]

@@ -1,4 +1,4 @@
-"""What `decode_csv` promises, beyond the golden cases; records read singly and at once must agree."""
+"""`decode_csv` beyond the golden cases. Reading records one by one and as a batch must agree."""
 
 import inspect
 import random
@@ -14,13 +14,13 @@ from mpqueue.tf1.parsing import csv_columns, csv_rows
 from mpqueue.tf1.parsing.csv_fields import CSVColumn, CsvFormat
 
 REFUSED = None
-BATCH = 200  # long enough to be read at once
+BATCH = 200  # large enough to be read as a batch
 
 thorough = settings(derandomize=True, deadline=None, max_examples=200)
 
 
 def attempt(records, defaults, **options):
-    """The columns, or the text of the error."""
+    """Return the columns, or the message of the error."""
     try:
         return mpqueue.decode_csv(records, defaults, **options), None
     except InvalidArgumentError as error:
@@ -28,7 +28,7 @@ def attempt(records, defaults, **options):
 
 
 def decode(record, defaults, **options):
-    """The fields of a record, read singly and in a batch; None where both refuse it."""
+    """Return the fields of a record, read alone and in a batch; None if both reject it."""
     outcomes = []
     for records in (record, [record] * BATCH):
         columns, told = attempt(records, defaults, **options)
@@ -46,8 +46,8 @@ TWO_TEXTS = TEXT * 2
 
 
 @pytest.mark.parametrize("record", [b'"x\ny"', b'x"', b'"x'])
-def test_one_bad_record_does_not_spoil_the_cut_of_the_others(record):
-    """Quotes that are open in one record must not reach into the next."""
+def test_invalid_record_does_not_affect_others(record):
+    """An open quote in one record must not continue into the next."""
     records = [b"a,b", record + b",b", b'"c,c",d'] * BATCH
     columns, told = attempt(records, TWO_TEXTS)
     if columns is None:
@@ -71,11 +71,11 @@ def test_one_bad_record_does_not_spoil_the_cut_of_the_others(record):
         ("\r", b"a\rb", [b"a", b"b"]),
     ],
 )
-def test_any_byte_may_stand_between_fields(delim, record, expected):
+def test_any_byte_can_be_the_delimiter(delim, record, expected):
     assert decode(record, TWO_TEXTS, field_delim=delim) == expected
 
 
-def test_the_arguments_have_the_names_and_defaults_of_tensorflow():
+def test_arguments_have_names_and_defaults_of_tensorflow():
     parameters = inspect.signature(mpqueue.decode_csv).parameters.values()
     assert {one.name: one.default for one in parameters if one.default is not inspect.Parameter.empty} == {
         "field_delim": ",", "use_quote_delim": True, "name": None, "na_value": "", "select_cols": None,
@@ -83,13 +83,13 @@ def test_the_arguments_have_the_names_and_defaults_of_tensorflow():
 
 
 @pytest.mark.parametrize("argument", ["field_delim", "na_value"])
-def test_an_argument_that_is_no_text_is_named(argument):
+def test_argument_that_is_not_a_string_is_named(argument):
     with pytest.raises(TypeError, match=f"^{argument} "):
         mpqueue.decode_csv("a", TEXT, **{argument: 1})
 
 
 @pytest.mark.parametrize("delim", ["", "::", "é"])
-def test_the_delimiter_is_one_byte(delim):
+def test_delimiter_must_be_one_byte(delim):
     with pytest.raises(InvalidArgumentError, match="must be one byte"):
         mpqueue.decode_csv("a", TEXT, field_delim=delim)
 
@@ -106,25 +106,25 @@ def test_the_delimiter_is_one_byte(delim):
         (b'"a,b",c', [1], [b"c"]),
     ],
 )
-def test_columns_may_be_selected(record, cols, expected):
+def test_columns_can_be_selected(record, cols, expected):
     assert decode(record, TEXT * len(cols), select_cols=cols) == expected
 
 
 @pytest.mark.parametrize("cols", [[], [0], [1, 0], [0, 0], [-1, 0], [0, 1, 2]])
-def test_a_selection_rises_and_fits_the_defaults(cols):
+def test_selection_must_increase_and_match_the_defaults(cols):
     with pytest.raises(ValueError, match="select_cols"):
         mpqueue.decode_csv("a,b", TWO_TEXTS, select_cols=cols)
 
 
 @pytest.mark.parametrize("na_value", ["NA", "-999", "a long text that means nothing", "0.5"])
-def test_a_missing_value_has_the_default(na_value):
+def test_missing_value_yields_the_default(na_value):
     defaults = [[7], [0.25], ["d"], np.array([8], np.int64), np.array([0.5], np.float64)]
     record = ",".join([na_value] * 5).encode()
     assert decode(record, defaults, na_value=na_value) == [7, 0.25, b"d", 8, 0.5]
     assert decode(b",,,,", defaults, na_value=na_value) == [7, 0.25, b"d", 8, 0.5]
 
 
-def test_a_value_that_only_begins_like_the_missing_one_counts():
+def test_value_starting_like_the_missing_value_is_read():
     assert decode(b"-9990", [[7]], na_value="-999") == [-9990]
 
 
@@ -149,14 +149,14 @@ def test_a_value_that_only_begins_like_the_missing_one_counts():
         (np.array(["a"]), "object"),
     ],
 )
-def test_a_default_says_the_dtype_as_in_tensorflow(default, dtype):
+def test_default_determines_the_dtype_as_in_tensorflow(default, dtype):
     assert mpqueue.decode_csv(["1"], [default])[0].dtype == dtype
 
 
 @pytest.mark.parametrize(
     "default", [[True], np.int16([1]), np.array([1], np.uint64), [1j], [None], 2**70, -(2**63) - 1, 2**63]
 )
-def test_a_default_of_another_dtype_is_refused(default):
+def test_default_of_unsupported_dtype_is_rejected(default):
     with pytest.raises(TypeError) as caught:
         mpqueue.decode_csv(["1"], [default])
     if default is not None and np.asarray(default).dtype == np.int16:
@@ -166,29 +166,29 @@ def test_a_default_of_another_dtype_is_refused(default):
 
 
 @pytest.mark.parametrize("default", [[1, 2], [[1]], np.array([[1.0]])])
-def test_a_default_is_one_value(default):
+def test_default_must_be_one_value(default):
     with pytest.raises(ValueError, match=r"record_defaults\[0\] must be one value"):
         mpqueue.decode_csv(["1"], [default])
 
 
-def test_a_default_that_is_no_float32_is_rounded():
-    """The half between two float32 has no text that could be asked."""
+def test_default_that_is_not_a_float32_is_rounded():
+    """A value half way between two float32 has no string to decide."""
     assert decode(b"", [[1.0]]) is REFUSED  # no field at all
     assert decode(b",1", [[1.000000059604644775390625], [0.0]]) == [np.float32(1.0), 1.0]
     assert decode(b",1", [[1e300], [0.0]]) == [np.inf, 1.0]
 
 
-def test_no_columns_are_refused():
+def test_empty_record_defaults_are_rejected():
     with pytest.raises(ValueError, match="record_defaults must not be empty"):
         mpqueue.decode_csv(["1"], [])
 
 
-def test_what_is_no_string_is_refused():
+def test_input_that_is_not_a_string_is_rejected():
     with pytest.raises(TypeError, match="records must be bytes or str"):
         mpqueue.decode_csv([1], [[1]])
 
 
-def test_any_shape_of_records_is_kept():
+def test_shape_of_records_is_kept():
     records = np.array([[f"{row},{column}" for column in range(20)] for row in range(30)], object).reshape(5, 6, 20)
     rows, columns = mpqueue.decode_csv(records, [[0], [0]])
     assert rows.shape == columns.shape == (5, 6, 20)
@@ -201,23 +201,23 @@ def test_columns_are_writable_and_do_not_share_memory():
     assert right.tolist() == [2] * BATCH
 
 
-def test_only_the_numbers_of_a_bad_record_are_named():
+def test_error_contains_index_of_invalid_record():
     records = ["1,1.5", "2,x", "y,1"] * BATCH
     with pytest.raises(InvalidArgumentError, match=r"^Field 1 in record 1 is not a valid float32: b'x'$"):
         mpqueue.decode_csv(records, [[0], [0.0]])
 
 
-def test_a_selected_column_is_named_by_both_its_numbers():
+def test_error_contains_both_indices_of_selected_column():
     with pytest.raises(InvalidArgumentError, match=r"^Field 0 in record 0 \(column 2\) is not a valid int32: b'x'$"):
         mpqueue.decode_csv("1,2,x", [[0]], select_cols=[2])
 
 
-def test_a_required_field_that_is_empty_is_named():
+def test_empty_required_field_is_named():
     with pytest.raises(InvalidArgumentError, match=r"^Field 1 in record 3 is empty, and its column has no default"):
         mpqueue.decode_csv(["1,1"] * 3 + ["1,"] * BATCH, [[0], np.array([], np.int32)])
 
 
-def test_a_required_field_that_holds_the_text_for_a_missing_value_is_as_an_empty_one():
+def test_required_field_with_missing_value_counts_as_empty():
     with pytest.raises(InvalidArgumentError, match=r"^Field 0 in record 0 is empty, and its column has no default"):
         mpqueue.decode_csv("NA", [np.array([], np.int32)], na_value="NA")
 
@@ -226,12 +226,12 @@ def test_a_required_field_that_holds_the_text_for_a_missing_value_is_as_an_empty
     ("record", "number"),
     [(b"1", "only 1 fields"), (b"1,2,3,4", "more than 2 fields"), (b'1,2,3,"', "more than 2 fields")],
 )
-def test_another_number_of_fields_is_told(record, number):
+def test_wrong_number_of_fields_is_reported(record, number):
     with pytest.raises(InvalidArgumentError, match=f"record 1 has {number} where 2 are expected"):
         mpqueue.decode_csv([b"1,2", record], [[0], [0]])
 
 
-def test_long_records_are_shown_in_part():
+def test_long_record_is_shortened_in_error():
     with pytest.raises(InvalidArgumentError) as caught:
         mpqueue.decode_csv(b"x" * 10**6, [[0]])
     assert len(str(caught.value)) < 200
@@ -248,7 +248,7 @@ FIELDS = {
 
 @thorough
 @given(st.integers(0, 2**32))
-def test_records_read_at_once_are_what_the_rows_give(seed):
+def test_batch_is_read_like_single_rows(seed):
     rng = random.Random(seed)
     dtypes = rng.choices(list(FIELDS), k=rng.randint(1, 5))
     good = rng.choice([2, 3, 4, 100])
@@ -266,7 +266,7 @@ def test_records_read_at_once_are_what_the_rows_give(seed):
 
 
 @pytest.mark.parametrize(("num_records", "num_columns", "is_at_once"), [(8, 20, True), (159, 1, False), (160, 1, True)])
-def test_a_batch_is_read_at_once_from_160_fields_on(num_records, num_columns, is_at_once, monkeypatch):
+def test_batch_is_read_at_once_from_160_fields(num_records, num_columns, is_at_once, monkeypatch):
     monkeypatch.setattr(csv_rows if is_at_once else csv_columns, "decode", None)
     columns = mpqueue.decode_csv([",".join("1" * num_columns)] * num_records, [[0]] * num_columns)
     assert [column.tolist() for column in columns] == [[1] * num_records] * num_columns
@@ -276,8 +276,8 @@ def test_a_batch_is_read_at_once_from_160_fields_on(num_records, num_columns, is
     "records",
     [["1,2.5,a"], ["-1,,b c", "12345678901,1e3,"], ['"1","2.5","a,b"'], ['1,2,"a\nb"'], [" 1, 2, x"], ["NA,1,y"]],
 )
-def test_regular_batches_are_not_left_to_the_rows(records, monkeypatch):
-    """Or the test above would find nothing to compare."""
+def test_regular_batches_are_not_read_by_rows(records, monkeypatch):
+    """Otherwise the test above would compare the rows with themselves."""
     monkeypatch.setattr(csv_rows, "decode", None)
     defaults = [np.array([5], np.int64), [0.5], ["d"]]
     assert len(mpqueue.decode_csv(records * BATCH, defaults, na_value="NA")[0]) == len(records) * BATCH

@@ -1,4 +1,4 @@
-"""A batch cut at once is cut as its records are one by one, or is refused; and regular batches are not refused."""
+"""Splitting a batch at once yields the fields of its records, or None; regular batches are always split."""
 
 import itertools
 
@@ -16,7 +16,7 @@ def format_of(numbers, delim=b",", use_quote_delim=True, stop=None):
 
 
 def fields_of(records, csv_format):
-    """The columns of a batch as lists of fields; None if it is refused."""
+    """Return the columns of a batch as lists of fields, or None."""
     batch = cut(records, csv_format)
     if batch is None:
         return None
@@ -25,7 +25,7 @@ def fields_of(records, csv_format):
 
 
 def one_by_one(records, csv_format):
-    """The same by the rows; None if a record is bad."""
+    """Return the same fields row by row, or None if a record is invalid."""
     wanted = csv_format.stop or len(csv_format.columns)
     try:
         rows = [csv_fields.cut(record, csv_format.delim, csv_format.use_quote_delim, csv_format.stop or 99) for record in records]  # fmt: skip
@@ -37,7 +37,7 @@ def one_by_one(records, csv_format):
 
 
 @pytest.mark.parametrize("csv_format", [format_of([0, 1]), format_of([1], stop=2), format_of([0, 1], b"a", False)])
-def test_any_batch_is_cut_as_its_records_are_or_refused(csv_format):
+def test_any_batch_is_split_like_its_records_or_rejected(csv_format):
     records = [bytes(letters) for size in range(5) for letters in itertools.product(b'a,"\n\r', repeat=size)]
     num_cut = 0
     for record in records:
@@ -61,11 +61,11 @@ def test_any_batch_is_cut_as_its_records_are_or_refused(csv_format):
         ([b"a,b,c", b"d,e", b"f,g,h,i"], format_of([0, 1], stop=2)),
         ([b'"a",b,"c"', b"d,e"], format_of([1], stop=2)),
         ([b"a", b"b"], format_of([0])),
-        ([b'"a"'] * 300, format_of([0])),  # more quotes than a byte counts
+        ([b'"a"'] * 300, format_of([0])),  # more quotes than a byte can count
         ([b'""'] * 128, format_of([0])),
     ],
 )
-def test_a_regular_batch_is_not_refused(records, csv_format):
+def test_regular_batch_is_split(records, csv_format):
     found = fields_of(records, csv_format)
     assert found is not None
     assert found == one_by_one(records, csv_format)
@@ -90,16 +90,16 @@ def test_a_regular_batch_is_not_refused(records, csv_format):
         ([b"a,b", b"c"], format_of([0], stop=2)),
     ],
 )
-def test_what_may_be_wrong_or_has_rare_rules_is_refused(records, csv_format):
+def test_batch_with_errors_or_rare_syntax_is_rejected(records, csv_format):
     assert cut(records, csv_format) is None
 
 
-def test_a_batch_of_delimiters_is_refused_before_it_takes_twenty_times_its_size(monkeypatch):
+def test_batch_of_delimiters_is_rejected_before_using_twenty_times_its_size(monkeypatch):
     monkeypatch.setattr(np, "frombuffer", None)
     assert cut([b"," * 1000], format_of([0, 1])) is None
 
 
-def test_places_lie_in_one_buffer_of_all_records():
+def test_positions_refer_to_one_buffer_of_all_records():
     batch = cut([b"ab,c", b'"d",e'], format_of([0, 1]))
     assert batch.memory.startswith(b'ab,c\n"d",e\n')
     assert batch.starts.tolist() == [[0, 6], [3, 9]]

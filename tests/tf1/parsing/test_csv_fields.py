@@ -1,4 +1,4 @@
-"""One record cut into fields: the rules of quotes and line breaks one by one, and the way without them."""
+"""Splitting one record: the rules of quotes and line breaks, and the fast path without them."""
 
 import itertools
 
@@ -11,7 +11,7 @@ MANY = 100
 
 
 def told(record, delim=b",", use_quote_delim=True, most=MANY):
-    """The fields, or the number of the bad one and what is wrong with it."""
+    """Return the fields, or the index of the invalid one and its problem."""
     try:
         return cut(record, delim, use_quote_delim, most)
     except BadField as error:
@@ -57,7 +57,7 @@ OPEN = "has an opening quote, but no closing quote"
         (b'"a\n', (0, OPEN)),
     ],
 )
-def test_quotes_and_line_breaks_mean_what_they_mean_to_tensorflow(record, expected):
+def test_quotes_and_line_breaks_follow_tensorflow(record, expected):
     assert told(record) == expected
 
 
@@ -65,18 +65,18 @@ def test_quotes_and_line_breaks_mean_what_they_mean_to_tensorflow(record, expect
     ("record", "expected"),
     [(b'"a",b"', [b'"a"', b'b"']), (b'\n"a', [b'"a']), (b"a\n", (0, INSIDE)), (b'"\r",a', (0, INSIDE))],
 )
-def test_without_quotes_line_breaks_keep_their_meaning(record, expected):
+def test_line_breaks_keep_their_meaning_without_quotes(record, expected):
     assert told(record, use_quote_delim=False) == expected
 
 
 @pytest.mark.parametrize("delim", [b"\n", b"\r"])
-def test_a_line_break_that_is_the_delimiter_is_skipped_before_a_field_and_ends_one(delim):
+def test_line_break_as_delimiter_is_skipped_before_a_field_and_ends_one(delim):
     assert told(delim + b"a" + delim + delim + b"b", delim) == [b"a", b"b"]
     assert told(b"a" + delim, delim) == [b"a", b""]
     assert told(b"a", delim) == [b"a"]
 
 
-def test_a_bad_field_is_shown():
+def test_invalid_field_is_shown():
     for record, reason in ((b'"a"b', AFTER), (b'"a', OPEN), (b'a"', INSIDE)):
         with pytest.raises(BadField) as caught:
             cut(record, b",", True, MANY)
@@ -87,22 +87,22 @@ def test_a_bad_field_is_shown():
     ("record", "expected"),
     [(b"a,b,c", [b"a", b"b", b"c"]), (b'"a",b,c"', (2, INSIDE)), (b"a,b\n", (1, INSIDE)), (b'a,b,"', (2, OPEN))],
 )
-def test_no_more_fields_are_cut_than_are_asked_for(record, expected):
-    """What follows is not looked at, whatever it is."""
+def test_at_most_the_requested_number_of_fields_is_split(record, expected):
+    """The rest of the record is ignored."""
     num_good = len(expected) if isinstance(expected, list) else expected[0]
     for most in range(1, num_good + 1):
         assert told(record, most=most) == [b"a", b"b", b"c"][:most]
     assert told(record, most=num_good + 1) == expected
 
 
-def test_a_record_without_quotes_and_line_breaks_is_cut_as_any(monkeypatch):
+def test_plain_record_is_split_like_any_other(monkeypatch):
     records = [bytes(letters) for size in range(6) for letters in itertools.product(b"a,X", repeat=size)]
     quickly = [told(record, most=most) for record in records for most in (1, 2, MANY)]
     monkeypatch.setattr(csv_fields, "_is_plain", lambda *_: False)
     assert [told(record, most=most) for record in records for most in (1, 2, MANY)] == quickly
 
 
-def test_long_text_is_shown_in_part():
+def test_long_field_is_shortened_in_error():
     assert shown(b"x" * 80) == repr(b"x" * 80)
     assert shown(b"x" * 81) == f"{b'x' * 77!r}... (81 bytes)"
     assert shown(b"x" * 1081) == f"{b'x' * 77!r}... (1,081 bytes)"

@@ -1,4 +1,4 @@
-"""JSON is read as TensorFlow 2.21 read it: each expectation is what it gave."""
+"""JSON Examples, with results observed in TensorFlow 2.21."""
 
 import math
 
@@ -90,7 +90,7 @@ def test_integers_are_read(value, expected):
         "[" + "1" * 5000 + "]",
     ],
 )
-def test_what_is_no_integer_is_refused(value):
+def test_invalid_integer_is_rejected(value):
     assert_refused(of(value))
 
 
@@ -101,7 +101,7 @@ def test_what_is_no_integer_is_refused(value):
         ('["1.5", " 1.5 ", "+1.5", "1.", ".5", "01.5", "0x1p3"]', [1.5, 1.5, 1.5, 1.0, 0.5, 1.5, 8.0]),
         ('["Infinity", "-Infinity", "inf", "+Infinity", "1e400"]', [math.inf, -math.inf, math.inf, math.inf, math.inf]),
         ("[3.4028235e38, 1e-50, 16777217]", [3.4028234663852886e38, 0.0, 16777216.0]),
-        ("[1.00000005960464477539063]", [1.0]),  # by way of float64, other than in decode_csv
+        ("[1.00000005960464477539063]", [1.0]),  # through float64, unlike in decode_csv
         ("[null, 1]", [0.0, 1.0]),
     ],
 )
@@ -137,7 +137,7 @@ def test_nan_keeps_its_sign():
         "[0x1]",
     ],
 )
-def test_what_is_no_float_is_refused(value):
+def test_invalid_float_is_rejected(value):
     assert_refused(of(value, "floatList"))
 
 
@@ -176,7 +176,7 @@ def test_byte_strings_are_base64(value, expected):
         '["eA==" "eA=="]',
     ],
 )
-def test_what_is_no_base64_is_refused(value):
+def test_invalid_base64_is_rejected(value):
     assert_refused(of(value, "bytesList"))
 
 
@@ -209,7 +209,7 @@ def test_what_is_no_base64_is_refused(value):
         ('{"\\u0066eatures":{}}', block(0x0A, b"")),
     ],
 )
-def test_messages_are_written_as_tensorflow_writes_them(text, expected):
+def test_messages_are_written_as_in_tensorflow(text, expected):
     assert mpqueue.decode_json_example(text) == expected
 
 
@@ -232,7 +232,7 @@ def test_keys_are_unescaped(key, expected):
 
 
 @pytest.mark.parametrize("key", [r"\ud800", r"\ude00", r"\ud800\u0041", r"\x", r"\v", r"\u00e", r"\u+123", r"\u 12a"])
-def test_broken_escapes_are_refused(key):
+def test_invalid_escapes_are_rejected(key):
     assert_refused(f'{{"features":{{"feature":{{"{key}":{ONE}}}}}}}')
 
 
@@ -266,12 +266,12 @@ def test_broken_escapes_are_refused(key):
         for key in ("1", "null", "true", "a-b", "a b", "$a", "9a", "é", ",")
     ],
 )
-def test_what_is_no_example_is_refused(text):
+def test_invalid_example_is_rejected(text):
     assert_refused(text)
 
 
 @pytest.mark.parametrize("text", [b'{"features":{"feature":{"\xff":{}}}}', b"\xff", b'{"\xed\xa0\x80":{}}'])
-def test_text_that_is_not_utf8_is_refused(text):
+def test_invalid_utf8_is_rejected(text):
     assert_refused(text)
 
 
@@ -284,19 +284,19 @@ def test_nesting_is_bounded(depth, fits):
         assert_refused(text)
 
 
-def test_the_record_and_the_place_are_named():
+def test_error_contains_record_and_position():
     with pytest.raises(
         InvalidArgumentError, match=r"Record 1 is not an Example in JSON: it has an unknown field 'x'.* at character 5"
     ):
         mpqueue.decode_json_example(["{}", '{"x":1}'])
 
 
-def test_the_shape_is_kept():
+def test_shape_is_kept():
     decoded = mpqueue.decode_json_example([["{}", of("[1]")]])
     assert decoded.shape == (1, 2)
     assert decoded.tolist() == [[b"", example(entry(b"a", int64_list(1, packed=False)))]]
 
 
-def test_what_is_no_string_is_refused():
+def test_input_that_is_not_a_string_is_rejected():
     with pytest.raises(TypeError, match="json_examples must be bytes or str"):
         mpqueue.decode_json_example([1])

@@ -1,4 +1,4 @@
-"""The messages of `mpqueue.train`, and how they live beside TensorFlow's."""
+"""The messages of `mpqueue.train`, and their coexistence with TensorFlow's."""
 
 import os
 import pickle
@@ -11,7 +11,7 @@ import mpqueue
 from mpqueue import train
 
 ROOT = os.path.dirname(os.path.dirname(mpqueue.__file__))
-# Another interpreter that has TensorFlow, where this one has not.
+# Another interpreter with TensorFlow, if this one does not have it.
 PEERS = os.environ.get("MPQUEUE_PEERS_PYTHON", sys.executable)
 
 
@@ -32,14 +32,14 @@ def an_example():
     )
 
 
-def test_what_is_written_is_parsed():
+def test_written_messages_can_be_parsed():
     features = {"i": mpqueue.FixedLenFeature([2], "int64"), "f": mpqueue.VarLenFeature("float32")}
     result = mpqueue.parse_single_example(an_example().SerializeToString(), features)
     assert result["i"].tolist() == [1, -2]
     assert result["f"].values.tolist() == [0.5]
 
 
-def test_messages_have_the_methods_of_protobuf():
+def test_messages_have_protobuf_methods():
     example = train.Example()
     example.features.feature["x"].bytes_list.value.extend([b"a", b"b"])
     assert example.features.feature["x"].WhichOneof("kind") == "bytes_list"
@@ -73,16 +73,16 @@ def test_numbers_are_written_packed():
     assert train.Int64List(value=[1, 2]).SerializeToString() == b"\x0a\x02\x01\x02"
 
 
-def test_a_name_that_is_not_there_is_an_attribute_error():
+def test_unknown_name_raises_attribute_error():
     with pytest.raises(AttributeError, match="Nonsense"):
         train.Nonsense
 
 
-def test_without_protobuf_the_extra_is_named():
+def test_error_without_protobuf_names_the_extra():
     done = run(
         "import sys; sys.modules['google.protobuf'] = None\n"
         "import mpqueue, mpqueue.train\n"
-        "mpqueue.parse_example([b''], {'x': mpqueue.VarLenFeature('int64')})\n"  # needs none
+        "mpqueue.parse_example([b''], {'x': mpqueue.VarLenFeature('int64')})\n"  # does not need protobuf
         "mpqueue.decode_json_example('{}')\n"
         "mpqueue.train.Example"
     )
@@ -91,7 +91,7 @@ def test_without_protobuf_the_extra_is_named():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("first", ["tensorflow", "mpqueue.train"])
-def test_tensorflow_may_be_imported_before_or_after(first):
+def test_tensorflow_can_be_imported_before_or_after(first):
     if run("import importlib.util, sys; sys.exit(not importlib.util.find_spec('tensorflow'))", PEERS).returncode:
         pytest.skip("TensorFlow is not installed")
     second = {"tensorflow": "mpqueue.train", "mpqueue.train": "tensorflow"}[first]

@@ -1,4 +1,4 @@
-"""Numbers from text, one at a time: the bounds of the types, and the rounding to float32 where it is close."""
+"""Numbers from strings, one at a time: limits of the types, and rounding to float32 in close cases."""
 
 import math
 import random
@@ -15,7 +15,7 @@ ABOVE = float(np.nextafter(np.float32(1), np.float32(2)))
 
 
 @pytest.mark.parametrize(("convert", "bits"), [(to_int32, 32), (to_int64, 64)])
-def test_integers_have_the_bounds_of_their_type(convert, bits):
+def test_integers_have_the_limits_of_their_type(convert, bits):
     most, least = (1 << bits - 1) - 1, -(1 << bits - 1)
     for value in (most, least, 0, -1):
         assert convert(str(value).encode()) == value
@@ -27,7 +27,7 @@ def test_integers_have_the_bounds_of_their_type(convert, bits):
 
 
 @pytest.mark.parametrize("text", [b"X0x1X", b"0x", b"1_0", b"nan(", b"nan(-)", b"0x1p", b"Xnan(1)X", b""])
-def test_what_is_no_number_is_none(text):
+def test_invalid_number_yields_none(text):
     assert to_float(text) is None
 
 
@@ -35,11 +35,11 @@ def test_what_is_no_number_is_none(text):
     ("text", "value"),
     [(b" 0x1.8p1 ", 3.0), (b"-0X.8", -0.5), (b"0x1p99999", math.inf), (b"-0x1p99999", -math.inf), (b"1e3", 1000.0)],
 )
-def test_hexadecimal_texts_are_numbers(text, value):
+def test_hexadecimal_floats_are_read(text, value):
     assert to_float(text) == value
 
 
-def test_letters_after_nan_are_part_of_it():
+def test_nan_with_letters_is_read():
     assert math.isnan(to_float(b"\t-NaN(abc_1)\n"))
 
 
@@ -68,12 +68,12 @@ def moved(value, units):
         (b" -0x10000010000000001p-64 ", -ABOVE),
     ],
 )
-def test_a_value_up_to_four_units_from_half_way_is_decided_by_its_text(units, text, nearest):
+def test_string_decides_within_four_units_of_half_way(units, text, nearest):
     value = math.copysign(moved(HALF, units), nearest)
     assert to_float32(np.array([value]), lambda _: text).tolist() == [nearest]
 
 
-def test_no_text_is_asked_for_where_the_value_decides():
+def test_string_is_not_requested_if_the_value_decides():
     values = np.array([0.1, 1.0, -2.5, 1e30, 0.0, np.inf, moved(HALF, 10), moved(HALF, -10)])
     found = to_float32(values, None)
     assert found.dtype == np.float32
@@ -83,14 +83,14 @@ def test_no_text_is_asked_for_where_the_value_decides():
 @pytest.mark.parametrize(
     "text", [b"1e-45", b"1.5e-45", b"2.5e-40", b"1.17549431e-38", b"3.5e38", b"-3.5e38", b"7e-46", b"1e-50"]
 )
-def test_the_smallest_and_the_largest_are_rounded_as_numpy_rounds_them(text):
+def test_smallest_and_largest_are_rounded_like_numpy(text):
     with np.errstate(over="ignore", under="ignore"):
         expected = np.float32(float(text))
     assert to_float32(np.array([float(text)]), lambda _: text).tolist() == [expected]
 
 
 LARGEST = float(np.finfo(np.float32).max)
-BEYOND = (LARGEST + 2.0**128) / 2  # half way to the number that would follow
+BEYOND = (LARGEST + 2.0**128) / 2  # half way to the next power of two
 
 
 @pytest.mark.parametrize(
@@ -108,8 +108,8 @@ def test_half_way_beyond_the_largest_is_infinity(text, nearest):
     [(3, -1, 1), (3, 0, 2), (3, 1, 2), (2**23 + 1, -1, 2**22), (2**23 + 1, 0, 2**22), (2**23 + 1, 1, 2**22 + 1)],
 )
 @pytest.mark.parametrize("sign", [1, -1])
-def test_below_the_smallest_normal_a_text_decides_too(halves, shift, units, sign):
-    """So many halves of the smallest float32, a little less and a little more: all the same float64."""
+def test_string_decides_below_the_smallest_normal(halves, shift, units, sign):
+    """Multiples of half of the smallest float32, slightly smaller and slightly larger: all have the same float64."""
     value = halves * 2.0**-150
     with localcontext(prec=300):
         text = str(sign * Decimal(value) * (1 + shift * Decimal(10) ** -25)).encode()
@@ -118,13 +118,13 @@ def test_below_the_smallest_normal_a_text_decides_too(halves, shift, units, sign
 
 
 def nearest_of(text):
-    """The nearest float32 by exact arithmetic; of two, the even one."""
+    """Return the nearest float32 by exact arithmetic; ties go to the even one."""
     exact, near = Fraction(text), np.float32(float(text))
     candidates = [near, np.nextafter(near, np.float32(np.inf)), np.nextafter(near, np.float32(-np.inf))]
     return min(candidates, key=lambda one: (abs(Fraction(float(one)) - exact), int(one.view(np.uint32)) & 1))
 
 
-def test_any_text_below_the_smallest_normal_is_rounded_exactly():
+def test_strings_below_the_smallest_normal_are_rounded_exactly():
     chance = random.Random(1)
     for _ in range(500):
         text = f"{chance.choice('+-')}{chance.randrange(1, 10**9)}e-{chance.randrange(46, 54)}"
@@ -132,7 +132,7 @@ def test_any_text_below_the_smallest_normal_is_rounded_exactly():
         assert found[0] == nearest_of(text), text
 
 
-def test_half_way_goes_to_the_even_one():
+def test_ties_round_to_even():
     for text, nearest in (
         (b"0x1.000003", 1 + 2.0**-22),
         (b"0x1.000001", 1.0),

@@ -1,4 +1,4 @@
-"""Numbers from text, by TensorFlow's grammar and rounding; what is expected here, TensorFlow 2.21 gave."""
+"""Numbers from strings, by TensorFlow's grammar and rounding, as observed in TensorFlow 2.21."""
 
 import math
 from fractions import Fraction
@@ -13,11 +13,11 @@ from mpqueue.errors import InvalidArgumentError
 
 thorough = settings(derandomize=True, deadline=None, max_examples=200)
 
-BATCH = 200  # long enough to be read at once
+BATCH = 200  # large enough to be read as a batch
 
 
 def decode(text, dtype):
-    """One field, read singly and among others; both must agree."""
+    """Read one field, alone and among others; both must agree."""
     required = [np.array([], dtype)]
     single = mpqueue.decode_csv(text, required, field_delim="|")[0]
     among = mpqueue.decode_csv([b"1", text] * BATCH, required, field_delim="|")[0][1::2]
@@ -55,7 +55,7 @@ def is_refused(text, dtype):
         ("0" * 5000 + "7", 7),
     ],
 )
-def test_an_int64_is_read(text, expected):
+def test_int64_is_read(text, expected):
     assert decode(text, "int64") == expected
 
 
@@ -86,12 +86,12 @@ def test_an_int64_is_read(text, expected):
         "0" * 100000 + "x",
     ],
 )
-def test_what_is_no_int64_is_refused(text):
+def test_invalid_int64_is_rejected(text):
     assert is_refused(text, "int64")
 
 
 @pytest.mark.parametrize(("text", "fits"), [("2147483647", True), ("-2147483648", True), ("2147483648", False)])
-def test_an_int32_has_its_own_limits(text, fits):
+def test_int32_limits(text, fits):
     assert decode(text, "int32") == int(text) if fits else is_refused(text, "int32")
 
 
@@ -129,7 +129,7 @@ def test_an_int32_has_its_own_limits(text, fits):
     ],
 )
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_a_float_is_read(text, expected, dtype):
+def test_float_is_read(text, expected, dtype):
     with np.errstate(over="ignore"):
         assert decode(text, dtype).tobytes() == np.array(expected, dtype).tobytes()
 
@@ -176,7 +176,7 @@ def test_nan_is_read(text):
         "٣",
     ],
 )
-def test_what_is_no_float_is_refused(text):
+def test_invalid_float_is_rejected(text):
     assert is_refused(text, "float32")
     assert is_refused(text, "float64")
 
@@ -202,14 +202,14 @@ def test_what_is_no_float_is_refused(text):
     ],
 )
 def test_float32_is_rounded_once(text, expected):
-    """Rounded by way of float64, the halves among these would go wrong."""
+    """Rounding through float64 would be wrong for the ties."""
     assert decode(text, "float32") == expected
 
 
 @thorough
 @given(st.floats(width=32, allow_nan=False, allow_infinity=False), st.integers(0, 120), st.booleans())
 @example(1.0, 24, True)
-def test_any_float32_and_any_half_is_rounded_to_the_nearest(value, digits, at_half):
+def test_float32_and_ties_are_rounded_to_nearest(value, digits, at_half):
     value = np.float32(value)
     neighbour = np.nextafter(value, np.float32(np.inf))
     if at_half and np.isfinite(neighbour):
@@ -229,7 +229,7 @@ def test_any_float32_and_any_half_is_rounded_to_the_nearest(value, digits, at_ha
     st.lists(st.floats(allow_nan=False), min_size=1, max_size=5),
     st.sampled_from(["{!r}", "{:.6f}", "{:.3e}", "{:.17g}"]),
 )
-def test_any_float64_is_read_as_python_reads_it(values, form):
+def test_any_float64_is_read_like_python(values, form):
     texts = [form.format(value) for value in values] * BATCH
     decoded = mpqueue.decode_csv(texts, [np.array([], np.float64)])[0]
     assert decoded.tolist() == [float(text) for text in texts]

@@ -1,4 +1,4 @@
-"""Reading a batch at once gives what reading its records one by one gives, values and errors."""
+"""Parsing a batch at once yields the same values and errors as parsing its records one by one."""
 
 from unittest import mock
 
@@ -40,7 +40,7 @@ def assert_the_same_one_by_one(records, features):
 
 @thorough
 @given(seeds)
-def test_a_batch_of_one_layout_is_read_the_same(seed):
+def test_batch_of_one_layout_is_parsed_equally(seed):
     examples = RandomExamples(seed)
     records = examples.batch(25, alike=True)
     assert not isinstance(assert_the_same_one_by_one(records, examples.features), str)
@@ -48,7 +48,7 @@ def test_a_batch_of_one_layout_is_read_the_same(seed):
 
 @thorough
 @given(seeds)
-def test_a_batch_of_many_layouts_is_read_the_same(seed):
+def test_batch_of_many_layouts_is_parsed_equally(seed):
     examples = RandomExamples(seed)
     records = examples.batch(25, order=True)
     assert not isinstance(assert_the_same_one_by_one(records, examples.features), str)
@@ -56,21 +56,21 @@ def test_a_batch_of_many_layouts_is_read_the_same(seed):
 
 @thorough
 @given(seeds)
-def test_a_batch_with_missing_features_is_read_the_same(seed):
+def test_batch_with_missing_features_is_parsed_equally(seed):
     examples = RandomExamples(seed)
     assert_the_same_one_by_one(examples.batch(25, missing=0.02, order=True), examples.features)
 
 
 @thorough
 @given(seeds)
-def test_a_batch_with_odd_records_is_read_the_same(seed):
+def test_batch_with_unusual_records_is_parsed_equally(seed):
     examples = RandomExamples(seed)
     assert_the_same_one_by_one(examples.batch(25, odd=0.03), examples.features)
 
 
 @thorough
 @given(seeds)
-def test_a_batch_of_one_order_is_read_the_same(seed):
+def test_batch_of_one_order_is_parsed_equally(seed):
     examples = RandomExamples(seed)
     records = examples.batch(25)
     assert not isinstance(assert_the_same_one_by_one(records, examples.features), str)
@@ -78,7 +78,7 @@ def test_a_batch_of_one_order_is_read_the_same(seed):
 
 @thorough
 @given(seeds, st.booleans(), st.data())
-def test_a_batch_with_a_flipped_bit_is_read_the_same(seed, alike, data):
+def test_batch_with_flipped_bit_is_parsed_equally(seed, alike, data):
     examples = RandomExamples(seed)
     records = examples.batch(22, alike=alike)
     place = data.draw(st.integers(0, len(records) - 1))
@@ -89,13 +89,13 @@ def test_a_batch_with_a_flipped_bit_is_read_the_same(seed, alike, data):
     assert_the_same_one_by_one(records, examples.features)
 
 
-def test_a_key_that_comes_twice_in_every_record_is_read_the_same():
+def test_duplicate_key_in_each_record_is_parsed_equally():
     records = [example(entry(b"x", int64_list(7**power)), entry(b"x", int64_list(power))) for power in range(22)]
     features = {"x": mpqueue.FixedLenFeature([], "int64")}
     assert assert_the_same_one_by_one(records, features)["x"][2] == np.arange(22).tobytes()
 
 
-def test_a_value_that_is_longer_than_its_entry_is_read_the_same():
+def test_value_longer_than_its_entry_is_parsed_equally():
     records = [example(entry(b"x", int64_list(7**power))) for power in range(22)]
     too_long = block(0x0A, b"x") + bytes([0x12, 3]) + b"\x1a\0"
     records[11] = example(block(0x0A, too_long))
@@ -103,13 +103,13 @@ def test_a_value_that_is_longer_than_its_entry_is_read_the_same():
 
 
 class TestWhichWay:
-    """Each way is taken where it should be, or the tests above would compare a way with itself."""
+    """The expected path is taken. Otherwise the tests above would compare a path with itself."""
 
     features = {"x": mpqueue.FixedLenFeature([], "int64"), "s": mpqueue.FixedLenFeature([], "string")}
 
     @pytest.fixture
     def rows_read(self, monkeypatch):
-        """The records that were read one by one."""
+        """Return the records that were parsed one by one."""
         seen = []
 
         def watched(record, *args, **options):
@@ -123,12 +123,12 @@ class TestWhichWay:
     def records(self, numbers, text=b"abc"):
         return [example_of(x=int64_list(number), s=bytes_list(text)) for number in numbers]
 
-    def test_records_of_one_layout_are_not_read_singly(self, rows_read, monkeypatch):
+    def test_records_of_one_layout_are_not_parsed_singly(self, rows_read, monkeypatch):
         monkeypatch.setattr(reading, "read_batch", None)
         assert mpqueue.parse_example(self.records(range(100)), self.features)["x"].tolist() == list(range(100))
         assert rows_read == []
 
-    def test_records_of_many_layouts_are_not_read_singly(self, rows_read):
+    def test_records_of_many_layouts_are_not_parsed_singly(self, rows_read):
         numbers = [7**power for power in range(22)]
         assert mpqueue.parse_example(self.records(numbers), self.features)["x"].tolist() == numbers
         assert rows_read == []
@@ -139,29 +139,29 @@ class TestWhichWay:
         assert mpqueue.parse_example(self.records(numbers), self.features)["x"].tolist() == numbers
         assert rows_read == []
 
-    def test_a_record_of_another_order_is_not_read_singly(self, rows_read):
+    def test_record_of_different_order_is_not_parsed_singly(self, rows_read):
         other = example(entry(b"x", int64_list(7)), entry(b"s", bytes_list(b"other")))
         batch = [*self.records(range(1000, 1030)), other]
         assert mpqueue.parse_example(batch, self.features)["x"].tolist() == [*range(1000, 1030), 7]
         assert rows_read == []
 
-    def test_only_the_odd_record_is_read_singly(self, rows_read):
+    def test_only_the_unusual_record_is_parsed_singly(self, rows_read):
         odd = b"\x10\x05" + self.records([1000])[0]
         result = mpqueue.parse_example([*self.records(range(300)), odd], self.features)
         assert result["x"].tolist() == [*range(300), 1000]
         assert rows_read == [odd]
 
-    def test_a_few_records_are_read_singly(self, rows_read):
+    def test_few_records_are_parsed_singly(self, rows_read):
         mpqueue.parse_example(self.records(range(3)), self.features)
         assert len(rows_read) == 3
 
-    def test_big_records_are_read_singly_so_that_they_are_copied_once(self, rows_read):
+    def test_big_records_are_parsed_singly_to_be_copied_once(self, rows_read):
         records = self.records(range(30), text=b"x" * 40_000)
         assert mpqueue.parse_example(records, self.features)["s"].tolist() == [b"x" * 40_000] * 30
         assert len(rows_read) == 30
 
 
-def test_layouts_of_many_lengths_are_remembered_up_to_a_bound():
+def test_number_of_cached_layouts_is_bounded():
     features = {"s": mpqueue.FixedLenFeature([], "string")}
     for length in range(60):
         result = mpqueue.parse_example([example_of(s=bytes_list(b"x" * length))] * 20, features)

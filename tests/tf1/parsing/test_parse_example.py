@@ -1,4 +1,4 @@
-"""What `parse_example` and its kin promise, beyond the golden cases."""
+"""`parse_example` and related functions, beyond the golden cases."""
 
 import pickle
 from types import SimpleNamespace
@@ -10,7 +10,7 @@ from helpers.encoding import bytes_list, entry, example, example_of, float_list,
 import mpqueue
 from mpqueue.errors import InvalidArgumentError
 
-A_FEW, MANY = 3, 40  # read one by one, and at once
+A_FEW, MANY = 3, 40  # parsed one by one, and at once
 
 
 def one(dtype="int64", **options):
@@ -30,7 +30,7 @@ def test_results_are_writable_and_own_their_memory(count, feature, dtype):
 
 
 @pytest.mark.parametrize("count", [A_FEW, MANY])
-def test_a_default_is_not_shared_with_the_result(count):
+def test_default_is_not_shared_with_the_result(count):
     default = np.array([1, 2])
     features = {"x": mpqueue.FixedLenFeature([2], "int64", default)}
     mpqueue.parse_example([example()] * count, features)["x"][:] = 0
@@ -39,8 +39,8 @@ def test_a_default_is_not_shared_with_the_result(count):
     assert mpqueue.parse_example([example()] * count, features)["x"].tolist() == [[1, 2]] * count
 
 
-def test_features_changed_between_calls_count():
-    """What is prepared for a dict of features is not used for another one that replaced it."""
+def test_features_changed_between_calls_take_effect():
+    """The plan of a dict of features must not be used for a different dict at the same address."""
     record = example_of(x=int64_list(1), y=int64_list(2))
     features = {"x": one()}
     assert mpqueue.parse_single_example(record, features) == {"x": 1}
@@ -50,14 +50,14 @@ def test_features_changed_between_calls_count():
     assert mpqueue.parse_single_example(example_of(y=int64_list(2)), features) == {"x": 5, "y": 2}
 
 
-def test_a_default_that_equals_another_of_another_type_is_not_mistaken_for_it():
-    """1, 1.0 and True are equal in Python, and not all of them may be the default of an int64."""
+def test_equal_defaults_of_different_types_are_distinguished():
+    """1, 1.0 and True are equal in Python, but not all of them are valid defaults of an int64."""
     assert mpqueue.parse_single_example(b"", {"x": one(default_value=1)}) == {"x": 1}
     with pytest.raises(TypeError, match=r"1\.0"):
         mpqueue.parse_single_example(b"", {"x": one(default_value=1.0)})
 
 
-def test_a_shape_list_changed_between_calls_counts():
+def test_shape_list_changed_between_calls_takes_effect():
     shape = [1]
     feature = mpqueue.FixedLenFeature(shape, "int64")
     assert mpqueue.parse_single_example(example_of(x=int64_list(4)), {"x": feature})["x"].shape == (1,)
@@ -66,17 +66,17 @@ def test_a_shape_list_changed_between_calls_counts():
 
 
 @pytest.mark.parametrize("dtype", ["int64", np.int64, np.dtype("int64"), int, SimpleNamespace(as_numpy_dtype=np.int64)])
-def test_dtypes_may_be_spelled_in_any_way(dtype):
+def test_dtypes_in_all_spellings(dtype):
     assert mpqueue.parse_single_example(example_of(x=int64_list(4)), {"x": one(dtype)}) == {"x": 4}
 
 
 @pytest.mark.parametrize("dtype", ["string", bytes, str, object, np.str_, SimpleNamespace(as_numpy_dtype=object)])
-def test_text_may_be_spelled_in_any_way(dtype):
+def test_string_dtype_in_all_spellings(dtype):
     assert mpqueue.parse_single_example(example_of(x=bytes_list(b"t")), {"x": one(dtype)}) == {"x": b"t"}
 
 
 @pytest.mark.parametrize("shape", [1, [1], (1,), np.array([1]), [SimpleNamespace(value=1)]])
-def test_shapes_may_be_spelled_in_any_way(shape):
+def test_shapes_in_all_spellings(shape):
     feature = mpqueue.FixedLenFeature(shape, "int64")
     assert mpqueue.parse_single_example(example_of(x=int64_list(4)), {"x": feature})["x"].shape == (1,)
 
@@ -87,13 +87,13 @@ def test_scalars_are_numpy_scalars_and_bytes():
     assert (type(result["i"]), type(result["f"]), type(result["s"])) == (np.int64, np.float32, bytes)
 
 
-def test_keys_are_given_back_as_they_came():
+def test_keys_are_returned_unchanged():
     record = example_of(a=int64_list(1), é=int64_list(2))
     assert mpqueue.parse_single_example(record, {b"a": one(), "é": one()}) == {b"a": 1, "é": 2}
 
 
 @pytest.mark.parametrize("count", [A_FEW, MANY])
-def test_keys_of_any_length_are_told_apart(count):
+def test_keys_of_any_length_are_distinguished(count):
     keys = [
         "",
         "a",
@@ -115,30 +115,30 @@ def test_keys_of_any_length_are_told_apart(count):
     }
 
 
-def test_strings_may_be_text():
+def test_records_can_be_str():
     record = example_of(x=bytes_list(b"plain")).decode()
     assert mpqueue.parse_single_example(record, {"x": one("string")}) == {"x": b"plain"}
 
 
 @pytest.mark.parametrize("kind", [list, tuple, np.array, lambda records: np.array(records, dtype=object)])
-def test_a_batch_may_be_any_sequence_of_strings(kind):
+def test_batch_can_be_any_sequence_of_strings(kind):
     records = [example_of(x=int64_list(number)) for number in (1, 2, 3)]
     assert mpqueue.parse_example(kind(records), {"x": one()})["x"].tolist() == [1, 2, 3]
 
 
 @pytest.mark.parametrize("wrong", [[1, 2], np.array([1.5]), [None], 7, {"a": b"b"}])
-def test_what_is_no_string_is_a_type_error(wrong):
+def test_input_that_is_not_a_string_raises_type_error(wrong):
     with pytest.raises(TypeError, match="serialized must be bytes or str"):
         mpqueue.parse_example(wrong, {"x": one()})
 
 
-def test_a_table_of_strings_is_refused():
+def test_matrix_of_strings_is_rejected():
     with pytest.raises(ValueError, match=r"shape \[1, 2\]"):
         mpqueue.parse_example([[b"", b""]], {"x": one(default_value=0)})
 
 
 @pytest.mark.parametrize("count", [A_FEW, MANY])
-def test_the_first_bad_record_is_named(count):
+def test_error_names_the_first_invalid_record(count):
     good, missing, wrong = example_of(x=int64_list(1)), example(), example_of(x=float_list(1))
     batch = [good] * (count - 2) + [wrong, missing]
     names = [f"file{number}" for number in range(count)]
@@ -148,21 +148,21 @@ def test_the_first_bad_record_is_named(count):
 
 
 @pytest.mark.parametrize("count", [A_FEW, MANY])
-def test_a_missing_feature_before_a_broken_record_is_named_first(count):
+def test_missing_feature_before_invalid_record_is_named_first(count):
     good, missing, broken = example_of(x=int64_list(1)), example(), b"\xff"
     with pytest.raises(InvalidArgumentError, match=f"record {count - 2}: feature 'x' is missing"):
         mpqueue.parse_example([good] * (count - 2) + [missing, broken], {"x": one()})
 
 
-def test_the_name_of_a_single_record_is_told():
-    """TensorFlow takes it and does not tell it."""
+def test_error_contains_name_of_single_record():
+    """TensorFlow accepts the name and does not use it."""
     with pytest.raises(InvalidArgumentError, match=r"the record \(clip\): feature 'x' is missing"):
         mpqueue.parse_single_example(example(), {"x": one()}, example_names="clip")
 
 
 @pytest.mark.parametrize("count", [A_FEW, MANY])
-def test_more_unpacked_floats_than_the_shape_holds_are_an_error(count):
-    """They write beyond the end of TensorFlow's memory."""
+def test_more_floats_than_the_shape_raise_an_error(count):
+    """In TensorFlow they are written beyond the end of its memory."""
     records = [example_of(x=float_list(1, 2, 3, packed=False))] * count
     with pytest.raises(
         InvalidArgumentError, match=r"record 0: feature 'x' must have 2 values for its shape \[2\], got 3"
@@ -170,13 +170,13 @@ def test_more_unpacked_floats_than_the_shape_holds_are_an_error(count):
         mpqueue.parse_example(records, {"x": mpqueue.FixedLenFeature([2], "float32")})
 
 
-def test_errors_survive_the_way_to_another_process():
+def test_errors_can_be_pickled():
     with pytest.raises(InvalidArgumentError) as caught:
         mpqueue.parse_single_example(b"\xff", {"x": one()})
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
 
-def test_no_names_at_all_are_as_good_as_none():
+def test_empty_example_names_are_like_none():
     assert mpqueue.parse_example([example()], {"x": one(default_value=3)}, example_names=[])["x"].tolist() == [3]
 
 
@@ -189,7 +189,7 @@ def test_sequences_of_different_lengths_are_padded(count):
 
 
 @pytest.mark.parametrize("count", [A_FEW, MANY])
-def test_sparse_rows_stay_with_their_records(count):
+def test_sparse_rows_belong_to_their_records(count):
     records = [example_of(x=int64_list(*range(number % 3))) for number in range(count)]
     result = mpqueue.parse_example(records, {"x": mpqueue.VarLenFeature("int64")})["x"]
     expected = [(number, place, place) for number in range(count) for place in range(number % 3)]
@@ -200,7 +200,7 @@ def test_sparse_rows_stay_with_their_records(count):
 
 
 @pytest.mark.parametrize("count", [0, A_FEW, MANY])
-def test_a_shape_may_hold_nothing(count):
+def test_shape_can_have_zero_elements(count):
     features = {"x": mpqueue.FixedLenFeature([2, 0], "int64"), "y": mpqueue.FixedLenFeature([1], "string")}
     record = example_of(x=int64_list(), y=bytes_list(b"a"))
     result = mpqueue.parse_example([record] * count, features)
@@ -209,7 +209,7 @@ def test_a_shape_may_hold_nothing(count):
     assert mpqueue.parse_single_example(record, features)["x"].shape == (2, 0)
 
 
-def test_signalling_nans_keep_their_bits():
+def test_signaling_nans_keep_their_bits():
     bits = b"\x01\x00\xa0\x7f"
     record = example_of(x=b"\x12\x06\x0a\x04" + bits)
     for result in (
@@ -221,7 +221,7 @@ def test_signalling_nans_keep_their_bits():
 
 
 class TestFeaturesThatCannotBe:
-    """Told before any record is looked at."""
+    """Reported before any record is parsed."""
 
     @pytest.mark.parametrize(
         ("feature", "error", "message"),
@@ -246,13 +246,13 @@ class TestFeaturesThatCannotBe:
             (None, ValueError, "must be a VarLenFeature"),
         ],
     )
-    def test_a_feature_that_cannot_be_is_refused(self, feature, error, message):
+    def test_invalid_feature_is_rejected(self, feature, error, message):
         for parse in (mpqueue.parse_single_example, lambda record, features: mpqueue.parse_example([record], features)):
             with pytest.raises(error, match=message):
                 parse(b"\xff", {"x": feature})
 
     @pytest.mark.parametrize("features", [{}, None, []])
-    def test_nothing_to_read_is_refused(self, features):
+    def test_empty_features_are_rejected(self, features):
         with pytest.raises(ValueError, match="features must not be empty"):
             mpqueue.parse_example([b""], features)
 
@@ -268,5 +268,5 @@ class TestFeaturesThatCannotBe:
             ("string", "é", "é".encode()),
         ],
     )
-    def test_defaults_are_converted_as_tensorflow_does(self, dtype, default, expected):
+    def test_defaults_are_converted_as_in_tensorflow(self, dtype, default, expected):
         assert mpqueue.parse_single_example(b"", {"x": one(dtype, default_value=default)}) == {"x": expected}

@@ -1,4 +1,4 @@
-"""The wire format alone: numbers at their bounds, the fast ways against the slow ones, and what an error tells."""
+"""The wire format: numbers at their limits, fast paths against slow paths, and error messages."""
 
 import random
 import struct
@@ -40,7 +40,7 @@ def field(tag, content):
 
 
 def example(**lists):
-    """An Example with these features, each the bytes of a Feature."""
+    """Return an Example with these features, each given as the bytes of a Feature."""
     return field(
         0x0A, b"".join(field(0x0A, field(0x0A, key.encode()) + field(0x12, one)) for key, one in lists.items())
     )
@@ -51,7 +51,7 @@ def ints(*values, tag=INT64_LIST):
 
 
 def told(function, *arguments):
-    """What a function returns, or the text of its error."""
+    """Return the result of a function, or the message of its error."""
     try:
         return function(*arguments)
     except Malformed as error:
@@ -60,7 +60,7 @@ def told(function, *arguments):
 
 @pytest.mark.parametrize(("value", "written"), NUMBERS)
 @pytest.mark.parametrize("around", [(b"", b""), (b"\xff\xff", b"\xff\xff\xff"), (b"\x01", b"\x01")])
-def test_a_number_is_read_wherever_it_stands(value, written, around):
+def test_number_is_read_at_any_position(value, written, around):
     before, after = around
     data = before + written + after
     assert varint(data, len(before), len(data)) == (value, len(before) + len(written))
@@ -69,31 +69,31 @@ def test_a_number_is_read_wherever_it_stands(value, written, around):
 
 
 @pytest.mark.parametrize("written", [b"\x85\x00", b"\x85\x80\x00", b"\x85\x80\x80\x00"])
-def test_a_number_may_be_longer_than_it_needs_to_be(written):
+def test_number_may_be_longer_than_necessary(written):
     assert varint(written, 0, len(written)) == (5, len(written))
     assert varint(written + b"\x01\x01", 0, len(written) + 2) == (5, len(written))
 
 
 @pytest.mark.parametrize("written", [written for _, written in NUMBERS])
-def test_a_number_that_is_cut_is_refused_though_there_are_more_bytes(written):
+def test_truncated_number_is_rejected_within_more_bytes(written):
     for end in range(1, len(written) + 1):
         assert told(varint, b"\x01" + written + b"\x01" * 3, 1, end) == "ends within a number at byte 1"
 
 
-def test_a_number_has_ten_bytes_at_most():
+def test_number_has_at_most_ten_bytes():
     assert varint(b"\xff" * 9 + b"\x7f", 0, 10) == ((1 << 70) - 1, 10)
     assert told(varint, b"\x00" + b"\x80" * 10 + b"\x01", 1, 12) == "has a number of more than 10 bytes at byte 1"
 
 
 @pytest.mark.parametrize("value", [0, 1, -1, (1 << 63) - 1, -(1 << 63)])
-def test_an_int64_comes_back_from_its_bits(value):
+def test_int64_round_trips(value):
     assert to_int64(value & ((1 << 64) - 1)) == value
     assert to_int64(value + (3 << 64)) == value
     assert varint(to_varint(value), 0, 10 if value < 0 else len(to_varint(value)))[0] == value & ((1 << 64) - 1)
     assert len(to_varint(-1)) == 10
 
 
-def test_entries_are_found_in_the_order_of_the_record():
+def test_entries_are_found_in_record_order():
     record = (
         example(a=ints(1), b=field(BYTES_LIST, b"x" * 200), long_key_of_a_feature=b"") + b"\x10\x07" + example(c=b"")
     )
@@ -104,7 +104,7 @@ def test_entries_are_found_in_the_order_of_the_record():
     assert entries(b"") == []
 
 
-def test_an_entry_of_two_values_has_an_empty_key_and_the_second():
+def test_entry_of_two_values_has_empty_key_and_the_second_value():
     assert entries(b"\x0a\x07\x0a\x05\x12\x00\x12\x01a") == [(b"", 8, 9)]
 
 
@@ -114,8 +114,8 @@ def entry(key, value):
 
 @pytest.mark.parametrize("around", [b"\x00", b"\x0a", b"\x12", b"\xff"])
 @pytest.mark.parametrize(("key", "value"), [(0, 0), (1, 0), (0, 1), (3, 20), (20, 3), (100, 23), (0, 123), (123, 0)])
-def test_an_entry_of_the_usual_form_is_read_the_fast_way(key, value, around):
-    """Or a record takes twice as long."""
+def test_common_entry_takes_the_fast_path(key, value, around):
+    """Otherwise a record takes twice as long."""
     one = entry(b"k" * key, b"v" * value)
     data = around * 7 + one + around * 7
     stop = 7 + len(one)
@@ -135,19 +135,19 @@ def test_an_entry_of_the_usual_form_is_read_the_fast_way(key, value, around):
         b"\x0a\x05\x0a\x00\x12\x00\x00",
         b"\x0a\x04\x0a\x7f\x12\x00",
         b"\x0a\x7f\x0a\x00\x12\x00",
-        b"\x0a\x80\x0a" + bytes([62]) + b"k" * 62 + b"\x12" + bytes([62]) + b"v" * 62,  # 0x80 goes on
+        b"\x0a\x80\x0a" + bytes([62]) + b"k" * 62 + b"\x12" + bytes([62]) + b"v" * 62,  # 0x80 continues
         b"\x0a\x90\x0a" + bytes([70]) + b"k" * 70 + b"\x12" + bytes([70]) + b"v" * 70,
         entry(b"k" * 60, b"v" * 70),
     ],
 )
-def test_an_entry_of_another_form_is_left_to_the_slow_way(one):
+def test_uncommon_entry_takes_the_slow_path(one):
     assert wire._usual_entry(one, 0, len(one)) is None
     assert wire._usual_entry(one + bytes(200), 0, len(one)) is None
 
 
 @pytest.mark.parametrize("around", [b"\x00", b"\x0a", b"\xff"])
 @pytest.mark.parametrize("count", [0, 1, 50, 124, 125])
-def test_a_list_of_one_short_field_is_read_the_fast_way(count, around):
+def test_list_of_one_short_field_takes_the_fast_path(count, around):
     one = field(INT64_LIST, field(0x0A, b"\x05" * count))
     assert wire._usual_run(around * 5 + one + around * 5, 5, 5 + len(one)) == 9
     assert wire._usual_run(one, 0, len(one)) == 4
@@ -165,7 +165,7 @@ def test_a_list_of_one_short_field_is_read_the_fast_way(count, around):
         b"\x1a\x80\x0a\x7e" + b"\x05" * 126,
     ],
 )
-def test_another_list_is_left_to_the_slow_way(one):
+def test_other_list_takes_the_slow_path(one):
     for before in (b"", b"\x0a\x0a\x0a"):
         assert wire._usual_run(before + one, len(before), len(before + one)) == 0
 
@@ -174,14 +174,14 @@ SKIPPED = [b"\x10\x85\x01", b"\x11" + b"a" * 8, b"\x15" + b"a" * 4, b"\x12\x03ab
 
 
 @pytest.mark.parametrize("other", SKIPPED)
-def test_a_field_that_no_example_has_is_skipped(other):
+def test_unknown_field_is_skipped(other):
     record = example(a=ints(1))
     for whole in (other + record, record + other, other * 2 + record):
         assert [key for key, _, _ in entries(whole)] == [b"a"]
 
 
 @pytest.mark.parametrize("length", [1 << 31, (1 << 31) + 5, (1 << 32) - 1])
-def test_a_negative_length_is_none(length):
+def test_negative_length_is_rejected(length):
     record = b"\x12" + to_varint(length) + example(a=ints(1))
     assert [key for key, _, _ in entries(record)] == [b"a"]
     assert entries(b"\x12" + to_varint((1 << 31) - 1) + example(a=ints(1))) == []
@@ -203,12 +203,12 @@ def test_a_negative_length_is_none(length):
         (b"\x0a\x08\x0a\x06\x0a\x00\x12\x00\x12\x00", "has an entry with more than a key and a value at byte 8"),
     ],
 )
-def test_a_record_that_is_refused_is_told_where(record, reason):
+def test_error_contains_position_in_record(record, reason):
     assert told(entries, record) == reason
 
 
 def read(kind, content):
-    """The values of a Feature of this kind among other bytes, or the text of the error."""
+    """Return the values of a Feature of this kind among other bytes, or the message of the error."""
     data = b"\x0a\x0a" + content + b"\x0a\x01\x02\x03\x04\x05"
     read_kind = {BYTES_LIST: read_bytes, FLOAT_LIST: read_floats, INT64_LIST: read_ints}[kind]
     return told(read_kind, data, 2, 2 + len(content))
@@ -216,14 +216,14 @@ def read(kind, content):
 
 @pytest.mark.parametrize("count", [0, 1, 2, 99, 100, 101, 127, 128, 300])
 @pytest.mark.parametrize("values", [[5], [127, 128], [-1, 1 << 40, 0], [1 << 62, -(1 << 63)]])
-def test_integers_are_read_packed_and_singly(count, values):
+def test_integers_are_read_packed_and_unpacked(count, values):
     values = (values * count)[:count]
     assert read(INT64_LIST, ints(*values)) == values
     assert read(INT64_LIST, field(INT64_LIST, b"".join(b"\x08" + to_varint(value) for value in values))) == values
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 30, 31, 32, 100])
-def test_floats_are_read_packed_and_singly_as_memory(count):
+def test_floats_are_read_packed_and_unpacked_as_memory(count):
     memory = struct.pack(f"<{count}f", *range(count))
     assert read(FLOAT_LIST, field(FLOAT_LIST, field(0x0A, memory))) == memory
     singly = b"".join(b"\x0d" + memory[place : place + 4] for place in range(0, len(memory), 4))
@@ -232,7 +232,7 @@ def test_floats_are_read_packed_and_singly_as_memory(count):
 
 @pytest.mark.parametrize("rest", [1, 2, 3])
 @pytest.mark.parametrize("count", [0, 1, 40])
-def test_bytes_after_the_last_whole_float_are_ignored(count, rest):
+def test_bytes_after_the_last_complete_float_are_ignored(count, rest):
     memory = bytes(range(4 * count)) + b"x" * rest
     assert read(FLOAT_LIST, field(FLOAT_LIST, field(0x0A, memory))) == memory[: 4 * count]
 
@@ -240,7 +240,7 @@ def test_bytes_after_the_last_whole_float_are_ignored(count, rest):
 @pytest.mark.parametrize(
     "values", [[], [b""], [b"a"], [b"a", b"", b"bc"], [b"x" * 124], [b"x" * 125], [b"y" * 500, b"z"]]
 )
-def test_texts_are_read(values):
+def test_strings_are_read(values):
     assert read(BYTES_LIST, field(BYTES_LIST, b"".join(field(0x0A, value) for value in values))) == values
 
 
@@ -261,7 +261,7 @@ def test_texts_are_read(values):
         (BYTES_LIST, b"\x0a\x02\x12\x00", "has byte 0x12 at byte 4, expected the tag of the next value of a list"),
     ],
 )  # fmt: skip
-def test_a_list_that_is_refused_is_told_where(kind, content, reason):
+def test_error_contains_position_in_list(kind, content, reason):
     assert read(kind, content) == reason
 
 
@@ -282,15 +282,15 @@ def test_a_list_that_is_refused_is_told_where(kind, content, reason):
         (b"\x1a\x05\x0a\x01\x05\x0a\x00", None),
     ],
 )
-def test_a_run_is_all_that_its_feature_holds(content, expected):
+def test_run_is_the_whole_contents_of_its_feature(content, expected):
     data = b"\x0a\x0a\x0a" + content + b"\x05"
     found = run_of(data, 3, 3 + len(content), INT64_LIST)
     assert found == (expected and (expected[0] + 3, expected[1] + 3))
-    assert told(run_of, data, 3, 3, INT64_LIST) == "ends within a number at byte 4"  # an empty one
+    assert told(run_of, data, 3, 3, INT64_LIST) == "ends within a number at byte 4"  # an empty run
 
 
 def odd_records():
-    """Records of one short and one long feature with any one byte changed, cut anywhere, or with several changes."""
+    """Return records of a short and a long feature with one changed byte, truncated at any point, or several changes."""
     chance, base = random.Random(1), example(x=ints(5, 300)) + b"\x10\x01" + example(y=field(BYTES_LIST, b"\x0a\x01a"))
     yield from (base[:end] for end in range(len(base)))
     for place in range(len(base)):
@@ -306,7 +306,7 @@ def odd_records():
 
 
 def everything_in(record):
-    """What each entry of a record is as each kind, or the text of the error."""
+    """Return each entry of a record as each kind, or the message of the error."""
     found = told(entries, record)
     if isinstance(found, str):
         return found
@@ -317,7 +317,7 @@ def everything_in(record):
     ]
 
 
-def test_the_fast_ways_read_what_the_slow_ways_read(monkeypatch):
+def test_fast_paths_equal_slow_paths(monkeypatch):
     records = list(odd_records())
     fast = [everything_in(record) for record in records]
     assert sum(isinstance(found, list) for found in fast) > 2000

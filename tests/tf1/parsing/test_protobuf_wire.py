@@ -1,4 +1,4 @@
-"""Malformed and odd Examples are read as TensorFlow 2.21 read them: each expectation is what it gave."""
+"""Malformed and unusual Examples, with results observed in TensorFlow 2.21."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ FEATURES = {
 }
 REFUSED = None
 
-# What is odd, the record, how feature "x" is read, what a batch gives, what a single record gives.
+# Description, record, how feature "x" is parsed, result in a batch, result of a single record.
 CASES = [
     ("a list of texts", b"\n\x0f\n\r\n\x01x\x12\x08\n\x06\n\x01a\n\x01b", "strings", [b"a", b"b"], [b"a", b"b"]),
     ("after a packed run the list is over", b"\n\x0e\n\x0c\n\x01x\x12\x07\x1a\x05\n\x01\x05\x08\x06", "ints", [5], [5]),
@@ -140,7 +140,7 @@ def values(result):
 
 
 @pytest.mark.parametrize(("record", "how", "expected"), [case[1:4] for case in CASES], ids=[case[0] for case in CASES])
-def test_a_batch_is_read_as_tensorflow_reads_it(record, how, expected):
+def test_batch_is_parsed_as_in_tensorflow(record, how, expected):
     features = {"x": FEATURES[how]}
     if expected is REFUSED:
         with pytest.raises(mpqueue.errors.InvalidArgumentError, match="record 0"):
@@ -152,7 +152,7 @@ def test_a_batch_is_read_as_tensorflow_reads_it(record, how, expected):
 @pytest.mark.parametrize(
     ("record", "how", "expected"), [(*case[1:3], case[4]) for case in CASES], ids=[case[0] for case in CASES]
 )
-def test_a_single_record_is_read_as_tensorflow_reads_it(record, how, expected):
+def test_single_record_is_parsed_as_in_tensorflow(record, how, expected):
     features = {"x": FEATURES[how]}
     if expected is REFUSED:
         with pytest.raises(mpqueue.errors.InvalidArgumentError, match="the record"):
@@ -166,8 +166,8 @@ def test_a_single_record_is_read_as_tensorflow_reads_it(record, how, expected):
     [(case[1], case[3]) for case in CASES if case[2] == "ints"],
     ids=[case[0] for case in CASES if case[2] == "ints"],
 )
-def test_an_odd_record_among_regular_ones_is_read_the_same(record, expected):
-    """In a batch that is long enough to be read at once."""
+def test_unusual_record_among_regular_ones_is_parsed_equally(record, expected):
+    """In a batch that is large enough to be parsed at once."""
     regular = b"\n\x0c\n\n\n\x01x\x12\x05\x1a\x03\n\x01\x03"  # x: [3]
     batch = [regular] * 20 + [record] + [regular] * 20
     features = {"x": FEATURES["ints"]}

@@ -1,4 +1,4 @@
-"""What `decode_raw` promises, beyond the golden cases."""
+"""`decode_raw` beyond the golden cases."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from mpqueue.errors import InvalidArgumentError
 @pytest.mark.parametrize(
     "name", ["float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16"]
 )
-def test_numbers_come_back_from_their_memory(name, little_endian):
+def test_numbers_round_trip_through_bytes(name, little_endian):
     numbers = np.arange(-3, 9).astype(name).reshape(3, 4)
     order = numbers.dtype.newbyteorder("<" if little_endian else ">")
     decoded = mpqueue.decode_raw([row.astype(order).tobytes() for row in numbers], name, little_endian)
@@ -20,7 +20,7 @@ def test_numbers_come_back_from_their_memory(name, little_endian):
 
 
 @pytest.mark.parametrize("name", ["complex64", "complex128"])
-def test_of_a_complex_number_each_half_is_turned(name):
+def test_byte_order_applies_to_each_half_of_a_complex_number(name):
     numbers = np.array([1 + 2j, -0.5j], name)
     assert (
         mpqueue.decode_raw(numbers.astype(numbers.dtype.newbyteorder(">")).tobytes(), name, False).tolist()
@@ -28,80 +28,80 @@ def test_of_a_complex_number_each_half_is_turned(name):
     )
 
 
-def test_any_byte_but_zero_is_true():
+def test_any_nonzero_byte_is_true():
     assert mpqueue.decode_raw(b"\x00\x01\x02\xff", "bool").tolist() == [False, True, True, True]
 
 
-def test_bfloat16_by_its_name_is_float32_of_the_same_values():
+def test_bfloat16_by_name_is_float32_with_equal_values():
     decoded = mpqueue.decode_raw(b"\x80\x3f\x00\xc0", "bfloat16")
     assert decoded.dtype == np.float32
     assert decoded.tolist() == [1.0, -2.0]
 
 
-def test_bfloat16_as_a_dtype_of_another_package_is_that_dtype():
+def test_bfloat16_dtype_of_other_package_is_returned():
     bfloat16 = pytest.importorskip("ml_dtypes").bfloat16
     decoded = mpqueue.decode_raw(b"\x3f\x80\xc0\x00", bfloat16, little_endian=False)
     assert decoded.dtype == bfloat16
     assert decoded.astype(float).tolist() == [1.0, -2.0]
 
 
-def test_the_result_is_writable_and_owns_its_memory():
+def test_result_is_writable_and_owns_its_memory():
     text = b"abcd"
     decoded = mpqueue.decode_raw(text, "uint8")
     decoded[0] = 0
     assert text == b"abcd"
 
 
-def test_the_record_of_another_length_is_named():
+def test_record_of_different_length_is_named():
     with pytest.raises(InvalidArgumentError, match="record 2 has 3 bytes, record 0 has 2"):
         mpqueue.decode_raw([b"ab", b"ab", b"abc"], "uint8")
 
 
-def test_a_length_that_is_no_multiple_is_told():
+def test_length_that_is_not_a_multiple_is_reported():
     with pytest.raises(InvalidArgumentError, match="must be a multiple of the item size 2, got 3"):
         mpqueue.decode_raw(b"abc", "int16")
 
 
 @pytest.mark.parametrize("fixed_length", [0, -2])
-def test_a_fixed_length_that_is_not_positive_is_an_invalid_argument(fixed_length):
+def test_nonpositive_fixed_length_is_an_invalid_argument(fixed_length):
     with pytest.raises(InvalidArgumentError, match=f"fixed_length is {fixed_length}"):
         mpqueue.decode_raw(b"abcd", "int16", fixed_length=fixed_length)
 
 
-def test_a_fixed_length_that_is_no_multiple_of_the_item_is_a_value_error():
+def test_fixed_length_that_is_not_a_multiple_raises_value_error():
     with pytest.raises(ValueError, match="fixed_length is 3") as caught:
         mpqueue.decode_raw(b"abcd", "int16", fixed_length=3)
-    assert not isinstance(caught.value, InvalidArgumentError)  # TensorFlow refuses it while the graph is built
+    assert not isinstance(caught.value, InvalidArgumentError)  # TensorFlow rejects it while the graph is built
 
 
-def test_float16_has_a_fixed_length_too():
+def test_float16_supports_fixed_length():
     """TensorFlow has no kernel for it."""
     assert mpqueue.decode_raw([b"\x00\x3c"], "float16", fixed_length=4).tolist() == [[1.0, 0.0]]
 
 
 @pytest.mark.parametrize("name", ["bool", "complex64"])
-def test_some_types_have_no_fixed_length(name):
+def test_some_types_do_not_support_fixed_length(name):
     with pytest.raises(TypeError, match="fixed_length"):
         mpqueue.decode_raw(b"abcdefgh", name, fixed_length=8)
 
 
-def test_zeros_that_fill_up_are_turned_with_the_rest():
+def test_padding_is_swapped_with_the_rest():
     assert mpqueue.decode_raw([b"\x01\x02\x03"], "uint16", little_endian=False, fixed_length=4).tolist() == [
         [0x0102, 0x0300]
     ]
 
 
 @pytest.mark.parametrize("out_type", ["uint32", "string", None, "nonsense", "datetime64"])
-def test_other_types_are_refused(out_type):
+def test_other_types_are_rejected(out_type):
     with pytest.raises(TypeError):
         mpqueue.decode_raw(b"abcd", out_type)
 
 
-def test_what_is_no_string_is_refused():
+def test_input_that_is_not_a_string_is_rejected():
     with pytest.raises(TypeError, match="bytes must be bytes or str"):
         mpqueue.decode_raw([1, 2], "uint8")
 
 
-def test_parts_of_unequal_lengths_are_refused():
+def test_nested_lists_of_unequal_lengths_are_rejected():
     with pytest.raises(ValueError, match="unequal lengths"):
         mpqueue.decode_raw([[b"a"], [b"b", b"c"]], "uint8")

@@ -1,4 +1,4 @@
-"""`mpqueue.files.TFRecord` parses the records that this API writes, and gives the values of `parse_single_example`."""
+"""`mpqueue.files.TFRecord` parses records written by this API like `parse_single_example`."""
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ def plain(sample):
 
 
 @pytest.mark.parametrize("compression", ["", "GZIP", "ZLIB"])
-def test_records_that_the_writer_wrote_are_parsed_alike(tmp_path, compression):
+def test_written_records_are_parsed_equally(tmp_path, compression):
     path = str(tmp_path / "a.tfrecord")
     written = [example(number) for number in range(50)]
     with python_io.TFRecordWriter(path, compression) as writer:

@@ -1,4 +1,4 @@
-"""What `parse_single_sequence_example` promises; what is expected here, TensorFlow 2.21 gave."""
+"""`parse_single_sequence_example`, with results observed in TensorFlow 2.21."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ CONTEXT, LISTS = 0x0A, 0x12
 
 
 def sequence(context=None, lists=None):
-    """A SequenceExample; a list is a list of Features."""
+    """Return a SequenceExample; a list is a list of Features."""
     entries = [entry(key.encode(), feature) for key, feature in (context or {}).items()]
     rows = [
         entry(key.encode(), b"".join(block(0x0A, feature) for feature in features))
@@ -24,7 +24,7 @@ def parse(record, context=None, lists=None, **options):
     return mpqueue.parse_single_sequence_example(record, context, lists, **options)
 
 
-def test_a_context_is_read_like_a_single_example():
+def test_context_is_parsed_like_a_single_example():
     record = sequence({"i": int64_list(3), "f": float_list(0.5, 1.5), "s": bytes_list(b"a")})
     features = {
         "i": mpqueue.FixedLenFeature([], "int64"),
@@ -40,7 +40,7 @@ def test_a_context_is_read_like_a_single_example():
     assert [part.tolist() for part in context["s"]] == [[[0]], [b"a"], [1]]
 
 
-def test_a_list_has_a_row_per_step():
+def test_list_has_a_row_per_step():
     record = sequence(lists={"x": [int64_list(1, 2), int64_list(3, 4)], "t": [bytes_list(b"a"), bytes_list(b"b")]})
     _, lists = parse(
         record,
@@ -53,7 +53,7 @@ def test_a_list_has_a_row_per_step():
     assert lists["t"].tolist() == [b"a", b"b"]
 
 
-def test_steps_of_different_lengths_are_a_sparse_array():
+def test_steps_of_different_lengths_yield_a_sparse_array():
     record = sequence(lists={"x": [int64_list(1, 2), int64_list(), b"", int64_list(3)]})
     _, lists = parse(record, lists={"x": mpqueue.VarLenFeature("int64")})
     assert lists["x"].indices.tolist() == [[0, 0], [0, 1], [3, 0]]
@@ -61,7 +61,7 @@ def test_steps_of_different_lengths_are_a_sparse_array():
     assert lists["x"].dense_shape.tolist() == [4, 2]
 
 
-def test_a_missing_list_may_be_allowed():
+def test_missing_list_can_be_allowed():
     _, lists = parse(sequence(), lists={"x": mpqueue.FixedLenSequenceFeature([2], "float32", allow_missing=True)})
     assert lists["x"].shape == (0, 2)
     assert lists["x"].dtype == np.float32
@@ -109,13 +109,13 @@ def test_missing_sparse_features_are_empty():
         (b"\xff", {"c": mpqueue.VarLenFeature("int64")}, None, "is not a serialized SequenceExample; it has 1 bytes"),
     ],
 )
-def test_what_is_wrong_is_told_with_the_name(record, context, lists, message):
+def test_error_contains_the_name(record, context, lists, message):
     with pytest.raises(InvalidArgumentError, match=message) as caught:
         parse(record, context, lists, example_name="clip 9")
     assert "the record (clip 9)" in str(caught.value)
 
 
-def test_nothing_to_read_is_refused():
+def test_empty_features_are_rejected():
     with pytest.raises(ValueError, match="give at least one feature"):
         parse(b"")
 
@@ -127,23 +127,23 @@ def test_nothing_to_read_is_refused():
         (None, {"x": mpqueue.FixedLenFeature([], "int64")}),
     ],
 )
-def test_a_feature_class_has_its_place(context, lists):
+def test_wrong_feature_class_is_rejected(context, lists):
     with pytest.raises(ValueError, match="must be a"):
         parse(b"", context, lists)
 
 
-def test_a_value_may_stand_before_its_key_as_protobuf_allows():
-    """TensorFlow refuses it here, though not in an Example."""
+def test_value_before_its_key_is_accepted_as_in_protobuf():
+    """TensorFlow rejects it here, but accepts it in an Example."""
     odd = block(0x0A, block(0x12, int64_list(3)) + block(0x0A, b"c"))
     context, _ = parse(block(CONTEXT, odd), {"c": mpqueue.FixedLenFeature([], "int64")})
     assert context == {"c": 3}
 
 
-def test_a_batch_is_refused():
+def test_batch_is_rejected():
     with pytest.raises(ValueError, match=r"shape \[1\]"):
         parse([b""], {"c": mpqueue.VarLenFeature("int64")})
 
 
-def test_a_key_that_is_no_text_is_never_there():
+def test_key_that_is_not_utf8_is_never_found():
     context, _ = parse(sequence({"é": int64_list(1)}), {b"\xe9": mpqueue.VarLenFeature("int64")})
     assert context[b"\xe9"].values.tolist() == []

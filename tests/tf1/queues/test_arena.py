@@ -152,7 +152,7 @@ class ArenaAgainstAnOracle(AimingMachine):
         self.given = {one: [] for one in CLASSES}
         assert error.bytes_asked == slab_bytes(size_class)
         assert error.bytes_available == self.arena.segment.available_bytes()
-        assert error.remedy.startswith("Dequeue more, use smaller elements")
+        assert error.remedy.startswith("Dequeue more often, use smaller elements")
         others = [one for one in CLASSES if one != size_class]
         assert not any(self.idle(one) for one in others)  # otherwise their memory would have been used
 

@@ -66,12 +66,12 @@ def test_invalid_shape_raises_type_error(shapes):
 
 @pytest.mark.parametrize("shapes", [None, [None, [2]]])
 def test_padding_queue_requires_ranks(shapes):
-    with pytest.raises(ValueError, match="PaddingFIFOQueue needs"):
+    with pytest.raises(ValueError, match="PaddingFIFOQueue requires"):
         PaddingFIFOQueue(5, ["int32", "int32"], shapes)
 
 
 def test_padding_queue_rejects_unknown_shape_instead_of_reading_a_vector():
-    with pytest.raises(ValueError, match=r"PaddingFIFOQueue needs.*\[None\]"):
+    with pytest.raises(ValueError, match=r"PaddingFIFOQueue requires.*\[None\]"):
         PaddingFIFOQueue(9, ["int32"], shapes=[None])
 
 
@@ -83,7 +83,7 @@ def test_single_shape_is_accepted_instead_of_list(shapes):
 def test_missing_dtypes_and_wrong_number_of_names_raise_value_error():
     with pytest.raises(ValueError, match="at least one component"):
         FIFOQueue(5, [])
-    with pytest.raises(ValueError, match="got 1 names for 2 dtypes"):
+    with pytest.raises(ValueError, match="Expected 2 names, one for each dtype, got 1"):
         FIFOQueue(5, ["int32", "int32"], names=["a"])
 
 
@@ -109,7 +109,7 @@ def test_enqueue_many_rejects_unequal_numbers_of_rows():
 
 def test_too_few_components_are_rejected_and_extra_ones_dropped_with_warning():
     queue = FIFOQueue(5, ["int32", "int32"])
-    with pytest.raises(InvalidArgumentError, match="got 1 components, expected 2"):
+    with pytest.raises(InvalidArgumentError, match="Expected 2 components, one for each dtype, got 1"):
         queue.enqueue([1])
     with pytest.warns(RuntimeWarning, match="the last 1 are dropped") as caught:
         queue.enqueue([1, 2, 3])
@@ -190,9 +190,9 @@ class TestFromList:
         for queues in ([], (queue,), [queue, 5], queue):
             with pytest.raises(TypeError, match="list of queues"):
                 QueueBase.from_list(0, queues)
-        with pytest.raises(TypeError, match="dtypes differ"):
+        with pytest.raises(TypeError, match="must have the same dtypes"):
             QueueBase.from_list(0, [queue, FIFOQueue(5, "int64", names="a")])
-        with pytest.raises(TypeError, match="names differ"):
+        with pytest.raises(TypeError, match="must have the same names"):
             QueueBase.from_list(0, [queue, FIFOQueue(5, "int32", names="b")])
 
     @pytest.mark.parametrize("index", [1.0, "0", None])
@@ -239,7 +239,7 @@ def test_source_with_too_few_components_is_rejected_before_it_is_called():
 
     queue = FIFOQueue(5, ["int32", "float32"], [(), ()])
     for make in (queue.enqueue_op, queue.enqueue_many_op):
-        with pytest.raises(InvalidArgumentError, match="got 1 components, expected 2"):
+        with pytest.raises(InvalidArgumentError, match="Expected 2 components, one for each dtype, got 1"):
             make(mpqueue.Source(never, ["int32"], [()]))
 
 

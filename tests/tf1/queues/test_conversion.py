@@ -348,5 +348,5 @@ class TestTypedValues:
             self.spec.check_types(["int32", "string"], [shape, None], many=many)
 
     def test_too_few_dtypes_raise_invalid_argument(self):
-        with pytest.raises(InvalidArgumentError, match="got 1 components, expected 2"):
+        with pytest.raises(InvalidArgumentError, match="Expected 2 components, one for each dtype, got 1"):
             self.spec.check_types(["int32"])

@@ -309,7 +309,7 @@ def test_errors_contain_queue_name_and_request():
     machine.close_and_cancel()
     assert str(waiting.error) == (
         "Queue 'q' was closed and pending enqueues were cancelled: "
-        "enqueue of 3 elements, of which 1 were enqueued and remain in the queue."
+        "enqueue of 3 elements (1 are enqueued and remain in the queue)."
     )
     assert str(close.error) == "Queue 'q' was closed and pending enqueues were cancelled: close after pending enqueues."
     late, short = EnqueueRequest([4]), DequeueRequest(2)

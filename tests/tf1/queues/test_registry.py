@@ -72,7 +72,7 @@ def test_errors_of_shared_queue_contain_its_shared_name():
     """The object's name differs between programs and is mostly the default, so it does not identify the queue."""
     queue, other = (FIFOQueue(1, ["int32"], [[]], shared_name="jobs") for _ in range(2))
     other.enqueue(1)
-    with pytest.raises(DeadlineExceededError, match="queue 'jobs' did not finish"):
+    with pytest.raises(DeadlineExceededError, match="Queue 'jobs' did not finish"):
         queue.enqueue(2, timeout=0)
     queue.close()
     with pytest.raises(CancelledError, match="Queue 'jobs' is closed"):

@@ -1,7 +1,7 @@
-"""Whatever bytes a file holds: records, its end, or a documented error that names it; in bounded memory, without a hang.
+"""Any bytes in a file yield records, the end, or a documented error that names the file; in bounded memory, without a hang.
 
-Each read takes one record, so that "without a hang" is a number of reads: no reader may give more records than its file
-has bytes.
+Each read takes one record, so that "without a hang" is a bound on the number of reads: a reader must not return more
+records than its file has bytes.
 """
 
 import gzip
@@ -21,7 +21,7 @@ from mpqueue import errors, python_io
 from mpqueue.tf1.readers.tfrecord import frame
 
 MEBIBYTE = 2**20
-BOUND = 1000  # of a record, in all fuzzed readers
+BOUND = 1000  # maximum size of a record in all fuzzed readers
 READERS = {
     "text": lambda: mpqueue.TextLineReader(1, max_record_bytes=BOUND),
     "records": lambda: mpqueue.TFRecordReader(max_record_bytes=BOUND),
@@ -40,7 +40,7 @@ def framed(records):
 
 
 def outcome(make_reader, content):
-    """All records of a file, and the error that ended it."""
+    """Return all records of a file, and the error after them."""
     with tempfile.NamedTemporaryFile() as file:
         file.write(content)
         file.flush()
@@ -69,7 +69,7 @@ def test_random_bytes(kind, content):
 @pytest.mark.parametrize("kind", ["", "GZIP", "ZLIB"])
 @fuzz
 @given(records=payloads, noise=st.binary(max_size=60))
-def test_noise_after_records_ends_an_iterator_with_data_loss_or_quietly(kind, records, noise):
+def test_noise_after_records_raises_data_loss_or_ends_the_file(kind, records, noise):
     pack = {"": bytes, "GZIP": gzip.compress, "ZLIB": zlib.compress}[kind]
     with tempfile.NamedTemporaryFile() as file:
         file.write(pack(framed(records) + noise))
@@ -79,20 +79,20 @@ def test_noise_after_records_ends_an_iterator_with_data_loss_or_quietly(kind, re
             got.extend(mpqueue.python_io.tf_record_iterator(file.name, kind))
         except errors.DataLossError as error:
             told = str(error)
-    assert file.name in told if told else len(noise) < 12  # less than a header ends it quietly, as in TensorFlow
+    assert file.name in told if told else len(noise) < 12  # less than a header ends the file silently, as in TensorFlow
     assert got == records
 
 
 @pytest.mark.parametrize("kind", [kind for kind in READERS if "IP" in kind or "LIB" in kind])
 @fuzz
 @given(st.binary(max_size=400))
-def test_random_bytes_packed_well(kind, content):
+def test_random_bytes_in_compressed_files(kind, content):
     outcome(READERS[kind], zlib.compress(content) if "ZLIB" in kind else gzip.compress(content))
 
 
 @fuzz
 @given(payloads, st.data())
-def test_a_cut_record_file_gives_the_whole_records_before_the_cut(records, data):
+def test_truncated_record_file_yields_complete_records(records, data):
     whole = framed(records)
     cut = data.draw(st.integers(0, len(whole)))
     values, _ = outcome(READERS["records"], whole[:cut])
@@ -105,7 +105,7 @@ def test_a_cut_record_file_gives_the_whole_records_before_the_cut(records, data)
 
 @fuzz
 @given(payloads.filter(bool), st.data())
-def test_a_flipped_bit_spares_the_records_before_it_and_never_passes(records, data):
+def test_flipped_bit_is_detected_after_the_records_before_it(records, data):
     whole = bytearray(framed(records))
     place = data.draw(st.integers(0, len(whole) - 1))
     whole[place] ^= 1 << data.draw(st.integers(0, 7))
@@ -118,7 +118,7 @@ def test_a_flipped_bit_spares_the_records_before_it_and_never_passes(records, da
 @pytest.mark.parametrize("kind", ["GZIP", "ZLIB"])
 @fuzz
 @given(payloads, st.data())
-def test_a_damaged_packed_file_gives_good_records_then_data_loss_or_the_end(kind, records, data):
+def test_damaged_compressed_file_yields_valid_records_then_data_loss_or_end(kind, records, data):
     packed = bytearray(gzip.compress(framed(records)) if kind == "GZIP" else zlib.compress(framed(records)))
     damage = data.draw(st.sampled_from(["cut", "flip", "drop"]))
     place = data.draw(st.integers(0, len(packed) - 1))
@@ -134,7 +134,7 @@ def test_a_damaged_packed_file_gives_good_records_then_data_loss_or_the_end(kind
 
 @fuzz
 @given(payloads, st.integers(0, 2**64 - 1), st.binary(max_size=50))
-def test_a_hostile_length_with_a_right_checksum_takes_no_memory(records, length, rest):
+def test_huge_length_with_valid_checksum_allocates_no_memory(records, length, rest):
     claim = struct.pack("<Q", length) + frame(struct.pack("<Q", length))[1]
     tracemalloc.start()
     try:
@@ -160,7 +160,7 @@ def test_random_bytes_as_a_state(state):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """The path of a folder, which ends with a slash."""
+    """Return the path of a directory with a trailing slash."""
     return bytes(tmp_path_factory.mktemp("folder")) + b"/"
 
 
@@ -192,7 +192,7 @@ def peak_of(call):
 
 @pytest.fixture(scope="module")
 def bombs(tmp_path_factory):
-    """Files of 200 KB that unpack to 200 MB: of zeros, and of one record."""
+    """Create files of 200 KB that decompress to 200 MB: of zeros, and of one record."""
     folder = tmp_path_factory.mktemp("bombs")
     zeros = bytes(200 * MEBIBYTE)
     before, after = frame(zeros)
@@ -204,7 +204,7 @@ def bombs(tmp_path_factory):
 
 
 @pytest.mark.parametrize("kind", ["GZIP", "ZLIB"])
-def test_a_bomb_costs_memory_only_for_what_is_taken(bombs, kind):
+def test_decompression_bomb_uses_memory_only_for_read_bytes(bombs, kind):
     def read():
         reader = mpqueue.FixedLengthRecordReader(1000, encoding=kind)
         queue = FakeQueue(bytes(bombs / f"zeros.{kind}"))
@@ -217,7 +217,7 @@ def test_a_bomb_costs_memory_only_for_what_is_taken(bombs, kind):
 
 
 @pytest.mark.parametrize("kind", ["GZIP", "ZLIB"])
-def test_a_record_that_is_a_bomb_is_data_loss_before_it_is_unpacked(bombs, kind):
+def test_record_that_is_a_bomb_raises_data_loss_before_decompression(bombs, kind):
     def read():
         reader = mpqueue.TFRecordReader(options=kind, max_record_bytes=MEBIBYTE)
         with pytest.raises(errors.DataLossError, match="record has 209715200 bytes, but max_record_bytes is 1048576"):
@@ -226,7 +226,7 @@ def test_a_record_that_is_a_bomb_is_data_loss_before_it_is_unpacked(bombs, kind)
     assert peak_of(read) < 3 * MEBIBYTE
 
 
-def test_a_claim_below_the_bound_costs_memory_only_for_what_is_there(tmp_path):
+def test_length_below_the_limit_uses_memory_only_for_existing_bytes(tmp_path):
     length = struct.pack("<Q", 2**29)
     (tmp_path / "r").write_bytes(length + frame(length)[1] + bytes(1000))
 
@@ -237,7 +237,7 @@ def test_a_claim_below_the_bound_costs_memory_only_for_what_is_there(tmp_path):
     assert peak_of(read) < 40 * MEBIBYTE
 
 
-def test_a_line_without_end_costs_memory_only_up_to_the_bound(tmp_path):
+def test_line_without_end_uses_memory_only_up_to_the_limit(tmp_path):
     with open(tmp_path / "t", "wb") as file:
         file.truncate(2**40)
 
@@ -248,20 +248,20 @@ def test_a_line_without_end_costs_memory_only_up_to_the_bound(tmp_path):
     assert peak_of(read) < 4 * MEBIBYTE
 
 
-def test_many_empty_gzip_members_are_passed_over(tmp_path):
+def test_many_empty_gzip_members_are_skipped(tmp_path):
     (tmp_path / "g").write_bytes(gzip.compress(b"") * 20_000 + gzip.compress(b"abc"))
     assert mpqueue.FixedLengthRecordReader(3, encoding="GZIP").read(FakeQueue(bytes(tmp_path / "g")))[1] == b"abc"
 
 
-def test_the_end_of_a_file_that_never_ends_is_not_waited_for():
-    """/proc/self/mem and the like: what cannot be read says so."""
+def test_endless_file_does_not_hang():
+    """Files such as /proc/self/mem: unreadable ones raise an error."""
     with pytest.raises(errors.OpError, match="/proc/self/mem"):
         mpqueue.read_file("/proc/self/mem")
     assert os.path.exists("/proc/self/mem")
 
 
 @pytest.mark.parametrize("queue", [3, "names.txt", ["names.txt"]])
-def test_what_is_no_queue_is_refused(queue):
+def test_invalid_queue_is_rejected(queue):
     with pytest.raises(TypeError, match="queue must be a queue of file names, got"):
         mpqueue.TextLineReader().read(queue)
 
@@ -277,6 +277,6 @@ def test_what_is_no_queue_is_refused(queue):
         (lambda: mpqueue.TextLineReader().read_up_to(mpqueue.FIFOQueue(1, "string", [()]), 1.5), "num_records"),
     ],
 )
-def test_numbers_that_are_no_integers_are_refused_before_anything_is_read(make, what):
+def test_non_integer_arguments_are_rejected_before_reading(make, what):
     with pytest.raises(TypeError, match=f"{what} must be an integer, got"):
         make()

@@ -1,4 +1,4 @@
-"""What all readers share: units, counters, state, turns of threads."""
+"""Features of all readers: units, counters, state, and threads that take turns."""
 
 import pickle
 import threading
@@ -15,7 +15,7 @@ DEADLOCK_S = 60
 
 
 class SquareReader(mpqueue.ReaderBase):
-    """A work unit is a number; its records are the squares below it."""
+    """A work unit is a number; its records are the smaller squares."""
 
     def _on_work_start(self, work):
         self.numbers = iter(range(int(work)))
@@ -29,7 +29,7 @@ def counts(reader):
     return reader.num_records_produced(), reader.num_work_units_completed()
 
 
-def test_a_reader_of_ones_own_needs_two_methods():
+def test_custom_reader_needs_two_methods():
     reader, queue = SquareReader(), FakeQueue(b"2", b"0", b"3")
     records = [reader.read(queue) for _ in range(5)]
     assert records == [(b"0", b"0"), (b"1", b"1"), (b"0", b"0"), (b"1", b"1"), (b"2", b"4")]
@@ -39,7 +39,7 @@ def test_a_reader_of_ones_own_needs_two_methods():
     assert counts(reader) == (5, 3)
 
 
-def test_read_up_to_works_without_a_fast_path_of_the_subclass():
+def test_read_up_to_works_without_fast_path_of_subclass():
     reader, queue = SquareReader(), FakeQueue(b"0", b"3", b"3")
     keys, values = reader.read_up_to(queue, 2)
     assert keys.dtype == object and keys.tolist() == [b"0", b"1"] and values.tolist() == [b"0", b"1"]
@@ -48,19 +48,19 @@ def test_read_up_to_works_without_a_fast_path_of_the_subclass():
     assert counts(reader) == (3, 2)
 
 
-def test_read_up_to_of_a_negative_number_is_refused_and_touches_nothing():
+def test_negative_num_records_is_rejected_without_using_the_queue():
     reader, queue = SquareReader(), FakeQueue(b"2")
     with pytest.raises(errors.InvalidArgumentError, match="got -1"):
         reader.read_up_to(queue, -1)
     assert queue.size() == 1 and counts(reader) == (0, 0)
 
 
-def test_a_base_without_methods_says_which_one_is_missing():
+def test_base_class_names_the_missing_method():
     with pytest.raises(NotImplementedError, match="_on_work_start"):
         mpqueue.ReaderBase().read(FakeQueue(b"x"))
 
 
-def test_a_subclass_without_read_says_so():
+def test_subclass_without_read_names_the_missing_method():
     class Half(mpqueue.ReaderBase):
         def _on_work_start(self, work):
             pass
@@ -69,7 +69,7 @@ def test_a_subclass_without_read_says_so():
         Half().read(FakeQueue(b"x"))
 
 
-def test_what_on_work_start_raises_drops_the_unit_and_what_read_raises_keeps_it():
+def test_error_in_on_work_start_drops_the_unit_and_error_in_read_keeps_it():
     class Failing(SquareReader):
         def _on_work_start(self, work):
             if work == b"bad start":
@@ -92,21 +92,21 @@ def test_what_on_work_start_raises_drops_the_unit_and_what_read_raises_keeps_it(
 
 
 @pytest.mark.parametrize("unit", [b"u", "u", np.array(b"u", object), np.array([b"u"], object), {"name": b"u"}])
-def test_a_unit_may_be_any_single_string(unit):
+def test_unit_can_be_any_single_string(unit):
     assert mpqueue.IdentityReader().read(FakeQueue(unit)) == (b"u", b"u")
 
 
 @pytest.mark.parametrize(
     "unit", [np.int32(1), [b"a", b"b"], np.array([b"a", b"b"], object), {"a": b"a", "b": b"b"}, 1.5, None]
 )
-def test_what_is_no_single_string_is_refused_and_the_next_unit_is_read(unit):
+def test_invalid_unit_is_rejected_and_next_unit_is_read(unit):
     reader, queue = mpqueue.IdentityReader(), FakeQueue(unit, b"next")
     with pytest.raises(errors.InvalidArgumentError, match="one string component"):
         reader.read(queue)
     assert reader.read(queue)[0] == b"next"
 
 
-def test_a_timeout_ends_the_wait_for_a_unit_and_nothing_is_lost():
+def test_timeout_ends_wait_for_unit_without_losses():
     reader, queue = mpqueue.IdentityReader(), FakeQueue(is_open=True)
     with pytest.raises(errors.DeadlineExceededError):
         reader.read(queue, timeout=0.01)
@@ -117,7 +117,7 @@ def test_a_timeout_ends_the_wait_for_a_unit_and_nothing_is_lost():
 
 
 class AskedWithTimeouts(FakeQueue):
-    """Notes how long each dequeue may wait."""
+    """Records the timeout of each dequeue."""
 
     def __init__(self, *units):
         super().__init__(*units)
@@ -128,7 +128,7 @@ class AskedWithTimeouts(FakeQueue):
         return super().dequeue(timeout=timeout)
 
 
-def test_a_queue_is_asked_to_wait_no_longer_than_is_left():
+def test_queue_receives_the_remaining_timeout():
     reader, queue = mpqueue.IdentityReader(), AskedWithTimeouts(b"a", b"b", b"c")
     for timeout in (0, 100, None):
         reader.read(queue, timeout=timeout)
@@ -138,20 +138,20 @@ def test_a_queue_is_asked_to_wait_no_longer_than_is_left():
     assert any_time is None
 
 
-def test_a_timeout_ends_the_wait_for_another_thread_that_reads():
+def test_timeout_ends_wait_for_other_reading_thread():
     reader, queue, got = mpqueue.IdentityReader(), FakeQueue(is_open=True), []
     thread = threading.Thread(target=lambda: got.append(reader.read(queue)))
     thread.start()
     queue.wait_until_blocked()
     with pytest.raises(errors.DeadlineExceededError, match="another thread"):
         reader.read(queue, timeout=0.01)
-    assert counts(reader) == (0, 0)  # the counters can be read meanwhile
+    assert counts(reader) == (0, 0)  # the counters can be read at the same time
     queue.enqueue(b"x")
     thread.join(DEADLOCK_S)
     assert got == [(b"x", b"x")]
 
 
-def test_threads_that_share_a_reader_get_each_record_once():
+def test_threads_sharing_a_reader_get_each_record_once():
     reader, queue = SquareReader(), FakeQueue(*[b"50"] * 20)
     got = [[] for _ in range(4)]
 
@@ -172,7 +172,7 @@ def test_threads_that_share_a_reader_get_each_record_once():
     assert counts(reader) == (1000, 20)
 
 
-def test_a_copy_in_another_process_starts_clean_with_the_same_arguments(tmp_path):
+def test_copy_in_other_process_starts_without_unit_with_same_arguments(tmp_path):
     (tmp_path / "t").write_text("a\nb\nc\n")
     reader, queue = mpqueue.TextLineReader(skip_header_lines=1, name="lines"), FakeQueue(bytes(tmp_path / "t"))
     reader.read(queue)
@@ -200,10 +200,10 @@ def test_state_is_tensorflows_message():
         (b"", (0, 0)),
         (b"\x08\x01\x10\x01\x18\x01", (1, 1)),
         (b"\x08\x01\x10\x02\x18\x01", (1, 2)),
-        (b"\x28\x01\x10\x01\x31aaaaaaaa\x3daaaa\x42\x01a", (0, 1)),  # fields that nobody knows
+        (b"\x28\x01\x10\x01\x31aaaaaaaa\x3daaaa\x42\x01a", (0, 1)),  # unknown fields
     ],
 )
-def test_states_that_tensorflow_takes_are_taken(state, expected):
+def test_states_accepted_by_tensorflow_are_accepted(state, expected):
     reader = mpqueue.IdentityReader()
     reader.restore_state(state)
     assert counts(reader) == expected
@@ -213,7 +213,7 @@ def test_states_that_tensorflow_takes_are_taken(state, expected):
     "state",
     [
         b"zzz",
-        b"\x08\x02\x10\x01\x18\x01",  # a unit under way
+        b"\x08\x02\x10\x01\x18\x01",  # an unfinished unit
         b"\x18" + b"\xff" * 9 + b"\x01",  # -1 records
         b"\x08",
         b"\x08" + b"\xff" * 11,
@@ -224,7 +224,7 @@ def test_states_that_tensorflow_takes_are_taken(state, expected):
         b"\x23\x24",
     ],
 )
-def test_states_that_are_none_are_refused_and_leave_the_reader_reset(state):
+def test_invalid_state_is_rejected_and_resets_the_reader(state):
     reader = mpqueue.IdentityReader()
     reader.read(FakeQueue(b"x"))
     with pytest.raises(errors.InvalidArgumentError, match="cannot restore"):
@@ -232,7 +232,7 @@ def test_states_that_are_none_are_refused_and_leave_the_reader_reset(state):
     assert counts(reader) == (0, 0)
 
 
-def test_a_reader_in_mid_file_cannot_be_saved_and_restoring_resets_it(tmp_path):
+def test_reader_in_the_middle_of_a_file_cannot_be_saved_and_restoring_resets_it(tmp_path):
     (tmp_path / "t").write_text("a\nb\n")
     reader = mpqueue.TextLineReader()
     queue = FakeQueue(bytes(tmp_path / "t"))
@@ -247,7 +247,7 @@ def test_a_reader_in_mid_file_cannot_be_saved_and_restoring_resets_it(tmp_path):
         reader.read(queue)
 
 
-def test_reader_ref_and_repr_say_what_the_reader_is():
+def test_reader_ref_and_repr():
     assert mpqueue.IdentityReader().reader_ref.__class__ is mpqueue.IdentityReader
     assert mpqueue.ReaderBase("ref", True).reader_ref == "ref"
     reader = mpqueue.IdentityReader(name="units")
@@ -255,7 +255,7 @@ def test_reader_ref_and_repr_say_what_the_reader_is():
     assert repr(reader) == "<IdentityReader 'units': 1 records, 1 units completed, between units>"
 
 
-def test_read_op_is_a_source_that_says_what_it_gives():
+def test_read_op_is_a_source_with_dtypes_and_shapes():
     reader, queue = SquareReader(), FakeQueue(b"3")
     source = reader.read_op(queue)
     assert source.dtypes == ["string", "string"] and source.shapes == [(), ()]
@@ -267,7 +267,7 @@ def test_read_op_is_a_source_that_says_what_it_gives():
         source()
 
 
-def test_an_interrupt_at_any_step_leaves_a_reader_free():
+def test_interrupt_at_any_step_leaves_reader_unlocked():
     reader, queue = SquareReader(), FakeQueue(*[b"1000"] * 1000)
     after, is_struck = 0, True
     while is_struck:
@@ -277,5 +277,5 @@ def test_an_interrupt_at_any_step_leaves_a_reader_free():
                 reader.read(queue)
         except Struck:
             is_struck = True
-        reader.read(queue, timeout=0)  # else DeadlineExceededError
+        reader.read(queue, timeout=0)  # otherwise it raises DeadlineExceededError
     assert after > 10

@@ -1,4 +1,4 @@
-"""read_file, matching_files, WholeFileReader."""
+"""Tests of read_file, matching_files and WholeFileReader."""
 
 import os
 import pathlib
@@ -14,7 +14,7 @@ from mpqueue.tf1.readers.opening import CHUNK_BYTES
 
 @pytest.fixture
 def tree(tmp_path, monkeypatch):
-    """a.txt b.txt c.csv .hidden.txt we[i]rd.txt sub/d.txt sub2/d.txt, in the current folder."""
+    """Create a.txt b.txt c.csv .hidden.txt we[i]rd.txt sub/d.txt sub2/d.txt in the current directory."""
     monkeypatch.chdir(tmp_path)
     for name in ("a.txt", "b.txt", "c.csv", ".hidden.txt", "we[i]rd.txt", "sub/d.txt", "sub2/d.txt"):
         path = tmp_path / name
@@ -46,12 +46,12 @@ def found(pattern):
         ("a\0*", []),
     ],
 )
-def test_patterns_match_what_tensorflow_matches(tree, pattern, expected):
+def test_patterns_match_as_in_tensorflow(tree, pattern, expected):
     prefix = "./" if any(mark in pattern.partition("/")[0] for mark in "*?[\\") else ""
     assert found(pattern) == [prefix + name for name in expected]
 
 
-def test_names_are_sorted_by_bytes_and_twice_where_they_match_twice(tree):
+def test_names_are_sorted_by_bytes_with_duplicates(tree):
     assert found(["./[ab].txt", "./*.txt"]) == [
         "./.hidden.txt",
         "./a.txt",
@@ -62,7 +62,7 @@ def test_names_are_sorted_by_bytes_and_twice_where_they_match_twice(tree):
     ]
 
 
-def test_a_pattern_may_be_a_path_and_a_list_may_be_an_array(tree):
+def test_pattern_can_be_a_path_and_list_can_be_an_array(tree):
     assert found(pathlib.Path("sub") / "*") == ["sub/d.txt"]
     assert found(np.array(["sub/*", "sub2/*"])) == ["sub/d.txt", "sub2/d.txt"]
     assert found([]) == []
@@ -70,12 +70,12 @@ def test_a_pattern_may_be_a_path_and_a_list_may_be_an_array(tree):
 
 
 @pytest.mark.parametrize("wrong", [3, None, [1.5]])
-def test_a_pattern_that_is_no_text_is_a_type_error(wrong):
+def test_invalid_pattern_raises_type_error(wrong):
     with pytest.raises(TypeError, match=r"a string, bytes or an os\.PathLike"):
         mpqueue.matching_files(wrong)
 
 
-def test_a_matrix_of_patterns_is_refused():
+def test_matrix_of_patterns_is_rejected():
     with pytest.raises(errors.InvalidArgumentError, match="shape"):
         mpqueue.matching_files([["a"], ["b"]])
 
@@ -93,24 +93,24 @@ def test_a_hundred_thousand_names_are_found(tmp_path):
 
 
 @pytest.mark.parametrize("size", [0, 1, 1000, CHUNK_BYTES, CHUNK_BYTES + 1])
-def test_a_file_is_read_whole_whatever_its_size(tmp_path, size):
+def test_files_of_all_sizes_are_read_completely(tmp_path, size):
     content = os.urandom(1000) * (size // 1000) + b"x" * (size % 1000)
     (tmp_path / "f").write_bytes(content)
     assert mpqueue.read_file(tmp_path / "f") == content
     assert mpqueue.WholeFileReader().read(FakeQueue(bytes(tmp_path / "f"))) == (bytes(tmp_path / "f"), content)
 
 
-def test_a_file_that_hides_its_size_is_read_whole():
-    """Files of /proc say that they have no bytes."""
+def test_file_without_known_size_is_read_completely():
+    """Files of /proc report a size of 0."""
     assert b"MemTotal" in mpqueue.read_file("/proc/meminfo")
 
 
-def test_read_file_of_something_else_than_a_name_is_a_type_error():
+def test_read_file_with_invalid_name_raises_type_error():
     with pytest.raises(TypeError, match="a file name is"):
         mpqueue.read_file(7)
 
 
-def test_a_file_above_the_bound_is_data_loss_at_every_read(tmp_path):
+def test_file_above_the_limit_raises_data_loss_at_each_read(tmp_path):
     (tmp_path / "f").write_bytes(b"12345")
     queue = FakeQueue(*[bytes(tmp_path / "f")] * 2)
     assert mpqueue.WholeFileReader(max_record_bytes=5).read(queue)[1] == b"12345"
@@ -122,7 +122,7 @@ def test_a_file_above_the_bound_is_data_loss_at_every_read(tmp_path):
         mpqueue.WholeFileReader(max_record_bytes=4).read(FakeQueue(b"/proc/meminfo"))
 
 
-def test_a_sparse_file_above_the_bound_costs_no_memory(tmp_path):
+def test_sparse_file_above_the_limit_uses_no_memory(tmp_path):
     with open(tmp_path / "f", "wb") as file:
         file.truncate(2**40)
     with pytest.raises(errors.DataLossError, match="1073741824"):

@@ -1,4 +1,4 @@
-"""Records of one length."""
+"""Records of equal length."""
 
 import gzip
 import zlib
@@ -23,7 +23,7 @@ def records_of(path, *args, **options):
 
 
 def expected_records(content, record, header=0, footer=0, hop=0):
-    """The definition, on a whole file."""
+    """Return the records of a whole file by definition."""
     last = len(content) - footer - record
     return [content[at : at + record] for at in range(header, last + 1, hop or record)]
 
@@ -32,7 +32,7 @@ def expected_records(content, record, header=0, footer=0, hop=0):
 @pytest.mark.parametrize("hop", [0, 1, 3, 4, 9])
 @pytest.mark.parametrize("footer", [0, 1, 5])
 @pytest.mark.parametrize("header", [0, 2, 20])
-def test_records_lie_between_header_and_footer(tmp_path, header, footer, hop, encoding):
+def test_records_are_between_header_and_footer(tmp_path, header, footer, hop, encoding):
     content = bytes(range(20))
     pack = {None: bytes, "NONE": bytes, "GZIP": gzip.compress, "ZLIB": zlib.compress}[encoding]
     (tmp_path / "f").write_bytes(pack(content))
@@ -43,13 +43,13 @@ def test_records_lie_between_header_and_footer(tmp_path, header, footer, hop, en
 @pytest.mark.parametrize(
     ("record", "hop"), [(1000, 0), (1000, BLOCK_BYTES * 2 + 5), (BLOCK_BYTES + 1, 30000), (7, 70001)]
 )
-def test_records_and_hops_may_cross_blocks(tmp_path, record, hop):
+def test_records_and_hops_can_cross_blocks(tmp_path, record, hop):
     content = b"".join(b"%06d" % number for number in range(BLOCK_BYTES // 2))[: BLOCK_BYTES * 2 + 20]
     (tmp_path / "f").write_bytes(content)
     assert records_of(tmp_path / "f", record, 5, 11, hop) == expected_records(content, record, 5, 11, hop)
 
 
-def test_a_header_longer_than_the_file_ends_it_with_out_of_range_and_it_does_not_count(tmp_path):
+def test_header_longer_than_file_raises_out_of_range_and_is_not_counted(tmp_path):
     (tmp_path / "f").write_bytes(b"abc")
     reader, queue = mpqueue.FixedLengthRecordReader(1, header_bytes=4), FakeQueue(*[bytes(tmp_path / "f")] * 2)
     with pytest.raises(errors.OutOfRangeError, match="f has 3 bytes, fewer than its header of 4"):
@@ -68,13 +68,13 @@ def test_a_header_longer_than_the_file_ends_it_with_out_of_range_and_it_does_not
         ({"record_bytes": 1, "encoding": "ZIP"}, "encoding must be .* got 'ZIP'"),
     ],
 )
-def test_wrong_arguments_are_refused_at_once(options, words):
+def test_invalid_arguments_are_rejected_at_once(options, words):
     with pytest.raises(errors.InvalidArgumentError, match=words):
         mpqueue.FixedLengthRecordReader(**options)
 
 
 @pytest.mark.parametrize("encoding", ["GZIP", "ZLIB"])
-def test_what_cannot_be_unpacked_is_data_loss_at_every_read(tmp_path, encoding):
+def test_corrupt_stream_raises_data_loss_at_each_read(tmp_path, encoding):
     (tmp_path / "f").write_bytes(b"not packed at all")
     reader, queue = mpqueue.FixedLengthRecordReader(1, encoding=encoding), FakeQueue(*[bytes(tmp_path / "f")] * 2)
     for _ in range(3):
@@ -83,7 +83,7 @@ def test_what_cannot_be_unpacked_is_data_loss_at_every_read(tmp_path, encoding):
     assert queue.size() == 1
 
 
-def test_gzip_members_follow_each_other_and_what_follows_zlib_is_not_looked_at(tmp_path):
+def test_gzip_members_are_concatenated_and_bytes_after_zlib_are_ignored(tmp_path):
     (tmp_path / "g").write_bytes(gzip.compress(b"abc") + gzip.compress(b"") + gzip.compress(b"defg"))
     assert records_of(tmp_path / "g", 2, encoding="GZIP") == [b"ab", b"cd", b"ef"]
     (tmp_path / "z").write_bytes(zlib.compress(b"abcd") + b"anything")

@@ -1,4 +1,4 @@
-"""What a name may stand for, and what happens to a file while it is read."""
+"""File names of all kinds, and changes to a file while it is read."""
 
 import os
 import pathlib
@@ -31,7 +31,7 @@ def reader(request):
 
 @pytest.fixture
 def open_folder():
-    """A folder that every user may enter; those of tmp_path may be closed."""
+    """Create a directory that every user may enter; those of tmp_path may be closed."""
     with tempfile.TemporaryDirectory() as name:
         os.chmod(name, 0o755)
         yield pathlib.Path(name)
@@ -39,7 +39,7 @@ def open_folder():
 
 @pytest.fixture
 def as_nobody():
-    """Root may read everything; the test must not be root."""
+    """Run the test without root's right to read everything."""
     if os.geteuid() != 0:
         yield
         return
@@ -60,12 +60,12 @@ def is_whole(reader):
     return isinstance(reader, mpqueue.WholeFileReader)
 
 
-def test_a_missing_file_is_not_found_and_named(tmp_path, reader):
+def test_missing_file_raises_not_found_with_its_name(tmp_path, reader):
     with pytest.raises(errors.NotFoundError, match=r"none\.dat; No such file"):
         reader.read(FakeQueue(bytes(tmp_path / "none.dat")))
 
 
-def test_the_reader_goes_on_after_a_missing_file_unless_it_reads_whole_ones(tmp_path, reader):
+def test_reader_continues_after_missing_file_unless_it_reads_whole_files(tmp_path, reader):
     make_record_file(tmp_path / "r", b"x")
     queue = FakeQueue(bytes(tmp_path / "none"), bytes(tmp_path / "r"))
     with pytest.raises(errors.NotFoundError):
@@ -78,7 +78,7 @@ def test_the_reader_goes_on_after_a_missing_file_unless_it_reads_whole_ones(tmp_
 
 
 @pytest.mark.parametrize("kind", ["folder", "FIFO", "device", "socket"])
-def test_what_is_no_file_is_refused_at_every_read_and_never_waited_for(tmp_path, reader, kind):
+def test_non_regular_file_raises_at_each_read_without_blocking(tmp_path, reader, kind):
     path = tmp_path / "it"
     held = None
     if kind == "folder":
@@ -99,7 +99,7 @@ def test_what_is_no_file_is_refused_at_every_read_and_never_waited_for(tmp_path,
         held.close()
 
 
-def test_a_file_without_permission_is_permission_denied(open_folder, reader, as_nobody):
+def test_unreadable_file_raises_permission_denied(open_folder, reader, as_nobody):
     path = open_folder / "secret"
     effective = os.geteuid()
     os.seteuid(os.getuid())
@@ -119,12 +119,12 @@ def test_a_file_without_permission_is_permission_denied(open_folder, reader, as_
         (b"/dev/null/x", errors.FailedPreconditionError),
     ],
 )
-def test_impossible_names_are_documented_errors(reader, name, error):
+def test_invalid_names_raise_documented_errors(reader, name, error):
     with pytest.raises(error):
         reader.read(FakeQueue(name))
 
 
-def test_a_name_that_is_no_utf8_is_read_and_shown_with_escapes(tmp_path):
+def test_name_that_is_not_utf8_is_read_and_shown_with_escapes(tmp_path):
     folder = os.fsencode(tmp_path)
     with open(folder + b"/caf\xe9", "wb") as file:
         file.write(b"line\n")
@@ -135,7 +135,7 @@ def test_a_name_that_is_no_utf8_is_read_and_shown_with_escapes(tmp_path):
         mpqueue.read_file(folder + b"/th\xe9")
 
 
-def test_a_percent_sign_in_a_name_is_one_in_the_key(tmp_path):
+def test_percent_sign_in_name_is_kept_in_key(tmp_path):
     (tmp_path / "100%d").write_bytes(b"a\n")
     assert mpqueue.TextLineReader().read(FakeQueue(bytes(tmp_path / "100%d")))[0].endswith(b"/100%d:1")
 
@@ -147,7 +147,7 @@ def test_file_urls_are_local_files(tmp_path):
     assert mpqueue.matching_files(b"file://" + bytes(tmp_path) + b"/*").tolist() == [name]
 
 
-def test_a_deleted_file_is_read_to_its_end(tmp_path):
+def test_deleted_file_is_read_to_its_end(tmp_path):
     path = tmp_path / "t"
     path.write_bytes(b"".join(b"%07d\n" % number for number in range(BLOCK_BYTES // 2)))
     reader, queue = mpqueue.TextLineReader(), FakeQueue(bytes(path))
@@ -156,7 +156,7 @@ def test_a_deleted_file_is_read_to_its_end(tmp_path):
     assert len(reader.read_up_to(queue, 10**9)[0]) == BLOCK_BYTES // 2 - 1
 
 
-def test_a_replaced_file_is_read_as_it_was(tmp_path):
+def test_replaced_file_is_read_with_old_contents(tmp_path):
     make_record_file(tmp_path / "r", *[b"old" * 100] * 5000)
     reader, queue = mpqueue.TFRecordReader(), FakeQueue(bytes(tmp_path / "r"))
     reader.read(queue)
@@ -165,7 +165,7 @@ def test_a_replaced_file_is_read_as_it_was(tmp_path):
     assert set(reader.read_up_to(queue, 5000)[1]) == {b"old" * 100}
 
 
-def test_a_truncated_file_ends_there_or_is_data_loss(tmp_path):
+def test_truncated_file_ends_or_raises_data_loss(tmp_path):
     make_record_file(tmp_path / "r", *[b"x" * 1000] * 1000)
     reader, queue = mpqueue.TFRecordReader(), FakeQueue(bytes(tmp_path / "r"))
     reader.read(queue)
@@ -182,7 +182,7 @@ def test_a_truncated_file_ends_there_or_is_data_loss(tmp_path):
     assert sum(map(len, reader.read_up_to(queue, 10**9)[1])) < BLOCK_BYTES
 
 
-def test_a_file_that_is_overwritten_with_something_else_is_data_loss(tmp_path):
+def test_overwritten_file_raises_data_loss(tmp_path):
     make_record_file(tmp_path / "r", *[b"x" * 1000] * 1000)
     reader, queue = mpqueue.TFRecordReader(), FakeQueue(bytes(tmp_path / "r"))
     reader.read(queue)
@@ -193,7 +193,7 @@ def test_a_file_that_is_overwritten_with_something_else_is_data_loss(tmp_path):
             reader.read(queue)
 
 
-def test_a_reader_lets_go_of_its_file_at_the_end_at_a_reset_and_when_dropped(tmp_path, reader):
+def test_reader_closes_file_at_end_reset_and_deletion(tmp_path, reader):
     make_record_file(tmp_path / "r", *[b"x" * 50000] * 20)
     before = len(os.listdir("/proc/self/fd"))
     queue = FakeQueue(*[bytes(tmp_path / "r")] * 4)
@@ -210,7 +210,7 @@ def test_a_reader_lets_go_of_its_file_at_the_end_at_a_reset_and_when_dropped(tmp
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_a_forked_child_reads_on_without_disturbing_its_parent(tmp_path):
+def test_forked_child_continues_without_affecting_its_parent(tmp_path):
     path = tmp_path / "t"
     path.write_bytes(b"".join(b"%d\n" % number for number in range(200000)))
     reader, queue = mpqueue.TextLineReader(), FakeQueue(bytes(path))
@@ -226,13 +226,13 @@ def test_a_forked_child_reads_on_without_disturbing_its_parent(tmp_path):
     assert [int(line) for line in reader.read_up_to(queue, 10**9)[1]] == [*range(1, 200000)]
 
 
-def test_errors_of_files_survive_pickling(tmp_path):
+def test_file_errors_can_be_pickled(tmp_path):
     with pytest.raises(errors.NotFoundError) as caught:
         mpqueue.read_file(tmp_path / "none")
     copy = pickle.loads(pickle.dumps(caught.value))
     assert type(copy) is errors.NotFoundError and str(copy) == str(caught.value)
 
 
-def test_the_kind_is_asked_without_opening():
-    """/dev/zero is a character device, as the test above supposes."""
+def test_file_type_is_determined_without_opening():
+    """/dev/zero is a character device, as the test above assumes."""
     assert stat.S_ISCHR(os.stat("/dev/zero").st_mode)

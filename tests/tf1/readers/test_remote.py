@@ -1,4 +1,4 @@
-"""Files behind URLs, by fsspec: in memory, and from an HTTP server on this machine."""
+"""Files behind URLs, through fsspec: in memory, and from an HTTP server on this machine."""
 
 import builtins
 import functools
@@ -14,7 +14,7 @@ from tf1.helpers.fakes import FakeQueue
 import mpqueue
 from mpqueue import errors, python_io
 
-fsspec.asyn.get_loop()  # its thread stays for the life of the process
+fsspec.asyn.get_loop()  # its thread exists until the process exits
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def memory():
 
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
-    """Serves a folder and says nothing."""
+    """Serves a directory without logging."""
 
     def log_message(self, *args):
         pass
@@ -34,7 +34,7 @@ class QuietHandler(http.server.SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def web(tmp_path):
-    """The URL of a server of tmp_path."""
+    """Return the URL of a server of tmp_path."""
     handler = functools.partial(QuietHandler, directory=tmp_path)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
@@ -44,7 +44,7 @@ def web(tmp_path):
         thread.join()
 
 
-def test_every_reader_reads_urls(memory):
+def test_all_readers_read_urls(memory):
     with python_io.TFRecordWriter("memory://data/r", "GZIP") as writer:
         writer.write(b"one")
         writer.write(b"two")
@@ -65,14 +65,14 @@ def test_matching_urls_can_be_read(memory):
     assert mpqueue.matching_files("memory://none/*").tolist() == []
 
 
-def test_two_readers_of_one_url_do_not_disturb_each_other(memory):
+def test_two_readers_of_one_url_are_independent(memory):
     memory.pipe("/t", b"".join(b"%06d\n" % number for number in range(100_000)))
     readers = [(mpqueue.TextLineReader(), FakeQueue("memory://t")) for _ in range(2)]
     got = [[reader.read(queue)[1] for reader, queue in readers] for _ in range(50_000)]
     assert all(int(one) == int(other) == number for number, (one, other) in enumerate(got))
 
 
-def test_a_missing_url_is_not_found_and_named(memory, web):
+def test_missing_url_raises_not_found_with_its_name(memory, web):
     for name in ("memory://none/x", f"{web}/none"):
         with pytest.raises(errors.NotFoundError, match="none"):
             mpqueue.read_file(name)
@@ -80,7 +80,7 @@ def test_a_missing_url_is_not_found_and_named(memory, web):
             mpqueue.TextLineReader().read(FakeQueue(name))
 
 
-def test_files_come_from_a_web_server(tmp_path, web):
+def test_files_from_a_web_server(tmp_path, web):
     lines = [b"line %d" % number for number in range(100_000)]
     (tmp_path / "t").write_bytes(b"\n".join(lines))
     assert mpqueue.TextLineReader().read_up_to(FakeQueue(f"{web}/t"), 10**6)[1].tolist() == lines
@@ -90,22 +90,22 @@ def test_files_come_from_a_web_server(tmp_path, web):
     assert list(python_io.tf_record_iterator(f"{web}/r")) == [line * 1000 for line in lines[:100]]
 
 
-def test_a_server_that_is_not_there_is_an_op_error():
+def test_unreachable_server_raises_op_error():
     with pytest.raises(errors.OpError, match=r"127\.0\.0\.1:9/"):
         mpqueue.read_file("http://127.0.0.1:9/x")
 
 
-def test_a_pattern_on_a_server_that_is_not_there_is_an_op_error():
+def test_pattern_on_unreachable_server_raises_op_error():
     with pytest.raises(errors.OpError, match=r"127\.0\.0\.1:9/"):
         mpqueue.matching_files("http://127.0.0.1:9/x/*")
 
 
-def test_a_scheme_that_nobody_knows_is_unimplemented():
+def test_unknown_scheme_raises_unimplemented():
     with pytest.raises(errors.UnimplementedError, match="nosuch://x"):
         mpqueue.read_file("nosuch://x")
 
 
-def test_without_fsspec_the_error_names_the_extra(monkeypatch):
+def test_error_without_fsspec_names_the_extra(monkeypatch):
     real_import = builtins.__import__
 
     def no_fsspec(name, *args, **kwargs):
@@ -120,7 +120,7 @@ def test_without_fsspec_the_error_names_the_extra(monkeypatch):
         mpqueue.read_file("memory://x")
 
 
-def test_a_failure_in_mid_file_names_the_file_and_loses_nothing(memory, monkeypatch):
+def test_failure_in_middle_of_file_names_the_file_and_loses_no_data(memory, monkeypatch):
     memory.pipe("/t", b"".join(b"%06d\n" % number for number in range(200_000)))
     reader, queue = mpqueue.TextLineReader(), FakeQueue("memory://t")
     reader.read(queue)

@@ -1,4 +1,4 @@
-"""Many records at once, and the last of them given back."""
+"""Reading many records at once, and returning the last ones unread."""
 
 import threading
 
@@ -10,7 +10,7 @@ import mpqueue
 
 @pytest.fixture
 def names(tmp_path):
-    """Two files of five numbered lines."""
+    """Create two files of five numbered lines."""
     queue = mpqueue.FIFOQueue(-1, ["string"], [()])
     for number in range(2):
         (tmp_path / f"{number}.txt").write_text("".join(f"{10 * number + line}\n" for line in range(5)))
@@ -27,7 +27,7 @@ def counts(reader):
     return reader.num_records_produced(), reader.num_work_units_completed()
 
 
-def test_a_run_ends_with_its_file_and_does_not_look_for_the_end(names):
+def test_run_ends_with_its_file_without_checking_for_the_end(names):
     reader = mpqueue.TextLineReader()
     assert values(reader.read_run(names, 3)) == [0, 1, 2]
     assert values(reader.read_run(names, 100)) == [3, 4]
@@ -39,7 +39,7 @@ def test_a_run_ends_with_its_file_and_does_not_look_for_the_end(names):
     assert counts(reader) == (10, 2)
 
 
-def test_records_that_are_given_back_are_read_next_and_counted_once(names):
+def test_returned_records_are_read_next_and_counted_once(names):
     reader = mpqueue.TextLineReader()
     records = reader.read_run(names, 4)
     reader.end_run(records[1:])
@@ -50,7 +50,7 @@ def test_records_that_are_given_back_are_read_next_and_counted_once(names):
     assert counts(reader) == (5, 0)
 
 
-def test_an_interrupt_at_any_step_of_a_runs_end_leaves_the_reader_free(names):
+def test_interrupt_at_any_step_of_end_run_leaves_reader_unlocked(names):
     reader = mpqueue.TextLineReader()
     records = reader.read_run(names, 4)
     after, is_struck = 0, True
@@ -67,7 +67,7 @@ def test_an_interrupt_at_any_step_of_a_runs_end_leaves_the_reader_free(names):
     assert after > 5
 
 
-def test_a_reset_forgets_records_that_were_given_back(names):
+def test_reset_discards_returned_records(names):
     reader = mpqueue.TextLineReader()
     reader.end_run(reader.read_run(names, 4))
     reader.reset()
@@ -75,8 +75,8 @@ def test_a_reset_forgets_records_that_were_given_back(names):
     assert counts(reader) == (1, 0)
 
 
-def test_records_come_back_while_another_thread_waits_for_a_file(tmp_path):
-    """Who feeds the files may wait for these records before the next one."""
+def test_returned_records_are_available_while_other_thread_waits_for_a_file(tmp_path):
+    """The thread that feeds the files may wait for these records before the next file."""
     path, names = tmp_path / "0.txt", mpqueue.FIFOQueue(-1, ["string"], [()])
     path.write_text("0\n1\n2\n")
     names.enqueue(str(path))
@@ -100,7 +100,7 @@ def test_records_come_back_while_another_thread_waits_for_a_file(tmp_path):
     assert reader.num_records_produced() == 6
 
 
-def test_the_end_is_one_when_no_run_is_open_any_more(names, deadlock_s):
+def test_end_of_input_is_final_after_the_last_open_run(names, deadlock_s):
     reader, found = mpqueue.TextLineReader(), []
     first = reader.read_run(names, 100)
     last = reader.read_run(names, 100)
@@ -121,7 +121,7 @@ def test_the_end_is_one_when_no_run_is_open_any_more(names, deadlock_s):
     assert counts(reader) == (10, 2)
 
 
-def test_a_wait_for_an_open_run_ends_at_its_deadline(names):
+def test_wait_for_open_run_ends_at_timeout(names):
     reader, failed = mpqueue.TextLineReader(), []
     reader.read_run(names, 100)
     last = reader.read_run(names, 100)
@@ -139,7 +139,7 @@ def test_a_wait_for_an_open_run_ends_at_its_deadline(names):
     assert reader.read(names)[1] == b"10"
 
 
-def test_a_run_of_a_thread_that_is_gone_is_not_waited_for(names):
+def test_run_of_ended_thread_is_not_waited_for(names):
     reader = mpqueue.TextLineReader()
     thread = threading.Thread(target=lambda: (reader.read_run(names, 100), reader.read_run(names, 100)))
     thread.start()
@@ -148,7 +148,7 @@ def test_a_run_of_a_thread_that_is_gone_is_not_waited_for(names):
         reader.read(names)
 
 
-def test_up_to_so_many_are_those_that_were_given_back_at_the_end(names):
+def test_read_up_to_returns_records_returned_at_the_end(names):
     reader = mpqueue.TextLineReader()
     reader.read_run(names, 100)
     last = reader.read_run(names, 100)

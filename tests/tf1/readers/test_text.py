@@ -36,14 +36,14 @@ def lines_of(path, num_at_once=7, **options):
         (b"\0\n\xff", [b"\0", b"\xff"]),
     ],
 )
-def test_lines_end_where_tensorflow_ends_them(tmp_path, content, expected):
+def test_lines_end_as_in_tensorflow(tmp_path, content, expected):
     (tmp_path / "t").write_bytes(content)
     assert lines_of(tmp_path / "t") == expected
 
 
 @pytest.mark.parametrize("size", [BLOCK_BYTES - 2, BLOCK_BYTES - 1, BLOCK_BYTES, BLOCK_BYTES + 1, 3 * BLOCK_BYTES])
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"])
-def test_a_line_may_cross_blocks(tmp_path, size, end):
+def test_line_can_cross_blocks(tmp_path, size, end):
     expected = [b"x" * size, b"y", b"", b"z" * size]
     (tmp_path / "t").write_bytes(end.join(expected))
     assert lines_of(tmp_path / "t") == expected
@@ -55,20 +55,20 @@ def test_header_lines_are_skipped_and_counted(tmp_path):
     assert lines_of(tmp_path / "t", skip_header_lines=6000) == []
 
 
-def test_a_negative_number_of_header_lines_is_refused_at_once():
+def test_negative_skip_header_lines_is_rejected_at_once():
     with pytest.raises(errors.InvalidArgumentError, match="skip_header_lines must be at least 0, got -1"):
         mpqueue.TextLineReader(skip_header_lines=-1)
 
 
 @pytest.mark.parametrize("bound", [0, -5])
-def test_a_bound_below_one_is_refused(bound):
+def test_limit_below_one_is_rejected(bound):
     with pytest.raises(ValueError, match=f"max_record_bytes must be at least 1, got {bound}"):
         mpqueue.TextLineReader(max_record_bytes=bound)
 
 
 @pytest.mark.parametrize("size", [11, 2 * BLOCK_BYTES + 1])
 @pytest.mark.parametrize("end", [b"", b"\nmore"])
-def test_a_line_above_the_bound_is_an_error_after_the_good_ones_and_stays_one(tmp_path, size, end):
+def test_line_above_the_limit_raises_after_valid_lines_at_each_read(tmp_path, size, end):
     (tmp_path / "t").write_bytes(b"good\n" * 3 + b"x" * size + end)
     reader, queue = mpqueue.TextLineReader(max_record_bytes=10), FakeQueue(bytes(tmp_path / "t"))
     assert reader.read_up_to(queue, 3)[1].tolist() == [b"good"] * 3
@@ -77,6 +77,6 @@ def test_a_line_above_the_bound_is_an_error_after_the_good_ones_and_stays_one(tm
             reader.read(queue)
 
 
-def test_lines_of_exactly_the_bound_pass(tmp_path):
+def test_lines_at_the_limit_are_read(tmp_path):
     (tmp_path / "t").write_bytes(b"0123456789\n" * 4)
     assert lines_of(tmp_path / "t", max_record_bytes=10) == [b"0123456789"] * 4

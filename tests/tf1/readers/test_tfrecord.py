@@ -35,7 +35,7 @@ def write(path, content):
 
 
 def read_all(path, num_at_once=1, **options):
-    """(offset, payload) of each record, and the error that came then."""
+    """Return (offset, payload) of each record, and the error after them."""
     reader, queue, got = mpqueue.TFRecordReader(**options), FakeQueue(bytes(path)), []
     try:
         while True:
@@ -45,7 +45,7 @@ def read_all(path, num_at_once=1, **options):
 
 
 @pytest.mark.parametrize("kind", ["", "GZIP", "ZLIB"])
-def test_what_is_written_is_read_with_its_offsets(tmp_path, kind):
+def test_written_records_are_read_with_their_offsets(tmp_path, kind):
     payloads = [os.urandom(size) for size in SIZES]
     with python_io.TFRecordWriter(tmp_path / "r", kind) as writer:
         for payload in payloads:
@@ -57,8 +57,8 @@ def test_what_is_written_is_read_with_its_offsets(tmp_path, kind):
     assert list(python_io.tf_record_iterator(tmp_path / "r", kind)) == payloads
 
 
-def test_the_bytes_are_those_of_the_format():
-    """The masked crc32c of b"\\0\\0\\0\\0\\0\\0\\0\\0" and b"", from its definition bit by bit."""
+def test_bytes_follow_the_format():
+    """The masked crc32c of b"\\0\\0\\0\\0\\0\\0\\0\\0" and b"", computed bit by bit by definition."""
 
     def masked(data):
         crc = 0xFFFFFFFF
@@ -75,7 +75,7 @@ def test_the_bytes_are_those_of_the_format():
 
 @pytest.mark.parametrize("size", [40, BIG_BYTES + 100, BLOCK_BYTES + 100])
 @pytest.mark.parametrize("place", ["length", "its check", "payload", "check"])
-def test_a_flipped_bit_is_data_loss_with_file_and_offset_after_the_good_records(tmp_path, place, size):
+def test_flipped_bit_raises_data_loss_with_file_and_offset_after_valid_records(tmp_path, place, size):
     content = bytearray(framed(b"good", b"x" * size, b"never reached"))
     content[20 + {"length": 1, "its check": 9, "payload": 12 + size // 2, "check": 12 + size}[place]] ^= 4
     reader, queue = mpqueue.TFRecordReader(), FakeQueue(bytes(write(tmp_path / "r", content)), b"not taken")
@@ -88,7 +88,7 @@ def test_a_flipped_bit_is_data_loss_with_file_and_offset_after_the_good_records(
 
 @pytest.mark.parametrize("size", [30, BIG_BYTES + 30, BLOCK_BYTES + 30])
 @pytest.mark.parametrize("kind", ["", "GZIP", "ZLIB"])
-def test_a_file_that_ends_in_a_record_is_data_loss_and_in_a_header_its_end(tmp_path, kind, size):
+def test_file_truncated_in_record_raises_data_loss_and_in_header_ends(tmp_path, kind, size):
     whole = framed(b"good", b"x" * size)
     pack = {"": bytes, "GZIP": gzip.compress, "ZLIB": zlib.compress}[kind]
     for cut in (20, 21, 31, 32, 33, 32 + size - 1, 32 + size, len(whole) - 1, len(whole)):
@@ -99,11 +99,11 @@ def test_a_file_that_ends_in_a_record_is_data_loss_and_in_a_header_its_end(tmp_p
 
 
 @pytest.mark.parametrize("kind", ["GZIP", "ZLIB"])
-def test_a_compressed_file_that_is_truncated_anywhere_is_data_loss_after_its_whole_records(tmp_path, kind):
-    """Also between two records, and in the trailer: nothing but the end of the stream tells that the file is whole."""
+def test_truncated_compressed_file_raises_data_loss_after_complete_records(tmp_path, kind):
+    """Also between two records, and in the trailer: only the end of the stream shows that the file is complete."""
     payloads = [b"%d" % number * 5 for number in range(20)]
     pack = zlib.compressobj(wbits=31 if kind == "GZIP" else 15)
-    # Each record is flushed, so that the file can be cut behind each.
+    # Each record is flushed, so that the file can be truncated after each.
     parts = [pack.compress(framed(each)) + pack.flush(zlib.Z_SYNC_FLUSH) for each in payloads]
     whole, ends = b"".join([*parts, pack.flush()]), [len(b"".join(parts[: at + 1])) for at in range(len(parts))]
     for cut in range(1, len(whole)):
@@ -117,7 +117,7 @@ def test_a_compressed_file_that_is_truncated_anywhere_is_data_loss_after_its_who
     assert isinstance(read_all(write(tmp_path / "r", b""), options=kind)[1], errors.OutOfRangeError)
 
 
-def test_a_compressed_file_that_grows_is_read_on(tmp_path):
+def test_growing_compressed_file_is_read_further(tmp_path):
     whole = gzip.compress(framed(b"first")) + gzip.compress(framed(b"second"))
     first = len(gzip.compress(framed(b"first")))
     path = write(tmp_path / "r", whole[: first + 15])
@@ -129,8 +129,8 @@ def test_a_compressed_file_that_grows_is_read_on(tmp_path):
     assert reader.read(queue)[1] == b"second"
 
 
-def test_a_record_that_is_appended_later_is_read_then(tmp_path):
-    """A cut record is judged anew at every read: a writer may be at work."""
+def test_record_appended_later_is_read(tmp_path):
+    """A truncated record is checked again at each read, because a writer may be writing it."""
     whole = framed(b"first", b"x" * 3 * BLOCK_BYTES)
     path = write(tmp_path / "r", whole[:-5])
     reader, queue = mpqueue.TFRecordReader(), FakeQueue(bytes(path))
@@ -142,7 +142,7 @@ def test_a_record_that_is_appended_later_is_read_then(tmp_path):
     assert reader.read(queue)[1] == b"x" * 3 * BLOCK_BYTES
 
 
-def test_a_record_above_the_bound_is_data_loss_before_memory_is_taken(tmp_path):
+def test_record_above_the_limit_raises_data_loss_before_allocation(tmp_path):
     for claimed in (101, 10 * 2**30, 2**63, 2**64 - 1):
         length = struct.pack("<Q", claimed)
         header = length + _check(length)
@@ -153,11 +153,11 @@ def test_a_record_above_the_bound_is_data_loss_before_memory_is_taken(tmp_path):
 
 
 def _check(length):
-    """The check of eight bytes: those that follow them as the payload of a record."""
+    """Return the check of eight bytes, which follows them when they are a record's payload."""
     return frame(length)[1]
 
 
-def test_the_default_bound_is_one_gibibyte(tmp_path):
+def test_default_limit_is_one_gibibyte(tmp_path):
     length = struct.pack("<Q", 2**30 + 1)
     _, end = read_all(write(tmp_path / "r", length + _check(length)))
     assert "max_record_bytes is 1073741824" in str(end)
@@ -165,7 +165,7 @@ def test_the_default_bound_is_one_gibibyte(tmp_path):
         next(python_io.tf_record_iterator(tmp_path / "r"))
 
 
-def test_many_different_lengths_are_known_and_forgotten(tmp_path, monkeypatch):
+def test_cache_of_many_lengths_is_bounded(tmp_path, monkeypatch):
     monkeypatch.setattr(tfrecord, "_MAX_KNOWN_HEADERS", 1000)
     sizes = [number * 7919 % 3000 for number in range(6000)]
     path = write(tmp_path / "r", framed(*[b"q" * size for size in sizes]))
@@ -173,7 +173,7 @@ def test_many_different_lengths_are_known_and_forgotten(tmp_path, monkeypatch):
     assert [len(value) for _, value in got] == sizes
 
 
-def test_the_iterator_opens_its_file_at_once_and_gives_the_good_records_before_the_error(tmp_path):
+def test_iterator_opens_file_at_once_and_yields_valid_records_before_error(tmp_path):
     with pytest.raises(errors.NotFoundError, match="none"):
         python_io.tf_record_iterator(tmp_path / "none")
     path = write(tmp_path / "r", framed(b"a", b"b") + b"junk" * 10)
@@ -183,7 +183,7 @@ def test_the_iterator_opens_its_file_at_once_and_gives_the_good_records_before_t
     assert got == [b"a", b"b"]
 
 
-def test_a_dropped_iterator_lets_go_of_its_file(tmp_path):
+def test_deleted_iterator_closes_its_file(tmp_path):
     path = write(tmp_path / "r", framed(b"a", b"b"))
     before = len(os.listdir("/proc/self/fd"))
     records = python_io.tf_record_iterator(path)
@@ -194,7 +194,7 @@ def test_a_dropped_iterator_lets_go_of_its_file(tmp_path):
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_the_writer_takes_text_and_bytes_and_nothing_else(tmp_path):
+def test_writer_accepts_only_str_and_bytes(tmp_path):
     with python_io.TFRecordWriter(str(tmp_path / "r")) as writer:
         for record in (b"a", "é", bytearray(b"c")):
             writer.write(record)
@@ -205,7 +205,7 @@ def test_the_writer_takes_text_and_bytes_and_nothing_else(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["", "GZIP", "ZLIB"])
-def test_flushed_records_can_be_read_while_the_writer_is_open(tmp_path, kind):
+def test_flushed_records_can_be_read_while_writer_is_open(tmp_path, kind):
     writer = python_io.TFRecordWriter(tmp_path / "r", options=kind)
     writer.write(b"one")
     writer.flush()
@@ -215,7 +215,7 @@ def test_flushed_records_can_be_read_while_the_writer_is_open(tmp_path, kind):
     assert [value for _, value in read_all(tmp_path / "r", options=kind)[0]] == [b"one", b"two"]
 
 
-def test_a_closed_writer_refuses_and_closing_again_does_nothing(tmp_path):
+def test_closed_writer_raises_and_close_is_idempotent(tmp_path):
     writer = python_io.TFRecordWriter(tmp_path / "r")
     assert repr(writer).endswith("open>")
     writer.close()
@@ -226,7 +226,7 @@ def test_a_closed_writer_refuses_and_closing_again_does_nothing(tmp_path):
             call()
 
 
-def test_a_dropped_writer_still_writes_its_records(tmp_path):
+def test_deleted_writer_writes_its_records(tmp_path):
     writer = python_io.TFRecordWriter(tmp_path / "r")
     writer.write(b"kept")
     del writer
@@ -234,21 +234,21 @@ def test_a_dropped_writer_still_writes_its_records(tmp_path):
     assert list(python_io.tf_record_iterator(tmp_path / "r")) == [b"kept"]
 
 
-def test_a_writer_that_is_open_at_exit_still_writes_its_records(tmp_path):
+def test_writer_open_at_exit_writes_its_records(tmp_path):
     code = "import sys; from mpqueue import python_io; w = python_io.TFRecordWriter(sys.argv[1]); w.write(b'kept')"
     environment = os.environ | {"PYTHONPATH": str(pathlib.Path(mpqueue.__file__).parents[1])}
     subprocess.run([sys.executable, "-c", code, tmp_path / "r"], check=True, env=environment)
     assert list(python_io.tf_record_iterator(tmp_path / "r")) == [b"kept"]
 
 
-def test_a_writer_says_where_it_cannot_write(tmp_path):
+def test_writer_error_names_the_file(tmp_path):
     with pytest.raises(errors.NotFoundError, match="none/r"):
         python_io.TFRecordWriter(tmp_path / "none" / "r")
     with pytest.raises(errors.FailedPreconditionError, match="Is a directory"):
         python_io.TFRecordWriter(tmp_path)
 
 
-def test_a_full_disk_is_resource_exhausted():
+def test_full_disk_raises_resource_exhausted():
     for size in (1, 10**6):
         writer = python_io.TFRecordWriter("/dev/full")
         with pytest.raises(errors.ResourceExhaustedError, match="/dev/full; No space left"):
@@ -258,7 +258,7 @@ def test_a_full_disk_is_resource_exhausted():
             writer.close()
 
 
-def test_compression_settings_reach_zlib(tmp_path):
+def test_compression_settings_are_passed_to_zlib(tmp_path):
     sizes = {}
     for level in (0, 9):
         options = python_io.TFRecordOptions("ZLIB", compression_level=level, window_bits=12, mem_level=9)
@@ -269,7 +269,7 @@ def test_compression_settings_reach_zlib(tmp_path):
     assert sizes[0] > 10000 > 200 > sizes[9]
 
 
-def test_options_say_their_compression_as_tensorflows_do():
+def test_options_report_their_compression_as_in_tensorflow():
     types, name_of = python_io.TFRecordCompressionType, python_io.TFRecordOptions.get_compression_type_string
     assert [types.NONE, types.ZLIB, types.GZIP] == [0, 1, 2]
     given = [None, "", 0, "ZLIB", 1, "GZIP", types.GZIP, python_io.TFRecordOptions(types.GZIP)]
@@ -281,13 +281,13 @@ def test_options_say_their_compression_as_tensorflows_do():
             mpqueue.TFRecordReader(options=wrong)
 
 
-def test_gzip_written_here_is_gzip_for_others(tmp_path):
+def test_written_gzip_is_readable_by_other_programs(tmp_path):
     with python_io.TFRecordWriter(tmp_path / "r", "GZIP") as writer:
         writer.write(b"a")
     assert gzip.GzipFile(fileobj=io.BytesIO((tmp_path / "r").read_bytes())).read() == framed(b"a")
 
 
-def test_without_crc32c_the_error_names_the_extra_before_a_file_is_touched(tmp_path, monkeypatch):
+def test_error_without_crc32c_names_the_extra_before_truncating_a_file(tmp_path, monkeypatch):
     path = write(tmp_path / "r", framed(b"kept"))
     monkeypatch.setitem(sys.modules, "google_crc32c", None)
     tfrecord._crc32c.cache_clear()

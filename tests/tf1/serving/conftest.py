@@ -1,4 +1,4 @@
-"""Servers that a test starts have a folder for themselves."""
+"""Servers of a test have a separate directory."""
 
 from helpers.server_directories import servers_directory
 

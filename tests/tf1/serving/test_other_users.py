@@ -1,7 +1,7 @@
-"""Names that another user has: a program that connects to a server's queues checks whose server it is, as consumers do."""
+"""Names claimed by a different user: a program that connects checks the owner of the server, as consumers do."""
 
 import pytest
-from service.test_other_users import (  # noqa: F401 - tests and fixtures, run here with another `use`
+from service.test_other_users import (  # noqa: F401 - tests and fixtures, run here with a different `use`
     DEADLOCK_S,
     OWN,
     server,
@@ -42,7 +42,7 @@ def served():
     return 7
 
 
-def test_a_session_does_not_use_another_users_server(servers_directory, monkeypatch):
+def test_session_does_not_use_server_of_another_user(servers_directory, monkeypatch):
     tf = mpqueue.compat.v1
     with mpqueue.Server("grpc-2222", None):
         with tf.Session("grpc://localhost:2222"):

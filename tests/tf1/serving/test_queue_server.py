@@ -1,4 +1,4 @@
-"""A server of queues only: its name, its handshakes, and strangers who say what nobody says."""
+"""A server for queues only: its name, its handshakes, and invalid clients."""
 
 import os
 import socket
@@ -31,7 +31,7 @@ def server(servers_directory):
 
 @pytest.fixture
 def stranger(server):
-    """A function that connects and says something; all connections are closed at the end."""
+    """Return a function that connects and sends data. All connections are closed at the end."""
     sockets = []
 
     def say(*messages):
@@ -47,7 +47,7 @@ def stranger(server):
         each.close()
 
 
-def test_one_that_gets_no_thread_gives_its_name_back(servers_directory, monkeypatch):
+def test_server_without_thread_releases_its_name(servers_directory, monkeypatch):
     def refuse(thread):
         raise RuntimeError("can't start new thread")
 
@@ -60,7 +60,7 @@ def test_one_that_gets_no_thread_gives_its_name_back(servers_directory, monkeypa
         assert os.path.exists(ServerDirectory.of("photos").socket_path)
 
 
-def test_it_says_where_its_queues_are_and_ends_the_connection(server, stranger):
+def test_server_sends_address_of_queues_and_closes_the_connection(server, stranger):
     there = stranger(Hello(purpose="queues").encode())
     answer = decode_answer(there.recv(1 << 16))
     assert isinstance(answer, Welcome)
@@ -78,13 +78,13 @@ def test_it_says_where_its_queues_are_and_ends_the_connection(server, stranger):
         (b'{"protocol": 99, "version": "7"}', "protocol 99"),
     ],
 )
-def test_who_says_anything_else_is_told_why_not(stranger, said, why):
+def test_invalid_handshake_is_rejected_with_the_reason(stranger, said, why):
     answer = decode_answer(stranger(said).recv(1 << 16))
     assert isinstance(answer, Refusal)
     assert why in answer.refused
 
 
-def test_those_who_say_nothing_keep_nobody_waiting_and_are_dropped(stranger):
+def test_silent_clients_block_no_others_and_are_disconnected(stranger):
     silent = [stranger() for _ in range(connections.MAX_STRANGERS + 20)]
     with mpqueue.connect("photos", timeout=DEADLOCK_S):
         assert FIFOQueue(10, "int64", shared_name="jobs").size() == 0
@@ -92,12 +92,12 @@ def test_those_who_say_nothing_keep_nobody_waiting_and_are_dropped(stranger):
     silent[1].close()
 
 
-def test_who_says_nothing_is_dropped_after_a_while(stranger, monkeypatch):
+def test_silent_client_is_disconnected_after_a_timeout(stranger, monkeypatch):
     monkeypatch.setattr(connections, "HANDSHAKE_S", 0.05)
     assert "no handshake arrived" in decode_answer(stranger().recv(1 << 16)).refused
 
 
-def test_who_leaves_before_the_answer_harms_nobody(stranger):
+def test_client_that_leaves_before_the_answer_affects_no_others(stranger):
     for _ in range(50):
         stranger(Hello(purpose="queues").encode()).close()
         stranger().close()
@@ -105,7 +105,7 @@ def test_who_leaves_before_the_answer_harms_nobody(stranger):
         assert FIFOQueue(10, "int64", shared_name="jobs").size() == 0
 
 
-def test_a_server_of_batches_has_queues_too_once_somebody_asks_for_them(servers_directory):
+def test_server_of_batches_has_queues_after_the_first_request(servers_directory):
     with Server("photos", [np.arange(3)], workers=1, mode="split") as server:
         assert not [name for name in os.listdir(server.folder) if name.startswith("q-")]
         with mpqueue.connect("photos", timeout=DEADLOCK_S):
@@ -115,7 +115,7 @@ def test_a_server_of_batches_has_queues_too_once_somebody_asks_for_them(servers_
             assert FIFOQueue(10, "int64", [[]], shared_name="jobs").dequeue() == 1
         call = blocked(queue.dequeue)
         server.stop()
-        with pytest.raises(UnavailableError, match="the server 'photos' is gone"):
+        with pytest.raises(UnavailableError, match="The server 'photos' has exited or was stopped"):
             call.result()
     assert os.listdir(servers_directory) == []
 
@@ -135,17 +135,17 @@ def test_users_who_may_attach_may_not_use_the_queues(servers_directory):
         other.ask(attempt)
 
 
-def test_a_server_without_a_source_is_one_of_queues_only(servers_directory):
+def test_server_without_source_has_only_queues(servers_directory):
     with Server("photos", None) as server, mpqueue.connect("photos", timeout=0):
         assert isinstance(server, QueueServer)
         assert isinstance(server, Server)
         assert server.statistics().consumers == ()
         assert FIFOQueue(10, "int64", shared_name="jobs").size() == 0
-    with pytest.raises(ValueError, match="has no options, got workers"):
+    with pytest.raises(ValueError, match="takes no options, got workers"):
         Server("photos", None, workers=2)
 
 
-def test_one_name_has_one_server_and_is_free_after_it(servers_directory):
+def test_name_belongs_to_one_server_and_is_free_after_it(servers_directory):
     with QueueServer("photos") as server:
         assert repr(server) == "<QueueServer 'photos': 0 queues>"
         with pytest.raises(RuntimeError, match=r"is running already. Call stop\(\)"):
@@ -159,7 +159,7 @@ def test_one_name_has_one_server_and_is_free_after_it(servers_directory):
     assert os.listdir(servers_directory) == []
 
 
-def test_waiting_ends_with_the_server(servers_directory):
+def test_wait_ends_with_the_server(servers_directory):
     server = QueueServer("photos")
     with pytest.raises(RuntimeError, match="is not running"):
         server.wait()
@@ -169,11 +169,11 @@ def test_waiting_ends_with_the_server(servers_directory):
     server.stop()
     try:
         assert call.result()
-    except RuntimeError:  # it came when there was nothing to wait for any more
+    except RuntimeError:  # the server had stopped before the wait
         assert "stopped" in repr(server)
 
 
-def test_a_folder_whose_path_leaves_no_room_for_another_socket_will_do(servers_directory):
+def test_directory_with_too_long_path_for_the_queue_socket_is_supported(servers_directory):
     name = "n" * (107 - len(os.fsencode(servers_directory)) - len("//socket"))
     with QueueServer(name) as server, mpqueue.connect(name, timeout=0):
         assert FIFOQueue(10, "int64", shared_name="jobs").size() == 0

@@ -1,4 +1,4 @@
-"""Queues that several programs share through a server: `mpqueue.connect`."""
+"""Queues shared by several programs through a server: `mpqueue.connect`."""
 
 import multiprocessing
 import os
@@ -52,20 +52,20 @@ print(queue.dequeue(), queue.size())
 """
 
 
-def test_programs_that_are_connected_share_a_queue_by_its_name(server):
-    for expected in (["1", "2"], ["2", "4"]):  # the elements stay while nobody is connected
+def test_connected_programs_share_a_queue_by_name(server):
+    for expected in (["1", "2"], ["2", "4"]):  # the elements remain while no program is connected
         done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=60)
         assert done.stdout.split() == expected, done.stderr
     with mpqueue.connect("photos"):
         assert jobs().dequeue_many(4).tolist() == [3, 1, 2, 3]
 
 
-def test_a_queue_without_a_shared_name_stays_the_processs_own(server):
+def test_queue_without_shared_name_is_local(server):
     with mpqueue.connect("photos"):
         assert isinstance(FIFOQueue(10, "int64", [[]]).queue_ref, QueueCore)
 
 
-def test_all_kinds_of_queues_and_of_elements_are_shared(server):
+def test_all_kinds_of_queues_and_elements_are_shared(server):
     def make():
         return [
             FIFOQueue(5, ["string", "float32"], names=["text", "number"], shared_name="a"),
@@ -89,13 +89,13 @@ def test_all_kinds_of_queues_and_of_elements_are_shared(server):
 
 
 class TestConnecting:
-    def test_it_fails_at_the_with_if_no_server_comes(self, servers_directory):
+    def test_entering_fails_without_a_server(self, servers_directory):
         connection = mpqueue.connect("photos", timeout=0.01)
         with pytest.raises(ServiceError, match=r"found no server 'photos' at .* within .* s"), connection:
             pass
         assert lookup.current() is None
 
-    def test_it_waits_for_a_server_that_is_not_there_yet(self, servers_directory):
+    def test_entering_waits_for_the_server(self, servers_directory):
         def connect():
             with mpqueue.connect("photos", timeout=DEADLOCK_S):
                 return jobs().size()
@@ -104,7 +104,7 @@ class TestConnecting:
         with QueueServer("photos"):
             assert call.result() == 0
 
-    def test_a_wait_without_an_end_is_told_of(self, servers_directory, monkeypatch, caplog):
+    def test_endless_wait_is_logged(self, servers_directory, monkeypatch, caplog):
         def connect():
             with mpqueue.connect("photos"):
                 return jobs().size()
@@ -117,27 +117,27 @@ class TestConnecting:
         with QueueServer("photos"):
             assert call.result() == 0
 
-    def test_a_name_that_is_none_is_refused_at_once(self):
+    def test_invalid_name_is_rejected_at_once(self):
         with pytest.raises(ValueError, match="name"):
             mpqueue.connect("..")
         with pytest.raises(TypeError, match="name"):
             mpqueue.connect(5)
 
-    def test_the_path_of_the_folder_is_a_name(self, server):
+    def test_path_of_directory_is_a_name(self, server):
         with mpqueue.connect(server.folder, timeout=0):
             assert jobs().size() == 0
 
-    def test_the_innermost_block_counts(self, server, servers_directory):
+    def test_innermost_block_applies(self, server, servers_directory):
         with QueueServer("other"), mpqueue.connect("photos"):
             jobs().enqueue(1)
             with mpqueue.connect("other"):
                 assert jobs().size() == 0
             assert jobs().size() == 1
-        jobs().enqueue(5)  # this process's own
+        jobs().enqueue(5)  # this process's queue
         with mpqueue.connect("photos"):
             assert jobs().size() == 1
 
-    def test_a_block_can_be_entered_again_but_not_twice_at_once(self, server):
+    def test_block_can_be_reentered_but_not_nested_in_itself(self, server):
         connection = mpqueue.connect("photos")
         for size in range(2):
             with connection:
@@ -148,14 +148,14 @@ class TestConnecting:
                 assert jobs().size() == size + 1
         assert lookup.current() is None
 
-    def test_threads_that_are_started_in_the_block_are_connected(self, server, servers_directory):
+    def test_threads_started_in_block_are_connected(self, server, servers_directory):
         with QueueServer("other"), mpqueue.connect("other"):
             other = lookup.connected()
         seen, may_look, may_end = [], threading.Event(), threading.Event()
 
         def look():
             assert may_look.wait(DEADLOCK_S)
-            with lookup.here(other):  # its own block wins
+            with lookup.here(other):  # its own lookup has precedence
                 seen.append(lookup.connected())
             seen.append(lookup.connected())
             may_end.set()
@@ -170,7 +170,7 @@ class TestConnecting:
         assert lookup.connected() is None
 
     @needs_root
-    def test_another_user_may_not(self, server):
+    def test_connection_of_other_user_is_rejected(self, server):
         def attempt():
             become(STRANGER)
             with mpqueue.connect("photos", timeout=0.01, uid=0):
@@ -181,7 +181,7 @@ class TestConnecting:
 
 
 class TestOtherProcesses:
-    def test_a_fork_in_the_block_is_connected(self, server):
+    def test_fork_in_block_is_connected(self, server):
         with mpqueue.connect("photos"):
             queue = jobs()
             queue.enqueue(1)
@@ -190,7 +190,7 @@ class TestOtherProcesses:
                 assert child.ask(lambda: jobs().dequeue()) == 1
         assert queue.dequeue() == 2
 
-    def test_a_handle_may_travel_to_a_process_that_is_not_connected(self, server):
+    def test_handle_can_be_passed_to_unconnected_process(self, server):
         with mpqueue.connect("photos"):
             queue = jobs()
         with Other(pickle.dumps(queue.queue_ref), method="spawn") as other:
@@ -198,7 +198,7 @@ class TestOtherProcesses:
         assert queue.dequeue() == 7
 
     @pytest.mark.parametrize("method", ["forkserver", "fork", "spawn"])
-    def test_workers_that_start_in_the_block_are_connected(self, server, method):
+    def test_workers_started_in_block_are_connected(self, server, method):
         class Finder:
             def __len__(self):
                 return 10
@@ -215,25 +215,25 @@ class TestOtherProcesses:
             found = FIFOQueue(30, "int64", [[]], shared_name="found")
         assert sorted(found.dequeue_many(10).tolist()) == list(range(10))
 
-    def test_a_generator_that_takes_from_it_is_called_afresh_after_a_death(self, servers_directory):
-        """Not replayed with skipping: what it had taken is gone from the queue, and the rest must not be skipped."""
-        with Other() as owner:  # the trainer would see who uses a server of its own
+    def test_generator_that_dequeues_is_restarted_after_worker_crash(self, servers_directory):
+        """It is not replayed: elements it had taken are gone, and the remaining ones must not be skipped."""
+        with Other() as owner:  # a trainer notices users of a server that it runs itself
             owner.ask(_serve)
             with mpqueue.connect("photos"):
                 queue = jobs()
             assert dequeued_across_a_crash(queue) == [0, 1, 2, 3, 4, 6, 7, 8, 9]
 
-    def test_a_killed_consumer_gives_back_what_it_waited_for(self, server):
+    def test_elements_taken_by_killed_waiting_consumer_return(self, server):
         with mpqueue.connect("photos"):
             queue = jobs()
         queue.enqueue_many(np.arange(3))
         with Other(queue) as victim:
             victim.begin(lambda q: q.dequeue_many(5))
             while queue.size():
-                pass  # until it has taken them out
+                pass  # until it has taken the elements
             victim.kill()
         while queue.size() < 3:
-            pass  # until its death was noticed: what comes before that may be dealt before what it gives back
+            pass  # until its exit was noticed: elements enqueued earlier could be delivered before the returned ones
         queue.enqueue_many(np.arange(3, 6))
         assert queue.dequeue_many(6, timeout=DEADLOCK_S).tolist() == list(range(6))
 
@@ -248,34 +248,34 @@ class TestNames:
             ("capacity", lambda: jobs(11)),
         ],
     )
-    def test_another_queue_of_the_name_is_refused_in_any_process(self, server, field, make):
+    def test_conflicting_queue_is_rejected_in_all_processes(self, server, field, make):
         with mpqueue.connect("photos"):
             jobs()
             with Other() as other, pytest.raises(InvalidArgumentError, match=f"'jobs' exists with {field}"):
                 other.ask(make)
 
-    def test_who_gives_no_seed_takes_any(self, server):
+    def test_request_without_seed_accepts_any_seed(self, server):
         with mpqueue.connect("photos"):
             RandomShuffleQueue(5, 1, "int32", seed=3, shared_name="jobs").enqueue(1)
             assert RandomShuffleQueue(5, 1, "int32", shared_name="jobs").size() == 1
             with pytest.raises(InvalidArgumentError, match="seed 3, got 4"):
                 RandomShuffleQueue(5, 1, "int32", seed=4, shared_name="jobs")
 
-    def test_names_of_tensorflows_own_are_refused(self, server):
+    def test_reserved_names_are_rejected(self, server):
         with mpqueue.connect("photos"), pytest.raises(InvalidArgumentError, match="must not start with '_'"):
             FIFOQueue(10, "int64", shared_name="_jobs")
 
-    def test_names_without_end_are_refused(self, server):
+    def test_too_long_names_are_rejected(self, server):
         with mpqueue.connect("photos"), pytest.raises(InvalidArgumentError, match="shorter names"):
             FIFOQueue(10, "int64", shared_name="j" * 100_000)
 
-    def test_elements_that_no_memory_holds_are_refused_and_the_name_stays_free(self, server):
+    def test_impossible_elements_are_rejected_and_the_name_remains_free(self, server):
         with mpqueue.connect("photos"):
-            with pytest.raises(InvalidArgumentError, match="more than"):
+            with pytest.raises(InvalidArgumentError, match="must have at most"):
                 FIFOQueue(10, "int64", [[1 << 40]], shared_name="jobs")
             assert jobs().size() == 0
 
-    def test_containers_have_names_of_their_own_and_are_reset_alone(self, server):
+    def test_containers_have_separate_names_and_are_reset_separately(self, server):
         with mpqueue.connect("photos"):
             directory = lookup.connected().directory
         for container in ("", "one", "two"):
@@ -287,7 +287,7 @@ class TestNames:
                 with lookup.here(lookup.Lookup(directory, container)):
                     assert jobs().size() == size
 
-    def test_who_uses_a_queue_that_was_reset_goes_on(self, server):
+    def test_queue_objects_remain_usable_after_reset(self, server):
         with mpqueue.connect("photos"):
             queue, directory = jobs(), lookup.connected().directory
             queue.enqueue(1)
@@ -309,7 +309,7 @@ CALLS = {
 class TestTheEndOfTheServer:
     @pytest.mark.parametrize("end", ["stop", "kill"])
     @pytest.mark.parametrize("what", CALLS)
-    def test_whatever_waits_fails_and_so_does_every_later_call(self, servers_directory, what, end):
+    def test_waiting_and_later_calls_fail(self, servers_directory, what, end):
         with Other() as owner:
             owner.ask(_serve)
             with mpqueue.connect("photos", timeout=DEADLOCK_S):
@@ -318,13 +318,13 @@ class TestTheEndOfTheServer:
                 queue.enqueue_many([[1, 2]])
             call = blocked(CALLS[what], queue)
             owner.kill() if end == "kill" else owner.ask(_stop)
-            with pytest.raises(UnavailableError, match="the server 'photos' is gone"):
+            with pytest.raises(UnavailableError, match="The server 'photos' has exited or was stopped"):
                 call.result()
             for again in (queue.size, lambda: queue.enqueue(1), queue.dequeue, queue.close):
                 with pytest.raises(UnavailableError, match="create the queues again"):
                     again()
 
-    def test_a_new_server_of_the_name_has_new_queues(self, servers_directory):
+    def test_new_server_has_new_queues(self, servers_directory):
         with Other() as owner:
             owner.ask(_serve)
             with mpqueue.connect("photos", timeout=DEADLOCK_S):
@@ -336,22 +336,22 @@ class TestTheEndOfTheServer:
                 queue.size()
             with mpqueue.connect("photos"):
                 assert jobs().size() == 0
-        assert os.listdir(servers_directory) == []  # nor is anything left of the one that was killed
+        assert os.listdir(servers_directory) == []  # including files of the killed server
 
-    def test_a_queue_cannot_be_made_any_more(self, servers_directory):
+    def test_queue_cannot_be_created(self, servers_directory):
         with QueueServer("photos") as server, mpqueue.connect("photos"):
             server.stop()
-            with pytest.raises(UnavailableError, match="is gone"):
+            with pytest.raises(UnavailableError, match="has exited or was stopped"):
                 jobs()
 
-    def test_the_servers_own_process_is_no_exception(self, server):
+    def test_calls_of_the_servers_process_fail_as_well(self, server):
         with mpqueue.connect("photos"):
             call = blocked(jobs().dequeue)
             server.stop()
             with pytest.raises(UnavailableError):
                 call.result()
 
-    def test_a_forked_copy_of_the_server_ends_nothing(self, server):
+    def test_forked_copy_of_server_deletes_no_queues(self, server):
         with Other(server) as child:
             child.ask(lambda s: s.stop())
         with mpqueue.connect("photos", timeout=0):
@@ -368,13 +368,15 @@ def _stop():
 
 
 class TestWaiting:
-    def test_a_timeout_and_a_closed_session_end_a_call_and_nothing_is_lost(self, server):
+    def test_timeout_and_closed_session_end_a_call_without_losses(self, server):
         with mpqueue.connect("photos"):
             queue = jobs()
         queue.enqueue(1)
         with pytest.raises(DeadlineExceededError):
             queue.dequeue_many(2, timeout=0.01)
-        with pytest.raises(DeadlineExceededError, match="'jobs'"):  # its name tells nobody which one of the server's
+        with pytest.raises(
+            DeadlineExceededError, match="'jobs'"
+        ):  # the object's name would not identify the server's queue
             queue.dequeue_many(2, timeout=0)
         session = mpqueue.Session()
         call = Call(session.run, lambda: queue.dequeue_many(2))
@@ -384,7 +386,7 @@ class TestWaiting:
             call.result()
         assert queue.dequeue() == 1
 
-    def test_a_close_in_one_process_ends_the_input_of_all(self, server):
+    def test_close_in_one_process_ends_input_of_all(self, server):
         with mpqueue.connect("photos"):
             queue = jobs()
             call = blocked(queue.dequeue)
@@ -394,7 +396,7 @@ class TestWaiting:
                 call.result()
 
 
-def test_elements_of_many_programs_come_out_exactly_once(server):
+def test_elements_of_many_programs_are_delivered_exactly_once(server):
     def produce(first):
         with mpqueue.connect("photos"):
             queue = jobs(50)
@@ -414,7 +416,7 @@ def test_elements_of_many_programs_come_out_exactly_once(server):
         assert [value for value in got if value // 1000 == k] == list(range(1000 * k, 1000 * k + 300))
 
 
-def test_a_server_does_not_replay_a_source_that_dequeues(servers_directory):
+def test_server_does_not_replay_a_source_that_dequeues(servers_directory):
     queue = mpqueue.FIFOQueue(40, "int64", [[]])
     queue.enqueue_many(np.arange(20))
     queue.close()

@@ -1,4 +1,4 @@
-"""An invalid timeout is refused before a coordinator or server is stopped or looked for."""
+"""An invalid timeout is rejected before a coordinator or server is stopped or searched for."""
 
 import math
 
@@ -32,6 +32,6 @@ def join_coordinator(timeout):
 )
 @pytest.mark.parametrize(("timeout", "error"), [("3", TypeError), (math.nan, ValueError)])
 @pytest.mark.usefixtures("servers_directory")
-def test_invalid_timeout_is_refused(call, timeout, error):
+def test_invalid_timeout_is_rejected(call, timeout, error):
     with pytest.raises(error, match=r"must be (a number of|at least 0) seconds,? or None"):
         call(timeout)

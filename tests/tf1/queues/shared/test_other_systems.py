@@ -74,6 +74,6 @@ def test_process_that_writes_to_answer_socket_is_disconnected(caplog):
         while True:
             queue.size()
 
-    with Other(queue) as other, pytest.raises(CancelledError, match="ended this connection"):
+    with Other(queue) as other, pytest.raises(CancelledError, match="has exited or closed the connection"):
         other.ask(write)
     assert "it wrote to the socket" in caplog.text

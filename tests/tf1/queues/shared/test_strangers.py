@@ -37,7 +37,7 @@ class Marking:
 def test_descriptions_are_not_unpickled(tmp_path):
     queue = FIFOQueue(10, "int64", [[]], shared_name="jobs")
     data = pickle.dumps(Marking(str(tmp_path / "was_unpickled")))
-    with Other(queue) as other, pytest.raises(InvalidArgumentError, match="no JSON object"):
+    with Other(queue) as other, pytest.raises(InvalidArgumentError, match="must be a JSON object"):
         other.ask(lambda q: connection(q.queue_ref.place).find(data))
     assert not list(tmp_path.iterdir())
 
@@ -201,7 +201,7 @@ def test_process_without_token_is_not_served():
     place = sharing.place_of(queue.queue_ref)
     place = place._replace(address=place.address._replace(token=new_token()))
     with Other() as other:
-        with pytest.raises(FailedPreconditionError, match="no way from process"):
+        with pytest.raises(FailedPreconditionError, match="cannot connect to process"):
             other.ask(connect_to, place)
         with Other(queue) as friend:
             friend.ask(lambda q: q.enqueue(3))
