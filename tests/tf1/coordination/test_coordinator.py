@@ -24,7 +24,7 @@ class Gate:
 
     def __init__(self, *, stops=False):
         self.name = "gate"
-        self.asked = 0
+        self.num_stop_requests = 0
         self._stops = stops
         self._open = threading.Event()
 
@@ -35,7 +35,7 @@ class Gate:
         self._open.wait(timeout)
 
     def request_stop(self):
-        self.asked += 1
+        self.num_stop_requests += 1
         if self._stops:
             self._open.set()
 
@@ -182,14 +182,14 @@ def test_request_stop_of_member_is_called_once(coord):
     coord.request_stop()
     coord.request_stop()
     assert ended(joining)
-    assert gate.asked == 1
+    assert gate.num_stop_requests == 1
 
 
 def test_member_registered_after_the_stop_is_stopped_at_once(coord):
     gate = Gate(stops=True)
     coord.request_stop()
     coord.register_thread(gate)
-    assert gate.asked == 1
+    assert gate.num_stop_requests == 1
 
 
 def test_stop_callbacks_run_once_in_order(coord):
@@ -368,10 +368,10 @@ def test_error_while_joining_a_member_is_raised(coord):
         coord.join([Broken()])
 
 
-@pytest.mark.parametrize("given", [3, threading.Thread(target=print)])
-def test_invalid_threads_argument_is_rejected(given):
+@pytest.mark.parametrize("threads", [3, threading.Thread(target=print)])
+def test_invalid_threads_argument_is_rejected(threads):
     with pytest.raises(TypeError, match="threads must be a list of threads or None, got"):
-        Coordinator().join(given)
+        Coordinator().join(threads)
 
 
 def test_stop_callback_that_is_not_callable_is_rejected():

@@ -379,7 +379,7 @@ def test_process_at_address_of_exited_owner_receives_no_data_and_proxies_stop(ca
     for thread in serving:  # the address is free when the thread has finished
         thread.join(DEADLOCK_S)
     proxy = cloudpickle.loads(pickled)
-    said = []
+    received = []
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(proxy._endpoint._address.path)
         listener.listen()
@@ -389,13 +389,13 @@ def test_process_at_address_of_exited_owner_receives_no_data_and_proxies_stop(ca
             with connection, contextlib.suppress(ConnectionError):
                 connection.sendall(bytes(16) + bytes(32) + b"r")  # as if no stop was requested
                 while piece := connection.recv(1000):
-                    said.append(piece)
+                    received.append(piece)
 
         thread = threading.Thread(target=impostor)
         thread.start()
         assert proxy.should_stop()
         thread.join(DEADLOCK_S)
-    assert sum(map(len, said)) == 48  # a challenge and a proof
+    assert sum(map(len, received)) == 48  # a challenge and a proof
     assert "another process listens at its address" in caplog.text
 
 
@@ -417,12 +417,12 @@ def test_report_without_token_is_not_unpickled(tmp_path):
 
     coordinator = Coordinator()
     report = cloudpickle.dumps({"pickle": cloudpickle.dumps(Marking())})
-    with socket.socket(socket.AF_UNIX) as stranger:
-        stranger.connect(coordinator._endpoint.address().path)
-        stranger.settimeout(DEADLOCK_S)
-        assert len(stranger.recv(16)) == 16
-        stranger.sendall(bytes(48) + len(report).to_bytes(4, "little") + report)
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(coordinator._endpoint.address().path)
+        connection.settimeout(DEADLOCK_S)
+        assert len(connection.recv(16)) == 16
+        connection.sendall(bytes(48) + len(report).to_bytes(4, "little") + report)
         with contextlib.suppress(ConnectionResetError):
-            assert stranger.recv(100) == b""
+            assert connection.recv(100) == b""
     assert not coordinator.should_stop()
     assert not list(tmp_path.iterdir())

@@ -61,9 +61,9 @@ def attempt(name, record):
         DECODERS[name][1](record)
         return
     except InvalidArgumentError as error:
-        told = str(error)
-    assert NAMES[name] in told or (name == "decode_raw" and "record 0" in told)
-    assert len(told) < 1000
+        message = str(error)
+    assert NAMES[name] in message or (name == "decode_raw" and "record 0" in message)
+    assert len(message) < 1000
 
 
 @decoders

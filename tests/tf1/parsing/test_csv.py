@@ -31,9 +31,9 @@ def decode(record, defaults, **options):
     """Return the fields of a record, read alone and in a batch; None if both reject it."""
     outcomes = []
     for records in (record, [record] * BATCH):
-        columns, told = attempt(records, defaults, **options)
+        columns, message = attempt(records, defaults, **options)
         if columns is None:
-            assert "record 0" in told
+            assert "record 0" in message
             outcomes.append(REFUSED)
         else:
             outcomes.append([column if isinstance(records, bytes) else column[0] for column in columns])
@@ -49,9 +49,9 @@ TWO_TEXTS = TEXT * 2
 def test_invalid_record_does_not_affect_others(record):
     """An open quote in one record must not continue into the next."""
     records = [b"a,b", record + b",b", b'"c,c",d'] * BATCH
-    columns, told = attempt(records, TWO_TEXTS)
+    columns, message = attempt(records, TWO_TEXTS)
     if columns is None:
-        assert "record 1" in told
+        assert "record 1" in message
     else:
         assert columns[0].tolist() == [b"a", b"x\ny", b"c,c"] * BATCH
 

@@ -10,7 +10,7 @@ from mpqueue.tf1.parsing.csv_fields import BadField, cut, shown
 MANY = 100
 
 
-def told(record, delim=b",", use_quote_delim=True, most=MANY):
+def outcome(record, delim=b",", use_quote_delim=True, most=MANY):
     """Return the fields, or the index of the invalid one and its problem."""
     try:
         return cut(record, delim, use_quote_delim, most)
@@ -58,7 +58,7 @@ OPEN = "has an opening quote, but no closing quote"
     ],
 )
 def test_quotes_and_line_breaks_follow_tensorflow(record, expected):
-    assert told(record) == expected
+    assert outcome(record) == expected
 
 
 @pytest.mark.parametrize(
@@ -66,14 +66,14 @@ def test_quotes_and_line_breaks_follow_tensorflow(record, expected):
     [(b'"a",b"', [b'"a"', b'b"']), (b'\n"a', [b'"a']), (b"a\n", (0, INSIDE)), (b'"\r",a', (0, INSIDE))],
 )
 def test_line_breaks_keep_their_meaning_without_quotes(record, expected):
-    assert told(record, use_quote_delim=False) == expected
+    assert outcome(record, use_quote_delim=False) == expected
 
 
 @pytest.mark.parametrize("delim", [b"\n", b"\r"])
 def test_line_break_as_delimiter_is_skipped_before_a_field_and_ends_one(delim):
-    assert told(delim + b"a" + delim + delim + b"b", delim) == [b"a", b"b"]
-    assert told(b"a" + delim, delim) == [b"a", b""]
-    assert told(b"a", delim) == [b"a"]
+    assert outcome(delim + b"a" + delim + delim + b"b", delim) == [b"a", b"b"]
+    assert outcome(b"a" + delim, delim) == [b"a", b""]
+    assert outcome(b"a", delim) == [b"a"]
 
 
 def test_invalid_field_is_shown():
@@ -91,15 +91,15 @@ def test_at_most_the_requested_number_of_fields_is_split(record, expected):
     """The rest of the record is ignored."""
     num_good = len(expected) if isinstance(expected, list) else expected[0]
     for most in range(1, num_good + 1):
-        assert told(record, most=most) == [b"a", b"b", b"c"][:most]
-    assert told(record, most=num_good + 1) == expected
+        assert outcome(record, most=most) == [b"a", b"b", b"c"][:most]
+    assert outcome(record, most=num_good + 1) == expected
 
 
 def test_plain_record_is_split_like_any_other(monkeypatch):
     records = [bytes(letters) for size in range(6) for letters in itertools.product(b"a,X", repeat=size)]
-    quickly = [told(record, most=most) for record in records for most in (1, 2, MANY)]
+    quickly = [outcome(record, most=most) for record in records for most in (1, 2, MANY)]
     monkeypatch.setattr(csv_fields, "_is_plain", lambda *_: False)
-    assert [told(record, most=most) for record in records for most in (1, 2, MANY)] == quickly
+    assert [outcome(record, most=most) for record in records for most in (1, 2, MANY)] == quickly
 
 
 def test_long_field_is_shortened_in_error():

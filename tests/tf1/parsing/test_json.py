@@ -23,7 +23,7 @@ def values(text):
 
 
 def assert_refused(text):
-    with pytest.raises(InvalidArgumentError, match="record 0 is no"):
+    with pytest.raises(InvalidArgumentError, match="Record 0 is not"):
         mpqueue.decode_json_example(text)
 
 

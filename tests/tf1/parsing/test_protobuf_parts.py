@@ -50,7 +50,7 @@ def ints(*values, tag=INT64_LIST):
     return field(tag, field(0x0A, b"".join(map(to_varint, values))))
 
 
-def told(function, *arguments):
+def outcome(function, *arguments):
     """Return the result of a function, or the message of its error."""
     try:
         return function(*arguments)
@@ -77,12 +77,12 @@ def test_number_may_be_longer_than_necessary(written):
 @pytest.mark.parametrize("written", [written for _, written in NUMBERS])
 def test_truncated_number_is_rejected_within_more_bytes(written):
     for end in range(1, len(written) + 1):
-        assert told(varint, b"\x01" + written + b"\x01" * 3, 1, end) == "ends within a number at byte 1"
+        assert outcome(varint, b"\x01" + written + b"\x01" * 3, 1, end) == "ends within a number at byte 1"
 
 
 def test_number_has_at_most_ten_bytes():
     assert varint(b"\xff" * 9 + b"\x7f", 0, 10) == ((1 << 70) - 1, 10)
-    assert told(varint, b"\x00" + b"\x80" * 10 + b"\x01", 1, 12) == "has a number of more than 10 bytes at byte 1"
+    assert outcome(varint, b"\x00" + b"\x80" * 10 + b"\x01", 1, 12) == "has a number of more than 10 bytes at byte 1"
 
 
 @pytest.mark.parametrize("value", [0, 1, -1, (1 << 63) - 1, -(1 << 63)])
@@ -204,14 +204,14 @@ def test_negative_length_is_rejected(length):
     ],
 )
 def test_error_contains_position_in_record(record, reason):
-    assert told(entries, record) == reason
+    assert outcome(entries, record) == reason
 
 
 def read(kind, content):
     """Return the values of a Feature of this kind among other bytes, or the message of the error."""
     data = b"\x0a\x0a" + content + b"\x0a\x01\x02\x03\x04\x05"
     read_kind = {BYTES_LIST: read_bytes, FLOAT_LIST: read_floats, INT64_LIST: read_ints}[kind]
-    return told(read_kind, data, 2, 2 + len(content))
+    return outcome(read_kind, data, 2, 2 + len(content))
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 99, 100, 101, 127, 128, 300])
@@ -286,7 +286,7 @@ def test_run_is_the_whole_contents_of_its_feature(content, expected):
     data = b"\x0a\x0a\x0a" + content + b"\x05"
     found = run_of(data, 3, 3 + len(content), INT64_LIST)
     assert found == (expected and (expected[0] + 3, expected[1] + 3))
-    assert told(run_of, data, 3, 3, INT64_LIST) == "ends within a number at byte 4"  # an empty run
+    assert outcome(run_of, data, 3, 3, INT64_LIST) == "ends within a number at byte 4"  # an empty run
 
 
 def odd_records():
@@ -307,11 +307,11 @@ def odd_records():
 
 def everything_in(record):
     """Return each entry of a record as each kind, or the message of the error."""
-    found = told(entries, record)
+    found = outcome(entries, record)
     if isinstance(found, str):
         return found
     return [
-        (key, start, end, *[told(read_as, record, start, end) for read_as in (read_bytes, read_floats, read_ints)])
+        (key, start, end, *[outcome(read_as, record, start, end) for read_as in (read_bytes, read_floats, read_ints)])
         for key, start, end in found
         if start < end
     ]

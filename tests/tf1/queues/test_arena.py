@@ -106,7 +106,7 @@ class ArenaAgainstAnOracle(AimingMachine):
     def make(self):
         self.arena = arena_of(self.choose([16, 40, 70, 150, 1000]), self.choose([1 << 30, 1 << 30, 1 << 20, 300_000]))
         self.taken = {size_class: [] for size_class in CLASSES}
-        self.given = {size_class: [] for size_class in CLASSES}  # since the last slab was cut or trimmed
+        self.freed = {size_class: [] for size_class in CLASSES}  # since the last slab was cut or trimmed
         self.numbers = Counter()
 
     def moves(self):
@@ -137,11 +137,11 @@ class ArenaAgainstAnOracle(AimingMachine):
         assert {token >> 44 for token in tokens} == {size_class}
         grown = self.slabs()
         if grown == slabs:
-            known = self.given[size_class][-count:]
+            known = self.freed[size_class][-count:]
             assert tokens[-len(known) :] == known or not known  # the blocks freed last are allocated first
-            del self.given[size_class][-count:]
+            del self.freed[size_class][-count:]
         else:
-            self.given = {one: [] for one in CLASSES}
+            self.freed = {one: [] for one in CLASSES}
             if had_spare and self.arena._end == end:
                 self.reached["take of spare"] += 1
         self.taken[size_class] += tokens
@@ -149,7 +149,7 @@ class ArenaAgainstAnOracle(AimingMachine):
 
     def is_rightly_refused(self, size_class, error):
         self.reached["refused"] += 1
-        self.given = {one: [] for one in CLASSES}
+        self.freed = {one: [] for one in CLASSES}
         assert error.bytes_asked == slab_bytes(size_class)
         assert error.bytes_available == self.arena.segment.available_bytes()
         assert error.remedy.startswith("Dequeue more often, use smaller elements")
@@ -172,14 +172,14 @@ class ArenaAgainstAnOracle(AimingMachine):
             found.append(self.taken[self.choose(others)].pop())
         self.arena.give(found)
         for token in found:
-            self.given[token >> 44].append(token)
+            self.freed[token >> 44].append(token)
         self.reached["give"] += 1
 
     def give_alike(self, size_class):
         tokens = self.taken[size_class]
         self.arena.give([], size_class)
         self.arena.give(tokens, size_class)
-        self.given[size_class] += tokens
+        self.freed[size_class] += tokens
         self.taken[size_class] = []
         self.reached["give alike"] += 1
 
@@ -190,7 +190,7 @@ class ArenaAgainstAnOracle(AimingMachine):
         is_less = sum(expected.values()) < sum(map(len, self.arena._slabs.values()))
         assert self.arena.trim(wanted) is is_less
         assert {one: len(self.arena._slabs.get(one, ())) for one in CLASSES} == expected
-        self.given = {one: [] for one in CLASSES}
+        self.freed = {one: [] for one in CLASSES}
         self.reached["trim nothing" if not is_less else "trim" if wanted < 0 else "trim for another"] += 1
 
     def check(self):

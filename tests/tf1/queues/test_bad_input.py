@@ -235,7 +235,7 @@ class TestFromList:
 
 def test_source_with_too_few_components_is_rejected_before_it_is_called():
     def never():
-        raise AssertionError("the source was asked")
+        raise AssertionError("the source was called")
 
     queue = FIFOQueue(5, ["int32", "float32"], [(), ()])
     for make in (queue.enqueue_op, queue.enqueue_many_op):

@@ -87,8 +87,8 @@ class MachineAgainstOracle(AimingMachine):
 
     def is_told_once(self, finished):
         """Check that exactly the requests that finished in this step are notified."""
-        told = {id(request) for request, _ in self.all if request.finished} - self.finished_before
-        assert sorted(map(id, finished)) == sorted(told)
+        notified = {id(request) for request, _ in self.all if request.finished} - self.finished_before
+        assert sorted(map(id, finished)) == sorted(notified)
 
     def close_and_cancel(self):
         waiting = self.machine.num_waiting
@@ -247,19 +247,19 @@ def test_undelivered_elements_return_to_the_front():
 def test_tokens_are_only_sliced_as_room_becomes_available():
     class Lazy:
         def __init__(self):
-            self.asked = []
+            self.slices = []
 
         def __len__(self):
             return 10
 
         def __getitem__(self, places):
-            self.asked.append((places.start, places.stop))
+            self.slices.append((places.start, places.stop))
             return list(range(places.start, places.stop))
 
     machine, tokens = make(capacity=4), Lazy()
     machine.submit(EnqueueRequest(tokens))
     machine.submit(DequeueRequest(3))
-    assert tokens.asked == [(0, 4), (4, 7)]
+    assert tokens.slices == [(0, 4), (4, 7)]
 
 
 def test_withdrawing_finished_request_has_no_effect():
@@ -322,8 +322,8 @@ def test_errors_contain_queue_name_and_request():
 
 
 def test_waiting_callers_are_notified_once_in_order():
-    told, calls = [], [EnqueueRequest([1]), DequeueRequest(1), CloseRequest()]
+    notified, calls = [], [EnqueueRequest([1]), DequeueRequest(1), CloseRequest()]
     for number in (0, 2):  # no caller waits for the second request
-        calls[number].notify = partial(told.append, number)
+        calls[number].notify = partial(notified.append, number)
     notify(calls)
-    assert told == [0, 2]
+    assert notified == [0, 2]

@@ -61,8 +61,8 @@ def test_callable_index_is_called_at_each_call(queues):
 
 @pytest.mark.parametrize("index", [-1, 3])
 def test_index_out_of_range_raises_when_used(index, queues):
-    for given in (index, lambda: index):
-        selection = Selection(given, queues)
+    for argument in (index, lambda: index):
+        selection = Selection(argument, queues)
         with pytest.raises(InvalidArgumentError, match=rf"^Index must be from 0 to 2, got {index}\.$"):
             selection.dequeue(None, list)
 

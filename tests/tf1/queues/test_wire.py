@@ -71,8 +71,8 @@ def test_records_are_found_among_foreign_bytes_in_any_pieces(caplog):
 def test_dropped_bytes_are_counted_and_valid_ones_not_reported(caplog):
     reader = RecordReader()
     assert reader.cut(b"foreign" + record(reader.mark, 1)) == [RECORD.unpack(record(reader.mark, 1))]
-    (told,) = caplog.messages
-    assert told == (
+    (message,) = caplog.messages
+    assert message == (
         "Dropped 7 bytes in the pipe of this process's queues, which are not a record: "
         "another process that uses the queues has written to a file descriptor that it had closed"
     )

@@ -74,12 +74,14 @@ def test_noise_after_records_raises_data_loss_or_ends_the_file(kind, records, no
     with tempfile.NamedTemporaryFile() as file:
         file.write(pack(framed(records) + noise))
         file.flush()
-        got, told = [], None
+        got, message = [], None
         try:
             got.extend(mpqueue.python_io.tf_record_iterator(file.name, kind))
         except errors.DataLossError as error:
-            told = str(error)
-    assert file.name in told if told else len(noise) < 12  # less than a header ends the file silently, as in TensorFlow
+            message = str(error)
+    assert (
+        file.name in message if message else len(noise) < 12
+    )  # less than a header ends the file silently, as in TensorFlow
     assert got == records
 
 

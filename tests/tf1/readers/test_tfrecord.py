@@ -272,8 +272,8 @@ def test_compression_settings_are_passed_to_zlib(tmp_path):
 def test_options_report_their_compression_as_in_tensorflow():
     types, name_of = python_io.TFRecordCompressionType, python_io.TFRecordOptions.get_compression_type_string
     assert [types.NONE, types.ZLIB, types.GZIP] == [0, 1, 2]
-    given = [None, "", 0, "ZLIB", 1, "GZIP", types.GZIP, python_io.TFRecordOptions(types.GZIP)]
-    assert [name_of(one) for one in given] == ["", "", "", "ZLIB", "ZLIB", "GZIP", "GZIP", "GZIP"]
+    options = [None, "", 0, "ZLIB", 1, "GZIP", types.GZIP, python_io.TFRecordOptions(types.GZIP)]
+    assert [name_of(one) for one in options] == ["", "", "", "ZLIB", "ZLIB", "GZIP", "GZIP", "GZIP"]
     for wrong in ("NONE", "zip", 3):
         with pytest.raises(ValueError, match="compression must be"):
             python_io.TFRecordOptions(wrong)

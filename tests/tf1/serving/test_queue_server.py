@@ -70,7 +70,7 @@ def test_server_sends_address_of_queues_and_closes_the_connection(server, strang
 
 
 @pytest.mark.parametrize(
-    ("said", "why"),
+    ("message", "reason"),
     [
         (Hello().encode(), "has queues only"),
         (b"hello", "no JSON"),
@@ -78,10 +78,10 @@ def test_server_sends_address_of_queues_and_closes_the_connection(server, strang
         (b'{"protocol": 99, "version": "7"}', "protocol 99"),
     ],
 )
-def test_invalid_handshake_is_rejected_with_the_reason(stranger, said, why):
-    answer = decode_answer(stranger(said).recv(1 << 16))
+def test_invalid_handshake_is_rejected_with_the_reason(stranger, message, reason):
+    answer = decode_answer(stranger(message).recv(1 << 16))
     assert isinstance(answer, Refusal)
-    assert why in answer.refused
+    assert reason in answer.refused
 
 
 def test_silent_clients_block_no_others_and_are_disconnected(stranger):

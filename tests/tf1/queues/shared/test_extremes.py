@@ -139,7 +139,7 @@ def test_producer_with_window_notices_killed_owner():
 @pytest.mark.slow
 def test_queue_uses_no_descriptor_of_a_closed_standard_stream():
     """C code writes its messages to these numbers, and programs replace them with `dup2`."""
-    said, _ = ran("""
+    output, _ = ran("""
 __import__("warnings").simplefilter("ignore", DeprecationWarning)  # of 3.12, at every fork beside threads
 
 def found():
@@ -156,4 +156,4 @@ if child == 0:
 os.waitpid(child, 0)
 mpqueue.shutdown()
 """)
-    assert said == ["", ""]
+    assert output == ["", ""]

@@ -16,7 +16,7 @@ def group(request):
 # With 200 MiB, the processes sometimes use all of it themselves: 1 run of 20 ended with SharedMemoryFull.
 @pytest.mark.parametrize("group", [260], indirect=True)
 def test_producers_of_a_queue_wait_for_memory(group):
-    said, _ = ran(
+    output, _ = ran(
         BIG
         + """
 def make():
@@ -44,5 +44,5 @@ say(*sorted(taken))
 """,
         env={"CGROUP": group},
     )
-    assert said == [" ".join(str(number) for number in range(1, 26) for _ in range(2))]
+    assert output == [" ".join(str(number) for number in range(1, 26) for _ in range(2))]
     assert kills(group) == 0

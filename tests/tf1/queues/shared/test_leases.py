@@ -50,11 +50,11 @@ def holder_of(queue, numbers=range(20)):
 def test_repeated_dequeues_take_next_elements_without_answers():
     queue = FIFOQueue(50, "int64", [()])
     with holder_of(queue) as other:
-        asked = other.ask(lambda q: q.queue_ref._channel().connection.last_call)
+        last_call = other.ask(lambda q: q.queue_ref._channel().connection.last_call)
         for number in range(2, 20):
             assert take(other) == [number]
             assert (queue.size(), len(lent(queue))) == (19 - number, 19 - number)
-        assert other.ask(lambda q: q.queue_ref._channel().connection.last_call) - asked == 18  # a TAKE each
+        assert other.ask(lambda q: q.queue_ref._channel().connection.last_call) - last_call == 18  # a TAKE each
 
 
 def test_chunks_are_taken_from_lease_and_requested_if_it_is_too_short():

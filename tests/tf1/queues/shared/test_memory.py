@@ -70,11 +70,11 @@ def put_all(queue, values):
 
 def put_and_count(queue, values, nbytes):
     """Enqueue; return how often the process had to request and wait for memory."""
-    want, asked = Connection.want, []
-    Connection.want = lambda *args: asked.append(args) or want(*args)
+    want, requests = Connection.want, []
+    Connection.want = lambda *args: requests.append(args) or want(*args)
     for value in values:
         put(queue, value, nbytes)
-    return len(asked)
+    return len(requests)
 
 
 @pytest.mark.parametrize("nbytes", [100, 3 * MB])

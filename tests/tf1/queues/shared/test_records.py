@@ -6,14 +6,14 @@ from hypothesis import strategies as st
 
 from mpqueue.tf1.queues.wire import RECORD, RecordReader, Up
 
-SAID = st.tuples(*[st.integers(0, 1000)] * 6).map(lambda numbers: ("record", numbers))
+RECORDS = st.tuples(*[st.integers(0, 1000)] * 6).map(lambda numbers: ("record", numbers))
 FOREIGN = st.binary(min_size=1, max_size=100).map(lambda data: ("foreign", data))
 
 
-@given(st.lists(SAID | FOREIGN, max_size=20), st.lists(st.integers(1, 150), max_size=20))
+@given(st.lists(RECORDS | FOREIGN, max_size=20), st.lists(st.integers(1, 150), max_size=20))
 def test_all_records_are_found_among_foreign_bytes(things, sizes):
     records = RecordReader()
-    said = [(records.mark | Up.ENQUEUE, *thing) for kind, thing in things if kind == "record"]
+    expected = [(records.mark | Up.ENQUEUE, *thing) for kind, thing in things if kind == "record"]
     data = b"".join(
         RECORD.pack(records.mark | Up.ENQUEUE, *thing) if kind == "record" else thing for kind, thing in things
     )
@@ -23,7 +23,7 @@ def test_all_records_are_found_among_foreign_bytes(things, sizes):
     for size in [*sizes, len(data)]:
         found += records.cut(data[:size])
         data = data[size:]
-    assert found == [*said, *[RECORD.unpack(end)] * 2]
+    assert found == [*expected, *[RECORD.unpack(end)] * 2]
 
 
 def test_mark_with_unknown_kind_is_foreign(caplog):

@@ -45,8 +45,8 @@ def test_descriptions_are_not_unpickled(tmp_path):
 def say(place, *records):
     """Write records through a separate connection; each is kind, flag, queue, number, argument and seq."""
     made = connection(place)
-    for kind, *said in records:
-        flag, queue, number, argument, seq = said
+    for kind, *fields in records:
+        flag, queue, number, argument, seq = fields
         os.write(made._pipe, RECORD.pack(made._mark | kind, flag, made.number, queue, number, argument, seq))
     return made
 
@@ -86,8 +86,8 @@ def test_arbitrary_records_do_not_affect_others(seed):
             seq = chosen.choice([*NUMBERS[:7], -1, -(1 << 63)])
             say(q.queue_ref.place, (chosen.randint(1, 15), flag & 0xFFFF, queue_number, number, argument, seq))
 
-    with Other(queue) as stranger, Other(queue) as other:
-        stranger.ask(babble)
+    with Other(queue) as attacker, Other(queue) as other:
+        attacker.ask(babble)
         for value in range(3):
             other.ask(lambda q, v: q.enqueue(v), value)
         assert [other.ask(lambda q: int(q.dequeue(timeout=30))) for _ in range(3)] == [0, 1, 2]
@@ -182,7 +182,7 @@ def test_unrelated_process_at_address_of_exited_owner_receives_no_data():
         stranger.ask(listen_at, queue.queue_ref.place.address)
         with pytest.raises(CancelledError, match=rf"expected a peer of uid {os.geteuid()}, got uid {STRANGER}"):
             queue.enqueue(7)
-        assert stranger.ask(end_impostor) == (b"", b"")
+        assert attacker.ask(end_impostor) == (b"", b"")
 
 
 _impostors = []
