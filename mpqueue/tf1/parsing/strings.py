@@ -26,7 +26,7 @@ def string_list(value: Any, name: str) -> tuple[list[bytes], tuple[int, ...]]:
         return value, (len(value),)
     array = value if isinstance(value, np.ndarray) else _object_array(value, name)
     if array.size and array.dtype.kind not in TEXT_KINDS:
-        raise TypeError(f"{name} must be bytes, str, or an array of strings, got an array of {array.dtype}.")
+        raise TypeError(f"{name} must be bytes or str, or an array of strings, got an array of {array.dtype}.")
     items = array.ravel().tolist()
     if set(map(type, items)) <= {bytes}:
         return items, array.shape
@@ -36,7 +36,7 @@ def string_list(value: Any, name: str) -> tuple[list[bytes], tuple[int, ...]]:
 def _object_array(value: Any, name: str) -> NDArray[Any]:
     array = np.asarray(value, dtype=object)
     if any(isinstance(item, list | tuple) for item in array.flat):
-        raise ValueError(f"{name} must not be a nested list with parts of different lengths.")
+        raise ValueError(f"{name} must not be a nested list with parts of unequal lengths.")
     return array
 
 

@@ -253,7 +253,7 @@ def test_remote_members_and_callbacks_belong_to_that_process(coord, forked):
 
 
 def test_only_owner_can_clear_a_stop(forked):
-    with pytest.raises(RuntimeError, match="made"):
+    with pytest.raises(RuntimeError, match="created the coordinator"):
         forked.ask("clear_stop")
 
 

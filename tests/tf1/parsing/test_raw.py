@@ -53,7 +53,7 @@ def test_result_is_writable_and_owns_its_memory():
 
 
 def test_record_of_different_length_is_named():
-    with pytest.raises(InvalidArgumentError, match="record 2 has 3 bytes, record 0 has 2"):
+    with pytest.raises(InvalidArgumentError, match="record 2 has 3 bytes and record 0 has 2"):
         mpqueue.decode_raw([b"ab", b"ab", b"abc"], "uint8")
 
 
@@ -64,12 +64,12 @@ def test_length_that_is_not_a_multiple_is_reported():
 
 @pytest.mark.parametrize("fixed_length", [0, -2])
 def test_nonpositive_fixed_length_is_an_invalid_argument(fixed_length):
-    with pytest.raises(InvalidArgumentError, match=f"fixed_length is {fixed_length}"):
+    with pytest.raises(InvalidArgumentError, match=f"fixed_length must be positive, got {fixed_length}"):
         mpqueue.decode_raw(b"abcd", "int16", fixed_length=fixed_length)
 
 
 def test_fixed_length_that_is_not_a_multiple_raises_value_error():
-    with pytest.raises(ValueError, match="fixed_length is 3") as caught:
+    with pytest.raises(ValueError, match="fixed_length must be a multiple of the item size 2, got 3") as caught:
         mpqueue.decode_raw(b"abcd", "int16", fixed_length=3)
     assert not isinstance(caught.value, InvalidArgumentError)  # TensorFlow rejects it while the graph is built
 

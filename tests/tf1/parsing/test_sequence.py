@@ -116,7 +116,7 @@ def test_error_contains_the_name(record, context, lists, message):
 
 
 def test_empty_features_are_rejected():
-    with pytest.raises(ValueError, match="give at least one feature"):
+    with pytest.raises(ValueError, match="At least one feature is required"):
         parse(b"")
 
 

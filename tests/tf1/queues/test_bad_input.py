@@ -111,7 +111,7 @@ def test_too_few_components_are_rejected_and_extra_ones_dropped_with_warning():
     queue = FIFOQueue(5, ["int32", "int32"])
     with pytest.raises(InvalidArgumentError, match="Expected 2 components, one for each dtype, got 1"):
         queue.enqueue([1])
-    with pytest.warns(RuntimeWarning, match="the last 1 are dropped") as caught:
+    with pytest.warns(RuntimeWarning, match="The last 1 are dropped") as caught:
         queue.enqueue([1, 2, 3])
     assert caught[0].filename == __file__
     assert queue.dequeue() == [1, 2]

@@ -227,7 +227,7 @@ def test_states_accepted_by_tensorflow_are_accepted(state, expected):
 def test_invalid_state_is_rejected_and_resets_the_reader(state):
     reader = mpqueue.IdentityReader()
     reader.read(FakeQueue(b"x"))
-    with pytest.raises(errors.InvalidArgumentError, match="cannot restore"):
+    with pytest.raises(errors.InvalidArgumentError, match="Cannot restore"):
         reader.restore_state(state)
     assert counts(reader) == (0, 0)
 

@@ -106,7 +106,7 @@ def test_file_without_known_size_is_read_completely():
 
 
 def test_read_file_with_invalid_name_raises_type_error():
-    with pytest.raises(TypeError, match="a file name is"):
+    with pytest.raises(TypeError, match="A file name must be"):
         mpqueue.read_file(7)
 
 

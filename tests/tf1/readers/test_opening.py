@@ -77,11 +77,11 @@ def test_reader_continues_after_missing_file_unless_it_reads_whole_files(tmp_pat
         assert reader.read(queue)[0].startswith(bytes(tmp_path / "r"))
 
 
-@pytest.mark.parametrize("kind", ["folder", "FIFO", "device", "socket"])
+@pytest.mark.parametrize("kind", ["directory", "FIFO", "device", "socket"])
 def test_non_regular_file_raises_at_each_read_without_blocking(tmp_path, reader, kind):
     path = tmp_path / "it"
     held = None
-    if kind == "folder":
+    if kind == "directory":
         path.mkdir()
     elif kind == "FIFO":
         os.mkfifo(path)

@@ -135,7 +135,7 @@ def test_record_appended_later_is_read(tmp_path):
     path = write(tmp_path / "r", whole[:-5])
     reader, queue = mpqueue.TFRecordReader(), FakeQueue(bytes(path))
     assert reader.read(queue)[1] == b"first"
-    with pytest.raises(errors.DataLossError, match="file ends in it"):
+    with pytest.raises(errors.DataLossError, match="file is truncated"):
         reader.read(queue)
     with path.open("ab") as file:
         file.write(whole[-5:])

@@ -171,7 +171,7 @@ def test_many_rows_get_memory_in_addition_to_granted_blocks(memory_of_4_mb):
 def test_timeout_ends_wait_for_memory(memory_of_4_mb):
     queue = FIFOQueue(100, "uint8")
     with Other(queue) as other:
-        with pytest.raises(DeadlineExceededError, match="for lack of"):
+        with pytest.raises(DeadlineExceededError, match="which waits for"):
             other.ask(lambda q: [put(q, value, timeout=1.0) for value in range(20)] and None)
         held = int(queue.size())
         assert 0 < held < 5
