@@ -76,29 +76,29 @@ class JsonText:
     def string(self) -> str:
         """Consume a string and return it unescaped."""
         self.peek()
-        found = _STRING.match(self._text, self._place)
-        if not found:
+        match = _STRING.match(self._text, self._place)
+        if not match:
             raise self.bad("has no string where a string is expected")
-        self._place = found.end()
-        return _ESCAPE.sub(self._unescaped, found[1] if found[1] is not None else found[2])
+        self._place = match.end()
+        return _ESCAPE.sub(self._unescaped, match[1] if match[1] is not None else match[2])
 
     def number(self) -> str:
         """Consume a number and return its text."""
         self.peek()
-        found = _NUMBER.match(self._text, self._place)
-        if not found:
+        match = _NUMBER.match(self._text, self._place)
+        if not match:
             raise self.bad("has no number where a number is expected")
-        self._place = found.end()
-        return found[0]
+        self._place = match.end()
+        return match[0]
 
     def _name(self) -> str:
         if self.peek() in ('"', "'"):
             return self.string()
-        found = _WORD.match(self._text, self._place)
-        if not found:
+        match = _WORD.match(self._text, self._place)
+        if not match:
             raise self.bad("has no name where a name is expected")
-        self._place = found.end()
-        return found[0]
+        self._place = match.end()
+        return match[0]
 
     def _take(self, character: str) -> None:
         if self.peek() != character:
@@ -115,14 +115,14 @@ class JsonText:
         self._place += 1
         self._depth -= 1
 
-    def _unescaped(self, found: re.Match[str]) -> str:
-        if letter := found[4]:
+    def _unescaped(self, match: re.Match[str]) -> str:
+        if letter := match[4]:
             if letter not in _ESCAPED:
                 raise self.bad(f"has an invalid escape \\{letter} before here")
             return _ESCAPED[letter]
         # The two surrogates of one character are joined. A single surrogate is an error.
         try:
-            halves = b"".join(int(half, 16).to_bytes(2, "big") for half in found.groups() if half)
+            halves = b"".join(int(half, 16).to_bytes(2, "big") for half in match.groups() if half)
             return halves.decode("utf-16-be")
         except ValueError:
             raise self.bad("has an escape \\u before here that is not a character") from None

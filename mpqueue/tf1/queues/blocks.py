@@ -336,7 +336,7 @@ class SharedStorage(PlainStorage):
         """Return the components of the only token, the large ones as views of the array over its block."""
         try:
             parts = self.codec.parts(tokens[0], base)
-            found = [
+            components = [
                 part if _is_large(part) else column.get(part) for part, column in zip(parts, self.columns, strict=True)
             ]
             # From here on the views own the block: the request must not free it.
@@ -345,7 +345,7 @@ class SharedStorage(PlainStorage):
             if tokens:
                 holds.forget(tokens[0])  # the element returns to the queue
             raise
-        return found
+        return components
 
     def get_many(self, tokens: list[Token]) -> list[Array]:
         """Return the components of several elements, stacked. Each element is copied once."""

@@ -327,8 +327,8 @@ class Listener:
         if client is None:
             return None
         # Clients never write to this socket: anything readable is an end of file or a protocol violation.
-        if event & ~WRITABLE and (found := _look_at(client.answers.sock)) is not None:
-            if found:
+        if event & ~WRITABLE and (data := _look_at(client.answers.sock)) is not None:
+            if data:
                 client.cut("it wrote to the socket on which it receives answers")
             del self.clients[client.number], self._by_fd[fd]
             self._poller.unregister(fd)

@@ -77,16 +77,16 @@ class QueueHost:
         if containers is not None:
             self._registry.reset(containers)
             return 0
-        wanted = Description.decode(data)
-        core = self._registry.find_or_make(wanted, partial(self._make, wanted))
+        description = Description.decode(data)
+        core = self._registry.find_or_make(description, partial(self._make, description))
         assert isinstance(core.driver, HubDriver)
         return core.driver.number
 
-    def _make(self, wanted: Description) -> QueueCore:
+    def _make(self, description: Description) -> QueueCore:
         # A bound, so that a client that creates queues in a loop cannot exhaust this server's memory.
         if len(self._hub.queues) >= _MAX_QUEUES:
             raise ResourceExhaustedError(None, None, f"The server has reached its limit of {_MAX_QUEUES} queues.")
-        core = make_described(wanted)
+        core = make_described(description)
         self._hub.share(core)
         return core
 

@@ -111,11 +111,11 @@ class Steps:
             if records[0][0] == self._admit_word:
                 self._admit_run(records)
                 continue
-            word, flag, number, *said = records.popleft()
+            word, flag, number, *fields = records.popleft()
             client = self._clients.get(number)
             if client is not None:  # otherwise its connection was closed, and all of its resources are freed
                 try:
-                    self._steps[word](client, flag, *said)
+                    self._steps[word](client, flag, *fields)
                 # A `KeyError` means that the record names a queue or call that this client does not have. A faulty
                 # client must not stop the service to others, so only its connection ends.
                 except (ProtocolError, KeyError) as error:
@@ -205,12 +205,12 @@ class Steps:
         description = self._pool.arena.segment.memory[at : at + length]
         self._pool.arena.give([token])
         try:
-            found = self._find_shared(description)
+            queue_number = self._find_shared(description)
         except (OpError, TypeError, ValueError) as error:
-            refused = error if isinstance(error, OpError) else InvalidArgumentError(None, None, str(error))
-            client.answers.fail(number, refused)
+            failure = error if isinstance(error, OpError) else InvalidArgumentError(None, None, str(error))
+            client.answers.fail(number, failure)
             return
-        client.answers.send(Down.DONE, number, found)
+        client.answers.send(Down.DONE, number, queue_number)
 
     # -- Blocks
 
@@ -298,7 +298,7 @@ class Steps:
         if shared.windows.lease.holder is not taker:
             return  # the lease ended before this TAKE: the client's CONFIRM will tell it
         if count > len(shared.machine.lent):
-            # Trusting the count would remove elements that the client was never given.
+            # Otherwise `take` would raise an IndexError, which no caller handles.
             raise ProtocolError(f"took {count} elements from a lease of {len(shared.machine.lent)}")
         client.delivered[number] = shared.windows.lease.take(taker, count)
         taker.last = number

@@ -40,10 +40,10 @@ def connected() -> Lookup | None:
 
 def current() -> Lookup | None:
     """Return the place that resolves shared names in this thread, or None for this process."""
-    found = connected()
-    if found is None and queue_address.directory is not None:
+    lookup = connected()
+    if lookup is None and queue_address.directory is not None:
         return Lookup(queue_address.directory)
-    return found
+    return lookup
 
 
 @contextmanager

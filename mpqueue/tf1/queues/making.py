@@ -50,9 +50,9 @@ def make_queue(
     signature = Signature(class_name, tuple(spec.dtypes), shapes, bound, min_after_dequeue, seed)
     if not shared_name:
         return _new(name, signature, spec)
-    found = lookup.current()
-    if found is not None:
-        return _find(found, Description(shared_name, found.container, signature), spec)
+    place = lookup.current()
+    if place is not None:
+        return _find(place, Description(shared_name, place.container, signature), spec)
     return registry.own.find_or_make(
         Description(shared_name, "", signature), partial(_new, shared_name, signature, spec)
     )
@@ -67,10 +67,10 @@ def reset_containers(directory: QueueDirectory, containers: Iterable[str]) -> No
     connection(_place_in(directory)).find(encode_reset(containers))
 
 
-def make_described(wanted: Description) -> QueueCore:
+def make_described(description: Description) -> QueueCore:
     """Return a new queue, which another process has described."""
-    signature = wanted.signature
-    return _core(wanted.shared_name, signature, ElementSpec(list(signature.dtypes), signature.shapes))
+    signature = description.signature
+    return _core(description.shared_name, signature, ElementSpec(list(signature.dtypes), signature.shapes))
 
 
 def _core(name: str, signature: Signature, spec: ElementSpec) -> QueueCore:
@@ -85,7 +85,7 @@ def _new(name: str, signature: Signature, spec: ElementSpec) -> QueueCore:
     return core
 
 
-def _find(where: Lookup, wanted: Description, spec: ElementSpec) -> RemoteQueue:
+def _find(where: Lookup, description: Description, spec: ElementSpec) -> RemoteQueue:
     """Return the queue with this description in another process."""
     directory = where.directory
     # A worker without the trainer's address would create its own queue, and its elements would never be dequeued.
@@ -93,13 +93,15 @@ def _find(where: Lookup, wanted: Description, spec: ElementSpec) -> RemoteQueue:
         raise FailedPreconditionError(
             None,
             None,
-            f"Shared queue {wanted.shared_name!r} must be created in the trainer before the workers start. Otherwise "
-            "each worker would have a separate queue.",
+            f"Shared queue {description.shared_name!r} must be created in the trainer before the workers start. "
+            "Otherwise each worker would have a separate queue.",
         )
-    if directory.server and wanted.shared_name.startswith("_"):  # reserved, as in TensorFlow's servers
-        raise InvalidArgumentError(None, None, f"shared_name must not start with '_', got {wanted.shared_name!r}.")
+    if directory.server and description.shared_name.startswith("_"):  # reserved, as in TensorFlow's servers
+        raise InvalidArgumentError(None, None, f"shared_name must not start with '_', got {description.shared_name!r}.")
     place = _place_in(directory)
-    return RemoteQueue(place._replace(number=connection(place).find(wanted.encode())), spec, wanted.shared_name)
+    return RemoteQueue(
+        place._replace(number=connection(place).find(description.encode())), spec, description.shared_name
+    )
 
 
 def _place_in(directory: QueueDirectory) -> QueuePlace:

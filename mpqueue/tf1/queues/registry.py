@@ -19,26 +19,26 @@ class Registry:
         self._lock = Lock()
         self._shared: dict[tuple[str, str], tuple[Signature, QueueCore]] = {}
 
-    def find_or_make(self, wanted: Description, make: Callable[[], QueueCore]) -> QueueCore:
+    def find_or_make(self, description: Description, make: Callable[[], QueueCore]) -> QueueCore:
         """Return the queue with this container and name, which is created if it does not exist.
 
         Raises:
             InvalidArgumentError: A queue with this name and another signature exists.
         """
-        key = wanted.container, wanted.shared_name
+        key = description.container, description.shared_name
         with self._lock:
             known = self._shared.get(key)
             if known is None:
                 core = make()
-                self._shared[key] = wanted.signature, core
+                self._shared[key] = description.signature, core
                 return core
-        for field, expected, got in zip(Signature._fields, known[0], wanted.signature, strict=True):
+        for field, expected, got in zip(Signature._fields, known[0], description.signature, strict=True):
             # A request without a seed accepts any seed, as in TensorFlow.
             if got != expected and not (field == "seed" and got is None):
                 raise InvalidArgumentError(
                     None,
                     None,
-                    f"Shared queue {wanted.shared_name!r} exists with {field} {expected!r}, got {got!r}. "
+                    f"Shared queue {description.shared_name!r} exists with {field} {expected!r}, got {got!r}. "
                     "Use the same value or another shared_name.",
                 )
         return known[1]

@@ -79,8 +79,8 @@ def _find_shared(description: bytes) -> int:
     """Return the number of a queue that a worker has described. The hub calls it under its lock."""
     from mpqueue.tf1.queues.hub import HubDriver
 
-    wanted = Description.decode(description)
-    core = registry.own.find_or_make(wanted, partial(make_described, wanted))
+    described = Description.decode(description)
+    core = registry.own.find_or_make(described, partial(make_described, described))
     living.add(core)  # otherwise a forked child would use a copy of the queue
     assert _hub is not None
     if isinstance(core.driver, LocalDriver):

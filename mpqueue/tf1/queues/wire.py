@@ -144,17 +144,17 @@ class RecordReader:
         """Return the records in ``data``, after an incomplete record from the previous call."""
         # Common case: only whole records. One call splits them, and one set operation checks their marks.
         if not self._rest and not len(data) % RECORD.size:
-            found = list(RECORD.iter_unpack(data))
-            if self._words.issuperset([record[0] for record in found]):
-                return found
+            matches = list(RECORD.iter_unpack(data))
+            if self._words.issuperset([record[0] for record in matches]):
+                return matches
         return self._search(self._rest + data)
 
     def _search(self, data: bytes) -> list[Record]:
-        found, place, num_foreign = [], 0, 0
+        matches, place, num_foreign = [], 0, 0
         while len(data) - place >= RECORD.size:
             record = RECORD.unpack_from(data, place)
             if record[0] in self._words:
-                found.append(record)
+                matches.append(record)
                 place += RECORD.size
             else:
                 begin, place = place, self._next_place(data, place + 1)
@@ -166,12 +166,12 @@ class RecordReader:
                 "uses the queues has written to a file descriptor that it had closed",
                 num_foreign,
             )
-        return found
+        return matches
 
     def _next_place(self, data: bytes, place: int) -> int:
         """Return the offset where the next record may begin."""
-        found = data.find(self._mark_bytes, place + 1) - 1  # the byte before the mark is the kind
-        return found if found >= place else len(data) - RECORD.size + 1
+        start = data.find(self._mark_bytes, place + 1) - 1  # the byte before the mark is the kind
+        return start if start >= place else len(data) - RECORD.size + 1
 
 
 class RecordPipe:
@@ -206,8 +206,9 @@ class RecordPipe:
         except BlockingIOError:
             was_all = True
         while unread:
-            found = self._reader.cut(unread[0])
-            records += found  # no call before the next line, where Ctrl-C could cause records to be handled twice
+            records_read = self._reader.cut(unread[0])
+            # No call between these two lines: Ctrl-C in between would cause the records to be handled twice.
+            records += records_read
             del unread[0]
         return was_all
 

@@ -31,8 +31,8 @@ def along(axis: int, *, adds: int = 0, only_first: bool = False) -> Rule:
         if rank is None:
             return per_row(call)
         shifted = _shifted(axes, rank + adds)
-        given = [shifted if n == place else _array(rows.get(n, each)) for n, each in enumerate(call.inputs)]
-        return checked(call, call.apply(given))
+        inputs = [shifted if n == place else _array(rows.get(n, each)) for n, each in enumerate(call.inputs)]
+        return checked(call, call.apply(inputs))
 
     return rule
 
@@ -94,10 +94,10 @@ def select(call: Call) -> Sequence[Value]:
 def reshape(call: Call) -> Sequence[Value]:
     """The rule of `reshape`, which keeps the first axis."""
     tensor, shape = call.inputs
-    wanted = common(shape)
-    if not isinstance(tensor, Rows) or tensor.stacked is None or wanted is None:
+    target = common(shape)
+    if not isinstance(tensor, Rows) or tensor.stacked is None or target is None:
         return per_row(call)
-    sizes = [int(size) for size in wanted]
+    sizes = [int(size) for size in target]
     size = math.prod(tensor.stacked.shape[1:])
     if -1 in sizes:
         part = math.prod(each for each in sizes if each != -1)
@@ -105,7 +105,7 @@ def reshape(call: Call) -> Sequence[Value]:
             return per_row(call)
         sizes[sizes.index(-1)] = size // part
     if min(sizes, default=0) < 0 or math.prod(sizes) != size:
-        raise CannotJoin(f"cannot reshape {size} elements to the shape {wanted}")
+        raise CannotJoin(f"cannot reshape {size} elements to the shape {target}")
     return [Rows(tensor.stacked.reshape(call.num_records, *sizes))]
 
 
@@ -156,8 +156,8 @@ def slice(call: Call) -> Sequence[Value]:
     start, length = common(begin), common(size)
     if not isinstance(tensor, Rows) or tensor.stacked is None or start is None or length is None:
         return per_row(call)
-    given = [tensor.stacked, _with_entry(start, 0), _with_entry(length, -1)]
-    return checked(call, call.apply(given))
+    inputs = [tensor.stacked, _with_entry(start, 0), _with_entry(length, -1)]
+    return checked(call, call.apply(inputs))
 
 
 _MASKS = ("begin_mask", "end_mask", "ellipsis_mask", "new_axis_mask", "shrink_axis_mask")

@@ -124,15 +124,15 @@ def find_queues(directory: ServerDirectory, timeout: float | None) -> QueueDirec
             )
         time.sleep(_PAUSE_S)
     address = Address(_path_in(directory, welcome), directory.uid, bytes.fromhex(welcome.queues_token or ""))
-    found = QueueDirectory(address, welcome.pid, welcome.name)
+    queues = QueueDirectory(address, welcome.pid, welcome.name)
     try:
-        connection(QueuePlace(address, 0, found.process_id, found.server))
+        connection(QueuePlace(address, 0, queues.process_id, queues.server))
     except OpError as error:
         raise ServiceError(
             f"Cannot connect to the queues of server {welcome.name!r} at {address}: {error} Both processes must run as "
             "the same user on one machine. In containers, they must share the server's directory."
         ) from error
-    return found
+    return queues
 
 
 def _greet(directory: ServerDirectory, deadline: float | None) -> Welcome | None:
@@ -141,15 +141,15 @@ def _greet(directory: ServerDirectory, deadline: float | None) -> Welcome | None
     try:
         # The server exists and may be busy, so wait at least `_ANSWER_S` for its answer.
         patience = None if deadline is None else max(deadline, time.monotonic() + _ANSWER_S)
-        found = converse(
+        reply = converse(
             connection_to_server, Hello(purpose="queues"), patience,
             f"Server {directory.name!r} did not answer in time: it is busy, or stopped by a signal.",
         )  # fmt: skip
     finally:
         descriptors.close_object(connection_to_server)
-    if found is None:
+    if reply is None:
         return None
-    welcome, fds = found
+    welcome, fds = reply
     close_descriptors(fds)  # answers about queues contain no descriptors
     return welcome
 
@@ -161,7 +161,7 @@ def _path_in(directory: ServerDirectory, welcome: Welcome) -> str:
         raise ServiceError(f"Server {directory.name!r} has no queues. It serves only batches: use mpqueue.attach().")
     if path.startswith("\0"):
         return path
-    # A path outside of the server's directory could lead to another user's socket.
+    # It must be a file name, because the server's directory may have a different path in this container.
     if os.path.basename(path) != path:
         raise ServiceError(
             f"Server {directory.name!r} sent the address {path!r} of its queues, which is not in its directory."
