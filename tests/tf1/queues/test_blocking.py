@@ -192,7 +192,7 @@ def test_queue_referenced_only_by_blocked_threads_is_freed_with_them():
     gc.collect()
     assert gone() is not None
     for call in calls:
-        call.gate.cancel("nobody else has it")
+        call.gate.cancel("test ends")
         with pytest.raises(CancelledError):
             call.result()
     calls.clear()

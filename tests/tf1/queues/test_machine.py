@@ -27,7 +27,7 @@ ERRORS = {"Cancelled": CancelledError, "OutOfRange": OutOfRangeError}
 ARROWS = [
     "enqueue ends", "enqueue waits", "dequeue ends", "dequeue waits", "dequeue fails", "close ends", "close waits",
     "cancel", "cancel of waiting", "taken fewer", "withdraw of finished", "withdraw of enqueue", "withdraw of dequeue",
-    "withdraw of close", "withdraw gives back", "owner dies", "owner with several dies", "put back", "put back beyond",
+    "withdraw of close", "withdraw gives back", "owner crashes", "owner with several crashes", "put back", "put back beyond",
     "admit", "leaves the minimum",
 ]  # fmt: skip
 
@@ -60,7 +60,7 @@ class MachineAgainstOracle(AimingMachine):
                 moves[f"put back {number}"] = 1, partial(self.put_back, number)
         if any(request.finished for request, _ in self.all):
             moves["withdraw one that has finished"] = 1, self.withdraw_finished
-        moves["an owner dies"] = 2, self.an_owner_dies
+        moves["an owner crashes"] = 2, self.an_owner_crashes
         moves["admit"] = 1, self.admit
         return moves
 
@@ -115,7 +115,7 @@ class MachineAgainstOracle(AimingMachine):
         assert request.error is error
         self.reached["withdraw of finished"] += 1
 
-    def an_owner_dies(self):
+    def an_owner_crashes(self):
         """Withdraw all requests of an owner together: none takes an element that another one returned."""
         owner = self.choose(self.owners)
         mine = [(request, attempt) for request, attempt in self.all if request.owner is owner and not request.finished]
@@ -124,7 +124,7 @@ class MachineAgainstOracle(AimingMachine):
         assert set(finished[: len(mine)]) == {request for request, _ in mine}
         assert all(isinstance(request.error, CancelledError) for request, _ in mine)
         self.oracle.withdraw([attempt for _, attempt in mine])
-        self.reached["owner with several dies" if len(mine) > 1 else "owner dies"] += 1
+        self.reached["owner with several crashes" if len(mine) > 1 else "owner crashes"] += 1
 
     def put_back(self, number):
         """Return the elements of a finished dequeue that did not reach its caller."""

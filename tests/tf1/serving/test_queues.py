@@ -216,7 +216,7 @@ class TestOtherProcesses:
         assert sorted(found.dequeue_many(10).tolist()) == list(range(10))
 
     def test_generator_that_dequeues_is_restarted_after_worker_crash(self, servers_directory):
-        """It is not replayed: elements it had taken are gone, and the remaining ones must not be skipped."""
+        """It is not replayed: elements it had taken were consumed, and the remaining ones must not be skipped."""
         with Other() as owner:  # a trainer notices users of a server that it runs itself
             owner.ask(_serve)
             with mpqueue.connect("photos"):
@@ -302,7 +302,7 @@ CALLS = {
     "dequeue with a timeout": lambda q: q.dequeue_many(5, timeout=60),
     "enqueue": lambda q: q.enqueue(1),
     "enqueue_many": lambda q: q.enqueue_many(np.arange(5)),
-    "close behind an enqueue": lambda q: (q.enqueue_many(np.arange(5)), q.close()),
+    "close after an enqueue": lambda q: (q.enqueue_many(np.arange(5)), q.close()),
 }
 
 

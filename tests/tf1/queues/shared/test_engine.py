@@ -56,7 +56,7 @@ def test_generators_in_workers_share_elements_of_a_queue(method):
 
 
 def test_generator_with_queue_is_restarted_after_worker_crash():
-    """It is not replayed: elements it had taken are gone, and the remaining ones must not be skipped."""
+    """It is not replayed: elements it had taken were consumed, and the remaining ones must not be skipped."""
     queue = FIFOQueue(-1, "int64", [[]])
     assert dequeued_across_a_crash(queue) == [0, 1, 2, 3, 4, 6, 7, 8, 9]
 
