@@ -100,7 +100,7 @@ class TestServer:
         with running() as server:
             session, queue = tf.Session(server.target), jobs()
             session.run(queue.size())
-        with pytest.raises(tf.errors.UnavailableError, match="is gone") as caught:
+        with pytest.raises(tf.errors.UnavailableError, match="has exited or was stopped") as caught:
             session.run(queue.dequeue())
         assert caught.value.op.type == "QueueDequeueV2"
 

@@ -177,9 +177,9 @@ def test_process_of_other_user_at_the_address_receives_no_data(monkeypatch):
 @needs_root
 def test_unrelated_process_at_address_of_exited_owner_receives_no_data():
     queue = orphan()
-    with Other() as stranger:
-        stranger.ask(become, STRANGER)
-        stranger.ask(listen_at, queue.queue_ref.place.address)
+    with Other() as attacker:
+        attacker.ask(become, STRANGER)
+        attacker.ask(listen_at, queue.queue_ref.place.address)
         with pytest.raises(CancelledError, match=rf"expected a peer of uid {os.geteuid()}, got uid {STRANGER}"):
             queue.enqueue(7)
         assert attacker.ask(end_impostor) == (b"", b"")
