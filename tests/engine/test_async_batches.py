@@ -304,20 +304,20 @@ def test_loop_after_break_starts_next_epoch(run):
 
 def test_later_loop_invalidates_waiting_loop(run, awaited_of):
     async def both(batches, gate):
-        told, earlier = [], aiter(batches)
+        reported, earlier = [], aiter(batches)
         assert [number(await anext(earlier)) for _ in range(2)] == [0, 1]
 
         async def go_on():
             with pytest.raises(RuntimeError, match="was invalidated by a later iterator") as caught:
                 await anext(earlier)
-            told.append(caught)
+            reported.append(caught)
 
         async with anyio.create_task_group() as group:
             group.start_soon(go_on)
             arrival = await anyio.to_thread.run_sync(gate.arrival)
             await anyio.wait_all_tasks_blocked()
             later = aiter(batches)
-            while not told:  # no batch arrives in the meantime
+            while not reported:  # no batch arrives in the meantime
                 await checkpoint()
             arrival.let_go()
             return [number(batch) async for batch in later]

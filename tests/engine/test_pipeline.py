@@ -314,11 +314,11 @@ def test_returned_batch_is_delivered_first_and_not_counted_before():
 @pytest.mark.parametrize("is_interrupt", [False, True])
 def test_failed_is_outdated_changes_no_state_unless_interrupted(is_interrupt):
     """`is_outdated` fails: otherwise the work in flight would be dropped, and the workers stopped."""
-    asked = []
+    requested = []
 
     def length_of():
-        if asked:
-            asked.pop()()
+        if requested:
+            requested.pop()()
         return 6
 
     def fails():
@@ -328,7 +328,7 @@ def test_failed_is_outdated_changes_no_state_unless_interrupted(is_interrupt):
         raise OSError("the handler")
 
     pipeline = pipeline_of(cursor=EpochCursor(length_of, 1))
-    asked.append((lambda: signal.raise_signal(signal.SIGUSR1)) if is_interrupt else fails)
+    requested.append((lambda: signal.raise_signal(signal.SIGUSR1)) if is_interrupt else fails)
     before = signal.signal(signal.SIGUSR1, strike)
     try:
         with pytest.raises(OSError, match="the handler" if is_interrupt else "the disk") as caught:
@@ -478,12 +478,14 @@ def test_stopped_pipeline_delivers_nothing():
 
 def test_outcome_that_cannot_be_settled_waits():
     pipeline = pipeline_of(ordered=False)
-    asked, may_settle = [], []
-    pipeline.ledger.settle = lambda work_item, outcome: asked.append((work_item.number, outcome)) or bool(may_settle)
+    requested, may_settle = [], []
+    pipeline.ledger.settle = lambda work_item, outcome: (
+        requested.append((work_item.number, outcome)) or bool(may_settle)
+    )
     rare = Result(Partial(("rest", 0), [], False))
     pipeline.backend.answer(rare)
     assert pipeline.step() is None
-    assert asked[-1] == (0, rare)
+    assert requested[-1] == (0, rare)
     assert pipeline.ledger.is_outstanding(0)
     pipeline.backend.work(1)
     assert batch(pipeline) == (0, 1, 1)  # the other batches do not wait for it

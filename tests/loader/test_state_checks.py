@@ -111,10 +111,10 @@ def test_state_of_other_source_or_order_raises_and_names_both(name, num_batches)
     state = begun(make_first(), num_batches)
     with make_second() as loader:
         before = loader.state_dict()
-        with pytest.raises(ValueError, match=r"the state was saved with .*, and this loader has ") as told:
+        with pytest.raises(ValueError, match=r"the state was saved with .*, and this loader has ") as reported:
             loader.load_state_dict(json.loads(json.dumps(state)))
         assert loader.state_dict() == before
-    saved, here = str(told.value).split(", and this loader has ")
+    saved, here = str(reported.value).split(", and this loader has ")
     assert all(word in saved for word in words[: len(words) // 2])
     assert all(word in here for word in words[len(words) // 2 :])
 
@@ -277,9 +277,9 @@ def test_each_change_of_state_raises(name):
     loader, count = case.make(0, world), 0
     before = loader.state_dict()
     for path, changed in edits(state):
-        with pytest.raises((StateDamaged, ValueError)) as told:
+        with pytest.raises((StateDamaged, ValueError)) as reported:
             loader.load_state_dict(changed)
-        assert type(told.value) is StateDamaged or "version" in path, path
+        assert type(reported.value) is StateDamaged or "version" in path, path
         count += 1
     assert count > 50
     assert loader.state_dict() == before

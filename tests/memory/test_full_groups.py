@@ -16,7 +16,7 @@ def group(request):
         yield folder
 
 
-def told(said):
+def reported(said):
     return [line for line in said if not line.startswith("WARNED")], [
         line for line in said if line.startswith("WARNED")
     ]
@@ -87,9 +87,9 @@ with Loader(Big(megabytes=60), workers=1) as loader:
 """,
         env={"CGROUP": group},
     )
-    kept, asked, available = map(int, said[0].split())
+    kept, requested, available = map(int, said[0].split())
     assert kept >= 0
-    assert asked == 60
+    assert requested == 60
     assert available < 60
     assert said[1] == "0"
     assert kills(group) == 0

@@ -141,8 +141,8 @@ with Loader(Big(), workers=2, max_queue_size=4) as loader:
 """,
         command=mounted("1100m"),
     )
-    asked, available, has_remedy = said[0].split()
-    assert 3 * MIB <= int(asked) <= 3 * MIB + 4096
+    requested, available, has_remedy = said[0].split()
+    assert 3 * MIB <= int(requested) <= 3 * MIB + 4096
     assert 0 <= int(available) <= 2 * MIB
     assert has_remedy == "True"
     assert said[1] == "0"

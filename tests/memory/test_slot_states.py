@@ -19,10 +19,10 @@ ALLOWED = {
     "share": {READY},
 }
 ARROWS = [
-    "grant warm", "grant of nobody", "grant of another", "grant none", "grant large warm", "grant large of another",
+    "grant warm", "grant unowned", "grant from another", "grant none", "grant large warm", "grant large from another",
     "grant before a warm one", "grant large at last", "memory is short", "shrink large", "shrink large to large", "shrink", "publish", "publish held", "take", "reset",
     "release granted", "release ready", "release leased", "release shared",
-    "retire ready", "retire leased", "retire shared", "share", "shared over the death of all",
+    "retire ready", "retire leased", "retire shared", "share", "shared across a reset",
     *[f"let go {state.value}" for state in SlotState],
     *[f"worker of a {state.value} dies" for state in SlotState],
     *[f"refused {move} of {state.value}" for move, states in ALLOWED.items() for state in SlotState if state not in
@@ -103,11 +103,11 @@ class SlotsAgainstAnOracle(AimingMachine):
             self.reached["grant warm"] += 1
         elif cold:
             assert slot.number == cold[-1]
-            self.reached["grant of nobody"] += 1
+            self.reached["grant unowned"] += 1
         else:
             last_of_its_worker = [n for n in small if self.known[n].owner == self.known[slot.number].owner]
             assert slot.number == last_of_its_worker[-1]
-            self.reached["grant of another"] += 1
+            self.reached["grant from another"] += 1
         self.turns += 1
         self.free.remove(slot.number)
         known = self.known[slot.number]
@@ -121,7 +121,7 @@ class SlotsAgainstAnOracle(AimingMachine):
             self.reached["grant large warm"] += 1
         else:
             assert number == [n for n in large if self.known[n].owner == self.known[number].owner][-1]
-            self.reached["grant large of another"] += 1
+            self.reached["grant large from another"] += 1
 
     def memory_is_short(self):
         self.table.shares_large = False
@@ -208,7 +208,7 @@ class SlotsAgainstAnOracle(AimingMachine):
             if number in leased:
                 self.known[number].state = LEASED
             elif self.known[number].state is SHARED:
-                self.reached["shared over the death of all"] += 1
+                self.reached["shared across a reset"] += 1
             else:
                 self.becomes_free(number)
 

@@ -107,10 +107,10 @@ class KilledOnce(Samples):
 )
 def test_workers_stop_beginning_early_after_first_crash(tmp_path, monkeypatch, options, expected):
     """The second crash must be attributed to the right batch."""
-    told, tell = [], WorkerHandle.tell
+    reported, tell = [], WorkerHandle.tell
 
     def note(worker, kind, unit):
-        told.append((kind, unit))
+        reported.append((kind, unit))
         assert worker.key < 2, "its successor has no markers"
         tell(worker, kind, unit)
 
@@ -118,7 +118,7 @@ def test_workers_stop_beginning_early_after_first_crash(tmp_path, monkeypatch, o
     with Loader(KilledOnce(tmp_path / "fuse"), batch_size=SIZE, workers=2, **options) as loader:
         assert len(outcomes(loader)) == 6
         assert loader.statistics().deaths == 1
-    assert told == [(GrantKind.AHEAD, unit) for unit in expected]
+    assert reported == [(GrantKind.AHEAD, unit) for unit in expected]
 
 
 class Fails(Samples):

@@ -48,9 +48,9 @@ def test_indices_are_plain_integers(length):
 
 def test_orders_differ_by_epoch_seed_and_length():
     order = SampleOrder(3, shuffle=True)
-    asked = [(0, 100), (1, 100), (1, 101), (0, 70_000), (1, 70_000), (1, 140_000), (0, 100)]
-    found = [list(order.indices(epoch, length, 0, 50)) for epoch, length in asked]
-    assert found == [list(SampleOrder(3, shuffle=True).indices(epoch, length, 0, 50)) for epoch, length in asked]
+    requested = [(0, 100), (1, 100), (1, 101), (0, 70_000), (1, 70_000), (1, 140_000), (0, 100)]
+    found = [list(order.indices(epoch, length, 0, 50)) for epoch, length in requested]
+    assert found == [list(SampleOrder(3, shuffle=True).indices(epoch, length, 0, 50)) for epoch, length in requested]
     assert len(set(map(tuple, found))) == 6
     assert SampleOrder(4, shuffle=True).indices(0, 100, 0, 50) != found[0]
 
@@ -91,30 +91,30 @@ def test_unshuffled_indices_ascend_and_wrap_around():
 
 
 def test_epoch_is_shuffled_once(monkeypatch):
-    asked = []
-    monkeypatch.setattr(permutation, "sequence_of", lambda *of: asked.append(of) or np.random.SeedSequence(of))
+    requested = []
+    monkeypatch.setattr(permutation, "sequence_of", lambda *of: requested.append(of) or np.random.SeedSequence(of))
     order = SampleOrder(3, shuffle=True)
     for first in (0, 4, 8):
         order.indices(0, 12, first, 4)
-    assert len(asked) == 1
+    assert len(requested) == 1
 
 
 def test_four_blocks_are_kept(monkeypatch):
     """The number of blocks that one worker's places may span."""
-    asked = []
+    requested = []
 
     def counted(seed, epoch, length, places):
-        asked.append((int(places[0]), len(places)))
+        requested.append((int(places[0]), len(places)))
         return permuted(seed, epoch, length, places)
 
     monkeypatch.setattr(permutation, "permuted", counted)
     order = SampleOrder(3, shuffle=True)
     for first in (0, 4096, 8192, 12_288, 0, 4096):
         order.indices(0, 65_537, first, 4096)
-    assert asked == [(0, 4096), (4096, 4096), (8192, 4096), (12_288, 4096)]
+    assert requested == [(0, 4096), (4096, 4096), (8192, 4096), (12_288, 4096)]
     order.indices(0, 65_537, 65_536, 1)  # one block more than are kept; the last one is short
     order.indices(0, 65_537, 12_288, 1)
-    assert asked[4:] == [(65_536, 1), (12_288, 4096)]
+    assert requested[4:] == [(65_536, 1), (12_288, 4096)]
 
 
 @pytest.mark.parametrize("world", [1, 2, 100, 3_000])

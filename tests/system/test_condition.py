@@ -46,15 +46,15 @@ def test_change_wakes_all_waiters():
 
 
 def test_wait_continues_after_unrelated_change():
-    condition, asked, done = Condition(), [], []
-    thread = threading.Thread(target=lambda: condition.wait_for(lambda: asked.append(1) or done))
+    condition, requested, done = Condition(), [], []
+    thread = threading.Thread(target=lambda: condition.wait_for(lambda: requested.append(1) or done))
     thread.start()
     for number in range(1, 4):
-        while len(asked) < number or not condition._gates:
+        while len(requested) < number or not condition._gates:
             time.sleep(0.001)
         with condition:
             condition.notify_all()
-    while len(asked) < 4:
+    while len(requested) < 4:
         time.sleep(0.001)
     with condition:
         done.append(True)

@@ -195,7 +195,7 @@ def test_interrupted_stream_loses_no_element(monkeypatch, kind, source):
 @pytest.mark.parametrize("kind", ["thread", "inline"])
 def test_lost_element_of_iterator_raises(kind):
     """An iterator yields each element once: it is an error if an interrupt requires an element again."""
-    told, after = [], 0
+    reported, after = [], 0
     options = KINDS[kind] | ({"workers": 1} if kind != "inline" else {})
     for after in itertools.count(1, 3):
         with mpqueue.Loader(iter(range(3)), **options) as loader:
@@ -207,13 +207,13 @@ def test_lost_element_of_iterator_raises(kind):
                 except StopIteration:
                     assert found == [0, 1, 2], after
                 except RuntimeError as error:
-                    told.append(str(error))
+                    reported.append(str(error))
                     assert found == [0, 1, 2][: len(found)], after
         if strike.left > 0:
             break
     assert after > 50
-    assert told
-    assert all("an interrupt occurred" in text for text in told)
+    assert reported
+    assert all("an interrupt occurred" in text for text in reported)
 
 
 @pytest.mark.parametrize("kind", KINDS)

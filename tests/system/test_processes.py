@@ -69,7 +69,7 @@ def test_no_signal_is_sent_to_id_of_exited_process(child, monkeypatch):
 
 
 def test_grandchild_does_not_hide_end_of_child(kind):
-    told, tell = os.pipe()
+    reported, tell = os.pipe()
     with Birth() as birth:
         pid = os.fork()
         if pid == 0:
@@ -82,6 +82,6 @@ def test_grandchild_does_not_hide_end_of_child(kind):
         sentinel = birth.sentinel_of(pid)
     assert select.select([sentinel], [], [], 60)[0]
     assert reap(pid)[0] == 7
-    os.kill(int(os.read(told, 100)), signal.SIGKILL)
-    for fd in (sentinel, told, tell):
+    os.kill(int(os.read(reported, 100)), signal.SIGKILL)
+    for fd in (sentinel, reported, tell):
         os.close(fd)

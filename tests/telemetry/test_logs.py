@@ -97,9 +97,9 @@ def test_costly_copies_warn_once_with_reference(caplog, monkeypatch):
     with caplog.at_level(logging.WARNING, "mpqueue"), Loader(Numbers(30), workers=1) as loader:
         list(loader)
         list(loader)
-    (told,) = caplog.messages
-    assert "private copies" in told
-    assert told.endswith(
+    (reported,) = caplog.messages
+    assert "private copies" in reported
+    assert reported.endswith(
         '[see "Monitor data loading", Memory, in the documentation (https://pypi.org/project/mpqueue/#files)]'
     )
 

@@ -283,11 +283,11 @@ def test_crash_is_counted_for_its_worker(tmp_path):
 def test_copies_are_counted_by_reason():
     with Loader(Timed(12, 0), workers=1, copy=True) as loader:
         list(loader)
-        asked = loader.statistics()
+        requested = loader.statistics()
     with Loader(Timed(12, 0), workers=1) as loader:
         list(loader)
         held = loader.statistics()
-    assert (asked.copies, asked.copies_asked, asked.copies_held) == (12, 12, 0)
+    assert (requested.copies, requested.copies_asked, requested.copies_held) == (12, 12, 0)
     assert (held.copies, held.copies_asked, held.copies_held) == (4, 0, 4)
 
 

@@ -62,10 +62,15 @@ def shown():
 def test_loader_with_monitor_is_shown_until_stop(home):
     with mpqueue.Loader(Numbers(), workers=1, monitor=True) as loader:
         assert len(list(loader)) == 4
-        (told,) = shown()
-        assert (told["kind"], told["name"], told["workers"], told["backend"]) == ("Loader", "Numbers", 1, "process")
-        assert told["statistics"]["batches"] == 4
-        assert told["is_running"]
+        (reported,) = shown()
+        assert (reported["kind"], reported["name"], reported["workers"], reported["backend"]) == (
+            "Loader",
+            "Numbers",
+            1,
+            "process",
+        )
+        assert reported["statistics"]["batches"] == 4
+        assert reported["is_running"]
     assert os.listdir(home) == []
 
 
@@ -82,7 +87,7 @@ def test_environment_variable_shows_all_loaders(monkeypatch, text):
     enqueuer.start()
     with mpqueue.Loader(Numbers(), workers=0) as loader, enqueuer:
         list(loader)
-        assert sorted(told["kind"] for told in shown()) == ["Loader", "OrderedEnqueuer"]
+        assert sorted(reported["kind"] for reported in shown()) == ["Loader", "OrderedEnqueuer"]
 
 
 @pytest.mark.parametrize("text", ["0", "no", "off", ""])
@@ -111,22 +116,22 @@ def test_monitor_must_be_true_or_false(value):
 def test_server_and_its_consumers_are_always_shown(home):
     with mpqueue.Server("photos", Numbers(), mode="broadcast", workers=1), mpqueue.attach("photos") as consumer:
         next(iter(consumer))
-        (told,) = shown()
-        assert (told["kind"], told["name"], told["mode"], told["source"]) == (
+        (reported,) = shown()
+        assert (reported["kind"], reported["name"], reported["mode"], reported["source"]) == (
             "Server",
             "photos",
             "broadcast",
             "Numbers",
         )
-        (seen,) = told["statistics"]["consumers"]
+        (seen,) = reported["statistics"]["consumers"]
         assert (seen["pid"], seen["epoch"]) == (os.getpid(), 0)
     assert os.listdir(home) == []
 
 
 def test_server_of_queues_is_shown(home):
     with mpqueue.Server("queues", None):
-        (told,) = shown()
-        assert (told["kind"], told["name"], told["queues"]) == ("Server", "queues", 0)
+        (reported,) = shown()
+        assert (reported["kind"], reported["name"], reported["queues"]) == ("Server", "queues", 0)
     assert os.listdir(home) == []
 
 
@@ -134,10 +139,10 @@ def test_consumer_with_monitor_is_shown():
     with mpqueue.Server("photos", Numbers(), mode="broadcast", workers=1):
         with mpqueue.attach("photos", monitor=True) as consumer:
             assert len(list(consumer)) == 4
-            told = next(told for told in shown() if told["kind"] == "Consumer")
-            assert (told["name"], told["server_pid"]) == ("photos", os.getpid())
-            assert told["statistics"]["batches"] == 4
-        assert [told["kind"] for told in shown()] == ["Server"]
+            reported = next(reported for reported in shown() if reported["kind"] == "Consumer")
+            assert (reported["name"], reported["server_pid"]) == ("photos", os.getpid())
+            assert reported["statistics"]["batches"] == 4
+        assert [reported["kind"] for reported in shown()] == ["Server"]
 
 
 def test_collected_loader_is_not_shown(home):
