@@ -35,7 +35,7 @@ class EpochEnd:
         self._hook_is_due = False
         self._timer: threading.Lock | None = None  # the one-shot thread waits until this lock is released
 
-    def fall_due(self, finish: Callable[[], Any]) -> bool:
+    def mark_due(self, finish: Callable[[], Any]) -> bool:
         """Record that an epoch is over, which ``finish`` will end. Return False without a hook."""
         if self._hook is None:
             return False

@@ -137,7 +137,7 @@ class Progress:
             return work_item.unit < self.counts[work_item.lane]
         return work_item.epoch != self.epoch or work_item.position < self.position or work_item.position in self.ahead
 
-    def pass_over(self, work_item: WorkItem) -> None:
+    def count_skipped(self, work_item: WorkItem) -> None:
         """Count a skipped element of a lane, which is not a batch of the epoch."""
         self.counts[work_item.lane] = work_item.unit + 1
 
@@ -265,7 +265,7 @@ class Ledger:
             # A length or a sampler is user code. A signal handler that raises in it is not an error of the source.
             if is_of_handler(error):
                 raise
-            self._note_undealt(error)
+            self._record_deal_error(error)
             return []
         for work_item in dealt:
             work_items[work_item.number] = work_item
@@ -291,7 +291,7 @@ class Ledger:
         """Add the extra work items to the credit, so that they do not use up the order's credit."""
         self.credit = self._credit + len(self.extras)
 
-    def _note_undealt(self, error: Exception) -> None:
+    def _record_deal_error(self, error: Exception) -> None:
         """Put an error in place of the next epoch, which the source failed to describe; only once."""
         # Every `pump` tries the source again, until the consumer has seen the error.
         if any(work_item.position < 0 for work_item in self.work_items.values()):
@@ -300,7 +300,7 @@ class Ledger:
         self.work_items[work_item.number] = work_item
         self.ready[work_item.number] = Result.failed(error)
 
-    def forget_undealt(self) -> None:
+    def forget_deal_error(self) -> None:
         """Remove an error in dealing that would be delivered next, so that the source is tried again."""
         work_item = self.work_items.get(self.head)
         if work_item is not None and work_item.position < 0:

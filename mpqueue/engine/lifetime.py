@@ -34,12 +34,12 @@ class Lifetime:
         lock: The pipeline's lock.
 
     Attributes:
-        late_stop: The timeout of a `stop` that is deferred until the interrupted step ends, as a 1-tuple.
+        deferred_stop: The timeout of a `stop` that is deferred until the interrupted step ends, as a 1-tuple.
     """
 
     def __init__(self, lock: threading.RLock) -> None:
         self.state = Life.NEW
-        self.late_stop: tuple[float | None] | None = None
+        self.deferred_stop: tuple[float | None] | None = None
         self._lock, self._stopping = lock, RLock()
         self._pid = os.getpid()
 
@@ -65,7 +65,7 @@ class Lifetime:
         if self.state is Life.FOREIGN:
             raise self.refusal()
 
-    def ask_to_stop(self) -> bool:
+    def request_stop(self) -> bool:
         """Record a stop; return whether there is anything to stop."""
         if os.getpid() != self._pid:  # in a forked child, a garbage collection may call this before `disown`
             self.state = Life.FOREIGN
@@ -75,12 +75,12 @@ class Lifetime:
             self.state = Life.STOPPED
         return self.state not in {Life.ENDED, Life.FOREIGN}
 
-    def stop(self, timeout_s: float | None, wind_up: Callable[[], None], end: Callable[[float | None], None]) -> None:
+    def stop(self, timeout_s: float | None, prepare: Callable[[], None], end: Callable[[float | None], None]) -> None:
         """Stop the pipeline, unless another call has stopped it.
 
         Args:
             timeout_s: Seconds that the workers have to exit.
-            wind_up: Called under the lock, before ``end``.
+            prepare: Called under the lock, before ``end``.
             end: Stops the workers, without the lock.
 
         Raises:
@@ -93,21 +93,21 @@ class Lifetime:
         try:
             # Checked under the lock: another stop may have done all the work.
             if self.state is Life.STOPPED:
-                self._end(timeout_s, wind_up, end)
+                self._end(timeout_s, prepare, end)
         finally:
             self._stopping.release()
 
-    def _end(self, timeout_s: float | None, wind_up: Callable[[], None], end: Callable[[float | None], None]) -> None:
-        def wind_up_alone() -> None:
+    def _end(self, timeout_s: float | None, prepare: Callable[[], None], end: Callable[[float | None], None]) -> None:
+        def prepare_alone() -> None:
             with self._lock:  # consumers that hold it see the stop and leave
-                wind_up()
+                prepare()
 
         with defer_signals():
             self.state = Life.STOPPING
             try:
                 # A signal handler may raise while we wait for the lock. No worker is notified yet, so the state goes
                 # back to STOPPED, and the next stop does everything.
-                allow_signals(wind_up_alone)
+                allow_signals(prepare_alone)
             except BaseException:
                 self.state = Life.STOPPED
                 raise
@@ -117,9 +117,9 @@ class Lifetime:
                 # Also after a StopTimeout: the state is final, and a second stop has no effect.
                 self.state = Life.ENDED
 
-    def stop_late(self, stop: Callable[[float | None], None]) -> None:
+    def run_deferred_stop(self, stop: Callable[[float | None], None]) -> None:
         """Run the `stop` that was deferred while this thread held the lock."""
-        if self.late_stop is not None:
+        if self.deferred_stop is not None:
             # Cleared first, so that a signal handler during this stop can request a new one.
-            (timeout_s,), self.late_stop = self.late_stop, None
+            (timeout_s,), self.deferred_stop = self.deferred_stop, None
             stop(timeout_s)

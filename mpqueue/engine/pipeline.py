@@ -100,7 +100,7 @@ def _locked(method: Callable[Concatenate["Pipeline", _P], _T]) -> Callable[Conca
             with self.lock:
                 try:
                     if self.lifetime.state is Life.FOREIGN:
-                        raise self._own(self.lifetime.refusal())
+                        raise self._expected(self.lifetime.refusal())
                     return method(self, *args, **options)
                 except BaseException:
                     # Assignments alone, as in `step`: a second interrupt cannot separate them.
@@ -112,8 +112,8 @@ def _locked(method: Callable[Concatenate["Pipeline", _P], _T]) -> Callable[Conca
                     raise
         finally:
             # Outside the lock, and in its outermost holder only: `stop` would just set its mark again inside.
-            if self.lifetime.late_stop is not None and not self.lifetime.is_inside:
-                self.lifetime.stop_late(self.stop)
+            if self.lifetime.deferred_stop is not None and not self.lifetime.is_inside:
+                self.lifetime.run_deferred_stop(self.stop)
 
     return call
 
@@ -209,11 +209,11 @@ class Pipeline:
                     # Do not remove the assignment below: CPython 3.11 attributes an exception that a handler raises at
                     # a backward jump to the instruction before the loop. Without one inside the `try`, the lock would
                     # not be released and the state would not be marked.
-                    is_in_vain: bool | None = None  # the last poll brought no report; None: no poll yet
+                    poll_was_empty: bool | None = None  # the last poll brought no report; None: no poll yet
                     while True:
                         # Under the lock: otherwise the batch could belong to another loop.
                         if loop != self.loop:
-                            raise self._own(Stopped())
+                            raise self._expected(Stopped())
                         # One flag for everything rare (a stop, an epoch's end, the state after an interrupt), so that a
                         # batch costs only one test.
                         if ledger.needs_attention:
@@ -227,9 +227,9 @@ class Pipeline:
                         if item is None:
                             # Once more after a poll without a report: a work item that could not be dealt has its error
                             # in `ready` without a report. More polls would be a busy wait.
-                            if is_in_vain or not (looks or self._has_work()):
+                            if poll_was_empty or not (looks or self._has_work()):
                                 break
-                            is_in_vain = not self._look()
+                            poll_was_empty = not self._look()
                             continue
                         work_item, outcome = item
                         if not outcome.is_plain:
@@ -250,10 +250,10 @@ class Pipeline:
                             )
                         else:
                             if ledger.count(work_item):
-                                self._fall_due()
+                                self._mark_due()
                             break
                         self._take_rare(work_item, outcome)
-                    if is_in_vain is not None and self._is_polled and ledger.has_next:
+                    if poll_was_empty is not None and self._is_polled and ledger.has_next:
                         # Other consumers' outcomes have arrived as well, and their descriptor was read here.
                         backend.wake()
                 except BaseException:  # assignments alone up to the last line: see NOTE [ Interrupts ]
@@ -271,8 +271,8 @@ class Pipeline:
                     ledger.is_waiting = self._is_raising = False
                     raise
             # Outside the lock: inside, `stop` would only set its mark again.
-            if self.lifetime.late_stop is not None:
-                self.lifetime.stop_late(self.stop)
+            if self.lifetime.deferred_stop is not None:
+                self.lifetime.run_deferred_stop(self.stop)
             if self.bar is not None and taken is not None:
                 self.bar.step(taken[0])
         except BaseException as error:
@@ -280,8 +280,8 @@ class Pipeline:
             if taken is not None:
                 progress.unclaimed = (taken, *progress.unclaimed)
                 ledger.needs_attention = True
-            if self.lifetime.late_stop is not None:
-                self.lifetime.stop_late(self.stop)
+            if self.lifetime.deferred_stop is not None:
+                self.lifetime.run_deferred_stop(self.stop)
             if self.bar is not None and isinstance(error, EndOfStream | Stopped):
                 self.bar.close()
             raise
@@ -298,7 +298,7 @@ class Pipeline:
             if ledger.needs_attention:
                 return True
             if not ledger.extras:
-                raise self._own(EndOfStream())
+                raise self._expected(EndOfStream())
         return backend.take_in(ledger.head, may_fail=self.may_fail)
 
     def _has_enough_dealt(self) -> bool:
@@ -370,7 +370,7 @@ class Pipeline:
                 # Between our `step` and this line, another thread may have processed the report of our batch.
                 if loop == self.loop and not (ledger.needs_attention or ledger.has_next):
                     started = _clock()
-                    timeout_s = self._asked_timeout_s()
+                    timeout_s = self._backend_timeout_s()
                     if deadline is not None:
                         left_s = max(0.0, deadline - time.monotonic())
                         timeout_s = left_s if timeout_s is None else min(timeout_s, left_s)
@@ -379,10 +379,10 @@ class Pipeline:
                         self.backend.wait(ledger.head, timeout_s)
                     self.recorder.wait(ledger.num_batches, _clock() - started)
         finally:
-            if self.lifetime.late_stop is not None and not self.lifetime.is_inside:
-                self.lifetime.stop_late(self.stop)
+            if self.lifetime.deferred_stop is not None and not self.lifetime.is_inside:
+                self.lifetime.run_deferred_stop(self.stop)
 
-    def _asked_timeout_s(self) -> float | None:
+    def _backend_timeout_s(self) -> float | None:
         """Return the backend's timeout. For that, the backend may take grants back and deal work items."""
         try:
             return self.backend.timeout_s()
@@ -399,7 +399,7 @@ class Pipeline:
         # Skip in the order of delivery, not of arrival: the maximum number of errors applies to the consumer's epoch.
         # An error in dealing has no position, and belongs to no batch that could be skipped.
         if self.skips is not None and work_item.position >= 0:
-            outcome = self.skips.sort_out(work_item._replace(epoch=self.epoch_of(work_item)), outcome)
+            outcome = self.skips.resolve(work_item._replace(epoch=self.epoch_of(work_item)), outcome)
             if outcome.is_plain:
                 return outcome
         try:
@@ -415,7 +415,7 @@ class Pipeline:
             self._failure, self._is_raising = None, True
             raise
         if self.ledger.cursor.lane_share.is_endless:  # the epoch gets another batch instead
-            self.ledger.progress.pass_over(work_item)
+            self.ledger.progress.count_skipped(work_item)
         else:
             self._count(work_item)
         return None
@@ -423,7 +423,7 @@ class Pipeline:
     def _count(self, work_item: WorkItem) -> None:
         """Count an outcome that is not a batch."""
         if work_item.position >= 0 and self.ledger.count(work_item):
-            self._fall_due()
+            self._mark_due()
 
     # -- Rare events
 
@@ -431,9 +431,9 @@ class Pipeline:
         """Do the rare work that is due before a batch; the flag remains set if some of it is left."""
         ledger, lifetime = self.ledger, self.lifetime
         if lifetime.state is Life.FOREIGN:
-            raise self._own(lifetime.refusal())
+            raise self._expected(lifetime.refusal())
         if self.is_stopped:
-            raise self._own(Stopped())
+            raise self._expected(Stopped())
         # First, because it shows whether the epoch is over. Then the unclaimed batches, which precede all else.
         self._finish_count()
         if ledger.progress.unclaimed:
@@ -444,17 +444,17 @@ class Pipeline:
             self._recover()
         if self._end.is_due:
             if not self._ends_epochs:
-                raise self._own(EndOfStream())
+                raise self._expected(EndOfStream())
             self.finish_epoch()
         self.raise_failure()
         if self._last_epoch is not None and ledger.progress.epoch > self._last_epoch:
-            raise self._own(EndOfStream())
+            raise self._expected(EndOfStream())
         ledger.needs_attention = False
         # Checked after the flag was cleared: another thread, or a handler, may have stopped the stream since the test.
         if ledger.is_closed:
             ledger.needs_attention = True
 
-    def _own(self, error: BaseException) -> BaseException:
+    def _expected(self, error: BaseException) -> BaseException:
         """Mark an exception as raised on purpose, so that it does not count as an interrupt, and return it."""
         self._is_raising = True
         return error
@@ -464,7 +464,7 @@ class Pipeline:
         ledger = self.ledger
         if ledger.failure is not None:
             failure, ledger.failure = ledger.failure, None
-            raise self._own(failure)
+            raise self._expected(failure)
 
     # -- Interrupts
 
@@ -473,7 +473,7 @@ class Pipeline:
         work_item = self._half_counted
         if work_item is not None:
             if self.ledger.recount(work_item) and not self._end.is_due:
-                self._fall_due()
+                self._mark_due()
             self._half_counted = None
 
     def _recover(self) -> None:
@@ -496,9 +496,9 @@ class Pipeline:
 
     # -- Epochs
 
-    def _fall_due(self) -> None:
+    def _mark_due(self) -> None:
         self.recorder.mark(f"epoch {self.ledger.progress.epoch - 1} ends")
-        if self._end.fall_due(self.finish_epoch) or self._last_epoch is not None:
+        if self._end.mark_due(self.finish_epoch) or self._last_epoch is not None:
             self.ledger.needs_attention = True
 
     @_locked
@@ -553,7 +553,7 @@ class Pipeline:
     def restart_at(self, place: Place, *, refresh: bool = False) -> None:
         """Drop the work in flight and go to another place in the order; ``refresh``: the source may have changed."""
         if self.is_stopped:
-            raise self._own(Stopped())
+            raise self._expected(Stopped())
         ledger = self.ledger
         self._finish_count()
         # Unclaimed batches are dropped, too: the new place does not count them.
@@ -586,7 +586,7 @@ class Pipeline:
         ledger = self.ledger
         self.recorder.mark(f"epoch {epoch} begins")
         self._last_epoch = epoch
-        ledger.forget_undealt()
+        ledger.forget_deal_error()
         ledger.needs_attention = True  # the end of the previous epoch no longer counts
         if not self.is_stopped:
             self.backend.pump()
@@ -594,7 +594,7 @@ class Pipeline:
         if progress.epoch == epoch and self.length_of(epoch, -1) == progress.position:
             # All batches were delivered before, so that no last batch will end the epoch.
             ledger.enter(epoch + 1)
-            self._fall_due()
+            self._mark_due()
 
     def bound_epoch(self, epoch: int, *, goes_on: bool) -> None:
         """Compute no batch after this epoch, unless it ``goes_on`` and computing ahead is safe."""
@@ -611,10 +611,10 @@ class Pipeline:
             waits: If False, return while work items are running.
         """
         self._stop_routing()
-        while waits and (head := self._oldest_at_work()) is not None:
+        while waits and (head := self._oldest_running()) is not None:
             with self.lock:  # not `_locked`: an interrupt of a sleep leaves no change half done
                 if not self.is_stopped:
-                    timeout_s = self._asked_timeout_s()
+                    timeout_s = self._backend_timeout_s()
                     if head in self.ledger.at_work():
                         self.backend.wait(head, timeout_s)
 
@@ -623,7 +623,7 @@ class Pipeline:
         self.ledger.pause()
 
     @_locked
-    def _oldest_at_work(self) -> int | None:
+    def _oldest_running(self) -> int | None:
         """Process arrived reports; return the oldest running work item, which is the one a `batch_timeout` can end."""
         # Called before each wait: in the meantime another thread may take a batch, stop, or go to another place.
         ledger = self.ledger
@@ -787,7 +787,7 @@ class Pipeline:
         Raises:
             StopTimeout: Some workers did not exit in time.
         """
-        if not self.lifetime.ask_to_stop():
+        if not self.lifetime.request_stop():
             return
         # Close before waking: a consumer that wakes up must see the stop, and not wait again.
         self.ledger.close()
@@ -795,7 +795,7 @@ class Pipeline:
         self._wake_watchers()
         # An epoch end hook that stops its own stream holds the lock as well, but leaves none of our changes half done.
         if self.lifetime.is_inside and not self._end.is_calling:
-            self.lifetime.late_stop = (timeout_s,)  # called by a signal handler; see NOTE [ Interrupts ]
+            self.lifetime.deferred_stop = (timeout_s,)  # called by a signal handler; see NOTE [ Interrupts ]
         else:
             self.lifetime.stop(timeout_s, self._end.cancel_timer, self._end_workers)
 

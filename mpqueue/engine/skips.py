@@ -57,7 +57,7 @@ class Skips:
         self._max_errors = max_errors
         self._epoch, self._count = -1, 0
 
-    def sort_out(self, work_item: WorkItem, outcome: Outcome) -> Outcome:
+    def resolve(self, work_item: WorkItem, outcome: Outcome) -> Outcome:
         """Return the rest of a batch (or `NOTHING_LEFT`), or the error that must be raised."""
         left: Outcome = NOTHING_LEFT
         try:

@@ -195,9 +195,9 @@ class Engine:
         try:
             pipeline.stop(timeout_s)
         finally:
-            self._let_go(pipeline)
+            self._release(pipeline)
 
-    def _let_go(self, pipeline: Pipeline) -> None:
+    def _release(self, pipeline: Pipeline) -> None:
         with self._lock, defer_signals():
             # A deferred stop has not ended the pipeline yet, and another thread may have started a new one.
             if pipeline.has_ended and self.pipeline is pipeline:
@@ -256,7 +256,7 @@ def _abandon(pipeline: Pipeline, latest: Latest) -> None:
         # of the consumer's step, but no consumer exists: all threads would hang. So another thread stops.
         # Not by `threading`: this thread may hold one of its locks.
         with contextlib.suppress(RuntimeError):  # no more threads can be started
-            _thread.start_new_thread(_abandon_apart, (pipeline, latest))
+            _thread.start_new_thread(_abandon_in_thread, (pipeline, latest))
         return
     registry.sweep()
     with contextlib.suppress(MPQueueError, OSError):
@@ -265,6 +265,6 @@ def _abandon(pipeline: Pipeline, latest: Latest) -> None:
     latest.statistics = _collect(pipeline)
 
 
-def _abandon_apart(pipeline: Pipeline, latest: Latest) -> None:
+def _abandon_in_thread(pipeline: Pipeline, latest: Latest) -> None:
     block_signals()
     _abandon(pipeline, latest)

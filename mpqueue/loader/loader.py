@@ -233,7 +233,7 @@ class Loader(Stoppable):
                     pipeline.restart_at(place, refresh=is_outdated)
         if self._is_endless or self._plan.has_index:
             pipeline.hand_out(place.epoch)
-        self._position.count_by(pipeline)
+        self._position.use_counts_of(pipeline)
         return pipeline
 
     def _may_refresh(self, pipeline: "Pipeline") -> bool:

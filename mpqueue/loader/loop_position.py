@@ -50,7 +50,7 @@ class LoopPosition:
         self.settle()
         goes_on, place = self._goes_on or stays, self.place
         if not goes_on:
-            self.place = self._behind(place)
+            self.place = self._next_start(place)
         elif self._is_endless and not self._goes_on:
             self.place = place._replace(position=0)  # continue the stream, with the batches of a whole epoch
         # After the place: code that keeps an undelivered batch of the previous loop keeps the place before it until the
@@ -60,14 +60,14 @@ class LoopPosition:
         self.epoch = self.place.epoch
         return goes_on
 
-    def _behind(self, place: Place) -> Place:
+    def _next_start(self, place: Place) -> Place:
         """Return the start of the next epoch, if the last loop was left early."""
         if self._is_endless:
             return place._replace(epoch=place.epoch + 1, position=0) if place.position else place
         is_on_its_way = place.position or place.ahead or any(place.counts)
         return Place(place.epoch + 1) if is_on_its_way else place
 
-    def count_by(self, pipeline: Pipeline) -> None:
+    def use_counts_of(self, pipeline: Pipeline) -> None:
         """Use the counts of this pipeline."""
         if self._goes_on:
             self._goes_on_at = pipeline, pipeline.num_taken

@@ -60,7 +60,7 @@ class Segment:
 
     def __init__(self, fd: int, size: int, kind: str) -> None:
         self.fd, self.size, self.kind = fd, size, kind
-        self._not_looked_at = 0  # bytes that were reserved since the last check of the control group
+        self._unchecked = 0  # bytes that were reserved since the last check of the control group
         from mpqueue.system import descriptors
 
         with descriptors.apart_from_standard():
@@ -138,18 +138,18 @@ class Segment:
             GroupFull: The control group would have too little memory left.
         """
         if platform_support.HAS_FALLOCATE:
-            self._look_at_group(end - offset, spare)
+            self._check_group(end - offset, spare)
             os.posix_fallocate(self.fd, offset, end - offset)
 
-    def _look_at_group(self, nbytes: int, spare: int | None) -> None:
-        self._not_looked_at += nbytes
-        if self._not_looked_at < _LOOK_AFTER_BYTES:
+    def _check_group(self, nbytes: int, spare: int | None) -> None:
+        self._unchecked += nbytes
+        if self._unchecked < _LOOK_AFTER_BYTES:
             return
         group = _group_memory()
         left = 0 if group is None else reserve_of(group) // 2 if spare is None else reserve_of(group) + spare
         if group is not None and nbytes + left > group.room:
             raise GroupFull(errno.ENOMEM, f"the control group allows {group.limit:,} bytes, {group.room:,} are left")
-        self._not_looked_at = 0
+        self._unchecked = 0
 
     def populate(self, offset: int, end: int) -> None:
         """Map reserved bytes into this process at once, if the system can; otherwise each page faults when written."""

@@ -305,17 +305,17 @@ def test_new_ledger_is_ordered_and_has_no_unsharded_lanes():
     assert (ledger.is_ordered, ledger.unsharded) == (True, set())
 
 
-def test_forget_undealt_removes_next_error_in_dealing():
+def test_forget_deal_error_removes_next_error_in_dealing():
     ledger = ledger_of(length=1)
-    ledger.forget_undealt()  # no error to remove
+    ledger.forget_deal_error()  # no error to remove
     counting(ledger)
     ledger.lengths.error = OSError()
     ledger.deal()
     ledger.lengths.error = None
-    ledger.forget_undealt()
+    ledger.forget_deal_error()
     assert (ledger.head, ledger.work_items, ledger.ready) == (2, {}, {})
     assert numbers(ledger.deal()) == [2]
-    ledger.forget_undealt()  # a work item at the beginning of its epoch is not an error
+    ledger.forget_deal_error()  # a work item at the beginning of its epoch is not an error
     assert ledger.is_outstanding(2)
 
 
