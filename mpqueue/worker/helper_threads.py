@@ -108,7 +108,7 @@ class HelperCall:
             clock.look(self.ns, busy_ns)
         if not own[0]:
             leave_as_child()
-        # In this order: a signal may strike the waiting thread after it acquired the lock
+        # In this order: a signal may strike the waiting thread after it acquired the lock.
         done, self.is_done = self._done, True
         del self  # the traceback of the error keeps this frame, which would keep the call
         done.release()
@@ -348,7 +348,7 @@ class InOrder:
     def _wait(self, call: HelperCall) -> None:
         if not call.is_done:
             self.helpers.check()
-            # Until the wait is over: an exception of the wait itself does not belong to the call
+            # Until the wait is over: an exception of the wait itself does not belong to the call.
             self.is_given_up = True
             started = clock_ns()
             call.wait()

@@ -107,7 +107,7 @@ class GrantReader:
             # As many as were served in `_AHEAD_NS` the last time, not more: unread grants remain in the pipe, where the
             # trainer can take them back for an idle worker.
             self._num_ahead = max(1, min(_MAX_AHEAD, _AHEAD_NS * self._num_read // (now - self.read_at + 1)))
-        # One by one: the first grant of a read may be timed, and must be the one that was started first
+        # One by one: the first grant of a read may be timed, and must be the one that was started first.
         if self._foreseen:
             # Not measured: the first batch was started earlier, and the next ones may take long.
             self.read_at, self._num_read, self._num_ahead = clock_ns(), 0, 1
@@ -206,7 +206,7 @@ def run_and_exit(config: WorkerConfig, payload: Payload, buffers: list[Any], end
     except BrokenPipeError:
         code = 0  # the trainer has closed the pipe while this worker reported
     except BaseException:
-        # A bug, not an error of the source, which would be reported; the trainer only sees the exit
+        # A bug, not an error of the source, which would be reported; the trainer only sees the exit.
         traceback.print_exc()
     finally:
         # By `os._exit`: sources hold objects like `TemporaryDirectory`, and their clean-up belongs to the trainer.
@@ -233,7 +233,7 @@ class _Timing:
         self.due_at = 0
         self._pause_ns = EVERY_NS * max(2, num_workers // _FEW_WORKERS)
         self._began, self._stages = 0, Stages()
-        # Whether the last timed batch was slow; time of the next check for blocking
+        # Whether the last timed batch was slow; time of the next check for blocking.
         self._is_slow, self._looks_at = False, 0
 
     @contextlib.contextmanager

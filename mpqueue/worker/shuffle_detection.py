@@ -102,7 +102,7 @@ def _may_be_order(value: Any) -> bool:
     if len(first) < 2 or len(kinds) > 1 or not issubclass(kinds.pop(), int | str | np.integer):
         return False
     if len(first) < _LEAST:
-        # Ascending ones, too: one of two workers may have drawn exactly that
+        # Ascending ones, too: one of two workers may have drawn exactly that.
         return set(first) == set(range(len(first)))
     return len(set(first)) == len(first) and first != sorted(first)
 

@@ -184,7 +184,7 @@ class SampleThreads:
         """
         helpers, calls, self._helpers = self._helpers, self._calls, None
         self.forget_begun()
-        # Otherwise this call has interrupted a batch, which continues
+        # A batch that this call has interrupted continues, and needs its threads.
         if helpers is not None and (calls is None or calls.is_over):
             helpers.dismiss()
 

@@ -112,5 +112,5 @@ def _is_of_lanes() -> bool:
 
 
 def _forget_thread() -> None:
-    # A child that user code forks in a worker thread is not a worker; a worker of torch has its own number
+    # A child that user code forks in a worker thread is not a worker; a worker of torch has its own number.
     context.enter_thread(None)

@@ -60,7 +60,7 @@ class CrashAttribution:
         self._pool, self._tolerance = pool, tolerance
         self._oom = OomCounter(find_counter())
         self._by_work_item: dict[int, int] = {}  # number of crashes, by the number of the work item
-        # By lane: epoch and number of the latest element that was given up
+        # By lane: epoch and number of the latest element that was given up.
         self._given_up: dict[int, tuple[int, int]] = {}
         self._unblamed = 0  # crashes in a row without a work item,
         self._reports_seen = 0  # since this number of reports
@@ -112,7 +112,7 @@ class CrashAttribution:
         if self._given_up.get(lane) != (work_item.epoch, number - 1):
             self._given_up[lane] = work_item.epoch, number
             if pool.owners is not None:
-                # The next element is computed through this one, so it is marked as well
+                # The next element is computed through this one, so it is marked as well.
                 pool.owners.mark(work_item, ahead=1)
             return
         del self._given_up[lane]
@@ -125,7 +125,7 @@ class CrashAttribution:
         )
         # A third try would crash as well: every later element is computed through both.
         pool.ledger.cursor.end_lane(lane, number + 1)
-        # The lane had one owner, so all its items are in `pending` again
+        # The lane had one owner, so all its items are in `pending` again.
         for later in [other for other in pool.pending if other.lane == lane]:
             pool.pending.remove(later)
             pool.ready[later.number] = END

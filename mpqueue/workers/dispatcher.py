@@ -561,7 +561,7 @@ class Dispatcher:
             tally.blocked.add(1000 * (blocked - 1))
             tally.blocked_beside_ns += 1000 * min(beside_us, blocked - 1)
         timeline, work_item, is_drawn = self._pool.ring.recorder.timeline, work.work_item, False
-        # Only workers of this machine share the clock
+        # Only workers of this machine share the clock.
         if timeline is not None and (worker.process is None or not worker.process.machine):
             place = work_item.number, work_item.epoch, work_item.unit
             is_drawn = timeline.batch(worker.number, place, began_ns, stages_ns)
@@ -590,7 +590,7 @@ class Dispatcher:
             recorder.add_stages(tail.rows, self.tallies[worker.number].weight)
             return
         recorder.add_stages(tail.rows)
-        # Otherwise it may belong to another epoch or to an earlier source
+        # The snapshot of cancelled work may belong to another epoch or to an earlier source.
         if tail.state is not None and not work.cancelled:
             self._pool.ledger.lanes.note(work_item.lane, work_item.unit + 1, tail.state)
 
@@ -657,7 +657,7 @@ class Dispatcher:
             work.read = ReadSpec(load())
         except Exception as error:
             unreadable(error, load)
-            # Unpickling raises these for a missing class; anything else means corrupt data
+            # Unpickling raises these for a missing class; anything else means corrupt data.
             if not isinstance(error, (ImportError, AttributeError)):
                 raise ProtocolError("expected a valid spec") from error
             work.read = LateSpec(load)  # its class can only be imported in the worker

@@ -64,7 +64,7 @@ class _ForkServer:
         self._broken: bytes | None = None
         self._writable_files: frozenset[open_files.OpenFile] = frozenset()  # files that the source has opened
         self._has_warned_of_threads = False
-        # This process's seed, whatever the trainer's environment contains
+        # This process's seed, whatever the trainer's environment contains.
         self._hash_seed = os.environ[hash_seed.VARIABLE]
 
     def serve(self) -> None:
@@ -106,7 +106,7 @@ class _ForkServer:
 
     def _take_source(self, message: messages.Message) -> None:
         self._data, numbers, self._places = message.body
-        # Fewer descriptors arrive if too many files are open
+        # Fewer descriptors arrive if too many files are open.
         self._snapshots |= zip(numbers, message.fds, strict=False)
         for number in self._snapshots.keys() - {place.snapshot for place in self._places}:
             os.close(self._snapshots.pop(number))
@@ -126,7 +126,7 @@ class _ForkServer:
             self._broken = failures.pack(error, "raised while the source was unpickled in the fork server")
         if not own[0]:  # code of the user forked this process while the source was unpickled
             leave_as_child()
-        # A garbage collection in a worker would write to the header of every object, and so copy the shared pages
+        # A garbage collection in a worker would write to the header of every object, and so copy the shared pages.
         gc.freeze()
 
     def _start_worker(self, message: messages.Message) -> None:

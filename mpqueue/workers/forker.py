@@ -39,7 +39,7 @@ class Forker:
         self._lifeline_read, self._lifeline = descriptors.pipe()
         self._poller: Any = None
         self._children: dict[int, tuple[int, int]] = {}  # (key, pid), by sentinel
-        # The source's files, collected at the first fork
+        # The source's files, collected at the first fork.
         self._writable_files: frozenset[open_files.OpenFile] | None = None
 
     def watch(self, poller: Any) -> None:
@@ -59,7 +59,7 @@ class Forker:
             if stream is not None:
                 stream.flush()  # otherwise the child would print the buffered output again
         if self._writable_files is None:
-            # Before signals are deferred: it takes long
+            # Before signals are deferred: it takes long.
             self._writable_files = opened_for_writing(self._payload.source, ends.sent)
         with defer_signals(), Birth() as birth:
             # The file positions of this moment: the trainer may read on before the child runs.
@@ -108,7 +108,7 @@ class Forker:
         key, pid = self._forget(sentinel)
         try:
             exitcode, peak_bytes = reap(pid)
-        # The user's SIGCHLD handler was faster, so the exit code is unknown
+        # The user's SIGCHLD handler was faster, so the exit code is unknown.
         except (ChildProcessError, ProcessLookupError):
             return ProcessEvent(key, exitcode=-signal.SIGKILL)
         return ProcessEvent(key, exitcode=exitcode, peak_bytes=peak_bytes)

@@ -187,7 +187,7 @@ class Work:
             ring.release(slot)
             raise
         if recipe.has_views:
-            # From here on the slot becomes free when `base` is collected
+            # From here on the slot becomes free when `base` is collected.
             base = ring.view(slot, header_offset, recipe.structure)
             try:
                 return read.rebuild(recipe, base)

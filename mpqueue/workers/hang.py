@@ -50,7 +50,7 @@ class SlowBatch:
         head, now = ledger.head, time.monotonic()
         if head in ledger.ready or not ledger.is_outstanding(head):
             return None
-        # Without an order other batches may arrive: the wait for this one starts now
+        # Without an order other batches may arrive: the wait for this one starts now.
         if self._of != (head, ledger.num_batches):
             self._of, self._waited_s, self._due_s = (head, ledger.num_batches), 0.0, SLOW_S
         elif (passed_s := now - self._seen_at) <= self._left_s + _LATE_S:

@@ -171,7 +171,7 @@ class InlineBackend(InProcessBackend):
             try:
                 self._put_back(restore_thread, stages, saved, kept)
             # A handler raised in the middle: without a second try the training loop would continue with the batch's
-            # random numbers
+            # random numbers.
             except BaseException:
                 self._put_back(restore_thread, stages, saved, kept)
                 raise

@@ -46,7 +46,7 @@ class MemoryPressure:
         self.is_known = False
         self._pool, self._can_replay = pool, can_replay
         self._starved: dict[WorkerHandle, Work] = {}  # killed workers remain here until they are reaped
-        # Work item of a batch that is due, was moved out and does not fit into the ring
+        # Work item of a batch that is due, was moved out and does not fit into the ring.
         self._moved_out: int | None = None
         self._is_of_group = False  # the control group has reached its limit
         self._lent: int | None = None  # latest work item that was allowed to use the reserved room

@@ -264,7 +264,7 @@ class Roster:
         until = max(now + STUCK_S, deadline or 0.0)
         self._await_exits(min(until, now + _TERM_S))
         if any(worker.process is not None and worker.process.has_ended() for worker in self._by_key.values()):
-            # It has exited, but the fork server does not report that, so it will not report the others either
+            # It has exited, but the fork server does not report that, so it will not report the others either.
             self._lose_launcher()
         if self.launcher is not None:
             for key in self._by_key:

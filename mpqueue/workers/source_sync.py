@@ -52,7 +52,7 @@ class SourceSync:
         self._watch, self._image, self._spawn, self._make_launcher = watch, image, spawn, make_launcher
         self._started: ForkServer | None = None
         self._launcher: Launcher | None = None  # the launcher that has the image
-        # By turn: the slot, and the number of workers that have not loaded it
+        # By turn: the slot, and the number of workers that have not loaded it.
         self._loading: dict[int, tuple[Slot, int]] = {}
 
     def begin(self) -> None:

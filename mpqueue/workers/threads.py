@@ -67,7 +67,7 @@ class ThreadBackend(InProcessBackend):
     def __init__(self, ledger: Ledger, lock: threading.RLock, job: Job) -> None:
         super().__init__(ledger, job)
         self._condition = threading.Condition(lock)  # threads wait on it for work
-        # Threads in `wait`: the lock that wakes each, and its work item
+        # Threads in `wait`: the lock that wakes each, and its work item.
         self._consumers: dict[threading.Lock, int] = {}
         self._dealt: deque[WorkItem] = deque()
         self._is_stopped = False
@@ -160,7 +160,7 @@ class ThreadBackend(InProcessBackend):
         if self._pace_ns < _QUICK_NS:
             if self._requested[0] != head:
                 self._requested = head, time.monotonic()
-            # The running batch is slow, so sleeping threads must help
+            # The running batch is slow, so sleeping threads must help.
             elif time.monotonic() >= self._requested[1] + _PATIENCE_S:
                 self._pace_ns = float(_QUICK_NS)
                 self._condition.notify_all()
@@ -178,7 +178,7 @@ class ThreadBackend(InProcessBackend):
         waits = [self._slow.time_left_s(), _PATIENCE_S if self._pace_ns < _QUICK_NS else None]
         timeout_s = self._job.options.batch_timeout
         if timeout_s is not None:
-            # If no thread is busy, the full time: a thread that starts later does not notify the consumer
+            # If no thread is busy, the full time: a thread that starts later does not notify the consumer.
             now = time.monotonic()
             since = min((task.since for task in self._working.values()), default=now)
             waits.append(max(0.0, since + timeout_s - now))
@@ -209,7 +209,7 @@ class ThreadBackend(InProcessBackend):
         # without a gap for a signal.
         lock: Any = self._condition._lock  # type: ignore[attr-defined]
         states: list[Any] = []
-        # Takes the states as they are then, so only a released lock is acquired again
+        # Takes the states as they are then, so only a released lock is acquired again.
         take_back = map(lock._acquire_restore, states)
         struck: list[BaseException] = []
         waker = threading.Lock()
@@ -225,7 +225,7 @@ class ThreadBackend(InProcessBackend):
         _ = [*take_back]
         self._consumers.pop(waker, None)
         if struck:
-            # Pop it from the list: a local variable would create a cycle of error, frame and backend
+            # Pop it from the list: a local variable would create a cycle of error, frame and backend.
             raise struck.pop()
 
     def _wake_consumers(self, number: int | None = None) -> None:

@@ -30,7 +30,7 @@ class Run(NamedTuple):
     def rate(self, size, cpus, at):
         """Return the batches per second for this trainer with the given number of workers and threads."""
         computes, waits, step = self.at(at)
-        # Threads of a batch wait in parallel, and compute one after the other
+        # Threads of a batch wait in parallel, and compute one after the other.
         one = 1 / (computes + waits / size.threads)
         return min(size.workers * one, cpus / computes if computes else np.inf, 1 / step if step else np.inf)
 

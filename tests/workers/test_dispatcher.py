@@ -198,7 +198,7 @@ def test_few_workers_are_examined_at_every_wait(monkeypatch, num_workers, looked
     [
         (16, 128, 250_000, 1, 19),  # one batch every 16 µs
         (64, 512, 1_000_000, 1, 19),
-        # Four times as many workers produce four times as much, so each message is for more batches
+        # Four times as many workers produce four times as much, so each message is for more batches.
         (64, 512, 500_000, 2, 38),
         (1024, 8192, 500_000, 2, 614),
         (16, 128, 10_000, 29, 32),  # at most a quarter of the credit

@@ -73,7 +73,7 @@ def test_crash_while_workers_compute_loses_nothing():
         enqueuer.start(2)
         killed = gate.arrival()
         kill_fork_server()
-        # A worker that computes it again passes the gate, too
+        # A worker that computes it again passes the gate, too.
         helper = threading.Thread(target=lambda: gate.arrival().let_go())
         helper.start()
         assert numbers(enqueuer.get(), 8) == list(range(8))

@@ -23,7 +23,7 @@ def test_slot_is_reused_after_the_source_has_dropped_its_array():
     with Loader(Lends(200), workers=1, max_queue_size=2) as loader:
         assert numbers(iter(loader), 200) == list(range(200))
         seen = loader.statistics()
-        # Computed ahead, held by us, kept by the source
+        # Computed ahead, held by us, kept by the source.
         assert (seen.slots_in_use <= 2 + 1 + 1, seen.copies_held) == (True, 0)
         slots = loader._engine.pipeline.backend.pool.ring.slots
         assert slots.num_retired <= 1

@@ -138,7 +138,7 @@ def test_worker_without_a_reported_process_ends_with_its_pipe(monkeypatch):
 
 @pytest.mark.parametrize("method", ["forkserver", "fork"])
 def test_stop_without_a_timeout_waits_for_the_exit_of_killed_workers(method, tmp_path, monkeypatch):
-    # As if the killed workers did not get a CPU for that time
+    # As if the killed workers did not get a CPU for that time.
     monkeypatch.setattr("mpqueue.workers.roster._TERM_S", 0.0)
     with Gate() as gate:
         enqueuer = OrderedEnqueuer(AtGate(gate, tmp_path / "fuse"), True, start_method=method)

@@ -39,7 +39,7 @@ from mpqueue.workers import launcher
 from mpqueue.workers.roster import Roster
 
 _WITH_EPOCHS = {"epoch-end", "on-epoch-end", "push-to-fork_server", "push-to-worker"}
-# One worker only, or the outcome depends on which worker is struck
+# One worker only, or the outcome depends on which worker is struck.
 _OF_ALL_WORKERS = {"unpickling", "worker-init", "push-to-worker"}
 
 
@@ -106,7 +106,7 @@ class Cell:
         if backend in PROCESSES:
             options["start_method"] = backend
         if kind in HANGING:
-            # Threads cannot be judged from outside
+            # Threads cannot be judged from outside.
             options["batch_timeout"] = TIMEOUT_S if backend in PROCESSES else 1.0
         self.enqueuer = OrderedEnqueuer(
             self.source, backend in PROCESSES, worker_init=WorkerInit(self.source, folder / "pid"), **options
