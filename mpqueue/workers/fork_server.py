@@ -1,13 +1,13 @@
 """The fork server: a clean process with one thread that forks all workers.
 
 It is a fresh interpreter, not a fork of the trainer, because forking a process with threads of TensorFlow, CUDA or
-OpenMP deadlocks. It loads the source once, so that a large dataset is sent once and shared copy-on-write. A replacement
-of a crashed worker is ready in about a millisecond.
+OpenMP can deadlock. It loads the source once, so that a large dataset is sent once and shared copy-on-write. A
+replacement of a crashed worker is ready in about a millisecond.
 
 The fork server owns the worker processes: it alone forks, watches and reaps them, and reports their exits to the
-trainer over one socket. It waits for that socket and the workers' pidfds in one `poll`. The only timeout ends a
-parked fork server after `PARK_S` seconds. `mpqueue.system.parent_death` ties it to the trainer, and the
-workers to both, so that no process remains orphaned after a crash.
+trainer over one socket. It waits for that socket and the workers' pidfds in one `poll`. The only timeout ends a parked
+fork server after `PARK_S` seconds. `mpqueue.system.parent_death` ties it to the trainer, and the workers to both, so
+that no process remains orphaned after a crash.
 
 If loading the source left threads running (pyarrow does), the fork server must not fork. Then, and with
 ``start_method="spawn"``, each worker is a fresh interpreter that receives the source over a socket.

@@ -295,7 +295,7 @@ class ForkServer:
         if not reusable:
             return self.end()
         for snapshot in self._kept.snapshots.values():
-            # A descriptor here would keep the memory after the fork server exits, because no call here awaits that exit.
+            # A descriptor here would keep the memory after the fork server exits: no call here awaits that exit.
             snapshot.let_go()
         with _parked_lock:
             _parked.append(self)

@@ -1,6 +1,7 @@
 """The backend of worker processes: the calls of the pipeline, and the part of the pool that handles each.
 
-    pump ---> dispatcher take_in -> memory_pressure, poll -+--> dispatcher.drain --notices--> supervision.route
+    pump ---> dispatcher
+    take_in -> memory_pressure, poll -+--> dispatcher.drain --notices--> supervision.route
                                       +--> supervision.take_exits
     refresh, reset ----------------> source_sync, supervision
 

@@ -7,9 +7,8 @@ Hugging Face datasets relies on them. So its storage is pickled as a description
     receiver   opens that path, checks that the inode is the same, and maps the memory
 
 Torch keeps the descriptor as long as the storage exists, and the source keeps the storage. Everything else is pickled
-by
-value: if torch keeps no descriptor (`torch.from_file`, the sharing strategy "file_system"), if the system has no /proc,
-for storages of other devices, and for receivers on other machines.
+by value: if torch keeps no descriptor (`torch.from_file`, the sharing strategy "file_system"), if the system has no
+/proc, for storages of other devices, and for receivers on other machines.
 """
 
 import os
