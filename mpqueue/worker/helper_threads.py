@@ -8,9 +8,8 @@ all threads would wait for the slowest call of each batch. Measured with samples
 130 ms), next to a busy program: 956 samples/s instead of 489, with two workers of 16 threads.
 
 Or the worker's thread computes the calls itself, one by one, see `mpqueue.worker.thread_choice`. Then one helper
-watches:
-if the batch is late, it passes the remaining calls to all helpers. So a call that waits for another call cannot
-block forever.
+watches: if the batch is late, it passes the remaining calls to all helpers. So a call that waits for another call
+cannot block forever.
 
 No call outlives its batch. After an error, calls that have not started are cancelled, and running ones must end
 before the error is raised. So no user code runs when an epoch ends. An interrupt of the waiting thread itself (Ctrl-C,

@@ -2,7 +2,7 @@
 
 Before each sample its random numbers are set from (seed, epoch, place in the order of all samples). So its numbers do
 not depend on the batch size, or on the number of workers and ranks. Code that computes a whole batch, the source's
-``__getitems__`` or the user's ``collate``, gets numbers from the place of the first sample that no sample gets.
+``__getitems__`` or the user's ``collate``, gets separate numbers, which follow from the place of the first sample.
 """
 
 import itertools

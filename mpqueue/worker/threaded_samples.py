@@ -4,8 +4,8 @@ Each sample has its own `mpqueue.rng`, as with one thread, and the worker's own 
 most four samples per thread wait for their turn. If that exceeds the rest of a batch, samples of the next batches are
 started, if those are granted and belong to the same epoch. Otherwise all threads would wait for the slowest sample of
 each batch. A sample that crashes the worker may then do so before its turn, and the crash is attributed to the present
-batch. So each worker computes its first batch alone, and after the first crash every batch
-(`mpqueue.workers.supervision`); with ``restarts=0`` no sample is started before its turn.
+batch. So no sample is started before its turn during a worker's first batch, after the first crash
+(`mpqueue.workers.supervision`), or with ``restarts=0``.
 
 If threads are not worthwhile, the worker's own thread computes the samples, see `mpqueue.worker.thread_choice`.
 
