@@ -186,7 +186,7 @@ class SampleRunner:
         if len(samples) != len(indices):
             name = type(self._source).__name__
             raise ValueError(
-                f"{name}.__getitems__ must return one sample per index, got {len(samples)} for {len(indices)} indices"
+                f"{name}.__getitems__ must return one sample per index ({len(indices)}), got {len(samples)}"
             )
         return samples
 

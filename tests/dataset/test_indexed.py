@@ -137,7 +137,7 @@ def test_getitems_that_returns_too_few_samples_raises():
         def __getitems__(self, indices):
             return [0]
 
-    with pytest.raises(ValueError, match=r"Short\.__getitems__ must return one sample per index, got 1 for 2 indices"):
+    with pytest.raises(ValueError, match=r"Short\.__getitems__ must return one sample per index \(2\), got 1"):
         Dataset(Short()).__getitems__([1, 2])
 
 
