@@ -152,6 +152,4 @@ class _Serving:
         if peer.hello.purpose == "queues":
             self.desk.answer(peer, self._reception)
         else:
-            self._reception.refuse(
-                peer, "the server has no batches, it serves queues only: use mpqueue.train.connect()"
-            )
+            self._reception.refuse(peer, "the server has queues only, no batches: use mpqueue.train.connect()")

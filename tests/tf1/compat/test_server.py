@@ -120,7 +120,7 @@ class TestServer:
             assert server.target == "grpc://localhost:2222"
             with tf.Session("grpc://127.0.0.1:2222") as session:
                 assert session.run(jobs().size()) == 0
-            with pytest.raises(tf.errors.UnknownError, match=f"by process {os.getpid()}"):
+            with pytest.raises(tf.errors.UnknownError, match=f"in process {os.getpid()}"):
                 tf.train.Server(cluster)
 
     def test_server_can_be_started_later(self, servers_directory):
@@ -181,7 +181,7 @@ class TestTargets:
     def test_session_waits_for_its_server_up_to_the_timeout(self, servers_directory):
         config = tf.ConfigProto(operation_timeout_in_ms=10)
         with pytest.raises(
-            tf.errors.UnavailableError, match="Cannot open a session with grpc://localhost:2222: no server"
+            tf.errors.UnavailableError, match="Cannot open a session with grpc://localhost:2222: found no server"
         ):
             tf.Session("grpc://localhost:2222", config=config)
         assert targets.WAIT_S >= 10

@@ -73,7 +73,7 @@ def test_server_sends_address_of_queues_and_closes_the_connection(server, strang
     ("message", "reason"),
     [
         (Hello().encode(), "has queues only"),
-        (b"hello", "no JSON"),
+        (b"hello", "in JSON"),
         (b"x" * (MAX_HANDSHAKE + 1), "at most"),
         (b'{"protocol": 99, "version": "7"}', "protocol 99"),
     ],

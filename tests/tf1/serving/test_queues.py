@@ -433,7 +433,7 @@ def test_server_does_not_replay_a_source_that_dequeues(servers_directory):
         assert [int(next(batches)) for _ in range(8)] == list(range(8))
         with (
             mpqueue.attach("s", join="replay", timeout=30) as second,
-            pytest.raises(RuntimeError, match="takes from a queue"),
+            pytest.raises(RuntimeError, match="takes elements from a queue"),
         ):
             next(iter(second))
         assert [int(batch) for batch in batches] == list(range(8, 20))
