@@ -32,7 +32,7 @@ class Peer:
 
     @property
     def is_installed(self) -> bool:
-        """Whether the package is installed, without importing it. A namespace folder does not count."""
+        """True if the package is installed, without importing it. A namespace folder does not count."""
         found = importlib.util.find_spec(self.package) if self.package else None
         return not self.package or (found is not None and found.origin is not None)
 
@@ -65,7 +65,7 @@ class Library:
 
     @property
     def is_installed(self) -> bool:
-        """Whether the package is installed, without importing it."""
+        """True if the package is installed, without importing it."""
         return not self.package or importlib.util.find_spec(self.package) is not None
 
 

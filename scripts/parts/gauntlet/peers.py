@@ -47,7 +47,7 @@ class Entry:
 
     @property
     def is_installed(self) -> bool:
-        """Whether the interpreter exists."""
+        """True if the interpreter exists."""
         return self.python.exists()
 
     def version(self) -> str:

@@ -58,7 +58,7 @@ class Plan:
 
     @property
     def has_journal(self) -> bool:
-        """Whether the server may be killed."""
+        """True if the server may be killed."""
         return self.options.get("journal") is not None
 
 
@@ -110,7 +110,7 @@ class Child:
 
     @property
     def is_done(self) -> bool:
-        """Whether the process has logged that it received all epochs."""
+        """True if the process has logged that it received all epochs."""
         return os.path.exists(self.log + ".done")
 
     def kill(self) -> None:
