@@ -356,8 +356,8 @@ def test_folder_readable_by_others_is_used_and_opened_if_needed(claim, servers_d
     [
         (lambda path: os.symlink("/tmp", path), "is a symbolic link"),
         (lambda path: os.symlink(f"{path}-missing", path), "is a symbolic link"),
-        (lambda path: open(path, "w").close(), "is a file, expected a folder"),
-        (os.mkfifo, "is a file, expected a folder"),
+        (lambda path: open(path, "w").close(), "is a file"),
+        (os.mkfifo, "is a file"),
     ],
     ids=["symlink", "broken symlink", "file", "fifo"],
 )
