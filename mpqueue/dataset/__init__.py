@@ -2,37 +2,37 @@
 
 The modules are listed bottom up. A module imports only modules on its own line and on the lines above it::
 
-    arguments.py    argument checks of the stages
-    binding.py      methods that distinguish a call on the class from a call on a dataset
-    mixing.py       arithmetic of a mix: which dataset provides the element at each index
-    records.py      serialization of values
-    record_files.py numbered values in two files that several processes read and write concurrently
-    caches.py       location of the cache files: a folder, or memory
-    nodes.py        the stages of a dataset, as a tree of immutable descriptions
-    fingerprint.py  a cache key of stages
-    applying.py     calls of a user function for a block of values
-    depth.py        stack space for trees of many stages
-    indexed.py      elements of indexed datasets, computed by index
-    clocks.py       time measurements of the stages of an indexed dataset
-    source.py       an indexed dataset as workers run it
-    held.py         the tokens of elements held by stages, in the format of snapshots
-    stages.py       base classes of lane stages: blocks of elements with tokens, snapshots; map, filter
-    threaded.py     map and filter with threads
-    roots.py        the input of a lane: indices of an indexed dataset, or a source that is a stream
-    flattening.py   flat_map
-    buffers.py      shuffle(buffer=...)
-    ahead.py        read-ahead of cheap elements in large blocks
-    batching.py     batch
-    passes.py       stages that count elements: take, skip, enumerate, repeat
-    keeping.py      cache
-    joining.py      several inputs: zip, concatenate, mix
-    lane.py         a lane: iterates over the elements of its last stage
-    rows.py         assignment of sequences to rows: best fit, or continuous text
-    sequences.py    samples that are sequences, and rows built of their pieces
-    packing.py      pack
-    buckets.py      bucket
-    opening.py      construction of lane stages from the description of a stream
-    as_source.py    the source of a dataset in a plan; conversion between stages and options
-    rounds.py       iteration over a dataset in the calling process
-    dataset.py      `Dataset`
+    arguments.py     argument checks of the stages
+    binding.py       methods that distinguish a call on the class from a call on a dataset
+    mixing.py        arithmetic of a mix: which dataset provides the element at each index
+    records.py       serialization of values
+    record_files.py  numbered values in two files that several processes read and write concurrently
+    caches.py        location of the cache files: a folder, or memory
+    nodes.py         the stages of a dataset, as a tree of immutable descriptions
+    fingerprint.py   a cache key of stages
+    applying.py      calls of a user function for a block of values
+    depth.py         stack space for trees of many stages
+    indexed.py       elements of indexed datasets, computed by index
+    held.py          the tokens of elements held by stages, in the format of snapshots
+    stages.py        lane stages: blocks of elements with tokens, snapshots of positions
+    threaded.py      map and filter with threads
+    mapping.py       map, filter
+    roots.py         the input of a lane: indices of an indexed dataset, or a source that is a stream
+    flattening.py    flat_map
+    buffers.py       shuffle(buffer=...)
+    batching.py      batch
+    passes.py        stages that count elements: take, skip, enumerate, repeat
+    keeping.py       cache
+    joining.py       several inputs: zip, concatenate, mix
+    rows.py          assignment of sequences to rows: best fit, or continuous text
+    sequences.py     samples that are sequences, and rows built of their pieces
+    packing.py       pack
+    buckets.py       bucket
+    clocks.py        time measurements of the stages of an indexed dataset
+    source.py        an indexed dataset as workers run it
+    lane.py          a lane: iterates over the elements of its last stage
+    opening.py       construction of lane stages from the description of a stream
+    as_source.py     the source of a dataset in a plan; conversion between stages and options
+    rounds.py        iteration over a dataset in the calling process
+    dataset.py       `Dataset`
 """

@@ -8,6 +8,7 @@ samples. They can then assemble a batch in its final memory, skip single samples
 from typing import Any
 
 from mpqueue.dataset import nodes
+from mpqueue.dataset.batching import BatchNode
 from mpqueue.dataset.opening import DatasetLanes
 from mpqueue.dataset.source import IndexedSource, StageCollate
 from mpqueue.plan.backend_kinds import BackendName, kind_of
@@ -29,7 +30,7 @@ class DatasetItems(Items):
 
     def __init__(
         self, dataset: Any, root: nodes.StageNode, options: Options | None = None,
-        batch: nodes.BatchNode | None = None,
+        batch: BatchNode | None = None,
     ) -> None:  # fmt: skip
         super().__init__(dataset, IndexedSource(root, batch))
         self._options = options
@@ -135,7 +136,7 @@ _TAKES_STREAMS = "Pass a stream to mpqueue.Loader or GeneratorEnqueuer, and its 
 def _peel(dataset: Any, root: nodes.StageNode, options: Options) -> Source:
     if not root.is_indexed:
         return DatasetStream(dataset, root, options)
-    if not isinstance(root, nodes.BatchNode) or root.input.length() is None:
+    if not isinstance(root, BatchNode) or root.input.length() is None:
         return DatasetItems(dataset, root, options)
     collate = None if root.collate is None else StageCollate(root)
     drops = bool(root.drop_last or options.drop_last)

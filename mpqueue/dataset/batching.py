@@ -1,4 +1,4 @@
-"""The stage `batch` of a lane.
+"""The stage `batch`.
 
 The last batch stage of a stream collates into the granted slot. Samples with large arrays are read one by one, so that
 each is copied to its row while it is in the CPU cache. Small samples are read in one block.
@@ -8,17 +8,21 @@ because the error is sent to the trainer in the same slot.
 """
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from mpqueue.dataset.held import as_saved, together
-from mpqueue.dataset.nodes import BatchNode
+from mpqueue.dataset.indexed import IndexedRun, LinkReader, Places
+from mpqueue.dataset.nodes import Collate, Facts, LaneOpening, LinkNode, StageNode, with_batches
 from mpqueue.dataset.stages import Block, LaneStage, LinkStage, Token, tokens_of
 from mpqueue.samples.collate import Collation
-from mpqueue.samples.leaves import Empty
+from mpqueue.samples.leaves import Empty, no_sample
+from mpqueue.telemetry.clock import clock_ns
+from mpqueue.telemetry.stage_rows import StageRow
 from mpqueue.worker import context
 from mpqueue.worker.lanes import LaneRun
 
@@ -33,6 +37,140 @@ def _extended(tokens: Any, more: Sequence[Token]) -> Any:
     return tokens
 
 
+_MOST_AHEAD, _MOST_BATCHES = 1024, 8
+_AHEAD_NS = 500_000
+
+
+class AheadStage(LinkStage):
+    """A stage that reads more elements of its input than requested while they are cheap.
+
+    A block costs about 2 us in each stage, whatever its size. Without read-ahead, a batch of 256 after a filter takes a
+    block of 256 and several small blocks for the elements that the filter removed. With it, a batch takes a quarter of
+    a block of 1,024. That takes 0.92 of the time with blocks of 512 (map, filter, shuffle(1000), batch(256) of ints).
+
+    Elements that were read ahead wait in this stage, and a snapshot contains their tokens. The block size does not
+    affect the elements or their order. It does mean that user functions are called for some elements earlier than the
+    batch that contains them is requested. Read-ahead is therefore limited:
+
+    - At most 0.5 ms of work is done ahead. Slow elements, such as photographs, are computed on demand.
+    - A request for a single element takes a single element. Large arrays are copied one by one and must not pile up
+      here.
+    - With ``skip``, there is no read-ahead: a skipped sample is reported with the batch that misses it.
+    - While an element has a retry marker because it crashed a worker, there is no read-ahead: the crash would be
+      attributed to that element.
+    - A source that is itself a stream has no such stage, because its next element may take long to arrive.
+
+    Args:
+        source: The input.
+        node: The stage that makes batches of the elements.
+        run: The run that the lane was opened with.
+    """
+
+    def __init__(self, source: LaneStage, node: StageNode, run: LaneRun) -> None:
+        super().__init__(source, node, run)
+        self._most = 0 if run.skip is not None else min(_MOST_AHEAD, _MOST_BATCHES * self.node.size)
+        self._each_ns = _AHEAD_NS  # time per element of the last block
+        self._values: list[Any] = []
+        self._tokens: Sequence[Token] = ()
+        self._at = 0  # index of the next element to return
+
+    def pull(self, count: int) -> Block:
+        """Return the next elements."""
+        if self._at == len(self._tokens):
+            ahead = min(self._most, _AHEAD_NS // self._each_ns) if self.may_run_ahead else 0
+            # Only large elements are requested one by one. They must not pile up here.
+            num_elements = max(count, ahead) if count > 1 else 1
+            started, self._at = clock_ns(), 0
+            self._values, self._tokens = [], ()
+            # Clear the block before the call: if the input raises, elements that were returned must not be returned
+            # again.
+            self._values, self._tokens = self._input.pull(num_elements)
+            if not self._tokens:
+                return [], ()
+            self._each_ns = 1 + (clock_ns() - started) // len(self._tokens)
+        first, self._at = self._at, min(self._at + count, len(self._tokens))
+        return self._values[first : self._at], self._tokens[first : self._at]
+
+    def count_to(self, rows: list[StageRow]) -> None:
+        """Add the rows of the stages before this stage, which has no row itself."""
+        self._input.count_to(rows)
+
+    def save_to(self, states: list[Any], held: Sequence[Token]) -> None:
+        """Add the tokens of the elements that were read ahead."""
+        ahead = self._tokens[self._at :]
+        states.append({"ahead": as_saved(ahead)})
+        self._input.save_to(states, together(held, ahead))
+
+    def load_from(self, states: Iterator[Any]) -> None:
+        """Restore a saved state, and compute the waiting elements again."""
+        state = next(states)
+        self._input.load_from(states)
+        self._tokens = tokens_of(state["ahead"])
+        self._values = self._input.rebuild(self._tokens) if self._tokens else []
+
+
+class BatchReader(LinkReader):
+    """Batches of elements."""
+
+    node: "BatchNode"
+
+    def at(self, places: Places, run: IndexedRun) -> list[Any]:
+        """Return batches by index."""
+        rows = [self._rows(place) for place in places]
+        # Request the samples of all batches in one call: a call costs each earlier stage the same for any number of
+        # samples.
+        flat = rows[0] if len(rows) == 1 else [row for each in rows for row in each]
+        samples = self.input.at(flat, run)
+        batches, start = [], 0
+        for place, each in zip(places, rows, strict=True):
+            try:
+                batches.append(self._joined(samples[start : start + len(each)], each, run))
+            except Exception as error:
+                error.add_note(self.error_note(place, run))
+                raise
+            start += len(each)
+        return batches
+
+    def _joined(self, samples: list[Any], places: Places, run: IndexedRun) -> Any:
+        return join_samples(
+            self.node, self.seed(run), samples, places, run, lambda place: self.input.origin(place, run)
+        )
+
+    def _rows(self, place: int) -> range:
+        first, length = place * self.node.size, self.input.length
+        end = first + self.node.size
+        return range(first, end if length is None else min(end, length))
+
+    def origin(self, place: int, run: IndexedRun) -> str:
+        """Return a description of the samples of a batch."""
+        rows = self._rows(place)
+        return f"a batch from {self.input.origin(rows[0], run)} to {self.input.origin(rows[-1], run)}"
+
+
+def join_samples(
+    node: "BatchNode", seed: int, samples: list[Any], places: Places, run: IndexedRun, origin: Callable[[int], str]
+) -> Any:
+    """Return a batch of samples.
+
+    Args:
+        node: The stage.
+        seed: The seed of the stage.
+        samples: The samples.
+        places: The indices of the samples.
+        run: The epoch.
+        origin: A function that returns a description of the sample at an index.
+
+    Raises:
+        Exception: ``collate`` raised, or the samples cannot be stacked.
+    """
+    if node.collate is None:
+        collation = Collation(len(samples), context.empty, refuse_none=lambda place: no_sample(origin(place)))
+        collation.add_all(samples)
+        return collation.finish(places)
+    run.begin(seed, run.epoch, ~places[0])
+    return node.collate(samples)
+
+
 class BatchStage(LinkStage):
     """Batches of the elements of its input.
 
@@ -41,9 +179,9 @@ class BatchStage(LinkStage):
         is_last: Whether this is the last stage of the lane.
     """
 
-    node: BatchNode
+    node: "BatchNode"
 
-    def __init__(self, source: LaneStage, node: BatchNode, run: LaneRun, *, is_last: bool = False) -> None:
+    def __init__(self, source: LaneStage, node: "BatchNode", run: LaneRun, *, is_last: bool = False) -> None:
         super().__init__(source, node, run)
         self._size, self._collate = node.size, node.collate
         # Only a batch that leaves the lane is written to a slot. Other batches are input of later stages.
@@ -148,3 +286,43 @@ class BatchStage(LinkStage):
                 collation.add_all(part)
             made.append(self._join(collation, part, list(batch)))
         return made
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class BatchNode(LinkNode):
+    """Batches of ``size`` elements.
+
+    Attributes:
+        size: The number of elements in a batch.
+        drop_last: Whether to drop a last batch with fewer elements.
+        collate: A function that makes a batch from a list of elements; None for `mpqueue.samples.collate`.
+    """
+
+    name: ClassVar[str] = "batch"
+    keeps_prefix: ClassVar[bool] = True
+    reader: ClassVar[Any] = BatchReader
+    size: int
+    drop_last: bool = False
+    collate: Collate | None = None
+
+    def _facts(self) -> Facts:
+        return with_batches(self, super()._facts())
+
+    def length_by(self, lengths: Sequence[int | None]) -> int | None:
+        """Return the number of batches."""
+        (length,) = lengths
+        if length is None:
+            return None
+        return length // self.size if self.drop_last else -(-length // self.size)
+
+    def order_line(self) -> str:
+        """Return the stage without the name of ``collate``."""
+        return f"batch({self.size}{', drop_last=True' if self.drop_last else ''})"
+
+    def open(self, opening: LaneOpening, run: LaneRun, *, is_last: bool = False) -> LaneStage:
+        """Open this stage and those before it in a lane."""
+        source = opening.open(self.input, run)
+        # The next element of a user's stream may take long to arrive: elements are read on demand.
+        if not self.facts.has_stream:
+            source = AheadStage(source, self, run)
+        return BatchStage(source, self, run, is_last=is_last)

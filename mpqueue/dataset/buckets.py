@@ -7,14 +7,15 @@ returned, so the stage holds samples, not batches.
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
 from operator import index
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from mpqueue.dataset.nodes import BucketNode
+from mpqueue.dataset.nodes import Collate, Facts, Function, LaneOpening, LinkNode, with_batches
 from mpqueue.dataset.stages import Applied, Block, LaneStage, Token, token_of
 from mpqueue.samples.leaves import Empty
 from mpqueue.samples.padding import PaddedCollation
@@ -39,9 +40,9 @@ class BucketStage(Applied):
         is_last: Whether this is the last stage of the lane.
     """
 
-    node: BucketNode
+    node: "BucketNode"
 
-    def __init__(self, source: LaneStage, node: BucketNode, run: LaneRun, *, is_last: bool = False) -> None:
+    def __init__(self, source: LaneStage, node: "BucketNode", run: LaneRun, *, is_last: bool = False) -> None:
         super().__init__(source, node, run)
         self._boundaries, self._max_tokens = node.boundaries, node.max_tokens
         self._sizes = _sizes(node)
@@ -178,9 +179,39 @@ class BucketStage(Applied):
         ]
 
 
-def _sizes(node: BucketNode) -> Sequence[int | None]:
+def _sizes(node: "BucketNode") -> Sequence[int | None]:
     """Return the batch size of each bucket, or None where it depends on the longest sample in the bucket."""
     if node.batch_sizes is not None:
         return node.batch_sizes
     assert node.max_tokens is not None
     return [*[max(1, node.max_tokens // above) for above in node.boundaries], None]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class BucketNode(LinkNode):
+    """Batches of elements of similar lengths.
+
+    Attributes:
+        length_of: A function that returns the length of an element.
+        boundaries: Ascending lengths. Bucket n has lengths below boundary n and not below boundary n - 1.
+        batch_sizes: A batch size for each bucket, one more than boundaries; None if ``max_tokens`` determines them.
+        max_tokens: The limit of the number of elements in a batch times the greatest length among them.
+        drop_last: Whether to drop incomplete batches at the end of the stream.
+        collate: A function that makes a batch from a list of elements; None for `mpqueue.samples.collate`.
+    """
+
+    name: ClassVar[str] = "bucket"
+    makes_stream: ClassVar[bool] = True
+    length_of: Function
+    boundaries: tuple[int, ...]
+    batch_sizes: tuple[int, ...] | None = None
+    max_tokens: int | None = None
+    drop_last: bool = False
+    collate: Collate | None = None
+
+    def _facts(self) -> Facts:
+        return with_batches(self, super()._facts())
+
+    def open(self, opening: LaneOpening, run: LaneRun, *, is_last: bool = False) -> LaneStage:
+        """Open this stage and those before it in a lane."""
+        return BucketStage(opening.open(self.input, run), self, run, is_last=is_last)

@@ -9,17 +9,22 @@
 
 from array import array
 from collections.abc import Iterator, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 
 from mpqueue.dataset.held import as_saved, together
-from mpqueue.dataset.nodes import ShuffleNode
+from mpqueue.dataset.indexed import IndexedRun, LinkReader, Places, ReaderMaker
+from mpqueue.dataset.nodes import LinkNode
 from mpqueue.dataset.stages import Block, LaneStage, LinkStage, Token, tokens_of
+from mpqueue.seeding.permutation import SampleOrder
 from mpqueue.seeding.picks import Numbers, Picks
+from mpqueue.worker import context
 from mpqueue.worker.lanes import LaneRun
 
 _FEW = 24  # elements that are swapped one by one; the NumPy calls take about 12 us for any number of elements
+_MAX_ORDERS = 8  # permutations that a reader keeps
 _MOST_OF_RADIX = 1 << 16  # up to this size NumPy uses a radix sort, which takes a tenth of the time
 
 
@@ -81,6 +86,39 @@ def _plain(tokens: np.ndarray[Any, Any]) -> Sequence[Token]:
     return tokens.tolist() if tokens.dtype == object else array("q", tokens.tobytes())
 
 
+class ShuffleReader(LinkReader):
+    """A permutation of the whole dataset."""
+
+    node: "ShuffleNode"
+
+    def __init__(self, node: "ShuffleNode", maker: ReaderMaker) -> None:
+        super().__init__(node, maker)
+        self._orders: dict[int, SampleOrder] = {}  # by seed
+
+    def at(self, places: Places, run: IndexedRun) -> list[Any]:
+        """Return the elements at these indices of the permutation."""
+        return self.input.at(self._before(places, run), run)
+
+    def _before(self, places: Places, run: IndexedRun) -> Places:
+        # The keys of a permutation depend only on the seed. A loader uses one seed in all epochs; a stage that several
+        # others
+        # read has one seed for each of them.
+        seed = self.seed(run)
+        order = self._orders.get(seed)
+        if order is None:
+            if len(self._orders) >= _MAX_ORDERS:
+                del self._orders[next(iter(self._orders))]
+            info = context.worker_info_unasked()
+            world = 1 if info is None else info.world
+            order = self._orders[seed] = SampleOrder(seed, shuffle=True, world=world)
+        assert self.length is not None
+        return order.at(run.epoch, self.length, places)
+
+    def origin(self, place: int, run: IndexedRun) -> str:
+        """Return a description of the sample at this index of the permutation."""
+        return self.input.origin(self._before([place], run)[0], run)
+
+
 class ShuffleStage(LinkStage):
     """The elements of its input in shuffled order.
 
@@ -88,7 +126,7 @@ class ShuffleStage(LinkStage):
         source, node, run: See `LinkStage`.
     """
 
-    def __init__(self, source: LaneStage, node: ShuffleNode, run: LaneRun) -> None:
+    def __init__(self, source: LaneStage, node: "ShuffleNode", run: LaneRun) -> None:
         super().__init__(source, node, run)
         assert node.buffer is not None  # without a buffer, shuffle is a stage of indexed datasets
         self._size = node.buffer
@@ -166,3 +204,22 @@ class ShuffleStage(LinkStage):
         self._values = self._input.rebuild(self._tokens)
         self._next_pick, self._is_draining = state["pick"], state["draining"]
         self._num_drained = state.get("size", self._num_drained)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class ShuffleNode(LinkNode):
+    """The elements in shuffled order.
+
+    Attributes:
+        buffer: The number of elements in the shuffle buffer of a lane; None for a permutation of the whole dataset.
+    """
+
+    name: ClassVar[str] = "shuffle"
+    passes_elements: ClassVar[bool] = True
+    reader: ClassVar[Any] = ShuffleReader
+    lane_stage: ClassVar[Any] = ShuffleStage
+    buffer: int | None = None
+
+    def _is_indexed(self) -> bool:
+        """Return whether this is a permutation."""
+        return self.buffer is None

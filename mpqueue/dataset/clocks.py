@@ -15,8 +15,9 @@ The waiting time of a stage is the time in which its thread had no CPU. Reading 
 import time
 from typing import Any
 
+from mpqueue.dataset.batching import BatchNode
 from mpqueue.dataset.indexed import IndexedRun, LinkReader, Places, Reader, ReaderMaker
-from mpqueue.dataset.nodes import BatchNode, StageNode
+from mpqueue.dataset.nodes import StageNode
 from mpqueue.system.locks import Lock
 from mpqueue.telemetry.stage_rows import StageRow, StageRows, StageTallies
 

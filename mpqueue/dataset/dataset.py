@@ -19,9 +19,20 @@ from mpqueue.dataset.arguments import (
     check_weights,
 )
 from mpqueue.dataset.as_source import as_source, require_index, stream_stage
+from mpqueue.dataset.batching import BatchNode
 from mpqueue.dataset.binding import Caller, Constructor, JoiningMethod
+from mpqueue.dataset.buckets import BucketNode
+from mpqueue.dataset.buffers import ShuffleNode
 from mpqueue.dataset.caches import Cache, FolderCache, MemoryCache
+from mpqueue.dataset.flattening import FlatMapNode
+from mpqueue.dataset.indexed import SourceNode
+from mpqueue.dataset.joining import ConcatenateNode, MixNode, ZipNode
+from mpqueue.dataset.keeping import CacheNode
+from mpqueue.dataset.mapping import FilterNode, MapNode
 from mpqueue.dataset.opening import DatasetLanes
+from mpqueue.dataset.packing import PackNode
+from mpqueue.dataset.passes import EnumerateNode, RepeatNode, SkipNode, TakeNode
+from mpqueue.dataset.roots import StreamNode
 from mpqueue.dataset.rounds import LaneRounds, PlaceRounds
 from mpqueue.dataset.source import Readers, compute_aside, compute_indices
 from mpqueue.memory.serialize import ByValue
@@ -127,7 +138,7 @@ class Dataset:
 
         Follows: ``tf.data.Dataset.range``.
         """
-        made: Dataset = caller.of(nodes.SourceNode(source=check_range(arguments)))
+        made: Dataset = caller.of(SourceNode(source=check_range(arguments)))
         return made
 
     @JoiningMethod
@@ -145,7 +156,7 @@ class Dataset:
 
         Follows: ``tf.data.Dataset.zip``.
         """
-        made: Dataset = caller.of(nodes.ZipNode.reading(_roots("zip", (*caller.own, *datasets))))
+        made: Dataset = caller.of(ZipNode.reading(_roots("zip", (*caller.own, *datasets))))
         return made
 
     @JoiningMethod
@@ -163,7 +174,7 @@ class Dataset:
 
         Follows: ``tf.data.Dataset.concatenate``.
         """
-        made: Dataset = caller.of(nodes.ConcatenateNode.reading(_roots("concatenate", (*caller.own, *datasets))))
+        made: Dataset = caller.of(ConcatenateNode.reading(_roots("concatenate", (*caller.own, *datasets))))
         return made
 
     @JoiningMethod
@@ -200,7 +211,7 @@ class Dataset:
             raise TypeError("mix: datasets must be a list of datasets, got one dataset")
         roots = _roots("mix", (*caller.own, *datasets))
         check_choice("mix", "stop", stop, ("first", "all", "never"))
-        node = nodes.MixNode.reading(roots, weights=check_weights(weights, len(roots)), stop=stop)
+        node = MixNode.reading(roots, weights=check_weights(weights, len(roots)), stop=stop)
         for number, root in enumerate(roots):
             # A list may have grown since its length was first read.
             if node.weights[number] and root.is_indexed and 0 == root.length_when_described() == root.length():
@@ -226,7 +237,7 @@ class Dataset:
         Follows: ``tf.data.Dataset.map``.
         """
         check_function("map", "the function", function, "an element")
-        return self._then(nodes.MapNode, function=function, threads=check_count("map", "threads", threads))
+        return self._then(MapNode, function=function, threads=check_count("map", "threads", threads))
 
     def filter(self, keep: Callable[[Any], bool], *, threads: int = 1) -> Self:
         """Return a stream of the elements for which a function returns True.
@@ -242,7 +253,7 @@ class Dataset:
         Follows: ``tf.data.Dataset.filter``.
         """
         check_function("filter", "the function", keep, "an element")
-        return self._then(nodes.FilterNode, function=keep, threads=check_count("filter", "threads", threads))
+        return self._then(FilterNode, function=keep, threads=check_count("filter", "threads", threads))
 
     def flat_map(self, function: Callable[[Any], Iterable[Any]]) -> Self:
         """Return a stream of the items of the iterables that a function returns for each element.
@@ -257,7 +268,7 @@ class Dataset:
         Follows: ``tf.data.Dataset.flat_map``.
         """
         check_function("flat_map", "the function", function, "an element")
-        return self._then(nodes.FlatMapNode, function=function)
+        return self._then(FlatMapNode, function=function)
 
     def shuffle(self, buffer: int | None = None) -> Self:
         """Return a dataset of the same elements in a random order, which differs between epochs.
@@ -274,7 +285,7 @@ class Dataset:
         Follows: ``tf.data.Dataset.shuffle`` with a buffer, ``grain.MapDataset.shuffle`` without one.
         """
         if buffer is not None:
-            return self._then(nodes.ShuffleNode, buffer=check_count("shuffle", "buffer", buffer))
+            return self._then(ShuffleNode, buffer=check_count("shuffle", "buffer", buffer))
         stage = stream_stage(self._root)
         if stage is not None:
             raise ValueError(
@@ -283,7 +294,7 @@ class Dataset:
             )
         if self._root.length_when_described() is None and self._root.length() is None:
             raise ValueError("shuffle() needs a finite dataset, and this one is endless: put it before repeat()")
-        return self._then(nodes.ShuffleNode)
+        return self._then(ShuffleNode)
 
     def batch(self, size: int, *, drop_last: bool = False, collate: Callable[[list[Any]], Any] | None = None) -> Self:
         """Return a dataset of batches.
@@ -301,7 +312,7 @@ class Dataset:
         Follows: ``tf.data.Dataset.batch``, except that batches of batches need a ``collate``.
         """
         return self._then(
-            nodes.BatchNode, size=check_count("batch", "size", size),
+            BatchNode, size=check_count("batch", "size", size),
             drop_last=check_flag("batch", "drop_last", drop_last), collate=self._collate_of("batch", collate),
         )  # fmt: skip
 
@@ -339,7 +350,7 @@ class Dataset:
         check_function("bucket", "length", length, "an element")
         limits = check_boundaries(boundaries)
         return self._then(
-            nodes.BucketNode, length_of=length, boundaries=limits,
+            BucketNode, length_of=length, boundaries=limits,
             batch_sizes=check_batch_sizes(batch_sizes, max_tokens, len(limits)),
             max_tokens=None if max_tokens is None else check_count("bucket", "max_tokens", max_tokens),
             drop_last=check_flag("bucket", "drop_last", drop_last), collate=self._collate_of("bucket", collate),
@@ -385,7 +396,7 @@ class Dataset:
                 f"pack({length}).batch(...). To pack the samples of a batch, split it first: flat_map(function)"
             )
         return self._then(
-            nodes.PackNode, row_length=check_count("pack", "length", length), strategy=strategy,
+            PackNode, row_length=check_count("pack", "length", length), strategy=strategy,
             bins=check_count("pack", "bins", bins), long=long,
         )  # fmt: skip
 
@@ -404,7 +415,7 @@ class Dataset:
 
         Follows: ``tf.data.Dataset.repeat``.
         """
-        return self._then(nodes.RepeatNode, times=None if times is None else check_count("repeat", "times", times, 0))
+        return self._then(RepeatNode, times=None if times is None else check_count("repeat", "times", times, 0))
 
     def take(self, count: int) -> Self:
         """Return a dataset of the first elements.
@@ -418,7 +429,7 @@ class Dataset:
 
         Follows: ``tf.data.Dataset.take``.
         """
-        return self._then(nodes.TakeNode, count=check_count("take", "count", count, 0))
+        return self._then(TakeNode, count=check_count("take", "count", count, 0))
 
     def skip(self, count: int) -> Self:
         """Return a dataset without the first elements.
@@ -432,14 +443,14 @@ class Dataset:
 
         Follows: ``tf.data.Dataset.skip``.
         """
-        return self._then(nodes.SkipNode, count=check_count("skip", "count", count, 0))
+        return self._then(SkipNode, count=check_count("skip", "count", count, 0))
 
     def enumerate(self) -> Self:
         """Return a dataset of pairs of an index, from 0, and the element.
 
         Follows: ``tf.data.Dataset.enumerate``.
         """
-        return self._then(nodes.EnumerateNode)
+        return self._then(EnumerateNode)
 
     def cache(
         self, folder: str | os.PathLike[str] | None = None, *, name: str | None = None, max_bytes: int | None = None
@@ -468,7 +479,7 @@ class Dataset:
 
         Follows: ``tf.data.Dataset.cache``; in addition, a cache can be incomplete, and several processes can use it.
         """
-        return self._then(nodes.CacheNode, cache=_cache_of(self._root, folder, name, max_bytes))
+        return self._then(CacheNode, cache=_cache_of(self._root, folder, name, max_bytes))
 
     def _then(self, kind: type[nodes.LinkNode], **arguments: Any) -> Self:
         return self._of(kind.reading([self._root], **arguments))
@@ -601,8 +612,8 @@ def _warn_of_one_order(root: nodes.StageNode) -> None:
     """Warn if a cache keeps the order of a shuffle, unless the shuffle selects elements."""
     node = root
     # After another cache, the order is already kept, and that stage has warned.
-    while isinstance(node, nodes.LinkNode) and not isinstance(node, nodes.TakeNode | nodes.SkipNode | nodes.CacheNode):
-        if isinstance(node, nodes.ShuffleNode):
+    while isinstance(node, nodes.LinkNode) and not isinstance(node, TakeNode | SkipNode | CacheNode):
+        if isinstance(node, ShuffleNode):
             stage = nodes.Numbered(node.number, node)
             warn(
                 f"cache() follows {stage.named()} so all epochs have the order of the first one: put cache() before it",
@@ -621,10 +632,10 @@ def _source_node(source: Any) -> nodes.StageNode:
     if isinstance(source, Dataset):
         raise TypeError("the source is already a Dataset: call its methods")
     if is_torch_iterable(source):
-        return nodes.StreamNode(source=source)
+        return StreamNode(source=source)
     validate_source(source, "sample")
     if is_sequence(source):
-        return nodes.SourceNode(source=source)
+        return SourceNode(source=source)
     if hasattr(source, "__next__"):
         raise TypeError(
             f"the source is an iterator ({type(source).__name__}), which can be read only once: "
@@ -634,9 +645,9 @@ def _source_node(source: Any) -> nodes.StageNode:
         raise TypeError(f"the source is the class {source.__name__}: pass an instance of it, {source.__name__}(...)")
     if callable(source):
         check_call(source)
-        return nodes.StreamNode(source=source)
+        return StreamNode(source=source)
     if hasattr(type(source), "__iter__"):
-        return nodes.StreamNode(source=source)
+        return StreamNode(source=source)
     raise TypeError(
         f"Unsupported source: expected an object with __getitem__ and __len__, a generator function, or an object "
         f"with __iter__; got {source!r}"

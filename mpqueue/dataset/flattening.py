@@ -13,13 +13,14 @@ seeding one item alone costs 1.1 to 1.4 us. Dropping 750,000 items after a snaps
 import reprlib
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from operator import itemgetter
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from mpqueue.dataset.nodes import FlatMapNode
+from mpqueue.dataset.nodes import Function, LinkNode
 from mpqueue.dataset.stages import Applied, Block, LaneStage, Token, token_of
 from mpqueue.seeding.seeds import NEXT_ITEM, WORD, place_of
 from mpqueue.worker.context import begin_block
@@ -123,9 +124,9 @@ class FlatMapStage(Applied):
         source, node, run: See `LinkStage`.
     """
 
-    node: FlatMapNode
+    node: "FlatMapNode"
 
-    def __init__(self, source: LaneStage, node: FlatMapNode, run: LaneRun) -> None:
+    def __init__(self, source: LaneStage, node: "FlatMapNode", run: LaneRun) -> None:
         super().__init__(source, node, run)
         self._items: _Items | None = None  # items of the current element
         self._num_used = 0
@@ -287,3 +288,18 @@ def _no_items(line: str, result: Any) -> TypeError:
     return TypeError(
         f"{line} must return an iterable of elements (a list, a generator) for each sample, got {description}"
     )
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class FlatMapNode(LinkNode):
+    """The items of the iterables that a function returns for the elements.
+
+    Attributes:
+        function: A function that returns an iterable.
+    """
+
+    name: ClassVar[str] = "flat_map"
+    makes_stream: ClassVar[bool] = True
+    takes_apart: ClassVar[bool] = True
+    lane_stage: ClassVar[Any] = FlatMapStage
+    function: Function

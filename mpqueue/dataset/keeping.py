@@ -13,9 +13,12 @@ The token of an element is its number with the token of the input, which is need
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
-from mpqueue.dataset.nodes import CacheNode
+from mpqueue.dataset.caches import Cache
+from mpqueue.dataset.indexed import IndexedRun, LinkReader, Places
+from mpqueue.dataset.nodes import LaneOpening, LinkNode
 from mpqueue.dataset.record_files import MISSING
 from mpqueue.dataset.stages import Block, LaneStage, LinkStage, Token, token_of
 from mpqueue.engine.skips import Skipped
@@ -24,6 +27,26 @@ from mpqueue.worker.failures import never_an_end, passes_at_once
 from mpqueue.worker.lanes import LaneRun
 
 _END = None  # distinguishable, because elements are stored as pairs
+
+
+SEED_KEPT = EPOCH_KEPT = 0  # of all stages before a cache
+
+
+class CacheReader(LinkReader):
+    """Cached elements."""
+
+    node: "CacheNode"
+
+    def at(self, places: Places, run: IndexedRun) -> list[Any]:
+        """Return elements; missing ones are computed and stored."""
+        inner = run._replace(seed=SEED_KEPT, epoch=EPOCH_KEPT)
+        # A fixed seed and epoch, so that the stored value does not depend on which process computes an element, and
+        # when.
+        return self.node.cache.values(places, lambda missing: self.input.at(missing, inner))
+
+    def origin(self, place: int, run: IndexedRun) -> str:
+        """Return a description of a sample."""
+        return self.input.origin(place, run._replace(seed=SEED_KEPT, epoch=EPOCH_KEPT))
 
 
 class SkipsBefore:
@@ -54,7 +77,7 @@ class CacheStage(LinkStage):
         source, node, run: See `LinkStage`.
     """
 
-    def __init__(self, source: LaneStage, node: CacheNode, run: LaneRun) -> None:
+    def __init__(self, source: LaneStage, node: "CacheNode", run: LaneRun) -> None:
         super().__init__(source, node, run)
         self._cache = node.cache
         self._next = self._place = 0  # number of the next element, and of the input's next element
@@ -168,3 +191,35 @@ class CacheStage(LinkStage):
         missing = [token_of(token) for (_, token), kept in zip(tokens, cached, strict=True) if kept is MISSING]
         made = iter(self._input.rebuild(missing) if missing else ())
         return [next(made) if kept is MISSING else kept[0] for kept in cached]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class CacheNode(LinkNode):
+    """Elements that are computed once and then cached.
+
+    The stages before a cache always run with seed 0 in epoch 0. An element is therefore the same whether it is cached
+    or
+    not, and no matter which process stored it.
+
+    Attributes:
+        cache: The storage of the elements.
+    """
+
+    name: ClassVar[str] = "cache"
+    passes_elements: ClassVar[bool] = True
+    keeps_places: ClassVar[bool] = True
+    reader: ClassVar[Any] = CacheReader
+    cache: Cache
+
+    def order_line(self) -> str:
+        """Return the stage without its folder."""
+        return "cache()"
+
+    def open(self, opening: LaneOpening, run: LaneRun, *, is_last: bool = False) -> LaneStage:  # noqa: ARG002
+        """Open this stage and those before it in a lane."""
+        skips = None if run.skip is None else SkipsBefore(run.skip)
+        source = opening.open(self.input, run._replace(seed=SEED_KEPT, epoch=EPOCH_KEPT, skip=skips))
+        stage = CacheStage(source, self, run)
+        if skips is not None:
+            skips.stage = stage
+        return stage

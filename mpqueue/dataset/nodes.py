@@ -1,7 +1,8 @@
 """The stages of a dataset, as immutable descriptions.
 
-A node describes a stage; its fields are the parameters. Other modules compute the elements: `mpqueue.dataset.indexed`
-by index, and `mpqueue.dataset.opening` as a stream.
+A node describes a stage; its fields are the parameters. The module of a stage has the class of its node, derived from
+`LinkNode` or `JoinNode`, together with the classes that compute its elements: `StageNode.reader` by index, and the
+stage that `StageNode.open` returns in a lane of a stream.
 
 Nodes form a tree. Its stages are numbered from the sources upwards: the inputs of a stage precede the stage, in
 order. The random numbers of a stage depend on its number, so appending a stage does not change earlier ones. A node
@@ -18,10 +19,9 @@ import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, NamedTuple, Self, TypeVar
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self, TypeVar
 
-from mpqueue.dataset.caches import Cache
-from mpqueue.dataset.mixing import Extent, extent_of
+from mpqueue.worker.lanes import LaneRun
 
 Function = Callable[[Any], Any]
 Collate = Callable[[list[Any]], Any]
@@ -29,6 +29,18 @@ Stop = Literal["first", "all", "never"]
 Strategy = Literal["best_fit", "concatenate"]
 Long = Literal["cut", "error", "drop"]
 Lengths = dict[int, int | None]  # by `id` of the node
+
+
+class LaneOpening(Protocol):
+    """Opens the stages of a lane: a `mpqueue.dataset.opening.Opening`."""
+
+    def open(self, node: "StageNode", run: LaneRun, *, is_last: bool = False) -> Any:
+        """Open a stage and those before it."""
+        ...
+
+    def inputs(self, node: "JoinNode", run: LaneRun) -> Any:
+        """Return the inputs of a stage with several, which are opened when they are read."""
+        ...
 
 
 class Numbered(NamedTuple):
@@ -83,11 +95,27 @@ class StageNode:
     Attributes:
         name: The public name of the stage.
         makes_stream: Whether the stage turns an indexed dataset into a stream.
+        reads_stream: Whether the stage is a source that is itself a stream.
+        passes_elements: Whether its elements are unchanged elements of its inputs. Other stages call functions that can
+            split batches.
+        takes_apart: Whether its elements are parts of the elements of its input.
+        keeps_places: Whether an element depends only on its index, even if the source grows.
+        keeps_prefix: Whether a longer source has the same first elements.
+        is_opened_in_lanes: Whether an indexed stage at the end of a lane is a stage of the lane, with its own row of
+            statistics. Other indexed stages are computed by the root of the lane.
+        reader: The class that computes elements by index; None if the stage is always a stream.
         facts: The facts about the node.
     """
 
     name: ClassVar[str] = ""
     makes_stream: ClassVar[bool] = False
+    reads_stream: ClassVar[bool] = False
+    passes_elements: ClassVar[bool] = False
+    takes_apart: ClassVar[bool] = False
+    keeps_places: ClassVar[bool] = False
+    keeps_prefix: ClassVar[bool] = False
+    is_opened_in_lanes: ClassVar[bool] = False
+    reader: ClassVar[Any] = None
     facts: Facts = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -100,9 +128,9 @@ class StageNode:
             size=size,
             depth=1 + max((facts.depth for facts in of_inputs), default=0),
             is_indexed=self._is_indexed() and all(facts.is_indexed for facts in of_inputs),
-            has_stream=isinstance(self, StreamNode) or any(facts.has_stream for facts in of_inputs),
-            batching=self._found(lambda facts: facts.batching) if isinstance(self, _HAND_ON) else None,
-            batched=None if isinstance(self, FlatMapNode) else self._found(lambda facts: facts.batched),
+            has_stream=self.reads_stream or any(facts.has_stream for facts in of_inputs),
+            batching=self._found(lambda facts: facts.batching) if self.passes_elements else None,
+            batched=None if self.takes_apart else self._found(lambda facts: facts.batched),
         )
 
     def _found(self, of: Callable[[Facts], Numbered | None]) -> Numbered | None:
@@ -155,6 +183,27 @@ class StageNode:
         A traversal of all stages for each new stage would make long pipelines slow to describe.
         """
         return _lengths_when_described(self)
+
+    def open(self, opening: LaneOpening, run: LaneRun, *, is_last: bool = False) -> Any:
+        """Open this stage and those before it in a lane.
+
+        Args:
+            opening: Opens the inputs.
+            run: The run that the lane is opened with.
+            is_last: Whether the lane returns the elements of this stage.
+        """
+        raise NotImplementedError
+
+    def num_own_samples(self) -> int:
+        """Return the number of samples of this stage itself, if it is a source with an end."""
+        return 0
+
+    def order_line(self) -> str | None:
+        """Return the stage for `order_of`, without names of functions and sources, which may change.
+
+        None if the stage does not affect the order.
+        """
+        return self.line()
 
     def line(self) -> str:
         """Return a one-line description: name and arguments, without default values."""
@@ -269,56 +318,15 @@ def shown(value: Any) -> str:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
-class SourceNode(StageNode):
-    """Samples of an object with ``__getitem__`` and ``__len__``.
-
-    Attributes:
-        source: The object.
-    """
-
-    name: ClassVar[str] = "source"
-    source: Any
-
-    def length_by(self, lengths: Sequence[int | None] = ()) -> int | None:  # noqa: ARG002 - a source has no inputs
-        """Return the current number of samples of the source; None if endless."""
-        if hasattr(type(self.source), "__len__"):
-            return len(self.source)
-        num_batches: int | None = self.source.num_batches
-        return num_batches
-
-    def line(self) -> str:
-        """Return the type of the source and its length."""
-        if type(self.source) is range:
-            return repr(self.source)
-        length = self.length_by()
-        return f"{type(self.source).__name__}, {'endless' if length is None else length}"
-
-
-@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
-class StreamNode(StageNode):
-    """Samples of a generator function or an iterable-style dataset.
-
-    Attributes:
-        source: A callable without arguments that returns an iterator, or an object with ``__iter__``.
-    """
-
-    name: ClassVar[str] = "stream"
-    makes_stream: ClassVar[bool] = True
-    source: Any
-
-    def line(self) -> str:
-        """Return the name of the function, or the type of the dataset."""
-        return shown(self.source) + ("()" if callable(self.source) else "")
-
-
-@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class JoinNode(StageNode):
     """A stage with several inputs.
 
     Attributes:
         branches: The inputs.
+        lane_stage: The class that computes the elements of a lane.
     """
 
+    lane_stage: ClassVar[Any] = None
     branches: tuple[StageNode, ...]
 
     def __post_init__(self) -> None:
@@ -337,58 +345,19 @@ class JoinNode(StageNode):
         starts: list[int] = vars(self)["_starts"]
         return starts
 
+    @property
+    def repeats_inputs(self) -> bool:
+        """Whether inputs start again at their end."""
+        return False
+
+    def open(self, opening: LaneOpening, run: LaneRun, *, is_last: bool = False) -> Any:  # noqa: ARG002
+        """Open this stage in a lane; its inputs are opened when they are read."""
+        return self.lane_stage(opening.inputs(self, run), self, run)
+
     @classmethod
     def reading(cls, nodes: Sequence[StageNode], **arguments: Any) -> Self:
         """Return a stage with these inputs."""
         return cls(branches=tuple(nodes), **arguments)
-
-
-@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
-class ZipNode(JoinNode):
-    """Tuples of one element of each input, as many as in the shortest input."""
-
-    name: ClassVar[str] = "zip"
-
-    def length_by(self, lengths: Sequence[int | None]) -> int | None:
-        """Return the minimum length."""
-        return min((length for length in lengths if length is not None), default=None)
-
-
-@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
-class ConcatenateNode(JoinNode):
-    """The elements of one input after another."""
-
-    name: ClassVar[str] = "concatenate"
-
-    def length_by(self, lengths: Sequence[int | None]) -> int | None:
-        """Return the sum of the lengths."""
-        return None if None in lengths else sum(length for length in lengths if length is not None)
-
-
-@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
-class MixNode(JoinNode):
-    """Elements of all inputs, in the proportions of their weights.
-
-    Attributes:
-        weights: A weight for each input; they need not sum to 1.
-        stop: When the mix ends.
-    """
-
-    name: ClassVar[str] = "mix"
-    weights: tuple[float, ...]
-    stop: Stop = "first"
-
-    def extent(self, lengths: Sequence[int | None]) -> Extent:
-        """Return the extent of an indexed mix of inputs with these lengths."""
-        return extent_of(self.weights, tuple(lengths), self.stop)
-
-    def length_by(self, lengths: Sequence[int | None]) -> int | None:
-        """Return the number of elements of the mix, which is the same for all seeds."""
-        return self.extent(lengths).length
-
-    def _shown(self) -> Iterator[str]:
-        yield f"weights={self.weights!r}"
-        yield f"stop={self.stop!r}"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -397,8 +366,10 @@ class LinkNode(StageNode):
 
     Attributes:
         input: The input.
+        lane_stage: The class that computes the elements of a lane.
     """
 
+    lane_stage: ClassVar[Any] = None
     input: StageNode
 
     @property
@@ -411,6 +382,10 @@ class LinkNode(StageNode):
         """The input's subtree begins where this tree begins."""
         return (0,)
 
+    def open(self, opening: LaneOpening, run: LaneRun, *, is_last: bool = False) -> Any:  # noqa: ARG002
+        """Open this stage and those before it in a lane."""
+        return self.lane_stage(opening.open(self.input, run), self, run)
+
     @classmethod
     def reading(cls, nodes: Sequence[StageNode], **arguments: Any) -> Self:
         """Return a stage with this input."""
@@ -422,259 +397,28 @@ class LinkNode(StageNode):
         return lengths[0]
 
 
-@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
-class MapNode(LinkNode):
-    """The results of a function for each element.
-
-    Attributes:
-        function: The function.
-        threads: The number of threads that call the function.
-    """
-
-    name: ClassVar[str] = "map"
-    function: Function
-    threads: int = 1
-
-
-@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
-class FilterNode(LinkNode):
-    """The elements for which a function returns True.
-
-    Attributes:
-        function: The function.
-        threads: The number of threads that call the function.
-    """
-
-    name: ClassVar[str] = "filter"
-    makes_stream: ClassVar[bool] = True
-    function: Function
-    threads: int = 1
-
-
-@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
-class FlatMapNode(LinkNode):
-    """The items of the iterables that a function returns for the elements.
-
-    Attributes:
-        function: A function that returns an iterable.
-    """
-
-    name: ClassVar[str] = "flat_map"
-    makes_stream: ClassVar[bool] = True
-    function: Function
-
-
-@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
-class ShuffleNode(LinkNode):
-    """The elements in shuffled order.
-
-    Attributes:
-        buffer: The number of elements in the shuffle buffer of a lane; None for a permutation of the whole dataset.
-    """
-
-    name: ClassVar[str] = "shuffle"
-    buffer: int | None = None
-
-    def _is_indexed(self) -> bool:
-        """Return whether this is a permutation."""
-        return self.buffer is None
-
-
-@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
-class BatchNode(LinkNode):
-    """Batches of ``size`` elements.
-
-    Attributes:
-        size: The number of elements in a batch.
-        drop_last: Whether to drop a last batch with fewer elements.
-        collate: A function that makes a batch from a list of elements; None for `mpqueue.samples.collate`.
-    """
-
-    name: ClassVar[str] = "batch"
-    size: int
-    drop_last: bool = False
-    collate: Collate | None = None
-
-    def _facts(self) -> Facts:
-        return _with_batches(self, super()._facts())
-
-    def length_by(self, lengths: Sequence[int | None]) -> int | None:
-        """Return the number of batches."""
-        (length,) = lengths
-        if length is None:
-            return None
-        return length // self.size if self.drop_last else -(-length // self.size)
-
-
-@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
-class BucketNode(LinkNode):
-    """Batches of elements of similar lengths.
-
-    Attributes:
-        length_of: A function that returns the length of an element.
-        boundaries: Ascending lengths. Bucket n has lengths below boundary n and not below boundary n - 1.
-        batch_sizes: A batch size for each bucket, one more than boundaries; None if ``max_tokens`` determines them.
-        max_tokens: The limit of the number of elements in a batch times the greatest length among them.
-        drop_last: Whether to drop incomplete batches at the end of the stream.
-        collate: A function that makes a batch from a list of elements; None for `mpqueue.samples.collate`.
-    """
-
-    name: ClassVar[str] = "bucket"
-    makes_stream: ClassVar[bool] = True
-    length_of: Function
-    boundaries: tuple[int, ...]
-    batch_sizes: tuple[int, ...] | None = None
-    max_tokens: int | None = None
-    drop_last: bool = False
-    collate: Collate | None = None
-
-    def _facts(self) -> Facts:
-        return _with_batches(self, super()._facts())
-
-
-def _with_batches(node: StageNode, facts: Facts) -> Facts:
+def with_batches(node: StageNode, facts: Facts) -> Facts:
     """Return the facts of a stage that makes batches."""
     batching = Numbered(facts.size - 1, node)
     return facts._replace(batching=batching, batched=batching)
-
-
-@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
-class PackNode(LinkNode):
-    """Rows of one length, filled with elements that are sequences.
-
-    Attributes:
-        row_length: The length of a row.
-        strategy: The strategy for filling rows.
-        bins: The number of open rows.
-        long: The treatment of an element that is longer than a row.
-    """
-
-    name: ClassVar[str] = "pack"
-    makes_stream: ClassVar[bool] = True
-    row_length: int
-    strategy: Strategy = "best_fit"
-    bins: int = 64
-    long: Long = "cut"
-
-
-@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
-class RepeatNode(LinkNode):
-    """Repeated passes over the elements.
-
-    Attributes:
-        times: The number of passes; None for an endless dataset.
-    """
-
-    name: ClassVar[str] = "repeat"
-    times: int | None = None
-
-    def length_by(self, lengths: Sequence[int | None]) -> int | None:
-        """Return the length of all passes; an empty input remains empty."""
-        (length,) = lengths
-        if not length:
-            return length
-        return None if self.times is None else length * self.times
-
-
-@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
-class TakeNode(LinkNode):
-    """The first elements.
-
-    Attributes:
-        count: The maximum number of elements.
-    """
-
-    name: ClassVar[str] = "take"
-    count: int
-
-    def length_by(self, lengths: Sequence[int | None]) -> int | None:
-        """Return the length of the input, at most ``count``."""
-        (length,) = lengths
-        return self.count if length is None else min(length, self.count)
-
-
-@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
-class SkipNode(LinkNode):
-    """All elements except the first ones.
-
-    Attributes:
-        count: The number of elements to skip.
-    """
-
-    name: ClassVar[str] = "skip"
-    count: int
-
-    def length_by(self, lengths: Sequence[int | None]) -> int | None:
-        """Return the number of remaining elements."""
-        (length,) = lengths
-        return None if length is None else max(0, length - self.count)
-
-
-@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
-class CacheNode(LinkNode):
-    """Elements that are computed once and then cached.
-
-    The stages before a cache always run with seed 0 in epoch 0. An element is therefore the same whether it is cached
-    or
-    not, and no matter which process stored it.
-
-    Attributes:
-        cache: The storage of the elements.
-    """
-
-    name: ClassVar[str] = "cache"
-    cache: Cache
-
-
-SEED_KEPT = EPOCH_KEPT = 0  # of all stages before a cache
-
-
-@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
-class EnumerateNode(LinkNode):
-    """Pairs of an index, from 0, and the element."""
-
-    name: ClassVar[str] = "enumerate"
-
-
-# With these stages, an element depends only on its index, even if the source grows.
-_BY_PLACE = (MapNode, EnumerateNode, CacheNode, TakeNode)
 
 
 def order_of(root: StageNode) -> str:
     """Return a description of the order of an indexed dataset.
 
     Two datasets with the same description and the same length have the same order. The description begins with "in
-    order"
-    if a longer source has the same elements at the same indices.
+    order" if a longer source has the same elements at the same indices.
     """
     if root.facts.is_chain:
-        others = [node for _, node in root.stages() if not isinstance(node, (*_BY_PLACE, SourceNode))]
-        if all(isinstance(node, SkipNode | BatchNode) for node in others):
-            return ": ".join(["in order", *([", ".join(map(_order_line, others))] if others else [])])
+        others = [node for _, node in root.stages() if not node.keeps_places]
+        if all(node.keeps_prefix for node in others):
+            return ": ".join(["in order", *([", ".join(str(node.order_line()) for node in others)] if others else [])])
     # The order of a shuffle or a mix depends on its stage number.
     return ", ".join(
-        visit.line(_order_line)
+        visit.line(lambda node: str(node.order_line()))
         for visit in visits(root)
-        if visit.equal_to is not None or not isinstance(visit.node, MapNode | EnumerateNode)
+        if visit.equal_to is not None or visit.node.order_line() is not None
     )
-
-
-def _order_line(stage: StageNode) -> str:
-    """Return a description of a stage without the names of functions and sources, which may change."""
-    match stage:
-        case SourceNode():
-            length = stage.length_by()
-            return "endless" if length is None else f"{length} samples"
-        case BatchNode():
-            return f"batch({stage.size}{', drop_last=True' if stage.drop_last else ''})"
-        case CacheNode():
-            return "cache()"
-    return stage.line()
-
-
-# The elements of these stages are unchanged elements of their inputs. Other stages call functions that can split
-# batches.
-_HAND_ON = (TakeNode, SkipNode, ShuffleNode, RepeatNode, FilterNode, CacheNode, ConcatenateNode, MixNode)
 
 
 def lengths_of(root: StageNode) -> Lengths:
@@ -695,8 +439,7 @@ def num_samples(root: StageNode) -> int:
     """Return the number of samples of all sources of an indexed tree, without endless sources."""
     counts: dict[int, int] = {}
     for _, node in root.stages():
-        own = (node.length_by() or 0) if isinstance(node, SourceNode) else 0
-        counts[id(node)] = own + sum(counts[id(each)] for each in node.inputs)
+        counts[id(node)] = node.num_own_samples() + sum(counts[id(each)] for each in node.inputs)
     return counts[id(root)]
 
 

@@ -5,26 +5,17 @@ errors name them. Their results still depend on the index.
 """
 
 import threading
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from mpqueue.dataset import nodes
-from mpqueue.dataset.ahead import AheadStage
-from mpqueue.dataset.batching import BatchStage
-from mpqueue.dataset.buckets import BucketStage
-from mpqueue.dataset.buffers import ShuffleStage
-from mpqueue.dataset.flattening import FlatMapStage
 from mpqueue.dataset.indexed import ReaderMaker
-from mpqueue.dataset.joining import ConcatenateStage, JoinedInputs, MixStage, ZipStage
-from mpqueue.dataset.keeping import CacheStage, SkipsBefore
+from mpqueue.dataset.joining import JoinedInputs
 from mpqueue.dataset.lane import StreamLane
-from mpqueue.dataset.packing import PackStage
-from mpqueue.dataset.passes import EnumerateStage, RepeatStage, SkipStage, TakeStage
-from mpqueue.dataset.roots import IndexedRoot, StreamRoot, most_fruitless_of
+from mpqueue.dataset.passes import RepeatNode
+from mpqueue.dataset.roots import IndexedRoot, StreamNode, most_fruitless_of
 from mpqueue.dataset.source import RunnableDataset
-from mpqueue.dataset.stages import FilterStage, LaneStage, MapStage
-from mpqueue.dataset.threaded import ThreadedStage
+from mpqueue.dataset.stages import LaneStage
 from mpqueue.worker.lanes import LaneRun
 
 
@@ -40,7 +31,7 @@ class DatasetLanes(RunnableDataset):
     @property
     def streams(self) -> list[Any]:
         """The sources that are streams; each lane must select its share of them by `mpqueue.worker_info`."""
-        return [stage.source for stage in self.root.of_kind(nodes.StreamNode)]
+        return [stage.source for stage in self.root.of_kind(StreamNode)]
 
     def open_lane(self, run: LaneRun) -> StreamLane:
         """Open a lane, at its beginning or from ``run.state``.
@@ -66,7 +57,7 @@ def open_stages(
         is_last: Whether this is the last stage of the lane.
         makers: The makers of readers of indexed parts, shared by all lanes of a worker; None for separate ones.
     """
-    return _Opening(makers or Makers(node)).open(node, run, is_last=is_last)
+    return Opening(makers or Makers(node)).open(node, run, is_last=is_last)
 
 
 class Makers:
@@ -90,7 +81,7 @@ class Makers:
         return kept
 
 
-class _Opening:
+class Opening:
     """Opens the stages of a lane; inputs of a join are opened on first use.
 
     Args:
@@ -102,41 +93,22 @@ class _Opening:
 
     def open(self, node: nodes.StageNode, run: LaneRun, *, is_last: bool = False) -> LaneStage:
         """Open a stage and those before it."""
-        if node.is_indexed and not isinstance(node, nodes.MapNode):
+        if node.is_indexed and not node.is_opened_in_lanes:
             return IndexedRoot(node, run, self._maker)
-        match node:
-            case nodes.StreamNode():
-                return StreamRoot(node, run)
-            case nodes.JoinNode():
-                return _JOINS[type(node)](self._inputs(node, run), node, run)
-            case nodes.RepeatNode():
-                return self._open_repeat(node, run)
-            case nodes.CacheNode():
-                return self._open_cache(node, run)
-        assert isinstance(node, nodes.LinkNode)
-        source = self.open(node.input, run)
-        match node:
-            case nodes.BatchNode():
-                # The next element of a user's stream may take long to arrive, so it is read only on demand.
-                if not node.facts.has_stream:
-                    source = AheadStage(source, node, run)
-                return BatchStage(source, node, run, is_last=is_last)
-            case nodes.BucketNode():
-                return BucketStage(source, node, run, is_last=is_last)
-            case nodes.MapNode() | nodes.FilterNode() if node.threads > 1:
-                return ThreadedStage(source, node, run)
-        return _LINKS[type(node)](source, node, run)
+        stage: LaneStage = node.open(self, run, is_last=is_last)
+        return stage
 
-    def _inputs(self, node: nodes.JoinNode, run: LaneRun) -> JoinedInputs:
+    def inputs(self, node: nodes.JoinNode, run: LaneRun) -> JoinedInputs:
+        """Return the inputs of a stage with several, which are opened when they are read."""
         starts = node.starts
         # Exhausted inputs start again. This implicit repeat stage has no row of counts, because the user did not add
         # it.
-        repeats = isinstance(node, nodes.MixNode) and node.stop != "first"
+        repeats = node.repeats_inputs
 
         def open_input(at: int) -> LaneStage:
             branch, inner = node.branches[at], run._replace(base=run.base + starts[at])
             if repeats:
-                return self._open_repeat(nodes.RepeatNode(input=branch), inner, is_hidden=True)
+                return RepeatNode(input=branch).opened(self, inner, is_hidden=True)
             return self.open(branch, inner)
 
         def bound(at: int) -> int | None:
@@ -159,37 +131,6 @@ class _Opening:
             part = stack.pop()
             if part.is_indexed and self._maker.lengths[id(part)] is None:
                 bounds.append(most_fruitless_of(part))
-            elif not part.is_indexed and not isinstance(part, nodes.RepeatNode):
+            elif not part.is_indexed and not isinstance(part, RepeatNode):
                 stack += part.inputs
         return sum(bounds) if bounds else None
-
-    def _open_repeat(self, node: nodes.RepeatNode, run: LaneRun, *, is_hidden: bool = False) -> RepeatStage:
-        def open_pass(number: int) -> LaneStage:
-            return self.open(node.input, run._replace(epoch=nodes.inner_epoch(run.epoch, number, node.times)))
-
-        return RepeatStage(open_pass, node, run, is_hidden=is_hidden)
-
-    def _open_cache(self, node: nodes.CacheNode, run: LaneRun) -> CacheStage:
-        skips = None if run.skip is None else SkipsBefore(run.skip)
-        source = self.open(node.input, run._replace(seed=nodes.SEED_KEPT, epoch=nodes.EPOCH_KEPT, skip=skips))
-        stage = CacheStage(source, node, run)
-        if skips is not None:
-            skips.stage = stage
-        return stage
-
-
-_JOINS: dict[type[nodes.StageNode], Callable[[JoinedInputs, Any, LaneRun], LaneStage]] = {
-    nodes.ZipNode: ZipStage,
-    nodes.ConcatenateNode: ConcatenateStage,
-    nodes.MixNode: MixStage,
-}
-_LINKS: dict[type[nodes.StageNode], Callable[[LaneStage, Any, LaneRun], LaneStage]] = {
-    nodes.MapNode: MapStage,
-    nodes.FilterNode: FilterStage,
-    nodes.FlatMapNode: FlatMapStage,
-    nodes.ShuffleNode: ShuffleStage,
-    nodes.PackNode: PackStage,
-    nodes.TakeNode: TakeStage,
-    nodes.SkipNode: SkipStage,
-    nodes.EnumerateNode: EnumerateStage,
-}

@@ -20,9 +20,10 @@ each:
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
-from mpqueue.dataset.nodes import PackNode
+from mpqueue.dataset.nodes import LinkNode, Long, Strategy
 from mpqueue.dataset.rows import BestFit, Concatenation, Piece, Row, RowFiller
 from mpqueue.dataset.sequences import SequenceReader
 from mpqueue.dataset.stages import Applied, Block, LaneStage, Token, token_of
@@ -40,9 +41,9 @@ class PackStage(Applied):
         source, node, run: See `LinkStage`.
     """
 
-    node: PackNode
+    node: "PackNode"
 
-    def __init__(self, source: LaneStage, node: PackNode, run: LaneRun) -> None:
+    def __init__(self, source: LaneStage, node: "PackNode", run: LaneRun) -> None:
         super().__init__(source, node, run)
         self._length = length = node.row_length
         self._reader = SequenceReader(length)
@@ -172,3 +173,23 @@ class PackStage(Applied):
 
 def _token_of_row(row: Row) -> Token:
     return tuple([(piece.token, piece.start, piece.stop) for piece in row])
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class PackNode(LinkNode):
+    """Rows of one length, filled with elements that are sequences.
+
+    Attributes:
+        row_length: The length of a row.
+        strategy: The strategy for filling rows.
+        bins: The number of open rows.
+        long: The treatment of an element that is longer than a row.
+    """
+
+    name: ClassVar[str] = "pack"
+    makes_stream: ClassVar[bool] = True
+    lane_stage: ClassVar[Any] = PackStage
+    row_length: int
+    strategy: Strategy = "best_fit"
+    bins: int = 64
+    long: Long = "cut"

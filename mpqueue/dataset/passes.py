@@ -9,9 +9,11 @@ previous pass are kept, because they contain the states of its sources.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
-from mpqueue.dataset.nodes import RepeatNode, SkipNode, StageNode, TakeNode
+from mpqueue.dataset.indexed import IndexedRun, LinkReader, Places, by_part
+from mpqueue.dataset.nodes import LaneOpening, LinkNode, StageNode, inner_epoch
 from mpqueue.dataset.stages import Block, LaneStage, LinkStage, Token, rebuilt_by_part
 from mpqueue.telemetry.stage_rows import StageRow, summed
 from mpqueue.worker.lanes import LaneRun
@@ -57,7 +59,7 @@ class ShareStage(CountedStage):
         source, node, run: See `LinkStage`.
     """
 
-    def __init__(self, source: LaneStage, node: TakeNode | SkipNode, run: LaneRun) -> None:
+    def __init__(self, source: LaneStage, node: "TakeNode | SkipNode", run: LaneRun) -> None:
         super().__init__(source, node, run)
         self._share = share_of(node.count, run)
 
@@ -74,6 +76,44 @@ class TakeStage(ShareStage):
         return block
 
 
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class TakeNode(LinkNode):
+    """The first elements.
+
+    Attributes:
+        count: The maximum number of elements.
+    """
+
+    name: ClassVar[str] = "take"
+    passes_elements: ClassVar[bool] = True
+    keeps_places: ClassVar[bool] = True
+    reader: ClassVar[Any] = LinkReader
+    lane_stage: ClassVar[Any] = TakeStage
+    count: int
+
+    def length_by(self, lengths: Sequence[int | None]) -> int | None:
+        """Return the length of the input, at most ``count``."""
+        (length,) = lengths
+        return self.count if length is None else min(length, self.count)
+
+
+class SkipReader(LinkReader):
+    """All elements except the first ones."""
+
+    node: "SkipNode"
+
+    def at(self, places: Places, run: IndexedRun) -> list[Any]:
+        """Return the elements at these indices after the skipped ones."""
+        count = self.node.count
+        if type(places) is range:  # from a lane: the order of regular indices is computed by the block
+            return self.input.at(range(places.start + count, places.stop + count, places.step), run)
+        return self.input.at([place + count for place in places], run)
+
+    def origin(self, place: int, run: IndexedRun) -> str:
+        """Return a description of a sample."""
+        return self.input.origin(place + self.node.count, run)
+
+
 class SkipStage(ShareStage):
     """The elements after a lane's share of the first ones."""
 
@@ -86,6 +126,35 @@ class SkipStage(ShareStage):
         block = self._take(count)
         self.num_out += len(block[1])
         return block
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class SkipNode(LinkNode):
+    """All elements except the first ones.
+
+    Attributes:
+        count: The number of elements to skip.
+    """
+
+    name: ClassVar[str] = "skip"
+    passes_elements: ClassVar[bool] = True
+    keeps_prefix: ClassVar[bool] = True
+    reader: ClassVar[Any] = SkipReader
+    lane_stage: ClassVar[Any] = SkipStage
+    count: int
+
+    def length_by(self, lengths: Sequence[int | None]) -> int | None:
+        """Return the number of remaining elements."""
+        (length,) = lengths
+        return None if length is None else max(0, length - self.count)
+
+
+class EnumerateReader(LinkReader):
+    """Pairs of an index and the element."""
+
+    def at(self, places: Places, run: IndexedRun) -> list[Any]:
+        """Return pairs."""
+        return list(zip(places, self.input.at(places, run), strict=True))
 
 
 class EnumerateStage(CountedStage):
@@ -110,6 +179,46 @@ class EnumerateStage(CountedStage):
         return [(place, value) for (place, _), value in zip(tokens, values, strict=True)]
 
 
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class EnumerateNode(LinkNode):
+    """Pairs of an index, from 0, and the element."""
+
+    name: ClassVar[str] = "enumerate"
+    keeps_places: ClassVar[bool] = True
+    reader: ClassVar[Any] = EnumerateReader
+    lane_stage: ClassVar[Any] = EnumerateStage
+
+    def order_line(self) -> None:
+        """Return None: the stage does not affect the order."""
+
+
+class RepeatReader(LinkReader):
+    """Repeated passes over the input."""
+
+    node: "RepeatNode"
+
+    def at(self, places: Places, run: IndexedRun) -> list[Any]:
+        """Return the elements at these indices of all passes."""
+        length = self.input.length
+        if length is None:
+            return self.input.at(places, run)
+        return by_part(
+            places,
+            lambda place: divmod(place, length),
+            lambda number, inner: self.input.at(inner, self._inner(number, run)),
+        )
+
+    def _inner(self, number: int, run: IndexedRun) -> IndexedRun:
+        return run._replace(epoch=inner_epoch(run.epoch, number, self.node.times))
+
+    def origin(self, place: int, run: IndexedRun) -> str:
+        """Return a description of a sample."""
+        if not self.input.length:
+            return self.input.origin(place, run)
+        number, place = divmod(place, self.input.length)
+        return self.input.origin(place, self._inner(number, run))
+
+
 class RepeatStage(LaneStage):
     """Repeated passes over its input.
 
@@ -124,7 +233,7 @@ class RepeatStage(LaneStage):
     """
 
     def __init__(
-        self, open_pass: Callable[[int], LaneStage], node: RepeatNode, run: LaneRun, *, is_hidden: bool = False
+        self, open_pass: Callable[[int], LaneStage], node: "RepeatNode", run: LaneRun, *, is_hidden: bool = False
     ) -> None:
         super().__init__(node, run)
         self._open, self._times, self._is_hidden = open_pass, node.times, is_hidden
@@ -216,3 +325,37 @@ class RepeatStage(LaneStage):
         rows += self._counts_of_passes()
         if not self._is_hidden:
             super().count_to(rows)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class RepeatNode(LinkNode):
+    """Repeated passes over the elements.
+
+    Attributes:
+        times: The number of passes; None for an endless dataset.
+    """
+
+    name: ClassVar[str] = "repeat"
+    passes_elements: ClassVar[bool] = True
+    reader: ClassVar[Any] = RepeatReader
+    times: int | None = None
+
+    def length_by(self, lengths: Sequence[int | None]) -> int | None:
+        """Return the length of all passes; an empty input remains empty."""
+        (length,) = lengths
+        if not length:
+            return length
+        return None if self.times is None else length * self.times
+
+    def open(self, opening: LaneOpening, run: LaneRun, *, is_last: bool = False) -> LaneStage:  # noqa: ARG002
+        """Open this stage in a lane; its input is opened for each pass."""
+        return self.opened(opening, run)
+
+    def opened(self, opening: LaneOpening, run: LaneRun, *, is_hidden: bool = False) -> RepeatStage:
+        """Return the open stage; ``is_hidden``: it is part of another stage, and has no row of statistics."""
+
+        def open_pass(number: int) -> LaneStage:
+            stage: LaneStage = opening.open(self.input, run._replace(epoch=inner_epoch(run.epoch, number, self.times)))
+            return stage
+
+        return RepeatStage(open_pass, self, run, is_hidden=is_hidden)

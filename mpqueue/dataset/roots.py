@@ -14,11 +14,12 @@ import copy
 import reprlib
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from mpqueue.dataset.indexed import IndexedRun, ReaderMaker
-from mpqueue.dataset.nodes import StageNode, StreamNode, lengths_of, num_samples, shown
+from mpqueue.dataset.nodes import LaneOpening, StageNode, lengths_of, num_samples, shown
 from mpqueue.dataset.stages import LEAST_FRUITLESS, Block, LaneStage, Token
 from mpqueue.errors import OutOfRangeError
 from mpqueue.system.log import warn
@@ -193,9 +194,9 @@ class StreamRoot(LaneStage):
         node, run: See `LaneStage`.
     """
 
-    node: StreamNode
+    node: "StreamNode"
 
-    def __init__(self, node: StreamNode, run: LaneRun) -> None:
+    def __init__(self, node: "StreamNode", run: LaneRun) -> None:
         super().__init__(node, run)
         self._number = 0  # number of the next element of this lane
         self._has_ended = False
@@ -355,3 +356,25 @@ class StreamRoot(LaneStage):
         if before is not None:
             self._reader = before
         return [elements[token] for token in tokens]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class StreamNode(StageNode):
+    """Samples of a generator function or an iterable-style dataset.
+
+    Attributes:
+        source: A callable without arguments that returns an iterator, or an object with ``__iter__``.
+    """
+
+    name: ClassVar[str] = "stream"
+    makes_stream: ClassVar[bool] = True
+    reads_stream: ClassVar[bool] = True
+    source: Any
+
+    def line(self) -> str:
+        """Return the name of the function, or the type of the dataset."""
+        return shown(self.source) + ("()" if callable(self.source) else "")
+
+    def open(self, opening: LaneOpening, run: LaneRun, *, is_last: bool = False) -> "StreamRoot":  # noqa: ARG002
+        """Open the source in a lane."""
+        return StreamRoot(self, run)

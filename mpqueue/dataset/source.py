@@ -16,9 +16,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from mpqueue.dataset import nodes
+from mpqueue.dataset.batching import BatchNode
 from mpqueue.dataset.clocks import ReaderClocks, StageTally
 from mpqueue.dataset.depth import make_room
-from mpqueue.dataset.indexed import IndexedRun, LengthChanged, Reader, ReaderMaker
+from mpqueue.dataset.indexed import IndexedRun, LengthChanged, Reader, ReaderMaker, SourceNode
 from mpqueue.dataset.nodes import StageNode
 from mpqueue.samples.leaves import no_sample
 from mpqueue.seeding.global_rng import GlobalState, seed_globals
@@ -174,7 +175,7 @@ class RunnableDataset:
 
     def __init__(self, root: StageNode) -> None:
         self.root = root
-        self.sources = [stage.source for stage in root.of_kind(nodes.SourceNode)]
+        self.sources = [stage.source for stage in root.of_kind(SourceNode)]
         self.functions = functions_of(root)
         # In the trainer and in each worker: the computation is deep, and so are some states.
         make_room(root.facts.depth)
@@ -193,7 +194,7 @@ class IndexedSource(RunnableDataset):
 
     thread_safe = True  # if its sources are
 
-    def __init__(self, root: StageNode, batch: nodes.BatchNode | None = None) -> None:
+    def __init__(self, root: StageNode, batch: BatchNode | None = None) -> None:
         super().__init__(root)
         self._batch = batch
         self._readers = Readers(root)
@@ -238,7 +239,7 @@ class IndexedSource(RunnableDataset):
         return _with_batch, (type(self), self._batch)
 
 
-def _with_batch(kind: type[IndexedSource], batch: nodes.BatchNode) -> IndexedSource:
+def _with_batch(kind: type[IndexedSource], batch: BatchNode) -> IndexedSource:
     return kind(batch.input, batch)
 
 
@@ -254,7 +255,7 @@ class StageCollate:
         node: The stage, which has a ``collate``.
     """
 
-    def __init__(self, node: nodes.BatchNode) -> None:
+    def __init__(self, node: BatchNode) -> None:
         self.node = node
 
     def __call__(self, samples: list[Any]) -> Any:

@@ -34,18 +34,14 @@ stream without the stage, minima over 45 s on a busy machine). A block costs abo
 requested one by one cost that much each.
 """
 
-import contextlib
 import reprlib
 import time
-from array import array
 from collections.abc import Callable, Iterator, Sequence
-from itertools import compress
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from mpqueue.dataset import nodes
-from mpqueue.dataset.applying import apply_to, map_to
 from mpqueue.dataset.held import together
 from mpqueue.engine.skips import Skipped, is_of_source
 from mpqueue.samples.leaves import no_sample
@@ -352,16 +348,6 @@ def rebuilt_by_part(tokens: Sequence[Token], stage_of: Callable[[int], LaneStage
     return [of_part[part][token] for part, token in tokens]
 
 
-def _kept(tokens: Sequence[Token], verdicts: list[Any]) -> Sequence[Token]:
-    """Return the tokens of the kept elements. Indices of a root become an array, which needs no object per token."""
-    # After an error, there are fewer verdicts than tokens, and the mask would not fit.
-    if type(tokens) is range and len(verdicts) == len(tokens):
-        with contextlib.suppress(TypeError):  # `bytes` does not accept NumPy's bools
-            places = np.arange(tokens.start, tokens.stop, tokens.step)
-            return array("q", places[np.frombuffer(bytes(verdicts), np.bool_)].tobytes())
-    return list(compress(tokens, verdicts))
-
-
 def no_verdict(line: str, result: Any) -> TypeError:
     """Return the error for a filter that did not return a bool."""
     if result is None:
@@ -450,93 +436,3 @@ class Applied(LinkStage):
         self._tokens = tokens_of(state["waiting"])
         self._values = self._input.rebuild(self._tokens) if self._tokens else []
         return state
-
-
-class MapStage(Applied):
-    """The results of a function for each element."""
-
-    node: nodes.MapNode
-
-    def pull(self, count: int) -> Block:
-        """Return the next results, with the tokens of their elements."""
-        out: list[Any] = []
-        while not out:
-            values, tokens = self._take(count)
-            if not tokens:
-                return values, tokens
-            self._apply(values, tokens, out)
-            if not out:  # all were skipped
-                self._note_fruitless(len(tokens))
-        self._num_fruitless = 0
-        self.num_out += len(out)
-        # Elements from an error on wait with their tokens.
-        return out, tokens[: len(out)]
-
-    def _apply(self, values: list[Any], tokens: Sequence[Token], out: list[Any]) -> None:
-        started = self._clock_in()
-        run = self.run
-        try:
-            map_to(values, tokens, self.node.function, run.begin, self.seed, run.epoch, out, self.line)
-        except BaseException as error:
-            if passes_at_once(error):
-                raise
-            # Results are in the order of the values, so the value after the last result raised.
-            done = len(out)
-            self._keep(error, values[done:], tokens[done:])
-        self._clock_out(started)
-
-    def rebuild(self, tokens: Sequence[Token]) -> list[Any]:
-        """Return the results of the function for the elements of these tokens."""
-        made: list[Any] = []
-        run = self.run
-        # Not with `map_to`: these results were returned before, so none is None, and an error is raised immediately.
-        apply_to(self._input.rebuild(tokens), tokens, self.node.function, run.begin, self.seed, run.epoch, made)
-        return made
-
-
-class FilterStage(Applied):
-    """The elements for which a function returns True."""
-
-    node: nodes.FilterNode
-
-    def pull(self, count: int) -> Block:
-        """Return the next elements that are kept."""
-        while True:
-            values, tokens = self._take(count)
-            if not tokens:
-                return values, tokens
-            verdicts = self._judge(values, tokens)
-            out = list(compress(values, verdicts))
-            if out:
-                kept = _kept(tokens, verdicts)
-                self.num_out += len(out)
-                self._num_fruitless = 0
-                return out, kept
-            self._note_fruitless(len(tokens))
-
-    def _judge(self, values: list[Any], tokens: Sequence[Token]) -> list[Any]:
-        started = self._clock_in()
-        run = self.run
-        verdicts: list[Any] = []
-        error: BaseException | None = None
-        try:
-            apply_to(values, tokens, self.node.function, run.begin, self.seed, run.epoch, verdicts)
-        except BaseException as raised:
-            if passes_at_once(raised):
-                raise
-            error = raised
-        # An invalid verdict precedes the error, which was raised later in the block.
-        if not VERDICTS.issuperset(map(type, verdicts)):  # one check per block, at 20 ns per sample
-            error = self._invalid_verdict(verdicts)
-        if error is not None:
-            done = len(verdicts)
-            self._keep(error, values[done:], tokens[done:])
-        self._clock_out(started)
-        return verdicts
-
-    def _invalid_verdict(self, verdicts: list[Any]) -> TypeError:
-        """Return the error of the first invalid verdict, and remove it and all later ones."""
-        at = next(at for at, verdict in enumerate(verdicts) if type(verdict) not in VERDICTS)
-        invalid = verdicts[at]
-        del verdicts[at:]
-        return no_verdict(self.line, invalid)

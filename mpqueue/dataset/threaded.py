@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any
 
 from mpqueue.dataset.held import together
-from mpqueue.dataset.nodes import FilterNode, MapNode, returned_none
+from mpqueue.dataset.nodes import StageNode, returned_none
 from mpqueue.dataset.stages import (
     VERDICTS,
     Block,
@@ -39,15 +39,14 @@ class ThreadedStage(LinkStage):
     """The results of a function that is called in threads, or the elements for which it returns True.
 
     Args:
-        source, node, run: See `LinkStage`.
+        source, node, run: See `LinkStage`. The node has a ``function`` and ``threads``.
+        is_filter: The function decides which elements are returned; otherwise its results are returned.
     """
 
-    node: MapNode | FilterNode
-
-    def __init__(self, source: LaneStage, node: MapNode | FilterNode, run: LaneRun) -> None:
+    def __init__(self, source: LaneStage, node: StageNode, run: LaneRun, *, is_filter: bool = False) -> None:
         super().__init__(source, node, run)
-        self._ahead, self._is_filter = AHEAD * node.threads, type(node) is FilterNode
-        self._helpers = shared_helpers(node.threads)
+        self._ahead, self._is_filter = AHEAD * self.node.threads, is_filter
+        self._helpers = shared_helpers(self.node.threads)
         self._waiting: deque[tuple[Any, Token]] = deque()  # read from the input, but not submitted yet
         self._pending: deque[tuple[Any, Token, HelperCall]] = deque()
         self._error: BaseException | None = None  # raised by the input after the pending elements

@@ -8,8 +8,8 @@ from helpers.lane_inputs import Samples, assert_resumes_everywhere, drain, lane_
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpqueue.dataset.buckets import BucketStage
-from mpqueue.dataset.nodes import BucketNode, SourceNode
+from mpqueue.dataset.buckets import BucketNode, BucketStage
+from mpqueue.dataset.indexed import SourceNode
 
 
 def bucket(samples, boundaries, batch_sizes=None, *, run=None, length=len, max_tokens=None, **arguments):

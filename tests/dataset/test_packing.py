@@ -6,8 +6,8 @@ from helpers.lane_inputs import Samples, assert_resumes_everywhere, drain, lane_
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpqueue.dataset.nodes import PackNode, SourceNode
-from mpqueue.dataset.packing import PackStage
+from mpqueue.dataset.indexed import SourceNode
+from mpqueue.dataset.packing import PackNode, PackStage
 
 
 def pack(samples, length, *, run=None, **arguments):

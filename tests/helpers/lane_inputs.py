@@ -5,7 +5,7 @@ import operator
 
 import pytest
 
-from mpqueue.dataset.nodes import SourceNode
+from mpqueue.dataset.indexed import SourceNode
 from mpqueue.dataset.stages import LaneStage
 from mpqueue.worker.lanes import LaneRun
 

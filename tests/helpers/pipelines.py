@@ -14,7 +14,19 @@ import numpy as np
 from hypothesis import strategies as st
 
 import mpqueue
-from mpqueue.dataset import nodes
+from mpqueue.dataset import (
+    batching,
+    buckets,
+    buffers,
+    flattening,
+    joining,
+    keeping,
+    mapping,
+    nodes,
+    packing,
+    passes,
+    roots,
+)
 from mpqueue.dataset.indexed import IndexedRun, ReaderMaker
 from mpqueue.dataset.mixing import Shares, shuffled
 from mpqueue.dataset.passes import share_of
@@ -324,22 +336,22 @@ class _Pass:
 
 
 _MODELS = {
-    nodes.StreamNode: _stream,
-    nodes.MapNode: _map,
-    nodes.FilterNode: _filter,
-    nodes.FlatMapNode: _flat_map,
-    nodes.ShuffleNode: _shuffle,
-    nodes.BatchNode: _batch,
-    nodes.BucketNode: _bucket,
-    nodes.PackNode: _pack,
-    nodes.TakeNode: _take,
-    nodes.SkipNode: _skip,
-    nodes.EnumerateNode: _enumerate,
-    nodes.RepeatNode: _repeat,
-    nodes.CacheNode: _cache,
-    nodes.ZipNode: _zip,
-    nodes.ConcatenateNode: _concatenate,
-    nodes.MixNode: _mix,
+    roots.StreamNode: _stream,
+    mapping.MapNode: _map,
+    mapping.FilterNode: _filter,
+    flattening.FlatMapNode: _flat_map,
+    buffers.ShuffleNode: _shuffle,
+    batching.BatchNode: _batch,
+    buckets.BucketNode: _bucket,
+    packing.PackNode: _pack,
+    passes.TakeNode: _take,
+    passes.SkipNode: _skip,
+    passes.EnumerateNode: _enumerate,
+    passes.RepeatNode: _repeat,
+    keeping.CacheNode: _cache,
+    joining.ZipNode: _zip,
+    joining.ConcatenateNode: _concatenate,
+    joining.MixNode: _mix,
 }
 
 

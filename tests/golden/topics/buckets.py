@@ -6,8 +6,8 @@ from helpers.lane_inputs import Samples, drain, lane_run
 
 from golden.values import assert_same
 from mpqueue import Dataset
-from mpqueue.dataset.buckets import BucketStage
-from mpqueue.dataset.nodes import BucketNode, SourceNode
+from mpqueue.dataset.buckets import BucketNode, BucketStage
+from mpqueue.dataset.indexed import SourceNode
 
 DIFFERENCES = {
     "s005": "one bucket is an error: that is what batch is for",

@@ -1,0 +1,218 @@
+"""The stages `map` and `filter`: a function called for each element."""
+
+import contextlib
+import os
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import compress
+from typing import Any, ClassVar
+
+import numpy as np
+
+from mpqueue.dataset.applying import apply_to, map_to
+from mpqueue.dataset.indexed import IndexedRun, LinkReader, Places, ReaderMaker
+from mpqueue.dataset.nodes import Function, LaneOpening, LinkNode, returned_none
+from mpqueue.dataset.stages import VERDICTS, Applied, Block, LaneStage, Token, no_verdict
+from mpqueue.dataset.threaded import ThreadedStage
+from mpqueue.worker import context
+from mpqueue.worker.failures import passes_at_once
+from mpqueue.worker.helper_threads import Helpers, InOrder, shared_helpers
+from mpqueue.worker.lanes import LaneRun
+from mpqueue.worker.thread_choice import ThreadChoice
+
+
+class MapReader(LinkReader):
+    """The results of a function."""
+
+    node: "MapNode"
+
+    def __init__(self, node: "MapNode", maker: ReaderMaker) -> None:
+        super().__init__(node, maker)
+        self._helpers: tuple[int, Helpers, ThreadChoice] | None = None  # with the process that created them
+
+    def at(self, places: Places, run: IndexedRun) -> list[Any]:
+        """Return the results of the function for the elements at these indices."""
+        values = self.input.at(places, run)
+        # A helper thread uses no helpers: all of them might wait for each other.
+        if self.node.threads > 1 and len(places) > 1 and not context.is_helper():
+            return self._in_threads(places, values, run)
+        seed = self.seed(run)
+        made: list[Any] = []
+        try:
+            map_to(values, places, self.node.function, run.begin, seed, run.epoch, made, self.node.line())
+        except Exception as error:
+            self._add_note(error, places, len(made), run)
+            raise
+        return made
+
+    def _in_threads(self, places: Places, values: list[Any], run: IndexedRun) -> list[Any]:
+        """Call the function for all elements, several at a time. `mpqueue.rng` is seeded per sample in each thread."""
+        # Threads do not survive a fork: the helpers found in a forked process belong to its parent.
+        if self._helpers is None or self._helpers[0] != os.getpid():
+            self._helpers = os.getpid(), shared_helpers(self.node.threads), ThreadChoice(context.process_info())
+        _, helpers, choice = self._helpers
+        call = context.in_any_thread(self.node.function, self.seed(run), run.epoch)
+        made: list[Any] = []
+        patience_s = choice.begin(len(places))
+        with InOrder(helpers, call, zip(places, values, strict=True), patience_s) as calls:
+            try:
+                while len(made) < len(places):
+                    result = calls.next()
+                    if result is None:
+                        raise returned_none(self.node.line())
+                    made.append(result)
+            except Exception as error:
+                self._add_note(error, places, len(made), run)
+                raise
+        # Not after an error: the time of a partial block would distort the measurement.
+        choice.end(len(places), was_alone=calls.is_alone)
+        self.beside_ns = max(0, calls.beside_ns)
+        self.beside_busy_ns = int(self.beside_ns * (1 - helpers.clock.waiting_share))
+        return made
+
+
+class MapStage(Applied):
+    """The results of a function for each element."""
+
+    node: "MapNode"
+
+    def pull(self, count: int) -> Block:
+        """Return the next results, with the tokens of their elements."""
+        out: list[Any] = []
+        while not out:
+            values, tokens = self._take(count)
+            if not tokens:
+                return values, tokens
+            self._apply(values, tokens, out)
+            if not out:  # all were skipped
+                self._note_fruitless(len(tokens))
+        self._num_fruitless = 0
+        self.num_out += len(out)
+        # Elements from an error on wait with their tokens.
+        return out, tokens[: len(out)]
+
+    def _apply(self, values: list[Any], tokens: Sequence[Token], out: list[Any]) -> None:
+        started = self._clock_in()
+        run = self.run
+        try:
+            map_to(values, tokens, self.node.function, run.begin, self.seed, run.epoch, out, self.line)
+        except BaseException as error:
+            if passes_at_once(error):
+                raise
+            # Results are in the order of the values, so the value after the last result raised.
+            done = len(out)
+            self._keep(error, values[done:], tokens[done:])
+        self._clock_out(started)
+
+    def rebuild(self, tokens: Sequence[Token]) -> list[Any]:
+        """Return the results of the function for the elements of these tokens."""
+        made: list[Any] = []
+        run = self.run
+        # Not with `map_to`: these results were returned before, so none is None, and an error is raised immediately.
+        apply_to(self._input.rebuild(tokens), tokens, self.node.function, run.begin, self.seed, run.epoch, made)
+        return made
+
+
+def _kept(tokens: Sequence[Token], verdicts: list[Any]) -> Sequence[Token]:
+    """Return the tokens of the kept elements. Indices of a root become an array, which needs no object per token."""
+    # After an error, there are fewer verdicts than tokens, and the mask would not fit.
+    if type(tokens) is range and len(verdicts) == len(tokens):
+        with contextlib.suppress(TypeError):  # `bytes` does not accept NumPy's bools
+            places = np.arange(tokens.start, tokens.stop, tokens.step)
+            return array("q", places[np.frombuffer(bytes(verdicts), np.bool_)].tobytes())
+    return list(compress(tokens, verdicts))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class MapNode(LinkNode):
+    """The results of a function for each element.
+
+    Attributes:
+        function: The function.
+        threads: The number of threads that call the function.
+    """
+
+    name: ClassVar[str] = "map"
+    keeps_places: ClassVar[bool] = True
+    is_opened_in_lanes: ClassVar[bool] = True
+    reader: ClassVar[Any] = MapReader
+    function: Function
+    threads: int = 1
+
+    def order_line(self) -> None:
+        """Return None: the stage does not affect the order."""
+
+    def open(self, opening: LaneOpening, run: LaneRun, *, is_last: bool = False) -> LaneStage:  # noqa: ARG002
+        """Open this stage and those before it in a lane."""
+        source = opening.open(self.input, run)
+        return MapStage(source, self, run) if self.threads == 1 else ThreadedStage(source, self, run)
+
+
+class FilterStage(Applied):
+    """The elements for which a function returns True."""
+
+    node: "FilterNode"
+
+    def pull(self, count: int) -> Block:
+        """Return the next elements that are kept."""
+        while True:
+            values, tokens = self._take(count)
+            if not tokens:
+                return values, tokens
+            verdicts = self._judge(values, tokens)
+            out = list(compress(values, verdicts))
+            if out:
+                kept = _kept(tokens, verdicts)
+                self.num_out += len(out)
+                self._num_fruitless = 0
+                return out, kept
+            self._note_fruitless(len(tokens))
+
+    def _judge(self, values: list[Any], tokens: Sequence[Token]) -> list[Any]:
+        started = self._clock_in()
+        run = self.run
+        verdicts: list[Any] = []
+        error: BaseException | None = None
+        try:
+            apply_to(values, tokens, self.node.function, run.begin, self.seed, run.epoch, verdicts)
+        except BaseException as raised:
+            if passes_at_once(raised):
+                raise
+            error = raised
+        # An invalid verdict precedes the error, which was raised later in the block.
+        if not VERDICTS.issuperset(map(type, verdicts)):  # one check per block, at 20 ns per sample
+            error = self._invalid_verdict(verdicts)
+        if error is not None:
+            done = len(verdicts)
+            self._keep(error, values[done:], tokens[done:])
+        self._clock_out(started)
+        return verdicts
+
+    def _invalid_verdict(self, verdicts: list[Any]) -> TypeError:
+        """Return the error of the first invalid verdict, and remove it and all later ones."""
+        at = next(at for at, verdict in enumerate(verdicts) if type(verdict) not in VERDICTS)
+        invalid = verdicts[at]
+        del verdicts[at:]
+        return no_verdict(self.line, invalid)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class FilterNode(LinkNode):
+    """The elements for which a function returns True.
+
+    Attributes:
+        function: The function.
+        threads: The number of threads that call the function.
+    """
+
+    name: ClassVar[str] = "filter"
+    makes_stream: ClassVar[bool] = True
+    passes_elements: ClassVar[bool] = True
+    function: Function
+    threads: int = 1
+
+    def open(self, opening: LaneOpening, run: LaneRun, *, is_last: bool = False) -> LaneStage:  # noqa: ARG002
+        """Open this stage and those before it in a lane."""
+        source = opening.open(self.input, run)
+        return FilterStage(source, self, run) if self.threads == 1 else ThreadedStage(source, self, run, is_filter=True)
