@@ -343,7 +343,7 @@ class Stateful(Marked):
         return self.state
 
 class Pairs(keras.utils.PyDataset):
-    "What a loop over the loader gives."
+    "The batches of a loop over the loader."
 
     def __init__(self, batches):
         super().__init__()

@@ -16,7 +16,7 @@ from keras.src.trainers.data_adapters import py_dataset_adapter as adapter
 
 import mpqueue
 import mpqueue.keras
-from mpqueue.frameworks.keras import accelerate as keras_face
+from mpqueue.frameworks.keras import accelerate as keras_frontend
 from mpqueue.frameworks.keras.accelerate import Enqueuer, accelerate, install
 from mpqueue.frameworks.keras.passes import PassEnqueuer
 from mpqueue.system.replacement import Replacement
@@ -218,13 +218,13 @@ def test_unsupported_keras_trains_with_its_own_enqueuer(monkeypatch):
 
 
 def _use_fresh_replacement(monkeypatch):
-    fresh = Replacement("", keras_face._import_adapter, "OrderedEnqueuer", Enqueuer)
-    monkeypatch.setattr(keras_face, "_replacement", fresh)
+    fresh = Replacement("", keras_frontend._import_adapter, "OrderedEnqueuer", Enqueuer)
+    monkeypatch.setattr(keras_frontend, "_replacement", fresh)
 
 
 def test_keras_without_the_adapter_module_runs_datasets_itself_with_a_warning(monkeypatch):
     _use_fresh_replacement(monkeypatch)
-    monkeypatch.setattr(keras_face, "_ADAPTER", "keras.src.trainers.gone")
+    monkeypatch.setattr(keras_frontend, "_ADAPTER", "keras.src.trainers.gone")
     with pytest.warns(UserWarning, match=r"does not support Keras .*it has no module keras\.src\.trainers\.gone"):
         install()
     with pytest.warns(UserWarning, match="gone"):

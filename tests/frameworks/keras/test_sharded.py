@@ -14,7 +14,7 @@ from keras.src.trainers import data_adapters
 from keras.src.trainers.data_adapters import py_dataset_adapter as adapter
 
 import mpqueue
-from mpqueue.frameworks.keras import accelerate as keras_face
+from mpqueue.frameworks.keras import accelerate as keras_frontend
 from mpqueue.frameworks.keras.accelerate import Enqueuer, accelerate, install
 from mpqueue.frameworks.keras.passes import PassEnqueuer
 from mpqueue.system.replacement import Replacement
@@ -152,7 +152,7 @@ class ShardedAdapter(adapter.PyDatasetAdapter):
 def keras_316(monkeypatch):
     """The installed Keras with the adapter and the signatures of 3.16."""
     monkeypatch.setattr(
-        keras_face, "_replacement", Replacement("", keras_face._import_adapter, "OrderedEnqueuer", Enqueuer)
+        keras_frontend, "_replacement", Replacement("", keras_frontend._import_adapter, "OrderedEnqueuer", Enqueuer)
     )
     monkeypatch.setattr(adapter, "OrderedEnqueuer", ShardedEnqueuer)
     for module in (adapter, data_adapters):

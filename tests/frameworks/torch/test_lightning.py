@@ -19,11 +19,11 @@ class _FitLoop:
         self.epoch_loop = types.SimpleNamespace(batch_progress=types.SimpleNamespace(is_last_batch=False))
 
     def setup_data(self):
-        "Begin the first pass of a run; the sampler is told of its epoch only then."
+        "Begin the first pass of a run, before the epoch of the sampler is set."
         self.iterator = iter(self.loader)
 
     def run_epoch(self, limit):
-        "Take as many batches as an epoch has, and never ask for more."
+        "Take all batches of an epoch, without requesting its end."
         iterator = iter(self.loader)
         for position in range(limit):
             batch = next(iterator)
