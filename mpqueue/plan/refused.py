@@ -141,21 +141,21 @@ def validate_source(source: Any, item: str = "batch") -> None:
         raise TypeError(f"the source is the class {name}: pass an instance of it, {name}(...)")
     if isinstance(source, str):
         raise TypeError(
-            f"the items of a string are characters: pass an object whose __getitem__(index) returns a "
-            f"{item}; for a source of file names, pass a list of strings"
+            f"the items of a string are characters: pass an object with __getitem__(index) that returns a {item}; "
+            "for a source of file names, pass a list of strings"
         )
     part, many = ("that row", "samples") if item == "sample" else ("that slice", "batches")
     if isinstance(source, Mapping) and not all(isinstance(key, int) for key in source):
         raise TypeError(
             f"the source is a {type(source).__name__} of columns ({', '.join(map(repr, list(source)[:3]))}, ...), and "
-            f"its item 0 is not a {item}: pass an object whose __getitem__(index) returns a dict with {part} of each "
-            f"column, and whose __len__ is the number of {many}"
+            f"its item 0 is not a {item}: pass an object with __getitem__(index), which returns a dict with {part} of "
+            f"each column, and __len__, which returns the number of {many}"
         )
     if isinstance(source, tuple) and source and all(isinstance(array, np.ndarray) for array in source):
         raise TypeError(
             f"the source is a tuple of {len(source)} arrays, which would be {len(source)} {many}: pass an object "
-            f"whose __getitem__(index) returns a tuple with {part} of each array, and whose __len__ is the number "
-            f"of {many}; or a list, if each array is a {item}"
+            f"with __getitem__(index), which returns a tuple with {part} of each array, and __len__, which returns the "
+            f"number of {many}; or a list, if each array is a {item}"
         )
 
 
@@ -212,9 +212,9 @@ def _reject_tables(source: Any, item: str) -> None:
     for library, (rows, row) in _ROWS.items():
         if kinds & {(library, name) for name in ("DataFrame", "LazyFrame", "Table")}:
             raise TypeError(
-                f"the source is a {type(source).__name__} of {library}, whose items are columns, not a {item}. Pass "
-                f"its rows as a list of dicts (`{rows}`) or as an array (`.to_numpy()`); or pass an object whose "
-                f"__getitem__(index) returns `{row}`, and whose __len__ is the number of rows"
+                f"the source is a {type(source).__name__} of {library}, and its items are columns, not a {item}. "
+                f"Pass its rows as a list of dicts (`{rows}`) or as an array (`.to_numpy()`); or pass an object with "
+                f"__getitem__(index), which returns `{row}`, and __len__, which returns the number of rows"
             )
     if ("pandas", "Series") in kinds and not np.array_equal(source.index, np.arange(len(source))):
         raise TypeError(
@@ -232,7 +232,7 @@ _LOADERS = {  # by library and class: the remedy
     ("tensorflow", "DatasetV2"): "pass a generator function that makes the dataset and returns "
     "`dataset.as_numpy_iterator()`. Each worker calls it, and it selects the part of the worker by "
     "`dataset.shard(info.num_shards, info.shard_id)` with `info = mpqueue.worker_info()`",
-    ("pathlib", "PurePath"): "list its files, and pass an object whose __getitem__(index) reads one",
+    ("pathlib", "PurePath"): "list its files, and pass an object with __getitem__(index) that reads one",
     ("builtins", "set"): "pass a list of its items, which has an order",
     ("builtins", "frozenset"): "pass a list of its items, which has an order",
 }

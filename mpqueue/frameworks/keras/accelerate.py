@@ -126,7 +126,8 @@ def accelerate(
         raise TypeError(
             f"accelerate needs one dataset and the number of workers, got {type(workers).__name__} as the number. "
             "Arrays x and y in memory need no workers: call fit(x, y). For data that is read or computed, pass an "
-            "object whose __getitem__(index) returns a batch (x, y), and whose __len__ is the number of batches"
+            "object with __getitem__(index), which returns a batch (x, y), and __len__, which returns the number of "
+            "batches"
         )
     chosen = Options.of(
         AccelerateOptions,
