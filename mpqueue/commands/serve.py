@@ -176,5 +176,5 @@ def _uid(user: str) -> int:
         return pwd.getpwnam(user).pw_uid
     except KeyError:
         raise argparse.ArgumentTypeError(
-            f"user {user!r} does not exist:  pass names or ids, separated by commas"
+            f"user {user!r} does not exist: pass names or ids, separated by commas"
         ) from None

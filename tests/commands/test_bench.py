@@ -341,7 +341,7 @@ def test_json_has_every_setting_and_the_advice():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["no_such:Photos"], "no module 'no_such'"),
+        (["no_such:Photos"], "module 'no_such' was not found"),
         (["data_of_bench"], "expected MODULE:FACTORY"),
         (["data_of_bench:np.pi"], "a source needs __getitem__"),
         (["data_of_bench:Numbers", "--batch-size", "0"], "batch_size"),
@@ -362,7 +362,7 @@ def test_invalid_arguments_exit_with_2_and_a_message(capsys, arguments, words):
     [
         ("Fails", "ZeroDivisionError: of the source"),
         ("fails", "LookupError: of the factory"),
-        ("Empty", "at least one batch"),
+        ("Empty", "at least 1 batch"),
     ],
 )
 def test_failing_source_exits_with_1_and_its_traceback(capsys, factory, words):

@@ -105,12 +105,12 @@ def test_name_without_factory_is_rejected_with_the_expected_form(name):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("no_such:make", "no module 'no_such' in "),
-        ("no_such.inner:make", "no module 'no_such' in "),
-        ("package.no_such:make", "no module 'package.no_such' in "),
+        ("no_such:make", "module 'no_such' was not found in "),
+        ("no_such.inner:make", "module 'no_such' was not found in "),
+        ("package.no_such:make", "module 'package.no_such' was not found in "),
         ("no_such.py:make", "file .*/no_such.py does not exist"),
-        ("photos_data:nothing", "has no 'nothing'; it has Photos, fails, make, photos, stream$"),
-        ("photos_data:Photos.Large", "has no 'Photos.Large'; it has Small, size"),
+        ("photos_data:nothing", "has no 'nothing', only Photos, fails, make, photos, stream$"),
+        ("photos_data:Photos.Large", "has no 'Photos.Large', only Small, size"),
     ],
 )
 def test_missing_module_file_or_factory_is_reported(name, message):

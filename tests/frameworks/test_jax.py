@@ -278,7 +278,7 @@ def test_batches_in_transfer_are_returned_again_after_a_resume(options):
 def test_state_of_an_iterable_that_is_not_a_loader_is_rejected():
     batches = device_iterator([np.ones(1)])
     for call in (batches.state_dict, lambda: batches.load_state_dict({})):
-        with pytest.raises(TypeError, match=r"only a mpqueue\.Loader has states; the batches are of a list"):
+        with pytest.raises(TypeError, match=r"states need a mpqueue\.Loader, but the batches are from a list"):
             call()
 
 
@@ -439,7 +439,7 @@ def loader_slots(loader):
 @pytest.mark.parametrize(
     ("arguments", "error", "text"),
     [
-        ({"prefetch": -1}, ValueError, "prefetch must be 0 .* or more, got -1"),
+        ({"prefetch": -1}, ValueError, "prefetch must be 0 or more, got -1"),
         ({"prefetch": 1.5}, TypeError, "prefetch must be an integer .* got 1.5"),
         ({"prefetch": True}, TypeError, "prefetch must be an integer"),
     ],

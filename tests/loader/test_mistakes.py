@@ -26,7 +26,7 @@ def test_class_as_generator():
 
 @FACES
 def test_tuple_of_arrays(make):
-    with pytest.raises(TypeError, match="a tuple of 2 arrays, which would be 2 batches: pass an object whose"):
+    with pytest.raises(TypeError, match="a tuple of 2 arrays, which would be 2 batches: pass an object with"):
         make((np.zeros((9, 3)), np.zeros(9)))
 
 

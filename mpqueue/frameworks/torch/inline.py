@@ -173,6 +173,7 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
                 )
             # Assume an interrupt until the exception is known to be an error: a second interrupt may arrive during
             # this check.
+            self._is_fetching = True
             try:
                 self._batch = (self._fetched(),)
             except StopIteration:

@@ -114,7 +114,7 @@ def test_a_generator_starts_without_arguments_too():
     [
         (lambda: OrderedEnqueuer(Who(), 2, workers=3), "workers twice: 2 by position, 3 by name"),
         (lambda: OrderedEnqueuer(Who(), True, False, 2), r"\(sequence, use_multiprocessing, shuffle\).* 1 more"),
-        (lambda: OrderedEnqueuer(Who(), 2, True, 3, False, 5), "1 more: pass them by name"),
+        (lambda: OrderedEnqueuer(Who(), 2, True, 3, False, 5), "1 more: pass the others by name"),
         (lambda: OrderedEnqueuer(Who(), "two"), "use_multiprocessing must be True or False, got 'two'"),
         (lambda: OrderedEnqueuer(Who(), workers="two"), "workers must be an integer, got 'two'"),
         (lambda: OrderedEnqueuer(Who(workers="two")), "workers must be an integer, got 'two'"),
@@ -192,5 +192,5 @@ def test_argument_passed_by_both_names_is_rejected():
         OrderedEnqueuer(Who()).start(max_queue_size=2, max_q_size=3)
     with pytest.raises(TypeError, match="pickle_safe=True and use_multiprocessing=False mean the same"):
         GeneratorEnqueuer(_one, False, pickle_safe=True)
-    with pytest.raises(TypeError, match="wait_time, which has no effect here, is a number of seconds or None, got 'x'"):
+    with pytest.raises(TypeError, match="wait_time .* must be a number of seconds or None, got 'x'"):
         OrderedEnqueuer(Who(), wait_time="x")

@@ -216,7 +216,7 @@ def test_one_state_resumes_its_rank_and_missing_states_are_named():
         ranked(0, 2, **options).load_state_dict([state, state])
     with pytest.raises(ValueError, match="lanes=16, and this loader has lanes=8"):
         ranked(1, 2, lanes=8, **options).load_state_dict(state)
-    with pytest.raises(ValueError, match="of 2 states 1 are of a pass that is under way"):
+    with pytest.raises(ValueError, match="1 of 2 states were saved within or after a pass"):
         ranked(0, 2, **options).load_state_dict([state, DataLoader(STREAM).state_dict()])
     of_numbers = DataLoader(range(4))
     with pytest.raises(ValueError, match="only a stream with ranks"):
