@@ -192,5 +192,5 @@ def test_argument_passed_by_both_names_is_rejected():
         OrderedEnqueuer(Who()).start(max_queue_size=2, max_q_size=3)
     with pytest.raises(TypeError, match="pickle_safe=True and use_multiprocessing=False mean the same"):
         GeneratorEnqueuer(_one, False, pickle_safe=True)
-    with pytest.raises(TypeError, match="wait_time .* must be a number of seconds or None, got 'x'"):
+    with pytest.raises(TypeError, match=r"wait_time .* must be a number of seconds or None, got 'x'"):
         OrderedEnqueuer(Who(), wait_time="x")
