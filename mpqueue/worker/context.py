@@ -346,6 +346,7 @@ def rng() -> "np.random.Generator":
         if isinstance(of, SampleBlock):
             return of.rng()
         if process.rng is None:
+            # Created on demand: most batches draw no numbers, and a generator takes some microseconds.
             process.rng = seeds.generator(seeds.BatchSeed(*of))
         return process.rng
     batch = _current.batch

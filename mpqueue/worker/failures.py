@@ -78,6 +78,7 @@ def unpack(data: Any) -> BaseException:
             message["note"] += f"; it could not be unpickled here ({type(why).__name__})"
     if not isinstance(error, BaseException):
         error = WorkerRaised(message["name"], message["text"])
+    # The frames of the worker do not exist here, so its traceback is shown as text.
     error.__cause__ = RemoteTraceback(message["traceback"])
     error.add_note(message["note"])
     return error

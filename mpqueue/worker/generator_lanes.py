@@ -100,6 +100,7 @@ class GeneratorLane:
             else:
                 self._is_empty = False
                 return value
+            # The next epoch of an endless lane draws other random numbers.
             self._epoch, self._is_empty = self._epoch + 1, True
             self._open(None)
 
@@ -198,6 +199,7 @@ class IteratorRunner:
         # Without the lock: an iterator protects itself, or raises an error.
         if self._plan is None and self._has_begun and epoch == self._epoch:
             return self._elements.next(epoch, number, self.stages)
+        # Only one thread may drop delivered elements, or take the elements of a batch.
         with self._lock:
             self._begin(epoch, number, start)
             return self._elements.next(epoch, number, self.stages)

@@ -338,6 +338,7 @@ class InOrder:
 
     def _take(self) -> HelperCall:
         self._fill(AHEAD * self.helpers.threads)
+        # The oldest call: results are taken in the order of the calls, whichever finishes first.
         call = self._pending[0]
         # Kept in `_pending` while waiting: after an interrupt, `__exit__` must still find the call.
         self._wait(call)

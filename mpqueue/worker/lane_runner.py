@@ -133,6 +133,7 @@ class LaneRunner:
     def load(self, source: Any) -> None:
         """Continue with another source: the lanes are opened again."""
         self._source = source
+        # Open lanes read the old source.
         self._open.clear()
 
     def close_lane(self, lane: int) -> None:
@@ -217,6 +218,7 @@ class LaneRunner:
                 start = BEGINNING
         for other in [other for other, open_ in self._open.items() if open_.epoch != epoch]:
             del self._open[other]  # lanes that have moved to other workers still hold their buffers
+        # Kept in case this opening fails, or the element is requested once more.
         self._starts[lane] = epoch, start
         info = self._info._replace(lane=lane, num_lanes=self._num_lanes)
         current = OpenLane(info, epoch, number)

@@ -278,9 +278,11 @@ class _Worker:
         self._config, self._payload, self._buffers, self._ends = config, payload, buffers, ends
         self._segment = Segment(ends.segment, config.segment_bytes, config.segment_kind)
         self._writer = SlotWriter(self._segment, config.stride, config.max_batch_bytes)
+        # Room in a control group for one batch of each worker, see `mpqueue.workers.memory_pressure`.
         self._writer.spares = config.info.num_workers
         self._grants = GrantReader(ends.grants)
         self._broken: BaseException | None = None
+        # Tells this process from children that user code forks.
         self._own = make_mark()
         self._opening = 0, 0  # slot and turn of the last grant that opened a lane
         self._listed: dict[int, Listed] = {}  # by turn: lists of batches that were read ahead

@@ -88,6 +88,7 @@ class SampleRunner:
         return self._run(epoch, first, indices)
 
     def _run(self, epoch: int, first: int, indices: Sequence[Any]) -> Any:
+        # Like in torch, a source with `__getitems__` is asked for the whole batch.
         getitems = getattr(self._source, "__getitems__", None)
         try:
             if self._plan.skips:
@@ -114,6 +115,7 @@ class SampleRunner:
         return first, self._order.indices(epoch, length, first, count)
 
     def _run_each(self, epoch: int, first: int, indices: Sequence[Any]) -> Any:
+        # Bound to local names: this loop runs once per sample.
         source, begin, seed = self._source, self._begin_batch, self._info.seed
         samples: list[Any] = []
         collation = self._collation(len(indices))

@@ -24,6 +24,7 @@ class SharedGeneratorCheck:
 
     def drawn(self) -> list[str]:
         """Return the names of the generators that were used since."""
+        # A library that was imported since has no earlier state, and is not reported.
         return [name for name, state in _states().items() if state != self._states.get(name, state)]
 
     def tell(self, threads: int = 1) -> None:

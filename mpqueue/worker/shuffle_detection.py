@@ -63,6 +63,7 @@ class ShuffleDetector:
         was_after, self._is_after = self._is_after, is_after
         if was_after or self.is_over:
             return {}  # between two batches nothing is stored: the end of the first one was checked
+        # Only around the first two items, because the search walks through the whole source.
         orders = _orders_in(self._source)
         checksums = {name: _mark(order) for name, order in orders.items()}
         if self._before is None:

@@ -50,6 +50,7 @@ def apply_patch(encoded: Array, have: list[Any]) -> tuple[Any, list[Any]]:
     start = buffers_start(length)
     sent = [encoded[start + at : start + at + nbytes].data for at, nbytes in places.values()]
     new = dict(zip(places, own_copies(sent), strict=True))
+    # Before unpickling, which may write to the arrays again.
     reset([have[number] for number in old.values()])
     buffers = merge_buffers(new, old, have)
     return load(data, buffers), buffers

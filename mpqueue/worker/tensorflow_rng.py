@@ -130,6 +130,7 @@ def _seeded(original: Callable[..., Any], by: Callable[..., Any], eager: ModuleT
     def draw(*arguments: Any, seed: Any = 0, seed2: Any = 0, **named: Any) -> Any:
         of = context.seeded_batch()
         if of is not None and of is not _seeded_by_user:
+            # In a graph the seed would become a constant, the same for all batches.
             if eager.executing_eagerly():
                 return by(_next_seed(of), *arguments, **named)
             _tell_of_function()

@@ -154,6 +154,7 @@ class SampleThreads:
         Raises:
             Exception: The error of the source.
         """
+        # Parts of equal size, because the source computes each part in one call.
         bounds = [number * len(indices) // self.threads for number in range(self.threads + 1)]
         parts = [(~(first + one), list(indices[one:end])) for one, end in itertools.pairwise(bounds)]
         parts = [part for part in parts if part[1]]
@@ -281,6 +282,7 @@ class ThreadedSampleRunner(SampleRunner):
         Raises:
             Exception: The error of the source, or of the collation.
         """
+        # A change takes effect between two batches, when no sample is in progress.
         if self._wanted != self._threads.threads:
             if self._draws is None:
                 return self._run_watched(epoch, unit, listed)

@@ -43,6 +43,7 @@ class UserGenerators:
     def _look(self) -> None:
         for path, generator in generators_in(self._source):
             if id(generator) not in self._refused:
+                # The first path counts, so a generator with two names has the same numbers after another search.
                 self._found.setdefault(id(generator), (zlib.crc32(path.encode()), generator))
 
     def seed(self, seed: int, epoch: int, unit: int) -> None:

@@ -79,6 +79,7 @@ class Forker:
                 descriptors.close(read_end)
             sentinel = descriptors.own(birth.sentinel_of(pid))
             self._children[sentinel] = (key, pid)
+            # The pool's poll then reports the exit like a message of a fork server.
             self._poller.register(sentinel, READABLE)
             return ProcessEvent(key, Process(pid, descriptors.own(os.dup(sentinel))))
 

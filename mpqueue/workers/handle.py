@@ -103,6 +103,7 @@ class WorkerLife:
             LifeError: It is starved already.
         """
         if self.state is _STARVED:
+            # It must not report anything before it has an answer, so a second request is a protocol error.
             raise LifeError("a worker that waits for memory cannot request more")
         if self.state is not _SERVING:
             return False
@@ -226,6 +227,7 @@ class Work:
             ring.release(slot)
             return Result.failed(late)
         try:
+            # The copy is complete before the slot is free, so the worker cannot overwrite the batch in between.
             base = ring.private_copy(slot, self.header_offset, recipe.structure)
         except MemoryError as error:
             return Result.failed(error)
@@ -283,11 +285,13 @@ class Pipes:
             grants, self.grants = _noted(opened)
             self.reports, reports = _noted(opened)
             self.stacks, stacks = _noted(opened) if with_stacks else (-1, -1)
+            # A separate open file: blocking is a flag of the open file, and only the worker's read may block.
             self.unread = descriptors.own(descriptors.reopen(grants))
         except OSError:
             for fd in opened:
                 descriptors.close(fd)
             raise
+        # The trainer drains whatever has arrived, and must not block on an empty pipe.
         os.set_blocking(self.reports, False)
         self.worker_ends = grants, reports, stacks
 
@@ -301,6 +305,7 @@ class Pipes:
     def close_grants(self) -> None:
         """Close the pipe of grants: the worker exits when it has served the rest."""
         if self.grants >= 0:
+            # Marked as closed first, so that an interrupt between the two steps cannot close a reused number.
             grants, self.grants = self.grants, -1
             descriptors.close(grants)
 

@@ -118,6 +118,7 @@ class HangWatch:
         for worker in self._at_work():
             if now >= self._ends_at(worker):
                 worker.stacks = stacks_of(worker, self._roster)
+                # After the stacks were read: a killed process has none.
                 self._roster.kill(worker, Cause.HUNG)
 
 

@@ -74,6 +74,7 @@ class InlineBackend(InProcessBackend):
     def pump(self) -> None:
         """Take the next work item, without computing it."""
         if not self._work_items:
+            # Computed only by the `next` that needs it, so a broken loop costs no batch.
             self._work_items.extend(self._ledger.deal())
 
     def take_in(self, head: int | None, *, may_fail: bool = True) -> bool:  # noqa: ARG002 - there is only one work item

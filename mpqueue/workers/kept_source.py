@@ -106,6 +106,7 @@ def keep(patch: "Patch", known: KeptSource) -> KeptSource:
 def _groups(new: Mapping[int, memoryview]) -> list[list[int]]:
     """Return the groups of buffers that share a snapshot."""
     share = sum(buffer.nbytes for buffer in new.values()) // _SHARE
+    # A snapshot per large buffer, so that replacing one frees its memory; a common one for the rest saves descriptors.
     alone = [[number] for number, buffer in new.items() if buffer.nbytes >= share]
     together = [number for number, buffer in new.items() if buffer.nbytes < share]
     return [*alone, together] if together else alone

@@ -95,6 +95,7 @@ class LaneOwners:
         if at is None or at[0] != key:
             return  # the lane has moved since
         if with_start or not work_item.unit:
+            # Its worker never opened the lane there, so the next grant must open it again.
             del self._at[work_item.lane]
         elif work_item.unit < at[2]:
             self._at[work_item.lane] = key, work_item.epoch, work_item.unit

@@ -85,6 +85,7 @@ class MemoryPressure:
         incidents.report_shortage(self._pool.ring, is_first=self._limit is None, is_of_group=is_of_group)
         self._is_of_group = is_of_group
         self._starved[worker] = work
+        # The batch that is due first is not always granted first, and would lack the memory of a large slot.
         self._pool.ring.slots.shares_large = False
         # One less than in use now, and never more than before: the limit falls until the batches fit.
         self._limit = max(1, min(self._in_use() - 1, self._limit or self._in_use()))

@@ -69,6 +69,7 @@ class WorkerPool:
 
     def put_back(self, work_items: Iterable[WorkItem], *, is_retry: bool = False) -> None:
         """Make work items pending again; with ``is_retry``, count them as lost work."""
+        # By number, so that the batch that is due next is granted first.
         merged = sorted((*work_items, *self.pending))
         if is_retry:
             self.num_retries += len(merged) - len(self.pending)

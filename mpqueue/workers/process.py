@@ -118,6 +118,7 @@ class ProcessBackend:
             num_spare=plan.num_spare,
             recorder=job.recorder,
         )
+        # Undone in reverse order: workers are gone before their ring is closed.
         undo.callback(ring.close)
         with_stacks = platform_support.HAS_REAL_TIME_SIGNALS or options.batch_timeout is not None
         roster = Roster(ring.segment.fd, self._configure(ring), with_stacks=with_stacks)
@@ -144,6 +145,7 @@ class ProcessBackend:
             most = Size(job.workers, MOST_THREADS if job.finds_threads else 1)
             self._auto = Autosize(first, most, time.monotonic())
             self._may_hint_threads = job.may_thread and not job.has_threads
+            # Workers are added when their use is known, because each costs memory and a start.
             self.supervision.wanted = first.workers
             self.dispatcher.resize(first.workers)
         self._slow = SlowWatch(self.ledger, roster)

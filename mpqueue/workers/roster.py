@@ -174,6 +174,7 @@ class Roster:
                 worker.busy_since = time.perf_counter_ns()  # the time until now does not count for a batch
             else:
                 self._remove(worker)
+                # Removed, but not drained: the receiver of the exit reads the last reports.
                 exits.append(Exit(worker, event.exitcode, event.peak_bytes, event.error, lost=event.lost))
         return exits
 
@@ -193,6 +194,7 @@ class Roster:
     def retire(self, worker: WorkerHandle) -> None:
         """Grant no more work to a worker: it exits after the rest, which `events` reports."""
         if self.workers.get(worker.number) is worker:
+            # It remains in `_by_key`: its last reports are drained, and its exit is awaited.
             worker.is_leaving = True
             worker.pipes.close_grants()
             del self.workers[worker.number]
@@ -206,6 +208,7 @@ class Roster:
 
     def kill(self, worker: WorkerHandle, cause: Cause) -> None:
         """Send SIGKILL to a worker; `events` reports its exit."""
+        # Only the first kill counts, so the time for `STUCK_S` is not extended by later ones.
         if worker.life.kill(cause):
             self.dying[worker] = time.monotonic()
         self.signal(worker, signal.SIGKILL)

@@ -143,6 +143,7 @@ class SourceSync:
     def _push(self, pool: "WorkerPool", patch: Patch) -> bool:
         """Send a patch to the running workers; return False if a slot or memory for it is lacking."""
         ring, workers = pool.ring, list(pool.roster.workers.values())
+        # No worker owns this slot: all of them read it.
         slot = ring.grant(-1)
         if slot is None:
             return False
@@ -174,6 +175,7 @@ class SourceSync:
             return  # reported before
         worker.loading.remove(turn)
         slot, missing = self._loading.pop(turn)
+        # The slot is released with the last worker, because each reads the patch in its own time.
         if missing > 1:
             self._loading[turn] = (slot, missing - 1)
         else:

@@ -157,6 +157,7 @@ class Supervision:
         except LauncherGone as gone:
             exits = []
             self._renew_launcher(gone)
+        # Before the exits: a worker that must move may have exited already, and is replaced like any other then.
         self._retire_moving()
         # Process all before raising: the launcher reports each exit only once.
         failures = [self._take_exit(leaving) for leaving in exits]

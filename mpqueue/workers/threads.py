@@ -212,6 +212,7 @@ class ThreadBackend(InProcessBackend):
         # Takes the states as they are then, so only a released lock is acquired again.
         take_back = map(lock._acquire_restore, states)
         struck: list[BaseException] = []
+        # A lock per consumer: releasing it wakes exactly that consumer.
         waker = threading.Lock()
         waker.acquire()
         self._consumers[waker] = head
@@ -352,6 +353,8 @@ class ThreadBackend(InProcessBackend):
     def _answer(self, worker: int, work_item: WorkItem, outcome: Result) -> None:
         """Enter an outcome, if it is still needed."""
         task, ledger = self._working.get(worker), self._ledger
+        # The task was given up after its timeout, or the backend was stopped: a late outcome has no place in the
+        # stream.
         if task is None or task.work_item is not work_item or self._is_stopped:
             return
         del self._working[worker]
