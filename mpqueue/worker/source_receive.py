@@ -25,7 +25,7 @@ def load(data: Any, buffers: list[Any]) -> Any:
 
 
 def merge_buffers(patch_new: dict[int, Any], patch_old: dict[int, int], have: list[Any]) -> list[Any]:
-    """Return all buffers of the new image, in order: the received ones, and those of the older image."""
+    """Return all buffers of the new image, in order: received ones and old ones."""
     merged = {number: have[here] for number, here in patch_old.items()} | patch_new
     return [merged[number] for number in sorted(merged)]
 
@@ -91,10 +91,10 @@ class PyDataset:
             yield self[index]
 
     def on_epoch_begin(self) -> None:
-        """Do nothing: only the trainer calls this."""
+        """Have no effect: only the trainer calls this."""
 
     def on_epoch_end(self) -> None:
-        """Do nothing: only the trainer calls this."""
+        """Have no effect: only the trainer calls this."""
 
 
 KERAS_NAME = ("keras.src.trainers.data_adapters.py_dataset_adapter", "PyDataset")

@@ -47,7 +47,7 @@ class Forker:
         self._poller = poller
 
     def set_image(self, image: SourceImage) -> None:
-        """Do nothing: workers inherit the present source."""
+        """Have no effect: workers inherit the present source."""
 
     def has_image(self, image: SourceImage) -> bool:  # noqa: ARG002 - workers inherit the source itself
         """Return True."""
@@ -99,7 +99,7 @@ class Forker:
         """Do nothing: `start_worker` has reported every worker with its process."""
 
     def events(self, timeout_s: float | None = 0) -> list[ProcessEvent]:
-        """Return the exits of children whose sentinels are readable."""
+        """Return the exits of children with readable sentinels."""
         poll = select.poll()
         for sentinel in self._children:
             poll.register(sentinel, select.POLLIN)

@@ -413,7 +413,7 @@ def test_loader_repeats_the_error_that_prevents_the_next_epoch():
 
         def __len__(self):
             if self.is_broken:
-                raise OSError("the index file is gone")
+                raise OSError("the index file was deleted")
             return self.length
 
     source = Broken(3)
@@ -423,7 +423,7 @@ def test_loader_repeats_the_error_that_prevents_the_next_epoch():
         source.is_broken = True
         assert [int(batch[0]) for batch in batches] == [1, 2]
         for _ in range(2):
-            with pytest.raises(OSError, match="the index file is gone"):
+            with pytest.raises(OSError, match="the index file was deleted"):
                 list(loader)
         source.is_broken = False
         assert [int(batch[0]) for batch in loader] == [0, 1, 2]

@@ -453,7 +453,7 @@ def test_interrupt_while_a_parked_one_is_taken_ends_it(monkeypatch):
 
 
 def test_numerical_libraries_get_one_thread_per_worker_whatever_the_trainer_sets(monkeypatch):
-    """Workers fill the CPUs already, and a parked fork server keeps its settings when those of the trainer change."""
+    """Workers fill the CPUs already, and a parked fork server keeps its settings when the trainer's settings change."""
     libraries = ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "VECLIB")
     names = [f"{library}_{'MAXIMUM' if library == 'VECLIB' else 'NUM'}_THREADS" for library in libraries]
     told, fork_server, kind = [], ForkServer.__new__(ForkServer), launcher._kind_of(spawn=False)

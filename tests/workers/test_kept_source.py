@@ -158,7 +158,10 @@ def test_each_epoch_of_a_changed_source_begins_with_the_trainers_arrays(start_me
             for number, batch in enumerate(batches, 1):
                 assert batch[1:].tolist() == [epoch, *[number] * 4, *[number + source.changed[0]] * 2]
             source.level += 1
-            if epoch in (0, 2):  # then it is sent to the running worker; after the other epochs the worker has it
+            if epoch in (
+                0,
+                2,
+            ):  # then it is sent to the running worker; after the other epochs the worker has the source
                 source.changed += 10
         assert len(workers) == 1
 
