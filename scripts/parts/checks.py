@@ -1,20 +1,19 @@
 """The checks of ``scripts/test`` and of ``scripts/test --all``.
 
-Without ``--all`` these are the tests that need no framework, without those marked as ``slow`` or ``measures``. With
-``--all`` they are the types, all tests and a minute of the soak. The tests marked as ``measures`` compare times or
-sizes: they run at the end, while nothing else runs.
+Without ``--all``, only the tests that need no framework run, except those marked ``slow`` or ``measures``. With
+``--all``, the types, all tests and a minute of the soak run. Tests marked ``measures`` compare times or sizes. They run
+at the end, alone.
 
-Each folder of tests has its own process, and nothing is collected twice. So what one folder imports (frameworks with
-threads and hooks, Ray) does not affect the forks of another. Tests wait for processes much of the time, so there are
-twice as many checks at a time as CPUs. The longest checks start first, so that none of them is left for the end.
+Each folder of tests runs in a separate process, so imports of one folder (frameworks with threads and hooks, Ray) do
+not affect forks in another. Tests often wait for processes, so twice as many checks run at a time as there are CPUs.
+The longest checks start first, so that none of them runs alone at the end.
 
-Each check writes into its own file, because a pipe would remain open until the last process that a check leaves behind
-has ended. A check that fails does not stop the others. An interrupt also reaches the checks of a terminal, and no
-further check starts.
+Each check writes to its own file, because a pipe stays open until the last process that a check leaves behind exits. A
+failed check does not stop the others. An interrupt reaches all checks in a terminal, and starts no further check.
 
-pytest ends a test that hangs, but not an import or the exit of the interpreter. So a check that runs longer than
-`LIMIT_S` is aborted: it prints the stacks of its threads, and all processes below it are listed and killed. The
-failures are printed again at the end, where you look first in a long log.
+pytest stops a test that hangs, but not an import or the exit of the interpreter. A check that runs longer than
+`LIMIT_S` is therefore aborted: it prints the stacks of its threads, and its child processes are listed and killed. All
+failures are printed again at the end of the log.
 """
 
 import contextlib
@@ -35,16 +34,16 @@ import psutil
 
 from parts.machine import ROOT, SCRIPTS, num_cpus
 
-# By what they took on two CPUs; a folder that is not named takes less than these.
+# Sorted by their time on two CPUs. All other folders take less time.
 _LONGEST_FIRST = (
     "workers", "cluster", "docs", "service", "scripts", "frameworks/keras", "golden", "tf1/compat", "frameworks",
     "system", "frameworks/torch", "loader", "dataset", "tf1/queues",
 )  # fmt: skip
-# What is imported for one framework, or for one part of TensorFlow 1's, is not to meet that of another.
+# Their folders run in separate processes, because the imports of one framework affect the others.
 _FOLDERS_OF_FOLDERS = ("frameworks", "tf1")
 
 
-LIMIT_S = 1800  # the longest takes 330 s beside two others on two CPUs, and 1,500 s with eight busy loops beside it
+LIMIT_S = 1800  # the longest check takes 330 s on two busy CPUs, and 1,500 s next to eight busy loops
 _STACKS_S = 10  # for a process that is aborted to print its stacks
 _NAMED_BY_PYTEST = ("FAILED ", "ERROR ")
 _LAST_LINES = 10
@@ -67,7 +66,7 @@ class Check(NamedTuple):
 
 
 class Result(NamedTuple):
-    """The end of a check: its exit status, 0 if it passed, its seconds, and its output."""
+    """The result of a check: its name, exit status (0 if it passed), time in seconds, and output."""
 
     name: str
     status: int
@@ -79,17 +78,17 @@ class Result(NamedTuple):
         return f"{self.output.rstrip()}\n{self.line()}\n"
 
     def line(self) -> str:
-        """Return one line with the result."""
+        """Return the result in one line."""
         word = "passed" if self.status == 0 else f"FAILED with status {self.status}"
         return f"=== {self.name}: {word} after {self.seconds:.0f} s"
 
     def in_short(self) -> str:
-        """Return the lines in which pytest names the failed tests; for other commands, the last lines."""
+        """Return the lines with the failed tests, or the last lines of a command other than pytest."""
         lines = self.output.rstrip().splitlines()
         return "\n".join([line for line in lines if line.startswith(_NAMED_BY_PYTEST)] or lines[-_LAST_LINES:])
 
     def counts(self) -> Counter[str]:
-        """Return the numbers of pytest's last line, such as those of passed and of skipped tests."""
+        """Return the numbers in pytest's last line, such as the number of passed tests."""
         last = self.output.rstrip().rpartition("\n")[-1]
         return Counter({word: int(number) for number, word in re.findall(r"(\d+) ([a-z]+)", last.partition(" in ")[0])})
 
@@ -97,13 +96,13 @@ class Result(NamedTuple):
         """Return the number of skipped tests and files for each reason that pytest names."""
         found: Counter[str] = Counter()
         for number, reason in re.findall(r"^SKIPPED \[(\d+)\] [^ ]+: (.+)$", self.output, re.MULTILINE):
-            # The form of `pytest.importorskip`.
+            # The message of `pytest.importorskip`.
             found[re.sub(r"^could not import '([\w]+).*", r"\1 is not installed", reason)] += int(number)
         return found
 
 
 def core_checks_of(root: Path) -> list[Check]:
-    """Return the checks that need no framework and do not take long, those first that take longest."""
+    """Return the short checks that need no framework, the longest first."""
     return [
         _tests(paths, "not slow and not measures")._replace(may_be_empty=True)
         for paths in _longest_first(root / "tests")
@@ -111,30 +110,30 @@ def core_checks_of(root: Path) -> list[Check]:
 
 
 def checks_of(root: Path) -> list[Check]:
-    """Return all checks of a checkout but those that measure, those first that take longest."""
+    """Return all checks of a checkout except those that measure, the longest first."""
     types = Check("types", [sys.executable, "-X", "faulthandler", "-m", "mypy"])
     soak = Check("soak", [sys.executable, "-X", "faulthandler", str(SCRIPTS / "soak"), "--minutes", "1"])
     folders = [_tests(paths, "not measures") for paths in _longest_first(root / "tests")]
-    # The types come early: tests of the stubs ask mypy again, and are quick where it has answered.
+    # The types come early: tests of the stubs run mypy again, and are fast if its cache exists.
     return [types, *folders[: len(_LONGEST_FIRST)], soak, *folders[len(_LONGEST_FIRST) :]]
 
 
 def measuring_checks_of(root: Path) -> list[Check]:
-    """Return the checks that measure, which run alone."""
+    """Return the checks that measure. They run alone."""
     files = [path for path in sorted((root / "tests").rglob("test_*.py")) if "mark.measures" in path.read_text("utf-8")]
     paths = [str(path.relative_to(root)) for path in files]
     return [_tests(paths, "measures")._replace(name="measures")] if paths else []
 
 
 def _longest_first(tests: Path) -> list[list[str]]:
-    """Return the paths that each process of pytest runs."""
+    """Return the paths of the tests for each pytest process."""
     found = _folders_of(tests)
     ranks = {name: rank for rank, name in enumerate(_LONGEST_FIRST)}
     return [found[name] for name in sorted(found, key=lambda name: (ranks.get(name, len(ranks)), name))]
 
 
 def _folders_of(tests: Path) -> dict[str, list[str]]:
-    """Return the paths of tests that one process runs, by the name of their folder."""
+    """Return the paths of the tests for one process, by folder."""
     found = {}
     for path in tests.iterdir():
         for inner in path.iterdir() if path.name in _FOLDERS_OF_FOLDERS else ():
@@ -154,7 +153,7 @@ def _tests(paths: list[str], marks: str) -> Check:
 
 
 def results(checks: list[Check], at_a_time: int) -> Iterator[Result]:
-    """Run checks, and yield what each said when it has ended."""
+    """Run checks, and yield the result of each when it ends."""
     with ThreadPoolExecutor(at_a_time) as pool:
         running = [pool.submit(_run, check) for check in checks]
         try:
@@ -165,9 +164,9 @@ def results(checks: list[Check], at_a_time: int) -> Iterator[Result]:
 
 
 def _run(check: Check) -> Result:
-    _say(f"=== {check.name}: begun")
+    _say(f"=== {check.name}: started")
     begun = time.monotonic()
-    # Without its own folder, pytest removes old folders of others, and fails if two do that at the same time.
+    # With a shared folder, pytest removes old folders of other checks, and fails if two do so at the same time.
     with (
         tempfile.TemporaryFile("w+", errors="replace") as written,
         tempfile.TemporaryDirectory(prefix="mpq-", ignore_cleanup_errors=True) as folder,
@@ -187,13 +186,13 @@ def _run(check: Check) -> Result:
 
 
 def _status_of(process: subprocess.Popen[bytes], written: TextIO) -> int:
-    """Return the exit status of a check when it has ended, or been ended; what hangs is told in its file."""
+    """Wait for a check and return its exit status; abort it and list its processes if it exceeds the limit."""
     try:
         return process.wait(LIMIT_S)
     except subprocess.TimeoutExpired:
         below = _below(process.pid)
         written.write(
-            "\n".join(["", f"{process.args} has not ended after {LIMIT_S} s. Below it:", *map(_about, below)])
+            "\n".join(["", f"{process.args} is still running after {LIMIT_S} s. Its descendants:", *map(_about, below)])
         )
         written.write("\n")
         written.flush()
@@ -210,7 +209,7 @@ def _status_of(process: subprocess.Popen[bytes], written: TextIO) -> int:
 
 
 def _below(pid: int) -> list[psutil.Process]:
-    """Return the processes below one, each behind the one that has started it."""
+    """Return the descendants of a process, parents first."""
     try:
         return psutil.Process(pid).children(recursive=True)
     except psutil.NoSuchProcess:
@@ -253,7 +252,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _say(text: str) -> None:
-    # At once: `print` writes the end of a line apart, where another thread may come between.
+    # In one call: `print` writes the newline separately, and another thread may write in between.
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
