@@ -230,7 +230,7 @@ class MemoryCache(Cache):
                     return RecordFiles(*_open_both(data, index, os.O_RDWR), max_bytes=self._max_bytes)
         self._keeps_none = (
             f"its memory is unreachable from process {os.getpid()}: process {self._pid} is on another machine, or has "
-            "closed the cache. Use cache(folder)"
+            "closed the cache; use cache(folder)"
         )
         return None
 

@@ -90,7 +90,11 @@ def test_invalid_result_of_a_function_raises_at_the_first_sample(dataset, text, 
         (lambda: Dataset.mix([]), ValueError, "at least one dataset, got none"),
         (lambda: Dataset.mix([evens(), evens()], [1, -1]), ValueError, r"0 or more.*got \[1\.0, -1\.0\]"),
         (lambda: Dataset.mix([evens(), evens()], [0, 0]), ValueError, "must not all be zero"),
-        (lambda: Dataset.mix([evens(), evens()], [1]), ValueError, "2 datasets and 1 weights"),
+        (
+            lambda: Dataset.mix([evens(), evens()], [1]),
+            ValueError,
+            r"expected one weight per dataset \(2\), got 1 weights",
+        ),
         (lambda: Dataset.mix(evens()), TypeError, "a list of datasets, got one dataset"),
         (lambda: Dataset.mix([[1, 2], [3]]), TypeError, r"got list: wrap it, mpqueue\.Dataset\(source\)"),
         (lambda: Dataset.mix([evens(), Dataset.range(0)]), ValueError, "dataset 1 is empty: leave it out"),
@@ -100,7 +104,7 @@ def test_invalid_result_of_a_function_raises_at_the_first_sample(dataset, text, 
         (lambda: evens().shuffle(buffer=True), TypeError, "shuffle: buffer must be an integer, got True"),
         (lambda: len(evens()), TypeError, r"no length: stage 1, filter\(is_even\), makes it a stream"),
         (lambda: evens()[0], TypeError, r"no items by index: stage 1, filter\(is_even\)"),
-        (lambda: Dataset.range(4)[4], IndexError, "no element 4: the dataset has 4 elements"),
+        (lambda: Dataset.range(4)[4], IndexError, "index 4 is out of range: the dataset has 4 elements"),
         (lambda: evens().prefetch(2), AttributeError, "computes batches ahead.*max_queue_size"),
         (lambda: Dataset({"x": [1, 2]}), TypeError, r"dict of columns \('x'"),
         (lambda: Dataset("train.txt"), TypeError, "the items of a string"),
@@ -142,7 +146,7 @@ def test_invalid_use_raises_an_error_with_a_remedy(use, error, text):
     ],
 )
 def test_batch_after_batch_needs_a_collate(batches, again):
-    with pytest.raises(ValueError, match=r"stage \d+, b(atch|ucket)\(.*already makes batches: leave out one.*collate="):
+    with pytest.raises(ValueError, match=r"stage \d+, b(atch|ucket)\(.*already makes batches: remove one.*collate="):
         again(batches)
 
 

@@ -478,7 +478,7 @@ STRANGE = {
     "its group may write": (lambda path, _: path.chmod(0o664), "other users may write to .* \\(mode 0664\\): .*chmod go-w"),
     "all may write": (lambda path, _: path.chmod(0o646), "other users may write to .* \\(mode 0646\\)"),
     "a link": (link, "symbolic link"),
-    "a pipe": (pipe, "no regular file"),
+    "a pipe": (pipe, "not a regular file"),
 }  # fmt: skip
 
 
@@ -626,7 +626,7 @@ LOCK = threading.Lock()
         ({"folder": ""}, ValueError, "a local folder"),
         ({"name": "a"}, ValueError, "needs a folder"),
         ({"folder": "x", "name": "../a"}, ValueError, "without a slash"),
-        ({"folder": "x", "name": 3}, TypeError, "name must be a text"),
+        ({"folder": "x", "name": 3}, TypeError, "name must be a string"),
         ({"max_bytes": 0}, ValueError, "max_bytes"),
         ({"max_bytes": "1 GB"}, TypeError, "max_bytes"),
     ],

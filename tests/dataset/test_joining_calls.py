@@ -81,7 +81,7 @@ def test_joined_datasets_have_the_class_of_the_caller():
         (lambda: A.concatenate([B, C]), TypeError, r"concatenate takes datasets one by one, got a list of them"),
         (lambda: A.zip([1, 2]), TypeError, r"zip takes datasets, got list.*mpqueue\.Dataset\(source\)"),
         (lambda: A.mix(B), TypeError, "must be a list of datasets"),
-        (lambda: A.mix([B], [1.0]), ValueError, "2 datasets and 1 weights"),
+        (lambda: A.mix([B], [1.0]), ValueError, r"expected one weight per dataset \(2\), got 1 weights"),
         (lambda: A.mix([B], stop="last"), ValueError, "'first' or 'all' or 'never'"),
         (lambda: A.mix([B.take(0)]), ValueError, "dataset 1 is empty"),
     ],
