@@ -25,7 +25,7 @@ def test_users_setting_is_kept(chosen, expected):
     assert with_large_copies_uncached({"HOME": "/"}) == {"HOME": "/", "GLIBC_TUNABLES": OURS}
 
 
-class Told:
+class Settings:
     """A source that returns the settings of its worker, and the environment of its code."""
 
     def __len__(self):
@@ -37,9 +37,9 @@ class Told:
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/environ"), reason="another system")
-def test_workers_get_setting_but_their_children_do_not(monkeypatch):
+def test_workers_start_with_setting_and_restore_environment(monkeypatch):
     monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
-    with OrderedEnqueuer(Told(), use_multiprocessing=True) as enqueuer:
+    with OrderedEnqueuer(Settings(), use_multiprocessing=True) as enqueuer:
         enqueuer.start()
         is_set, seen = next(enqueuer.get())
     assert is_set

@@ -71,7 +71,7 @@ def test_exception_in_slot_without_held_arrays_is_placed_at_start(writer):
     assert (placed.held, placed.header_offset) == (False, 0)
 
 
-def test_slot_held_by_earlier_batch_is_reported_separately(writer):
+def test_next_slot_is_not_held_if_an_earlier_one_is(writer):
     writer.begin(1, 0)
     kept = writer.empty(100, "u1")
     assert writer.place_bytes(b"an error").held

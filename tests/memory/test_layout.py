@@ -97,7 +97,7 @@ def test_signatures_differ_if_shapes_or_strides_differ():
 
 @dataclasses.dataclass(frozen=True)
 class Image:
-    """A frozen dataclass with an ``__init__`` that raises."""
+    """A frozen dataclass that cannot be created by its ``__init__``."""
 
     pixels: object
     name: object

@@ -74,7 +74,7 @@ def test_state_of_other_rank_raises():
         mpqueue.Loader(sharded, workers=1, shard=(1, 2)).load_state_dict(state)
 
 
-def test_error_drops_element_and_ends_generator():
+def test_error_ends_generator_and_counts_as_skipped():
     def breaks():
         yield from (np.array(0), np.array(1), np.array(2))
         raise ValueError("broken")

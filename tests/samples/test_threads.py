@@ -362,7 +362,7 @@ class FailsAtFirst(Samples):
         return index
 
 
-def test_failed_first_batch_draws_nothing(caplog):
+def test_failed_first_batch_does_not_warn_of_draws(caplog):
     with Loader(FailsAtFirst(), batch_size=8, workers=0, seed=3, threads=2) as loader:
         batches = iter(loader)
         with pytest.raises(LookupError):

@@ -89,7 +89,7 @@ thread.join()
     assert subprocess.run([sys.executable, "-c", code], timeout=50).returncode == 7
 
 
-def test_errors_of_thread_are_raised_in_it():
+def test_thread_blocks_all_signals_except_its_own_errors():
     kept_out = []
     thread = JoinedThread(lambda: kept_out.extend(signal.pthread_sigmask(signal.SIG_BLOCK, ())), "looks")
     thread.start()

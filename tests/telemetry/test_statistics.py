@@ -121,7 +121,7 @@ def test_kept_view_is_timed_until_deleted():
     assert found.times.lease.p50_s >= 0.018
 
 
-def test_lease_after_stop_is_recorded_at_its_end():
+def test_lease_of_kept_batch_is_recorded_at_its_end():
     with Loader(Timed(2), workers=1) as loader:
         batches = list(loader)
         assert loader.statistics().times.lease.count == 0
