@@ -51,7 +51,7 @@ _NEAR = [
     ("dataset", "caches records record_files keeping fingerprint", "caches"),
     (
         "dataset",
-        "stages lane passes batching buffers flattening joining roots ahead opening",
+        "stages lane passes batching buffers flattening joining roots opening",
         "lanes pipelines blocks snapshots",
     ),
     ("files", "tar tar_headers", "tar"),
