@@ -586,5 +586,5 @@ class MixNode(JoinNode):
 
     @property
     def repeats_inputs(self) -> bool:
-        """Whether inputs start again at their end."""
+        """True if inputs start again at their end."""
         return self.stop != "first"

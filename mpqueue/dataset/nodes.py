@@ -84,7 +84,7 @@ class Facts(NamedTuple):
 
     @property
     def is_chain(self) -> bool:
-        """Whether no stage has several inputs."""
+        """True if no stage has several inputs."""
         return self.depth == self.size
 
 
@@ -152,7 +152,7 @@ class StageNode:
 
     @property
     def is_indexed(self) -> bool:
-        """Whether each element can be computed by index."""
+        """True if each element can be computed by index."""
         return self.facts.is_indexed
 
     @property
@@ -347,7 +347,7 @@ class JoinNode(StageNode):
 
     @property
     def repeats_inputs(self) -> bool:
-        """Whether inputs start again at their end."""
+        """True if inputs start again at their end."""
         return False
 
     def open(self, opening: LaneOpening, run: LaneRun, *, is_last: bool = False) -> Any:  # noqa: ARG002

@@ -206,13 +206,13 @@ class LaneStage:
 
     @property
     def is_single(self) -> bool:
-        """Whether samples must be computed one by one; see `mpqueue.worker.retry_markers`."""
+        """True if samples must be computed one by one; see `mpqueue.worker.retry_markers`."""
         begin = self.run.begin
         return type(begin) is RetryBegin and begin.is_single
 
     @property
     def may_run_ahead(self) -> bool:
-        """Whether to read ahead. Not while an element has a retry marker, because another one may cause the crash."""
+        """True to read ahead. False while an element has a retry marker, because another one may cause the crash."""
         begin = self.run.begin
         return type(begin) is not RetryBegin or begin.runs_ahead
 

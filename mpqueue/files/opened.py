@@ -65,7 +65,7 @@ class IndexedFile(NamedTuple):
 
     @property
     def is_remote(self) -> bool:
-        """Whether the file is read over a network."""
+        """True if the file is read over a network."""
         return is_url(self.path)
 
     @classmethod

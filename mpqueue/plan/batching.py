@@ -8,7 +8,7 @@ FIND_THREADS = 0
 
 
 class Form(enum.Enum):
-    """How a worker runs a source. It selects the class of the worker's runner.
+    """Form in which a worker runs a source. It selects the class of the worker's runner.
 
     Attributes:
         ITEMS: Each item is a batch, computed by its index.
@@ -38,7 +38,7 @@ class Form(enum.Enum):
 
 
 class Batching(NamedTuple):
-    """How samples become batches.
+    """Conversion of samples to batches.
 
     Attributes:
         batch_size: Number of samples per batch; None if a batch sampler determines it for each batch.

@@ -76,7 +76,7 @@ class Plan(ABC):
 
     @property
     def form(self) -> Form:
-        """How workers run the source."""
+        """Form in which workers run the source."""
         return self.source.form(self.batching)
 
     @property

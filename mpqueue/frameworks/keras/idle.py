@@ -53,7 +53,7 @@ class Pool(abc.ABC):
 
     @property
     def patience_ends(self) -> float:
-        """When the pool may be parked, by `time.monotonic`."""
+        """Earliest time at which the pool may be parked, by `time.monotonic`."""
         return self.last_use + self.patience_s
 
     def touch(self) -> None:
