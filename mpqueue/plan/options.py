@@ -615,5 +615,5 @@ def reject_unknown(unknown: Iterable[str], frontend: str, **hints: str) -> None:
     for name in unknown:
         hint = f": {hints[name]}" if name in hints else ""
         if name in _TORCH_NAMES:
-            hint = f": the argument {name} of torch's DataLoader is here {_TORCH_NAMES[name]}"
+            hint = f": torch's argument {name} is called {_TORCH_NAMES[name]}"
         raise TypeError(f"{frontend}() got an unexpected keyword argument {name!r}{hint}")

@@ -19,7 +19,7 @@ def test_error_names_required_system_and_alternative(use):
     done = on_another_system(use)
     assert done.returncode == 1
     assert "ImportError: mpqueue's service requires Linux" in done.stderr
-    assert "this is darwin: use an mpqueue.Loader in each trainer" in done.stderr
+    assert "got darwin: use an mpqueue.Loader in each trainer" in done.stderr
 
 
 def test_package_itself_can_be_imported():

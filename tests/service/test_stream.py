@@ -309,7 +309,7 @@ def test_elements_of_generator_cannot_be_recomputed():
 def test_missing_positions_cannot_be_recomputed():
     with Server(Numbers(5)) as server:
         server.stream.open_epoch(0)
-        with pytest.raises(LookupError, match="no batch 5"):
+        with pytest.raises(LookupError, match="batch 5 does not exist"):
             server.stream.recompute(0, [5])
         with pytest.raises(ValueError, match="epoch 0 is open"):
             server.stream.recompute(1, [0])
@@ -562,7 +562,7 @@ def test_options_without_meaning_for_a_server_are_refused(options, message):
 
 
 def test_unknown_options_are_refused():
-    with pytest.raises(TypeError, match="num_workers is here workers"):
+    with pytest.raises(TypeError, match="num_workers is called workers"):
         Stream(Numbers(), workers=1, num_workers=1)
     with contextlib.suppress(TypeError):
         Stream(Numbers(), workers=1, seed="x")
