@@ -92,8 +92,8 @@ MISTAKES = {
     "a bound of text": (Samples(), {"on_error": "skip", "max_errors": "3"}, TypeError, "max_errors must be an integer"),
     "a negative bound": (Samples(), {"on_error": "skip", "max_errors": -1}, ValueError, "max_errors must be 0 or more"),
     "a bound alone": (Samples(), {"max_errors": 3}, ValueError, 'on_error="skip"'),
-    "num_workers": (Samples(), {"num_workers": 2}, TypeError, "'num_workers': the argument num_workers of torch's DataLoader is here workers"),
-    "collate_fn": (Samples(), {"batch_size": 2, "collate_fn": list}, TypeError, "the argument collate_fn of torch's DataLoader is here collate"),
+    "num_workers": (Samples(), {"num_workers": 2}, TypeError, "'num_workers': torch's argument num_workers is called workers"),
+    "collate_fn": (Samples(), {"batch_size": 2, "collate_fn": list}, TypeError, "torch's argument collate_fn is called collate"),
     "pin_memory": (Samples(), {"pin_memory": True}, TypeError, "batches are in shared memory"),
     "another name": (Samples(), {"bath_size": 3}, TypeError, r"unexpected keyword argument 'bath_size'$"),
 }  # fmt: skip

@@ -270,7 +270,7 @@ def test_unknown_argument_of_accelerate_is_rejected_with_its_mpqueue_name():
         mpqueue.keras.accelerate(*arrays)
     with pytest.raises(
         TypeError,
-        match=r"accelerate\(\) got .*'num_workers': the argument num_workers of torch's DataLoader is here workers",
+        match=r"accelerate\(\) got .*'num_workers': torch's argument num_workers is called workers",
     ):
         mpqueue.keras.accelerate([arrays], num_workers=2)
     with pytest.raises(TypeError, match="'batch_size': the items of py_dataset are batches already"):
