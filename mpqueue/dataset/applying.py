@@ -65,8 +65,7 @@ def map_to(
 
     Raises:
         TypeError: The function returned None. Later values of the block may have been computed, too: the check runs
-            once
-            per block and costs 20 ns per value.
+            once per block and costs 20 ns per value.
     """
     try:
         apply_to(values, places, function, begin, seed, epoch, results)

@@ -198,8 +198,7 @@ class BatchStage(LinkStage):
             collation = self._collation()
             self._fill(collation)
             # Reset the batch before `collate` is called: if it raises, the batch is dropped, and the next batch begins
-            # with the
-            # following elements.
+            # with the following elements.
             tokens, self._tokens = self._tokens, []
             values, self._values = self._values, []
             if not tokens or (self.node.drop_last and len(tokens) < self._size):

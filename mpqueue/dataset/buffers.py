@@ -101,8 +101,7 @@ class ShuffleReader(LinkReader):
 
     def _before(self, places: Places, run: IndexedRun) -> Places:
         # The keys of a permutation depend only on the seed. A loader uses one seed in all epochs; a stage that several
-        # others
-        # read has one seed for each of them.
+        # others read has one seed for each of them.
         seed = self.seed(run)
         order = self._orders.get(seed)
         if order is None:

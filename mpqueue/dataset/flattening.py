@@ -170,8 +170,7 @@ class FlatMapStage(Applied):
             num_elements = 1 if not self._num_used else max(1, min(count, count * self._num_used // (self.num_out + 1)))
             self._values, tokens = self._input.pull(num_elements)
             # Return here: `_take` would pull again, and each stage of a chain would pull twice from the one before. A
-            # chain of 100
-            # stages would make 2**100 calls.
+            # chain of 100 stages would make 2**100 calls.
             if not tokens:
                 return False
             self._tokens = list(tokens)
@@ -250,8 +249,7 @@ class FlatMapStage(Applied):
             latest: list[Any] = []
             if state.get("is_of_opened"):  # states of earlier versions contain the full token
                 # The input has just made this item. If each stage of a chain requested it again from all stages before
-                # it, 1,000
-                # stages would take 17 s, growing with the cube of their number.
+                # it, 1,000 stages would take 17 s, growing with the cube of their number.
                 latest = self._input.take_latest(token)
                 token = self._input.opened(), token
             (value,) = latest or self._input.rebuild([token])

@@ -120,8 +120,7 @@ class ReaderMaker:
         lengths: The lengths of the stages.
         readers: The readers, by the `id` of their nodes.
         on_read: A function that is called with the reader of each input of a stage with several inputs before it is
-            used,
-            or None.
+            used, or None.
     """
 
     def __init__(self, lengths: Lengths) -> None:

@@ -475,10 +475,8 @@ class MixReader(JoinReader):
 class MixStage(BranchedStage):
     """Elements of several inputs, in the proportions of their weights.
 
-    With ``stop="first"``, the mix ends when the next element would be from an exhausted input. Otherwise the
-    inputs
-    are endless `RepeatStage` objects. With "all", the mix ends when the last input starts again; with "never", it does
-    not
+    With ``stop="first"``, the mix ends when the next element would be from an exhausted input. Otherwise the inputs are
+    endless `RepeatStage` objects. With "all", the mix ends when the last input starts again; with "never", it does not
     end.
 
     Args:

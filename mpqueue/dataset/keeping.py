@@ -198,8 +198,7 @@ class CacheNode(LinkNode):
     """Elements that are computed once and then cached.
 
     The stages before a cache always run with seed 0 in epoch 0. An element is therefore the same whether it is cached
-    or
-    not, and no matter which process stored it.
+    or not, and no matter which process stored it.
 
     Attributes:
         cache: The storage of the elements.

@@ -57,8 +57,7 @@ class PackStage(Applied):
         ready = self._ready
         while not ready:
             # Read half of the samples that rows have taken so far. Batch-reading sources then get large requests, and
-            # hardly any row
-            # is closed before it is requested.
+            # hardly any row is closed before it is requested.
             num_ahead = count * self.num_in // (2 * self.num_out + 1)
             values, tokens = self._take(max(count, min(_BLOCK, num_ahead)))
             started = self._clock_in()

@@ -138,8 +138,7 @@ class _Reader:
     Args:
         source: A callable that returns an iterable, or an iterable.
         begin: A function that is called with the number of an element before it is read, and with None before the
-            source
-            is opened.
+            source is opened.
         number: The number of the next element.
         state: The state of the source before that element; None for the beginning.
     """

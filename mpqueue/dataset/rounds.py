@@ -115,8 +115,7 @@ class LaneRounds(Iterator[Any]):
             self._of = self._of or (run.seed, run.epoch)
             try:
                 # Removed from the table while it computes: an interrupt leaves its stages inconsistent, and a missing
-                # lane is opened
-                # again.
+                # lane is opened again.
                 lane = self._lanes.pop(number, None)
                 if lane is None:
                     lane = self._opened(number, *self._of)

@@ -31,8 +31,7 @@ class Readers:
     """The readers of a tree. Each thread has separate ones, because they cache results.
 
     A user's list may grow. The length of a source is therefore checked whenever the source is read, and the lengths of
-    all
-    sources at the beginning of an epoch. Checking all of them for each batch would take milliseconds for 10,000
+    all sources at the beginning of an epoch. Checking all of them for each batch would take milliseconds for 10,000
     sources.
 
     A thread's readers are removed while they compute, and put back by one assignment. A signal handler that raises in
@@ -313,8 +312,7 @@ def aside() -> Iterator[IndexedRun]:
             saved_state.restore()
         except BaseException:
             # Only an interrupt raises there. Restore again from the beginning. Otherwise later random numbers of this
-            # thread would
-            # silently depend on the sample at which the interrupt came, and on its seed.
+            # thread would silently depend on the sample at which the interrupt came, and on its seed.
             saved_state.restore()
             raise
 

@@ -127,8 +127,7 @@ class LaneStage:
         """Return from 1 to ``count`` of the next elements with their tokens; none at the end, and at each later call.
 
         The caller owns the returned list. The tokens may be a range or an `array`. A stage reads only the elements of
-        its input
-        that it needs.
+        its input that it needs.
 
         Raises:
             Exception: A user function raised for the next element.
@@ -363,8 +362,7 @@ class Applied(LinkStage):
     """A stage that calls a user function for each element of its input.
 
     After an error, the elements that were read and not used wait in ``_values`` and ``_tokens``. The failed element is
-    the
-    first of them until its error is raised. A snapshot taken before that computes it, and raises the error, again.
+    the first of them until its error is raised. A snapshot taken before that computes it, and raises the error, again.
 
     Args:
         source, node, run: See `LinkStage`.

@@ -1,8 +1,7 @@
 """The positions of the features of many Examples, found together.
 
 The records are consecutive in a buffer and are traversed in step. One round of NumPy operations advances every record
-by
-one entry, so a batch takes as many rounds as a record has features. A single round then reads the contents of all
+by one entry, so a batch takes as many rounds as a record has features. A single round then reads the contents of all
 entries of all records. Only the form that writers produce is supported: each message ends where its length says, a key
 precedes its value, and no key is repeated. A record of another form is rejected and left to `example_rows`, which reads
 all forms.
@@ -109,8 +108,7 @@ def find(text: bytes, starts: Places, ends: Places, plan: ExamplePlan) -> tuple[
     numbers = plan.keys.find(words, keys, key_lengths)
     selected = np.flatnonzero(numbers >= 0)
     # One entry per feature and record: if a key is repeated, one entry overwrites the other, which reveals it. Read row
-    # by row,
-    # the table also sorts the entries in the order of the plan.
+    # by row, the table also sorts the entries in the order of the plan.
     table = np.full((len(plan.specs), len(starts)), -1, np.int64)
     table[numbers[selected], records[selected]] = selected
     twice = table[numbers[selected], records[selected]] != selected
@@ -135,8 +133,7 @@ def _find_alike(text: bytes, words: Words, starts: Places, ends: Places, plan: E
         rows = rows.reshape(len(starts), size)
         lengths, value_lengths = rows[:, 1].astype(np.int64), rows[:, -1].astype(np.int64)
         # Only the two lengths may differ between records. Set to those of the first record, a single comparison of
-        # bytes checks
-        # everything else. They must then agree that the entry ends with its value.
+        # bytes checks everything else. They must then agree that the entry ends with its value.
         rows[:, 1], rows[:, -1] = text[first + 1], text[first + size - 1]
         if rows.tobytes() != text[first : first + size] * len(starts):
             return None

@@ -36,8 +36,7 @@ class FixedLenFeature(NamedTuple):
         default_value: The values for an Example without the feature. If None, the feature is required.
 
     Follows: ``tf.FixedLenFeature``. As in TensorFlow 2.21, and unlike its old documentation, a feature with an empty
-    list
-    is not missing: it has 0 values, which is the wrong number.
+        list is not missing: it has 0 values, which is the wrong number.
     """
 
     shape: Any
@@ -52,8 +51,7 @@ class FixedLenSequenceFeature(NamedTuple):
         shape: The shape of one item, fully known.
         dtype: float32, int64 or string.
         allow_missing: Must be True for Examples; an Example without the feature has an empty list. In a
-            SequenceExample,
-            False makes a missing list an error.
+            SequenceExample, False makes a missing list an error.
         default_value: The value to pad with. If None, 0 or the empty string.
 
     Follows: ``tf.FixedLenSequenceFeature``.

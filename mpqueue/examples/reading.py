@@ -38,8 +38,8 @@ def parse_apart(records: list[bytes], plan: ExamplePlan) -> dict[Any, Any]:
         plan: The features.
 
     Returns: A dict with the keys of ``features``. The value of a `FixedLenFeature` is one array with the Examples along
-    its
-        first axis. Other values are lists with an array per Example; for a `VarLenFeature`, the array of its values.
+        its first axis. Other values are lists with an array per Example; for a `VarLenFeature`, the array of its
+        values.
 
     Raises:
         InvalidArgumentError: See `parse_example`.

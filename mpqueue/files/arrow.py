@@ -125,9 +125,8 @@ class Arrow(GroupedFiles):
 
     A source with ``len``, ``[i]`` and ``__getitems__``. Rows are dicts of Python values; a list of numbers is a NumPy
     array. Rows are numbered across the files in order. Shuffling is fast if batches are not compressed, because each
-    row is
-    read separately. Of compressed batches (as ``pyarrow.feather`` writes them), each process decodes whole batches and
-    caches the last ones used; `record_batches` allows an order that decodes each batch once.
+    row is read separately. Of compressed batches (as ``pyarrow.feather`` writes them), each process decodes whole
+    batches and caches the last ones used; `record_batches` allows an order that decodes each batch once.
 
     Reads are thread-safe, and a copy in another process opens the files itself.
 
@@ -135,15 +134,13 @@ class Arrow(GroupedFiles):
         paths: The files: a path, a pattern, braces, or a list of these.
         columns: The names of the columns to read, in this order. If None, all.
         cache_bytes: The size of the cache per process. It contains decoded batches and, if all batches fit, the rows
-            that
-            were read. Use a smaller cache with many workers.
+            that were read. Use a smaller cache with many workers.
         index: The folder for the index of the files. If None, the user's cache folder.
 
     Raises:
         FileNotFoundError: No file matches.
         FileError: A file has another format, is truncated, or has another schema than the first one. When reading: a
-            file
-            has changed, or is damaged. The message contains the file and the offset.
+            file has changed, or is damaged. The message contains the file and the offset.
         ValueError: A column does not exist; the message lists the existing ones.
         ImportError: pyarrow is not installed (extra ``files``).
 

@@ -134,7 +134,7 @@ def scan(path: str) -> Arrays:
     """Return the positions of the messages of a file.
 
     Returns: ``offsets``, ``lengths``, ``headers`` (bytes before the body) and ``rows`` of its record batches, the same
-    without rows for its dictionaries, and the bytes of the ``schema`` message.
+        without rows for its dictionaries, and the bytes of the ``schema`` message.
 
     Raises:
         FileError: The file is not an Arrow file, or is truncated.

@@ -35,8 +35,7 @@ class Images:
     Args:
         folder: The folder, a path or an fsspec URL. Its subfolders are the classes, and contain images at any depth.
         decode: Decode with Pillow: ``"image"`` is then a uint8 array of shape (height, width, 3) in RGB. Otherwise it
-            is
-            the bytes of the file.
+            is the bytes of the file.
         index: The folder for the names of the files. If None, ``$XDG_CACHE_HOME/mpqueue``.
 
     Raises:

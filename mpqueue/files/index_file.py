@@ -11,9 +11,8 @@ A process that opens the file verifies all checksums, at 1.3 GB/s. A process tha
 has verified them does not verify them again: both map the same memory.
 
 The writer gives the file its name at the very end (`os.replace`), when its bytes are on the disk. A file of that name
-is
-therefore complete. A killed writer leaves at most a file with a temporary name, which the next writer removes. The file
-belongs to mpqueue and never changes, so mapping it is safe, and all processes share its memory.
+is therefore complete. A killed writer leaves at most a file with a temporary name, which the next writer removes. The
+file belongs to mpqueue and never changes, so mapping it is safe, and all processes share its memory.
 
 Arrays are written in parts, one per indexed file, to unnamed files in the folder, which vanish with their process. An
 index can therefore be larger than the memory.

@@ -32,8 +32,7 @@ class JSONLines(UnpackedSource):
     r"""Values of files with one JSON value per line; blank lines are skipped.
 
     Compressed files (gzip, zstd, bzip2, xz) are decompressed once, into the index folder, which must have space for all
-    of
-    their lines.
+    of their lines.
 
     Args:
         paths: A path, an fsspec URL, or a list of them; ``*`` and ``?`` match existing files, and ``{000..099}``
@@ -43,8 +42,7 @@ class JSONLines(UnpackedSource):
     Raises:
         FileNotFoundError: A file does not exist, or no file matches.
         FileError: A compressed file is damaged or truncated, or a file is not UTF-8 text. When reading: a line is not
-            valid
-            JSON.
+            valid JSON.
         ImportError: A file is compressed with zstd, and zstandard is not installed (extra ``files``).
 
     Follows: jsonlines.org.

@@ -49,8 +49,7 @@ def scan(path: str) -> Arrays:
     """Return the positions of the samples of a shard.
 
     Returns: ``rows``: the number of samples; ``places``: the start of each sample in the decompressed shard, and the
-    end of
-    the last one.
+        end of the last one.
 
     Raises:
         FileError: The file is not an MDS shard, or is truncated.
@@ -124,8 +123,7 @@ class MDS(GroupedFiles):
         ValueError: A column does not exist, or contains pickles.
         ImportError: A shard is compressed with zstd, and zstandard is not installed (extra ``files``).
 
-    Follows: MosaicML's `streaming` (version 2 of its format). Its readers also download shards, and decompress them
-    to
+    Follows: MosaicML's `streaming` (version 2 of its format). Its readers also download shards, and decompress them to
         disk.
     """
 

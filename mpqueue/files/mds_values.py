@@ -1,8 +1,7 @@
 """Values of the columns of MosaicML's format: the documented encodings, from bytes to values.
 
 Numbers are little-endian. An encoding with a fixed size uses that number of bytes in each sample. The sizes of the
-other
-columns precede the columns of a sample, four bytes each.
+other columns precede the columns of a sample, four bytes each.
 """
 
 import json

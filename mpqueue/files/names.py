@@ -1,8 +1,7 @@
 """File names as users write them: paths, patterns, braces, and lists of these.
 
 ``shard-{000..099}.tar`` expands to a hundred names, as in a shell and in WebDataset; each file must exist.
-``shard-*.tar`` matches the existing files, sorted by name. If a file with the literal name exists, special
-characters
+``shard-*.tar`` matches the existing files, sorted by name. If a file with the literal name exists, special characters
 are not interpreted. An fsspec URL is also a name; whether its file exists is checked when it is used.
 """
 
@@ -37,8 +36,7 @@ def expand(names: Names) -> list[str]:
         TypeError: The argument is not a path or an iterable of paths.
         FileNotFoundError: A path does not exist, or no file matches a pattern; the message names it.
         ValueError: Braces do not match, there are more than a million names, a URL has an unknown scheme, or there are
-            no
-            names.
+            no names.
         ImportError: There is a URL, and fsspec, or a package that it needs for this scheme, is not installed.
     """
     arguments = [names] if isinstance(names, str | bytes | os.PathLike) else _listed(names)

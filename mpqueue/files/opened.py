@@ -56,8 +56,7 @@ class IndexedFile(NamedTuple):
         """Return whether a file is the same and unchanged.
 
         A new owner, mode or hard link changes only the ctime, and some network file systems change inodes, so neither
-        alone
-        counts as a change. A replaced file has another ctime and another inode.
+        alone counts as a change. A replaced file has another ctime and another inode.
         """
         if (self.path, self.size, self.version) != (other.path, other.size, other.version):
             return False
@@ -276,8 +275,7 @@ class OpenFiles:
                 table.files.move_to_end(number)
                 return file
         # Without the lock, because opening may take long on a slow file system, and other threads read open files. If
-        # two
-        # threads open the same file, the descriptor that is not kept is closed after its last read.
+        # two threads open the same file, the descriptor that is not kept is closed after its last read.
         indexed = self._files[number]
         if indexed.is_remote:
             file = RangedFile(indexed.path, indexed.size, indexed.version)

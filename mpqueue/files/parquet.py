@@ -1,9 +1,8 @@
 """`Parquet`: rows of Parquet files by index.
 
 A row group is compressed column by column, so a row cannot be read separately. pyarrow decodes the whole group, which
-is
-cached while it fits; see `mpqueue.files.decoded`. The requesting thread decodes, without pyarrow's threads, which would
-not exist in a worker that is forked later.
+is cached while it fits; see `mpqueue.files.decoded`. The requesting thread decodes, without pyarrow's threads, which
+would not exist in a worker that is forked later.
 """
 
 import contextlib
@@ -90,15 +89,13 @@ class Parquet(GroupedFiles):
         paths: The files: a path, a pattern, braces, or a list of these.
         columns: The names of the columns to read, in this order. If None, all.
         cache_bytes: The size of the cache of decoded row groups, per process. Use a larger cache for shuffled rows, and
-            a
-            smaller one with many workers. The group that was decoded last is always kept.
+            a smaller one with many workers. The group that was decoded last is always kept.
         index: The folder for the index of the files. If None, the user's cache folder.
 
     Raises:
         FileNotFoundError: No file matches.
         FileError: A file is not a Parquet file, is truncated, or has other columns than the first one. When reading: a
-            file
-            has changed, or is damaged. The message contains the file and the offset.
+            file has changed, or is damaged. The message contains the file and the offset.
         ValueError: A column does not exist; the message lists the existing ones.
         ImportError: pyarrow is not installed (extra ``files``).
 
@@ -126,8 +123,7 @@ class Parquet(GroupedFiles):
         """Return the row groups as a source: ``[i]`` is a sequence of the rows of one group.
 
         ``Dataset(parquet.row_groups()).shuffle().flat_map(list).shuffle(buffer=10_000)`` decodes each group once per
-        epoch,
-        however few of them fit into memory.
+        epoch, however few of them fit into memory.
         """
         return Groups(self)
 

@@ -27,8 +27,7 @@ MAX_READ_BYTES = 8 * 1024 * 1024
 # Pieces with smaller gaps are read in one request, because the latency of an answer exceeds the time for these bytes.
 _MAX_GAP_BYTES = 64 * 1024
 # The maximum number of concurrent requests in one read of many samples. A link of 100 MB/s with a latency of 50 ms
-# holds 5
-# MB, so fewer than 50 images of 100 KB would leave it idle.
+# holds 5 MB, so fewer than 50 images of 100 KB would leave it idle.
 AT_ONCE = 64
 # Delays between attempts. Each is extended by up to a half, so that clients rejected together do not return together.
 _DELAYS_S = (0.1, 0.4, 1.6, 6.4, 12.8)
@@ -43,8 +42,7 @@ _dice = random.SystemRandom()  # does not affect the user's random generators
 
 Result = TypeVar("Result")
 # A range of bytes: the number of a file, an offset, a length. A `FileRange` also names these fields, but takes ten
-# times
-# as long to create.
+# times as long to create.
 Piece = tuple[int, int, int]
 
 

@@ -38,8 +38,7 @@ class Tar(FileSource):
             to a hundred names.
         on_error: What to do if an archive is truncated or damaged. ``"raise"`` raises a `FileError`. ``"skip"`` ignores
             the rest of the archive, and logs a warning that names the position. The last sample before it is also
-            skipped,
-            because it may lack a member.
+            skipped, because it may lack a member.
         index: The folder for the index, which is created once. If None, ``$XDG_CACHE_HOME/mpqueue``.
 
     Raises:
@@ -49,8 +48,7 @@ class Tar(FileSource):
 
     Follows: WebDataset, and its ``handler=warn_and_continue``. In addition, samples have an index; two members with the
         same stem and suffix in a sample are an error; and an archive without an end mark, which tarfile accepts, counts
-        as
-        truncated.
+        as truncated.
 
     Example:
         >>> import mpqueue, pathlib, tarfile, tempfile

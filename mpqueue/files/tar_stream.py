@@ -28,10 +28,8 @@ class TarStream:
     not compressed, `Tar` reads samples by index, and shuffles all of them.
 
     Samples are the same as in `Tar`. Each virtual shard of the stream (see ``lanes`` of `Loader`) reads its own
-    archives,
-    one at a time: use at least as many archives as worker processes. A resume opens the archive again and skips the
-    samples
-    that were delivered before.
+    archives, one at a time: use at least as many archives as worker processes. A resume opens the archive again and
+    skips the samples that were delivered before.
 
     Args:
         paths: A path, an fsspec URL, a pattern (``*``, ``?``), braces (``{000..099}``), or a list of these.

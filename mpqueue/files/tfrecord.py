@@ -40,8 +40,7 @@ class TFRecord(UnpackedSource):
     """Records of TFRecord files, as `bytes`, or parsed as ``tf.train.Example``.
 
     Without ``features``, a sample is the record itself. With ``features`` it is a `dict` with these keys, and records
-    that
-    are read together are parsed together. TensorFlow is not needed.
+    that are read together are parsed together. TensorFlow is not needed.
 
     Compressed files (TensorFlow's GZIP and ZLIB, also zstd, bzip2 and xz) are decompressed once, into the index folder,
     which must have space for the decompressed records.
@@ -51,9 +50,8 @@ class TFRecord(UnpackedSource):
             to a hundred names.
         features: Features to parse, by key: `mpqueue.files.FixedLenFeature`, `mpqueue.files.VarLenFeature`,
             `mpqueue.files.FixedLenSequenceFeature`, or TensorFlow's classes with these names. A value is an array of
-            the
-            shape of its feature (a NumPy scalar or `bytes` for ``[]``); for a `VarLenFeature`, the array of its values.
-            Strings are `bytes`. If None, records are not parsed.
+            the shape of its feature (a NumPy scalar or `bytes` for ``[]``); for a `VarLenFeature`, the array of its
+            values. Strings are `bytes`. If None, records are not parsed.
         check_crc: Verify the checksums; needs the extra ``files``.
         index: The folder for the index, which is created once. If None, ``$XDG_CACHE_HOME/mpqueue``.
 
@@ -67,8 +65,7 @@ class TFRecord(UnpackedSource):
             zstandard is not installed (extra ``files``).
 
     Follows: TensorFlow's TFRecord files, and ``tf.io.parse_single_example``. A partial header at the end of a file is
-    an
-        error here.
+        an error here.
 
     Example:
         >>> import mpqueue, pathlib, tempfile

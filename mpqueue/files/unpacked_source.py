@@ -169,8 +169,7 @@ def scan_unpacked(
         folder: The folder for the decompressed content.
         compression_of: A picklable function that returns the compression of an open file; None if it is not compressed.
         find: A function that returns the arrays of an open file or of its decompressed content, including ``offsets``
-            and
-            ``lengths``. It also receives the path of the file, for its errors.
+            and ``lengths``. It also receives the path of the file, for its errors.
         more_bytes: The number of bytes that a sample reads after its length.
 
     Raises:

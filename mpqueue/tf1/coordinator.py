@@ -88,7 +88,7 @@ class Coordinator:
         TypeError: ``clean_stop_exception_types`` is not an iterable of exception classes.
 
     Follows: ``tf.train.Coordinator``, except that an exception that was never raised may be reported, and that there is
-    no polling.
+        no polling.
     """
 
     def __init__(self, clean_stop_exception_types: Iterable[type[BaseException]] | None = None) -> None:

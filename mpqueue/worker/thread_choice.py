@@ -67,7 +67,7 @@ class ThreadChoice:
             is_begun: Threads have started it.
 
         Returns: None if threads must compute it. Otherwise the worker's own thread must, and threads join in after
-        these seconds.
+            these seconds.
         """
         self._is_trial = self._is_alone and not is_begun
         if self._is_trial:

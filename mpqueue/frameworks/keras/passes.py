@@ -130,7 +130,7 @@ class PassEnqueuer(idle.Pool):
         ValueError: A count is invalid.
 
     Follows: Keras 3's ``OrderedEnqueuer``, except that a pass has the batches, hooks and random order of a fit without
-    workers: batches computed for an abandoned pass, or before the dataset changed, are dropped.
+        workers: batches computed for an abandoned pass, or before the dataset changed, are dropped.
     """
 
     def __init__(

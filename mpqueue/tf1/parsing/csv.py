@@ -68,7 +68,7 @@ def decode_csv(
             invalid field of the first invalid record.
 
     Follows: ``tf.decode_csv``. It follows RFC 4180 with three exceptions: line breaks and quotes are not allowed in
-    unquoted fields, an empty record has no fields, and numbers may be surrounded by blanks.
+        unquoted fields, an empty record has no fields, and numbers may be surrounded by blanks.
     """
     return decode(records, checked_format(record_defaults, field_delim, use_quote_delim, na_value, select_cols))
 

@@ -40,7 +40,7 @@ class Source:
         ValueError: ``dtypes``, ``shapes`` and ``names`` differ in length, or there are shapes without dtypes.
 
     Follows: The tensors that ``tf.train.batch`` and ``tf.QueueBase.enqueue`` take. Only their dtypes and static shapes
-    are known before a session runs them.
+        are known before a session runs them.
     """
 
     def __init__(self, fn: Callable[[], Any], dtypes: Any = None, shapes: Any = None, names: Any = None) -> None:

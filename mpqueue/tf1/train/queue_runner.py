@@ -7,8 +7,7 @@
     until the coordinator stops:                   wait for the coordinator's stop
       run the op                                   run cancel_op, which wakes calls that are blocked
                                                      in the queue
-        (the coordinator's scope wakes a call
-        that is blocked elsewhere)
+        (the coordinator's scope wakes a call that is blocked elsewhere)
       closed-type error: this run is done;
         the last run calls close_op
       other error: the coordinator stops with it;

@@ -1,5 +1,5 @@
-# ruff: noqa: B905, UP031 - as scripts of those years are written
-# Examples written to a record file and read back one by one, shuffled, two epochs.
+# ruff: noqa: B905, UP031 - as scripts of those years are written Examples written to a record file and read back one by
+# one, shuffled, two epochs.
 import os
 
 import numpy as np
