@@ -262,7 +262,7 @@ def test_reader_that_only_counts_batches_gets_consecutive_epochs(length, workers
 
 
 def test_object_that_is_not_a_loader_is_rejected():
-    with pytest.raises(TypeError, match=r"takes a mpqueue\.Loader, got Numbered"):
+    with pytest.raises(TypeError, match=r"needs a mpqueue\.Loader, got Numbered"):
         dataset(Numbered())
 
 
