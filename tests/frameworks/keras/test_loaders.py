@@ -352,7 +352,7 @@ def test_epoch_cannot_be_taken_back_after_its_fifth_batch(num_taken):
         marks = [int(np.rint(x[0, 0] / marked.Marked.SCALE)) for x, _ in epochs.begin()]
         assert marks == [mark[0] for mark in expected[0 if num_taken <= 4 else 1]]
         if num_taken == 5:  # it was not a look, and its last batch was read by the next epoch
-            with pytest.raises(RuntimeError, match="ended by another one"):
+            with pytest.raises(RuntimeError, match="invalidated by a later iterator"):
                 list(trial)
         else:
             assert list(trial) == []
