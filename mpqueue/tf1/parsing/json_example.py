@@ -72,9 +72,9 @@ def _decoded(text: bytes, place: int) -> bytes:
         example = _message(reader, {"features": _features})
         reader.end()
     except UnicodeDecodeError as error:
-        raise InvalidArgumentError(None, None, f"Record {place} is not JSON: not UTF-8 at byte {error.start}") from None
+        raise InvalidArgumentError(None, None, f"record {place} is not JSON: not UTF-8 at byte {error.start}") from None
     except BadJson as error:
-        raise InvalidArgumentError(None, None, f"Record {place} is not an Example in JSON: it {error}") from None
+        raise InvalidArgumentError(None, None, f"record {place} is not an Example in JSON: it {error}") from None
     return example
 
 

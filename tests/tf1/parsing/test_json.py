@@ -23,7 +23,7 @@ def values(text):
 
 
 def assert_refused(text):
-    with pytest.raises(InvalidArgumentError, match="Record 0 is not"):
+    with pytest.raises(InvalidArgumentError, match="record 0 is not"):
         mpqueue.decode_json_example(text)
 
 
@@ -286,7 +286,7 @@ def test_nesting_is_bounded(depth, fits):
 
 def test_error_contains_record_and_position():
     with pytest.raises(
-        InvalidArgumentError, match=r"Record 1 is not an Example in JSON: it has an unknown field 'x'.* at character 5"
+        InvalidArgumentError, match=r"record 1 is not an Example in JSON: it has an unknown field 'x'.* at character 5"
     ):
         mpqueue.decode_json_example(["{}", '{"x":1}'])
 

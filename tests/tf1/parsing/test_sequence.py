@@ -87,12 +87,12 @@ def test_missing_sparse_features_are_empty():
             "'c' is float32, expected int64",
         ),
         (sequence({"c": b""}), {"c": mpqueue.FixedLenFeature([], "int64", 1)}, None, "'c' is without a kind"),
-        (sequence({"c": int64_list()}), {"c": mpqueue.FixedLenFeature([], "int64", 1)}, None, "'c' has 0 values"),
+        (sequence({"c": int64_list()}), {"c": mpqueue.FixedLenFeature([], "int64", 1)}, None, "'c' must have 1 values"),
         (
             sequence(lists={"x": [int64_list(1), int64_list(1, 2)]}),
             None,
             {"x": mpqueue.FixedLenSequenceFeature([], "int64")},
-            "step 1: feature 'x' has 2 values",
+            "step 1: feature 'x' must have 1 values",
         ),
         (
             sequence(lists={"x": [int64_list(1), b""]}),

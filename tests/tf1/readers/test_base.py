@@ -143,7 +143,7 @@ def test_timeout_ends_wait_for_other_reading_thread():
     thread = threading.Thread(target=lambda: got.append(reader.read(queue)))
     thread.start()
     queue.wait_until_blocked()
-    with pytest.raises(errors.DeadlineExceededError, match="another thread"):
+    with pytest.raises(errors.DeadlineExceededError, match="Another thread"):
         reader.read(queue, timeout=0.01)
     assert counts(reader) == (0, 0)  # the counters can be read at the same time
     queue.enqueue(b"x")
