@@ -86,9 +86,9 @@ class SampleOptions(TypedDict, total=False):
         Option(
             None,
             checks.sampler,
-            "Iterable of indices: the order of the samples (without ``batch_size``: of the batches). It is iterated "
-            "again in each epoch, in this process, only as far as batches are computed ahead. If it has "
-            "``set_epoch(n)``, this method is called first.",
+            "Iterable of indices: the order of the samples (without ``batch_size``: of the batches). This process "
+            "iterates it again in each epoch, and reads no further than the batches that are computed ahead. If it "
+            "has ``set_epoch(n)``, this method is called first.",
         ),
     ]
     batch_sampler: Annotated[
@@ -100,7 +100,7 @@ class SampleOptions(TypedDict, total=False):
         Option(
             "raise",
             checks.one_of("raise", "skip"),
-            '"raise": an exception of the source is raised in place of its batch. "skip": the sample (without '
+            '"raise": an exception of the source is raised instead of its batch. "skip": the sample (without '
             "``batch_size``: the batch) is left out, counted in the statistics, and logged.",
         ),
     ]
@@ -109,7 +109,7 @@ class SampleOptions(TypedDict, total=False):
         Option(
             None,
             integer(0, or_none=True),
-            "Maximum number of skipped samples in one epoch; more raise `TooManyErrors`. If None, there is no limit.",
+            "Maximum number of skipped samples in one epoch; more raise `TooManyErrors`. If None, it is unlimited.",
         ),
     ]
     epoch_batches: Annotated[
@@ -147,9 +147,9 @@ class RankOptions(TypedDict, total=False):
         Option(
             None,
             checks.shard,
-            "(rank, number of ranks): this loader returns every n-th batch of the global order, and as many as each "
-            'other rank. "auto": as torch.distributed or jax reports them, or RANK and WORLD_SIZE; otherwise '
-            "(0, 1).",
+            "(rank, number of ranks): this loader returns every n-th batch of the global order. All ranks return the "
+            'same number of batches. "auto": as torch.distributed or jax reports them, or RANK and WORLD_SIZE; '
+            "otherwise (0, 1).",
         ),
     ]
 
@@ -191,7 +191,7 @@ class WorkerOptions(TypedDict, total=False):
         Option(
             3,
             integer(0),
-            "Number of workers that may crash over one batch, in a row, before `WorkerDied` is raised in its place. "
+            "Number of consecutive worker crashes on one batch before `WorkerDied` is raised instead of the batch. "
             "A higher number tolerates occasional kills by the machine; a lower one reports a batch that crashes its "
             "worker sooner.",
         ),
@@ -202,7 +202,7 @@ class WorkerOptions(TypedDict, total=False):
             None,
             checks.positive("a number of seconds"),
             "Maximum time for one batch, in seconds. After it, the worker is replaced and the batch is retried. If "
-            "None, there is no limit.",
+            "None, the time is unlimited.",
         ),
     ]
     worker_init: Annotated[
@@ -215,7 +215,7 @@ class WorkerOptions(TypedDict, total=False):
             None,
             checks.positive("a number of bytes"),
             "Maximum size of a batch in bytes; a larger one raises `BatchTooLarge` instead of using memory. If None, "
-            "there is no limit.",
+            "the size is unlimited.",
         ),
     ]
     trace: Annotated[
@@ -268,14 +268,14 @@ class ProgressOptions(TypedDict, total=False):
         Option(
             False,
             checks.progress,
-            "Show a tqdm bar for each epoch (extra ``progress``; not for Keras, whose `fit` has its own).",
+            "Show a tqdm bar for each epoch (extra ``progress``; not for Keras: `fit` shows its own bar).",
         ),
     ]
 
 
 _BACKEND = '"process", "thread", or "ray": processes on the nodes of a Ray cluster'
 _THREADS = (
-    "Number of threads in which a worker computes the samples of a batch, for sources that wait for disks or "
+    "Number of threads per worker that compute the samples of a batch, for sources that wait for disks or "
     "networks. More threads send more requests at once, and use memory for up to two samples each. `mpqueue.rng` is "
     "separate for each sample; generators that threads share are seeded once per batch."
 )
@@ -334,7 +334,7 @@ class _Serving(TypedDict, total=False):
         Option(
             None,
             checks.unchecked,
-            'With "split", the number of ranks: batch i goes to rank i mod world, and all ranks get equally many. '
+            'With "split", the number of ranks: batch i goes to rank i mod world, and all ranks get the same number. '
             'With "broadcast", the number of consumers that the first epoch waits for. If None, a batch goes to the '
             "consumer that requests it first, and an epoch begins with the consumers that are attached.",
         ),
@@ -353,8 +353,8 @@ class _Serving(TypedDict, total=False):
         Option(
             60.0,
             checks.unchecked,
-            "Time in seconds for which the place of a rank that exited unexpectedly is reserved for another consumer "
-            "of this rank.",
+            "Time in seconds. After the consumer of a rank exited unexpectedly, the rank is reserved for its "
+            "replacement for that time.",
         ),
     ]
     lease_timeout: Annotated[
@@ -536,7 +536,7 @@ def batching_of(options: Options, *, world: int) -> Batching:
 
     Args:
         options: Options about samples.
-        world: Number of ranks, which all get equally many batches.
+        world: Number of ranks. All ranks get the same number of batches.
     """
     return Batching(
         None if options.batch_size is None else int(options.batch_size), options.shuffle, options.collate,

@@ -1,6 +1,6 @@
 """Source validation: find the kind of source that an object is, and reject objects that only resemble a source.
 
-Examples of the latter are a class, a dict of columns, a tuple of arrays, a table, and a loader of another library.
+Examples of the latter are a class, a dict of columns, a tuple of arrays, a table, and the data loader of a framework.
 """
 
 import enum
