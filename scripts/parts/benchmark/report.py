@@ -1,4 +1,4 @@
-"""The results as text, Markdown or JSON, with mpqueue's targets."""
+"""Formats the results for a terminal, or as Markdown or JSON, with mpqueue's targets."""
 
 import dataclasses
 import datetime as dt
@@ -98,7 +98,7 @@ FIRST_BATCH_MS = {"cold": 120.0, "parked": 5.0, "next epoch": 2.0}
 
 
 def as_text(results: Results) -> str:
-    """Return the results as text for a terminal."""
+    """Return the results for a terminal."""
     lines, last = [machine()], None
     for workload, name, rate, spread in results.rows():
         if workload != last:

@@ -24,18 +24,18 @@ _COLUMNS = {
 _DRAWN = re.compile(r"(?P<head><!-- drawn by scripts/trainers: (?P<name>\w+) -->\n)(?:.+\n)*")
 
 
-def row_of(entry: Entry, feed: str, versions: str, told: str, plans: int) -> dict[str, Any]:
+def row_of(entry: Entry, feed: str, versions: str, verdict: str, plans: int) -> dict[str, Any]:
     """Return the stored result of the runs of one program.
 
     Args:
         entry: The variant of the program.
         feed: Its loader.
         versions: `NEWEST` or `PINNED`.
-        told: The worst verdict.
+        verdict: The worst verdict.
         plans: Number of plans of kills.
     """
     found = sorted(entry.versions())
-    return {"name": entry.name, "fed by": feed, "set": versions, "versions": found, "told": told, "plans": plans}
+    return {"name": entry.name, "fed by": feed, "set": versions, "versions": found, "told": verdict, "plans": plans}
 
 
 def load() -> list[dict[str, Any]]:
