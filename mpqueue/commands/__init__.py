@@ -3,7 +3,7 @@
 The exit status is 0 for success; 1 for a failure, or a problem that the command's help names; 2 for invalid arguments.
 From the ground up; a module imports only from its own line and the lines above it::
 
-    frame.py           the parser of a command, its output as text or JSON, extras that it needs
+    frame.py           the parser of a command, its printed or JSON output, extras that it needs
     factories.py       sources that are named on a command line
     findings.py        the result of a check of the machine: a verdict and a remedy
     checks_system.py checks_memory.py checks_python.py checks_gpu.py   the checks of ``mpqueue doctor``
@@ -11,7 +11,7 @@ From the ground up; a module imports only from its own line and the lines above 
     bench_measure.py   measurements of a user's source
     bench_search.py    the number of workers and threads beyond which the rate does not improve
     bench_advice.py    recommends a setting, and names the remaining bottleneck
-    bench_report.py    the report as text
+    bench_report.py    formats the report
     bench_run.py       runs the measurements one after the other
     bench.py           ``mpqueue bench``: measures how fast a user's source can be loaded
     top_rows.py        the reports of this user's processes as rows

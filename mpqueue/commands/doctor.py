@@ -44,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def lines(findings: Sequence[Finding], *, width: int | None = None, is_coloured: bool = False) -> list[str]:
-    """Return the findings as text, each with its remedy below, and a last line that counts them.
+    """Return the lines of a report: each finding with its remedy below, and the number of problems and notes.
 
     Args:
         findings: The findings in order.

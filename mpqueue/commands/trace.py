@@ -1,4 +1,4 @@
-"""The command ``mpqueue trace``: summarizes a trace as text or JSON. Perfetto draws traces."""
+"""The command ``mpqueue trace``: prints a summary of a trace, or its facts as JSON. Perfetto draws traces."""
 
 import argparse
 import sys

@@ -117,7 +117,7 @@ def _shares(spans: Sequence[Span], row: Row, duration_s: float) -> dict[str, flo
 
 
 def lines(path: str, summary: Summary, width: int | None = None) -> list[str]:
-    """Return the summary as text.
+    """Return the lines of a summary.
 
     Args:
         path: Path of the file.

@@ -1,15 +1,15 @@
 """Time measurements of the stages of an indexed dataset.
 
 Readers call each other to get elements. The work of a stage is the time of a call without the calls within it. Only an
-occasional batch is timed (`mpqueue.telemetry.recorder`). For that batch, a clock wraps each reader, so all other
-batches pay nothing::
+occasional batch is timed (`mpqueue.telemetry.recorder`). For that batch, a clock wraps each reader; all other
+batches are read without clocks::
 
     worker's thread   provides a `StageTally` for itself and for the threads that help it
     each thread       wraps its readers in clocks while it computes, and adds their times to the tally
     worker's thread   makes rows of the tally, which are sent to the trainer with the batch
 
-The waiting time of a stage is the time in which its thread had no CPU. Reading the CPU time is a system call of up to
-25 us, so it is read for an occasional timed batch only. The shares measured there are used until the next reading.
+The waiting time of a stage is the time that its thread spent without a CPU. Reading the CPU time is a system call of up
+to 25 us, so only an occasional timed batch reads it. The shares measured there are used until the next reading.
 """
 
 import time

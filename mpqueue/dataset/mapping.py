@@ -109,7 +109,8 @@ class MapStage(Applied):
         """Return the results of the function for the elements of these tokens."""
         made: list[Any] = []
         run = self.run
-        # Not with `map_to`: these results were returned before, so none is None, and an error is raised immediately.
+        # Without the checks of `map_to`: these results were returned before, so they are not None, and an error is
+        # raised immediately.
         apply_to(self._input.rebuild(tokens), tokens, self.node.function, run.begin, self.seed, run.epoch, made)
         return made
 
@@ -150,7 +151,7 @@ class MapNode(LinkNode):
 
 
 class FilterStage(Applied):
-    """The elements for which a function returns True."""
+    """The elements that a function accepts by returning True."""
 
     node: "FilterNode"
 
@@ -199,7 +200,7 @@ class FilterStage(Applied):
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class FilterNode(LinkNode):
-    """The elements for which a function returns True.
+    """The elements that a function accepts by returning True.
 
     Attributes:
         function: The function.

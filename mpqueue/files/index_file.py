@@ -10,9 +10,9 @@
 A process that opens the file verifies all checksums, at 1.3 GB/s. A process that receives a pickle from a process that
 has verified them does not verify them again: both map the same memory.
 
-The writer gives the file its name at the very end (`os.replace`), when its bytes are on the disk. A file of that name
-is therefore complete. A killed writer leaves at most a file with a temporary name, which the next writer removes. The
-file belongs to mpqueue and never changes, so mapping it is safe, and all processes share its memory.
+The writer renames the file to its final name (`os.replace`) when all bytes are on the disk, so a file with that name is
+complete. A killed writer leaves at most a file with a temporary name, which the next writer removes. The file belongs
+to mpqueue and never changes, so mapping it is safe, and all processes share its memory.
 
 Arrays are written in parts, one per indexed file, to unnamed files in the folder, which vanish with their process. An
 index can therefore be larger than the memory.
@@ -87,7 +87,7 @@ class _Spool:
 
 
 class IndexWriter:
-    """A context manager that collects arrays and writes them to one file. Temporary files are removed at its end.
+    """A context manager that collects arrays and writes them to one file. Temporary files are removed on exit.
 
     Args:
         path: The path of the file. The caller must hold a lock on it.
@@ -101,7 +101,7 @@ class IndexWriter:
 
     def __exit__(self, *_: object) -> None:
         for spool in self._spools.values():
-            # Unwritten data is no longer needed: on a full disk, flushing it would raise another error.
+            # The unwritten data is not needed. On a full disk, flushing it would raise another error.
             with contextlib.suppress(OSError):
                 spool.file.close()
 
@@ -189,11 +189,11 @@ def _sync_folder(folder: str) -> None:
 def read(
     path: str, compared: Identity | None = None, of_this_machine: frozenset[str] = frozenset()
 ) -> IndexArrays | None:
-    """Return the arrays of a file, or None if there is no file of this version.
+    """Return the arrays of a file, or None if the file does not exist or has another version.
 
     Args:
         path: The file.
-        compared: A file whose checksums were verified before, and are not verified again.
+        compared: The file that was verified before. Its checksums are not verified again.
         of_this_machine: The names of machine-specific arrays, which differ on another machine with the same files.
 
     Raises:

@@ -7,12 +7,12 @@ class for values that may be an order: a sequence of different integers or strin
 
 A value that the first item has stored is reported to the trainer with two checksums, of the sequence and of the set of
 its elements; and again if the second item leaves it unchanged: it is *kept*. The trainer warns if two workers report
-the same elements in different orders under one name, and at least one of them has kept its order. (In a short epoch,
+the same elements in different orders under one name, and at least one worker has kept its order. (In a short epoch,
 one of two workers may compute a single item.) These conditions exclude tables that all workers have read from the same
-file, and values that differ by item, such as shapes or the words of a text. A sequence of fewer than `_LEAST` elements
-may be a shape in either orientation, and counts only if it is a permutation of 0, 1, 2 and so on. If no worker computes
-a second item, the warning follows in the next epoch. A random *subset* in each worker is not detected, because it
-cannot be distinguished from values that a worker keeps from its first item.
+file, and values that differ by item, such as shapes or the words of a sentence. A sequence of fewer than `_LEAST`
+elements may be a shape in either orientation, and counts only if it is a permutation of 0, 1, 2 and so on. If no worker
+computes a second item, the warning follows in the next epoch. A random *subset* in each worker is not detected, because
+it cannot be distinguished from values that a worker keeps from its first item.
 
 The reports of an item are written before the report of its batch, so the trainer has them when the epoch ends. Until a
 value is reported, only its first elements are examined. After the second item the detection ends.
@@ -62,7 +62,7 @@ class ShuffleDetector:
         """Check before an item, or after a batch; return news about orders that the first item has stored, by name."""
         was_after, self._is_after = self._is_after, is_after
         if was_after or self.is_over:
-            return {}  # between two batches nothing is stored: the end of the first one was checked
+            return {}  # the source does not run between two batches, and the end of the first one was checked
         # Only around the first two items, because the search walks through the whole source.
         orders = _orders_in(self._source)
         checksums = {name: _mark(order) for name, order in orders.items()}

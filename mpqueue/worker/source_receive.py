@@ -4,8 +4,8 @@ It is separate from `mpqueue.workers.source_send`, the trainer's side, so that a
 source needs it.
 
 `PyDataset` replaces the class of Keras. A dataset of a script or notebook is pickled by value, and its base class by
-name: every pool would import Keras and its backend (2 to 5 s, and hundreds of megabytes) for a base class without a
-function there. A dataset from an importable module imports what that module imports.
+name. Without the replacement, every pool would import Keras and its backend (2 to 5 s, and hundreds of megabytes) for a
+base class that has no function in a worker. A dataset from an importable module imports whatever that module imports.
 """
 
 import itertools
@@ -91,10 +91,10 @@ class PyDataset:
             yield self[index]
 
     def on_epoch_begin(self) -> None:
-        """Have no effect: only the trainer calls this."""
+        """Do nothing, because only the trainer calls this hook."""
 
     def on_epoch_end(self) -> None:
-        """Have no effect: only the trainer calls this."""
+        """Do nothing, because only the trainer calls this hook."""
 
 
 KERAS_NAME = ("keras.src.trainers.data_adapters.py_dataset_adapter", "PyDataset")

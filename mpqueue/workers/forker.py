@@ -47,7 +47,7 @@ class Forker:
         self._poller = poller
 
     def set_image(self, image: SourceImage) -> None:
-        """Have no effect: workers inherit the present source."""
+        """Ignore the image: workers inherit the present source."""
 
     def has_image(self, image: SourceImage) -> bool:  # noqa: ARG002 - workers inherit the source itself
         """Return True."""
@@ -59,7 +59,7 @@ class Forker:
             if stream is not None:
                 stream.flush()  # otherwise the child would print the buffered output again
         if self._writable_files is None:
-            # Before signals are deferred: it takes long.
+            # Before signals are deferred, because the search takes long.
             self._writable_files = opened_for_writing(self._payload.source, ends.sent)
         with defer_signals(), Birth() as birth:
             # The file positions of this moment: the trainer may read on before the child runs.
@@ -96,7 +96,7 @@ class Forker:
             os._exit(1)
 
     def kill(self, key: int, number: int) -> None:
-        """Do nothing: `start_worker` has reported every worker with its process."""
+        """Ignore the request: `start_worker` has reported every worker with its process."""
 
     def events(self, timeout_s: float | None = 0) -> list[ProcessEvent]:
         """Return the exits of children with readable sentinels."""
@@ -109,7 +109,7 @@ class Forker:
         key, pid = self._forget(sentinel)
         try:
             exitcode, peak_bytes = reap(pid)
-        # The user's SIGCHLD handler was faster, so the exit code is unknown.
+        # The user's SIGCHLD handler has reaped the child, so the exit code is unknown.
         except (ChildProcessError, ProcessLookupError):
             return ProcessEvent(key, exitcode=-signal.SIGKILL)
         return ProcessEvent(key, exitcode=exitcode, peak_bytes=peak_bytes)
@@ -124,7 +124,7 @@ class Forker:
         return False
 
     def release(self, *, reusable: bool) -> None:  # noqa: ARG002 - a fork of an old state is useless later
-        """Close the lifeline, which kills the remaining workers. Those stuck in the kernel are left."""
+        """Close the lifeline, which kills the remaining workers. Workers that are stuck in the kernel remain."""
         descriptors.close(self._lifeline)
         until = time.monotonic() + _REAP_S
         while self._children and (left := until - time.monotonic()) > 0:
@@ -136,8 +136,8 @@ class Forker:
 
 def _fork_quietly() -> int:
     with warnings.catch_warnings():
-        # Python 3.12 and JAX warn of every fork in a process with threads. The package has warned once, with their
-        # names.
+        # Python 3.12 and JAX warn of every fork in a process with threads. The package has warned once, and
+        # has named the threads.
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)
         # On a busy machine the child may wait for seconds before its first step. A request for its stacks would end it

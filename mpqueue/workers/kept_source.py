@@ -9,7 +9,7 @@ it was sent. So a snapshot is also the trainer's record of the workers' data. It
 times as long as a comparison.
 
 A large buffer has a separate snapshot, so that its memory is freed when a new version replaces it; small buffers share
-one. A snapshot has no name: the kernel frees it when no process has it open or mapped, however those processes ended.
+one. A snapshot has no name: the kernel frees it when no process has it open or mapped.
 The trainer keeps it open as long as its fork server has that source.
 """
 
@@ -46,7 +46,7 @@ class BufferPlace(NamedTuple):
 
 
 class KeptSource(NamedTuple):
-    """A version of a source, as a fork server has it.
+    """A version of a source in a fork server.
 
     Attributes:
         data: The pickle.
