@@ -34,7 +34,7 @@ def cluster():
 
 @pytest.fixture(autouse=True)
 def _slow_machine(monkeypatch):
-    """Wait for requested agents however busy the machine is."""
+    """Wait longer for requested agents, because a busy machine starts them late."""
     monkeypatch.setattr(links, "START_S", float(on_cluster.WAIT_S))
 
 
@@ -46,8 +46,8 @@ def _leaks_nothing(request):
     yield
     mpqueue.shutdown()
     until = time.monotonic() + DEADLOCK_S / 2
-    while left := {what: things for what, things in _footprint().items() if not things <= before[what]}:
-        assert time.monotonic() < until, f"the test left behind: {left}, there was {before}"
+    while left := {kind: items for kind, items in _footprint().items() if not items <= before[kind]}:
+        assert time.monotonic() < until, f"the test leaked {left}; before it: {before}"
         gc.collect()
         time.sleep(0.02)
 

@@ -11,7 +11,7 @@ import pytest
 from helpers.alarms import Alarm
 from helpers.faults import Fault
 from helpers.gates import Gate, pass_gate
-from helpers.on_cluster import Told, agents, hash_of, on, until
+from helpers.on_cluster import RandomBatches, agents, hash_of, on, until
 
 import mpqueue
 from mpqueue import Loader
@@ -20,8 +20,8 @@ from mpqueue.errors import BatchTimeout, WorkerDied
 OPTIONS = {"seed": 7, "shuffle": True}
 
 
-class Struck(Told):
-    """A `Told` that is killed once in the middle."""
+class WithFault(RandomBatches):
+    """A `RandomBatches` with a fault at index 5."""
 
     def __init__(self, fault, length=24):
         super().__init__(length)
@@ -35,7 +35,7 @@ class Struck(Told):
 
 @pytest.fixture(scope="module")
 def expected():
-    return hash_of(Loader(Told(), workers=0, **OPTIONS))
+    return hash_of(Loader(RandomBatches(), workers=0, **OPTIONS))
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def other(cluster):
 
 
 def agent_of(pid):
-    """The agent that has started a worker."""
+    """Return the process of the agent that started a worker."""
     return psutil.Process(pid).parent().parent()
 
 
@@ -53,7 +53,7 @@ def agent_of(pid):
 
 @pytest.mark.parametrize("kind", ["sigkill", "sigsegv", "exit-1"])
 def test_crashed_worker_on_node_is_replaced_there(other, expected, tmp_path, kind):
-    source = Struck(Fault(kind, tmp_path / "fuse"))
+    source = WithFault(Fault(kind, tmp_path / "fuse"))
     with Loader(source, workers=2, backend="ray", ray_options=on(other), **OPTIONS) as loader:
         assert hash_of(loader) == expected
         statistics = loader.statistics()
@@ -61,9 +61,9 @@ def test_crashed_worker_on_node_is_replaced_there(other, expected, tmp_path, kin
     assert [node.deaths for node in statistics.nodes] == [1]
 
 
-def test_batch_that_crashes_workers_on_node_is_an_error_in_its_place(other):
+def test_batch_that_crashes_workers_on_node_is_replaced_by_an_error(other):
     with Loader(
-        Struck(Fault("sigkill")), workers=2, backend="ray", ray_options=on(other), restarts=1, copy=True
+        WithFault(Fault("sigkill")), workers=2, backend="ray", ray_options=on(other), restarts=1, copy=True
     ) as loader:
         seen, error = [], None
         batches = iter(loader)
@@ -78,10 +78,10 @@ def test_batch_that_crashes_workers_on_node_is_an_error_in_its_place(other):
     assert (error.index, error.signal_name) == (5, "SIGKILL")
 
 
-def test_hanging_call_is_ended_by_timeout_with_its_stack(other):
+def test_hanging_call_raises_timeout_with_its_stack(other):
     with (
         Loader(
-            Struck(Fault("endless-loop")), workers=1, backend="ray", ray_options=on(other), restarts=0,
+            WithFault(Fault("endless-loop")), workers=1, backend="ray", ray_options=on(other), restarts=0,
             batch_timeout=5,
         ) as loader,
         pytest.raises(BatchTimeout) as caught,
@@ -95,7 +95,7 @@ def test_hanging_call_is_ended_by_timeout_with_its_stack(other):
 def test_crashes_before_any_batch_are_attributed_to_no_batch(other):
     with (
         Loader(
-            Told(), workers=1, backend="ray", ray_options=on(other), worker_init=Fault("sigkill"), restarts=1
+            RandomBatches(), workers=1, backend="ray", ray_options=on(other), worker_init=Fault("sigkill"), restarts=1
         ) as loader,
         pytest.raises(WorkerDied) as caught,
     ):
@@ -122,8 +122,8 @@ def test_crash_of_fork_server_of_node_costs_no_batch(other, expected):
 # -- Agents and nodes
 
 
-class Waiting(Told):
-    """A `Told` that waits at a gate at index 5."""
+class Waiting(RandomBatches):
+    """A `RandomBatches` that waits at a gate at index 5."""
 
     def __init__(self, gate, length=24):
         super().__init__(length)
@@ -160,24 +160,24 @@ def taken(loader):
 
 def test_crashed_agent_costs_no_batch_and_is_restarted(cluster):
     """Its worker is started on the other node in the meantime, and moves back when the agent is running again."""
-    reference = Loader(Told(), workers=0, **OPTIONS)
+    reference = Loader(RandomBatches(), workers=0, **OPTIONS)
     with Gate() as gate, Loader(Waiting(gate.address), workers=2, backend="ray", restarts=0, **OPTIONS) as loader:
         got = taken(loader)
         arrival = gate.arrival()
         (agent,) = agents()
         psutil.Process(agent).kill()
-        arrival.let_go()  # if it was there already, another one follows
+        arrival.let_go()  # if the agent is restarted already, it starts a second worker, which arrives, too
         with answering(gate):
             assert got() == hash_of(reference)
             until(
                 lambda: spread(loader, reference) == [1, 1] and agents() not in ([], [agent]), "the return of the node"
             )
-            assert loader.statistics().deaths == 1  # it may be noticed only after the first epoch
+            assert loader.statistics().deaths == 1  # the crash may be noticed only after the first epoch
 
 
 @contextlib.contextmanager
 def answering(gate):
-    """Open the gate for all, in a thread, until the end."""
+    """Open the gate for all arrivals, in a thread, until the context exits."""
     gate._server.settimeout(0.05)
     is_over = threading.Event()
 
@@ -223,13 +223,13 @@ def test_lost_node_costs_no_batch_and_last_lost_node_is_an_error(cluster, expect
         assert loader.statistics().deaths == 1
         last.kill()
         with pytest.raises(WorkerDied, match="No node of the Ray cluster can run the worker"), answering(gate):
-            while True:  # the agent serves until Ray kills it, and epochs as short as these may end before
+            while True:  # the agent serves until Ray kills it, and short epochs may end before
                 taken(loader)()
 
 
 def test_joining_node_gets_workers_and_stream_is_the_same(cluster, extra_node):
-    reference = Loader(Told(), workers=0, **OPTIONS)
-    with Loader(Told(), workers=4, backend="ray", **OPTIONS) as loader:
+    reference = Loader(RandomBatches(), workers=0, **OPTIONS)
+    with Loader(RandomBatches(), workers=4, backend="ray", **OPTIONS) as loader:
         assert spread(loader, reference) == [2, 2]
         extra_node()
         until(lambda: sorted(spread(loader, reference)) == [1, 1, 2], "the use of the new node")
@@ -259,7 +259,7 @@ def gated(gate):
         yield index
 
 
-def test_generator_on_lost_node_continues_at_its_place(other):
+def test_generator_on_lost_node_continues_at_the_same_element(other):
     with (
         Gate() as gate,
         ThreadPoolExecutor(1) as pool,
@@ -279,7 +279,7 @@ def test_generator_on_lost_node_continues_at_its_place(other):
 
 
 def time_to_look():
-    """Let the links check twice for new nodes: nothing reports a node that is not used."""
+    """Wait until the links have checked twice for new nodes, because an unused node is not reported."""
     threading.Event().wait(2.2)
 
 
@@ -298,8 +298,10 @@ def test_silent_agent_is_given_up(cluster, expected, stopped):
 
 
 def test_busy_trainer_does_not_give_up_agents(other):
-    """It holds the GIL for longer than the deadline; messages of the agent in that time count."""
-    with Loader(Told(), workers=1, backend="ray", ray_options=on(other) | {"deadline_s": 2}, **OPTIONS) as loader:
+    """The trainer holds the GIL for longer than the deadline. Messages that arrive in that time count."""
+    with Loader(
+        RandomBatches(), workers=1, backend="ray", ray_options=on(other) | {"deadline_s": 2}, **OPTIONS
+    ) as loader:
         batches = iter(loader)
         next(batches)
         hold_the_interpreter(2.5)
@@ -308,7 +310,7 @@ def test_busy_trainer_does_not_give_up_agents(other):
 
 
 def hold_the_interpreter(seconds):
-    """Keep all other threads from running, as a C function may."""
+    """Hold the GIL, so that no other thread runs."""
     import ctypes
 
     ctypes.PyDLL(None).usleep(int(seconds * 1e6))
@@ -319,7 +321,7 @@ def test_full_or_spilling_object_store_changes_nothing(cluster, expected, other,
     import ray
 
     kept = [ray.put(np.ones(8 << 20, "u1")) for _ in range(num_objects)]
-    with Loader(Told(), workers=2, backend="ray", ray_options=on(other), **OPTIONS) as loader:
+    with Loader(RandomBatches(), workers=2, backend="ray", ray_options=on(other), **OPTIONS) as loader:
         assert hash_of(loader) == expected
     assert len(kept) == num_objects
 
@@ -327,8 +329,8 @@ def test_full_or_spilling_object_store_changes_nothing(cluster, expected, other,
 # -- The end
 
 
-def test_stop_in_the_middle_ends_everything_and_restart_works(cluster):
-    loader = Loader(Told(length=200), workers=2, backend="ray", max_queue_size=20)
+def test_stop_in_mid_epoch_ends_agents_and_restart_works(cluster):
+    loader = Loader(RandomBatches(length=200), workers=2, backend="ray", max_queue_size=20)
     batches = iter(loader)
     assert int(next(batches)[1]) == 0
     loader.stop()
@@ -348,8 +350,8 @@ def test_stop_from_another_thread_ends_waiting_consumer(other):
 
 
 def test_stop_does_not_wait_for_silent_agent(other, stopped):
-    """Its deadline is far away, and the killed worker cannot be waited for."""
-    with Loader(Told(), workers=1, backend="ray", ray_options=on(other)) as loader:
+    """The deadline of the agent is far away, and the exit of the killed worker is not reported."""
+    with Loader(RandomBatches(), workers=1, backend="ray", ray_options=on(other)) as loader:
         next(iter(loader))
         stopped(*agents())
         loader.stop()

@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 import pytest
-from helpers.on_cluster import Told, agents, on, until
+from helpers.on_cluster import RandomBatches, agents, on, until
 
 from mpqueue import Loader
 from mpqueue.cluster import joining
@@ -46,7 +46,7 @@ def test_ray_client_is_an_error_with_remedy():
 
 def test_error_for_other_version_names_the_node(cluster, monkeypatch):
     monkeypatch.setattr("mpqueue.version.__version__", "9.9")
-    loader = Loader(Told(), workers=1, backend="ray", ray_options=on(cluster.others[0].node_id))
+    loader = Loader(RandomBatches(), workers=1, backend="ray", ray_options=on(cluster.others[0].node_id))
     with pytest.raises(
         ClusterError, match=rf"node .*{cluster.others[0].node_id[:8]}.*: expected mpqueue 9\.9, got .* on the node"
     ):
@@ -58,13 +58,13 @@ def test_error_for_other_python_names_the_node(cluster, monkeypatch):
     from mpqueue.cluster import agents as of_ray
 
     monkeypatch.setattr(of_ray, "_python", lambda: "3.9")
-    loader = Loader(Told(), workers=1, backend="ray", ray_options=on(cluster.others[0].node_id))
+    loader = Loader(RandomBatches(), workers=1, backend="ray", ray_options=on(cluster.others[0].node_id))
     with pytest.raises(ClusterError, match=r"node .*: expected Python 3\.9, got 3\.\d+ on the node"):
         next(iter(loader))
 
 
 def test_joining_node_with_other_version_is_logged_and_ignored(cluster, extra_node, monkeypatch, caplog):
-    with Loader(Told(), workers=4, backend="ray") as loader:
+    with Loader(RandomBatches(), workers=4, backend="ray") as loader:
         list(loader)
         monkeypatch.setattr("mpqueue.version.__version__", "9.9")
         node = extra_node()
@@ -77,9 +77,9 @@ def test_joining_node_with_other_version_is_logged_and_ignored(cluster, extra_no
 
 def test_more_workers_than_room_is_an_error_if_cpus_were_requested(cluster):
     with pytest.raises(ClusterError, match="room for 4 workers, got workers=5"):
-        next(iter(Loader(Told(), workers=5, backend="ray", ray_options={"num_cpus": 1})))
+        next(iter(Loader(RandomBatches(), workers=5, backend="ray", ray_options={"num_cpus": 1})))
     with pytest.raises(ClusterError, match="none of the 2 nodes of the cluster has room"):
-        next(iter(Loader(Told(), workers=1, backend="ray", ray_options={"resources": {"quantum": 1}})))
+        next(iter(Loader(RandomBatches(), workers=1, backend="ray", ray_options={"resources": {"quantum": 1}})))
 
 
 def test_reachable_cluster_without_token_is_warned_of_once(cluster, caplog, monkeypatch):
@@ -103,7 +103,7 @@ def test_runtime_environment_applies_to_all_workers(cluster):
         assert len(agents()) == 2
 
 
-class Placed(Told):
+class Placed(RandomBatches):
     def __getitem__(self, index):
         import os
 

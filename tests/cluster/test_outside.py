@@ -8,14 +8,14 @@ import pytest
 from helpers.outside import Trainer
 
 SCRIPT = """
-class Told(Numbers):
+class ReportsAndHangs(Numbers):
     def __getitem__(self, index):
         say("worker", os.getpid(), os.getppid())
         if index == 5:
             time.sleep(3600)
         return super().__getitem__(index)
 
-loader = Loader(Told(), workers=2, backend="ray", max_queue_size=20)
+loader = Loader(ReportsAndHangs(), workers=2, backend="ray", max_queue_size=20)
 try:
     for batch in loader:
         pass

@@ -5,7 +5,7 @@ import os
 
 import numpy as np
 import pytest
-from helpers.on_cluster import Told, hash_of, on
+from helpers.on_cluster import RandomBatches, hash_of, on
 
 from mpqueue import Loader
 from mpqueue.cluster.mirror import Mirror
@@ -196,7 +196,7 @@ def test_large_slots_are_trimmed_when_batches_become_small():
 
 def test_stream_with_little_memory_in_ring_arrives_completely(cluster, monkeypatch):
     """Every third batch finds no memory at first, in the trainer."""
-    expected = hash_of(Loader(Told(size=100_000), workers=0, seed=2))
+    expected = hash_of(Loader(RandomBatches(size=100_000), workers=0, seed=2))
     calls, reserve = [0], RemoteWorker._reserve
 
     def scarce(self, slot, high_water, nbytes):
@@ -205,12 +205,12 @@ def test_stream_with_little_memory_in_ring_arrives_completely(cluster, monkeypat
 
     monkeypatch.setattr(RemoteWorker, "_reserve", scarce)
     options = on(cluster.others[0].node_id)
-    with Loader(Told(size=100_000), workers=2, seed=2, backend="ray", ray_options=options) as loader:
+    with Loader(RandomBatches(size=100_000), workers=2, seed=2, backend="ray", ray_options=options) as loader:
         assert hash_of(loader) == expected
     assert calls[0] > 24
 
 
-class Large(Told):
+class Large(RandomBatches):
     def __getitem__(self, index):
         return np.full(40 << 20, index, "u1"), index, 0
 

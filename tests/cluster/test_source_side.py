@@ -6,7 +6,7 @@ import threading
 import numpy as np
 import psutil
 import pytest
-from helpers.on_cluster import WAIT_S, Told, agents, hash_of, on, until
+from helpers.on_cluster import WAIT_S, RandomBatches, agents, hash_of, on, until
 
 import mpqueue
 from mpqueue import GeneratorEnqueuer, Loader, OrderedEnqueuer
@@ -24,7 +24,7 @@ class Unlucky(Exception):
     """Defined in a script, not in a module that a node could import."""
 
 
-class Raising(Told):
+class Raising(RandomBatches):
     def __getitem__(self, index):
         if index == 3:
             raise Unlucky(f"row {index}")
@@ -52,11 +52,14 @@ def test_errors_on_nodes_are_skipped_and_counted(other):
 
 
 def test_batch_above_maximum_size_is_an_error_in_its_place(other):
-    with Loader(Told(4, size=10_000), workers=1, max_batch_bytes=100, **other) as loader, pytest.raises(BatchTooLarge):
+    with (
+        Loader(RandomBatches(4, size=10_000), workers=1, max_batch_bytes=100, **other) as loader,
+        pytest.raises(BatchTooLarge),
+    ):
         next(iter(loader))
 
 
-class Growing(Told):
+class Growing(RandomBatches):
     """Changes itself at the end of an epoch: a little, or in a large array."""
 
     def __init__(self, big=0):
@@ -129,7 +132,7 @@ def note_worker():
 noted = 0
 
 
-class Noted(Told):
+class Noted(RandomBatches):
     def __getitem__(self, index):
         return np.zeros(1, "u1"), noted, mpqueue.worker_info().num_workers
 
@@ -145,18 +148,21 @@ def fail():
 
 
 def test_failing_worker_init_is_raised_in_place_of_a_batch(other):
-    with Loader(Told(), workers=1, worker_init=fail, **other) as loader, pytest.raises(Unlucky, match="no data here"):
+    with (
+        Loader(RandomBatches(), workers=1, worker_init=fail, **other) as loader,
+        pytest.raises(Unlucky, match="no data here"),
+    ):
         next(iter(loader))
 
 
 def test_source_that_cannot_be_pickled_is_an_error_without_fork(cluster):
-    source = Told()
+    source = RandomBatches()
     source.lock = threading.Lock()
     with pytest.raises(TypeError, match="lock cannot be pickled"):
         next(iter(Loader(source, workers=1, backend="ray")))
 
 
-class Unloadable(Told):
+class Unloadable(RandomBatches):
     def __reduce__(self):
         return fail, ()
 
@@ -172,7 +178,7 @@ def test_held_array_of_slot_is_not_overwritten_on_node(other):
             assert value.tolist() == [int(index)] * 4
 
 
-class Holding(Told):
+class Holding(RandomBatches):
     """Keeps the arrays that it created in slots."""
 
     def __init__(self):
@@ -189,8 +195,8 @@ class Holding(Told):
 
 
 def test_ordered_enqueuers_have_workers_on_nodes(other):
-    expected = hash_of(Loader(Told(), workers=0, seed=5))
-    with OrderedEnqueuer(Told(), seed=5, **other) as enqueuer:
+    expected = hash_of(Loader(RandomBatches(), workers=0, seed=5))
+    with OrderedEnqueuer(RandomBatches(), seed=5, **other) as enqueuer:
         enqueuer.start(workers=2)
         batches = enqueuer.get()
         assert hash_of(next(batches) for _ in range(24)) == expected
@@ -199,7 +205,7 @@ def test_ordered_enqueuers_have_workers_on_nodes(other):
 
 def test_enqueuer_of_keras_has_workers_on_nodes(other):
     options = Options(ray_options=other["ray_options"], seed=5)
-    enqueuer = PassEnqueuer(Told(), 2, True, options=options, backend="ray")
+    enqueuer = PassEnqueuer(RandomBatches(), 2, True, options=options, backend="ray")
     enqueuer.start()
     assert [int(index) for _, index, _ in enqueuer.get()] == list(range(24))
     assert [node.workers for node in enqueuer.statistics().nodes] == [2]
@@ -220,10 +226,10 @@ def elements():
 
 def test_server_provides_batches_computed_on_nodes(other, tmp_path, monkeypatch):
     monkeypatch.setenv("MPQUEUE_HOME", str(tmp_path))
-    expected = hash_of(Loader(Told(), workers=0, seed=5))
+    expected = hash_of(Loader(RandomBatches(), workers=0, seed=5))
     with (
-        mpqueue.Server("told", Told(), workers=2, seed=5, **other) as server,
-        mpqueue.attach("told", timeout=30) as consumer,
+        mpqueue.Server("server", RandomBatches(), workers=2, seed=5, **other) as server,
+        mpqueue.attach("server", timeout=30) as consumer,
     ):
         assert hash_of(consumer) == expected
         assert [node.workers for node in server.statistics().nodes] == [2]

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers.on_cluster import Told, agents, hash_of, on
+from helpers.on_cluster import RandomBatches, agents, hash_of, on
 
 import mpqueue
 from mpqueue import Loader
@@ -17,18 +17,20 @@ def epochs(loader, count=2):
 @pytest.fixture(scope="module")
 def expected():
     """The hash of two epochs without workers."""
-    return epochs(Loader(Told(), workers=0, **OPTIONS))
+    return epochs(Loader(RandomBatches(), workers=0, **OPTIONS))
 
 
 def test_stream_of_one_node_is_the_same(cluster, expected):
-    with Loader(Told(), workers=2, backend="ray", ray_options=on(cluster.others[0].node_id), **OPTIONS) as loader:
+    with Loader(
+        RandomBatches(), workers=2, backend="ray", ray_options=on(cluster.others[0].node_id), **OPTIONS
+    ) as loader:
         assert epochs(loader) == expected
         assert [node.workers for node in loader.statistics().nodes] == [2]
         assert len(agents()) == 1
 
 
 def test_stream_of_two_nodes_is_the_same_and_both_compute_batches(cluster, expected):
-    with Loader(Told(), workers=2, backend="ray", **OPTIONS) as loader:
+    with Loader(RandomBatches(), workers=2, backend="ray", **OPTIONS) as loader:
         assert epochs(loader) == expected
         earlier = loader.statistics()
         nodes = earlier.nodes
@@ -45,14 +47,14 @@ def test_stream_of_two_nodes_is_the_same_and_both_compute_batches(cluster, expec
 
 def test_stream_of_three_nodes_is_the_same(cluster, expected, extra_node):
     extra_node()
-    with Loader(Told(), workers=3, backend="ray", **OPTIONS) as loader:
+    with Loader(RandomBatches(), workers=3, backend="ray", **OPTIONS) as loader:
         assert epochs(loader) == expected
         assert [node.workers for node in loader.statistics().nodes] == [1, 1, 1]
 
 
 def test_stream_continues_from_machine_to_cluster_and_back(cluster):
     """Saved in the middle of an epoch, with other numbers of workers each time."""
-    source = Told(length=30)
+    source = RandomBatches(length=30)
     whole = [index for _numbers, index, _pid in Loader(source, workers=0, **OPTIONS)]
     state, parts, seen = None, [], []
     for options in ({"workers": 2}, {"workers": 2, "backend": "ray"}, {"workers": 1}):

@@ -1,4 +1,4 @@
-"""A cluster with ``RAY_USE_TLS=1``: batches from other nodes are encrypted, and strangers are dropped.
+"""A cluster with ``RAY_USE_TLS=1``: batches from other nodes are encrypted, and unknown clients are disconnected.
 
 Ray reads its certificates from the environment when it is imported, so the cluster runs in a separate program.
 """
@@ -17,7 +17,7 @@ import mpqueue
 SCRIPT = """
 import socket, ssl, sys
 
-from helpers.on_cluster import Told, hash_of, on, started
+from helpers.on_cluster import RandomBatches, hash_of, on, started
 
 from mpqueue import Loader
 from mpqueue.system import descriptors
@@ -27,30 +27,30 @@ def connections(kind):
     return [item for item in descriptors._objects.values() if isinstance(item, kind)]
 
 
-def is_dropped(stranger):
-    stranger.settimeout(30)
+def is_dropped(client):
+    client.settimeout(30)
     try:
-        stranger.sendall(bytes(64))
-        return stranger.recv(1) == b""
+        client.sendall(bytes(64))
+        return client.recv(1) == b""
     except (ConnectionError, ssl.SSLError):
         return True
 
 
-def refused(address, *certificate):
+def is_rejected(address, *certificate):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     if certificate:
         context.load_cert_chain(*certificate)
     with socket.create_connection(address, 30) as plain:
         try:
-            with context.wrap_socket(plain) as stranger:
-                return is_dropped(stranger)
+            with context.wrap_socket(plain) as client:
+                return is_dropped(client)
         except (ConnectionError, ssl.SSLError):
             return True
 
 
 with started(num_nodes=2) as cluster:
-    source = Told(length=60, size=100_000)
+    source = RandomBatches(length=60, size=100_000)
     options = {"seed": 7, "workers": 2, "max_queue_size": 4}
     with Loader(source, backend="ray", ray_options=on(cluster.others[0].node_id), **options) as loader:
         batches = iter(loader)
@@ -60,10 +60,10 @@ with started(num_nodes=2) as cluster:
         print("cipher", encrypted.cipher()[0], encrypted.getpeercert()["subject"][0][0][1])
         (address,) = [sock.getsockname() for sock in connections(socket.socket)
                       if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)]
-        with socket.create_connection(address, 30) as stranger:
-            print("plain", is_dropped(stranger))
-        print("without", refused(address))
-        print("another", refused(address, *sys.argv[1:]))
+        with socket.create_connection(address, 30) as client:
+            print("plain", is_dropped(client))
+        print("without", is_rejected(address))
+        print("another", is_rejected(address, *sys.argv[1:]))
         received += [(numbers.copy(), int(index), int(pid)) for numbers, index, pid in batches]
         (node,) = loader.statistics().nodes
         print("node", node.workers, node.batches, node.deaths)
@@ -72,9 +72,9 @@ with started(num_nodes=2) as cluster:
 
 
 @pytest.mark.slow
-def test_batches_are_sent_encrypted_and_strangers_are_dropped(tmp_path):
+def test_batches_are_encrypted_and_clients_without_the_certificate_are_disconnected(tmp_path):
     addresses = {"127.0.0.1", address_of_this_node()}
-    ours, others = (certificates(tmp_path, name=name, addresses=addresses) for name in ("node", "stranger"))
+    ours, others = (certificates(tmp_path, name=name, addresses=addresses) for name in ("node", "client"))
     paths = os.pathsep.join([str(Path(__file__).parents[1]), str(Path(mpqueue.__file__).parents[1])])
     environ = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
     done = subprocess.run(
@@ -85,6 +85,6 @@ def test_batches_are_sent_encrypted_and_strangers_are_dropped(tmp_path):
     assert done.returncode == 0, done.stderr
     output = dict(line.split(" ", 1) for line in done.stdout.splitlines() if " " in line)
     assert output["cipher"].endswith(" node")
-    assert [output[stranger] for stranger in ("plain", "without", "another")] == ["True"] * 3
+    assert [output[client] for client in ("plain", "without", "another")] == ["True"] * 3
     assert output["node"] == "2 60 0"
     assert output["same"] == "True"

@@ -26,7 +26,7 @@ def opened(dataset, lane=0, num_lanes=1, seed=0, epoch=0, **options):
 
 
 def reopened(dataset, before, *args, **options):
-    """Open a lane again at the position of another lane."""
+    """Open a lane at the position that ``before`` has reached."""
     return opened(dataset, *args, state=pickle.loads(pickle.dumps(before.save())), **options)
 
 
@@ -58,7 +58,7 @@ def failing_at(*places):
     return function
 
 
-def test_error_takes_the_place_of_one_element_and_no_other_is_lost():
+def test_error_replaces_one_element_and_loses_no_other():
     dataset = mpqueue.Dataset.range(8).filter(always).map(failing_at(0, 3, 4, 7))
     wanted = [Failed("ValueError", f"no {i}") if i in (0, 3, 4, 7) else i for i in range(8)]
     assert rest_of(opened(dataset)) == wanted
@@ -198,9 +198,9 @@ def test_pass_without_elements_is_the_last():
 def test_generator_that_raises_has_ended():
     def elements():
         yield 1
-        raise OSError("the disk is gone")
+        raise OSError("the disk was removed")
 
-    assert rest_of(opened(mpqueue.Dataset(elements))) == [1, Failed("OSError", "the disk is gone")]
+    assert rest_of(opened(mpqueue.Dataset(elements))) == [1, Failed("OSError", "the disk was removed")]
 
 
 # -- Skipping
@@ -262,7 +262,7 @@ def test_resume_costs_no_more_than_filling_the_buffer():
 
 
 def test_source_with_state_dict_is_not_read_from_its_beginning_again(monkeypatch):
-    monkeypatch.setattr(roots, "clock_ns", lambda: 0)  # taking a state costs no time
+    monkeypatch.setattr(roots, "clock_ns", lambda: 0)  # saving a state takes no time
     reads = []
 
     class Counting(pipelines._StatefulIterator):
@@ -276,7 +276,7 @@ def test_source_with_state_dict_is_not_read_from_its_beginning_again(monkeypatch
         lane.next()
     reads.clear()
     again = reopened(dataset, lane, skip=lambda entry: None)
-    # The oldest of 50 elements, each of which stays at a pick with probability 49/50, is some hundred elements old.
+    # An element remains in the buffer at each pick with probability 49/50, so the oldest one is some hundred picks old.
     assert len(reads) < 2000
     assert [again.next() for _ in range(20)] == [lane.next() for _ in range(20)]
 
@@ -411,7 +411,7 @@ def test_counts_of_a_mix_with_restarted_inputs_add_up(stop):
     rows = {row[0]: row[1:3] for row in lane.counts()}
     assert len(rows) == len(lane.counts()) == 7
     for name, source in (("2: map(abs)", "1: filter(always)"), ("5: batch(1)", "4: filter(always)")):
-        assert rows[name][0] == rows[source][1]  # each was once counted twice
+        assert rows[name][0] == rows[source][1]  # a restarted input must not be counted twice
     assert rows["2: map(abs)"][1] + rows["5: batch(1)"][1] == rows[lane.counts()[-1][0]][0]
 
 
@@ -429,7 +429,7 @@ def test_shape_has_a_line_per_stage_and_the_length_of_the_source():
 ENDLESS = {
     "filter": lambda endless: endless.filter(lambda number: number % 2 == 0),
     "filter in threads": lambda endless: endless.filter(lambda number: number % 2 == 0, threads=2),
-    "behind a map": lambda endless: endless.map(float).filter(lambda number: number % 2 == 0).batch(2),
+    "after a map": lambda endless: endless.map(float).filter(lambda number: number % 2 == 0).batch(2),
 }
 
 
@@ -469,7 +469,7 @@ def test_endless_map_with_only_skipped_samples_raises(monkeypatch):
     assert len(skipped) >= 500
 
 
-def nothing(number):
+def no_items(number):
     return iter(())
 
 
@@ -477,18 +477,18 @@ def ten(number):
     return [10 * number + item for item in range(10)]
 
 
-GIVES_NOTHING = {
-    "flat_map": lambda endless: endless.flat_map(nothing).batch(2),
+WITHOUT_RESULTS = {
+    "flat_map": lambda endless: endless.flat_map(no_items).batch(2),
     "flat_map(<lambda>)": lambda endless: endless.flat_map(lambda number: []),
     "pack": lambda endless: endless.map(lambda number: [number] * 9).pack(4, long="drop"),
     "filter": lambda endless: endless.flat_map(ten).filter(lambda number: False),
 }
 
 
-@pytest.mark.parametrize("name", GIVES_NOTHING)
+@pytest.mark.parametrize("name", WITHOUT_RESULTS)
 def test_stage_without_results_on_an_endless_dataset_raises(name, monkeypatch):
     monkeypatch.setattr(roots, "LEAST_FRUITLESS", 500)
-    lane = opened(GIVES_NOTHING[name](mpqueue.Dataset.range(10).repeat()), lane=1, num_lanes=4)
+    lane = opened(WITHOUT_RESULTS[name](mpqueue.Dataset.range(10).repeat()), lane=1, num_lanes=4)
     for _ in range(2):
         with pytest.raises(RuntimeError, match=rf"stage \d, {re.escape(name)}.* none of the last [\d,]+ elements"):
             lane.next()

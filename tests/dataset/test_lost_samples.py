@@ -1,4 +1,4 @@
-"""Samples that kill their workers: a stream loses only these, where it would otherwise have raised an error."""
+"""Samples that kill their workers: a stream loses only these samples, and raises an error for each."""
 
 import itertools
 import json
@@ -8,7 +8,7 @@ import threading
 
 import numpy as np
 import pytest
-from helpers.hanging import TIMEOUT_S, Told, judge_by
+from helpers.hanging import TIMEOUT_S, DeclaredHangs, judge_by
 
 import mpqueue
 from mpqueue.errors import BatchTimeout, WorkerDied
@@ -16,7 +16,7 @@ from mpqueue.plan.compact import restored
 from mpqueue.worker import lane_runner
 
 FATAL = {7, 29}
-HANGING = "FOLDER_OF_THOSE_THAT_HANG"  # environment variable: a sample records its number there instead of killing
+HANGING = "FOLDER_OF_HANGING_PROCESSES"  # environment variable: a sample records its number there instead of killing
 LANES = 4
 
 
@@ -27,7 +27,7 @@ class Broken(Exception):
 def fatal(number):
     if number in FATAL:
         if HANGING in os.environ:
-            Told(os.environ[HANGING]).tell()
+            DeclaredHangs(os.environ[HANGING]).declare()
             threading.Event().wait()
         if os.environ.get("KILLS"):
             os.kill(os.getpid(), signal.SIGKILL)
@@ -36,7 +36,7 @@ def fatal(number):
 
 
 class Numbers:
-    """A source that is itself broken."""
+    """A source with fatal samples."""
 
     def __len__(self):
         return 60
@@ -74,7 +74,7 @@ PIPELINES = {
     "map in threads": lambda: numbers.map(fatal, threads=3).shuffle(buffer=6).batch(3),
     "filter": lambda: numbers.filter(is_kept).enumerate().map(lambda pair: pair[1]).batch(2),
     "filter in threads": lambda: numbers.shuffle(buffer=5).filter(is_kept, threads=2).batch(2),
-    "behind a buffer": lambda: numbers.shuffle(buffer=6).map(fatal).batch(4, drop_last=True),
+    "after a buffer": lambda: numbers.shuffle(buffer=6).map(fatal).batch(4, drop_last=True),
     "items": lambda: numbers.flat_map(items).shuffle(buffer=8).batch(4),
     "collate": lambda: numbers.shuffle(buffer=4).batch(3, collate=joined),
     "buckets": lambda: numbers.shuffle(buffer=4).bucket(length_of, [3], [3, 2], collate=lambda some: np.array(some)),
@@ -97,7 +97,7 @@ def loader(dataset, **options):
 
 
 def outcomes(stream, limit=1 << 30):
-    """Return the batches as lists, and None in the place of an error."""
+    """Return the batches as lists, with None for each error, and the errors."""
     found, errors = [], []
     iterator = iter(stream)
     while len(found) < limit:
@@ -116,8 +116,8 @@ def kills(monkeypatch):
     monkeypatch.setenv("KILLS", "kills")
 
 
-def where_it_raises(dataset, **options):
-    """Return the same stream with samples that raise: the indices of the errors, and the elements around them."""
+def with_errors(dataset, **options):
+    """Return the batches of the same stream with samples that raise instead of killing, with None for each error."""
     with pytest.MonkeyPatch.context() as patch, loader(dataset, workers=0, **options) as stream:
         patch.delenv("KILLS", raising=False)
         return outcomes(stream)[0]
@@ -127,13 +127,12 @@ def where_it_raises(dataset, **options):
 @pytest.mark.parametrize("name", PIPELINES)
 def test_sample_that_kills_workers_is_replaced_by_an_error(name):
     dataset = PIPELINES[name]()
-    expected = where_it_raises(dataset)
+    expected = with_errors(dataset)
     assert expected.count(None) == 2
     with loader(dataset, restarts=1) as stream:
         found, errors = outcomes(stream)
         deaths = stream.statistics().deaths
-        # A process that computes the sample ahead of its turn crashes once more: without read-ahead, it is searched
-        # for.
+        # If the sample was read ahead, a search without read-ahead follows, which crashes one more process.
         assert 2 * len(errors) <= deaths <= 4 * len(errors)
     assert found == expected
     for error in errors:
@@ -145,9 +144,9 @@ def test_sample_that_kills_workers_is_replaced_by_an_error(name):
 
 
 @pytest.mark.usefixtures("kills")
-def test_without_restarts_one_restart_finds_the_sample():
+def test_fatal_sample_is_found_with_restarts_0():
     dataset = PIPELINES["map"]()
-    expected = where_it_raises(dataset)
+    expected = with_errors(dataset)
     with loader(dataset, restarts=0) as stream:
         assert outcomes(stream)[0] == expected
 
@@ -155,9 +154,9 @@ def test_without_restarts_one_restart_finds_the_sample():
 @pytest.mark.usefixtures("kills")
 @pytest.mark.parametrize("workers", [0, 1, 3])
 def test_state_contains_lost_samples(workers):
-    """A process that resumes from it sees the error again if it was not delivered, and never the crash."""
-    dataset = PIPELINES["behind a buffer"]()
-    expected = where_it_raises(dataset)
+    """A process that resumes from the state gets an undelivered error again, and never crashes."""
+    dataset = PIPELINES["after a buffer"]()
+    expected = with_errors(dataset)
     place = expected.index(None)
     with loader(dataset, restarts=1) as stream:
         iterator = iter(stream)
@@ -176,7 +175,7 @@ def test_state_contains_lost_samples(workers):
 
 
 @pytest.mark.usefixtures("kills")
-def test_skipped_errors_do_not_hide_a_sample_that_kills():
+def test_skipping_errors_does_not_skip_a_sample_that_kills():
     dataset = numbers.filter(lambda number: 1 // (number % 10) >= 0).map(fatal).shuffle(buffer=4).batch(4)
     with loader(dataset, restarts=1, on_error="skip") as stream:
         found, errors = outcomes(stream)
@@ -186,11 +185,11 @@ def test_skipped_errors_do_not_hide_a_sample_that_kills():
 
 
 def test_only_the_hanging_sample_is_lost(tmp_path, monkeypatch):
-    told = Told(tmp_path / "told")
-    judge_by(told, monkeypatch)
+    hanging = DeclaredHangs(tmp_path / "hanging")
+    judge_by(hanging, monkeypatch)
     dataset = mpqueue.Dataset.range(12).map(fatal).shuffle(buffer=2).batch(2)
-    expected = where_it_raises(dataset)
-    monkeypatch.setenv(HANGING, told.folder)
+    expected = with_errors(dataset)
+    monkeypatch.setenv(HANGING, hanging.folder)
     with loader(dataset, restarts=0, batch_timeout=TIMEOUT_S) as stream:
         found, errors = outcomes(stream)
     assert found == expected

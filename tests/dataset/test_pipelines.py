@@ -1,4 +1,4 @@
-"""Any composition of stages equals plain Python, in any lane, wherever its state is saved and loaded."""
+"""Compositions of stages yield the elements of plain Python code, in each lane and after each saved state."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from mpqueue.worker import context, lane_runner
 from mpqueue.worker.lanes import LaneRun
 from mpqueue.worker.runner import StreamEnd
 
-MOST = 60  # elements of a lane: a mix may be endless
+MOST = 60  # elements of a lane that are compared, because a mix may be endless
 
 
 pytestmark = pytest.mark.usefixtures("own_thread")
@@ -115,7 +115,7 @@ def test_loader_alternates_between_lanes_and_resumes(dataset, cut, kind):
     with mpqueue.Loader(dataset, seed=0, **kind) as loader:
         found = plain(outcomes_of(iter(loader), cut))
         state = pickle.loads(pickle.dumps(loader.state_dict()))
-    if len(found) == cut:  # otherwise the epoch has ended
+    if len(found) == cut:  # otherwise the lane is exhausted
         with mpqueue.Loader(dataset, seed=0, **kind) as loader:
             loader.load_state_dict(state)
             found += plain(outcomes_of(iter(loader), MOST - cut))
@@ -180,7 +180,7 @@ def test_ranks_of_any_world_size_yield_all_elements_together(dataset, worlds, cu
     whole = plain(outcomes_of(iter(dataset), 10 * MOST))
     hypothesis.assume(len(whole) < 10 * MOST)
     found, states = on_ranks(dataset, worlds[0], None, cut)
-    hypothesis.assume({state["epoch"] for state in states} == {0})  # no rank has reached its end before the others
+    hypothesis.assume({state["epoch"] for state in states} == {0})  # all ranks are exhausted at the same time
     rest, _ = on_ranks(dataset, worlds[1], data.draw(st.permutations(states)), 10 * MOST)
     assert sorted(found + rest) == sorted(whole)
 

@@ -23,7 +23,7 @@ class Hands:
         self.ledger, self.dealt, self.answers = ledger, [], []
         self.looks, self.waits, self.while_waiting = [], [], []
         self.num_wakes = 0
-        self.error = None  # an error for `take_in` that belongs to no work item
+        self.error = None  # an error for `take_in` that does not belong to a work item
         self.num_refreshed = 0
 
     def start(self):
@@ -213,8 +213,8 @@ def test_failure_after_skipped_batch_has_no_work_item(caplog):
     pipeline = pipeline_of(skips=Skips(None))
     pipeline.backend.answer(Result.failed(ValueError("left out")))
     pipeline.backend.take_in(0, may_fail=False)
-    pipeline.backend.error = OSError("of nobody")
-    with pytest.raises(OSError, match="of nobody"):
+    pipeline.backend.error = OSError("without a work item")
+    with pytest.raises(OSError, match="without a work item"):
         pipeline.step()
     assert pipeline.failed is None
     assert "left out" in caplog.text
@@ -270,7 +270,7 @@ def test_descriptor_is_readable_again_if_more_batches_are_ready():
 
 def test_error_of_batch_is_raised_after_interrupted_count(monkeypatch):
     pipeline = pipeline_of()
-    pipeline.backend.answer(Result.failed(OSError("the disk is gone")))
+    pipeline.backend.answer(Result.failed(OSError("the disk was removed")))
     count = pipeline.ledger.count
 
     def struck(work_item):
@@ -281,13 +281,13 @@ def test_error_of_batch_is_raised_after_interrupted_count(monkeypatch):
     monkeypatch.setattr(pipeline.ledger, "count", struck)
     with pytest.raises(KeyboardInterrupt):
         pipeline.step()
-    with pytest.raises(OSError, match="the disk is gone"):
+    with pytest.raises(OSError, match="the disk was removed"):
         pipeline.step()
     assert pipeline.step() is None
     assert positions(pipeline, 2) == [1, 2]
 
 
-def test_epoch_of_last_batch_is_epoch_that_it_ends():
+def test_last_batch_belongs_to_the_epoch_that_it_ends():
     """In an endless stream, work items belong to no epoch."""
     pipeline = pipeline_of()
     cursor, progress = pipeline.ledger.cursor, pipeline.ledger.progress
@@ -322,7 +322,7 @@ def test_failed_is_outdated_changes_no_state_unless_interrupted(is_interrupt):
         return 6
 
     def fails():
-        raise OSError("the disk is gone")
+        raise OSError("the disk was removed")
 
     def strike(*_):
         raise OSError("the handler")
@@ -476,7 +476,7 @@ def test_stopped_pipeline_delivers_nothing():
         pipeline.step()
 
 
-def test_outcome_that_cannot_be_settled_waits():
+def test_unsettled_outcome_is_retried_and_blocks_no_other_batch():
     pipeline = pipeline_of(ordered=False)
     requested, may_settle = [], []
     pipeline.ledger.settle = lambda work_item, outcome: (
@@ -488,7 +488,7 @@ def test_outcome_that_cannot_be_settled_waits():
     assert requested[-1] == (0, rare)
     assert pipeline.ledger.is_outstanding(0)
     pipeline.backend.work(1)
-    assert batch(pipeline) == (0, 1, 1)  # the other batches do not wait for it
+    assert batch(pipeline) == (0, 1, 1)  # other batches do not wait for the unsettled one
     may_settle.append(True)
     assert pipeline.step() is None
     assert not pipeline.ledger.is_outstanding(0)

@@ -108,7 +108,7 @@ def as_text(samples):
 
 
 def lengths_of(form, size):
-    """Return every length; for a file that is padded to 128 kB, every length of its end."""
+    """Return every length; for a file that is padded to 128 kB, every length near the end, and some others."""
     return (
         range(size - 1, -1, -1) if form != "array record" else [*range(size - 1, size - 3000, -1), *range(0, size, 97)]
     )
@@ -129,13 +129,13 @@ def test_file_truncated_at_any_byte_raises_or_has_complete_samples(tmp_path, ind
     write(path)
     wanted = as_text(source(path, index=index))
     whole = path.read_bytes()
-    refused, late, read, seen = 0, 0, set(), set()
+    num_errors, num_late, read, seen = 0, 0, set(), set()
     for length in lengths_of(form, len(whole)):
         path.write_bytes(whole[:length]) if path.stat().st_size < length else os.truncate(path, length)
         try:
             found = scan(str(path))
         except FileError as error:
-            refused += names(error, path, len(whole))
+            num_errors += names(error, path, len(whole))
             continue
         places = tuple(array.tobytes() for array in found.values())
         if places in seen:
@@ -146,9 +146,9 @@ def test_file_truncated_at_any_byte_raises_or_has_complete_samples(tmp_path, ind
             assert as_text(samples) == wanted[: len(samples)]
             read.add(len(samples))
         except FileError as error:  # the last line is parsed when it is read
-            late += names(error, path, len(whole))
-    assert (refused > 0) == (form != "json lines")
-    assert (late > 0) == (form == "json lines")
+            num_late += names(error, path, len(whole))
+    assert (num_errors > 0) == (form != "json lines")
+    assert (num_late > 0) == (form == "json lines")
     prefixes = set(range(13))
     assert read <= {
         "tar gnu": {2}, "tar pax": {2}, "tfrecord": prefixes, "json lines": prefixes, "arrow stream": {0, 5, 10, 12},
@@ -172,7 +172,7 @@ def test_image_truncated_at_any_byte_raises_an_error_with_its_name(tmp_path, ind
     image.fromarray(np.arange(192, dtype=np.uint8).reshape(8, 8, 3)).save(path)
     images = files.Images(tmp_path / "photos", decode=True, index=index)
     assert images[0]["image"].shape == (8, 8, 3)
-    for length in range(path.stat().st_size - 3, -1, -1):  # without its end marker, the image is complete
+    for length in range(path.stat().st_size - 3, -1, -1):  # an image without the end marker is complete
         os.truncate(path, length)
         with pytest.raises(FileError, match=r"1\.jpg: it cannot be decoded"):
             images[0]
@@ -181,7 +181,7 @@ def test_image_truncated_at_any_byte_raises_an_error_with_its_name(tmp_path, ind
 @pytest.mark.parametrize("form", [form for form in FORMS if form != "array record"])
 @pytest.mark.parametrize("left", [0, 0.5], ids=["empty", "half"])
 def test_file_that_shrinks_during_a_read_raises(tmp_path, index, form, left, monkeypatch):
-    """A memory-mapped file would end the process."""
+    """With a memory-mapped file, SIGBUS would kill the process."""
     write, name, _, source = FORMS[form]
     path = tmp_path / name
     write(path)
@@ -198,7 +198,7 @@ def test_file_that_shrinks_during_a_read_raises(tmp_path, index, form, left, mon
 
 
 def test_array_record_that_shrinks_raises(tmp_path, index):
-    """The library that reads it does not map it, either."""
+    """The library for this format does not map the file, either."""
     path = tmp_path / "a.array_record"
     an_array_record(path)
     samples = files.ArrayRecord(path, index=index)

@@ -97,7 +97,7 @@ def test_schemas_can_differ_in_metadata(write, path, source_of):
 
 
 def test_damaged_bytes_never_crash(write, source_of, made, tmp_path):
-    """Each raises a FileError, changes a value, or has no effect; in a separate process, because pyarrow is C++."""
+    """A damaged byte raises a FileError, changes a value, or has no effect. A crash of pyarrow would end this process."""
     whole = write("whole.table", TABLE.select(["int", "text", "tokens", "struct"]).slice(0, 30), rows=10)
     code = """
 import random, sys
@@ -105,7 +105,7 @@ from mpqueue import files
 from mpqueue.errors import FileError
 path, index, name, num_kept = sys.argv[1:]
 data = open(path, "rb").read()
-dice, refused = random.Random(1), 0
+dice, num_errors = random.Random(1), 0
 for turn in range(55):
     bad = bytearray(data)
     for _ in range(3):
@@ -116,8 +116,8 @@ for turn in range(55):
         for i in range(min(len(source), 100)):
             source[i]
     except FileError:
-        refused += 1
-print("refused", refused)
+        num_errors += 1
+print("errors", num_errors)
 """
     num_kept = "1500" if made[0] is Parquet else "0"  # pyarrow checks the footer
     done = subprocess.run(
@@ -143,7 +143,7 @@ def test_deleted_file_raises_file_not_found(path, source_of):
         source[0]
 
 
-def test_pickle_is_small_and_its_copy_reads(path, source_of):
+def test_pickle_is_small_and_unpickled_source_reads(path, source_of):
     source = source_of(path)
     source[0]
     data = pickle.dumps(source)

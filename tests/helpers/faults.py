@@ -108,16 +108,16 @@ class Fault:
     Args:
         kind: One of `KINDS`.
         fuse: Path of a file that does not exist yet, for a fault that happens once; None for always.
-        told: A `helpers.hanging.Told` that records each fault, or None.
+        hanging: A `helpers.hanging.DeclaredHangs` that records each fault, or None.
     """
 
-    def __init__(self, kind, fuse=None, told=None):
-        self.kind, self.fuse, self.told = kind, None if fuse is None else str(fuse), told
+    def __init__(self, kind, fuse=None, hanging=None):
+        self.kind, self.fuse, self.hanging = kind, None if fuse is None else str(fuse), hanging
 
     def __call__(self):
         if self.fuse is None or burns(self.fuse):
-            if self.told is not None:
-                self.told.tell()
+            if self.hanging is not None:
+                self.hanging.declare()
             KINDS[self.kind].strike()
 
 

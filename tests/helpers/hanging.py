@@ -10,7 +10,7 @@ TIMEOUT_S = 60.0  # a `batch_timeout` for tests with declared hangs, which no sl
 _LOOK_S = 0.02
 
 
-class Told:
+class DeclaredHangs:
     """The set of processes that have declared that they hang. Sources carry it to their workers.
 
     Args:
@@ -21,7 +21,7 @@ class Told:
         self.folder = str(folder)
         os.makedirs(folder, exist_ok=True)
 
-    def tell(self):
+    def declare(self):
         """Declare that this process hangs."""
         Path(self.folder, str(os.getpid())).touch()
 

@@ -140,7 +140,7 @@ def until(condition, what):
         time.sleep(0.02)
 
 
-class Told:
+class RandomBatches:
     """A source of batches with random numbers, the index, and the process that computed them."""
 
     def __init__(self, length=24, size=100):

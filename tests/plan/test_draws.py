@@ -202,7 +202,7 @@ class Wrapper:
         return iter([list(self.sampler)])
 
 
-class Told(Wrapper):
+class WithSetEpoch(Wrapper):
     """A wrapper with its own `set_epoch`."""
 
     def set_epoch(self, epoch):
@@ -220,7 +220,7 @@ def test_sampler_gets_the_epoch():
 def test_inner_sampler_gets_the_epoch_if_its_wrapper_has_no_set_epoch():
     order_of(inner := Wrapper(Sampler()), are_lists=True).draw(4)
     assert inner.sampler.epochs == [4]
-    order_of(outer := Told(Sampler()), are_lists=True).draw(4)
+    order_of(outer := WithSetEpoch(Sampler()), are_lists=True).draw(4)
     assert (outer.epoch, outer.sampler.epochs) == (4, [])
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from helpers.faults import burns
 from helpers.footprint import DEADLOCK_S
-from helpers.hanging import TIMEOUT_S, Told, judge_by
+from helpers.hanging import TIMEOUT_S, DeclaredHangs, judge_by
 
 import mpqueue
 from mpqueue import Loader
@@ -289,24 +289,24 @@ def test_batch_of_killed_worker_is_computed_again(tmp_path):
 
 
 class Hanging(Samples):
-    def __init__(self, told):
+    def __init__(self, hanging):
         super().__init__()
-        self.told = told
+        self.hanging = hanging
 
     def at_work(self, index):
         if index == 10:
             self.hangs_in_a_helper()
 
     def hangs_in_a_helper(self):
-        self.told.tell()
+        self.hanging.declare()
         threading.Event().wait()
 
 
 def test_hanging_sample_is_timeout_with_stack_of_thread(tmp_path, monkeypatch):
-    told = Told(tmp_path / "told")
-    judge_by(told, monkeypatch)
+    hanging = DeclaredHangs(tmp_path / "hanging")
+    judge_by(hanging, monkeypatch)
     options = {"batch_timeout": TIMEOUT_S, "restarts": 0, "workers": 1, "threads": 4}
-    with Loader(Hanging(told), batch_size=4, **options) as loader:
+    with Loader(Hanging(hanging), batch_size=4, **options) as loader:
         batches = iter(loader)
         assert indices([next(batches), next(batches)]) == by(4)[:2]
         with pytest.raises(BatchTimeout) as caught:
@@ -346,9 +346,9 @@ def test_draws_from_shared_generators_warn_once(caplog, seed):
     with Loader(Shared(), batch_size=4, workers=0, seed=seed, threads=2) as loader:
         for _ in range(2):
             list(loader)
-    told = [record.getMessage() for record in caplog.records if "threads=2" in record.getMessage()]
-    assert len(told) == (seed is not None)
-    assert all("Python's random and numpy.random drew numbers" in text for text in told)
+    messages = [record.getMessage() for record in caplog.records if "threads=2" in record.getMessage()]
+    assert len(messages) == (seed is not None)
+    assert all("Python's random and numpy.random drew numbers" in text for text in messages)
     caplog.clear()
     with Loader(Draws(), batch_size=4, workers=0, seed=seed, threads=2) as loader:
         list(loader)

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 from helpers.faults import Numbers, burns, numbers
-from helpers.hanging import TIMEOUT_S, Stopped, Told, judge_by
+from helpers.hanging import TIMEOUT_S, DeclaredHangs, Stopped, judge_by
 
 from mpqueue import GeneratorEnqueuer, Loader, OrderedEnqueuer
 from mpqueue.errors import BatchTimeout
@@ -24,7 +24,7 @@ METHODS = pytest.mark.parametrize("method", ["forkserver", "fork", "spawn"])
 @pytest.fixture
 def pid_file(tmp_path, monkeypatch):
     """The path of a file with the process id of the hanging worker."""
-    pid_file = Told(tmp_path / "pid_file")
+    pid_file = DeclaredHangs(tmp_path / "pid_file")
     judge_by(pid_file, monkeypatch)
     return pid_file
 
@@ -49,7 +49,7 @@ class Hanging(Numbers):
         threading.Event().wait()
 
     def hangs_in_the_main_thread(self):
-        self.pid_file.tell()
+        self.pid_file.declare()
         threading.Event().wait()
 
 
@@ -205,7 +205,7 @@ def test_hanging_generator_is_named_by_its_element(pid_file):
     def stream():
         yield Numbers()[0]
         yield Numbers()[1]
-        pid_file.tell()
+        pid_file.declare()
         threading.Event().wait()
 
     with GeneratorEnqueuer(stream, True, batch_timeout=TIMEOUT_S, restarts=1) as enqueuer:

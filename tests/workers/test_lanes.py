@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from helpers.faults import burns
 from helpers.gates import Gate, pass_gate
-from helpers.hanging import TIMEOUT_S, Told, judge_by
+from helpers.hanging import TIMEOUT_S, DeclaredHangs, judge_by
 from helpers.laned import LANES, AtGate, Counted, CountedLane, all_of, computed, expected, rest, running
 
 import mpqueue
@@ -195,13 +195,13 @@ def test_error_replaces_an_element(tmp_path, backend, workers):
 
 @always_saved
 def test_element_after_a_timeout_is_computed_again_from_its_snapshot(tmp_path, undisturbed, monkeypatch):
-    told = Told(tmp_path / "told")
-    judge_by(told, monkeypatch)
+    hanging = DeclaredHangs(tmp_path / "hanging")
+    judge_by(hanging, monkeypatch)
     monkeypatch.setattr("mpqueue.workers.hang._DUMP_S", 0.1)
 
     def hangs(run, number):
         if (run.lane, number) == (4, 7) and burns(str(tmp_path / "fuse")):
-            told.tell()
+            hanging.declare()
             threading.Event().wait()
 
     source = Counted(tmp_path / "log", at=hangs)
@@ -244,7 +244,7 @@ def test_start_of_a_lane_waits_for_memory(tmp_path, undisturbed, monkeypatch):
 @always_saved
 @BACKENDS
 @pytest.mark.parametrize(
-    ("saves", "error", "told"),
+    ("saves", "error", "text"),
     [
         (
             lambda _: {}["gone"],
@@ -255,12 +255,12 @@ def test_start_of_a_lane_waits_for_memory(tmp_path, undisturbed, monkeypatch):
     ],
     ids=["raises", "is not plain"],
 )
-def test_state_that_cannot_be_saved_is_an_error(tmp_path, monkeypatch, backend, workers, saves, error, told):
+def test_state_that_cannot_be_saved_is_an_error(tmp_path, monkeypatch, backend, workers, saves, error, text):
     monkeypatch.setattr(CountedLane, "save", saves)
     source = Counted(tmp_path / "log")
     with (
         running(source, backend=backend, workers=workers, start_method="fork") as pipeline,
-        pytest.raises(error, match=told),
+        pytest.raises(error, match=text),
     ):
         pipeline.next()
 
@@ -280,13 +280,13 @@ def test_restarted_epoch_reopens_its_lanes(tmp_path, undisturbed, backend, worke
 class Kills:
     """Ends its process, or hangs, at an element: each time, or the given number of times."""
 
-    def __init__(self, fuses, place=(1, 3), *, told=None):
-        self.fuses, self.place, self.told = fuses, place, told
+    def __init__(self, fuses, place=(1, 3), *, hanging=None):
+        self.fuses, self.place, self.hanging = fuses, place, hanging
 
     def __call__(self, run, number):
         if (run.lane, number) == self.place and (self.fuses is None or any(map(burns, self.fuses))):
-            if self.told is not None:
-                self.told.tell()
+            if self.hanging is not None:
+                self.hanging.declare()
                 threading.Event().wait()
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -326,9 +326,9 @@ def test_element_that_crashes_every_worker_ends_its_lane(tmp_path, restarts):
 
 
 def test_element_that_always_hangs_ends_its_lane(tmp_path, monkeypatch):
-    told = Told(tmp_path / "told")
-    judge_by(told, monkeypatch)
-    source = Counted(tmp_path / "log", at=Kills(None, told=told))
+    hanging = DeclaredHangs(tmp_path / "hanging")
+    judge_by(hanging, monkeypatch)
+    source = Counted(tmp_path / "log", at=Kills(None, hanging=hanging))
     with running(source, workers=2, lanes=4, start_method="fork", restarts=0, batch_timeout=TIMEOUT_S) as pipeline:
         found = outcomes(pipeline)
     _, second = (error for error in found if isinstance(error, BatchTimeout))

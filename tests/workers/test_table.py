@@ -12,7 +12,7 @@ import pytest
 from helpers.faults import Fault, numbers, released
 from helpers.footprint import DEADLOCK_S, Footprint, left_behind
 from helpers.gates import Gate
-from helpers.hanging import TIMEOUT_S, Told, judge_by
+from helpers.hanging import TIMEOUT_S, DeclaredHangs, judge_by
 from helpers.hooks import Faulty, FaultyEpochs, WorkerInit
 from helpers.outside import ran
 from helpers.table import (
@@ -97,10 +97,10 @@ class Cell:
 
     def __init__(self, place, kind, backend, folder, *, once=True, **options):
         self.place, self.kind, self.backend, self.folder = place, kind, backend, folder
-        self.fuse, self.told = folder / "fuse", Told(folder / "told")
+        self.fuse, self.hanging = folder / "fuse", DeclaredHangs(folder / "hanging")
         self.gate = Gate()
         make = FaultyEpochs if place in _WITH_EPOCHS else Faulty
-        fault = Fault(kind, self.fuse if once else None, self.told)
+        fault = Fault(kind, self.fuse if once else None, self.hanging)
         at_gate = place in ("idle", "epoch-end") or (place == "stopping" and backend == "thread")
         self.source = make(place, fault, self.gate.address if at_gate else None)
         if backend in PROCESSES:
@@ -186,7 +186,7 @@ def test_cell(place, kind, backend, tmp_path, monkeypatch):
     expected = outcome_of(place, kind, backend)
     once = place != "pickling-batch" or kind not in RAISING  # cloudpickle tries again after an error of pickle
     with Cell(place, kind, backend, tmp_path, once=once) as cell:
-        judge_by(cell.told, monkeypatch)
+        judge_by(cell.hanging, monkeypatch)
         error = _outcome(cell, interrupt=expected.error == "Enough")
         is_cut = place == "stopping" and backend == "thread"
         if expected.error is None:
@@ -341,7 +341,7 @@ def test_repeated_crashes_in_worker_init_are_not_attributed_to_a_work_item(kind,
 def test_work_item_that_always_hangs_is_given_up_after_its_restarts(place, kind, tmp_path, monkeypatch):
     _hurry(monkeypatch)
     with Cell(place, kind, "forkserver", tmp_path, once=False, restarts=1) as cell:
-        judge_by(cell.told, monkeypatch)
+        judge_by(cell.hanging, monkeypatch)
         with pytest.raises(BatchTimeout) as caught:
             _run(cell)
         at = 0 if place == "worker-init" else AT

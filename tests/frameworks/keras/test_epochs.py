@@ -1,4 +1,4 @@
-"""Hooks, items and batches of a fit: which ones, when and how often, compared with a fit without workers."""
+"""Hooks, items and batches of a fit: their number and order, compared with a fit without workers."""
 
 import pytest
 
@@ -27,12 +27,12 @@ def test_hooks_and_items_run_equally_often_and_in_the_same_order(tmp_path, kind)
     expected = notes_of(tmp_path, as_py_dataset, kind=kind)
     assert notes_of(tmp_path, lambda dataset: accelerate(dataset, 1), kind=kind) == expected
     begins, ends = expected.count("begin"), expected.count("end")
-    assert (begins, ends) in [(3, 4), (4, 4)]  # Keras looks at a first batch, or at none, before the first epoch
+    assert (begins, ends) in [(3, 4), (4, 4)]  # Keras may read a batch before the first epoch
 
 
 @pytest.mark.any_backend
 def test_hooks_run_alone_with_two_workers(tmp_path):
-    """Between begin and end of an epoch, exactly its items are computed."""
+    """The items of an epoch are computed between its begin and end hooks."""
     notes = notes_of(tmp_path, lambda dataset: accelerate(dataset, 2), kind="built")
     text = " ".join(notes).split("begin")
     for one in text[-3:]:
@@ -51,8 +51,8 @@ def test_hooks_of_parts_of_a_pass_run_equally_often(tmp_path):
 
 @pytest.mark.parametrize("processes", [True, False], ids=["processes", "threads"])
 @pytest.mark.parametrize("kind", ["plain", "built"])
-def test_no_batch_from_before_an_epochs_end_is_delivered_after_it(delivered, processes, kind):
-    """Keras's own enqueuer returns batches in the first epoch that it has read ahead while the model was built."""
+def test_epoch_has_no_batches_computed_before_the_hook_of_the_last_epoch(delivered, processes, kind):
+    """Keras's own enqueuer returns batches in the first epoch that it read ahead while the model was built."""
     fit(as_py_dataset(marked.Marked()), kind=kind)
     expected = delivered.take()
     fit(accelerate(marked.Marked(), 2, use_multiprocessing=processes), kind=kind)
@@ -103,7 +103,7 @@ def test_a_change_made_by_on_epoch_begin_reaches_all_items_of_the_epoch(delivere
 
 
 class Stopping(keras.callbacks.Callback):
-    """Stops the training, in the middle of the second epoch or at its end."""
+    """Stops the training in the second epoch, after a batch."""
 
     def __init__(self, batch):
         super().__init__()
@@ -156,7 +156,7 @@ def test_callbacks_get_the_same_epochs_and_batches_as_without_workers():
 
 
 @pytest.mark.any_backend
-def test_adapter_used_directly_runs_in_our_workers():
+def test_adapter_used_directly_runs_in_workers_of_mpqueue():
     from keras.src.trainers.data_adapters.py_dataset_adapter import PyDatasetAdapter
 
     with mpqueue.keras.install():

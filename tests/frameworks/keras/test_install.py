@@ -1,4 +1,4 @@
-"""`install` and `accelerate`: what they replace, for which datasets, for how long, and which Keras they support."""
+"""`install` and `accelerate`: the replaced class, the affected datasets, the duration, and supported versions of Keras."""
 
 import pytest
 
@@ -56,19 +56,19 @@ def test_installations_nest_and_each_undoes_itself_only():
     assert type(enqueuer_for(dataset)) is STOCK
 
 
-def test_install_without_a_with_statement_remains():
+def test_install_without_a_with_statement_remains_in_effect():
     installation = install()
     enqueuer = enqueuer_for(as_py_dataset(marked.Marked(), 2))
     assert isinstance(enqueuer, Enqueuer)
     installation.__exit__()
 
 
-def test_a_dataset_without_workers_gets_no_enqueuer_of_any_kind():
+def test_dataset_without_workers_gets_no_enqueuer():
     with install():
         assert enqueuer_for(as_py_dataset(marked.Marked())) is None
 
 
-def test_options_of_a_dataset_may_be_set_after_it_was_made():
+def test_options_of_a_dataset_can_be_set_after_construction():
     with install():
         dataset = as_py_dataset(marked.Marked())
         dataset.workers, dataset.use_multiprocessing, dataset.max_queue_size = 3, True, 4
@@ -111,7 +111,7 @@ def test_accelerate_returns_a_py_dataset_with_the_items_of_the_source():
     assert repr(fast) == "<Marked, accelerated by mpqueue>"
 
 
-def test_an_accelerated_dataset_is_accelerated_once():
+def test_accelerating_an_accelerated_dataset_has_no_effect():
     source = marked.Marked()
     assert accelerate(accelerate(source, 2), 3).source is source
 
@@ -162,34 +162,34 @@ def test_unbounded_queue_of_processes_is_rejected_when_fit_begins():
 
 
 class OldEnqueuer:
-    """As in Keras 3.5."""
+    """The enqueuer of Keras 3.5."""
 
     def __init__(self, py_dataset, use_multiprocessing=False, shuffle=False):
         pass
 
 
 class OtherAdapter(adapter.PyDatasetAdapter):
-    """Does not make its enqueuer in the constructor."""
+    """An adapter that does not make its enqueuer in the constructor."""
 
     def __init__(self, x, class_weight=None, shuffle=False):
         pass
 
 
 @pytest.mark.parametrize(
-    ("changes", "why"),
+    ("changes", "reason"),
     [
         ({"OrderedEnqueuer": OldEnqueuer}, r"OrderedEnqueuer.__init__ takes \(self, py_dataset, use_multiprocessing,"),
         ({"OrderedEnqueuer": None}, "it has no OrderedEnqueuer"),
         ({"PyDatasetAdapter": OtherAdapter}, "does not make an OrderedEnqueuer"),
     ],
-    ids=["older", "gone", "other adapter"],
+    ids=["older", "missing", "other adapter"],
 )
-def test_unsupported_keras_runs_datasets_itself_with_a_warning(monkeypatch, changes, why):
+def test_unsupported_keras_runs_datasets_itself_with_a_warning(monkeypatch, changes, reason):
     _use_fresh_replacement(monkeypatch)
     for name, value in changes.items():
         monkeypatch.setattr(adapter, name, value)
     replaced = adapter.OrderedEnqueuer
-    text = f"does not support Keras {keras.__version__}: .*{why}.*own workers run the datasets without mpqueue"
+    text = f"does not support Keras {keras.__version__}: .*{reason}.*own workers run the datasets without mpqueue"
     with pytest.warns(UserWarning, match=text) as warned:
         installation = install()
     with pytest.warns(UserWarning, match=text) as others:
@@ -200,7 +200,10 @@ def test_unsupported_keras_runs_datasets_itself_with_a_warning(monkeypatch, chan
     assert [batch[1].tolist() for batch in fast] == [batch[1].tolist() for batch in as_py_dataset(marked.Marked())]
     with installation:
         assert repr(installation) == "<mpqueue.keras.install(), undone>"
-    with mpqueue.Loader(marked.Marked(), workers=0) as loader, pytest.raises(ImportError, match=f"{why}.*run a Loader"):
+    with (
+        mpqueue.Loader(marked.Marked(), workers=0) as loader,
+        pytest.raises(ImportError, match=f"{reason}.*run a Loader"),
+    ):
         accelerate(loader)
 
 
@@ -224,10 +227,10 @@ def _use_fresh_replacement(monkeypatch):
 
 def test_keras_without_the_adapter_module_runs_datasets_itself_with_a_warning(monkeypatch):
     _use_fresh_replacement(monkeypatch)
-    monkeypatch.setattr(keras_frontend, "_ADAPTER", "keras.src.trainers.gone")
-    with pytest.warns(UserWarning, match=r"does not support Keras .*it has no module keras\.src\.trainers\.gone"):
+    monkeypatch.setattr(keras_frontend, "_ADAPTER", "keras.src.trainers.missing")
+    with pytest.warns(UserWarning, match=r"does not support Keras .*it has no module keras\.src\.trainers\.missing"):
         install()
-    with pytest.warns(UserWarning, match="gone"):
+    with pytest.warns(UserWarning, match="missing"):
         assert len(accelerate(marked.Marked(3), 2)) == 3
 
 
@@ -247,7 +250,7 @@ def test_missing_backend_is_not_reported_as_missing_keras():
 def test_workers_of_a_dataset_sent_by_value_do_not_import_keras(delivered):
     """Importing Keras and its backend would take seconds in every pool."""
 
-    class Looking(keras.utils.PyDataset):
+    class ReportingImports(keras.utils.PyDataset):
         def __len__(self):
             return 3
 
@@ -259,7 +262,7 @@ def test_workers_of_a_dataset_sent_by_value_do_not_import_keras(delivered):
             return features, np.zeros((2, 1), "float32")
 
     with install():
-        fit(Looking(workers=2, use_multiprocessing=True), epochs=1)
+        fit(ReportingImports(workers=2, use_multiprocessing=True), epochs=1)
     assert [batch.tolist() for batch in delivered.batches[-3:]] == [[0, 0, 3, 2]] * 3
 
 

@@ -1,4 +1,4 @@
-"""A `Loader` in `fit`, `evaluate` and `predict`: each epoch is one of the loader's, and looks use up none."""
+"""A `Loader` in `fit`, `evaluate` and `predict`: each epoch is one epoch of the loader, and peeking uses up no epoch."""
 
 import pytest
 
@@ -51,7 +51,7 @@ def test_epochs_of_a_fit_equal_a_loop_over_the_loader(delivered, kind, options):
 
 @pytest.mark.parametrize("length", [1, 2, 5])
 @pytest.mark.parametrize("kind", ["plain", "built"])
-def test_look_uses_up_no_epoch_of_any_length(delivered, kind, length):
+def test_peek_uses_up_no_epoch_of_any_length(delivered, kind, length):
     expected = epochs_of(marked.Marked(length), 3, workers=1, shuffle=True, seed=1)
     source = marked.Marked(length)
     with Loader(source, workers=1, shuffle=True, seed=1) as loader:
@@ -61,9 +61,9 @@ def test_look_uses_up_no_epoch_of_any_length(delivered, kind, length):
 
 
 @pytest.mark.parametrize("length", [1, 2, 3])
-@pytest.mark.skipif(BACKEND != "jax", reason="the others do not read ahead")
-def test_a_look_that_reads_ahead_uses_up_no_epoch(delivered, monkeypatch, length):
-    """Like Keras if JAX has an accelerator: it takes one batch more, or requests the end."""
+@pytest.mark.skipif(BACKEND != "jax", reason="only JAX reads ahead")
+def test_peek_that_reads_ahead_uses_up_no_epoch(delivered, monkeypatch, length):
+    """With an accelerator, Keras on JAX reads one batch more, or the end."""
     import jax
 
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
@@ -77,8 +77,8 @@ def test_a_look_that_reads_ahead_uses_up_no_epoch(delivered, monkeypatch, length
 
 @pytest.mark.parametrize("length", [1, 5])
 @pytest.mark.parametrize("kind", ["plain", "built"])
-def test_look_is_detected_through_wrappers_of_the_adapter(delivered, monkeypatch, kind, length):
-    """Such as a profiler, or a library that wraps the hooks."""
+def test_peek_is_detected_through_wrappers_of_the_adapter(delivered, monkeypatch, kind, length):
+    """Examples are a profiler and a library that wraps the hooks."""
     stock = adapter.PyDatasetAdapter.on_epoch_end
 
     def wrapped(self):
@@ -93,8 +93,8 @@ def test_look_is_detected_through_wrappers_of_the_adapter(delivered, monkeypatch
         assert source.state == 3
 
 
-def test_partly_read_epoch_is_not_a_look_after_another_reset(delivered):
-    """`fit` does so before each validation, and keeps its iterator."""
+def test_partly_read_epoch_is_not_a_peek_after_another_reset(delivered):
+    """`fit` resets the data before each validation, and keeps its iterator."""
     model = make_model("built")
     with (
         Loader(marked.Still(5), workers=1) as loader,
@@ -164,7 +164,7 @@ def test_parts_of_an_epoch_continue_where_the_last_one_ended(delivered):
     assert delivered.take()[-12:] == flat(expected)
 
 
-def test_a_training_and_its_validation_take_an_epoch_of_their_own_loader_each():
+def test_training_and_validation_use_separate_loaders():
     training, validation = marked.Marked(), marked.Marked(3)
     with Loader(training, workers=1) as loader, Loader(validation, workers=1) as held_out:
         history = fit(accelerate(loader), validation_data=accelerate(held_out))[1]
@@ -207,7 +207,7 @@ def test_resumed_loader_continues_in_mid_epoch(delivered):
 @pytest.mark.parametrize("kind", ["plain", "built"])
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_callback_resumes_a_loader_when_the_training_begins(delivered, workers, kind):
-    """A callback may restore the model then: Keras has already looked at a batch."""
+    """A callback may restore the model at this time, after Keras has peeked at a batch."""
     expected = flat(epochs_of(marked.Still(6), 2, workers=workers, shuffle=True, seed=1))
     with Loader(marked.Still(6), workers=workers, shuffle=True, seed=1) as loader:
         batches = iter(loader)
@@ -222,7 +222,7 @@ def test_a_callback_resumes_a_loader_when_the_training_begins(delivered, workers
 
 
 def pairs(length):
-    """Return batches, without a hook whose effect a state could not restore."""
+    """Return batches of a source without hooks: a state could not restore their effect."""
     return [(np.full((2, 4), number, "float32"), np.ones((2, 1), "float32")) for number in range(length)]
 
 
@@ -234,7 +234,7 @@ def steps_by(state, length):
 @pytest.mark.parametrize("device", ["cpu", "gpu"])
 @pytest.mark.parametrize("kind", ["plain", "built"])
 @pytest.mark.parametrize("length", [1, 2, 6])
-@pytest.mark.skipif(BACKEND != "jax", reason="the others do not read ahead")
+@pytest.mark.skipif(BACKEND != "jax", reason="only JAX reads ahead")
 def test_state_in_a_fit_counts_finished_steps_if_keras_reads_ahead(monkeypatch, device, kind, length):
     import jax
 
@@ -258,7 +258,7 @@ def test_state_in_a_fit_counts_finished_steps_if_keras_reads_ahead(monkeypatch, 
 
 
 @pytest.mark.parametrize("steps", [1, 2])
-@pytest.mark.skipif(BACKEND != "jax", reason="the others do not read ahead")
+@pytest.mark.skipif(BACKEND != "jax", reason="only JAX reads ahead")
 def test_state_of_a_stopped_fit_is_after_its_last_step(monkeypatch, steps):
     import jax
 
@@ -273,7 +273,7 @@ def test_state_of_a_stopped_fit_is_after_its_last_step(monkeypatch, steps):
         assert steps_by(loader.state_dict(), 6) == steps
 
 
-@pytest.mark.skipif(BACKEND != "jax", reason="the others do not read ahead")
+@pytest.mark.skipif(BACKEND != "jax", reason="only JAX reads ahead")
 def test_takes_ahead_follows_the_iterator_of_keras(monkeypatch):
     import jax
     from keras.src.backend.jax.trainer import JAXEpochIterator
@@ -305,7 +305,7 @@ def test_fit_raises_the_error_of_an_item():
     assert caught.type is LookupError or BACKEND == "tensorflow"
 
 
-def test_workers_remain_after_a_fit_and_statistics_are_the_loaders(delivered):
+def test_workers_remain_after_a_fit_and_statistics_equal_the_loaders(delivered):
     with Loader(marked.FromProcesses(), workers=1) as loader:
         dataset = accelerate(loader)
         fit(dataset)
@@ -316,7 +316,7 @@ def test_workers_remain_after_a_fit_and_statistics_are_the_loaders(delivered):
     assert repr(dataset) == "<Loader, accelerated by mpqueue>"
 
 
-def test_a_dataset_of_a_loader_is_accelerated_once():
+def test_accelerating_an_accelerated_loader_has_no_effect():
     with Loader(marked.Marked(), workers=1) as loader:
         assert accelerate(accelerate(loader)).source is loader
 
@@ -338,7 +338,7 @@ def test_pass_requested_outside_an_epoch_is_rejected():
         assert repr(enqueuer) == f"<LoaderEnqueuer of {loader!r}, stopped>"
 
 
-# -- Looks
+# -- Peeking
 
 
 @pytest.mark.parametrize("num_taken", range(8))
@@ -351,14 +351,14 @@ def test_epoch_cannot_be_taken_back_after_its_fifth_batch(num_taken):
         epochs.take_back(trial)
         marks = [int(np.rint(x[0, 0] / marked.Marked.SCALE)) for x, _ in epochs.begin()]
         assert marks == [mark[0] for mark in expected[0 if num_taken <= 4 else 1]]
-        if num_taken == 5:  # it was not a look, and its last batch was read by the next epoch
+        if num_taken == 5:  # too long for a peek, and the next epoch has read its last batch
             with pytest.raises(RuntimeError, match="invalidated by a later iterator"):
                 list(trial)
         else:
             assert list(trial) == []
 
 
-def test_batches_of_a_look_are_private_copies():
+def test_peeked_batches_are_private_copies():
     with Loader(marked.Marked(6), workers=1) as loader:
         epochs = LoaderEpochs(loader)
         epochs.peek(1)[0][:] = -1
@@ -371,7 +371,7 @@ def test_batches_of_a_look_are_private_copies():
 @pytest.mark.parametrize(
     ("index", "text"), [(3, "batch 3 does not exist: the epoch has 3"), (4, "only the first 4"), (-1, "batch -1")]
 )
-def test_look_at_a_missing_batch_is_an_index_error(index, text):
+def test_peek_at_a_missing_batch_raises_index_error(index, text):
     with Loader(marked.Marked(3), workers=1) as loader, pytest.raises(IndexError, match=text):
         accelerate(loader)[index]
 
@@ -395,7 +395,7 @@ class Own(mpqueue.Sequence):
         ({"workers": 3, "use_multiprocessing": False}, {"workers": 2, "use_multiprocessing": True}, (2, True, 10)),
     ],
 )
-def test_a_sequences_own_numbers_are_defaults(own, arguments, found):
+def test_arguments_of_a_sequence_are_defaults(own, arguments, found):
     fast = accelerate(Own(**own), **arguments)
     assert (fast.workers, fast.use_multiprocessing, fast.max_queue_size) == found
 
@@ -432,14 +432,14 @@ def test_epoch_for_keras_returns_each_batch_once_after_signals(on_trial):
 
 
 def rest_of(loader):
-    """Return the batches of a loader that resumes from the state of this one."""
+    """Return the batches of a new loader that resumes from the state of this loader."""
     with Loader(Numbers(4), workers=0) as other:
         other.load_state_dict(loader.state_dict())
         return [int(batch[0]) for batch in other]
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_state_does_not_count_batches_of_a_look(workers):
+def test_state_does_not_count_peeked_batches(workers):
     with Loader(Numbers(4), workers=workers) as loader:
         epochs = LoaderEpochs(loader)
         epochs.peek(1)
@@ -456,7 +456,7 @@ def test_state_does_not_count_batches_of_a_look(workers):
         epochs.peek(0)
         state = loader.state_dict()
         assert (state["epoch"], state["position"]) == (1, 0)
-        next(iter(loader))  # a separate loop: batches of the look are dropped
+        next(iter(loader))  # a separate loop: peeked batches are dropped
         assert rest_of(loader) == [1, 2, 3]
 
 
@@ -480,7 +480,7 @@ def test_state_does_not_count_a_batch_held_ahead_of_use(on_trial, num_peeked):
 
 @pytest.mark.parametrize("on_trial", [True, False])
 def test_epoch_and_state_are_correct_after_a_signal_at_any_moment(on_trial):
-    """As after Ctrl-C in a fit: an epoch without any batch begins again, any other one is left."""
+    """As after Ctrl-C in a fit: an epoch without a returned batch begins again, and a started one is abandoned."""
     for after in itertools.count(1, 2):
         with Loader(Numbers(4), workers=0) as loader:
             epochs, found = LoaderEpochs(loader), []

@@ -44,7 +44,7 @@ class Leaving(keras.callbacks.Callback):
             sys.exit(0)
 model.fit(fast, epochs=2, verbose=0, callbacks=[Leaving()])
 """,
-    "a generator that is not read to its end": """
+    "an unfinished generator": """
 batches = iter(mpqueue.frameworks.keras.accelerate.Enqueuer(fast, 2, True).get())
 model.fit(fast, epochs=1, verbose=0)
 """,
@@ -53,7 +53,7 @@ model.fit(fast, epochs=1, verbose=0)
 
 @pytest.fixture(scope="module")
 def interpreter():
-    """Return an interpreter with Keras, from which each script is forked, because most of a script is that import."""
+    """Return an interpreter that has imported Keras and forks each script, because importing takes most of the time."""
     environ = {"TF_CPP_MIN_LOG_LEVEL": "3", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
     with lean_environ(**environ) as environ, Interpreter("keras", "mpqueue.workers.launcher", environ=environ) as made:
         yield made
@@ -97,7 +97,7 @@ def test_scripts_without_a_main_guard_run_and_leave_no_process(run):
     assert found[0][0] == found[1][0]
 
 
-@pytest.mark.skipif("MPQUEUE_ONE_BACKEND" in os.environ, reason="this is the run of another backend")
+@pytest.mark.skipif("MPQUEUE_ONE_BACKEND" in os.environ, reason="a nested run, for a different backend")
 @pytest.mark.parametrize(
     "backend", ["jax", "tensorflow"]
 )  # torch, and test_loaders.py: run manually, because they take minutes

@@ -20,13 +20,13 @@ from mpqueue.keras import accelerate
 
 
 def pids(marks):
-    """Return the processes that computed the batches, without those that TensorFlow requests in the trainer."""
+    """Return the ids of the worker processes that computed batches. TensorFlow also computes some in the trainer."""
     return {mark[2] for mark in marks} - {os.getpid()}
 
 
 def test_workers_are_kept_across_epochs_and_validations(delivered):
-    class Sorting(keras.callbacks.Callback):
-        """Sorts the batches into those of the training and those of the validation."""
+    class WorkersByPass(keras.callbacks.Callback):
+        """Records the worker processes of the training and of the validation."""
 
         def __init__(self):
             super().__init__()
@@ -38,7 +38,7 @@ def test_workers_are_kept_across_epochs_and_validations(delivered):
         def on_test_end(self, logs=None):
             self.validation |= pids(delivered.take())
 
-    seen = Sorting()
+    seen = WorkersByPass()
     training, validation = accelerate(marked.FromProcesses(8), 2), accelerate(marked.FromProcesses(3), 1)
     fit(training, validation_data=validation, callbacks=[seen])
     assert len(seen.training) in (1, 2)
@@ -54,7 +54,7 @@ def test_killed_worker_loses_no_batch_and_causes_no_hang(tmp_path):
 
 
 def raised_by_fit(dataset, **options):
-    """Return the error of a fit; on TensorFlow, its own error with the message of the dataset's."""
+    """Return the type and text of the error of a fit. TensorFlow raises its own type, with the text of the dataset's."""
     with pytest.raises(Exception) as caught:
         fit(dataset, **options)
     error = caught.value
@@ -88,7 +88,7 @@ def draws(delivered, program_seed=1, **options):
 
 
 @pytest.mark.any_backend
-def test_no_two_batches_draw_the_same_numbers_and_the_seed_of_keras_reproduces_them(delivered):
+def test_batches_draw_different_numbers_that_the_seed_of_keras_reproduces(delivered):
     first = draws(delivered)
     for numbers in zip(*first, strict=True):
         assert len(set(numbers)) == 15
@@ -98,13 +98,13 @@ def test_no_two_batches_draw_the_same_numbers_and_the_seed_of_keras_reproduces_t
 
 @pytest.mark.any_backend
 def test_option_seed_makes_draws_independent_of_the_program(delivered):
-    first = draws(delivered, seed=3)  # in another order in another program
+    first = draws(delivered, seed=3)  # another program has another order
     assert sorted(draws(delivered, program_seed=2, seed=3)) == sorted(first)
     assert not set(draws(delivered, seed=4)) & set(first)
 
 
 class Locked(marked.FromProcesses):
-    """Cannot be pickled."""
+    """A dataset that cannot be pickled."""
 
     def __init__(self):
         super().__init__()
@@ -140,16 +140,16 @@ def test_shutdown_leaves_no_process_of_a_finished_fit():
 
 @pytest.mark.any_backend
 def test_shutdown_in_the_middle_of_a_fit_loses_no_batch():
-    class Ending(keras.callbacks.Callback):
+    class ShuttingDown(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
             mpqueue.shutdown()
 
     expected = fit(as_py_dataset(marked.Marked()))
-    assert_same(fit(accelerate(marked.Marked(), 2), callbacks=[Ending()]), expected)
+    assert_same(fit(accelerate(marked.Marked(), 2), callbacks=[ShuttingDown()]), expected)
 
 
-@pytest.mark.skipif(BACKEND == "tensorflow", reason="TensorFlow keeps all that it has iterated over")
-def test_the_workers_end_with_the_fit(delivered):
+@pytest.mark.skipif(BACKEND == "tensorflow", reason="TensorFlow keeps the datasets that it has iterated over")
+def test_workers_exit_after_the_fit(delivered):
     fit(accelerate(marked.FromProcesses(), 2), kind="built")
     workers = pids(delivered.take())
     gc.collect()

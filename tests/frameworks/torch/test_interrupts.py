@@ -1,4 +1,4 @@
-"""Exceptions of signal handlers in torch's frontend: no batch is lost silently, and none is repeated."""
+"""Exceptions of signal handlers in torch's frontend: batches are not lost silently, and not repeated."""
 
 import contextlib
 import itertools
@@ -20,7 +20,7 @@ BATCHES = [[0, 1], [2, 3], [4, 5], [6, 7]]
 
 @pytest.fixture
 def raises():
-    """A signal whose handler raises a TimeoutError."""
+    """Return a function that sends a signal; its handler raises a TimeoutError."""
 
     def handle(number, frame):
         raise TimeoutError
@@ -31,7 +31,7 @@ def raises():
 
 
 class Samples(data.Dataset):
-    """The numbers from 0 to 7; one of them raises or interrupts at its first request."""
+    """The numbers from 0 to 7; the first request of one number raises or interrupts."""
 
     def __init__(self, strike=None, at=3):
         self.strike, self.at = strike, at
@@ -51,7 +51,7 @@ def error():
 
 
 def taken(batches):
-    """Return the batches and exceptions of an iterator, and its state after each."""
+    """Return the batches and the types of exceptions of an iterator."""
     found = []
     while True:
         try:
@@ -63,13 +63,13 @@ def taken(batches):
 
 
 def resumed(loader):
-    """Return the batches of a loader that resumes from this one's state."""
+    """Return the batches of a new loader that resumes from the state of this loader."""
     other = DataLoader(Samples(), batch_size=2)
     other.load_state_dict(loader.state_dict())
     return [batch.tolist() for batch in other]
 
 
-def test_an_interrupt_in_an_item_without_workers_loses_no_batch(raises):
+def test_interrupt_in_an_item_without_workers_loses_no_batch(raises):
     loader = DataLoader(Samples(raises), batch_size=2)
     batches = iter(loader)
     assert next(batches).tolist() == [0, 1]
@@ -90,7 +90,7 @@ def test_error_of_an_item_without_workers_is_raised_instead_of_its_batch():
 
 
 def test_interrupt_anywhere_without_workers_loses_no_batch_silently():
-    num_whole = num_told = 0
+    num_whole = num_raised = 0
     for after in itertools.count(1):
         loader = DataLoader(Samples(), batch_size=2)
         batches, found = iter(loader), []
@@ -104,14 +104,14 @@ def test_interrupt_anywhere_without_workers_loses_no_batch_silently():
         try:
             rest = [batch.tolist() for batch in batches]
         except RuntimeError:
-            num_told += 1
+            num_raised += 1
         else:
             num_whole += 1
             assert rest == left
-    assert num_whole > num_told > 0  # raised only in the draw from the sampler
+    assert num_whole > num_raised > 0  # raised only in the draw from the sampler
 
 
-class Telling(data.IterableDataset):
+class StatefulNumbers(data.IterableDataset):
     """The numbers below 8; its state is the position of its iterator."""
 
     at = 0
@@ -128,21 +128,21 @@ class Telling(data.IterableDataset):
         self.at = state["at"]
 
 
-def test_state_after_an_interrupt_in_a_stream_without_workers_lacks_no_batch():
-    """A computed batch that was never returned is before the position that the dataset reports."""
+def test_state_after_an_interrupt_in_a_stream_without_workers_skips_no_batch():
+    """The dataset reports a position after a batch that was computed but not returned; the state must not."""
     for after in itertools.count(1):
-        loader = DataLoader(Telling(), batch_size=2)
-        num_come = 0
+        loader = DataLoader(StatefulNumbers(), batch_size=2)
+        num_returned = 0
         with (strike := Strike(after)), contextlib.suppress(Struck):
             for _ in loader:
-                num_come += 1
-                if num_come == 2:
+                num_returned += 1
+                if num_returned == 2:
                     break
         if strike.left > 0:
             break
-        other = DataLoader(Telling(), batch_size=2)
+        other = DataLoader(StatefulNumbers(), batch_size=2)
         other.load_state_dict(loader.state_dict())
-        assert [batch.tolist() for batch in other] == BATCHES[num_come:]
+        assert [batch.tolist() for batch in other] == BATCHES[num_returned:]
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
@@ -218,7 +218,7 @@ def test_interrupt_in_an_iterable_dataset_does_not_end_the_pass(raises):
 
 
 class Drawing:
-    """Draws from all global generators."""
+    """A dataset that draws from all global generators."""
 
     def __len__(self):
         return 3
@@ -240,7 +240,7 @@ def test_seeded_loop_without_workers_keeps_its_numbers_after_an_interrupt(make):
     for after in itertools.count(1):
         with mpqueue.Loader(
             make(), workers=0, seed=5
-        ) as loader:  # a new loader: other places follow after an interrupt
+        ) as loader:  # a new loader, because positions differ after an interrupt
             batches, before = iter(loader), state_of_globals()
             with contextlib.suppress(Struck), Strike(after) as strike:
                 next(batches)

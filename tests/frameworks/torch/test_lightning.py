@@ -23,7 +23,7 @@ class _FitLoop:
         self.iterator = iter(self.loader)
 
     def run_epoch(self, limit):
-        "Take all batches of an epoch, without requesting its end."
+        "Take all batches of an epoch, without another call of `next`."
         iterator = iter(self.loader)
         for position in range(limit):
             batch = next(iterator)
@@ -79,7 +79,7 @@ def test_resumed_run_gets_the_batches_of_the_uninterrupted_run(fit_loop, options
 
 
 def test_own_loop_resumed_at_the_last_batch_gets_no_more_batches(fit_loop):
-    """Even if Lightning is imported: the program continues the epoch that it had begun."""
+    """Even if Lightning is imported: the program continues the interrupted epoch."""
     loader = _loader(num_workers=1)
     for _ in loader:
         state = loader.state_dict()
@@ -115,16 +115,16 @@ def test_loaders_of_torch_save_the_same_states(fit_loop):
 def test_epoch_set_after_iter_is_used(fit_loop, options):
     """A run that is resumed at the end of an epoch must not repeat the order of the first epoch."""
 
-    def run(epoch, is_told_before):
+    def run(epoch, is_set_before):
         torch.manual_seed(5)
         sampler = data.distributed.DistributedSampler(Noisy(), 2, 1, seed=3)
         loop = fit_loop(mpqueue.torch.DataLoader(Noisy(), batch_size=2, sampler=sampler, **options))
-        sampler.set_epoch(epoch if is_told_before else 0)
+        sampler.set_epoch(epoch if is_set_before else 0)
         loop.setup_data()
         sampler.set_epoch(epoch)
         return [batch.tolist() for batches in (loop.iterator, loop.loader) for batch in batches]
 
-    assert run(2, is_told_before=False) == run(2, is_told_before=True) != run(0, is_told_before=True)
+    assert run(2, is_set_before=False) == run(2, is_set_before=True) != run(0, is_set_before=True)
 
 
 def test_epoch_of_a_state_in_mid_epoch_takes_precedence(fit_loop):

@@ -95,13 +95,13 @@ def test_state_can_be_loaded_with_persistent_workers():
 
 
 def made_by_a_library(seed=3, **options):
-    """Return a loader of torch's own class, with the dataset of one of ours."""
+    """Return a loader of torch's own class, with the same dataset."""
     return data.DataLoader(made().dataset, batch_size=8, generator=torch.Generator().manual_seed(seed), **options)
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
 def test_stream_in_torchs_loader_has_one_lane_per_worker_under_install(workers):
-    """Its passes equal those of our loader with the same number of lanes: the second one, and without workers, too."""
+    """Each pass yields the batches of mpqueue's loader with the same number of lanes, also without workers."""
     ours = made(batch_size=8, lanes=max(1, workers))
     with mpqueue.torch.install():
         loader = made_by_a_library(num_workers=workers)
@@ -362,7 +362,7 @@ def test_an_iterator_with_a_state_is_not_read_from_its_beginning_in_two_workers(
 
 
 class OwnIterator(data.IterableDataset):
-    """Is its own iterator, which draws from torch's default generator, and includes it in its state."""
+    """A dataset that is its own iterator. It draws from torch's default generator, which is part of its state."""
 
     def __init__(self):
         self.at = 0
@@ -385,7 +385,7 @@ class OwnIterator(data.IterableDataset):
 
 
 class FreshIterators(data.IterableDataset):
-    """Each iterator is a new one."""
+    """A dataset that returns a new iterator each time."""
 
     def __iter__(self):
         return OwnIterator()
@@ -420,7 +420,7 @@ def test_random_numbers_of_the_trainer_do_not_change_without_a_generator_state()
 
 
 class Shared(data.IterableDataset):
-    """Numbers divided among workers, which draw; the dataset has the state, as in many programs."""
+    """Numbers that are divided among workers, with random draws. The dataset has the state, as in many programs."""
 
     def __init__(self):
         self.at = None
@@ -456,7 +456,7 @@ class MixedStages:
 
 
 class ShuffledByBuffer(Shared):
-    """A stream whose state has its read position, but not the content of its buffer, like Hugging Face's."""
+    """A stream like Hugging Face's: the state has the read position, but not the content of the buffer."""
 
     def __init__(self):
         super().__init__()
@@ -488,7 +488,7 @@ def pairs(batches):
 )  # fmt: skip
 @pytest.mark.usefixtures("many_snapshots")
 def test_iterable_dataset_resumes_with_another_number_of_workers(make, before, after):
-    """Bit for bit, also in later epochs: the number of streams remains that of the original workers."""
+    """Bit for bit, also in later epochs: the stream remains divided among the original number of workers."""
 
     def loader(workers):
         return DataLoader(make(), batch_size=4, num_workers=workers, generator=torch.Generator().manual_seed(3))

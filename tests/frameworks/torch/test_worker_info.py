@@ -63,7 +63,7 @@ def test_torchs_collation_is_not_a_use_of_worker_info_and_allocates_no_shared_me
     assert len(got) == 2 * (20 + 4) and got[:10] == [0] * 10 and len(texts) == 1
 
 
-class Told:
+class ReportedInfo:
     """Items with the facts that torch reports in a worker."""
 
     def __len__(self):
@@ -76,7 +76,7 @@ class Told:
 
 @by_backend
 def test_worker_info_describes_this_worker_and_its_dataset(options):
-    with Loader(Told(), workers=2, seed=7, shard=(1, 2), **options) as loader:
+    with Loader(ReportedInfo(), workers=2, seed=7, shard=(1, 2), **options) as loader:
         got = list(loader)
     assert {tuple(row[1:]) for row in got} == {(2, 7, True)}  # dividing among ranks is left to the dataset, as in torch
     assert {row[0] for row in got} <= {0, 1}

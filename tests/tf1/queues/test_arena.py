@@ -1,4 +1,4 @@
-"""Tests of the arena alone: blocks are disjoint and in reserved memory, and free memory returns in a shortage."""
+"""Tests of the arena alone: blocks are disjoint and in reserved memory, and free memory is released in a shortage."""
 
 from collections import Counter
 from functools import partial
@@ -19,7 +19,7 @@ class FakeSegment:
 
     Args:
             size: Size of the address space.
-            max_pages: Number of pages that the file system has.
+            max_pages: Number of pages of the file system.
     """
 
     def __init__(self, size, max_pages):
@@ -30,7 +30,7 @@ class FakeSegment:
         assert offset % PAGE == end % PAGE == 0
         wanted = sorted(set(range(offset // PAGE, end // PAGE)) - self.pages)
         room = self.max_pages - len(self.pages)
-        self.pages.update(wanted[:room])  # like the kernel: reserves as many pages as there are
+        self.pages.update(wanted[:room])  # like the kernel: reserves all available pages before it fails
         if len(wanted) > room:
             raise OSError("no room")
 
@@ -101,7 +101,7 @@ ARROWS = [
 
 
 class ArenaAgainstAnOracle(AimingMachine):
-    """The oracle knows the allocated blocks, and the order in which blocks were freed."""
+    """The oracle knows the allocated blocks, and the order of the freed ones."""
 
     def make(self):
         self.arena = arena_of(self.choose([16, 40, 70, 150, 1000]), self.choose([1 << 30, 1 << 30, 1 << 20, 300_000]))
@@ -131,7 +131,7 @@ class ArenaAgainstAnOracle(AimingMachine):
             tokens = self.arena.take(size_class, count)
         except SharedMemoryFull as error:
             assert self.arena.num_used == used
-            self.is_rightly_refused(size_class, error)
+            self.check_refusal(size_class, error)
             return
         assert len(tokens) == count
         assert {token >> 44 for token in tokens} == {size_class}
@@ -147,7 +147,7 @@ class ArenaAgainstAnOracle(AimingMachine):
         self.taken[size_class] += tokens
         self.reached["take many" if count > 1 else "take"] += 1
 
-    def is_rightly_refused(self, size_class, error):
+    def check_refusal(self, size_class, error):
         self.reached["refused"] += 1
         self.freed = {one: [] for one in CLASSES}
         assert error.bytes_asked == slab_bytes(size_class)
@@ -165,7 +165,7 @@ class ArenaAgainstAnOracle(AimingMachine):
         return len(slabs - taken) if slab_bytes(size_class) < 2 * class_bytes(size_class) else 0
 
     def give(self, size_class):
-        """Free any of the blocks, together with a block of another class."""
+        """Free one block of this class, together with one of a different class."""
         found = [self.taken[size_class].pop(self.choose(range(len(self.taken[size_class]))))]
         others = [one for one in CLASSES if self.taken[one] and one != size_class]
         if others:

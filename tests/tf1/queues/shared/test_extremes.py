@@ -15,7 +15,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:
 
 
 def write_to_the_pipe(queue, data):
-    """Write like a process with a closed descriptor whose number now belongs to the pipe."""
+    """Write like a process that uses a closed descriptor: its number belongs to the pipe now."""
     queue.size()
     os.write(queue.queue_ref._own.channel.connection.memory.pipe, data)
 
@@ -47,7 +47,7 @@ def test_foreign_bytes_do_not_block_a_waiting_call():
 def test_process_that_writes_to_its_answer_socket_is_disconnected(caplog):
     queue = FIFOQueue(10, "int32", [[]])
 
-    def write_and_go_on(queue):
+    def write_and_call_size(queue):
         os.write(queue.queue_ref._own.channel.connection._sock.fileno(), b"a line of a log\n")
         while True:
             queue.size()
@@ -56,7 +56,7 @@ def test_process_that_writes_to_its_answer_socket_is_disconnected(caplog):
         other.ask(lambda q: q.enqueue(1))
         queue.size()  # opens a window, so that its next enqueues need no answer
         with pytest.raises(CancelledError, match="has exited or closed the connection"):
-            other.ask(write_and_go_on)
+            other.ask(write_and_call_size)
         with pytest.raises(CancelledError, match="has exited or closed the connection"):
             other.ask(lambda q: q.enqueue(3))
         witness.ask(lambda q: q.enqueue(2))
@@ -130,7 +130,7 @@ def test_producer_with_window_notices_killed_owner():
 
     with Other() as owner, Other() as worker:
         worker.ask(enqueue_some, owner.ask(make_and_keep))
-        assert owner.ask(lambda: int(others.kept.size())) == 10  # reads everything, and opens a window
+        assert owner.ask(lambda: int(others.kept.size())) == 10  # reads all records, and opens a window
         owner.kill()
         with pytest.raises(CancelledError, match="has exited"):
             worker.ask(lambda: others.handle.enqueue(10))
@@ -140,7 +140,7 @@ def test_producer_with_window_notices_killed_owner():
 def test_queue_uses_no_descriptor_of_a_closed_standard_stream():
     """C code writes its messages to these numbers, and programs replace them with `dup2`."""
     output, _ = ran("""
-__import__("warnings").simplefilter("ignore", DeprecationWarning)  # of 3.12, at every fork beside threads
+__import__("warnings").simplefilter("ignore", DeprecationWarning)  # of 3.12, at every fork in a process with threads
 
 def found():
     say(*(os.readlink(link) for link in map("/proc/self/fd/{}".format, range(3)) if os.path.lexists(link)))
