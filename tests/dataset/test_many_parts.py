@@ -1,4 +1,4 @@
-"""Datasets of thousands of parts: an element costs about as much as with a few parts."""
+"""Datasets of thousands of parts: the cost of an element is about the same as with a few parts."""
 
 import json
 import pickle
@@ -68,7 +68,7 @@ USES = [element_by_element, through_an_iterator, batches_of_a_worker]
 
 @pytest.mark.parametrize("use", USES)
 @pytest.mark.parametrize("make", [concatenated, mixed, mixed_by_weights])
-def test_element_of_ten_thousand_parts_costs_about_as_much_as_of_few(make, use):
+def test_cost_of_an_element_is_independent_of_the_number_of_parts(make, use):
     # The same number of elements in fewer parts.
     few, many = (make(parts, 8 * PARTS // parts) for parts in (10, PARTS))
     costs = []
@@ -203,7 +203,7 @@ def test_mix_of_streams_resumes_from_a_state_with_some_of_them(parts, stop):
         assert [again.next() for _ in range(25)] == [lane.next() for _ in range(25)]
 
 
-def test_mix_of_hundreds_of_streams_costs_about_as_much_as_of_ten():
+def test_cost_of_a_mix_is_independent_of_the_number_of_streams():
     costs = []
     for parts in (10, 300):
         (lane,) = lanes_of(Dataset.mix(streams(parts, 300_000 // parts)).batch(256), 1)

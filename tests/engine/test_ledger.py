@@ -1,4 +1,4 @@
-"""The ledger: it deals within the credit, takes in order, and counts once, also after interrupts."""
+"""The ledger deals work items within the credit, takes outcomes in order, and counts each batch once."""
 
 import pytest
 
@@ -137,7 +137,7 @@ def test_unordered_outcomes_are_taken_as_answered_within_epoch():
 def test_error_in_dealing_is_delivered_once():
     ledger = ledger_of(length=1)
     ledger.deal()
-    ledger.lengths.error = error = OSError("the index file is gone")
+    ledger.lengths.error = error = OSError("the index file was removed")
     assert ledger.deal() == ledger.deal() == []
     assert ledger.num_outstanding == 2
     answer(ledger, 0)
@@ -147,7 +147,7 @@ def test_error_in_dealing_is_delivered_once():
     with pytest.raises(OSError) as caught:
         outcome.open()
     assert caught.value is error
-    assert ledger.deal() == []  # tried again, it fails again
+    assert ledger.deal() == []  # dealing is retried, and fails again
     assert ledger.num_outstanding == 1
     ledger.take()
     ledger.lengths.error = None

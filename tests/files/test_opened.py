@@ -67,14 +67,14 @@ def test_small_adjacent_pieces_are_one_read(three, monkeypatch):
 
 
 def test_file_is_checked_once_after_all_its_reads(three, monkeypatch):
-    """A check before the reads would miss a change. A check after each read would cost as much as the reads."""
+    """A check before the reads would miss a change. A check after each read would double the cost."""
     steps = []
     read, stat = os.pread, os.fstat
     monkeypatch.setattr(os, "pread", lambda fd, *rest: steps.append("read") or read(fd, *rest))
     monkeypatch.setattr(os, "fstat", lambda fd: steps.append("compare") or stat(fd))
     opened = OpenFiles(files_of(three))
     pieces = [FileRange(file, 30_000 * i, 10) for i in range(3) for file in (0, 1)]
-    opened.read_all(pieces)  # opened, and checked then, too
+    opened.read_all(pieces)  # opened, and checked after opening, too
     steps.clear()
     opened.read_all(pieces)
     assert steps == ["read", "read", "read", "compare"] * 2

@@ -59,10 +59,10 @@ def test_adjacent_pieces_are_one_request_and_others_concurrent(web, tmp_path):
     (tmp_path / "b.bin").write_bytes(DATA[::-1])
     files = opened(web.url("a.bin"), str(tmp_path / "b.bin"))
     pieces = [FileRange(0, 500_000, 10), FileRange(1, 5, 7), FileRange(0, 70, 30), FileRange(0, 0, 10), FileRange(0, 90, 100), FileRange(0, 60_000, 1), FileRange(1, 0, 3)]  # fmt: skip
-    web.asked.clear()
+    web.requests.clear()
     contents = [DATA, DATA[::-1]]
     assert files.read_all(pieces) == [contents[f][start : start + n] for f, start, n in pieces]
-    assert sorted(asked for _, asked, _ in web.asked) == ["bytes=0-60000", "bytes=500000-500009"]
+    assert sorted(requested for _, requested, _ in web.requests) == ["bytes=0-60000", "bytes=500000-500009"]
 
 
 def test_requests_are_concurrent(web):
@@ -121,7 +121,7 @@ def test_missing_file_is_not_retried(web, memory):
     for name in (web.url("none"), "memory://none"):
         with pytest.raises(FileNotFoundError, match="none"):
             IndexedFile.of(name)
-    assert len(web.asked) == 1
+    assert len(web.requests) == 1
 
 
 @pytest.mark.parametrize("data", [DATA[:1000], DATA[::-1], DATA * 2], ids=["shrunk", "other", "grown"])
@@ -172,17 +172,17 @@ def test_forked_child_has_separate_connections(web):
     """It sends requests while its parent does, and neither receives the other's answers."""
     files = opened(web.url("a.bin"))
     assert files.read(0, 0, 3) == DATA[:3]
-    ports = {port for _, _, port in web.asked}
-    web.asked.clear()
+    ports = {port for _, _, port in web.requests}
+    web.requests.clear()
     child = os.fork()
     if child == 0:
         right = all(files.read(0, i, 2) == DATA[i : i + 2] for i in range(100))
         os._exit(0 if right else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert not ports & {port for _, _, port in web.asked}
-    web.asked.clear()
+    assert not ports & {port for _, _, port in web.requests}
+    web.requests.clear()
     assert files.read(0, 0, 3) == DATA[:3]
-    assert {port for _, _, port in web.asked} <= ports
+    assert {port for _, _, port in web.requests} <= ports
 
 
 def test_user_random_generators_are_not_used(web):
@@ -199,12 +199,12 @@ def test_scan_reads_ahead_in_blocks(web):
     web.files["large"] = data = os.urandom(1 << 20) * 24
     with open_window(web.url("large")) as window:
         assert window.size == len(data)
-        web.asked.clear()
+        web.requests.clear()
         for at in range(0, len(data), 100_000):
             assert window.read(at, 512) == data[at : at + 512]
         assert window.read(len(data), 10) == b""
         assert window.read(len(data) - 5, 10) == data[-5:]
-    assert len(web.asked) == 12  # of 2 MB
+    assert len(web.requests) == 12  # of 2 MB
 
 
 def test_patterns_match_the_files_of_a_file_system(web, memory):

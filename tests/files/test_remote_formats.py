@@ -127,10 +127,10 @@ def test_unselected_columns_are_not_requested(folder):
         web.files["0.parquet"] = (folder / "0.parquet").read_bytes()
         source = files.Parquet(web.url("0.parquet"), ["int"])
         source[0]
-        web.asked.clear()
+        web.requests.clear()
         source[50]
-        assert len(web.asked) == 1
-        first, last = map(int, web.asked[0][1].removeprefix("bytes=").split("-"))
+        assert len(web.requests) == 1
+        first, last = map(int, web.requests[0][1].removeprefix("bytes=").split("-"))
         assert last - first < 1000
         urls._systems = urls._Systems()
         gc.collect()
@@ -159,13 +159,13 @@ def test_workers_use_separate_connections(folder, threads):
     with range_server() as web:
         web.files = {f"{i}.tar": (folder / f"{i}.tar").read_bytes() for i in range(2)}
         source = files.Tar(web.url("{0..1}.tar"))
-        ports = {port for _, _, port in web.asked}
-        web.asked.clear()
+        ports = {port for _, _, port in web.requests}
+        web.requests.clear()
         with mpqueue.Loader(source, batch_size=16, shuffle=True, workers=2, threads=threads, seed=1) as loader:
             keys = [key for batch in loader for key in batch["__key__"]]
         assert sorted(keys) == [f"{number}-{i:03d}" for number in range(2) for i in range(100)]
-        assert web.asked
-        assert not ports & {port for _, _, port in web.asked}
+        assert web.requests
+        assert not ports & {port for _, _, port in web.requests}
         urls._systems = urls._Systems()
         gc.collect()
 
@@ -187,13 +187,13 @@ def test_file_for_a_library_that_needs_a_path_is_downloaded_once(tmp_path, monke
         url, kept = web.url("a.array_record"), tmp_path / "kept"
         source = files.ArrayRecord(url, index=kept)
         assert source.__getitems__([499, 7, -1]) == [b"499", b"7", b"499"]
-        asked = len(web.asked)
+        asked = len(web.requests)
         copy = pickle.loads(pickle.dumps(source))
-        assert copy[3] == b"3" and len(web.asked) == asked
+        assert copy[3] == b"3" and len(web.requests) == asked
 
         (gone,) = kept.glob("*.fetched")
         gone.unlink()
-        assert pickle.loads(pickle.dumps(source))[4] == b"4" and len(web.asked) > asked
+        assert pickle.loads(pickle.dumps(source))[4] == b"4" and len(web.requests) > asked
 
         web.files["a.array_record"] = data_of(range(1000, 1700))
         urls._systems = urls._Systems()

@@ -97,7 +97,7 @@ def test_schemas_can_differ_in_metadata(write, path, source_of):
 
 
 def test_damaged_bytes_never_crash(write, source_of, made, tmp_path):
-    """A damaged byte raises a FileError, changes a value, or has no effect. A crash of pyarrow would end this process."""
+    """A damaged byte raises a FileError, changes a value, or has no effect. A crash of pyarrow ends only a child."""
     whole = write("whole.table", TABLE.select(["int", "text", "tokens", "struct"]).slice(0, 30), rows=10)
     code = """
 import random, sys

@@ -1,4 +1,4 @@
-"""`mpqueue.tf.dataset` with the real TensorFlow: the batches, their order, and the owner of their memory."""
+"""`mpqueue.tf.dataset` with the real TensorFlow: the batches, their order, errors, and the lifetime of their memory."""
 
 import pytest
 
@@ -28,7 +28,7 @@ def test_dataset_returns_one_epoch_per_iteration():
         assert loader.state_dict()["epoch"] == 3
 
 
-def test_order_is_the_loaders_in_every_epoch():
+def test_order_equals_the_loaders_in_every_epoch():
     with Loader(Numbered(20), workers=1, shuffle=True, seed=5) as loader:
         expected = [numbers_of(loader) for _ in range(3)]
     with Loader(Numbered(20), workers=2, shuffle=True, seed=5) as loader:
@@ -38,19 +38,19 @@ def test_order_is_the_loaders_in_every_epoch():
 
 
 @pytest.mark.parametrize("length", [1, 3, 5, 9])
-@pytest.mark.parametrize("num_looks", [0, 1, 2])
-def test_look_loses_no_batch_or_epoch(length, num_looks):
-    """Of the first batch when the dataset is made, and in a first iteration that was only begun."""
+@pytest.mark.parametrize("num_peeked", [0, 1, 2])
+def test_peek_loses_no_batch_or_epoch(length, num_peeked):
+    """Making a dataset peeks at the first batch; a first iteration that takes one or two batches is a peek, too."""
     with Loader(Numbered(length), workers=1, shuffle=True, seed=2) as loader:
         expected = [numbers_of(loader) for _ in range(2)]
     with Loader(Numbered(length), workers=1, shuffle=True, seed=2) as loader:
         made = dataset(loader)
-        if num_looks:
-            assert numbers_of(made.take(num_looks)) == expected[0][:num_looks]
+        if num_peeked:
+            assert numbers_of(made.take(num_peeked)) == expected[0][:num_peeked]
         assert [numbers_of(made) for _ in range(2)] == expected
 
 
-def test_unfinished_iteration_that_is_not_a_look_is_followed_by_the_next_epoch():
+def test_unfinished_iteration_of_many_batches_is_followed_by_the_next_epoch():
     with Loader(Numbered(9), workers=1, shuffle=True, seed=2) as loader:
         expected = [numbers_of(loader) for _ in range(2)]
     with Loader(Numbered(9), workers=1, shuffle=True, seed=2) as loader:
@@ -59,7 +59,7 @@ def test_unfinished_iteration_that_is_not_a_look_is_followed_by_the_next_epoch()
         assert numbers_of(made) == expected[1]
 
 
-def test_length_is_the_loaders():
+def test_length_equals_the_loaders():
     with Loader(Numbered(7), workers=1) as loader:
         assert len(dataset(loader)) == 7
     with Loader(lambda: iter([np.ones(2)]), workers=1) as loader, pytest.raises(TypeError, match="unknown"):
@@ -130,7 +130,7 @@ SPECS = {
 
 
 @pytest.mark.parametrize("name", SPECS)
-def test_the_element_spec_is_that_of_the_first_batch_with_any_number_of_rows(name):
+def test_element_spec_equals_the_first_batch_with_any_number_of_rows(name):
     batch, spec = SPECS[name]
 
     class Same(Numbered):
@@ -198,7 +198,7 @@ def test_error_is_raised_after_earlier_batches_and_loader_continues(workers):
     found = []
     with Loader(Broken(), workers=workers) as loader:
         batches = iter(dataset(loader))
-        with pytest.raises(tf.errors.OpError, match="LookupError: batch 3 has gone bad") as caught:
+        with pytest.raises(tf.errors.OpError, match="LookupError: batch 3 is damaged") as caught:
             found.extend(batches)
         assert "raised for index 3 of epoch 0" in str(caught.value)
         assert numbers_of(found) == [0, 1, 2]
@@ -227,11 +227,11 @@ def test_loader_without_batches_is_rejected():
 def test_error_at_the_end_of_an_epoch_is_raised_after_its_last_batch(workers):
     class Ending(Numbered):
         def on_epoch_end(self):
-            raise LookupError("the end has gone bad")
+            raise LookupError("the hook failed")
 
     found = []
     with Loader(Ending(), workers=workers) as loader:
-        with pytest.raises(tf.errors.OpError, match="the end has gone bad"):
+        with pytest.raises(tf.errors.OpError, match="the hook failed"):
             found.extend(dataset(loader))
         assert numbers_of(found) == [0, 1, 2, 3, 4]
 
@@ -256,7 +256,7 @@ def test_reader_that_only_counts_batches_gets_consecutive_epochs(length, workers
             found.append([next(batches).numpy()[0] for _ in range(length)])
             del batches
         epochs = [[100 * epoch + index for index in range(length)] for epoch in range(4)]
-        assert found == (epochs if length > 1 else [epochs[0], *epochs[:3]])  # one batch may have been a look
+        assert found == (epochs if length > 1 else [epochs[0], *epochs[:3]])  # an iteration of one batch may be a peek
         if workers:
             assert loader.epoch == (4 if length > 1 else 3)
 
@@ -266,7 +266,7 @@ def test_object_that_is_not_a_loader_is_rejected():
         dataset(Numbered())
 
 
-# -- Whose memory
+# -- Lifetime of memory
 
 
 @pytest.mark.parametrize("kept", [1, 7, 100], ids="{} kept".format)
@@ -281,7 +281,7 @@ def test_slot_is_not_overwritten_while_a_tensor_exists(kept):
 
 
 def test_slot_is_not_overwritten_while_a_derived_tensor_exists():
-    """Slices, NumPy views of a tensor, and results that an operation made in place."""
+    """Examples are slices, NumPy views of a tensor, and results of in-place operations."""
     made_of_it = [
         lambda batch: batch[2:5],
         lambda batch: batch.numpy(),
@@ -379,7 +379,7 @@ for kind in ("plain", "built"):
         np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-7)
 """
 
-# Each epoch of a short loader is returned once: a look and an epoch may have equally many batches; Keras reports looks.
+# Each epoch of a short loader is returned once. A peek and an epoch may have the same length, so Keras reports peeks.
 SHORT = """
 def model_of(kind):
     model = keras.Sequential([keras.layers.Dense(1)])
@@ -416,7 +416,7 @@ for length in (1, 2, 3):
 """
 
 
-# As on an accelerator.
+# JAX as on a machine with an accelerator.
 READS_AHEAD = """
 import jax
 jax.default_backend = lambda: "gpu"
@@ -425,7 +425,7 @@ jax.default_backend = lambda: "gpu"
 
 @pytest.fixture(scope="module")
 def with_tensorflow():
-    """The interpreter from which the programs are forked: importing TensorFlow takes most of their time."""
+    """Return an interpreter that has imported TensorFlow and forks the programs: importing takes most of their time."""
     with lean_environ() as environ, Interpreter("tensorflow", "mpqueue.workers.launcher", environ=environ) as made:
         yield made
 

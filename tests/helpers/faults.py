@@ -27,7 +27,7 @@ class Ununpicklable(Exception):
 
 
 class Unspeakable(Exception):
-    """An exception whose ``str`` and ``repr`` raise."""
+    """An exception with a ``str`` and a ``repr`` that raise."""
 
     def __str__(self):
         raise RuntimeError("no text")
@@ -44,7 +44,7 @@ def _signal(number):
     time.sleep(3600)  # only reached after SIGSTOP: other signals to the own process are delivered before this line
 
 
-def _stop_and_go_on():
+def _stop_and_continue():
     """Stop this process. A forked child observes that and continues it."""
     me = os.getpid()
     child = os.fork()
@@ -71,7 +71,7 @@ class Kind(NamedTuple):
     Attributes:
         strike: Function that causes the fault in the calling process.
         raises: Type of the exception that the consumer gets instead of the batch, or None.
-        dies: Exit status of the worker, or None if the worker survives.
+        dies: Exit status of the crashed worker, or None if the worker survives.
         hangs: Whether only `batch_timeout` ends the fault.
     """
 
@@ -96,7 +96,7 @@ KINDS = {
     "sigsegv": Kind(lambda: ctypes.string_at(0), dies=-signal.SIGSEGV),
     "sigabrt": Kind(os.abort, dies=-signal.SIGABRT),
     "sigterm": Kind(lambda: _signal(signal.SIGTERM), dies=-signal.SIGTERM),
-    "sigstop-sigcont": Kind(_stop_and_go_on),
+    "sigstop-sigcont": Kind(_stop_and_continue),
     "sigstop": Kind(lambda: _signal(signal.SIGSTOP), hangs=True),
     "endless-loop": Kind(_loop, hangs=True),
 }

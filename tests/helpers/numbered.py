@@ -4,7 +4,7 @@ import numpy as np
 
 
 class Numbered:
-    """A source of arrays of 4096 times i, aligned as in the ring, so that a framework can use their memory."""
+    """A source of batches: array i has 4096 elements equal to i, so a framework can use its memory without a copy."""
 
     def __init__(self, length=5):
         self.length = length
@@ -17,7 +17,7 @@ class Numbered:
 
 
 class Mixed(Numbered):
-    """Dictionaries with arrays, a number, a string and None."""
+    """A source of dictionaries with arrays, an integer, strings and None."""
 
     def __getitem__(self, index):
         return {
@@ -35,7 +35,7 @@ class Broken(Numbered):
 
     def __getitem__(self, index):
         if index == 3:
-            raise LookupError("batch 3 has gone bad")
+            raise LookupError("batch 3 is damaged")
         return super().__getitem__(index)
 
 

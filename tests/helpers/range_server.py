@@ -12,16 +12,16 @@ class RangeServer:
 
     Attributes:
         files: Contents by name. A content that changes has another ETag.
-        faults: Faults of the next requests, one each: "busy" (503), "drop" (no answer), "cut" (half of an answer),
-        "silent" (no answer until the test ends), None.
-        asked: For each request, its name, its range (or None) and the port of its connection.
+        faults: One fault for each of the next requests: "busy" (503), "drop" (no answer), "cut" (half of an
+            answer), "silent" (no answer until the test ends), or None.
+        requests: The name, the range (or None) and the port of the connection of each request.
     """
 
     has_ranges = True
     has_etags = True
 
     def __init__(self):
-        self.files, self.faults, self.asked = {}, [], []
+        self.files, self.faults, self.requests = {}, [], []
         self.lock, self.ended = threading.Lock(), threading.Event()
 
     def url(self, name):
@@ -46,9 +46,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self):
         served, name = self.served, self.path.lstrip("/")
-        asked = self.headers.get("Range") if served.has_ranges else None
+        requested = self.headers.get("Range") if served.has_ranges else None
         with served.lock:
-            served.asked.append((name, asked, self.client_address[1]))
+            served.requests.append((name, requested, self.client_address[1]))
             fault = served.faults.pop(0) if served.faults else None
         if fault == "silent":
             served.ended.wait()
@@ -69,10 +69,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self._answer(404, {}, b"")
             return
         headers = {"ETag": _etag(data)} if served.has_etags else {}
-        if asked is None:
+        if requested is None:
             self._answer(200, headers, data)
             return
-        start, stop = map(int, re.fullmatch(r"bytes=(\d+)-(\d+)", asked).groups())
+        start, stop = map(int, re.fullmatch(r"bytes=(\d+)-(\d+)", requested).groups())
         if start >= len(data):
             self._answer(416, headers | {"Content-Range": f"bytes */{len(data)}"}, b"")
             return

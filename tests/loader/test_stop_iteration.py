@@ -1,4 +1,4 @@
-"""StopIteration raised by user code is an error in its place on every frontend, and never the end of a loop."""
+"""StopIteration raised by user code is an error on every frontend. It never ends a loop."""
 
 import threading
 
@@ -17,7 +17,7 @@ WAYS = [
 
 
 class Stops:
-    """A source with an item 1 of 3 that raises StopIteration, like a bare ``next(iterator)`` in it."""
+    """A source of 3 items. Item 1 raises StopIteration, like a bare ``next(iterator)``."""
 
     def __len__(self):
         return 3
@@ -35,12 +35,12 @@ class EndsInItsHook(Stops):
 
 
 def function_that_stops():
-    """Raise StopIteration: not a generator function, but the call itself raises."""
+    """Raise StopIteration in the call itself, because this is not a generator function."""
     return next(iter(()))
 
 
-def is_told(batches):
-    """Check that the next batch is an error that names the cause, and the line in the source."""
+def next_raises(batches):
+    """Check that the next batch is an error that names the cause, and return the error."""
     with pytest.raises(RuntimeError, match="raised StopIteration") as caught:
         next(batches)
     assert "StopIteration" in repr(caught.value.__cause__)  # or the text of the traceback from another process
@@ -48,21 +48,21 @@ def is_told(batches):
 
 
 @pytest.mark.parametrize(("workers", "options"), WAYS)
-def test_ordered_enqueuer_raises_and_stops(workers, options):
+def test_ordered_enqueuer_raises_error_and_stops(workers, options):
     with mpqueue.OrderedEnqueuer(Stops(), workers=workers, **options) as enqueuer:
         enqueuer.start()
         batches = enqueuer.get()
         assert next(batches) == 0
-        error = is_told(batches)
+        error = next_raises(batches)
         assert "raised for index 1 of epoch 0" in "".join(error.__notes__)
         assert not enqueuer.is_running()
 
 
-def test_queue_of_enqueuer_raises():
+def test_queue_of_enqueuer_raises_error_and_continues():
     with mpqueue.OrderedEnqueuer(Stops(), workers=1) as enqueuer:
         enqueuer.start()
         assert enqueuer.queue.get() == 0
-        is_told(iter(enqueuer.queue.get, None))
+        next_raises(iter(enqueuer.queue.get, None))
         assert enqueuer.queue.get() == 2
 
 
@@ -72,14 +72,14 @@ def test_ordered_enqueuer_raises_error_of_hook(workers, options):
         enqueuer.start()
         batches = enqueuer.get()
         assert [next(batches) for _ in range(3)] == [0, 1, 2]
-        is_told(batches)
+        next_raises(batches)
 
 
 @pytest.mark.parametrize(("workers", "options"), WAYS)
 def test_generator_enqueuer_raises_error_of_call(workers, options):
     with mpqueue.GeneratorEnqueuer(function_that_stops, **options) as enqueuer:
         enqueuer.start(workers)
-        is_told(enqueuer.get())
+        next_raises(enqueuer.get())
 
 
 @pytest.mark.parametrize(
@@ -91,11 +91,11 @@ def test_generator_enqueuer_raises_error_of_call(workers, options):
         (0, {}, None),
     ],
 )
-def test_loader_raises_in_place_of_batch(workers, options, batch_size):
+def test_loader_raises_error_instead_of_batch_and_continues(workers, options, batch_size):
     with mpqueue.Loader(Stops(), workers=workers, batch_size=batch_size, **options) as loader:
         batches = iter(loader)
         assert batch_size is not None or next(batches) == 0
-        error = is_told(batches)
+        error = next_raises(batches)
         assert "raised for" in "".join(error.__notes__)
         assert [int(np.max(batch)) for batch in batches] == [2]
 
@@ -103,7 +103,7 @@ def test_loader_raises_in_place_of_batch(workers, options, batch_size):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_loader_raises_error_of_generator_function(workers):
     with mpqueue.Loader(function_that_stops, workers=workers) as loader:
-        is_told(iter(loader))
+        next_raises(iter(loader))
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -111,28 +111,28 @@ def test_loader_raises_error_of_hook(workers):
     with mpqueue.Loader(EndsInItsHook(), workers=workers) as loader:
         batches = iter(loader)
         assert [next(batches) for _ in range(3)] == [0, 1, 2]
-        is_told(batches)
+        next_raises(batches)
 
 
-def test_keras_pass_raises():
+def test_keras_pass_raises_error_of_item():
     for enqueuer in (PassEnqueuer(Stops(), 1, True), PassEnqueuer(Stops(), 1)):
         enqueuer.start()
         batches = enqueuer.get()
         assert next(batches) == 0
-        is_told(batches)
+        next_raises(batches)
 
 
-def test_loader_epoch_in_keras_raises():
+def test_loader_epoch_in_keras_raises_error_of_item():
     with mpqueue.Loader(Stops(), workers=1) as loader:
         enqueuer = LoaderEnqueuer(LoaderEpochs(loader))
         enqueuer.start()
         batches = enqueuer.get()
         assert next(batches) == 0
-        is_told(batches)
+        next_raises(batches)
 
 
-def test_threads_that_share_an_iterator_see_it_once():
-    """Then the iterator ends, because the enqueuer has stopped."""
+def test_one_of_the_threads_that_share_an_iterator_gets_the_error():
+    """The iterator of the second thread ends, because the enqueuer has stopped."""
     with mpqueue.OrderedEnqueuer(Stops()) as enqueuer:
         enqueuer.start(1)
         batches, seen = enqueuer.get(), []

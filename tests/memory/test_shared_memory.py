@@ -74,7 +74,7 @@ import resource
 import psutil
 import mpqueue
 
-with mpqueue.Loader(range(8), workers=1) as loader:  # all that is imported, and opened once
+with mpqueue.Loader(range(8), workers=1) as loader:  # imports all modules, and opens all files
     assert len(list(loader)) == 8
 mpqueue.shutdown()
 used = psutil.Process().memory_info().vms

@@ -1,4 +1,4 @@
-"""Each kind of backend is named in the options, runs for every frontend, and has a module with all that it needs."""
+"""Each kind of backend is listed in the options, works in every frontend, and has a class with all attributes."""
 
 import inspect
 import os
@@ -16,7 +16,7 @@ from mpqueue.plan.backend_kinds import _KINDS, BackendKind, BackendName, kind_of
 from mpqueue.workers.inline import InlineBackend
 
 # Attributes of a backend that the pipeline uses.
-ASKED = {*get_type_hints(Backend), *(name for name in vars(Backend) if not name.startswith("_"))}
+ATTRIBUTES = {*get_type_hints(Backend), *(name for name in vars(Backend) if not name.startswith("_"))}
 
 
 def test_backend_name_and_error_list_every_kind():
@@ -31,10 +31,10 @@ def test_backend_class_has_all_attributes_used_by_pipeline(name):
     """mypy checks the places that name `Backend`; this compares the names in the classes."""
     make_backend = import_module(kind_of(name).maker).make_backend
     made = get_type_hints(make_backend)["return"]
-    assert {"chunk", "pump", "stop"} < ASKED
+    assert {"chunk", "pump", "stop"} < ATTRIBUTES
     if made is not Backend:
         source = "".join(inspect.getsource(base) for base in made.__mro__[:-1])
-        assert [name for name in sorted(ASKED) if name not in source] == []
+        assert [name for name in sorted(ATTRIBUTES) if name not in source] == []
 
 
 def of_loader(source, **options):
@@ -55,7 +55,7 @@ def of_generator_enqueuer(source, **options):
 
 
 def of_keras(source, *, backend):
-    """The part of `accelerate` that works without Keras."""
+    """Return the batches of the part of `accelerate` that works without Keras."""
     enqueuer = PassEnqueuer(source, use_multiprocessing=kind_of(backend).in_processes, backend=backend)
     enqueuer.start()
     batches = list(enqueuer.get())
@@ -88,7 +88,7 @@ def test_option_without_effect_on_a_kind_is_rejected_with_its_name(monkeypatch):
 
 
 class ProcessIds:
-    """Batches with the process id of their worker."""
+    """A source of batches with the process id of their worker."""
 
     def __len__(self):
         return 1

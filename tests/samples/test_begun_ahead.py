@@ -47,7 +47,7 @@ def taken(batches):
 
 
 class WaitsForTheNext(Samples):
-    """A source with a sample of batch 1 that waits until a sample of batch 2 is begun."""
+    """A source with a sample of batch 1 that waits until a sample of batch 2 has started."""
 
     def __init__(self):
         self.events = {}  # created in the worker, because an event cannot be sent
@@ -111,7 +111,7 @@ def test_workers_stop_beginning_early_after_first_crash(tmp_path, monkeypatch, o
 
     def note(worker, kind, unit):
         reported.append((kind, unit))
-        assert worker.key < 2, "its successor has no markers"
+        assert worker.key < 2, "its replacement has no markers"
         tell(worker, kind, unit)
 
     monkeypatch.setattr(WorkerHandle, "tell", note)
@@ -198,8 +198,8 @@ class Worker:
     """A runner with its calls, and the batches granted to it."""
 
     def __init__(self, source=None, **options):
-        self.asked, self.granted, self.source = [], [], source or Samples()
-        self.source.at_work = self.asked.append
+        self.requested, self.granted, self.source = [], [], source or Samples()
+        self.source.at_work = self.requested.append
         plan = Batching(SIZE, threads=2, **options)
         self.runner = ThreadedSampleRunner(self.source, WorkerInfo(0, 1, 0), lambda *_: None, plan, in_slot=False)
         self.runner.begin_ahead(self.ahead)
@@ -209,7 +209,7 @@ class Worker:
 
     def __enter__(self):
         assert self.run(0, 0) == batch(0)
-        self.asked.clear()
+        self.requested.clear()
         return self
 
     def __exit__(self, *_):
@@ -226,7 +226,7 @@ def test_worker_begins_at_most_allowed_number_of_samples():
         for number in (2, 3, 4):
             worker.granted = worker.granted[1:]
             assert worker.run(0, number) == batch(number)
-        assert sorted(worker.asked) == list(range(SIZE, 5 * SIZE))  # each once
+        assert sorted(worker.requested) == list(range(SIZE, 5 * SIZE))  # each once
 
 
 def test_number_of_threads_can_change_before_first_batch():
@@ -235,7 +235,7 @@ def test_number_of_threads_can_change_before_first_batch():
     try:
         worker.runner.use_threads(3)
         assert [worker.run(0, number) for number in range(3)] == [batch(number) for number in range(3)]
-        assert len(worker.asked) == 3 * SIZE
+        assert len(worker.requested) == 3 * SIZE
     finally:
         worker.runner.end()
 
@@ -244,7 +244,7 @@ def test_next_epoch_is_not_begun():
     with Worker() as worker:
         worker.granted = [(1, 0, None)]
         assert worker.run(0, 5) == batch(5)
-        assert sorted(worker.asked) == batch(5)
+        assert sorted(worker.requested) == batch(5)
 
 
 def test_revoked_batch_is_computed_again():
@@ -272,7 +272,7 @@ def test_getitems_batches_are_not_begun_sample_by_sample():
         worker.granted = [(0, 2, None)]
         left, skipped, _ = worker.runner.run(0, 1)
         assert (left.tolist(), len(skipped)) == ([4, 6, 7], 1)
-        assert not set(worker.asked) & set(batch(2))
+        assert not set(worker.requested) & set(batch(2))
 
 
 def test_number_of_begun_batches_is_limited_by_samples_ahead(monkeypatch):
@@ -280,7 +280,7 @@ def test_number_of_begun_batches_is_limited_by_samples_ahead(monkeypatch):
     with Worker() as worker:
         worker.granted = [(0, -1, Listed(8 + place, [place])) for place in range(3000)]
         assert worker.run(0, -1, Listed(4, [9, 8])) == [9, 8]
-        assert set(range(2000)) <= set(worker.asked) | {2, 3}
+        assert set(range(2000)) <= set(worker.requested) | {2, 3}
 
 
 def test_listed_samples_are_begun_early():
@@ -290,7 +290,7 @@ def test_listed_samples_are_begun_early():
         assert worker.run(0, -1, Listed(4, [9, 8])) == [9, 8]
         worker.granted = []
         assert worker.run(0, -1, following) == [7, 5, 3]
-        assert sorted(worker.asked) == [3, 5, 7, 8, 9]
+        assert sorted(worker.requested) == [3, 5, 7, 8, 9]
 
 
 def test_new_state_of_source_recomputes_begun_samples():
@@ -305,12 +305,12 @@ def test_new_state_of_source_recomputes_begun_samples():
         assert worker.run(0, 2) == [2 * index for index in batch(2)]
 
 
-def test_worker_can_be_told_to_begin_none():
+def test_worker_begins_no_samples_if_disabled():
     with Worker() as worker:
         worker.runner.begin_ahead(None)
         worker.granted = [(0, 2, None)]
         assert worker.run(0, 1) == batch(1)
-        assert sorted(worker.asked) == batch(1)
+        assert sorted(worker.requested) == batch(1)
 
 
 class Grants:
@@ -352,11 +352,11 @@ def test_grants_are_peeked_in_order_and_read_once():
         assert [grants.foreseen(0), grants.foreseen(1)] == [7, None]
         assert grants.read() == [7]
         grants.write(8)
-        assert grants.read() == [8]  # waits for them again
+        assert grants.read() == [8]  # waits for grants again
 
 
 def test_one_grant_is_read_after_batch_begun_early():
-    """It takes no time in its turn, but the next batches may take long: other workers should get them."""
+    """The early batch takes no time, but the next batches may take long, and other workers should get them."""
     with Grants() as grants:
         grants.write(5)
         assert grants.foreseen(0) == 5
@@ -367,7 +367,7 @@ def test_one_grant_is_read_after_batch_begun_early():
 
 
 def test_messages_keep_their_place_when_grants_are_taken_back():
-    """Otherwise a batch granted after a crash could be begun early."""
+    """Otherwise a batch granted after a crash could start early."""
     released = []
     pool = WorkerPool(SimpleNamespace(ready={}), SimpleNamespace(release=released.append), None)
     worker = WorkerHandle(0, 0)
@@ -396,7 +396,7 @@ def test_unserved_grants_are_served_next():
         assert [grants.foreseen(0), grants.foreseen(1)] == [5, 6]
 
 
-def test_answer_to_lack_of_memory_keeps_order_of_grants():
+def test_reply_to_memory_shortage_keeps_order_of_grants():
     with Grants() as grants:
         grants.write(5, 6)
         assert grants.foreseen(0) == 5

@@ -251,19 +251,19 @@ def test_source_without_thread_support_uses_one_thread():
 
 
 class Ahead(Samples):
-    """A source with a sample 0 that waits for the last sample that may be begun before it is done."""
+    """A source with a sample 0 that waits for the last sample that may start before sample 0 is done."""
 
     def __init__(self):
         super().__init__()
-        self.asked, self.is_last_begun = [], threading.Event()
+        self.requested, self.is_last_begun = [], threading.Event()
 
     def at_work(self, index):
-        self.asked.append(index)
+        self.requested.append(index)
         if index == 7:
             self.is_last_begun.set()
         if index == 0:
             assert self.is_last_begun.wait(DEADLOCK_S)
-            assert set(self.asked) == set(range(8))
+            assert set(self.requested) == set(range(8))
 
 
 def test_at_most_four_samples_per_thread_are_begun_early():
@@ -378,7 +378,7 @@ def test_workers_draw_different_numbers_from_shared_generators():
 
 
 class Struck(Samples):
-    """A source with a sample 2 that sends Ctrl-C to the waiting thread once, and then waits for the test's end."""
+    """A source with a sample 2 that sends Ctrl-C to the waiting thread once, and then waits until the test ends."""
 
     def __init__(self):
         super().__init__()

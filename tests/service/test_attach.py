@@ -1,4 +1,4 @@
-"""Attaching: arguments, answers and refusals; and reconnecting after a crash of the server."""
+"""Attaching: arguments, answers and rejections; and reconnecting after a crash of the server."""
 
 import os
 import signal
@@ -51,16 +51,16 @@ class TestOptions:
             ({"trace": 3}, TypeError, "trace must be the path of a file"),
         ],
     )
-    def test_invalid_argument_is_refused_immediately(self, options, error, text):
+    def test_invalid_argument_is_rejected_immediately(self, options, error, text):
         with pytest.raises(error, match=text):
-            mpqueue.attach("nobody", **options)
+            mpqueue.attach("missing", **options)
 
-    def test_trace_in_missing_folder_is_refused_immediately(self, tmp_path):
+    def test_trace_in_missing_folder_is_rejected_immediately(self, tmp_path):
         with pytest.raises(ValueError, match="in an existing folder"):
-            mpqueue.attach("nobody", trace=tmp_path / "missing/run.json")
+            mpqueue.attach("missing", trace=tmp_path / "missing/run.json")
 
     @pytest.mark.parametrize("name", ["", ".", "..", "a\0b", "x" * 200])
-    def test_invalid_server_name_is_refused(self, name):
+    def test_invalid_server_name_is_rejected(self, name):
         with pytest.raises(ValueError, match=r"name|path"):
             mpqueue.attach(name)
 
@@ -83,17 +83,17 @@ class TestAnswers:
             server.greet()
             consumer.result(60).close()
 
-    def test_refusal_is_raised_with_its_reason(self, server, pool):
+    def test_rejection_is_raised_with_its_reason(self, server, pool):
         consumer = pool.submit(mpqueue.attach, server.path, timeout=60)
-        server.greet(refusal="you are no rank of mine")
-        with pytest.raises(ServiceError, match="you are no rank of mine"):
+        server.greet(refusal="rank 3 does not exist")
+        with pytest.raises(ServiceError, match="rank 3 does not exist"):
             consumer.result(60)
 
     def test_error_names_server_that_does_not_answer_in_time(self, server):
         with pytest.raises(ServiceError, match="did not answer within the timeout"):
             mpqueue.attach(server.path, timeout=0.1)
 
-    def test_server_that_crashes_before_its_answer_is_looked_for_again(self, server, pool):
+    def test_attach_retries_after_the_server_crashed_before_its_answer(self, server, pool):
         consumer = pool.submit(mpqueue.attach, server.path, timeout=60)
         server.greet(answer=b"")
         server.hang_up()
@@ -101,19 +101,19 @@ class TestAnswers:
         consumer.result(60).close()
 
     @pytest.mark.parametrize("answer", [b"{}", b"\xff", b'{"protocol": 1', b"x" * 9000])
-    def test_invalid_answer_is_refused(self, server, pool, answer):
+    def test_invalid_answer_is_rejected(self, server, pool, answer):
         consumer = pool.submit(mpqueue.attach, server.path, timeout=60)
         server.greet(answer=answer)
         with pytest.raises(ServiceError, match="not from a server of this version"):
             consumer.result(60)
 
-    def test_server_without_batches_is_refused(self, server, pool):
+    def test_server_without_batches_is_rejected(self, server, pool):
         consumer = pool.submit(mpqueue.attach, server.path, timeout=60)
         server.greet(with_ring=False)
         with pytest.raises(ServiceError, match="has queues only"):
             consumer.result(60)
 
-    def test_ring_smaller_than_announced_is_refused(self, tmp_path, pool):
+    def test_ring_smaller_than_announced_is_rejected(self, tmp_path, pool):
         with ScriptedServer(tmp_path / "directory", segment_bytes=1 << 40) as server:
             consumer = pool.submit(mpqueue.attach, server.path, timeout=60)
             server.greet()
@@ -134,8 +134,8 @@ class TestAnswers:
 
 
 class TestReconnect:
-    def test_loop_continues_where_it_was(self, tmp_path):
-        """Offers that were not taken are delivered again, and no others."""
+    def test_loop_continues_with_the_first_untaken_batch(self, tmp_path):
+        """Only offers that were not taken are delivered again."""
         with AutoServer(tmp_path / "directory", 30, dies_after=12).start() as server:
             with mpqueue.attach(server.path, timeout=60, reconnect=True) as consumer:
                 kept = []
@@ -203,16 +203,16 @@ class TestReconnect:
             assert rest.result(60) == []
             assert (consumer.epoch, len(kept)) == (1, 1)
 
-    def test_without_another_server_in_time_the_crash_is_raised(self, server, tmp_path):
+    def test_crash_is_raised_if_no_new_server_starts_in_time(self, server, tmp_path):
         with AutoServer(tmp_path / "other", 30, dies_after=3).start() as other:
             consumer = mpqueue.attach(other.path, timeout=0.2, reconnect=True)
-            other.has_consumer = lambda: False  # it attaches to no other server
+            other.has_consumer = lambda: False  # it does not attach to a later server
             with pytest.raises(ServiceDied, match="reconnecting failed: "):
                 list(consumer)
             consumer.close()
 
     @pytest.mark.parametrize(("flag", "kind"), [(STOPPED, ServiceDied), (DETACHED, ConsumerDied)])
-    def test_stopped_server_is_not_waited_for(self, server, flag, kind):
+    def test_consumer_does_not_wait_for_a_stopped_server(self, server, flag, kind):
         with attached(server, reconnect=True) as consumer:
             batches = iter(consumer)
             server.cut(flag)
@@ -267,7 +267,7 @@ def test_consumer_suspended_while_detached_opens_no_batch_of_others(server):
 
 
 def test_other_user_attaches_only_if_allowed(tmp_path):
-    """It receives no pickle that it would load."""
+    """A consumer of a different user never loads a pickle."""
     if os.geteuid() != 0:
         pytest.skip("only root can be another user")
     tmp_path.chmod(0o711)

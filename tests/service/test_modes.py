@@ -1,4 +1,4 @@
-"""The modes of a server: one class each, and no other module compares their names."""
+"""The modes of a server: each has one class, and only their module compares their names."""
 
 import ast
 from pathlib import Path
@@ -74,7 +74,7 @@ def test_options_mode_and_world_choose_class(name: Any, world: int | None, expec
 
 
 class Solo(Mode):
-    """All batches go to one consumer, and a second one is refused."""
+    """All batches go to one consumer, and a second consumer is rejected."""
 
     def length(self, total: int) -> int:
         return total

@@ -1,4 +1,4 @@
-"""Server names taken by other users: in a shared folder, any user can take a name first, and must not be trusted."""
+"""Server names taken by other users: in a shared folder, any user can take a name first, and is not trusted."""
 
 import os
 import socket
@@ -28,13 +28,13 @@ def attach(name, **options):
 
 @pytest.fixture
 def use():
-    """A call that uses a server; `tests/tf1/serving` runs these tests with a different call."""
+    """Return a call that uses a server; `tests/tf1/serving` runs these tests with a different call."""
     return attach
 
 
 @pytest.fixture
 def served():
-    """The value that `use` returns."""
+    """Return the value that `use` returns."""
     return [[0, 0], [1, 1], [2, 2]]
 
 
@@ -51,20 +51,20 @@ def test_own_server_is_found_with_and_without_uid(server, use):
     assert use("photos") == use("photos", uid=OWN)
 
 
-def test_folder_of_unexpected_user_is_refused_immediately(server, use):
+def test_folder_of_unexpected_user_is_rejected_immediately(server, use):
     wanted = rf"{server.folder} belongs to uid {OWN}, expected a server of uid {OWN + 1}\. .* pass uid={OWN}\."
     with pytest.raises(ServiceError, match=wanted):
         use("photos", uid=OWN + 1)
 
 
-def test_folder_of_unexpected_user_is_refused_before_server_listens(servers_directory, use):
+def test_folder_of_unexpected_user_is_rejected_before_server_listens(servers_directory, use):
     os.mkdir(f"{servers_directory}/photos", 0o700)
     with pytest.raises(ServiceError, match=rf"pass uid={OWN}\. Otherwise, have that user's server use another name"):
         use("photos", uid=OWN + 1)
 
 
 def test_kernel_confirms_user_of_listener(server, use, monkeypatch):
-    """The owner of the folder proves nothing about the listener: its socket may be a link to another one."""
+    """The owner of the folder may differ from the listener's user, because the socket may be a link."""
     real = credentials.credentials_of
     monkeypatch.setattr(credentials, "credentials_of", lambda end: real(end)._replace(uid=OWN + 1))
     with pytest.raises(
@@ -73,7 +73,7 @@ def test_kernel_confirms_user_of_listener(server, use, monkeypatch):
         use("photos")
 
 
-def test_folder_writable_by_others_is_refused(server, use):
+def test_folder_writable_by_others_is_rejected(server, use):
     os.chmod(server.folder, 0o722)
     with pytest.raises(ServiceError, match=f"other users may write to the folder {server.folder} .*chmod go-w"):
         use("photos")
@@ -85,7 +85,7 @@ def test_own_link_to_folder_is_followed(server, servers_directory, use):
 
 
 def test_link_of_another_user_is_not_followed(server, servers_directory, use, monkeypatch):
-    """It may lead to a folder of this user that belongs to another server."""
+    """The link may lead to a folder of this user that belongs to another server."""
     link = f"{servers_directory}/current"
     os.symlink(server.folder, link)
     lstat, real = os.lstat, os.lstat(link)
@@ -96,14 +96,14 @@ def test_link_of_another_user_is_not_followed(server, servers_directory, use, mo
 
     with monkeypatch.context() as patched, pytest.raises(ServiceError, match=f"a link that uid {OWN + 1} has created"):
         patched.setattr(folders.os, "lstat", of_another)
-        patched.setattr(folders.os, "geteuid", lambda: OWN + 2)  # or root's link would belong to this user
+        patched.setattr(folders.os, "geteuid", lambda: OWN + 2)  # otherwise root's link would belong to this user
         use(link, uid=OWN)
 
 
 @pytest.mark.parametrize(
     ("uid", "error"), [("0", TypeError), (True, TypeError), (-1, ValueError), (1 << 32, ValueError)]
 )
-def test_invalid_uid_is_refused(use, uid, error):
+def test_invalid_uid_is_rejected(use, uid, error):
     with pytest.raises(error, match=r"uid must be .*user id.*got"):
         use("photos", uid=uid)
 
@@ -145,7 +145,7 @@ def stop():
 
 
 @needs_root
-def test_squatted_name_is_refused_and_usable_with_uid(shared, use, served):
+def test_squatted_name_is_rejected_and_usable_with_uid(shared, use, served):
     with mpqueue.Server("other", NUMBERS, mode="broadcast", workers=1, start_method="fork"):
         use("other")  # the other user may be unable to import it
     with Other() as stranger:
@@ -170,8 +170,8 @@ def test_link_of_stranger_is_not_followed(shared, stranger, use):
 
 
 @needs_root
-def test_squatted_parent_folder_is_refused(shared, stranger, use, monkeypatch):
-    """The default one, in the folder for temporary files."""
+def test_squatted_parent_folder_is_rejected(shared, stranger, use, monkeypatch):
+    """The parent folder is the default, in the folder for temporary files."""
     monkeypatch.delenv("MPQUEUE_HOME")
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
     monkeypatch.setattr(tempfile, "tempdir", shared)
@@ -201,7 +201,7 @@ def test_stranger_listening_in_own_folder_receives_no_data(servers_directory, st
     stranger_end, own_end = socket.socketpair()
     with own_end, Other(stranger_end) as other:
         stranger_end.close()
-        os.chmod(f"{servers_directory}/photos", 0o777)  # for a moment
+        os.chmod(f"{servers_directory}/photos", 0o777)  # only in a short window
         other.ask(listen_as_stranger, f"{servers_directory}/photos/socket")
         os.chmod(f"{servers_directory}/photos", 0o755)
         with pytest.raises(ServiceError, match=rf"of uid {OWN}, got uid {STRANGER}"):

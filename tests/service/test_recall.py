@@ -1,4 +1,4 @@
-"""First come: offers that an idle consumer has not requested go to a waiting one, and no batch arrives twice."""
+"""Recalls in split mode without ranks: a waiting consumer gets the unrequested offers of an idle one."""
 
 import math
 import socket
@@ -48,7 +48,7 @@ def test_idle_consumer_keeps_only_its_latest_batch(puppets, tmp_path, journal):
         busy.do("loop")
         others = [busy.do("take")[0] for _ in range(3)]
         assert sorted([first, *others]) == [0, 1, 2, 3]
-        busy.tell("take_all")  # waits: the consumer has not requested the next batch, and may crash with this one
+        busy.tell("take_all")  # waits: the idle consumer has not requested another batch, and may crash with this one
         counters = next(one for one in server.statistics().consumers if one.pid == idle.process.pid)
         assert (counters.behind, counters.batches) == (1, 0)
         assert idle.do("take") is None
@@ -109,7 +109,7 @@ class Killed(BaseException):
 
 
 class Actor:
-    """A program that runs in single steps, from pause to pause; only one actor runs at any time.."""
+    """A program that runs in single steps, from pause to pause; only one actor runs at any time."""
 
     def __init__(self, script):
         self._go, self._has_paused = threading.Semaphore(0), threading.Semaphore(0)
@@ -263,7 +263,7 @@ class ModelLoop(Loop):
             for peer in list(self._peers.values()):
                 self._hear(peer)
                 if peer.sock is None and peer.number in self._peers:
-                    self._note_death(peer)  # its batches have no views anymore
+                    self._note_death(peer)  # the views of its batches are released
             while self._core.wants_batch():
                 if self._position < self._length:
                     self._position += 1
@@ -302,7 +302,7 @@ class ModelLoop(Loop):
         raise AssertionError(why)
 
     def share(self, batch):
-        """There is no ring, and therefore no slot."""
+        """This model has no ring, so it has no slots."""
 
     def free(self, batch):
         """See `share`."""
@@ -334,8 +334,8 @@ class Model:
     def step(self, which):
         (self.server.actor, *(trainer.actor for trainer in self.trainers))[which].step()
 
-    def go_on(self, *which):
-        """Let the server and these consumers take all possible steps, for all epochs."""
+    def run_to_end(self, *which):
+        """Run the server and these consumers until all epochs end; return whether they do."""
         for _ in range(500):
             if all(trainer.actor.is_over for trainer in which):
                 return True
@@ -373,7 +373,7 @@ def run(length, window, num_epochs, steps):
 def test_each_batch_is_delivered_once_in_all_orders_of_requests_and_recalls(steps, length, window):
     model = run(length, window, 2, steps)
     try:
-        assert model.go_on(*model.trainers)
+        assert model.run_to_end(*model.trainers)
         everything = Counter((epoch, position) for epoch in range(2) for position in range(length))
         assert model.handed() == model.server.taken == everything
         assert not model.server._core.holders.by_turn
@@ -388,14 +388,14 @@ def test_active_consumer_gets_all_but_one_batch_of_idle_one(steps, length, windo
     try:
         idle, busy = model.trainers
         had_asked = idle.has_asked  # and may have opened one
-        is_over = model.go_on(busy)
+        is_over = model.run_to_end(busy)
         handed = model.handed()
         assert set(handed.values()) <= {1}
         assert sum(handed.values()) >= length - 1
         if not had_asked:
             assert is_over
             assert sum(handed.values()) == length
-        assert model.go_on(idle, busy)  # if the epoch ended without the idle consumer, its loop was the next epoch
+        assert model.run_to_end(idle, busy)  # if the epoch ended without the idle consumer, its loop was the next epoch
         assert set(model.handed().values()) == {1}
         assert {(0, position) for position in range(length)} <= model.handed().keys()
     finally:
@@ -412,7 +412,7 @@ def test_taken_batches_go_to_no_other_consumer_after_a_kill_at_any_step(steps, t
         for which in then:
             if which < 2:
                 model.step(which * 2)
-        assert model.go_on(alive)
+        assert model.run_to_end(alive)
         assert model.server.taken == Counter((0, position) for position in range(length))
         assert max(Counter(alive.handed).values(), default=1) == 1
         # Batches with a later request that the server has received are taken; the last one may not be.

@@ -1,4 +1,4 @@
-"""Every record of every protocol: packed records are parsed, and damaged ones are refused or parsed unchanged.
+"""Every record of every protocol: packed records are parsed; damaged ones are rejected or parsed unchanged.
 
 The declarations of a protocol are enough: a new record needs no test.
 """
@@ -97,7 +97,7 @@ def test_packed_record_is_parsed_unchanged_and_has_one_size(record, data):
 @each_record
 @FEW
 @given(data=st.data())
-def test_record_of_another_size_is_refused(record, data):
+def test_record_of_another_size_is_rejected(record, data):
     packed = record.pack(*data.draw(fields_of(record)))
     for wrong in (b"", packed[: data.draw(st.integers(0, record.size - 1))], packed + b"\0"):
         with pytest.raises(ProtocolError, match=f"expected a message of {record.size} bytes, got {len(wrong)}"):
@@ -110,7 +110,7 @@ def test_record_of_another_size_is_refused(record, data):
 @each_record
 @FEW
 @given(data=st.data())
-def test_record_with_wrong_magic_kind_or_count_is_refused_at_any_place(record, data):
+def test_record_with_wrong_magic_kind_or_count_is_rejected_at_any_place(record, data):
     fields = data.draw(fields_of(record))
     good = record.pack(*fields)
     for at, values in record._columns:
@@ -133,7 +133,7 @@ def test_record_with_wrong_magic_kind_or_count_is_refused_at_any_place(record, d
 @each_record
 @settings(max_examples=60)
 @given(data=st.data(), edits=edits)
-def test_damaged_and_random_bytes_are_refused_or_parsed_unchanged(record, data, edits):
+def test_damaged_and_random_bytes_are_rejected_or_parsed_unchanged(record, data, edits):
     good = b"".join(record.pack(*fields) for fields in data.draw(st.lists(fields_of(record), max_size=3)))
     for damaged in (bent(good, edits), data.draw(st.binary(max_size=3 * record.size))):
         for parse in (lambda one: [record.parse(one)], lambda one: list(record.parse_all(one))):

@@ -72,7 +72,7 @@ class Listened(PollPoller):
 
 
 def test_exited_worker_is_not_polled(monkeypatch):
-    """Its pipe would be reported forever if a child of the trainer has it open, or without epoll."""
+    """Otherwise its pipe is reported forever if a child of the trainer holds it open, or without epoll."""
     monkeypatch.setattr("mpqueue.workers.roster.make_poller", Listened)
     cursor = EpochCursor(lambda: 1 << 20, 0)
     cursor.start_at(0)
@@ -124,7 +124,7 @@ class DiesAtARestart(simulated.ForkServer):
 
 
 def test_fork_server_that_exits_during_a_request_is_replaced(monkeypatch):
-    """The exit was not reported before."""
+    """The trainer notices the exit during the request."""
     monkeypatch.setattr(simulated, "ForkServer", DiesAtARestart)
     cursor = EpochCursor(lambda: 1 << 20, 0)
     cursor.start_at(0)
@@ -198,7 +198,7 @@ def test_few_workers_are_examined_at_every_wait(monkeypatch, num_workers, looked
     [
         (16, 128, 250_000, 1, 19),  # one batch every 16 µs
         (64, 512, 1_000_000, 1, 19),
-        # Four times as many workers produce four times as much, so each message is for more batches.
+        # With four times as many workers, batches arrive four times as fast, so each message grants more batches.
         (64, 512, 500_000, 2, 38),
         (1024, 8192, 500_000, 2, 614),
         (16, 128, 10_000, 29, 32),  # at most a quarter of the credit
@@ -209,7 +209,7 @@ def test_few_workers_are_examined_at_every_wait(monkeypatch, num_workers, looked
     ],
 )
 def test_several_batches_are_granted_at_a_time_if_they_arrive_quickly(num_workers, credit, cost_ns, chunk, lot):
-    """To one worker if its batches are cheap, and over all workers if these are many."""
+    """The grants are for one worker with cheap batches, or for many workers."""
     made = dispatcher.Dispatcher(
         types.SimpleNamespace(ledger=types.SimpleNamespace(is_stream=False, credit=credit), owners=None),
         None,
@@ -263,7 +263,7 @@ def test_chunk_goes_to_the_less_busy_of_two_workers_with_room_for_all_of_it(load
 
 
 def test_list_of_samples_without_memory_is_not_granted():
-    """Lists before it are, and its slot is free again."""
+    """Lists before it are granted, and its slot is free again."""
     slots = [types.SimpleNamespace(number=number, turn=7 + number, offset=0, high_water=0) for number in range(3)]
     given, released = iter(slots), []
     ring = types.SimpleNamespace(
@@ -325,7 +325,7 @@ def test_element_without_memory_for_its_start_is_granted_later():
 
 
 def test_retiring_worker_finishes_its_elements_and_gets_no_more():
-    """Then its lanes move, so that two processes never run the same lane."""
+    """Its lanes move after that, so that two processes never run the same lane."""
     world, expected = streams(num_lanes=4, length=5, num_workers=2, credit=8)
     try:
         backend = world.backend
@@ -352,7 +352,7 @@ def test_retiring_worker_finishes_its_elements_and_gets_no_more():
 
 @pytest.mark.parametrize(("chunk", "head", "num_yields"), [(1, 0, 0), (2, 0, 1), (2, None, 0), (1, None, 0)])
 def test_trainer_yields_its_cpu_while_it_waits_for_cheap_batches(monkeypatch, chunk, head, num_yields):
-    """A worker may run there. For expensive batches the trainer would only lose its turn."""
+    """A worker may use the CPU. With expensive batches the trainer would only lose its turn."""
     cursor = EpochCursor(lambda: 1 << 20, 0)
     cursor.start_at(0)
     world = simulated.World(simulated.Source([1]), cursor, 1, 2, lambda choices: choices[0])
@@ -367,7 +367,7 @@ def test_trainer_yields_its_cpu_while_it_waits_for_cheap_batches(monkeypatch, ch
         world.close()
 
 
-def test_lot_is_spread_over_the_workers():
+def test_large_allowance_is_spread_over_the_workers():
     cursor = EpochCursor(lambda: 1 << 20, 0)
     cursor.start_at(0)
     world = simulated.World(simulated.Source([1]), cursor, 4, 32, random.Random(0).choice)

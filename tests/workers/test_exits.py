@@ -138,7 +138,7 @@ def test_os_exit_is_a_crash():
 
 
 class Parent(Numbers):
-    """Forks a child that exits by `sys.exit`, or by an error, for each item."""
+    """A source that forks a child for each item. The child exits by `sys.exit` or by an error."""
 
     def __getitem__(self, index):
         child = os.fork()
@@ -150,7 +150,7 @@ class Parent(Numbers):
         return np.array([index, status])
 
 
-def test_child_forked_by_the_source_reports_nothing():
+def test_child_forked_by_the_source_sends_no_report():
     said, _ = ran("""
         from test_exits import Parent
         with Loader(Parent(4), workers=1) as loader:
@@ -160,7 +160,7 @@ def test_child_forked_by_the_source_reports_nothing():
 
 
 class Asked(Numbers):
-    """Waits forever from index 1 on; its handler of SIGTERM raises SystemExit."""
+    """A source that waits forever from index 1 on. Its handler of SIGTERM raises SystemExit."""
 
     def __init__(self, gate):
         super().__init__()

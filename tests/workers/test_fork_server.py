@@ -32,13 +32,13 @@ def fork_servers():
 
 def is_alive(process):
     try:
-        return process.status() != psutil.STATUS_ZOMBIE  # init reaps them later
+        return process.status() != psutil.STATUS_ZOMBIE  # the init process reaps the workers later
     except psutil.NoSuchProcess:
         return False
 
 
 def kill_fork_server():
-    """Kill it, and wait until the kernel has killed the workers, too."""
+    """Kill the fork server, and wait until the kernel has killed its workers."""
     (fork_server,) = fork_servers()
     workers = fork_server.children()
     fork_server.kill()
@@ -73,7 +73,7 @@ def test_crash_while_workers_compute_loses_nothing():
         enqueuer.start(2)
         killed = gate.arrival()
         kill_fork_server()
-        # A worker that computes it again passes the gate, too.
+        # A worker that computes the batch again passes the gate, too.
         helper = threading.Thread(target=lambda: gate.arrival().let_go())
         helper.start()
         assert numbers(enqueuer.get(), 8) == list(range(8))
@@ -222,7 +222,7 @@ def test_generator_function_is_replayed_after_a_crash():
 
 
 @pytest.mark.parametrize(("kind", "how"), [("exit-0", "exit code 0"), ("sigsegv", "SIGSEGV")])
-def test_source_that_crashes_it_repeatedly_is_an_error_at_start_with_the_reason(kind, how):
+def test_source_that_crashes_the_fork_server_repeatedly_raises_the_reason_at_start(kind, how):
     enqueuer = OrderedEnqueuer(StrikesWhenUnpickled(Fault(kind)), True, restarts=1)
     with pytest.raises(WorkerDied, match=f"fork server.*died by {how}.*unpickl"):
         enqueuer.start(2)
@@ -329,7 +329,7 @@ def test_fork_server_is_not_reused_after_an_interrupt_within_a_message(where, mo
     assert fork_server._process.returncode is not None
 
 
-def test_messages_before_its_exit_are_processed_first(monkeypatch):
+def test_messages_sent_before_the_exit_are_processed_first(monkeypatch):
     fork_server = ForkServer(spawn=False)
     ours, theirs = socket.socketpair()
     try:
@@ -346,7 +346,7 @@ def test_messages_before_its_exit_are_processed_first(monkeypatch):
 
 
 def test_parked_fork_server_of_a_changed_trainer_is_ended_and_not_used():
-    """A process keeps the properties that it inherits at its start."""
+    """A process keeps the properties that it has inherited."""
     script = """
         import resource
         limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -384,7 +384,7 @@ def test_parked_fork_server_of_a_changed_trainer_is_ended_and_not_used():
 
 @pytest.fixture
 def parked():
-    """The trainer's end of a fork server that is parked with two snapshots, and the fork server's socket."""
+    """Return the trainer's side of a fork server that is parked with two snapshots, and the fork server's socket."""
     ours, theirs = socket.socketpair()
     snapshots = [Snapshot([memoryview(b"x" * 64)]) for _ in range(2)]
     fds = [os.dup(snapshot.fileno()) for snapshot in snapshots]
@@ -423,7 +423,7 @@ def test_interrupt_while_memory_returns_leaks_no_descriptor(parked, monkeypatch)
 
 
 @pytest.mark.parametrize("kind", [fork_server_messages.FromForkServer.NOTE, fork_server_messages.FromForkServer.KEPT])
-def test_other_messages_than_its_memory_are_rejected(kind, parked):
+def test_parked_fork_server_may_send_only_its_memory(kind, parked):
     fork_server, theirs, snapshots, fds = parked
     before = num_open()
     some = fds if kind == fork_server_messages.FromForkServer.NOTE else fds[:1]
@@ -433,7 +433,7 @@ def test_other_messages_than_its_memory_are_rejected(kind, parked):
     assert num_open() == before
 
 
-def test_interrupt_while_a_parked_one_is_taken_ends_it(monkeypatch):
+def test_interrupt_while_a_parked_fork_server_is_taken_ends_it(monkeypatch):
     ended = []
 
     class Interrupted:
@@ -456,14 +456,14 @@ def test_numerical_libraries_get_one_thread_per_worker_whatever_the_trainer_sets
     """Workers fill the CPUs already, and a parked fork server keeps its settings when the trainer's settings change."""
     libraries = ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "VECLIB")
     names = [f"{library}_{'MAXIMUM' if library == 'VECLIB' else 'NUM'}_THREADS" for library in libraries]
-    told, fork_server, kind = [], ForkServer.__new__(ForkServer), launcher._kind_of(spawn=False)
+    environs, fork_server, kind = [], ForkServer.__new__(ForkServer), launcher._kind_of(spawn=False)
     fork_server.kind = kind
-    monkeypatch.setattr(fork_server, "_send", lambda _kind, settings: told.append(settings.environ), raising=False)
+    monkeypatch.setattr(fork_server, "_send", lambda _kind, settings: environs.append(settings.environ), raising=False)
     for name in names:
         monkeypatch.setenv(name, "8")
         assert launcher._kind_of(spawn=False) == kind
     fork_server.settle()
-    for environ in (*told, launcher._fork_server_environ("1")):
+    for environ in (*environs, launcher._fork_server_environ("1")):
         assert [environ[name] for name in names] == ["1"] * 5
 
 

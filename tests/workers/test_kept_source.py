@@ -22,7 +22,7 @@ def arrays(count, nbytes=1 << 17):
 
 
 def kept(source, known=NOTHING):
-    """The kept version of a source, and the bytes that were copied for it."""
+    """Return the kept version of a source, and the numbers of the buffers that were copied for it."""
     image = take_image(source)
     patch = make_patch(image, known.find(image))
     return keep(patch, known), sorted(patch.new)
@@ -47,7 +47,7 @@ def test_only_changes_are_copied():
     assert received(first)[7][-1] == 7
 
 
-def test_array_with_a_new_number_is_found():
+def test_array_that_moves_in_the_source_is_not_copied_again():
     source = arrays(5)
     first, _ = kept(source)
     second, copied = kept([source[3], *source[:2], np.zeros(1 << 17, np.uint8)], first)
@@ -56,7 +56,7 @@ def test_array_with_a_new_number_is_found():
 
 
 @pytest.mark.parametrize("nbytes", [1 << 16, (1 << 18) + 5, (1 << 20) + 12])
-def test_every_byte_counts(nbytes):
+def test_change_of_any_byte_is_detected(nbytes):
     array = np.zeros(nbytes + 3, np.uint8)[3:]
     version, _ = kept([array])
     for place in (0, 1, nbytes // 2, (1 << 18) % nbytes, nbytes - 1):
@@ -66,7 +66,7 @@ def test_every_byte_counts(nbytes):
     assert version.is_same(take_image([array]))
 
 
-def test_arrays_that_change_one_by_one_do_not_use_ever_more_descriptors():
+def test_arrays_that_change_one_by_one_use_a_bounded_number_of_descriptors():
     source = arrays(100, 1 << 16)
     version, _ = kept(source)
     for number in range(100):
@@ -82,8 +82,8 @@ def test_memory_of_a_replaced_array_is_freed():
     first, _ = kept(source)
     source[1] += 1
     second, _ = kept(source, first)
-    gone = set(first.snapshots) - set(second.snapshots)
-    assert len(gone) == 1
+    freed = set(first.snapshots) - set(second.snapshots)
+    assert len(freed) == 1
 
 
 class Data:
@@ -131,7 +131,7 @@ class Doubling(Data):
 
 
 class Accumulates:
-    """Writes to arrays of all kinds; the program changes an array between two epochs."""
+    """A source that writes to arrays of all sizes; the program changes an array between two epochs."""
 
     def __init__(self):
         self.level = 0
@@ -158,10 +158,7 @@ def test_each_epoch_of_a_changed_source_begins_with_the_trainers_arrays(start_me
             for number, batch in enumerate(batches, 1):
                 assert batch[1:].tolist() == [epoch, *[number] * 4, *[number + source.changed[0]] * 2]
             source.level += 1
-            if epoch in (
-                0,
-                2,
-            ):  # then it is sent to the running worker; after the other epochs the worker has the source
+            if epoch in (0, 2):  # after these epochs, the running worker gets the changed array
                 source.changed += 10
         assert len(workers) == 1
 
@@ -181,7 +178,7 @@ def held():
     for fd in os.listdir("/proc/self/fd"):
         try:
             links.append(os.readlink(f"/proc/self/fd/{fd}"))
-        except OSError:  # the descriptor that lists them
+        except OSError:  # the descriptor of the listed folder
             continue
     return [link for link in links if "memfd:mpqueue" in link]
 

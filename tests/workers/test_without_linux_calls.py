@@ -1,4 +1,4 @@
-"""Systems without pidfds and epoll (macOS, older kernels, sandboxes): the engine works without them, too."""
+"""Systems without pidfds and epoll (macOS, older kernels, sandboxes): the engine works without these calls."""
 
 import os
 
@@ -80,7 +80,7 @@ def test_hanging_worker_is_killed_and_replaced(method, without, tmp_path):
 
 @METHODS
 def test_crash_of_a_worker_with_a_running_child_is_detected(method, without, tmp_path):
-    """The child has the worker's pipes, but not the life pipe. It exits by itself, too, if the tests are killed."""
+    """The child inherits the worker's pipes, but not the life pipe. It exits by itself if the tests are killed."""
     strike = """os.fork() and os.kill(os.getpid(), signal.SIGKILL)
             until = time.monotonic() + 60
             while not os.path.exists(fuse + ".end") and time.monotonic() < until:

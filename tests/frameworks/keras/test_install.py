@@ -1,4 +1,4 @@
-"""`install` and `accelerate`: the replaced class, the affected datasets, the duration, and supported versions of Keras."""
+"""`install` and `accelerate`: the replaced class, the affected datasets, the duration, and the supported Keras."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A `Loader` in `fit`, `evaluate` and `predict`: each epoch is one epoch of the loader, and peeking uses up no epoch."""
+"""A `Loader` in `fit`, `evaluate` and `predict`: each epoch is one of the loader's, and peeking uses up no epoch."""
 
 import pytest
 

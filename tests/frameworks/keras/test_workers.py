@@ -54,7 +54,7 @@ def test_killed_worker_loses_no_batch_and_causes_no_hang(tmp_path):
 
 
 def raised_by_fit(dataset, **options):
-    """Return the type and text of the error of a fit. TensorFlow raises its own type, with the text of the dataset's."""
+    """Return the type and text of the error of a fit. TensorFlow raises its own type, with the same text."""
     with pytest.raises(Exception) as caught:
         fit(dataset, **options)
     error = caught.value

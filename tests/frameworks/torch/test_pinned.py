@@ -13,7 +13,7 @@ from mpqueue.memory.ring import Ring
 
 
 class FakeEvent:
-    """Completes when the test says so."""
+    """A CUDA event that completes when the test sets it."""
 
     def __init__(self):
         self.has_passed = False
@@ -109,7 +109,7 @@ def test_slot_is_not_free_before_its_copies_are_done(ring, cuda):
     part = torch.from_numpy(view)[10:20]
     del view
     ring.collect()
-    assert not cuda.events  # there are still views of it
+    assert not cuda.events  # views of the slot still exist
     del part
     (event,) = cuda.events
     ring.collect()
@@ -120,7 +120,7 @@ def test_slot_is_not_free_before_its_copies_are_done(ring, cuda):
 
 
 def test_slots_with_pending_copies_count_as_held():
-    """So a consumer far ahead of the GPU gets private copies, and the workers get their slots back."""
+    """A consumer far ahead of the GPU then gets private copies, and the workers get their slots back."""
     cuda = FakeCuda()
     ring = Ring(2, 1, copy=False, guard=lambda segment: PinnedSlots(cuda, segment))
     for _ in range(20):

@@ -16,7 +16,7 @@ by_backend = pytest.mark.parametrize("options", [FORK, {"backend": "thread"}], i
 
 
 class Numbers(IterableDataset):
-    """Divides its numbers among workers as in torch's documentation, by a name that was imported."""
+    """A dataset that divides its numbers among workers as in torch's documentation."""
 
     def __init__(self, count=20, asks=True):
         self.count, self.asks = count, asks
@@ -40,7 +40,7 @@ def test_each_element_of_an_iterable_dataset_is_returned_once(options, batch_siz
     assert elements(Loader(Numbers(), workers=2, batch_size=batch_size, **options)) == (list(range(20)), [])
 
 
-def test_without_workers_there_is_no_worker_as_in_torch():
+def test_worker_info_is_none_without_workers():
     assert elements(Loader(Numbers(), workers=0)) == (list(range(20)), [])
     assert get_worker_info() is None
 
@@ -120,7 +120,7 @@ def test_torchs_own_worker_inside_a_worker_has_its_own_number(options):
 
 
 class DrawnOrder(IterableDataset):
-    """Draws an order from its generator, of which each worker takes its part."""
+    """A dataset that draws an order from its generator. Each worker yields its part of the order."""
 
     def __init__(self):
         self.rng = np.random.default_rng(5)

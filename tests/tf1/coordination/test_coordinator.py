@@ -82,7 +82,7 @@ def test_blocked_join_does_not_poll(coord):
     before = None
     while before != (before := switches(waiting)) or not before[0]:  # until both threads are asleep
         time.sleep(0.1)
-    time.sleep(1.2)  # nothing may happen in this time; TensorFlow's join polls once per second
+    time.sleep(1.2)  # no thread may run in this time; TensorFlow's join polls once per second
     assert switches(waiting) == before
     assert len(waiting) == 2
     gate.open()
@@ -125,7 +125,7 @@ def test_reported_exception_takes_precedence_over_stragglers(coord):
     gate.open()
 
 
-def test_thread_that_joins_itself_gets_an_error(coord):
+def test_thread_that_joins_itself_raises(coord):
     caught = []
 
     def body():

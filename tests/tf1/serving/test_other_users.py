@@ -7,17 +7,17 @@ from service.test_other_users import (  # noqa: F401 - tests and fixtures, run h
     server,
     shared,
     stranger,
-    test_folder_of_unexpected_user_is_refused_before_server_listens,
-    test_folder_of_unexpected_user_is_refused_immediately,
-    test_folder_writable_by_others_is_refused,
-    test_invalid_uid_is_refused,
+    test_folder_of_unexpected_user_is_rejected_before_server_listens,
+    test_folder_of_unexpected_user_is_rejected_immediately,
+    test_folder_writable_by_others_is_rejected,
+    test_invalid_uid_is_rejected,
     test_kernel_confirms_user_of_listener,
     test_link_of_another_user_is_not_followed,
     test_link_of_stranger_is_not_followed,
     test_own_link_to_folder_is_followed,
     test_own_server_is_found_with_and_without_uid,
-    test_squatted_name_is_refused_and_usable_with_uid,
-    test_squatted_parent_folder_is_refused,
+    test_squatted_name_is_rejected_and_usable_with_uid,
+    test_squatted_parent_folder_is_rejected,
 )
 
 import mpqueue

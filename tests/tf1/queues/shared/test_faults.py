@@ -1,4 +1,4 @@
-"""Killed processes: elements are enqueued completely or not at all, and none is delivered twice."""
+"""Killed processes: elements are enqueued completely or not at all, and delivered at most once."""
 
 import os
 import pickle
@@ -75,7 +75,7 @@ def test_killed_producer_releases_its_room_and_memory():
         queue.enqueue_many([np.ones((3, 50))], timeout=30)
         assert queue.dequeue_many(4)[:, 0].tolist() == [0, 1, 1, 1]
     hub = queue.queue_ref.driver.hub
-    with Other(queue) as other:  # its connection ends after the others
+    with Other(queue) as other:  # its connection ends after the connections of the others
         other.ask(lambda q: q.size())
         hub.pool.collect()
         assert hub.pool.arena.num_used - hub.pool.num_word_blocks <= 1
@@ -359,7 +359,7 @@ def test_elements_for_a_killed_consumer_remain_in_queue():
 
 
 def test_queue_deleted_while_last_one_closes_the_hub_does_not_poke():
-    """Its number is in the list already. The thread may have ended, and its descriptors may be reused, before the poke."""
+    """The deletion lists the queue's number. The hub's thread may exit, and its pipe be reused, before the poke."""
     one, two = FIFOQueue(1, "int64", [[]]), FIFOQueue(1, "int64", [[]])
     pickle.dumps([one, two])
     hub = one.queue_ref.driver.hub

@@ -54,7 +54,7 @@ def test_repeated_dequeues_take_next_elements_without_answers():
         for number in range(2, 20):
             assert take(other) == [number]
             assert (queue.size(), len(lent(queue))) == (19 - number, 19 - number)
-        assert other.ask(lambda q: q.queue_ref._channel().connection.last_call) - last_call == 18  # a TAKE each
+        assert other.ask(lambda q: q.queue_ref._channel().connection.last_call) - last_call == 18  # each sends a TAKE
 
 
 def test_chunks_are_taken_from_lease_and_requested_if_it_is_too_short():
@@ -84,7 +84,7 @@ def test_leased_element_uses_capacity_until_taken():
 
 
 @pytest.mark.parametrize("taker", ["owner", "another"])
-def test_other_consumer_gets_next_element_and_holder_the_following_ones(taker):
+def test_second_consumer_gets_next_element_and_holder_gets_later_ones(taker):
     queue = FIFOQueue(50, "int64", [()])
     with holder_of(queue) as other, Other(queue) as another:
         for number in range(2, 16, 2):
@@ -118,7 +118,7 @@ def test_untaken_elements_of_killed_holder_are_next():
 
 
 @pytest.mark.parametrize(("when", "first"), [("before", 2), ("after", 3)])
-def test_killed_holder_has_taken_an_element_or_not(when, first):
+def test_holder_killed_during_a_take_has_taken_the_element_or_not(when, first):
     queue = FIFOQueue(50, "int64", [()])
     with Gate() as gate, holder_of(queue) as victim:
         address = gate.address
@@ -145,7 +145,7 @@ def test_recall_during_take_delivers_element_to_exactly_one_consumer(when, mine,
         assert queue.dequeue_many(13, timeout=30).tolist() == list(range(7, 20))
 
 
-def test_elements_that_cannot_be_leased_are_requested_each():
+def test_elements_that_cannot_be_leased_are_requested_singly():
     queues = [
         RandomShuffleQueue(50, 0, "int64", [()]),
         FIFOQueue(50, "int64"),

@@ -56,7 +56,7 @@ def short(queue):
     while not hub_of(queue).shortage.demands:
         queue.size()  # reads the records of other processes
         assert not never.wait(0.001)
-        assert time.monotonic() < until, "nobody waits for memory"
+        assert time.monotonic() < until, "no producer waits for memory"
 
 
 def put(queue, value, nbytes=MB - 64, timeout=None):
@@ -96,7 +96,7 @@ def test_enqueue_waits_until_dequeue_frees_memory(memory_of_4_mb, shapes):
 
 
 class NotedLate(deque):
-    """Blocks that the owner's threads have read. Another process starts to wait for memory before the next append."""
+    """Blocks that the owner's threads have read. Before an append, a second process starts to wait for memory."""
 
     def __iadd__(self, blocks):
         self.begin()
