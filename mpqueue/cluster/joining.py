@@ -45,7 +45,7 @@ def join() -> None:
     """Join a cluster, if the program has not: the one that RAY_ADDRESS names.
 
     Raises:
-        ClusterError: There is no cluster, or it can only be reached through Ray Client.
+        ClusterError: No cluster was found, or it can only be reached through Ray Client.
     """
     import ray
 
@@ -123,7 +123,7 @@ def room_on(node: Node, options: RayOptions) -> float:
 
 
 def bundles_of(strategy: Any) -> dict[str, int] | None:
-    """Return the nodes of a placement group, each with one of its bundles; None if there is no group."""
+    """Return the nodes of a placement group, each with one of its bundles; None without a group."""
     group = getattr(strategy, "placement_group", None)
     if group is None:
         return None

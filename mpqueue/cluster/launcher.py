@@ -54,7 +54,7 @@ class ClusterLauncher:
         own: Id of the trainer's node if it runs workers without an agent; otherwise empty.
 
     Raises:
-        ClusterError: There is no cluster, or it has no room.
+        ClusterError: No cluster was found, or it has no room.
         OSError: There are not enough descriptors.
     """
 

@@ -16,7 +16,7 @@ connection and the workers' ends of their pipes. Other threads queue commands an
 launcher events. The exit of each worker is reported exactly once, after its last report was forwarded: from then on,
 the thread does not write into the worker's slots.
 
-*Loss of a node.* If the connection ends, or the agent sends invalid data or nothing for `deadline_s`, the node is lost.
+*Loss of a node.* If the connection ends, or the agent sends invalid data or no data for `deadline_s`, the node is lost.
 Each of its workers is reported as lost. If the agent is still running, it notices the end of the connection and exits.
 The agent sends a message at least every third of `deadline_s`. It does not limit the trainer's silence, because a
 trainer may be busy, or suspended in a debugger: the kernels probe each other instead.
@@ -306,7 +306,7 @@ class Relay:
             if payload is None or self._is_there(grant):
                 plain += grant
                 continue
-            # Keep the order of the grants, in which the worker processes them.
+            # Keep the order of the grants: the worker processes them in this order.
             self._put_grants(worker, plain)
             plain = bytearray()
             nbytes = GRANT.size + payload.nbytes

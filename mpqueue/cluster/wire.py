@@ -19,7 +19,7 @@ STOP     exit now                                       NOTE     a warning for t
 *Why not Ray's object store?* Measured between two raylets on one machine with two cores, with one process on each side:
 over this connection, batches of 19 MiB arrived at 51 to 55 per second, and batches of 393 KiB at 5,800 to 5,900. Actor
 calls that return one batch each reached 18 to 22 and 153 per second, calls that return several (one copy out of Plasma)
-20 and 570 to 670. The socket is read directly into the slot of the ring. There is no copy in Plasma, which could be
+20 and 570 to 670. The socket is read directly into the slot of the ring. It is not copied to Plasma, which could be
 full or spill. The exit of either side ends the connection, which the other side notices within a millisecond.
 
 Both sides use `mpqueue.transport.framing`. The bytes of a slot remain until the trainer grants it again, after it has
@@ -90,7 +90,7 @@ NUMBER = RecordType("link:I")  # the number of the link, which an agent sends af
 
 
 def write_ahead(fd: int, records: deque[bytes], record_bytes: int) -> bool:
-    """Write the records that fit into a pipe, and remove them from the queue; return True if none is left.
+    """Write the records that fit into a pipe, and remove them from the queue; return True if the queue is empty.
 
     Raises:
         OSError: The reading end of the pipe is closed.
@@ -136,7 +136,7 @@ def wrap(sock: socket.socket, *, is_server: bool) -> socket.socket:
     """Encrypt a connection with Ray's certificates; each side must have one that their common authority has signed.
 
     Raises:
-        OSError: The certificates cannot be read, or the peer has none.
+        OSError: The certificates cannot be read, or the peer has no certificate.
     """
     purpose = ssl.Purpose.CLIENT_AUTH if is_server else ssl.Purpose.SERVER_AUTH
     context = ssl.create_default_context(purpose, cafile=os.environ["RAY_TLS_CA_CERT"])
@@ -150,7 +150,7 @@ def read_handshake(sock: socket.socket, token: bytes) -> int:
     """Authenticate a connecting peer; return the number of its link.
 
     Raises:
-        OSError: The peer does not know the token, sent nothing in time, or has disconnected.
+        OSError: The peer does not know the token, sent no data in time, or has disconnected.
     """
     vetting = Vetting(sock, token)
     while not vetting.hear():  # the socket has a timeout

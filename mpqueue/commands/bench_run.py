@@ -19,7 +19,7 @@ _ON_WAITING, _WAITING = 4, 0.5
 
 
 def explore(
-    source: Any, batch: MeasuredBatch, made: dict[str, Any], options: argparse.Namespace, tell: Callable[[str], None]
+    source: Any, batch: MeasuredBatch, made: dict[str, Any], options: argparse.Namespace, notify: Callable[[str], None]
 ) -> Results:
     """Measure a source without workers, with increasing numbers of each kind of workers, and the ideal loader.
 
@@ -28,14 +28,14 @@ def explore(
         batch: One of its batches.
         made: Options of the `Loader`.
         options: Options of the command.
-        tell: Called with the name of the current measurement; with an empty string at the end.
+        notify: Called with the name of the current measurement; with an empty string at the end.
 
     Raises:
         Exception: The error of the source.
     """
 
     def try_one(setting: Setting) -> Measured:
-        tell(f"measuring {setting} ...")
+        notify(f"measuring {setting} ...")
         return measure(source, setting, options.seconds, made)
 
     alone = try_one(Setting(0, "none"))
@@ -46,8 +46,8 @@ def explore(
     present = _present(options)
     if all(one.setting != present for one in measured):
         measured.append(try_one(present))
-    ideal = _ideal(batch, knee(measured).setting, options.seconds, tell)
-    tell("")
+    ideal = _ideal(batch, knee(measured).setting, options.seconds, notify)
+    notify("")
     step_s = None if options.step_ms is None else options.step_ms / 1000
     return Results(measured, present, ideal, batch.nbytes, copy_rate(), num_cpus(), step_s, batch.drawn)
 
@@ -73,10 +73,10 @@ def _present(options: argparse.Namespace) -> Setting:
     return Setting(workers, options.backend if workers else "none")
 
 
-def _ideal(batch: MeasuredBatch, setting: Setting, seconds: float, tell: Callable[[str], None]) -> float | None:
+def _ideal(batch: MeasuredBatch, setting: Setting, seconds: float, notify: Callable[[str], None]) -> float | None:
     """Return the rate of a loader with a source without cost; None: the batch cannot be sent to processes."""
     setting = setting if setting.workers else Setting(1, "process")
-    tell(f"measuring the ideal loader, {setting} ...")
+    notify(f"measuring the ideal loader, {setting} ...")
     try:
         return measure(Replay(batch.value), setting, seconds / 2, {}).batches_per_s
     except (TypeError, ValueError):

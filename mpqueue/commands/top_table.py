@@ -93,7 +93,7 @@ def _width(columns: Sequence[TableColumn], rows: Sequence[TopRow]) -> int:
 
 
 def lines(rows: Sequence[TopRow], width: int | None = None) -> list[str]:
-    """Return the table as text."""
+    """Return the lines of the table, joined."""
     if not rows:
         return [_NOTHING]
     table = fit(rows, width)

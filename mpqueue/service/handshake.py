@@ -8,7 +8,7 @@
 
 The server parses the `Hello` before the peer has any rights, so a decoder accepts only the fields below. Each field has
 a check, and a value that fails it raises `ProtocolError`. Unknown keys are ignored, so that later versions can add
-some. A peer with another protocol version is refused with a message, and refusals can be parsed across versions.
+some. A peer with another protocol version is rejected with a message, and rejections can be parsed across versions.
 """
 
 import json
@@ -27,7 +27,7 @@ MAX_TAKEN = 4096  # positions in one `Resume`
 
 _MAX_NUMBER = (1 << 63) - 1
 _MAX_TEXT = 256  # characters
-_MAX_REASON = 4000  # characters, each of which may take 12 bytes of JSON
+_MAX_REASON = 4000  # characters, of up to 12 bytes of JSON each
 
 Purpose = Literal["batches", "queues"]
 Join = Literal["next", "now", "replay"]
@@ -191,7 +191,7 @@ class Resume(_Checked):
         epoch: The consumer's epoch.
         taken: Positions of its latest taken batches of that epoch, which the server may not have journaled.
         count: Total number of batches that it has taken of that epoch.
-        before: Positions of its latest taken batches of the previous epoch, in which the server may still have been.
+        before: Positions of its latest taken batches of the previous epoch. The server may have crashed in that epoch.
     """
 
     job: Annotated[str, _text]
@@ -238,7 +238,7 @@ class Welcome(_Handshake):
         stride: Distance between two slots of the ring in bytes.
         uid: User id of the server.
         pid: Process id of the server.
-        queues: Path of the queues' socket; None if there are no queues.
+        queues: Path of the queues' socket; None if the server has no queues.
         queues_token: Access token of the queues, in hexadecimal digits.
     """
 
@@ -259,7 +259,7 @@ class Welcome(_Handshake):
 
 @dataclass(frozen=True, kw_only=True)
 class Refusal(_Handshake):
-    """The answer of a server that refuses a consumer.
+    """The answer of a server that rejects a consumer.
 
     Attributes:
         refused: The reason and a remedy; a long one is truncated.
@@ -280,7 +280,7 @@ def decode_answer(data: bytes) -> Welcome | Refusal:
 
     Raises:
         ProtocolError: The answer is invalid.
-        ServiceError: It is a welcome of another protocol version.
+        ServiceError: It is a welcome with a different protocol version.
     """
     message = _parse(data)
     # Before the check of the version: a refusal must be readable whatever version it is from, because the version may

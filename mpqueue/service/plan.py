@@ -52,7 +52,7 @@ def make_plan(
     work: type[Work],
     options: dict[str, Any],
 ) -> ServedPlan:
-    """Return the plan of a stream whose work items are instances of `work`; see `mpqueue.service.stream.Stream`.
+    """Return the plan of a stream with work items of the class `work`; see `mpqueue.service.stream.Stream`.
 
     Raises:
         TypeError: The source has an unsupported type, or an option has the wrong type.
@@ -64,7 +64,7 @@ def make_plan(
         raise ValueError(f"a server requires worker processes, got {got}: leave it out")
     chosen = Options.of(ServerOptions, {**options, "shuffle": shuffle}, "Server")
     check_backend(backend, chosen)
-    # A random seed must differ from those of loaders in the same process.
+    # A random seed must differ from the seeds of loaders in the same process.
     is_given = chosen.seed is not None
     # Ranks get equal shares: the plan fills up or drops the end of an epoch, as for the shards of a loader.
     plan = resolve(

@@ -1,7 +1,7 @@
 """Unix sockets at a path: `listen_at`, `connect_at` and `accept`.
 
 Servers and monitors are found by a path in a folder of their user. The kernel reports the user of the peer (see
-`credentials`), and there is no token. The queues of `mpqueue.tf1` listen at an `Address` and need a token.
+`credentials`), without a token. The queues of `mpqueue.tf1` listen at an `Address` and need a token.
 
 All sockets created here are registered in `mpqueue.system.descriptors`: each belongs to one process, and a forked child
 closes its copy. Close them with `close_object`.
@@ -40,7 +40,7 @@ def listen_at(
         listener.listen(backlog)
         listener.setblocking(False)  # a peer may disconnect before it is accepted, and `accept` would block then
         # Rename last: a process that finds the socket under its final path can connect. Connections to a socket that
-        # does not listen yet are refused.
+        # does not listen yet fail.
         os.rename(until, path)
     except BaseException:
         descriptors.close_object(listener)

@@ -2,7 +2,7 @@
 
 The worker reads grants one by one, computes the requested batch, writes it into the granted slot, and reports. It holds
 no lock that another process waits for, and writes only to its granted slots. So it may be killed between any two
-instructions: a batch whose report was written is valid, any other is computed again by a replacement.
+instructions: a batch is valid if its report was written; its replacement computes any other batch again.
 
 At intervals it times one batch (`_Timing`): for that batch, the functions that compute and report are replaced by
 versions with clocks.
@@ -185,7 +185,7 @@ def prepare_process() -> None:
 
 
 def answer_for_stacks(ends: WorkerEnds) -> None:
-    """Make `DUMP_SIGNAL` write the stacks of all threads from now on."""
+    """Make `DUMP_SIGNAL` write the stacks of all threads."""
     if ends.stacks >= 0:
         faulthandler.register(DUMP_SIGNAL, ends.stacks, all_threads=True)
 
@@ -289,7 +289,7 @@ class _Worker:
         self._seeding = LazySeeding(can_repeat=payload.form.can_repeat)
         tensorflow_rng.follow()
         self._kept = user_generators(payload)
-        # Until its detection is over. A single process has only one order, and a stream has none.
+        # Until its detection is over. A single process has only one order, and a stream has no order to compare.
         has_others = not config.is_stream and config.info.num_workers > 1
         self._watches = [ShuffleDetector(payload.source)] if has_others else []
         begin = self._make_begin()
@@ -433,7 +433,7 @@ class _Worker:
             self._leave_if_forked()
             kind, spec, header_offset, nbytes = ReportKind.END, 0, 0, 0
             gives_all = isinstance(self._runner, StreamRunner) and not self._runner.is_shared
-            # There is no batch, but the source may have allocated memory in the slot for it, and hold it.
+            # The batch failed, but the source may have allocated memory in its slot, and hold it.
             flags = HELD * writer.keeps_slot() + UNSHARDED * gives_all
             if ended.rows:
                 header_offset, nbytes = self._place_rows(ended.rows)
@@ -573,7 +573,7 @@ class _Worker:
                 raise
             self._broken = error
         self._leave_if_forked()
-        # Also after a failure: the slot is no longer needed, and each batch raises the error.
+        # Also after a failure: the slot is not needed anymore, and each batch raises the error.
         self._report(ReportKind.LOADED, slot, turn)
 
     def _report_queues(self) -> None:

@@ -2,7 +2,7 @@
 
 Before each sample its random numbers are set from (seed, epoch, place in the order of all samples). So its numbers do
 not depend on the batch size, or on the number of workers and ranks. Code that computes a whole batch, the source's
-``__getitems__`` or the user's ``collate``, gets separate numbers, which follow from the place of the first sample.
+``__getitems__`` or the user's ``collate``, gets separate numbers, derived from the first sample's position.
 """
 
 import itertools
@@ -88,7 +88,7 @@ class SampleRunner:
         return self._run(epoch, first, indices)
 
     def _run(self, epoch: int, first: int, indices: Sequence[Any]) -> Any:
-        # Like in torch, a source with `__getitems__` is asked for the whole batch.
+        # As in torch, a source with `__getitems__` gets one call for the whole batch.
         getitems = getattr(self._source, "__getitems__", None)
         try:
             if self._plan.skips:
@@ -179,7 +179,7 @@ class SampleRunner:
         return f"the sample of index {index!r}, at place {place} of the epoch"
 
     def _run_at_once(self, epoch: int, first: int, indices: Sequence[Any], getitems: Callable[[Any], Any]) -> Any:
-        # `~first` is negative, so it never equals the place of a sample, which has its own numbers.
+        # `~first` is negative, so it never equals a sample's place, which has its own numbers.
         self._begin_batch(self._info.seed, epoch, ~first)
         return self._join_all(epoch, first, indices, self._all_of(getitems, list(indices)))
 

@@ -10,11 +10,11 @@ samples between threads costs more than it saves: two workers with two threads e
 *As good* means: the thread was on a CPU, or queued for one, and did not wait for anything else. In addition, either
 there are as many workers as CPUs, so that threads could only take CPUs from other workers, or its CPU time is at most
 the time with threads. The queueing time does not count: on a busy machine a worker with more threads gets a larger
-share of the CPUs at the expense of other workers, which gains nothing overall.
+share of the CPUs at the expense of other workers, without a gain overall.
 
 The choice does not change a batch: samples get the same random numbers, and errors are the same. A sample that waits
-for another one of its batch, or for longer than expected, blocks only for a while: then the helper threads join in (see
-`mpqueue.worker.helper_threads`).
+for another sample of its batch, or for longer than expected, blocks only for a while: then the helper threads join in
+(see `mpqueue.worker.helper_threads`).
 
 This is for worker processes only: signals may strike threads of the trainer, and these share the interpreter's lock
 with the training step.
@@ -53,8 +53,8 @@ class ThreadChoice:
         self._pause, self._is_alone, self._looks = _FIRST, False, True
         self._is_trial = False  # the worker's own thread computes the present batch
         self._threads_ns = 0.0  # time per sample, with threads
-        # Sums over the batches by threads since the last decision. A single batch says little, because its samples may
-        # have been computed before its turn.
+        # Sums over the batches by threads since the last decision. A single batch is not enough: its samples may have
+        # been computed before its turn.
         self._ns = self._busy_ns = self._num_samples = 0
         self._started_ns = self._cpu_ns = 0
         self._queued_ns: int | None = None

@@ -2,7 +2,7 @@
 
 A module imports only from its own line and the lines above it::
 
-    job.py                   what a backend runs, and how
+    job.py                   the source and settings of a backend
     open_handles.py          files and databases that a source holds open
     active_iterators.py      iterators that threads of a stopped enqueuer still use
     mapped_files.py          arrays that are memory maps of files
@@ -11,7 +11,7 @@ A module imports only from its own line and the lines above it::
     kept_source.py           the large buffers of a source in shared memory
     fork_server_messages.py  messages between trainer and fork server
     entry_code.py            command lines of the interpreters that become a fork server or a worker
-    fork_server.py           the clean process from which workers are forked
+    fork_server.py           the clean process that forks workers
     launcher.py              the protocol of launchers, and the trainer's end of a fork server
     forker.py                workers forked from the trainer
     handle.py                the trainer's handle of one worker: its state, pipes and granted work

@@ -8,7 +8,7 @@ Function                   Called by
 =========================  =================================================================================
 `leave`                    ``ThreadBackend.stop``, for each thread that may be inside the iterator
 `end`                      that thread, when it returns
-`await_end`                the first worker thread of the next start, or the caller if there are no threads,
+`await_end`                the first worker thread of the next start, or the caller if it has no threads,
                            before the first element
 =========================  =================================================================================
 

@@ -60,5 +60,5 @@ def test_loader_on_nodes_yields_same_weights(fitting, other):
 def test_exception_of_item_on_node_is_raised_by_fit(fitting, other):
     from mpqueue.keras import accelerate
 
-    with pytest.raises(Exception, match="item 3 has gone bad"):
+    with pytest.raises(Exception, match="item 3 is damaged"):
         fitting.fit(accelerate(Raising(), 1, **other))

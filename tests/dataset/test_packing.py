@@ -31,7 +31,7 @@ def same(one, other):
 
 
 def numbered(sizes):
-    """Return sequences whose tokens encode the sample and the position."""
+    """Return sequences with tokens that encode the sample and the position."""
     return [1000 * (1 + number) + np.arange(size) for number, size in enumerate(sizes)]
 
 

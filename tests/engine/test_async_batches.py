@@ -266,7 +266,7 @@ def test_report_read_by_one_task_wakes_the_other(run, awaited_of, num_steps):
 
 
 class Silent:
-    """A pollable object that must not be waited for."""
+    """A pollable object that raises if a program waits for it."""
 
     def __init__(self):
         self.watchers = weakref.WeakSet()
@@ -360,7 +360,7 @@ def test_exception_of_source_replaces_its_batch(run, batches_of):
                 found.append(str(error))
 
     with batches_of(Broken(5)) as batches:
-        assert run(through, batches) == [0, 1, 2, "batch 3 has gone bad", 4]
+        assert run(through, batches) == [0, 1, 2, "batch 3 is damaged", 4]
 
 
 class EndsTooSoon(Numbered):

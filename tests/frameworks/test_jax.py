@@ -93,7 +93,7 @@ def test_prefetch_determines_the_number_of_transfers(prefetch):
 def test_error_is_raised_after_earlier_batches_and_loader_continues(workers, prefetch):
     with Loader(Broken(), workers=workers) as loader:
         batches, found = device_iterator(loader, prefetch=prefetch), []
-        with pytest.raises(LookupError, match="batch 3 has gone bad"):
+        with pytest.raises(LookupError, match="batch 3 is damaged"):
             found.extend(batches)
         assert numbers_of(found) == [0, 1, 2]
         assert numbers_of(batches) == [4]
@@ -297,7 +297,7 @@ def aliases(batch):
 
 
 def test_cpu_array_uses_the_memory_of_the_slot():
-    """Otherwise the following tests would prove nothing."""
+    """Otherwise the following tests would always pass."""
     with Loader(Numbered(50), workers=2) as loader:
         assert any(aliases(batch) for batch in device_iterator(loader, prefetch=0))
 
@@ -387,7 +387,7 @@ def test_dropped_arrays_release_their_slots():
 
 
 class Slow:
-    """An array whose transfer lasts until the test ends it."""
+    """An array with a transfer that lasts until the test ends it."""
 
     def __init__(self):
         self.done = False
@@ -400,7 +400,7 @@ class Slow:
 
 
 def test_slot_is_leased_until_its_transfer_is_ready(monkeypatch):
-    """Simulates an accelerator, whose arrays have separate memory."""
+    """Simulates an accelerator: its arrays have separate memory."""
     arrays = []
 
     def put(views, _):

@@ -134,7 +134,7 @@ class Raising(Marked):
 
     def __getitem__(self, index):
         if index == 3 and self.state > 1:
-            raise LookupError("item 3 has gone bad")
+            raise LookupError("item 3 is damaged")
         return super().__getitem__(index)
 
 

@@ -63,7 +63,7 @@ def until_no_replay():
 
 
 def num_workers():
-    """The number of workers of this process, without those of parked fork servers."""
+    """Return the number of workers of this process, except for workers of parked fork servers."""
     fork_servers = psutil.Process().children()
     return sum(len(fork_server.children()) for fork_server in fork_servers)
 

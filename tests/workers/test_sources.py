@@ -1,4 +1,4 @@
-"""How sources reach the workers: what is sent, when it is sent again, and sources that cannot be sent."""
+"""How sources reach the workers: the sent data, when it is sent again, and sources that cannot be sent."""
 
 import logging
 import os

@@ -1,6 +1,6 @@
 """Invalid reports: user code has written to the pipe, or over a batch in its slot.
 
-Such a worker is no longer trusted: it is killed, another worker computes its batches, and the consumer is not
+Such a worker is not trusted anymore: it is killed, another worker computes its batches, and the consumer is not
 affected.
 """
 

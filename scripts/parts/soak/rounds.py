@@ -30,7 +30,7 @@ class Tally:
     faults: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: "Tally") -> None:
-        """Add the counts of another tally."""
+        """Add the counts of a second tally."""
         self.rounds += other.rounds
         self.batches += other.batches
         self.bytes += other.bytes

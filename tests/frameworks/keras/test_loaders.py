@@ -300,7 +300,7 @@ def test_a_generator_is_fitted_by_steps(delivered):
 
 
 def test_fit_raises_the_error_of_an_item():
-    with Loader(marked.Raising(), workers=1) as loader, pytest.raises(Exception, match="item 3 has gone bad") as caught:
+    with Loader(marked.Raising(), workers=1) as loader, pytest.raises(Exception, match="item 3 is damaged") as caught:
         fit(accelerate(loader))
     assert caught.type is LookupError or BACKEND == "tensorflow"
 

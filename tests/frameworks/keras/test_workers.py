@@ -74,7 +74,7 @@ def test_fit_raises_the_error_of_an_item(processes):
     expected_kind, _ = raised_by_fit(as_py_dataset(marked.Raising()))
     kind, text = raised_by_fit(accelerate(marked.Raising(), 2, use_multiprocessing=processes))
     assert kind is expected_kind
-    assert "item 3 has gone bad" in text
+    assert "item 3 is damaged" in text
     if BACKEND != "tensorflow":
         assert kind is LookupError
         assert "in worker" in text

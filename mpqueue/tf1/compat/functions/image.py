@@ -115,7 +115,7 @@ def resize_images(
 ) -> Tensor:
     """Resize images; the result is float32, except with the nearest-neighbor method.
 
-    Unlike in TensorFlow 2, there is no antialiasing, and there are no half-pixel centers.
+    Unlike TensorFlow 2, this function uses neither antialiasing nor half-pixel centers.
     If the size is statically known to be unchanged, the images themselves are returned, of any type.
 
     Args:

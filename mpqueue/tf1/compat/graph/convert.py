@@ -54,7 +54,7 @@ def convert_to_tensor(
         dtype_hint: The newer name of ``preferred_dtype``.
 
     Raises:
-        ValueError: ``value`` is a tensor of another type than ``dtype``, or None.
+        ValueError: ``value`` is None, or a tensor with a type other than ``dtype``.
         TypeError: ``value`` cannot be converted to a tensor, or not to one of type ``dtype``.
 
     Follows: ``tf.convert_to_tensor``.
@@ -131,7 +131,7 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 
 def _pack(value: Any, dtype: DType, name: str, *, cast: bool) -> Tensor:
-    """Stack lists that contain tensors, level by level; if `cast` is set, cast tensors of another type than `dtype`."""
+    """Stack lists that contain tensors, level by level; if `cast` is set, cast all tensors to `dtype`."""
     graph = get_default_graph()
     with graph.name_scope(name) as scope:
         parts: list[Tensor] = []

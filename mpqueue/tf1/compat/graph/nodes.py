@@ -91,7 +91,7 @@ class Operation:
         """Run the operation and its dependencies in the given or the default session.
 
         Raises:
-            ValueError: No session is given, and none is the default.
+            ValueError: No session is given, and there is no default session.
         """
         self.graph.session_for(session, "run()").run(self, feed_dict)
 
@@ -182,7 +182,7 @@ class Tensor(Known, Operators, WithoutValue):
         """Return the value, computed in the given or the default session.
 
         Raises:
-            ValueError: No session is given, and none is the default.
+            ValueError: No session is given, and there is no default session.
         """
         return self.graph.session_for(session, "eval()").run(self, feed_dict)
 

@@ -88,7 +88,7 @@ class SparseTensor(TensorProxy):
         """Return the value, computed in the given or the default session.
 
         Raises:
-            ValueError: No session is given, and none is the default.
+            ValueError: No session is given, and there is no default session.
         """
         return self.graph.session_for(session, "eval()").run(self, feed_dict)  # type: ignore[no-any-return]
 

@@ -1,8 +1,8 @@
 """The command line: ``tf.flags``, based on absl-py as in TensorFlow (extra ``[compat]``), and ``tf.app``.
 
-A process has one set of flags: those of the script and those of every package that uses absl. Flags can appear anywhere
+A process has one set of flags: the flags of the script and of every package that uses absl. Flags can appear anywhere
 on the command line, as ``--name=value`` or ``--name value``, with one or two dashes. Boolean flags are ``--name`` or
-``--noname``. Differences from absl, some of which are TensorFlow's:
+``--noname``. Differences from absl (some are TensorFlow's):
 
 - The command line is parsed when a flag is first read, or by `run`. absl raises an error if flags are read earlier.
 - A flag defined after that is parsed from the command line when a flag is next read.

@@ -26,7 +26,7 @@ def checked_session(sess: Any) -> Session:
     """Return the given session, or the default session.
 
     Raises:
-        ValueError: No session is given, and none is the default.
+        ValueError: No session is given, and there is no default session.
         TypeError: ``sess`` is not a session.
     """
     sess = get_default_session() if sess is None else sess
@@ -125,7 +125,7 @@ def start_queue_runners(sess: Any, coord: Coordinator | None, collection: str, *
     Returns: The new threads. A queue runner that already runs in this session starts none.
 
     Raises:
-        ValueError: No session is given, and none is the default.
+        ValueError: No session is given, and there is no default session.
         TypeError: ``sess`` is not a session.
     """
     if type(sess).__name__ in _MONITORED:
