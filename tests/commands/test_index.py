@@ -74,7 +74,7 @@ def test_old_indexes_are_listed_and_removed(capsys, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        (["none.tar"], 1, "mpqueue index: there is no file none.tar"),
+        (["none.tar"], 1, "mpqueue index: no such file: none.tar"),
         (["0.jsonl", "--format", "tar"], 1, "mpqueue index: .*0.jsonl, byte 0"),
         (["0.jsonl", "a.tfrecord"], 2, "pass --format, one of tar, tfrecord"),
         (["photos", "photos", "--format", "images"], 2, "images needs exactly one folder, got 2"),

@@ -104,7 +104,7 @@ class LateForkServer(simulated.ForkServer):
             self.late.append(event)
 
     def events(self, timeout_s=0):
-        if self.late and not self.told:
+        if self.late and not self.pending_events:
             while not self.world.done:
                 self.world.step(may_kill=False)
             super().tell(self.late.pop())
@@ -402,7 +402,7 @@ def test_length_that_becomes_invalid_is_an_error_after_the_last_batch(processes,
         enqueuer.start(workers)
         batches = enqueuer.get()
         assert numbers(batches, 5) == [0, 1, 2, 3, 4]
-        with pytest.raises(ValueError, match=r"len\(Vanishing\) is 0"):
+        with pytest.raises(ValueError, match=r"len\(Vanishing\) must be at least 1 batch"):
             next(batches)
         assert not enqueuer.is_running()
 
