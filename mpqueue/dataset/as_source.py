@@ -174,7 +174,7 @@ def _refuse_batches_of_batches(dataset: Any, options: Options) -> None:
     if options.are_samples and batching is not None:
         argument = "batch_sampler" if options.batch_size is None else f"batch_size={options.batch_size}"
         raise ValueError(
-            f"{argument} takes single samples, but {batching.named()} already makes batches: remove one of them "
+            f"{argument} takes single samples, but {batching.named()} already makes batches: remove one of the two "
             "(for batches of batches: dataset.batch(n, collate=function))"
         )
 

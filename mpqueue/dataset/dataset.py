@@ -498,7 +498,7 @@ class Dataset:
         batching = self._root.facts.batching
         if batching is not None:
             raise ValueError(
-                f"{stage} takes single samples, and {batching.named()} already makes batches: remove one of them, "
+                f"{stage} takes single samples, and {batching.named()} already makes batches: remove one of the two, "
                 f"split batches with flat_map(function), or combine them with {stage}(..., collate=function)"
             )
         return None

@@ -9,7 +9,7 @@ from mpqueue.cluster.placement import Room, around, spread
 NODES = [f"node {number}" for number in range(8)]
 
 
-def test_trainer_fills_its_own_node_first_and_then_those_after_it():
+def test_trainer_fills_its_own_node_first_and_then_the_following_nodes():
     assert around("node 6", reversed(NODES)) == ["node 6", "node 7", *NODES[:6]]
 
 

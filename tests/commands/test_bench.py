@@ -125,12 +125,12 @@ def test_surplus_workers_are_reported():
 @pytest.mark.parametrize("step_s", [None, 0.5], ids=["without a step", "with a step"])
 def test_advice_for_threads_warns_of_shared_generators(step_s):
     """Processes need no warning: their generators are seeded."""
-    for backend, is_told in (("thread", True), ("process", False)):
+    for backend, has_warning in (("thread", True), ("process", False)):
         drawn = ("numpy.random", "Python's random")
         found = replace(results(one(0, 10), one(2, 20, backend=backend), step_s=step_s), drawn=drawn)
         sentence = advise(found).sentence
-        assert ("draws from numpy.random and Python's random, which all threads share" in sentence) is is_told
-        assert ("mpqueue.rng()" in sentence) is is_told
+        assert ("draws from numpy.random and Python's random, which all threads share" in sentence) is has_warning
+        assert ("mpqueue.rng()" in sentence) is has_warning
         assert "mpqueue.rng()" not in advise(replace(found, drawn=())).sentence
 
 

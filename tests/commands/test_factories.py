@@ -73,7 +73,7 @@ def test_file_elsewhere_can_import_its_neighbours(folder, monkeypatch):
     assert len(source_of(f"{folder}/photos_data.py:make")) == 7
 
 
-def test_a_file_is_imported_under_its_own_name_so_that_workers_can_import_it_too():
+def test_file_is_imported_under_a_name_that_workers_can_import():
     assert type(source_of("photos_data.py:make")).__module__ == "photos_data"
 
 
@@ -85,7 +85,7 @@ def test_file_with_the_name_of_a_module_does_not_replace_it(folder, name):
     assert sys.modules[name] is module
 
 
-def test_file_whose_name_is_not_an_identifier_is_imported():
+def test_file_with_a_name_that_is_not_an_identifier_is_imported():
     assert len(source_of("with-hyphens.py:make")) == 7
 
 

@@ -274,7 +274,7 @@ def test_name_in_use_exits_with_1_and_names_the_process():
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_server_of_queues_only_is_stopped_as_well(servers_directory, number):
+def test_server_without_batches_is_stopped(servers_directory, number):
     with served("--name", "queues") as (process, folder):
         assert folder == f"{servers_directory}/queues"
         process.send_signal(number)

@@ -202,7 +202,7 @@ def test_warning_for_a_source_that_ignores_its_lane(source, who, options):
         in_a_new_thread(lambda: run(source, lanes=3, **options))
 
 
-def test_iterating_a_dataset_directly_warns_as_well():
+def test_iterating_a_dataset_directly_warns():
     with pytest.warns(UserWarning, match=r"all_of_it never called .*each of 16 lanes"):
         found = in_a_new_thread(lambda: list(Dataset(all_of_it)))
     assert sorted(found) == sorted(16 * list(range(5)))

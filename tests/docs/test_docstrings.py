@@ -49,7 +49,7 @@ def test_the_default_of_an_option_passes_its_check(frontend):
         row.check(name, row.default)
 
 
-def test_the_docstring_of_a_frontend_has_no_line_that_is_too_long():
+def test_docstring_of_a_frontend_has_short_lines():
     for frontend in FRONTENDS:
         assert max(map(len, inspect.getdoc(frontend_of(frontend)).splitlines())) <= 120
 

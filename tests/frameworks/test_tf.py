@@ -163,7 +163,7 @@ def test_strings_and_numbers_are_returned():
     assert batch["pixels"].numpy().tolist() == [[1, 1, 1]] * 4
 
 
-def test_the_last_batch_may_be_shorter_and_the_first_one_too():
+def test_first_and_last_batch_may_be_shorter():
     class Uneven(Numbered):
         def __getitem__(self, index):
             return np.ones(([2, 4, 1][index], 3), "float32")

@@ -405,7 +405,7 @@ def share():
 
 
 @pytest.mark.parametrize("options", [{"workers": 0}, {"workers": 2}, {"workers": 3, "backend": "thread"}], ids=str)
-def test_generator_function_has_given_number_of_lanes(options):
+def test_generator_function_has_the_requested_number_of_lanes(options):
     with Loader(share, lanes=LANES, **options) as loader:
         assert [named(loader) for _ in range(2)] == [expected(30)] * 2
         found = named(itertools.islice(loader, 7))
@@ -482,7 +482,7 @@ def test_state_dict_in_another_thread_is_consistent(options):
 
 @pytest.mark.usefixtures("always_saved")
 def test_state_at_place_equals_earlier_state():
-    """`mpqueue.jax` uses this, because its consumer lags behind the loader."""
+    """`mpqueue.jax` uses this, because its consumer lags the loader."""
     with loader_of() as loader:
         places, states = [], []
         for _ in loader:

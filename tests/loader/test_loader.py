@@ -95,7 +95,7 @@ def test_stream_continues_after_worker_died():
         assert numbers_of(batches) == [3]
 
 
-def test_generator_object_ends_if_its_worker_dies():
+def test_generator_object_ends_if_its_worker_crashes():
     """Another worker's copy of the generator would start from its beginning."""
 
     def dying():

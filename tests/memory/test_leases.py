@@ -48,21 +48,21 @@ def test_lease_ends_with_last_view(leases):
 
 
 def test_end_of_lease_is_timed_and_reported_later(leases):
-    slot, told = Slot(3, 8), []
+    slot, notified = Slot(3, 8), []
     base = leases.lease(slot, 4, None)
-    leases.watch_end(slot, told.append)
+    leases.watch_end(slot, notified.append)
     before = clock_ns()
     del base
     after = clock_ns()
-    assert not told
+    assert not notified
     assert leases.take_ended() == [slot]
-    (ended,) = told
+    (ended,) = notified
     assert before <= ended <= after
 
 
 def test_slot_without_lease_is_not_timed(leases):
-    told = []
-    leases.watch_end(Slot(3, 8), told.append)
+    notified = []
+    leases.watch_end(Slot(3, 8), notified.append)
     assert not leases._timed
 
 
@@ -133,19 +133,19 @@ def test_closed_leases_release_memory():
 
 
 def test_on_end_is_called_at_each_end():
-    told = []
-    leases, slots = Leases(PlainSegment(200), told.append), [Slot(number, 10 * number) for number in range(2)]
+    notified = []
+    leases, slots = Leases(PlainSegment(200), notified.append), [Slot(number, 10 * number) for number in range(2)]
     bases = [leases.lease(slot, 4, None) for slot in slots]
     views = [bases.pop()[1:]]
-    assert told == []
+    assert notified == []
     views.clear()
-    assert told == [slots[1]]
+    assert notified == [slots[1]]
     assert leases.take_ended() == [slots[1]]
     assert leases.reset() == [slots[0]]
 
 
 ARROWS = [
-    "lease", "lease again", "another view", "a view goes", "the last view goes", "several end", "told",
+    "lease", "lease again", "another view", "a view goes", "the last view goes", "several end", "notified",
     "reset of held", "reset of ended", "reset of none",
 ]  # fmt: skip
 
@@ -167,7 +167,7 @@ class LeasesAgainstAnOracle(AimingMachine):
             elif number not in self.ended:
                 moves[f"lease {number}"] = 3, partial(self.lease, number)
         if self.ended:
-            moves["they are told"] = 1, self.is_told
+            moves["the watchers are notified"] = 1, self.check_notified
         return moves | {"all views go": (1, self.all_views_go), "reset": (2, self.reset)}
 
     def lease(self, number):
@@ -200,10 +200,10 @@ class LeasesAgainstAnOracle(AimingMachine):
         while self.views:
             self.a_view_goes(self.choose(list(self.views)))
 
-    def is_told(self):
+    def check_notified(self):
         assert self.leases.take_ended() == [self.slots[number] for number in self.ended]
         self.ended = []
-        self.reached["told"] += 1
+        self.reached["notified"] += 1
 
     def reset(self):
         """Reset as after an interrupt: ended leases count as reported."""

@@ -35,7 +35,7 @@ def may_mount():
     return subprocess.run([*mounted("1m"), "true"], capture_output=True).returncode == 0
 
 
-with_mounts = pytest.mark.skipif(not may_mount(), reason="mounting in a namespace of one's own is not permitted here")
+with_mounts = pytest.mark.skipif(not may_mount(), reason="mounting in a new namespace is not permitted here")
 
 BIG = """
 class Big(Numbers):
@@ -246,7 +246,7 @@ def test_failing_reservation_raises_in_place_of_batch(tmp_path):
 
 
 def test_temporarily_failing_reservation_loses_no_batch(tmp_path):
-    """Only while other batches wait to be taken: they are delivered in the meantime, and free their memory."""
+    """This holds while other batches wait to be taken: their delivery frees memory."""
     full = tmp_path / "full"
 
     class Opening(Wide):

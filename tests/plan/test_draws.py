@@ -29,7 +29,7 @@ def lists(order, epoch=0, base=0):
 
 
 class Watched:
-    """An iterator that records its calls, and optionally fails at its end."""
+    """An iterator that records its calls, and optionally raises instead of ending."""
 
     def __init__(self, items, error=None):
         self.returned, self._items, self._error = [], list(items), error
@@ -46,7 +46,7 @@ class Watched:
         raise StopIteration
 
 
-def test_a_draw_looks_one_batch_ahead_and_no_further():
+def test_draw_reads_one_batch_ahead():
     watched = Watched([Drawn(0), Drawn(1), Drawn(2)])
     draw = SamplerDraw(watched)
     assert len(watched.returned) == 1
@@ -63,7 +63,7 @@ def test_draw_ends_with_its_last_batch():
     assert draw.take(9) == []
 
 
-def test_empty_draw_has_ended():
+def test_draw_from_empty_sampler_ends_immediately():
     assert SamplerDraw(iter([])).has_ended
 
 
@@ -146,7 +146,7 @@ def test_batches_of_the_source_are_shared_one_by_one(drop_last, expected):
     assert [[only for (only,) in lists(order)] for order in orders] == expected
 
 
-def test_a_place_is_one_in_the_order_of_all_ranks():
+def test_place_counts_batches_of_all_ranks():
     assert drawn(order_of(range(8), 2, rank=1, world=2)) == [(1, Listed(2, [2, 3])), (3, Listed(6, [6, 7]))]
 
 
@@ -165,7 +165,7 @@ def test_three_ranks_fill_up_the_rest_of_two():
     assert [[unit for unit, _ in drawn(order, 0, 1)] for order in orders] == [[1, 4], [2, 0], [3, 1]]
 
 
-def test_a_sampler_is_drawn_no_further_than_a_batch_of_each_rank_ahead():
+def test_sampler_is_read_at_most_one_batch_of_each_rank_ahead():
     drawn_so_far = []
 
     def endless():
@@ -259,7 +259,7 @@ def test_sampler_without_batch_size_must_return_integers(index):
 
 
 class Stateful(Sampler):
-    """Has a state, which each epoch changes."""
+    """A sampler with a state, which each epoch changes."""
 
     def __init__(self):
         super().__init__()
@@ -276,7 +276,7 @@ class Stateful(Sampler):
         self.at = state["at"]
 
 
-def test_the_state_before_an_epoch_is_kept_for_it_and_for_the_one_before():
+def test_states_before_the_present_and_the_previous_epoch_are_kept():
     order = order_of(Stateful(), 1)
     assert order.state_at(0, 0, None) == {"sampler": {"at": 0}}
     for epoch in range(4):
@@ -326,7 +326,7 @@ def test_sampler_without_state_adds_nothing():
     assert order.state_at(0, 0, None) == {}
 
 
-def test_a_batch_has_the_mark_of_all_before_it_over_all_ranks():
+def test_fingerprint_of_a_batch_covers_earlier_batches_of_all_ranks():
     marks = list(itertools.accumulate([[0], [1], [2], [3]], lambda mark, keys: fingerprint_of(keys, mark), initial=0))
     draw = order_of([[0], [1], [2], [3]], rank=1, world=2, are_lists=True).draw(0)
     assert draw.mark == marks[0]
@@ -337,19 +337,19 @@ def test_a_batch_has_the_mark_of_all_before_it_over_all_ranks():
     assert [drawn.mark for drawn in order_of(range(4)).draw(0).take(4)] == marks[:4]
 
 
-def test_mark_of_a_batch_covers_batches_before_the_base():
+def test_fingerprint_of_a_batch_covers_batches_before_the_base():
     draw = order_of(range(6), world=2).draw(0, 2)
     assert draw.mark == fingerprint_of([1], fingerprint_of([0], 0))
 
 
-def test_state_has_a_mark_except_at_the_beginning():
+def test_state_has_a_fingerprint_except_at_the_beginning():
     order = order_of(range(3))
     assert order.state_at(0, 2, 77) == {"drawn": 77}
     assert order.state_at(0, 0, 77) == {}
     assert order.state_at(0, 2, None) == {}
 
 
-def test_mark_of_the_reached_place_is_kept():
+def test_fingerprint_of_the_reached_place_is_kept():
     order = order_of(range(3))
     drawn(order, 1)
     mark = fingerprint_of([2], fingerprint_of([1], fingerprint_of([0], 0)))
@@ -371,7 +371,7 @@ def test_reached_place_starts_at_the_first_epoch_or_at_a_state():
     assert other.state_at(1, 2, None) == {"drawn": both}
 
 
-def test_mark_of_a_state_is_in_the_next_state_of_that_place():
+def test_fingerprint_of_a_loaded_state_is_in_the_next_state_of_that_place():
     order = order_of(range(3))
     order.load(1, 2, {"drawn": 77})
     assert order.state_at(1, 2, None) == {"drawn": 77}
@@ -402,7 +402,7 @@ def test_epoch_is_over_when_no_batch_is_left_for_the_ranks():
     assert not order_of(range(5), world=2, drop_last=True).is_over(3, 3)
 
 
-def test_keys_of_any_kind_have_the_same_mark_in_any_process():
+def test_keys_of_any_type_have_the_same_fingerprint_in_all_processes():
     assert fingerprint_of([1, 2], 0) == zlib.crc32(struct.pack("=2q", 1, 2))
     assert fingerprint_of([2], fingerprint_of([1], 0)) == fingerprint_of([1, 2], 0)
     assert fingerprint_of(["a", None], 5) == zlib.crc32(b"['a', None]", 5)

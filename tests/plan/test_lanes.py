@@ -82,7 +82,7 @@ def test_table_at_a_place_has_the_snapshots_of_the_place():
 
 
 @pytest.mark.parametrize("num_unclaimed", [0, 1, 2])
-def test_place_contains_snapshots_that_are_not_ahead_of_it(num_unclaimed):
+def test_place_contains_no_snapshots_ahead_of_it(num_unclaimed):
     """Counted but undelivered elements do not count as delivered."""
     ledger = ledger_of(2)
     work_items = hand_out(ledger, 8)

@@ -67,7 +67,7 @@ def test_a_hanging_check_is_killed_with_its_children_and_its_stack_is_reported(c
     pid = int(written.read_text())
     assert f"  {pid} of " in result.output
     with pytest.raises(ProcessLookupError):
-        while True:  # until its new parent has waited for it
+        while True:  # until its new parent reaps the process
             os.kill(pid, 0)
 
 

@@ -79,7 +79,7 @@ class Serving(AimingMachine):
         return {
             "batches are taken": (8, self.batches_are_taken),
             "a holder lets go": (6, self.a_holder_lets_go),
-            "the world goes on": (5, self.the_world_goes_on),
+            "the world continues": (5, self.the_world_goes_on),
             "the server looks": (2, self.the_server_looks),
             "somebody dies": (2, self.somebody_dies),
             "somebody comes late": (2, self.somebody_comes_late),
@@ -126,7 +126,7 @@ class Serving(AimingMachine):
                 if not self.world.ring.slots.num_free:
                     self.reached["all slots are held"] += 1
                 self.release(0)
-        raise Deadlock("it goes round and round: " + self.world.describe())
+        raise Deadlock("the events repeat forever: " + self.world.describe())
 
     def is_quiet(self):
         """Return whether `advance` has no effect and requests no further call."""

@@ -361,7 +361,7 @@ def test_ranks_with_unequal_counts_from_crashed_server_end_equal(had, length):
     assert simulation.finished == [0]
 
 
-def test_epoch_opens_only_after_survivors_are_back_or_gone():
+def test_epoch_opens_after_all_survivors_have_reattached_or_expired():
     simulation = Simulation(rules_of(window=1), [3], awaited=[77])
     assert simulation.attach(1)
     simulation.next(1)

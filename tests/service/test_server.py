@@ -307,7 +307,7 @@ def test_consumer_that_keeps_batches_gets_copies_and_starves_no_other(puppets):
         assert firsts(second.answer()) == list(range(60))
 
 
-def test_consumer_too_slow_for_the_others_is_detached_if_requested(puppets):
+def test_slow_consumer_is_detached_with_slow_detach(puppets):
     with mpqueue.Server("s", Indices(40), mode="broadcast", world=2, workers=1, max_queue_size=2, slow="detach"):
         first, second = puppets("s").attached(), puppets("s").attached()
         second.do("loop")

@@ -255,7 +255,7 @@ def test_chunks_go_to_all_workers_beginning_with_the_first(num_workers):
         ([8, 8, 0], 3, None),
     ],
 )
-def test_chunk_goes_to_the_less_busy_of_two_workers_with_room_for_all_of_it(loads, chunk, number):
+def test_chunk_goes_to_the_less_busy_worker_with_room_for_the_chunk(loads, chunk, number):
     made = choosing(loads)
     made.chunk = chunk
     chosen = made._choose(None)

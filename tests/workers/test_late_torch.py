@@ -16,7 +16,7 @@ from mpqueue.system.imports import Watch
 
 
 class ImportsLate:
-    """Uses torch only in its items."""
+    """A source that uses torch only in its items."""
 
     def __len__(self):
         return 6
@@ -73,7 +73,7 @@ class NeedsAStub:
 
 @pytest.mark.fresh_fork_server
 @pytest.mark.parametrize("is_early", [True, False])
-def test_module_of_this_name_other_than_pytorch_is_left_alone(is_early, monkeypatch):
+def test_module_called_torch_that_is_not_pytorch_is_not_changed(is_early, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)  # restored after the test
     source = NeedsAStub(is_early)
     with Loader(source, workers=1) as loader:
@@ -109,7 +109,7 @@ def module(tmp_path, monkeypatch):
     sys.modules.pop("mpqueue_watched", None)
 
 
-def test_call_follows_the_modules_code_and_happens_once(module):
+def test_hook_is_called_once_after_the_code_of_the_module(module):
     module("value = 1")
     finders, calls = list(sys.meta_path), []
     Watch("mpqueue_watched", lambda found: calls.append((found.__name__, found.value)))
@@ -123,7 +123,7 @@ def test_call_follows_the_modules_code_and_happens_once(module):
     assert calls[1:] == [mpqueue_watched]
 
 
-def test_module_with_a_failed_import_is_watched_until_it_is_imported(module):
+def test_module_is_watched_after_a_failed_import(module):
     calls = []
     Watch("mpqueue_watched", calls.append)
     with pytest.raises(ModuleNotFoundError):
@@ -138,7 +138,7 @@ def test_module_with_a_failed_import_is_watched_until_it_is_imported(module):
     assert calls == [mpqueue_watched]
 
 
-def test_one_of_two_watches_may_end(module):
+def test_ending_one_watch_keeps_the_others(module):
     module("")
     calls = []
     Watch("mpqueue_watched", lambda _: calls.append("first"))
@@ -158,8 +158,8 @@ class Ends:
         self.watch.end()
 
 
-def test_import_in_progress_finds_its_module_though_a_watch_ends(module):
-    """Any module, in any thread, while another thread stops a loader."""
+def test_import_in_progress_survives_the_end_of_a_watch(module):
+    """The import may be of any module in any thread, while a second thread stops a loader."""
     module("")
     watch = Watch("mpqueue_never_imported", print)
     sys.meta_path.insert(sys.meta_path.index(PathFinder), Ends(watch))
@@ -179,7 +179,7 @@ def test_two_watches_that_end_at_once_are_both_removed(monkeypatch):
             if not threads:
                 threads.append(threading.Thread(target=lambda: (second.end(), has_ended.set())))
                 threads[0].start()
-                has_ended.wait(0.2)  # at once, or when the first one has ended
+                has_ended.wait(0.2)  # at once, or after the first thread
             return found
 
     threads = []

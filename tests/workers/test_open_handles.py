@@ -97,7 +97,7 @@ def test_workers_that_inherit_an_open_file_read_at_their_own_positions(kind, tmp
 
 
 @pytest.mark.filterwarnings("ignore:the source cannot be sent")
-def test_trainer_that_reads_too_does_not_move_the_workers_position(tmp_path):
+def test_reads_of_the_trainer_do_not_move_the_position_of_a_worker(tmp_path):
     with Gate() as gate, in_file(tmp_path / "rows", buffering=0) as file:
         source = Rows(gate.address, file)
         with Loader(source, workers=1) as loader:

@@ -86,7 +86,7 @@ def test_unordered_loader_resumes_without_losses_or_duplicates():
         assert sorted(taken + [int(batch[0]) for batch in resumed]) == list(range(40))
 
 
-def test_source_with_its_own_state_is_resumed_with_it():
+def test_source_with_a_state_resumes_from_that_state():
     class Stateful(Drawing):
         epoch = 0
 

@@ -86,7 +86,7 @@ def test_warning_has_index_worker_and_stack_and_the_batch_arrives(options, batch
 
 
 @pytest.mark.usefixtures("servers_directory")
-def test_server_warns_too(opening):
+def test_server_warns_about_slow_workers(opening):
     with Server("s", Slow(opening.gate), workers=1), mpqueue.attach("s", timeout=60) as consumer:
         assert [int(batch[0]) for batch in consumer] == list(range(LENGTH))
     assert "in reads_a_slow_disk" in opening.told[0]

@@ -72,7 +72,7 @@ def test_samples_that_hardly_use_a_cpu_are_not_tried_alone(machine):
     assert set(machine.ways(of(2), 500, by_threads=(1000, 200, 0), alone=None)) == {THREADS}
 
 
-def test_thread_that_is_alone_for_too_long_gets_threads_again(machine):
+def test_worker_that_computes_alone_for_long_uses_threads_again(machine):
     choice = of(2)
     ways = machine.ways(choice, 5, (1100, 1100, 0), (1000, 1000, 0), was_alone=False)
     assert [*ways, *machine.ways(choice, 9, (1100, 1100, 0), (1000, 1000, 0))] == [*FIRST, ALONE, *[THREADS] * 8, ALONE]

@@ -72,7 +72,7 @@ def test_constructor_arguments_take_precedence_over_the_sequence():
     assert taken(OrderedEnqueuer(sequence, workers=2, use_multiprocessing=False)) == (2, "thread")
 
 
-def test_max_queue_size_is_kept_too():
+def test_max_queue_size_of_the_constructor_is_kept():
     with OrderedEnqueuer(Who(), 1, False, 3) as enqueuer:
         enqueuer.start()
         assert enqueuer._engine.pipeline.ledger.credit == 3
@@ -105,7 +105,7 @@ def test_sequence_without_base_constructor_call_works():
     assert taken(OrderedEnqueuer(Old())) == (1, "thread")
 
 
-def test_a_generator_starts_without_arguments_too():
+def test_generator_enqueuer_starts_without_arguments():
     assert taken(GeneratorEnqueuer(lambda: iter([7]))) == 7
 
 

@@ -400,7 +400,7 @@ def test_arguments_of_a_sequence_are_defaults(own, arguments, found):
     assert (fast.workers, fast.use_multiprocessing, fast.max_queue_size) == found
 
 
-def test_a_sequence_may_be_a_py_dataset_too():
+def test_sequence_may_also_be_a_py_dataset():
     class Both(mpqueue.Sequence, keras.utils.PyDataset):
         def __len__(self):
             return 2

@@ -55,7 +55,7 @@ def test_every_loader_has_a_state_while_installed(workers):
     assert [batch.tolist() for batch in iterator] == [[2, 3], [4, 5]]
 
 
-def test_loader_with_its_own_state_keeps_it():
+def test_loader_with_its_own_state_keeps_that_state():
     class Own(data.DataLoader):
         def state_dict(self):
             return {"own": True}

@@ -56,14 +56,14 @@ class Drawing(Numbers):
 
 
 class Pids(Numbers):
-    """Items are the process ids of their workers."""
+    """A dataset with the process ids of the workers as items."""
 
     def __getitem__(self, _index):
         return os.getpid()
 
 
 class Kills(Numbers):
-    """One item kills its worker, once or always."""
+    """A dataset with one item that kills its worker, once or always."""
 
     def __init__(self, mark, n=8):
         super().__init__(n)
@@ -101,8 +101,8 @@ def test_iterator_is_an_instance_of_torchs_class():
         pickle.dumps(iterator)
 
 
-def test_shutting_workers_down_ends_them_and_the_iterator():
-    """As libraries do that use torch's iterator."""
+def test_shutdown_workers_ends_workers_and_iterator():
+    """Libraries that use torch's iterator call this method."""
     iterator = iter(DataLoader(Pids(), batch_size=1, num_workers=1, persistent_workers=True))
     pid = int(next(iterator))
     iterator._shutdown_workers()
@@ -252,7 +252,7 @@ def _drawn(dataset, **options):
     shuffle=st.booleans(),
 )  # fmt: skip
 def test_sample_draws_the_same_numbers_with_any_workers(workers, batch_size, draws_from, shuffle):
-    """Also if only some samples draw, so that a worker notices late."""
+    """This includes datasets with few samples that draw, so that a worker notices late."""
     dataset = Drawing(draws_from=draws_from)
     expected = _drawn(dataset, batch_size=4, num_workers=1, shuffle=shuffle)
     assert _drawn(dataset, batch_size=batch_size, num_workers=workers, shuffle=shuffle) == expected
@@ -289,8 +289,8 @@ def test_dataset_without_draws_is_computed_once():
     taken=st.integers(0, 6), before=st.integers(1, 3), after=st.integers(1, 3), shuffle=st.booleans(),
     persistent=st.booleans(), own=st.booleans(),
 )  # fmt: skip
-def test_loader_resumes_where_another_one_stopped(taken, before, after, shuffle, persistent, own):
-    """With the same samples and random numbers, for any number of workers."""
+def test_loader_resumes_at_the_position_of_a_state(taken, before, after, shuffle, persistent, own):
+    """Samples and random numbers are the same for any number of workers."""
 
     def make(workers):
         generator = torch.Generator().manual_seed(3) if own else None
@@ -317,7 +317,7 @@ def test_loader_resumes_where_another_one_stopped(taken, before, after, shuffle,
 
 @pytest.mark.parametrize(("before", "after"), [(0, 0), (0, 2), (2, 0)])
 @pytest.mark.parametrize("taken", [0, 3])
-def test_a_loader_without_workers_has_a_state_too(before, after, taken):
+def test_loader_without_workers_has_a_state(before, after, taken):
     """A loader with workers resumes from it, and vice versa."""
 
     def make(workers):
@@ -352,7 +352,7 @@ def test_stream_without_workers_resumes():
 
 
 class Rewinding(data.IterableDataset):
-    """The numbers below 9; after its end it reports its beginning."""
+    """The numbers below 9. After the last number, the state is the beginning."""
 
     at = 0
 
@@ -383,7 +383,7 @@ def test_state_after_a_short_last_batch_is_the_end(before, after):
 
 
 class Counted(data.IterableDataset):
-    """Numbers that are recorded when they are read; its state is the place of its latest iterator."""
+    """Numbers that are recorded when they are read; its state is the position of its latest iterator."""
 
     def __init__(self, log, gate=None, fuse=None):
         self.log, self.gate, self.fuse, self.at, self.begins_at = str(log), gate, str(fuse), 0, 0
@@ -425,7 +425,7 @@ def test_stream_with_a_state_continues_after_a_worker_crash(tmp_path, monkeypatc
 
 @pytest.mark.parametrize("limit", [1, 2, 4, 64])
 def test_error_of_a_sampler_is_raised_after_all_of_its_batches(limit):
-    """Several are drawn at once if batches are fast. A generator that has raised returns and raises no more."""
+    """Several batches are drawn at once if they are fast. A generator that has raised is exhausted."""
 
     def batches():
         yield from ([0], [1], [2])
@@ -486,7 +486,7 @@ def test_state_contains_the_epoch_of_a_sampler(workers, is_batched):
     assert _numbers(resumed) == _numbers(loader) != rest
 
 
-def test_state_of_a_finished_pass_begins_the_next_one():
+def test_state_of_a_finished_pass_resumes_at_the_next_pass():
     loader = DataLoader(Numbers(4), batch_size=2, num_workers=1)
     list(loader)
     other = DataLoader(Numbers(4), batch_size=2, num_workers=1)
@@ -544,7 +544,7 @@ def test_sampler_keeps_the_next_epoch_after_a_finished_pass():
 
 @pytest.mark.parametrize("taken", [0, 2])
 def test_used_persistent_workers_resume_with_the_numbers_of_a_state(taken):
-    """From a state of another loader's run, and of an earlier pass."""
+    """The state is from the run of a different loader, or from an earlier pass."""
 
     def make(seed):
         options = {"num_workers": 1, "persistent_workers": True, "generator": torch.Generator().manual_seed(seed)}
@@ -719,7 +719,7 @@ for strategy in sorted(torch.multiprocessing.get_all_sharing_strategies()):
 
 
 @pytest.mark.slow
-def test_torchs_own_workers_and_sharing_strategies_work_next_to_ours():
+def test_torchs_workers_and_sharing_strategies_work_alongside_mpqueue():
     """In a separate process, because torch keeps a socket for its shared memory."""
     subprocess.run([sys.executable, "-c", SIDE_BY_SIDE], check=True)
 
@@ -891,7 +891,7 @@ def test_state_before_the_first_pass_restores_the_random_numbers_of_samples(orde
     assert [[part.tolist() for part in batch] for batch in other] == first
 
 
-def test_state_before_the_first_pass_is_loaded_in_the_middle_of_a_later_one():
+def test_state_from_before_the_first_pass_can_be_loaded_in_a_later_pass():
     loader = DataLoader(Numbers(), batch_size=4, shuffle=True, num_workers=1, persistent_workers=True)
     state = loader.state_dict()
     first = _numbers(loader)

@@ -258,7 +258,7 @@ def test_closing_the_session_ends_the_processes():
         assert not thread.is_alive()
 
 
-def test_monitored_sessions_use_processes_too(files):
+def test_monitored_sessions_use_processes(files):
     value = tf.string_to_number(lines_of(files).value, tf.int64)
     batch = tf.train.batch(scalars(value, process_id(False, value)), 5)
     seen = []

@@ -134,7 +134,7 @@ def test_flag_with_invalid_value_raises(defined, word):
         defined(["prog", word])
 
 
-def test_flags_are_defined_once_and_by_their_old_argument_names_too(defined):
+def test_flags_are_defined_once_and_accept_old_argument_names(defined):
     with pytest.raises(flags.DuplicateFlagError, match="count"):
         flags.DEFINE_integer("count", 1, "Again.")
     with pytest.raises(TypeError, match=r"DEFINE_string\(\) requires the name"):

@@ -65,7 +65,7 @@ def test_closing_the_session_cancels_blocked_runs(graph):
             call.finish()
 
 
-def test_run_with_threads_is_cancelled_too(graph):
+def test_run_with_threads_is_cancelled(graph):
     session = tf.Session(graph=graph)
     one, two = tf.FIFOQueue(1, tf.int32, [()]), tf.FIFOQueue(1, tf.int32, [()])
     call = Background(session.make_callable([one.dequeue(), two.dequeue()]))

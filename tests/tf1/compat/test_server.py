@@ -201,7 +201,7 @@ class TestTargets:
 
 
 class TestContainers:
-    def test_containers_separate_names_in_a_session_too(self):
+    def test_containers_separate_names_in_a_session(self):
         outer = jobs()
         with tf.container("experiment") as name:
             assert name == "experiment"

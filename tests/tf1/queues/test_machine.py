@@ -76,7 +76,7 @@ class MachineAgainstOracle(AimingMachine):
         self.all.append((request, attempt))
         finished = self.machine.submit(request)
         self.oracle.submit(attempt)
-        self.is_told_once(finished)
+        self.check_notified_once(finished)
         kind = type(request).__name__.removesuffix("Request").lower()
         self.reached[f"{kind} {'fails' if request.error else 'ends' if request.finished else 'waits'}"] += 1
         is_dequeue = kind == "dequeue"
@@ -85,14 +85,14 @@ class MachineAgainstOracle(AimingMachine):
             is_dequeue and not request.finished and self.machine.size == self.minimum > 0
         )
 
-    def is_told_once(self, finished):
+    def check_notified_once(self, finished):
         """Check that exactly the requests that finished in this step are notified."""
         notified = {id(request) for request, _ in self.all if request.finished} - self.finished_before
         assert sorted(map(id, finished)) == sorted(notified)
 
     def close_and_cancel(self):
         waiting = self.machine.num_waiting
-        self.is_told_once(self.machine.close_and_cancel())
+        self.check_notified_once(self.machine.close_and_cancel())
         self.oracle.close_and_cancel()
         self.reached["cancel of waiting" if waiting else "cancel"] += 1
 
@@ -101,7 +101,7 @@ class MachineAgainstOracle(AimingMachine):
         error = CancelledError(None, None, "withdrawn")
         has_taken = isinstance(request, DequeueRequest) and bool(request.taken)
         finished = self.machine.withdraw(request, error)
-        self.is_told_once(finished)
+        self.check_notified_once(finished)
         assert finished[0] is request
         assert request.error is error
         self.oracle.withdraw([attempt])
@@ -116,11 +116,11 @@ class MachineAgainstOracle(AimingMachine):
         self.reached["withdraw of finished"] += 1
 
     def an_owner_crashes(self):
-        """Withdraw all requests of an owner together: none takes an element that another one returned."""
+        """Withdraw all requests of an owner together, so that they do not take each other's elements."""
         owner = self.choose(self.owners)
         mine = [(request, attempt) for request, attempt in self.all if request.owner is owner and not request.finished]
         finished = self.machine.withdraw_owner(owner, CancelledError(None, None, "its process died"))
-        self.is_told_once(finished)
+        self.check_notified_once(finished)
         assert set(finished[: len(mine)]) == {request for request, _ in mine}
         assert all(isinstance(request.error, CancelledError) for request, _ in mine)
         self.oracle.withdraw([attempt for _, attempt in mine])
@@ -131,7 +131,7 @@ class MachineAgainstOracle(AimingMachine):
         request, attempt = self.all[number]
         tokens, request.taken = request.taken, []
         self.reached["put back beyond"] += 0 <= self.machine.capacity < self.machine.size + len(tokens)
-        self.is_told_once(self.machine.put_back(tokens))
+        self.check_notified_once(self.machine.put_back(tokens))
         self.oracle.restore(attempt)
         self.oracle.run()
         self.reached["put back"] += 1
@@ -139,7 +139,7 @@ class MachineAgainstOracle(AimingMachine):
     def admit(self):
         """Enqueue elements in reserved room, whatever the capacity."""
         elements = [next(self.numbers)]
-        self.is_told_once(self.machine.admit(elements))
+        self.check_notified_once(self.machine.admit(elements))
         self.all.append((EnqueueRequest(elements), Attempt("enqueue")))
         self.all[-1][0].entered, self.all[-1][0].finished, self.all[-1][1].outcome = 1, True, "ok"
         self.oracle.elements += elements
@@ -214,7 +214,7 @@ def test_withdrawn_dequeue_returns_elements_in_order_beyond_capacity():
     assert after.taken == [1, 2, 3]
 
 
-def test_withdrawn_dequeue_serves_the_next_one():
+def test_elements_of_withdrawn_dequeue_go_to_the_next_dequeue():
     machine, dequeue, behind = make(), DequeueRequest(3), DequeueRequest(1)
     machine.submit(dequeue)
     machine.submit(behind)

@@ -110,7 +110,7 @@ def test_polling_thread_serves(watch, served):
 
 
 def test_leader_is_woken_although_another_thread_reads_the_poke(watch, served):
-    """The hub's thread may do that, if it started to serve when there was no leader."""
+    """The hub's thread may read the poke if it started to serve without a leader."""
     looks, may_look = threading.Event(), threading.Event()
 
     class Poller:

@@ -344,7 +344,7 @@ class TestTheEndOfTheServer:
             with pytest.raises(UnavailableError, match="has exited or was stopped"):
                 jobs()
 
-    def test_calls_of_the_servers_process_fail_as_well(self, server):
+    def test_calls_in_the_process_of_the_server_fail(self, server):
         with mpqueue.connect("photos"):
             call = blocked(jobs().dequeue)
             server.stop()

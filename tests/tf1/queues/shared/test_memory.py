@@ -136,7 +136,7 @@ def test_two_producers_share_memory(memory_of_4_mb):
     assert sorted(got) == list(range(40))
 
 
-def test_elements_of_other_sizes_free_memory_as_well(memory_of_4_mb):
+def test_elements_of_other_sizes_free_memory(memory_of_4_mb):
     queue = FIFOQueue(100, "uint8")
     sizes = [100, 3 * MB, 200_000, MB, 2 * MB, 70_000, 3 * MB, 900_000]
     with Other(queue) as other:
