@@ -497,12 +497,12 @@ def test_state_at_place_equals_earlier_state():
         (
             "thread",
             {"workers": 3, "lanes": 2},
-            r"3 workers run a stream of 2 lanes, .*1 of them .*workers=2; or lanes=4,",
+            r"3 workers run a stream of 2 lanes, .*1 of the workers .*workers=2; or lanes=4,",
         ),
         (
             "process",
             {"workers": 3, "lanes": 4, "shard": (0, 2), "epoch_batches": 4},
-            r"3 workers run a stream of 4 lanes, of which each of 2 ranks has 2, .*workers=2; or lanes=8,",
+            r"3 workers run a stream of 4 lanes .2 on each of 2 ranks., .*workers=2; or lanes=8,",
         ),
     ],
 )

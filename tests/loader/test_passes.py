@@ -375,7 +375,7 @@ def test_invalid_options_raise_before_start(options, error):
 def test_empty_dataset_raises_at_first_batch():
     enqueuer = PassEnqueuer(Marked(0), 1, True)
     enqueuer.start()
-    with pytest.raises(ValueError, match="num_batches is 0"):
+    with pytest.raises(ValueError, match="num_batches must be at least 1 batch"):
         next(enqueuer.get())
 
 
