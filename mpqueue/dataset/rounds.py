@@ -131,7 +131,7 @@ class LaneRounds(Iterator[Any]):
 
     def _warn_of_copies(self) -> None:
         streams = self._source.streams
-        if streams and self._num_lanes > 1 and not context.has_requested_info():
+        if streams and self._num_lanes > 1 and any(self._counts) and not context.has_requested_info():
             words = copies_message(streams[0], self._num_lanes, "lanes")
             warnings.warn(words, UserWarning, stacklevel=outside_stacklevel())
 

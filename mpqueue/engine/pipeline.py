@@ -714,8 +714,10 @@ class Pipeline:
         return self.backend.is_stale()
 
     def has_unsharded(self) -> bool:
-        """Return whether all of several lanes are exhausted, and none of them requested its number."""
-        return len(self.ledger.unsharded) == self.ledger.cursor.num_lanes > 1
+        """Return whether several lanes returned elements, and none of them requested its number before its end."""
+        num_lanes = self.ledger.cursor.num_lanes
+        # `take(0)` and `repeat(0)` never open their source, so nothing is repeated.
+        return len(self.ledger.unsharded) == num_lanes > 1 and any(self.ledger.progress.counts)
 
     def place(self) -> Place:
         """Return the place to resume a stream: after all batches that its consumer has received."""

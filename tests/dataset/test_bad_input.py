@@ -208,6 +208,13 @@ def test_iterating_a_dataset_directly_warns():
     assert sorted(found) == sorted(16 * list(range(5)))
 
 
+@pytest.mark.parametrize("empty", [Dataset(all_of_it).take(0), Dataset(all_of_it).repeat(0)])
+def test_source_that_is_never_opened_does_not_warn(empty):
+    assert in_a_new_thread(lambda: list(empty)) == []
+    for options in {"workers": 0}, {"workers": 1}:
+        assert in_a_new_thread(lambda options=options: run(empty, lanes=3, **options)) in ([], None)
+
+
 def state_of(source, **options):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # about unequal numbers of batches per rank
