@@ -8,7 +8,7 @@ FIND_THREADS = 0
 
 
 class Form(enum.Enum):
-    """Form in which a worker runs a source. It selects the class of the worker's runner.
+    """The form of a source in a worker, which selects the class of the worker's runner.
 
     Attributes:
         ITEMS: Each item is a batch, computed by its index.
@@ -45,9 +45,9 @@ class Batching(NamedTuple):
         shuffle: Use a new order for each epoch.
         collate: The user's function from a list of samples to a batch.
         drops: Drop a last batch with fewer samples.
-        fills: Fill up the last batches from the beginning of the order, so that all ranks get equally many.
+        fills: Fill up the last batches from the beginning of the order, so that all ranks get the same number.
         skips: Leave out samples that raise.
-        threads: Number of threads in which a worker computes the samples of a batch; `FIND_THREADS`: the trainer
+        threads: Number of threads per worker that compute the samples of a batch; `FIND_THREADS`: the trainer
             determines it.
     """
 

@@ -1,6 +1,6 @@
 """The batches of one rank among several.
 
-Every rank has the same global order of batches and takes every ``world``-th of them. All ranks get equally many: the
+Every rank has the same global order of batches and takes every ``world``-th of them. All ranks get the same number: the
 end is filled up from the beginning of the order, or dropped. A state counts global batches, so that another number of
 ranks can resume from it: batch n then goes to rank (n - base) mod world, where base is the position in the state. A
 `Place` carries this base, so that `Ranks` is immutable.

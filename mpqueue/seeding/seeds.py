@@ -36,8 +36,8 @@ def place_of(token: Any) -> int:
     An int is its own place. A tuple's place is derived from its first two parts, which are unique in a stage: no
     element is in two batches, rows or pairs of one virtual shard and epoch.
 
-    The place of (token, item + 1) is the place of (token, item) plus `NEXT_ITEM`, modulo 2**64. It need not look
-    random, because generators mix their seeds.
+    Consecutive items of a token have places that differ by `NEXT_ITEM`, modulo 2**64. Places need not look random,
+    because generators mix their seeds.
 
     Args:
         token: An int, or a tuple of tokens.

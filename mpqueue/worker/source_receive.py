@@ -91,10 +91,10 @@ class PyDataset:
             yield self[index]
 
     def on_epoch_begin(self) -> None:
-        """Do nothing, because only the trainer calls this hook."""
+        """Hook that only the trainer calls."""
 
     def on_epoch_end(self) -> None:
-        """Do nothing, because only the trainer calls this hook."""
+        """Hook that only the trainer calls."""
 
 
 KERAS_NAME = ("keras.src.trainers.data_adapters.py_dataset_adapter", "PyDataset")
