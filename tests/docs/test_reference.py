@@ -11,6 +11,7 @@ from helpers.pages import DOCS
 
 import mpqueue.errors
 from mpqueue import errors
+from mpqueue.memory.segment import MEMORY_REMEDY
 from mpqueue.tf1.compat.names import Namespaces
 from mpqueue.tf1.compat.surface import NOTES, SURFACE
 
@@ -78,10 +79,17 @@ def test_an_error_has_an_entry_with_cause_and_remedy(name):
 @pytest.mark.parametrize(
     "error",
     [
-        errors.WorkerDied(0, -signal.SIGKILL, 2, 0, peak_memory_bytes=24 << 20),
+        errors.WorkerDied(
+            0,
+            -signal.SIGKILL,
+            2,
+            0,
+            peak_memory_bytes=24 << 20,
+            remedy="It was tried 2 times. Run that index in the main process (`workers=0`) to find the cause",
+        ),
         errors.BatchTimeout(0, 0, 0.5),
         errors.BatchTooLarge(80_000, 50_000),
-        errors.SharedMemoryFull(1 << 28, 1 << 26, "..."),
+        errors.SharedMemoryFull(1 << 28, 1 << 26, MEMORY_REMEDY),
         errors.StopTimeout(("mpqueue-worker-0",), 0.1),
         errors.TooManyErrors(4, 3, 0),
         errors.FileError("/data/texts.jsonl", 16, "value 1 of the file"),
