@@ -1,4 +1,4 @@
-"""The deferred face of TensorFlow 1; the code is in `mpqueue.tf1.compat`.
+"""The deferred API of TensorFlow 1; the code is in `mpqueue.tf1.compat`.
 
 From the ground up::
 

@@ -46,11 +46,11 @@ def consumer_of(source, folder):
         yield consumer
 
 
-def made(face, source, folder):
+def made(frontend, source, folder):
     """Return a context with an object that yields the batches of a source."""
-    if face == "consumer":
+    if frontend == "consumer":
         return consumer_of(source, folder)
-    workers, backend = {"process": (2, "process"), "thread": (2, "thread"), "inline": (0, "process")}[face]
+    workers, backend = {"process": (2, "process"), "thread": (2, "thread"), "inline": (0, "process")}[frontend]
     return mpqueue.Loader(source, workers=workers, backend=backend)
 
 
@@ -394,11 +394,11 @@ class Killed(Numbered):
         return super().__getitem__(index)
 
 
-@pytest.mark.parametrize("face", ["process", "consumer"])
-def test_killed_worker_is_replaced_while_task_waits(run, face, tmp_path):
+@pytest.mark.parametrize("frontend", ["process", "consumer"])
+def test_killed_worker_is_replaced_while_task_waits(run, frontend, tmp_path):
     fuse = tmp_path / "fuse"
     fuse.touch()
-    with made(face, Killed(fuse), tmp_path) as batches:
+    with made(frontend, Killed(fuse), tmp_path) as batches:
         assert run(numbers, batches) == list(range(LENGTH))
     assert not fuse.exists()
 
@@ -518,10 +518,10 @@ def test_interrupted_wait_leaks_no_descriptor(run):
     assert after > 10
 
 
-@pytest.mark.parametrize("face", ["process", "thread", "inline"])
-def test_fileno_after_stop_raises(face, tmp_path):
+@pytest.mark.parametrize("frontend", ["process", "thread", "inline"])
+def test_fileno_after_stop_raises(frontend, tmp_path):
     """Another thread stops the stream between the step and the wait."""
-    with made(face, Numbered(LENGTH), tmp_path) as loader:
+    with made(frontend, Numbered(LENGTH), tmp_path) as loader:
         next(iter(loader))
         pipeline = loader._engine.pipeline
         loader.stop()

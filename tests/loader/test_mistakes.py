@@ -10,10 +10,10 @@ from helpers.saved_states import of_version_1
 
 from mpqueue import Consumer, GeneratorEnqueuer, Loader, OrderedEnqueuer
 
-FACES = pytest.mark.parametrize("make", [Loader, OrderedEnqueuer])
+FRONTENDS = pytest.mark.parametrize("make", [Loader, OrderedEnqueuer])
 
 
-@FACES
+@FRONTENDS
 def test_class_instead_of_instance(make):
     with pytest.raises(TypeError, match=r"the class Numbers: pass an instance of it, Numbers\(\.\.\.\)"):
         make(Numbers)
@@ -24,13 +24,13 @@ def test_class_as_generator():
         GeneratorEnqueuer(Numbers)
 
 
-@FACES
+@FRONTENDS
 def test_tuple_of_arrays(make):
     with pytest.raises(TypeError, match="a tuple of 2 arrays, which would be 2 batches: pass an object with"):
         make((np.zeros((9, 3)), np.zeros(9)))
 
 
-@FACES
+@FRONTENDS
 def test_dict_of_columns(make):
     with pytest.raises(
         TypeError, match=r"a dict of columns \('x', 'y', \.\.\.\).*a dict with that slice of.*number of batches$"
@@ -48,7 +48,7 @@ def test_list_of_arrays_is_sequence_of_batches():
         assert [int(batch[0]) for batch in loader] == [0, 1]
 
 
-@FACES
+@FRONTENDS
 def test_start_method_nursery_is_deprecated_and_means_forkserver(make):
     with pytest.deprecated_call(match='start_method="nursery" is deprecated, use start_method="forkserver"') as found:
         made = make(Numbers(3), start_method="nursery")
@@ -73,7 +73,7 @@ def needs_an_argument(worker_id):
         ({"seed": 0.5}, TypeError, "seed must be an integer or None, got 0.5"),
     ],
 )
-@FACES
+@FRONTENDS
 def test_wrong_option_is_named(make, option, kind, text):
     with pytest.raises(kind, match=text):
         make(Numbers(), **option)
@@ -143,7 +143,7 @@ def test_table_of_another_library_is_recognized(library, name, remedy):
         Loader(_table_of(library, name), batch_size=2)
 
 
-@FACES
+@FRONTENDS
 @pytest.mark.parametrize(
     ("source", "text"),
     [

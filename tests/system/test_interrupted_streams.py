@@ -604,8 +604,8 @@ def test_second_interrupt_at_end_of_sleep_releases_lock_once():
     signal.signal(signal.SIGALRM, before)
 
 
-@pytest.mark.parametrize("face", ["loader", "enqueuer"])
-def test_two_interrupts_are_raised_by_one_call(face, monkeypatch):
+@pytest.mark.parametrize("frontend", ["loader", "enqueuer"])
+def test_two_interrupts_are_raised_by_one_call(frontend, monkeypatch):
     """The first interrupt must not be kept and raised by the next call in place of a batch."""
 
     class Limited(Numbers):
@@ -625,7 +625,7 @@ def test_two_interrupts_are_raised_by_one_call(face, monkeypatch):
     struck = []
     before = signal.signal(signal.SIGUSR1, too_late)
     with contextlib.ExitStack() as stack:
-        if face == "loader":
+        if frontend == "loader":
             loader = stack.enter_context(mpqueue.Loader(Limited(3), workers=0))
             monkeypatch.setattr(loader, "_note_failure", strike_once)
             batches = iter(loader)

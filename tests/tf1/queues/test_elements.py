@@ -155,7 +155,7 @@ def test_queue_ref_with_other_dtypes_is_rejected():
 
 def test_second_queue_object_shares_elements():
     queue = FIFOQueue(2, ["int32"], [[]])
-    face = QueueBase(["int32"], [[]], ["id"], queue.queue_ref)
-    face.enqueue({"id": 3})
+    second = QueueBase(["int32"], [[]], ["id"], queue.queue_ref)
+    second.enqueue({"id": 3})
     assert queue.dequeue() == 3
-    assert face.name == "fifo_queue"
+    assert second.name == "fifo_queue"
