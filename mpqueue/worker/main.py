@@ -155,6 +155,8 @@ class GrantReader:
 
 
 _NO_MEMORY = (errno.ENOSPC, errno.ENOMEM)
+# The kernel may count the file cache of a control group late, by up to 2 s: then the group has more room than it shows.
+_GROUP_WAIT_S, _GROUP_PAUSE_S = 2.5, 0.1
 
 _FEW_WORKERS = 4
 _SLOW_NS, _LOOK_EVERY_NS = 1_000_000, 100_000_000  # a measurement takes 15 µs
@@ -532,14 +534,17 @@ class _Worker:
 
     def _place_again(self, error: OSError, slot: int, turn: int) -> Placed:
         """Place a batch that lacked memory as soon as some is free; give up when the trainer does."""
-        is_last = False
+        is_last, give_up_at = False, 0.0
         while error.errno in _NO_MEMORY:
             missing = self._writer.wanted
-            if is_last:
+            if not is_last:
+                self._report(ReportKind.FULL, slot, turn, missing, OF_GROUP * isinstance(error, GroupFull))
+                # Others may have freed memory since the trainer's decision, so even FAIL is followed by an attempt.
+                is_last, give_up_at = not self._grants.may_retry(), time.monotonic() + _GROUP_WAIT_S
+            elif isinstance(error, GroupFull) and time.monotonic() < give_up_at:
+                time.sleep(_GROUP_PAUSE_S)
+            else:
                 raise SharedMemoryFull(missing, self._segment.available_bytes(), MEMORY_REMEDY) from error
-            self._report(ReportKind.FULL, slot, turn, missing, OF_GROUP * isinstance(error, GroupFull))
-            # Others may have freed memory since the trainer's decision, so even FAIL is followed by an attempt.
-            is_last = not self._grants.may_retry()
             spares = self._writer.spares
             if self._grants.may_use_reserve:
                 self._writer.spares = None
