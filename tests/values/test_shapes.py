@@ -53,5 +53,5 @@ def test_shape_without_integers_is_type_error(value):
 
 
 def test_negative_size_is_value_error():
-    with pytest.raises(ValueError, match="size -1"):
+    with pytest.raises(ValueError, match="at least 0 elements, got -1"):
         shapes.as_shape([2, -1])

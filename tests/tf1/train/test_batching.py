@@ -162,7 +162,7 @@ def test_batch_timeout_loses_no_examples():
         ([mpqueue.Source(lambda: [1, 2], ["int32"] * 2)], {}, ValueError, "returns several: pass that source"),
         ([mpqueue.Source(lambda: 1, "int32")], {}, ValueError, "rank of a component is unknown"),
         ([mpqueue.Source(lambda: 1, "int32", [(None,)])], {}, ValueError, "dynamic_pad=True"),
-        ([counter()], {"shapes": [(), ()]}, ValueError, "2 shapes for 1"),
+        ([counter()], {"shapes": [(), ()]}, ValueError, "Expected 1 shapes, one for each dtype, got 2"),
         ([counter()], {"shapes": [(3,)]}, ValueError, "shape"),
         ([counter()], {"enqueue_many": True}, ValueError, "first dimension counts examples"),
         ([counter()], {"batch_size": -1}, ValueError, "batch_size must be 0 or more, got -1"),

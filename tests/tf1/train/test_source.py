@@ -106,7 +106,7 @@ def test_map_drops_dtypes_and_shapes():
 
 
 def test_map_requires_a_callable():
-    with pytest.raises(TypeError, match="map"):
+    with pytest.raises(TypeError, match="fn must be a callable"):
         Source(int).map("upper")
 
 
