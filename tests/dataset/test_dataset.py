@@ -101,7 +101,7 @@ def test_stream_has_no_length_or_items_and_the_error_names_the_stage(make, stage
     ("use", "error", "text"),
     [
         (lambda _: Dataset(7), TypeError, "__getitem__ and __len__"),
-        (lambda _: Dataset("abc"), TypeError, "text"),
+        (lambda _: Dataset("abc"), TypeError, "a string"),
         (lambda _: Dataset(numbers()), TypeError, "pass the generator function itself"),
         (lambda _: Dataset(Iterable), TypeError, "pass an instance"),
         (lambda _: Dataset({"x": [1], "y": [2]}), TypeError, "columns"),
@@ -194,7 +194,7 @@ def test_mistake_raises_where_it_is_made(use, error, text):
             r"stage 1, filter\(keep\).*shuffle\(buffer=1000\)",
         ),
         (Dataset.range(10).filter(keep), {"batch_size": 2, "sampler": [0]}, TypeError, "by index"),
-        (Dataset.range(10).take(0), {"batch_size": 2}, ValueError, "at least one"),
+        (Dataset.range(10).take(0), {"batch_size": 2}, ValueError, "at least 1 sample"),
         (Dataset.range(10).filter(keep), {"lanes": 10**9}, ValueError, "lanes must be at most 65,536, got 1000000000"),
         (Dataset.range(10).filter(keep), {"lanes": 65_537}, ValueError, "lanes must be at most 65,536, got 65537"),
         (numbers, {"lanes": 10**9}, ValueError, "lanes must be at most 65,536"),
