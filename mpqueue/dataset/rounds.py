@@ -1,8 +1,7 @@
 """Iteration over a dataset in the calling process; a stream alternates between its lanes, as in a loader.
 
 A signal handler may raise at any point, such as Ctrl-C in a notebook. The next call continues, and no element is lost
-or
-returned twice. An element therefore counts as returned by assignments at the very end, between which Python runs no
+or returned twice. An element therefore counts as returned by assignments at the very end, between which Python runs no
 handler. A lane is removed from the table while it computes, because an interrupt leaves its stages inconsistent. A
 missing lane is opened at its beginning and computes its elements again up to its position.
 """

@@ -7,11 +7,9 @@ precedes its value, and no key is repeated. A record of another form is rejected
 all forms.
 
 Writers sort their keys, and the records of a file usually have the same keys. All entries of a round then begin with
-the
-same bytes. They are compared with the entry of the first record. Its key is looked up once. This takes 0.7 of the
-time
-for batches of 1,000 records of 20 features. A batch with a differing record, or with an entry of 128 bytes or more, is
-read the general way.
+the same bytes. They are compared with the entry of the first record. Its key is looked up once. This takes 0.7 of the
+time for batches of 1,000 records of 20 features. A batch with a differing record, or with an entry of 128 bytes or
+more, is read the general way.
 """
 
 from typing import NamedTuple

@@ -1,10 +1,9 @@
 """The columns of `parse_example` for records that differ only in their values.
 
 Files of numbers usually contain records with the same byte layout: the same keys in the same order, and the same size
-of
-each value. The layout of one record then is a template for the others. A mask contains the bits that every record must
-share. If all records match, the values of a feature are a slice of the batch. A record of 20 features takes 0.65 us of
-CPU in batches of 1,000. TensorFlow's kernel, with its results as arrays, takes 2.1 us.
+of each value. The layout of one record then is a template for the others. A mask contains the bits that every record
+must share. If all records match, the values of a feature are a slice of the batch. A record of 20 features takes 0.65
+us of CPU in batches of 1,000. TensorFlow's kernel, with its results as arrays, takes 2.1 us.
 """
 
 from typing import Any, NamedTuple

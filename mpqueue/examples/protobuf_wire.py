@@ -2,8 +2,7 @@
 
 TensorFlow has a separate reader for Examples, which differs from protobuf for malformed ones: a length that points past
 its parent ends there, the first kind in a feature is used, the rest of a list after a packed run of numbers
-is
-ignored, and an unknown field may extend past the end. This module accepts and rejects exactly the same bytes as
+is ignored, and an unknown field may extend past the end. This module accepts and rejects exactly the same bytes as
 TensorFlow::
 
     Example   1: Features            several are merged; other fields are skipped

@@ -87,8 +87,7 @@ class ArrayRecord(GroupedFiles):
     """Records of ArrayRecord files, by index; each record is `bytes`.
 
     A source with ``len``, ``[i]`` and ``__getitems__``, which reads the records of a file together. Shuffling is fast
-    for
-    files that were written with ``group_size:1``. Otherwise a whole group is decompressed for each record.
+    for files that were written with ``group_size:1``. Otherwise a whole group is decompressed for each record.
 
     Reads are thread-safe, and a copy in another process opens the files itself.
 

@@ -85,8 +85,7 @@ class Index:
         version: The version of the arrays. Another version results in another index.
         paths: The files.
         scan: A picklable function that returns the arrays of one file: one-dimensional, with the same names and dtypes
-            for
-            each file. It raises a `FileError` for an unreadable file.
+            for each file. It raises a `FileError` for an unreadable file.
         folder: The folder of the index; None for `cache_folder`.
 
     Raises:

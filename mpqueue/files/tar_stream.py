@@ -24,8 +24,7 @@ class TarStream:
     """Samples of tar archives, read sequentially as in WebDataset: a stream.
 
     Use it for compressed archives: ``.tar.gz``, ``.tgz``, ``.tar.bz2``, ``.tar.xz`` and ``.tar.zst``. For archives that
-    are
-    not compressed, `Tar` reads samples by index, and shuffles all of them.
+    are not compressed, `Tar` reads samples by index, and shuffles all of them.
 
     Samples are the same as in `Tar`. Each virtual shard of the stream (see ``lanes`` of `Loader`) reads its own
     archives, one at a time: use at least as many archives as worker processes. A resume opens the archive again and
@@ -35,8 +34,7 @@ class TarStream:
         paths: A path, an fsspec URL, a pattern (``*``, ``?``), braces (``{000..099}``), or a list of these.
         on_error: What to do if an archive is truncated or damaged. ``"raise"`` raises a `FileError`; the next sample is
             then the first one of the next archive. ``"skip"`` logs a warning that names the position, and continues
-            with
-            the next archive. In both cases the sample before the damage is skipped, because it may lack a member.
+            with the next archive. In both cases the sample before the damage is skipped, because it may lack a member.
 
     Raises:
         FileNotFoundError: A file does not exist, or no file matches a pattern.
