@@ -8,7 +8,7 @@ Each folder of tests runs in a separate process, so imports of one folder (frame
 not affect forks in another. Tests often wait for processes, so twice as many checks run at a time as there are CPUs.
 The longest checks start first, so that none of them runs alone at the end.
 
-Each check writes to its own file, because a pipe stays open until the last process that a check leaves behind exits. A
+Each check writes to its own file, because a pipe remains open until all processes of a check have exited. A
 failed check does not stop the others. An interrupt reaches all checks in a terminal, and starts no further check.
 
 pytest stops a test that hangs, but not an import or the exit of the interpreter. A check that runs longer than
@@ -110,16 +110,16 @@ def core_checks_of(root: Path) -> list[Check]:
 
 
 def checks_of(root: Path) -> list[Check]:
-    """Return all checks of a checkout except those that measure, the longest first."""
+    """Return all checks of a checkout except measurements, the longest first."""
     types = Check("types", [sys.executable, "-X", "faulthandler", "-m", "mypy"])
     soak = Check("soak", [sys.executable, "-X", "faulthandler", str(SCRIPTS / "soak"), "--minutes", "1"])
     folders = [_tests(paths, "not measures") for paths in _longest_first(root / "tests")]
-    # The types come early: tests of the stubs run mypy again, and are fast if its cache exists.
+    # The types run early: tests of the stubs run mypy again, and are fast if its cache exists.
     return [types, *folders[: len(_LONGEST_FIRST)], soak, *folders[len(_LONGEST_FIRST) :]]
 
 
 def measuring_checks_of(root: Path) -> list[Check]:
-    """Return the checks that measure. They run alone."""
+    """Return the measurements, which run alone."""
     files = [path for path in sorted((root / "tests").rglob("test_*.py")) if "mark.measures" in path.read_text("utf-8")]
     paths = [str(path.relative_to(root)) for path in files]
     return [_tests(paths, "measures")._replace(name="measures")] if paths else []

@@ -284,7 +284,7 @@ def test_trainer_that_ignores_sigchld_works(tmp_path):
         """
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 
-        class Dying(Numbers):
+        class Crashing(Numbers):
             def __getitem__(self, index):
                 if index == 5 and not os.path.exists(self.fuse):
                     open(self.fuse, "w").close()
@@ -292,7 +292,7 @@ def test_trainer_that_ignores_sigchld_works(tmp_path):
                 return super().__getitem__(index)
 
         for method in "forkserver", "fork", "spawn":
-            source = Dying()
+            source = Crashing()
             source.fuse = os.environ["FUSE"] + method
             enqueuer = OrderedEnqueuer(source, True, start_method=method)
             enqueuer.start(2)

@@ -38,7 +38,7 @@ METHODS = pytest.mark.parametrize(
 )
 
 _EPOCHS = """
-class Dying(Numbers):
+class Crashing(Numbers):
     def __getitem__(self, index):
         assert not hasattr(os, "pidfd_open")
         fuse = os.environ["FUSE"]
@@ -49,7 +49,7 @@ class Dying(Numbers):
 
 from helpers.hanging import Stopped, judge_by
 judge_by(Stopped())
-enqueuer = OrderedEnqueuer(Dying(), True, start_method=METHOD, batch_timeout=TIMEOUT)
+enqueuer = OrderedEnqueuer(Crashing(), True, start_method=METHOD, batch_timeout=TIMEOUT)
 enqueuer.start(2, 4)
 batches = enqueuer.get()
 say(*(int(next(batches)[0]) for _ in range(16)))

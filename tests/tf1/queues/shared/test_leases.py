@@ -25,7 +25,7 @@ def _leases_are_given_on_any_processor(monkeypatch):
 
 
 def fill(other, numbers):
-    """Let another process enqueue, because elements of the owner's threads are never leased."""
+    """Enqueue in another process, because elements of the owner's threads are never leased."""
     other.ask(lambda q, some: q.enqueue_many([some]), np.array(numbers))
 
 
