@@ -561,9 +561,7 @@ class Dataset:
 
     def __repr__(self) -> str:
         """Show each stage in a line."""
-        lines = [
-            f"{(1 + visit.level) * '  '}{visit.line(lambda node: node.line())}" for visit in nodes.visits(self._root)
-        ]
+        lines = [f"{(1 + visit.level) * '  '}{visit.line(visit.node.line())}" for visit in nodes.visits(self._root)]
         stage = stream_stage(self._root)
         return "\n".join([f"<{type(self).__name__}, {'indexed' if stage is None else 'a stream'}", *lines]) + ">"
 

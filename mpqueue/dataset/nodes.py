@@ -414,11 +414,12 @@ def order_of(root: StageNode) -> str:
         if all(node.keeps_prefix for node in others):
             return ": ".join(["in order", *([", ".join(str(node.order_line()) for node in others)] if others else [])])
     # The order of a shuffle or a mix depends on its stage number.
-    return ", ".join(
-        visit.line(lambda node: str(node.order_line()))
-        for visit in visits(root)
-        if visit.equal_to is not None or visit.node.order_line() is not None
-    )
+    lines = []
+    for visit in visits(root):
+        own = visit.node.order_line() if visit.equal_to is None else ""  # once: a source may compute its length
+        if own is not None:
+            lines.append(visit.line(own))
+    return ", ".join(lines)
 
 
 def lengths_of(root: StageNode) -> Lengths:
@@ -478,11 +479,11 @@ class Visit(NamedTuple):
     node: StageNode
     equal_to: int | None
 
-    def line(self, described: Callable[[StageNode], str]) -> str:
+    def line(self, description: str) -> str:
         """Return a line with the number of the stage, or the numbers of the subtree."""
         number = self.start + self.node.number
         if self.equal_to is None:
-            return f"{number}: {described(self.node)}"
+            return f"{number}: {description}"
         return f"{self.start} to {number}: equal to {self.equal_to} to {self.equal_to + self.node.number}"
 
 
@@ -513,7 +514,7 @@ def visits(root: StageNode) -> Iterator[Visit]:
 
 def shape_of(root: StageNode) -> list[str]:
     """Return a line for each stage; see `visits`."""
-    return [visit.line(lambda node: node.line()) for visit in visits(root)]
+    return [visit.line(visit.node.line()) for visit in visits(root)]
 
 
 def _equal_parts(root: StageNode) -> dict[int, int]:

@@ -37,9 +37,9 @@ def note_epoch(loader: Loader) -> None:
     warn(
         f"Keras's BackupAndRestore continues after step {num_steps}, and {loader!r} begins at its first batch, because "
         "no state was loaded: samples are repeated in the order of the first epoch. Save loader.state_dict() with each "
-        "backup, and call load_state_dict() in on_train_begin: the guide "
-        '"Resume that is exact" has a callback for that'
-    )
+        "backup, and call load_state_dict() in on_train_begin",
+        "Resume training exactly", "Keras 3",
+    )  # fmt: skip
 
 
 def _on_train_begin(self: Any, logs: Any = None) -> None:

@@ -164,9 +164,9 @@ def warn_of_skipping(loader: Any) -> None:
         f"Accelerate resumes a loader of {name} by skipping its first {skipped} batches: the random numbers of samples "
         "differ from the original run, and a stream is computed from its beginning. To resume exactly and without "
         "delay, use the loader's own state: save loader.state_dict() with each checkpoint, call load_state_dict(), and "
-        "skip no batches (Trainer: ignore_data_skip=True; Accelerate: use_stateful_dataloader=True). See the guide "
-        '"Resume that is exact"'
-    )
+        "skip no batches (Trainer: ignore_data_skip=True; Accelerate: use_stateful_dataloader=True)",
+        "Resume training exactly", "Accelerate",
+    )  # fmt: skip
 
 
 def _samplers(loader: Any) -> Iterator[Any]:

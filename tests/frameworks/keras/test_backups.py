@@ -41,7 +41,7 @@ class GoesOn(keras.callbacks.BackupAndRestore):
 def messages(monkeypatch):
     """The logged warnings."""
     found = []
-    monkeypatch.setattr(backups, "warn", found.append)
+    monkeypatch.setattr(backups, "warn", lambda text, *page: found.append(text))
     monkeypatch.setattr(backups, "_has_warned", False)
     yield found
     backups._num_steps = 0
