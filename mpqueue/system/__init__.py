@@ -10,9 +10,9 @@ The modules, from the bottom up. A module imports only from its own line and the
     contents.py         searches the contents of an object within bounds
     cpus.py             the CPUs of this process
     limits.py           limits of control groups for CPUs and memory
+    interrupts.py       defers signal handlers, or allows them
     descriptors.py      descriptors that forked children must not keep
     open_files.py       open files across a fork
-    interrupts.py       defers signal handlers, or allows them
     condition.py        a condition variable that a signal handler cannot leave locked
     collected.py        calls a function when an object is collected
     living.py           sets of weak references that any thread may add to

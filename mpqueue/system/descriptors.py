@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from mpqueue.system import platform_support
+from mpqueue.system.interrupts import defer_signals
 
 _owned: set[int] = set()
 _objects: dict[int, Any] = {}  # sockets and epolls. Closed as objects: a later collection would close a reused number
@@ -119,8 +120,10 @@ def apart_from_standard() -> Iterator[None]:
     """Reserve the standard streams' numbers inside the context, so that new descriptors get higher ones."""
     taken: list[int] = []
     try:
-        while not taken or taken[-1] <= 2:
-            taken.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+        # A handler that raises between the two calls would leave a descriptor open.
+        with defer_signals():
+            while not taken or taken[-1] <= 2:
+                taken.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
         yield
     finally:
         for fd in taken:

@@ -53,6 +53,17 @@ def test_socket_can_be_closed_before_owner():
         assert ours not in descriptors._objects.values()
 
 
+def test_interrupt_does_not_leak_reserved_standard_streams():
+    strike, after = None, 0
+    before = os.listdir("/proc/self/fd")
+    while strike is None or strike.left <= 0:
+        after += 1
+        with contextlib.suppress(Struck), Strike(after) as strike, descriptors.apart_from_standard():
+            pass
+        assert os.listdir("/proc/self/fd") == before
+    assert after > 5
+
+
 @pytest.mark.parametrize("after", range(1, 12))
 def test_interrupted_close_can_be_repeated(after):
     ours, theirs = descriptors.socketpair()
