@@ -91,7 +91,7 @@ def sampler_facts(loader: Any) -> SamplerFacts | None:
 
 
 def evaluation(loader: Any) -> Evaluation | None:
-    """Return the seed and epoch of an evaluation; None: it is none, and torch's rules apply.
+    """Return the seed and epoch of an evaluation, or None if torch's rules apply.
 
     The number of evaluations before a resume is unknown, and so is the seed that was drawn in the first one. The
     random numbers of an iterable-style dataset depend on that number nevertheless, because they do not use ``epoch``.
