@@ -139,7 +139,7 @@ def _consumer(server: TopRow, now: dict[str, Any], then: dict[str, Any] | None, 
     notes = ["the others wait for it"] if now.get("holds_up") else []
     notes += [f"{now['skipped']} skipped"] if now.get("skipped") else []
     notes += [f"{now['recalled']} recalled"] if now.get("recalled") else []
-    notes += [f"{now['behind']} batches behind"] if now.get("behind") else []
+    notes += [f"lags by {now['behind']} batches"] if now.get("behind") else []
     return TopRow(
         pid=int(now.get("pid", 0)),
         kind="Consumer",

@@ -57,7 +57,7 @@ COLUMNS = (
         rank=1,
     ),
     TableColumn("ring", lambda row: "" if row.ring is None else f"{row.ring[0]}/{row.ring[1]}", is_number=True, rank=8),
-    TableColumn("deaths", lambda row: str(row.deaths or ""), is_number=True, rank=3),
+    TableColumn("crashes", lambda row: str(row.deaths or ""), is_number=True, rank=3),
     TableColumn("", lambda row: row.note, is_number=False, rank=9),
 )
 

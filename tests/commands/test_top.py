@@ -81,7 +81,7 @@ def test_consumers_follow_their_server_with_its_counters():
     ]
     assert [row.batches_per_s for row in found] == [100.0, 50.0, 5.0]
     assert found[1].wait_share == 0.5
-    assert found[2].note == "the others wait for it, 2 skipped, 4 batches behind"
+    assert found[2].note == "the others wait for it, 2 skipped, lags by 4 batches"
     assert found[0].note == "split over 2"
 
 
@@ -136,10 +136,10 @@ ROWS = [
 
 def test_a_wide_table_has_all_columns():
     assert lines(ROWS) == [
-        " pid  what    name             workers      epoch  batches  batches/s  MB/s  waits   ring  deaths",
+        " pid  what    name             workers      epoch  batches  batches/s  MB/s  waits   ring  crashes",
         "4711  Loader  Photos           4 processes      3   12,345       97.2    58    98%  11/20",
-        "4800  Server  photos           2 processes      1       10          -     -          3/12       2  broadcast",
-        "4810          does not answer                                                                      it is stopped",
+        "4800  Server  photos           2 processes      1       10          -     -          3/12        2  broadcast",
+        "4810          does not answer                                                                       it is stopped",
     ]
 
 
