@@ -51,9 +51,8 @@ def agent_of(pid):
 # -- Workers
 
 
-@pytest.mark.parametrize("kind", ["sigkill", "sigsegv", "exit-1"])
-def test_crashed_worker_on_node_is_replaced_there(other, expected, tmp_path, kind):
-    source = WithFault(Fault(kind, tmp_path / "fuse"))
+def test_crashed_worker_on_node_is_replaced_there(other, expected, tmp_path):
+    source = WithFault(Fault("sigkill", tmp_path / "fuse"))
     with Loader(source, workers=2, backend="ray", ray_options=on(other), **OPTIONS) as loader:
         assert hash_of(loader) == expected
         statistics = loader.statistics()
@@ -178,12 +177,11 @@ def test_crashed_agent_costs_no_batch_and_is_restarted(cluster):
 @contextlib.contextmanager
 def answering(gate):
     """Open the gate for all arrivals, in a thread, until the context exits."""
-    gate._server.settimeout(0.05)
     is_over = threading.Event()
 
     def answer():
-        while not is_over.is_set():
-            with contextlib.suppress(TimeoutError):
+        while not is_over.wait(0.02):
+            while gate.has_arrivals:
                 gate.arrival().let_go()
 
     thread = threading.Thread(target=answer)
@@ -316,14 +314,13 @@ def hold_the_interpreter(seconds):
     ctypes.PyDLL(None).usleep(int(seconds * 1e6))
 
 
-@pytest.mark.parametrize("num_objects", [9, 14], ids=["full", "spilling"])
-def test_full_or_spilling_object_store_changes_nothing(cluster, expected, other, num_objects):
+def test_full_and_spilling_object_store_changes_nothing(cluster, expected, other):
     import ray
 
-    kept = [ray.put(np.ones(8 << 20, "u1")) for _ in range(num_objects)]
+    kept = [ray.put(np.ones(8 << 20, "u1")) for _ in range(14)]
     with Loader(RandomBatches(), workers=2, backend="ray", ray_options=on(other), **OPTIONS) as loader:
         assert hash_of(loader) == expected
-    assert len(kept) == num_objects
+    assert len(kept) == 14
 
 
 # -- The end

@@ -4,7 +4,7 @@ import importlib.util
 import os
 
 import pytest
-from helpers.marked import Marked, Raising
+from helpers.marked import Marked
 from helpers.on_cluster import agents, on, until
 
 from mpqueue import Loader
@@ -55,10 +55,3 @@ def test_loader_on_nodes_yields_same_weights(fitting, other):
     with Loader(Marked(), workers=2, **other) as loader:
         fitting.assert_same(fitting.fit(accelerate(loader)), expected)
         assert [node.workers for node in loader.statistics().nodes] == [2]
-
-
-def test_exception_of_item_on_node_is_raised_by_fit(fitting, other):
-    from mpqueue.keras import accelerate
-
-    with pytest.raises(Exception, match="item 3 is damaged"):
-        fitting.fit(accelerate(Raising(), 1, **other))

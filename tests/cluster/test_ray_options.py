@@ -5,7 +5,6 @@ import re
 import pytest
 
 from mpqueue import GeneratorEnqueuer, Loader, OrderedEnqueuer, Server
-from mpqueue.plan.ray_options import RayOptions
 
 
 @pytest.mark.parametrize(
@@ -71,13 +70,3 @@ def test_incompatible_options_are_a_value_error_in_all_frontends(make):
 
 def test_without_workers_no_cluster_is_needed():
     assert list(Loader([1, 2], workers=0, backend="ray", ray_options={"num_cpus": 2})) == [1, 2]
-
-
-def test_defaults_are_as_documented():
-    options = RayOptions.of(None)
-    assert (options.num_cpus, dict(options.resources), options.scheduling_strategy, options.deadline_s) == (
-        None,
-        {},
-        None,
-        30.0,
-    )

@@ -11,8 +11,6 @@ from helpers.on_cluster import WAIT_S, RandomBatches, agents, hash_of, on, until
 import mpqueue
 from mpqueue import GeneratorEnqueuer, Loader, OrderedEnqueuer
 from mpqueue.errors import BatchTooLarge, TooManyErrors
-from mpqueue.frameworks.keras.passes import PassEnqueuer
-from mpqueue.plan.options import Options
 
 
 @pytest.fixture
@@ -201,16 +199,6 @@ def test_ordered_enqueuers_have_workers_on_nodes(other):
         batches = enqueuer.get()
         assert hash_of(next(batches) for _ in range(24)) == expected
         assert [node.workers for node in enqueuer.statistics().nodes] == [2]
-
-
-def test_enqueuer_of_keras_has_workers_on_nodes(other):
-    options = Options(ray_options=other["ray_options"], seed=5)
-    enqueuer = PassEnqueuer(RandomBatches(), 2, True, options=options, backend="ray")
-    enqueuer.start()
-    assert [int(index) for _, index, _ in enqueuer.get()] == list(range(24))
-    assert [node.workers for node in enqueuer.statistics().nodes] == [2]
-    enqueuer.stop()
-    del enqueuer
 
 
 def test_generator_enqueuers_have_workers_on_nodes(other):

@@ -45,13 +45,6 @@ def test_stream_of_two_nodes_is_the_same_and_both_compute_batches(cluster, expec
     assert all(node.batches and node.bytes and not node.deaths for node in nodes)
 
 
-def test_stream_of_three_nodes_is_the_same(cluster, expected, extra_node):
-    extra_node()
-    with Loader(RandomBatches(), workers=3, backend="ray", **OPTIONS) as loader:
-        assert epochs(loader) == expected
-        assert [node.workers for node in loader.statistics().nodes] == [1, 1, 1]
-
-
 def test_stream_continues_from_machine_to_cluster_and_back(cluster):
     """Saved in the middle of an epoch, with other numbers of workers each time."""
     source = RandomBatches(length=30)
@@ -103,19 +96,6 @@ def test_batches_of_all_kinds_arrive_unchanged_from_another_node(cluster):
                 assert [part.tolist() for part in batch["ragged"]] == [part.tolist() for part in expected["ragged"]]
 
 
-def shares():
-    """A generator that shards itself."""
-    info = mpqueue.worker_info()
-    for index in range(info.shard_id, 20, info.num_shards):
-        yield index, info.id
-
-
-def test_generator_function_runs_in_workers_of_all_nodes(cluster):
-    with Loader(shares, workers=2, backend="ray") as loader:
-        for _ in range(2):
-            assert [int(index) for index, _worker in loader] == list(range(20))
-
-
 class Samples:
     def __len__(self):
         return 50
@@ -127,10 +107,6 @@ class Samples:
 def samples(**options):
     with Loader(Samples(), batch_size=4, seed=3, **options) as loader:
         return [(batch["x"].tolist(), batch["index"].tolist()) for _ in range(2) for batch in loader]
-
-
-def test_samples_are_collated_on_nodes(cluster):
-    assert samples(workers=2, backend="ray", shuffle=True) == samples(workers=0, shuffle=True)
 
 
 def test_lists_of_sampler_are_sent_to_nodes(cluster):

@@ -1,11 +1,6 @@
 """A stream of an `mpqueue.Dataset` on the nodes of a cluster: unchanged after the loss of a node, and resumable."""
 
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
-import psutil
-from helpers.faults import burns
-from helpers.gates import Gate, pass_gate
 from helpers.on_cluster import on
 
 import mpqueue
@@ -20,27 +15,6 @@ def stream(wait=lambda x: x):
 
 def plain(batches):
     return [batch.tolist() for batch in batches]
-
-
-def test_lost_node_costs_a_dataset_stream_nothing(cluster, extra_node, tmp_path):
-    for _ in range(2):
-        extra_node(resources={"extra": 4})
-    with Gate() as gate, ThreadPoolExecutor(1) as pool:
-        address, fuse = gate.address, str(tmp_path / "fuse")
-
-        def wait_once(x):
-            if x == 177 and burns(fuse):
-                pass_gate(address)
-            return x
-
-        with mpqueue.Loader(stream(wait_once), workers=2, seed=0, backend="ray", ray_options=EXTRA) as loader:
-            result = pool.submit(plain, loader)
-            arrival = gate.arrival()
-            agent = psutil.Process(arrival.pid).parent().parent()
-            agent.parent().kill()  # the raylet
-            arrival.let_go()
-            assert result.result() == plain(stream())
-            assert loader.statistics().deaths == 1
 
 
 def test_state_resumes_locally_and_on_a_node(cluster):

@@ -106,28 +106,3 @@ def test_connection_with_ray_certificates_is_encrypted(tmp_path, monkeypatch):
     both.carry()
     assert both.received == [(2, 1, payload), (1, 2, b"after it")]
     both.close()
-
-
-def test_peer_without_certificate_of_ray_authority_is_refused(tmp_path, monkeypatch):
-    import ssl
-
-    for name, value in certificates(tmp_path).items():
-        monkeypatch.setenv(name, value)
-    ours, theirs = socket.socketpair()
-    errors = []
-
-    def accept():
-        try:
-            wire.wrap(theirs, is_server=True)
-        except OSError as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=accept)
-    thread.start()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    with context.wrap_socket(ours) as client:
-        thread.join(60)
-        assert isinstance(errors[0], ssl.SSLError)
-        client.close()
-    theirs.close()
