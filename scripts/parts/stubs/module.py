@@ -37,20 +37,20 @@ def stub_of(surface: Namespaces, root: str, path: str) -> str:
     entries, inside = surface.entries(path), surface.inside(path)
     public = {name: _value(entry) for name, entry in entries.items()}
     annotations = Annotations(public | dict.fromkeys(inside))
-    imports, made = {f"from {_dotted(root, path)} import {name} as {name}" for name in inside}, []
+    imports, made = {f"from {_dotted(root, path)} import {name}" for name in inside}, []
     for name, entry in entries.items():
         first_path, first_name = _first(surface, entry)
         if _is_visible(entry):
-            imports.add(f"from {entry.home} import {entry.own} as {name}")
+            imports.add(_import_line(entry.home, entry.own, name))
         elif path != first_path:
-            imports.add(f"from {_dotted(root, first_path)} import {first_name} as {name}")
+            imports.add(_import_line(_dotted(root, first_path), first_name, name))
         elif name != first_name:
             made.append(f"{name} = {first_name}")
         else:
             made.append(_definition(name, public[name], annotations))
     names = textwrap.fill(", ".join(f'"{name}"' for name in surface.names(path)), _WIDTH, break_long_words=False)
     listed = f"__all__ = [\n{textwrap.indent(names, '    ')},\n]  # fmt: skip"
-    return "\n".join([HEAD, *sorted(imports | annotations.imports, key=_sorted_as), listed, *made]) + "\n"
+    return "\n".join([HEAD, *_grouped(imports | annotations.imports), listed, *made]) + "\n"
 
 
 def _first(surface: Namespaces, entry: Entry) -> tuple[str, str]:
@@ -68,8 +68,27 @@ def _value(entry: Entry) -> Any:
     return attrgetter(entry.own)(importlib.import_module(entry.home))
 
 
-def _sorted_as(line: str) -> tuple[bool, list[str]]:
-    return line.startswith("from"), line.split()
+def _import_line(module: str, own: str, name: str) -> str:
+    # Without "as" if the name is the same: `__all__` already exports it.
+    return f"from {module} import {own}" + (f" as {name}" if name != own else "")
+
+
+def _grouped(lines: set[str]) -> list[str]:
+    """Return import lines with one statement for each module, sorted by module."""
+    plain = sorted(line for line in lines if not line.startswith("from"))
+    names: dict[str, list[str]] = {}
+    for line in sorted(lines.difference(plain)):
+        module, _, name = line.removeprefix("from ").partition(" import ")
+        names.setdefault(module, []).append(name)
+    return plain + [_import_statement(module, of_module) for module, of_module in sorted(names.items())]
+
+
+def _import_statement(module: str, names: list[str]) -> str:
+    line = f"from {module} import {', '.join(names)}"
+    if len(line) <= _WIDTH:
+        return line
+    listed = textwrap.indent(textwrap.fill(", ".join(names), _WIDTH, break_long_words=False), "    ")
+    return f"from {module} import (\n{listed},\n)  # fmt: skip"
 
 
 def _definition(name: str, value: Any, annotations: Annotations) -> str:
