@@ -14,6 +14,5 @@ The modules, from the bottom up. A module imports only from its own line and the
     units.py          numbers as strings with a suitable unit
     bars.py           progress bars
     verdict.py        the bottleneck, in one sentence
-    table.py          statistics as a small HTML table
     stats.py          the public statistics
 """

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
-from mpqueue.telemetry import table, verdict
+from mpqueue.telemetry import verdict
 from mpqueue.telemetry.recorder import NO_TIMES, Distribution, Recorder
 from mpqueue.telemetry.rows import DERIVED
 
@@ -76,6 +76,12 @@ class Rated(Counted):
     def wait_share(self) -> float:
         """Share of the time that the consumer spent waiting for batches."""
         return min(1.0, _ratio(self.wait_s, self.elapsed_s))
+
+    def _repr_html_(self) -> str:
+        import html  # only notebooks need it
+
+        # The `repr` has all fields, which is too long for the value of a cell.
+        return f"<p>{html.escape(str(self))}</p>"
 
 
 def _matched(later: Sequence[Any], earlier: Sequence[Any]) -> tuple[Any, ...]:
@@ -311,9 +317,6 @@ class Statistics(Rated):
     def __str__(self) -> str:
         return verdict.of_engine(self)
 
-    def _repr_html_(self) -> str:
-        return table.of_engine(self, str(self))
-
 
 @dataclass(frozen=True)
 class ConsumerStatistics(Rated):
@@ -348,9 +351,6 @@ class ConsumerStatistics(Rated):
 
     def __str__(self) -> str:
         return verdict.of_consumer(self)
-
-    def _repr_html_(self) -> str:
-        return table.of_consumer(self, str(self))
 
 
 def workers_of(

@@ -231,7 +231,7 @@ def test_verdict_names_slowest_stage_and_its_waiting():
     assert "stage" not in str(statistics_with(read, decode, wait_s=0.1))  # the trainer is the bottleneck
 
 
-def test_notebook_table_shows_stages():
+def test_notebook_escapes_names_of_stages():
     page = statistics_with(StageStatistics("1: map(<lambda>)", 10, 9, 6.0, 5.4))._repr_html_()
     assert "1: map(&lt;lambda&gt;)" in page
 
