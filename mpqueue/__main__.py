@@ -16,7 +16,6 @@ COMMANDS = {
     "doctor": ("mpqueue.commands.doctor", "find problems of this machine that slow down training"),
     "bench": ("mpqueue.commands.bench", "measure how fast your source can be loaded, and suggest changes"),
     "top": ("mpqueue.commands.top", "show all loaders, enqueuers, servers and consumers of this user"),
-    "trace": ("mpqueue.commands.trace", "summarize a trace, and draw it"),
     "index": ("mpqueue.commands.index", "create the index of files in advance, and remove old ones"),
     "serve": ("mpqueue.commands.serve", "serve the batches of one source to many trainers"),
 }

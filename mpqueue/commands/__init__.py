@@ -17,9 +17,6 @@ From the ground up; a module imports only from its own line and the lines above 
     top_rows.py        the reports of this user's processes as rows
     top_table.py       the rows as a table that fits the terminal
     top.py             ``mpqueue top``: a live table
-    trace_read.py      reads a trace file
-    trace_summary.py   the times of a trace's rows and spans
-    trace.py           ``mpqueue trace``: summarizes a trace
     index.py           ``mpqueue index``: creates the indexes of files in advance
     serve.py           ``mpqueue serve``: runs a server in a separate process
 

@@ -7,12 +7,11 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Sequence
-from dataclasses import asdict, is_dataclass
 from importlib import import_module
 from types import ModuleType
 from typing import Any, TextIO
 
-_COLOURS = {"ok": "32", "note": "33", "problem": "31;1", "dim": "2", "bold": "1"}  # terminal codes by name
+_COLOURS = {"ok": "32", "note": "33", "problem": "31;1"}  # terminal codes by verdict
 _NARROWEST = 24  # minimum number of columns for text
 
 
@@ -59,7 +58,7 @@ def count(text: str) -> int:
 
 def print_json(value: Any, *, is_line: bool = False) -> None:
     """Print a value as JSON; ``is_line``: as one line, if more values follow."""
-    print(json.dumps(_named(value), default=plain, indent=None if is_line else 2, allow_nan=False), flush=True)
+    print(json.dumps(_named(value), default=str, indent=None if is_line else 2, allow_nan=False), flush=True)
 
 
 def _named(value: Any) -> Any:
@@ -69,15 +68,6 @@ def _named(value: Any) -> Any:
     if isinstance(value, tuple) and hasattr(value, "_asdict"):
         return _named(value._asdict())
     return [_named(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def plain(value: Any) -> Any:
-    """Return a form of a value that JSON can represent."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return asdict(value)
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    return str(value)
 
 
 def import_extra(module: str, remedy: str) -> ModuleType:
@@ -106,9 +96,9 @@ def is_coloured(stream: TextIO) -> bool:
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") != "dumb"
 
 
-def coloured(text: str, colour: str, *, is_wanted: bool) -> str:
-    """Return a string in a colour of a terminal, if requested."""
-    return f"\033[{_COLOURS[colour]}m{text}\033[0m" if is_wanted and colour in _COLOURS else text
+def coloured(text: str, verdict: str, *, is_wanted: bool) -> str:
+    """Return a string in the colour of a verdict, if requested."""
+    return f"\033[{_COLOURS[verdict]}m{text}\033[0m" if is_wanted else text
 
 
 def width_of(stream: TextIO) -> int | None:
@@ -134,18 +124,14 @@ def folded(text: str, width: int | None, indent: str = "", hanging: str = "") ->
     )  # fmt: skip
 
 
-def aligned(rows: Sequence[Sequence[str]], numeric: Sequence[bool], width: int | None = None) -> list[str]:
+def aligned(rows: Sequence[Sequence[str]], numeric: Sequence[bool]) -> list[str]:
     """Return the lines of a table: numeric columns are aligned right, others left.
 
     Args:
         rows: Rows of cells.
         numeric: For each column, whether it has numbers.
-        width: Columns of a terminal: table columns that do not fit are left out from the right, except for two.
     """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    while width is not None and len(widths) > 2 and sum(widths) + 2 * (len(widths) - 1) > width:
-        widths.pop()
-    rows, numeric = [row[: len(widths)] for row in rows], numeric[: len(widths)]
     return [
         "  ".join(
             cell.rjust(width) if is_number else cell.ljust(width)

@@ -161,7 +161,7 @@ def _add_options_of_loader(group: argparse._ArgumentGroup) -> None:
         choices=("process", "ray"),
         help="worker processes here (default), or on the nodes of a Ray cluster",
     )
-    add("--trace", metavar="FILE.json", help="write a timeline for mpqueue trace or Perfetto")
+    add("--trace", metavar="FILE.json", help="write a timeline for Perfetto")
     add("--start-method", metavar="{forkserver,fork,spawn}", help="how workers are started")
 
 

@@ -27,7 +27,6 @@ NOT_RUN = {
     "cd mpqueue": "needs the clone",
     "python3 -m pip": "changes the environment of the tests, and needs the network",
     "mpqueue bench": "takes half a minute; tests/commands runs it",
-    "mpqueue trace": "needs a trace; tests/commands runs it",
     "mpqueue top": "runs until a key is pressed; tests/commands runs it",
     "MPQUEUE_MONITOR=1 python train.py": "is a user's program",
     "numactl --cpunodebind=0": "needs a machine with several nodes, and a user's program",

@@ -24,7 +24,7 @@ def test_the_page_has_the_output_of_each_program_and_command():
     blocks = printed.commands_of(PAGE)
     commands = " ".join(f"{block.command} {block.alongside}" for block in blocks)
     names = [path.name for path in printed.PROGRAMS.glob("*.py")]
-    assert [name for name in (*names, "mpqueue bench", "mpqueue top", "mpqueue trace") if name not in commands] == []
+    assert [name for name in (*names, "mpqueue bench", "mpqueue top") if name not in commands] == []
     for block in blocks:
         lines = PAGE.partition(f"<!-- printed by: {block.command}")[2].splitlines()
         assert lines[1:3] == ["```text", f"$ {block.command}"]
