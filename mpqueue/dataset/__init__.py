@@ -8,6 +8,7 @@ The modules are listed bottom up. A module imports only modules on its own line 
     records.py       serialization of values
     record_files.py  numbered values in two files that several processes read and write concurrently
     caches.py        location of the cache files: a folder, or memory
+    ids.py           ids of samples
     nodes.py         the stages of a dataset, as a tree of immutable descriptions
     fingerprint.py   a cache key of stages
     applying.py      calls of a user function for a block of values

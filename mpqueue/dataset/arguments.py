@@ -118,18 +118,19 @@ def check_choice(stage: str, name: str, value: Any, choices: Sequence[str]) -> N
         raise ValueError(f"{stage}: {name} must be {' or '.join(map(repr, choices))}, got {value!r}")
 
 
-def check_function(stage: str, name: str, function: Any, of: str) -> None:
-    """Raise a `TypeError` unless the function can be called with one argument.
+def check_function(stage: str, name: str, function: Any, *arguments: str) -> None:
+    """Raise a `TypeError` unless the function can be called with this number of arguments.
 
     Args:
         stage: The name of the stage.
         name: The name of the argument.
         function: The argument.
-        of: A description of what the function is called with.
+        *arguments: A description of each argument that the function is called with.
     """
+    of = " and ".join(arguments)
     if not callable(function):
         raise TypeError(f"{stage}: {name} must be a function of {of}, got {function!r}")
-    misfit = misfit_of(function, None)
+    misfit = misfit_of(function, *[None] * len(arguments))
     if misfit is not None:
         raise TypeError(
             f"{stage}: {name} is called with {of}, but {misfit.name}{misfit.signature} takes other arguments "

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from mpqueue.dataset.held import as_saved, together
+from mpqueue.dataset.ids import SampleIds, concatenated
 from mpqueue.dataset.indexed import IndexedRun, LinkReader, Places
 from mpqueue.dataset.nodes import Collate, Facts, LaneOpening, LinkNode, StageNode, with_batches
 from mpqueue.dataset.stages import Block, LaneStage, LinkStage, Token, tokens_of
@@ -145,6 +146,10 @@ class BatchReader(LinkReader):
         """Return a description of the samples of a batch."""
         rows = self._rows(place)
         return f"a batch from {self.input.origin(rows[0], run)} to {self.input.origin(rows[-1], run)}"
+
+    def sample_ids(self, places: Places, run: IndexedRun) -> list[SampleIds]:
+        """Return the ids of the samples of each batch."""
+        return [concatenated(self.input.sample_ids(self._rows(place), run)) for place in places]
 
 
 def join_samples(
@@ -286,6 +291,10 @@ class BatchStage(LinkStage):
             made.append(self._join(collation, part, list(batch)))
         return made
 
+    def sample_ids(self, tokens: Sequence[Token]) -> list[SampleIds]:
+        """Return the ids of the samples of each batch."""
+        return [concatenated(self._input.sample_ids(batch)) for batch in tokens]
+
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class BatchNode(LinkNode):
@@ -298,6 +307,7 @@ class BatchNode(LinkNode):
     """
 
     name: ClassVar[str] = "batch"
+    merges: ClassVar[bool] = True
     keeps_prefix: ClassVar[bool] = True
     reader: ClassVar[Any] = BatchReader
     size: int

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from mpqueue.dataset.ids import SampleIds, concatenated
 from mpqueue.dataset.nodes import Collate, Facts, Function, LaneOpening, LinkNode, with_batches
 from mpqueue.dataset.stages import Applied, Block, LaneStage, Token, token_of
 from mpqueue.samples.leaves import Empty
@@ -165,6 +166,10 @@ class BucketStage(Applied):
         batches = self._samples_of(tokens)
         return [self._join(samples, token, np.empty) for samples, token in zip(batches, tokens, strict=True)]
 
+    def sample_ids(self, tokens: Sequence[Token]) -> list[SampleIds]:
+        """Return the ids of the samples of each batch."""
+        return [concatenated(self._input.sample_ids(batch)) for batch in tokens]
+
     def _samples_of(self, batches: Sequence[Sequence[Token]]) -> Iterator[list[Any]]:
         sample_tokens = list(chain(*batches))
         samples = iter(self._input.rebuild(sample_tokens) if sample_tokens else ())
@@ -202,6 +207,7 @@ class BucketNode(LinkNode):
 
     name: ClassVar[str] = "bucket"
     makes_stream: ClassVar[bool] = True
+    merges: ClassVar[bool] = True
     length_of: Function
     boundaries: tuple[int, ...]
     batch_sizes: tuple[int, ...] | None = None

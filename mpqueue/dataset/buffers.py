@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from mpqueue.dataset.held import as_saved, together
+from mpqueue.dataset.ids import SampleIds
 from mpqueue.dataset.indexed import IndexedRun, LinkReader, Places, ReaderMaker
 from mpqueue.dataset.nodes import LinkNode
 from mpqueue.dataset.stages import Block, LaneStage, LinkStage, Token, tokens_of
@@ -116,6 +117,10 @@ class ShuffleReader(LinkReader):
     def origin(self, place: int, run: IndexedRun) -> str:
         """Return a description of the sample at this index of the permutation."""
         return self.input.origin(self._before([place], run)[0], run)
+
+    def sample_ids(self, places: Places, run: IndexedRun) -> list[SampleIds]:
+        """Return the ids at these indices of the permutation."""
+        return self.input.sample_ids(self._before(places, run), run)
 
 
 class ShuffleStage(LinkStage):

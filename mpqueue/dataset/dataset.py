@@ -221,23 +221,35 @@ class Dataset:
 
     # -- Stages
 
-    def map(self, function: Callable[[Any], Any], *, threads: int = 1) -> Self:
+    def map(self, function: Callable[..., Any], *, threads: int = 1, with_id: bool = False) -> Self:
         """Return a dataset of the results of a function for each element.
 
         Args:
-            function: A function of one element.
+            function: A function of one element; with ``with_id``, of an element and the id of its sample.
             threads: Number of threads in each worker that call the function; the order does not change. Use several
                 for functions that wait for disks or networks. With several threads, `mpqueue.rng` is seeded for each
                 sample, and the global random generators are not.
+            with_id: Call ``function(element, id)``. The id is the one that `get` takes. After `flat_map`, it names the
+                sample that the item belongs to.
 
         Raises:
-            TypeError: ``function`` does not accept one argument. When elements are computed: it returned None.
-            ValueError: ``threads`` is less than 1.
+            TypeError: ``function`` does not accept these arguments. When elements are computed: it returned None.
+            ValueError: ``threads`` is less than 1; or ``with_id`` is True, and a previous stage merges several samples
+                (`batch`, `bucket`, `pack`, `zip`).
 
         Follows: ``tf.data.Dataset.map``.
         """
-        check_function("map", "the function", function, "an element")
-        return self._then(MapNode, function=function, threads=check_count("map", "threads", threads))
+        takes_id = check_flag("map", "with_id", with_id)
+        expected = ("an element", "the id of its sample") if takes_id else ("an element",)
+        check_function("map", "the function", function, *expected)
+        merged = self._root.facts.merged
+        if takes_id and merged is not None:
+            raise ValueError(
+                f"map: with_id=True needs elements that are made of one sample each, and {merged.named()} merges "
+                "several: put the map before that stage"
+            )
+        count = check_count("map", "threads", threads)
+        return self._then(MapNode, function=function, threads=count, with_id=takes_id)
 
     def filter(self, keep: Callable[[Any], bool], *, threads: int = 1) -> Self:
         """Return a stream of the elements for which a function returns True.

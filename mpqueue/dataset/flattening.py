@@ -20,6 +20,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from mpqueue.dataset.ids import SampleIds
 from mpqueue.dataset.nodes import Function, LinkNode
 from mpqueue.dataset.stages import Applied, Block, LaneStage, Token, token_of
 from mpqueue.seeding.seeds import NEXT_ITEM, WORD, place_of
@@ -273,6 +274,10 @@ class FlatMapStage(Applied):
                 items.read(1, made)
                 (items_by_token[token, number],) = made
         return [items_by_token[token] for token in tokens]
+
+    def sample_ids(self, tokens: Sequence[Token]) -> list[SampleIds]:
+        """Return the ids of the elements that the items belong to."""
+        return self._input.sample_ids([token for token, _ in tokens])
 
 
 def _no_items(line: str, result: Any) -> TypeError:

@@ -25,6 +25,7 @@ import numpy as np
 
 from mpqueue.dataset import nodes
 from mpqueue.dataset.applying import apply_to
+from mpqueue.dataset.ids import SampleIds, prefixed
 from mpqueue.dataset.nodes import Lengths, StageNode, salted
 from mpqueue.worker.runner import BeginBatch
 
@@ -88,6 +89,10 @@ class Reader:
 
     def origin(self, place: int, run: IndexedRun) -> str:
         """Return a description of the sample that the element at an index is computed from."""
+        raise NotImplementedError
+
+    def sample_ids(self, places: Places, run: IndexedRun) -> list[SampleIds]:
+        """Return the ids of the samples that each element is made of, without computing the elements."""
         raise NotImplementedError
 
     def seed(self, run: IndexedRun) -> int:
@@ -195,6 +200,10 @@ class SourceReader(Reader):
         """Return a description of a sample."""
         return f"sample {place} of {type(self.node.source).__name__}"
 
+    def sample_ids(self, places: Places, run: IndexedRun) -> list[SampleIds]:  # noqa: ARG002 - the same in each epoch
+        """Return the indices."""
+        return [[place] for place in places]
+
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class SourceNode(StageNode):
@@ -250,6 +259,10 @@ class LinkReader(Reader):
         """Return a description of the sample at the same index of the input."""
         return self.input.origin(place, run)
 
+    def sample_ids(self, places: Places, run: IndexedRun) -> list[SampleIds]:
+        """Return the ids at the same indices of the input."""
+        return self.input.sample_ids(places, run)
+
 
 class JoinReader(Reader):
     """A stage with several inputs."""
@@ -276,6 +289,10 @@ class JoinReader(Reader):
             return run
         seed, epoch, begin, base, watches = run
         return IndexedRun(seed, epoch, begin, base + start, watches)
+
+    def ids_within(self, at: int, places: Places, run: IndexedRun) -> list[SampleIds]:
+        """Return the ids of elements of an input, with its name before each."""
+        return prefixed(self.node.part_name(at), self.branch(at).sample_ids(places, run))
 
 
 def by_part(

@@ -21,11 +21,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from mpqueue.dataset.held import together
+from mpqueue.dataset.ids import SampleIds, concatenated, prefixed
 from mpqueue.dataset.indexed import IndexedRun, JoinReader, Places, ReaderMaker, by_part
 from mpqueue.dataset.mixing import Counts, Extent, extent_of, ranks_of, shares_of, shuffled
 from mpqueue.dataset.nodes import JoinNode, Stop, inner_epoch
 from mpqueue.dataset.passes import RepeatStage
-from mpqueue.dataset.stages import Block, LaneStage, Token, rebuilt_by_part, tokens_of
+from mpqueue.dataset.stages import Block, LaneStage, Token, found_by_part, rebuilt_by_part, tokens_of
 from mpqueue.telemetry.clock import clock_ns
 from mpqueue.telemetry.stage_rows import StageRow
 from mpqueue.worker.lanes import LaneRun
@@ -188,6 +189,13 @@ class ZipReader(JoinReader):
             words.append(self.branch(at).origin(place, self.within(at, run)))  # noqa: PERF401
         return " with ".join(words)
 
+    def sample_ids(self, places: Places, run: IndexedRun) -> list[SampleIds]:
+        """Return the ids of the samples of tuples."""
+        columns = []
+        for at in range(len(self._inputs)):
+            columns.append(self.ids_within(at, places, self.within(at, run)))  # noqa: PERF401
+        return [concatenated(ids) for ids in zip(*columns, strict=True)]
+
 
 class ZipStage(JoiningStage):
     """Tuples of one element of each input, until an input is exhausted."""
@@ -221,12 +229,21 @@ class ZipStage(JoiningStage):
             columns.append(self._branch(at).stage.rebuild([token[at] for token in tokens]))  # noqa: PERF401
         return list(zip(*columns, strict=True))
 
+    def sample_ids(self, tokens: Sequence[Token]) -> list[SampleIds]:
+        """Return the ids of the samples of these tuples."""
+        columns = []
+        for at in range(len(self.node.branches)):
+            ids = self._branch(at).stage.sample_ids([token[at] for token in tokens])
+            columns.append(prefixed(self.node.part_name(at), ids))
+        return [concatenated(ids) for ids in zip(*columns, strict=True)]
+
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class ZipNode(JoinNode):
     """Tuples of one element of each input, as many as in the shortest input."""
 
     name: ClassVar[str] = "zip"
+    merges: ClassVar[bool] = True
     reader: ClassVar[Any] = ZipReader
     lane_stage: ClassVar[Any] = ZipStage
 
@@ -247,6 +264,12 @@ class BranchedStage(JoiningStage):
     def rebuild(self, tokens: Sequence[Token]) -> list[Any]:
         """Return these elements, each computed again by its input."""
         return rebuilt_by_part(tokens, self._stage_of)
+
+    def sample_ids(self, tokens: Sequence[Token]) -> list[SampleIds]:
+        """Return the ids of these elements, each with the name of its input."""
+        return found_by_part(
+            tokens, lambda at, inner: prefixed(self.node.part_name(at), self._stage_of(at).sample_ids(inner))
+        )
 
     def _stage_of(self, at: int) -> LaneStage:
         branch = self._branches.get(at)
@@ -277,6 +300,10 @@ class ConcatenateReader(JoinReader):
         """Return a description of a sample."""
         at, place = self._find(place)
         return self.branch(at).origin(place, self.within(at, run))
+
+    def sample_ids(self, places: Places, run: IndexedRun) -> list[SampleIds]:
+        """Return the ids of the samples of the inputs at these indices."""
+        return by_part(places, self._find, lambda at, inner: self.ids_within(at, inner, self.within(at, run)))
 
 
 class ConcatenateStage(BranchedStage):
@@ -387,11 +414,17 @@ class MixReader(JoinReader):
 
     def at(self, places: Places, run: IndexedRun) -> list[Any]:
         """Return the elements at these indices."""
+        return self._gathered(places, run, lambda at, inner, run: self.branch(at).at(inner, run))
+
+    def _gathered(
+        self, places: Places, run: IndexedRun, read: Callable[[int, list[int], IndexedRun], list[Any]]
+    ) -> list[Any]:
+        """Return what a function reads of each input at the indices that the input provides."""
         if len(places) <= _FEW_PLACES:
             return by_part(
                 places,
                 lambda place: self._find(place, run),
-                lambda part, inner: self.branch(part[0]).at(inner, self._inner(part[0], part[1], run)),
+                lambda part, inner: read(part[0], inner, self._inner(part[0], part[1], run)),
             )
         branches, numbers = self._find_all(np.asarray(places), run)
         # Group the indices by input, in ascending order within each input.
@@ -403,7 +436,7 @@ class MixReader(JoinReader):
         for number, at in enumerate(inputs):
             start, end = bounds[number], bounds[number + 1]
             for begun, mine, inner in self._passes(at, rows[start:end], ordered_numbers[start:end]):
-                values = self.branch(at).at(inner, self._inner(at, begun, run))
+                values = read(at, inner, self._inner(at, begun, run))
                 for row, value in zip(mine, values, strict=True):
                     elements[row] = value
         return elements
@@ -470,6 +503,10 @@ class MixReader(JoinReader):
         """Return a description of a sample."""
         (at, begun), number = self._find(place, run)
         return self.branch(at).origin(number, self._inner(at, begun, run))
+
+    def sample_ids(self, places: Places, run: IndexedRun) -> list[SampleIds]:
+        """Return the ids of the samples at these indices."""
+        return self._gathered(places, run, self.ids_within)
 
 
 class MixStage(BranchedStage):

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from mpqueue.dataset.caches import Cache
+from mpqueue.dataset.ids import SampleIds
 from mpqueue.dataset.indexed import IndexedRun, LinkReader, Places
 from mpqueue.dataset.nodes import LaneOpening, LinkNode
 from mpqueue.dataset.record_files import MISSING
@@ -47,6 +48,10 @@ class CacheReader(LinkReader):
     def origin(self, place: int, run: IndexedRun) -> str:
         """Return a description of a sample."""
         return self.input.origin(place, run._replace(seed=SEED_KEPT, epoch=EPOCH_KEPT))
+
+    def sample_ids(self, places: Places, run: IndexedRun) -> list[SampleIds]:
+        """Return the ids of the samples of elements, computed with the seed of the cache."""
+        return self.input.sample_ids(places, run._replace(seed=SEED_KEPT, epoch=EPOCH_KEPT))
 
 
 class SkipsBefore:
@@ -191,6 +196,10 @@ class CacheStage(LinkStage):
         missing = [token_of(token) for (_, token), kept in zip(tokens, cached, strict=True) if kept is MISSING]
         made = iter(self._input.rebuild(missing) if missing else ())
         return [next(made) if kept is MISSING else kept[0] for kept in cached]
+
+    def sample_ids(self, tokens: Sequence[Token]) -> list[SampleIds]:
+        """Return the ids of these elements, as the input returns them."""
+        return self._input.sample_ids([token_of(token) for _, token in tokens])
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)

@@ -7,10 +7,11 @@ A sample that crashed its workers is *lost*. The state contains its token, and a
 `mpqueue.worker.retry_markers`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from mpqueue.dataset.stages import LaneStage
+from mpqueue.dataset.ids import SampleIds
+from mpqueue.dataset.stages import LaneStage, Token
 from mpqueue.telemetry.stage_rows import StageRow, summed
 from mpqueue.worker.failures import never_an_end, passes_at_once
 from mpqueue.worker.lanes import LaneRun
@@ -37,6 +38,7 @@ class StreamLane:
         self._open, self._run = open_stages, run._replace(state=None)
         self._epoch, self._has_given, self._has_ended, self._is_broken = run.epoch, False, False, False
         self._counts: list[StageRow] = []  # of earlier epochs
+        self._latest: Sequence[Token] = ()  # the token of the last element
         if state is not None and "stages" not in state:
             state = None  # the state contains only lost samples
         if state is not None:
@@ -67,6 +69,7 @@ class StreamLane:
                 if tokens:
                     # An epoch without elements is the last one, because the next one might never yield any, either.
                     self._has_given = True
+                    self._latest = tokens
                     return values.pop()
                 self._end()
         except BaseException as error:
@@ -74,6 +77,14 @@ class StreamLane:
             self._is_broken = passes_at_once(error)
             raise
         raise StreamEnd
+
+    def sample_ids(self) -> SampleIds:
+        """Return the ids of the samples that the last element of `next` was made of.
+
+        The lane must have been opened with ``keeps_tokens``.
+        """
+        (ids,) = self._stage.sample_ids(self._latest)
+        return ids
 
     def _end(self) -> None:
         """Start the next epoch, or end the lane."""

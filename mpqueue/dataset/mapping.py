@@ -3,7 +3,7 @@
 import contextlib
 import os
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import compress
 from typing import Any, ClassVar
@@ -11,15 +11,37 @@ from typing import Any, ClassVar
 import numpy as np
 
 from mpqueue.dataset.applying import apply_to, map_to
+from mpqueue.dataset.ids import SampleId, SampleIds
 from mpqueue.dataset.indexed import IndexedRun, LinkReader, Places, ReaderMaker
 from mpqueue.dataset.nodes import Function, LaneOpening, LinkNode, returned_none
-from mpqueue.dataset.stages import VERDICTS, Applied, Block, LaneStage, Token, no_verdict
+from mpqueue.dataset.stages import VERDICTS, Applied, Block, LaneStage, LinkStage, Token, no_verdict
 from mpqueue.dataset.threaded import ThreadedStage
+from mpqueue.telemetry.stage_rows import StageRow
 from mpqueue.worker import context
 from mpqueue.worker.failures import passes_at_once
 from mpqueue.worker.helper_threads import Helpers, InOrder, shared_helpers
 from mpqueue.worker.lanes import LaneRun
 from mpqueue.worker.thread_choice import ThreadChoice
+
+
+class OfPair:
+    """A function of a pair (element, id) that calls a function of two arguments.
+
+    Args:
+        function: The function of an element and its id.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+
+    def __call__(self, pair: tuple[Any, SampleId]) -> Any:
+        """Return the result for an element and its id."""
+        return self._function(*pair)
+
+
+def with_ids(values: list[Any], ids_of_elements: list[SampleIds]) -> list[Any]:
+    """Return a pair (element, id) for each element. Each element is made of a single sample."""
+    return [(value, each) for value, (each,) in zip(values, ids_of_elements, strict=True)]
 
 
 class MapReader(LinkReader):
@@ -29,18 +51,21 @@ class MapReader(LinkReader):
 
     def __init__(self, node: "MapNode", maker: ReaderMaker) -> None:
         super().__init__(node, maker)
+        self._function = node.function_of_value()
         self._helpers: tuple[int, Helpers, ThreadChoice] | None = None  # with the process that created them
 
     def at(self, places: Places, run: IndexedRun) -> list[Any]:
         """Return the results of the function for the elements at these indices."""
         values = self.input.at(places, run)
+        if self.node.with_id:
+            values = with_ids(values, self.input.sample_ids(places, run))
         # A helper thread uses no helpers: all of them might wait for each other.
         if self.node.threads > 1 and len(places) > 1 and not context.is_helper():
             return self._in_threads(places, values, run)
         seed = self.seed(run)
         made: list[Any] = []
         try:
-            map_to(values, places, self.node.function, run.begin, seed, run.epoch, made, self.node.line())
+            map_to(values, places, self._function, run.begin, seed, run.epoch, made, self.node.line())
         except Exception as error:
             self._add_note(error, places, len(made), run)
             raise
@@ -52,7 +77,7 @@ class MapReader(LinkReader):
         if self._helpers is None or self._helpers[0] != os.getpid():
             self._helpers = os.getpid(), shared_helpers(self.node.threads), ThreadChoice(context.process_info())
         _, helpers, choice = self._helpers
-        call = context.in_any_thread(self.node.function, self.seed(run), run.epoch)
+        call = context.in_any_thread(self._function, self.seed(run), run.epoch)
         made: list[Any] = []
         patience_s = choice.begin(len(places))
         with InOrder(helpers, call, zip(places, values, strict=True), patience_s) as calls:
@@ -72,10 +97,43 @@ class MapReader(LinkReader):
         return made
 
 
+class IdStage(LinkStage):
+    """Pairs (element, id) of the elements of its input, for a `map` that needs the ids."""
+
+    def pull(self, count: int) -> Block:
+        """Return the next pairs, with the tokens of their elements."""
+        values, tokens = self._input.pull(count)
+        return with_ids(values, self._input.sample_ids(tokens)), tokens
+
+    def rebuild(self, tokens: Sequence[Token]) -> list[Any]:
+        """Return these pairs, computed again."""
+        return with_ids(self._input.rebuild(tokens), self._input.sample_ids(tokens))
+
+    def count_to(self, rows: list[StageRow]) -> None:
+        """Add the rows of the stages before this stage, which has no row itself."""
+        self._input.count_to(rows)
+
+    def save_to(self, states: list[Any], held: Sequence[Token]) -> None:
+        """Add the states of the stages before this stage, which has no state itself."""
+        self._input.save_to(states, held)
+
+    def load_from(self, states: Iterator[Any]) -> None:
+        """Restore the states of the stages before this stage."""
+        self._input.load_from(states)
+
+
 class MapStage(Applied):
-    """The results of a function for each element."""
+    """The results of a function for each element.
+
+    Args:
+        source, node, run: See `LinkStage`. With ``with_id``, the elements of the source are pairs (element, id).
+    """
 
     node: "MapNode"
+
+    def __init__(self, source: LaneStage, node: "MapNode", run: LaneRun) -> None:
+        super().__init__(source, node, run)
+        self._function = node.function_of_value()
 
     def pull(self, count: int) -> Block:
         """Return the next results, with the tokens of their elements."""
@@ -96,7 +154,7 @@ class MapStage(Applied):
         started = self._clock_in()
         run = self.run
         try:
-            map_to(values, tokens, self.node.function, run.begin, self.seed, run.epoch, out, self.line)
+            map_to(values, tokens, self._function, run.begin, self.seed, run.epoch, out, self.line)
         except BaseException as error:
             if passes_at_once(error):
                 raise
@@ -111,7 +169,7 @@ class MapStage(Applied):
         run = self.run
         # Without the checks of `map_to`: these results were returned before, so they are not None, and an error is
         # raised immediately.
-        apply_to(self._input.rebuild(tokens), tokens, self.node.function, run.begin, self.seed, run.epoch, made)
+        apply_to(self._input.rebuild(tokens), tokens, self._function, run.begin, self.seed, run.epoch, made)
         return made
 
 
@@ -132,6 +190,7 @@ class MapNode(LinkNode):
     Attributes:
         function: The function.
         threads: The number of threads that call the function.
+        with_id: Whether the function also receives the id of the sample.
     """
 
     name: ClassVar[str] = "map"
@@ -140,6 +199,11 @@ class MapNode(LinkNode):
     reader: ClassVar[Any] = MapReader
     function: Function
     threads: int = 1
+    with_id: bool = False
+
+    def function_of_value(self) -> Function:
+        """Return the function to call with an element, or with a pair (element, id)."""
+        return OfPair(self.function) if self.with_id else self.function
 
     def order_line(self) -> None:
         """Return None: the stage does not affect the order."""
@@ -147,7 +211,11 @@ class MapNode(LinkNode):
     def open(self, opening: LaneOpening, run: LaneRun, *, is_last: bool = False) -> LaneStage:  # noqa: ARG002
         """Open this stage and those before it in a lane."""
         source = opening.open(self.input, run)
-        return MapStage(source, self, run) if self.threads == 1 else ThreadedStage(source, self, run)
+        if self.with_id:
+            source = IdStage(source, self, run)
+        if self.threads == 1:
+            return MapStage(source, self, run)
+        return ThreadedStage(source, self, run, self.function_of_value())
 
 
 class FilterStage(Applied):
@@ -216,4 +284,6 @@ class FilterNode(LinkNode):
     def open(self, opening: LaneOpening, run: LaneRun, *, is_last: bool = False) -> LaneStage:  # noqa: ARG002
         """Open this stage and those before it in a lane."""
         source = opening.open(self.input, run)
-        return FilterStage(source, self, run) if self.threads == 1 else ThreadedStage(source, self, run, is_filter=True)
+        if self.threads == 1:
+            return FilterStage(source, self, run)
+        return ThreadedStage(source, self, run, self.function, is_filter=True)

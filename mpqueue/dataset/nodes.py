@@ -73,6 +73,7 @@ class Facts(NamedTuple):
         has_stream: Whether a source of the tree is itself a stream.
         batching: The stage that makes the batches, if the elements are batches; otherwise None.
         batched: The last stage that makes batches, unless `flat_map` splits them; otherwise None.
+        merged: The first stage that merges several samples into an element; otherwise None.
     """
 
     size: int
@@ -81,6 +82,7 @@ class Facts(NamedTuple):
     has_stream: bool
     batching: Numbered | None
     batched: Numbered | None
+    merged: Numbered | None
 
     @property
     def is_chain(self) -> bool:
@@ -99,6 +101,7 @@ class StageNode:
         passes_elements: Whether its elements are unchanged elements of its inputs. Other stages call functions that can
             split batches.
         takes_apart: Whether its elements are parts of the elements of its input.
+        merges: Whether an element is made of several elements of its inputs.
         keeps_places: Whether an element depends only on its index, even if the source grows.
         keeps_prefix: Whether a longer source has the same first elements.
         is_opened_in_lanes: Whether an indexed stage at the end of a lane is a stage of the lane, with its own row of
@@ -112,6 +115,7 @@ class StageNode:
     reads_stream: ClassVar[bool] = False
     passes_elements: ClassVar[bool] = False
     takes_apart: ClassVar[bool] = False
+    merges: ClassVar[bool] = False
     keeps_places: ClassVar[bool] = False
     keeps_prefix: ClassVar[bool] = False
     is_opened_in_lanes: ClassVar[bool] = False
@@ -131,6 +135,7 @@ class StageNode:
             has_stream=self.reads_stream or any(facts.has_stream for facts in of_inputs),
             batching=self._found(lambda facts: facts.batching) if self.passes_elements else None,
             batched=None if self.takes_apart else self._found(lambda facts: facts.batched),
+            merged=self._found(lambda facts: facts.merged) or (Numbered(size - 1, self) if self.merges else None),
         )
 
     def _found(self, of: Callable[[Facts], Numbered | None]) -> Numbered | None:
@@ -349,6 +354,10 @@ class JoinNode(StageNode):
     def repeats_inputs(self) -> bool:
         """True if inputs start again at their end."""
         return False
+
+    def part_name(self, at: int) -> int | str:
+        """Return the name of an input in the ids of samples: its number, unless the inputs have names."""
+        return at
 
     def open(self, opening: LaneOpening, run: LaneRun, *, is_last: bool = False) -> Any:  # noqa: ARG002
         """Open this stage in a lane; its inputs are opened when they are read."""

@@ -33,13 +33,17 @@ class DatasetLanes(RunnableDataset):
         """The sources that are streams; each lane must select its share of them by `mpqueue.worker_info`."""
         return [stage.source for stage in self.root.of_kind(StreamNode)]
 
-    def open_lane(self, run: LaneRun) -> StreamLane:
+    def open_lane(self, run: LaneRun, *, keeps_tokens: bool = False) -> StreamLane:
         """Open a lane, at its beginning or from ``run.state``.
+
+        Args:
+            run: The run that the lane is opened with.
+            keeps_tokens: Whether `StreamLane.sample_ids` is used. Batches are then not written into a slot.
 
         Raises:
             Exception: A user function raised while elements of the saved state were computed again.
         """
-        return StreamLane(partial(open_stages, self.root, is_last=True, makers=self._makers), run)
+        return StreamLane(partial(open_stages, self.root, is_last=not keeps_tokens, makers=self._makers), run)
 
     def shape(self) -> list[str]:
         """Return a line for each stage."""

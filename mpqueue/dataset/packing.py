@@ -23,6 +23,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from mpqueue.dataset.ids import SampleIds, concatenated
 from mpqueue.dataset.nodes import LinkNode, Long, Strategy
 from mpqueue.dataset.rows import BestFit, Concatenation, Piece, Row, RowFiller
 from mpqueue.dataset.sequences import SequenceReader
@@ -135,6 +136,10 @@ class PackStage(Applied):
         """Return the rows with these pieces, built again."""
         return [self._reader.row(row) for row in self._rows_of(tokens)]
 
+    def sample_ids(self, tokens: Sequence[Token]) -> list[SampleIds]:
+        """Return the ids of the samples of each row, one for each segment."""
+        return [concatenated(self._input.sample_ids([token for token, _, _ in row])) for row in tokens]
+
     def _rows_of(self, tokens: Sequence[Token]) -> list[Row]:
         """Read the samples of rows again; a sample that fills several consecutive rows is read once."""
         sample_tokens: list[Token] = []
@@ -187,6 +192,7 @@ class PackNode(LinkNode):
 
     name: ClassVar[str] = "pack"
     makes_stream: ClassVar[bool] = True
+    merges: ClassVar[bool] = True
     lane_stage: ClassVar[Any] = PackStage
     row_length: int
     strategy: Strategy = "best_fit"

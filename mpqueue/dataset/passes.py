@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from mpqueue.dataset.ids import SampleIds
 from mpqueue.dataset.indexed import IndexedRun, LinkReader, Places, by_part
 from mpqueue.dataset.nodes import LaneOpening, LinkNode, StageNode, inner_epoch
-from mpqueue.dataset.stages import Block, LaneStage, LinkStage, Token, rebuilt_by_part
+from mpqueue.dataset.stages import Block, LaneStage, LinkStage, Token, found_by_part, rebuilt_by_part
 from mpqueue.telemetry.stage_rows import StageRow, summed
 from mpqueue.worker.lanes import LaneRun
 
@@ -104,14 +105,21 @@ class SkipReader(LinkReader):
 
     def at(self, places: Places, run: IndexedRun) -> list[Any]:
         """Return the elements at these indices after the skipped ones."""
+        return self.input.at(self._after(places), run)
+
+    def _after(self, places: Places) -> Places:
         count = self.node.count
         if type(places) is range:  # from a lane: the order of regular indices is computed by the block
-            return self.input.at(range(places.start + count, places.stop + count, places.step), run)
-        return self.input.at([place + count for place in places], run)
+            return range(places.start + count, places.stop + count, places.step)
+        return [place + count for place in places]
 
     def origin(self, place: int, run: IndexedRun) -> str:
         """Return a description of a sample."""
         return self.input.origin(place + self.node.count, run)
+
+    def sample_ids(self, places: Places, run: IndexedRun) -> list[SampleIds]:
+        """Return the ids at these indices after the skipped ones."""
+        return self.input.sample_ids(self._after(places), run)
 
 
 class SkipStage(ShareStage):
@@ -178,6 +186,10 @@ class EnumerateStage(CountedStage):
         values = self._input.rebuild([token for _, token in tokens])
         return [(place, value) for (place, _), value in zip(tokens, values, strict=True)]
 
+    def sample_ids(self, tokens: Sequence[Token]) -> list[SampleIds]:
+        """Return the ids of the elements in these pairs."""
+        return self._input.sample_ids([token for _, token in tokens])
+
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class EnumerateNode(LinkNode):
@@ -217,6 +229,17 @@ class RepeatReader(LinkReader):
             return self.input.origin(place, run)
         number, place = divmod(place, self.input.length)
         return self.input.origin(place, self._inner(number, run))
+
+    def sample_ids(self, places: Places, run: IndexedRun) -> list[SampleIds]:
+        """Return the ids at these indices of all passes."""
+        length = self.input.length
+        if length is None:
+            return self.input.sample_ids(places, run)
+        return by_part(
+            places,
+            lambda place: divmod(place, length),
+            lambda number, inner: self.input.sample_ids(inner, self._inner(number, run)),
+        )
 
 
 class RepeatStage(LaneStage):
@@ -312,6 +335,10 @@ class RepeatStage(LaneStage):
     def rebuild(self, tokens: Sequence[Token]) -> list[Any]:
         """Return these elements, each computed by the stages of its pass."""
         return rebuilt_by_part(tokens, self._stages_of)
+
+    def sample_ids(self, tokens: Sequence[Token]) -> list[SampleIds]:
+        """Return the ids of these elements, each from the stages of its pass."""
+        return found_by_part(tokens, lambda number, inner: self._stages_of(number).sample_ids(inner))
 
     def _stages_of(self, number: int) -> LaneStage:
         if number == self._pass():

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
+from mpqueue.dataset.ids import SampleIds
 from mpqueue.dataset.indexed import IndexedRun, ReaderMaker
 from mpqueue.dataset.nodes import LaneOpening, StageNode, lengths_of, num_samples, shown
 from mpqueue.dataset.stages import LEAST_FRUITLESS, Block, LaneStage, Token
@@ -51,6 +52,7 @@ class IndexedRoot(LaneStage):
         reader = (maker or ReaderMaker(lengths_of(node))).make(node)
         read = IndexedRun(run.seed, run.epoch, run.begin, run.base)
         self._at, self._length = partial(reader.at, run=read), reader.length
+        self._ids = partial(reader.sample_ids, run=read)
         self._most_fruitless = most_fruitless_of(node) if self._length is None else None
         self._place = run.lane
         self._error: BaseException | None = None  # raised by the element at `_place`
@@ -130,6 +132,10 @@ class IndexedRoot(LaneStage):
     def rebuild(self, tokens: Sequence[Token]) -> list[Any]:
         """Return the elements at these indices."""
         return self._at(list(tokens)) if tokens else []
+
+    def sample_ids(self, tokens: Sequence[Token]) -> list[SampleIds]:
+        """Return the ids of the samples at these indices."""
+        return self._ids(tokens) if tokens else []
 
 
 class _Reader:
@@ -355,6 +361,11 @@ class StreamRoot(LaneStage):
         if before is not None:
             self._reader = before
         return [elements[token] for token in tokens]
+
+    def sample_ids(self, tokens: Sequence[Token]) -> list[SampleIds]:
+        """Return the lane and the number of each element in the lane."""
+        step = self.run.num_lanes
+        return [[(token % step, token // step)] for token in tokens]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)

@@ -19,6 +19,7 @@ from mpqueue.dataset import nodes
 from mpqueue.dataset.batching import BatchNode
 from mpqueue.dataset.clocks import ReaderClocks, StageTally
 from mpqueue.dataset.depth import make_room
+from mpqueue.dataset.ids import SampleIds
 from mpqueue.dataset.indexed import IndexedRun, LengthChanged, Reader, ReaderMaker, SourceNode
 from mpqueue.dataset.nodes import StageNode
 from mpqueue.samples.leaves import no_sample
@@ -226,6 +227,10 @@ class IndexedSource(RunnableDataset):
         batch = context.current_batch()
         seed, epoch, _ = (0, 0, 0) if batch is None else batch[0]
         return no_sample(self._readers.get().origin(place, IndexedRun(seed, epoch, _begin_here)))
+
+    def sample_ids(self, places: Sequence[int], seed: int, epoch: int) -> list[SampleIds]:
+        """Return the ids of the samples that each element is made of, without computing the elements."""
+        return self._readers.get().sample_ids(places, IndexedRun(seed, epoch, _begin_here))
 
     def make_tally(self) -> StageTally:
         """Return a tally for the work of the stages for one batch."""

@@ -43,6 +43,7 @@ import numpy as np
 
 from mpqueue.dataset import nodes
 from mpqueue.dataset.held import together
+from mpqueue.dataset.ids import SampleIds
 from mpqueue.engine.skips import Skipped, is_of_source
 from mpqueue.samples.leaves import no_sample
 from mpqueue.seeding.seeds import place_of
@@ -175,6 +176,10 @@ class LaneStage:
         Raises:
             Exception: A user function raised.
         """
+        raise NotImplementedError
+
+    def sample_ids(self, tokens: Sequence[Token]) -> list[SampleIds]:
+        """Return the ids of the samples that each of these elements is made of, without computing the elements."""
         raise NotImplementedError
 
     @property
@@ -331,6 +336,10 @@ class LinkStage(LaneStage):
         """Return the elements of these tokens, as the input returns them."""
         return self._input.rebuild(tokens)
 
+    def sample_ids(self, tokens: Sequence[Token]) -> list[SampleIds]:
+        """Return the ids of these elements, as the input returns them."""
+        return self._input.sample_ids(tokens)
+
 
 def rebuilt_by_part(tokens: Sequence[Token], stage_of: Callable[[int], LaneStage]) -> list[Any]:
     """Return elements with tokens (part, token), calling the stage of each part once.
@@ -338,12 +347,17 @@ def rebuilt_by_part(tokens: Sequence[Token], stage_of: Callable[[int], LaneStage
     Raises:
         Exception: A user function raised.
     """
+    return found_by_part(tokens, lambda part, inner: stage_of(part).rebuild(inner))
+
+
+def found_by_part(tokens: Sequence[Token], find: Callable[[int, list[Token]], Sequence[Any]]) -> list[Any]:
+    """Return a result for each token (part, token), calling a function once for the distinct tokens of each part."""
     # By token, so that an element that several later stages hold is computed once.
     of_part: dict[int, dict[Token, Any]] = {}
     for part, token in tokens:
         of_part.setdefault(part, {})[token] = None
-    for part, elements in of_part.items():
-        elements.update(zip(elements, stage_of(part).rebuild(list(elements)), strict=True))
+    for part, results in of_part.items():
+        results.update(zip(results, find(part, list(results)), strict=True))
     return [of_part[part][token] for part, token in tokens]
 
 

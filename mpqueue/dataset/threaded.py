@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any
 
 from mpqueue.dataset.held import together
-from mpqueue.dataset.nodes import StageNode, returned_none
+from mpqueue.dataset.nodes import Function, StageNode, returned_none
 from mpqueue.dataset.stages import (
     VERDICTS,
     Block,
@@ -39,12 +39,16 @@ class ThreadedStage(LinkStage):
     """The results of a function that is called in threads, or the elements for which it returns True.
 
     Args:
-        source, node, run: See `LinkStage`. The node has a ``function`` and ``threads``.
+        source, node, run: See `LinkStage`. The node has ``threads``.
+        function: The function.
         is_filter: The function decides which elements are returned; otherwise its results are returned.
     """
 
-    def __init__(self, source: LaneStage, node: StageNode, run: LaneRun, *, is_filter: bool = False) -> None:
+    def __init__(
+        self, source: LaneStage, node: StageNode, run: LaneRun, function: Function, *, is_filter: bool = False
+    ) -> None:
         super().__init__(source, node, run)
+        self._function = function
         self._ahead, self._is_filter = AHEAD * self.node.threads, is_filter
         self._helpers = shared_helpers(self.node.threads)
         self._waiting: deque[tuple[Any, Token]] = deque()  # read from the input, but not submitted yet
@@ -118,7 +122,7 @@ class ThreadedStage(LinkStage):
 
     def _in_helper(self) -> Callable[[Any, Token], Any]:
         """Return a function that computes an element in a thread. To be called in the worker's thread per batch."""
-        return partial(self._call, context.in_any_thread(self.node.function, self.seed, self.run.epoch))
+        return partial(self._call, context.in_any_thread(self._function, self.seed, self.run.epoch))
 
     def _call(self, compute: Callable[[int, Any], Any], value: Any, token: Token) -> Any:
         begin, place = self.run.begin, place_of(token)
