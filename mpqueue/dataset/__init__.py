@@ -29,6 +29,7 @@ The modules are listed bottom up. A module imports only modules on its own line 
     sequences.py     samples that are sequences, and rows built of their pieces
     packing.py       pack
     buckets.py       bucket
+    finding.py       the sample with an id
     clocks.py        time measurements of the stages of an indexed dataset
     source.py        an indexed dataset as workers run it
     lane.py          a lane: iterates over the elements of its last stage

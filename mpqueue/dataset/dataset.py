@@ -24,6 +24,7 @@ from mpqueue.dataset.binding import Caller, Constructor, JoiningMethod
 from mpqueue.dataset.buckets import BucketNode
 from mpqueue.dataset.buffers import ShuffleNode
 from mpqueue.dataset.caches import Cache, FolderCache, MemoryCache
+from mpqueue.dataset.finding import find
 from mpqueue.dataset.flattening import FlatMapNode
 from mpqueue.dataset.indexed import SourceNode
 from mpqueue.dataset.joining import ConcatenateNode, MixNode, ZipNode
@@ -34,7 +35,7 @@ from mpqueue.dataset.packing import PackNode
 from mpqueue.dataset.passes import EnumerateNode, RepeatNode, SkipNode, TakeNode
 from mpqueue.dataset.roots import StreamNode
 from mpqueue.dataset.rounds import LaneRounds, PlaceRounds
-from mpqueue.dataset.source import Readers, compute_aside, compute_indices
+from mpqueue.dataset.source import Readers, aside, compute_aside, compute_indices
 from mpqueue.memory.serialize import ByValue
 from mpqueue.plan.options import Options
 from mpqueue.plan.refused import check_call, is_sequence, is_torch_iterable, validate_source
@@ -282,6 +283,17 @@ class Dataset:
         check_function("flat_map", "the function", function, "an element")
         return self._then(FlatMapNode, function=function)
 
+    def _require_finite(self, stage: str, remedy: str = "") -> None:
+        """Raise a `ValueError` for a stream or an endless dataset; ``remedy`` precedes the general remedy."""
+        found = stream_stage(self._root)
+        if found is not None:
+            raise ValueError(
+                f"{stage}() needs an indexed dataset, and {found.named()} makes this one a stream: {remedy}put "
+                f"{stage}() before that stage"
+            )
+        if self._root.length_when_described() is None and self._root.length() is None:
+            raise ValueError(f"{stage}() needs a finite dataset, and this one is endless: put it before repeat()")
+
     def shuffle(self, buffer: int | None = None) -> Self:
         """Return a dataset of the same elements in a random order, which differs between epochs.
 
@@ -298,14 +310,7 @@ class Dataset:
         """
         if buffer is not None:
             return self._then(ShuffleNode, buffer=check_count("shuffle", "buffer", buffer))
-        stage = stream_stage(self._root)
-        if stage is not None:
-            raise ValueError(
-                f"shuffle() needs an indexed dataset, and {stage.named()} makes this one a stream: pass "
-                "shuffle(buffer=1000), or put shuffle() before that stage"
-            )
-        if self._root.length_when_described() is None and self._root.length() is None:
-            raise ValueError("shuffle() needs a finite dataset, and this one is endless: put it before repeat()")
+        self._require_finite("shuffle", "pass shuffle(buffer=1000), or ")
         return self._then(ShuffleNode)
 
     def batch(self, size: int, *, drop_last: bool = False, collate: Callable[[list[Any]], Any] | None = None) -> Self:
@@ -514,6 +519,52 @@ class Dataset:
                 f"split batches with flat_map(function), or combine them with {stage}(..., collate=function)"
             )
         return None
+
+    # -- Samples
+
+    def get(self, sample_id: Any) -> Any:
+        """Return a sample of the source by its id, before any stage.
+
+        Use it to look at the samples of a batch. The id of a sample is its index in the source. If the dataset reads
+        several datasets (`mix`, `zip`, `concatenate`), the number of the part, or its name, precedes it: ``(1, 17)``,
+        or ``(0, 1, 17)`` for a part that itself has parts.
+
+        Args:
+            sample_id: The id, as `map` with ``with_id`` passes it. A list is accepted in place of a tuple.
+
+        Raises:
+            TypeError: The id does not have this form: an integer is a bool, a float or a string, for example.
+            ValueError: There is no such part.
+            LookupError: The source has no such sample, or is a stream, which has no samples by id.
+            Exception: The source raised it.
+        """
+        found = find(self._root, sample_id)
+        with aside() as run:
+            return found.read(run)
+
+    def locate(self, sample_id: Any) -> Any:
+        """Return the place of a sample in a file.
+
+        The source must have a method ``locate(index)``, as those of `mpqueue.files` have.
+
+        Args:
+            sample_id: The id; see `get`.
+
+        Returns:
+            A `mpqueue.files.Location`: ``path``, ``row``, and ``start`` and ``stop`` in bytes if known.
+
+        Raises:
+            TypeError, ValueError: See `get`.
+            LookupError: The source has no such sample, is a stream, or has no method ``locate``.
+        """
+        found = find(self._root, sample_id)
+        method = getattr(found.node.source, "locate", None)
+        if not callable(method):
+            raise LookupError(  # noqa: TRY004 - the id has the right type, but its sample has no location
+                f"the source ({found.node.line()}) has no method locate(index): only samples of files have a location, "
+                "as those of mpqueue.files"
+            )
+        return method(found.place)
 
     # -- Elements
 

@@ -8,6 +8,7 @@ Ids follow from the indices and tokens of elements without computing the element
 nothing unless they are requested.
 """
 
+import operator
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
@@ -23,3 +24,41 @@ def prefixed(part: int | str, ids_of_elements: Sequence[SampleIds]) -> list[Samp
 def concatenated(ids_of_elements: Iterable[SampleIds]) -> SampleIds:
     """Return the ids of an element that is made of several elements, in their order."""
     return [each for ids in ids_of_elements for each in ids]
+
+
+def as_integer(value: Any, name: str) -> int:
+    """Return an integer in an id as a plain `int`.
+
+    Args:
+        value: The integer.
+        name: A description of the integer, for the message.
+
+    Raises:
+        TypeError: The value is not an integer, or is a bool.
+    """
+    is_bool = isinstance(value, bool) or (type(value).__module__ == "numpy" and type(value).__name__.startswith("bool"))
+    try:
+        if not is_bool:
+            return operator.index(value)
+    except TypeError:
+        pass
+    raise TypeError(f"{name} must be an integer, got {value!r}")
+
+
+def as_index(value: Any, length: int | None, source: str) -> int:
+    """Return the index of a sample as a plain `int`.
+
+    Args:
+        value: The index. A negative index is not an id, because it would name another sample once the source grows.
+        length: The number of samples; None if the source is endless.
+        source: A description of the source, for the message.
+
+    Raises:
+        TypeError: The value is not an integer, or is a bool.
+        LookupError: There is no such sample.
+    """
+    index = as_integer(value, f"the id of a sample of {source}")
+    if index < 0 or (length is not None and index >= length):
+        extent = "any from 0" if length is None else f"0 to {length - 1}" if length else "none, because it is empty"
+        raise LookupError(f"{source} has no sample {index}: the ids of its samples are {extent}")
+    return index

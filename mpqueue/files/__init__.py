@@ -5,6 +5,7 @@ resuming and worker crashes work as for any indexed source, without special supp
 
 The modules are listed bottom up. A module imports only modules on its own line and on the lines above it::
 
+    location.py     `Location`: the place of a sample in a file
     urls.py         remote files: the file systems of fsspec
     names.py        file names: patterns, braces, lists
     ranges.py       byte ranges of remote files, read concurrently, with retries
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from mpqueue.files.arrow import Arrow as Arrow
     from mpqueue.files.images import Images as Images
     from mpqueue.files.json_lines import JSONLines as JSONLines
+    from mpqueue.files.location import Location as Location
     from mpqueue.files.mds import MDS as MDS
     from mpqueue.files.parquet import Parquet as Parquet
     from mpqueue.files.tar import Tar as Tar
@@ -87,7 +89,10 @@ FORMATS = {
     "Images": Format("images", "images"),
 }
 
-_FEATURES = ("FixedLenFeature", "FixedLenSequenceFeature", "VarLenFeature")  # the types in `TFRecord(features=...)`
+_HOMES = {"Location": "mpqueue.files.location"} | dict.fromkeys(
+    # The types in `TFRecord(features=...)`.
+    ("FixedLenFeature", "FixedLenSequenceFeature", "VarLenFeature"), "mpqueue.examples.features"
+)  # fmt: skip
 
 __all__ = [
     "MDS",
@@ -97,6 +102,7 @@ __all__ = [
     "FixedLenSequenceFeature",
     "Images",
     "JSONLines",
+    "Location",
     "Parquet",
     "TFRecord",
     "Tar",
@@ -108,8 +114,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name in FORMATS:
         home = f"mpqueue.files.{FORMATS[name].module}"
-    elif name in _FEATURES:
-        home = "mpqueue.examples.features"
+    elif name in _HOMES:
+        home = _HOMES[name]
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(home), name)

@@ -12,10 +12,12 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from mpqueue.dataset.ids import as_index
 from mpqueue.errors import FileError
 from mpqueue.files import ranges
 from mpqueue.files.decoded import DecodedParts
 from mpqueue.files.index import Index
+from mpqueue.files.location import Location
 from mpqueue.files.source import FileSource
 from mpqueue.system import log
 
@@ -113,6 +115,24 @@ class GroupedFiles(FileSource):
             stop = bisect_right(of_rows, of_rows[at], at)
             yield of_rows[at], rows[at:stop], places[at:stop]
             at = stop
+
+    def _location(self, number: int) -> Location:
+        starts, ends = self._group_bounds()
+        group = int(ends.searchsorted(number, side="right"))
+        row = number - int(starts[group])
+        path, first, _, _ = self._location_of_group(group)
+        return Location(path, first + row, *self._span_in(group, row))
+
+    def _location_of_group(self, group: int) -> Location:
+        """Return the place of the first row of a group."""
+        starts, _ = self._group_bounds()
+        file = self._file_of(group)
+        first_group = int(self._index.starts("rows")[file])
+        return Location(self._index.files[file].path, int(starts[group] - starts[first_group]))
+
+    def _span_in(self, group: int, row: int) -> tuple[int | None, int | None]:  # noqa: ARG002 - for formats of rows
+        """Return the span of a row of a group; None for formats that store columns or compress their rows."""
+        return None, None
 
     def _num_groups(self) -> int:
         return len(self._index["rows"])
@@ -213,6 +233,11 @@ class Groups(Sequence[Sequence[Any]]):
         if not -length <= number < length:
             raise IndexError(f"group {number} is out of range: there are {length:,} groups")
         return self._files._read_group(number % length)
+
+    def locate(self, index: int) -> Location:
+        """Return the place of the first sample of a group; raises as `FileSource.locate`."""
+        number = as_index(index, len(self), repr(self))
+        return self._files._location_of_group(number)
 
     def __repr__(self) -> str:
         return f"<{len(self):,} groups of samples of {self._files!r}>"

@@ -13,12 +13,14 @@ from typing import Any
 
 import numpy as np
 
+from mpqueue.dataset.ids import as_index
 from mpqueue.errors import FileError
 from mpqueue.files.index import Texts, open_or_make, packed
 from mpqueue.files.index_file import Array, Arrays, IndexWriter
 from mpqueue.files.kept import cache_folder
+from mpqueue.files.location import Location
 from mpqueue.files.names import folder_name
-from mpqueue.files.opened import read_whole
+from mpqueue.files.opened import IndexedFile, read_whole
 from mpqueue.files.source import checked_number
 from mpqueue.files.urls import found_under, is_url
 
@@ -89,11 +91,28 @@ class Images:
             OSError: The file cannot be read, for example because it was deleted.
         """
         number = checked_number(index, self._length, self)
-        arrays = self._mapped()
-        path = os.path.join(self._folder, Texts(arrays["names"], arrays["name_ends"])[number])
+        path = self._path(number)
         data = read_whole(path)
         image = _decoded(path, data) if self._decode else data
-        return {"image": image, "label": int(arrays["labels"][number]), "path": path}
+        return {"image": image, "label": int(self._mapped()["labels"][number]), "path": path}
+
+    def locate(self, index: int) -> Location:
+        """Return the file of an image, without reading the image.
+
+        Args:
+            index: The index of the image, from 0.
+
+        Raises:
+            TypeError: The index is not an integer.
+            LookupError: There is no such image.
+            OSError: The file was deleted, for example.
+        """
+        path = self._path(as_index(index, self._length, repr(self)))
+        return Location(path, 0, 0, IndexedFile.of(path).size)
+
+    def _path(self, number: int) -> str:
+        arrays = self._mapped()
+        return os.path.join(self._folder, Texts(arrays["names"], arrays["name_ends"])[number])
 
     @property
     def index_path(self) -> str:

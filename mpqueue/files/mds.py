@@ -212,6 +212,12 @@ class MDS(GroupedFiles):
         start, stop = self._index.starts("places")[group : group + 2]
         return self._index["places"][start:stop]
 
+    def _span_in(self, group: int, row: int) -> tuple[int | None, int | None]:
+        if self._raw_bytes[group] is not None:
+            return None, None
+        start, stop = self._places(group)[row : row + 2].tolist()
+        return start, stop
+
     def _decoded_sample(self, group: int, offset: int, data: bytes) -> dict[str, Any]:
         columns = self._columns()
         at, sizes = 0, []

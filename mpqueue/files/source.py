@@ -10,8 +10,10 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Any
 
+from mpqueue.dataset.ids import as_index
 from mpqueue.errors import FileError
 from mpqueue.files.index import Index
+from mpqueue.files.location import Location
 from mpqueue.files.opened import OpenFiles
 from mpqueue.files.ranges import FileRange
 from mpqueue.telemetry.units import size_text
@@ -71,6 +73,29 @@ class FileSource:
             self._sample(number, ranges, [next(parts) for _ in ranges])
             for (number, _), ranges in zip(places, ranges_of_samples, strict=True)
         ]
+
+    def locate(self, index: int) -> Location:
+        """Return the place of a sample in a file, without reading the sample.
+
+        Args:
+            index: The index of the sample, from 0.
+
+        Raises:
+            TypeError: The index is not an integer.
+            LookupError: There is no such sample.
+        """
+        number = as_index(index, len(self), repr(self))
+        return self._location(number)
+
+    def _location(self, number: int) -> Location:
+        _, file = self._place(number)
+        start, stop = self._span(number, file)
+        return Location(self._index.files[file].path, number - self._starts[file], start, stop)
+
+    def _span(self, number: int, file: int) -> tuple[int | None, int | None]:
+        """Return the first byte of a sample in its file, and the byte after the sample; None if there are none."""
+        ranges = self._ranges(number, file)
+        return ranges[0].offset, ranges[-1].offset + ranges[-1].length
 
     @property
     def index_path(self) -> str:

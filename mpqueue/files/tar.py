@@ -97,6 +97,15 @@ class Tar(FileSource):
             sample[suffixes[suffix]] = part
         return sample
 
+    def _span(self, number: int, file: int) -> tuple[int | None, int | None]:
+        """Return the span from the first to the last member, with the headers between them."""
+        start, stop = self._members(number, file)
+        last = stop - 1
+        offsets, sizes = self._index["offsets"], self._index["sizes"]
+        if SPARSE in sizes[start:stop]:
+            return None, None
+        return int(offsets[start]), int(offsets[last]) + int(sizes[last])
+
     def _members(self, number: int, file: int) -> tuple[int, int]:
         """Return the range of a sample's members, as start and exclusive stop."""
         ends = self._index["member_ends"]

@@ -118,6 +118,11 @@ class TFRecord(UnpackedSource):
         check_bytes = _CHECK.size if self._check_crc else 0
         return [FileRange(file, int(self._index["offsets"][number]), int(self._index["lengths"][number]) + check_bytes)]
 
+    def _span(self, number: int, file: int) -> tuple[int | None, int | None]:
+        start, stop = super()._span(number, file)
+        # Of the record itself, without the checksum that is read with it.
+        return start, None if stop is None else stop - (_CHECK.size if self._check_crc else 0)
+
     def _sample(self, number: int, ranges: list[FileRange], parts: list[bytes]) -> bytes:  # noqa: ARG002
         (record,) = parts
         if not self._check_crc:

@@ -90,6 +90,10 @@ class UnpackedSource(FileSource):
             raise FileError(path, None, f"its decompressed content in {self._folder} is damaged again: check the disk")
         return parts
 
+    def _span(self, number: int, file: int) -> tuple[int | None, int | None]:
+        """Return the span of a sample; None for a compressed file, whose bytes are elsewhere."""
+        return super()._span(number, file) if self._index[_BYTES][file] == _NOT_COMPRESSED else (None, None)
+
     def _cut_in(self, places: list[tuple[int, int]], error: FileError) -> list[int]:
         """Return the number of the compressed file with the content that caused an error, in a list."""
         for file in {file for _, file in places if self._index[_BYTES][file] != _NOT_COMPRESSED}:

@@ -231,6 +231,7 @@ def test_sparse_member_raises_by_name_and_other_samples_are_read(tmp_path, form)
         FileError, match=r"s\.tar, byte [\d,]+: member 'b\.bin' is a sparse file.*without `tar --sparse`"
     ):
         tar[1]
+    assert tar.locate(1) == (str(tmp_path / "s.tar"), 1, None, None)
     with mpqueue.Loader(tar, batch_size=3, workers=0, on_error="skip", max_errors=1) as loader:
         assert [batch["__key__"] for batch in loader] == [["a", "c"]]
     iterator = iter(TarStream(tmp_path / "s.tar"))

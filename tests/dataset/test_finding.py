@@ -1,0 +1,144 @@
+"""`Dataset.get` and `Dataset.locate`: samples by their ids."""
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+
+import mpqueue
+from mpqueue import Dataset
+
+
+class Located:
+    """A source with locations."""
+
+    def __len__(self):
+        return 5
+
+    def __getitem__(self, index):
+        return f"line {index}"
+
+    def locate(self, index):
+        return f"text.txt:{index}"
+
+
+class Drawing:
+    """A source that draws random numbers."""
+
+    def __len__(self):
+        return 5
+
+    def __getitem__(self, index):
+        return index, mpqueue.rng().random()
+
+
+def numbers():
+    yield from range(10)
+
+
+def keep(_):
+    return True
+
+
+WEB, BOOKS = Dataset(["web 0", "web 1"]), Dataset(["book 0", "book 1", "book 2"])
+
+
+@pytest.mark.parametrize(
+    ("dataset", "sample_id", "sample"),
+    [
+        (Dataset(["a", "b", "c"]), 2, "c"),
+        (Dataset(["a", "b", "c"]).shuffle().map(str.upper).batch(2).repeat(), 2, "c"),
+        (Dataset(["a", "b", "c"]).filter(keep).shuffle(buffer=2).batch(2), np.int64(1), "b"),
+        (Dataset.range(10, 20), 9, 19),
+        (Dataset.mix([WEB, BOOKS]), (1, 2), "book 2"),
+        (Dataset.zip(WEB, BOOKS.shuffle()), (1, 0), "book 0"),
+        (WEB.concatenate(BOOKS.map(str.upper)).filter(keep), [0, 1], "web 1"),
+        (Dataset.mix([Dataset.range(3), WEB.concatenate(BOOKS)]), (1, 0, 1), "web 1"),
+        (Dataset.mix([WEB, Dataset(numbers)]), (0, 1), "web 1"),
+    ],
+)
+def test_get_returns_the_sample_of_the_source(dataset, sample_id, sample):
+    assert dataset.get(sample_id) == sample
+
+
+@pytest.mark.parametrize("by_json", [False, True])
+def test_get_takes_the_ids_that_a_map_receives(by_json):
+    dataset = Dataset.mix([WEB.shuffle(), WEB.concatenate(BOOKS).filter(keep)], stop="all")
+    for sample, sample_id in dataset.map(lambda sample, sample_id: (sample, sample_id), with_id=True):
+        assert dataset.get(json.loads(json.dumps(sample_id)) if by_json else sample_id) == sample
+
+
+def test_get_draws_the_random_numbers_of_the_first_epoch_and_restores_those_of_the_caller():
+    np.random.seed(3)
+    before = np.random.get_state()[1].tolist()
+    dataset = Dataset.concatenate(Dataset.range(3), Dataset(Drawing()))
+    assert dataset.get((1, 2)) == dataset[5]
+    assert np.random.get_state()[1].tolist() == before
+
+
+def test_get_sees_a_source_that_has_grown():
+    samples = ["a"]
+    dataset = Dataset(samples)
+    with pytest.raises(LookupError, match=r"the source \(list, 1\) has no sample 1: the ids of its samples are 0 to 0"):
+        dataset.get(1)
+    samples.append("b")
+    assert dataset.get(1) == "b"
+
+
+def test_get_and_locate_work_after_pickling():
+    dataset = pickle.loads(pickle.dumps(Dataset.mix([Dataset(Located()), WEB])))
+    assert dataset.get((1, 1)) == "web 1"
+    assert dataset.locate((0, 3)) == "text.txt:3"
+
+
+MIXED = Dataset.mix([Dataset(Located()), WEB.concatenate(Dataset(numbers))])
+
+
+@pytest.mark.parametrize("method", ["get", "locate"])
+@pytest.mark.parametrize(
+    ("dataset", "sample_id", "kind", "message"),
+    [
+        (Dataset(Located()), 5, LookupError, "has no sample 5: the ids of its samples are 0 to 4"),
+        (Dataset(Located()), -1, LookupError, "has no sample -1"),
+        (Dataset([]), 0, LookupError, "the ids of its samples are none, because it is empty"),
+        (Dataset(Located()), True, TypeError, "must be an integer, got True"),
+        (Dataset(Located()), np.True_, TypeError, "must be an integer, got"),
+        (Dataset(Located()), 1.0, TypeError, "must be an integer, got 1.0"),
+        (Dataset(Located()), "1", TypeError, "must be an integer, got '1'"),
+        (Dataset(Located()), None, TypeError, "must be an integer, got None"),
+        (Dataset(Located()), (1,), TypeError, r"must be an integer, got \(1,\)"),
+        (Dataset(numbers), (0, 1), LookupError, r"the source \(numbers\(\)\) is a stream, which has no samples by id"),
+        (MIXED, (1, 1, 0, 1), LookupError, "is a stream"),
+        (MIXED, (0, 5), LookupError, "has no sample 5"),
+        (MIXED, (2, 0), ValueError, "mix has no part 2: its parts are 0, 1"),
+        (MIXED, (-1, 0), ValueError, "mix has no part -1"),
+        (MIXED, ("web", 0), ValueError, "mix has no part 'web': its parts are 0, 1"),
+        (MIXED, (1, 2, 0), ValueError, "concatenate has no part 2"),
+        (MIXED, (True, 0), TypeError, "the part in an id of mix must be an integer, got True"),
+        (MIXED, (0, 1.0), TypeError, "must be an integer, got 1.0"),
+        (MIXED, (0, 1, 2), TypeError, r"must be an integer, got \(1, 2\)"),
+        (MIXED, 1, TypeError, r"mix reads several datasets, so the id of a sample must be a tuple .*, got 1$"),
+        (MIXED, "11", TypeError, "must be a tuple .*, got '11'"),
+        (MIXED, (1,), TypeError, r"must be a tuple .*, got \(1,\)"),
+        (MIXED, (1, 0), TypeError, "concatenate reads several datasets"),
+    ],
+)
+def test_wrong_id_raises_an_error_that_names_the_expected_value(method, dataset, sample_id, kind, message):
+    with pytest.raises(kind, match=message):
+        getattr(dataset, method)(sample_id)
+
+
+@pytest.mark.parametrize("source", [["a"], np.zeros(3), range(3)])
+def test_locate_of_a_source_without_files_raises(source):
+    with pytest.raises(LookupError, match=r"has no method locate\(index\): only samples of files have a location"):
+        Dataset(source).shuffle().locate(0)
+
+
+def test_error_of_the_source_is_raised_by_get():
+    class Broken(Located):
+        def __getitem__(self, index):
+            raise OSError(f"cannot read {index}")
+
+    with pytest.raises(OSError, match="cannot read 3"):
+        Dataset(Broken()).shuffle().get(3)
