@@ -20,6 +20,8 @@ The modules are listed bottom up. A module imports only modules on its own line 
     mapping.py       map, filter
     roots.py         the input of a lane: indices of an indexed dataset, or a source that is a stream
     flattening.py    flat_map
+    state_codes.py   the state of a scan as integers
+    scanning.py      scan, take_while
     buffers.py       shuffle(buffer=...)
     batching.py      batch
     passes.py        stages that count elements: take, skip, enumerate, repeat

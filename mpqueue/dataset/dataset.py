@@ -35,7 +35,9 @@ from mpqueue.dataset.packing import PackNode
 from mpqueue.dataset.passes import EnumerateNode, RepeatNode, SkipNode, TakeNode
 from mpqueue.dataset.roots import StreamNode
 from mpqueue.dataset.rounds import LaneRounds, PlaceRounds
+from mpqueue.dataset.scanning import ScanNode, TakeWhileNode
 from mpqueue.dataset.source import Readers, aside, compute_aside, compute_indices
+from mpqueue.dataset.state_codes import code_of
 from mpqueue.memory.serialize import ByValue
 from mpqueue.plan.options import Options
 from mpqueue.plan.refused import check_call, is_sequence, is_torch_iterable, validate_source
@@ -282,6 +284,48 @@ class Dataset:
         """
         check_function("flat_map", "the function", function, "an element")
         return self._then(FlatMapNode, function=function)
+
+    def scan(self, initial: Any, function: Callable[[Any, Any], tuple[Any, Any]]) -> Self:
+        """Return a stream of results that depend on a state, such as a running sum.
+
+        Each virtual shard has a separate state, which begins with ``initial`` in each epoch. A resume continues with
+        the exact state. A stage after this one that holds elements (`shuffle`, `batch`, `pack`) stores the state once
+        for each of them, so keep the state small.
+
+        Args:
+            initial: The state before the first element: None, numbers, strings, bytes, arrays, and tuples, lists and
+                dicts of these.
+            function: A function of the state and an element, which returns a tuple of the next state and the result.
+
+        Raises:
+            TypeError: ``function`` does not accept two arguments, or ``initial`` is not plain data. When elements are
+                computed: the function did not return such a tuple, or its state is not plain data. The state then
+                remains as it was before the element.
+
+        Follows: ``tf.data.Dataset.scan``; here, each virtual shard has its own state.
+        """
+        check_function("scan", "the function", function, "a state", "an element")
+        try:
+            code_of(initial)
+        except TypeError as error:
+            raise TypeError(f"scan: initial must be plain data: {error}") from None
+        return self._then(ScanNode, initial=initial, function=function)
+
+    def take_while(self, function: Callable[[Any], bool]) -> Self:
+        """Return a stream of the elements before the first one for which a function returns False.
+
+        Each virtual shard ends separately, at its own first such element.
+
+        Args:
+            function: A function of one element that returns a bool.
+
+        Raises:
+            TypeError: ``function`` does not accept one argument. When elements are computed: it did not return a bool.
+
+        Follows: ``tf.data.Dataset.take_while``; here, each virtual shard ends separately.
+        """
+        check_function("take_while", "the function", function, "an element")
+        return self._then(TakeWhileNode, function=function)
 
     def _require_finite(self, stage: str, remedy: str = "") -> None:
         """Raise a `ValueError` for a stream or an endless dataset; ``remedy`` precedes the general remedy."""

@@ -1,0 +1,175 @@
+"""The stages `scan` and `take_while`: each depends on earlier elements of the same lane.
+
+A later stage may hold an element of `scan`, which is computed again after a resume. That needs the state before the
+element, so the state is a part of the element's token. It is therefore in memory and in a snapshot once for each
+element that is held.
+
+The function receives a separate copy of a state that can be modified. So a state that is modified in place, or that is
+also returned as an element, has the same values after a resume.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from mpqueue.dataset.ids import SampleIds
+from mpqueue.dataset.nodes import Function, LinkNode, shown
+from mpqueue.dataset.stages import VERDICTS, Applied, Block, LaneStage, Token, no_verdict, token_of
+from mpqueue.dataset.state_codes import Code, code_of, state_of
+from mpqueue.worker.lanes import LaneRun
+
+
+class ScanStage(Applied):
+    """The results of a function of the state and an element.
+
+    Args:
+        source, node, run: See `LinkStage`.
+    """
+
+    node: "ScanNode"
+
+    def __init__(self, source: LaneStage, node: "ScanNode", run: LaneRun) -> None:
+        super().__init__(source, node, run)
+        self._code: Code = code_of(node.initial)  # of the state before the next element
+
+    def pull(self, count: int) -> Block:
+        """Return the next results. A token consists of the element's token, 0, and the code of the state before it."""
+        out: list[Any] = []
+        out_tokens: list[Token] = []
+
+        def enter(value: Any, token: Token) -> None:
+            before = self._code
+            # The state changes only if the function succeeds: an error replaces an element, and not the state.
+            self._code, made = self._called(before, value, token)
+            out.append(made)
+            # `place_of` uses the first two parts, so random numbers of later stages do not depend on the state.
+            out_tokens.append((token, 0, before))
+
+        while not out:
+            values, tokens = self._take(count)
+            if not tokens:
+                return [], []
+            started = self._clock_in()
+            self._each(enter, values, tokens)
+            self._clock_out(started)
+            if not out:  # all were skipped
+                self._note_fruitless(len(tokens))
+        self._num_fruitless = 0
+        self.num_out += len(out)
+        return out, out_tokens
+
+    def _called(self, code: Code, value: Any, token: Token) -> tuple[Code, Any]:
+        """Return the code of the state after an element, and the result for the element."""
+        self.begin(token)
+        made = self.node.function(state_of(code), value)
+        if not isinstance(made, tuple) or len(made) != 2 or made[1] is None:
+            raise TypeError(
+                f"{self.line} must return a tuple (state, element), without None as an element, got {made!r}"
+            )
+        state, element = made
+        try:
+            return code_of(state), element
+        except TypeError as error:
+            raise TypeError(f"{self.line} returned a state that is not plain data: {error}") from None
+
+    def save_to(self, states: list[Any], held: Sequence[Token]) -> None:
+        """Add the state."""
+        self._save_with(states, [token for token, _, _ in held], {"state": self._code})
+
+    def load_from(self, states: Iterator[Any]) -> None:
+        """Restore a saved state."""
+        self._code = token_of(self._load_own(states)["state"])
+
+    def rebuild(self, tokens: Sequence[Token]) -> list[Any]:
+        """Return the results for these elements, each with the state before it."""
+        values = self._input.rebuild([token for token, _, _ in tokens])
+        return [self._called(before, value, token)[1] for value, (token, _, before) in zip(values, tokens, strict=True)]
+
+    def sample_ids(self, tokens: Sequence[Token]) -> list[SampleIds]:
+        """Return the ids of the elements."""
+        return self._input.sample_ids([token for token, _, _ in tokens])
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class ScanNode(LinkNode):
+    """The results of a function of a state and an element, which also returns the next state.
+
+    Attributes:
+        initial: The state before the first element of a lane.
+        function: The function.
+    """
+
+    name: ClassVar[str] = "scan"
+    makes_stream: ClassVar[bool] = True
+    lane_stage: ClassVar[Any] = ScanStage
+    initial: Any
+    function: Callable[[Any, Any], Any]
+
+    def _shown(self) -> Iterator[str]:
+        # An array cannot be compared with a default value.
+        yield shown(self.initial)
+        yield shown(self.function)
+
+
+class TakeWhileStage(Applied):
+    """The elements of a lane before the first one that a function does not accept."""
+
+    node: "TakeWhileNode"
+
+    def __init__(self, source: LaneStage, node: "TakeWhileNode", run: LaneRun) -> None:
+        super().__init__(source, node, run)
+        self._has_ended = False
+
+    def pull(self, count: int) -> Block:
+        """Return the next elements."""
+        out: list[Any] = []
+        out_tokens: list[Token] = []
+
+        def enter(value: Any, token: Token) -> None:
+            if self._has_ended:
+                return
+            self.begin(token)
+            verdict = self.node.function(value)
+            if type(verdict) not in VERDICTS:
+                raise no_verdict(self.line, verdict)
+            if verdict:
+                out.append(value)
+                out_tokens.append(token)
+            else:
+                self._has_ended = True
+
+        while not out and not self._has_ended:
+            values, tokens = self._take(count)
+            if not tokens:
+                return [], []
+            started = self._clock_in()
+            self._each(enter, values, tokens)
+            self._clock_out(started)
+            if not out and not self._has_ended and self._error is None:  # all were skipped
+                self._note_fruitless(len(tokens))
+        self._num_fruitless = 0
+        self.num_out += len(out)
+        return out, out_tokens
+
+    def save_to(self, states: list[Any], held: Sequence[Token]) -> None:
+        """Add whether the last element was returned."""
+        self._save_with(states, held, {"ended": self._has_ended})
+
+    def load_from(self, states: Iterator[Any]) -> None:
+        """Restore a saved state."""
+        self._has_ended = self._load_own(states)["ended"]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class TakeWhileNode(LinkNode):
+    """The elements before the first one that a function does not accept.
+
+    Attributes:
+        function: A function that returns True for the elements to take.
+    """
+
+    name: ClassVar[str] = "take_while"
+    makes_stream: ClassVar[bool] = True
+    passes_elements: ClassVar[bool] = True
+    lane_stage: ClassVar[Any] = TakeWhileStage
+    function: Function

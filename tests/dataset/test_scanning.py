@@ -1,0 +1,311 @@
+"""The stages `scan` and `take_while`: the state of each lane, its exact resume, and errors."""
+
+import itertools
+import json
+import pickle
+
+import hypothesis
+import numpy as np
+import pytest
+from helpers.pipelines import Failed
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as stn
+
+import mpqueue
+from mpqueue import Dataset
+from mpqueue.dataset.opening import DatasetLanes
+from mpqueue.dataset.state_codes import code_of, state_of
+from mpqueue.worker import context
+from mpqueue.worker.lanes import LaneRun
+from mpqueue.worker.runner import StreamEnd
+
+pytestmark = pytest.mark.usefixtures("own_thread")
+
+
+def opened(dataset, lane=0, num_lanes=1, state=None, skip=None):
+    """Open a lane of a dataset in this thread."""
+    context.enter_thread(context.WorkerInfo(0, 1, 0, lane, num_lanes), is_seed_given=True)
+    return DatasetLanes(dataset.root).open_lane(
+        LaneRun(lane, num_lanes, 0, 0, context.begin_batch, state=state, skip=skip)
+    )
+
+
+def rest_of(lane, count=100):
+    """Return the next elements of a lane, with errors in their places."""
+    found = []
+    while len(found) < count:
+        try:
+            found.append(lane.next())
+        except StreamEnd:
+            break
+        except Exception as error:
+            found.append(Failed(type(error).__name__, str(error)))
+    return found
+
+
+def add(total, number):
+    return total + number, (number, total + number)
+
+
+def keep(_):
+    return True
+
+
+def below_50(number):
+    return number < 50
+
+
+# -- scan
+
+
+def test_scan_returns_results_of_a_separate_state_for_each_lane():
+    numbers = Dataset.range(10).scan(100, add)
+    assert rest_of(opened(numbers)) == [(number, 100 + sum(range(number + 1))) for number in range(10)]
+    assert rest_of(opened(numbers, 1, 2)) == [(1, 101), (3, 104), (5, 109), (7, 116), (9, 125)]
+
+
+def test_scan_makes_an_indexed_dataset_a_stream():
+    numbers = Dataset.range(10).scan(0, add)
+    assert "a stream" in repr(numbers)
+    assert "1: scan(0, add)" in repr(numbers)
+    with pytest.raises(TypeError, match=r"stage 1, scan\(0, add\), makes it a stream"):
+        len(numbers)
+
+
+def test_state_begins_again_in_each_epoch_and_pass():
+    assert rest_of(opened(Dataset.range(3).scan(0, add).repeat(2))) == [(0, 0), (1, 1), (2, 3)] * 2
+    with mpqueue.Loader(Dataset.range(6).scan(0, add), workers=1, lanes=1) as loader:
+        epochs = [list(loader), list(loader)]
+    assert epochs == [[(number, sum(range(number + 1))) for number in range(6)]] * 2
+
+
+def collect(state, number):
+    """Modify the state in place, and return it as a part of the element."""
+    state["seen"].append(number)
+    state["sum"] += number
+    return state, (number, state["seen"], state["sum"])
+
+
+STAGES = [
+    lambda dataset: dataset,
+    lambda dataset: dataset.shuffle(buffer=4),
+    lambda dataset: dataset.batch(3, collate=list),
+    lambda dataset: dataset.filter(keep).shuffle(buffer=3).batch(2, collate=list),
+    lambda dataset: dataset.flat_map(lambda element: [element, element]).shuffle(buffer=3),
+    lambda dataset: dataset.repeat(2).enumerate().shuffle(buffer=3),
+    lambda dataset: dataset.scan((0, 1.5), lambda state, element: ((state[0] + 1, state[1] / 2), (*state, element))),
+    lambda dataset: Dataset.mix([dataset.shuffle(buffer=2), Dataset.range(30)], stop="all"),
+    lambda dataset: dataset.cache().shuffle(buffer=3),
+    lambda dataset: dataset.map(repr, threads=2),
+]
+
+
+@pytest.mark.parametrize("stage", range(len(STAGES)))
+def test_resume_at_any_element_continues_with_the_exact_state(stage):
+    initial = {"seen": [], "sum": np.zeros(2)}
+    dataset = STAGES[stage](Dataset.range(12).shuffle().scan(initial, collect))
+    whole = [repr(element) for element in rest_of(opened(dataset, 1, 2))]
+    assert len(whole) > 2
+    for cut in range(len(whole)):
+        lane = opened(dataset, 1, 2)
+        found = [repr(element) for element in rest_of(lane, cut)]
+        state = json.loads(json.dumps(pickle.loads(pickle.dumps(lane.save()))))
+        found += [repr(element) for element in rest_of(opened(dataset, 1, 2, state))]
+        assert found == whole
+
+
+def test_initial_state_is_not_modified():
+    initial = {"seen": [], "sum": 0}
+    rest_of(opened(Dataset.range(5).scan(initial, collect)))
+    assert initial == {"seen": [], "sum": 0}
+
+
+def test_element_that_is_the_state_keeps_its_value():
+    history = Dataset.range(4).scan([], lambda seen, number: (seen.append(number) or seen, seen)).batch(4, collate=list)
+    assert rest_of(opened(history)) == [[[0], [0, 1], [0, 1, 2], [0, 1, 2, 3]]]
+
+
+def test_stream_resumes_on_another_number_of_workers():
+    dataset = Dataset.range(80).shuffle().scan(0, add).shuffle(buffer=4).batch(4, collate=list)
+    with mpqueue.Loader(dataset, seed=1, workers=2, lanes=4) as loader:
+        whole = list(loader)
+    with mpqueue.Loader(dataset, seed=1, workers=2, lanes=4) as loader:
+        found = list(itertools.islice(loader, 7))
+        state = json.loads(json.dumps(loader.state_dict()))
+    with mpqueue.Loader(dataset, seed=1, workers=1, lanes=4) as loader:
+        loader.load_state_dict(state)
+        assert found + list(loader) == whole
+
+
+def test_error_replaces_an_element_and_leaves_the_state():
+    def add_even(total, number):
+        total.append(number)
+        if number % 2:
+            raise ValueError(f"no {number}")
+        return total, (number, sum(total))
+
+    dataset = Dataset.range(5).scan([], add_even)
+    wanted = [(0, 0), Failed("ValueError", "no 1"), (2, 2), Failed("ValueError", "no 3"), (4, 6)]
+    assert rest_of(opened(dataset)) == wanted
+    for cut in range(6):
+        lane = opened(dataset)
+        found = rest_of(lane, cut)
+        assert found + rest_of(opened(dataset, state=pickle.loads(pickle.dumps(lane.save())))) == wanted
+    skipped = []
+    assert rest_of(opened(dataset, skip=skipped.append)) == [(0, 0), (2, 2), (4, 6)]
+    assert len(skipped) == 2
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda state, element: element, r"must return a tuple \(state, element\), .*, got 0"),
+        (lambda state, element: (state, element, 1), r"must return a tuple \(state, element\), .*, got \(0, 0, 1\)"),
+        (lambda state, element: (state, None), r"without None as an element, got \(0, None\)"),
+        (
+            lambda state, element: ({1}, element),
+            "returned a state that is not plain data: expected numbers, .*, got set",
+        ),
+        (lambda state, element: (np.array([object()]), element), "not plain data: .* got ndarray"),
+    ],
+)
+def test_wrong_result_of_the_function_raises(function, message):
+    with pytest.raises(TypeError, match=message):
+        opened(Dataset.range(3).scan(0, function)).next()
+
+
+def test_wrong_arguments_of_scan_raise():
+    with pytest.raises(TypeError, match=r"scan: initial must be plain data: expected numbers, .*, got set"):
+        Dataset.range(3).scan({1}, add)
+    with pytest.raises(TypeError, match="scan: the function is called with a state and an element, but keep"):
+        Dataset.range(3).scan(0, keep)
+    with pytest.raises(TypeError, match="scan: the function must be a function of a state and an element, got 1"):
+        Dataset.range(3).scan(0, 1)
+
+
+def test_random_numbers_of_later_stages_do_not_depend_on_the_state():
+    def draw(element):
+        return int(mpqueue.rng().integers(1 << 30))
+
+    one, other = (rest_of(opened(Dataset.range(9).scan(initial, add).map(draw))) for initial in (0, 1))
+    assert one == other
+    assert len(set(one)) == 9
+
+
+def test_function_draws_random_numbers_of_its_element():
+    def draw(state, element):
+        return state, int(mpqueue.rng().integers(1 << 30))
+
+    dataset = Dataset.range(9).scan(0, draw).shuffle(buffer=3)
+    whole = rest_of(opened(dataset))
+    lane = opened(dataset)
+    found = rest_of(lane, 4)
+    assert found + rest_of(opened(dataset, state=pickle.loads(pickle.dumps(lane.save())))) == whole
+
+
+PLAIN = st.recursive(
+    st.one_of(
+        st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.binary(),
+        stn.arrays(st.sampled_from([np.float32, np.int64, np.bool_, np.complex128]), stn.array_shapes(min_side=0)),
+        st.builds(np.float32, st.floats(width=32)),
+    ),
+    lambda items: st.one_of(
+        st.lists(items, max_size=4), st.lists(items, max_size=4).map(tuple),
+        st.dictionaries(st.one_of(st.text(), st.integers(), st.tuples(st.integers())), items, max_size=3),
+    ),
+)  # fmt: skip
+
+
+@hypothesis.given(state=PLAIN)
+@hypothesis.settings(max_examples=200)
+def test_code_of_a_state_keeps_types_and_values_also_as_json(state):
+    code = code_of(state)
+    saved = json.loads(json.dumps(code))
+    again = state_of(tuple(saved) if type(saved) is list else saved)
+    assert pickle.dumps(plain(again)) == pickle.dumps(plain(state))
+
+
+def plain(value):
+    """Return a value that is equal for equal types and values, and has no shared objects."""
+    if isinstance(value, np.ndarray):
+        return ["array", value.dtype.str, list(value.shape), value.tobytes()]
+    if isinstance(value, np.generic):
+        return ["scalar", value.dtype.str, value.tobytes()]
+    if isinstance(value, list | tuple):
+        return [type(value).__name__, *map(plain, value)]
+    if isinstance(value, dict):
+        return ["dict", *[[plain(key), plain(item)] for key, item in value.items()]]
+    return [type(value).__name__, repr(value)]
+
+
+# -- take_while
+
+
+def test_take_while_ends_each_lane_at_its_first_rejected_element():
+    numbers = Dataset([1, 2, 60, 3, 5, 70, 4]).take_while(below_50)
+    assert rest_of(opened(numbers)) == [1, 2]
+    assert rest_of(opened(numbers, 0, 2)) == [1]
+    assert rest_of(opened(numbers, 1, 2)) == [2, 3]
+    assert "1: take_while(below_50)" in repr(numbers)
+    with pytest.raises(TypeError, match=r"stage 1, take_while\(below_50\), makes it a stream"):
+        numbers[0]
+
+
+def test_function_of_take_while_is_not_called_after_the_end():
+    calls = []
+
+    def note(number):
+        calls.append(number)
+        return number < 3
+
+    lane = opened(Dataset.range(100).filter(keep).take_while(note).batch(2))
+    assert [batch.tolist() for batch in rest_of(lane)] == [[0, 1], [2]]
+    with pytest.raises(StreamEnd):
+        lane.next()
+    assert calls == [0, 1, 2, 3]
+
+
+def test_take_while_ends_an_endless_dataset_and_starts_again_in_each_pass():
+    assert sorted(Dataset.range(100).repeat().take_while(below_50)) == sorted(
+        number for lane in range(16) for number in itertools.takewhile(below_50, range(lane, 100, 16))
+    )
+    assert rest_of(opened(Dataset([1, 60, 2]).take_while(below_50).repeat(3))) == [1, 1, 1]
+
+
+def test_take_while_resumes_at_any_element_and_stays_ended():
+    dataset = Dataset.range(70).shuffle(buffer=3).take_while(below_50).shuffle(buffer=4)
+    whole = rest_of(opened(dataset, 1, 2))
+    assert 3 < len(whole) < 35
+    for cut in range(len(whole) + 1):
+        lane = opened(dataset, 1, 2)
+        found = rest_of(lane, cut)
+        state = json.loads(json.dumps(pickle.loads(pickle.dumps(lane.save()))))
+        assert found + rest_of(opened(dataset, 1, 2, state)) == whole
+    lane = opened(dataset, 1, 2)
+    rest_of(lane)
+    assert rest_of(opened(dataset, 1, 2, pickle.loads(pickle.dumps(lane.save())))) == []
+
+
+def test_error_of_take_while_replaces_its_element():
+    def check(number):
+        if number == 1:
+            raise ValueError("no 1")
+        return number < 3
+
+    assert rest_of(opened(Dataset.range(9).take_while(check))) == [0, Failed("ValueError", "no 1"), 2]
+
+
+def test_error_after_the_end_is_not_raised():
+    def refuse(number):
+        if number > 3:
+            raise ValueError(f"no {number}")
+        return number
+
+    assert rest_of(opened(Dataset.range(9).filter(keep).map(refuse).take_while(lambda number: number < 3))) == [0, 1, 2]
+
+
+def test_wrong_verdict_of_take_while_raises():
+    with pytest.raises(TypeError, match=r"take_while\(.*\) must return True or False for each sample, got int: 1"):
+        opened(Dataset([1]).take_while(lambda number: 1)).next()
+    with pytest.raises(TypeError, match="take_while: the function is called with an element, but add"):
+        Dataset.range(3).take_while(add)
