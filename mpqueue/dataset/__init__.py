@@ -18,6 +18,7 @@ The modules are listed bottom up. A module imports only modules on its own line 
     stages.py        lane stages: blocks of elements with tokens, snapshots of positions
     threaded.py      map and filter with threads
     mapping.py       map, filter
+    columns.py       rename_columns, select_columns, remove_columns
     roots.py         the input of a lane: indices of an indexed dataset, or a source that is a stream
     flattening.py    flat_map
     state_codes.py   the state of a scan as integers

@@ -4,7 +4,7 @@ import itertools
 import math
 import operator
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from typing import Any
 
@@ -198,3 +198,34 @@ def check_batch_sizes(batch_sizes: Any, max_tokens: Any, num_boundaries: int) ->
             f"batch_sizes, got {len(sizes)}"
         )
     return sizes
+
+
+def check_names(stage: str, names: Any) -> tuple[str, ...]:
+    """Return the names of columns.
+
+    Raises:
+        TypeError: A name is not a string.
+        ValueError: There is no name, or one of them is there twice.
+    """
+    if isinstance(names, str):
+        return (names,)
+    if not isinstance(names, Iterable) or isinstance(names, bytes | Mapping):
+        raise TypeError(f"{stage}: names must be a list of strings, got {names!r}")
+    columns = tuple(names)
+    if not all(isinstance(name, str) for name in columns):
+        raise TypeError(f"{stage}: each name must be a string, got {list(columns)!r}")
+    if not columns or len(set(columns)) < len(columns):
+        raise ValueError(f"{stage}: expected one or more different names of columns, got {list(columns)!r}")
+    return columns
+
+
+def check_renames(columns: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the old and the new names of columns.
+
+    Raises:
+        TypeError: The argument is not a dict of strings.
+        ValueError: It is empty, or two columns get the same name.
+    """
+    if not isinstance(columns, Mapping):
+        raise TypeError(f"rename_columns: columns must be a dict of old and new names, got {columns!r}")
+    return check_names("rename_columns", list(columns)), check_names("rename_columns", list(columns.values()))

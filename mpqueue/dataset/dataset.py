@@ -2,7 +2,7 @@
 
 import inspect
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NoReturn, Self
 
 from mpqueue.dataset import nodes
@@ -15,7 +15,9 @@ from mpqueue.dataset.arguments import (
     check_flag,
     check_folder,
     check_function,
+    check_names,
     check_range,
+    check_renames,
     check_weights,
 )
 from mpqueue.dataset.as_source import as_source, require_index, stream_stage
@@ -24,6 +26,7 @@ from mpqueue.dataset.binding import Caller, Constructor, JoiningMethod
 from mpqueue.dataset.buckets import BucketNode
 from mpqueue.dataset.buffers import ShuffleNode
 from mpqueue.dataset.caches import Cache, FolderCache, MemoryCache
+from mpqueue.dataset.columns import ColumnsNode, Removed, Renamed, Selected
 from mpqueue.dataset.finding import find
 from mpqueue.dataset.flattening import FlatMapNode
 from mpqueue.dataset.indexed import SourceNode
@@ -326,6 +329,53 @@ class Dataset:
         """
         check_function("take_while", "the function", function, "an element")
         return self._then(TakeWhileNode, function=function)
+
+    def rename_columns(self, columns: Mapping[str, str]) -> Self:
+        """Return a dataset in which some columns of the samples have other names.
+
+        Samples are dicts, or batches of them.
+
+        Args:
+            columns: A dict of the old names and the new names.
+
+        Raises:
+            TypeError: ``columns`` is not a dict of strings. When elements are computed: a sample is not a dict.
+            ValueError: ``columns`` is empty, or has a new name twice. When elements are computed: a sample already has
+                a column with a new name.
+            KeyError: When elements are computed: a sample does not have a column. The message names its columns.
+
+        Follows: ``rename_columns`` of Hugging Face's ``datasets.Dataset``.
+        """
+        old, new = check_renames(columns)
+        return self._then(ColumnsNode, function=Renamed(old, new))
+
+    def select_columns(self, names: str | Iterable[str]) -> Self:
+        """Return a dataset of samples with some of their columns, in this order.
+
+        Args:
+            names: The names of the columns to keep, or one name.
+
+        Raises:
+            TypeError: A name is not a string. When elements are computed: a sample is not a dict.
+            ValueError: There is no name, or one of them is there twice.
+            KeyError: When elements are computed: a sample does not have a column. The message names its columns.
+
+        Follows: ``select_columns`` of Hugging Face's ``datasets.Dataset``.
+        """
+        return self._then(ColumnsNode, function=Selected(check_names("select_columns", names)))
+
+    def remove_columns(self, names: str | Iterable[str]) -> Self:
+        """Return a dataset of samples without some of their columns.
+
+        Args:
+            names: The names of the columns to remove, or one name.
+
+        Raises:
+            TypeError, ValueError, KeyError: See `select_columns`.
+
+        Follows: ``remove_columns`` of Hugging Face's ``datasets.Dataset``.
+        """
+        return self._then(ColumnsNode, function=Removed(check_names("remove_columns", names)))
 
     def _require_finite(self, stage: str, remedy: str = "") -> None:
         """Raise a `ValueError` for a stream or an endless dataset; ``remedy`` precedes the general remedy."""

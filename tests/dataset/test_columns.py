@@ -1,0 +1,104 @@
+"""The stages `rename_columns`, `select_columns` and `remove_columns`."""
+
+import pytest
+
+import mpqueue
+from mpqueue import Dataset
+
+SAMPLES = [{"text": f"text {number}", "label": number, "extra": None} for number in range(6)]
+DATASET = Dataset(SAMPLES)
+
+
+def keep(_):
+    return True
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+@pytest.mark.parametrize(
+    ("change", "first"),
+    [
+        (lambda dataset: dataset.select_columns("label"), {"label": 0}),
+        (lambda dataset: dataset.select_columns(["label", "text"]), {"label": 0, "text": "text 0"}),
+        (lambda dataset: dataset.remove_columns("extra"), {"text": "text 0", "label": 0}),
+        (lambda dataset: dataset.remove_columns(("text", "extra")), {"label": 0}),
+        (lambda dataset: dataset.remove_columns(["text", "extra", "label"]), {}),
+        (lambda dataset: dataset.rename_columns({"text": "x"}), {"x": "text 0", "label": 0, "extra": None}),
+        (
+            lambda dataset: dataset.rename_columns({"text": "label", "label": "text"}),
+            {"label": "text 0", "text": 0, "extra": None},
+        ),
+    ],
+)
+def test_columns_of_samples_change_in_order_and_the_source_does_not(change, first, is_stream):
+    changed = change(DATASET.filter(keep) if is_stream else DATASET)
+    found = next(iter(changed))
+    assert list(found.items()) == list(first.items())
+    assert SAMPLES[0] == {"text": "text 0", "label": 0, "extra": None}
+    if not is_stream:
+        assert changed[0] == first
+        assert len(changed) == 6
+
+
+def test_columns_of_batches_change_and_they_remain_batches():
+    batches = DATASET.batch(3).select_columns(["label", "text"]).rename_columns({"label": "y"})
+    assert batches[1]["y"].tolist() == [3, 4, 5]
+    with pytest.raises(ValueError, match="already makes batches"):
+        batches.batch(2)
+
+
+def test_workers_return_the_changed_columns_in_an_indexed_dataset_and_in_a_stream():
+    for dataset in (DATASET, DATASET.shuffle().filter(keep)):
+        changed = dataset.remove_columns("extra").rename_columns({"label": "y"}).batch(2)
+        with mpqueue.Loader(changed, workers=2) as loader:
+            found = sorted((y, text) for batch in loader for y, text in zip(batch["y"], batch["text"], strict=True))
+        assert found == [(number, f"text {number}") for number in range(6)]
+
+
+def test_repr_shows_the_columns():
+    dataset = DATASET.rename_columns({"text": "x"}).select_columns(["x", "label"]).remove_columns("label")
+    assert [line.strip(" >") for line in repr(dataset).splitlines()[2:]] == [
+        "1: rename_columns({'text': 'x'})",
+        "2: select_columns(['x', 'label'])",
+        "3: remove_columns(['label'])",
+    ]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("method", ["select_columns", "remove_columns"])
+def test_missing_column_raises_a_key_error_that_names_the_columns(method, workers):
+    changed = getattr(DATASET, method)(["label", "image"])
+    with mpqueue.Loader(changed, workers=workers) as loader, pytest.raises(KeyError) as caught:
+        next(iter(loader))
+    assert str(caught.value) == f"{method}: a sample has no column 'image': its columns are 'text', 'label', 'extra'"
+    assert f"stage 1, {method}(['label', 'image'])" in caught.value.__notes__[0]
+
+
+def test_missing_or_taken_column_of_rename_columns_raises():
+    with pytest.raises(KeyError, match="rename_columns: a sample has no column 'image'"):
+        DATASET.rename_columns({"image": "x"})[0]
+    with pytest.raises(ValueError, match="rename_columns: a sample already has a column 'label'"):
+        DATASET.rename_columns({"text": "label"})[0]
+
+
+def test_sample_that_is_not_a_dict_raises():
+    with pytest.raises(TypeError, match="select_columns takes samples that are dicts, got int"):
+        Dataset.range(3).select_columns("x")[0]
+
+
+@pytest.mark.parametrize(
+    ("method", "argument", "kind", "message"),
+    [
+        ("select_columns", [], ValueError, "select_columns: expected one or more different names of columns, got"),
+        ("remove_columns", ["a", "a"], ValueError, "remove_columns: expected one or more different names"),
+        ("select_columns", [1], TypeError, "select_columns: each name must be a string"),
+        ("remove_columns", 1, TypeError, "remove_columns: names must be a list of strings, got 1"),
+        ("select_columns", {"a": "b"}, TypeError, "select_columns: names must be a list of strings"),
+        ("rename_columns", {}, ValueError, "rename_columns: expected one or more different names"),
+        ("rename_columns", {"a": "x", "b": "x"}, ValueError, "rename_columns: expected one or more different names"),
+        ("rename_columns", ["a"], TypeError, "rename_columns: columns must be a dict of old and new names"),
+        ("rename_columns", {"a": 1}, TypeError, "rename_columns: each name must be a string"),
+    ],
+)
+def test_wrong_argument_raises(method, argument, kind, message):
+    with pytest.raises(kind, match=message):
+        getattr(DATASET, method)(argument)
