@@ -14,6 +14,8 @@ The modules are listed bottom up. A module imports only modules on its own line 
     applying.py      calls of a user function for a block of values
     depth.py         stack space for trees of many stages
     indexed.py       elements of indexed datasets, computed by index
+    picking.py       readers of elements at other indices of their input
+    splitting.py     split
     held.py          the tokens of elements held by stages, in the format of snapshots
     stages.py        lane stages: blocks of elements with tokens, snapshots of positions
     threaded.py      map and filter with threads
@@ -35,6 +37,7 @@ The modules are listed bottom up. A module imports only modules on its own line 
     finding.py       the sample with an id
     clocks.py        time measurements of the stages of an indexed dataset
     source.py        an indexed dataset as workers run it
+    sorting.py       sort
     lane.py          a lane: iterates over the elements of its last stage
     opening.py       construction of lane stages from the description of a stream
     as_source.py     the source of a dataset in a plan; conversion between stages and options

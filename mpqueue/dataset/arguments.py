@@ -229,3 +229,24 @@ def check_renames(columns: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
     if not isinstance(columns, Mapping):
         raise TypeError(f"rename_columns: columns must be a dict of old and new names, got {columns!r}")
     return check_names("rename_columns", list(columns)), check_names("rename_columns", list(columns.values()))
+
+
+def check_fractions(fractions: Any) -> tuple[float, ...]:
+    """Return the fractions of a split.
+
+    Raises:
+        TypeError: The fractions are not numbers.
+        ValueError: There is none, one of them is not positive, or their sum is above 1.
+    """
+    if isinstance(fractions, str | Mapping) or not isinstance(fractions, Iterable):
+        raise TypeError(f"split: fractions must be a list of numbers, got {fractions!r}")
+    values = list(fractions)
+    if not all(isinstance(value, Real) and not isinstance(value, bool) for value in values):
+        raise TypeError(f"split: fractions must be numbers, got {values!r}")
+    numbers = tuple(float(value) for value in values)
+    if not numbers or not all(number > 0 for number in numbers):  # also refuses NaN
+        raise ValueError(f"split: expected one or more fractions above 0, got {list(numbers)}")
+    total = math.fsum(numbers)
+    if total > 1 and not math.isclose(total, 1):
+        raise ValueError(f"split: the sum of fractions must be at most 1, got {total:g} for {list(numbers)}")
+    return numbers

@@ -220,6 +220,7 @@ class ShuffleNode(LinkNode):
 
     name: ClassVar[str] = "shuffle"
     passes_elements: ClassVar[bool] = True
+    draws_order: ClassVar[bool] = True
     reader: ClassVar[Any] = ShuffleReader
     lane_stage: ClassVar[Any] = ShuffleStage
     buffer: int | None = None

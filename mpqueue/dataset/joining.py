@@ -602,6 +602,7 @@ class MixNode(JoinNode):
 
     name: ClassVar[str] = "mix"
     passes_elements: ClassVar[bool] = True
+    draws_order: ClassVar[bool] = True
     reader: ClassVar[Any] = MixReader
     lane_stage: ClassVar[Any] = MixStage
     weights: tuple[float, ...]

@@ -102,6 +102,7 @@ class StageNode:
             split batches.
         takes_apart: Whether its elements are parts of the elements of its input.
         merges: Whether an element is made of several elements of its inputs.
+        draws_order: Whether the order of its elements depends on the seed and the epoch, if it is indexed.
         keeps_places: Whether an element depends only on its index, even if the source grows.
         keeps_prefix: Whether a longer source has the same first elements.
         is_opened_in_lanes: Whether an indexed stage at the end of a lane is a stage of the lane, with its own row of
@@ -116,6 +117,7 @@ class StageNode:
     passes_elements: ClassVar[bool] = False
     takes_apart: ClassVar[bool] = False
     merges: ClassVar[bool] = False
+    draws_order: ClassVar[bool] = False
     keeps_places: ClassVar[bool] = False
     keeps_prefix: ClassVar[bool] = False
     is_opened_in_lanes: ClassVar[bool] = False
@@ -198,6 +200,9 @@ class StageNode:
             is_last: Whether the lane returns the elements of this stage.
         """
         raise NotImplementedError
+
+    def prepare(self) -> None:
+        """Compute what this stage needs once for all workers; called in the process that starts them."""
 
     def num_own_samples(self) -> int:
         """Return the number of samples of this stage itself, if it is a source with an end."""
@@ -309,7 +314,8 @@ def _unpacked(stages: list[Flat]) -> StageNode:
 
 
 _INPUTS = {"input", "branches"}
-_NO_ARGUMENTS = _INPUTS | {"cache"}
+DERIVED = {"cache", "order"}  # fields that follow from the stages before, or only store elements
+_NO_ARGUMENTS = _INPUTS | DERIVED
 
 
 def shown(value: Any) -> str:

@@ -179,6 +179,8 @@ class RunnableDataset:
         self.functions = functions_of(root)
         # In the trainer and in each worker: the computation is deep, and so are some states.
         make_room(root.facts.depth)
+        for _, stage in root.stages():
+            stage.prepare()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.root,)

@@ -1,0 +1,141 @@
+"""The stage `split`: disjoint parts that do not change when samples are appended."""
+
+import pickle
+
+import hypothesis
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+
+import mpqueue
+from mpqueue import Dataset
+from mpqueue.dataset.splitting import Members
+
+FRACTIONS = st.lists(st.floats(0.01, 1), min_size=1, max_size=5).map(
+    lambda numbers: [number / sum(numbers) for number in numbers]
+)
+
+
+@hypothesis.given(fractions=FRACTIONS, seed=st.integers(-(1 << 70), 1 << 70), length=st.integers(0, 20_000))
+@hypothesis.settings(max_examples=50)
+def test_parts_are_disjoint_ordered_and_together_the_dataset(fractions, seed, length):
+    parts = [list(part.batch(1000, collate=list)) for part in Dataset.range(length).split(fractions, seed)]
+    numbers = [[number for batch in part for number in batch] for part in parts]
+    assert [sorted(part) for part in numbers] == numbers
+    assert sorted(number for part in numbers for number in part) == list(range(length))
+
+
+@hypothesis.given(
+    seed=st.integers(0, 1 << 63), length=st.integers(0, 10_000), more=st.integers(0, 10_000), low=st.floats(0, 0.5)
+)
+@hypothesis.settings(max_examples=50)
+def test_appended_samples_change_no_part(seed, length, more, low):
+    before, after = Members(seed, low, low + 0.3), Members(seed, low, low + 0.3)
+    few, many = before.count(length), after.count(length + more)
+    members = after.at(range(many))
+    assert members[:few] == before.at(range(few))
+    assert all(number >= length for number in members[few:])
+    # The same object also counts a longer source.
+    assert before.count(length + more) == many
+    assert before.at(range(many)) == members
+
+
+def test_list_that_grows_keeps_the_parts_of_its_samples():
+    samples = list(range(100))
+    train, test = Dataset(samples).split([0.8, 0.2], seed=1)
+    before = list(train), list(test)
+    samples += range(100, 300)
+    for part, old in zip((train, test), before, strict=True):
+        assert list(part)[: len(old)] == old
+        assert len(part) > len(old)
+    assert sorted([*train, *test]) == samples
+
+
+def test_sizes_follow_the_fractions_and_the_rest_is_left_out():
+    half, tenth = Dataset.range(100_000).split([0.5, 0.1], seed=2)
+    assert abs(len(half) - 50_000) < 600
+    assert abs(len(tenth) - 10_000) < 400
+
+
+def test_fractions_with_rounding_errors_lose_no_sample():
+    fractions = [0.1] * 10
+    assert sum(fractions) < 1
+    assert sum(len(part) for part in Dataset.range(50_000).split(fractions)) == 50_000
+    assert len(Dataset.range(5000).split([1])[0]) == 5000
+
+
+def test_seeds_make_different_parts():
+    one, other = (Dataset.range(1000).split([0.5], seed=seed)[0] for seed in (0, 1))
+    assert 150 < len(set(one) & set(other)) < 350
+    assert list(one) == list(Dataset.range(1000).split([0.5, 0.5], seed=0)[0])
+
+
+def test_parts_are_the_same_in_each_release():
+    assert list(Dataset.range(20).split([0.5], seed=7)[0]) == [1, 2, 3, 7, 8, 9, 10, 11, 12, 13, 17, 18]
+
+
+def test_part_is_read_by_index_in_any_order():
+    (part,) = Dataset.range(100_000).split([0.3], seed=4)
+    whole = list(part.batch(1000, collate=list))
+    numbers = [number for batch in whole for number in batch]
+    places = np.random.default_rng(0).permutation(len(numbers))[:300].tolist()
+    assert part.__getitems__(places) == [numbers[place] for place in places]
+    assert part[-1] == numbers[-1]
+    with pytest.raises(IndexError):
+        part[len(numbers)]
+
+
+@pytest.mark.parametrize("options", [{"workers": 0}, {"workers": 2}])
+def test_loader_shuffles_a_part_and_a_stream_reads_it(options):
+    train, test = Dataset.range(3000).split([0.9, 0.1], seed=5)
+    with mpqueue.Loader(train, batch_size=100, shuffle=True, seed=0, **options) as loader:
+        assert sorted(number for batch in loader for number in batch.tolist()) == list(train)
+    with mpqueue.Loader(test.filter(lambda number: True), **options) as loader:
+        assert sorted(loader) == list(test)
+
+
+def test_split_works_after_pickling_and_has_the_ids_of_its_samples():
+    train, _ = Dataset([f"sample {number}" for number in range(50)]).split([0.6, 0.4])
+    again = pickle.loads(pickle.dumps(train))
+    assert list(again) == list(train)
+    for sample, sample_id in train.map(lambda sample, sample_id: (sample, sample_id), with_id=True):
+        assert train.get(sample_id) == sample == f"sample {sample_id}"
+
+
+def test_repr_shows_the_range_and_the_seed():
+    _, test = Dataset.range(9).split([0.75, 0.25], seed=3)
+    assert "1: split(0.75 to 1, seed=3)" in repr(test)
+
+
+@pytest.mark.parametrize(
+    ("fractions", "seed", "kind", "message"),
+    [
+        ([], 0, ValueError, r"split: expected one or more fractions above 0, got \[\]"),
+        ([0.5, 0], 0, ValueError, "fractions above 0"),
+        ([0.5, -0.1], 0, ValueError, "fractions above 0"),
+        ([float("nan")], 0, ValueError, "fractions above 0"),
+        ([0.6, 0.5], 0, ValueError, "split: the sum of fractions must be at most 1, got 1.1"),
+        ([float("inf")], 0, ValueError, "at most 1, got inf"),
+        (["0.5"], 0, TypeError, "split: fractions must be numbers"),
+        ([True], 0, TypeError, "split: fractions must be numbers"),
+        (0.5, 0, TypeError, "split: fractions must be a list of numbers, got 0.5"),
+        ([0.5], 0.5, TypeError, "split: seed must be an integer, got 0.5"),
+    ],
+)
+def test_wrong_argument_raises(fractions, seed, kind, message):
+    with pytest.raises(kind, match=message):
+        Dataset.range(10).split(fractions, seed)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "message"),
+    [
+        (Dataset.range(9).filter(bool), r"split\(\) needs an indexed dataset, and stage 1, filter\(bool\), makes this"),
+        (Dataset.range(9).repeat(), r"split\(\) needs a finite dataset"),
+        (Dataset.range(9).shuffle().map(str), r"split: stage 1, shuffle\(\), returns another order in each epoch"),
+        (Dataset.mix([Dataset.range(9), Dataset.range(3)]).take(3), "split: stage 2, mix"),
+    ],
+)
+def test_dataset_that_cannot_be_split_raises(dataset, message):
+    with pytest.raises(ValueError, match=message):
+        dataset.split([0.5])
