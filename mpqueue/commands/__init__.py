@@ -17,6 +17,8 @@ From the ground up; a module imports only from its own line and the lines above 
     top_rows.py        the reports of this user's processes as rows
     top_table.py       the rows as a table that fits the terminal
     top.py             ``mpqueue top``: a live table
+    state_read.py      finds the states of loaders in a file
+    state.py           ``mpqueue state``: prints the states of loaders in a file
     index.py           ``mpqueue index``: creates the indexes of files in advance
     serve.py           ``mpqueue serve``: runs a server in a separate process
 

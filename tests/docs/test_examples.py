@@ -32,6 +32,7 @@ NOT_RUN = {
     "numactl --cpunodebind=0": "needs a machine with several nodes, and a user's program",
     "taskset -c 0-15": "is a user's program, on a machine with 16 CPUs",
     "mpqueue doctor": "tests/commands runs it",
+    "mpqueue state": "needs a state; tests/commands runs it",
     "mpqueue index": "needs files; tests/commands runs it",
     "mpqueue serve": "serves until it gets a signal; tests/commands runs it",
     "mkdir /srv": "creates a folder on the host",

@@ -1,0 +1,58 @@
+"""The command ``mpqueue state``: prints the states of loaders in a file."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from mpqueue.commands import frame
+from mpqueue.commands.state_read import FoundState, Unreadable, read, states_in
+
+_EXAMPLES = """\
+examples:
+  mpqueue state loader.json                 json.dump(loader.state_dict(), file)
+  mpqueue state checkpoint.pt               torch.save({"loader": loader.state_dict(), ...}, ...)
+  mpqueue state out/dl_state_dict.bin --json
+
+A checkpoint is read with torch.load(weights_only=True), which runs none of its code.
+exit status: 0; 1: the file cannot be read, or contains no state of a loader"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the states in a file, and return the exit status."""
+    options = make_parser().parse_args(arguments)
+    try:
+        found = list(states_in(read(options.file)))
+    except (OSError, Unreadable) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        frame.tell("state", f"{options.file}: {reason}")
+        return 1
+    if options.json:
+        frame.print_json([{"key": each.key, **each.facts()} for each in found])
+    if not found:
+        frame.tell(
+            "state",
+            f"{options.file} contains no state of a loader: save loader.state_dict() in it, alone or in a dict or list",
+        )
+        return 1
+    if not options.json:
+        print("\n\n".join("\n".join(_lines(each)) for each in found))
+    return 0
+
+
+def _lines(found: FoundState) -> list[str]:
+    """Return a state as lines: its key, and each of its facts."""
+    facts = found.facts()
+    width = max(map(len, facts), default=0)
+    return [found.key, *[f"  {name:<{width}}  {_shown(value)}" for name, value in facts.items()]]
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=frame.plain)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser."""
+    parser = frame.make_parser("state", "Show the position of each loader whose state is in a file.", _EXAMPLES)
+    parser.add_argument("file", metavar="FILE", help="a JSON file, or a file that torch.save wrote")
+    return parser

@@ -1,0 +1,149 @@
+"""``mpqueue state``: the states of loaders in JSON files and in checkpoints of torch."""
+
+import itertools
+import json
+import pickle
+import subprocess
+import sys
+
+import pytest
+
+import mpqueue
+from mpqueue.__main__ import main
+from mpqueue.commands.state_read import states_in
+
+
+def saved(batches=3, seed=3, **options):
+    """Return the state of a loader after some batches."""
+    dataset = mpqueue.Dataset.range(40)
+    with mpqueue.Loader(dataset, batch_size=4, seed=seed, workers=0, **options) as loader:
+        for _ in itertools.islice(loader, batches):
+            pass
+        return loader.state_dict()
+
+
+def stream_state():
+    with mpqueue.Loader(mpqueue.Dataset.range(40).filter(bool), seed=5, workers=0, lanes=2) as loader:
+        for _ in itertools.islice(loader, 7):
+            pass
+        return loader.state_dict()
+
+
+def write(path, contents):
+    path.write_text(json.dumps(contents))
+    return str(path)
+
+
+def test_state_of_a_json_file_is_printed(tmp_path, capsys):
+    assert main(["state", write(tmp_path / "a.json", saved(shuffle=True))]) == 0
+    assert capsys.readouterr().out == ".\n  seed   3\n  epoch  0\n  batch  3\n"
+
+
+def test_states_are_found_in_nested_dicts_and_lists_in_order(tmp_path, capsys):
+    contents = {
+        "model": {"weights": [1.0, 2.0]},
+        "loaders": [{"train": saved()}, saved(5, seed=4)],
+        "callbacks": {"KeepLoader.v1": {"state": stream_state()}, "7": None},
+    }
+    assert main(["state", write(tmp_path / "a.json", contents), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == [
+        {"key": "loaders[0].train", "seed": 3, "epoch": 0, "batch": 3},
+        {"key": "loaders[1]", "seed": 4, "epoch": 0, "batch": 5},
+        {"key": "callbacks['KeepLoader.v1'].state", "seed": 5, "epoch": 0, "batch": 7},
+    ]
+
+
+def test_further_keys_are_shown_if_the_state_has_them(tmp_path, capsys):
+    state = saved() | {"step": 70, "parts": {"web": 0.5}, "history": [[0, 1], [9, 2]]}
+    assert main(["state", write(tmp_path / "a.json", [state])]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "[0]", "  seed     3", "  epoch    0", "  batch    3", "  step     70", '  parts    {"web": 0.5}',
+        "  history  [[0, 1], [9, 2]]",
+    ]  # fmt: skip
+
+
+def test_states_in_a_checkpoint_of_torch_are_printed(tmp_path, capsys):
+    torch = pytest.importorskip("torch")
+    import mpqueue.torch
+
+    loader = mpqueue.torch.DataLoader(list(range(40)), batch_size=4, shuffle=True, num_workers=0)
+    new = loader.state_dict()
+    list(itertools.islice(loader, 3))
+    contents = {"model": torch.nn.Linear(2, 2).state_dict(), 5: [loader.state_dict(), saved(), new]}
+    torch.save(contents, tmp_path / "a.pt")
+    torch.save(contents, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    for name in ("a.pt", "old.pt"):
+        assert main(["state", str(tmp_path / name), "--json"]) == 0
+        first, second, third = json.loads(capsys.readouterr().out)
+        assert isinstance(first.pop("seed"), int)
+        assert first == {"key": "[5][0]", "epoch": 0, "batch": 3}
+        assert second == {"key": "[5][1]", "seed": 3, "epoch": 0, "batch": 3}
+        assert third == {"key": "[5][2]"}
+
+
+def test_states_of_accelerate_are_found(tmp_path, capsys):
+    torch = pytest.importorskip("torch")
+    # What `Accelerator.save_state` writes with `use_stateful_dataloader=True`.
+    torch.save(saved(2), tmp_path / "dl_state_dict.bin")
+    assert main(["state", str(tmp_path / "dl_state_dict.bin")]) == 0
+    assert capsys.readouterr().out.splitlines() == [".", "  seed   3", "  epoch  0", "  batch  2"]
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_file_without_a_state_has_exit_status_1(tmp_path, capsys, options):
+    path = write(tmp_path / "a.json", {"seed": 3, "epoch": 1, "items": ["x", {"position": 3}]})
+    assert main(["state", path, *options]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ("[]\n" if options else "")
+    assert printed.err == (
+        f"mpqueue state: {path} contains no state of a loader: save loader.state_dict() in it, alone or in a dict or "
+        "list\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "expected JSON, or a file that torch.save wrote"),
+        (b"{", "expected JSON, or a file that torch.save wrote"),
+        (b"\xff\xfe", "expected JSON, or a file that torch.save wrote"),
+    ],
+)
+def test_file_of_another_format_has_exit_status_1(tmp_path, capsys, data, message):
+    (tmp_path / "a").write_bytes(data)
+    assert main(["state", str(tmp_path / "a")]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_code_of_a_checkpoint_is_not_run(tmp_path, capsys):
+    pytest.importorskip("torch")
+
+    class Evil:
+        def __reduce__(self):
+            return open, (str(tmp_path / "written"), "w")
+
+    (tmp_path / "a.pt").write_bytes(pickle.dumps(Evil(), 2))
+    assert main(["state", str(tmp_path / "a.pt")]) == 1
+    assert "torch.load(weights_only=True) cannot read it" in capsys.readouterr().err
+    assert not (tmp_path / "written").exists()
+
+
+def test_missing_file_and_folder_have_exit_status_1(tmp_path, capsys):
+    assert main(["state", str(tmp_path / "missing")]) == 1
+    assert main(["state", str(tmp_path)]) == 1
+    printed = capsys.readouterr().err.splitlines()
+    assert [line.rpartition(": ")[2] for line in printed] == ["No such file or directory", "Is a directory"]
+
+
+def test_contents_that_contain_themselves_are_searched_once():
+    contents = {"states": [saved()]}
+    contents["again"] = contents
+    assert [found.key for found in states_in(contents)] == ["states[0]"]
+
+
+def test_json_file_is_read_without_torch(tmp_path):
+    path = write(tmp_path / "a.json", saved())
+    code = (
+        f"import sys; from mpqueue.__main__ import main; main(['state', {path!r}]); assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60)
