@@ -241,7 +241,9 @@ class Dataset:
 
     # -- Stages
 
-    def map(self, function: Callable[..., Any], *, threads: int = 1, with_id: bool = False) -> Self:
+    def map(
+        self, function: Callable[[Any], Any] | Callable[[Any, Any], Any], *, threads: int = 1, with_id: bool = False
+    ) -> Self:
         """Return a dataset of the results of a function for each element.
 
         Args:

@@ -80,7 +80,20 @@ def join() -> None:
     joined: mpqueue.Dataset = numbers.concatenate(numbers, numbers).zip(numbers).mix([numbers], [0.5, 0.5], stop="all")
     joined = mpqueue.Dataset.mix([joined, numbers], weights=[1, 2], stop="never")
     joined = mpqueue.Dataset.zip(joined, mpqueue.Dataset.concatenate(numbers, joined)).take(3)
+    joined = mpqueue.Dataset.mix({"joined": joined, "numbers": numbers}, weights={"joined": 1, "numbers": 2})
     del joined
+
+
+def transform() -> None:
+    train, test = mpqueue.Dataset.range(3).split([0.5, 0.5], seed=1)
+    dataset: mpqueue.Dataset = train.sort(lambda number: -number).map(lambda number, id: (number, id), with_id=True)
+    dataset = test.map(str, threads=2).scan(0, lambda count, text: (count + 1, text)).take_while(bool)
+    dataset = dataset.rename_columns({"a": "b"}).select_columns("b").remove_columns(["b"])
+    print(dataset.get(3), dataset.locate(("web", 3)).path)
+    place: mpqueue.files.Location = mpqueue.files.JSONLines("a.jsonl").locate(3)
+    row: int = place.row
+    start: int | None = place.start
+    del row, start
 
 
 def attach() -> None:
