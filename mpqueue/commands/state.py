@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mpqueue.commands import frame
-from mpqueue.commands.state_read import FoundState, Unreadable, read, states_in
+from mpqueue.commands.state_read import FoundState, UnreadableFile, read, states_in
 
 _EXAMPLES = """\
 examples:
@@ -23,7 +23,7 @@ def main(arguments: Sequence[str]) -> int:
     options = make_parser().parse_args(arguments)
     try:
         found = list(states_in(read(options.file)))
-    except (OSError, Unreadable) as error:
+    except (OSError, UnreadableFile) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         frame.tell("state", f"{options.file}: {reason}")
         return 1

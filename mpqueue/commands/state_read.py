@@ -13,7 +13,7 @@ _ALSO = ("step", "parts", "history")
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"  # the first bytes of torch's files
 
 
-class Unreadable(Exception):
+class UnreadableFile(Exception):
     """The file is not JSON and not a checkpoint of torch; the message contains the reason."""
 
 
@@ -44,7 +44,7 @@ def read(path: str) -> Any:
 
     Raises:
         OSError: The file cannot be read.
-        Unreadable: The file has another format, or contains objects that torch does not load with `weights_only`.
+        UnreadableFile: The file has another format, or contains objects that torch does not load with `weights_only`.
         frame.Missing: It is a checkpoint of torch, and torch is not installed.
     """
     with open(path, "rb") as file:
@@ -55,7 +55,7 @@ def read(path: str) -> Any:
         try:
             return json.load(file)
         except (ValueError, RecursionError) as error:
-            raise Unreadable(f"expected JSON, or a file that torch.save wrote: {error}") from error
+            raise UnreadableFile(f"expected JSON, or a file that torch.save wrote: {error}") from error
 
 
 def _read_by_torch(path: str, *, is_zip: bool) -> Any:
@@ -65,7 +65,7 @@ def _read_by_torch(path: str, *, is_zip: bool) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except Exception as error:  # torch raises various errors
         reason = str(error).partition("\n")[0]
-        raise Unreadable(
+        raise UnreadableFile(
             f"torch.load(weights_only=True) cannot read it ({type(error).__name__}: {reason}). Save the state in a "
             "separate file, as JSON or with torch.save"
         ) from error

@@ -6,6 +6,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from helpers.tfrecords import write_records
 
 import mpqueue
 from mpqueue.files import MDS, ArrayRecord, Arrow, Images, JSONLines, Location, Parquet, Tar, TarStream, TFRecord
@@ -58,12 +59,9 @@ def test_compressed_lines_have_a_row_and_no_bytes(tmp_path):
 
 @pytest.mark.parametrize("check_crc", [False, True])
 def test_bytes_of_a_tfrecord_are_the_record(tmp_path, check_crc):
-    if check_crc:
-        pytest.importorskip("google_crc32c")
-    for name, records in (("a", [b"one", b"two"]), ("b", [b"three"])):
-        with mpqueue.python_io.TFRecordWriter(str(tmp_path / f"{name}.tfrecord")) as writer:
-            for record in records:
-                writer.write(record)
+    pytest.importorskip("google_crc32c")
+    write_records(tmp_path / "a.tfrecord", [b"one", b"two"])
+    write_records(tmp_path / "b.tfrecord", [b"three"])
     source = TFRecord(tmp_path / "*.tfrecord", check_crc=check_crc)
     assert rows_by_file(source) == [("a.tfrecord", 0), ("a.tfrecord", 1), ("b.tfrecord", 0)]
     assert [bytes_at(source.locate(number)) for number in range(3)] == [b"one", b"two", b"three"]

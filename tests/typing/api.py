@@ -86,7 +86,7 @@ def join() -> None:
 
 def transform() -> None:
     train, test = mpqueue.Dataset.range(3).split([0.5, 0.5], seed=1)
-    dataset: mpqueue.Dataset = train.sort(lambda number: -number).map(lambda number, id: (number, id), with_id=True)
+    dataset: mpqueue.Dataset = train.sort(lambda number: -number).map(lambda number, name: (number, name), with_id=True)
     dataset = test.map(str, threads=2).scan(0, lambda count, text: (count + 1, text)).take_while(bool)
     dataset = dataset.rename_columns({"a": "b"}).select_columns("b").remove_columns(["b"])
     print(dataset.get(3), dataset.locate(("web", 3)).path)
