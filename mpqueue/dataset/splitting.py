@@ -112,6 +112,8 @@ class SplitReader(PickReader):
     def __init__(self, node: "SplitNode", maker: ReaderMaker) -> None:
         super().__init__(node, maker)
         self._members = node.members()
+        # The object may be new, because only some are kept.
+        self._members.count(self.input.length or 0)
 
     def before(self, places: Places, run: IndexedRun) -> Places:  # noqa: ARG002 - the same in each epoch
         """Return the indices of these elements of the part."""

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import mpqueue
 from mpqueue import Dataset
-from mpqueue.dataset.splitting import Members
+from mpqueue.dataset.splitting import Members, members_of
 
 FRACTIONS = st.lists(st.floats(0.01, 1), min_size=1, max_size=5).map(
     lambda numbers: [number / sum(numbers) for number in numbers]
@@ -68,6 +68,15 @@ def test_seeds_make_different_parts():
     one, other = (Dataset.range(1000).split([0.5], seed=seed)[0] for seed in (0, 1))
     assert 150 < len(set(one) & set(other)) < 350
     assert list(one) == list(Dataset.range(1000).split([0.5, 0.5], seed=0)[0])
+
+
+def test_many_splits_can_be_read_in_turn():
+    parts = [part for seed in range(50) for part in Dataset.range(5000).split([0.5, 0.5], seed)]
+    lengths = [len(part) for part in parts]
+    last = [part[length - 1] for part, length in zip(parts, lengths, strict=True)]
+    members_of.cache_clear()
+    assert [part[length - 1] for part, length in zip(parts, lengths, strict=True)] == last
+    assert all(first + second == 5000 for first, second in zip(lengths[::2], lengths[1::2], strict=True))
 
 
 def test_parts_are_the_same_in_each_release():
