@@ -138,37 +138,6 @@ def check_function(stage: str, name: str, function: Any, *arguments: str) -> Non
         )
 
 
-def check_part_names(datasets: Any, weights: Any, *, is_on_dataset: bool) -> tuple[str, ...] | None:
-    """Return the names of the datasets of a mix, or None if they have no names.
-
-    Args:
-        datasets: The datasets.
-        weights: Their weights.
-        is_on_dataset: Whether the method is called on a dataset, which has no name.
-
-    Raises:
-        TypeError: A name is not a string, or only some of the datasets and weights have names.
-        ValueError: The names of the datasets and of the weights differ.
-    """
-    if not isinstance(datasets, Mapping):
-        if isinstance(weights, Mapping):
-            raise TypeError("mix: weights with names need datasets with names: pass a dict of datasets, too")
-        return None
-    if is_on_dataset:
-        raise TypeError(
-            "mix: with a dict of datasets, each dataset needs a name: call Dataset.mix({name: dataset, ...}) on the "
-            "class"
-        )
-    names = tuple(datasets)
-    if not all(isinstance(name, str) for name in names):
-        raise TypeError(f"mix: the names of datasets must be strings, got {list(names)!r}")
-    if weights is not None and not isinstance(weights, Mapping):
-        raise TypeError(f"mix: the weights of named datasets must be a dict with their names, got {weights!r}")
-    if weights is not None and set(weights) != set(names):
-        raise ValueError(f"mix: expected a weight for each of {list(names)!r}, got weights for {list(weights)!r}")
-    return names
-
-
 def check_weights(weights: Any, count: int) -> tuple[float, ...]:
     """Return the weights of a mix, one per dataset; None means equal weights.
 

@@ -17,7 +17,6 @@ from mpqueue.dataset.arguments import (
     check_fractions,
     check_function,
     check_names,
-    check_part_names,
     check_range,
     check_renames,
     check_weights,
@@ -193,8 +192,8 @@ class Dataset:
     @JoiningMethod
     def mix(
         caller: Caller,  # noqa: N805
-        datasets: "Iterable[Dataset] | Mapping[str, Dataset]",
-        weights: Sequence[float] | Mapping[str, float] | None = None,
+        datasets: "Iterable[Dataset]",
+        weights: Sequence[float] | None = None,
         stop: Literal["first", "all", "never"] = "first",
     ) -> "Dataset":
         """Return a dataset with the elements of several datasets, in the proportions of their weights.
@@ -205,33 +204,26 @@ class Dataset:
         element, and later blocks compensate for the rounding. The order in a block depends on the seed.
 
         Args:
-            datasets: The datasets, after the one that this is called on, if any. In a dict, they have names, which
-                are a part of the ids of their samples; see `get`.
+            datasets: The datasets, after the one that this is called on, if any.
             weights: A weight for each dataset; they need not sum to 1. The first belongs to the dataset that this is
-                called on. For named datasets, a dict with the same names. If None, all weights are equal.
+                called on. If None, all weights are equal.
             stop: "first": the mix ends when the first dataset is exhausted. "all": exhausted datasets start again,
                 until each was read completely. "never": the mix is endless. A stream is exhausted when one more
                 element is requested and there is none. So a mix with streams continues, in each virtual shard, to the
                 next pick of the exhausted stream.
 
         Raises:
-            TypeError: One of ``datasets`` is not a dataset, or a weight is not a number; or datasets have names, but
-                the weights do not, or this is called on a dataset, which has no name.
-            ValueError: There is no dataset; a weight is negative, or all are zero; ``stop`` is unknown; a dataset is
-                empty; or the names of the weights differ from those of the datasets.
+            TypeError: One of ``datasets`` is not a dataset, or a weight is not a number.
+            ValueError: There is no dataset; a weight is negative, or all are zero; ``stop`` is unknown; or a
+                dataset is empty.
 
         Follows: ``tf.data.Dataset.sample_from_datasets`` and ``grain.MapDataset.mix``; shares are exact, not random.
         """
         if isinstance(datasets, Dataset):
             raise TypeError("mix: datasets must be a list of datasets, got one dataset")
-        names = check_part_names(datasets, weights, is_on_dataset=bool(caller.own))
-        if names is not None:
-            assert isinstance(datasets, Mapping)
-            datasets = list(datasets.values())
-            weights = [weights[name] for name in names] if isinstance(weights, Mapping) else weights
         roots = _roots("mix", (*caller.own, *datasets))
         check_choice("mix", "stop", stop, ("first", "all", "never"))
-        node = MixNode.reading(roots, weights=check_weights(weights, len(roots)), stop=stop, names=names)
+        node = MixNode.reading(roots, weights=check_weights(weights, len(roots)), stop=stop)
         for number, root in enumerate(roots):
             # A list may have grown since its length was first read.
             if node.weights[number] and root.is_indexed and 0 == root.length_when_described() == root.length():

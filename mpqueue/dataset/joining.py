@@ -598,7 +598,6 @@ class MixNode(JoinNode):
     Attributes:
         weights: A weight for each input; they need not sum to 1.
         stop: When the mix ends.
-        names: The names of the inputs in the ids of samples; None for their numbers.
     """
 
     name: ClassVar[str] = "mix"
@@ -608,11 +607,6 @@ class MixNode(JoinNode):
     lane_stage: ClassVar[Any] = MixStage
     weights: tuple[float, ...]
     stop: Stop = "first"
-    names: tuple[str, ...] | None = None
-
-    def part_name(self, at: int) -> int | str:
-        """Return the name of an input in the ids of samples."""
-        return at if self.names is None else self.names[at]
 
     def extent(self, lengths: Sequence[int | None]) -> Extent:
         """Return the extent of an indexed mix of inputs with these lengths."""
@@ -625,8 +619,6 @@ class MixNode(JoinNode):
     def _shown(self) -> Iterator[str]:
         yield f"weights={self.weights!r}"
         yield f"stop={self.stop!r}"
-        if self.names is not None:
-            yield f"names={self.names!r}"
 
     @property
     def repeats_inputs(self) -> bool:

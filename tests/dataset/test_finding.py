@@ -44,9 +44,6 @@ def keep(_):
 WEB, BOOKS = Dataset(["web 0", "web 1"]), Dataset(["book 0", "book 1", "book 2"])
 
 
-NAMED = Dataset.mix({"books": BOOKS, "both": WEB.concatenate(BOOKS)}, weights={"both": 0.2, "books": 0.8})
-
-
 @pytest.mark.parametrize(
     ("dataset", "sample_id", "sample"),
     [
@@ -59,49 +56,10 @@ NAMED = Dataset.mix({"books": BOOKS, "both": WEB.concatenate(BOOKS)}, weights={"
         (WEB.concatenate(BOOKS.map(str.upper)).filter(keep), [0, 1], "web 1"),
         (Dataset.mix([Dataset.range(3), WEB.concatenate(BOOKS)]), (1, 0, 1), "web 1"),
         (Dataset.mix([WEB, Dataset(numbers)]), (0, 1), "web 1"),
-        (NAMED, ("books", 2), "book 2"),
-        (NAMED.filter(keep).batch(2), ["both", 0, 1], "web 1"),
     ],
 )
 def test_get_returns_the_sample_of_the_source(dataset, sample_id, sample):
     assert dataset.get(sample_id) == sample
-
-
-def test_named_mix_has_the_order_of_the_weights_by_number():
-    by_number = Dataset.mix([BOOKS, WEB.concatenate(BOOKS)], weights=[0.8, 0.2])
-    assert list(NAMED) == list(by_number)
-    assert "names=('books', 'both')" in repr(NAMED)
-    named = NAMED.map(lambda sample, sample_id: sample_id, with_id=True)
-    assert [sample_id[0] for sample_id in named.filter(keep)] == [
-        ("books", "both")[sample_id[0]]
-        for sample_id in by_number.map(lambda sample, sample_id: sample_id, with_id=True).filter(keep)
-    ]
-
-
-@pytest.mark.parametrize(
-    ("datasets", "weights", "kind", "message"),
-    [
-        ({1: WEB}, None, TypeError, r"mix: the names of datasets must be strings, got \[1\]"),
-        ({"web": WEB}, [1], TypeError, "mix: the weights of named datasets must be a dict with their names"),
-        ([WEB], {"web": 1}, TypeError, "mix: weights with names need datasets with names"),
-        (
-            {"web": WEB},
-            {"books": 1},
-            ValueError,
-            r"expected a weight for each of \['web'\], got weights for \['books'\]",
-        ),
-        ({}, None, ValueError, "mix needs at least one dataset"),
-        ({"web": [1]}, None, TypeError, "mix takes datasets, got list"),
-    ],
-)
-def test_wrong_names_of_a_mix_raise(datasets, weights, kind, message):
-    with pytest.raises(kind, match=message):
-        Dataset.mix(datasets, weights)
-
-
-def test_named_mix_is_called_on_the_class():
-    with pytest.raises(TypeError, match="each dataset needs a name: call"):
-        WEB.mix({"books": BOOKS})
 
 
 @pytest.mark.parametrize("by_json", [False, True])
@@ -153,9 +111,6 @@ MIXED = Dataset.mix([Dataset(Located()), WEB.concatenate(Dataset(numbers))])
         (Dataset(numbers), (0, 1), LookupError, r"the source \(numbers\(\)\) is a stream, which has no samples by id"),
         (MIXED, (1, 1, 0, 1), LookupError, "is a stream"),
         (MIXED, (0, 5), LookupError, "has no sample 5"),
-        (NAMED, ("web", 0), ValueError, "mix has no part 'web': its parts are 'books', 'both'"),
-        (NAMED, (0, 0), ValueError, "mix has no part 0: its parts are 'books', 'both'"),
-        (NAMED, ("both", 0, 9), LookupError, "has no sample 9"),
         (MIXED, (2, 0), ValueError, "mix has no part 2: its parts are 0, 1"),
         (MIXED, (-1, 0), ValueError, "mix has no part -1"),
         (MIXED, ("web", 0), ValueError, "mix has no part 'web': its parts are 0, 1"),
