@@ -105,7 +105,7 @@ def test_resume_at_any_element_continues_with_the_exact_state(stage):
     initial = {"seen": [], "sum": np.zeros(2)}
     dataset = STAGES[stage](Dataset.range(12).shuffle().scan(initial, collect))
     whole = [repr(element) for element in rest_of(opened(dataset, 1, 2))]
-    assert len(whole) > 2
+    assert len(whole) > 1
     for cut in range(len(whole)):
         lane = opened(dataset, 1, 2)
         found = [repr(element) for element in rest_of(lane, cut)]

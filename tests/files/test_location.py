@@ -23,16 +23,19 @@ def rows_by_file(source):
     return [(Path(each.path).name, each.row) for each in map(source.locate, range(len(source)))]
 
 
-@pytest.fixture
-def lines(tmp_path):
-    """Return a source of four values in three files, one of which is empty, with blank lines."""
-    (tmp_path / "a.jsonl").write_text('{"a": 1}\n\n{"a": 22}\n')
-    (tmp_path / "b.jsonl").write_text("")
-    (tmp_path / "c.jsonl").write_text('[3]\n"four"')
-    return JSONLines(tmp_path / "*.jsonl")
+def lines_in(folder):
+    """Return a source of four values in three files, one of which is empty, with blank lines.
+
+    Not a fixture, which would keep the index mapped until after the check for leaks.
+    """
+    (folder / "a.jsonl").write_text('{"a": 1}\n\n{"a": 22}\n')
+    (folder / "b.jsonl").write_text("")
+    (folder / "c.jsonl").write_text('[3]\n"four"')
+    return JSONLines(folder / "*.jsonl")
 
 
-def test_location_has_path_row_and_bytes_and_prints_path_and_row(lines, tmp_path):
+def test_location_has_path_row_and_bytes_and_prints_path_and_row(tmp_path):
+    lines = lines_in(tmp_path)
     path = str(tmp_path / "a.jsonl")
     location = lines.locate(1)
     assert location == Location(path, 1, 10, 19) == (path, 1, 10, 19)
@@ -40,7 +43,8 @@ def test_location_has_path_row_and_bytes_and_prints_path_and_row(lines, tmp_path
     assert "stop=19" in repr(location)
 
 
-def test_rows_of_json_lines_are_counted_in_each_file_without_blank_lines(lines):
+def test_rows_of_json_lines_are_counted_in_each_file_without_blank_lines(tmp_path):
+    lines = lines_in(tmp_path)
     assert rows_by_file(lines) == [("a.jsonl", 0), ("a.jsonl", 1), ("c.jsonl", 0), ("c.jsonl", 1)]
     assert [bytes_at(lines.locate(number)) for number in range(4)] == [b'{"a": 1}', b'{"a": 22}', b"[3]", b'"four"']
 
@@ -159,12 +163,14 @@ def test_records_of_array_record_have_a_row(tmp_path):
         (None, TypeError, "must be an integer, got None"),
     ],
 )
-def test_wrong_index_raises_an_error_that_names_the_expected_value(lines, index, kind, message):
+def test_wrong_index_raises_an_error_that_names_the_expected_value(tmp_path, index, kind, message):
+    lines = lines_in(tmp_path)
     with pytest.raises(kind, match=message):
         lines.locate(index)
 
 
-def test_dataset_locates_samples_by_their_ids(lines, tmp_path):
+def test_dataset_locates_samples_by_their_ids(tmp_path):
+    lines = lines_in(tmp_path)
     assert mpqueue.Dataset(lines).shuffle().map(str).locate(3) == lines.locate(3)
     assert mpqueue.Dataset.mix([mpqueue.Dataset.range(3), mpqueue.Dataset(lines)]).locate([1, 0]) == lines.locate(0)
     with tarfile.open(tmp_path / "a.tar", "w"):
@@ -174,5 +180,6 @@ def test_dataset_locates_samples_by_their_ids(lines, tmp_path):
         stream.locate((0, 0))
 
 
-def test_copy_of_a_source_locates_samples(lines):
+def test_copy_of_a_source_locates_samples(tmp_path):
+    lines = lines_in(tmp_path)
     assert pickle.loads(pickle.dumps(lines)).locate(2) == lines.locate(2)
