@@ -80,7 +80,6 @@ def join() -> None:
     joined: mpqueue.Dataset = numbers.concatenate(numbers, numbers).zip(numbers).mix([numbers], [0.5, 0.5], stop="all")
     joined = mpqueue.Dataset.mix([joined, numbers], weights=[1, 2], stop="never")
     joined = mpqueue.Dataset.zip(joined, mpqueue.Dataset.concatenate(numbers, joined)).take(3)
-    joined = mpqueue.Dataset.mix({"joined": joined, "numbers": numbers}, weights={"joined": 1, "numbers": 2})
     del joined
 
 
