@@ -51,16 +51,24 @@ def test_each_public_method_called_on_a_dataset_reads_the_dataset_or_raises():
     arguments = {
         "batch": (2,), "bucket": (int, [3], [2, 2]), "cache": (), "concatenate": (B,), "enumerate": (),
         "filter": (bool,), "flat_map": (range,), "map": (abs,), "mix": ([B],), "pack": (8,), "range": (3,),
-        "repeat": (2,), "shuffle": (), "skip": (1,), "take": (3,), "zip": (B,),
+        "remove_columns": ("a",), "rename_columns": ({"a": "b"},), "repeat": (2,), "scan": (0, divmod),
+        "select_columns": ("a",), "shuffle": (), "skip": (1,), "sort": (abs,), "split": ([0.5],), "take": (3,),
+        "take_while": (bool,), "zip": (B,),
     }  # fmt: skip
-    assert sorted(arguments) == public_callables()
+    of_samples = {"get", "locate"}
+    assert sorted({*arguments, *of_samples}) == public_callables()
+    assert A.get(2) == A[2]
+    with pytest.raises(LookupError, match="has no method locate"):
+        A.locate(2)
     for name, call_arguments in arguments.items():
         method = getattr(A, name)
         if name == "range":
             with pytest.raises(TypeError, match=r"call it on the class, Dataset\.range\(\.\.\.\)"):
                 method(*call_arguments)
             continue
-        assert A.root in [node for _, node in method(*call_arguments).root.stages()]
+        made = method(*call_arguments)
+        for dataset in made if isinstance(made, tuple) else (made,):
+            assert A.root in [node for _, node in dataset.root.stages()]
 
 
 def test_a_constructor_on_a_subclass_names_that_class():
