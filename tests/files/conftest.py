@@ -1,10 +1,9 @@
 """A separate cache for each test, and separate file systems for each test that requests them."""
 
-import gc
-
 import pytest
+from helpers.range_server import forget_file_systems
 
-from mpqueue.files import ranges, urls
+from mpqueue.files import ranges
 
 
 @pytest.fixture(autouse=True)
@@ -15,8 +14,7 @@ def _own_cache(tmp_path, monkeypatch):
 @pytest.fixture
 def own_file_systems(monkeypatch):
     """Use no connections of other tests, and retry failures without delays."""
-    monkeypatch.setattr(urls, "_systems", urls._Systems())
+    forget_file_systems()
     monkeypatch.setattr(ranges, "_DELAYS_S", (0.01,) * 5)
     yield
-    urls._systems = urls._Systems()
-    gc.collect()  # connections are closed with their file system
+    forget_file_systems()

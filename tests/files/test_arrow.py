@@ -210,12 +210,6 @@ def test_record_batches_are_a_source_of_their_rows(tmp_path, path, index):
             batches[6]
 
 
-def test_dataset_maps_the_rows(path, index):
-    dataset = mpqueue.Dataset(Arrow(path, ["int"], index=index)).shuffle().map(lambda row: row["int"]).batch(100)
-    with mpqueue.Loader(dataset, workers=2, seed=1) as loader:
-        assert sorted(int(i) for batch in loader for i in batch) == list(range(ROWS))
-
-
 @pytest.mark.parametrize("inner", [False, True], ids=["column", "field"])
 @pytest.mark.parametrize("columns", [None, ["other"]])
 def test_name_that_is_not_utf_8_raises_an_error_with_the_file(tmp_path, inner, columns):

@@ -14,7 +14,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import mpqueue
 from mpqueue.errors import FileError
 from mpqueue.files import JSONLines, json_lines, unpacked
 
@@ -153,17 +152,17 @@ def flipped(path, place):
 
 
 def unpacked_lines(tmp_path):
-    """Return the source of a compressed file, and its decompressed content."""
+    """Return the compressed file, its source, and the file of its decompressed content."""
     path, kept = tmp_path / "b.jsonl.gz", tmp_path / "kept"
     path.write_bytes(gzip.compress(LINES))
     lines = JSONLines(path, index=kept)
     (plain,) = kept.glob("*.unpacked")
-    return lines, plain
+    return path, lines, plain
 
 
 @pytest.mark.parametrize("opened", [True, False], ids=["open", "not open"])
 def test_changed_bit_of_the_decompressed_content_is_repaired_with_one_warning(tmp_path, opened, caplog):
-    lines, plain = unpacked_lines(tmp_path)
+    _, lines, plain = unpacked_lines(tmp_path)
     if opened:
         assert lines[0] == VALUES[0]
     place = LINES.index(b'"n": 123') + 6
@@ -181,18 +180,18 @@ def test_changed_bit_of_the_decompressed_content_is_repaired_with_one_warning(tm
 @pytest.mark.parametrize("length", [0, 1000])
 @pytest.mark.parametrize("opened", [True, False], ids=["open", "not open"])
 def test_truncated_decompressed_content_is_repaired_with_one_warning(tmp_path, opened, length, caplog):
-    lines, plain = unpacked_lines(tmp_path)
+    path, lines, plain = unpacked_lines(tmp_path)
     if opened:
         assert lines[0] == VALUES[0]
     os.truncate(plain, length)
     assert list(lines if opened else pickle.loads(pickle.dumps(lines))) == VALUES
     assert len(caplog.records) == 1
-    assert list(JSONLines(lines._index.files[0].path, index=plain.parent)) == VALUES
+    assert list(JSONLines(path, index=plain.parent)) == VALUES
     assert len(caplog.records) == 1
 
 
 def test_content_damaged_again_raises_an_error_with_file_and_folder(tmp_path, monkeypatch):
-    lines, plain = unpacked_lines(tmp_path)
+    _, lines, plain = unpacked_lines(tmp_path)
     monkeypatch.setattr(unpacked, "_blocks", lambda *_: [LINES[:40], b"x", LINES[41:]])
     flipped(plain, 40)
     with pytest.raises(FileError, match=r"b\.jsonl\.gz: its decompressed content in .*kept is damaged again"):
@@ -201,11 +200,11 @@ def test_content_damaged_again_raises_an_error_with_file_and_folder(tmp_path, mo
 
 def test_second_program_does_not_affect_a_reader(tmp_path):
     """It records the use of the content, which is old here, and leaves the modification time unchanged."""
-    lines, plain = unpacked_lines(tmp_path)
+    path, lines, plain = unpacked_lines(tmp_path)
     old = time.time_ns() - 3 * 86400 * 10**9
     os.utime(plain, ns=(old, old))
     assert lines[0] == VALUES[0]
-    JSONLines(lines._index.files[0].path, index=plain.parent)
+    JSONLines(path, index=plain.parent)
     assert plain.stat().st_atime_ns > old
     assert list(lines) == VALUES
 
@@ -224,10 +223,3 @@ def test_error_without_zstandard_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "zstandard", None)
     with pytest.raises(ImportError, match=r'a\.jsonl\.zst is compressed with zstd.*"mpqueue\[files\]"'):
         JSONLines(tmp_path / "a.jsonl.zst")
-
-
-def test_loader_skips_lines_that_are_not_json(tmp_path):
-    (tmp_path / "a.jsonl").write_text("".join(f'{{"n": {i}}}\n' if i != 5 else "broken\n" for i in range(12)))
-    lines = JSONLines(tmp_path / "a.jsonl")
-    with mpqueue.Loader(lines, batch_size=4, workers=2, shuffle=True, on_error="skip", max_errors=1) as loader:
-        assert sorted(n for batch in loader for n in batch["n"].tolist()) == [0, 1, 2, 3, 4, 6, 7, 8, 9, 10, 11]

@@ -12,9 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.tabular import answer_of_child, plain, rewrite
+from helpers.tabular import rewrite
 
-import mpqueue
 from mpqueue.errors import FileError
 from mpqueue.files import MDS, mds_values
 
@@ -202,15 +201,6 @@ def test_damaged_bytes_raise_file_errors_or_change_values(tmp_path, index, compr
     assert refused > 3
 
 
-def test_changed_shard_raises_an_error_with_its_name(folder, index):
-    source = MDS(folder, index=index)
-    source[0]
-    path = folder / "shard.00000.mds"
-    rewrite(path, path.read_bytes()[:-1])
-    with pytest.raises(FileError, match=r"00000\.mds.*changed"):
-        source[1]
-
-
 def test_decompressed_copy_of_a_shard_is_preferred(tmp_path, index):
     folder = shutil.copytree(GOLDEN / "gz", tmp_path / "mds")
     for path in (GOLDEN / "plain").glob("*.mds"):
@@ -224,25 +214,6 @@ def test_error_without_zstandard_names_the_extra(index, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "zstandard", None)
     with pytest.raises(ImportError, match=r'needs zstandard: pip install "mpqueue\[files\]"'):
         MDS(GOLDEN / "zstd", index=index)
-
-
-def test_pickle_is_small_and_a_forked_child_reads(index):
-    for compression in ("plain", "gz"):
-        source = MDS(GOLDEN / compression, ["int", "text"], index=index)
-        source[0]
-        data = pickle.dumps(source)
-        assert len(data) < 2500
-        assert pickle.loads(data)[7] == {"int": -7, "text": "é7"}
-        assert answer_of_child(lambda source=source: source[9]) == "{'int': -9, 'text': 'é9'}"
-
-
-@pytest.mark.parametrize("compression", ["plain", "gz"])
-def test_loader_shuffles_the_samples(index, compression):
-    source = MDS(GOLDEN / compression, ["int", "shaped", "json"], index=index)
-    with mpqueue.Loader(source, batch_size=3, shuffle=True, workers=2, seed=1, collate=list) as loader:
-        seen = [found for batch in loader for found in batch]
-    assert sorted(found["int"] for found in seen) == list(range(-SAMPLES + 1, 1))
-    assert plain(seen[0]["json"]) == {"x": [-seen[0]["int"], None]}
 
 
 def test_shards_are_a_source_of_their_samples(index):

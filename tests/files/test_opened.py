@@ -23,12 +23,10 @@ def files_of(paths):
     return [IndexedFile.of(str(path)) for path in paths]
 
 
-def open_numbers():
-    return {
-        os.readlink(f"/proc/self/fd/{fd}")
-        for fd in os.listdir("/proc/self/fd")
-        if os.path.islink(f"/proc/self/fd/{fd}")
-    }
+def open_files():
+    """Return the paths of the open files by their descriptors."""
+    links = {fd: f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")}
+    return {fd: os.readlink(link) for fd, link in links.items() if os.path.islink(link)}
 
 
 def rewrite(path, data):
@@ -151,9 +149,10 @@ def test_number_of_open_files_is_limited(three):
     opened = OpenFiles(files_of(three), limit=2)
     for number in (0, 1, 0, 2):
         opened.read(number, 0, 1)
-    assert {os.path.basename(name) for name in open_numbers()} & {"0.bin", "1.bin", "2.bin"} == {"0.bin", "2.bin"}
+    names = {str(path) for path in three}
+    assert names & {*open_files().values()} == {str(three[0]), str(three[2])}
     opened.close()
-    assert not {os.path.basename(name) for name in open_numbers()} & {"0.bin", "1.bin", "2.bin"}
+    assert not names & {*open_files().values()}
     assert opened.read(1, 0, 1) == bytes([1])
 
 
@@ -164,21 +163,32 @@ def test_unpickled_copy_has_no_open_files(three):
     assert copy.read(0, 0, 2) == bytes([0, 1])
 
 
+class ForksUnderLock(int):
+    """A file number that forks once in its hash, where the table of open files is locked."""
+
+    child = None
+
+    def __hash__(self):
+        if self.child is None:
+            self.child = os.fork()
+        return super().__hash__()
+
+
 def test_forked_child_opens_its_files_even_if_a_lock_was_held(three):
-    opened = OpenFiles(files_of(three))
+    opened, number = OpenFiles(files_of(three)), ForksUnderLock(0)
     opened.read(0, 0, 1)
-    with opened._table.lock:
-        child = os.fork()
-        if child == 0:
-            # Descriptors that the child assigns to other files remain open when the parent's table is released.
-            for file in opened._table.files.values():
-                os.dup2(2, file._fd)
-            numbers = [file._fd for file in opened._table.files.values()]
+    (fd,) = [int(fd) for fd, path in open_files().items() if path == str(three[0])]
+    opened.read(number, 0, 1)
+    if number.child == 0:
+        try:
+            # A descriptor that the child assigns to another file remains open when the parent's table is released.
+            os.dup2(2, fd)
             right = opened.read(0, 5, 2) == bytes([5, 6])
-            for number in numbers:
-                os.fstat(number)
+            os.fstat(fd)
             os._exit(0 if right else 1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(number.child, 0)[1]) == 0
     assert opened.read(0, 5, 2) == bytes([5, 6])
 
 

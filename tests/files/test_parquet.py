@@ -13,7 +13,7 @@ from helpers.tabular import plain, table
 from helpers.tabular import write_parquet as write
 
 import mpqueue
-from mpqueue.files import Parquet, opened
+from mpqueue.files import Parquet
 from mpqueue.files.opened import OpenFiles
 
 pa = pytest.importorskip("pyarrow")
@@ -43,17 +43,30 @@ def test_row_equals_that_of_pyarrow(tmp_path, index, compression):
     assert plain(source[-1]) == WANTED[-1]
 
 
-def test_row_group_is_decoded_once_for_all_rows_of_a_batch(path, index):
+@pytest.fixture
+def decoded(monkeypatch):
+    """The numbers of the row groups that pyarrow has decoded, in order."""
+    found, real = [], pq.ParquetFile.read_row_group
+
+    def read_row_group(reader, number, **options):
+        found.append(number)
+        return real(reader, number, **options)
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", read_row_group)
+    return found
+
+
+def test_row_group_is_decoded_once_for_all_rows_of_a_batch(path, index, decoded):
     source = Parquet(path, ["int"], index=index, cache_bytes=0)
     source.__getitems__([0, 500, 1, 501, 2])
-    assert source._num_decoded == 2 * 170
+    assert decoded == [0, 2]
 
 
-def test_groups_that_fit_are_decoded_once(path, index):
+def test_groups_that_fit_are_decoded_once(path, index, decoded):
     source = Parquet(path, ["int"], index=index)
     for i in random.Random(0).sample(range(ROWS), 200):
         source[i]
-    assert source._num_decoded == ROWS
+    assert sorted(decoded) == list(range(6))
 
 
 def test_decoding_a_group_per_row_warns_once(path, index, caplog):
@@ -66,13 +79,13 @@ def test_decoding_a_group_per_row_warns_once(path, index, caplog):
     assert "Shuffled Parquet" in record.getMessage()
 
 
-def test_groups_that_all_fit_do_not_warn(tmp_path, index, caplog):
+def test_groups_that_all_fit_do_not_warn(tmp_path, index, caplog, decoded):
     """Each group is decoded once, although only one of its thirty rows was requested so far."""
     source = Parquet(write(tmp_path / "a.parquet", pa.table({"int": range(1200)}), rows=30), index=index)
     with caplog.at_level(logging.WARNING, "mpqueue"):
         for number in range(0, 1200, 30):
             source[number]
-    assert source._num_groups_decoded == 40
+    assert decoded == list(range(40))
     assert caplog.records == []
 
 
@@ -112,25 +125,29 @@ def test_footer_is_read_once_even_without_cached_row_groups(path, index, monkeyp
 
 
 def test_threads_that_decode_row_groups_do_not_share_a_reader(path, index, monkeypatch):
-    """Both threads are in the middle of a row group at the same time."""
-    both, held = threading.Barrier(2), threading.local()
+    """Both threads are in the middle of a row group at the same time. Their two readers are used again."""
+    both, held, made = threading.Barrier(2), threading.local(), []
 
-    def read(self, *place, read=opened._OpenFile.read):
+    def pread(*place, real=os.pread):
         if not hasattr(held, "met"):
             held.met = True
             both.wait(60)
-        return read(self, *place)
+        return real(*place)
 
+    def make(reader, *source, real=pq.ParquetFile.__init__, **options):
+        made.append(None)
+        real(reader, *source, **options)
+
+    monkeypatch.setattr(pq.ParquetFile, "__init__", make)
     rows = Parquet(path, index=index, cache_bytes=0)
-    assert rows[0]
-    assert rows[-1]  # now one reader is idle
-    rows._parts.get("another", lambda: (None, 1))  # evicts all row groups
-    monkeypatch.setattr(opened._OpenFile, "read", read)
     with ThreadPoolExecutor(2) as pool:
         for _ in range(2):
+            held.met = True
+            assert rows[500]  # now one reader is idle, and only this row group is cached
+            monkeypatch.setattr(os, "pread", pread)
             found = list(pool.map(rows.__getitem__, [0, len(rows) - 1]))
             assert [plain(row) for row in found] == [WANTED[0], WANTED[-1]]
-    assert len(rows._footers.get(0, pytest.fail)[1]) == 2  # these readers are reused
+    assert len(made) == 2
 
 
 def test_reading_starts_no_threads(path, index):

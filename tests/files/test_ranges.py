@@ -1,6 +1,5 @@
 """Remote files: concurrent range requests with retries, and detection of changed files."""
 
-import gc
 import os
 import threading
 
@@ -10,7 +9,7 @@ import pytest
 from helpers.range_server import range_server
 
 from mpqueue.errors import FileError
-from mpqueue.files import ranges, urls
+from mpqueue.files import ranges
 from mpqueue.files.names import expand
 from mpqueue.files.opened import IndexedFile, OpenFiles, read_whole
 from mpqueue.files.ranges import FileRange
@@ -28,8 +27,6 @@ def web():
     with range_server() as served:
         served.files["a.bin"] = DATA
         yield served
-        urls._systems = urls._Systems()
-        gc.collect()
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """S3 from a local server, only if ``moto[server]`` and ``s3fs`` are installed, which the gate does not do."""
 
-import gc
 import io
 import pickle
 import tarfile
@@ -8,11 +7,11 @@ import time
 
 import fsspec.asyn
 import pytest
+from helpers.range_server import forget_file_systems
 
 import mpqueue
 from mpqueue import files
 from mpqueue.errors import FileError
-from mpqueue.files import urls
 from mpqueue.files.opened import IndexedFile, OpenFiles
 from mpqueue.files.ranges import FileRange
 
@@ -39,14 +38,13 @@ def bucket(server, monkeypatch):
         "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_DEFAULT_REGION": "us-east-1", "AWS_ENDPOINT_URL": server,
     }.items():  # fmt: skip
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(urls, "_systems", urls._Systems())
+    forget_file_systems()
     client = boto3.client("s3")
     client.create_bucket(Bucket="photos")
     yield client
     for found in client.list_objects_v2(Bucket="photos").get("Contents", []):
         client.delete_object(Bucket="photos", Key=found["Key"])
-    urls._systems = urls._Systems()
-    gc.collect()
+    forget_file_systems()
 
 
 def put_tars(client):

@@ -1,14 +1,11 @@
 """Common behavior of table formats: rows and columns, copies, forks, threads, errors of invalid files."""
 
-import pickle
 import subprocess
 import sys
 from functools import partial
-from pathlib import Path
 
 import pytest
-from helpers.tabular import answer_of_child, plain, rewrite, table, write_arrow, write_parquet
-from helpers.threads_reading import read_by_threads
+from helpers.tabular import rewrite, table, write_arrow, write_parquet
 
 import mpqueue
 from mpqueue.errors import FileError
@@ -77,12 +74,6 @@ def test_invalid_columns_raise(path, source_of, columns, error, words):
         source_of(path, columns)
 
 
-@pytest.mark.parametrize("bad", [ROWS, -ROWS - 1])
-def test_row_out_of_range_raises_index_error(path, source_of, bad):
-    with pytest.raises(IndexError, match=f"index {bad} is out of range"):
-        source_of(path)[bad]
-
-
 def test_file_with_another_schema_is_named(write, path, source_of):
     bad = write("b.table", TABLE.set_column(0, "int", TABLE["int"].cast(pa.int32())))
     with pytest.raises(FileError, match=r"b\.table.*'int' is of type int32, expected int64 as in .*a\.table"):
@@ -128,50 +119,6 @@ print("errors", num_errors)
     assert int(done.stdout.split()[1]) > 5
 
 
-def test_changed_file_raises_an_error_with_its_name(path, source_of):
-    source = source_of(path)
-    source[0]
-    rewrite(path, Path(path).read_bytes()[:5000])
-    with pytest.raises(FileError, match=r"a\.table.*changed"):
-        source[ROWS - 1]
-
-
-def test_deleted_file_raises_file_not_found(path, source_of):
-    source = source_of(path)
-    Path(path).unlink()
-    with pytest.raises(FileNotFoundError, match=r"a\.table"):
-        source[0]
-
-
-def test_pickle_is_small_and_unpickled_source_reads(path, source_of):
-    source = source_of(path)
-    source[0]
-    data = pickle.dumps(source)
-    assert len(data) < 1000
-    assert plain(pickle.loads(data)[7]) == WANTED[7]
-
-
-def test_child_forked_after_use_reads(path, source_of):
-    source = source_of(path, ["int", "text"])
-    source.__getitems__([1, 500])
-    assert answer_of_child(lambda: source.__getitems__([900, 1])) == repr(
-        [{name: WANTED[i][name] for name in ("int", "text")} for i in (900, 1)]
-    )
-
-
-def test_threads_read_concurrently(path, source_of):
-    read = read_by_threads(source_of(path, cache_bytes=1000), ROWS, rounds=15)
-    assert [i for i, row in read if plain(row) != WANTED[i]] == []
-
-
-def test_loader_shuffles_the_rows(path, source_of):
-    source = source_of(path, ["int", "large", "matrix"])
-    with mpqueue.Loader(source, batch_size=64, shuffle=True, workers=2, seed=1) as loader:
-        seen = [int(i) for batch in loader for i in batch["int"]]
-    assert sorted(seen) == list(range(ROWS))
-    assert seen != sorted(seen)
-
-
 def test_rows_of_a_damaged_file_can_be_skipped(write, source_of):
     """One of three files changes during the run: its rows are skipped and named in the log."""
     names = [write(f"{i}.table", TABLE.slice(i * 10, 10)) for i in range(3)]
@@ -183,13 +130,10 @@ def test_rows_of_a_damaged_file_can_be_skipped(write, source_of):
     assert seen == [*range(10), *range(20, 30)]
 
 
-def test_error_without_pyarrow_names_the_extra(path, made):
-    code = (
-        "import sys; sys.modules['pyarrow'] = None; from mpqueue import files; getattr(files, sys.argv[1])(sys.argv[2])"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, made[0].__name__, path], capture_output=True, text=True, timeout=60
-    )
-    assert done.stderr.splitlines()[-1].startswith(
-        "ImportError: mpqueue.files.Parquet and Arrow need pyarrow: pip install"
-    )
+@pytest.mark.parametrize("name", ["Parquet", "Arrow"])
+def test_error_without_pyarrow_names_the_extra(name, tmp_path):
+    path = FORMATS[name][1](tmp_path / "a.table", TABLE.slice(0, 10))
+    code = f"import sys; sys.modules['pyarrow'] = None; from mpqueue import files; files.{name}({path!r})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    error = "ImportError: mpqueue.files.Parquet and Arrow need pyarrow: pip install"
+    assert done.stderr.splitlines()[-1].startswith(error)

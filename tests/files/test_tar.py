@@ -2,7 +2,6 @@
 
 import io
 import os
-import pickle
 import random
 import subprocess
 import tarfile
@@ -297,57 +296,9 @@ def test_random_changes_raise_or_return_samples_of_the_file(tmp_path):
     assert errors > 50
 
 
-def test_file_that_shrinks_after_indexing_raises(tmp_path):
-    path = archive(tmp_path / "a.tar", PAIRS)
-    tar = Tar(path)
-    assert tar[19]["cls"] == b"19"
-    os.truncate(path, 2000)
-    with pytest.raises(FileError, match=r"a\.tar: it has changed since it was indexed"):
-        tar[19]
-    with pytest.raises(FileError, match=r"a\.tar: it has changed since it was indexed"):
-        pickle.loads(pickle.dumps(tar))[0]
-
-
-def test_pickle_is_small_and_its_copy_reads(tmp_path):
-    tar = Tar(archive(tmp_path / "a.tar", PAIRS * 1))
-    list(tar)
-    assert len(pickle.dumps(tar)) < 1000
-    assert list(pickle.loads(pickle.dumps(tar))) == list(tar)
-
-
-def test_forked_child_reads(tmp_path):
-    tar = Tar(archive(tmp_path / "a.tar", PAIRS))
-    expected = list(tar)
-    child = os.fork()
-    if child == 0:
-        os._exit(0 if list(tar) == expected else 1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-
-
 def loaded(loader):
     with loader:
         return [key for batch in loader for key in batch["__key__"]]
-
-
-def test_loader_reads_in_shuffled_order(tmp_path):
-    archive(tmp_path / "a-0.tar", PAIRS[:20])
-    archive(tmp_path / "a-1.tar", PAIRS[20:])
-    tar = Tar(tmp_path / "a-*.tar")
-    keys = loaded(mpqueue.Loader(tar, batch_size=3, shuffle=True, workers=2, seed=1))
-    assert keys != sorted(keys)
-    assert sorted(keys) == [f"train/{i:03d}" for i in range(20)]
-    assert keys == loaded(mpqueue.Loader(tar, batch_size=3, shuffle=True, workers=0, seed=1))
-
-
-def label_of(sample):
-    return int(sample["cls"])
-
-
-def test_dataset_reads(tmp_path):
-    dataset = mpqueue.Dataset(Tar(archive(tmp_path / "a.tar", PAIRS))).shuffle().map(label_of).batch(4)
-    with mpqueue.Loader(dataset, workers=2, seed=3) as loader:
-        found = [label for batch in loader for label in batch.tolist()]
-    assert sorted(found) == list(range(20))
 
 
 def test_loader_skips_damaged_samples(tmp_path):

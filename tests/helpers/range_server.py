@@ -1,10 +1,13 @@
 """An HTTP server on the loopback interface that serves byte ranges and injects faults."""
 
 import contextlib
+import gc
 import http.server
 import re
 import socket
 import threading
+
+from mpqueue.files import urls
 
 
 class RangeServer:
@@ -102,6 +105,12 @@ class _Quiet(http.server.ThreadingHTTPServer):
         """Ignore clients that have disconnected."""
 
 
+def forget_file_systems():
+    """Forget this process's file systems, which closes their connections. The next read creates others."""
+    urls._systems.by_key.clear()
+    gc.collect()
+
+
 @contextlib.contextmanager
 def range_server():
     """Serve until the end of the context, and then close all connections."""
@@ -114,6 +123,7 @@ def range_server():
         try:
             yield served
         finally:
+            forget_file_systems()
             served.ended.set()
             server.shutdown()
             thread.join()

@@ -1,0 +1,79 @@
+"""Promises of every format: copies, forks, threads, loaders, and indices out of range."""
+
+import pickle
+
+import pytest
+from helpers.file_formats import SOURCES, comparable, several, write_all
+from helpers.tabular import answer_of_child
+from helpers.threads_reading import read_by_threads
+
+import mpqueue
+from mpqueue import files
+
+pytest.importorskip("pyarrow.parquet")
+
+
+def array_records(root):
+    module = pytest.importorskip("array_record.python.array_record_module")
+    writer = module.ArrayRecordWriter(f"{root}/a.array_record", "group_size:1")
+    for number in range(100):
+        writer.write(b"%d" % number)
+    writer.close()
+    return files.ArrayRecord(f"{root}/a.array_record")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_all(tmp_path_factory.mktemp("formats"))
+
+
+@pytest.fixture(params=[*SOURCES, "array record"])
+def make(request, folder):
+    """Return a function that creates the source; it belongs to the test, which closes its files at its end."""
+    return lambda: SOURCES.get(request.param, array_records)(folder)
+
+
+def read(source, indices):
+    return [comparable(sample) for sample in several(source, indices)]
+
+
+def test_pickle_is_small_and_its_copy_reads(make):
+    source = make()
+    wanted = read(source, [0, len(source) - 1])
+    data = pickle.dumps(source)
+    assert len(data) < 2000
+    assert read(pickle.loads(data), [0, -1]) == wanted
+
+
+def test_child_forked_after_use_reads(make):
+    source = make()
+    wanted = read(source, [1, len(source) - 2])
+    assert answer_of_child(lambda: read(source, [1, -2])) == repr(wanted)
+    assert read(source, [1, -2]) == wanted
+
+
+def test_threads_read_concurrently(make):
+    source = make()
+    wanted = read(source, range(len(source)))
+    found = read_by_threads(lambda indices: read(source, indices), len(source), rounds=10)
+    assert [i for i, sample in found if sample != wanted[i]] == []
+
+
+@pytest.mark.parametrize("beyond", [0, -1], ids=["after the end", "before the beginning"])
+def test_index_out_of_range_raises_index_error(make, beyond):
+    source = make()
+    index = len(source) if beyond == 0 else -len(source) - 1
+    with pytest.raises(IndexError, match=f"index {index} is out of range"):
+        source[index]
+
+
+def test_loader_returns_each_sample_once_in_the_same_order_with_workers(make):
+    source = make()
+
+    def samples(workers):
+        with mpqueue.Loader(source, batch_size=16, shuffle=True, workers=workers, seed=1, collate=list) as loader:
+            return [comparable(sample) for batch in loader for sample in batch]
+
+    found, wanted = samples(2), read(source, range(len(source)))
+    assert found == samples(0) != wanted
+    assert sorted(map(repr, found)) == sorted(map(repr, wanted))

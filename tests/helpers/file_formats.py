@@ -1,0 +1,84 @@
+"""Small files of each format of `mpqueue.files`, with many samples in at least two files or groups."""
+
+import gzip
+import io
+import json
+import struct
+import tarfile
+
+from helpers.tabular import plain, table
+from helpers.tfrecords import write_records
+
+from mpqueue import files
+
+# The source of each format in a folder that `write_all` has filled; also behind a URL.
+SOURCES = {
+    "tar": lambda root: files.Tar(f"{root}/{{0..1}}.tar"),
+    "tfrecord": lambda root: files.TFRecord(f"{root}/{{0..1}}.tfrecord"),
+    "json": lambda root: files.JSONLines([f"{root}/0.jsonl", f"{root}/1.jsonl"]),
+    "json, compressed": lambda root: files.JSONLines(f"{root}/0.jsonl.gz"),
+    "parquet": lambda root: files.Parquet(f"{root}/{{0,1}}.parquet", ["tokens", "struct", "int"]),
+    "arrow": lambda root: files.Arrow(f"{root}/{{0..1}}-plain.arrow", ["text", "matrix", "int"]),
+    "arrow, compressed": lambda root: files.Arrow(f"{root}/{{0..1}}-zstd.arrow"),
+    "mds": lambda root: files.MDS(f"{root}/mds"),
+    "images": lambda root: files.Images(f"{root}/photos"),
+}
+
+
+def write_all(folder):
+    """Write two files, or a folder, of each format."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    content = table(300)
+    for number in range(2):
+        part = content.slice(number * 150, 150)
+        with tarfile.open(folder / f"{number}.tar", "w") as archive:
+            for i in range(100):
+                for suffix, data in (("txt", b"%d %d" % (number, i) * 300), ("cls", b"%d" % i)):
+                    member = tarfile.TarInfo(f"{number}-{i:03d}.{suffix}")
+                    member.size = len(data)
+                    archive.addfile(member, io.BytesIO(data))
+        write_records(folder / f"{number}.tfrecord", [b"%d" % i * 100 for i in range(100)])
+        lines = "".join(f'{{"n": {i}, "x": "{"é" * i}"}}\r\n\r\n' for i in range(100))
+        (folder / f"{number}.jsonl").write_text(lines)
+        (folder / f"{number}.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
+        pq.write_table(part, str(folder / f"{number}.parquet"), row_group_size=40)
+        for name, compression in (("plain", None), ("zstd", "zstd")):
+            options = pa.ipc.IpcWriteOptions(compression=compression)
+            with pa.ipc.new_file(str(folder / f"{number}-{name}.arrow"), part.schema, options=options) as file:
+                file.write_table(part, max_chunksize=40)
+        for i in range(3):
+            image = folder / "photos" / f"class{number}" / "deep" / f"{i}.jpg"
+            image.parent.mkdir(parents=True, exist_ok=True)
+            image.write_bytes(b"%d %d" % (number, i))
+    _write_mds(folder / "mds")
+    return folder
+
+
+def _write_mds(folder):
+    folder.mkdir()
+    shards = []
+    for number in range(2):
+        samples = [struct.pack("<Iq", 3 + i, i) + b"x" * (3 + i) for i in range(20)]
+        start = 4 + 4 * 21
+        places = [start + sum(map(len, samples[:i])) for i in range(21)]
+        data = struct.pack(f"<I{21}I", 20, *places) + b"".join(samples)
+        (folder / f"shard.{number}.mds").write_bytes(data)
+        shards.append(
+            {"format": "mds", "column_names": ["b", "i"], "column_encodings": ["bytes", "int64"], "column_sizes": [None, 8],
+             "raw_data": {"basename": f"shard.{number}.mds", "bytes": len(data)}, "zip_data": None, "samples": 20}
+        )  # fmt: skip
+    (folder / "index.json").write_text(json.dumps({"version": 2, "shards": shards}))
+
+
+def several(source, indices):
+    """Return samples as a loader reads them: together, if the source can."""
+    if hasattr(source, "__getitems__"):
+        return source.__getitems__(indices)
+    return [source[i] for i in indices]
+
+
+def comparable(sample):
+    """Return a sample with lists instead of arrays, and without the path, which differs behind a URL."""
+    return plain({k: v for k, v in sample.items() if k != "path"} if isinstance(sample, dict) else sample)
