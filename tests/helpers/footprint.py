@@ -70,6 +70,11 @@ def mappings_of(pid):
     return text.count(b"/dev/shm/#") + text.count(b"/dev/shm/psm_") + text.count(b"/memfd:mpqueue")
 
 
+def pid_of(fork_server):
+    """Return the process id of a fork server."""
+    return fork_server._process.pid
+
+
 class Footprint:
     """The resources of this process that could leak.
 
@@ -81,7 +86,7 @@ class Footprint:
     def __init__(self, parked=(), *, has_mappings=True):
         descendants = _descendants()
         for fork_server in parked:
-            descendants.pop(fork_server._process.pid, None)
+            descendants.pop(pid_of(fork_server), None)
         # Python's own resource tracker runs until the interpreter exits.
         self.processes = {pid: text for pid, text in descendants.items() if text and "resource_tracker" not in text}
         self.zombies = {pid for pid, text in descendants.items() if not text}
@@ -93,7 +98,7 @@ class Footprint:
         # Processes that later tests start would inherit blocked signals, so Ctrl-C would never reach them.
         self.signals_kept_out = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         for fork_server in parked:
-            del self.descriptors[fork_server._socket.fileno()], self.descriptors[fork_server._lifeline]
+            del self.descriptors[fork_server.fileno()], self.descriptors[fork_server._lifeline]
 
     def left_since(self, before):
         left = {

@@ -32,6 +32,10 @@ def _inherited():
     return handled, environ, umask, limits, blocked, cpus, os.getpriority(os.PRIO_PROCESS, 0)
 
 
+def _environ_of(salt):
+    return launcher._fork_server_environ(salt)
+
+
 class NewForkServers:
     """A context manager that starts fork servers as forks if the inherited state is unchanged."""
 
@@ -42,20 +46,20 @@ class NewForkServers:
             self._interpreter = forked.Interpreter(
                 "mpqueue.workers.fork_server",
                 flags=launcher._interpreter_flags(),
-                environ=launcher._fork_server_environ(self._salt),
+                environ=_environ_of(self._salt),
             )
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         self._inherited, self._pid = _inherited(), os.getpid()
 
     def start(self, fds, salt):
-        """Start a fork server, with the interface of `launcher._start_interpreter`."""
+        """Start a fork server, with the interface of `start_new`."""
         if (salt, os.getpid(), _inherited()) != (self._salt, self._pid, self._inherited):
             return start_new(fds, salt)
         with open(os.devnull) as nothing:
             descriptors = {0: nothing.fileno(), 1: 1, 2: 2, **{fd: fd for fd in fds}}
             # A folder that always exists: the trainer's folder is sent to the fork server at each start.
-            where = {"folder": "/", "environ": launcher._fork_server_environ(salt)}
+            where = {"folder": "/", "environ": _environ_of(salt)}
             return self._interpreter.start(FORK_SERVER_CODE, ["-c", *sys.path, *fds], descriptors, **where)
 
     def __enter__(self):

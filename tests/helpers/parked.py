@@ -20,7 +20,7 @@ import termios
 import time
 from typing import NamedTuple
 
-from helpers.footprint import DEADLOCK_S, children_of, mappings_of
+from helpers.footprint import DEADLOCK_S, children_of, mappings_of, pid_of
 
 import mpqueue
 from mpqueue.workers import launcher
@@ -76,45 +76,47 @@ def _size(pid):
 
 @functools.cache
 def _new():
-    """Return the state and the size of a new fork server."""
+    """Return the kind, the state and the size of a new fork server."""
     fork_server = launcher.ForkServer(spawn=False)
     try:
         fork_server.settle()
         assert _is_settled(fork_server, DEADLOCK_S)
-        return _state(fork_server._process.pid), _size(fork_server._process.pid)
+        pid = pid_of(fork_server)
+        return fork_server.kind, _state(pid), _size(pid)
     finally:
         fork_server.end()
 
 
-def _unread(sock):
+def _unread(fd):
     count = array.array("i", [0])
-    fcntl.ioctl(sock, termios.TIOCOUTQ, count)
+    fcntl.ioctl(fd, termios.TIOCOUTQ, count)
     return count[0]
 
 
 def _is_settled(fork_server, within_s=_SETTLED_S):
     """Wait until the fork server has read all messages. Return False if it sends a message or exits."""
     until = time.monotonic() + within_s
-    while _unread(fork_server._socket):
+    while _unread(fork_server.fileno()):
         if time.monotonic() > until:
             return False
         time.sleep(0.0005)
     poll = select.poll()
-    poll.register(fork_server._socket, select.POLLIN)
+    poll.register(fork_server.fileno(), select.POLLIN)
     return not poll.poll(0)
 
 
 def _is_as_new(fork_server):
+    pid = pid_of(fork_server)
     try:
-        state, size = _new()
+        kind, state, size = _new()
         return (
-            fork_server.kind == launcher._kind_of(spawn=False)
-            and fork_server._is_whole
+            fork_server.kind == kind
             and _is_settled(fork_server)
-            and _state(fork_server._process.pid) == state
-            and _size(fork_server._process.pid) <= size + _MAX_GROWTH
+            and not fork_server.events()
+            and _state(pid) == state
+            and _size(pid) <= size + _MAX_GROWTH
         )
-    except (OSError, KeyError):  # ended, or a zombie
+    except (OSError, KeyError, launcher.LauncherGone):  # ended, a zombie, or interrupted within a message
         return False
 
 
@@ -127,13 +129,13 @@ def keep_one():
     """End all parked and idle fork servers, except one that is equivalent to a new one."""
     for end_idle in launcher._before_shutdown:
         end_idle()
+    parked = launcher._parked
     with launcher._parked_lock:
-        kept = launcher._parked.pop() if launcher._parked else None
+        kept = parked.pop() if parked else None
     mpqueue.shutdown()
     if kept is None:
         return
     if _is_as_new(kept):
-        with launcher._parked_lock:
-            launcher._parked.append(kept)
+        parked.append(kept)  # no other thread uses the empty list
     else:
         kept.end()

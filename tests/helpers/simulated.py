@@ -13,6 +13,7 @@ import pickle
 import select
 import signal
 from collections import Counter, deque
+from unittest import mock
 
 import numpy as np
 
@@ -427,11 +428,15 @@ class World:
         plan = BatchesPlan(source=Items(source), options=Options(), ranks=Ranks(), seed=0, seed_given=True)
         self.job = Job(plan=plan, workers=num_workers, options=options, ring=ring)
         self.now_ns = 0
-        self._real_clock = dispatcher._clock
-        dispatcher._clock = lambda: self.now_ns
+        self._clock = mock.patch.object(dispatcher, "_clock", self.clock)
+        self._clock.start()
         with small_segments(max_pages):
             self.backend = Backend(self.pipeline.ledger, Sync(self.job.payload, self), self.job, self)
             self.pipeline.start(self.backend)
+
+    def clock(self):
+        """Return the simulated time."""
+        return self.now_ns
 
     def note_begun(self, worker, grant):
         self.grants_in_flight[worker.key] = grant
@@ -485,7 +490,7 @@ class World:
         return (
             f"head {self.pipeline.ledger.head}, ready {list(pool.ready)}, "
             f"pending {[work_item.number for work_item in pool.pending]}, "
-            f"in flight {workers}, starved {list(backend.pressure._starved)}, limit {backend.pressure._limit}, "
+            f"in flight {workers}, starved {[key for key, worker in self.workers.items() if worker.is_starved]}, "
             f"vacant {list(backend.supervision.vacant)}, slots {[slot.state.value for slot in pool.ring.slots.slots]}"
         )
 
@@ -497,7 +502,7 @@ class World:
         try:
             self.pipeline.stop()
         finally:
-            dispatcher._clock = self._real_clock
+            self._clock.stop()
         assert not self.workers
         assert self.fork_server is None
 

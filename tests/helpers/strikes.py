@@ -6,6 +6,7 @@ an exception in an ``__exit__`` of a test.
 """
 
 import dis
+import inspect
 import os
 import random
 import signal
@@ -97,7 +98,7 @@ class Strike:
         self._handler = signal.signal(signal.SIGUSR1, self._raise)
         self._report, sys.unraisablehook = sys.unraisablehook, self._report_others
         # Python 3.12 reports opcodes only if a frame requests them at the time of `sys.settrace`.
-        sys._getframe().f_trace_opcodes = True
+        inspect.currentframe().f_trace_opcodes = True
         sys.settrace(self._enter)
         return self
 
