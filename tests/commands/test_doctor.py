@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -38,9 +39,42 @@ def group(tmp_path, monkeypatch):
     return write
 
 
-def test_cpu_quota_is_the_lowest_of_all_parent_groups(group):
-    group("0::/a/b\n", **{"a/b/cpu.max": "max 100000", "a/cpu.max": "150000 100000", "cpu.max": "400000 100000"})
-    assert limits.cpu_quota() == 1.5
+HUGE = "9223372036854771712"  # no limit, in version 1
+FREE = "anon 600\nfile 500\nshmem 100\ninactive_file 300\nactive_file 100\n"
+GROUPS = {
+    "lowest quota of all parents": (
+        limits.cpu_quota, 1.5, "0::/a/b\n",
+        {"a/b/cpu.max": "max 100000", "a/cpu.max": "150000 100000", "cpu.max": "400000 100000"},
+    ),
+    "no quota": (limits.cpu_quota, None, "0::/a\n", {"a/cpu.max": "max 100000"}),
+    "empty quota": (limits.cpu_quota, None, "0::/a\n", {"a/cpu.max": ""}),
+    "limit that leaves the least memory": (
+        limits.memory_limit, (9000, 8500), "0::/a/b\n",
+        {"a/b/memory.max": "8000", "a/b/memory.current": "1000", "a/memory.max": "9000", "a/memory.current": "8500"},
+    ),
+    "no memory limit, version 1": (
+        limits.memory_limit, None, "3:memory:/x\n",
+        {"memory/x/memory.limit_in_bytes": HUGE, "memory/x/memory.usage_in_bytes": "5"},
+    ),
+    "free memory includes the file cache": (
+        limits.group_memory, (1500, 700), "0::/a/b\n",
+        {"a/b/memory.max": "1500", "a/b/memory.current": "1200", "a/b/memory.stat": FREE,
+         "a/memory.max": "9000", "a/memory.current": "2000", "a/memory.stat": "inactive_file 0\nactive_file 0\n"},
+    ),
+    "children of a group of version 1": (
+        limits.group_memory, (1500, 335), "3:memory:/x\n",
+        {"memory/x/memory.limit_in_bytes": "1500", "memory/x/memory.usage_in_bytes": "1200",
+         "memory/x/memory.stat": "inactive_file 1\ntotal_inactive_file 30\ntotal_active_file 5\n"},
+    ),
+    "group without limit": (limits.group_memory, None, "0::/a\n", {"a/memory.max": "max", "a/memory.current": "5"}),
+    "group with a huge limit": (limits.group_memory, None, "0::/a\n", {"a/memory.max": HUGE, "a/memory.current": "5"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("find", "expected", "place", "files"), GROUPS.values(), ids=GROUPS)
+def test_limits_of_control_groups_are_found(group, find, expected, place, files):
+    group(place, **files)
+    assert find() == expected
 
 
 def test_a_quota_of_version_1_is_found_in_its_own_tree(group):
@@ -49,60 +83,16 @@ def test_a_quota_of_version_1_is_found_in_its_own_tree(group):
     assert limits.cpu_quota() == 0.5
 
 
-@pytest.mark.parametrize("text", ["max 100000", ""])
-def test_missing_quota_is_none(group, text):
-    group("0::/a\n", **{"a/cpu.max": text})
-    assert limits.cpu_quota() is None
-
-
 def test_without_control_groups_there_are_no_limits(monkeypatch, tmp_path):
     monkeypatch.setattr(limits, "_OWN", tmp_path / "missing")
     assert (limits.cpu_quota(), limits.memory_limit()) == (None, None)
 
 
-def test_memory_limit_is_the_one_that_leaves_the_least(group):
-    group(
-        "0::/a/b\n",
-        **{"a/b/memory.max": "8000", "a/b/memory.current": "1000", "a/memory.max": "9000", "a/memory.current": "8500"},
-    )
-    assert limits.memory_limit() == (9000, 8500)
-
-
-def test_huge_memory_limit_of_version_1_is_none(group):
-    huge = str(9223372036854771712)
-    group("3:memory:/x\n", **{"memory/x/memory.limit_in_bytes": huge, "memory/x/memory.usage_in_bytes": "5"})
-    assert limits.memory_limit() is None
-
-
-def test_free_memory_of_a_group_includes_the_file_cache(group):
-    stat = "anon 600\nfile 500\nshmem 100\ninactive_file 300\nactive_file 100\n"
-    above = {"a/memory.max": "9000", "a/memory.current": "2000", "a/memory.stat": "inactive_file 0\nactive_file 0\n"}
-    group("0::/a/b\n", **{"a/b/memory.max": "1500", "a/b/memory.current": "1200", "a/b/memory.stat": stat}, **above)
-    assert limits.group_memory() == (1500, 700)
-
-
-def test_memory_of_a_group_of_version_1_includes_its_children(group):
-    files = {
-        "limit_in_bytes": "1500",
-        "usage_in_bytes": "1200",
-        "stat": "inactive_file 1\ntotal_inactive_file 30\ntotal_active_file 5\n",
-    }
-    group("3:memory:/x\n", **{f"memory/x/memory.{name}": text for name, text in files.items()})
-    assert limits.group_memory() == (1500, 335)
-
-
-@pytest.mark.parametrize("limit", ["max", str(9223372036854771712)])
-def test_group_without_memory_limit_is_none(group, limit):
-    group("0::/a\n", **{"a/memory.max": limit, "a/memory.current": "5"})
-    assert limits.group_memory() is None
-
-
-def test_useful_workers_are_bounded_by_affinity_and_by_the_quota(group, monkeypatch):
+@pytest.mark.parametrize(("quota", "expected"), [("20000 100000", 1), ("1600000 100000", 8)])
+def test_useful_workers_are_bounded_by_affinity_and_by_the_quota(group, monkeypatch, quota, expected):
     monkeypatch.setattr(limits, "num_cpus", lambda: 8)
-    group("0::/a\n", **{"a/cpu.max": "20000 100000"})
-    assert limits.useful_workers() == 1
-    group("0::/a\n", **{"a/cpu.max": "1600000 100000"})
-    assert limits.useful_workers() == 8
+    group("0::/a\n", **{"a/cpu.max": quota})
+    assert limits.useful_workers() == expected
 
 
 # Single checks
@@ -114,98 +104,78 @@ def finding_of(check):
     return found
 
 
-def test_cpu_quota_is_a_note_with_the_number_of_workers(monkeypatch):
-    monkeypatch.setattr(limits, "cpu_quota", lambda: 1.5)
-    monkeypatch.setattr(limits, "num_cpus", lambda: 8)
-    monkeypatch.setattr(checks_system, "num_cpus", lambda: 8)
-    found = finding_of(checks_system.cpus)
-    assert found.verdict == "note"
-    assert "a quota of 1.5" in found.found
-    assert "workers=2" in found.remedy
+def refuse(number, message):
+    def call(*_):
+        raise OSError(number, message)
+
+    return call
 
 
-def test_a_busy_machine_is_a_note(monkeypatch):
-    monkeypatch.setattr(os, "getloadavg", lambda: (9.0, 1.0, 1.0))
-    monkeypatch.setattr(checks_system, "num_cpus", lambda: 4)
-    assert finding_of(checks_system.load).verdict == "note"
-    monkeypatch.setattr(os, "getloadavg", lambda: (4.0, 9.0, 9.0))
-    assert finding_of(checks_system.load).verdict == "ok"
+def open_files(soft, hard=4096):
+    return {(resource, "getrlimit"): lambda which: (soft, hard), (checks_system, "num_cpus"): lambda: 4}
 
 
-@pytest.mark.parametrize(("soft", "verdict"), [(60, "problem"), (256, "note"), (4096, "ok"), (-1, "ok")])
-def test_few_open_files_are_reported_with_the_ulimit_command(monkeypatch, soft, verdict):
-    monkeypatch.setattr(resource, "getrlimit", lambda which: (soft, 4096))
-    monkeypatch.setattr(checks_system, "num_cpus", lambda: 4)
-    found = finding_of(checks_system.files)
+def shared_memory(total, free):
+    found = SimpleNamespace(f_blocks=total // 4096, f_bavail=free // 4096, f_frsize=4096)
+    return {(os, "statvfs"): lambda path: found}
+
+
+MACHINES = {
+    "quota": (
+        checks_system.cpus,
+        {(limits, "cpu_quota"): lambda: 1.5, (limits, "num_cpus"): lambda: 8, (checks_system, "num_cpus"): lambda: 8},
+        "note", "a quota of 1.5.*workers=2",
+    ),
+    "busy": (
+        checks_system.load, {(os, "getloadavg"): lambda: (9.0, 1.0, 1.0), (checks_system, "num_cpus"): lambda: 4},
+        "note", "",
+    ),
+    "not busy any longer": (
+        checks_system.load, {(os, "getloadavg"): lambda: (4.0, 9.0, 9.0), (checks_system, "num_cpus"): lambda: 4},
+        "ok", "",
+    ),
+    "60 open files": (checks_system.files, open_files(60), "problem", r"\nulimit -n 4096$"),
+    "256 open files": (checks_system.files, open_files(256), "note", r"\nulimit -n 4096$"),
+    "4096 open files": (checks_system.files, open_files(4096), "ok", r"\n$"),
+    "any number of open files": (checks_system.files, open_files(-1), "ok", r"\n$"),
+    "hard limit of open files": (checks_system.files, open_files(256, 256), "note", r"limits\.conf"),
+    "too few processes": (
+        checks_system.processes, {(resource, "getrlimit"): lambda which: (10, 10), (os, "geteuid"): lambda: 1000},
+        "problem", "",
+    ),
+    "address space": (
+        checks_system.address_space,
+        {(resource, "getrlimit"): lambda which: (8 * GIB, -1) if which == resource.RLIMIT_AS else (-1, -1)},
+        "note", "8 GiB of address space",
+    ),
+    "no pidfds": (checks_system.pidfd, {(os, "pidfd_open"): refuse(1, "not permitted")}, "problem", "seccomp"),
+    "small shared memory": (checks_memory.shm, shared_memory(64 << 20, 64 << 20), "note", "too small for batches"),
+    "full shared memory": (checks_memory.shm, shared_memory(16 * GIB, 100 << 20), "problem", "SharedMemoryFull"),
+    "enough shared memory": (checks_memory.shm, shared_memory(16 * GIB, 9 * GIB), "ok", "9 GiB of 16 GiB free"),
+    "no shared memory": (checks_memory.shm, {(checks_memory, "_SHM"): "/missing"}, "note", ""),
+    "no memory files": (
+        checks_memory.memfd, {(os, "memfd_create"): refuse(38, "Function not implemented")},
+        "problem", "Function not implemented",
+    ),
+    "little memory in a group": (
+        checks_memory.memory, {(limits, "memory_limit"): lambda: (2 * GIB, 2 * GIB - (100 << 20))},
+        "note", "100 MiB of 2 GiB free, of the control group.*docker run --memory",
+    ),
+    "missing package": (
+        checks_python.packages, {(checks_python, "_version"): lambda name: None if name == "psutil" else "1.0"},
+        "problem", "missing: psutil",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("check", "machine", "verdict", "words"), MACHINES.values(), ids=MACHINES)
+def test_finding_has_verdict_cause_and_remedy(monkeypatch, check, machine, verdict, words):
+    with monkeypatch.context() as patch:
+        for place, value in machine.items():
+            patch.setattr(*place, value)
+        found = finding_of(check)
     assert found.verdict == verdict
-    assert found.remedy == ("" if verdict == "ok" else "ulimit -n 4096")
-
-
-def test_a_hard_limit_of_open_files_is_raised_elsewhere(monkeypatch):
-    monkeypatch.setattr(resource, "getrlimit", lambda which: (256, 256))
-    assert "limits.conf" in finding_of(checks_system.files).remedy
-
-
-def test_too_few_processes_for_workers_are_a_problem(monkeypatch):
-    monkeypatch.setattr(resource, "getrlimit", lambda which: (10, 10))
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert finding_of(checks_system.processes).verdict == "problem"
-
-
-def test_address_space_limit_is_a_note_with_the_share_of_the_ring(monkeypatch):
-    monkeypatch.setattr(resource, "getrlimit", lambda which: (8 * GIB, -1) if which == resource.RLIMIT_AS else (-1, -1))
-    found = finding_of(checks_system.address_space)
-    assert (found.verdict, "8 GiB of address space" in found.found) == ("note", True)
-
-
-def test_a_kernel_without_pidfds_is_a_problem_with_a_remedy(monkeypatch):
-    def refuse(pid):
-        raise PermissionError(1, "Operation not permitted")
-
-    monkeypatch.setattr(os, "pidfd_open", refuse)
-    found = finding_of(checks_system.pidfd)
-    assert found.verdict == "problem"
-    assert "seccomp" in found.remedy
-
-
-@pytest.mark.parametrize(
-    ("total", "free", "verdict", "words"),
-    [
-        (64 << 20, 64 << 20, "note", "too small for batches"),
-        (16 * GIB, 100 << 20, "problem", "SharedMemoryFull"),
-        (16 * GIB, 9 * GIB, "ok", "9 GiB of 16 GiB free"),
-    ],
-)
-def test_small_or_full_shared_memory_is_reported(monkeypatch, total, free, verdict, words):
-    monkeypatch.setattr(
-        os, "statvfs", lambda path: SimpleNamespace(f_blocks=total // 4096, f_bavail=free // 4096, f_frsize=4096)
-    )
-    found = finding_of(checks_memory.shm)
-    assert found.verdict == verdict
-    assert words in found.found
-
-
-def test_no_shared_memory_is_a_note(monkeypatch, tmp_path):
-    monkeypatch.setattr(checks_memory, "_SHM", str(tmp_path / "missing"))
-    assert finding_of(checks_memory.shm).verdict == "note"
-
-
-def test_a_kernel_without_memory_files_is_a_problem(monkeypatch):
-    def refuse(name, flags):
-        raise OSError(38, "Function not implemented")
-
-    monkeypatch.setattr(os, "memfd_create", refuse)
-    found = finding_of(checks_memory.memfd)
-    assert found.verdict == "problem"
-    assert "Function not implemented" in found.found
-
-
-def test_little_memory_in_a_control_group_names_the_group(monkeypatch):
-    monkeypatch.setattr(limits, "memory_limit", lambda: (2 * GIB, 2 * GIB - (100 << 20)))
-    found = finding_of(checks_memory.memory)
-    assert found.verdict == "note"
-    assert "100 MiB of 2 GiB free, of the control group" in found.found
-    assert "docker run --memory" in found.remedy
+    assert re.search(words, f"{found.found}\n{found.remedy}", re.DOTALL)
 
 
 def test_worker_without_a_batch_is_a_problem(monkeypatch):
@@ -220,13 +190,6 @@ def test_worker_without_a_batch_is_a_problem(monkeypatch):
     found = finding_of(checks_python.workers)
     assert found.verdict == "problem"
     assert "OSError: of the machine" in found.found
-
-
-def test_missing_package_is_a_problem(monkeypatch):
-    monkeypatch.setattr(checks_python, "_version", lambda name: None if name == "psutil" else "1.0")
-    found = finding_of(checks_python.packages)
-    assert found.verdict == "problem"
-    assert "missing: psutil" in found.found
 
 
 def test_extras_list_missing_packages(monkeypatch):
@@ -306,22 +269,23 @@ def test_without_torch_the_gpus_are_named(driver, monkeypatch):
     assert finding_of(checks_gpu.gpu).found == "NVIDIA L4; torch is not installed, so pinning was not tried"
 
 
-def test_a_gpu_that_does_not_answer_is_a_problem(monkeypatch):
-    def hang(command, timeout, **_):
-        raise subprocess.TimeoutExpired(command, timeout)
+def never_answer(command, timeout, **_):
+    raise subprocess.TimeoutExpired(command, timeout)
 
+
+FAILED = SimpleNamespace(returncode=1, stderr="Traceback\nRuntimeError: no driver\n", stdout="")
+
+
+@pytest.mark.parametrize(
+    ("run", "words"), [(never_answer, ""), (lambda *_, **__: FAILED, "RuntimeError: no driver")], ids=["hangs", "fails"]
+)
+def test_gpu_whose_check_fails_is_a_problem(monkeypatch, run, words):
     monkeypatch.setattr(checks_gpu.glob, "glob", lambda pattern: ["/dev/nvidia0"])
     monkeypatch.setattr(checks_gpu, "find_spec", lambda name: object())
-    monkeypatch.setattr(subprocess, "run", hang)
-    assert finding_of(checks_gpu.gpu).verdict == "problem"
-
-
-def test_failing_driver_is_a_problem_with_its_last_message(monkeypatch):
-    failed = SimpleNamespace(returncode=1, stderr="Traceback\nRuntimeError: no driver\n", stdout="")
-    monkeypatch.setattr(checks_gpu.glob, "glob", lambda pattern: ["/dev/nvidia0"])
-    monkeypatch.setattr(checks_gpu, "find_spec", lambda name: object())
-    monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
-    assert "RuntimeError: no driver" in finding_of(checks_gpu.gpu).found
+    monkeypatch.setattr(subprocess, "run", run)
+    found = finding_of(checks_gpu.gpu)
+    assert found.verdict == "problem"
+    assert words in found.found
 
 
 # All together
@@ -353,21 +317,11 @@ def test_exit_status_is_1_if_there_is_a_problem(monkeypatch, capsys, verdicts, s
     assert "-> do this" in output[1]
 
 
-def test_a_narrow_terminal_gets_lines_that_fit_below_each_other():
-    found = [
-        Finding(
-            "open files", "note", "256 open files per process; a loader needs some 40", "ulimit -n 20000, in the shell"
-        )
-    ]
-    assert doctor.lines(found, width=50) == [
-        "note     open files  256 open files per process; a",
-        "                     loader needs some 40",
-        "                     -> ulimit -n 20000, in the",
-        "                        shell",
-        "1 note in 1 checks",
-    ]
-    assert len(doctor.lines(found)) == 3
+def test_a_narrow_terminal_gets_lines_that_fit():
+    found = [Finding("open files", "note", "256 open files per process; a loader needs some 40", "ulimit -n 20000")]
+    assert max(map(len, doctor.lines(found, width=50))) <= 50
     assert max(map(len, doctor.lines(found, width=5))) <= 45
+    assert len(doctor.lines(found)) == 3
 
 
 def test_no_colours_in_a_pipe_or_with_no_color(monkeypatch):

@@ -240,8 +240,7 @@ def test_failing_factory_exits_with_1_and_its_traceback(capsys):
 PHOTOS = ("data_of_test.py:Photos", "--name", "photos", "--workers", "1")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_consumers_can_attach_from_printing_the_folder_until_a_signal(servers_directory, number):
+def test_consumers_can_attach_from_printing_the_folder_until_a_signal(servers_directory):
     with served(*PHOTOS, "--world", "2") as (process, folder):
         assert folder == f"{servers_directory}/photos"
         connection = ServerDirectory.of("photos").connect(time.monotonic())
@@ -253,7 +252,7 @@ def test_consumers_can_attach_from_printing_the_folder_until_a_signal(servers_di
             assert (welcome.name, welcome.world, welcome.length, welcome.pid) == ("photos", 2, 5, process.pid)
         finally:
             descriptors.close_object(connection)
-        process.send_signal(number)
+        process.send_signal(signal.SIGTERM)
         assert process.wait(DEADLOCK_S) == 0
         assert process.stderr.read() == ""
         assert os.listdir(servers_directory) == []
@@ -273,11 +272,10 @@ def test_name_in_use_exits_with_1_and_names_the_process():
         assert process.wait(DEADLOCK_S) == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_server_without_batches_is_stopped(servers_directory, number):
+def test_server_without_batches_is_stopped(servers_directory):
     with served("--name", "queues") as (process, folder):
         assert folder == f"{servers_directory}/queues"
-        process.send_signal(number)
+        process.send_signal(signal.SIGINT)
         assert process.wait(DEADLOCK_S) == 0
         assert process.stderr.read() == ""
         assert os.listdir(servers_directory) == []

@@ -1,6 +1,5 @@
 """``mpqueue top``: rows, the table in any width, and the command on a terminal, in a pipe, and with a hanging process."""
 
-import itertools
 import json
 import os
 import signal
@@ -15,7 +14,7 @@ import mpqueue
 from mpqueue.__main__ import main
 from mpqueue.commands import frame
 from mpqueue.commands.top_rows import TopRow, rows_of
-from mpqueue.commands.top_table import COLUMNS, fit, lines
+from mpqueue.commands.top_table import lines
 from mpqueue.telemetry.monitor.asking import MonitorAnswer
 
 DEADLOCK_S = 60
@@ -111,15 +110,6 @@ def test_notes_contain_facts_without_a_column(thing, note):
     assert row.note == note
 
 
-@pytest.mark.parametrize(
-    ("workers", "backend", "shown"),
-    [(1, "process", "1 process"), (2, "process", "2 processes"), (3, "thread", "3 threads"), (0, "none", "none")],
-)
-def test_workers_are_shown_with_their_kind(workers, backend, shown):
-    (row,) = rows_of([answered(7, loader(1) | {"workers": workers, "backend": backend})])
-    assert row.workers == shown
-
-
 def test_incomplete_report_of_another_version_is_shown():
     (row,) = rows_of([answered(7, {})])
     assert (row.kind, row.batches) == ("?", None)
@@ -149,12 +139,6 @@ def test_narrow_table_leaves_out_least_important_columns(width):
     assert max(map(len, output)) <= width
     assert {"pid", "name", "batches/s"} <= set(output[0].split())
     assert len(output) == 4
-
-
-def test_columns_are_left_out_in_the_order_of_their_ranks():
-    headings = [{column.heading for column in fit(ROWS, width).columns} for width in (200, 80, 60, 40, 1)]
-    assert all(fewer < more for more, fewer in itertools.pairwise(headings))
-    assert headings[-1] == {column.heading for column in COLUMNS if column.rank == 0}
 
 
 def test_empty_table_explains_how_to_enable_monitoring():
@@ -241,25 +225,13 @@ def test_ctrl_c_ends_the_table_without_a_traceback():
         assert "Traceback" not in "".join(screen.lines())
 
 
-@pytest.mark.parametrize("columns", [40, 60])
-def test_no_line_is_wrapped_on_a_narrow_terminal(columns):
-    with loading() as program, terminal("top", "--interval", "30", columns=columns) as screen:
+def test_no_line_is_wrapped_on_a_narrow_terminal():
+    with loading() as program, terminal("top", "--interval", "30", columns=40) as screen:
         found = screen.wait_for(lambda lines: any(str(program.pid) in line for line in lines))
         assert len(found) == 2
         assert "batches/s" in found[0]
         screen.press(b"q")
         screen.end()
-
-
-def test_process_without_answer_is_red_unless_no_color():
-    with loading() as program:
-        program.process.send_signal(signal.SIGSTOP)
-        for environment, is_red in (({}, True), ({"NO_COLOR": "1"}, False)):
-            with terminal("top", "--interval", "30", "--timeout", "0.1", columns=40, **environment) as screen:
-                screen.wait_for(lambda lines: any("does not answer" in line for line in lines))
-                screen.press(b"q")
-                assert screen.end() == 1
-                assert (b"31m" in screen.written) == is_red
 
 
 def test_count_prints_plain_tables_on_a_terminal():
