@@ -61,12 +61,6 @@ def test_an_extra_installs_at_most_one_framework(extra):
     assert len(brought & {"jax", "tensorflow", "torch"}) <= 1
 
 
-def test_packages_that_only_scripts_need_are_not_extras():
-    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
-    assert sorted(groups) == ["demo", "gauntlet", "gauntlet-mosaicml", "peers", "plots", "test", "test-all", "trainers"]
-    assert groups.keys() & EXTRAS.keys() == set()
-
-
 def test_no_group_installs_mpqueue_from_an_index():
     """pip would search the index for the package of this clone, and install any package with its name from there."""
     groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
