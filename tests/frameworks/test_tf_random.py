@@ -40,7 +40,7 @@ def of_two_epochs(**options):
         return [np.asarray(batch) for _ in range(2) for batch in loader]
 
 
-IN_PROCESSES = {"workers": 2}  # each worker imports TensorFlow, which takes seconds: once is enough
+IN_PROCESSES = {"workers": 1}  # each worker imports TensorFlow, which takes seconds: once is enough
 IN_THREADS = {"workers": 2, "backend": "thread"}
 ALONE = {"workers": 0}
 

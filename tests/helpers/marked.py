@@ -56,6 +56,19 @@ class Marked:
                 notes.write(text + "\n")
 
 
+class Indices:
+    """Batches equal to their index; ``length`` None: endless."""
+
+    def __init__(self, length):
+        self.num_batches = length
+
+    def __len__(self):
+        return self.num_batches
+
+    def __getitem__(self, index):
+        return np.array(index)
+
+
 class Still(Marked):
     """A dataset with hooks that do not change the batches.
 

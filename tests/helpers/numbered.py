@@ -1,6 +1,15 @@
 """Sources of batches that are identified by number. They need no framework, so workers need not import one."""
 
+from typing import NamedTuple
+
 import numpy as np
+
+
+class Point(NamedTuple):
+    """A batch with named fields."""
+
+    x: np.ndarray
+    y: np.ndarray
 
 
 class Numbered:

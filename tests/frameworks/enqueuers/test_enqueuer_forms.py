@@ -72,16 +72,22 @@ def test_constructor_arguments_take_precedence_over_the_sequence():
     assert taken(OrderedEnqueuer(sequence, workers=2, use_multiprocessing=False)) == (2, "thread")
 
 
-def test_max_queue_size_of_the_constructor_is_kept():
-    with OrderedEnqueuer(Who(), 1, False, 3) as enqueuer:
+def test_max_queue_size_of_the_constructor_limits_the_batches_ahead(deadlock_s):
+    has_begun = threading.Event()
+
+    class Noting(Who):
+        def __getitem__(self, index):
+            if index == 3:
+                has_begun.set()
+            return index
+
+    with OrderedEnqueuer(Noting(), 1, False, 3) as enqueuer:
         enqueuer.start()
-        assert enqueuer._engine.pipeline.ledger.credit == 3
-
-
-def test_attributes_of_a_sequence_may_be_set_later():
-    sequence = Who()
-    sequence.workers = 2
-    assert taken(OrderedEnqueuer(sequence)) == (2, "thread")
+        while enqueuer.queue.qsize() < 3:
+            threading.Event().wait(0.001)
+        assert not has_begun.is_set()
+        assert next(enqueuer.get()) == 0
+        assert has_begun.wait(deadlock_s)
 
 
 def test_attributes_of_other_classes_are_ignored():
@@ -95,14 +101,6 @@ def test_attributes_of_other_classes_are_ignored():
             return self.workers[index]
 
     assert taken(OrderedEnqueuer(Crew())) == "Ada"
-
-
-def test_sequence_without_base_constructor_call_works():
-    class Old(Who):
-        def __init__(self):
-            pass
-
-    assert taken(OrderedEnqueuer(Old())) == (1, "thread")
 
 
 def test_generator_enqueuer_starts_without_arguments():
@@ -138,6 +136,7 @@ def test_sequence_has_the_default_attributes_of_keras():
 
     for sequence in (Who(), Forgetful()):
         assert (sequence.workers, sequence.use_multiprocessing, sequence.max_queue_size) == (1, False, 10)
+        assert taken(OrderedEnqueuer(sequence)) == (1, "thread")
     sequence.workers = 2
     assert sequence.workers == 2
     assert taken(OrderedEnqueuer(sequence)) == (2, "thread")
@@ -151,46 +150,48 @@ def test_class_attributes_of_a_subclass_count_as_passed():
 
 
 @pytest.mark.parametrize(
-    "make",
+    ("make", "args", "kwargs"),
     [
-        lambda: OrderedEnqueuer(Who(), True, wait_time=0.05),
-        lambda: OrderedEnqueuer(Who(), pickle_safe=True),
-        lambda: OrderedEnqueuer(Who(workers=3), 2, pickle_safe=True),
+        (lambda: OrderedEnqueuer(Who(), True, wait_time=0.05), (2, 5, 0.05), {}),
+        (lambda: OrderedEnqueuer(Who(), pickle_safe=True), (2,), {"max_q_size": 5, "wait_time": 0.05}),
+        (lambda: OrderedEnqueuer(Who(workers=3), 2, pickle_safe=True), (), {"nb_worker": 2, "max_q_size": 5}),
     ],
-)
-@pytest.mark.parametrize(
-    ("args", "kwargs"),
-    [((2, 5, 0.05), {}), ((2,), {"max_q_size": 5, "wait_time": 0.05}), ((), {"nb_worker": 2, "max_q_size": 5})],
     ids=["by place", "Keras 2.0", "Keras 1"],
 )
 def test_arguments_of_keras_1_and_2_0_keep_their_meaning(make, args, kwargs):
-    enqueuer = make()
-    assert taken(enqueuer, *args, **kwargs) == (2, "process")
+    assert taken(make(), *args, **kwargs) == (2, "process")
 
 
-def _one():
-    yield 1
+def _drawn():
+    yield mpqueue.rng().random()
 
 
 @pytest.mark.parametrize(
-    ("args", "kwargs", "seed"),
+    ("args", "kwargs"),
     [
-        ((True,), {"wait_time": 0.05, "random_seed": 3}, 3),
-        ((), {"pickle_safe": True, "seed": 3}, 3),
-        ((True, 0.05), {"seed": 3}, 3),
-        ((True, 3), {}, 3),
+        ((True,), {"wait_time": 0.05, "random_seed": 3}),
+        ((), {"pickle_safe": True, "seed": 3}),
+        ((True, 0.05), {"seed": 3}),
+        ((True, 3), {}),
     ],
 )
-def test_generator_enqueuer_accepts_old_arguments(args, kwargs, seed):
-    enqueuer = GeneratorEnqueuer(_one, *args, **kwargs)
-    assert enqueuer.use_multiprocessing is True
-    assert enqueuer._options.seed == seed
+def test_generator_enqueuer_accepts_old_arguments(args, kwargs):
+    enqueuers = [GeneratorEnqueuer(_drawn, *args, **kwargs), GeneratorEnqueuer(_drawn, True, seed=3)]
+    assert all(enqueuer.use_multiprocessing is True for enqueuer in enqueuers)
+    first, second = (taken_from_generator(enqueuer) for enqueuer in enqueuers)
+    assert first == second
+
+
+def taken_from_generator(enqueuer):
+    with enqueuer:
+        enqueuer.start(workers=0)
+        return next(enqueuer.get())
 
 
 def test_argument_passed_by_both_names_is_rejected():
     with pytest.raises(TypeError, match="max_q_size=3 and max_queue_size=2 mean the same"):
         OrderedEnqueuer(Who()).start(max_queue_size=2, max_q_size=3)
     with pytest.raises(TypeError, match="pickle_safe=True and use_multiprocessing=False mean the same"):
-        GeneratorEnqueuer(_one, False, pickle_safe=True)
+        GeneratorEnqueuer(_drawn, False, pickle_safe=True)
     with pytest.raises(TypeError, match=r"wait_time .* must be a number of seconds or None, got 'x'"):
         OrderedEnqueuer(Who(), wait_time="x")

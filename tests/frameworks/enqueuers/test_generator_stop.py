@@ -57,18 +57,19 @@ def test_infinite_generator_ends_at_stop_even_if_close_fails(stream, backend, wo
         assert numbers(iter(loader), 3) == [0, 1, 2]
 
 
+def slow_elements(gate):
+    """Yield elements; after the first, each waits at a gate."""
+    yield Numbers()[0]
+    for number in range(1, 8):
+        pass_gate(gate.address)
+        yield Numbers()[number]
+
+
 class Slow:
-    """An iterator whose elements after the first wait at a gate, and that two threads must not call at once."""
+    """An iterator with slow elements, which two threads must not call at once."""
 
     def __init__(self, gate):
-        self._elements = self._make(gate.address)
-
-    @staticmethod
-    def _make(address):
-        yield Numbers()[0]
-        for number in range(1, 8):
-            pass_gate(address)
-            yield Numbers()[number]
+        self._elements = slow_elements(gate)
 
     def __iter__(self):
         return self
@@ -78,7 +79,7 @@ class Slow:
 
 
 @pytest.mark.parametrize("workers", [1, 0])
-@pytest.mark.parametrize("make", [lambda gate: Slow(gate)._elements, Slow])
+@pytest.mark.parametrize("make", [slow_elements, Slow])
 def test_restart_waits_for_a_thread_left_in_the_generator(make, workers):
     with Gate() as gate:
         source = make(gate)

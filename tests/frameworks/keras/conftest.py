@@ -27,3 +27,13 @@ def delivered(monkeypatch):
     from helpers.fitting import Delivered
 
     return Delivered(monkeypatch)
+
+
+@pytest.fixture
+def fresh_replacement(monkeypatch):
+    """Check Keras again, as at the first use: other tests have already replaced its enqueuer."""
+    from mpqueue.frameworks.keras import accelerate
+    from mpqueue.system.replacement import Replacement
+
+    fresh = Replacement("", accelerate._import_adapter, "OrderedEnqueuer", accelerate.Enqueuer)
+    monkeypatch.setattr(accelerate, "_replacement", fresh)

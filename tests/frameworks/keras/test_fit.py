@@ -30,7 +30,9 @@ CASES = {
 if BACKEND == "torch":
     del CASES["many steps at once"]  # Keras rejects steps_per_execution there
 # Keras handles the content of batches and the number of steps by the same code on all backends.
-ON_ANY_BACKEND = {"not shuffled", "weighted", "classes", "named", "more steps than batches", "parts that do not fit"}
+ON_ANY_BACKEND = {
+    "not shuffled", "weighted", "classes", "named", "more steps than batches", "parts that do not fit", "endless",
+}  # fmt: skip
 ANY_BACKEND = pytest.mark.any_backend
 VALIDATIONS = [
     {},
@@ -51,7 +53,9 @@ def test_worker_processes_result_in_the_weights_of_a_fit_without_workers(case):
     assert_same(fit(accelerate(make(), 2), kind=case, **options), fit_without_workers(case))
 
 
-@pytest.mark.parametrize("case", ["plain", pytest.param("parts of a pass", marks=ANY_BACKEND), "endless"])
+@pytest.mark.parametrize(
+    "case", ["plain", *(pytest.param(case, marks=ANY_BACKEND) for case in ("parts of a pass", "endless"))]
+)
 def test_worker_threads_result_in_the_weights_of_a_fit_without_workers(case):
     make, options = CASES[case]
     found = fit(accelerate(make(), 2, use_multiprocessing=False), kind=case, **options)

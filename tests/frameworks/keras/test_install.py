@@ -17,9 +17,8 @@ from keras.src.trainers.data_adapters import py_dataset_adapter as adapter
 import mpqueue
 import mpqueue.keras
 from mpqueue.frameworks.keras import accelerate as keras_frontend
-from mpqueue.frameworks.keras.accelerate import Enqueuer, accelerate, install
+from mpqueue.frameworks.keras.accelerate import accelerate, install
 from mpqueue.frameworks.keras.passes import PassEnqueuer
-from mpqueue.system.replacement import Replacement
 
 STOCK = adapter.OrderedEnqueuer
 STOCK(as_py_dataset(marked.Marked(), 2))  # makes a counter in shared memory that Keras keeps
@@ -44,23 +43,6 @@ def test_install_applies_to_every_dataset_with_workers_until_undone():
         assert repr(installation) == "<mpqueue.keras.install(), done>"
     assert type(enqueuer_for(dataset)) is STOCK
     assert repr(installation) == "<mpqueue.keras.install(), undone>"
-
-
-def test_installations_nest_and_each_undoes_itself_only():
-    dataset = as_py_dataset(marked.Marked(), 2)
-    with install():
-        with install() as inner:
-            pass
-        inner.__exit__()
-        assert isinstance(enqueuer_for(dataset), PassEnqueuer)
-    assert type(enqueuer_for(dataset)) is STOCK
-
-
-def test_install_without_a_with_statement_remains_in_effect():
-    installation = install()
-    enqueuer = enqueuer_for(as_py_dataset(marked.Marked(), 2))
-    assert isinstance(enqueuer, Enqueuer)
-    installation.__exit__()
 
 
 def test_dataset_without_workers_gets_no_enqueuer():
@@ -184,8 +166,8 @@ class OtherAdapter(adapter.PyDatasetAdapter):
     ],
     ids=["older", "missing", "other adapter"],
 )
+@pytest.mark.usefixtures("fresh_replacement")
 def test_unsupported_keras_runs_datasets_itself_with_a_warning(monkeypatch, changes, reason):
-    _use_fresh_replacement(monkeypatch)
     for name, value in changes.items():
         monkeypatch.setattr(adapter, name, value)
     replaced = adapter.OrderedEnqueuer
@@ -207,12 +189,12 @@ def test_unsupported_keras_runs_datasets_itself_with_a_warning(monkeypatch, chan
         accelerate(loader)
 
 
+@pytest.mark.usefixtures("fresh_replacement")
 def test_unsupported_keras_trains_with_its_own_enqueuer(monkeypatch):
     class Future(STOCK):
         def start(self, *args, where=None):
             return super().start(*args)
 
-    _use_fresh_replacement(monkeypatch)
     monkeypatch.setattr(adapter, "OrderedEnqueuer", Future)
     with pytest.warns(UserWarning, match="OrderedEnqueuer.start takes"):
         fast = accelerate(marked.Marked(), 2)
@@ -220,13 +202,8 @@ def test_unsupported_keras_trains_with_its_own_enqueuer(monkeypatch):
     assert len(fit(fast)[1]["loss"]) == 3
 
 
-def _use_fresh_replacement(monkeypatch):
-    fresh = Replacement("", keras_frontend._import_adapter, "OrderedEnqueuer", Enqueuer)
-    monkeypatch.setattr(keras_frontend, "_replacement", fresh)
-
-
+@pytest.mark.usefixtures("fresh_replacement")
 def test_keras_without_the_adapter_module_runs_datasets_itself_with_a_warning(monkeypatch):
-    _use_fresh_replacement(monkeypatch)
     monkeypatch.setattr(keras_frontend, "_ADAPTER", "keras.src.trainers.missing")
     with pytest.warns(UserWarning, match=r"does not support Keras .*it has no module keras\.src\.trainers\.missing"):
         install()

@@ -8,6 +8,7 @@ import pytest
 from helpers.faults import Numbers
 from helpers.strikes import Alarms, Strike, Struck
 
+import mpqueue
 from mpqueue import Loader
 from mpqueue.frameworks.keras import idle
 from mpqueue.frameworks.keras.loader_passes import LoaderEnqueuer, LoaderEpochs
@@ -92,7 +93,7 @@ def test_pool_can_be_parked_after_a_signal_at_any_moment():
             assert enqueuer.park()
             idle.make_room(enqueuer.source)
         assert enqueuer.park(), after
-        idle._watch.end()
+        mpqueue.shutdown()  # parks all pools, and cancels the timer
         if strike.left > 0:
             break
     assert after > 10

@@ -7,30 +7,14 @@ pytest.importorskip("keras.utils")
 import itertools
 import random
 
-import numpy as np
 from helpers import marked
 from helpers.fitting import as_py_dataset, assert_same, fit
 from keras.src.trainers import data_adapters
 from keras.src.trainers.data_adapters import py_dataset_adapter as adapter
 
 import mpqueue
-from mpqueue.frameworks.keras import accelerate as keras_frontend
-from mpqueue.frameworks.keras.accelerate import Enqueuer, accelerate, install
+from mpqueue.frameworks.keras.accelerate import accelerate, install
 from mpqueue.frameworks.keras.passes import PassEnqueuer
-from mpqueue.system.replacement import Replacement
-
-
-class Indices:
-    """Batches equal to their index; ``length`` None: endless."""
-
-    def __init__(self, length):
-        self.num_batches = length
-
-    def __len__(self):
-        return self.num_batches
-
-    def __getitem__(self, index):
-        return np.array(index)
 
 
 def taken(enqueuer, epoch, count=None):
@@ -52,14 +36,14 @@ def order_of(epoch, length):
 @pytest.mark.parametrize("processes", [True, False], ids=["processes", "threads"])
 def test_order_depends_on_the_epoch_and_not_on_the_trainers_generator(processes):
     before = random.getstate()
-    enqueuer = PassEnqueuer(Indices(9), 2, processes, shuffle=True)
+    enqueuer = PassEnqueuer(marked.Indices(9), 2, processes, shuffle=True)
     assert [taken(enqueuer, epoch, 9) for epoch in (3, 0)] == [order_of(3, 9), order_of(0, 9)]
     assert random.getstate() == before
 
 
 @pytest.mark.any_backend
 def test_epoch_that_has_begun_keeps_its_number():
-    enqueuer = PassEnqueuer(Indices(9), 2, shuffle=True)
+    enqueuer = PassEnqueuer(marked.Indices(9), 2, shuffle=True)
     enqueuer.start(3)
     assert taken(enqueuer, 4, 9) == order_of(3, 9)
 
@@ -70,7 +54,7 @@ def test_processes_divide_the_batches_of_an_order(shuffle):
     order = order_of(5, 10) if shuffle else list(range(10))
     found = [
         taken(
-            PassEnqueuer(Indices(10), 2, shuffle=shuffle, num_data_shards=3, data_shard_id=shard),
+            PassEnqueuer(marked.Indices(10), 2, shuffle=shuffle, num_data_shards=3, data_shard_id=shard),
             5,
             len(order[shard::3]),
         )
@@ -81,7 +65,9 @@ def test_processes_divide_the_batches_of_an_order(shuffle):
 
 @pytest.mark.any_backend
 def test_processes_divide_the_batches_of_an_endless_dataset():
-    found = [taken(PassEnqueuer(Indices(None), 2, num_data_shards=3, data_shard_id=shard), 0, 4) for shard in range(3)]
+    found = [
+        taken(PassEnqueuer(marked.Indices(None), 2, num_data_shards=3, data_shard_id=shard), 0, 4) for shard in range(3)
+    ]
     assert found == [[0, 3, 6, 9], [1, 4, 7, 10], [2, 5, 8, 11]]
 
 
@@ -149,11 +135,8 @@ class ShardedAdapter(adapter.PyDatasetAdapter):
 
 
 @pytest.fixture
-def keras_316(monkeypatch):
+def keras_316(monkeypatch, fresh_replacement):
     """The installed Keras with the adapter and the signatures of 3.16."""
-    monkeypatch.setattr(
-        keras_frontend, "_replacement", Replacement("", keras_frontend._import_adapter, "OrderedEnqueuer", Enqueuer)
-    )
     monkeypatch.setattr(adapter, "OrderedEnqueuer", ShardedEnqueuer)
     for module in (adapter, data_adapters):
         monkeypatch.setattr(module, "PyDatasetAdapter", ShardedAdapter)

@@ -87,8 +87,10 @@ def save(loader, name):
 action, cases = sys.argv[1], json.loads(sys.argv[2])
 mpqueue.torch.install()
 config = accelerate.DataLoaderConfiguration(use_stateful_dataloader=True, use_seedable_sampler=True)
+rank = int(os.environ["RANK"])
+# A file, because a free port may be taken by another process in the meantime.
+torch.distributed.init_process_group("gloo", init_method=f"file://{os.getcwd()}/{action}", rank=rank, world_size=2)
 accelerator = accelerate.Accelerator(cpu=True, dataloader_config=config)
-rank = accelerator.process_index
 assert accelerator.num_processes == 2, accelerator.num_processes
 root = os.getcwd()
 for kind, workers in cases:
@@ -109,10 +111,7 @@ for kind, workers in cases:
     accelerator.wait_for_everyone()
 accelerator.end_training()
 """
-LAUNCHERS = {
-    "whole": ["accelerate.commands.launch", "--multi_gpu", "--num_processes=2", "--main_process_port=0"],
-    "resumed": ["torch.distributed.run", "--standalone", "--nproc-per-node=2"],
-}
+ACTIONS = ("whole", "resumed")
 CASES = [("shuffled", 1), ("in order", 1), ("stream", 0), ("stateful stream", 0), ("stateful stream", 1)]
 
 
@@ -120,24 +119,36 @@ CASES = [("shuffled", 1), ("in order", 1), ("stream", 0), ("stateful stream", 0)
 def seen(tmp_path_factory):
     """What each rank saw in each case: of the uninterrupted run by step, and of each resumed run.
 
-    One launch runs all cases, because two processes that import torch take twelve seconds to start. Each launcher
-    starts one of the runs.
+    One group of processes runs all cases, because processes that import torch take seconds to start. They start with
+    the environment that torch's launcher would set: the launcher would import torch, too.
     """
     folder = tmp_path_factory.mktemp("accelerate")
     (folder / "program.py").write_text(PROGRAM)
     for kind, workers in CASES:
         (folder / f"{kind} {workers}").mkdir()
-    env = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-    for action, launcher in LAUNCHERS.items():
-        command = [sys.executable, "-m", *launcher, "program.py", action, json.dumps(CASES)]
-        done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=280, check=False)
-        assert done.returncode == 0, done.stderr[-4000:]
+    env = os.environ | {
+        "GLOO_SOCKET_IFNAME": "lo",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONWARNINGS": "ignore",
+        "WORLD_SIZE": "2",
+    }
+    options = {"cwd": folder, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    for action in ACTIONS:
+        command = [sys.executable, "program.py", action, json.dumps(CASES)]
+        group = [
+            subprocess.Popen(command, env=env | {"RANK": str(rank), "LOCAL_RANK": str(rank)}, **options)
+            for rank in range(2)
+        ]
+        try:
+            errors = [process.communicate(timeout=280)[1][-4000:] for process in group]
+        finally:
+            for process in group:
+                process.kill()
+        assert [process.returncode for process in group] == [0, 0], errors
 
     def of(kind, workers):
         found = folder / f"{kind} {workers}"
-        return [
-            [json.loads((found / f"{action}-{rank}.json").read_text()) for rank in range(2)] for action in LAUNCHERS
-        ]
+        return [[json.loads((found / f"{action}-{rank}.json").read_text()) for rank in range(2)] for action in ACTIONS]
 
     return of
 

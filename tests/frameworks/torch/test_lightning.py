@@ -44,7 +44,7 @@ class Noisy(data.Dataset):
         return torch.stack([torch.tensor(float(index)), torch.rand(())])
 
 
-@pytest.fixture(name="fit_loop", params=["lightning.pytorch", "pytorch_lightning"])
+@pytest.fixture(name="fit_loop", params=["lightning.pytorch"])
 def _fit_loop(request, monkeypatch):
     module = types.ModuleType(f"{request.param}.loops.fit_loop")
     module.types = types
@@ -101,6 +101,7 @@ def test_generator_of_the_process_does_not_change(fit_loop):
     assert sorted(torch.cat(list(other)).tolist()) == [0, 1, 2, 3]
 
 
+@pytest.mark.parametrize("fit_loop", ["lightning.pytorch", "pytorch_lightning"], indirect=True)
 def test_loaders_of_torch_save_the_same_states(fit_loop):
     with mpqueue.torch.install():
         loop = fit_loop(data.DataLoader(range(4), batch_size=2, num_workers=1))

@@ -95,9 +95,30 @@ def check(loader):
         assert len(list(batches)) == 1
 
 
+class Raises(Map):
+    def __init__(self):
+        self.own = LOCK  # so that the workers are forked
+
+    def __getitem__(self, index):
+        raise MyError(index)
+
+
+def check_loader():
+    with mpqueue.Loader(Raises(), workers=1, start_method="fork") as loader:
+        batches = iter(loader)
+        for _ in range(2):
+            with contextlib.suppress(MyError):
+                next(batches)
+                raise AssertionError
+
+
 def check_all(contexts):
     for context in contexts:
+        if context == "fork":
+            check_loader()
         check(make(mpqueue.torch.DataLoader, Map(), context, is_persistent=context == "spawn"))
+        if context == "spawn":
+            continue  # each worker imports torch
         check(make(mpqueue.torch.DataLoader, Stream(), context, is_persistent=True))
         with mpqueue.torch.install():
             check(make(data.DataLoader, Map(), context, is_persistent=True))
@@ -131,44 +152,6 @@ def test_forked_workers_return_objects_of_the_callers_classes(form, contexts, tm
     run(*command, *contexts, cwd=tmp_path)
 
 
-@pytest.mark.parametrize("context", ["spawn", "forkserver"])
-def test_fresh_workers_return_objects_of_the_callers_classes(context, tmp_path):
+def test_fresh_workers_return_objects_of_the_callers_classes(tmp_path):
     (tmp_path / "program.py").write_text(PICKLABLE)
-    run("program.py", context, cwd=tmp_path)
-
-
-def test_forked_workers_of_a_loader_raise_the_callers_exception_class(tmp_path):
-    script = """
-import threading
-
-import mpqueue
-
-
-class MyError(Exception):
-    count = 0
-
-
-class Source:
-    lock = threading.Lock()
-
-    def __init__(self):
-        self.own = threading.Lock()  # so that the workers are forked
-
-    def __len__(self):
-        return 4
-
-    def __getitem__(self, index):
-        raise MyError(index)
-
-
-with mpqueue.Loader(Source(), workers=1, start_method="fork") as loader:
-    batches = iter(loader)
-    for _ in range(4):
-        try:
-            next(batches)
-        except MyError:
-            MyError.count += 1
-assert MyError.count == 4, MyError.count
-print("all are own classes")
-"""
-    run("-c", script, cwd=tmp_path)
+    run("program.py", "spawn", "forkserver", cwd=tmp_path)

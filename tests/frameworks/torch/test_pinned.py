@@ -61,14 +61,18 @@ def _cuda():
     yield cuda
     gc.collect()
     cuda.let_all_pass()
-    pinned._sweep()
+    make_ring(cuda).close()
     assert not cuda.registered
-    assert not pinned._leftovers
+
+
+def make_ring(cuda):
+    """Return a pinned ring. Its construction unregisters the slots of closed rings that are not read any longer."""
+    return Ring(2, 1, copy=False, guard=lambda segment: PinnedSlots(cuda, segment))
 
 
 @pytest.fixture(name="ring")
 def _ring(cuda):
-    ring = Ring(2, 1, copy=False, guard=lambda segment: PinnedSlots(cuda, segment))
+    ring = make_ring(cuda)
     yield ring
     ring.close()
 
@@ -122,7 +126,7 @@ def test_slot_is_not_free_before_its_copies_are_done(ring, cuda):
 def test_slots_with_pending_copies_count_as_held():
     """A consumer far ahead of the GPU then gets private copies, and the workers get their slots back."""
     cuda = FakeCuda()
-    ring = Ring(2, 1, copy=False, guard=lambda segment: PinnedSlots(cuda, segment))
+    ring = make_ring(cuda)
     for _ in range(20):
         _hand_out(ring)
     assert ring.num_copies == 12
@@ -155,21 +159,21 @@ def test_reset_keeps_slots_that_are_being_read(ring, cuda):
 
 
 def test_slots_read_when_the_ring_closes_are_unregistered_later(cuda):
-    ring = Ring(2, 1, copy=False, guard=lambda segment: PinnedSlots(cuda, segment))
+    ring = make_ring(cuda)
     _, view = _hand_out(ring)
     _, other = _hand_out(ring)
     del other
     ring.close()
     assert len(cuda.registered) == 2
     cuda.let_all_pass()
-    pinned._sweep()
+    make_ring(cuda).close()
     assert len(cuda.registered) == 1
     view[:] = 7  # the memory is still mapped
     del view
-    pinned._sweep()
+    make_ring(cuda).close()
     assert len(cuda.registered) == 1
     cuda.let_all_pass()
-    pinned._sweep()
+    make_ring(cuda).close()
     assert not cuda.registered
 
 
@@ -189,7 +193,7 @@ def test_a_forked_child_unregisters_nothing(ring, cuda):
 
 def test_memory_that_cuda_cannot_pin_remains_plain(caplog):
     cuda = FakeCuda(refuses=True)
-    ring = Ring(2, 1, copy=False, guard=lambda segment: PinnedSlots(cuda, segment))
+    ring = make_ring(cuda)
     for _ in range(3):
         slot, view = _hand_out(ring)
         del view

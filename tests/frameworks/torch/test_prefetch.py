@@ -1,5 +1,6 @@
 """`mpqueue.torch.prefetch`: on the CPU the loader's batches; elsewhere copied ahead, with a stand-in for the device."""
 
+import weakref
 from typing import NamedTuple
 
 import pytest
@@ -24,8 +25,14 @@ class Mover:
 
     def __init__(self):
         self.started, self.finished, self.passed = [], [], set()
+        self._hosts = weakref.WeakValueDictionary()
+
+    def host_batches(self):
+        """Return the first numbers of the batches that still exist in host memory."""
+        return sorted(self._hosts)
 
     def start(self, batch):
+        self._hosts[batch.tolist()[0]] = batch
         self.started.append(batch.tolist())
         return _Moving(batch + 100, batch, batch.tolist()[0])
 
@@ -75,10 +82,10 @@ def test_host_batch_is_kept_until_its_copies_are_done():
     batches, mover = _on_device(_loader(), 1)
     iterator = iter(batches)
     next(iterator), next(iterator)
-    assert [moving.event for moving in iterator._returned] == [0, 2]
+    assert mover.host_batches() == [0, 2, 4]
     mover.passed.add(0)
     next(iterator)
-    assert [moving.event for moving in iterator._returned] == [2, 4]
+    assert mover.host_batches() == [2, 4, 6]
 
 
 @pytest.mark.parametrize("workers", [0, 1])

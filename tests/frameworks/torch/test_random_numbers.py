@@ -79,8 +79,8 @@ def drawn_by(rows):
 
 @by_kind
 def test_batches_draw_the_same_for_any_number_of_workers(source):
-    alone, *others = [rows_of(Loader(source, workers=workers, seed=SEED, shuffle=True)) for workers in (0, 1, 3)]
-    assert others == [alone, alone]
+    alone, others = [rows_of(Loader(source, workers=workers, seed=SEED, shuffle=True)) for workers in (0, 2)]
+    assert others == alone
     assert len(set(drawn_by(alone))) == len(drawn_by(alone)) > 0
 
 

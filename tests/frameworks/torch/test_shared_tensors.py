@@ -41,7 +41,7 @@ def seen(loader, epoch):
 def test_persistent_workers_see_what_the_trainer_writes(method):
     source = Follows()
     loader = mpqueue.torch.DataLoader(
-        source, batch_size=None, num_workers=2, persistent_workers=True, multiprocessing_context=method
+        source, batch_size=None, num_workers=1, persistent_workers=True, multiprocessing_context=method
     )
     for epoch in range(3):
         source.write(epoch)

@@ -1,11 +1,6 @@
-"""Loaders of Accelerate that skip batches: the rest of the epoch equals that of the uninterrupted run, bit for bit.
-
-Stand-ins for Accelerate's samplers and for the loader that wraps torch's, in a module of its name; Accelerate itself is
-not needed.
-"""
+"""Loaders of Accelerate that skip batches: the rest of the epoch equals that of the uninterrupted run, bit for bit."""
 
 import logging
-import sys
 import types
 
 import pytest
@@ -15,50 +10,7 @@ from torch.utils import data
 import mpqueue.torch
 from mpqueue.frameworks.torch import skipping
 
-_ACCELERATE = """
-class SeedableRandomSampler(data.RandomSampler):
-    def __init__(self, source, seed):
-        super().__init__(source, generator=torch.Generator())
-        self.initial_seed, self.epoch = seed, 0
-
-    def __iter__(self):
-        self.generator.manual_seed(self.epoch + self.initial_seed)
-        yield from super().__iter__()
-        self.epoch += 1
-
-
-class SkipBatchSampler(data.BatchSampler):
-    def __init__(self, batch_sampler, skip_batches):
-        self.batch_sampler, self.skip_batches = batch_sampler, skip_batches
-
-    def __iter__(self):
-        yield from list(self.batch_sampler)[self.skip_batches :]
-
-    def __len__(self):
-        return len(self.batch_sampler) - self.skip_batches
-
-
-class BatchSamplerShard(data.BatchSampler):
-    def __init__(self, batch_sampler, num_processes, process_index):
-        self.batch_sampler, self.num_processes, self.process_index = batch_sampler, num_processes, process_index
-        self.batch_size, self.split_batches = batch_sampler.batch_size, False
-
-    def __iter__(self):
-        yield from list(self.batch_sampler)[self.process_index :: self.num_processes]
-
-    def __len__(self):
-        return len(self.batch_sampler) // self.num_processes
-
-
-class DataLoaderShard:
-    def __init__(self, loader, skip_batches):
-        self.base_dataloader, self.skip_batches = loader, skip_batches
-
-    def __iter__(self):
-        for number, batch in enumerate(self.base_dataloader.__iter__()):
-            if number >= self.skip_batches:
-                yield batch
-"""
+accelerate = pytest.importorskip("accelerate.data_loader")
 
 
 class Noisy(data.Dataset):
@@ -74,14 +26,8 @@ class Stream(data.IterableDataset):
         return iter(range(6))
 
 
-@pytest.fixture(name="accelerate")
-def _accelerate(monkeypatch):
-    module = types.ModuleType("accelerate.data_loader")
-    module.data, module.torch = data, torch
-    exec(_ACCELERATE, vars(module))
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setattr(skipping, "_has_warned", False)
-    return module
+def _random_order():
+    return accelerate.SeedableRandomSampler(Noisy(), data_seed=3)
 
 
 def _epochs(sampler, numbers, workers=1):
@@ -98,25 +44,25 @@ def _epochs(sampler, numbers, workers=1):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_rest_of_an_epoch_equals_the_uninterrupted_run(accelerate, workers):
+def test_rest_of_an_epoch_equals_the_uninterrupted_run(workers):
     def batches():
-        return data.BatchSampler(accelerate.SeedableRandomSampler(Noisy(), 3), 3, drop_last=False)
+        return data.BatchSampler(_random_order(), 3, drop_last=False)
 
     whole = _epochs(batches(), [0, 1])
     assert whole[0] != whole[1]
     assert _epochs(accelerate.SkipBatchSampler(batches(), 2), [1], workers) == [whole[1][2:]]
 
 
-def test_random_numbers_of_the_trainer_continue_in_mid_epoch(accelerate):
-    batches = data.BatchSampler(accelerate.SeedableRandomSampler(Noisy(), 3), 3, drop_last=False)
+def test_random_numbers_of_the_trainer_continue_in_mid_epoch():
+    batches = data.BatchSampler(_random_order(), 3, drop_last=False)
     before = torch.get_rng_state()
     list(mpqueue.torch.DataLoader(Noisy(), batch_sampler=accelerate.SkipBatchSampler(batches, 2), num_workers=1))
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_ranks_have_different_random_numbers(accelerate):
+def test_ranks_have_different_random_numbers():
     def share(rank):
-        batches = data.BatchSampler(accelerate.SeedableRandomSampler(Noisy(), 3), 2, drop_last=False)
+        batches = data.BatchSampler(_random_order(), 2, drop_last=False)
         return accelerate.BatchSamplerShard(batches, 2, rank)
 
     (first,), (second,) = _epochs(share(0), [0]), _epochs(share(1), [0])
@@ -127,11 +73,12 @@ def test_ranks_have_different_random_numbers(accelerate):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_skipping_without_a_seed_warns_once(accelerate, workers, caplog):
+def test_skipping_without_a_seed_warns_once(workers, monkeypatch, caplog):
     batches = data.BatchSampler(data.SequentialSampler(Noisy()), 4, drop_last=False)
     sampler = accelerate.SkipBatchSampler(batches, 1)
-    stream = accelerate.DataLoaderShard(mpqueue.torch.DataLoader(Stream(), num_workers=workers), 2)
-    with caplog.at_level(logging.WARNING, "mpqueue"):
+    stream = accelerate.DataLoaderShard(Stream(), skip_batches=2, num_workers=workers)
+    monkeypatch.setattr(skipping, "_has_warned", False)
+    with mpqueue.torch.install(), caplog.at_level(logging.WARNING, "mpqueue"):
         assert len(list(mpqueue.torch.DataLoader(Noisy(), batch_sampler=batches, num_workers=workers))) == 4
         assert not caplog.records
         assert [batch.tolist() for batch in stream] == [[2], [3], [4], [5]]
@@ -141,11 +88,12 @@ def test_skipping_without_a_seed_warns_once(accelerate, workers, caplog):
     assert "ignore_data_skip=True" in record.getMessage()
 
 
-def test_resumed_loader_does_not_warn(accelerate, caplog):
-    loader = mpqueue.torch.DataLoader(Stream(), num_workers=1)
-    batches = iter(loader)
-    next(batches)
-    loader.load_state_dict(loader.state_dict())
-    with caplog.at_level(logging.WARNING, "mpqueue"):
-        assert len(list(accelerate.DataLoaderShard(loader, 2))) == 3
+def test_resumed_loader_does_not_warn(monkeypatch, caplog):
+    monkeypatch.setattr(skipping, "_has_warned", False)
+    stream = accelerate.DataLoaderShard(Stream(), skip_batches=2, num_workers=1)
+    with mpqueue.torch.install(), caplog.at_level(logging.WARNING, "mpqueue"):
+        loader = stream.base_dataloader
+        next(iter(loader))
+        loader.load_state_dict(loader.state_dict())
+        assert len(list(stream)) == 3
     assert not caplog.records

@@ -112,7 +112,7 @@ def test_stream_in_torchs_loader_has_one_lane_per_worker_under_install(workers):
     assert passes[0] != passes[1]
 
 
-@pytest.mark.parametrize(("before", "after"), [(0, 0), (0, 2), (2, 0), (2, 1)])
+@pytest.mark.parametrize(("before", "after"), [(0, 2), (2, 1)])
 def test_stream_in_torchs_loader_resumes_with_any_workers_under_install(before, after):
     with mpqueue.torch.install():
         loader = made_by_a_library(num_workers=before)
@@ -171,7 +171,8 @@ def test_ranks_share_the_lanes_of_one_stream():
 def test_order_depends_on_the_number_of_lanes(lanes):
     options = {} if lanes is None else {"lanes": lanes}
     dataset = STREAM.batch(4)
-    with mpqueue.Loader(dataset, workers=0, seed=int(iter(made(batch_size=4))._base_seed), **options) as loader:
+    base_seed = torch.empty((), dtype=torch.int64).random_(generator=torch.Generator().manual_seed(3))  # as torch does
+    with mpqueue.Loader(dataset, workers=0, seed=int(base_seed), **options) as loader:
         whole = [{name: column.tolist() for name, column in batch.items()} for batch in loader]
     assert plain(made(batch_size=4, num_workers=1, **options)) == whole
 
