@@ -67,13 +67,13 @@ def test_index_out_of_range_raises_index_error(make, beyond):
         source[index]
 
 
-def test_loader_returns_each_sample_once_in_the_same_order_with_workers(make):
+def test_loader_with_a_worker_returns_each_sample_once_in_the_same_order(make):
     source = make()
 
     def samples(workers):
         with mpqueue.Loader(source, batch_size=16, shuffle=True, workers=workers, seed=1, collate=list) as loader:
             return [comparable(sample) for batch in loader for sample in batch]
 
-    found, wanted = samples(2), read(source, range(len(source)))
+    found, wanted = samples(1), read(source, range(len(source)))
     assert found == samples(0) != wanted
     assert sorted(map(repr, found)) == sorted(map(repr, wanted))

@@ -94,7 +94,7 @@ def test_compressed_files_are_read_by_index(tmp_path, kind, check_crc):
 
 @pytest.mark.parametrize("kind", ["GZIP", "ZLIB"])
 def test_compressed_file_truncated_anywhere_raises(tmp_path, kind):
-    whole = KINDS[kind](tmp_path / "a.tfrecord").read_bytes()
+    whole = write_records(tmp_path / "a.tfrecord", RECORDS[:3], kind).read_bytes()
     path = tmp_path / "cut.tfrecord"
     for length in range(1, len(whole)):
         path.write_bytes(whole[:length])
