@@ -126,12 +126,8 @@ def seen(tmp_path_factory):
     (folder / "program.py").write_text(PROGRAM)
     for kind, workers in CASES:
         (folder / f"{kind} {workers}").mkdir()
-    env = os.environ | {
-        "GLOO_SOCKET_IFNAME": "lo",
-        "OMP_NUM_THREADS": "1",
-        "PYTHONWARNINGS": "ignore",
-        "WORLD_SIZE": "2",
-    }
+    env = os.environ | {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    env |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     options = {"cwd": folder, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     for action in ACTIONS:
         command = [sys.executable, "program.py", action, json.dumps(CASES)]
