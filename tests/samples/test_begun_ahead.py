@@ -219,16 +219,6 @@ class Worker:
         return np.asarray(self.runner.run(epoch, unit, listed)).tolist()
 
 
-def test_worker_begins_at_most_allowed_number_of_samples():
-    with Worker() as worker:
-        worker.granted = [(0, 2, None), (0, 3, None), (0, 4, None)]
-        assert worker.run(0, 1) == batch(1)
-        for number in (2, 3, 4):
-            worker.granted = worker.granted[1:]
-            assert worker.run(0, number) == batch(number)
-        assert sorted(worker.requested) == list(range(SIZE, 5 * SIZE))  # each once
-
-
 def test_number_of_threads_can_change_before_first_batch():
     """The watched batch is then the first to request the length of the source."""
     worker = Worker()
@@ -283,16 +273,6 @@ def test_number_of_begun_batches_is_limited_by_samples_ahead(monkeypatch):
         assert set(range(2000)) <= set(worker.requested) | {2, 3}
 
 
-def test_listed_samples_are_begun_early():
-    with Worker() as worker:
-        following = Listed(8, [7, 5, 3])
-        worker.granted = [(0, -1, following)]
-        assert worker.run(0, -1, Listed(4, [9, 8])) == [9, 8]
-        worker.granted = []
-        assert worker.run(0, -1, following) == [7, 5, 3]
-        assert sorted(worker.requested) == [3, 5, 7, 8, 9]
-
-
 def test_new_state_of_source_recomputes_begun_samples():
     class Doubled(Samples):
         def __getitem__(self, index):
@@ -303,14 +283,6 @@ def test_new_state_of_source_recomputes_begun_samples():
         assert worker.run(0, 1) == batch(1)
         worker.runner.load(Doubled())
         assert worker.run(0, 2) == [2 * index for index in batch(2)]
-
-
-def test_worker_begins_no_samples_if_disabled():
-    with Worker() as worker:
-        worker.runner.begin_ahead(None)
-        worker.granted = [(0, 2, None)]
-        assert worker.run(0, 1) == batch(1)
-        assert sorted(worker.requested) == batch(1)
 
 
 class Grants:

@@ -147,14 +147,10 @@ def test_error_names_indices_of_source():
             next(iter(loader))
 
 
-def test_custom_collate_receives_samples():
-    with mpqueue.Loader(Listed(1, 2, 3), batch_size=2, collate=lambda samples: sum(samples), workers=1) as loader:
-        assert list(loader) == [3, 3]
-
-
-def test_collate_can_be_a_class():
-    with mpqueue.Loader(Listed(1, 2, 3), batch_size=2, collate=list, workers=1) as loader:
-        assert list(loader) == [[1, 2], [3]]
+@pytest.mark.parametrize(("collate", "expected"), [(lambda samples: sum(samples), [3, 3]), (list, [[1, 2], [3]])])
+def test_custom_collate_receives_samples_and_may_be_a_class(collate, expected):
+    with mpqueue.Loader(Listed(1, 2, 3), batch_size=2, collate=collate, workers=1) as loader:
+        assert list(loader) == expected
 
 
 def test_tensors_are_stacked_as_arrays():
@@ -165,6 +161,7 @@ def test_tensors_are_stacked_as_arrays():
 
 def test_arrays_are_written_directly_into_slot():
     """The writer makes no copy: all arrays of the batch are in the slot already."""
+    from mpqueue.memory.layout import flatten
     from mpqueue.memory.segment import Segment
     from mpqueue.memory.writer import SlotWriter
 
@@ -181,8 +178,11 @@ def test_arrays_are_written_directly_into_slot():
         collation.add(Pair(BIG[number], {"small": small[number], "label": number}))
     holder = [collation.finish(range(3))]
     del collation
+    flatten(holder[0], arrays := [], [])
+    assert len(arrays) == 3
+    assert all(np.shares_memory(array, np.frombuffer(segment.memory, np.uint8)) for array in arrays)
+    del arrays
     writer.take(holder)
-    assert writer._arrays == []
     assert not writer.place().held
     segment.close()
 

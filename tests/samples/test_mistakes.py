@@ -45,10 +45,7 @@ MISTAKES = {
     "a function of the language": (len, {"batch_size": 2}, TypeError, "called without arguments, but len"),
     "a rank alone": (Samples(), {"batch_size": 2, "rank": 0}, TypeError, "'rank': .* shard, the pair"),
     "a world": (Samples(), {"batch_size": 2, "world_size": 2}, TypeError, "'world_size': .* shard, the pair"),
-    "drop_last on one rank": (Samples(), {"batch_size": 11, "drop_last": True}, ValueError, "and a batch needs 11"),
-    "a class": (Samples, {"batch_size": 2}, TypeError, r"is the class Samples: pass an instance of it, Samples\(\.\.\.\)"),
     "arrays": ((X, X), {"batch_size": 2}, TypeError, "tuple of 2 arrays, which would be 2 samples: .* that row of each array"),
-    "columns": ({"x": X}, {"batch_size": 2}, TypeError, r"dict of columns \('x', \.\.\.\), and its item 0 is not a sample"),
     "columns with a sampler": ((X, X), {"batch_size": 2, "sampler": [0]}, TypeError, "tuple of 2 arrays"),
     "no length": (object(), {"batch_size": 2}, TypeError, "has no __getitem__ and no __len__"),
     "a source of batches": (Batches(), {"batch_size": 2}, ValueError, "items of Batches, .* are batches already"),
@@ -104,29 +101,3 @@ def test_mistake_raises_at_construction(name):
     source, options, error, words = MISTAKES[name]
     with pytest.raises(error, match=words):
         mpqueue.Loader(source, **options)
-
-
-def test_state_of_other_batch_size_raises():
-    state = mpqueue.Loader(Samples(), batch_size=2).state_dict()
-    for options in ({"batch_size": 3}, {}, {"batch_sampler": [[1]]}):
-        with pytest.raises(ValueError, match=r"saved with batch_size=2, .*, and this loader has batch_size="):
-            mpqueue.Loader(Samples(), **options).load_state_dict(state)
-
-
-def test_unsharded_generator_function_warns_once():
-    with mpqueue.Loader(generator, batch_size=2, workers=2) as loader:
-        with pytest.warns(UserWarning, match="never called mpqueue.worker_info"):
-            assert [batch.tolist() for batch in loader] == [[1], [1]]
-        assert len(list(loader)) == 2
-
-
-def test_torch_iterable_dataset_is_generator_function():
-    torch = pytest.importorskip("torch")
-
-    class Stream(torch.utils.data.IterableDataset):
-        def __iter__(self):
-            info = mpqueue.worker_info()
-            return iter(range(info.shard_id, 6, info.num_shards))
-
-    with mpqueue.Loader(Stream(), batch_size=2, workers=2) as loader:
-        assert sorted(batch.tolist() for batch in loader) == [[0, 2], [1, 3], [4], [5]]

@@ -39,13 +39,6 @@ def test_places_are_spread_evenly():
     assert ((shares - 400) ** 2 / 400).sum() < 27.9
 
 
-def test_orders_differ_by_seed_and_epoch():
-    places = np.arange(100_000)
-    orders = [permuted(seed, epoch, 100_000, places) for seed, epoch in itertools.product((1, 2), (0, 1))]
-    for one, other in itertools.combinations(orders, 2):
-        assert (one == other).mean() < 0.001
-
-
 def test_a_billion_samples_need_no_memory():
     tracemalloc.start()
     first = SampleOrder(1, shuffle=True).indices(0, 10**9, 0, 32)
@@ -66,28 +59,11 @@ def test_a_billion_samples_start_as_fast_as_a_thousand():
     assert used_s(10**9) < 100 * used_s(1000)
 
 
-def test_places_can_span_blocks_and_wrap_around():
-    order = SampleOrder(3, shuffle=True)
-    whole = permuted(3, 1, 70_000, np.arange(70_000)).tolist()
-    assert order.indices(1, 70_000, 4090, 20) == whole[4090:4110]
-    assert order.indices(1, 70_000, 69_990, 20) == whole[69_990:] + whole[:10]
-    assert SampleOrder(3, shuffle=False).indices(0, 3, 2, 8) == [2, 0, 1, 2, 0, 1, 2, 0]
-
-
 def test_samples_are_shuffled_over_whole_source():
     one, two = epochs(2, shuffle=True)
     assert sorted(itertools.chain(*one)) == sorted(itertools.chain(*two)) == list(range(20))
     assert one != two
     assert list(itertools.chain(*epochs(batch_size=7, shuffle=True)[0])) == list(itertools.chain(*one))
-
-
-def test_last_batch_is_short_or_dropped():
-    assert [len(batch) for batch in epochs(length=10)[0]] == [4, 4, 2]
-    assert [len(batch) for batch in epochs(length=10, drop_last=True)[0]] == [4, 4]
-
-
-def test_one_rank_needs_no_padding():
-    assert epochs(length=10, shard=(0, 1)) == epochs(length=10)
 
 
 def test_source_of_batches_keeps_order_over_ranks():
@@ -132,19 +108,6 @@ def test_epochs_are_counted_and_close_stops_workers():
     assert loader.epoch == 2
     loader.close()
     assert not loader.is_alive()
-
-
-def test_ranks_can_be_set_by_launcher(monkeypatch):
-    for name in ("RANK", "WORLD_SIZE"):
-        monkeypatch.delenv(name, raising=False)
-    assert len(mpqueue.Loader(Indices(8), batch_size=1, shard="auto")) == 8
-    monkeypatch.setenv("RANK", "1")
-    monkeypatch.setenv("WORLD_SIZE", "4")
-    with mpqueue.Loader(Indices(8), batch_size=1, shard="auto", workers=0) as loader:
-        assert [batch.tolist() for batch in loader] == [[1], [5]]
-    monkeypatch.setenv("RANK", "4")
-    with pytest.raises(ValueError, match="RANK and WORLD_SIZE"):
-        mpqueue.Loader(Indices(8), batch_size=1, shard="auto")
 
 
 def test_getitems_is_called_for_whole_batch():

@@ -23,9 +23,9 @@ class Indices:
         return index
 
 
-def interrupt(loader):
+def interrupt(batches):
     """Interrupt the next `next` during its work, as by Ctrl-C."""
-    ledger = loader._engine.pipeline.ledger
+    ledger = batches.pipeline.ledger
     take = ledger.take
 
     def strike():
@@ -112,7 +112,7 @@ def options_of(sampler):
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
-@pytest.mark.parametrize("at", [0, 1, 5])
+@pytest.mark.parametrize("at", [0, 5])
 def test_state_resumes_order_of_epoch(name, at):
     options = options_of(SAMPLERS[name](1))
     with mpqueue.Loader(Indices(), workers=2, **options) as loader:
@@ -131,13 +131,13 @@ def test_state_resumes_order_of_epoch(name, at):
 @pytest.mark.parametrize("name", ["Python's generator", "NumPy's generator", "torch's, with a generator"])
 def test_resumed_sampler_has_same_later_epochs(name):
     with mpqueue.Loader(Indices(), workers=0, **options_of(SAMPLERS[name](1))) as loader:
-        next(iter(loader))
+        batches = iter(loader)
+        next(batches)
         state = loader.state_dict()
-        list(loader)
-        with mpqueue.Loader(Indices(), workers=0, **options_of(SAMPLERS[name](2))) as resumed:
-            resumed.load_state_dict(state)
-            list(resumed)
-            assert [batch.tolist() for batch in resumed] != [batch.tolist() for batch in resumed]
+        rest, later = ([batch.tolist() for batch in each] for each in (batches, loader))
+    with mpqueue.Loader(Indices(), workers=0, **options_of(SAMPLERS[name](2))) as resumed:
+        resumed.load_state_dict(state)
+        assert [[batch.tolist() for batch in resumed] for _ in range(2)] == [rest, later]
 
 
 @pytest.mark.parametrize("name", ["Python's global generator", "NumPy's global generator", "torch's, without one"])
@@ -207,7 +207,7 @@ def test_interrupt_draws_no_new_order(sampler, workers):
         stream = iter(loader)
         for number in range(LENGTH // SIZE):
             if number in {0, 3, LENGTH // SIZE - 1}:
-                interrupt(loader)
+                interrupt(stream)
                 with pytest.raises(KeyboardInterrupt):
                     next(stream)
             found.append(next(stream).tolist())

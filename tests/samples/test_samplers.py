@@ -120,16 +120,6 @@ def test_long_list_of_indices_is_sent():
     assert second.tolist() == [1]
 
 
-def test_numpy_indices_are_integers_for_source():
-    class Strict(Indices):
-        def __getitem__(self, index):
-            assert type(index) is int
-            return index
-
-    with mpqueue.Loader(Strict(), sampler=np.arange(4), batch_size=4, workers=0) as loader:
-        assert next(iter(loader)).tolist() == [0, 1, 2, 3]
-
-
 class Failing:
     fails = True
 
@@ -158,20 +148,6 @@ def test_empty_sampler_raises():
         assert [batch.tolist() for batch in loader] == [[1, 2]]
         with pytest.raises(ValueError, match=r"returned no indices for epoch 1: .* an iterator that is exhausted"):
             list(loader)
-
-
-@pytest.mark.parametrize(
-    ("options", "error", "words"),
-    [
-        ({"batch_sampler": [1, 2]}, TypeError, "must return lists of indices, got 1"),
-        ({"batch_sampler": [[]]}, ValueError, "empty list"),
-        ({"sampler": [[1, 2]]}, TypeError, r"integers; got \[1, 2\]"),
-    ],
-)
-def test_output_of_sampler_is_checked(options, error, words):
-    with mpqueue.Loader(Indices(), workers=0, **options) as loader:
-        with pytest.raises(error, match=words):
-            next(iter(loader))
 
 
 class Shuffling:
