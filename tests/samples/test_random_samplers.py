@@ -15,14 +15,6 @@ from mpqueue.seeding import generators
 LENGTH, SIZE = 24, 3
 
 
-class Indices:
-    def __len__(self):
-        return LENGTH
-
-    def __getitem__(self, index):
-        return index
-
-
 def interrupt(batches):
     """Interrupt the next `next` during its work, as by Ctrl-C."""
     ledger = batches.pipeline.ledger
@@ -84,7 +76,7 @@ class Wrapping:
 
 def of_torch(name, seed):
     torch = pytest.importorskip("torch")
-    source = Indices()
+    source = range(LENGTH)
     generator = None if seed is None else torch.Generator().manual_seed(seed)
     if name == "weights":
         return torch.utils.data.WeightedRandomSampler([1.0] * LENGTH, LENGTH, generator=generator)
@@ -115,14 +107,14 @@ def options_of(sampler):
 @pytest.mark.parametrize("at", [0, 5])
 def test_state_resumes_order_of_epoch(name, at):
     options = options_of(SAMPLERS[name](1))
-    with mpqueue.Loader(Indices(), workers=2, **options) as loader:
+    with mpqueue.Loader(range(LENGTH), workers=2, **options) as loader:
         list(loader)
         stream = iter(loader)
         for _ in range(at):
             next(stream)
         state = json.dumps(loader.state_dict())
         rest = [batch.tolist() for batch in stream]
-    with mpqueue.Loader(Indices(), workers=1, **options_of(SAMPLERS[name](2))) as loader:
+    with mpqueue.Loader(range(LENGTH), workers=1, **options_of(SAMPLERS[name](2))) as loader:
         loader.load_state_dict(json.loads(state))
         assert json.dumps(loader.state_dict()) == state
         assert [batch.tolist() for batch in loader] == rest
@@ -130,12 +122,12 @@ def test_state_resumes_order_of_epoch(name, at):
 
 @pytest.mark.parametrize("name", ["Python's generator", "NumPy's generator", "torch's, with a generator"])
 def test_resumed_sampler_has_same_later_epochs(name):
-    with mpqueue.Loader(Indices(), workers=0, **options_of(SAMPLERS[name](1))) as loader:
+    with mpqueue.Loader(range(LENGTH), workers=0, **options_of(SAMPLERS[name](1))) as loader:
         batches = iter(loader)
         next(batches)
         state = loader.state_dict()
         rest, later = ([batch.tolist() for batch in each] for each in (batches, loader))
-    with mpqueue.Loader(Indices(), workers=0, **options_of(SAMPLERS[name](2))) as resumed:
+    with mpqueue.Loader(range(LENGTH), workers=0, **options_of(SAMPLERS[name](2))) as resumed:
         resumed.load_state_dict(state)
         assert [[batch.tolist() for batch in resumed] for _ in range(2)] == [rest, later]
 
@@ -143,7 +135,7 @@ def test_resumed_sampler_has_same_later_epochs(name):
 @pytest.mark.parametrize("name", ["Python's global generator", "NumPy's global generator", "torch's, without one"])
 def test_random_numbers_of_trainer_are_unchanged(name):
     options = options_of(SAMPLERS[name](1))
-    with mpqueue.Loader(Indices(), workers=0, **options) as loader:
+    with mpqueue.Loader(range(LENGTH), workers=0, **options) as loader:
         next(iter(loader))
         state = loader.state_dict()
     torch = pytest.importorskip("torch")
@@ -159,7 +151,7 @@ def test_random_numbers_of_trainer_are_unchanged(name):
     seed()
     expected = numbers()
     seed()
-    with mpqueue.Loader(Indices(), workers=0, **options) as loader:
+    with mpqueue.Loader(range(LENGTH), workers=0, **options) as loader:
         loader.load_state_dict(state)
         next(iter(loader))
     assert numbers() == expected
@@ -172,12 +164,12 @@ def test_resume_with_other_number_of_ranks_keeps_order(name):
         random.seed(3), np.random.seed(3)  # ranks have the same order when they begin
         if "torch" in name:
             pytest.importorskip("torch").manual_seed(3)
-        with mpqueue.Loader(Indices(), shard=(rank, 2), workers=0, **options_of(SAMPLERS[name](1))) as loader:
+        with mpqueue.Loader(range(LENGTH), shard=(rank, 2), workers=0, **options_of(SAMPLERS[name](1))) as loader:
             stream = iter(loader)
             pieces += [next(stream).tolist(), next(stream).tolist()]
             state = loader.state_dict()
     for rank in range(4):
-        with mpqueue.Loader(Indices(), shard=(rank, 4), workers=0, **options_of(SAMPLERS[name](2))) as loader:
+        with mpqueue.Loader(range(LENGTH), shard=(rank, 4), workers=0, **options_of(SAMPLERS[name](2))) as loader:
             loader.load_state_dict(state)
             pieces += [batch.tolist() for batch in loader]
     seen = list(itertools.chain(*pieces))
@@ -203,7 +195,7 @@ def test_interrupt_draws_no_new_order(sampler, workers):
     options = options_of(sampler)
     options[next(iter(options))] = Noting(sampler)
     found = []
-    with mpqueue.Loader(Indices(), workers=workers, max_queue_size=3, **options) as loader:
+    with mpqueue.Loader(range(LENGTH), workers=workers, max_queue_size=3, **options) as loader:
         stream = iter(loader)
         for number in range(LENGTH // SIZE):
             if number in {0, 3, LENGTH // SIZE - 1}:
@@ -229,7 +221,7 @@ def test_interrupt_in_sampler_keeps_order():
                 yield index
 
     found = []
-    with mpqueue.Loader(Indices(), sampler=Striking(random.Random(1)), batch_size=SIZE, workers=0) as loader:
+    with mpqueue.Loader(range(LENGTH), sampler=Striking(random.Random(1)), batch_size=SIZE, workers=0) as loader:
         stream = iter(loader)
         while len(found) < LENGTH // SIZE:
             try:
@@ -240,7 +232,7 @@ def test_interrupt_in_sampler_keeps_order():
 
 
 def state_of(sampler, at=2):
-    with mpqueue.Loader(Indices(), sampler=sampler, batch_size=SIZE, workers=0) as loader:
+    with mpqueue.Loader(range(LENGTH), sampler=sampler, batch_size=SIZE, workers=0) as loader:
         stream = iter(loader)
         for _ in range(at):
             next(stream)
@@ -250,7 +242,7 @@ def state_of(sampler, at=2):
 def test_changed_sampler_output_warns_with_remedy():
     random.seed(1)
     state = state_of(Choosing())
-    with mpqueue.Loader(Indices(), sampler=Choosing(), batch_size=SIZE, workers=0) as loader:
+    with mpqueue.Loader(range(LENGTH), sampler=Choosing(), batch_size=SIZE, workers=0) as loader:
         loader.load_state_dict(state)
         said = r"sampler \(Choosing\) returned different indices for the first 2 batches of epoch 0.*state_dict"
         with pytest.warns(UserWarning, match=said):
@@ -260,7 +252,7 @@ def test_changed_sampler_output_warns_with_remedy():
 def test_changed_order_of_ranks_warns():
     state = state_of(list(range(LENGTH)))
     order = list(range(LENGTH))[::-1]
-    with mpqueue.Loader(Indices(), sampler=order, batch_size=SIZE, workers=0, shard=(1, 2)) as loader:
+    with mpqueue.Loader(range(LENGTH), sampler=order, batch_size=SIZE, workers=0, shard=(1, 2)) as loader:
         loader.load_state_dict(state)
         with pytest.warns(UserWarning, match="returned different indices"):
             assert next(iter(loader)).tolist() == [14, 13, 12]
@@ -281,7 +273,7 @@ def test_keys_without_stable_repr_are_not_compared():
 def test_state_without_fingerprint_loads():
     state = of_version_1(state_of(list(range(LENGTH))))
     del state["drawn"]
-    with mpqueue.Loader(Indices(), sampler=list(range(LENGTH)), batch_size=SIZE, workers=0) as loader:
+    with mpqueue.Loader(range(LENGTH), sampler=list(range(LENGTH)), batch_size=SIZE, workers=0) as loader:
         loader.load_state_dict(state)
         assert next(iter(loader)).tolist() == [6, 7, 8]
 
