@@ -58,7 +58,7 @@ def count(text: str) -> int:
 
 def print_json(value: Any, *, is_line: bool = False) -> None:
     """Print a value as JSON; ``is_line``: as one line, if more values follow."""
-    print(json.dumps(_named(value), default=str, indent=None if is_line else 2, allow_nan=False), flush=True)
+    print(json.dumps(_named(value), default=plain, indent=None if is_line else 2, allow_nan=False), flush=True)
 
 
 def _named(value: Any) -> Any:
@@ -68,6 +68,11 @@ def _named(value: Any) -> Any:
     if isinstance(value, tuple) and hasattr(value, "_asdict"):
         return _named(value._asdict())
     return [_named(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def plain(value: Any) -> Any:
+    """Return a form of a value that JSON can represent."""
+    return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
 def import_extra(module: str, remedy: str) -> ModuleType:
