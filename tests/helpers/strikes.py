@@ -41,10 +41,28 @@ class StruckError(Struck, ValueError, IndexError, KeyError, TypeError, RuntimeEr
 
 # Python checks for signals after these instructions, and runs handlers only there.
 _CHECKED = {number for name, number in dis.opmap.items() if name.startswith(("CALL", "JUMP_BACKWARD", "RESUME"))}
-_RESUME = dis.opmap["RESUME"]
 # Except if the call has raised: Python enters the handler of that exception first. If another exception were raised
 # before this instruction, the first one would remain the thread's current exception, with all objects of its frames.
 _ENTERS_HANDLER = dis.opmap["PUSH_EXC_INFO"]
+_IS_CHECKED, _IS_HANDLER = 1, 2  # in the table of a code object
+# For each code object by its id, because its hash reads all its instructions: the table of its instructions (None if it
+# cannot be struck), and the object, which keeps the id valid.
+_tables = {}
+
+
+def _table_of(frame):
+    """Return the kinds of a frame's instructions by their offset, or None if signal handlers cannot raise in it."""
+    code = frame.f_code
+    known = _tables.get(id(code))
+    if known is None:
+        kinds = None
+        if _can_be_struck(frame):
+            kinds = bytes(
+                _IS_CHECKED if opcode in _CHECKED else _IS_HANDLER if opcode == _ENTERS_HANDLER else 0
+                for opcode in code.co_code
+            )
+        known = _tables[id(code)] = kinds, code
+    return known[0]
 
 
 def is_ours(frame):
@@ -92,7 +110,7 @@ class Strike:
 
     def __init__(self, after, *, finalizers=False, error=Struck):
         self.left, self._pid, self._finalizers, self._error = after, os.getpid(), finalizers, error
-        self._latest = {}  # opcode, by frame
+        self._num_entries = 0  # of functions and resumed generators
 
     def __enter__(self):
         self._handler = signal.signal(signal.SIGUSR1, self._raise)
@@ -115,23 +133,29 @@ class Strike:
         raise self._error
 
     def _enter(self, frame, _event, _argument):
-        self._latest[id(frame.f_back)] = None  # Python does not check for signals when Python code returns
-        if not _can_be_struck(frame):
+        self._num_entries += 1
+        kinds = _table_of(frame)
+        if kinds is None:
             return None
-        # Before the next line, otherwise Python 3.13 and newer report no opcode of this frame.
-        frame.f_trace = self._step
-        frame.f_trace_opcodes = True
-        # CPython does not report `_RESUME`, but it handles signals at the beginning of a function, too.
-        self._latest[id(frame)] = _RESUME
-        return self._step
+        # CPython does not report `RESUME`, but it handles signals at the beginning of a function, too.
+        checked_at = self._num_entries
 
-    def _step(self, frame, event, _argument):
-        if event == "opcode":
-            latest, opcode = self._latest[id(frame)], frame.f_code.co_code[frame.f_lasti]
-            self._latest[id(frame)] = opcode
-            if latest in _CHECKED and opcode != _ENTERS_HANDLER:
-                self._count_down(frame)
-        return self._step
+        def step(frame, event, _argument):
+            nonlocal checked_at
+            if event == "opcode":
+                kind = kinds[frame.f_lasti]
+                # Python does not check for signals when a Python function returns. If a function was entered since the
+                # last instruction, this frame has called it, perhaps through C code.
+                if checked_at == self._num_entries and kind != _IS_HANDLER:
+                    self._count_down(frame)
+                checked_at = self._num_entries if kind == _IS_CHECKED else None
+            return frame.f_trace  # this function, without a reference cycle
+
+        # Before the next line, otherwise Python 3.13 and newer report no opcode of this frame.
+        frame.f_trace = step
+        frame.f_trace_opcodes = True
+        frame.f_trace_lines = False
+        return step
 
     def _count_down(self, frame):
         if self.left == 1 and not self._finalizers and in_finalizer(frame):
