@@ -12,6 +12,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from mpqueue.system.interrupts import defer_signals
+
 _NUM_WORDS = 624  # of a Mersenne Twister's state
 _TORCH_MASK = 0x7FFFFFFFFFFFFFFF
 
@@ -68,12 +70,7 @@ class NumpyRng:
 
     def seed(self, number: int) -> None:
         """Seed the generator."""
-        number &= 0xFFFFFFFF
-        bits = self._find_bits()
-        if type(bits) is np.random.MT19937:
-            np.random.seed(number)  # noqa: NPY002 - the global generator is what user code draws from
-        else:
-            bits.state = type(bits)(number).state
+        _seed_numpy(number)
 
     def watch(self) -> None:
         """Remember the bit generator and its position."""
@@ -82,10 +79,8 @@ class NumpyRng:
             self._bits = None  # its state has another layout: `has_drawn` always returns True
             return
         if bits is not self._bits:
-            # A copy of the state takes 2 µs. Here its memory is read, at the address that NumPy publishes for this.
-            address = bits.ctypes.state_address
-            words = (ctypes.c_uint32 * (_NUM_WORDS + 1)).from_address(address)
-            self._bits, self._words = bits, memoryview(words).cast("B").cast("I")
+            # A copy of the state takes 2 µs. Here its memory is read.
+            self._bits, self._words = bits, memoryview(_words_of(bits)).cast("B").cast("I")
         self._position, self._first = self._words[_NUM_WORDS], self._words[0]
 
     def has_drawn(self) -> bool:
@@ -131,8 +126,8 @@ def imported_torch() -> ModuleType | None:
 def seed_globals(seed: int, epoch: int, unit: int) -> None:
     """Seed all generators for one batch or sample."""
     number = number_of(seed, epoch, unit)
-    PythonRng().seed(number)
-    NumpyRng().seed(number)
+    random.seed(number)
+    _seed_numpy(number)
     torch = imported_torch()
     if torch is not None:
         TorchRng(torch).seed(number)
@@ -150,8 +145,7 @@ class GlobalState:
     def __init__(self) -> None:
         self._python: Any = random.getstate()
         self._numpy_bits = bits = _numpy_bits()
-        is_twister = type(bits) is np.random.MT19937
-        self._numpy: Any = np.random.get_state() if is_twister else bits.state  # noqa: NPY002 - with a cached normal
+        self._numpy: Any = _TwisterState(bits) if type(bits) is np.random.MT19937 else bits.state
         torch = imported_torch()
         self._torch: Any = None if torch is None else torch.default_generator.get_state()
 
@@ -160,13 +154,67 @@ class GlobalState:
         random.setstate(self._python)
         if _numpy_bits() is not self._numpy_bits:
             np.random.set_bit_generator(self._numpy_bits)  # type: ignore[attr-defined]
-        if isinstance(self._numpy, tuple):
-            np.random.set_state(self._numpy)  # noqa: NPY002
+        if isinstance(self._numpy, _TwisterState):
+            self._numpy.restore()
         else:
             self._numpy_bits.state = self._numpy
         torch = imported_torch()
         if torch is not None and self._torch is not None:
             torch.default_generator.set_state(self._torch)
+
+
+class _TwisterState:
+    """The state of `numpy.random` with a Mersenne Twister, including a cached normal number.
+
+    ``get_state`` and ``set_state`` convert each of the 624 words between C and Python, and so take 40 times as long as
+    a copy of the memory. They remain for a state with a cached number: the second one of a pair of normal numbers,
+    which is not in the memory of the bit generator.
+
+    Args:
+        bits: The bit generator of `numpy.random`.
+    """
+
+    def __init__(self, bits: Any) -> None:
+        self._bits, self._words, self._lock = bits, _words_of(bits), bits.lock  # `bits` owns the memory
+        self._with_normal: tuple[Any, ...] | None = None
+        with defer_signals():  # an exception after the draw would lose a cached number
+            self._copy = bytes(self._words)
+            number = _draw_normal()
+            if bytes(self._words) == self._copy:  # a cached number is returned without a draw
+                words = np.frombuffer(self._copy, np.uint32)
+                self._with_normal = "MT19937", words[:_NUM_WORDS], int(words[_NUM_WORDS]), 1, number
+            self.restore()
+
+    def restore(self) -> None:
+        """Restore the state. A second call has the same effect, also after an exception in the first one."""
+        if self._with_normal is not None:
+            np.random.set_state(self._with_normal)  # noqa: NPY002
+            return
+        before = bytes(self._words)
+        _draw_normal()  # uses up a cached number
+        if bytes(self._words) != before:
+            _draw_normal()  # there was none: uses up the second number of the new pair
+        with self._lock:
+            ctypes.memmove(self._words, self._copy, len(self._copy))
+
+
+def _draw_normal() -> float:
+    return np.random.standard_normal()  # noqa: NPY002
+
+
+def _words_of(bits: Any) -> ctypes.Array[ctypes.c_uint32]:
+    """Return the memory of a Mersenne Twister, 624 words and the position, at the address that NumPy publishes."""
+    return (ctypes.c_uint32 * (_NUM_WORDS + 1)).from_address(bits.ctypes.state_address)
+
+
+def _seed_numpy(number: int) -> None:
+    """Seed the global generator of `numpy.random`, which user code draws from."""
+    number &= 0xFFFFFFFF
+    bits = _numpy_bits()
+    if type(bits) is np.random.MT19937:
+        np.random.seed(number)  # noqa: NPY002
+    else:
+        bits.state = type(bits)(number).state
 
 
 def _numpy_bits() -> Any:

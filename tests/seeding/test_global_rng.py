@@ -1,9 +1,11 @@
 """The generators that all code of a process shares: seeded, watched for draws, and restored."""
 
+import itertools
 import random
 
 import numpy as np
 import pytest
+from helpers.strikes import Strike, Struck
 
 from mpqueue.seeding.global_rng import GlobalState, NumpyRng, PythonRng, seed_globals
 
@@ -118,6 +120,58 @@ def test_restore_restores_all_generators():
     np.random.set_bit_generator(np.random.PCG64(1))
     before.restore()
     assert (drawn(), np.random.normal(), np.random.normal()) == expected
+
+
+def numpy_state():
+    state = np.random.get_state(legacy=False)
+    return state["state"]["key"].tolist(), state["state"]["pos"], state["has_gauss"], state["gauss"]
+
+
+# Normal numbers are drawn in pairs: after an odd number of draws, the second one of a pair is cached.
+@pytest.mark.parametrize("num_before", [0, 1, 2])
+@pytest.mark.parametrize("num_drawn", [0, 1, 2])
+def test_state_with_and_without_a_cached_normal_number_is_restored_exactly(num_before, num_drawn):
+    np.random.seed(3)
+    for _ in range(num_before):
+        np.random.normal()
+    expected = numpy_state()
+    assert expected[2] == num_before % 2
+    before = GlobalState()
+    assert numpy_state() == expected
+    np.random.bytes(10_000)
+    for _ in range(num_drawn):
+        np.random.normal()
+    for _ in range(2):
+        before.restore()
+        assert numpy_state() == expected
+
+
+@pytest.mark.parametrize("num_before", [0, 1])
+def test_interrupt_at_any_point_of_saving_and_restoring_loses_no_number(num_before):
+    np.random.seed(3)
+    for _ in range(num_before):
+        np.random.normal()
+    expected = numpy_state()
+    for after in itertools.count(1):
+        with Strike(after) as strike:
+            before = unless_struck(GlobalState)
+        assert numpy_state() == expected, after
+        saved = before or GlobalState()
+        np.random.normal()
+        with Strike(after) as other:
+            unless_struck(saved.restore)
+        saved.restore()
+        assert numpy_state() == expected, after
+        if strike.left > 0 and other.left > 0:
+            break
+    assert after > 5
+
+
+def unless_struck(function):
+    try:
+        return function()
+    except Struck:
+        return None
 
 
 def test_restore_keeps_bit_generator_of_user(pcg64):
