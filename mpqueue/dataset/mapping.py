@@ -51,7 +51,7 @@ class MapReader(LinkReader):
 
     def __init__(self, node: "MapNode", maker: ReaderMaker) -> None:
         super().__init__(node, maker)
-        self._function = node.function_of_value()
+        self._function, self._line = node.function_of_value(), node.line()
         self._helpers: tuple[int, Helpers, ThreadChoice] | None = None  # with the process that created them
 
     def at(self, places: Places, run: IndexedRun) -> list[Any]:
@@ -65,7 +65,7 @@ class MapReader(LinkReader):
         seed = self.seed(run)
         made: list[Any] = []
         try:
-            map_to(values, places, self._function, run.begin, seed, run.epoch, made, self.node.line())
+            map_to(values, places, self._function, run.begin, seed, run.epoch, made, self._line)
         except Exception as error:
             self._add_note(error, places, len(made), run)
             raise
