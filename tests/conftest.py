@@ -11,7 +11,7 @@ import pytest
 from helpers import optional, parked
 from helpers.bounds import Bounds
 from helpers.footprint import DEADLOCK_S, Footprint, collect, left_behind
-from helpers.new_fork_servers import NewForkServers, start_new
+from helpers.new_fork_servers import NewForkServers, interpreter, start_new
 
 import mpqueue
 from mpqueue.workers import launcher
@@ -90,7 +90,7 @@ def _leaks_nothing_at_the_end():
 
 @pytest.fixture(scope="session")
 def _new_fork_servers(_leaks_nothing_at_the_end):
-    with NewForkServers() as fork_servers:
+    with NewForkServers(interpreter()) as fork_servers:
         yield fork_servers
 
 

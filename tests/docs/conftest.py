@@ -1,14 +1,13 @@
 """The interpreters that fork the examples, and the site of the documentation."""
 
 import importlib.util
-import os
 import shutil
 import subprocess
 import sys
 
 import pytest
 from helpers.compiled import keep_compiled
-from helpers.forked import Interpreter
+from helpers.new_fork_servers import interpreter
 from helpers.pages import DOCS
 
 keep_compiled()
@@ -16,23 +15,31 @@ keep_compiled()
 
 @pytest.fixture(scope="session")
 def launcher():
-    with Interpreter("mpqueue.workers.launcher") as made:
+    with interpreter(*_LAUNCHER) as made:
         yield made
 
 
-def _launcher_with(framework):
-    """Start an interpreter with a framework, because its import takes most of an example's time (TensorFlow: 12 s)."""
+_LAUNCHER = ("mpqueue.workers.launcher", "helpers.new_fork_servers")
+
+
+def _launcher_with(framework, *modules):
+    """Start an interpreter with a framework and modules that it imports late. Imports take most of an example's time.
+
+    The fork servers of the examples are forks, too, because those that unpickle the source would import it again.
+    """
     if importlib.util.find_spec(framework) is None:
         pytest.skip(f"{framework} is not installed")
     # Without this option, pyarrow, which pandas imports, starts a thread. A process with threads must not be forked.
     backend = "tensorflow" if framework == "tensorflow" else "jax"  # TensorFlow imports Keras
-    environ = os.environ | {"KERAS_BACKEND": backend, "JE_ARROW_MALLOC_CONF": "background_thread:false"}
-    return Interpreter("mpqueue.workers.launcher", framework, environ=environ)
+    environ = {"KERAS_BACKEND": backend, "JE_ARROW_MALLOC_CONF": "background_thread:false"}
+    return interpreter(*_LAUNCHER, framework, *modules, environ=environ)
 
 
 @pytest.fixture(scope="session")
 def launcher_with_torch():
-    with _launcher_with("torch") as made:
+    """Start an interpreter with torch, the module that its optimizers import, and Lightning if it is installed."""
+    lightning = ["lightning"] if importlib.util.find_spec("lightning") else []
+    with _launcher_with("torch", "torch._dynamo", *lightning) as made:
         yield made
 
 

@@ -14,6 +14,7 @@ parent closes the socket, or is killed. On systems without `CLONE_PARENT`, each 
 import contextlib
 import ctypes
 import fcntl
+import gc
 import importlib
 import json
 import os
@@ -118,7 +119,7 @@ class Interpreter:
             orders.close()
             process.wait()
 
-    def start(self, code, arguments, descriptors, *, folder=None, environ=None, new_session=False):
+    def start(self, code, arguments, descriptors, *, folder=None, environ=None, new_session=False, forks_servers=False):
         """Run code as a program; return its process.
 
         Args:
@@ -128,6 +129,7 @@ class Interpreter:
             folder: Its working directory.
             environ: Its environment.
             new_session: Whether it leads a new session.
+            forks_servers: Whether its fork servers are forks, too; see `helpers.new_fork_servers.use_forks`.
         """
         orders, process = self._standing or self._begin()
         order = {
@@ -137,6 +139,7 @@ class Interpreter:
             "environ": dict(self._environ if environ is None else environ),
             "numbers": [*descriptors],
             "new_session": new_session,
+            "forks_servers": forks_servers,
         }
         socket.send_fds(orders, [json.dumps(order).encode()], [*descriptors.values()])
         if self._standing:
@@ -149,10 +152,10 @@ class Interpreter:
         assert reply, "the interpreter that forks programs exited"
         return reply
 
-    def run(self, command, folder, environ, timeout):
+    def run(self, command, folder, environ, timeout, *, forks_servers=False):
         """Run a script in a folder; return its exit status and the contents of stdout and stderr.
 
-        Its temporary folder is removed with all files that it leaves there.
+        Its temporary folder is removed with all files that it leaves there. See `start` for ``forks_servers``.
 
         Raises:
             subprocess.TimeoutExpired: The script did not end within ``timeout`` seconds, and was killed.
@@ -165,7 +168,7 @@ class Interpreter:
         ):
             environ = {**environ, "TMPDIR": temporary}
             descriptors = {0: nothing.fileno(), 1: out.fileno(), 2: err.fileno()}
-            where = {"folder": folder, "environ": environ, "new_session": True}
+            where = {"folder": folder, "environ": environ, "new_session": True, "forks_servers": forks_servers}
             child = self.start(Path(command[0]), command, descriptors, **where)
             try:
                 child.wait(timeout)
@@ -177,13 +180,38 @@ class Interpreter:
             return child.returncode, *(file.seek(0) or file.read() for file in (out, err))
 
 
+class Copy(Interpreter):
+    """An interpreter that is a fork of this program. The modules that this program has imported are loaded."""
+
+    def __init__(self):
+        self._environ = dict(os.environ)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        pid = os.fork()
+        if pid == 0:
+            try:
+                ours.close()
+                exec(_serve(theirs.detach()), vars(sys.modules["__main__"]))  # of the fork that `_serve` returns in
+            finally:
+                os._exit(1)
+        theirs.close()
+        self._hear(ours)
+        self._standing = ours, Child(pid)
+
+
 def serve():
     """Serve requests for forks; in each fork, return the code of its program. Exit when the socket is closed."""
     for module in sys.argv[2:]:
         importlib.import_module(module)
     assert not _SYS_CLONE or len(os.listdir("/proc/self/task")) == 1, "the imported modules have started threads"
-    with socket.socket(fileno=os.dup2(int(sys.argv[1]), _ORDERS)) as orders:
-        os.close(int(sys.argv[1]))
+    # Otherwise collections of a program, also those at its exit, would visit, and so copy, the objects of the modules.
+    gc.collect()
+    gc.freeze()
+    return _serve(int(sys.argv[1]))
+
+
+def _serve(fd):
+    with socket.socket(fileno=os.dup2(fd, _ORDERS)) as orders:
+        os.close(fd)
         orders.send(b"ready")
         while True:
             words, files, *_ = socket.recv_fds(orders, 1 << 20, 16)
@@ -227,6 +255,8 @@ def _become(order, files):
     script = sys.argv[0]
     path = [os.path.dirname(script), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     sys.path[:] = [*path, *[folder for folder in sys.path if folder not in ("", str(_TESTS), *path)]]
+    if order["forks_servers"] and _SYS_CLONE:
+        sys.modules["helpers.new_fork_servers"].use_forks()
     main = sys.modules["__main__"] = types.ModuleType("__main__")
     if order["code"] is not None:
         return order["code"]

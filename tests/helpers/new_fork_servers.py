@@ -36,20 +36,34 @@ def _environ_of(salt):
     return launcher._fork_server_environ(salt)
 
 
-class NewForkServers:
-    """A context manager that starts fork servers as forks if the inherited state is unchanged."""
+def interpreter(*modules, environ=None):
+    """Return an interpreter whose forks can become fork servers.
 
-    def __init__(self):
-        self._salt = hash_seed.chosen_hash_seed(os.environ)
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            self._interpreter = forked.Interpreter(
-                "mpqueue.workers.fork_server",
-                flags=launcher._interpreter_flags(),
-                environ=_environ_of(self._salt),
-            )
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    Args:
+        modules: Modules to import, in addition to those of a fork server.
+        environ: Additional environment variables.
+    """
+    started = _environ_of(hash_seed.chosen_hash_seed(os.environ)) | (environ or {})
+    flags = launcher._interpreter_flags()
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return forked.Interpreter("mpqueue.workers.fork_server", *modules, flags=flags, environ=started)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def use_forks():
+    """Start all fork servers of this program as forks of its present state, which must be that of an `interpreter`."""
+    copy = forked.Copy()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # blocked by `interpreter`, as for a fork server
+    launcher._start_interpreter = NewForkServers(copy).start
+
+
+class NewForkServers:
+    """A context manager that starts fork servers as forks of an interpreter if the inherited state is unchanged."""
+
+    def __init__(self, forking):
+        self._interpreter, self._salt = forking, hash_seed.chosen_hash_seed(os.environ)
         self._inherited, self._pid = _inherited(), os.getpid()
 
     def start(self, fds, salt):

@@ -41,13 +41,13 @@ def blocks():
 
 
 def run_example(text, folder, interpreter):
-    """Run an example in a fork of a `helpers.forked.Interpreter`; return its output on stderr."""
+    """Run an example in a fork of a `helpers.new_fork_servers.interpreter`; return its output on stderr."""
     script = folder / "example.py"
     script.write_text(text)
     environ = os.environ | {"PYTHONPATH": str(ROOT), "KERAS_BACKEND": "jax"}
     status, errors = 1, _RAY_WAS_LATE
     while status != 0 and _RAY_WAS_LATE in errors:  # not a fault of the page: try again until pytest's time limit
-        status, _, errors = interpreter.run([script], folder, environ, timeout=280)
+        status, _, errors = interpreter.run([script], folder, environ, timeout=280, forks_servers=True)
     assert status == 0, errors
     return errors
 
