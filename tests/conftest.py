@@ -1,12 +1,12 @@
 """Options of the whole test suite, and the check that each test leaks no resources."""
 
 import contextlib
+import functools
 import gc
 import os
 import signal
 import sys
 
-import hypothesis
 import pytest
 from helpers import optional, parked
 from helpers.bounds import Bounds
@@ -16,9 +16,8 @@ from helpers.new_fork_servers import NewForkServers, interpreter, start_new
 import mpqueue
 from mpqueue.workers import launcher
 
-# The same examples in each run, and no deadline, because a loaded machine is slow.
-hypothesis.settings.register_profile("mpqueue", derandomize=True, deadline=None)
-hypothesis.settings.load_profile("mpqueue")
+# Otherwise hypothesis loads the plugins of installed packages, such as Trio's, which imports Trio.
+os.environ.setdefault("HYPOTHESIS_NO_PLUGINS", "1")
 
 
 def pytest_addoption(parser):
@@ -35,8 +34,25 @@ def pytest_configure(config):
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collectstart(collector):
+    """Set the profile of hypothesis before the import of a module that uses it. Its import takes as long as NumPy's."""
+    if isinstance(collector, pytest.Module) and "hypothesis" in collector.path.read_text("utf-8"):
+        _load_hypothesis_profile()
+
+
+@functools.cache
+def _load_hypothesis_profile():
+    """Choose the same examples in each run, and no deadline, because a loaded machine is slow."""
+    import hypothesis
+
+    hypothesis.settings.register_profile("mpqueue", derandomize=True, deadline=None)
+    hypothesis.settings.load_profile("mpqueue")
+
+
 def pytest_collection_finish():
     """Freeze the collected tests and their imports, so that the garbage collection before each test skips them."""
+    if "hypothesis" in sys.modules:  # imported by a helper
+        _load_hypothesis_profile()
     collect()
 
 
