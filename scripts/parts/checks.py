@@ -47,6 +47,8 @@ LIMIT_S = 1800  # the longest check takes 330 s on two busy CPUs, and 1,500 s ne
 _STACKS_S = 10  # for a process that is aborted to print its stacks
 _NAMED_BY_PYTEST = ("FAILED ", "ERROR ")
 _LAST_LINES = 10
+# Unused here, and each process would import them.
+_WITHOUT_PLUGINS = ("-p", "no:xdist", "-p", "no:xdist.looponfail", "-p", "no:anyio")
 _NO_TESTS = 5  # the exit status of pytest if it has run none
 _COUNTED = ("failed", "error", "errors", "passed", "skipped")
 
@@ -149,7 +151,8 @@ def _folders_of(tests: Path) -> dict[str, list[str]]:
 
 
 def _tests(paths: list[str], marks: str) -> Check:
-    return Check(" ".join(paths), [sys.executable, "-X", "faulthandler", "-m", "pytest", "-q", "-m", marks, *paths])
+    pytest = [sys.executable, "-X", "faulthandler", "-m", "pytest", "-q", *_WITHOUT_PLUGINS]
+    return Check(" ".join(paths), [*pytest, "-m", marks, *paths])
 
 
 def results(checks: list[Check], at_a_time: int) -> Iterator[Result]:
