@@ -2,12 +2,11 @@
 
 import json
 import os
-import subprocess
-import sys
 from contextlib import ExitStack
 
 import pytest
 from helpers.forked import Interpreter
+from helpers.new_fork_servers import interpreter
 from helpers.puppets import MODULES, Puppet
 from helpers.server_directories import servers_directory
 
@@ -45,27 +44,34 @@ with mpqueue.Server("s", source, workers=1, journal=os.path.join(folder, "journa
 """
 
 
+@pytest.fixture(scope="module")
+def server_interpreter():
+    """The parent interpreter of the servers of a test file."""
+    with interpreter("mpqueue.service.server", "mpqueue.workers.launcher", "helpers.new_fork_servers") as made:
+        yield made
+
+
 @pytest.fixture
-def start_server_script():
+def start_server_script(server_interpreter):
     """Start scripts of servers, each in a separate process, which prints a line when it serves."""
     tests = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    started = []
+    with ExitStack() as stack:
 
-    def start(script, *arguments):
-        process = subprocess.Popen(
-            [sys.executable, "-c", script, tests, *map(str, arguments)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        started.append(process)
-        assert process.stdout.readline()
-        return process
+        def start(script, *arguments):
+            theirs_in, ours_in = os.pipe()
+            ours_out, theirs_out = os.pipe()
+            stack.callback(os.close, ours_in)  # at the end, because its end stops the server
+            output = stack.enter_context(open(ours_out))
+            descriptors, where = {0: theirs_in, 1: theirs_out, 2: 2}, {"environ": os.environ, "forks_servers": True}
+            process = server_interpreter.start(script, ["-c", tests, *arguments], descriptors, **where)
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+            os.close(theirs_in)
+            os.close(theirs_out)
+            assert output.readline()
+            return process
 
-    yield start
-    for process in started:
-        process.kill()
-        process.wait()
-        process.stdin.close()
-        process.stdout.close()
+        yield start
 
 
 @pytest.fixture
