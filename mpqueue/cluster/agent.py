@@ -196,7 +196,7 @@ class Agent:
             elif kind == ToAgent.SOURCE:
                 yield from self._take_source(nbytes)
             elif kind == ToAgent.START:
-                self._start(key, *pickle.loads((yield nbytes)))
+                self._start(key, pickle.loads((yield nbytes)))
             elif kind == ToAgent.CLOSE:
                 if key in self._hosted:
                     self._hosted[key].close_grants()
@@ -237,11 +237,11 @@ class Agent:
                 raise ProtocolError("the source was changed while it was sent to this node")
         self._tell_fork_server(self._fork_server.send_patch, Patch(bytes(data), new, old))
 
-    def _start(self, key: int, config: WorkerConfig, with_stacks: bool) -> None:
+    def _start(self, key: int, config: WorkerConfig) -> None:
         try:
             if self._mirror is None:
                 self._mirror = Mirror(config.segment_bytes, config.stride)
-            hosted = Hosted(key, self._mirror, with_stacks=with_stacks)
+            hosted = Hosted(key, self._mirror)
         except OSError as error:
             self._put(FromAgent.FAILED, key, failures.pack(error, "raised when a worker was started"))
             return
@@ -255,8 +255,7 @@ class Agent:
         # The fork server has duplicates. With these open, the pipe of reports would never report its end.
         hosted.pipes.close_worker_ends()
         self._listen(hosted.pipes.reports, partial(self._forward, hosted))
-        if with_stacks:
-            self._listen(hosted.pipes.stacks, partial(self._forward_stacks, hosted))
+        self._listen(hosted.pipes.stacks, partial(self._forward_stacks, hosted))
 
     def _kill(self, key: int, number: int) -> None:
         if key in self._hosted:

@@ -32,7 +32,6 @@ class Hosted:
     Args:
         key: Its number among all workers that the pool has started.
         mirror: The ring of this agent.
-        with_stacks: Whether it has a pipe for its stacks.
 
     Attributes:
         key: The number.
@@ -43,9 +42,9 @@ class Hosted:
         OSError: The process has no free descriptors.
     """
 
-    def __init__(self, key: int, mirror: Mirror, *, with_stacks: bool) -> None:
+    def __init__(self, key: int, mirror: Mirror) -> None:
         self.key, self._mirror = key, mirror
-        self.pipes = Pipes(with_stacks=with_stacks)
+        self.pipes = Pipes()
         self.hears = True
         self._granted: dict[int, int] = {}  # slots by turn
         self._outbox: deque[bytes] = deque()  # grants that did not fit into the pipe yet

@@ -229,7 +229,7 @@ class ClusterLauncher:
             worker.close()
             self._arrive(ProcessEvent(key, lost=f"node {self._nodes[node].name} was lost before it was started"))
         else:
-            link.start_worker(worker, config, with_stacks=ends.stacks >= 0)
+            link.start_worker(worker, config)
 
     def _own_fork_server(self) -> ForkServer:
         if self._fork_server is None:

@@ -100,7 +100,7 @@ class NodeLink:
             taken.append(self._commands.popleft())
         return taken
 
-    def start_worker(self, worker: RemoteWorker, config: WorkerConfig, *, with_stacks: bool) -> None:
+    def start_worker(self, worker: RemoteWorker, config: WorkerConfig) -> None:
         """Start a worker; events follow."""
         with self._lock:
             if self.state is LinkState.LOST:
@@ -108,7 +108,7 @@ class NodeLink:
                 self.emit(ProcessEvent(worker.key, lost=f"node {self.name} was lost before it was started"))
                 return
             self.workers[worker.key] = worker
-        self._ask(lambda relay: relay.start_worker(worker, config, with_stacks=with_stacks))
+        self._ask(lambda relay: relay.start_worker(worker, config))
 
     def kill(self, key: int, number: int) -> None:
         """Send a signal to a worker; if the node has no agent yet, the worker has exited with that."""
@@ -252,11 +252,11 @@ class Relay:
 
     # -- Commands
 
-    def start_worker(self, worker: RemoteWorker, config: WorkerConfig, *, with_stacks: bool) -> None:
+    def start_worker(self, worker: RemoteWorker, config: WorkerConfig) -> None:
         """Send the agent the request to start a worker, and watch its grants."""
         if self._link.workers.get(worker.key) is not worker:
             return  # it was killed before its start
-        self._put(ToAgent.START, worker.key, pickle.dumps((config, with_stacks), 5))
+        self._put(ToAgent.START, worker.key, pickle.dumps(config, 5))
         self._touched.add(worker)
 
     def kill(self, key: int, number: int) -> None:

@@ -3,7 +3,7 @@
 import os
 
 from mpqueue.commands.findings import Check, Finding, size
-from mpqueue.system import limits, platform_support
+from mpqueue.system import limits
 
 _SHM = "/dev/shm"  # noqa: S108 - the mount point of POSIX shared memory on Linux
 _SMALL_SHM_BYTES = 1 << 30  # if smaller, the ring is a memory file instead; see mpqueue.memory.segment
@@ -13,8 +13,6 @@ _TRIAL_BYTES = 1 << 20
 
 def shm() -> Finding | None:
     """Check the size and the free space of /dev/shm."""
-    if not platform_support.IS_LINUX:
-        return None
     try:
         status = os.statvfs(_SHM)
     except OSError:
@@ -43,8 +41,6 @@ def memfd() -> Finding | None:
     """Create a memory file, write to it, and open it read-only, as servers do."""
     from mpqueue.memory.segment import Segment
 
-    if not platform_support.IS_LINUX:
-        return None
     try:
         segment = Segment.create(_TRIAL_BYTES, "memfd")
         try:

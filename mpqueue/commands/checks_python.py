@@ -8,7 +8,6 @@ import time
 from importlib import metadata
 
 from mpqueue.commands.findings import Check, Finding
-from mpqueue.system import platform_support
 from mpqueue.system.folders import base_of
 
 _OLDEST, _NEWEST = (3, 11), (3, 13)  # versions of Python that are tested
@@ -96,8 +95,6 @@ def workers() -> Finding:
 
 def folder() -> Finding | None:
     """Create the folder of servers, and a socket in it."""
-    if not platform_support.IS_LINUX:
-        return None
     from mpqueue.errors import ServiceError
     from mpqueue.service.server_directory import ServerDirectory
 

@@ -6,7 +6,7 @@ import platform
 import resource
 
 from mpqueue.commands.findings import Check, Finding, size
-from mpqueue.system import limits, platform_support
+from mpqueue.system import limits
 from mpqueue.system.cpus import num_cpus
 
 _FEW_FILES, _FILES = 64, 1024
@@ -16,20 +16,11 @@ _PER_WORKER = 4  # descriptors in the trainer: two pipes, a pidfd, and one durin
 def kernel() -> Finding:
     """Report the operating system."""
     name = f"{platform.system()} {platform.release()}, {platform.machine()}"
-    if platform_support.IS_LINUX:
-        return Finding("kernel", "ok", name)
-    return Finding(
-        "kernel",
-        "note",
-        f"{name}: loaders, enqueuers and queues work, servers (mpqueue.Server, mpqueue.attach) need Linux",
-        "run servers on Linux",
-    )
+    return Finding("kernel", "ok", name)
 
 
 def pidfd() -> Finding | None:
     """Open a pidfd of this process, which is used to detect the end of a process immediately."""
-    if not platform_support.IS_LINUX:
-        return None
     try:
         os.close(os.pidfd_open(os.getpid()))
     except OSError as error:
@@ -44,8 +35,6 @@ def pidfd() -> Finding | None:
 
 def proc() -> Finding | None:
     """Check that /proc can be read."""
-    if not platform_support.IS_LINUX:
-        return None
     try:
         os.listdir("/proc/self/fd")
     except OSError as error:

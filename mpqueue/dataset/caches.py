@@ -25,7 +25,7 @@ from typing import Any
 
 from mpqueue.dataset.record_files import MISSING, NoRoomError, RecordFiles
 from mpqueue.memory.segment import memory_file
-from mpqueue.system import descriptors, folders, platform_support
+from mpqueue.system import descriptors, folders
 from mpqueue.system.log import warn
 from mpqueue.worker.failures import passes_at_once
 
@@ -221,8 +221,6 @@ class MemoryCache(Cache):
         return "cache()"
 
     def _open(self) -> RecordFiles | None:
-        if not platform_support.CAN_REOPEN and self._pid == os.getpid():
-            return RecordFiles(*map(descriptors.above_standard, map(os.dup, self._fds)), max_bytes=self._max_bytes)
         for process in ("self", self._pid):  # a forked child has inherited the descriptors
             data, index = (f"/proc/{process}/fd/{fd}" for fd in self._fds)
             with contextlib.suppress(OSError):

@@ -12,10 +12,6 @@ The modules, from the bottom up. Each imports only from the modules above it::
     writer.py      a worker's granted slot: arrays allocated in it, batches written into it
 """
 
-import os
+from mpqueue.system.platform_support import require_linux
 
-if os.name != "posix":
-    raise ImportError(
-        "mpqueue's workers share memory by descriptors that are passed over Unix sockets: Linux or macOS is required "
-        f"(WSL on Windows), got {os.name!r}"
-    )
+require_linux()

@@ -65,7 +65,7 @@ class Segment:
 
         with descriptors.apart_from_standard():
             self.memory = mmap.mmap(fd, size)
-        with contextlib.suppress(AttributeError, OSError):  # Linux only; otherwise core dumps contain the whole ring
+        with contextlib.suppress(OSError):  # otherwise core dumps contain the whole ring
             self.memory.madvise(mmap.MADV_DONTDUMP)
 
     @classmethod
@@ -137,9 +137,8 @@ class Segment:
             OSError: ENOSPC or ENOMEM: there is too little memory; bytes that were reserved before remain reserved.
             GroupFull: The control group would have too little memory left.
         """
-        if platform_support.HAS_FALLOCATE:
-            self._check_group(end - offset, spare)
-            os.posix_fallocate(self.fd, offset, end - offset)
+        self._check_group(end - offset, spare)
+        os.posix_fallocate(self.fd, offset, end - offset)
 
     def _check_group(self, nbytes: int, spare: int | None) -> None:
         self._unchecked += nbytes
@@ -155,15 +154,13 @@ class Segment:
         """Map reserved bytes into this process at once, if the system can; otherwise each page faults when written."""
         # Writing 77 MiB of new pages took 48 ms more than writing them again, and 37 ms with this call. For pages that
         # another process had written, it took 31 and 12 ms.
-        if platform_support.IS_LINUX:
-            start = offset // mmap.PAGESIZE * mmap.PAGESIZE
-            with contextlib.suppress(OSError):  # an older kernel, or no memory for the page table
-                self.memory.madvise(_MADV_POPULATE_WRITE, start, end - start)
+        start = offset // mmap.PAGESIZE * mmap.PAGESIZE
+        with contextlib.suppress(OSError):  # an older kernel, or no memory for the page table
+            self.memory.madvise(_MADV_POPULATE_WRITE, start, end - start)
 
     def discard(self, offset: int, end: int) -> None:
         """Return the pages from ``offset`` to ``end`` (page aligned) to the system; they read as zeros afterwards."""
-        if platform_support.HAS_HOLES:
-            self.memory.madvise(mmap.MADV_REMOVE, offset, end - offset)
+        self.memory.madvise(mmap.MADV_REMOVE, offset, end - offset)
 
     def free_bytes(self) -> int:
         """Return the number of bytes that the file system, or the machine, has left."""
@@ -230,7 +227,7 @@ class ForeignSegment:
             raise _cannot_map(size, error) from error
         finally:
             os.close(fd)
-        with contextlib.suppress(AttributeError, OSError):  # as in `Segment`
+        with contextlib.suppress(OSError):  # as in `Segment`
             self.memory.madvise(mmap.MADV_DONTDUMP)
 
 
@@ -270,15 +267,15 @@ def memory_file(shown_as: str = "mpqueue") -> int:
 
 
 def _anonymous_descriptor() -> tuple[int, str]:
-    if not platform_support.HAS_MEMORY_FILES:  # macOS: an object of `shm_open` gets its size once, and cannot grow
-        import tempfile
-
-        with tempfile.TemporaryFile(prefix="mpqueue") as file:
-            return _apart(os.dup(file.fileno())), "file"
     if _shm_is_roomy():
         with contextlib.suppress(OSError):  # an old kernel; if descriptors are short, the next call raises
             return _shared_memory(), "shm"
-    return _memory_file(), "memfd"
+    if platform_support.HAS_MEMORY_FILES:
+        return _memory_file(), "memfd"
+    import tempfile
+
+    with tempfile.TemporaryFile(prefix="mpqueue") as file:
+        return _apart(os.dup(file.fileno())), "file"
 
 
 def _apart(fd: int) -> int:

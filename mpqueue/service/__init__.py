@@ -30,11 +30,3 @@ imports only from the modules above it::
     consumer.py          `attach` and `Consumer`
     server.py            `Server`
 """
-
-from mpqueue.system.platform_support import require_linux
-
-require_linux(
-    "mpqueue's service",
-    "SOCK_SEQPACKET sockets, memfds, pidfds",
-    "use an mpqueue.Loader in each trainer",
-)

@@ -2,7 +2,7 @@
 
 The modules, from the bottom up. A module imports only from its own line and the lines above it::
 
-    platform_support.py socket_support.py   abilities of this system and of its sockets
+    platform_support.py abilities of this system
     locks.py            locks that a signal handler cannot leave locked
     replacement.py      replaces attributes of other libraries while they are needed
     callers.py          the line of user code that led to the current call

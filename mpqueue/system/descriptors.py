@@ -21,7 +21,6 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from mpqueue.system import platform_support
 from mpqueue.system.interrupts import defer_signals
 
 _owned: set[int] = set()
@@ -36,13 +35,8 @@ def own(fd: int) -> int:
 
 
 def reopen(read_end: int) -> int:
-    """Open the read end of a pipe again, as a separate non-blocking open file.
-
-    Elsewhere than on Linux, return a `dup`.
-    """
+    """Open the read end of a pipe again, as a separate non-blocking open file."""
     # A `dup` or a fork would share the open file, with its non-blocking flag and its signal owner.
-    if not platform_support.CAN_REOPEN:
-        return above_standard(os.dup(read_end))
     return above_standard(os.open(f"/proc/self/fd/{read_end}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
 
 

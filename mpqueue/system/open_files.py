@@ -11,8 +11,6 @@ descriptor (a buffer, a ZipFile, a C library) work as before:
 Regular files and block devices that are open for reading only are always reopened; only their read position becomes
 independent. Files that are open for writing, too, are reopened only if the caller names them: their shared position may
 keep two writers apart. Pipes and sockets have no position, and cannot be opened again.
-
-This requires Linux: on other systems, /dev/fd returns the same description.
 """
 
 import contextlib
@@ -22,11 +20,9 @@ import stat
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
-from mpqueue.system import platform_support
-
 _FOLDER = "/proc/self/fd"
 # Only these flags are set again: the kernel also reports O_TMPFILE, which would create a new file.
-_FLAGS = os.O_ACCMODE | os.O_APPEND | os.O_SYNC | platform_support.DIRECT
+_FLAGS = os.O_ACCMODE | os.O_APPEND | os.O_SYNC | os.O_DIRECT
 
 
 class OpenFile(NamedTuple):
@@ -72,8 +68,6 @@ def writable_files() -> dict[int, OpenFile]:
 
 
 def _files() -> list[OpenFile]:
-    if not platform_support.CAN_REOPEN:
-        return []
     files = []
     for name in os.listdir(_FOLDER):
         fd = int(name)
@@ -88,7 +82,7 @@ def _files() -> list[OpenFile]:
 def can_reopen(fd: int) -> bool:
     """Return whether a child could reopen the descriptor: not if it is not a file, or access is denied by now."""
     try:
-        if platform_support.CAN_REOPEN and _has_place(fd):
+        if _has_place(fd):
             os.close(_open_again(fd, fcntl.fcntl(fd, fcntl.F_GETFL) & _FLAGS))
             return True
     except OSError:

@@ -10,7 +10,6 @@ import mmap
 import os
 from typing import Protocol
 
-from mpqueue.system import platform_support
 from mpqueue.system.interrupts import is_of_handler
 
 _WIPE_ON_FORK = 18  # MADV_WIPEONFORK
@@ -36,8 +35,6 @@ class _MarkByProcessId:
 
 def make_mark() -> ProcessMark:
     """Return a mark of this process."""
-    if not platform_support.CAN_WIPE_ON_FORK:
-        return _MarkByProcessId()
     page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     try:
         page.madvise(_WIPE_ON_FORK)

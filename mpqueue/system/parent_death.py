@@ -7,29 +7,18 @@ Unlike a parent-death signal, it does not fire when the *thread* that started th
 
 The parent also arms the child from outside, on an open file that the child inherits: the child may be stopped before it
 runs its first line.
-
-If the kernel has no such signal (macOS), a thread waits for the end-of-file.
 """
 
 import fcntl
 import os
 import select
 import signal
-import threading
 
-from mpqueue.system import platform_support
-
-THREAD_NAME = "mpqueue-parent-death"
 _F_SETSIG = 10  # Linux; the fcntl module does not name it
 
 
 def arm(read_end: int, child: int = 0) -> None:
     """Kill this process, or a child of it, by SIGKILL when the last write end of this pipe is closed."""
-    if not platform_support.HAS_IO_SIGNALS:
-        if child:
-            return  # the child arms itself when it runs
-        threading.Thread(target=_wait_for_end, args=(read_end,), name=THREAD_NAME, daemon=True).start()
-        return
     fcntl.fcntl(read_end, fcntl.F_SETOWN, child or os.getpid())
     fcntl.fcntl(read_end, _F_SETSIG, signal.SIGKILL)
     fcntl.fcntl(read_end, fcntl.F_SETFL, fcntl.fcntl(read_end, fcntl.F_GETFL) | os.O_ASYNC)
@@ -37,8 +26,3 @@ def arm(read_end: int, child: int = 0) -> None:
     poll.register(read_end, 0)
     if poll.poll(0):  # it was closed before the signal was armed
         os.kill(child or os.getpid(), signal.SIGKILL)
-
-
-def _wait_for_end(read_end: int) -> None:
-    os.read(read_end, 1)
-    os.kill(os.getpid(), signal.SIGKILL)

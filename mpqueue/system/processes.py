@@ -3,7 +3,7 @@
 A process is identified by its id and by a *sentinel*, a descriptor that becomes readable when the process ends:
 
     pidfd        if the kernel has them. A signal sent through a pidfd never reaches another process with the same id.
-    life pipe    otherwise (macOS, Linux before 5.3, sandboxes). The child has its only write end, which the kernel
+    life pipe    otherwise (Linux before 5.3, sandboxes). The child has its only write end, which the kernel
                  closes when the child ends. An id is reused only after the parent has reaped the child, and the parent
                  reaps it after its sentinel is readable. So until then, the id belongs to the child.
 
@@ -164,4 +164,4 @@ def reap(pid: int) -> tuple[int, int]:
     if not has_pidfds():
         os.kill(pid, signal.SIGKILL)  # user code may have closed the life pipe, which counts as the end
     _pid, status, usage = os.wait4(pid, 0)
-    return os.waitstatus_to_exitcode(status), usage.ru_maxrss * platform_support.MAXRSS_UNIT
+    return os.waitstatus_to_exitcode(status), usage.ru_maxrss * 1024

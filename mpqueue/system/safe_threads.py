@@ -6,17 +6,10 @@ recognized by the thread name that the kernel shows, because only that is visibl
 
     jemalloc_bg_thd     jemalloc's (pyarrow includes it, and pandas, scikit-learn and TensorFlow may import pyarrow).
                         Its handlers run around every fork, acquire all its locks, and restart the thread in the child.
-
-On other systems than Linux, only Python's threads are visible, by Python's names. There `mpqueue.system.parent_death`
-has its own thread, which holds no lock and is restarted in the child.
 """
 
 import os
-import threading
 from collections import Counter
-
-from mpqueue.system import platform_support
-from mpqueue.system.parent_death import THREAD_NAME
 
 SAFE_NAMES = frozenset({"jemalloc_bg_thd"})
 _TASKS = "/proc/self/task"
@@ -24,9 +17,6 @@ _TASKS = "/proc/self/task"
 
 def unsafe_threads() -> list[str]:
     """Return the names of the threads, except the main one, that prevent this process from forking."""
-    if not platform_support.LISTS_THREADS:
-        others = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
-        return sorted(name for name in others if name != THREAD_NAME)
     if os.stat(_TASKS).st_nlink == 3:  # a folder per thread, "." and "..": the usual case, in 2 µs
         return []
     tasks = [int(task) for task in os.listdir(_TASKS)]

@@ -21,7 +21,7 @@ this matters, a pidfd is watched, too (`credentials.sentinel_of`).
 
 Each module imports only from the modules above it::
 
-    poller.py        waits for many descriptors: epoll, or poll
+    poller.py        waits for many descriptors
     records.py       declarations of records, and `ProtocolError`
     framing.py       messages over non-blocking streams, and descriptors
     credentials.py   authentication of peers

@@ -28,32 +28,25 @@ import struct
 from collections.abc import Collection
 from typing import NamedTuple
 
-from mpqueue.system import descriptors, platform_support, socket_support
+from mpqueue.system import descriptors
 from mpqueue.transport.framing import receive_exactly
 from mpqueue.transport.poller import has_hung_up
 
 _SO_PEERPIDFD = 77  # since Linux 6.5
-
-UNKNOWN = -1
-"""The user id on systems that do not report it; sockets are in private folders there."""
 
 _TOKEN_BYTES = 32
 _CHALLENGE_BYTES = 16
 _PROOF_BYTES = 32
 _CONNECTS, _LISTENS = b"connects", b"listens"
 _UCRED = struct.Struct("iII")
-# macOS constants that the socket module lacks: <sys/un.h>, and struct xucred, which begins with its version.
-_SOL_LOCAL, _LOCAL_PEERCRED, _LOCAL_PEERPID = 0, 1, 2
-_XUCRED = struct.Struct("IIh2xI")
-_XUCRED_BYTES = 76
 
 
 class Credentials(NamedTuple):
     """The peer of a connection at the time of the connect; for the connecting side, at the time of the listen.
 
     Attributes:
-        pid: Process id; 0 if it has no meaning here (another container), or the system does not report it.
-        uid: User id; `UNKNOWN` if the system does not report it.
+        pid: Process id; 0 if it has no meaning here (another container).
+        uid: User id.
         gid: Group id.
     """
 
@@ -93,13 +86,7 @@ class ForeignPeer(ConnectionError):
 
 def credentials_of(connection: socket.socket) -> Credentials:
     """Return the kernel's credentials of the peer."""
-    if socket_support.HAS_PEER_CREDENTIALS:
-        return Credentials(*_UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)))
-    if platform_support.IS_MACOS:
-        xucred = connection.getsockopt(_SOL_LOCAL, _LOCAL_PEERCRED, _XUCRED_BYTES)
-        _version, uid, _num_groups, gid = _XUCRED.unpack_from(xucred)
-        return Credentials(connection.getsockopt(_SOL_LOCAL, _LOCAL_PEERPID), uid, gid)
-    return Credentials(0, UNKNOWN, UNKNOWN)
+    return Credentials(*_UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)))
 
 
 def check_peer(connection: socket.socket, uids: Collection[int]) -> Credentials:
@@ -109,7 +96,7 @@ def check_peer(connection: socket.socket, uids: Collection[int]) -> Credentials:
         ForeignPeer: It is a different user.
     """
     peer = credentials_of(connection)
-    if peer.uid != UNKNOWN and peer.uid not in uids:
+    if peer.uid not in uids:
         expected = " or ".join(map(str, sorted(set(uids))))
         raise ForeignPeer(f"expected a peer of uid {expected}, got uid {peer.uid}", peer)
     return peer
@@ -226,4 +213,4 @@ def prove(sock: socket.socket, token: bytes) -> None:
 
 def _send(sock: socket.socket, data: bytes) -> None:
     # Suppress SIGPIPE, where the user may have a handler. TLS sockets take no flags; all of them are TCP.
-    sock.sendall(data, socket_support.NO_SIGPIPE if sock.family == socket.AF_UNIX else 0)
+    sock.sendall(data, socket.MSG_NOSIGNAL if sock.family == socket.AF_UNIX else 0)

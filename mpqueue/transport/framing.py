@@ -17,7 +17,7 @@ from collections.abc import Callable, Generator, Sequence
 from itertools import islice
 from typing import Any
 
-from mpqueue.system import descriptors, socket_support
+from mpqueue.system import descriptors
 from mpqueue.transport.records import Bytes, ProtocolError
 
 Wants = int | memoryview
@@ -90,7 +90,7 @@ class Outgoing:
 
     def _send(self) -> int:
         if self._not_now is _PLAIN:
-            return self._sock.sendmsg(islice(self._views, _MAX_VIEWS), (), socket_support.NO_SIGPIPE)
+            return self._sock.sendmsg(islice(self._views, _MAX_VIEWS), (), socket.MSG_NOSIGNAL)
         # TLS has no `sendmsg`, and a failed send must be repeated with the same bytes.
         return self._sock.send(self._views[0])
 
@@ -192,7 +192,7 @@ def send_with_descriptors(sock: socket.socket, data: bytes, fds: Sequence[int], 
         OSError: The peer has closed the connection, or the socket is full.
     """
     ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
-    return sock.sendmsg([data], ancillary, flags | socket_support.NO_SIGPIPE)
+    return sock.sendmsg([data], ancillary, flags | socket.MSG_NOSIGNAL)
 
 
 class DescriptorsLost(OSError):
@@ -216,13 +216,13 @@ def receive_with_descriptors(sock: socket.socket, size: int, most: int) -> tuple
         DescriptorsLost: Received descriptors could not be opened in this process; the message is lost.
         OSError: The connection was closed.
     """
-    data, fds, flags, _address = socket.recv_fds(sock, size, most, socket_support.CLOSE_ON_EXEC)
+    data, fds, flags, _address = socket.recv_fds(sock, size, most, socket.MSG_CMSG_CLOEXEC)
     # The flag is also set if more descriptors arrived than `most`.
     if flags & socket.MSG_CTRUNC and len(fds) < most:
         close_descriptors(fds)
         raise DescriptorsLost
     for fd in fds:
-        os.set_inheritable(fd, False)  # for systems without that flag; the default of Python's own descriptors
+        os.set_inheritable(fd, False)  # a sandbox may ignore the flag; the default of Python's own descriptors
     return data, [*map(descriptors.above_standard, fds)]
 
 

@@ -10,11 +10,10 @@ from typing import Any, NamedTuple, Self
 
 from mpqueue.engine import queue_address
 from mpqueue.plan.batching import Batching, Form
-from mpqueue.system import platform_support
 from mpqueue.worker.context import WorkerInfo
 
 # Dumps the stacks of a worker. A real-time signal, so that SIGUSR1 and SIGUSR2 remain free for the user.
-DUMP_SIGNAL = signal.SIGRTMIN + 5 if platform_support.HAS_REAL_TIME_SIGNALS else signal.SIGUSR2
+DUMP_SIGNAL = signal.SIGRTMIN + 5
 
 
 class Payload(NamedTuple):

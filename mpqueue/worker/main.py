@@ -37,7 +37,6 @@ from mpqueue.memory.writer import Placed, SlotWriter
 from mpqueue.plan.cursors import Listed
 from mpqueue.plan.lanes import LaneStart, RetryStart
 from mpqueue.seeding.lazy_seeding import LazySeeding
-from mpqueue.system import platform_support
 from mpqueue.system.cpus import busy_ns
 from mpqueue.system.leaving import exit_code_of, leave, leave_as_child
 from mpqueue.system.own_process import make_mark
@@ -175,10 +174,9 @@ def prepare_process() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is handled by the trainer
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # if ignored, the exit status of children would be lost
-    if platform_support.HAS_REAL_TIME_SIGNALS:
-        # Ignored until the worker runs: the default action would end it. Children of a fork server inherit this, also
-        # across `exec`.
-        signal.signal(DUMP_SIGNAL, signal.SIG_IGN)
+    # Ignored until the worker runs: the default action would end it. Children of a fork server inherit this, also
+    # across `exec`.
+    signal.signal(DUMP_SIGNAL, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)

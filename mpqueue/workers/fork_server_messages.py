@@ -22,7 +22,6 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from mpqueue.system import socket_support
 from mpqueue.system.cpus import keep_to
 from mpqueue.transport.framing import (
     DescriptorsLost,
@@ -90,7 +89,7 @@ def send(sock: socket.socket, kind: int, body: Any, fds: Sequence[int] = ()) -> 
     head = TO_FORK_SERVER.pack(kind, len(fds), len(data))  # both directions have the same format
     # The descriptors are attached to the first byte. The rest follows as fast as the socket accepts it.
     sent = send_with_descriptors(sock, head, fds)
-    sock.sendall(head[sent:] + data, socket_support.NO_SIGPIPE)
+    sock.sendall(head[sent:] + data, socket.MSG_NOSIGNAL)
 
 
 def receive(sock: socket.socket, record: RecordType) -> Message | None:

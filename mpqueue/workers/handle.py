@@ -35,7 +35,7 @@ from mpqueue.memory.layout import ReadSpec
 from mpqueue.memory.ring import Ring
 from mpqueue.memory.slots import PAGE, Slot
 from mpqueue.plan.cursors import WorkItem
-from mpqueue.system import descriptors, platform_support
+from mpqueue.system import descriptors
 from mpqueue.system.processes import Process
 from mpqueue.telemetry.clock import clock_ns
 from mpqueue.worker import failures
@@ -260,10 +260,7 @@ class TimedWork(Work):
 
 
 class Pipes:
-    """The trainer's ends of a worker's pipes; -1 for a pipe that is closed or does not exist.
-
-    Args:
-        with_stacks: Create a pipe for the worker's stacks.
+    """The trainer's ends of a worker's pipes; -1 for a pipe that is closed.
 
     Attributes:
         grants: Write end of the pipe of grants.
@@ -279,12 +276,12 @@ class Pipes:
 
     __slots__ = ("grants", "reports", "stacks", "unread", "worker_ends")
 
-    def __init__(self, *, with_stacks: bool) -> None:
+    def __init__(self) -> None:
         opened: list[int] = []
         try:
             grants, self.grants = _noted(opened)
             self.reports, reports = _noted(opened)
-            self.stacks, stacks = _noted(opened) if with_stacks else (-1, -1)
+            self.stacks, stacks = _noted(opened)
             # A separate open file: blocking is a flag of the open file, and only the worker's read may block.
             self.unread = descriptors.own(descriptors.reopen(grants))
         except OSError:
@@ -331,7 +328,6 @@ class WorkerHandle:
     Args:
         number: Number of the worker; a replacement has the same.
         key: Number of this process among all processes of the pool so far.
-        with_stacks: Create a pipe for its stacks.
 
     Attributes:
         process: Its process; None until the launcher has reported it.
@@ -351,10 +347,10 @@ class WorkerHandle:
         has_used_queues: It has reported the use of queues, or was seen to use them, before its exit.
     """
 
-    def __init__(self, number: int, key: int, *, with_stacks: bool = False) -> None:
+    def __init__(self, number: int, key: int) -> None:
         self.number, self.key = number, key
         self.process: Process | None = None
-        self.pipes = Pipes(with_stacks=with_stacks)
+        self.pipes = Pipes()
         self.life = WorkerLife()
         self.room = self._most = _room_of(self.pipes.grants)
         self.in_flight: dict[int, Work] = {}
@@ -377,7 +373,7 @@ class WorkerHandle:
     @property
     def is_stealable(self) -> bool:
         """True if unread grants may be taken back: it has loaded its source, and is not about to exit."""
-        return platform_support.CAN_REOPEN and len(self.in_flight) > 1 and self.is_at_service and self.pipes.unread >= 0
+        return len(self.in_flight) > 1 and self.is_at_service and self.pipes.unread >= 0
 
     @property
     def is_at_service(self) -> bool:

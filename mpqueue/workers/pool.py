@@ -25,7 +25,6 @@ from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.outcomes import Result
 from mpqueue.memory.ring import Ring
 from mpqueue.plan.cursors import WorkItem
-from mpqueue.system import platform_support
 from mpqueue.worker.records import GRANT, GrantKind
 from mpqueue.workers.handle import Work, WorkerHandle
 from mpqueue.workers.job import MAX_CREDIT
@@ -84,7 +83,7 @@ class WorkerPool:
         the elements of a lane must be granted in order.
         """
         taken: list[Work] = []
-        if worker.pipes.unread < 0 or not platform_support.CAN_REOPEN:
+        if worker.pipes.unread < 0:
             return taken
         try:
             data = os.read(worker.pipes.unread, count * GRANT.size)

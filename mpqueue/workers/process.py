@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING
 from mpqueue.engine import queue_address
 from mpqueue.engine.ledger import Ledger
 from mpqueue.memory.ring import Ring
-from mpqueue.system import platform_support
 from mpqueue.system.interrupts import defer_signals, is_of_handler
 from mpqueue.system.wakeup import Wakeup
 from mpqueue.telemetry.stats import Statistics, summed, workers_of
@@ -120,8 +119,7 @@ class ProcessBackend:
         )
         # Undone in reverse order: workers are gone before their ring is closed.
         undo.callback(ring.close)
-        with_stacks = platform_support.HAS_REAL_TIME_SIGNALS or options.batch_timeout is not None
-        roster = Roster(ring.segment.fd, self._configure(ring), with_stacks=with_stacks)
+        roster = Roster(ring.segment.fd, self._configure(ring))
         undo.callback(roster.close, reusable=False)
         self._wakeup = Wakeup()
         undo.callback(self._wakeup.close)

@@ -76,7 +76,6 @@ class Roster:
     Args:
         segment_fd: Descriptor of the ring.
         config_of: Returns the configuration of a worker, by its number.
-        with_stacks: Create a pipe for the stacks of each worker.
 
     Attributes:
         launcher: Starts the workers; owned. None before `set_launcher`, and after its exit.
@@ -89,7 +88,7 @@ class Roster:
         moving: Workers that must exit after their work, because the launcher moves them.
     """
 
-    def __init__(self, segment_fd: int, config_of: Callable[[int], WorkerConfig], *, with_stacks: bool) -> None:
+    def __init__(self, segment_fd: int, config_of: Callable[[int], WorkerConfig]) -> None:
         self.launcher: Launcher | None = None
         self.workers: dict[int, WorkerHandle] = {}
         self.by_reports: dict[int, WorkerHandle] = {}
@@ -97,7 +96,7 @@ class Roster:
         self.gone: list[WorkerHandle] = []
         self.dying: dict[WorkerHandle, float] = {}
         self.moving: list[WorkerHandle] = []
-        self._segment_fd, self._config_of, self._with_stacks = segment_fd, config_of, with_stacks
+        self._segment_fd, self._config_of = segment_fd, config_of
         self._by_key: dict[int, WorkerHandle] = {}  # without those that have exited
         self._next_key = 0
 
@@ -121,7 +120,7 @@ class Roster:
         if self.launcher is None:
             raise LauncherGone
         with defer_signals():  # Ctrl-C before the pipes are registered would leave them open
-            worker = WorkerHandle(number, self._next_key, with_stacks=self._with_stacks)
+            worker = WorkerHandle(number, self._next_key)
             self._next_key += 1
             self.workers[number] = self._by_key[worker.key] = self.by_reports[worker.pipes.reports] = worker
             try:

@@ -18,7 +18,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from mpqueue.memory.slots import Slot
-from mpqueue.system import platform_support
 from mpqueue.worker.records import GRANT, MAGIC, GrantKind
 from mpqueue.workers.launcher import ForkServer, Launcher, LauncherGone, take_fork_server
 from mpqueue.workers.source_send import Patch, SourceImage, UnpicklableSource, encode_patch
@@ -118,10 +117,7 @@ class SourceSync:
         self._launcher = launcher
         if patch is None:
             return True
-        # A worker resets unchanged arrays by dropping their private pages. Where the system cannot do that, it must
-        # restart.
-        is_small = patch.nbytes <= _MAX_PUSH_BYTES and (platform_support.CAN_DROP_PAGES or not patch.old)
-        return is_small and self._push(pool, patch)
+        return patch.nbytes <= _MAX_PUSH_BYTES and self._push(pool, patch)
 
     def _take_image(self) -> SourceImage:
         try:

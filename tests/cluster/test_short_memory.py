@@ -27,7 +27,7 @@ class Relayed:
 
     def __init__(self, monkeypatch):
         self.segment = Segment.create(4 * STRIDE)
-        self.pipes = Pipes(with_stacks=False)
+        self.pipes = Pipes()
         grants, reports, _ = self.pipes.worker_ends
         self.worker = RemoteWorker(0, WorkerEnds(grants, reports, self.segment.fd, -1), self.segment, STRIDE)
         self.has_memory = True

@@ -3,19 +3,15 @@
 import os
 import re
 import socket
-import struct
 import threading
 from pathlib import Path
 
 import pytest
 from helpers.deadlock import DEADLOCK_S
 
-from mpqueue.system import platform_support, socket_support
 from mpqueue.transport import credentials
 from mpqueue.transport.credentials import (
-    UNKNOWN,
     Address,
-    Credentials,
     ForeignPeer,
     Vetting,
     check_peer,
@@ -186,30 +182,6 @@ def test_another_user_is_refused_as_peer(ends):
         check_peer(ends[0], {os.geteuid() + 1})
     assert caught.value.credentials.uid == os.geteuid()
     assert isinstance(caught.value, ConnectionError)
-
-
-class MacSocket:
-    """Answers like a socket of macOS."""
-
-    def getsockopt(self, level, option, size=None):
-        assert level == 0
-        if option == 2:
-            return 4711
-        assert (option, size) == (1, 76)
-        return struct.pack("=IIhxx16I", 0, 501, 2, 20, 12, *[0] * 14)
-
-
-def test_peer_is_identified_on_macos(monkeypatch):
-    monkeypatch.setattr(socket_support, "HAS_PEER_CREDENTIALS", False)
-    monkeypatch.setattr(platform_support, "IS_MACOS", True)
-    assert credentials_of(MacSocket()) == (4711, 501, 20)
-    with pytest.raises(ForeignPeer, match="of uid 502, got uid 501"):
-        check_peer(MacSocket(), {502})
-
-
-def test_unknown_user_is_accepted_if_system_reports_none(monkeypatch):
-    monkeypatch.setattr(socket_support, "HAS_PEER_CREDENTIALS", False)
-    assert check_peer(MacSocket(), {502}) == Credentials(0, UNKNOWN, UNKNOWN)
 
 
 def test_only_one_module_reads_kernel_credentials():

@@ -1,4 +1,4 @@
-"""The poller that several threads may wait for: with epoll, and with poll where epoll is missing."""
+"""The poller that several threads may wait for."""
 
 import os
 import socket
@@ -8,11 +8,9 @@ import time
 import pytest
 from helpers.deadlock import DEADLOCK_S
 
-from mpqueue.system import platform_support
 from mpqueue.transport.poller import (
     READABLE,
     WRITABLE,
-    PollPoller,
     close_poller,
     has_hung_up,
     make_poller,
@@ -20,12 +18,9 @@ from mpqueue.transport.poller import (
 )
 
 
-@pytest.fixture(params=["epoll", "poll"])
-def poller(request, monkeypatch):
-    if request.param == "poll":
-        monkeypatch.setattr(platform_support, "HAS_EPOLL", False)
+@pytest.fixture
+def poller():
     made = make_poller()
-    assert isinstance(made, PollPoller) == (request.param == "poll")
     yield made
     close_poller(made)
 
@@ -38,29 +33,22 @@ def pipe():
         os.close(end)
 
 
-def until_ready(poller):
-    """Repeat a wait that returns early without events."""
-    while not (ready := poller.poll(DEADLOCK_S)):
-        pass
-    return ready
-
-
 def test_ready_descriptors_are_reported_with_events(poller, pipe):
     read_end, write_end = pipe
     poller.register(read_end, READABLE)
     assert poller.poll(0) == []
     poller.register(write_end, WRITABLE)
-    assert until_ready(poller) == [(write_end, WRITABLE)]
+    assert poller.poll(DEADLOCK_S) == [(write_end, WRITABLE)]
     poller.modify(write_end, 0)
     os.write(write_end, b"!")
-    assert until_ready(poller) == [(read_end, READABLE)]
+    assert poller.poll(DEADLOCK_S) == [(read_end, READABLE)]
     poller.unregister(read_end)
     assert poller.poll(0) == []
 
 
 def test_descriptor_registered_during_wait_ends_it(poller, pipe):
     events = []
-    thread = threading.Thread(target=lambda: events.extend(until_ready(poller)), daemon=True)
+    thread = threading.Thread(target=lambda: events.extend(poller.poll(DEADLOCK_S)), daemon=True)
     thread.start()
     os.write(pipe[1], b"!")
     poller.register(pipe[0], READABLE)
@@ -71,7 +59,6 @@ def test_descriptor_registered_during_wait_ends_it(poller, pipe):
 
 def test_wait_ends_at_its_timeout(poller, pipe):
     poller.register(pipe[0], READABLE)
-    assert poller.poll(0.001) == []
     assert poller.poll(0.001) == []
 
 

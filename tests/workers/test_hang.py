@@ -13,7 +13,6 @@ from helpers.hanging import TIMEOUT_S, DeclaredHangs, Stopped, judge_by
 
 from mpqueue import GeneratorEnqueuer, Loader, OrderedEnqueuer
 from mpqueue.errors import BatchTimeout
-from mpqueue.system import platform_support
 from mpqueue.worker.config import DUMP_SIGNAL
 from mpqueue.workers import forker, hang
 from mpqueue.workers.handle import Cause, WorkerLife
@@ -120,7 +119,6 @@ def test_stacks_of_an_exited_worker_are_not_read_forever():
         os.close(worker.stacks)
 
 
-@pytest.mark.skipif(not platform_support.HAS_REAL_TIME_SIGNALS, reason="the dump signal belongs to the user there")
 def test_forked_worker_before_its_first_step_survives_the_signal(monkeypatch):
     """A busy machine may make it wait before its first step."""
     asked, asking = os.pipe()
@@ -153,7 +151,6 @@ if "spawned(" in " ".join(sys.orig_argv):
 
 
 @pytest.mark.fresh_fork_server
-@pytest.mark.skipif(not platform_support.HAS_REAL_TIME_SIGNALS, reason="the dump signal belongs to the user there")
 def test_worker_with_a_starting_interpreter_survives_the_signal(tmp_path, monkeypatch):
     """It inherits the ignored signal from the fork server."""
     pid_file, gate = str(tmp_path / "pid_file"), str(tmp_path / "gate")

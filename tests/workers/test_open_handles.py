@@ -21,7 +21,7 @@ from helpers.gates import Gate, pass_gate
 
 import mpqueue
 from mpqueue import Loader, OrderedEnqueuer
-from mpqueue.system import open_files, platform_support
+from mpqueue.system import open_files
 from mpqueue.workers import open_handles
 
 ROW_BYTES = 64
@@ -361,15 +361,6 @@ def test_one_worker_may_read_a_pipe():
 
         with Loader(Reads(stream, None), workers=1) as loader:
             assert [next(iter(loader))] == [b"0000"]
-
-
-def test_inherited_file_is_rejected_on_other_systems_than_linux(tmp_path, monkeypatch):
-    monkeypatch.setattr(platform_support, "CAN_REOPEN", False)
-    with in_file(tmp_path / "rows") as file:
-        loader = Loader(Rows("", file), workers=2, start_method="fork")
-        with pytest.raises(TypeError, match=r"source\.file is an open file that cannot be reopened.*__getstate__"):
-            next(iter(loader))
-        loader.close()
 
 
 def test_database_that_must_not_cross_a_fork_is_one_warning(tmp_path):

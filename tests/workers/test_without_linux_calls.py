@@ -1,4 +1,4 @@
-"""Systems without pidfds and epoll (macOS, older kernels, sandboxes): the engine works without these calls."""
+"""Systems without pidfds (older kernels, sandboxes): the engine works without these calls."""
 
 import os
 
@@ -10,32 +10,19 @@ pytestmark = pytest.mark.slow
 
 # Interpreters import this first: trainer, fork server and spawned workers.
 _WITHOUT_CALLS = """
-import os, select, signal
-del os.pidfd_open, signal.pidfd_send_signal, select.epoll
+import os, signal
+del os.pidfd_open, signal.pidfd_send_signal, os.memfd_create
 """
-_LIKE_MACOS = (
-    _WITHOUT_CALLS
-    + """
-import ctypes, fcntl, mmap, multiprocessing.shared_memory, psutil, socket, subprocess, sys
-del os.memfd_create, os.posix_fallocate, fcntl.F_GETPIPE_SZ, socket.MSG_NOSIGNAL, mmap.MADV_REMOVE, mmap.MADV_DONTDUMP
-sys.platform = "darwin"
-"""
-)
 
 
 @pytest.fixture
-def without(lacks, tmp_path):
+def without(tmp_path):
     """The environment of an interpreter without these calls."""
-    (tmp_path / "sitecustomize.py").write_text(lacks)
+    (tmp_path / "sitecustomize.py").write_text(_WITHOUT_CALLS)
     return {"PYTHONPATH": os.pathsep.join([str(tmp_path), os.path.dirname(os.path.dirname(__file__))])}
 
 
-SYSTEMS = pytest.mark.parametrize("lacks", [_WITHOUT_CALLS, _LIKE_MACOS], ids=["no-calls", "like-macos"])
-METHODS = pytest.mark.parametrize(
-    ("lacks", "method"),
-    [(_WITHOUT_CALLS, "forkserver"), *((_LIKE_MACOS, method) for method in ("forkserver", "fork", "spawn"))],
-    ids=["no-calls-fork_server", "like-macos-fork_server", "like-macos-fork", "like-macos-spawn"],
-)
+METHODS = pytest.mark.parametrize("method", ["forkserver", "fork", "spawn"])
 
 _EPOCHS = """
 class Crashing(Numbers):
@@ -99,7 +86,6 @@ def test_worker_that_closes_all_its_descriptors_counts_as_crashed(method, withou
     assert said == [_TWICE, "1"]
 
 
-@SYSTEMS
 def test_crashed_fork_server_is_replaced(without):
     said, _ = ran(
         """

@@ -12,11 +12,12 @@ import contextlib
 import json
 import os
 import select
+import socket
 import threading
 from collections.abc import Callable
 from typing import Any
 
-from mpqueue.system import descriptors, forked, socket_support
+from mpqueue.system import descriptors, forked
 from mpqueue.system.joined_threads import JoinedThread
 from mpqueue.system.wakeup import Wakeup
 from mpqueue.telemetry.monitor import places
@@ -80,7 +81,7 @@ class Window:
                 text = json.dumps(self._report(), default=str)
             except Exception as error:  # one object that fails must not prevent later answers
                 text = json.dumps({"error": f"{type(error).__name__}: {error}"})
-            connection.sendall(text.encode(), socket_support.NO_SIGPIPE)
+            connection.sendall(text.encode(), socket.MSG_NOSIGNAL)
         finally:
             descriptors.close_object(connection)
 

@@ -4,16 +4,16 @@ A pickled handle contains an `Address`. The owner of the queue or coordinator li
 that has unpickled the handle, or inherited it by a fork, calls `connect` at its first use. It must not connect while
 it unpickles, because that happens in the fork server, and its forks would share the threads and connections.
 
-On Linux the socket has a random name in the abstract namespace, which leaves no file. On other systems it is in a
-private folder of the temporary directory. After the owner has exited, any process can take over the name. So each side
-checks the user of the other side, and that it knows the token of the handle (see `mpqueue.transport.credentials`).
+The socket has a random name in the abstract namespace, which leaves no file. After the owner has exited, any process
+can take over the name. So each side checks the user of the other side, and that it knows the token of the handle (see
+`mpqueue.transport.credentials`).
 """
 
 import contextlib
 import os
 import socket
 
-from mpqueue.system import descriptors, platform_support
+from mpqueue.system import descriptors
 from mpqueue.system.interrupts import defer_signals
 from mpqueue.transport.credentials import Address, ForeignPeer, Vetting, new_token, prove
 from mpqueue.transport.listener import accept, connect_at, unix_socket
@@ -89,12 +89,9 @@ class Door:
 
     def forget(self) -> None:
         """Remove the socket's file, so that no process connects before it is closed."""
-        path = self._path or self.address.path
-        if not path.startswith("\0"):
+        if self._path:
             with contextlib.suppress(OSError):
-                os.unlink(path)
-                if not self._path:
-                    os.rmdir(os.path.dirname(path))  # created by `_new_path`
+                os.unlink(self._path)
 
     def close(self) -> None:
         """Close the listening socket and all unverified connections. The caller closes the verified ones."""
@@ -128,8 +125,4 @@ def connect(address: Address) -> socket.socket:
 
 
 def _new_path() -> str:
-    if platform_support.HAS_ABSTRACT_ADDRESSES:
-        return f"\0mpqueue-{os.urandom(16).hex()}"
-    import tempfile
-
-    return f"{tempfile.mkdtemp(prefix='mpqueue-')}/socket"  # the directory has mode 0700
+    return f"\0mpqueue-{os.urandom(16).hex()}"

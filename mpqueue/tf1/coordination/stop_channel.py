@@ -19,7 +19,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-from mpqueue.system import descriptors, interrupts, socket_support
+from mpqueue.system import descriptors, interrupts
 from mpqueue.system.condition import Condition
 from mpqueue.system.locks import RLock
 from mpqueue.system.log import warn
@@ -73,7 +73,7 @@ class _Proxy:
     def say(self, word: int) -> None:
         """Send a message without blocking. A proxy with hundreds of unread messages is disconnected, and stops."""
         try:
-            self.sock.send(WORD.pack(word), socket_support.NO_SIGPIPE)
+            self.sock.send(WORD.pack(word), socket.MSG_NOSIGNAL)
         except BlockingIOError:
             self.sock.shutdown(socket.SHUT_RDWR)
         except OSError:
@@ -198,7 +198,7 @@ class StopClient:
         if self._sock is None or not self._is_open:
             return False
         try:
-            self._sock.sendall(REPORT.pack(len(report)) + report, socket_support.NO_SIGPIPE)
+            self._sock.sendall(REPORT.pack(len(report)) + report, socket.MSG_NOSIGNAL)
         except OSError:
             return False
         self._changed.wait_for(lambda: self._answers or not self._is_open)

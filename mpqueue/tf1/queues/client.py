@@ -13,7 +13,7 @@ from functools import partial
 from typing import NamedTuple
 
 from mpqueue.engine import queue_address
-from mpqueue.system import descriptors, socket_support
+from mpqueue.system import descriptors
 from mpqueue.system.interrupts import defer_signals
 from mpqueue.tf1.coordination.door import Door
 from mpqueue.tf1.queues.block_pool import BlockPool
@@ -87,7 +87,7 @@ class SharedQueue:
 _MAX_OUTBOX_BYTES = 1 << 26
 
 _log = logging.getLogger(__name__)
-_FLAGS = socket.MSG_DONTWAIT | socket_support.NO_SIGPIPE
+_FLAGS = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 
 
 class QueueUse(NamedTuple):

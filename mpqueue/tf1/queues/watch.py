@@ -184,10 +184,6 @@ class QueueWatch:
             # compete for the interpreter lock: 5 ms for each thread switch next to a computing thread.
             if self._leader is None and self.num_calls == seen:
                 self._serve(events)
-            elif not events:
-                # An empty result without epoll: the set of descriptors has changed. Only one of two polling threads may
-                # have noticed, so wake the other one, too.
-                self._poke.wake()
         with self._poking:
             self._has_ended = True
             self._poke.close()
