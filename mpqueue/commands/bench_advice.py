@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 
 from mpqueue.commands.bench_measure import Measured, Setting
 from mpqueue.commands.bench_search import knee
+from mpqueue.telemetry.units import rate_text
 from mpqueue.workers.autosize import GAIN
 
 _NEAR_IDEAL, _SMALL_BYTES = 0.6, 1 << 20
@@ -145,16 +146,12 @@ def _total_s(one: Measured, step_s: float) -> float:
 
 def _workers(now: Measured, best: Measured) -> str:
     """Return the first part of the sentence, about workers."""
-    rate, gain = f"{_rate(best.batches_per_s)} batches/s", best.batches_per_s / now.batches_per_s
+    rate, gain = f"{rate_text(best.batches_per_s)} batches/s", best.batches_per_s / now.batches_per_s
     if best.setting == now.setting:
         return f"Keep {best.setting.code()} ({rate}), more workers do not improve the rate"
     if gain >= GAIN:
         return f"Use {best.setting.code()}: {rate}, {gain:.1f} times the rate of {now.setting}"
     return f"Use {best.setting.code()}: {rate}, the same rate as {now.setting}"
-
-
-def _rate(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _limit(results: Results, best: Measured) -> tuple[str, str]:

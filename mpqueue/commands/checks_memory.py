@@ -79,10 +79,10 @@ def memory() -> Finding:
     """Check whether the machine and the control group have enough free memory for a ring."""
     import psutil
 
-    machine, group = psutil.virtual_memory(), limits.memory_limit()
+    machine, group = psutil.virtual_memory(), limits.group_memory()
     left, total, owner = machine.available, machine.total, "of the machine"
-    if group is not None and group[0] - group[1] < left:
-        left, total, owner = group[0] - group[1], group[0], "of the control group"
+    if group is not None and group.room < left:
+        left, total, owner = group.room, group.limit, "of the control group"
     found = f"{size(left)} of {size(total)} free, {owner}; shared memory is included"
     if left < _LITTLE_BYTES:
         remedy = "fewer batches ahead (max_queue_size), smaller batches, fewer workers"

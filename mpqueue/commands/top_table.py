@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from mpqueue.commands.frame import aligned
 from mpqueue.commands.top_rows import TopRow
+from mpqueue.telemetry.units import rate_text
 
 _NOTHING = "no process of this user is monitored: set MPQUEUE_MONITOR=1, or pass monitor=True, in the training"
 _LEAST_NOTE = 12
@@ -21,9 +22,7 @@ class TableColumn(NamedTuple):
 
 
 def _number(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    return "-" if value is None else rate_text(value)
 
 
 def _bytes(row: TopRow) -> str:

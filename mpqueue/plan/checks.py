@@ -73,6 +73,22 @@ def positive(what: str) -> Check:
     return check
 
 
+def seconds(*, or_none: bool = False) -> Check:
+    """Return a check for a number of seconds of 0 or more; ``or_none``: also accept None."""
+    expected = "a number of seconds" + (" or None" if or_none else "")
+
+    def check(name: str, value: Any) -> None:
+        if value is None and or_none:
+            return
+        if isinstance(value, bool) or not isinstance(value, Real):
+            raise TypeError(f"{name} must be {expected}, got {value!r}")
+        # Written as a negation, so that NaN is refused, too.
+        if not float(value) >= 0:
+            raise ValueError(f"{name} must be {expected}, 0 or more, got {value!r}")
+
+    return check
+
+
 def one_of(*choices: str) -> Check:
     """Return a check for one of these strings."""
     quoted = [f'"{choice}"' for choice in choices]
@@ -89,12 +105,6 @@ def flag(name: str, value: Any) -> None:
     """Check for True or False; 0, 1 and NumPy bools are accepted."""
     if not isinstance(value, bool | np.bool_) and not (isinstance(value, int) and value in {0, 1}):
         raise TypeError(f"{name} must be True or False, got {value!r}")
-
-
-def flag_or_none(name: str, value: Any) -> None:
-    """Check for True, False or None."""
-    if value is not None:
-        flag(name, value)
 
 
 def progress(name: str, value: Any) -> None:

@@ -333,7 +333,7 @@ class _Serving(TypedDict, total=False):
         int | None,
         Option(
             None,
-            checks.unchecked,
+            integer(1, or_none=True),
             'With "split", the number of ranks: batch i goes to rank i mod world, and all ranks get the same number. '
             'With "broadcast", the number of consumers that the first epoch waits for. If None, a batch goes to the '
             "consumer that requests it first, and an epoch begins with the consumers that are attached.",
@@ -343,7 +343,7 @@ class _Serving(TypedDict, total=False):
         Slow,
         Option(
             "wait",
-            checks.unchecked,
+            checks.one_of("wait", "skip", "detach"),
             'What happens to a consumer that others wait for. "wait": the others wait; "skip" (broadcast): it misses '
             'batches, which are counted; "detach" (broadcast): it is disconnected.',
         ),
@@ -352,7 +352,7 @@ class _Serving(TypedDict, total=False):
         float,
         Option(
             60.0,
-            checks.unchecked,
+            checks.seconds(),
             "Time in seconds. After the consumer of a rank exited unexpectedly, the rank is reserved for its "
             "replacement for that time.",
         ),
@@ -361,7 +361,7 @@ class _Serving(TypedDict, total=False):
         float | None,
         Option(
             None,
-            checks.unchecked,
+            checks.seconds(or_none=True),
             "Time in seconds after which a consumer that has batches and sends no message is disconnected. If None, "
             "consumers are never disconnected.",
         ),

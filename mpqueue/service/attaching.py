@@ -12,7 +12,6 @@ import socket
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from numbers import Integral
 from typing import Any, Literal
 
 from mpqueue.errors import ServiceError
@@ -22,7 +21,6 @@ from mpqueue.service.attachment import Attachment
 from mpqueue.service.handshake import Hello, Join, Resume, Welcome
 from mpqueue.service.link import ServerLink
 from mpqueue.service.mapped_ring import MappedRing
-from mpqueue.service.rules import check_seconds
 from mpqueue.service.server_directory import ServerDirectory, converse
 from mpqueue.system import descriptors
 from mpqueue.system.interrupts import defer_signals
@@ -69,13 +67,9 @@ class AttachTerms:
 
 
 def _check(rank: Any, timeout: Any, join: Any, writable: Any) -> None:
-    if rank is not None and (isinstance(rank, bool) or not isinstance(rank, Integral)):
-        raise TypeError(f"rank must be an integer or None, got {rank!r}")
-    if rank is not None and rank < 0:
-        raise ValueError(f"rank must be 0 or more, got {rank!r}")
-    check_seconds("timeout", timeout, may_be_none=True)
-    if join not in {"next", "now", "replay"}:
-        raise ValueError(f'join must be "next", "now" or "replay", got {join!r}')
+    checks.integer(0, or_none=True)("rank", rank)
+    checks.seconds(or_none=True)("timeout", timeout)
+    checks.one_of("next", "now", "replay")("join", join)
     if writable is not False and writable != "copy":
         raise ValueError(f'writable must be False or "copy" (all consumers share the memory), got {writable!r}')
 

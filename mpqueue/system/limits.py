@@ -29,18 +29,6 @@ def cpu_quota() -> float | None:
     return min(quotas, default=None)
 
 
-def memory_limit() -> tuple[int, int] | None:
-    """Return the limit of the tightest control group of this process, and its used bytes; None for no limit."""
-    limits = []
-    for group in _groups("memory"):
-        limit, used = _words(group / "memory.max"), _words(group / "memory.current")
-        if not limit:
-            limit, used = _words(group / "memory.limit_in_bytes"), _words(group / "memory.usage_in_bytes")
-        if limit and used and limit[0] != "max" and int(limit[0]) < 1 << 60:  # version 1: a huge number means no limit
-            limits.append((int(limit[0]), int(used[0])))
-    return min(limits, key=lambda pair: pair[0] - pair[1], default=None)
-
-
 class GroupMemory(NamedTuple):
     """The memory of a control group.
 
@@ -62,7 +50,7 @@ def group_memory() -> GroupMemory | None:
         if not limit:
             names = ("memory.limit_in_bytes", "memory.usage_in_bytes", ("total_inactive_file", "total_active_file"))
             limit = _words(group / names[0])
-        if not limit or limit[0] == "max" or int(limit[0]) >= 1 << 60:
+        if not limit or limit[0] == "max" or int(limit[0]) >= 1 << 60:  # version 1: a huge number means no limit
             continue
         used, words = _words(group / names[1]), _words(group / "memory.stat")
         if used:
@@ -75,8 +63,8 @@ def free_memory() -> int:
     """Return the bytes that this process and its children may still use, on the machine and in its control groups."""
     import psutil
 
-    left, group = psutil.virtual_memory().available, memory_limit()
-    return int(left if group is None else max(0, min(left, group[0] - group[1])))
+    left, group = psutil.virtual_memory().available, group_memory()
+    return int(left if group is None else min(left, group.room))
 
 
 def useful_workers() -> int:

@@ -237,11 +237,6 @@ def in_any_thread(ask: Callable[[Any], Any], seed: int, epoch: int) -> Callable[
     return call
 
 
-def thread_batch() -> tuple[int, int, int] | None:
-    """Return the batch that user code computes in this thread, or None."""
-    return seed_of(_current.batch)
-
-
 def seeded_batch() -> tuple[int, int, int] | None:
     """Return the current batch, or None if there is none, or if a thread has no given seed."""
     if _current.is_helper:

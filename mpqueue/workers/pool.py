@@ -122,17 +122,16 @@ class WorkerPool:
 
     def evict(self, *, beyond: int) -> bool:
         """Move the finished batch that is due last to private memory; return whether one was found."""
-        later = [
-            number
-            for number, work in self.ready.items()
-            if number > beyond and isinstance(work, Work) and not work.is_end
-        ]
-        if not later:
+        work = self._last_finished(beyond)
+        if work is None:
             return False
-        work = self.ready[max(later)]
-        assert isinstance(work, Work)
-        self.ready[max(later)] = work.evict()
+        self.ready[work.work_item.number] = work.evict()
         return True
+
+    def _last_finished(self, beyond: int) -> Work | None:
+        finished = (work for work in self.ready.values() if isinstance(work, Work) and not work.is_end)
+        later = [work for work in finished if work.work_item.number > beyond]
+        return max(later, key=lambda work: work.work_item.number, default=None)
 
     def drop(self, *, beyond: int) -> bool:
         """Drop the finished batch that is due last, to compute it again; return whether one was found.
@@ -142,15 +141,10 @@ class WorkerPool:
         """
         if self.owners is not None:
             return False
-        later = [
-            number
-            for number, work in self.ready.items()
-            if number > beyond and isinstance(work, Work) and not work.is_end
-        ]
-        if not later:
+        work = self._last_finished(beyond)
+        if work is None:
             return False
-        work = self.ready.pop(max(later))
-        assert isinstance(work, Work)
+        del self.ready[work.work_item.number]
         self.ring.release(work.slot)
         self.put_back([work.work_item], is_retry=True)
         return True

@@ -49,11 +49,11 @@ GROUPS = {
     "no quota": (limits.cpu_quota, None, "0::/a\n", {"a/cpu.max": "max 100000"}),
     "empty quota": (limits.cpu_quota, None, "0::/a\n", {"a/cpu.max": ""}),
     "limit that leaves the least memory": (
-        limits.memory_limit, (9000, 8500), "0::/a/b\n",
+        limits.group_memory, (9000, 500), "0::/a/b\n",
         {"a/b/memory.max": "8000", "a/b/memory.current": "1000", "a/memory.max": "9000", "a/memory.current": "8500"},
     ),
     "no memory limit, version 1": (
-        limits.memory_limit, None, "3:memory:/x\n",
+        limits.group_memory, None, "3:memory:/x\n",
         {"memory/x/memory.limit_in_bytes": HUGE, "memory/x/memory.usage_in_bytes": "5"},
     ),
     "free memory includes the file cache": (
@@ -85,7 +85,7 @@ def test_a_quota_of_version_1_is_found_in_its_own_tree(group):
 
 def test_without_control_groups_there_are_no_limits(monkeypatch, tmp_path):
     monkeypatch.setattr(limits, "_OWN", tmp_path / "missing")
-    assert (limits.cpu_quota(), limits.memory_limit()) == (None, None)
+    assert (limits.cpu_quota(), limits.group_memory()) == (None, None)
 
 
 @pytest.mark.parametrize(("quota", "expected"), [("20000 100000", 1), ("1600000 100000", 8)])
@@ -158,7 +158,7 @@ MACHINES = {
         "problem", "Function not implemented",
     ),
     "little memory in a group": (
-        checks_memory.memory, {(limits, "memory_limit"): lambda: (2 * GIB, 2 * GIB - (100 << 20))},
+        checks_memory.memory, {(limits, "group_memory"): lambda: limits.GroupMemory(2 * GIB, 100 << 20)},
         "note", "100 MiB of 2 GiB free, of the control group.*docker run --memory",
     ),
     "missing package": (
