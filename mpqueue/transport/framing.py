@@ -25,6 +25,7 @@ Messages = Generator[Wants, Any, None]
 
 _SCRATCH_BYTES = 1 << 16
 _MAX_VIEWS = 64  # per call; the kernel accepts at most 1,024
+_DESCRIPTORS = [socket.SOL_SOCKET, socket.SCM_RIGHTS]  # the kind of ancillary data
 _MAX_RECEIVES = 32  # per call of `take`, before other connections get their turn
 
 
@@ -216,14 +217,22 @@ def receive_with_descriptors(sock: socket.socket, size: int, most: int) -> tuple
         DescriptorsLost: Received descriptors could not be opened in this process; the message is lost.
         OSError: The connection was closed.
     """
-    data, fds, flags, _address = socket.recv_fds(sock, size, most, socket.MSG_CMSG_CLOEXEC)
+    # Not by `socket.recv_fds`, which ignores its flags (CPython up to 3.14): a program that another thread starts at
+    # this moment would inherit the descriptors.
+    room = socket.CMSG_LEN(most * array.array("i").itemsize)
+    data, ancillary, flags, _address = sock.recvmsg(size, room, socket.MSG_CMSG_CLOEXEC)
+    fds = [fd for *kind, packed in ancillary if kind == _DESCRIPTORS for fd in _unpacked(packed)]
     # The flag is also set if more descriptors arrived than `most`.
     if flags & socket.MSG_CTRUNC and len(fds) < most:
         close_descriptors(fds)
         raise DescriptorsLost
-    for fd in fds:
-        os.set_inheritable(fd, False)  # a sandbox may ignore the flag; the default of Python's own descriptors
     return data, [*map(descriptors.above_standard, fds)]
+
+
+def _unpacked(packed: bytes) -> list[int]:
+    fds = array.array("i")
+    fds.frombytes(packed[: len(packed) - len(packed) % fds.itemsize])
+    return fds.tolist()
 
 
 def receive_exactly(sock: socket.socket, size: int) -> bytes:
