@@ -17,7 +17,6 @@ COMMANDS = {
     "bench": ("mpqueue.commands.bench", "measure how fast your source can be loaded, and suggest changes"),
     "top": ("mpqueue.commands.top", "show all loaders, enqueuers, servers and consumers of this user"),
     "state": ("mpqueue.commands.state", "show the positions of loaders that were saved in a file"),
-    "index": ("mpqueue.commands.index", "create the index of files in advance, and remove old ones"),
     "serve": ("mpqueue.commands.serve", "serve the batches of one source to many trainers"),
 }
 

@@ -19,7 +19,6 @@ From the ground up; a module imports only from its own line and the lines above 
     top.py             ``mpqueue top``: a live table
     state_read.py      finds the states of loaders in a file
     state.py           ``mpqueue state``: prints the states of loaders in a file
-    index.py           ``mpqueue index``: creates the indexes of files in advance
     serve.py           ``mpqueue serve``: runs a server in a separate process
 
 `mpqueue.__main__` imports a command when it is called, so that no command waits for unrelated imports.

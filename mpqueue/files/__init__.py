@@ -11,7 +11,7 @@ The modules are listed bottom up. A module imports only modules on its own line 
     ranges.py       byte ranges of remote files, read concurrently, with retries
     positioned.py   a file object over positional reads
     opened.py       open files, read by position
-    kept.py         the contents of the index folder
+    kept.py         the index folder
     index_file.py   the file of an index: arrays, written atomically
     window.py       a file that a scan reads from header to header
     scanning.py     concurrent scans of several files
@@ -41,7 +41,7 @@ The modules are listed bottom up. A module imports only modules on its own line 
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mpqueue.examples.features import FixedLenFeature as FixedLenFeature
@@ -58,35 +58,17 @@ if TYPE_CHECKING:
     from mpqueue.files.tar_stream import TarStream as TarStream
     from mpqueue.files.tfrecord import TFRecord as TFRecord
 
-
-class Format(NamedTuple):
-    """A row of the table of formats.
-
-    Attributes:
-        module: The module of the class. It is imported on first use, so only the packages of the formats in use are
-            needed.
-        option: The name in ``mpqueue index --format``; None if the format has no index.
-        endings: The endings of its file names; empty if it takes a folder.
-        marker: A file that identifies a folder of this format; None for any folder that no other format claims.
-    """
-
-    module: str
-    option: str | None = None
-    endings: tuple[str, ...] = ()
-    marker: str | None = None
-
-
-_LINES = tuple(f".{name}{end}" for name in ("jsonl", "ndjson") for end in ("", ".gz", ".zst", ".bz2", ".xz"))
+# The module of each format. It is imported on first use, so only the packages of the formats in use are needed.
 FORMATS = {
-    "Tar": Format("tar", "tar", (".tar",)),
-    "TarStream": Format("tar_stream"),
-    "TFRecord": Format("tfrecord", "tfrecord", (".tfrecord", ".tfrecords", ".tfrec")),
-    "JSONLines": Format("json_lines", "jsonl", _LINES),
-    "Parquet": Format("parquet", "parquet", (".parquet",)),
-    "Arrow": Format("arrow", "arrow", (".arrow", ".feather", ".ipc")),
-    "ArrayRecord": Format("array_record", "array_record", (".array_record", ".arrayrecord")),
-    "MDS": Format("mds", "mds", marker="index.json"),
-    "Images": Format("images", "images"),
+    "Tar": "tar",
+    "TarStream": "tar_stream",
+    "TFRecord": "tfrecord",
+    "JSONLines": "json_lines",
+    "Parquet": "parquet",
+    "Arrow": "arrow",
+    "ArrayRecord": "array_record",
+    "MDS": "mds",
+    "Images": "images",
 }
 
 _HOMES = {"Location": "mpqueue.files.location"} | dict.fromkeys(
@@ -113,7 +95,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in FORMATS:
-        home = f"mpqueue.files.{FORMATS[name].module}"
+        home = f"mpqueue.files.{FORMATS[name]}"
     elif name in _HOMES:
         home = _HOMES[name]
     else:

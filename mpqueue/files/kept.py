@@ -1,19 +1,17 @@
-"""The contents of the index folder: the size of its files, and the time since they were last used.
+"""The index folder: its path, its errors, and the time of the last use of its files.
 
 An index is never used again after its files have changed. Each process that opens a file of this folder therefore sets
-its access time, and files that were not opened for long can be removed. If such a file is needed after all, it is
-created again. The modification time remains, because processes that have the file open compare it.
+its access time, so that ``find -atime`` can remove files that were not opened for long, even if the file system records
+no accesses. If such a file is needed after all, it is created again. The modification time remains, because processes
+that have the file open compare it.
 """
 
 import contextlib
 import errno
 import os
-import re
 import time
 from collections.abc import Iterator
-from typing import NamedTuple
 
-_NAME = re.compile(r"[0-9a-f]{64}\.(index|unpacked|fetched)(\..*\.tmp)?")
 _REMEDY = "Indexes are stored there: pass another folder as index=, or set XDG_CACHE_HOME"
 _DAY_S = 24 * 60 * 60
 
@@ -41,61 +39,9 @@ def cache_errors(path: str) -> Iterator[None]:
         raise OSError(error.errno, f"{error.strerror}. {_REMEDY}", path) from error
 
 
-class KeptFile(NamedTuple):
-    """A file of the folder.
-
-    Attributes:
-        path: Its path.
-        num_bytes: Its size.
-        days: The days since it was opened.
-    """
-
-    path: str
-    num_bytes: int
-    days: float
-
-
 def note_use(path: str) -> None:
     """Set the access time of a file unless it was used today; do nothing if that is not permitted."""
     with contextlib.suppress(OSError):
         status = os.stat(path)
-        if time.time() - _used_at(status) > _DAY_S:
+        if time.time() - max(status.st_atime, status.st_mtime) > _DAY_S:
             os.utime(path, ns=(time.time_ns(), status.st_mtime_ns))
-
-
-def _used_at(status: os.stat_result) -> float:
-    return max(status.st_atime, status.st_mtime)
-
-
-def kept_files(folder: str) -> list[KeptFile]:
-    """Return mpqueue's files in the folder, by name; an empty list if the folder does not exist.
-
-    Raises:
-        OSError: The folder cannot be read.
-    """
-    try:
-        entries = list(os.scandir(folder))
-    except FileNotFoundError:
-        return []
-    files = []
-    for entry in entries:
-        if _NAME.fullmatch(entry.name):
-            with contextlib.suppress(FileNotFoundError):  # another process has removed it
-                status = entry.stat()
-                files.append(KeptFile(entry.path, status.st_size, (time.time() - _used_at(status)) / _DAY_S))
-    return sorted(files)
-
-
-def clean(folder: str, days: float) -> list[KeptFile]:
-    """Remove the files that were not opened for the given number of days, and return them.
-
-    Processes that have mapped such a file keep it.
-
-    Raises:
-        OSError: A file cannot be removed.
-    """
-    old = [file for file in kept_files(folder) if file.days >= days]
-    for file in old:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(file.path)
-    return old
