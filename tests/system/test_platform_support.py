@@ -9,7 +9,7 @@ import pytest
 @pytest.mark.parametrize(
     "use",
     [
-        "import mpqueue; mpqueue.Loader",
+        "import mpqueue; mpqueue.Loader([1.0])",
         "import mpqueue; mpqueue.attach",
         "from mpqueue.__main__ import main; main(['serve'])",
     ],
