@@ -85,7 +85,9 @@ def test_numbers_are_never_reused(kind):
     cursor = at(kind)
     numbers = [work_item.number for work_item in deal(cursor, 3)]
     cursor.go_to(Place(1))
-    numbers += [cursor.deal_failure().number, *(work_item.number for work_item in deal(cursor, 3))]
+    failed = cursor.deal_failure()
+    assert (failed.position, failed.unit) == (-1, -1)
+    numbers += [failed.number, *(work_item.number for work_item in deal(cursor, 3))]
     assert numbers == list(range(7))
 
 
@@ -104,8 +106,13 @@ def test_place_always_means_the_same_work(kind):
 
 
 @OF_POSITIONS
+def test_end_of_an_epoch_is_a_place(kind):
+    assert places(deal(at(kind, Place(0, LENGTH)), 2)) == [(1, 0), (1, 1)]
+
+
+@OF_POSITIONS
 def test_place_after_the_end_is_rejected(kind):
-    with pytest.raises(ValueError, match=f"position {LENGTH + 1} does not exist"):
+    with pytest.raises(ValueError, match=f"^position {LENGTH + 1} does not exist: .* {LENGTH} batches"):
         at(kind, Place(0, LENGTH + 1))
 
 
@@ -118,7 +125,7 @@ def test_barrier_blocks_dealing_until_epoch_is_opened(kind):
     cursor.stand_before(5)
     assert cursor.deal(9) == []
     cursor.open_epoch()
-    assert places(deal(cursor, 1)) == [(5, 0)]
+    assert places(deal(cursor, 9)) == [(5, position) for position in range(LENGTH)]
 
 
 @OF_POSITIONS

@@ -10,28 +10,28 @@ class Draw:
     """Returns units. An error among them is raised at its place, and ends the draw."""
 
     def __init__(self, units, *, is_once=False):
-        self._left, self.is_once = list(units), is_once
+        self.left, self.is_once = list(units), is_once
         self.limits = []
 
     def take(self, limit):
         self.limits.append(limit)
         taken = []
-        while self._left and len(taken) < limit:
-            if isinstance(self._left[0], Exception):
+        while self.left and len(taken) < limit:
+            if isinstance(self.left[0], Exception):
                 if taken:
                     break
-                error, self._left = self._left[0], []
+                error, self.left = self.left[0], []
                 raise error
-            taken.append(Drawn(unit := self._left.pop(0), None, unit + 1000))
+            taken.append(Drawn(unit := self.left.pop(0), None, unit + 1000))
         return taken
 
     @property
     def has_ended(self):
-        return not self._left
+        return not self.left
 
     @property
     def mark(self):
-        return self._left[0] + 1000 if self._left else None
+        return self.left[0] + 1000 if self.left else None
 
 
 class Sampler:
@@ -71,16 +71,6 @@ def test_work_item_contains_drawn_unit_and_samples():
     assert cursor.deal(5) == [WorkItem(0, 0, 0, 7, -1, listed), WorkItem(1, 0, 1, 9, -1, listed)]
 
 
-def test_first_drawn_batch_has_mark_zero_and_follows_from_its_unit():
-    assert Drawn(3) == (3, None, 0)
-
-
-def test_only_dealt_batches_are_drawn():
-    cursor, sampler = schedule_of(range(10))
-    assert places(cursor.deal(2) + cursor.deal()) == [(0, 0, 0), (0, 1, 1), (0, 2, 2)]
-    assert sampler.draws[0].limits == [2, 1]
-
-
 def test_epoch_is_drawn_after_the_previous_one_is_dealt():
     cursor, sampler = schedule_of([7, 9], [4])
     assert places(cursor.deal(9)) == [(0, 0, 7), (0, 1, 9)]
@@ -90,79 +80,11 @@ def test_epoch_is_drawn_after_the_previous_one_is_dealt():
     assert [work_item.number for work_item in cursor.deal(1)] == [3]
 
 
-def test_the_length_is_known_when_the_last_batch_is_dealt():
-    cursor, _ = schedule_of([7, 9])
-    cursor.deal()
-    assert cursor.lengths == {0: None}
-    assert cursor.is_endless
-    cursor.deal()
-    assert cursor.lengths == {0: 2}
-    assert not cursor.is_endless
-
-
-def test_barrier_blocks_drawing_until_it_is_lifted():
-    cursor, sampler = schedule_of([7, 9], [4], barrier=True)
-    cursor.start_at(0)
-    assert places(cursor.deal(9)) == [(0, 0, 7), (0, 1, 9)]
-    assert cursor.deal(9) == []
-    assert sampler.begun == [0]
-    cursor.open_epoch()
-    assert places(cursor.deal(9)) == [(1, 0, 4)]
-
-
-def test_without_a_barrier_epochs_follow_one_another():
-    cursor, _ = schedule_of([7], [4])
-    cursor.start_at(0)
-    assert places(cursor.deal(1) + cursor.deal(1)) == [(0, 0, 7), (1, 0, 4)]
-
-
-def test_no_epoch_after_the_last_one_is_drawn():
-    cursor, sampler = schedule_of([7])
-    cursor.start_at(0)
-    cursor.last_epoch = 0
-    assert places(cursor.deal(9)) == [(0, 0, 7)]
-    assert cursor.deal(9) == []
-    assert sampler.begun == [0]
-
-
 def test_start_in_mid_epoch_draws_and_skips_delivered_batches():
     cursor, sampler = schedule_of(range(3000))
     cursor.start_at(2, 2500)
     assert sampler.draws[0].limits == [1024, 1024, 452]
     assert cursor.deal(2) == [WorkItem(0, 2, 2500, 2500), WorkItem(1, 2, 2501, 2501)]
-
-
-def test_taken_positions_are_skipped():
-    cursor, _ = schedule_of(range(6))
-    cursor.start_at(0, 1, skip=[2, 4, 5])
-    assert places(cursor.deal(9)) == [(0, 1, 1), (0, 3, 3)]
-    assert cursor.lengths == {0: 6}
-    assert [work_item.number for work_item in cursor.deal(1)] == [2]
-    cursor.start_at(0, 0, skip=[0, 1])
-    assert places(cursor.deal(2)) == [(0, 2, 2), (0, 3, 3)]  # all of the first two are skipped
-
-
-def test_the_end_of_an_epoch_is_a_position():
-    cursor, _ = schedule_of(range(3))
-    cursor.start_at(0, 3)
-    assert cursor.lengths == {0: 3}
-    assert places(cursor.deal(1)) == [(1, 0, 0)]
-
-
-def test_a_position_beyond_the_end_does_not_exist():
-    cursor, _ = schedule_of(range(3))
-    with pytest.raises(ValueError, match=r"^position 5 does not exist: the sampler returned 3 batches for epoch 2$"):
-        cursor.start_at(2, 5)
-
-
-def test_call_after_sampler_error_continues_at_its_place():
-    cursor, sampler = schedule_of([7, 8, OSError("gone")], [7, 8, 9, 10])
-    assert places(cursor.deal(9)) == [(0, 0, 7), (0, 1, 8)]
-    with pytest.raises(OSError, match=r"^gone$"):
-        cursor.deal(9)
-    assert places(cursor.deal(9)) == [(0, 2, 9), (0, 3, 10)]
-    assert sampler.begun == [0, 0]
-    assert cursor.lengths == {0: 4}
 
 
 def test_sampler_that_cannot_begin_is_retried():
@@ -254,7 +176,7 @@ def test_draw_that_cannot_be_repeated_continues_after_its_error():
     assert places(cursor.deal(9)) == [(0, 0, 7), (0, 1, 8)]
     with pytest.raises(OSError, match=r"^gone$"):
         cursor.deal(9)
-    draw._left = [9]
+    draw.left = [9]
     assert places(cursor.deal(9)) == [(0, 2, 9)]
 
 
@@ -300,7 +222,7 @@ def test_kept_batches_are_limited_by_their_indices():
 
     class Lists(Draw):
         def take(self, limit):
-            taken, self._left = self._left[:limit], self._left[limit:]
+            taken, self.left = self.left[:limit], self.left[limit:]
             return taken
 
     cursor = DrawnCursor(lambda _epoch, _base: Lists(lists))

@@ -70,17 +70,6 @@ def test_a_lane_ends_at_the_first_element_that_it_lacks():
     assert table.ends_by_lane() == (-1, 5, -1)
 
 
-def test_table_at_a_place_has_the_snapshots_of_the_place():
-    table = LaneTable(2)
-    table.note(0, 5, b"forgotten")
-    table.end(0, 6)
-    table.go_to((BEGINNING, LaneStart(4, b"four")), (-1, 9))
-    assert (table.start(0, 9), table.start(1, 9)) == (BEGINNING, LaneStart(4, b"four"))
-    assert table.ends_by_lane() == (-1, 9)
-    table.go_to((), ())
-    assert (table.known(), table.ends_by_lane()) == (((), ()), ())
-
-
 @pytest.mark.parametrize("num_unclaimed", [0, 1, 2])
 def test_place_contains_no_snapshots_ahead_of_it(num_unclaimed):
     """Counted but undelivered elements do not count as delivered."""

@@ -7,7 +7,7 @@ import pytest
 from helpers.aiming import AimingMachine, run_and_require
 
 from mpqueue.engine.ledger import Progress
-from mpqueue.plan.cursors import Drawn, EpochCursor, Place, StreamCursor, WorkItem
+from mpqueue.plan.cursors import Drawn, EpochCursor, Place, StreamCursor
 from mpqueue.plan.lanes import LaneShare
 from mpqueue.seeding.seeds import permutation
 
@@ -243,12 +243,6 @@ def schedule_of(length, **options):
     return cursor
 
 
-def test_work_item_contains_epoch_position_and_unit():
-    cursor = schedule_of(3)
-    assert cursor.deal(5) == [WorkItem(0, 0, 0, 0), WorkItem(1, 0, 1, 1), WorkItem(2, 0, 2, 2)]
-    assert cursor.deal() == [WorkItem(3, 1, 0, 0, -1)]
-
-
 def test_an_endless_epoch_has_no_end_and_no_order():
     cursor = schedule_of(None, shuffle=True, order_of=lambda epoch, length, base: [length])
     assert cursor.is_endless
@@ -256,10 +250,6 @@ def test_an_endless_epoch_has_no_end_and_no_order():
     assert (cursor.epoch, cursor.lengths) == (0, {0: None})
     cursor.start_at(0, 1000)
     assert units(cursor.deal(2)) == [1000, 1001]
-
-
-def test_an_epoch_with_an_end_is_not_endless():
-    assert not schedule_of(3).is_endless
 
 
 def test_custom_order_is_used():
@@ -298,68 +288,6 @@ def test_the_order_of_an_epoch_is_known_until_it_is_forgotten():
     assert cursor.orders == {}
 
 
-def test_an_ascending_epoch_has_no_order():
-    assert schedule_of(3).orders == {0: None}
-    assert EpochCursor(lambda: 3, SEED).orders == {}
-
-
-def test_epoch_is_not_shuffled_by_default():
-    assert units(schedule_of(50).deal(50)) == list(range(50))
-    assert units(schedule_of(50, shuffle=True).deal(50)) == permutation(SEED, 0, 50).tolist()
-
-
-def test_there_is_no_barrier_by_default():
-    cursor = schedule_of(2)
-    assert len(cursor.deal(5) + cursor.deal(5)) == 4
-
-
-def test_taken_positions_are_skipped_in_their_epoch_only():
-    cursor = schedule_of(4)
-    cursor.start_at(5, 1, skip=[3, 0, 2])
-    assert units(cursor.deal(1)) == [1]
-    again = cursor.deal(9)
-    assert [(work_item.epoch, work_item.unit) for work_item in again] == [(6, 0), (6, 1), (6, 2), (6, 3)]
-
-
-def test_skipped_positions_are_forgotten_by_another_start():
-    cursor = schedule_of(3)
-    cursor.start_at(0, 0, skip=[1])
-    cursor.start_at(0)
-    assert units(cursor.deal(5)) == [0, 1, 2]
-    cursor.start_at(1, 0, skip=[1])
-    cursor.stand_before(2)
-    assert units(cursor.deal(5)) == [0, 1, 2]
-
-
-def test_the_end_of_an_epoch_is_a_position():
-    cursor = schedule_of(3)
-    cursor.start_at(0, 3)
-    assert [(work_item.epoch, work_item.unit) for work_item in cursor.deal(2)] == [(1, 0), (1, 1)]
-
-
-def test_a_position_beyond_the_end_does_not_exist():
-    with pytest.raises(ValueError, match=r"^position 4 does not exist: epoch 2 has 3 batches$"):
-        schedule_of(3).start_at(2, 4)
-
-
-def test_failed_deal_has_a_number_but_no_position():
-    cursor = schedule_of(2)
-    cursor.deal(1)
-    assert cursor.deal_failure() == WorkItem(1, 0, -1, -1)
-    assert cursor.deal(1) == [WorkItem(2, 0, 1, 1)]
-
-
-def test_barrier_blocks_dealing_until_it_is_lifted():
-    cursor = schedule_of(2, barrier=True)
-    assert units(cursor.deal(9)) == [0, 1]
-    assert cursor.deal(9) == cursor.deal(1) == []
-    cursor.open_epoch()
-    assert cursor.deal(9) == [WorkItem(2, 1, 0, 0), WorkItem(3, 1, 1, 1)]
-    cursor.open_epoch()  # before the first failed request
-    cursor.open_epoch()  # has no effect the second time
-    assert [work_item.epoch for work_item in cursor.deal(1)] == [2]
-
-
 def test_epoch_with_skipped_last_positions_ends_before_them():
     """Otherwise its barrier would be lifted too early, and never again."""
     cursor = schedule_of(4, barrier=True)
@@ -367,60 +295,6 @@ def test_epoch_with_skipped_last_positions_ends_before_them():
     assert units(cursor.deal(1)) == [1]
     cursor.open_epoch()
     assert [(work_item.epoch, work_item.unit) for work_item in cursor.deal(1)] == [(1, 0)]
-
-
-def test_stand_before_waits_at_the_barrier_of_the_epoch():
-    cursor = schedule_of(4, barrier=True)
-    cursor.deal(2)
-    cursor.stand_before(3)
-    assert cursor.lengths == {}
-    assert cursor.deal(1) == []
-    cursor.open_epoch()
-    assert cursor.deal(9)[0] == WorkItem(2, 3, 0, 0)
-    assert cursor.lengths == {3: 4}
-
-
-def test_an_epoch_that_is_over_is_forgotten_once_or_twice():
-    cursor = schedule_of(2)
-    cursor.deal(2)
-    cursor.deal(1)
-    assert cursor.lengths == {0: 2, 1: 2}
-    cursor.forget(0)
-    cursor.forget(0)
-    assert cursor.lengths == {1: 2}
-
-
-def test_streams_start_at_the_given_place():
-    cursor = StreamCursor(3)
-    assert (cursor.lengths, cursor.epoch, cursor.num_lanes) == ({}, 0, 3)
-    assert cursor.deal(2) == []
-    cursor.go_to(Place(4, counts=(6, 6, 5)))
-    assert cursor.deal(4) == [
-        WorkItem(0, 4, 5, 5, 2),
-        WorkItem(1, 4, 6, 6, 0),
-        WorkItem(2, 4, 6, 6, 1),
-        WorkItem(3, 4, 6, 6, 2),
-    ]
-    cursor.go_to(Place(5))
-    assert cursor.epoch == 5
-    assert cursor.deal() == [WorkItem(4, 5, 0, 0, 0)]
-
-
-def test_lane_may_end_twice():
-    cursor = StreamCursor(2)
-    cursor.go_to(Place())
-    for number in (0, 2):
-        cursor.end_lane(0, number)
-    assert [work_item.lane for work_item in cursor.deal(3)] == [1, 1, 1]
-    assert cursor.lanes.ends == {0: 0}
-
-
-def test_lane_with_a_known_end_gets_no_items_after_it():
-    cursor = StreamCursor(3)
-    cursor.go_to(Place(0, counts=(2, 2, 1), ends=(2, -1, 5)))
-    assert [(work_item.lane, work_item.unit) for work_item in cursor.deal(4)] == [(2, 1), (1, 2), (2, 2), (1, 3)]
-    cursor.go_to(Place(0, counts=(2, 2, 1), ends=(2, 2, 1)))
-    assert cursor.deal(4) == []
 
 
 def test_an_element_has_a_number_among_those_of_all_lanes_and_ranks():
@@ -436,58 +310,6 @@ def test_an_element_has_a_number_among_those_of_all_lanes_and_ranks():
     assert found == set(range(24))
 
 
-def test_progress_starts_at_zero():
-    assert Progress(0).place() == Place() == (0, 0, (), (), (), (), 0)
-    assert Progress(2).place() == Place(0, 0, (), (0, 0))
-
-
-def test_place_without_counts_is_the_start_of_all_streams():
-    progress = Progress(2)
-    progress.count(WorkItem(0, 0, 3, 3, 1))
-    assert progress.place() == Place(0, 1, (), (0, 4))
-    progress.count(WorkItem(0, 0, 0, 0, 0))
-    assert progress.place() == Place(0, 2, (), (1, 4))
-    progress.go_to(Place(2))
-    assert progress.place() == Place(2, 0, (), (0, 0))
-
-
-def test_an_element_is_counted_in_whatever_epoch():
-    progress = Progress(2)
-    progress.count(WorkItem(0, 5, 0, 0, 1))
-    assert [progress.is_counted(WorkItem(0, 5, 0, 0, lane)) for lane in (0, 1)] == [False, True]
-    assert not progress.is_counted(WorkItem(0, 5, 1, 1, 1))
-
-
-def test_progress_in_a_new_epoch_is_zero():
-    progress = Progress(0)
-    progress.count(WorkItem(0, 0, 0, 0))
-    progress.count(WorkItem(3, 0, 3, 3))
-    progress.enter(1)
-    assert progress.place() == Place(1)
-    assert progress.is_counted(WorkItem(1, 0, 1, 1))  # the whole previous epoch is counted
-
-
-def test_cursor_without_start_begins_at_epoch_0():
-    cursor = EpochCursor(lambda: 3, SEED)
-    assert (cursor.epoch, cursor.lengths, cursor.is_endless) == (0, {}, True)
-    assert cursor.deal(5) == [WorkItem(0, 0, 0, 0), WorkItem(1, 0, 1, 1), WorkItem(2, 0, 2, 2)]
-
-
-@pytest.mark.parametrize("is_over", [False, True])
-def test_the_work_of_a_position_follows_from_the_order(is_over):
-    cursor = schedule_of(3, order_of=lambda epoch, _length, _base: None if epoch else [3, 1, 2])
-    cursor.keep(1)
-    for epoch, units in ((0, [3, 1, 2]), (1, [0, 1, 2])):
-        cursor.deal(3)
-        if is_over:
-            cursor.forget(epoch)
-        assert cursor.length_of(epoch) == 3
-        assert [cursor.unit_at(epoch, position).unit for position in range(3)] == units
-        for other, position in ((epoch, -1), (epoch, 3), (7, 0)):
-            with pytest.raises(LookupError, match="does not exist in epoch"):
-                cursor.unit_at(other, position)
-
-
 def test_an_endless_order_has_every_position():
     cursor = schedule_of(None)
     assert cursor.unit_at(0, 1 << 40) == Drawn(1 << 40)
@@ -500,21 +322,6 @@ def test_delivered_order_is_kept_on_request_only():
     assert cursor.length_of(0) is None
     with pytest.raises(LookupError):
         cursor.unit_at(0, 0)
-
-
-def test_lanes_have_no_positions_to_compute_again():
-    cursor = StreamCursor(2)
-    cursor.keep(5)
-    with pytest.raises(LookupError, match="is from a lane"):
-        cursor.unit_at(0, 0)
-
-
-def test_a_start_elsewhere_forgets_the_lengths_of_other_epochs():
-    cursor = schedule_of(4)
-    cursor.deal(4)
-    cursor.deal(4)
-    cursor.start_at(5)
-    assert cursor.lengths == {5: 4}
 
 
 def counted_schedule(length=2, **options):
@@ -555,28 +362,3 @@ def test_start_at_an_epoch_after_the_last_one_reads_no_length():
     cursor.last_epoch = 1
     cursor.start_at(2, 1)
     assert (calls, cursor.lengths, cursor.deal(9)) == ([0], {}, [])
-
-
-def test_dealing_stops_at_the_last_epoch_until_it_is_raised():
-    cursor, calls = counted_schedule()
-    cursor.last_epoch = 1
-    cursor.start_at(0)
-    assert [(work_item.epoch, work_item.unit) for _ in range(5) for work_item in cursor.deal(9)] == [
-        (0, 0),
-        (0, 1),
-        (1, 0),
-        (1, 1),
-    ]
-    cursor.open_epoch()
-    assert calls == [0, 1]
-    cursor.last_epoch = 2
-    assert [work_item.epoch for work_item in cursor.deal(9)] == [2, 2]
-
-
-def test_barrier_far_ahead_is_lifted_for_that_epoch_only():
-    cursor, _ = counted_schedule(barrier=True)
-    cursor.start_at(0)
-    cursor.stand_before(3)
-    assert cursor.deal(9) == []
-    cursor.open_epoch()
-    assert [work_item.epoch for _ in range(3) for work_item in cursor.deal(9)] == [3, 3]

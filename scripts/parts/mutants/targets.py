@@ -11,7 +11,7 @@ PURE = {
     "memory/slots.py": ["memory/test_slot_states.py"],
     "memory/layout.py": ["memory/test_layout.py"],
     "tf1/queues/arena.py": ["tf1/queues/test_arena.py"],
-    "plan/cursors.py": ["plan/test_order.py", "plan/test_drawn_order.py"],
+    "plan/cursors.py": ["plan/test_cursors.py", "plan/test_drawn_order.py", "plan/test_order.py"],
     "seeding/seeds.py": ["seeding/test_seeds.py"],
     "plan/plans.py": ["plan/test_plans.py"],
     "plan/resolve.py": ["plan/test_plans.py"],
