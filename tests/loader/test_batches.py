@@ -3,7 +3,6 @@
 import collections
 import contextlib
 import datetime as dt
-import gc
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +10,6 @@ import pytest
 
 import mpqueue
 from mpqueue import Loader, OrderedEnqueuer
-from mpqueue.memory import layout
 
 
 class Pair(NamedTuple):
@@ -127,16 +125,7 @@ def batches_of_all_kinds():
     return found
 
 
-@pytest.mark.parametrize("plain", [["a"] * 1000, (1, 2.5, True, b"x", 1j, "y"), [b""]])
-def test_list_of_strings_and_numbers_is_one_object(plain):
-    objects = []
-    assert layout.flatten([plain, floats, plain], [], objects)[1:] == (
-        (layout.NodeKind.OBJECT,), (layout.NodeKind.ARRAY, floats.dtype, floats.shape, floats.strides), (layout.NodeKind.OBJECT,)
-    )  # fmt: skip
-    assert objects == [plain, plain]
-
-
-@pytest.mark.parametrize(("processes", "workers"), [(True, 2), (False, 2), (True, 0)])
+@pytest.mark.parametrize(("processes", "workers"), [(True, 1), (False, 2), (True, 0)])
 def test_every_kind_of_batch_is_delivered_unchanged(processes, workers):
     kinds = batches_of_all_kinds()
     batches = list(kinds.values())
@@ -203,34 +192,6 @@ def test_batches_of_source_with_reused_buffer_remain_unchanged():
 class Hoarded(Sized):
     def __init__(self):
         self.sizes = [1000] * 300
-
-
-def test_consumer_that_keeps_all_batches_gets_copies():
-    with Loader(Hoarded(), workers=2) as loader:
-        kept = list(loader)
-        assert loader.statistics().copies > 200
-    assert all((batch == index % 251).all() for index, batch in enumerate(kept))
-
-
-def test_views_remain_valid_after_stop_and_collection_of_loader():
-    loader = Loader(Hoarded(), workers=2)
-    batches = iter(loader)
-    kept = [next(batches)[10:20] for _ in range(6)]
-    loader.stop()
-    del loader, batches
-    gc.collect()
-    assert [int(view[0]) for view in kept] == [0, 1, 2, 3, 4, 5]
-
-
-def test_slot_is_not_reused_while_its_batch_has_views():
-    with Loader(Hoarded(), workers=2) as loader:
-        batches = iter(loader)
-        first = next(batches)
-        scalar_view = memoryview(first[100:101])
-        del first
-        for batch in batches:
-            del batch
-        assert scalar_view[0] == 0
 
 
 def test_copy_true_returns_only_private_copies():

@@ -14,7 +14,6 @@ STATES = {
     "stopped": "next(enqueuer.get()); enqueuer.stop()",
     "with views": "kept = [next(enqueuer.get()) for _ in range(12)]",
     "with views after stop": "kept = [next(enqueuer.get()) for _ in range(12)]; enqueuer.stop()",
-    "half an epoch": "kept = [next(enqueuer.get()) for _ in range(3)]",
     "epoch end due": "kept = [next(enqueuer.get()) for _ in range(8)]",
     "failed": "try:\n    list(enqueuer.get())\nexcept OSError:\n    pass",
     "a worker died": "next(enqueuer.get()); import psutil; [c.kill() for p in psutil.Process().children() for c in p.children()]",
@@ -64,10 +63,14 @@ def test_interpreter_exit_is_silent_and_leaves_no_process(state, processes):
     exit_s(EXIT.format(processes=processes, state=state, deed=STATES[state]))
 
 
+@pytest.fixture(scope="module")
+def without_workers_s():
+    return exit_s("say(time.monotonic())")
+
+
 @pytest.mark.measures
 @pytest.mark.parametrize("state", ["running", "stopped", "a worker died"])
-def test_interpreter_exit_is_prompt(state):
-    without_workers_s = exit_s("say(time.monotonic())")
+def test_interpreter_exit_is_prompt(state, without_workers_s):
     assert exit_s(EXIT.format(processes=True, state=state, deed=STATES[state])) < without_workers_s + NO_WAIT_S
 
 

@@ -1,10 +1,8 @@
 """A `Loader`: continuation after errors, batches computed ahead, shared iterators, and the state after the end."""
 
 import gc
-import os
 import pickle
 import threading
-import warnings
 import weakref
 
 import numpy as np
@@ -13,7 +11,6 @@ from helpers.faults import Numbers
 
 import mpqueue
 from mpqueue import Dataset, Loader
-from mpqueue.errors import WorkerDied
 
 KINDS = pytest.mark.parametrize(("backend", "workers"), [("process", 2), ("thread", 2), ("process", 0)])
 
@@ -59,13 +56,6 @@ def test_new_loop_continues_after_failed_batch(backend, workers):
         assert numbers_of(loader) == [3, 4]
 
 
-def test_new_loop_after_failed_last_batch_is_next_epoch():
-    with Loader(Bad(3, {2}), workers=2) as loader:
-        for _ in range(2):
-            with pytest.raises(LookupError):
-                numbers_of(loader)
-
-
 def test_loop_left_after_handled_error_ends_its_epoch():
     with Loader(Bad(5, {1}), workers=2) as loader:
         batches = iter(loader)
@@ -74,43 +64,6 @@ def test_loop_left_after_handled_error_ends_its_epoch():
             next(batches)
         assert int(next(batches)[0]) == 2
         assert int(next(iter(loader))[0]) == 0
-
-
-class Deadly(Numbers):
-    """A source with one item that always kills its worker."""
-
-    def __getitem__(self, index):
-        if index == 2:
-            os._exit(7)
-        return super().__getitem__(index)
-
-
-def test_stream_continues_after_worker_died():
-    with Loader(Deadly(4), workers=1, restarts=1) as loader:
-        batches = iter(loader)
-        assert numbers_of(next(batches) for _ in range(2)) == [0, 1]
-        with pytest.raises(WorkerDied):
-            next(batches)
-        assert "running" in repr(loader)
-        assert numbers_of(batches) == [3]
-
-
-def test_generator_object_ends_if_its_worker_crashes():
-    """Another worker's copy of the generator would start from its beginning."""
-
-    def dying():
-        yield 0
-        os._exit(7)
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        loader = Loader(dying(), workers=1)
-        batches = iter(loader)
-        assert next(batches) == 0
-        with pytest.raises(WorkerDied):
-            next(batches)
-    assert list(batches) == []
-    assert "stopped" in repr(loader)
 
 
 def test_state_after_failure_resumes_after_failed_batch():
@@ -170,19 +123,10 @@ class Counting(Numbers):
 def test_first_epoch_computes_no_batch_of_second():
     source = Counting(5)
     with Loader(source, workers=2, backend="thread") as loader:
-        assert numbers_of(loader) == [0, 1, 2, 3, 4]
-        loader._engine.pipeline.pause()  # until no work item is running
+        batches = iter(loader)
+        assert numbers_of(batches) == [0, 1, 2, 3, 4]
+        batches.pipeline.pause()  # until no work item is running
         assert sorted(source.computed) == [0, 1, 2, 3, 4]
-
-
-def test_next_epoch_is_computed_ahead_from_second_epoch_on():
-    with Loader(Numbers(5), workers=2, max_queue_size=4) as loader:
-        for _ in range(2):
-            assert numbers_of(loader) == [0, 1, 2, 3, 4]
-        pipeline = loader._engine.pipeline
-        pipeline.resume()
-        pipeline.pause()
-        assert pipeline.num_ready == 4
 
 
 def test_on_epoch_end_does_not_open_unrequested_epoch():
@@ -194,12 +138,13 @@ def test_on_epoch_end_does_not_open_unrequested_epoch():
 
     source = Ending(3)
     with Loader(source, workers=2, backend="thread") as loader:
-        assert numbers_of(loader) == [0, 1, 2]
-        loader._engine.pipeline.finish_epoch()
-        loader._engine.pipeline.pause()
+        batches = iter(loader)
+        assert numbers_of(batches) == [0, 1, 2]
+        batches.pipeline.finish_epoch()
+        batches.pipeline.pause()
         assert sorted(source.computed) == [0, 1, 2]
         assert source.ends == 1
-        loader._engine.pipeline.resume()
+        batches.pipeline.resume()
         assert numbers_of(loader) == [0, 1, 2]
         assert source.ends == 2
 

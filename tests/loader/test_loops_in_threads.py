@@ -51,11 +51,11 @@ class Asking(threading.Thread):
             self.got = error
 
 
-def asleep(batches, loader):
+def asleep(batches):
     """Return a thread that waits for one more batch."""
     asking = Asking(batches)
     asking.start()
-    while not loader._engine.pipeline.backend._consumers:
+    while not batches.pipeline.backend._consumers:
         time.sleep(0.001)
     return asking
 
@@ -69,7 +69,7 @@ def test_waiting_loop_raises_at_once_when_invalidated(is_stream, progress):
     with Loader(source, batch_size=None, workers=workers, backend="thread", progress=progress) as loader:
         first = iter(loader)
         assert [next(first), next(first)] == [0, 1]
-        asking = asleep(first, loader)
+        asking = asleep(first)
         second = iter(loader)
         asking.join(60)
         assert isinstance(asking.got, RuntimeError)
@@ -89,10 +89,10 @@ def test_invalidated_loop_takes_no_batch(kind, num_taken):
     with Loader(source, batch_size=None, **KINDS[kind]) as loader:
         first = iter(loader)
         assert [next(first) for _ in range(num_taken)] == list(range(num_taken))
-        before = first._loop
+        pipeline, before = first.pipeline, first.pipeline.loop
         second = iter(loader)
         with pytest.raises(Stopped):
-            first._next(before)
+            pipeline.next(before)
         assert list(second) == list(range(LENGTH))
 
 
@@ -101,7 +101,7 @@ def test_stop_ends_waiting_loop_silently():
     with Loader(held, batch_size=None, **KINDS["thread"]) as loader:
         first = iter(loader)
         assert [next(first), next(first)] == [0, 1]
-        asking = asleep(first, loader)
+        asking = asleep(first)
         loader.stop()
         asking.join(60)
         assert isinstance(asking.got, StopIteration)

@@ -43,11 +43,6 @@ def test_dict_of_columns_with_batch_size():
         Loader({"x": np.zeros(9), "y": np.zeros(9)}, batch_size=3)
 
 
-def test_list_of_arrays_is_sequence_of_batches():
-    with Loader([np.zeros(2), np.ones(2)], workers=0) as loader:
-        assert [int(batch[0]) for batch in loader] == [0, 1]
-
-
 @FRONTENDS
 def test_start_method_nursery_is_deprecated_and_means_forkserver(make):
     with pytest.deprecated_call(match='start_method="nursery" is deprecated, use start_method="forkserver"') as found:
@@ -82,11 +77,6 @@ def test_wrong_option_is_named(make, option, kind, text):
 def test_use_multiprocessing_must_be_true_or_false():
     with pytest.raises(TypeError, match="use_multiprocessing must be True or False, got 'yes'"):
         OrderedEnqueuer(Numbers(), "yes")
-
-
-def test_start_method_is_invalid_for_threads():
-    with pytest.raises(ValueError, match="start_method='spawn' needs worker processes"):
-        Loader(Numbers(), backend="thread", start_method="spawn")
 
 
 def test_invalid_state_is_named():
@@ -237,15 +227,6 @@ def test_invalid_values_in_state_raise_and_change_nothing(changed, text):
         with pytest.raises(ValueError, match=text):
             loader.load_state_dict(of_version_1(loader.state_dict(), **changed))
         assert int(next(batches)[0]) == 1  # the workers keep running
-
-
-def test_numbers_of_state_may_be_arrays():
-    with Loader(Numbers(), workers=1, shuffle=True, seed=1) as loader:
-        whole = [int(batch[0]) for batch in loader]
-        state = {"seed": np.int64(1), "epoch": np.array(0), "position": np.uint8(2), "ahead": np.zeros(0, int)}
-        loader.load_state_dict({**state, "counts": []})
-        assert [int(batch[0]) for batch in loader] == whole[2:]
-        assert type(loader.state_dict()["epoch"]) is int
 
 
 @pytest.mark.parametrize("make", [Loader, OrderedEnqueuer])

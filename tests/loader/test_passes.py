@@ -3,7 +3,6 @@
 import gc
 import os
 import random
-import signal
 import threading
 
 import numpy as np
@@ -59,14 +58,6 @@ def epoch(enqueuer, generator, count):
 @pytest.fixture(params=KINDS)
 def processes(request):
     return request.param
-
-
-def test_each_get_starts_pass_with_current_dataset(processes):
-    enqueuer = PassEnqueuer(Marked(), 2, processes)
-    for state in range(3):
-        marks = epoch(enqueuer, enqueuer.get(), 4)
-        assert marks[:, 0].tolist() == [0, 1, 2, 3]
-        assert set(marks[:, 1]) == {state}
 
 
 def test_pass_ends_with_last_batch():
@@ -149,13 +140,6 @@ def test_endless_dataset_restarts_with_new_pass(processes):
     assert epoch(enqueuer, enqueuer.get(), 2)[:, 0].tolist() == [0, 1]
 
 
-def test_workers_outlive_passes_and_epochs():
-    enqueuer = PassEnqueuer(Marked(), 2, True)
-    workers = {pid for _ in range(4) for pid in epoch(enqueuer, enqueuer.get(), 4)[:, 2]}
-    assert len(workers) <= 2
-    assert os.getpid() not in workers
-
-
 def test_batch_outside_of_epoch_raises(processes):
     enqueuer = PassEnqueuer(Marked(), 1, processes)
     with pytest.raises(ValueError, match=r"call start\(\)"):
@@ -202,18 +186,9 @@ def test_exception_of_item_replaces_batch_and_stops_workers(processes):
         next(generator)
     assert not enqueuer.is_running()
     assert enqueuer.statistics().batches == 3  # the last statistics remain
-    assert not enqueuer._engine.is_running
+    assert [worker.pid for worker in enqueuer.statistics().workers] == [None] * 2
     enqueuer.source.on_epoch_end()
     assert epoch(enqueuer, enqueuer.get(), 4)[:, 0].tolist() == [0, 1, 2, 3]
-
-
-def test_killed_worker_is_replaced_without_loss():
-    enqueuer = PassEnqueuer(Marked(20), 2, True)
-    enqueuer.start()
-    generator = enqueuer.get()
-    first = next(generator)
-    os.kill(int(first[2]), signal.SIGKILL)
-    assert indices(generator, 19) == list(range(1, 20))
 
 
 class Held(Marked):
@@ -243,8 +218,6 @@ def test_busy_worker_receives_all_later_states(ballast_bytes):
         held.let_go()
         marks = take(enqueuer.get(), 4)
     assert marks[:, :2].tolist() == [[0, 2], [1, 2], [2, 2], [3, 2]]
-    enqueuer._engine.pipeline.backend.pool.ring.collect()
-    assert enqueuer.statistics().slots_in_use == 0
 
 
 def test_stop_waits_for_threads_that_compute():
@@ -314,26 +287,20 @@ def test_finished_pass_is_finished_after_parking():
     assert list(generator) == []
 
 
-def test_shutdown_stops_workers_until_next_batch():
-    enqueuer = PassEnqueuer(Marked(4), 1, True)
-    enqueuer.start()
-    generator = enqueuer.get()
-    worker = int(next(generator)[2])
-    mpqueue.shutdown()
-    with pytest.raises(ProcessLookupError):
-        os.kill(worker, 0)
-    assert indices(generator, 3) == [1, 2, 3]
-
-
-def test_collected_enqueuer_stops_its_workers(processes):
+def test_collected_enqueuer_stops_its_workers(processes, deadlock_s):
     enqueuer = PassEnqueuer(Marked(), 1, processes)
     enqueuer.start()
-    take(enqueuer.get(), 2)
-    pipeline = enqueuer._engine.pipeline
-    assert not pipeline.is_stopped
+    worker = psutil.Process(int(take(enqueuer.get(), 2)[0, 2]))
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith("mpqueue-worker")]
+    assert (worker.pid != os.getpid()) == processes == (not threads)
     del enqueuer
     gc.collect()
-    assert pipeline.is_stopped
+    if processes:
+        psutil.wait_procs([worker], deadlock_s)
+        assert not worker.is_running()
+    for thread in threads:
+        thread.join(deadlock_s)
+        assert not thread.is_alive()
 
 
 def test_random_state_determines_draws_of_each_enqueuer():
@@ -350,12 +317,6 @@ def test_random_state_determines_draws_of_each_enqueuer():
     random.random()
     assert drawn() not in first
     assert drawn_by_three() == first
-
-
-def test_batches_of_run_draw_different_numbers():
-    enqueuer = PassEnqueuer(Marked(), 2, True)
-    drawn = np.concatenate([epoch(enqueuer, enqueuer.get(), 4)[:, 3] for _ in range(3)])
-    assert len(set(drawn)) == 12
 
 
 @pytest.mark.parametrize(
@@ -391,49 +352,36 @@ def test_idle_workers_stop_and_next_batch_restarts_them(monkeypatch, deadlock_s)
 
 
 class FakePool(idle.Pool):
-    """A pool that a test marks as used or unused; it records when it was parked."""
+    """A pool that a test marks as used or unused; it records when it was asked to park, and when it was parked."""
 
-    def __init__(self, source=None, *, running=False):
+    def __init__(self, source=None, *, running=False, in_use=False):
         super().__init__(source)
-        self.parked, self.in_use, self.running = threading.Event(), False, running
+        self.asked, self.parked, self.in_use, self.running = threading.Event(), threading.Event(), in_use, running
 
     def is_running(self):
         return self.running
 
     def park(self):
-        if not self.in_use:
+        is_free = not self.in_use
+        self.asked.set()
+        if is_free:
             self.parked.set()
-        return not self.in_use
+        return is_free
 
 
 @pytest.fixture
-def watch(monkeypatch):
+def watch():
     watch = idle._Watch()
     yield watch
-    watch._park(watch._all())
     watch.end()
-    timer = watch._timer
-    if timer is not None:
-        timer.cancel()
-        timer.join()
 
 
-def test_pool_is_parked_after_its_patience(monkeypatch, watch, deadlock_s):
+def test_idle_pool_is_parked_also_if_all_earlier_ones_were(monkeypatch, watch, deadlock_s):
     monkeypatch.setattr(idle, "IDLE_S", 0.01)
-    pool = FakePool(running=True)
-    watch.add(pool)
-    assert pool.parked.wait(deadlock_s)
-
-
-def test_pool_added_after_all_were_parked_is_watched(watch):
     for _ in range(2):
-        assert watch._timer is None
         pool = FakePool(running=True)
         watch.add(pool)
-        watch._timer.cancel()
-        pool.last_use -= pool.patience_s
-        watch._look()
-        assert pool.parked.is_set()
+        assert pool.parked.wait(deadlock_s)
 
 
 def test_patience_is_twice_the_longest_pause():
@@ -445,17 +393,14 @@ def test_patience_is_twice_the_longest_pause():
     assert pool.patience_s >= 2000
 
 
-def test_used_pool_is_not_parked_and_checked_later(watch):
-    pool = FakePool()
-    pool.in_use = True
+def test_used_pool_is_not_parked_and_checked_later(monkeypatch, watch, deadlock_s):
+    monkeypatch.setattr(idle, "IDLE_S", 0.01)
+    pool = FakePool(in_use=True)
     watch.add(pool)
-    pool.last_use -= idle.IDLE_S
-    watch._timer.cancel()
-    watch._look()
+    assert pool.asked.wait(deadlock_s)
     assert not pool.parked.is_set()
-    assert pool.patience_ends > pool.last_use + idle.IDLE_S
-    assert watch._all() == [pool]
     pool.in_use = False
+    assert pool.parked.wait(deadlock_s)
 
 
 def test_new_pool_replaces_stopped_and_oldest_pools(watch):
@@ -471,9 +416,10 @@ def test_new_pool_replaces_stopped_and_oldest_pools(watch):
 
 
 def test_watch_without_pools_has_no_thread(watch):
+    before = set(threading.enumerate())
     pool = FakePool()
     watch.add(pool)
-    thread = watch._timer
+    (thread,) = set(threading.enumerate()) - before
     watch.end()
     assert pool.parked.is_set()
     assert not thread.is_alive()

@@ -113,4 +113,4 @@ def test_stop_during_start_stops_new_workers(monkeypatch):
     batches = iter(loader)
     stopper.join()
     assert list(batches) == []
-    assert not loader._engine.is_running
+    assert not loader.is_alive()

@@ -114,21 +114,14 @@ def test_loader_raises_error_of_hook(workers):
         next_raises(batches)
 
 
-def test_keras_pass_raises_error_of_item():
-    for enqueuer in (PassEnqueuer(Stops(), 1, True), PassEnqueuer(Stops(), 1)):
-        enqueuer.start()
-        batches = enqueuer.get()
-        assert next(batches) == 0
-        next_raises(batches)
-
-
-def test_loader_epoch_in_keras_raises_error_of_item():
+def test_epoch_in_keras_raises_error_of_item():
     with mpqueue.Loader(Stops(), workers=1) as loader:
-        enqueuer = LoaderEnqueuer(LoaderEpochs(loader))
-        enqueuer.start()
-        batches = enqueuer.get()
-        assert next(batches) == 0
-        next_raises(batches)
+        passes = LoaderEnqueuer(LoaderEpochs(loader)), PassEnqueuer(Stops(), 1, True), PassEnqueuer(Stops(), 1)
+        for enqueuer in passes:
+            enqueuer.start()
+            batches = enqueuer.get()
+            assert next(batches) == 0
+            next_raises(batches)
 
 
 def test_one_of_the_threads_that_share_an_iterator_gets_the_error():
