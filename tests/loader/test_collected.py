@@ -17,6 +17,13 @@ from mpqueue.workers.roster import Roster
 from mpqueue.workers.threads import ThreadBackend
 
 
+class Circle:
+    """An object that only the garbage collector deletes."""
+
+    def __init__(self):
+        self.itself = self
+
+
 @pytest.fixture
 def struck():
     def strike(*_):
@@ -128,10 +135,6 @@ def test_signal_after_call_is_handled_by_caller_of_callback():
 
 @pytest.mark.usefixtures("struck")
 def test_signal_during_collection_is_raised_after_gc_callbacks(callback):
-    class Circle:
-        def __init__(self):
-            self.itself = self
-
     done, circle, other = [], Circle(), Circle()
     watches = [
         weakref.ref(circle, lambda _: interrupts.deliver_after_return(lambda: signal.raise_signal(signal.SIGUSR1))),
@@ -194,10 +197,6 @@ def test_loader_collected_in_its_own_thread_leaves_no_thread(name, monkeypatch):
 
 
 def test_signals_during_collection_of_two_loaders_are_handled_later(handled):
-    class Circle:
-        def __init__(self):
-            self.itself = self
-
     circles = [Circle(), Circle()]
 
     def end_by(number):
@@ -216,10 +215,6 @@ def test_signals_during_collection_of_two_loaders_are_handled_later(handled):
 
 
 def test_callback_added_during_collection_runs_before_signals_are_handled(handled):
-    class Circle:
-        def __init__(self):
-            self.itself = self
-
     called = []
 
     def callback(phase, _info):
