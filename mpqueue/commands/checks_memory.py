@@ -92,22 +92,4 @@ def memory() -> Finding:
     return Finding("memory", "ok", found)
 
 
-def overcommit() -> Finding | None:
-    """Check whether the kernel limits allocations to the existing memory."""
-    try:
-        with open("/proc/sys/vm/overcommit_memory", encoding="ascii") as file:
-            mode = file.read().strip()
-    except OSError:
-        return None
-    if mode == "2":
-        return Finding(
-            "overcommit",
-            "note",
-            "the kernel limits allocations to the existing memory (vm.overcommit_memory=2): large forks may fail",
-            "sysctl vm.overcommit_memory=0, or start workers without a fork of the trainer (the default, "
-            "start_method='forkserver')",
-        )
-    return Finding("overcommit", "ok", f"vm.overcommit_memory={mode}")
-
-
-CHECKS: tuple[Check, ...] = (shm, memfd, ring, memory, overcommit)
+CHECKS: tuple[Check, ...] = (shm, memfd, ring, memory)

@@ -2,7 +2,6 @@
 
 import os
 import platform
-import re
 import sys
 import time
 from importlib import metadata
@@ -12,8 +11,6 @@ from mpqueue.system.folders import base_of
 
 _OLDEST, _NEWEST = (3, 11), (3, 13)  # versions of Python that are tested
 _NEEDED = ("numpy", "cloudpickle", "psutil")
-_EXTRA = re.compile(r"""^([\w.-]+).*;.*\bextra\s*==\s*['"]([\w-]+)['"]""")
-_OF_DEVELOPERS = {"docs"}
 _SLOW_START_S = 5.0
 
 
@@ -38,25 +35,6 @@ def packages() -> Finding:
     if missing:
         return Finding("packages", "problem", f"{found}; missing: {', '.join(missing)}", 'pip install "mpqueue>=0.1"')
     return Finding("packages", "ok", found)
-
-
-def extras() -> Finding | None:
-    """List the installed extras, and the missing packages of the others."""
-    needed: dict[str, list[str]] = {}
-    try:
-        requirements = metadata.requires("mpqueue") or []
-    except metadata.PackageNotFoundError:  # a checkout on sys.path
-        return None
-    for requirement in requirements:
-        if found := _EXTRA.match(requirement):
-            needed.setdefault(found[2], []).append(found[1])
-    for name in _OF_DEVELOPERS:
-        needed.pop(name, None)
-    missing = {name: [p for p in packages if _version(p) is None] for name, packages in needed.items()}
-    installed = sorted(name for name, packages in missing.items() if not packages)
-    lacking = [f"{name} (needs {', '.join(packages)})" for name, packages in sorted(missing.items()) if packages]
-    text = f"installed: {', '.join(installed) or 'none'}"
-    return Finding("extras", "ok", f"{text}; not installed: {', '.join(lacking)}" if lacking else text)
 
 
 class _One:
@@ -120,4 +98,4 @@ def _version(name: str) -> str | None:
         return None
 
 
-CHECKS: tuple[Check, ...] = (python, packages, extras, workers, folder)
+CHECKS: tuple[Check, ...] = (python, packages, workers, folder)

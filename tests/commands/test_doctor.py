@@ -192,13 +192,6 @@ def test_worker_without_a_batch_is_a_problem(monkeypatch):
     assert "OSError: of the machine" in found.found
 
 
-def test_extras_list_missing_packages(monkeypatch):
-    wanted = ["numpy>=1", 'rich>=13; extra == "top"', "pillow>=10.0; extra == 'image'", "x>1; extra == 'docs'"]
-    monkeypatch.setattr(checks_python.metadata, "requires", lambda name: wanted)
-    monkeypatch.setattr(checks_python, "_version", lambda name: None if name == "rich" else "1.0")
-    assert finding_of(checks_python.extras).found == "installed: image; not installed: top (needs rich)"
-
-
 def test_a_folder_that_others_may_write_to_is_a_problem(servers_directory):
     os.chmod(servers_directory, 0o700)
     assert finding_of(checks_python.folder).verdict == "ok"
