@@ -46,6 +46,14 @@ class Watched:
         raise StopIteration
 
 
+def test_draw_reads_one_batch_ahead():
+    watched = Watched([Drawn(0), Drawn(1), Drawn(2)])
+    draw = SamplerDraw(watched)
+    assert len(watched.returned) == 1
+    assert draw.take(1) == [Drawn(0)]
+    assert len(watched.returned) == 2
+
+
 def test_draw_ends_with_its_last_batch():
     draw = SamplerDraw(Watched([Drawn(0), Drawn(1)]))
     assert draw.take(1) == [Drawn(0)]
@@ -102,6 +110,10 @@ def test_indices_of_other_libraries_become_integers():
     assert [type(unit) for unit, _ in drawn(order_of([np.int32(1)]))] == [int]
 
 
+def test_keys_that_are_not_integers_are_unchanged():
+    assert lists(order_of(["a", (1, 2), None], 2)) == [["a", (1, 2)], [None]]
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
@@ -148,6 +160,11 @@ def test_other_ranks_continue_after_taken_batches_and_fill_up_the_rest(length, e
     assert lists(orders[0], 4)[0] == [0, 1]
 
 
+def test_three_ranks_fill_up_the_rest_of_two():
+    orders = [order_of(range(5), rank=rank, world=3) for rank in range(3)]
+    assert [[unit for unit, _ in drawn(order, 0, 1)] for order in orders] == [[1, 4], [2, 0], [3, 1]]
+
+
 def test_sampler_is_read_at_most_one_batch_of_each_rank_ahead():
     drawn_so_far = []
 
@@ -190,6 +207,14 @@ class WithSetEpoch(Wrapper):
 
     def set_epoch(self, epoch):
         self.epoch = epoch
+
+
+def test_sampler_gets_the_epoch():
+    sampler = Sampler()
+    order = order_of(sampler, 2)
+    order.draw(4)
+    order.draw(6)
+    assert sampler.epochs == [4, 6]
 
 
 def test_inner_sampler_gets_the_epoch_if_its_wrapper_has_no_set_epoch():
@@ -315,6 +340,13 @@ def test_fingerprint_of_a_batch_covers_earlier_batches_of_all_ranks():
 def test_fingerprint_of_a_batch_covers_batches_before_the_base():
     draw = order_of(range(6), world=2).draw(0, 2)
     assert draw.mark == fingerprint_of([1], fingerprint_of([0], 0))
+
+
+def test_state_has_a_fingerprint_except_at_the_beginning():
+    order = order_of(range(3))
+    assert order.state_at(0, 2, 77) == {"drawn": 77}
+    assert order.state_at(0, 0, 77) == {}
+    assert order.state_at(0, 2, None) == {}
 
 
 def test_fingerprint_of_the_reached_place_is_kept():

@@ -13,7 +13,7 @@ from mpqueue.plan.cursors import Place
 from mpqueue.plan.options import Options
 from mpqueue.plan.plans import BatchesPlan, DrawnPlan, SamplesPlan, StreamPlan
 from mpqueue.plan.resolve import resolve
-from mpqueue.plan.sources import Function, Items, Iterator, Lanes
+from mpqueue.plan.sources import Function, Items, Iterator, Lanes, Source
 
 MANY = 1_000_000
 
@@ -143,6 +143,13 @@ def test_a_plan_with_another_seed_is_another_plan():
     assert (plan.seed, other.seed, other.seed_given) == (3, 4, True)
     assert units(plan, 50) != units(other, 50)
     assert units(plan, 50) == units(other.with_seed(3), 50)
+
+
+def test_plan_is_immutable():
+    plan = plan_of([1, 2])
+    with pytest.raises(AttributeError):
+        plan.seed = 5
+    assert isinstance(plan.source, Source)
 
 
 def test_identity_of_a_plan_contains_function_name_but_no_address():

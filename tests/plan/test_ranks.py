@@ -32,6 +32,14 @@ def test_each_of_three_ranks_takes_every_third_batch_and_equally_many(total, fil
         assert [share.drops for share in shares] == [drop_last] * 3
 
 
+def test_end_is_filled_up_unless_it_is_dropped():
+    assert not Ranks(Shard(0, 2)).drops
+
+
+def test_one_rank_takes_all():
+    assert list(Ranks().numbers(5)) == [0, 1, 2, 3, 4]
+
+
 @pytest.mark.parametrize("rank", [0, 2])
 def test_endless_source_has_practically_unlimited_batches_per_rank(rank):
     numbers = ranks_of(rank, 3).numbers(None)
@@ -67,6 +75,10 @@ def test_rank_skips_its_own_batches_that_were_taken_out_of_order():
     assert sorted(itertools.chain(*left_out)) == list(place.ahead)
 
 
+def test_rank_picks_its_own_batch_of_each_group():
+    assert ranks_of(1, 3).pick(["a", "b", "c"]) == ["b"]
+
+
 def test_all_ranks_has_the_batches_of_each_rank():
     for total in (0, 1, 6, 7, 8):
         for drop_last in (False, True):
@@ -89,6 +101,10 @@ def test_one_rank_continues_in_the_global_order():
     assert share.to_local(place) == place
     assert share.to_global(place) == place
     assert list(share.numbers(7)) == list(range(7))
+
+
+def test_without_the_option_there_is_one_rank():
+    assert shard_of(None) == Shard(0, 1)
 
 
 def test_rank_may_be_any_integer_type():
@@ -185,3 +201,7 @@ def test_rank_of_a_library_takes_precedence_over_environment_variables(launched,
 def test_the_batches_of_all_ranks_are_counted_with_the_short_one_unless_it_is_dropped():
     assert [Batching(4).num_batches(number) for number in (0, 1, 4, 9)] == [0, 1, 1, 3]
     assert [Batching(4, drops=True).num_batches(number) for number in (0, 1, 4, 9)] == [0, 0, 1, 2]
+
+
+def test_plan_has_defaults_for_options_that_were_not_passed():
+    assert Batching(4) == (4, False, None, False, False, False, 1)
