@@ -172,6 +172,10 @@ class ScriptedServer:
 
     # -- Shutdown
 
+    def stop_listening(self):
+        """Release the name, as a server that ends does; the connection remains."""
+        self._claim.close()
+
     def hang_up(self):
         """Close the connection, as a server that crashes does."""
         if self.peer is not None:
@@ -273,6 +277,14 @@ class AutoServer(ScriptedServer):
                 assert not self._thread.is_alive()
             os.close(self._stop[0])
         super().close()
+
+
+def fill_connection(consumer):
+    """Send requests to a server that reads nothing, until the socket of the consumer is full."""
+    connection = consumer._attachment.link._connection
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            connection.send(ConsumerRequest(ToServer.ASK).pack(), socket.MSG_DONTWAIT)
 
 
 @contextlib.contextmanager

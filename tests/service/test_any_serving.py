@@ -40,7 +40,7 @@ class Serving(AimingMachine):
             self.choose([False, True]),
         )
         self.source = Source(SIZES, self.choose([(), (3,), (0, 5)]))
-        credit, self.most_pages = self.choose(range(1, 7)), self.choose([1 << 40, 200, 90, 45, 17, 5])
+        self.credit, self.most_pages = self.choose(range(1, 7)), self.choose([1 << 40, 200, 90, 45, 17, 5])
         self.workers = self.choose(range(1, 4))
         cursor = EpochCursor(lambda: self.length, 3, shuffle=shuffle, barrier=has_end)
         cursor.keep(MAX_KEPT)
@@ -48,11 +48,11 @@ class Serving(AimingMachine):
         cursor.keep(0)
         self.orders = EpochCursor(lambda: self.length, 3, shuffle=shuffle)
         self.world = World(
-            self.source, cursor, self.workers, credit, self.chance, max_pages=self.most_pages,
+            self.source, cursor, self.workers, self.credit, self.chance, max_pages=self.most_pages,
             death_rate=self.choose([0, 30, 8]), reached=self.reached, epoch_end=self.change if has_end else None,
             ends_epochs=False, ring=RingPlan("memfd", self.choose([2, 6, 60]), PendingHandle),
         )  # fmt: skip
-        self.stream = Stream(Numbers(self.length), workers=self.workers, max_queue_size=credit)
+        self.stream = Stream(Numbers(self.length), workers=self.workers, max_queue_size=self.credit)
         self.holders = Holders(SimpleNamespace(share=self.stream.share, free=self.stream.release))
         self.stream._engine.pipeline = self.world.pipeline
         self.stream._use(self.world.pipeline)
@@ -225,8 +225,8 @@ class Serving(AimingMachine):
 
     def nothing_is_granted_without_credit(self):
         ledger, pool = self.world.pipeline.ledger, self.world.backend.pool
-        assert ledger.num_in_order <= ledger._credit
-        assert len(ledger.extras) <= ledger._credit
+        assert ledger.num_in_order <= self.credit
+        assert len(ledger.extras) <= self.credit
         granted = [w.work_item.number for worker in pool.roster.workers.values() for w in worker.in_flight.values()
                    if not w.cancelled]  # fmt: skip
         everywhere = [*granted, *(work_item.number for work_item in pool.pending), *pool.ready]

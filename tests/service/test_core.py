@@ -11,9 +11,8 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from mpqueue.service.handshake import Hello, Resume
-from mpqueue.service.records import DETACHED, LOST
-from mpqueue.service.refusals import Misbehaved, Occupied, Refused
-from mpqueue.service.routing import GROUP
+from mpqueue.service.records import LOST
+from mpqueue.service.refusals import Misbehaved, Refused
 from mpqueue.service.rules import Rules
 
 FEW = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -68,30 +67,6 @@ def attached(simulation: Simulation, *ranks: int | None) -> list[int]:
     for number in numbers:
         simulation.next(number)
     return numbers
-
-
-def test_untaken_batches_of_crashed_rank_go_to_its_replacement_in_order():
-    simulation = simulated(world=2, lengths=[8])
-    attached(simulation, 0, 1)
-    simulation.give(), simulation.give(), simulation.give(), simulation.give()
-    simulation.next(1)  # holds batch 0, and has 2 before it
-    dead = simulation.leave(1, died=True)
-    assert dead.taken == []
-    assert simulation.attach(3, 0)
-    simulation.next(3)
-    simulation.settle(2, 3)
-    assert simulation.consumers[3].taken == [(0, 0), (0, 2), (0, 4), (0, 6)]
-    assert simulation.consumers[2].taken == [(0, 1), (0, 3), (0, 5), (0, 7)]
-    assert simulation.finished == [0]
-
-
-def test_rank_with_consumer_is_occupied_until_it_leaves():
-    simulation = simulated(world=2)
-    attached(simulation, 0, 1)
-    with pytest.raises(Occupied):
-        simulation.core.attach(9, Hello(rank=1), now=0.0)
-    simulation.leave(2, died=True)
-    assert simulation.attach(3, 1)
 
 
 def test_group_is_notified_of_lost_rank_after_grace_and_not_before():
@@ -210,54 +185,6 @@ def test_rank_that_leaves_after_its_epoch_does_not_disturb_the_others():
     assert simulation.consumers[2].cut == (LOST, "rank 0 left and was not replaced within grace_s")
 
 
-def test_without_ranks_others_take_batches_of_crashed_consumer_in_order():
-    simulation = simulated(window=2, lengths=[4])
-    attached(simulation, None, None)
-    while simulation.give():
-        pass
-    first, second = simulation.consumers[1], simulation.consumers[2]
-    had = [handle.position for (handle,) in first.inbox]
-    assert had
-    simulation.leave(1, died=True)
-    simulation.settle(2)
-    simulation.next(2)
-    assert sorted(second.taken) == [(0, position) for position in range(4)]
-    assert second.counts == [4]
-
-
-def test_without_ranks_epoch_ends_for_all_when_all_batches_are_taken():
-    simulation = simulated(window=1, lengths=[2])
-    attached(simulation, None, None)
-    simulation.give(), simulation.give()
-    simulation.next(1), simulation.next(1)
-    assert simulation.consumers[1].taken == [(0, 0)]
-    assert simulation.consumers[1].counts == [], "the batch of the other consumer may be returned"
-    simulation.next(2), simulation.next(2)
-    assert simulation.consumers[1].inbox[0] == [0, 1]
-
-
-def test_late_consumer_of_broadcast_joins_next_now_or_with_replay():
-    simulation = simulated(mode="broadcast", lengths=[6], window=2)
-    attached(simulation, None)
-    simulation.give(), simulation.give()
-    simulation.next(1), simulation.next(1)
-    for number, join in ((2, "next"), (3, "now"), (4, "replay")):
-        assert simulation.attach(number, None, join)
-        simulation.next(number)
-    for _ in range(10):
-        simulation.settle(1, 3, 4)
-        for number in (1, 3, 4):
-            simulation.next(number)
-        if simulation.finished:
-            break
-    assert simulation.consumers[1].taken[:6] == [(0, position) for position in range(6)]
-    assert simulation.consumers[3].taken[0][1] >= 2
-    assert simulation.consumers[3].taken[-1] == (0, 5)
-    assert simulation.consumers[4].taken == [(0, position) for position in range(6)]
-    assert simulation.consumers[2].epoch == 1
-    assert simulation.consumers[2].taken == []
-
-
 def test_replay_for_late_consumer_blocks_no_other():
     simulation = simulated(mode="broadcast", lengths=[8], window=2, slow="detach")
     attached(simulation, None)
@@ -271,58 +198,6 @@ def test_replay_for_late_consumer_blocks_no_other():
     assert simulation.core.slow().keys() == {1}, "it has caught up, and waits for the next batch"
 
 
-def test_slow_consumer_is_waited_for_skipped_or_detached():
-    for slow in ("wait", "skip", "detach"):
-        simulation = simulated(mode="broadcast", lengths=[8], window=2, slow=slow)
-        attached(simulation, None, None)
-        for _ in range(20):
-            simulation.give()
-            simulation.next(1)
-        first, second = simulation.consumers[1], simulation.consumers[2]
-        if slow == "wait":
-            assert len(first.taken) == 3
-            assert [seat.consumer for seat in simulation.core.group.holding_up(0)] == [2]
-        elif slow == "skip":
-            assert len(first.taken) == 8
-            assert simulation.core.group.by_consumer[2].num_skipped == 6
-            assert second.num_missed == 6  # notified before the end
-        else:
-            simulation.detach(simulation.core.slow())
-            assert second.cut is not None
-            assert second.cut[0] == DETACHED
-            assert first.cut is None
-            simulation.settle(1)
-            assert len(first.taken) == 8
-
-
-def test_silent_consumer_is_detached_and_its_slots_wait_for_its_exit():
-    simulation = simulated(lease_timeout=2.0, lengths=[4])
-    attached(simulation, None)
-    simulation.give()
-    simulation.next(1)
-    (turn,) = simulation.consumers[1].views
-    simulation.core.advance(0.0)
-    simulation.detach(simulation.core.silent(2.0))
-    assert simulation.consumers[1].cut == (
-        DETACHED,
-        "this consumer sent no request for 2 s while it had batches (lease_timeout)",
-    )
-    assert simulation.holders[turn] == {1, GROUP}, "the group holds it again, and so does the consumer with its view"
-    simulation.core.holders.close(1)
-    assert simulation.holders[turn] == {GROUP}
-
-
-def test_broadcast_epoch_ends_when_last_consumer_leaves():
-    simulation = simulated(mode="broadcast", lengths=[4])
-    attached(simulation, None)
-    simulation.give()
-    simulation.leave(1, died=True)
-    assert simulation.abandoned == [0]
-    assert simulation.holders == {}
-    assert simulation.attach(2)
-    assert simulation.consumers[2].epoch == 1
-
-
 def test_generator_yields_equal_number_to_each_rank():
     simulation = simulated(world=2, lengths=[5], known=False)
     attached(simulation, 0, 1)
@@ -331,20 +206,6 @@ def test_generator_yields_equal_number_to_each_rank():
     assert [len(simulation.consumers[number].taken) for number in (1, 2)] == [2, 2]
     assert simulation.finished == [0]
     assert simulation.holders.keys() == simulation.consumers[1].views | simulation.consumers[2].views
-
-
-def test_consumer_resumes_on_new_server_after_its_taken_batches():
-    simulation = Simulation(rules_of(world=2, window=1), [6], had=[1, 1], frontier=2)
-    resume = Resume(job="j", epoch=0, taken=(0, 2), count=2)
-    simulation.consumers[1] = Consumer(1, 0, 0)
-    simulation.core.attach(1, Hello(rank=0, resume=resume), now=0.0)
-    assert simulation.attach(2, 1)
-    simulation.next(1), simulation.next(2)
-    simulation.settle(1, 2)
-    simulation.next(1), simulation.next(2)
-    assert simulation.consumers[1].taken == [(0, 4)]
-    assert simulation.consumers[2].taken == [(0, 3), (0, 5)]
-    assert simulation.finished == [0]
 
 
 @pytest.mark.parametrize("length", range(6, 13))

@@ -65,13 +65,6 @@ def test_leases_are_timed_at_intervals(monkeypatch):
     assert timed == [0, 3]
 
 
-def test_event_is_marked_once():
-    row = ConsumerRow(drawn := Drawn())
-    for text in ("epoch 0 ends", "epoch 0 ends", "epoch 1 begins"):
-        row.mark(text)
-    assert drawn.marks == ["epoch 0 ends", "epoch 1 begins"]
-
-
 class Slow:
     def __len__(self):
         return 5

@@ -21,36 +21,6 @@ STREAM = (
 )
 
 
-def plain(batches):
-    return [[numbers.tolist() for numbers in batch] for batch in batches]
-
-
-def loaded(**options):
-    with mpqueue.Loader(STREAM, workers=1, seed=3, epoch_batches=20, **options) as loader:
-        return plain(loader)
-
-
-def test_ranks_have_their_own_lanes():
-    ranks = []
-    with mpqueue.Server("s", STREAM, workers=2, seed=3, world=2, max_queue_size=60):
-        consumers = [mpqueue.attach("s", rank=rank, timeout=30) for rank in range(2)]
-        loops = [iter(consumer) for consumer in consumers]
-        ranks = [[], []]
-        for _ in range(20):
-            for rank, loop in enumerate(loops):
-                ranks[rank] += plain([next(loop)])
-        for consumer in consumers:
-            consumer.close()
-    assert ranks == [loaded(shard=(rank, 2)) for rank in range(2)]
-
-
-def test_broadcast_yields_all_lanes_in_loader_order():
-    with mpqueue.Server("s", STREAM, workers=2, seed=3, mode="broadcast", lanes=6), mpqueue.attach("s") as consumer:
-        with mpqueue.Loader(STREAM, workers=0, seed=3, lanes=6) as loader:
-            for _ in range(2):
-                assert plain(consumer) == plain(loader)
-
-
 def test_lanes_not_divisible_by_ranks_are_refused():
     with pytest.raises(ValueError, match=r"got 6 for 4 ranks.*4, 8"):
         mpqueue.Server("s", STREAM, workers=1, world=4, lanes=6)
@@ -77,11 +47,10 @@ def list_of_first(batch):
     return batch[0]
 
 
-@pytest.mark.parametrize("world", [2, None], ids=["ranks", "first come"])
-def test_server_may_crash_repeatedly(puppets, start_server, tmp_path, world):
-    options = {"lanes": 4, "world": world, "max_queue_size": 4}
+def test_server_may_crash_repeatedly(puppets, start_server, tmp_path):
+    options = {"lanes": 4, "max_queue_size": 4}
     server = start_server(**options)
-    both = [puppets("s", rank=rank if world else None, reconnect=True).attached() for rank in range(2)]
+    both = [puppets("s", reconnect=True).attached() for _ in range(2)]
     for one in both:
         one.do("loop")
     taken = []

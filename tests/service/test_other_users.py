@@ -196,6 +196,13 @@ def attach_as(name, uid):
 
 
 @needs_root
+def test_allowed_user_loads_no_pickles(servers_directory, stranger):
+    with mpqueue.Server("texts", ["a", "b"], workers=1, allow_uids=(STRANGER,)):
+        with pytest.raises(ServiceError, match="allow_pickle=True"):
+            stranger.ask(attach_as, "texts", OWN)
+
+
+@needs_root
 def test_stranger_listening_in_own_folder_receives_no_data(servers_directory, stranger):
     os.mkdir(f"{servers_directory}/photos", 0o755)
     stranger_end, own_end = socket.socketpair()

@@ -70,21 +70,6 @@ def test_consumer_killed_after_recall_returns_its_latest_batch(puppets):
         assert sorted([first, *others]) == [0, 1, 2, 3]
 
 
-def test_idle_consumer_gets_its_share_after_next_request(puppets):
-    with mpqueue.Server("s", Indices(40), workers=1, max_queue_size=3):
-        idle, busy = (puppets("s").attached() for _ in range(2))
-        idle.do("loop")
-        got = [idle.do("take")[0]]
-        busy.do("loop")
-        theirs = [busy.do("take")[0] for _ in range(20)]
-        for _ in range(3):
-            got.append(idle.do("take")[0])
-        busy.tell("take_all")
-        idle.tell("take_all")
-        rest = firsts(busy.answer()) + firsts(idle.answer())
-        assert sorted(got + theirs + rest) == list(range(40))
-
-
 @pytest.mark.parametrize(
     ("rules", "ranks", "recalled"),
     [({"world": 2}, (0, 1), []), ({"mode": "broadcast"}, (None, None), []), ({}, (None, None), [(1, 0)])],
@@ -329,7 +314,7 @@ class Model:
             descriptors.own_object(theirs)
         self.server = ModelLoop(length, window, [ours for ours, _ in pairs])
         self.trainers = [Trainer(theirs, num_epochs) for _, theirs in pairs]
-        self._pairs = pairs
+        self.pairs = pairs
 
     def step(self, which):
         (self.server.actor, *(trainer.actor for trainer in self.trainers))[which].step()
@@ -350,7 +335,7 @@ class Model:
 
     def close(self):
         self.server.actor.kill()
-        for trainer, (ours, theirs) in zip(self.trainers, self._pairs, strict=True):
+        for trainer, (ours, theirs) in zip(self.trainers, self.pairs, strict=True):
             trainer.actor.kill()
             ours.close()
             descriptors.close_object(theirs)
@@ -428,7 +413,7 @@ def test_no_batch_arrived_twice_if_server_is_killed_at_any_step(steps, length, w
     model = run(length, window, 2, steps)
     try:
         model.server.actor.kill()
-        for ours, _ in model._pairs:
+        for ours, _ in model.pairs:
             ours.close()
         for trainer in model.trainers:
             with pytest.raises(ServiceDied):

@@ -10,11 +10,13 @@ import shutil
 import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from helpers.faults import Fault, StrikesAt
 from helpers.puppets import Indices, Raised, await_back, firsts
+from helpers.serving import num_descriptors
 
 import mpqueue
 from mpqueue.errors import ServiceError, ServiceStateError
@@ -35,13 +37,16 @@ def any_number(number):
     return number >= 0
 
 
-def test_each_rank_gets_its_share_of_each_epoch(puppets):
-    with mpqueue.Server("s", Indices(8), world=2, workers=2):
-        ranks = [puppets("s", rank=rank) for rank in range(2)]
-        for _ in range(2):
-            for rank in ranks:
-                rank.tell("take_all")
-            assert [firsts(rank.answer()) for rank in ranks] == [[0, 2, 4, 6], [1, 3, 5, 7]]
+def test_each_rank_gets_its_share_of_each_epoch_and_all_shares_are_equal():
+    with mpqueue.Server("s", Indices(21), world=2, workers=1):
+        ranks = [mpqueue.attach("s", rank=rank, timeout=60) for rank in range(2)]
+        with ThreadPoolExecutor(2) as pool:
+            for _ in range(2):
+                shares = [[int(batch[0]) for batch in share] for share in pool.map(list, ranks)]
+                assert shares == [[*range(0, 21, 2)], [*range(1, 21, 2), 0]]
+        assert [len(rank) for rank in ranks] == [11, 11]
+        for rank in ranks:
+            rank.close()
 
 
 def test_item_that_raises_stop_iteration_is_an_error_in_its_place():
@@ -55,14 +60,6 @@ def test_item_that_raises_stop_iteration_is_an_error_in_its_place():
         assert (first, int(next(batches)[0])) == (0, 2)
 
 
-def test_epoch_is_filled_up_to_equal_shares(puppets):
-    with mpqueue.Server("s", Indices(5), world=2, workers=1):
-        ranks = [puppets("s", rank=rank) for rank in range(2)]
-        for rank in ranks:
-            rank.tell("take_all")
-        assert [firsts(rank.answer()) for rank in ranks] == [[0, 2, 4], [1, 3, 0]]
-
-
 def test_broadcast_yields_all_to_all_and_computes_each_batch_once(puppets):
     with mpqueue.Server("s", Indices(20), mode="broadcast", world=3, workers=2) as server:
         all_of_them = [puppets("s") for _ in range(3)]
@@ -70,17 +67,6 @@ def test_broadcast_yields_all_to_all_and_computes_each_batch_once(puppets):
             one.tell("take_all")
         assert [firsts(one.answer()) for one in all_of_them] == [list(range(20))] * 3
         assert server.statistics().batches == 20
-
-
-def test_without_ranks_each_batch_goes_to_one_consumer(puppets):
-    with mpqueue.Server("s", Indices(40), workers=2):
-        both = [puppets("s").attached() for _ in range(2)]
-        for one in both:
-            one.do("loop")  # if it begins when the other one has taken everything, it gets the next epoch
-        for one in both:
-            one.tell("take_all")
-        taken = [firsts(one.answer()) for one in both]
-        assert sorted(taken[0] + taken[1]) == list(range(40))
 
 
 def test_replacement_of_killed_rank_continues_where_it_was(puppets):
@@ -93,17 +79,6 @@ def test_replacement_of_killed_rank_continues_where_it_was(puppets):
         again = puppets("s", rank=0)
         assert firsts(again.do("take_all")) == [4, 6, 8, 10], "the batch without a later request is delivered again"
         assert firsts(second.answer()) == [1, 3, 5, 7, 9, 11]
-
-
-def test_second_consumer_of_rank_waits_for_first_to_leave(puppets):
-    with mpqueue.Server("s", Indices(4), world=1, workers=1):
-        first = puppets("s", rank=0).attached()
-        second = puppets("s", rank=0)
-        first.do("loop")
-        first.do("take")
-        first.do("take")
-        first.kill()
-        assert firsts(second.do("take_all")) == [1, 2, 3]
 
 
 def test_group_is_notified_of_rank_that_is_not_replaced(puppets):
@@ -168,10 +143,11 @@ def test_suspended_consumer_is_detached_and_its_views_stay(puppets):
 
 
 def test_seat_of_detached_rank_goes_to_waiting_consumer(puppets):
-    with mpqueue.Server("s", Indices(6), world=1, workers=1, lease_timeout=2.0) as server:
+    with mpqueue.Server("s", Indices(6), world=1, workers=1, lease_timeout=2.0):
         first = puppets("s", rank=0).attached()
+        with_one = num_descriptors(os.getpid())
         second = puppets("s", rank=0, timeout=60.0)
-        until(lambda: server._run.loop._admission.waiting, "the second one does not wait")
+        until(lambda: num_descriptors(os.getpid()) > with_one, "the second one is not connected")
         first.do("loop")  # not earlier: it sends nothing anymore, and has batches
         first.do("take")
         first.process.send_signal(signal.SIGSTOP)
@@ -215,55 +191,6 @@ def test_request_sent_during_detachment_counts(puppets, monkeypatch):
         assert sorted(firsts(puppets("s").do("take_all"))) == list(range(1, 20))
         with pytest.raises(Raised, match="ConsumerDied"):
             first.answer()
-
-
-def test_suspended_server_reads_requests_before_lease_timeout(puppets):
-    with mpqueue.Server("s", Indices(40), world=1, workers=1, lease_timeout=2.0) as server:
-        first = puppets("s", rank=0).attached()
-        first.do("loop")
-        first.do("take")
-        until(lambda: server.statistics().consumers[0].behind >= 9, "the window was not filled")
-        with held_up(server):
-            for _ in range(5):
-                first.do("take")
-            time.sleep(2.2)  # longer than `lease_timeout`, with unread requests
-        assert len(first.do("take_all")) == 34
-
-
-def test_all_requests_of_killed_consumer_count(puppets, monkeypatch):
-    monkeypatch.setattr("mpqueue.service.loop._AT_ONCE", 2)
-    with mpqueue.Server("s", Indices(300), workers=1, max_queue_size=100) as server:
-        first = puppets("s").attached()
-        first.do("loop")
-        first.do("take")
-        until(lambda: server.statistics().consumers[0].behind == 100, "the window was not filled")
-        with held_up(server):
-            taken = [0] + [first.do("take")[0] for _ in range(50)]
-            first.kill()
-        assert firsts(puppets("s").do("take_all")) == list(range(taken[-1], 300))
-
-
-@contextlib.contextmanager
-def held_up(server):
-    """Suspend the server's loop."""
-    is_held, go_on = threading.Event(), threading.Event()
-
-    loop = server._run.loop
-    feed = loop._feed
-
-    def feed_once():
-        loop._feed = feed
-        is_held.set()
-        assert go_on.wait(60)
-        feed()
-
-    loop._feed = feed_once
-    loop._wakeup.wake()
-    assert is_held.wait(60)
-    try:
-        yield
-    finally:
-        go_on.set()
 
 
 def test_views_outlive_close_and_their_slots_are_not_overwritten(puppets):
@@ -330,18 +257,6 @@ class Failing(Indices):
         if index == 3:
             raise KeyError("no such picture")
         return super().__getitem__(index)
-
-
-def test_slow_detach_detaches_slow_consumer(puppets):
-    with mpqueue.Server("s", Indices(40), mode="broadcast", world=2, workers=1, max_queue_size=3, slow="detach"):
-        first, second = puppets("s").attached(), puppets("s").attached()
-        second.do("loop")
-        second.do("take")
-        assert firsts(first.do("take_all")) == list(range(40))
-        with pytest.raises(Raised) as caught:
-            second.do("take_all")
-        assert caught.value.args[0] == "ConsumerDied"
-        assert "this consumer was so slow that the others had to wait" in caught.value.args[1]
 
 
 def test_slow_skip_skips_batches_of_slow_consumer(puppets):
@@ -472,14 +387,6 @@ def test_server_may_be_started_again_under_its_name(puppets):
     assert "stopped" in repr(server)
 
 
-def test_second_server_of_name_gets_process_id_of_first():
-    with (
-        mpqueue.Server("s", Indices(), workers=1),
-        pytest.raises(ServiceError, match=rf"in use by the server in process {os.getpid()}"),
-    ):
-        mpqueue.Server("s", Indices(), workers=1).start()
-
-
 def test_start_twice_and_wait_before_start_are_errors():
     server = mpqueue.Server("s", Indices(), workers=1)
     with pytest.raises(ServiceStateError, match="is not running"):
@@ -523,9 +430,19 @@ def test_missing_thread_is_an_os_error_without_leaks(puppets, tmp_path, monkeypa
         ({"grace_s": -1}, ValueError, "grace_s must be"),
         ({"lease_timeout": "3"}, TypeError, "lease_timeout must be"),
         ({"workers": 0}, ValueError, "workers=0"),
+        ({"shard": "auto"}, ValueError, "shard is not an option of a server"),
+        ({"copy": True}, ValueError, "writable"),
+        ({"seed": "x"}, TypeError, "seed must be"),
         ({"backend": "thread"}, ValueError, "backend='thread'"),
         ({"num_workers": 2}, TypeError, "workers"),
         ({"batch_timeout": "3"}, TypeError, "batch_timeout"),
+        ({"batchsize": 2}, TypeError, r"Server\(\) got an unexpected keyword argument 'batchsize'"),
+        ({"journal": 3}, TypeError, "journal must be the path of a file or None, got 3"),
+        ({"journal": "/"}, ValueError, "journal must be the path of a file, got the folder '/': use a file in it"),
+        ({"journal": "x", "ordered": False}, ValueError, "journal requires ordered=True, got ordered=False"),
+        ({"allow_uids": 3}, TypeError, "allow_uids must be a list of integer user ids, got 3"),
+        ({"allow_uids": "root"}, TypeError, "allow_uids must be a list of integer user ids, got 'root'"),
+        ({"allow_uids": ["root"]}, TypeError, r"allow_uids must be a list of integer user ids, got \['root'\]"),
     ],
 )
 def test_invalid_option_is_refused_at_construction(options, kind, words):
@@ -554,24 +471,68 @@ def test_statistics_show_progress_and_slow_consumers(puppets):
 
 
 _SERVER = """
-import os, sys
-import numpy as np
+import json, sys
 import mpqueue
+from mpqueue.service import loop
 sys.path.insert(0, sys.argv[1])
 from helpers.puppets import Indices
 
-world = int(sys.argv[4]) or None
-server = mpqueue.Server("s", Indices(int(sys.argv[2])), world=world, workers=1, journal=sys.argv[3], shuffle=True)
-with server:
+options = json.loads(sys.argv[2])
+loop._AT_ONCE = options.pop("at_once", loop._AT_ONCE)
+with mpqueue.Server("s", Indices(options.pop("length")), workers=1, shuffle=True, **options) as server:
     print(server.folder, flush=True)
-    sys.stdin.read()
+    for _ in sys.stdin:
+        print(server.statistics().consumers[0].behind, flush=True)
 """
+
+
+def behind(server):
+    """Return the number of batches that a server has offered its first consumer, and that are not taken."""
+    server.stdin.write("\n")
+    server.stdin.flush()
+    return int(server.stdout.readline())
 
 
 @pytest.fixture
 def start_server(start_server_script, tmp_path):
-    """Start servers with one journal."""
-    return lambda length, world=2: start_server_script(_SERVER, length, tmp_path / "journal", world)
+    """Start servers in separate processes, with one journal."""
+    options = {"world": 2, "journal": str(tmp_path / "journal")}
+    return lambda length, **others: start_server_script(_SERVER, json.dumps({"length": length, **options, **others}))
+
+
+@contextlib.contextmanager
+def suspended(server):
+    """Suspend the process of a server until the context exits."""
+    server.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        server.send_signal(signal.SIGCONT)
+
+
+def test_suspended_server_reads_requests_before_lease_timeout(puppets, start_server):
+    server = start_server(40, world=1, journal=None, lease_timeout=2.0)
+    first = puppets("s", rank=0).attached()
+    first.do("loop")
+    taken = firsts([first.do("take")])
+    until(lambda: behind(server) >= 9, "the window was not filled")
+    with suspended(server):
+        taken += firsts(first.do("take") for _ in range(5))
+        time.sleep(2.2)  # longer than `lease_timeout`, with unread requests
+    assert sorted(taken + firsts(first.do("take_all"))) == list(range(40))
+
+
+def test_all_requests_of_killed_consumer_count(puppets, start_server):
+    server = start_server(300, world=None, journal=None, max_queue_size=100, at_once=2)
+    first = puppets("s").attached()
+    first.do("loop")
+    taken = firsts([first.do("take")])
+    until(lambda: behind(server) == 100, "the window was not filled")
+    with suspended(server):
+        taken += firsts(first.do("take") for _ in range(50))
+        first.kill()
+    again = firsts(puppets("s").do("take_all"))
+    assert sorted(taken[:-1] + again) == list(range(300))
 
 
 def test_consumers_of_killed_server_raise_immediately_and_keep_views(puppets, start_server):
@@ -587,48 +548,41 @@ def test_consumers_of_killed_server_raise_immediately_and_keep_views(puppets, st
     assert first.do("keep")[0] == kept[0]
 
 
-def test_restarted_server_continues_where_killed_one_was(puppets, start_server):
-    server = start_server(40)
-    ranks = [puppets("s", rank=rank, reconnect=True).attached() for rank in range(2)]
-    taken = []
-    for rank in ranks:
-        rank.do("loop")
-    for _ in range(7):
-        taken += [rank.do("take")[0] for rank in ranks]
-    server.kill()
-    server.wait()
-    for rank in ranks:
-        rank.tell("take_all")
-    start_server(40)
-    for rank in ranks:
-        taken += firsts(rank.answer())
-    assert sorted(taken) == list(range(40)), "no batch is lost or duplicated"
-
-
-@pytest.mark.parametrize("world", [2, 0], ids=["ranks", "first come"])
-def test_servers_may_crash_repeatedly(puppets, start_server, world):
-    server = start_server(30, world)
-    both = [puppets("s", rank=rank if world else None, reconnect=True).attached() for rank in range(2)]
+@pytest.mark.parametrize(
+    "options",
+    [{"world": 2}, {"world": None}, {"mode": "broadcast"}],
+    ids=["ranks", "first come", "broadcast"],
+)
+def test_restarted_server_continues_where_killed_one_was(puppets, start_server, options):
+    has_ranks = options == {"world": 2}
+    server = start_server(30, **options)
+    both = [puppets("s", rank=rank if has_ranks else None, reconnect=True).attached() for rank in range(2)]
     for one in both:
-        one.do("loop")
-    taken = []
-    for _ in range(3):
+        one.tell("loop")
+    assert [one.answer() for one in both] == ["looping"] * 2
+    taken = [[], []]
+    for _ in range(2):
         for _ in range(3):
             for one in both:
                 one.tell("take")
-            taken += [one.answer()[0] for one in both]
+            for own, one in zip(taken, both, strict=True):
+                own += firsts([one.answer()])
         server.kill()
         server.wait()
-        server = start_server(30, world)
+        server = start_server(30, **options)
     for one in both:
         one.tell("take_all")
-    for one in both:
-        taken += firsts(one.answer())
-    assert sorted(taken) == list(range(30)), "no batch is lost or duplicated"
+    for own, one in zip(taken, both, strict=True):
+        own += firsts(one.answer())
+    if "mode" in options:
+        assert taken[0] == taken[1]
+        assert sorted(taken[0]) == list(range(30))
+    else:
+        assert sorted(taken[0] + taken[1]) == list(range(30)), "no batch is lost or duplicated"
 
 
 def test_server_killed_before_all_are_back_leaves_survivors_to_next_one(puppets, start_server, tmp_path):
-    server = start_server(12, 0)
+    server = start_server(12, world=None)
     first, second = (puppets("s", reconnect=True).attached() for _ in range(2))
     first.do("loop"), second.do("loop")
     taken = [first.do("take")[0], second.do("take")[0]]
@@ -638,7 +592,7 @@ def test_server_killed_before_all_are_back_leaves_survivors_to_next_one(puppets,
         server.wait()
         if number == 0:  # not earlier: the first one might take everything, and the second loop be the next epoch
             second.tell("take_all"), first.tell("take_all")
-        server = start_server(12, 0)
+        server = start_server(12, world=None)
         await_back(first, tmp_path / "journal")
     second.process.send_signal(signal.SIGCONT)
     taken += firsts(first.answer()) + firsts(second.answer())
@@ -695,10 +649,12 @@ def test_server_with_removed_journal_folder_stops_with_reason(puppets, tmp_path)
             server.wait(30)
 
 
-def test_journal_of_another_stream_is_refused(start_server, tmp_path):
-    start_server(20).kill()
+def test_journal_of_another_stream_is_refused(tmp_path):
+    options = {"world": 2, "workers": 1, "journal": tmp_path / "journal", "shuffle": True}
+    with mpqueue.Server("s", Indices(20), **options):
+        pass
     with pytest.raises(ServiceError, match="belongs to another stream"):
-        mpqueue.Server("t", Indices(21), world=2, workers=1, journal=tmp_path / "journal", shuffle=True).start()
+        mpqueue.Server("s", Indices(21), **options).start()
 
 
 @pytest.mark.parametrize("mode", ["split", "broadcast"])
@@ -712,11 +668,6 @@ def test_unordered_batches_all_arrive(puppets, mode):
             assert sorted(taken[0] + taken[1]) == list(range(40))
         else:
             assert [sorted(one) for one in taken] == [list(range(40))] * 2
-
-
-def test_journal_without_order_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="journal requires ordered=True, got ordered=False"):
-        mpqueue.Server("s", Indices(), workers=1, journal=tmp_path / "journal", ordered=False)
 
 
 def test_journal_of_source_that_cannot_be_restarted_is_refused(tmp_path):
@@ -766,23 +717,6 @@ def test_workers_of_server_compute_samples_in_threads():
         assert [batch.tolist() for batch in own] == [list(range(8)), list(range(8, 16))]
 
 
-@pytest.mark.parametrize(
-    ("options", "error", "text"),
-    [
-        ({"batchsize": 2}, TypeError, r"Server\(\) got an unexpected keyword argument 'batchsize'"),
-        ({"journal": 3}, TypeError, "journal must be the path of a file or None, got 3"),
-        ({"journal": "/"}, ValueError, "journal must be the path of a file, got the folder '/': use a file in it"),
-        ({"allow_uids": 3}, TypeError, "allow_uids must be a list of integer user ids, got 3"),
-        ({"allow_uids": "root"}, TypeError, "allow_uids must be a list of integer user ids, got 'root'"),
-        ({"allow_uids": ["root"]}, TypeError, r"allow_uids must be a list of integer user ids, got \['root'\]"),
-    ],
-)
-def test_error_names_invalid_option(options, error, text):
-    with pytest.raises(error, match=text):
-        mpqueue.Server("wrong", [1, 2], **options)
-
-
-@pytest.mark.usefixtures("servers_directory")
 def test_server_cannot_be_pickled():
     with mpqueue.Server("pickled", [1, 2], workers=1) as server:
         with pytest.raises(TypeError, match=r"a Server cannot be pickled .* Use mpqueue.attach\('pickled'\)"):

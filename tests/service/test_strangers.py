@@ -39,8 +39,8 @@ ROOM_BYTES = 30 << 20  # the difference in a server's memory that is allowed aft
 class Watched:
     """A server with a consumer that reads at full speed during the test and checks each byte."""
 
-    def __init__(self, process, mode):
-        self.pid, self.mode = process.pid, mode
+    def __init__(self, process):
+        self.pid = process.pid
         self.epochs, self.latest, self.failure = 0, [], None
         self._going, self._next_epoch = True, threading.Condition()
         self._thread = threading.Thread(target=self._read)
@@ -98,14 +98,15 @@ def ask_for_queues(name):
     descriptors.close_object(connection)
 
 
-@pytest.fixture(params=["split", "broadcast"])
+@pytest.fixture
 def server(request, tmp_path, monkeypatch, servers_directory):
+    mode = getattr(request, "param", "split")
     (tmp_path / "numbers_of_test.py").write_text(DATA)
     monkeypatch.chdir(tmp_path)
-    options = ("--name", "numbers", "--workers", "1", "--mode", request.param)
+    options = ("--name", "numbers", "--workers", "1", "--mode", mode)
     with served("numbers_of_test.py:Numbers", *options) as (process, folder):
         assert folder, process.stderr.read()
-        watched = Watched(process, request.param)
+        watched = Watched(process)
         try:
             yield watched
             watched.costs_nothing()
@@ -114,6 +115,9 @@ def server(request, tmp_path, monkeypatch, servers_directory):
         process.terminate()
         assert process.wait(DEADLOCK_S) == 0
         assert "Traceback" not in process.stderr.read()
+
+
+IN_BOTH_MODES = pytest.mark.parametrize("server", ["split", "broadcast"], indirect=True)
 
 
 @pytest.fixture
@@ -175,6 +179,7 @@ def greet(name, seed):
         descriptors.close_object(connection)
 
 
+@IN_BOTH_MODES
 def test_handshakes_of_any_size_and_kind_are_answered_or_dropped(server, stranger):
     answers = [stranger.ask(greet, "numbers", seed) for seed in range(300)]
     assert {"welcome", ""} < set(answers)
@@ -243,6 +248,7 @@ def misbehave(name, seeds, uid=None):
     return reasons
 
 
+@IN_BOTH_MODES
 def test_consumers_that_send_arbitrary_data_are_disconnected(server):
     """Untaken offers go to other consumers, and the slots are freed at the exit of the process."""
     missing = {
@@ -301,8 +307,7 @@ def test_too_many_consumers_of_one_process_are_refused(server, stranger):
     (reasons,) = stranger.ask(misbehave, "numbers", range(1))
     assert f"has {MAX_OF_PROCESS} consumers, the maximum: close unused ones" in reasons
     with RawConsumer("numbers"):  # another process is accepted
-        if server.mode == "split":  # otherwise all wait for consumers that do not begin, as they should
-            server.serves_on()
+        server.serves_on()
 
 
 def send_descriptors(name, hello, times):
@@ -340,6 +345,7 @@ def flood(name, count):
     consumer.drop()
 
 
+@IN_BOTH_MODES
 def test_flood_of_valid_records_blocks_no_consumer(server, stranger):
     stranger.begin(flood, "numbers", 100_000)
     server.serves_on()
@@ -354,6 +360,7 @@ def come_and_go(name, count):
         consumer.drop()
 
 
+@IN_BOTH_MODES
 def test_process_that_connects_and_disconnects_takes_no_batches_from_others(server):
     for _ in range(4):
         with Other() as stranger:
