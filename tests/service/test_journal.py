@@ -63,16 +63,6 @@ def test_new_epoch_drops_taken_batches_and_keeps_consumers(path: str):
     assert not os.path.exists(f"{path}.new")
 
 
-def test_recovered_journal_has_same_contents(path: str):
-    written(path, (0, 0), (1, 1))
-    recovered = read_journal(path)
-    assert recovered is not None
-    again = Journal(path, recovered.job, recovered.seed)
-    again.begin(recovered.epoch, recovered.state, recovered.pairs())
-    again.close()
-    assert read_journal(path) == Recovered("job", 7, 3, {0: {0}, 1: {1}}, {}, {"order": [2, 1]})
-
-
 @given(cut=st.integers(0, 200))
 def test_complete_records_survive_a_kill_at_any_byte(tmp_path_factory: pytest.TempPathFactory, cut: int):
     path = str(tmp_path_factory.mktemp("torn") / "journal")
