@@ -21,11 +21,12 @@ class TopRow:
     Attributes:
         pid: Id of its process.
         kind: "Loader", "OrderedEnqueuer", "GeneratorEnqueuer", "DataLoader", "keras", "Server", "Consumer"; "stage" for
-            a stage of the dataset in the row above; empty if the process does not answer.
-        name: Name of the source, of the server, or of the stage.
+            a stage of the dataset in the row above, "part" for a part of its mixture; empty if the process does not
+            answer.
+        name: Name of the source, of the server, of the stage or of the part.
         workers: Number and kind of workers.
         epoch: Number of the epoch; None: no epoch.
-        batches: Batches delivered since the start; for a stage, elements returned.
+        batches: Batches delivered since the start; for a stage, elements returned; for a part, its samples.
         batches_per_s: Recent rate; None: not known yet.
         bytes_per_s: Recent rate of the bytes of arrays.
         wait_share: The share of time that the consumer has spent waiting for batches.
@@ -107,7 +108,7 @@ def _rows_of_thing(answer: MonitorAnswer, thing: dict[str, Any], earlier: Mappin
     consumers = (
         _consumer(own, consumer, past.get(consumer.get("number")), seconds) for consumer in now.get("consumers", ())
     )
-    return [own, *_stages(own, now, then, seconds), *consumers]
+    return [own, *_stages(own, now, then, seconds), *_parts(own, now, then, seconds), *consumers]
 
 
 def _stages(own: TopRow, now: Mapping[str, Any], then: Mapping[str, Any] | None, seconds: float) -> list[TopRow]:
@@ -126,6 +127,23 @@ def _stages(own: TopRow, now: Mapping[str, Any], then: Mapping[str, Any] | None,
             note=f"of {stage['num_in']:,}{_share_of(spent[stage['name']], total)}",
         )
         for stage in stages
+    ]
+
+
+def _parts(own: TopRow, now: Mapping[str, Any], then: Mapping[str, Any] | None, seconds: float) -> list[TopRow]:
+    """Return the rows of the parts of a mixture: their samples, and their share of all samples."""
+    parts, earlier = now.get("parts") or {}, (then or {}).get("parts") or {}
+    total = sum(parts.values())
+    return [
+        TopRow(
+            pid=own.pid,
+            kind="part",
+            name=str(name),
+            batches=count,
+            batches_per_s=_rate(parts, earlier, name, seconds),
+            note=f"{count / total:.1%} of the samples" if total else "",
+        )
+        for name, count in parts.items()
     ]
 
 

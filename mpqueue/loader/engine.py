@@ -246,6 +246,7 @@ def _collect(pipeline: Pipeline) -> "Statistics":
         elapsed_s=recorder.elapsed_s,
         times=times,
         stages=stages_of(recorder),
+        parts=recorder.stages.parts(),
     )
 
 

@@ -51,6 +51,11 @@ _of_consumers = partial(_of_each, "consumers", "consumer")
 _of_stages = partial(_of_each, "stages", "stage")
 
 
+def _parts(statistics: Any) -> Values:
+    for name, count in getattr(statistics, "parts", {}).items():
+        yield {"part": str(name)}, count
+
+
 def _copies(statistics: Any) -> Values:
     for reason in ("asked", "held", "moved"):
         if hasattr(statistics, f"copies_{reason}"):
@@ -85,6 +90,7 @@ ROWS = (
     MonitorRow("stage_out", "", True, "Elements that a stage returned", "stage", _of_stages("num_out")),
     MonitorRow("stage", "seconds", True, "Time of a stage's own work", "stage", _of_stages("total_s")),
     MonitorRow("stage_wait", "seconds", True, "Part of this time spent waiting", "stage", _of_stages("wait_s")),
+    MonitorRow("samples", "", True, "Samples of a part of a mixture", "part", _parts),
     MonitorRow("consumer_batches", "", True, "Batches that a consumer took", "consumer", _of_consumers("batches")),
     MonitorRow("consumer_wait", "seconds", True, "Time that a consumer waited", "consumer", _of_consumers("wait_s")),
     MonitorRow("consumer_behind", "", False, "Batches assigned and not yet taken", "consumer", _of_consumers("behind")),

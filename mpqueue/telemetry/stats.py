@@ -1,7 +1,7 @@
 """Statistics of loaders, enqueuers, servers and consumers, to find the bottleneck."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Self
 
 from mpqueue.telemetry import verdict
@@ -34,15 +34,15 @@ class Counted:
             )
         record: Any = self
         changes: dict[str, Any] = {}
-        for name in (field.name for field in fields(record) if field.name not in _PRESENT):
+        for name in (each.name for each in fields(record) if each.name not in _PRESENT):
             later, before = getattr(self, name), getattr(earlier, name)
-            changes[name] = _matched(later, before) if isinstance(later, tuple) else later - before
+            changes[name] = _difference(later, before)
         return replace(record, **changes)  # type: ignore[no-any-return]
 
     def to_dict(self) -> dict[str, Any]:
         """Return all fields as plain data for JSON. Times have count, sum, mean and percentiles."""
         record: Any = self
-        plain = {field.name: _plain(getattr(self, field.name)) for field in fields(record)}
+        plain = {each.name: _plain(getattr(self, each.name)) for each in fields(record)}
         return plain | {name: getattr(self, name) for name in DERIVED if hasattr(self, name)}
 
 
@@ -84,6 +84,14 @@ class Rated(Counted):
         return f"<p>{html.escape(str(self))}</p>"
 
 
+def _difference(later: Any, before: Any) -> Any:
+    if isinstance(later, tuple):
+        return _matched(later, before)
+    if isinstance(later, Mapping):
+        return {name: count - before.get(name, 0) for name, count in later.items()}
+    return later - before
+
+
 def _matched(later: Sequence[Any], earlier: Sequence[Any]) -> tuple[Any, ...]:
     before = {record.number: record for record in earlier}
     return tuple(record - before[record.number] if record.number in before else record for record in later)
@@ -95,6 +103,8 @@ def _plain(value: Any) -> Any:
         return {name: getattr(value, name) for name in names}
     if isinstance(value, Counted):
         return value.to_dict()
+    if isinstance(value, Mapping):
+        return dict(value)
     return [_plain(item) for item in value] if isinstance(value, tuple) else value
 
 
@@ -267,6 +277,9 @@ class Statistics(Rated):
             stages". A stream is counted up to the last snapshot of each virtual shard, or to the end. An indexed
             dataset is counted up to the last timed batch of each worker, which represents those since the one before.
             Empty for other sources.
+        parts: For a dataset with `Dataset.mix`, the number of samples that the mix has taken from each part, by name,
+            counted like ``stages``. The name of a part of a list is its number. With several mixes, the number of the
+            stage precedes the name. Parts after the first 256 are counted together, as "other parts".
         resizes: The changes by ``workers="auto"`` or ``threads="auto"``; otherwise empty.
     """
 
@@ -294,6 +307,7 @@ class Statistics(Rated):
     workers: tuple[WorkerStatistics, ...] = ()
     nodes: tuple[NodeStatistics, ...] = ()
     stages: tuple[StageStatistics, ...] = ()
+    parts: Mapping[str | int, int] = field(default_factory=dict, hash=False)
     resizes: tuple[Resize, ...] = ()
 
     @property

@@ -89,7 +89,9 @@ def test_names_follow_prometheus_conventions(used):
 def test_metric_of_missing_field_is_omitted(row):
     """Statistics without the field have no such metric, silently."""
     consumer = ServedConsumer(1, 1, None, 0, 0, 0, 0.0, 0, 0, 0, 0, False)
-    found = ServerStatistics(workers=(WorkerStatistics(0),), stages=(StageStatistics("map"),), consumers=(consumer,))
+    found = ServerStatistics(
+        workers=(WorkerStatistics(0),), stages=(StageStatistics("map"),), parts={"web": 3}, consumers=(consumer,)
+    )  # fmt: skip
     values = list(row.read(found))
     assert values
     assert all(label == ({row.label: label[row.label]} if row.label else {}) for label, _ in values)

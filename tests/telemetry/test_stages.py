@@ -14,7 +14,7 @@ from mpqueue import Dataset, Statistics
 from mpqueue.commands.top_rows import rows_of
 from mpqueue.telemetry.clock import EVERY_NS
 from mpqueue.telemetry.monitor.asking import MonitorAnswer
-from mpqueue.telemetry.stage_rows import packed, unpacked
+from mpqueue.telemetry.stage_rows import MOST_ROWS, StageTallies, packed, part_row, unpacked
 from mpqueue.telemetry.stats import StageStatistics, WorkerStatistics
 
 KINDS = pytest.mark.parametrize(("backend", "workers"), [("process", 2), ("thread", 2), ("process", 0)])
@@ -249,6 +249,30 @@ def test_top_has_row_for_each_stage():
     assert (read.kind, read.name, read.batches, read.batches_per_s) == ("stage", "1: map(read)", 30, 10.0)
     assert (read.note, even.note) == ("of 30, 75% of the time", "of 30, 25% of the time")
     assert rows_of([now])[1].note == "of 30"
+
+
+def test_top_shows_the_share_of_each_part():
+    def answer(clock_s, parts):
+        shown = {"id": 1, "kind": "Loader", "statistics": replace(Statistics(batches=9), parts=parts).to_dict()}
+        return MonitorAnswer("a", 7, json.loads(json.dumps({"clock_s": clock_s, "shown": [shown]})))
+
+    before, now = answer(1.0, {"web": 10}), answer(3.0, {"web": 75, "code": 25})
+    _, web, code = rows_of([now], [before])
+    assert (web.kind, web.name, web.batches, web.batches_per_s, web.note) == (
+        "part", "web", 75, 32.5, "75.0% of the samples"
+    )  # fmt: skip
+    assert (code.name, code.batches, code.batches_per_s, code.note) == ("code", 25, None, "25.0% of the samples")
+    assert rows_of([answer(1.0, {0: 0})])[1].note == ""
+
+
+def test_parts_after_many_are_counted_together():
+    tallies = StageTallies()
+    tallies.add([part_row(5, number, 2) for number in range(MOST_ROWS + 10)], weight=3)
+    tallies.add([("5: mix(weights=(1.0, 1.0), stop='first')", 9, 9, 1, 0), part_row(5, 0, 1)])
+    parts = tallies.parts()
+    assert (parts[0], parts[1], parts["other parts"]) == (7, 6, 60)
+    assert len(parts) == MOST_ROWS + 1
+    assert [row[0].partition("(")[0] for row in tallies.rows()] == ["5: mix"]
 
 
 @pytest.mark.parametrize("data", [b"\x80", packed([("a", 1, 2, 3, 4)])[:-4], packed([("a", 1, 2, 3)]), packed([1])])
