@@ -3,19 +3,23 @@
 The modules are listed bottom up. A module imports only modules on its own line and on the lines above it::
 
     arguments.py     argument checks of the stages
+    weights.py       weights of a mix as arguments: a list, a dict by name, or a schedule
     binding.py       methods that distinguish a call on the class from a call on a dataset
     mixing.py        arithmetic of a mix: which dataset provides the element at each index
+    phases.py        arithmetic of a mix whose weights change: its phases in an epoch
     records.py       serialization of values
     record_files.py  numbered values in two files that several processes read and write concurrently
     caches.py        location of the cache files: a folder, or memory
     ids.py           ids of samples
     nodes.py         the stages of a dataset, as a tree of immutable descriptions
+    mixtures.py      the mixture of a dataset: find it, change its weights, count the samples of its parts
     fingerprint.py   a cache key of stages
     applying.py      calls of a user function for a block of values
     depth.py         stack space for trees of many stages
     indexed.py       elements of indexed datasets, computed by index
     picking.py       readers of elements at other indices of their input
     splitting.py     split
+    part_counts.py   numbers of samples from each part of an indexed mix, in the lanes of a stream
     held.py          the tokens of elements held by stages, in the format of snapshots
     stages.py        lane stages: blocks of elements with tokens, snapshots of positions
     threaded.py      map and filter with threads

@@ -138,30 +138,6 @@ def check_function(stage: str, name: str, function: Any, *arguments: str) -> Non
         )
 
 
-def check_weights(weights: Any, count: int) -> tuple[float, ...]:
-    """Return the weights of a mix, one per dataset; None means equal weights.
-
-    Raises:
-        TypeError: The weights are not numbers.
-        ValueError: The number of weights is wrong, a weight is negative or not finite, or all are zero.
-    """
-    if weights is None:
-        return (1.0,) * count
-    if isinstance(weights, str) or not isinstance(weights, Iterable):
-        raise TypeError(f"mix: weights must be a list of numbers, got {weights!r}")
-    values = list(weights)
-    if not all(isinstance(weight, Real) and not isinstance(weight, bool) for weight in values):
-        raise TypeError(f"mix: weights must be numbers, got {values!r}")
-    numbers = tuple(float(weight) for weight in values)
-    if len(numbers) != count:
-        raise ValueError(f"mix: expected one weight per dataset ({count}), got {len(numbers)} weights")
-    if not all(math.isfinite(number) and number >= 0 for number in numbers):
-        raise ValueError(f"mix: weights must be 0 or more, and finite, got {list(numbers)}")
-    if not any(numbers):
-        raise ValueError(f"mix: weights must not all be zero, got {list(numbers)}")
-    return numbers
-
-
 def check_boundaries(boundaries: Any) -> tuple[int, ...]:
     """Return the boundaries of buckets as plain integers.
 

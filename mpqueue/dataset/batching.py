@@ -324,6 +324,10 @@ class BatchNode(LinkNode):
             return None
         return length // self.size if self.drop_last else -(-length // self.size)
 
+    def num_read(self, place: int, at: int, lengths: Sequence[int | None]) -> int:  # noqa: ARG002 - see `StageNode`
+        """Return the number of elements in the batches before an index."""
+        return place * self.size
+
     def order_line(self) -> str:
         """Return the stage without the name of ``collate``."""
         return f"batch({self.size}{', drop_last=True' if self.drop_last else ''})"

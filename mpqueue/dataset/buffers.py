@@ -225,6 +225,11 @@ class ShuffleNode(LinkNode):
     lane_stage: ClassVar[Any] = ShuffleStage
     buffer: int | None = None
 
+    @property
+    def keeps_order(self) -> bool:
+        """False for a permutation; a buffer reads the input in order."""
+        return self.buffer is not None
+
     def _is_indexed(self) -> bool:
         """Return whether this is a permutation."""
         return self.buffer is None

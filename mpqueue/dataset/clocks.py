@@ -19,7 +19,7 @@ from mpqueue.dataset.batching import BatchNode
 from mpqueue.dataset.indexed import IndexedRun, LinkReader, Places, Reader, ReaderMaker
 from mpqueue.dataset.nodes import StageNode
 from mpqueue.system.locks import Lock
-from mpqueue.telemetry.stage_rows import StageRow, StageRows, StageTallies
+from mpqueue.telemetry.stage_rows import StageRow, StageRows, StageTallies, part_row
 
 _BETWEEN_LOOKS_NS = 20_000_000  # measured time between readings of the CPU time
 _clock = time.perf_counter_ns
@@ -46,7 +46,7 @@ class StageTally:
         rows = self._tallies.rows()
         if rows and self._batch is not None:
             rows.append((_name_of(self._batch), rows[-1][2], 1, collate_ns, 0))
-        return rows
+        return rows + self._tallies.part_rows()
 
 
 def _name_of(node: StageNode, base: int = 0) -> str:
@@ -110,10 +110,11 @@ class _Work:
         name: The name of the stage.
     """
 
-    __slots__ = ("busy_ns", "name", "ns", "num_in", "num_out", "waits")
+    __slots__ = ("busy_ns", "name", "ns", "num_in", "num_out", "parts", "waits")
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.parts: dict[int, int] = {}  # elements of each input of a mix
         self.num_in = self.num_out = self.ns = self.busy_ns = 0
         self.waits = 0.0  # share of its time spent waiting
 
@@ -134,6 +135,7 @@ class _Clock:
         """Wrap the reader: an instance attribute hides the method of its class."""
         for work in self._works.values():
             work.num_in = work.num_out = work.ns = work.busy_ns = 0
+            work.parts = {}
         vars(self._reader)["at"] = self._at
 
     def end(self) -> None:
@@ -147,7 +149,11 @@ class _Clock:
             if self._clocks.is_looking and work.ns:
                 work.waits = max(0.0, 1 - work.busy_ns / work.ns)
             row = work.name, work.num_in, work.num_out, work.ns, int(work.ns * work.waits)
-            rows.append((base + self._reader.number, row))
+            number = base + self._reader.number
+            rows.append((number, row))
+            rows += [
+                (number, part_row(number, self._reader.node.part_name(at), count)) for at, count in work.parts.items()
+            ]
         return rows
 
     def _at(self, places: Places, run: IndexedRun) -> list[Any]:
@@ -162,9 +168,12 @@ class _Clock:
         num_out = reader.beside_ns = reader.beside_busy_ns = 0
         started = _clock()
         try:
+            if reader.node.is_mix:
+                reader.tally = work.parts
             elements = type(reader).at(reader, places, run)
             num_out = len(elements)
         finally:
+            reader.tally = None
             ns = _clock() - started
             busy = _busy() - busy if is_looking else 0
             work.num_in += clocks.num_in

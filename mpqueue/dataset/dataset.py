@@ -19,7 +19,6 @@ from mpqueue.dataset.arguments import (
     check_names,
     check_range,
     check_renames,
-    check_weights,
 )
 from mpqueue.dataset.as_source import as_source, require_index, stream_stage
 from mpqueue.dataset.batching import BatchNode
@@ -44,6 +43,7 @@ from mpqueue.dataset.sorting import SortNode
 from mpqueue.dataset.source import Readers, aside, compute_aside, compute_indices
 from mpqueue.dataset.splitting import SplitNode, bounds_of
 from mpqueue.dataset.state_codes import code_of
+from mpqueue.dataset.weights import check_part_names, check_schedule
 from mpqueue.memory.serialize import ByValue
 from mpqueue.plan.options import Options
 from mpqueue.plan.refused import check_call, is_sequence, is_torch_iterable, validate_source
@@ -192,8 +192,8 @@ class Dataset:
     @JoiningMethod
     def mix(
         caller: Caller,  # noqa: N805
-        datasets: "Iterable[Dataset]",
-        weights: Sequence[float] | None = None,
+        datasets: "Iterable[Dataset] | Mapping[str, Dataset]",
+        weights: Mapping[str, float] | Sequence[float] | Sequence[tuple[int, Any]] | None = None,
         stop: Literal["first", "all", "never"] = "first",
     ) -> "Dataset":
         """Return a dataset with the elements of several datasets, in the proportions of their weights.
@@ -204,30 +204,48 @@ class Dataset:
         element, and later blocks compensate for the rounding. The order in a block depends on the seed.
 
         Args:
-            datasets: The datasets, after the one that this is called on, if any.
-            weights: A weight for each dataset; they need not sum to 1. The first belongs to the dataset that this is
-                called on. If None, all weights are equal.
+            datasets: A list of the datasets, after the one that this is called on, if any. Or a dict of all datasets,
+                whose keys are their names in `weights`, in statistics and in ids of samples. The names of a list are
+                the numbers of the datasets.
+            weights: A weight for each dataset; they need not sum to 1. For a list of datasets, a list; the first weight
+                belongs to the dataset that this is called on. For a dict of datasets, a dict with the same names. If
+                None, all weights are equal. Or a schedule, ``[(0, weights), (1_000_000, weights), ...]``: from sample
+                1,000,000 of the mix in each epoch on, the second weights hold. The datasets continue where they are.
             stop: "first": the mix ends when the first dataset is exhausted. "all": exhausted datasets start again,
                 until each was read completely. "never": the mix is endless. A stream is exhausted when one more
                 element is requested and there is none. So a mix with streams continues, in each virtual shard, to the
-                next pick of the exhausted stream.
+                next pick of the exhausted stream. A dataset whose weight is 0 from some sample on is not needed any
+                more by "all".
 
         Raises:
-            TypeError: One of ``datasets`` is not a dataset, or a weight is not a number.
-            ValueError: There is no dataset; a weight is negative, or all are zero; ``stop`` is unknown; or a
-                dataset is empty.
+            TypeError: One of ``datasets`` is not a dataset, a name is not a string, a weight is not a number, or the
+                number of a sample in a schedule is not an integer.
+            ValueError: There is no dataset; weights belong to other datasets; a weight is negative or not finite, or
+                all are zero; a schedule does not begin at 0 or does not ascend; ``stop`` is unknown; or a dataset is
+                empty.
 
         Follows: ``tf.data.Dataset.sample_from_datasets`` and ``grain.MapDataset.mix``; shares are exact, not random.
         """
         if isinstance(datasets, Dataset):
             raise TypeError("mix: datasets must be a list of datasets, got one dataset")
+        names: tuple[str, ...] = ()
+        if isinstance(datasets, Mapping):
+            if caller.own:
+                raise TypeError(
+                    "mix: a dict names all datasets, but the dataset that mix is called on has no name: call mix on "
+                    f"the class, {caller.kind.__name__}.mix({{...}})"
+                )
+            names, datasets = check_part_names(datasets), datasets.values()
         roots = _roots("mix", (*caller.own, *datasets))
         check_choice("mix", "stop", stop, ("first", "all", "never"))
-        node = MixNode.reading(roots, weights=check_weights(weights, len(roots)), stop=stop)
+        schedule = check_schedule(weights, names or range(len(roots)))
+        node = MixNode.reading(roots, weights=schedule[0][1], later=schedule[1:], stop=stop, names=names)
         for number, root in enumerate(roots):
             # A list may have grown since its length was first read.
-            if node.weights[number] and root.is_indexed and 0 == root.length_when_described() == root.length():
-                raise ValueError(f"mix: dataset {number} is empty: leave it out, or set its weight to 0")
+            is_read = any(each[number] for _, each in schedule)
+            if is_read and root.is_indexed and 0 == root.length_when_described() == root.length():
+                name = node.part_name(number)
+                raise ValueError(f"mix: dataset {name!r} is empty: leave it out, or set its weight to 0")
         made: Dataset = caller.of(node)
         return made
 

@@ -30,7 +30,7 @@ from typing import Any
 import cloudpickle
 import numpy as np
 
-from mpqueue.dataset.nodes import DERIVED, Flat, StageNode, flat
+from mpqueue.dataset.nodes import Flat, StageNode, flat
 
 _DIGITS = 32
 _PLAIN = int, float, str, bytes, tuple, list, dict, set, frozenset, type(None)
@@ -163,8 +163,7 @@ class _KeyPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has
 
 
 def _stage(stage: Flat) -> tuple[Any, ...]:
-    fields = [(name, value) for name, value in sorted(stage.own.items()) if name not in DERIVED]
-    return stage.kind.__name__, fields, stage.inputs
+    return stage.kind.__name__, sorted(stage.kind.key_of(stage.own).items()), stage.inputs
 
 
 def _stands_for(*described: Any) -> None:

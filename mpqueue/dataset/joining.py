@@ -14,7 +14,7 @@ in each of many lanes. A snapshot contains only the inputs that have been opened
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -24,15 +24,18 @@ from mpqueue.dataset.held import together
 from mpqueue.dataset.ids import SampleIds, concatenated, prefixed
 from mpqueue.dataset.indexed import IndexedRun, JoinReader, Places, ReaderMaker, by_part
 from mpqueue.dataset.mixing import Counts, Extent, extent_of, ranks_of, shares_of, shuffled
-from mpqueue.dataset.nodes import JoinNode, Stop, inner_epoch
-from mpqueue.dataset.passes import RepeatStage
+from mpqueue.dataset.nodes import JoinNode, LaneOpening, Stop, inner_epoch
+from mpqueue.dataset.passes import RepeatStage, share_of
+from mpqueue.dataset.phases import Change, Course, EpochPlan, Phase, WeightSpan, course_of, key_of, plan_of, spans_in
 from mpqueue.dataset.stages import Block, LaneStage, Token, found_by_part, rebuilt_by_part, tokens_of
+from mpqueue.dataset.weights import Name, Schedule, Weights, shown_schedule
 from mpqueue.telemetry.clock import clock_ns
-from mpqueue.telemetry.stage_rows import StageRow
+from mpqueue.telemetry.stage_rows import StageRow, part_row
 from mpqueue.worker.lanes import LaneRun
 
 _MOST_AHEAD, _CHEAP_NS = 8192, 50_000
 _MAX_BLOCKS = 8  # of a mix that a reader keeps
+_MAX_COURSES = 4  # the epochs whose elements are computed at the same time
 
 
 class _Branch:
@@ -247,6 +250,11 @@ class ZipNode(JoinNode):
     reader: ClassVar[Any] = ZipReader
     lane_stage: ClassVar[Any] = ZipStage
 
+    @property
+    def keeps_order(self) -> bool:
+        """False: a shorter input ends the tuples, and elements of the other inputs are read and not used."""
+        return False
+
     def length_by(self, lengths: Sequence[int | None]) -> int | None:
         """Return the minimum length."""
         return min((length for length in lengths if length is not None), default=None)
@@ -352,27 +360,79 @@ class ConcatenateNode(JoinNode):
         """Return the sum of the lengths."""
         return None if None in lengths else sum(length for length in lengths if length is not None)
 
+    def num_read(self, place: int, at: int, lengths: Sequence[int | None]) -> int:
+        """Return the number of elements of an input before an index, if that input were the last one."""
+        before = self.length_by(lengths[:at])
+        return 0 if before is None else max(0, place - before)
+
 
 class MixPicks:
     """The inputs that provide the elements of a mix in a lane. Each block of picks has the quotas of the weights.
 
     Args:
         weights: The weights of the inputs.
-        seed: The seed of the stage.
-        run: The run that the lane was opened with.
+        words: The key of the picks, which determines their order.
     """
 
-    def __init__(self, weights: tuple[float, ...], seed: int, run: LaneRun) -> None:
-        self._shares, self._words = shares_of(weights), (seed, run.epoch, run.lane)
+    def __init__(self, weights: Weights, *words: int) -> None:
+        self._shares, self._words = shares_of(weights), words
         self._of, self._picks = -1, [0]
 
     def take(self, first: int, count: int) -> list[int]:
         """Return the picks from number ``first`` on: at least 1, at most ``count``."""
         block, start = divmod(first, self._shares.size)
         if block != self._of:
-            picks = shuffled(self._shares.datasets(block), *self._words, block).tolist()
-            self._picks, self._of = picks, block
+            self._picks, self._of = self._order(block).tolist(), block
         return self._picks[start : start + count]
+
+    def counts(self, first: int) -> Counts:
+        """Return the number of picks of each input before a pick."""
+        block, inside = divmod(first, self._shares.size)
+        counts = self._shares.before(block)
+        return counts + np.bincount(self._order(block)[:inside], minlength=len(counts)) if inside else counts
+
+    def _order(self, block: int) -> Counts:
+        return shuffled(self._shares.datasets(block), *self._words, block)
+
+
+class PhasedPicks:
+    """The inputs that provide the elements of a mix in a lane, with weights that change.
+
+    Args:
+        spans: The weights of the places of the mix.
+        words: See `MixPicks`.
+        run: The run that the lane was opened with.
+    """
+
+    def __init__(self, spans: Sequence[WeightSpan], words: tuple[int, ...], run: LaneRun) -> None:
+        # Pick n of lane l is place n * lanes + l of the mix.
+        self._starts = [share_of(span.start, run) for span in spans]
+        self._phases = [MixPicks(span.weights, *words, *key_of(span.start)) for span in spans]
+        self._start, self._end, self._phase = 0, 0, self._phases[0]
+
+    def take(self, first: int, count: int) -> list[int]:
+        """Return the picks from number ``first`` on, all of one phase: at least 1, at most ``count``."""
+        if not self._start <= first < self._end:
+            number = self.phase(first)
+            ends = [*self._starts[1:], 1 << 63]
+            self._start, self._end, self._phase = self._starts[number], ends[number], self._phases[number]
+        return self._phase.take(first - self._start, min(count, self._end - first))
+
+    def phase(self, first: int) -> int:
+        """Return the number of the phase of a pick."""
+        return bisect_right(self._starts, first) - 1
+
+    def is_first(self, first: int) -> bool:
+        """Return whether a pick is the first one of a phase."""
+        return self._starts[self.phase(first)] == first
+
+    def counts(self, first: int) -> Counts:
+        """Return the number of picks of each input before a pick."""
+        number = self.phase(first)
+        counts = self._phases[number].counts(first - self._starts[number])
+        for before in range(number):
+            counts = counts + self._phases[before].counts(self._starts[before + 1] - self._starts[before])
+        return counts
 
 
 _FEW_PLACES = 8  # counting for each of these costs less than ranking a whole block
@@ -408,13 +468,13 @@ class MixReader(JoinReader):
 
     def __init__(self, node: "MixNode", maker: ReaderMaker) -> None:
         super().__init__(node, maker)
-        self._extent = node.extent(self.lengths)
-        self._size = self._extent.shares.size
-        self._blocks: dict[tuple[int, int, int], _Block] = {}
+        self._phase = Phase(0, node.extent(self.lengths), None, ())
+        self._size = self._phase.extent.shares.size
+        self._blocks: dict[tuple[int, int, int, int], _Block] = {}
 
     def at(self, places: Places, run: IndexedRun) -> list[Any]:
         """Return the elements at these indices."""
-        return self._gathered(places, run, lambda at, inner, run: self.branch(at).at(inner, run))
+        return self._gathered(places, run, self._read)
 
     def _gathered(
         self, places: Places, run: IndexedRun, read: Callable[[int, list[int], IndexedRun], list[Any]]
@@ -441,6 +501,12 @@ class MixReader(JoinReader):
                     elements[row] = value
         return elements
 
+    def _read(self, at: int, places: Places, run: IndexedRun) -> list[Any]:
+        """Return elements of an input."""
+        if self.tally is not None:
+            self.tally[at] = self.tally.get(at, 0) + len(places)
+        return self.branch(at).at(places, run)
+
     def _passes(self, at: int, rows: list[int], numbers: list[int]) -> list[tuple[int, list[int], list[int]]]:
         """Return the passes over an input: the number of each, the rows of its elements, and their indices."""
         length = self.lengths[at]
@@ -460,24 +526,32 @@ class MixReader(JoinReader):
 
     def _find_all(self, places: Counts, run: IndexedRun) -> tuple[Counts, Counts]:
         """Return the inputs that provide these indices, and the numbers of their elements."""
-        blocks, inside = np.divmod(places, self._size)
+        return self._find_in(self._phase, places, run)
+
+    def _find_in(self, phase: Phase, places: Counts, run: IndexedRun) -> tuple[Counts, Counts]:
+        """Return the same for indices within a phase."""
+        shares = phase.extent.shares
+        blocks, inside = np.divmod(places, shares.size)
         branches, numbers = np.empty_like(places), np.empty_like(places)
         for block in set(blocks.tolist()):
             rows = np.flatnonzero(blocks == block)
-            order_block = self._block(block, run)
+            order_block = self._block(phase, block, run)
             mine = inside[rows]
             branches[rows] = order_block.order[mine]
             numbers[rows] = order_block.ranks(mine)
-        numbers += self._extent.shares.before_each(blocks, branches)
+        numbers += shares.before_each(blocks, branches)
         return branches, numbers
 
     def _find(self, place: int, run: IndexedRun) -> tuple[tuple[int, int], int]:
         """Return the input and the pass that provide an index, and the number of the element."""
         block, inside = divmod(place, self._size)
-        order = self._block(block, run).order
+        order = self._block(self._phase, block, run).order
         at = order[inside]
-        number = int(self._extent.shares.before_each(block, at)) + int(np.count_nonzero(order[:inside] == at))
-        at = int(at)
+        number = int(self._phase.extent.shares.before_each(block, at)) + int(np.count_nonzero(order[:inside] == at))
+        return self._in_pass(int(at), number)
+
+    def _in_pass(self, at: int, number: int) -> tuple[tuple[int, int], int]:
+        """Return an input, the pass over it that has its element with this number, and the index in the pass."""
         length = self.lengths[at]
         if self.node.stop == "first" or not length:
             return (at, 0), number
@@ -488,15 +562,15 @@ class MixReader(JoinReader):
         inner = self.within(at, run)
         return inner if self.node.stop == "first" else inner._replace(epoch=inner_epoch(run.epoch, begun, None))
 
-    def _block(self, number: int, run: IndexedRun) -> "_Block":
+    def _block(self, phase: Phase, number: int, run: IndexedRun) -> "_Block":
         seed = self.seed(run)
-        key = seed, run.epoch, number
+        key = seed, run.epoch, phase.start, number
         block = self._blocks.get(key)
         if block is None:
             # Drop the oldest block: indices usually ascend, so later requests need newer blocks.
             if len(self._blocks) >= _MAX_BLOCKS:
                 del self._blocks[next(iter(self._blocks))]
-            block = self._blocks[key] = _Block(self._extent.order(number, seed, run.epoch))
+            block = self._blocks[key] = _Block(phase.extent.order(number, seed, run.epoch, *phase.key))
         return block
 
     def origin(self, place: int, run: IndexedRun) -> str:
@@ -507,6 +581,84 @@ class MixReader(JoinReader):
     def sample_ids(self, places: Places, run: IndexedRun) -> list[SampleIds]:
         """Return the ids of the samples at these indices."""
         return self._gathered(places, run, self.ids_within)
+
+
+class PhasedMixReader(MixReader):
+    """Elements of all inputs, in the proportions of weights that change."""
+
+    def __init__(self, node: "MixNode", maker: ReaderMaker) -> None:
+        super().__init__(node, maker)
+        self._courses: dict[tuple[int, int], Course] = {}
+
+    def _course(self, run: IndexedRun) -> Course:
+        key = self.seed(run), run.epoch
+        course = self._courses.get(key)
+        if course is None:
+            if len(self._courses) >= _MAX_COURSES:
+                del self._courses[next(iter(self._courses))]
+            course = self._courses[key] = self.node.course(self.lengths, *key)
+        return course
+
+    def _find_all(self, places: Counts, run: IndexedRun) -> tuple[Counts, Counts]:
+        """Return the inputs that provide these indices, and the numbers of their elements."""
+        branches, numbers = np.empty_like(places), np.empty_like(places)
+        for phase, rows in self._course(run).grouped(places):
+            mine, within = self._find_in(phase, places[rows] - phase.start, run)
+            branches[rows] = mine
+            numbers[rows] = within if phase.before is None else within + phase.before[mine]
+        return branches, numbers
+
+    def _find(self, place: int, run: IndexedRun) -> tuple[tuple[int, int], int]:
+        """Return the input and the pass that provide an index, and the number of the element."""
+        branches, numbers = self._find_all(np.array([place]), run)
+        return self._in_pass(int(branches[0]), int(numbers[0]))
+
+
+def mix_reader(node: "MixNode", maker: ReaderMaker) -> MixReader:
+    """Return the reader of a mix: with fixed weights, it does not search for phases."""
+    return (PhasedMixReader if node.changes_weights else MixReader)(node, maker)
+
+
+class _Taken:
+    """The number of elements that a mix has taken of each input in a lane.
+
+    They are computed from the number of the next pick, so that an element costs nothing.
+
+    Args:
+        picks: The picks of the lane.
+
+    Attributes:
+        num_skipped: The number of picks of each input without elements.
+    """
+
+    def __init__(self, picks: "MixPicks | PhasedPicks") -> None:
+        self.num_skipped: dict[int, int] = {}
+        self._picks = picks
+        self._latest: tuple[int, Counts] | None = None  # the last result, and its pick
+        self._when_opened: Counts | None = None
+
+    def skip(self, at: int) -> None:
+        """Count a pick of an input that has no elements."""
+        self.num_skipped[at] = self.num_skipped.get(at, 0) + 1
+
+    def counts(self, next_pick: int) -> Counts:
+        """Return the number of elements of each input before a pick, in this epoch."""
+        if self._latest is None or self._latest[0] != next_pick:
+            counts = self._picks.counts(next_pick)
+            for at, count in self.num_skipped.items():
+                counts[at] -= count
+            self._latest = next_pick, counts
+        return self._latest[1]
+
+    def since_opened(self, next_pick: int) -> Counts:
+        """Return the same without the elements taken before the lane was opened."""
+        counts = self.counts(next_pick)
+        return counts if self._when_opened is None else counts - self._when_opened
+
+    def load(self, next_pick: int, num_skipped: dict[int, int]) -> None:
+        """Begin at a pick of a saved state."""
+        self.num_skipped = num_skipped
+        self._when_opened = self.counts(next_pick)
 
 
 class MixStage(BranchedStage):
@@ -524,13 +676,25 @@ class MixStage(BranchedStage):
 
     def __init__(self, inputs: JoinedInputs, node: "MixNode", run: LaneRun) -> None:
         super().__init__(inputs, node, run)
-        self._picks, self._stop, self._next_pick = MixPicks(node.weights, self.seed, run), node.stop, 0
+        self._picks: MixPicks | PhasedPicks = self._open_picks()
+        self._stop, self._next_pick = node.stop, 0
         # Inputs of weight 0 are never read, so the mix does not wait for their ends.
-        self._num_used = sum(weight > 0 for weight in node.weights)
+        self._num_used = self._count_used()
         # With ``skip``, a skipped sample is reported with the batch that misses it, so there is no read-ahead.
         self._most_ahead = 0 if run.skip is not None else _MOST_AHEAD // max(1, self._num_used)
         self._ahead = 0  # elements that this call may read from an input
         self._done: set[int] = set()  # "all": inputs that have started again; "never": inputs without elements
+        self._num_done = 0  # of the inputs that the end of the mix depends on
+        # In a separate object: CPython 3.11 stores more than 30 attributes of an instance so that each
+        # access takes longer, 0.2 us per element here.
+        self._taken = _Taken(self._picks)
+
+    def _open_picks(self) -> MixPicks | PhasedPicks:
+        run = self.run
+        return MixPicks(self.node.weights, self.seed, run.epoch, run.lane)
+
+    def _count_used(self) -> int:
+        return sum(weight > 0 for weight in self.node.weights)
 
     def pull(self, count: int) -> Block:
         """Return the next elements."""
@@ -555,6 +719,7 @@ class MixStage(BranchedStage):
                     if self._has_ended:
                         return
                     self._next_pick += 1  # skip the pick of an input without elements in this lane
+                    self._taken.skip(at)
                     continue
             values.append(branch.values.pop(0))
             tokens.append((at, branch.tokens.pop(0)))
@@ -570,25 +735,112 @@ class MixStage(BranchedStage):
         else:
             # After the read: an input may have started again, and may have been the last one to do so.
             self._note(at, branch)
-            self._has_ended = len(self._done) == self._num_used and (self._stop == "all" or not has_elements)
+            self._has_ended = self._num_done == self._num_used and (self._stop == "all" or not has_elements)
         return has_elements and not self._has_ended
+
+    @staticmethod
+    def _lacks_elements(branch: _Branch) -> bool:
+        """Return whether an input that starts again at its end has no elements in this lane."""
+        assert isinstance(branch.stage, RepeatStage)
+        return branch.stage.has_ended and not branch.tokens
 
     def _note(self, at: int, branch: _Branch) -> None:
         stage = branch.stage
         assert isinstance(stage, RepeatStage)
-        if stage.num_passes > 0 if self._stop == "all" else stage.has_ended and not branch.tokens:
+        is_done = stage.num_passes > 0 if self._stop == "all" else self._lacks_elements(branch)
+        if is_done and at not in self._done:
             self._done.add(at)
+            self._num_done += self._is_needed(at)
+
+    def _load_phase(self) -> None:
+        """Prepare for the next pick of a saved state."""
+
+    def _is_needed(self, at: int) -> bool:  # noqa: ARG002 - with fixed weights, only inputs with a weight are read
+        """Return whether the end of the mix depends on an input."""
+        return True
 
     def save_to(self, states: list[Any], held: Sequence[Token]) -> None:
-        """Add the number of the next pick."""
-        self._save_with(states, self._held_by_branch(held), {"pick": self._next_pick})
+        """Add the number of the next pick, and the number of elements of each input."""
+        counts = self._taken.counts(self._next_pick)
+        self._save_with(states, self._held_by_branch(held), {
+            "pick": self._next_pick, "taken": [int(counts[at]) for at in self._branches],
+            "skipped": [list(pair) for pair in self._taken.num_skipped.items()],
+        })  # fmt: skip
 
     def load_from(self, states: Iterator[Any]) -> None:
         """Restore a saved state."""
-        self._next_pick = self._load_own(states)["pick"]
+        state = self._load_own(states)
+        self._next_pick = state["pick"]
+        self._load_phase()
         if self._stop != "first":
             for at, branch in self._branches.items():
                 self._note(at, branch)
+        if "skipped" in state:
+            num_skipped = dict(state["skipped"])
+        else:
+            # An earlier release saved this state. All picks of an input without elements were skipped.
+            counts = self._picks.counts(self._next_pick)
+            num_skipped = {at: int(counts[at]) for at in self._done if self._lacks_elements(self._branches[at])}
+        self._taken.load(self._next_pick, num_skipped)
+
+    def count_to(self, rows: list[StageRow]) -> None:
+        """Add the rows of the inputs, of this stage, and of the parts."""
+        super().count_to(rows)
+        counts = self._taken.since_opened(self._next_pick)
+        rows += [part_row(self.number, self.node.part_name(at), int(counts[at])) for at in sorted(self._branches)]
+
+
+class PhasedMixStage(MixStage):
+    """Elements of several inputs, in the proportions of weights that change.
+
+    Args:
+        inputs, node, run: See `JoiningStage`.
+    """
+
+    _picks: PhasedPicks
+
+    def _open_picks(self) -> PhasedPicks:
+        run = self.run
+        self._spans = spans_in(self.node.plan(run.epoch))
+        self._number = -1  # of the phase of the next pick
+        return PhasedPicks(self._spans, (self.seed, run.epoch, run.lane), run)
+
+    def _count_used(self) -> int:
+        return len({int(at) for span in self._spans for at in span.needed})
+
+    def pull(self, count: int) -> Block:
+        """Return the next elements, all of one phase."""
+        values: list[Any] = []
+        tokens: list[Token] = []
+        self._ahead = self._most_ahead if count > 1 and self.may_run_ahead else 0
+        while not tokens and not self._has_ended:
+            picks = self._picks.take(self._next_pick, count)
+            self._enter_phase()
+            if not self._has_ended:
+                self._give(picks, values, tokens)
+        self.num_in = self.num_out = self.num_out + len(tokens)
+        return values, tokens
+
+    def _enter_phase(self) -> None:
+        """Update the inputs that the end of the mix depends on, if the next pick is the first one of a phase."""
+        number = self._picks.phase(self._next_pick)
+        if number == self._number:
+            return
+        self._number = number
+        self._needed = set(self._spans[number].needed.tolist())
+        self._num_used, self._num_done = len(self._needed), len(self._needed & self._done)
+        # The inputs that this phase lacks may have been the only ones that the mix had to read on for.
+        self._has_ended = self._stop != "first" and self._num_done == self._num_used
+
+    def _is_needed(self, at: int) -> bool:
+        return at in self._needed
+
+    def _load_phase(self) -> None:
+        # If the state was saved before the weights were changed, the mix may have ended at the pick from which on it
+        # has new weights.
+        if self._picks.is_first(self._next_pick):
+            self._has_ended = False
+        self._needed = set()  # the next call of `pull` enters the phase
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -598,27 +850,95 @@ class MixNode(JoinNode):
     Attributes:
         weights: A weight for each input; they need not sum to 1.
         stop: When the mix ends.
+        names: The names of the inputs; empty if they have none.
+        later: The rest of the schedule of an epoch: from which sample on each of these weights holds.
+        changes: The changes of the weights while the mix is read, in ascending order.
     """
 
     name: ClassVar[str] = "mix"
     passes_elements: ClassVar[bool] = True
     draws_order: ClassVar[bool] = True
-    reader: ClassVar[Any] = MixReader
-    lane_stage: ClassVar[Any] = MixStage
-    weights: tuple[float, ...]
+    is_mix: ClassVar[bool] = True
+    reader: ClassVar[Any] = staticmethod(mix_reader)
+    weights: Weights
     stop: Stop = "first"
+    names: tuple[str, ...] = ()
+    later: Schedule = ()
+    changes: tuple[Change, ...] = ()
+
+    def open(self, opening: LaneOpening, run: LaneRun, *, is_last: bool = False) -> Any:  # noqa: ARG002
+        """Open this stage in a lane; its inputs are opened when they are read."""
+        stage = PhasedMixStage if self.changes_weights else MixStage
+        return stage(opening.inputs(self, run), self, run)
+
+    @property
+    def changes_weights(self) -> bool:
+        """True if not all samples are mixed with the first weights."""
+        return bool(self.later or self.changes)
+
+    @property
+    def varies(self) -> bool:
+        """True if the length differs between epochs, and depends on the seed."""
+        return bool(self.changes)
+
+    @property
+    def schedule(self) -> Schedule:
+        """The schedule given at construction."""
+        return (0, self.weights), *self.later
+
+    @property
+    def part_names(self) -> Sequence[Name]:
+        """The names of the inputs, or their numbers if they have none."""
+        return self.names or range(len(self.branches))
+
+    def part_name(self, at: int) -> Name:
+        """Return the name of an input, or its number."""
+        return self.names[at] if self.names else at
+
+    def plan(self, epoch: int) -> EpochPlan:
+        """Return the weights in an epoch."""
+        return plan_of(self.schedule, self.changes, epoch)
+
+    def course(self, lengths: Sequence[int | None], seed: int, epoch: int) -> Course:
+        """Return the phases of an indexed mix of inputs with these lengths in an epoch.
+
+        Args:
+            lengths: The lengths of the inputs.
+            seed: The seed of the stage.
+            epoch: The epoch.
+        """
+        return course_of(self.plan(epoch), tuple(lengths), self.stop, (seed, epoch))
 
     def extent(self, lengths: Sequence[int | None]) -> Extent:
-        """Return the extent of an indexed mix of inputs with these lengths."""
+        """Return the extent of an indexed mix of inputs with these lengths and the first weights."""
         return extent_of(self.weights, tuple(lengths), self.stop)
 
     def length_by(self, lengths: Sequence[int | None]) -> int | None:
-        """Return the number of elements of the mix, which is the same for all seeds."""
-        return self.extent(lengths).length
+        """Return the number of elements of the mix, which is the same for all seeds unless the weights are changed."""
+        return self.length_in(lengths, 0, 0) if self.changes_weights else self.extent(lengths).length
+
+    def length_in(self, lengths: Sequence[int | None], seed: int, epoch: int) -> int | None:
+        """Return the number of elements of the mix in an epoch; ``seed`` is the seed of the stage."""
+        return self.course(lengths, seed, epoch).length
 
     def _shown(self) -> Iterator[str]:
-        yield f"weights={self.weights!r}"
+        # Without the changes: the line names the stage in statistics and states, and must remain the same.
+        yield f"weights={shown_schedule(self.schedule, self.names)}"
         yield f"stop={self.stop!r}"
+
+    def shape_line(self) -> str:
+        """Return the line without the names, which can be added to a mix whose state has been saved."""
+        return f"{self.name}(weights={shown_schedule(self.schedule, ())}, stop={self.stop!r})"
+
+    def order_line(self) -> str:
+        """Return the line without the names."""
+        return self.shape_line()
+
+    @classmethod
+    def key_of(cls, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the fields that determine the elements. Keys of caches without a schedule remain as they were."""
+        left_out = {"names", "changes"} | (set() if fields["later"] else {"later"})
+        return {name: value for name, value in fields.items() if name not in left_out}
 
     @property
     def repeats_inputs(self) -> bool:

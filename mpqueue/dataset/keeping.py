@@ -219,6 +219,11 @@ class CacheNode(LinkNode):
     reader: ClassVar[Any] = CacheReader
     cache: Cache
 
+    @property
+    def keeps_order(self) -> bool:
+        """False: the elements are those of epoch 0."""
+        return False
+
     def order_line(self) -> str:
         """Return the stage without its folder."""
         return "cache()"

@@ -32,6 +32,7 @@ Counts: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
 
 _MOST_PLACES = 512
 _LEFT_PLACES = 1 << 16
+_FEW_DATASETS = 64  # a binary search for each of these costs less than counting 65,536 places
 _PICKS = 0x7069636B73  # separates these random numbers from all others of the seed
 _WORD = 0xFFFFFFFFFFFFFFFF
 _GOLDEN, _FIRST, _SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
@@ -60,6 +61,9 @@ class LeftOver:
 
     def before(self, place: int) -> Counts:
         """Return, for each dataset, the number of its places before a place."""
+        if len(self._whole) <= _FEW_DATASETS:
+            counts: Counts = self.before_each(place, np.arange(len(self._whole)))
+            return counts
         block, inside = divmod(place, _LEFT_PLACES)
         return self._whole * block + np.bincount(self._order[:inside], minlength=len(self._whole))
 
@@ -102,6 +106,11 @@ class Shares:
         left = [(places - int(places)) / max(1, self._num_left) for places in exact_places]
         self._left = LeftOver(left) if self._num_left else None
         self._regular = np.arange(len(parts)).repeat(self._whole)
+
+    @functools.cached_property
+    def used(self) -> Counts:
+        """The datasets that have a share, without those of weight 0."""
+        return np.flatnonzero(self.before(1 << 40))
 
     def before(self, block: int) -> Counts:
         """Return the number of elements of each dataset before a block."""
@@ -186,7 +195,7 @@ def apportioned(quotas: Counts, places: int) -> Counts:
 
 
 class Extent:
-    """The extent of a mix: its length and its last block.
+    """The extent of a mix, or of a phase of a mix with one weight per dataset: its length and its last block.
 
     Args:
         shares: The quotas.
@@ -194,31 +203,87 @@ class Extent:
         stop: "first": no dataset starts again. "all": the smallest number of places that includes each dataset
             completely.
             "never": endless.
+        before: The number of elements of each dataset before the phase; None if it is the first phase.
+        most: The maximum number of places, because another phase follows; None if it is the last phase.
+        needed: The datasets that "all" includes completely; None for all that have a share.
 
     Attributes:
         length: The number of places; None if endless.
+        ends_mix: Whether the mix ends in this phase. Otherwise, the phase has ``most`` places.
     """
 
     def __init__(
-        self, shares: Shares, lengths: Sequence[int | None], stop: Literal["first", "all", "never"]
+        self, shares: Shares, lengths: Sequence[int | None], stop: Literal["first", "all", "never"], *,
+        before: Counts | None = None, most: int | None = None, needed: Counts | None = None,
     ) -> None:  # fmt: skip
         self.shares = shares
         self._last: tuple[float, Counts | None] = math.inf, None
         self.length: int | None = None
-        used = np.flatnonzero(shares.before(1 << 40))  # without datasets of weight 0, which do not affect the end
-        known = [number for number in used.tolist() if lengths[number] is not None]
-        if stop == "never" or not known or (stop == "all" and len(known) < len(used)):
+        self.ends_mix = True
+        if stop == "first":
+            self._end_at_first(lengths, before, most)
+        elif stop == "all":
+            self._end_after_all(lengths, before, most, shares.used if needed is None else needed)
+        else:
+            self._limit(most)
+
+    def _end_at_first(self, lengths: Sequence[int | None], before: Counts | None, most: int | None) -> None:
+        shares = self.shares
+        known = [number for number in shares.used.tolist() if lengths[number] is not None]
+        if not known:
+            self._limit(most)
             return
         have = np.array([lengths[number] for number in known], np.int64)
-        if stop == "first":
-            block = self._find(lambda block: bool((shares.before(block)[known] <= have).all()))
-            left = have - shares.before(block)[known]
-        else:
-            block = self._find(lambda block: bool((shares.before(block)[known] < have).any()))
-            left = have - shares.before(block)[known]
-        quotas = self._cut(shares.quotas(block), left, known, fills=stop == "all")
+        if before is not None:
+            have -= before[known]
+        block = self._find(lambda block: bool((shares.before(block)[known] <= have).all()))
+        self._end_in(block, have - shares.before(block)[known], known, most, fills=False)
+
+    def _end_after_all(
+        self, lengths: Sequence[int | None], before: Counts | None, most: int | None, needed: Counts
+    ) -> None:  # fmt: skip
+        shares = self.shares
+        known = needed.tolist()
+        if any(lengths[number] is None for number in known):
+            self._limit(most)
+            return
+        have = np.array([lengths[number] for number in known], np.int64)
+        if before is not None:
+            have -= before[known]
+            if (have <= 0).all():  # the earlier phases include all of them
+                self.length = 0
+                return
+        if needed is not shares.used:
+            is_used = np.isin(needed, shares.used)
+            if (have[~is_used] > 0).any():  # a later phase reads the rest of these
+                self._limit(most)
+                return
+            known, have = needed[is_used].tolist(), have[is_used]
+        block = self._find(lambda block: bool((shares.before(block)[known] < have).any()))
+        self._end_in(block, have - shares.before(block)[known], known, most, fills=True)
+
+    def _limit(self, most: int | None) -> None:
+        """Let the mix continue after this phase."""
+        self.length, self.ends_mix = most, False
+        if most is not None:
+            block, places = divmod(most, self.shares.size)
+            if places:
+                self._last = block, apportioned(self.shares.quotas(block), places)
+
+    def _end_in(self, block: int, left: Counts, known: list[int], most: int | None, *, fills: bool) -> None:
+        """End the mix in a block, unless the next phase begins before that."""
+        size = self.shares.size
+        limit = size if most is None else min(size, most - block * size)
+        if limit <= 0:
+            self._limit(most)
+            return
+        quotas = self._cut(self.shares.quotas(block), left, known, limit, fills=fills)
+        places = int(quotas.sum())
+        if limit < size and (places > limit if fills else places == limit):
+            self._limit(most)
+            return
         self._last = block, quotas
-        self.length = block * shares.size + int(quotas.sum())
+        self.length = block * size + places
 
     @staticmethod
     def _find(holds: Any) -> int:
@@ -232,8 +297,11 @@ class Extent:
             low, above = (middle, above) if holds(middle) else (low, middle)
         return low
 
-    def _cut(self, quotas: Counts, left: Counts, known: list[int], *, fills: bool) -> Counts:
-        """Return the quotas of the last block: as many places as remain, or the fewest that use up the datasets."""
+    def _cut(self, quotas: Counts, left: Counts, known: list[int], limit: int, *, fills: bool) -> Counts:
+        """Return the quotas of the last block: as many places as remain, or the fewest that use up the datasets.
+
+        At most ``limit`` places remain. The fewest may be more.
+        """
         size, mine = self.shares.size, quotas[known]
         # Largest remainders differ by less than one from the exact share, which bounds the number of places.
         left = np.minimum(left, size)
@@ -243,7 +311,7 @@ class Extent:
             while (apportioned(quotas, places)[known] < left).any():
                 places += 1
         else:
-            places = min(size, int(bounds[mine > 0].min()))
+            places = min(limit, int(bounds[mine > 0].min()))
             while (apportioned(quotas, places)[known] > left).any():
                 places -= 1
         return apportioned(quotas, places)
@@ -266,6 +334,25 @@ class Extent:
         else:
             datasets = self.shares.datasets(block)
         return shuffled(datasets, *words, block)
+
+    def counts(self, places: int, *words: int) -> Counts:
+        """Return the number of elements of each dataset in the first places.
+
+        Args:
+            places: The number of places, at most `length`.
+            *words: The key of the sequence of blocks.
+        """
+        block, inside = divmod(places, self.shares.size)
+        counts = self.shares.before(block)
+        return counts + np.bincount(self.order(block, *words)[:inside], minlength=len(counts)) if inside else counts
+
+    def counts_of_all(self) -> Counts:
+        """Return the number of elements of each dataset in all places of an extent with an end."""
+        assert self.length is not None
+        block, inside = divmod(self.length, self.shares.size)
+        if not inside:
+            return self.shares.before(block)
+        return self.shares.before(block) + self.quotas(block)
 
 
 def ranks_of(order: Counts) -> Counts:

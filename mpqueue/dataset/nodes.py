@@ -17,7 +17,7 @@ it is created.
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self, TypeVar
 
@@ -74,6 +74,8 @@ class Facts(NamedTuple):
         batching: The stage that makes the batches, if the elements are batches; otherwise None.
         batched: The last stage that makes batches, unless `flat_map` splits them; otherwise None.
         merged: The first stage that merges several samples into an element; otherwise None.
+        varies: Whether the number of elements of a stage differs between epochs.
+        num_mixes: The number of mixes. A shared mix counts once per use.
     """
 
     size: int
@@ -83,6 +85,8 @@ class Facts(NamedTuple):
     batching: Numbered | None
     batched: Numbered | None
     merged: Numbered | None
+    varies: bool
+    num_mixes: int
 
     @property
     def is_chain(self) -> bool:
@@ -103,6 +107,7 @@ class StageNode:
         takes_apart: Whether its elements are parts of the elements of its input.
         merges: Whether an element is made of several elements of its inputs.
         draws_order: Whether the order of its elements depends on the seed and the epoch, if it is indexed.
+        is_mix: Whether the stage takes elements of its inputs by weight.
         keeps_places: Whether an element depends only on its index, even if the source grows.
         keeps_prefix: Whether a longer source has the same first elements.
         is_opened_in_lanes: Whether an indexed stage at the end of a lane is a stage of the lane, with its own row of
@@ -118,6 +123,7 @@ class StageNode:
     takes_apart: ClassVar[bool] = False
     merges: ClassVar[bool] = False
     draws_order: ClassVar[bool] = False
+    is_mix: ClassVar[bool] = False
     keeps_places: ClassVar[bool] = False
     keeps_prefix: ClassVar[bool] = False
     is_opened_in_lanes: ClassVar[bool] = False
@@ -138,6 +144,8 @@ class StageNode:
             batching=self._found(lambda facts: facts.batching) if self.passes_elements else None,
             batched=None if self.takes_apart else self._found(lambda facts: facts.batched),
             merged=self._found(lambda facts: facts.merged) or (Numbered(size - 1, self) if self.merges else None),
+            varies=self.varies or any(facts.varies for facts in of_inputs),
+            num_mixes=self.is_mix + sum(facts.num_mixes for facts in of_inputs),
         )
 
     def _found(self, of: Callable[[Facts], Numbered | None]) -> Numbered | None:
@@ -163,6 +171,16 @@ class StageNode:
         return self.facts.is_indexed
 
     @property
+    def keeps_order(self) -> bool:
+        """True if this stage uses the elements of its input in their order, once per epoch of its own."""
+        return True
+
+    @property
+    def varies(self) -> bool:
+        """True if the number of elements differs between epochs, and depends on the seed; see `length_in`."""
+        return False
+
+    @property
     def inputs(self) -> "tuple[StageNode, ...]":
         """The inputs of the stage."""
         return ()
@@ -183,6 +201,26 @@ class StageNode:
             lengths: The numbers of elements of the inputs.
         """
         raise NotImplementedError
+
+    def length_in(self, lengths: Sequence[int | None], seed: int, epoch: int) -> int | None:  # noqa: ARG002 - see above
+        """Return the number of elements in an epoch.
+
+        Args:
+            lengths: The numbers of elements of the inputs in this epoch.
+            seed: The seed of the stage.
+            epoch: The epoch.
+        """
+        return self.length_by(lengths)
+
+    def num_read(self, place: int, at: int, lengths: Sequence[int | None]) -> int:  # noqa: ARG002 - for other stages
+        """Return the number of elements of an input that the elements before an index use.
+
+        Args:
+            place: The index.
+            at: The number of the input.
+            lengths: The numbers of elements of the inputs.
+        """
+        return place
 
     def length_when_described(self) -> int | None:
         """Return the number of elements at the time of the first call.
@@ -214,6 +252,15 @@ class StageNode:
         None if the stage does not affect the order.
         """
         return self.line()
+
+    def shape_line(self) -> str:
+        """Return the stage for `shape_of`: a saved state can be loaded if all of these lines are equal."""
+        return self.line()
+
+    @classmethod
+    def key_of(cls, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the fields that belong to the key of a cache after this stage."""
+        return {name: value for name, value in fields.items() if name not in DERIVED}
 
     def line(self) -> str:
         """Return a one-line description: name and arguments, without default values."""
@@ -289,7 +336,8 @@ class Flat(NamedTuple):
 
 
 @functools.cache
-def _own_fields(kind: type[Any]) -> list[str]:
+def own_fields(kind: type[Any]) -> list[str]:
+    """Return the names of the fields of a stage without its inputs."""
     return [each.name for each in dataclasses.fields(kind) if each.init and each.name not in _INPUTS]
 
 
@@ -300,7 +348,7 @@ def flat(root: StageNode) -> list[Flat]:
     for number, (_, node) in enumerate(root.stages()):
         places[id(node)] = number
         kind: Any = type(node)
-        own = {name: getattr(node, name) for name in _own_fields(kind)}
+        own = {name: getattr(node, name) for name in own_fields(kind)}
         stages.append(Flat(type(node), own, [places[id(each)] for each in node.inputs]))
     return stages
 
@@ -437,17 +485,28 @@ def order_of(root: StageNode) -> str:
     return ", ".join(lines)
 
 
-def lengths_of(root: StageNode) -> Lengths:
-    """Return the current number of elements of each indexed stage of a tree."""
+def lengths_of(root: StageNode, seed: int = 0, epoch: int = 0) -> Lengths:
+    """Return the current number of elements of each indexed stage of a tree.
+
+    Args:
+        root: The last stage.
+        seed: The seed, for stages whose number of elements depends on it.
+        epoch: The epoch, for stages whose number of elements differs between epochs.
+    """
     if "_order" not in vars(root):
         vars(root)["_order"] = [
-            (id(node), node.length_by, [id(each) for each in node.inputs])
-            for _, node in root.stages()
+            (id(node), node.length_by, [id(each) for each in node.inputs], (number, node) if node.varies else None)
+            for number, node in root.stages()
             if node.is_indexed
         ]
     lengths: Lengths = {}
-    for key, length_by, inputs in vars(root)["_order"]:
-        lengths[key] = length_by([lengths[each] for each in inputs])
+    for key, length_by, inputs, varying in vars(root)["_order"]:
+        of_inputs = [lengths[each] for each in inputs]
+        if varying is None:
+            lengths[key] = length_by(of_inputs)
+        else:
+            number, node = varying
+            lengths[key] = node.length_in(of_inputs, salted(seed, number), epoch)
     return lengths
 
 
@@ -529,7 +588,7 @@ def visits(root: StageNode) -> Iterator[Visit]:
 
 def shape_of(root: StageNode) -> list[str]:
     """Return a line for each stage; see `visits`."""
-    return [visit.line(visit.node.line()) for visit in visits(root)]
+    return [visit.line(visit.node.shape_line()) for visit in visits(root)]
 
 
 def _equal_parts(root: StageNode) -> dict[int, int]:

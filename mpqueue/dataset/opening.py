@@ -61,7 +61,7 @@ def open_stages(
         is_last: Whether this is the last stage of the lane.
         makers: The makers of readers of indexed parts, shared by all lanes of a worker; None for separate ones.
     """
-    return Opening(makers or Makers(node)).open(node, run, is_last=is_last)
+    return Opening(makers or Makers(node), run).open(node, run, is_last=is_last)
 
 
 class Makers:
@@ -76,9 +76,14 @@ class Makers:
     def __init__(self, root: nodes.StageNode) -> None:
         self._root, self._kept = root, threading.local()
 
-    def get(self) -> ReaderMaker:
-        """Return the maker of readers of this thread, for the current lengths of the sources."""
-        lengths = nodes.lengths_of(self._root)
+    def get(self, seed: int, epoch: int) -> ReaderMaker:
+        """Return the maker of readers of this thread, for the current lengths of the sources.
+
+        Args:
+            seed: The seed, for stages whose number of elements depends on it.
+            epoch: The epoch, for stages whose number of elements differs between epochs.
+        """
+        lengths = nodes.lengths_of(self._root, seed, epoch)
         kept: ReaderMaker | None = getattr(self._kept, "maker", None)
         if kept is None or kept.lengths != lengths:
             self._kept.maker = kept = ReaderMaker(lengths)
@@ -90,10 +95,11 @@ class Opening:
 
     Args:
         makers: See `open_stages`.
+        run: The run that the lane is opened with.
     """
 
-    def __init__(self, makers: Makers) -> None:
-        self._maker = makers.get()
+    def __init__(self, makers: Makers, run: LaneRun) -> None:
+        self._maker = makers.get(run.seed, run.epoch)
 
     def open(self, node: nodes.StageNode, run: LaneRun, *, is_last: bool = False) -> LaneStage:
         """Open a stage and those before it."""

@@ -156,6 +156,10 @@ class SkipNode(LinkNode):
         (length,) = lengths
         return None if length is None else max(0, length - self.count)
 
+    def num_read(self, place: int, at: int, lengths: Sequence[int | None]) -> int:  # noqa: ARG002 - see `StageNode`
+        """Return the number of elements of the input before an index, with the skipped ones."""
+        return place + self.count
+
 
 class EnumerateReader(LinkReader):
     """Pairs of an index and the element."""
@@ -366,6 +370,11 @@ class RepeatNode(LinkNode):
     passes_elements: ClassVar[bool] = True
     reader: ClassVar[Any] = RepeatReader
     times: int | None = None
+
+    @property
+    def keeps_order(self) -> bool:
+        """False: each pass is a separate epoch."""
+        return False
 
     def length_by(self, lengths: Sequence[int | None]) -> int | None:
         """Return the length of all passes; an empty input remains empty."""

@@ -46,7 +46,9 @@ class Readers:
         "_epoch",
         "_kept",
         "_lengths",
+        "_lengths_of_epochs",
         "_root",
+        "_varies",
     )  # without a `__dict__`, so that the fingerprint of a source does not include it
 
     def __init__(self, root: StageNode) -> None:
@@ -54,27 +56,40 @@ class Readers:
         self._kept = threading.local()
         self._lengths: nodes.Lengths | None = None
         self._epoch: int | None = None
+        # The lengths of some stages may differ between epochs, and threads may compute elements of different epochs.
+        self._varies = root.facts.varies
+        self._lengths_of_epochs: dict[tuple[int, int], nodes.Lengths] = {}
 
     def length(self) -> int | None:
         """Return the current number of elements; None if endless."""
         lengths = nodes.lengths_of(self._root)
         if lengths != self._lengths:
             self._lengths = lengths
+        self._lengths_of_epochs.clear()
         return lengths[id(self._root)]
 
     def get(self) -> Reader:
         """Return the reader of this thread, for the latest known lengths of the sources."""
         return self._maker().make(self._root)
 
-    def _maker(self) -> ReaderMaker:
+    def _maker(self, run: IndexedRun | None = None) -> ReaderMaker:
         if self._lengths is None:
             self.length()
+        lengths = self._lengths if run is None or not self._varies else self._lengths_in(run.seed, run.epoch)
         kept: ReaderMaker | None = getattr(self._kept, "maker", None)
-        if kept is None or kept.lengths is not self._lengths:
-            assert self._lengths is not None
+        if kept is None or kept.lengths is not lengths:
+            assert lengths is not None
             make_room(self._root.facts.depth)
-            self._kept.maker = kept = ReaderMaker(self._lengths)
+            self._kept.maker = kept = ReaderMaker(lengths)
         return kept
+
+    def _lengths_in(self, seed: int, epoch: int) -> nodes.Lengths:
+        lengths = self._lengths_of_epochs.get((seed, epoch))
+        if lengths is None:
+            lengths = nodes.lengths_of(self._root, seed, epoch)
+            # Several threads may compute the lengths at the same time. All of them must use the same object.
+            lengths = self._lengths_of_epochs.setdefault((seed, epoch), lengths)
+        return lengths
 
     def at(self, places: Sequence[int], run: IndexedRun, tally: StageTally | None = None) -> list[Any]:
         """Return the elements at these indices, each of which is below the length.
@@ -98,7 +113,7 @@ class Readers:
         return self._read(places, run._replace(watches=False), tally)
 
     def _read(self, places: Sequence[int], run: IndexedRun, tally: StageTally | None) -> list[Any]:
-        maker, self._kept.maker = self._maker(), None
+        maker, self._kept.maker = self._maker(run), None
         try:
             elements = (
                 maker.make(self._root).at(places, run) if tally is None else self._timed(maker, places, run, tally)
@@ -211,6 +226,15 @@ class IndexedSource(RunnableDataset):
         length = self._readers.length()
         assert length is not None
         return length
+
+    def length_in(self, epoch: int, seed: int = 0) -> int | None:
+        """Return the number of elements in an epoch, which differs between epochs if weights of a mix are changed.
+
+        Args:
+            epoch: The epoch.
+            seed: The seed of the loader.
+        """
+        return nodes.lengths_of(self.root, seed, epoch)[id(self.root)]
 
     def __getitem__(self, index: int) -> Any:
         return self.__getitems__([index])[0]

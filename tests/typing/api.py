@@ -79,6 +79,9 @@ def join() -> None:
     numbers = mpqueue.Dataset.range(3)
     joined: mpqueue.Dataset = numbers.concatenate(numbers, numbers).zip(numbers).mix([numbers], [0.5, 0.5], stop="all")
     joined = mpqueue.Dataset.mix([joined, numbers], weights=[1, 2], stop="never")
+    joined = mpqueue.Dataset.mix({"a": joined, "b": numbers}, weights={"a": 1, "b": 2.5})
+    joined = mpqueue.Dataset.mix({"a": joined, "b": numbers}, [(0, {"a": 1, "b": 2.5}), (10, {"a": 0, "b": 1})])
+    joined = mpqueue.Dataset.mix([joined, numbers], [(0, [1, 2]), (10, (0, 1))])
     joined = mpqueue.Dataset.zip(joined, mpqueue.Dataset.concatenate(numbers, joined)).take(3)
     del joined
 

@@ -1,0 +1,359 @@
+"""The mixture of a dataset: find it, change its weights, count the samples of its parts.
+
+All functions are pure, and take the last stage of a dataset. A change returns a new tree, which shares all stages
+before the mix. The weights of a mix can only be changed if the dataset has one mix, whose samples are used in their
+order: then "from sample 1,000,000 on" has a meaning, and nothing that was read before is affected.
+"""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from mpqueue.dataset.arguments import check_count
+from mpqueue.dataset.mixing import Counts, apportioned
+from mpqueue.dataset.nodes import StageNode, lengths_of, own_fields, salted
+from mpqueue.dataset.phases import Change, with_change
+from mpqueue.dataset.weights import Name, Weights, check_sample, check_weights, is_schedule
+
+
+class Mixture(NamedTuple):
+    """The one mix of a dataset, whose samples are used in their order.
+
+    Attributes:
+        node: The mix, a `mpqueue.dataset.joining.MixNode`.
+        number: Its number among the stages of the dataset.
+        path: The stages from the last one of the dataset to the mix, both included.
+    """
+
+    node: Any
+    number: int
+    path: tuple[StageNode, ...]
+
+    @property
+    def names(self) -> tuple[Name, ...]:
+        """The names of the parts, or their numbers if they have no names."""
+        return tuple(self.node.part_names)
+
+    @property
+    def is_indexed(self) -> bool:
+        """True if each sample of the mix can be computed by index. Stages after it may still make a stream."""
+        is_indexed: bool = self.node.is_indexed
+        return is_indexed
+
+    def counted(self, counts: Mapping[int, int]) -> dict[Name, int]:
+        """Return counts by name, with zeros for the parts that are missing."""
+        return {name: int(counts.get(at, 0)) for at, name in enumerate(self.names)}
+
+
+def mixture_of(root: StageNode) -> Mixture:
+    """Return the mix of a dataset.
+
+    Raises:
+        ValueError: The dataset has no mix, or several, or a later stage does not use its samples in their order.
+    """
+    if not root.facts.num_mixes:
+        raise ValueError("the dataset has no mixture, so it has no weights: expected a stage Dataset.mix")
+    if root.facts.num_mixes > 1:
+        numbers = ", ".join(map(str, _numbers_of_mixes(root)))
+        raise ValueError(
+            f"the dataset has {root.facts.num_mixes} mixtures (stages {numbers}), so it is not clear which one has the "
+            "weights: expected one stage Dataset.mix"
+        )
+    path = list(_path_to_mix(root))
+    # From the mix to the last stage, so that the message names the first stage that is out of order.
+    for base, node in reversed(path):
+        if not node.keeps_order:
+            raise ValueError(
+                f"the samples of the mixture are not used in their order: stage {base + node.number}, {node.line()}, "
+                "comes after it. Put that stage before the mix, on its datasets"
+            )
+    base, mix = path[-1]
+    return Mixture(mix, base + mix.number, tuple(node for _, node in path))
+
+
+def _path_to_mix(root: StageNode) -> Iterator[tuple[int, StageNode]]:
+    """Yield the stages from the last one to the only mix, each with the number of stages before its subtree."""
+    base, node = 0, root
+    yield base, node
+    while not node.is_mix:
+        start, node = next(
+            (start, each) for start, each in zip(node.starts, node.inputs, strict=True) if each.facts.num_mixes
+        )
+        base += start
+        yield base, node
+
+
+_MOST_NAMED = 8
+
+
+def _numbers_of_mixes(root: StageNode) -> list[int]:
+    """Return the numbers of the first mixes found."""
+    numbers: list[int] = []
+    stack = [(0, root)]
+    while stack and len(numbers) < _MOST_NAMED:
+        base, node = stack.pop()
+        if node.is_mix:
+            numbers.append(base + node.number)
+        stack += [
+            (base + start, each) for start, each in zip(node.starts, node.inputs, strict=True) if each.facts.num_mixes
+        ]
+    return sorted(numbers)
+
+
+def check_new_weights(root: StageNode, weights: Any) -> Weights:
+    """Return new weights for the mix of a dataset, one per part.
+
+    Args:
+        root: The last stage.
+        weights: A dict with the names of the parts, or a list if they have none.
+
+    Raises:
+        TypeError: The weights are not numbers.
+        ValueError: The weights belong to other parts, a weight is negative or not finite, or all are zero; or see
+            `mixture_of`.
+    """
+    return _checked(mixture_of(root), weights)
+
+
+def _checked(mixture: Mixture, weights: Any) -> Weights:
+    if weights is None:
+        raise TypeError("mix: weights must be a dict or a list of numbers, got None")
+    if is_schedule(weights):
+        raise ValueError(f"mix: expected weights that hold from one sample on, got the schedule {weights!r}")
+    return check_weights(weights, mixture.names)
+
+
+def with_weights(root: StageNode, epoch: int, weights: Any, at: int) -> StageNode:
+    """Return a dataset with other weights from a sample of an epoch on.
+
+    In earlier epochs, and before that sample, the dataset is the same. In later epochs, all samples have the new
+    weights. Changes at or after that sample are replaced. Each part continues where it is.
+
+    Args:
+        root: The last stage.
+        epoch: The epoch.
+        weights: See `check_new_weights`.
+        at: The number of the first sample of the mix with the new weights. If the mix ends before it in that epoch,
+            only later epochs have the new weights.
+
+    Raises:
+        TypeError: A weight is not a number, or a number of an epoch or a sample is not an integer.
+        ValueError: A number is negative; or see `check_new_weights`.
+    """
+    mixture = mixture_of(root)
+    change = Change(
+        check_count("mix", "epoch", epoch, 0), check_sample("mix", "at", at), _checked(mixture, weights)
+    )  # fmt: skip
+    return _changed(mixture, with_change(mixture.node.changes, change))
+
+
+def changes_of(root: StageNode) -> list[list[Any]]:
+    """Return the changes of the weights as plain data: lists of epoch, sample and weights, in ascending order.
+
+    The weights are a dict if the parts have names. A dataset without changes returns an empty list.
+    """
+    if not root.facts.varies:
+        return []
+    node = mixture_of(root).node
+    return [
+        [epoch, at, dict(zip(node.names, weights, strict=True)) if node.names else list(weights)]
+        for epoch, at, weights in node.changes
+    ]
+
+
+def with_changes(root: StageNode, changes: Sequence[Sequence[Any]]) -> StageNode:
+    """Return a dataset with these changes of its weights, which replace its own.
+
+    Args:
+        root: The last stage.
+        changes: A result of `changes_of`.
+
+    Raises:
+        TypeError: A weight is not a number, or a number of an epoch or a sample is not an integer.
+        ValueError: The changes belong to another mix, or do not ascend; or see `mixture_of`.
+    """
+    if not changes and not root.facts.varies:
+        return root
+    mixture = mixture_of(root)
+    checked: tuple[Change, ...] = ()
+    for epoch, at, weights in changes:
+        change = Change(
+            check_count("mix", "epoch", epoch, 0), check_sample("mix", "at", at), _checked(mixture, weights)
+        )  # fmt: skip
+        if checked and checked[-1][:2] >= change[:2]:
+            raise ValueError(f"mix: changes of weights must ascend by epoch and sample, got {list(changes)!r}")
+        checked = (*checked, change)
+    return _changed(mixture, checked)
+
+
+def _changed(mixture: Mixture, changes: tuple[Change, ...]) -> StageNode:
+    """Return the last stage of a dataset whose mix has these changes."""
+    *later, mix = mixture.path
+    before, made = mix, _copied(mix, mix.inputs, changes=changes)
+    for node in reversed(later):
+        made, before = _copied(node, tuple(made if each is before else each for each in node.inputs)), node
+    return made
+
+
+def _copied(node: StageNode, inputs: Sequence[StageNode], **fields: Any) -> StageNode:
+    kind: Any = type(node)
+    own = {name: getattr(node, name) for name in own_fields(kind)}
+    return node.reading(inputs, **own | fields)
+
+
+def samples_before(root: StageNode, place: int) -> int:
+    """Return the number of samples of the mix that the elements before an index use.
+
+    Args:
+        root: The last stage of an indexed dataset.
+        place: The index.
+
+    Raises:
+        ValueError: See `mixture_of`.
+    """
+    path = mixture_of(root).path
+    lengths = lengths_of(root)
+    for node, before in itertools.pairwise(path):
+        of_inputs = [lengths[id(each)] for each in node.inputs]
+        place = node.num_read(place, next(at for at, each in enumerate(node.inputs) if each is before), of_inputs)
+    return place
+
+
+def length_in(root: StageNode, epoch: int, seed: int = 0) -> int | None:
+    """Return the number of elements of an indexed dataset in an epoch; None if endless.
+
+    It differs between epochs, and depends on the seed, if weights are changed.
+
+    Args:
+        root: The last stage.
+        epoch: The epoch.
+        seed: The seed of the loader.
+    """
+    return lengths_of(root, seed, epoch)[id(root)]
+
+
+def counts_of(root: StageNode, epoch: int, count: int, seed: int = 0) -> dict[Name, int]:
+    """Return how many of the first samples of an indexed mix come from each part.
+
+    Args:
+        root: The last stage.
+        epoch: The epoch.
+        count: The number of samples. If the mix has fewer, those of all its samples are returned.
+        seed: The seed of the loader.
+
+    Raises:
+        TypeError: The mix is a stream.
+        ValueError: See `mixture_of`.
+    """
+    mixture = mixture_of(root)
+    if not mixture.is_indexed:
+        raise TypeError(f"stage {mixture.number}, {mixture.node.line()}, is a stream: its virtual shards count samples")
+    return mixture.counted(dict(enumerate(_counts(mixture, epoch, count, salted(seed, mixture.number)).tolist())))
+
+
+def _counts(mixture: Mixture, epoch: int, count: int, stage_seed: int) -> Counts:
+    node = mixture.node
+    lengths = lengths_of(node)
+    course = node.course([lengths[id(each)] for each in node.inputs], stage_seed, epoch)
+    place = count if course.length is None else min(count, course.length)
+    counts: Counts = course.counts(place, stage_seed, epoch)
+    return counts
+
+
+class LanePlace(NamedTuple):
+    """The place of a lane of a stream in its mix.
+
+    Attributes:
+        epoch: The epoch of the lane.
+        num_taken: The number of samples of the mix that it has taken in this epoch. Sample ``n`` of lane ``l`` is
+            sample ``l + n * lanes`` of the mix.
+    """
+
+    epoch: int
+    num_taken: int
+
+
+def lane_place(root: StageNode, state: Any, lane: int, num_lanes: int) -> LanePlace:
+    """Return the place of a lane in the mix, from a snapshot.
+
+    Args:
+        root: The last stage of a stream.
+        state: A result of `mpqueue.dataset.lane.StreamLane.save`.
+        lane: The number of the lane.
+        num_lanes: The number of lanes over all ranks.
+
+    Raises:
+        ValueError: See `mixture_of`.
+    """
+    mixture = mixture_of(root)
+    item = _item_of_mix(state.get("stages", ()))
+    if item is None:
+        return LanePlace(state.get("epoch", 0), 0)
+    if "pick" in item:
+        return LanePlace(state["epoch"], item["pick"])
+    # The lane reads the indices of the last indexed stage.
+    first = next(node for node in mixture.path if node.is_indexed)
+    place = samples_before(first, item["place"])
+    return LanePlace(state["epoch"], max(0, -(-(place - lane) // num_lanes)))
+
+
+def lane_counts(root: StageNode, state: Any) -> dict[Name, int]:
+    """Return how many samples of each part a lane has taken, from a snapshot.
+
+    They are those of an epoch of the loader. In an endless stream, they are those since its beginning.
+
+    Args:
+        root: The last stage of a stream.
+        state: A result of `mpqueue.dataset.lane.StreamLane.save`; None for a lane that was not opened.
+
+    Raises:
+        ValueError: See `mixture_of`.
+    """
+    mixture = mixture_of(root)
+    if state is None:
+        return mixture.counted({})
+    counts = counts_in(state.get("stages", ()))
+    for at, count in state.get("earlier", ()):  # of earlier epochs
+        counts[at] = counts.get(at, 0) + count
+    return mixture.counted(counts)
+
+
+def counts_in(stages: Sequence[Any]) -> dict[int, int]:
+    """Return the number of samples of each part of the mix in an epoch, from the states of the stages of a lane."""
+    item = _item_of_mix(stages)
+    if item is None:
+        return {}
+    if "taken" in item:  # a number for each part that was opened
+        return {at: count for (at, _), count in zip(item["begun"], item["taken"], strict=True)}
+    return {at: count for at, count in item["mixes"][0]}  # noqa: C416 - these are lists
+
+
+def _item_of_mix(stages: Sequence[Any]) -> Any:
+    """Return the state of the mix, or None if the lane has not read it."""
+    items = [item for item in stages if isinstance(item, dict) and ("taken" in item or "mixes" in item)]
+    return items[0] if items else None
+
+
+def derived_counts(
+    root: StageNode, base: int, key: tuple[int, int], place: int, lane: int, num_lanes: int
+) -> list[list[list[int]]]:
+    """Return the counts of the mixes of a lane for a state that has none: about the lane's share of those of all lanes.
+
+    Args:
+        root: The last indexed stage, which the lane reads.
+        base: The number of stages of the whole dataset before its tree.
+        key: The seed and the epoch.
+        place: The next index of the lane.
+        lane: The number of the lane.
+        num_lanes: The number of lanes over all ranks.
+    """
+    try:
+        mixture = mixture_of(root)
+    except ValueError:
+        return []
+    counts = _counts(mixture, key[1], samples_before(root, place), salted(key[0], base + mixture.number))
+    total, num_read = int(counts.sum()), max(0, -(-(place - lane) // num_lanes))
+    if not total or not num_read:
+        return []
+    own = apportioned(counts, round(total * num_read / place))
+    return [[[at, count] for at, count in enumerate(own.tolist()) if count]]

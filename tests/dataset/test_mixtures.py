@@ -1,0 +1,311 @@
+"""Functions about the mixture of a dataset: names of parts, finding the mix, changes, and counts."""
+
+import json
+import math
+import time
+
+import numpy as np
+import pytest
+
+import mpqueue
+from mpqueue import Dataset
+from mpqueue.dataset.fingerprint import fingerprint_of
+from mpqueue.dataset.mixtures import (
+    changes_of,
+    check_new_weights,
+    counts_of,
+    lane_counts,
+    lane_place,
+    length_in,
+    mixture_of,
+    samples_before,
+    with_changes,
+    with_weights,
+)
+from mpqueue.dataset.nodes import order_of, shape_of
+from mpqueue.dataset.source import IndexedSource
+from mpqueue.telemetry.clock import EVERY_NS
+
+A, B = Dataset.range(300), Dataset.range(1000, 1400)
+NAMED = Dataset.mix({"web": A, "code": B}, {"web": 0.7, "code": 0.3})
+LISTED = Dataset.mix([A, B], [0.7, 0.3])
+
+
+def keep(_):
+    return True
+
+
+def pair(sample, sample_id):
+    return sample, sample_id
+
+
+def test_mix_of_a_dict_equals_the_mix_of_a_list():
+    assert list(NAMED) == list(LISTED)
+    assert len(NAMED) == len(LISTED)
+    assert list(Dataset.mix({"web": A, "code": B})) == list(Dataset.mix([A, B]))
+    assert "weights={'web': 0.7, 'code': 0.3}" in repr(NAMED)
+    # The order of the weights in the dict does not matter.
+    assert list(Dataset.mix({"web": A, "code": B}, {"code": 0.3, "web": 0.7})) == list(NAMED)
+    assert list(Dataset.mix([A, B], {0: 0.7, 1: 0.3})) == list(LISTED)
+
+
+def test_ids_of_samples_have_the_names_of_the_parts():
+    assert (NAMED.get(("web", 17)), NAMED.get(["code", 3]), LISTED.get((1, 3))) == (17, 1003, 1003)
+    scheduled = Dataset.mix({"web": A, "code": B}, [(0, {"web": 1, "code": 1}), (9, {"web": 0, "code": 1})])
+    for dataset in (scheduled, Dataset.mix({"web": A.filter(keep), "code": B}, WEIGHTS)):
+        assert all(sample_id[0] in {"web", "code"} for _, sample_id in dataset.map(pair, with_id=True))
+    assert all(sample == NAMED.get(sample_id) for sample, sample_id in scheduled.map(pair, with_id=True))
+    with pytest.raises(ValueError, match="mix has no part 'law': its parts are 'web', 'code'"):
+        NAMED.get(("law", 1))
+
+
+def test_schedule_with_one_entry_equals_fixed_weights():
+    assert list(Dataset.mix([A, B], [(0, [0.7, 0.3])])) == list(LISTED)
+    assert repr(Dataset.mix([A, B], [(0, [0.7, 0.3])])) == repr(LISTED)
+
+
+def test_elements_before_a_seam_are_as_if_the_mix_ended_there():
+    scheduled = Dataset.mix([A, B], [[0, [0.7, 0.3]], [np.int64(100), np.array([0.0, 1.0])]])
+    found = list(scheduled)
+    # Complete blocks are those of the mix with fixed weights, and the last one before the seam has the exact shares.
+    assert sum(element < 1000 for element in found[:100]) == 70
+    assert all(element >= 1000 for element in found[100:])
+    assert [element for element in found if element >= 1000] == list(range(1000, 1400))
+    assert len(scheduled) == len(found) == 100 + 370
+
+
+@pytest.mark.parametrize("stop", ["first", "all", "never"])
+def test_weight_zero_from_some_sample_on_ends_the_part(stop):
+    mixed = Dataset.mix([A, B], [(0, [1, 1]), (100, [0, 1])], stop=stop).take(1000)
+    found = list(mixed)
+    assert sum(element < 1000 for element in found) == 50
+    # With "all", only the part that is still read must be complete.
+    assert len(found) == {"first": 450, "all": 450, "never": 1000}[stop]
+
+
+WEIGHTS = {"web": 0.7, "code": 0.3}
+
+
+@pytest.mark.parametrize(
+    ("datasets", "weights", "error", "text"),
+    [
+        (
+            {"web": A, "code": B},
+            [0.7, 0.3],
+            ValueError,
+            r"must be a dict with these names, \['web', 'code'\], got the list",
+        ),
+        ({"web": A, "code": B}, {"web": 1}, ValueError, r"one weight for each dataset.*missing: \['code'\]"),
+        ({"web": A, "code": B}, {**WEIGHTS, "law": 1}, ValueError, r"unknown: \['law'\]"),
+        ([A, B], WEIGHTS, ValueError, r"missing: \[0, 1\], unknown: \['web', 'code'\]"),
+        (
+            {"web": A, "code": B},
+            {**WEIGHTS, "web": -1},
+            ValueError,
+            r"must be 0 or more, and finite, got \[-1\.0, 0\.3\]",
+        ),
+        ({"web": A, "code": B}, {**WEIGHTS, "web": math.nan}, ValueError, "must be 0 or more, and finite"),
+        ({"web": A, "code": B}, {**WEIGHTS, "web": math.inf}, ValueError, "must be 0 or more, and finite"),
+        ({"web": A, "code": B}, {"web": 0, "code": 0}, ValueError, "must not all be zero"),
+        ({"web": A, "code": B}, {"web": "1", "code": 1}, TypeError, "weights must be numbers"),
+        ({"web": A, "code": B}, {"web": True, "code": 1}, TypeError, "weights must be numbers"),
+        ([A, B], [(0, [1, 1]), (10, [1])], ValueError, r"one weight per dataset \(2\), got 1 weights"),
+        ([A, B], [(0, [1, 1]), (10, [0, 0])], ValueError, "must not all be zero"),
+        ([A, B], [(1, [1, 1])], ValueError, r"must begin at sample 0, got 1"),
+        ([A, B], [(0, [1, 1]), (5, [1, 2]), (5, [1, 3])], ValueError, r"must ascend, got \[0, 5, 5\]"),
+        ([A, B], [(0, [1, 1]), (5, [1, 2]), (4, [1, 3])], ValueError, r"must ascend, got \[0, 5, 4\]"),
+        ([A, B], [(0, [1, 1]), (-5, [1, 2])], ValueError, "must be 0 or more, got -5"),
+        ([A, B], [(0, [1, 1]), (1 << 62, [1, 2])], ValueError, r"must be below 2\*\*62"),
+        ([A, B], [(0, [1, 1]), (5.0, [1, 2])], TypeError, r"the sample of a schedule must be an integer, got 5\.0"),
+        ([A, B], [(False, [1, 1])], TypeError, "the sample of a schedule must be an integer, got False"),
+        ([A, B], [(0, [1, 1]), 3], ValueError, r"list of pairs \(sample, weights\), got 3"),
+        ([A, B], [[1, 1, 1]], ValueError, r"list of pairs \(sample, weights\), got \[1, 1, 1\]"),
+        ({"web": A, "": B}, None, ValueError, "must not be empty"),
+        ({"web": A, 3: B}, None, TypeError, "names of datasets must be strings, got 3"),
+        ({"web": A, "code": [1]}, None, TypeError, "mix takes datasets, got list"),
+        ({}, None, ValueError, "at least one dataset, got none"),
+        ({"web": A, "none": Dataset.range(0)}, None, ValueError, "dataset 'none' is empty"),
+        ([A, Dataset.range(0)], [(0, [1, 0]), (9, [1, 1])], ValueError, "dataset 1 is empty"),
+    ],
+)
+def test_invalid_weights_raise_an_error_with_a_remedy(datasets, weights, error, text):
+    with pytest.raises(error, match=text):
+        Dataset.mix(datasets, weights)
+
+
+def test_dict_of_datasets_is_refused_on_a_dataset():
+    with pytest.raises(TypeError, match=r"has no name: call mix on the class, Dataset\.mix\(\{\.\.\.\}\)"):
+        A.mix({"code": B})
+
+
+@pytest.mark.parametrize(
+    ("dataset", "text"),
+    [
+        (A.batch(2), "the dataset has no mixture"),
+        (Dataset.mix([NAMED, A]), r"the dataset has 2 mixtures \(stages 2, 4\)"),
+        (NAMED.concatenate(NAMED), r"the dataset has 2 mixtures \(stages 2, 5\)"),
+        (NAMED.batch(2).shuffle().take(3), r"not used in their order: stage 4, shuffle\(\), comes after it"),
+        (NAMED.repeat(2), r"stage 3, repeat\(times=2\), comes after it"),
+        (A.zip(NAMED), r"stage 4, zip\(\), comes after it"),
+        (A.concatenate(NAMED.cache().map(str)), r"stage 4, cache\(\), comes after it"),
+    ],
+)
+def test_dataset_without_one_mixture_in_order_is_refused(dataset, text):
+    for use in (
+        lambda: mixture_of(dataset.root),
+        lambda: with_weights(dataset.root, 0, [1, 2], 0),
+        lambda: check_new_weights(dataset.root, [1, 2]),
+        lambda: with_changes(dataset.root, [[0, 0, [1, 2]]]),
+    ):
+        with pytest.raises(ValueError, match=text):
+            use()
+    assert changes_of(dataset.root) == []
+    assert with_changes(dataset.root, []) is dataset.root
+
+
+def test_mixture_is_found_behind_stages_that_keep_the_order():
+    parts = {"web": A.shuffle().repeat(2), "code": B.cache().zip(B)}
+    dataset = A.concatenate(Dataset.mix(parts).map(str).enumerate()).take(500).filter(keep).shuffle(buffer=9).batch(2)
+    mixture = mixture_of(dataset.root)
+    assert mixture.names == ("web", "code")
+    assert mixture.number == dataset.root.number - 7
+    assert mixture.is_indexed
+    assert mixture_of(LISTED.root).names == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("weights", "epoch", "at", "error", "text"),
+    [
+        ([1, 2], 0, 0, ValueError, "must be a dict with these names"),
+        ({"web": 1}, 0, 0, ValueError, "missing"),
+        ({"web": 0, "code": 0}, 0, 0, ValueError, "must not all be zero"),
+        (None, 0, 0, TypeError, "got None"),
+        ([(0, {"web": 1, "code": 1})], 0, 0, ValueError, "got the schedule"),
+        (WEIGHTS, -1, 0, ValueError, "epoch must be 0 or more, got -1"),
+        (WEIGHTS, 0, -1, ValueError, "at must be 0 or more, got -1"),
+        (WEIGHTS, True, 0, TypeError, "epoch must be an integer, got True"),
+        (WEIGHTS, 0, 1.5, TypeError, r"at must be an integer, got 1\.5"),
+    ],
+)
+def test_invalid_changes_raise_an_error(weights, epoch, at, error, text):
+    with pytest.raises(error, match=text):
+        with_weights(NAMED.root, epoch, weights, at)
+
+
+def test_changes_are_plain_data_and_replace_later_ones():
+    root = NAMED.map(str).batch(2).root
+    changed = with_weights(root, 1, {"web": 1, "code": 1}, 64)
+    changed = with_weights(changed, 1, {"web": 2, "code": 1}, 80)
+    assert changes_of(changed) == [[1, 64, {"web": 1.0, "code": 1.0}], [1, 80, {"web": 2.0, "code": 1.0}]]
+    again = with_changes(root, json.loads(json.dumps(changes_of(changed))))
+    assert changes_of(again) == changes_of(changed)
+    for epoch in range(3):
+        assert length_in(again, epoch, 5) == length_in(changed, epoch, 5)
+        assert counts_of(again, epoch, 90, 5) == counts_of(changed, epoch, 90, 5)
+    earlier = with_weights(changed, 1, {"web": 0, "code": 1}, 70)
+    assert changes_of(earlier) == [[1, 64, {"web": 1.0, "code": 1.0}], [1, 70, {"web": 0.0, "code": 1.0}]]
+    assert changes_of(with_weights(changed, 0, {"web": 0, "code": 1}, 700)) == [[0, 700, {"web": 0.0, "code": 1.0}]]
+    assert changes_of(with_changes(changed, [])) == []
+    assert changes_of(root) == []
+    for invalid in ([[1, 5, WEIGHTS], [1, 5, WEIGHTS]], [[1, 5, WEIGHTS], [0, 9, WEIGHTS]]):
+        with pytest.raises(ValueError, match="must ascend by epoch and sample"):
+            with_changes(root, invalid)
+
+
+def test_change_copies_only_the_mix_and_the_stages_after_it():
+    root = A.concatenate(NAMED.map(str)).batch(4).root
+    changed = with_weights(root, 0, {"web": 1, "code": 1}, 7)
+    assert changed.input.branches[0] is root.input.branches[0]
+    assert changed.input.branches[1].input.branches == root.input.branches[1].input.branches
+    assert changed.size == 4
+
+
+def test_state_checks_ignore_changes_and_names_but_not_the_first_weights():
+    for make in (lambda mixed: mixed.batch(2), lambda mixed: mixed.filter(keep).batch(2)):
+        root = make(LISTED).root
+        named = make(NAMED).root
+        changed = with_weights(root, 0, [1, 5], 9)
+        other = make(Dataset.mix([A, B], [0.6, 0.4])).root
+        scheduled = make(Dataset.mix([A, B], [(0, [0.7, 0.3]), (9, [1, 1])])).root
+        for description in (shape_of, order_of):
+            assert description(root) == description(named) == description(changed)
+            assert len({str(description(each)) for each in (root, other, scheduled)}) == 3
+        assert fingerprint_of(root) == fingerprint_of(changed) == fingerprint_of(named)
+        assert len({fingerprint_of(each) for each in (root, other, scheduled)}) == 3
+
+
+def test_key_of_a_cache_after_a_mix_is_that_of_earlier_releases():
+    # Computed before mixes had names and schedules: folders of caches remain valid.
+    assert fingerprint_of(LISTED.root) == "9920aaa5c013a963a5acf578531f4ecd"
+
+
+def test_samples_before_an_index_follow_the_stages():
+    root = A.concatenate(NAMED.skip(10).map(str).batch(4).enumerate()).take(900).root
+    assert [samples_before(root, place) for place in (0, 300, 301, 310)] == [10, 10, 14, 50]
+    assert samples_before(NAMED.root, 17) == 17
+
+
+def test_length_differs_between_the_epochs_of_a_change():
+    changed = with_weights(NAMED.batch(10).root, 1, {"web": 0, "code": 1}, 100)
+    source = IndexedSource(changed)
+    assert [source.length_in(epoch, 7) for epoch in range(3)] == [length_in(changed, epoch, 7) for epoch in range(3)]
+    assert length_in(changed, 0, 7) == len(NAMED.batch(10)) == len(source)
+    counts = counts_of(changed, 1, 10**9, 7)
+    assert counts["code"] == 400
+    assert 60 <= counts["web"] <= 80
+    assert length_in(changed, 1, 7) == -(-sum(counts.values()) // 10)
+    assert counts_of(changed, 2, 10**9, 7) == {"web": 0, "code": 400}
+    assert length_in(changed, 2, 7) == 40
+
+
+def test_counts_of_a_stream_need_its_virtual_shards():
+    stream = Dataset.mix([A.filter(keep), B])
+    with pytest.raises(TypeError, match="is a stream: its virtual shards count samples"):
+        counts_of(stream.root, 0, 10)
+    assert lane_counts(stream.root, None) == {0: 0, 1: 0}
+    assert lane_place(stream.root, {"lost": [3]}, 0, 4) == (0, 0)
+
+
+KINDS = pytest.mark.parametrize("workers", [0, 2])
+
+
+@KINDS
+@pytest.mark.parametrize(
+    "make", [lambda part: part, lambda part: part.filter(keep)], ids=["of indexed parts", "of streams"]
+)
+def test_statistics_of_a_stream_have_the_samples_of_each_part(make, workers):
+    mixed = Dataset.mix(
+        {"web": make(A), "code": make(B)}, [(0, WEIGHTS), (64, {"web": 0.5, "code": 0.5})], stop="first"
+    )
+    with mpqueue.Loader(mixed.filter(keep).batch(8), workers=workers, seed=1, lanes=4) as loader:
+        found = [int(element) for _ in range(2) for batch in loader for element in batch]
+    parts = loader.statistics().parts
+    assert parts == {"web": sum(x < 1000 for x in found), "code": sum(x >= 1000 for x in found)}
+    assert loader.statistics().to_dict()["parts"] == parts
+    assert (loader.statistics() - loader.statistics()).parts == {"web": 0, "code": 0}
+
+
+def test_statistics_of_several_mixes_name_the_stage():
+    inner = Dataset.mix({"web": A.filter(keep), "code": B}, WEIGHTS)
+    with mpqueue.Loader(Dataset.mix([inner, A], [2, 1]).batch(8), workers=0, seed=1, lanes=2) as loader:
+        found = [int(element) for batch in loader for element in batch]
+    parts = loader.statistics().parts
+    assert list(parts) == ["3: web", "3: code", "5: 0", "5: 1"]
+    assert parts["5: 0"] + parts["5: 1"] == len(found)
+    # The outer mix may leave samples of the inner one that were read ahead.
+    assert parts["3: web"] + parts["3: code"] >= parts["5: 0"]
+
+
+def slow(element):
+    time.sleep(2 * EVERY_NS / 8e9)  # so that each batch of eight is long enough to be timed
+    return element
+
+
+@KINDS
+def test_statistics_of_an_indexed_mix_have_the_samples_of_each_part(workers):
+    mixed = Dataset.mix([Dataset.range(20), Dataset.range(1000, 1040)], [(0, [1, 1]), (16, [1, 3])])
+    with mpqueue.Loader(mixed.map(slow).batch(8), workers=workers, seed=1) as loader:
+        found = [int(element) for batch in loader for element in batch]
+        statistics = loader.statistics()
+    assert statistics.parts == {0: sum(x < 1000 for x in found), 1: sum(x >= 1000 for x in found)}
+    assert [stage.name.partition(":")[0] for stage in statistics.stages] == ["0", "1", "2", "3", "4"]
