@@ -3,6 +3,7 @@
 from importlib.util import find_spec
 
 from sphinx.ext.autodoc.mock import _MockObject
+from sphinx.pycode import ModuleAnalyzer, PycodeError
 
 from mpqueue import __version__
 
@@ -24,6 +25,18 @@ smartquotes_action = "D"  # only dashes, as between a parameter and its descript
 # mocked. The site is then the same everywhere.
 autodoc_mock_imports = ["jax", "keras", "ray", "tensorflow", "torch"]
 _MockObject.__or__ = _MockObject.__ror__ = lambda self, _other: self  # annotations such as ``torch.dtype | None``
+
+# Sphinx reads the modules of all base classes, and imports the real ones of mocked classes: torch, if it is installed.
+_source_of_module = ModuleAnalyzer.get_module_source
+
+
+def _source_of_own_module(name: str) -> object:
+    if name.partition(".")[0] != "mpqueue":
+        raise PycodeError(f"{name} is not documented here")
+    return _source_of_module(name)
+
+
+ModuleAnalyzer.get_module_source = staticmethod(_source_of_own_module)
 autodoc_typehints = "description"
 maximum_signature_line_length = 100
 autodoc_member_order = "bysource"
