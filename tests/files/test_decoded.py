@@ -1,7 +1,6 @@
 """A bounded cache of decoded parts: decoded once by concurrent threads, and not shared with a child process."""
 
 import os
-import pickle
 import threading
 
 import pytest
@@ -67,14 +66,6 @@ def test_child_starts_with_an_empty_cache_even_if_the_part_is_being_decoded():
 
     assert parts.get("a", decode_and_fork) == "parent"
     assert parts.get("a", lambda: ("again", 1)) == "parent"
-
-
-def test_pickle_contains_no_parts():
-    parts = DecodedParts(100)
-    parts.get("a", lambda: (b"x" * 100_000, 1))
-    copy = pickle.loads(pickle.dumps(parts))
-    assert copy.max_bytes == 100
-    assert len(pickle.dumps(parts)) < 200
 
 
 @pytest.mark.parametrize(("given", "error"), [(-1, ValueError), (1.5, TypeError), (True, TypeError), ("1", TypeError)])

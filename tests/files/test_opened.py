@@ -1,7 +1,6 @@
 """Files read by position: bounds, changes, forks, threads, and the cost of a batch of requests."""
 
 import os
-import pickle
 import threading
 
 import pytest
@@ -154,13 +153,6 @@ def test_number_of_open_files_is_limited(three):
     opened.close()
     assert not names & {*open_files().values()}
     assert opened.read(1, 0, 1) == bytes([1])
-
-
-def test_unpickled_copy_has_no_open_files(three):
-    opened = OpenFiles(files_of(three))
-    opened.read(0, 0, 1)
-    copy = pickle.loads(pickle.dumps(opened))
-    assert copy.read(0, 0, 2) == bytes([0, 1])
 
 
 class ForksUnderLock(int):

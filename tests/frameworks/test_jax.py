@@ -57,19 +57,13 @@ def test_numbers_become_arrays_and_strings_are_unchanged():
     assert batch["none"] is None
 
 
-@pytest.mark.parametrize(
-    "dtype", [np.bool_, np.int8, np.float16, np.complex64, ml_dtypes.bfloat16, ml_dtypes.float8_e5m2]
-)
-def test_arrays_of_all_jax_dtypes_are_returned(dtype):
-    class Ones(Numbered):
-        def __getitem__(self, index):
-            return np.ones(3, dtype)
-
-    with Loader(Ones(1), workers=1) as loader:
-        (batch,) = device_iterator(loader)
-    assert isinstance(batch, jax.Array)
-    assert batch.dtype == dtype
-    assert np.asarray(batch).tolist() == np.ones(3, dtype).tolist()
+def test_arrays_of_all_jax_dtypes_are_returned():
+    dtypes = [np.bool_, np.int8, np.float16, np.complex64, ml_dtypes.bfloat16, ml_dtypes.float8_e5m2]
+    with Loader([np.ones(3, dtype) for dtype in dtypes], workers=1) as loader:
+        for dtype, batch in zip(dtypes, device_iterator(loader), strict=True):
+            assert isinstance(batch, jax.Array)
+            assert batch.dtype == dtype
+            assert np.asarray(batch).tolist() == np.ones(3, dtype).tolist()
 
 
 @pytest.mark.parametrize("prefetch", [0, 1, 2, 20])
@@ -205,7 +199,7 @@ def test_ctrl_c_at_any_bytecode_loses_and_repeats_no_batch(prefetch, of_a_loader
                         break
             assert numbers_of(found) == [0, 1, 2, 3], f"struck at bytecode {number}"
             assert list(batches) == []
-        struck, number = strike.has_struck, number + 3
+        struck, number = strike.has_struck, number + 5
     assert number > 100
 
 
@@ -243,11 +237,23 @@ def test_state_counts_returned_batches(prefetch, num_taken):
     assert rest == (expected[num_taken:6] or expected[6:])
 
 
-@pytest.mark.parametrize("options", [{"shuffle": True}, {"batch_size": 2, "sampler": "random"}], ids=str)
+class RandomOrder:
+    """A sampler whose order differs in each epoch."""
+
+    def __init__(self):
+        self.rng = np.random.default_rng(4)
+
+    def __iter__(self):
+        return iter(self.rng.permutation(12).tolist())
+
+    def __len__(self):
+        return 12
+
+
+@pytest.mark.parametrize(
+    "options", [{"shuffle": True}, {"batch_size": 2, "sampler": RandomOrder()}], ids=["shuffle", "sampler"]
+)
 def test_batches_in_transfer_are_returned_again_after_a_resume(options):
-    if "sampler" in options:
-        torch_data = pytest.importorskip("torch.utils.data")
-        options = options | {"sampler": torch_data.RandomSampler(range(12))}
     with Loader(Numbered(12), workers=1, seed=4, **options) as loader:
         batches = device_iterator(loader, prefetch=2)
         next(batches)
@@ -285,8 +291,8 @@ def test_cpu_array_uses_the_memory_of_the_slot():
         assert any(aliases(batch) for batch in device_iterator(loader, prefetch=0))
 
 
-@pytest.mark.parametrize("kept", [1, 7, 100], ids="{} kept".format)
-@pytest.mark.parametrize("prefetch", [0, 2, 12])
+@pytest.mark.parametrize("kept", [1, 100], ids="{} kept".format)
+@pytest.mark.parametrize("prefetch", [0, 12])
 def test_slot_is_not_overwritten_while_an_array_exists(kept, prefetch):
     """While 600 other batches go through a ring of a few slots."""
     with Loader(Numbered(600), workers=2, max_queue_size=4) as loader:
@@ -408,12 +414,6 @@ def test_invalid_option_is_rejected_immediately(arguments, error, text):
 def test_enqueuer_is_rejected_with_the_remedy():
     with pytest.raises(TypeError, match=r"got OrderedEnqueuer: pass its get\(\)"):
         device_iterator(mpqueue.OrderedEnqueuer(Numbered()))
-
-
-def test_mpqueue_jax_is_not_the_jax_module():
-    code = "import mpqueue.jax, sys; assert 'jax' not in sys.modules; import jax; print(jax.__name__, mpqueue.jax.__name__)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout.split() == ["jax", "mpqueue.jax"]
 
 
 # Several devices, in separate programs: their number is fixed at JAX's first use

@@ -391,7 +391,7 @@ def test_sequence_may_also_be_a_py_dataset():
 
 @pytest.mark.parametrize("on_trial", [True, False])
 def test_epoch_for_keras_returns_each_batch_once_after_signals(on_trial):
-    for after in itertools.count(1, 2):
+    for after in itertools.count(1, 5):
         with Loader(Numbers(6), workers=0) as loader:
             epochs = LoaderEpochs(loader)
             assert int(epochs.peek(0)[0]) == 0
@@ -457,7 +457,7 @@ def test_state_does_not_count_a_batch_held_ahead_of_use(on_trial, num_peeked):
 @pytest.mark.parametrize("on_trial", [True, False])
 def test_epoch_and_state_are_correct_after_a_signal_at_any_moment(on_trial):
     """As after Ctrl-C in a fit: an epoch without a returned batch begins again, and a started one is abandoned."""
-    for after in itertools.count(1, 2):
+    for after in itertools.count(1, 5):
         with Loader(Numbers(4), workers=0) as loader:
             epochs, found = LoaderEpochs(loader), []
             with contextlib.suppress(Struck), Strike(after) as strike:
