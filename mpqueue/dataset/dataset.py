@@ -397,7 +397,9 @@ class Dataset:
             names: The names of the columns to remove, or one name.
 
         Raises:
-            TypeError, ValueError, KeyError: See `select_columns`.
+            TypeError: A name is not a string. When elements are computed: a sample is not a dict.
+            ValueError: There is no name, or one of them is there twice.
+            KeyError: When elements are computed: a sample does not have a column. The message names its columns.
 
         Follows: ``remove_columns`` of Hugging Face's ``datasets.Dataset``.
         """
@@ -727,13 +729,14 @@ class Dataset:
         The source must have a method ``locate(index)``, as those of `mpqueue.files` have.
 
         Args:
-            sample_id: The id; see `get`.
+            sample_id: The id, as `get` takes it.
 
         Returns:
             A `mpqueue.files.Location`: ``path``, ``row``, and ``start`` and ``stop`` in bytes if known.
 
         Raises:
-            TypeError, ValueError: See `get`.
+            TypeError: The id does not have the form of this dataset's ids.
+            ValueError: There is no such part.
             LookupError: The source has no such sample, is a stream, or has no method ``locate``.
         """
         found = find(self._root, sample_id)
