@@ -48,7 +48,7 @@ def _lines(found: FoundState) -> list[str]:
 
 
 def _shown(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, default=str)
+    return value if isinstance(value, str) else json.dumps(value, default=frame.plain)
 
 
 def make_parser() -> argparse.ArgumentParser:
