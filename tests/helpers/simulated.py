@@ -23,6 +23,7 @@ from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.segment import MEMORY_REMEDY, Segment
 from mpqueue.memory.slots import PAGE
 from mpqueue.memory.writer import Placed, SlotWriter
+from mpqueue.plan.cursors import EpochCursor
 from mpqueue.plan.lanes import RetryStart
 from mpqueue.plan.options import Options
 from mpqueue.plan.plans import BatchesPlan
@@ -50,6 +51,18 @@ from mpqueue.workers.process import ProcessBackend
 from mpqueue.workers.source_send import find_digests, make_patch
 from mpqueue.workers.source_sync import SourceSync
 from mpqueue.workers.source_watch import SourceWatch
+
+
+def endless_epoch():
+    """Return the schedule of an epoch with more batches than any test takes."""
+    schedule = EpochCursor(lambda: 1 << 20, 0)
+    schedule.start_at(0)
+    return schedule
+
+
+def word_of(batch):
+    """Return the word that a batch of a `Source` consists of."""
+    return int((batch["a"] if isinstance(batch, dict) else batch)[0])
 
 
 class Deadlock(AssertionError):
@@ -437,6 +450,17 @@ class World:
     def clock(self):
         """Return the simulated time."""
         return self.now_ns
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    @property
+    def num_exchanged(self):
+        """Number of times that grants were taken back for other slots."""
+        return self.backend.dispatcher._reuse.num_exchanged
 
     def note_begun(self, worker, grant):
         self.grants_in_flight[worker.key] = grant
