@@ -68,7 +68,7 @@ _ABOUT_STARTS = {"workers", "system", "memory", "monitor", "cluster"}
 _NOT_ABOUT_STARTS = {"test_user_generators.py", "test_randomness.py", "test_sources.py", "test_table.py"}  # exceptions
 _READING = {"capfd", "capfdbinary"}
 # Tests that depend on a new interpreter. Elsewhere, fork servers are forks of a prepared interpreter.
-_ABOUT_INTERPRETERS = {"test_fork_server.py", "test_hash_seed.py", "test_limits.py"}
+_ABOUT_INTERPRETERS = {"test_hash_seed.py", "test_limits.py"}
 
 
 def _is_fresh(request):

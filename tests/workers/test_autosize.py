@@ -249,9 +249,7 @@ def test_starts_with_one_worker(monkeypatch):
     monkeypatch.setattr("mpqueue.system.limits.useful_workers", lambda: 4)
     with mpqueue.Loader(Numbers(), workers="auto") as loader:
         assert next(iter(loader))[0] == 0
-        backend = loader._engine.pipeline.backend
-        assert list(backend.pool.roster.workers) == [0]
-        assert backend.dispatcher._num_workers == backend.supervision.wanted == 1
+        assert len([worker for worker in loader.statistics().workers if worker.pid]) == 1
 
 
 @pytest.mark.parametrize("name", ["workers", "threads"])
@@ -279,15 +277,14 @@ def gain_of(window):
     return auto.thread_gain()
 
 
-def test_thread_gain_is_high_if_the_source_waits(monkeypatch):
+@pytest.mark.parametrize(
+    ("waits", "blocked", "gain"),
+    [(0.9, 0.9, 4 / 0.2), (0.9, 1.0, autosize.MOST_THREADS), (0.9, 0.2, 1), (0.0, 0.9, 1)],
+    ids=["the source waits", "it only waits", "it computes", "the trainer never waits"],
+)
+def test_thread_gain(monkeypatch, waits, blocked, gain):
     monkeypatch.setattr(autosize, "useful_workers", lambda: 4)
-    assert gain_of(SizeWindow(rate=10, waits=0.9, at_work=2, blocked=0.9)) == pytest.approx(4 / 0.2)
-    assert gain_of(SizeWindow(rate=10, waits=0.9, at_work=2, blocked=1.0)) == autosize.MOST_THREADS
-
-
-def test_thread_gain_is_one_if_the_source_computes_or_the_trainer_never_waits():
-    assert gain_of(SizeWindow(rate=10, waits=0.9, at_work=2, blocked=0.2)) == 1
-    assert gain_of(SizeWindow(rate=10, waits=0.0, at_work=2, blocked=0.9)) == 1
+    assert gain_of(SizeWindow(rate=10, waits=waits, at_work=2, blocked=blocked)) == pytest.approx(gain)
 
 
 class Sleeping:

@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from mpqueue.workers.crash_attribution import CrashAttribution
+from mpqueue.workers import crash_attribution
 from mpqueue.workers.handle import Cause
 
 
@@ -20,10 +20,9 @@ class Kills:
 
 
 @pytest.fixture
-def attribution():
-    made = CrashAttribution(None, None)
-    made._oom = Kills(1)
-    return made
+def attribution(monkeypatch):
+    monkeypatch.setattr(crash_attribution, "OomCounter", lambda _: Kills(1))
+    return crash_attribution.CrashAttribution(None, None)
 
 
 def test_counted_kernel_kill_is_a_lack_of_memory(attribution):

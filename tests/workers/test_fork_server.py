@@ -2,7 +2,6 @@
 
 import errno
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -19,9 +18,7 @@ from helpers.outside import Trainer, ran
 import mpqueue
 from mpqueue import Loader, OrderedEnqueuer
 from mpqueue.errors import WorkerDied
-from mpqueue.memory.snapshot import Snapshot
 from mpqueue.workers import fork_server_messages, launcher
-from mpqueue.workers.kept_source import KeptSource
 from mpqueue.workers.launcher import ForkServer, LauncherGone
 
 
@@ -110,17 +107,7 @@ def test_crash_during_a_restart_for_a_large_new_state_loses_nothing():
         assert numbers(enqueuer.get(), 6) == [0, 1, 2, 3, 100, 101]
 
 
-def test_crash_while_parked_is_harmless():
-    with OrderedEnqueuer(Numbers(), True) as enqueuer:
-        enqueuer.start(2)
-        numbers(enqueuer.get(), 2)
-        enqueuer.stop()
-        (parked,) = fork_servers()
-        parked.kill()
-        enqueuer.start(2)
-        assert numbers(enqueuer.get(), 8) == list(range(8))
-
-
+@pytest.mark.fresh_fork_server
 @pytest.mark.parametrize("num_starts", [1, 2], ids=["parked once", "parked twice"])
 def test_killed_parked_fork_server_does_not_remain_a_zombie(num_starts):
     with OrderedEnqueuer(Numbers(), True) as enqueuer:
@@ -144,6 +131,7 @@ class AllowedCpus:
         return np.array(sorted(os.sched_getaffinity(0)))
 
 
+@pytest.mark.fresh_fork_server
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity")
 @pytest.mark.parametrize("method", ["forkserver", "spawn"])
 def test_workers_get_the_trainers_cpus_also_from_a_parked_fork_server(method):
@@ -169,6 +157,7 @@ class Hours:
         return np.int64(time.localtime(0).tm_gmtoff // 3600)
 
 
+@pytest.mark.fresh_fork_server
 def test_workers_get_the_trainers_time_zone_also_from_a_parked_fork_server(monkeypatch):
     try:
         for zone, hours in (("UTC0", 0), ("JST-9", 9), ("UTC0", 0)):
@@ -181,6 +170,7 @@ def test_workers_get_the_trainers_time_zone_also_from_a_parked_fork_server(monke
         time.tzset()
 
 
+@pytest.mark.fresh_fork_server
 def test_fork_server_that_the_trainer_may_not_kill_exits_by_its_lifeline(monkeypatch):
     """The trainer has changed its user since it started the fork server."""
     with OrderedEnqueuer(Numbers(), True) as enqueuer:
@@ -229,6 +219,7 @@ def test_source_that_crashes_the_fork_server_repeatedly_raises_the_reason_at_sta
     assert not enqueuer.is_running()
 
 
+@pytest.mark.fresh_fork_server
 def test_reason_of_a_crash_while_the_source_is_sent_is_reported(monkeypatch):
     tell = ForkServer.set_image
 
@@ -325,8 +316,7 @@ def test_fork_server_is_not_reused_after_an_interrupt_within_a_message(where, mo
                 use()
     finally:
         fork_server.release(reusable=True)
-    assert fork_server not in launcher._parked
-    assert fork_server._process.returncode is not None
+    assert not fork_servers()
 
 
 def test_messages_sent_before_the_exit_are_processed_first(monkeypatch):
@@ -379,92 +369,44 @@ def test_parked_fork_server_of_a_changed_trainer_is_ended_and_not_used():
         assert trainer.ended() == (0, "")
 
 
-# -- Memory that a parked fork server sends back
-
-
-@pytest.fixture
-def parked():
-    """Return the trainer's side of a fork server that is parked with two snapshots, and the fork server's socket."""
-    ours, theirs = socket.socketpair()
-    snapshots = [Snapshot([memoryview(b"x" * 64)]) for _ in range(2)]
-    fds = [os.dup(snapshot.fileno()) for snapshot in snapshots]
-    for snapshot in snapshots:
-        snapshot.let_go()
-    fork_server = ForkServer.__new__(ForkServer)
-    fork_server._socket, fork_server._is_whole = ours, True
-    fork_server._kept = KeptSource(b"", [], {snapshot.number: snapshot for snapshot in snapshots})
-    with ours, theirs:
-        yield fork_server, theirs, snapshots, fds
-    for fd in fds:
-        os.close(fd)
-    for snapshot in snapshots:
-        snapshot.let_go()
-
-
-def num_open():
-    return len(os.listdir("/proc/self/fd"))
-
-
-def test_interrupt_while_memory_returns_leaks_no_descriptor(parked, monkeypatch):
-    fork_server, theirs, snapshots, fds = parked
-    numbers_of = [snapshot.number for snapshot in snapshots]
-    fork_server_messages.send(theirs, fork_server_messages.FromForkServer.KEPT, numbers_of, fds)
-    receive = fork_server_messages.receive
-
-    def interrupted(*args):
-        message = receive(*args)
-        os.kill(os.getpid(), signal.SIGINT)
-        return message
-
-    monkeypatch.setattr(fork_server_messages, "receive", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        fork_server.resume()
-    assert all(snapshot.has(0, memoryview(b"x" * 64)) for snapshot in snapshots)
-
-
-@pytest.mark.parametrize("kind", [fork_server_messages.FromForkServer.NOTE, fork_server_messages.FromForkServer.KEPT])
-def test_parked_fork_server_may_send_only_its_memory(kind, parked):
-    fork_server, theirs, snapshots, fds = parked
-    before = num_open()
-    some = fds if kind == fork_server_messages.FromForkServer.NOTE else fds[:1]
-    fork_server_messages.send(theirs, kind, [snapshot.number for snapshot in snapshots], some)
-    with pytest.raises(LauncherGone):
-        fork_server.resume()
-    assert num_open() == before
-
-
 def test_interrupt_while_a_parked_fork_server_is_taken_ends_it(monkeypatch):
-    ended = []
-
-    class Interrupted:
-        kind = launcher._kind_of(spawn=False)
-
-        def settle(self):
-            raise KeyboardInterrupt
-
-        def end(self):
-            ended.append(self)
-
-    one = Interrupted()
-    monkeypatch.setattr(launcher, "_parked", [one])
-    with pytest.raises(KeyboardInterrupt):
-        launcher.take_fork_server(spawn=False)
-    assert ended == [one]
+    with OrderedEnqueuer(Numbers(), True) as enqueuer:
+        enqueuer.start(1)
+        enqueuer.stop()
+        (parked,) = fork_servers()
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(ForkServer, "settle", interrupt)
+            enqueuer.start(1)
+        assert not is_alive(parked)
 
 
+NUMBERS_OF_THREADS = [
+    *(f"{library}_NUM_THREADS" for library in ("OMP", "OPENBLAS", "MKL", "NUMEXPR")),
+    "VECLIB_MAXIMUM_THREADS",
+]
+
+
+class Threads(Numbers):
+    """Each batch is the numbers of threads in the worker, and its fork server's process id and numbers at its start."""
+
+    def __getitem__(self, index):
+        with open(f"/proc/{os.getppid()}/environ", "rb") as file:
+            begun = dict(line.split("=", 1) for line in file.read().decode().split("\0") if line)
+        return [os.environ[name] + begun[name] for name in NUMBERS_OF_THREADS], os.getppid()
+
+
+@pytest.mark.fresh_fork_server
 def test_numerical_libraries_get_one_thread_per_worker_whatever_the_trainer_sets(monkeypatch):
     """Workers fill the CPUs already, and a parked fork server keeps its settings when the trainer's settings change."""
-    libraries = ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "VECLIB")
-    names = [f"{library}_{'MAXIMUM' if library == 'VECLIB' else 'NUM'}_THREADS" for library in libraries]
-    environs, fork_server, kind = [], ForkServer.__new__(ForkServer), launcher._kind_of(spawn=False)
-    fork_server.kind = kind
-    monkeypatch.setattr(fork_server, "_send", lambda _kind, settings: environs.append(settings.environ), raising=False)
-    for name in names:
-        monkeypatch.setenv(name, "8")
-        assert launcher._kind_of(spawn=False) == kind
-    fork_server.settle()
-    for environ in (*environs, launcher._fork_server_environ("1")):
-        assert [environ[name] for name in names] == ["1"] * 5
+    parents = set()
+    for number in ("8", "3"):
+        for name in NUMBERS_OF_THREADS:
+            monkeypatch.setenv(name, number)
+        with Loader(Threads(1), workers=1) as loader:
+            ((found, parent),) = loader
+        assert found == ["11"] * 5
+        parents.add(parent)
+    assert len(parents) == 1
 
 
 def test_fork_server_imports_no_unneeded_modules():

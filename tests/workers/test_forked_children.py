@@ -187,27 +187,6 @@ def test_child_of_pickling_an_error_exits():
         assert loader.statistics().deaths == 0
 
 
-@pytest.mark.parametrize("kind", ["enqueuer", "server"])
-def test_child_exits_with_other_apis(kind, tmp_path):
-    if kind == "enqueuer":
-        with mpqueue.OrderedEnqueuer(Forking(), True) as enqueuer:
-            enqueuer.start(2)
-            batches = enqueuer.get()
-            assert [int(next(batches)[0]) for _ in range(LENGTH)] == list(range(LENGTH))
-        return
-    with mpqueue.Server(str(tmp_path / "forks"), Forking(), workers=1):
-        with mpqueue.attach(str(tmp_path / "forks")) as consumer:
-            assert [int(batch[0]) for batch in consumer] == list(range(LENGTH))
-
-
-def test_child_exits_with_the_torch_api():
-    torch = pytest.importorskip("torch")
-    from mpqueue.torch import DataLoader
-
-    loader = DataLoader(Forking(), batch_size=4, num_workers=1)
-    assert torch.cat(list(loader)).ravel().tolist() == list(range(LENGTH))
-
-
 def test_child_that_a_library_forks_without_python_exits(tmp_path):
     """Python's fork hooks do not run in it."""
     said, output = ran("""

@@ -3,12 +3,11 @@
 import os
 import signal
 import threading
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from helpers.faults import Numbers, burns, numbers
+from helpers.faults import Numbers, numbers
 from helpers.hanging import TIMEOUT_S, DeclaredHangs, Stopped, judge_by
 
 from mpqueue import GeneratorEnqueuer, Loader, OrderedEnqueuer
@@ -31,12 +30,12 @@ def pid_file(tmp_path, monkeypatch):
 class Hanging(Numbers):
     """At index 2 the main thread hangs in one function, and another thread in another function."""
 
-    def __init__(self, pid_file, fuse=None):
+    def __init__(self, pid_file):
         super().__init__()
-        self.pid_file, self.fuse = pid_file, None if fuse is None else str(fuse)
+        self.pid_file = pid_file
 
     def __getitem__(self, index):
-        if index == 2 and (self.fuse is None or burns(self.fuse)):
+        if index == 2:
             ready = threading.Event()
             threading.Thread(target=self.hangs_in_a_thread, args=(ready,), daemon=True).start()
             ready.wait()
@@ -70,15 +69,6 @@ def test_error_contains_the_frames_of_all_threads_of_the_worker(method, pid_file
         assert error.stack in str(error)
 
 
-def test_worker_is_replaced_and_the_batch_computed_again(pid_file, tmp_path):
-    source = Hanging(pid_file, tmp_path / "fuse")
-    with OrderedEnqueuer(source, True, batch_timeout=TIMEOUT_S) as enqueuer:
-        enqueuer.start(2, 4)
-        assert numbers(enqueuer.get(), 16) == 2 * list(range(8))
-        seen = enqueuer.statistics()
-        assert seen.deaths == seen.restarts == 1
-
-
 def test_stopped_worker_cannot_answer_and_the_error_reports_that(monkeypatch):
     judge_by(Stopped(), monkeypatch)
     monkeypatch.setattr("mpqueue.workers.hang._DUMP_S", 0.05)
@@ -96,27 +86,6 @@ def test_stopped_worker_cannot_answer_and_the_error_reports_that(monkeypatch):
         with pytest.raises(BatchTimeout, match="the worker is stopped, or stuck in the kernel") as caught:
             next(batches)
         assert caught.value.index == 2
-
-
-class Answering:
-    """A worker's pipe of stacks, and the roster that would send it signals."""
-
-    def __init__(self) -> None:
-        self.stacks, self.writing = os.pipe()
-        self.pipes = self
-
-    def signal(self, _worker, _number):
-        """Have no effect."""
-
-
-def test_stacks_of_an_exited_worker_are_not_read_forever():
-    worker = Answering()
-    try:
-        os.write(worker.writing, b"an answer that was late")
-        os.close(worker.writing)
-        assert "no answer" in hang.stacks_of(worker, worker)
-    finally:
-        os.close(worker.stacks)
 
 
 def test_forked_worker_before_its_first_step_survives_the_signal(monkeypatch):
@@ -303,28 +272,3 @@ def test_time_of_a_batch_begins_when_its_worker_runs(monkeypatch):
     assert watch.time_left_s() == 0
     worker.life.kill(Cause.HUNG)
     assert watch.time_left_s() is None
-
-
-class SlowToLoad(Numbers):
-    """Its second unpickling takes longer than the timeout; index 2 kills the fork server, once."""
-
-    def __init__(self, fuse):
-        super().__init__()
-        self.fuse = str(fuse)
-
-    def __setstate__(self, state):
-        self.__dict__.update(state)
-        if os.path.exists(self.fuse):
-            time.sleep(1.5)
-
-    def __getitem__(self, index):
-        if index == 2 and burns(self.fuse):
-            os.kill(os.getppid(), signal.SIGKILL)
-            threading.Event().wait()
-        return super().__getitem__(index)
-
-
-def test_start_of_another_fork_server_does_not_count_for_a_batch(tmp_path):
-    with OrderedEnqueuer(SlowToLoad(tmp_path / "fuse"), True, batch_timeout=1.0, restarts=8) as enqueuer:
-        enqueuer.start(1, 4)
-        assert numbers(enqueuer.get(), 8) == list(range(8))

@@ -70,23 +70,6 @@ def test_crash_of_a_fork_server_is_one_warning_plus_one_per_restarted_worker(war
     assert restarts == ["worker 0 was restarted", "worker 1 was restarted"]
 
 
-def test_copies_because_of_held_batches_are_one_warning(warnings, monkeypatch):
-    monkeypatch.setattr("mpqueue.memory.ring.COSTLY_BYTES", 1 << 10)
-    with Loader(Numbers(40), workers=1) as loader:
-        assert len(list(loader)) == 40
-        assert len(list(loader)) == 40
-        assert loader.statistics().copies > 1
-    (text,) = warnings()
-    assert "private copies" in text
-    assert "copy=True" in text
-
-
-def test_requested_copies_are_no_warning(warnings):
-    with Loader(Numbers(40), workers=1, copy=True) as loader:
-        assert len(list(loader)) == 40
-    assert warnings() == []
-
-
 class Named(Numbers):
     """Each batch is the name of its process, and of the parent process."""
 

@@ -1,15 +1,18 @@
 """Large arrays of a source are in shared memory once, for the fork server and all workers of a pool."""
 
+import contextlib
 import os
+import signal
 
 import numpy as np
 import psutil
 import pytest
+from workers.test_fork_server import fork_servers
 
 import mpqueue
 from mpqueue import Loader, OrderedEnqueuer
 from mpqueue.worker.source_receive import load
-from mpqueue.workers import launcher
+from mpqueue.workers import fork_server_messages
 from mpqueue.workers.kept_source import NOTHING, keep, mapped
 from mpqueue.workers.launcher import ForkServer
 from mpqueue.workers.source_send import make_patch, take_image
@@ -211,23 +214,35 @@ def test_fork_server_that_exited_while_parked_is_replaced_with_its_memory():
             enqueuer.start(1)
             assert next(enqueuer.get())[0] == source.rows.sum()
             enqueuer.stop()
-            for parked in launcher._parked:
-                parked._process.kill()
-                parked._process.wait()
+            for parked in fork_servers():
+                parked.kill()
     mpqueue.shutdown()
 
 
-def test_change_of_one_large_array_is_detected_at_the_end_of_an_epoch():
-    class Growing(Data):
-        def on_epoch_end(self):
-            self.rows[-1] += 1
+@pytest.mark.parametrize("is_interrupted", [True, False], ids=["interrupt", "another message"])
+def test_failed_return_of_the_memory_leaks_no_descriptor(is_interrupted, monkeypatch):
+    """The parked fork server is replaced."""
+    receive, source = fork_server_messages.receive, Data()
 
-    with OrderedEnqueuer(Growing(1 << 25), True) as enqueuer:
-        enqueuer.start(2)
-        batches = enqueuer.get()
-        sums = [next(batches)[0] for _ in range(18)]
-    total = float(1 << 22)
-    assert sums == [total] * 6 + [total + 1] * 6 + [total + 2] * 6
+    def spoiled(*args):
+        message = receive(*args)
+        patch.undo()
+        if is_interrupted:
+            signal.raise_signal(signal.SIGINT)
+        return message._replace(kind=fork_server_messages.FromForkServer.NOTE)
+
+    with OrderedEnqueuer(source, True) as enqueuer, monkeypatch.context() as patch:
+        enqueuer.start(1)
+        assert next(enqueuer.get())[0] == source.rows.sum()
+        enqueuer.stop()
+        (parked,) = fork_servers()
+        patch.setattr(fork_server_messages, "receive", spoiled)
+        with pytest.raises(KeyboardInterrupt) if is_interrupted else contextlib.nullcontext():
+            enqueuer.start(1)
+            assert next(enqueuer.get())[0] == source.rows.sum()
+        enqueuer.stop()
+        assert parked not in fork_servers()
+        assert not held()
 
 
 def test_too_little_shared_memory_for_the_source_is_an_error_with_the_size(monkeypatch):

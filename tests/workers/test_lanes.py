@@ -175,24 +175,6 @@ def test_skipped_elements_of_a_lane_are_counted(tmp_path, undisturbed, backend, 
     assert [(lane, number) for lane, number, *_ in found] == expected(num_lanes=4)
 
 
-@BACKENDS
-def test_error_replaces_an_element(tmp_path, backend, workers):
-    def breaks(run, number):
-        if (run.lane, number) == (1, 2) and burns(str(tmp_path / "fuse")):
-            raise ValueError("a bad record")
-
-    source = Counted(tmp_path / "log", at=breaks)
-    with running(source, backend=backend, workers=workers, lanes=4, start_method="fork") as pipeline:
-        found = [pipeline.next().tolist() for _ in range(9)]
-        with pytest.raises(ValueError, match="a bad record") as raised:
-            pipeline.next()
-        found += rest(pipeline)
-    assert any("index 2 of epoch 0" in note and "lane 1 of 4" in note for note in raised.value.__notes__)
-    assert [(lane, number) for lane, number, *_ in found if lane != 1] == [
-        place for place in expected(num_lanes=4) if place[0] != 1
-    ]
-
-
 @always_saved
 def test_element_after_a_timeout_is_computed_again_from_its_snapshot(tmp_path, undisturbed, monkeypatch):
     hanging = DeclaredHangs(tmp_path / "hanging")
@@ -222,26 +204,6 @@ def test_snapshot_without_memory_is_omitted(tmp_path, undisturbed, monkeypatch):
 
 
 @always_saved
-def test_start_of_a_lane_waits_for_memory(tmp_path, undisturbed, monkeypatch):
-    with running(Counted(tmp_path / "log"), workers=0) as pipeline:
-        found = [pipeline.next().tolist() for _ in range(2 * LANES)]
-        place = pipeline.place()
-    with running(Counted(tmp_path / "other"), place=Place(counts=(0,) * LANES)) as pipeline:
-        ring = pipeline.backend.pool.ring
-        pipeline.next()
-        refused = []
-
-        def reserve(slot, nbytes, of=ring.reserve):
-            refused.append(nbytes)
-            return len(refused) > 3 and of(slot, nbytes)
-
-        monkeypatch.setattr(ring, "reserve", reserve)
-        pipeline.restart_at(place)
-        assert found + rest(pipeline) == undisturbed
-    assert len(refused) > 3
-
-
-@always_saved
 @BACKENDS
 @pytest.mark.parametrize(
     ("saves", "error", "text"),
@@ -263,18 +225,6 @@ def test_state_that_cannot_be_saved_is_an_error(tmp_path, monkeypatch, backend, 
         pytest.raises(error, match=text),
     ):
         pipeline.next()
-
-
-@BACKENDS
-def test_restarted_epoch_reopens_its_lanes(tmp_path, undisturbed, backend, workers):
-    with running(Counted(tmp_path / "log"), backend=backend, workers=workers) as pipeline:
-        for number in (3, 5 * LANES, 0):
-            for _ in range(number):
-                pipeline.next()
-            pipeline.restart_at(Place())
-        assert rest(pipeline) == undisturbed
-        pipeline.restart_at(Place(1))
-        assert [found[:2] for found in rest(pipeline)] == [found[:2] for found in undisturbed]
 
 
 class Kills:

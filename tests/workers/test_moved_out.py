@@ -2,9 +2,9 @@
 
 import pytest
 from helpers import simulated
+from helpers.simulated import endless_epoch, word_of
 
 from mpqueue.errors import SharedMemoryFull
-from mpqueue.plan.cursors import EpochCursor
 
 NBYTES = 1 << 20
 ENDLESS = 1 << 40
@@ -13,9 +13,7 @@ ENDLESS = 1 << 40
 @pytest.fixture
 def world():
     """Two batches are ready, no worker is busy, and there is memory for one more small slot."""
-    cursor = EpochCursor(lambda: 1 << 20, 0)
-    cursor.start_at(0)
-    world = simulated.World(simulated.Source([1]), cursor, 1, 2, lambda choices: choices[0], max_pages=48)
+    world = simulated.World(simulated.Source([1]), endless_epoch(), 1, 2, lambda choices: choices[0], max_pages=48)
     while world.has_moves():
         world.step()
     assert world.pipeline.num_ready == 2
@@ -24,7 +22,7 @@ def world():
 
 
 def words(world, count):
-    return [int(world.pipeline.next()[0]) for _ in range(count)]
+    return [word_of(world.pipeline.next()) for _ in range(count)]
 
 
 def test_room_that_cannot_become_free_is_an_error_and_leaves_no_slot_in_use(world):

@@ -82,10 +82,9 @@ class Kernel:
                 return printed, error
 
 
-@pytest.mark.parametrize("method", ["forkserver", "fork", "spawn"])
-def test_source_of_a_cell_runs_in_worker_processes(kernel, method):
+def test_source_of_a_cell_runs_in_worker_processes(kernel):
     assert kernel.run(SOURCE) == ("", None)
-    for _ in range(2):
+    for method in ("forkserver", "forkserver", "fork", "spawn"):
         assert kernel.run(f"train(Numbers(), {method!r})") == ("0 1 2 3 4 5 6 7 ", None)
 
 

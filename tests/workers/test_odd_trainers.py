@@ -108,14 +108,6 @@ say([p.status() for p in psutil.Process().children(recursive=True) if "resource_
     assert output == ""
 
 
-@pytest.mark.parametrize(
-    ("method", "closed"), [("forkserver", "0"), ("forkserver", "1"), ("fork", "1"), ("spawn", "0")]
-)
-def test_closed_standard_streams(method, closed):
-    said, _ = ran(f"for fd in {closed.split()}: os.close(int(fd))\n" + TRAIN, env={"METHOD": method})
-    assert said == ["0 1 2 3 4 5 6 7"]
-
-
 @pytest.mark.parametrize("method", ["forkserver", "fork", "spawn"])
 def test_no_descriptor_for_batches_has_the_number_of_a_standard_stream(method):
     """Output of C code would be written to it."""

@@ -181,13 +181,6 @@ def test_each_worker_reads_its_arrays_of_an_open_npz(backend, tmp_path):
         assert list(loader) == [True] * 60
 
 
-def test_npz_that_cannot_be_pickled_is_named(tmp_path):
-    np.savez(tmp_path / "a.npz", rows=np.arange(3))
-    source = Saved(tmp_path / "a.npz")
-    with source.arrays, pytest.raises(TypeError, match=r"arrays\.zip\.fp cannot be pickled"):
-        next(iter(Loader(source, workers=1, start_method="spawn")))
-
-
 def test_file_that_is_invisible_in_the_source_is_reopened(tmp_path):
     """The file of an iterator in C, or of a library."""
     (tmp_path / "table").write_text("".join(f"{number},\n" for number in range(4000)))
@@ -302,42 +295,6 @@ def test_all_writable_files_of_a_source_are_found(hold, tmp_path):
     finally:
         for file in files:
             file.close()
-
-
-class Recorded(io.FileIO):
-    """A file that records each inspection in another file."""
-
-    def readable(self):
-        with open(f"{self.name}.looks", "a") as looks:
-            looks.write("look\n")
-        return super().readable()
-
-
-class OpensRecorded(Plain):
-    def __getstate__(self):
-        return {"path": self.file.name}
-
-    def __setstate__(self, state):
-        self.file = Recorded(state["path"], "r+b")
-
-
-@pytest.mark.parametrize("start_method", ["forkserver", "fork"])
-def test_source_is_searched_once_for_all_forks(start_method, tmp_path):
-    (tmp_path / "rows").touch()
-    with Recorded(str(tmp_path / "rows"), "r+b") as file:
-        with Loader(OpensRecorded("", file), workers=3, start_method=start_method) as loader:
-            assert list(loader) == [0, 1]
-    looks = (tmp_path / "rows.looks").read_text().splitlines()
-    assert len(looks) == (1 if start_method == "forkserver" else 2)  # the second time: for pipes and sockets
-
-
-def test_source_is_not_searched_if_no_file_is_open_for_writing():
-    open_handles.opened_for_writing({"file": Unasked()}, open_files.writable_files())
-
-
-class Unasked(io.RawIOBase):
-    def readable(self):
-        raise AssertionError
 
 
 def test_descriptor_number_reused_before_the_fork_is_left_alone(tmp_path):

@@ -76,16 +76,6 @@ def test_loader_resumes_within_an_epoch_with_another_number_of_workers(workers):
         assert [batch.tolist() for batch in resumed] == following
 
 
-def test_unordered_loader_resumes_without_losses_or_duplicates():
-    with Loader(Drawing(40), workers=3, seed=3, ordered=False) as loader:
-        batches = iter(loader)
-        taken = [int(next(batches)[0]) for _ in range(15)]
-        state = loader.state_dict()
-    with Loader(Drawing(40), workers=2, ordered=False) as resumed:
-        resumed.load_state_dict(state)
-        assert sorted(taken + [int(batch[0]) for batch in resumed]) == list(range(40))
-
-
 def test_source_with_a_state_resumes_from_that_state():
     class Stateful(Drawing):
         epoch = 0
@@ -144,16 +134,6 @@ def test_random_seed_makes_the_run_reproducible_and_is_not_consumed(monkeypatch)
     assert random.random() == first[1]
 
 
-def test_trainers_random_numbers_do_not_change_without_workers():
-    random.seed(1)
-    np.random.seed(1)
-    expected = random.random(), np.random.random()
-    random.seed(1)
-    np.random.seed(1)
-    stream(12, 0, seed=4)
-    assert (random.random(), np.random.random()) == expected
-
-
 def test_rng_outside_of_a_batch_is_an_error():
     with pytest.raises(RuntimeError, match="inside __getitem__"):
         mpqueue.rng()
@@ -187,20 +167,6 @@ def test_generator_in_a_crashing_worker_is_replayed(tmp_path):
     with Loader(dying, workers=2, seed=9) as loader:
         assert list(loader) == expected
         assert loader.statistics().deaths == 1
-
-
-def test_generator_loader_resumes_only_with_the_same_number_of_workers():
-    with Loader(sharded, workers=2, seed=9) as loader:
-        batches = iter(loader)
-        for _ in range(7):
-            next(batches)
-        state = loader.state_dict()
-        rest = list(batches)
-    with Loader(sharded, workers=2) as resumed:
-        resumed.load_state_dict(state)
-        assert list(resumed) == rest
-    with pytest.raises(ValueError, match="2 workers"):
-        Loader(sharded, workers=3).load_state_dict(state)
 
 
 def test_keras_random_seed_is_a_seed():

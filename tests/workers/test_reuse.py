@@ -4,9 +4,9 @@ from collections import Counter
 
 import pytest
 from helpers import simulated
+from helpers.simulated import endless_epoch, word_of
 
 from mpqueue.memory.slots import LARGE_BYTES
-from mpqueue.plan.cursors import EpochCursor, Place, StreamCursor
 from mpqueue.workers import dispatcher
 
 WORDS = LARGE_BYTES // 8  # of a batch that makes its slot large
@@ -32,43 +32,25 @@ class Fair:
         return move
 
 
-def world_of(num_workers, credit, *, words=WORDS, lengths=None):
-    if lengths is None:
-        cursor = EpochCursor(lambda: 1 << 20, 0)
-    else:
-        cursor = StreamCursor(num_workers)
-    cursor.go_to(Place())
-    return simulated.World(simulated.Source([words], lengths=lengths), cursor, num_workers, credit, Fair())
-
-
-def word_of(batch):
-    return int((batch["a"] if isinstance(batch, dict) else batch)[0])
+def world_of(num_workers, credit, *, words=WORDS):
+    return simulated.World(simulated.Source([words]), endless_epoch(), num_workers, credit, Fair())
 
 
 def num_large(world):
     return sum(slot.is_large for slot in world.backend.pool.ring.slots.slots)
 
 
-def num_exchanges(world):
-    """Return the number of times that grants were taken back for other slots."""
-    return world.backend.dispatcher._reuse.num_exchanged
-
-
 @pytest.mark.parametrize("num_workers", [1, 2, 3])
 def test_waiting_consumer_uses_few_slots_with_any_queue_size(num_workers):
-    world = world_of(num_workers, 20)
-    try:
+    with world_of(num_workers, 20) as world:
         assert [word_of(world.pipeline.next()) for _ in range(60)] == list(range(60))
-        assert num_exchanges(world) > 0
+        assert world.num_exchanged > 0
         assert num_large(world) <= 2 * num_workers + 2
-    finally:
-        world.close()
 
 
 def test_consumer_that_does_not_wait_finds_a_full_queue():
     """Workers without other work write to new slots, and the whole queue is granted at any time."""
-    world = world_of(2, 6)
-    try:
+    with world_of(2, 6) as world:
         for number in range(8):
             assert word_of(world.pipeline.next()) == number
             while world.has_moves():
@@ -77,63 +59,19 @@ def test_consumer_that_does_not_wait_finds_a_full_queue():
             assert len(world.backend.pool.ready) >= 5
         assert world.pipeline.num_ready == 6
         assert num_large(world) <= 6 + 2
-    finally:
-        world.close()
-
-
-def test_grants_keep_their_order_and_worker_when_slots_are_exchanged():
-    world = world_of(1, 8)
-    try:
-        pool = world.backend.pool
-        for _ in range(5):
-            world.pipeline.next()
-            (worker,) = pool.roster.workers.values()
-            numbers = [work.work_item.number for work in worker.in_flight.values()]
-            assert numbers == sorted(numbers)
-            assert not pool.pending
-        assert num_exchanges(world) > 0
-    finally:
-        world.close()
-
-
-def test_elements_of_streams_arrive_in_order_when_slots_are_exchanged():
-    world = world_of(2, 9, lengths=[40, 40])
-    try:
-        found = [word_of(world.pipeline.next()) for _ in range(60)]
-        assert found == [1000 * (lane + 1) + number for number in range(30) for lane in range(2)]
-        assert num_exchanges(world) > 0
-    finally:
-        world.close()
 
 
 def test_slots_of_small_batches_are_not_exchanged():
-    world = world_of(2, 12, words=10)
-    try:
+    with world_of(2, 12, words=10) as world:
         for _ in range(60):
             world.pipeline.next()
-        assert num_exchanges(world) == 0
-    finally:
-        world.close()
+        assert world.num_exchanged == 0
 
 
 def test_exchange_that_costs_more_than_it_saves_is_not_done(monkeypatch):
     """Each grant that is taken back has a cost: a deep queue of batches that are barely large."""
     monkeypatch.setattr(dispatcher, "_WORTH_BYTES", LARGE_BYTES)
-    world = world_of(1, 12)
-    try:
+    with world_of(1, 12) as world:
         for _ in range(30):
             world.pipeline.next()
-        assert num_exchanges(world) == 0
-    finally:
-        world.close()
-
-
-def test_consumer_that_keeps_batches_gets_other_slots():
-    world = world_of(2, 6)
-    try:
-        kept = [world.pipeline.next() for _ in range(5)]
-        for number in range(5, 30):
-            assert word_of(world.pipeline.next()) == number
-        assert [word_of(batch) for batch in kept] == list(range(5))
-    finally:
-        world.close()
+        assert world.num_exchanged == 0

@@ -7,7 +7,6 @@ import re
 import resource
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 from helpers.faults import Numbers
 from helpers.gates import Gate, pass_gate
@@ -200,29 +199,3 @@ def test_watch_does_not_block_until_a_stopped_worker_answers(monkeypatch):
     watch.look()
     assert len(asked) == 4
     os.close(reader)
-
-
-def test_no_clock_is_read_for_ready_or_unrequested_batches():
-    ledger = SimpleNamespace(head=0, ready={0: None}, work_items={}, is_outstanding=lambda number: number == 0)
-    assert SlowBatch(ledger).time_left_s() is None
-    ledger.head = 1
-    assert SlowBatch(ledger).time_left_s() is None
-
-
-def test_no_warning_in_time(caplog):
-    with Loader(Numbers(50), workers=2) as loader:
-        assert np.concatenate(list(loader))[0] == 0
-    assert not [record for record in caplog.records if "not ready" in record.getMessage()]
-
-
-def test_checking_the_number_of_ready_batches_does_not_wait(opening, monkeypatch):
-    asked = []
-    monkeypatch.setattr(SlowWatch, "look", lambda watch: asked.append(watch))
-    with Loader(Slow(opening.gate), workers=1) as loader:
-        batches = iter(loader)
-        assert [int(next(batches)[0]) for _ in range(AT)] == [0, 1]
-        arrival = opening.gate.arrival()
-        del asked[:]
-        assert loader._engine.pipeline.num_ready == 0
-        assert not asked
-        arrival.let_go()

@@ -10,6 +10,7 @@ import pytest
 from helpers.faults import Numbers, burns, numbers
 from helpers.gates import Gate, pass_gate
 from helpers.hanging import TIMEOUT_S, judge_by
+from helpers.inside import pipeline_of
 from workers.test_fork_server import fork_servers
 
 from mpqueue import OrderedEnqueuer
@@ -87,9 +88,9 @@ def test_worker_stuck_in_the_kernel_is_replaced_and_its_slots_wait_for_its_exit(
         stuck = gate.arrival()
         freezer.freeze(stuck.pid)
         frozen.add(stuck.pid)
-        backend = enqueuer._engine.pipeline.backend
+        backend = pipeline_of(enqueuer).backend
         (worker,) = backend.pool.roster.workers.values()
-        backend.pressure._starved[worker] = next(iter(worker.in_flight.values()))  # like a worker that waits for memory
+        backend.pressure.note(worker, next(iter(worker.in_flight.values())))  # like a worker that waits for memory
         assert numbers(batches, 5) == [3, 4, 5, 6, 7]
         has_starved = backend.pressure.has_starved
         kept = [work.slot for work in worker.in_flight.values()]

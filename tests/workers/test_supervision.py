@@ -2,9 +2,10 @@
 
 import pytest
 from helpers import simulated
+from helpers.simulated import endless_epoch, word_of
 
 from mpqueue.memory.slots import SlotState
-from mpqueue.plan.cursors import EpochCursor, Place, StreamCursor
+from mpqueue.plan.cursors import Place, StreamCursor
 from mpqueue.system import descriptors
 from mpqueue.system.processes import Process
 from mpqueue.workers.handle import Cause, WorkerHandle
@@ -18,15 +19,13 @@ def in_turn(things):
 
 
 def words(world, count):
-    found = [world.pipeline.next() for _ in range(count)]
-    return [int((batch["a"] if isinstance(batch, dict) else batch)[0]) for batch in found]
+    return [word_of(world.pipeline.next()) for _ in range(count)]
 
 
 def test_lanes_without_read_grants_go_to_a_returning_worker():
     cursor = StreamCursor(LANES)
     cursor.go_to(Place())
-    world = simulated.World(simulated.Source([1], lengths=[50] * LANES), cursor, 2, 8, in_turn)
-    try:
+    with simulated.World(simulated.Source([1], lengths=[50] * LANES), cursor, 2, 8, in_turn) as world:
         supervision, pool = world.backend.supervision, world.backend.pool
         found = []
         while not supervision.resize(1):  # as long as the other worker runs its lanes
@@ -43,8 +42,6 @@ def test_lanes_without_read_grants_go_to_a_returning_worker():
         assert len(pool.owners.of(0)) == len(pool.owners.of(1)) == LANES // 2
         found += words(world, 100)
         assert found == [1000 * (at % LANES + 1) + at // LANES for at in range(len(found))]
-    finally:
-        world.close()
 
 
 class Stuck(simulated.ForkServer):
@@ -60,9 +57,7 @@ class Stuck(simulated.ForkServer):
 def test_slots_held_by_code_of_an_abandoned_worker_wait_for_its_exit(monkeypatch):
     monkeypatch.setattr(simulated, "ForkServer", Stuck)
     monkeypatch.setattr("mpqueue.workers.supervision.STUCK_S", 0.0)
-    cursor = EpochCursor(lambda: 1 << 20, 0)
-    cursor.start_at(0)
-    world = simulated.World(simulated.Source([1]), cursor, 2, 4, in_turn)
+    world = simulated.World(simulated.Source([1]), endless_epoch(), 2, 4, in_turn)
     sentinel, other_end = descriptors.pipe()  # of a process that has not exited
     try:
         supervision, roster = world.backend.supervision, world.backend.pool.roster

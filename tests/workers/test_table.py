@@ -14,6 +14,7 @@ from helpers.footprint import DEADLOCK_S, Footprint, left_behind
 from helpers.gates import Gate
 from helpers.hanging import TIMEOUT_S, DeclaredHangs, judge_by
 from helpers.hooks import Faulty, FaultyEpochs, WorkerInit
+from helpers.inside import pipeline_of
 from helpers.outside import ran
 from helpers.table import (
     AT,
@@ -153,9 +154,9 @@ def _run(cell):
         return
     if cell.place == "idle":
         cell.take(1)
-        cell.enqueuer._engine.pipeline.pause()
+        pipeline_of(cell.enqueuer).pause()
         cell.strike_worker()
-        cell.enqueuer._engine.pipeline.resume()
+        pipeline_of(cell.enqueuer).resume()
     if cell.place == "epoch-end":
         cell.source.meanwhile = cell.strike_worker
     cell.take(2 * LENGTH - len(cell.found))

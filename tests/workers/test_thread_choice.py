@@ -52,24 +52,22 @@ def of(workers):
 FIRST = [THREADS] * 4
 
 
-def test_worker_with_its_own_cpu_computes_alone_if_samples_do_not_wait(machine):
-    ways = machine.ways(of(2), 500, by_threads=(1100, 1100, 0), alone=(1000, 1000, 0))
-    assert ways == FIRST + [ALONE] * 496
+# By case: number of workers, (time, CPU time, queueing time) of a batch by threads and alone, and the numbers of the
+# batches that are computed alone.
+CASES = {
+    "samples do not wait": (2, (1100, 1100, 0), (1000, 1000, 0), range(4, 100)),
+    "queueing for a CPU is not waiting": (2, (1100, 1100, 900), (3000, 1000, 1950), range(4, 100)),
+    "samples wait: tried ever more rarely": (2, (1000, 900, 0), (2000, 900, 0), [4, 13, 30, 63]),
+    "samples hardly use a CPU": (2, (1000, 200, 0), None, []),
+    "CPUs are free, and threads are faster": (1, (600, 1100, 0), (1000, 1000, 0), [4, 13, 30, 63]),
+}
 
 
-def test_queueing_for_a_cpu_is_not_waiting(machine):
-    ways = machine.ways(of(2), 500, by_threads=(1100, 1100, 900), alone=(3000, 1000, 1950))
-    assert ways == FIRST + [ALONE] * 496
-
-
-def test_waiting_samples_are_tried_alone_ever_more_rarely(machine):
-    ways = machine.ways(of(2), 2000, by_threads=(1000, 900, 0), alone=(2000, 900, 0))
-    tried = [number for number, way in enumerate(ways) if way == ALONE]
-    assert tried == [4, 13, 30, 63, 128, 257, 514, 1027]
-
-
-def test_samples_that_hardly_use_a_cpu_are_not_tried_alone(machine):
-    assert set(machine.ways(of(2), 500, by_threads=(1000, 200, 0), alone=None)) == {THREADS}
+@pytest.mark.parametrize("name", CASES)
+def test_measurements_decide_which_batches_are_computed_alone(name, machine):
+    num_workers, by_threads, alone, expected = CASES[name]
+    ways = machine.ways(of(num_workers), 100, by_threads, alone)
+    assert [number for number, way in enumerate(ways) if way == ALONE] == [*expected]
 
 
 def test_worker_that_computes_alone_for_long_uses_threads_again(machine):
@@ -82,11 +80,6 @@ def test_samples_that_start_to_wait_get_threads_again(machine):
     choice = of(2)
     assert machine.ways(choice, 6, (1100, 1100, 0), (1000, 1000, 0)) == [*FIRST, ALONE, ALONE]
     assert machine.ways(choice, 3, (1100, 1100, 0), (3000, 1000, 0)) == [ALONE, ALONE, THREADS]
-
-
-def test_faster_threads_are_kept_if_cpus_are_free(machine):
-    ways = machine.ways(of(1), 20, by_threads=(600, 1100, 0), alone=(1000, 1000, 0))
-    assert [number for number, way in enumerate(ways) if way == ALONE] == [4, 13]
 
 
 def test_threads_are_tried_again_if_cpus_are_free(machine):

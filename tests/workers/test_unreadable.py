@@ -13,6 +13,7 @@ import types
 
 import numpy as np
 import pytest
+from helpers.inside import pipeline_of
 from helpers.numbered import taken
 
 import mpqueue
@@ -98,12 +99,6 @@ def test_error_is_raised_at_its_position_and_the_stream_continues(make, kind, ca
     assert not caplog.records
 
 
-@pytest.mark.parametrize("start_method", ["fork", "spawn"])
-def test_other_start_methods_raise_the_error_at_its_position(start_method):
-    with mpqueue.Loader(Source(fragile), workers=1, start_method=start_method) as loader:
-        assert expected(taken(iter(loader)))
-
-
 @forms
 def test_unreadable_batch_is_skipped_like_errors(make, kind, caplog):
     with mpqueue.Loader(Source(make), workers=2, **SKIPPING) as loader, caplog.at_level(logging.WARNING, "mpqueue"):
@@ -136,25 +131,15 @@ def test_kept_errors_keep_no_slots():
     with mpqueue.Loader(source, workers=2, max_queue_size=2) as loader:
         kept = [error for _ in range(8) for error in taken(iter(loader))]
         assert [str(error) for error in kept] == ["cannot be loaded here"] * 8 * LENGTH
-        loader._engine.pipeline.backend.pool.ring.collect()
-        assert loader._engine.pipeline.backend.pool.ring.slots.num_leased == 0
-
-
-def test_enqueuer_stops_as_after_any_error():
-    enqueuer = mpqueue.OrderedEnqueuer(Source(fragile), use_multiprocessing=True)
-    enqueuer.start(workers=2)
-    batches = enqueuer.get()
-    assert [int(next(batches)[0][0]) for _ in range(AT)] == list(range(AT))
-    with pytest.raises(ValueError, match="cannot be loaded here"):
-        next(batches)
-    assert not enqueuer.is_running()
+        pipeline_of(loader).backend.pool.ring.collect()
+        assert pipeline_of(loader).backend.pool.ring.slots.num_leased == 0
 
 
 def test_moved_out_batch_is_unreadable_when_it_is_due():
     with mpqueue.Loader(Source(fragile), workers=1, max_queue_size=LENGTH) as loader:
         batches = iter(loader)
         next(batches)
-        pipeline = loader._engine.pipeline
+        pipeline = pipeline_of(loader)
         pipeline.pause()
         while pipeline.backend.pool.evict(beyond=0) and not isinstance(pipeline.ledger.ready[AT], Result):
             pass

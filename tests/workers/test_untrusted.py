@@ -11,8 +11,8 @@ import random
 import numpy as np
 import pytest
 from helpers import simulated
+from helpers.simulated import endless_epoch, word_of
 
-from mpqueue.plan.cursors import EpochCursor
 from mpqueue.worker.records import NEW_SPEC, REPORT
 
 FIELDS = [
@@ -103,14 +103,9 @@ def test_worker_with_an_invalid_report_is_replaced_and_its_batches_computed_agai
             os.write(self.reports, lies.pop()(self, fields))
 
     monkeypatch.setattr(simulated, "Worker", Lying)
-    cursor = EpochCursor(lambda: 1 << 20, 0)
-    cursor.start_at(0)
-    world = simulated.World(simulated.Source([100]), cursor, 2, 3, random.Random(0).choice)
-    try:
+    with simulated.World(simulated.Source([100]), endless_epoch(), 2, 3, random.Random(0).choice) as world:
         with caplog.at_level(logging.WARNING, "mpqueue"):
             found = [world.pipeline.next() for _ in range(9)]
-        assert [int((batch["a"] if isinstance(batch, dict) else batch)[0]) for batch in found] == list(range(9))
+        assert [word_of(batch) for batch in found] == list(range(9))
         assert world.backend.supervision.num_deaths == world.backend.supervision.num_restarts == 1
         assert caplog.text.count("because its pipe contained invalid data") == 1
-    finally:
-        world.close()
