@@ -11,38 +11,42 @@ from helpers.strikes import Strike, Struck
 from mpqueue.system.condition import Condition
 
 DEADLOCK_S = 60
-RANDOM_S = 1.0
 
 
-def is_free(condition):
-    """Return whether another thread can acquire it."""
-    found = []
+class Other:
+    """A thread that acquires a condition."""
 
-    def look():
-        found.append(condition._lock.acquire(blocking=False))
-        if found[0]:
-            condition._lock.release()
+    def __init__(self, condition):
+        self.condition, self.has_entered = condition, False
+        self.thread = threading.Thread(target=self.enter, daemon=True)
+        self.thread.start()
 
-    thread = threading.Thread(target=look)
-    thread.start()
-    thread.join()
-    return found[0]
+    def enter(self):
+        with self.condition:
+            self.has_entered = True
+
+    def enters(self):
+        """Return whether it can acquire the condition."""
+        self.thread.join(DEADLOCK_S)
+        return self.has_entered
 
 
 def test_change_wakes_all_waiters():
-    condition, done = Condition(), []
-    waiting = [threading.Thread(target=lambda: condition.wait_for(lambda: done)) for _ in range(3)]
+    condition, requested, done = Condition(), [], []
+    waiting = [
+        threading.Thread(target=lambda: condition.wait_for(lambda: requested.append(1) or done)) for _ in range(3)
+    ]
     for thread in waiting:
         thread.start()
-    while len(condition._gates) < 3:
+    while len(requested) < 3:
         time.sleep(0.001)
-    with condition:
+    with condition:  # acquired only while all of them wait
         done.append(True)
         condition.notify_all()
     for thread in waiting:
         thread.join(DEADLOCK_S)
         assert not thread.is_alive()
-    assert condition._gates == []
+    assert len(requested) == 6
 
 
 def test_wait_continues_after_unrelated_change():
@@ -50,7 +54,7 @@ def test_wait_continues_after_unrelated_change():
     thread = threading.Thread(target=lambda: condition.wait_for(lambda: requested.append(1) or done))
     thread.start()
     for number in range(1, 4):
-        while len(requested) < number or not condition._gates:
+        while len(requested) < number:
             time.sleep(0.001)
         with condition:
             condition.notify_all()
@@ -64,18 +68,19 @@ def test_wait_continues_after_unrelated_change():
 
 
 @pytest.mark.parametrize("timeout", [0, -1, 0.01])
-def test_timed_out_wait_leaves_no_gate(timeout):
+def test_wait_ends_at_its_timeout(timeout):
     condition = Condition()
     assert condition.wait_for(lambda: False, timeout) is False
     assert condition.wait_for(lambda: True, timeout) is True
-    assert condition._gates == []
 
 
 def test_condition_is_reentrant():
     condition = Condition()
-    with condition, condition:
-        assert not is_free(condition)
-    assert is_free(condition)
+    with condition:
+        with condition:
+            other = Other(condition)
+        assert not other.has_entered
+    assert other.enters()
 
 
 def wait(condition):
@@ -93,8 +98,7 @@ def test_interrupt_at_any_place_leaves_it_unlocked(call):
         condition = Condition()
         with contextlib.suppress(Struck), Strike(after) as strike:
             call(condition)
-        assert is_free(condition), after
-        assert len(condition._gates) <= 1  # left by an interrupt during cleanup: the next change opens it
+        assert Other(condition).enters(), after
         if strike.left > 0:
             break
     assert after > 5

@@ -6,7 +6,7 @@ import types
 import pytest
 
 from mpqueue.system import contents as module_of_contents
-from mpqueue.system.contents import MAX_ITEMS, Found, contents
+from mpqueue.system.contents import MAX_ITEMS, contents
 
 
 class Wanted:
@@ -111,8 +111,3 @@ def test_unassigned_closure_variable_is_skipped():
         return inner_now, later
 
     assert outer() == ([("kept", "<kept>")], 1)
-
-
-def test_found_object_has_its_value():
-    value = Wanted()
-    assert list(contents([value], lambda one: one is value)) == [Found("0", "[0]", value)]

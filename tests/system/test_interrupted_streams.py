@@ -30,6 +30,24 @@ KINDS = {
 RANDOM_S = 0.6  # per test; the soak test runs longer
 
 
+@pytest.fixture
+def handle():
+    """Set the handler of SIGUSR1 for this test."""
+    before = signal.getsignal(signal.SIGUSR1)
+    yield lambda handler: signal.signal(signal.SIGUSR1, handler)
+    signal.signal(signal.SIGUSR1, before)
+
+
+def each_strike(step=1, *, first=1, error=Struck, least=50):
+    """Yield the numbers of places in the package, each with its interrupt, until no place is left."""
+    for after in itertools.count(first, step):
+        strike = Strike(after, error=error)
+        yield after, strike
+        if strike.left > 0:
+            break
+    assert after > least
+
+
 class Hooked:
     """A source that changes itself at the end of each epoch."""
 
@@ -82,49 +100,35 @@ def one_epoch(loader, call, number):
             wrong.append((place, list(found)))
 
 
-@pytest.mark.parametrize(("kind", "step"), [("process", 41), ("thread", 3), ("inline", 3)])
+@pytest.mark.parametrize(("kind", "step"), [("process", 67), ("thread", 5), ("inline", 5)])
 def test_interrupted_epoch_is_complete_with_correct_states(kind, step):
-    for after in itertools.count(1, step):
+    for after, strike in each_strike(step):
         with mpqueue.Loader(Numbers(3), **KINDS[kind]) as loader:
-            with Strike(after) as strike:
+            with strike:
                 struck = one_epoch(loader, unless_struck, 0)
             following = one_epoch(loader, unless_struck, 1)
         assert (struck, following) == (([0, 1, 2], []), ([0, 1, 2], [])), after
-        if strike.left > 0:
-            break
-    assert after > 50
 
 
 @pytest.mark.parametrize("kind", ["thread", "inline"])
 def test_new_loop_after_interrupt_starts_at_first_batch(kind):
-    for after in itertools.count(1, 3):
+    for after, strike in each_strike(3):
         with mpqueue.Loader(Numbers(3), **KINDS[kind]) as loader:
-            with Strike(after) as strike:
-                try:
-                    for _ in loader:
-                        pass
-                except Struck:
-                    pass
+            with strike:
+                unless_struck(list, loader)
             found = [int(batch[0]) for batch in loader]
         assert found == [0, 1, 2], after
-        if strike.left > 0:
-            break
-    assert after > 50
 
 
 @pytest.mark.parametrize("kind", ["thread", "inline"])
 def test_interrupted_epoch_ends_after_last_batch(kind):
-    for after in itertools.count(1, 2):
-        source = Hooked()
-        with mpqueue.Loader(source, **KINDS[kind]) as loader:
-            with Strike(after) as strike:
+    for after, strike in each_strike(2):
+        with mpqueue.Loader(Hooked(), **KINDS[kind]) as loader:
+            with strike:
                 batches = until_done(unless_struck, iter, loader)
                 found = [int(until_done(unless_struck, next, batches)[0]) for _ in range(3)]
             found += [int(batch[0]) for batch in loader]
         assert found == [0, 1, 2, 100, 101, 102], after
-        if strike.left > 0:
-            break
-    assert after > 50
 
 
 @pytest.mark.parametrize("kind", ["thread", "inline"])
@@ -133,15 +137,13 @@ def test_interrupt_at_start_keeps_resumed_epoch(kind):
         batches = iter(loader)
         assert [int(next(batches)[0]) for _ in range(2)] == [0, 1]
         state = loader.state_dict()
-    for after in itertools.count(1, 3):
+    for after, strike in each_strike(3):
         with mpqueue.Loader(Numbers(4), **KINDS[kind]) as loader:
             loader.load_state_dict(state)
-            with Strike(after) as strike:
+            with strike:
                 unless_struck(lambda loader: next(iter(loader)), loader)
-            if strike.left > 0:
-                break
-            assert [int(batch[0]) for batch in loader] == [2, 3], after
-    assert after > 50
+            if strike.left <= 0:
+                assert [int(batch[0]) for batch in loader] == [2, 3], after
 
 
 class Lane:
@@ -178,28 +180,25 @@ def test_interrupted_stream_loses_no_element(monkeypatch, kind, source):
     """A virtual shard that an interrupt left inconsistent is reopened, and continues after the delivered elements."""
     monkeypatch.setattr(lane_runner, "_BETWEEN_NS", 0)
     options = KINDS[kind] | {"lanes": 1} | ({"workers": 1} if kind != "inline" else {})
-    for after in itertools.count(1, 53 if kind == "process" else 3):
+    for after, strike in each_strike(101 if kind == "process" else 3):
         with mpqueue.Loader(source, **options) as loader:
-            with Strike(after) as strike:
+            with strike:
                 batches, found = until_done(unless_struck, iter, loader), []
                 with contextlib.suppress(StopIteration):
                     while True:
                         found += [int(batch[0]) for batch in unless_struck(next, batches)]
                 assert found == [0, 1, 2], after
             assert [int(batch[0]) for batch in loader] == [0, 1, 2], after
-        if strike.left > 0:
-            break
-    assert after > 50
 
 
 @pytest.mark.parametrize("kind", ["thread", "inline"])
 def test_lost_element_of_iterator_raises(kind):
     """An iterator yields each element once: it is an error if an interrupt requires an element again."""
-    reported, after = [], 0
+    reported = []
     options = KINDS[kind] | ({"workers": 1} if kind != "inline" else {})
-    for after in itertools.count(1, 3):
+    for after, strike in each_strike(3):
         with mpqueue.Loader(iter(range(3)), **options) as loader:
-            with Strike(after) as strike:
+            with strike:
                 batches, found = until_done(unless_struck, iter, loader), []
                 try:
                     while True:
@@ -209,9 +208,6 @@ def test_lost_element_of_iterator_raises(kind):
                 except RuntimeError as error:
                     reported.append(str(error))
                     assert found == [0, 1, 2][: len(found)], after
-        if strike.left > 0:
-            break
-    assert after > 50
     assert reported
     assert all("an interrupt occurred" in text for text in reported)
 
@@ -226,77 +222,72 @@ def test_random_signals_lose_no_batch(kind):
             assert one_epoch(loader, alarms.call, number) == ([0, 1, 2, 3, 4], [])
 
 
-@pytest.mark.parametrize("processes", [True, False])
-def test_random_signals_lose_no_batch_of_enqueuer(processes):
-    end, found = time.monotonic() + RANDOM_S, []
-    with mpqueue.OrderedEnqueuer(Hooked(), processes) as enqueuer, Alarms(4) as alarms:
-        enqueuer.start(2, 4)
-        batches = enqueuer.get()
-        while time.monotonic() < end or not alarms.count:
-            found += [int(batch[0]) for batch in alarms.call(next, batches)]
-    # A hook that was interrupted counts as called, like the user's own code: it is not called again.
-    assert [number % 100 for number in found] == [place % 3 for place in range(len(found))]
+class Signalling(Numbers):
+    """A source that sends this process a signal before it computes index 1, once."""
+
+    has_sent = False
+
+    def __getitem__(self, index):
+        if index == 1:
+            self.send()
+        return super().__getitem__(index)
+
+    def send(self):
+        if not self.has_sent:
+            self.has_sent = True
+            signal.raise_signal(signal.SIGUSR1)
 
 
-@pytest.mark.parametrize("exception", [TimeoutError, ValueError])
+class Damaged(Numbers):
+    """A source with an error at index 1."""
+
+    def __getitem__(self, index):
+        if index == 1:
+            raise LookupError("the source's own")
+        return super().__getitem__(index)
+
+
+def too_late(*_):
+    raise TimeoutError("the user's own limit")
+
+
+def invalid(*_):
+    raise ValueError("the user's own limit")
+
+
+@pytest.mark.parametrize(("handler", "exception"), [(too_late, TimeoutError), (invalid, ValueError)])
 @pytest.mark.parametrize("on_error", ["raise", "skip"])
-def test_exception_of_handler_in_source_is_not_its_error(exception, on_error):
+def test_exception_of_handler_in_source_is_not_its_error(handle, handler, exception, on_error):
     """Without workers, the source's own code is interrupted: the batch is computed again."""
-
-    class Struck(Numbers):
-        def __getitem__(self, index):
-            if index == 1 and not struck:
-                struck.append(index)
-                signal.raise_signal(signal.SIGUSR1)
-            return super().__getitem__(index)
-
-    def too_late(*_):
-        raise exception("the user's own limit")
-
-    struck = []
-    before = signal.signal(signal.SIGUSR1, too_late)
-    with mpqueue.Loader(Struck(3), workers=0, on_error=on_error) as loader:
+    handle(handler)
+    with mpqueue.Loader(Signalling(3), workers=0, on_error=on_error) as loader:
         batches = iter(loader)
         assert next(batches)[0] == 0
         with pytest.raises(exception, match="the user's own limit"):
             next(batches)
         assert [int(batch[0]) for batch in batches] == [1, 2]
         assert loader.statistics().skipped == 0
-    signal.signal(signal.SIGUSR1, before)
 
 
-def test_exception_of_handler_while_source_is_sent_is_not_its_error():
+def test_exception_of_handler_while_source_is_sent_is_not_its_error(handle):
     """Otherwise the source would count as one that cannot be pickled, and the workers would be forked."""
 
-    class Struck(Numbers):
+    class SignallingWhenSent(Signalling):
         def __getstate__(self):
-            if not struck:
-                struck.append(True)
-                signal.raise_signal(signal.SIGUSR1)
+            self.send()
             return vars(self)
 
-    def too_late(*_):
-        raise TimeoutError("the user's own limit")
-
-    struck = []
-    before = signal.signal(signal.SIGUSR1, too_late)
-    with mpqueue.Loader(Struck(3), workers=1) as loader:
+    handle(too_late)
+    with mpqueue.Loader(SignallingWhenSent(3), workers=1) as loader:
         with pytest.raises(TimeoutError, match="the user's own limit"):
             next(iter(loader))
         assert [int(batch[0]) for batch in loader] == [0, 1, 2]
-    signal.signal(signal.SIGUSR1, before)
 
 
 def test_error_of_batch_is_raised_after_interrupt():
-    class Broken(Numbers):
-        def __getitem__(self, index):
-            if index == 1:
-                raise LookupError("the source's own")
-            return super().__getitem__(index)
-
-    for after in itertools.count(1, 1):
-        with mpqueue.Loader(Broken(3), workers=0) as loader:
-            with Strike(after) as strike:
+    for after, strike in each_strike(3):
+        with mpqueue.Loader(Damaged(3), workers=0) as loader:
+            with strike:
                 batches, found = until_done(unless_struck, iter, loader), []
                 while True:
                     try:
@@ -306,9 +297,6 @@ def test_error_of_batch_is_raised_after_interrupt():
                     except StopIteration:
                         break
             assert found == [0, "error", 2], after
-        if strike.left > 0:
-            break
-    assert after > 50
 
 
 def test_sleeping_thread_does_not_hide_interrupt_of_main_thread(monkeypatch):
@@ -329,13 +317,13 @@ def test_sleeping_thread_does_not_hide_interrupt_of_main_thread(monkeypatch):
             sleep(backend, head, timeout_s)
             return
         lock = backend._condition._lock
-        state = lock._release_save()
+        lock.release()
         asleep.set()
         awake.wait()
-        lock._acquire_restore(state)
+        lock.acquire()
 
     monkeypatch.setattr(ThreadBackend, "_sleep", sleep_until_awake)
-    for after in itertools.count(1):
+    for after, strike in each_strike(least=5):
         asleep, awake, found = threading.Event(), threading.Event(), []
         Later.may_begin.clear()
         Later.has_two.clear()
@@ -346,32 +334,11 @@ def test_sleeping_thread_does_not_hide_interrupt_of_main_thread(monkeypatch):
             asleep.wait()
             Later.may_begin.set()
             Later.has_two.wait()
-            with Strike(after) as strike:
+            with strike:
                 mine = [int(batch[0]) for batch in unless_struck(next, batches)]
             awake.set()
             other.join()
         assert sorted(found + mine) == list(range(6)), after
-        if strike.left > 0:
-            break
-    assert after > 5
-
-
-def test_second_consumer_thread_gets_batches_of_interrupted_thread():
-    """Batches that an interrupt kept from the main thread go to the next caller."""
-    end, found = time.monotonic() + RANDOM_S / 2, []
-    with mpqueue.Loader(Numbers(4000), workers=2, backend="thread") as loader, Alarms(4) as alarms:
-        batches = iter(loader)
-        others = threading.Thread(target=lambda: found.extend(int(batch[0]) for batch in batches))
-        others.start()
-        mine = []
-        while time.monotonic() < end:
-            try:
-                mine += [int(batch[0]) for batch in alarms.call(next, batches)]
-            except StopIteration:
-                break
-        others.join()
-        mine += [int(batch[0]) for batch in batches]
-    assert sorted(found + mine) == list(range(4000))
 
 
 @pytest.mark.parametrize(
@@ -381,16 +348,13 @@ def test_second_consumer_thread_gets_batches_of_interrupted_thread():
 )
 def test_interrupted_loop_without_workers_leaves_worker_context(make):
     found = []
-    for after in itertools.count(1):
+    for _, strike in each_strike():
         with mpqueue.Loader(make(), workers=0) as loader:  # a new one: after an interrupt, other places follow
             batches = iter(loader)
-            with Strike(after) as strike:
+            with strike:
                 unless_struck(next, batches)
             found.append(mpqueue.worker_info())
-        if strike.left > 0:
-            break
-    assert after > 50
-    assert found == [None] * after
+    assert found == [None] * len(found)
 
 
 class Sums:
@@ -470,28 +434,22 @@ def test_interrupts_without_workers_keep_order_and_samples(source, error):
     make, options = COMPUTED[source]
     with mpqueue.Loader(make(), workers=0, seed=3, **options) as loader:
         wanted = epochs_of(loader, plainly, 2)
-    step = 241 if source in {"mix", "stages"} else 97
-    for after in itertools.count(1 + list(COMPUTED).index(source), step):
-        with mpqueue.Loader(make(), workers=0, seed=3, **options) as loader, Strike(after, error=error) as strike:
+    step, first = 241 if source in {"mix", "stages"} else 97, 1 + list(COMPUTED).index(source)
+    for after, strike in each_strike(step, first=first, error=error, least=100):
+        with mpqueue.Loader(make(), workers=0, seed=3, **options) as loader, strike:
             assert epochs_of(loader, unless_struck, 2) == wanted, after
-        if strike.left > 0:
-            break
-    assert after > 100
 
 
 @pytest.mark.parametrize("length", [9, 70_000])
 def test_interrupt_in_sample_order_keeps_order(length):
     """An order that was stored before it was shuffled would give later batches other samples, some of them twice."""
     wanted = SampleOrder(3, shuffle=True).indices(1, length, 2, 5)
-    for after in itertools.count(1, 2 if length > 9 else 1):
+    for after, strike in each_strike(2 if length > 9 else 1, least=10):
         order = SampleOrder(3, shuffle=True)
         order.indices(0, length, 0, 1)
-        with Strike(after) as strike:
+        with strike:
             unless_struck(order.indices, 1, length, 2, 5)
         assert list(order.indices(1, length, 2, 5)) == list(wanted), after
-        if strike.left > 0:
-            break
-    assert after > 10
 
 
 @pytest.mark.parametrize("error", [Struck, StruckException])
@@ -499,57 +457,36 @@ def test_interrupt_in_sample_order_keeps_order(length):
 def test_interrupt_in_indexed_dataset_keeps_elements(make, error):
     """The caller computes the elements, without a loader."""
     wanted = [make()[place] for place in range(7)]
-    for after in itertools.count(1):
+    for after, strike in each_strike(error=error):
         dataset = make()
-        with Strike(after, error=error) as strike:
+        with strike:
             unless_struck(dataset.__getitem__, 3)
         assert [dataset[place] for place in range(7)] == wanted, after
-        if strike.left > 0:
-            break
-    assert after > 50
 
 
-def test_error_caused_by_interrupt_is_not_error_of_source():
+def test_error_caused_by_interrupt_is_not_error_of_source(handle):
     """User code may catch an exception of a handler, and raise another exception because of it."""
 
-    class Limited(Numbers):
-        def __getitem__(self, index):
+    class Limited(Signalling):
+        def send(self):
             try:
-                if index == 1 and not struck:
-                    struck.append(index)
-                    signal.raise_signal(signal.SIGUSR1)
+                super().send()
             except TimeoutError as error:
                 raise LookupError("too late") from error
-            return super().__getitem__(index)
 
-    def too_late(*_):
-        raise TimeoutError
-
-    struck = []
-    before = signal.signal(signal.SIGUSR1, too_late)
+    handle(too_late)
     with mpqueue.Loader(Limited(3), workers=0) as loader:
         batches = iter(loader)
         assert next(batches)[0] == 0
         with pytest.raises(LookupError, match="too late"):
             next(batches)
         assert [int(batch[0]) for batch in batches] == [1, 2]
-    signal.signal(signal.SIGUSR1, before)
 
 
-def test_error_of_source_during_interrupt_replaces_its_batch():
+def test_error_of_source_during_interrupt_replaces_its_batch(handle):
     """The interrupt is its ``__context__``, but not its cause."""
-
-    class Broken(Numbers):
-        def __getitem__(self, index):
-            if index == 1:
-                raise LookupError("the source's own")
-            return super().__getitem__(index)
-
-    def too_late(*_):
-        raise TimeoutError
-
-    before = signal.signal(signal.SIGUSR1, too_late)
-    with mpqueue.Loader(Broken(3), workers=0) as loader:
+    handle(too_late)
+    with mpqueue.Loader(Damaged(3), workers=0) as loader:
         batches = iter(loader)
         assert next(batches)[0] == 0
         try:
@@ -559,7 +496,6 @@ def test_error_of_source_during_interrupt_replaces_its_batch():
                 next(batches)
         assert isinstance(raised.value.__context__, TimeoutError)
         assert [int(batch[0]) for batch in batches] == [2]
-    signal.signal(signal.SIGUSR1, before)
 
 
 def test_second_interrupt_at_end_of_sleep_releases_lock_once():
@@ -571,7 +507,7 @@ def test_second_interrupt_at_end_of_sleep_releases_lock_once():
             return super().__getitem__(index)
 
     def strike(_number, frame):
-        while frame is not None and frame.f_code is not ThreadBackend._sleep.__code__:
+        while frame is not None and frame.f_code.co_name != "_sleep":
             frame = frame.f_back
         if is_armed and frame is not None:
             struck.append(True)
@@ -605,32 +541,21 @@ def test_second_interrupt_at_end_of_sleep_releases_lock_once():
 
 
 @pytest.mark.parametrize("frontend", ["loader", "enqueuer"])
-def test_two_interrupts_are_raised_by_one_call(frontend, monkeypatch):
+def test_two_interrupts_are_raised_by_one_call(frontend, handle, monkeypatch):
     """The first interrupt must not be kept and raised by the next call in place of a batch."""
-
-    class Limited(Numbers):
-        def __getitem__(self, index):
-            if index == 1 and not struck:
-                struck.append(index)
-                signal.raise_signal(signal.SIGUSR1)
-            return super().__getitem__(index)
-
-    def too_late(*_):
-        raise TimeoutError
 
     def strike_once(*_):
         monkeypatch.undo()
         raise Struck
 
-    struck = []
-    before = signal.signal(signal.SIGUSR1, too_late)
+    handle(too_late)
     with contextlib.ExitStack() as stack:
         if frontend == "loader":
-            loader = stack.enter_context(mpqueue.Loader(Limited(3), workers=0))
+            loader = stack.enter_context(mpqueue.Loader(Signalling(3), workers=0))
             monkeypatch.setattr(loader, "_note_failure", strike_once)
             batches = iter(loader)
         else:
-            enqueuer = stack.enter_context(mpqueue.OrderedEnqueuer(Limited(3), use_multiprocessing=False))
+            enqueuer = stack.enter_context(mpqueue.OrderedEnqueuer(Signalling(3), use_multiprocessing=False))
             enqueuer.start(0)
             batches = enqueuer.get()
             monkeypatch.setattr(type(batches), "_note_failure", strike_once)
@@ -638,10 +563,9 @@ def test_two_interrupts_are_raised_by_one_call(frontend, monkeypatch):
         with pytest.raises(Struck):
             next(batches)
         assert [int(next(batches)[0]) for _ in range(2)] == [1, 2]
-    signal.signal(signal.SIGUSR1, before)
 
 
-def test_interrupt_while_reading_reports_does_not_kill_worker(monkeypatch):
+def test_interrupt_while_reading_reports_does_not_kill_worker(handle, monkeypatch):
     """The exception must not count as a corrupt report: the worker would be killed."""
 
     def missing(*_):
@@ -652,7 +576,7 @@ def test_interrupt_while_reading_reports_does_not_kill_worker(monkeypatch):
         signal.raise_signal(signal.SIGUSR1)
         raise AssertionError
 
-    before = signal.signal(signal.SIGUSR1, missing)
+    handle(missing)
     with mpqueue.Loader(Numbers(3), workers=1) as loader:
         batches = iter(loader)
         monkeypatch.setattr(Dispatcher, "_enter", enter)
@@ -660,7 +584,6 @@ def test_interrupt_while_reading_reports_does_not_kill_worker(monkeypatch):
             next(batches)
         assert [int(batch[0]) for batch in batches] == [0, 1, 2]
         assert loader.statistics().deaths == 0
-    signal.signal(signal.SIGUSR1, before)
 
 
 def test_timeout_by_signal_reaches_caller():
@@ -671,14 +594,11 @@ def test_timeout_by_signal_reaches_caller():
 
     with mpqueue.Loader(Numbers(3), workers=1) as loader:
         assert len(list(loader)) == 3
-        for after in itertools.count(1, 3):
+        for after, strike in each_strike(3, error=StruckLimit, least=100):
             batches, found, num_struck = until_done(unless_struck, iter, loader), [], 0
-            with Strike(after, error=StruckLimit) as strike, contextlib.suppress(StopIteration):
+            with strike, contextlib.suppress(StopIteration):
                 while True:
                     got = unless_struck(next, batches)
                     num_struck += not got
                     found += [int(batch[0]) for batch in got]
             assert (found, num_struck) == ([0, 1, 2], int(strike.left <= 0)), after
-            if strike.left > 0:
-                break
-    assert after > 100

@@ -13,7 +13,18 @@ ROUNDS, AGAIN_S = 200, 0.01
 
 
 def is_taken(lock):
-    return lock._is_owned() if hasattr(lock, "_is_owned") else lock.locked()
+    """Return whether another thread cannot acquire a lock."""
+    found = []
+
+    def acquire():
+        found.append(lock.acquire(blocking=False))
+        if found[0]:
+            lock.release()
+
+    other = threading.Thread(target=acquire)
+    other.start()
+    other.join()
+    return not found[0]
 
 
 @pytest.mark.parametrize("kind", [Lock, RLock])
@@ -52,15 +63,13 @@ def test_handler_that_raises_leaves_lock_free(kind):
 
 
 def test_rlock_is_reentrant_and_blocks_other_threads():
-    lock, found = RLock(), []
+    lock = RLock()
     with lock, lock:
-        other = threading.Thread(target=lambda: found.append(lock.acquire(blocking=False)))
-        other.start()
-        other.join()
-    assert found == [False] and not lock._is_owned()
+        assert is_taken(lock)
+    assert not is_taken(lock)
     with pytest.raises(ZeroDivisionError), lock:
         1 / 0
-    assert not lock._is_owned()
+    assert not is_taken(lock)
 
 
 def test_lock_blocks_other_threads():

@@ -52,14 +52,6 @@ def test_processes_of_other_users_count_as_running():
     assert processes.is_running(os.getpid())
 
 
-def test_signal_to_reaped_process_has_no_effect(child):
-    child.send(signal.SIGKILL)
-    assert select.select([child.sentinel], [], [], 60)[0]
-    reap(child.pid)
-    child.send(signal.SIGKILL)
-
-
-@pytest.mark.parametrize("kind", ["life pipes"], indirect=True)
 def test_no_signal_is_sent_to_id_of_exited_process(child, monkeypatch):
     child.send(signal.SIGKILL)
     assert select.select([child.sentinel], [], [], 60)[0]

@@ -64,20 +64,13 @@ def test_unsupported_library_is_unchanged(library):
     assert replacement.num_installations == 0
 
 
-def test_later_replacement_by_another_program_is_kept(library):
+def test_later_replacement_by_another_program_is_kept_and_a_new_one_does_not_call_itself(library):
     replacement = _replace(library)
     with replacement.install():
         inner = library.make
         library.make = lambda: f"wrapped {inner()}"
         assert library.make() == "wrapped ours"
     assert library.make() == "wrapped ours, then theirs"
-
-
-def test_reinstalled_replacement_does_not_call_itself(library):
-    replacement = _replace(library)
-    with replacement.install():
-        inner = library.make
-        library.make = lambda: f"wrapped {inner()}"
     with replacement.install():
         assert library.make() == "wrapped ours"
     assert library.make() == "wrapped ours, then theirs"
