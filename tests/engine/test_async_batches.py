@@ -17,6 +17,7 @@ import pytest
 from anyio.lowlevel import checkpoint
 from helpers.alarms import nudged
 from helpers.gates import Gate, pass_gate
+from helpers.inside import pipeline_of
 from helpers.numbered import Broken, Numbered
 from helpers.strikes import Strike, Struck
 
@@ -28,13 +29,6 @@ LENGTH = 12
 DEADLOCK_S = 60
 # An exception between a call of a coroutine function and its `await` leaves a coroutine that was never awaited.
 struck_between_call_and_await = pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
-
-
-def elements():
-    """Yield the elements of a source."""
-    source = Numbered(LENGTH)
-    for index in range(LENGTH):
-        yield source[index]
 
 
 @contextlib.contextmanager
@@ -96,11 +90,6 @@ def test_one_loop_is_one_epoch(run, batches_of):
             assert run(numbers, batches) == list(range(LENGTH))
 
 
-def test_loop_over_generator_function_yields_all_elements(run):
-    with mpqueue.Loader(elements, workers=1) as loader:
-        assert run(numbers, loader) == list(range(LENGTH))
-
-
 def test_enqueuer_continues_across_loops_until_stopped(run):
     async def some(enqueuer, found):
         async for batch in enqueuer:
@@ -122,11 +111,6 @@ def test_generator_enqueuer_skips_none(run):
     enqueuer.start()
     assert run(numbers, enqueuer) == [0, 1]
     enqueuer.stop()
-
-
-def test_enqueuer_that_was_not_started_raises(run):
-    with pytest.raises(RuntimeError, match="never started"):
-        run(numbers, mpqueue.OrderedEnqueuer(Numbered()))
 
 
 class Gated(Numbered):
@@ -289,17 +273,6 @@ def test_wake_during_step_repeats_step_without_waiting(run):
         return await anext(stream)
 
     assert run(woken, Silent()) == "a batch"
-
-
-def test_loop_after_break_starts_next_epoch(run):
-    async def broken_off(loader):
-        async for batch in loader:
-            if number(batch) == 3:
-                break
-        return await numbers(loader)
-
-    with mpqueue.Loader(Numbered(LENGTH), workers=2) as loader:
-        assert run(broken_off, loader) == list(range(LENGTH))
 
 
 def test_later_loop_invalidates_waiting_loop(run, awaited_of):
@@ -476,7 +449,7 @@ def test_dropped_iterator_is_removed_from_watchers():
 
     with mpqueue.Loader(Numbered(LENGTH), workers=1) as loader:
         asyncio.run(dropped(loader))
-        assert not loader._engine.pipeline.watchers
+        assert not pipeline_of(loader).watchers
 
 
 def test_waiter_ignores_descriptor_closed_by_another_thread(run):
@@ -516,14 +489,3 @@ def test_interrupted_wait_leaks_no_descriptor(run):
         os.close(reading)
         os.close(writing)
     assert after > 10
-
-
-@pytest.mark.parametrize("frontend", ["process", "thread", "inline"])
-def test_fileno_after_stop_raises(frontend, tmp_path):
-    """Another thread stops the stream between the step and the wait."""
-    with made(frontend, Numbered(LENGTH), tmp_path) as loader:
-        next(iter(loader))
-        pipeline = loader._engine.pipeline
-        loader.stop()
-        with pytest.raises(ValueError, match="stopped"):
-            pipeline.fileno()

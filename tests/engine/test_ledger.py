@@ -28,12 +28,6 @@ def ledger_of(length=3, credit=4, *, ordered=True, epoch=0, **options):
     return ledger
 
 
-def ledger_of_streams(num_lanes=2, credit=4):
-    cursor = StreamCursor(num_lanes)
-    cursor.go_to(Place())
-    return Ledger(cursor, credit)
-
-
 def answer(ledger, *numbers):
     """Answer these work items; each batch is the item's number."""
     for number in numbers:
@@ -48,21 +42,6 @@ def taken(ledger):
 
 def numbers(work_items):
     return [work_item.number for work_item in work_items]
-
-
-def test_new_ledger_is_empty_and_starts_at_place_of_cursor():
-    ledger = ledger_of(epoch=5)
-    assert ledger.progress.place() == Place(5)
-    assert (ledger.credit, ledger.allowance, ledger.head, ledger.num_batches, ledger.latest) == (4, 4, 0, 0, None)
-    assert (ledger.epoch, ledger.is_stream, ledger.counts, ledger.num_outstanding) == (5, False, (), 0)
-    assert (ledger.is_waiting, ledger.is_closed, ledger.needs_attention, ledger.failure) == (False, False, False, None)
-    assert (ledger.ready, ledger.work_items, ledger.is_ordered) == ({}, {}, True)
-    assert ledger.take() is None
-
-
-def test_ledger_of_streams_counts_each_lane():
-    ledger = ledger_of_streams(3)
-    assert (ledger.is_stream, ledger.counts) == (True, (0, 0, 0))
 
 
 def test_deal_is_limited_by_credit():
@@ -87,34 +66,6 @@ def test_deal_returns_nothing_in_pause_and_after_close():
     assert ledger.needs_attention
     assert ledger.deal() == []
     assert ledger.work_items == {}
-
-
-def test_deal_returns_nothing_if_allowance_is_below_outstanding():
-    ledger = ledger_of(length=9)
-    ledger.deal(3)
-    ledger.allowance = 2
-    assert ledger.deal() == []
-
-
-def test_work_items_are_outstanding_until_taken_and_running_until_answered():
-    ledger = ledger_of()
-    ledger.deal(2)
-    answer(ledger, 0)
-    assert (ledger.is_outstanding(0), ledger.is_outstanding(1), ledger.is_outstanding(2)) == (True, True, False)
-    assert ledger.at_work() == {1}
-    ledger.take()
-    assert not ledger.is_outstanding(0)
-    assert ledger.ready == {}
-
-
-def test_outcomes_are_taken_in_order_of_work_items():
-    ledger = ledger_of()
-    ledger.deal(3)
-    answer(ledger, 2, 1)
-    assert ledger.take() is None
-    assert ledger.num_outstanding == 3
-    answer(ledger, 0)
-    assert [taken(ledger) for _ in range(4)] == [(0, 0), (1, 1), (2, 2), None]
 
 
 def test_unordered_outcomes_are_taken_as_answered_within_epoch():
@@ -154,13 +105,6 @@ def test_error_in_dealing_is_delivered_once():
     assert numbers(ledger.deal()) == [3]
 
 
-def test_fail_sets_needs_attention():
-    ledger, error = ledger_of(), ValueError()
-    ledger.fail(error)
-    assert ledger.failure is error
-    assert ledger.needs_attention
-
-
 def counting(ledger, count=1):
     """Deal, answer and take a number of batches; return their work items."""
     found = []
@@ -170,139 +114,11 @@ def counting(ledger, count=1):
     return found
 
 
-def test_last_batch_of_epoch_enters_next_epoch():
-    ledger = ledger_of(length=2)
-    first, last = counting(ledger, 2)
-    assert ledger.count(first) is False
-    assert (ledger.latest, ledger.num_batches, ledger.progress.place()) == (first, 1, Place(0, 1))
-    assert ledger.count(last) is True
-    assert (ledger.latest, ledger.num_batches, ledger.progress.place()) == (last, 2, Place(1))
-    assert ledger.cursor.lengths == {}
-
-
 def test_endless_epoch_has_no_last_batch():
     ledger = ledger_of(length=None)
     assert [ledger.count(work_item) for work_item in counting(ledger, 3)] == [False] * 3
     assert ledger.progress.place() == Place(0, 3)
     assert ledger.recount(ledger.latest) is False
-
-
-def test_elements_are_counted_for_their_lane():
-    ledger = ledger_of_streams()
-    assert [ledger.count(work_item) for work_item in counting(ledger, 3)] == [False] * 3
-    assert ledger.counts == (2, 1)
-    assert ledger.progress.place() == Place(0, 3, (), (2, 1))
-
-
-@pytest.mark.parametrize("position", [0, 1])
-def test_recount_counts_batch_interrupted_before_count(position):
-    ledger = ledger_of(length=2)
-    work_items = counting(ledger, position + 1)
-    for work_item in work_items[:-1]:
-        ledger.count(work_item)
-    assert ledger.recount(work_items[-1]) is (position == 1)
-    assert ledger.num_batches == position + 1
-
-
-def test_recount_does_not_count_batch_twice():
-    ledger = ledger_of(length=2)
-    (first,) = counting(ledger)
-    ledger.progress.count(first)
-    assert ledger.recount(first) is False
-    assert ledger.progress.place() == Place(0, 1)
-    assert ledger.num_batches == 0  # the interrupt preceded this line
-
-
-def test_recount_ends_epoch_interrupted_after_count():
-    ledger = ledger_of(length=1)
-    (last,) = counting(ledger)
-    ledger.progress.count(last)
-    assert ledger.recount(last) is True
-    assert ledger.progress.place() == Place(1)
-    assert ledger.cursor.lengths == {}
-
-
-def test_recount_ends_epoch_once_if_interrupted_within_end():
-    ledger = ledger_of(length=1)
-    (last,) = counting(ledger)
-    ledger.progress.count(last)
-    ledger.progress.enter(1)  # the length is not removed yet
-    assert ledger.recount(last) is True
-    assert ledger.progress.place() == Place(1)
-    assert ledger.cursor.lengths == {}
-
-
-def test_recount_returns_false_if_length_is_forgotten():
-    ledger = ledger_of(length=2)
-    (first,) = counting(ledger)
-    ledger.progress.count(first)
-    ledger.cursor.lengths.clear()
-    assert ledger.recount(first) is False
-
-
-def test_go_to_forgets_dealt_work_items():
-    ledger = ledger_of(length=9)
-    ledger.deal(3)
-    ledger.go_to(Place(2, 4, (5,)))
-    assert (ledger.work_items, ledger.head, ledger.progress.place()) == ({}, 3, Place(2, 4, (5,)))
-    assert [(work_item.number, work_item.epoch, work_item.unit) for work_item in ledger.deal(3)] == [
-        (3, 2, 4),
-        (4, 2, 6),
-    ]
-
-
-def test_go_to_continues_streams_at_next_lane():
-    ledger = ledger_of_streams()
-    ledger.deal(3)
-    ledger.go_to(Place(1, 0, (), (5, 4)))
-    assert ledger.counts == (5, 4)
-    assert [(work_item.number, work_item.epoch, work_item.lane, work_item.unit) for work_item in ledger.deal(2)] == [
-        (3, 1, 1, 4),
-        (4, 1, 0, 5),
-    ]
-
-
-def test_epoch_is_not_dealt_until_opened():
-    ledger = ledger_of(length=9, barrier=True)
-    ledger.deal(3)
-    ledger.stand_before(4)
-    assert (ledger.work_items, ledger.head, ledger.deal()) == ({}, 3, [])
-    ledger.cursor.open_epoch()
-    (work_item,) = ledger.deal()
-    assert (work_item.number, work_item.epoch) == (3, 4)
-
-
-def test_answers_to_forgotten_work_items_are_not_taken():
-    ledger = ledger_of(length=9)
-    ledger.deal(3)
-    ledger.forget_work_items()
-    answer(ledger, 1)
-    assert ledger.head == 3
-    assert ledger.take() is None
-
-
-def test_outcome_is_batch_error_or_end():
-    batch, failed = Result([1]), Result.failed(ValueError("no"))
-    assert (batch.is_plain, batch.is_end, batch.open()) == (True, False, [1])
-    assert (failed.is_plain, failed.is_end) == (False, False)
-    with pytest.raises(ValueError, match="no"):
-        failed.open()
-    assert (END.is_plain, END.is_end, END.open()) == (False, True, None)
-
-
-def test_batch_of_next_epoch_is_not_taken_early():
-    ledger = ledger_of(length=1, ordered=False)
-    ledger.deal()
-    ledger.deal()
-    answer(ledger, 1)
-    assert ledger.take() is None
-    assert ledger.is_outstanding(1)
-
-
-def test_new_ledger_is_ordered_and_has_no_unsharded_lanes():
-    cursor = EpochCursor(lambda: 3, 1)
-    ledger = Ledger(cursor, 2)
-    assert (ledger.is_ordered, ledger.unsharded) == (True, set())
 
 
 def test_forget_deal_error_removes_next_error_in_dealing():

@@ -5,11 +5,10 @@ import signal
 import pytest
 from helpers.meanwhile import meanwhile
 
-from mpqueue.engine.backend import EndOfStream, NotYet, Stopped
-from mpqueue.engine.ledger import FIRST_EXTRA, Ledger
+from mpqueue.engine.backend import EndOfStream, NotYet
+from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.outcomes import END, Partial, Result
 from mpqueue.engine.pipeline import Pipeline
-from mpqueue.engine.skips import Skips
 from mpqueue.plan.cursors import EpochCursor, Place, StreamCursor
 
 
@@ -112,37 +111,6 @@ def extras(pipeline):
     return found
 
 
-def test_step_returns_none_without_waiting():
-    pipeline = pipeline_of()
-    for _ in range(2):
-        assert pipeline.step() is None
-    pipeline.backend.work(1)
-    assert batch(pipeline) == (0, 0, 0)
-    assert pipeline.step() is None
-
-
-def test_step_polls_again_after_poll_with_reports():
-    pipeline = pipeline_of()
-    second = pipeline.backend.dealt.pop(1)
-    pipeline.backend.answers.append((second, Result("late")))
-    pipeline.backend.looks.clear()
-    assert pipeline.step() is None
-    assert len(pipeline.backend.looks) == 2
-
-
-def test_step_without_batch_leaves_state_consistent():
-    pipeline = pipeline_of()
-    assert pipeline.step() is None
-    assert not pipeline.is_inconsistent
-
-
-def test_step_passes_may_fail_to_backend():
-    pipeline = pipeline_of()
-    pipeline.may_fail = True
-    assert pipeline.step() is None
-    assert pipeline.backend.looks[-1] == (0, True)
-
-
 def test_step_raises_end_of_stream_after_epoch():
     pipeline = pipeline_of(length=2)
     pipeline.hand_out(0)
@@ -199,54 +167,7 @@ def test_error_without_work_item_is_raised():
     assert pipeline.failed is None
 
 
-def test_failed_is_the_work_item_that_raised():
-    pipeline = pipeline_of()
-    pipeline.backend.answer(Result.failed(ValueError("bad")))
-    pipeline.backend.work()
-    with pytest.raises(ValueError, match="bad"):
-        pipeline.step()
-    assert pipeline.failed.position == 0
-    assert batch(pipeline) == (0, 1, 1)
-
-
-def test_failure_after_skipped_batch_has_no_work_item(caplog):
-    pipeline = pipeline_of(skips=Skips(None))
-    pipeline.backend.answer(Result.failed(ValueError("left out")))
-    pipeline.backend.take_in(0, may_fail=False)
-    pipeline.backend.error = OSError("without a work item")
-    with pytest.raises(OSError, match="without a work item"):
-        pipeline.step()
-    assert pipeline.failed is None
-    assert "left out" in caplog.text
-
-
 # -- Waiting
-
-
-def test_next_waits_and_steps_again():
-    pipeline = pipeline_of()
-    hands = pipeline.backend
-    hands.while_waiting = [lambda: None, hands.work]
-    assert [pipeline.next()[1] for _ in range(2)] == [0, 1]
-    assert hands.waits == [(0, 1.5)] * 2
-
-
-def test_wait_returns_at_once_if_batch_is_ready():
-    pipeline = pipeline_of()
-    assert pipeline.step() is None
-    pipeline.backend.work()
-    pipeline.look()
-    pipeline.wait()
-    assert not pipeline.backend.waits
-
-
-@pytest.mark.parametrize("change", ["failure", "loop", "stop"])
-def test_wait_returns_at_once_if_attention_is_needed(change):
-    pipeline = pipeline_of()
-    assert pipeline.step() is None
-    {"failure": lambda: pipeline.ledger.fail(OSError()), "loop": pipeline.begin_loop, "stop": pipeline.stop}[change]()
-    pipeline.wait()
-    assert not pipeline.backend.waits
 
 
 def test_next_raises_not_yet_after_deadline():
@@ -350,14 +271,6 @@ class Watcher:
         self.num_wakes += 1
 
 
-@pytest.mark.parametrize("change", [Pipeline.stop, Pipeline.begin_loop])
-def test_watchers_are_woken_by_stop_and_later_loop(change):
-    pipeline, watcher = pipeline_of(), Watcher()
-    pipeline.watchers.add(watcher)
-    change(pipeline)
-    assert watcher.num_wakes == 1
-
-
 def test_stop_wakes_all_watchers_during_concurrent_registration():
     pipeline, watchers = pipeline_of(), [Watcher(), Watcher()]
     for watcher in watchers:
@@ -404,20 +317,6 @@ def test_extra_batches_are_delivered_in_order_of_requests():
     assert extras(pipeline) == [(0, 0), (1, 1), (2, 2)]
 
 
-def test_order_and_extra_batches_have_separate_credit():
-    pipeline = pipeline_of(length=100, credit=3)
-    ledger = pipeline.ledger
-    pipeline.want(0, range(10))
-    assert (ledger.num_in_order, len(ledger.extras), len(ledger.wanted)) == (3, 3, 7)
-    pipeline.backend.work()
-    assert len(extras(pipeline)) == 3
-    assert (ledger.num_in_order, len(ledger.extras), len(ledger.wanted)) == (3, 3, 4)
-    pipeline.backend.work()
-    assert positions(pipeline, 3) == [0, 1, 2]
-    pipeline.look()
-    assert (ledger.num_in_order, len(ledger.extras)) == (3, 3)
-
-
 @pytest.mark.parametrize("ordered", [True, False])
 def test_extra_batch_is_not_delivered_by_step(ordered):
     pipeline = pipeline_of(ordered=ordered)
@@ -454,26 +353,6 @@ def test_extra_batches_are_dealt_again_after_recovery():
     pipeline.backend.work()
     assert extras(pipeline) == [(1, 1), (0, 0)]
     assert positions(pipeline, 2) == [2, 3]
-
-
-def test_extra_batch_is_urgent_if_none_is_in_flight():
-    ledger = pipeline_of().ledger
-    assert not ledger.has_urgent
-    ledger.want(0, 0)
-    assert ledger.has_urgent
-    assert [work_item.number for work_item in ledger.deal()] == [FIRST_EXTRA]
-    ledger.want(0, 1)
-    assert not ledger.has_urgent
-
-
-def test_stopped_pipeline_delivers_nothing():
-    pipeline = pipeline_of()
-    pipeline.want(0, [0])
-    pipeline.stop()
-    pipeline.look()
-    assert pipeline.step_extra() is None
-    with pytest.raises(Stopped):
-        pipeline.step()
 
 
 def test_unsettled_outcome_is_retried_and_blocks_no_other_batch():

@@ -22,9 +22,13 @@ from mpqueue.engine.members import checked_wait
         (Fraction(1, 4), 0.25),
         (1e300, threading.TIMEOUT_MAX),
         (10**400, threading.TIMEOUT_MAX),
+        (-1, 0.0),
+        (-math.inf, 0.0),
+        (np.float32(0.5), 0.5),
+        (np.int8(3), 3.0),
     ],
 )
-def test_timeout_is_number_of_seconds_or_unlimited(given, seconds):
+def test_timeout_is_number_of_seconds_from_zero_or_unlimited(given, seconds):
     assert checked_wait(given) == seconds
 
 
@@ -37,11 +41,6 @@ def test_nan_timeout_is_value_error():
 def test_timeout_of_wrong_type_is_type_error(given):
     with pytest.raises(TypeError, match="timeout must be a number of seconds or None, got"):
         checked_wait(given)
-
-
-@pytest.mark.parametrize(("given", "seconds"), [(-1, 0.0), (-math.inf, 0.0), (np.float32(0.5), 0.5), (np.int8(3), 3.0)])
-def test_negative_timeout_counts_as_zero(given, seconds):
-    assert checked_wait(given) == seconds
 
 
 def stop_loader(given):

@@ -248,11 +248,12 @@ def test_any_tree_is_rebuilt_equal(backend, tmp_path):
     feed = Pipe(str(tmp_path / "feed")) if backend == "process" else Line()
     kept = []
     options = {"workers": 0} if backend == "inline" else {"workers": 1, "backend": backend}
+    num_examples = 300 if backend == "process" else 50  # the others deliver the source's own objects
 
     with Loader(Fed(feed), max_queue_size=1, **options) as loader, contextlib.closing(feed):
         batches = iter(loader)
 
-        @settings(max_examples=300, **quick)
+        @settings(max_examples=num_examples, **quick)
         @given(tree=trees, layout=layouts, keep=st.booleans())
         def run(tree, layout, keep):
             data = pickle.dumps(("tree", layout, tree), 5)

@@ -16,15 +16,8 @@ def group(request):
         yield folder
 
 
-def reported(said):
-    return [line for line in said if not line.startswith("WARNED")], [
-        line for line in said if line.startswith("WARNED")
-    ]
-
-
 LOADERS = {
     "many ahead": "Loader(Big(), workers=2, max_queue_size=10)",
-    "few ahead": "Loader(Big(), workers=2, max_queue_size=2)",
     "made in the slot": "Loader(InSlot(), workers=2, max_queue_size=10)",
     "as they are ready": "Loader(Big(), workers=2, max_queue_size=10, ordered=False)",
     "the first one is late": "Loader(Late(), workers=2, max_queue_size=10)",

@@ -18,13 +18,10 @@ from mpqueue.memory.layout import (
     BatchPlan,
     NodeKind,
     ReadSpec,
-    Recipe,
     Recorded,
     SpecNumbers,
     align,
-    array_specs,
     base_over,
-    builder,
     flatten,
     load_spec,
     make_plan,
@@ -49,44 +46,6 @@ def array(*shape):
 
 
 ONE, TWO = array(2), array(3)
-PAIR = Pair(ONE, TWO)
-OBJECTS = np.array([None])
-
-
-@pytest.mark.parametrize(
-    ("tree", "spec", "objects"),
-    [
-        (ONE, A, []),
-        (None, NONE, []),
-        ((ONE, TWO), (NodeKind.TUPLE, A, A), []),
-        ([ONE, None], (NodeKind.LIST, A, NONE), []),
-        ({"x": ONE, 1: [TWO]}, (NodeKind.DICT, (("x", 1), (str, int)), A, (NodeKind.LIST, A)), []),
-        ({True: ONE}, (NodeKind.DICT, ((True,), (bool,)), A), []),
-        ((), (NodeKind.TUPLE,), []),
-        ([], (NodeKind.LIST,), []),
-        ({}, (NodeKind.DICT, ((), ())), []),
-        (7, OBJECT, [7]),
-        ([1, "a", 2.0, b"", True, 1j], OBJECT, [[1, "a", 2.0, b"", True, 1j]]),
-        ((1, 2), OBJECT, [(1, 2)]),
-        ([1, ONE], (NodeKind.LIST, OBJECT, A), [1]),
-        ([1, None], (NodeKind.LIST, OBJECT, NONE), [1]),
-        ([{1}, 1], (NodeKind.LIST, OBJECT, OBJECT), [{1}, 1]),
-        (PAIR, OBJECT, [PAIR]),
-        (OBJECTS, OBJECT, [OBJECTS]),
-    ],
-)
-def test_batch_is_flattened_into_spec_arrays_and_objects(tree, spec, objects):
-    found, shapes, arrays, found_objects = taken_apart(tree)
-    assert same(found, spec)
-    assert found_objects == objects
-    assert len(shapes) == len(arrays) == len(list(array_specs(spec)))
-
-
-def test_arrays_and_shapes_are_in_order_of_tree():
-    inner = array(2, 3)
-    _, shapes, arrays, _ = taken_apart({"b": [TWO, (inner,)], "a": ONE})
-    assert [one is other for one, other in zip(arrays, [TWO, inner, ONE], strict=True)] == [True] * 3
-    assert shapes == [(3,), (2, 3), (2,)]
 
 
 def test_signatures_differ_if_shapes_or_strides_differ():
@@ -109,19 +68,6 @@ class Image:
 def image(pixels, name):
     """Return a batch of images, to be flattened."""
     return Recorded(Image, ("pixels", "name"), [pixels, name])
-
-
-def test_record_is_flattened_into_class_and_fields():
-    spec, shapes, arrays, objects = taken_apart([Recorded(Pair, None, (ONE, "x")), image(TWO, None)])
-    assert spec == (
-        NodeKind.LIST,
-        (NodeKind.RECORD, (Pair, None), A, OBJECT),
-        (NodeKind.RECORD, (Image, ("pixels", "name")), A, NONE),
-    )
-    assert (shapes, objects) == ([(2,), (3,)], ["x"])
-    assert arrays[0] is ONE
-    assert arrays[1] is TWO
-    assert list(array_specs(spec)) == [A, A]
 
 
 def test_memmap_is_laid_out_like_array(tmp_path):
@@ -159,10 +105,6 @@ def test_only_fortran_arrays_keep_fortran_order(made, is_fortran):
     (_, dtype, rank, found), shapes, _, _ = taken_apart(made)
     assert (dtype, rank, found, shapes) == (F4, made.ndim, is_fortran, [made.shape])
     assert is_fortran == (made.flags.f_contiguous and not made.flags.c_contiguous)
-
-
-def test_locations_are_aligned_to_64_bytes():
-    assert [align(offset) for offset in (0, 1, 63, 64, 65, 128)] == [0, 64, 64, 64, 128, 128]
 
 
 def test_room_of_pickle_is_at_most_an_eighth_more():
@@ -254,10 +196,6 @@ def test_arrays_are_laid_out_after_arrays_in_slot():
     assert make_plan(SPEC, SHAPES, 65, {0: 0, 1: 12, 2: 22}).end == 65
 
 
-def test_empty_arrays_take_no_room():
-    assert make_plan((NodeKind.LIST, A, A), [(0,), (1,)]).end == 4
-
-
 def big(nbytes):
     return np.arange(nbytes, dtype=U1)
 
@@ -329,13 +267,6 @@ def test_pickle_refuses_buffer_with_gaps():
         pickle_objects([pickle.PickleBuffer(big(20_000)[::2])])
 
 
-def test_importable_objects_are_pickled_without_cloudpickle(monkeypatch):
-    """Importing cloudpickle takes 10 ms, and it is slower than pickle."""
-    monkeypatch.setattr(layout, "dumps_reply", None)
-    assert pickle_objects([1, big(9000)]).data
-    assert SpecNumbers().number(A)[1]
-
-
 def test_local_objects_are_pickled_by_value_with_buffers_once():
     value = [big(8192), local_key(), big(5000)]
     pickled = pickle_objects(value)
@@ -359,59 +290,6 @@ def test_structure_larger_than_batch_raises():
     ):
         base_over(memory, 8, 15, np.dtype([("a", "<u8"), ("b", "<u8")]))
     del base
-
-
-def recipe_of(spec, *words):
-    return ReadSpec(spec).recipes[struct.pack(f"<{len(words)}q", *words)]
-
-
-def test_recipe_of_arrays_is_structured_dtype():
-    recipe = recipe_of((NodeKind.TUPLE, A, (NodeKind.ARRAY, U1, 2, False)), 64, 3, 0, 2, 5)
-    assert recipe[:2] == (True, np.dtype({"names": ["0", "1"], "formats": [(F4, (3,)), (U1, (2, 5))],
-                                          "offsets": [64, 0], "itemsize": 76}))  # fmt: skip
-    assert recipe[3:] == ((((3,), F4, 64, "C"), ((2, 5), U1, 0, "C")), 0, 0, (), False)
-    base = base_over(bytearray(range(76)), 0, 76, recipe.structure)
-    first, second = recipe.take(base)
-    assert second.tolist() == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]
-    assert first.tobytes() == bytes(range(64, 76))
-
-
-def test_recipe_of_one_array_returns_sequence_of_one():
-    recipe = recipe_of((NodeKind.LIST, A), 0, 2)
-    (only,) = recipe.take(base_over(bytearray(8), 0, 8, recipe.structure))
-    assert same(only, np.zeros(2, F4))
-
-
-@pytest.mark.parametrize(
-    ("node", "words"),
-    [
-        ((NodeKind.ARRAY, F4, 1, True), (0, 2)),
-        ((NodeKind.ARRAY, U1, 1, False), (0, 1 << 31)),
-        ((NodeKind.ARRAY, np.dtype("S0"), 1, False), (0, 2)),
-    ],
-)
-def test_recipe_without_structure_has_fields(node, words):
-    recipe = recipe_of(node, *words)
-    assert recipe == Recipe(True, None, None, (((words[1],), node[1], 0, "F" if node[3] else "C"),), 0, 0, ())
-
-
-def test_fortran_array_prevents_structure():
-    recipe = recipe_of((NodeKind.LIST, A, (NodeKind.ARRAY, F4, 1, True)), 0, 2, 64, 2)
-    assert (recipe.structure, recipe.take) == (None, None)
-
-
-def test_batch_without_arrays_has_no_views():
-    assert recipe_of((NodeKind.LIST, NONE)) == Recipe(False, None, None, (), 0, 0, ())
-    assert recipe_of(OBJECT, 64, 128, 0) == Recipe(False, None, None, (), 64, 128, ())
-    assert recipe_of(OBJECT, 64, 128, 1) == Recipe(False, None, None, (), 64, 128, (), is_marshalled=True)
-
-
-def test_recipe_of_objects_locates_pickle_and_buffers():
-    assert recipe_of(OBJECT, 64, 128, 0, 0, 5, 8, 7) == Recipe(True, None, None, (), 64, 128, ((0, 5), (8, 7)))
-    recipe = recipe_of((NodeKind.LIST, A, OBJECT), 0, 3, 64, 128, 0)
-    assert recipe == Recipe(True, None, None, (((3,), F4, 0, "C"),), 64, 128, ())
-    recipe = recipe_of((NodeKind.LIST, A, OBJECT), 0, 3, 64, 128, 0, 256, 9)
-    assert recipe == Recipe(True, None, None, (((3,), F4, 0, "C"),), 64, 128, ((256, 9),))
 
 
 def test_repeated_header_is_looked_up(monkeypatch):
@@ -449,42 +327,6 @@ def through_memory(tree):
     return read.rebuild(recipe, base_over(memory, 0, end, recipe.structure)), memory
 
 
-@pytest.mark.parametrize(
-    "tree",
-    [
-        ONE,
-        np.asfortranarray(array(2, 3)),
-        array(0, 3),
-        None,
-        7,
-        "text",
-        (),
-        [],
-        {},
-        (ONE,),
-        [ONE],
-        (ONE, TWO),
-        [ONE, array(2, 3)],
-        {"a": ONE, 1: TWO},
-        {"a": [ONE], "b": TWO},
-        [ONE, None],
-        (None,),
-        (ONE, 5),
-        [ONE, "x", big(9000)],
-        {"a": ONE, "b": 7},
-        Pair(big(9000), 5),
-        [ONE, Pair(big(9000), TWO), Pair(5, big(8999))],
-        [(ONE, {"k": [None, 3, (TWO, [])]}), "end", np.asfortranarray(array(2, 3))],
-    ],
-    ids=repr,
-)
-def test_laid_out_tree_is_rebuilt(tree):
-    found, memory = through_memory(tree)
-    assert same(found, tree)
-    del found
-    memory.append(0)  # raises if a view is left
-
-
 @pytest.mark.parametrize("fields", [(ONE, TWO), [5, ONE]], ids=repr)
 def test_named_tuple_is_rebuilt(fields):
     found, _ = through_memory([Recorded(Pair, None, fields)])
@@ -496,38 +338,3 @@ def test_dataclass_is_rebuilt_without_init():
     assert type(found) is Image
     assert same(vars(found), {"pixels": TWO, "name": "cat"})
     assert same(last, ONE)
-
-
-@pytest.mark.parametrize(
-    ("spec", "is_flat"),
-    [
-        (A, True),
-        ((NodeKind.TUPLE, A, A), True),
-        ((NodeKind.LIST, A), True),
-        ((NodeKind.DICT, (("a",), (str,)), A), True),
-        ((NodeKind.TUPLE, A, NONE), False),
-        ((NodeKind.LIST, OBJECT), False),
-        ((NodeKind.DICT, (("a", "b"), (str, str)), A, NONE), False),
-        (OBJECT, False),
-        (NONE, False),
-    ],
-)
-def test_flat_containers_of_arrays_are_built_in_one_step(spec, is_flat):
-    read = ReadSpec(spec)
-    assert (read._flat is not None) == is_flat
-    count = len(list(array_specs(spec)))
-    if is_flat:
-        arrays = [array(number) for number in range(count)]
-        assert same(read._flat(arrays), builder(spec)(iter(arrays), iter([])))
-
-
-def test_specs_of_wrong_type_raise():
-    with pytest.raises(AssertionError):
-        load_spec(pickle.dumps([1]))
-    assert load_spec(pickle.dumps(A)) == A
-
-
-def test_tables_of_both_sides_are_bounded():
-    assert layout.MAX_SPECS == 512
-    assert layout.MAX_PLANS == 4096
-    assert layout.UNNUMBERED == 0xFFFFFFFF  # the largest number of the record

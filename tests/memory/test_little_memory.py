@@ -7,19 +7,16 @@ import errno
 import os
 import shutil
 import subprocess
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from helpers.faults import Numbers, numbers
 from helpers.gates import Gate, pass_gate
-from helpers.outside import Trainer, ran
+from helpers.outside import ran
 
 from mpqueue import Loader, OrderedEnqueuer
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory import segment
-from mpqueue.memory.segment import FIRST_BYTES
-from mpqueue.workers.memory_pressure import MemoryPressure
 
 MIB = 1 << 20
 
@@ -149,28 +146,6 @@ with Loader(Big(), workers=2, max_queue_size=4) as loader:
 
 
 @with_mounts
-def test_stream_continues_after_memory_is_freed():
-    said, _ = ran(
-        BIG
-        + """
-fd = fill(but=2 << 20)
-with Loader(Big(4), workers=2, max_queue_size=4) as loader:
-    found = []
-    for attempt in range(3):
-        try:
-            for batch in loader:
-                found.append(whole(batch))
-        except mpqueue.errors.SharedMemoryFull:
-            say("full")
-            os.ftruncate(fd, 0)
-    say(*found)
-""",
-        command=mounted("1100m"),
-    )
-    assert said == ["full", "1 2 3 0 1 2 3"]  # the error replaced batch 0
-
-
-@with_mounts
 def test_run_survives_other_processes_filling_dev_shm():
     """All memory is taken while batches are in flight, and returned later; no process is killed by SIGBUS."""
     said, _ = ran(
@@ -291,48 +266,3 @@ def test_memory_freed_before_trainer_gives_up_is_used():
     """The trainer finds no memory to free and refuses; the worker tries once more and loses no batch."""
     with Loader(Wide(1), workers=1, worker_init=ShortOnce(1 << 16)) as loader:
         assert [int(batch[0]) for batch in loader] == [0]
-
-
-class Starved:
-    """A worker that waits for memory for its first grant, and has read further grants in the meantime."""
-
-    life = SimpleNamespace(is_starved=True)
-
-    def __init__(self, *grants):
-        works = [
-            SimpleNamespace(work_item=SimpleNamespace(number=number), slot=SimpleNamespace(high_water=nbytes))
-            for number, nbytes in grants
-        ]
-        self.in_flight = dict(enumerate(works))
-
-
-@pytest.mark.parametrize(("later", "is_ended"), [(3 * MIB, True), (FIRST_BYTES, False)])
-def test_grants_of_waiting_worker_are_recovered_by_ending_it(later, is_ended):
-    """The batch that is due finds no memory, because only that worker could return these grants."""
-    ended = []
-    pool = SimpleNamespace(roster=SimpleNamespace(kill=lambda worker, _cause: ended.append(worker)))
-    pressure = MemoryPressure(pool, can_replay=True)
-    worker = Starved((8, FIRST_BYTES), (10, later))
-    pressure._starved[worker] = worker.in_flight[0]
-    assert pressure._sacrifice(7, FIRST_BYTES) is is_ended
-    assert ended == [worker] * is_ended
-
-
-@with_mounts
-def test_trainer_killed_in_full_dev_shm_leaves_no_memory():
-    with Trainer(
-        BIG
-        + """
-fill(but=10 << 20)
-enqueuer = OrderedEnqueuer(Big(), True)
-enqueuer.start(2, 6)
-batches = enqueuer.get()
-next(batches)
-say("running")
-time.sleep(1000)
-""",
-        command=mounted("1100m"),
-    ) as trainer:
-        assert trainer.heard() == "running"
-        trainer.process.kill()
-        assert trainer.left_nothing()

@@ -48,22 +48,12 @@ def write(writer, slot, high_water, nbytes):
     return writer.high_water
 
 
-def test_new_memory_is_reserved_and_mapped_from_high_water_mark(writer, memory):
-    high_water = write(writer, 1, 1 << 16, MIB)
-    assert memory.reserved == memory.mapped == [(STRIDE + (1 << 16), STRIDE + high_water)]
-
-
 def test_memory_reserved_by_another_worker_is_only_mapped(writer, memory):
     assert write(writer, 1, 2 * MIB, MIB) == 2 * MIB
     assert memory.reserved == []
     ((start, end),) = memory.mapped
     assert start == STRIDE + (1 << 16)
     assert STRIDE + MIB < end <= STRIDE + 2 * MIB
-
-
-def test_small_batches_are_mapped_when_written(writer, memory):
-    write(writer, 1, 1 << 16, 1000)
-    assert memory.mapped == []
 
 
 def test_mapped_memory_is_not_mapped_again(writer, memory):
@@ -80,14 +70,6 @@ def test_trimmed_slot_is_mapped_from_its_high_water_mark(writer, memory):
     memory.mapped.clear()
     high_water = write(writer, 1, 1 << 16, MIB)
     assert memory.mapped == [(STRIDE + (1 << 16), STRIDE + high_water)]
-
-
-def test_allocated_arrays_are_mapped(writer, memory):
-    writer.begin(0, 0)
-    writer.empty(MIB, np.uint8)
-    assert memory.mapped == [(0, MIB)]
-    writer.empty(1 << 10, np.uint8)
-    assert memory.mapped[1:] == [(MIB, MIB + (1 << 16))]
 
 
 def resident(segment):

@@ -7,8 +7,7 @@ import pytest
 from helpers.aiming import AimingMachine, run_and_require
 from helpers.meanwhile import meanwhile
 
-from mpqueue.memory.segment import FIRST_BYTES
-from mpqueue.memory.slots import LARGE_BYTES, Slot, SlotError, SlotState, SlotTable, stride_for
+from mpqueue.memory.slots import LARGE_BYTES, SlotError, SlotState, SlotTable, stride_for
 
 STRIDE = 2 * LARGE_BYTES
 FREE, GRANTED, READY, LEASED, SHARED, RETIRED = SlotState
@@ -231,49 +230,6 @@ def test_any_moves_agree_with_model():
     run_and_require(SlotsAgainstAnOracle, ARROWS, at_least=10, examples=150, steps=120)
 
 
-def test_new_table_has_unwritten_free_slots():
-    assert [(slot.number, slot.offset) for slot in SlotTable(2, STRIDE).slots] == [(0, 0), (1, STRIDE)]
-    slot = Slot(3, 5)
-    assert (slot.state, slot.turn, slot.owner, slot.high_water, slot.held) == (FREE, 0, -1, 0, False)
-    assert repr(slot) == "<Slot 3 at 5: free, turn 0 of worker -1, 0 bytes>"
-
-
-def moved_to(state):
-    """Return a table with its only slot in this state."""
-    table = SlotTable(1, STRIDE)
-    if state is not FREE:
-        slot = table.grant(0)
-        if state is not GRANTED:
-            table.publish(slot, 5, state is RETIRED)
-        if state is LEASED:
-            table.take(slot)
-        elif state is SHARED:
-            table.share(slot)
-        elif state is RETIRED:
-            table.release(slot)
-    return table, table.slots[0]
-
-
-@pytest.mark.parametrize(
-    ("state", "move", "message"),
-    [
-        (FREE, "release", "slot 0 is free and cannot be released"),
-        (GRANTED, "take", "slot 0 is granted and cannot be taken"),
-        (READY, "publish", "slot 0 is ready and cannot hold 7 published bytes"),
-        (LEASED, "take", "slot 0 is leased and cannot be taken"),
-        (SHARED, "take", "slot 0 is shared and cannot be taken"),
-        (SHARED, "share", "slot 0 is shared and cannot be shared"),
-        (LEASED, "share", "slot 0 is leased and cannot be shared"),
-        (RETIRED, "release", "slot 0 is retired and cannot be released"),
-    ],
-)
-def test_invalid_move_names_state_of_slot(state, move, message):
-    table, slot = moved_to(state)
-    with pytest.raises(SlotError) as caught:
-        getattr(table, move)(slot, *{"publish": [7]}.get(move, []))
-    assert str(caught.value) == message
-
-
 @pytest.mark.parametrize("num_slots", [1, 3, 20, 5000])
 @pytest.mark.parametrize("largest", [1 << 16, 1 << 30, 1 << 40])
 def test_slots_fit_into_address_space_in_whole_pages(num_slots, largest):
@@ -282,18 +238,6 @@ def test_slots_fit_into_address_space_in_whole_pages(num_slots, largest):
     assert stride % 4096 == 0
     assert stride <= 4 << 30
     assert stride == 4 << 30 or largest - stride * num_slots < 4096 * num_slots
-
-
-def test_slot_is_held_only_if_worker_reported_it():
-    table = SlotTable(1, STRIDE)
-    slot = table.grant(0)
-    table.publish(slot, 5)
-    table.release(slot)
-    assert slot.state is FREE
-
-
-def test_first_reservation_of_slot_fits_any_exception():
-    assert FIRST_BYTES == 1 << 16
 
 
 def test_num_free_is_safe_during_concurrent_release():

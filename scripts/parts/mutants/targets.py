@@ -9,7 +9,7 @@ from parts.mutants.mutations import Change, Mutant, changes_of, made
 # The pure modules, each with its fast tests, which must kill nearly every mutant on their own.
 PURE = {
     "memory/slots.py": ["memory/test_slot_states.py"],
-    "memory/layout.py": ["memory/test_layout.py"],
+    "memory/layout.py": ["memory/test_layout.py", "memory/test_any_tree.py"],
     "tf1/queues/arena.py": ["tf1/queues/test_arena.py"],
     "plan/cursors.py": ["plan/test_cursors.py", "plan/test_drawn_order.py", "plan/test_order.py"],
     "seeding/seeds.py": ["seeding/test_seeds.py"],
@@ -17,8 +17,13 @@ PURE = {
     "plan/resolve.py": ["plan/test_plans.py"],
     "seeding/global_rng.py": ["seeding/test_global_rng.py"],
     "seeding/lazy_seeding.py": ["seeding/test_lazy_seeding.py"],
-    "engine/ledger.py": ["engine/test_ledger.py", "plan/test_order.py"],
-    "engine/outcomes.py": ["engine/test_ledger.py"],
+    "engine/ledger.py": [
+        "engine/test_ledger.py",
+        "engine/test_pipeline.py",
+        "plan/test_order.py",
+        "plan/test_endless_lanes.py",
+    ],
+    "engine/outcomes.py": ["engine/test_ledger.py", "engine/test_pipeline.py"],
     "seeding/permutation.py": ["seeding/test_permutation.py"],
     "plan/ranks.py": ["plan/test_ranks.py"],
     "plan/batching.py": ["plan/test_ranks.py"],
