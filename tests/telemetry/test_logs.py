@@ -47,8 +47,9 @@ def said(tmp_path, level):
     return done.stderr
 
 
-def test_run_without_faults_logs_nothing_by_default(tmp_path):
-    assert said(tmp_path, None) == ""
+@pytest.mark.parametrize("level", [None, "WARNING"])
+def test_run_without_faults_logs_nothing_by_default_and_as_warning(tmp_path, level):
+    assert said(tmp_path, level) == ""
 
 
 def test_debug_level_shows_starts_ends_and_ring(tmp_path):
@@ -62,10 +63,6 @@ def test_debug_level_shows_starts_ends_and_ring(tmp_path):
         assert text in lines
     assert "mpqueue[" in lines
     assert "free" in lines
-
-
-def test_warning_level_hides_debug_messages(tmp_path):
-    assert said(tmp_path, "WARNING") == ""
 
 
 def test_invalid_level_warns(tmp_path):
@@ -97,6 +94,8 @@ def test_costly_copies_warn_once_with_reference(caplog, monkeypatch):
     with caplog.at_level(logging.WARNING, "mpqueue"), Loader(Numbers(30), workers=1) as loader:
         list(loader)
         list(loader)
+    with Loader(Numbers(30), workers=1, copy=True) as loader:
+        list(loader)  # requested copies do not warn
     (reported,) = caplog.messages
     assert "private copies" in reported
     assert reported.endswith(

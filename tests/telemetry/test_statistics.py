@@ -7,9 +7,11 @@ import random
 import signal
 import time
 from dataclasses import MISSING, fields
+from typing import NamedTuple
 
 import numpy as np
 import pytest
+from helpers.inside import pipeline_of
 
 import mpqueue
 from mpqueue import Loader, Statistics
@@ -58,17 +60,38 @@ class Dying(Timed):
         return super().__getitem__(index)
 
 
-def stages_of(found, *names):
-    return {name: getattr(found.times, name).count for name in names}
+def statistics_of(source, **options):
+    """Return the statistics after one epoch, before the loader stops."""
+    with Loader(source, **options) as loader:
+        for _ in loader:
+            pass
+        return loader.statistics()
 
 
-@KINDS
-def test_each_slow_batch_is_timed(backend, workers):
+class Epoch(NamedTuple):
+    """An epoch of eight slow batches: the statistics before the loader stopped, and the loader."""
+
+    backend: str
+    workers: int
+    running: Statistics
+    loader: Loader
+
+
+@pytest.fixture(
+    scope="module", params=[("process", 2), ("thread", 2), ("process", 0)], ids=["process", "thread", "none"]
+)
+def epoch(request):
+    backend, workers = request.param
     with Loader(Timed(), workers=workers, backend=backend) as loader:
         for _ in loader:
             pass
-        found = loader.statistics()
-    assert len(found.workers) == max(1, workers)
+        running = loader.statistics()
+    return Epoch(backend, workers, running, loader)
+
+
+def test_each_slow_batch_is_timed(epoch):
+    found = epoch.running
+    assert len(found.workers) == max(1, epoch.workers)
     assert sum(worker.batches for worker in found.workers) == 8
     assert found.times.compute.count == 8
     assert found.times.compute.p50_s >= BATCH_S * 0.9
@@ -76,28 +99,71 @@ def test_each_slow_batch_is_timed(backend, workers):
     assert sum(worker.times.compute.count for worker in found.workers) == 8
 
 
-@KINDS
-def test_sums_of_workers_are_totals(backend, workers):
-    with Loader(Timed(), workers=workers, backend=backend) as loader:
-        for _ in loader:
-            pass
-        found = loader.statistics()
+def test_sums_of_workers_are_totals(epoch):
+    found, workers = epoch.running, epoch.workers
     for name in ("bytes", "compute_s", "copy_s", "credit_wait_s"):
         assert sum(getattr(worker, name) for worker in found.workers) == pytest.approx(getattr(found, name))
     assert found.compute_s >= 8 * BATCH_S
     assert (found.credit_wait_s > 0) == (workers > 0)
-    is_written = backend == "process" and workers > 0  # batches are written to the ring
-    assert (found.bytes >= 8 * 8000, found.copy_s > 0) == (is_written, is_written)
+    is_written = epoch.backend == "process" and workers > 0  # batches are written to the ring
+    assert (found.bytes >= 8 * 8000, found.copy_s > 0, found.ring_bytes > 0) == (is_written, is_written, is_written)
 
 
-@KINDS
-def test_each_batch_has_waiting_time(backend, workers):
-    with Loader(Timed(), workers=workers, backend=backend) as loader:
-        for _ in loader:
-            pass
-        found = loader.statistics()
+def test_each_batch_has_waiting_time(epoch):
+    found = epoch.running
     assert found.times.wait.count == found.batches == 8
     assert found.times.wait.total_s == pytest.approx(found.wait_s, rel=0.01)
+
+
+def test_workers_have_pid_while_running(epoch):
+    running = epoch.running.workers
+    own = epoch.backend == "process" and epoch.workers > 0
+    assert [worker.pid not in (None, os.getpid()) and worker.rss_bytes > 0 for worker in running] == [own] * len(
+        running
+    )
+    assert {worker.pid for worker in epoch.loader.statistics().workers} == {None}
+
+
+def test_statistics_are_constant_after_stop(epoch):
+    running, kept = epoch.running, epoch.loader.statistics()
+    assert kept == epoch.loader.statistics()
+    assert kept.elapsed_s >= running.elapsed_s > 0
+    assert (kept.batches, kept.times.compute) == (running.batches, running.times.compute)
+
+
+def test_statistics_can_be_written_as_json(epoch):
+    found = epoch.running
+    written = json.loads(json.dumps(found.to_dict()))
+    assert written["batches"] == 8
+    assert written["batches_per_s"] == pytest.approx(found.batches_per_s)
+    assert written["times"]["compute"]["p95_s"] == pytest.approx(found.times.compute.p95_s)
+    assert written["workers"][0]["times"]["compute"]["count"] == found.workers[0].times.compute.count
+
+
+def test_notebook_shows_sentence(epoch):
+    assert epoch.running._repr_html_() == f"<p>{epoch.running}</p>"
+
+
+def test_seeding_time_is_recorded_for_source_that_draws():
+    drawn, idle = (statistics_of(source(4), workers=1, seed=1).times.seed for source in (Drawing, Timed))
+    assert drawn.count == idle.count == 4
+    assert idle.p50_s < drawn.p50_s / 2  # the first batch searches for generators in the source
+
+
+def sleeping(value):
+    time.sleep(0.01)
+    return value
+
+
+@pytest.mark.parametrize("is_stream", [True, False], ids=["stream", "indexed"])
+def test_threaded_map_counts_time_of_threads(is_stream):
+    mapped, options = mpqueue.Dataset.range(64), {}
+    if is_stream:
+        mapped, options = mapped.filter(lambda value: value >= 0), {"lanes": 1}
+    found = statistics_of(mapped.map(sleeping, threads=4).batch(8), workers=1, **options)
+    (row,) = [stage for stage in found.stages if "map(" in stage.name]
+    assert row.num_out >= 64
+    assert row.total_s / row.num_out >= 0.95 * 0.01
 
 
 def test_ready_batch_has_no_waiting_time():
@@ -105,7 +171,7 @@ def test_ready_batch_has_no_waiting_time():
         batches = iter(loader)
         next(batches)
         while loader.statistics().workers[0].batches < 6:
-            loader._engine.pipeline.num_ready  # processes reports
+            pipeline_of(loader).num_ready  # processes reports
         list(batches)
         assert dict(loader.statistics().times.wait.buckets)[0] >= 5
 
@@ -129,18 +195,6 @@ def test_lease_of_kept_batch_is_recorded_at_its_end():
         assert loader.statistics().times.lease.count == 2
 
 
-def test_seeding_time_is_recorded_for_source_that_draws():
-    def seeding_of(source):
-        with Loader(source, workers=1, seed=1) as loader:
-            for _ in loader:
-                pass
-            return loader.statistics().times.seed
-
-    drawn, idle = seeding_of(Drawing(4)), seeding_of(Timed(4))
-    assert drawn.count == idle.count == 4
-    assert idle.p50_s < drawn.p50_s / 2  # the first batch searches for generators in the source
-
-
 class Computing(Timed):
     """A source with items that compute on a CPU for a given time."""
 
@@ -156,17 +210,10 @@ class Computing(Timed):
 def test_waiting_source_is_distinguished_from_computing_source():
     """Even if more workers than CPUs compute, and on a busy machine."""
 
-    def times_of(source):
-        with Loader(source, workers=2 * num_cpus()) as loader:
-            for _ in loader:
-                pass
-            return loader.statistics().times
-
-    waiting = Timed(80)
+    waiting, computing = (statistics_of(source(80), workers=2 * num_cpus()).times for source in (Timed, Computing))
     # Not its share of the time: a sleeping worker waits for a CPU as well, while other programs use all of them.
-    assert times_of(waiting).blocked.p50_s > 0.9 * waiting.seconds
-    times = times_of(Computing(80))
-    assert times.blocked.p50_s < 0.5 * times.compute.p50_s
+    assert waiting.blocked.p50_s > 0.9 * BATCH_S
+    assert computing.blocked.p50_s < 0.5 * computing.compute.p50_s
 
 
 @pytest.mark.parametrize(
@@ -174,35 +221,10 @@ def test_waiting_source_is_distinguished_from_computing_source():
 )
 def test_time_of_batch_is_sum_of_threads(backend, workers, threads):
     """Even with more threads than samples in a batch, which begin samples of later batches early."""
-    with Loader(Timed(80, 0.01), workers=workers, backend=backend, batch_size=4, threads=threads) as loader:
-        for _ in loader:
-            pass
-        found = loader.statistics().times.compute
+    found = statistics_of(
+        Timed(80, 0.01), workers=workers, backend=backend, batch_size=4, threads=threads
+    ).times.compute
     assert found.mean_s >= 0.95 * 4 * 0.01
-
-
-def sleeping(value):
-    time.sleep(0.01)
-    return value
-
-
-def test_threaded_map_of_stream_counts_time_of_threads():
-    dataset = mpqueue.Dataset.range(64).filter(lambda value: value >= 0).map(sleeping, threads=4).batch(4)
-    with Loader(dataset, workers=1, lanes=1) as loader:
-        for _ in loader:
-            pass
-        stages = {stage.name: stage for stage in loader.statistics().stages}
-    (mapped,) = [stage for name, stage in stages.items() if "map(" in name]
-    assert mapped.num_out == 64
-    assert mapped.total_s >= 0.95 * 64 * 0.01
-
-
-def test_threaded_map_of_indexed_dataset_counts_time_of_threads():
-    with Loader(mpqueue.Dataset.range(64).map(sleeping, threads=4).batch(8), workers=1) as loader:
-        for _ in loader:
-            pass
-        (mapped,) = [stage for stage in loader.statistics().stages if "map(" in stage.name]
-    assert mapped.total_s / mapped.num_out >= 0.95 * 0.01
 
 
 def test_stages_beyond_limit_share_one_row():
@@ -218,45 +240,15 @@ def test_stages_beyond_limit_share_one_row():
 @pytest.mark.parametrize("collate", [None, lambda samples: np.stack(samples)], ids=["default", "own"])
 @KINDS
 def test_collation_time_is_recorded_for_samples(backend, workers, collate):
-    with Loader(Timed(8, 0.003), workers=workers, backend=backend, batch_size=2, collate=collate) as loader:
-        for _ in loader:
-            pass
-        found = loader.statistics().times
+    found = statistics_of(Timed(8, 0.003), workers=workers, backend=backend, batch_size=2, collate=collate).times
     assert found.collate.count == 4
     assert 0 < found.collate.total_s < found.compute.total_s
 
 
 def test_fast_batches_are_sampled_and_represent_all():
-    with Loader(Timed(3000, 0), workers=1) as loader:
-        for _ in loader:
-            pass
-        found = loader.statistics()
+    found = statistics_of(Timed(3000, 0), workers=1)
     assert 0.3 * 3000 < found.times.compute.count <= 3000
     assert found.workers[0].batches == 3000
-
-
-@KINDS
-def test_statistics_are_constant_after_stop(backend, workers):
-    with Loader(Timed(), workers=workers, backend=backend) as loader:
-        for _ in loader:
-            pass
-        running = loader.statistics()
-    kept = loader.statistics()
-    assert kept == loader.statistics()
-    assert kept.elapsed_s >= running.elapsed_s > 0
-    assert (kept.batches, kept.times.compute) == (running.batches, running.times.compute)
-
-
-def test_enqueuer_has_same_statistics():
-    enqueuer = mpqueue.OrderedEnqueuer(Timed(), use_multiprocessing=True)
-    enqueuer.start(workers=2)
-    batches = enqueuer.get()
-    for _ in range(8):
-        next(batches)
-    enqueuer.stop()
-    found = enqueuer.statistics()
-    assert found.batches == found.times.wait.count == 8
-    assert len(found.workers) == 2
 
 
 def test_rates_and_shares_are_derived_from_counters():
@@ -272,10 +264,7 @@ def test_statistics_before_start_are_zero():
 
 
 def test_crash_is_counted_for_its_worker(tmp_path):
-    with Loader(Dying(str(tmp_path / "died")), workers=2) as loader:
-        for _ in loader:
-            pass
-        found = loader.statistics()
+    found = statistics_of(Dying(str(tmp_path / "died")), workers=2)
     assert found.deaths == sum(worker.deaths for worker in found.workers) == 1
 
 
@@ -288,15 +277,6 @@ def test_copies_are_counted_by_reason():
         held = loader.statistics()
     assert (requested.copies, requested.copies_asked, requested.copies_held) == (12, 12, 0)
     assert (held.copies, held.copies_asked, held.copies_held) == (4, 0, 4)
-
-
-def test_workers_have_pid_while_running():
-    with Loader(Timed(), workers=2) as loader:
-        next(iter(loader))
-        running = loader.statistics().workers
-        assert all(worker.pid and worker.rss_bytes for worker in running)
-        assert {worker.pid for worker in running}.isdisjoint({os.getpid()})
-    assert [worker.pid for worker in loader.statistics().workers] == [None, None]
 
 
 def test_difference_has_changes_between_two_moments():
@@ -345,26 +325,6 @@ def test_names_of_moment_fields_are_fields():
 def test_earlier_minus_later_raises():
     with pytest.raises(ValueError, match="expected later minus earlier"):
         Statistics(elapsed_s=1.0) - Statistics(elapsed_s=2.0)
-
-
-def test_statistics_can_be_written_as_json():
-    with Loader(Timed(), workers=2) as loader:
-        for _ in loader:
-            pass
-        found = loader.statistics()
-    written = json.loads(json.dumps(found.to_dict()))
-    assert written["batches"] == 8
-    assert written["batches_per_s"] == pytest.approx(found.batches_per_s)
-    assert written["times"]["compute"]["p95_s"] == pytest.approx(found.times.compute.p95_s)
-    assert written["workers"][1]["times"]["compute"]["count"] == found.workers[1].times.compute.count
-
-
-def test_notebook_shows_sentence():
-    with Loader(Timed(), workers=2) as loader:
-        for _ in loader:
-            pass
-    found = loader.statistics()
-    assert found._repr_html_() == f"<p>{found}</p>"
 
 
 def test_statistics_compare_and_hash_as_values():

@@ -47,6 +47,15 @@ class Thing:
         return {"kind": "Thing", "value": 7}
 
 
+@pytest.fixture
+def thing(home):
+    """Show an object during the test."""
+    made = Thing()
+    registry.show(made)
+    yield made
+    registry.hide(made)
+
+
 def only(answers):
     (answer,) = answers
     return answer
@@ -80,22 +89,15 @@ def test_nothing_is_shown_by_default(home):
         assert os.listdir(home) == []
 
 
-@pytest.mark.parametrize("text", ["1", "true", "Yes", "on"])
-def test_environment_variable_shows_all_loaders(monkeypatch, text):
+@pytest.mark.parametrize("text", ["1", "true", "Yes", "on", "0", "no", "off", ""])
+def test_environment_variable_shows_all_loaders_or_none(monkeypatch, text):
     monkeypatch.setenv("MPQUEUE_MONITOR", text)
     enqueuer = mpqueue.OrderedEnqueuer(Numbers())
     enqueuer.start()
     with mpqueue.Loader(Numbers(), workers=0) as loader, enqueuer:
         list(loader)
-        assert sorted(reported["kind"] for reported in shown()) == ["Loader", "OrderedEnqueuer"]
-
-
-@pytest.mark.parametrize("text", ["0", "no", "off", ""])
-def test_environment_variable_can_be_false(monkeypatch, home, text):
-    monkeypatch.setenv("MPQUEUE_MONITOR", text)
-    with mpqueue.Loader(Numbers(), workers=0) as loader:
-        list(loader)
-        assert os.listdir(home) == []
+        kinds = sorted(reported["kind"] for answer in ask(DEADLOCK_S) for reported in answer.report["shown"])
+        assert kinds == ["Loader", "OrderedEnqueuer"] * (text in {"1", "true", "Yes", "on"})
 
 
 def test_invalid_environment_variable_raises(monkeypatch):
@@ -172,40 +174,32 @@ def test_server_cannot_have_name_of_folder():
 # Location and permissions
 
 
+@pytest.mark.usefixtures("thing")
 def test_folder_and_socket_are_private(home):
-    thing = Thing()
-    registry.show(thing)
-    try:
-        assert stat.S_IMODE(os.stat(f"{home}/.monitor").st_mode) == 0o700
-        (name,) = os.listdir(f"{home}/.monitor")
-        assert stat.S_IMODE(os.stat(f"{home}/.monitor/{name}").st_mode) == 0o600
-        assert places.pid_of(name) == os.getpid()
-    finally:
-        registry.hide(thing)
+    assert stat.S_IMODE(os.stat(f"{home}/.monitor").st_mode) == 0o700
+    (name,) = os.listdir(f"{home}/.monitor")
+    assert stat.S_IMODE(os.stat(f"{home}/.monitor/{name}").st_mode) == 0o600
+    assert places.pid_of(name) == os.getpid()
 
 
 @needs_root
+@pytest.mark.usefixtures("thing")
 def test_other_user_gets_no_answer(home):
     """Even if the folder is accessible to all users."""
-    thing = Thing()
-    registry.show(thing)
-    try:
-        (path,) = places.sockets()
-        os.chmod(f"{home}/.monitor", 0o755)
-        os.chmod(path, 0o666)
-        code = (
-            "import os, socket, sys\n"
-            "sys.path.insert(0, 'tests')\n"
-            "from helpers.server_directories import become\n"
-            f"become({STRANGER})\n"
-            "sock = socket.socket(socket.AF_UNIX)\n"
-            f"sock.connect({path!r})\n"
-            "sys.exit(0 if sock.recv(1) == b'' else 1)\n"
-        )
-        assert subprocess.run([sys.executable, "-c", code], timeout=DEADLOCK_S, check=False).returncode == 0
-        assert only(ask(DEADLOCK_S)).report is not None
-    finally:
-        registry.hide(thing)
+    (path,) = places.sockets()
+    os.chmod(f"{home}/.monitor", 0o755)
+    os.chmod(path, 0o666)
+    code = (
+        "import os, socket, sys\n"
+        "sys.path.insert(0, 'tests')\n"
+        "from helpers.server_directories import become\n"
+        f"become({STRANGER})\n"
+        "sock = socket.socket(socket.AF_UNIX)\n"
+        f"sock.connect({path!r})\n"
+        "sys.exit(0 if sock.recv(1) == b'' else 1)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], timeout=DEADLOCK_S, check=False).returncode == 0
+    assert only(ask(DEADLOCK_S)).report is not None
 
 
 @needs_root
@@ -222,19 +216,16 @@ def test_socket_of_other_user_is_ignored(home):
     assert ask(DEADLOCK_S) == []
 
 
+@pytest.mark.usefixtures("thing")
 def test_client_checks_credentials_of_listener(monkeypatch):
-    thing, real = Thing(), credentials.credentials_of
-    registry.show(thing)
-    try:
-        monkeypatch.setattr(credentials, "credentials_of", lambda end: real(end)._replace(uid=os.geteuid() + 1))
-        answer = only(ask(DEADLOCK_S))
-        assert answer.report is None
-        assert (
-            f"another user listens there: expected a peer of uid {os.geteuid()}, got uid {os.geteuid() + 1}"
-            in answer.trouble
-        )
-    finally:
-        registry.hide(thing)
+    real = credentials.credentials_of
+    monkeypatch.setattr(credentials, "credentials_of", lambda end: real(end)._replace(uid=os.geteuid() + 1))
+    answer = only(ask(DEADLOCK_S))
+    assert answer.report is None
+    assert (
+        f"another user listens there: expected a peer of uid {os.geteuid()}, got uid {os.geteuid() + 1}"
+        in answer.trouble
+    )
 
 
 @needs_root
@@ -323,18 +314,18 @@ def _until_asleep(tid):
 
 
 def test_forked_child_is_not_shown_and_keeps_socket_of_parent():
-    thing = Thing()
-    registry.show(thing)
-    try:
-        child = os.fork()
-        if not child:
-            registry.hide(thing)
-            registry._close()
-            os._exit(0 if registry._window is None else 1)
-        assert os.waitpid(child, 0)[1] == 0
-        assert shown()[0]["value"] == 7
-    finally:
-        registry.hide(thing)
+    code = (
+        "import os, mpqueue\n"
+        "from mpqueue.telemetry.monitor.asking import ask\n"
+        "with mpqueue.Loader([1, 2], workers=0, monitor=True) as loader:\n"
+        "    list(loader)\n"
+        "    if os.fork():\n"
+        "        os.wait()\n"
+        "        print([len(answer.report['shown']) for answer in ask(60)])\n"
+        "# here the child exits, too\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=DEADLOCK_S, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "[1]\n", "")
 
 
 def test_socket_is_removed_at_exit_without_stop(home):
@@ -370,22 +361,18 @@ def test_socket_of_killed_process_is_removed_by_next_process(home):
 # Processes that do not answer
 
 
+@pytest.mark.usefixtures("thing")
 def test_stopped_process_does_not_block_and_is_reported():
-    thing = Thing()
-    registry.show(thing)
-    try:
-        with loading() as program:
-            program.process.send_signal(signal.SIGSTOP)
-            os.waitid(os.P_PID, program.pid, os.WSTOPPED | os.WNOWAIT)
-            answers = {}
-            while os.getpid() not in answers or answers[os.getpid()].report is None:  # its thread may wait for a CPU
-                answers = {answer.pid: answer for answer in ask(0.2)}
-            assert answers[program.pid].report is None
-            assert answers[program.pid].trouble == "it is stopped"
-            program.process.send_signal(signal.SIGCONT)
-            assert {answer.pid: answer for answer in ask(DEADLOCK_S)}[program.pid].report is not None
-    finally:
-        registry.hide(thing)
+    with loading() as program:
+        program.process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, program.pid, os.WSTOPPED | os.WNOWAIT)
+        answers = {}
+        while os.getpid() not in answers or answers[os.getpid()].report is None:  # its thread may wait for a CPU
+            answers = {answer.pid: answer for answer in ask(0.2)}
+        assert answers[program.pid].report is None
+        assert answers[program.pid].trouble == "it is stopped"
+        program.process.send_signal(signal.SIGCONT)
+        assert {answer.pid: answer for answer in ask(DEADLOCK_S)}[program.pid].report is not None
 
 
 def test_process_with_full_queue_does_not_block(home):
@@ -478,19 +465,18 @@ def test_window_without_folder_leaves_nothing(home):
     os.unlink(f"{home}/.monitor")
 
 
-def test_report_is_safe_during_concurrent_start(monkeypatch):
-    class Still:
-        def report(self):
-            return {}
-
-    monkeypatch.setattr(registry, "_shown", type(registry._shown)())
-    shown = [Still(), Still()]
-    for thing in shown:
-        registry._shown[id(thing)] = thing
+def test_report_is_safe_during_concurrent_start():
+    things = []
 
     def begin():
-        shown.append(Still())
-        registry._shown[id(shown[-1])] = shown[-1]
+        things.append(Thing())
+        registry.show(things[-1])
 
-    found = {each["id"] for each in meanwhile(begin, registry.report)["shown"]}
-    assert found >= {id(thing) for thing in shown[:2]}
+    try:
+        begin()
+        begin()
+        found = {each["id"] for each in meanwhile(begin, registry.report)["shown"]}
+        assert found >= {id(thing) for thing in things[:2]}
+    finally:
+        for thing in things:
+            registry.hide(thing)
