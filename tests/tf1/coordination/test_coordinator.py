@@ -332,12 +332,6 @@ def test_traceback_contains_origin_of_exception(coord):
     assert "culprit" in [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
 
 
-def test_repr_contains_the_state(coord):
-    assert repr(coord) == "<Coordinator: running, 0 registered>"
-    coord.request_stop(ValueError("boom"))
-    assert repr(coord) == "<Coordinator: stopping, 0 registered, ValueError('boom')>"
-
-
 @pytest.mark.parametrize("wrong", ["boom", ValueError, ("boom",), 3])
 def test_report_of_wrong_type_raises_type_error(coord, wrong):
     with pytest.raises(TypeError, match="exception"):

@@ -1,5 +1,6 @@
 """One coordinator for threads, enqueuers, loaders and their workers."""
 
+import os
 import threading
 from multiprocessing.connection import Client, Listener
 
@@ -7,7 +8,6 @@ import numpy as np
 import pytest
 
 from mpqueue import GeneratorEnqueuer, Loader, OrderedEnqueuer
-from mpqueue.system import descriptors
 
 DEADLOCK_S = 60
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
@@ -141,12 +141,22 @@ def test_source_carries_coordinator_to_worker_processes(coord, start_method):
     assert "__getitem__" in str(caught.value.__cause__)
 
 
-def test_forked_pool_leaves_no_registered_descriptor():
-    """An unrelated file with the same number would be closed in children that users fork."""
-    noted = set(descriptors._owned)
+def test_files_opened_after_a_forked_pool_remain_open_in_children():
+    """They have the numbers of the pool's descriptors, which are closed in children that users fork."""
     with Loader(Numbers(), workers=1, start_method="fork") as loader:
         assert len(list(loader)) == 8
-    assert descriptors._owned == noted
+    opened = [os.open(os.devnull, os.O_RDONLY) for _ in range(30)]
+    child = os.fork()
+    if not child:
+        try:
+            for fd in opened:
+                os.fstat(fd)
+            os._exit(0)
+        finally:
+            os._exit(1)
+    for fd in opened:
+        os.close(fd)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_running_workers_see_the_stop(coord):

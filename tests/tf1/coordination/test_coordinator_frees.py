@@ -4,6 +4,7 @@ import multiprocessing
 import threading
 
 import pytest
+from helpers.others import in_line
 
 import mpqueue
 from mpqueue.errors import CancelledError
@@ -16,13 +17,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:
 
 def make_queue():
     return mpqueue.FIFOQueue(1, "int32", [[]])
-
-
-def in_line(queue):
-    never = threading.Event()
-    while not queue.queue_ref.num_waiting:
-        queue.size()  # reads the records of other processes
-        assert not never.wait(0.001)
 
 
 def test_stop_ends_thread_blocked_in_queue():

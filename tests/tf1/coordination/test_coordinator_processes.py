@@ -2,10 +2,9 @@
 
 import contextlib
 import gc
-import multiprocessing
+import logging
 import os
 import select
-import signal
 import socket
 import threading
 import time
@@ -14,10 +13,10 @@ from pathlib import Path
 
 import cloudpickle
 import pytest
+from helpers.others import Other
 
 from mpqueue import Coordinator
 from mpqueue.errors import OutOfRangeError, WorkerRaised
-from mpqueue.tf1.coordination.coordinator_proxy import Endpoint
 from mpqueue.tf1.coordination.stop_channel import StopClient, StopServer
 from mpqueue.transport import credentials
 
@@ -35,20 +34,11 @@ class Unpicklable(Exception):
         raise TypeError("never")
 
 
-def act(coord, pipe):
-    """The other process: executes one message after the other, and sends the results."""
-    for name, args in iter(pipe.recv, None):
-        try:
-            pipe.send(globals()[name](coord, *args))
-        except BaseException as error:
-            pipe.send(error)
-
-
 def should_stop(coord):
     return coord.should_stop()
 
 
-def wait_for_stop(coord, timeout):
+def wait_for_stop(coord, timeout=None):
     return coord.wait_for_stop(timeout)
 
 
@@ -68,10 +58,6 @@ def raise_custom(coord):
 
     with coord.stop_on_exception():
         culprit()
-
-
-def clear_stop(coord):
-    coord.clear_stop()
 
 
 def join_a_thread(coord):
@@ -106,114 +92,84 @@ def idle_switches(coord):
 
 def in_grandchild(coord):
     """Pass it on to a child of this process."""
-    with Other(coord, "fork") as other:
-        return other.ask("should_stop")
-
-
-class Other:
-    """A process that has the coordinator."""
-
-    def __init__(self, coord, method):
-        context = multiprocessing.get_context(method)
-        self.pipe, there = context.Pipe()
-        self.process = context.Process(target=act, args=(coord, there))
-        self.process.start()
-        there.close()
-
-    def tell(self, name, *args):
-        self.pipe.send((name, args))
-
-    def hear(self):
-        assert self.pipe.poll(DEADLOCK_S), "the other process does not answer"
-        answer = self.pipe.recv()
-        if isinstance(answer, BaseException):
-            raise answer
-        return answer
-
-    def ask(self, name, *args):
-        self.tell(name, *args)
-        return self.hear()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        if self.process.is_alive():
-            self.pipe.send(None)
-        self.process.join(DEADLOCK_S)
-        assert not self.process.is_alive()
-        self.pipe.close()
-        self.process.close()
+    child = os.fork()
+    if not child:
+        code = 2
+        try:
+            code = int(coord.should_stop())
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
 
 
 @pytest.fixture(params=METHODS)
 def other(request, coord):
-    with Other(coord, request.param) as there:
+    with Other(coord, method=request.param) as there:
         yield there
 
 
 @pytest.fixture
 def forked(coord):
-    with Other(coord, "fork") as there:
+    with Other(coord) as there:
         yield there
 
 
 def test_other_process_sees_the_state(coord, other):
-    assert other.ask("should_stop") is False
+    assert other.ask(should_stop) is False
     coord.request_stop()
-    assert other.ask("wait_for_stop", DEADLOCK_S) is True
-    assert other.ask("should_stop") is True
+    assert other.ask(wait_for_stop, DEADLOCK_S) is True
+    assert other.ask(should_stop) is True
     coord.clear_stop()
     coord.request_stop()
-    assert other.ask("wait_for_stop", DEADLOCK_S) is True
+    assert other.ask(wait_for_stop, DEADLOCK_S) is True
 
 
-def test_stop_before_first_use_is_seen(coord, other):
+def test_stop_before_first_use_is_seen(coord, forked):
     coord.request_stop()
-    assert other.ask("should_stop") is True
+    assert forked.ask(should_stop) is True
 
 
-def test_local_stop_ends_remote_wait(coord, other):
-    other.ask("should_stop")
-    other.tell("wait_for_stop", None)
+def test_local_stop_ends_remote_wait(coord, forked):
+    forked.ask(should_stop)
+    forked.begin(wait_for_stop)
     coord.request_stop()
-    assert other.hear() is True
+    assert forked.end() is True
 
 
 def test_remote_wait_ends_at_timeout(forked):
-    assert forked.ask("wait_for_stop", 0.05) is False
+    assert forked.ask(wait_for_stop, 0.05) is False
 
 
-def test_remote_stop_is_a_local_stop(coord, other):
-    assert other.ask("request_stop") is True
+def test_remote_stop_is_a_local_stop(coord, forked):
+    assert forked.ask(request_stop) is True
     assert coord.should_stop()
     coord.join()
 
 
 def test_remote_exception_is_raised_here_with_type_and_traceback(coord, other):
-    other.ask("raise_custom")
+    other.ask(raise_custom)
     with pytest.raises(Custom, match="boom") as caught:
         coord.join()
     assert "culprit" in str(caught.value.__cause__)
-    assert str(other.process.pid) in caught.value.__notes__[0]
+    assert str(other.pid) in caught.value.__notes__[0]
 
 
 def test_unpicklable_exception_is_reported(coord, forked):
-    forked.ask("raise_unpicklable")
+    forked.ask(raise_unpicklable)
     with pytest.raises(WorkerRaised, match="boom"):
         coord.join()
 
 
 def test_first_report_of_two_processes_counts(coord):
-    with Other(coord, "fork") as one, Other(coord, "fork") as two:
-        assert one.ask("request_stop", ValueError("first")) is True
-        assert two.ask("request_stop", KeyError("second")) is True
+    with Other(coord) as one, Other(coord) as two:
+        assert one.ask(request_stop, ValueError("first")) is True
+        assert two.ask(request_stop, KeyError("second")) is True
     with pytest.raises(ValueError, match="first"):
         coord.join()
 
 
 def test_remote_end_of_input_is_a_clean_stop(coord, forked):
-    forked.ask("request_stop", OutOfRangeError(None, None, "over"))
+    forked.ask(request_stop, OutOfRangeError(None, None, "over"))
     coord.join()
     assert coord.should_stop()
 
@@ -221,13 +177,13 @@ def test_remote_end_of_input_is_a_clean_stop(coord, forked):
 def test_remote_report_after_join_raises_in_the_reporting_process(coord, forked):
     coord.join()
     with pytest.raises(ValueError, match="late"):
-        forked.ask("request_stop", ValueError("late"))
+        forked.ask(request_stop, ValueError("late"))
 
 
 def test_local_callbacks_run_at_remote_stop(coord, forked):
     called = threading.Event()
     coord.add_stop_callback(called.set)
-    forked.ask("request_stop")
+    forked.ask(request_stop)
     assert called.is_set()
 
 
@@ -235,7 +191,7 @@ def test_remote_stop_ends_local_join(coord, forked):
     thread = threading.Thread(target=coord.wait_for_stop)
     coord.register_thread(thread)
     thread.start()
-    forked.ask("request_stop", ValueError("boom"))
+    forked.ask(request_stop, ValueError("boom"))
     with pytest.raises(ValueError, match="boom"):
         coord.join()
 
@@ -245,62 +201,55 @@ def test_remote_members_and_callbacks_belong_to_that_process(coord, forked):
     member = threading.Thread(target=gate.wait)
     member.start()
     coord.register_thread(member)
-    forked.tell("join_a_thread")
+    forked.begin(join_a_thread)
     coord.request_stop()
-    assert forked.hear() == ([1], False)
+    assert forked.end() == ([1], False)
     gate.set()
     coord.join()
 
 
 def test_only_owner_can_clear_a_stop(forked):
     with pytest.raises(RuntimeError, match="created the coordinator"):
-        forked.ask("clear_stop")
+        forked.ask(lambda coord: coord.clear_stop())
 
 
 def test_grandchild_process_follows(coord, forked):
-    assert forked.ask("in_grandchild") is False
+    assert forked.ask(in_grandchild) is False
     coord.request_stop()
-    assert forked.ask("in_grandchild") is True
+    assert forked.ask(in_grandchild) is True
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
 def test_following_an_idle_coordinator_takes_no_cpu_time(forked):
-    assert forked.ask("idle_switches") == 1
+    assert forked.ask(idle_switches) == 1
 
 
 def test_killed_process_is_removed_and_others_continue(coord):
-    with Other(coord, "fork") as doomed, Other(coord, "fork") as other:
-        doomed.ask("should_stop")
-        other.ask("should_stop")
-        os.kill(doomed.process.pid, signal.SIGKILL)
-        doomed.process.join(DEADLOCK_S)
+    with Other(coord) as doomed, Other(coord) as other:
+        doomed.ask(should_stop)
+        other.ask(should_stop)
+        doomed.kill()
         coord.request_stop()
-        assert other.ask("wait_for_stop", DEADLOCK_S) is True
+        assert other.ask(wait_for_stop, DEADLOCK_S) is True
 
 
-def own_a_coordinator(pipe):
-    """Create a coordinator, send it to the test as a pickle, and wait until killed."""
-    coord = Coordinator()
-    pipe.send_bytes(cloudpickle.dumps(coord))
-    pipe.recv()
+_kept = []
+
+
+def make():
+    _kept.append(Coordinator())
+    return cloudpickle.dumps(_kept[0])
 
 
 def test_crash_of_owner_is_a_stop():
     """Processes that follow it must not run forever."""
-    context = multiprocessing.get_context("spawn")
-    pipe, there = context.Pipe()
-    owner = context.Process(target=own_a_coordinator, args=(there,))
-    owner.start()
-    coord = cloudpickle.loads(pipe.recv_bytes())
-    assert not coord.should_stop()
-    os.kill(owner.pid, signal.SIGKILL)
-    assert coord.wait_for_stop(DEADLOCK_S)
-    with pytest.raises(ValueError, match="nobody hears it"):
-        coord.request_stop(ValueError("nobody hears it"))
-    owner.join(DEADLOCK_S)
-    owner.close()
-    pipe.close()
-    there.close()
+    with Other(method="spawn") as owner:
+        coord = cloudpickle.loads(owner.ask(make))
+        assert not coord.should_stop()
+        owner.kill()
+        assert coord.wait_for_stop(DEADLOCK_S)
+        with pytest.raises(ValueError, match="nobody hears it"):
+            coord.request_stop(ValueError("nobody hears it"))
 
 
 def test_owner_that_exited_before_first_use_is_a_stop():
@@ -345,8 +294,8 @@ def test_deleted_coordinator_leaves_no_thread_or_descriptor():
     gc.collect()
     before, threads = descriptors(), threading.active_count()
     coord = Coordinator()
-    with Other(coord, "fork") as other:
-        other.ask("should_stop")
+    with Other(coord) as other:
+        other.ask(should_stop)
     server = next(thread for thread in threading.enumerate() if thread.name == "mpqueue-coordinator-server")
     gone = weakref.ref(coord)
     del coord, other
@@ -363,17 +312,21 @@ def test_unshared_coordinator_has_no_thread(coord):
 
 def test_coordinator_deleted_during_a_fork_is_handled(coord):
     """Its server is created before the fork, and closed before it starts to answer."""
-    endpoint = Coordinator()._endpoint  # outlives its coordinator for a moment, as in the fork hooks
     server = StopServer(lambda report: True)
     server.close()
     server.serve()
-    with Other(coord, "fork") as other:
-        assert other.ask("should_stop") is False
-    assert endpoint._server is None
+    with Other(coord) as other:
+        assert other.ask(should_stop) is False
+
+
+def address_of(coordinator):
+    return coordinator._endpoint.address()
 
 
 def test_process_at_address_of_exited_owner_receives_no_data_and_proxies_stop(caplog):
-    pickled = cloudpickle.dumps(Coordinator())
+    coordinator = Coordinator()
+    path, pickled = address_of(coordinator).path, cloudpickle.dumps(coordinator)
+    del coordinator
     serving = [thread for thread in threading.enumerate() if thread.name == "mpqueue-coordinator-server"]
     gc.collect()
     for thread in serving:  # the address is free when the thread has finished
@@ -381,7 +334,7 @@ def test_process_at_address_of_exited_owner_receives_no_data_and_proxies_stop(ca
     proxy = cloudpickle.loads(pickled)
     received = []
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(proxy._endpoint._address.path)
+        listener.bind(path)
         listener.listen()
 
         def impostor():
@@ -399,15 +352,21 @@ def test_process_at_address_of_exited_owner_receives_no_data_and_proxies_stop(ca
     assert "another process listens at its address" in caplog.text
 
 
-def test_process_of_other_user_at_the_address_receives_no_data(monkeypatch, caplog):
-    coordinator = Coordinator()
-    real = credentials.credentials_of
-    monkeypatch.setattr(credentials, "credentials_of", lambda end: real(end)._replace(uid=os.geteuid() + 1))
-    proxy = Coordinator()
-    proxy._endpoint = Endpoint(proxy, coordinator._endpoint.address())
-    assert proxy.should_stop()
-    assert f"of uid {os.geteuid()}, got uid {os.geteuid() + 1}" in caplog.text
-    assert not coordinator.should_stop()
+def follow_an_owner_of_another_user(coord):
+    """Return whether the proxy stops, and what it logs."""
+    real, messages = credentials.credentials_of, []
+    credentials.credentials_of = lambda end: real(end)._replace(uid=os.geteuid() + 1)
+    handler = logging.Handler()
+    handler.emit = lambda record: messages.append(record.getMessage())
+    logging.getLogger("mpqueue").addHandler(handler)
+    return coord.should_stop(), messages
+
+
+def test_process_of_other_user_at_the_address_receives_no_data(coord, forked):
+    stops, messages = forked.ask(follow_an_owner_of_another_user)
+    assert stops
+    assert f"of uid {os.geteuid()}, got uid {os.geteuid() + 1}" in "".join(messages)
+    assert not coord.should_stop()
 
 
 def test_report_without_token_is_not_unpickled(tmp_path):
@@ -418,7 +377,7 @@ def test_report_without_token_is_not_unpickled(tmp_path):
     coordinator = Coordinator()
     report = cloudpickle.dumps({"pickle": cloudpickle.dumps(Marking())})
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.connect(coordinator._endpoint.address().path)
+        connection.connect(address_of(coordinator).path)
         connection.settimeout(DEADLOCK_S)
         assert len(connection.recv(16)) == 16
         connection.sendall(bytes(48) + len(report).to_bytes(4, "little") + report)

@@ -6,26 +6,20 @@ import itertools
 import threading
 import time
 
+from helpers.deadlock import DEADLOCK_S
 from helpers.strikes import Alarms, Strike, Struck
 
 import mpqueue
 
-RANDOM_S = 1.0
+RANDOM_S = 0.5
 
 
-def is_free(condition):
-    """Return whether another thread can acquire it."""
-    found = []
-
-    def look():
-        found.append(condition._lock.acquire(blocking=False))
-        if found[0]:
-            condition._lock.release()
-
-    thread = threading.Thread(target=look)
+def is_free(coord):
+    """Return whether another thread can use the coordinator."""
+    thread = threading.Thread(target=coord.wait_for_stop, args=(0,), daemon=True)
     thread.start()
-    thread.join()
-    return found[0]
+    thread.join(DEADLOCK_S)
+    return not thread.is_alive()
 
 
 def test_raising_handler_never_leaves_coordinator_locked():
@@ -40,7 +34,7 @@ def test_raising_handler_never_leaves_coordinator_locked():
     with Alarms(7) as alarms:
         while time.monotonic() < end:
             alarms.call(calls)
-            assert is_free(coord._changed)
+            assert is_free(coord)
         assert alarms.count > 10
 
 

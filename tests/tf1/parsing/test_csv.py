@@ -1,6 +1,5 @@
 """`decode_csv` beyond the golden cases. Reading records one by one and as a batch must agree."""
 
-import inspect
 import random
 
 import numpy as np
@@ -73,13 +72,6 @@ def test_invalid_record_does_not_affect_others(record):
 )
 def test_any_byte_can_be_the_delimiter(delim, record, expected):
     assert decode(record, TWO_TEXTS, field_delim=delim) == expected
-
-
-def test_arguments_have_names_and_defaults_of_tensorflow():
-    parameters = inspect.signature(mpqueue.decode_csv).parameters.values()
-    assert {one.name: one.default for one in parameters if one.default is not inspect.Parameter.empty} == {
-        "field_delim": ",", "use_quote_delim": True, "name": None, "na_value": "", "select_cols": None,
-    }  # fmt: skip
 
 
 @pytest.mark.parametrize("argument", ["field_delim", "na_value"])
@@ -201,25 +193,21 @@ def test_columns_are_writable_and_do_not_share_memory():
     assert right.tolist() == [2] * BATCH
 
 
-def test_error_contains_index_of_invalid_record():
-    records = ["1,1.5", "2,x", "y,1"] * BATCH
-    with pytest.raises(InvalidArgumentError, match=r"^Field 1 in record 1 is not a valid float32: b'x'$"):
-        mpqueue.decode_csv(records, [[0], [0.0]])
+INT = np.array([], np.int32)  # a required column
 
 
-def test_error_contains_both_indices_of_selected_column():
-    with pytest.raises(InvalidArgumentError, match=r"^Field 0 in record 0 \(column 2\) is not a valid int32: b'x'$"):
-        mpqueue.decode_csv("1,2,x", [[0]], select_cols=[2])
-
-
-def test_empty_required_field_is_named():
-    with pytest.raises(InvalidArgumentError, match=r"^Field 1 in record 3 is empty, and its column has no default"):
-        mpqueue.decode_csv(["1,1"] * 3 + ["1,"] * BATCH, [[0], np.array([], np.int32)])
-
-
-def test_required_field_with_missing_value_counts_as_empty():
-    with pytest.raises(InvalidArgumentError, match=r"^Field 0 in record 0 is empty, and its column has no default"):
-        mpqueue.decode_csv("NA", [np.array([], np.int32)], na_value="NA")
+@pytest.mark.parametrize(
+    ("records", "defaults", "options", "message"),
+    [
+        (["1,1.5", "2,x", "y,1"] * BATCH, [[0], [0.0]], {}, r"Field 1 in record 1 is not a valid float32: b'x'$"),
+        ("1,2,x", [[0]], {"select_cols": [2]}, r"Field 0 in record 0 \(column 2\) is not a valid int32: b'x'$"),
+        (["1,1"] * 3 + ["1,"] * BATCH, [[0], INT], {}, "Field 1 in record 3 is empty, and its column has no default"),
+        ("NA", [INT], {"na_value": "NA"}, "Field 0 in record 0 is empty, and its column has no default"),
+    ],
+)
+def test_error_contains_indices_of_invalid_field(records, defaults, options, message):
+    with pytest.raises(InvalidArgumentError, match=f"^{message}"):
+        mpqueue.decode_csv(records, defaults, **options)
 
 
 @pytest.mark.parametrize(

@@ -71,37 +71,6 @@ def test_regular_batch_is_split(records, csv_format):
     assert found == one_by_one(records, csv_format)
 
 
-@pytest.mark.parametrize(
-    ("records", "csv_format"),
-    [
-        ([b"a", b""], format_of([0])),
-        ([b"a\nb"], format_of([0, 1], b"\n")),
-        ([b"a\rb"], format_of([0, 1], b"\r")),
-        ([b'a"b'], format_of([0, 1], b'"')),
-        ([b"\ra,b"], format_of([0, 1])),
-        ([b"a,b\r"], format_of([0, 1])),
-        ([b"a,b\nc,d"], format_of([0, 1])),
-        ([b'"a""b",c'], format_of([0, 1])),
-        ([b'a",b', b'"c,d'], format_of([0, 1])),
-        ([b'a"b",c'], format_of([0, 1])),
-        ([b"a,b", b"c"], format_of([0, 1])),
-        ([b"a,b,c", b"d"], format_of([0, 1])),
-        ([b'"a",b,c', b"d"], format_of([0, 1])),
-        ([b"a,b", b"c"], format_of([0], stop=2)),
-    ],
-)
-def test_batch_with_errors_or_rare_syntax_is_rejected(records, csv_format):
-    assert cut(records, csv_format) is None
-
-
 def test_batch_of_delimiters_is_rejected_before_using_twenty_times_its_size(monkeypatch):
     monkeypatch.setattr(np, "frombuffer", None)
     assert cut([b"," * 1000], format_of([0, 1])) is None
-
-
-def test_positions_refer_to_one_buffer_of_all_records():
-    batch = cut([b"ab,c", b'"d",e'], format_of([0, 1]))
-    assert batch.memory.startswith(b'ab,c\n"d",e\n')
-    assert batch.starts.tolist() == [[0, 6], [3, 9]]
-    assert batch.ends.tolist() == [[2, 7], [4, 10]]
-    assert batch.texts(np.array([[True, False], [True, True]])) == [b"ab", b"c", b"e"]

@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from mpqueue.tf1.parsing import csv_fields
-from mpqueue.tf1.parsing.csv_fields import BadField, cut, shown
+from mpqueue.tf1.parsing.csv_fields import BadField, cut
 
 MANY = 100
 
@@ -69,20 +69,6 @@ def test_line_breaks_keep_their_meaning_without_quotes(record, expected):
     assert outcome(record, use_quote_delim=False) == expected
 
 
-@pytest.mark.parametrize("delim", [b"\n", b"\r"])
-def test_line_break_as_delimiter_is_skipped_before_a_field_and_ends_one(delim):
-    assert outcome(delim + b"a" + delim + delim + b"b", delim) == [b"a", b"b"]
-    assert outcome(b"a" + delim, delim) == [b"a", b""]
-    assert outcome(b"a", delim) == [b"a"]
-
-
-def test_invalid_field_is_shown():
-    for record, reason in ((b'"a"b', AFTER), (b'"a', OPEN), (b'a"', INSIDE)):
-        with pytest.raises(BadField) as caught:
-            cut(record, b",", True, MANY)
-        assert caught.value.args == (0, f"{reason}: {record!r}")
-
-
 @pytest.mark.parametrize(
     ("record", "expected"),
     [(b"a,b,c", [b"a", b"b", b"c"]), (b'"a",b,c"', (2, INSIDE)), (b"a,b\n", (1, INSIDE)), (b'a,b,"', (2, OPEN))],
@@ -100,9 +86,3 @@ def test_plain_record_is_split_like_any_other(monkeypatch):
     quickly = [outcome(record, most=most) for record in records for most in (1, 2, MANY)]
     monkeypatch.setattr(csv_fields, "_is_plain", lambda *_: False)
     assert [outcome(record, most=most) for record in records for most in (1, 2, MANY)] == quickly
-
-
-def test_long_field_is_shortened_in_error():
-    assert shown(b"x" * 80) == repr(b"x" * 80)
-    assert shown(b"x" * 81) == f"{b'x' * 77!r}... (81 bytes)"
-    assert shown(b"x" * 1081) == f"{b'x' * 77!r}... (1,081 bytes)"

@@ -1,7 +1,9 @@
 """Numbers from strings, by TensorFlow's grammar and rounding, as observed in TensorFlow 2.21."""
 
+import json
 import math
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +15,8 @@ from mpqueue.errors import InvalidArgumentError
 
 thorough = settings(derandomize=True, deadline=None, max_examples=200)
 
+# Texts and the numbers that they stand for, and invalid texts.
+CASES = json.loads((Path(__file__).parent / "cases" / "numbers.json").read_text("utf-8"))
 BATCH = 200  # large enough to be read as a batch
 
 
@@ -34,58 +38,12 @@ def is_refused(text, dtype):
     return True
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("5", 5),
-        ("+5", 5),
-        ("-5", -5),
-        ("-0", 0),
-        (" 5", 5),
-        ("5 ", 5),
-        ("\t\v5\f ", 5),
-        ("00005", 5),
-        ("-000", 0),
-        ("12345678", 12345678),
-        ("123456789", 123456789),
-        ("1234567812345678", 1234567812345678),
-        ("12345678123456789", 12345678123456789),
-        ("9223372036854775807", 2**63 - 1),
-        ("-9223372036854775808", -(2**63)),
-        ("0" * 5000 + "7", 7),
-    ],
-)
+@pytest.mark.parametrize(("text", "expected"), [*CASES["int64"], ("0" * 5000 + "7", 7)])
 def test_int64_is_read(text, expected):
     assert decode(text, "int64") == expected
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "-",
-        "+",
-        " ",
-        "- 5",
-        "--5",
-        "+-5",
-        "1.0",
-        "1.",
-        "1e3",
-        "0x10",
-        "0b1",
-        "1_0",
-        "5x",
-        "5\x00",
-        "\x1c5",
-        "5\xa0",
-        "١",
-        "9223372036854775808",
-        "-9223372036854775809",
-        "99999999999999999999",
-        "1" * 5000,
-        "0" * 100000 + "x",
-    ],
-)
+@pytest.mark.parametrize("text", [*CASES["invalid int64"], "1" * 5000, "0" * 100000 + "x"])
 def test_invalid_int64_is_rejected(text):
     assert is_refused(text, "int64")
 
@@ -96,37 +54,7 @@ def test_int32_limits(text, fits):
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("1.5", 1.5),
-        ("+1.5", 1.5),
-        (" \t-1.5\v", -1.5),
-        (".5", 0.5),
-        ("5.", 5.0),
-        ("1.e1", 10.0),
-        ("1e0005", 1e5),
-        ("-0", -0.0),
-        ("-0.0", -0.0),
-        ("1234567.25", 1234567.25),
-        ("12345678.5", 12345678.5),
-        ("123456789", 123456789.0),
-        ("0.00000012345678", 1.2345678e-07),
-        ("0.123456789012345678901234", 0.123456789012345678901234),
-        ("0x10", 16.0),
-        ("-0X1.8p1", -3.0),
-        ("0x.8", 0.5),
-        ("0x8.", 8.0),
-        ("0x1e5", 485.0),
-        ("inf", math.inf),
-        ("-INF", -math.inf),
-        ("+Infinity", math.inf),
-        ("1e400", math.inf),
-        ("0x1p99999", math.inf),
-        ("1e-400", 0.0),
-        ("1e99999999999", math.inf),
-        ("0." + "0" * 400 + "1e400", 0.1),
-        ("1" + "0" * 400 + "e-400", 1.0),
-    ],
+    ("text", "expected"), [*CASES["float"], ("0." + "0" * 400 + "1e400", 0.1), ("1" + "0" * 400 + "e-400", 1.0)]
 )
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_float_is_read(text, expected, dtype):
@@ -139,66 +67,21 @@ def test_nan_is_read(text):
     assert math.isnan(decode(text, "float32"))
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "-",
-        ".",
-        "-.",
-        ".e1",
-        "1e",
-        "1e+",
-        "1 e5",
-        "1e 5",
-        "- 1",
-        "1,5",
-        "1d5",
-        "1.5f",
-        "1.2.3",
-        "1..2",
-        "1_0.5",
-        "1\x00",
-        "\x001",
-        "0x",
-        "0x.",
-        "0xp1",
-        "0x1p",
-        "0x1p+",
-        "0x1g",
-        "infin",
-        "in f",
-        "nan(",
-        "nan(-)",
-        "./5",
-        "/5",
-        "1-2",
-        "5-",
-        "٣",
-    ],
-)
+@pytest.mark.parametrize("text", CASES["invalid float"])
 def test_invalid_float_is_rejected(text):
     assert is_refused(text, "float32")
     assert is_refused(text, "float64")
 
 
+HALF_WAY = "1.000000059604644775390625"  # between two float32
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("1.00000005960464477539062", 1.0),
-        ("1.000000059604644775390625", 1.0),
-        ("1.00000005960464477539063", 1.0000001192092896),
-        ("1.00000005960464477539062" + "0" * 5000 + "1", 1.0),
-        ("1.000000059604644775390625" + "0" * 5000 + "1", 1.0000001192092896),
-        ("0x1.000001p0", 1.0),
-        ("0x1.00000100000000000001p0", 1.0000001192092896),
-        ("16777217", 16777216.0),
-        ("3.4028235677973366e38", 3.4028234663852886e38),
-        ("3.4028235677973366163753939545814e38", 3.4028234663852886e38),
-        ("3.4028235677973366163753939545815e38", math.inf),
-        ("3.4028236e38", math.inf),
-        ("1e-45", 1.401298464324817e-45),
-        ("7e-46", 0.0),
-        ("7.1e-46", 1.401298464324817e-45),
+        *CASES["float32"],
+        (HALF_WAY[:-1] + "0" * 5000 + "1", 1.0),
+        (HALF_WAY + "0" * 5000 + "1", 1.0000001192092896),
     ],
 )
 def test_float32_is_rounded_once(text, expected):

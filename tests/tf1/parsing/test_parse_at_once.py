@@ -11,9 +11,9 @@ from tf1.helpers.random_examples import RandomExamples
 
 import mpqueue
 from mpqueue.errors import InvalidArgumentError
-from mpqueue.examples import example_entries, reading
+from mpqueue.examples import reading
 
-thorough = settings(derandomize=True, deadline=None, max_examples=150)
+thorough = settings(derandomize=True, deadline=None, max_examples=100)
 seeds = st.integers(0, 2**32)
 
 
@@ -38,42 +38,23 @@ def assert_the_same_one_by_one(records, features):
     return at_once
 
 
+@pytest.mark.parametrize(
+    ("kinds", "is_valid"),
+    [
+        ({}, True),
+        ({"alike": True}, True),
+        ({"order": True}, True),
+        ({"missing": 0.02, "order": True}, False),
+        ({"odd": 0.03}, False),
+    ],
+    ids=["one order", "one layout", "many layouts", "missing features", "unusual records"],
+)
 @thorough
-@given(seeds)
-def test_batch_of_one_layout_is_parsed_equally(seed):
+@given(seed=seeds)
+def test_batch_is_parsed_equally(kinds, is_valid, seed):
     examples = RandomExamples(seed)
-    records = examples.batch(25, alike=True)
-    assert not isinstance(assert_the_same_one_by_one(records, examples.features), str)
-
-
-@thorough
-@given(seeds)
-def test_batch_of_many_layouts_is_parsed_equally(seed):
-    examples = RandomExamples(seed)
-    records = examples.batch(25, order=True)
-    assert not isinstance(assert_the_same_one_by_one(records, examples.features), str)
-
-
-@thorough
-@given(seeds)
-def test_batch_with_missing_features_is_parsed_equally(seed):
-    examples = RandomExamples(seed)
-    assert_the_same_one_by_one(examples.batch(25, missing=0.02, order=True), examples.features)
-
-
-@thorough
-@given(seeds)
-def test_batch_with_unusual_records_is_parsed_equally(seed):
-    examples = RandomExamples(seed)
-    assert_the_same_one_by_one(examples.batch(25, odd=0.03), examples.features)
-
-
-@thorough
-@given(seeds)
-def test_batch_of_one_order_is_parsed_equally(seed):
-    examples = RandomExamples(seed)
-    records = examples.batch(25)
-    assert not isinstance(assert_the_same_one_by_one(records, examples.features), str)
+    found = assert_the_same_one_by_one(examples.batch(25, **kinds), examples.features)
+    assert not (is_valid and isinstance(found, str)), found
 
 
 @thorough
@@ -133,27 +114,11 @@ class TestWhichWay:
         assert mpqueue.parse_example(self.records(numbers), self.features)["x"].tolist() == numbers
         assert rows_read == []
 
-    def test_keys_in_one_order_are_looked_up_once(self, rows_read, monkeypatch):
-        monkeypatch.setattr(example_entries, "_walk", None)
-        numbers = [7**power for power in range(22)]
-        assert mpqueue.parse_example(self.records(numbers), self.features)["x"].tolist() == numbers
-        assert rows_read == []
-
-    def test_record_of_different_order_is_not_parsed_singly(self, rows_read):
-        other = example(entry(b"x", int64_list(7)), entry(b"s", bytes_list(b"other")))
-        batch = [*self.records(range(1000, 1030)), other]
-        assert mpqueue.parse_example(batch, self.features)["x"].tolist() == [*range(1000, 1030), 7]
-        assert rows_read == []
-
     def test_only_the_unusual_record_is_parsed_singly(self, rows_read):
         odd = b"\x10\x05" + self.records([1000])[0]
         result = mpqueue.parse_example([*self.records(range(300)), odd], self.features)
         assert result["x"].tolist() == [*range(300), 1000]
         assert rows_read == [odd]
-
-    def test_few_records_are_parsed_singly(self, rows_read):
-        mpqueue.parse_example(self.records(range(3)), self.features)
-        assert len(rows_read) == 3
 
     def test_big_records_are_parsed_singly_to_be_copied_once(self, rows_read):
         records = self.records(range(30), text=b"x" * 40_000)

@@ -65,16 +65,6 @@ def test_shape_list_changed_between_calls_takes_effect():
     assert mpqueue.parse_single_example(example_of(x=int64_list(4, 5)), {"x": feature})["x"].tolist() == [4, 5]
 
 
-@pytest.mark.parametrize("dtype", ["int64", np.int64, np.dtype("int64"), int, SimpleNamespace(as_numpy_dtype=np.int64)])
-def test_dtypes_in_all_spellings(dtype):
-    assert mpqueue.parse_single_example(example_of(x=int64_list(4)), {"x": one(dtype)}) == {"x": 4}
-
-
-@pytest.mark.parametrize("dtype", ["string", bytes, str, object, np.str_, SimpleNamespace(as_numpy_dtype=object)])
-def test_string_dtype_in_all_spellings(dtype):
-    assert mpqueue.parse_single_example(example_of(x=bytes_list(b"t")), {"x": one(dtype)}) == {"x": b"t"}
-
-
 @pytest.mark.parametrize("shape", [1, [1], (1,), np.array([1]), [SimpleNamespace(value=1)]])
 def test_shapes_in_all_spellings(shape):
     feature = mpqueue.FixedLenFeature(shape, "int64")

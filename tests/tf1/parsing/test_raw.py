@@ -52,20 +52,20 @@ def test_result_is_writable_and_owns_its_memory():
     assert text == b"abcd"
 
 
-def test_record_of_different_length_is_named():
-    with pytest.raises(InvalidArgumentError, match="record 2 has 3 bytes and record 0 has 2"):
-        mpqueue.decode_raw([b"ab", b"ab", b"abc"], "uint8")
-
-
-def test_length_that_is_not_a_multiple_is_reported():
-    with pytest.raises(InvalidArgumentError, match="must be a multiple of the item size 2, got 3"):
-        mpqueue.decode_raw(b"abc", "int16")
-
-
-@pytest.mark.parametrize("fixed_length", [0, -2])
-def test_nonpositive_fixed_length_is_an_invalid_argument(fixed_length):
-    with pytest.raises(InvalidArgumentError, match=f"fixed_length must be positive, got {fixed_length}"):
-        mpqueue.decode_raw(b"abcd", "int16", fixed_length=fixed_length)
+@pytest.mark.parametrize(
+    ("records", "out_type", "options", "error", "message"),
+    [
+        ([b"ab", b"ab", b"abc"], "uint8", {}, InvalidArgumentError, "record 2 has 3 bytes and record 0 has 2"),
+        (b"abc", "int16", {}, InvalidArgumentError, "must be a multiple of the item size 2, got 3"),
+        (b"abcd", "int16", {"fixed_length": 0}, InvalidArgumentError, "fixed_length must be positive, got 0"),
+        (b"abcd", "int16", {"fixed_length": -2}, InvalidArgumentError, "fixed_length must be positive, got -2"),
+        ([[b"a"], [b"b", b"c"]], "uint8", {}, ValueError, "unequal lengths"),
+        ([1, 2], "uint8", {}, TypeError, "bytes must be bytes or str"),
+    ],
+)
+def test_invalid_input_is_rejected(records, out_type, options, error, message):
+    with pytest.raises(error, match=message):
+        mpqueue.decode_raw(records, out_type, **options)
 
 
 def test_fixed_length_that_is_not_a_multiple_raises_value_error():
@@ -95,13 +95,3 @@ def test_padding_is_swapped_with_the_rest():
 def test_other_types_are_rejected(out_type):
     with pytest.raises(TypeError):
         mpqueue.decode_raw(b"abcd", out_type)
-
-
-def test_input_that_is_not_a_string_is_rejected():
-    with pytest.raises(TypeError, match="bytes must be bytes or str"):
-        mpqueue.decode_raw([1, 2], "uint8")
-
-
-def test_nested_lists_of_unequal_lengths_are_rejected():
-    with pytest.raises(ValueError, match="unequal lengths"):
-        mpqueue.decode_raw([[b"a"], [b"b", b"c"]], "uint8")

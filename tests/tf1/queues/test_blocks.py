@@ -68,31 +68,6 @@ FIXED = ["int32", "float64", "uint8"], [(3,), (2, 2), ()]
 ELEMENTS = [[np.arange(3, dtype=np.int32) + 10 * k, np.full((2, 2), k + 0.5), np.array(k, np.uint8)] for k in (1, 2, 3)]
 
 
-def test_components_of_fixed_shapes_are_aligned_to_16_bytes():
-    codec = codec_of(*FIXED)
-    assert codec.size_class == class_for(16 + 32 + 1)
-    assert not codec.is_single
-    assert [field.offset for field in codec._fields] == [0, 16, 48]
-    token = written(codec, 2, ELEMENTS[0])
-    start = 2 * class_bytes(codec.size_class)
-    block = bytes(codec.view[start : start + class_bytes(codec.size_class)])
-    numbers, floats, byte = (array.tobytes() for array in ELEMENTS[0])
-    assert block == numbers + b"\xaa" * 4 + floats + byte + b"\xaa" * 15
-    assert token == first_token(codec.size_class) + 2
-
-
-def test_block_ends_after_last_component():
-    assert class_bytes(codec_of("uint8", [(1152,)]).size_class) == 1152
-    assert codec_of("uint8", [(1152,)]).is_single
-    assert codec_of(["uint8", "uint8"], [(1,), (1136,)]).size_class == class_for(1152)
-
-
-def test_elements_of_varying_shapes_have_blocks_of_several_classes():
-    for codec in (codec_of("int32"), codec_of("string", [()]), codec_of(["int32", "string"], [(), ()])):
-        assert codec.size_class == -1
-        assert not codec.is_single
-
-
 @pytest.mark.parametrize("nbytes", [10 * 64, 10 * 64 + 63, 64])
 def test_field_array_covers_all_possible_blocks(nbytes):
     codec = codec_of("uint8", [(64,)], nbytes)
@@ -141,16 +116,6 @@ def test_elements_of_fixed_shapes_round_trip_singly_and_stacked(writer, dtypes, 
     assert are_equal(codec.gather(tokens[::-1]), stacked)
 
 
-@pytest.mark.parametrize("size", [1, 4096, 4097])
-def test_single_component_is_written_without_plan(size):
-    codec, rows = codec_of("uint8", [(size,)]), [np.arange(size, dtype=np.uint8), np.ones(size, np.uint8)]
-    assert codec.is_single
-    for number, row in enumerate(rows):
-        codec.write_one(first_token(codec.size_class) + number, row)
-    for number, row in enumerate(rows):
-        assert are_equal(codec.read(first_token(codec.size_class) + number), [row])
-
-
 @pytest.mark.parametrize("size", [3, BIG])
 def test_non_contiguous_arrays_are_written_in_row_major_order(size):
     codec, array = codec_of("float64", [(2, size)]), np.arange(2.0 * size).reshape(size, 2).T
@@ -180,46 +145,7 @@ def test_scalar_is_read_as_numpy_scalar():
     assert [type(part) for part in codec.read(token)] == [np.int16, np.float64]
 
 
-@pytest.mark.parametrize(("size", "is_packed"), [(4096, True), (LEAST_BYTES - 1, True), (LEAST_BYTES, False)])
-def test_parts_are_views_in_the_form_that_columns_accept(size, is_packed):
-    codec = codec_of("uint8", [(size,)])
-    token = written(codec, 1, [np.ones(size, np.uint8)])
-    (part,) = codec.parts(token)
-    assert isinstance(part, memoryview) is is_packed
-    codec.write_one(token, np.full(size, 9, np.uint8))
-    assert bytes(part) == b"\x09" * size
-
-
 # Varying shapes: a head, then numbers or strings, each aligned to 16 bytes.
-
-
-def test_numbers_of_varying_shape_follow_rank_and_sizes():
-    codec = codec_of("int32")
-    size_class, _ = codec.plan([np.arange(6, dtype=np.int32).reshape(2, 3)])
-    token = written(codec, 0, [np.arange(6, dtype=np.int32).reshape(2, 3)])
-    assert class_bytes(size_class) == 24 + 8 + 24 + 8  # aligned to 16 bytes, including the end
-    head = struct.pack("<3q", 2, 2, 3) + b"\xaa" * 8
-    assert bytes(codec.view[:56]) == head + np.arange(6, dtype="<i4").tobytes()
-    assert token == first_token(size_class)
-
-
-def test_strings_follow_rank_sizes_and_lengths():
-    codec = codec_of(["string", "uint8"])
-    token = written(codec, 0, [text(b"ab", b"", b"\xffc\0"), np.array(5, np.uint8)])
-    head = struct.pack("<5q", 1, 3, 2, 0, 3) + b"\xaa" * 8
-    second = struct.pack("<q", 0) + b"\xaa" * 8 + b"\x05"
-    assert bytes(codec.view[:81]) == head + b"ab\xffc\0" + b"\xaa" * 11 + second
-    assert token == first_token(class_for(96))
-
-
-def test_strings_without_separator_follow_rank_sizes_and_number_of_bytes():
-    codec = codec_of(["string", "uint8"])
-    token = written(codec, 0, [text(b"ab", b"", b"\0c\0"), np.array(5, np.uint8)])
-    head = struct.pack("<3q", -2, 3, 7) + b"\xaa" * 8
-    second = struct.pack("<q", 0) + b"\xaa" * 8 + b"\x05"
-    assert bytes(codec.view[:65]) == head + b"ab\xff\xff\0c\0" + b"\xaa" * 9 + second
-    assert token == first_token(class_for(80))
-    assert codec.parts(token)[0].tolist() == [b"ab", b"", b"\0c\0"]
 
 
 ANY = [
@@ -249,24 +175,6 @@ def test_elements_of_varying_shapes_round_trip(dtypes, components, has_shapes):
         if codec.size_class >= 0:
             found = as_arrays(found, ElementSpec(dtypes, shapes))
         assert are_equal(found, components)
-
-
-def test_packed_parts_of_element_with_strings_are_bytes():
-    codec = codec_of(["string", "int32"], [(None,), (2,)])
-    token = written(codec, 0, [text(b"a", b"b"), np.array([3, 4], np.int32)])
-    texts, numbers = codec.parts(token)
-    assert texts.tolist() == [b"a", b"b"]
-    assert numbers == struct.pack("<2i", 3, 4)
-
-
-def test_strings_are_read_as_separate_bytes_objects():
-    for item in (b"short", LONG):
-        codec = codec_of("string", [()])
-        token = written(codec, 0, [np.array(item, object)])
-        (found,) = codec.parts(token)
-        codec.view[:] = bytes(len(codec.view))
-        assert type(found[()]) is bytes
-        assert found[()] == item
 
 
 @given(
@@ -365,22 +273,6 @@ def test_queue_with_only_blocks_gathers_them(dtypes, shapes, elements):
     none = storage.get_many([])
     assert [(rows.dtype, len(rows)) for rows in none] == [(rows.dtype, 0) for rows in storage.get_many(blocks)]
     assert storage.blocks_of(blocks) is blocks
-
-
-def test_blocks_of_fixed_shapes_are_gathered_at_once_without_plain_elements(monkeypatch):
-    for has_plain in (False, True):
-        storage = storage_of("int32", [(2,)], has_plain=has_plain)
-        _, blocks = plain_and_block(storage, [[np.array([1, 2], np.int32)]])
-        monkeypatch.setattr(storage.codec, "gather" if has_plain else "parts", None)
-        assert storage.get_many(blocks)[0].tolist() == [[1, 2]]
-
-
-@pytest.mark.parametrize("size", [1, 100])
-def test_element_of_fixed_shape_is_read_in_one_step(size, monkeypatch):
-    storage = storage_of("int32", [(size,)], has_plain=True)
-    _, blocks = plain_and_block(storage, [[np.full(size, 7, np.int32)]])
-    monkeypatch.setattr(storage.codec, "parts", None)
-    assert storage.get_one(blocks)[0].tolist() == [7] * size
 
 
 @pytest.mark.parametrize("dtype", ["float64", "string"])

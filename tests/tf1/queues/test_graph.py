@@ -3,8 +3,6 @@
 import gc
 import weakref
 
-import pytest
-
 from mpqueue.tf1.queues.graph import Graph
 
 
@@ -28,17 +26,6 @@ def test_created_name_is_not_reused():
     ]
 
 
-def test_name_of_deleted_object_is_free():
-    graph, thing = Graph(), Thing()
-    graph.add(thing, "a")
-    del thing
-    with pytest.raises(KeyError, match="No queue or op named 'a'"):
-        graph.find("a")
-    other = Thing()
-    assert graph.add(other, "a") == "a"
-    assert graph.find("a") is other
-
-
 def test_object_at_address_of_deleted_object_gets_new_name():
     """Python may allocate the new object at the address of the deleted one."""
     graph = Graph()
@@ -48,15 +35,6 @@ def test_object_at_address_of_deleted_object_gets_new_name():
         names.append(graph.add(thing, f"name_{number}"))
         del thing
     assert names == [f"name_{number}" for number in range(100)]
-
-
-def test_collection_is_a_copy_in_order_of_addition():
-    graph = Graph()
-    for number in (2, 1, 2):
-        graph.add_to_collection("numbers", number)
-    graph.get_collection("numbers").clear()
-    assert graph.get_collection("numbers") == [2, 1, 2]
-    assert graph.get_collection("others") == []
 
 
 def test_replaced_graph_is_freed_at_once_with_its_collections():

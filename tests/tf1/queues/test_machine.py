@@ -187,21 +187,6 @@ def make(capacity=5, elements=(), minimum=0):
     return machine
 
 
-def test_step_returns_finished_requests_in_order():
-    machine, first, second = make(), DequeueRequest(1), DequeueRequest(2)
-    assert machine.submit(first) == machine.submit(second) == []
-    enqueue = EnqueueRequest([1, 2, 3])
-    assert machine.submit(enqueue) == [enqueue, first, second]
-    assert (first.taken, second.taken) == ([1], [2, 3])
-
-
-def test_waiting_dequeue_makes_room():
-    machine, dequeue = make(capacity=2), DequeueRequest(5)
-    machine.submit(dequeue)
-    assert machine.submit(EnqueueRequest([1, 2, 3, 4]))
-    assert (machine.size, dequeue.taken) == (0, [1, 2, 3, 4])
-
-
 def test_withdrawn_dequeue_returns_elements_in_order_beyond_capacity():
     machine, dequeue = make(capacity=2), DequeueRequest(5)
     machine.submit(dequeue)
@@ -214,83 +199,12 @@ def test_withdrawn_dequeue_returns_elements_in_order_beyond_capacity():
     assert after.taken == [1, 2, 3]
 
 
-def test_elements_of_withdrawn_dequeue_go_to_the_next_dequeue():
-    machine, dequeue, behind = make(), DequeueRequest(3), DequeueRequest(1)
-    machine.submit(dequeue)
-    machine.submit(behind)
-    machine.submit(EnqueueRequest([1, 2]))
-    assert machine.withdraw(dequeue, None) == [dequeue, behind]
-    assert behind.taken == [1]
-
-
-def test_withdrawn_enqueue_leaves_its_elements_in_queue():
-    machine, enqueue, behind = make(capacity=2), EnqueueRequest([1, 2, 3]), EnqueueRequest([9])
-    machine.submit(enqueue)
-    machine.submit(behind)
-    machine.withdraw(enqueue, None)
-    assert (machine.size, enqueue.entered) == (2, 2)
-    dequeue = DequeueRequest(3)
-    machine.submit(dequeue)
-    assert dequeue.taken == [1, 2, 9]
-
-
-def test_undelivered_elements_return_to_the_front():
-    machine = make(elements=[1, 2, 3])
-    dequeue = DequeueRequest(2)
-    machine.submit(dequeue)
-    assert machine.put_back(dequeue.taken) == []
-    again = DequeueRequest(3)
-    machine.submit(again)
-    assert again.taken == [1, 2, 3]
-
-
-def test_tokens_are_only_sliced_as_room_becomes_available():
-    class Lazy:
-        def __init__(self):
-            self.slices = []
-
-        def __len__(self):
-            return 10
-
-        def __getitem__(self, places):
-            self.slices.append((places.start, places.stop))
-            return list(range(places.start, places.stop))
-
-    machine, tokens = make(capacity=4), Lazy()
-    machine.submit(EnqueueRequest(tokens))
-    machine.submit(DequeueRequest(3))
-    assert tokens.slices == [(0, 4), (4, 7)]
-
-
-def test_withdrawing_finished_request_has_no_effect():
-    machine, enqueue = make(), EnqueueRequest([1])
-    machine.submit(enqueue)
-    assert machine.withdraw(enqueue, CancelledError(None, None, "late")) == []
-    assert enqueue.error is None
-
-
 def test_machine_imports_no_threads_clocks_or_arrays():
     tree = ast.parse((Path(mpqueue.tf1.queues.__file__).parent / "machine.py").read_text("utf-8"))
     imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     imported |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     allowed = {"collections", "collections.abc", "enum", "itertools", "random", "typing", "mpqueue.errors"}
     assert imported <= allowed
-
-
-def test_room_is_remaining_capacity():
-    assert make(capacity=-1, elements=[1]).room is None
-    assert make(capacity=0).room == 0
-    assert make(capacity=5, elements=[1, 2]).room == 3
-
-
-def test_room_may_be_reserved_while_open_and_no_call_waits():
-    machine = make(capacity=1)
-    assert machine.may_reserve
-    machine.submit(EnqueueRequest([1, 2]))
-    assert not machine.may_reserve
-    machine = make()
-    machine.submit(CloseRequest())
-    assert not machine.may_reserve
 
 
 def test_can_dequeue_if_enough_elements_and_no_call_waits():
@@ -300,25 +214,6 @@ def test_can_dequeue_if_enough_elements_and_no_call_waits():
     machine.submit(DequeueRequest(5))
     assert machine.has_waiting_dequeues
     assert not machine.can_dequeue(0)
-
-
-def test_errors_contain_queue_name_and_request():
-    machine, waiting, close = make(capacity=1), EnqueueRequest([1, 2, 3]), CloseRequest()
-    machine.submit(waiting)
-    machine.submit(close)
-    machine.close_and_cancel()
-    assert str(waiting.error) == (
-        "Queue 'q' was closed and pending enqueues were cancelled: "
-        "enqueue of 3 elements (1 are enqueued and remain in the queue)."
-    )
-    assert str(close.error) == "Queue 'q' was closed and pending enqueues were cancelled: close after pending enqueues."
-    late, short = EnqueueRequest([4]), DequeueRequest(2)
-    machine.submit(late)
-    assert str(late.error) == "Queue 'q' is closed."
-    machine.submit(short)
-    assert str(short.error) == "Queue 'q' is closed and has insufficient elements (requested 2, current size 1)."
-    assert short.taken == []
-    assert str(short) == "dequeue of 2 elements"
 
 
 def test_waiting_callers_are_notified_once_in_order():

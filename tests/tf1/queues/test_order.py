@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mpqueue import RandomShuffleQueue
-from mpqueue.tf1.queues.machine import FirstInFirstOut, RandomOrder
+from mpqueue.tf1.queues.machine import RandomOrder
 
 
 class CountingList(list):
@@ -42,20 +42,11 @@ def shuffled(seed, steps=3):
     return out
 
 
-def test_fifo_order_returns_elements_to_the_front():
-    order = FirstInFirstOut()
-    order.add([1, 2, 3, 4])
-    taken = moved(order, 2)
-    order.add([5])
-    order.put_back(taken)
-    assert moved(order, 5) == [1, 2, 3, 4, 5]
-
-
 def test_all_permutations_of_four_are_equally_likely():
     from scipy import stats
 
     order, seen = RandomOrder(seed=7), Counter()
-    for _ in range(24_000):
+    for _ in range(6_000):
         order.add("abcd")
         seen["".join(moved(order, 4))] += 1
     assert len(seen) == 24
@@ -67,7 +58,7 @@ def test_all_positions_of_large_queue_are_equally_likely():
 
     order, draws = RandomOrder(seed=11), []
     order.add(range(1_000_000))
-    for _ in range(20_000):
+    for _ in range(5_000):
         (token,) = moved(order, 1)
         draws.append(token)
         order.put_back([token])
@@ -91,17 +82,6 @@ def test_same_seed_yields_same_order():
 def test_different_or_no_seeds_yield_different_orders():
     assert shuffled(seed=3) != shuffled(seed=4)
     assert shuffled(seed=None) != shuffled(seed=None)
-
-
-def test_orders_report_their_tokens():
-    for order in (FirstInFirstOut(), RandomOrder(seed=1)):
-        assert (len(order), list(order)) == (0, [])
-        order.add("abc")
-        assert (len(order), sorted(order)) == (3, ["a", "b", "c"])
-        taken = moved(order, 2)
-        assert (len(order), len(taken)) == (1, 2)
-        order.put_back(taken)
-        assert sorted(order) == ["a", "b", "c"]
 
 
 def test_seed_yields_same_order_in_each_release():

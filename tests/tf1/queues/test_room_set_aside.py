@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 
 import mpqueue
-from mpqueue.tf1.queues.spec import ElementSpec
-from mpqueue.tf1.queues.storage import PlainStorage
 
 
 def test_reserved_rooms_do_not_overlap():
@@ -47,20 +45,3 @@ def test_remote_process_gets_room_promised_by_owner():
     assert first == 0
     assert 0 < later <= 150
     assert queue.queue_ref.set_aside(1000) <= 300
-
-
-def rows_as_tokens(shape, num_numbers):
-    """Return the first components of the tokens of four rows."""
-    storage = PlainStorage(ElementSpec(["float32", "uint8"], [shape, (3,)]))
-    block = np.ones((4, num_numbers), np.float32)
-    return [large for large, _ in storage.put_many([block, np.zeros((4, 3), np.uint8)], 4)[0:4]]
-
-
-@pytest.mark.parametrize(("shape", "num_numbers"), [((20_000,), 20_000), ((None,), 2000)])
-def test_large_rows_do_not_retain_each_other(shape, num_numbers):
-    assert all(row.base is None for row in rows_as_tokens(shape, num_numbers))
-
-
-@pytest.mark.parametrize("num_numbers", [0, 1, 256, 257, 16_383])
-def test_rows_below_64_kib_are_stored_as_bytes(num_numbers):
-    assert rows_as_tokens((num_numbers,), num_numbers) == [np.ones(num_numbers, np.float32).tobytes()] * 4

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from mpqueue.errors import InvalidArgumentError
 from mpqueue.tf1.queues.selection import Selection
 
 
@@ -51,25 +50,3 @@ def test_selection_has_properties_of_selected_queue_and_dtypes_of_first(queues):
     assert selection.dtypes == ["a"]
     assert selection.name == "from_list"
     assert repr(selection) == "one of 3 queues"
-
-
-def test_callable_index_is_called_at_each_call(queues):
-    indices = iter([2, 0, np.array(1)])
-    selection = Selection(lambda: next(indices), queues)
-    assert [selection.size, selection.size, selection.size] == [3, 1, 2]
-
-
-@pytest.mark.parametrize("index", [-1, 3])
-def test_index_out_of_range_raises_when_used(index, queues):
-    for argument in (index, lambda: index):
-        selection = Selection(argument, queues)
-        with pytest.raises(InvalidArgumentError, match=rf"^Index must be from 0 to 2, got {index}\.$"):
-            selection.dequeue(None, list)
-
-
-@pytest.mark.parametrize("index", [1.0, None, "1"])
-def test_non_integer_index_raises_at_once(index, queues):
-    with pytest.raises(TypeError):
-        Selection(index, queues)
-    with pytest.raises(TypeError):
-        Selection(lambda: index, queues).dequeue(None, list)

@@ -9,7 +9,6 @@ from tf1.helpers.calls import DEADLOCK_S
 
 from mpqueue.tf1.queues.machine import Request
 from mpqueue.tf1.queues.watch import QueueWatch, Waiter
-from mpqueue.transport.poller import close_poller
 
 
 class Gate:
@@ -32,13 +31,13 @@ class Call:
 
     def __init__(self, watch, timeout=None):
         self.request, self.has_begun, self.outcome = Request(), threading.Event(), None
-        self._watch, self._timeout = watch, timeout
+        self.watch, self._timeout = watch, timeout
         self._thread = threading.Thread(target=self._wait)
         self._thread.start()
         assert self.has_begun.wait(DEADLOCK_S)
 
     def _wait(self):
-        self.waiter = Waiter(self._watch)
+        self.waiter = Waiter(self.watch)
         self.gate = self.waiter.gate = Gate(self.waiter.gate)
         self.has_begun.set()
         self.outcome = self.waiter.wait(self.request, self._timeout)
@@ -78,9 +77,14 @@ def watch(served):
     assert not ended.is_alive()
 
 
-def leading(watch):
+def leads(call, served):
+    """Return whether the thread of a call polls, which serves a poke then."""
+    return call.watch.poke() or call.waiter.thread_id in {ident for ident, _ in served}
+
+
+def leading(watch, served):
     call = Call(watch)
-    until(lambda: watch._leader is call.waiter)
+    until(lambda: leads(call, served))
     return call
 
 
@@ -90,21 +94,13 @@ def following(watch, timeout=None):
     return call
 
 
-def test_one_call_leads_and_others_sleep_until_woken(watch, served):
-    leader = leading(watch)
+def test_one_call_polls_and_serves_while_others_sleep_until_woken(watch, served):
+    leader = leading(watch, served)
     followers = [following(watch) for _ in range(2)]
     assert [call.finish() for call in followers] == [True, True]
     assert [call.gate.timeouts for call in followers] == [[-1], [-1]]
-    assert watch._followers == []
     assert leader.finish()
     assert leader.gate.timeouts == []  # it polls instead
-
-
-def test_polling_thread_serves(watch, served):
-    leader = leading(watch)
-    watch.poke()
-    until(lambda: served)
-    leader.finish()
     assert {ident for ident, _ in served} == {leader.waiter.thread_id}
     assert served[0][1] == [True]
 
@@ -121,7 +117,7 @@ def test_leader_is_woken_although_another_thread_reads_the_poke(watch, served):
 
     poller, watch.poller = watch.poller, Poller()
     try:
-        leader = leading(watch)
+        leader = Call(watch)
         assert looks.wait(DEADLOCK_S)
         leader.request.finished = True
         leader.waiter.wake()
@@ -132,28 +128,26 @@ def test_leader_is_woken_although_another_thread_reads_the_poke(watch, served):
         watch.poller = poller
 
 
-def test_finished_leader_wakes_follower_to_lead(watch):
-    leader, first, second = leading(watch), following(watch), following(watch)
+def test_finished_leader_wakes_follower_to_lead(watch, served):
+    leader, first, second = leading(watch, served), following(watch), following(watch)
     leader.finish()
-    until(lambda: watch._leader is first.waiter)
-    assert watch._followers == [second.waiter]
+    until(lambda: leads(first, served))
+    assert not leads(second, served)
     first.finish()
-    until(lambda: watch._leader is second.waiter)
+    until(lambda: leads(second, served))
     second.finish()
-    assert watch._leader is None
 
 
 @pytest.mark.parametrize("timeout", [0, 0.001])
-def test_wait_ends_at_timeout(watch, timeout):
+def test_wait_ends_at_timeout(watch, served, timeout):
     assert Call(watch, timeout).end() is False  # as a leader
-    leader = leading(watch)
+    leader = leading(watch, served)
     assert Call(watch, timeout).end() is False
-    assert watch._followers == []
     leader.finish()
 
 
-def test_follower_sleeps_at_most_until_its_timeout(watch):
-    leader, follower = leading(watch), following(watch, DEADLOCK_S)
+def test_follower_sleeps_at_most_until_its_timeout(watch, served):
+    leader, follower = leading(watch, served), following(watch, DEADLOCK_S)
     follower.finish()
     assert 0 < follower.gate.timeouts[0] <= DEADLOCK_S
     leader.finish()
@@ -185,7 +179,7 @@ def test_thread_polls_while_no_call_waits(listener, served):
 
 
 def test_thread_sleeps_under_permanent_leader_and_polls_after_it_left(listener, served):
-    leader = leading(listener)
+    leader = leading(listener, served)
     # The thread was polling and finds a leader. Repeated, because the kernel may wake only the leader of the two threads
     # that wait for the same poke.
     until(lambda: listener.poke() or listener._thread_sleeps)
@@ -194,30 +188,6 @@ def test_thread_sleeps_under_permanent_leader_and_polls_after_it_left(listener, 
     listener.poke()
     until(lambda: served)
     assert {ident for ident, _ in served} == {listener.run_by}
-
-
-def test_thread_leaves_events_to_loop_of_calls_and_serves_after_it(served):
-    class Poller:
-        """A call begins while the thread waits for the first time, and the watch is closed at the third time."""
-
-        num_polls = 0
-
-        def poll(self, timeout=None):
-            self.num_polls += 1
-            watch.num_calls += self.num_polls == 1
-            if self.num_polls == 3:
-                watch.close()
-            return [(-self.num_polls, 1)]
-
-        def close(self):
-            close_poller(poller)
-
-    watch = QueueWatch(served.append)
-    poller, watch.poller = watch.poller, Poller()
-    thread = threading.Thread(target=watch.run)
-    thread.start()
-    thread.join(DEADLOCK_S)
-    assert served == [[(-2, 1)], [(-3, 1)]]
 
 
 def test_thread_serves_occasionally_during_endless_calls_that_do_not_poll(served):
@@ -236,10 +206,3 @@ def test_thread_serves_occasionally_during_endless_calls_that_do_not_poll(served
     finally:
         watch.close()
         thread.join(DEADLOCK_S)
-
-
-def test_sleeping_thread_ends_at_close(listener):
-    assert listener._lead(Waiter(listener))  # and does not poll: `close` closes the poller of a leader
-    listener.poke()
-    until(lambda: listener._thread_sleeps)
-    listener.close()

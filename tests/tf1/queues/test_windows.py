@@ -65,21 +65,6 @@ def test_no_lease_starts_while_steps_are_deferred():
     assert (owner.machine.lent, owner.machine.size) == (deque(), 3)
 
 
-def test_new_producer_has_no_window():
-    owner = Owner(10)
-    producer = owner.producer(0)
-    owner.windows.extend()
-    assert (producer.limit, owner.words[0], owner.windows.reserved) == (0, 0, 0)
-
-
-def test_producer_gets_available_room():
-    owner = Owner(10)
-    producer = owner.producer(2)
-    owner.enqueue(producer, 3)
-    owner.windows.extend()
-    assert (producer.limit, owner.words[2], owner.windows.reserved) == (10, 10, 7)
-
-
 def test_active_producers_share_room_and_idle_ones_get_none():
     owner = Owner(11)
     first, idle, second = (owner.producer(place) for place in range(3))
@@ -110,35 +95,6 @@ def test_window_is_extended_when_more_than_half_is_used():
         producer.received = received
         owner.windows.extend()
         assert producer.limit == limit
-
-
-def test_each_producer_gets_its_share_of_remaining_room():
-    owner = Owner(40)
-    first, second = (owner.producer(place) for place in range(2))
-    owner.enqueue(first)
-    owner.enqueue(second)
-    first.limit = 3  # 2 are reserved, 36 are left
-    owner.windows.extend()
-    assert first.limit == 1 + (36 + 2) // 2
-    assert second.limit == 1 + (36 - 17) // 2
-
-
-def test_rest_of_window_is_available_to_next_window():
-    owner, producer = open_window(20)
-    owner.enqueue(producer, 11)  # 8 of 19 are left
-    owner.machine.submit(DequeueRequest(12))
-    owner.windows.extend()
-    assert (producer.limit, owner.windows.reserved) == (12 + 20, 20)
-
-
-def test_producer_without_new_enqueues_gets_no_window():
-    owner = Owner(4)
-    producer = owner.producer(0)
-    owner.enqueue(producer, 4)
-    owner.windows.extend()
-    owner.machine.submit(DequeueRequest(4))
-    owner.windows.extend()
-    assert producer.limit == 0
 
 
 def test_closed_producer_gets_no_window_after_enqueue():
@@ -201,13 +157,6 @@ def test_call_that_fits_next_to_windows_recalls_none():
     assert open_window(-1)[0].windows.make_way(EnqueueRequest([0] * 5000)) is True
 
 
-def test_removed_producer_leaves_no_reserved_room():
-    owner, producer = open_window()
-    assert owner.windows.remove("connection 0") is producer
-    assert owner.windows.reserved == 0
-    assert owner.windows.remove("connection 0") is None
-
-
 def test_deferred_step_and_its_own_deferred_steps_run_after_recall():
     owner, _ = open_window()
     taken = []
@@ -225,20 +174,6 @@ def test_deferred_step_and_its_own_deferred_steps_run_after_recall():
     assert owner.pokes == ["poke"]
     owner.recalls.settle()
     assert taken[-1] == "third"
-
-
-def test_extend_visits_only_touched_queues_once():
-    owner = Owner(10)
-    producer = owner.producer(0)
-    owner.enqueue(producer)
-    owner.recalls.extend()
-    assert producer.limit == 0
-    owner.recalls.touch(owner.windows)
-    owner.recalls.extend()
-    assert producer.limit == 10
-    owner.enqueue(producer, 6)
-    owner.recalls.extend()
-    assert producer.seen == 1
 
 
 ARROWS = ["within", "beyond", "refused", "recall", "settle", "dequeue", "window opens", "cut", "remove"]

@@ -194,9 +194,9 @@ def peak_of(call):
 
 @pytest.fixture(scope="module")
 def bombs(tmp_path_factory):
-    """Create files of 200 KB that decompress to 200 MB: of zeros, and of one record."""
+    """Create files of 50 KB that decompress to 50 MB: of zeros, and of one record."""
     folder = tmp_path_factory.mktemp("bombs")
-    zeros = bytes(200 * MEBIBYTE)
+    zeros = bytes(50 * MEBIBYTE)
     before, after = frame(zeros)
     for kind, bits in (("GZIP", 31), ("ZLIB", 15)):
         for name, content in (("zeros", zeros), ("record", before + zeros + after)):
@@ -222,7 +222,7 @@ def test_decompression_bomb_uses_memory_only_for_read_bytes(bombs, kind):
 def test_record_that_is_a_bomb_raises_data_loss_before_decompression(bombs, kind):
     def read():
         reader = mpqueue.TFRecordReader(options=kind, max_record_bytes=MEBIBYTE)
-        with pytest.raises(errors.DataLossError, match="record has 209715200 bytes, but max_record_bytes is 1048576"):
+        with pytest.raises(errors.DataLossError, match="record has 52428800 bytes, but max_record_bytes is 1048576"):
             reader.read(FakeQueue(bytes(bombs / f"record.{kind}")))
 
     assert peak_of(read) < 3 * MEBIBYTE

@@ -80,13 +80,12 @@ def test_matrix_of_patterns_is_rejected():
         mpqueue.matching_files([["a"], ["b"]])
 
 
-@pytest.mark.slow
-def test_a_hundred_thousand_names_are_found(tmp_path):
-    for number in range(100_000):
-        os.close(os.open(tmp_path / f"{number:06d}", os.O_CREAT))
+def test_ten_thousand_names_are_found(tmp_path):
+    for number in range(10_000):
+        os.close(os.open(tmp_path / f"{number:04d}", os.O_CREAT))
     names = mpqueue.matching_files(tmp_path / "*[0-9]")
-    assert len(names) == 100_000
-    assert names[-1] == bytes(tmp_path / "099999")
+    assert len(names) == 10_000
+    assert names[-1] == bytes(tmp_path / "9999")
     reader, queue = mpqueue.IdentityReader(), FakeQueue(*reversed(names))
     queue.units.reverse()
     assert reader.read(queue)[0] == names[0]

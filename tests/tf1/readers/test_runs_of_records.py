@@ -4,8 +4,10 @@ import threading
 
 import pytest
 from helpers.strikes import Strike, Struck
+from tf1.helpers.fakes import FakeQueue
 
 import mpqueue
+from mpqueue.tf1.queues.core import QueueCore
 
 
 @pytest.fixture
@@ -50,9 +52,10 @@ def test_returned_records_are_read_next_and_counted_once(names):
     assert counts(reader) == (5, 0)
 
 
-def test_interrupt_at_any_step_of_end_run_leaves_reader_unlocked(names):
-    reader = mpqueue.TextLineReader()
-    records = reader.read_run(names, 4)
+def test_interrupt_at_any_step_of_end_run_leaves_reader_unlocked(tmp_path):
+    (tmp_path / "0.txt").write_text("0\n1\n2\n3\n")
+    reader, units = mpqueue.TextLineReader(), FakeQueue(*[str(tmp_path / "0.txt")] * 1000)
+    records = reader.read_run(units, 4)
     after, is_struck = 0, True
     while is_struck:
         after, is_struck = after + 1, False
@@ -62,8 +65,8 @@ def test_interrupt_at_any_step_of_end_run_leaves_reader_unlocked(names):
         except Struck:
             is_struck = True
         reader.reset()
-        assert reader._lock.acquire(0)
-        reader._lock.release()
+        reader.read(units, timeout=0)  # otherwise it raises DeadlineExceededError
+        reader.reset()
     assert after > 5
 
 
@@ -100,7 +103,23 @@ def test_returned_records_are_available_while_other_thread_waits_for_a_file(tmp_
     assert reader.num_records_produced() == 6
 
 
-def test_end_of_input_is_final_after_the_last_open_run(names, deadlock_s):
+@pytest.fixture
+def at_end(monkeypatch):
+    """Return an event that is set when a thread has reached the end of the files."""
+    event, dequeue = threading.Event(), QueueCore.dequeue
+
+    def dequeue_and_signal(core, *arguments):
+        try:
+            return dequeue(core, *arguments)
+        except mpqueue.errors.OutOfRangeError:
+            event.set()
+            raise
+
+    monkeypatch.setattr(QueueCore, "dequeue", dequeue_and_signal)
+    return event
+
+
+def test_end_of_input_is_final_after_the_last_open_run(names, at_end, deadlock_s):
     reader, found = mpqueue.TextLineReader(), []
     first = reader.read_run(names, 100)
     last = reader.read_run(names, 100)
@@ -112,8 +131,7 @@ def test_end_of_input_is_final_after_the_last_open_run(names, deadlock_s):
 
     other = threading.Thread(target=read)
     other.start()
-    while not reader._gates:
-        pass
+    assert at_end.wait(deadlock_s)
     reader.end_run(last[1:])
     other.join()
     assert values(first) == [0, 1, 2, 3, 4]
@@ -148,16 +166,15 @@ def test_run_of_ended_thread_is_not_waited_for(names):
         reader.read(names)
 
 
-def test_read_up_to_returns_records_returned_at_the_end(names):
+def test_read_up_to_returns_records_returned_at_the_end(names, at_end, deadlock_s):
     reader = mpqueue.TextLineReader()
     reader.read_run(names, 100)
     last = reader.read_run(names, 100)
-    at_end = threading.Thread(target=lambda: reader.read_up_to(names, 1))  # finds no unit, and waits for this run
-    at_end.start()
-    while not reader._gates:
-        pass
+    other = threading.Thread(target=lambda: reader.read_up_to(names, 1))  # finds no unit, and waits for this run
+    other.start()
+    assert at_end.wait(deadlock_s)
     reader.end_run(last[2:])
-    at_end.join()
+    other.join()
     assert [int(value) for value in reader.read_up_to(names, 100)[1]] == [13, 14]
     with pytest.raises(mpqueue.errors.OutOfRangeError):
         reader.read_up_to(names, 1)

@@ -142,16 +142,6 @@ def test_record_appended_later_is_read(tmp_path):
     assert reader.read(queue)[1] == b"x" * 3 * BLOCK_BYTES
 
 
-def test_record_above_the_limit_raises_data_loss_before_allocation(tmp_path):
-    for claimed in (101, 10 * 2**30, 2**63, 2**64 - 1):
-        length = struct.pack("<Q", claimed)
-        header = length + _check(length)
-        got, end = read_all(write(tmp_path / "r", framed(b"y" * 100) + header + b"z" * 1000), max_record_bytes=100)
-        assert [value for _, value in got] == [b"y" * 100]
-        assert isinstance(end, errors.DataLossError)
-        assert f"offset 116: the record has {claimed} bytes, but max_record_bytes is 100" in str(end)
-
-
 def _check(length):
     """Return the check of eight bytes, which follows them when they are a record's payload."""
     return frame(length)[1]

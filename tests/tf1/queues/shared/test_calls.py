@@ -1,6 +1,5 @@
 """A queue behaves for another process as it does for a thread."""
 
-import gc
 import os
 import pickle
 import threading
@@ -129,16 +128,6 @@ def test_remote_enqueue_waits_for_room_and_keeps_order():
         assert queue.dequeue_many(3).tolist() == [0, 1, 2]
         here.result()
         other.end()
-
-
-def test_remote_dequeue_waits_for_an_element():
-    queue = FIFOQueue(10, "int32", [[]])
-    with Other(queue) as other:
-        other.begin(lambda q: q.dequeue_many(2).tolist())
-        in_line(queue)
-        queue.enqueue(1)
-        queue.enqueue(2)
-        assert other.end() == [1, 2]
 
 
 def test_call_from_before_sharing_continues_with_the_hub():
@@ -314,28 +303,6 @@ def test_fork_of_other_process_uses_the_queue():
         assert queue.dequeue_many(2).tolist() == [1, 2]
 
 
-def test_queue_created_by_fork_is_found_here_by_name():
-    early = FIFOQueue(1, "int32", [[]], shared_name="early")  # otherwise the fork has no trainer to ask
-    pid = os.fork()
-    if not pid:
-        code = 1
-        try:
-            FIFOQueue(3, "int32", [[]], shared_name="late").enqueue(7)
-            code = 0
-        finally:
-            os._exit(code)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    assert FIFOQueue(3, "int32", [[]], shared_name="late").size() == 1
-    early.close()
-
-
-def test_handle_is_passed_on_by_other_process():
-    queue = FIFOQueue(3, "int32", [[]])
-    with Other(queue) as other:
-        again = pickle.loads(other.ask(lambda q: pickle.dumps(q)))
-        assert again.queue_ref is queue.queue_ref
-
-
 def test_from_list_selects_queue_in_other_process():
     queues = [FIFOQueue(3, "int32", [[]]) for _ in range(2)]
     with Other(*queues) as other:
@@ -367,14 +334,3 @@ def test_capacity_holds_for_producers_with_windows():
         assert queue.size() == 8
         assert queue.dequeue_many(9).tolist() == [0, 1, 2, 10, 11, 12, 13, 14, 99]
         one.end()
-
-
-def test_no_thread_or_descriptor_before_queue_is_shared():
-    before = threading.active_count(), len(os.listdir("/proc/self/fd"))
-    queue = FIFOQueue(10, "int32", [[]])
-    queue.enqueue(1)
-    assert (threading.active_count(), len(os.listdir("/proc/self/fd"))) == before
-    pickle.dumps(queue)
-    assert threading.active_count() == before[0] + 1
-    del queue
-    gc.collect()

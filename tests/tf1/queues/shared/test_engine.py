@@ -41,8 +41,7 @@ def test_workers_enqueue_into_queue_captured_by_source(method):
         assert sorted(queue.dequeue_many(20).tolist()) == list(range(20))
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_generators_in_workers_share_elements_of_a_queue(method):
+def test_generators_in_workers_share_elements_of_a_queue():
     queue = FIFOQueue(-1, "int64", [[]])
     queue.enqueue_many(np.arange(50))
     queue.close()
@@ -51,7 +50,7 @@ def test_generators_in_workers_share_elements_of_a_queue(method):
         while True:
             yield np.array([queue.dequeue()])
 
-    with Loader(source, workers=2, ordered=False, start_method=method) as loader:
+    with Loader(source, workers=2, ordered=False) as loader:
         assert sorted(int(batch[0]) for batch in loader) == list(range(50))
 
 
@@ -61,8 +60,9 @@ def test_generator_with_queue_is_restarted_after_worker_crash():
     assert dequeued_across_a_crash(queue) == [0, 1, 2, 3, 4, 6, 7, 8, 9]
 
 
-def test_shared_name_is_one_queue_in_trainer_and_workers():
-    queue = FIFOQueue(30, "int64", [[]], shared_name="jobs")
+@pytest.mark.parametrize("creator", ["trainer", "worker"])
+def test_shared_name_is_one_queue_in_trainer_and_workers(creator):
+    early = FIFOQueue(30, "int64", [[]], shared_name="jobs" if creator == "trainer" else "others")
 
     class Finder:
         def __len__(self):
@@ -77,27 +77,9 @@ def test_shared_name_is_one_queue_in_trainer_and_workers():
 
     with Loader(Finder(), workers=2) as loader:
         assert len(list(loader)) == 10
-        assert sorted(queue.dequeue_many(10).tolist()) == list(range(10))
-
-
-def test_queue_created_by_one_worker_is_found_by_others():
-    other = FIFOQueue(1, "int64", shared_name="early")
-
-    class Finder:
-        def __len__(self):
-            return 10
-
-        def __getitem__(self, index):
-            FIFOQueue(30, "int64", [[]], shared_name="late").enqueue(index)
-            return np.array([index])
-
-        def on_epoch_end(self):
-            pass
-
-    with Loader(Finder(), workers=2) as loader:
-        assert len(list(loader)) == 10
-        assert FIFOQueue(30, "int64", [[]], shared_name="late").size() == 10
-    assert other.size() == 0
+        found = FIFOQueue(30, "int64", [[]], shared_name="jobs")
+        assert sorted(found.dequeue_many(10).tolist()) == list(range(10))
+    assert early.size() == 0
 
 
 def test_conflicting_shared_queue_is_rejected_in_worker():

@@ -20,9 +20,7 @@ from mpqueue.errors import (
     DeadlineExceededError,
     FailedPreconditionError,
     OutOfRangeError,
-    SharedMemoryFull,
 )
-from mpqueue.memory.segment import Segment
 from mpqueue.tf1.queues import blocks, sharing
 from mpqueue.tf1.queues.remote import Connection, QueueChannel
 
@@ -112,29 +110,6 @@ def test_any_exception_of_handler_during_dequeue_takes_no_element(kind):
         assert queue.dequeue_many(2).tolist() == [2, 3]
 
 
-def test_handler_error_during_enqueue_leaves_next_elements_complete():
-    """As if the owner had sent it, but between filling a block and writing its record."""
-    queue = FIFOQueue(10, "int32", [[]])
-
-    def enqueue_amid_a_signal(q):
-        write = blocks.BlockCodec.write_one
-
-        def handler(*_):
-            blocks.BlockCodec.write_one = write
-            raise DeadlineExceededError(None, None, "from a handler")
-
-        q.enqueue(1)
-        blocks.BlockCodec.write_one = handler
-        with pytest.raises(DeadlineExceededError, match="from a handler"):
-            q.enqueue(2)
-        q.enqueue(3)
-        q.enqueue(4)
-
-    with Other(queue) as other:
-        other.ask(enqueue_amid_a_signal)
-        assert queue.dequeue_many(3).tolist() == [1, 3, 4]
-
-
 def test_killed_consumer_loses_only_its_last_dequeue():
     queue = FIFOQueue(10, "int32", [[]])
     queue.enqueue_many(np.arange(6))
@@ -210,34 +185,6 @@ def test_process_that_cannot_reach_owner_gets_clear_error():
     stranger = sharing.attach(place, queue.queue_ref.spec, "jobs")
     with pytest.raises(FailedPreconditionError, match="cannot connect"):
         stranger.enqueue([np.int32(1)], None)
-
-
-def short_of_memory(monkeypatch, limit):
-    """Limit segments of this process to a number of bytes."""
-    reserve = Segment.reserve
-    reserved = []
-
-    def reserve_within(self, offset, end, *, spare=0):
-        if sum(reserved) + end - offset > limit:
-            raise OSError(28, "No space left on device")
-        reserve(self, offset, end)
-        reserved.append(end - offset)
-
-    monkeypatch.setattr(Segment, "reserve", reserve_within)
-
-
-def test_element_larger_than_shared_memory_raises(monkeypatch):
-    queue = FIFOQueue(5, "uint8")
-    with Other(queue) as other:
-        short_of_memory(monkeypatch, 4 << 20)
-        with pytest.raises(SharedMemoryFull, match="8,388,608 bytes"):
-            other.ask(lambda q: q.enqueue([np.zeros((8 << 20) - 64, np.uint8)]))
-        other.ask(lambda q: q.enqueue([np.ones(1 << 20, np.uint8)]))
-        assert queue.dequeue().sum() == 1 << 20
-        queue.enqueue([np.zeros((8 << 20) - 64, np.uint8)])
-        with pytest.raises(SharedMemoryFull):
-            other.ask(lambda q: q.dequeue())
-        assert queue.dequeue().shape == ((8 << 20) - 64,)  # it returned to the queue
 
 
 def test_small_elements_use_little_more_shared_memory_than_their_bytes():
@@ -362,10 +309,11 @@ def test_queue_deleted_while_last_one_closes_the_hub_does_not_poke():
     """The deletion lists the queue's number. The hub's thread may exit, and its pipe be reused, before the poke."""
     one, two = FIFOQueue(1, "int64", [[]]), FIFOQueue(1, "int64", [[]])
     pickle.dumps([one, two])
+    (thread,) = [thread for thread in threading.enumerate() if thread.name == "mpqueue-queues"]
     hub = one.queue_ref.driver.hub
     first, second = (each.queue_ref.driver.number for each in (one, two))
     del one, two
-    hub._thread.join(60)
+    thread.join(60)
     reused = [end for _ in range(5) for end in os.pipe2(os.O_NONBLOCK)]
     try:
         hub.drop(first)

@@ -158,6 +158,16 @@ def test_blocks_granted_ahead_for_other_sizes_are_revoked(memory_of_4_mb):
         assert queue.dequeue()[0] == 3
 
 
+def test_blocks_granted_ahead_to_idle_processes_do_not_deprive_others(memory_of_4_mb):
+    queue = FIFOQueue(100, "uint8")
+    with Other(queue) as one, Other(queue) as two, Other(queue) as three, Other(queue) as last:
+        for idle in (one, two, three):
+            idle.ask(put_all, [1, 2])
+            assert [int(queue.dequeue()[0]) for _ in range(2)] == [1, 2]
+        last.ask(put, 3, 3 * MB)
+        assert queue.dequeue()[0] == 3
+
+
 def test_many_rows_get_memory_in_addition_to_granted_blocks(memory_of_4_mb):
     queue = FIFOQueue(100, "uint8", [[300_000]])
     with Other(queue) as other:
@@ -285,24 +295,24 @@ def test_too_large_request_fails_at_once_whatever_the_queue_holds(memory_of_4_mb
         assert [int(queue.dequeue()[0]) for _ in range(2)] == [1, 3]
 
 
-def test_rows_without_memory_are_not_enqueued_by_a_later_call(memory_of_4_mb):
-    queue = FIFOQueue(100, "uint8")
+def test_element_larger_than_the_memory_returns_to_the_queue(memory_of_4_mb):
+    queue = FIFOQueue(5, "uint8")
+    with Other(queue) as other:
+        put(queue, 1, 8 * MB)
+        with pytest.raises(SharedMemoryFull):
+            other.ask(lambda q: q.dequeue())
+        assert queue.dequeue().shape == (8 * MB,)
+
+
+@pytest.mark.parametrize("shapes", [None, [[MB - 64]]])
+def test_rows_without_memory_are_not_enqueued_by_a_later_call(memory_of_4_mb, shapes):
+    queue = FIFOQueue(100, "uint8", shapes)
     with Other(queue) as other:
         with pytest.raises(SharedMemoryFull):
             other.ask(lambda q: q.enqueue_many([np.zeros((10, MB - 64), np.uint8)]))
         assert queue.size() == 0
         other.ask(put_all, [7, 8])
         assert [int(queue.dequeue()[0]) for _ in range(2)] == [7, 8]
-
-
-def test_fixed_rows_without_memory_leave_queue_unchanged(memory_of_4_mb):
-    queue = FIFOQueue(100, "uint8", [[MB - 64]])
-    with Other(queue) as other:
-        with pytest.raises(SharedMemoryFull):
-            other.ask(lambda q: q.enqueue_many([np.zeros((10, MB - 64), np.uint8)]))
-        other.ask(lambda q: q.enqueue_many([np.ones((2, MB - 64), np.uint8)]))
-        assert queue.dequeue_many(2)[:, 0].tolist() == [1, 1]
-        assert queue.size() == 0
 
 
 def test_deleted_queue_releases_memory_of_its_elements(memory_of_4_mb):
@@ -316,8 +326,12 @@ def test_deleted_queue_releases_memory_of_its_elements(memory_of_4_mb):
     assert [int(kept.dequeue()[0]) for _ in range(5)] == list(range(5))
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
-def test_interrupted_enqueue_does_not_corrupt_the_next_one(error):
+@pytest.mark.parametrize("is_written", [False, True])
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt(), MemoryError(), DeadlineExceededError(None, None, "of a handler")]
+)
+def test_interrupted_enqueue_does_not_corrupt_the_next_one(error, is_written):
+    """Also if the error looks as if the owner had sent it."""
     queue = FIFOQueue(100, "int64", [[50]])
 
     def interrupted(queue):
@@ -325,11 +339,12 @@ def test_interrupted_enqueue_does_not_corrupt_the_next_one(error):
         write = blocks.BlockCodec.write_one
 
         def interrupt(self, token, array):
-            write(self, token, array)
+            if is_written:
+                write(self, token, array)
             raise error
 
         blocks.BlockCodec.write_one = interrupt
-        with pytest.raises(error):
+        with pytest.raises(type(error)):
             queue.enqueue([np.full(50, 2)])
         blocks.BlockCodec.write_one = write
         for value in (3, 4, 5):

@@ -4,10 +4,12 @@ import copy
 import gc
 import os
 import signal
+import sys
 import threading
 
 import pytest
 from helpers.others import Other
+from tf1.helpers.stray_writes import be_disconnected
 
 import mpqueue
 from mpqueue import errors, train
@@ -75,22 +77,6 @@ def test_counts_of_several_processes_are_added_to_local_counts(files, method):
     assert counts(reader) == (15, 3)
 
 
-def test_chunks_of_records_are_counted(files):
-    reader, queue = mpqueue.TextLineReader(), work(*files)
-    with Other(reader, queue, method="spawn") as other:
-        other.ask(lambda reader, queue: reader.read_up_to(queue, 4))
-        assert counts(reader) == (4, 0)
-        other.ask(lambda reader, queue: reader.read_up_to(queue, 4))
-        assert counts(reader) == (5, 1)
-
-
-def test_unit_of_one_record_is_completed_with_it():
-    reader, queue = mpqueue.IdentityReader(), work("a", "b")
-    with Other(reader, queue, method="spawn") as other:
-        other.ask(read)
-        assert counts(reader) == (1, 1)
-
-
 def test_copy_counts_its_own_records(files):
     reader, queue = mpqueue.TextLineReader(), work(*files)
     reader.read(queue)
@@ -101,12 +87,12 @@ def test_copy_counts_its_own_records(files):
 
 def test_counts_of_killed_process_are_kept(files):
     reader, queue = mpqueue.TextLineReader(), work(*files)
-    with Other(reader, queue, method="spawn") as one:
+    with Other(reader, queue) as one:
         one.ask(read)
         one.ask(read)
         one.kill()
     assert counts(reader) == (2, 0)
-    with Other(reader, queue, method="spawn") as two:  # the same words of memory
+    with Other(reader, queue) as two:  # the same words of memory
         two.ask(read)
         assert counts(reader) == (3, 0)
     assert counts(reader) == (3, 0)
@@ -116,78 +102,48 @@ def test_copy_continues_counting_after_undone_call(files):
     """Its thread has reconnected by then, and its former words may belong to another connection."""
     reader, queue = mpqueue.TextLineReader(), work(*files)
 
-    with Other(reader, queue, method="spawn") as one:
+    with Other(reader, queue) as one:
         one.ask(read)
         one.ask(give_up_a_call)
-        with Other(reader, queue, method="spawn") as two:
+        with Other(reader, queue) as two:
             two.ask(read)
             one.ask(lambda reader, queue: reader.read_up_to(queue, 10))
-            window = two.ask(lambda _reader, queue: queue.queue_ref._channel().window)
-            assert window == 0, "a unit was counted into the limit of another's window"
+            room = two.ask(lambda _reader, queue: queue.queue_ref.set_aside(1))
+            assert room == 0, "a unit was counted into the limit of another's window"
             assert counts(reader) == (6, 1)
 
 
-def test_count_during_reconnect_of_other_thread_goes_to_the_old_cells(files):
+def test_counts_of_a_thread_are_kept_while_another_thread_reconnects(tmp_path):
     """The thread that has joined owns the connection. Other threads may count through it."""
-    reader, queue = mpqueue.TextLineReader(), work(*files)
+    (tmp_path / "lines").write_text("line\n" * 2000)
+    reader, queue = mpqueue.TextLineReader(), work(str(tmp_path / "lines"), "a unit for the calls that fail")
 
-    def count_amid_a_renewal(reader, queue):
-        cells, is_asked, has_moved = reader._tally._cells, threading.Event(), threading.Event()
-        connection, words = cells.channel.connection, cells.words
+    def count_amid_renewals(reader, queue):
+        counter = threading.Thread(target=lambda: [reader.read(queue) for _ in range(1999)])
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(1e-5)
+        try:
+            counter.start()
+            while counter.is_alive():
+                give_up_a_call(reader, queue)
+        finally:
+            sys.setswitchinterval(interval)
+            counter.join()
 
-        class Lock:
-            """A lock that reports that a thread waits for it, or has acquired it."""
-
-            def __init__(self, lock):
-                self.lock = lock
-
-            def __enter__(self):
-                if threading.current_thread() is not counter:
-                    has_moved.set()
-                return self.lock.__enter__()
-
-            def __exit__(self, *error):
-                self.lock.__exit__(*error)
-
-        class Words:
-            def __getitem__(self, place):
-                cells.words = words
-                is_asked.set()  # it has checked whether the cells are still valid
-                assert has_moved.wait(30)
-                return words[place]
-
-            __setitem__ = words.__setitem__
-
-        counter = threading.Thread(target=reader.read, args=(queue,))
-        if hasattr(connection, "counting"):
-            connection.counting = Lock(connection.counting)
-        cells.words = Words()
-        counter.start()
-        assert is_asked.wait(30)
-        give_up_a_call(reader, queue)
-        queue.size()  # the owner has noticed the end of the former connection by now
-        has_moved.set()
-        counter.join(30)
-
-    with Other(reader, queue, method="spawn") as other:
+    with Other(reader, queue) as other:
         other.ask(read)
-        other.ask(count_amid_a_renewal)
-        assert counts(reader) == (2, 0)
+        other.ask(count_amid_renewals)
+        assert counts(reader) == (2000, 0)
 
 
 def test_counts_of_disconnected_process_are_kept(files):
     reader, queue = mpqueue.TextLineReader(), work(*files)
 
-    def write_and_go_on(reader, queue):
-        os.write(queue.queue_ref._own.channel.connection._sock.fileno(), b"a line of a log\n")
-        while True:
-            queue.size()
-
-    with Other(reader, queue, method="spawn") as other:
+    with Other(reader, queue) as other:
         other.ask(read)
         other.ask(read)
         with pytest.raises(errors.CancelledError, match="has exited or closed the connection"):
-            other.ask(write_and_go_on)
+            other.ask(lambda _reader, queue: be_disconnected(queue))
         assert counts(reader) == (2, 0)
 
 
@@ -196,12 +152,10 @@ def test_record_is_returned_although_counting_fails(files):
     reader, queue = mpqueue.TextLineReader(), work(*files)
 
     def be_cut_off(_reader, queue):
-        os.write(queue.queue_ref._own.channel.connection._sock.fileno(), b"a line of a log\n")
         with pytest.raises(errors.CancelledError):
-            while True:
-                queue.size()
+            be_disconnected(queue)
 
-    with Other(reader, queue, method="spawn") as other:
+    with Other(reader, queue) as other:
         other.ask(read)
         other.ask(give_up_a_call)
         other.ask(be_cut_off)
@@ -223,7 +177,7 @@ def test_handler_exception_during_count_is_raised(files):
         with pytest.raises(errors.DeadlineExceededError, match="from a handler"):
             reader.read(queue)
 
-    with Other(reader, queue, method="spawn") as other:
+    with Other(reader, queue) as other:
         other.ask(read)
         other.ask(give_up_a_call)
         other.ask(read_amid_a_signal)
@@ -231,7 +185,7 @@ def test_handler_exception_during_count_is_raised(files):
 
 def test_reset_restarts_counts_and_keeps_units_of_copies(files):
     reader, queue = mpqueue.TextLineReader(), work(*files)
-    with Other(reader, queue, method="spawn") as other:
+    with Other(reader, queue) as other:
         other.ask(read)
         reader.reset()
         assert counts(reader) == (0, 0)
@@ -242,7 +196,7 @@ def test_reset_restarts_counts_and_keeps_units_of_copies(files):
 
 def test_reset_of_copy_does_not_change_original(files):
     reader, queue = mpqueue.TextLineReader(), work(*files)
-    with Other(reader, queue, method="spawn") as other:
+    with Other(reader, queue) as other:
         other.ask(read)
         other.ask(lambda reader, _: reader.reset())
         assert other.ask(counts) == (0, 0)
@@ -252,7 +206,7 @@ def test_reset_of_copy_does_not_change_original(files):
 
 def test_saved_state_contains_counts_of_all_copies():
     reader, queue = mpqueue.IdentityReader(), work("a", "b")
-    with Other(reader, queue, method="spawn") as other:
+    with Other(reader, queue) as other:
         other.ask(read)
         reader.read(queue)
         saved = reader.serialize_state()
@@ -269,7 +223,7 @@ def test_each_reader_has_separate_counts(files):
         units.read(queue)
         units.read(queue)
 
-    with Other(lines, units, queue, method="spawn") as other:
+    with Other(lines, units, queue) as other:
         other.ask(read_both)
         assert counts(lines) == (1, 0)
         assert counts(units) == (2, 2)
@@ -277,7 +231,7 @@ def test_each_reader_has_separate_counts(files):
 
 def test_two_copies_in_one_process_are_both_counted():
     reader, queue = mpqueue.IdentityReader(), work("a", "b")
-    with Other(reader, copy.deepcopy(reader), queue, method="spawn") as other:
+    with Other(reader, copy.deepcopy(reader), queue) as other:
         other.ask(lambda one, two, queue: (one.read(queue), two.read(queue)))
         assert counts(reader) == (2, 2)
 
@@ -303,14 +257,14 @@ def test_fork_of_copy_is_counted(files):
                 os._exit(0)
         os.waitpid(child, 0)
 
-    with Other(reader, queue, method="spawn") as other:
+    with Other(reader, queue) as other:
         other.ask(read_in_a_fork)
         assert counts(reader) == (10, 2)
 
 
 def test_counts_outlive_the_queues(files):
     reader, queue = mpqueue.TextLineReader(), work(*files)
-    with Other(reader, queue, method="spawn") as other:
+    with Other(reader, queue) as other:
         other.ask(read)
         del queue
         gc.collect()
@@ -327,7 +281,7 @@ def test_queue_of_other_owner_is_not_counted():
         reader.read(own)
         reader.read(queue)
 
-    with Other(reader, queue, method="spawn") as other:
+    with Other(reader, queue) as other:
         other.ask(read_own)
         assert other.ask(counts) == (2, 2)
         assert counts(reader) == (1, 1)

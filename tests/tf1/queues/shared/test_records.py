@@ -26,21 +26,6 @@ def test_all_records_are_found_among_foreign_bytes(things, sizes):
     assert found == [*expected, *[RECORD.unpack(end)] * 2]
 
 
-def test_mark_with_unknown_kind_is_foreign(caplog):
-    records = RecordReader()
-    good = RECORD.pack(records.mark | Up.ASK, 0, 1, 2, 3, 4, 5)
-    assert records.cut(RECORD.pack(records.mark | 200, 0, 1, 2, 3, 4, 5) + good) == [RECORD.unpack(good)]
-    assert f"Dropped {RECORD.size} bytes" in caplog.text
-
-
-def test_valid_records_are_not_reported(caplog):
-    records = RecordReader()
-    data = RECORD.pack(records.mark | Up.ASK, 0, 1, 2, 3, 4, 5) * 3
-    assert len(records.cut(data[:40])) == 1
-    assert len(records.cut(data[40:])) == 2
-    assert not caplog.text
-
-
 @pytest.mark.parametrize("place", range(RECORD.size))
 def test_record_in_two_pieces_after_foreign_bytes_is_found(place):
     records = RecordReader()

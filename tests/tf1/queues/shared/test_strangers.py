@@ -17,7 +17,7 @@ from mpqueue.errors import CancelledError, FailedPreconditionError, InvalidArgum
 from mpqueue.tf1.queues import sharing
 from mpqueue.tf1.queues.arena import class_for
 from mpqueue.tf1.queues.remote import connection
-from mpqueue.tf1.queues.wire import HEAD, RECORD, Down, Up
+from mpqueue.tf1.queues.wire import HEAD, Down, Up
 from mpqueue.transport import credentials
 from mpqueue.transport.credentials import new_token
 
@@ -45,10 +45,8 @@ def test_descriptions_are_not_unpickled(tmp_path):
 def say(place, *records):
     """Write records through a separate connection; each is kind, flag, queue, number, argument and seq."""
     made = connection(place)
-    for kind, *fields in records:
-        flag, queue, number, argument, seq = fields
-        os.write(made._pipe, RECORD.pack(made._mark | kind, flag, made.number, queue, number, argument, seq))
-    return made
+    for kind, flag, queue, number, argument, seq in records:
+        made.send(kind, queue, number, argument, flag=flag, seq=seq)
 
 
 def test_description_longer_than_its_block_closes_the_connection(caplog):
@@ -57,12 +55,15 @@ def test_description_longer_than_its_block_closes_the_connection(caplog):
     def describe(q):
         size_class = class_for(100)
         made = connection(q.queue_ref.place)
-        made.keep(made._ask(made.want(0, size_class, 1)))
+        made.keep(made.answer(made.want(0, size_class, 1)))
         say(q.queue_ref.place, (Up.FIND, size_class, 0, 77, 1 << 30, 0))
-        return made._sock.recv(1)
+        try:
+            made.answer(77)
+        except CancelledError as error:
+            return str(error)
 
     with Other(queue) as other:
-        assert other.ask(describe) == b""
+        assert "has exited or closed the connection" in other.ask(describe)
         assert "invalid description of" in caplog.text
         other.ask(lambda q: q.enqueue(5))  # a new connection is served
     assert queue.dequeue(timeout=30) == 5
