@@ -5,6 +5,7 @@ A wait takes no batch: after a cancelled wait, the next caller receives the same
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import threading
@@ -414,24 +415,15 @@ def test_stream_continues_after_ctrl_c_in_wait(run, awaited_of):
 
     with Gate() as gate, awaited_of(Gated(gate.address)) as batches:
         stream, found, arrivals = aiter(batches), [], []
-        with nudged(), pytest.raises(KeyboardInterrupt):
-            run(begin, stream, found, gate, arrivals)
+        gc.disable()  # an exception in a callback of the collector is ignored, and callbacks of hypothesis exist
+        try:
+            with nudged(), pytest.raises(KeyboardInterrupt):
+                run(begin, stream, found, gate, arrivals)
+        finally:
+            gc.enable()
         arrivals[0].let_go()
         run(go_on, stream, found)
         assert found == list(range(LENGTH))
-
-
-def test_state_counts_received_batches(run):
-    async def half(loader):
-        async for batch in loader:
-            if number(batch) == 4:
-                return loader.state_dict()
-
-    with mpqueue.Loader(Numbered(LENGTH), workers=2, seed=3) as loader:
-        state = run(half, loader)
-        assert state["position"] == 5
-        loader.load_state_dict(state)
-        assert run(numbers, loader) == list(range(5, LENGTH))
 
 
 def test_async_iteration_without_event_loop_raises():

@@ -103,10 +103,19 @@ def test_costly_copies_warn_once_with_reference(caplog, monkeypatch):
     )
 
 
+DOCUMENT = re.compile(r"\bdocs/|\w\.md\b")
+
+
+def _trees(pattern):
+    """Return the names and syntax trees of the package's modules that contain a match: parsing all of them is slow."""
+    texts = ((path.name, path.read_text(encoding="utf-8")) for path in PACKAGE.rglob("*.py"))
+    return ((name, ast.parse(text)) for name, text in texts if re.search(pattern, text))
+
+
 def _calls(name, behind):
     """Return the constant arguments of all calls of a function in the package, after the first ones."""
-    for path in PACKAGE.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for _, tree in _trees(rf"\b{name}\("):
+        for node in ast.walk(tree):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == name:
                 yield [argument.value for argument in node.args[behind:] if isinstance(argument, ast.Constant)]
 
@@ -132,13 +141,12 @@ def test_pages_and_sections_in_messages_exist():
 def test_no_message_names_documentation_file():
     """Docstrings may: readers of docstrings in an editor have the repository, or find the pages by their titles."""
     found = []
-    for path in PACKAGE.rglob("*.py"):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+    for name, tree in _trees(DOCUMENT):
         docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
         found += [
-            (path.name, node.value)
+            (name, node.value)
             for node in ast.walk(tree)
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings
-            if re.search(r"\bdocs/|\w\.md\b", node.value)
+            if DOCUMENT.search(node.value)
         ]
     assert found == []

@@ -224,8 +224,12 @@ def test_reason_of_a_crash_while_the_source_is_sent_is_reported(monkeypatch):
     tell = ForkServer.set_image
 
     def killed_and_told(fork_server, image):
-        fork_server._process.kill()
-        fork_server._process.wait()
+        while not (found := fork_servers()):  # its interpreter has not named it yet
+            threading.Event().wait(0.001)
+        (killed,) = found
+        killed.kill()
+        while is_alive(killed):
+            threading.Event().wait(0.001)
         tell(fork_server, image)
 
     monkeypatch.setattr(ForkServer, "set_image", killed_and_told)

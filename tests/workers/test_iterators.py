@@ -3,6 +3,7 @@
 import os
 import signal
 
+import psutil
 import pytest
 from helpers.gates import Gate, pass_gate
 
@@ -25,33 +26,16 @@ class Numbers:
         return self.number - 1
 
 
-def kill_next(gate):
-    arrival = gate.arrival()
-    os.kill(arrival.pid, signal.SIGKILL)
-    arrival.let_go()
-
-
-def test_iterator_does_not_restart_after_a_crash_of_its_worker():
-    with Gate() as gate, Loader(Numbers(gate.address), workers=1, max_queue_size=2) as loader:
-        batches = iter(loader)
-        gate.arrival().let_go()
-        assert next(batches) == 0
-        kill_next(gate)
-        with pytest.raises(WorkerDied, match="generator object cannot be computed again"):
-            next(batches)
-        statistics = loader.statistics()
-    assert (statistics.deaths, statistics.restarts) == (1, 0)
-
-
-def test_crash_of_the_fork_server_ends_an_iterator():
+@pytest.mark.parametrize("killed", ["worker", "fork server"])
+def test_iterator_does_not_restart_after_a_crash(killed):
     with Gate() as gate, Loader(Numbers(gate.address), workers=1, max_queue_size=2) as loader:
         batches = iter(loader)
         gate.arrival().let_go()
         assert next(batches) == 0
         worker = gate.arrival()
-        with open(f"/proc/{worker.pid}/stat", encoding="ascii") as stat:
-            fork_server = int(stat.read().rpartition(")")[2].split()[1])
-        os.kill(fork_server, signal.SIGKILL)
+        os.kill(worker.pid if killed == "worker" else psutil.Process(worker.pid).ppid(), signal.SIGKILL)
         with pytest.raises(WorkerDied, match="generator object cannot be computed again"):
             next(batches)
         worker.let_go()
+        statistics = loader.statistics()
+    assert (statistics.deaths, statistics.restarts) == (1, 0)

@@ -61,17 +61,13 @@ def test_consumer_that_does_not_wait_finds_a_full_queue():
         assert num_large(world) <= 6 + 2
 
 
-def test_slots_of_small_batches_are_not_exchanged():
-    with world_of(2, 12, words=10) as world:
-        for _ in range(60):
-            world.pipeline.next()
-        assert world.num_exchanged == 0
-
-
-def test_exchange_that_costs_more_than_it_saves_is_not_done(monkeypatch):
-    """Each grant that is taken back has a cost: a deep queue of batches that are barely large."""
-    monkeypatch.setattr(dispatcher, "_WORTH_BYTES", LARGE_BYTES)
-    with world_of(1, 12) as world:
+@pytest.mark.parametrize(
+    ("worth_bytes", "words"), [(LARGE_BYTES // 64, 10), (LARGE_BYTES, WORDS)], ids=["small", "barely large"]
+)
+def test_exchange_that_costs_more_than_it_saves_is_not_done(monkeypatch, worth_bytes, words):
+    """Each grant that is taken back has a cost."""
+    monkeypatch.setattr(dispatcher, "_WORTH_BYTES", worth_bytes)
+    with world_of(1, 12, words=words) as world:
         for _ in range(30):
             world.pipeline.next()
         assert world.num_exchanged == 0

@@ -102,11 +102,3 @@ def test_generator_that_cannot_be_seeded_is_one_warning():
     with pytest.warns(RuntimeWarning, match=r"keeps a Odd that cannot be seeded.*mpqueue.rng\(\)"):
         kept.seed(1, 2, 3)
     kept.seed(1, 2, 4)
-
-
-def test_source_without_generators_is_not_searched_after_its_second_batch():
-    kept = UserGenerators(object())
-    kept.seed(1, 0, 0)
-    assert not kept.is_idle
-    kept.seed(1, 0, 1)
-    assert kept.is_idle
