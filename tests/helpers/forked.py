@@ -26,6 +26,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import traceback
 import types
 from pathlib import Path
 
@@ -191,6 +192,8 @@ class Copy(Interpreter):
             try:
                 ours.close()
                 exec(_serve(theirs.detach()), vars(sys.modules["__main__"]))  # of the fork that `_serve` returns in
+            except BaseException:
+                traceback.print_exc()
             finally:
                 os._exit(1)
         theirs.close()
