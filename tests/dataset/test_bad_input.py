@@ -2,7 +2,6 @@
 
 import json
 import threading
-import warnings
 
 import numpy as np
 import pytest
@@ -38,6 +37,10 @@ class Locked:
 
     def __call__(self, element):
         return element
+
+
+def closing_over(lock):
+    return lambda element: (lock, element)
 
 
 def evens(count=100):
@@ -77,50 +80,17 @@ def test_invalid_result_of_a_function_raises_at_the_first_sample(dataset, text, 
 
 
 @pytest.mark.parametrize(
-    ("use", "error", "text"),
+    ("use", "text"),
     [
-        (
-            lambda: evens().shuffle(),
-            ValueError,
-            r"stage 1, filter\(is_even\), makes.*pass shuffle\(buffer=1000\), or put",
-        ),
-        (lambda: run(evens(), shuffle=True), ValueError, r"stage 1, filter\(is_even\).*shuffle\(buffer=1000\)"),
-        (lambda: Dataset.range(3).repeat().shuffle(), ValueError, r"this one is endless: put it before repeat"),
-        (lambda: run(evens().batch(4), batch_size=4), ValueError, r"stage 2, batch\(4\), already makes batches"),
-        (lambda: Dataset.mix([]), ValueError, "at least one dataset, got none"),
-        (lambda: Dataset.mix([evens(), evens()], [1, -1]), ValueError, r"0 or more.*got \[1\.0, -1\.0\]"),
-        (lambda: Dataset.mix([evens(), evens()], [0, 0]), ValueError, "must not all be zero"),
-        (
-            lambda: Dataset.mix([evens(), evens()], [1]),
-            ValueError,
-            r"expected one weight per dataset \(2\), got 1 weights",
-        ),
-        (lambda: Dataset.mix(evens()), TypeError, "a list of datasets, got one dataset"),
-        (lambda: Dataset.mix([[1, 2], [3]]), TypeError, r"got list: wrap it, mpqueue\.Dataset\(source\)"),
-        (lambda: Dataset.mix([evens(), Dataset.range(0)]), ValueError, "dataset 1 is empty: leave it out"),
-        (lambda: Dataset.zip([evens(), evens()]), TypeError, r"one by one, got a list of them: zip\(\*them\)"),
-        (lambda: Dataset.zip(evens(), evens()).map(lambda a, b: a), TypeError, "a tuple.* is passed as one argument"),
-        (lambda: evens().batch(0), ValueError, "batch: size must be 1 or more, got 0"),
-        (lambda: evens().shuffle(buffer=True), TypeError, "shuffle: buffer must be an integer, got True"),
-        (lambda: len(evens()), TypeError, r"no length: stage 1, filter\(is_even\), makes it a stream"),
-        (lambda: evens()[0], TypeError, r"no items by index: stage 1, filter\(is_even\)"),
-        (lambda: Dataset.range(4)[4], IndexError, "index 4 is out of range: the dataset has 4 elements"),
-        (lambda: evens().prefetch(2), AttributeError, "computes batches ahead.*max_queue_size"),
-        (lambda: Dataset({"x": [1, 2]}), TypeError, r"dict of columns \('x'"),
-        (lambda: Dataset("train.txt"), TypeError, "the items of a string"),
-        (lambda: Dataset(Locked), TypeError, r"the class Locked: pass an instance of it, Locked\(\.\.\.\)"),
-        (lambda: Dataset(all_of_it()), TypeError, r"an iterator \(generator\).*pass the generator function itself"),
-        (lambda: Dataset(zip([1], [2], strict=True)), TypeError, r"an iterator \(zip\)"),
-        (lambda: Dataset(lambda path: open(path)), TypeError, r"called without arguments.*functools\.partial"),
-        (lambda: Dataset(None), TypeError, "with __getitem__ and __len__.*got None"),
-        (lambda: Dataset(evens()), TypeError, "is already a Dataset"),
-        (lambda: run(evens(), lanes=10, shard=(0, 4)), ValueError, "got 10 .*a multiple of 4, such as 8, 12, 16"),
-        (lambda: run(Dataset.range(4), lanes=4), ValueError, "lanes=4 applies to streams.*Leave it out"),
-        (lambda: run(Dataset.range(4), epoch_batches=4), ValueError, "epoch_batches=4 applies to streams"),
+        (lambda: Dataset.mix([[1, 2], [3]]), r"got list: wrap it, mpqueue\.Dataset\(source\)"),
+        (lambda: Dataset.zip([evens(), evens()]), r"one by one, got a list of them: zip\(\*them\)"),
+        (lambda: Dataset.zip(evens(), evens()).map(lambda a, b: a), "a tuple.* is passed as one argument"),
+        (lambda: Dataset(zip([1], [2], strict=True)), r"an iterator \(zip\)"),
+        (lambda: Dataset(None), "with __getitem__ and __len__.*got None"),
     ],
 )
-def test_invalid_use_raises_an_error_with_a_remedy(use, error, text):
-    with pytest.raises(error, match=text):
+def test_invalid_use_raises_an_error_with_a_remedy(use, text):
+    with pytest.raises(TypeError, match=text):
         use()
 
 
@@ -170,13 +140,19 @@ def test_batches_split_by_flat_map_can_be_batched_again():
 
 @pytest.mark.parametrize(
     ("function", "what"),
-    [(lambda element: (LOCK, element), "its global LOCK"), (Locked(), "lock"), (lambda x: lambda: LOCK, "LOCK")],
+    [
+        (lambda element: (LOCK, element), "its global LOCK"),
+        (Locked(), "lock"),
+        (lambda x: lambda: LOCK, "LOCK"),
+        (closing_over(LOCK), "its variable lock"),
+    ],
 )
 def test_unpicklable_function_is_named_before_any_process_starts(function, what):
     with pytest.raises(
         TypeError, match=rf"stage 2, map.*cannot be sent to worker processes: .*{what} cannot be pickled"
     ):
         mpqueue.Loader(evens().map(function), workers=1)
+    assert len(run(evens().map(function), workers=1, backend="thread")) == 50
 
 
 def in_a_new_thread(function):
@@ -215,60 +191,17 @@ def test_source_that_is_never_opened_does_not_warn(empty):
         assert in_a_new_thread(lambda options=options: run(empty, lanes=3, **options)) in ([], None)
 
 
-def state_of(source, **options):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # about unequal numbers of batches per rank
-        loader = mpqueue.Loader(source, seed=0, workers=0, **options)
-    with loader:
+def state_of(source):
+    with mpqueue.Loader(source, seed=0, workers=0) as loader:
         batches = iter(loader)
         for _ in range(3):
             next(batches)
         return json.loads(json.dumps(loader.state_dict()))
 
 
-PIPELINE = evens().shuffle(buffer=10).batch(4)
-
-
-@pytest.mark.parametrize(
-    ("source", "text"),
-    [
-        (
-            evens().shuffle(buffer=11).batch(4),
-            r"in the state: 2: shuffle\(buffer=10\)\n  here:         2: shuffle\(buffer=11\)",
-        ),
-        (
-            evens(101).shuffle(buffer=10).batch(4),
-            r"in the state: 0: range\(0, 100\)\n  here:         0: range\(0, 101\)",
-        ),
-        (evens().batch(4), r"in the state: 2: shuffle\(buffer=10\)\n  here:         2: batch\(4\)"),
-        (PIPELINE.map(abs), r"in the state: \(missing\)\n  here:         4: map\(abs\)"),
-        (Dataset.range(100).batch(4), "saved for a stream, and the source of this loader has an index"),
-        ([1, 2, 3], "saved for a stream, and the source of this loader has an index"),
-    ],
-)
-def test_state_of_another_pipeline_is_rejected(source, text):
-    with mpqueue.Loader(source, workers=0) as loader, pytest.raises(ValueError, match=text):
-        loader.load_state_dict(state_of(PIPELINE))
-
-
-@pytest.mark.parametrize("source", [Dataset.range(100).batch(4), list(range(10))])
-def test_state_of_an_indexed_source_is_rejected_by_a_stream(source):
-    with (
-        mpqueue.Loader(PIPELINE, workers=0) as loader,
-        pytest.raises(ValueError, match="saved for a source with an index"),
-    ):
-        loader.load_state_dict(state_of(source))
-
-
-@pytest.mark.parametrize(
-    ("ranks", "text"),
-    [
-        ([], "an empty list: pass the states of all ranks"),
-        ([0], r"lanes 1, 3, .* of 16 are missing\. Got: rank 0 of 2.*in that of rank 1"),
-        ([0, 0], r"have lanes 0, 2, .* twice: pass one of each rank"),
-    ],
-)
-def test_incomplete_set_of_rank_states_is_rejected(ranks, text):
-    states = [state_of(PIPELINE, shard=(rank, 2)) for rank in ranks]
-    with mpqueue.Loader(PIPELINE, workers=0) as loader, pytest.raises(ValueError, match=text):
-        loader.load_state_dict(states)
+@pytest.mark.parametrize("indexed", [Dataset.range(100).batch(4), list(range(10))])
+def test_state_of_a_stream_and_of_an_indexed_source_do_not_fit_each_other(indexed):
+    stream = evens().shuffle(buffer=10).batch(4)
+    for saved, source, kind in ((stream, indexed, "a stream"), (indexed, stream, "a source with an index")):
+        with mpqueue.Loader(source, workers=0) as loader, pytest.raises(ValueError, match=f"saved for {kind}"):
+            loader.load_state_dict(state_of(saved))

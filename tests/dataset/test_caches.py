@@ -366,7 +366,7 @@ def test_killed_workers_lose_no_elements(counted, tmp_path):
     with mpqueue.Loader(cached, workers=2, seed=1, restarts=5, start_method="fork") as loader:
         elements = iter(loader)
         found = [next(elements) for _ in range(3)]
-        os.kill(next(iter(loader._engine.pipeline.backend.pool.roster.pids.values())), signal.SIGKILL)
+        os.kill(loader.statistics().workers[0].pid, signal.SIGKILL)
         found += list(elements)
         assert [row["number"] for batch in found for row in batch] == list(range(60))
         counted.take()
@@ -414,10 +414,14 @@ def test_full_disk_keeps_cached_elements_and_computes_the_rest(tmp_path, monkeyp
 
 def test_lookup_of_missing_elements_allocates_no_memory():
     """In memory, as on a tmpfs, reading a hole through a map allocates a page, and raises SIGBUS without space."""
+    earlier = set(os.listdir("/proc/self/fd"))
     cache = MemoryCache(None)
+    files_of_cache = [
+        int(fd) for fd in os.listdir("/proc/self/fd") if fd not in earlier and os.path.exists(f"/proc/self/fd/{fd}")
+    ]
     assert is_right(cache.values([5000], texts), [5000])
     assert cache.get(1 << 62) is record_files.MISSING
-    index = cache._fds[1]
+    index = max(files_of_cache, key=lambda fd: os.fstat(fd).st_size)
     before = os.fstat(index).st_blocks
     assert 0 < before < os.fstat(index).st_size // 512  # it is sparse
     for opened in (cache, pickle.loads(pickle.dumps(cache))):
@@ -660,23 +664,23 @@ def test_cache_after_shuffle_warns(caplog):
 MOST = 40
 
 
-LINKS = st.lists(st.one_of(*pipelines._LINKS), max_size=4)
+LINKS = st.lists(st.one_of(*pipelines.LINKS), max_size=4)
 
 
 @pytest.mark.usefixtures("own_thread")
 @hypothesis.given(
-    root=pipelines._ROOTS, before=LINKS, behind=LINKS, seed=st.integers(0, 9),
+    root=pipelines.ROOTS, before=LINKS, behind=LINKS, seed=st.integers(0, 9),
     passes=st.lists(st.tuples(st.integers(0, MOST), st.integers(0, 20)), min_size=1, max_size=4),
 )  # fmt: skip
 @hypothesis.settings(max_examples=60, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
-def test_lane_is_the_same_with_any_part_cached(root, before, behind, seed, passes):
+def test_lane_is_the_same_with_any_part_cached(tmp_path_factory, root, before, behind, seed, passes):
     """Each pass is saved and loaded at some point, in two lanes, and finds another part of the elements cached."""
-    cached = pipelines._all_linked(root, before).cache()
-    kept = cached.root.cache
-    dataset = pipelines._all_linked(cached, behind)
+    folder = tmp_path_factory.mktemp("cache")
     for number, (saved_at, left) in enumerate(passes):
-        os.ftruncate(kept._fds[1], min(os.fstat(kept._fds[1]).st_size, 32 * left))  # this number of entries, or holes
-        kept._forget()  # as in another process, which has not mapped the file
+        for path in folder.glob("*.index"):
+            os.truncate(path, min(path.stat().st_size, 32 * left))  # this number of entries, or holes
+        cached = pipelines.all_linked(root, before).cache(folder, name="k")
+        dataset = pipelines.all_linked(cached, behind)
         context.enter_thread(
             context.WorkerInfo(0, 1, seed, number % 2, 2), is_seed_given=True
         )  # fmt: skip

@@ -1,7 +1,6 @@
 """Descriptions of datasets: the stages, their restrictions, and error messages."""
 
 import pickle
-import threading
 
 import numpy as np
 import pytest
@@ -209,15 +208,6 @@ def test_loader_rejects_a_dataset_before_any_process_starts(dataset, options, er
 def test_stream_is_rejected_where_batches_are_requested_by_index(wrong):
     with pytest.raises(TypeError, match=r"stage 1, filter\(keep\), makes it a stream"):
         wrong(Dataset.range(10).filter(keep).batch(2))
-
-
-def test_unpicklable_function_is_named_when_the_loader_is_created():
-    lock = threading.Lock()
-    dataset = Dataset.range(10).map(double).map(lambda x: (lock, x)[1]).batch(2)
-    with pytest.raises(TypeError, match=r"stage 2, map\(<lambda>\).*its variable lock.*thread.lock"):
-        mpqueue.Loader(dataset, workers=2)
-    with mpqueue.Loader(dataset, workers=2, backend="thread") as loader:
-        assert np.concatenate(list(loader)).tolist() == list(range(0, 20, 2))
 
 
 def test_pickle_contains_functions_by_value():

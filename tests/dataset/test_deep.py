@@ -14,10 +14,7 @@ from mpqueue import Dataset
 from mpqueue.dataset.opening import DatasetLanes
 from mpqueue.worker.lanes import LaneRun
 
-STAGES = 5_000
-# Recursive calls of stages fail at the interpreter's limit of 1,000 frames, so 1,500 stages of other kinds suffice.
-STAGES_OF = {"map": STAGES}
-FEWER = 1_500
+STAGES = 1_500  # recursive calls of stages fail at the interpreter's limit of 1,000 frames
 
 
 def increased(number):
@@ -81,7 +78,7 @@ def assert_works(dataset):
 
 @pytest.mark.parametrize("name", INDEXED)
 def test_indexed_dataset_of_thousands_of_stages_works(name):
-    dataset = chain(Dataset.range(9), INDEXED[name], STAGES_OF.get(name, FEWER))
+    dataset = chain(Dataset.range(9), INDEXED[name])
     found = assert_works(dataset)
     assert [dataset[place] for place in range(3)] == found
     if name == "map":
@@ -96,8 +93,7 @@ OF_STREAMS_ONLY = STREAMS.keys() - INDEXED.keys()
     "name", [name if name in OF_STREAMS_ONLY else pytest.param(name, marks=pytest.mark.slow) for name in STREAMS]
 )
 def test_stream_of_thousands_of_stages_works_and_resumes_from_its_state(name):
-    stages = STAGES_OF.get(name, FEWER)
-    dataset = chain(Dataset.range(9).filter(keep), STREAMS[name], stages)
+    dataset = chain(Dataset.range(9).filter(keep), STREAMS[name])
     assert_works(dataset)
     source = DatasetLanes(dataset.root)
     run = LaneRun(0, 1, seed=1, epoch=0, begin=lambda seed, epoch, place: None)
@@ -108,18 +104,18 @@ def test_stream_of_thousands_of_stages_works_and_resumes_from_its_state(name):
     again = source.open_lane(run._replace(state=state))
     assert [again.next() for _ in range(3)] == [lane.next() for _ in range(3)]
     # A row for each opened stage, and for each part of a mix; unread inputs have no row.
-    unread, parts = (stages if name == "concatenate" else 0), (stages if name == "mix" else 0)
+    unread, parts = (STAGES if name == "concatenate" else 0), (STAGES if name == "mix" else 0)
     assert len(lane.counts()) == dataset.root.facts.size - unread + parts
 
 
 def test_stages_of_all_kinds_in_sequence_work():
     dataset = Dataset.range(9)
-    for number in range(1500):
+    for number in range(STAGES):
         dataset = MIXED[number % len(MIXED)](dataset)
     assert_works(dataset)
 
 
-def test_loader_of_5000_flat_maps_reaches_its_end_and_resumes():
+def test_loader_of_thousands_of_flat_maps_reaches_its_end_and_resumes():
     """Each stage must pull only once from the one before it at the end: otherwise 100 stages would take forever."""
     dataset = chain(Dataset.range(9), STREAMS["flat_map"])
     with mpqueue.Loader(dataset, workers=1) as loader:
@@ -151,7 +147,7 @@ def test_chained_flat_maps_resume_at_any_position(count, position):
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["indexed", "stream"])
-def test_loader_runs_5000_maps_in_workers_and_resumes(stream):
+def test_loader_runs_thousands_of_maps_in_workers_and_resumes(stream):
     dataset = Dataset.range(60)
     if stream:
         dataset = dataset.filter(keep)
@@ -172,7 +168,7 @@ def test_loader_runs_5000_maps_in_workers_and_resumes(stream):
 def test_calls_between_stages_do_not_use_the_c_stack(name):
     """The stack is as small as for threads on some systems."""
     for dataset in (Dataset.range(9), Dataset.range(9).filter(keep)):
-        deep = chain(dataset, STREAMS[name], 3000)
+        deep = chain(dataset, STREAMS[name])
         found = []
         size = threading.stack_size(256 << 10)
         try:

@@ -61,16 +61,6 @@ def test_sampler_selects_the_elements():
         assert list(loader) == [["7", "1"], ["5"]]
 
 
-def test_ranks_divide_the_elements_equally():
-    alone = [x for batch in expected(num_epochs=1)[0] for x in batch["x"]]
-    ranks = []
-    for rank in range(2):
-        with mpqueue.Loader(DATASET, workers=1, seed=3, shard=(rank, 2)) as loader:
-            ranks.append(plain(loader))
-    assert [len(batches) for batches in ranks] == [7, 7]
-    assert {x for batches in ranks for batch in batches for x in batch["x"]} == set(alone)
-
-
 @pytest.mark.parametrize(("before", "after"), [(2, 0), (0, 3)])
 def test_resume_in_the_middle_of_an_epoch_with_other_workers(before, after):
     with mpqueue.Loader(DATASET, workers=before, seed=3) as loader:
@@ -112,18 +102,6 @@ def test_enqueuer_accepts_a_dataset_of_batches(use_multiprocessing):
 def test_server_accepts_a_dataset(servers_directory):  # noqa: F811
     with mpqueue.Server("numbers", DATASET, workers=1, seed=3), mpqueue.attach("numbers") as consumer:
         assert plain(consumer) == expected()[0]
-
-
-def test_keras_trains_on_a_dataset():
-    pytest.importorskip("keras")
-    import mpqueue.keras
-
-    batches = Dataset.range(12).map(lambda x: (np.float32([x]), np.float32([2 * x]))).batch(4)
-    accelerated = mpqueue.keras.accelerate(batches, workers=1)
-    assert len(accelerated) == 3
-    assert accelerated[1][0].ravel().tolist() == [4, 5, 6, 7]
-    with pytest.raises(TypeError, match="stage 3, filter"):
-        mpqueue.keras.accelerate(batches.filter(bool))
 
 
 def test_torch_loaders_accept_a_dataset_of_samples():

@@ -120,11 +120,6 @@ def test_error_names_stage_place_and_sample(workers):
     assert "stage 4, map(fails_at_7), at place 6 of epoch 0, for sample 2 of list" in notes
 
 
-def test_map_that_returns_none_raises_with_a_hint():
-    with pytest.raises(TypeError, match=r"map\(<lambda>\) returned None: did you forget `return`"):
-        Dataset.range(3).map(lambda _: None)[1]
-
-
 def test_failing_samples_are_skipped_one_by_one():
     dataset = Dataset.range(10).map(fails_at_7).batch(5)
     with mpqueue.Loader(dataset, workers=1, on_error="skip", seed=0) as loader:

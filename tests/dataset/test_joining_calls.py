@@ -83,22 +83,6 @@ def test_joined_datasets_have_the_class_of_the_caller():
     assert type(Dataset.concatenate(tokens, A)) is Dataset
 
 
-@pytest.mark.parametrize(
-    ("use", "error", "text"),
-    [
-        (lambda: A.concatenate([B, C]), TypeError, r"concatenate takes datasets one by one, got a list of them"),
-        (lambda: A.zip([1, 2]), TypeError, r"zip takes datasets, got list.*mpqueue\.Dataset\(source\)"),
-        (lambda: A.mix(B), TypeError, "must be a list of datasets"),
-        (lambda: A.mix([B], [1.0]), ValueError, r"expected one weight per dataset \(2\), got 1 weights"),
-        (lambda: A.mix([B], stop="last"), ValueError, "'first' or 'all' or 'never'"),
-        (lambda: A.mix([B.take(0)]), ValueError, "dataset 1 is empty"),
-    ],
-)
-def test_a_mistake_in_a_call_on_a_dataset_is_an_error(use, error, text):
-    with pytest.raises(error, match=text):
-        use()
-
-
 @pytest.mark.parametrize("name", ["concatenate", "zip", "mix", "range"])
 def test_joining_methods_show_their_signature_and_docstring(name):
     for owner in (Dataset, A):

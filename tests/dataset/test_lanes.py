@@ -141,26 +141,6 @@ def test_only_batches_of_the_last_stage_are_written_to_the_slot(monkeypatch):
     assert batch.shape == (2, 2)
 
 
-@pytest.mark.parametrize(
-    ("stage", "function", "text"),
-    [
-        ("map", lambda value: None, r"returned None: did you forget `return`"),
-        ("filter", lambda value: np.array([True, False]), r"must return True or False for each sample, got an array"),
-        ("filter", lambda value: None, r"must return True or False for each sample, got None: did you forget"),
-        ("filter", lambda value: 1, r"must return True or False for each sample, got int"),
-        ("flat_map", lambda value: value, r"must return an iterable .* got int: 0"),
-        ("flat_map", lambda value: "text", r"must return an iterable .* got str: 'text'"),
-        ("flat_map", lambda value: {"a": 1}, r"must return an iterable .* got dict"),
-        ("flat_map", lambda value: None, r"must return an iterable .* None: did you forget"),
-    ],
-)
-def test_invalid_value_of_a_stage_raises_at_its_first_sample(stage, function, text):
-    dataset = getattr(mpqueue.Dataset.range(3).filter(always), stage)(function)
-    with pytest.raises(TypeError, match=text) as caught:
-        opened(dataset).next()
-    assert "sample 0" in caught.value.__notes__[0]
-
-
 def test_stop_iteration_in_user_code_does_not_end_the_stream():
     def stop(value):
         raise StopIteration

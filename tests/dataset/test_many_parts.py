@@ -1,5 +1,6 @@
 """Datasets of thousands of parts: the cost of an element is about the same as with a few parts."""
 
+import functools
 import json
 import pickle
 import tracemalloc
@@ -66,13 +67,17 @@ def batches_of_a_worker(dataset):
 USES = [element_by_element, through_an_iterator, batches_of_a_worker]
 
 
+@functools.cache
+def in_few_and_in_many_parts(make):
+    """Return two datasets with the same number of elements, shared by all tests because they are slow to make."""
+    return [make(parts, 8 * PARTS // parts) for parts in (10, PARTS)]
+
+
 @pytest.mark.parametrize("use", USES)
 @pytest.mark.parametrize("make", [concatenated, mixed, mixed_by_weights])
 def test_cost_of_an_element_is_independent_of_the_number_of_parts(make, use):
-    # The same number of elements in fewer parts.
-    few, many = (make(parts, 8 * PARTS // parts) for parts in (10, PARTS))
     costs = []
-    for dataset in (few, many):
+    for dataset in in_few_and_in_many_parts(make):
         run = use(dataset)
         run()  # creates the objects that exist once per part
         costs.append((calls_of(run, in_c=True), bytes_of(run)))
@@ -85,20 +90,20 @@ def test_cost_of_an_element_is_independent_of_the_number_of_parts(make, use):
 
 @pytest.mark.parametrize("make", [concatenated, mixed, mixed_by_weights])
 def test_elements_of_many_parts_are_the_same_singly_and_in_blocks(make):
-    dataset = make(700)
-    places = np.random.default_rng(0).permutation(len(dataset))[:2000].tolist()
+    dataset = make(200)
+    places = np.random.default_rng(0).permutation(len(dataset))[:500].tolist()
     blocks = [dataset.__getitems__(places[first : first + 64]) for first in range(0, len(places), 64)]
     assert [value for block in blocks for value in block] == [dataset[place] for place in places]
 
 
 @pytest.mark.parametrize("make", [concatenated, mixed])
 def test_loader_yields_all_elements_of_many_parts(make):
-    dataset = make(2000)
+    dataset = make(300)
     with mpqueue.Loader(dataset, batch_size=1000, workers=1, seed=1) as loader:
         found = np.concatenate(list(loader)).tolist()
     # A mix ends with the first exhausted part.
     assert len(set(found)) == len(found) == len(dataset)
-    assert make is mixed or sorted(found) == list(range(8 * 2000))
+    assert make is mixed or sorted(found) == list(range(8 * 300))
 
 
 def test_growth_of_a_part_is_seen_on_read_and_by_len():

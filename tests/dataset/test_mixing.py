@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mpqueue
@@ -57,9 +57,10 @@ def test_mix_with_stop_first_uses_up_one_dataset_and_overruns_none(weights, data
     )
 
 
+@settings(max_examples=50)
 @given(WEIGHTS, st.data())
 def test_mix_with_stop_all_includes_each_dataset_and_then_ends(weights, data):
-    lengths = data.draw(st.lists(st.integers(1, 2000), min_size=len(weights), max_size=len(weights)))
+    lengths = data.draw(st.lists(st.integers(1, 200), min_size=len(weights), max_size=len(weights)))
     extent = Extent(Shares(weights), lengths, "all")
     counts = _counts_of(extent)
     assert counts.sum() == extent.length

@@ -127,8 +127,7 @@ def killed_now_and_then(loader, count, kills):
     elements, found = iter(loader), []
     for at in sorted(kill for kill in kills if kill < count):
         found += outcomes_of(elements, at - len(found))
-        roster = loader._engine.pipeline.backend.pool.roster
-        pids = sorted(roster.pids.values())
+        pids = [worker.pid for worker in loader.statistics().workers if worker.pid]
         os.kill(pids[at % len(pids)], signal.SIGKILL)
     return plain(found + outcomes_of(elements, count - len(found)))
 

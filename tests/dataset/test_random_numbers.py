@@ -44,11 +44,6 @@ def test_random_numbers_are_the_same_for_any_number_of_workers():
         assert epochs(DATASET.batch(5, collate=collate), workers=workers) == expected
 
 
-def test_mpqueue_rng_is_the_same_in_threads():
-    own = Dataset.range(12).shuffle().map(lambda x: (x, mpqueue.rng().random())).batch(5, collate=list)
-    assert epochs(own, workers=2, backend="thread") == epochs(own, workers=2)
-
-
 def now_and_then(sample):
     """Draw for some samples, of each kind: most samples of a block are seeded together, and some separately."""
     drawn = [mpqueue.rng().random() + mpqueue.rng().random()] if sample % 5 == 0 else []
@@ -104,20 +99,6 @@ def test_calling_process_draws_the_same_as_workers_from_any_sample_on(name):
     assert random.getstate() == state
     random.setstate(before)
     assert len({number for _, number in expected[0]}) > 80
-
-
-def test_samples_draw_the_same_torch_numbers_after_other_samples_drew():
-    torch = pytest.importorskip("torch")
-
-    def late(sample):  # not in a worker's first element, which determines whether the function draws
-        return sample, float(torch.rand(1)) if sample > 300 and sample % 3 == 0 else torch.is_tensor(sample)
-
-    dataset = Dataset.range(600).filter(lambda sample: sample % 7 != 0).map(late).shuffle(buffer=20)
-    batches = dataset.batch(10, collate=list)
-    expected = epochs(batches, workers=0)
-    assert len({number for _, number in expected[0]}) > 80
-    for workers in (1, 2):
-        assert epochs(batches, workers=workers) == expected
 
 
 def test_threads_draw_the_same_numbers_after_other_samples_drew():

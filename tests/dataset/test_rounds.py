@@ -10,8 +10,6 @@ from helpers.pipelines import Copies, Drawn, Kept, Raising, Shards
 from helpers.strikes import Strike, Struck
 
 import mpqueue
-from mpqueue.dataset.opening import DatasetLanes
-from mpqueue.dataset.rounds import LaneRounds
 from mpqueue.worker import context
 from mpqueue.worker.lanes import LaneRun
 
@@ -42,14 +40,6 @@ def test_functions_see_one_worker_and_their_lane():
     infos = list(mpqueue.Dataset.range(32).map(lambda _: mpqueue.worker_info()).filter(lambda info: info is not None))
     assert {(info.id, info.num_workers, info.num_shards) for info in infos} == {(0, 1, 16)}
     assert [info.shard_id for info in infos] == [*range(16), *range(16)]
-
-
-def test_order_alternates_between_lanes():
-    dataset = mpqueue.Dataset.range(40).filter(lambda value: value % 16 > 1)
-    assert list(dataset) == [value for value in range(40) if value % 16 > 1]
-    lanes = [[value for value in range(lane, 40, 4) if value % 16 > 1] for lane in range(4)]
-    rounds = [lane[turn] for turn in range(10) for lane in lanes if turn < len(lane)]
-    assert list(LaneRounds(DatasetLanes(dataset.root), 4)) == rounds
 
 
 def test_random_numbers_of_the_caller_are_unchanged():
@@ -116,17 +106,7 @@ def test_continuing_after_an_interrupt_neither_loses_nor_repeats_elements(datase
     assert num_struck > 2
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-@pytest.mark.parametrize("dataset", [STREAM, INDEXED], ids=["stream", "indexed"])
-def test_interrupted_loader_continues_in_the_middle_of_an_epoch(dataset, workers):
-    chosen = random.Random(4)
-    with mpqueue.Loader(dataset, batch_size=None, workers=workers, seed=0) as loader:
-        found, num_struck = struck_at(iter(loader), [chosen.randrange(200) for _ in range(8)])
-    assert [tuple(one) for one in found] == list(dataset)
-    assert num_struck > 1
-
-
-@pytest.mark.parametrize(("kind", "step"), [("stream", 17), ("indexed", 1)])  # a stream has about 600 points
+@pytest.mark.parametrize(("kind", "step"), [("stream", 17), ("indexed", 3)])  # a stream has about 600 points
 def test_interrupt_at_any_point_does_not_change_later_elements(kind, step):
     dataset = mpqueue.Dataset.range(6).shuffle().map(Drawn(1))
     if kind == "stream":

@@ -531,7 +531,7 @@ def _with(function):
 
 
 _THREADS = st.sampled_from([1, 1, 2])
-_LINKS = [
+LINKS = [
     st.builds(lambda f, threads: ("map", f, threads), st.one_of(*map(_with, (Mixed, Drawn, Raising))), _THREADS),
     st.builds(
         lambda f, threads: ("filter", f, threads), st.one_of(*map(_with, (Kept, KeptByDraw, RaisingFilter))), _THREADS
@@ -550,7 +550,7 @@ _LINKS = [
         st.sampled_from(["best_fit", "concatenate"]), st.integers(1, 3), st.sampled_from(["cut", "drop"]),
     ),
 ]  # fmt: skip
-_ROOTS = st.one_of(
+ROOTS = st.one_of(
     st.builds(lambda n: mpqueue.Dataset.range(n), _LENGTHS),
     st.builds(lambda n: mpqueue.Dataset.range(n).shuffle(), _LENGTHS),
     st.builds(lambda n: mpqueue.Dataset([f"sample {i}" for i in range(n)]), _LENGTHS),
@@ -587,11 +587,11 @@ def linked(dataset, link):
 
 def _chains(roots, most):
     return st.builds(
-        lambda dataset, links: _all_linked(dataset, links), roots, st.lists(st.one_of(*_LINKS), max_size=most)
+        lambda dataset, links: all_linked(dataset, links), roots, st.lists(st.one_of(*LINKS), max_size=most)
     )
 
 
-def _all_linked(dataset, links):
+def all_linked(dataset, links):
     for link in links:
         dataset = linked(dataset, link)
     return dataset
@@ -611,9 +611,9 @@ def _joined(kind, datasets, weights, stop):
 _JOINS = st.builds(
     _joined,
     st.sampled_from(["zip", "concatenate", "mix"]),
-    st.lists(_chains(_ROOTS, 2), min_size=1, max_size=3),
+    st.lists(_chains(ROOTS, 2), min_size=1, max_size=3),
     st.lists(st.integers(0, 3), min_size=3, max_size=3),
     st.sampled_from(["first", "all", "never"]),
 )
 
-DATASETS = st.one_of(_chains(_ROOTS, 6), _chains(_JOINS, 3))
+DATASETS = st.one_of(_chains(ROOTS, 6), _chains(_JOINS, 3))

@@ -292,6 +292,16 @@ def test_workers_remain_after_a_fit_and_statistics_equal_the_loaders(delivered):
     assert repr(dataset) == "<Loader, accelerated by mpqueue>"
 
 
+@pytest.mark.any_backend
+def test_dataset_of_batches_is_accepted_and_a_stream_is_rejected():
+    batches = mpqueue.Dataset.range(12).map(lambda x: (np.float32([x]), np.float32([2 * x]))).batch(4)
+    accelerated = accelerate(batches, workers=1)
+    assert len(accelerated) == 3
+    assert accelerated[1][0].ravel().tolist() == [4, 5, 6, 7]
+    with pytest.raises(TypeError, match="stage 3, filter"):
+        accelerate(batches.filter(bool))
+
+
 def test_accelerating_an_accelerated_loader_has_no_effect():
     with Loader(marked.Marked(), workers=1) as loader:
         assert accelerate(accelerate(loader)).source is loader
