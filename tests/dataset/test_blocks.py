@@ -18,9 +18,6 @@ from mpqueue.worker.runner import StreamEnd
 TOKENS = {"places": lambda number: number, "tuples": lambda number: (number, 1), "large": lambda number: number << 60}
 
 
-pytestmark = pytest.mark.usefixtures("own_thread")
-
-
 def swapped(held, new, picks):
     """Swap one by one, in lists."""
     held, picked = list(held), []

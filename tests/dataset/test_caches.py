@@ -15,7 +15,7 @@ import hypothesis
 import numpy as np
 import pytest
 from helpers import pipelines
-from helpers.pipelines import Failed
+from helpers.pipelines import Failed, outcomes_of
 from hypothesis import strategies as st
 
 import mpqueue
@@ -26,7 +26,6 @@ from mpqueue.dataset.fingerprint import fingerprint_of
 from mpqueue.dataset.opening import DatasetLanes
 from mpqueue.worker import context
 from mpqueue.worker.lanes import LaneRun
-from mpqueue.worker.runner import StreamEnd
 
 
 class Counted:
@@ -147,28 +146,21 @@ def test_element_that_raises_is_not_cached(counted):
     ):
         fails[:] = [True]
         for _ in range(2):
-            found = outcomes_of(cached)
+            found = numbers_and_errors(cached)
             assert found.count("OSError") == 1
             assert sorted(number for number in found if number != "OSError") == [0, 1, 2, 3, 4, 6, 7, 8]
         fails.clear()
         counted.take()
-        assert sorted(outcomes_of(cached)) == list(range(9))
+        assert sorted(numbers_and_errors(cached)) == list(range(9))
         assert counted.take() == 1
-        assert sorted(outcomes_of(cached)) == list(range(9))
+        assert sorted(numbers_and_errors(cached)) == list(range(9))
         assert counted.take() == 0
 
 
-def outcomes_of(dataset):
-    found = []
+def numbers_and_errors(dataset):
     with mpqueue.Loader(dataset, workers=0) as loader:
-        elements = iter(loader)
-        while True:
-            try:
-                found.append(next(elements)["number"])
-            except StopIteration:
-                return found
-            except OSError as error:
-                found.append(type(error).__name__)
+        found = outcomes_of(iter(loader).__next__)
+    return [one.kind if isinstance(one, Failed) else one["number"] for one in found]
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -667,7 +659,6 @@ MOST = 40
 LINKS = st.lists(st.one_of(*pipelines.LINKS), max_size=4)
 
 
-@pytest.mark.usefixtures("own_thread")
 @hypothesis.given(
     root=pipelines.ROOTS, before=LINKS, behind=LINKS, seed=st.integers(0, 9),
     passes=st.lists(st.tuples(st.integers(0, MOST), st.integers(0, 20)), min_size=1, max_size=4),
@@ -688,18 +679,6 @@ def test_lane_is_the_same_with_any_part_cached(tmp_path_factory, root, before, b
         wanted = pipelines.model_of(dataset, run, MOST)
         source = DatasetLanes(dataset.root)
         lane = source.open_lane(run)
-        found = outcomes_by(lane, saved_at)
+        found = outcomes_of(lane.next, saved_at)
         lane = source.open_lane(run._replace(state=pickle.loads(pickle.dumps(lane.save()))))
-        assert found + outcomes_by(lane, MOST - len(found)) == wanted
-
-
-def outcomes_by(lane, count):
-    found = []
-    while len(found) < count:
-        try:
-            found.append(lane.next())
-        except StreamEnd:
-            break
-        except Exception as error:
-            found.append(Failed(type(error).__name__, str(error)))
-    return found
+        assert found + outcomes_of(lane.next, MOST - len(found)) == wanted

@@ -7,7 +7,7 @@ import signal
 import numpy as np
 import pytest
 from helpers import pipelines
-from helpers.pipelines import Failed, Raising, Shards, StatefulShards
+from helpers.pipelines import Failed, Raising, Shards, StatefulShards, opened, outcomes_of, reopened
 
 import mpqueue
 from mpqueue.dataset import roots, stages
@@ -16,30 +16,10 @@ from mpqueue.worker import context
 from mpqueue.worker.lanes import LaneRun
 from mpqueue.worker.runner import StreamEnd
 
-pytestmark = pytest.mark.usefixtures("own_thread")
-
-
-def opened(dataset, lane=0, num_lanes=1, seed=0, epoch=0, **options):
-    """Open a lane of a dataset in this thread."""
-    context.enter_thread(context.WorkerInfo(0, 1, seed, lane, num_lanes), is_seed_given=True)
-    return DatasetLanes(dataset.root).open_lane(LaneRun(lane, num_lanes, seed, epoch, context.begin_batch, **options))
-
-
-def reopened(dataset, before, *args, **options):
-    """Open a lane at the position that ``before`` has reached."""
-    return opened(dataset, *args, state=pickle.loads(pickle.dumps(before.save())), **options)
-
 
 def rest_of(lane):
     """Return the remaining elements of a lane, with errors in their places."""
-    found = []
-    while True:
-        try:
-            found.append(lane.next())
-        except StreamEnd:
-            return found
-        except Exception as error:
-            found.append(Failed(type(error).__name__, str(error)))
+    return outcomes_of(lane.next)
 
 
 def always(value):

@@ -8,43 +8,20 @@ import signal
 import hypothesis
 import pytest
 from helpers import pipelines
-from helpers.pipelines import DATASETS, Failed
+from helpers.pipelines import DATASETS, Failed, outcomes_of
 from hypothesis import strategies as st
 
 import mpqueue
 from mpqueue.dataset.opening import DatasetLanes
 from mpqueue.worker import context, lane_runner
 from mpqueue.worker.lanes import LaneRun
-from mpqueue.worker.runner import StreamEnd
 
 MOST = 60  # elements of a lane that are compared, because a mix may be endless
-
-
-pytestmark = pytest.mark.usefixtures("own_thread")
 
 
 def make_run(lane, num_lanes, seed, epoch, **options):
     context.enter_thread(context.WorkerInfo(0, 1, seed, lane, num_lanes), is_seed_given=True)
     return LaneRun(lane, num_lanes, seed, epoch, context.begin_batch, **options)
-
-
-def outcome_of(lane):
-    try:
-        return lane.next()
-    except StreamEnd:
-        raise
-    except Exception as error:
-        return Failed(type(error).__name__, str(error))
-
-
-def outcomes_by(lane, count):
-    found = []
-    while len(found) < count:
-        try:
-            found.append(outcome_of(lane))
-        except StreamEnd:
-            break
-    return found
 
 
 RUNS = st.builds(
@@ -64,12 +41,12 @@ def test_lane_equals_plain_python_across_saves(dataset, run, saves, by_json, end
     source = DatasetLanes(dataset.root)
     lane, found = source.open_lane(run), []
     for count in saves:
-        found += outcomes_by(lane, min(count, MOST - len(found)))
+        found += outcomes_of(lane.next, min(count, MOST - len(found)))
         state = lane.save()
         state = pickle.loads(pickle.dumps(state))
         state = json.loads(json.dumps(state)) if by_json else state
         lane = source.open_lane(run._replace(state=state))
-    found += outcomes_by(lane, MOST - len(found))
+    found += outcomes_of(lane.next, MOST - len(found))
     assert found == wanted
 
 
@@ -77,26 +54,13 @@ def test_lane_equals_plain_python_across_saves(dataset, run, saves, by_json, end
 @hypothesis.settings(max_examples=40)
 def test_each_stage_of_a_lane_has_one_row_of_counts(dataset, run):
     lane = DatasetLanes(dataset.root).open_lane(make_run(*run))
-    outcomes = outcomes_by(lane, MOST)
+    outcomes = outcomes_of(lane.next, MOST)
     rows = lane.counts()
     names = [row[0] for row in rows]
     assert sorted(set(names)) == sorted(names)
     assert f"{dataset.root.number}: {dataset.root.line()}" in names
     of_last = next(row for row in rows if row[0] == f"{dataset.root.number}: {dataset.root.line()}")
     assert of_last[2] >= sum(not isinstance(one, Failed) for one in outcomes)
-
-
-def outcomes_of(elements, count):
-    """Return the next elements of an iterator, with errors in their places."""
-    found = []
-    while len(found) < count:
-        try:
-            found.append(next(elements))
-        except StopIteration:
-            break
-        except Exception as error:
-            found.append(Failed(type(error).__name__, str(error)))
-    return found
 
 
 def plain(outcomes):
@@ -111,14 +75,14 @@ def plain(outcomes):
 @pytest.mark.parametrize("kind", [{"workers": 0}, {"workers": 2, "backend": "thread"}])
 def test_loader_alternates_between_lanes_and_resumes(dataset, cut, kind):
     hypothesis.assume(not dataset.root.is_indexed)
-    wanted = plain(outcomes_of(iter(dataset), MOST))
+    wanted = plain(outcomes_of(iter(dataset).__next__, MOST))
     with mpqueue.Loader(dataset, seed=0, **kind) as loader:
-        found = plain(outcomes_of(iter(loader), cut))
+        found = plain(outcomes_of(iter(loader).__next__, cut))
         state = pickle.loads(pickle.dumps(loader.state_dict()))
     if len(found) == cut:  # otherwise the lane is exhausted
         with mpqueue.Loader(dataset, seed=0, **kind) as loader:
             loader.load_state_dict(state)
-            found += plain(outcomes_of(iter(loader), MOST - cut))
+            found += plain(outcomes_of(iter(loader).__next__, MOST - cut))
     assert found == wanted
 
 
@@ -126,10 +90,10 @@ def killed_now_and_then(loader, count, kills):
     """Return the outcomes of a loader while some of its workers are killed, and the number of killed workers."""
     elements, found = iter(loader), []
     for at in sorted(kill for kill in kills if kill < count):
-        found += outcomes_of(elements, at - len(found))
+        found += outcomes_of(elements.__next__, at - len(found))
         pids = [worker.pid for worker in loader.statistics().workers if worker.pid]
         os.kill(pids[at % len(pids)], signal.SIGKILL)
-    return plain(found + outcomes_of(elements, count - len(found)))
+    return plain(found + outcomes_of(elements.__next__, count - len(found)))
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +117,7 @@ PARTS = st.lists(
 @hypothesis.settings(max_examples=5, suppress_health_check=[hypothesis.HealthCheck.filter_too_much])
 def test_worker_crashes_and_resumes_do_not_change_the_elements(dataset, parts):
     hypothesis.assume(not dataset.root.is_indexed)
-    wanted = plain(outcomes_of(iter(dataset), MOST))
+    wanted = plain(outcomes_of(iter(dataset).__next__, MOST))
     found, state = [], None
     for workers, count, kills in [*parts, (2, MOST, [])]:
         with mpqueue.Loader(dataset, seed=0, workers=workers, start_method="fork", restarts=100) as loader:
@@ -176,7 +140,7 @@ def test_worker_crashes_and_resumes_do_not_change_the_elements(dataset, parts):
 @pytest.mark.filterwarnings("ignore:.*ranks share a stream")
 def test_ranks_of_any_world_size_yield_all_elements_together(dataset, worlds, cut, data):
     hypothesis.assume(not dataset.root.is_indexed)
-    whole = plain(outcomes_of(iter(dataset), 10 * MOST))
+    whole = plain(outcomes_of(iter(dataset).__next__, 10 * MOST))
     hypothesis.assume(len(whole) < 10 * MOST)
     found, states = on_ranks(dataset, worlds[0], None, cut)
     hypothesis.assume({state["epoch"] for state in states} == {0})  # all ranks are exhausted at the same time
@@ -191,6 +155,6 @@ def on_ranks(dataset, world, states, count):
         with mpqueue.Loader(dataset, seed=0, workers=0, shard=(rank, world)) as loader:
             if states is not None:
                 loader.load_state_dict(states)
-            found += plain(outcomes_of(iter(loader), count))
+            found += plain(outcomes_of(iter(loader).__next__, count))
             after.append(loader.state_dict())
     return found, after

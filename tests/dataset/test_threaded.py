@@ -5,29 +5,18 @@ import threading
 import time
 
 import pytest
+from helpers import pipelines
 from helpers.footprint import DEADLOCK_S
 
 import mpqueue
-from mpqueue.dataset.opening import DatasetLanes
-from mpqueue.worker import context
-from mpqueue.worker.lanes import LaneRun
-from mpqueue.worker.runner import StreamEnd
-
-pytestmark = pytest.mark.usefixtures("own_thread")
 
 
 def opened(dataset, **options):
-    context.enter_thread(context.WorkerInfo(0, 1, 0, lane=1, num_lanes=2), is_seed_given=True)
-    return DatasetLanes(dataset.root).open_lane(LaneRun(1, 2, 0, 0, context.begin_batch, **options))
+    return pipelines.opened(dataset, 1, 2, **options)
 
 
 def rest_of(lane):
-    found = []
-    while True:
-        try:
-            found.append(lane.next())
-        except StreamEnd:
-            return found
+    return pipelines.outcomes_of(lane.next)
 
 
 def always(value):

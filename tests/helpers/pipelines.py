@@ -5,6 +5,7 @@ positions. An indexed part is computed index by index; other tests cover this pa
 """
 
 import itertools
+import pickle
 import zlib
 from bisect import bisect_right
 from dataclasses import dataclass
@@ -29,11 +30,14 @@ from mpqueue.dataset import (
 )
 from mpqueue.dataset.indexed import IndexedRun, ReaderMaker
 from mpqueue.dataset.mixing import Shares, shuffled
+from mpqueue.dataset.opening import DatasetLanes
 from mpqueue.dataset.passes import share_of
 from mpqueue.dataset.rows import BestFit, Concatenation, Piece
 from mpqueue.seeding.picks import Picks
 from mpqueue.seeding.seeds import place_of
+from mpqueue.worker import context
 from mpqueue.worker.lanes import LaneRun
+from mpqueue.worker.runner import StreamEnd
 
 
 class Failed(NamedTuple):
@@ -41,6 +45,30 @@ class Failed(NamedTuple):
 
     kind: str
     text: str
+
+
+def outcomes_of(take, count=None):
+    """Return the results of at most ``count`` calls of `take`, with errors in their places, until it ends."""
+    found = []
+    while count is None or len(found) < count:
+        try:
+            found.append(take())
+        except (StreamEnd, StopIteration):
+            break
+        except Exception as error:
+            found.append(Failed(type(error).__name__, str(error)))
+    return found
+
+
+def opened(dataset, lane=0, num_lanes=1, seed=0, epoch=0, **options):
+    """Open a lane of a dataset in this thread."""
+    context.enter_thread(context.WorkerInfo(0, 1, seed, lane, num_lanes), is_seed_given=True)
+    return DatasetLanes(dataset.root).open_lane(LaneRun(lane, num_lanes, seed, epoch, context.begin_batch, **options))
+
+
+def reopened(dataset, before, *args, **options):
+    """Open a lane at the position that ``before`` has reached."""
+    return opened(dataset, *args, state=pickle.loads(pickle.dumps(before.save())), **options)
 
 
 # -- The model
