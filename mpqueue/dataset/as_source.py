@@ -5,18 +5,63 @@ dataset makes batches, workers receive the dataset of samples before it and a `B
 samples. They can then assemble a batch in its final memory, skip single samples, and pad the last batches of ranks.
 """
 
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from mpqueue.dataset import nodes
 from mpqueue.dataset.batching import BatchNode
+from mpqueue.dataset.finding import check_ids
+from mpqueue.dataset.joining import ZipNode
 from mpqueue.dataset.opening import DatasetLanes
-from mpqueue.dataset.source import IndexedSource, StageCollate
+from mpqueue.dataset.source import IndexedSource, RunnableDataset, StageCollate
 from mpqueue.plan.backend_kinds import BackendName, kind_of
+from mpqueue.plan.batch_info import SampleIds
+from mpqueue.plan.history import History
 from mpqueue.plan.options import Options
+from mpqueue.plan.sample_ids import SampleSet
 from mpqueue.plan.sources import Items, Lanes, Source
 
 
-class DatasetItems(Items):
+class _Weighted(Source):
+    """The weights of a dataset's mixture, which may change during a run."""
+
+    runs: RunnableDataset
+    _first_root: nodes.StageNode  # with the weights of the description
+
+    @cached_property
+    def has_mixture(self) -> bool:
+        """True if the dataset has one mixture, whose samples come in order."""
+        from mpqueue.dataset.mixtures import mixture_of
+
+        try:
+            mixture_of(self.runs.root)
+        except ValueError:
+            return False
+        return True
+
+    def checked_weights(self, weights: Any) -> Any:
+        """Return new weights of the mixture as plain data: a dict by name, or a list."""
+        from mpqueue.dataset.mixtures import check_new_weights, mixture_of
+
+        checked, names = check_new_weights(self.runs.root, weights), mixture_of(self.runs.root).names
+        return dict(zip(names, checked, strict=True)) if isinstance(names[0], str) else list(checked)
+
+    def _weighed(self, history: History) -> nodes.StageNode:
+        """Return the last stage of the dataset with all changes of weights."""
+        entries = history.weights()
+        if not entries:
+            return self._first_root
+        from mpqueue.dataset.mixtures import with_weights
+
+        root = self._first_root
+        for entry in entries:
+            root = with_weights(root, entry.get("mixture_epoch", entry["epoch"]), entry["weights"], entry["at"])
+        return root
+
+
+class DatasetItems(_Weighted, Items):
     """An indexed dataset as a source.
 
     Args:
@@ -33,7 +78,7 @@ class DatasetItems(Items):
         batch: BatchNode | None = None,
     ) -> None:  # fmt: skip
         super().__init__(dataset, IndexedSource(root, batch))
-        self._options = options
+        self._options, self._first_root = options, root
         self._hooks = [hook for hook in (Items(each).epoch_end() for each in self.runs.sources) if hook is not None]
 
     def remaining(self, options: Options) -> Options:
@@ -60,8 +105,38 @@ class DatasetItems(Items):
     def _parts(self) -> list[Any]:
         return self.runs.sources
 
+    def follow(self, history: History) -> None:
+        """Use the latest weights of the mixture."""
+        root = self._weighed(history)
+        if root is not self.runs.root:
+            self.runs.use(root)
 
-class DatasetStream(Lanes):
+    def samples_before(self, index: int) -> int:
+        """Return the number of samples of the mixture that the elements before an index use."""
+        from mpqueue.dataset.mixtures import samples_before
+
+        return samples_before(self.runs.root, index)
+
+    def parts_before(self, index: int, epoch: int, seed: int) -> dict[Any, int] | None:
+        """Return how many samples of each part the elements before an index use; None without a mixture."""
+        from mpqueue.dataset.mixtures import counts_of
+
+        return counts_of(self.runs.root, epoch, self.samples_before(index), seed) if self.has_mixture else None
+
+    def length_in(self, epoch: int, seed: int, of: str = "batches") -> int | None:
+        """Return the number of elements in an epoch, which weights of a mixture may change."""
+        return self.runs.length_in(epoch, seed) if self.runs.root.facts.varies else self.length(of)
+
+    def sample_ids(self, indices: Sequence[Any], seed: int, epoch: int) -> list[SampleIds]:
+        """Return the ids of the samples that each element is made of, without computing them."""
+        return [tuple(ids) for ids in self.runs.sample_ids(indices, seed, epoch)]
+
+    def check_ids(self, samples: SampleSet) -> None:
+        """Raise a `ValueError` for a sample that no source of the dataset has."""
+        check_ids(self.runs.root, samples)
+
+
+class DatasetStream(_Weighted, Lanes):
     """A dataset that is a stream, as a source.
 
     Args:
@@ -74,7 +149,7 @@ class DatasetStream(Lanes):
 
     def __init__(self, dataset: Any, root: nodes.StageNode, options: Options | None = None) -> None:
         super().__init__(dataset, DatasetLanes(root))
-        self._options = options
+        self._options, self._first_root = options, root
 
     def remaining(self, options: Options) -> Options:
         """Return the options that remain for the plan."""
@@ -83,6 +158,103 @@ class DatasetStream(Lanes):
     def check_portable(self, workers: int, backend: BackendName, start_method: str) -> None:
         """Raise a `TypeError` for a function that worker processes cannot receive."""
         check_functions(self.runs.root, workers, backend, start_method)
+
+    def check_ids(self, samples: SampleSet) -> None:
+        """Raise a `ValueError` for a sample that no source of the dataset has, or for a `zip` of streams."""
+        if samples:
+            refuse_zip(self.runs.root)
+            check_ids(self.runs.root, samples)
+
+    def identified(self, *, skips: bool, run: bool) -> "DatasetStream":
+        """Return a source whose elements are the ids of the samples of each element.
+
+        Args:
+            skips: Elements that raise are left out.
+            run: User code may be called.
+
+        Raises:
+            RuntimeError: User code decides which samples pass, and it must not be called.
+        """
+        from mpqueue.dataset.outline import IdLanes, deciding_stage, outline
+
+        root, stage = self.runs.root, deciding_stage(self.runs.root)
+        made = copy.copy(self)
+        if stage is None and not (skips and self.runs.functions):
+            made.runs = IdLanes(outline(root), self.runs.excluded)
+            return made
+        if not run:
+            which = "functions that raise leave out samples" if stage is None else f"{stage.named()} decides"
+            raise RuntimeError(
+                f"which samples are in a batch is known only after user code ran, because {which}: pass run=True to "
+                "call it again"
+            )
+        made.runs = IdLanes(root, self.runs.excluded)
+        return made
+
+    def follow(self, history: History) -> None:
+        """Leave out the excluded samples, and use the latest weights; lanes must be opened again.
+
+        Raises:
+            ValueError: The stream is a `zip`, whose elements would be paired differently.
+        """
+        if history.excluded is not None:
+            refuse_zip(self.runs.root)
+        self.runs.excluded = history.excluded
+        root = self._weighed(history)
+        if root is not self.runs.root:
+            self.runs.use(root)
+
+    def mixture_place(self, states: Mapping[int, Any], num_lanes: int) -> tuple[int, int]:
+        """Return the latest epoch of lanes, and the first sample of its mixture that none of them has taken."""
+        from mpqueue.dataset.mixtures import lane_place
+
+        places = {
+            lane: (0, 0) if state is None else tuple(lane_place(self.runs.root, state, lane, num_lanes))
+            for lane, state in states.items()
+        }
+        latest = max(epoch for epoch, _ in places.values())
+        return latest, max(lane + count * num_lanes for lane, (epoch, count) in places.items() if epoch == latest)
+
+    def parts_of(self, states: Iterable[Any]) -> dict[Any, int] | None:
+        """Return how many samples of each part lanes have taken, by their snapshots; None without a mixture."""
+        from mpqueue.dataset.mixtures import lane_counts
+
+        if not self.has_mixture:
+            return None
+        counts = dict(lane_counts(self.runs.root, None))
+        for state in states:
+            for part, count in lane_counts(self.runs.root, state).items():
+                counts[part] += count
+        return counts
+
+    def without(self, excluded: SampleSet | None) -> "DatasetStream":
+        """Return the same source with other excluded samples."""
+        made = copy.copy(self)
+        made.runs = DatasetLanes(self.runs.root, excluded)
+        return made
+
+    def shortened(self, counts: Mapping[int, int], added: SampleSet) -> "DatasetStream":
+        """Return a source whose lanes return their snapshots without samples, after a number of elements.
+
+        Args:
+            counts: The number of elements, by the number of the lane over all ranks.
+            added: The samples to remove.
+        """
+        from mpqueue.dataset.outline import ShorteningLanes
+
+        made = copy.copy(self)
+        made.runs = ShorteningLanes(self.runs.root, self.runs.excluded, counts, added)
+        return made
+
+
+def refuse_zip(root: nodes.StageNode) -> None:
+    """Raise a `ValueError` for a `zip` of streams."""
+    for stage in root.stages():
+        if isinstance(stage.node, ZipNode) and not stage.node.is_indexed:
+            raise ValueError(
+                f"samples of {stage.named()} cannot be excluded, because the following samples of its streams would be "
+                "paired differently: exclude them with a filter before zip"
+            )
 
 
 def as_source(dataset: Any, options: Options, needs: str | None) -> Source:

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from mpqueue.dataset.held import as_saved, together
-from mpqueue.dataset.ids import SampleIds, concatenated
+from mpqueue.dataset.ids import Keep, SampleIds, concatenated
 from mpqueue.dataset.indexed import IndexedRun, LinkReader, Places
 from mpqueue.dataset.nodes import Collate, Facts, LaneOpening, LinkNode, StageNode, with_batches
 from mpqueue.dataset.stages import Block, LaneStage, LinkStage, Token, tokens_of
@@ -101,6 +101,9 @@ class AheadStage(LinkStage):
         ahead = self._tokens[self._at :]
         states.append({"ahead": as_saved(ahead)})
         self._input.save_to(states, together(held, ahead))
+
+    def _drop_own(self, state: dict[str, Any], keep: Keep) -> None:
+        state["ahead"] = self._input.kept(tokens_of(state["ahead"]), keep)
 
     def load_from(self, states: Iterator[Any]) -> None:
         """Restore a saved state, and compute the waiting elements again."""
@@ -267,6 +270,9 @@ class BatchStage(LinkStage):
         inner = [token for batch in held for token in batch]
         states.append({"open": as_saved(self._tokens)})
         self._input.save_to(states, together(inner, self._tokens))
+
+    def _drop_own(self, state: dict[str, Any], keep: Keep) -> None:
+        state["open"] = self._input.kept(tokens_of(state["open"]), keep)
 
     def load_from(self, states: Iterator[Any]) -> None:
         """Restore a saved state, and compute the elements of the open batch again."""

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from mpqueue.dataset.ids import SampleIds, concatenated
+from mpqueue.dataset.ids import Keep, SampleIds, concatenated
 from mpqueue.dataset.nodes import Collate, Facts, Function, LaneOpening, LinkNode, with_batches
 from mpqueue.dataset.stages import Applied, Block, LaneStage, Token, token_of
 from mpqueue.samples.leaves import Empty
@@ -150,6 +150,12 @@ class BucketStage(Applied):
         inside = [*chain(*held), *chain(*buckets), *chain(*ready)]
         self._save_with(states, inside, {"buckets": buckets, "ready": ready})
 
+    def _drop_own(self, state: dict[str, Any], keep: Keep) -> None:
+        super()._drop_own(state, keep)
+        for name in ("buckets", "ready"):
+            state[name] = [self._input.kept([token_of(token) for token in bucket], keep) for bucket in state[name]]
+        state["ready"] = [bucket for bucket in state["ready"] if bucket]
+
     def load_from(self, states: Iterator[Any]) -> None:
         """Restore a saved state."""
         state = self._load_own(states)
@@ -207,6 +213,7 @@ class BucketNode(LinkNode):
 
     name: ClassVar[str] = "bucket"
     makes_stream: ClassVar[bool] = True
+    decides: ClassVar[bool] = True
     merges: ClassVar[bool] = True
     length_of: Function
     boundaries: tuple[int, ...]

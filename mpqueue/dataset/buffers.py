@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from mpqueue.dataset.held import as_saved, together
-from mpqueue.dataset.ids import SampleIds
+from mpqueue.dataset.ids import Keep, SampleIds
 from mpqueue.dataset.indexed import IndexedRun, LinkReader, Places, ReaderMaker
 from mpqueue.dataset.nodes import LinkNode
 from mpqueue.dataset.stages import Block, LaneStage, LinkStage, Token, tokens_of
@@ -199,6 +199,9 @@ class ShuffleStage(LinkStage):
             "key": self._picks.key, "size": self._num_drained if self._is_draining else self._size,
         })  # fmt: skip
         self._input.save_to(states, together(held, tokens))
+
+    def _drop_own(self, state: dict[str, Any], keep: Keep) -> None:
+        state["held"] = self._input.kept(tokens_of(state["held"]), keep)
 
     def load_from(self, states: Iterator[Any]) -> None:
         """Restore a saved state, and compute the elements of the buffer again."""

@@ -143,6 +143,22 @@ class Cache:
 _MADE_ANEW = {"_opened", "_keeps_none", "_told", "_finalizer"}
 
 
+class NoCache(Cache):
+    """A cache that stores nothing."""
+
+    def __repr__(self) -> str:
+        """Return a description of the storage."""
+        return "nothing"
+
+    def get(self, number: int, lanes: int | None = None) -> Any:  # noqa: ARG002 - nothing is stored
+        """Return `MISSING`."""
+        return MISSING
+
+    def put(self, number: int, value: Any, lanes: int | None = None) -> Any:  # noqa: ARG002 - nothing is stored
+        """Return the value."""
+        return value
+
+
 class FolderCache(Cache):
     """A cache in a folder.
 

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 from mpqueue.dataset.ids import SampleId, as_index, as_integer
 from mpqueue.dataset.indexed import IndexedRun, ReaderMaker, SourceNode
 from mpqueue.dataset.nodes import JoinNode, LinkNode, StageNode, lengths_of
+from mpqueue.plan.sample_ids import SampleSet
 
 
 class FoundSample(NamedTuple):
@@ -30,6 +31,21 @@ class FoundSample(NamedTuple):
         return reader.at([self.place], run._replace(base=self.base, watches=False))[0]
 
 
+def check_ids(root: StageNode, samples: SampleSet) -> None:
+    """Raise a `ValueError` for a sample that no source of a dataset has."""
+    for sample in samples.ends():
+        try:
+            find(root, sample)
+        except SourceIsStream:
+            continue  # how many samples it has is not known
+        except (LookupError, TypeError) as error:
+            raise ValueError(str(error)) from error
+
+
+class SourceIsStream(LookupError):
+    """The source of an id is a stream."""
+
+
 def find(root: StageNode, sample_id: SampleId) -> FoundSample:
     """Return the sample with an id.
 
@@ -53,7 +69,7 @@ def find(root: StageNode, sample_id: SampleId) -> FoundSample:
         else:
             break
     if not isinstance(node, SourceNode):
-        raise LookupError(  # noqa: TRY004 - the id has the right type, but there is no such sample
+        raise SourceIsStream(
             f"the source ({node.line()}) is a stream, which has no samples by id: find them by iterating over it"
         )
     # The last item of an id remains in a tuple of one item.

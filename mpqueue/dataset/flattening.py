@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from mpqueue.dataset.ids import SampleIds
+from mpqueue.dataset.ids import Keep, SampleIds
 from mpqueue.dataset.nodes import Function, LinkNode
 from mpqueue.dataset.stages import Applied, Block, LaneStage, Token, token_of
 from mpqueue.seeding.seeds import NEXT_ITEM, WORD, place_of
@@ -216,6 +216,13 @@ class FlatMapStage(Applied):
         tokens.extend([(items.token, number) for number in range(first, items.number)])
         self._clock_out(started)
 
+    def _drop_own(self, state: dict[str, Any], keep: Keep) -> None:
+        super()._drop_own(state, keep)
+        # From the open stage, because the token in a snapshot may be shortened.
+        if self._items is not None and not self._input.kept([self._items.token], keep):
+            state |= {"token": None, "item": 0}
+            state.pop("is_of_opened", None)
+
     def save_to(self, states: list[Any], held: Sequence[Token]) -> None:
         """Add the waiting elements and the position of the next item."""
         items, opened = self._items, self._input.opened()
@@ -303,6 +310,7 @@ class FlatMapNode(LinkNode):
 
     name: ClassVar[str] = "flat_map"
     makes_stream: ClassVar[bool] = True
+    decides: ClassVar[bool] = True
     takes_apart: ClassVar[bool] = True
     lane_stage: ClassVar[Any] = FlatMapStage
     function: Function

@@ -9,16 +9,23 @@ nothing unless they are requested.
 """
 
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
 SampleId: TypeAlias = Any  # int | tuple[int | str, ...]
 SampleIds: TypeAlias = list[SampleId]  # of one element
+# Returns for each element, by the ids of its samples, whether it is not excluded.
+Keep: TypeAlias = Callable[[Sequence[SampleIds]], list[bool]]
 
 
 def prefixed(part: int | str, ids_of_elements: Sequence[SampleIds]) -> list[SampleIds]:
     """Return the ids of the elements of a part, with the name of the part before each."""
     return [[(part, *each) if type(each) is tuple else (part, each) for each in ids] for ids in ids_of_elements]
+
+
+def within(part: int | str, keep: Keep | None) -> Keep | None:
+    """Return a test of elements of a part by their ids in that part."""
+    return None if keep is None else lambda ids_of_elements: keep(prefixed(part, ids_of_elements))
 
 
 def concatenated(ids_of_elements: Iterable[SampleIds]) -> SampleIds:

@@ -207,6 +207,15 @@ class SourceReader(Reader):
         return [[place] for place in places]
 
 
+class EndlessIndices:
+    """An endless source whose samples are their indices."""
+
+    num_batches = None
+
+    def __getitem__(self, index: int) -> int:
+        return index
+
+
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class SourceNode(StageNode):
     """Samples of an object with ``__getitem__`` and ``__len__``.
@@ -226,6 +235,11 @@ class SourceNode(StageNode):
             return len(self.source)
         num_batches: int | None = self.source.num_batches
         return num_batches
+
+    def outlined(self) -> tuple[type[StageNode], dict[str, Any]]:
+        """Return a source of the same length whose samples are their indices."""
+        length = self.length_by()
+        return type(self), {"source": EndlessIndices() if length is None else range(length)}
 
     def line(self) -> str:
         """Return the type of the source and its length."""

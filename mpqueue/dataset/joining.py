@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from mpqueue.dataset.held import together
-from mpqueue.dataset.ids import SampleIds, concatenated, prefixed
+from mpqueue.dataset.ids import Keep, SampleIds, concatenated, prefixed, within
 from mpqueue.dataset.indexed import IndexedRun, JoinReader, Places, ReaderMaker, by_part
 from mpqueue.dataset.mixing import Counts, Extent, extent_of, ranks_of, shares_of, shuffled
 from mpqueue.dataset.nodes import JoinNode, LaneOpening, Stop, inner_epoch
@@ -154,6 +154,15 @@ class JoiningStage(LaneStage):
         states.append({"begun": begun, "ended": self._has_ended, **own})
         for at, branch in self._branches.items():
             branch.stage.save_to(states, together(held.get(at, ()), branch.tokens))
+
+    def drop_from(self, states: Iterator[Any], keep: Keep) -> None:
+        """Remove excluded elements from the snapshot of this stage and its inputs."""
+        for begun in next(states)["begun"]:
+            at, tokens = begun
+            keep_part, stage = within(self.node.part_name(at), keep), self._branches[at].stage
+            assert keep_part is not None
+            begun[1] = stage.kept(tokens_of(tokens), keep_part)
+            stage.drop_from(states, keep_part)
 
     def _load_own(self, states: Iterator[Any]) -> Any:
         """Restore a saved state, and return the item of this stage."""

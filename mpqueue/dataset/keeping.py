@@ -14,12 +14,13 @@ The token of an element is its number with the token of the input, which is need
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any, ClassVar
 
-from mpqueue.dataset.caches import Cache
-from mpqueue.dataset.ids import SampleIds
+from mpqueue.dataset.caches import Cache, NoCache
+from mpqueue.dataset.ids import Keep, SampleIds
 from mpqueue.dataset.indexed import IndexedRun, LinkReader, Places
-from mpqueue.dataset.nodes import LaneOpening, LinkNode
+from mpqueue.dataset.nodes import LaneOpening, LinkNode, StageNode
 from mpqueue.dataset.record_files import MISSING
 from mpqueue.dataset.stages import Block, LaneStage, LinkStage, Token, token_of
 from mpqueue.engine.skips import Skipped
@@ -90,12 +91,18 @@ class CacheStage(LinkStage):
 
     def pull(self, count: int) -> Block:
         """Return the next elements; computed ones are returned one at a time."""
-        values, tokens, has_ended = self._kept(count)
-        if not tokens and not has_ended:
-            values, tokens = self._computed()
-        self._next += len(tokens)
-        self.num_out += len(tokens)
-        return values, tokens
+        while True:
+            values, tokens, has_ended = self._kept(count)
+            if not tokens and not has_ended:
+                values, tokens = self._computed()
+            self._next += len(tokens)
+            if self.run.keep is not None and tokens:
+                keeps = self.run.keep(self.sample_ids(tokens))
+                values, tokens = list(compress(values, keeps)), list(compress(tokens, keeps))
+                if not tokens:
+                    continue
+            self.num_out += len(tokens)
+            return values, tokens
 
     def _kept(self, count: int) -> tuple[list[Any], Sequence[Token], bool]:
         """Return the next elements that are in the cache, and whether the end follows."""
@@ -184,6 +191,11 @@ class CacheStage(LinkStage):
         states.append({"next": self._next, "place": self._place, "kept_to": self._kept_to})
         self._input.save_to(states, [token for _, token in held])
 
+    def drop_from(self, states: Iterator[Any], keep: Keep) -> None:  # noqa: ARG002 - see below
+        """Do nothing: excluded elements remain in the cache, and are removed from its output."""
+        next(states)
+        self._input.drop_from(states, lambda ids_of_elements: [True] * len(ids_of_elements))
+
     def load_from(self, states: Iterator[Any]) -> None:
         """Restore a saved state."""
         state = next(states)
@@ -219,6 +231,10 @@ class CacheNode(LinkNode):
     reader: ClassVar[Any] = CacheReader
     cache: Cache
 
+    def outlined(self) -> tuple[type[StageNode], dict[str, Any]]:
+        """Return the stage with a cache that stores nothing."""
+        return type(self), {"cache": NoCache(None)}
+
     @property
     def keeps_order(self) -> bool:
         """False: the elements are those of epoch 0."""
@@ -231,7 +247,7 @@ class CacheNode(LinkNode):
     def open(self, opening: LaneOpening, run: LaneRun, *, is_last: bool = False) -> LaneStage:  # noqa: ARG002
         """Open this stage and those before it in a lane."""
         skips = None if run.skip is None else SkipsBefore(run.skip)
-        source = opening.open(self.input, run._replace(seed=SEED_KEPT, epoch=EPOCH_KEPT, skip=skips))
+        source = opening.open(self.input, run._replace(seed=SEED_KEPT, epoch=EPOCH_KEPT, skip=skips, keep=None))
         stage = CacheStage(source, self, run)
         if skips is not None:
             skips.stage = stage

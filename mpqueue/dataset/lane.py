@@ -10,7 +10,7 @@ A sample that crashed its workers is *lost*. The state contains its token, and a
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mpqueue.dataset.ids import SampleIds
+from mpqueue.dataset.ids import Keep, SampleIds
 from mpqueue.dataset.mixtures import counts_in
 from mpqueue.dataset.stages import LaneStage, Token
 from mpqueue.telemetry.stage_rows import StageRow, summed
@@ -88,6 +88,12 @@ class StreamLane:
         """
         (ids,) = self._stage.sample_ids(self._latest)
         return ids
+
+    def save_without(self, keep: Keep) -> Any:
+        """Return the position of the lane after the removal of excluded elements from its buffers and batches."""
+        state = self.save()
+        self._stage.drop_from(iter(state["stages"]), keep)
+        return state
 
     def _end(self) -> None:
         """Start the next epoch, or end the lane."""

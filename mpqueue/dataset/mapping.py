@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from mpqueue.dataset.applying import apply_to, map_to
-from mpqueue.dataset.ids import SampleId, SampleIds
+from mpqueue.dataset.ids import Keep, SampleId, SampleIds
 from mpqueue.dataset.indexed import IndexedRun, LinkReader, Places, ReaderMaker
-from mpqueue.dataset.nodes import Function, LaneOpening, LinkNode, returned_none
+from mpqueue.dataset.nodes import Function, LaneOpening, LinkNode, StageNode, constant, returned_none
 from mpqueue.dataset.stages import VERDICTS, Applied, Block, LaneStage, LinkStage, Token, no_verdict
 from mpqueue.dataset.threaded import ThreadedStage
 from mpqueue.telemetry.stage_rows import StageRow
@@ -117,6 +117,10 @@ class IdStage(LinkStage):
         """Add the states of the stages before this stage, which has no state itself."""
         self._input.save_to(states, held)
 
+    def drop_from(self, states: Iterator[Any], keep: Keep) -> None:
+        """Remove excluded elements from the snapshots of the stages before this stage."""
+        self._input.drop_from(states, keep)
+
     def load_from(self, states: Iterator[Any]) -> None:
         """Restore the states of the stages before this stage."""
         self._input.load_from(states)
@@ -208,6 +212,10 @@ class MapNode(LinkNode):
     def order_line(self) -> None:
         """Return None: the stage does not affect the order."""
 
+    def outlined(self) -> tuple[type[StageNode], dict[str, Any]]:
+        """Return a stage that calls a constant function."""
+        return MapNode, {"function": constant, "threads": self.threads}
+
     def open(self, opening: LaneOpening, run: LaneRun, *, is_last: bool = False) -> LaneStage:  # noqa: ARG002
         """Open this stage and those before it in a lane."""
         source = opening.open(self.input, run)
@@ -277,6 +285,7 @@ class FilterNode(LinkNode):
 
     name: ClassVar[str] = "filter"
     makes_stream: ClassVar[bool] = True
+    decides: ClassVar[bool] = True
     passes_elements: ClassVar[bool] = True
     function: Function
     threads: int = 1

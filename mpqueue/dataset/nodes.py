@@ -107,6 +107,7 @@ class StageNode:
         takes_apart: Whether its elements are parts of the elements of its input.
         merges: Whether an element is made of several elements of its inputs.
         draws_order: Whether the order of its elements depends on the seed and the epoch, if it is indexed.
+        decides: Whether user code decides which samples pass, or how many, so that they are known only after it ran.
         is_mix: Whether the stage takes elements of its inputs by weight.
         keeps_places: Whether an element depends only on its index, even if the source grows.
         keeps_prefix: Whether a longer source has the same first elements.
@@ -123,6 +124,7 @@ class StageNode:
     takes_apart: ClassVar[bool] = False
     merges: ClassVar[bool] = False
     draws_order: ClassVar[bool] = False
+    decides: ClassVar[bool] = False
     is_mix: ClassVar[bool] = False
     keeps_places: ClassVar[bool] = False
     keeps_prefix: ClassVar[bool] = False
@@ -282,6 +284,12 @@ class StageNode:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.number}: {self.line()}>"
 
+    def outlined(self) -> "tuple[type[StageNode], dict[str, Any]]":
+        """Return the class and the arguments of a stage with the same order of samples that calls no user code."""
+        kind: Any = type(self)
+        own = {name: getattr(self, name) for name in own_fields(kind)}
+        return kind, own | {name: constant for name in ("function", "collate") if name in own}
+
     def functions(self) -> list[Any]:
         """Return the user functions that the stage calls."""
         named = [getattr(self, name, None) for name in ("function", "length_of", "collate")]
@@ -333,6 +341,11 @@ class Flat(NamedTuple):
     kind: type[StageNode]
     own: dict[str, Any]
     inputs: list[int]
+
+
+def constant(*_: Any) -> int:
+    """Return 0, in place of a result of user code."""
+    return 0
 
 
 @functools.cache

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from mpqueue.dataset import nodes
+from mpqueue.dataset.ids import Keep, within
 from mpqueue.dataset.indexed import ReaderMaker
 from mpqueue.dataset.joining import JoinedInputs
 from mpqueue.dataset.lane import StreamLane
@@ -16,17 +17,33 @@ from mpqueue.dataset.passes import RepeatNode
 from mpqueue.dataset.roots import IndexedRoot, StreamNode, most_fruitless_of
 from mpqueue.dataset.source import RunnableDataset
 from mpqueue.dataset.stages import LaneStage
+from mpqueue.plan.sample_ids import SampleSet
 from mpqueue.worker.lanes import LaneRun
 
 
 class DatasetLanes(RunnableDataset):
-    """A dataset that is a stream, as a source of lanes."""
+    """A dataset that is a stream, as a source of lanes.
+
+    Args:
+        root: The last stage.
+        excluded: The samples that are left out; None: no sample.
+
+    Attributes:
+        excluded: The samples that are left out. It may be replaced; lanes must then be opened again.
+    """
 
     can_mark = True  # its lanes report the current sample, see `mpqueue.worker.retry_markers`
 
-    def __init__(self, root: nodes.StageNode) -> None:
+    def __init__(self, root: nodes.StageNode, excluded: SampleSet | None = None) -> None:
         super().__init__(root)
-        self._makers = Makers(root)
+        self._makers, self.excluded = Makers(root), excluded
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.root, self.excluded)
+
+    def use(self, root: nodes.StageNode) -> None:
+        """Run the same dataset with other weights; lanes must be opened again."""
+        self.root, self._makers = root, Makers(root)
 
     @property
     def streams(self) -> list[Any]:
@@ -43,11 +60,19 @@ class DatasetLanes(RunnableDataset):
         Raises:
             Exception: A user function raised while elements of the saved state were computed again.
         """
+        run = run._replace(keep=keep_without(self.excluded))
         return StreamLane(partial(open_stages, self.root, is_last=not keeps_tokens, makers=self._makers), run)
 
     def shape(self) -> list[str]:
         """Return a line for each stage."""
         return nodes.shape_of(self.root)
+
+
+def keep_without(excluded: SampleSet | None) -> Keep | None:
+    """Return a test of elements by the ids of their samples; None if no sample is excluded."""
+    if excluded is None:
+        return None
+    return lambda ids_of_elements: [not any(each in excluded for each in ids) for ids in ids_of_elements]
 
 
 def open_stages(
@@ -116,7 +141,8 @@ class Opening:
         repeats = node.repeats_inputs
 
         def open_input(at: int) -> LaneStage:
-            branch, inner = node.branches[at], run._replace(base=run.base + starts[at])
+            branch = node.branches[at]
+            inner = run._replace(base=run.base + starts[at], keep=within(node.part_name(at), run.keep))
             if repeats:
                 return RepeatNode(input=branch).opened(self, inner, is_hidden=True)
             return self.open(branch, inner)

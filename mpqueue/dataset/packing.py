@@ -23,7 +23,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from mpqueue.dataset.ids import SampleIds, concatenated
+from mpqueue.dataset.ids import Keep, SampleIds, concatenated
 from mpqueue.dataset.nodes import LinkNode, Long, Strategy
 from mpqueue.dataset.rows import BestFit, Concatenation, Piece, Row, RowFiller
 from mpqueue.dataset.sequences import SequenceReader
@@ -121,6 +121,15 @@ class PackStage(Applied):
         }
         self._save_with(states, [*[token for row in held for token, _, _ in row], *inside], own)
 
+    def _drop_own(self, state: dict[str, Any], keep: Keep) -> None:
+        super()._drop_own(state, keep)
+        state["rows"] = [[number, kept] for number, row in state["rows"] if (kept := self._kept_pieces(row, keep))]
+        state["ready"] = [kept for row in state["ready"] if (kept := self._kept_pieces(row, keep))]
+
+    def _kept_pieces(self, row: Any, keep: Keep) -> list[Any]:
+        keeps = keep(self._input.sample_ids([token_of(token) for token, _, _ in row]))
+        return [piece for piece, is_kept in zip(row, keeps, strict=True) if is_kept]
+
     def load_from(self, states: Iterator[Any]) -> None:
         """Restore a saved state."""
         state = self._load_own(states)
@@ -192,6 +201,7 @@ class PackNode(LinkNode):
 
     name: ClassVar[str] = "pack"
     makes_stream: ClassVar[bool] = True
+    decides: ClassVar[bool] = True
     merges: ClassVar[bool] = True
     lane_stage: ClassVar[Any] = PackStage
     row_length: int

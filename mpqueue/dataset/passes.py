@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from mpqueue.dataset.ids import SampleIds
+from mpqueue.dataset.ids import Keep, SampleIds
 from mpqueue.dataset.indexed import IndexedRun, LinkReader, Places, by_part
 from mpqueue.dataset.nodes import LaneOpening, LinkNode, StageNode, inner_epoch
 from mpqueue.dataset.stages import Block, LaneStage, LinkStage, Token, found_by_part, rebuilt_by_part
@@ -325,6 +325,13 @@ class RepeatStage(LaneStage):
             self._now.save_to(states, of_pass.get(now, ()))
         if self._before is not None:
             self._before.save_to(states, of_pass[now - 1])
+
+    def drop_from(self, states: Iterator[Any], keep: Keep) -> None:
+        """Remove excluded elements from the snapshots of the passes."""
+        next(states)
+        for stage in (self._now, self._before):
+            if stage is not None:
+                stage.drop_from(states, keep)
 
     def load_from(self, states: Iterator[Any]) -> None:
         """Restore a saved state."""

@@ -16,9 +16,10 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import compress
 from typing import Any, ClassVar
 
-from mpqueue.dataset.ids import SampleIds
+from mpqueue.dataset.ids import Keep, SampleIds
 from mpqueue.dataset.indexed import IndexedRun, ReaderMaker
 from mpqueue.dataset.mixtures import derived_counts
 from mpqueue.dataset.nodes import LaneOpening, StageNode, lengths_of, num_samples, shown
@@ -79,9 +80,14 @@ class IndexedRoot(LaneStage):
             if not places:
                 break
             started = self._clock_in()
-            values, tokens = self._compute(places)
+            following = places[-1] + step
+            kept = places if self.run.keep is None else self.kept(places, self.run.keep)
+            if kept:
+                values, tokens = self._compute(kept, following)
+            else:
+                self._place = following
             self._clock_out(started)
-            if not values and self._error is None:  # all were skipped
+            if not values and self._error is None:  # all were skipped or excluded
                 self._note_fruitless(len(places))
         self._num_fruitless = 0
         self.num_out += len(values)
@@ -91,23 +97,23 @@ class IndexedRoot(LaneStage):
         """Return twice the number of samples of all sources."""
         return self._most_fruitless
 
-    def _compute(self, places: range) -> Block:
+    def _compute(self, places: Sequence[int], following: int) -> Block:
         try:
             if self.is_single:
                 # One of these elements crashed a worker. Each is computed alone, so that its retry marker identifies
                 # it.
-                return self._each(places)
+                return self._each(places, following)
             parts = self._parts
             values = self._at(places) if parts is None else parts.read(self._at, places)
         except BaseException as error:
             if passes_at_once(error):
                 raise
             # It is unknown which element raised. The same indices return the same elements, so compute them one by one.
-            return self._each(places)
-        self._place = places[-1] + self.run.num_lanes
+            return self._each(places, following)
+        self._place = following
         return values, places
 
-    def _each(self, places: range) -> Block:
+    def _each(self, places: Sequence[int], following: int) -> Block:
         """Return the elements before the one that raises, which remains the next one until its error is raised."""
         values, tokens = [], []
         for place in places:
@@ -120,8 +126,8 @@ class IndexedRoot(LaneStage):
                     raise
                 if not self.leaves_out(error, place):
                     self._error = never_an_end(error)
-                    break
-            self._place = place + self.run.num_lanes
+                    return values, tokens
+        self._place = following
         return values, tokens
 
     def error_note(self, *tokens: Token) -> str:
@@ -132,6 +138,10 @@ class IndexedRoot(LaneStage):
         """Add the next index, and the number of samples of each part of a mix."""
         state = {"place": self._place}
         states.append(state if self._parts is None else state | {"mixes": self._parts.save()})
+
+    def drop_from(self, states: Iterator[Any], keep: Keep) -> None:  # noqa: ARG002 - a root holds no elements
+        """Do nothing: a source is filtered when it is read."""
+        next(states)
 
     def load_from(self, states: Iterator[Any]) -> None:
         """Restore a saved state."""
@@ -237,6 +247,7 @@ class StreamRoot(LaneStage):
     def pull(self, count: int) -> Block:
         """Return the next elements; their tokens are their numbers in the stream of all lanes."""
         values: list[Any] = []
+        tokens: list[Token] = []
         while not values and not self._has_ended:
             if self._error is not None:
                 error, self._error = self._error, None
@@ -249,9 +260,13 @@ class StreamRoot(LaneStage):
             # After an error, the source is one element ahead of the number that its state would be recorded with.
             if self._error is None and self.ns >= self._kept_at_ns:
                 self._keep_state()
-        step, length = self.run.num_lanes, len(values)
-        self.num_out += length
-        return values, [(first + at) * step + self.run.lane for at in range(length)] if values else []
+            # An excluded element is read, because the following ones depend on it.
+            tokens = [self._token_of(first + at) for at in range(len(values))]
+            if self.run.keep is not None and values:
+                keeps = self.run.keep(self.sample_ids(tokens))
+                values, tokens = list(compress(values, keeps)), list(compress(tokens, keeps))
+        self.num_out += len(values)
+        return values, tokens if values else []
 
     def _opened(self) -> "_Reader":
         """Return the reader at the next element. Opening is retried after an error, which belongs to no element."""
@@ -359,6 +374,10 @@ class StreamRoot(LaneStage):
             "states": [list(pair) for pair in zip(self._numbers, self._states, strict=True)],
         })  # fmt: skip
 
+    def drop_from(self, states: Iterator[Any], keep: Keep) -> None:  # noqa: ARG002 - a root holds no elements
+        """Do nothing: a source is filtered when it is read."""
+        next(states)
+
     def load_from(self, states: Iterator[Any]) -> None:
         """Restore a saved state; the next element is read on demand."""
         state = next(states)
@@ -400,6 +419,7 @@ class StreamNode(StageNode):
 
     name: ClassVar[str] = "stream"
     makes_stream: ClassVar[bool] = True
+    decides: ClassVar[bool] = True
     reads_stream: ClassVar[bool] = True
     source: Any
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from mpqueue.dataset.ids import SampleIds
-from mpqueue.dataset.nodes import Function, LinkNode, shown
+from mpqueue.dataset.nodes import Function, LinkNode, StageNode, shown
 from mpqueue.dataset.stages import VERDICTS, Applied, Block, LaneStage, Token, no_verdict, token_of
 from mpqueue.dataset.state_codes import Code, code_of, state_of
 from mpqueue.worker.lanes import LaneRun
@@ -105,10 +105,18 @@ class ScanNode(LinkNode):
     initial: Any
     function: Callable[[Any, Any], Any]
 
+    def outlined(self) -> tuple[type[StageNode], dict[str, Any]]:
+        """Return the stage with a function that returns constants."""
+        return type(self), {"initial": None, "function": _constants}
+
     def _shown(self) -> Iterator[str]:
         # An array cannot be compared with a default value.
         yield shown(self.initial)
         yield shown(self.function)
+
+
+def _constants(state: Any, _: Any) -> tuple[Any, int]:
+    return state, 0
 
 
 class TakeWhileStage(Applied):
@@ -170,6 +178,7 @@ class TakeWhileNode(LinkNode):
 
     name: ClassVar[str] = "take_while"
     makes_stream: ClassVar[bool] = True
+    decides: ClassVar[bool] = True
     passes_elements: ClassVar[bool] = True
     lane_stage: ClassVar[Any] = TakeWhileStage
     function: Function

@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from mpqueue.dataset import nodes
@@ -217,6 +218,12 @@ class IndexedSource(RunnableDataset):
         self._readers = Readers(root)
         if self._readers.length() is None:
             self.num_batches = None  # endless, by the convention of Keras 3
+
+    def use(self, root: StageNode) -> None:
+        """Compute the elements of the same dataset with other weights."""
+        self.root, self._readers = root, Readers(root)
+        if self._batch is not None:
+            self._batch = replace(self._batch, input=root)
 
     def order(self) -> str:
         """Return a description of the order of the elements, for the state of a loader."""

@@ -34,6 +34,7 @@ stream without the stage, minima over 45 s on a busy machine). A block costs abo
 requested one by one cost that much each.
 """
 
+import itertools
 import reprlib
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -43,7 +44,7 @@ import numpy as np
 
 from mpqueue.dataset import nodes
 from mpqueue.dataset.held import together
-from mpqueue.dataset.ids import SampleIds
+from mpqueue.dataset.ids import Keep, SampleIds
 from mpqueue.engine.skips import Skipped, is_of_source
 from mpqueue.samples.leaves import no_sample
 from mpqueue.seeding.seeds import place_of
@@ -181,6 +182,14 @@ class LaneStage:
     def sample_ids(self, tokens: Sequence[Token]) -> list[SampleIds]:
         """Return the ids of the samples that each of these elements is made of, without computing the elements."""
         raise NotImplementedError
+
+    def drop_from(self, states: Iterator[Any], keep: Keep) -> None:
+        """Remove excluded elements from a snapshot of this stage and its inputs, in the order of `load_from`."""
+        raise NotImplementedError
+
+    def kept(self, tokens: Sequence[Token], keep: Keep) -> list[Token]:
+        """Return the tokens of elements of this stage that are not excluded."""
+        return list(itertools.compress(tokens, keep(self.sample_ids(tokens)))) if tokens else []
 
     @property
     def row_name(self) -> str:
@@ -340,6 +349,14 @@ class LinkStage(LaneStage):
         """Return the ids of these elements, as the input returns them."""
         return self._input.sample_ids(tokens)
 
+    def drop_from(self, states: Iterator[Any], keep: Keep) -> None:
+        """Remove excluded elements from the snapshot of this stage, and then from that of its input."""
+        self._drop_own(next(states), keep)
+        self._input.drop_from(states, keep)
+
+    def _drop_own(self, state: dict[str, Any], keep: Keep) -> None:
+        """Remove excluded elements that this stage holds from the item of this stage."""
+
 
 def rebuilt_by_part(tokens: Sequence[Token], stage_of: Callable[[int], LaneStage]) -> list[Any]:
     """Return elements with tokens (part, token), calling the stage of each part once.
@@ -436,6 +453,9 @@ class Applied(LinkStage):
         """Add the tokens of the waiting elements and the state of a subclass; ``held`` are tokens of the input."""
         states.append({"waiting": list(self._tokens), **own})
         self._input.save_to(states, together(held, self._tokens))
+
+    def _drop_own(self, state: dict[str, Any], keep: Keep) -> None:
+        state["waiting"] = self._input.kept(tokens_of(state["waiting"]), keep)
 
     def load_from(self, states: Iterator[Any]) -> None:
         """Restore a saved state."""

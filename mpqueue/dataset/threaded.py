@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any
 
 from mpqueue.dataset.held import together
+from mpqueue.dataset.ids import Keep
 from mpqueue.dataset.nodes import Function, StageNode, returned_none
 from mpqueue.dataset.stages import (
     VERDICTS,
@@ -149,6 +150,9 @@ class ThreadedStage(LinkStage):
             "error": None if self._error is None else failures.pack(self._error, "raised before the snapshot").hex(),
         })  # fmt: skip
         self._input.save_to(states, together(held, pending))
+
+    def _drop_own(self, state: dict[str, Any], keep: Keep) -> None:
+        state["pending"] = self._input.kept(tokens_of(state["pending"]), keep)
 
     def load_from(self, states: Iterator[Any]) -> None:
         """Restore a saved state; elements in flight are computed again."""

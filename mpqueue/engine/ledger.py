@@ -137,6 +137,12 @@ class Progress:
             return work_item.unit < self.counts[work_item.lane]
         return work_item.epoch != self.epoch or work_item.position < self.position or work_item.position in self.ahead
 
+    def before(self, epoch: int, position: int) -> tuple[int, int]:
+        """Return the epoch and the position of the batch before a place of this epoch, or of the one before."""
+        if position:
+            return epoch, position - 1
+        return epoch - 1, self._ended[1] - 1 if self._ended[0] == epoch - 1 else 0
+
     def count_skipped(self, work_item: WorkItem) -> None:
         """Count a skipped element of a lane, which is not a batch of the epoch."""
         self.counts[work_item.lane] = work_item.unit + 1
@@ -175,6 +181,7 @@ class Ledger:
         head: Number of the next work item to be delivered; without an order, of the oldest undelivered one.
         latest: The work item that was counted last.
         num_batches: Number of counted work items.
+        num_empty: Number of those that returned no batch: an error was raised, or all samples were skipped.
         num_in_hand: Number of work items that are taken and not counted yet, where that changes what may be dealt.
         is_waiting: The backend sets it, under the pipeline's lock, around steps that an interrupt may end without harm.
         is_closed: No more work items are dealt.
@@ -197,7 +204,7 @@ class Ledger:
         self.owner_of: Callable[[int], int] | None = None
         self.settle: Callable[[WorkItem, Outcome], bool] = lambda _work_item, _outcome: True
         self._next_extra = FIRST_EXTRA
-        self.head = self.num_batches = self.num_in_hand = 0
+        self.head = self.num_batches = self.num_empty = self.num_in_hand = 0
         self.latest: WorkItem | None = None
         self.is_waiting = self.is_closed = self.needs_attention = False
         self.failure: BaseException | None = None
@@ -229,6 +236,11 @@ class Ledger:
     def num_taken(self) -> int:
         """Number of batches that the consumer has received."""
         return self.num_batches - len(self.progress.unclaimed)
+
+    @property
+    def num_returned(self) -> int:
+        """Number of batches that the consumer has received, without errors and batches whose samples were skipped."""
+        return self.num_batches - self.num_empty - len(self.progress.unclaimed)
 
     @property
     def num_outstanding(self) -> int:
@@ -384,6 +396,16 @@ class Ledger:
         """Count a batch that is delivered; return True if it was the last of its epoch."""
         self.latest = work_item  # the batch counts from here on; see NOTE [ Interrupts ] in mpqueue.engine.pipeline
         self.num_batches += 1
+        return self._advance(work_item)
+
+    def count_empty(self, work_item: WorkItem) -> bool:
+        """Count a work item that returns no batch; return True if it was the last of its epoch."""
+        self.latest = work_item
+        self.num_batches += 1
+        self.num_empty += 1
+        return self._advance(work_item)
+
+    def _advance(self, work_item: WorkItem) -> bool:
         if self.progress.count(work_item) != self.cursor.lengths.get(work_item[1]):
             return False
         # An element belongs to no epoch, so that the consumer's epoch counts.
@@ -394,7 +416,7 @@ class Ledger:
         """Finish a `count` that was interrupted anywhere after its first line."""
         progress = self.progress
         if not progress.is_counted(work_item):
-            return self.count(work_item)
+            return self._advance(work_item)
         if work_item.lane >= 0:
             length = self.cursor.lengths.get(work_item.epoch)
             if length is None or 0 < progress.position < length:

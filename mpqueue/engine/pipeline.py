@@ -59,7 +59,7 @@ deletes or reassigns its parameters is not recognized: its exception counts as t
 import functools
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeVar
 
 from mpqueue.engine.backend import Backend, EndOfStream, NotYet, Stopped
 from mpqueue.engine.epoch_end import EpochEnd
@@ -68,6 +68,7 @@ from mpqueue.engine.lifetime import Life, Lifetime
 from mpqueue.engine.outcomes import Outcome, Result, Unreadable, is_interrupt
 from mpqueue.engine.skips import NOTHING_LEFT, Skips
 from mpqueue.plan.cursors import Place, WorkItem
+from mpqueue.plan.lanes import BEGINNING, LaneStart
 from mpqueue.system import forked
 from mpqueue.system.interrupts import is_of_handler
 from mpqueue.system.living import Living
@@ -77,6 +78,24 @@ from mpqueue.telemetry.recorder import Recorder
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 _clock = time.perf_counter_ns
+
+
+class Returned(NamedTuple):
+    """The batch that a pipeline returned last.
+
+    Attributes:
+        work_item: Its work item.
+        epoch: Its epoch.
+        position: Its position in the epoch.
+        skipped: The indices of its samples that were left out because they raised.
+        start: For a stream: the newest snapshot of its virtual shard that is not after it.
+    """
+
+    work_item: WorkItem
+    epoch: int
+    position: int
+    skipped: tuple[Any, ...] = ()
+    start: LaneStart = BEGINNING
 
 
 class Bar(Protocol):
@@ -135,6 +154,8 @@ class Pipeline:
         loop: Number of the loop that receives batches; callers with an earlier number get `Stopped`.
         may_fail: No memory will be freed while the next batch is awaited, so that it may fail for lack of memory.
         failed: The last work item that made `step` raise.
+        returned: The work item of the batch that `step` returned last, with the epoch and the position of the consumer
+            after it; None: none was returned.
         is_inconsistent: An interrupt may have left a change half done: the next `step` discards the work in flight and
             rolls back to the last counted place.
         watchers: Objects that wait for `fileno`; woken by `stop`, before descriptors are closed, and by a later loop.
@@ -159,6 +180,8 @@ class Pipeline:
         self.loop = 0
         self.may_fail = True
         self.failed: WorkItem | None = None
+        self.returned: tuple[WorkItem, int, int] | None = None
+        self._returned_before: tuple[WorkItem, int, int] | None = None
         self.recorder = recorder or Recorder()
         self.bar: Bar | None = None
         self.watchers: Living[Any] = Living()
@@ -285,6 +308,9 @@ class Pipeline:
             if self.bar is not None and isinstance(error, EndOfStream | Stopped):
                 self.bar.close()
             raise
+        if taken is not None:
+            # The last step, and assignments alone: after them, no signal handler can take the batch from the caller.
+            self._returned_before, self.returned = self.returned, (taken[0], progress.epoch, progress.position)
         return taken
 
     def _look(self) -> bool:
@@ -337,6 +363,7 @@ class Pipeline:
             if not self.is_stopped:
                 progress, self.ledger.needs_attention = self.ledger.progress, True
                 progress.unclaimed = (taken, *progress.unclaimed)
+                self.returned = self._returned_before
 
     def next(self, loop: int = 0, deadline: float | None = None) -> Any:
         """Block until the next batch is ready, and return it.
@@ -422,7 +449,7 @@ class Pipeline:
 
     def _count(self, work_item: WorkItem) -> None:
         """Count an outcome that is not a batch."""
-        if work_item.position >= 0 and self.ledger.count(work_item):
+        if work_item.position >= 0 and self.ledger.count_empty(work_item):
             self._mark_due()
 
     # -- Rare events
@@ -705,9 +732,28 @@ class Pipeline:
         return self.ledger.num_batches
 
     @property
+    def num_returned(self) -> int:
+        """Number of batches that the consumer has received, without errors and empty batches."""
+        return self.ledger.num_returned
+
+    @property
     def num_taken(self) -> int:
         """Number of batches that the consumer has received."""
         return self.ledger.num_taken
+
+    def last(self) -> Returned | None:
+        """Return the batch that `step` returned last; None: none."""
+        if self.returned is None:
+            return None
+        work_item, epoch, position = self.returned
+        skipped: tuple[Any, ...] = ()
+        if self.skips is not None and self.skips.latest[0] == work_item.number:
+            skipped = self.skips.latest[1]
+        if work_item.lane < 0:
+            return Returned(work_item, work_item.epoch, work_item.position, skipped)
+        # An element belongs to no epoch; the consumer's place after it shows its position.
+        epoch, position = self.ledger.progress.before(epoch, position)
+        return Returned(work_item, epoch, position, skipped, self.ledger.lanes.start(work_item.lane, work_item.unit))
 
     def is_stale(self) -> bool:
         """Return whether the workers' source differs, or may differ, from the caller's."""

@@ -50,10 +50,12 @@ class Skips:
 
     Attributes:
         total: The number of skipped samples.
+        latest: The number of the last work item with skipped samples, and their indices.
     """
 
     def __init__(self, max_errors: int | None) -> None:
         self.total = 0
+        self.latest: tuple[int, tuple[Any, ...]] = -1, ()
         self._max_errors = max_errors
         self._epoch, self._count = -1, 0
 
@@ -79,6 +81,7 @@ class Skips:
             if isinstance(error, KeyboardInterrupt):  # raised by the source: it must not be skipped
                 return Result.failed(error)
             skipped = [Skipped.because_of(error, work_item.unit)]
+        self.latest = work_item.number, tuple(index for indices, _ in skipped for index in indices)
         too_many = self._enter(work_item.epoch, skipped)
         return left if too_many is None else Result.failed(too_many)
 

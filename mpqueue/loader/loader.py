@@ -5,16 +5,17 @@ import itertools
 import operator
 import warnings
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from collections.abc import Sequence as SequenceOf
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NoReturn, Self, Unpack
+from typing import TYPE_CHECKING, Any, NoReturn, Self, Unpack, cast
 
 from mpqueue.engine.backend import Stopped
 from mpqueue.engine.members import Stoppable
 from mpqueue.errors import WorkerDied
 from mpqueue.plan.backend_kinds import kind_of
 from mpqueue.plan.options import LoaderOptions, Options, check_counts, fresh_seed
+from mpqueue.plan.sample_ids import SampleSet
 from mpqueue.plan.signatures import shows_options
 from mpqueue.system.callers import outside_stacklevel
 from mpqueue.system.cpus import num_cpus
@@ -23,7 +24,11 @@ from mpqueue.system.locks import RLock
 if TYPE_CHECKING:
     from mpqueue.engine.pipeline import Pipeline
     from mpqueue.loader.epoch_iterator import EpochIterator
-    from mpqueue.plan.cursors import Cursor
+    from mpqueue.loader.rewind import Rewind
+    from mpqueue.loader.stream_rewind import StreamRewind
+    from mpqueue.plan.batch_info import BatchInfo
+    from mpqueue.plan.cursors import Cursor, Place
+    from mpqueue.plan.plans import IndexPlan, Plan, StreamPlan
     from mpqueue.telemetry.stats import Statistics
 
 _uids = itertools.count(1 << 32)  # distinct from the enqueuers', because seeds are derived from both
@@ -121,6 +126,9 @@ class Loader(Stoppable):
         self._is_iterator = not self._plan.source.can_replay
         self._has_warned_of_idle = is_auto  # the user has not chosen the number
         self._has_warned = self._is_spent = False
+        excluded = SampleSet.of(() if chosen.exclude is None else chosen.exclude)
+        self._plan.check_ids(excluded)
+        self._excluded, self._excludes = excluded, True  # the option applies where the next loop starts
         self._lock = RLock()
         self._engine = Engine(kind="Loader")
         self._ended = self._engine.ended  # of `Stoppable`
@@ -182,6 +190,9 @@ class Loader(Stoppable):
         with self._lock:
             if self._is_spent:
                 raise self._spent()
+            if self._excludes:
+                self._exclude(self._excluded)
+                self._excludes = False
             is_outdated = self._is_outdated()  # first: if it raises, the position does not change
             before = self._latest()
             if before is not None:
@@ -322,7 +333,11 @@ class Loader(Stoppable):
     def place(self) -> dict[str, Any]:
         """Return the position of the loops, for `state_at`. `mpqueue.jax` uses it, because it takes batches ahead."""
         where, ordered = self._position.where(), self._job.options.ordered
-        return self._plan.state(where, self._draws, self._cursor, ordered=ordered)
+        state = self._plan.state(where, self._draws, self._cursor, ordered=ordered)
+        state |= {"step": self._position.steps, "world_size": self._plan.shard.world}
+        if self._plan.history:
+            state["history"] = self._plan.history.plain()
+        return state
 
     def state_at(self, place: dict[str, Any]) -> dict[str, Any]:
         """Return the result of `state_dict` for a position in the current epoch.
@@ -338,6 +353,9 @@ class Loader(Stoppable):
 
         source, plan = self.source, self._plan
         state: dict[str, Any] = {"seed": plan.seed, **plain(place), **plan.saved_as()}
+        parts = plan.parts(place)
+        if parts is not None:
+            state["parts"] = parts
         if plan.source.has_state:
             state["source"] = source.state_dict()
         elif place["epoch"] and plan.epoch_end is not None:
@@ -366,6 +384,8 @@ class Loader(Stoppable):
         states: list[Any] = list(state) if isinstance(state, list | tuple) else [state]
         if not states:
             raise ValueError("load_state_dict got an empty list: pass the states of all ranks, or of one rank")
+        from mpqueue.plan.saved_states import history_in, is_of_other_ranks, steps_in
+
         # Before the workers are stopped: an invalid state has no effect.
         place, first = self._plan.place(states, self.workers, self.backend), states[0]
         if "source" in first and not self._plan.source.can_resume:
@@ -373,16 +393,187 @@ class Loader(Stoppable):
                 f"the state contains the state of its source, but {type(self.source).__name__} has no "
                 "load_state_dict(state): load it with the same source"
             )
+        history = history_in(states)
         self.stop()
         self._cursor = None
         place = self._plan.begun_at(first, place, self._draws)
         if "source" in first:
             self.source.load_state_dict(first["source"])
-        self._plan = self._plan.with_seed(operator.index(first["seed"]))
-        self._job = replace(self._job, plan=self._plan)
-        self._position.load(place)
+        plan = self._plan.with_seed(operator.index(first["seed"])).with_history(history)
+        self._use(plan)
+        self._excludes = True
+        known_from = plan.number_of(place.position, place.base) if is_of_other_ranks(first, plan.shard.world) else 0
+        self._position.load(place, steps_in(first), known_from=known_from)
         # A worker process has another copy of the iterator then.
         self._is_spent = self._is_spent and (not self.workers or not kind_of(self.backend).in_processes)
+
+    # -- Batches by their place
+
+    @property
+    def last(self) -> "BatchInfo | None":
+        """The place and the samples of the batch that was returned last.
+
+        None before the first batch, and after `load_state_dict` and `seek`. The samples are found when you ask, so a
+        loop that does not ask pays nothing. The result stays valid.
+        """
+        return self._rewind().last()
+
+    def explain(self, epoch: int, batch: int, *, rank: int | None = None, run: bool = False) -> "BatchInfo":
+        """Return which samples are in a batch, before or after it was returned, without computing it.
+
+        Args:
+            epoch: The epoch.
+            batch: Number of the batch among those of the rank in this epoch, from 0.
+            rank: The rank; None: this one.
+            run: Call the functions of a stream that decide which samples pass, such as those of ``filter``.
+
+        Returns:
+            A `BatchInfo` without a ``step``. Samples that would raise are among its ``samples``.
+
+        Raises:
+            TypeError: An argument is not an integer.
+            ValueError: An argument is negative, or there is no such rank.
+            LookupError: The epoch has no such batch; or it was returned with another number of ranks; or the sampler
+                draws random numbers, and the epoch is neither the current one nor the one before; or the source has
+                changed since.
+            RuntimeError: Functions of the stream decide which samples pass, and ``run`` is False.
+        """
+        return self._rewind().explain(epoch, batch, rank, run=run)
+
+    def compute(self, epoch: int, batch: int) -> Any:
+        """Return a batch of this rank, computed again by this thread: the same one, bit for bit.
+
+        The batch is computed as with ``workers=0``, without the samples that are excluded there. The loop, its place
+        and the random generators of this process do not change.
+
+        Args:
+            epoch: The epoch.
+            batch: Number of the batch among those of this rank in the epoch, from 0.
+
+        Raises:
+            TypeError: An argument is not an integer.
+            ValueError: An argument is negative.
+            LookupError: As for `explain`; or the batch is empty.
+            Exception: The exception of the source for a sample.
+        """
+        return self._rewind().compute(epoch, batch)
+
+    def _rewind(self) -> "Rewind | StreamRewind":
+        if self._plan.has_index:
+            from mpqueue.loader.rewind import Rewind
+
+            return Rewind(cast("IndexPlan", self._plan), self._job, self._position, self._draws)
+        from mpqueue.loader.stream_rewind import StreamRewind
+
+        return StreamRewind(cast("StreamPlan", self._plan), self._job, self._position, self.backend)
+
+    def seek(self, epoch: int, batch: int) -> None:
+        """Continue at any place: the next ``for`` loop returns this batch first.
+
+        Running iterators end. With an index, nothing before the place is computed. A stream is computed from its
+        nearest snapshot, or from its beginning.
+
+        Args:
+            epoch: The epoch.
+            batch: Number of the batch among those of this rank in the epoch, from 0.
+
+        Raises:
+            TypeError: An argument is not an integer.
+            ValueError: An argument is negative.
+            LookupError: The epoch has no such batch, or it was returned with another number of ranks, or the source is
+                an iterator.
+        """
+        rewind = self._rewind()
+        place = rewind.place_of(epoch, batch)
+        self.stop()
+        with self._lock:
+            self._use(self._plan.with_history(self._plan.history.with_seek(rewind.here(), epoch, batch)))
+            self._cursor = None
+            self._position.load(place)
+
+    def exclude(self, ids: "Iterable[Any] | Mapping[Any, Any]") -> None:
+        """Leave out samples from now on, in this epoch and in all later ones.
+
+        Batches that are returned later do not have these samples, whatever was computed ahead. With an index, other
+        samples stay in their batches, and empty batches are left out. In a stream, later samples move up; buffers and
+        unfinished batches lose the samples as well. The source is not called for them, and they do not count as
+        skipped. With ranks, call this on all ranks after the same step.
+
+        Args:
+            ids: The ids, as `BatchInfo.samples` has them: an iterable, a ``range``, an array of integers, or a dict
+                from the part of a mixture to these. Ids that are excluded already have no effect.
+
+        Raises:
+            TypeError: ``ids`` is a single id or a string, or an id has another type.
+            ValueError: An id is negative, or the source has no such sample or part.
+        """
+        samples = SampleSet.of(ids)
+        self._plan.check_ids(samples)
+        with self._lock:
+            self._exclude(samples)
+
+    def _exclude(self, samples: SampleSet) -> None:
+        rewind = self._rewind()
+        history = self._plan.history.with_exclusion(rewind.here(), samples)
+        if history is self._plan.history:
+            return
+        place = rewind.shortened(samples)
+        self._use(self._plan.with_history(history))
+        self._restart_at(place, refresh=not self._plan.has_index)
+
+    def set_weights(self, weights: "Mapping[str, float] | SequenceOf[float]", at: int | None = None) -> int:
+        """Change the weights of the mixture, from one of its samples on.
+
+        They hold from sample ``at`` of this epoch's mixture on, and in later epochs. They replace all weights that were
+        planned from there on. Earlier samples stay as they are, and each part continues where it is. With ranks, call
+        this on all ranks after the same step.
+
+        Args:
+            weights: A dict with a weight for each part; or a list, if the parts have no names.
+            at: Number of the first sample, over all ranks. If None, with an index: the first sample that is in no
+                batch that a rank has got; of a stream: the first one that no virtual shard has taken (with ranks, pass
+                a number).
+
+        Returns:
+            The number of the first sample.
+
+        Raises:
+            TypeError: ``at`` is not an integer.
+            ValueError: There is no mixture, or several, or its samples do not come in order; or the weights are of
+                other parts, negative, not finite or all zero; or sample ``at`` was returned already.
+        """
+        from mpqueue.loader.rewind import checked_integer
+
+        weights, plan = self._plan.source.checked_weights(weights), self._plan
+        at = None if at is None else checked_integer("at", at)
+        if at is None and not plan.has_index and plan.shard.world > 1:
+            raise ValueError("a rank knows only its own virtual shards of a stream: pass at, the same on all ranks")
+        with self._lock:
+            rewind = self._rewind()
+            place = rewind.shortened(SampleSet())
+            epoch, first = plan.first_new_sample(place, rewind.share())
+            if at is not None and at < first:
+                raise ValueError(f"at must be at least {first}, because earlier samples were returned, got {at}")
+            at = first if at is None else at
+            self._use(plan.with_history(plan.history.with_weights(rewind.here(), weights, at, epoch)))
+            self._restart_at(place, refresh=True)
+            return at
+
+    def _restart_at(self, place: "Place", *, refresh: bool) -> None:
+        """Continue the running loop at its place, after a change of the plan: what was computed ahead is dropped."""
+        pipeline = self._engine.pipeline
+        self._position.anchors.append(place)
+        if pipeline is None or pipeline.is_stopped:
+            self._position.place = place
+        elif self._cursor is not None:
+            self._cursor.edit = self._plan.editor()
+            with contextlib.suppress(Stopped):
+                pipeline.restart_at(place, refresh=refresh)
+
+    def _use(self, plan: "Plan") -> None:
+        """Continue with another plan of the same source."""
+        plan.prepare()
+        self._plan, self._job = plan, replace(self._job, plan=plan)
 
     def stop(self, timeout: float | None = None) -> None:
         """Stop the workers. The next ``for`` loop starts new ones.

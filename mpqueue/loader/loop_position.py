@@ -1,7 +1,11 @@
 """The position of the loops over a `Loader`: the epoch, the batches in it, and where the next ``for`` continues."""
 
-from mpqueue.engine.pipeline import Pipeline
+from collections import deque
+
+from mpqueue.engine.pipeline import Pipeline, Returned
 from mpqueue.plan.cursors import Place
+
+_MOST_ANCHORS = 8
 
 
 class LoopPosition:
@@ -16,6 +20,9 @@ class LoopPosition:
         first_epoch: The epoch of the first loop.
         epoch: The epoch of the running loop, or of the next one.
         num_loads: How often a place was loaded.
+        begun: The epoch of the place that was loaded last, and its base, see `Place`.
+        anchors: The places that were loaded, and those where samples were excluded, the latest last. Their snapshots
+            are kept, because no earlier one may be used for a later batch.
     """
 
     def __init__(self, *, is_endless: bool = False) -> None:
@@ -28,16 +35,40 @@ class LoopPosition:
         # middle of an epoch. If the number has not changed since, the next loop continues there.
         self._goes_on_at: tuple[Pipeline | None, int] = (None, 0)
         self._goes_on = False  # the next loop continues in the middle of the epoch
+        self.begun = self._known_from = 0, 0
+        self.anchors: deque[Place] = deque(maxlen=_MOST_ANCHORS)
+        # The batches that were returned before: in all, and without those of the pipeline that counts.
+        self._steps = self._steps_before = 0
+        self._last: Returned | None = None
 
     def where(self) -> Place:
         """Return the current place of the loops."""
         return self.place if self._pipeline is None else self._pipeline.place()
 
+    @property
+    def steps(self) -> int:
+        """Number of batches that the loops have returned."""
+        return self._steps if self._pipeline is None else self._steps_before + self._pipeline.num_returned
+
+    @property
+    def last(self) -> Returned | None:
+        """The batch that the loops returned last; None: none since a place was loaded."""
+        returned = None if self._pipeline is None else self._pipeline.last()
+        return returned or self._last
+
+    def base_of(self, epoch: int) -> int:
+        """Return the global number of the batch with which these ranks began an epoch."""
+        return self.begun[1] if epoch == self.begun[0] else 0
+
     def settle(self) -> None:
         """Keep the current place, and stop counting by the pipeline."""
         if self._pipeline is not None:
             self._goes_on = self._goes_on_at == (self._pipeline, self._pipeline.num_taken)
-            self.place, self._pipeline = self.where(), None
+            self._stop_counting(self.where())
+
+    def _stop_counting(self, place: Place) -> None:
+        self._steps, self._last = self.steps, self.last
+        self.place, self._pipeline = place, None
 
     def begin(self, *, stays: bool = False) -> bool:
         """Move to the start of the next loop; return whether it continues the epoch of the last one.
@@ -71,6 +102,7 @@ class LoopPosition:
         """Use the counts of this pipeline."""
         if self._goes_on:
             self._goes_on_at = pipeline, pipeline.num_taken
+        self._steps_before = self._steps - pipeline.num_returned
         self._pipeline = pipeline
 
     def note_failure(self) -> None:
@@ -85,11 +117,25 @@ class LoopPosition:
     def end_stream(self) -> None:
         """Record that the epoch of a stream is over; may be repeated."""
         if self._pipeline is not None:
-            self.place, self._pipeline = Place(self.where().epoch + 1), None
+            self._stop_counting(Place(self.where().epoch + 1))
             self._goes_on = False
 
-    def load(self, place: Place) -> None:
-        """Make the next loop continue at this place."""
-        self.place, self._pipeline, self._goes_on, self.first_epoch = place, None, True, None
-        self.epoch = place.epoch
+    def first_known(self, epoch: int) -> int:
+        """Return the number of the batch from which on the batches of an epoch are those of this number of ranks."""
+        return self._known_from[1] if epoch == self._known_from[0] else 0
+
+    def load(self, place: Place, steps: int | None = None, *, known_from: int = 0) -> None:
+        """Make the next loop continue at this place.
+
+        Args:
+            place: The place.
+            steps: Number of batches that were returned before, in the run that reached this place; None: as now.
+            known_from: Number of the first batch of the epoch that this number of ranks returns.
+        """
+        self._known_from = place.epoch, known_from
+        self.settle()
+        self.place, self._goes_on, self.first_epoch = place, True, None
+        self.epoch, self.begun, self._last = place.epoch, (place.epoch, place.base), None
+        self._steps = self._steps if steps is None else steps
+        self.anchors.append(place)
         self.num_loads += 1

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from mpqueue.plan.refused import misfit_of
+from mpqueue.plan.sample_ids import SampleSet
 
 Check: TypeAlias = Callable[[str, Any], None]
 
@@ -180,6 +181,12 @@ def ray_options(name: str, value: Any) -> None:  # noqa: ARG001 - its errors nam
         from mpqueue.plan.ray_options import RayOptions  # imported here: it takes a millisecond, and most use no Ray
 
         RayOptions.of(value)
+
+
+def sample_ids(name: str, value: Any) -> None:
+    """Raise unless the value is None, or a set of sample ids."""
+    if value is not None:
+        SampleSet.of(value, name)
 
 
 def unchecked(name: str, value: Any) -> None:

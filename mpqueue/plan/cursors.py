@@ -22,22 +22,34 @@ returned. A work item names its lane, not a worker: the backend decides which wo
 import heapq
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from mpqueue.plan.lanes import LaneShare, LaneStart, LaneTable
 from mpqueue.seeding.seeds import permutation
 
 
 class Listed(NamedTuple):
-    """The samples of a batch that the trainer has drawn from a sampler.
+    """The samples of a batch.
 
     Attributes:
         first: Place of the first sample in the order of the epoch.
         indices: Keys that the source is called with.
+        kept: Places of these samples, if some samples of the batch are excluded; None: consecutive places.
     """
 
     first: int
     indices: Sequence[Any]
+    kept: Sequence[int] | None = None
+
+    @property
+    def places(self) -> Sequence[int]:
+        """The place of each sample in the order of the epoch; its random numbers depend on it."""
+        return range(self.first, self.first + len(self.indices)) if self.kept is None else self.kept
+
+    @property
+    def is_empty(self) -> bool:
+        """True if all samples of the batch are excluded."""
+        return self.kept is not None and not self.kept
 
 
 class WorkItem(NamedTuple):
@@ -58,6 +70,9 @@ class WorkItem(NamedTuple):
     unit: int
     lane: int = -1
     listed: Listed | None = None
+
+
+Edit: TypeAlias = Callable[[WorkItem], WorkItem]
 
 
 class Place(NamedTuple):
@@ -135,9 +150,11 @@ class Cursor:
         next_number: Number of the next work item.
         lengths: Number of batches of each epoch that was opened and not yet delivered; None: endless or unknown.
         last_epoch: No work item of a later epoch is dealt; None: no limit.
+        edit: Removes excluded samples from a work item; None: no sample is excluded.
     """
 
     num_lanes = 0
+    edit: Edit | None = None
     is_drawn = False
 
     def __init__(self) -> None:
@@ -234,6 +251,8 @@ class EpochCursor(Cursor):
         barrier: Deal no work item of the next epoch before `open_epoch` is called.
         order_of: Returns the indices of an epoch, by (epoch, length of the source, base of these ranks, see `Place`).
             Their number is the number of batches. None: ascending indices.
+        edit: Removes excluded samples from a work item; None: no sample is excluded.
+        length_in: Returns the number of batches of one epoch, if epochs may have different lengths.
 
     Attributes:
         source_lengths: Length of the source for each epoch in `lengths`, when the epoch was opened.
@@ -248,9 +267,13 @@ class EpochCursor(Cursor):
         shuffle: bool = False,
         barrier: bool = False,
         order_of: Callable[[int, int, int], Any] | None = None,
+        edit: Edit | None = None,
+        length_in: Callable[[int], int | None] | None = None,
     ) -> None:
         super().__init__()
-        self._length_of, self._seed, self._shuffle, self._barrier = length_of, seed, shuffle, barrier
+        self.edit = edit
+        self._length_in = length_in or (lambda _: length_of())
+        self._seed, self._shuffle, self._barrier = seed, shuffle, barrier
         self._order_of = order_of
         self._skip: frozenset[int] = frozenset()
         self._position = 0
@@ -307,8 +330,7 @@ class EpochCursor(Cursor):
         """Return True if an epoch was opened with a length that differs from the source's present one."""
         if not self.source_lengths:
             return False
-        length = self._length_of()
-        return any(opened_with != length for opened_with in self.source_lengths.values())
+        return any(length != self._length_in(epoch) for epoch, length in self.source_lengths.items())
 
     def forget(self, epoch: int) -> None:
         """Drop an epoch after all of it was delivered."""
@@ -359,7 +381,8 @@ class EpochCursor(Cursor):
         number, order = self.next_number, self.orders.get(self.epoch)
         self.next_number = number + len(positions)
         units = positions if order is None else _units(order, positions)
-        return list(map(WorkItem, itertools.count(number), itertools.repeat(self.epoch), positions, units))
+        dealt = list(map(WorkItem, itertools.count(number), itertools.repeat(self.epoch), positions, units))
+        return dealt if self.edit is None else list(map(self.edit, dealt))
 
     def _next_positions(self, limit: int) -> Sequence[int]:
         start = self._position
@@ -392,7 +415,7 @@ class EpochCursor(Cursor):
     def _open(self) -> None:
         # Both lengths are kept: the order may have another length than the source, and `has_new_length` compares a
         # later length of the source with this one.
-        source_length = length = self._length_of()
+        source_length = length = self._length_in(self.epoch)
         order = None
         if self._order_of is not None and length is not None:
             order = self._order_of(self.epoch, length, self._base)
@@ -460,12 +483,15 @@ class DrawnCursor(EpochCursor):
     Args:
         draw: Begins to draw an epoch, by (epoch, base of these ranks, see `Place`).
         barrier: Deal no work item of the next epoch before `open_epoch` is called.
+        edit: As for an `EpochCursor`.
     """
 
     is_drawn = True
 
-    def __init__(self, draw: Callable[[int, int], Draw], *, barrier: bool = False) -> None:
-        super().__init__(lambda: None, 0, barrier=barrier)
+    def __init__(
+        self, draw: Callable[[int, int], Draw], *, barrier: bool = False, edit: Edit | None = None
+    ) -> None:  # fmt: skip
+        super().__init__(lambda: None, 0, barrier=barrier, edit=edit)
         self._consumer: ConsumerProgress | None = None
         self._begin_draw = draw
         self._draw: Draw | None = None  # None: not started, or ended by an error
@@ -520,7 +546,7 @@ class DrawnCursor(EpochCursor):
                     dealt.append(WorkItem(self.next_number, self.epoch, position, unit, -1, listed))
                     self.next_number += 1
         self._forget_delivered()
-        return dealt
+        return dealt if self.edit is None else list(map(self.edit, dealt))
 
     def mark_at(self, epoch: int, position: int) -> int | None:
         """Return the fingerprint of all indices that the sampler returned before this position; None: unknown."""

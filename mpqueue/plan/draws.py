@@ -13,12 +13,13 @@ import itertools
 import operator
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from mpqueue.plan.cursors import Drawn, Listed
 from mpqueue.plan.ranks import Ranks
 from mpqueue.plan.sampler_fingerprint import fingerprint_of
-from mpqueue.plan.sampler_state import Randomness
+from mpqueue.plan.sampler_state import DrawsRandomNumbers, Randomness
 from mpqueue.system.callers import outside_stacklevel
 from mpqueue.system.interrupts import is_of_handler
 
@@ -99,6 +100,7 @@ class Draws:
         self._randomness = Randomness(sampler, source)
         self._beginnings: dict[int, dict[str, Any]] = {}  # by epoch: the random state before its order was drawn
         self._reached = _Reached()
+        self._epoch_set: int | None = None  # the last epoch that the sampler's `set_epoch` received
 
     def draw(self, epoch: int, base: int = 0) -> SamplerDraw:
         """Begin an epoch at batch ``base`` of the global order.
@@ -128,6 +130,7 @@ class Draws:
 
     def _begin(self, epoch: int, base: int) -> SamplerDraw:
         self._set_epoch(epoch)
+        self._epoch_set = epoch
         recorded = self._beginnings.get(epoch)
         if recorded is not None:  # the epoch began before: in this loader, or before its state was saved
             with self._randomness.restored(recorded):
@@ -139,7 +142,63 @@ class Draws:
             return self._draw_from(epoch, base)
 
     def _draw_from(self, epoch: int, base: int) -> SamplerDraw:
-        return SamplerDraw(self._own(self._batches(base), epoch, base))
+        return SamplerDraw(self._own(self._batches(base, self._sampler), epoch, base))
+
+    def is_new(self, epoch: int) -> bool:
+        """Return whether an epoch is later than all that were drawn."""
+        return epoch > max(self._beginnings, default=-1)
+
+    def batch_at(self, epoch: int, base: int, position: int, ranks: Ranks) -> Drawn:
+        """Return a batch of a rank, from another iteration of the sampler, which leaves its random state as it is.
+
+        Args:
+            epoch: The epoch: the present one, the one before, or any epoch of a sampler without random numbers.
+            base: Global number of the batch with which these ranks began the epoch.
+            position: Position of the batch among those of the rank, from ``base`` on.
+            ranks: The batches of the rank.
+
+        Raises:
+            LookupError: The sampler would return other indices, or the epoch has no such batch.
+        """
+        world = ranks.shard.world
+        wanted, group = base + position * world, []
+        known, mark = self._reached if self._reached.epoch == epoch else _Reached(), 0
+        with self._aside(epoch) as sampler:
+            for number, batch in enumerate(self._batches(base, sampler)):
+                if number == known.number and known.mark not in {None, mark}:
+                    raise self._lost(epoch, "it returned other indices when it was iterated again")
+                # Later batches show whether the sampler returned the same indices as in the run.
+                if number >= max(wanted + world, known.number):
+                    break
+                if number < known.number:
+                    mark = fingerprint_of(_keys_of(batch), mark)
+                if wanted <= number < wanted + world:
+                    group.append((number, batch))
+        if len(group) < world:
+            raise LookupError(f"epoch {epoch} has no such batch: the {self._name} returned fewer batches")
+        ((own, batch),) = ranks.pick(group)
+        return Drawn(own, batch) if isinstance(batch, Listed) else Drawn(batch)
+
+    def _lost(self, epoch: int, why: str) -> LookupError:
+        return LookupError(
+            f"the indices of epoch {epoch} are unknown: the {self._name} is a {type(self._sampler).__name__}, and {why}"
+        )
+
+    @contextmanager
+    def _aside(self, epoch: int) -> Iterator[Any]:
+        """Yield the sampler in the random state before an epoch, and restore its present state afterwards."""
+        recorded = self._beginnings.get(epoch)
+        try:
+            with self._randomness.aside(recorded) as sampler:
+                self._set_epoch(epoch, sampler)
+                yield sampler
+        except DrawsRandomNumbers:
+            raise self._lost(
+                epoch, "it draws random numbers, and its state is kept for the present epoch and the one before"
+            ) from None
+        finally:
+            if self._epoch_set is not None:
+                self._set_epoch(self._epoch_set)
 
     def state_at(self, epoch: int, number: int, mark: int | None) -> dict[str, Any]:
         """Return the sampler's part of a saved state, before a batch.
@@ -172,10 +231,11 @@ class Draws:
     def _name(self) -> str:
         return "batch_sampler" if self._are_lists else "sampler"
 
-    def _set_epoch(self, epoch: int) -> None:
+    def _set_epoch(self, epoch: int, of: Any = None) -> None:
+        sampler = self._sampler if of is None else of
         # A batch sampler often wraps a sampler, and only the inner one has an order.
-        for sampler in (self._sampler, getattr(self._sampler, "sampler", None)):
-            set_epoch = getattr(sampler, "set_epoch", None)
+        for each in (sampler, getattr(sampler, "sampler", None)):
+            set_epoch = getattr(each, "set_epoch", None)
             if callable(set_epoch):
                 set_epoch(epoch)
                 return
@@ -210,13 +270,13 @@ class Draws:
             stacklevel=outside_stacklevel(),
         )
 
-    def _batches(self, first: int) -> Iterator[Any]:
-        """Return the batches of all ranks, from batch ``first`` on."""
+    def _batches(self, first: int, sampler: Iterable[Any]) -> Iterator[Any]:
+        """Return the batches of all ranks of a sampler; they are filled up for ranks that begin at batch ``first``."""
         if self._are_lists:
-            return _placed(self._filled(map(_list_of, self._sampler), 1, first))
+            return _placed(self._filled(map(_list_of, sampler), 1, first))
         if self._batch_size is None:
-            return self._filled(map(_unit_of, self._sampler), 1, first)
-        indices = self._filled(map(_index_of, self._sampler), self._batch_size, first)
+            return self._filled(map(_unit_of, sampler), 1, first)
+        indices = self._filled(map(_index_of, sampler), self._batch_size, first)
         return _placed(self._grouped(indices, self._batch_size))
 
     def _grouped(self, indices: Iterator[Any], batch_size: int) -> Iterator[list[Any]]:

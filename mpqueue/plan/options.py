@@ -314,9 +314,24 @@ class _LoaderWorkers(TypedDict, total=False):
     ]
 
 
+class ExcludeOptions(TypedDict, total=False):
+    """The samples that a run leaves out."""
+
+    exclude: Annotated[
+        Iterable[Any] | Mapping[Any, Any] | None,
+        Option(
+            None,
+            checks.sample_ids,
+            "Sample ids that the batches leave out, from the first loop on, also after `load_state_dict`; see "
+            "`Loader.exclude`.",
+        ),
+    ]
+
+
 class LoaderOptions(
-    _LoaderWorkers, SampleOptions, LaneOptions, RankOptions, WorkerOptions, CallerOptions, ProgressOptions, total=False
-):
+    _LoaderWorkers, SampleOptions, LaneOptions, RankOptions, WorkerOptions, CallerOptions, ProgressOptions,
+    ExcludeOptions, total=False,
+):  # fmt: skip
     """The options of `mpqueue.Loader`."""
 
 

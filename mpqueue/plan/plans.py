@@ -12,21 +12,38 @@ indices that were drawn from a sampler. Positions of a place count this rank's b
 all ranks, see `mpqueue.plan.ranks`.
 """
 
+import itertools
 import math
+import pickle
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
 from mpqueue.plan.backend_kinds import BackendName, kind_of
+from mpqueue.plan.batch_info import SampleIds
 from mpqueue.plan.batching import Batching, Form
-from mpqueue.plan.cursors import Cursor, DrawnCursor, DrawsEpochs, EpochCursor, Place, StreamCursor
-from mpqueue.plan.lanes import LaneShare
+from mpqueue.plan.cursors import (
+    Cursor,
+    DrawnCursor,
+    DrawsEpochs,
+    Edit,
+    EpochCursor,
+    Listed,
+    Place,
+    StreamCursor,
+    WorkItem,
+)
+from mpqueue.plan.epoch_samples import EpochSamples
+from mpqueue.plan.history import NO_HISTORY, History
+from mpqueue.plan.lanes import BEGINNING, LaneShare
 from mpqueue.plan.options import Options
 from mpqueue.plan.ranks import ENDLESS, Ranks, Shard
+from mpqueue.plan.sample_ids import SampleSet
 from mpqueue.plan.sources import IN_ORDER, Source, warn_of_idle, warn_of_unequal_ranks
 from mpqueue.seeding.seeds import permutation
 from mpqueue.system.callers import outside_stacklevel
@@ -47,6 +64,7 @@ class Plan(ABC):
         seed_given: The user passed the seed; then batches computed by the caller use it, too.
         batching: How samples become batches; None: items are batches.
         calls_hooks: The run calls the source's ``on_epoch_end``; False: a fit loop calls it.
+        history: The seeks, exclusions and changes of weights of the run.
         has_index: Each batch has a number and can be computed independently of the others.
     """
 
@@ -57,6 +75,7 @@ class Plan(ABC):
     seed_given: bool = False
     batching: Batching | None = None
     calls_hooks: bool = True
+    history: History = NO_HISTORY
 
     has_index: ClassVar[bool] = True
     lanes: ClassVar[int | None] = None  # virtual shards over all ranks; None: none, or one per worker
@@ -108,6 +127,38 @@ class Plan(ABC):
         """Return the same plan with another seed."""
         return replace(self, seed=seed, seed_given=given)
 
+    def with_history(self, history: History) -> Self:
+        """Return the same plan with another history."""
+        return replace(self, history=history)
+
+    def check_ids(self, samples: SampleSet) -> None:
+        """Raise a `ValueError` for a sample that the source does not have."""
+        self.source.check_ids(samples)
+
+    def prepare(self) -> None:
+        """Make the source follow the history of the plan, before it is run."""
+        self.source.follow(self.history)
+
+    def first_new_sample(self, place: Place, share: LaneShare) -> tuple[int, int]:
+        """Return the epoch of a mixture, and its first sample that no batch before a place has on any rank.
+
+        Args:
+            place: The place of this rank; of a stream with a snapshot for each virtual shard that has begun.
+            share: The virtual shards of this rank.
+
+        Raises:
+            ValueError: The order of the samples is not that of the mixture.
+        """
+        raise NotImplementedError
+
+    def parts(self, state: Mapping[str, Any]) -> dict[str, int] | None:
+        """Return how many samples of each part of a mixture are before the place in a state; None: unknown."""
+        return None
+
+    def of_rank(self, rank: int) -> Self:
+        """Return the plan of another rank."""
+        return replace(self, ranks=self.ranks.of_rank(rank))
+
     def identity(self) -> list[Any]:
         """Return the values that identify a run, as plain data: seed, length, batches, and virtual shards."""
         try:
@@ -155,6 +206,29 @@ class Plan(ABC):
             backend: The backend of the workers.
             draws: The run's draws from a sampler.
         """
+
+    # -- Batches by their place
+
+    def number_of(self, position: int, base: int = 0) -> int:
+        """Return the number of a batch of this rank in its epoch.
+
+        Args:
+            position: Its position since these ranks began the epoch.
+            base: Global number of the batch with which they began it, see `Place`.
+        """
+        return -(-base // self.shard.world) + position
+
+    def position_of(self, batch: int, base: int = 0) -> int:
+        """Return the position of a batch; the inverse of `number_of`."""
+        return batch - self.number_of(0, base)
+
+    def editor(self) -> Edit | None:
+        """Return the function that removes excluded samples from a work item; None: no sample is excluded."""
+        excluded = self.history.excluded
+        return None if excluded is None else self._edit_by(excluded)
+
+    def _edit_by(self, excluded: SampleSet) -> Edit | None:
+        raise NotImplementedError
 
     # -- Places in the order
 
@@ -283,7 +357,7 @@ class Plan(ABC):
         )
 
 
-class _IndexPlan(Plan):
+class IndexPlan(Plan):
     """A plan for sources with an index: the length of the source determines the number of batches."""
 
     @classmethod
@@ -333,19 +407,105 @@ class _IndexPlan(Plan):
             )
 
     def _is_over(self, place: Place, draws: "Draws | None") -> bool:
-        return not self.ranks.numbers(self.total(), place.base)
+        return not self.ranks.numbers(self.total_in(place.epoch), place.base)
+
+    def total_in(self, epoch: int) -> int | None:
+        """Return the number of batches of one epoch over all ranks; None: endless."""
+        return self.total()
+
+    def _elements(self, batches: int) -> int:
+        """Return the number of elements of the source in this many batches."""
+        return batches * (1 if self.batching is None else self.batching.batch_size or 1)
+
+    def first_new_sample(self, place: Place, share: LaneShare) -> tuple[int, int]:
+        """Return the epoch, and the first sample of its mixture that no rank has got in a batch."""
+        position = max((place.position, *(ahead + 1 for ahead in place.ahead)))
+        return place.epoch, self.source.samples_before(self._elements(place.base + position * self.shard.world))
+
+    def parts(self, state: Mapping[str, Any]) -> dict[str, int] | None:
+        """Return how many samples of each part are in the batches before the place in a state."""
+        found = self.source.parts_before(self._elements(state["position"]), state["epoch"], self.seed)
+        return None if found is None else {str(name): count for name, count in found.items()}
+
+    def work_at(self, epoch: int, batch: int, base: int = 0, draws: "Draws | None" = None) -> WorkItem:
+        """Return the work of any batch of this rank, without the samples that are excluded there.
+
+        Args:
+            epoch: The epoch.
+            batch: The number of the batch, see `number_of`.
+            base: Global number of the batch with which these ranks began the epoch, see `Place`.
+            draws: The run's draws from a sampler.
+
+        Raises:
+            LookupError: The epoch has no such batch, or the sampler cannot be iterated again.
+        """
+        position = self.position_of(batch, base)
+        work_item = self._work(epoch, position, base, draws)
+        excluded = self.history.excluded_at(epoch, batch, self.shard.world)
+        return work_item if excluded is None else self._edit_by(excluded)(work_item)
+
+    def place_at(self, epoch: int, batch: int, base: int = 0, draws: "Draws | None" = None) -> Place:
+        """Return the place before a batch of this rank; the arguments and errors are those of `work_at`."""
+        position = self.position_of(batch, base)
+        self._work(epoch, position, base, draws)
+        return Place(epoch, position, base=base)
+
+    def _work(self, epoch: int, position: int, base: int, draws: "Draws | None") -> WorkItem:
+        numbers = self.ranks.numbers(self.total_in(epoch), base)
+        if position >= len(numbers):
+            raise self._beyond(epoch, position, base, len(numbers))
+        return WorkItem(0, epoch, position, self._unit(epoch, position, base, numbers))
+
+    def _unit(self, epoch: int, position: int, base: int, numbers: range) -> int:
+        return numbers[position]
+
+    def _beyond(self, epoch: int, position: int, base: int, length: int) -> LookupError:
+        return LookupError(
+            f"epoch {epoch} has no batch {self.number_of(position, base)}: its number of batches is "
+            f"{self.number_of(length, base)}"
+        )
+
+    def listed(self, work_item: WorkItem) -> Listed:
+        """Return the samples of a work item; an item of the source that is a batch is one of them."""
+        return work_item.listed or Listed(work_item.position, [work_item.unit])
+
+    def ids_of(self, indices: Sequence[Any], epoch: int) -> SampleIds:
+        """Return the ids of the samples of these indices, in the order of the rows of a batch."""
+        of_each = self.source.sample_ids(indices, self.seed, epoch)
+        return tuple(sample for ids in of_each for sample in ids)
+
+    def _edit_by(self, excluded: SampleSet) -> Edit:
+        def edit(work_item: WorkItem) -> WorkItem:
+            first, indices, _ = listed = self.listed(work_item)
+            of_each = self.source.sample_ids(indices, self.seed, work_item.epoch)
+            keeps = [not any(sample in excluded for sample in ids) for ids in of_each]
+            if all(keeps):
+                return work_item
+            kept = list(itertools.compress(listed.places, keeps))
+            return work_item._replace(listed=Listed(first, list(itertools.compress(indices, keeps)), kept))
+
+        return edit
 
 
-class BatchesPlan(_IndexPlan):
+class BatchesPlan(IndexPlan):
     """Each item of the source is a batch."""
 
     def cursor(self, workers: int, backend: BackendName, draws: DrawsEpochs | None = None) -> Cursor:
         """Return a cursor at the beginning of the order."""
         barrier = self.epoch_end is not None
         if self.shard.world == 1:
-            return EpochCursor(self.source.length, self.seed, shuffle=self.options.shuffle, barrier=barrier)
-        source = self.source
-        return EpochCursor(lambda: source.length() or ENDLESS, self.seed, barrier=barrier, order_of=self.indices)
+            return EpochCursor(
+                self.source.length, self.seed, shuffle=self.options.shuffle, barrier=barrier, edit=self.editor(),
+                length_in=self.total_in,
+            )  # fmt: skip
+        return EpochCursor(
+            self.source.length, self.seed, barrier=barrier, order_of=self.indices, edit=self.editor(),
+            length_in=lambda epoch: self.total_in(epoch) or ENDLESS,
+        )  # fmt: skip
+
+    def total_in(self, epoch: int) -> int | None:
+        """Return the number of batches of one epoch over all ranks; None: endless."""
+        return self.source.length_in(epoch, self.seed)
 
     def indices(self, epoch: int, length: int, base: int) -> Any:
         """Return the indices of this rank's batches; the end is filled up from the beginning of the order.
@@ -361,8 +521,15 @@ class BatchesPlan(_IndexPlan):
         mine = np.arange(numbers.start, numbers.stop, numbers.step) % length
         return permutation(self.seed, epoch, length)[mine] if self.options.shuffle else mine
 
+    def _unit(self, epoch: int, position: int, base: int, numbers: range) -> int:
+        length = self.total_in(epoch)
+        if length is None:
+            return numbers[position]
+        place = numbers[position] % length
+        return int(permutation(self.seed, epoch, length)[place]) if self.options.shuffle else place
 
-class SamplesPlan(_IndexPlan):
+
+class SamplesPlan(IndexPlan):
     """Workers compute batches of samples from the number of the batch."""
 
     batching: Batching
@@ -376,10 +543,28 @@ class SamplesPlan(_IndexPlan):
         """Return a cursor at the beginning of the order."""
         numbers, barrier = self.ranks.numbers, self.epoch_end is not None
         order_of = None if self.shard.world == 1 else lambda _epoch, total, base: numbers(total, base)
-        return EpochCursor(self.total, self.seed, barrier=barrier, order_of=order_of)
+        return EpochCursor(
+            self.total, self.seed, barrier=barrier, order_of=order_of, edit=self.editor(), length_in=self.total_in
+        )
+
+    def total_in(self, epoch: int) -> int | None:
+        """Return the number of batches of one epoch over all ranks; None: endless."""
+        num_samples = self.source.length_in(epoch, self.seed, "samples")
+        return None if num_samples is None else self.batching.num_batches(num_samples)
+
+    @cached_property
+    def _samples(self) -> EpochSamples:
+        return EpochSamples(self.seed, self.batching, self.worker_shard.world, self._num_samples)
+
+    def _num_samples(self, epoch: int) -> int:
+        return self.source.length_in(epoch, self.seed, "samples") or 0
+
+    def listed(self, work_item: WorkItem) -> Listed:
+        """Return the samples of a work item."""
+        return work_item.listed or self._samples.of(work_item.epoch, work_item.unit)
 
 
-class DrawnPlan(_IndexPlan):
+class DrawnPlan(IndexPlan):
     """The trainer draws the indices of each batch from a sampler."""
 
     is_drawn = True
@@ -402,6 +587,9 @@ class DrawnPlan(_IndexPlan):
         if hasattr(type(sampler), "__len__") and len(sampler):
             super()._check_drop(f"the sampler has {len(sampler)} indices")
 
+    def check_ids(self, samples: SampleSet) -> None:
+        """Do nothing: a sampler may return any keys."""
+
     def draws(self) -> "Draws":
         """Return a run's draws from the sampler."""
         from mpqueue.plan.draws import Draws  # imported here: it imports all about random numbers in samplers
@@ -415,7 +603,19 @@ class DrawnPlan(_IndexPlan):
     def cursor(self, workers: int, backend: BackendName, draws: DrawsEpochs | None = None) -> Cursor:
         """Return a cursor at the beginning of the order."""
         assert draws is not None
-        return DrawnCursor(draws.draw, barrier=self.epoch_end is not None)
+        return DrawnCursor(draws.draw, barrier=self.epoch_end is not None, edit=self.editor())
+
+    def place_at(self, epoch: int, batch: int, base: int = 0, draws: "Draws | None" = None) -> Place:
+        """Return the place before a batch of this rank; the arguments and errors are those of `work_at`."""
+        assert draws is not None
+        if not batch and draws.is_new(epoch):
+            return Place(epoch)  # its order is drawn when it begins
+        return super().place_at(epoch, batch, base, draws)
+
+    def _work(self, epoch: int, position: int, base: int, draws: "Draws | None") -> WorkItem:
+        assert draws is not None
+        unit, listed, _ = draws.batch_at(epoch, base, position, self.ranks)
+        return WorkItem(0, epoch, position, unit, -1, listed)
 
     def _added(self, place: Place, position: int, draws: "Draws | None", cursor: Cursor | None) -> dict[str, Any]:
         assert draws is not None
@@ -478,6 +678,57 @@ class StreamPlan(Plan):
     def share(self, workers: int = 0, backend: BackendName = "process") -> LaneShare:
         """Return the virtual shards of this rank. The number of workers is needed if each has one virtual shard."""
         return self.source.share(self.lanes, self.ranks.lane_shard, workers, backend)
+
+    def first_new_sample(self, place: Place, share: LaneShare) -> tuple[int, int]:
+        """Return the latest epoch of lanes, and the first sample of its mixture that none of them has taken."""
+        starts = place.starts or (BEGINNING,) * share.num_lanes
+        states = {
+            share.lane(lane): None if start.state is None else pickle.loads(start.state)
+            for lane, start in enumerate(starts)
+        }
+        return self.source.mixture_place(states, share.total)
+
+    def parts(self, state: Mapping[str, Any]) -> dict[str, int] | None:
+        """Return how many samples of each part the lanes had taken when their snapshots were taken."""
+        starts = state.get("starts", ())
+        found = self.source.parts_of(None if start.state is None else pickle.loads(start.state) for start in starts)
+        return None if found is None else {str(name): count for name, count in found.items()}
+
+    def editor(self) -> None:
+        """Return None: the source itself leaves out samples."""
+
+    def excluding(self, excluded: SampleSet | None) -> "StreamPlan":
+        """Return the plan of the same stream with other excluded samples."""
+        return replace(self, source=self.source.without(excluded))
+
+    def shortened(self, counts: Mapping[int, int], added: SampleSet) -> "StreamPlan":
+        """Return the plan of a stream that returns snapshots, see `mpqueue.plan.sources.Source.shortened`."""
+        return replace(self, source=self.source.shortened(counts, added))
+
+    def identified(self, *, run: bool) -> "StreamPlan":
+        """Return the plan of a stream whose elements are the ids of the samples of each element.
+
+        Raises:
+            RuntimeError: User code decides which samples pass, and ``run`` is False.
+        """
+        source = self.source.identified(skips=self.skips, run=run)
+        # Of a generator function, the number of samples in a batch is enough.
+        batching = None if self.batching is None else self.batching._replace(collate=len)
+        return replace(self, source=source, batching=batching)
+
+    def ids_of(self, work_item: WorkItem, element: Any, share: LaneShare) -> SampleIds:
+        """Return the ids of the samples of an element.
+
+        Args:
+            work_item: Its work item.
+            element: The element of the identified plan.
+            share: The virtual shards of this rank.
+        """
+        if self.source.opens_lanes:
+            return tuple(element)
+        size, count = (1, 1) if self.batching is None else (self.batching.batch_size or 1, element)
+        first, lane = work_item.unit * size, share.lane(work_item.lane)
+        return tuple((lane, number) for number in range(first, first + count))
 
     def after(self, place: Place) -> Place:
         """Return where the next epoch begins if an endless stream is left at this place."""

@@ -41,6 +41,10 @@ class Ranks:
     def __init__(self, shard: Shard = ALONE, *, drop_last: bool = False) -> None:
         self.shard, self.drops = shard, drop_last
 
+    def of_rank(self, rank: int) -> "Ranks":
+        """Return the batches of another rank."""
+        return Ranks(Shard(rank, self.shard.world), drop_last=self.drops)
+
     @property
     def lane_shard(self) -> Shard:
         """The rank that determines which virtual shards of a stream are run here."""

@@ -11,11 +11,16 @@ A sampler that draws from a global generator later, or from a generator that is 
 is drawn again. `mpqueue.plan.sampler_fingerprint` detects that.
 """
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from mpqueue.seeding.generators import generators_in, global_generators, set_state, state_of
+
+
+class DrawsRandomNumbers(Exception):
+    """An order depends on a random state that is not known."""
 
 
 class Randomness:
@@ -67,6 +72,45 @@ class Randomness:
         finally:
             for name, generator in shared.items():
                 set_state(generator, before[name])
+
+    @contextmanager
+    def aside(self, recorded: dict[str, Any] | None) -> Iterator[Any]:
+        """Yield a sampler for a second iteration, after which all random states are as before.
+
+        Args:
+            recorded: The state before the order; None: unknown.
+
+        Raises:
+            DrawsRandomNumbers: The state is unknown, and the order depends on it.
+        """
+        stateful = self._stateful()
+        if stateful is not None:
+            yield self._copied(stateful, recorded)
+            return
+        generators = dict(self._generators()) | global_generators()
+        before = _states(generators)
+        known = {} if recorded is None else recorded.get("kept", {}) | recorded.get("global", {})
+        try:
+            for name in known.keys() & generators.keys():
+                set_state(generators[name], known[name])
+            start = before if recorded is None else None
+            yield self._sampler
+            if start is not None and _states(generators) != start:
+                raise DrawsRandomNumbers
+        finally:
+            for name, generator in generators.items():
+                set_state(generator, before[name])
+
+    def _copied(self, stateful: Any, recorded: dict[str, Any] | None) -> Any:
+        """Return a copy of a sampler with a state, whose own state the running iterator changes."""
+        if recorded is None or "sampler" not in recorded:
+            raise DrawsRandomNumbers
+        # The source is shared: it may be large, and only the sampler's state changes.
+        shared = {id(each): each for each in (*self._others, getattr(stateful, "data_source", None))}
+        sampler = copy.deepcopy(self._sampler, shared)
+        copied = Randomness(sampler)._stateful()
+        copied.load_state_dict(recorded["sampler"])
+        return sampler
 
     def _stateful(self) -> Any:
         # A batch sampler often wraps a sampler, and only the inner one has a state.

@@ -1,22 +1,25 @@
 """Contents of the saved state of a loader, and the checks of a state that is loaded.
 
 A state is plain data, which can be saved as JSON or by ``torch.save``. It has a version, and a checksum of all other
-keys. States of version 1 lack both. Keys that a program adds are ignored.
+keys. States of version 1 lack both; version 3 adds the step and the history of the run. Keys that a program adds are
+ignored.
 """
 
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from mpqueue.errors import StateDamaged
 from mpqueue.plan.checksums import checksum_of
 from mpqueue.plan.cursors import Place
+from mpqueue.plan.history import History
 
-VERSION = 2
+VERSION = 3
 _NAMES = (
     *("version", "seed", *Place._fields[:6], "batch_size", "length", "order", "shard", "lanes", "epoch_batches"),
     *("shape", "sampler", "random", "drawn", "source"),
 )
+_NAMES_OF_RUN = ("step", "parts", "history", "world_size")  # from version 3 on
 _REMEDY = "Load an earlier checkpoint"
 _MOST = 1 << 63  # places and numbers of batches are 64-bit integers
 
@@ -52,6 +55,42 @@ def place_of(state: Any) -> Place:
     return Place(epoch, position, ahead, counts)
 
 
+def history_in(states: Sequence[dict[str, Any]]) -> History:
+    """Return the history of the run that saved these states.
+
+    Raises:
+        StateDamaged: An entry is damaged.
+        ValueError: The histories of the ranks differ.
+    """
+    try:
+        histories = [History(_of_run(state, "history", ())) for state in states]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise _damaged("history", "a list of seeks, exclusions and changes of weights", error) from error
+    if any(history != histories[0] for history in histories):
+        raise ValueError(
+            "the states have different histories: seek, exclude and set_weights must be called on all ranks, after the "
+            "same step. Pass the states of one checkpoint"
+        )
+    return histories[0]
+
+
+def steps_in(state: dict[str, Any]) -> int:
+    """Return the number of batches that were returned before the state was saved; 0 if an early release saved it."""
+    return int(_of_run(state, "step", 0))
+
+
+def is_of_other_ranks(state: dict[str, Any], world_size: int) -> bool:
+    """Return whether another number of ranks has reached the place in a state; True if that is unknown."""
+    saved = (state["shard"][1] if "shard" in state else 1) if world_size == 1 else 0
+    return bool(_of_run(state, "world_size", saved) != world_size)
+
+
+def _of_run(state: dict[str, Any], name: str, default: Any) -> Any:
+    """Return the value of a key that early releases lack; a program may have added another one of that name."""
+    version = state.get("version", 1)
+    return state.get(name, default) if hasattr(version, "__index__") and operator.index(version) >= 3 else default
+
+
 def _check_others(state: dict[str, Any], counts: tuple[int, ...]) -> None:
     """Check the keys that only some states have."""
     for name in ("batch_size", "length", "lanes", "epoch_batches"):
@@ -59,6 +98,7 @@ def _check_others(state: dict[str, Any], counts: tuple[int, ...]) -> None:
             _integer(name, state[name], 1 if name != "length" else 0)
     if state.get("drawn") is not None:
         _integer("drawn", state["drawn"], 0)
+    _integer("step", _of_run(state, "step", 0), 0)
     if "shard" in state:
         shard = _integers("shard", state["shard"], 0)
         if len(shard) != 2 or shard[0] >= shard[1]:
@@ -121,7 +161,8 @@ def _check_checksum(state: dict[str, Any]) -> None:
 
 
 def _checksum(state: dict[str, Any]) -> int:
-    return checksum_of({name: state[name] for name in _NAMES if name in state})
+    names = _NAMES if state["version"] < 3 else (*_NAMES, *_NAMES_OF_RUN)
+    return checksum_of({name: state[name] for name in names if name in state})
 
 
 def _integers(name: str, value: Any, least: int) -> tuple[int, ...]:

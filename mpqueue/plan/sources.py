@@ -14,15 +14,19 @@ of torch makes its own.
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Sequence as SequenceOf
 from typing import Any, ClassVar
 
 from mpqueue.plan.backend_kinds import BackendName, kind_of
+from mpqueue.plan.batch_info import SampleIds
 from mpqueue.plan.batching import Batching, Form
+from mpqueue.plan.history import History
 from mpqueue.plan.lanes import LaneShare
 from mpqueue.plan.options import Options
 from mpqueue.plan.ranks import Shard
 from mpqueue.plan.refused import FRAMEWORKS, SHARE_REMEDY, Kind, copies_message, has_num_batches
+from mpqueue.plan.sample_ids import SampleSet
 from mpqueue.plan.sequence import Sequence
 from mpqueue.system.callers import outside_stacklevel
 from mpqueue.system.contents import name_of
@@ -183,6 +187,91 @@ class Source:
         """
         return copies_message(self.runs, count, parts)
 
+    def sample_ids(self, indices: SequenceOf[Any], seed: int, epoch: int) -> list[SampleIds]:
+        """Return the ids of the samples of each index, without computing them."""
+        return [(index,) for index in indices]
+
+    def check_ids(self, samples: SampleSet) -> None:
+        """Raise a `ValueError` for a sample that the source does not have."""
+
+    def follow(self, history: History) -> None:
+        """Make the source leave out the excluded samples of a stream, and use the latest weights of a mixture.
+
+        Its virtual shards must be opened again afterwards.
+
+        Raises:
+            ValueError: The source cannot do that.
+        """
+        if history.excluded is not None and not self.has_index:
+            raise ValueError(
+                f"samples of {self.name} cannot be excluded, because it is not a Dataset: pass "
+                "mpqueue.Dataset(function), with .batch(n) instead of batch_size"
+            )
+        if history.weights():
+            raise self._no_mixture()
+
+    def _no_mixture(self) -> ValueError:
+        return ValueError(f"{self.name} has no mixture, so it has no weights: expected a mpqueue.Dataset with a mix")
+
+    def checked_weights(self, weights: Any) -> Any:
+        """Return new weights of the mixture as plain data.
+
+        Raises:
+            TypeError: They are not weights.
+            ValueError: There is no mixture whose samples come in order, or the weights are not possible.
+        """
+        raise self._no_mixture()
+
+    def samples_before(self, index: int) -> int:
+        """Return the number of samples of the mixture that the elements before an index use."""
+        raise NotImplementedError
+
+    def mixture_place(self, states: Mapping[int, Any], num_lanes: int) -> tuple[int, int]:
+        """Return the latest epoch of virtual shards, and the first sample of its mixture that none of them has taken.
+
+        Args:
+            states: The snapshot of each virtual shard by its number over all ranks; None: it was not opened.
+            num_lanes: Number of virtual shards over all ranks.
+        """
+        raise NotImplementedError
+
+    def parts_before(self, index: int, epoch: int, seed: int) -> dict[Any, int] | None:
+        """Return how many samples of each part the elements before an index use; None: there is no such mixture."""
+        return None
+
+    def parts_of(self, states: Iterable[Any]) -> dict[Any, int] | None:
+        """Return how many samples of each part virtual shards have taken, by their snapshots; None: as above."""
+        return None
+
+    def length_in(self, epoch: int, seed: int, of: str = "batches") -> int | None:
+        """Return the number of batches (or samples) of an epoch; None: endless or unknown. As `length`."""
+        return self.length(of)
+
+    def without(self, excluded: SampleSet | None) -> "Source":
+        """Return the same source with other excluded samples."""
+        return self
+
+    def shortened(self, counts: Mapping[int, int], added: SampleSet) -> "Source":
+        """Return a source whose virtual shards return their snapshots without samples, after a number of elements."""
+        raise NotImplementedError
+
+    def identified(self, *, skips: bool, run: bool) -> "Source":
+        """Return a stream whose elements are the ids of the samples of each element, or their number.
+
+        Args:
+            skips: Elements that raise are left out.
+            run: User code may be called.
+
+        Raises:
+            RuntimeError: User code decides which samples pass, and it must not be called.
+        """
+        if not run:
+            raise RuntimeError(
+                f"which samples of {self.name} are in a batch is known only after its code ran: pass run=True to call "
+                "it again"
+            )
+        return self
+
     @property
     def has_state(self) -> bool:
         """True if the source has a ``state_dict`` that is part of the loader's state."""
@@ -277,6 +366,15 @@ class Items(Source):
     def _parts(self) -> list[Any]:
         """Return the objects whose ``__getitem__`` is called."""
         return [self.runs]
+
+    def check_ids(self, samples: SampleSet) -> None:
+        """Raise a `ValueError` for a sample that the source does not have."""
+        length = self.length_now()
+        for sample in samples.ends():
+            if type(sample) is not int:
+                raise ValueError(f"{self.name} has no sample {sample!r}: its samples have indices")
+            if length is not None and sample >= length:
+                raise ValueError(f"{self.name} has no sample {sample}: it has {length} samples")
 
 
 class Lanes(Source):

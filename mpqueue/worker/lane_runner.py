@@ -54,17 +54,20 @@ class OpenLane:
         info: The worker info for its code.
         epoch: Its epoch.
         number: Number of its next element.
+        generation: The number of calls of `LaneRunner.reopen` before it was opened.
         skipped: Samples left out of the element in progress.
         worked_ns: Time in its code since the last snapshot.
         saved: The last snapshot, if it was taken after the last element.
         marker: Reports samples until the first requested element is computed; None if samples are not marked.
     """
 
-    __slots__ = ("_reported", "epoch", "info", "lane", "marker", "number", "saved", "skipped", "worked_ns")
+    __slots__ = (
+        "_reported", "epoch", "generation", "info", "lane", "marker", "number", "saved", "skipped", "worked_ns",
+    )  # fmt: skip
     lane: Lane
 
-    def __init__(self, info: WorkerInfo, epoch: int, number: int) -> None:
-        self.info, self.epoch, self.number = info, epoch, number
+    def __init__(self, info: WorkerInfo, epoch: int, number: int, generation: int) -> None:
+        self.info, self.epoch, self.number, self.generation = info, epoch, number, generation
         self.worked_ns = 0
         self.skipped: list[Skipped] = []
         self.saved: LaneStart | None = None
@@ -117,6 +120,7 @@ class LaneRunner:
         self._save_ns = _FIRST_SAVE_NS  # duration of a snapshot of any lane
         self._due_ns = self._between_ns  # work of a lane after which its next snapshot is due
         self._open: dict[int, OpenLane] = {}
+        self._generation = 0
         self._starts: dict[int, tuple[int, LaneStart]] = {}  # the last starts, with their epochs
 
     @property
@@ -136,6 +140,10 @@ class LaneRunner:
         # Open lanes read the old source.
         self._open.clear()
 
+    def reopen(self) -> None:
+        """Open all lanes again from their starts: the source in this process has changed. From any thread."""
+        self._generation += 1
+
     def close_lane(self, lane: int) -> None:
         """Release a lane that another worker has now, with the contents of its buffers."""
         self._open.pop(lane, None)
@@ -145,7 +153,9 @@ class LaneRunner:
         """Return True if `run` needs no start: the element is the first of its lane, or the next one."""
         number, lane = divmod(unit, self._num_lanes)
         current = self._open.get(lane)
-        return not number or (current is not None and current.number == number and current.epoch == epoch)
+        if not number or current is None:
+            return not number
+        return (current.number, current.epoch, current.generation) == (number, epoch, self._generation)
 
     def run(self, epoch: int, unit: int, start: Any = None) -> Any:
         """Return an element: a batch, the rest of one (`Partial`), or one of these `WithTail`.
@@ -221,7 +231,7 @@ class LaneRunner:
         # Kept in case this opening fails, or the element is requested once more.
         self._starts[lane] = epoch, start
         info = self._info._replace(lane=lane, num_lanes=self._num_lanes)
-        current = OpenLane(info, epoch, number)
+        current = OpenLane(info, epoch, number, self._generation)
         context.enter_lane(info)
         state = None if start.state is None else pickle.loads(start.state)
         if num_retried and self._is_of_lanes and self.tell_mark is not None:

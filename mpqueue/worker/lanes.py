@@ -7,7 +7,7 @@ the trainer with an element. After a worker crash, a move to another worker or a
 its last snapshot, in any worker: the elements between the snapshot and the position are computed again, and dropped.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from mpqueue.engine.skips import Skipped
@@ -31,6 +31,7 @@ class LaneRun(NamedTuple):
         marker: Reports each sample before it is computed; None if samples are not reported. A lane that can leave out a
             single sample starts its samples by a `mpqueue.worker.retry_markers.RetryBegin`.
         base: For a part of a dataset: number of stages of the whole dataset before the part.
+        keep: Returns for each element, by the ids of its samples, whether it is not excluded; None: all are kept.
     """
 
     lane: int
@@ -44,6 +45,7 @@ class LaneRun(NamedTuple):
     endless: bool = False
     marker: Marker | None = None
     base: int = 0
+    keep: Callable[[Sequence[Any]], list[bool]] | None = None
 
 
 class Lane(Protocol):

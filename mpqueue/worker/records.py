@@ -125,7 +125,7 @@ def pack_listed(listed: Listed) -> bytes:
 
 
 def _packed_numbers(listed: Listed) -> bytes | None:
-    if not all(type(index) is int for index in listed.indices):
+    if listed.kept is not None or not all(type(index) is int for index in listed.indices):
         return None
     try:
         return np.array((listed.first, *listed.indices), np.int64).tobytes()

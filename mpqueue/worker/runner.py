@@ -6,7 +6,7 @@ Before each item the random numbers of its batch are set, so a stream is the sam
 from collections.abc import Callable
 from typing import Any
 
-from mpqueue.engine.outcomes import WithTail
+from mpqueue.engine.outcomes import Partial, WithTail
 from mpqueue.plan.cursors import Listed
 from mpqueue.telemetry.recorder import Stages
 from mpqueue.telemetry.stage_rows import StageRows
@@ -18,6 +18,10 @@ BeginBatch = Callable[[int, int, int], None]
 # Maps a position after the present batch (0 is the next one) to the epoch, number and samples of that batch, the
 # arguments of a runner's `run`; None if it is not known yet.
 BatchAhead = Callable[[int], tuple[int, int, Listed | None] | None]
+
+
+# The result for a batch whose samples are all excluded.
+EMPTY = Partial(None, [], True)
 
 
 class StreamEnd(Exception):
@@ -70,6 +74,8 @@ class Runner:
             Exception: The error of the source.
         """
         if listed is not None:
+            if listed.is_empty:
+                return EMPTY
             return self._source.take(listed, self._begin_batch)
         self._begin_batch(self._seed, epoch, unit)
         return self._source[unit]

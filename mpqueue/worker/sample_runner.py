@@ -5,7 +5,6 @@ not depend on the batch size, or on the number of workers and ranks. Code that c
 ``__getitems__`` or the user's ``collate``, gets separate numbers, derived from the first sample's position.
 """
 
-import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -13,14 +12,14 @@ from mpqueue.engine.outcomes import Partial
 from mpqueue.engine.skips import Skipped
 from mpqueue.plan.batching import Batching
 from mpqueue.plan.cursors import Listed
+from mpqueue.plan.epoch_samples import EpochSamples
 from mpqueue.samples.collate import Collation
 from mpqueue.samples.leaves import no_sample
-from mpqueue.seeding.permutation import SampleOrder
 from mpqueue.telemetry.recorder import Stages
 from mpqueue.worker import context
 from mpqueue.worker.context import WorkerInfo
 from mpqueue.worker.failures import never_an_end, note_of, passes_at_once
-from mpqueue.worker.runner import BatchAhead, BeginBatch
+from mpqueue.worker.runner import EMPTY, BatchAhead, BeginBatch
 
 
 class ClockedCollation:
@@ -62,12 +61,17 @@ class SampleRunner:
         self._source, self._info, self._begin_batch, self._plan = source, info, begin, plan
         self._in_slot = in_slot
         self.stages: Stages | None = None
-        self._order = SampleOrder(info.seed, shuffle=plan.shuffle, world=info.world)
-        self._of: tuple[int, int] = (-1, 0)  # an epoch, and its number of samples
+        self._samples = EpochSamples(info.seed, plan, info.world, self._length_in)
+
+    def _length_in(self, epoch: int) -> int:
+        # The length of a dataset whose weights change differs between epochs.
+        length_in: Callable[[int, int], int] | None = getattr(self._source, "length_in", None)
+        return len(self._source) if length_in is None else length_in(epoch, self._info.seed)
 
     def load(self, source: Any) -> None:
         """Continue with another state of the source."""
-        self._source, self._of = source, (-1, 0)
+        self._source = source
+        self._samples.forget_length()
 
     def end(self) -> None:
         """Release the resources after the last batch."""
@@ -84,18 +88,19 @@ class SampleRunner:
         Raises:
             Exception: The error of the source, or of the collation.
         """
-        first, indices = listed or self._place_of(epoch, unit)
-        return self._run(epoch, first, indices)
+        return self._run(epoch, listed or self._samples.of(epoch, unit))
 
-    def _run(self, epoch: int, first: int, indices: Sequence[Any]) -> Any:
+    def _run(self, epoch: int, listed: Listed) -> Any:
+        if listed.is_empty:
+            return EMPTY
         # As in torch, a source with `__getitems__` gets one call for the whole batch.
         getitems = getattr(self._source, "__getitems__", None)
         try:
             if self._plan.skips:
-                return self._run_skipping(epoch, first, indices, getitems)
+                return self._run_skipping(epoch, listed, getitems)
             if getitems is not None:
-                return self._run_at_once(epoch, first, indices, getitems)
-            return self._run_each(epoch, first, indices)
+                return self._run_at_once(epoch, listed, getitems)
+            return self._run_each(epoch, listed)
         except StopIteration as error:
             raise never_an_end(error) from error
 
@@ -103,25 +108,14 @@ class SampleRunner:
         """Return the note for an exception of `run`."""
         return note_of(unit, epoch, self._info, "batch")
 
-    def _place_of(self, epoch: int, unit: int) -> tuple[int, Sequence[int]]:
-        """Return the place of the first sample of a batch, and the indices of all samples."""
-        # Read once per epoch: the length may change between epochs.
-        if self._of[0] != epoch:
-            self._of = epoch, len(self._source)
-        size, length = self._plan.batch_size, self._of[1]
-        assert size is not None
-        first = unit * size
-        count = size if self._plan.fills else min(size, length - first)
-        return first, self._order.indices(epoch, length, first, count)
-
-    def _run_each(self, epoch: int, first: int, indices: Sequence[Any]) -> Any:
+    def _run_each(self, epoch: int, listed: Listed) -> Any:
         # Bound to local names: this loop runs once per sample.
         source, begin, seed = self._source, self._begin_batch, self._info.seed
         samples: list[Any] = []
-        collation = self._collation(len(indices))
+        collation = self._collation(len(listed.indices))
         add: Callable[[Any], object] = samples.append if collation is None else collation.add
-        place, index = first, None
-        places = zip(itertools.count(first), indices, strict=False)
+        place, index = listed.first, None
+        places = zip(listed.places, listed.indices, strict=True)
         try:
             for place, index in places:  # the first sample determines how the others are added
                 begin(seed, epoch, place)
@@ -135,23 +129,23 @@ class SampleRunner:
         except Exception as error:
             error.add_note(self._note_of_sample(index, place))
             raise
-        return self._join(epoch, first, indices, collation, samples)
+        return self._join(epoch, listed.first, listed.indices, collation, samples)
 
-    def _run_skipping(self, epoch: int, first: int, indices: Sequence[Any], getitems: Any) -> Any:
+    def _run_skipping(self, epoch: int, listed: Listed, getitems: Any) -> Any:
         """Compute a batch without the samples that raise an error."""
         if getitems is not None:
             try:
-                return self._run_at_once(epoch, first, indices, getitems)
+                return self._run_at_once(epoch, listed, getitems)
             except Exception as error:  # it is raised again for the sample that causes it
                 if passes_at_once(error):
                     raise
-        return self._run_each_or_skip(epoch, first, indices, getitems)
+        return self._run_each_or_skip(epoch, listed, getitems)
 
-    def _run_each_or_skip(self, epoch: int, first: int, indices: Sequence[Any], getitems: Any) -> Any:
+    def _run_each_or_skip(self, epoch: int, listed: Listed, getitems: Any) -> Any:
         skipped: list[Skipped] = []
         kept: list[Any] = []
         samples: list[Any] = []
-        for place, index in enumerate(indices, first):
+        for place, index in zip(listed.places, listed.indices, strict=True):
             self._begin_batch(self._info.seed, epoch, place)
             try:
                 sample = self._source[index] if getitems is None else getitems([index])[0]
@@ -166,7 +160,7 @@ class SampleRunner:
                 continue
             kept.append(index)
             samples.append(sample)
-        return joined_or_skipped(kept, skipped, lambda: self._join_all(epoch, first, kept, samples))
+        return joined_or_skipped(kept, skipped, lambda: self._join_all(epoch, listed.first, kept, samples))
 
     def _join_all(self, epoch: int, first: int, indices: Sequence[Any], samples: list[Any]) -> Any:
         collation = self._collation(len(samples))
@@ -178,7 +172,8 @@ class SampleRunner:
     def _note_of_sample(index: Any, place: int) -> str:
         return f"the sample of index {index!r}, at place {place} of the epoch"
 
-    def _run_at_once(self, epoch: int, first: int, indices: Sequence[Any], getitems: Callable[[Any], Any]) -> Any:
+    def _run_at_once(self, epoch: int, listed: Listed, getitems: Callable[[Any], Any]) -> Any:
+        first, indices = listed.first, listed.indices
         # `~first` is negative, so it never equals a sample's place, which has its own numbers.
         self._begin_batch(self._info.seed, epoch, ~first)
         return self._join_all(epoch, first, indices, self._all_of(getitems, list(indices)))

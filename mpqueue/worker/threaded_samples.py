@@ -46,20 +46,19 @@ class BatchIndices(NamedTuple):
 
     Attributes:
         epoch: Epoch of the batch.
-        first: Place of the first sample in the epoch.
-        indices: The indices for the source.
+        listed: The samples.
     """
 
     epoch: int
-    first: int
-    indices: Sequence[Any]
+    listed: Listed
 
     def is_same_as(self, other: "BatchIndices") -> bool:
         """Return whether these are the same samples."""
-        if self[:2] != other[:2]:
+        mine, theirs = self.listed, other.listed
+        if (self.epoch, mine.places) != (other.epoch, theirs.places):
             return False
         # Listed indices may be anything, including arrays; then they are the same object.
-        return self.indices is other.indices or list(self.indices) == list(other.indices)
+        return mine.indices is theirs.indices or list(mine.indices) == list(theirs.indices)
 
 
 FindAhead: TypeAlias = Callable[[int], BatchIndices | None]
@@ -102,7 +101,7 @@ class SampleThreads:
         helpers, is_first = self._ready(), self._calls is None
         assert self._choice is not None
         calls = self._take_begun(helpers, batch)
-        patience_s = self._choice.begin(len(batch.indices), is_begun=calls is not None)
+        patience_s = self._choice.begin(len(batch.listed.indices), is_begun=calls is not None)
         if calls is None:
             calls = self._calls_of(ask, seed, batch, patience_s)
         last = self._begun[-1][1] if self._begun else calls
@@ -128,7 +127,7 @@ class SampleThreads:
     ) -> InOrder:
         assert self._helpers is not None
         call = context.in_any_thread(ask, seed, batch.epoch)
-        return InOrder(self._helpers, call, enumerate(batch.indices, batch.first), patience_s)
+        return InOrder(self._helpers, call, zip(batch.listed.places, batch.listed.indices, strict=True), patience_s)
 
     def _take_begun(self, helpers: Helpers, batch: BatchIndices) -> InOrder | None:
         """Return the calls of this batch, if some are started."""
@@ -260,13 +259,13 @@ class ThreadedSampleRunner(SampleRunner):
         if batch is None or batch[0] != epoch:  # no sample may be in progress when an epoch ends
             return None
         _, unit, listed = batch
-        return BatchIndices(epoch, *(listed or self._place_of(epoch, unit)))
+        return BatchIndices(epoch, listed or self._samples.of(epoch, unit))
 
-    def _ask_each(self, ask: Callable[[Any], Any], epoch: int, first: int, indices: Sequence[Any]) -> InOrder:
+    def _ask_each(self, ask: Callable[[Any], Any], epoch: int, listed: Listed) -> InOrder:
         # `__getitems__` gets whole batches, so no single sample can be started.
         at_once = getattr(self._source, "__getitems__", None) is not None
         find_ahead = None if self._batch_ahead is None or at_once else partial(self._find_ahead, epoch)
-        return self._threads.each(ask, self._info.seed, BatchIndices(epoch, first, indices), find_ahead)
+        return self._threads.each(ask, self._info.seed, BatchIndices(epoch, listed), find_ahead)
 
     def _run_watched(self, epoch: int, unit: int, listed: Listed | None) -> Any:
         """Compute a batch with one thread, and check whether its samples use generators that threads share."""
@@ -289,11 +288,11 @@ class ThreadedSampleRunner(SampleRunner):
             self._threads.threads = 1 if self._draws else self._wanted
         if self._threads.threads == 1:
             return super().run(epoch, unit, listed)
-        first, indices = listed or self._place_of(epoch, unit)
+        samples = listed or self._samples.of(epoch, unit)
         if self._seeding is None:
-            batch = self._run(epoch, first, indices)
+            batch = self._run(epoch, samples)
         else:
-            batch = self._seeding.once((self._info.seed, epoch, ~first), self._run, epoch, first, indices)
+            batch = self._seeding.once((self._info.seed, epoch, ~samples.first), self._run, epoch, samples)
         if self.stages is not None:
             self.stages.beside_ns = self._threads.beside_ns
         return batch
@@ -302,9 +301,10 @@ class ThreadedSampleRunner(SampleRunner):
         """End the threads."""
         self._threads.end()
 
-    def _run_each(self, epoch: int, first: int, indices: Sequence[Any]) -> Any:
+    def _run_each(self, epoch: int, listed: Listed) -> Any:
         if self._threads.threads == 1:
-            return super()._run_each(epoch, first, indices)
+            return super()._run_each(epoch, listed)
+        first, indices = listed.first, listed.indices
         samples: list[Any] = []
         collation = self._collation(len(indices))
         add: Callable[[Any], object] = samples.append if collation is None else collation.add
@@ -312,28 +312,29 @@ class ThreadedSampleRunner(SampleRunner):
         # Seeds the shared generators once for the batch; each sample only gets its own `mpqueue.rng`.
         self._begin_batch(self._info.seed, epoch, ~first)
         ask = partial(operator.getitem, self._source)
-        with self._ask_each(ask, epoch, first, indices) as calls:
+        with self._ask_each(ask, epoch, listed) as calls:
             try:
                 for number in range(len(indices)):
                     add(calls.next())
                     if number == 0 and collation is not None:
                         add = collation.adder()
             except Exception as error:
-                error.add_note(self._note_of_sample(indices[number], first + number))
+                error.add_note(self._note_of_sample(indices[number], listed.places[number]))
                 raise
         self._threads.note(len(indices))
         return self._join(epoch, first, indices, collation, samples)
 
-    def _run_each_or_skip(self, epoch: int, first: int, indices: Sequence[Any], getitems: Any) -> Any:
+    def _run_each_or_skip(self, epoch: int, listed: Listed, getitems: Any) -> Any:
         if self._threads.threads == 1:
-            return super()._run_each_or_skip(epoch, first, indices, getitems)
+            return super()._run_each_or_skip(epoch, listed, getitems)
+        first = listed.first
         skipped: list[Skipped] = []
         kept: list[Any] = []
         samples: list[Any] = []
         self._begin_batch(self._info.seed, epoch, ~first)
         ask = partial(operator.getitem, self._source) if getitems is None else lambda index: getitems([index])[0]
-        with self._ask_each(ask, epoch, first, indices) as calls:
-            for place, index in enumerate(indices, first):
+        with self._ask_each(ask, epoch, listed) as calls:
+            for place, index in zip(listed.places, listed.indices, strict=True):
                 sample, error = calls.next_error()
                 if error is None and self._is_missing(sample):
                     skipped.append(Skipped.because_of(self._refuse_none(index), index))
@@ -345,12 +346,13 @@ class ThreadedSampleRunner(SampleRunner):
                     skipped.append(Skipped.because_of(error, index))
                 else:
                     raise error
-        self._threads.note(len(indices))
+        self._threads.note(len(listed.indices))
         return joined_or_skipped(kept, skipped, lambda: self._join_all(epoch, first, kept, samples))
 
-    def _run_at_once(self, epoch: int, first: int, indices: Sequence[Any], getitems: Callable[[Any], Any]) -> Any:
+    def _run_at_once(self, epoch: int, listed: Listed, getitems: Callable[[Any], Any]) -> Any:
         if self._threads.threads == 1:
-            return super()._run_at_once(epoch, first, indices, getitems)
+            return super()._run_at_once(epoch, listed, getitems)
+        first, indices = listed.first, listed.indices
         self._begin_batch(self._info.seed, epoch, ~first)
         ask = partial(self._all_of, getitems)
         samples = self._threads.in_parts(ask, self._info.seed, epoch, first, indices)

@@ -298,7 +298,8 @@ class Dispatcher:
         if not in_flight:  # it was idle, and starts this grant now
             worker.busy_since = _clock()
         records = []
-        if work_items[0].listed is not None:
+        # If samples are excluded, only some of the work items have a list.
+        if work_items[0].listed is not None or self._pool.ledger.cursor.edit is not None:
             return self._grant_listed(worker, work_items)
         for work_item in work_items:
             slot = grant(number)
@@ -315,10 +316,10 @@ class Dispatcher:
         """Grant a chunk whose samples are listed; the lists are written into the slots."""
         ring = self._pool.ring
         for count, work_item in enumerate(work_items):
-            assert work_item.listed is not None
-            slot, data = ring.grant(worker.number), pack_listed(work_item.listed)
+            slot, listed = ring.grant(worker.number), work_item.listed
             if slot is None:
                 return count
+            kind, data = (_WORK, b"") if listed is None else (GrantKind.LISTED, pack_listed(listed))
             # No memory for the list: the slot goes back, or it would be lost to the ring.
             if not ring.reserve(slot, len(data)):
                 ring.slots.release(slot)
@@ -326,7 +327,7 @@ class Dispatcher:
             ring.memory[slot.offset : slot.offset + len(data)] = data
             worker.in_flight[slot.turn] = self._work(work_item, slot, ring)
             worker.outbox += GRANT.pack(
-                MAGIC, GrantKind.LISTED, slot.number, slot.turn, work_item.unit, work_item.epoch, slot.high_water
+                MAGIC, kind, slot.number, slot.turn, work_item.unit, work_item.epoch, slot.high_water
             )
         return len(work_items)
 

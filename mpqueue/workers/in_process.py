@@ -3,6 +3,7 @@
 They compute from the caller's own source, so they send no data and need no shared memory.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 from mpqueue.engine.ledger import Ledger
@@ -12,6 +13,7 @@ from mpqueue.system.interrupts import defer_signals
 from mpqueue.system.wakeup import Wakeup
 from mpqueue.telemetry.stats import Statistics, summed, workers_of
 from mpqueue.worker.failures import never_an_exit
+from mpqueue.worker.lane_runner import LaneRunner
 from mpqueue.worker.runner import StreamEnd
 from mpqueue.worker.runners import AnyRunner, StreamRunner
 from mpqueue.workers.job import INTERRUPTED, Job
@@ -57,7 +59,14 @@ class InProcessBackend:
             raise RuntimeError(INTERRUPTED)
 
     def refresh(self) -> None:
-        """Do nothing: the backend uses the caller's own source."""
+        """Open lanes again: the backend uses the caller's own source, which may have changed."""
+        for runner in self._runners():
+            if isinstance(runner, LaneRunner):
+                runner.reopen()
+
+    def _runners(self) -> Iterable[AnyRunner]:
+        """Return the runners of all workers."""
+        raise NotImplementedError
 
     def statistics(self) -> Statistics:
         """Return the counters."""

@@ -201,6 +201,9 @@ class InlineBackend(InProcessBackend):
         if self._seeding is not None:
             self._seeding.stages = stages
 
+    def _runners(self) -> list[AnyRunner]:
+        return [self._runner]
+
     def cancel(self) -> None:
         """Discard the work item."""
         super().cancel()

@@ -77,6 +77,7 @@ class ThreadBackend(InProcessBackend):
         if self._lanes and not ledger.is_ordered:
             workers = job.workers
             ledger.owner_of = lambda lane: lane % workers  # same as `_worker_of`, without a reference to this backend
+        self._runner_of: dict[int, AnyRunner] = {}
         self._working: dict[int, _Task] = {}  # by worker
         self._busy: set[threading.Thread] = set()  # threads in user code
         self._num_idle = self._num_coming = 0  # threads that wait for work, and the number of woken ones among them
@@ -117,7 +118,11 @@ class ThreadBackend(InProcessBackend):
         )  # fmt: skip
         return make_runner(job.form, parts)
 
+    def _runners(self) -> list[AnyRunner]:
+        return list(self._runner_of.values())
+
     def _begin(self, runner: AnyRunner, worker: int) -> None:
+        self._runner_of[worker] = runner
         name = f"mpqueue-worker-{worker}"
         thread = threading.Thread(target=self._run, args=(worker, runner), name=name, daemon=True)
         with self._condition:  # under the lock, because the thread looks itself up in `_threads`

@@ -192,14 +192,14 @@ def test_descriptor_is_readable_again_if_more_batches_are_ready():
 def test_error_of_batch_is_raised_after_interrupted_count(monkeypatch):
     pipeline = pipeline_of()
     pipeline.backend.answer(Result.failed(OSError("the disk was removed")))
-    count = pipeline.ledger.count
+    count = pipeline.ledger.count_empty
 
     def struck(work_item):
         monkeypatch.undo()
         count(work_item)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pipeline.ledger, "count", struck)
+    monkeypatch.setattr(pipeline.ledger, "count_empty", struck)
     with pytest.raises(KeyboardInterrupt):
         pipeline.step()
     with pytest.raises(OSError, match="the disk was removed"):

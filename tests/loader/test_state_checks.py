@@ -166,12 +166,12 @@ def test_place_beyond_end_of_source_raises():
 
 
 def test_state_of_later_release_raises():
-    with pytest.raises(ValueError, match="version 3, and this release reads versions up to 2"):
-        list_of(40).load_state_dict(list_of(40).state_dict() | {"version": 3})
+    with pytest.raises(ValueError, match="version 4, and this release reads versions up to 3"):
+        list_of(40).load_state_dict(list_of(40).state_dict() | {"version": 4})
 
 
 def test_additional_keys_of_state_are_ignored():
-    state = begun(list_of(40)) | {"step": 17, "loss": object()}
+    state = begun(list_of(40)) | {"global_step": 17, "loss": object()}
     with list_of(40) as loader:
         loader.load_state_dict(state)
         assert take(loader, 1)[0] == [[12, 13, 14, 15]]

@@ -10,6 +10,7 @@ see `mpqueue.seeding.lazy_seeding`.
 """
 
 import copy
+import itertools
 import operator
 import random
 from collections.abc import Callable, Iterator
@@ -64,6 +65,15 @@ def listed_of(index: Any, epoch: int, place: int) -> Listed:
     """Return the message that requests a batch from a worker, for the index or indices that a sampler returned."""
     first = (epoch << _EPOCH_SHIFT) + place
     return Listed(first, index if type(index) is list else ("", index))
+
+
+def _epoch_of(listed: Listed) -> tuple[int, Listed]:
+    """Return the epoch of a batch, and its samples with their places in the epoch."""
+    epoch, first = divmod(listed.first, 1 << _EPOCH_SHIFT)
+    # A batch sampler may return any object instead of a list of indices.
+    index = listed.indices if type(listed.indices) is list else listed.indices[1]
+    kept = None if listed.kept is None else [place & ((1 << _EPOCH_SHIFT) - 1) for place in listed.kept]
+    return epoch, Listed(first, index, kept)
 
 
 class LoaderSource:
@@ -123,46 +133,46 @@ class MapSource(LoaderSource):
 
     def take(self, listed: Listed, begin: Begin) -> Any:
         """Compute a batch that the trainer requested; ``begin`` is called with (seed, epoch, place) per sample."""
-        epoch, first = divmod(listed.first, 1 << _EPOCH_SHIFT)
-        index = listed.indices if type(listed.indices) is list else listed.indices[1]
+        epoch, batch = _epoch_of(listed)
         try:
-            data = self._items(index, epoch, first, begin)
+            data = self._items(batch, epoch, begin)
             # Seed for collate_fn: its random numbers must not depend on how many the last sample has drawn.
-            begin(self.parts.base_seed, epoch, ~first)
+            begin(self.parts.base_seed, epoch, ~batch.first)
             return encode(self.parts.collate_fn(data), self._collation.find)
         finally:
             # Also after an error: a kept array would keep its slot.
             self._collation.forget()
 
-    def _items(self, index: Any, epoch: int, first: int, begin: Begin) -> Any:
-        dataset, seed = self.parts.dataset, self.parts.base_seed
+    def _items(self, batch: Listed, epoch: int, begin: Begin) -> Any:
+        dataset, seed, first, index = self.parts.dataset, self.parts.base_seed, batch.first, batch.indices
         if not self.parts.is_batched:
             begin(seed, epoch, first)
             return dataset[index]
         if self.parts.threads > 1:
-            return self._in_threads(index, epoch, first, begin)
+            return self._in_threads(batch, epoch, begin)
         if getattr(dataset, "__getitems__", None):
             # One call computes all samples. No sample uses the complement of a place, so its numbers differ from
             # theirs.
             begin(seed, epoch, ~first)
             return dataset.__getitems__(index)
         items = []
-        for place, each in enumerate(index, first):
+        places = itertools.count(first) if batch.kept is None else batch.kept
+        for place, each in zip(places, index, strict=False):
             begin(seed, epoch, place)
             items.append(dataset[each])
         return items
 
-    def _in_threads(self, index: list[Any], epoch: int, first: int, begin: Begin) -> list[Any]:
+    def _in_threads(self, batch: Listed, epoch: int, begin: Begin) -> list[Any]:
         from mpqueue.worker.threaded_samples import BatchIndices, SampleThreads
 
         def find_ahead(place: int) -> BatchIndices | None:
             ahead = None if self._batch_ahead is None else self._batch_ahead(place)
             if ahead is None or ahead[2] is None or type(ahead[2].indices) is not list:
                 return None
-            its_epoch, its_first = divmod(ahead[2].first, 1 << _EPOCH_SHIFT)
-            return BatchIndices(epoch, its_first, ahead[2].indices) if its_epoch == epoch else None
+            its_epoch, its_batch = _epoch_of(ahead[2])
+            return BatchIndices(epoch, its_batch) if its_epoch == epoch else None
 
-        dataset, seed = self.parts.dataset, self.parts.base_seed
+        dataset, seed, first, index = self.parts.dataset, self.parts.base_seed, batch.first, batch.indices
         threads = self._threads
         if threads is None:
             info = context.worker_info()
@@ -172,8 +182,8 @@ class MapSource(LoaderSource):
         if getattr(dataset, "__getitems__", None):
             items: list[Any] = threads.in_parts(dataset.__getitems__, seed, epoch, first, index)
         else:
-            batch = BatchIndices(epoch, first, index)
-            with threads.each(partial(operator.getitem, dataset), seed, batch, find_ahead) as calls:
+            samples = BatchIndices(epoch, batch)
+            with threads.each(partial(operator.getitem, dataset), seed, samples, find_ahead) as calls:
                 items = [calls.next() for _ in index]
         threads.look()
         return items

@@ -1,0 +1,102 @@
+"""The outline of a dataset: the same samples in the same order, without calls of user code.
+
+The ids of the samples in a batch follow from the order. In an outline, functions return a constant and sources are
+ranges, so that a lane can be run to find ids without computing a sample. This is impossible if a function decides which
+samples pass.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from mpqueue.dataset import nodes
+from mpqueue.dataset.ids import Keep
+from mpqueue.dataset.nodes import StageNode, flat
+from mpqueue.dataset.opening import DatasetLanes, keep_without
+from mpqueue.plan.sample_ids import SampleSet
+from mpqueue.worker.lanes import LaneRun
+
+
+def deciding_stage(root: StageNode) -> nodes.Numbered | None:
+    """Return the first stage where user code decides which samples pass, or None."""
+    return next((stage for stage in root.stages() if stage.node.decides), None)
+
+
+def outline(root: StageNode) -> StageNode:
+    """Return the outline of a dataset without deciding stages."""
+    made: list[StageNode] = []
+    for node, (_, _, inputs) in zip((stage.node for stage in root.stages()), flat(root), strict=True):
+        kind, arguments = node.outlined()
+        made.append(kind.reading([made[at] for at in inputs], **arguments))
+    return made[-1]
+
+
+class IdLane:
+    """A lane that returns the ids of the samples of each element.
+
+    Args:
+        lane: The lane of the dataset.
+    """
+
+    def __init__(self, lane: Any) -> None:
+        self._lane = lane
+
+    def next(self) -> tuple[Any, ...]:
+        """Return the ids of the samples of the next element."""
+        self._lane.next()
+        return tuple(self._lane.sample_ids())
+
+    def save(self) -> None:
+        """Return None: no other process continues the lane."""
+
+
+class ShortenedLane:
+    """A lane whose element after some others is its snapshot without excluded samples.
+
+    Args:
+        lane: The lane of the dataset.
+        count: Number of the other elements.
+        keep: Returns which elements are not excluded.
+    """
+
+    def __init__(self, lane: Any, count: int, keep: Keep) -> None:
+        self._lane, self._left, self._keep = lane, count, keep
+
+    def next(self) -> Any:
+        """Return the next element, or the snapshot."""
+        if not self._left:
+            return self._lane.save_without(self._keep)
+        self._left -= 1
+        return self._lane.next()
+
+    def save(self) -> None:
+        """Return None: no other process continues the lane."""
+
+
+class ShorteningLanes(DatasetLanes):
+    """A stream whose lanes return their snapshots without excluded samples, after a number of elements.
+
+    Args:
+        root: The last stage.
+        excluded: The samples that are left out so far; None: no sample.
+        counts: The number of elements before the snapshot, by the number of the lane over all ranks.
+        added: The samples to remove.
+    """
+
+    def __init__(
+        self, root: StageNode, excluded: SampleSet | None, counts: Mapping[int, int], added: SampleSet
+    ) -> None:  # fmt: skip
+        super().__init__(root, excluded)
+        self._counts, self._keep = counts, keep_without(added)
+
+    def open_lane(self, run: LaneRun) -> Any:  # type: ignore[override]  # it always keeps tokens
+        """Open a lane."""
+        assert self._keep is not None
+        return ShortenedLane(super().open_lane(run, keeps_tokens=True), self._counts[run.lane], self._keep)
+
+
+class IdLanes(DatasetLanes):
+    """A stream whose elements are the ids of the samples of each element of a dataset."""
+
+    def open_lane(self, run: LaneRun) -> Any:  # type: ignore[override]  # it always keeps tokens
+        """Open a lane."""
+        return IdLane(super().open_lane(run, keeps_tokens=True))

@@ -1,0 +1,179 @@
+"""Which samples made a batch, and that batch again: the answers of a loader about any place of its run.
+
+The order of a source with an index follows from (seed, epoch, position), so no log is needed. A `Rewind` reads the
+plan, the place of the loops, and the draws of a sampler. It changes none of them.
+"""
+
+import operator
+from typing import Any
+
+from mpqueue.loader.loop_position import LoopPosition
+from mpqueue.plan.batch_info import BatchInfo, SampleIds
+from mpqueue.plan.cursors import Place, WorkItem
+from mpqueue.plan.draws import Draws
+from mpqueue.plan.history import At
+from mpqueue.plan.lanes import LaneShare
+from mpqueue.plan.plans import IndexPlan
+from mpqueue.plan.sample_ids import SampleSet
+from mpqueue.plan.sources import Source
+from mpqueue.workers.job import Job
+
+
+class Rewind:
+    """Answers about the places of a run.
+
+    Args:
+        plan: The plan of the run, of a source with an index.
+        job: Its job.
+        position: The place of its loops.
+        draws: Its draws from a sampler; None: the plan has no sampler.
+    """
+
+    def __init__(self, plan: IndexPlan, job: Job, position: LoopPosition, draws: Draws | None) -> None:
+        self._plan, self._job, self._position, self._draws = plan, job, position, draws
+
+    def last(self) -> BatchInfo | None:
+        """Return the batch that the loops returned last; None: none since a place was loaded."""
+        returned = self._position.last
+        if returned is None:
+            return None
+        plan, work_item = self._plan, returned.work_item
+        batch = plan.number_of(returned.position, self._position.base_of(returned.epoch))
+        left_out = list(returned.skipped)
+        indices = [index for index in plan.listed(work_item).indices if not _take(left_out, index)]
+        return self._info(
+            plan, returned.epoch, batch, plan.ids_of(indices, work_item.epoch), step=self._position.steps - 1,
+            skipped=plan.ids_of(returned.skipped, work_item.epoch),
+        )  # fmt: skip
+
+    def explain(self, epoch: int, batch: int, rank: int | None, *, run: bool) -> BatchInfo:  # noqa: ARG002 - no user code decides
+        """Return the samples of any batch of any rank; see `Loader.explain`."""
+        plan = self._plan if rank is None else self._plan.of_rank(checked_rank(rank, self._plan.shard.world))
+        work_item = self._work_at(plan, epoch, batch)
+        return self._info(plan, epoch, batch, plan.ids_of(plan.listed(work_item).indices, epoch))
+
+    def compute(self, epoch: int, batch: int) -> Any:
+        """Return a batch of this rank, computed again; see `Loader.compute`."""
+        from mpqueue.loader.replay import computed
+
+        return computed(self._job, self._work_at(self._plan, epoch, batch))
+
+    def place_of(self, epoch: int, batch: int) -> Place:
+        """Return the place before a batch of this rank.
+
+        Raises:
+            LookupError: As for `Loader.seek`.
+        """
+        epoch, batch = checked_place(epoch, batch)
+        if not self._plan.source.can_replay:
+            raise once(self._plan.source)
+        return self._plan.place_at(epoch, batch, self._base_at(epoch, batch), self._draws)
+
+    def shortened(self, added: SampleSet) -> Place:  # noqa: ARG002 - no sample is held
+        """Return the place of the loops."""
+        return self._position.where()
+
+    def share(self) -> LaneShare:
+        """Return that there are no lanes."""
+        return LaneShare(0, 0)
+
+    def here(self) -> At:
+        """Return the place of the loops, as the history names it."""
+        where, world = self._position.where(), self._plan.shard.world
+        return At(where.epoch, self._plan.number_of(where.position, where.base), world)
+
+    def _work_at(self, plan: IndexPlan, epoch: int, batch: int) -> WorkItem:
+        epoch, batch = checked_place(epoch, batch)
+        self._check_unchanged(epoch)
+        return plan.work_at(epoch, batch, self._base_at(epoch, batch), self._draws)
+
+    def _base_at(self, epoch: int, batch: int) -> int:
+        """Return the base of the order that has a batch, see `Place`.
+
+        Raises:
+            LookupError: Another number of ranks got the batch.
+        """
+        known_from, base = self._position.first_known(epoch), self._position.base_of(epoch)
+        if batch < known_from:
+            raise of_other_ranks(epoch, batch, known_from)
+        # Ranks that resume an epoch after whole turns of the same number of ranks continue the same order.
+        return 0 if batch < self._plan.number_of(0, base) else base
+
+    def _check_unchanged(self, epoch: int) -> None:
+        """Raise a `LookupError` for an epoch before or after a change of the source."""
+        source, current = self._plan.source, self._position.epoch
+        if not source.can_replay:
+            raise once(self._plan.source)
+        if source.epoch_end() is not None and epoch != current:
+            raise LookupError(
+                f"{source.name} changes itself in on_epoch_end, so only batches of the current epoch {current} are "
+                f"known, got epoch {epoch}"
+            )
+
+    @staticmethod
+    def _info(
+        plan: IndexPlan, epoch: int, batch: int, samples: SampleIds, *, step: int | None = None, skipped: SampleIds = ()
+    ) -> BatchInfo:  # fmt: skip
+        rank, world = plan.shard
+        return BatchInfo(
+            epoch, batch, step=step, rank=rank, world_size=world, seed=plan.seed, samples=samples, skipped=skipped
+        )
+
+
+def of_other_ranks(epoch: int, batch: int, known_from: int) -> LookupError:
+    """Return the error for a batch of an epoch that another number of ranks began."""
+    return LookupError(
+        f"batch {batch} of epoch {epoch} was returned with another number of ranks, which resumed the epoch at batch "
+        f"{known_from}: only later batches are known"
+    )
+
+
+def once(source: Source) -> LookupError:
+    """Return the error for a source whose batches cannot be computed again."""
+    return LookupError(f"the source is an iterator ({source.name}), which yields each element once: pass a function")
+
+
+def _take(values: list[Any], value: Any) -> bool:
+    """Remove a value from a list; return whether it was there. A batch may contain an index twice."""
+    if value not in values:
+        return False
+    values.remove(value)
+    return True
+
+
+def checked_place(epoch: Any, batch: Any) -> tuple[int, int]:
+    """Return the epoch and the number of a batch as Python integers.
+
+    Raises:
+        TypeError: One is not an integer.
+        ValueError: One is negative.
+    """
+    return checked_integer("epoch", epoch), checked_integer("batch", batch)
+
+
+def checked_integer(name: str, value: Any) -> int:
+    """Return an argument as a Python integer.
+
+    Raises:
+        TypeError: It is not an integer.
+        ValueError: It is negative.
+    """
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+    number = operator.index(value)
+    if number < 0:
+        raise ValueError(f"{name} must not be negative, got {number}")
+    return number
+
+
+def checked_rank(rank: Any, world_size: int) -> int:
+    """Return a rank as a Python integer.
+
+    Raises:
+        TypeError: It is not an integer.
+        ValueError: There is no such rank.
+    """
+    number = checked_integer("rank", rank)
+    if number >= world_size:
+        raise ValueError(f"rank must be below the number of ranks, which is {world_size}, got {number}")
+    return number

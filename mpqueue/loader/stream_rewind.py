@@ -1,0 +1,293 @@
+"""The answers of a loader about any place of a stream: which samples made a batch, and that batch again.
+
+The element of a stream at a place is found in one of two ways. Where no lane ends before it, or the ends are known, it
+follows by arithmetic. Otherwise the stream is run up to it, in the calling thread: its outline if no user code decides
+which samples pass, or the stream itself.
+
+Then a single lane is run, from its newest snapshot that is not after the element: as ids, or as the batch itself.
+"""
+
+import pickle
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from mpqueue.engine.backend import EndOfStream
+from mpqueue.engine.pipeline import Pipeline
+from mpqueue.loader.loop_position import LoopPosition
+from mpqueue.loader.replay import empty_batch, opened
+from mpqueue.loader.rewind import checked_place, checked_rank, of_other_ranks, once
+from mpqueue.plan.backend_kinds import BackendName
+from mpqueue.plan.batch_info import BatchInfo, SampleIds
+from mpqueue.plan.cursors import Place, StreamCursor, WorkItem
+from mpqueue.plan.history import At
+from mpqueue.plan.lane_order import Element, counts_before, element_at
+from mpqueue.plan.lanes import BEGINNING, LaneShare, LaneStart
+from mpqueue.plan.plans import StreamPlan
+from mpqueue.plan.sample_ids import SampleSet
+from mpqueue.workers.job import Job
+
+
+class Found(NamedTuple):
+    """An element at a place of the stream.
+
+    Attributes:
+        work_item: Its work item.
+        place: The place before it.
+    """
+
+    work_item: WorkItem
+    place: Place
+
+    @property
+    def start(self) -> LaneStart:
+        """The newest snapshot of its lane that is not after it."""
+        return self.place.starts[self.work_item.lane] if self.place.starts else BEGINNING
+
+
+class LaneCursor(StreamCursor):
+    """A cursor that deals a single element.
+
+    Args:
+        share: The lanes of this rank.
+        work_item: The element.
+        epoch_batches: As for a `StreamCursor`.
+    """
+
+    def __init__(self, share: LaneShare, work_item: WorkItem, *, epoch_batches: int | None) -> None:
+        super().__init__(share, epoch_batches=epoch_batches)
+        self._left = [work_item]
+
+    def deal(self, limit: int = 1) -> list[WorkItem]:  # noqa: ARG002 - there is one
+        """Return the element, once."""
+        dealt, self._left = [each._replace(number=self.next_number) for each in self._left], []
+        self.next_number += len(dealt)
+        return dealt
+
+
+class StreamRewind:
+    """Answers about the places of a stream.
+
+    Args:
+        plan: The plan of the run.
+        job: Its job.
+        position: The place of its loops.
+        backend: The backend of its workers.
+    """
+
+    def __init__(self, plan: StreamPlan, job: Job, position: LoopPosition, backend: BackendName) -> None:
+        self._plan, self._job, self._position, self._backend = plan, job, position, backend
+
+    def last(self) -> BatchInfo | None:
+        """Return the batch that the loops returned last; None: none since a place was loaded."""
+        returned = self._position.last
+        if returned is None:
+            return None
+        plan, work_item, start = self._plan, returned.work_item, returned.start
+        return self._info(
+            plan, returned.epoch, returned.position, lambda: self._ids(plan, work_item, start, run=True),
+            step=self._position.steps - 1,
+        )  # fmt: skip
+
+    def explain(self, epoch: int, batch: int, rank: int | None, *, run: bool) -> BatchInfo:
+        """Return the samples of any batch of any rank; see `Loader.explain`."""
+        epoch, batch = checked_place(epoch, batch)
+        rank = self._plan.shard.rank if rank is None else checked_rank(rank, self._plan.shard.world)
+        self._check_replay()
+        plan = self._plan_at(epoch, batch).of_rank(rank)
+        plan.identified(run=run)  # refuses user code before anything is run
+        found = self._find(plan, epoch, batch, run=run)
+        return self._info(plan, epoch, batch, self._ids(plan, found.work_item, found.start, run=run))
+
+    def compute(self, epoch: int, batch: int) -> Any:
+        """Return a batch of this rank, computed again; see `Loader.compute`."""
+        epoch, batch = checked_place(epoch, batch)
+        self._check_replay()
+        plan = self._plan_at(epoch, batch)
+        found = self._find(plan, epoch, batch, run=True)
+        pipeline = self._opened_lane(plan, found.work_item, found.start)
+        try:
+            return pipeline.next()
+        except EndOfStream:
+            raise empty_batch(epoch, batch) from None
+        finally:
+            pipeline.stop()
+
+    def _plan_at(self, epoch: int, batch: int) -> StreamPlan:
+        """Return the plan with the samples that are excluded at a place."""
+        return self._plan.excluding(self._plan.history.excluded_at(epoch, batch, self._plan.shard.world))
+
+    def place_of(self, epoch: int, batch: int) -> Place:
+        """Return the place before a batch of this rank.
+
+        Raises:
+            LookupError: As for `Loader.seek`.
+        """
+        epoch, batch = checked_place(epoch, batch)
+        self._check_replay()
+        return self._find(self._plan_at(epoch, batch), epoch, batch, run=True).place
+
+    def share(self) -> LaneShare:
+        """Return the lanes of this rank."""
+        return self._plan.share(self._job.workers, self._backend)
+
+    def here(self) -> At:
+        """Return the place of the loops, as the history names it."""
+        where = self._position.where()
+        return At(where.epoch, where.position, self._plan.shard.world)
+
+    def shortened(self, added: SampleSet) -> Place:
+        """Return the place of the loops with snapshots of lanes that do not hold some samples.
+
+        Each lane that has begun is run in this thread from its last snapshot to its place.
+
+        Raises:
+            Exception: The exception of the source, when it is read again.
+        """
+        where, share = self._position.where(), self._plan.share(self._job.workers, self._backend)
+        if not any(where.counts):
+            return where
+        starts = list(where.starts or [BEGINNING] * share.num_lanes)
+        left = {share.lane(lane): count - starts[lane].number for lane, count in enumerate(where.counts)}
+        plan = self._plan.shortened(left, added)
+        ends = where.ends or (-1,) * share.num_lanes
+        for lane, (count, end) in enumerate(zip(where.counts, ends, strict=True)):
+            if not count or count == end:
+                continue  # it holds no sample
+            of = where.epoch if plan.epoch_batches is None else 0
+            pipeline = self._opened_lane(plan, WorkItem(0, of, 0, count, lane), starts[lane])
+            try:
+                state = pipeline.next()
+            finally:
+                pipeline.stop()
+            starts[lane] = LaneStart(count, pickle.dumps(state, 5))
+        return where._replace(starts=tuple(starts))
+
+    def _check_replay(self) -> None:
+        if not self._plan.source.can_replay:
+            raise once(self._plan.source)
+
+    # -- The element at a place
+
+    def _find(self, plan: StreamPlan, epoch: int, batch: int, *, run: bool) -> Found:
+        """Return the element at a place.
+
+        Raises:
+            LookupError: The epoch has no such batch, or another number of ranks got it.
+        """
+        where = self._position.where() if plan.shard == self._plan.shard else None
+        known_from = self._position.first_known(epoch)
+        if batch < known_from:
+            raise of_other_ranks(epoch, batch, known_from)
+        length = plan.epoch_batches
+        if length is not None and batch >= length:
+            raise LookupError(f"epoch {epoch} has no batch {batch}: it has {length} batches")
+        share = plan.share(self._job.workers, self._backend)
+        if length is not None and not plan.skips:
+            position = self._position_in_stream(where, epoch, batch, length)
+            element = element_at(position, share.num_lanes, {})
+        elif where is not None and where.epoch == epoch and batch < where.position and self._job.options.ordered:
+            ends = {lane: end for lane, end in enumerate(where.ends) if end >= 0}
+            element = element_at(batch, share.num_lanes, ends)
+        else:
+            return self._run_to(plan, where, epoch, batch, run=run)
+        assert element is not None  # it was returned, or the lanes have no end
+        return Found(self._item(plan, epoch, batch, element), self._place(where, epoch, batch, element, share))
+
+    def _position_in_stream(self, where: Place | None, epoch: int, batch: int, length: int) -> int:
+        """Return the number of elements of this rank before a batch of an endless stream."""
+        current, begun = (0, 0) if where is None else (where.epoch, sum(where.counts) - where.position)
+        if epoch < current and begun != current * length:
+            raise LookupError(
+                f"the batches of epoch {epoch} are unknown, because a loop was left before the end of its epoch: only "
+                f"epochs from {current} on are known"
+            )
+        return begun + (epoch - current) * length + batch
+
+    def _run_to(self, plan: StreamPlan, where: Place | None, epoch: int, batch: int, *, run: bool) -> Found:
+        """Run the stream up to a batch."""
+        length, begin = plan.epoch_batches, Place(epoch if plan.epoch_batches is None else 0)
+        for place in () if where is None else (*self._position.anchors, where):
+            is_before = (place.epoch, place.position) <= (epoch, batch)
+            if is_before and place.epoch in {epoch, place.epoch if length is not None else epoch}:
+                begin = place
+        self._check_beginning(begin, epoch, batch)
+        left = (epoch - begin.epoch) * (length or 0) + batch - begin.position
+        identified = plan.identified(run=run)
+        cursor = identified.cursor(self._job.workers, self._backend)
+        # Snapshots of the stream fit its outline: a snapshot has places and no values.
+        pipeline = opened(replace(self._job, plan=identified), cursor, begin)
+        try:
+            for _ in range(left):
+                pipeline.next()
+            before = pipeline.place()
+            pipeline.next()
+            last = pipeline.last()
+        except EndOfStream:
+            raise LookupError(f"epoch {epoch} has no batch {batch}: the stream ends before it") from None
+        finally:
+            pipeline.stop()
+        assert last is not None
+        return Found(last.work_item, before._replace(epoch=epoch, position=batch, starts=begin.starts))
+
+    def _check_beginning(self, begin: Place, epoch: int, batch: int) -> None:
+        """Raise a `LookupError` if samples were excluded between a place to begin and a batch."""
+        history, world = self._plan.history, self._plan.shard.world
+        if history.excluded_at(begin.epoch, begin.position, world) != history.excluded_at(epoch, batch, world):
+            raise LookupError(
+                f"batch {batch} of epoch {epoch} is unknown: samples were excluded before it in the same epoch, by "
+                "another process or more than 8 changes ago"
+            )
+
+    @staticmethod
+    def _item(plan: StreamPlan, epoch: int, batch: int, element: Element) -> WorkItem:
+        of = epoch if plan.epoch_batches is None else 0  # elements of an endless stream belong to no epoch
+        return WorkItem(0, of, batch, element.unit, element.lane)
+
+    def _place(self, where: Place | None, epoch: int, batch: int, element: Element, share: LaneShare) -> Place:
+        """Return the place before an element, with the newest snapshots that are not after it."""
+        is_endless, world = self._plan.epoch_batches is not None, self._plan.shard.world
+        excluded_at = self._plan.history.excluded_at
+        ends = {lane: end for lane, end in enumerate(() if where is None else where.ends) if end >= 0}
+        counts = counts_before(element, share.num_lanes, {} if is_endless else ends)
+        starts, is_known = [BEGINNING] * share.num_lanes, element.unit == 0
+        for place in () if where is None else (*self._position.anchors, where):
+            is_usable = place is where or excluded_at(place.epoch, place.position, world) == excluded_at(
+                epoch, batch, world
+            )
+            if not (place.starts and is_usable and (is_endless or place.epoch == epoch)):
+                continue
+            is_known |= place.counts[element.lane] <= element.unit
+            starts = [
+                new if old.number <= new.number <= count else old
+                for old, new, count in zip(starts, place.starts, counts, strict=True)
+            ]
+        if not is_known and starts[element.lane].state is None:
+            self._check_beginning(Place(0 if is_endless else epoch), epoch, batch)
+        return Place(epoch, batch, counts=counts, starts=tuple(starts), ends=() if where is None else where.ends)
+
+    # -- One lane
+
+    def _ids(self, plan: StreamPlan, work_item: WorkItem, start: LaneStart, *, run: bool) -> SampleIds:
+        """Return the ids of the samples of an element."""
+        identified = plan.identified(run=run)
+        pipeline = self._opened_lane(identified, work_item, start)
+        try:
+            element = pipeline.next()
+        except EndOfStream:
+            return ()
+        finally:
+            pipeline.stop()
+        return identified.ids_of(work_item, element, plan.share(self._job.workers, self._backend))
+
+    def _opened_lane(self, plan: StreamPlan, work_item: WorkItem, start: LaneStart) -> Pipeline:
+        share = plan.share(self._job.workers, self._backend)
+        cursor = LaneCursor(share, work_item, epoch_batches=plan.epoch_batches)
+        counts, starts = [0] * share.num_lanes, [BEGINNING] * share.num_lanes
+        counts[work_item.lane], starts[work_item.lane] = work_item.unit, start
+        place = Place(work_item.epoch, counts=tuple(counts), starts=tuple(starts))
+        return opened(replace(self._job, plan=plan), cursor, place)
+
+    @staticmethod
+    def _info(plan: StreamPlan, epoch: int, batch: int, samples: Any, *, step: int | None = None) -> BatchInfo:
+        rank, world = plan.shard
+        return BatchInfo(epoch, batch, step=step, rank=rank, world_size=world, seed=plan.seed, samples=samples)

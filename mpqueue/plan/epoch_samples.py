@@ -1,0 +1,37 @@
+"""The samples of a batch, from the number of the batch: computed in workers, and where a batch is explained."""
+
+from collections.abc import Callable
+
+from mpqueue.plan.batching import Batching
+from mpqueue.plan.cursors import Listed
+from mpqueue.seeding.permutation import SampleOrder
+
+
+class EpochSamples:
+    """The samples of each batch of a source of samples.
+
+    Args:
+        seed: Seed of the shuffled order.
+        batching: How samples become batches.
+        world: Number of ranks that share the batches of an epoch.
+        length_of: Returns the number of samples of an epoch; called once per epoch, because it may change.
+    """
+
+    def __init__(self, seed: int, batching: Batching, world: int, length_of: Callable[[int], int]) -> None:
+        self._batching, self._length_of = batching, length_of
+        self._order = SampleOrder(seed, shuffle=batching.shuffle, world=world)
+        self._of: tuple[int, int] = (-1, 0)  # an epoch, and its number of samples
+
+    def forget_length(self) -> None:
+        """Ask for the number of samples again."""
+        self._of = (-1, 0)
+
+    def of(self, epoch: int, unit: int) -> Listed:
+        """Return the samples of a batch, by its number over all ranks."""
+        if self._of[0] != epoch:
+            self._of = epoch, self._length_of(epoch)
+        size, length = self._batching.batch_size, self._of[1]
+        assert size is not None
+        first = unit * size
+        count = size if self._batching.fills else min(size, length - first)
+        return Listed(first, self._order.indices(epoch, length, first, count))

@@ -1,0 +1,137 @@
+"""The history of a run: its seeks, exclusions and changes of weights, in order.
+
+An entry has the place of the call, as (epoch, batch) of a rank, and the number of ranks. Which samples are excluded at
+a place, and where a mixture got other weights, follows from the history alone. An immutable value.
+
+A seek to a place before an exclusion moves the exclusion there: batches that are returned later never have its samples.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, Self
+
+from mpqueue.plan.sample_ids import SampleSet
+
+SEEK, EXCLUDE, WEIGHTS = "seek", "exclude", "weights"
+
+
+class At(NamedTuple):
+    """A place in a run.
+
+    Attributes:
+        epoch: The epoch.
+        batch: The number of the batch among those of a rank.
+        world_size: The number of ranks.
+    """
+
+    epoch: int
+    batch: int
+    world_size: int
+
+    def on(self, world_size: int) -> tuple[int, int]:
+        """Return the epoch and the batch if the ranks continue there with another number of ranks."""
+        batches = self.batch * self.world_size
+        return self.epoch, -(-batches // world_size)
+
+
+class Exclusion(NamedTuple):
+    """Samples that are excluded from a place on."""
+
+    at: At
+    samples: SampleSet
+
+
+class History:
+    """The entries of a run, and what follows from them.
+
+    Args:
+        entries: The entries, as plain data.
+
+    Raises:
+        ValueError: An entry is not one that `state_dict` saved.
+    """
+
+    def __init__(self, entries: Iterable[Mapping[str, Any]] = ()) -> None:
+        self._entries = tuple(dict(entry) for entry in entries)
+        self._exclusions = _exclusions_of(self._entries)
+
+    @property
+    def excluded(self) -> SampleSet | None:
+        """All excluded samples; None: none."""
+        return _joined(self._exclusions)
+
+    def excluded_at(self, epoch: int, batch: int, world_size: int) -> SampleSet | None:
+        """Return the samples that are excluded at a place; None: none."""
+        return _joined([each for each in self._exclusions if each.at.on(world_size) <= (epoch, batch)])
+
+    def with_seek(self, at: At, epoch: int, batch: int) -> Self:
+        """Return the history with a seek from one place to another."""
+        return self._with(at, SEEK, to=[epoch, batch])
+
+    def with_exclusion(self, at: At, samples: SampleSet) -> Self:
+        """Return the history with an exclusion; the same one if all of the samples are excluded."""
+        excluded = self.excluded
+        if not samples or (excluded is not None and excluded.contains_all(samples)):
+            return self
+        return self._with(at, EXCLUDE, ids=samples.plain())
+
+    def with_weights(self, at: At, weights: Any, sample: int, mixture_epoch: int) -> Self:
+        """Return the history with new weights from a sample of a mixture on.
+
+        Args:
+            at: The place of the call.
+            weights: The weights, as plain data.
+            sample: The number of the sample in an epoch of the mixture.
+            mixture_epoch: That epoch. In an endless stream, the mixture has other epochs than the loops.
+        """
+        others = {} if mixture_epoch == at.epoch else {"mixture_epoch": mixture_epoch}
+        return self._with(at, WEIGHTS, weights=weights, at=sample, **others)
+
+    def _with(self, place: At, kind: str, **values: Any) -> Self:
+        epoch, batch, world_size = place
+        entry = {"kind": kind, "epoch": epoch, "batch": batch, "world_size": world_size, **values}
+        return type(self)((*self._entries, entry))
+
+    def plain(self) -> list[dict[str, Any]]:
+        """Return the entries as plain data."""
+        return [dict(entry) for entry in self._entries]
+
+    def weights(self) -> list[dict[str, Any]]:
+        """Return the entries that changed weights."""
+        return [entry for entry in self._entries if entry["kind"] == WEIGHTS]
+
+    def __bool__(self) -> bool:
+        return bool(self._entries)
+
+    def __eq__(self, other: object) -> bool:
+        return self._entries == other._entries if isinstance(other, History) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(len(self._entries))
+
+
+def _exclusions_of(entries: Iterable[Mapping[str, Any]]) -> tuple[Exclusion, ...]:
+    found: list[Exclusion] = []
+    for entry in entries:
+        at = At(entry["epoch"], entry["batch"], entry["world_size"])
+        if entry["kind"] == EXCLUDE:
+            found.append(Exclusion(at, SampleSet.of(entry["ids"])))
+        elif entry["kind"] == SEEK:
+            epoch, batch = entry["to"]
+            target = At(epoch, batch, at.world_size)
+            found = [_moved(each, target) for each in found]
+    return tuple(found)
+
+
+def _moved(exclusion: Exclusion, target: At) -> Exclusion:
+    is_later = exclusion.at.on(target.world_size) > (target.epoch, target.batch)
+    return exclusion._replace(at=target) if is_later else exclusion
+
+
+def _joined(exclusions: Iterable[Exclusion]) -> SampleSet | None:
+    joined: SampleSet | None = None
+    for each in exclusions:
+        joined = each.samples if joined is None else joined | each.samples
+    return joined
+
+
+NO_HISTORY = History()

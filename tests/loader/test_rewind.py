@@ -1,0 +1,472 @@
+"""Which samples made a batch of a source with an index, and that batch again."""
+
+import itertools
+import json
+import pickle
+import random
+
+import numpy as np
+import pytest
+from helpers.drawing import Drawing, copied, drawing, indices
+
+import mpqueue
+
+ORDERS = {
+    "in order": {},
+    "shuffled": {"shuffle": True},
+    "a rank": {"shuffle": True, "shard": (1, 3)},
+    "a sampler": {"sampler": range(10, 80)},
+    "a batch sampler": {"batch_sampler": [[5, 6], [9], [1, 2, 3]], "batch_size": None},
+    "a short batch dropped": {"drop_last": True},
+}
+
+
+def loader_of(source=None, **options):
+    chosen = {"batch_size": 8, "seed": 3, "workers": 0} | options
+    if "batch_sampler" in chosen:
+        del chosen["batch_size"]
+    return mpqueue.Loader(Drawing() if source is None else source, **chosen)
+
+
+def epochs(loader, count=2):
+    """Return the batches of some epochs by their place."""
+    return {(epoch, number): copied(batch) for epoch in range(count) for number, batch in enumerate(loader)}
+
+
+class TestLast:
+    def test_is_none_before_the_first_batch(self):
+        assert loader_of().last is None
+
+    @pytest.mark.parametrize("order", ORDERS)
+    @pytest.mark.parametrize("workers", [0, 2])
+    def test_names_the_samples_of_each_batch(self, order, workers):
+        with loader_of(workers=workers, **ORDERS[order]) as loader:
+            steps = itertools.count()
+            for epoch in range(2):
+                for number, batch in enumerate(loader):
+                    info = loader.last
+                    assert (info.epoch, info.batch, info.step) == (epoch, number, next(steps))
+                    assert info.samples == indices(batch)
+            assert (info.rank, info.world_size) == ORDERS[order].get("shard", (0, 1))
+            assert info.seed == 3
+
+    def test_names_an_item_that_is_a_batch(self):
+        with loader_of(batch_size=None, shuffle=True) as loader:
+            for batch in loader:
+                assert loader.last.samples == (batch["index"],)
+
+    def test_is_valid_after_stop_and_can_be_pickled(self):
+        with loader_of(workers=1) as loader:
+            next(iter(loader))
+        info = loader.last
+        assert info.samples == tuple(range(8))
+        assert pickle.loads(pickle.dumps(info)) == info
+
+    def test_names_skipped_samples(self):
+        class Broken(Drawing):
+            def __getitem__(self, index):
+                if index in (1, 4):
+                    raise OSError("this file is damaged")
+                return super().__getitem__(index)
+
+        with loader_of(Broken(), on_error="skip") as loader:
+            batches = iter(loader)
+            next(batches)
+            assert loader.last.samples == (0, 2, 3, 5, 6, 7)
+            assert loader.last.skipped == (1, 4)
+            next(batches)
+            assert loader.last.skipped == ()
+
+    def test_step_counts_batches_and_no_errors(self):
+        class Broken(Drawing):
+            def __getitem__(self, index):
+                if index == 9:
+                    raise OSError("this file is damaged")
+                return super().__getitem__(index)
+
+        with loader_of(Broken()) as loader:
+            batches = iter(loader)
+            next(batches)
+            with pytest.raises(OSError, match="damaged"):
+                next(batches)
+            next(batches)
+            assert (loader.last.batch, loader.last.step) == (2, 1)
+
+    def test_step_continues_after_a_resume(self):
+        first, second = loader_of(), loader_of(seed=9)
+        batches = iter(first)
+        for _ in range(3):
+            next(batches)
+        state = json.loads(json.dumps(first.state_dict()))
+        assert state["step"] == 3
+        second.load_state_dict(state)
+        assert second.last is None
+        next(iter(second))
+        assert (second.last.batch, second.last.step) == (3, 3)
+
+    def test_state_of_an_earlier_release_has_no_step(self):
+        state = {"seed": 1, "epoch": 0, "position": 2, "ahead": (), "counts": (), "batch_size": 8}
+        loader = loader_of()
+        loader.load_state_dict(state)
+        next(iter(loader))
+        assert loader.last.batch == 2
+
+
+class TestExplainAndCompute:
+    @pytest.mark.parametrize("order", ORDERS)
+    @pytest.mark.parametrize("workers", [0, 2])
+    def test_any_batch_is_known_and_computed_again(self, order, workers):
+        with loader_of(workers=workers, **ORDERS[order]) as loader:
+            for (epoch, number), batch in epochs(loader).items():
+                assert loader.explain(epoch, number).samples == tuple(batch["index"])
+                assert loader.explain(epoch, number).step is None
+                assert copied(loader.compute(epoch, number)) == batch
+
+    def test_future_batches_are_known_before_the_first_loop(self):
+        loader = loader_of(shuffle=True)
+        expected = [loader.explain(2, number).samples for number in range(13)]
+        assert [indices(batch) for batch in itertools.islice(loader, 0)] == []
+        seen = epochs(loader, 3)
+        assert [tuple(seen[2, number]["index"]) for number in range(13)] == expected
+
+    def test_every_rank_is_known_from_one(self):
+        loader = loader_of(shuffle=True, shard=(0, 3))
+        for rank in range(3):
+            with loader_of(shuffle=True, shard=(rank, 3)) as other:
+                for number, batch in enumerate(other):
+                    assert loader.explain(0, number, rank=rank).samples == indices(batch)
+                    assert loader.explain(0, number, rank=rank).rank == rank
+
+    def test_generators_of_the_process_and_the_loop_are_unchanged(self):
+        with loader_of() as loader:
+            batches = iter(loader)
+            next(batches)
+            states = random.getstate(), np.random.get_state()[1].tolist()
+            loader.compute(1, 3)
+            loader.explain(1, 3)
+            assert states == (random.getstate(), np.random.get_state()[1].tolist())
+            assert (loader.epoch, loader.last.batch) == (0, 0)
+            assert indices(next(batches)) == tuple(range(8, 16))
+
+    def test_dataset_shows_the_samples_of_its_source(self):
+        dataset = mpqueue.Dataset.range(50).map(drawing).shuffle().batch(4)
+        with mpqueue.Loader(dataset, workers=2, seed=1) as loader:
+            for (epoch, number), batch in epochs(loader).items():
+                assert loader.explain(epoch, number).samples == tuple(batch["index"])
+                assert copied(loader.compute(epoch, number)) == batch
+
+    def test_error_of_a_sample_is_raised(self):
+        class Broken(Drawing):
+            def __getitem__(self, index):
+                raise OSError("this file is damaged")
+
+        loader = loader_of(Broken())
+        assert loader.explain(0, 0).samples == tuple(range(8))
+        with pytest.raises(OSError, match="damaged"):
+            loader.compute(0, 0)
+
+    def test_skipped_samples_are_missing_in_a_computed_batch(self):
+        class Broken(Drawing):
+            def __getitem__(self, index):
+                if index < 12:
+                    raise OSError("this file is damaged")
+                return super().__getitem__(index)
+
+        loader = loader_of(Broken(), on_error="skip")
+        assert indices(loader.compute(0, 1)) == (12, 13, 14, 15)
+        with pytest.raises(LookupError, match="is empty"):
+            loader.compute(0, 0)
+        assert loader.statistics().skipped == 0
+
+    def test_sampler_that_draws_is_known_in_two_epochs(self):
+        class Random:
+            def __init__(self):
+                self.generator = random.Random(1)
+
+            def __iter__(self):
+                order = list(range(40))
+                self.generator.shuffle(order)
+                return iter(order)
+
+        with loader_of(sampler=Random()) as loader:
+            seen = epochs(loader, 3)
+            state = loader._plan.options.sampler.generator.getstate()
+            for epoch, number in [(1, 0), (1, 4), (2, 2)]:
+                assert loader.explain(epoch, number).samples == tuple(seen[epoch, number]["index"])
+            for epoch in (0, 3):
+                with pytest.raises(LookupError, match="draws random numbers"):
+                    loader.explain(epoch, 0)
+            assert loader._plan.options.sampler.generator.getstate() == state
+
+    def test_sampler_with_set_epoch_is_known_in_any_epoch(self):
+        class Rotating:
+            epoch = 0
+
+            def set_epoch(self, epoch):
+                self.epoch = epoch
+
+            def __iter__(self):
+                return iter([(index + self.epoch) % 16 for index in range(16)])
+
+        sampler = Rotating()
+        with loader_of(sampler=sampler) as loader:
+            next(iter(loader))
+            assert loader.explain(5, 0).samples == tuple(range(5, 13))
+            assert sampler.epoch == 0
+
+    def test_source_that_changes_is_known_in_the_current_epoch(self):
+        class Changing(Drawing):
+            def on_epoch_end(self):
+                self.length -= 1
+
+        with loader_of(Changing()) as loader:
+            assert loader.explain(0, 3).samples == tuple(range(24, 32))
+            with pytest.raises(LookupError, match="on_epoch_end"):
+                loader.compute(1, 0)
+
+    def test_iterator_has_no_batch_twice(self):
+        loader = mpqueue.Loader(iter([1, 2, 3]), workers=0)
+        for call in (loader.compute, loader.explain, loader.seek):
+            with pytest.raises(LookupError, match="yields each element once"):
+                call(0, 0)
+
+
+class TestSeek:
+    @pytest.mark.parametrize("order", ORDERS)
+    @pytest.mark.parametrize("workers", [0, 2])
+    def test_next_loop_begins_at_the_place(self, order, workers):
+        with loader_of(workers=workers, **ORDERS[order]) as loader:
+            seen = epochs(loader)
+            last = max(number for _, number in seen)
+            for epoch in (1, 0):
+                steps = loader.state_dict()["step"]
+                loader.seek(epoch, last - 1)
+                assert (loader.last, loader.epoch) == (None, epoch)
+                rest = [copied(batch) for batch in loader]
+                assert rest == [seen[epoch, last - 1], seen[epoch, last]]
+                assert loader.last.step == steps + 1
+
+    def test_running_iterators_end(self):
+        with loader_of(workers=1) as loader:
+            batches = iter(loader)
+            next(batches)
+            loader.seek(0, 5)
+            assert list(batches) == []
+            assert indices(next(iter(loader))) == tuple(range(40, 48))
+
+    def test_nothing_before_the_place_is_computed(self):
+        class Counting(Drawing):
+            calls = 0
+
+            def __getitem__(self, index):
+                type(self).calls += 1
+                return super().__getitem__(index)
+
+        loader = loader_of(Counting())
+        loader.seek(7, 10)
+        next(iter(loader))
+        assert Counting.calls == 8
+
+    def test_state_between_seek_and_loop_is_of_the_place(self):
+        loader, other = loader_of(), loader_of(seed=5)
+        loader.seek(1, 4)
+        state = json.loads(json.dumps(loader.state_dict()))
+        assert state["history"] == [{"kind": "seek", "epoch": 0, "batch": 0, "world_size": 1, "to": [1, 4]}]
+        other.load_state_dict(state)
+        assert (other.epoch, indices(next(iter(other)))) == (1, tuple(range(32, 40)))
+
+
+class TestExclude:
+    @pytest.mark.parametrize("order", ORDERS)
+    @pytest.mark.parametrize("workers", [0, 2])
+    def test_later_batches_lack_the_samples_and_keep_the_others(self, order, workers):
+        excluded = {1, 5, 9, *range(16, 24), 40, 60}
+        with loader_of(workers=workers, **ORDERS[order]) as loader:
+            expected = epochs(loader)
+        with loader_of(workers=workers, **ORDERS[order]) as loader:
+            batches = iter(loader)
+            assert copied(next(batches)) == expected[0, 0]
+            loader.exclude(excluded)
+            found = dict(placed(loader, batches)) | dict(placed(loader, loader))
+            for place, batch in found.items():
+                assert batch == without(expected[place], excluded)
+                assert loader.explain(*place).samples == tuple(batch["index"])
+                assert copied(loader.compute(*place)) == batch
+            missing = expected.keys() - found.keys() - {(0, 0)}
+            assert all(excluded.issuperset(expected[place]["index"]) for place in missing)
+            for place in missing:
+                with pytest.raises(LookupError, match="is empty"):
+                    loader.compute(*place)
+            assert loader.explain(0, 0).samples == tuple(expected[0, 0]["index"])
+
+    def test_samples_are_not_asked_or_counted(self):
+        class Watched(Drawing):
+            asked = []
+
+            def __getitem__(self, index):
+                self.asked.append(index)
+                return super().__getitem__(index)
+
+        with loader_of(Watched(24), exclude=range(6), on_error="skip") as loader:
+            assert [indices(batch) for batch in loader] == [(6, 7), tuple(range(8, 16)), tuple(range(16, 24))]
+            assert min(Watched.asked) == 6
+            assert loader.statistics().skipped == 0
+            assert loader.last.skipped == ()
+
+    def test_threads_leave_out_samples(self):
+        with loader_of(workers=1, threads=3, exclude=[2, 9]) as loader:
+            batches = [indices(batch) for batch in loader]
+        assert batches[0] == (0, 1, 3, 4, 5, 6, 7)
+        assert batches[1] == (8, *range(10, 16))
+
+    def test_epoch_may_end_with_empty_batches(self):
+        with loader_of(Drawing(24), workers=1, exclude=range(8, 24)) as loader:
+            assert [[indices(batch) for batch in loader] for _ in range(2)] == [[tuple(range(8))]] * 2
+            assert (loader.epoch, loader.last.epoch, loader.last.step) == (2, 1, 1)
+
+    def test_all_samples_may_be_excluded(self):
+        with loader_of(Drawing(24), workers=1, exclude=range(24)) as loader:
+            assert list(loader) == []
+            assert list(loader) == []
+            assert loader.last is None
+
+    def test_state_has_the_exclusion_and_ranges_remain_ranges(self):
+        loader, other = loader_of(), loader_of(seed=8)
+        next(iter(loader))
+        loader.exclude([5, 3, range(20, 1_000_00)][:2])
+        loader.exclude(range(50, 60))
+        state = json.loads(json.dumps(loader.state_dict()))
+        assert state["history"] == [
+            {"kind": "exclude", "epoch": 0, "batch": 1, "world_size": 1, "ids": [3, 5]},
+            {"kind": "exclude", "epoch": 0, "batch": 1, "world_size": 1, "ids": [{"range": [50, 60, 1]}]},
+        ]
+        other.load_state_dict(state)
+        seen = [sample for batch in other for sample in indices(batch)]
+        assert seen == [sample for sample in range(8, 103) if sample not in range(50, 60)]
+
+    def test_repetition_changes_nothing(self):
+        loader = loader_of(exclude=[1, 2])
+        next(iter(loader))
+        state = loader.state_dict()
+        loader.exclude([2])
+        loader.exclude(np.array([1, 2]))
+        assert loader.state_dict() == state
+
+    def test_option_applies_after_a_load(self):
+        first, second = loader_of(), loader_of(exclude=range(8, 12))
+        next(iter(first))
+        second.load_state_dict(first.state_dict())
+        assert indices(next(iter(second))) == (12, 13, 14, 15)
+
+    def test_seek_before_an_exclusion_moves_it(self):
+        loader = loader_of()
+        batches = iter(loader)
+        for _ in range(3):
+            next(batches)
+        loader.exclude([0, 9])
+        assert loader.explain(0, 0).samples == tuple(range(8))
+        loader.seek(0, 0)
+        assert loader.explain(0, 0).samples == tuple(range(1, 8))
+        assert [indices(batch) for batch in itertools.islice(loader, 2)] == [tuple(range(1, 8)), (8, *range(10, 16))]
+
+    def test_million_ids_take_little_time_and_are_found(self):
+        loader = loader_of(range(2_000_000), batch_size=4)
+        loader.exclude(np.arange(0, 2_000_000, 2))
+        assert [batch.tolist() for batch in itertools.islice(loader, 2)] == [[1, 3], [5, 7]]
+
+    def test_ranks_resume_with_the_history_of_another_number_of_ranks(self):
+        states = []
+        for rank in range(2):
+            with loader_of(shuffle=True, shard=(rank, 2)) as loader:
+                batches = iter(loader)
+                next(batches)
+                loader.exclude(range(50))
+                next(batches)
+                states.append(loader.state_dict())
+        assert states[0] | {"checksum": 0} == states[1] | {"checksum": 0}
+        with loader_of() as whole:
+            rest = loader_of(shuffle=True)
+            rest.load_state_dict(states[0])
+            found = [sample for batch in rest for sample in indices(batch)]
+            del whole
+        with loader_of(shuffle=True) as loader:
+            expected = [sample for batch in itertools.islice(loader, 4, None) for sample in indices(batch)]
+        assert found == [sample for sample in expected if sample >= 50]
+
+    def test_states_with_unlike_histories_are_refused(self):
+        one, two = loader_of(), loader_of()
+        two.exclude([4])
+        with pytest.raises(ValueError, match="different histories"):
+            one.load_state_dict([one.state_dict(), two.state_dict()])
+
+
+class TestBadInput:
+    @pytest.mark.parametrize("place", [(0.0, 1), (True, 0), ("0", 1), (0, None)])
+    def test_place_must_consist_of_integers(self, place):
+        loader = loader_of()
+        for call in (loader.explain, loader.compute, loader.seek):
+            with pytest.raises(TypeError, match="must be an integer"):
+                call(*place)
+
+    @pytest.mark.parametrize("place", [(-1, 0), (0, -1)])
+    def test_place_must_not_be_negative(self, place):
+        loader = loader_of()
+        for call in (loader.explain, loader.compute, loader.seek):
+            with pytest.raises(ValueError, match="must not be negative"):
+                call(*place)
+
+    @pytest.mark.parametrize("order", ORDERS)
+    def test_batch_after_the_end_does_not_exist(self, order):
+        loader = loader_of(**ORDERS[order])
+        for call in (loader.explain, loader.compute, loader.seek):
+            with pytest.raises(LookupError):
+                call(0, 1000)
+        assert loader.state_dict()["step"] == 0
+        assert "history" not in loader.state_dict()
+
+    def test_rank_must_exist(self):
+        loader = loader_of(shard=(0, 2))
+        with pytest.raises(ValueError, match="number of ranks, which is 2"):
+            loader.explain(0, 0, rank=2)
+        with pytest.raises(TypeError, match="rank must be an integer"):
+            loader.explain(0, 0, rank=1.0)
+
+    @pytest.mark.parametrize("ids", [3, "ab", b"ab", 2.5, [1.5], [True], np.array([1.0]), None, [None]])
+    def test_ids_must_be_ids(self, ids):
+        loader = loader_of()
+        with pytest.raises(TypeError):
+            loader.exclude(ids)
+        if ids is not None:
+            with pytest.raises(TypeError):
+                loader_of(exclude=ids)
+        assert "history" not in loader.state_dict()
+
+    @pytest.mark.parametrize("ids", [[-1], range(-3, 3), [103], range(50, 200), {"web": [1]}])
+    def test_ids_must_exist(self, ids):
+        loader = loader_of()
+        with pytest.raises(ValueError):
+            loader.exclude(ids)
+
+    def test_place_of_another_number_of_ranks_is_unknown(self):
+        loader, other = loader_of(shard=(0, 2)), loader_of(shard=(0, 3))
+        batches = iter(loader)
+        for _ in range(3):
+            next(batches)
+        other.load_state_dict(loader.state_dict())
+        batch = next(iter(other))
+        assert (other.last.batch, other.last.samples) == (2, indices(batch))
+        with pytest.raises(LookupError, match="another number of ranks"):
+            other.explain(0, 1)
+        assert other.explain(1, 1).samples == tuple(range(24, 32))
+
+
+def placed(loader, batches):
+    """Yield the place and the contents of each batch."""
+    for batch in batches:
+        yield (loader.last.epoch, loader.last.batch), copied(batch)
+
+
+def without(batch, excluded):
+    """Return a batch without some samples."""
+    kept = [row for row, index in enumerate(batch["index"]) if index not in excluded]
+    return {name: [values[row] for row in kept] for name, values in batch.items()}

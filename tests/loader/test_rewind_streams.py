@@ -1,0 +1,241 @@
+"""Which samples made a batch of a stream, and that batch again."""
+
+import itertools
+import json
+import random
+from typing import Any
+
+import pytest
+from helpers.drawing import copied, drawing, has_even_index, indices
+
+import mpqueue
+from mpqueue import Dataset
+
+EXCLUDED = [4, 5, 6, 7, 8, 9, 10, 11, 22, 44, 46]
+
+
+def generated():
+    """Yield the share of the lane."""
+    info = mpqueue.worker_info()
+    yield from map(drawing, range(info.shard_id, 60, info.num_shards))
+
+
+def repeated(sample):
+    """Return a sample twice."""
+    return [sample, sample]
+
+
+def without_threes(index):
+    """Return whether an index is not a multiple of 3."""
+    return index % 3 > 0
+
+
+STREAMS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "a buffer": (lambda: Dataset.range(90).shuffle(buffer=20).map(drawing).batch(5), {}),
+    "a filter": (lambda: Dataset.range(90).map(drawing).filter(has_even_index).shuffle(buffer=7).batch(5), {}),
+    "items": (lambda: Dataset.range(40).map(drawing).flat_map(repeated).batch(3), {}),
+    "a mix": (
+        lambda: Dataset.mix([Dataset.range(50), Dataset.range(50)], [2, 1]).shuffle(buffer=5).map(drawing).batch(4),
+        {},
+    ),
+    "a cache": (
+        lambda: Dataset.range(90).filter(without_threes).cache().shuffle(buffer=9).map(drawing).batch(5), {}
+    ),
+    "an endless stream": (
+        lambda: Dataset.range(50).map(drawing).shuffle(buffer=7).batch(4), {"epoch_batches": 9}
+    ),
+    "a generator": (lambda: Dataset(generated).batch(4), {}),
+}  # fmt: skip
+BY_INDEX = ["a buffer", "a filter", "an endless stream", "a cache"]  # an id is the index in the only source
+
+
+def loader_of(name, **options):
+    make, needed = STREAMS[name]
+    return mpqueue.Loader(make(), **({"seed": 3, "lanes": 4, "workers": 0} | needed | options))
+
+
+def placed(loader, batches):
+    """Yield the place, the ids and the contents of each batch."""
+    for batch in batches:
+        info = loader.last
+        yield (info.epoch, info.batch), (info.samples, copied(batch))
+
+
+def index_of(sample):
+    """Return the index in an id: of the source, or of the generator function."""
+    if isinstance(sample, int):
+        return sample
+    _, number = sample
+    return number
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("name", STREAMS)
+def test_batches_are_known_and_computed_again(name, workers):
+    with loader_of(name, workers=workers) as loader:
+        seen, steps = {}, itertools.count()
+        for epoch in range(2):
+            for number, batch in enumerate(loader):
+                info = loader.last
+                assert (info.epoch, info.batch, info.step) == (epoch, number, next(steps))
+                seen[epoch, number] = info, copied(batch)
+                if number == 5:
+                    ahead = {place: loader.explain(*place, run=True) for place in [(epoch, 2), (epoch, 7), (1, 1)]}
+        for place, info in ahead.items():
+            assert info.samples == seen[place][0].samples
+        for place, (info, batch) in list(seen.items())[::3]:
+            if name != "a generator":
+                assert tuple(map(index_of, info.samples)) == tuple(batch["index"])
+            assert loader.explain(*place, run=True).samples == info.samples
+            assert copied(loader.compute(*place)) == batch
+
+
+def test_generator_has_pairs_of_lane_and_number():
+    with loader_of("a generator") as loader:
+        for batch in loader:
+            assert [lane + 4 * number for lane, number in loader.last.samples] == list(indices(batch))
+
+
+def test_function_without_dataset_has_pairs_of_lane_and_number():
+    with mpqueue.Loader(generated, batch_size=4, lanes=4, workers=1, seed=1) as loader:
+        seen = {}
+        for place, (samples, batch) in placed(loader, loader):
+            assert [lane + 4 * number for lane, number in samples] == batch["index"]
+            seen[place] = samples, batch
+        for place, (samples, batch) in seen.items():
+            assert loader.explain(*place, run=True).samples == samples
+            assert copied(loader.compute(*place)) == batch
+        with pytest.raises(ValueError, match=r"mpqueue.Dataset\(function\)"):
+            loader.exclude([(0, 1)])
+
+
+@pytest.mark.parametrize("name", ["a filter", "items", "a generator"])
+def test_user_code_that_decides_needs_permission(name):
+    loader = loader_of(name)
+    with pytest.raises(RuntimeError, match="run=True"):
+        loader.explain(0, 0)
+
+
+def test_order_without_decisions_needs_no_user_code():
+    def failing(index):
+        raise AssertionError("user code must not run")
+
+    loader = mpqueue.Loader(Dataset.range(40).shuffle(buffer=8).map(failing).batch(4), lanes=4, seed=3)
+    with mpqueue.Loader(Dataset.range(40).shuffle(buffer=8).batch(4), lanes=4, seed=3, workers=0) as other:
+        for number, batch in enumerate(other):
+            assert loader.explain(0, number).samples == tuple(batch.tolist())
+
+
+@pytest.mark.parametrize("name", BY_INDEX)
+def test_next_loop_begins_at_the_place(name):
+    with loader_of(name, workers=2) as loader:
+        seen = {place: batch for _ in range(2) for place, (_, batch) in placed(loader, loader)}
+        last = max(number for _, number in seen)
+        for epoch, number in [(0, last - 1), (1, 2), (0, 0)]:
+            loader.seek(epoch, number)
+            assert loader.last is None
+            assert [copied(batch) for batch in loader] == [seen[epoch, each] for each in range(number, last + 1)]
+
+
+def test_batch_after_the_end_does_not_exist():
+    loader = loader_of("a buffer")
+    for call in (loader.explain, loader.compute, loader.seek):
+        with pytest.raises(LookupError, match="the stream ends before it"):
+            call(0, 100)
+    endless = loader_of("an endless stream")
+    with pytest.raises(LookupError, match="it has 9 batches"):
+        endless.explain(0, 9)
+
+
+def test_other_ranks_are_known():
+    loader = loader_of("a buffer", shard=(0, 2), epoch_batches=8)
+    with loader_of("a buffer", shard=(1, 2), epoch_batches=8) as other:
+        for number, batch in enumerate(other):
+            assert loader.explain(0, number, rank=1).samples == indices(batch)
+
+
+def run(name, workers, *, excluded_after=3, resumed_after=None, then=None, backend="process"):
+    """Return the batches of two epochs with an exclusion, perhaps resumed with another number of workers."""
+    loader = loader_of(name, workers=workers, backend=backend)
+    found = {}
+    for _ in range(2):
+        batches = iter(loader)
+        while (batch := next(batches, None)) is not None:
+            info = loader.last
+            found[info.epoch, info.batch] = info.samples, copied(batch)
+            if len(found) == excluded_after:
+                loader.exclude(EXCLUDED)
+            if len(found) == resumed_after:
+                state = json.loads(json.dumps(loader.state_dict()))
+                loader.stop()
+                loader = loader_of(name, workers=then, seed=77)
+                loader.load_state_dict(state)
+                batches = iter(loader)
+    return loader, found
+
+
+@pytest.mark.parametrize("name", BY_INDEX)
+def test_stream_moves_up_and_loses_excluded_samples(name):
+    loader, found = run(name, 0)
+    with loader:
+        places = list(found)
+        for place in places[3:]:
+            assert not set(found[place][0]) & set(EXCLUDED)
+        assert {len(found[place][0]) for place in places[3:8]} <= {4, 5}
+        for place, (samples, batch) in found.items():
+            assert samples == tuple(batch["index"])
+            assert loader.explain(*place, run=True).samples == samples
+            assert copied(loader.compute(*place)) == batch
+        every = sorted(sample for (epoch, _), (samples, _) in found.items() if epoch == 0 for sample in samples)
+        early = {sample for place in places[:3] for sample in found[place][0]}
+        if name == "a buffer":
+            assert every == [index for index in range(90) if index in early or index not in EXCLUDED]
+
+
+@pytest.mark.parametrize("name", BY_INDEX)
+@pytest.mark.parametrize("resumed_after", [None, 2, 3, 4, 11])
+def test_excluded_stream_resumes_exactly(name, resumed_after):
+    _, expected = run(name, 0)
+    loader, found = run(name, 2, resumed_after=resumed_after, then=3)
+    loader.stop()
+    assert found == expected
+
+
+def test_threads_lose_excluded_samples():
+    loader, found = run("a buffer", 2, backend="thread")
+    loader.stop()
+    _, expected = run("a buffer", 0)
+    assert [samples for samples, _ in found.values()] == [samples for samples, _ in expected.values()]
+
+
+def test_option_excludes_from_the_beginning():
+    with loader_of("a buffer", exclude=range(0, 90, 2)) as loader:
+        assert sorted(index for batch in loader for index in indices(batch)) == list(range(1, 90, 2))
+
+
+def test_part_of_a_mixture_is_excluded():
+    parts = {"web": Dataset.range(30), "code": Dataset.range(30)}
+    dataset = Dataset.mix(parts, weights={"web": 1, "code": 1}).shuffle(buffer=4).batch(5)
+    with mpqueue.Loader(dataset, lanes=2, workers=0, seed=1, exclude={"web": range(10)}) as loader:
+        samples = [sample for _ in loader for sample in loader.last.samples]
+    assert sorted(number for part, number in samples if part == "web") == list(range(10, 30))
+    assert sorted(number for part, number in samples if part == "code") == list(range(30))
+    with pytest.raises(ValueError, match="no part 'books'"):
+        mpqueue.Loader(dataset, exclude={"books": [1]})
+
+
+def test_zip_of_streams_is_refused():
+    pairs = Dataset.zip(Dataset.range(9).shuffle(buffer=2), Dataset.range(9).shuffle(buffer=2))
+    loader = mpqueue.Loader(pairs.batch(2), lanes=1)
+    with pytest.raises(ValueError, match="paired differently"):
+        loader.exclude([(0, 1)])
+
+
+def test_generators_of_the_process_are_unchanged():
+    with loader_of("a filter", workers=0) as loader:
+        next(iter(loader))
+        state = random.getstate()
+        loader.compute(0, 4)
+        assert loader.last.samples
+        loader.exclude([3])
+        assert random.getstate() == state

@@ -1,0 +1,170 @@
+"""The weights of a mixture are changed while it is read."""
+
+import json
+
+import pytest
+
+import mpqueue
+from mpqueue import Dataset
+
+BEFORE, AFTER, THEN = {"web": 3, "code": 1}, {"web": 1, "code": 3}, {"web": 1, "code": 1}
+
+
+def mixed():
+    parts = {"web": Dataset.range(1000), "code": Dataset.range(1000)}
+    return Dataset.mix(parts, weights=BEFORE, stop="never")
+
+
+KINDS = {
+    "by index": (lambda: mixed().batch(8), {}, 8),
+    "a stream": (lambda: mixed().shuffle(buffer=10).batch(4), {"lanes": 4}, 4),
+}
+
+
+def loader_of(kind, **options):
+    make, needed, _ = KINDS[kind]
+    return mpqueue.Loader(make(), **({"seed": 1, "workers": 0} | needed | options))
+
+
+def run(kind, *, workers=0, changes=((), ()), resumed_after=None, then=2, world=1):
+    """Return the ids of the first 48 batches of all ranks, and their last state; ranks take turns."""
+    ranks = [loader_of(kind, workers=workers, shard=(rank, world)) for rank in range(world)]
+    iterators, found = [iter(loader) for loader in ranks], []
+    for number in range(0, 48, world):
+        for loader, batches in zip(ranks, iterators, strict=True):
+            next(batches)
+            found.append(loader.last.samples)
+        for at, change in zip((8, 24), changes, strict=True):
+            if change and number <= at < number + world:
+                for loader in ranks:
+                    assert loader.set_weights(*change) >= 0
+        if resumed_after is not None and number <= resumed_after < number + world:
+            states = json.loads(json.dumps([loader.state_dict() for loader in ranks]))
+            for loader in ranks:
+                loader.stop()
+            assert world == 1
+            ranks = [loader_of(kind, workers=then, seed=9)]
+            ranks[0].load_state_dict(states[0])
+            iterators = [iter(ranks[0])]
+    state = ranks[0].state_dict()
+    for loader in ranks:
+        loader.stop()
+    return found, state
+
+
+def share_of_web(batches):
+    parts = [part for samples in batches for part, _ in samples]
+    return parts.count("web") / len(parts)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_part_continues_with_the_new_weights(kind):
+    unchanged, _ = run(kind)
+    size = KINDS[kind][2]
+    at = (24 if kind == "a stream" else 9) * size
+    found, state = run(kind, changes=((AFTER, at), (THEN, at + 15 * size)))
+    assert found[:9] == unchanged[:9]
+    assert share_of_web(found[:9]) > 0.6
+    assert share_of_web(found[-12:]) < 0.62
+    samples = [sample for batch in found for sample in batch]
+    for part in ("web", "code"):
+        numbers = sorted(number for name, number in samples if name == part)
+        # Of a stream, the buffers hold the missing ones.
+        assert len(set(numbers)) == len(numbers)
+        if kind == "by index":
+            assert numbers == list(range(len(numbers)))
+    assert [entry["weights"] for entry in state["history"]] == [
+        {"web": 1.0, "code": 3.0}, {"web": 1.0, "code": 1.0}
+    ]  # fmt: skip
+    if kind == "by index":
+        assert state["parts"] == {part: sum(name == part for name, _ in samples) for part in ("web", "code")}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("resumed_after", [5, 8, 9, 20, 24, 40])
+def test_changed_mixture_resumes_exactly(kind, resumed_after):
+    at = 24 * KINDS[kind][2]
+    changes = ((AFTER, at), (THEN, at + 15 * KINDS[kind][2]))
+    expected, _ = run(kind, changes=changes)
+    found, _ = run(kind, workers=2, changes=changes, resumed_after=resumed_after, then=1)
+    assert found == expected
+
+
+@pytest.mark.parametrize("world", [2, 4])
+def test_ranks_together_get_the_changed_mixture(world):
+    changes = ((AFTER,), (THEN,))
+    at = -(-9 // world) * world * 8, -(-25 // world) * world * 8
+    expected, _ = run("by index", changes=((AFTER, at[0]), (THEN, at[1])))
+    found, _ = run("by index", changes=changes, world=world)
+    assert found == expected
+
+
+def test_first_sample_of_an_index_is_the_first_that_no_batch_has():
+    with loader_of("by index") as loader:
+        batches = iter(loader)
+        for _ in range(3):
+            next(batches)
+        assert loader.set_weights(AFTER) == 24
+        with pytest.raises(ValueError, match="at must be at least 24"):
+            loader.set_weights(THEN, 23)
+        assert loader.set_weights(THEN, 100) == 100
+        assert loader.explain(0, 3).samples == (next(batches), loader.last.samples)[1]
+
+
+def test_later_epochs_have_the_new_weights():
+    parts = {"web": Dataset.range(100), "code": Dataset.range(100)}
+    dataset = Dataset.mix(parts, weights={"web": 1, "code": 0}).batch(10)
+    with mpqueue.Loader(dataset, workers=1, seed=1) as loader:
+        batches = iter(loader)
+        next(batches)
+        loader.set_weights({"web": 0, "code": 1})
+        rest = [{part for part, _ in loader.last.samples} for _ in batches]
+        assert rest == [{"code"}] * len(rest)
+        assert len(rest) == 10
+        assert {part for _ in loader for part, _ in loader.last.samples} == {"code"}
+
+
+@pytest.mark.parametrize(
+    ("weights", "error"),
+    [
+        ({"web": 1}, ValueError),
+        ({"web": 1, "code": 1, "books": 1}, ValueError),
+        ({"web": -1, "code": 1}, ValueError),
+        ({"web": float("nan"), "code": 1}, ValueError),
+        ({"web": float("inf"), "code": 1}, ValueError),
+        ({"web": 0, "code": 0}, ValueError),
+        (None, TypeError),
+        ({"web": "1", "code": 1}, TypeError),
+    ],
+)
+def test_weights_must_be_possible(weights, error):
+    loader = loader_of("by index")
+    with pytest.raises(error):
+        loader.set_weights(weights)
+    assert "history" not in loader.state_dict()
+
+
+@pytest.mark.parametrize("at", [1.0, True, "8"])
+def test_at_must_be_an_integer(at):
+    with pytest.raises(TypeError, match="at must be an integer"):
+        loader_of("by index").set_weights(AFTER, at)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "message"),
+    [
+        (range(10), "has no mixture"),
+        (Dataset.range(10).batch(2), "no mixture"),
+        (mixed().take(100).shuffle().batch(2), "in their order"),
+        (mixed().take(100).repeat(2).batch(2), "in their order"),
+        (Dataset.mix([mixed(), mixed()]).batch(2), "3 mixtures"),
+    ],
+)
+def test_mixture_must_be_the_only_one_and_in_order(dataset, message):
+    with pytest.raises(ValueError, match=message):
+        mpqueue.Loader(dataset).set_weights([1, 1])
+
+
+def test_rank_of_a_stream_passes_a_number():
+    with pytest.raises(ValueError, match="pass at"):
+        loader_of("a stream", shard=(0, 2), epoch_batches=4).set_weights(AFTER)
