@@ -11,5 +11,6 @@ From the bottom layer up; a module imports only from its own line and the lines 
     measured.py                the figures of the benchmarks, and their tables
     options_table.py           the table of options
     bars.py                    rates of mpqueue and its peers
+    rewind.py                  the loss of a training that was repaired
     command.py                 writes all of them
 """

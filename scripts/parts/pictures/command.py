@@ -12,6 +12,7 @@ from parts.pictures import (
     measured,
     options_table,
     processes,
+    rewind,
     service,
     slots,
     starting,
@@ -33,6 +34,7 @@ def drawn() -> dict[str, str]:
         "service": service.draw(),
         "wings": wings.draw(),
         "cluster": cluster.draw(),
+        "rewind": rewind.draw(),
         "rates": bars.draw("Batches by loader (2 workers, 2 CPUs)", rows, _BATCHES),
     }
     return {f"{name}.svg": picture.svg() for name, picture in pictures.items()}
