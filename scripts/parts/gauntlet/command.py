@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from parts.gauntlet import own, table
+from parts.gauntlet import own, rewinding, table
 from parts.gauntlet.peers import ENTRIES, OURS, install
 from parts.gauntlet.pipeline import Setup
 from parts.gauntlet.scenarios import CHANGES, Gauntlet, Outcome
@@ -20,6 +20,8 @@ def main(description: str, arguments: Sequence[str] | None = None) -> int:
         return 0
     if options.own:
         return 0 if own.run(options.own, options.seed, _report) else 1
+    if options.rewind:
+        return 0 if rewinding.run(options.rewind, options.seed, _report) else 1
     if options.draw:
         _draw()
         return 0
@@ -68,6 +70,9 @@ def _parsed(description: str, arguments: Sequence[str] | None) -> argparse.Names
     parser = argparse.ArgumentParser(prog="scripts/gauntlet", description=description)
     parser.add_argument("--install", action="store_true", help="create the peers' virtual environments, and exit")
     parser.add_argument("--own", type=int, metavar="N", help="run N random kills and resumes of mpqueue instead")
+    parser.add_argument(
+        "--rewind", type=int, metavar="N", help="run N random pipelines of mpqueue that are rewound instead"
+    )
     parser.add_argument("--seed", type=int, default=1, help="seed of the kills (default: 1)")
     parser.add_argument("--only", type=_names(ENTRIES), metavar="NAME;...", help=f"of: {'; '.join(ENTRIES)}")
     parser.add_argument("--changes", type=_names(CHANGES), metavar="CHANGE;...", help=f"of: {'; '.join(CHANGES)}")
