@@ -15,22 +15,23 @@ def mixed():
     return Dataset.mix(parts, weights=BEFORE, stop="never")
 
 
+# The source, options, the number of batches, and the first samples of two changes. The lanes of a stream are ahead.
 KINDS = {
-    "by index": (lambda: mixed().batch(8), {}, 8),
-    "a stream": (lambda: mixed().shuffle(buffer=10).batch(4), {"lanes": 4}, 4),
+    "by index": (lambda: mixed().batch(8), {}, 48, (72, 208)),
+    "a stream": (lambda: mixed().shuffle(buffer=10).batch(4), {"lanes": 4}, 120, (240, 340)),
 }
 
 
 def loader_of(kind, **options):
-    make, needed, _ = KINDS[kind]
+    make, needed, *_ = KINDS[kind]
     return mpqueue.Loader(make(), **({"seed": 1, "workers": 0} | needed | options))
 
 
 def run(kind, *, workers=0, changes=((), ()), resumed_after=None, then=2, world=1):
-    """Return the ids of the first 48 batches of all ranks, and their last state; ranks take turns."""
+    """Return the ids of the first batches of all ranks, and their last state; ranks take turns."""
     ranks = [loader_of(kind, workers=workers, shard=(rank, world)) for rank in range(world)]
     iterators, found = [iter(loader) for loader in ranks], []
-    for number in range(0, 48, world):
+    for number in range(0, KINDS[kind][2], world):
         for loader, batches in zip(ranks, iterators, strict=True):
             next(batches)
             found.append(loader.last.samples)
@@ -60,11 +61,10 @@ def share_of_web(batches):
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_part_continues_with_the_new_weights(kind):
     unchanged, _ = run(kind)
-    size = KINDS[kind][2]
-    at = (24 if kind == "a stream" else 9) * size
-    found, state = run(kind, changes=((AFTER, at), (THEN, at + 15 * size)))
+    first, second = KINDS[kind][3]
+    found, state = run(kind, changes=((AFTER, first), (THEN, second)))
     assert found[:9] == unchanged[:9]
-    assert share_of_web(found[:9]) > 0.6
+    assert share_of_web(unchanged) > 0.6
     assert share_of_web(found[-12:]) < 0.62
     samples = [sample for batch in found for sample in batch]
     for part in ("web", "code"):
@@ -83,8 +83,8 @@ def test_each_part_continues_with_the_new_weights(kind):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("resumed_after", [5, 8, 9, 20, 24, 40])
 def test_changed_mixture_resumes_exactly(kind, resumed_after):
-    at = 24 * KINDS[kind][2]
-    changes = ((AFTER, at), (THEN, at + 15 * KINDS[kind][2]))
+    first, second = KINDS[kind][3]
+    changes = ((AFTER, first), (THEN, second))
     expected, _ = run(kind, changes=changes)
     found, _ = run(kind, workers=2, changes=changes, resumed_after=resumed_after, then=1)
     assert found == expected
