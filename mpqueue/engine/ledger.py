@@ -396,7 +396,11 @@ class Ledger:
         """Count a batch that is delivered; return True if it was the last of its epoch."""
         self.latest = work_item  # the batch counts from here on; see NOTE [ Interrupts ] in mpqueue.engine.pipeline
         self.num_batches += 1
-        return self._advance(work_item)
+        # As `_advance`, without its call: every batch passes here.
+        if self.progress.count(work_item) != self.cursor.lengths.get(work_item[1]):
+            return False
+        self.enter(1 + (work_item.epoch if work_item.lane < 0 else self.progress.epoch))
+        return True
 
     def count_empty(self, work_item: WorkItem) -> bool:
         """Count a work item that returns no batch; return True if it was the last of its epoch."""

@@ -453,7 +453,8 @@ class Loader(Stoppable):
         Raises:
             TypeError: An argument is not an integer.
             ValueError: An argument is negative.
-            LookupError: As for `explain`; or the batch is empty.
+            LookupError: The epoch has no such batch; or all of its samples are excluded; or the place is unknown, for
+                the reasons that `explain` names.
             Exception: The exception of the source for a sample.
         """
         return self._rewind().compute(epoch, batch)

@@ -1,4 +1,4 @@
-"""Which samples made a batch, and that batch again: the answers of a loader about any place of its run.
+"""The samples of any batch of a loader, and that batch again: answers about the places of its run.
 
 The order of a source with an index follows from (seed, epoch, position), so no log is needed. A `Rewind` reads the
 plan, the place of the loops, and the draws of a sampler. It changes none of them.

@@ -1,4 +1,4 @@
-"""The answers of a loader about any place of a stream: which samples made a batch, and that batch again.
+"""The samples of any batch of a stream, and that batch again: answers about the places of its run.
 
 The element of a stream at a place is found in one of two ways. Where no lane ends before it, or the ends are known, it
 follows by arithmetic. Otherwise the stream is run up to it, in the calling thread: its outline if no user code decides
@@ -27,7 +27,7 @@ from mpqueue.plan.sample_ids import SampleSet
 from mpqueue.workers.job import Job
 
 
-class Found(NamedTuple):
+class FoundElement(NamedTuple):
     """An element at a place of the stream.
 
     Attributes:
@@ -168,7 +168,7 @@ class StreamRewind:
 
     # -- The element at a place
 
-    def _find(self, plan: StreamPlan, epoch: int, batch: int, *, run: bool) -> Found:
+    def _find(self, plan: StreamPlan, epoch: int, batch: int, *, run: bool) -> FoundElement:
         """Return the element at a place.
 
         Raises:
@@ -191,7 +191,7 @@ class StreamRewind:
         else:
             return self._run_to(plan, where, epoch, batch, run=run)
         assert element is not None  # it was returned, or the lanes have no end
-        return Found(self._item(plan, epoch, batch, element), self._place(where, epoch, batch, element, share))
+        return FoundElement(self._item(plan, epoch, batch, element), self._place(where, epoch, batch, element, share))
 
     def _position_in_stream(self, where: Place | None, epoch: int, batch: int, length: int) -> int:
         """Return the number of elements of this rank before a batch of an endless stream."""
@@ -203,7 +203,7 @@ class StreamRewind:
             )
         return begun + (epoch - current) * length + batch
 
-    def _run_to(self, plan: StreamPlan, where: Place | None, epoch: int, batch: int, *, run: bool) -> Found:
+    def _run_to(self, plan: StreamPlan, where: Place | None, epoch: int, batch: int, *, run: bool) -> FoundElement:
         """Run the stream up to a batch."""
         length, begin = plan.epoch_batches, Place(epoch if plan.epoch_batches is None else 0)
         for place in () if where is None else (*self._position.anchors, where):
@@ -227,7 +227,7 @@ class StreamRewind:
         finally:
             pipeline.stop()
         assert last is not None
-        return Found(last.work_item, before._replace(epoch=epoch, position=batch, starts=begin.starts))
+        return FoundElement(last.work_item, before._replace(epoch=epoch, position=batch, starts=begin.starts))
 
     def _check_beginning(self, begin: Place, epoch: int, batch: int) -> None:
         """Raise a `LookupError` if samples were excluded between a place to begin and a batch."""

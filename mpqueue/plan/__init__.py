@@ -8,13 +8,18 @@ Modules, from the ground up. A module imports only from its own line and the lin
     backend_kinds.py        the properties of each backend
     ray_options.py          the options of the Ray backend
     refused.py              source validation: the kind of source that an object is, or an error
+    batch_info.py           `BatchInfo`: which samples are in a batch
     batching.py             how workers run a source, and how samples become batches
+    sample_ids.py           sets of sample ids
+    history.py              the seeks, exclusions and changes of weights of a run
     checks.py               checks of the value of one option
     options.py              the table of options: types, defaults, checks and descriptions
     signatures.py           signatures and docstrings from that table
     sequence.py             `Sequence`, the base class of sources
     lanes.py                where each virtual shard can be resumed, and where it ends
+    lane_order.py           the order of the elements of virtual shards, as arithmetic
     cursors.py              work items, places, and the cursors that deal them
+    epoch_samples.py        the samples of a batch, from its number
     ranks.py                the batches of one rank among several
     sources.py              the source classes, and how an object is classified
     rules.py                invalid combinations of a source and options

@@ -1,4 +1,4 @@
-"""Which samples made a batch of a stream, and that batch again."""
+"""The samples of a batch of a stream, and that batch again."""
 
 import itertools
 import json
