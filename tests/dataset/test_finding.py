@@ -44,6 +44,9 @@ def keep(_):
 WEB, BOOKS = Dataset(["web 0", "web 1"]), Dataset(["book 0", "book 1", "book 2"])
 
 
+NAMED = Dataset.mix({"books": BOOKS, "both": WEB.concatenate(BOOKS)}, weights={"both": 0.2, "books": 0.8})
+
+
 @pytest.mark.parametrize(
     ("dataset", "sample_id", "sample"),
     [
@@ -56,10 +59,19 @@ WEB, BOOKS = Dataset(["web 0", "web 1"]), Dataset(["book 0", "book 1", "book 2"]
         (WEB.concatenate(BOOKS.map(str.upper)).filter(keep), [0, 1], "web 1"),
         (Dataset.mix([Dataset.range(3), WEB.concatenate(BOOKS)]), (1, 0, 1), "web 1"),
         (Dataset.mix([WEB, Dataset(numbers)]), (0, 1), "web 1"),
+        (NAMED, ("books", 2), "book 2"),
+        (NAMED.filter(keep).batch(2), ["both", 0, 1], "web 1"),
     ],
 )
 def test_get_returns_the_sample_of_the_source(dataset, sample_id, sample):
     assert dataset.get(sample_id) == sample
+
+
+def test_map_receives_the_names_of_the_parts_of_a_mix():
+    for dataset in (NAMED, NAMED.filter(keep)):
+        named = list(dataset.map(lambda sample, sample_id: (sample, sample_id), with_id=True))
+        assert {sample_id[0] for _, sample_id in named} == {"books", "both"}
+        assert all(dataset.get(sample_id) == sample for sample, sample_id in named)
 
 
 @pytest.mark.parametrize("by_json", [False, True])
@@ -111,6 +123,9 @@ MIXED = Dataset.mix([Dataset(Located()), WEB.concatenate(Dataset(numbers))])
         (Dataset(numbers), (0, 1), LookupError, r"the source \(numbers\(\)\) is a stream, which has no samples by id"),
         (MIXED, (1, 1, 0, 1), LookupError, "is a stream"),
         (MIXED, (0, 5), LookupError, "has no sample 5"),
+        (NAMED, ("web", 0), ValueError, "mix has no part 'web': its parts are 'books', 'both'"),
+        (NAMED, (0, 0), ValueError, "mix has no part 0: its parts are 'books', 'both'"),
+        (NAMED, ("both", 0, 9), LookupError, "has no sample 9"),
         (MIXED, (2, 0), ValueError, "mix has no part 2: its parts are 0, 1"),
         (MIXED, (-1, 0), ValueError, "mix has no part -1"),
         (MIXED, ("web", 0), ValueError, "mix has no part 'web': its parts are 0, 1"),
