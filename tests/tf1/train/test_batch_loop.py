@@ -7,6 +7,7 @@ import weakref
 
 import numpy as np
 import pytest
+from tf1.helpers.numbered_lines import NUMBERS
 
 import mpqueue
 from mpqueue import errors, train
@@ -29,23 +30,12 @@ def runner_threads():
     return [thread for thread in threading.enumerate() if thread.name.startswith("QueueRunnerThread")]
 
 
-@pytest.fixture
-def files(tmp_path):
-    """Return a pattern of three files with five numbered lines each."""
-    for number in range(3):
-        (tmp_path / f"{number}.txt").write_text("".join(f"{10 * number + line}\n" for line in range(5)))
-    return str(tmp_path / "*.txt")
-
-
-EXPECTED = [*range(5), *range(10, 15), *range(20, 25)]
-
-
 def numbers_in(batches):
     return [int(line) for batch in batches for line in batch]
 
 
 def line_source(files, wrap):
-    names = train.string_input_producer(mpqueue.matching_files(files), num_epochs=1, shuffle=False)
+    names = train.string_input_producer(files, num_epochs=1, shuffle=False)
     return wrap(mpqueue.TextLineReader(), names)
 
 
@@ -128,21 +118,21 @@ def _no_globals():
 
 @pytest.mark.usefixtures("_no_globals")
 @pytest.mark.parametrize("wrap", WRAPS)
-def test_loop_starts_the_runners_of_queues_found_through_any_reference(files, wrap):
-    batches = train.batch(line_source(files, wrap), 4, allow_smaller_final_batch=True)
-    assert numbers_in(batches) == EXPECTED
+def test_loop_starts_the_runners_of_queues_found_through_any_reference(numbered_files, wrap):
+    batches = train.batch(line_source(numbered_files, wrap), 4, allow_smaller_final_batch=True)
+    assert numbers_in(batches) == NUMBERS
     assert runner_threads() == []
 
 
-def test_loop_starts_runners_of_chained_queues(files):
+def test_loop_starts_runners_of_chained_queues(numbered_files):
     """Chain: file names, lines, a queue filled by a custom callable, numbers, batches, batches of batches."""
-    lines = line_source(files, by_read_op)
+    lines = line_source(numbered_files, by_read_op)
     middle = mpqueue.FIFOQueue(3, ["string"], [()])
     mpqueue.add_queue_runner(mpqueue.train.QueueRunner(middle, [lambda: middle.enqueue(lines())]))
     numbers = mpqueue.Source(middle.dequeue, "string", [()]).map(int, dtypes="int64", shapes=[()])
     inner = train.batch([numbers], 2, allow_smaller_final_batch=True)
     outer = train.batch([inner], 4, enqueue_many=True, shapes=[()], allow_smaller_final_batch=True)
-    assert [batch.tolist() for batch in outer] == [EXPECTED[start : start + 4] for start in range(0, 15, 4)]
+    assert [batch.tolist() for batch in outer] == [NUMBERS[start : start + 4] for start in range(0, 15, 4)]
 
 
 def test_loop_over_batches_of_slices():
@@ -155,12 +145,12 @@ def test_loop_over_batches_of_slices():
     assert seen == 20
 
 
-def test_loops_do_not_start_each_others_input(files):
+def test_loops_do_not_start_each_others_input(numbered_files):
     """A loop over the test data before training must not start or end the training data."""
-    training = train.batch(line_source(files, by_read_op), 5)
-    testing = train.batch(line_source(files, by_closure), 5)
-    assert numbers_in(testing) == EXPECTED
-    assert numbers_in(training) == EXPECTED
+    training = train.batch(line_source(numbered_files, by_read_op), 5)
+    testing = train.batch(line_source(numbered_files, by_closure), 5)
+    assert numbers_in(testing) == NUMBERS
+    assert numbers_in(training) == NUMBERS
 
 
 @pytest.mark.parametrize(
@@ -193,15 +183,15 @@ def test_error_of_an_upstream_stage_is_raised(tmp_path):
         list(train.batch(lines, 2))
 
 
-def test_next_loop_continues_after_break(files):
-    batches = train.batch(line_source(files, by_read_op), 5)
+def test_next_loop_continues_after_break(numbered_files):
+    batches = train.batch(line_source(numbered_files, by_read_op), 5)
     got = []
     for batch in batches:
         got.append(batch)
         break
-    assert numbers_in(got) == EXPECTED[:5]
-    assert numbers_in([next(iter(batches))]) == EXPECTED[5:10]
-    assert numbers_in(batches) == EXPECTED[10:]
+    assert numbers_in(got) == NUMBERS[:5]
+    assert numbers_in([next(iter(batches))]) == NUMBERS[5:10]
+    assert numbers_in(batches) == NUMBERS[10:]
 
 
 def test_dropping_a_batch_op_stops_its_runners():
@@ -231,11 +221,11 @@ def test_loop_after_the_end_of_input_raises_out_of_range():
         list(batches)
 
 
-def test_loop_does_not_stop_runners_started_by_the_program(files):
-    batches = train.batch(line_source(files, by_read_op), 5)
+def test_loop_does_not_stop_runners_started_by_the_program(numbered_files):
+    batches = train.batch(line_source(numbered_files, by_read_op), 5)
     coord = mpqueue.Coordinator()
     threads = mpqueue.start_queue_runners(coord=coord)
-    assert numbers_in(batches) == EXPECTED
+    assert numbers_in(batches) == NUMBERS
     assert set(runner_threads()) <= set(threads)
     assert not coord.should_stop()
     coord.request_stop()
@@ -277,8 +267,8 @@ def test_closing_the_session_ends_the_loop_with_an_error():
         batches.close()
 
 
-def test_runners_start_with_the_first_batch(files):
-    batches = train.batch(line_source(files, by_read_op), 5)
+def test_runners_start_with_the_first_batch(numbered_files):
+    batches = train.batch(line_source(numbered_files, by_read_op), 5)
     iter(batches)
     assert runner_threads() == []
     with pytest.raises(errors.DeadlineExceededError):
@@ -295,10 +285,6 @@ def test_unreferenced_batch_op_is_freed():
 
 def counter():
     return mpqueue.Source(iter(range(3)).__next__, "int32", [()])
-
-
-def test_repr_names_the_queue():
-    assert "fifo_queue" in repr(train.batch([counter()], 1))
 
 
 def test_batch_op_with_failed_source_is_freed_with_its_error():

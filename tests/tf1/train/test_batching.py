@@ -27,11 +27,6 @@ def test_list_of_sources_is_batched_as_a_list():
     ]
 
 
-def test_dict_of_sources_is_batched_as_a_dict():
-    batches = train.batch({"n": counter()}, 10)
-    assert [{key: value.tolist() for key, value in batch.items()} for batch in batches] == [{"n": list(range(10))}]
-
-
 def test_arrays_are_the_same_in_every_example():
     batches = train.batch([counter(stop=2), "label", [1.5, 2.5]], 2)
     assert batches.dtypes[1:] == ["string", np.dtype("float32")]
@@ -75,32 +70,6 @@ def test_batch_op_is_a_source_of_batches():
     inner = train.batch([counter(stop=12)], 4)
     outer = train.batch([inner.map(lambda rows: rows * 10, dtypes="int32", shapes=[(4,)])], 3, enqueue_many=True)
     assert [batch.tolist() for batch in outer] == [[0, 10, 20], [30, 40, 50], [60, 70, 80], [90, 100, 110]]
-
-
-def test_padding_fills_booleans_and_strings():
-    sizes = iter([1, 3, 2])
-    source = mpqueue.Source(
-        lambda: (lambda n: [np.full(n, True), np.full((n, n), b"x", object)])(next(sizes)),
-        ["bool", "string"],
-        [(None,), (None, None)],
-    )
-    first, second = train.batch(source, 2, dynamic_pad=True, allow_smaller_final_batch=True)
-    assert first[0].tolist() == [[True, False, False], [True] * 3]
-    assert first[1][0].tolist() == [[b"x", b"", b""], [b"", b"", b""], [b"", b"", b""]]
-    assert second[0].shape == (1, 2) and second[1].shape == (1, 2, 2)
-
-
-def test_several_threads_return_every_example_once():
-    lock, numbers = threading.Lock(), iter(range(1000))
-
-    def draw():
-        with lock:
-            return next(numbers)
-
-    batches = train.batch([mpqueue.Source(draw, "int64", [()])], 7, num_threads=4, allow_smaller_final_batch=True)
-    got = [batch.tolist() for batch in batches]
-    assert sorted(number for batch in got for number in batch) == list(range(1000))
-    assert [len(batch) for batch in got] == [7] * 142 + [6]
 
 
 def test_shuffle_batch_with_seed_is_reproducible_from_a_full_queue():

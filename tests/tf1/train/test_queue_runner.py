@@ -219,14 +219,6 @@ def test_a_thread_is_named_after_its_queue_and_op(queue):
     assert names == ["QueueRunnerThread-q-fill", "QueueRunnerThread-q-op_1", "QueueRunnerThread-q-close_on_stop"]
 
 
-def test_the_default_close_ops_close_the_queue(queue):
-    runner = QueueRunner(queue, [int])
-    runner.cancel_op()
-    assert queue.is_closed()
-    with pytest.raises(CancelledError):
-        runner.close_op()
-
-
 def test_to_proto_names_custom_callables(queue):
     runner = QueueRunner(queue, [lambda: None, lambda: None], close_op=queue.close)
     definition = runner.to_proto()
@@ -267,13 +259,6 @@ def test_an_unknown_name_is_a_key_error(queue, field):
     definition = runner.to_proto()
     setattr(definition, field, "unknown")
     with pytest.raises(KeyError, match="unknown"):
-        QueueRunner.from_proto(definition)
-
-
-def test_names_are_unknown_after_a_reset(queue):
-    definition = QueueRunner(queue, [queue.enqueue_op(int)]).to_proto()
-    mpqueue.reset_default_graph()
-    with pytest.raises(KeyError):
         QueueRunner.from_proto(definition)
 
 
@@ -346,14 +331,6 @@ def test_starting_without_runners_warns(caplog):
 def test_only_runners_can_be_added(queue):
     with pytest.raises(TypeError, match="QueueRunner"):
         mpqueue.add_queue_runner(queue)
-
-
-def test_repr_shows_the_state(queue):
-    runner = QueueRunner(queue, [queue.enqueue_op(int)] * 2)
-    assert repr(runner) == "<QueueRunner of 'q': 2 ops, 0 running>"
-    session = Session()
-    runner.create_threads(session)
-    assert repr(runner) == "<QueueRunner of 'q': 2 ops, 2 running>"
 
 
 def test_invalid_queue_or_coordinator_raises_before_threads_are_created():

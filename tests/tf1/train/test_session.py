@@ -1,6 +1,8 @@
 """Sessions: the calls that belong to a session, and the effect of closing it."""
 
+import asyncio
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -9,6 +11,11 @@ from mpqueue import FIFOQueue, Session, get_default_session
 from mpqueue.errors import CancelledError
 
 DEADLOCK_S = 60
+
+
+def until_blocked(queue):
+    while not queue.queue_ref.num_waiting:
+        time.sleep(0.001)
 
 
 class Blocked:
@@ -72,6 +79,33 @@ def test_a_thread_belongs_to_the_session_it_entered_and_not_to_the_open_one(queu
         blocked = Blocked(call, queue)
     mine.close()
     assert blocked.outcome() is CancelledError
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_closing_any_of_two_nested_sessions_cancels_a_call(queue, which):
+    sessions = Session(), Session()
+
+    def call():
+        with sessions[0].as_default(), sessions[1].as_default():
+            queue.dequeue()
+
+    blocked = Blocked(call, queue)
+    sessions[which].close()
+    assert blocked.outcome() is CancelledError
+
+
+def test_session_follows_into_threads_of_asyncio(queue):
+    session = Session()
+
+    async def main():
+        with session.as_default():
+            call = asyncio.create_task(asyncio.to_thread(queue.dequeue))
+        await asyncio.to_thread(until_blocked, queue)
+        session.close()
+        with pytest.raises(CancelledError):
+            await call
+
+    asyncio.run(main())
 
 
 def test_queue_outlives_its_session(queue):
@@ -163,10 +197,3 @@ def test_a_closed_session_of_the_module_is_replaced():
     session.close()
     assert get_default_session() is not session
     assert not get_default_session().is_closed
-
-
-def test_repr_shows_the_state():
-    session = Session()
-    assert repr(session) == "<Session: open>"
-    session.close()
-    assert repr(session) == "<Session: closed>"

@@ -160,10 +160,6 @@ def test_threads_can_share_the_source_of_a_generator():
     assert sorted(got) == [1, 2]
 
 
-def test_repr_shows_the_function():
-    assert repr(Source(Counter.state_dict, np.int32)) == "<Source Counter.state_dict, dtypes=['int32']>"
-
-
 def test_an_enqueue_op_enqueues_one_example_per_call():
     queue = FIFOQueue(10, [np.int32, "string"], [(), ()])
     op = queue.enqueue_op(Source(iter([[1, "a"], [2, "b"]]).__next__))
