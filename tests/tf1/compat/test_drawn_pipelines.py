@@ -101,7 +101,7 @@ def pipelines(draw):
     return key, value, made, [each.astype(kind.as_numpy_dtype).tobytes() for each in numbers]
 
 
-@settings(max_examples=250)
+@settings(max_examples=150)
 @given(st.data())
 def test_random_pipelines_return_the_same_with_and_without_runs(data):
     with tf.Graph().as_default(), tf.Session() as session, np.errstate(all="ignore"):

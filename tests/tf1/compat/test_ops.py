@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from mpqueue.errors import InvalidArgumentError
-from mpqueue.tf1.compat.ops.dims import broadcast, merged
+from mpqueue.tf1.compat.ops.dims import merged
 from mpqueue.tf1.compat.ops.dtypes import as_dtype, float32, string
 from mpqueue.tf1.compat.ops.infer import Constant
 from mpqueue.tf1.compat.ops.registry import is_type_name
@@ -160,17 +160,6 @@ def test_merging_shapes_is_commutative(one, two):
     else:
         with pytest.raises(ValueError):
             left.merge_with(right)
-
-
-@given(one=SHAPES, two=SHAPES)
-def test_known_shapes_broadcast_as_in_numpy(one, two):
-    try:
-        expected = np.broadcast_shapes(one, two)
-    except ValueError:
-        with pytest.raises(ValueError):
-            broadcast(one, two)
-    else:
-        assert broadcast(one, two) == expected
 
 
 @pytest.mark.parametrize("spelled", [float32, "float32", np.float32, np.dtype("float32"), float, 1, "float"])

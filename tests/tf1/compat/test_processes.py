@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 import pytest
+from tf1.helpers.numbered_lines import NUMBERS
 
 import mpqueue.compat.v1 as tf
 from mpqueue.tf1.compat.train import processes
@@ -14,17 +15,6 @@ def _used(monkeypatch):
     """Enable worker processes."""
     monkeypatch.setattr(processes, "_choice", [])
     tf.use_processes()
-
-
-@pytest.fixture
-def files(tmp_path):
-    """Return a pattern of three files with five numbered lines each."""
-    for number in range(3):
-        (tmp_path / f"{number}.txt").write_text("".join(f"{10 * number + line}\n" for line in range(5)))
-    return [str(tmp_path / f"{number}.txt") for number in range(3)]
-
-
-LINES = [*range(5), *range(10, 15), *range(20, 25)]
 
 
 def process_id(stateful, *inputs):
@@ -58,18 +48,12 @@ def lines_of(files, **options):
     return tf.TextLineReader().read(tf.train.string_input_producer(files, num_epochs=1, **options))
 
 
-def test_batches_are_decoded_in_worker_processes(files):
-    value = tf.string_to_number(lines_of(files).value, tf.int32)
+def test_batches_are_decoded_in_worker_processes(numbered_files):
+    value = tf.string_to_number(lines_of(numbered_files).value, tf.int32)
     example = scalars(value, process_id(False, value))
     numbers, pids = all_batches(tf.train.batch(example, 4, num_threads=3, allow_smaller_final_batch=True))
-    assert sorted(numbers) == LINES
+    assert sorted(numbers) == NUMBERS
     assert os.getpid() not in pids
-
-
-def test_one_process_keeps_the_order(files):
-    value = tf.string_to_number(lines_of(files, shuffle=False).value, tf.int32)
-    batch = tf.train.batch([value], 4, allow_smaller_final_batch=True)
-    assert all_batches([batch]) == [LINES]
 
 
 @pytest.mark.parametrize("enabled", [True, False])
@@ -202,18 +186,18 @@ def test_queue_selected_at_run_time_is_reachable_from_workers():
         coord.join(threads)
 
 
-def test_queues_are_filled_in_processes_in_a_chain(files):
+def test_queues_are_filled_in_processes_in_a_chain(numbered_files):
     """Process lines in one process, numbers in another, and batches in this one."""
     lines = tf.FIFOQueue(5, [tf.string], [[]])
-    tf.train.add_queue_runner(tf.train.QueueRunner(lines, [lines.enqueue(lines_of(files).value)] * 2))
+    tf.train.add_queue_runner(tf.train.QueueRunner(lines, [lines.enqueue(lines_of(numbered_files).value)] * 2))
     number = tf.string_to_number(lines.dequeue(), tf.int32)
     batch = tf.train.shuffle_batch([number], 5, 20, 5, num_threads=2)
-    assert sorted(all_batches([batch])[0]) == LINES
+    assert sorted(all_batches([batch])[0]) == NUMBERS
 
 
-def test_reader_of_the_session_counts_records_of_workers(files):
+def test_reader_of_the_session_counts_records_of_workers(numbered_files):
     reader = tf.TextLineReader()
-    value = reader.read(tf.train.string_input_producer(files, num_epochs=2)).value
+    value = reader.read(tf.train.string_input_producer(numbered_files, num_epochs=2)).value
     batch = tf.train.batch([value], 5, num_threads=2, allow_smaller_final_batch=True)
     counts = reader.num_records_produced(), reader.num_work_units_completed()
     with tf.Session() as session:
@@ -246,20 +230,8 @@ def test_error_names_the_operation_and_follows_preceding_batches(tmp_path):
     assert caught.value.op is tf.get_default_graph().get_operation_by_name("number")
 
 
-def test_closing_the_session_ends_the_processes():
-    queue = tf.FIFOQueue(1, [tf.int64], [[]])
-    closed = (tf.errors.CancelledError,)
-    runner = tf.train.QueueRunner(queue, [queue.enqueue(process_id(False))], queue_closed_exception_types=closed)
-    with tf.Session() as session:
-        threads = runner.create_threads(session, start=True)
-        session.run(queue.dequeue())
-    for thread in threads:
-        thread.join(60)
-        assert not thread.is_alive()
-
-
-def test_monitored_sessions_use_processes(files):
-    value = tf.string_to_number(lines_of(files).value, tf.int64)
+def test_monitored_sessions_use_processes(numbered_files):
+    value = tf.string_to_number(lines_of(numbered_files).value, tf.int64)
     batch = tf.train.batch(scalars(value, process_id(False, value)), 5)
     seen = []
     with tf.train.MonitoredSession() as session:
@@ -267,4 +239,4 @@ def test_monitored_sessions_use_processes(files):
             numbers, pids = session.run(batch)
             seen += numbers.tolist()
             assert os.getpid() not in pids
-    assert sorted(seen) == LINES
+    assert sorted(seen) == NUMBERS

@@ -10,7 +10,7 @@ from absl import flags as absl_flags
 from absl.testing import flagsaver
 
 import mpqueue.compat.v1 as tf
-from mpqueue.tf1.compat.program import flags, log
+from mpqueue.tf1.compat.program import flags
 
 # Files
 
@@ -199,7 +199,6 @@ def test_app_run_parses_calls_main_and_exits_with_its_result(defined, capsys):
 
 @pytest.fixture
 def messages(caplog):
-    log._counts.clear()
     level = tf.logging.get_verbosity()
     yield caplog
     tf.logging.set_verbosity(level)

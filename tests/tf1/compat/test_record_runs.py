@@ -2,13 +2,10 @@
 
 import numpy as np
 import pytest
-from tf1.compat.conftest import Background
-from tf1.helpers.at_the_end import reach_the_end_during_a_run
 
 import mpqueue.compat.v1 as tf
 from mpqueue.tf1.compat.graph.plan import Plan
 from mpqueue.tf1.compat.graph.records import RecordPlan, record_plan
-from mpqueue.tf1.compat.graph.state import held
 from mpqueue.tf1.compat.train.record_runs import RecordRuns
 from mpqueue.tf1.train import record_runs
 
@@ -113,53 +110,6 @@ def test_record_that_fails_an_assertion_is_named(tmp_path):
     assert "30" in together[1][1]
 
 
-def test_reads_are_limited_by_the_room_in_the_queue(tmp_path):
-    pipeline = Pipeline([write(tmp_path / "lines", range(40))], as_number, capacity=7)
-    pipeline.together()
-    assert pipeline.session.run([pipeline.size, *pipeline.counts]) == [7, 7, 0]
-    waiting = Background(pipeline.together)
-    core = queue_of(pipeline)
-    while not core.num_waiting:
-        pass
-    assert pipeline.session.run([pipeline.size, *pipeline.counts]) == [7, 8, 0]
-    assert pipeline.session.run(pipeline.taken) == 0
-    waiting.finish()
-    assert pipeline.session.run([pipeline.size, *pipeline.counts]) == [7, 8, 0]
-
-
-def queue_of(pipeline):
-    return held(pipeline.together._shared[pipeline.together._plan.put.inputs[0]])
-
-
-def test_two_threads_reserve_separate_room(tmp_path):
-    pipeline = Pipeline([write(tmp_path / "lines", range(40))], as_number, capacity=10)
-    pipeline.together()
-    core = queue_of(pipeline)
-    for _ in range(10):
-        pipeline.session.run(pipeline.taken)
-    assert [core.set_aside(6), core.set_aside(6), core.set_aside(6)] == [6, 4, 0]
-    core.release(6)
-    assert core.set_aside(100) == 6
-
-
-def test_records_returned_while_another_thread_is_at_the_end_are_not_lost(tmp_path, monkeypatch, deadlock_s):
-    reach_the_end_during_a_run(monkeypatch, deadlock_s, keeps=1)
-    names = tf.train.string_input_producer([write(tmp_path / "lines", range(20))], num_epochs=1)
-    _, line = tf.TextLineReader().read(names)
-    taken = tf.train.shuffle_batch(as_number(line), 1, 100, 1, num_threads=2)
-    outputs = []
-    with tf.Session() as session:
-        session.run(tf.local_variables_initializer())
-        coordinator = tf.train.Coordinator()
-        threads = tf.train.start_queue_runners(session, coordinator)
-        with pytest.raises(tf.errors.OutOfRangeError):
-            while True:
-                outputs += session.run(taken).tolist()
-        coordinator.request_stop()
-        coordinator.join(threads)
-    assert sorted(outputs) == [*range(20)]
-
-
 def test_stop_takes_effect_between_records(tmp_path):
     checks = []
     pipeline = Pipeline(
@@ -191,7 +141,10 @@ def test_examples_of_different_shapes_are_enqueued_one_by_one(tmp_path):
 
 
 def test_repeatedly_failing_runs_are_disabled(tmp_path, monkeypatch):
+    attempts = []
+
     def cannot(*_args):
+        attempts.append(1)
         raise RuntimeError
 
     files = [write(tmp_path / f"{n}", range(10)) for n in range(5)]
@@ -200,7 +153,7 @@ def test_repeatedly_failing_runs_are_disabled(tmp_path, monkeypatch):
     elements, _, counts = pipeline.run(pipeline.together)
     assert elements == [*range(10)] * 5
     assert counts == [50, 5]
-    assert pipeline.together._runs.is_disabled
+    assert len(attempts) < 25
 
 
 def random(line):

@@ -6,9 +6,10 @@ import threading
 
 import numpy as np
 import pytest
+from golden.outcomes import Background
 from helpers.alarms import nudged
 from helpers.strikes import Alarms
-from tf1.compat.conftest import Background, waiting_in
+from tf1.compat.conftest import waiting_in
 
 import mpqueue.compat.v1 as tf
 from mpqueue.tf1.coordination.cancellation import active_scopes

@@ -1,6 +1,5 @@
 """Scripts like those in TensorFlow 1's tutorials run unchanged, and print the same as with TensorFlow."""
 
-import importlib.util
 import json
 import os
 import re
@@ -14,34 +13,17 @@ from helpers.forked import Interpreter
 
 HERE = Path(__file__).resolve().parent
 SCRIPTS = sorted((HERE / "scripts").glob("*.py"))
-EXAMPLES = sorted((HERE / "examples" / "scripts").glob("*.py"))
 ROOT = HERE.parents[2]
 TENSORFLOW = "tensorflow.compat.v1"
 OF_RECORDS = [path for path in SCRIPTS if re.search(r"(TextLine|TFRecord|FixedLengthRecord)Reader", path.read_text())]
 STARTS_OTHERS = {"queue_of_two_programs"}  # scripts that start a second process of themselves
+ALWAYS = {"queue_by_hand", "records_written_and_read", "table_with_header"}  # not slow
 
 
 @pytest.fixture(scope="session")
 def launcher():
     with Interpreter("mpqueue.compat.v1", "mpqueue.workers.launcher") as made:
         yield made
-
-
-@pytest.fixture
-def output_of(launcher, tmp_path):
-    """Run a script with arguments, and return the JSON that it prints."""
-
-    def run(command, *paths, forked=True, **variables):
-        path = os.pathsep.join([*map(str, paths), *filter(None, [os.environ.get("PYTHONPATH")])])
-        environ = os.environ | variables | {"PYTHONPATH": path, "WORK": str(tmp_path), "CUDA_VISIBLE_DEVICES": "-1"}
-        run = launcher.run if forked else in_a_new_interpreter
-        status, printed, errors = run(command, tmp_path, environ, timeout=280)
-        if status != 0:
-            optional.skip_if_missing(errors)
-        assert status == 0, errors[-2000:]
-        return json.loads(printed)
-
-    return run
 
 
 def in_a_new_interpreter(command, folder, environ, timeout):
@@ -52,12 +34,19 @@ def in_a_new_interpreter(command, folder, environ, timeout):
 
 
 @pytest.fixture
-def printed_by(output_of):
-    """Run a script with a module in place of TensorFlow."""
+def printed_by(launcher, tmp_path):
+    """Run a script with a module in place of TensorFlow, and return the JSON that it prints."""
 
     def run(script, module, workers="thread", **more):
+        path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+        environ = os.environ | more | {"PYTHONPATH": path, "WORK": str(tmp_path), "MPQUEUE_WORKERS": workers}
+        run = in_a_new_interpreter if script.stem in STARTS_OTHERS else launcher.run
         command = [HERE / "launch.py", module, script]
-        return output_of(command, ROOT, forked=script.stem not in STARTS_OTHERS, MPQUEUE_WORKERS=workers, **more)
+        status, printed, errors = run(command, tmp_path, environ | {"CUDA_VISIBLE_DEVICES": "-1"}, timeout=280)
+        if status != 0:
+            optional.skip_if_missing(errors)
+        assert status == 0, errors[-2000:]
+        return json.loads(printed)
 
     return run
 
@@ -66,9 +55,11 @@ def expected_of(script):
     return json.loads((script.parent / "expected" / f"{script.stem}.json").read_text("utf-8"))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("workers", ["thread", "process"])
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "script",
+    [pytest.param(path, marks=[] if path.stem in ALWAYS else pytest.mark.slow, id=path.stem) for path in SCRIPTS],
+)
 def test_script_prints_the_same_as_with_tensorflow(script, workers, printed_by):
     assert printed_by(script, "mpqueue.compat.v1", workers) == expected_of(script)
 
@@ -77,29 +68,6 @@ def test_script_prints_the_same_as_with_tensorflow(script, workers, printed_by):
 @pytest.mark.parametrize("script", OF_RECORDS, ids=lambda path: path.stem)
 def test_a_script_prints_the_same_record_by_record(script, printed_by):
     assert printed_by(script, "mpqueue.compat.v1", RECORD_BY_RECORD="1") == expected_of(script)
-
-
-@pytest.mark.parametrize("workers", ["thread", "process"])
-@pytest.mark.parametrize("script", EXAMPLES, ids=lambda path: path.stem)
-def test_example_outputs_the_same_as_with_tensorflow(script, workers, output_of):
-    environment = {"TF_MODULE": "mpqueue.compat.v1", "MPQUEUE_WORKERS": workers}
-    emitted = output_of([script], HERE / "examples", ROOT, **environment)
-    assert_alike(emitted, json.loads((HERE / "examples" / "expected" / f"{script.stem}.json").read_text("utf-8")))
-
-
-def assert_alike(got, expected):
-    """Return whether two results are equal, with floats equal to 1e-6."""
-    if isinstance(expected, dict):
-        assert got.keys() == expected.keys()
-        got, expected = list(got.values()), [expected[key] for key in got]
-    if isinstance(expected, list):
-        assert len(got) == len(expected)
-        for one, other in zip(got, expected, strict=True):
-            assert_alike(one, other)
-    elif isinstance(expected, float):
-        assert got == pytest.approx(expected, rel=1e-6, abs=1e-6)
-    else:
-        assert got == expected
 
 
 @pytest.fixture(scope="module")
@@ -133,13 +101,13 @@ def run_by_tensorflow(tmp_path_factory):
         launcher.stdin.close()
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("tensorflow") is None, reason="TensorFlow is not installed")
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
-def test_expected_output_matches_tensorflow(script, tmp_path, run_by_tensorflow, printed_by, request):
-    if script.stem not in STARTS_OTHERS:
-        assert run_by_tensorflow(script, tmp_path) == expected_of(script)
-    elif request.config.getoption("stock"):
-        assert printed_by(script, TENSORFLOW) == expected_of(script)
-    else:
-        pytest.skip("two programs that import TensorFlow take 20 s: with --stock")
+def test_expected_outputs_match_tensorflow(tmp_path, printed_by, request):
+    if not request.config.getoption("stock"):
+        pytest.skip("importing TensorFlow takes 10 s: with --stock")
+    run_by_tensorflow = request.getfixturevalue("run_by_tensorflow")
+    for script in SCRIPTS:
+        folder = tmp_path / script.stem
+        folder.mkdir()
+        is_alone = script.stem not in STARTS_OTHERS
+        printed = run_by_tensorflow(script, folder) if is_alone else printed_by(script, TENSORFLOW)
+        assert printed == expected_of(script), script.stem

@@ -29,8 +29,12 @@ def running(*arguments, **options):
     try:
         yield server
     finally:
-        server_module._started.remove(server)
-        server._server.stop()
+        stop(server)
+
+
+def stop(server):
+    server_module._started.remove(server)
+    server._server.stop()
 
 
 def jobs(capacity=10, dtype=tf.float32, **options):
@@ -133,8 +137,7 @@ class TestServer:
             with tf.Session(server.target) as session:
                 assert session.run(jobs().size()) == 0
         finally:
-            server_module._started.remove(server)
-            server._server.stop()
+            stop(server)
 
     def test_server_def_creates_another_server(self, servers_directory):
         one = tf.train.Server({"local": {0: "localhost:2222"}}, start=False)

@@ -22,13 +22,6 @@ def form(text, function=gather):
     return Signature(text, own_parameters(function))
 
 
-def test_signature_without_parentheses_has_own_parameters_and_name():
-    def square(x: int, exact: bool = True): ...
-
-    assert str(form("math.square", square).plain) == "(x: int, exact: bool = True, name: str | None = None)"
-    assert form("math.square", square).path == "math.square"
-
-
 def test_parameters_are_in_the_order_of_the_signature():
     signature = form("gather(params, indices, validate_indices=None, name, batch as batch_dims, kind=int64)")
     assert list(signature.plain.parameters) == [
@@ -64,18 +57,6 @@ def test_too_many_arguments_raise():
 def test_parameters_after_a_star_are_keyword_only():
     with pytest.raises(TypeError, match="too many positional arguments"):
         form("gather(params, indices, *, batch)").bound((1, 2, 3), {})
-
-
-@pytest.mark.parametrize("text", ["gather(params indices)", "gather(params=)", "gather(a as b as c)"])
-def test_invalid_signature_raises(text):
-    with pytest.raises(ValueError, match="is not a valid parameter of a signature"):
-        form(text)
-
-
-def test_function_with_the_public_signature_is_not_wrapped():
-    assert form("gather(...)", lambda x, y=1: None).is_own
-    assert not form("gather(...)").is_own  # because the argument ``kind`` is converted
-    assert not form("gather(y, x)", lambda x, y: None).is_own
 
 
 def test_docstring_describes_all_arguments_in_order():

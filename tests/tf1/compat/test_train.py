@@ -1,10 +1,9 @@
 """Producers, batches and runners in graphs, beyond the golden cases."""
 
-import threading
-
 import numpy as np
 import pytest
-from tf1.compat.conftest import Background, waiting_in
+from golden.outcomes import Background
+from tf1.compat.conftest import waiting_in
 
 import mpqueue.compat.v1 as tf
 
@@ -203,22 +202,6 @@ def test_reader_closes_its_file_when_the_session_ends(graph, tmp_path):
     with tf.Session(graph=graph) as session:  # its reader is between two work units
         session.run(queue.enqueue(str(tmp_path / "lines.txt")))
         assert session.run(line) == b"one"
-
-
-def test_a_looper_calls_until_the_stop(session):
-    variable = tf.Variable(0)
-    session.run(variable.initializer)
-    add = session.make_callable(variable.assign_add(1))
-    coord, reached = tf.train.Coordinator(), threading.Event()
-
-    def work():
-        if add() >= 3:
-            reached.set()
-
-    looper = tf.train.LooperThread.loop(coord, None, work)
-    assert reached.wait(30)
-    coord.request_stop()
-    coord.join([looper])
 
 
 def test_two_readers_of_one_queue_share_its_work(session):
