@@ -262,19 +262,14 @@ def test_an_unknown_name_is_a_key_error(queue, field):
         QueueRunner.from_proto(definition)
 
 
-def test_an_unknown_code_is_a_key_error(queue):
-    runner = QueueRunner(queue, [int])
-    definition = runner.to_proto()
-    definition.queue_closed_exception_types = [99]
-    with pytest.raises(KeyError, match="99"):
-        QueueRunner.from_proto(definition)
-
-
-def test_no_codes_mean_the_default_types(queue):
+def test_codes_of_a_definition_are_the_closed_types(queue):
     runner = QueueRunner(queue, [int])
     definition = runner.to_proto()
     definition.queue_closed_exception_types = []
-    assert QueueRunner.from_proto(definition).queue_closed_exception_types == (OutOfRangeError,)
+    assert QueueRunner.from_proto(definition).queue_closed_exception_types == (OutOfRangeError,)  # the default
+    definition.queue_closed_exception_types = [99]
+    with pytest.raises(KeyError, match="99"):
+        QueueRunner.from_proto(definition)
 
 
 def test_a_subclass_among_the_closed_types_has_the_code_of_its_base(queue):
