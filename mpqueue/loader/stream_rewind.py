@@ -124,7 +124,12 @@ class StreamRewind:
         """
         epoch, batch = checked_place(epoch, batch)
         self._check_replay()
-        return self._find(self._plan_at(epoch, batch), epoch, batch, run=True).place
+        plan, excluded = self._plan_at(epoch, batch), self._plan.history.excluded
+        place = self._find(plan, epoch, batch, run=True).place
+        # A seek moves later exclusions to its place: the buffers there lose the samples, as at an exclusion.
+        if excluded is not None and excluded != self._plan.history.excluded_at(epoch, batch, plan.shard.world):
+            return self._shortened(plan, place, excluded)
+        return place
 
     def share(self) -> LaneShare:
         """Return the lanes of this rank."""
@@ -143,12 +148,15 @@ class StreamRewind:
         Raises:
             Exception: The exception of the source, when it is read again.
         """
-        where, share = self._position.where(), self._plan.share(self._job.workers, self._backend)
+        return self._shortened(self._plan, self._position.where(), added)
+
+    def _shortened(self, plan: StreamPlan, where: Place, added: SampleSet) -> Place:
+        share = self.share()
         if not any(where.counts):
             return where
         starts = list(where.starts or [BEGINNING] * share.num_lanes)
         left = {share.lane(lane): count - starts[lane].number for lane, count in enumerate(where.counts)}
-        plan = self._plan.shortened(left, added)
+        plan = plan.shortened(left, added)
         ends = where.ends or (-1,) * share.num_lanes
         for lane, (count, end) in enumerate(zip(where.counts, ends, strict=True)):
             if not count or count == end:

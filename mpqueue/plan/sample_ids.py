@@ -84,6 +84,14 @@ class SampleSet:
             return False
         return (sample[1] if len(sample) == 2 else sample[1:]) in self._parts[sample[0]]
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, SampleSet):
+            return NotImplemented
+        return (self._ranges, self._ids, self._parts) == (other._ranges, other._ids, other._parts)
+
+    def __hash__(self) -> int:
+        return hash((self._ranges, self._ids))
+
     def __bool__(self) -> bool:
         return bool(self._ids or any(self._ranges) or any(self._parts.values()))
 

@@ -239,3 +239,22 @@ def test_generators_of_the_process_are_unchanged():
         assert loader.last.samples
         loader.exclude([3])
         assert random.getstate() == state
+
+
+@pytest.mark.parametrize("name", ["a buffer", "a filter", "an endless stream"])
+def test_seek_before_an_exclusion_moves_it_into_the_buffers(name):
+    with loader_of(name) as loader:
+        before = {place: samples for place, (samples, _) in placed(loader, loader)}
+    with loader_of(name) as loader:
+        batches = iter(loader)
+        for _ in range(6):
+            next(batches)
+        loader.exclude(EXCLUDED)
+        loader.seek(0, 2)
+        after = {place: samples for place, (samples, _) in placed(loader, loader)}
+        assert not {sample for samples in after.values() for sample in samples} & set(EXCLUDED)
+        assert loader.explain(0, 1, run=True).samples == before[0, 1]
+        returned = [*before[0, 0], *before[0, 1], *(sample for samples in after.values() for sample in samples)]
+        if name == "a buffer":
+            early = {*before[0, 0], *before[0, 1]}
+            assert sorted(returned) == [index for index in range(90) if index in early or index not in EXCLUDED]
