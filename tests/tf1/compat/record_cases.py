@@ -9,18 +9,20 @@ names in ``ARGS`` are arguments; a sample gets the arguments that it mentions. R
 import ast
 import builtins
 import json
-import math
 import os
 import re
 import sys
-
-import numpy as np
+from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import tensorflow.compat.v1 as tf
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from golden.topics import ops
+
 tf.disable_v2_behavior()
 tf.logging.set_verbosity(tf.logging.ERROR)
+ops.tf = tf  # the samples run on TensorFlow here
 
 
 def array(dtype, shape, data):
@@ -73,109 +75,6 @@ ARGS = {
 }
 
 
-def decode_array(document):
-    items = document["data"]
-    if document["dtype"] == "string":
-        out = np.empty(len(items), object)
-        out[:] = [item.encode("latin-1") for item in items]
-        return out.reshape(document["shape"])
-    if document["dtype"].startswith("complex"):
-        items = [complex(*item) for item in items]
-    return np.array([float(item) if isinstance(item, str) else item for item in items], document["dtype"]).reshape(
-        document["shape"]
-    )
-
-
-def make_argument(document, feeds):
-    if "tensor" in document:
-        value = decode_array(document["tensor"])
-        return tf.constant(value, document["tensor"]["dtype"], document["tensor"]["shape"])
-    if "placeholder" in document:
-        node = tf.placeholder(document["placeholder"], document["shape"])
-        feeds[node] = decode_array(document["feed"])
-        return node
-    if "sparse" in document:
-        return tf.SparseTensor(**{key: decode_array(part) for key, part in document["sparse"].items()})
-    raise ValueError(document)
-
-
-def item_of(value):
-    if isinstance(value, bytes):
-        return value.decode("latin-1")
-    if isinstance(value, str):
-        return value.encode().decode("latin-1")
-    if isinstance(value, complex | np.complexfloating):
-        return [item_of(value.real), item_of(value.imag)]
-    if isinstance(value, bool | np.bool_):
-        return bool(value)
-    if isinstance(value, int | np.integer):
-        return int(value)
-    return float(value) if math.isfinite(value) else str(float(value))
-
-
-def encode(value):
-    if isinstance(value, tf.TensorShape):
-        return {"TensorShape": None if value.ndims is None else value.as_list()}
-    if isinstance(value, tf.Dimension):
-        return {"Dimension": value.value}
-    if isinstance(value, tf.DType):
-        return {"DType": value.name}
-    if isinstance(value, tf.SparseTensorValue):
-        return {"sparse": {key: encode(np.asarray(part)) for key, part in value._asdict().items()}}
-    if isinstance(value, list):
-        return {"list": [encode(item) for item in value]}
-    if isinstance(value, tuple):
-        return {"tuple": [encode(item) for item in value]}
-    if isinstance(value, dict):
-        return {"dict": {str(key): encode(item) for key, item in value.items()}}
-    if value is None or (isinstance(value, bool | int | float | str) and not isinstance(value, np.generic)):
-        return value
-    array = np.asarray(value, dtype=object) if isinstance(value, bytes) else np.asarray(value)
-    kind = "string" if array.dtype.kind in "OSU" else array.dtype.name
-    return {"dtype": kind, "shape": list(array.shape), "data": [item_of(item) for item in array.ravel().tolist()]}
-
-
-def is_node(value):
-    return isinstance(value, tf.Tensor | tf.SparseTensor | tf.Operation | tf.Variable)
-
-
-def nodes_of(value):
-    if is_node(value):
-        return [value]
-    if isinstance(value, list | tuple):
-        return [node for item in value for node in nodes_of(item)]
-    if isinstance(value, dict):
-        return [node for item in value.values() for node in nodes_of(item)]
-    return []
-
-
-def replaced(value, results):
-    if is_node(value):
-        return results.pop(0)
-    if isinstance(value, tf.SparseTensorValue):
-        return value
-    if isinstance(value, list | tuple) and not isinstance(value, tf.TensorShape):
-        items = [replaced(item, results) for item in value]
-        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
-    if isinstance(value, dict):
-        return {key: replaced(item, results) for key, item in value.items()}
-    return value
-
-
-def static(node):
-    if isinstance(node, tf.Operation):
-        return None
-    shape = node.get_shape()
-    return None if shape.ndims is None else shape.as_list()
-
-
-def run_code(code, names):
-    body = ast.parse(code)
-    last = body.body.pop()
-    exec(compile(body, "<case>", "exec"), names)
-    return eval(compile(ast.Expression(last.value), "<case>", "eval"), names)
-
-
 def public_class(error):
     """Return the name of the first class of an error that is a Python built-in or in tf.errors."""
     names = [kind.__name__ for kind in type(error).__mro__]
@@ -183,28 +82,26 @@ def public_class(error):
 
 
 def record(number, piece):
-    lines = piece.strip("\n").split("\n")
-    code = "\n".join(lines)
+    code = piece.strip("\n")
     used = {node.id for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Name)}
     args = {name: document for name, document in ARGS.items() if name in used}
     case = {"id": f"{TOPIC}/{number:04d}", "op": "code", "code": code, "args": args}
-    feeds = {}
     with tf.Graph().as_default(), tf.Session() as session:
-        names = {"tf": tf, "np": np} | {name: make_argument(document, feeds) for name, document in args.items()}
+        arguments = ops.Arguments()
         try:
-            value = run_code(code, names)
+            value = ops.evaluate(case, arguments)
         except Exception as error:
             return case | {"expect": {"error": public_class(error), "when": "build"}}
-        nodes = nodes_of(value)
-        if is_node(value):
-            case["static_shape"] = static(value)
+        nodes = ops.nodes_of(value)
+        if ops.is_node(value):
+            case["static_shape"] = ops.static(value)
         elif nodes:
-            case["static_shapes"] = [static(node) for node in nodes]
+            case["static_shapes"] = [ops.static(node) for node in nodes]
         try:
-            results = list(session.run(nodes, feeds)) if nodes else []
+            results = list(session.run(nodes, arguments.feeds)) if nodes else []
         except tf.errors.OpError as error:
             return case | {"expect": {"error": type(error).__name__, "when": "run"}}
-        return case | {"expect": {"output": encode(replaced(value, results))}}
+        return case | {"expect": {"output": ops.encode(ops.replaced(value, results))}}
 
 
 def record_apart(number, piece):
