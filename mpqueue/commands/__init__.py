@@ -18,6 +18,7 @@ From the ground up; a module imports only from its own line and the lines above 
     top_table.py       the rows as a table that fits the terminal
     top.py             ``mpqueue top``: a live table
     state_read.py      finds the states of loaders in a file
+    state_next.py      the samples of the batch that follows a state
     state.py           ``mpqueue state``: prints the states of loaders in a file
     serve.py           ``mpqueue serve``: runs a server in a separate process
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mpqueue.commands import frame
+from mpqueue.commands.factories import NotFound
 from mpqueue.commands.state_read import FoundState, UnreadableFile, read, states_in
 
 _EXAMPLES = """\
@@ -13,8 +14,10 @@ examples:
   mpqueue state loader.json                 json.dump(loader.state_dict(), file)
   mpqueue state checkpoint.pt               torch.save({"loader": loader.state_dict(), ...}, ...)
   mpqueue state out/dl_state_dict.bin --json
+  mpqueue state loader.json --source train.py:make_loader
 
-A checkpoint is read with torch.load(weights_only=True), which runs none of its code.
+A checkpoint is read with torch.load(weights_only=True), which runs none of its code. --source runs your code: the
+factory returns the Loader that saved the state, or its source.
 exit status: 0; 1: the file cannot be read, or contains no state of a loader"""
 
 
@@ -27,8 +30,13 @@ def main(arguments: Sequence[str]) -> int:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         frame.tell("state", f"{options.file}: {reason}")
         return 1
+    try:
+        rows = [each.facts() | _next(options.source, each) for each in found]
+    except (NotFound, ValueError) as error:
+        frame.tell("state", f"--source {options.source}: {error}")
+        return 1
     if options.json:
-        frame.print_json([{"key": each.key, **each.facts()} for each in found])
+        frame.print_json([{"key": each.key, **row} for each, row in zip(found, rows, strict=True)])
     if not found:
         frame.tell(
             "state",
@@ -36,15 +44,23 @@ def main(arguments: Sequence[str]) -> int:
         )
         return 1
     if not options.json:
-        print("\n\n".join("\n".join(_lines(each)) for each in found))
+        print("\n\n".join("\n".join(_lines(each.key, row)) for each, row in zip(found, rows, strict=True)))
     return 0
 
 
-def _lines(found: FoundState) -> list[str]:
+def _next(source: str | None, found: FoundState) -> dict[str, Any]:
+    """Return the ids of the samples of the next batch, if a source is given and the state is one of a `Loader`."""
+    if source is None or not found.is_of_loader:
+        return {}
+    from mpqueue.commands.state_next import next_ids  # imports the loader, which other uses do not need
+
+    return {"next": next_ids(source, found.state)}
+
+
+def _lines(key: str, facts: dict[str, Any]) -> list[str]:
     """Return a state as lines: its key, and each of its facts."""
-    facts = found.facts()
     width = max(map(len, facts), default=0)
-    return [found.key, *[f"  {name:<{width}}  {_shown(value)}" for name, value in facts.items()]]
+    return [key, *[f"  {name:<{width}}  {_shown(value)}" for name, value in facts.items()]]
 
 
 def _shown(value: Any) -> str:
@@ -54,5 +70,11 @@ def _shown(value: Any) -> str:
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser."""
     parser = frame.make_parser("state", "Show the position of each loader whose state is in a file.", _EXAMPLES)
-    parser.add_argument("file", metavar="FILE", help="a JSON file, or a file that torch.save wrote")
+    add = parser.add_argument
+    add("file", metavar="FILE", help="a JSON file, or a file that torch.save wrote")
+    add(
+        "--source",
+        metavar="FILE.py:FACTORY",
+        help="the Loader that saved the state, or its source: also show the ids of the samples in the next batch",
+    )
     return parser

@@ -147,3 +147,66 @@ def test_json_file_is_read_without_torch(tmp_path):
         f"import sys; from mpqueue.__main__ import main; main(['state', {path!r}]); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60)
+
+
+FACTORIES = """
+import mpqueue
+from mpqueue import Dataset
+
+
+def loader():
+    return mpqueue.Loader(Dataset.range(40), batch_size=4, shuffle=True, seed=9, workers=2)
+
+
+def numbers():
+    return list(range(40))
+
+
+def batches():
+    return Dataset.range(40).shuffle().batch(4)
+
+
+def other():
+    return Dataset.range(41)
+"""
+
+
+@pytest.mark.parametrize("factory", ["loader", "numbers", "batches"])
+def test_source_shows_the_ids_of_the_next_batch(tmp_path, capsys, monkeypatch, factory):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "make.py").write_text(FACTORIES)
+    source = list(range(40)) if factory == "numbers" else mpqueue.Dataset.range(40)
+    with mpqueue.Loader(source, batch_size=4, shuffle=True, seed=3, workers=0) as loader:
+        batches = iter(loader)
+        next(batches)
+        state = loader.state_dict()
+        following = [int(number) for number in next(batches)]
+    path = write(tmp_path / "a.json", [state])
+    assert main(["state", path, "--json", "--source", f"{tmp_path}/make.py:{factory}"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["key"], row["next"]) == ("[0]", following)
+
+
+def test_source_after_the_last_batch_shows_the_next_epoch(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "make.py").write_text(FACTORIES)
+    with mpqueue.Loader(list(range(40)), batch_size=4, shuffle=True, seed=3, workers=0) as loader:
+        list(loader)
+        state = loader.state_dict()
+        following = [int(number) for number in next(iter(loader))]
+    path = write(tmp_path / "a.json", state)
+    assert main(["state", path, "--source", f"{tmp_path}/make.py:numbers"]) == 0
+    assert f"next   {following}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("factory", "message"), [("other", "the state was saved"), ("missing", "has no 'missing', only")]
+)
+def test_wrong_source_has_exit_status_1(tmp_path, capsys, monkeypatch, factory, message):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "make.py").write_text(FACTORIES)
+    path = write(tmp_path / "a.json", saved(shuffle=True))
+    assert main(["state", path, "--source", f"{tmp_path}/make.py:{factory}"]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert message in printed.err
