@@ -36,7 +36,7 @@ def write(path, contents):
 
 def test_state_of_a_json_file_is_printed(tmp_path, capsys):
     assert main(["state", write(tmp_path / "a.json", saved(shuffle=True))]) == 0
-    assert capsys.readouterr().out == ".\n  seed   3\n  epoch  0\n  batch  3\n"
+    assert capsys.readouterr().out == ".\n  seed   3\n  epoch  0\n  batch  3\n  step   3\n"
 
 
 def test_states_are_found_in_nested_dicts_and_lists_in_order(tmp_path, capsys):
@@ -47,9 +47,9 @@ def test_states_are_found_in_nested_dicts_and_lists_in_order(tmp_path, capsys):
     }
     assert main(["state", write(tmp_path / "a.json", contents), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == [
-        {"key": "loaders[0].train", "seed": 3, "epoch": 0, "batch": 3},
-        {"key": "loaders[1]", "seed": 4, "epoch": 0, "batch": 5},
-        {"key": "callbacks['KeepLoader.v1'].state", "seed": 5, "epoch": 0, "batch": 7},
+        {"key": "loaders[0].train", "seed": 3, "epoch": 0, "batch": 3, "step": 3},
+        {"key": "loaders[1]", "seed": 4, "epoch": 0, "batch": 5, "step": 5},
+        {"key": "callbacks['KeepLoader.v1'].state", "seed": 5, "epoch": 0, "batch": 7, "step": 7},
     ]
 
 
@@ -77,7 +77,7 @@ def test_states_in_a_checkpoint_of_torch_are_printed(tmp_path, capsys):
         first, second, third = json.loads(capsys.readouterr().out)
         assert isinstance(first.pop("seed"), int)
         assert first == {"key": "[5][0]", "epoch": 0, "batch": 3}
-        assert second == {"key": "[5][1]", "seed": 3, "epoch": 0, "batch": 3}
+        assert second == {"key": "[5][1]", "seed": 3, "epoch": 0, "batch": 3, "step": 3}
         assert third == {"key": "[5][2]"}
 
 
@@ -86,7 +86,7 @@ def test_states_of_accelerate_are_found(tmp_path, capsys):
     # What `Accelerator.save_state` writes with `use_stateful_dataloader=True`.
     torch.save(saved(2), tmp_path / "dl_state_dict.bin")
     assert main(["state", str(tmp_path / "dl_state_dict.bin")]) == 0
-    assert capsys.readouterr().out.splitlines() == [".", "  seed   3", "  epoch  0", "  batch  2"]
+    assert capsys.readouterr().out.splitlines() == [".", "  seed   3", "  epoch  0", "  batch  2", "  step   2"]
 
 
 @pytest.mark.parametrize("options", [[], ["--json"]])
