@@ -89,6 +89,7 @@ class Returned(NamedTuple):
         position: Its position in the epoch.
         skipped: The indices of its samples that were left out because they raised.
         start: For a stream: the newest snapshot of its virtual shard that is not after it.
+        step: The number of batches that the loops of a loader returned before it; its `LoopPosition` sets this field.
     """
 
     work_item: WorkItem
@@ -96,6 +97,7 @@ class Returned(NamedTuple):
     position: int
     skipped: tuple[Any, ...] = ()
     start: LaneStart = BEGINNING
+    step: int = 0
 
 
 class Bar(Protocol):

@@ -26,7 +26,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mpqueue.loader.bookmark import Bookmark
 from mpqueue.loader.loader import Loader
+from mpqueue.plan.batch_info import BatchInfo
 from mpqueue.system.interrupts import is_of_handler
 from mpqueue.system.locks import RLock
 
@@ -59,7 +61,7 @@ def device_iterator(loader: Iterable[Any], sharding: Any = None, prefetch: int =
     Returns:
         An iterator of batches with the same structure. Arrays and numbers become `jax.Array` objects. Strings, bytes,
         dates and other objects remain unchanged, and ``sharding`` is ignored for them. Several threads may share the
-        iterator. `state_dict` and `load_state_dict` count the returned batches.
+        iterator. `state_dict`, `load_state_dict` and `last` count the returned batches.
 
     Raises:
         TypeError: ``loader`` is not iterable, or ``prefetch`` is not an integer.
@@ -102,11 +104,11 @@ class _Ahead(NamedTuple):
 
     Attributes:
         outcome: A batch that is being transferred, or the error that was raised instead.
-        place: Position of the loader before this batch; None: the loader is not a `Loader`.
+        before: Position of the loader before this batch; None: the loader is not a `Loader`.
     """
 
     outcome: _Transfer | Exception
-    place: dict[str, Any] | None
+    before: Bookmark | None
 
 
 class DeviceIterator(Iterator[Any]):
@@ -121,7 +123,7 @@ class DeviceIterator(Iterator[Any]):
 
     def _begin(self) -> None:
         self._batches, self._num_left = iter(self._loader), _length_of(self._loader)
-        self._place: dict[str, Any] | None = None  # of the loader, before the last batch was requested
+        self._before: Bookmark | None = None  # position of the loader before the last batch was requested
         self._is_over = False
 
     def __next__(self) -> Any:
@@ -173,15 +175,15 @@ class DeviceIterator(Iterator[Any]):
                 return
             if self._num_left:
                 self._num_left -= 1
-            # Before the request: until this batch is returned, a state must contain this place.
-            self._place = self._loader.place() if isinstance(self._loader, Loader) else None
+            # Before the request: until this batch is returned, a state must contain this position.
+            self._before = self._loader.bookmark() if isinstance(self._loader, Loader) else None
             before = len(self._ahead)
             try:
                 self._ahead.extend(islice(self._batches, 1))  # one call of C, so that no signal can raise in between
             except Exception as error:
                 if is_of_handler(error):
                     raise
-                self._ahead.append(_Ahead(error, self._place))
+                self._ahead.append(_Ahead(error, self._before))
             self._is_over = len(self._ahead) == before
             self._start_last()
 
@@ -196,7 +198,7 @@ class DeviceIterator(Iterator[Any]):
             if is_of_handler(error):  # the batch remains in `_ahead`, and the next call starts its transfer
                 raise
             outcome = error
-        self._ahead[-1] = _Ahead(outcome, self._place)
+        self._ahead[-1] = _Ahead(outcome, self._before)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the place after the last returned batch, for `load_state_dict`.
@@ -211,7 +213,21 @@ class DeviceIterator(Iterator[Any]):
         loader = self._stateful_loader()
         with self._lock:
             self._start_last()
-            return loader.state_at(self._ahead[0].place) if self._ahead else loader.state_dict()
+            return loader.state_at(self._ahead[0].before) if self._ahead else loader.state_dict()
+
+    @property
+    def last(self) -> BatchInfo | None:
+        """The place and the samples of the batch that was returned last; see `mpqueue.Loader.last`.
+
+        Batches transferred ahead do not count. None before the first batch of the run, and after `load_state_dict`.
+
+        Raises:
+            TypeError: The batches are not from a `mpqueue.Loader`.
+        """
+        loader = self._stateful_loader("last needs")
+        with self._lock:
+            self._start_last()
+            return loader.last_at(self._ahead[0].before) if self._ahead else loader.last
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a state with the rest of its epoch. Batches transferred ahead are dropped.
@@ -229,9 +245,9 @@ class DeviceIterator(Iterator[Any]):
             self._ahead.clear()
             self._begin()
 
-    def _stateful_loader(self) -> Loader:
+    def _stateful_loader(self, need: str = "states need") -> Loader:
         if not isinstance(self._loader, Loader):
-            raise TypeError(f"states need a mpqueue.Loader, but the batches are from a {type(self._loader).__name__}")
+            raise TypeError(f"{need} a mpqueue.Loader, but the batches are from a {type(self._loader).__name__}")
         return self._loader
 
     def __repr__(self) -> str:

@@ -22,7 +22,8 @@ from mpqueue.system.cpus import num_cpus
 from mpqueue.system.locks import RLock
 
 if TYPE_CHECKING:
-    from mpqueue.engine.pipeline import Pipeline
+    from mpqueue.engine.pipeline import Pipeline, Returned
+    from mpqueue.loader.bookmark import Bookmark
     from mpqueue.loader.epoch_iterator import EpochIterator
     from mpqueue.loader.rewind import Rewind
     from mpqueue.loader.stream_rewind import StreamRewind
@@ -132,8 +133,8 @@ class Loader(Stoppable):
         self._lock = RLock()
         self._engine = Engine(kind="Loader")
         self._ended = self._engine.ended  # of `Stoppable`
-        # Returns the place before batches that a framework only inspected: `mpqueue.frameworks.keras.loader_passes`.
-        self._looked_at: Callable[[], Callable[[], dict[str, Any] | None] | None] = lambda: None
+        # Returns the position before batches that a framework only inspected: `mpqueue.frameworks.keras.loader_passes`.
+        self._looked_at: Callable[[], Callable[[], Bookmark | None] | None] = lambda: None
 
     def __len__(self) -> int:
         """Return the number of batches per epoch on this rank.
@@ -321,29 +322,38 @@ class Loader(Stoppable):
         Raises:
             RuntimeError: The source changes itself in ``on_epoch_end``, has no ``state_dict``, and an epoch is over.
         """
-        looked_at = self._looked_at()
-        place = None if looked_at is None else looked_at()
-        if place is not None:
-            return self.state_at(place)
+        unused = self._before_unused()
+        if unused is not None:
+            return self.state_at(unused)
         pipeline = self._engine.pipeline
         if pipeline is not None:
             pipeline.finish_epoch()
-        return self.state_at(self.place())
+        return self.state_at(self.bookmark())
 
-    def place(self) -> dict[str, Any]:
-        """Return the position of the loops, for `state_at`. `mpqueue.jax` uses it, because it takes batches ahead."""
+    def _before_unused(self) -> "Bookmark | None":
+        """Return the position before batches that a framework only inspected; None: it has used all of them."""
+        looked_at = self._looked_at()
+        return None if looked_at is None else looked_at()
+
+    def bookmark(self) -> "Bookmark":
+        """Return the position of the loops, for `state_at` and `last_at`.
+
+        `mpqueue.jax` uses it, because it takes batches ahead.
+        """
+        from mpqueue.loader.bookmark import Bookmark
+
         where, ordered = self._position.where(), self._job.options.ordered
         state = self._plan.state(where, self._draws, self._cursor, ordered=ordered)
         state |= {"step": self._position.steps, "world_size": self._plan.shard.world}
         if self._plan.history:
             state["history"] = self._plan.history.plain()
-        return state
+        return Bookmark(state, self._position.last)
 
-    def state_at(self, place: dict[str, Any]) -> dict[str, Any]:
+    def state_at(self, bookmark: "Bookmark") -> dict[str, Any]:
         """Return the result of `state_dict` for a position in the current epoch.
 
         Args:
-            place: The result of `place` at that position.
+            bookmark: The result of `bookmark` at that position.
 
         Raises:
             RuntimeError: The state of the source in that epoch is lost; see `state_dict`.
@@ -351,7 +361,7 @@ class Loader(Stoppable):
         from mpqueue.plan.lane_states import plain
         from mpqueue.plan.saved_states import sealed
 
-        source, plan = self.source, self._plan
+        source, plan, place = self.source, self._plan, bookmark.place
         state: dict[str, Any] = {"seed": plan.seed, **plain(place), **plan.saved_as()}
         parts = plan.parts(place)
         if parts is not None:
@@ -414,9 +424,22 @@ class Loader(Stoppable):
         """The place and the samples of the batch that was returned last.
 
         None before the first batch, and after `load_state_dict` and `seek`. The samples are found when you ask, so a
-        loop that does not ask pays nothing. The result stays valid.
+        loop that does not ask pays nothing. The result stays valid. Batches that a framework only inspected do not
+        count, as in `state_dict`.
         """
-        return self._rewind().last()
+        unused = self._before_unused()
+        return self._info_of(self._position.last if unused is None else unused.returned)
+
+    def last_at(self, bookmark: "Bookmark") -> "BatchInfo | None":
+        """Return the result of `last` for an earlier position.
+
+        Args:
+            bookmark: The result of `bookmark` at that position.
+        """
+        return self._info_of(bookmark.returned)
+
+    def _info_of(self, returned: "Returned | None") -> "BatchInfo | None":
+        return None if returned is None else self._rewind().info_of(returned)
 
     def explain(self, epoch: int, batch: int, *, rank: int | None = None, run: bool = False) -> "BatchInfo":
         """Return which samples are in a batch, before or after it was returned, without computing it.

@@ -54,7 +54,7 @@ class LoopPosition:
     def last(self) -> Returned | None:
         """The batch that the loops returned last; None: none since a place was loaded."""
         returned = None if self._pipeline is None else self._pipeline.last()
-        return returned or self._last
+        return self._last if returned is None else returned._replace(step=self.steps - 1)
 
     def base_of(self, epoch: int) -> int:
         """Return the global number of the batch with which these ranks began an epoch."""

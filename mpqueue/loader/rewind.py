@@ -7,6 +7,7 @@ plan, the place of the loops, and the draws of a sampler. It changes none of the
 import operator
 from typing import Any
 
+from mpqueue.engine.pipeline import Returned
 from mpqueue.loader.loop_position import LoopPosition
 from mpqueue.plan.batch_info import BatchInfo, SampleIds
 from mpqueue.plan.cursors import Place, WorkItem
@@ -32,17 +33,14 @@ class Rewind:
     def __init__(self, plan: IndexPlan, job: Job, position: LoopPosition, draws: Draws | None) -> None:
         self._plan, self._job, self._position, self._draws = plan, job, position, draws
 
-    def last(self) -> BatchInfo | None:
-        """Return the batch that the loops returned last; None: none since a place was loaded."""
-        returned = self._position.last
-        if returned is None:
-            return None
+    def info_of(self, returned: Returned) -> BatchInfo:
+        """Return the samples of a batch that the loops returned."""
         plan, work_item = self._plan, returned.work_item
         batch = plan.number_of(returned.position, self._position.base_of(returned.epoch))
         left_out = list(returned.skipped)
         indices = [index for index in plan.listed(work_item).indices if not _take(left_out, index)]
         return self._info(
-            plan, returned.epoch, batch, plan.ids_of(indices, work_item.epoch), step=self._position.steps - 1,
+            plan, returned.epoch, batch, plan.ids_of(indices, work_item.epoch), step=returned.step,
             skipped=plan.ids_of(returned.skipped, work_item.epoch),
         )  # fmt: skip
 

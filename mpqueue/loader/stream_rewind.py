@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from mpqueue.engine.backend import EndOfStream
-from mpqueue.engine.pipeline import Pipeline
+from mpqueue.engine.pipeline import Pipeline, Returned
 from mpqueue.loader.loop_position import LoopPosition
 from mpqueue.loader.replay import empty_batch, opened
 from mpqueue.loader.rewind import checked_place, checked_rank, of_other_ranks, once
@@ -77,15 +77,12 @@ class StreamRewind:
     def __init__(self, plan: StreamPlan, job: Job, position: LoopPosition, backend: BackendName) -> None:
         self._plan, self._job, self._position, self._backend = plan, job, position, backend
 
-    def last(self) -> BatchInfo | None:
-        """Return the batch that the loops returned last; None: none since a place was loaded."""
-        returned = self._position.last
-        if returned is None:
-            return None
+    def info_of(self, returned: Returned) -> BatchInfo:
+        """Return the samples of a batch that the loops returned."""
         plan, work_item, start = self._plan, returned.work_item, returned.start
         return self._info(
             plan, returned.epoch, returned.position, lambda: self._ids(plan, work_item, start, run=True),
-            step=self._position.steps - 1,
+            step=returned.step,
         )  # fmt: skip
 
     def explain(self, epoch: int, batch: int, rank: int | None, *, run: bool) -> BatchInfo:

@@ -264,6 +264,50 @@ def test_batches_in_transfer_are_returned_again_after_a_resume(options):
         assert loader.epoch == 1
 
 
+@pytest.mark.parametrize("prefetch", [0, 1, 9])
+@pytest.mark.parametrize("stream", [False, True], ids=["indexed", "stream"])
+def test_last_is_the_returned_batch_and_not_the_one_transferred_last(prefetch, stream):
+    numbers = mpqueue.Dataset.range(12)
+    source = numbers.filter(bool).batch(3) if stream else numbers.shuffle().batch(3)
+    with Loader(source, workers=1, seed=4) as loader:
+        step = itertools.count()
+        for epoch in range(2):
+            batches = device_iterator(loader, prefetch=prefetch)
+            for number, batch in enumerate(batches):
+                info = batches.last
+                assert (info.epoch, info.batch, info.step) == (epoch, number, next(step))
+                if not stream:
+                    assert info.samples == tuple(batch.tolist())
+            assert batches.last == info
+
+
+def test_last_counts_as_the_state_does():
+    with Loader(Numbered(6), workers=1) as loader:
+        batches = device_iterator(loader, prefetch=2)
+        assert batches.last is None
+        next(batches)
+        state = batches.state_dict()
+        next(batches)
+        assert (batches.last.batch, loader.last.batch) == (1, 3)
+        batches.load_state_dict(state)
+        assert batches.last is None
+        next(batches)
+        assert (batches.last.batch, batches.last.step) == (1, 1)
+
+
+def test_last_is_the_batch_before_an_error():
+    with Loader(Broken(), workers=1) as loader:
+        batches, returned = device_iterator(loader), []
+        with pytest.raises(LookupError, match="batch 3 is damaged"):
+            returned.extend(batches)
+        assert batches.last.batch == len(returned) - 1
+
+
+def test_last_of_an_iterable_that_is_not_a_loader_is_rejected():
+    with pytest.raises(TypeError, match=r"last needs a mpqueue\.Loader, but the batches are from a list"):
+        _ = device_iterator([np.ones(1)]).last
+
+
 def test_state_of_an_iterable_that_is_not_a_loader_is_rejected():
     batches = device_iterator([np.ones(1)])
     for call in (batches.state_dict, lambda: batches.load_state_dict({})):

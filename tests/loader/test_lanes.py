@@ -441,14 +441,17 @@ def test_state_dict_in_another_thread_is_consistent(options):
 
 
 @pytest.mark.usefixtures("always_saved")
-def test_state_at_place_equals_earlier_state():
+def test_state_and_last_at_a_bookmark_equal_the_earlier_ones():
     """`mpqueue.jax` uses this, because its consumer lags the loader."""
     with loader_of() as loader:
-        places, states = [], []
+        bookmarks, states, infos = [], [], []
         for _ in loader:
-            places.append(loader.place())
+            bookmarks.append(loader.bookmark())
             states.append(loader.state_dict())
-        assert [loader.state_at(place) for place in places] == states
+            infos.append(loader.last)
+        assert [loader.state_at(bookmark) for bookmark in bookmarks] == states
+        assert [loader.last_at(bookmark) for bookmark in bookmarks] == infos
+        assert [info.step for info in infos] == list(range(len(infos)))
 
 
 @pytest.mark.parametrize(

@@ -12,13 +12,13 @@ Kept batches are private copies: the framework may modify its batches and keep t
 is leased for that. At most `MOST_KEPT` batches are kept. After the next batch, or at its end, the epoch cannot be taken
 back.
 
-The loader has counted the batches of a look, but the training has not used them. So each of them is stored with the
-place of the loader before it. `place` returns the place of the first one, and a state of the loader contains this
-place. An interrupt may leave a batch in an epoch that has returned none; the next `begin` or `peek` takes the epoch
+The loader has counted the batches of a look, but the training has not used them. So each of them is stored with a
+bookmark before it. `bookmark` returns that of the first one, and the loader's state and `last` are those at this
+position. An interrupt may leave a batch in an epoch that has returned none; the next `begin` or `peek` takes the epoch
 back.
 
 If the framework takes a batch ahead of use, it holds a batch that no step has used until it requests the next batch or
-the end. `place` is then before this batch, so that a state saved in a step covers the batches of finished steps. The
+the end. `bookmark` is then before this batch, so that a state saved in a step covers the batches of finished steps. The
 end is `StopIteration`; or, if the loader has a length, the `stop` after the last batch.
 
 A callback that restores the model at the beginning of the training may load a state into the loader. Batches of an
@@ -31,6 +31,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from mpqueue.frameworks.keras import backups
+from mpqueue.loader.bookmark import Bookmark
 from mpqueue.loader.loader import Loader
 from mpqueue.system.locks import RLock
 from mpqueue.telemetry.stats import Statistics
@@ -38,8 +39,8 @@ from mpqueue.telemetry.stats import Statistics
 # Keras takes one batch, two if it transfers batches to a device ahead of use, and two to learn their shapes.
 MOST_KEPT = 4
 
-# A batch and the loader's place before it. Not a class: an interrupt in its `__init__` would lose the batch.
-Looked = tuple[dict[str, Any], Any]
+# A batch, after the loader's position before it. Not a class: an interrupt in its `__init__` would lose the batch.
+Looked = tuple[Bookmark, Any]
 
 
 class LoaderEpoch(Iterator[Any]):
@@ -57,7 +58,7 @@ class LoaderEpoch(Iterator[Any]):
         first: Batches to return before the iterator's.
         kept: Copies of the returned batches; None: the epoch cannot be taken back.
         num_taken: Number of returned batches.
-        held: The place before a batch that was returned but not used yet; None: no such batch.
+        held: The position before a batch that was returned but not used yet; None: no such batch.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class LoaderEpoch(Iterator[Any]):
     ) -> None:
         self._loader, self.batches, self.first = loader, batches, tuple(first)
         self._is_ahead = is_ahead
-        self.held: dict[str, Any] | None = None
+        self.held: Bookmark | None = None
         self.kept: list[Looked] | None = [] if on_trial else None
         self.num_taken = 0
 
@@ -82,20 +83,20 @@ class LoaderEpoch(Iterator[Any]):
             self.num_taken += 1
             return batch
         if not first:
-            # Before the batch is taken: until it is used, a state of the loader must contain this place.
-            place = self._loader.place()
+            # Before the batch is taken: until it is used, a state of the loader must contain this position.
+            before = self._loader.bookmark()
             try:
-                first = self.first = ((place, self.batches.__next__()),)  # an interrupt below leaves it in `first`
+                first = self.first = ((before, self.batches.__next__()),)  # an interrupt below leaves it in `first`
             except StopIteration:
                 self.kept = self.held = None
                 raise
-        place, batch = first[0]
+        before, batch = first[0]
         if kept is not None:
-            kept = [*kept, (place, copy.deepcopy(batch))] if len(kept) < MOST_KEPT else None
+            kept = [*kept, (before, copy.deepcopy(batch))] if len(kept) < MOST_KEPT else None
             # After all steps that may raise: an interrupt before this leaves the batch to the next call.
         self.first, self.kept, self.num_taken = first[1:], kept, self.num_taken + 1
         if self._is_ahead:
-            self.held = place
+            self.held = before
         return batch
 
     def finish(self) -> None:
@@ -151,9 +152,9 @@ class LoaderEpochs:
             return copy.deepcopy(self._seen[index][1])
 
     def _peek_next(self) -> None:
-        batches, seen, place = self._open(), self._seen, self.loader.place()
-        seen.append((place, batches.__next__()))  # an interrupt below leaves the batch in `seen`
-        seen[-1] = place, copy.deepcopy(seen[-1][1])
+        batches, seen, before = self._open(), self._seen, self.loader.bookmark()
+        seen.append((before, batches.__next__()))  # an interrupt below leaves the batch in `seen`
+        seen[-1] = before, copy.deepcopy(seen[-1][1])
 
     def begin(self, *, on_trial: bool = False) -> LoaderEpoch:
         """Begin the next epoch."""
@@ -176,8 +177,8 @@ class LoaderEpochs:
         self._coming, self._seen = epoch.batches, [*kept, *epoch.first]
         epoch.batches, epoch.first, epoch.kept, epoch.held = empty, (), None, None
 
-    def place(self) -> dict[str, Any] | None:
-        """Return the loader's place before the first unused batch; None: the loader's own place is right."""
+    def bookmark(self) -> Bookmark | None:
+        """Return the loader's position before the first unused batch; None: the loader's own position is right."""
         position = self.loader._position
         if (self._num_loads, self._loop) != (position.num_loads, position.iterator):
             return None
@@ -219,7 +220,7 @@ class LoaderEpochs:
     def _open(self) -> Iterator[Any]:
         if self._coming is None:
             loader, position = self.loader, self.loader._position
-            loader._looked_at = weakref.WeakMethod(self.place)
+            loader._looked_at = weakref.WeakMethod(self.bookmark)
             coming = iter(loader)
             self._num_loads, self._loop, self._coming = position.num_loads, position.iterator, coming
         return self._coming

@@ -75,7 +75,7 @@ def test_state_counts_no_lost_batch_if_the_next_epoch_is_interrupted(workers, mo
         epoch = epochs.begin(on_trial=True)
         assert int(next(epoch)[0]) == 0
         epoch.first = (
-            (loader.place(), next(epoch.batches)),
+            (loader.bookmark(), next(epoch.batches)),
         )  # the state after an interrupt, before the batch is returned
         assert loader.state_dict()["position"] == 1
         with monkeypatch.context() as patched, pytest.raises(Struck):

@@ -251,6 +251,22 @@ def test_state_in_a_fit_counts_finished_steps_if_keras_reads_ahead(monkeypatch, 
     assert counts == [*expected, 3 * length]
 
 
+@pytest.mark.parametrize("kind", ["plain", "built"])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_last_in_a_fit_is_the_batch_of_the_latest_step(workers, kind):
+    length, places = 4, []
+    with Loader(pairs(length), workers=workers, shuffle=True, seed=1) as loader:
+
+        def note(*_, **__):
+            info = loader.last
+            places.append(info and (info.epoch, info.batch, info.step))
+            assert (-1 if info is None else info.step) == steps_by(loader.state_dict(), length) - 1
+
+        callback = keras.callbacks.LambdaCallback(on_train_begin=note, on_train_batch_end=note)
+        fit(accelerate(loader), kind=kind, callbacks=[callback])
+    assert places == [None, *((epoch, batch, epoch * length + batch) for epoch in range(3) for batch in range(length))]
+
+
 @pytest.mark.parametrize("steps", [1, 2])
 @pytest.mark.skipif(BACKEND != "jax", reason="only JAX reads ahead")
 def test_state_of_a_stopped_fit_is_after_its_last_step(monkeypatch, steps):
@@ -425,20 +441,24 @@ def rest_of(loader):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_state_does_not_count_peeked_batches(workers):
+def test_state_and_last_do_not_count_peeked_batches(workers):
     with Loader(Numbers(4), workers=workers) as loader:
         epochs = LoaderEpochs(loader)
         epochs.peek(1)
         assert rest_of(loader) == [0, 1, 2, 3]
+        assert loader.last is None
         trial = epochs.begin(on_trial=True)
         next(trial)
         assert rest_of(loader) == [1, 2, 3]
+        assert loader.last.samples == (0,)
         epochs.take_back(trial)
         assert rest_of(loader) == [0, 1, 2, 3]
+        assert loader.last is None
         epoch = epochs.begin()
         for number in range(1, 4):
             next(epoch)
             assert rest_of(loader) == [0, 1, 2, 3][number:]
+            assert loader.last.samples == (number - 1,)
         epochs.peek(0)
         state = loader.state_dict()
         assert (state["epoch"], state["position"]) == (1, 0)
@@ -448,7 +468,7 @@ def test_state_does_not_count_peeked_batches(workers):
 
 @pytest.mark.parametrize("on_trial", [True, False])
 @pytest.mark.parametrize("num_peeked", [0, 2])
-def test_state_does_not_count_a_batch_held_ahead_of_use(on_trial, num_peeked):
+def test_state_and_last_do_not_count_a_batch_held_ahead_of_use(on_trial, num_peeked):
     with Loader(Numbers(4), workers=0) as loader:
         epochs = LoaderEpochs(loader, takes_ahead=lambda: True)
         for number in range(num_peeked):
@@ -457,7 +477,9 @@ def test_state_does_not_count_a_batch_held_ahead_of_use(on_trial, num_peeked):
         for number in range(4):
             next(epoch)
             assert rest_of(loader) == [0, 1, 2, 3][number:]
+            assert (() if loader.last is None else loader.last.samples) == ((number - 1,) if number else ())
         assert list(epoch) == []
+        assert loader.last.samples == (3,)
         state = loader.state_dict()
         assert (state["epoch"], state["position"]) in {(0, 4), (1, 0)}
         next(epochs.begin())
