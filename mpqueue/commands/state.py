@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,13 +18,14 @@ examples:
   mpqueue state loader.json --source train.py:make_loader
 
 A checkpoint is read with torch.load(weights_only=True), which runs none of its code. --source runs your code: the
-factory returns the Loader that saved the state, or its source.
-exit status: 0; 1: the file cannot be read, or contains no state of a loader"""
+factory makes a Loader with the same options as the one that saved the state.
+exit status: 0; 1: the file cannot be read, or contains no state of a loader, or a state does not fit --source"""
 
 
 def main(arguments: Sequence[str]) -> int:
     """Print the states in a file, and return the exit status."""
-    options = make_parser().parse_args(arguments)
+    parser = make_parser()
+    options = parser.parse_args(arguments)
     try:
         found = list(states_in(read(options.file)))
     except (OSError, UnreadableFile) as error:
@@ -31,10 +33,14 @@ def main(arguments: Sequence[str]) -> int:
         frame.tell("state", f"{options.file}: {reason}")
         return 1
     try:
-        rows = [each.facts() | _next(options.source, each) for each in found]
-    except (NotFound, ValueError) as error:
-        frame.tell("state", f"--source {options.source}: {error}")
+        following = [{}] * len(found) if options.source is None else _following(options.source, found)
+    except NotFound as error:
+        parser.error(str(error))
+    except Exception:
+        traceback.print_exc()
+        frame.tell("state", f"{options.source} has failed")
         return 1
+    rows = [each.facts() | more for each, more in zip(found, following, strict=True)]
     if options.json:
         frame.print_json([{"key": each.key, **row} for each, row in zip(found, rows, strict=True)])
     if not found:
@@ -45,16 +51,15 @@ def main(arguments: Sequence[str]) -> int:
         return 1
     if not options.json:
         print("\n\n".join("\n".join(_lines(each.key, row)) for each, row in zip(found, rows, strict=True)))
-    return 0
+    return int(any("error" in row for row in rows))
 
 
-def _next(source: str | None, found: FoundState) -> dict[str, Any]:
-    """Return the ids of the samples of the next batch, if a source is given and the state is one of a `Loader`."""
-    if source is None or not found.is_of_loader:
-        return {}
-    from mpqueue.commands.state_next import next_ids  # imports the loader, which other uses do not need
+def _following(factory: str, found: Sequence[FoundState]) -> list[dict[str, Any]]:
+    """Return for each state the ids of the samples in its next batch, or why they are unknown."""
+    from mpqueue.commands.state_next import following, loader_of  # imports the loader, which other uses do not need
 
-    return {"next": next_ids(source, found.state)}
+    with loader_of(factory) as loader:
+        return [following(loader, each.state) for each in found]
 
 
 def _lines(key: str, facts: dict[str, Any]) -> list[str]:
@@ -75,6 +80,6 @@ def make_parser() -> argparse.ArgumentParser:
     add(
         "--source",
         metavar="FILE.py:FACTORY",
-        help="the Loader that saved the state, or its source: also show the ids of the samples in the next batch",
+        help="callable without arguments that makes the Loader: also show the ids of the samples in the next batch",
     )
     return parser

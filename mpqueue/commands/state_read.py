@@ -28,11 +28,6 @@ class FoundState(NamedTuple):
     key: str
     state: Mapping[str, Any]
 
-    @property
-    def is_of_loader(self) -> bool:
-        """True for a state of a `Loader`, False for one of a `mpqueue.torch.DataLoader`."""
-        return self.state.keys() >= _OF_LOADER
-
     def facts(self) -> dict[str, Any]:
         """Return the contents that a user may want to know. Keys that the state lacks are left out."""
         state = self.state

@@ -158,55 +158,115 @@ def loader():
     return mpqueue.Loader(Dataset.range(40), batch_size=4, shuffle=True, seed=9, workers=2)
 
 
+def rank():
+    return mpqueue.Loader(Dataset.range(40), batch_size=4, shuffle=True, shard=(1, 2))
+
+
+def stream():
+    return mpqueue.Loader(Dataset.range(40).filter(bool), lanes=2)
+
+
+def broken():
+    return mpqueue.Loader(Dataset(["a", "b", 3]).filter(str.isalpha), lanes=1)
+
+
 def numbers():
     return list(range(40))
 
 
-def batches():
-    return Dataset.range(40).shuffle().batch(4)
-
-
-def other():
-    return Dataset.range(41)
+def fails():
+    raise ZeroDivisionError("of the factory")
 """
 
 
-@pytest.mark.parametrize("factory", ["loader", "numbers", "batches"])
-def test_source_shows_the_ids_of_the_next_batch(tmp_path, capsys, monkeypatch, factory):
+@pytest.fixture
+def made(tmp_path, monkeypatch):
+    """A file with factories."""
     monkeypatch.setattr(sys, "path", list(sys.path))
+    modules = set(sys.modules)
     (tmp_path / "make.py").write_text(FACTORIES)
-    source = list(range(40)) if factory == "numbers" else mpqueue.Dataset.range(40)
-    with mpqueue.Loader(source, batch_size=4, shuffle=True, seed=3, workers=0) as loader:
+    yield str(tmp_path / "make.py")
+    for name in set(sys.modules) & {"make"} - modules:
+        del sys.modules[name]
+
+
+def taken(loader, number):
+    """Return the state of a loader after some batches, and the samples of the batch after them."""
+    with loader:
         batches = iter(loader)
+        for _ in range(number):
+            next(batches)
+        state = loader.state_dict()
         next(batches)
-        state = loader.state_dict()
-        following = [int(number) for number in next(batches)]
+        return state, list(loader.last.samples)
+
+
+@pytest.mark.parametrize("number", [0, 3])
+@pytest.mark.parametrize("factory", ["loader", "rank", "stream"])
+def test_source_shows_the_ids_of_the_next_batch(tmp_path, capsys, made, factory, number):
+    numbers = mpqueue.Dataset.range(40)
+    options = {"shard": (1, 2)} if factory == "rank" else {}
+    state, following = taken(
+        mpqueue.Loader(numbers.filter(bool), seed=3, workers=0, lanes=2)
+        if factory == "stream"
+        else mpqueue.Loader(numbers, batch_size=4, shuffle=True, seed=3, workers=0, **options),
+        number,
+    )
     path = write(tmp_path / "a.json", [state])
-    assert main(["state", path, "--json", "--source", f"{tmp_path}/make.py:{factory}"]) == 0
+    assert main(["state", path, "--json", "--source", f"{made}:{factory}"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
-    assert (row["key"], row["next"]) == ("[0]", following)
+    assert (row["key"], row["next"]) == ("[0]", json.loads(json.dumps(following)))
 
 
-def test_source_after_the_last_batch_shows_the_next_epoch(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    (tmp_path / "make.py").write_text(FACTORIES)
-    with mpqueue.Loader(list(range(40)), batch_size=4, shuffle=True, seed=3, workers=0) as loader:
-        list(loader)
+def test_source_after_the_last_batch_shows_the_next_epoch(tmp_path, capsys, made):
+    with mpqueue.Loader(mpqueue.Dataset.range(40), batch_size=4, shuffle=True, seed=3, workers=0) as loader:
+        assert len(list(loader)) == 10
         state = loader.state_dict()
-        following = [int(number) for number in next(iter(loader))]
+        following = next(iter(loader)).tolist()
     path = write(tmp_path / "a.json", state)
-    assert main(["state", path, "--source", f"{tmp_path}/make.py:numbers"]) == 0
-    assert f"next   {following}" in capsys.readouterr().out
+    assert main(["state", path, "--source", f"{made}:loader"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"  next   {following}"
+
+
+def test_state_that_does_not_fit_shows_its_message_in_place_of_the_ids(tmp_path, capsys, made):
+    fits, following = taken(mpqueue.Loader(mpqueue.Dataset.range(40), batch_size=4, shuffle=True, seed=3, workers=0), 2)
+    path = write(tmp_path / "a.json", [saved(), fits])
+    assert main(["state", path, "--json", "--source", f"{made}:loader"]) == 1
+    first, second = json.loads(capsys.readouterr().out)
+    assert "next" not in first
+    assert "the state was saved" in first["error"]
+    assert second["next"] == following
+    assert "error" not in second
 
 
 @pytest.mark.parametrize(
-    ("factory", "message"), [("other", "the state was saved"), ("missing", "has no 'missing', only")]
+    ("factory", "message"),
+    [
+        ("missing", "has no 'missing', only"),
+        ("numbers", "numbers makes a list: expected a function that returns the mpqueue.Loader of the state"),
+    ],
 )
-def test_wrong_source_has_exit_status_1(tmp_path, capsys, monkeypatch, factory, message):
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    (tmp_path / "make.py").write_text(FACTORIES)
-    path = write(tmp_path / "a.json", saved(shuffle=True))
-    assert main(["state", path, "--source", f"{tmp_path}/make.py:{factory}"]) == 1
+def test_source_that_makes_no_loader_is_an_invalid_argument(tmp_path, capsys, made, factory, message):
+    path = write(tmp_path / "a.json", saved())
+    with pytest.raises(SystemExit) as exit_status:
+        main(["state", path, "--source", f"{made}:{factory}"])
+    assert exit_status.value.code == 2
     printed = capsys.readouterr()
     assert printed.out == ""
     assert message in printed.err
+
+
+@pytest.mark.parametrize(
+    ("factory", "message"),
+    [("fails", "ZeroDivisionError: of the factory"), ("broken", "TypeError: descriptor 'isalpha'")],
+)
+def test_error_of_the_factory_or_its_source_is_printed_with_its_traceback(tmp_path, capsys, made, factory, message):
+    with mpqueue.Loader(mpqueue.Dataset(["a", "b", 3]).filter(str.isalpha), lanes=1, workers=0) as loader:
+        batches = iter(loader)
+        assert [next(batches), next(batches)] == ["a", "b"]
+        path = write(tmp_path / "a.json", loader.state_dict())
+    assert main(["state", path, "--source", f"{made}:{factory}"]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert message in printed.err
+    assert printed.err.splitlines()[-1] == f"mpqueue state: {made}:{factory} has failed"
