@@ -42,6 +42,7 @@ NOT_RUN = {
     "scripts/docs": "creates .venv; test_site.py builds the site",
     "scripts/pictures": "writes into the tree; test_pictures.py compares",
     "scripts/demo": "creates .venv, and trains for a minute",
+    "scripts/rewind": "creates .venv, and trains for a minute",
     "scripts/pinned": "needs a GPU",
     "scripts/test": "runs these tests",
     "scripts/auto": "takes minutes; tests/scripts runs it for a moment",
