@@ -6,12 +6,14 @@ From the ground up; a module imports only from its own line and the lines above 
     tensors.py         tensors as arrays of a batch, and back
     collation.py       torch's collation, into the granted slot
     worker.py          the source that workers run for a loader
+    samples.py         the samples of a batch, and the batch without some of them
     streams.py         a `mpqueue.Dataset` that is a stream, in lanes
     ranks.py           the lanes of a stream, and this rank's part
     checks.py          checks before workers are started
     pinned.py          slots that a GPU reads directly
     skipping.py        loaders of Accelerate: seeds, ranks, and batches that are skipped or read ahead
     state.py           a loader's place in its data
+    rewind.py          the samples of any batch of a pass, and that batch again
     inline.py          the iterator of a loader without workers
     iterator.py        the iterator of a loader with workers
     loader.py          the loader

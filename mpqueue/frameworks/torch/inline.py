@@ -16,6 +16,7 @@ import copy
 import inspect
 import itertools
 import pickle
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -23,9 +24,13 @@ from torch.utils.data import dataloader as torch_loader
 
 from mpqueue.engine.ledger import Progress
 from mpqueue.frameworks.torch import state
+from mpqueue.frameworks.torch.rewind import editor_of
+from mpqueue.frameworks.torch.samples import index_of
 from mpqueue.frameworks.torch.skipping import warn_of_skipping
-from mpqueue.plan.cursors import Place
+from mpqueue.frameworks.torch.worker import listed_of
+from mpqueue.plan.cursors import Edit, Listed, Place, WorkItem
 from mpqueue.plan.lanes import BEGINNING, LaneStart
+from mpqueue.seeding.global_rng import GlobalState
 from mpqueue.system.interrupts import is_of_handler
 from mpqueue.worker import context
 from mpqueue.worker.generator_lanes import has_state
@@ -39,10 +44,20 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
 
     Raises:
         AssertionError: A ``timeout`` was passed.
+
+    Attributes:
+        epoch: 0; see `state.PassBatches`.
+        first: 0.
+        num_returned: Number of returned batches.
     """
+
+    epoch = first = num_returned = 0
 
     _base_seed: int  # drawn by torch's base class
     _index: tuple[Any] | None = None  # index of the next batch, if it was drawn
+    _kept: Any = None  # the same index without excluded samples
+    _edit: Edit | None = None  # removes excluded samples
+    _last: tuple[int, Any] | None = None  # position and index of the batch that was returned last
     _is_drawing = _is_fetching = False
     _batch: tuple[Any] | None = None  # computed, but not returned through torch's frames yet
 
@@ -77,7 +92,8 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
                 self._resume(resumed)
             if drawn is not None:
                 loader.generator.set_state(drawn)
-        self._pass = state.Pass(beginning, self._place, None)
+        self._edit = None if self._is_stream else editor_of(loader)
+        self._pass = state.Pass(beginning, self._place, self, None)
         loader.note_pass(self._pass)
 
     def _resume(self, resumed: state.State) -> None:
@@ -143,20 +159,33 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
         return place._replace(starts=(start,))
 
     def _fetched(self) -> Any:
-        """Return the next batch of torch's loop. A `mpqueue.Dataset` gets the seed of the pass, as in a worker."""
+        """Return the next batch of torch's loop."""
+        return self._seeded(super()._next_data)
+
+    def _seeded(self, fetch: Callable[..., Any], *arguments: Any) -> Any:
+        """Call a function. A `mpqueue.Dataset` gets the seed of the pass, as in a worker."""
         aside, before = context.aside, context.aside.seed
         try:
             aside.seed = self._base_seed
-            return super()._next_data()
+            return fetch(*arguments)
         finally:
             aside.seed = before
 
     def _next_index(self) -> Any:
-        if self._index is None:
-            self._is_drawing = True
-            self._index = (super()._next_index(),)
-            self._is_drawing = False
-        return self._index[0]
+        while True:
+            if self._index is None:
+                self._is_drawing = True
+                self._index = (super()._next_index(),)
+                self._is_drawing = False
+            self._kept = self._index[0]
+            if self._edit is None:
+                return self._kept
+            listed = self._edit(WorkItem(0, 0, 0, 0, -1, listed_of(self._kept, 0, 0))).listed
+            assert listed is not None
+            if not listed.is_empty:
+                self._kept = index_of(listed)
+                return self._kept
+            self._count()  # all of its samples are excluded
 
     @property
     def _is_interrupted(self) -> bool:
@@ -191,13 +220,38 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
 
     def __next__(self) -> Any:
         batch = super().__next__()
-        self._count()  # if a signal handler raises before this, the next call returns the batch again
+        # If a signal handler raises before this, the next call returns the batch again.
+        self._count(is_returned=True)
         return batch
 
-    def _count(self) -> None:
-        """Count a returned batch or error. Consists of assignments only, so that no signal handler runs in between."""
+    def _count(self, *, is_returned: bool = False) -> None:
+        """Count a batch, or an error. Consists of assignments only, so that no signal handler runs in between."""
+        if is_returned:
+            self.num_returned += 1
+            self._last = self._progress.position, self._kept
         self._batch = self._index = None
         if self._is_stream:
             self._progress.counts[0] += 1
         else:
             self._progress.position += 1
+
+    # -- The batches of the pass, as `state.PassBatches`
+
+    def returned(self) -> state.ReturnedBatch | None:
+        """Return the batch of a map-style dataset that was returned last; None: none."""
+        if self._last is None or self._is_stream:
+            return None
+        position, index = self._last
+        return state.ReturnedBatch(position, listed_of(index, 0, 0))
+
+    def compute(self, listed: Listed) -> Any:
+        """Return a batch, computed again. The trainer's random numbers do not change."""
+        before = GlobalState()
+        try:
+            return self._seeded(self._dataset_fetcher.fetch, index_of(listed))
+        finally:
+            before.restore()
+
+    def leave_out(self, edit: Edit | None) -> None:
+        """Remove samples from all batches that were not returned yet."""
+        self._batch, self._edit = None, edit

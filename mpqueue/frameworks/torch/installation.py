@@ -3,7 +3,8 @@
 `mpqueue.system.replacement` replaces the method ``_get_iterator`` of `torch.utils.data.DataLoader`. Loaders that make
 their own iterators (a subclass that overrides the method without calling torch's) keep them. So do loaders that
 mpqueue's workers cannot run. While it is installed, torch's class also has the additional methods of our loader: its
-state and its statistics. So loaders without workers get our iterator, too, which counts batches.
+state, its statistics, and the answers about its batches. So loaders without workers get our iterator, too, which counts
+batches.
 
 torchdata's ``StatefulDataLoader`` overrides all of these methods with its own iterators and states. If torchdata is
 installed, the same replacements are made in its class. Its iterators for torch's data pipes are kept.
@@ -27,8 +28,9 @@ def install() -> Installation:
     """Run every `torch.utils.data.DataLoader` with workers by mpqueue's workers, without changing the program.
 
     This applies to each loader that is iterated from now on, including loaders that were made before, by a library, or
-    from a subclass. Each loader gets the ``state_dict``, ``load_state_dict`` and ``statistics`` of `DataLoader`, also
-    without workers, unless its class defines its own. torchdata's ``StatefulDataLoader`` is included: our state
+    from a subclass. Each loader gets the additional methods of `DataLoader`, also without workers, unless its class
+    defines its own: ``state_dict``, ``load_state_dict``, ``statistics``, ``last``, ``explain``, ``compute`` and
+    ``exclude``. torchdata's ``StatefulDataLoader`` is included: our state
     replaces its own.
 
     Example:
@@ -75,7 +77,10 @@ def _get_stateful_iterator(self: Any) -> Any:
     return iterator
 
 
-_OURS = ("state_dict", "load_state_dict", "statistics", "note_pass", "num_lanes", "resumed", "_pass", "__getstate__")
+_OURS = (
+    "state_dict", "load_state_dict", "statistics", "last", "explain", "compute", "exclude",
+    "note_pass", "num_lanes", "resumed", "_passes", "_pass", "__getstate__",
+)  # fmt: skip
 _replacement = Replacement(
     "mpqueue.torch", lambda: data.DataLoader, "_get_iterator", _get_iterator, _check_fit,
     beside={name: vars(DataLoader)[name] for name in _OURS},

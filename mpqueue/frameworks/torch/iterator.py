@@ -35,12 +35,15 @@ from mpqueue.frameworks.torch import state
 from mpqueue.frameworks.torch.checks import reject_cuda
 from mpqueue.frameworks.torch.lightning_epochs import sets_epoch_later
 from mpqueue.frameworks.torch.pinned import make_pinned
+from mpqueue.frameworks.torch.rewind import editor_of
+from mpqueue.frameworks.torch.samples import num_places
 from mpqueue.frameworks.torch.skipping import evaluation, sampler_facts, seed_of_rank, warn_of_skipping
 from mpqueue.frameworks.torch.streams import LanedSource, LoaderStream, StreamDataset
 from mpqueue.frameworks.torch.worker import INIT_NOTE, LoaderParts, LoaderSource, MapSource, StreamSource, listed_of
 from mpqueue.loader.engine import Engine
+from mpqueue.loader.replay import computed
 from mpqueue.plan.backend_kinds import BackendName, kind_of
-from mpqueue.plan.cursors import Cursor, Drawn, Place
+from mpqueue.plan.cursors import Cursor, Drawn, Edit, Listed, Place, WorkItem
 from mpqueue.plan.options import Options, StartMethod
 from mpqueue.plan.plans import DrawnPlan, Plan, StreamPlan
 from mpqueue.plan.ranks import Ranks
@@ -118,7 +121,7 @@ class _SamplerDraw:
                 raise
             # Places count samples, so that the random numbers of a sample do not depend on the size of batches.
             listed = listed_of(index, self._epoch, self._num_samples)
-            self._num_samples += len(index) if self._is_batched and hasattr(index, "__len__") else 1
+            self._num_samples += num_places(index, is_batched=self._is_batched)
             self._ahead = [*self._ahead, Drawn(self._num_batches, listed)]
             self._num_batches += 1
             self._is_interrupted = False
@@ -138,6 +141,53 @@ class PassPlan(DrawnPlan):
     def length(self) -> int | None:
         """Return None: torch's loader determines the length."""
         return None
+
+
+class _WorkerBatches:
+    """The batches of a pass with workers. It does not keep the iterator alive.
+
+    Args:
+        job: The job of the workers.
+        cursor: Their cursor.
+        pipeline: The pipeline, at the beginning of the pass.
+        epoch: See `state.PassBatches`.
+        first: See `state.PassBatches`.
+    """
+
+    def __init__(self, job: Job, cursor: Cursor, pipeline: Pipeline, epoch: int, first: int) -> None:
+        self.epoch, self.first = epoch, first
+        self._job, self._cursor, self._pipeline = job, cursor, pipeline
+        self._num_before = pipeline.num_returned  # in earlier passes of persistent workers
+
+    @property
+    def num_returned(self) -> int:
+        """The number of batches that the pass has returned."""
+        return self._pipeline.num_returned - self._num_before
+
+    def returned(self) -> state.ReturnedBatch | None:
+        """Return the batch that was returned last; None: none."""
+        last = self._pipeline.last() if self.num_returned else None
+        if last is None or last.work_item.listed is None:
+            return None
+        return state.ReturnedBatch(last.position, last.work_item.listed)
+
+    def compute(self, listed: Listed) -> Any:
+        """Return a batch, computed by this thread with the random numbers of the workers."""
+        job = self._job
+        source = MapSource(job.source.parts._replace(num_workers=0))
+        plan = replace(job.plan, source=Items(source))
+        try:
+            return computed(Job(plan=plan, workers=job.workers, options=Options()), WorkItem(0, 0, 0, 0, -1, listed))
+        finally:
+            source.end()
+
+    def leave_out(self, edit: Edit | None) -> None:
+        """Remove samples from all batches that were not returned yet. Batches computed ahead are dropped."""
+        self._cursor.edit = edit
+        pipeline = self._pipeline
+        if not pipeline.is_stopped:
+            with contextlib.suppress(Stopped):  # stopped by another thread in the meantime
+                pipeline.restart_at(pipeline.place())
 
 
 class _Early(NamedTuple):
@@ -286,6 +336,7 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
             if following is not None:
                 # The stream continues where the previous pass was left; only the number of the epoch changes.
                 place, self._epoch = following.place, following.place.epoch
+            epoch = first = 0
             if not self._is_stream:
                 evaluated = evaluation(loader) if facts is None and resumed is None else None
                 epoch = self._epoch if evaluated is None else evaluated.epoch
@@ -293,13 +344,15 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
                 draw = _SamplerDraw(self._sampler_iter, epoch, first, is_batched=self._auto_collation)
                 self._draws.clear()
                 self._draws[self._epoch] = draw
+        self._cursor.edit = editor_of(loader)
         self._begin(place, continues=following is not None)
         # A state saved within a pass contains the epoch of its sampler.
         is_set = resumed is not None and resumed.beginning.sampler_epoch is not None
         sampler = None if is_set else state.sampler_with_epoch(loader)
         if sampler is not None and sets_epoch_later():
             self._early = _Early(weakref.ref(loader), sampler, state.epoch_of(sampler))
-        self._pass = state.Pass(beginning, self._pipeline.place, self._engine, self._stream_plan)
+        batches = _WorkerBatches(self._job, self._cursor, self._pipeline, epoch, first)
+        self._pass = state.Pass(beginning, self._pipeline.place, batches, self._engine, self._stream_plan)
         if hasattr(loader, "note_pass"):  # missing if the installation that made this iterator has been undone
             loader.note_pass(self._pass)
 

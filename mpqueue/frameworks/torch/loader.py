@@ -1,11 +1,11 @@
 """`DataLoader`: torch's DataLoader with mpqueue's workers."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Generic, Literal, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from torch.utils import data
 
-from mpqueue.frameworks.torch import state
+from mpqueue.frameworks.torch import rewind, state
 from mpqueue.frameworks.torch.checks import is_supported, reject_threads
 from mpqueue.frameworks.torch.inline import InlineIterator
 from mpqueue.frameworks.torch.iterator import PassIterator
@@ -18,6 +18,9 @@ from mpqueue.plan.checks import integer
 from mpqueue.plan.options import Options
 from mpqueue.plan.rules import check_backend
 from mpqueue.telemetry.stats import Statistics
+
+if TYPE_CHECKING:
+    from mpqueue.plan.batch_info import BatchInfo
 
 _Batch_co = TypeVar("_Batch_co", covariant=True)
 
@@ -84,6 +87,7 @@ class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignor
 
     num_lanes = 0  # streams of an iterable-style dataset, from a loaded state; 0: as many as workers
     resumed: state.State | None = None  # where the next pass resumes; taken by its iterator
+    _passes: rewind.Run | None = None  # the passes, and the samples that they leave out
     _pass: state.Pass | None = None  # the latest pass
 
     def __init__(
@@ -131,6 +135,9 @@ class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignor
         Args:
             begun: The pass.
         """
+        if self._passes is None:
+            self._passes = rewind.Run()
+        self._passes.begin(begun)
         self._pass = begun
 
     def state_dict(self) -> dict[str, Any]:
@@ -143,12 +150,12 @@ class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignor
         """
         if self.resumed is not None:
             # Loaded, without a pass since then: the place is unchanged.
-            return self.resumed.as_dict()
+            return self.resumed.as_dict() | rewind.saved(self)
         if self._pass is None:
-            return state.new(self).as_dict()
+            return state.new(self).as_dict() | rewind.saved(self)
         if is_inside_step() and self._pass.before_step is not None:
             return dict(self._pass.before_step)
-        found = self._pass.before_step = self._pass.as_dict(is_left=is_at_end_of_epoch())
+        found = self._pass.before_step = self._pass.as_dict(is_left=is_at_end_of_epoch()) | rewind.saved(self)
         return dict(found)  # a copy, because Accelerate modifies it
 
     def load_state_dict(self, saved: dict[str, Any] | Sequence[dict[str, Any]]) -> None:
@@ -168,16 +175,83 @@ class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignor
         Follows: ``torchdata.stateful_dataloader.StatefulDataLoader``.
         """
         if saved == {}:
-            self.resumed = self._pass = None
+            self.resumed = self._pass = self._passes = None
             return
         all_saved: list[Any] = list(saved) if isinstance(saved, list | tuple) else [saved]
         states = list(map(state.state_of, all_saved))
         for each in all_saved:
             state.check_fit(self, each)
         self.resumed = state.joined(states, getattr(self, "stream_plan", None))
+        self._passes = rewind.loaded(self, all_saved[0])
         if self.resumed is None:
             # A state between two passes: the next pass begins from the start, even if a pass of this loader is active.
             self._pass = None
+
+    @property
+    def last(self) -> "BatchInfo | None":
+        """The place and the samples of the batch that the latest pass returned last.
+
+        ``epoch`` is the number of the pass, and ``step`` the number of batches that this loader returned before. None
+        before the first batch of a pass, and after `load_state_dict`. The samples, which are the sampler's keys, are
+        found when you ask, so a loop that does not ask pays nothing.
+
+        Raises:
+            LookupError: The dataset is a stream.
+        """
+        return rewind.last(self)
+
+    def explain(self, epoch: int, batch: int) -> "BatchInfo":
+        """Return which samples are in a batch of the latest pass, before or after it was returned.
+
+        The sampler is iterated again from the beginning of the pass. It, the loop and all random generators continue
+        where they are.
+
+        Args:
+            epoch: The number of the pass.
+            batch: Number of the batch in the pass, from 0.
+
+        Raises:
+            TypeError: An argument is not an integer.
+            ValueError: An argument is negative, or the dataset is a stream.
+            LookupError: It is another pass, or the pass has no such batch; or the sampler is an iterator, or returns
+                another order when it is iterated again.
+        """
+        return rewind.explain(self, epoch, batch)
+
+    def compute(self, epoch: int, batch: int) -> Any:
+        """Return a batch of the latest pass, computed again by this thread: with workers the same one, bit for bit.
+
+        The dataset and ``collate_fn`` draw the same random numbers as in a worker; ``worker_init_fn`` is not called.
+        With ``num_workers=0``, they draw from the trainer's own generators, so only the samples are the same. The loop
+        and all random generators continue where they are.
+
+        Args:
+            epoch: The number of the pass.
+            batch: Number of the batch in the pass, from 0.
+
+        Raises:
+            TypeError: An argument is not an integer.
+            ValueError: An argument is negative, or the dataset is a stream.
+            LookupError: As for `explain`; or all samples of the batch are excluded.
+            Exception: The exception of the dataset.
+        """
+        return rewind.compute(self, epoch, batch)
+
+    def exclude(self, ids: "Iterable[Any] | Mapping[Any, Any]") -> None:
+        """Leave out samples from now on, in this pass and in all later ones.
+
+        Batches that are returned later do not have these samples, whatever was computed ahead. The other samples stay
+        in their batches, with their random numbers, and empty batches are left out. With ranks, call this on all ranks
+        after the same step. States contain the excluded samples; a loaded state replaces them.
+
+        Args:
+            ids: The sampler's keys, as `BatchInfo.samples` has them: an iterable, a ``range``, or an array of integers.
+
+        Raises:
+            TypeError: ``ids`` is a single id or a string, or an id has another type.
+            ValueError: An id is negative, or the dataset has no such sample; or the dataset is a stream.
+        """
+        rewind.exclude(self, ids)
 
     def statistics(self) -> Statistics:
         """Return the counters of the latest pass with workers."""
@@ -185,4 +259,5 @@ class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignor
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state for a copy of the loader, without its pass and workers, as torch's DataLoader does."""
-        return {**vars(self), "_iterator": None, "_pass": None}
+        passes = None if self._passes is None else self._passes.copied()
+        return {**vars(self), "_iterator": None, "_pass": None, "_passes": passes}

@@ -78,7 +78,7 @@ def sampler_facts(loader: Any) -> SamplerFacts | None:
     if _MODULE not in sys.modules:
         return None
     first = 0
-    for sampler in _samplers(loader):
+    for sampler in samplers_of(loader):
         kind = _kind(sampler)
         if kind == "SkipBatchSampler" and sampler.skip_batches:
             size = _batch_size(sampler.batch_sampler)
@@ -101,7 +101,7 @@ def evaluation(loader: Any) -> Evaluation | None:
     """
     if not loader.persistent_workers or loader.generator is not None or _TRAINER not in sys.modules:
         return None
-    is_ordered = any(isinstance(sampler, SequentialSampler) for sampler in _samplers(loader))
+    is_ordered = any(isinstance(sampler, SequentialSampler) for sampler in samplers_of(loader))
     if not is_ordered and not isinstance(loader.dataset, IterableDataset):
         return None  # the order is drawn from torch's generator as well
     if _frame_of("evaluation_loop", _TRAINER) is None:
@@ -123,7 +123,7 @@ def seed_of_rank(loader: Any, seed: int) -> int:
     """
     if _MODULE not in sys.modules:
         return seed
-    rank = sum(sampler.process_index for sampler in _samplers(loader) if _kind(sampler) == "BatchSamplerShard")
+    rank = sum(sampler.process_index for sampler in samplers_of(loader) if _kind(sampler) == "BatchSamplerShard")
     return (seed + rank * _RANK_STEP) & _MAX_SEED if rank else seed
 
 
@@ -155,7 +155,7 @@ def warn_of_skipping(loader: Any) -> None:
     global _has_warned
     if _has_warned or _MODULE not in sys.modules or sampler_facts(loader) is not None:
         return
-    skipped = max([_skipped_by_caller(), *(getattr(each, "skip_batches", 0) for each in _samplers(loader))])
+    skipped = max([_skipped_by_caller(), *(getattr(each, "skip_batches", 0) for each in samplers_of(loader))])
     if not skipped:
         return
     _has_warned = True
@@ -169,7 +169,7 @@ def warn_of_skipping(loader: Any) -> None:
     )  # fmt: skip
 
 
-def _samplers(loader: Any) -> Iterator[Any]:
+def samplers_of(loader: Any) -> Iterator[Any]:
     """Yield the sampler of a loader, and the samplers that it wraps."""
     sampler = loader.sampler if loader.batch_sampler is None else loader.batch_sampler
     for _ in range(8):

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch.utils.data import BatchSampler, SequentialSampler
@@ -25,11 +25,12 @@ from mpqueue.frameworks.torch.skipping import sampler_facts
 from mpqueue.frameworks.torch.streams import LanedSource, StreamDataset
 from mpqueue.frameworks.torch.worker import LoaderParts
 from mpqueue.loader.engine import Engine
-from mpqueue.plan.cursors import Place
+from mpqueue.plan.cursors import Edit, Listed, Place
 from mpqueue.plan.lane_states import as_state, check_epoch_batches, check_shape, place_in, plain, starts_in
 from mpqueue.plan.plans import StreamPlan
 from mpqueue.plan.sampler_state import Randomness
 from mpqueue.plan.sources import DEFAULT_LANES
+from mpqueue.seeding.global_rng import GlobalState
 from mpqueue.telemetry.stats import Statistics
 
 _VERSION = 1
@@ -97,17 +98,64 @@ class State(NamedTuple):
         return saved | {name: True for name in ("is_left", "is_over") if getattr(self, name)}
 
 
+class ReturnedBatch(NamedTuple):
+    """A batch of a map-style dataset that a pass has returned.
+
+    Attributes:
+        position: Its position in the pass.
+        listed: Its samples.
+    """
+
+    position: int
+    listed: Listed
+
+
+class PassBatches(Protocol):
+    """The batches of a pass.
+
+    Attributes:
+        epoch: The epoch that seeds the samples of a map-style dataset.
+        first: The place of the first sample of the order.
+    """
+
+    epoch: int
+    first: int
+
+    @property
+    def num_returned(self) -> int:
+        """The number of batches that the pass has returned in this process."""
+        ...
+
+    def returned(self) -> ReturnedBatch | None:
+        """Return the batch of a map-style dataset that was returned last; None: none."""
+        ...
+
+    def compute(self, listed: Listed) -> Any:
+        """Return a batch of a map-style dataset, computed again by this thread.
+
+        Raises:
+            Exception: The error of the dataset.
+        """
+        ...
+
+    def leave_out(self, edit: Edit | None) -> None:
+        """Remove samples from all batches that were not returned yet."""
+        ...
+
+
 class Pass:
-    """One pass over the data, as its loader stores it. It does not keep the iterator alive.
+    """One pass over the data, as its loader stores it. With workers, it does not keep the iterator alive.
 
     Args:
         beginning: The beginning of the pass.
         place: Returns the progress of the consumer.
+        batches: Its batches.
         engine: The engine that runs the pass; None: this process computes its batches.
         plan: The plan of an endless stream: the next pass continues after this one.
 
     Attributes:
         beginning: The beginning of the pass.
+        batches: Its batches.
         is_over: All batches were returned, and the loop over the pass is done.
         before_step: The latest state that `DataLoader.state_dict` has returned; see `skipping.is_inside_step`.
     """
@@ -116,12 +164,14 @@ class Pass:
         self,
         beginning: Beginning,
         place: Callable[[], Place],
+        batches: PassBatches,
         engine: Engine | None,
         plan: StreamPlan | None = None,
     ) -> None:
         self.is_over = False
         self.before_step: dict[str, Any] | None = None
-        self.beginning, self._place, self._engine = beginning, place, engine
+        self.beginning, self.batches = beginning, batches
+        self._place, self._engine = place, engine
         self._plan = plan if plan is not None and plan.ends_by_count else None
 
     def as_dict(self, *, is_left: bool = False) -> dict[str, Any]:
@@ -130,6 +180,11 @@ class Pass:
             following = self.following()
             return (following if following is not None and is_left else State(self.beginning, self._place())).as_dict()
         return State(self.beginning, self._place(), is_left or self.is_over, self.is_over).as_dict()
+
+    @property
+    def position(self) -> int:
+        """The number of batches of the pass that were returned, without a gap."""
+        return self._place().position
 
     def following(self) -> State | None:
         """Return where the next pass of an endless stream begins; None: it is not such a stream."""
@@ -365,6 +420,30 @@ def at_beginning(loader: Any, beginning: Beginning | None) -> Iterator[None]:
     finally:
         if before is not None:
             generator.set_state(before)
+
+
+@contextmanager
+def sampler_again(loader: Any, beginning: Beginning) -> Iterator[Any]:
+    """Yield the sampler of a pass at its beginning. At the end, samplers and generators continue where they were.
+
+    Raises:
+        DrawsRandomNumbers: The state of the sampler at the beginning is unknown.
+    """
+    generator, shared, sampler = generator_of(loader), GlobalState(), sampler_with_epoch(loader)
+    before, epoch = generator.get_state(), epoch_of(sampler)
+    recorded = {name: getattr(beginning, name) for name in ("sampler", "kept") if getattr(beginning, name) is not None}
+    try:
+        if beginning.generator is not None:
+            set_generator(generator, beginning.generator)
+        if sampler is not None and beginning.sampler_epoch is not None:
+            sampler.set_epoch(beginning.sampler_epoch)
+        with _randomness_of(loader).aside(recorded) as drawn:
+            yield drawn
+    finally:
+        shared.restore()
+        generator.set_state(before)
+        if epoch is not None:
+            sampler.set_epoch(epoch)
 
 
 def due(loader: Any) -> State | None:

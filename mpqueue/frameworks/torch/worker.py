@@ -138,10 +138,18 @@ class MapSource(LoaderSource):
             data = self._items(batch, epoch, begin)
             # Seed for collate_fn: its random numbers must not depend on how many the last sample has drawn.
             begin(self.parts.base_seed, epoch, ~batch.first)
-            return encode(self.parts.collate_fn(data), self._collation.find)
+            batch = self.parts.collate_fn(data)
+            # Without workers, the trainer computes the batch itself and needs no encoding.
+            return encode(batch, self._collation.find) if self.parts.num_workers else batch
         finally:
             # Also after an error: a kept array would keep its slot.
             self._collation.forget()
+
+    def end(self) -> None:
+        """End the threads; a later batch starts new ones."""
+        threads, self._threads = self._threads, None
+        if threads is not None:
+            threads.end()
 
     def _items(self, batch: Listed, epoch: int, begin: Begin) -> Any:
         dataset, seed, first, index = self.parts.dataset, self.parts.base_seed, batch.first, batch.indices
@@ -176,7 +184,8 @@ class MapSource(LoaderSource):
         threads = self._threads
         if threads is None:
             info = context.worker_info()
-            threads = self._threads = SampleThreads(self.parts.threads, tells=info is not None and info.id == 0)
+            is_first = info is not None and info.id == 0 and self.parts.num_workers > 0
+            threads = self._threads = SampleThreads(self.parts.threads, tells=is_first)
         # Threads share the global generators, which are seeded once per batch. `mpqueue.rng` is separate per sample.
         begin(seed, epoch, ~first)
         if getattr(dataset, "__getitems__", None):

@@ -1,0 +1,259 @@
+"""The samples of any batch of a loader's latest pass, and that batch again.
+
+The order of a pass follows from its beginning, so no log is needed: the sampler is iterated again. The batches that are
+left out are those of a `History`, whose epochs are the passes of the loader.
+"""
+
+from collections.abc import Mapping
+from itertools import islice
+from typing import Any, NamedTuple
+
+import torch
+from torch.utils.data import RandomSampler, SequentialSampler
+from torch.utils.data.dataloader import _DatasetKind
+
+from mpqueue.frameworks.torch import state
+from mpqueue.frameworks.torch.checks import is_supported
+from mpqueue.frameworks.torch.samples import editor, ids_of, index_of, num_places, without
+from mpqueue.frameworks.torch.skipping import samplers_of
+from mpqueue.frameworks.torch.worker import listed_of
+from mpqueue.loader.replay import empty_batch
+from mpqueue.loader.rewind import checked_place
+from mpqueue.plan.batch_info import BatchInfo, SampleIds
+from mpqueue.plan.cursors import Edit, Listed
+from mpqueue.plan.history import NO_HISTORY, At, History
+from mpqueue.plan.sample_ids import SampleSet
+from mpqueue.plan.sampler_state import DrawsRandomNumbers
+
+
+class Run:
+    """The passes of a loader, and the samples that they leave out.
+
+    Args:
+        history: The exclusions.
+        number: The number of passes before the next one.
+        steps: The number of batches that these passes returned.
+
+    Attributes:
+        history: The exclusions.
+        latest: The latest pass; None: none since a state was loaded.
+        number: The number of the latest pass; before the first one -1.
+    """
+
+    def __init__(self, history: History = NO_HISTORY, number: int = 0, steps: int = 0) -> None:
+        self.history, self.number, self._steps = history, number - 1, steps
+        self.latest: state.Pass | None = None
+
+    def begin(self, begun: state.Pass) -> None:
+        """Count a pass. A pass that was left before its first batch has the same number as the next one."""
+        latest, self.latest = self.latest, begun
+        if latest is None or latest.is_over or latest.batches.num_returned:
+            self.number += 1
+        self._steps += 0 if latest is None else latest.batches.num_returned
+
+    @property
+    def steps(self) -> int:
+        """The number of batches that all passes returned."""
+        return self._steps + (0 if self.latest is None else self.latest.batches.num_returned)
+
+    def copied(self) -> "Run":
+        """Return the run for a copy of the loader."""
+        return Run(self.history, self.number + 1, self.steps)
+
+    def loaded(self, saved: Mapping[str, Any], *, is_left: bool) -> "Run":
+        """Return the run that continues from a loader's state.
+
+        Args:
+            saved: The state.
+            is_left: The next pass begins from its start.
+        """
+        number = saved.get("number", self.number) + is_left if "history" in saved else self.number + 1
+        return Run(History(saved.get("history", ())), number, self.steps)
+
+
+class _Place(NamedTuple):
+    """A batch of the latest pass, by its position, with the samples of the sampler and those that are not excluded."""
+
+    drawn: Listed
+    kept: Listed
+
+
+def saved(loader: Any) -> dict[str, Any]:
+    """Return the additional keys of a loader's state; none if no sample is excluded."""
+    run: Run | None = loader._passes
+    if run is None or not run.history:
+        return {}
+    return {"history": run.history.plain(), "number": run.number + _is_midway(loader)}
+
+
+def _is_midway(loader: Any) -> bool:
+    """Return whether the next pass of a loader begins in the middle, from a loaded state."""
+    resumed: state.State | None = loader.resumed
+    return resumed is not None and not (resumed.is_left or resumed.is_new)
+
+
+def loaded(loader: Any, found: Mapping[str, Any]) -> Run:
+    """Return the run of a loader after it has loaded a state.
+
+    Args:
+        loader: The loader, with the place to resume from.
+        found: The state.
+    """
+    run: Run = loader._passes or Run()
+    return run.loaded(found, is_left=not _is_midway(loader))
+
+
+def editor_of(loader: Any) -> Edit | None:
+    """Return the function that removes the samples that a loader excludes; None: no sample is excluded."""
+    run: Run | None = getattr(loader, "_passes", None)
+    return None if run is None else editor(run.history.excluded, is_batched=loader._auto_collation)
+
+
+def last(loader: Any) -> BatchInfo | None:
+    """Return the batch that a loader returned last; see `DataLoader.last`."""
+    run = loader._passes
+    begun = None if run is None or loader.resumed is not None else run.latest
+    if begun is None or not begun.batches.num_returned:
+        return None
+    _check_index(loader, LookupError)
+    returned = begun.batches.returned()
+    assert returned is not None
+    samples = ids_of(index_of(returned.listed), is_batched=loader._auto_collation)
+    return _info(loader, begun, returned.position, samples, step=run.steps - 1)
+
+
+def explain(loader: Any, epoch: int, batch: int) -> BatchInfo:
+    """Return the samples of any batch of the latest pass; see `DataLoader.explain`."""
+    begun, batch = _checked(loader, epoch, batch)
+    kept = _place_at(loader, begun, batch).kept
+    return _info(loader, begun, batch, ids_of(index_of(kept), is_batched=loader._auto_collation))
+
+
+def compute(loader: Any, epoch: int, batch: int) -> Any:
+    """Return any batch of the latest pass, computed again; see `DataLoader.compute`."""
+    begun, batch = _checked(loader, epoch, batch)
+    kept = _place_at(loader, begun, batch).kept
+    if kept.is_empty:
+        raise empty_batch(loader._passes.number, batch)
+    return begun.batches.compute(kept)
+
+
+def exclude(loader: Any, ids: Any) -> None:
+    """Leave out samples from now on; see `DataLoader.exclude`."""
+    samples = SampleSet.of(ids)
+    _check_index(loader, ValueError)
+    _check_ids(loader, samples)
+    run: Run = loader._passes or Run()
+    begun = run.latest
+    if begun is not None:
+        at = At(run.number, begun.position, 1)
+    else:
+        at = At(run.number + 1, loader.resumed.place.position if _is_midway(loader) else 0, 1)
+    history = run.history.with_exclusion(at, samples)
+    if history is run.history:
+        return
+    run.history, loader._passes = history, run
+    if begun is not None:
+        begun.batches.leave_out(editor_of(loader))
+
+
+def _checked(loader: Any, epoch: Any, batch: Any) -> tuple[state.Pass, int]:
+    """Return the latest pass, and the number of a batch.
+
+    Raises:
+        TypeError: A number is not an integer.
+        ValueError: It is negative, or the dataset is a stream.
+        LookupError: It is another pass.
+    """
+    epoch, batch = checked_place(epoch, batch)
+    _check_index(loader, ValueError)
+    run = loader._passes
+    if run is None or run.latest is None or loader.resumed is not None:
+        raise LookupError("the loader has not begun a pass: only batches of its latest pass are known")
+    if epoch != run.number:
+        raise LookupError(f"epoch {epoch} is unknown: only batches of the latest pass, {run.number}, are known")
+    return run.latest, batch
+
+
+def _check_index(loader: Any, error: type[Exception]) -> None:
+    """Raise an error for a dataset whose samples have no indices, or that torch's own workers run."""
+    name = type(loader.dataset).__name__
+    if loader._dataset_kind == _DatasetKind.Iterable:
+        raise error(
+            f"the samples of a batch are known for map-style datasets, and {name} is a stream: iterate over it with "
+            "mpqueue.Loader, which answers for streams as well"
+        )
+    if loader.num_workers and not is_supported(loader):
+        raise error(f"the samples of a batch are unknown, because torch's own workers run {name}: pass num_workers=0")
+
+
+def _check_ids(loader: Any, samples: SampleSet) -> None:
+    """Raise a `ValueError` for an id that a sampler of torch never returns; other samplers may return any keys."""
+    *_, innermost = samplers_of(loader)
+    if not isinstance(innermost, RandomSampler | SequentialSampler):
+        return
+    length = len(innermost.data_source)
+    for each in samples.ends():
+        if not isinstance(each, int) or each >= length:
+            raise ValueError(f"ids must be indices of the dataset, which has {length} samples, got {each!r}")
+
+
+def _place_at(loader: Any, begun: state.Pass, batch: int) -> _Place:
+    """Return a batch of a pass, from its sampler.
+
+    Raises:
+        LookupError: The pass has no such batch, or the sampler returns another order now.
+    """
+    samplers = list(samplers_of(loader))
+    for each in samplers:
+        if hasattr(each, "__next__"):
+            raise LookupError(f"the sampler ({type(each).__name__}) is an iterator, which cannot be iterated again")
+    batches, is_batched, returned = begun.batches, loader._auto_collation, begun.batches.returned()
+    known = -1 if returned is None else returned.position
+    found, places, number = None, batches.first, -1
+    try:
+        with state.sampler_again(loader, begun.beginning) as sampler:
+            for number, index in enumerate(islice(sampler, max(batch, known) + 1)):
+                drawn = listed_of(index, batches.epoch, places)
+                places += num_places(index, is_batched=is_batched)
+                if number not in (batch, known):
+                    continue
+                place = _Place(drawn, _without_excluded(loader, drawn, number))
+                found = place if number == batch else found
+                if returned is not None and number == known and not _are_same(loader, place.kept, returned.listed):
+                    raise DrawsRandomNumbers
+    except DrawsRandomNumbers:
+        raise LookupError(
+            f"the sampler ({type(samplers[-1]).__name__}) returns another order when it is iterated again, so batches "
+            "of this pass are unknown: its random numbers must come from torch, or from a generator that it holds"
+        ) from None
+    if found is None:
+        raise LookupError(
+            f"epoch {loader._passes.number} has no batch {batch}: its sampler returned {number + 1} batches"
+        )
+    return found
+
+
+def _without_excluded(loader: Any, drawn: Listed, batch: int) -> Listed:
+    excluded = loader._passes.history.excluded_at(loader._passes.number, batch, 1)
+    return drawn if excluded is None else without(drawn, excluded, is_batched=loader._auto_collation)
+
+
+def _are_same(loader: Any, one: Listed, other: Listed) -> bool:
+    first, second = (ids_of(index_of(each), is_batched=loader._auto_collation) for each in (one, other))
+    return first == second
+
+
+def _info(loader: Any, begun: state.Pass, batch: int, samples: SampleIds, *, step: int | None = None) -> BatchInfo:
+    rank, world_size = _rank()
+    return BatchInfo(
+        loader._passes.number, batch, step=step, rank=rank, world_size=world_size, seed=begun.beginning.base_seed,
+        samples=samples,
+    )  # fmt: skip
+
+
+def _rank() -> tuple[int, int]:
+    distributed = torch.distributed
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    return 0, 1

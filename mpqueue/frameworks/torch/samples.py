@@ -1,0 +1,79 @@
+"""The samples of a batch of a map-style dataset: their ids, and the batch without some of them."""
+
+import itertools
+import operator
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from mpqueue.plan.batch_info import SampleId, SampleIds
+from mpqueue.plan.cursors import Edit, Listed, WorkItem
+from mpqueue.plan.sample_ids import SampleSet
+
+
+def index_of(listed: Listed) -> Any:
+    """Return the index or indices that the sampler returned; the inverse of `worker.listed_of`."""
+    # A batch sampler may return any object instead of a list of indices.
+    return listed.indices if type(listed.indices) is list else listed.indices[1]
+
+
+def num_places(index: Any, *, is_batched: bool) -> int:
+    """Return how many places in the order of a pass a batch takes.
+
+    Args:
+        index: The index or indices that the sampler returned.
+        is_batched: The sampler returns the indices of a batch.
+    """
+    return len(index) if is_batched and hasattr(index, "__len__") else 1
+
+
+def ids_of(index: Any, *, is_batched: bool) -> SampleIds:
+    """Return the ids of the samples of a batch; the arguments are those of `num_places`."""
+    return tuple(map(_id_of, _keys(index, is_batched=is_batched)))
+
+
+def without(listed: Listed, excluded: SampleSet, *, is_batched: bool) -> Listed:
+    """Return the samples of a batch that are not excluded, at their places.
+
+    Args:
+        listed: The whole batch.
+        excluded: The excluded samples.
+        is_batched: As for `num_places`.
+    """
+    keys = _keys(index_of(listed), is_batched=is_batched)
+    keeps = [_id_of(key) not in excluded for key in keys]
+    if all(keeps):
+        return listed
+    places = range(listed.first, listed.first + len(keys))
+    return Listed(listed.first, list(itertools.compress(keys, keeps)), list(itertools.compress(places, keeps)))
+
+
+def editor(excluded: SampleSet | None, *, is_batched: bool) -> Edit | None:
+    """Return the function that removes excluded samples from a work item; None: no sample is excluded."""
+    if excluded is None:
+        return None
+
+    def edit(work_item: WorkItem) -> WorkItem:
+        assert work_item.listed is not None
+        return work_item._replace(listed=without(work_item.listed, excluded, is_batched=is_batched))
+
+    return edit
+
+
+def _keys(index: Any, *, is_batched: bool) -> list[Any]:
+    if type(index) is list:
+        return index
+    is_several = is_batched and isinstance(index, Iterable) and not isinstance(index, str | bytes | Mapping)
+    return list(index) if is_several else [index]
+
+
+def _id_of(key: Any) -> SampleId:
+    """Return the key of a sample with Python's integers, and with tuples instead of lists."""
+    if isinstance(key, list | tuple):
+        return tuple(map(_id_of, key))
+    is_integer = isinstance(key, np.integer) or (
+        isinstance(key, torch.Tensor) and key.ndim == 0 and not key.is_floating_point()
+    )
+    return operator.index(key) if is_integer else key

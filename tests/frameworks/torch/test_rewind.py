@@ -1,0 +1,388 @@
+"""The samples of a batch of `mpqueue.torch.DataLoader`, that batch again, and batches without some samples."""
+
+import itertools
+import pickle
+import random
+
+import numpy as np
+import pytest
+import torch
+from torch.utils import data
+
+import mpqueue.torch
+from mpqueue.torch import DataLoader
+
+
+class Noisy(data.Dataset):
+    """Samples with their index, and with random numbers from all generators."""
+
+    def __init__(self, length=23):
+        self.length = length
+
+    def __len__(self):
+        return self.length
+
+    def __getitem__(self, index):
+        noise = torch.rand(()).item(), random.random(), np.random.rand()
+        if mpqueue.worker_info() is not None:
+            noise += (mpqueue.rng().random(),)
+        return index, torch.tensor(noise, dtype=torch.float64)
+
+
+class OwnNumbers(data.Dataset):
+    """Samples with random numbers that threads do not share."""
+
+    def __len__(self):
+        return 23
+
+    def __getitem__(self, index):
+        return index, mpqueue.rng().random()
+
+
+class Epochs(data.Sampler):
+    """An order of its own for each epoch from ``set_epoch``."""
+
+    epoch = 0
+
+    def set_epoch(self, epoch):
+        self.epoch = epoch
+
+    def __iter__(self):
+        return iter(random.Random(self.epoch).sample(range(23), 23))
+
+    def __len__(self):
+        return 23
+
+
+def generator():
+    return torch.Generator().manual_seed(7)
+
+
+def replacing():
+    return data.RandomSampler(range(23), replacement=True, num_samples=40, generator=generator())
+
+
+LISTS = [[3, 4], (5, 6, 7), [8], np.array([9, 10])]
+ORDERS = {
+    "in order": dict,
+    "shuffled": lambda: {"shuffle": True},
+    "own generator": lambda: {"shuffle": True, "generator": generator()},
+    "with replacement": lambda: {"sampler": replacing()},
+    "batch sampler": lambda: {"batch_sampler": LISTS},
+    "no batches": lambda: {"batch_size": None, "shuffle": True},
+    "sampler with epochs": lambda: {"sampler": Epochs()},
+}
+
+
+def loader_of(workers, order="shuffled", **options):
+    torch.manual_seed(5)
+    chosen = ({} if order == "batch sampler" else {"batch_size": 4}) | ORDERS[order]() | options
+    return DataLoader(chosen.pop("dataset", Noisy()), num_workers=workers, **chosen)
+
+
+def indices(batch):
+    return tuple(torch.as_tensor(batch[0]).reshape(-1).tolist())
+
+
+def random_states(loader):
+    own = None if loader.generator is None else loader.generator.get_state().tolist()
+    numbers = np.random.get_state()[1].tolist()
+    return torch.get_rng_state().tolist(), own, random.getstate(), numbers, getattr(loader.sampler, "epoch", None)
+
+
+class TestLast:
+    @pytest.mark.parametrize("order", ORDERS)
+    @pytest.mark.parametrize("workers", [0, 2])
+    def test_names_the_samples_of_each_batch(self, workers, order):
+        loader, steps = loader_of(workers, order), itertools.count()
+        assert loader.last is None
+        for number in range(2):
+            batches = iter(loader)
+            assert loader.last is None
+            for position, batch in enumerate(batches):
+                info = loader.last
+                assert (info.epoch, info.batch, info.step) == (number, position, next(steps))
+                assert info.samples == indices(batch)
+                assert all(type(sample) is int for sample in info.samples)
+            assert (info.rank, info.world_size, info.skipped) == (0, 1, ())
+            assert loader.last == pickle.loads(pickle.dumps(info))
+
+    def test_counts_passes_of_persistent_workers(self):
+        loader = loader_of(2, persistent_workers=True)
+        steps = [(loader.last.epoch, loader.last.batch, loader.last.step) for _ in range(2) for _ in loader]
+        assert steps == [(step // 6, step % 6, step) for step in range(12)]
+
+    def test_pass_that_is_left_before_its_first_batch_does_not_count(self):
+        loader = loader_of(0)
+        iter(loader)
+        next(iter(loader))
+        assert loader.last.epoch == 0
+
+    @pytest.mark.parametrize("workers", [0, 2])
+    def test_names_batches_of_a_resumed_pass(self, workers):
+        loader = loader_of(workers)
+        batches = iter(loader)
+        next(batches)
+        next(batches)
+        state = loader.state_dict()
+        third = indices(next(batches))
+        loader.load_state_dict(state)
+        assert loader.last is None
+        assert indices(next(iter(loader))) == third
+        info = loader.last
+        assert (info.epoch, info.batch, info.step, info.samples) == (1, 2, 3, third)
+        assert loader.explain(1, 0).samples != third
+
+    def test_names_the_rank_of_torch_distributed(self, monkeypatch):
+        loader = loader_of(0)
+        next(iter(loader))
+        for name, answer in (("is_initialized", True), ("get_rank", 2), ("get_world_size", 4)):
+            monkeypatch.setattr(torch.distributed, name, lambda answer=answer: answer)
+        assert (loader.last.rank, loader.last.world_size) == (2, 4)
+
+    @pytest.mark.parametrize("workers", [0, 1])
+    def test_stream_raises_an_error_that_names_the_remedy(self, workers):
+        loader = DataLoader(mpqueue.Dataset.range(8).filter(bool), 2, num_workers=workers)
+        assert loader.last is None
+        next(iter(loader))
+        with pytest.raises(LookupError, match=r"mpqueue\.Loader"):
+            _ = loader.last
+
+    def test_loaders_of_torch_answer_while_installed(self):
+        with mpqueue.torch.install():
+            loader = data.DataLoader(Noisy(), 4, shuffle=True, num_workers=1)
+            batch = next(iter(loader))
+            assert loader.last.samples == indices(batch)
+
+
+class TestExplainAndCompute:
+    @pytest.mark.parametrize("order", ORDERS)
+    @pytest.mark.parametrize("workers", [0, 2])
+    def test_explain_names_every_batch_and_changes_nothing(self, workers, order):
+        wanted = [indices(batch) for batch in loader_of(workers, order)]
+        loader, seen = loader_of(workers, order), []
+        for batch in loader:
+            seen.append(indices(batch))
+            before = random_states(loader)
+            explained = [loader.explain(0, number) for number in range(len(wanted))]
+            assert [info.samples for info in explained] == wanted
+            assert explained[0].step is None
+            assert random_states(loader) == before
+        assert seen == wanted
+
+    def test_explain_uses_the_epoch_of_the_pass(self):
+        loader = loader_of(0, "sampler with epochs")
+        wanted = [indices(batch) for batch in loader]
+        loader.sampler.set_epoch(1)
+        assert loader.explain(0, 0).samples == wanted[0]
+        assert loader.sampler.epoch == 1
+
+    @pytest.mark.parametrize(
+        ("order", "options"),
+        [
+            *((order, {}) for order in ORDERS),
+            ("shuffled", {"threads": 2, "dataset": OwnNumbers()}),
+            ("own generator", {"persistent_workers": True}),
+        ],
+    )
+    def test_compute_returns_the_same_batch_bit_for_bit(self, order, options):
+        loader = loader_of(2, order, **options)
+        for number in range(2):
+            batches = iter(loader)
+            first = next(batches)
+            batch = next(batches)
+            before = random_states(loader)
+            again = loader.compute(number, 1)
+            assert random_states(loader) == before
+            assert indices(again) == indices(batch)
+            assert torch.equal(again[1], batch[1])
+            assert torch.equal(loader.compute(number, 0)[1], first[1])
+            later = loader.compute(number, 2)
+            assert torch.equal(later[1], next(batches)[1])
+
+    def test_compute_without_workers_has_the_samples_and_keeps_the_generators(self):
+        loader = loader_of(0)
+        batch = next(iter(loader))
+        before = random_states(loader)
+        assert indices(loader.compute(0, 0)) == indices(batch)
+        assert random_states(loader) == before
+
+    def test_compute_without_workers_repeats_random_numbers_of_a_dataset(self):
+        noisy = mpqueue.Dataset.range(8).map(lambda number: (number, mpqueue.rng().random()))
+        loader = DataLoader(noisy, 2, shuffle=True)
+        for number, batch in enumerate(loader):
+            assert loader.compute(0, number)[1].tolist() == batch[1].tolist()
+
+    def test_errors_of_the_dataset_are_raised(self):
+        loader = loader_of(
+            0, "in order", dataset=range(8), collate_fn=lambda numbers: [1 // (6 - each) for each in numbers]
+        )
+        next(iter(loader))
+        with pytest.raises(ZeroDivisionError):
+            loader.compute(0, 1)
+
+    @pytest.mark.parametrize("workers", [0, 1])
+    def test_unknown_batches_raise_lookup_errors(self, workers):
+        loader = loader_of(workers)
+        with pytest.raises(LookupError, match="has not begun a pass"):
+            loader.explain(0, 0)
+        next(iter(loader))
+        with pytest.raises(LookupError, match=r"epoch 1 is unknown: only batches of the latest pass, 0"):
+            loader.explain(1, 0)
+        with pytest.raises(LookupError, match="no batch 6: its sampler returned 6 batches"):
+            loader.compute(0, 6)
+
+    def test_bad_numbers_are_refused(self):
+        loader = loader_of(0)
+        with pytest.raises(TypeError, match="epoch must be an integer, got '0'"):
+            loader.explain("0", 0)
+        with pytest.raises(ValueError, match="batch must not be negative"):
+            loader.compute(0, -1)
+
+    def test_sampler_that_cannot_be_iterated_again_raises_an_error(self):
+        loader = loader_of(0, "in order", sampler=iter(range(8)))
+        batches = iter(loader)
+        next(batches)
+        with pytest.raises(LookupError, match="is an iterator"):
+            loader.explain(0, 0)
+        assert indices(next(batches)) == (4, 5, 6, 7)
+
+    def test_sampler_with_unknown_random_numbers_raises_an_error(self):
+        class Global(data.Sampler):
+            def __iter__(self):
+                return iter(random.sample(range(23), 23))
+
+            def __len__(self):
+                return 23
+
+        loader = loader_of(0, "in order", sampler=Global())
+        next(iter(loader))
+        with pytest.raises(LookupError, match="another order when it is iterated again"):
+            loader.explain(0, 1)
+
+
+class TestExclude:
+    @pytest.mark.parametrize("order", ORDERS)
+    @pytest.mark.parametrize("workers", [0, 2])
+    def test_later_batches_lack_the_samples(self, workers, order):
+        # Without random numbers: without workers, samples would draw from the generator of the order.
+        numbers = data.TensorDataset(torch.arange(23))
+        loader = loader_of(workers, order, dataset=numbers)
+        plain = [[indices(batch) for batch in loader] for _ in range(2)]
+        loader = loader_of(workers, order, dataset=numbers)
+        batches = iter(loader)
+        seen = [indices(next(batches))]
+        gone = {*plain[0][1], plain[0][0][0], plain[0][2][0]}
+        loader.exclude(gone)
+        seen += map(indices, batches)
+        assert seen == [plain[0][0], *_without(plain[0][1:], gone)]
+        second = [indices(batch) for batch in loader]
+        assert second == _without(plain[1], gone)
+
+    @pytest.mark.parametrize("persistent", [False, True])
+    def test_other_samples_keep_their_random_numbers(self, persistent):
+        options = {"persistent_workers": persistent}
+        loader = loader_of(2, **options)
+        numbers = [dict(_numbers(loader)) for _ in range(2)]
+        loader = loader_of(2, **options)
+        batches = iter(loader)
+        seen = dict(_numbers([next(batches)]))
+        gone = [index for index in range(0, 23, 3) if index not in seen]
+        loader.exclude(gone)
+        for number in range(2):
+            seen |= dict(_numbers(batches))
+            assert seen == {index: noise for index, noise in numbers[number].items() if index not in gone}
+            batches, seen = iter(loader), {}
+
+    @pytest.mark.parametrize("workers", [0, 2])
+    def test_last_explain_and_compute_know_the_exclusion(self, workers):
+        loader = loader_of(workers, "in order")
+        batches = iter(loader)
+        next(batches)
+        loader.exclude([0, 5, *range(8, 12)])
+        assert (loader.last.batch, loader.last.samples) == (0, (0, 1, 2, 3))
+        assert [indices(next(batches)) for _ in range(2)] == [(4, 6, 7), (12, 13, 14, 15)]
+        assert (loader.last.batch, loader.last.step) == (3, 2)
+        assert [loader.explain(0, number).samples for number in range(3)] == [(0, 1, 2, 3), (4, 6, 7), ()]
+        assert indices(loader.compute(0, 1)) == (4, 6, 7)
+        with pytest.raises(LookupError, match="is empty"):
+            loader.compute(0, 2)
+
+    @pytest.mark.parametrize("workers", [0, 2])
+    def test_state_contains_the_exclusion(self, workers):
+        loader = loader_of(workers, "in order")
+        batches = iter(loader)
+        next(batches)
+        loader.exclude(range(4, 7))
+        assert indices(next(batches)) == (7,)
+        state = pickle.loads(pickle.dumps(loader.state_dict()))
+        other = loader_of(2 - workers, "in order")
+        other.load_state_dict(state)
+        assert other.state_dict()["history"] == state["history"]
+        assert indices(next(iter(other))) == (8, 9, 10, 11)
+        assert [other.explain(0, number).samples for number in range(2)] == [(0, 1, 2, 3), (7,)]
+        assert [indices(batch) for batch in other][1] == (7,)
+
+    def test_exclusion_after_a_loaded_state_holds_from_its_place(self):
+        loader = loader_of(1, "in order")
+        batches = iter(loader)
+        next(batches)
+        loader.load_state_dict(loader.state_dict())
+        loader.exclude([1, 4])
+        assert indices(next(iter(loader))) == (5, 6, 7)
+        assert loader.explain(loader.last.epoch, 0).samples == (0, 1, 2, 3)
+
+    @pytest.mark.parametrize("workers", [0, 1])
+    def test_exclusion_before_the_first_pass_applies_to_it(self, workers):
+        loader = loader_of(workers, "in order")
+        loader.exclude(np.arange(22))
+        assert [indices(batch) for batch in loader] == [(22,)]
+
+    def test_copy_has_its_own_exclusions(self):
+        loader = loader_of(0, "in order")
+        loader.exclude([0])
+        other = pickle.loads(pickle.dumps(loader))
+        other.exclude([1])
+        assert indices(next(iter(loader))) == (1, 2, 3)
+        assert indices(next(iter(other))) == (2, 3)
+
+    @pytest.mark.parametrize(
+        ("ids", "error", "message"),
+        [
+            (3, TypeError, r"pass \[3\] for a single id"),
+            ("abc", TypeError, "ids must be an iterable"),
+            ([1.5], TypeError, "integers, strings or tuples"),
+            ([-1], ValueError, "negative"),
+            ([23], ValueError, "has 23 samples, got 23"),
+            (["key"], ValueError, "has 23 samples, got 'key'"),
+        ],
+    )
+    def test_bad_ids_are_refused(self, ids, error, message):
+        loader = loader_of(2)
+        with pytest.raises(error, match=message):
+            loader.exclude(ids)
+        assert "history" not in loader.state_dict()
+
+    def test_keys_of_a_sampler_can_be_excluded(self):
+        words = {"one": 1, "two": 2, "three": 3}
+        loader = loader_of(0, "in order", dataset=words, sampler=list(words), batch_size=2)
+        loader.exclude(["two"])
+        assert [batch.tolist() for batch in loader] == [[1], [3]]
+        assert loader.last.samples == ("three",)
+
+    @pytest.mark.parametrize("call", [lambda loader: loader.exclude([0]), lambda loader: loader.explain(0, 0)])
+    def test_streams_are_refused(self, call):
+        loader = DataLoader(mpqueue.Dataset.range(8).filter(bool), 2)
+        with pytest.raises(ValueError, match=r"mpqueue\.Loader"):
+            call(loader)
+
+
+def _without(batches, gone):
+    left = (tuple(index for index in batch if index not in gone) for batch in batches)
+    return [batch for batch in left if batch]
+
+
+def _numbers(batches):
+    """Yield each index with its random numbers."""
+    for batch, noise in batches:
+        yield from zip(batch.tolist(), map(tuple, noise.tolist()), strict=True)
