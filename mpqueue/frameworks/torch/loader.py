@@ -232,7 +232,8 @@ class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignor
         Raises:
             TypeError: An argument is not an integer.
             ValueError: An argument is negative, or the dataset is a stream.
-            LookupError: As for `explain`; or all samples of the batch are excluded.
+            LookupError: It is another pass, or the pass has no such batch; or the sampler is an iterator, or returns
+                another order when it is iterated again; or all samples of the batch are excluded.
             Exception: The exception of the dataset.
         """
         return rewind.compute(self, epoch, batch)

@@ -1,12 +1,14 @@
 """The samples of a batch of `mpqueue.torch.DataLoader`, that batch again, and batches without some samples."""
 
 import itertools
+import math
 import pickle
 import random
 
 import numpy as np
 import pytest
 import torch
+from helpers.pages import blocks
 from torch.utils import data
 
 import mpqueue.torch
@@ -259,6 +261,40 @@ class TestExplainAndCompute:
         next(iter(loader))
         with pytest.raises(LookupError, match="another order when it is iterated again"):
             loader.explain(0, 1)
+
+    @pytest.mark.filterwarnings("ignore::UserWarning")
+    @pytest.mark.parametrize("damaged", [2, 3, 7])  # 3 and 7: at the end of an epoch
+    def test_callback_of_the_page_names_the_batch_of_a_trainer(self, damaged, tmp_path, capsys):
+        transformers = pytest.importorskip("transformers")
+        pytest.importorskip("accelerate")
+        (block,) = [block for block in blocks() if "class StopAtNaN" in block.text]
+        names = {}
+        exec(block.text, names)
+        seen = []
+
+        class Model(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.layer = torch.nn.Linear(1, 1)
+
+            def forward(self, x):
+                seen.append(tuple(x.flatten().int().tolist()))
+                loss = self.layer(x).square().mean()
+                return {"loss": loss * math.nan if len(seen) == damaged + 1 else loss}
+
+        arguments = transformers.TrainingArguments(
+            str(tmp_path), per_device_train_batch_size=4, num_train_epochs=3, logging_steps=1, save_strategy="no",
+            logging_nan_inf_filter=False, report_to="none", use_cpu=True, dataloader_num_workers=1, disable_tqdm=True,
+        )  # fmt: skip
+        numbers = [{"x": torch.tensor([float(number)])} for number in range(16)]
+        trainer = transformers.Trainer(
+            Model(), arguments, train_dataset=numbers, data_collator=data.default_collate,
+            callbacks=[names["StopAtNaN"]()],
+        )  # fmt: skip
+        with mpqueue.torch.install():
+            trainer.train()
+        assert len(seen) == damaged + 1
+        assert f"step {damaged + 1}: {seen[damaged]}\n" in capsys.readouterr().out
 
 
 class TestExclude:
