@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from mpqueue.plan.batch_info import BatchInfo
+
 
 class _Moving(NamedTuple):
     """A batch that is being copied.
@@ -39,10 +41,12 @@ class _Coming(NamedTuple):
     Attributes:
         outcome: A batch that is being copied; the error that was raised instead; None: the end.
         place: The loader's state before this outcome was requested; None: the loader has no states.
+        last: The loader's ``last`` before this outcome was requested; empty if the loader has none.
     """
 
     outcome: _Moving | Exception | None
     place: Any
+    last: tuple[()] | tuple[BatchInfo | None]
 
 
 def prefetch(loader: Iterable[Any], device: Any, depth: int = 2) -> "DevicePrefetcher":
@@ -69,9 +73,9 @@ def prefetch(loader: Iterable[Any], device: Any, depth: int = 2) -> "DevicePrefe
 
     Returns:
         An iterable; each ``for`` loop is a pass over the loader. Batches keep their structure: tuples, named tuples,
-        lists and dicts are traversed, and objects with a method ``to`` are moved. ``state_dict()`` and
-        ``load_state_dict(state)`` are the loader's, and count the returned batches. Batches that were copied
-        ahead are returned again after a resume.
+        lists and dicts are traversed, and objects with a method ``to`` are moved. ``state_dict()``,
+        ``load_state_dict(state)`` and ``last`` are the loader's, and count the returned batches. Batches that were
+        copied ahead are returned again after a resume.
 
     Raises:
         TypeError: ``loader`` is not iterable, or ``depth`` is not an integer.
@@ -123,6 +127,17 @@ class DevicePrefetcher:
         found: dict[str, Any] = self.loader.state_dict() if place is None else place  # type: ignore[attr-defined]
         return found
 
+    @property
+    def last(self) -> BatchInfo | None:
+        """The place and the samples of the batch that was returned last; see `DataLoader.last`.
+
+        Raises:
+            LookupError: The dataset is a stream.
+        """
+        last = () if self._pass is None else self._pass.last()
+        found: BatchInfo | None = last[0] if last else self.loader.last  # type: ignore[attr-defined]
+        return found
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Resume the next pass from a state of the loader."""
         self._pass = None
@@ -166,6 +181,7 @@ class PrefetchedPass(Iterator[Any]):
                 return  # the end, or an error; the loader continues after the error has been raised
             # Before the batch is requested, so that a resume from this state returns the batch again.
             place = self._loader.state_dict() if self._has_states else None
+            last = _last_of(self._loader) if self._has_states else ()
             outcome: _Moving | Exception | None = None
             try:
                 outcome = self._mover.start(next(self._batches))
@@ -173,11 +189,22 @@ class PrefetchedPass(Iterator[Any]):
                 pass
             except Exception as error:
                 outcome = error
-            self._ahead.append(_Coming(outcome, place))
+            self._ahead.append(_Coming(outcome, place, last))
 
     def place(self) -> Any:
         """Return the loader's state after the last returned batch; None: that is the loader's present state."""
         return self._ahead[0].place if self._ahead and self._has_states else None
+
+    def last(self) -> tuple[()] | tuple[BatchInfo | None]:
+        """Return the batch that was returned last; empty: it is the loader's present one, or the loader knows none."""
+        return self._ahead[0].last if self._ahead and self._has_states else ()
+
+
+def _last_of(loader: Any) -> tuple[()] | tuple[BatchInfo | None]:
+    try:
+        return (loader.last,)
+    except (AttributeError, LookupError):  # `DevicePrefetcher.last` gets the same error from the loader, and raises it
+        return ()
 
 
 class _AcceleratorDevice:

@@ -4,7 +4,7 @@ The order of a pass follows from its beginning, so no log is needed: the sampler
 left out are those of a `History`, whose epochs are the passes of the loader.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -118,8 +118,10 @@ def last(loader: Any) -> BatchInfo | None:
     _check_index(loader, LookupError)
     returned = begun.batches.returned()
     assert returned is not None
-    samples = ids_of(index_of(returned.listed), is_batched=loader._auto_collation)
-    return _info(loader, begun, returned.position, samples, step=run.steps - 1)
+    listed, is_batched = returned.listed, loader._auto_collation
+    return _info(
+        loader, begun, returned.position, lambda: ids_of(index_of(listed), is_batched=is_batched), step=run.steps - 1
+    )
 
 
 def explain(loader: Any, epoch: int, batch: int) -> BatchInfo:
@@ -244,7 +246,9 @@ def _are_same(loader: Any, one: Listed, other: Listed) -> bool:
     return first == second
 
 
-def _info(loader: Any, begun: state.Pass, batch: int, samples: SampleIds, *, step: int | None = None) -> BatchInfo:
+def _info(
+    loader: Any, begun: state.Pass, batch: int, samples: SampleIds | Callable[[], SampleIds], *, step: int | None = None
+) -> BatchInfo:
     rank, world_size = _rank()
     return BatchInfo(
         loader._passes.number, batch, step=step, rank=rank, world_size=world_size, seed=begun.beginning.base_seed,

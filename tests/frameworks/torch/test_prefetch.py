@@ -101,6 +101,39 @@ def test_state_counts_returned_batches(taken, workers):
     assert seen + rest == whole
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("depth", [1, 3, 9])
+def test_last_is_the_returned_batch_and_not_the_one_copied_last(depth, workers):
+    batches, _ = _on_device(_loader(workers, shuffle=True), depth)
+    assert batches.last is None
+    for epoch in range(2):
+        for number, batch in enumerate(batches):
+            info = batches.last
+            assert (info.epoch, info.batch, info.step) == (epoch, number, epoch * 6 + number)
+            assert info.samples == tuple(value - 100 for value in batch.tolist())
+        assert batches.last == info
+
+
+def test_last_of_a_loader_of_mpqueue_counts_returned_batches():
+    with mpqueue.Loader(mpqueue.Dataset.range(12).map(_tensor), workers=1) as loader:
+        batches, _ = _on_device(loader)
+        for number, _ in enumerate(batches):
+            assert batches.last.batch == number
+            assert batches.last.samples == (number,)
+
+
+def test_last_of_a_stream_raises_the_error_of_the_loader():
+    batches, _ = _on_device(mpqueue.torch.DataLoader(mpqueue.Dataset.range(12).filter(_is_any), batch_size=2))
+    for _ in batches:
+        with pytest.raises(LookupError, match=r"is a stream: iterate over it with mpqueue\.Loader"):
+            _ = batches.last
+
+
+def test_last_of_a_loader_without_it_is_missing():
+    with pytest.raises(AttributeError, match="last"):
+        _ = _on_device([torch.ones(1)])[0].last
+
+
 def test_error_is_raised_after_earlier_batches_and_next_continues():
     class Raising(data.Dataset):
         def __len__(self):
@@ -118,6 +151,10 @@ def test_error_is_raised_after_earlier_batches_and_next_continues():
     with pytest.raises((LookupError, RuntimeError), match="a broken sample"):
         next(batches)
     assert [*found, *(batch.item() for batch in batches)] == [100, 101, 103]
+
+
+def _is_any(_value):
+    return True
 
 
 def _tensor(value):
