@@ -16,7 +16,6 @@ import copy
 import inspect
 import itertools
 import pickle
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -159,15 +158,11 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
         return place._replace(starts=(start,))
 
     def _fetched(self) -> Any:
-        """Return the next batch of torch's loop."""
-        return self._seeded(super()._next_data)
-
-    def _seeded(self, fetch: Callable[..., Any], *arguments: Any) -> Any:
-        """Call a function. A `mpqueue.Dataset` gets the seed of the pass, as in a worker."""
+        """Return the next batch of torch's loop. A `mpqueue.Dataset` gets the seed of the pass, as in a worker."""
         aside, before = context.aside, context.aside.seed
         try:
             aside.seed = self._base_seed
-            return fetch(*arguments)
+            return super()._next_data()
         finally:
             aside.seed = before
 
@@ -246,11 +241,13 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
 
     def compute(self, listed: Listed) -> Any:
         """Return a batch, computed again. The trainer's random numbers do not change."""
-        before = GlobalState()
+        aside, before, state_before = context.aside, context.aside.seed, GlobalState()
         try:
-            return self._seeded(self._dataset_fetcher.fetch, index_of(listed))
+            aside.seed = self._base_seed
+            return self._dataset_fetcher.fetch(index_of(listed))
         finally:
-            before.restore()
+            aside.seed = before
+            state_before.restore()
 
     def leave_out(self, edit: Edit | None) -> None:
         """Remove samples from all batches that were not returned yet."""

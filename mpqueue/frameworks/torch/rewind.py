@@ -4,7 +4,7 @@ The order of a pass follows from its beginning, so no log is needed: the sampler
 left out are those of a `History`, whose epochs are the passes of the loader.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -207,9 +207,9 @@ def _place_at(loader: Any, begun: state.Pass, batch: int) -> _Place:
         LookupError: The pass has no such batch, or the sampler returns another order now.
     """
     samplers = list(samplers_of(loader))
-    for each in samplers:
-        if hasattr(each, "__next__"):
-            raise LookupError(f"the sampler ({type(each).__name__}) is an iterator, which cannot be iterated again")
+    once = [type(each).__name__ for each in samplers if isinstance(each, Iterator)]
+    if once:
+        raise LookupError(f"the sampler ({once[0]}) is an iterator, which cannot be iterated again")
     batches, is_batched, returned = begun.batches, loader._auto_collation, begun.batches.returned()
     known = -1 if returned is None else returned.position
     found, places, number = None, batches.first, -1
@@ -222,7 +222,7 @@ def _place_at(loader: Any, begun: state.Pass, batch: int) -> _Place:
                     continue
                 place = _Place(drawn, _without_excluded(loader, drawn, number))
                 found = place if number == batch else found
-                if returned is not None and number == known and not _are_same(loader, place.kept, returned.listed):
+                if returned is not None and number == known and not _is_from(loader, place, returned.listed):
                     raise DrawsRandomNumbers
     except DrawsRandomNumbers:
         raise LookupError(
@@ -241,9 +241,10 @@ def _without_excluded(loader: Any, drawn: Listed, batch: int) -> Listed:
     return drawn if excluded is None else without(drawn, excluded, is_batched=loader._auto_collation)
 
 
-def _are_same(loader: Any, one: Listed, other: Listed) -> bool:
-    first, second = (ids_of(index_of(each), is_batched=loader._auto_collation) for each in (one, other))
-    return first == second
+def _is_from(loader: Any, place: _Place, returned: Listed) -> bool:
+    """Return whether a returned batch has the samples of a place. Out of order, later exclusions do not concern it."""
+    drawn, kept, found = (ids_of(index_of(each), is_batched=loader._auto_collation) for each in (*place, returned))
+    return found in (drawn, kept)
 
 
 def _info(

@@ -172,6 +172,20 @@ class TestExplainAndCompute:
             assert random_states(loader) == before
         assert seen == wanted
 
+    @pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")
+    @pytest.mark.parametrize("workers", [0, 1])
+    def test_sampler_with_its_own_state_continues_where_it_is(self, workers):
+        torchdata = pytest.importorskip("torchdata.stateful_dataloader")
+        with mpqueue.torch.install():
+            loader = torchdata.StatefulDataLoader(
+                Noisy(), 4, shuffle=True, num_workers=workers, generator=generator()
+            )  # fmt: skip
+            seen, explained = [], set()
+            for batch in loader:
+                seen.append(indices(batch))
+                explained.add(tuple(loader.explain(0, number).samples for number in range(6)))
+            assert explained == {tuple(seen)}
+
     def test_explain_uses_the_epoch_of_the_pass(self):
         loader = loader_of(0, "sampler with epochs")
         wanted = [indices(batch) for batch in loader]
