@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch.utils import data
 
+from mpqueue.frameworks.torch import rewind
 from mpqueue.frameworks.torch.checks import is_supported
 from mpqueue.frameworks.torch.iterator import PassIterator
 from mpqueue.frameworks.torch.loader import DataLoader, make_iterator
@@ -77,13 +78,21 @@ def _get_stateful_iterator(self: Any) -> Any:
     return iterator
 
 
-_OURS = (
-    "state_dict", "load_state_dict", "statistics", "last", "explain", "compute", "exclude",
+class _Last:
+    """`DataLoader.last` for other classes. An instance may set an attribute of this name, which a property refuses."""
+
+    def __get__(self, loader: Any, owner: Any = None) -> Any:
+        return self if loader is None else rewind.last(loader)
+
+
+_NAMES = (
+    "state_dict", "load_state_dict", "statistics", "explain", "compute", "exclude",
     "note_pass", "num_lanes", "resumed", "_passes", "_pass", "__getstate__",
 )  # fmt: skip
+_OURS: dict[str, Any] = {name: vars(DataLoader)[name] for name in _NAMES} | {"last": _Last()}
 _replacement = Replacement(
     "mpqueue.torch", lambda: data.DataLoader, "_get_iterator", _get_iterator, _check_fit,
-    beside={name: vars(DataLoader)[name] for name in _OURS},
+    beside=_OURS,
 )  # fmt: skip
 
 
@@ -107,11 +116,9 @@ def _stateful() -> Replacement | None:
 
         return method
 
-    ours = vars(DataLoader)
-    methods = {name: instead(name, ours[name]) for name in ("state_dict", "load_state_dict")}
+    methods = {name: instead(name, _OURS[name]) for name in ("state_dict", "load_state_dict")}
     replacement = Replacement(
         "mpqueue.torch", lambda: StatefulDataLoader, "_get_iterator", instead("_get_iterator", _get_stateful_iterator),
-        beside={name: ours[name] for name in _OURS if name not in methods}
-        | methods | {"__iter__": instead("__iter__", data.DataLoader.__iter__)},
+        beside=_OURS | methods | {"__iter__": instead("__iter__", data.DataLoader.__iter__)},
     )  # fmt: skip
     return replacement

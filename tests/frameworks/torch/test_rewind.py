@@ -156,6 +156,16 @@ class TestLast:
             batch = next(iter(loader))
             assert loader.last.samples == indices(batch)
 
+    def test_attributes_of_other_loaders_replace_the_answers_while_installed(self):
+        class Remembering(data.DataLoader):
+            def __iter__(self):
+                for self.last in super().__iter__():
+                    yield self.last
+
+        with mpqueue.torch.install():
+            loader = Remembering(range(4), 2)
+            assert [loader.last.tolist() for _ in loader] == [[0, 1], [2, 3]]
+
 
 class TestExplainAndCompute:
     @pytest.mark.parametrize("order", ORDERS)
