@@ -15,7 +15,6 @@ from mpqueue.engine.members import Stoppable
 from mpqueue.errors import WorkerDied
 from mpqueue.plan.backend_kinds import kind_of
 from mpqueue.plan.options import LoaderOptions, Options, check_counts, fresh_seed
-from mpqueue.plan.sample_ids import SampleSet
 from mpqueue.plan.signatures import shows_options
 from mpqueue.system.callers import outside_stacklevel
 from mpqueue.system.cpus import num_cpus
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from mpqueue.plan.batch_info import BatchInfo
     from mpqueue.plan.cursors import Cursor, Place
     from mpqueue.plan.plans import IndexPlan, Plan, StreamPlan
+    from mpqueue.plan.sample_ids import SampleSet
     from mpqueue.telemetry.stats import Statistics
 
 _uids = itertools.count(1 << 32)  # distinct from the enqueuers', because seeds are derived from both
@@ -127,6 +127,8 @@ class Loader(Stoppable):
         self._is_iterator = not self._plan.source.can_replay
         self._has_warned_of_idle = is_auto  # the user has not chosen the number
         self._has_warned = self._is_spent = False
+        from mpqueue.plan.sample_ids import SampleSet
+
         excluded = SampleSet.of(() if chosen.exclude is None else chosen.exclude)
         self._plan.check_ids(excluded)
         self._excluded, self._excludes = excluded, True  # the option applies where the next loop starts
@@ -531,12 +533,14 @@ class Loader(Stoppable):
             TypeError: ``ids`` is a single id or a string, or an id has another type.
             ValueError: An id is negative, or the source has no such sample or part.
         """
+        from mpqueue.plan.sample_ids import SampleSet
+
         samples = SampleSet.of(ids)
         self._plan.check_ids(samples)
         with self._lock:
             self._exclude(samples)
 
-    def _exclude(self, samples: SampleSet) -> None:
+    def _exclude(self, samples: "SampleSet") -> None:
         rewind = self._rewind()
         history = self._plan.history.with_exclusion(rewind.here(), samples)
         if history is self._plan.history:
@@ -567,6 +571,7 @@ class Loader(Stoppable):
                 other parts, negative, not finite or all zero; or sample ``at`` was returned already.
         """
         from mpqueue.loader.rewind import checked_integer
+        from mpqueue.plan.sample_ids import SampleSet
 
         weights, plan = self._plan.source.checked_weights(weights), self._plan
         at = None if at is None else checked_integer("at", at)

@@ -10,7 +10,6 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from mpqueue.plan.refused import misfit_of
-from mpqueue.plan.sample_ids import SampleSet
 
 Check: TypeAlias = Callable[[str, Any], None]
 
@@ -186,6 +185,8 @@ def ray_options(name: str, value: Any) -> None:  # noqa: ARG001 - its errors nam
 def sample_ids(name: str, value: Any) -> None:
     """Raise unless the value is None, or a set of sample ids."""
     if value is not None:
+        from mpqueue.plan.sample_ids import SampleSet  # imported here: most loaders exclude no samples
+
         SampleSet.of(value, name)
 
 

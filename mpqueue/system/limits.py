@@ -76,7 +76,9 @@ def useful_workers() -> int:
 def _groups(controller: str) -> Iterator[Path]:
     """Yield the folders of this process's control groups and of their ancestors."""
     with contextlib.suppress(OSError):
-        for line in _OWN.read_text("ascii", "replace").splitlines():
+        # Not `read_text`: it looks the codec up in Python code, under the import lock. A signal handler that raises in
+        # the main thread can leave that lock held, and this thread would wait for it forever.
+        for line in _OWN.read_bytes().decode("ascii", "replace").splitlines():
             _, controllers, path = line.split(":", 2)
             if controllers and controller not in controllers.split(","):
                 continue
@@ -91,6 +93,6 @@ def _groups(controller: str) -> Iterator[Path]:
 
 def _words(file: Path) -> list[str]:
     try:
-        return file.read_text("ascii").split()
+        return file.read_bytes().decode("ascii").split()
     except (OSError, UnicodeDecodeError):
         return []

