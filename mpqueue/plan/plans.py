@@ -541,18 +541,11 @@ class SamplesPlan(IndexPlan):
 
     def cursor(self, workers: int, backend: BackendName, draws: DrawsEpochs | None = None) -> Cursor:
         """Return a cursor at the beginning of the order."""
-        barrier = self.epoch_end is not None
-        if self.shard.world == 1:
-            return EpochCursor(self.total, self.seed, barrier=barrier, edit=self.editor(), length_in=self.total_in)
+        numbers, barrier = self.ranks.numbers, self.epoch_end is not None
+        order_of = None if self.shard.world == 1 else lambda _epoch, total, base: numbers(total, base)
         return EpochCursor(
-            self.total, self.seed, barrier=barrier, edit=self.editor(), length_in=self._length_in,
-            order_of=lambda _epoch, total, base: self.ranks.numbers(total, base),
-        )  # fmt: skip
-
-    def _length_in(self, epoch: int) -> int:
-        # A cursor asks for the order of a rank only if the epoch has a length.
-        total = self.total_in(epoch)
-        return ENDLESS if total is None else total
+            self.total, self.seed, barrier=barrier, order_of=order_of, edit=self.editor(), length_in=self.total_in
+        )
 
     def total_in(self, epoch: int) -> int | None:
         """Return the number of batches of one epoch over all ranks; None: endless."""
@@ -563,8 +556,8 @@ class SamplesPlan(IndexPlan):
     def _samples(self) -> EpochSamples:
         return EpochSamples(self.seed, self.batching, self.worker_shard.world, self._num_samples)
 
-    def _num_samples(self, epoch: int) -> int | None:
-        return self.source.length_in(epoch, self.seed, "samples")
+    def _num_samples(self, epoch: int) -> int:
+        return self.source.length_in(epoch, self.seed, "samples") or 0
 
     def listed(self, work_item: WorkItem) -> Listed:
         """Return the samples of a work item."""
