@@ -308,7 +308,7 @@ _TAKES_STREAMS = "Pass a stream to mpqueue.Loader or GeneratorEnqueuer, and its 
 def _peel(dataset: Any, root: nodes.StageNode, options: Options) -> Source:
     if not root.is_indexed:
         return DatasetStream(dataset, root, options)
-    if not isinstance(root, BatchNode) or root.input.length() is None:
+    if not isinstance(root, BatchNode):
         return DatasetItems(dataset, root, options)
     collate = None if root.collate is None else StageCollate(root)
     drops = bool(root.drop_last or options.drop_last)

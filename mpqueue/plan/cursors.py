@@ -250,7 +250,7 @@ class EpochCursor(Cursor):
         shuffle: Use a new permutation for each epoch.
         barrier: Deal no work item of the next epoch before `open_epoch` is called.
         order_of: Returns the indices of an epoch, by (epoch, length of the source, base of these ranks, see `Place`).
-            Their number is the number of batches. None: ascending indices.
+            Their number is the number of batches, if the source has a length. None: ascending indices.
         edit: Removes excluded samples from a work item; None: no sample is excluded.
         length_in: Returns the number of batches of one epoch, if epochs may have different lengths.
 
@@ -266,7 +266,7 @@ class EpochCursor(Cursor):
         *,
         shuffle: bool = False,
         barrier: bool = False,
-        order_of: Callable[[int, int, int], Any] | None = None,
+        order_of: Callable[[int, int | None, int], Any] | None = None,
         edit: Edit | None = None,
         length_in: Callable[[int], int | None] | None = None,
     ) -> None:
@@ -417,9 +417,9 @@ class EpochCursor(Cursor):
         # later length of the source with this one.
         source_length = length = self._length_in(self.epoch)
         order = None
-        if self._order_of is not None and length is not None:
+        if self._order_of is not None:
             order = self._order_of(self.epoch, length, self._base)
-            length = length if order is None else len(order)
+            length = length if length is None or order is None else len(order)
         elif self._shuffle and length is not None:
             order = permutation(self._seed, self.epoch, length)
         self.orders[self.epoch], self.source_lengths[self.epoch] = order, source_length

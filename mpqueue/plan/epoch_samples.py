@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from mpqueue.plan.batching import Batching
 from mpqueue.plan.cursors import Listed
+from mpqueue.plan.ranks import ENDLESS
 from mpqueue.seeding.permutation import SampleOrder
 
 
@@ -14,10 +15,10 @@ class EpochSamples:
         seed: Seed of the shuffled order.
         batching: How samples become batches.
         world: Number of ranks that share the batches of an epoch.
-        length_of: Returns the number of samples of an epoch; called once per epoch, because it may change.
+        length_of: Returns the number of samples of an epoch; None: endless. It may change between epochs.
     """
 
-    def __init__(self, seed: int, batching: Batching, world: int, length_of: Callable[[int], int]) -> None:
+    def __init__(self, seed: int, batching: Batching, world: int, length_of: Callable[[int], int | None]) -> None:
         self._batching, self._length_of = batching, length_of
         self._order = SampleOrder(seed, shuffle=batching.shuffle, world=world)
         self._of: tuple[int, int] = (-1, 0)  # an epoch, and its number of samples
@@ -29,7 +30,8 @@ class EpochSamples:
     def of(self, epoch: int, unit: int) -> Listed:
         """Return the samples of a batch, by its number over all ranks."""
         if self._of[0] != epoch:
-            self._of = epoch, self._length_of(epoch)
+            length = self._length_of(epoch)
+            self._of = epoch, ENDLESS if length is None else length
         size, length = self._batching.batch_size, self._of[1]
         assert size is not None
         first = unit * size

@@ -15,6 +15,7 @@ all ranks, see `mpqueue.plan.ranks`.
 import itertools
 import math
 import pickle
+import re
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -42,7 +43,7 @@ from mpqueue.plan.epoch_samples import EpochSamples
 from mpqueue.plan.history import NO_HISTORY, History
 from mpqueue.plan.lanes import BEGINNING, LaneShare
 from mpqueue.plan.options import Options
-from mpqueue.plan.ranks import ENDLESS, Ranks, Shard
+from mpqueue.plan.ranks import Ranks, Shard
 from mpqueue.plan.sample_ids import SampleSet
 from mpqueue.plan.sources import IN_ORDER, Source, warn_of_idle, warn_of_unequal_ranks
 from mpqueue.seeding.seeds import permutation
@@ -500,23 +501,23 @@ class BatchesPlan(IndexPlan):
             )  # fmt: skip
         return EpochCursor(
             self.source.length, self.seed, barrier=barrier, order_of=self.indices, edit=self.editor(),
-            length_in=lambda epoch: self.total_in(epoch) or ENDLESS,
+            length_in=self.total_in,
         )  # fmt: skip
 
     def total_in(self, epoch: int) -> int | None:
         """Return the number of batches of one epoch over all ranks; None: endless."""
         return self.source.length_in(epoch, self.seed)
 
-    def indices(self, epoch: int, length: int, base: int) -> Any:
+    def indices(self, epoch: int, length: int | None, base: int) -> Any:
         """Return the indices of this rank's batches; the end is filled up from the beginning of the order.
 
         Args:
             epoch: The epoch.
-            length: Length of the source.
+            length: Length of the source; None: endless.
             base: Global number of the batch with which these ranks began the epoch, see `Place`.
         """
         numbers = self.ranks.numbers(length, base)
-        if length == ENDLESS:
+        if length is None:
             return numbers
         mine = np.arange(numbers.start, numbers.stop, numbers.step) % length
         return permutation(self.seed, epoch, length)[mine] if self.options.shuffle else mine
@@ -556,8 +557,21 @@ class SamplesPlan(IndexPlan):
     def _samples(self) -> EpochSamples:
         return EpochSamples(self.seed, self.batching, self.worker_shard.world, self._num_samples)
 
-    def _num_samples(self, epoch: int) -> int:
-        return self.source.length_in(epoch, self.seed, "samples") or 0
+    def _num_samples(self, epoch: int) -> int | None:
+        return self.source.length_in(epoch, self.seed, "samples")
+
+    def _check_same(self, state: Mapping[str, Any], place: Place) -> None:
+        super()._check_same(self._of_samples(state), place)
+
+    def _of_samples(self, state: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return a state of an earlier release, which took the batches of an endless dataset as items of a source."""
+        if "batch_size" in state or self.total() is not None:
+            return state
+        size, order = self.batching.batch_size, state.get("order")
+        if order is None:
+            return {**state, "batch_size": size}
+        order, is_same_size = re.subn(rf", \d+: batch\({size}(, drop_last=True)?\)$", "", order)
+        return {**state, "batch_size": size, "order": order} if is_same_size else state
 
     def listed(self, work_item: WorkItem) -> Listed:
         """Return the samples of a work item."""

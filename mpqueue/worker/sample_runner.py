@@ -63,9 +63,9 @@ class SampleRunner:
         self.stages: Stages | None = None
         self._samples = EpochSamples(info.seed, plan, info.world, self._length_in)
 
-    def _length_in(self, epoch: int) -> int:
+    def _length_in(self, epoch: int) -> int | None:
         # The length of a dataset whose weights change differs between epochs.
-        length_in: Callable[[int, int], int] | None = getattr(self._source, "length_in", None)
+        length_in: Callable[[int, int], int | None] | None = getattr(self._source, "length_in", None)
         return len(self._source) if length_in is None else length_in(epoch, self._info.seed)
 
     def load(self, source: Any) -> None:

@@ -330,6 +330,19 @@ class TestExclude:
             assert list(loader) == []
             assert loader.last is None
 
+    @pytest.mark.parametrize("world", [1, 2])
+    def test_batch_of_an_endless_dataset_loses_only_its_sample(self, world):
+        found = {}
+        for rank in range(world):
+            dataset = mpqueue.Dataset.range(6).repeat().batch(4)
+            with mpqueue.Loader(dataset, seed=7, workers=1, exclude=[1], shard=(rank, world)) as loader:
+                for batch in itertools.islice(loader, 6 // world):
+                    place = loader.last.epoch, loader.last.batch
+                    found[loader.last.batch * world + rank] = batch.tolist()
+                    assert loader.explain(*place).samples == loader.last.samples == tuple(batch)
+        assert [found[number] for number in range(3)] == [[0, 2, 3], [4, 5, 0], [2, 3, 4, 5]]
+        assert [found[number] for number in range(3, 6)] == [found[number] for number in range(3)]
+
     def test_state_has_the_exclusion_and_ranges_remain_ranges(self):
         loader, other = loader_of(), loader_of(seed=8)
         next(iter(loader))

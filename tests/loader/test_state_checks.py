@@ -155,6 +155,21 @@ def test_source_with_state_may_change_length():
         assert take(loader, 20)[0] == whole[13:]
 
 
+@pytest.mark.parametrize("stage", ["batch(4)", "batch(4, drop_last=True)"])
+def test_earlier_state_of_an_endless_dataset_continues(stage):
+    endless = RANGE.repeat().batch(4)
+    with loader_of(endless) as loader:
+        whole = take(loader, 12)[0]
+    state = of_version_1(begun(loader_of(endless)))
+    del state["batch_size"]  # the batches of endless datasets were items of the source
+    with loader_of(endless) as loader:
+        loader.load_state_dict(state | {"order": f"{state['order']}, 2: {stage}"})
+        assert take(loader, 9)[0] == whole[3:]
+        for changed in ({}, {"order": f"{state['order']}, 2: batch(5)"}, {"order": "0: 30 samples, 1: repeat()"}):
+            with pytest.raises(ValueError, match="the state was saved with batch_size=None"):
+                loader.load_state_dict(state | changed)
+
+
 def test_place_beyond_end_of_source_raises():
     state = {
         name: value for name, value in of_version_1(begun(list_of(80), 19)).items() if name not in {"length", "order"}

@@ -243,8 +243,9 @@ def schedule_of(length, **options):
     return cursor
 
 
-def test_an_endless_epoch_has_no_end_and_no_order():
-    cursor = schedule_of(None, shuffle=True, order_of=lambda epoch, length, base: [length])
+@pytest.mark.parametrize("order_of", [None, lambda epoch, length, base: range(base, 1 << 62)])
+def test_an_endless_epoch_has_no_end(order_of):
+    cursor = schedule_of(None, shuffle=order_of is None, order_of=order_of)
     assert cursor.is_endless
     assert units(cursor.deal(3) + cursor.deal(3)) == list(range(6))
     assert (cursor.epoch, cursor.lengths) == (0, {0: None})
