@@ -203,12 +203,15 @@ class Source:
             ValueError: The source cannot do that.
         """
         if history.excluded is not None and not self.has_index:
-            raise ValueError(
-                f"samples of {self.name} cannot be excluded, because it is not a Dataset: pass "
-                "mpqueue.Dataset(function), with .batch(n) instead of batch_size"
-            )
+            raise self._no_exclusions()
         if history.weights():
             raise self._no_mixture()
+
+    def _no_exclusions(self) -> ValueError:
+        return ValueError(
+            f"samples of {self.name} cannot be excluded, because it is not a Dataset: pass "
+            "mpqueue.Dataset(function), with .batch(n) instead of batch_size"
+        )
 
     def _no_mixture(self) -> ValueError:
         return ValueError(f"{self.name} has no mixture, so it has no weights: expected a mpqueue.Dataset with a mix")
@@ -252,8 +255,12 @@ class Source:
         return self
 
     def shortened(self, counts: Mapping[int, int], added: SampleSet) -> "Source":
-        """Return a source whose virtual shards return their snapshots without samples, after a number of elements."""
-        raise NotImplementedError
+        """Return a source whose virtual shards return their snapshots without samples, after a number of elements.
+
+        Raises:
+            ValueError: Samples of this source cannot be excluded.
+        """
+        raise self._no_exclusions()
 
     def identified(self, *, skips: bool, run: bool) -> "Source":
         """Return a stream whose elements are the ids of the samples of each element, or their number.

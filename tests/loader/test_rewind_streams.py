@@ -107,6 +107,9 @@ def test_function_without_dataset_has_pairs_of_lane_and_number():
             assert copied(loader.compute(*place)) == batch
         with pytest.raises(ValueError, match=r"mpqueue.Dataset\(function\)"):
             loader.exclude([(0, 1)])
+        next(iter(loader))
+        with pytest.raises(ValueError, match=r"mpqueue.Dataset\(function\)"):
+            loader.exclude([(0, 1)])
 
 
 @pytest.mark.parametrize("name", ["a filter", "items", "a generator"])
