@@ -415,7 +415,7 @@ class Loader(Stoppable):
         self._use(plan)
         self._excludes = True
         known_from = plan.number_of(place.position, place.base) if is_of_other_ranks(first, plan.shard.world) else 0
-        self._position.load(place, steps_in(first), known_from=known_from)
+        self._position.load(place, steps_in(first), known_from)
         # A worker process has another copy of the iterator then.
         self._is_spent = self._is_spent and (not self.workers or not kind_of(self.backend).in_processes)
 
@@ -515,7 +515,7 @@ class Loader(Stoppable):
         with self._lock:
             self._use(self._plan.with_history(self._plan.history.with_seek(rewind.here(), epoch, batch)))
             self._cursor = None
-            self._position.load(place)
+            self._position.seek(place)
 
     def exclude(self, ids: "Iterable[Any] | Mapping[Any, Any]") -> None:
         """Leave out samples from now on, in this epoch and in all later ones.

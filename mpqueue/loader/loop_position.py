@@ -20,9 +20,9 @@ class LoopPosition:
         first_epoch: The epoch of the first loop.
         epoch: The epoch of the running loop, or of the next one.
         num_loads: How often a place was loaded.
-        begun: The epoch of the place that was loaded last, and its base, see `Place`.
-        anchors: The places that were loaded, and those where samples were excluded, the latest last. Their snapshots
-            are kept, because no earlier one may be used for a later batch.
+        begun: The epoch of the state that was loaded last, and its base, see `Place`.
+        anchors: Places where the stream was changed or a loop was moved to, the latest last. Their snapshots are kept,
+            because a batch after such a place cannot be computed from an earlier snapshot.
     """
 
     def __init__(self, *, is_endless: bool = False) -> None:
@@ -124,18 +124,25 @@ class LoopPosition:
         """Return the number of the batch from which on the batches of an epoch are those of this number of ranks."""
         return self._known_from[1] if epoch == self._known_from[0] else 0
 
-    def load(self, place: Place, steps: int | None = None, *, known_from: int = 0) -> None:
-        """Make the next loop continue at this place.
+    def load(self, place: Place, steps: int, known_from: int) -> None:
+        """Make the next loop continue another run, at a place in its state.
 
         Args:
             place: The place.
-            steps: Number of batches that were returned before, in the run that reached this place; None: as now.
+            steps: Number of batches that the other run had returned before.
             known_from: Number of the first batch of the epoch that this number of ranks returns.
         """
-        self._known_from = place.epoch, known_from
+        self.begun, self._known_from = (place.epoch, place.base), (place.epoch, known_from)
+        self.anchors.clear()  # their snapshots belong to the previous run
+        self.seek(place)
+        self._steps = steps
+
+    def seek(self, place: Place) -> None:
+        """Make the next loop continue at a place of this run."""
         self.settle()
         self.place, self._goes_on, self.first_epoch = place, True, None
-        self.epoch, self.begun, self._last = place.epoch, (place.epoch, place.base), None
-        self._steps = self._steps if steps is None else steps
-        self.anchors.append(place)
+        self.epoch, self._last = place.epoch, None
+        # Snapshots of later places may hold samples that are excluded from this place on.
+        kept = [each for each in self.anchors if (each.epoch, each.position) <= (place.epoch, place.position)]
+        self.anchors = deque([*kept, place], _MOST_ANCHORS)
         self.num_loads += 1

@@ -472,6 +472,20 @@ class TestBadInput:
             other.explain(0, 1)
         assert other.explain(1, 1).samples == tuple(range(24, 32))
 
+    def test_place_of_another_number_of_ranks_remains_unknown_after_a_seek(self):
+        loader, other = loader_of(shard=(0, 2)), loader_of(shard=(0, 3))
+        batches = iter(loader)
+        for _ in range(2):
+            next(batches)
+        other.load_state_dict(loader.state_dict())
+        expected = [indices(batch) for batch in other]
+        for place in [(1, 0), (0, 3)]:
+            other.seek(*place)
+            with pytest.raises(LookupError, match="another number of ranks"):
+                other.explain(0, 1)
+            assert [other.explain(0, number).samples for number in (2, 3, 4)] == expected
+        assert [indices(batch) for batch in other] == expected[1:]
+
 
 def placed(loader, batches):
     """Yield the place and the contents of each batch."""

@@ -268,3 +268,38 @@ def test_seek_before_an_exclusion_moves_it_into_the_buffers(name):
         if name == "a buffer":
             early = {*before[0, 0], *before[0, 1]}
             assert sorted(returned) == [index for index in range(90) if index in early or index not in EXCLUDED]
+
+
+def check_again(loader, found):
+    """Check that batches are known and computed again, and that a loop can begin at the last of them."""
+    for place, (samples, batch) in found.items():
+        assert loader.explain(*place, run=True).samples == samples
+        assert copied(loader.compute(*place)) == batch
+    place, (_, batch) = found.popitem()
+    loader.seek(*place)
+    assert copied(next(iter(loader))) == batch
+
+
+@pytest.mark.parametrize("name", BY_INDEX)
+def test_batches_after_an_earlier_place_are_not_those_before_the_seek(name):
+    with loader_of(name) as loader:
+        batches = iter(loader)
+        for _ in range(6):
+            next(batches)
+        loader.exclude(EXCLUDED)
+        next(batches)
+        loader.seek(0, 2)
+        check_again(loader, dict(itertools.islice(placed(loader, loader), 6)))
+
+
+@pytest.mark.parametrize("name", BY_INDEX)
+def test_batches_after_a_load_are_not_those_of_the_run_before(name):
+    with loader_of(name) as loader:
+        state = loader.state_dict()
+        batches = iter(loader)
+        for _ in range(4):
+            next(batches)
+        loader.exclude(EXCLUDED)
+        next(batches)
+        loader.load_state_dict(state)
+        check_again(loader, dict(itertools.islice(placed(loader, loader), 7)))
