@@ -131,7 +131,7 @@ class Loader(Stoppable):
 
         excluded = SampleSet.of(() if chosen.exclude is None else chosen.exclude)
         self._plan.check_ids(excluded)
-        self._excluded, self._excludes = excluded, True  # the option applies where the next loop starts
+        self._excluded, self._excludes = excluded, bool(excluded)  # the option applies where the next loop starts
         self._lock = RLock()
         self._engine = Engine(kind="Loader")
         self._ended = self._engine.ended  # of `Stoppable`
@@ -193,9 +193,7 @@ class Loader(Stoppable):
         with self._lock:
             if self._is_spent:
                 raise self._spent()
-            if self._excludes:
-                self._exclude(self._excluded)
-                self._excludes = False
+            self._apply_option()
             is_outdated = self._is_outdated()  # first: if it raises, the position does not change
             before = self._latest()
             if before is not None:
@@ -413,7 +411,7 @@ class Loader(Stoppable):
             self.source.load_state_dict(first["source"])
         plan = self._plan.with_seed(operator.index(first["seed"])).with_history(history)
         self._use(plan)
-        self._excludes = True
+        self._excludes = bool(self._excluded)
         known_from = plan.number_of(place.position, place.base) if is_of_other_ranks(first, plan.shard.world) else 0
         self._position.load(place, steps_in(first), known_from)
         # A worker process has another copy of the iterator then.
@@ -485,6 +483,10 @@ class Loader(Stoppable):
         return self._rewind().compute(epoch, batch)
 
     def _rewind(self) -> "Rewind | StreamRewind":
+        self._apply_option()
+        return self._answers()
+
+    def _answers(self) -> "Rewind | StreamRewind":
         if self._plan.has_index:
             from mpqueue.loader.rewind import Rewind
 
@@ -540,8 +542,15 @@ class Loader(Stoppable):
         with self._lock:
             self._exclude(samples)
 
+    def _apply_option(self) -> None:
+        """Leave out the samples of the option ``exclude``, before a loop, or an answer about its batches."""
+        if self._excludes:
+            with self._lock:
+                self._exclude(self._excluded)
+                self._excludes = False
+
     def _exclude(self, samples: "SampleSet") -> None:
-        rewind = self._rewind()
+        rewind = self._answers()
         history = self._plan.history.with_exclusion(rewind.here(), samples)
         if history is self._plan.history:
             return

@@ -365,6 +365,13 @@ class TestExclude:
         loader.exclude(np.array([1, 2]))
         assert loader.state_dict() == state
 
+    @pytest.mark.parametrize("call", [lambda loader: loader.explain(1, 0), lambda loader: loader.seek(1, 0)])
+    def test_option_applies_to_batches_before_the_first_loop(self, call):
+        loader = loader_of(exclude=[1, 9])
+        call(loader)
+        assert loader.explain(0, 0).samples == (0, *range(2, 8))
+        assert indices(loader.compute(1, 1)) == (8, *range(10, 16))
+
     def test_option_applies_after_a_load(self):
         first, second = loader_of(), loader_of(exclude=range(8, 12))
         next(iter(first))
