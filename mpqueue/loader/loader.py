@@ -194,6 +194,7 @@ class Loader(Stoppable):
             if self._is_spent:
                 raise self._spent()
             self._apply_option()
+            self._set_plan(replace(self._plan))  # a plan keeps the length of an epoch, and the source may have grown
             is_outdated = self._is_outdated()  # first: if it raises, the position does not change
             before = self._latest()
             if before is not None:
@@ -603,15 +604,19 @@ class Loader(Stoppable):
         self._position.anchors.append(place)
         if pipeline is None or pipeline.is_stopped:
             self._position.place = place
-        elif self._cursor is not None:
-            self._cursor.edit = self._plan.editor()
+        else:
             with contextlib.suppress(Stopped):
                 pipeline.restart_at(place, refresh=refresh)
 
     def _use(self, plan: "Plan") -> None:
         """Continue with another plan of the same source."""
         plan.prepare()
+        self._set_plan(plan)
+
+    def _set_plan(self, plan: "Plan") -> None:
         self._plan, self._job = plan, replace(self._job, plan=plan)
+        if self._cursor is not None:
+            self._cursor.edit = plan.editor()
 
     def stop(self, timeout: float | None = None) -> None:
         """Stop the workers. The next ``for`` loop starts new ones.

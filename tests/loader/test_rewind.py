@@ -365,6 +365,18 @@ class TestExclude:
         loader.exclude(np.array([1, 2]))
         assert loader.state_dict() == state
 
+    def test_source_that_grows_loses_no_other_samples(self):
+        source = list(range(40))
+        with loader_of(source, batch_size=4, shuffle=True, workers=2, exclude=[3]) as loader:
+            for _ in range(2):
+                list(loader)
+            source.extend(range(40, 60))  # batches of the next epoch were dealt with the old length
+            seen = []
+            for batch in loader:
+                assert loader.last.samples == tuple(batch.tolist())
+                seen += batch.tolist()
+        assert sorted(seen) == [index for index in range(60) if index != 3]
+
     @pytest.mark.parametrize("call", [lambda loader: loader.explain(1, 0), lambda loader: loader.seek(1, 0)])
     def test_option_applies_to_batches_before_the_first_loop(self, call):
         loader = loader_of(exclude=[1, 9])
