@@ -19,8 +19,8 @@ Modules, from the ground up. A module imports only from its own line and the lin
     lanes.py                where each virtual shard can be resumed, and where it ends
     lane_order.py           the order of the elements of virtual shards, as arithmetic
     cursors.py              work items, places, and the cursors that deal them
-    epoch_samples.py        the samples of a batch, from its number
     ranks.py                the batches of one rank among several
+    epoch_samples.py        the samples of a batch, from its number
     sources.py              the source classes, and how an object is classified
     rules.py                invalid combinations of a source and options
     sampler_fingerprint.py  checksums of the indices that a sampler returned
