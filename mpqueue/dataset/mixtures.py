@@ -141,55 +141,11 @@ def with_weights(root: StageNode, epoch: int, weights: Any, at: int) -> StageNod
         ValueError: A number is negative; or see `check_new_weights`.
     """
     mixture = mixture_of(root)
+    *later, mix = mixture.path
     change = Change(
         check_count("mix", "epoch", epoch, 0), check_sample("mix", "at", at), _checked(mixture, weights)
     )  # fmt: skip
-    return _changed(mixture, with_change(mixture.node.changes, change))
-
-
-def changes_of(root: StageNode) -> list[list[Any]]:
-    """Return the changes of the weights as plain data: lists of epoch, sample and weights, in ascending order.
-
-    The weights are a dict if the parts have names. A dataset without changes returns an empty list.
-    """
-    if not root.facts.varies:
-        return []
-    node = mixture_of(root).node
-    return [
-        [epoch, at, dict(zip(node.names, weights, strict=True)) if node.names else list(weights)]
-        for epoch, at, weights in node.changes
-    ]
-
-
-def with_changes(root: StageNode, changes: Sequence[Sequence[Any]]) -> StageNode:
-    """Return a dataset with these changes of its weights, which replace its own.
-
-    Args:
-        root: The last stage.
-        changes: A result of `changes_of`.
-
-    Raises:
-        TypeError: A weight is not a number, or a number of an epoch or a sample is not an integer.
-        ValueError: The changes belong to another mix, or do not ascend; or see `mixture_of`.
-    """
-    if not changes and not root.facts.varies:
-        return root
-    mixture = mixture_of(root)
-    checked: tuple[Change, ...] = ()
-    for epoch, at, weights in changes:
-        change = Change(
-            check_count("mix", "epoch", epoch, 0), check_sample("mix", "at", at), _checked(mixture, weights)
-        )  # fmt: skip
-        if checked and checked[-1][:2] >= change[:2]:
-            raise ValueError(f"mix: changes of weights must ascend by epoch and sample, got {list(changes)!r}")
-        checked = (*checked, change)
-    return _changed(mixture, checked)
-
-
-def _changed(mixture: Mixture, changes: tuple[Change, ...]) -> StageNode:
-    """Return the last stage of a dataset whose mix has these changes."""
-    *later, mix = mixture.path
-    before, made = mix, _copied(mix, mix.inputs, changes=changes)
+    before, made = mix, _copied(mix, mix.inputs, changes=with_change(mixture.node.changes, change))
     for node in reversed(later):
         made, before = _copied(node, tuple(made if each is before else each for each in node.inputs)), node
     return made

@@ -1,6 +1,5 @@
 """Functions about the mixture of a dataset: names of parts, finding the mix, changes, and counts."""
 
-import json
 import math
 import time
 
@@ -11,7 +10,6 @@ import mpqueue
 from mpqueue import Dataset
 from mpqueue.dataset.fingerprint import fingerprint_of
 from mpqueue.dataset.mixtures import (
-    changes_of,
     check_new_weights,
     counts_of,
     lane_counts,
@@ -19,7 +17,6 @@ from mpqueue.dataset.mixtures import (
     length_in,
     mixture_of,
     samples_before,
-    with_changes,
     with_weights,
 )
 from mpqueue.dataset.nodes import order_of, shape_of
@@ -155,12 +152,9 @@ def test_dataset_without_one_mixture_in_order_is_refused(dataset, text):
         lambda: mixture_of(dataset.root),
         lambda: with_weights(dataset.root, 0, [1, 2], 0),
         lambda: check_new_weights(dataset.root, [1, 2]),
-        lambda: with_changes(dataset.root, [[0, 0, [1, 2]]]),
     ):
         with pytest.raises(ValueError, match=text):
             use()
-    assert changes_of(dataset.root) == []
-    assert with_changes(dataset.root, []) is dataset.root
 
 
 def test_mixture_is_found_behind_stages_that_keep_the_order():
@@ -192,24 +186,16 @@ def test_invalid_changes_raise_an_error(weights, epoch, at, error, text):
         with_weights(NAMED.root, epoch, weights, at)
 
 
-def test_changes_are_plain_data_and_replace_later_ones():
-    root = NAMED.map(str).batch(2).root
-    changed = with_weights(root, 1, {"web": 1, "code": 1}, 64)
+def test_changes_replace_later_ones():
+    def changes_of(root):
+        return mixture_of(root).node.changes
+
+    changed = with_weights(NAMED.map(str).batch(2).root, 1, {"web": 1, "code": 1}, 64)
     changed = with_weights(changed, 1, {"web": 2, "code": 1}, 80)
-    assert changes_of(changed) == [[1, 64, {"web": 1.0, "code": 1.0}], [1, 80, {"web": 2.0, "code": 1.0}]]
-    again = with_changes(root, json.loads(json.dumps(changes_of(changed))))
-    assert changes_of(again) == changes_of(changed)
-    for epoch in range(3):
-        assert length_in(again, epoch, 5) == length_in(changed, epoch, 5)
-        assert counts_of(again, epoch, 90, 5) == counts_of(changed, epoch, 90, 5)
+    assert changes_of(changed) == ((1, 64, (1.0, 1.0)), (1, 80, (2.0, 1.0)))
     earlier = with_weights(changed, 1, {"web": 0, "code": 1}, 70)
-    assert changes_of(earlier) == [[1, 64, {"web": 1.0, "code": 1.0}], [1, 70, {"web": 0.0, "code": 1.0}]]
-    assert changes_of(with_weights(changed, 0, {"web": 0, "code": 1}, 700)) == [[0, 700, {"web": 0.0, "code": 1.0}]]
-    assert changes_of(with_changes(changed, [])) == []
-    assert changes_of(root) == []
-    for invalid in ([[1, 5, WEIGHTS], [1, 5, WEIGHTS]], [[1, 5, WEIGHTS], [0, 9, WEIGHTS]]):
-        with pytest.raises(ValueError, match="must ascend by epoch and sample"):
-            with_changes(root, invalid)
+    assert changes_of(earlier) == ((1, 64, (1.0, 1.0)), (1, 70, (0.0, 1.0)))
+    assert changes_of(with_weights(changed, 0, {"web": 0, "code": 1}, 700)) == ((0, 700, (0.0, 1.0)),)
 
 
 def test_change_copies_only_the_mix_and_the_stages_after_it():
