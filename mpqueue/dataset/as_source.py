@@ -15,7 +15,7 @@ from mpqueue.dataset.batching import BatchNode
 from mpqueue.dataset.finding import check_ids
 from mpqueue.dataset.joining import ZipNode
 from mpqueue.dataset.opening import DatasetLanes
-from mpqueue.dataset.source import IndexedSource, RunnableDataset, StageCollate
+from mpqueue.dataset.source import IndexedSource, StageCollate
 from mpqueue.plan.backend_kinds import BackendName, kind_of
 from mpqueue.plan.batch_info import SampleIds
 from mpqueue.plan.history import History
@@ -24,11 +24,28 @@ from mpqueue.plan.sample_ids import SampleSet
 from mpqueue.plan.sources import Items, Lanes, Source
 
 
-class _Weighted(Source):
-    """The weights of a dataset's mixture, which may change during a run."""
+class _DatasetSource(Source):
+    """A dataset as a source. The weights of its mixture may change during a run.
 
-    runs: RunnableDataset
-    _first_root: nodes.StageNode  # with the weights of the description
+    Args:
+        dataset: The dataset.
+        runs: What workers run.
+        options: The options that remain for the plan; None to use the frontend's options.
+    """
+
+    runs: IndexedSource | DatasetLanes
+
+    def __init__(self, dataset: Any, runs: IndexedSource | DatasetLanes, options: Options | None) -> None:
+        super().__init__(dataset, runs)
+        self._options, self._first_root = options, runs.root  # with the weights of the description
+
+    def remaining(self, options: Options) -> Options:
+        """Return the options that remain for the plan."""
+        return options if self._options is None else self._options
+
+    def check_portable(self, workers: int, backend: BackendName, start_method: str) -> None:
+        """Raise a `TypeError` for a function that worker processes cannot receive."""
+        check_functions(self.runs.root, workers, backend, start_method)
 
     @cached_property
     def has_mixture(self) -> bool:
@@ -48,20 +65,18 @@ class _Weighted(Source):
         checked, names = check_new_weights(self.runs.root, weights), mixture_of(self.runs.root).names
         return dict(zip(names, checked, strict=True)) if isinstance(names[0], str) else list(checked)
 
-    def _weighed(self, history: History) -> nodes.StageNode:
-        """Return the last stage of the dataset with all changes of weights."""
-        entries = history.weights()
-        if not entries:
-            return self._first_root
-        from mpqueue.dataset.mixtures import with_weights
-
+    def follow(self, history: History) -> None:
+        """Use the latest weights of the mixture."""
         root = self._first_root
-        for entry in entries:
+        for entry in history.weights():
+            from mpqueue.dataset.mixtures import with_weights
+
             root = with_weights(root, entry.get("mixture_epoch", entry["epoch"]), entry["weights"], entry["at"])
-        return root
+        if root is not self.runs.root:
+            self.runs.use(root)
 
 
-class DatasetItems(_Weighted, Items):
+class DatasetItems(_DatasetSource, Items):
     """An indexed dataset as a source.
 
     Args:
@@ -77,13 +92,8 @@ class DatasetItems(_Weighted, Items):
         self, dataset: Any, root: nodes.StageNode, options: Options | None = None,
         batch: BatchNode | None = None,
     ) -> None:  # fmt: skip
-        super().__init__(dataset, IndexedSource(root, batch))
-        self._options, self._first_root = options, root
+        super().__init__(dataset, IndexedSource(root, batch), options)
         self._hooks = [hook for hook in (Items(each).epoch_end() for each in self.runs.sources) if hook is not None]
-
-    def remaining(self, options: Options) -> Options:
-        """Return the options that remain for the plan."""
-        return options if self._options is None else self._options
 
     @property
     def order(self) -> str:  # type: ignore[override]  # a constant in other sources
@@ -98,18 +108,8 @@ class DatasetItems(_Weighted, Items):
         for hook in self._hooks:
             hook()
 
-    def check_portable(self, workers: int, backend: BackendName, start_method: str) -> None:
-        """Raise a `TypeError` for a function that worker processes cannot receive."""
-        check_functions(self.runs.root, workers, backend, start_method)
-
     def _parts(self) -> list[Any]:
         return self.runs.sources
-
-    def follow(self, history: History) -> None:
-        """Use the latest weights of the mixture."""
-        root = self._weighed(history)
-        if root is not self.runs.root:
-            self.runs.use(root)
 
     def samples_before(self, index: int) -> int:
         """Return the number of samples of the mixture that the elements before an index use."""
@@ -136,7 +136,7 @@ class DatasetItems(_Weighted, Items):
         check_ids(self.runs.root, samples)
 
 
-class DatasetStream(_Weighted, Lanes):
+class DatasetStream(_DatasetSource, Lanes):
     """A dataset that is a stream, as a source.
 
     Args:
@@ -148,16 +148,7 @@ class DatasetStream(_Weighted, Lanes):
     runs: DatasetLanes
 
     def __init__(self, dataset: Any, root: nodes.StageNode, options: Options | None = None) -> None:
-        super().__init__(dataset, DatasetLanes(root))
-        self._options, self._first_root = options, root
-
-    def remaining(self, options: Options) -> Options:
-        """Return the options that remain for the plan."""
-        return options if self._options is None else self._options
-
-    def check_portable(self, workers: int, backend: BackendName, start_method: str) -> None:
-        """Raise a `TypeError` for a function that worker processes cannot receive."""
-        check_functions(self.runs.root, workers, backend, start_method)
+        super().__init__(dataset, DatasetLanes(root), options)
 
     def check_ids(self, samples: SampleSet) -> None:
         """Raise a `ValueError` for a sample that no source of the dataset has, or for a `zip` of streams."""
@@ -166,15 +157,7 @@ class DatasetStream(_Weighted, Lanes):
             check_ids(self.runs.root, samples)
 
     def identified(self, *, skips: bool, run: bool) -> "DatasetStream":
-        """Return a source whose elements are the ids of the samples of each element.
-
-        Args:
-            skips: Elements that raise are left out.
-            run: User code may be called.
-
-        Raises:
-            RuntimeError: User code decides which samples pass, and it must not be called.
-        """
+        """Return a source whose elements are the ids of the samples of each element; see `Source.identified`."""
         from mpqueue.dataset.outline import IdLanes, deciding_stage, outline
 
         root, stage = self.runs.root, deciding_stage(self.runs.root)
@@ -200,9 +183,7 @@ class DatasetStream(_Weighted, Lanes):
         if history.excluded is not None:
             refuse_zip(self.runs.root)
         self.runs.excluded = history.excluded
-        root = self._weighed(history)
-        if root is not self.runs.root:
-            self.runs.use(root)
+        super().follow(history)
 
     def mixture_place(self, states: Mapping[int, Any], num_lanes: int) -> tuple[int, int]:
         """Return the latest epoch of lanes, and the first sample of its mixture that none of them has taken."""

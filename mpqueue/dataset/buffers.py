@@ -15,9 +15,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from mpqueue.dataset.held import as_saved, together
-from mpqueue.dataset.ids import Keep, SampleIds
-from mpqueue.dataset.indexed import IndexedRun, LinkReader, Places, ReaderMaker
+from mpqueue.dataset.ids import Keep
+from mpqueue.dataset.indexed import IndexedRun, Places, ReaderMaker
 from mpqueue.dataset.nodes import LinkNode
+from mpqueue.dataset.picking import PickReader
 from mpqueue.dataset.stages import Block, LaneStage, LinkStage, Token, tokens_of
 from mpqueue.seeding.permutation import SampleOrder
 from mpqueue.seeding.picks import Numbers, Picks
@@ -87,7 +88,7 @@ def _plain(tokens: np.ndarray[Any, Any]) -> Sequence[Token]:
     return tokens.tolist() if tokens.dtype == object else array("q", tokens.tobytes())
 
 
-class ShuffleReader(LinkReader):
+class ShuffleReader(PickReader):
     """A permutation of the whole dataset."""
 
     node: "ShuffleNode"
@@ -96,11 +97,8 @@ class ShuffleReader(LinkReader):
         super().__init__(node, maker)
         self._orders: dict[int, SampleOrder] = {}  # by seed
 
-    def at(self, places: Places, run: IndexedRun) -> list[Any]:
-        """Return the elements at these indices of the permutation."""
-        return self.input.at(self._before(places, run), run)
-
-    def _before(self, places: Places, run: IndexedRun) -> Places:
+    def before(self, places: Places, run: IndexedRun) -> Places:
+        """Return the indices of these elements of the permutation in the input."""
         # The keys of a permutation depend only on the seed. A loader uses one seed in all epochs; a stage that several
         # others read has one seed for each of them.
         seed = self.seed(run)
@@ -113,14 +111,6 @@ class ShuffleReader(LinkReader):
             order = self._orders[seed] = SampleOrder(seed, shuffle=True, world=world)
         assert self.length is not None
         return order.at(run.epoch, self.length, places)
-
-    def origin(self, place: int, run: IndexedRun) -> str:
-        """Return a description of the sample at this index of the permutation."""
-        return self.input.origin(self._before([place], run)[0], run)
-
-    def sample_ids(self, places: Places, run: IndexedRun) -> list[SampleIds]:
-        """Return the ids at these indices of the permutation."""
-        return self.input.sample_ids(self._before(places, run), run)
 
 
 class ShuffleStage(LinkStage):

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 from mpqueue.dataset.ids import Keep, SampleIds
 from mpqueue.dataset.indexed import IndexedRun, LinkReader, Places, by_part
 from mpqueue.dataset.nodes import LaneOpening, LinkNode, StageNode, inner_epoch
+from mpqueue.dataset.picking import PickReader
 from mpqueue.dataset.stages import Block, LaneStage, LinkStage, Token, found_by_part, rebuilt_by_part
 from mpqueue.telemetry.stage_rows import StageRow, summed
 from mpqueue.worker.lanes import LaneRun
@@ -98,28 +99,17 @@ class TakeNode(LinkNode):
         return self.count if length is None else min(length, self.count)
 
 
-class SkipReader(LinkReader):
+class SkipReader(PickReader):
     """All elements except the first ones."""
 
     node: "SkipNode"
 
-    def at(self, places: Places, run: IndexedRun) -> list[Any]:
-        """Return the elements at these indices after the skipped ones."""
-        return self.input.at(self._after(places), run)
-
-    def _after(self, places: Places) -> Places:
+    def before(self, places: Places, run: IndexedRun) -> Places:  # noqa: ARG002 - the same in each epoch
+        """Return the indices in the input, which are after the skipped ones."""
         count = self.node.count
         if type(places) is range:  # from a lane: the order of regular indices is computed by the block
             return range(places.start + count, places.stop + count, places.step)
         return [place + count for place in places]
-
-    def origin(self, place: int, run: IndexedRun) -> str:
-        """Return a description of a sample."""
-        return self.input.origin(place + self.node.count, run)
-
-    def sample_ids(self, places: Places, run: IndexedRun) -> list[SampleIds]:
-        """Return the ids at these indices after the skipped ones."""
-        return self.input.sample_ids(self._after(places), run)
 
 
 class SkipStage(ShareStage):
@@ -215,13 +205,16 @@ class RepeatReader(LinkReader):
 
     def at(self, places: Places, run: IndexedRun) -> list[Any]:
         """Return the elements at these indices of all passes."""
+        return self._by_pass(places, run, self.input.at)
+
+    def _by_pass(
+        self, places: Places, run: IndexedRun, read: Callable[[Places, IndexedRun], list[Any]]
+    ) -> list[Any]:  # fmt: skip
         length = self.input.length
         if length is None:
-            return self.input.at(places, run)
+            return read(places, run)
         return by_part(
-            places,
-            lambda place: divmod(place, length),
-            lambda number, inner: self.input.at(inner, self._inner(number, run)),
+            places, lambda place: divmod(place, length), lambda number, inner: read(inner, self._inner(number, run))
         )
 
     def _inner(self, number: int, run: IndexedRun) -> IndexedRun:
@@ -236,14 +229,7 @@ class RepeatReader(LinkReader):
 
     def sample_ids(self, places: Places, run: IndexedRun) -> list[SampleIds]:
         """Return the ids at these indices of all passes."""
-        length = self.input.length
-        if length is None:
-            return self.input.sample_ids(places, run)
-        return by_part(
-            places,
-            lambda place: divmod(place, length),
-            lambda number, inner: self.input.sample_ids(inner, self._inner(number, run)),
-        )
+        return self._by_pass(places, run, self.input.sample_ids)
 
 
 class RepeatStage(LaneStage):

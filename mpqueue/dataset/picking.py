@@ -1,4 +1,4 @@
-"""The base of readers whose elements are elements of their input at other indices."""
+"""The base class of readers that return elements of their input in another order, or some of them."""
 
 from typing import Any
 

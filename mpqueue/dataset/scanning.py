@@ -10,6 +10,7 @@ also returned as an element, has the same values after a resume.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 from mpqueue.dataset.ids import SampleIds
@@ -19,7 +20,35 @@ from mpqueue.dataset.state_codes import Code, code_of, state_of
 from mpqueue.worker.lanes import LaneRun
 
 
-class ScanStage(Applied):
+class InTurnStage(Applied):
+    """A stage that enters the elements of its input one after the other, until it has ended."""
+
+    _has_ended = False
+
+    def pull(self, count: int) -> Block:
+        """Return the next elements."""
+        out: list[Any] = []
+        out_tokens: list[Token] = []
+        enter = partial(self._enter, out, out_tokens)
+        while not out and not self._has_ended:
+            values, tokens = self._take(count)
+            if not tokens:
+                return [], []
+            started = self._clock_in()
+            self._each(enter, values, tokens)
+            self._clock_out(started)
+            if not out and not self._has_ended and self._error is None:  # all were skipped
+                self._note_fruitless(len(tokens))
+        self._num_fruitless = 0
+        self.num_out += len(out)
+        return out, out_tokens
+
+    def _enter(self, out: list[Any], out_tokens: list[Token], value: Any, token: Token) -> None:
+        """Append the result for an element, if it has one, and the token of the result."""
+        raise NotImplementedError
+
+
+class ScanStage(InTurnStage):
     """The results of a function of the state and an element.
 
     Args:
@@ -32,31 +61,14 @@ class ScanStage(Applied):
         super().__init__(source, node, run)
         self._code: Code = code_of(node.initial)  # of the state before the next element
 
-    def pull(self, count: int) -> Block:
-        """Return the next results. A token consists of the element's token, 0, and the code of the state before it."""
-        out: list[Any] = []
-        out_tokens: list[Token] = []
-
-        def enter(value: Any, token: Token) -> None:
-            before = self._code
-            # The state changes only if the function succeeds: an error replaces an element, and not the state.
-            self._code, made = self._called(before, value, token)
-            out.append(made)
-            # `place_of` uses the first two parts, so random numbers of later stages do not depend on the state.
-            out_tokens.append((token, 0, before))
-
-        while not out:
-            values, tokens = self._take(count)
-            if not tokens:
-                return [], []
-            started = self._clock_in()
-            self._each(enter, values, tokens)
-            self._clock_out(started)
-            if not out:  # all were skipped
-                self._note_fruitless(len(tokens))
-        self._num_fruitless = 0
-        self.num_out += len(out)
-        return out, out_tokens
+    def _enter(self, out: list[Any], out_tokens: list[Token], value: Any, token: Token) -> None:
+        before = self._code
+        # The state changes only if the function succeeds: an error replaces an element, and not the state.
+        self._code, made = self._called(before, value, token)
+        out.append(made)
+        # `rebuild` needs the state. Only the first two items of a token determine random numbers of later stages, see
+        # `place_of`.
+        out_tokens.append((token, 0, before))
 
     def _called(self, code: Code, value: Any, token: Token) -> tuple[Code, Any]:
         """Return the code of the state after an element, and the result for the element."""
@@ -119,45 +131,23 @@ def _constants(state: Any, _: Any) -> tuple[Any, int]:
     return state, 0
 
 
-class TakeWhileStage(Applied):
+class TakeWhileStage(InTurnStage):
     """The elements of a lane before the first one that a function does not accept."""
 
     node: "TakeWhileNode"
 
-    def __init__(self, source: LaneStage, node: "TakeWhileNode", run: LaneRun) -> None:
-        super().__init__(source, node, run)
-        self._has_ended = False
-
-    def pull(self, count: int) -> Block:
-        """Return the next elements."""
-        out: list[Any] = []
-        out_tokens: list[Token] = []
-
-        def enter(value: Any, token: Token) -> None:
-            if self._has_ended:
-                return
-            self.begin(token)
-            verdict = self.node.function(value)
-            if type(verdict) not in VERDICTS:
-                raise no_verdict(self.line, verdict)
-            if verdict:
-                out.append(value)
-                out_tokens.append(token)
-            else:
-                self._has_ended = True
-
-        while not out and not self._has_ended:
-            values, tokens = self._take(count)
-            if not tokens:
-                return [], []
-            started = self._clock_in()
-            self._each(enter, values, tokens)
-            self._clock_out(started)
-            if not out and not self._has_ended and self._error is None:  # all were skipped
-                self._note_fruitless(len(tokens))
-        self._num_fruitless = 0
-        self.num_out += len(out)
-        return out, out_tokens
+    def _enter(self, out: list[Any], out_tokens: list[Token], value: Any, token: Token) -> None:
+        if self._has_ended:
+            return
+        self.begin(token)
+        verdict = self.node.function(value)
+        if type(verdict) not in VERDICTS:
+            raise no_verdict(self.line, verdict)
+        if verdict:
+            out.append(value)
+            out_tokens.append(token)
+        else:
+            self._has_ended = True
 
     def save_to(self, states: list[Any], held: Sequence[Token]) -> None:
         """Add whether the last element was returned."""

@@ -5,8 +5,8 @@ From the ground up; a module imports only from its own line and the lines above 
     lightning_epochs.py   whether Lightning saves a state at the end of an epoch
     tensors.py         tensors as arrays of a batch, and back
     collation.py       torch's collation, into the granted slot
-    worker.py          the source that workers run for a loader
     samples.py         the samples of a batch, and the batch without some of them
+    worker.py          the source that workers run for a loader
     streams.py         a `mpqueue.Dataset` that is a stream, in lanes
     ranks.py           the lanes of a stream, and this rank's part
     checks.py          checks before workers are started

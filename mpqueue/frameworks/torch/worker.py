@@ -22,6 +22,7 @@ import torch
 from torch.utils.data._utils import worker as torch_worker
 
 from mpqueue.frameworks.torch.collation import SlotCollation
+from mpqueue.frameworks.torch.samples import index_of
 from mpqueue.frameworks.torch.tensors import encode
 from mpqueue.plan.cursors import Listed
 from mpqueue.worker import context
@@ -70,10 +71,8 @@ def listed_of(index: Any, epoch: int, place: int) -> Listed:
 def _epoch_of(listed: Listed) -> tuple[int, Listed]:
     """Return the epoch of a batch, and its samples with their places in the epoch."""
     epoch, first = divmod(listed.first, 1 << _EPOCH_SHIFT)
-    # A batch sampler may return any object instead of a list of indices.
-    index = listed.indices if type(listed.indices) is list else listed.indices[1]
     kept = None if listed.kept is None else [place & ((1 << _EPOCH_SHIFT) - 1) for place in listed.kept]
-    return epoch, Listed(first, index, kept)
+    return epoch, Listed(first, index_of(listed), kept)
 
 
 class LoaderSource:
