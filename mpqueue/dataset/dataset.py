@@ -357,7 +357,7 @@ class Dataset:
         return self._then(TakeWhileNode, function=function)
 
     def rename_columns(self, columns: Mapping[str, str]) -> Self:
-        """Return a dataset in which some columns of the samples have other names.
+        """Return a dataset of samples with other names for some columns.
 
         Samples are dicts, or batches of them.
 
@@ -383,7 +383,7 @@ class Dataset:
 
         Raises:
             TypeError: A name is not a string. When elements are computed: a sample is not a dict.
-            ValueError: There is no name, or one of them is there twice.
+            ValueError: No name is given, or a name appears twice.
             KeyError: When elements are computed: a sample does not have a column. The message names its columns.
 
         Follows: ``select_columns`` of Hugging Face's ``datasets.Dataset``.
@@ -398,7 +398,7 @@ class Dataset:
 
         Raises:
             TypeError: A name is not a string. When elements are computed: a sample is not a dict.
-            ValueError: There is no name, or one of them is there twice.
+            ValueError: No name is given, or a name appears twice.
             KeyError: When elements are computed: a sample does not have a column. The message names its columns.
 
         Follows: ``remove_columns`` of Hugging Face's ``datasets.Dataset``.
@@ -420,7 +420,7 @@ class Dataset:
 
         Raises:
             TypeError: A fraction is not a number, or ``seed`` is not an integer.
-            ValueError: There is no fraction, one of them is not positive, or their sum is above 1; this dataset is
+            ValueError: No fraction is given, a fraction is not positive, or their sum is above 1; this dataset is
                 a stream or endless; or a previous stage changes the order in each epoch (`shuffle`, `mix`), so that
                 the parts would overlap in the course of a training.
 
@@ -499,7 +499,7 @@ class Dataset:
 
         Args:
             size: Number of elements per batch.
-            drop_last: Drop a last batch with fewer elements; in a stream, that of each virtual shard.
+            drop_last: Drop a last batch with fewer elements; in a stream, the last batch of each virtual shard.
             collate: A function that makes a batch from a list of elements. If None, numbers and arrays are stacked, and
                 dicts, tuples, lists, named tuples and dataclasses are combined by field, as in `Loader`.
 
@@ -715,7 +715,7 @@ class Dataset:
 
         Raises:
             TypeError: The id does not have this form: an integer is a bool, a float or a string, for example.
-            ValueError: There is no such part.
+            ValueError: The part does not exist.
             LookupError: The source has no such sample, or is a stream, which has no samples by id.
             Exception: The source raised it.
         """
@@ -724,7 +724,7 @@ class Dataset:
             return found.read(run)
 
     def locate(self, sample_id: Any) -> Any:
-        """Return the place of a sample in a file.
+        """Return the location of a sample in a file.
 
         The source must have a method ``locate(index)``, as those of `mpqueue.files` have.
 
@@ -736,7 +736,7 @@ class Dataset:
 
         Raises:
             TypeError: The id does not have the form of this dataset's ids.
-            ValueError: There is no such part.
+            ValueError: The part does not exist.
             LookupError: The source has no such sample, is a stream, or has no method ``locate``.
         """
         found = find(self._root, sample_id)

@@ -488,7 +488,7 @@ class MixReader(JoinReader):
     def _gathered(
         self, places: Places, run: IndexedRun, read: Callable[[int, list[int], IndexedRun], list[Any]]
     ) -> list[Any]:
-        """Return what a function reads of each input at the indices that the input provides."""
+        """Return the elements that a function reads of each input."""
         if len(places) <= _FEW_PLACES:
             return by_part(
                 places,

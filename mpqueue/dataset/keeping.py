@@ -6,8 +6,8 @@ error occurs. An element is replaced by an error or is skipped, so later element
 numbers. Therefore, from an error to the end of the pass, elements are neither stored nor read from the cache.
 
 The input does not advance while elements are in the cache. When one is missing, the input runs from its own position to
-the missing element. On the way, elements that are missing are stored, and the others are dropped. A snapshot contains
-both positions. It does not say what is cached: a process that loads it may find all elements in the cache, or none.
+the missing element. Missing elements before it are stored, and the others are dropped. A snapshot contains both
+positions. It does not record which elements are cached: a process that loads it may find all of them, or none.
 
 The token of an element is its number with the token of the input, which is needed to compute it again.
 """
@@ -237,7 +237,7 @@ class CacheNode(LinkNode):
 
     @property
     def keeps_order(self) -> bool:
-        """False: the elements are those of epoch 0."""
+        """False: the elements belong to epoch 0."""
         return False
 
     def order_line(self) -> str:

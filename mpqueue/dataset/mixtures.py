@@ -17,7 +17,7 @@ from mpqueue.dataset.weights import Name, Weights, check_sample, check_weights, 
 
 
 class Mixture(NamedTuple):
-    """The one mix of a dataset, whose samples are used in their order.
+    """The only mix of a dataset, with samples that are used in their order.
 
     Attributes:
         node: The mix, a `mpqueue.dataset.joining.MixNode`.
@@ -105,7 +105,7 @@ def check_new_weights(root: StageNode, weights: Any) -> Weights:
 
     Args:
         root: The last stage.
-        weights: A dict with the names of the parts, or a list if they have none.
+        weights: A dict with the names of the parts, or a list if they have no names.
 
     Raises:
         TypeError: The weights are not numbers.
@@ -194,7 +194,7 @@ def counts_of(root: StageNode, epoch: int, count: int, seed: int = 0) -> dict[Na
     Args:
         root: The last stage.
         epoch: The epoch.
-        count: The number of samples. If the mix has fewer, those of all its samples are returned.
+        count: The number of samples. If the mix has fewer, all its samples are counted.
         seed: The seed of the loader.
 
     Raises:
@@ -217,7 +217,7 @@ def _counts(mixture: Mixture, epoch: int, count: int, stage_seed: int) -> Counts
 
 
 class LanePlace(NamedTuple):
-    """The place of a lane of a stream in its mix.
+    """The position of a lane of a stream in its mix.
 
     Attributes:
         epoch: The epoch of the lane.
@@ -230,7 +230,7 @@ class LanePlace(NamedTuple):
 
 
 def lane_place(root: StageNode, state: Any, lane: int, num_lanes: int) -> LanePlace:
-    """Return the place of a lane in the mix, from a snapshot.
+    """Return the position of a lane in the mix, from a snapshot.
 
     Args:
         root: The last stage of a stream.
@@ -256,7 +256,7 @@ def lane_place(root: StageNode, state: Any, lane: int, num_lanes: int) -> LanePl
 def lane_counts(root: StageNode, state: Any) -> dict[Name, int]:
     """Return how many samples of each part a lane has taken, from a snapshot.
 
-    They are those of an epoch of the loader. In an endless stream, they are those since its beginning.
+    The samples of an epoch of the loader are counted; in an endless stream, all samples since its beginning.
 
     Args:
         root: The last stage of a stream.
@@ -293,7 +293,7 @@ def _item_of_mix(stages: Sequence[Any]) -> Any:
 def derived_counts(
     root: StageNode, base: int, key: tuple[int, int], place: int, lane: int, num_lanes: int
 ) -> list[list[list[int]]]:
-    """Return the counts of the mixes of a lane for a state that has none: about the lane's share of those of all lanes.
+    """Return the counts of the mixes of a lane for a state without counts: about its share of the counts of all lanes.
 
     Args:
         root: The last indexed stage, which the lane reads.

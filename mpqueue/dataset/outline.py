@@ -50,7 +50,7 @@ class IdLane:
 
 
 class ShortenedLane:
-    """A lane whose element after some others is its snapshot without excluded samples.
+    """A lane that returns, after some elements, its snapshot without excluded samples.
 
     Args:
         lane: The lane of the dataset.
@@ -73,7 +73,7 @@ class ShortenedLane:
 
 
 class ShorteningLanes(DatasetLanes):
-    """A stream whose lanes return their snapshots without excluded samples, after a number of elements.
+    """A stream of lanes that return their snapshots without excluded samples, after a number of elements.
 
     Args:
         root: The last stage.

@@ -44,7 +44,7 @@ class Change(NamedTuple):
 
 
 def with_change(changes: Sequence[Change], change: Change) -> tuple[Change, ...]:
-    """Return the changes with another one, which replaces all changes at or after its place."""
+    """Return the changes with a new one, which replaces all changes at or after its place."""
     return *(each for each in changes if each[:2] < change[:2]), change
 
 
@@ -113,9 +113,9 @@ def spans_in(plan: EpochPlan) -> list[WeightSpan]:
 
 
 def key_of(start: int) -> tuple[int, ...]:
-    """Return the words that distinguish the order of a phase from those of the other phases of an epoch.
+    """Return the words that distinguish the order of a phase from the orders of the other phases of an epoch.
 
-    The first phase has none: its order is that of a mix with fixed weights.
+    The first phase has no words: its order equals the order of a mix with fixed weights.
     """
     return (start,) if start else ()
 
@@ -175,7 +175,7 @@ class Course:
             place: The place.
             *words: The key of the epoch, which determines its orders.
         """
-        # Of two phases that touch at the place, use the first: its blocks reach to the place, and the second has none.
+        # Of two phases that touch at the place, use the first: its blocks reach to the place, and the second is empty.
         number = max(0, bisect_left(self._starts, place) - 1)
         return self.phases[number].counts(place, *words)
 

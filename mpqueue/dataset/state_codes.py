@@ -43,12 +43,12 @@ def state_of(code: Code) -> Any:
     data = struct.pack(f"<{len(code)}q", *code)
     if code[0] == _FLOAT:
         return struct.unpack_from("<d", data, 8)[0]
-    # JSON contains no zero bytes, so those of the last integer are padding.
+    # JSON contains no zero bytes, so zero bytes of the last integer are padding.
     return _decode(data.rstrip(b"\0").decode("ascii"))
 
 
 def _marked(value: Any) -> Any:
-    """Return a value in which each dict is a mark with the contents of a value."""
+    """Return a value where each dict is a mark with the contents of a value."""
     kind = type(value)
     if kind in _PLAIN:
         return value

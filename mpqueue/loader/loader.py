@@ -424,9 +424,9 @@ class Loader(Stoppable):
     def last(self) -> "BatchInfo | None":
         """The place and the samples of the batch that was returned last.
 
-        None before the first batch, and after `load_state_dict` and `seek`. The samples are found when you ask, so a
-        loop that does not ask pays nothing. The result stays valid. Batches that a framework only inspected do not
-        count, as in `state_dict`.
+        None before the first batch, and after `load_state_dict` and `seek`. The samples are computed by this property,
+        so a loop that does not read it has no cost. The result stays valid. Batches that a framework only inspected do
+        not count, as in `state_dict`.
         """
         unused = self._before_unused()
         return self._info_of(self._position.last if unused is None else unused.returned)

@@ -37,7 +37,7 @@ class LoopPosition:
         self._goes_on = False  # the next loop continues in the middle of the epoch
         self.begun = self._known_from = 0, 0
         self.anchors: deque[Place] = deque(maxlen=_MOST_ANCHORS)
-        # The batches that were returned before: in all, and without those of the pipeline that counts.
+        # The batches that were returned before: in all, and without the batches of the pipeline that counts.
         self._steps = self._steps_before = 0
         self._last: Returned | None = None
 
@@ -121,7 +121,7 @@ class LoopPosition:
             self._goes_on = False
 
     def first_known(self, epoch: int) -> int:
-        """Return the number of the batch from which on the batches of an epoch are those of this number of ranks."""
+        """Return the number of the first batch of an epoch that this number of ranks returned."""
         return self._known_from[1] if epoch == self._known_from[0] else 0
 
     def load(self, place: Place, steps: int, known_from: int) -> None:

@@ -1,7 +1,7 @@
 """The samples of any batch of a loader, and that batch again: answers about the places of its run.
 
 The order of a source with an index follows from (seed, epoch, position), so no log is needed. A `Rewind` reads the
-plan, the place of the loops, and the draws of a sampler. It changes none of them.
+plan, the position of the loops, and the draws of a sampler. It changes none of them.
 """
 
 import operator
@@ -26,7 +26,7 @@ class Rewind:
     Args:
         plan: The plan of the run, of a source with an index.
         job: Its job.
-        position: The place of its loops.
+        position: The position of its loops.
         draws: Its draws from a sampler; None: the plan has no sampler.
     """
 
@@ -68,15 +68,15 @@ class Rewind:
         return self._plan.place_at(epoch, batch, self._base_at(epoch, batch), self._draws)
 
     def shortened(self, added: SampleSet) -> Place:  # noqa: ARG002 - no sample is held
-        """Return the place of the loops."""
+        """Return the current place."""
         return self._position.where()
 
     def share(self) -> LaneShare:
-        """Return that there are no lanes."""
+        """Return 0 lanes: the source has an index."""
         return LaneShare(0, 0)
 
     def here(self) -> At:
-        """Return the place of the loops, as the history names it."""
+        """Return the current place, as the history names it."""
         where, world = self._position.where(), self._plan.shard.world
         return At(where.epoch, self._plan.number_of(where.position, where.base), world)
 
@@ -169,7 +169,7 @@ def checked_rank(rank: Any, world_size: int) -> int:
 
     Raises:
         TypeError: It is not an integer.
-        ValueError: There is no such rank.
+        ValueError: The rank does not exist.
     """
     number = checked_integer("rank", rank)
     if number >= world_size:

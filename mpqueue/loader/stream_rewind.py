@@ -133,7 +133,7 @@ class StreamRewind:
         return self._plan.share(self._job.workers, self._backend)
 
     def here(self) -> At:
-        """Return the place of the loops, as the history names it."""
+        """Return the current place, as the history names it."""
         where = self._position.where()
         return At(where.epoch, where.position, self._plan.shard.world)
 

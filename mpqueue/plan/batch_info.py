@@ -10,13 +10,13 @@ SampleIds: TypeAlias = tuple[SampleId, ...]
 
 
 class BatchInfo:
-    """The place of a batch in a run, and the samples in it.
+    """The position of a batch in a run, and the samples in it.
 
     It remains valid after later batches, and can be pickled and compared.
 
     Attributes:
         epoch: The epoch, from 0.
-        batch: The number of the batch among those of this rank in the epoch, from 0. Empty batches count.
+        batch: The number of the batch within this rank and epoch, from 0. Empty batches count.
         step: The number of batches that this rank got before it in the run; None if the batch was not returned.
         rank: The rank of the batch.
         world_size: The number of ranks.

@@ -24,7 +24,7 @@ class EpochSamples:
         self._of: tuple[int, int] = (-1, 0)  # an epoch, and its number of samples
 
     def forget_length(self) -> None:
-        """Ask for the number of samples again."""
+        """Forget the number of samples, which may have changed."""
         self._of = (-1, 0)
 
     def of(self, epoch: int, unit: int) -> Listed:

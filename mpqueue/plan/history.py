@@ -1,7 +1,7 @@
 """The history of a run: its seeks, exclusions and changes of weights, in order.
 
-An entry has the place of the call, as (epoch, batch) of a rank, and the number of ranks. Which samples are excluded at
-a place, and where a mixture got other weights, follows from the history alone. An immutable value.
+An entry records where the call was made, as (epoch, batch) of a rank, and the number of ranks. Which samples are
+excluded at a place, and where a mixture got other weights, follows from the history alone. An immutable value.
 
 A seek to a place before an exclusion moves the exclusion there: batches that are returned later never have its samples.
 """
@@ -19,7 +19,7 @@ class At(NamedTuple):
 
     Attributes:
         epoch: The epoch.
-        batch: The number of the batch among those of a rank.
+        batch: The number of the batch among the batches of a rank.
         world_size: The number of ranks.
     """
 
@@ -41,7 +41,7 @@ class Exclusion(NamedTuple):
 
 
 class History:
-    """The entries of a run, and what follows from them.
+    """The entries of a run, and the exclusions that follow from them.
 
     Args:
         entries: The entries, as plain data.
@@ -78,7 +78,7 @@ class History:
         """Return the history with new weights from a sample of a mixture on.
 
         Args:
-            at: The place of the call.
+            at: The place where `Loader.set_weights` was called.
             weights: The weights, as plain data.
             sample: The number of the sample in an epoch of the mixture.
             mixture_epoch: That epoch. In an endless stream, the mixture has other epochs than the loops.

@@ -1,7 +1,7 @@
-"""The order in which the elements of virtual shards (lanes) are returned, as arithmetic.
+"""The order of the elements of virtual shards (lanes), as arithmetic.
 
-Elements are taken from the lanes in turn: element 0 of each lane, then element 1 of each, and so on. A lane after its
-end is left out.
+Elements are taken from the lanes in turn: element 0 of each lane, then element 1 of each, and so on. A lane that
+has no more elements is left out.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ class Element(NamedTuple):
 
 
 def element_at(position: int, num_lanes: int, ends: Mapping[int, int]) -> Element | None:
-    """Return the element at a position of the stream, or None if there is none.
+    """Return the element at a position of the stream, or None if the stream is shorter.
 
     Args:
         position: Number of elements before it.

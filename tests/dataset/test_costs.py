@@ -1,4 +1,4 @@
-"""The cost of a sample in a worker: the number of internal function calls, most of which are per block."""
+"""The cost of a sample in a worker: the number of internal function calls; most of them are made once per block."""
 
 import sys
 from pathlib import Path
@@ -13,7 +13,7 @@ SAMPLES, WARM_UP, WATCHED = 30_000, 10_000, 10_000
 
 
 class Counting:
-    """A map function that counts the calls in its worker between two of its own calls."""
+    """A map function that counts the calls in its worker between two calls of itself."""
 
     def __init__(self, path):
         self.path, self.num_calls, self.counted = path, 0, 0

@@ -66,7 +66,7 @@ def mixed(lengths, schedule, stop, changes=(), make=lambda dataset: dataset):
 def reference(lengths, schedule, changes, stop, seed, epoch):
     """Return the number of the part of each place, and whether the mix has ended."""
     begun, cuts = schedule, []
-    for of, at, weights in changes:  # in the order in which they were made
+    for of, at, weights in changes:  # in the order of their creation
         if (of, at) <= (epoch, 0):
             begun, cuts = [(0, weights)], []
         elif of == epoch:

@@ -37,10 +37,10 @@ def _environ_of(salt):
 
 
 def interpreter(*modules, environ=None):
-    """Return an interpreter whose forks can become fork servers.
+    """Return an interpreter that can be forked into fork servers.
 
     Args:
-        modules: Modules to import, in addition to those of a fork server.
+        modules: Modules to import, in addition to the modules of a fork server.
         environ: Additional environment variables.
     """
     started = _environ_of(hash_seed.chosen_hash_seed(os.environ)) | (environ or {})
@@ -53,7 +53,7 @@ def interpreter(*modules, environ=None):
 
 
 def use_forks():
-    """Start all fork servers of this program as forks of its present state, which must be that of an `interpreter`."""
+    """Start all fork servers of this program as forks of its present state, as made by `interpreter`."""
     copy = forked.Copy()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # blocked by `interpreter`, as for a fork server
     launcher._start_interpreter = NewForkServers(copy).start

@@ -193,7 +193,7 @@ class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignor
 
         ``epoch`` is the number of the pass, and ``step`` the number of batches that this loader returned before. None
         before the first batch of a pass, and after `load_state_dict`. The samples, which are the sampler's keys, are
-        found when you ask, so a loop that does not ask pays nothing.
+        computed on first access, so a loop that does not read them has no cost.
 
         Raises:
             LookupError: The dataset is a stream.

@@ -1,7 +1,7 @@
 """The samples of any batch of a loader's latest pass, and that batch again.
 
 The order of a pass follows from its beginning, so no log is needed: the sampler is iterated again. The batches that are
-left out are those of a `History`, whose epochs are the passes of the loader.
+left out follow from a `History`, where an epoch is a pass of the loader.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -72,7 +72,7 @@ class Run:
 
 
 class _Place(NamedTuple):
-    """A batch of the latest pass, by its position, with the samples of the sampler and those that are not excluded."""
+    """A batch of the latest pass: all samples of the sampler, and the samples that are not excluded."""
 
     drawn: Listed
     kept: Listed
@@ -178,7 +178,7 @@ def _checked(loader: Any, epoch: Any, batch: Any) -> tuple[state.Pass, int]:
 
 
 def _check_index(loader: Any, error: type[Exception]) -> None:
-    """Raise an error for a dataset whose samples have no indices, or that torch's own workers run."""
+    """Raise an error for a dataset without indices of samples, or one that torch's own workers run."""
     name = type(loader.dataset).__name__
     if loader._dataset_kind == _DatasetKind.Iterable:
         raise error(

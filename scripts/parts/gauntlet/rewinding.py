@@ -156,18 +156,18 @@ class Run:
             self.iterators = list(map(iter, self.loaders))
 
     def states(self) -> Any:
-        """Return the states of all ranks, as JSON gives them back."""
+        """Return the states of all ranks after a round trip through JSON."""
         return json.loads(json.dumps([loader.state_dict() for loader in self.loaders]))
 
     def check(self, number: int, found: tuple[Any, Any]) -> str | None:
-        """Return what is wrong with the answers about a batch of all ranks, or None."""
+        """Return a complaint about the answers for a batch of all ranks, or None."""
         loader, batch = self.loaders[number % self.world], number // self.world
         try:
             if loader.explain(0, batch, run=True).samples != found[0]:
                 return f"explain of batch {number} differs"
             if contents(loader.compute(0, batch)) != found[1]:
                 return f"compute of batch {number} differs"
-        except LookupError:  # of another number of ranks, or before an exclusion of an earlier process
+        except LookupError:  # returned with other ranks, or before an exclusion in an earlier process
             return None
         return None
 
@@ -207,12 +207,12 @@ def played(kind: Kind, seed: int, actions: list[Action], chosen: random.Random |
     """Run a pipeline; with ``chosen``, with random workers, ranks, kills and resumes.
 
     Returns:
-        The ids and contents of all batches, in order, and what was wrong with the answers about them.
+        The ids and contents of all batches, in order, and complaints about the answers for them.
     """
     run = Run(kind, seed, *((0, 1) if chosen is None else (chosen.randint(1, 3), chosen.choice(WORLDS))))
     found: list[Any] = []
     wrong: list[str] = []
-    current: dict[int, Any] = {}  # by number, those that are valid after the last seek
+    current: dict[int, Any] = {}  # by number: the batches that are valid after the last seek
     number, left = 0, list(actions)
     try:
         while len(found) < NUM_BATCHES:
@@ -231,8 +231,8 @@ def played(kind: Kind, seed: int, actions: list[Action], chosen: random.Random |
                 try:
                     run.act(action)
                 except LookupError:
-                    # A stream that another process resumed does not know the places before its exclusions. What
-                    # was returned before is compared.
+                    # A stream that another process resumed does not know the places before its exclusions. The
+                    # batches before are compared.
                     if not (kind.is_stream and action.name == "seek"):
                         raise
                     break
@@ -280,7 +280,7 @@ def kill_worker(chosen: random.Random) -> None:
 
 
 def run(count: int, seed: int, report: Callable[[str], None]) -> bool:
-    """Run random pipelines; return True if there was no difference.
+    """Run random pipelines; return True if all batches and answers were right.
 
     Args:
         count: Number of pipelines.

@@ -21,7 +21,7 @@ def _loader(workers=0, **options):
 
 
 class Mover:
-    """A device whose copies complete when the test says so."""
+    """A device that completes copies on request of the test."""
 
     def __init__(self):
         self.started, self.finished, self.passed = [], [], set()

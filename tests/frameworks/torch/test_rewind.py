@@ -42,7 +42,7 @@ class OwnNumbers(data.Dataset):
 
 
 class Epochs(data.Sampler):
-    """An order of its own for each epoch from ``set_epoch``."""
+    """A separate order for each epoch from ``set_epoch``."""
 
     epoch = 0
 

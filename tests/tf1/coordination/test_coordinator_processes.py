@@ -86,7 +86,7 @@ def idle_switches(coord):
     before = None
     while before != (before := switches()) or not before[0]:  # until the client's thread is asleep
         time.sleep(0.1)
-    time.sleep(0.5)  # nothing may happen in this time
+    time.sleep(0.5)  # a client that polls would run in this time
     return switches() == before and len(before[1])
 
 
@@ -353,7 +353,7 @@ def test_process_at_address_of_exited_owner_receives_no_data_and_proxies_stop(ca
 
 
 def follow_an_owner_of_another_user(coord):
-    """Return whether the proxy stops, and what it logs."""
+    """Return whether the proxy stops, and its log."""
     real, messages = credentials.credentials_of, []
     credentials.credentials_of = lambda end: real(end)._replace(uid=os.geteuid() + 1)
     handler = logging.Handler()
