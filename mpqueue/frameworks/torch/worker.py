@@ -10,8 +10,11 @@ see `mpqueue.seeding.lazy_seeding`.
 """
 
 import copy
+import copyreg
+import hashlib
 import itertools
 import operator
+import pickle
 import random
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -201,7 +204,8 @@ class StreamSource(LoaderSource):
     """Iterates over an iterable-style dataset, a new iterator for each epoch.
 
     The first iterator of an epoch is made from the dataset itself, as in torch's workers: a dataset may count its
-    epochs. A dataset with a state is copied before, because the epoch may be started again here, or from a state.
+    epochs. A dataset with a state is copied before, because the epoch may be started again here, or from a state. If a
+    copy was iterated to the end, the dataset loads the copy's state before the next epoch, so that it counts on.
 
     Args:
         parts: The parts of the loader.
@@ -211,6 +215,7 @@ class StreamSource(LoaderSource):
         super().__init__(parts)
         self._epoch, self._is_first = -1, True  # the present epoch; whether it is this process's first one
         self._before: Any = None  # a copy of the dataset before the first iterator of this epoch
+        self._latest: _StreamBatches | None = None  # the latest iterator of a dataset with a state
 
     def __call__(self) -> Iterator[Any]:
         """Begin an epoch.
@@ -230,9 +235,15 @@ class StreamSource(LoaderSource):
         if epoch == self._epoch:
             dataset = copy.deepcopy(self._before)
         else:
+            after = None if self._latest is None else self._latest.state_after()
+            if after is not None:
+                dataset.load_state_dict(after)
             self._is_first = self._before is None
             self._epoch, self._before = epoch, copy.deepcopy(dataset)
-        return _StreamBatches(self.parts, self._collation, dataset, self._before, saves_first=not self._is_first)
+        self._latest = _StreamBatches(
+            self.parts, self._collation, dataset, self._before, saves_first=not self._is_first
+        )
+        return self._latest
 
 
 class _StreamBatches(Iterator[Any]):
@@ -256,6 +267,7 @@ class _StreamBatches(Iterator[Any]):
         self._parts, self._collation, self._dataset, self._before = parts, collation, dataset, before
         self.saves_first = saves_first
         self._has_ended = False
+        self._loaded: Any = None  # the state of the dataset from which it was iterated
         self._iterator = iter(dataset)
 
     def state_dict(self) -> Any:
@@ -268,9 +280,27 @@ class _StreamBatches(Iterator[Any]):
         if has_state(self._iterator):
             self._iterator.load_state_dict(state)
         else:
-            self._dataset = copy.deepcopy(self._before)
+            self._dataset, self._loaded = copy.deepcopy(self._before), state
             self._dataset.load_state_dict(state)
             self._iterator = iter(self._dataset)
+
+    def state_after(self) -> Any:
+        """Return the state of a copy of the dataset at the end of the epoch.
+
+        None: the worker's dataset was iterated itself, or the end was not reached, or the copy does not follow from its
+        state. Many datasets begin all later epochs where a state was loaded, so they still contain that place.
+        """
+        if self._dataset is self._parts.dataset or not self._has_ended:
+            return None
+        try:
+            state, again = self._dataset.state_dict(), copy.deepcopy(self._before)
+            if _digest_of(state) == _digest_of(self._loaded):
+                return None  # loaded at the end, so that equal datasets would contain that place
+            again.load_state_dict(state)
+            # Without their class, which may be one of the program's main module.
+            return state if _digest_of(vars(again)) == _digest_of(vars(self._dataset)) else None
+        except Exception:  # for example, an attribute cannot be pickled
+            return None
 
     def __next__(self) -> Any:
         if self._has_ended:
@@ -284,7 +314,11 @@ class _StreamBatches(Iterator[Any]):
     def _elements(self) -> Any:
         parts = self._parts
         if parts.batch_size is None:
-            return next(self._iterator)
+            try:
+                return next(self._iterator)
+            except StopIteration:
+                self._has_ended = True
+                raise
         elements: list[Any] = []
         while len(elements) < parts.batch_size:
             try:
@@ -296,3 +330,32 @@ class _StreamBatches(Iterator[Any]):
         if not elements or (parts.drop_last and len(elements) < parts.batch_size):
             raise StopIteration
         return elements
+
+
+def _digest_of(value: Any) -> bytes:
+    """Return a digest that is equal for equal contents.
+
+    Raises:
+        Exception: The value cannot be pickled.
+    """
+    digest = hashlib.sha256()
+    pickler = pickle.Pickler(_Written(digest.update), 5)
+    pickler.fast = True  # otherwise equal strings would be pickled differently if they are one object or two
+    # The pickle of a tensor contains the address of its storage.
+    pickler.dispatch_table = {**copyreg.dispatch_table, torch.Tensor: _bytes_of}
+    pickler.dump(value)
+    return digest.digest()
+
+
+class _Written(NamedTuple):
+    """A file for a pickler.
+
+    Attributes:
+        write: Receives the data.
+    """
+
+    write: Callable[[Any], object]
+
+
+def _bytes_of(tensor: torch.Tensor) -> tuple[Any, ...]:
+    return bytes, (tensor.numpy(force=True).tobytes(),)

@@ -742,6 +742,73 @@ def test_epoch_of_a_stream_with_a_state_continues_after_an_interrupt():
         assert _numbers([*found, *batches]) == [[[1, number], [1, number + 1]] for number in (0, 2, 4)], after
 
 
+def test_epochs_are_counted_on_after_an_interrupt_in_a_later_epoch():
+    """The interrupt makes the loader replace its worker, whose dataset has counted the epochs."""
+    loader = DataLoader(EpochsWithState(), batch_size=2, num_workers=1, persistent_workers=True)
+    _numbers(loader)
+    batches = iter(loader)
+    next(batches)
+    with contextlib.suppress(Struck), Strike(7):
+        next(batches)
+    _numbers(batches)
+    assert [_numbers(loader)[0] for _ in range(2)] == [[[epoch, 0], [epoch, 1]] for epoch in (2, 3)]
+
+
+class StartsWhereLoaded(data.IterableDataset):
+    """The numbers below 6. All later epochs, too, begin where a state was loaded."""
+
+    start = at = 0
+
+    def __iter__(self):
+        for number in range(self.start, 6):
+            self.at = number
+            yield torch.tensor([-1, number])
+
+    def state_dict(self):
+        return {"at": self.at + 1}
+
+    def load_state_dict(self, state):
+        self.start = state["at"]
+
+
+class EpochsWithTable(EpochsWithState):
+    """Epochs with a tensor, as many datasets of torch have one."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = torch.arange(3)
+
+
+class EpochsWithParent(EpochsWithState):
+    """Epochs that can be copied but whose contents cannot be compared, because they contain themselves."""
+
+    def __init__(self):
+        super().__init__()
+        self.parent = self
+
+
+@pytest.mark.parametrize(("size", "taken"), [(2, 1), (2, 3), (None, 3)])
+@pytest.mark.parametrize(
+    ("kind", "following"),
+    [(EpochsWithState, 2), (EpochsWithTable, 2), (EpochsWithParent, 1), (StartsWhereLoaded, -1)],
+)
+def test_epoch_after_a_resumed_one_is_complete(kind, following, size, taken, monkeypatch):
+    """A resumed worker counts on where that is safe: a loaded state may be where all later epochs begin."""
+    monkeypatch.setattr(lane_runner, "_BETWEEN_NS", 0)
+    monkeypatch.setattr(lane_runner, "_WORK_PER_SAVE", 0)
+    options = {"num_workers": 1, "persistent_workers": True, "multiprocessing_context": "fork", "batch_size": size}
+    loader = DataLoader(kind(), **options)
+    _numbers(loader)
+    batches = iter(loader)
+    for _ in range(taken):
+        next(batches)
+    other = DataLoader(kind(), **options)
+    other.load_state_dict(pickle.loads(pickle.dumps(loader.state_dict())))
+    assert _numbers(other) == _numbers(batches)
+    numbers = torch.tensor(_numbers(other)).reshape(-1, 2).tolist()
+    assert numbers == [[following, number] for number in range(6)]
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_second_epoch_of_persistent_workers_resumes_from_its_state(workers):
     options = {"batch_size": 2, "persistent_workers": True, "multiprocessing_context": "fork"}
