@@ -67,13 +67,22 @@ class _DatasetSource(Source):
 
     def follow(self, history: History) -> None:
         """Use the latest weights of the mixture."""
+        root = self._root_for(history)
+        if root is not self.runs.root:
+            self.runs.use(root)
+
+    def check_history(self, history: History) -> None:
+        """Check the weights."""
+        self._root_for(history)
+
+    def _root_for(self, history: History) -> nodes.StageNode:
+        """Return the last stage, with the latest weights of the mixture."""
         root = self._first_root
         for entry in history.weights():
             from mpqueue.dataset.mixtures import with_weights
 
             root = with_weights(root, entry.get("mixture_epoch", entry["epoch"]), entry["weights"], entry["at"])
-        if root is not self.runs.root:
-            self.runs.use(root)
+        return root
 
 
 class DatasetItems(_DatasetSource, Items):
@@ -178,12 +187,21 @@ class DatasetStream(_DatasetSource, Lanes):
         """Leave out the excluded samples, and use the latest weights; lanes must be opened again.
 
         Raises:
+            ValueError: See `check_history`.
+        """
+        self.check_history(history)
+        self.runs.excluded = history.excluded
+        super().follow(history)
+
+    def check_history(self, history: History) -> None:
+        """Check the weights and the exclusions.
+
+        Raises:
             ValueError: The stream is a `zip`, whose elements would be paired differently.
         """
         if history.excluded is not None:
             refuse_zip(self.runs.root)
-        self.runs.excluded = history.excluded
-        super().follow(history)
+        super().check_history(history)
 
     def mixture_place(self, states: Mapping[int, Any], num_lanes: int) -> tuple[int, int]:
         """Return the latest epoch of lanes, and the first sample of its mixture that none of them has taken."""

@@ -405,6 +405,7 @@ class Loader(Stoppable):
                 "load_state_dict(state): load it with the same source"
             )
         history = history_in(states)
+        self._plan.source.check_history(history)
         self.stop()
         self._cursor = None
         place = self._plan.begun_at(first, place, self._draws)

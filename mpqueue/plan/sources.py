@@ -200,7 +200,16 @@ class Source:
         Its virtual shards must be opened again afterwards.
 
         Raises:
-            ValueError: The source cannot do that.
+            ValueError: See `check_history`.
+        """
+        self.check_history(history)
+
+    def check_history(self, history: History) -> None:
+        """Check that the source can `follow` a history, without a change.
+
+        Raises:
+            TypeError: A weight has the wrong type.
+            ValueError: The source cannot leave out samples, or has no mixture with such weights.
         """
         if history.excluded is not None and not self.has_index:
             raise self._no_exclusions()

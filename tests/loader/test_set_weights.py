@@ -6,6 +6,8 @@ import pytest
 
 import mpqueue
 from mpqueue import Dataset
+from mpqueue.plan.history import At, History
+from mpqueue.plan.saved_states import sealed
 
 BEFORE, AFTER, THEN = {"web": 3, "code": 1}, {"web": 1, "code": 3}, {"web": 1, "code": 1}
 
@@ -168,3 +170,30 @@ def test_mixture_must_be_the_only_one_and_in_order(dataset, message):
 def test_rank_of_a_stream_passes_a_number():
     with pytest.raises(ValueError, match="pass at"):
         loader_of("a stream", shard=(0, 2), epoch_batches=4).set_weights(AFTER)
+
+
+@pytest.mark.parametrize("weights", [{"web": 1, "books": 1}, {"web": 1, "code": "many"}, [1, 2, 3]], ids=str)
+@pytest.mark.parametrize("kind", KINDS)
+def test_state_with_weights_of_other_parts_does_not_change_a_running_loop(kind, weights):
+    with loader_of(kind) as loader, loader_of(kind) as other:
+        batches, expected = iter(loader), iter(other)
+        assert repr(next(batches)) == repr(next(expected))
+        state, before = loader.state_dict(), loader.set_weights(AFTER, at=900)
+        assert other.set_weights(AFTER, at=900) == before
+        change = History().with_weights(At(0, 2, 1), weights, 900, 0)
+        with pytest.raises((TypeError, ValueError), match="mix: "):
+            loader.load_state_dict(sealed({**state, "history": change.plain()}))
+        for _ in range(12):
+            assert repr(next(batches)) == repr(next(expected))
+        assert loader.last == other.last
+        assert loader.state_dict() == other.state_dict()
+
+
+def test_state_with_weights_does_not_change_a_loop_without_a_mixture():
+    with mpqueue.Loader(range(8), workers=0) as loader:
+        batches = iter(loader)
+        next(batches)
+        change = History().with_weights(At(0, 1, 1), AFTER, 4, 0)
+        with pytest.raises(ValueError, match="has no mixture"):
+            loader.load_state_dict(sealed({**loader.state_dict(), "history": change.plain()}))
+        assert list(batches) == list(range(1, 8))
