@@ -269,8 +269,10 @@ class Roster:
             # It has exited, but the fork server does not report that, so it will not report the others either.
             self._lose_launcher()
         if self.launcher is not None:
-            for key in self._by_key:
-                self.launcher.give_up(key)
+            awaited = [key for key in self._by_key if self.launcher.give_up(key)]
+            if any(worker.process is None for key, worker in self._by_key.items() if key not in awaited):
+                # The fork server is still starting, loads the source or hangs. It would start the worker later.
+                self._lose_launcher()
         self._await_exits(until)
         stragglers = tuple(
             f"worker {worker.number} (pid {worker.process.pid if worker.process else 'unknown'})"

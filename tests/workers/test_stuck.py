@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import threading
 import time
 
 import psutil
@@ -148,6 +149,38 @@ def test_stop_without_a_timeout_waits_for_the_exit_of_killed_workers(method, tmp
         enqueuer.stop(0)
         killed.let_go()
         assert not enqueuer.is_running()
+
+
+class UnpickledAtGate(Numbers):
+    """A source whose unpickling blocks in the fork server while the fuse exists."""
+
+    def __init__(self, gate, fuse):
+        super().__init__()
+        self._gate, self._fuse = gate.address, str(fuse)
+
+    def __setstate__(self, state):
+        vars(self).update(state)
+        if os.path.exists(self._fuse):
+            pass_gate(self._gate)
+
+
+def test_stop_does_not_wait_for_a_new_fork_server_that_has_not_started_its_workers(tmp_path, monkeypatch):
+    for name in ("STUCK_S", "_TERM_S"):
+        monkeypatch.setattr(f"mpqueue.workers.roster.{name}", 0.1)
+    fuse = tmp_path / "fuse"
+    with Gate() as gate:
+        enqueuer = OrderedEnqueuer(UnpickledAtGate(gate, fuse), True)
+        enqueuer.start(1)
+        (fork_server,) = fork_servers()
+        fuse.touch()
+        fork_server.kill()
+        consumer = threading.Thread(target=list, args=(enqueuer.get(),))
+        consumer.start()
+        arrival = gate.arrival()
+        enqueuer.stop()
+        consumer.join()
+        arrival.let_go()
+        assert not fork_servers()
 
 
 def test_stop_ends_a_hanging_fork_server():
