@@ -54,6 +54,11 @@ class EpochEnd:
                 threading.Thread(target=run, name="mpqueue-epoch-end", daemon=True).start()
         return True
 
+    def forget(self) -> None:
+        """Record that the epoch is not over after all: some of its batches are delivered again."""
+        self.cancel_timer()
+        self.is_due = self._hook_is_due = False
+
     def run_hook(self) -> None:
         """Call the hook, unless it was already called for this epoch.
 

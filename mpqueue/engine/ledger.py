@@ -371,8 +371,9 @@ class Ledger:
         Raises:
             LookupError: As raised by `mpqueue.plan.cursors.Cursor.unit_at`.
         """
-        drawn = self.cursor.unit_at(epoch, position)
-        self.wanted.append(WorkItem(self._next_extra, epoch, position, drawn.unit, -1, drawn.listed))
+        drawn, edit = self.cursor.unit_at(epoch, position), self.cursor.edit
+        work_item = WorkItem(self._next_extra, epoch, position, drawn.unit, -1, drawn.listed)
+        self.wanted.append(work_item if edit is None else edit(work_item))
         self._next_extra += 1
 
     def take_extra(self) -> tuple[WorkItem, Outcome] | None:

@@ -587,6 +587,8 @@ class Pipeline:
         self._finish_count()
         # Unclaimed batches are dropped, too: the new place does not count them.
         ledger.progress.unclaimed = ()
+        if place.epoch < ledger.progress.epoch:
+            self._end.forget()
         self.finish_epoch()
         ledger.resume()
         # After an interrupt, the backend's records of its work items cannot be trusted: `reset` discards them all.
@@ -693,8 +695,9 @@ class Pipeline:
         self.ledger.settle = settle
 
     def forget_wanted(self) -> None:
-        """Drop the requested extra work items that were not dealt."""
+        """Drop the extra work items, before `restart_at` discards their outcomes."""
         self.ledger.wanted.clear()
+        self.ledger.extras.clear()
 
     @property
     def has_wanted(self) -> bool:

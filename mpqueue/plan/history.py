@@ -63,6 +63,10 @@ class History:
         """Return the samples that are excluded at a place; None: none."""
         return _joined([each for each in self._exclusions if each.at.on(world_size) <= (epoch, batch)])
 
+    def has_all_at(self, epoch: int, batch: int, world_size: int) -> bool:
+        """Return whether all exclusions were made at or before a place."""
+        return all(each.at.on(world_size) <= (epoch, batch) for each in self._exclusions)
+
     def with_seek(self, at: At, epoch: int, batch: int) -> Self:
         """Return the history with a seek from one place to another."""
         return self._with(at, SEEK, to=[epoch, batch])

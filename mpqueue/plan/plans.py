@@ -228,6 +228,25 @@ class Plan(ABC):
         excluded = self.history.excluded
         return None if excluded is None else self._edit_by(excluded)
 
+    def editor_by_place(self) -> Edit | None:
+        """Return a function like `editor` for work items that may lie before an exclusion.
+
+        A server computes batches again for consumers that missed them. These must get the samples of the first time.
+        """
+        history, edit_all, world = self.history, self.editor(), self.shard.world
+        if edit_all is None:
+            return None
+
+        def edit(work_item: WorkItem) -> WorkItem:
+            place = work_item.epoch, work_item.position, world
+            if history.has_all_at(*place):
+                return edit_all(work_item)
+            excluded = history.excluded_at(*place)
+            earlier = None if excluded is None else self._edit_by(excluded)
+            return work_item if earlier is None else earlier(work_item)
+
+        return edit
+
     def _edit_by(self, excluded: SampleSet) -> Edit | None:
         raise NotImplementedError
 
@@ -421,7 +440,8 @@ class IndexPlan(Plan):
     def first_new_sample(self, place: Place, share: LaneShare) -> tuple[int, int]:
         """Return the epoch, and the first sample of its mixture that no rank has got in a batch."""
         position = max((place.position, *(ahead + 1 for ahead in place.ahead)))
-        return place.epoch, self.source.samples_before(self._elements(place.base + position * self.shard.world))
+        batches = self.ranks.to_global(place._replace(position=position, ahead=())).position
+        return place.epoch, self.source.samples_before(self._elements(batches))
 
     def parts(self, state: Mapping[str, Any]) -> dict[str, int] | None:
         """Return how many samples of each part are in the batches before the place in a state."""

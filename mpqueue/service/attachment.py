@@ -5,10 +5,11 @@ assignment has no effect. If it raises after the assignment, `Attachment.recover
 Interrupts ] in `mpqueue.engine.pipeline` explains the rules.
 """
 
+import json
 from collections import deque
 from collections.abc import Iterable
 from itertools import islice
-from typing import Any
+from typing import Any, TypeGuard
 
 from mpqueue.errors import ServiceError
 from mpqueue.service.handshake import Resume, Welcome
@@ -30,7 +31,9 @@ from mpqueue.service.records import (
 from mpqueue.service.specs import MAX_SPEC_BYTES
 from mpqueue.transport.records import ProtocolError
 
-_BETWEEN = frozenset({ToConsumer.SPEC, ToConsumer.MISSED})  # handled here, not delivered to the consumer
+_BETWEEN = frozenset(
+    {ToConsumer.SPEC, ToConsumer.MISSED, ToConsumer.EXPLAINED}
+)  # handled here, not delivered to the consumer
 _MOST_PARTS = MAX_SPEC_BYTES // MAX_BODY + 1
 _MOST_POSITIONS = 256  # in a `Resume`, which must fit into one handshake
 
@@ -64,7 +67,7 @@ class Attachment:
         # show, after an interrupt, whether the server has received the turns.
         self._released: tuple[int, ...] = ()
         self._sent: list[int] = []
-        self._num_requested = 0
+        self._num_requested = self._num_questions = 0
         # A running server knows all but the window's worth of taken batches. A restarted server may know fewer: its
         # journal lacks the requests that its predecessor received and did not process.
         self.positions: deque[tuple[int, int]] = deque(positions, _MOST_POSITIONS)
@@ -120,6 +123,9 @@ class Attachment:
                 if link.death is None:
                     if record.kind not in _BETWEEN:
                         return record
+                    if record.kind == ToConsumer.EXPLAINED:  # an interrupt has ended the call that asked
+                        arrived.popleft()
+                        continue
                     if isinstance(record, Offer):
                         self.num_missed = record.position
                         arrived.popleft()
@@ -160,6 +166,43 @@ class Attachment:
         # harmless.
         link.arrived = deque(islice(link.arrived, len(parts), None))
         return True
+
+    def explain(self, epoch: int, position: int) -> dict[str, Any]:
+        """Return the server's answer to the question which samples are in a batch.
+
+        Raises:
+            ServiceDied: The server was stopped or has crashed.
+            ConsumerDied: The server has detached this consumer.
+            ServiceError: The server has sent invalid data.
+            LookupError: The server does not know the samples.
+        """
+        link, number = self.link, self._num_questions + 1
+        # Count first: after an interrupt, the answer to this question must not look like the next one's.
+        self._num_questions = number
+        link.send(pack_request(ToServer.EXPLAIN, epoch, (position, number)), [])
+        while True:
+            link.look()
+            parts = [record for record in link.arrived if self._is_answer(record, number)]
+            if parts and not parts[-1].flags & MORE:
+                break
+            if link.death is not None:
+                raise link.death.error()
+            link.wait()
+        link.arrived = deque(record for record in link.arrived if not self._is_answer(record, number))
+        try:
+            answer: dict[str, Any] = json.loads(b"".join([part.body for part in parts]))
+            error = answer.get("error")
+        except (ValueError, AttributeError) as invalid:
+            link.fail(f"an answer that is not a JSON object: {invalid}")
+            assert link.death is not None
+            raise link.death.error() from invalid
+        if error is not None:
+            raise LookupError(error)
+        return answer
+
+    @staticmethod
+    def _is_answer(record: Offer | Text, number: int) -> TypeGuard[Text]:
+        return isinstance(record, Text) and record.kind == ToConsumer.EXPLAINED and record.number == number
 
     def enter(self, record: Offer | Text) -> None:
         """Complete the delivery of a batch or an exception; may be repeated."""

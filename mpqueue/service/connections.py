@@ -26,15 +26,14 @@ from typing import Any
 from mpqueue.errors import ServiceError
 from mpqueue.service.handshake import Hello, Refusal
 from mpqueue.service.records import (
-    MAX_BODY,
     MAX_HANDSHAKE,
     MAX_OFFERS,
-    MORE,
     OFFER,
     PICKLED,
     REQUEST,
     Text,
     ToConsumer,
+    parts_of,
 )
 from mpqueue.system import descriptors
 from mpqueue.system.log import warn
@@ -149,13 +148,12 @@ class Peer:
         """Queue a spec that the consumer has not received yet."""
         # The parts are queued together and the socket keeps their order, so no offer can get between them.
         self.specs.add(number)
-        flags = PICKLED if is_pickled else 0
-        # A SEQPACKET message is sent as a whole or not at all. A spec of several megabytes would not fit into the
-        # socket's buffer.
-        parts = [body[start : start + MAX_BODY] for start in range(0, len(body), MAX_BODY)]
-        for part in parts[:-1]:
-            self.tell(Text(ToConsumer.SPEC, flags | MORE, number, part))
-        self.tell(Text(ToConsumer.SPEC, flags, number, parts[-1]))
+        self.tell_parts(ToConsumer.SPEC, PICKLED if is_pickled else 0, number, body)
+
+    def tell_parts(self, kind: int, flags: int, number: int, body: bytes) -> None:
+        """Queue a body of any length, in as many messages as it needs."""
+        for text in parts_of(kind, flags, number, body):
+            self.tell(text)
 
     def _collect(self) -> None:
         if self._offers:

@@ -10,15 +10,17 @@ import enum
 import os
 import weakref
 from collections.abc import AsyncIterator, Iterator
-from typing import Any, Literal, NoReturn, Self
+from typing import Any, Literal, NamedTuple, NoReturn, Self
 
 from mpqueue.engine.async_batches import AsyncBatches
 from mpqueue.engine.outcomes import Unreadable
 from mpqueue.errors import ServiceDied, ServiceError
+from mpqueue.plan.batch_info import BatchInfo
 from mpqueue.service.attaching import AttachTerms, open_attachment
 from mpqueue.service.attachment import Attachment
 from mpqueue.service.counts import Counts, open_timeline
 from mpqueue.service.handshake import Join
+from mpqueue.service.modes import mode_of
 from mpqueue.service.records import PARTIAL, Offer, Text, ToConsumer
 from mpqueue.system import forked
 from mpqueue.system.interrupts import defer_signals
@@ -30,6 +32,20 @@ from mpqueue.telemetry.stats import ConsumerStatistics
 
 _NOTHING: Any = object()
 _NOT_YET: Any = object()
+
+
+class ReturnedBatch(NamedTuple):
+    """A batch that a consumer has returned.
+
+    Attributes:
+        offer: Its offer.
+        skipped: The indices of its samples that raised and were left out.
+        step: Number of batches that the consumer returned before it.
+    """
+
+    offer: Offer
+    skipped: tuple[Any, ...]
+    step: int
 
 
 class _Life(enum.Enum):
@@ -61,6 +77,7 @@ class Consumer:
         self._lock = RLock()  # a signal handler may call close() inside next()
         self._life, self._pid = _Life.ATTACHED, os.getpid()
         self._loop: ConsumerIterator | None = None
+        self._returned: ReturnedBatch | None = None
         self._unclaimed = _NOTHING  # delivered, but an interrupt kept it from the caller
         self._needs_attention = self._has_tasks = False
         self.watchers: Living[AsyncBatches] = Living()
@@ -200,12 +217,13 @@ class Consumer:
                 if self._has_tasks and len(attachment.link.arrived) > 1:
                     self._wake()
                 try:
-                    value, skipped = attachment.open(record), 0
+                    value, skipped = attachment.open(record), ()
                 except Unreadable as unreadable:  # deliver the error once; retrying would fail again
                     raised = unreadable.settle(f"position {record.position} of epoch {record.epoch}")
                 else:
                     if record.flags & PARTIAL:
                         value, skipped = _sort_out(value)
+                    returned = ReturnedBatch(record, skipped, self._counts.batches)
                     batch, counts = value, self._counts
                     # This assignment delivers the batch. An interrupt before it has no effect; after it,
                     # `Attachment.recover` completes the delivery. No call in between, where a signal handler could run:
@@ -213,13 +231,13 @@ class Consumer:
                     attachment.latest = record
                     counts.batches += 1
                     counts.bytes += record.nbytes
-                    counts.skipped += skipped
+                    counts.skipped += len(skipped)
                     attachment.enter(record)
                     counts.note(record, attachment)
                     if batch is _NOTHING:
                         continue
                     loop.continues = False
-                    self._epoch = record.epoch
+                    self._epoch, self._returned = record.epoch, returned
                     return batch
                 attachment.latest = record
                 attachment.enter(record)
@@ -241,6 +259,9 @@ class Consumer:
             attachment.latest = record
             attachment.enter(record)
             raise error
+        if record.epoch < self._epoch:  # it was sent again, because a `RECALL` might have dropped the first one
+            attachment.link.arrived.popleft()
+            return
         attachment.latest = record
         self._end_epoch(record)
         # This loop continued an epoch that had no batches left for it. An empty loop would surprise the caller, so it
@@ -330,6 +351,41 @@ class Consumer:
     def epoch(self) -> int:
         """The number of the current epoch, from 0; between two loops, the next epoch."""
         return self._epoch
+
+    @property
+    def last(self) -> BatchInfo | None:
+        """Which samples are in the batch that this consumer returned last, as a `BatchInfo`; None before the first.
+
+        The consumer asks its server. ``step`` counts the batches of this consumer, and without ranks ``batch`` counts
+        those of all consumers.
+
+        Raises:
+            LookupError: The source is a stream, or has changed in ``on_epoch_end`` since.
+            ServiceDied, ConsumerDied: The server has exited; this consumer was detached.
+            RuntimeError: The consumer was closed, or belongs to another process.
+        """
+        with self._lock:
+            if self._returned is None:
+                return None
+            self._attend()
+            if self._life is _Life.CLOSED:
+                raise RuntimeError(f"this consumer was closed: attach again with mpqueue.attach({self._name!r})")
+            (record, skipped, step), attachment = self._returned, self._attachment
+            answer = attachment.explain(record.epoch, record.position)
+        welcome, left_out = attachment.welcome, [_plain(index) for index in skipped]
+        assert welcome.mode is not None  # it has batches
+        batch, rank, world_size = mode_of(welcome.mode, welcome.world).batch_info(record.position, self._terms.rank)
+        kept: list[Any] = []
+        missing: list[Any] = []
+        for index, ids in zip(answer["indices"], answer["ids"], strict=True):
+            # A batch may contain an index twice, and only one of the two may have raised.
+            if is_left_out := _plain(index) in left_out:
+                left_out.remove(_plain(index))
+            (missing if is_left_out else kept).extend(map(_plain, ids))
+        return BatchInfo(
+            record.epoch, batch, step=step, rank=rank, world_size=world_size, seed=answer["seed"],
+            samples=tuple(kept), skipped=tuple(missing),
+        )  # fmt: skip
 
     def statistics(self) -> ConsumerStatistics:
         """Return counters since the consumer attached."""
@@ -453,10 +509,15 @@ def _abandon(attachment: Attachment, counts: Counts) -> None:
     counts.end(attachment)
 
 
-def _sort_out(partial: tuple[Any, list[Any], bool]) -> tuple[Any, int]:
-    """Return the rest of a batch (`_NOTHING` if it is empty) and the number of skipped samples."""
+def _sort_out(partial: tuple[Any, list[Any], bool]) -> tuple[Any, tuple[Any, ...]]:
+    """Return the rest of a batch (`_NOTHING` if it is empty) and the indices of the skipped samples."""
     value, skipped, is_empty = partial
-    return _NOTHING if is_empty else value, sum(len(indices) for indices, _ in skipped)
+    return _NOTHING if is_empty else value, tuple(index for indices, _ in skipped for index in indices)
+
+
+def _plain(value: Any) -> Any:
+    """Return an id or an index as `BatchInfo` has it: JSON has lists in place of tuples."""
+    return tuple(map(_plain, value)) if isinstance(value, list | tuple) else value
 
 
 def attach(

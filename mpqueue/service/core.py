@@ -231,6 +231,16 @@ class Replays:
                 seat.queue.append(batch)
         self._holders.let_go(batch, GROUP)
 
+    def start_again(self, seats: list[Seat]) -> None:
+        """Move the seats back to their first outstanding positions, from which `ask` continues."""
+        for (_, position), waiting in self._waiting.items():
+            for seat in waiting:
+                assert seat.replay_at is not None
+                seat.replay_at = min(seat.replay_at, position)
+        for seat in seats:
+            seat.num_replaying = 0
+        self._waiting.clear()
+
     def forget(self) -> None:
         """Drop requests at the end of an epoch; batches that still arrive for it are freed."""
         self._waiting.clear()
@@ -245,6 +255,7 @@ class Core:
         epoch: The first epoch.
         had: Number of batches of this epoch that each rank has taken from a previous server.
         frontier: The first position of the stream.
+        latest: The highest position of this epoch that was taken from a previous server; -1: none.
         awaited: Processes whose consumers were attached to the previous server. No epoch opens before they have
             attached again or exited.
         has_opened: True if the previous server had opened an epoch. Then the first epoch of a broadcast waits for no
@@ -267,6 +278,7 @@ class Core:
         epoch: int = 0,
         had: Iterable[int] = (),
         frontier: int = 0,
+        latest: int = -1,
         awaited: Iterable[int] = (),
         has_opened: bool = False,
     ) -> None:
@@ -275,6 +287,7 @@ class Core:
         self.is_running = self._has_ended = False
         self._has_opened = self._may_miss_ranks = has_opened
         self.frontier = frontier
+        self._latest = latest  # the highest position of the epoch that a consumer has taken
         # Consumers without batches that were offered one since the latest `advance`. Their lease timeout starts
         # there, because only `advance` knows the time.
         self._fresh: set[int] = set()
@@ -331,6 +344,7 @@ class Core:
         if resume.epoch > self.epoch:
             seat.enter(resume.epoch)
         elif resume.epoch == self.epoch:
+            self._latest = max(self._latest, *resume.taken, -1)
             self._known.update(self._mode.resume(seat, resume, self.frontier, self.holders.let_go))
 
     def begin(self, consumer: int, epoch: int, now: float) -> Seat | None:
@@ -378,6 +392,7 @@ class Core:
             batch = seat.untaken.popleft()
             if batch.position >= 0:  # an error of no particular batch has a negative position
                 seat.had.num += 1
+                self._latest = max(self._latest, batch.position)
                 # Journal it before the consumer can receive the next one: a restarted server must not offer it again.
                 self._outside.note_taken(seat, batch)
                 self.holders.let_go(batch, seat.number)
@@ -398,6 +413,49 @@ class Core:
             reports: For each consumer, the number of taken batches in the last `ASK` that had arrived when the `RECALL`
                 was sent. `ask` is called with it afterwards. None if there was no `ASK`.
         """
+        self._take_back(reports)
+        for consumer in reports:
+            seat = self.group.by_consumer[consumer]
+            self._routing.regain(seat)
+            self._note(seat)
+        self._go_on()
+
+    def first_new(self, reports: Mapping[int, int | None]) -> int | None:
+        """Take back the offers of all consumers; return the first position that none of them got.
+
+        Positions after it were not delivered, either. `continue_from` must be called next.
+
+        Args:
+            reports: As for `recall`. Consumers without a report keep their offers.
+
+        Returns: None if the stream has yielded nothing that a consumer has not got.
+        """
+        self._take_back(reports)
+        if not self.is_running:
+            return None
+        offered = (batch.position for seat in self.group.seats for batch in seat.untaken)
+        first = max(self._latest, *offered, -1) + 1
+        return first if first < self.frontier or not self._has_ended else None
+
+    def continue_from(self, position: int | None, total: int | None) -> None:
+        """Continue after a change of the stream, which yields this position and all later ones of the epoch again.
+
+        Args:
+            position: The result of `first_new`.
+            total: The number of positions of the epoch; None if it is unknown.
+        """
+        if position is not None:
+            self._routing.continue_from(position, total)
+            for seat in self.group.seats:
+                seat.has_all = False
+            # The stream has dropped the batches that it was computing again: they are requested once more.
+            self._replays.start_again(self.group.seats)
+            self.frontier, self._has_ended = min(self.frontier, position), False
+        for seat in self.group.seats:
+            self._note(seat)
+        self._go_on()
+
+    def _take_back(self, reports: Mapping[int, int | None]) -> None:
         for consumer, taken in reports.items():
             seat = self.group.by_consumer[consumer]
             # An `ASK` allows the consumer to open one batch. So the consumer keeps the batch of its latest `ASK`,
@@ -411,11 +469,8 @@ class Core:
                 batch = seat.untaken[-1]
                 self._outside.withdraw(consumer, batch, has_more=num_kept > 1)
                 self._outside.offer(consumer, seat.num_taken + num_kept, batch)
-            # Mark the seat as idle, or `_go_on` would offer it the recalled batches again.
-            seat.is_idle = True
-            self._routing.regain(seat)
-            self._note(seat)
-        self._go_on()
+            # Mark the seat as idle, or `_go_on` would offer it the recalled batches again. A received end was dropped.
+            seat.is_idle, seat.has_end = True, False
 
     def _withdraw(self, seat: Seat) -> None:
         batch = seat.untaken.pop()
@@ -465,7 +520,7 @@ class Core:
                     seat.queue.append(batch)
                     self._note(seat)
         else:
-            self.frontier = batch.position + 1
+            self.frontier = max(self.frontier, batch.position + 1)
             if batch.position in self._known:
                 self._known.discard(batch.position)
                 # Hold and release: the slot of a batch is freed when its last holder releases it.
@@ -519,7 +574,7 @@ class Core:
     def _stand_before_next(self) -> None:
         self.epoch += 1
         self.is_running = self._has_ended = False
-        self.frontier = 0
+        self.frontier, self._latest = 0, -1
         self._known.clear()
         self._replays.forget()
         for seat in self.group.seats:

@@ -32,6 +32,7 @@ from typing import Any, NamedTuple
 
 from mpqueue.errors import ServiceError
 from mpqueue.plan.cursors import Place
+from mpqueue.plan.history import NO_HISTORY, History
 from mpqueue.plan.lanes import LaneStart
 from mpqueue.service.modes import Mode
 from mpqueue.service.rules import Rules
@@ -78,6 +79,7 @@ class Recovered:
         state: State of the source at the beginning of the epoch; None without a state.
         lanes: Where a stream with lanes resumes, see `mpqueue.service.checkpoints`; None for its beginning.
         begun: Where the epoch of an endless stream began; None for the beginning of the stream, or if it is not needed.
+        history: The exclusions and changes of weights.
     """
 
     job: str = ""
@@ -88,6 +90,7 @@ class Recovered:
     state: Any = None
     lanes: Place | None = None
     begun: Place | None = None
+    history: History = NO_HISTORY
 
     def count_of(self, rank: int, world: int) -> int:
         """Return the number of batches that a rank has taken, including the skipped ones in between."""
@@ -129,6 +132,7 @@ def read_journal(path: str) -> Recovered | None:
         recovered.lanes, recovered.begun = (
             _unpack_lanes(recovered.epoch, header.get(name)) for name in ("lanes", "begun")
         )
+        recovered.history = History(header.get("history", ()))
     except Exception as error:  # unpickling may raise any exception: the class of a state may be missing
         text = f"{type(error).__name__}: {error}"
         raise ServiceError(
@@ -238,12 +242,16 @@ class Journal:
         job: Hash of the stream's identity.
         seed: Seed of the stream.
 
+    Attributes:
+        history: The exclusions and changes of weights, for the files that are written from now on.
+
     Raises:
         OSError: The file cannot be written.
     """
 
     def __init__(self, path: str, job: str, seed: int) -> None:
         self._path, self._job, self._seed = path, job, seed
+        self.history = NO_HISTORY
         # Written again into each new file, so that a restarted server knows whom to wait for.
         self._present: dict[int, Survivor] = {}
         self._fd = -1
@@ -273,6 +281,7 @@ class Journal:
         """
         head = {"journal": _VERSION, "job": self._job, "seed": self._seed, "epoch": epoch, "state": _pack_state(state)}
         head |= {name: _pack_lanes(at) for name, at in (("lanes", lanes), ("begun", begun)) if at is not None}
+        head |= {"history": self.history.plain()} if self.history else {}
         # The new file replaces the old one, which contains the arrivals. So write the attached consumers again.
         records = [_pack(_JournalKind.CAME, *survivor, who) for who, survivor in self._present.items()]
         records += [_pack(_JournalKind.TAKEN, position, 0, who) for who, position in taken]
@@ -286,6 +295,21 @@ class Journal:
         if not self._thread.is_alive():
             self._thread.start()
         self._is_due.set()
+
+    def note_history(self, history: History) -> None:
+        """Write a new file with another history and the same batches.
+
+        Raises:
+            OSError: The file cannot be written.
+        """
+        recovered = read_journal(self._path)
+        assert recovered is not None
+        before, self.history = self.history, history
+        try:
+            self.begin(recovered.epoch, recovered.state, recovered.pairs(), recovered.lanes, recovered.begun)
+        except BaseException:
+            self.history = before
+            raise
 
     @property
     def present(self) -> list[int]:

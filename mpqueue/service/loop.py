@@ -18,12 +18,19 @@ So there are at most `MAX_CONSUMERS` consumers, and at most `MAX_OF_PROCESS` per
 """
 
 import contextlib
+import json
 import math
 import time
+from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
+from mpqueue.errors import ServiceStateError
+from mpqueue.plan.cursors import Place
+from mpqueue.plan.history import History
+from mpqueue.plan.plans import Plan
 from mpqueue.service.admission import Admission
 from mpqueue.service.checkpoints import Checkpoints
 from mpqueue.service.connections import Handlers, Peer, Reception, Stage
@@ -132,6 +139,23 @@ class Deliveries:
         if self._rows is not None and not has_more:
             self._rows.withdraw(peer)
 
+    def explain(self, peer: Peer, epoch: int, *, position: int, number: int) -> None:
+        """Send a consumer the ids of the samples in a batch."""
+        try:
+            indices, ids = self._stream.explain(epoch, position)
+        except LookupError as error:
+            answer: dict[str, Any] = {"error": str(error)}
+        else:
+            answer = {"seed": self._stream.seed, "indices": indices, "ids": ids}
+        self.touched.add(peer)
+        # A sampler's keys may be objects of any class. Only their texts are sent.
+        peer.tell_parts(ToConsumer.EXPLAINED, 0, number, json.dumps(answer, default=repr).encode())
+
+    def note_history(self, history: History) -> None:
+        """Journal the exclusions and changes of weights, before any batch that depends on them is offered."""
+        if self._journal is not None:
+            self._journal.note_history(history)
+
     def miss(self, consumer: int, count: int) -> None:
         """Notify a consumer how many batches it has missed since it attached, because it was slow."""
         peer = self._peers[consumer]
@@ -238,6 +262,7 @@ class Loop:
     Attributes:
         failure: The exception that ended the loop; None if it was stopped.
         handlers: The handlers of all descriptors.
+        has_returned: `run` serves no more.
     """
 
     def __init__(
@@ -256,7 +281,10 @@ class Loop:
         self._stream, self._core, self._deliveries = stream, core, deliveries
         self._admission, self._peers, self._desk = admission, peers, desk
         self.failure: BaseException | None = None
+        self.has_returned = False
         self._is_stopping = False
+        # Calls of other threads, each with the future that gets its result.
+        self._calls: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._stop_text = "the server was stopped"
         self._wakeup = Wakeup()
         try:
@@ -276,10 +304,37 @@ class Loop:
         self._is_stopping = True
         self._wakeup.wake()
 
+    def call(self, function: Callable[[], Any]) -> Any:
+        """Call a function in the thread of the server, and return its result; from any other thread.
+
+        Raises:
+            ServiceStateError: The server has stopped.
+            Exception: The exception that the function raised.
+        """
+        future: Future[Any] = Future()
+        self._calls.append((function, future))
+        self._wakeup.wake()
+        # After the append: `run` answers the calls that it finds after the last round.
+        if self.has_returned:
+            self._answer(is_over=True)
+        return future.result()
+
+    def _answer(self, *, is_over: bool = False) -> None:
+        while self._calls:
+            with contextlib.suppress(IndexError):  # another thread has answered the last one
+                function, future = self._calls.popleft()
+                try:
+                    if is_over:
+                        raise ServiceStateError(f"the server {self._claim.directory.name!r} has stopped")
+                    future.set_result(function())
+                except Exception as error:
+                    future.set_exception(error)
+
     def run(self) -> None:
         """Serve until `stop`, then notify all consumers."""
         try:
             while not self._is_stopping:
+                self._answer()
                 self._feed()
                 # A recall may have read requests that allow further offers: do not wait before they are processed.
                 if not self._recall(_clock()):
@@ -291,6 +346,8 @@ class Loop:
             warn(f"{self._claim.directory.name!r}: {self._stop_text}")
         finally:
             self.close()
+            self.has_returned = True
+            self._answer(is_over=True)
 
     def _feed(self) -> None:
         """Pass new events and the time to the core, and send its decisions."""
@@ -377,6 +434,33 @@ class Loop:
                 # `all` stops at the first message after which the connection must not be read anymore.
                 _ = all(self._hear_one(peer, data) for data in messages)
         return bool(replies)
+
+    def change(self, changed: Callable[[Plan, Place], tuple[Plan, Any]]) -> Any:
+        """Continue with another history, from the first batch that no consumer got; only in this thread.
+
+        Args:
+            changed: Returns the plan with the other history, and the result, by the plan and the place of that batch.
+
+        Raises:
+            Exception: As raised by ``changed``, or by the journal. Nothing has changed then.
+        """
+        stream, core = self._stream, self._core
+        # The steps of a `RECALL`, see `mpqueue.service.records`: first all are sent, then the messages are processed.
+        replies = {number: self._peers[number].recall(last) for number, last in core.group.unopened().items()}
+        heard = {number: messages for number, messages in replies.items() if messages is not None}
+        position = core.first_new({number: _last_taken(messages) for number, messages in heard.items()})
+        place = None if position is None else stream.place_before(position)
+        try:
+            next_epoch = core.epoch + core.is_running
+            plan, result = changed(stream.plan.plan, Place(next_epoch) if place is None else place)
+            self._deliveries.note_history(plan.history)
+            stream.change(plan, place)
+        finally:
+            # Without a change, the recalled batches are offered again.
+            core.continue_from(position, stream.total())
+            for number, messages in heard.items():
+                _ = all(self._hear_one(self._peers[number], data) for data in messages)
+        return result
 
     def _timeout_s(self) -> float | None:
         core, reception, now = self._core, self._reception, _clock()
@@ -471,6 +555,9 @@ class Loop:
                 seat = self._core.ask(peer.number, value, filter(None, turns), now)
             elif kind == ToServer.BEGIN:
                 seat = self._core.begin(peer.number, value, now)
+            elif kind == ToServer.EXPLAIN:
+                self._deliveries.explain(peer, value, position=turns[0], number=turns[1])
+                return True
             else:
                 self._core.holders.release(peer.number, filter(None, turns))
                 self._leave(peer, died=value == DROPPED)

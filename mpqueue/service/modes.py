@@ -215,6 +215,10 @@ class Mode(ABC):
     def count_at(self, position: int) -> int:
         """Return how many batches of an epoch a consumer has had if this position was its latest one."""
 
+    def batch_info(self, position: int, rank: int | None) -> tuple[int, int, int]:
+        """Return the number of a batch, the rank and the number of ranks, as `mpqueue.BatchInfo` has them."""
+        return self.count_at(position) - 1, rank or 0, self.num_shares
+
     @abstractmethod
     def resume(self, seat: Seat, resume: Resume, frontier: int, let_go: Hold) -> Collection[int]:
         """Continue a consumer in the running epoch after the batches that it has taken.

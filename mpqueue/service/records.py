@@ -13,10 +13,13 @@
                      <-------------------------------    END      the epoch is over for this consumer
                      <-------------------------------    RECALL   drop unopened offers above this number
                      <-------------------------------    CUT      this consumer is detached, or the server stops; reason
+    EXPLAIN          ------------------------------->    which samples are in this batch?
+                     <-------------------------------    EXPLAINED their ids
     LEAVE            ------------------------------->    I leave
 
 All records of a consumer have one fixed size, and so have `OFFER`, MISSED and END; one message may contain several of
-these. SPEC, `RAISED`, `RECALL` and `CUT` have a head and a body of bounded size. A message arrives as a whole or not at
+these. SPEC, `RAISED`, EXPLAINED, `RECALL` and `CUT` have a head and a body of bounded size; SPEC and EXPLAINED may have
+several parts. A message arrives as a whole or not at
 all, whenever its sender is killed. A server never unpickles received data. A message that cannot be parsed ends the
 connection.
 
@@ -33,6 +36,8 @@ the order of the steps:
     2. reads all received messages        2. reads all received messages
     3. opens one batch: the next one      3. reassigns the offers that no `ASK` has requested until step 2
 
+A `RECALL` also drops a received END, which follows the last offer. The server sends it again when it is due.
+
 Each side writes before it reads. `send` returns when the message is in the receiver's queue, and a socket preserves the
 order. There are two cases:
 
@@ -46,6 +51,7 @@ Numbers above the recalled one are used again. The server does not recall if it 
 queued: these would arrive after the `RECALL` and not be dropped.
 """
 
+from collections.abc import Iterator
 from functools import partial
 from typing import NamedTuple
 
@@ -61,20 +67,21 @@ MAX_OFFERS = 32  # in one message
 class ToServer:
     """Kinds of a consumer's records; plain integers, because they are compared in the hot path."""
 
-    ASK, BEGIN, LEAVE = 1, 2, 3
+    ASK, BEGIN, LEAVE, EXPLAIN = 1, 2, 3, 4
 
 
 class ToConsumer:
     """Kinds of a server's records."""
 
-    OFFER, END, SPEC, RAISED, CUT, MISSED, RECALL = 11, 12, 13, 14, 15, 16, 17
+    OFFER, END, SPEC, RAISED, CUT, MISSED, RECALL, EXPLAINED = 11, 12, 13, 14, 15, 16, 17, 18
 
 
 BATCHES = frozenset({ToConsumer.OFFER, ToConsumer.RAISED})  # the kinds that are numbered for their consumer
 _OFFERS = frozenset({ToConsumer.OFFER, ToConsumer.END, ToConsumer.MISSED})
 
-# The value of `ASK` is the number of offers taken so far, of `BEGIN` the epoch, and of `LEAVE` 0 or `DROPPED`. The size
-# is fixed, so that the server can reject anything else before parsing it.
+# The value of `ASK` is the number of offers taken so far, of `BEGIN` the epoch, of `LEAVE` 0 or `DROPPED`. An EXPLAIN
+# has the epoch as value, then the position and the number of the question in place of turns. The size is fixed, so that
+# the server can reject anything else before parsing it.
 REQUEST = RecordType("kind:B _:5x value:Q released:6Q", magic=MAGIC, kinds=kinds_of(ToServer))
 OFFER = RecordType(
     "kind:B flags:B spec:I number:Q turn:Q slot:I epoch:I position:Q header_offset:Q nbytes:Q",
@@ -90,7 +97,7 @@ MAX_MESSAGE = max(TEXT.size + MAX_BODY, MAX_OFFERS * OFFER.size)  # of records, 
 
 PARTIAL = 1  # a flag of `OFFER`: samples were left out; the slot also holds the list of these samples
 PICKLED = 1  # a flag of SPEC and `RAISED`: the body is a pickle
-MORE = 2  # a flag of SPEC: the body continues in the next message
+MORE = 2  # a flag of SPEC and EXPLAINED: the body continues in the next message
 DROPPED = 1  # a value of `LEAVE`: the consumer was garbage collected, which counts as a crash
 # The flags of `CUT`: this consumer was detached, another consumer of the group was lost, or the server has stopped.
 DETACHED, LOST, STOPPED = 0, 1, 2
@@ -137,11 +144,11 @@ class Text(NamedTuple):
     """A message with a body.
 
     Attributes:
-        kind: `ToConsumer.SPEC`, `ToConsumer.RAISED`, `ToConsumer.RECALL` or `ToConsumer.CUT`.
+        kind: `ToConsumer.SPEC`, `ToConsumer.RAISED`, `ToConsumer.RECALL`, `ToConsumer.EXPLAINED` or `ToConsumer.CUT`.
         flags: See `PICKLED`, `MORE` and `DETACHED`.
         number: For SPEC its number; for `RAISED` the number among the consumer's offers; for `RECALL` the number of the
-            last offer that remains.
-        body: A spec, an exception or a string in UTF-8; empty for `RECALL`.
+            last offer that remains; for EXPLAINED the number of the question.
+        body: A spec, an exception, JSON or a string in UTF-8; empty for `RECALL`.
     """
 
     kind: int
@@ -153,6 +160,15 @@ class Text(NamedTuple):
         """Return the encoded message."""
         assert len(self.body) <= MAX_BODY
         return TEXT.pack(self.kind, self.flags, len(self.body), self.number) + self.body
+
+
+def parts_of(kind: int, flags: int, number: int, body: bytes) -> Iterator[Text]:
+    """Yield the messages for a body of any length."""
+    # A SEQPACKET message is sent as a whole or not at all. One of several megabytes would not fit into the socket's
+    # buffer.
+    for start in range(0, max(1, len(body)), MAX_BODY):
+        more = MORE if start + MAX_BODY < len(body) else 0
+        yield Text(kind, flags | more, number, body[start : start + MAX_BODY])
 
 
 def unpack_down(data: bytes) -> "list[Offer] | list[Text]":

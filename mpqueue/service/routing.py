@@ -243,6 +243,17 @@ class Routing(ABC):
     def begin(self, total: int | None) -> None:  # noqa: B027 - only an equal split depends on it
         """Begin an epoch of `total` positions; None if their number is unknown."""
 
+    def continue_from(self, position: int, total: int | None) -> None:  # noqa: ARG002 - only an equal split counts
+        """Drop the batches from a position on, which the stream yields again; the epoch has ``total`` positions."""
+        for seat in self.seats:
+            seat.queue = self._kept(seat.queue, position, seat.number)
+
+    def _kept(self, batches: deque[SeatBatch], position: int, holder: int) -> deque[SeatBatch]:
+        for batch in batches:
+            if batch.position >= position:
+                self._let_go(batch, holder)
+        return deque(batch for batch in batches if batch.position < position)
+
     @abstractmethod
     def has_room(self) -> bool:
         """Return whether another batch of the running epoch can be routed."""
@@ -305,6 +316,17 @@ class RankedRouting(Routing):
         # The remainder is not routed: all ranks get the same number of batches.
         self._share = None if total is None else total // len(self.seats)
         self._dealt.clear()
+
+    def continue_from(self, position: int, total: int | None) -> None:
+        """Drop the batches from a position on, also those of an incomplete round."""
+        super().continue_from(position, total)
+        world = len(self.seats)
+        self._share = None if total is None else total // world
+        self._round = list(self._kept(deque(self._round), position, GROUP))
+        for seat in self.seats:
+            assert seat.rank is not None
+            num_before = len(range(seat.rank, position, world))
+            self._dealt[seat.number] = min(self._dealt.get(seat.number, 0), num_before)
 
     def has_room(self) -> bool:
         """Return whether each rank can have one more, except for ranks that may miss batches."""
@@ -417,6 +439,13 @@ class FirstComeRouting(Routing):
         self._hold(batch, GROUP)
         self.pool.append(batch)
         return ()
+
+    def continue_from(self, position: int, total: int | None) -> None:
+        """Drop the batches from a position on, also those in the pool."""
+        super().continue_from(position, total)
+        for seat in self.seats:
+            self.regain(seat)  # earlier batches that were recalled
+        self.pool = self._kept(self.pool, position, GROUP)
 
     def regain(self, seat: Seat) -> None:
         """Return the queued batches of a seat to the pool, in front."""
@@ -572,6 +601,14 @@ class Group:
             if seat.rank is None:
                 self.seats.remove(seat)
         return seat
+
+    def unopened(self) -> dict[int, int]:
+        """Return the consumers with offers that they cannot have opened, and the last offer that each may have."""
+        return {
+            seat.consumer: seat.num_taken + seat.has_asked
+            for seat in self.by_consumer.values()
+            if len(seat.untaken) > seat.has_asked
+        }
 
     def is_done_with(self, epoch: int) -> bool:
         """Return True if there are seats and all have taken all of an epoch."""

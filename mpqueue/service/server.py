@@ -7,7 +7,7 @@ server crashes, consumers keep their views, and with a journal the next server c
 
 import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
@@ -16,7 +16,12 @@ from typing import Any, NoReturn, Self, Unpack
 
 from mpqueue.engine.members import checked_wait
 from mpqueue.errors import ServiceError, ServiceStateError
+from mpqueue.plan.cursors import Place
+from mpqueue.plan.history import At
+from mpqueue.plan.lanes import LaneShare
 from mpqueue.plan.options import Options, ServerOptions, StreamOptions
+from mpqueue.plan.plans import IndexPlan, Plan
+from mpqueue.plan.sample_ids import SampleSet
 from mpqueue.plan.signatures import shows_options
 from mpqueue.service.admission import Admission
 from mpqueue.service.checkpoints import Checkpoints
@@ -164,7 +169,9 @@ class Server:
         # Without a given seed, use the journal's: another random seed would be a different stream.
         seed = recovered.seed if self._make_stream.keywords["seed"] is None else self._make_stream.keywords["seed"]
         place = place_in(recovered, self._rules.mode)
-        stream = self._make_stream(seed=seed, place=place, lane_place=recovered.lanes, begun=recovered.begun)
+        stream = self._make_stream(
+            seed=seed, place=place, lane_place=recovered.lanes, begun=recovered.begun, history=recovered.history
+        )
         if job_of(stream, self._rules) != recovered.job:
             raise ServiceError(
                 f"the journal {self._journal_path} belongs to another stream: use the same source, length, seed and "
@@ -180,6 +187,7 @@ class Server:
             return None
         journal = Journal(self._journal_path, self._job, self._stream.seed)
         undo.callback(journal.close)
+        journal.history = recovered.history
         if self._awaits_survivors:
             journal.await_back(recovered.survivors.values())
         state = recovered.state if recovered.job else state_of(self._stream)
@@ -213,6 +221,7 @@ class Server:
         core = Core(
             rules, deliveries, epoch=recovered.epoch, had=had, frontier=place.position,
             has_opened=recovered.epoch > 0 or bool(recovered.taken),
+            latest=max((position for _, position in recovered.pairs()), default=-1),
         )  # fmt: skip
         assert stream.ring is not None
         admission = Admission(core, journal, self._job, self._welcome, stream.ring.read_only_fd)
@@ -294,6 +303,75 @@ class Server:
             f"Use mpqueue.attach({self.name!r}) in the other process"
         )
 
+    def exclude(self, ids: Iterable[Any] | Mapping[Any, Any]) -> None:
+        """Leave out samples from the first batch on that no consumer got, in all later epochs, too.
+
+        Other samples stay in their batches, and empty batches are left out. A restarted server with a journal leaves
+        them out as well. A consumer that gets an earlier batch late gets it with these samples, as the others did.
+
+        Args:
+            ids: See `Loader.exclude`.
+
+        Raises:
+            TypeError: See `Loader.exclude`.
+            ValueError: An id is negative, the source has no such sample or part, or the source is a stream.
+            ServiceStateError: The server is not running.
+        """
+        samples, plan = SampleSet.of(ids), self._indexed_plan("exclude")
+        plan.check_ids(samples)
+
+        def excluded(plan: Plan, place: Place) -> tuple[Plan, None]:
+            return plan.with_history(plan.history.with_exclusion(_at(plan, place), samples)), None
+
+        self._change(excluded)
+
+    def set_weights(self, weights: Mapping[str, float] | Sequence[float], at: int | None = None) -> int:
+        """Change the weights of the mixture, from one of its samples on.
+
+        Args:
+            weights: See `Loader.set_weights`.
+            at: Number of the first sample, over all consumers. None: the first sample of the first batch that no
+                consumer got.
+
+        Returns:
+            The number of the first sample.
+
+        Raises:
+            TypeError: See `Loader.set_weights`.
+            ValueError: See `Loader.set_weights`, or the source is a stream.
+            ServiceStateError: The server is not running.
+        """
+        from mpqueue.loader.rewind import checked_integer  # imported here: most servers keep their weights
+
+        weights = self._indexed_plan("set_weights").source.checked_weights(weights)
+        at = None if at is None else checked_integer("at", at)
+
+        def weighed(plan: Plan, place: Place) -> tuple[Plan, int]:
+            epoch, first = plan.first_new_sample(place, LaneShare(0, 0))
+            if at is not None and at < first:
+                raise ValueError(f"at must be at least {first}, because earlier samples were returned, got {at}")
+            sample = first if at is None else at
+            history = plan.history.with_weights(_at(plan, place), weights, sample, epoch)
+            return plan.with_history(history), sample
+
+        changed_at: int = self._change(weighed)
+        return changed_at
+
+    def _indexed_plan(self, method: str) -> IndexPlan:
+        plan = self._stream.plan.plan
+        if not isinstance(plan, IndexPlan):
+            raise ValueError(  # noqa: TRY004 - the user passed the right type
+                f"{method} of a server requires a source with an index, and {plan.source.name} is a stream: use a "
+                "Loader, or change the stream and start the server again"
+            )
+        return plan
+
+    def _change(self, changed: Callable[[Plan, Place], tuple[Plan, Any]]) -> Any:
+        run = self._run
+        if run is None:
+            raise ServiceStateError(f"the server {self.name!r} is not running: call start() first")
+        return run.loop.call(partial(run.loop.change, changed))
+
     def statistics(self) -> "ServerStatistics":
         """Return the counters of the server and of its consumers; after `stop`, the final ones."""
         run = self._run
@@ -352,6 +430,10 @@ class Server:
         run = self._run
         state = "stopped" if run is None else f"{len(run.core.group.by_consumer)} consumers"
         return f"<Server {self.name!r}, {self._rules.mode.name}, {state}>"
+
+
+def _at(plan: Plan, place: Place) -> At:
+    return At(place.epoch, place.position, plan.shard.world)
 
 
 def _checked_journal(journal: Any) -> str | None:

@@ -23,6 +23,7 @@ Order, seeds, restarts of workers and timeouts are as in a `Loader`.
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple, Self, cast
 
@@ -36,7 +37,11 @@ from mpqueue.errors import SharedMemoryFull
 from mpqueue.loader.engine import Engine
 from mpqueue.memory.layout import Array, ReadSpec, Spec, base_over
 from mpqueue.memory.slots import Slot, SlotError
+from mpqueue.plan.batch_info import SampleIds
 from mpqueue.plan.cursors import Place, WorkItem
+from mpqueue.plan.draws import Draws
+from mpqueue.plan.history import NO_HISTORY, History
+from mpqueue.plan.plans import IndexPlan, Plan
 from mpqueue.service.plan import make_plan
 from mpqueue.service.records import PARTIAL
 from mpqueue.system import descriptors, interrupts
@@ -241,6 +246,7 @@ class Stream:
         lane_place: For a stream with lanes, the start of the computation up to ``place``; batches in between, and
             batches listed as ahead of ``place``, are dropped. None for the beginning of the epoch.
         begun: Where the epoch of an endless stream began; None for the beginning of the source.
+        history: The exclusions and changes of weights up to ``place``.
         num_kept: Number of slots for batches that holders keep. None: enough for 8 batches of each of 32 consumers, or
             fewer if the address space is limited.
         options: The options of an `mpqueue.Server` for samples and workers.
@@ -275,6 +281,7 @@ class Stream:
         place: Place | None = None,
         lane_place: Place | None = None,
         begun: Place | None = None,
+        history: History = NO_HISTORY,
         num_kept: int | None = None,
         **options: Any,
     ) -> None:
@@ -282,6 +289,7 @@ class Stream:
             source, workers=workers, max_queue_size=max_queue_size, shuffle=shuffle, world=world, num_kept=num_kept,
             work=PendingHandle, options=options,
         )  # fmt: skip
+        self._use(self.plan.plan.with_history(history))
         self.is_generator = not self.plan.plan.has_index
         self.is_endless = self.plan.plan.ends_by_count
         self._place = _settled(place or Place())
@@ -296,7 +304,8 @@ class Stream:
         self.ring: SharedRing | None = None
         self._engine = Engine(ends_epochs=False)
         self._unopened: Exception | None = None
-        self._is_wanted = self._is_open = self._has_freed = False
+        self._is_wanted = self._is_open = self._has_freed = self._is_outdated = False
+        self._draws: Draws | None = None
         self._retry_at: float | None = None
         # Filled by the server's deliveries, in the order of the requests.
         self.unknown: deque[Failure] = deque()
@@ -324,19 +333,21 @@ class Stream:
         """
         plan, place = self.plan, self._place
         plan.plan.warn_of_idle(plan.job.workers, plan.backend)
-        cursor = plan.cursor(plan.plan.draws())
+        self._draws = plan.plan.draws()
+        cursor = plan.cursor(self._draws)
+        cursor.edit = plan.plan.editor_by_place()
         # A sampler cannot be iterated again for the same order, so its indices are kept for consumers that need a batch
         # again. The bound limits the memory.
         cursor.keep(MAX_KEPT)
         cursor.last_epoch = place.epoch
         pipeline = self._engine.start(plan.job, cursor, plan.backend, plan.max_queue_size, place)
         try:
-            self._use(pipeline)
+            self._connect(pipeline)
         except BaseException:
             self.stop()
             raise
 
-    def _use(self, pipeline: Pipeline) -> None:
+    def _connect(self, pipeline: Pipeline) -> None:
         self._pipeline, self._backend = pipeline, cast("ProcessBackend", pipeline.backend)
         # Not a bound method: the pipeline would keep this stream alive, and the workers would not stop when the last
         # reference to the stream is dropped.
@@ -405,7 +416,11 @@ class Stream:
         # Open the epoch now, so that the workers are busy before the first request. An exception is kept for
         # `take`, which returns it as a failure.
         self._unopened = self._open()
-        return self._pipeline.length_of(epoch)
+        return self.total()
+
+    def total(self) -> int | None:
+        """Return the number of batches of the open epoch; None if it is endless or unknown."""
+        return self._pipeline.length_of(self.epoch)
 
     def _open(self) -> Exception | None:
         """Move the pipeline to the place in the epoch; return the exception that prevents it."""
@@ -419,6 +434,9 @@ class Stream:
                 # The previous epoch was abandoned: drop its requests, and start this epoch at its beginning.
                 pipeline.forget_wanted()
                 pipeline.restart_at(Place(epoch))
+            elif self._is_outdated:
+                pipeline.restart_at(pipeline.place(), refresh=True)
+            self._is_outdated = False
             place = pipeline.place()
             # Batches taken before a restart count, too: the positions of a stream continue after them.
             self.count = place.position + len(place.ahead)
@@ -580,6 +598,55 @@ class Stream:
         if epoch != self.epoch or not self._is_wanted:
             raise ValueError(f"batches of epoch {epoch} cannot be computed again: epoch {self.epoch} is open")
         self._pipeline.want(epoch, positions)
+
+    # -- Changes of the plan
+
+    def _use(self, plan: Plan) -> None:
+        plan.prepare()
+        self.plan = self.plan._replace(plan=plan, job=replace(self.plan.job, plan=plan))
+
+    def place_before(self, position: int) -> Place:
+        """Return the place in the open epoch where `take` yields this position and all later ones again."""
+        place = self._pipeline.place()
+        if place.epoch != self.epoch:  # it has ended
+            return Place(self.epoch, position)
+        ahead = tuple(number for number in place.ahead if number < position)
+        return place._replace(position=min(place.position, position), ahead=ahead if position > place.position else ())
+
+    def change(self, plan: Plan, place: Place | None) -> None:
+        """Continue with another history of the same plan. What was computed ahead, or again, is dropped.
+
+        Args:
+            plan: The plan of this stream, with an index, and another history.
+            place: Where the open epoch continues, from `place_before`; None if `take` has yielded all that it needs.
+        """
+        pipeline, refresh = self._pipeline, plan.history.weights() != self.plan.plan.history.weights()
+        self._use(plan)
+        pipeline.ledger.cursor.edit = plan.editor_by_place()
+        if place is None:
+            # The next epoch is opened later. Restarting now would run the end of this one too early.
+            self._is_outdated = True
+            return
+        pipeline.forget_wanted()
+        pipeline.restart_at(place, refresh=refresh)
+        pipeline.hand_out(place.epoch)
+        self.count, self.has_ended = place.position + len(place.ahead), False
+
+    def explain(self, epoch: int, position: int) -> tuple[list[Any], list[SampleIds]]:
+        """Return the indices in a batch of any epoch, and for each one the ids of its samples.
+
+        Raises:
+            LookupError: The epoch has no such batch, the source has changed, or the source is a stream.
+        """
+        plan = self.plan.plan
+        if not isinstance(plan, IndexPlan):
+            raise LookupError(  # noqa: TRY004 - the user passed the right type
+                "a server knows the samples of sources with an index only, and this one is a stream: use a Loader"
+            )
+        if plan.epoch_end is not None and epoch != self.epoch:
+            raise LookupError(f"{plan.source.name} changes itself in on_epoch_end, and epoch {epoch} is over")
+        indices = plan.listed(plan.work_at(epoch, position, 0, self._draws)).indices
+        return list(indices), plan.source.sample_ids(indices, plan.seed, epoch)
 
     # -- Batches of replays
 
