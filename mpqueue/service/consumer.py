@@ -34,7 +34,7 @@ _NOTHING: Any = object()
 _NOT_YET: Any = object()
 
 
-class ReturnedBatch(NamedTuple):
+class LastBatch(NamedTuple):
     """A batch that a consumer has returned.
 
     Attributes:
@@ -77,7 +77,7 @@ class Consumer:
         self._lock = RLock()  # a signal handler may call close() inside next()
         self._life, self._pid = _Life.ATTACHED, os.getpid()
         self._loop: ConsumerIterator | None = None
-        self._returned: ReturnedBatch | None = None
+        self._returned: LastBatch | None = None
         self._unclaimed = _NOTHING  # delivered, but an interrupt kept it from the caller
         self._needs_attention = self._has_tasks = False
         self.watchers: Living[AsyncBatches] = Living()
@@ -223,7 +223,7 @@ class Consumer:
                 else:
                     if record.flags & PARTIAL:
                         value, skipped = _sort_out(value)
-                    returned = ReturnedBatch(record, skipped, self._counts.batches)
+                    returned = LastBatch(record, skipped, self._counts.batches)
                     batch, counts = value, self._counts
                     # This assignment delivers the batch. An interrupt before it has no effect; after it,
                     # `Attachment.recover` completes the delivery. No call in between, where a signal handler could run:

@@ -435,13 +435,16 @@ class Core:
             return None
         offered = (batch.position for seat in self.group.seats for batch in seat.untaken)
         first = max(self._latest, *offered, -1) + 1
+        # A consumer that was notified of the end gets no more batches, although it may have missed some.
+        if any(seat.has_end and seat.rank is None and seat.epoch == self.epoch for seat in self.group.seats):
+            first = max(first, self.frontier)
         return first if first < self.frontier or not self._has_ended else None
 
     def continue_from(self, position: int | None, total: int | None) -> None:
         """Continue after a change of the stream, which yields this position and all later ones of the epoch again.
 
         Args:
-            position: The result of `first_new`.
+            position: The result of `first_new`; None: the stream yields no batch again.
             total: The number of positions of the epoch; None if it is unknown.
         """
         if position is not None:
@@ -451,6 +454,7 @@ class Core:
             # The stream has dropped the batches that it was computing again: they are requested once more.
             self._replays.start_again(self.group.seats)
             self.frontier, self._has_ended = min(self.frontier, position), False
+        self._routing.regain_all()
         for seat in self.group.seats:
             self._note(seat)
         self._go_on()
@@ -461,21 +465,33 @@ class Core:
             # An `ASK` allows the consumer to open one batch. So the consumer keeps the batch of its latest `ASK`,
             # whether that arrived before the `RECALL` or together with it.
             num_kept = int(seat.has_asked) if taken is None else max(taken - seat.num_taken, 0) + 1
+            num_before = len(seat.untaken)
             while len(seat.untaken) > num_kept:
                 self._withdraw(seat)
+            self._take_back_end(seat, is_certain=len(seat.untaken) < num_before)
             if taken is not None and len(seat.untaken) == num_kept:
                 # The server cannot know whether the consumer has opened this batch or dropped it. Offer it again under
                 # its old number: a consumer that has opened it ignores the repeated number.
                 batch = seat.untaken[-1]
                 self._outside.withdraw(consumer, batch, has_more=num_kept > 1)
                 self._outside.offer(consumer, seat.num_taken + num_kept, batch)
-            # Mark the seat as idle, or `_go_on` would offer it the recalled batches again. A received end was dropped.
-            seat.is_idle, seat.has_end = True, False
+            # Mark the seat as idle, or `_go_on` would offer it the recalled batches again.
+            seat.is_idle = True
+
+    def _take_back_end(self, seat: Seat, *, is_certain: bool) -> None:
+        """Take back the end of the epoch after a `RECALL`; ``is_certain``: the consumer has not processed it."""
+        if not seat.has_end:
+            return
+        if is_certain:  # it followed an offer that the consumer has dropped
+            seat.has_end = False
+            return
+        # The consumer may have dropped it or left its loop. A second one is ignored, because it has an old epoch.
+        self._outside.end(seat.consumer, self.epoch, seat.had.num + len(seat.untaken))
 
     def _withdraw(self, seat: Seat) -> None:
         batch = seat.untaken.pop()
         seat.num_recalled += 1
-        seat.queue.append(batch)
+        seat.queue.appendleft(batch)  # before those that were never offered
         self.holders.withdraw(seat.consumer, batch)
         self._outside.withdraw(seat.consumer, batch, has_more=bool(seat.untaken))
 

@@ -319,7 +319,9 @@ class Loop:
             self._answer(is_over=True)
         return future.result()
 
-    def _answer(self, *, is_over: bool = False) -> None:
+    def _answer(self, *, is_over: bool = False) -> bool:
+        """Make the calls of other threads, or refuse them; return whether there were any."""
+        has_calls = bool(self._calls)
         while self._calls:
             with contextlib.suppress(IndexError):  # another thread has answered the last one
                 function, future = self._calls.popleft()
@@ -329,15 +331,16 @@ class Loop:
                     future.set_result(function())
                 except Exception as error:
                     future.set_exception(error)
+        return has_calls
 
     def run(self) -> None:
         """Serve until `stop`, then notify all consumers."""
         try:
             while not self._is_stopping:
-                self._answer()
                 self._feed()
-                # A recall may have read requests that allow further offers: do not wait before they are processed.
-                if not self._recall(_clock()):
+                # Calls come after the feed, which has sent all offers: no `RECALL` may overtake one. Both calls and
+                # recalls may have read requests that allow further offers: do not wait before they are processed.
+                if not (self._answer() or self._recall(_clock())):
                     self.handlers.wait(self._timeout_s())
         except BaseException as error:
             # Any failure ends the server: consumers get the reason, and can attach to a restarted server, instead of
@@ -455,8 +458,10 @@ class Loop:
             plan, result = changed(stream.plan.plan, Place(next_epoch) if place is None else place)
             self._deliveries.note_history(plan.history)
             stream.change(plan, place)
+        except BaseException:
+            position = None  # the recalled batches are offered again
+            raise
         finally:
-            # Without a change, the recalled batches are offered again.
             core.continue_from(position, stream.total())
             for number, messages in heard.items():
                 _ = all(self._hear_one(self._peers[number], data) for data in messages)

@@ -265,6 +265,9 @@ class Routing(ABC):
     def regain(self, seat: Seat) -> None:  # noqa: B027 - by default the batches stay in their queue
         """Route the queued batches of a seat again: its consumer has left, or offers were recalled from it."""
 
+    def regain_all(self) -> None:  # noqa: B027 - by default the batches stay in their queue
+        """Route the offers that were recalled from all seats again."""
+
     @abstractmethod
     def settle(self, *, has_ended: bool) -> None:
         """Mark the seats that have all of the epoch; ``has_ended``: the stream has no more of it."""
@@ -443,9 +446,12 @@ class FirstComeRouting(Routing):
     def continue_from(self, position: int, total: int | None) -> None:
         """Drop the batches from a position on, also those in the pool."""
         super().continue_from(position, total)
-        for seat in self.seats:
-            self.regain(seat)  # earlier batches that were recalled
         self.pool = self._kept(self.pool, position, GROUP)
+
+    def regain_all(self) -> None:
+        """Return the queued batches of all seats to the pool."""
+        for seat in self.seats:
+            self.regain(seat)
 
     def regain(self, seat: Seat) -> None:
         """Return the queued batches of a seat to the pool, in front."""

@@ -289,7 +289,7 @@ class Stream:
             source, workers=workers, max_queue_size=max_queue_size, shuffle=shuffle, world=world, num_kept=num_kept,
             work=PendingHandle, options=options,
         )  # fmt: skip
-        self._use(self.plan.plan.with_history(history))
+        self._follow(self.plan.plan.with_history(history))
         self.is_generator = not self.plan.plan.has_index
         self.is_endless = self.plan.plan.ends_by_count
         self._place = _settled(place or Place())
@@ -342,12 +342,12 @@ class Stream:
         cursor.last_epoch = place.epoch
         pipeline = self._engine.start(plan.job, cursor, plan.backend, plan.max_queue_size, place)
         try:
-            self._connect(pipeline)
+            self._use(pipeline)
         except BaseException:
             self.stop()
             raise
 
-    def _connect(self, pipeline: Pipeline) -> None:
+    def _use(self, pipeline: Pipeline) -> None:
         self._pipeline, self._backend = pipeline, cast("ProcessBackend", pipeline.backend)
         # Not a bound method: the pipeline would keep this stream alive, and the workers would not stop when the last
         # reference to the stream is dropped.
@@ -601,7 +601,7 @@ class Stream:
 
     # -- Changes of the plan
 
-    def _use(self, plan: Plan) -> None:
+    def _follow(self, plan: Plan) -> None:
         plan.prepare()
         self.plan = self.plan._replace(plan=plan, job=replace(self.plan.job, plan=plan))
 
@@ -621,7 +621,7 @@ class Stream:
             place: Where the open epoch continues, from `place_before`; None if `take` has yielded all that it needs.
         """
         pipeline, refresh = self._pipeline, plan.history.weights() != self.plan.plan.history.weights()
-        self._use(plan)
+        self._follow(plan)
         pipeline.ledger.cursor.edit = plan.editor_by_place()
         if place is None:
             # The next epoch is opened later. Restarting now would run the end of this one too early.

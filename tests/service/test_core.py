@@ -297,7 +297,8 @@ class Story:
     def run(self, steps: int) -> None:
         for _ in range(steps):
             getattr(
-                self, self.draw(st.sampled_from(["give", "next", "next", "next", "release", "come", "go", "wait"]))
+                self,
+                self.draw(st.sampled_from(["give", "next", "next", "next", "release", "come", "go", "wait", "change"])),
             )()
 
     def give(self) -> None:
@@ -341,6 +342,9 @@ class Story:
     def wait(self) -> None:
         self.simulation.now += 0.1
         self.simulation.core.advance(self.simulation.now)
+
+    def change(self) -> None:
+        self.simulation.change()
 
     def everybody(self) -> list[Consumer]:
         return [*self.past, *self.simulation.consumers.values()]

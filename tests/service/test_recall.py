@@ -1,5 +1,6 @@
 """Recalls in split mode without ranks: a waiting consumer gets the unrequested offers of an idle one."""
 
+import itertools
 import math
 import socket
 import threading
@@ -79,7 +80,8 @@ def test_only_shared_batches_are_recalled(rules, ranks, recalled):
     simulation = Simulation(rules_of(**{"window": 3} | rules), [4])
     for number, rank in enumerate(ranks, 1):
         assert simulation.attach(number, rank)
-        simulation.next(number)
+        simulation.core.begin(number, 0, 0.0)  # without a request
+        simulation.consumers[number].is_looping = True
     for _ in range(50):
         simulation.settle(2)
         simulation.next(2)
@@ -182,7 +184,7 @@ class Trainer:
         self.sock, self._num_epochs = sock, num_epochs
         self.link = ServerLink(sock, -1, "s")
         self.attachment = Attachment(self.link, Ring(), None)
-        self.handed = []
+        self.handed, self.versions = [], []
         self.has_asked = False
         self.epoch = 0
         self.actor = Actor(self.run)
@@ -212,13 +214,15 @@ class Trainer:
             record = attachment.next_record()
             actor.pause()  # it is being opened
             if record.kind == ToConsumer.END:
-                attachment.has_begun.clear()
                 link.arrived.popleft()
-                self.epoch, self.has_asked = record.epoch + 1, False
+                if record.epoch >= self.epoch:  # otherwise it was sent again
+                    attachment.has_begun.clear()
+                    self.epoch, self.has_asked = record.epoch + 1, False
                 continue
             attachment.latest = record
             attachment.enter(record)
             self.handed.append((record.epoch, record.position))
+            self.versions.append(record.slot)
 
     def kill(self):
         self.actor.kill()
@@ -228,10 +232,16 @@ class Trainer:
 class ModelLoop(Loop):
     """A server with its real core, peers and message handling; its stream yields all requested batches at once."""
 
-    def __init__(self, length, window, socks):
+    def __init__(self, length, window, socks, **rules):
         self._length, self._position = length, 0
-        self.taken = Counter()
-        self._core = Core(rules_of(window=window), self)
+        self._turn, self.taken = 0, Counter()
+        self.changes, self.is_changing = [], False
+        self._core = Core(rules_of(window=window, **rules), self)
+        plan = SimpleNamespace(plan=SimpleNamespace(history=None))
+        self._stream = SimpleNamespace(
+            plan=plan, place_before=lambda position: position, change=self.change_stream, total=lambda: length
+        )
+        self._deliveries = SimpleNamespace(note_history=lambda history: None)
         self.handlers = SimpleNamespace(unwatch=lambda fd: None, watch_room=lambda fd, is_full: None)
         self._admission = SimpleNamespace(note_departure=lambda peer: None, take_waiting=list, waiting=(), sentinels={})
         self._peers = {}
@@ -240,11 +250,24 @@ class ModelLoop(Loop):
             peer = Peer(number, PausingSocket(sock, self.actor.pause), Credentials(1, 0, 0), 0.0)
             peer.stage = Stage.ATTACHED
             self._peers[number] = peer
-            self._core.attach(number, Hello(), now=0.0)
+            self._core.attach(number, Hello(rank=number - 1 if self._core.rules.mode.num_ranks else None), now=0.0)
+
+    def change_stream(self, plan, position):
+        if position is None:
+            self.changes.append((self._core.epoch + self._core.is_running, 0))
+        else:
+            self.changes.append((self._core.epoch, position))
+            self._position = min(self._position, position)
+
+    def version(self, epoch, position):
+        return sum(place <= (epoch, position) for place in self.changes)
 
     def serve(self, actor):
         while True:
             actor.pause()
+            if self.is_changing:
+                self.is_changing = False
+                self.change(lambda plan, place: (plan, None))
             for peer in list(self._peers.values()):
                 self._hear(peer)
                 if peer.sock is None and peer.number in self._peers:
@@ -252,11 +275,11 @@ class ModelLoop(Loop):
             while self._core.wants_batch():
                 if self._position < self._length:
                     self._position += 1
-                    turn = self._core.epoch * self._length + self._position
+                    epoch, position, self._turn = self._core.epoch, self._position - 1, self._turn + 1
                     self._core.arrived(
                         SimpleNamespace(
-                            epoch=self._core.epoch, position=self._position - 1, turn=turn, is_extra=False,
-                            is_left_out=False,
+                            epoch=epoch, position=position, turn=self._turn, is_extra=False, is_left_out=False,
+                            version=self.version(epoch, position),
                         )
                     )  # fmt: skip
                 else:
@@ -271,7 +294,7 @@ class ModelLoop(Loop):
 
     def offer(self, consumer, number, batch):
         self._peers[consumer].offer(
-            OFFER.pack(ToConsumer.OFFER, 0, 0, number, batch.turn, 0, batch.epoch, batch.position, 0, 0)
+            OFFER.pack(ToConsumer.OFFER, 0, 0, number, batch.turn, batch.version, batch.epoch, batch.position, 0, 0)
         )
 
     def withdraw(self, consumer, batch, *, has_more):
@@ -306,17 +329,20 @@ class ModelLoop(Loop):
 class Model:
     """One server with two consumers."""
 
-    def __init__(self, length, window, num_epochs):
+    def __init__(self, length, window, num_epochs, **rules):
         pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(2)]
         for ours, theirs in pairs:
             ours.setblocking(False)
             theirs.setblocking(True)
             descriptors.own_object(theirs)
-        self.server = ModelLoop(length, window, [ours for ours, _ in pairs])
+        self.server = ModelLoop(length, window, [ours for ours, _ in pairs], **rules)
         self.trainers = [Trainer(theirs, num_epochs) for _, theirs in pairs]
         self.pairs = pairs
 
     def step(self, which):
+        if which == CHANGE:
+            self.server.is_changing = True
+            return
         (self.server.actor, *(trainer.actor for trainer in self.trainers))[which].step()
 
     def run_to_end(self, *which):
@@ -341,13 +367,15 @@ class Model:
             descriptors.close_object(theirs)
 
 
+CHANGE = 3
 STEPS = st.lists(st.sampled_from([0, 0, 1, 2]), max_size=120)
+STEPS_WITH_CHANGES = st.lists(st.sampled_from([0, 0, 0, 1, 1, 2, 2, CHANGE]), max_size=160)
 SIZES = {"length": st.integers(1, 6), "window": st.integers(1, 4)}
 WELL = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
-def run(length, window, num_epochs, steps):
-    model = Model(length, window, num_epochs)
+def run(length, window, num_epochs, steps, **rules):
+    model = Model(length, window, num_epochs, **rules)
     for which in steps:
         model.step(which)
     return model
@@ -361,6 +389,24 @@ def test_each_batch_is_delivered_once_in_all_orders_of_requests_and_recalls(step
         assert model.run_to_end(*model.trainers)
         everything = Counter((epoch, position) for epoch in range(2) for position in range(length))
         assert model.handed() == model.server.taken == everything
+        assert not model.server._core.holders.by_turn
+    finally:
+        model.close()
+
+
+@pytest.mark.parametrize("rules", [{}, {"world": 2}, {"mode": "broadcast", "world": 2}], ids=str)
+@WELL
+@given(steps=STEPS_WITH_CHANGES, **SIZES)
+def test_change_of_the_stream_begins_at_the_first_batch_that_no_consumer_got(rules, steps, length, window):
+    length *= 2  # the ranks get equal shares
+    model = run(length, window, 2, steps, **rules)
+    try:
+        assert model.run_to_end(*model.trainers)
+        number = 2 if "mode" in rules else 1
+        everything = Counter(dict.fromkeys(itertools.product(range(2), range(length)), number))
+        assert model.handed() == model.server.taken == everything
+        for trainer in model.trainers:
+            assert trainer.versions == [model.server.version(*place) for place in trainer.handed]
         assert not model.server._core.holders.by_turn
     finally:
         model.close()
