@@ -112,31 +112,6 @@ class TestExclude:
             server.exclude([7])
             assert rows(consumer) == loaded(first=[7])
 
-    def test_restarted_server_keeps_the_exclusion(self, tmp_path, start_server_script):
-        script = (
-            "import sys, mpqueue\n"
-            "server = mpqueue.Server('s', list(range(48)), batch_size=4, workers=1, mode='broadcast', seed=3, "
-            f"journal={str(tmp_path / 'journal')!r}).start()\n"
-            "print('serves', flush=True)\n"
-            "for line in sys.stdin:\n"
-            "    server.exclude([int(number) for number in line.split()])\n"
-            "    print('excluded', flush=True)\n"
-        )
-        process = start_server_script(script)
-        with attached(reconnect=True) as consumer:
-            batches = iter(consumer)
-            found = [next(batches).tolist() for _ in range(3)]
-            process.stdin.write("12 13 25\n")
-            process.stdin.flush()
-            assert process.stdout.readline() == "excluded\n"
-            found.append(next(batches).tolist())
-            os.kill(process.pid, signal.SIGKILL)
-            process.wait()
-            start_server_script(script)
-            found += rows(batches)
-            assert found == loaded([12, 13, 25], 3)
-            assert consumer.last.samples == (44, 45, 46, 47)
-
     def test_bad_input_changes_nothing(self):
         server = served()
         with pytest.raises(ServiceStateError, match="not running"):
@@ -159,6 +134,32 @@ class TestExclude:
             next(iter(consumer))
             with pytest.raises(LookupError, match="a stream"):
                 consumer.last
+
+
+def test_restarted_server_keeps_the_exclusion(tmp_path, start_server_script):
+    script = (
+        "import sys, mpqueue\n"
+        "server = mpqueue.Server('s', list(range(48)), batch_size=4, workers=1, mode='broadcast', seed=3, "
+        f"journal={str(tmp_path / 'journal')!r}).start()\n"
+        "print('serves', flush=True)\n"
+        "for line in sys.stdin:\n"
+        "    server.exclude([int(number) for number in line.split()])\n"
+        "    print('excluded', flush=True)\n"
+    )
+    process = start_server_script(script)
+    with attached(reconnect=True) as consumer:
+        batches = iter(consumer)
+        found = [next(batches).tolist() for _ in range(3)]
+        process.stdin.write("12 13 25\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == "excluded\n"
+        found.append(next(batches).tolist())
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        start_server_script(script)
+        found += rows(batches)
+        assert found == loaded([12, 13, 25], 3)
+        assert consumer.last.samples == (44, 45, 46, 47)
 
 
 class TestSetWeights:
