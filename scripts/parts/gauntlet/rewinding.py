@@ -223,7 +223,7 @@ def played(kind: Kind, seed: int, actions: list[Action], chosen: random.Random |
             if number % TURN:
                 continue
             if chosen is not None and chosen.random() < 0.3:
-                checked = chosen.randrange(number)
+                checked = chosen.choice(list(current))
                 complaint = run.check(checked, current[checked])
                 wrong += [] if complaint is None else [complaint]
             if left and left[0].after <= len(found):
@@ -236,7 +236,11 @@ def played(kind: Kind, seed: int, actions: list[Action], chosen: random.Random |
                     if not (kind.is_stream and action.name == "seek"):
                         raise
                     break
-                number = action.value if action.name == "seek" else number
+                if action.name == "seek":
+                    # A later batch may lack samples that were excluded meanwhile. A seek forward leaves a gap.
+                    first = min(number, action.value)
+                    current = {each: batch for each, batch in current.items() if each < first}
+                    number = action.value
             if chosen is not None and chosen.random() < 0.15:
                 kill_worker(chosen)
             if chosen is not None and chosen.random() < 0.2:
