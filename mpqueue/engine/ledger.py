@@ -263,7 +263,7 @@ class Ledger:
         work_items = self.work_items
         if self.wanted and (dealt := self._deal_extras(limit)):
             return dealt
-        num_dealt, cursor = self.num_in_order, self.cursor
+        num_dealt, cursor = len(work_items) - len(self.extras), self.cursor  # as `num_in_order`, without the call
         room = self.allowance - num_dealt
         # Elements belong to no epoch, so that only this bound keeps an endless stream inside its last epoch.
         if cursor.num_lanes:

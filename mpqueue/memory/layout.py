@@ -293,7 +293,7 @@ class Recipe(NamedTuple):
     Attributes:
         has_views: The batch has views of the slot.
         structure: A dtype with a field for each array of the batch; None if NumPy cannot express it.
-        take: Returns all fields of an array of that dtype.
+        take: Returns all fields of an array of that dtype; None without a structure, or with one field.
         fields: Without a structure: shape, dtype, offset and order of each array.
         pickle_at: The start of the pickle of the other leaves.
         pickle_bytes: The room of the pickle, which may be larger than the pickle itself.
@@ -351,7 +351,8 @@ class _Recipes(dict[bytes, Recipe]):
             at += 1 + rank
         if at == len(words):
             structure = _structure_of(fields)
-            take = None if structure is None or structure.names is None else _taking(structure.names)
+            # For a single name, `itemgetter` returns the field itself, and not a tuple.
+            take = None if structure is None or len(fields) == 1 else operator.itemgetter(*map(str, range(len(fields))))
             return Recipe(bool(fields), structure, take, tuple(fields), 0, 0, ())
         pickle_at, room, written_by, *pairs = words[at:]
         # A writer always leaves room for at least one byte, and names itself: anything else was overwritten.
@@ -378,12 +379,6 @@ def _structure_of(fields: Sequence[tuple[tuple[int, ...], np.dtype[Any], int, An
         )
     except ValueError:  # arrays of 2 GiB or more, or elements of 0 bytes
         return None
-
-
-def _taking(names: tuple[str, ...]) -> Callable[[Array], Sequence[Array]]:
-    if len(names) == 1:
-        return lambda base: (base[names[0]],)
-    return operator.itemgetter(*names)
 
 
 class ReadSpec:
@@ -417,6 +412,8 @@ class ReadSpec:
         take = recipe.take
         if take is not None:
             arrays = take(base)
+        elif recipe.structure is not None:
+            arrays = (base["0"],)
         else:
             arrays = [
                 np.ndarray(shape, dtype, base, offset, None, order) for shape, dtype, offset, order in recipe.fields

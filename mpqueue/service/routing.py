@@ -152,16 +152,17 @@ class Turns:
 
     Attributes:
         loads: A bit set. Bit n is set if there are seats with n batches that can be offered another batch.
+        has_room: A seat can be offered another batch within its window.
         ahead: Seats with offers that their consumers have not requested, and that can be recalled.
     """
 
     def __init__(self, window: int) -> None:
         # Bits instead of a sorted list: finding a seat takes the same time for 1 and for 256 consumers. Dicts are
         # ordered, so the first seat of a load has waited longest.
-        self._has_room = (1 << window) - 1
+        self._within_window = (1 << window) - 1
         self._by_load: defaultdict[int, dict[Seat, None]] = defaultdict(dict)
         self._idle: dict[Seat, None] = {}
-        self.loads = 0
+        self.loads, self.has_room = 0, False
         self.ahead: dict[Seat, None] = {}
 
     def note(self, seat: Seat, epoch: int) -> None:
@@ -187,6 +188,7 @@ class Turns:
             if load >= 0:
                 self._by_load[load][seat] = None
                 self.loads |= 1 << load
+            self.has_room = self.loads & self._within_window != 0
         # The batch of the latest request may be open, so it cannot be recalled. All later offers can.
         if load > 0 and len(seat.untaken) > seat.has_asked:
             self.ahead[seat] = None
@@ -197,14 +199,9 @@ class Turns:
         elif self._idle:
             self._idle.pop(seat, None)
 
-    @property
-    def has_room(self) -> bool:
-        """True if a seat can be offered another batch."""
-        return bool(self.loads & self._has_room)
-
     def next_seat(self) -> Seat | None:
         """Return the seat to which the next batch goes; None if all windows are full."""
-        loads = self.loads & self._has_room
+        loads = self.loads & self._within_window
         return next(iter(self._by_load[(loads & -loads).bit_length() - 1])) if loads else None
 
     def waiting(self) -> list[Seat]:

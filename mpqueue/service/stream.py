@@ -497,7 +497,6 @@ class Stream:
                 # for each batch that is not ready.
                 taken = pipeline.step(looks=False)
             except EndOfStream:
-                # An empty endless stream would otherwise restart forever without yielding a batch.
                 # An endless stream without elements would restart forever.
                 if self.is_endless and not self.count:
                     return self._failed(self._empty(), None)

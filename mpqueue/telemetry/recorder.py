@@ -186,14 +186,6 @@ class WorkerTally:
         self.blocked_beside_ns = 0
         self._num_timed, self.weight = 0, 1
 
-    def add(self, batches: int, num_bytes: int, compute_ns: int, copy_ns: int, wait_ns: int) -> None:
-        """Count a number of batches."""
-        self.batches += batches
-        self.num_bytes += num_bytes
-        self.compute_ns += compute_ns
-        self.copy_ns += copy_ns
-        self.wait_ns += wait_ns
-
     def time(
         self, compute_ns: int, copy_ns: int, wait_ns: int, seed_ns: int, collate_ns: int, beside_ns: int = 0
     ) -> None:

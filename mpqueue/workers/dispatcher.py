@@ -543,7 +543,12 @@ class Dispatcher:
         ):
             raise ProtocolError("expected no reports from a worker that waits for an answer")
         count = len(data) // REPORT.size - num_others
-        self.tallies[worker.number].add(count, num_bytes, compute_ns, copy_ns, wait_ns)
+        tally = self.tallies[worker.number]
+        tally.batches += count
+        tally.num_bytes += num_bytes
+        tally.compute_ns += compute_ns
+        tally.copy_ns += copy_ns
+        tally.wait_ns += wait_ns
         self.num_drained += 1
         worker.busy_since = _clock()
         if count:
