@@ -39,11 +39,11 @@ class Limit(NamedTuple):
 
 
 LIMITS = {
-    "index": Limit(("trainer", "worker"), 16, 32, "A batch by index", "16 files, 30 calls"),
-    "stream": Limit(("trainer", "worker"), 29, 75, "A batch of a stream", "none"),
+    "index": Limit(("trainer", "worker"), 14, 31, "A batch by index", "12 files, 29 calls"),
+    "stream": Limit(("trainer", "worker"), 27, 75, "A batch of a stream", "none"),
     "element to its owner": Limit(("owner", "other process"), 14, 50, "An element of a queue", "14 files"),
     "element from its owner": Limit(("owner", "other process"), 15, 100, None, "14 files"),
-    "service": Limit(("server",), 14, 50, "A batch to a consumer of a server", "16 files, 60 calls"),
+    "service": Limit(("server",), 14, 48, "A batch to a consumer of a server", "14 files, 48 calls"),
 }
 
 # Files that a page names and that the path uses only in some windows: a service sleeps; blocks are freed in groups.

@@ -6,6 +6,6 @@ The modules, from the bottom up. A module imports only from its own line and the
     picks.py              the picks of a shuffle buffer
     permutation.py        the shuffled order of samples, computed place by place: a billion samples cost no memory
     generators.py         the random generators that an object holds, and their states as plain data
-    global_rng.py         the generators that all code of a process shares: Python's, NumPy's and torch's
+    global_rng.py         seeding and states of the generators that all code of a process shares
     lazy_seeding.py       seeds them for each batch or sample, if the source draws from them
 """

@@ -1,6 +1,5 @@
-"""Random generators that all code of a process shares: the global ones of `random`, `numpy.random` and torch.
+"""Seeding and states of the generators that all code of a process shares: of `random`, `numpy.random` and torch.
 
-Each class wraps one generator with the same methods: seed it, and find out later whether anything was drawn from it.
 Only public interfaces are used. No object of Python, NumPy or torch is replaced or changed otherwise.
 """
 
@@ -8,113 +7,14 @@ import ctypes
 import random
 import sys
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from mpqueue.system.interrupts import defer_signals
 
-_NUM_WORDS = 624  # of a Mersenne Twister's state
+NUM_WORDS = 624  # of a Mersenne Twister's state
 _TORCH_MASK = 0x7FFFFFFFFFFFFFFF
-
-
-class GlobalRng(Protocol):
-    """One of the generators."""
-
-    def seed(self, number: int) -> None:
-        """Seed the generator with an integer of 64 bits, which may be negative."""
-        ...
-
-    def watch(self) -> None:
-        """Remember the state of the generator for `has_drawn`."""
-        ...
-
-    def has_drawn(self) -> bool:
-        """Return True if the generator was drawn from, seeded or set since `watch` or the last call of this method.
-
-        Once the result is True, call `watch` before the next call.
-        """
-        ...
-
-
-class PythonRng:
-    """The generator of the functions of `random`."""
-
-    def __init__(self) -> None:
-        self._twin = random.Random(0)
-        self._draw, self._draw_from_twin = random.getrandbits, self._twin.getrandbits
-
-    def seed(self, number: int) -> None:
-        """Seed the generator."""
-        random.seed(number)
-
-    def watch(self) -> None:
-        """Copy the state to the twin."""
-        self._twin.setstate(random.getstate())
-
-    def has_drawn(self) -> bool:
-        """Draw from the generator and its twin, and compare."""
-        # `random.getstate` takes 5 µs, two draws 0.1 µs. The generator advances in step with its twin, and code that
-        # needs reproducible numbers seeds it first. Two different states draw the same 32 bits once in 4 billion times.
-        return self._draw(32) != self._draw_from_twin(32)
-
-
-class NumpyRng:
-    """The generator of the functions of `numpy.random`; users can replace its bit generator."""
-
-    def __init__(self) -> None:
-        self._find_bits: Any = np.random.get_bit_generator  # type: ignore[attr-defined]
-        self._bits: Any = None
-        self._words = memoryview(b"")
-        self._position = self._first = -1
-
-    def seed(self, number: int) -> None:
-        """Seed the generator."""
-        _seed_numpy(number)
-
-    def watch(self) -> None:
-        """Remember the bit generator and its position."""
-        bits = self._find_bits()
-        if type(bits) is not np.random.MT19937:
-            self._bits = None  # its state has another layout: `has_drawn` always returns True
-            return
-        if bits is not self._bits:
-            # A copy of the state takes 2 µs. Here its memory is read.
-            self._bits, self._words = bits, memoryview(_words_of(bits)).cast("B").cast("I")
-        self._position, self._first = self._words[_NUM_WORDS], self._words[0]
-
-    def has_drawn(self) -> bool:
-        """Compare the bit generator, its position, and a word that changes after each 624 draws."""
-        words = self._words
-        return self._find_bits() is not self._bits or words[_NUM_WORDS] != self._position or words[0] != self._first
-
-
-class TorchRng:
-    """The default generator of torch for the CPU. Generators of other devices belong to the user.
-
-    Args:
-        torch: The module.
-    """
-
-    def __init__(self, torch: ModuleType) -> None:
-        self._generator: Any = torch.default_generator
-        self._state = b""
-
-    def seed(self, number: int) -> None:
-        """Seed the generator."""
-        self._generator.manual_seed(number & _TORCH_MASK)
-
-    def watch(self) -> None:
-        """Copy the state."""
-        self._state = self._copied()
-
-    def has_drawn(self) -> bool:
-        """Compare the state, which takes 1.2 µs."""
-        return self._copied() != self._state
-
-    def _copied(self) -> bytes:
-        state = self._generator.get_state()
-        return ctypes.string_at(state.data_ptr(), state.nbytes)  # through NumPy it takes twice as long
 
 
 def imported_torch() -> ModuleType | None:
@@ -127,10 +27,25 @@ def seed_globals(seed: int, epoch: int, unit: int) -> None:
     """Seed all generators for one batch or sample."""
     number = number_of(seed, epoch, unit)
     random.seed(number)
-    _seed_numpy(number)
+    seed_numpy(number)
     torch = imported_torch()
     if torch is not None:
-        TorchRng(torch).seed(number)
+        seed_torch(torch.default_generator, number)
+
+
+def seed_numpy(number: int) -> None:
+    """Seed the generator of the functions of `numpy.random` with an integer of 64 bits."""
+    number &= 0xFFFFFFFF
+    bits = _numpy_bits()
+    if type(bits) is np.random.MT19937:
+        np.random.seed(number)  # noqa: NPY002
+    else:
+        bits.state = type(bits)(number).state
+
+
+def seed_torch(generator: Any, number: int) -> None:
+    """Seed a generator of torch with an integer of 64 bits."""
+    generator.manual_seed(number & _TORCH_MASK)
 
 
 def number_of(seed: int, epoch: int, unit: int) -> int:
@@ -175,14 +90,14 @@ class _TwisterState:
     """
 
     def __init__(self, bits: Any) -> None:
-        self._bits, self._words, self._lock = bits, _words_of(bits), bits.lock  # `bits` owns the memory
+        self._bits, self._words, self._lock = bits, words_of(bits), bits.lock  # `bits` owns the memory
         self._with_normal: tuple[Any, ...] | None = None
         with defer_signals():  # an exception after the draw would lose a cached number
             self._copy = bytes(self._words)
             number = _draw_normal()
             if bytes(self._words) == self._copy:  # a cached number is returned without a draw
                 words = np.frombuffer(self._copy, np.uint32)
-                self._with_normal = "MT19937", words[:_NUM_WORDS], int(words[_NUM_WORDS]), 1, number
+                self._with_normal = "MT19937", words[:NUM_WORDS], int(words[NUM_WORDS]), 1, number
             self.restore()
 
     def restore(self) -> None:
@@ -202,19 +117,9 @@ def _draw_normal() -> float:
     return np.random.standard_normal()  # noqa: NPY002
 
 
-def _words_of(bits: Any) -> ctypes.Array[ctypes.c_uint32]:
+def words_of(bits: Any) -> ctypes.Array[ctypes.c_uint32]:
     """Return the memory of a Mersenne Twister, 624 words and the position, at the address that NumPy publishes."""
-    return (ctypes.c_uint32 * (_NUM_WORDS + 1)).from_address(bits.ctypes.state_address)
-
-
-def _seed_numpy(number: int) -> None:
-    """Seed the global generator of `numpy.random`, which user code draws from."""
-    number &= 0xFFFFFFFF
-    bits = _numpy_bits()
-    if type(bits) is np.random.MT19937:
-        np.random.seed(number)  # noqa: NPY002
-    else:
-        bits.state = type(bits)(number).state
+    return (ctypes.c_uint32 * (NUM_WORDS + 1)).from_address(bits.ctypes.state_address)
 
 
 def _numpy_bits() -> Any:

@@ -1,4 +1,4 @@
-"""The generators that all code of a process shares: seeded, watched for draws, and restored."""
+"""The generators that all code of a process shares: seeded and restored."""
 
 import itertools
 import random
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from helpers.strikes import Strike, Struck
 
-from mpqueue.seeding.global_rng import GlobalState, NumpyRng, PythonRng, seed_globals
+from mpqueue.seeding.global_rng import GlobalState, seed_globals
 
 BATCHES = [(1, 2, 3), (2, 2, 3), (1, 3, 3), (1, 2, 4), (3, 2, 1), (1, 2, 0), (0, 0, 0), (1, 2, (1 << 64) - 2)]
 # The random numbers of a batch: if they change, every user's stream changes.
@@ -17,15 +17,6 @@ DRAWN_OF_NEGATIVE = [512862882, 1001656158, 907567058, 863627571]
 
 def drawn():
     return [random.getrandbits(30), random.getrandbits(30), *np.random.randint(0, 1 << 30, 2).tolist()]
-
-
-@pytest.fixture
-def pcg64():
-    """Make NumPy's functions draw from a bit generator of the user."""
-    usual, bits = np.random.get_bit_generator(), np.random.PCG64(3)
-    np.random.set_bit_generator(bits)
-    yield bits
-    np.random.set_bit_generator(usual)
 
 
 def test_batch_draws_same_numbers_in_every_release():
@@ -63,53 +54,6 @@ def test_bit_generator_of_user_is_seeded_and_kept(pcg64):
     seed_globals(5, 2, 7)
     assert (random.random(), np.random.random()) == first
     assert np.random.get_bit_generator() is pcg64
-
-
-DRAWS = {
-    "random": lambda: random.random(),
-    "bits": lambda: random.getrandbits(64),
-    "gauss": lambda: random.gauss(0, 1),
-    "seed": lambda: random.seed(5),
-    "setstate": lambda: random.setstate(random.Random(3).getstate()),
-    "numpy": lambda: np.random.random(),
-    "normal": lambda: np.random.normal(),
-    "exactly one block of 624 words": lambda: np.random.bytes(4 * 624),
-    "through a Generator": lambda: np.random.Generator(np.random.get_bit_generator()).random(),
-    "raw": lambda: np.random.get_bit_generator().random_raw(),
-    "numpy seed": lambda: np.random.seed(5),
-    "numpy set_state": lambda: np.random.set_state(np.random.RandomState(3).get_state()),
-    "set_bit_generator": lambda: np.random.set_bit_generator(np.random.MT19937(5)),
-}
-
-
-@pytest.mark.parametrize("name", DRAWS)
-def test_each_way_to_draw_or_seed_is_detected(name):
-    usual = np.random.get_bit_generator()
-    generators = [PythonRng(), NumpyRng()]
-    seed_globals(1, 2, 3)
-    for rng in generators:
-        rng.watch()
-    assert [rng.has_drawn() for _ in range(3) for rng in generators] == [False] * 6
-    DRAWS[name]()
-    is_numpy = [*DRAWS].index(name) >= [*DRAWS].index("numpy")
-    assert [rng.has_drawn() for rng in generators] == [not is_numpy, is_numpy]
-    np.random.set_bit_generator(usual)
-
-
-def test_other_bit_generator_counts_as_drawn_from(pcg64):
-    rng = NumpyRng()
-    rng.watch()
-    assert rng.has_drawn()
-
-
-def test_own_generators_of_source_are_not_detected():
-    generators = [PythonRng(), NumpyRng()]
-    for rng in generators:
-        rng.watch()
-    random.Random(3).random()
-    np.random.RandomState(4).rand()
-    np.random.default_rng().random()
-    assert not any(rng.has_drawn() for rng in generators)
 
 
 def test_restore_restores_all_generators():
@@ -182,19 +126,14 @@ def test_restore_keeps_bit_generator_of_user(pcg64):
     assert np.random.get_bit_generator() is pcg64
 
 
-def test_torch_generator_is_seeded_watched_and_restored():
+def test_torch_generator_is_seeded_and_restored():
     torch = pytest.importorskip("torch")
-    from mpqueue.seeding.global_rng import TorchRng
-
     with torch.random.fork_rng():
-        rng, before = TorchRng(torch), GlobalState()
+        before = GlobalState()
         seed_globals(1, 2, 3)
         first = torch.rand(3).tolist()
         seed_globals(1, 2, 3)
-        rng.watch()
-        assert not rng.has_drawn()
         assert torch.rand(3).tolist() == first
-        assert rng.has_drawn()
         before.restore()
         expected = torch.rand(3).tolist()
         before.restore()

@@ -11,7 +11,7 @@ import pytest
 
 import mpqueue
 from mpqueue.seeding.global_rng import seed_globals
-from mpqueue.seeding.lazy_seeding import LazySeeding
+from mpqueue.seeding.lazy_seeding import LazySeeding, NumpyRng, PythonRng, TorchRng
 
 SEED = 11
 
@@ -171,6 +171,64 @@ def test_torch_imported_by_a_sample_is_seeded_for_that_sample(monkeypatch, can_r
         assert generator.seeds == [hash((SEED, 0, 7)) & 0x7FFFFFFFFFFFFFFF]
     finally:
         seeding.end()
+
+
+DRAWS = {
+    "random": lambda: random.random(),
+    "bits": lambda: random.getrandbits(64),
+    "gauss": lambda: random.gauss(0, 1),
+    "seed": lambda: random.seed(5),
+    "setstate": lambda: random.setstate(random.Random(3).getstate()),
+    "numpy": lambda: np.random.random(),
+    "normal": lambda: np.random.normal(),
+    "exactly one block of 624 words": lambda: np.random.bytes(4 * 624),
+    "through a Generator": lambda: np.random.Generator(np.random.get_bit_generator()).random(),
+    "raw": lambda: np.random.get_bit_generator().random_raw(),
+    "numpy seed": lambda: np.random.seed(5),
+    "numpy set_state": lambda: np.random.set_state(np.random.RandomState(3).get_state()),
+    "set_bit_generator": lambda: np.random.set_bit_generator(np.random.MT19937(5)),
+}
+
+
+@pytest.mark.parametrize("name", DRAWS)
+def test_each_way_to_draw_or_seed_is_detected(name):
+    usual = np.random.get_bit_generator()
+    generators = [PythonRng(), NumpyRng()]
+    seed_globals(1, 2, 3)
+    for rng in generators:
+        rng.watch()
+    assert [rng.has_drawn() for _ in range(3) for rng in generators] == [False] * 6
+    DRAWS[name]()
+    is_numpy = [*DRAWS].index(name) >= [*DRAWS].index("numpy")
+    assert [rng.has_drawn() for rng in generators] == [not is_numpy, is_numpy]
+    np.random.set_bit_generator(usual)
+
+
+def test_other_bit_generator_counts_as_drawn_from(pcg64):
+    rng = NumpyRng()
+    rng.watch()
+    assert rng.has_drawn()
+
+
+def test_own_generators_of_source_are_not_detected():
+    generators = [PythonRng(), NumpyRng()]
+    for rng in generators:
+        rng.watch()
+    random.Random(3).random()
+    np.random.RandomState(4).rand()
+    np.random.default_rng().random()
+    assert not any(rng.has_drawn() for rng in generators)
+
+
+def test_draw_from_torch_generator_is_detected():
+    torch = pytest.importorskip("torch")
+    with torch.random.fork_rng():
+        rng = TorchRng(torch)
+        rng.seed(1)
+        rng.watch()
+        assert not rng.has_drawn()
+        torch.rand(3)
+        assert rng.has_drawn()
 
 
 class Late:
