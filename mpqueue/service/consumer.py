@@ -354,7 +354,7 @@ class Consumer:
 
     @property
     def last(self) -> BatchInfo | None:
-        """Which samples are in the batch that this consumer returned last, as a `BatchInfo`; None before the first.
+        """The samples in the batch that this consumer returned last, as a `BatchInfo`; None before the first batch.
 
         The consumer asks its server. ``step`` counts the batches of this consumer, and without ranks ``batch`` counts
         those of all consumers.

@@ -310,10 +310,11 @@ class Server:
         them out as well. A consumer that gets an earlier batch late gets it with these samples, as the others did.
 
         Args:
-            ids: See `Loader.exclude`.
+            ids: The ids, as `BatchInfo.samples` has them: an iterable, a ``range``, an array of integers, or a dict
+                from the part of a mixture to these. Ids that are excluded already have no effect.
 
         Raises:
-            TypeError: See `Loader.exclude`.
+            TypeError: ``ids`` is a single id or a string, or an id has another type.
             ValueError: An id is negative, the source has no such sample or part, or the source is a stream.
             ServiceStateError: The server is not running.
         """
@@ -329,7 +330,7 @@ class Server:
         """Change the weights of the mixture, from one of its samples on.
 
         Args:
-            weights: See `Loader.set_weights`.
+            weights: A dict with a weight for each part; or a list, if the parts have no names.
             at: Number of the first sample, over all consumers. None: the first sample of the first batch that no
                 consumer got.
 
@@ -337,8 +338,10 @@ class Server:
             The number of the first sample.
 
         Raises:
-            TypeError: See `Loader.set_weights`.
-            ValueError: See `Loader.set_weights`, or the source is a stream.
+            TypeError: ``at`` is not an integer.
+            ValueError: There is no mixture, or several, or its samples do not come in order; or the weights are of
+                other parts, negative, not finite or all zero; or sample ``at`` was returned already; or the source is
+                a stream.
             ServiceStateError: The server is not running.
         """
         from mpqueue.loader.rewind import checked_integer  # imported here: most servers keep their weights
