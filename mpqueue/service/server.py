@@ -320,6 +320,9 @@ class Server:
         """
         samples, plan = SampleSet.of(ids), self._indexed_plan("exclude")
         plan.check_ids(samples)
+        already = plan.history.excluded
+        if not samples or (already is not None and already.contains_all(samples)):
+            return  # nothing that was computed ahead has to be dropped
 
         def excluded(plan: Plan, place: Place) -> tuple[Plan, None]:
             return plan.with_history(plan.history.with_exclusion(_at(plan, place), samples)), None
