@@ -109,14 +109,19 @@ for value in (0, 1, 4096, 1 << 16, 1 << 20, 2 << 20, 1 << 30):
 
 
 def test_too_little_address_space_is_an_error_at_start_and_leaks_nothing():
-    """From less than this process uses to more than the fork server needs."""
+    """From less than this process uses to more than the fork server needs.
+
+    A start may succeed with 16 MB and fail with 64 MB: glibc reserves 64 MB for a thread's heap if it can.
+    """
     said = outcomes("""
 used = psutil.Process().memory_info().vms
-for value in (used, used + (1 << 20), used + (16 << 20), used + (64 << 20), used + (256 << 20), used + (8 << 30)):
+for value in (used >> 1, used, used + (1 << 20), used + (16 << 20), used + (64 << 20), used + (8 << 30)):
     say(tried(resource.RLIMIT_AS, value))
     assert nothing_is_left(before)
     """)
-    assert runs_at_last(said, "ulimit -v", "emory"), said
+    assert clear(said[0], "ulimit -v", "emory"), said
+    assert all(outcome == "runs" or clear(outcome, "ulimit -v", "emory") for outcome in said), said
+    assert said[-1] == "runs", said
 
 
 def may_become_somebody():
