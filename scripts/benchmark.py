@@ -3,7 +3,6 @@
 
     python3 scripts/benchmark.py                    all measurements, at most half an hour
     python3 scripts/benchmark.py --quick            only the measurements with target values, at most ten minutes
-    python3 scripts/benchmark.py --join A.json B.json --json RUN.json    combine runs of different workloads
 
 Any Python 3.11 or newer works: missing packages are first installed into ``.venv``.
 The parts are in ``scripts/parts/benchmark``.

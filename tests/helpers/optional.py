@@ -20,7 +20,7 @@ PROJECTS |= {
     name: name
     for name in (
         "accelerate", "aiohttp", "anyio", "array_record", "boto3", "build", "datasets", "flax", "fsspec", "ipykernel", "jax",
-        "jupyter_client", "keras", "lightning", "matplotlib", "ml_dtypes", "moto", "mypy", "optax", "pandas",
+        "jupyter_client", "keras", "lightning", "ml_dtypes", "moto", "mypy", "optax", "pandas",
         "pyarrow", "pyte", "ray", "requests", "rich", "ruff", "s3fs", "scipy", "sphinx", "streaming", "tensorboardX",
         "threadpoolctl", "torch", "torchdata", "tqdm", "transformers", "trio", "zstandard",
     )

@@ -15,7 +15,6 @@ From the bottom layer up; a module imports only from its own line and the lines 
     consuming.py            the consumer's view of a feed: its rate and its costs
     samples.py              single samples that workers collate into batches
     streams.py              samples that are mapped, filtered, shuffled and batched
-    shuffling.py            single elements that are shuffled into batches
     queues.py               queues between processes
     tensorflow_records.py   the records read by TensorFlow; run by a separate interpreter
     records.py              files of records that are read and decoded
@@ -25,30 +24,25 @@ From the bottom layer up; a module imports only from its own line and the lines 
     served.py               a server in a separate process, and its consumers
     file_sets.py            one set of JPEG files in every format
     peers_files.py          peers that read common file formats
-    file_cache.py           the second epoch from a cache on the disk
     remote_files.py         the fraction of a slow link that remote files use
-    files.py                common file formats: shuffled, decoded, cached, and behind a slow link
+    files.py                common file formats: shuffled, decoded, and behind a slow link
     files_page.py           the table of files in the documentation
-    service_attach.py service_idle.py   the time to a consumer's first batch; the cost of idle consumers
+    service_attach.py       the time to a consumer's first batch
     service_peers.py        peers that serve several trainers
     service.py              one server for many trainers
     seen.py                 the cost of timing, traces and the monitor
     ray_peers.py            peers that load batches on other nodes
     ray_workloads.py        batches that are computed on other nodes
-    waiting.py              threads in workers compared with torch's processes, for samples that wait; a program
     latency.py              the time to mpqueue's first batch
     starts.py               cold starts, compared with an interpreter that imports NumPy
     wakeup.py               the time from a finished batch to the consumer that waits for it
     memory.py               mpqueue's memory in addition to its ring
-    growth.py               CPU time and bytes at sizes a decade apart, with exponents
     measure.py              one measurement in a new process
     results.py              all measurements: medians, spreads, ratios
     goals.py costs.py       targets other than ratios of rates; the table of costs
-    report.py               the results as text, Markdown or JSON
-    plots.py                the results as pictures
+    report.py               the results as text or JSON
     targeted.py             the measurements with targets
     budget.py               the time limit of a run
-    joining.py              combines partial runs
     gather.py               collects the results of measurements
     rounds.py               all measurements, in interleaved rounds
     options.py              the command line, which needs no package

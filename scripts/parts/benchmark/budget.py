@@ -27,12 +27,7 @@ EXPECTED_OF_PEER_S = {
     "webdataset": 1.0, "mosaicml": 2.0,
 }  # fmt: skip
 # Number of times that the seconds of counting pass.
-EXPECTED_OF_WORKLOAD_S = {
-    "files cached bytes": 5.0,
-    "files cached arrays": 5.0,
-    "files far": 8.0,
-    "files far large": 8.0,
-}
+EXPECTED_OF_WORKLOAD_S = {"files far": 8.0, "files far large": 8.0}
 _COUNTED = {"feed": 1.5, "streams": 2.0, "files": 1.5, "latency": 0.0, "starts": 0.0, "wake-up": 0.0, "memory": 0.0}
 CHOICES_S = (1.0, 0.5, 0.3)
 

@@ -8,16 +8,14 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from parts.benchmark import files_page, growth, report
+from parts.benchmark import files_page, report
 from parts.benchmark.budget import CHOICES_S, Budget, expected_s
 from parts.benchmark.feeds import FEEDS
 from parts.benchmark.files import FILES
 from parts.benchmark.files import GROUP as FILES_GROUP
 from parts.benchmark.gather import Gathered
-from parts.benchmark.joining import join
 from parts.benchmark.measure import Measurement
 from parts.benchmark.peers import PEERS
-from parts.benchmark.plots import draw_rates, require_matplotlib
 from parts.benchmark.ray_workloads import without_ray
 from parts.benchmark.results import KNOWN, Results
 from parts.benchmark.rounds import measure, plan
@@ -41,13 +39,7 @@ def main(options: argparse.Namespace) -> None:
         print("\n".join(_listed()))
     elif options.draw_files:
         _draw_files(options.draw_files)
-    elif options.join:
-        _join(options.join, options.json)
-    elif options.workloads == [growth.GROUP]:
-        _measure_growth(options)
     else:
-        if options.plot:
-            require_matplotlib()  # check before the measurements
         _report(options, _measure_rounds(options))
 
 
@@ -59,7 +51,7 @@ def _measure_rounds(options: argparse.Namespace) -> Results:
     minutes = options.minutes or (math.inf if options.rounds else QUICK_MINUTES if options.quick else MINUTES)
     planned = _plan_within(minutes, workloads, feeds, num_workers, options)
     num_rounds, budget = options.rounds or ROUNDS, Budget(minutes)
-    with _bar(num_rounds * len(planned)) as bar:
+    with tqdm(total=num_rounds * len(planned), unit=" measurements") as bar:
         bar.write(_plan_text(planned, minutes, budget))
         gathered, progress = Gathered(feeds, num_workers, without_ray(workloads)), _progress(bar, budget)
         return measure(planned, num_rounds, gathered, progress, budget)
@@ -97,35 +89,15 @@ def _draw_files(file: Path) -> None:
         raise SystemExit(f"benchmark.py: {file}: {error}") from None
 
 
-def _join(files: list[Path], whole: Path) -> None:
-    try:
-        text = json.dumps(join([json.loads(file.read_text("utf-8")) for file in files]), indent=1)
-    except (OSError, ValueError) as error:
-        raise SystemExit(f"benchmark.py: {error}") from None
-    whole.write_text(text, "utf-8")
-
-
 def _report(options: argparse.Namespace, results: Results) -> None:
     if options.json:
         options.json.write_text(report.as_json(results), "utf-8")
-    if options.plot:
-        draw_rates(results, options.plot)
-    print(report.as_markdown(results) if options.markdown else report.as_text(results))
+    print(report.as_text(results))
 
 
-def _measure_growth(options: argparse.Namespace) -> None:
-    with _bar(growth.num_points(quick=options.quick)) as bar:
-        lines = list(growth.measure_all(_progress(bar), quick=options.quick))
-    print("\n".join(lines))
-
-
-def _bar(total: int) -> "tqdm[None]":
-    return tqdm(total=total, unit=" measurements")
-
-
-def _progress(bar: "tqdm[None]", budget: Budget | None = None) -> Callable[[str], None]:
+def _progress(bar: "tqdm[None]", budget: Budget) -> Callable[[str], None]:
     def report(what: str) -> None:
-        left_s = budget.left_s() if budget else math.inf
+        left_s = budget.left_s()
         bar.set_description(what if math.isinf(left_s) else f"{what} ({left_s / 60:.0f} minutes left)")
         bar.update()
 
@@ -153,5 +125,3 @@ def _listed() -> Iterable[str]:
         peer = PEERS.get(name)
         absent = "" if peer is None or peer.is_installed else " (not installed)"
         yield f"  {name:20}{peer.settings if peer else ''}{absent}".rstrip()
-    yield "by itself"
-    yield f"  {growth.GROUP:20}{growth.ABOUT}"

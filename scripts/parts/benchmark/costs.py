@@ -44,16 +44,6 @@ def as_text(results: Results) -> Iterator[str]:
     yield from _wake_ups(results)
 
 
-def as_markdown(results: Results) -> Iterator[str]:
-    """Yield the lines of the table in Markdown."""
-    if results.costs:
-        yield from ["", ABOUT[0].upper() + ABOUT[1:] + ".", "", f"| workload | loader | {' | '.join(HEADS)} |"]
-        yield "|---|---" + "|---:" * len(HEADS) + "|"
-    for workload, name, cells in rows(results):
-        yield f"| {workload} | {name} | {' | '.join(cells)} |"
-    yield from _wake_ups(results)
-
-
 def wake_up_quantiles(latencies: list[float]) -> tuple[float, float]:
     """Return median and 99th percentile."""
     return statistics.median(latencies), statistics.quantiles(latencies, n=100, method="inclusive")[98]

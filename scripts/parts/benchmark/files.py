@@ -2,14 +2,13 @@
 
 The bytes are read in one process by mpqueue and by peers that support the format. Rates are samples per second and,
 because some peers use threads, samples per second of CPU time. Loaders with workers read the files as decoded arrays.
-The other workloads measure the second epoch from a cache on the disk, and the throughput over a slow link.
+The other workloads measure the throughput over a slow link.
 """
 
 import contextlib
 import dataclasses
 import importlib.util
 import itertools
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 
 import mpqueue
 from mpqueue import files
-from parts.benchmark import file_cache, peers_files, remote_files
+from parts.benchmark import peers_files, remote_files
 from parts.benchmark.consuming import count, warm_up
 from parts.benchmark.file_sets import file_set
 from parts.benchmark.peers import Library
@@ -28,7 +27,6 @@ GROUP, PER_CPU = "files", " per CPU second"
 OURS, IN_A_BUFFER = "mpqueue", "mpqueue, row groups"
 MEGABYTES = 64
 WARM_UP_S = 0.5
-CACHED_SAMPLES = 640
 FAR_WORKERS, FAR_S = 4, 4.0  # the network is the bottleneck: more workers than CPUs, and batches that take a second
 
 Batches = Iterator[list[bytes]]
@@ -103,20 +101,6 @@ def _peer(name: str, package: str) -> Library:
     return Library(getattr(peers_files, name), package)
 
 
-def _from_cache(kind: str) -> FileWorkload:
-    """Return the workload of the second epoch from a cache on the disk."""
-
-    def measure(reader: str, num_workers: int, seconds: float) -> dict[str, float]:
-        CACHE.mkdir(exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=CACHE) as folder:
-            found = file_cache.rates(reader, kind, CACHED_SAMPLES, Path(folder), num_workers, seconds)
-        return {"rate": found[0] / BATCH, "per_cpu": found[1] / BATCH}
-
-    packages = {OURS: "", "litdata": "litdata", "mapped": "torch"}
-    readers = {name: Library(None, packages[name]) for name in file_cache.READERS}
-    return FileWorkload(f"the second epoch from a cache on the disk, shuffled: {kind}", "", readers, measure=measure)
-
-
 def _far(sample_bytes: int) -> FileWorkload:
     """Return the workload of remote samples of a given size. The server's CPU time is not counted."""
 
@@ -189,8 +173,6 @@ FILES = {
             "spdl": _peer("spdl_decoded", "spdl"),
         },
     ),
-    "files cached bytes": _from_cache("bytes"),
-    "files cached arrays": _from_cache("arrays"),
     "files far": _far(100_000),
     "files far large": _far(500_000),
 }  # fmt: skip

@@ -20,7 +20,6 @@ RING_SHARE = 1.05  # of one consumer's ring, for four
 SEEN_COST = 1.0  # percent of the CPU time of a batch
 RAY_FIRST_MS = 5_000.0  # to the first batch, on a running cluster
 STARTS = {LOADER: 1.25, FROM_LOADER: 1.8, FROM_ENQUEUER: 1.8}  # ratio to an import of NumPy
-IDLE = {"CPU seconds": 0.001, "wake-ups": 0}  # in 5 s; CPU time below the clock's resolution counts as 0
 
 
 def verdict(is_reached: bool) -> str:
@@ -36,7 +35,6 @@ def lines(results: Results) -> Iterator[str]:
     yield from _copied(results)
     yield from _attach(results)
     yield from _ring(results)
-    yield from _idle(results)
     yield from _ray_first(results)
     yield from _seen(results)
     yield from _starts(results)
@@ -87,12 +85,6 @@ def _ring(results: Results) -> Iterator[str]:
         share = statistics.median(ours / alone for ours, alone in zip(many, one, strict=True))
         figure = f"service broadcast: {share:.2f} times the ring of one consumer ({statistics.median(one):,.0f} MB)"
         yield f"{figure}, target at most {RING_SHARE:g}: {verdict(share <= RING_SHARE)}"
-
-
-def _idle(results: Results) -> Iterator[str]:
-    for name, used in results.service.get(("service idle", "mpqueue"), {}).items():
-        median, limit = statistics.median(used), IDLE[name.partition(" of ")[0]]
-        yield f"service idle: {median:.3g} {name} in 5 s, target 0: {verdict(median <= limit)}"
 
 
 def _ray_first(results: Results) -> Iterator[str]:

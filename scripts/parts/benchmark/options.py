@@ -9,7 +9,7 @@ def parse(about: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=about,
         epilog="--list names workloads and feeds. In the clone (with pip 25.1 or newer), "
-        "`python3 -m pip install . --group plots --group peers` installs the packages for plots, and the peers.",
+        "`python3 -m pip install . --group peers` installs the peers.",
     )
     parser.add_argument("--workers", type=int, help="worker processes (default: one per CPU)")
     parser.add_argument(
@@ -31,17 +31,11 @@ def parse(about: str) -> argparse.Namespace:
     parser.add_argument(
         "--list", action="store_true", help="list the workloads and feeds, and whether they are installed"
     )
-    parser.add_argument("--markdown", action="store_true", help="print Markdown tables")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all results to this file")
-    parser.add_argument(
-        "--join", type=Path, nargs="+", metavar="FILE",
-        help="do not measure: combine outputs of --json for different workloads into one --json file",
-    )  # fmt: skip
     parser.add_argument(
         "--draw-files", type=Path, metavar="FILE",
         help="do not measure: draw the table of docs/files.md from an output of --workloads files --json",
     )  # fmt: skip
-    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the rates into this file")
     parser.add_argument("--measure", help=argparse.SUPPRESS)  # a Measurement; for child processes of this program
     options = parser.parse_args()
     if options.workers is not None and options.workers < 1:
@@ -50,11 +44,9 @@ def parse(about: str) -> argparse.Namespace:
         parser.error(f"--rounds must be at least 1, got {options.rounds}")
     if options.minutes is not None and not options.minutes > 0:
         parser.error(f"--minutes must be above 0, got {options.minutes:g}")
-    if options.join and not options.json:
-        parser.error("--join requires --json FILE for the combined run")
-    for name, file in (("json", options.json), ("plot", options.plot)):  # check before the measurements
-        if file is not None and (file.is_dir() or not file.parent.is_dir()):
-            parser.error(f"--{name} must be a file in an existing folder, got {file}")
+    file = options.json
+    if file is not None and (file.is_dir() or not file.parent.is_dir()):  # check before the measurements
+        parser.error(f"--json must be a file in an existing folder, got {file}")
     if options.files_mb < 1:
         parser.error(f"--files-mb must be at least 1, got {options.files_mb}")
     return options

@@ -10,7 +10,6 @@ import numpy as np
 
 import mpqueue
 from mpqueue.errors import CancelledError
-from parts.benchmark.shuffling import SHUFFLERS
 
 NUM_PRODUCERS, BATCH = 2, 32
 SMALL, IMAGE = ((16,), "float32"), ((224, 224, 3), "uint8")
@@ -46,9 +45,6 @@ QUEUES = {
     "queue": QueueWorkload("(16,) float32, one by one", *SMALL, 2000, False, ("mpqueue", STANDARD)),
     "queue of batches": QueueWorkload("(16,) float32, 32 at a time", *SMALL, 2000, True, ("mpqueue", STANDARD)),
     "shuffled queue": QueueWorkload("the same in random order", *SMALL, 2000, True, ("mpqueue", "FIFOQueue")),
-    "shuffle batch": QueueWorkload(
-        "(16,) float32 of a source, by shuffle_batch", *SMALL, 2000, False, tuple(SHUFFLERS)
-    ),
     "queue of images": QueueWorkload(
         "(224, 224, 3) uint8, one by one", *IMAGE, 100, False, ("mpqueue", STANDARD), "MB/s", BATCH * 0.150528
     ),
@@ -58,10 +54,6 @@ QUEUES = {
 def queue_rate(name: str, peer: str, seconds: float) -> float:
     """Return the dequeues of 32 elements per second."""
     workload = QUEUES[name]
-    if name == "shuffle batch":
-        with SHUFFLERS[peer]() as take:
-            _count(take, WARM_UP_S)
-            return _count(take, seconds)
     with _standard(workload) if peer == STANDARD else _ours(workload, shuffled=_is_shuffled(name, peer)) as take:
         _count(take, WARM_UP_S)
         return _count(take, seconds)

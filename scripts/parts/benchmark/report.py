@@ -1,4 +1,4 @@
-"""Formats the results for a terminal, or as Markdown or JSON, with mpqueue's targets."""
+"""Formats the results for a terminal or as JSON, with mpqueue's targets."""
 
 import dataclasses
 import datetime as dt
@@ -7,13 +7,13 @@ import platform
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import psutil
 
 import mpqueue
-from parts.benchmark import costs, file_cache, goals, remote_files
+from parts.benchmark import costs, goals, remote_files
 from parts.benchmark.feeds import THREADS
 from parts.benchmark.files import FILES, PER_CPU, absent_readers
 from parts.benchmark.goals import verdict
@@ -64,12 +64,6 @@ TARGETS = (
         for peer in FILES[workload].readers
         if not peer.startswith(OURS)
     ),
-    *(
-        Target(f"files cached {kind}" + PER_CPU, peer, 1.2)
-        for kind in file_cache.KINDS
-        for peer in file_cache.READERS
-        if peer != OURS
-    ),
     *(Target(workload, remote_files.LINK, 0.9) for workload in ("files far", "files far large")),
     Target("files decoded" + PER_CPU, "torch", 1.5),
     Target("files decoded" + PER_CPU, "spdl", 1.0),
@@ -108,17 +102,6 @@ def as_text(results: Results) -> str:
         relative = "" if ratio is None else f"   mpqueue / loader {ratio:.2f}"
         lines.append(f"  {name:30}{_number(rate):>10} {DESCRIBED[workload].unit:10} +-{spread:4.0%}{relative}")
     return "\n".join([*lines, *costs.as_text(results), "", *_target_lines(results)])
-
-
-def as_markdown(results: Results) -> str:
-    """Return the results as Markdown."""
-    lines = [machine(), "", "| workload | loader | rate | spread | mpqueue / loader |", "|---|---|---|---|---|"]
-    for workload, name, rate, spread in results.rows():
-        ratio = _share(results, workload, name)
-        relative = "" if ratio is None else f"{ratio:.2f}"
-        figure = f"{_number(rate)} {DESCRIBED[workload].unit}"
-        lines.append(f"| {workload} | {name} | {figure} | ±{spread:.0%} | {relative} |")
-    return "\n".join([*lines, *costs.as_markdown(results), "", *(f"- {line}" for line in _target_lines(results))])
 
 
 def _share(results: Results, workload: str, name: str) -> float | None:
@@ -168,16 +151,17 @@ def _targets(results: Results) -> Iterator[dict[str, object]]:
 
 def _without(results: Results) -> Iterator[str]:
     """Yield a line for each missing peer of a workload of the service or of streams."""
-    for workload in sorted({workload for workload, _ in results.rates} & STREAMS.keys()):
-        for peer in absent_of_streams():
+    for workload in sorted({workload for workload, _ in results.rates}):
+        for peer in _absent_peers(workload):
             yield f"{workload}: {peer} is not installed: not measured (python3 -m pip install --group peers)"
-    for workload in sorted({workload for workload, _ in results.rates} & FILES.keys()):
-        for peer in absent_readers(workload):
-            yield f"{workload}: {peer} is not installed: not measured (python3 -m pip install --group peers)"
-    for workload in sorted({workload for workload, _ in results.rates} & SERVICE.keys()):
-        for peer in SERVICE[workload].peers:
-            if peer in absent():
-                yield f"{workload}: {peer} is not installed: not measured (python3 -m pip install --group peers)"
+
+
+def _absent_peers(workload: str) -> Iterable[str]:
+    if workload in STREAMS:
+        return absent_of_streams()
+    if workload in FILES:
+        return absent_readers(workload)
+    return [peer for peer in SERVICE[workload].peers if peer in absent()] if workload in SERVICE else []
 
 
 def as_json(results: Results) -> str:

@@ -14,7 +14,6 @@ from parts.benchmark import service_peers
 from parts.benchmark.footprint import MB
 from parts.benchmark.served import Served, served
 from parts.benchmark.service_attach import attaching
-from parts.benchmark.service_idle import idle
 from parts.benchmark.trainers import running_trainers
 from parts.benchmark.workloads import WORKLOADS, SourceOf
 
@@ -57,9 +56,7 @@ SERVICE = {
     "service peers": ServiceWorkload(
         "(32, 64, 64, 3) uint8 to 4 consumers, all together", "small", "broadcast", peers=(OURS, *service_peers.PEERS)
     ),
-    "service idle": ServiceWorkload("4 idle consumers that hold a batch, 5 s", "tiny", "broadcast"),
 }  # fmt: skip
-IDLE_S = 5.0
 
 
 def ways(workload: str) -> list[str]:
@@ -76,8 +73,6 @@ def service_figures(workload: str, name: str, num_workers: int, seconds: float) 
     """
     if workload == "service attach":
         return attaching(num_workers)
-    if workload == "service idle":
-        return {figure: [value] for figure, value in idle(num_workers, IDLE_S).items()}
     known = SERVICE[workload]
     if name in service_peers.PEERS:
         return {"rate": [_rate_of_peer(known, name, num_workers, seconds)]}

@@ -52,7 +52,7 @@ TABLES = {
         tuple(f"service {name}" for name in ("tiny", "broadcast", "decode", "split", "split small", "peers"))
     ),
     "other nodes": Table(tuple(f"ray {name}" for name in ("image", "small", "tiny", "decode"))),
-    "queues": Table(("queue", "queue of batches", "shuffled queue", "shuffle batch", "queue of images")),
+    "queues": Table(("queue", "queue of batches", "shuffled queue", "queue of images")),
     "records": Table(("image records", "tabular records", "mixed records", "csv", "lines", "raw", "large records")),
     "streams and files": Table(("streams", *_FILES)),
     "scripts of TensorFlow 1": Table(tuple(f"tf1 {name}" for name in ("csv", "tabular", "image", "jpeg", "fixed"))),

@@ -11,5 +11,5 @@ PAGE = ROOT / "docs" / "slow.md"
 
 def main(description: str, arguments: Sequence[str] | None = None) -> int:
     argparse.ArgumentParser(description=description).parse_args(arguments)
-    PAGE.write_text(with_current_output(PAGE.read_text("utf-8"), PAGE.parent), "utf-8")
+    PAGE.write_text(with_current_output(PAGE.read_text("utf-8")), "utf-8")
     return 0

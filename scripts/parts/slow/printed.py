@@ -5,7 +5,7 @@ A comment names the command. The block after it starts with the same command aft
     <!-- printed by: mpqueue top --count 1, alongside: python slow_decode.py -->
 
 The commands run one after another in a copy of the programs' folder. A command after ``alongside`` runs at the same
-time. Pictures that commands draw are stored in the folder of the page.
+time.
 """
 
 import os
@@ -40,13 +40,8 @@ def commands_of(page: str) -> list[Printed]:
     return [Printed(found["command"], found["alongside"]) for found in _BLOCK.finditer(page)]
 
 
-def with_current_output(page: str, pictures: Path | None = None) -> str:
-    """Return a page with each block updated by the current output of its command.
-
-    Args:
-        page: Content of the page.
-        pictures: Folder for pictures, or None to discard them.
-    """
+def with_current_output(page: str) -> str:
+    """Return a page with each block updated by the current output of its command."""
 
     def replace(found: re.Match[str]) -> str:
         command, alongside = found["command"], found["alongside"]
@@ -56,11 +51,7 @@ def with_current_output(page: str, pictures: Path | None = None) -> str:
 
     with tempfile.TemporaryDirectory() as parent:
         folder = shutil.copytree(PROGRAMS, Path(parent) / "programs")
-        updated = _BLOCK.sub(replace, page)
-        for picture in folder.glob("*.png"):
-            if pictures is not None:
-                shutil.copy(picture, pictures)
-    return updated
+        return _BLOCK.sub(replace, page)
 
 
 def output_of(command: str, alongside: str | None = None, folder: Path = PROGRAMS) -> str:
