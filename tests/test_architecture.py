@@ -12,7 +12,6 @@ from typing import NamedTuple, get_args
 
 import pytest
 from helpers import structure, trips
-from helpers.scripts import script
 
 import mpqueue
 from mpqueue.plan.backend_kinds import BackendName
@@ -217,14 +216,6 @@ def test_tests_outside_tf1_do_not_use_tf1():
     tests = structure.ROOT / "tests"
     found = {str(path.relative_to(tests)) for path in tests.rglob("*.py") if uses.search(path.read_text("utf-8"))}
     assert sorted(name for name in found if not name.startswith(("tf1/", *TESTS_OF_ALL))) == []
-
-
-def test_the_picture_of_the_imports_is_up_to_date():
-    wings, found = script("parts.pictures.wings"), defaultdict(set)
-    for importer, targets in imports().items():
-        if folder := wings.folder_of(importer):
-            found[folder] |= {wings.folder_of(target) for target in targets} - {None, folder}
-    assert wings.folders() == found
 
 
 @pytest.mark.parametrize("name", PURE)

@@ -1,39 +1,20 @@
-"""Write the documentation's pictures, and the tables of its pages that are generated from data."""
+"""Write the documentation's pictures and tables that are generated from data."""
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 from parts.machine import ROOT
-from parts.pictures import (
-    bars,
-    cluster,
-    dying,
-    measured,
-    options_table,
-    processes,
-    rewind,
-    service,
-    slots,
-    starting,
-    wings,
-)
+from parts.pictures import bars, measured, options_table, rewind
 
 FOLDER = ROOT / "docs" / "pictures"
 _BATCHES = ["tiny", "small", "image", "image in place", "decode", "tree"]
 
 
 def drawn() -> dict[str, str]:
-    """Return the content of each picture, by file name."""
+    """Return the content of each picture that shows data, by file name."""
     rows = measured.rows_of(measured.TABLES["batches"], measured.load())
     pictures = {
-        "pipeline": processes.draw(),
-        "slots": slots.draw(),
-        "start": starting.draw(),
-        "death": dying.draw(),
-        "service": service.draw(),
-        "wings": wings.draw(),
-        "cluster": cluster.draw(),
         "rewind": rewind.draw(),
         "rates": bars.draw("Batches by loader (2 workers, 2 CPUs)", rows, _BATCHES),
     }
