@@ -8,7 +8,6 @@ From the bottom layer up; a module imports only from its own line and the lines 
     ray_cluster.py   several raylets on this machine
     checks.py        the checks of ``scripts/test``, several at a time
     photographs/     small JPEG files of real photographs, and batches of them
-    auto/            the parts of ``scripts/auto``
     benchmark/       the parts of ``scripts/benchmark.py``
     demo/            the parts of ``scripts/demo``
     gauntlet/        the parts of ``scripts/gauntlet``

@@ -45,7 +45,6 @@ NOT_RUN = {
     "scripts/rewind": "creates .venv, and trains for a minute",
     "scripts/pinned": "needs a GPU",
     "scripts/test": "runs these tests",
-    "scripts/auto": "takes minutes; tests/scripts runs it for a moment",
     "scripts/slow": "takes minutes; tests/scripts runs its programs for a moment",
     "scripts/mutants": "takes minutes",
     "scripts/gauntlet": "takes minutes",

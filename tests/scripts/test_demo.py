@@ -77,6 +77,6 @@ def test_a_model_trains_equally_with_a_service_which_computes_each_batch_once(ru
 def test_help_installs_nothing(tmp_path):
     shutil.copytree(SCRIPTS, tmp_path / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
     done = subprocess.run(["sh", "scripts/demo", "--help"], cwd=tmp_path, capture_output=True, text=True, check=True)
-    for option in ("--workers N", "--epochs N", "--seed N", "--keras", "--torch", "--service", "--ray"):
+    for option in ("--workers N", "--epochs N", "--seed N", "--keras", "--service", "--ray"):
         assert option in done.stdout
     assert [entry.name for entry in tmp_path.iterdir()] == ["scripts"]

@@ -11,5 +11,4 @@ From the bottom layer up; a module imports only from its own line and the lines 
     sweep.py         several trainings on the same photographs with different learning rates
     train_service.py   the program with ``--service``: three trainings on one server, and with separate loaders
     train_ray.py     the program with ``--ray``: trains on a Ray cluster, and kills one of its nodes
-    train_torch.py   the program with ``--torch``: trains a torch model with torch's DataLoader and with mpqueue's
 """

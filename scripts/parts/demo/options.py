@@ -14,7 +14,6 @@ def options() -> argparse.Namespace:
     parser.add_argument("--keras", action="store_true", help="train a real Keras 3 model through model.fit")
     parser.add_argument("--ray", action="store_true", help="train on a Ray cluster, and kill one of its nodes")
     parser.add_argument("--service", action="store_true", help="train three models with and without one server")
-    parser.add_argument("--torch", action="store_true", help="train a torch model with both DataLoaders")
     found = parser.parse_args()
     if found.workers < 1 or found.epochs < 1:
         parser.error(f"--workers and --epochs must be at least 1, got {found.workers} and {found.epochs}")

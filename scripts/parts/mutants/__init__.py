@@ -3,7 +3,6 @@
 From the bottom layer up; a module imports only from its own line and the lines above it::
 
     mutations.py   the small changes to a module, as edits of its source
-    survivors.py   reads `survivors.md`: the known survivors with their reasons
     targets.py     the tests of each module
     trying.py      one mutant at a time: a fork of a warm interpreter runs the tests in a copy of the tree
     alone.py       runs the program in its own PID namespace

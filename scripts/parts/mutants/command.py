@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from parts.mutants import alone, survivors, targets
+from parts.mutants import alone, targets
 from parts.mutants.mutations import Mutant, mutants_of
 from parts.mutants.trying import Copy, Outcome
 
@@ -22,95 +22,77 @@ class Tally(NamedTuple):
         module: Path in the package.
         killed: Number of killed mutants,
         stopped: of these, the number that were stopped because a test did not end.
-        known: Number of survivors that the list names: they do not change the behaviour.
-        survived: The other survivors, which need a test or an entry in the list.
+        survived: The other mutants.
     """
 
     module: str
     killed: int
     stopped: int
-    known: int
     survived: list[Mutant]
 
     def __str__(self) -> str:
-        count = self.killed + self.known + len(self.survived)
+        count = self.killed + len(self.survived)
         share = self.killed / (count or 1)
-        outcome_counts = f"{self.killed:7} {100 * share:6.1f} % {self.stopped:8}"
-        return f"{self.module:30} {count:6} {outcome_counts} {self.known:6} {len(self.survived):9}"
+        return f"{self.module:30} {count:6} {self.killed:7} {100 * share:6.1f} % {self.stopped:8}"
 
 
 def main(about: str) -> int:
     """Run the command line; return the exit status."""
-    options = _parser(about).parse_args()
-    if options.list:
-        for module, tests in targets.PURE.items():
-            print(f"{module:30} {' '.join(tests)}")
-        return 0
+    parser = _parser(about)
+    options = parser.parse_args()
+    if not options.modules and not options.sample:
+        parser.error("expected modules, or --sample N")
     if alone.FOLDER not in os.environ:
         return alone.run([sys.executable, *sys.argv])
-    known = survivors.read(Path(__file__).parent / "survivors.md")
     os.nice(_NICENESS)
     copy = Copy(_ROOT, Path(os.environ[alone.FOLDER]))
     copy.warm_up()
-    tallies = [_try(copy, module, mutants, known, options) for module, mutants in _chosen(options).items()]
-    print(f"\n{'module':30} {'mutants':>6} {'killed':>6} {'share':>8} {'no end':>8} {'known':>6} {'survivors':>9}")
+    tallies = [_try(copy, module, mutants, options) for module, mutants in _chosen(options).items()]
+    print(f"\n{'module':30} {'mutants':>6} {'killed':>6} {'share':>8} {'no end':>8}")
     for tally in tallies:
         print(tally)
-    count, killed = sum(map(_count, tallies)), sum(tally.killed for tally in tallies)
+    count = sum(tally.killed + len(tally.survived) for tally in tallies)
+    killed = sum(tally.killed for tally in tallies)
     print(f"{killed} of {count} killed: {100 * killed / (count or 1):.1f} %")
     return 1 if any(tally.survived for tally in tallies) else 0
 
 
 def _parser(about: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=about,
-        epilog="The exit status is 1 if a mutant survived that is not in survivors.md.",
-    )
-    parser.add_argument(
-        "modules", nargs="*", help="paths below mpqueue/ (default: all pure modules; with --sample: folders, all)"
-    )
+    parser = argparse.ArgumentParser(description=about, epilog="The exit status is 1 if a mutant survived.")
+    parser.add_argument("modules", nargs="*", help="paths below mpqueue/; with --sample: folders (default: all)")
     parser.add_argument("--lines", metavar="A-B", help="only mutants that start on these lines")
     parser.add_argument("--tests", nargs="+", metavar="PATH", help="tests below tests/ instead of the module's own")
     parser.add_argument("--sample", type=int, metavar="N", help="N random mutants of the engine's folders instead")
     parser.add_argument("--seed", type=int, default=0, help="seed of the sample (default: 0)")
     parser.add_argument("--killers", action="store_true", help="print the outcome of each mutant")
-    parser.add_argument("--list", action="store_true", help="print the pure modules and their tests")
     return parser
-
-
-def _count(tally: Tally) -> int:
-    return tally.killed + tally.known + len(tally.survived)
 
 
 def _chosen(options: argparse.Namespace) -> dict[str, list[Mutant]]:
     if options.sample:
         return targets.sampled(_PACKAGE, options.sample, options.seed, options.modules or [""])
-    modules = options.modules or list(targets.PURE)
     first, _, last = (options.lines or "1-1000000").partition("-")
     lines = range(int(first), int(last or first) + 1)
     return {
         module: [mutant for mutant in mutants_of((_PACKAGE / module).read_bytes()) if mutant.line in lines]
-        for module in modules
+        for module in options.modules
     }
 
 
-def _try(copy: Copy, module: str, mutants: list[Mutant], known: dict, options: argparse.Namespace) -> Tally:
+def _try(copy: Copy, module: str, mutants: list[Mutant], options: argparse.Namespace) -> Tally:
     """Try all mutants of one module."""
-    tests = [f"tests/{name}" for name in options.tests or targets.tests_of(module)]
-    is_pure = module in targets.PURE
-    copy.options = ["-m", "not slow"] if is_pure else []
+    tests = [f"tests/{name}" for name in options.tests or targets.tests_of(module, _ROOT)]
     target = f"mpqueue/{module}"
     source = (copy.folder / target).read_bytes()  # not the tree's, which may be edited in the meantime
     limit_s = copy.limit_of(tests)
     print(f"{module}: {len(mutants)} mutants, {' '.join(tests)}, of {limit_s:.0f} s at most", flush=True)
     wider = [f"tests/{name}" for name in targets.wider_tests_of(module)] if options.sample else []
-    killed, stopped, num_known, survived = 0, 0, 0, []
+    killed, stopped, survived = 0, 0, []
     try:
         for mutant in mutants:
             copy.write(target, mutant.source)
-            outcome = copy.judge(tests, limit_s, is_sure=is_pure)
-            is_known = (module, mutant.old, mutant.new) in known
-            if outcome.killer is None and wider and not is_known:
+            outcome = copy.judge(tests, limit_s)
+            if outcome.killer is None and wider not in ([], tests):
                 outcome = _judged_by_others(copy, target, source, mutant, wider)
             if options.killers:
                 what = f"{module}:{mutant.line} {mutant.new!r}"
@@ -118,27 +100,20 @@ def _try(copy: Copy, module: str, mutants: list[Mutant], known: dict, options: a
                 print(f"  {what}: {outcome.killer or 'survives'}{end} ({outcome.seconds:.1f} s)", flush=True)
             if outcome.killer is not None:
                 killed, stopped = killed + 1, stopped + (not outcome.has_ended)
-                if is_known:
-                    print(f"  {module}:{mutant.line} is in survivors.md, but was killed: {outcome.killer}", flush=True)
-            elif is_known:
-                num_known += 1
             else:
                 survived.append(mutant)
                 print(f"  mpqueue/{module}:{mutant.line} survives\n{_indented(mutant.difference)}", flush=True)
     finally:
         copy.write(target, source)
-    return Tally(module, killed, stopped, num_known, survived)
+    return Tally(module, killed, stopped, survived)
 
 
 def _judged_by_others(copy: Copy, target: str, source: bytes, mutant: Mutant, tests: list[str]) -> Outcome:
     """Try a mutant that survived its module's tests against the tests of its folder."""
-    own_options, copy.options = copy.options, []
     copy.write(target, source)  # the limit is measured without the mutant
     limit_s = copy.limit_of(tests)
     copy.write(target, mutant.source)
-    outcome = copy.judge(tests, limit_s, is_sure=False)
-    copy.options = own_options
-    return outcome
+    return copy.judge(tests, limit_s)
 
 
 def _indented(text: str) -> str:

@@ -81,7 +81,7 @@ class Copy:
     """
 
     def __init__(self, root: Path, folder: Path) -> None:
-        self.folder, self.options = folder, []
+        self.folder = folder
         listing = ["git", "ls-files", "-zco", "--exclude-standard"]
         listed = subprocess.run(listing, cwd=root, capture_output=True, text=True, check=True).stdout
         for name in filter(None, listed.split("\0")):
@@ -118,7 +118,7 @@ class Copy:
         Raises:
             SystemExit: A test fails, even when it runs alone.
         """
-        key = " ".join([*self.options, *tests])
+        key = " ".join(tests)
         if key not in self._limits:
             left_out: list[str] = []
             while (baseline := self.run(tests, without=left_out)).killer is not None:
@@ -128,22 +128,15 @@ class Copy:
             self._limits[key] = 2 + 4 * baseline.cpu_s
         return self._limits[key]
 
-    def judge(self, tests: list[str], limit_s: float, *, is_sure: bool) -> Outcome:
-        """Run tests on a mutant. Unless ``is_sure``, a failure must repeat to count.
-
-        Args:
-            tests: Files or folders.
-            limit_s: See `run`.
-            is_sure: Whether the tests never fail spuriously: then only exceeded limits of elapsed time are tried again.
-        """
+    def judge(self, tests: list[str], limit_s: float) -> Outcome:
+        """Run test files or folders on a mutant. A failure must repeat to count."""
         doubtful: list[str] = []
         while True:
             outcome = self.run(tests, limit_s, without=doubtful)
             killer = outcome.killer
             if killer is None:
                 return outcome
-            is_certain = is_sure and (outcome.has_ended or outcome.cpu_s > limit_s)
-            if "::" in killer and not is_certain:
+            if "::" in killer:
                 again = self.run([killer], 2 * limit_s)
                 outcome = outcome._replace(killer=again.killer, has_ended=again.has_ended)
             if outcome.killer is not None:
@@ -217,7 +210,7 @@ class Copy:
         # pytest's defaults instead of the project's, because no report is read.
         options = ["-x", "-q", "--tb=short", "--assert=plain", "--import-mode=importlib", "-p", "no:cacheprovider"]
         options += ["-o", "addopts=", "-o", f"timeout={_TEST_S}", "--rootdir", ".", "-c", "pyproject.toml"]
-        return int(pytest.main([*options, *self.options, *tests], plugins=[plugin]))
+        return int(pytest.main([*options, *tests], plugins=[plugin]))
 
 
 def _cpu_of_children() -> float:
