@@ -5,7 +5,7 @@ From the bottom layer up; a module imports only from its own line and the lines 
     in_flight.py sizes.py   for peers without them: a limit of the batches ahead, and the size of batches
     peers.py                the peers by name, with their requirements and best settings
     peers_standard.py peers_tensorflow.py peers_torch.py peers_keras.py   the feeds of the peers, and
-    peers_fifo.py peers_grain.py peers_ray.py peers_spdl.py               more of them
+    peers_fifo.py peers_grain.py peers_spdl.py                            more of them
     feeds.py                all feeds of mpqueue and the peers: streams of batches from a source
     sources.py              the sources of the workloads, each a Sequence
     workloads.py            the workloads by name, and the units of their rates
@@ -35,7 +35,6 @@ From the bottom layer up; a module imports only from its own line and the lines 
     ray_workloads.py        batches that are computed on other nodes
     latency.py              the time to mpqueue's first batch
     starts.py               cold starts, compared with an interpreter that imports NumPy
-    wakeup.py               the time from a finished batch to the consumer that waits for it
     memory.py               mpqueue's memory in addition to its ring
     measure.py              one measurement in a new process
     results.py              all measurements: medians, spreads, ratios

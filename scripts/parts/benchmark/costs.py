@@ -1,4 +1,4 @@
-"""Tables in addition to the rates: the costs of each feed, and the latency of waking a consumer."""
+"""The table of the costs of each feed."""
 
 import statistics
 from collections.abc import Iterator
@@ -41,20 +41,6 @@ def as_text(results: Results) -> Iterator[str]:
             yield workload
             last = workload
         yield f"  {name:20}" + "".join(f"{cell:>12}" for cell in cells)
-    yield from _wake_ups(results)
-
-
-def wake_up_quantiles(latencies: list[float]) -> tuple[float, float]:
-    """Return median and 99th percentile."""
-    return statistics.median(latencies), statistics.quantiles(latencies, n=100, method="inclusive")[98]
-
-
-def _wake_ups(results: Results) -> Iterator[str]:
-    if results.wake_ups:
-        yield from ["", "from a finished batch to the consumer that waits for it, one slow worker", ""]
-    for name, latencies in results.wake_ups.items():
-        median, late = wake_up_quantiles(latencies)
-        yield f"- {name}: median {median:,.0f} µs, 99th percentile {late:,.0f} µs"
 
 
 def _short(figure: float | None) -> str:

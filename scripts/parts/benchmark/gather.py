@@ -26,7 +26,6 @@ class Gathered:
         self._rates: Any = collections.defaultdict(list)
         self._costs: Any = collections.defaultdict(lambda: collections.defaultdict(list))
         self._first_batches: Any = collections.defaultdict(list)
-        self._wake_ups: Any = collections.defaultdict(list)
         self._starts: Any = collections.defaultdict(list)
         self._memory: Any = collections.defaultdict(list)
         self._service: Any = collections.defaultdict(lambda: collections.defaultdict(list))
@@ -43,8 +42,6 @@ class Gathered:
             self._add_lists(self._first_batches, found)
         elif one.what == "starts":
             self._add_lists(self._starts, found)
-        elif one.what == "wake-up":
-            self._wake_ups[one.name] += found
         elif one.what == "memory":
             self._add_lists(self._memory, {name: [value] for name, value in found.items()})
         elif one.what in ("service", "ray", "seen"):
@@ -75,8 +72,6 @@ class Gathered:
         if one.name in OURS or one.what == "floor" or (peers is not None and one.name not in peers):
             raise error
         self._failed[one.workload, one.name] = _last_line(error)
-        if one.what == "wake-up":
-            self._wake_ups.pop(one.name, None)
         self._rates.pop((one.workload, one.name), None)
         self._rates.pop((one.workload + PER_CPU, one.name), None)
         self._costs.pop((one.workload, one.name), None)
@@ -96,7 +91,6 @@ class Gathered:
             dict(sorted(self._rates.items(), key=lambda item: item[0][0].endswith(PER_CPU))),
             dict(self._first_batches),
             costs={key: dict(found) for key, found in self._costs.items()},
-            wake_ups=dict(self._wake_ups),
             memory=dict(self._memory),
             service={key: dict(found) for key, found in self._service.items()},
             missing=tuple(missing(self._asked)),

@@ -27,7 +27,6 @@ from parts.benchmark.sizes import mean_bytes
 from parts.benchmark.starts import start_times
 from parts.benchmark.streams import stream_rate
 from parts.benchmark.tf1 import tf1_rate
-from parts.benchmark.wakeup import wake_ups
 from parts.benchmark.workloads import WORKLOADS
 from parts.machine import SCRIPTS
 
@@ -41,7 +40,7 @@ class Measurement:
 
     Attributes:
         what: "feed" or "floor" (of a workload), "queue", "samples", "streams", "files", "records", "tf1", "service",
-        "ray", "seen", "latency", "starts", "wake-up" or "memory".
+        "ray", "seen", "latency", "starts" or "memory".
         name: Name of the feed, floor, queue or reader.
         workload: Name of the workload.
         num_workers: Number of workers.
@@ -84,8 +83,6 @@ class Measurement:
             return first_batches(self.num_workers)
         if self.what == "starts":
             return start_times()
-        if self.what == "wake-up":
-            return wake_ups(FEEDS[self.name])
         if self.what == "memory":
             return beyond_the_ring(self.workload, self.num_workers)
         if self.what == "queue":

@@ -21,14 +21,12 @@ class Peer:
         feed: and its name.
         package: The required package; empty for the standard library.
         settings: The best settings, for readers of a report.
-        is_ordered: Whether batches are in the order of the source. Otherwise, only each worker's batches are in order.
     """
 
     module: str
     feed: str
     package: str
     settings: str
-    is_ordered: bool = True
 
     @property
     def is_installed(self) -> bool:
@@ -79,8 +77,7 @@ PEERS = {
     "tf.data": Peer("peers_tensorflow", "tf_data", "tensorflow", "from_generator, map in parallel, prefetch"),
     "grain": Peer("peers_grain", "grain_processes", "grain", "mp_prefetch, one thread in each worker"),
     "spdl": Peer("peers_spdl", "spdl_subprocesses", "spdl", "iterate_in_subprocess, segments for large arrays"),
-    "faster-fifo": Peer("peers_fifo", "faster_fifo_queue", "faster_fifo", "one queue, get_many", is_ordered=False),
-    "ray": Peer("peers_ray", "ray_actors", "ray", "an actor for each worker, limited futures in flight"),
+    "faster-fifo": Peer("peers_fifo", "faster_fifo_queue", "faster_fifo", "one queue, get_many"),
 }
 
 

@@ -20,14 +20,24 @@ ROWS, NUM_BATCHES, NUM_BLOCKS = 32, 1 << 20, 1 << 12
 Peer = Callable[[Any, int, int, str], AbstractContextManager[Iterator[Any]]]
 
 
+class Actor:
+    """A worker with its source."""
+
+    def __init__(self, source: Any) -> None:
+        self.endless = Endless(source)
+
+    def item(self, index: int) -> Any:
+        """Return a batch."""
+        return self.endless[index]
+
+
 @contextlib.contextmanager
 def plain_actors(source: Any, num_workers: int, ahead: int, node: str) -> Iterator[Iterator[Any]]:
     """Use an actor for each worker. Each call returns one batch, with a limited number of calls in flight."""
     import ray
 
-    from parts.benchmark.peers_ray import Actor
-
-    actors: list[Any] = [Actor.options(scheduling_strategy=only_on(node)).remote(source) for _ in range(num_workers)]
+    actor = ray.remote(num_cpus=1)(Actor).options(scheduling_strategy=only_on(node))
+    actors: list[Any] = [actor.remote(source) for _ in range(num_workers)]
     try:
         yield in_order(lambda index: actors[index % num_workers].item.remote(index), ray.get, ahead)
     finally:

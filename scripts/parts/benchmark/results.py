@@ -3,7 +3,6 @@
 import dataclasses
 import statistics
 from collections.abc import Iterator
-from typing import Any
 
 from parts.benchmark.files import FILES, FILES_PER_CPU
 from parts.benchmark.queues import QUEUES
@@ -30,7 +29,6 @@ class Results:
         rates: Batches per second of each round, by (workload, feed or floor).
         first_batches: Milliseconds, by kind of start.
         costs: Other results of `consuming.consume` of each round, by (workload, feed) and name.
-        wake_ups: Microseconds, by feed.
         memory: MB in addition to mpqueue's ring, by workload.
         service: Other results of `service.service_figures`, `ray_workloads.ray_figures` or `seen.costs`, by (workload,
         name) and figure.
@@ -46,7 +44,6 @@ class Results:
     rates: dict[tuple[str, str], list[float]]
     first_batches: dict[str, list[float]]
     costs: dict[tuple[str, str], dict[str, list[float]]] = dataclasses.field(default_factory=dict)
-    wake_ups: dict[str, list[float]] = dataclasses.field(default_factory=dict)
     memory: dict[str, list[float]] = dataclasses.field(default_factory=dict)
     service: dict[tuple[str, str], dict[str, list[float]]] = dataclasses.field(default_factory=dict)
     missing: tuple[str, ...] = ()
@@ -63,10 +60,6 @@ class Results:
             median = statistics.median(rates)
             spread = (max(rates) - min(rates)) / 2 / median
             yield workload, name, median * DESCRIBED[workload].per_batch, spread
-
-    def about(self, workload: str) -> Any:
-        """Return a workload with its description and the unit of its rate."""
-        return DESCRIBED[workload]
 
     def ratio(self, workload: str, against: str, ours: str = OURS) -> float | None:
         """Return the median of mpqueue's rate divided by another rate of the same round, or None if one is missing.

@@ -3,12 +3,12 @@
 import copy
 import dataclasses
 import itertools
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from typing import Any
 
 from parts.benchmark.budget import Budget
-from parts.benchmark.feeds import FOR_SMALL_BATCHES, INLINE, OURS
+from parts.benchmark.feeds import FOR_SMALL_BATCHES, OURS
 from parts.benchmark.files import FILES, MEGABYTES, file_readers
 from parts.benchmark.gather import Gathered
 from parts.benchmark.measure import Measurement
@@ -32,53 +32,47 @@ def plan(
     workloads: Collection[str], feeds: list[str], num_workers: int, seconds: float, megabytes: int = MEGABYTES
 ) -> list[Measurement]:
     """Return the measurements of one round."""
-    planned_round, absent = [], missing(feeds)
+    planned_round: list[Measurement] = []
+    absent = missing(feeds)
     feeds = [feed for feed in feeds if feed not in absent]
     for name in workloads:
-        if name in QUEUES:
-            peers = [peer for peer in QUEUES[name].peers if not missing([peer])]
-            planned_round += [Measurement("queue", peer, name, num_workers, seconds) for peer in peers]
+        if name in WORKLOADS:
+            workload = WORKLOADS[name]
+            fitting = [feed for feed in feeds if workload.is_small or feed not in FOR_SMALL_BATCHES]
+            planned_round += [Measurement("floor", floor, name, num_workers, seconds) for floor in workload.floors]
+            planned_round += [Measurement("feed", feed, name, num_workers, seconds) for feed in fitting]
             continue
-        if name in SAMPLES:
-            peers = [peer for peer in SAMPLES[name].peers if not missing([peer])]
-            planned_round += [Measurement("samples", peer, name, num_workers, seconds) for peer in peers]
-            continue
-        if name in STREAMS:
-            planned_round += [Measurement("streams", feed, name, num_workers, seconds) for feed in stream_feeds()]
-            continue
-        if name in FILES:
-            planned_round += [
-                Measurement("files", reader, name, num_workers, seconds, megabytes) for reader in file_readers(name)
-            ]
-            continue
-        if name in RECORDS:
-            planned_round += [Measurement("records", reader, name, num_workers, seconds) for reader in readers()]
-            continue
-        if name in TF1:
-            planned_round += [Measurement("tf1", peer, name, num_workers, seconds) for peer in tf1_peers()]
-            continue
-        if name in SERVICE:
-            planned_round += [Measurement("service", way, name, num_workers, seconds) for way in ways(name)]
-            continue
-        if name in SEEN:
-            planned_round += [Measurement("seen", way, name, num_workers, seconds) for way in WAYS]
-            continue
-        if name in RAY:
-            planned_round += [Measurement("ray", way, name, num_workers, seconds) for way in ray_ways(name)]
-            continue
-        workload = WORKLOADS[name]
-        fitting = [feed for feed in feeds if workload.is_small or feed not in FOR_SMALL_BATCHES]
-        planned_round += [Measurement("floor", floor, name, num_workers, seconds) for floor in workload.floors]
-        planned_round += [Measurement("feed", feed, name, num_workers, seconds) for feed in fitting]
-    if "tiny" not in workloads:
-        return planned_round  # the rest does not belong to a workload, so only one part of a combined run measures it
-    waiting = [feed for feed in feeds if feed not in (INLINE, *FOR_SMALL_BATCHES)]
-    planned_round += [Measurement("wake-up", feed, "wake-up", 1, seconds) for feed in waiting]
-    if "mpqueue" in feeds:
+        what, peers = _others(name)
+        planned_round += [Measurement(what, peer, name, num_workers, seconds, megabytes) for peer in peers]
+    # The rest does not belong to a workload.
+    if "tiny" in workloads and "mpqueue" in feeds:
         planned_round.append(Measurement("latency", "mpqueue", "first batch", num_workers, seconds))
         planned_round.append(Measurement("starts", "mpqueue", "cold start", num_workers, seconds))
         planned_round += [Measurement("memory", "mpqueue", workload, num_workers, seconds) for workload in MEASURED]
     return planned_round
+
+
+def _others(name: str) -> tuple[str, Iterable[str]]:
+    """Return the kind of measurement of a workload that has its own peers, and those that can be measured here."""
+    for what, known, peers in (
+        ("queue", QUEUES, _installed),
+        ("samples", SAMPLES, _installed),
+        ("streams", STREAMS, lambda _: stream_feeds()),
+        ("files", FILES, file_readers),
+        ("records", RECORDS, lambda _: readers()),
+        ("tf1", TF1, lambda _: tf1_peers()),
+        ("service", SERVICE, ways),
+        ("seen", SEEN, lambda _: WAYS),
+        ("ray", RAY, ray_ways),
+    ):
+        if name in known:
+            return what, peers(name)
+    raise LookupError(name)
+
+
+def _installed(name: str) -> list[str]:
+    peers = (QUEUES | SAMPLES)[name].peers
+    return [peer for peer in peers if not missing([peer])]
 
 
 class OutOfTimeError(Exception):

@@ -120,16 +120,6 @@ class Skewed(Source):
         return np.full((32, 16), index, np.float32)
 
 
-class Stamped(Source):
-    """A slow producer with batches that contain the time of their completion: nanoseconds of the monotonic clock."""
-
-    PAUSE_S = 0.004
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        time.sleep(self.PAUSE_S)
-        return np.array([time.monotonic_ns()])
-
-
 def prepared(shape: tuple[int, ...], dtype: Any, *, in_place: bool = False) -> Copies:
     """Return copies of an array of random content."""
     array = np.random.default_rng(0).integers(0, 256, shape, np.uint8).astype(dtype)
