@@ -26,7 +26,6 @@ From the bottom layer up; a module imports only from its own line and the lines 
     peers_files.py          peers that read common file formats
     remote_files.py         the fraction of a slow link that remote files use
     files.py                common file formats: shuffled, decoded, and behind a slow link
-    files_page.py           the table of files in the documentation
     service_attach.py       the time to a consumer's first batch
     service_peers.py        peers that serve several trainers
     service.py              one server for many trainers

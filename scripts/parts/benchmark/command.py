@@ -4,11 +4,10 @@ import argparse
 import json
 import math
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 from tqdm import tqdm
 
-from parts.benchmark import files_page, report
+from parts.benchmark import report
 from parts.benchmark.budget import CHOICES_S, Budget, expected_s
 from parts.benchmark.feeds import FEEDS
 from parts.benchmark.files import FILES
@@ -37,8 +36,6 @@ def main(options: argparse.Namespace) -> None:
         print(json.dumps(Measurement(**json.loads(options.measure)).run()))
     elif options.list:
         print("\n".join(_listed()))
-    elif options.draw_files:
-        _draw_files(options.draw_files)
     else:
         _report(options, _measure_rounds(options))
 
@@ -80,13 +77,6 @@ def _plan_text(planned: list[Measurement], minutes: float, budget: Budget) -> st
         f"plan: {len(planned)} measurements of {seconds}, about {budget.needed_s(planned) / 60:.0f} minutes a round; "
         f"{len(with_targets)} of them, about {budget.needed_s(with_targets) / 60:.0f} minutes, have targets{within}"
     )
-
-
-def _draw_files(file: Path) -> None:
-    try:
-        print(files_page.draw(json.loads(file.read_text("utf-8"))), end="")
-    except (OSError, ValueError) as error:
-        raise SystemExit(f"benchmark.py: {file}: {error}") from None
 
 
 def _report(options: argparse.Namespace, results: Results) -> None:

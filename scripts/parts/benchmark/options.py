@@ -32,10 +32,6 @@ def parse(about: str) -> argparse.Namespace:
         "--list", action="store_true", help="list the workloads and feeds, and whether they are installed"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all results to this file")
-    parser.add_argument(
-        "--draw-files", type=Path, metavar="FILE",
-        help="do not measure: draw the table of docs/files.md from an output of --workloads files --json",
-    )  # fmt: skip
     parser.add_argument("--measure", help=argparse.SUPPRESS)  # a Measurement; for child processes of this program
     options = parser.parse_args()
     if options.workers is not None and options.workers < 1:

@@ -1,11 +1,9 @@
 """Formats the results for a terminal or as JSON, with mpqueue's targets."""
 
 import dataclasses
-import datetime as dt
 import json
 import platform
 import statistics
-import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 
@@ -28,7 +26,6 @@ from parts.benchmark.streams import FEEDS as STREAM_FEEDS
 from parts.benchmark.streams import STREAMS
 from parts.benchmark.streams import absent as absent_of_streams
 from parts.benchmark.tf1 import IN_THREADS, QUEUES, TF1
-from parts.machine import ROOT
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,8 +173,6 @@ def as_json(results: Results) -> str:
     document |= {
         "first_batch_ms": results.first_batches,
         "starts_ms": results.starts,
-        "commit": commit(),
-        "date": f"{dt.datetime.now(dt.UTC):%Y-%m-%d}",
     }
     document |= {"took_s": results.took_s, "left_out": results.left_out}
     document |= {
@@ -191,18 +186,6 @@ def as_json(results: Results) -> str:
     document |= {"targets": list(_targets(results)), "verdicts": list(_target_lines(results))}
     document |= {"cost_heads": costs.HEADS, "cost_rows": list(costs.rows(results))}
     return json.dumps(document, indent=1)
-
-
-def commit() -> str:
-    """Return the measured commit, with a plus if files differ from it, or "unknown" outside a clone."""
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        return git("rev-parse", "--short=7", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
 
 
 def machine() -> str:

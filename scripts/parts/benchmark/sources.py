@@ -1,6 +1,5 @@
 """Endless sources, created in every process that measures them."""
 
-import time
 from typing import Any
 
 import numpy as np
@@ -70,21 +69,6 @@ class Photographs(Source):
         return read_batch(self.paths[part], augment=True), self.labels[part]
 
 
-class Ragged(Source):
-    """Eight images of a size that is unique within 37,249 batches: both sides cycle through 64 to 256, out of step."""
-
-    SIDES, SMALLEST = 193, 64
-
-    def __init__(self) -> None:
-        largest = self.SMALLEST + self.SIDES - 1
-        self.pixels = np.random.default_rng(0).integers(0, 256, (8, largest, largest, 3), np.uint8)
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        height = self.SMALLEST + index * 37 % self.SIDES
-        width = self.SMALLEST + (index * 61 + index // self.SIDES) % self.SIDES
-        return self.pixels[:, :height, :width].copy()
-
-
 class Strings(Source):
     """Lists of 32 `bytes` of 0 to 4,000 bytes."""
 
@@ -108,16 +92,6 @@ class Tree(Source):
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         return {name: array.copy() for name, array in self.arrays.items()}
-
-
-class Skewed(Source):
-    """Small batches that wait, as for a disk: 1 ms each, and one in 50 takes 20 ms."""
-
-    USUAL_S, SLOW_S, EVERY = 0.001, 0.020, 50
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        time.sleep(self.SLOW_S if index % self.EVERY == 0 else self.USUAL_S)
-        return np.full((32, 16), index, np.float32)
 
 
 def prepared(shape: tuple[int, ...], dtype: Any, *, in_place: bool = False) -> Copies:

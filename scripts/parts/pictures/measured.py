@@ -38,7 +38,7 @@ class Table:
 
 
 _COPIED = ("tiny", "small", "small in place", "image", "image in place", "large", "large in place")
-_BATCHES = (*_COPIED, "decode", "ragged", "strings", "tree", "skewed")
+_BATCHES = (*_COPIED, "decode", "strings", "tree")
 _FORMATS = ("tar", "parquet", "arrow", "tfrecord", "json lines", "array record", "folder", "decoded")
 _FILES = tuple(f"files {name}{unit}" for name in _FORMATS for unit in ("", " per CPU second"))
 TABLES = {
