@@ -101,12 +101,12 @@ ALONE = (
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("imports", [ALONE + THEIRS + OURS, OURS + THEIRS], ids=["before", "after"])
+@pytest.mark.parametrize("imports", [THEIRS + OURS, OURS + THEIRS], ids=["before", "after"])
 def test_tensorflow_can_be_imported_before_or_after(imports):
     if run("import importlib.util, sys; sys.exit(not importlib.util.find_spec('tensorflow'))", PEERS).returncode:
         pytest.skip("TensorFlow is not installed")
     code = (
-        imports + "ours = mpqueue.train.Example()\n"
+        ALONE + imports + "ours = mpqueue.train.Example()\n"
         "ours.features.feature['x'].int64_list.value.append(7)\n"
         "theirs = Example.FromString(ours.SerializeToString())\n"
         "assert theirs.features.feature['x'].int64_list.value == [7]\n"

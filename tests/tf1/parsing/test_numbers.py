@@ -2,6 +2,8 @@
 
 import json
 import math
+import random
+from decimal import Decimal, localcontext
 from fractions import Fraction
 from pathlib import Path
 
@@ -82,6 +84,10 @@ HALF_WAY = "1.000000059604644775390625"  # between two float32
         *CASES["float32"],
         (HALF_WAY[:-1] + "0" * 5000 + "1", 1.0),
         (HALF_WAY + "0" * 5000 + "1", 1.0000001192092896),
+        ("0x1.000000ffffffffffp0", 1.0),
+        ("0x.80000080000000000p1", 1.0),
+        ("0x.80000080000000001p1", 1.0000001192092896),
+        (" -0x10000010000000001p-64 ", -1.0000001192092896),
     ],
 )
 def test_float32_is_rounded_once(text, expected):
@@ -106,6 +112,24 @@ def test_float32_and_ties_are_rounded_to_nearest(value, digits, at_half):
     for other in (value, neighbour):
         if np.isfinite(other):
             assert error <= abs(Fraction(float(other)) - Fraction(text))
+
+
+def nearest_of(text):
+    """Return the nearest float32 by exact arithmetic; ties go to the even one."""
+    exact, near = Fraction(text), np.float32(float(text))
+    candidates = [near, np.nextafter(near, np.float32(np.inf)), np.nextafter(near, np.float32(-np.inf))]
+    return min(candidates, key=lambda one: (abs(Fraction(float(one)) - exact), int(one.view(np.uint32)) & 1))
+
+
+def test_strings_below_the_smallest_normal_are_rounded_exactly():
+    chance = random.Random(1)
+    texts = [f"{chance.choice('+-')}{chance.randrange(1, 10**9)}e-{chance.randrange(46, 54)}" for _ in range(100)]
+    # Half of the smallest float32, three halves of it, and slightly less and more: the float64 of all are equal.
+    with localcontext(prec=300):
+        ties = [Decimal(halves) / 2**150 for halves in (1, 3, 2**23 + 1)]
+        texts += [str(tie * (1 + shift * Decimal(10) ** -25)) for tie in ties for shift in (-1, 0, 1)]
+    for text in texts:
+        assert decode(text, "float32") == nearest_of(text), text
 
 
 @thorough

@@ -113,21 +113,3 @@ class TestWhichWay:
         numbers = [7**power for power in range(22)]
         assert mpqueue.parse_example(self.records(numbers), self.features)["x"].tolist() == numbers
         assert rows_read == []
-
-    def test_only_the_unusual_record_is_parsed_singly(self, rows_read):
-        odd = b"\x10\x05" + self.records([1000])[0]
-        result = mpqueue.parse_example([*self.records(range(300)), odd], self.features)
-        assert result["x"].tolist() == [*range(300), 1000]
-        assert rows_read == [odd]
-
-    def test_big_records_are_parsed_singly_to_be_copied_once(self, rows_read):
-        records = self.records(range(30), text=b"x" * 40_000)
-        assert mpqueue.parse_example(records, self.features)["s"].tolist() == [b"x" * 40_000] * 30
-        assert len(rows_read) == 30
-
-
-def test_number_of_cached_layouts_is_bounded():
-    features = {"s": mpqueue.FixedLenFeature([], "string")}
-    for length in range(60):
-        result = mpqueue.parse_example([example_of(s=bytes_list(b"x" * length))] * 20, features)
-        assert result["s"].tolist() == [b"x" * length] * 20

@@ -77,11 +77,6 @@ def test_scalars_are_numpy_scalars_and_bytes():
     assert (type(result["i"]), type(result["f"]), type(result["s"])) == (np.int64, np.float32, bytes)
 
 
-def test_keys_are_returned_unchanged():
-    record = example_of(a=int64_list(1), é=int64_list(2))
-    assert mpqueue.parse_single_example(record, {b"a": one(), "é": one()}) == {b"a": 1, "é": 2}
-
-
 @pytest.mark.parametrize("count", [A_FEW, MANY])
 def test_keys_of_any_length_are_distinguished(count):
     keys = [
@@ -103,11 +98,6 @@ def test_keys_of_any_length_are_distinguished(count):
     assert {key: values.tolist() for key, values in result.items()} == {
         key: [number] * count for number, key in enumerate(keys)
     }
-
-
-def test_records_can_be_str():
-    record = example_of(x=bytes_list(b"plain")).decode()
-    assert mpqueue.parse_single_example(record, {"x": one("string")}) == {"x": b"plain"}
 
 
 @pytest.mark.parametrize("kind", [list, tuple, np.array, lambda records: np.array(records, dtype=object)])
@@ -166,10 +156,6 @@ def test_errors_can_be_pickled():
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
 
-def test_empty_example_names_are_like_none():
-    assert mpqueue.parse_example([example()], {"x": one(default_value=3)}, example_names=[])["x"].tolist() == [3]
-
-
 @pytest.mark.parametrize("count", [A_FEW, MANY])
 def test_sequences_of_different_lengths_are_padded(count):
     features = {"x": mpqueue.FixedLenSequenceFeature([2], "string", allow_missing=True, default_value="-")}
@@ -208,6 +194,24 @@ def test_signaling_nans_keep_their_bits():
         mpqueue.parse_single_example(record, {"x": one("float32")})["x"],
     ):
         assert result.tobytes()[:4] == bits
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 30, 31, 32, 99, 100, 101, 127, 128, 300])
+@pytest.mark.parametrize("packed", [True, False])
+def test_any_number_of_values_is_read(count, packed):
+    """Also at the limits of the encoding of lengths and of integers."""
+    ints = ([5, 127, 128, -1, 1 << 40, 0, 1 << 62, -(1 << 63)] * count)[:count]
+    texts = [b"x" * (number % 4 + 123 * (number % 3)) for number in range(count)]
+    features = {"i": int64_list(*ints, packed=packed), "f": float_list(*range(count), packed=packed)}
+    record = example_of(**features, s=bytes_list(*texts))
+    kinds = {"i": "int64", "f": "float32", "s": "string"}
+    for size in (1, MANY):
+        found = mpqueue.parse_example(
+            [record] * size, {key: mpqueue.VarLenFeature(dtype) for key, dtype in kinds.items()}
+        )
+        assert found["i"].values.tolist() == ints * size
+        assert found["f"].values.tolist() == [*range(count)] * size
+        assert found["s"].values.tolist() == texts * size
 
 
 class TestFeaturesThatCannotBe:

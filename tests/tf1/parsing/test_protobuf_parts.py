@@ -1,14 +1,12 @@
 """The wire format: numbers at their limits, fast paths against slow paths, and error messages."""
 
 import random
-import struct
 
 import pytest
 
 from mpqueue.examples import protobuf_wire as wire
 from mpqueue.examples.protobuf_wire import (
     BYTES_LIST,
-    FLOAT_LIST,
     INT64_LIST,
     Malformed,
     entries,
@@ -77,25 +75,6 @@ def test_number_has_at_most_ten_bytes():
     assert outcome(varint, b"\x00" + b"\x80" * 10 + b"\x01", 1, 12) == "has a number of more than 10 bytes at byte 1"
 
 
-def test_entries_are_found_in_record_order():
-    record = (
-        example(a=ints(1), b=field(BYTES_LIST, b"x" * 200), long_key_of_a_feature=b"") + b"\x10\x07" + example(c=b"")
-    )
-    found = [(key, record[start:end]) for key, start, end in entries(record)]
-    assert found == [
-        (b"a", ints(1)), (b"b", field(BYTES_LIST, b"x" * 200)), (b"long_key_of_a_feature", b""), (b"c", b""),
-    ]  # fmt: skip
-    assert entries(b"") == []
-
-
-def test_entry_of_two_values_has_empty_key_and_the_second_value():
-    assert entries(b"\x0a\x07\x0a\x05\x12\x00\x12\x01a") == [(b"", 8, 9)]
-
-
-def entry(key, value):
-    return field(0x0A, field(0x0A, key) + field(0x12, value))
-
-
 @pytest.mark.parametrize(
     ("record", "reason"),
     [
@@ -114,43 +93,6 @@ def entry(key, value):
 )
 def test_error_contains_position_in_record(record, reason):
     assert outcome(entries, record) == reason
-
-
-def read(kind, content):
-    """Return the values of a Feature of this kind among other bytes, or the message of the error."""
-    data = b"\x0a\x0a" + content + b"\x0a\x01\x02\x03\x04\x05"
-    read_kind = {BYTES_LIST: read_bytes, FLOAT_LIST: read_floats, INT64_LIST: read_ints}[kind]
-    return outcome(read_kind, data, 2, 2 + len(content))
-
-
-@pytest.mark.parametrize("count", [0, 1, 2, 99, 100, 101, 127, 128, 300])
-@pytest.mark.parametrize("values", [[5], [127, 128], [-1, 1 << 40, 0], [1 << 62, -(1 << 63)]])
-def test_integers_are_read_packed_and_unpacked(count, values):
-    values = (values * count)[:count]
-    assert read(INT64_LIST, ints(*values)) == values
-    assert read(INT64_LIST, field(INT64_LIST, b"".join(b"\x08" + to_varint(value) for value in values))) == values
-
-
-@pytest.mark.parametrize("count", [0, 1, 2, 30, 31, 32, 100])
-def test_floats_are_read_packed_and_unpacked_as_memory(count):
-    memory = struct.pack(f"<{count}f", *range(count))
-    assert read(FLOAT_LIST, field(FLOAT_LIST, field(0x0A, memory))) == memory
-    singly = b"".join(b"\x0d" + memory[place : place + 4] for place in range(0, len(memory), 4))
-    assert read(FLOAT_LIST, field(FLOAT_LIST, singly)) == memory
-
-
-@pytest.mark.parametrize("rest", [1, 2, 3])
-@pytest.mark.parametrize("count", [0, 1, 40])
-def test_bytes_after_the_last_complete_float_are_ignored(count, rest):
-    memory = bytes(range(4 * count)) + b"x" * rest
-    assert read(FLOAT_LIST, field(FLOAT_LIST, field(0x0A, memory))) == memory[: 4 * count]
-
-
-@pytest.mark.parametrize(
-    "values", [[], [b""], [b"a"], [b"a", b"", b"bc"], [b"x" * 124], [b"x" * 125], [b"y" * 500, b"z"]]
-)
-def test_strings_are_read(values):
-    assert read(BYTES_LIST, field(BYTES_LIST, b"".join(field(0x0A, value) for value in values))) == values
 
 
 def odd_records():

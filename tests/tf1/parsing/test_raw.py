@@ -7,31 +7,6 @@ import mpqueue
 from mpqueue.errors import InvalidArgumentError
 
 
-@pytest.mark.parametrize("little_endian", [True, False])
-@pytest.mark.parametrize(
-    "name", ["float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16"]
-)
-def test_numbers_round_trip_through_bytes(name, little_endian):
-    numbers = np.arange(-3, 9).astype(name).reshape(3, 4)
-    order = numbers.dtype.newbyteorder("<" if little_endian else ">")
-    decoded = mpqueue.decode_raw([row.astype(order).tobytes() for row in numbers], name, little_endian)
-    assert decoded.dtype == name
-    assert decoded.tolist() == numbers.tolist()
-
-
-@pytest.mark.parametrize("name", ["complex64", "complex128"])
-def test_byte_order_applies_to_each_half_of_a_complex_number(name):
-    numbers = np.array([1 + 2j, -0.5j], name)
-    assert (
-        mpqueue.decode_raw(numbers.astype(numbers.dtype.newbyteorder(">")).tobytes(), name, False).tolist()
-        == numbers.tolist()
-    )
-
-
-def test_any_nonzero_byte_is_true():
-    assert mpqueue.decode_raw(b"\x00\x01\x02\xff", "bool").tolist() == [False, True, True, True]
-
-
 def test_bfloat16_by_name_is_float32_with_equal_values():
     decoded = mpqueue.decode_raw(b"\x80\x3f\x00\xc0", "bfloat16")
     assert decoded.dtype == np.float32
@@ -66,12 +41,6 @@ def test_result_is_writable_and_owns_its_memory():
 def test_invalid_input_is_rejected(records, out_type, options, error, message):
     with pytest.raises(error, match=message):
         mpqueue.decode_raw(records, out_type, **options)
-
-
-def test_fixed_length_that_is_not_a_multiple_raises_value_error():
-    with pytest.raises(ValueError, match="fixed_length must be a multiple of the item size 2, got 3") as caught:
-        mpqueue.decode_raw(b"abcd", "int16", fixed_length=3)
-    assert not isinstance(caught.value, InvalidArgumentError)  # TensorFlow rejects it while the graph is built
 
 
 def test_float16_supports_fixed_length():
