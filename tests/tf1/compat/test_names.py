@@ -9,7 +9,6 @@ import types
 import pytest
 
 import mpqueue.compat.v1 as tf
-from mpqueue.tf1.compat.names import Entry, read_table
 
 
 def names_of(module, path="tf"):
@@ -117,27 +116,6 @@ def test_import_does_not_import_pillow_or_tensorflow():
     code = "import sys, mpqueue.compat.v1; print({'PIL', 'tensorflow', 'google'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "set()"
-
-
-def test_table_maps_names_to_implementing_modules():
-    table = """
-math
-    tf deep.er: sqrt
-        floor
-    deep: root=sqrt
-"""
-    sqrt, floor = Entry("math", "sqrt"), Entry("math", "floor")
-    both = {"sqrt": sqrt, "floor": floor}
-    assert read_table(table) == {"": both, "deep": {"root": sqrt}, "deep.er": both}
-
-
-def test_docstring_lists_the_tensorflow_names_it_follows():
-    assert tf.gfile.Exists.__doc__.endswith("\n\nFollows: ``tf.gfile.Exists``.")
-    assert tf.gfile.GFile.__doc__.endswith("Follows: ``tf.gfile.FastGFile``, ``tf.gfile.GFile``, ``tf.gfile.Open``.")
-    own_words = tf.train.MonitoredSession.__doc__.partition("Follows:")[2]
-    assert own_words.startswith(" ``tf.train.MonitoredSession``, except")
-    assert "Follows:" not in own_words
-    assert "tf." not in tf.flags.FlagValues.__doc__, "a class of absl's"
 
 
 @pytest.mark.parametrize("name", [name for name, value in ALL.items() if isinstance(value, types.FunctionType | type)])

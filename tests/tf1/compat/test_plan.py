@@ -34,31 +34,6 @@ def names(made):
     return [step.op.name for step in made.steps]
 
 
-def test_plan_has_only_dependencies_and_they_precede():
-    a, b = FakeOperation("a"), FakeOperation("b", num_outputs=2)
-    FakeOperation("unneeded", a.outputs)
-    c = FakeOperation("c", [a.outputs[0], b.outputs[1]], num_outputs=0)
-    made = Plan([c], [])
-    assert names(made) == ["a", "b", "c"]
-    assert [tuple(sorted(step.needs)) for step in made.steps] == [(), (), (0, 1)]
-    assert [step.after for step in made.steps] == [(2,), (2,), ()]
-    assert made.steps[2].inputs == (made.slot_of[a.outputs[0]], made.slot_of[b.outputs[1]])
-    assert made.steps[1].outputs == tuple(made.slot_of[tensor] for tensor in b.outputs)
-    assert sorted(made.slot_of.values()) == list(range(3))
-    assert (made.is_blocking, made.is_bound, made.blocks_concurrently, made.fed) == (False, False, False, ())
-
-
-def test_fed_tensor_has_no_dependencies():
-    a = FakeOperation("a")
-    b = FakeOperation("b", a.outputs, num_outputs=2)
-    c = FakeOperation("c", b.outputs)
-    made = Plan([c.outputs[0], b.outputs[0]], [b.outputs[0], b.outputs[1], b.outputs[0]])
-    assert names(made) == ["c"]
-    assert made.fed == tuple(b.outputs)
-    assert [made.slot_of[tensor] for tensor in b.outputs] == [0, 1]
-    assert made.steps[0].needs == frozenset()
-
-
 def test_operation_with_one_fed_output_runs_for_the_other_output():
     a = FakeOperation("a", num_outputs=2)
     b = FakeOperation("b", a.outputs)
@@ -75,35 +50,11 @@ def test_control_inputs_precede_unless_all_their_outputs_are_fed():
     assert names(Plan([d], [a.outputs[0], *c.outputs])) == ["b", "d"]
 
 
-def test_a_target_that_is_fed_has_a_slot_and_no_step():
-    a = FakeOperation("a")
-    made = Plan([a.outputs[0]], a.outputs)
-    assert (made.steps, made.slot_of) == ([], {a.outputs[0]: 0})
-
-
-def test_fed_tensors_have_the_first_slots():
-    a, b = FakeOperation("a"), FakeOperation("b")
-    made = Plan([b.outputs[0]], a.outputs)
-    assert made.slot_of == {a.outputs[0]: 0, b.outputs[0]: 1}
-
-
-def test_targets_are_planned_in_order_and_once():
-    a, b = FakeOperation("a"), FakeOperation("b")
-    assert names(Plan([b, a.outputs[0], b.outputs[0]], [])) == ["b", "a"]
-
-
 def test_a_long_pipeline_is_planned_without_recursion():
     op = FakeOperation("0")
     for number in range(1, 5000):
         op = FakeOperation(str(number), op.outputs)
     assert names(Plan([op], [])) == list(map(str, range(5000)))
-
-
-@pytest.mark.parametrize(("blocking", "bound"), [(True, False), (False, True)])
-def test_plan_reports_blocking_and_bound_operations(blocking, bound):
-    a = FakeOperation("a", blocking=blocking, bound=bound)
-    made = Plan([FakeOperation("b", a.outputs)], [])
-    assert (made.is_blocking, made.is_bound) == (blocking, bound)
 
 
 def needs_all(op, other):
