@@ -4,10 +4,9 @@ The first part is about workers: the smallest number with the best rate, compare
 part names the remaining bottleneck, the first of these with a true condition:
 
     the training step      with ``--step-ms``: batches arrive faster than the step takes them
-    handing over           the rate is close to the ideal loader's, and batches are small
+    handing over           the workers wait for the consumer
     the copy               a large share of a worker's time is copying its batch into the ring
-    memory                 the bytes of the batches are a large share of the machine's copy rate
-    waiting                the source uses no CPU for most of its time
+    waiting                the source waits for most of its time
     the source             otherwise
 """
 
@@ -19,9 +18,7 @@ from mpqueue.commands.bench_search import knee
 from mpqueue.telemetry.units import rate_text
 from mpqueue.workers.autosize import GAIN
 
-_NEAR_IDEAL, _SMALL_BYTES = 0.6, 1 << 20
-_LARGE_COPY, _LARGE_TRAFFIC = 0.2, 0.25
-_WAITING = 0.5
+_IDLE, _LARGE_COPY, _WAITING = 0.3, 0.2, 0.5
 
 _OF_HANDING_OVER = (
     "delivering batches costs more than computing them, so make them larger (batch_size): twice the size is up to 2 "
@@ -30,10 +27,6 @@ _OF_HANDING_OVER = (
 _OF_COPY = (
     "{share:.0%} of a worker's time is the copy of its batch into the ring: allocate batches by "
     "mpqueue.empty(shape, dtype) in the source, which avoids the copy, for up to {gain:.1f} times the rate"
-)
-_OF_MEMORY = (
-    "the batches are {traffic:.1f} GB/s, and one core of this machine copies {most:.1f}, so return fewer bytes (uint8 "
-    "instead of float32, converted in the training step): half of them is up to 2 times the rate"
 )
 _OF_WAITING = (
     "the source waits for {share:.0%} of its {ms:,.3g} ms per batch (disk, network, locks): read fewer and larger "
@@ -56,9 +49,7 @@ class Results:
     Attributes:
         measured: The result of each setting, the one without workers first.
         present: The user's present setting.
-        ideal: The rate of a loader that returns the same batch repeatedly; None: not measured.
         batch_bytes: Size of a batch in bytes.
-        copied_per_s: Bytes per second that one thread of the machine copies.
         num_cpus: Number of CPUs that may be used.
         step_s: Time of the training step for a batch in seconds; None: not specified.
         drawn: The generators, shared by all threads of a process, that the source has used.
@@ -66,9 +57,7 @@ class Results:
 
     measured: Sequence[Measured]
     present: Setting
-    ideal: float | None
     batch_bytes: int
-    copied_per_s: float
     num_cpus: int
     step_s: float | None = None
     drawn: tuple[str, ...] = ()
@@ -90,7 +79,7 @@ class Advice:
     Attributes:
         setting: The workers to use.
         gain: The rate of this setting, relative to the present setting.
-        bottleneck: The remaining bottleneck: "step", "handing over", "copy", "memory", "waiting" or "source".
+        bottleneck: The remaining bottleneck: "step", "handing over", "copy", "waiting" or "source".
         sentence: The recommendation as text.
     """
 
@@ -156,24 +145,14 @@ def _workers(now: Measured, best: Measured) -> str:
 
 def _limit(results: Results, best: Measured) -> tuple[str, str]:
     """Return the remaining bottleneck and its remedy; see the module docstring."""
-    if not best.setting.workers or _is_near_ideal(results, best):
+    if not best.setting.workers or best.idle_share >= _IDLE:
         return "handing over", _OF_HANDING_OVER
     worked = best.source_s + best.copy_s
     copy_share = best.copy_s / worked if worked else 0.0
     if copy_share >= _LARGE_COPY:
-        gain = 1 / (1 - copy_share)
-        return "copy", _OF_COPY.format(share=copy_share, gain=gain)
-    traffic = best.batches_per_s * results.batch_bytes
-    if traffic >= _LARGE_TRAFFIC * results.copied_per_s:
-        return "memory", _OF_MEMORY.format(traffic=traffic / 1e9, most=results.copied_per_s / 1e9)
-    alone = results.measured[0]
-    source_ms = 1000 * alone.source_s * (1 - (alone.crowded_share or 0.0))
-    if alone.waiting_share > _WAITING:
-        return "waiting", _OF_WAITING.format(share=alone.waiting_share, ms=source_ms)
+        return "copy", _OF_COPY.format(share=copy_share, gain=1 / (1 - copy_share))
+    if best.blocked_s > _WAITING * best.source_s:
+        share = min(1.0, best.blocked_s / best.source_s)
+        return "waiting", _OF_WAITING.format(share=share, ms=1000 * best.source_s)
     cpus = f" on all {results.num_cpus} CPUs" if best.setting.workers >= results.num_cpus > 1 else ""
-    return "source", _OF_SOURCE.format(ms=source_ms, where=cpus)
-
-
-def _is_near_ideal(results: Results, best: Measured) -> bool:
-    ideal = results.ideal
-    return bool(ideal) and best.batches_per_s >= _NEAR_IDEAL * (ideal or 0) and results.batch_bytes < _SMALL_BYTES
+    return "source", _OF_SOURCE.format(ms=1000 * best.source_s, where=cpus)

@@ -15,8 +15,6 @@ import numpy as np
 from mpqueue.loader.loader import Loader
 from mpqueue.memory.layout import flatten
 from mpqueue.plan.backend_kinds import kind_of
-from mpqueue.system.cpus import queued_ns
-from mpqueue.telemetry.stats import Statistics
 from mpqueue.worker.shared_generator_check import SharedGeneratorCheck
 from mpqueue.workers.autosize import SizeWindow
 
@@ -24,7 +22,6 @@ Backend = Literal["none", "process", "thread"]
 _WARM_SHARE = 0.3  # warm-up time, as a share of the measured seconds
 _LEAST_BATCHES = 8  # per worker; with fewer, the rate is not reliable
 _PATIENCE = 4.0  # the longest time for a slow source, as a multiple of the seconds
-_COPIED_BYTES, _COPIES = 1 << 26, 5  # larger than the processor's caches
 
 
 class Setting(NamedTuple):
@@ -68,11 +65,8 @@ class Measured:
         first_s: Seconds from the start to the first batch.
         source_s: Seconds per batch in the source, in a worker.
         copy_s: Seconds per batch for copying it into the ring.
-        seed_s: Seconds per batch for seeding random generators; part of ``source_s``.
-        collate_s: Seconds per batch for making it from samples; part of ``source_s``.
-        cpu_share: Without workers: seconds of CPU per second. Below 1, the source waits for something, or for a CPU.
-        crowded_share: Without workers: seconds per second that other programs used the CPUs.
         blocked_s: Seconds per batch of waiting for anything but a CPU, if known; part of ``source_s``.
+        idle_share: The share of time in which the workers waited for the consumer.
     """
 
     setting: Setting
@@ -80,11 +74,8 @@ class Measured:
     first_s: float
     source_s: float
     copy_s: float
-    seed_s: float = 0.0
-    collate_s: float = 0.0
-    cpu_share: float | None = None
-    crowded_share: float | None = None
     blocked_s: float = 0.0
+    idle_share: float = 0.0
 
     @property
     def window(self) -> SizeWindow:
@@ -93,32 +84,13 @@ class Measured:
         blocked = self.blocked_s / worked_s if worked_s else 0.0
         return SizeWindow(self.batches_per_s, 1.0, self.batches_per_s * worked_s, blocked)
 
-    @property
-    def waiting_share(self) -> float:
-        """Waiting time of the source per second, without workers, except for waiting for a CPU."""
-        return 0.0 if self.cpu_share is None else max(0.0, 1 - self.cpu_share - (self.crowded_share or 0.0))
-
 
 class MeasuredBatch(NamedTuple):
-    """A batch of a source: a private copy, its size in bytes, its arrays, and the generators that it has used."""
+    """A batch of a source: its size in bytes, its arrays, and the generators that it has used."""
 
-    value: Any
     nbytes: int
     arrays: tuple[str, ...]
     drawn: tuple[str, ...] = ()
-
-
-class Replay:
-    """A source that returns the same batch repeatedly, so that only the loader's own overhead is measured."""
-
-    def __init__(self, batch: Any) -> None:
-        self._batch = batch
-
-    def __len__(self) -> int:
-        return 1 << 40
-
-    def __getitem__(self, index: int) -> Any:
-        return self._batch
 
 
 def first_batch(source: Any, options: dict[str, Any]) -> MeasuredBatch:
@@ -134,9 +106,8 @@ def first_batch(source: Any, options: dict[str, Any]) -> MeasuredBatch:
         drawn = before.drawn()
     arrays: list[np.ndarray[Any, Any]] = []
     flatten(value, arrays, [])
-    return MeasuredBatch(
-        value, sum(array.nbytes for array in arrays), tuple(f"{a.shape} {a.dtype}" for a in arrays), tuple(drawn)
-    )
+    shown = tuple(f"{array.shape} {array.dtype}" for array in arrays)
+    return MeasuredBatch(sum(array.nbytes for array in arrays), shown, tuple(drawn))
 
 
 def measure(source: Any, setting: Setting, seconds: float, options: dict[str, Any]) -> Measured:
@@ -160,18 +131,12 @@ def measure(source: Any, setting: Setting, seconds: float, options: dict[str, An
         next(batches)
         first_s = time.perf_counter() - started
         _take(batches, _WARM_SHARE * seconds, 2 * setting.workers)
-        before, cpu, line = loader.statistics(), time.process_time(), _in_line_s()
+        before = loader.statistics()
         took, count = _take(batches, seconds, _LEAST_BATCHES * max(1, setting.workers))
-        shares = ((time.process_time() - cpu) / took, (_in_line_s() - line) / took)
         counted = loader.statistics() - before
-    blocked_s = counted.times.blocked.mean_s
-    cpu_share, crowded_share = (None, None) if setting.workers else shares
-    return Measured(setting, count / took, first_s, *_stages(counted), cpu_share, crowded_share, blocked_s)
-
-
-def _in_line_s() -> float:
-    """Return how long this thread was ready while other programs had the CPUs, in seconds; 0 if unknown."""
-    return (queued_ns() or 0) / 1e9
+    num_counted, blocked_s = max(1, counted.batches), counted.times.blocked.mean_s
+    stages_s = counted.compute_s / num_counted, counted.copy_s / num_counted
+    return Measured(setting, count / took, first_s, *stages_s, blocked_s, counted.credit_wait_share)
 
 
 def _take(batches: Iterator[Any], seconds: float, least: int) -> tuple[float, int]:
@@ -185,12 +150,6 @@ def _take(batches: Iterator[Any], seconds: float, least: int) -> tuple[float, in
             return took, count
 
 
-def _stages(counted: Statistics) -> tuple[float, float, float, float]:
-    """Return the seconds per batch in the source, in the copy into the ring, in seeding and in collation."""
-    count, times = max(1, counted.batches), counted.times
-    return counted.compute_s / count, counted.copy_s / count, times.seed.mean_s, times.collate.mean_s
-
-
 def _endless(loader: Loader) -> Iterator[Any]:
     """Yield the batches of one epoch after the other, without keeping any."""
     while True:
@@ -201,14 +160,3 @@ def _endless(loader: Loader) -> Iterator[Any]:
             del batch  # otherwise its slot would be held until the next batch arrives
         if is_empty:
             raise ValueError("the source has no batches")
-
-
-def copy_rate() -> float:
-    """Return the bytes per second at which one thread copies memory on this machine."""
-    source, target = np.ones(_COPIED_BYTES, np.uint8), np.empty(_COPIED_BYTES, np.uint8)
-    best = float("inf")
-    for _ in range(_COPIES):
-        started = time.perf_counter()
-        np.copyto(target, source)
-        best = min(best, time.perf_counter() - started)
-    return _COPIED_BYTES / best

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 from mpqueue.commands.bench_advice import Results
-from mpqueue.commands.bench_measure import Backend, Measured, MeasuredBatch, Replay, Setting, copy_rate, measure
-from mpqueue.commands.bench_search import climb, knee
+from mpqueue.commands.bench_measure import Backend, Measured, MeasuredBatch, Setting, measure
+from mpqueue.commands.bench_search import climb
 from mpqueue.loader.loader import Loader
 from mpqueue.plan.backend_kinds import kind_of
 from mpqueue.system import limits
@@ -14,14 +14,13 @@ from mpqueue.system.cpus import num_cpus
 from mpqueue.workers.autosize import MOST_THREADS, Size
 
 _BACKENDS: tuple[Backend, ...] = ("process", "thread")
-# If the source waits for more than this share of the time, this many workers per CPU are tried, each with one thread.
-_ON_WAITING, _WAITING = 4, 0.5
+_PER_CPU = 4  # workers of one thread that are tried at most, because a source that waits needs no CPU
 
 
 def explore(
     source: Any, batch: MeasuredBatch, made: dict[str, Any], options: argparse.Namespace, notify: Callable[[str], None]
 ) -> Results:
-    """Measure a source without workers, with increasing numbers of each kind of workers, and the ideal loader.
+    """Measure a source without workers, and with increasing numbers of each kind of workers.
 
     Args:
         source: The source of a `Loader`.
@@ -38,24 +37,18 @@ def explore(
         notify(f"measuring {setting} ...")
         return measure(source, setting, options.seconds, made)
 
-    alone = try_one(Setting(0, "none"))
-    measured = [alone]
+    measured = [try_one(Setting(0, "none"))]
     for backend in _BACKENDS if options.only is None else (options.only,):
         threads = _most_threads(source, batch, made) if kind_of(backend).in_processes else 1
-        measured += climb(try_one, backend, Size(options.most_workers or _most(alone, threads), threads))
+        cpus = limits.useful_workers()
+        most = options.most_workers or (_PER_CPU * cpus if threads == 1 else cpus + max(1, cpus // 2))
+        measured += climb(try_one, backend, Size(most, threads))
     present = _present(options)
     if all(one.setting != present for one in measured):
         measured.append(try_one(present))
-    ideal = _ideal(batch, knee(measured).setting, options.seconds, notify)
     notify("")
     step_s = None if options.step_ms is None else options.step_ms / 1000
-    return Results(measured, present, ideal, batch.nbytes, copy_rate(), num_cpus(), step_s, batch.drawn)
-
-
-def _most(alone: Measured, threads: int) -> int:
-    """Return the largest number of workers to try: more than the number of CPUs, to show that more do not help."""
-    cpus = limits.useful_workers()
-    return _ON_WAITING * cpus if alone.waiting_share > _WAITING and threads == 1 else cpus + max(1, cpus // 2)
+    return Results(measured, present, batch.nbytes, num_cpus(), step_s, batch.drawn)
 
 
 def _most_threads(source: Any, batch: MeasuredBatch, made: dict[str, Any]) -> int:
@@ -71,13 +64,3 @@ def _present(options: argparse.Namespace) -> Setting:
     """Return the user's present setting."""
     workers = num_cpus() if options.workers is None else options.workers
     return Setting(workers, options.backend if workers else "none")
-
-
-def _ideal(batch: MeasuredBatch, setting: Setting, seconds: float, notify: Callable[[str], None]) -> float | None:
-    """Return the rate of a loader with a source without cost; None: the batch cannot be sent to processes."""
-    setting = setting if setting.workers else Setting(1, "process")
-    notify(f"measuring the ideal loader, {setting} ...")
-    try:
-        return measure(Replay(batch.value), setting, seconds / 2, {}).batches_per_s
-    except (TypeError, ValueError):
-        return None

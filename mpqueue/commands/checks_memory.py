@@ -59,22 +59,6 @@ def memfd() -> Finding | None:
     return Finding("memfd", "ok", "memory files can be created, and shared read-only")
 
 
-def ring() -> Finding:
-    """Create a ring's memory as a loader does."""
-    from mpqueue.memory.segment import Segment
-
-    try:
-        segment = Segment.create_largest(lambda largest: min(1 << 36, largest))
-        try:
-            segment.reserve(0, _TRIAL_BYTES)
-            found = f"{size(segment.size)} of address space, in {segment.kind}"
-        finally:
-            segment.close()
-    except OSError as error:
-        return Finding("ring", "problem", str(error), "see the checks of address space, /dev/shm and memfd")
-    return Finding("ring", "ok", found)
-
-
 def memory() -> Finding:
     """Check whether the machine and the control group have enough free memory for a ring."""
     import psutil
@@ -92,4 +76,4 @@ def memory() -> Finding:
     return Finding("memory", "ok", found)
 
 
-CHECKS: tuple[Check, ...] = (shm, memfd, ring, memory)
+CHECKS: tuple[Check, ...] = (shm, memfd, memory)

@@ -4,13 +4,11 @@ import os
 import platform
 import sys
 import time
-from importlib import metadata
 
 from mpqueue.commands.findings import Check, Finding
 from mpqueue.system.folders import base_of
 
 _OLDEST, _NEWEST = (3, 11), (3, 13)  # versions of Python that are tested
-_NEEDED = ("numpy", "cloudpickle", "psutil")
 _SLOW_START_S = 5.0
 
 
@@ -23,18 +21,6 @@ def python() -> Finding:
         wanted = f"CPython {_OLDEST[0]}.{_OLDEST[1]} to {_NEWEST[0]}.{_NEWEST[1]}"
         return Finding("python", "note", f"{found}: mpqueue is tested with {wanted}", f"use {wanted}")
     return Finding("python", "ok", found)
-
-
-def packages() -> Finding:
-    """Report the versions of mpqueue and of the packages that it needs."""
-    versions = {name: _version(name) for name in ("mpqueue", *_NEEDED)}
-    missing = [name for name in _NEEDED if versions[name] is None]
-    found = ", ".join(
-        f"{name} {version or 'from a checkout'}" for name, version in versions.items() if name not in missing
-    )
-    if missing:
-        return Finding("packages", "problem", f"{found}; missing: {', '.join(missing)}", 'pip install "mpqueue>=0.1"')
-    return Finding("packages", "ok", found)
 
 
 class _One:
@@ -91,11 +77,4 @@ def folder() -> Finding | None:
     return Finding("servers' folder", "ok", f"{place}{' (MPQUEUE_HOME)' if chosen else ''}: sockets can be created")
 
 
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-CHECKS: tuple[Check, ...] = (python, packages, workers, folder)
+CHECKS: tuple[Check, ...] = (python, workers, folder)

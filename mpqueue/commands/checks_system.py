@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import platform
 import resource
 
 from mpqueue.commands.findings import Check, Finding, size
@@ -11,12 +10,6 @@ from mpqueue.system.cpus import num_cpus
 
 _FEW_FILES, _FILES = 64, 1024
 _PER_WORKER = 4  # descriptors in the trainer: two pipes, a pidfd, and one during the start
-
-
-def kernel() -> Finding:
-    """Report the operating system."""
-    name = f"{platform.system()} {platform.release()}, {platform.machine()}"
-    return Finding("kernel", "ok", name)
 
 
 def pidfd() -> Finding | None:
@@ -136,4 +129,4 @@ def _num_threads_of_user() -> int:
     return found
 
 
-CHECKS: tuple[Check, ...] = (kernel, pidfd, proc, cpus, load, files, processes, address_space)
+CHECKS: tuple[Check, ...] = (pidfd, proc, cpus, load, files, processes, address_space)

@@ -16,7 +16,7 @@ from dataclasses import asdict
 
 from mpqueue.commands import frame
 from mpqueue.commands.top_rows import TopRow, rows_of
-from mpqueue.commands.top_table import lines, render
+from mpqueue.commands.top_table import lines
 from mpqueue.telemetry.monitor import places
 from mpqueue.telemetry.monitor.asking import MonitorAnswer, ask
 
@@ -30,7 +30,7 @@ Servers are always shown, with their consumers. To show loaders, enqueuers and t
 MPQUEUE_MONITOR=1 in the environment of the training, or pass monitor=True.
 waits: the share of time that the consumer spends waiting for batches: near 100%, the workers are the bottleneck.
 exit status: 0; 1: a process does not answer"""
-_REMEDY = 'a live table needs rich: pip install "mpqueue[top]"; or pass --count 1'
+_REDRAW, _HIDE, _SHOW = "\033[H\033[J", "\033[?25l", "\033[?25h"  # terminal codes: clear the screen; the cursor
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -90,20 +90,17 @@ def _wait(seconds: float, *, is_live: bool) -> bool:
 
 
 def _show_live(updates: Iterator[tuple[list[MonitorAnswer], list[TopRow]]]) -> int:
-    console = frame.import_extra("rich.console", _REMEDY).Console()
-    live = frame.import_extra("rich.live", _REMEDY).Live(console=console, auto_refresh=False)
-    table, text = (frame.import_extra(f"rich.{name}", _REMEDY) for name in ("table", "text"))
     status = 0
-    with _key_by_key(), live, contextlib.suppress(KeyboardInterrupt):
+    with _key_by_key(), contextlib.suppress(KeyboardInterrupt):
         for _, rows in updates:
             status = int(any(row.trouble for row in rows))
-            live.update(render(rows, console.width, table, text), refresh=True)
+            print(_REDRAW + "\n".join(lines(rows, shutil.get_terminal_size().columns)), flush=True)
     return status
 
 
 @contextlib.contextmanager
 def _key_by_key() -> Iterator[None]:
-    """Have the terminal deliver each key immediately, without echo."""
+    """Have the terminal deliver each key immediately, without echo, and hide its cursor."""
     if not sys.stdin.isatty():
         yield
         return
@@ -113,8 +110,10 @@ def _key_by_key() -> Iterator[None]:
     before = termios.tcgetattr(sys.stdin)
     try:
         tty.setcbreak(sys.stdin)
+        print(end=_HIDE)
         yield
     finally:
+        print(end=_SHOW, flush=True)
         termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
 
 

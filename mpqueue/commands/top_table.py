@@ -1,7 +1,7 @@
 """The table of ``mpqueue top``: the columns that fit the width; less important ones are left out first."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from mpqueue.commands.frame import aligned
 from mpqueue.commands.top_rows import TopRow
@@ -61,15 +61,7 @@ COLUMNS = (
 )
 
 
-class Table(NamedTuple):
-    """The columns that fit, and the cells of each row."""
-
-    columns: list[TableColumn]
-    cells: list[list[str]]
-    rows: Sequence[TopRow]
-
-
-def fit(rows: Sequence[TopRow], width: int | None) -> Table:
+def fit(rows: Sequence[TopRow], width: int | None) -> list[TableColumn]:
     """Return the columns that fit. The last one, with notes, is truncated if it is too long.
 
     Args:
@@ -79,7 +71,7 @@ def fit(rows: Sequence[TopRow], width: int | None) -> Table:
     columns = [column for column in COLUMNS if any(column.cell(row) for row in rows)]
     while width is not None and _width(columns, rows) > width and max(column.rank for column in columns):
         columns.remove(max(columns, key=lambda column: column.rank))
-    return Table(columns, [[column.cell(row) for column in columns] for row in rows], rows)
+    return columns
 
 
 def _width(columns: Sequence[TableColumn], rows: Sequence[TopRow]) -> int:
@@ -95,34 +87,7 @@ def lines(rows: Sequence[TopRow], width: int | None = None) -> list[str]:
     """Return the lines of the table, joined."""
     if not rows:
         return [_NOTHING]
-    table = fit(rows, width)
-    headings = [column.heading for column in table.columns]
-    found = aligned([headings, *table.cells], [column.is_number for column in table.columns])
+    columns = fit(rows, width)
+    cells = [[column.heading for column in columns], *([column.cell(row) for column in columns] for row in rows)]
+    found = aligned(cells, [column.is_number for column in columns])
     return found if width is None else [line[:width] for line in found]
-
-
-def render(rows: Sequence[TopRow], width: int, rich_table: Any, rich_text: Any) -> Any:
-    """Return the table for rich.
-
-    Args:
-        rows: The rows to show.
-        width: Columns of the terminal.
-        rich_table: The module ``rich.table``.
-        rich_text: The module ``rich.text``.
-    """
-    if not rows:
-        return rich_text.Text(_NOTHING)
-    table, made = fit(rows, width), rich_table.Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0))
-    for column in table.columns:
-        made.add_column(column.heading, justify="right" if column.is_number else "left", no_wrap=True)
-    for row, cells in zip(rows, table.cells, strict=True):
-        made.add_row(*map(rich_text.Text, cells), style=_style(row))
-    return made
-
-
-def _style(row: TopRow) -> str:
-    if row.trouble:
-        return "bold red"
-    if row.deaths or row.note.startswith("the others wait"):
-        return "yellow"
-    return "dim" if row.note.startswith("stopped") else ""

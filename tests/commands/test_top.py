@@ -12,7 +12,6 @@ from helpers.watched import loading
 
 import mpqueue
 from mpqueue.__main__ import main
-from mpqueue.commands import frame
 from mpqueue.commands.top_rows import TopRow, rows_of
 from mpqueue.commands.top_table import lines
 from mpqueue.telemetry.monitor.asking import MonitorAnswer
@@ -239,15 +238,6 @@ def test_count_prints_plain_tables_on_a_terminal():
         assert screen.end() == 0
         assert any(str(program.pid) in line for line in screen.lines())
         assert b"\033[?25l" not in screen.written
-
-
-def test_missing_rich_is_reported_with_the_install_command(monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "rich", None)
-    monkeypatch.setitem(sys.modules, "rich.console", None)
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
-    assert main(["top"]) == 2
-    assert 'pip install "mpqueue[top]"' in capsys.readouterr().err
-    assert issubclass(frame.Missing, Exception)
 
 
 @pytest.mark.parametrize("arguments", [["--interval", "0"], ["--count", "-1"], ["--timeout", "nan"], ["more"]])

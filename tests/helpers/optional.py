@@ -21,7 +21,7 @@ PROJECTS |= {
     for name in (
         "accelerate", "aiohttp", "anyio", "array_record", "boto3", "build", "datasets", "flax", "fsspec", "ipykernel", "jax",
         "jupyter_client", "keras", "lightning", "ml_dtypes", "moto", "mypy", "optax", "pandas",
-        "pyarrow", "pyte", "ray", "requests", "rich", "ruff", "s3fs", "scipy", "sphinx", "streaming", "tensorboardX",
+        "pyarrow", "pyte", "ray", "requests", "ruff", "s3fs", "scipy", "sphinx", "streaming", "tensorboardX",
         "threadpoolctl", "torch", "torchdata", "tqdm", "transformers", "trio", "zstandard",
     )
 }  # fmt: skip
