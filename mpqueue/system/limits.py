@@ -20,7 +20,7 @@ _OWN = Path("/proc/self/cgroup")
 def cpu_quota() -> float | None:
     """Return the number of CPUs that the control groups allow this process to use; None for no limit."""
     quotas = []
-    for group in _groups("cpu"):
+    for group in control_groups("cpu"):
         if words := _words(group / "cpu.max"):
             quotas += [int(words[0]) / int(words[1])] if words[0] != "max" else []
         elif words := _words(group / "cpu.cfs_quota_us"):
@@ -44,7 +44,7 @@ class GroupMemory(NamedTuple):
 def group_memory() -> GroupMemory | None:
     """Return the memory of this process's control group with the least room; None if no group has a limit."""
     groups = []
-    for group in _groups("memory"):
+    for group in control_groups("memory"):
         names = ("memory.max", "memory.current", ("inactive_file", "active_file"))
         limit = _words(group / names[0])
         if not limit:
@@ -73,7 +73,7 @@ def useful_workers() -> int:
     return num_cpus() if quota is None else max(1, min(num_cpus(), int(quota + 0.5)))
 
 
-def _groups(controller: str) -> Iterator[Path]:
+def control_groups(controller: str) -> Iterator[Path]:
     """Yield the folders of this process's control groups and of their ancestors."""
     with contextlib.suppress(OSError):
         # Not `read_text`: it looks the codec up in Python code, under the import lock. A signal handler that raises in

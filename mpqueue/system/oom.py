@@ -6,7 +6,10 @@ So a worker that SIGKILL ended was a victim if the count has increased since the
 """
 
 import functools
-import os
+
+from mpqueue.system import limits
+
+_MACHINE = "/proc/vmstat"
 
 
 class OomCounter:
@@ -40,44 +43,15 @@ def parse_kills(text: str) -> int:
     return 0
 
 
-@functools.cache  # a process does not change its cgroup, and the search takes 0.2 ms at each start
-def find_counter(proc: str = "/proc") -> str | None:
+@functools.cache  # a process does not change its cgroup
+def find_counter() -> str | None:
     """Return the file that counts the kills among this process and its workers; None if the kernel has no counter."""
-    for path in (
-        *_cgroup_counters(_text_of(f"{proc}/self/cgroup"), _text_of(f"{proc}/self/mountinfo")),
-        f"{proc}/vmstat",
-    ):
-        if "oom_kill " in _text_of(path):
-            return path
-    return None
-
-
-def _cgroup_counters(cgroups: str, mounts: str) -> list[str]:
-    """Return the possible counter files of this process's memory cgroup; version 1 is first if it is in use."""
-    version_1, version_2 = [], []
-    for line in cgroups.splitlines():
-        number, controllers, path = line.split(":", 2)
-        if "memory" in controllers.split(","):
-            version_1 += [f"{folder}/memory.oom_control" for folder in _folders(mounts, "cgroup", path)]
-        elif number == "0":
-            version_2 += [f"{folder}/memory.events" for folder in _folders(mounts, "cgroup2", path)]
-    return version_1 + version_2
-
-
-def _folders(mounts: str, kind: str, path: str) -> list[str]:
-    """Return the folders of a cgroup in all mounts of such a hierarchy; see proc(5) on mountinfo."""
-    folders = []
-    for line in mounts.splitlines():
-        before, _, after = line.partition(" - ")
-        root, mounted_at = before.split()[3:5]
-        words = after.split()
-        if words[0] != kind or (kind == "cgroup" and "memory" not in words[2].split(",")):
-            continue
-        inside = path
-        if root != "/":  # in a container, which sees only its part of the tree
-            inside = path.removeprefix(root) if f"{path}/".startswith(f"{root}/") else ""
-        folders.append(os.path.normpath(f"{mounted_at}/{inside}"))
-    return folders
+    own = (
+        f"{group}/{name}"
+        for group in limits.control_groups("memory")
+        for name in ("memory.events", "memory.oom_control")
+    )
+    return next((path for path in (*own, _MACHINE) if "oom_kill " in _text_of(path)), None)
 
 
 def _text_of(path: str) -> str:

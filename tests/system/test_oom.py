@@ -6,6 +6,7 @@ import os
 import pytest
 from helpers.outside import Trainer
 
+from mpqueue.system import limits, oom
 from mpqueue.system.oom import OomCounter, find_counter, parse_kills
 
 _MEMORY = "/sys/fs/cgroup/memory"
@@ -27,55 +28,43 @@ def test_parse_kills_reads_line_by_name(text, count):
     assert parse_kills(text) == count
 
 
-V1_MOUNT = "34 25 0:30 {root} {at} rw,nosuid shared:9 - cgroup cgroup rw,memory\n"
-V2_MOUNT = "30 23 0:26 {root} {at} rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n"
-CPU_MOUNT = "33 25 0:29 / {at} rw - cgroup cgroup rw,cpu\n"
+@pytest.fixture
+def found(tmp_path, monkeypatch):
+    """Returns a function that returns the counter of a process in a cgroup, on a machine with these files."""
+    monkeypatch.setattr(limits, "CGROUPS", tmp_path)
+    monkeypatch.setattr(limits, "_OWN", tmp_path / "own")
+    monkeypatch.setattr(oom, "_MACHINE", str(tmp_path / "vmstat"))
 
+    def find(cgroup, *counters):
+        (tmp_path / "own").write_text(cgroup)
+        for name in counters:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text("oom 1\noom_kill 1\n")
+        path = find_counter.__wrapped__()
+        return path and os.path.relpath(path, tmp_path)
 
-def machine(folder, cgroup, mounts, counters):
-    """Create a machine's /proc; ``{at}`` in mounts is a folder of the test."""
-    at = folder / "mounted"
-    proc = folder / "proc"
-    (proc / "self").mkdir(parents=True)
-    (proc / "self" / "cgroup").write_text(cgroup)
-    (proc / "self" / "mountinfo").write_text(mounts.replace("{at}", str(at)))
-    for name, text in counters.items():
-        path = at / name if not name.startswith("proc/") else folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return str(proc), at
+    return find
 
 
 @pytest.mark.parametrize(
-    ("cgroup", "mounts", "counter"),
+    ("cgroup", "counter"),
     [
-        pytest.param("0::/user/job\n", V2_MOUNT.replace("{root}", "/"), "user/job/memory.events", id="version-2"),
-        pytest.param(
-            "0::/docker/abc/job\n", V2_MOUNT.replace("{root}", "/docker/abc"), "job/memory.events", id="its-own-part"
-        ),
-        pytest.param("0::/docker/abc\n", V2_MOUNT.replace("{root}", "/docker/abc"), "memory.events", id="container"),
-        pytest.param("0::/else\n", V2_MOUNT.replace("{root}", "/docker/abc"), "memory.events", id="another-namespace"),
-        pytest.param(
-            "5:cpu:/x\n4:memory:/job\n0::/y\n",
-            CPU_MOUNT + V1_MOUNT.replace("{root}", "/"),
-            "job/memory.oom_control",
-            id="version-1",
-        ),
+        pytest.param("0::/user/job\n", "user/job/memory.events", id="version-2"),
+        pytest.param("0::/\n", "memory.events", id="container"),
+        pytest.param("4:memory:/docker/abc\n", "memory/memory.oom_control", id="another-namespace"),
+        pytest.param("5:cpu:/x\n4:memory:/job\n0::/y\n", "memory/job/memory.oom_control", id="version-1"),
     ],
 )  # fmt: skip
-def test_counter_belongs_to_own_cgroup(cgroup, mounts, counter, tmp_path):
-    proc, at = machine(tmp_path, cgroup, mounts, {counter: "oom 1\noom_kill 1\n"})
-    assert find_counter(proc) == str(at / counter)
+def test_counter_belongs_to_own_cgroup(found, cgroup, counter):
+    assert found(cgroup, counter, "vmstat") == counter
 
 
-def test_counter_of_machine_is_used_without_cgroup(tmp_path):
-    proc, _ = machine(tmp_path, "0::/\n", V2_MOUNT.replace("{root}", "/"), {"proc/vmstat": "a 1\noom_kill 4\n"})
-    assert find_counter(proc) == f"{proc}/vmstat"
+def test_counter_of_machine_is_used_without_cgroup(found):
+    assert found("0::/\n", "vmstat") == "vmstat"
 
 
-def test_no_counter_is_found_without_kernel_support(tmp_path):
-    proc, _ = machine(tmp_path, "", "", {})
-    assert find_counter(proc) is None
+def test_no_counter_is_found_without_kernel_support(found):
+    assert found("") is None
     assert not OomCounter(None).take_kill()
 
 
