@@ -1,6 +1,22 @@
-"""Ignore deprecation warnings of torch."""
+"""Ignore deprecation warnings of torch, and start programs that import it as forks of one interpreter."""
+
+import importlib.util
+import os
 
 import pytest
+from helpers.forked import Interpreter
+
+_IMPORTS = ("torch", "torch._dynamo", "accelerate", "torchdata.stateful_dataloader")
+
+
+@pytest.fixture(scope="session")
+def interpreter():
+    """Return an interpreter that has imported torch, and the modules that Accelerate imports late, in several seconds."""
+    found = [name for name in _IMPORTS if importlib.util.find_spec(name.partition(".")[0])]
+    # Without this option, pyarrow, which pandas imports, starts a thread. A process with threads must not be forked.
+    environ = {"OMP_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false", "PYTHONWARNINGS": "ignore"}
+    with Interpreter(*found, "mpqueue.workers.launcher", environ=os.environ | environ) as made:
+        yield made
 
 
 def pytest_itemcollected(item):

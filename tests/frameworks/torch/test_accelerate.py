@@ -3,8 +3,6 @@
 import itertools
 import json
 import os
-import subprocess
-import sys
 
 import pytest
 
@@ -84,7 +82,20 @@ def save(loader, name):
     accelerator.wait_for_everyone()
 
 
-action, cases = sys.argv[1], json.loads(sys.argv[2])
+def fork_ranks(action):
+    # Returns True in the process of each rank, and False in this one.
+    for rank in range(2):
+        if os.fork() == 0:
+            os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+            return True
+    assert [os.wait()[1] for _ in range(2)] == [0, 0], action
+    return False
+
+
+cases = json.loads(sys.argv[1])
+action = next((action for action in ("whole", "resumed") if fork_ranks(action)), None)
+if action is None:
+    sys.exit()
 mpqueue.torch.install()
 config = accelerate.DataLoaderConfiguration(use_stateful_dataloader=True, use_seedable_sampler=True)
 rank = int(os.environ["RANK"])
@@ -116,31 +127,18 @@ CASES = [("shuffled", 1), ("in order", 1), ("stream", 0), ("stateful stream", 0)
 
 
 @pytest.fixture(scope="module")
-def seen(tmp_path_factory):
+def seen(tmp_path_factory, interpreter):
     """What each rank saw in each case: of the uninterrupted run by step, and of each resumed run.
 
-    One group of processes runs all cases, because processes that import torch take seconds to start. They start with
-    the environment that torch's launcher would set: the launcher would import torch, too.
+    One group of processes runs all cases. They have the environment that torch's launcher would set.
     """
     folder = tmp_path_factory.mktemp("accelerate")
     (folder / "program.py").write_text(PROGRAM)
     for kind, workers in CASES:
         (folder / f"{kind} {workers}").mkdir()
-    env = os.environ | {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-    env |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-    options = {"cwd": folder, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    for action in ACTIONS:
-        command = [sys.executable, "program.py", action, json.dumps(CASES)]
-        group = [
-            subprocess.Popen(command, env=env | {"RANK": str(rank), "LOCAL_RANK": str(rank)}, **options)
-            for rank in range(2)
-        ]
-        try:
-            errors = [process.communicate(timeout=280)[1][-4000:] for process in group]
-        finally:
-            for process in group:
-                process.kill()
-        assert [process.returncode for process in group] == [0, 0], errors
+    env = os.environ | {"GLOO_SOCKET_IFNAME": "lo", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    status, _, errors = interpreter.run([folder / "program.py", json.dumps(CASES)], folder, env, timeout=280)
+    assert status == 0, errors[-4000:]
 
     def of(kind, workers):
         found = folder / f"{kind} {workers}"

@@ -9,8 +9,6 @@ import os
 import pickle
 import random
 import signal
-import subprocess
-import sys
 import threading
 import warnings
 
@@ -26,7 +24,6 @@ from hypothesis import strategies as st
 from torch.utils import data
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-from mpqueue.frameworks.torch.iterator import _SamplerDraw
 from mpqueue.torch import DataLoader
 from mpqueue.worker import lane_runner
 
@@ -79,19 +76,21 @@ class Kills(Numbers):
         return index
 
 
+DESCRIPTORS = {number: number for number in range(3)}  # of programs that the interpreter forks
+
+
 def _numbers(batches):
     return [batch.tolist() for batch in batches]
 
 
-def test_importing_mpqueue_does_not_import_torch_and_a_loader_sets_no_start_method():
+def test_loader_sets_no_start_method(interpreter):
     code = """
-import multiprocessing, sys
+import multiprocessing
 import mpqueue
-assert "torch" not in sys.modules
 assert len(list(mpqueue.torch.DataLoader(range(3), num_workers=1))) == 3
 assert multiprocessing.get_start_method(allow_none=True) is None
 """
-    subprocess.run([sys.executable, "-c", code], check=True)
+    assert interpreter.start(code, ["-c"], DESCRIPTORS).wait(300) == 0
 
 
 def test_iterator_is_an_instance_of_torchs_class():
@@ -387,22 +386,6 @@ def test_stream_with_a_state_continues_after_a_worker_crash(tmp_path, monkeypatc
         assert _numbers(loader) == expected  # again from the beginning
 
 
-@pytest.mark.parametrize("limit", [1, 2, 4, 64])
-def test_error_of_a_sampler_is_raised_after_all_of_its_batches(limit):
-    """Several batches are drawn at once if they are fast. A generator that has raised is exhausted."""
-
-    def batches():
-        yield from ([0], [1], [2])
-        raise ArithmeticError("of the sampler")
-
-    draw, taken = _SamplerDraw(batches(), 0, is_batched=True), []
-    with pytest.raises(ArithmeticError, match="of the sampler"):
-        while some := draw.take(limit):
-            taken += [drawn.listed.indices for drawn in some]
-    assert taken == [[0], [1], [2]]
-    assert draw.take(limit) == []
-
-
 def _own(seed):
     return torch.Generator().manual_seed(seed)
 
@@ -643,9 +626,9 @@ for strategy in sorted(torch.multiprocessing.get_all_sharing_strategies()):
 
 
 @pytest.mark.slow
-def test_torchs_workers_and_sharing_strategies_work_alongside_mpqueue():
+def test_torchs_workers_and_sharing_strategies_work_alongside_mpqueue(interpreter):
     """In a separate process, because torch keeps a socket for its shared memory."""
-    subprocess.run([sys.executable, "-c", SIDE_BY_SIDE], check=True)
+    assert interpreter.start(SIDE_BY_SIDE, ["-c"], DESCRIPTORS).wait(300) == 0
 
 
 def test_data_pipes_use_torchs_own_workers():
@@ -657,10 +640,15 @@ def test_data_pipes_use_torchs_own_workers():
     assert sorted(number for batch in iterator for number in batch.tolist()) == [0, 1, 2, 3]
 
 
-def test_the_profiler_sees_the_iterator():
-    with torch.profiler.profile() as profile:
-        list(DataLoader(Numbers(), batch_size=4, num_workers=1))
-    assert any("enumerate(DataLoader)" in event.key for event in profile.key_averages())
+def test_the_profiler_sees_the_iterator(interpreter):
+    code = """
+import torch
+import mpqueue.torch
+with torch.profiler.profile() as profile:
+    list(mpqueue.torch.DataLoader(range(12), batch_size=4, num_workers=1))
+assert any("enumerate(DataLoader)" in event.key for event in profile.key_averages())
+"""
+    assert interpreter.start(code, ["-c"], DESCRIPTORS).wait(300) == 0
 
 
 def test_a_loader_in_a_forked_child_works():

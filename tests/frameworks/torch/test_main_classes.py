@@ -1,9 +1,8 @@
 """Classes of the main script in batches and errors are the caller's own classes."""
 
+import os
 import subprocess
 import sys
-
-import pytest
 
 SCRIPT = """
 import contextlib
@@ -18,6 +17,7 @@ from torch.utils import data
 
 import mpqueue.torch
 
+FRESH = "spawn", "forkserver"
 LOCK = threading.Lock()  # cannot be pickled, and so neither can a copy of a class whose methods use it
 
 
@@ -116,8 +116,8 @@ def check_all(contexts):
     for context in contexts:
         if context == "fork":
             check_loader()
-        check(make(mpqueue.torch.DataLoader, Map(), context, is_persistent=context == "spawn"))
-        if context == "spawn":
+        check(make(mpqueue.torch.DataLoader, Map(), context, is_persistent=context in FRESH))
+        if context in FRESH:
             continue  # each worker imports torch
         check(make(mpqueue.torch.DataLoader, Stream(), context, is_persistent=True))
         with mpqueue.torch.install():
@@ -132,26 +132,30 @@ def make(kind, dataset, context, is_persistent):
 
 if __name__ == "__main__":
     check_all([name if name != "default" else None for name in sys.argv[1:]])
-    print("all are own classes")
 """
 # Workers of "spawn" and "forkserver" receive the source as a pickle, which cannot hold a lock.
 PICKLABLE = SCRIPT.replace("threading.Lock()", "contextlib.nullcontext()")
 
 
-def run(*command, cwd):
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", *command], cwd=cwd, capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.stdout == "all are own classes\n", done.stderr
-
-
-@pytest.mark.parametrize(("form", "contexts"), [("script", ["default", "fork"]), ("-m", ["default"]), ("-c", ["fork"])])
-def test_forked_workers_return_objects_of_the_callers_classes(form, contexts, tmp_path):
+def test_workers_of_a_script_return_objects_of_its_classes(tmp_path, interpreter):
     (tmp_path / "program.py").write_text(SCRIPT)
-    command = {"script": ["program.py"], "-m": ["-m", "program"], "-c": ["-c", SCRIPT]}[form]
-    run(*command, *contexts, cwd=tmp_path)
+    command = [tmp_path / "program.py", "default", "fork"]
+    status, _, errors = interpreter.run(command, tmp_path, os.environ, timeout=300)
+    assert status == 0, errors
 
 
-def test_fresh_workers_return_objects_of_the_callers_classes(tmp_path):
+def test_workers_of_a_module_return_objects_of_its_classes(tmp_path):
+    (tmp_path / "program.py").write_text(SCRIPT)
+    command = [sys.executable, "-W", "ignore", "-m", "program", "default"]
+    subprocess.run(command, cwd=tmp_path, timeout=300, check=True)
+
+
+def test_workers_of_an_argument_of_the_interpreter_return_objects_of_its_classes(interpreter):
+    assert interpreter.start(SCRIPT, ["-c", "fork"], {number: number for number in range(3)}).wait(300) == 0
+
+
+def test_fresh_workers_return_objects_of_the_callers_classes(tmp_path, interpreter):
     (tmp_path / "program.py").write_text(PICKLABLE)
-    run("program.py", "spawn", "forkserver", cwd=tmp_path)
+    command = [tmp_path / "program.py", "spawn", "forkserver"]
+    status, _, errors = interpreter.run(command, tmp_path, os.environ, timeout=300)
+    assert status == 0, errors

@@ -115,7 +115,7 @@ def test_last_is_the_returned_batch_and_not_the_one_copied_last(depth, workers):
 
 
 def test_last_of_a_loader_of_mpqueue_counts_returned_batches():
-    with mpqueue.Loader(mpqueue.Dataset.range(12).map(_tensor), workers=1) as loader:
+    with mpqueue.Loader(mpqueue.Dataset.range(12).map(_tensor), workers=1, start_method="fork") as loader:
         batches, _ = _on_device(loader)
         for number, _ in enumerate(batches):
             assert batches.last.batch == number
