@@ -397,8 +397,13 @@ class Ledger:
         """Count a batch that is delivered; return True if it was the last of its epoch."""
         self.latest = work_item  # the batch counts from here on; see NOTE [ Interrupts ] in mpqueue.engine.pipeline
         self.num_batches += 1
-        # As `_advance`, without its call: every batch passes here.
-        if self.progress.count(work_item) != self.cursor.lengths.get(work_item[1]):
+        # As `_advance`, without its calls: every batch passes here, and most have a position and arrive in order.
+        progress, position = self.progress, work_item[2]
+        if work_item[4] < 0 and position == progress.position and not progress.ahead:
+            progress.position = position = position + 1
+        else:
+            position = progress.count(work_item)
+        if position != self.cursor.lengths.get(work_item[1]):
             return False
         self.enter(1 + (work_item.epoch if work_item.lane < 0 else self.progress.epoch))
         return True
