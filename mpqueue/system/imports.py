@@ -50,10 +50,14 @@ class Watch:  # not a subclass of `importlib.abc.MetaPathFinder`: the import tak
         # The second test: a thread may still iterate over the old list after the watch was removed.
         if fullname != self._name or self not in finders:
             return None
-        for finder in finders[finders.index(self) + 1 :]:  # an earlier watch may have called this one
-            spec: ModuleSpec | None = finder.find_spec(fullname, path, target)
+        # Watches do not ask each other: if the module does not exist, each one would double the number of questions.
+        # With 28 of them, the import of a module that is not installed would never end.
+        watches = [finder for finder in finders if isinstance(finder, Watch) and finder._name == fullname]
+        for finder in finders:
+            spec: ModuleSpec | None = None if isinstance(finder, Watch) else finder.find_spec(fullname, path, target)
             if spec is not None:
-                self._follow(spec.loader)
+                for watch in reversed(watches):  # the oldest is called first
+                    watch._follow(spec.loader)
                 return spec
         return None
 

@@ -148,6 +148,27 @@ def test_ending_one_watch_keeps_the_others(module):
     assert sorted(calls) == ["first", "second"]
 
 
+class Counts:
+    """A finder that finds nothing, and counts the questions."""
+
+    asked = 0
+
+    def find_spec(self, *_):
+        self.asked += 1
+
+
+def test_many_watches_do_not_multiply_the_search_for_a_missing_module(monkeypatch):
+    """Each loader that computes in the caller's process watches for torch, which may not be installed."""
+    last = Counts()
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, last])
+    watches = [Watch("mpqueue_missing", print) for _ in range(12)]
+    with pytest.raises(ModuleNotFoundError):
+        __import__("mpqueue_missing")
+    assert last.asked == len(watches) + 1
+    for watch in watches:
+        watch.end()
+
+
 class Ends:
     """A finder that is interrupted by another thread that ends a watch."""
 
