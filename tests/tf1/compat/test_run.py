@@ -12,7 +12,10 @@ from helpers.strikes import Alarms
 from tf1.compat.conftest import waiting_in
 
 import mpqueue.compat.v1 as tf
+from mpqueue.tf1.compat.graph.run import Run
 from mpqueue.tf1.coordination.cancellation import active_scopes
+
+LATE_S = 0.2
 
 
 def test_enqueue_and_dequeue_in_one_run_do_not_deadlock(session):
@@ -93,6 +96,33 @@ def test_ctrl_c_ends_a_run_and_returns_its_elements(session, apart):
     presser.join()
     # The blocked thread returns the elements it had taken.
     assert Background(session.make_callable(queue.dequeue_many(2))).finish().tolist() == [1, 2]
+
+
+def test_interrupted_run_ends_after_its_blocked_operations(session, monkeypatch):
+    """Otherwise they could take elements of the next run."""
+    queue, other = tf.FIFOQueue(9, tf.int32, [()]), tf.FIFOQueue(9, tf.int32, [()])
+    outcome, is_over, num_ended = Run.outcome, threading.Event(), 0
+
+    def late_outcome(run, step, slots):
+        nonlocal num_ended
+        found = outcome(run, step, slots)
+        if step.op.blocking:
+            is_over.wait(LATE_S)  # in vain, if the run waits for this thread
+            num_ended += 1
+        return found
+
+    def press():
+        waiting_in(session, queue)
+        waiting_in(session, other)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Run, "outcome", late_outcome)
+    presser = Background(press)
+    with nudged(), pytest.raises(KeyboardInterrupt):
+        session.run([queue.dequeue(), other.dequeue()])
+    assert num_ended == 2
+    is_over.set()
+    presser.finish()
 
 
 def test_operations_in_a_chain_need_no_threads(session):

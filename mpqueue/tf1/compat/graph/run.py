@@ -102,10 +102,14 @@ class Run:
             raise ResourceExhaustedError(None, step.op, f"no memory for {step.op.name}: {error}") from error
 
     def _execute_concurrently(self, plan: Plan, slots: Slots) -> None:
+        threads = StepThreads(self, slots)
         try:
-            failure = self._first_failure(plan, slots)
-        except BaseException:  # Ctrl-C: otherwise no thread would wait for the blocked operations
+            failure = self._first_failure(plan, slots, threads)
+        except BaseException:  # Ctrl-C
             self.scope.cancel("the run was interrupted")
+            # An operation that dequeues after the end of this run would take the elements of the next one. A second
+            # Ctrl-C ends this wait.
+            threads.wait()
             raise
         if failure is not None:
             try:
@@ -113,12 +117,11 @@ class Run:
             finally:
                 failure = None  # the traceback would keep this frame alive, and with it all values of the run
 
-    def _first_failure(self, plan: Plan, slots: Slots) -> BaseException | None:
+    def _first_failure(self, plan: Plan, slots: Slots, threads: "StepThreads") -> BaseException | None:
         """Run a plan with a thread per blocking operation; return the first error after all threads are done."""
         # Only this thread writes to `slots` and `missing`: blocking operations return their outcomes through a queue.
         missing = [len(step.needs) for step in plan.steps]
         ready = deque(step for step, count in zip(plan.steps, missing, strict=True) if not count)
-        finished: SimpleQueue[tuple[Step, Any]] = SimpleQueue()
         num_waiting, failure = 0, None
         # After an error, no step starts, but wait for blocked steps: they must not take elements after the run ends.
         while (ready and failure is None) or num_waiting:
@@ -126,12 +129,12 @@ class Run:
             # In its own thread even if no other step is ready: the step may wait for a step of this thread.
             if step is not None and step.op.blocking:
                 num_waiting += 1
-                self._start(step, slots, finished)
+                threads.start(step)
                 continue
             if step is not None:
-                outcome = self._outcome(step, slots)
+                outcome = self.outcome(step, slots)
             else:
-                step, outcome = finished.get()
+                step, outcome = threads.next()
                 num_waiting -= 1
             if isinstance(outcome, BaseException):
                 # Keep the first error: later ones are mostly cancellations that it caused.
@@ -145,24 +148,61 @@ class Run:
                     ready.append(plan.steps[each])
         return failure
 
-    def _start(self, step: Step, slots: Slots, finished: "SimpleQueue[tuple[Step, Any]]") -> None:
-        def call() -> None:
-            # Cancellation scopes and NumPy's error settings are per thread, and this is a new thread.
-            with self.session.scope.active(), self.scope.active(), np.errstate(all="ignore"):
-                finished.put((step, self._outcome(step, slots)))
-
-        # A daemon thread: a queue that is never filled must not keep the program from exiting.
-        thread = threading.Thread(target=call, name=f"run-{step.op.name}", daemon=True)
-        with defer_signals():  # an interrupt while waiting for the thread would become "release unlocked lock"
-            thread.start()
-
-    def _outcome(self, step: Step, slots: Slots) -> Any:
+    def outcome(self, step: Step, slots: Slots) -> Any:
         """Return the outputs of an operation, or the exception that it raised."""
         try:
             return self.compute(step, slots)
         # Catch all classes: an exception in a thread is not reported otherwise, and the run would block forever.
         except BaseException as error:
             return error
+
+
+class StepThreads:
+    """The threads of the blocking operations of one plan, a new one for each operation.
+
+    Args:
+        run: The run that computes the operations.
+        slots: The values that they receive.
+    """
+
+    def __init__(self, run: Run, slots: Slots) -> None:
+        self._run, self._slots = run, slots
+        self._finished: SimpleQueue[tuple[Step, Any]] = SimpleQueue()
+        self._at_work: set[Step] = set()
+
+    def start(self, step: Step) -> None:
+        """Compute an operation in a new thread.
+
+        Raises:
+            RuntimeError: The system allows no more threads.
+        """
+        # A daemon thread: a queue that is never filled must not keep the program from exiting.
+        thread = threading.Thread(target=self._compute, args=(step,), name=f"run-{step.op.name}", daemon=True)
+        with defer_signals():  # an interrupt while waiting for the thread would become "release unlocked lock"
+            self._at_work.add(step)
+            try:
+                thread.start()
+            except RuntimeError:
+                self._at_work.discard(step)
+                raise
+
+    def _compute(self, step: Step) -> None:
+        run = self._run
+        # Cancellation scopes and NumPy's error settings are per thread, and this is a new thread.
+        with run.session.scope.active(), run.scope.active(), np.errstate(all="ignore"):
+            outcome = run.outcome(step, self._slots)
+        # In this order: `wait` gets one more item for each operation that it finds at work.
+        self._at_work.discard(step)
+        self._finished.put((step, outcome))
+
+    def next(self) -> tuple[Step, Any]:
+        """Block until an operation finishes; return it and its outputs, or the exception that it raised."""
+        return self._finished.get()
+
+    def wait(self) -> None:
+        """Block until all operations have finished."""
+        while self._at_work:
+            self._finished.get()
 
 
 def store(step: Step, outputs: Any, slots: Slots) -> None:
