@@ -14,7 +14,8 @@ while there is credit. One lock orders all threads that may call: several consum
 one-shot thread of an epoch end. User code that is called here (`on_epoch_end`) runs under the lock and may call back.
 
 *Cancellation.* A `step` that returned None needs no cleanup, so a caller that waits for `fileno` may give up at any
-time. A batch that `step` returned counts as delivered, so pass it on without waiting.
+time. A batch that `step` returned counts as delivered. A caller that cannot pass it on must return it with `give_back`;
+the next `step` delivers it again. So pass a batch on without waiting, or give it back if that wait is cancelled.
 
 *Several consumers.* Several threads and tasks may call `step`. Each batch goes to one consumer. If a consumer has
 processed reports for the others, `fileno` becomes readable again. A stop makes `fileno` readable and then closes it;
@@ -182,6 +183,7 @@ class Pipeline:
         self.may_fail = True
         self.failed: WorkItem | None = None
         self.returned: tuple[WorkItem, int, int] | None = None
+        self._returned_before: tuple[WorkItem, int, int] | None = None
         self.recorder = recorder or Recorder()
         self.bar: Bar | None = None
         self.watchers: Living[Any] = Living()
@@ -310,7 +312,7 @@ class Pipeline:
             raise
         if taken is not None:
             # The last step, and assignments alone: after them, no signal handler can take the batch from the caller.
-            self.returned = taken[0], progress.epoch, progress.position
+            self._returned_before, self.returned = self.returned, (taken[0], progress.epoch, progress.position)
         return taken
 
     def _look(self) -> bool:
@@ -356,6 +358,14 @@ class Pipeline:
     def timeout_s(self) -> float | None:
         """Return the seconds after which `step` is due even without a report, or None for no limit."""
         return None if self.is_stopped else self.backend.timeout_s()
+
+    def give_back(self, taken: tuple[WorkItem, Any]) -> None:
+        """Make the next `step` deliver a batch again, because the consumer did not get it."""
+        with self.lock:
+            if not self.is_stopped:
+                progress, self.ledger.needs_attention = self.ledger.progress, True
+                progress.unclaimed = (taken, *progress.unclaimed)
+                self.returned = self._returned_before
 
     def next(self, loop: int = 0, deadline: float | None = None) -> Any:
         """Block until the next batch is ready, and return it.

@@ -222,6 +222,16 @@ def test_last_batch_belongs_to_the_epoch_that_it_ends():
     assert pipeline.epoch_of(first._replace(position=9)) == 3
 
 
+def test_returned_batch_is_delivered_first_and_not_counted_before():
+    pipeline = pipeline_of()
+    pipeline.backend.work(2)
+    taken = pipeline.step()
+    assert pipeline.place() == Place(0, 1)
+    pipeline.give_back(taken)
+    assert (pipeline.place(), pipeline.num_taken) == (Place(0, 0), 0)
+    assert [batch(pipeline)[1] for _ in range(2)] == [0, 1]
+
+
 @pytest.mark.parametrize("is_interrupt", [False, True])
 def test_failed_is_outdated_changes_no_state_unless_interrupted(is_interrupt):
     """`is_outdated` fails: otherwise the work in flight would be dropped, and the workers stopped."""

@@ -20,6 +20,7 @@ from torch.utils import data
 
 from mpqueue.frameworks.torch import rewind
 from mpqueue.frameworks.torch.checks import is_supported
+from mpqueue.frameworks.torch.iterator import PassIterator
 from mpqueue.frameworks.torch.loader import DataLoader, make_iterator
 from mpqueue.system.replacement import Installation, Replacement, install_all
 
@@ -69,6 +70,14 @@ def _check_fit(loader_class: Any) -> None:
         )
 
 
+def _get_stateful_iterator(self: Any) -> Any:
+    iterator = _get_iterator(self)
+    # torchdata's loader waits for its workers, and raises an error of `worker_init_fn` here.
+    if type(iterator) is PassIterator and self.worker_init_fn is not None:
+        iterator.raise_init_error()
+    return iterator
+
+
 class _Last:
     """`DataLoader.last` for other classes. An instance may set an attribute of this name, which a property refuses."""
 
@@ -109,7 +118,7 @@ def _stateful() -> Replacement | None:
 
     methods = {name: instead(name, _OURS[name]) for name in ("state_dict", "load_state_dict")}
     replacement = Replacement(
-        "mpqueue.torch", lambda: StatefulDataLoader, "_get_iterator", instead("_get_iterator", _get_iterator),
+        "mpqueue.torch", lambda: StatefulDataLoader, "_get_iterator", instead("_get_iterator", _get_stateful_iterator),
         beside=_OURS | methods | {"__iter__": instead("__iter__", data.DataLoader.__iter__)},
     )  # fmt: skip
     return replacement

@@ -39,7 +39,7 @@ from mpqueue.frameworks.torch.rewind import editor_of
 from mpqueue.frameworks.torch.samples import num_places
 from mpqueue.frameworks.torch.skipping import evaluation, sampler_facts, seed_of_rank, warn_of_skipping
 from mpqueue.frameworks.torch.streams import LanedSource, LoaderStream, StreamDataset
-from mpqueue.frameworks.torch.worker import LoaderParts, LoaderSource, MapSource, StreamSource, listed_of
+from mpqueue.frameworks.torch.worker import INIT_NOTE, LoaderParts, LoaderSource, MapSource, StreamSource, listed_of
 from mpqueue.loader.engine import Engine
 from mpqueue.loader.replay import computed
 from mpqueue.plan.backend_kinds import BackendName, kind_of
@@ -202,6 +202,16 @@ class _Early(NamedTuple):
     loader: "weakref.ref[Any]"
     sampler: Any
     epoch: int | None
+
+
+class _Raised(NamedTuple):
+    """An error that `PassIterator.raise_init_error` received in place of the first batch.
+
+    Attributes:
+        error: The error.
+    """
+
+    error: Exception
 
 
 class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore[misc]  # torch is not type-checked
@@ -386,6 +396,32 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
             self._epoch -= 1  # the same number as for a pass that begins once, so that random numbers are equal
             self._reset(loader, first_iter=True)
 
+    def raise_init_error(self) -> None:
+        """Wait for the first batch, and raise the error of ``worker_init_fn`` if there is one.
+
+        The batch, or any other error, is returned by the following `next`.
+
+        Raises:
+            Exception: The error of ``worker_init_fn`` in the worker of the first batch.
+        """
+        pipeline = self._pipeline
+        deadline = time.monotonic() + self._timeout if self._timeout > 0 else None
+        try:
+            while (taken := pipeline.step()) is None:
+                if deadline is not None and time.monotonic() >= deadline:
+                    return  # the following `next` raises this
+                pipeline.wait(deadline=deadline)
+        except (EndOfStream, Stopped):
+            return  # raised again by the following `next`
+        except Exception as error:
+            if INIT_NOTE in getattr(error, "__notes__", ()):
+                self._shutdown_workers()
+                raise
+            if pipeline.failed is None or not pipeline.is_failure(error):
+                raise
+            taken = pipeline.failed, _Raised(error)
+        pipeline.give_back(taken)
+
     @property
     def _is_endless(self) -> bool:
         return self._stream_plan is not None and self._stream_plan.ends_by_count
@@ -411,6 +447,8 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
         pipeline = self._pipeline
         try:
             batch = pipeline.next(deadline=time.monotonic() + self._timeout if self._timeout > 0 else None)
+            if type(batch) is _Raised:
+                raise batch.error
         except NotYet:
             raise RuntimeError(f"DataLoader timed out after {self._timeout} seconds") from None
         except (EndOfStream, Stopped):

@@ -34,6 +34,7 @@ from mpqueue.worker.runner import BatchAhead
 
 Begin: TypeAlias = Callable[[int, int, int], None]
 
+INIT_NOTE = "raised by worker_init_fn"
 _EPOCH_SHIFT = 44  # bits for places in an epoch: no dataset has 2**44 samples
 
 
@@ -100,7 +101,7 @@ class LoaderSource:
             try:
                 self.parts.worker_init_fn(worker.id)
             except Exception as error:
-                error.add_note("raised by worker_init_fn")
+                error.add_note(INIT_NOTE)  # the trainer checks it: see `Iterator.raise_init_error`
                 raise
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.utils import data
 
+import mpqueue.torch
 from mpqueue.torch import DataLoader
 
 
@@ -59,6 +60,54 @@ class InitError(Exception):
 
 def fail(_number):
     raise InitError("no licence")
+
+
+def _stateful(dataset, **options):
+    stateful = pytest.importorskip("torchdata.stateful_dataloader")
+    return stateful.StatefulDataLoader(dataset, batch_size=None, num_workers=2, **options)
+
+
+@pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")
+class TestStateful:
+    """torchdata's loader raises an error of ``worker_init_fn`` when it is iterated."""
+
+    def test_error_in_worker_init_fn_is_raised_at_iter(self):
+        loader = _stateful(Drawn(), worker_init_fn=fail)
+        with mpqueue.torch.install(), pytest.raises(InitError, match="no licence"):
+            iter(loader)
+
+    def test_error_of_the_first_item_is_raised_at_next_and_counted_then(self):
+        class Fails(Drawn):
+            def __getitem__(self, index):
+                if not index:
+                    raise InitError("no item")
+                return index
+
+        with mpqueue.torch.install():
+            loader = _stateful(Fails(), worker_init_fn=draw)
+            batches = iter(loader)
+            assert loader.state_dict()["place"]["position"] == 0
+            with pytest.raises(InitError, match="no item"):
+                next(batches)
+            assert loader.state_dict()["place"]["position"] == 1
+            assert list(batches) == list(range(1, 8))
+
+    def test_batches_after_worker_init_fn_are_complete(self):
+        with mpqueue.torch.install():
+            loader = _stateful(list(range(5)), worker_init_fn=draw_nothing, persistent_workers=True)
+            assert [list(loader), list(loader)] == [list(range(5))] * 2
+
+    def test_empty_stream_ends_at_next(self):
+        class Empty(data.IterableDataset):
+            def __iter__(self):
+                return iter(())
+
+        with mpqueue.torch.install():
+            assert list(_stateful(Empty(), worker_init_fn=draw_nothing)) == []
+
+
+def draw_nothing(_number):
+    pass
 
 
 def test_error_in_worker_init_fn_of_torchs_loader_is_raised_at_next():
