@@ -357,7 +357,7 @@ def converse(
 
 def _check_name(name: str) -> None:
     if not isinstance(name, str):
-        raise TypeError(f"the name of a server must be a string, got {name!r}")
+        raise TypeError(f"the name of a server must be a string, got {name!r}; Server takes it before the source")
     try:
         name.encode()
     except UnicodeEncodeError:

@@ -38,9 +38,9 @@ class QueueServer(Server):
     """
 
     def __init__(self, name: str, source: None = None, **options: Never) -> None:  # noqa: ARG002 - as `Server` has it
+        self._directory = ServerDirectory.of(name)  # first: a caller who forgot the name has passed the source here
         if options:
             raise ValueError(f"A server without a source takes no options, got {', '.join(sorted(options))}.")
-        self._directory = ServerDirectory.of(name)
         self.name, self.folder = self._directory.name, self._directory.folder
         self._lock = RLock()
         self._serving: _Serving | None = None

@@ -145,6 +145,11 @@ def test_server_without_source_has_only_queues(servers_directory):
         Server("photos", None, workers=2)
 
 
+def test_forgotten_name_of_a_server_is_named_before_its_options():
+    with pytest.raises(TypeError, match=r"must be a string, got \[1, 2\]; Server takes it before the source"):
+        Server([1, 2], mode="broadcast", workers=2)
+
+
 def test_name_belongs_to_one_server_and_is_free_after_it(servers_directory):
     with QueueServer("photos") as server:
         assert repr(server) == "<QueueServer 'photos': 0 queues>"
