@@ -59,9 +59,6 @@ class Snapshot:
         except BaseException:
             self._file.close()
             raise
-        self._hold()
-
-    def _hold(self) -> None:
         descriptors.own_object(self._file)
         self._finalizer = weakref.finalize(self, descriptors.close_object, self._file)
         self._finalizer.atexit = False
@@ -70,11 +67,6 @@ class Snapshot:
         """Close the descriptor and drop the map: the memory remains only while others map it."""
         self._view = None
         self._finalizer()
-
-    def take_back(self, fd: int) -> None:
-        """Own the memory again, by a descriptor that another process has kept; this object will close it."""
-        self._file = io.FileIO(fd, "r+")
-        self._hold()
 
     def _write(self, offset: int, buffer: memoryview) -> None:
         # `pwrite` causes no page faults: 1.6 GB/s, where writing through a map reached 1.2 GB/s.

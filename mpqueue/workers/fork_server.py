@@ -96,10 +96,6 @@ class _ForkServer:
             for child in self._children.values():
                 if child.key == key:
                     os.kill(child.pid, number)  # not reaped yet, so the pid still belongs to it
-        elif message.kind == messages.ToForkServer.RETURN:
-            messages.send(
-                self._sock, messages.FromForkServer.KEPT, list(self._snapshots), list(self._snapshots.values())
-            )
         elif message.kind == messages.ToForkServer.PARK:
             self._timeout_ms = PARK_S * 1000
         return True

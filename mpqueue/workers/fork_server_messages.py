@@ -10,8 +10,7 @@ SETTINGS  working directory, sys.path, environment, CPUs     FORKED  (worker's k
 SOURCE    pickle, places of buffers, new memory              EXITED  (worker's key, wait status, peak bytes)
 FORK      (key, config) and the worker's descriptors         FAILED  (worker's key or None, packed exception)
 KILL      (key, signal)                                      NOTE    a warning for the user, once
-PARK      exit in 5 s, unless another message arrives        KEPT    numbers and descriptors of the source's memory
-RETURN    send the descriptors of the source's memory
+PARK      exit in 5 s, unless another message arrives
 """
 
 import contextlib
@@ -37,13 +36,13 @@ from mpqueue.transport.records import ProtocolError, RecordType, kinds_of
 class ToForkServer:
     """Kinds of messages to the fork server."""
 
-    SETTINGS, SOURCE, FORK, KILL, PARK, RETURN = range(1, 7)
+    SETTINGS, SOURCE, FORK, KILL, PARK = range(1, 6)
 
 
 class FromForkServer:
     """Kinds of messages from the fork server."""
 
-    FORKED, EXITED, FAILED, NOTE, KEPT = range(1, 6)
+    FORKED, EXITED, FAILED, NOTE = range(1, 5)
 
 
 class Message(NamedTuple):

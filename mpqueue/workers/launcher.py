@@ -294,9 +294,6 @@ class ForkServer:
                 reusable = False
         if not reusable:
             return self.end()
-        for snapshot in self._kept.snapshots.values():
-            # A descriptor here would keep the memory after the fork server exits: no call here awaits that exit.
-            snapshot.let_go()
         with _parked_lock:
             _parked.append(self)
             if not self.is_watched:
@@ -306,32 +303,6 @@ class ForkServer:
                     _thread.start_new_thread(_reap_parked, (self, self.fileno()))
                     self.is_watched = True
         return None
-
-    def resume(self) -> None:
-        """Take back the memory that a parked fork server has kept, to compare sources with it.
-
-        Raises:
-            LauncherGone: Its parking time was over.
-        """
-        if not self._kept.snapshots:
-            return
-        kept, self._kept = self._kept, NOTHING
-        poll = select.poll()
-        poll.register(self._socket, select.POLLIN)
-        with defer_signals():  # an interrupt between receiving and storing the descriptors would leak them
-            self._send(messages.ToForkServer.RETURN, None)
-            self._is_whole = False
-            wait_for(poll, None)  # it may be busy; its answer arrives in one piece
-            message = messages.receive(self._socket, messages.FROM_FORK_SERVER)
-            is_kept = message is not None and message.kind == messages.FromForkServer.KEPT
-            if message is None or not is_kept or len(message.fds) != len(kept.snapshots):
-                for fd in message.fds if message else ():
-                    os.close(fd)
-                raise LauncherGone
-            self._is_whole = True
-            for number, fd in zip(message.body, message.fds, strict=True):
-                kept.snapshots[number].take_back(fd)
-            self._kept = kept
 
     def end(self) -> int | None:
         """Kill the process and wait for it; return its exit status, if it had exited by itself."""
@@ -409,7 +380,6 @@ def take_fork_server(*, spawn: bool) -> ForkServer:
         try:
             fork_server.settle()
             if not fork_server.events():
-                fork_server.resume()
                 return fork_server
         except LauncherGone:
             pass
