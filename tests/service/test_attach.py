@@ -1,10 +1,7 @@
 """Attaching: arguments, answers and rejections; and reconnecting after a crash of the server."""
 
-import os
-import signal
 import subprocess
 import sys
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -219,53 +216,6 @@ class TestReconnect:
             server.hang_up()
             consumer.close()
             assert rest.result(60) == []
-
-
-STOPPED_CONSUMER = """
-import sys, mpqueue
-consumer = mpqueue.attach(sys.argv[1], timeout=60)
-batches = iter(consumer)
-next(batches)
-print("one", flush=True)
-sys.stdin.readline()
-try:
-    next(batches)
-except mpqueue.errors.ConsumerDied as error:
-    print(error, flush=True)
-"""
-
-
-def test_consumer_suspended_while_detached_opens_no_batch_of_others(server):
-    """Two batches were offered before. The detachment arrived while the process was suspended."""
-    consumer = subprocess.Popen(
-        [sys.executable, "-c", STOPPED_CONSUMER, server.path],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"PYTHONPATH": os.path.dirname(os.path.dirname(mpqueue.__file__))},
-    )
-    with consumer:
-        server.greet()
-        server.offer(batch_of(0), batch_of(1))
-        assert consumer.stdout.readline() == "one\n"
-        consumer.send_signal(signal.SIGSTOP)
-        consumer.stdin.write("go on\n")
-        consumer.stdin.flush()
-        server.cut(DETACHED, "you were silent")
-        consumer.send_signal(signal.SIGCONT)
-        assert "you were silent" in consumer.stdout.readline()
-    server.hang_up()
-
-
-def test_two_consumers_in_one_process_are_independent(tmp_path):
-    with AutoServer(tmp_path / "a", 3).start() as one, AutoServer(tmp_path / "b", 4).start() as two:
-        with mpqueue.attach(one.path, timeout=60) as first, mpqueue.attach(two.path, timeout=60) as second:
-            assert [(int(a[0, 0]), int(b[0, 0])) for (a, _), (b, _) in zip(first, second, strict=False)] == [
-                (0, 0),
-                (1, 1),
-                (2, 2),
-            ]
-    assert threading.active_count() < 10
 
 
 _WITH_FEW_DESCRIPTORS = """

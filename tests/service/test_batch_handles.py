@@ -1,13 +1,11 @@
-"""Batch handles with skipped samples, moved out of the ring and back."""
+"""A batch with skipped samples, moved out of the ring and back."""
 
 import numpy as np
-import pytest
 from helpers.segments import PlainMemory
 
 from mpqueue.memory.layout import ReadSpec, array_specs, base_over, flatten, make_plan, spec_of
-from mpqueue.memory.slots import SlotState, SlotTable
+from mpqueue.memory.slots import SlotTable
 from mpqueue.plan.cursors import WorkItem
-from mpqueue.service.records import PARTIAL
 from mpqueue.service.stream import PendingHandle
 
 STRIDE = 1 << 14
@@ -48,20 +46,6 @@ def read(ring, handle):
     recipes, start = ReadSpec(handle.spec), handle.slot.number * STRIDE
     recipe = recipes.recipes[bytes(ring.memory[start + handle.header_offset : start + handle.nbytes])]
     return recipes.rebuild(recipe, base_over(ring.memory, start, handle.header_offset, recipe.structure))
-
-
-@pytest.mark.parametrize("is_empty", [True, False])
-def test_skipped_samples_are_listed_and_empty_handle_has_no_slot(is_empty):
-    ring = PlainRing()
-    tree = (np.arange(3), [np.array([7])], np.array(is_empty))
-    work = reported(ring, tree, is_partial=True)
-    batch, skipped, is_left_empty = work.open()
-    assert ([entry.tolist() for entry in skipped], bool(is_left_empty)) == ([[7]], is_empty)
-    if is_empty:
-        assert work.slot.state is SlotState.FREE
-    else:
-        assert batch.flags == PARTIAL
-        assert read(ring, batch)[0].tolist() == [0, 1, 2]
 
 
 def test_partial_handle_is_moved_out_and_back():

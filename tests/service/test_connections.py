@@ -95,18 +95,3 @@ def test_failing_accept_is_logged_once_and_then_at_doubling_intervals(reception,
     first, second, *_ = [record.getMessage() for record in caplog.records]
     assert "cannot accept connections: [Errno 24] Too many open files; check `ulimit -n`" in first
     assert "cannot accept connections, for 10 s so far" in second
-
-
-def test_next_shortage_is_logged_after_recovery_but_not_each_one(reception, caplog):
-    error = reception.state.error
-    for _ in range(20):
-        reception.state.error = error
-        reception.run(0.3)
-        reception.state.error = None
-        reception.run(0.3)
-    assert 1 <= len(caplog.records) <= 2
-    reception.run(100.0)
-    reception.state.error = error
-    before = len(caplog.records)
-    reception.run(5.0)
-    assert len(caplog.records) == before + 1

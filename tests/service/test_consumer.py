@@ -90,10 +90,6 @@ class TestLoops:
         with auto(tmp_path, 0) as server, attached_to(server) as consumer:
             assert (list(consumer), list(consumer), consumer.epoch) == ([], [], 2)
 
-    def test_length_is_reported_by_server(self, tmp_path):
-        with auto(tmp_path, 7, length=7) as server, attached_to(server) as consumer:
-            assert len(consumer) == 7
-
     def test_len_without_length_raises_with_reason(self, server):
         with attached(server) as consumer, pytest.raises(TypeError, match="length of an epoch is unknown"):
             len(consumer)
@@ -312,12 +308,6 @@ class TestFailures:
                 next(batches)
             assert numbers(batches) == [2]
             assert server.hear_all()[-1].value == 3
-
-    def test_stop_iteration_of_source_does_not_end_the_epoch(self, server):
-        with attached(server) as consumer:
-            server.raised(self.pack(StopIteration()), PICKLED)
-            with pytest.raises(RuntimeError, match="raised StopIteration"):
-                next(iter(consumer))
 
     def test_exception_as_text_is_a_service_error(self, server):
         with attached(server) as consumer:

@@ -5,7 +5,6 @@ import itertools
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,56 +12,6 @@ from helpers.scripted_server import ScriptedServer, attached, batch_of
 
 import mpqueue
 from mpqueue.errors import ServiceDied
-from mpqueue.service import counts
-from mpqueue.service.counts import ConsumerRow
-from mpqueue.telemetry.clock import EVERY_NS
-
-MS = 1_000_000
-
-
-class Drawn:
-    def __init__(self):
-        self.used, self.marks = [], []
-
-    def use(self, consumer, place, began_ns, ended_ns):
-        assert consumer is None
-        self.used.append((place, began_ns / MS, ended_ns / MS))
-
-    def mark(self, text):
-        self.marks.append(text)
-
-
-def take(row, position, asked_ms, ms):
-    """Deliver a batch that was requested earlier."""
-    row.let_go(asked_ms * MS)
-    row.latest, row.since = SimpleNamespace(epoch=0, position=position), ms * MS
-
-
-def test_consumer_holds_batch_until_next_request():
-    row = ConsumerRow(drawn := Drawn())
-    take(row, 4, 100, 100)
-    take(row, 5, 112, 120)  # after a wait of 8 ms
-    row.let_go(140 * MS)
-    row.let_go(150 * MS)
-    assert drawn.used == [((0, 4), 100, 112), ((0, 5), 120, 140)]
-
-
-def test_fast_batches_are_sampled():
-    row = ConsumerRow(drawn := Drawn())
-    for ms in range(100, 113):
-        take(row, ms, ms, ms)
-    assert [place for place, _, _ in drawn.used] == [(0, 100), (0, 105), (0, 110)]
-
-
-def test_leases_are_timed_at_intervals(monkeypatch):
-    now, timed = 1_000_000_000, []
-    monkeypatch.setattr(counts, "clock_ns", lambda: now)
-    ring = SimpleNamespace(time_lease=lambda slot, recorder: timed.append(slot))
-    attachment, made = SimpleNamespace(link=SimpleNamespace(wait_ns=0), ring=ring), counts.Counts()
-    for slot, later_ns in enumerate((0, 1, EVERY_NS - 2, 1, 1)):
-        now += later_ns
-        made.note(SimpleNamespace(slot=slot), attachment)
-    assert timed == [0, 3]
 
 
 class Slow:

@@ -200,7 +200,7 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=100)
+@settings(max_examples=50)
 @given(
     st.dictionaries(
         st.sampled_from([*WRONG, *(field.name for kind in (Welcome, Resume) for field in fields(kind)), "refused"]),

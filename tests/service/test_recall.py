@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 from helpers.puppets import Indices, firsts
-from helpers.service_simulation import Simulation, rules_of
+from helpers.service_simulation import rules_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -69,23 +69,6 @@ def test_consumer_killed_after_recall_returns_its_latest_batch(puppets):
         idle.kill()
         assert firsts(busy.answer()) == [first]
         assert sorted([first, *others]) == [0, 1, 2, 3]
-
-
-@pytest.mark.parametrize(
-    ("rules", "ranks", "recalled"),
-    [({"world": 2}, (0, 1), []), ({"mode": "broadcast"}, (None, None), []), ({}, (None, None), [(1, 0)])],
-    ids=["ranks", "broadcast", "first come"],
-)
-def test_only_shared_batches_are_recalled(rules, ranks, recalled):
-    simulation = Simulation(rules_of(**{"window": 3} | rules), [4])
-    for number, rank in enumerate(ranks, 1):
-        assert simulation.attach(number, rank)
-        simulation.core.begin(number, 0, 0.0)  # without a request
-        simulation.consumers[number].is_looping = True
-    for _ in range(50):
-        simulation.settle(2)
-        simulation.next(2)
-    assert [(consumer, last) for _, consumer, last in simulation.core.group.unasked()] == recalled
 
 
 # -- All orders of the steps of a server and two consumers, with real connection ends
@@ -379,19 +362,6 @@ def run(length, window, num_epochs, steps, **rules):
     for which in steps:
         model.step(which)
     return model
-
-
-@WELL
-@given(steps=STEPS, **SIZES)
-def test_each_batch_is_delivered_once_in_all_orders_of_requests_and_recalls(steps, length, window):
-    model = run(length, window, 2, steps)
-    try:
-        assert model.run_to_end(*model.trainers)
-        everything = Counter((epoch, position) for epoch in range(2) for position in range(length))
-        assert model.handed() == model.server.taken == everything
-        assert not model.server._core.holders.by_turn
-    finally:
-        model.close()
 
 
 @pytest.mark.parametrize("rules", [{}, {"world": 2}, {"mode": "broadcast", "world": 2}], ids=str)

@@ -2,17 +2,13 @@
 
 import pytest
 from helpers.requests import ConsumerRequest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from mpqueue.service.records import (
     DETACHED,
     MAX_BODY,
     MAX_MESSAGE,
     MAX_OFFERS,
-    MAX_RELEASED,
     OFFER,
-    REQUEST,
     TEXT,
     Offer,
     Text,
@@ -22,20 +18,9 @@ from mpqueue.service.records import (
 )
 from mpqueue.transport.records import ProtocolError
 
-words = st.integers(0, (1 << 64) - 1)
-turns = st.integers(1, (1 << 64) - 1)
-
 
 def offer(**fields):
     return Offer(ToConsumer.OFFER, 0, 1, 2, 3, 4, 5, 6, 7, 8)._replace(**fields)
-
-
-@given(st.sampled_from([ToServer.ASK, ToServer.BEGIN, ToServer.LEAVE]), words, st.lists(turns, max_size=MAX_RELEASED))
-def test_requests_are_parsed_unchanged_and_have_one_size(kind, value, released):
-    request = ConsumerRequest(kind, value, tuple(released))
-    assert len(request.pack()) == REQUEST.size
-    assert ConsumerRequest.unpack(request.pack()) == request
-    assert REQUEST.parse(request.pack()) == (kind, value, *released, *[0] * (MAX_RELEASED - len(released)))
 
 
 @pytest.mark.parametrize("count", [1, 2, MAX_OFFERS])

@@ -255,8 +255,8 @@ class TestLast:
             assert found + rows(batches) == loaded()
 
     def test_many_samples_in_a_batch(self):
-        source = np.arange(100_000)
-        with served(source, batch_size=50_000), attached() as consumer:
+        source = np.arange(40_000)
+        with served(source, batch_size=20_000), attached() as consumer:
             for batch in consumer:
                 assert consumer.last.samples == tuple(batch.tolist())
 

@@ -181,7 +181,7 @@ def greet(name, seed):
 
 @IN_BOTH_MODES
 def test_handshakes_of_any_size_and_kind_are_answered_or_dropped(server, stranger):
-    answers = [stranger.ask(greet, "numbers", seed) for seed in range(300)]
+    answers = [stranger.ask(greet, "numbers", seed) for seed in range(150)]
     assert {"welcome", ""} < set(answers)
     assert any("expected" in answer for answer in answers), set(answers)
     server.serves_on()
@@ -259,7 +259,7 @@ def test_consumers_that_send_arbitrary_data_are_disconnected(server):
         "it began epoch",
     }
     for first in range(0, 3000, 15):
-        if first >= 300 and not missing:  # a consumer that keeps sending may not receive the reason
+        if first >= 90 and not missing:  # a consumer that keeps sending may not receive the reason
             break
         with Other() as stranger:
             reasons = stranger.ask(misbehave, "numbers", range(first, first + 15))
@@ -330,7 +330,7 @@ def send_descriptors(name, hello, times):
 
 @pytest.mark.parametrize("hello", [b"nonsense", Hello().encode()], ids=["of a stranger", "of a consumer"])
 def test_floods_of_descriptors_are_dropped(server, stranger, hello):
-    for _ in range(100):
+    for _ in range(25):
         stranger.ask(send_descriptors, "numbers", hello, 20)
         assert server.extra_descriptors() < 20
     server.serves_on()
@@ -345,9 +345,8 @@ def flood(name, count):
     consumer.drop()
 
 
-@IN_BOTH_MODES
 def test_flood_of_valid_records_blocks_no_consumer(server, stranger):
-    stranger.begin(flood, "numbers", 100_000)
+    stranger.begin(flood, "numbers", 30_000)
     server.serves_on()
     stranger.end()
 
@@ -360,7 +359,6 @@ def come_and_go(name, count):
         consumer.drop()
 
 
-@IN_BOTH_MODES
 def test_process_that_connects_and_disconnects_takes_no_batches_from_others(server):
     for _ in range(4):
         with Other() as stranger:
@@ -400,7 +398,7 @@ def test_queue_server_answers_or_drops_strangers(servers_directory, stranger):
     with served("--name", "queues") as (process, _folder):
         ask_for_queues("queues")
         before = num_descriptors(process.pid)
-        answers = {stranger.ask(greet, "queues", seed) for seed in range(100)}
+        answers = {stranger.ask(greet, "queues", seed) for seed in range(30)}
         assert any("has queues only" in answer for answer in answers), answers
         stranger.ask(say_nothing, "queues", 500)
         for _ in range(20):

@@ -7,7 +7,7 @@ import select
 
 import numpy as np
 import pytest
-from helpers.faults import Fault, Growing, Numbers, StrikesAt
+from helpers.faults import Fault, Numbers, StrikesAt
 from helpers.hanging import TIMEOUT_S, Stopped, judge_by
 
 from mpqueue import Dataset, Loader
@@ -102,62 +102,11 @@ def of_loader(source, epochs, **options):
 # -- Order
 
 
-@pytest.mark.parametrize("options", [{}, {"shuffle": True}, {"shuffle": True, "max_queue_size": 2, "workers": 1}])
-def test_stream_yields_batches_of_a_loader_in_each_epoch(options):
-    expected = of_loader(Numbers(13), 3, **options)
-    with Server(Numbers(13), **options) as server:
-        for epoch in range(3):
-            yielded = server.epoch(epoch)
-            assert [position for position, _ in yielded] == list(range(13))
-            assert values(yielded) == expected[epoch]
-            assert server.stream.count == 13
-
-
-class Samples:
-    def __len__(self):
-        return 21
-
-    def __getitem__(self, index):
-        return np.array([index, np.random.randint(1 << 30)])
-
-
-def test_number_of_batches_is_a_multiple_of_ranks():
-    with Server(Numbers(7), world=3) as server:
-        assert server.stream.open_epoch(0) == server.stream.length() == 9
-        assert values(server.epoch(0)) == [*range(7), 0, 1]
-    with Server(Numbers(7), world=3, drop_last=True) as server:
-        assert values(server.epoch(0)) == [*range(6)]
-
-
-def test_samples_of_all_ranks_are_those_of_sharded_loaders():
-    options = {"batch_size": 4, "shuffle": True, "seed": 5}
-    ranks = []
-    for rank in range(2):
-        with Loader(Samples(), workers=1, shard=(rank, 2), **options) as loader:
-            ranks.append([batch.copy() for batch in loader])
-    with Server(Samples(), world=2, **options) as server:
-        assert server.stream.open_epoch(0) == 6
-        for number in range(6):
-            handle = server.take()
-            assert np.array_equal(server.reader.read(handle), ranks[number % 2][number // 2])
-            server.stream.release(handle)
-
-
 def letters():
     from mpqueue import worker_info
 
     info = worker_info()
     yield from (np.full(3, number) for number in range(info.id, 9, info.num_workers))
-
-
-def test_elements_of_generator_are_numbered_in_order():
-    expected = of_loader(letters, 2)
-    with Server(letters) as server:
-        assert server.stream.open_epoch(0) is None
-        for epoch in range(2):
-            yielded = server.epoch(epoch)
-            assert yielded == list(enumerate(expected[epoch]))
-            assert server.stream.count == 9
 
 
 def test_stream_resumes_at_a_place():
@@ -169,30 +118,12 @@ def test_stream_resumes_at_a_place():
     assert values(following) == expected[2]
 
 
-def test_fully_taken_epoch_ends_and_is_finished():
-    with Server(Growing(4), place=Place(0, 2, (2, 3))) as server:
-        server.stream.open_epoch(0)
-        assert server.stream.take() is None
-        assert (server.stream.has_ended, server.stream.count) == (True, 4)
-        server.stream.finish_epoch()
-        assert values(server.epoch(1)) == [100, 101, 102, 103]
-
-
 def test_positions_of_finished_epoch_are_recomputed():
     expected = of_loader(Numbers(5), 2, shuffle=True)[1]
     with Server(Numbers(5), shuffle=True, place=Place(1, 5)) as server:
         assert server.stream.open_epoch(1) == 5
         server.stream.recompute(1, [4, 2])
         assert [server.value(server.take_extra()) for _ in range(2)] == [expected[4], expected[2]]
-
-
-def test_unfinished_epoch_is_abandoned():
-    with Server(Numbers(50)) as server:
-        server.stream.open_epoch(0)
-        first = server.take()
-        server.stream.open_epoch(1)
-        assert values(server.epoch(1)) == [*range(50)]
-        assert server.value(first) == 0
 
 
 class EndsBadly(Numbers):
@@ -212,37 +143,6 @@ def test_exception_of_epoch_end_is_first_in_next_epoch():
 # -- Recomputed positions
 
 
-@pytest.mark.parametrize(
-    "options", [{"shuffle": True}, {"batch_size": 2, "shuffle": True}, {"sampler": [5, 3, 2, 7, 0, 1]}, {"world": 4}]
-)
-def test_positions_are_recomputed_in_addition_to_the_order(options):
-    with Server(Numbers(11), **options) as server:
-        server.stream.open_epoch(0)
-        yielded = [server.value(server.take()) for _ in range(4)]
-        server.stream.recompute(0, [2, 0, 3])
-        again = [server.take_extra() for _ in range(3)]
-        assert [(handle.epoch, handle.position, handle.is_extra) for handle in again] == [
-            (0, 2, True),
-            (0, 0, True),
-            (0, 3, True),
-        ]
-        assert [server.value(handle) for handle in again] == [yielded[2], yielded[0], yielded[3]]
-        following = server.take()
-        assert (following.position, following.is_extra) == (4, False)
-
-
-def test_positions_are_recomputed_at_the_end_of_an_epoch():
-    with Server(Numbers(6), shuffle=True) as server:
-        server.epoch(0)
-        server.stream.open_epoch(1)
-        yielded = [server.value(server.take()) for _ in range(6)]
-        assert server.take() is None
-        server.stream.recompute(1, range(6))
-        assert [server.value(server.take_extra()) for _ in range(6)] == yielded
-        server.stream.finish_epoch()
-        assert len(server.epoch(2)) == 6
-
-
 def test_many_positions_are_recomputed_while_next_batch_is_not_wanted():
     with Server(Numbers(100), max_queue_size=3) as server:
         server.stream.open_epoch(0)
@@ -251,15 +151,6 @@ def test_many_positions_are_recomputed_while_next_batch_is_not_wanted():
         server.stream.recompute(0, range(50))
         assert [server.value(server.take_extra()) for _ in range(50)] == list(range(50))
         assert server.take().position == 50
-
-
-def test_recomputed_error_is_equal():
-    with Server(StrikesAt(Fault("raise"), at=1)) as server:
-        server.stream.open_epoch(0)
-        server.take(), server.take()
-        server.stream.recompute(0, [1])
-        failure = server.take_extra()
-        assert (failure.position, failure.is_extra, str(failure.error)) == (1, True, "a bad record")
 
 
 def test_elements_of_generator_cannot_be_recomputed():
@@ -296,22 +187,6 @@ def test_all_slots_held_by_waiting_holders_is_an_error():
 
 
 # -- Errors and crashes
-
-
-def test_crashed_worker_is_replaced_and_its_batches_recomputed(tmp_path, caplog):
-    caplog.set_level(logging.CRITICAL, "mpqueue")
-    with Server(StrikesAt(Fault("sigkill", tmp_path / "fuse"), at=3)) as server:
-        assert values(server.epoch(0)) == list(range(8))
-        statistics = server.stream.statistics()
-        assert (statistics.deaths, statistics.restarts) == (1, 1)
-
-
-def test_batch_that_crashes_its_workers_is_an_error_in_its_place(caplog):
-    caplog.set_level(logging.CRITICAL, "mpqueue")
-    with Server(StrikesAt(Fault("sigkill"), at=3), restarts=1) as server:
-        yielded = server.epoch(0)
-        assert [position for position, _ in yielded] == list(range(8))
-        assert isinstance(yielded[3][1], WorkerDied)
 
 
 def test_hanging_worker_is_killed(caplog, monkeypatch):
