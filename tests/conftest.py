@@ -110,6 +110,20 @@ def _new_fork_servers(_leaks_nothing_at_the_end):
         yield fork_servers
 
 
+@pytest.fixture(scope="session")
+def _interpreter_of_trainers(_leaks_nothing_at_the_end):
+    from helpers import outside
+
+    with outside.interpreter() as made:
+        yield made
+
+
+@pytest.fixture
+def forked_trainers(_interpreter_of_trainers, monkeypatch):
+    """Start the trainers of `helpers.outside` as forks of a prepared interpreter."""
+    monkeypatch.setattr("helpers.outside.forking", _interpreter_of_trainers)
+
+
 @pytest.fixture(autouse=True)
 def _starts_fork_servers(request):
     """Start fork servers as forks of a prepared interpreter, except in tests that depend on new interpreters."""

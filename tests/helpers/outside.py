@@ -1,9 +1,14 @@
 """A trainer seen from outside: a script in a separate process, and the resources that remain after its exit.
 
 All its descendants, including orphans, are identified by a mark in their environment.
+
+In tests with the fixture `forked_trainers`, trainers are forks of an interpreter with the imports of `PRELUDE`, which
+saves half of their start time. A script gets a new interpreter if it has options, or variables that Python reads at its
+start.
 """
 
 import contextlib
+import ctypes
 import os
 import select
 import signal
@@ -16,9 +21,11 @@ import time
 import uuid
 
 import psutil
+from helpers import forked
 
 DEADLOCK_S = 60.0
 _MARK = "MPQUEUE_TEST_TRAINER"
+_NO_MARK = "0" * 32  # in the interpreter that forks trainers; each fork replaces it
 _NUDGE = signal.SIGWINCH  # ignored by default: before the script starts, and while the interpreter exits
 
 PRELUDE = """
@@ -52,6 +59,51 @@ OUT = os.environ["MPQUEUE_TEST_OUT"]
 """
 
 
+_MODULES = [f"mpqueue.{name}" for name in ("loader.loader", "workers.process", "workers.forker", "worker.main")]
+forking = None  # the interpreter that trainers are forks of; None: they are new interpreters
+
+
+def interpreter():
+    """Return an interpreter for `forking`."""
+    modules = "faulthandler", "numpy.random", "mpqueue.frameworks.enqueuers", *_MODULES, "helpers.outside"
+    return forked.Interpreter(*modules, environ={**os.environ, _MARK: _NO_MARK})
+
+
+def mark_this_process():
+    """Replace the mark in the environment that the kernel shows, which is that of the interpreter before the fork."""
+    with open("/proc/self/stat") as file:
+        start, end = map(int, file.read().rpartition(")")[2].split()[47:49])
+    at = ctypes.string_at(start, end - start).index(f"{_MARK}={_NO_MARK}".encode()) + len(_MARK) + 1
+    ctypes.memmove(start + at, os.environ[_MARK].encode(), len(_NO_MARK))
+
+
+class _Program(forked.Child):
+    """A forked trainer, with the interface of `subprocess.Popen`."""
+
+    def __init__(self, text, env, stdin):
+        read_end, write_end = os.pipe()
+        theirs, ours = os.pipe() if stdin else (os.open(os.devnull, os.O_RDONLY), None)
+        self.stdout, self.stdin = open(read_end, "rb"), ours and open(ours, "wb")
+        text = f"import helpers.outside\nhelpers.outside.mark_this_process()\n{text}"
+        descriptors = {0: theirs, 1: write_end, 2: write_end}
+        super().__init__(forking.start(text, ["-c"], descriptors, environ=env, new_session=True).pid)
+        os.close(theirs)
+        os.close(write_end)
+
+    def communicate(self, timeout=None):
+        """Return the output, after the end of the process and of all others that have its output."""
+        if self.stdin:
+            self.stdin.close()
+        output, until = [b""], None if timeout is None else time.monotonic() + timeout
+        while not output[1:] or output[-1]:
+            left_s = None if until is None else max(0.0, until - time.monotonic())
+            if not select.select([self.stdout], [], [], left_s)[0]:
+                raise subprocess.TimeoutExpired(f"process {self.pid}", timeout)
+            output.append(os.read(self.stdout.fileno(), 1 << 16))
+        self.wait()
+        return b"".join(output), None
+
+
 class Trainer:
     """A script that runs in a separate process, with `PRELUDE` before it.
 
@@ -59,20 +111,26 @@ class Trainer:
         script: Source code. Each call of `say`, in any of its processes, sends a line that `heard` returns.
         args: Options of the interpreter.
         command: Command that runs the interpreter, such as `unshare`.
-        options: Options of `subprocess.Popen`.
+        env: Additional variables of its environment.
+        stdin: `subprocess.PIPE`, or None for an empty input.
     """
 
-    def __init__(self, script, *args, command=(), **options):
+    def __init__(self, script, *args, command=(), env=None, stdin=None):
         self._mark = uuid.uuid4().hex
         self._segments = _segments()
         self._folder = tempfile.TemporaryDirectory(prefix="trainer")
         self._words = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._words.bind(f"{self._folder.name}/out")
-        env = {**os.environ, **options.pop("env", {}), _MARK: self._mark, "MPQUEUE_TEST_OUT": self._words.getsockname()}
-        options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, **options}
+        env = env or {}
+        is_new = args or command or forking is None or any(name.startswith("PYTHON") for name in env)
+        env = {**os.environ, **env, _MARK: self._mark, "MPQUEUE_TEST_OUT": self._words.getsockname()}
         text = PRELUDE + textwrap.dedent(script)
-        command = [*command, sys.executable, *args, "-c", text]
-        self.process = subprocess.Popen(command, env=env, start_new_session=True, **options)
+        if is_new:
+            command = [*command, sys.executable, *args, "-c", text]
+            options = {"stdin": stdin or subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+            self.process = subprocess.Popen(command, env=env, start_new_session=True, bufsize=0, **options)
+        else:
+            self.process = _Program(text, env, stdin)
         self.pid = self.process.pid
         self._sentinel = os.pidfd_open(self.pid)
 
@@ -102,11 +160,11 @@ class Trainer:
         """Return all processes of the trainer, including the script itself."""
         mark = f"{_MARK}={self._mark}".encode()
         found = []
-        for process in psutil.process_iter():
+        for pid in filter(str.isdecimal, os.listdir("/proc")):  # `psutil.process_iter` is slow
             try:
-                with open(f"/proc/{process.pid}/environ", "rb") as file:
-                    if mark in file.read().split(b"\0") and process.status() != psutil.STATUS_ZOMBIE:
-                        found.append(process)
+                with open(f"/proc/{pid}/environ", "rb") as file:
+                    if mark in file.read().split(b"\0"):
+                        found.append(psutil.Process(int(pid)))
             except (OSError, psutil.Error):
                 continue
         return found
@@ -150,7 +208,7 @@ class Trainer:
                 return True
             if time.monotonic() > deadline:
                 return False
-            time.sleep(0.005)  # no event reports the end of processes that are not our children
+            time.sleep(0.01)  # no event reports the end of processes that are not our children
 
     def __enter__(self):
         return self

@@ -15,6 +15,8 @@ from helpers.strikes import Strike, Struck
 
 from mpqueue import OrderedEnqueuer
 
+pytestmark = pytest.mark.usefixtures("forked_trainers")
+
 WAITING = """
 class Waiting(Numbers):
     def __getitem__(self, index):

@@ -13,6 +13,8 @@ from helpers.outside import Trainer, ran
 
 from mpqueue import Loader, OrderedEnqueuer
 
+pytestmark = pytest.mark.usefixtures("forked_trainers")
+
 FORKED = """
 __import__("warnings").simplefilter("ignore", DeprecationWarning)  # of 3.12, at every fork with threads
 def forked(deed):

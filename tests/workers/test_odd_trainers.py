@@ -10,7 +10,7 @@ from helpers.outside import ran
 
 import mpqueue
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("forked_trainers")]
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])

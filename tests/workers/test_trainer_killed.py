@@ -7,11 +7,14 @@ import contextlib
 import os
 import select
 import signal
+import subprocess
 import time
 
 import pytest
 from helpers.gates import Gate
 from helpers.outside import Trainer
+
+pytestmark = pytest.mark.usefixtures("forked_trainers")
 
 WITHIN_S = 15.0  # milliseconds on an idle machine; no step has a longer timeout
 
@@ -211,8 +214,7 @@ while True:
 @pytest.mark.slow
 @pytest.mark.parametrize(("method", "step"), [("forkserver", 67), ("fork", 131)])
 def test_no_process_is_left_at_any_call_of_the_engine(method, step):
-    options = {"stdin": -1, "bufsize": 0}
-    with Trainer(f"METHOD, STEP = {method!r}, {step}\n{SELF_KILLED}", **options) as supervisor:
+    with Trainer(f"METHOD, STEP = {method!r}, {step}\n{SELF_KILLED}", stdin=subprocess.PIPE) as supervisor:
         deaths = 0
         while (word := supervisor.heard()) is not None:
             assert supervisor.left_nothing(WITHIN_S, but={supervisor.pid}), word
