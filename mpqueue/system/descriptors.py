@@ -16,12 +16,11 @@ import _socket
 import contextlib
 import fcntl
 import os
+import select
 import socket
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
-
-from mpqueue.system.interrupts import defer_signals
 
 _owned: set[int] = set()
 _objects: dict[int, Any] = {}  # sockets and epolls. Closed as objects: a later collection would close a reused number
@@ -112,16 +111,15 @@ def above_standard(fd: int) -> int:
 @contextlib.contextmanager
 def apart_from_standard() -> Iterator[None]:
     """Reserve the standard streams' numbers inside the context, so that new descriptors get higher ones."""
-    taken: list[int] = []
+    # A handler may raise anywhere here, also before the block is entered, or between two closes. An epoll is closed
+    # with its last reference, in C and without a warning.
+    held: list[select.epoll] = []
     try:
-        # A handler that raises between the two calls would leave a descriptor open.
-        with defer_signals():
-            while not taken or taken[-1] <= 2:
-                taken.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+        while not held or held[-1].fileno() <= 2:
+            held.append(select.epoll())
         yield
     finally:
-        for fd in taken:
-            os.close(fd)
+        held.clear()
 
 
 def adopt(fds: tuple[int, ...]) -> set[int]:
