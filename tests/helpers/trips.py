@@ -126,7 +126,9 @@ class _FromInside:
 
     def _end(self):
         sys.setprofile(None)
-        self._path.write_text(json.dumps(self._recorder.leg()))
+        new = self._path.with_suffix(".new")
+        new.write_text(json.dumps(self._recorder.leg()))
+        new.rename(self._path)  # the trainer may look at any moment
 
     def wait_until_idle(self):
         """Return when the worker sleeps, which it does while it waits for grants."""

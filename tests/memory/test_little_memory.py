@@ -35,6 +35,14 @@ def may_mount():
 with_mounts = pytest.mark.skipif(not may_mount(), reason="mounting in a new namespace is not permitted here")
 
 BIG = """
+messages = []  # crashes of workers and their signals
+
+class Noting(logging.Handler):
+    def emit(self, record):
+        messages.append(record.getMessage())
+
+logging.getLogger("mpqueue").addHandler(Noting())
+
 class Big(Numbers):
     def __init__(self, length=12, megabytes=3):
         self.length, self.size = length, megabytes << 17
@@ -87,7 +95,10 @@ def test_ring_uses_memory_file_without_dev_shm(monkeypatch, tmp_path):
 
 @with_mounts
 def test_full_dev_shm_shrinks_ring_and_all_batches_arrive():
-    """Only three of the six batches that may be in flight fit."""
+    """Only three of the six batches that may be in flight fit.
+
+    The trainer may end a worker with a later batch, if the batch that is due next needs its memory.
+    """
     said, _ = ran(
         BIG
         + """
@@ -97,11 +108,11 @@ with OrderedEnqueuer(Big(), True) as enqueuer:
     batches = enqueuer.get()
     say(*(whole(next(batches)) for _ in range(36)))
     statistics = enqueuer.statistics()
-    say(statistics.ring_kind, statistics.deaths, statistics.ring_bytes <= 10 << 20)
+    say(statistics.ring_kind, "SIGBUS" in str(messages), statistics.ring_bytes <= 10 << 20)
 """,
         command=mounted("1100m"),
     )
-    assert said == [" ".join(map(str, [*range(12)] * 3)), "shm 0 True"]
+    assert said == [" ".join(map(str, [*range(12)] * 3)), "shm False True"]
 
 
 @with_mounts
@@ -113,13 +124,13 @@ stream = mpqueue.Dataset.range(30).filter(lambda x: x % 3 > 0).map(lambda x: np.
 fill(but=10 << 20)
 with Loader(stream, workers=2, max_queue_size=6, lanes=4, seed=1) as loader:
     taken = [whole(batch) for batch in loader]
-    say(loader.statistics().ring_kind, loader.statistics().deaths, loader.statistics().ring_bytes <= 10 << 20)
+    say(loader.statistics().ring_kind, "SIGBUS" in str(messages), loader.statistics().ring_bytes <= 10 << 20)
 with Loader(stream, workers=0, lanes=4, seed=1) as loader:
     say(taken == [whole(batch) for batch in loader], len(taken))
 """,
         command=mounted("1100m"),
     )
-    assert said == ["shm 0 True", "True 20"]
+    assert said == ["shm False True", "True 20"]
 
 
 @with_mounts
@@ -160,11 +171,11 @@ with OrderedEnqueuer(Big(megabytes=2), True) as enqueuer:
     os.ftruncate(fd, 0)
     found += [whole(next(batches)) for _ in range(15)]
     say(*found)
-    say(enqueuer.statistics().deaths)
+    say("SIGBUS" in str(messages))
 """,
         command=mounted("1100m"),
     )
-    assert said == [" ".join(map(str, [*range(12)] * 4)), "0"]
+    assert said == [" ".join(map(str, [*range(12)] * 4)), "False"]
 
 
 @with_mounts
