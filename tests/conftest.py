@@ -65,7 +65,12 @@ _PURE |= {"test_architecture.py", "test_extras.py", "test_public_names.py"}
 # In tests about the start and end of fork servers, each test has its own fork server, and so do tests that read the
 # output of workers.
 _ABOUT_STARTS = {"workers", "system", "memory", "monitor", "cluster"}
-_NOT_ABOUT_STARTS = {"test_user_generators.py", "test_randomness.py", "test_sources.py", "test_table.py"}  # exceptions
+_NOT_ABOUT_STARTS = {  # exceptions
+    *("test_autosize.py", "test_dispatcher.py", "test_exits.py", "test_forked_children.py", "test_lanes.py"),
+    *("test_mapped_files.py", "test_open_handles.py", "test_randomness.py", "test_source_watch.py", "test_sources.py"),
+    *("test_table.py", "test_thread_choice.py", "test_unreadable.py", "test_user_generators.py"),
+    "test_wrong_descriptors.py",
+}
 _READING = {"capfd", "capfdbinary"}
 # Tests that depend on a new interpreter. Elsewhere, fork servers are forks of a prepared interpreter.
 _ABOUT_INTERPRETERS = {"test_hash_seed.py", "test_limits.py"}
