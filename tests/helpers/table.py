@@ -65,8 +65,10 @@ class Impossible(NamedTuple):
 _TYPICAL = ("raise", "sigkill")
 _ALL_BUT_TYPICAL = tuple(kind for kind in KINDS if kind not in _TYPICAL)
 _LIKE_ANOTHER = ("exit-1", "sigsegv", "sigabrt")
+_LIKE_RAISE = ("memory-error", "unpicklable", "ununpicklable", "unspeakable")
 _SLOT = ("amid-copy", "before-record", "after-record", "pickling-batch", "pickling-error")
 _DEADLY = (*DYING, "sigstop")
+_OF_STARTS = ("worker-init", "amid-item", "stopping")
 _FORK_SERVER = ("forkserver", "unpickling", "push-to-fork_server", "push-to-worker")
 
 IMPOSSIBLE = [
@@ -77,14 +79,29 @@ IMPOSSIBLE = [
         ("forkserver",), _ALL_BUT_TYPICAL, ("spawn",), "it is the fork server of forked workers, which has these cells"
     ),
     Impossible(
-        tuple(place for place in PLACES if place not in ("forkserver", "unpickling", "push-to-fork_server")),
-        _ALL_BUT_TYPICAL, ("spawn",),
+        tuple(place for place in PLACES if place not in ("forkserver", "unpickling", *_OF_STARTS, "push-to-worker")),
+        KINDS, ("spawn",),
         "a spawned worker runs the same code as a forked worker: the cells of the fork server cover it",
     ),
     Impossible(
-        tuple(place for place in PLACES if place not in (*_FORK_SERVER, "amid-item")), _ALL_BUT_TYPICAL, ("fork",),
-        "a worker forked by the trainer runs the same code as one forked by the fork server: only the trainer's handling "
-        "of each kind differs, which the cells amid an item cover",
+        (*_OF_STARTS, "push-to-worker"), _ALL_BUT_TYPICAL, ("spawn",),
+        "as for the other places: the trainer receives the same exit status and the same exceptions",
+    ),
+    Impossible(
+        tuple(place for place in PLACES if place not in (*_FORK_SERVER, *_OF_STARTS, "idle", "epoch-end")),
+        KINDS, ("fork",),
+        "a worker forked by the trainer runs the same code as one forked by the fork server",
+    ),
+    Impossible(
+        ("worker-init", "stopping", "idle", "epoch-end"), _ALL_BUT_TYPICAL, ("fork",),
+        "only the trainer's handling of each kind differs from that of the fork server, which the cells amid an item cover",
+    ),
+    Impossible(
+        ("unpickling",), _LIKE_RAISE, ("spawn",), "one `except` clause handles them, as in the fork server"
+    ),
+    Impossible(
+        ("before-item", "amid-copy", "pickling-error", "stopping", "forkserver"), _LIKE_RAISE, ("forkserver",),
+        "one `except` clause handles all exceptions in this place, or none does",
     ),
     Impossible(
         tuple(place for place in PLACES if place not in ("worker-init", "amid-item")), _LIKE_ANOTHER,
