@@ -69,7 +69,7 @@ RUNS = {
 
 
 @pytest.mark.parametrize("threads", [1, 32])
-@pytest.mark.parametrize("cpus", [1, 2, MOST])
+@pytest.mark.parametrize("cpus", [2, MOST])
 @pytest.mark.parametrize("name", RUNS)
 def test_after_half_a_minute_the_rate_is_within_a_tenth_of_the_best(name, cpus, threads):
     run, most = RUNS[name], Size(cpus, threads)
@@ -91,12 +91,6 @@ def test_trainer_that_never_waits_keeps_the_busy_workers_and_a_tenth():
     assert (numbers[29], numbers[89]) == (MOST, 6)
 
 
-def test_idle_threads_are_removed():
-    run = Run(0.0, 0.1, step=lambda at: 0.01 if at < 60 else 1.0)
-    numbers = {int(at): auto.wanted.threads for at, auto in simulate(run, Size(1, 32), 180)}
-    assert numbers[59] == 16 and numbers[179] <= 2
-
-
 def test_useless_sizes_are_undone_and_tried_ever_more_rarely():
     auto, begun, worked = Autosize(Size(1, 1), Size(4, 1), 0.0), [], 0.0
     for tick in range(20 * 400):
@@ -107,11 +101,6 @@ def test_useless_sizes_are_undone_and_tried_ever_more_rarely():
     assert 3 <= len(begun) <= 8 and (gaps[1:] >= gaps[:-1] - 1).all()
     assert {step.workers for step in auto.steps} == {1, 2}
     assert auto.steps[2].reason == "2 workers computed 1.00 times the batches of 1 worker"
-
-
-def test_no_worker_is_added_without_memory():
-    *_, (_, auto) = simulate(Run(0.02), Size(4, 1), 30, has_room=lambda _: False)
-    assert [step.workers for step in auto.steps] == [1]
 
 
 def test_noise_does_not_change_the_size():
@@ -167,23 +156,21 @@ def taken(loader, kills=0):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kills", [0, 1], ids=["", "killed"])
 @pytest.mark.parametrize("make", [Numbers, stream])
-def test_any_size_at_any_time_yields_the_same_batches(make, kills, restless):
+def test_any_size_at_any_time_yields_the_same_batches(make, restless):
     with mpqueue.Loader(make(), workers=0, seed=5) as alone:
         wanted = [taken(alone), taken(alone)]
     with mpqueue.Loader(make(), workers="auto", seed=5) as loader:
-        assert [taken(loader, kills), taken(loader, kills)] == wanted
+        assert [taken(loader), taken(loader, kills=1)] == wanted
     assert len(set(restless)) > 1
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [{"workers": 2}, {"workers": "auto"}], ids=str)
-@pytest.mark.parametrize("draws", [False, True], ids=["", "draws"])
-def test_any_number_of_threads_at_any_time_yields_the_same_batches(draws, options, restless):
-    with mpqueue.Loader(Numbers(draws), batch_size=4, workers=1, seed=5) as alone:
+def test_any_number_of_threads_at_any_time_yields_the_same_batches(options, restless):
+    with mpqueue.Loader(Numbers(draws=True), batch_size=4, workers=1, seed=5) as alone:
         wanted = taken(alone)
-    with mpqueue.Loader(Numbers(draws), batch_size=4, threads="auto", seed=5, **options) as loader:
+    with mpqueue.Loader(Numbers(draws=True), batch_size=4, threads="auto", seed=5, **options) as loader:
         assert taken(loader, kills=1) == wanted
     assert len({size.threads for size in restless}) > 1
 

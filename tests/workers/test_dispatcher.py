@@ -2,7 +2,6 @@
 
 import fcntl
 import random
-import types
 
 import pytest
 from helpers import simulated
@@ -12,10 +11,8 @@ from helpers.simulated import endless_epoch, word_of
 from mpqueue import Loader, OrderedEnqueuer
 from mpqueue.memory.segment import FIRST_BYTES
 from mpqueue.memory.slots import SlotState
-from mpqueue.plan.cursors import Listed, Place, StreamCursor, WorkItem
+from mpqueue.plan.cursors import Place, StreamCursor
 from mpqueue.transport.poller import make_poller
-from mpqueue.worker.records import GRANT
-from mpqueue.workers import dispatcher
 from mpqueue.workers.handle import WorkerHandle
 
 
@@ -139,27 +136,6 @@ def test_work_is_granted_before_the_last_worker_runs_and_the_first_worker_gets_t
         assert not world.backend.supervision.vacant
 
 
-def test_list_of_samples_without_memory_is_not_granted():
-    """Lists before it are granted, and its slot is free again."""
-    slots = [types.SimpleNamespace(number=number, turn=7 + number, offset=0, high_water=0) for number in range(3)]
-    given, released = iter(slots), []
-    ring = types.SimpleNamespace(
-        grant=lambda _worker: next(given),
-        reserve=lambda slot, _nbytes: slot is not slots[1],
-        slots=types.SimpleNamespace(release=released.append),
-        memory=bytearray(1000),
-    )
-    worker = types.SimpleNamespace(number=0, in_flight={}, outbox=bytearray(), busy_since=0)
-    ledger = types.SimpleNamespace(is_stream=False, credit=10)
-    pool = types.SimpleNamespace(ledger=ledger, owners=None, ring=ring)
-    made = dispatcher.Dispatcher(pool, None, [None])
-    work_items = [WorkItem(number, 0, number, number, -1, Listed(number, (number,))) for number in range(3)]
-    assert made._grant(worker, work_items) == 1
-    assert list(worker.in_flight) == [7]
-    assert [grant[3] for grant in GRANT.iter_unpack(worker.outbox)] == [7]
-    assert released == [slots[1]]
-
-
 def streams(num_lanes, length, num_workers, credit):
     """A world of streams, and the words of their elements in order."""
     cursor = StreamCursor(num_lanes)
@@ -261,25 +237,3 @@ def test_loader_starts_the_next_epoch_after_an_error_of_epoch_end(workers):
             list(loader)
         assert [int(batch[0]) for batch in loader] == [0, 1, 2]
         assert source.ends == 2
-
-
-def test_slot_of_a_dropped_batch_is_granted_before_one_without_memory():
-    """Its pages are warm, and the ring remains as small as the memory in use."""
-    with simulated.World(simulated.Source([1]), endless_epoch(), 1, 2, lambda choices: choices[0]) as world:
-        for _ in range(50):
-            world.pipeline.next()
-        slots = world.backend.pool.ring.slots.slots
-        assert len(slots) > 8
-        assert sum(slot.high_water > 0 for slot in slots) <= 4
-
-
-def test_batch_without_views_frees_its_slot_at_once():
-    class Texts(simulated.Source):
-        """Batches without arrays."""
-
-        def content(self, epoch, unit, lane=-1):
-            return f"text {unit}"
-
-    with simulated.World(Texts([1]), endless_epoch(), 1, 2, lambda choices: choices[0]) as world:
-        kept = [world.pipeline.next() for _ in range(100)]
-        assert kept == [f"text {number}" for number in range(100)]

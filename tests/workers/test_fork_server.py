@@ -4,7 +4,6 @@ import errno
 import os
 import socket
 import subprocess
-import sys
 import threading
 import time
 
@@ -89,24 +88,6 @@ def test_crash_during_a_push_of_a_new_state_loses_nothing():
         assert numbers(enqueuer.get(), 10) == [0, 1, 2, 3, 100, 101, 102, 103, 200, 201]
 
 
-def test_crash_during_a_restart_for_a_large_new_state_loses_nothing():
-    class Big(Numbers):
-        def __init__(self):
-            super().__init__(4)
-            self.table = np.zeros(3 << 20)
-
-        def __getitem__(self, index):
-            return super().__getitem__(int(self.table[0]) + index)
-
-        def on_epoch_end(self):
-            self.table[:] += 100
-            kill_fork_server()
-
-    with OrderedEnqueuer(Big(), True) as enqueuer:
-        enqueuer.start(2)
-        assert numbers(enqueuer.get(), 6) == [0, 1, 2, 3, 100, 101]
-
-
 @pytest.mark.fresh_fork_server
 @pytest.mark.parametrize("num_starts", [1, 2], ids=["parked once", "parked twice"])
 def test_killed_parked_fork_server_does_not_remain_a_zombie(num_starts):
@@ -187,30 +168,6 @@ def test_fork_server_that_the_trainer_may_not_kill_exits_by_its_lifeline(monkeyp
     assert not is_alive(parked)
 
 
-def test_crash_does_not_disturb_a_stop():
-    enqueuer = OrderedEnqueuer(Numbers(), True)
-    enqueuer.start(2)
-    numbers(enqueuer.get(), 2)
-    kill_fork_server()
-    enqueuer.stop()
-    assert not fork_servers()
-
-
-def test_generator_function_is_replayed_after_a_crash():
-    def stream():
-        info = mpqueue.worker_info()
-        for number in range(info.id, 12, info.num_workers):
-            yield Numbers()[number]
-
-    loader = Loader(stream, workers=2, max_queue_size=4)
-    with loader:
-        batches = iter(loader)
-        assert numbers(batches, 5) == [0, 1, 2, 3, 4]
-        kill_fork_server()
-        assert numbers(batches, 7) == [5, 6, 7, 8, 9, 10, 11]
-        assert list(batches) == []
-
-
 @pytest.mark.parametrize(("kind", "how"), [("exit-0", "exit code 0"), ("sigsegv", "SIGSEGV")])
 def test_source_that_crashes_the_fork_server_repeatedly_raises_the_reason_at_start(kind, how):
     enqueuer = OrderedEnqueuer(StrikesWhenUnpickled(Fault(kind)), True, restarts=1)
@@ -254,24 +211,6 @@ def test_source_that_cannot_be_unpickled_raises_its_own_error_at_start():
         enqueuer.start(2)
     assert "unpickled in the fork server" in caught.value.__notes__[0]
     assert "__setstate__" in str(caught.value.__cause__)
-
-
-def test_crash_raises_no_sigpipe_in_a_trainer_with_the_default_handler():
-    said, _ = ran("""
-        import psutil
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-        enqueuer = OrderedEnqueuer(Numbers(), True)
-        enqueuer.start(2)
-        batches = enqueuer.get()
-        for _ in range(3):
-            say(*(int(next(batches)[0]) for _ in range(8)))
-            for process in psutil.Process().children():
-                if "fork_server" in " ".join(process.cmdline()):
-                    process.kill()
-                    process.wait()
-        enqueuer.stop()
-    """)
-    assert said == ["0 1 2 3 4 5 6 7"] * 3
 
 
 def test_trainer_that_ignores_sigchld_works(tmp_path):
@@ -411,10 +350,3 @@ def test_numerical_libraries_get_one_thread_per_worker_whatever_the_trainer_sets
         assert found == ["11"] * 5
         parents.add(parent)
     assert len(parents) == 1
-
-
-def test_fork_server_imports_no_unneeded_modules():
-    heavy = "cloudpickle", "importlib.resources", "importlib.abc", "tempfile", "uuid", "logging", "psutil"
-    code = f"import sys; import mpqueue.workers.fork_server; print([name for name in {heavy!r} if name in sys.modules])"
-    found = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "[]"

@@ -256,38 +256,6 @@ def test_torch_loader_and_loader_do_not_disturb_each_other():
     assert pairs == [(number, number) for number in range(12)]
 
 
-def test_child_does_not_wait_for_a_thread_inside_a_generator():
-    said, _ = ran("""
-__import__("warnings").simplefilter("ignore", DeprecationWarning)  # of 3.12, at every fork with threads
-import threading
-from mpqueue import GeneratorEnqueuer
-inside, go_on = threading.Event(), threading.Event()
-def elements():
-    yield 0
-    inside.set()
-    go_on.wait()
-    yield 1
-generator = elements()
-enqueuer = GeneratorEnqueuer(generator)
-enqueuer.start(workers=1)
-next(enqueuer.get())
-inside.wait()
-enqueuer.stop()
-pid = os.fork()
-if pid == 0:
-    enqueuer = GeneratorEnqueuer(generator)
-    enqueuer.start(workers=0)
-    try:
-        next(enqueuer.get())
-    except RuntimeError as error:
-        say("not thread-safe" in str(error))
-    os._exit(0)
-os.waitpid(pid, 0)
-go_on.set()
-""")
-    assert said == ["True"]
-
-
 COLLECTED = """
 import gc, os, sys
 gc.disable()

@@ -141,23 +141,6 @@ def test_worker_with_a_starting_interpreter_survives_the_signal(tmp_path, monkey
     striking.join()
 
 
-def test_stacks_are_read_until_the_writer_pauses(monkeypatch):
-    """The first wait covers the time before the dump, later ones only pauses within it."""
-    monkeypatch.setattr(hang, "_DUMP_S", 3600)
-    monkeypatch.setattr(hang, "_QUIET_S", 0.001)
-    reading, writing = os.pipe()
-    try:
-        os.write(writing, b"Thread 0x1 (most recent call first):")
-        assert hang.read_stacks(reading) == "Thread 0x1 (most recent call first):"
-        os.close(writing)
-        writing = -1
-        assert "no answer" in hang.read_stacks(reading)
-    finally:
-        os.close(reading)
-        if writing >= 0:
-            os.close(writing)
-
-
 def test_loader_continues_after_the_error_with_the_next_batch(pid_file):
     with Loader(Hanging(pid_file), workers=1, batch_timeout=TIMEOUT_S, restarts=1) as loader:
         batches = iter(loader)

@@ -47,14 +47,6 @@ def test_only_changes_are_copied():
     assert received(first)[7][-1] == 7
 
 
-def test_array_that_moves_in_the_source_is_not_copied_again():
-    source = arrays(5)
-    first, _ = kept(source)
-    second, copied = kept([source[3], *source[:2], np.zeros(1 << 17, np.uint8)], first)
-    assert copied == []
-    assert [int(array[0]) for array in received(second)] == [3, 0, 1, 0]
-
-
 @pytest.mark.parametrize("nbytes", [1 << 16, (1 << 18) + 5, (1 << 20) + 12])
 def test_change_of_any_byte_is_detected(nbytes):
     array = np.zeros(nbytes + 3, np.uint8)[3:]
@@ -75,15 +67,6 @@ def test_arrays_that_change_one_by_one_use_a_bounded_number_of_descriptors():
         assert copied == [number]
         assert len(version.snapshots) <= 34
     np.testing.assert_array_equal(received(version), source)
-
-
-def test_memory_of_a_replaced_array_is_freed():
-    source = arrays(2)
-    first, _ = kept(source)
-    source[1] += 1
-    second, _ = kept(source, first)
-    freed = set(first.snapshots) - set(second.snapshots)
-    assert len(freed) == 1
 
 
 class Data:
@@ -124,12 +107,6 @@ def test_changes_of_an_array_by_a_worker_are_private(start_method):
     assert source.rows.max() == 1
 
 
-class Doubling(Data):
-    def __setstate__(self, state):
-        self.__dict__.update(state)
-        self.rows *= 2
-
-
 class Accumulates:
     """A source that writes to arrays of all sizes; the program changes an array between two epochs."""
 
@@ -161,16 +138,6 @@ def test_each_epoch_of_a_changed_source_begins_with_the_trainers_arrays(start_me
             if epoch in (0, 2):  # after these epochs, the running worker gets the changed array
                 source.changed += 10
         assert len(workers) == 1
-
-
-def test_source_that_writes_while_unpickled_gets_its_arrays_as_sent():
-    source = Doubling(1 << 20)
-    with OrderedEnqueuer(source, True) as enqueuer:
-        for level in range(3):
-            source.level = level
-            enqueuer.start(1)
-            assert next(enqueuer.get())[:2].tolist() == [2.0 * (1 << 17), level]
-            enqueuer.stop()
 
 
 def held():

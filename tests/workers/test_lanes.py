@@ -71,19 +71,6 @@ def kill_next(gate):
     arrival.let_go()
 
 
-@pytest.mark.parametrize("backend", ["process", "thread"])
-def test_lane_without_snapshots_runs_from_its_beginning(tmp_path, undisturbed, monkeypatch, backend):
-    monkeypatch.setattr(CountedLane, "save", lambda _self: None)
-    with running(Counted(tmp_path / "log"), backend=backend, start_method="fork") as pipeline:
-        found = [pipeline.next().tolist() for _ in range(4 * LANES)]
-        if backend == "process":
-            os.kill(next(iter(pipeline.backend.pool.roster.pids.values())), signal.SIGKILL)
-        else:
-            pipeline.restart_at(pipeline.place())
-        found += rest(pipeline)
-    assert found == undisturbed
-
-
 @always_saved
 @BACKENDS
 def test_position_resumes_with_any_number_and_kind_of_workers(tmp_path, undisturbed, backend, workers):

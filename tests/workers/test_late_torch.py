@@ -123,31 +123,6 @@ def test_hook_is_called_once_after_the_code_of_the_module(module):
     assert calls[1:] == [mpqueue_watched]
 
 
-def test_module_is_watched_after_a_failed_import(module):
-    calls = []
-    Watch("mpqueue_watched", calls.append)
-    with pytest.raises(ModuleNotFoundError):
-        import mpqueue_watched
-    module("raise ValueError('not yet')")
-    with pytest.raises(ValueError, match="not yet"):
-        import mpqueue_watched
-    module("value = 22")
-    assert not calls
-    import mpqueue_watched
-
-    assert calls == [mpqueue_watched]
-
-
-def test_ending_one_watch_keeps_the_others(module):
-    module("")
-    calls = []
-    Watch("mpqueue_watched", lambda _: calls.append("first"))
-    Watch("mpqueue_watched", lambda _: calls.append("second"))
-    Watch("mpqueue_watched", lambda _: calls.append("third")).end()
-    __import__("mpqueue_watched")
-    assert sorted(calls) == ["first", "second"]
-
-
 class Counts:
     """A finder that finds nothing, and counts the questions."""
 

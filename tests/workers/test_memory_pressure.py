@@ -186,20 +186,3 @@ def test_batch_without_a_slot_is_an_error_if_no_slot_can_become_free(has_pages, 
     assert [work_item.number for work_item in pool.pending] == [3, 4][len(given_up) :]
     for _, error in pool.given_up:
         assert (type(error), error.bytes_asked, error.bytes_available) == (SharedMemoryFull, FIRST_BYTES, 7)
-
-
-@pytest.mark.parametrize(
-    ("has", "done"),
-    [
-        ({"slots": 1}, []),
-        ({"later": [4, 6]}, ["moved"]),  # which had a slot
-        ({"narrow": 1, "pages": 1}, ["pages"]),
-    ],
-    ids=str,
-)
-def test_moved_out_batch_gets_a_slot_when_it_is_due(has, done):
-    pool = Pool(**has)
-    pressure = pressure_of(pool)
-    assert pressure.make_slot(5, LARGE, may_fail=True) is not None
-    assert pool.done == done
-    assert not pressure.is_known

@@ -123,23 +123,3 @@ def test_warnings_follow_after_30_60_and_120_seconds_of_each_batch(monkeypatch):
     assert batch.time_left_s() == 30
     now += 20
     assert batch.time_left_s() == 10
-
-
-def test_only_waiting_counts(monkeypatch):
-    """Not a pause of this process, nor, without an order, the arrival of other batches."""
-    now = 0.0
-    monkeypatch.setattr(hang, "time", SimpleNamespace(monotonic=lambda: now))
-    work_item = WorkItem(0, 0, 0, 0, -1, None)
-    ledger = SimpleNamespace(head=0, num_batches=0, ready={}, work_items={0: work_item}, is_outstanding=lambda _: True)
-    batch = SlowBatch(ledger)
-    assert batch.time_left_s() == 30
-    now += 10
-    assert batch.time_left_s() == 20
-    now += 1000  # SIGSTOP, and later SIGCONT
-    assert batch.time_left_s() == 20
-    now += 15
-    ledger.num_batches += 1  # the loop has received another batch
-    assert batch.time_left_s() == 30
-    assert batch.overdue() is None
-    now += 30
-    assert batch.overdue() is work_item

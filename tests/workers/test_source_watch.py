@@ -125,15 +125,6 @@ def test_change_by_another_thread_during_take_image_is_detected_by_the_next_call
     assert second.data is not first.data
 
 
-def test_source_that_can_no_longer_be_pickled_names_the_attribute():
-    photos = Photos()
-    watch = SourceWatch(photos)
-    watch.take_image()
-    photos.lock = threading.Lock()
-    with pytest.raises(TypeError, match="lock cannot be pickled"):
-        watch.take_image()
-
-
 @pytest.mark.parametrize(("source", "sees_change"), [(Photos(), True), (ConstantPhotos(), False)])
 def test_workers_use_a_changed_source_unless_it_is_constant(source, sees_change):
     with mpqueue.Loader(source, workers=1, max_queue_size=1) as loader:

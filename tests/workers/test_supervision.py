@@ -1,6 +1,5 @@
 """Lanes and slots when workers start and exit, in a simulated world."""
 
-import pytest
 from helpers import simulated
 from helpers.simulated import endless_epoch, word_of
 
@@ -8,7 +7,7 @@ from mpqueue.memory.slots import SlotState
 from mpqueue.plan.cursors import Place, StreamCursor
 from mpqueue.system import descriptors
 from mpqueue.system.processes import Process
-from mpqueue.workers.handle import Cause, WorkerHandle
+from mpqueue.workers.handle import Cause
 
 LANES = 4
 
@@ -85,16 +84,3 @@ def test_slots_held_by_code_of_an_abandoned_worker_wait_for_its_exit(monkeypatch
     finally:
         world.close()
         descriptors.close(other_end)
-
-
-@pytest.mark.parametrize(("sentinel", "closed"), [(-1, []), (0, [0]), (5, [5])])
-def test_sentinel_of_a_worker_is_closed_with_any_number(sentinel, closed, monkeypatch):
-    """It is 0 in a program that has closed its standard input."""
-    worker, found = WorkerHandle(0, 0), []
-    worker.pipes.close_worker_ends()
-    worker.close()
-    worker.process = Process(1, sentinel)
-    monkeypatch.setattr(descriptors, "close", found.append)
-    for _ in range(2):
-        worker.close()
-    assert (found, worker.process.sentinel) == (closed, -1)

@@ -89,29 +89,6 @@ def test_threads_are_tried_again_if_cpus_are_free(machine):
     assert machine.ways(choice, 6, (600, 1100, 0), (1000, 1000, 0)) == [*FIRST, ALONE, THREADS]
 
 
-def test_waiting_thread_gets_threads_again_without_a_queueing_time(machine, monkeypatch):
-    monkeypatch.setattr(thread_choice, "queued_ns", lambda: None)
-    ways = machine.ways(of(2), 6, by_threads=(1100, 1100, 0), alone=(3000, 1000, 1950))
-    assert ways == [*FIRST, ALONE, THREADS]
-
-
-def test_batch_with_samples_computed_early_is_measured_together_with_others(machine):
-    """Samples wait, and their work is done during another batch."""
-    choice = of(2)
-    for _ in range(100):
-        assert machine.way(choice, (100, 100, 0), None) == machine.way(choice, (2000, 100, 0), None) == THREADS
-    assert choice.is_settled
-
-
-def test_batch_started_by_threads_is_computed_by_threads(machine):
-    choice = of(2)
-    assert machine.ways(choice, 4, (1100, 1100, 0), None) == FIRST
-    assert not choice.is_settled
-    assert choice.begin(10, is_begun=True) is None
-    choice.end(10, was_alone=False)
-    assert machine.way(choice, None, (1000, 1000, 0)) == ALONE
-
-
 def test_threads_compute_everything_in_the_trainer(machine):
     assert set(machine.ways(ThreadChoice(None), 100, by_threads=(1100, 1100, 0), alone=None)) == {THREADS}
 
@@ -196,13 +173,6 @@ def test_order_numbers_and_memory_of_samples_are_the_same_as_with_threads(collat
     assert one == alone == by_threads
 
 
-def test_first_sample_is_in_the_slot_as_with_one_thread():
-    copies = {
-        taken(Samples(), **options)[1].copies_asked for options in ({}, {"threads": 3, "worker_init": be_alone()})
-    }
-    assert copies == {0}
-
-
 def test_error_has_its_position_and_note():
     with Loader(Broken(), batch_size=5, workers=1, threads=3, worker_init=be_alone()) as loader:
         batches = iter(loader)
@@ -212,12 +182,6 @@ def test_error_has_its_position_and_note():
         with pytest.raises(ValueError, match="broken 5"):
             next(batches)
         assert next(batches)[0].tolist() == [10, 11, 12, 13, 14]
-
-
-def test_failing_samples_are_skipped():
-    ((batches,), told) = taken(Broken(), 1, threads=3, worker_init=be_alone(), on_error="skip", shuffle=False)
-    assert [batch[0] for batch in batches][:2] == [[0, 1, 2, 4], [6, 7, 8, 9]]
-    assert told.skipped == 2
 
 
 class Draws(Samples):

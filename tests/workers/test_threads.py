@@ -22,34 +22,6 @@ from mpqueue.plan.cursors import Place
 LENGTH = 300
 
 
-class MostlyQuick:
-    """Fast batches, except one that lasts until another batch has been started."""
-
-    def __init__(self, slow: int, freed_by: int) -> None:
-        self.slow, self.freed_by = slow, freed_by
-        self.is_free, self.threads = threading.Event(), set()
-
-    def __len__(self):
-        return LENGTH
-
-    def __getitem__(self, index):
-        self.threads.add(threading.get_ident())
-        if index == self.freed_by:
-            self.is_free.set()
-        if index == self.slow:
-            assert self.is_free.wait(60), "the other batch was not started"
-        return index
-
-
-@pytest.mark.parametrize("ordered", [True, False])
-@pytest.mark.parametrize("workers", [2, 8])
-def test_slow_batch_among_fast_ones_does_not_block_the_others(workers, ordered):
-    source = MostlyQuick(slow=200, freed_by=205)
-    with Loader(source, workers=workers, backend="thread", ordered=ordered) as loader:
-        assert sorted(loader) == list(range(LENGTH))
-    assert len(source.threads) > 1
-
-
 def test_too_few_threads_are_an_error_at_start_with_a_remedy(monkeypatch):
     begin = threading.Thread.start
 

@@ -17,7 +17,6 @@ from helpers.inside import pipeline_of
 from helpers.numbered import taken
 
 import mpqueue
-from mpqueue.engine.outcomes import Result, Unreadable
 from mpqueue.errors import WorkerRaised
 from mpqueue.worker import failures
 
@@ -133,21 +132,6 @@ def test_kept_errors_keep_no_slots():
         assert [str(error) for error in kept] == ["cannot be loaded here"] * 8 * LENGTH
         pipeline_of(loader).backend.pool.ring.collect()
         assert pipeline_of(loader).backend.pool.ring.slots.num_leased == 0
-
-
-def test_moved_out_batch_is_unreadable_when_it_is_due():
-    with mpqueue.Loader(Source(fragile), workers=1, max_queue_size=LENGTH) as loader:
-        batches = iter(loader)
-        next(batches)
-        pipeline = pipeline_of(loader)
-        pipeline.pause()
-        while pipeline.backend.pool.evict(beyond=0) and not isinstance(pipeline.ledger.ready[AT], Result):
-            pass
-        with pytest.raises(Unreadable):
-            pipeline.ledger.ready[AT].open()
-        pipeline.resume()
-        found = taken(batches)
-        assert [each if isinstance(each, int) else type(each) for each in found] == [1, ValueError, 3, 4, 5]
 
 
 class Interrupted(Exception):
