@@ -3,7 +3,6 @@
 A wait takes no batch: after a cancelled wait, the next caller receives the same batch.
 """
 
-import asyncio
 import contextlib
 import gc
 import os
@@ -18,7 +17,6 @@ import pytest
 from anyio.lowlevel import checkpoint
 from helpers.alarms import nudged
 from helpers.gates import Gate, pass_gate
-from helpers.inside import pipeline_of
 from helpers.numbered import Broken, Numbered
 from helpers.strikes import Strike, Struck
 
@@ -431,17 +429,6 @@ def test_async_iteration_without_event_loop_raises():
         waiting = anext(aiter(loader))
         with pytest.raises(RuntimeError, match="a task of asyncio or trio"):
             waiting.send(None)
-
-
-def test_dropped_iterator_is_removed_from_watchers():
-    async def dropped(loader):
-        stream = aiter(loader)
-        await anext(stream)
-        assert isinstance(stream, AsyncBatches)
-
-    with mpqueue.Loader(Numbered(LENGTH), workers=1) as loader:
-        asyncio.run(dropped(loader))
-        assert not pipeline_of(loader).watchers
 
 
 def test_waiter_ignores_descriptor_closed_by_another_thread(run):

@@ -41,18 +41,6 @@ class Hooked(Levels):
         """Have no effect; the method only has to exist."""
 
 
-class Locked(Levels):
-    """A source that cannot be pickled, so that workers inherit it."""
-
-    def __init__(self):
-        super().__init__()
-        self.lock = threading.Lock()
-
-
-class LockedHooked(Locked, Hooked):
-    pass
-
-
 def numbers_of(batches):
     return [int(batch) for batch in batches]
 
@@ -78,15 +66,6 @@ def test_change_after_epoch_is_visible_in_next_epoch(kind, how):
     source = kind()
     with Loader(source, **HOWS[how]) as loader:
         assert epochs_of(source, loader, grows=True) == expected(grows=True)
-
-
-@pytest.mark.parametrize(("kind", "start_method"), [(Locked, {"start_method": "fork"}), (LockedHooked, {})])
-def test_change_of_inherited_source_is_visible_in_next_epoch(kind, start_method):
-    source = kind()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the warning that it is inherited
-        with Loader(source, workers=2, **start_method) as loader:
-            assert epochs_of(source, loader, grows=True) == expected(grows=True)
 
 
 @FEW

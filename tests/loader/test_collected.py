@@ -101,39 +101,6 @@ def test_signal_during_collection_in_deferred_block_is_raised_after_block():
 
 
 @pytest.mark.usefixtures("struck")
-def test_signal_during_collection_while_handlers_are_replaced_is_raised_later(monkeypatch):
-    done, set_handler = [], interrupts.set_handler
-
-    def work():
-        signal.raise_signal(signal.SIGUSR1)
-        done.append("all of it")
-
-    def collect_first(number, handler):
-        monkeypatch.setattr(interrupts, "set_handler", set_handler)
-        interrupts.deliver_after_return(work)
-        return set_handler(number, handler)
-
-    monkeypatch.setattr(interrupts, "set_handler", collect_first)
-    with pytest.raises(Struck), interrupts.defer_signals():
-        done.append("the surrounding block")
-    assert done == ["all of it", "the surrounding block"]
-
-
-@pytest.mark.usefixtures("struck")
-def test_signal_after_call_is_handled_by_caller_of_callback():
-    done = []
-
-    def work():
-        signal.raise_signal(signal.SIGUSR1)
-        interrupts.allow_signals(signal.raise_signal, signal.SIGUSR1)
-        done.append("all of it")
-
-    with pytest.raises(Struck):
-        list(map(lambda _: interrupts.deliver_after_return(work), [0]))  # noqa: C417 - as a callback is called, from C code
-    assert done == ["all of it"]
-
-
-@pytest.mark.usefixtures("struck")
 def test_signal_during_collection_is_raised_after_gc_callbacks(callback):
     done, circle, other = [], Circle(), Circle()
     watches = [
@@ -150,12 +117,6 @@ def test_signal_during_collection_is_raised_after_gc_callbacks(callback):
     before = list(gc.callbacks)
     gc.collect()
     assert gc.callbacks == before
-
-
-@pytest.mark.usefixtures("struck", "callback")
-def test_signal_outside_of_collection_needs_no_gc_callback():
-    with pytest.raises(Struck):
-        list(map(lambda _: interrupts.deliver_after_return(lambda: signal.raise_signal(signal.SIGUSR1)), [0]))  # noqa: C417
 
 
 @pytest.mark.parametrize("name", ["_answer", "_take"])
@@ -212,26 +173,3 @@ def test_signals_during_collection_of_two_loaders_are_handled_later(handled):
     assert [watch() for watch in watches] == [None, None]
     assert sorted(handled) == [signal.SIGUSR1, signal.SIGUSR2]
     assert gc.callbacks == before
-
-
-def test_callback_added_during_collection_runs_before_signals_are_handled(handled):
-    called = []
-
-    def callback(phase, _info):
-        called.append((phase, list(handled)))
-
-    def end(_):
-        interrupts.deliver_after_return(lambda: signal.raise_signal(signal.SIGUSR1))
-        gc.callbacks.append(callback)
-
-    circle, before = Circle(), list(gc.callbacks)
-    watch = weakref.ref(circle, end)
-    del circle
-    try:
-        gc.collect()
-        assert watch() is None
-        assert called == [("stop", [])]
-        assert handled == [signal.SIGUSR1]
-        assert gc.callbacks == [*before, callback]
-    finally:
-        gc.callbacks.remove(callback)

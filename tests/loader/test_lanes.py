@@ -115,19 +115,6 @@ def test_state_resumes_at_every_place_with_and_without_snapshots(has_snapshots, 
     assert sum(start is not None for start in states[-2].get("starts", ())) == (LANES if has_snapshots else 0)
 
 
-@pytest.mark.usefixtures("always_saved")
-def test_forked_workers_send_snapshots_with_batches():
-    with loader_of(200, workers=2, start_method="fork") as loader:
-        whole = values(loader)
-    with loader_of(200, workers=2, start_method="fork") as loader:
-        found = values(itertools.islice(loader, 61))
-        state = loader.state_dict()
-    assert [state["counts"][lane] - start[0] for lane, start in enumerate(state["starts"])] == [0] * LANES
-    with loader_of(200, workers=0) as loader:
-        loader.load_state_dict(state)
-        assert found + values(loader) == whole
-
-
 def on_all_ranks(world, states, count, **options):
     """Return a number of batches on each rank, and the states after them."""
     found, after = [], []
@@ -329,31 +316,6 @@ def test_load_after_end_of_iterator_yields_copy_of_worker_again(workers, backend
             assert list(loader) == [0, 1, 2]
         with pytest.raises(RuntimeError, match="has returned all of its elements"):
             iter(loader)
-
-
-def test_exhausted_lane_is_not_reopened():
-    opened = []
-
-    class Noting(Numbers):
-        def open_lane(self, run):
-            opened.append(run.lane)
-            return super().open_lane(run)
-
-    def noting():
-        opened.clear()
-        return Loader(Noting(20, left_out=4), workers=0, lanes=LANES, seed=7)
-
-    with noting() as loader:
-        whole = named(loader)
-    assert whole == expected(20, left_out=4)
-    with noting() as loader:
-        begun = named(itertools.islice(loader, 5))
-        state = loader.state_dict()
-    assert state["ends"] == [0, -1, -1, -1]
-    with noting() as loader:
-        loader.load_state_dict(state)
-        assert begun + named(loader) == whole
-        assert set(opened) == {1, 2, 3}
 
 
 def share():

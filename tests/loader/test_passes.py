@@ -120,34 +120,11 @@ def test_batches_computed_ahead_are_kept_if_dataset_is_unchanged(tmp_path, proce
     assert source.noted() == list(range(8))
 
 
-def test_first_batch_is_computed_alone(tmp_path, processes):
-    source = Noting(4, tmp_path / "items")
-    enqueuer = PassEnqueuer(source, 2, processes)
-    enqueuer.start()
-    generator = enqueuer.get()
-    next(generator)
-    enqueuer.stop()
-    enqueuer.start()
-    take(enqueuer.get(), 4)
-    enqueuer.stop()
-    assert sorted(source.noted()) == [0, 0, 1, 2, 3]
-
-
 def test_endless_dataset_restarts_with_new_pass(processes):
     enqueuer = PassEnqueuer(Marked(None), 2, processes, max_queue_size=3)
     generator = enqueuer.get()
     assert [epoch(enqueuer, generator, 3)[:, 0].tolist() for _ in range(2)] == [[0, 1, 2], [3, 4, 5]]
     assert epoch(enqueuer, enqueuer.get(), 2)[:, 0].tolist() == [0, 1]
-
-
-def test_batch_outside_of_epoch_raises(processes):
-    enqueuer = PassEnqueuer(Marked(), 1, processes)
-    with pytest.raises(ValueError, match=r"call start\(\)"):
-        next(enqueuer.get())
-    generator = enqueuer.get()
-    epoch(enqueuer, generator, 1)
-    with pytest.raises(ValueError, match=r"call start\(\)"):
-        next(generator)
 
 
 def test_new_iterator_invalidates_older_one_and_continues():
@@ -278,15 +255,6 @@ def test_parking_loses_no_batch_and_keeps_order(processes):
     assert run(park=True) == run(park=False)
 
 
-def test_finished_pass_is_finished_after_parking():
-    enqueuer = PassEnqueuer(Marked(2), 1, True)
-    enqueuer.start()
-    generator = enqueuer.get()
-    take(generator, 2)
-    enqueuer.park()
-    assert list(generator) == []
-
-
 def test_collected_enqueuer_stops_its_workers(processes, deadlock_s):
     enqueuer = PassEnqueuer(Marked(), 1, processes)
     enqueuer.start()
@@ -349,77 +317,3 @@ def test_idle_workers_stop_and_next_batch_restarts_them(monkeypatch, deadlock_s)
     psutil.wait_procs([worker], deadlock_s)
     assert not worker.is_running()
     assert indices(generator, 2) == [2, 3]
-
-
-class FakePool(idle.Pool):
-    """A pool that a test marks as used or unused; it records when it was asked to park, and when it was parked."""
-
-    def __init__(self, source=None, *, running=False, in_use=False):
-        super().__init__(source)
-        self.asked, self.parked, self.in_use, self.running = threading.Event(), threading.Event(), in_use, running
-
-    def is_running(self):
-        return self.running
-
-    def park(self):
-        is_free = not self.in_use
-        self.asked.set()
-        if is_free:
-            self.parked.set()
-        return is_free
-
-
-@pytest.fixture
-def watch():
-    watch = idle._Watch()
-    yield watch
-    watch.end()
-
-
-def test_idle_pool_is_parked_also_if_all_earlier_ones_were(monkeypatch, watch, deadlock_s):
-    monkeypatch.setattr(idle, "IDLE_S", 0.01)
-    for _ in range(2):
-        pool = FakePool(running=True)
-        watch.add(pool)
-        assert pool.parked.wait(deadlock_s)
-
-
-def test_patience_is_twice_the_longest_pause():
-    pool = FakePool()
-    pool.last_use -= 1000
-    pool.touch()
-    assert 2000 <= pool.patience_s <= 2001
-    pool.touch()
-    assert pool.patience_s >= 2000
-
-
-def test_used_pool_is_not_parked_and_checked_later(monkeypatch, watch, deadlock_s):
-    monkeypatch.setattr(idle, "IDLE_S", 0.01)
-    pool = FakePool(in_use=True)
-    watch.add(pool)
-    assert pool.asked.wait(deadlock_s)
-    assert not pool.parked.is_set()
-    pool.in_use = False
-    assert pool.parked.wait(deadlock_s)
-
-
-def test_new_pool_replaces_stopped_and_oldest_pools(watch):
-    source = object()
-    same, running = FakePool(source), FakePool(source, running=True)
-    others = [FakePool() for _ in range(idle.MAX_STOPPED + 1)]
-    for age, pool in enumerate((*others, same, running)):
-        pool.last_use -= age
-        watch.add(pool)
-    watch.make_room(source)
-    parked = [pool for pool in (*others, same, running) if pool.parked.is_set()]
-    assert parked == [others[-1], same]
-
-
-def test_watch_without_pools_has_no_thread(watch):
-    before = set(threading.enumerate())
-    pool = FakePool()
-    watch.add(pool)
-    (thread,) = set(threading.enumerate()) - before
-    watch.end()
-    assert pool.parked.is_set()
-    assert not thread.is_alive()

@@ -50,11 +50,6 @@ class TestLast:
             assert (info.rank, info.world_size) == ORDERS[order].get("shard", (0, 1))
             assert info.seed == 3
 
-    def test_names_an_item_that_is_a_batch(self):
-        with loader_of(batch_size=None, shuffle=True) as loader:
-            for batch in loader:
-                assert loader.last.samples == (batch["index"],)
-
     def test_is_valid_after_stop_and_can_be_pickled(self):
         with loader_of(workers=1) as loader:
             next(iter(loader))
@@ -478,18 +473,6 @@ class TestBadInput:
         loader = loader_of()
         with pytest.raises(ValueError):
             loader.exclude(ids)
-
-    def test_place_of_another_number_of_ranks_is_unknown(self):
-        loader, other = loader_of(shard=(0, 2)), loader_of(shard=(0, 3))
-        batches = iter(loader)
-        for _ in range(3):
-            next(batches)
-        other.load_state_dict(loader.state_dict())
-        batch = next(iter(other))
-        assert (other.last.batch, other.last.samples) == (2, indices(batch))
-        with pytest.raises(LookupError, match="another number of ranks"):
-            other.explain(0, 1)
-        assert other.explain(1, 1).samples == tuple(range(24, 32))
 
     def test_place_of_another_number_of_ranks_remains_unknown_after_a_seek(self):
         loader, other = loader_of(shard=(0, 2)), loader_of(shard=(0, 3))

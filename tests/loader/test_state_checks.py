@@ -4,7 +4,6 @@ import contextlib
 import copy
 import io
 import json
-import pickle
 
 import numpy as np
 import pytest
@@ -12,7 +11,6 @@ from helpers.saved_states import CASES, Changing, of_version_1, play, take
 
 from mpqueue import Dataset, Loader
 from mpqueue.errors import StateDamaged
-from mpqueue.plan.checksums import checksum_of
 
 RANGE = Dataset.range(300)
 
@@ -314,23 +312,6 @@ def test_changed_state_without_checksum_loads_or_raises_value_error(name):
         with case.make(0, world) as loader:
             with contextlib.suppress(ValueError):
                 loader.load_state_dict(changed)
-
-
-def test_checksums_of_different_values_differ():
-    values = [
-        *(None, False, True, 0, 1, -1, 1.0, "", "1", b"1", "None", [], [0], [[]], {}, {"0": 0}, [1, 2], ["1", "2"]),
-        *(["12"], [12], [[1], 2], [1, [2]], {"a": [1], "b": []}, {"a": [], "b": [1]}, [1 << 70], [-(1 << 70)]),
-        *({"a": {"b": 1}}, {"a": 1, "b": 1}, [True], [None], ["a", "b"], ["ab"], ["a,b"], 1 << 70, float("inf")),
-    ]
-    sums = [checksum_of(value) for value in values]
-    assert len(set(sums)) == len(values)
-    assert sums == [checksum_of(pickle.loads(pickle.dumps(value))) for value in values]
-
-
-@pytest.mark.parametrize("numbers", [[], [1, 2, 3], [-1, 1 << 40]])
-def test_checksums_of_list_tuple_and_array_are_equal(numbers):
-    assert checksum_of({"held": numbers}) == checksum_of({"held": tuple(numbers)})
-    assert checksum_of({"held": numbers}) == checksum_of({"held": np.array(numbers, np.int64)})
 
 
 def test_all_ranks_of_a_stream_are_checked():
