@@ -52,49 +52,6 @@ def test_exception_is_placed_after_held_arrays(writer, segment):
     assert list(writer.let_go) == [1]
 
 
-def test_exception_after_take_reports_held_slot(writer):
-    """The batch lacked memory, and its worker gave up."""
-    writer.begin(1, 0)
-    kept = writer.empty(100, "u1")
-    writer.take([kept])
-    assert writer.place_bytes(b"no memory").held
-    del kept
-    assert list(writer.let_go) == [1]
-
-
-def test_exception_in_slot_without_held_arrays_is_placed_at_start(writer):
-    writer.begin(1, 0)
-    writer.empty(100, "u1")
-    placed = writer.place_bytes(b"an error")
-    assert (placed.held, placed.header_offset, placed.nbytes) == (False, 0, 8)
-    writer.begin(2, 0)
-    placed = writer.place_bytes(b"an error")
-    assert (placed.held, placed.header_offset) == (False, 0)
-
-
-def test_next_slot_is_not_held_if_an_earlier_one_is(writer):
-    writer.begin(1, 0)
-    kept = writer.empty(100, "u1")
-    assert writer.place_bytes(b"an error").held
-    writer.begin(2, 0)
-    assert writer.empty(1, "u1") is None  # at most one held slot at a time
-    assert not writer.place_bytes(b"an error").held
-    assert not writer.keeps_slot()
-    del kept
-
-
-def test_end_of_stream_reports_held_slot(writer):
-    writer.begin(1, 0)
-    assert not writer.keeps_slot()
-    writer.begin(1, 0)
-    kept = writer.empty(100, "u1")
-    assert writer.keeps_slot()
-    assert writer.keeps_slot()  # repeated calls return the same
-    assert writer.empty(1, "u1") is None
-    del kept
-    assert list(writer.let_go) == [1]
-
-
 class KeepsABuffer:
     """A source that reuses one buffer for all batches, and raises when it has just created it."""
 

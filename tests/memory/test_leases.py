@@ -27,20 +27,6 @@ def leases():
     return Leases(PlainSegment(200))
 
 
-def test_lease_ends_with_last_view(leases):
-    slot = Slot(3, 8)
-    base = leases.lease(slot, 11, TWO_ARRAYS)
-    views = [base["a"], base["b"][1:], memoryview(base["b"])]
-    del base
-    while views:
-        assert not leases.have_ended
-        views.pop()
-    assert len(leases.have_ended) == 1
-    assert leases.take_ended() == [slot]
-    assert not leases.have_ended
-    assert leases.num_live == 0
-
-
 def test_end_of_lease_is_timed_and_reported_later(leases):
     slot, notified = Slot(3, 8), []
     base = leases.lease(slot, 4, None)
@@ -77,26 +63,6 @@ def test_lease_that_ends_during_reset_is_reported_afterwards():
         assert leases.take_ended() == held
         numbers_held.add(len(held))
     assert numbers_held == {0, 1}
-
-
-def test_closed_leases_release_memory():
-    segment = PlainSegment(200)
-    leases = Leases(segment)
-    leases.close()
-    segment.memory.append(0)
-    assert not hasattr(leases, "_memory")
-
-
-def test_on_end_is_called_at_each_end():
-    notified = []
-    leases, slots = Leases(PlainSegment(200), notified.append), [Slot(number, 10 * number) for number in range(2)]
-    bases = [leases.lease(slot, 4, None) for slot in slots]
-    views = [bases.pop()[1:]]
-    assert notified == []
-    views.clear()
-    assert notified == [slots[1]]
-    assert leases.take_ended() == [slots[1]]
-    assert leases.reset() == [slots[0]]
 
 
 ARROWS = [

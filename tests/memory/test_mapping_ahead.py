@@ -5,71 +5,11 @@ import sys
 
 import numpy as np
 import pytest
-from helpers.segments import PlainMemory
 
 from mpqueue.memory import segment as segments
 from mpqueue.memory.segment import Segment
-from mpqueue.memory.writer import SlotWriter
 
-STRIDE = 1 << 22
 MIB = 1 << 20
-
-
-class Noting(PlainMemory):
-    """Memory that records reservations and mappings."""
-
-    def __init__(self):
-        super().__init__(4 * STRIDE)
-        self.reserved, self.mapped = [], []
-
-    def reserve(self, offset, end, *, spare=0):
-        super().reserve(offset, end)
-        self.reserved.append((offset, end))
-
-    def populate(self, offset, end):
-        super().populate(offset, end)
-        self.mapped.append((offset, end))
-
-
-@pytest.fixture
-def memory():
-    return Noting()
-
-
-@pytest.fixture
-def writer(memory):
-    return SlotWriter(memory, STRIDE, None)
-
-
-def write(writer, slot, high_water, nbytes):
-    writer.begin(slot, high_water)
-    writer.take([np.zeros(nbytes, np.uint8)])
-    writer.place()
-    return writer.high_water
-
-
-def test_memory_reserved_by_another_worker_is_only_mapped(writer, memory):
-    assert write(writer, 1, 2 * MIB, MIB) == 2 * MIB
-    assert memory.reserved == []
-    ((start, end),) = memory.mapped
-    assert start == STRIDE + (1 << 16)
-    assert STRIDE + MIB < end <= STRIDE + 2 * MIB
-
-
-def test_mapped_memory_is_not_mapped_again(writer, memory):
-    high_water = write(writer, 1, 0, MIB)
-    write(writer, 2, 0, MIB)
-    memory.mapped.clear()
-    for slot in (1, 2, 1):
-        write(writer, slot, high_water, MIB)
-    assert memory.mapped == []
-
-
-def test_trimmed_slot_is_mapped_from_its_high_water_mark(writer, memory):
-    write(writer, 1, 0, MIB)
-    memory.mapped.clear()
-    high_water = write(writer, 1, 1 << 16, MIB)
-    assert memory.mapped == [(STRIDE + (1 << 16), STRIDE + high_water)]
 
 
 def resident(segment):

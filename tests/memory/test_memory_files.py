@@ -87,16 +87,3 @@ def test_another_user_cannot_reopen_it(segment, read_only):
     assert as_nobody(lambda: os.open(f"/proc/{os.getppid()}/fd/{segment.fd}", os.O_RDWR)) == errno.EACCES
     assert as_nobody(lambda: mmap.mmap(read_only, 4096)) == errno.EACCES
     assert as_nobody(lambda: mmap.mmap(read_only, 4096, prot=mmap.PROT_READ)[:5] == b"batch" or os._exit(9)) == 0
-
-
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
-def test_memory_file_with_default_mode_can_be_reopened():
-    """A control for the test above: the kernel's default permissions would allow it."""
-    fd = os.memfd_create("open", os.MFD_CLOEXEC)
-    os.ftruncate(fd, 4096)
-    read_only = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        assert as_nobody(lambda: os.open(f"/proc/self/fd/{read_only}", os.O_RDWR)) == 0
-    finally:
-        os.close(fd)
-        os.close(read_only)

@@ -75,13 +75,6 @@ def test_configured_logging_receives_debug_messages(caplog):
     assert "the workers have stopped: " in caplog.text
 
 
-def test_text_of_hidden_debug_message_is_not_created(monkeypatch):
-    monkeypatch.setattr("mpqueue.memory.ring.Ring.__repr__", lambda _: pytest.fail("this text is not shown"))
-    with Loader(Numbers(3), workers=1) as loader:
-        list(loader)
-    assert not log.debugs()
-
-
 def test_few_small_copies_do_not_warn(caplog):
     with caplog.at_level(logging.WARNING, "mpqueue"), Loader(Numbers(30), workers=1) as loader:
         assert len(list(loader)) == 30
@@ -101,9 +94,6 @@ def test_costly_copies_warn_once_with_reference(caplog, monkeypatch):
     assert reported.endswith(
         '[see "Monitor data loading", Memory, in the documentation (https://pypi.org/project/mpqueue/#files)]'
     )
-
-
-DOCUMENT = re.compile(r"\bdocs/|\w\.md\b")
 
 
 def _trees(pattern):
@@ -135,18 +125,3 @@ def test_pages_and_sections_in_messages_exist():
         assert "".join(section) in headings[title]
     metadata = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))
     assert log.documented("x").endswith(f"({metadata['project']['urls']['Source']})")
-
-
-@pytest.mark.slow
-def test_no_message_names_documentation_file():
-    """Docstrings may: readers of docstrings in an editor have the repository, or find the pages by their titles."""
-    found = []
-    for name, tree in _trees(DOCUMENT):
-        docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
-        found += [
-            (name, node.value)
-            for node in ast.walk(tree)
-            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings
-            if DOCUMENT.search(node.value)
-        ]
-    assert found == []

@@ -13,10 +13,9 @@ from helpers.faults import Numbers
 
 import mpqueue
 from mpqueue import Loader, metrics
-from mpqueue.service.reports import ServedConsumer, ServerStatistics
 from mpqueue.telemetry import live
 from mpqueue.telemetry.rows import ROWS, TIMES
-from mpqueue.telemetry.stats import ConsumerStatistics, StageStatistics, WorkerStatistics
+from mpqueue.telemetry.stats import ConsumerStatistics
 
 prometheus_client = pytest.importorskip("prometheus_client")
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "monitoring.md"
@@ -71,30 +70,6 @@ def test_histograms_are_cumulative_and_complete(used):
     times = used.statistics().times.compute
     assert samples["mpqueue_batch_compute_seconds_count", ("engine", "train")] == times.count == ordered[-1]
     assert samples["mpqueue_batch_compute_seconds_sum", ("engine", "train")] == pytest.approx(times.total_s)
-
-
-def test_names_follow_prometheus_conventions(used):
-    text, _ = scrape(metrics.collector(train=used))
-    names = re.findall(r"^# TYPE (\S+) (\S+)$", text, re.M)
-    assert len(names) == len(ROWS) + len(TIMES)
-    for name, kind in names:
-        assert re.fullmatch(r"mpqueue_[a-z_]+", name)
-        assert (kind == "counter") == name.endswith("_total")
-        assert not re.search(r"_(ms|us|ns|mb|kb|percent)\b", name)
-    for row in ROWS:
-        assert row.unit in {"", "seconds", "bytes"}
-
-
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-def test_metric_of_missing_field_is_omitted(row):
-    """Statistics without the field have no such metric, silently."""
-    consumer = ServedConsumer(1, 1, None, 0, 0, 0, 0.0, 0, 0, 0, 0, False)
-    found = ServerStatistics(
-        workers=(WorkerStatistics(0),), stages=(StageStatistics("map"),), parts={"web": 3}, consumers=(consumer,)
-    )  # fmt: skip
-    values = list(row.read(found))
-    assert values
-    assert all(label == ({row.label: label[row.label]} if row.label else {}) for label, _ in values)
 
 
 def test_table_in_documentation_matches_code():

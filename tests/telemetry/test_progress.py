@@ -33,33 +33,6 @@ def test_each_epoch_has_complete_bar(shown, backend, workers):
         assert re.search(rf"Numbers {epoch}: 100%.*5/5 .*batch/s.*waits", text)
 
 
-class ALongNameOfASource(Numbers):
-    """A source with many large batches."""
-
-    def __init__(self):
-        super().__init__(100_000)
-
-
-def test_bar_fits_into_80_columns(monkeypatch):
-    """The longest possible texts: a name, numbers of five digits, hours, a rate, a share."""
-    plain, bars = progress.bar_class(), []
-
-    def made(**options):
-        bars.append(plain(file=io.StringIO(), ncols=80, **options))
-        return bars[-1]
-
-    monkeypatch.setattr(progress, "bar_class", lambda: made)
-    with Loader(ALongNameOfASource(), workers=1, progress=True) as loader:
-        next(iter(loader))
-        (bar,) = bars
-        bar.set_postfix_str("waits 100 %")
-        meter = bar.format_meter(**bar.format_dict | {"n": 98_765, "elapsed": 7200.0, "rate": None})
-    assert len(meter) == 80
-    drawn = re.search(r"\|(.*)\|", meter).group(1)
-    assert len(drawn) >= 10
-    assert meter.startswith("ALongNameOfA 0:  99%|")
-
-
 def test_enqueuer_has_bar(shown):
     enqueuer = mpqueue.OrderedEnqueuer(Numbers(3), use_multiprocessing=True, progress=True)
     enqueuer.start(workers=1)

@@ -14,7 +14,7 @@ from mpqueue import Dataset, Statistics
 from mpqueue.commands.top_rows import rows_of
 from mpqueue.telemetry.clock import EVERY_NS
 from mpqueue.telemetry.monitor.asking import MonitorAnswer
-from mpqueue.telemetry.stage_rows import MOST_ROWS, StageTallies, packed, part_row, unpacked
+from mpqueue.telemetry.stage_rows import MOST_ROWS, StageTallies, part_row
 from mpqueue.telemetry.stats import StageStatistics, WorkerStatistics
 
 KINDS = pytest.mark.parametrize(("backend", "workers"), [("process", 2), ("thread", 2), ("process", 0)])
@@ -273,11 +273,3 @@ def test_parts_after_many_are_counted_together():
     assert (parts[0], parts[1], parts["other parts"]) == (7, 6, 60)
     assert len(parts) == MOST_ROWS + 1
     assert [row[0].partition("(")[0] for row in tallies.rows()] == ["5: mix"]
-
-
-@pytest.mark.parametrize("data", [b"\x80", packed([("a", 1, 2, 3, 4)])[:-4], packed([("a", 1, 2, 3)]), packed([1])])
-def test_invalid_rows_raise(data):
-    assert unpacked(packed([("a", 1, 2, 3, 4)])) == [("a", 1, 2, 3, 4)]
-    assert unpacked(packed([])) == []
-    with pytest.raises(ValueError, match="rows of stages"):
-        unpacked(data)

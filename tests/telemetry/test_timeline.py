@@ -1,6 +1,5 @@
 """Traces: valid Trace Event Format, complete, bounded, and readable after any end of the program."""
 
-import errno
 import json
 import os
 import signal
@@ -235,12 +234,6 @@ def test_two_loaders_write_two_files(tmp_path, monkeypatch):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run.2.json", "run.json"]
 
 
-def test_worker_with_same_environment_writes_separate_file(tmp_path, monkeypatch):
-    monkeypatch.setenv("MPQUEUE_TRACE", str(tmp_path / "run.json"))
-    monkeypatch.setattr(timeline, "_names_taken", set())
-    assert timeline.path_for(None, is_worker=True) == str(tmp_path / f"run.{os.getpid()}.json")
-
-
 def test_events_are_written_before_queue_is_long(tmp_path):
     """Memory is bounded for runs of any length."""
     drawn = Timeline(str(tmp_path / "run.json"), "a test")
@@ -295,25 +288,6 @@ def test_full_disk_ends_trace_but_not_run(caplog):
     with Loader(Slow(), workers=1, trace="/dev/full") as loader:
         assert len(list(loader)) == 6
     assert "writing the trace /dev/full failed" in caplog.text
-
-
-def test_disk_full_at_end_omits_closing_bracket(tmp_path, monkeypatch):
-    drawn = Timeline(str(tmp_path / "run.json"), "run")
-    drawn.begin(1)
-    drawn.mark("epoch 0 ends")  # afterwards the queue is empty
-    monkeypatch.setattr(timeline.os, "write", full_disk)
-    drawn.end()
-    monkeypatch.undo()
-    assert names_in(tmp_path / "run.json") == ["epoch 0 ends"]
-
-
-def full_disk(fd, data):
-    raise OSError(errno.ENOSPC, "No space left on device")
-
-
-def names_in(path):
-    """Return the marks of an incomplete file."""
-    return named(json.loads(path.read_text() + "]"), "i")
 
 
 @pytest.mark.parametrize(

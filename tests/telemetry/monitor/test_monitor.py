@@ -18,7 +18,6 @@ from helpers.server_directories import STRANGER, become, needs_root
 from helpers.watched import loading
 
 import mpqueue
-from mpqueue.errors import ServiceError
 from mpqueue.telemetry.monitor import asking, places, registry
 from mpqueue.telemetry.monitor.asking import MonitorAnswer, ask
 from mpqueue.telemetry.monitor.window import Window
@@ -156,15 +155,6 @@ def test_collected_loader_is_not_shown(home):
     assert os.listdir(home) == []
 
 
-def test_restarted_loader_is_shown_again():
-    with mpqueue.Loader(Numbers(), workers=0, monitor=True) as loader:
-        for _ in range(2):
-            list(loader)
-            assert len(shown()) == 1
-            loader.stop()
-            assert ask(DEADLOCK_S) == []
-
-
 def test_server_cannot_have_name_of_folder():
     for name in (".monitor", ".monitor-1000"):
         with pytest.raises(ValueError, match=f"got {name!r}"):
@@ -252,27 +242,6 @@ def test_writable_folder_warns_and_training_continues(home, caplog):
     (record,) = caplog.records
     assert record.name == "mpqueue"
     assert f"mpqueue top cannot show process {os.getpid()}: other users may write to the folder" in record.message
-
-
-def test_server_that_cannot_be_shown_does_not_warn(home, caplog):
-    os.mkdir(f"{home}/.monitor")
-    os.chmod(f"{home}/.monitor", 0o777)
-    with mpqueue.Server("photos", Numbers(), workers=1):
-        assert caplog.records == []
-
-
-def test_folder_removed_by_another_process_is_created_again(home, monkeypatch):
-    calls, make = [], places.make_or_check
-
-    def vanishing(folder, mode):
-        calls.append(folder)
-        if len(calls) == 1:
-            raise FileNotFoundError(2, "removed")
-        return make(folder, mode)
-
-    monkeypatch.setattr(places, "make_or_check", vanishing)
-    assert places.make() == f"{home}/.monitor"
-    assert len(calls) == 2
 
 
 # Cost and cleanup
@@ -456,13 +425,6 @@ def test_failed_report_is_reported_and_next_may_succeed():
         assert shown()[0]["value"] == 7
     finally:
         registry.hide(odd)
-
-
-def test_window_without_folder_leaves_nothing(home):
-    os.chmod(home, 0o711)
-    with open(f"{home}/.monitor", "w"), pytest.raises(ServiceError, match="expected a folder"):
-        Window(dict)
-    os.unlink(f"{home}/.monitor")
 
 
 def test_report_is_safe_during_concurrent_start():
