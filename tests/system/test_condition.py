@@ -49,40 +49,6 @@ def test_change_wakes_all_waiters():
     assert len(requested) == 6
 
 
-def test_wait_continues_after_unrelated_change():
-    condition, requested, done = Condition(), [], []
-    thread = threading.Thread(target=lambda: condition.wait_for(lambda: requested.append(1) or done))
-    thread.start()
-    for number in range(1, 4):
-        while len(requested) < number:
-            time.sleep(0.001)
-        with condition:
-            condition.notify_all()
-    while len(requested) < 4:
-        time.sleep(0.001)
-    with condition:
-        done.append(True)
-        condition.notify_all()
-    thread.join(DEADLOCK_S)
-    assert not thread.is_alive()
-
-
-@pytest.mark.parametrize("timeout", [0, -1, 0.01])
-def test_wait_ends_at_its_timeout(timeout):
-    condition = Condition()
-    assert condition.wait_for(lambda: False, timeout) is False
-    assert condition.wait_for(lambda: True, timeout) is True
-
-
-def test_condition_is_reentrant():
-    condition = Condition()
-    with condition:
-        with condition:
-            other = Other(condition)
-        assert not other.has_entered
-    assert other.enters()
-
-
 def wait(condition):
     condition.wait_for(lambda: False, 0.001)
 

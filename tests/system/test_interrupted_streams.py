@@ -101,7 +101,7 @@ def one_epoch(loader, call, number):
             wrong.append((place, list(found)))
 
 
-@pytest.mark.parametrize(("kind", "step"), [("process", 67), ("thread", 5), ("inline", 5)])
+@pytest.mark.parametrize(("kind", "step"), [("process", 101), ("thread", 7), ("inline", 7)])
 def test_interrupted_epoch_is_complete_with_correct_states(kind, step):
     for after, strike in each_strike(step):
         with mpqueue.Loader(Numbers(3), **KINDS[kind]) as loader:
@@ -181,7 +181,7 @@ def test_interrupted_stream_loses_no_element(monkeypatch, kind, source):
     """A virtual shard that an interrupt left inconsistent is reopened, and continues after the delivered elements."""
     monkeypatch.setattr(lane_runner, "_BETWEEN_NS", 0)
     options = KINDS[kind] | {"lanes": 1} | ({"workers": 1} if kind != "inline" else {})
-    for after, strike in each_strike(101 if kind == "process" else 3):
+    for after, strike in each_strike(211 if kind == "process" else 5):
         with mpqueue.Loader(source, **options) as loader:
             with strike:
                 batches, found = until_done(unless_struck, iter, loader), []

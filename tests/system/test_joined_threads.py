@@ -32,16 +32,6 @@ def test_interrupted_join_still_waits_for_thread():
     assert not thread.is_alive()
 
 
-def test_failed_thread_can_be_joined(monkeypatch):
-    handled = []
-    monkeypatch.setattr(threading, "excepthook", handled.append)
-    thread = JoinedThread(lambda: 1 / 0, "fails")
-    thread.start()
-    thread.join()
-    assert not thread.is_alive()
-    assert handled[0].exc_type is ZeroDivisionError
-
-
 def test_signal_of_process_is_handled_by_main_thread():
     code = """
 import os, signal, threading
@@ -106,11 +96,3 @@ def test_thread_that_cannot_be_started_is_os_error(monkeypatch):
     monkeypatch.setattr(threading, started, refuse)
     with pytest.raises(OSError, match="can't start new thread; check `ulimit -u`"):
         JoinedThread(print, "refused").start()
-
-
-def test_second_start_is_runtime_error():
-    thread = JoinedThread(lambda: None, "once")
-    thread.start()
-    thread.join()
-    with pytest.raises(RuntimeError, match="threads can only be started once"):
-        thread.start()

@@ -70,33 +70,3 @@ def test_rlock_is_reentrant_and_blocks_other_threads():
     with pytest.raises(ZeroDivisionError), lock:
         1 / 0
     assert not is_taken(lock)
-
-
-def test_lock_blocks_other_threads():
-    lock, found = Lock(), []
-    with lock:
-        assert not lock.acquire(blocking=False)
-        other = threading.Thread(target=lambda: found.append(lock.acquire(timeout=60)))
-        other.start()
-        assert lock.locked() and not found
-    other.join()
-    assert found == [True]
-    lock.release()
-    assert not lock.locked()
-
-
-@pytest.mark.parametrize("kind", [Lock, RLock])
-def test_condition_can_use_lock(kind):
-    changed, began = threading.Condition(kind()), threading.Event()
-
-    def tell():
-        began.wait()
-        with changed:  # acquired only while the other thread waits
-            changed.notify()
-
-    other = threading.Thread(target=tell)
-    other.start()
-    with changed:
-        began.set()
-        assert changed.wait(60)
-    other.join()

@@ -31,28 +31,6 @@ def test_attribute_is_replaced_until_last_holder(library):
     assert library.make is theirs
 
 
-def test_installation_is_undone_once(library):
-    theirs, replacement = library.make, _replace(library)
-    outer = replacement.install()
-    with replacement.install() as inner:
-        assert repr(inner) == "<a.library.install(), done>"
-    assert repr(inner) == "<a.library.install(), undone>"
-    inner.__exit__()
-    assert library.make() == "ours"
-    with outer:
-        pass
-    assert library.make is theirs
-
-
-def test_holder_does_not_count_as_installation(library):
-    replacement = _replace(library)
-    replacement.hold()
-    assert library.make() == "ours, then theirs"
-    with replacement.install():
-        assert library.make() == "ours"
-    assert library.make() == "ours, then theirs"
-
-
 def test_unsupported_library_is_unchanged(library):
     def check(_):
         raise ImportError("it does not fit")

@@ -28,16 +28,6 @@ def strangers():
             os.close(fd)
 
 
-def test_wakeup_is_readable_until_cleared():
-    wakeup = Wakeup()
-    assert not is_readable(wakeup.fd)
-    wakeup.wake()
-    assert is_readable(wakeup.fd)
-    wakeup.clear()
-    assert not is_readable(wakeup.fd)
-    wakeup.close()
-
-
 @pytest.mark.parametrize("in_another_thread", [True, False], ids=["in another thread", "in a signal handler"])
 def test_wake_during_close_writes_to_no_other_pipe(monkeypatch, strangers, in_another_thread):
     before = len(os.listdir("/proc/self/fd"))
