@@ -14,7 +14,6 @@ The trainer keeps it open as long as its fork server has that source.
 """
 
 import errno
-import zlib
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -26,7 +25,6 @@ if TYPE_CHECKING:  # only in the trainer: the fork server would import cloudpick
 
 _SHARE = 8  # a buffer of at least this fraction of the new bytes has a separate snapshot
 _MAX_SNAPSHOTS = 32  # above this, all used buffers move to new snapshots, because each costs every process a descriptor
-_NUM_SAMPLES, _SAMPLE_BYTES = 8, 64
 
 
 class BufferPlace(NamedTuple):
@@ -36,13 +34,11 @@ class BufferPlace(NamedTuple):
         snapshot: Number of the snapshot.
         offset: Offset in the snapshot.
         nbytes: Its size.
-        sample: Checksum of some of its bytes. Buffers with different checksums differ.
     """
 
     snapshot: int
     offset: int
     nbytes: int
-    sample: int
 
 
 class KeptSource(NamedTuple):
@@ -66,15 +62,8 @@ class KeptSource(NamedTuple):
 
     def find(self, image: "SourceImage") -> dict[int, int]:
         """Return the buffers of an image that are kept here: their numbers in the image mapped to the numbers here."""
-        known = {(place.nbytes, place.sample): number for number, place in enumerate(self.places)}
-        numbers = {}
-        for number, buffer in enumerate(image.buffers):
-            # Usually a buffer has kept its number. A source that dropped one array shifts all later ones.
-            for here in (number, known.get((buffer.nbytes, _sample(buffer)), -1)):
-                if 0 <= here < len(self.places) and self._is_at(self.places[here], buffer):
-                    numbers[number] = here
-                    break
-        return numbers
+        pairs = enumerate(zip(self.places, image.buffers, strict=False))
+        return {number: number for number, pair in pairs if self._is_at(*pair)}
 
     def _is_at(self, place: BufferPlace, buffer: memoryview) -> bool:
         return place.nbytes == buffer.nbytes and self.snapshots[place.snapshot].has(place.offset, buffer)
@@ -99,7 +88,7 @@ def keep(patch: "Patch", known: KeptSource) -> KeptSource:
         snapshot = Snapshot([new[number] for number in group])
         snapshots[snapshot.number] = snapshot
         for number, offset in zip(group, snapshot.offsets, strict=True):
-            places[number] = BufferPlace(snapshot.number, offset, new[number].nbytes, _sample(new[number]))
+            places[number] = BufferPlace(snapshot.number, offset, new[number].nbytes)
     return KeptSource(patch.data, [places[number] for number in sorted(places)], snapshots)
 
 
@@ -126,11 +115,4 @@ def mapped(places: Iterable[BufferPlace], fds: Mapping[int, int]) -> list[Array]
     if not fds.keys() >= {place.snapshot for place in places}:
         raise OSError(errno.EMFILE, "not all descriptors of the source's memory arrived; increase `ulimit -n`")
     maps = {number: map_snapshot(fd) for number, fd in fds.items()}
-    return [maps[number][offset : offset + nbytes] for number, offset, nbytes, _ in places]
-
-
-def _sample(buffer: memoryview) -> int:
-    step, checksum = buffer.nbytes // _NUM_SAMPLES, 0
-    for number in range(_NUM_SAMPLES):
-        checksum = zlib.crc32(buffer[number * step : number * step + _SAMPLE_BYTES], checksum)
-    return checksum
+    return [maps[number][offset : offset + nbytes] for number, offset, nbytes in places]
