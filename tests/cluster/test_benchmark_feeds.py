@@ -37,7 +37,3 @@ def test_each_feed_yields_batches_of_source_in_order(cluster, made, name):
     source = Numbered()
     with made._batches(name, source, 1, 4, cluster.others[0].node_id) as batches:
         assert [int(batch[0][0]) for batch in islice(batches, 6)] == list(range(6))
-
-
-def test_feed_waits_for_first_batch(cluster, made):
-    assert made._first_ms(Numbered(), 1) > 0

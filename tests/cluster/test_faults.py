@@ -91,18 +91,6 @@ def test_hanging_call_raises_timeout_with_its_stack(other):
     assert "_loop" in caught.value.stack
 
 
-def test_crashes_before_any_batch_are_attributed_to_no_batch(other):
-    with (
-        Loader(
-            RandomBatches(), workers=1, backend="ray", ray_options=on(other), worker_init=Fault("sigkill"), restarts=1
-        ) as loader,
-        pytest.raises(WorkerDied) as caught,
-    ):
-        next(iter(loader))
-    assert caught.value.index is None
-    assert "worker_init" in str(caught.value)
-
-
 def test_crash_of_fork_server_of_node_costs_no_batch(other, expected):
     with (
         Gate() as gate,
@@ -335,15 +323,6 @@ def test_stop_in_mid_epoch_ends_agents_and_restart_works(cluster):
     until(lambda: not agents(), "the end of the agents")
     with loader:
         assert len(list(loader)) == 200
-
-
-def test_stop_from_another_thread_ends_waiting_consumer(other):
-    with Gate() as gate, Loader(Waiting(gate.address), workers=1, backend="ray", ray_options=on(other)) as loader:
-        got = taken(loader)
-        arrival = gate.arrival()
-        loader.stop()
-        got()
-        arrival.let_go()
 
 
 def test_stop_does_not_wait_for_silent_agent(other, stopped):

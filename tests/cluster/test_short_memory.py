@@ -13,7 +13,6 @@ from mpqueue.cluster.remote_worker import RemoteWorker
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.segment import FIRST_BYTES, Segment
 from mpqueue.transport.records import ProtocolError
-from mpqueue.worker import failures
 from mpqueue.worker.config import WorkerEnds
 from mpqueue.worker.records import GRANT, MAGIC, REPORT, GrantKind, ReportKind
 from mpqueue.workers.handle import Pipes
@@ -79,13 +78,6 @@ def relayed(monkeypatch):
     made.close()
 
 
-def test_batch_with_memory_is_in_slot_and_reported_with_local_memory(relayed):
-    assert relayed.grant(GrantKind.WORK) == [GrantKind.WORK]
-    relayed.report(ReportKind.BATCH, data=b"x" * BIG)
-    assert relayed.heard() == [(ReportKind.BATCH, 1, BIG, BIG)]
-    assert relayed.bytes_at(0, BIG) == b"x" * BIG
-
-
 def test_batch_without_memory_waits_with_all_later_reports(relayed):
     for turn in (1, 2, 3):
         relayed.grant(GrantKind.WORK, slot=turn, turn=turn)
@@ -104,19 +96,6 @@ def test_batch_without_memory_waits_with_all_later_reports(relayed):
     assert relayed.bytes_at(2, 10) == b"b" * 10
 
 
-def test_batch_that_never_gets_memory_is_an_error_in_its_place(relayed):
-    relayed.grant(GrantKind.WORK)
-    relayed.has_memory = False
-    relayed.report(ReportKind.BATCH, data=b"a" * BIG)
-    relayed.heard()
-    relayed.grant(GrantKind.FAIL)
-    ((kind, turn, nbytes, high_water),) = relayed.heard()
-    assert (kind, turn, high_water) == (ReportKind.RAISED, 1, FIRST_BYTES)
-    error = failures.unpack(relayed.bytes_at(0, nbytes))
-    assert isinstance(error, SharedMemoryFull)
-    assert error.bytes_asked == BIG
-
-
 def test_answer_to_missing_memory_on_node_is_forwarded(relayed):
     relayed.grant(GrantKind.WORK)
     relayed.report(ReportKind.FULL, high_water=1 << 19)
@@ -130,13 +109,6 @@ def test_report_that_was_not_granted_is_refused_before_any_write(relayed, bent):
     relayed.grant(GrantKind.WORK)
     with pytest.raises(ProtocolError):
         relayed.report(ReportKind.BATCH, **({"data": b"x"} | bent))
-
-
-def test_unread_grants_are_returned_after_exit_of_worker(relayed):
-    relayed.grant(GrantKind.WORK, turn=4)
-    unread = GRANT.pack(MAGIC, GrantKind.WORK, 0, 4, 5, 0, 0)
-    relayed.worker.give_back(unread)
-    assert os.read(relayed.pipes.unread, 1 << 12) == unread
 
 
 # -- On the node
@@ -177,18 +149,6 @@ def test_missing_memory_is_taken_from_idle_slots_first(mirror, monkeypatch):
     monkeypatch.setattr(Segment, "reserve", once)
     assert mirror.reserve(1, BIG)
     assert mirror.begin(0) == FIRST_BYTES  # its additional memory was freed
-
-
-def test_large_slots_are_trimmed_when_batches_become_small():
-    big = Mirror(2 << 26, 1 << 26)
-    try:
-        big.begin(0)
-        big.reserve(0, 1 << 25)
-        big.note(0, 1 << 25, 100)
-        big.end(0)
-        assert big.begin(0) == FIRST_BYTES
-    finally:
-        big.close()
 
 
 # -- Together

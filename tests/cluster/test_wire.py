@@ -6,8 +6,6 @@ import socket
 import threading
 
 import pytest
-from helpers.both_ends import Both
-from helpers.certificates import certificates
 
 from mpqueue.cluster import wire
 from mpqueue.cluster.agent import _connect
@@ -86,23 +84,3 @@ def test_agent_accepts_nothing_from_process_on_port_of_crashed_trainer(as_traine
             _connect(terms)
         thread.join(60)
     assert not list(tmp_path.iterdir())
-
-
-def test_connection_with_ray_certificates_is_encrypted(tmp_path, monkeypatch):
-    for name, value in certificates(tmp_path).items():
-        monkeypatch.setenv(name, value)
-    assert wire.uses_tls()
-    ours, theirs = socket.socketpair()
-    wrapped = []
-    thread = threading.Thread(target=lambda: wrapped.append(wire.wrap(theirs, is_server=True)))
-    thread.start()
-    client = wire.wrap(ours, is_server=False)
-    thread.join(60)
-    both = Both(client, wrapped[0])
-    assert both.ours.cipher() is not None
-    payload = os.urandom(3_000_000)
-    both.put(2, 1, payload)
-    both.put(1, 2, b"after it")
-    both.carry()
-    assert both.received == [(2, 1, payload), (1, 2, b"after it")]
-    both.close()
