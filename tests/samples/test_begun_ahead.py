@@ -13,9 +13,7 @@ from helpers.footprint import DEADLOCK_S
 from mpqueue import Loader
 from mpqueue.errors import WorkerDied
 from mpqueue.plan.batching import Batching
-from mpqueue.plan.cursors import Listed
 from mpqueue.worker.context import WorkerInfo
-from mpqueue.worker.main import GrantReader
 from mpqueue.worker.records import GRANT, MAGIC, GrantKind
 from mpqueue.worker.threaded_samples import ThreadedSampleRunner
 from mpqueue.workers.handle import Work, WorkerHandle
@@ -219,17 +217,6 @@ class Worker:
         return np.asarray(self.runner.run(epoch, unit, listed)).tolist()
 
 
-def test_number_of_threads_can_change_before_first_batch():
-    """The watched batch is then the first to request the length of the source."""
-    worker = Worker()
-    try:
-        worker.runner.use_threads(3)
-        assert [worker.run(0, number) for number in range(3)] == [batch(number) for number in range(3)]
-        assert len(worker.requested) == 3 * SIZE
-    finally:
-        worker.runner.end()
-
-
 def test_next_epoch_is_not_begun():
     with Worker() as worker:
         worker.granted = [(1, 0, None)]
@@ -246,33 +233,6 @@ def test_revoked_batch_is_computed_again():
         assert worker.run(0, 2) == batch(2)
 
 
-class AtOnce(Samples):
-    """A source that raises at once for a batch with sample 5, and for that sample."""
-
-    thread_safe = True
-
-    def __getitems__(self, indices):
-        if 5 in indices:
-            raise LookupError(5)
-        return [self[index] for index in indices]
-
-
-def test_getitems_batches_are_not_begun_sample_by_sample():
-    with Worker(AtOnce(), skips=True) as worker:
-        worker.granted = [(0, 2, None)]
-        left, skipped, _ = worker.runner.run(0, 1)
-        assert (left.tolist(), len(skipped)) == ([4, 6, 7], 1)
-        assert not set(worker.requested) & set(batch(2))
-
-
-def test_number_of_begun_batches_is_limited_by_samples_ahead(monkeypatch):
-    monkeypatch.setattr("mpqueue.worker.helper_threads.AHEAD", 2000)
-    with Worker() as worker:
-        worker.granted = [(0, -1, Listed(8 + place, [place])) for place in range(3000)]
-        assert worker.run(0, -1, Listed(4, [9, 8])) == [9, 8]
-        assert set(range(2000)) <= set(worker.requested) | {2, 3}
-
-
 def test_new_state_of_source_recomputes_begun_samples():
     class Doubled(Samples):
         def __getitem__(self, index):
@@ -283,59 +243,6 @@ def test_new_state_of_source_recomputes_begun_samples():
         assert worker.run(0, 1) == batch(1)
         worker.runner.load(Doubled())
         assert worker.run(0, 2) == [2 * index for index in batch(2)]
-
-
-class Grants:
-    """A pipe of grants, and its reader."""
-
-    def __init__(self):
-        self._reading, self._writing = os.pipe()
-        self.reader = GrantReader(self._reading)
-
-    def write(self, *units, kind=GrantKind.WORK):
-        os.write(self._writing, b"".join(GRANT.pack(MAGIC, kind, 0, 0, unit, 0, 0) for unit in units))
-
-    def foreseen(self, place):
-        grant = self.reader.foresee(place)
-        return None if grant is None else grant[4]
-
-    def read(self, count=1):
-        found = []
-        while len(found) < count:
-            assert self.reader.read(0)
-            found += [grant[4] for grant in self.reader.backlog]
-            self.reader.backlog.clear()
-        return found
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        os.close(self._reading)
-        os.close(self._writing)
-
-
-def test_grants_are_peeked_in_order_and_read_once():
-    with Grants() as grants:
-        assert grants.foreseen(0) is None
-        grants.write(5, 6, 7)
-        assert [grants.foreseen(0), grants.foreseen(1), grants.foreseen(1)] == [5, 6, 6]
-        assert grants.read(2) == [5, 6]
-        assert [grants.foreseen(0), grants.foreseen(1)] == [7, None]
-        assert grants.read() == [7]
-        grants.write(8)
-        assert grants.read() == [8]  # waits for grants again
-
-
-def test_one_grant_is_read_after_batch_begun_early():
-    """The early batch takes no time, but the next batches may take long, and other workers should get them."""
-    with Grants() as grants:
-        grants.write(5)
-        assert grants.foreseen(0) == 5
-        assert grants.read() == [5]
-        grants.write(6, 7, 8)
-        assert grants.reader.read(grants.reader.read_at)
-        assert [grant[4] for grant in grants.reader.backlog] == [6]
 
 
 def test_messages_keep_their_place_when_grants_are_taken_back():
@@ -358,39 +265,3 @@ def test_messages_keep_their_place_when_grants_are_taken_back():
     finally:
         worker.pipes.close_worker_ends()
         worker.close()
-
-
-def test_unserved_grants_are_served_next():
-    with Grants() as grants:
-        grants.write(5)
-        assert grants.reader.read(0)
-        grants.write(6)
-        assert [grants.foreseen(0), grants.foreseen(1)] == [5, 6]
-
-
-def test_reply_to_memory_shortage_keeps_order_of_grants():
-    with Grants() as grants:
-        grants.write(5, 6)
-        assert grants.foreseen(0) == 5
-        grants.write(0, kind=GrantKind.RETRY)
-        assert grants.reader.may_retry()
-        assert grants.read(2) == [5, 6]
-
-
-def test_number_of_grants_per_read_depends_on_their_duration():
-    with Grants() as grants:
-        grants.write(*range(40))
-        reader = grants.reader
-        for ns, count in [(0, 1), (0, 16), (10**9, 1), (49_999, 2), (99_999, 2), (400_000, 1)]:  # since the last read
-            assert reader.read(reader.read_at + ns)
-            assert len(reader.backlog) == count
-            reader.backlog.clear()
-
-
-def test_end_of_grants_is_noticed_when_read():
-    reading, writing = os.pipe()
-    reader = GrantReader(reading)
-    os.close(writing)
-    assert reader.foresee(0) is None
-    assert not reader.read(0)
-    os.close(reading)

@@ -2,8 +2,6 @@
 
 import dataclasses
 import enum
-import subprocess
-import sys
 from collections import OrderedDict
 from typing import NamedTuple
 
@@ -157,44 +155,3 @@ def test_tensors_are_stacked_as_arrays():
     torch = pytest.importorskip("torch")
     batch = collate((torch.ones(3), torch.tensor(1)), (torch.zeros(3), torch.tensor(2)))
     assert same(batch, (np.array([[1, 1, 1], [0, 0, 0]], np.float32), np.array([1, 2])))
-
-
-def test_arrays_are_written_directly_into_slot():
-    """The writer makes no copy: all arrays of the batch are in the slot already."""
-    from mpqueue.memory.layout import flatten
-    from mpqueue.memory.segment import Segment
-    from mpqueue.memory.writer import SlotWriter
-
-    segment = Segment.create(1 << 22)
-    writer = SlotWriter(segment, 1 << 22, None)
-    writer.begin(0, 1 << 22)
-    small = [np.full(16, number, np.float32) for number in range(3)]
-
-    def empty(shape, dtype):
-        return writer.empty(shape, dtype)
-
-    collation = Collation(3, empty, keeps_records=True)
-    for number in range(3):
-        collation.add(Pair(BIG[number], {"small": small[number], "label": number}))
-    holder = [collation.finish(range(3))]
-    del collation
-    flatten(holder[0], arrays := [], [])
-    assert len(arrays) == 3
-    assert all(np.shares_memory(array, np.frombuffer(segment.memory, np.uint8)) for array in arrays)
-    del arrays
-    writer.take(holder)
-    assert not writer.place().held
-    segment.close()
-
-
-def test_strings_in_samples_do_not_import_masked_arrays():
-    """NumPy imports them at first use, which would delay the first batch of every worker."""
-    code = """
-import sys, numpy as np
-from mpqueue.samples.collate import Collation
-collation = Collation(2, np.empty)
-collation.add_all([("a", np.float32(1)), ("b", np.float32(2))])
-print(collation.finish([0, 1])[0], "numpy.ma" in sys.modules)
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout == "['a', 'b'] False\n"

@@ -68,16 +68,3 @@ def test_lists_of_arrays_are_containers():
 def test_different_numbers_of_axes_raise_and_name_both():
     with pytest.raises(ValueError, match=r"sample\['a'\] of index 0 has 1 axes, but index 1 has 2 axes"):
         pad({"a": np.zeros(2)}, {"a": np.zeros((2, 2))})
-
-
-def test_array_is_created_by_given_allocator():
-    made = []
-
-    def empty(shape, dtype):
-        made.append(np.full(shape, 7, dtype))
-        return made[-1]
-
-    collation = PaddedCollation(2, empty)
-    collation.add_all([np.array([1]), np.array([2, 3])])
-    assert collation.finish([0, 1]) is made[0]
-    assert made[0].tolist() == [[1, 0], [2, 3]]

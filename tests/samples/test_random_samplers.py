@@ -10,7 +10,6 @@ import pytest
 from helpers.saved_states import of_version_1
 
 import mpqueue
-from mpqueue.seeding import generators
 
 LENGTH, SIZE = 24, 3
 
@@ -276,9 +275,3 @@ def test_state_without_fingerprint_loads():
     with mpqueue.Loader(range(LENGTH), sampler=list(range(LENGTH)), batch_size=SIZE, workers=0) as loader:
         loader.load_state_dict(state)
         assert next(iter(loader)).tolist() == [6, 7, 8]
-
-
-def test_kinds_of_generators_in_state_are_stable():
-    """A state with a different kind would be ignored silently, even one saved on disk."""
-    made = [random.Random(1), np.random.default_rng(1), np.random.RandomState(1)]
-    assert [generators.state_of(each)["kind"] for each in made] == ["random", "PCG64", "RandomState MT19937"]

@@ -360,22 +360,6 @@ def test_draws_from_shared_generators_warn_once(caplog, seed):
     assert not caplog.records
 
 
-class FailsAtFirst(Samples):
-    def __getitem__(self, index):
-        if index == 0:
-            raise LookupError(index)
-        return index
-
-
-def test_failed_first_batch_does_not_warn_of_draws(caplog):
-    with Loader(FailsAtFirst(), batch_size=8, workers=0, seed=3, threads=2) as loader:
-        batches = iter(loader)
-        with pytest.raises(LookupError):
-            next(batches)
-        assert next(batches).tolist() == list(range(8, 16))
-    assert not caplog.records
-
-
 def test_workers_draw_different_numbers_from_shared_generators():
     with Loader(Shared(400), batch_size=40, workers=2, seed=3, threads=4) as loader:
         pairs = {pair for batch in loader for pair in zip(*plain(batch), strict=True)}
@@ -404,16 +388,6 @@ def test_ctrl_c_does_not_wait_for_threads_and_loses_no_batch():
             list(loader)
         assert indices(loader) == by(8)
         source.is_over.set()
-
-
-def test_results_do_not_depend_on_thread_switches():
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        with Loader(Samples(200), batch_size=20, workers=2, backend="thread", threads=5) as loader:
-            assert indices(loader) == by(20, 200)
-    finally:
-        sys.setswitchinterval(before)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
