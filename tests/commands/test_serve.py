@@ -142,17 +142,6 @@ def test_every_option_is_passed_to_the_server(noted):
     assert set(inspect.signature(Server.__init__).parameters) - of_python == set(noted.made.options)
 
 
-def test_without_a_factory_there_is_no_source(noted):
-    assert main(["serve", "--name", "photos"]) == 0
-    assert noted.made.source is None
-
-
-def test_only_the_folder_is_printed_after_the_start(noted, capsys):
-    assert serve() == 0
-    assert noted.made.calls == ["start", "wait", "stop"]
-    assert capsys.readouterr() == ("/servers/photos\n", "")
-
-
 def test_json_contains_name_and_process_id(noted, capsys):
     assert serve("--json") == 0
     assert noted.made.options == {}
@@ -174,17 +163,6 @@ def test_failing_server_is_stopped_and_exits_with_1_and_traceback(noted, capsys,
     assert serve() == 1
     assert noted.made.calls[-1] == "stop"
     assert f"RuntimeError: {call} has failed" in capsys.readouterr().err
-
-
-def test_server_stopped_without_signal_exits_with_0(noted):
-    noted.number = 0
-    assert serve() == 0
-
-
-def test_signal_handlers_are_restored(noted):
-    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
-    assert serve() == 0
-    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
 
 
 def test_simultaneous_second_signal_is_ignored(noted):

@@ -13,7 +13,6 @@ from helpers.watched import loading
 import mpqueue
 from mpqueue.__main__ import main
 from mpqueue.commands.top_rows import TopRow, rows_of
-from mpqueue.commands.top_table import lines
 from mpqueue.telemetry.monitor.asking import MonitorAnswer
 
 DEADLOCK_S = 60
@@ -96,54 +95,9 @@ def test_process_without_answer_has_its_own_row():
     assert row == TopRow(7, name="does not answer", note="it is stopped", trouble=True)
 
 
-@pytest.mark.parametrize(
-    ("thing", "note"),
-    [
-        (loader(1) | {"is_running": False}, "stopped"),
-        ({"kind": "Server", "name": "q", "queues": 3}, "3 queues"),
-        (loader(1, copies=5, skipped=2), "2 skipped, 5 copies"),
-    ],
-)
-def test_notes_contain_facts_without_a_column(thing, note):
-    (row,) = rows_of([answered(7, thing)])
-    assert row.note == note
-
-
 def test_incomplete_report_of_another_version_is_shown():
     (row,) = rows_of([answered(7, {})])
     assert (row.kind, row.batches) == ("?", None)
-
-
-# The table
-
-ROWS = [
-    TopRow(4711, "Loader", "Photos", "4 processes", 3, 12345, 97.25, 58e6, 0.984, (11, 20), 0, ""),
-    TopRow(4800, "Server", "photos", "2 processes", 1, 10, None, None, None, (3, 12), 2, "broadcast"),
-    TopRow(4810, name="does not answer", note="it is stopped", trouble=True),
-]
-
-
-def test_a_wide_table_has_all_columns():
-    assert lines(ROWS) == [
-        " pid  what    name             workers      epoch  batches  batches/s  MB/s  waits   ring  crashes",
-        "4711  Loader  Photos           4 processes      3   12,345       97.2    58    98%  11/20",
-        "4800  Server  photos           2 processes      1       10          -     -          3/12        2  broadcast",
-        "4810          does not answer                                                                       it is stopped",
-    ]
-
-
-@pytest.mark.parametrize("width", [100, 80, 60, 50, 40])
-def test_narrow_table_leaves_out_least_important_columns(width):
-    output = lines(ROWS, width)
-    assert max(map(len, output)) <= width
-    assert {"pid", "name", "batches/s"} <= set(output[0].split())
-    assert len(output) == 4
-
-
-def test_empty_table_explains_how_to_enable_monitoring():
-    (output,) = lines([])
-    assert "MPQUEUE_MONITOR=1" in output
-    assert "monitor=True" in output
 
 
 # The mpqueue command
