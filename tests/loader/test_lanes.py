@@ -337,45 +337,6 @@ def test_generator_function_has_the_requested_number_of_lanes(options):
         assert found + named(loader) == expected(30)
 
 
-class Counting:
-    """An iterator with a state, which would be slow to reach by iteration."""
-
-    computed = 0
-
-    def __init__(self):
-        info = mpqueue.worker_info()
-        self.at, self.step = info.shard_id, info.num_shards
-
-    def __iter__(self):
-        return self
-
-    def __next__(self):
-        if self.at >= 40:
-            raise StopIteration
-        Counting.computed += 1
-        at, self.at = self.at, self.at + self.step
-        return 0, at
-
-    def state_dict(self):
-        return {"at": self.at}
-
-    def load_state_dict(self, state):
-        self.at = state["at"]
-
-
-@pytest.mark.usefixtures("always_saved")
-def test_generator_function_resumes_from_state_of_iterator():
-    with Loader(Counting, lanes=LANES, workers=0) as loader:
-        found = named(itertools.islice(loader, 21))
-        state = loader.state_dict()
-    Counting.computed = 0
-    with Loader(Counting, lanes=LANES, workers=0) as loader:
-        loader.load_state_dict(state)
-        found += named(loader)
-    assert found == [(0, number) for number in range(40)]
-    assert Counting.computed == 19
-
-
 @pytest.mark.usefixtures("always_saved")
 @pytest.mark.parametrize("options", [{"workers": 0}, {"workers": 2, "start_method": "fork"}], ids=str)
 def test_state_dict_in_another_thread_is_consistent(options):

@@ -60,8 +60,7 @@ def asleep(batches):
     return asking
 
 
-@pytest.mark.parametrize("progress", [False, True])
-@pytest.mark.parametrize("is_stream", [False, True])
+@pytest.mark.parametrize(("is_stream", "progress"), [(False, True), (True, False)])
 def test_waiting_loop_raises_at_once_when_invalidated(is_stream, progress):
     held = Held()
     source = stream_of(held) if is_stream else held

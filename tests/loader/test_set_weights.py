@@ -83,7 +83,7 @@ def test_each_part_continues_with_the_new_weights(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("resumed_after", [5, 8, 9, 20, 24, 40])
+@pytest.mark.parametrize("resumed_after", [5, 9, 40])
 def test_changed_mixture_resumes_exactly(kind, resumed_after):
     first, second = KINDS[kind][3]
     changes = ((AFTER, first), (THEN, second))

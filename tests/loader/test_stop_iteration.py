@@ -1,7 +1,5 @@
 """StopIteration raised by user code is an error on every frontend. It never ends a loop."""
 
-import threading
-
 import numpy as np
 import pytest
 
@@ -122,23 +120,3 @@ def test_epoch_in_keras_raises_error_of_item():
             batches = enqueuer.get()
             assert next(batches) == 0
             next_raises(batches)
-
-
-def test_one_of_the_threads_that_share_an_iterator_gets_the_error():
-    """The iterator of the second thread ends, because the enqueuer has stopped."""
-    with mpqueue.OrderedEnqueuer(Stops()) as enqueuer:
-        enqueuer.start(1)
-        batches, seen = enqueuer.get(), []
-
-        def take():
-            try:
-                seen.extend(batches)
-            except RuntimeError as error:
-                seen.append(type(error))
-
-        threads = [threading.Thread(target=take) for _ in range(2)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert sorted(map(str, seen)) == ["0", "<class 'RuntimeError'>"]
