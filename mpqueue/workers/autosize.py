@@ -27,6 +27,7 @@ the trainer or the source changes its pace, so the size follows a run that chang
 from collections.abc import Callable
 from typing import NamedTuple
 
+from mpqueue.system.limits import useful_workers
 from mpqueue.telemetry.stats import Resize
 
 GAIN = 1.05  # a smaller difference of rates is noise
@@ -120,12 +121,14 @@ class Autosize:
         wanted: The size to use now.
         steps: All decisions, beginning with the start.
         looks_at: Earliest time of the next decision.
+        latest: Figures of the latest window that counted; None before the first one.
     """
 
     def __init__(self, first: Size, most: Size, at: float) -> None:
         self.wanted = self._first = first
         self.steps = [Resize(0.0, *first, "the start")]
         self.looks_at = at
+        self.latest: SizeWindow | None = None
         self._most, self._started = most, at
         self._since: tuple[float, SizeCounts] | None = None  # start of the window
         self._settles = True  # the window is the first one after a change, and does not count
@@ -162,10 +165,18 @@ class Autosize:
 
         See `look` for the arguments.
         """
+        self.latest = window
         trial, self._trial = self._trial, None
         if trial is not None and self._goes_back(trial, window, at):
             return True
         return self._choose(window, at, has_room)
+
+    def thread_gain(self) -> float:
+        """Return the estimated speed-up by `MOST_THREADS` threads in each worker, at least 1."""
+        if self.latest is None or self.latest.waits < _WAITS or self.latest.blocked <= _SOURCE_WAITS:
+            return 1.0
+        computing = self.latest.at_work * max(0.0, 1 - self.latest.blocked)  # CPUs in use now
+        return max(1.0, min(MOST_THREADS, useful_workers() / max(computing, 1e-3)))
 
     def _begin_window(self, at: float, counts: SizeCounts) -> None:
         self._since = at, counts

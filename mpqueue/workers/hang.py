@@ -17,6 +17,7 @@ import os
 import select
 import time
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from mpqueue.engine.ledger import Ledger
 from mpqueue.plan.cursors import WorkItem
@@ -121,8 +122,33 @@ class HangWatch:
                 self._roster.kill(worker, Cause.HUNG)
 
 
+def stacks_of(worker: WorkerHandle, roster: Roster) -> str:
+    """Return the stacks of a worker, written in C, whatever its interpreter does."""
+    _request_stacks(worker, roster)
+    return read_stacks(worker.pipes.stacks)
+
+
+class _StackRequest(NamedTuple):
+    """A request for a worker's stacks.
+
+    Attributes:
+        work_item: The overdue work item.
+        worker: The worker that computes it.
+        who: Description of the worker.
+        ends_at: Time after which no answer is expected.
+    """
+
+    work_item: WorkItem
+    worker: WorkerHandle
+    who: str
+    ends_at: float
+
+
 class SlowWatch:
     """Warns of an overdue batch, with the stacks of its worker.
+
+    It never blocks until the worker answers, because a server has other things to do. The answer is read at the next
+    calls of `look`, and logged when it is complete.
 
     Args:
         ledger: The ledger of the batches.
@@ -130,11 +156,37 @@ class SlowWatch:
     """
 
     def __init__(self, ledger: Ledger, roster: Roster) -> None:
-        self._batch, self._roster = SlowBatch(ledger), roster
-        self.time_left_s = self._batch.time_left_s
+        self._batch, self._ledger, self._roster = SlowBatch(ledger), ledger, roster
+        self._request: _StackRequest | None = None
+        self._answer = b""
+
+    def time_left_s(self) -> float | None:
+        """Return the seconds after which to call `look`; None if no batch is awaited."""
+        left_s = self._batch.time_left_s()
+        return left_s if self._request is None else _QUIET_S
 
     def look(self) -> None:
-        """Warn if a batch is overdue. This takes up to a second if its worker does not answer."""
+        """Send a request, or read the answer and log it."""
+        request = self._request
+        if request is None:
+            self._send_request()
+            return
+        work_item, worker, who, ends_at = request
+        fd = worker.pipes.stacks
+        # The batch may have arrived since the request. Then no warning is due.
+        if (
+            fd >= 0
+            and self._ledger.work_items.get(work_item.number) is work_item
+            and work_item.number not in self._ledger.ready
+        ):
+            piece = os.read(fd, _MAX_STACK_BYTES) if wait_readable(fd, 0.0) else b""
+            self._answer += piece
+            if (piece or not self._answer) and time.monotonic() < ends_at:
+                return  # more of the dump may follow
+            self._batch.tell(work_item, f"{who} is here", _text_of(self._answer))
+        self._request = None
+
+    def _send_request(self) -> None:
         work_item = self._batch.overdue()
         if work_item is None:
             return
@@ -150,17 +202,16 @@ class SlowWatch:
         if worker.life.state not in _AT_WORK or worker.pipes.stacks < 0 or took_s < _NEW_S:
             self._batch.tell(work_item, f"{who} computes it", "")
             return
-        self._batch.tell(work_item, f"{who} is here", stacks_of(worker, self._roster))
+        _request_stacks(worker, self._roster)
+        self._answer, self._request = b"", _StackRequest(work_item, worker, who, time.monotonic() + _DUMP_S)
 
 
-def stacks_of(worker: WorkerHandle, roster: Roster) -> str:
-    """Return the stacks of a worker, written in C, whatever its interpreter does."""
+def _request_stacks(worker: WorkerHandle, roster: Roster) -> None:
     fd = worker.pipes.stacks
     # A late answer to an earlier request. The pipe of a worker that has just exited returns end-of-file.
     while wait_readable(fd, 0.0) and os.read(fd, _MAX_STACK_BYTES):
         pass
     roster.signal(worker, DUMP_SIGNAL)
-    return read_stacks(fd)
 
 
 def read_stacks(fd: int) -> str:
@@ -175,4 +226,8 @@ def read_stacks(fd: int) -> str:
             break
         data += piece
         wait_s = _QUIET_S
-    return data.decode("utf-8", "replace") or "(no answer: the worker is stopped, or stuck in the kernel)"
+    return _text_of(data)
+
+
+def _text_of(stacks: bytes) -> str:
+    return stacks.decode("utf-8", "replace") or "(no answer: the worker is stopped, or stuck in the kernel)"

@@ -50,6 +50,16 @@ def report_resize(wanted: str, reason: str) -> None:
     debug(f"changed to {wanted}: {reason}")
 
 
+def report_threads_would_help(gain: float) -> None:
+    """Warn that the source waits most of the time, and that threads would overlap its waits."""
+    warn(
+        f'the source waits most of the time, and workers="auto" adds worker processes only. threads="auto" computes '
+        f"samples in several threads of each worker: about {gain:.0f} times the samples per second",
+        "Tuning",
+        "Automatic numbers of workers and threads",
+    )
+
+
 def report_end(leaving: Exit) -> None:
     """Log the exit of a worker, whatever the reason."""
     debug(f"{leaving.worker!r} exited with code {leaving.exitcode}; its peak was {leaving.peak_bytes:,} bytes")

@@ -88,6 +88,11 @@ class Job:
         return self.source_has_threads if self.samples is None else self.samples.threads != 1
 
     @property
+    def may_thread(self) -> bool:
+        """True if several threads may compute the samples of a batch, as declared by the source."""
+        return self.samples is not None and self.plan.source.may_thread()
+
+    @property
     def payload(self) -> Payload:
         """The part that is sent to worker processes."""
         return Payload(self.source, self.options.worker_init, self.samples, self.form)

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 # in the trainer for small ones.
 _MAX_YIELDS = 10
 _MEMORY_SHARE = 0.8
+_THREAD_GAIN = 2.0  # minimum speed-up for the hint in the log
 
 
 class ProcessBackend:
@@ -76,6 +77,7 @@ class ProcessBackend:
     _slow: SlowWatch
     _wakeup: Wakeup
     _auto: "Autosize | None" = None
+    _may_hint_threads = False
 
     def __init__(self, ledger: Ledger, sync: SourceSync, job: Job) -> None:
         self.chunk = 1
@@ -140,6 +142,7 @@ class ProcessBackend:
             first = Size(1 if job.is_auto else job.workers, 1)
             most = Size(job.workers, MOST_THREADS if job.finds_threads else 1)
             self._auto = Autosize(first, most, time.monotonic())
+            self._may_hint_threads = job.may_thread and not job.has_threads
             # Workers are added when their use is known, because each costs memory and a start.
             self.supervision.wanted = first.workers
             self.dispatcher.resize(first.workers)
@@ -251,6 +254,9 @@ class ProcessBackend:
             incidents.report_resize(str(auto.wanted), auto.steps[-1].reason)
             self.job.recorder.mark(f"{auto.wanted}: {auto.steps[-1].reason}")
             self._is_resizing = True
+        if self._may_hint_threads and (gain := auto.thread_gain()) >= _THREAD_GAIN:
+            self._may_hint_threads = False
+            incidents.report_threads_would_help(gain)
         if not self._is_resizing:
             return True
         is_done = False

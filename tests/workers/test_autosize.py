@@ -3,13 +3,16 @@
 import os
 import random
 import signal
+import time
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 
 import mpqueue
-from mpqueue.workers.autosize import Autosize, Size, SizeCounts
+from mpqueue.system.cpus import busy_ns
+from mpqueue.workers import autosize
+from mpqueue.workers.autosize import Autosize, Size, SizeCounts, SizeWindow
 
 MOST = 16
 
@@ -252,3 +255,58 @@ def test_invalid_number_of_workers_is_rejected(name, number, backend, said):
 def test_generator_function_with_worker_shards_is_rejected():
     with pytest.raises(ValueError, match="pass lanes=n"):
         mpqueue.Loader(lambda: iter([1]), workers="auto")
+
+
+def gain_of(window):
+    auto = Autosize(Size(1, 1), Size(4, 1), 0.0)
+    assert auto.thread_gain() == 1
+    auto.decide(window, 1.0, lambda _: True)
+    return auto.thread_gain()
+
+
+@pytest.mark.parametrize(
+    ("waits", "blocked", "gain"),
+    [(0.9, 0.9, 4 / 0.2), (0.9, 1.0, autosize.MOST_THREADS), (0.9, 0.2, 1), (0.0, 0.9, 1)],
+    ids=["the source waits", "it only waits", "it computes", "the trainer never waits"],
+)
+def test_thread_gain(monkeypatch, waits, blocked, gain):
+    monkeypatch.setattr(autosize, "useful_workers", lambda: 4)
+    assert gain_of(SizeWindow(rate=10, waits=waits, at_work=2, blocked=blocked)) == pytest.approx(gain)
+
+
+class Sleeping:
+    def __len__(self):
+        return 64
+
+    def __getitem__(self, index):
+        time.sleep(0.01)
+        return index
+
+
+class SleepingInOneThread(Sleeping):
+    thread_safe = False
+
+
+def _hints(caplog):
+    return [record for record in caplog.records if 'threads="auto"' in record.getMessage()]
+
+
+@pytest.mark.skipif(busy_ns() is None, reason="the waiting time of a process is unknown on this system")
+def test_waiting_source_gets_one_hint_about_threads(caplog):
+    with mpqueue.Loader(Sleeping(), batch_size=4, workers="auto") as loader:
+        while not _hints(caplog):  # the timeout of the test detects a missing hint
+            list(loader)
+        for _ in range(4):
+            list(loader)
+    assert len(_hints(caplog)) == 1
+
+
+@pytest.mark.parametrize(
+    ("source", "options"),
+    [(SleepingInOneThread(), {}), (Sleeping(), {"threads": 2}), (Sleeping(), {"threads": "auto"})],
+)
+def test_no_hint_if_threads_are_rejected_or_in_use(caplog, source, options):
+    with mpqueue.Loader(source, batch_size=4, workers="auto", **options) as loader:
+        while loader.statistics().elapsed_s < 2.5:
+            list(loader)
+    assert not _hints(caplog)
