@@ -477,14 +477,14 @@ rows, columns, all_of_it = (NamedSharding(mesh, P(*axes)) for axes in (("data",)
 PROGRAMS = {
     "every sharding": """
 for sharding in (rows, columns, all_of_it, NamedSharding(mesh, P(("data", "model")))):
-    with Loader(Numbered(300), workers=2, max_queue_size=2) as loader:
+    with Loader(Numbered(100), workers=2, max_queue_size=2) as loader:
         old = []
         for number, batch in enumerate(device_iterator(loader, sharding)):
             assert batch.sharding.is_equivalent_to(sharding, 2) and len(batch.devices()) == 4
             old = [*old, batch][-6:]
             if number > 6:
                 assert numbers_of(old) == list(range(number - 5, number + 1))
-        assert number == 299
+        assert number == 99
 """,
     "one device": """
 with Loader(Numbered(3), workers=1) as loader:
@@ -504,7 +504,7 @@ with Loader(Pairs(2), workers=1) as loader:
         assert {len(part.devices()) for part in batch["x"]} == {4} and len(batch["n"].devices()) == 1
 """,
     "shards that outlive their array": """
-with Loader(Numbered(400), workers=2, max_queue_size=2) as loader:
+with Loader(Numbered(150), workers=2, max_queue_size=2) as loader:
     old = []
     for number, batch in enumerate(device_iterator(loader, rows)):
         old = [*old, batch.addressable_shards[number % 4].data][-5:]
@@ -516,10 +516,10 @@ with Loader(Numbered(400), workers=2, max_queue_size=2) as loader:
     "a step over all devices": """
 step = jax.jit(lambda total, batch: total + batch.mean(), out_shardings=all_of_it, donate_argnums=0)
 total = jax.device_put(np.float32(0), all_of_it)
-with Loader(Numbered(200), workers=2, max_queue_size=2) as loader:
+with Loader(Numbered(60), workers=2, max_queue_size=2) as loader:
     for batch in device_iterator(loader, rows):
         total = step(total, batch)
-assert float(total) == sum(range(200))
+assert float(total) == sum(range(60))
 """,
     "rows that cannot be divided": """
 class Odd(Numbered):

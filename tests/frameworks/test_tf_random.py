@@ -1,6 +1,8 @@
 """Numbers of `tf.random` depend on seed, epoch and place, in every process that imports TensorFlow."""
 
+import os
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -8,57 +10,37 @@ pytest.importorskip("tensorflow")
 
 import numpy as np
 import tensorflow as tf
+from helpers.tensorflow_draws import Draws, rows_of_two_epochs
 
 from mpqueue import Loader
 
-
-class Draws:
-    """Draws from all random functions of TensorFlow."""
-
-    def __len__(self):
-        return 5
-
-    def __getitem__(self, index):
-        drawn = [
-            tf.random.uniform([2]),
-            tf.random.uniform([2]),
-            tf.random.uniform([2], 5, 5000, tf.int32),
-            tf.random.normal([2], 3.0, 0.5, seed=3),
-            tf.random.truncated_normal([2]),
-            tf.random.gamma([2], [0.5, 2.0]),
-            tf.random.poisson([2], [0.5, 90.0]),
-            tf.random.categorical([[0.0] * 50] * 2, 3),
-            tf.random.shuffle(tf.range(20)),
-            tf.image.random_crop(tf.reshape(tf.range(200), [10, 10, 2]), [3, 3, 2]),
-            tf.keras.initializers.TruncatedNormal(seed=1)([2]),
-        ]
-        return np.concatenate([np.asarray(tensor, np.float64).ravel() for tensor in drawn])
-
-
-def of_two_epochs(**options):
-    with Loader(Draws(), seed=4, shuffle=True, **options) as loader:
-        return [np.asarray(batch) for _ in range(2) for batch in loader]
-
-
-IN_PROCESSES = {"workers": 1}  # each worker imports TensorFlow, which takes seconds: once is enough
 IN_THREADS = {"workers": 2, "backend": "thread"}
-ALONE = {"workers": 0}
 
 
-@pytest.mark.parametrize(
-    ("samples", "others"),
-    [({}, [IN_THREADS, ALONE]), ({"batch_size": 2}, [IN_PROCESSES, IN_THREADS, ALONE])],
-    ids=["batches", "samples"],
-)
-def test_all_backends_draw_the_same_numbers(samples, others):
-    expected = of_two_epochs(**ALONE, **samples)
-    for other in others:
-        again = of_two_epochs(**other, **samples)
-        assert all(map(np.array_equal, expected, again)), other
-    rows = np.concatenate([np.atleast_2d(batch) for batch in expected])
-    assert (
-        len(np.unique(rows[:, :4])) == rows[:, :4].size == 40
-    )  # no number is repeated, within a batch or between batches
+@pytest.fixture(scope="module")
+def in_a_worker(with_tensorflow, tmp_path_factory):
+    """Return the numbers of a worker process, which inherits the imported TensorFlow: importing takes seconds."""
+    folder = tmp_path_factory.mktemp("drawn")
+    (folder / "program.py").write_text(f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+import numpy as np
+from helpers.tensorflow_draws import rows_of_two_epochs
+np.save("rows.npy", rows_of_two_epochs(batch_size=2, workers=1, start_method="fork"))
+""")
+    status, _, errors = with_tensorflow.run([folder / "program.py"], folder, os.environ, timeout=280)
+    assert status == 0, errors[-3000:]
+    return np.load(folder / "rows.npy")
+
+
+@pytest.mark.parametrize("samples", [{}, {"batch_size": 2}], ids=["batches", "samples"])
+def test_all_backends_draw_the_same_numbers(samples, in_a_worker):
+    rows = rows_of_two_epochs(workers=0, **samples)
+    assert np.array_equal(rows_of_two_epochs(**IN_THREADS, **samples), rows)
+    if samples:
+        assert np.array_equal(in_a_worker, rows)
+    # No number is repeated, within a batch or between batches.
+    assert len(np.unique(rows[:, :4])) == rows[:, :4].size == 40
 
 
 def test_each_operation_keeps_its_shape_type_and_distribution():

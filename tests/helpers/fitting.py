@@ -4,8 +4,11 @@ import keras
 import numpy as np
 from helpers.marked import Marked
 from keras.src.trainers.data_adapters import py_dataset_adapter as adapter
+from keras.src.utils import module_utils
 
 BACKEND = keras.backend.backend()
+if BACKEND != "tensorflow":
+    module_utils.tensorflow._available = False  # otherwise `set_random_seed` imports it, in several seconds
 
 
 def as_py_dataset(dataset, workers=1, use_multiprocessing=False, max_queue_size=10):
