@@ -1,8 +1,8 @@
 """Contents of the saved state of a loader, and the checks of a state that is loaded.
 
 A state is plain data, which can be saved as JSON or by ``torch.save``. It has a version, and a checksum of all other
-keys. States of version 1 lack both; version 3 adds the step and the history of the run. Keys that a program adds are
-ignored.
+keys, so only the types of the place are checked in addition. States of version 1 lack both; version 3 adds the step and
+the history of the run. Keys that a program adds are ignored.
 """
 
 import operator
@@ -50,7 +50,6 @@ def place_of(state: Any) -> Place:
     _integer("seed", state["seed"], None)
     epoch, position = (_integer(name, state[name], 0) for name in ("epoch", "position"))
     ahead, counts = (_integers(name, state[name], 0) for name in ("ahead", "counts"))
-    _check_others(state, counts)
     _check_checksum(state)
     return Place(epoch, position, ahead, counts)
 
@@ -89,57 +88,6 @@ def _of_run(state: dict[str, Any], name: str, default: Any) -> Any:
     """Return the value of a key that early releases lack; a program may have added another one of that name."""
     version = state.get("version", 1)
     return state.get(name, default) if hasattr(version, "__index__") and operator.index(version) >= 3 else default
-
-
-def _check_others(state: dict[str, Any], counts: tuple[int, ...]) -> None:
-    """Check the keys that only some states have."""
-    for name in ("batch_size", "length", "lanes", "epoch_batches"):
-        if state.get(name) is not None:
-            _integer(name, state[name], 1 if name != "length" else 0)
-    if state.get("drawn") is not None:
-        _integer("drawn", state["drawn"], 0)
-    _integer("step", _of_run(state, "step", 0), 0)
-    if "shard" in state:
-        shard = _integers("shard", state["shard"], 0)
-        if len(shard) != 2 or shard[0] >= shard[1]:
-            raise _damaged("shard", "the rank and the number of ranks", state["shard"])
-    if state.get("shape") is not None:
-        lines = _items("shape", state["shape"], "a list of strings")
-        if not all(isinstance(line, str) for line in lines):
-            raise _damaged("shape", "a list of strings", state["shape"])
-    if not isinstance(state.get("order", ""), str):
-        raise _damaged("order", "a string", state["order"])
-    if "random" in state:
-        _check_generators(state["random"])
-    ends = _integers("ends", state.get("ends", ()), -1)
-    # Packed snapshots are checked when they are unpacked.
-    is_packed = isinstance(state.get("starts"), str)
-    starts = [] if is_packed else _items("starts", state.get("starts", ()), _STARTS)
-    for start in starts:
-        if start is None:
-            continue
-        if not isinstance(start, list | tuple) or len(start) != 2:
-            raise _damaged("starts", _STARTS, start)
-        _integer("starts", start[0], 0)
-    for name, items in (("starts", starts), ("ends", ends)):
-        if items and len(items) != len(counts):
-            raise _damaged(name, f"{len(counts)} items, as many as its counts", state[name])
-
-
-_STARTS = "None or a pair of a number and a snapshot for each lane"
-
-
-def _check_generators(random: Any) -> None:
-    expected = "states of random generators"
-    if not isinstance(random, dict):
-        raise _damaged("random", expected, random)
-    for name in ("kept", "global"):
-        states = random.get(name, {})
-        if not isinstance(states, dict):
-            raise _damaged("random", expected, states)
-        for generator in states.values():
-            if not (isinstance(generator, dict) and {"kind", "state"} <= generator.keys()):
-                raise _damaged("random", expected, generator)
 
 
 def _check_checksum(state: dict[str, Any]) -> None:
