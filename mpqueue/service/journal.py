@@ -20,7 +20,6 @@ import contextlib
 import errno
 import hashlib
 import json
-import math
 import os
 import pickle
 import struct
@@ -46,8 +45,6 @@ from mpqueue.system.processes import kernel_fields
 _RECORD = struct.Struct("<IHxxQQq")
 _MAGIC = 0x514A
 _VERSION = 2
-_MAX_DEPTH = 100  # of a state in JSON: the parser is recursive
-_MAX_BITS = 4096  # of an integer in JSON: Python parses at most 4,300 digits
 
 
 class _JournalKind:
@@ -170,19 +167,17 @@ def _read_own(path: str) -> tuple[bytes, bytes]:
 
 def _pack_state(state: Any) -> dict[str, Any] | None:
     """Return the state of a source in a form for JSON."""
-    if state is None:
-        return None
-    if _is_json(state, set(), 0):
-        return {"json": state}
-    # JSON would change some types, such as tuples and NumPy integers, and the source would not recognize its own state.
-    return {"pickle": base64.b64encode(pickle.dumps(state)).decode()}
+    # JSON itself would change some types, such as tuples and NumPy integers, and the source would not recognize its own
+    # state.
+    return None if state is None else {"pickle": base64.b64encode(pickle.dumps(state)).decode()}
 
 
 def _unpack_state(packed: Any) -> Any:
     if packed is None:
         return None
-    if isinstance(packed, str):  # version 1, which pickled each state
+    if isinstance(packed, str):  # version 1
         packed = {"pickle": packed}
+    # Version 2 first wrote plain data without a pickle.
     return packed["json"] if "json" in packed else pickle.loads(base64.b64decode(packed["pickle"]))
 
 
@@ -197,30 +192,6 @@ def _unpack_lanes(epoch: int, packed: Any) -> Place | None:
         return None
     starts = [LaneStart(at, None if state is None else base64.b64decode(state)) for at, state in packed["starts"]]
     return Place(epoch, packed["position"], (), tuple(packed["counts"]), tuple(starts), tuple(packed["ends"]))
-
-
-def _is_json(value: Any, seen: set[int], depth: int) -> bool:
-    """Return whether JSON preserves a value: decoding returns equal values of the same types.
-
-    JSON has no tuples, no keys other than strings, no NumPy arrays and no shared references.
-    """
-    kind = type(value)
-    if value is None or kind is bool:
-        return True
-    if kind is int:
-        return bool(value.bit_length() <= _MAX_BITS)
-    if kind is float:
-        return math.isfinite(value)
-    if kind is str:
-        # JSON would decode two unpaired surrogates as one character.
-        return not any("\ud800" <= character <= "\udfff" for character in value)
-    # An object that is referenced twice would be decoded as two objects.
-    if kind not in {list, dict} or id(value) in seen or depth > _MAX_DEPTH:
-        return False
-    seen.add(id(value))
-    if kind is dict and not all(type(key) is str and _is_json(key, seen, depth) for key in value):
-        return False
-    return all(_is_json(item, seen, depth + 1) for item in (value.values() if kind is dict else value))
 
 
 def _records(data: bytes) -> Iterator[tuple[int, int, int, int]]:
