@@ -41,7 +41,7 @@ class Reader:
         return spec.rebuild(recipe, base_over(self.memory, start, placed.nbytes, recipe.structure))
 
 
-@settings(max_examples=300, **quick)
+@settings(max_examples=200, **quick)
 @given(batches=st.lists(st.tuples(trees, layouts, st.integers(0, 1), st.integers(1, 2)), min_size=1, max_size=3))
 def test_reader_rebuilds_batches_of_writer(batches):
     """The second batch of the same kind uses the known plan."""
@@ -127,7 +127,7 @@ kinds = st.tuples(
 )
 
 
-@settings(max_examples=300, **quick)
+@settings(max_examples=150, **quick)
 @given(data=st.data(), batches=st.lists(st.tuples(st.lists(kinds, max_size=3), st.booleans()), min_size=1, max_size=4))
 def test_arrays_allocated_in_slot_are_rebuilt(data, batches):
     """Equal kinds in another order, views of allocated arrays, and arrays that the source keeps are rebuilt equal."""
@@ -248,7 +248,7 @@ def test_any_tree_is_rebuilt_equal(backend, tmp_path):
     feed = Pipe(str(tmp_path / "feed")) if backend == "process" else Line()
     kept = []
     options = {"workers": 0} if backend == "inline" else {"workers": 1, "backend": backend}
-    num_examples = 300 if backend == "process" else 50  # the others deliver the source's own objects
+    num_examples = 120 if backend == "process" else 50  # the others deliver the source's own objects
 
     with Loader(Fed(feed), max_queue_size=1, **options) as loader, contextlib.closing(feed):
         batches = iter(loader)

@@ -14,8 +14,6 @@ from helpers.trees import Pair, Tagged, same
 from mpqueue.memory import layout
 from mpqueue.memory.layout import (
     UNNUMBERED,
-    ArrayPlace,
-    BatchPlan,
     NodeKind,
     ReadSpec,
     Recorded,
@@ -48,12 +46,6 @@ def array(*shape):
 ONE, TWO = array(2), array(3)
 
 
-def test_signatures_differ_if_shapes_or_strides_differ():
-    signatures = {flatten(one, [], []) for one in (array(4), array(2), array(4)[::2], array(2, 2), array(4).astype(I8))}
-    assert len(signatures) == 5
-    assert flatten(array(4), [], []) == flatten(array(4) + 1, [], []) == (NodeKind.ARRAY, F4, (4,), (4,))
-
-
 @dataclasses.dataclass(frozen=True)
 class Image:
     """A frozen dataclass that cannot be created by its ``__init__``."""
@@ -68,16 +60,6 @@ class Image:
 def image(pixels, name):
     """Return a batch of images, to be flattened."""
     return Recorded(Image, ("pixels", "name"), [pixels, name])
-
-
-def test_memmap_is_laid_out_like_array(tmp_path):
-    mapped = np.memmap(tmp_path / "m", F4, "w+", shape=(3,))
-    spec, _, (view,), objects = taken_apart([mapped])
-    assert spec == (NodeKind.LIST, A)
-    assert type(view) is np.ndarray
-    assert objects == []
-    assert np.shares_memory(view, mapped)
-    del mapped, view
 
 
 @pytest.mark.parametrize(
@@ -105,15 +87,6 @@ def test_only_fortran_arrays_keep_fortran_order(made, is_fortran):
     (_, dtype, rank, found), shapes, _, _ = taken_apart(made)
     assert (dtype, rank, found, shapes) == (F4, made.ndim, is_fortran, [made.shape])
     assert is_fortran == (made.flags.f_contiguous and not made.flags.c_contiguous)
-
-
-def test_room_of_pickle_is_at_most_an_eighth_more():
-    assert [room_for(n) for n in (0, 1, 64, 65, 1023, 1024, 1025, 1500, 2047, 2048, 2049)] == [
-        0, 64, 64, 128, 1024, 1024, 1152, 1536, 2048, 2048, 2304,
-    ]  # fmt: skip
-    for nbytes in range(1024, 9000):
-        assert nbytes <= room_for(nbytes) <= nbytes * 9 / 8
-    assert len({room_for(nbytes) for nbytes in range(1024, 9000)}) == 26
 
 
 def local_key():
@@ -170,43 +143,8 @@ def test_keys_of_local_class_are_pickled_by_value(num_before):
     assert load_spec(encoded)[1][0] == (key,)
 
 
-SPEC = (
-    NodeKind.TUPLE,
-    A,
-    (NodeKind.LIST, NONE, (NodeKind.ARRAY, U1, 2, True), OBJECT),
-    (NodeKind.DICT, (("k",), (str,)), A),
-)
-SHAPES = [(3,), (2, 5), (100,)]
-
-
-def test_arrays_are_laid_out_consecutively():
-    plan = make_plan(SPEC, SHAPES)
-    assert plan == BatchPlan(
-        (ArrayPlace(0, (3,), F4, "C", 12), ArrayPlace(64, (2, 5), U1, "F", 10), ArrayPlace(128, (100,), F4, "C", 400)),
-        struct.pack("<7q", 0, 3, 64, 2, 5, 128, 100),
-        528,
-    )
-
-
-def test_arrays_are_laid_out_after_arrays_in_slot():
-    plan = make_plan(SPEC, SHAPES, 65, {1: 0})
-    assert [field.offset for field in plan.fields] == [128, 0, 192]
-    assert plan.end == 592
-    assert plan.header == struct.pack("<7q", 128, 3, 0, 2, 5, 192, 100)
-    assert make_plan(SPEC, SHAPES, 65, {0: 0, 1: 12, 2: 22}).end == 65
-
-
 def big(nbytes):
     return np.arange(nbytes, dtype=U1)
-
-
-@pytest.mark.parametrize(("nbytes", "is_outside"), [(4095, False), (4096, True), (10_000, True)])
-def test_large_buffers_are_out_of_band(nbytes, is_outside):
-    value = [big(nbytes), "text", big(10)]
-    pickled = pickle_objects(value)
-    assert [buffer.nbytes for buffer in pickled.buffers] == [nbytes] * is_outside
-    assert len(pickled.data) < 4096 + 500
-    assert same(pickle.loads(pickled.data, buffers=pickled.buffers), value)
 
 
 @pytest.mark.parametrize("plain", ["text", b"bytes", 2**70, 0.1, 1j, True, ["\ud800", "ä"] * 2, (b"", 1, 2.5)])
@@ -262,11 +200,6 @@ def test_object_with_gaps_is_pickled_as_contiguous_copy():
     assert same(pickle.loads(pickled.data, buffers=pickled.buffers), [gaps.copy(), big(8192)])
 
 
-def test_pickle_refuses_buffer_with_gaps():
-    with pytest.raises(pickle.PicklingError, match="non-contiguous"):
-        pickle_objects([pickle.PickleBuffer(big(20_000)[::2])])
-
-
 def test_local_objects_are_pickled_by_value_with_buffers_once():
     value = [big(8192), local_key(), big(5000)]
     pickled = pickle_objects(value)
@@ -275,34 +208,6 @@ def test_local_objects_are_pickled_by_value_with_buffers_once():
     assert same(found[0], value[0])
     assert same(found[2], value[2])
     assert found[1] == value[1]
-
-
-def test_structure_larger_than_batch_raises():
-    memory = bytearray(range(200))
-    assert same(base_over(memory, 8, 16, None), np.arange(8, 24, dtype=U1))
-    base = base_over(memory, 8, 16, np.dtype([("a", "<u8"), ("b", "<u8")]))
-    assert base.shape == ()
-    assert base["a"] == int.from_bytes(bytes(range(8, 16)), "little")
-    base[...] = (0, 0)
-    assert memory[8:24] == bytes(16)
-    with pytest.raises(
-        ValueError, match=r"^the header of a batch of 15 bytes describes 16 bytes: the slot was overwritten$"
-    ):
-        base_over(memory, 8, 15, np.dtype([("a", "<u8"), ("b", "<u8")]))
-    del base
-
-
-def test_repeated_header_is_looked_up(monkeypatch):
-    monkeypatch.setattr(layout, "MAX_PLANS", 2)
-    known = ReadSpec(A).recipes
-    headers = [struct.pack("<2q", 0, length) for length in range(3)]
-    first = known[headers[0]]
-    assert known[headers[0]] is first
-    second = known[headers[1]]
-    assert (known[headers[0]], known[headers[1]]) == (first, second)
-    assert known[headers[0]] is first
-    known[headers[2]]  # one more than the limit
-    assert list(known) == [headers[2]]
 
 
 def through_memory(tree):

@@ -1,4 +1,4 @@
-"""The ledger deals work items within the credit, takes outcomes in order, and counts each batch once."""
+"""Errors while the ledger deals work items, and the share of a slow worker."""
 
 import pytest
 
@@ -34,55 +34,8 @@ def answer(ledger, *numbers):
         ledger.ready[number] = Result(number)
 
 
-def taken(ledger):
-    """Take the next outcome; return the work item's number and the batch."""
-    found = ledger.take()
-    return None if found is None else (found[0].number, found[1].open())
-
-
 def numbers(work_items):
     return [work_item.number for work_item in work_items]
-
-
-def test_deal_is_limited_by_credit():
-    ledger = ledger_of(length=10)
-    assert numbers(ledger.deal()) == [0]
-    assert numbers(ledger.deal(2)) == [1, 2]
-    assert numbers(ledger.deal(9)) == [3]
-    assert ledger.deal(9) == []
-    assert ledger.num_outstanding == 4
-    answer(ledger, 0)
-    assert ledger.deal() == []  # an answer is outstanding until it is taken
-    assert taken(ledger) == (0, 0)
-    assert numbers(ledger.deal(9)) == [4]
-
-
-def test_deal_returns_nothing_in_pause_and_after_close():
-    ledger = ledger_of()
-    ledger.allowance = 0
-    assert ledger.deal() == []
-    ledger.allowance = ledger.credit
-    ledger.close()
-    assert ledger.needs_attention
-    assert ledger.deal() == []
-    assert ledger.work_items == {}
-
-
-def test_unordered_outcomes_are_taken_as_answered_within_epoch():
-    ledger = ledger_of(length=2, ordered=False)
-    ledger.deal(2)
-    ledger.deal(2)
-    answer(ledger, 3, 1)
-    assert taken(ledger) == (1, 1)
-    assert ledger.head == 0
-    assert ledger.take() is None  # work item 3 belongs to the next epoch
-    answer(ledger, 0)
-    (work_item, _) = ledger.take()
-    assert (work_item.number, ledger.head) == (0, 2)  # not 1, which was taken before
-    ledger.progress.enter(1)
-    assert taken(ledger) == (3, 3)
-    answer(ledger, 2)
-    assert (taken(ledger), ledger.head) == ((2, 2), 4)
 
 
 def test_error_in_dealing_is_delivered_once():
@@ -112,13 +65,6 @@ def counting(ledger, count=1):
         answer(ledger, *numbers(ledger.deal()))
         found.append(ledger.take()[0])
     return found
-
-
-def test_endless_epoch_has_no_last_batch():
-    ledger = ledger_of(length=None)
-    assert [ledger.count(work_item) for work_item in counting(ledger, 3)] == [False] * 3
-    assert ledger.progress.place() == Place(0, 3)
-    assert ledger.recount(ledger.latest) is False
 
 
 def test_forget_deal_error_removes_next_error_in_dealing():

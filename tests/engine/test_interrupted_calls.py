@@ -1,0 +1,163 @@
+"""Calls of a pipeline that an error, an interrupt or another thread disturbs, without workers."""
+
+import signal
+
+import pytest
+from helpers.meanwhile import meanwhile
+
+from mpqueue.engine.ledger import Ledger
+from mpqueue.engine.outcomes import Result
+from mpqueue.engine.pipeline import Pipeline
+from mpqueue.plan.cursors import EpochCursor, Place
+
+
+class Hands:
+    """A backend controlled by the test: `work` answers dealt work items, for the next `take_in`."""
+
+    chunk = low_water = 1
+    is_calm, has_waiting = True, False
+
+    def __init__(self, ledger):
+        self.ledger, self.dealt, self.answers = ledger, [], []
+
+    def start(self):
+        self.pump()
+
+    def pump(self):
+        while work_items := self.ledger.deal(4):
+            self.dealt += work_items
+
+    def work(self, count=None):
+        for work_item in self.dealt[:count]:
+            self.answers.append((work_item, Result((work_item.epoch, work_item.position, work_item.unit))))
+        del self.dealt[:count]
+
+    def answer(self, outcome):
+        self.answers.append((self.dealt.pop(0), outcome))
+
+    def take_in(self, head, *, may_fail):
+        found, self.answers = self.answers, []
+        for work_item, outcome in found:
+            self.ledger.ready[work_item.number] = outcome
+        return bool(found)
+
+    def reset(self):
+        self.dealt.clear()
+        self.answers.clear()
+        self.ledger.ready.clear()
+
+    def wake(self):
+        """No thread waits."""
+
+    def stop(self, timeout_s):
+        """Stop; this backend has no workers."""
+
+
+def pipeline_of(cursor=None):
+    cursor = cursor or EpochCursor(lambda: 6, 1)
+    cursor.go_to(Place())
+    cursor.keep(0)
+    ledger = Ledger(cursor, 3, ordered=True)
+    pipeline = Pipeline(ledger, epoch_end=None, timed_epoch_end=False, ends_epochs=False, skips=None)
+    pipeline.start(Hands(ledger))
+    return pipeline
+
+
+def batch(pipeline):
+    """Return the next batch, which is ready."""
+    return pipeline.step()[1]
+
+
+def positions(pipeline, count):
+    """Return the positions of the next batches, which the backend computes."""
+    found = []
+    for _ in range(count):
+        pipeline.backend.work()
+        found.append(batch(pipeline)[1])
+    return found
+
+
+def test_error_of_batch_is_raised_after_interrupted_count(monkeypatch):
+    pipeline = pipeline_of()
+    pipeline.backend.answer(Result.failed(OSError("the disk was removed")))
+    count = pipeline.ledger.count_empty
+
+    def struck(work_item):
+        monkeypatch.undo()
+        count(work_item)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline.ledger, "count_empty", struck)
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.step()
+    with pytest.raises(OSError, match="the disk was removed"):
+        pipeline.step()
+    assert pipeline.step() is None
+    assert positions(pipeline, 2) == [1, 2]
+
+
+def test_last_batch_belongs_to_the_epoch_that_it_ends():
+    """In an endless stream, work items belong to no epoch."""
+    pipeline = pipeline_of()
+    cursor, progress = pipeline.ledger.cursor, pipeline.ledger.progress
+    cursor.lane_share = cursor.lane_share._replace(is_endless=True)
+    pipeline.backend.work(2)
+    first, _ = pipeline.step()
+    progress.epoch = 3
+    assert pipeline.epoch_of(first) == 3
+    progress.position = 0  # as after the last batch of epoch 2
+    assert pipeline.epoch_of(first) == 2
+    assert pipeline.epoch_of(first._replace(position=9)) == 3
+
+
+@pytest.mark.parametrize("is_interrupt", [False, True])
+def test_failed_is_outdated_changes_no_state_unless_interrupted(is_interrupt):
+    """`is_outdated` fails: otherwise the work in flight would be dropped, and the workers stopped."""
+    requested = []
+
+    def length_of():
+        if requested:
+            requested.pop()()
+        return 6
+
+    def fails():
+        raise OSError("the disk was removed")
+
+    def strike(*_):
+        raise OSError("the handler")
+
+    pipeline = pipeline_of(cursor=EpochCursor(length_of, 1))
+    requested.append((lambda: signal.raise_signal(signal.SIGUSR1)) if is_interrupt else fails)
+    before = signal.signal(signal.SIGUSR1, strike)
+    try:
+        with pytest.raises(OSError, match="the handler" if is_interrupt else "the disk") as caught:
+            pipeline.is_outdated()
+        assert pipeline.is_failure(caught.value) is not is_interrupt
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert pipeline.is_inconsistent is is_interrupt
+    assert pipeline.step() is None
+    assert positions(pipeline, 3) == [0, 1, 2]
+
+
+class Watcher:
+    """Counts its wake-ups."""
+
+    num_wakes = 0
+
+    def wake(self):
+        self.num_wakes += 1
+
+
+def test_stop_wakes_all_watchers_during_concurrent_registration():
+    pipeline, watchers = pipeline_of(), [Watcher(), Watcher()]
+    for watcher in watchers:
+        pipeline.watchers.add(watcher)
+
+    def begin_to_wait():
+        watchers.append(Watcher())
+        pipeline.watchers.add(watchers[-1])
+
+    meanwhile(begin_to_wait, pipeline.stop)
+    assert pipeline.has_ended
+    assert [watcher.num_wakes for watcher in watchers[:2]] == [1, 1]
