@@ -52,27 +52,6 @@ def test_reference_cycles_are_searched_once():
     assert found(circle) == []
 
 
-@pytest.mark.parametrize(("depth", "count"), [(5, 1), (6, 0)])
-def test_objects_up_to_five_levels_deep_are_found(depth, count):
-    root = Wanted()
-    for _ in range(depth):
-        root = [root]
-    assert len(found(root)) == count
-
-
-def test_long_list_is_searched_partly_or_skipped():
-    long = [Wanted()] * (MAX_ITEMS + 1)
-    assert found(Holder(items=long)) == [("items.0", ".items[0]")]
-    assert found(Holder(items=long), skips_long=True) == []
-
-
-def test_objects_beyond_limit_are_not_inspected(monkeypatch):
-    made = []
-    monkeypatch.setattr(module_of_contents, "_below", lambda above, part: made.append(part) or part)
-    assert found([{key: [[number] for number in range(40)] for key in range(30)} for _ in range(60)]) == []
-    assert len(made) <= 2 * 2001
-
-
 def test_unassigned_closure_variable_is_skipped():
     def outer():
         kept = Wanted()

@@ -77,7 +77,7 @@ def test_uncaught_signal_leaves_nothing_but_a_traceback_of_ctrl_c(number, codes,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("processes", "step"), [(True, 5), (False, 1)])
+@pytest.mark.parametrize(("processes", "step"), [(True, 11), (False, 1)])
 def test_interrupt_in_next_loses_and_repeats_no_batch(processes, step):
     """The consumer catches the exception of the handler and continues, across the end of an epoch."""
     expected = (100 * epoch + index for epoch in itertools.count() for index in range(3))
