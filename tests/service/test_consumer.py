@@ -3,8 +3,6 @@
 import gc
 import os
 import pickle
-import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -90,15 +88,6 @@ class TestLoops:
         with auto(tmp_path, 0) as server, attached_to(server) as consumer:
             assert (list(consumer), list(consumer), consumer.epoch) == ([], [], 2)
 
-    def test_len_without_length_raises_with_reason(self, server):
-        with attached(server) as consumer, pytest.raises(TypeError, match="length of an epoch is unknown"):
-            len(consumer)
-
-    def test_first_epoch_is_that_of_the_welcome(self, tmp_path):
-        with ScriptedServer(tmp_path / "directory", epoch=4) as server, attached(server) as consumer:
-            iter(consumer)
-            assert (consumer.epoch, server.hear()) == (4, ConsumerRequest(ToServer.BEGIN, 4))
-
     def test_epoch_follows_batches_if_others_took_all_of_one(self, server):
         with attached(server) as consumer:
             server.offer(batch_of(0), epoch=2)
@@ -125,60 +114,6 @@ def attached_to(server, **options):
 
 
 class TestRequests:
-    def test_batch_is_taken_when_next_one_is_requested(self, server):
-        with attached(server) as consumer:
-            server.offer(batch_of(0), batch_of(1))
-            batches = iter(consumer)
-            first = next(batches)
-            assert server.hear_all() == [ConsumerRequest(ToServer.BEGIN, 0), ConsumerRequest(ToServer.ASK, 0)]
-            second = next(batches)
-            assert server.hear_all() == [ConsumerRequest(ToServer.ASK, 1)]
-            assert numbers([first, second]) == [0, 1]
-
-    def test_slot_is_released_with_request_after_last_view(self, server):
-        with attached(server) as consumer:
-            first, _, third = server.offer(batch_of(0), batch_of(1), batch_of(2))
-            batches = iter(consumer)
-            view = next(batches)[1]["number"][1:]
-            next(batches)
-            del view
-            kept = next(batches)
-            assert server.hear_all()[-1] == ConsumerRequest(ToServer.ASK, 2, (2, first.turn))
-            assert third.turn in server.held
-            assert kept[0][0, 0] == 2
-
-    def test_more_slots_than_fit_into_one_request_are_released_together(self, server):
-        with attached(server) as consumer:
-            server.offer(*[batch_of(number) for number in range(9)])
-            batches = iter(consumer)
-            kept = [next(batches) for _ in range(8)]
-            server.hear_all()
-            kept.clear()
-            next(batches)
-            sent_requests = server.hear_all()
-            assert [(request.value, len(request.released)) for request in sent_requests] == [(8, 6), (8, 2)]
-
-    def test_next_loop_notifies_server_once(self, server):
-        with attached(server) as consumer:
-            server.offer(batch_of(0), batch_of(1))
-            for _ in consumer:
-                break
-            for _ in consumer:
-                break
-            server.end()
-            assert server.hear_all() == [
-                ConsumerRequest(ToServer.BEGIN, 0),
-                ConsumerRequest(ToServer.ASK, 0),
-                ConsumerRequest(ToServer.ASK, 1, ()),
-            ]
-            server.offer(batch_of(2), epoch=1)
-            for _ in consumer:
-                break
-            assert [request for request in server.hear_all() if request.kind == ToServer.BEGIN] == [
-                ConsumerRequest(ToServer.BEGIN, 1)
-            ]
-            assert consumer.epoch == 1
-
     def test_close_releases_slots_without_views_and_leaves(self, server):
         with attached(server) as consumer:
             server.offer(batch_of(0), batch_of(1))
@@ -265,12 +200,6 @@ class TestBatches:
             assert repr(received) == repr(batch)
             del received
 
-    def test_batches_of_objects_release_their_slots_immediately(self, server):
-        with attached(server) as consumer:
-            server.offer("one", "two")
-            assert [next(iter(consumer)), next(iter(consumer))] == ["one", "two"]
-            assert server.hear_all()[-1] == ConsumerRequest(ToServer.ASK, 1, (1,))
-
     def test_spec_may_arrive_in_parts(self, server):
         batch = {f"key {number}": np.array([number]) for number in range(100)}
         send = server.send_spec
@@ -308,12 +237,6 @@ class TestFailures:
                 next(batches)
             assert numbers(batches) == [2]
             assert server.hear_all()[-1].value == 3
-
-    def test_exception_as_text_is_a_service_error(self, server):
-        with attached(server) as consumer:
-            server.raised(b"KeyError: broken")
-            with pytest.raises(ServiceError, match="KeyError: broken"):
-                next(iter(consumer))
 
     @pytest.mark.parametrize(
         ("flag", "kind", "text"),
@@ -411,13 +334,6 @@ class TestFailures:
                 server.send(part)
             with pytest.raises(ServiceError, match="an incomplete spec"):
                 waiting.result(60)
-
-    def test_incomplete_spec_ends_connection(self, server):
-        with attached(server) as consumer:
-            server.send(Text(ToConsumer.SPEC, 2, 0, b"[").pack())
-            server.end()
-            with pytest.raises(ServiceError, match="an incomplete spec"):
-                next(iter(consumer))
 
 
 class TestOthers:
@@ -554,19 +470,3 @@ class TestStatistics:
             assert (received.batches, received.bytes) == (2, offers[0].nbytes + offers[1].nbytes)
             assert (received.slots_in_use, received.offered, received.copies, received.skipped) == (2, 3, 0, 0)
             assert len(kept) == 2
-
-    def test_wait_for_batches_is_counted(self, server):
-        with attached(server) as consumer:
-            batches = iter(consumer)
-
-            def answer():
-                while server.hear().kind != ToServer.ASK:
-                    pass
-                time.sleep(0.2)  # the measured wait
-                server.offer(batch_of(0))
-
-            late = threading.Thread(target=answer)
-            late.start()
-            next(batches)
-            late.join()
-            assert consumer.statistics().wait_s > 0

@@ -270,19 +270,6 @@ def test_no_batch_is_lost_or_delivered_twice(rules: Rules, data: st.DataObject, 
     assert kept == set(), "consumers that have left must hold no slot"
 
 
-def test_batches_of_several_crashed_consumers_are_offered_in_epoch_order():
-    simulation = simulated(window=2, lengths=[6])
-    attached(simulation, None, None)
-    while simulation.give():
-        pass
-    simulation.leave(1, died=True)
-    simulation.leave(2, died=True)
-    assert simulation.attach(3)
-    simulation.next(3)
-    simulation.settle(3)
-    assert simulation.consumers[3].taken == [(0, position) for position in range(6)]
-
-
 @pytest.mark.parametrize("rules", [{"world": 2}, {"mode": "broadcast", "world": 2}], ids=str)
 def test_group_in_lock_step_does_not_block_with_window_of_one(rules: dict[str, Any]):
     simulation = simulated(window=1, lengths=[6], **rules)
@@ -310,21 +297,6 @@ def test_waiting_consumers_are_served_in_turn(count: int):
     assert sorted(served[:count]) == numbers, "no consumer gets a second batch before each has one"
     for start in range(len(served) - count):
         assert served[start + count] == served[start], "the order repeats"
-
-
-def test_consumer_with_fewer_batches_gets_next_one():
-    simulation = simulated(window=4, lengths=[20])
-    attached(simulation, None, None)
-    while simulation.give():
-        pass
-    assert [simulation.core.group.by_consumer[number].load for number in (1, 2)] == [4, 4]
-    for _ in range(3):
-        simulation.next(2)
-    while simulation.give():
-        pass
-    assert [simulation.core.group.by_consumer[number].load for number in (1, 2)] == [4, 4]
-    positions = [handle.position for (handle,) in simulation.consumers[2].inbox]
-    assert positions == [7, 8, 9]
 
 
 @dataclass(frozen=True)
@@ -450,11 +422,3 @@ def test_rank_that_crashed_with_server_is_not_waited_for_forever():
     assert simulation.core.due_at(105.9) == 106.0
     simulation.core.advance(106.0)
     assert simulation.consumers[1].cut == (LOST, "rank 1 left and was not replaced within grace_s")
-
-
-def test_rank_that_never_attached_is_waited_for():
-    simulation = simulated(world=2, lengths=[4])
-    attached(simulation, 0)
-    simulation.core.advance(0.0)
-    simulation.core.advance(1000.0)
-    assert simulation.consumers[1].cut is None

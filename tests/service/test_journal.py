@@ -17,9 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mpqueue.errors import ServiceError
-from mpqueue.plan.cursors import Place
-from mpqueue.service.journal import Journal, Recovered, Survivor, place_in, read_journal, started_at
-from mpqueue.service.modes import mode_of
+from mpqueue.service.journal import Journal, Recovered, Survivor, read_journal, started_at
 
 
 @pytest.fixture
@@ -129,17 +127,6 @@ def test_only_its_user_can_read_it(path: str):
     assert os.stat(path).st_mode & 0o777 == 0o600
 
 
-def test_stream_resumes_at_first_missing_position():
-    recovered = Recovered("job", 7, 2, {0: {0, 2, 4}, 1: {1}})
-    assert place_in(recovered, mode_of("split", None)) == Place(2, 3, (4,))
-
-
-def test_broadcast_resumes_at_slowest_consumer_that_may_return():
-    recovered = Recovered("job", 7, 2, {11: {0, 1, 2}, 12: {0}, 13: {0, 1}}, {11: Survivor(1, 1), 13: Survivor(2, 2)})
-    assert place_in(recovered, mode_of("broadcast", None)) == Place(2, 2)
-    assert place_in(Recovered("job", 7, 2, {11: {0}}, {12: Survivor(1, 1)}), mode_of("broadcast", None)) == Place(2, 0)
-
-
 def test_next_server_also_waits_for_survivors_not_yet_back(path: str):
     journal = Journal(path, "job", 7)
     journal.await_back([Survivor(100, 5), Survivor(101, 6), Survivor(102, 7)])
@@ -156,11 +143,6 @@ def test_process_is_identified_by_its_start_time():
     assert started_at(os.getpid()) > 0
     assert started_at(os.getpid()) == started_at(os.getpid())
     assert started_at(2**22 + 1) == 0
-
-
-def test_skipped_batches_count_as_taken_by_rank(path: str):
-    written(path, (1, 1), (1, 5))  # and 3 was skipped
-    assert read_journal(path).count_of(1, 2) == 3
 
 
 # The state of a source is restored exactly

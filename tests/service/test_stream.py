@@ -8,12 +8,10 @@ import select
 import numpy as np
 import pytest
 from helpers.faults import Fault, Numbers, StrikesAt
-from helpers.hanging import TIMEOUT_S, Stopped, judge_by
 
-from mpqueue import Dataset, Loader
-from mpqueue.errors import BatchTimeout, SharedMemoryFull, WorkerDied
+from mpqueue import Dataset
+from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.layout import ReadSpec, base_over
-from mpqueue.plan.cursors import Place
 from mpqueue.service.journal import job_of
 from mpqueue.service.records import PARTIAL
 from mpqueue.service.rules import check_rules
@@ -93,37 +91,7 @@ def values(yielded):
     return [value for _, value in yielded]
 
 
-def of_loader(source, epochs, **options):
-    """Return the batches of a Loader."""
-    with Loader(source, **{"workers": 2, "seed": 5, **options}) as loader:
-        return [[int(np.asarray(batch).flat[0]) for batch in loader] for _ in range(epochs)]
-
-
 # -- Order
-
-
-def letters():
-    from mpqueue import worker_info
-
-    info = worker_info()
-    yield from (np.full(3, number) for number in range(info.id, 9, info.num_workers))
-
-
-def test_stream_resumes_at_a_place():
-    with Server(Numbers(10), shuffle=True, place=Place(1, 4, (5, 8))) as server:
-        yielded = server.epoch(1)
-        following = server.epoch(2)
-    expected = of_loader(Numbers(10), 3, shuffle=True)
-    assert yielded == [(position, expected[1][position]) for position in (4, 6, 7, 9)]
-    assert values(following) == expected[2]
-
-
-def test_positions_of_finished_epoch_are_recomputed():
-    expected = of_loader(Numbers(5), 2, shuffle=True)[1]
-    with Server(Numbers(5), shuffle=True, place=Place(1, 5)) as server:
-        assert server.stream.open_epoch(1) == 5
-        server.stream.recompute(1, [4, 2])
-        assert [server.value(server.take_extra()) for _ in range(2)] == [expected[4], expected[2]]
 
 
 class EndsBadly(Numbers):
@@ -153,22 +121,6 @@ def test_many_positions_are_recomputed_while_next_batch_is_not_wanted():
         assert server.take().position == 50
 
 
-def test_elements_of_generator_cannot_be_recomputed():
-    with Server(letters) as server:
-        server.stream.open_epoch(0)
-        with pytest.raises(ValueError, match="cannot be computed again by their position"):
-            server.stream.recompute(0, [0])
-
-
-def test_missing_positions_cannot_be_recomputed():
-    with Server(Numbers(5)) as server:
-        server.stream.open_epoch(0)
-        with pytest.raises(LookupError, match="batch 5 does not exist"):
-            server.stream.recompute(0, [5])
-        with pytest.raises(ValueError, match="epoch 0 is open"):
-            server.stream.recompute(1, [0])
-
-
 # -- Holders
 
 
@@ -189,26 +141,6 @@ def test_all_slots_held_by_waiting_holders_is_an_error():
 # -- Errors and crashes
 
 
-def test_hanging_worker_is_killed(caplog, monkeypatch):
-    caplog.set_level(logging.CRITICAL, "mpqueue")
-    judge_by(Stopped(), monkeypatch)
-    with Server(StrikesAt(Fault("sigstop"), at=3), batch_timeout=TIMEOUT_S, restarts=0) as server:
-        assert isinstance(server.epoch(0)[3][1], BatchTimeout)
-
-
-def test_broken_samples_are_skipped(caplog):
-    caplog.set_level(logging.CRITICAL, "mpqueue")
-    source = StrikesAt(Fault("raise"), at=2, length=6)
-    with Server(source, batch_size=2, on_error="skip", workers=1) as server:
-        server.stream.open_epoch(0)
-        handles = [server.take() for _ in range(3)]
-        assert [server.reader.read(handle)[:, 0].tolist() for handle in handles] == [[0, 1], [3], [4, 5]]
-        assert [handle.flags for handle in handles] == [0, PARTIAL, 0]
-        server.stream.recompute(0, [1])
-        assert server.reader.read(server.take_extra())[:, 0].tolist() == [3]
-        assert server.stream.statistics().skipped == 1
-
-
 def test_empty_batches_are_skipped(caplog):
     caplog.set_level(logging.CRITICAL, "mpqueue")
     for options in ({}, {"batch_size": 1}):
@@ -223,31 +155,6 @@ def test_empty_batches_are_skipped(caplog):
             server.stream.recompute(0, [2])
             assert server.take_extra() == Failure(0, 2, None, is_extra=True)
             assert server.stream.statistics().slots_in_use == 0
-
-
-class Elements:
-    """A generator object that kills its process at its fourth element."""
-
-    def __init__(self):
-        self.number = -1
-
-    def __iter__(self):
-        return self
-
-    def __next__(self):
-        self.number += 1
-        if self.number == 3:
-            os._exit(1)
-        return np.full(3, self.number)
-
-
-def test_crash_of_worker_with_only_iterator_is_reported_repeatedly(caplog):
-    caplog.set_level(logging.CRITICAL, "mpqueue")
-    with Server(Elements(), workers=1) as server:
-        server.stream.open_epoch(0)
-        yielded = [server.take() for _ in range(5)]
-        assert [one.position for one in yielded] == [0, 1, 2, 3, -1]
-        assert all(isinstance(one.error, WorkerDied) for one in yielded[3:])
 
 
 class HasNoLength(Numbers):
@@ -288,14 +195,6 @@ def test_stream_is_idle_without_requests():
         assert server.stream.timeout_s() is None
         # The taken one and ten ahead; or nine, because a slot is granted only when there is room for more.
         assert server.stream.statistics().slots_in_use in {10, 11}
-
-
-def test_ring_can_be_read_and_not_written():
-    with Server(Numbers(3)) as server:
-        with pytest.raises(PermissionError):
-            mmap.mmap(server.stream.ring.read_only_fd, 4096)
-        with pytest.raises(OSError, match="Bad file descriptor"):
-            os.pwrite(server.stream.ring.read_only_fd, b"x", 0)
 
 
 @pytest.mark.parametrize(
