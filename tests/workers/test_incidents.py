@@ -11,7 +11,6 @@ from helpers.faults import Numbers, burns, numbers
 from workers.test_fork_server import kill_fork_server
 
 from mpqueue import Loader, OrderedEnqueuer
-from mpqueue.system.process_name import worker_name
 
 
 class Dying(Numbers):
@@ -85,9 +84,3 @@ def test_processes_have_names_in_ps(method):
     assert {worker for worker, _ in names} <= {"mpqueue-worker0", "mpqueue-worker1"}
     if method != "fork":
         assert {parent for _, parent in names} == {"mpqueue-forksrv"}
-
-
-def test_long_process_name_keeps_the_number_of_its_worker():
-    assert [worker_name(number) for number in (0, 12, 345)] == [
-        "mpqueue-worker0", "mpqueue-worke12", "mpqueue-work345",
-    ]  # fmt: skip

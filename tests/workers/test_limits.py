@@ -82,11 +82,11 @@ def runs_at_last(outcomes, *names):
     return first > 0 and set(outcomes[first:]) == {"runs"} and not unclear
 
 
-@pytest.mark.parametrize("method", ["forkserver", "fork", "spawn"])
-def test_too_few_descriptors_are_an_error_at_start_and_leak_nothing(method):
+@pytest.mark.parametrize(("method", "step"), [("forkserver", 2), ("fork", 1), ("spawn", 4)])
+def test_too_few_descriptors_are_an_error_at_start_and_leak_nothing(method, step):
     said = outcomes(f"""
 enough = 0
-for value in range(before, before + 60, 4 if "{method}" == "spawn" else 1):
+for value in range(before, before + 60, {step}):
     outcome = tried(resource.RLIMIT_NOFILE, value, "{method}")
     say(outcome)
     assert nothing_is_left(before)

@@ -46,28 +46,3 @@ def test_waiting_consumer_uses_few_slots_with_any_queue_size(num_workers):
         assert [word_of(world.pipeline.next()) for _ in range(60)] == list(range(60))
         assert world.num_exchanged > 0
         assert num_large(world) <= 2 * num_workers + 2
-
-
-def test_consumer_that_does_not_wait_finds_a_full_queue():
-    """Workers without other work write to new slots, and the whole queue is granted at any time."""
-    with world_of(2, 6) as world:
-        for number in range(8):
-            assert word_of(world.pipeline.next()) == number
-            while world.has_moves():
-                world.step()
-            world.backend.take_in(None, may_fail=False)
-            assert len(world.backend.pool.ready) >= 5
-        assert world.pipeline.num_ready == 6
-        assert num_large(world) <= 6 + 2
-
-
-@pytest.mark.parametrize(
-    ("worth_bytes", "words"), [(LARGE_BYTES // 64, 10), (LARGE_BYTES, WORDS)], ids=["small", "barely large"]
-)
-def test_exchange_that_costs_more_than_it_saves_is_not_done(monkeypatch, worth_bytes, words):
-    """Each grant that is taken back has a cost."""
-    monkeypatch.setattr(dispatcher, "_WORTH_BYTES", worth_bytes)
-    with world_of(1, 12, words=words) as world:
-        for _ in range(30):
-            world.pipeline.next()
-        assert world.num_exchanged == 0

@@ -1,14 +1,10 @@
 """Worker threads: which thread a work item wakes."""
 
 import contextlib
-import gc
 import importlib
 import itertools
 import os
-import signal
 import threading
-import time
-import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -17,7 +13,6 @@ from helpers.inside import pipeline_of
 
 import mpqueue
 from mpqueue import Loader
-from mpqueue.plan.cursors import Place
 
 LENGTH = 300
 
@@ -72,68 +67,6 @@ def test_queue_is_filled_without_requests(workers):
         assert list(batches) == list(range(100))
 
 
-class AtWork:
-    """A source with one item that runs until it may end."""
-
-    def __init__(self, at: int) -> None:
-        self.at, self.has_begun, self.may_end = at, threading.Event(), threading.Event()
-
-    def __len__(self):
-        return LENGTH
-
-    def __getitem__(self, index):
-        if index == self.at:
-            self.has_begun.set()
-            assert self.may_end.wait(60)
-        return index
-
-
-def test_pause_sleeps_during_a_batch_though_others_are_ready(monkeypatch):
-    """Polling would take the interpreter's lock from the running thread."""
-    source, looks, sleeps = AtWork(1), [], []
-    with Loader(source, workers=1, backend="thread", max_queue_size=3) as loader, monkeypatch.context() as patch:
-        batches = iter(loader)
-        assert source.has_begun.wait(60)
-        pipeline = pipeline_of(loader)
-        backend = pipeline.backend
-        assert list(pipeline.ledger.ready) == [0]
-        take_in, wait = backend.take_in, backend.wait
-
-        def look(head):
-            looks.append(head)
-            if len(looks) == 100:
-                source.may_end.set()
-            return take_in(head)
-
-        def sleep(head, timeout_s):
-            sleeps.append(head)
-            source.may_end.set()
-            wait(head, timeout_s)
-
-        patch.setattr(backend, "take_in", look)
-        patch.setattr(backend, "wait", sleep)
-        pipeline.pause()
-        assert (len(looks) < 100, sleeps[:1]) == (True, [1])
-        patch.undo()
-        pipeline.resume()
-        assert list(batches) == list(range(LENGTH))
-
-
-def test_broken_loop_leaves_no_ready_batch():
-    """It would never be requested: it would be kept forever, and counted as ready."""
-    with Loader(AtWork(-1), workers=1, backend="thread", max_queue_size=4) as loader:
-        assert next(iter(loader)) == 0
-        pipeline = pipeline_of(loader)
-        ledger = pipeline.ledger
-        pipeline.pause()
-        before = set(ledger.ready)
-        assert before
-        pipeline.restart_at(Place(0))
-        with pipeline.lock:
-            assert not before & ledger.ready.keys()
-            assert ledger.ready.keys() <= ledger.work_items.keys()
-
-
 class DrawsFrom:
     """Items that draw by one function, given by its name."""
 
@@ -158,50 +91,6 @@ def test_one_warning_reports_draws_from_a_shared_generator(caplog, function, tol
         list(loader)
     texts = [record.getMessage() for record in caplog.records if "share them" in record.getMessage()]
     assert [text.split(" drew ")[0] for text in texts] == ([told] if told and seed else [])
-
-
-class Struck(Exception):
-    """The error of a signal handler."""
-
-
-def test_error_that_strikes_a_waiting_thread_is_freed_without_a_collection():
-    """The frames of its traceback have the loader, and with it the source."""
-
-    def strike(*_):
-        raise Struck
-
-    class Striking:
-        """Sends a signal when the consumer waits."""
-
-        def __len__(self):
-            return 2
-
-        def __getitem__(self, index):
-            if index:
-                assert is_asked.wait(60)
-                while 1 not in pipeline_of(loader).backend._consumers.values():  # as long as no consumer waits
-                    time.sleep(0)
-                signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
-                has_struck.wait(60)
-            return index
-
-    is_asked, has_struck = threading.Event(), threading.Event()
-    before = signal.signal(signal.SIGUSR1, strike)
-    gc.disable()
-    try:
-        with Loader(Striking(), workers=1, backend="thread") as loader:
-            batches = iter(loader)
-            assert next(batches) == 0
-            is_asked.set()
-            try:
-                next(batches)
-            except Struck as error:
-                left = weakref.ref(error)
-                has_struck.set()
-            assert left() is None
-    finally:
-        gc.enable()
-        signal.signal(signal.SIGUSR1, before)
 
 
 def take(lock):

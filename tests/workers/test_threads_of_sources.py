@@ -1,13 +1,11 @@
 """Threads that loading the source leaves in the fork server: most prevent forking, some are known to be safe."""
 
-import os
 import threading
 
 import numpy as np
 import pytest
 
 from mpqueue import Loader
-from mpqueue.system import safe_threads
 
 
 class WithThread:
@@ -88,18 +86,3 @@ def test_users_threads_are_named_and_counted_before_a_fork_of_the_trainer():
         release.set()
         for thread in threads:
             thread.join()
-
-
-def test_main_thread_is_not_counted_whatever_its_name():
-    read_end, write_end = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        with open("/proc/self/comm", "w") as file:
-            file.write("a-stranger")
-        WithThread("").__setstate__({"name": "jemalloc_bg_thd"})
-        os.write(write_end, repr((threading.active_count(), safe_threads.unsafe_threads())).encode())
-        os._exit(0)
-    os.waitpid(pid, 0)
-    assert os.read(read_end, 100) == b"(2, [])"
-    os.close(read_end)
-    os.close(write_end)

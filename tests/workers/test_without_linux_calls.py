@@ -22,68 +22,57 @@ def without(tmp_path):
     return {"PYTHONPATH": os.pathsep.join([str(tmp_path), os.path.dirname(os.path.dirname(__file__))])}
 
 
-METHODS = pytest.mark.parametrize("method", ["forkserver", "fork", "spawn"])
-
 _EPOCHS = """
-class Crashing(Numbers):
+from helpers.hanging import Stopped, judge_by
+
+def is_killed(fuse):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def hangs(fuse):
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+def is_killed_with_a_running_child(fuse):
+    # The child inherits the worker's pipes, but not the life pipe. It exits by itself if the tests are killed.
+    os.fork() and os.kill(os.getpid(), signal.SIGKILL)
+    until = time.monotonic() + 60
+    while not os.path.exists(fuse + ".end") and time.monotonic() < until:
+        time.sleep(0.01)
+    os._exit(0)
+
+def closes_all_its_descriptors(fuse):
+    os.closerange(3, 200)
+    time.sleep(100)
+
+class Struck(Numbers):
+    def __init__(self, strike):
+        super().__init__(8)
+        self.strike, self.fuse = strike, os.environ["FUSE"] + strike.__name__
+
     def __getitem__(self, index):
         assert not hasattr(os, "pidfd_open")
-        fuse = os.environ["FUSE"]
-        if index == 5 and not os.path.exists(fuse):
-            open(fuse, "w").close()
-            STRIKE
+        if index == 5 and not os.path.exists(self.fuse):
+            open(self.fuse, "w").close()
+            self.strike(self.fuse)
         return super().__getitem__(index)
 
-from helpers.hanging import Stopped, judge_by
 judge_by(Stopped())
-enqueuer = OrderedEnqueuer(Crashing(), True, start_method=METHOD, batch_timeout=TIMEOUT)
-enqueuer.start(2, 4)
-batches = enqueuer.get()
-say(*(int(next(batches)[0]) for _ in range(16)))
-say(enqueuer.statistics().deaths)
-enqueuer.stop()
+for strike in (is_killed, hangs, is_killed_with_a_running_child, closes_all_its_descriptors):
+    source, timeout_s = Struck(strike), TIMEOUT if strike is hangs else None
+    with OrderedEnqueuer(source, True, start_method=METHOD, batch_timeout=timeout_s) as enqueuer:
+        enqueuer.start(2, 4)
+        batches = enqueuer.get()
+        say(strike.__name__, *(int(next(batches)[0]) for _ in range(16)), enqueuer.statistics().deaths)
+    open(source.fuse + ".end", "w").close()
 """
 _TWICE = " ".join(map(str, 2 * list(range(8))))
 
 
-def _script(method, strike, timeout_s=None):
-    return _EPOCHS.replace("METHOD", repr(method)).replace("STRIKE", strike).replace("TIMEOUT", repr(timeout_s))
-
-
-@METHODS
-def test_crashed_worker_is_replaced(method, without, tmp_path):
-    said, _ = ran(
-        _script(method, "os.kill(os.getpid(), signal.SIGKILL)"), env={**without, "FUSE": str(tmp_path / "fuse")}
-    )
-    assert said == [_TWICE, "1"]
-
-
-@METHODS
-def test_hanging_worker_is_killed_and_replaced(method, without, tmp_path):
-    strike = "os.kill(os.getpid(), signal.SIGSTOP)"
-    said, _ = ran(_script(method, strike, TIMEOUT_S), env={**without, "FUSE": str(tmp_path / "fuse")})
-    assert said == [_TWICE, "1"]
-
-
-@METHODS
-def test_crash_of_a_worker_with_a_running_child_is_detected(method, without, tmp_path):
-    """The child inherits the worker's pipes, but not the life pipe. It exits by itself if the tests are killed."""
-    strike = """os.fork() and os.kill(os.getpid(), signal.SIGKILL)
-            until = time.monotonic() + 60
-            while not os.path.exists(fuse + ".end") and time.monotonic() < until:
-                time.sleep(0.01)
-            os._exit(0)"""
-    script = _script(method, strike) + 'open(os.environ["FUSE"] + ".end", "w").close()\n'
+@pytest.mark.parametrize("method", ["forkserver", "fork", "spawn"])
+def test_crashed_and_hanging_workers_are_replaced(method, without, tmp_path):
+    script = _EPOCHS.replace("METHOD", repr(method)).replace("TIMEOUT", repr(TIMEOUT_S))
     said, _ = ran(script, env={**without, "FUSE": str(tmp_path / "fuse")})
-    assert said == [_TWICE, "1"]
-
-
-@METHODS
-def test_worker_that_closes_all_its_descriptors_counts_as_crashed(method, without, tmp_path):
-    said, _ = ran(
-        _script(method, "os.closerange(3, 200); time.sleep(100)"), env={**without, "FUSE": str(tmp_path / "fuse")}
-    )
-    assert said == [_TWICE, "1"]
+    strikes = "is_killed", "hangs", "is_killed_with_a_running_child", "closes_all_its_descriptors"
+    assert said == [f"{strike} {_TWICE} 1" for strike in strikes]
 
 
 def test_crashed_fork_server_is_replaced(without):
