@@ -4,8 +4,7 @@ import functools
 
 import pytest
 
-from mpqueue.system import contents as module_of_contents
-from mpqueue.system.contents import MAX_ITEMS, contents
+from mpqueue.system.contents import contents
 
 
 class Wanted:
