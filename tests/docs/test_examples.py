@@ -57,7 +57,9 @@ NOT_RUN = {
 
 def frameworks_of(block):
     return re.findall(
-        r"^import (accelerate|datasets|jax|keras|lightning|ray|tensorflow|torch|transformers)\b", block.text, re.M
+        r"^(?:import|from) (accelerate|datasets|jax|keras|lightning|ray|tensorflow|torch|transformers)\b",
+        block.text,
+        re.M,
     )
 
 
@@ -67,6 +69,8 @@ def interpreter_of(block):
     A block that chooses Keras's backend must import Keras itself.
     """
     frameworks = {"keras" if name == "jax" else name for name in frameworks_of(block)}
+    if "mpqueue.torch" in block.text or frameworks & {"accelerate", "lightning", "transformers"}:
+        frameworks.add("torch")
     if "KERAS_BACKEND" in block.text:
         frameworks -= {"keras"}
     return next((name for name in ("tensorflow", "keras", "torch") if name in frameworks), None)
