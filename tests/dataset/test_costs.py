@@ -64,7 +64,7 @@ IN_A_WORKER, IN_A_THREAD, IN_THE_CALLER = (
         *((name, IN_A_WORKER) for name in CHAINS),
         ("map and filter", IN_A_THREAD),
         ("map and filter", IN_THE_CALLER),
-        ("torch", IN_A_WORKER),
+        ("torch", ({"workers": 1, "start_method": "fork"}, 0.5)),  # which inherits the imported torch
         ("drawing", ({"workers": 1}, 12)),
     ],
 )

@@ -16,7 +16,7 @@ from mpqueue.dataset.opening import DatasetLanes
 from mpqueue.telemetry.clock import clock_ns
 from mpqueue.worker.lanes import LaneRun
 
-PARTS = 10_000
+PARTS = 8_000
 
 
 def identity(sample):
@@ -84,7 +84,7 @@ def test_cost_of_an_element_is_independent_of_the_number_of_parts(make, use):
     (few_calls, few_bytes), (many_calls, many_bytes) = costs
     # A batch of a mix requests one element each of up to 32 parts, and three each of 10 parts.
     assert many_calls <= (1.5 if make is concatenated else 3) * few_calls
-    # Arrays with an item per part would take 80 KB.
+    # Arrays with an item per part would take 64 KB.
     assert many_bytes <= few_bytes + 50_000
 
 

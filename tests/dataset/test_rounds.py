@@ -54,7 +54,7 @@ def test_random_numbers_of_the_caller_are_unchanged():
         mpqueue.rng()
 
 
-@pytest.mark.parametrize("kind", [None, {"workers": 0}, {"workers": 2}])
+@pytest.mark.parametrize("kind", [None, {"workers": 0}, {"workers": 2, "start_method": "fork"}])
 def test_torch_iterable_dataset_selects_its_share_by_lane(kind):
     torch = pytest.importorskip("torch")
 
