@@ -17,7 +17,7 @@ def run(*options):
 
 
 def test_a_run_reports_rates_and_the_measurements_without_time(tmp_path):
-    options = ["--workers", 1, "--workloads", "tiny", "--only", "mpqueue", "--rounds", 1, "--minutes", 0.05]
+    options = ["--workers", 1, "--workloads", "tiny", "--only", "mpqueue", "--rounds", 1, "--minutes", 0.02]
     done = run(*options, "--json", tmp_path / "run.json")
     assert done.returncode == 0, done.stderr
     document = json.loads((tmp_path / "run.json").read_text())

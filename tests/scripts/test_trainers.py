@@ -33,6 +33,6 @@ def test_a_killed_trainer_of_accelerate_resumes_with_equal_losses(tmp_path):
 
     # Each part is a fork: without pyarrow's thread, which pandas starts, and with one import of torch.
     environ = os.environ | {"USE_TF": "0", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
-    with Interpreter("accelerate", environ=environ) as interpreter:
+    with Interpreter("accelerate", "torch._dynamo", environ=environ) as interpreter:
         (found,) = killing.played(entry, "mpqueue", tmp_path, seeds=[3], number=1, start=start)
     assert str(found).endswith("losses equal to the bit")

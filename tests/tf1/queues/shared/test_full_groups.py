@@ -31,7 +31,7 @@ queue = mpqueue.FIFOQueue(50, [np.int64], shapes=[(10 << 17,)])
 op = queue.enqueue_op(make)
 runner = mpqueue.train.QueueRunner(queue, [op, op], workers="process")
 threads = runner.create_threads(coord=coordinator, start=True)
-time.sleep(1.5)  # producers with memory continue; the test is valid for any duration
+time.sleep(0.5)  # producers with memory continue; the test is valid for any duration
 taken = []
 try:
     while True:
