@@ -19,6 +19,8 @@ FOLDERS = {
     "workers": ["workers"],
     "worker": ["workers", "samples"],
     "memory": ["memory"],
+    "plan": ["plan", "loader"],
+    "seeding": ["seeding", "workers"],
     "tf1/coordination": ["tf1/coordination", "tf1/queues"],
     "tf1/queues": ["tf1/queues"],
     "tf1/readers": ["tf1/readers"],
