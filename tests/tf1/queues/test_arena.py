@@ -56,19 +56,6 @@ def slab_bytes(size_class):
     return max(SLAB, -(-class_bytes(size_class) // PAGE) * PAGE)
 
 
-def test_class_for_returns_smallest_sufficient_class():
-    for nbytes in [*range(1, 5000), *range(65_000, 66_000), (1 << 20) - 1, 1 << 20, (1 << 20) + 1, 10**9]:
-        size_class = class_for(nbytes)
-        assert class_bytes(size_class) >= nbytes
-        assert size_class == 0 or class_bytes(size_class - 1) < nbytes
-    assert class_for(0) == 0
-
-
-@pytest.mark.parametrize(("largest", "size"), [(1 << 40, 1 << 38), (10 * PAGE + 5, 10 * PAGE)])
-def test_address_space_is_bounded_and_in_whole_pages(largest, size):
-    assert arena_of(100, largest).segment.size == size
-
-
 # Small blocks, blocks that do not divide a page, two blocks per slab, and one block per slab.
 CLASSES = [class_for(nbytes) for nbytes in (16, 32, 112, 1100, 28_000, 32_768, 60_000, 65_536, 200_000)]
 ARROWS = [
@@ -176,9 +163,3 @@ class ArenaAgainstAnOracle(AimingMachine):
 
 def test_random_operations_keep_blocks_disjoint_and_reserved():
     run_and_require(ArenaAgainstAnOracle, ARROWS, at_least=10, examples=100, steps=60)
-
-
-def test_closing_closes_the_segment():
-    blocks = arena_of(20)
-    blocks.close()
-    assert blocks.segment.closed

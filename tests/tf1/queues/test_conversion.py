@@ -7,10 +7,7 @@ import numpy as np
 import pytest
 
 from mpqueue import FIFOQueue
-from mpqueue.errors import InvalidArgumentError
-from mpqueue.tf1.queues.spec import ElementSpec
 from mpqueue.tf1.values.conversion import feed_array, infer_array
-from mpqueue.values.conversion import to_array
 from mpqueue.values.dtypes import as_dtype
 
 
@@ -207,30 +204,6 @@ def test_string_without_dtype_becomes_bytes(value, expected):
     assert infer_array(value, "x").tolist() == expected
 
 
-class Interface:
-    """An array of a library that supports the older array protocol."""
-
-    def __init__(self, array):
-        self.__array_interface__ = array.__array_interface__
-        self._array = array
-
-
-def test_object_with_array_interface_is_an_array():
-    assert to_array(Interface(np.array([2.7])), np.dtype("int32"), "x").tolist() == [2]
-
-
-def test_complex_array_keeps_real_part_without_warning():
-    got = to_array(np.array([1 + 2j]), np.dtype("float32"), "x")
-    assert got.dtype == np.float32
-    assert got.tolist() == [1.0]
-
-
-@pytest.mark.parametrize("dtype", ["int32", "float32"])
-def test_array_of_matching_dtype_is_not_copied(dtype):
-    array = np.ones(3, dtype)
-    assert np.shares_memory(to_array(memoryview(array), np.dtype(dtype), "x"), array)
-
-
 def test_string_is_fed_as_bytes():
     assert feed_array(["é", b"b"], "string", "x").tolist() == ["é".encode(), b"b"]
 
@@ -308,27 +281,3 @@ def test_dtype_of_other_library_is_accepted_by_its_numpy_dtype():
 def test_unknown_dtype_raises_type_error_with_its_name(dtype):
     with pytest.raises(TypeError, match=r"dtype|queued"):
         FIFOQueue(1, [dtype])
-
-
-class TestTypedValues:
-    """`ElementSpec.check_types`: values with a dtype are never cast."""
-
-    spec = ElementSpec(["int32", "string"], [(2,), (None,)])
-
-    def test_matching_dtypes_pass_with_unknown_shape(self):
-        self.spec.check_types(["int32", bytes])
-        self.spec.check_types(["int32", bytes], [(None,), None])
-        self.spec.check_types(["int32", bytes], [(None, 2), (5, 7)], many=True)
-
-    def test_different_dtype_raises_value_error(self):
-        with pytest.raises(ValueError, match="component 0 is int64"):
-            self.spec.check_types(["int64", "string"])
-
-    @pytest.mark.parametrize(("shape", "many"), [((3,), False), ((), False), ((2, 3), True), ((), True)])
-    def test_incompatible_static_shape_raises_value_error(self, shape, many):
-        with pytest.raises(ValueError, match="component 0 has the shape"):
-            self.spec.check_types(["int32", "string"], [shape, None], many=many)
-
-    def test_too_few_dtypes_raise_invalid_argument(self):
-        with pytest.raises(InvalidArgumentError, match="Expected 2 components, one for each dtype, got 1"):
-            self.spec.check_types(["int32"])

@@ -66,16 +66,6 @@ class Connecting:
             self.error = error
 
 
-def test_new_connection_receives_its_number(listener, poller, pool):
-    connections = [Connecting(listener, poller, pool).connection for _ in range(2)]
-    for number, connection in enumerate(connections, 1):
-        hello = HEAD.unpack(connection.recv(HEAD.size))
-        assert hello == (Down.HELLO, number, 4096, pool[1].mark, 0)
-    assert sorted(listener.clients) == [1, 2]
-    for connection in connections:
-        connection.close()
-
-
 def test_connection_without_token_gets_neither_number_nor_descriptor(listener, poller, pool):
     address = listener.address._replace(token=new_token())
     assert isinstance(Connecting(listener, poller, pool, address).error, ConnectionError)

@@ -1,15 +1,12 @@
 """The state machine alone, without threads: against an oracle, and each guarantee of its documentation."""
 
-import ast
 from collections import Counter
 from functools import partial
 from itertools import count
-from pathlib import Path
 
 from helpers.aiming import AimingMachine, run_and_require
 from tf1.helpers.queue_oracle import Attempt, Oracle
 
-import mpqueue.tf1.queues
 from mpqueue.errors import CancelledError, OutOfRangeError
 from mpqueue.tf1.queues.machine import (
     CloseRequest,
@@ -18,7 +15,6 @@ from mpqueue.tf1.queues.machine import (
     FirstInFirstOut,
     QueueMachine,
     RandomOrder,
-    notify,
 )
 
 ERRORS = {"Cancelled": CancelledError, "OutOfRange": OutOfRangeError}
@@ -197,28 +193,3 @@ def test_withdrawn_dequeue_returns_elements_in_order_beyond_capacity():
     after = DequeueRequest(3)
     assert machine.submit(after) == [after, blocked]
     assert after.taken == [1, 2, 3]
-
-
-def test_machine_imports_no_threads_clocks_or_arrays():
-    tree = ast.parse((Path(mpqueue.tf1.queues.__file__).parent / "machine.py").read_text("utf-8"))
-    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    imported |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    allowed = {"collections", "collections.abc", "enum", "itertools", "random", "typing", "mpqueue.errors"}
-    assert imported <= allowed
-
-
-def test_can_dequeue_if_enough_elements_and_no_call_waits():
-    machine = make(elements=[1, 2, 3], minimum=1)
-    assert [machine.can_dequeue(count) for count in (1, 2, 3)] == [True, True, False]
-    assert not machine.has_waiting_dequeues
-    machine.submit(DequeueRequest(5))
-    assert machine.has_waiting_dequeues
-    assert not machine.can_dequeue(0)
-
-
-def test_waiting_callers_are_notified_once_in_order():
-    notified, calls = [], [EnqueueRequest([1]), DequeueRequest(1), CloseRequest()]
-    for number in (0, 2):  # no caller waits for the second request
-        calls[number].notify = partial(notified.append, number)
-    notify(calls)
-    assert notified == [0, 2]

@@ -146,19 +146,6 @@ def test_wait_ends_at_timeout(watch, served, timeout):
     leader.finish()
 
 
-def test_follower_sleeps_at_most_until_its_timeout(watch, served):
-    leader, follower = leading(watch, served), following(watch, DEADLOCK_S)
-    follower.finish()
-    assert 0 < follower.gate.timeouts[0] <= DEADLOCK_S
-    leader.finish()
-
-
-def test_finished_call_does_not_wait(watch):
-    request = Request()
-    request.finished = True
-    assert Waiter(watch).wait(request, None) is True
-
-
 @pytest.fixture
 def listener(served):
     """A watch with a running thread."""

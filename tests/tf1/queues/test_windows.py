@@ -65,96 +65,12 @@ def test_no_lease_starts_while_steps_are_deferred():
     assert (owner.machine.lent, owner.machine.size) == (deque(), 3)
 
 
-def test_active_producers_share_room_and_idle_ones_get_none():
-    owner = Owner(11)
-    first, idle, second = (owner.producer(place) for place in range(3))
-    owner.enqueue(first)
-    owner.enqueue(second, 2)
-    owner.windows.extend()
-    assert idle.limit == 0
-    assert first.limit > first.received
-    assert second.limit > second.received
-    assert list(owner.words[:3]) == [first.limit, 0, second.limit]
-    assert owner.windows.reserved <= 11 - 3
-
-
-def test_unbounded_queue_gives_each_producer_the_largest_window():
-    owner = Owner(-1)
-    for place in range(2):
-        owner.enqueue(owner.producer(place))
-    owner.windows.extend()
-    assert [one.limit for one in owner.windows.producers.values()] == [1025, 1025]
-
-
-def test_window_is_extended_when_more_than_half_is_used():
-    owner = Owner(-1)
-    producer = owner.producer(0)
-    owner.enqueue(producer)
-    owner.windows.extend()
-    for received, limit in ((512, 1025), (513, 1025), (514, 514 + 1024)):
-        producer.received = received
-        owner.windows.extend()
-        assert producer.limit == limit
-
-
-def test_closed_producer_gets_no_window_after_enqueue():
-    """Its limit word may belong to another connection by now."""
-    owner = Owner(10)
-    producer = owner.producer(0)
-    owner.enqueue(producer)
-    owner.windows.extend()
-    owner.windows.close(producer)
-    assert owner.words[0] == 0
-    owner.enqueue(producer)
-    owner.words[0] = 77
-    owner.windows.extend()
-    assert owner.words[0] == 77
-
-
-@pytest.mark.parametrize("request_type", ["close", "enqueue"])
-def test_no_window_opens_while_call_waits_or_queue_is_closed(request_type):
-    owner = Owner(3)
-    producer = owner.producer(0)
-    owner.enqueue(producer)
-    owner.machine.submit(CloseRequest() if request_type == "close" else EnqueueRequest([0] * 5))
-    owner.windows.extend()
-    assert producer.limit == 0
-
-
 def open_window(capacity=10):
     owner = Owner(capacity)
     producer = owner.producer(0)
     owner.enqueue(producer)
     owner.windows.extend()
     return owner, producer
-
-
-def test_call_that_needs_room_of_window_recalls_it():
-    owner, producer = open_window()
-    assert owner.windows.make_way(EnqueueRequest([0])) is False
-    assert (producer.limit, producer.promise, owner.words[0]) == (1, 10, 1)
-    assert owner.windows.is_recalling
-    assert owner.recalls.num_open == 1
-    assert owner.windows.make_way(DequeueRequest(1)) is False  # until the recall is settled
-    owner.recalls.settle()
-    assert not owner.windows.is_recalling
-    assert (producer.promise, owner.recalls.num_open) == (0, 0)
-    assert owner.windows.make_way(EnqueueRequest([0])) is True
-
-
-def test_close_recalls_all_windows_and_dequeue_none():
-    owner, producer = open_window()
-    assert owner.windows.make_way(DequeueRequest(5)) is True
-    assert owner.windows.make_way(CloseRequest()) is False
-    assert owner.words[0] == producer.received
-
-
-def test_call_that_fits_next_to_windows_recalls_none():
-    owner, producer = open_window()
-    producer.limit = 7  # 1 in the queue, 6 reserved, 3 left
-    assert owner.windows.make_way(EnqueueRequest([0] * 3)) is True
-    assert owner.windows.make_way(EnqueueRequest([0] * 4)) is False
-    assert open_window(-1)[0].windows.make_way(EnqueueRequest([0] * 5000)) is True
 
 
 def test_deferred_step_and_its_own_deferred_steps_run_after_recall():

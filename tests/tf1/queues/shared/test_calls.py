@@ -17,6 +17,7 @@ from mpqueue.errors import (
     InvalidArgumentError,
     OutOfRangeError,
 )
+from mpqueue.tf1.queues.block_pool import LEAST_BYTES
 from mpqueue.tf1.queues.machine import EnqueueRequest
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
@@ -58,10 +59,12 @@ def test_unpickling_in_owner_process_returns_the_queue_itself():
 
 DTYPES = "bool int8 uint16 int64 float16 float32 float64 complex64 complex128 string".split()
 SHAPES = [[], [3], [0], [2, 3]]
+# Below and above the limits for copying twice, and for views of blocks.
+SIZES = [("uint8", [4096]), ("uint8", [4097]), ("float64", [1000, 3]), ("uint8", [LEAST_BYTES])]
 
 
 def test_all_dtypes_and_shapes_travel_both_ways():
-    cases = [(dtype, shape) for dtype in DTYPES for shape in SHAPES]
+    cases = [*((dtype, shape) for dtype in DTYPES for shape in SHAPES), *SIZES]
     queues = [FIFOQueue(10, dtype, [shape]) for dtype, shape in cases]
     with Other(*queues) as other:
         for place, (queue, (dtype, shape)) in enumerate(zip(queues, cases, strict=True)):
@@ -76,6 +79,10 @@ def test_all_dtypes_and_shapes_travel_both_ways():
             got = other.ask(lambda *qs, at=place: (qs[at].dequeue(), qs[at].dequeue_many(3)))
             np.testing.assert_array_equal(got[0], expected[0])
             np.testing.assert_array_equal(got[1], expected[1:])
+            queue.enqueue(values[0])  # elements of both processes in one batch
+            other.ask(lambda *qs, at=place, v=values: qs[at].enqueue_many([v[1:3]]))
+            queue.enqueue_many([values[3:]])
+            np.testing.assert_array_equal(queue.dequeue_many(4), expected)
 
 
 def test_varying_shapes_are_padded_from_all_processes():

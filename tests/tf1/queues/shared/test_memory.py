@@ -115,27 +115,6 @@ def test_producer_that_starts_to_wait_during_a_dequeue_gets_freed_memory(memory_
     assert [int(queue.dequeue(timeout=DEADLOCK_S)[0]) for _ in range(3)] == [1, 2, 3]
 
 
-def test_dequeue_of_other_process_frees_memory(memory_of_4_mb):
-    queue = FIFOQueue(100, "uint8")
-    with Other(queue) as producer, Other(queue) as consumer:
-        producer.begin(put_all, range(20))
-        short(queue)
-        assert consumer.ask(lambda q: [int(q.dequeue()[0]) for _ in range(20)]) == list(range(20))
-        producer.end()
-
-
-def test_two_producers_share_memory(memory_of_4_mb):
-    queue = FIFOQueue(100, "uint8", [[MB - 64]])
-    with Other(queue) as one, Other(queue) as two:
-        one.begin(put_all, range(20))
-        two.begin(put_all, range(20, 40))
-        short(queue)
-        got = [int(queue.dequeue(timeout=DEADLOCK_S)[0]) for _ in range(40)]
-        one.end()
-        two.end()
-    assert sorted(got) == list(range(40))
-
-
 def test_elements_of_other_sizes_free_memory(memory_of_4_mb):
     queue = FIFOQueue(100, "uint8")
     sizes = [100, 3 * MB, 200_000, MB, 2 * MB, 70_000, 3 * MB, 900_000]

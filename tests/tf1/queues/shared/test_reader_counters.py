@@ -1,7 +1,5 @@
 """Records read by copies of a reader in other processes are counted in the original reader."""
 
-import copy
-import gc
 import os
 import signal
 import sys
@@ -215,35 +213,6 @@ def test_saved_state_contains_counts_of_all_copies():
     assert counts(fresh) == (2, 2)
 
 
-def test_each_reader_has_separate_counts(files):
-    lines, units, queue = mpqueue.TextLineReader(), mpqueue.IdentityReader(), work(*files)
-
-    def read_both(lines, units, queue):
-        lines.read(queue)
-        units.read(queue)
-        units.read(queue)
-
-    with Other(lines, units, queue) as other:
-        other.ask(read_both)
-        assert counts(lines) == (1, 0)
-        assert counts(units) == (2, 2)
-
-
-def test_two_copies_in_one_process_are_both_counted():
-    reader, queue = mpqueue.IdentityReader(), work("a", "b")
-    with Other(reader, copy.deepcopy(reader), queue) as other:
-        other.ask(lambda one, two, queue: (one.read(queue), two.read(queue)))
-        assert counts(reader) == (2, 2)
-
-
-def test_copy_in_same_process_counts_separately():
-    reader, queue = mpqueue.IdentityReader(), work("a", "b")
-    twin = copy.deepcopy(reader)
-    twin.read(queue)
-    assert counts(reader) == (0, 0)
-    assert counts(twin) == (1, 1)
-
-
 def test_fork_of_copy_is_counted(files):
     reader, queue = mpqueue.TextLineReader(), work(*files)
 
@@ -260,16 +229,6 @@ def test_fork_of_copy_is_counted(files):
     with Other(reader, queue) as other:
         other.ask(read_in_a_fork)
         assert counts(reader) == (10, 2)
-
-
-def test_counts_outlive_the_queues(files):
-    reader, queue = mpqueue.TextLineReader(), work(*files)
-    with Other(reader, queue) as other:
-        other.ask(read)
-        del queue
-        gc.collect()
-        assert counts(reader) == (1, 0)
-    assert counts(reader) == (1, 0)
 
 
 def test_queue_of_other_owner_is_not_counted():
