@@ -31,7 +31,7 @@ READERS = {
     "fixed, GZIP": lambda: mpqueue.FixedLengthRecordReader(7, 0, 1, encoding="GZIP"),
     "whole": lambda: mpqueue.WholeFileReader(max_record_bytes=BOUND),
 }
-fuzz = settings(derandomize=True, deadline=None, max_examples=150)
+fuzz = settings(derandomize=True, deadline=None, max_examples=60)
 payloads = st.lists(st.binary(max_size=60), max_size=6)
 
 
@@ -90,19 +90,6 @@ def test_noise_after_records_raises_data_loss_or_ends_the_file(kind, records, no
 @given(st.binary(max_size=400))
 def test_random_bytes_in_compressed_files(kind, content):
     outcome(READERS[kind], zlib.compress(content) if "ZLIB" in kind else gzip.compress(content))
-
-
-@fuzz
-@given(payloads, st.data())
-def test_truncated_record_file_yields_complete_records(records, data):
-    whole = framed(records)
-    cut = data.draw(st.integers(0, len(whole)))
-    values, _ = outcome(READERS["records"], whole[:cut])
-    expected, end = [], 0
-    for record in records:
-        end += 16 + len(record)
-        expected += [record] if end <= cut else []
-    assert values == expected
 
 
 @fuzz

@@ -55,11 +55,6 @@ def test_negative_num_records_is_rejected_without_using_the_queue():
     assert queue.size() == 1 and counts(reader) == (0, 0)
 
 
-def test_base_class_names_the_missing_method():
-    with pytest.raises(NotImplementedError, match="_on_work_start"):
-        mpqueue.ReaderBase().read(FakeQueue(b"x"))
-
-
 def test_subclass_without_read_names_the_missing_method():
     class Half(mpqueue.ReaderBase):
         def _on_work_start(self, work):
@@ -116,28 +111,6 @@ def test_timeout_ends_wait_for_unit_without_losses():
     assert reader.read(queue, timeout=DEADLOCK_S) == (b"late", b"late")
 
 
-class AskedWithTimeouts(FakeQueue):
-    """Records the timeout of each dequeue."""
-
-    def __init__(self, *units):
-        super().__init__(*units)
-        self.timeouts = []
-
-    def dequeue(self, *, timeout=None):
-        self.timeouts.append(timeout)
-        return super().dequeue(timeout=timeout)
-
-
-def test_queue_receives_the_remaining_timeout():
-    reader, queue = mpqueue.IdentityReader(), AskedWithTimeouts(b"a", b"b", b"c")
-    for timeout in (0, 100, None):
-        reader.read(queue, timeout=timeout)
-    none, some, any_time = queue.timeouts
-    assert none == 0
-    assert 0 < some <= 100
-    assert any_time is None
-
-
 def test_timeout_ends_wait_for_other_reading_thread():
     reader, queue, got = mpqueue.IdentityReader(), FakeQueue(is_open=True), []
     thread = threading.Thread(target=lambda: got.append(reader.read(queue)))
@@ -180,18 +153,6 @@ def test_copy_in_other_process_starts_without_unit_with_same_arguments(tmp_path)
     assert counts(copy) == (0, 0) and copy.name == "lines"
     assert copy.read(FakeQueue(bytes(tmp_path / "t")))[1] == b"b"
     assert reader.read(queue)[1] == b"c"
-
-
-def test_state_is_tensorflows_message():
-    reader, queue = mpqueue.IdentityReader(), FakeQueue(b"aa", b"b" * 200)
-    assert reader.serialize_state() == b""
-    reader.read(queue)
-    assert reader.serialize_state() == b'\x08\x01\x10\x01\x18\x01"\x02aa'
-    reader.read(queue)
-    state = reader.serialize_state()
-    other = mpqueue.IdentityReader()
-    other.restore_state(state)
-    assert counts(other) == (2, 2) and other.serialize_state() == state
 
 
 @pytest.mark.parametrize(
@@ -245,14 +206,6 @@ def test_reader_in_the_middle_of_a_file_cannot_be_saved_and_restoring_resets_it(
     assert counts(reader) == (0, 0)
     with pytest.raises(errors.OutOfRangeError):
         reader.read(queue)
-
-
-def test_reader_ref_and_repr():
-    assert mpqueue.IdentityReader().reader_ref.__class__ is mpqueue.IdentityReader
-    assert mpqueue.ReaderBase("ref", True).reader_ref == "ref"
-    reader = mpqueue.IdentityReader(name="units")
-    reader.read(FakeQueue(b"x"))
-    assert repr(reader) == "<IdentityReader 'units': 1 records, 1 units completed, between units>"
 
 
 def test_read_op_is_a_source_with_dtypes_and_shapes():

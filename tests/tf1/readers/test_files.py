@@ -80,17 +80,6 @@ def test_matrix_of_patterns_is_rejected():
         mpqueue.matching_files([["a"], ["b"]])
 
 
-def test_ten_thousand_names_are_found(tmp_path):
-    for number in range(10_000):
-        os.close(os.open(tmp_path / f"{number:04d}", os.O_CREAT))
-    names = mpqueue.matching_files(tmp_path / "*[0-9]")
-    assert len(names) == 10_000
-    assert names[-1] == bytes(tmp_path / "9999")
-    reader, queue = mpqueue.IdentityReader(), FakeQueue(*reversed(names))
-    queue.units.reverse()
-    assert reader.read(queue)[0] == names[0]
-
-
 @pytest.mark.parametrize("size", [0, 1, 1000, CHUNK_BYTES, CHUNK_BYTES + 1])
 def test_files_of_all_sizes_are_read_completely(tmp_path, size):
     content = os.urandom(1000) * (size // 1000) + b"x" * (size % 1000)

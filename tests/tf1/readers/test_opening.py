@@ -212,10 +212,3 @@ def test_forked_child_continues_without_affecting_its_parent(tmp_path):
             os._exit(2)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert [int(line) for line in reader.read_up_to(queue, 10**9)[1]] == [*range(1, 200000)]
-
-
-def test_file_errors_can_be_pickled(tmp_path):
-    with pytest.raises(errors.NotFoundError) as caught:
-        mpqueue.read_file(tmp_path / "none")
-    copy = pickle.loads(pickle.dumps(caught.value))
-    assert type(copy) is errors.NotFoundError and str(copy) == str(caught.value)

@@ -29,29 +29,6 @@ def counts(reader):
     return reader.num_records_produced(), reader.num_work_units_completed()
 
 
-def test_run_ends_with_its_file_without_checking_for_the_end(names):
-    reader = mpqueue.TextLineReader()
-    assert values(reader.read_run(names, 3)) == [0, 1, 2]
-    assert values(reader.read_run(names, 100)) == [3, 4]
-    assert counts(reader) == (5, 0)
-    assert values(reader.read_run(names, 100)) == [10, 11, 12, 13, 14]
-    assert counts(reader) == (10, 1)
-    with pytest.raises(mpqueue.errors.OutOfRangeError):
-        reader.read_run(names, 1)
-    assert counts(reader) == (10, 2)
-
-
-def test_returned_records_are_read_next_and_counted_once(names):
-    reader = mpqueue.TextLineReader()
-    records = reader.read_run(names, 4)
-    reader.end_run(records[1:])
-    assert counts(reader) == (1, 0)
-    assert reader.read(names) == records[1]
-    assert values(reader.read_run(names, 100)) == [2, 3]
-    assert values(reader.read_run(names, 100)) == [4]
-    assert counts(reader) == (5, 0)
-
-
 def test_interrupt_at_any_step_of_end_run_leaves_reader_unlocked(tmp_path):
     (tmp_path / "0.txt").write_text("0\n1\n2\n3\n")
     reader, units = mpqueue.TextLineReader(), FakeQueue(*[str(tmp_path / "0.txt")] * 1000)
@@ -68,14 +45,6 @@ def test_interrupt_at_any_step_of_end_run_leaves_reader_unlocked(tmp_path):
         reader.read(units, timeout=0)  # otherwise it raises DeadlineExceededError
         reader.reset()
     assert after > 5
-
-
-def test_reset_discards_returned_records(names):
-    reader = mpqueue.TextLineReader()
-    reader.end_run(reader.read_run(names, 4))
-    reader.reset()
-    assert values(reader.read_run(names, 1)) == [10]
-    assert counts(reader) == (1, 0)
 
 
 def test_returned_records_are_available_while_other_thread_waits_for_a_file(tmp_path):
@@ -117,26 +86,6 @@ def at_end(monkeypatch):
 
     monkeypatch.setattr(QueueCore, "dequeue", dequeue_and_signal)
     return event
-
-
-def test_end_of_input_is_final_after_the_last_open_run(names, at_end, deadlock_s):
-    reader, found = mpqueue.TextLineReader(), []
-    first = reader.read_run(names, 100)
-    last = reader.read_run(names, 100)
-
-    def read():
-        with pytest.raises(mpqueue.errors.OutOfRangeError):
-            while True:
-                found.append(int(reader.read(names, timeout=deadlock_s)[1]))
-
-    other = threading.Thread(target=read)
-    other.start()
-    assert at_end.wait(deadlock_s)
-    reader.end_run(last[1:])
-    other.join()
-    assert values(first) == [0, 1, 2, 3, 4]
-    assert found == [11, 12, 13, 14]
-    assert counts(reader) == (10, 2)
 
 
 def test_wait_for_open_run_ends_at_timeout(names):

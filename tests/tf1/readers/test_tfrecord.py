@@ -3,7 +3,6 @@
 import contextlib
 import gc
 import gzip
-import io
 import os
 import pathlib
 import struct
@@ -155,14 +154,6 @@ def test_default_limit_is_one_gibibyte(tmp_path):
         next(python_io.tf_record_iterator(tmp_path / "r"))
 
 
-def test_cache_of_many_lengths_is_bounded(tmp_path, monkeypatch):
-    monkeypatch.setattr(tfrecord, "_MAX_KNOWN_HEADERS", 1000)
-    sizes = [number * 7919 % 3000 for number in range(6000)]
-    path = write(tmp_path / "r", framed(*[b"q" * size for size in sizes]))
-    got, _ = read_all(path, num_at_once=1000)
-    assert [len(value) for _, value in got] == sizes
-
-
 def test_iterator_opens_file_at_once_and_yields_valid_records_before_error(tmp_path):
     with pytest.raises(errors.NotFoundError, match="none"):
         python_io.tf_record_iterator(tmp_path / "none")
@@ -269,12 +260,6 @@ def test_options_report_their_compression_as_in_tensorflow():
             python_io.TFRecordOptions(wrong)
         with pytest.raises(ValueError, match="compression must be"):
             mpqueue.TFRecordReader(options=wrong)
-
-
-def test_written_gzip_is_readable_by_other_programs(tmp_path):
-    with python_io.TFRecordWriter(tmp_path / "r", "GZIP") as writer:
-        writer.write(b"a")
-    assert gzip.GzipFile(fileobj=io.BytesIO((tmp_path / "r").read_bytes())).read() == framed(b"a")
 
 
 def test_error_without_crc32c_names_the_extra_before_truncating_a_file(tmp_path, monkeypatch):

@@ -66,12 +66,6 @@ def test_stop_iteration_in_map_ends_the_input():
     ]
 
 
-def test_batch_op_is_a_source_of_batches():
-    inner = train.batch([counter(stop=12)], 4)
-    outer = train.batch([inner.map(lambda rows: rows * 10, dtypes="int32", shapes=[(4,)])], 3, enqueue_many=True)
-    assert [batch.tolist() for batch in outer] == [[0, 10, 20], [30, 40, 50], [60, 70, 80], [90, 100, 110]]
-
-
 def test_shuffle_batch_with_seed_is_reproducible_from_a_full_queue():
     def shuffled(seed):
         batches = train.shuffle_batch([counter(stop=100)], 10, 200, 50, seed=seed)
@@ -124,12 +118,10 @@ def test_batch_timeout_loses_no_examples():
         (np.arange(3), {}, TypeError, "list or dict of Sources or arrays, got ndarray"),
         ("text", {}, TypeError, "got str"),
         (lambda: 1, {}, TypeError, "got function"),
-        ([], {}, ValueError, "at least one"),
         ({}, {}, ValueError, "at least one"),
         ([mpqueue.Source(lambda: 1)], {}, ValueError, "dtypes of .* are unknown"),
         (mpqueue.Source(lambda: [1, 2]), {}, ValueError, "dtypes of .* are unknown"),
         ([mpqueue.Source(lambda: [1, 2], ["int32"] * 2)], {}, ValueError, "returns several: pass that source"),
-        ([mpqueue.Source(lambda: 1, "int32")], {}, ValueError, "rank of a component is unknown"),
         ([mpqueue.Source(lambda: 1, "int32", [(None,)])], {}, ValueError, "dynamic_pad=True"),
         ([counter()], {"shapes": [(), ()]}, ValueError, "Expected 1 shapes, one for each dtype, got 2"),
         ([counter()], {"shapes": [(3,)]}, ValueError, "shape"),
@@ -148,13 +140,9 @@ def test_invalid_arguments_raise_before_a_runner_is_added(tensors, options, erro
 @pytest.mark.parametrize(
     ("tensors_list", "error", "words"),
     [
-        ([], ValueError, "at least one input"),
         (counter(), TypeError, "one entry per input"),
-        ([[counter()], [counter("int64")]], TypeError, "dtypes"),
         ([[counter()], [counter(), counter()]], ValueError, "same keys, or the same number"),
-        ([{"a": counter()}, {"b": counter()}], ValueError, "same keys, or the same number"),
         ([[counter()], {"a": counter()}], ValueError, "same keys, or the same number"),
-        ([[counter()], [counter(shape=(1,))]], ValueError, "shapes"),
         ([[counter(shape=(2,))], [counter(shape=(3,))]], ValueError, "shapes"),
     ],
 )
@@ -163,12 +151,6 @@ def test_incompatible_inputs_raise(join, tensors_list, error, words):
     with pytest.raises(error, match=words):
         join(tensors_list, 2)
     assert mpqueue.get_queue_runners() == []
-
-
-def test_queue_name_starts_with_the_op_name():
-    assert train.batch([counter()], 1).queue.name == "batch/fifo_queue"
-    assert train.batch([counter()], 1, dynamic_pad=True, name="mine").queue.name == "mine/padding_fifo_queue"
-    assert train.shuffle_batch([counter()], 1, 2, 1).queue.name == "shuffle_batch/random_shuffle_queue"
 
 
 def test_example_of_another_shape_ends_the_input_with_an_error():

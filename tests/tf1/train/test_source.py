@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mpqueue import FIFOQueue, Source
-from mpqueue.errors import InvalidArgumentError, OutOfRangeError
+from mpqueue.errors import OutOfRangeError
 
 DEADLOCK_S = 60
 
@@ -29,30 +29,12 @@ class Counter:
         self.next = state["next"]
 
 
-def test_each_call_returns_the_next_example():
-    source = Source(iter([1, 2]).__next__)
-    assert [source(), source()] == [1, 2]
-
-
 def test_stop_iteration_becomes_out_of_range_at_every_further_call():
     source = Source(iter([]).__next__)
     for _ in range(2):
         with pytest.raises(OutOfRangeError) as caught:
             source()
         assert isinstance(caught.value.__cause__, StopIteration)
-
-
-def test_an_error_of_the_function_passes_through():
-    def fail():
-        raise KeyError("missing")
-
-    with pytest.raises(KeyError, match="missing"):
-        Source(fail)()
-
-
-def test_source_without_dtypes_and_shapes():
-    source = Source(int)
-    assert (source.dtypes, source.shapes, source.names) == (None, None, None)
 
 
 def test_a_single_dtype_and_shape_stand_for_one_component():
@@ -63,10 +45,6 @@ def test_a_single_dtype_and_shape_stand_for_one_component():
 
 def test_all_spellings_of_string_are_one_dtype():
     assert Source(int, [str, bytes, object, "string"]).dtypes == ["string"] * 4
-
-
-def test_dtypes_without_shapes_leave_every_shape_unknown():
-    assert Source(int, [int, "string"]).shapes == [None, None]
 
 
 @pytest.mark.parametrize("shapes", [None, [None], [(3,)], [(None, 2)]])
@@ -99,15 +77,6 @@ def test_map_applies_a_function_to_each_whole_example():
     assert sums.dtypes == [np.dtype("int64")]
     with pytest.raises(OutOfRangeError):
         sums()
-
-
-def test_map_drops_dtypes_and_shapes():
-    assert Source(int, np.int32, ()).map(str).dtypes is None
-
-
-def test_map_requires_a_callable():
-    with pytest.raises(TypeError, match="fn must be a callable"):
-        Source(int).map("upper")
 
 
 def test_a_stateful_function_makes_a_resumable_source_also_through_map():
@@ -205,19 +174,8 @@ def test_dtypes_and_shapes_are_checked_when_the_op_is_created(dtypes, shapes, er
         queue.enqueue_op(Source(int, dtypes, shapes))
 
 
-def test_too_few_components_raise_when_the_op_is_created():
-    queue = FIFOQueue(10, ["int32", "int32"])
-    with pytest.raises(InvalidArgumentError):
-        queue.enqueue_op(Source(int, ["int32"]))
-
-
 def test_shapes_of_an_enqueue_many_op_have_one_more_dimension():
     queue = FIFOQueue(10, np.int32, (2,))
     queue.enqueue_many_op(Source(int, np.int32, (None, 2)))
     with pytest.raises(ValueError):
         queue.enqueue_many_op(Source(int, np.int32, (2, 3)))
-
-
-def test_op_requires_a_callable():
-    with pytest.raises(TypeError):
-        FIFOQueue(10, np.int32).enqueue_op([1, 2, 3])
