@@ -8,7 +8,6 @@ import argparse
 import contextlib
 import os
 import select
-import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -46,8 +45,7 @@ def main(arguments: Sequence[str]) -> int:
         if options.json:
             frame.print_json(_plain(answers, rows), is_line=True)
         else:
-            width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-            print("\n".join(lines(rows, width)), flush=True)
+            print("\n".join(lines(rows, frame.width_of(sys.stdout))), flush=True)
     return status
 
 
@@ -94,7 +92,7 @@ def _show_live(updates: Iterator[tuple[list[MonitorAnswer], list[TopRow]]]) -> i
     with _key_by_key(), contextlib.suppress(KeyboardInterrupt):
         for _, rows in updates:
             status = int(any(row.trouble for row in rows))
-            print(_REDRAW + "\n".join(lines(rows, shutil.get_terminal_size().columns)), flush=True)
+            print(_REDRAW + "\n".join(lines(rows, frame.width_of(sys.stdout))), flush=True)
     return status
 
 

@@ -184,7 +184,7 @@ class Index:
         total_bytes = sum(file.size for file in files)
         starts: dict[str, list[int]] = {}
         with (
-            contextlib.closing(_Bar(len(files), total_bytes)) as bar,
+            _bar(len(files), total_bytes) as bar,
             contextlib.closing(scan_all(scan, paths, total_bytes)) as scans,
         ):
             for file, arrays in zip(files, scans, strict=True):
@@ -193,7 +193,8 @@ class Index:
                     self._check_same(file, IndexedFile.of(file.path))
                 for name, part in arrays.items():
                     starts.setdefault(name, [0]).append(writer.add(name, part))
-                bar.step(file.size)
+                if bar is not None:
+                    bar.update(file.size)
             far = [file for file in files if file.is_remote]
             for file, now in zip(far, IndexedFile.of_all([file.path for file in far]), strict=True):
                 self._check_same(file, now)
@@ -299,26 +300,13 @@ def _is_same(fd: int, path: str) -> bool:
         return False
 
 
-class _Bar:
-    """A tqdm progress bar in a terminal, shown if tqdm is installed and indexing takes long."""
-
-    def __init__(self, num_files: int, total_bytes: int) -> None:
-        try:
-            make = bar_class()
-        except ImportError:
-            self._bar = None
-            return
-        self._bar = make(
-            desc=f"indexing {num_files:,} files", total=total_bytes, unit="B", unit_scale=True, delay=_BAR_AFTER_S,
-            disable=None,
-        )  # fmt: skip
-
-    def step(self, num_bytes: int) -> None:
-        """Advance the bar by one file."""
-        if self._bar is not None:
-            self._bar.update(num_bytes)
-
-    def close(self) -> None:
-        """Close the bar."""
-        if self._bar is not None:
-            self._bar.close()
+def _bar(num_files: int, total_bytes: int) -> Any:
+    """Return a tqdm progress bar in a terminal, shown if indexing takes long; a context of None without tqdm."""
+    try:
+        make = bar_class()
+    except ImportError:
+        return contextlib.nullcontext()
+    return make(
+        desc=f"indexing {num_files:,} files", total=total_bytes, unit="B", unit_scale=True, delay=_BAR_AFTER_S,
+        disable=None,
+    )  # fmt: skip

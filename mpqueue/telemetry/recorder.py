@@ -312,25 +312,19 @@ class Stages:
 
     def seeding(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return the function with its time recorded as seeding."""
-
-        def clocked(*arguments: Any) -> Any:
-            started = clock_ns()
-            try:
-                return function(*arguments)
-            finally:
-                self.seed_ns += clock_ns() - started
-
-        return clocked
+        return self._clocked("seed_ns", function)
 
     def collating(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return the function with its time recorded as collation."""
+        return self._clocked("collate_ns", function)
 
+    def _clocked(self, total: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def clocked(*arguments: Any) -> Any:
             started = clock_ns()
             try:
                 return function(*arguments)
             finally:
-                self.collate_ns += clock_ns() - started
+                setattr(self, total, getattr(self, total) + clock_ns() - started)
 
         return clocked
 
