@@ -8,7 +8,6 @@ import threading
 
 import numpy as np
 import pytest
-from helpers.faults import burns
 from helpers.footprint import DEADLOCK_S
 from helpers.hanging import TIMEOUT_S, DeclaredHangs, judge_by
 
@@ -274,23 +273,6 @@ class Ahead(Samples):
 def test_at_most_four_samples_per_thread_are_begun_early():
     with Loader(Ahead(), batch_size=16, workers=0, threads=2) as loader:
         assert indices(loader) == by(16)
-
-
-class KilledOnce(Meeting):
-    def __init__(self, fuse):
-        super().__init__()
-        self.fuse = str(fuse)
-
-    def at_work(self, index):
-        super().at_work(index)
-        if index == 5 and burns(self.fuse):
-            os.kill(os.getpid(), signal.SIGKILL)
-
-
-def test_batch_of_killed_worker_is_computed_again(tmp_path):
-    with Loader(KilledOnce(tmp_path / "fuse"), batch_size=8, workers=2, threads=4) as loader:
-        assert indices(loader) == by(8)
-        assert loader.statistics().restarts == 1
 
 
 class Hanging(Samples):

@@ -14,7 +14,6 @@ from helpers.laned import LANES, AtGate, Counted, CountedLane, all_of, computed,
 
 import mpqueue
 from mpqueue.engine.backend import EndOfStream
-from mpqueue.engine.skips import Skipped
 from mpqueue.errors import BatchTimeout, WorkerDied
 from mpqueue.memory.writer import SlotWriter
 from mpqueue.plan.cursors import Place
@@ -37,14 +36,6 @@ always_saved = pytest.mark.usefixtures("_always_saved")
 @pytest.fixture
 def undisturbed(tmp_path):
     return all_of(Counted(tmp_path / "undisturbed"), workers=0)
-
-
-@BACKENDS
-def test_elements_come_from_the_lanes_in_turn_with_any_workers(tmp_path, undisturbed, backend, workers):
-    found = all_of(Counted(tmp_path / "log"), workers=workers, backend=backend)
-    assert [(lane, number) for lane, number, *_ in found] == expected()
-    assert found == undisturbed
-    assert set(computed(tmp_path / "log")) == set(expected())
 
 
 @always_saved
@@ -137,29 +128,6 @@ def test_lane_per_worker_does_not_move(tmp_path):
         assert not pipeline.backend.pool.owners.may_move
     with running(Counted(tmp_path / "log"), workers=3, lanes=6) as pipeline:
         assert pipeline.backend.pool.owners.may_move
-
-
-class Refusing:
-    """Skips its element 4, or raises."""
-
-    def __init__(self, number=4):
-        self.number = number
-
-    def __call__(self, run, number):
-        if number == self.number:
-            error = ValueError("a bad record")
-            if run.skip is None:
-                raise error
-            run.skip(Skipped.because_of(error, number))
-
-
-@BACKENDS
-def test_skipped_elements_of_a_lane_are_counted(tmp_path, undisturbed, backend, workers):
-    source = Counted(tmp_path / "log", at=Refusing())
-    with running(source, backend=backend, workers=workers, lanes=4, skips=True) as pipeline:
-        found = rest(pipeline)
-        assert pipeline.skips.total == 4
-    assert [(lane, number) for lane, number, *_ in found] == expected(num_lanes=4)
 
 
 @always_saved
@@ -283,18 +251,6 @@ def test_lane_continues_after_an_element_that_exceeded_its_restarts(tmp_path, fu
     assert [one for one in found if isinstance(one, tuple)] == [
         place for place in expected(num_lanes=4) if place != (1, 3)
     ]
-
-
-def test_other_lanes_of_an_endless_stream_continue_after_a_crashing_lane(tmp_path):
-    source = Counted(tmp_path / "log", length=1 << 30, at=Kills(None))
-    with running(source, workers=2, lanes=4, start_method="fork", restarts=0) as pipeline:
-        found = []
-        while len(found) < 40:
-            try:
-                found.append(pipeline.next().tolist()[0])
-            except WorkerDied:
-                found.append(None)
-    assert (found.count(None), found.count(1)) == (2, 3)
 
 
 class Resumable:

@@ -1,4 +1,4 @@
-"""Helper threads or the worker's own thread: measurements decide, and the batches are the same either way."""
+"""Samples computed by helper threads or by the worker's own thread: the batches are the same."""
 
 import random
 import threading
@@ -9,88 +9,8 @@ from helpers.footprint import DEADLOCK_S
 
 import mpqueue
 from mpqueue import Loader
-from mpqueue.worker import thread_choice
-from mpqueue.worker.context import WorkerInfo
 from mpqueue.worker.helper_threads import Helpers, InOrder
 from mpqueue.worker.thread_choice import ThreadChoice
-
-THREADS, ALONE = "threads", "alone"
-
-
-class Machine:
-    """Clocks of a worker, advanced by the duration of each batch."""
-
-    def __init__(self, monkeypatch, cpus=2):
-        self.now = self.cpu = self.queued = 0
-        monkeypatch.setattr(thread_choice, "clock_ns", lambda: self.now)
-        monkeypatch.setattr(thread_choice, "thread_ns", lambda: self.cpu)
-        monkeypatch.setattr(thread_choice, "process_ns", lambda: self.cpu)
-        monkeypatch.setattr(thread_choice, "queued_ns", lambda: self.queued)
-        monkeypatch.setattr(thread_choice, "useful_workers", lambda: cpus)
-
-    def ways(self, choice, batches, by_threads, alone, **options):
-        """Return how each of these batches was computed, with (time, CPU time, queueing time) for both ways."""
-        return [self.way(choice, by_threads, alone, **options) for _ in range(batches)]
-
-    def way(self, choice, by_threads, alone, *, was_alone=True):
-        patience_s = choice.begin(10)
-        took = by_threads if patience_s is None else alone
-        self.now, self.cpu, self.queued = self.now + took[0], self.cpu + took[1], self.queued + took[2]
-        choice.end(10, was_alone=patience_s is not None and was_alone)
-        return THREADS if patience_s is None else ALONE
-
-
-@pytest.fixture
-def machine(monkeypatch):
-    return Machine(monkeypatch)
-
-
-def of(workers):
-    return ThreadChoice(WorkerInfo(0, workers, 0))
-
-
-FIRST = [THREADS] * 4
-
-
-# By case: number of workers, (time, CPU time, queueing time) of a batch by threads and alone, and the numbers of the
-# batches that are computed alone.
-CASES = {
-    "samples do not wait": (2, (1100, 1100, 0), (1000, 1000, 0), range(4, 100)),
-    "queueing for a CPU is not waiting": (2, (1100, 1100, 900), (3000, 1000, 1950), range(4, 100)),
-    "samples wait: tried ever more rarely": (2, (1000, 900, 0), (2000, 900, 0), [4, 13, 30, 63]),
-    "samples hardly use a CPU": (2, (1000, 200, 0), None, []),
-    "CPUs are free, and threads are faster": (1, (600, 1100, 0), (1000, 1000, 0), [4, 13, 30, 63]),
-}
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_measurements_decide_which_batches_are_computed_alone(name, machine):
-    num_workers, by_threads, alone, expected = CASES[name]
-    ways = machine.ways(of(num_workers), 100, by_threads, alone)
-    assert [number for number, way in enumerate(ways) if way == ALONE] == [*expected]
-
-
-def test_worker_that_computes_alone_for_long_uses_threads_again(machine):
-    choice = of(2)
-    ways = machine.ways(choice, 5, (1100, 1100, 0), (1000, 1000, 0), was_alone=False)
-    assert [*ways, *machine.ways(choice, 9, (1100, 1100, 0), (1000, 1000, 0))] == [*FIRST, ALONE, *[THREADS] * 8, ALONE]
-
-
-def test_samples_that_start_to_wait_get_threads_again(machine):
-    choice = of(2)
-    assert machine.ways(choice, 6, (1100, 1100, 0), (1000, 1000, 0)) == [*FIRST, ALONE, ALONE]
-    assert machine.ways(choice, 3, (1100, 1100, 0), (3000, 1000, 0)) == [ALONE, ALONE, THREADS]
-
-
-def test_threads_are_tried_again_if_cpus_are_free(machine):
-    choice = of(1)
-    ways = machine.ways(choice, 68, by_threads=(1100, 1100, 0), alone=(1000, 1000, 0))
-    assert ways == FIRST + [ALONE] * 64
-    assert machine.ways(choice, 6, (600, 1100, 0), (1000, 1000, 0)) == [*FIRST, ALONE, THREADS]
-
-
-def test_threads_compute_everything_in_the_trainer(machine):
-    assert set(machine.ways(ThreadChoice(None), 100, by_threads=(1100, 1100, 0), alone=None)) == {THREADS}
 
 
 def be_alone(patience_s=DEADLOCK_S):
