@@ -44,15 +44,6 @@ def numbers(batches):
 
 
 class TestLoops:
-    def test_one_loop_is_one_epoch(self, tmp_path):
-        with auto(tmp_path, 5) as server:
-            with attached_to(server) as consumer:
-                assert [(consumer.epoch, numbers(consumer)) for _ in range(3)] == [
-                    (n, [0, 1, 2, 3, 4]) for n in range(3)
-                ]
-                assert consumer.epoch == 3
-        assert server.faults == []
-
     def test_unfinished_loop_continues_in_next_one(self, tmp_path):
         with auto(tmp_path, 6) as server:
             with attached_to(server) as consumer:
@@ -192,14 +183,6 @@ class TestBatches:
             assert repr(received) == repr(batch)
             del received
 
-    def test_objects_arrive_from_server_of_same_user(self, server):
-        batch = {"text": "hello", "array": np.arange(3), "big": b"x" * 10_000}
-        with attached(server) as consumer:
-            server.offer(batch)
-            received = next(iter(consumer))
-            assert repr(received) == repr(batch)
-            del received
-
     def test_spec_may_arrive_in_parts(self, server):
         batch = {f"key {number}": np.array([number]) for number in range(100)}
         send = server.send_spec
@@ -224,19 +207,6 @@ class TestBatches:
 class TestFailures:
     def pack(self, error):
         return failures.pack(error, "raised there")
-
-    def test_source_exception_arrives_in_place_and_loop_continues(self, server):
-        with attached(server) as consumer:
-            server.offer(batch_of(0))
-            server.raised(self.pack(KeyError("broken")), PICKLED)
-            server.offer(batch_of(2))
-            server.end()
-            batches = iter(consumer)
-            assert numbers([next(batches)]) == [0]
-            with pytest.raises(KeyError, match="broken"):
-                next(batches)
-            assert numbers(batches) == [2]
-            assert server.hear_all()[-1].value == 3
 
     @pytest.mark.parametrize(
         ("flag", "kind", "text"),

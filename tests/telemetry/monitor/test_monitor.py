@@ -408,25 +408,6 @@ def test_client_that_does_not_read_is_dropped(monkeypatch):
         window.close()
 
 
-def test_failed_report_is_reported_and_next_may_succeed():
-    class Odd(Thing):
-        fails = True
-
-        def report(self):
-            if self.fails:
-                raise ZeroDivisionError("of a report")
-            return super().report()
-
-    odd = Odd()
-    registry.show(odd)
-    try:
-        assert only(ask(DEADLOCK_S)).trouble == "ZeroDivisionError: of a report"
-        odd.fails = False
-        assert shown()[0]["value"] == 7
-    finally:
-        registry.hide(odd)
-
-
 def test_report_is_safe_during_concurrent_start():
     things = []
 
