@@ -3,7 +3,6 @@
 import itertools
 import json
 import pickle
-import subprocess
 import sys
 
 import pytest
@@ -53,15 +52,6 @@ def test_states_are_found_in_nested_dicts_and_lists_in_order(tmp_path, capsys):
     ]
 
 
-def test_further_keys_are_shown_if_the_state_has_them(tmp_path, capsys):
-    state = saved() | {"step": 70, "parts": {"web": 0.5}, "history": [[0, 1], [9, 2]]}
-    assert main(["state", write(tmp_path / "a.json", [state])]) == 0
-    assert capsys.readouterr().out.splitlines() == [
-        "[0]", "  seed     3", "  epoch    0", "  batch    3", "  step     70", '  parts    {"web": 0.5}',
-        "  history  [[0, 1], [9, 2]]",
-    ]  # fmt: skip
-
-
 def test_states_in_a_checkpoint_of_torch_are_printed(tmp_path, capsys):
     torch = pytest.importorskip("torch")
     import mpqueue.torch
@@ -79,14 +69,6 @@ def test_states_in_a_checkpoint_of_torch_are_printed(tmp_path, capsys):
         assert first == {"key": "[5][0]", "epoch": 0, "batch": 3}
         assert second == {"key": "[5][1]", "seed": 3, "epoch": 0, "batch": 3, "step": 3}
         assert third == {"key": "[5][2]"}
-
-
-def test_states_of_accelerate_are_found(tmp_path, capsys):
-    torch = pytest.importorskip("torch")
-    # What `Accelerator.save_state` writes with `use_stateful_dataloader=True`.
-    torch.save(saved(2), tmp_path / "dl_state_dict.bin")
-    assert main(["state", str(tmp_path / "dl_state_dict.bin")]) == 0
-    assert capsys.readouterr().out.splitlines() == [".", "  seed   3", "  epoch  0", "  batch  2", "  step   2"]
 
 
 @pytest.mark.parametrize("options", [[], ["--json"]])
@@ -139,14 +121,6 @@ def test_contents_that_contain_themselves_are_searched_once():
     contents = {"states": [saved()]}
     contents["again"] = contents
     assert [found.key for found in states_in(contents)] == ["states[0]"]
-
-
-def test_json_file_is_read_without_torch(tmp_path):
-    path = write(tmp_path / "a.json", saved())
-    code = (
-        f"import sys; from mpqueue.__main__ import main; main(['state', {path!r}]); assert 'torch' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60)
 
 
 FACTORIES = """

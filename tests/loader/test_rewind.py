@@ -34,9 +34,6 @@ def epochs(loader, count=2):
 
 
 class TestLast:
-    def test_is_none_before_the_first_batch(self):
-        assert loader_of().last is None
-
     @pytest.mark.parametrize("order", ORDERS)
     @pytest.mark.parametrize("workers", [0, 2])
     def test_names_the_samples_of_each_batch(self, order, workers):
@@ -72,21 +69,6 @@ class TestLast:
             next(batches)
             assert loader.last.skipped == ()
 
-    def test_step_counts_batches_and_no_errors(self):
-        class Broken(Drawing):
-            def __getitem__(self, index):
-                if index == 9:
-                    raise OSError("this file is damaged")
-                return super().__getitem__(index)
-
-        with loader_of(Broken()) as loader:
-            batches = iter(loader)
-            next(batches)
-            with pytest.raises(OSError, match="damaged"):
-                next(batches)
-            next(batches)
-            assert (loader.last.batch, loader.last.step) == (2, 1)
-
     def test_step_continues_after_a_resume(self):
         first, second = loader_of(), loader_of(seed=9)
         batches = iter(first)
@@ -98,13 +80,6 @@ class TestLast:
         assert second.last is None
         next(iter(second))
         assert (second.last.batch, second.last.step) == (3, 3)
-
-    def test_state_of_an_earlier_release_has_no_step(self):
-        state = {"seed": 1, "epoch": 0, "position": 2, "ahead": (), "counts": (), "batch_size": 8}
-        loader = loader_of()
-        loader.load_state_dict(state)
-        next(iter(loader))
-        assert loader.last.batch == 2
 
 
 class TestExplainAndCompute:
@@ -241,14 +216,6 @@ class TestSeek:
                 assert rest == [seen[epoch, last - 1], seen[epoch, last]]
                 assert loader.last.step == steps + 1
 
-    def test_running_iterators_end(self):
-        with loader_of(workers=1) as loader:
-            batches = iter(loader)
-            next(batches)
-            loader.seek(0, 5)
-            assert list(batches) == []
-            assert indices(next(iter(loader))) == tuple(range(40, 48))
-
     def test_nothing_before_the_place_is_computed(self):
         class Counting(Drawing):
             calls = 0
@@ -351,14 +318,6 @@ class TestExclude:
         other.load_state_dict(state)
         seen = [sample for batch in other for sample in indices(batch)]
         assert seen == [sample for sample in range(8, 103) if sample not in range(50, 60)]
-
-    def test_repetition_changes_nothing(self):
-        loader = loader_of(exclude=[1, 2])
-        next(iter(loader))
-        state = loader.state_dict()
-        loader.exclude([2])
-        loader.exclude(np.array([1, 2]))
-        assert loader.state_dict() == state
 
     def test_source_that_grows_loses_no_other_samples(self):
         source = list(range(40))

@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import random
 from typing import Any
 
 import pytest
@@ -149,13 +148,6 @@ def test_batch_after_the_end_does_not_exist():
         endless.explain(0, 9)
 
 
-def test_other_ranks_are_known():
-    loader = loader_of("a buffer", shard=(0, 2), epoch_batches=8)
-    with loader_of("a buffer", shard=(1, 2), epoch_batches=8) as other:
-        for number, batch in enumerate(other):
-            assert loader.explain(0, number, rank=1).samples == indices(batch)
-
-
 def run(name, workers, *, saved_after=None, backend="process"):
     """Return a loader, the batches of two epochs with an exclusion after 3 batches, and a state among them."""
     loader, found, state = loader_of(name, workers=workers, backend=backend), {}, None
@@ -209,20 +201,6 @@ def test_excluded_stream_resumes_exactly(name, saved_after):
     assert rest[: len(found) - saved_after] == list(found.items())[saved_after:]
 
 
-def test_threads_lose_excluded_samples():
-    loader, found, _ = run("a buffer", 2, backend="thread")
-    with loader:
-        for place, (samples, batch) in list(found.items())[3:]:
-            assert not set(samples) & set(EXCLUDED)
-            assert samples == tuple(batch["index"])
-            assert loader.explain(*place).samples == samples
-
-
-def test_option_excludes_from_the_beginning():
-    with loader_of("a buffer", exclude=range(0, 90, 2)) as loader:
-        assert sorted(index for batch in loader for index in indices(batch)) == list(range(1, 90, 2))
-
-
 def test_part_of_a_mixture_is_excluded():
     parts = {"web": Dataset.range(30), "code": Dataset.range(30)}
     dataset = Dataset.mix(parts, weights={"web": 1, "code": 1}).shuffle(buffer=4).batch(5)
@@ -239,16 +217,6 @@ def test_zip_of_streams_is_refused():
     loader = mpqueue.Loader(pairs.batch(2), lanes=1)
     with pytest.raises(ValueError, match="paired differently"):
         loader.exclude([(0, 1)])
-
-
-def test_generators_of_the_process_are_unchanged():
-    with loader_of("a filter", workers=0) as loader:
-        next(iter(loader))
-        state = random.getstate()
-        loader.compute(0, 4)
-        assert loader.last.samples
-        loader.exclude([3])
-        assert random.getstate() == state
 
 
 @pytest.mark.parametrize("name", ["a buffer", "a filter", "an endless stream"])
