@@ -3,7 +3,7 @@
 import pytest
 
 from mpqueue.engine.ledger import Progress
-from mpqueue.plan.cursors import Drawn, DrawnCursor, Listed, Place, WorkItem
+from mpqueue.plan.cursors import Drawn, DrawnCursor, Listed, Place
 
 
 class Draw:
@@ -58,44 +58,6 @@ def places(work_items):
     return [(work_item.epoch, work_item.position, work_item.unit) for work_item in work_items]
 
 
-def test_work_item_contains_drawn_unit_and_samples():
-    listed = Listed(4, [5, 3])
-
-    class Lists(Draw):
-        """Returns lists of samples."""
-
-        def take(self, limit):
-            return [drawn._replace(listed=listed) for drawn in super().take(limit)]
-
-    cursor = DrawnCursor(lambda _epoch, _base: Lists([7, 9]))
-    assert cursor.deal(5) == [WorkItem(0, 0, 0, 7, -1, listed), WorkItem(1, 0, 1, 9, -1, listed)]
-
-
-def test_epoch_is_drawn_after_the_previous_one_is_dealt():
-    cursor, sampler = schedule_of([7, 9], [4])
-    assert places(cursor.deal(9)) == [(0, 0, 7), (0, 1, 9)]
-    assert sampler.begun == [0]
-    assert places(cursor.deal(9)) == [(1, 0, 4)]
-    assert sampler.begun == [0, 1]
-    assert [work_item.number for work_item in cursor.deal(1)] == [3]
-
-
-def test_start_in_mid_epoch_draws_and_skips_delivered_batches():
-    cursor, sampler = schedule_of(range(3000))
-    cursor.start_at(2, 2500)
-    assert sampler.draws[0].limits == [1024, 1024, 452]
-    assert cursor.deal(2) == [WorkItem(0, 2, 2500, 2500), WorkItem(1, 2, 2501, 2501)]
-
-
-def test_sampler_that_cannot_begin_is_retried():
-    cursor, sampler = schedule_of([7], OSError("gone"), [4, 5])
-    cursor.deal(9)
-    with pytest.raises(OSError, match=r"^gone$"):
-        cursor.deal(9)
-    assert places(cursor.deal(9)) == [(1, 0, 4), (1, 1, 5)]
-    assert sampler.begun == [0, 1, 1]
-
-
 def test_undelivered_batches_are_dealt_again_without_drawing():
     cursor, sampler = schedule_of(range(6), [70, 71, 72])
     assert places(cursor.deal(4)) == [(0, number, number) for number in range(4)]
@@ -107,16 +69,6 @@ def test_undelivered_batches_are_dealt_again_without_drawing():
     assert cursor.lengths == {0: 6}
     assert places(cursor.deal(2)) == [(0, 1, 1), (0, 2, 2)]
     assert sampler.begun == [0]
-
-
-def test_barrier_is_lifted_after_batches_were_dealt_again():
-    cursor, _ = schedule_of([7, 9], [4], barrier=True)
-    cursor.start_at(0)
-    cursor.deal(9)
-    cursor.start_at(0, 1)
-    assert places(cursor.deal(9)) == [(0, 1, 9)]
-    cursor.open_epoch()
-    assert places(cursor.deal(9)) == [(1, 0, 4)]
 
 
 def test_batches_of_an_earlier_epoch_are_not_dealt_later():
@@ -149,23 +101,6 @@ def test_consumer_in_another_epoch_drops_no_batches():
     cursor.deal(3)
     cursor.start_at(0)
     assert places(cursor.deal(9)) == [(0, 0, 0), (0, 1, 1), (0, 2, 2)]
-    assert sampler.begun == [0]
-
-
-@pytest.mark.parametrize("place", [(1, 0), (1, 2)])
-def test_other_epoch_is_drawn_again(place):
-    cursor, sampler = schedule_of(range(6), range(60, 66))
-    cursor.deal(2)
-    cursor.start_at(*place)
-    assert places(cursor.deal(1)) == [(*place, 60 + place[1])]
-    assert sampler.begun == [0, 1]
-
-
-def test_later_place_of_the_epoch_uses_the_same_order():
-    cursor, sampler = schedule_of(range(6), range(60, 66))
-    cursor.deal(2)
-    cursor.start_at(0, 4)
-    assert places(cursor.deal(1)) == [(0, 4, 4)]
     assert sampler.begun == [0]
 
 
@@ -258,11 +193,3 @@ def test_mark_covers_batches_drawn_before_a_position():
     assert cursor.mark_at(1, 2) is None
     cursor.deal(1)
     assert cursor.mark_at(0, 4) is None  # the end, which the sampler has not reported
-
-
-def test_mark_is_unknown_after_an_error():
-    cursor, _ = schedule_of([7, OSError("gone")])
-    cursor.deal(1)
-    with pytest.raises(OSError, match=r"^gone$"):
-        cursor.deal(1)
-    assert (cursor.mark_at(0, 0), cursor.mark_at(0, 1)) == (1007, None)

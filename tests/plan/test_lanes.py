@@ -26,12 +26,6 @@ def hand_out(ledger, count):
     return work_items
 
 
-def test_a_lane_without_snapshots_begins_at_its_beginning():
-    table = LaneTable(2)
-    assert table.start(1, 50) == BEGINNING == LaneStart(0, None)
-    assert (starts(table.known(), (3, 4)), table.ends_by_lane()) == ((), ())
-
-
 def test_a_lane_begins_at_the_newest_snapshot_that_is_not_ahead():
     table = LaneTable(2)
     for number in (30, 10, 20):  # in any order: snapshots of a crashed worker are taken again
@@ -41,13 +35,6 @@ def test_a_lane_begins_at_the_newest_snapshot_that_is_not_ahead():
     assert found[-1] == LaneStart(30, b"30")
     assert table.start(0, 99) == BEGINNING
     assert starts(table.known(), (99, 29)) == (BEGINNING, LaneStart(20, b"20"))
-
-
-def test_snapshot_of_the_same_element_replaces_the_previous_one():
-    table = LaneTable(1)
-    table.note(0, 3, b"old")
-    table.note(0, 3, b"new")
-    assert table.known() == ((LaneStart(3, b"new"),),)
 
 
 def test_unreachable_snapshots_are_dropped():
@@ -82,17 +69,3 @@ def test_place_contains_no_snapshots_ahead_of_it(num_unclaimed):
     place = ledger.progress.place()
     assert place.counts == [(4, 4), (4, 3), (3, 3)][num_unclaimed]
     assert tuple(start.number for start in place.starts) == place.counts
-
-
-def test_ledger_at_a_place_starts_there():
-    ledger = ledger_of(2)
-    hand_out(ledger, 4)
-    ledger.lanes.note(1, 2, b"two")
-    ledger.lanes.end(0, 2)
-    place = ledger.progress.place()
-    other = ledger_of(2)
-    other.go_to(place)
-    assert other.progress.place() == place
-    assert other.lanes.start(1, 2) == LaneStart(2, b"two")
-    other.go_to(Place(1))
-    assert other.progress.place() == Place(1, counts=(0, 0))

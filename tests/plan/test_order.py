@@ -7,7 +7,7 @@ import pytest
 from helpers.aiming import AimingMachine, run_and_require
 
 from mpqueue.engine.ledger import Progress
-from mpqueue.plan.cursors import Drawn, EpochCursor, Place, StreamCursor
+from mpqueue.plan.cursors import EpochCursor, Place, StreamCursor
 from mpqueue.plan.lanes import LaneShare
 from mpqueue.seeding.seeds import permutation
 
@@ -311,20 +311,6 @@ def test_an_element_has_a_number_among_those_of_all_lanes_and_ranks():
     assert found == set(range(24))
 
 
-def test_an_endless_order_has_every_position():
-    cursor = schedule_of(None)
-    assert cursor.unit_at(0, 1 << 40) == Drawn(1 << 40)
-
-
-def test_delivered_order_is_kept_on_request_only():
-    cursor = schedule_of(3, shuffle=True)
-    cursor.deal(3)
-    cursor.forget(0)
-    assert cursor.length_of(0) is None
-    with pytest.raises(LookupError):
-        cursor.unit_at(0, 0)
-
-
 def counted_schedule(length=2, **options):
     """Return a cursor, and the epochs when the length was read."""
     calls = []
@@ -347,19 +333,3 @@ def test_length_of_an_epoch_is_read_once_when_its_barrier_is_lifted():
     cursor.open_epoch()
     cursor.deal(9)
     assert calls == [0, 1]
-
-
-def test_cursor_without_start_waits_at_its_barrier():
-    cursor, calls = counted_schedule(barrier=True)
-    assert cursor.deal(9) == []
-    assert calls == []
-    cursor.open_epoch()
-    assert units(cursor.deal(9)) == [0, 1]
-
-
-def test_start_at_an_epoch_after_the_last_one_reads_no_length():
-    cursor, calls = counted_schedule()
-    cursor.start_at(0)
-    cursor.last_epoch = 1
-    cursor.start_at(2, 1)
-    assert (calls, cursor.lengths, cursor.deal(9)) == ([0], {}, [])

@@ -3,7 +3,6 @@
 import functools
 import itertools
 import random
-from types import SimpleNamespace
 
 import pytest
 
@@ -13,7 +12,7 @@ from mpqueue.plan.cursors import Place
 from mpqueue.plan.options import Options
 from mpqueue.plan.plans import BatchesPlan, DrawnPlan, SamplesPlan, StreamPlan
 from mpqueue.plan.resolve import resolve
-from mpqueue.plan.sources import Function, Items, Iterator, Lanes, Source
+from mpqueue.plan.sources import Items
 
 MANY = 1_000_000
 
@@ -66,16 +65,6 @@ def test_epoch_of_a_million_batches_on_7_ranks_resumes_on_other_worlds():
         assert list(itertools.chain(*first)) == [7 * taken + rank for rank in range(world)]
 
 
-def test_three_ranks_resume_a_shuffled_epoch_of_two():
-    two = [plan_of(list(range(20)), shuffle=True, shard=(rank, 2)) for rank in range(2)]
-    whole = units(plan_of(list(range(20)), shuffle=True), 20)
-    had = [units(plan, 4) for plan in two]
-    state = two[1].state(Place(0, 4)) | {"seed": 3}
-    three = [plan_of(list(range(20)), shuffle=True, shard=(rank, 3)) for rank in range(3)]
-    left = [units(plan, 99, plan.begun_at(state, plan.place([state], 1, "process"))) for plan in three]
-    assert sorted([*itertools.chain(*had), *itertools.chain(*left)]) == sorted(whole)
-
-
 @pytest.mark.parametrize(
     ("source", "options", "plan", "form"),
     [
@@ -98,17 +87,6 @@ def test_source_and_options_determine_the_kind_of_plan(source, options, plan, fo
     assert type(found) is plan
     assert found.form is form
     assert found.has_index is (plan is not StreamPlan)
-
-
-@pytest.mark.parametrize(
-    ("source", "kind"), [([1], Items), (Laned(), Lanes), (numbers, Function), (iter([1]), Iterator)]
-)
-def test_source_class_is_selected_by_the_object(source, kind):
-    found = plan_of(source).source
-    assert type(found) is kind
-    assert found.can_replay is (kind is not Iterator)
-    assert (found.length(), found.length_now()) == ((1, 1) if kind is Items else (None, None))
-    assert found.shape() == (["numbers"] if kind is Lanes else None)
 
 
 def test_frontend_may_pass_its_own_source():
@@ -137,21 +115,6 @@ def test_an_object_may_provide_its_source_and_the_options_that_remain():
     assert (plan.length(), plan.options.shuffle, calls) == (2, False, [(True, None)])
 
 
-def test_a_plan_with_another_seed_is_another_plan():
-    plan = plan_of(list(range(50)), shuffle=True)
-    other = plan.with_seed(4)
-    assert (plan.seed, other.seed, other.seed_given) == (3, 4, True)
-    assert units(plan, 50) != units(other, 50)
-    assert units(plan, 50) == units(other.with_seed(3), 50)
-
-
-def test_plan_is_immutable():
-    plan = plan_of([1, 2])
-    with pytest.raises(AttributeError):
-        plan.seed = 5
-    assert isinstance(plan.source, Source)
-
-
 def test_identity_of_a_plan_contains_function_name_but_no_address():
     """A journal stores its hash, and is read by another process, where the function has another address."""
 
@@ -161,20 +124,3 @@ def test_identity_of_a_plan_contains_function_name_but_no_address():
     identity = plan_of([1, 2], batch_size=1, collate=joined).identity()
     assert "joined" in identity[-1]
     assert "0x" not in identity[-1]
-
-
-def test_drawn_batches_are_kept_by_the_run_not_by_the_plan():
-    plan = plan_of(list(range(9)), sampler=[4, 2, 8], batch_size=1)
-    one, other = plan.draws(), plan.draws()
-    assert one is not other
-    for draws in (one, other):
-        cursor = plan.cursor(1, "process", draws)
-        cursor.go_to(Place())
-        assert [list(work_item.listed.indices) for work_item in cursor.deal(9)] == [[4], [2], [8]]
-
-
-def test_only_streams_without_lanes_depend_on_the_number_of_workers():
-    cursors = SimpleNamespace(
-        of_workers=plan_of(numbers).cursor(3, "process"), of_lanes=plan_of(numbers, lanes=5).cursor(3, "process")
-    )
-    assert (cursors.of_workers.num_lanes, cursors.of_lanes.num_lanes) == (3, 5)

@@ -124,17 +124,3 @@ def test_restore_keeps_bit_generator_of_user(pcg64):
     before.restore()
     assert drawn() == expected
     assert np.random.get_bit_generator() is pcg64
-
-
-def test_torch_generator_is_seeded_and_restored():
-    torch = pytest.importorskip("torch")
-    with torch.random.fork_rng():
-        before = GlobalState()
-        seed_globals(1, 2, 3)
-        first = torch.rand(3).tolist()
-        seed_globals(1, 2, 3)
-        assert torch.rand(3).tolist() == first
-        before.restore()
-        expected = torch.rand(3).tolist()
-        before.restore()
-        assert torch.rand(3).tolist() == expected

@@ -11,7 +11,7 @@ import pytest
 
 import mpqueue
 from mpqueue.seeding.global_rng import seed_globals
-from mpqueue.seeding.lazy_seeding import LazySeeding, NumpyRng, PythonRng, TorchRng
+from mpqueue.seeding.lazy_seeding import LazySeeding, NumpyRng, PythonRng
 
 SEED = 11
 
@@ -218,17 +218,6 @@ def test_own_generators_of_source_are_not_detected():
     np.random.RandomState(4).rand()
     np.random.default_rng().random()
     assert not any(rng.has_drawn() for rng in generators)
-
-
-def test_draw_from_torch_generator_is_detected():
-    torch = pytest.importorskip("torch")
-    with torch.random.fork_rng():
-        rng = TorchRng(torch)
-        rng.seed(1)
-        rng.watch()
-        assert not rng.has_drawn()
-        torch.rand(3)
-        assert rng.has_drawn()
 
 
 class Late:

@@ -41,11 +41,6 @@ def test_few_samples_are_shuffled_and_many_use_network():
     assert SampleOrder(3, shuffle=True).indices(1, 65_537, 0, 65_537) == expected.tolist()
 
 
-@pytest.mark.parametrize("length", [65_536, 65_537])
-def test_indices_are_plain_integers(length):
-    assert {type(index) for index in SampleOrder(3, shuffle=True).indices(1, length, 9, 2)} == {int}
-
-
 def test_orders_differ_by_epoch_seed_and_length():
     order = SampleOrder(3, shuffle=True)
     requested = [(0, 100), (1, 100), (1, 101), (0, 70_000), (1, 70_000), (1, 140_000), (0, 100)]
@@ -65,12 +60,6 @@ def test_places_after_end_wrap_around(length):
     assert list(order.indices(0, length, length - 2, 2)) == whole[-2:]
 
 
-def test_places_can_span_blocks():
-    order = SampleOrder(3, shuffle=True)
-    whole = order.indices(0, 70_000, 0, 70_000)
-    assert order.indices(0, 70_000, 4090, 20) == whole[4090:4110]
-
-
 @pytest.mark.parametrize("length", [1000, 70_000])
 @pytest.mark.parametrize(("first", "step"), [(3, 16), (0, 1), (5, 7)])
 def test_places_can_have_a_step(length, first, step):
@@ -88,33 +77,6 @@ def test_unshuffled_indices_ascend_and_wrap_around():
     assert order.indices(0, 10, 4, 6) == range(4, 10)
     assert order.indices(0, 3, 2, 8) == [2, 0, 1, 2, 0, 1, 2, 0]
     assert order.indices(0, 3, 4, 2) == [1, 2]
-
-
-def test_epoch_is_shuffled_once(monkeypatch):
-    requested = []
-    monkeypatch.setattr(permutation, "sequence_of", lambda *of: requested.append(of) or np.random.SeedSequence(of))
-    order = SampleOrder(3, shuffle=True)
-    for first in (0, 4, 8):
-        order.indices(0, 12, first, 4)
-    assert len(requested) == 1
-
-
-def test_four_blocks_are_kept(monkeypatch):
-    """The number of blocks that one worker's places may span."""
-    requested = []
-
-    def counted(seed, epoch, length, places):
-        requested.append((int(places[0]), len(places)))
-        return permuted(seed, epoch, length, places)
-
-    monkeypatch.setattr(permutation, "permuted", counted)
-    order = SampleOrder(3, shuffle=True)
-    for first in (0, 4096, 8192, 12_288, 0, 4096):
-        order.indices(0, 65_537, first, 4096)
-    assert requested == [(0, 4096), (4096, 4096), (8192, 4096), (12_288, 4096)]
-    order.indices(0, 65_537, 65_536, 1)  # one block more than are kept; the last one is short
-    order.indices(0, 65_537, 12_288, 1)
-    assert requested[4:] == [(65_536, 1), (12_288, 4096)]
 
 
 @pytest.mark.parametrize("world", [1, 2, 100, 3_000])
