@@ -13,7 +13,7 @@ from helpers.tabular import write_arrow as write
 
 import mpqueue
 from mpqueue.errors import FileError
-from mpqueue.files import Arrow, rows
+from mpqueue.files import Arrow
 
 pa = pytest.importorskip("pyarrow")
 
@@ -48,18 +48,6 @@ def test_rows_read_separately_equal_those_of_pyarrow(tmp_path, index, rows, monk
     assert source.__getitems__([]) == []
 
 
-def test_large_buffers_are_not_cached(tmp_path, index, monkeypatch):
-    """The offsets and numbers of a batch with many rows are read one by one."""
-    many = pa.table({"n": pa.array(range(40_000)), "t": [f"{i}" if i % 3 else None for i in range(40_000)]})
-    source = Arrow(write(tmp_path / "a.arrow", many, rows=40_000), index=index)
-    source[0]
-    read, real = [], os.pread
-    monkeypatch.setattr(os, "pread", lambda fd, length, offset: read.append(length) or real(fd, length, offset))
-    chosen = [39_999, 5, 6, 20_001]
-    assert source.__getitems__(chosen) == [{"n": i, "t": f"{i}" if i % 3 else None} for i in chosen]
-    assert sum(read) < 200
-
-
 def test_rows_that_all_fit_into_the_cache_are_read_once(tmp_path, index, monkeypatch):
     """Samples belong to the caller: modifying one does not affect the next."""
     source = Arrow(write(tmp_path / "a.arrow", SLICED), index=index)
@@ -88,19 +76,6 @@ def test_rows_that_do_not_all_fit_are_not_cached(tmp_path, index, monkeypatch):
         reads.clear()
         assert source[70] == {"t": "a" * 2000}
         assert len(reads) == expected
-
-
-def test_batch_is_read_in_the_order_of_the_files(tmp_path, index, monkeypatch):
-    names = [write(tmp_path / f"{i}.arrow", pa.table({"b": [os.urandom(20_000)] * 20}), rows=5) for i in range(2)]
-    source = Arrow(names, index=index, cache_bytes=0)
-    source.__getitems__(range(40))  # now the small buffers of all batches are cached
-    steps, read, stat = [], os.pread, os.fstat
-    monkeypatch.setattr(os, "pread", lambda fd, length, at: steps.append((fd, at)) or read(fd, length, at))
-    monkeypatch.setattr(os, "fstat", lambda fd: steps.append("compare") or stat(fd))
-    source.__getitems__([33, 2, 17, 21, 9])
-    first, second = steps[:4], steps[4:]
-    assert first[:3] == sorted(first[:3]) and second[:2] == sorted(second[:2])
-    assert first[3] == second[2] == "compare" and len(second) == 3
 
 
 def test_damaged_row_of_many_is_named(tmp_path, index):
@@ -156,15 +131,6 @@ def test_lists_of_numbers_are_writable_arrays(path, index):
     assert (sample["matrix"].dtype, sample["matrix"].shape) == (np.float32, (2, 2))
     sample["tokens"][0] = 7
     assert isinstance(sample["holes"], list)  # None is not a number
-
-
-@pytest.mark.parametrize("name", rows.NUMBERS)
-def test_numbers_of_each_type_are_read_from_the_buffers(name, monkeypatch):
-    monkeypatch.setattr(rows, "cached_value_of", None)  # builds values from scalars, which cost more
-    kind = pa.type_for_alias(name)
-    numbers = [0, 1, 100] if name.startswith("u") else [0, -1, 100]
-    read = rows.reader_of(pa.array([7, *numbers], kind).slice(1))
-    assert [read(row) for row in range(3)] == numbers
 
 
 def test_row_of_a_large_batch_reads_only_its_own_bytes(tmp_path, index, monkeypatch):

@@ -8,23 +8,6 @@ import pytest
 from mpqueue.files.decoded import DecodedParts
 
 
-def test_parts_used_last_are_cached():
-    parts, decoded = DecodedParts(25), []
-
-    def get(key):
-        return parts.get(key, lambda: (decoded.append(key) or key.upper(), 10))
-
-    assert [get(key) for key in "abacab"] == list("ABACAB")
-    assert decoded == list("abcb")  # c evicted b, which was used before a
-
-
-def test_part_larger_than_the_limit_is_cached_alone():
-    parts, decoded = DecodedParts(0), []
-    for key in "aab":
-        parts.get(key, lambda key=key: (decoded.append(key) or key, 10))
-    assert decoded == ["a", "b"]
-
-
 def test_threads_that_need_the_same_part_decode_it_once():
     parts, started, go = DecodedParts(100), threading.Event(), threading.Event()
     decoded, got = [], []
@@ -44,13 +27,6 @@ def test_threads_that_need_the_same_part_decode_it_once():
     for thread in threads:
         thread.join(60)
     assert (decoded, got) == ([1], ["part"] * 4)
-
-
-def test_error_is_raised_and_not_cached():
-    parts = DecodedParts(100)
-    with pytest.raises(ZeroDivisionError):
-        parts.get("a", lambda: 1 / 0)
-    assert parts.get("a", lambda: ("part", 1)) == "part"
 
 
 def test_child_starts_with_an_empty_cache_even_if_the_part_is_being_decoded():

@@ -297,30 +297,6 @@ def test_index_of_another_version_is_created_again_without_a_warning(paths, cach
     assert caplog.records == []
 
 
-def test_workers_do_not_verify_the_checksums_again(paths, cache, monkeypatch):
-    """They map the memory that the creating process has verified. They verify any other file, and create it again."""
-    index = Index("bytes", 1, paths, scan, cache)
-    pickled = pickle.dumps(index)
-    with monkeypatch.context() as patch:
-        patch.setattr(index_file.zlib, "crc32", counted := CountedCalls(index_file.zlib.crc32))
-        assert pickle.loads(pickled)["bytes"].tobytes() == b"12345"
-        assert counted.calls == 3  # of the header, its contents, and the array
-    damaged = bytearray(Path(index.path).read_bytes())
-    damaged[damaged.index(b"12345")] ^= 1
-    os.unlink(index.path)
-    Path(index.path).write_bytes(damaged)
-    assert pickle.loads(pickled)["bytes"].tobytes() == b"12345"
-
-
-class CountedCalls:
-    def __init__(self, function):
-        self.function, self.calls = function, 0
-
-    def __call__(self, *given):
-        self.calls += 1
-        return self.function(*given)
-
-
 PROGRAM = """
 import functools, importlib.util, sys
 spec = importlib.util.spec_from_file_location("scans", {module!r})

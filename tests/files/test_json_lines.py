@@ -6,7 +6,6 @@ import json
 import lzma
 import os
 import pickle
-import random
 import sys
 import time
 
@@ -40,20 +39,6 @@ def test_each_line_is_a_value(tmp_path, text, values):
     lines = JSONLines(tmp_path / "a.jsonl")
     assert len(lines) == len(values)
     assert list(lines) == values
-
-
-@pytest.mark.parametrize("block_bytes", [1, 7, 1000])
-def test_lines_across_block_boundaries_are_complete(tmp_path, monkeypatch, block_bytes):
-    monkeypatch.setattr(json_lines, "_BLOCK_BYTES", block_bytes)
-    draw = random.Random(block_bytes)
-    values = [{"text": "x" * draw.randrange(40), "number": i} for i in range(100)]
-    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, values)))
-    (tmp_path / "b.jsonl").write_text("\n\n".join(map(json.dumps, values)) + "\n")
-    lines = JSONLines([tmp_path / "a.jsonl", tmp_path / "b.jsonl"])
-    assert list(lines) == values * 2
-    assert lines.__getitems__([150, 3, 99]) == [values[50], values[3], values[99]]
-    assert list(pickle.loads(pickle.dumps(lines))) == list(lines)
-    assert repr(lines).startswith("JSONLines(2 files, 200 samples, ")
 
 
 @given(

@@ -34,12 +34,6 @@ def rewrite(path, data):
     os.utime(path, ns=(10**18, 10**18))
 
 
-def test_bytes_are_read_by_position(three):
-    opened = OpenFiles(files_of(three))
-    assert opened.read(1, 3, 4) == bytes([4, 5, 6, 7])
-    assert opened.read(2, 100_000, 0) == b""
-
-
 def test_pieces_are_returned_in_the_requested_order(three):
     """Adjacent, overlapping, repeated, distant, large and empty pieces."""
     contents = [path.read_bytes() for path in three]
@@ -53,28 +47,6 @@ def test_pieces_are_returned_in_the_requested_order(three):
     expected = [contents[file][offset : offset + length] for file, offset, length in pieces]
     assert OpenFiles(files_of(three)).read_all(pieces) == expected
     assert OpenFiles(files_of(three)).read_all([]) == []
-
-
-def test_small_adjacent_pieces_are_one_read(three, monkeypatch):
-    reads = []
-    real = os.pread
-    monkeypatch.setattr(os, "pread", lambda fd, *rest: reads.append(rest) or real(fd, *rest))
-    OpenFiles(files_of(three)).read_all([FileRange(0, 100 * i, 100) for i in reversed(range(50))])
-    assert reads == [(5000, 0)]
-
-
-def test_file_is_checked_once_after_all_its_reads(three, monkeypatch):
-    """A check before the reads would miss a change. A check after each read would double the cost."""
-    steps = []
-    read, stat = os.pread, os.fstat
-    monkeypatch.setattr(os, "pread", lambda fd, *rest: steps.append("read") or read(fd, *rest))
-    monkeypatch.setattr(os, "fstat", lambda fd: steps.append("compare") or stat(fd))
-    opened = OpenFiles(files_of(three))
-    pieces = [FileRange(file, 30_000 * i, 10) for i in range(3) for file in (0, 1)]
-    opened.read_all(pieces)  # opened, and checked after opening, too
-    steps.clear()
-    opened.read_all(pieces)
-    assert steps == ["read", "read", "read", "compare"] * 2
 
 
 def test_file_that_changes_between_two_reads_raises(three, monkeypatch):

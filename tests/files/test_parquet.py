@@ -14,7 +14,6 @@ from helpers.tabular import write_parquet as write
 
 import mpqueue
 from mpqueue.files import Parquet
-from mpqueue.files.opened import OpenFiles
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -107,21 +106,6 @@ def test_shuffled_row_groups_are_decoded_once_per_epoch(path, index):
     assert seen != sorted(seen)
     with mpqueue.Loader(rows.batch(64), workers=2, seed=1) as loader:
         assert sorted(int(i) for batch in loader for i in batch["int"]) == list(range(ROWS))
-
-
-def test_footer_is_read_once_even_without_cached_row_groups(path, index, monkeypatch):
-    reads = []
-    monkeypatch.setattr(
-        OpenFiles, "read", lambda self, *place, read=OpenFiles.read: reads.append(place) or read(self, *place)
-    )
-    rows = Parquet(path, index=index, cache_bytes=0)
-    size = os.path.getsize(path)
-    for _ in range(2):
-        for number in range(0, len(rows), 100):
-            assert rows[number]
-    of_ends = [place for place in reads if place[1] + place[2] == size]
-    assert len(of_ends) <= 2  # a single read if the footer has the length that pyarrow guesses
-    assert len(reads) > len(of_ends)
 
 
 def test_threads_that_decode_row_groups_do_not_share_a_reader(path, index, monkeypatch):
