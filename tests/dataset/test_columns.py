@@ -54,15 +54,6 @@ def test_workers_return_the_changed_columns_in_an_indexed_dataset_and_in_a_strea
         assert found == [(number, f"text {number}") for number in range(6)]
 
 
-def test_repr_shows_the_columns():
-    dataset = DATASET.rename_columns({"text": "x"}).select_columns(["x", "label"]).remove_columns("label")
-    assert [line.strip(" >") for line in repr(dataset).splitlines()[2:]] == [
-        "1: rename_columns({'text': 'x'})",
-        "2: select_columns(['x', 'label'])",
-        "3: remove_columns(['label'])",
-    ]
-
-
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("method", ["select_columns", "remove_columns"])
 def test_missing_column_raises_a_key_error_that_names_the_columns(method, workers):

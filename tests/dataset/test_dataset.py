@@ -26,25 +26,6 @@ class Iterable:
         return iter(range(3))
 
 
-def test_repr_has_a_line_per_stage_and_indents_branches():
-    mixed = Dataset.mix(
-        [Dataset.range(10).shuffle(), Dataset([1, 2, 3]).map(double, threads=2)], [0.3, 0.7], stop="all"
-    )
-    lines = repr(mixed.filter(keep).shuffle(buffer=100).batch(4, drop_last=True)).splitlines()
-    assert [line.strip() for line in lines] == [
-        "<Dataset, a stream",
-        "0: range(0, 10)",
-        "1: shuffle()",
-        "2: list, 3",
-        "3: map(double, threads=2)",
-        "4: mix(weights=(0.3, 0.7), stop='all')",
-        "5: filter(keep)",
-        "6: shuffle(buffer=100)",
-        "7: batch(4, drop_last=True)>",
-    ]
-    assert [len(line) - len(line.lstrip()) for line in lines[1:]] == [4, 4, 4, 4, 2, 2, 2, 2]
-
-
 def test_methods_do_not_modify_the_dataset():
     first = Dataset.range(10)
     assert len(first.take(3)) == 3

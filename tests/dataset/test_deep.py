@@ -220,17 +220,3 @@ def test_stream_with_many_paths_is_computed_and_resumed():
     with mpqueue.Loader(dataset, workers=1, lanes=2, seed=1) as loader:
         loader.load_state_dict(state)
         assert [batch.tolist() for batch in islice(loader, 30)] == rest
-
-
-def test_equal_subtrees_of_a_very_large_dataset_share_a_line():
-    shuffled = Dataset.range(3).shuffle()
-    lines = repr(doubled(shuffled, 20)).splitlines()
-    assert lines[1:5] == [
-        f"{21 * '  '}  0: range(0, 3)"[2:],
-        f"{21 * '  '}  1: shuffle()"[2:],
-        f"{21 * '  '}  2 to 3: equal to 0 to 1"[2:],
-        f"{20 * '  '}  4: concatenate()"[2:],
-    ]
-    # As many stages in separate objects have the same state.
-    apart = [Dataset.range(3).shuffle() for _ in range(6000)]
-    assert repr(Dataset.concatenate(*apart)) == repr(Dataset.concatenate(*[shuffled] * 6000))

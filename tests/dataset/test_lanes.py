@@ -11,9 +11,7 @@ from helpers.pipelines import Failed, Raising, Shards, StatefulShards, opened, o
 
 import mpqueue
 from mpqueue.dataset import roots, stages
-from mpqueue.dataset.opening import DatasetLanes
 from mpqueue.worker import context
-from mpqueue.worker.lanes import LaneRun
 from mpqueue.worker.runner import StreamEnd
 
 
@@ -102,23 +100,6 @@ def test_large_samples_of_an_open_batch_are_copied_out_of_the_slot(monkeypatch):
     assert batch["x"][:, 0].tolist() == [0, 1, 3]
     assert batch["y"][0][:, -1].tolist() == [0, -1, -3]
     assert batch["y"][1].tolist() == [0, 1, 3]
-
-
-def test_only_batches_of_the_last_stage_are_written_to_the_slot(monkeypatch):
-    made = []
-
-    def empty(shape, dtype=float):
-        made.append(np.empty(shape, dtype))
-        return made[-1]
-
-    monkeypatch.setattr(context, "empty", empty)
-    lane = opened(
-        mpqueue.Dataset.range(8).filter(always).batch(2).shuffle(buffer=2).map(np.copy).batch(2), in_slot=True
-    )
-    batch = lane.next()
-    assert len(made) == 1
-    assert batch is made[0]
-    assert batch.shape == (2, 2)
 
 
 def test_stop_iteration_in_user_code_does_not_end_the_stream():
@@ -376,17 +357,6 @@ def test_counts_of_a_mix_with_restarted_inputs_add_up(stop):
     assert (rows["6: part 0"][1], rows["6: part 1"][1]) == (rows["2: map(abs)"][1], rows["5: batch(1)"][1])
 
 
-@pytest.mark.parametrize("join", ["zip", "concatenate"])
-def test_joining_stages_are_named_in_the_shape(join):
-    dataset = getattr(mpqueue.Dataset, join)(mpqueue.Dataset.range(7), mpqueue.Dataset.range(3).filter(always))
-    assert DatasetLanes(dataset.root).shape()[-1].startswith(f"3: {join}(")
-
-
-def test_shape_has_a_line_per_stage_and_the_length_of_the_source():
-    dataset = mpqueue.Dataset.range(7).shuffle(buffer=4).batch(2)
-    assert DatasetLanes(dataset.root).shape() == ["0: range(0, 7)", "1: shuffle(buffer=4)", "2: batch(2)"]
-
-
 ENDLESS = {
     "filter": lambda endless: endless.filter(lambda number: number % 2 == 0),
     "filter in threads": lambda endless: endless.filter(lambda number: number % 2 == 0, threads=2),
@@ -455,15 +425,6 @@ def test_stage_without_results_on_an_endless_dataset_raises(name, monkeypatch):
             lane.next()
 
 
-def test_endless_flat_map_with_only_skipped_elements_raises(monkeypatch):
-    monkeypatch.setattr(roots, "LEAST_FRUITLESS", 500)
-    skipped = []
-    endless = mpqueue.Dataset.range(10).repeat().flat_map(lambda number: number // 0)
-    with pytest.raises(RuntimeError, match=r"flat_map.*would search forever"):
-        opened(endless, skip=skipped.append).next()
-    assert len(skipped) >= 500
-
-
 def test_filter_after_flat_map_sees_all_items_before_giving_up(monkeypatch):
     monkeypatch.setattr(roots, "LEAST_FRUITLESS", 50)
     lane = opened(mpqueue.Dataset.range(10).repeat().flat_map(ten).filter(lambda number: number == 99))
@@ -473,22 +434,6 @@ def test_filter_after_flat_map_sees_all_items_before_giving_up(monkeypatch):
 def test_pack_that_drops_most_samples_continues():
     texts = mpqueue.Dataset.range(1000).map(lambda number: [number] * (2 if number % 300 == 299 else 9))
     assert len(rest_of(opened(texts.pack(4, long="drop")))) == 2
-
-
-def test_dropping_list_items_does_not_seed_them():
-    begun = []
-
-    def begin(seed, epoch, place):
-        begun.append(place)
-
-    items = mpqueue.Dataset.range(2).flat_map(lambda number: list(range(number, 20_000))).batch(5000)
-    source = DatasetLanes(items.root)
-    lane = source.open_lane(LaneRun(0, 1, 0, 0, begin))
-    for _ in range(3):
-        lane.next()
-    again = source.open_lane(LaneRun(0, 1, 0, 0, begin, state=pickle.loads(pickle.dumps(lane.save()))))
-    assert again.next().tolist() == list(range(15_000, 20_000))
-    assert len(begun) < 20
 
 
 def walk(number):

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mpqueue
-from mpqueue.dataset.mixing import Extent, Shares, apportioned
+from mpqueue.dataset.mixing import Extent, Shares
 
 WEIGHTS = st.lists(
     st.one_of(st.integers(1, 50).map(float), st.floats(0.001, 1.0), st.sampled_from([0.1, 0.2, 0.3, 1 / 3])),
@@ -29,18 +29,6 @@ def test_blocks_follow_the_weights_without_drift(weights, block):
     for weight, count in zip(weights, before, strict=True):
         # Within one or two places per dataset, and rounding after 25 binary digits.
         assert abs(float(Fraction(weight) / total * block * size) - count) < 2 * len(weights) + 1e-6 * block * size
-
-
-@pytest.mark.parametrize("weights", [(0.3, 0.7), (1.0,) * 10, (2.0, 1.0), (0.25, 0.25, 0.5)])
-def test_simple_ratios_are_exact_in_each_block(weights):
-    shares = Shares(weights)
-    expected = [Fraction(repr(weight)) / sum(Fraction(repr(w)) for w in weights) * shares.size for weight in weights]
-    assert shares.quotas(17).tolist() == expected
-
-
-def test_tiny_weight_receives_its_share():
-    counts = Shares((1.0, 0.0001)).before(100_000)
-    assert counts[1] / counts[0] == pytest.approx(0.0001, rel=1e-3)
 
 
 @given(WEIGHTS, st.data())
@@ -76,15 +64,6 @@ def _counts_of(extent):
         quotas = extent.quotas(block)
         counts, left, block = counts + quotas, left - int(quotas.sum()), block + 1
     return counts
-
-
-@given(st.lists(st.integers(0, 60), min_size=1, max_size=5).filter(any), st.data())
-def test_the_last_block_is_apportioned_to_the_nearest(quotas, data):
-    quotas = np.array(quotas)
-    places = data.draw(st.integers(0, int(quotas.sum())))
-    found = apportioned(quotas, places)
-    assert found.sum() == places
-    assert (abs(found - quotas * places / quotas.sum()) < 1).all()
 
 
 def test_mix_has_another_order_but_equal_length_per_seed_and_epoch():

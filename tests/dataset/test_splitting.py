@@ -111,11 +111,6 @@ def test_split_works_after_pickling_and_has_the_ids_of_its_samples():
         assert train.get(sample_id) == sample == f"sample {sample_id}"
 
 
-def test_repr_shows_the_range_and_the_seed():
-    _, test = Dataset.range(9).split([0.75, 0.25], seed=3)
-    assert "1: split(0.75 to 1, seed=3)" in repr(test)
-
-
 @pytest.mark.parametrize(
     ("fractions", "seed", "kind", "message"),
     [

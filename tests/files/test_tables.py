@@ -15,7 +15,6 @@ pa = pytest.importorskip("pyarrow")
 
 ROWS = 1000
 TABLE = table(ROWS)
-WANTED = TABLE.to_pylist()
 FORMATS = {
     "Parquet": (Parquet, write_parquet),
     "Arrow": (Arrow, write_arrow),

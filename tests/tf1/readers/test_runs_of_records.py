@@ -25,10 +25,6 @@ def values(records):
     return [int(value) for _, value in records]
 
 
-def counts(reader):
-    return reader.num_records_produced(), reader.num_work_units_completed()
-
-
 def test_interrupt_at_any_step_of_end_run_leaves_reader_unlocked(tmp_path):
     (tmp_path / "0.txt").write_text("0\n1\n2\n3\n")
     reader, units = mpqueue.TextLineReader(), FakeQueue(*[str(tmp_path / "0.txt")] * 1000)
