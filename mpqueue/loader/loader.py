@@ -552,13 +552,12 @@ class Loader(Stoppable):
                 self._excludes = False
 
     def _exclude(self, samples: "SampleSet") -> None:
-        rewind = self._answers()
-        history = self._plan.history.with_exclusion(rewind.here(), samples)
-        if history is self._plan.history:
-            return
-        place = rewind.shortened(samples)
-        self._use(self._plan.with_history(history))
-        self._restart_at(place, refresh=not self._plan.has_index)
+        from mpqueue.loader.rewind import excluded
+
+        change = excluded(self._plan, self._answers(), samples)
+        if change is not None:
+            self._use(change.plan)
+            self._restart_at(change.place, refresh=not self._plan.has_index)
 
     def set_weights(self, weights: "Mapping[str, float] | SequenceOf[float]", at: int | None = None) -> int:
         """Change the weights of the mixture, from one of its samples on.
@@ -581,8 +580,7 @@ class Loader(Stoppable):
             ValueError: There is no mixture, or several, or its samples do not come in order; or the weights are of
                 other parts, negative, not finite or all zero; or sample ``at`` was returned already.
         """
-        from mpqueue.loader.rewind import checked_integer
-        from mpqueue.plan.sample_ids import SampleSet
+        from mpqueue.loader.rewind import checked_integer, weighed
 
         weights, plan = self._plan.source.checked_weights(weights), self._plan
         at = None if at is None else checked_integer("at", at)
@@ -590,14 +588,11 @@ class Loader(Stoppable):
             raise ValueError("a rank knows only its own virtual shards of a stream: pass at, the same on all ranks")
         with self._lock:
             rewind = self._rewind()
-            place = rewind.shortened(SampleSet())
-            epoch, first = plan.first_new_sample(place, rewind.share())
-            if at is not None and at < first:
-                raise ValueError(f"at must be at least {first}, because earlier samples were returned, got {at}")
-            at = first if at is None else at
-            self._use(plan.with_history(plan.history.with_weights(rewind.here(), weights, at, epoch)))
-            self._restart_at(place, refresh=True)
-            return at
+            change = weighed(self._plan, rewind, weights, at)
+            self._use(change.plan)
+            self._restart_at(change.place, refresh=True)
+            first: int = change.result
+            return first
 
     def _restart_at(self, place: "Place", *, refresh: bool) -> None:
         """Continue the running loop at its place, after a change of the plan: what was computed ahead is dropped."""

@@ -5,19 +5,38 @@ plan, the position of the loops, and the draws of a sampler. It changes none of 
 """
 
 import operator
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, NamedTuple, Protocol
 
 from mpqueue.engine.pipeline import Returned
-from mpqueue.loader.loop_position import LoopPosition
 from mpqueue.plan.batch_info import BatchInfo, SampleIds
 from mpqueue.plan.cursors import Place, WorkItem
 from mpqueue.plan.draws import Draws
 from mpqueue.plan.history import At
 from mpqueue.plan.lanes import LaneShare
-from mpqueue.plan.plans import IndexPlan
+from mpqueue.plan.plans import IndexPlan, Plan
 from mpqueue.plan.sample_ids import SampleSet
 from mpqueue.plan.sources import Source
 from mpqueue.workers.job import Job
+
+
+class RunPlaces(Protocol):
+    """The known places of a run: a `LoopPosition`, or `KnownPlaces`."""
+
+    epoch: int
+
+    @property
+    def anchors(self) -> Iterable[Place]:
+        """Return places with snapshots that are kept."""
+
+    def where(self) -> Place:
+        """Return the current place."""
+
+    def base_of(self, epoch: int) -> int:
+        """Return the base of an epoch, see `Place`."""
+
+    def first_known(self, epoch: int) -> int:
+        """Return the number of the first batch of an epoch that this number of ranks returned."""
 
 
 class Rewind:
@@ -30,7 +49,7 @@ class Rewind:
         draws: Its draws from a sampler; None: the plan has no sampler.
     """
 
-    def __init__(self, plan: IndexPlan, job: Job, position: LoopPosition, draws: Draws | None) -> None:
+    def __init__(self, plan: IndexPlan, job: Job, position: RunPlaces, draws: Draws | None) -> None:
         self._plan, self._job, self._position, self._draws = plan, job, position, draws
 
     def info_of(self, returned: Returned) -> BatchInfo:
@@ -116,6 +135,62 @@ class Rewind:
         return BatchInfo(
             epoch, batch, step=step, rank=rank, world_size=world, seed=plan.seed, samples=samples, skipped=skipped
         )
+
+
+class Changeable(Protocol):
+    """A place of a run where its plan can change: a `Rewind`, or a `StreamRewind`."""
+
+    def here(self) -> At:
+        """Return the place, as the history names it."""
+
+    def share(self) -> LaneShare:
+        """Return the virtual shards of this rank."""
+
+    def shortened(self, added: SampleSet) -> Place:
+        """Return the place with snapshots of virtual shards that do not hold some samples."""
+
+
+class PlanChange(NamedTuple):
+    """A change of the plan of a run.
+
+    Attributes:
+        plan: The plan with the other history.
+        place: The place where it begins.
+        result: The result of the call that made the change.
+    """
+
+    plan: Plan
+    place: Place
+    result: Any = None
+
+
+def excluded(plan: Plan, rewind: Changeable, samples: SampleSet) -> PlanChange | None:
+    """Return the change that leaves out samples; None if all of them are excluded already."""
+    history = plan.history.with_exclusion(rewind.here(), samples)
+    if history is plan.history:
+        return None
+    return PlanChange(plan.with_history(history), rewind.shortened(samples))
+
+
+def weighed(plan: Plan, rewind: Changeable, weights: Any, at: int | None) -> PlanChange:
+    """Return the change to other weights of a mixture; its result is the number of the first sample.
+
+    Args:
+        plan: The plan.
+        rewind: The place of the run.
+        weights: The weights, as plain data.
+        at: See `Loader.set_weights`.
+
+    Raises:
+        ValueError: The sample ``at`` was returned already.
+    """
+    place = rewind.shortened(SampleSet())
+    epoch, first = plan.first_new_sample(place, rewind.share())
+    if at is not None and at < first:
+        raise ValueError(f"at must be at least {first}, because earlier samples were returned, got {at}")
+    sample = first if at is None else at
+    history = plan.history.with_weights(rewind.here(), weights, sample, epoch)
+    return PlanChange(plan.with_history(history), place, sample)
 
 
 def of_other_ranks(epoch: int, batch: int, known_from: int) -> LookupError:

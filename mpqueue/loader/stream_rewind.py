@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 from mpqueue.engine.backend import EndOfStream
 from mpqueue.engine.pipeline import Pipeline, Returned
-from mpqueue.loader.loop_position import LoopPosition
+from mpqueue.loader.loop_position import KnownPlaces
 from mpqueue.loader.replay import empty_batch, opened
-from mpqueue.loader.rewind import checked_place, checked_rank, of_other_ranks, once
+from mpqueue.loader.rewind import RunPlaces, checked_place, checked_rank, of_other_ranks, once
 from mpqueue.plan.backend_kinds import BackendName
 from mpqueue.plan.batch_info import BatchInfo, SampleIds
 from mpqueue.plan.cursors import Place, StreamCursor, WorkItem
@@ -74,16 +74,51 @@ class StreamRewind:
         backend: The backend of its workers.
     """
 
-    def __init__(self, plan: StreamPlan, job: Job, position: LoopPosition, backend: BackendName) -> None:
+    def __init__(self, plan: StreamPlan, job: Job, position: RunPlaces, backend: BackendName) -> None:
         self._plan, self._job, self._position, self._backend = plan, job, position, backend
 
     def info_of(self, returned: Returned) -> BatchInfo:
         """Return the samples of a batch that the loops returned."""
         plan, work_item, start = self._plan, returned.work_item, returned.start
-        return self._info(
-            plan, returned.epoch, returned.position, lambda: self._ids(plan, work_item, start, run=True),
-            step=returned.step,
-        )  # fmt: skip
+        epoch, position, step = returned.epoch, returned.position, returned.step
+        if plan.history.excluded is None:
+            # Samples may be excluded before the ids are read, which changes the source of the plan.
+            return self._info(
+                plan, epoch, position,
+                lambda: self._ids(self._plan_at(epoch, position), work_item, start, run=True), step=step,
+            )  # fmt: skip
+        # Samples may be excluded after this batch. Later calls of the loader do not change these places.
+        known = StreamRewind(
+            plan, self._job, KnownPlaces(self._position.where(), self._position.anchors), self._backend
+        )
+        element = Element(work_item.lane, work_item.unit)
+        return self._info(plan, epoch, position, lambda: known.samples_of(epoch, position, element), step=step)
+
+    def samples_of(self, epoch: int, batch: int, element: Element | None = None) -> SampleIds:
+        """Return the ids of the samples of a batch that was returned; user code is called.
+
+        Args:
+            epoch: The epoch.
+            batch: The number of the batch.
+            element: Its element of the stream; None: it follows from the order.
+
+        Raises:
+            LookupError: As for `Loader.explain`.
+        """
+        self._check_replay()
+        plan = self._plan_at(epoch, batch)
+        if element is None:
+            found = self._find(plan, epoch, batch, run=True)
+        else:
+            place = self._place(self._position.where(), epoch, batch, element, self.share())
+            found = FoundElement(self._item(plan, epoch, batch, element), place)
+        samples = self._ids(plan, found.work_item, found.start, run=True)
+        if not samples:
+            raise LookupError(
+                f"the samples of batch {batch} of epoch {epoch} are unknown: {plan.source.name} must return the same "
+                "elements each time, and has ended before this batch when it was run again"
+            )
+        return samples
 
     def explain(self, epoch: int, batch: int, rank: int | None, *, run: bool) -> BatchInfo:
         """Return the samples of any batch of any rank; see `Loader.explain`."""
@@ -165,7 +200,9 @@ class StreamRewind:
             finally:
                 pipeline.stop()
             starts[lane] = LaneStart(count, pickle.dumps(state, 5))
-        return where._replace(starts=tuple(starts))
+        # A lane that continues may have another end.
+        known = [end if count == end else -1 for count, end in zip(where.counts, ends, strict=True)]
+        return where._replace(starts=tuple(starts), ends=tuple(known) if max(known) >= 0 else ())
 
     def _check_replay(self) -> None:
         if not self._plan.source.can_replay:

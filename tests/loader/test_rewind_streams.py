@@ -201,6 +201,22 @@ def test_excluded_stream_resumes_exactly(name, saved_after):
     assert rest[: len(found) - saved_after] == list(found.items())[saved_after:]
 
 
+@pytest.mark.parametrize("name", BY_INDEX)
+def test_batch_before_an_exclusion_keeps_its_samples(name):
+    with loader_of(name) as loader:
+        infos = []
+        for batch in loader:
+            expected, before = tuple(copied(batch)["index"]), loader.last
+            # From the second time on, the virtual shards continue from snapshots without the samples.
+            loader.exclude(expected[:2])
+            assert loader.last.samples == expected
+            assert before.samples == expected
+            infos.append((loader.last, expected))
+            if len(infos) == 3:
+                break
+        assert [info.samples for info, _ in infos] == [samples for _, samples in infos]
+
+
 def test_part_of_a_mixture_is_excluded():
     parts = {"web": Dataset.range(30), "code": Dataset.range(30)}
     dataset = Dataset.mix(parts, weights={"web": 1, "code": 1}).shuffle(buffer=4).batch(5)
