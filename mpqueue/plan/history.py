@@ -67,6 +67,17 @@ class History:
         """Return whether all exclusions were made at or before a place."""
         return all(each.at.on(world_size) <= (epoch, batch) for each in self._exclusions)
 
+    def before(self, epoch: int, batch: int, world_size: int) -> Self:
+        """Return the history without exclusions after a place. Weights remain, because they name their first sample."""
+        place = epoch, batch
+        kept = [
+            entry
+            for entry in self._entries
+            if entry["kind"] != EXCLUDE
+            or At(entry["epoch"], entry["batch"], entry["world_size"]).on(world_size) <= place
+        ]
+        return self if len(kept) == len(self._entries) else type(self)(kept)
+
     def with_seek(self, at: At, epoch: int, batch: int) -> Self:
         """Return the history with a seek from one place to another."""
         return self._with(at, SEEK, to=[epoch, batch])

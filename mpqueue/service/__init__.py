@@ -17,6 +17,7 @@ imports only from the modules above it::
     connections.py       the server's side of connections
     journal.py           the record of taken batches, for restarts
     replaying.py         recomputed batches of streams with lanes
+    explaining.py        answers about the samples of streams
     checkpoints.py       journaled stream positions with lane snapshots
     tracing.py           consumers in the server's timeline
     admission.py         assigns seats to consumers

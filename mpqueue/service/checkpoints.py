@@ -53,6 +53,10 @@ class Checkpoints:
         self._taken.clear()
         self._written, self._frontier = 0, self._mode.make_frontier(0)
 
+    def change(self, position: int) -> None:
+        """Forget the places after a position, from which the stream continues differently."""
+        self._noted = [place for place in self._noted if place.position <= position]
+
     def note_taken(self, position: int, who: int) -> None:
         """Record a taken batch, and write a checkpoint if one is due.
 

@@ -356,11 +356,12 @@ class Consumer:
     def last(self) -> BatchInfo | None:
         """The samples in the batch that this consumer returned last, as a `BatchInfo`; None before the first batch.
 
-        The consumer asks its server. ``step`` counts the batches of this consumer, and without ranks ``batch`` counts
-        those of all consumers.
+        The consumer asks its server, where a thread calls the functions of a stream again. ``step`` counts the batches
+        of this consumer, and without ranks ``batch`` counts those of all consumers.
 
         Raises:
-            LookupError: The source is a stream, or has changed in ``on_epoch_end`` since.
+            LookupError: The source has changed in ``on_epoch_end`` since; or it is a stream that cannot be run again,
+                or whose functions have raised.
             ServiceDied, ConsumerDied: The server has exited; this consumer was detached.
             RuntimeError: The consumer was closed, or belongs to another process.
         """
@@ -375,9 +376,9 @@ class Consumer:
         welcome, left_out = attachment.welcome, [_plain(index) for index in skipped]
         assert welcome.mode is not None  # it has batches
         batch, rank, world_size = mode_of(welcome.mode, welcome.world).batch_info(record.position, self._terms.rank)
-        kept: list[Any] = []
+        kept = [_plain(sample) for sample in answer.get("samples", ())]  # of a stream
         missing: list[Any] = []
-        for index, ids in zip(answer["indices"], answer["ids"], strict=True):
+        for index, ids in zip(answer.get("indices", ()), answer.get("ids", ()), strict=True):
             # A batch may contain an index twice, and only one of the two may have raised.
             if is_left_out := _plain(index) in left_out:
                 left_out.remove(_plain(index))

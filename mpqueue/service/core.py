@@ -432,12 +432,14 @@ class Core:
         """
         self._take_back(reports)
         if not self.is_running:
-            return None
+            # In the middle of an epoch of the previous server, which opens when consumers have attached again.
+            return None if self._latest < 0 else self._routing.first_free(self._latest + 1)
         offered = (batch.position for seat in self.group.seats for batch in seat.untaken)
         first = max(self._latest, *offered, -1) + 1
         # A consumer that was notified of the end gets no more batches, although it may have missed some.
         if any(seat.has_end and seat.rank is None and seat.epoch == self.epoch for seat in self.group.seats):
             first = max(first, self.frontier)
+        first = self._routing.first_free(first)
         return first if first < self.frontier or not self._has_ended else None
 
     def continue_from(self, position: int | None, total: int | None) -> None:

@@ -77,6 +77,7 @@ class Recovered:
         lanes: Where a stream with lanes resumes, see `mpqueue.service.checkpoints`; None for its beginning.
         begun: Where the epoch of an endless stream began; None for the beginning of the stream, or if it is not needed.
         history: The exclusions and changes of weights.
+        changes: The places of changes in the epoch of a stream with lanes, with snapshots.
     """
 
     job: str = ""
@@ -88,6 +89,7 @@ class Recovered:
     lanes: Place | None = None
     begun: Place | None = None
     history: History = NO_HISTORY
+    changes: tuple[Place, ...] = ()
 
     def count_of(self, rank: int, world: int) -> int:
         """Return the number of batches that a rank has taken, including the skipped ones in between."""
@@ -130,6 +132,8 @@ def read_journal(path: str) -> Recovered | None:
             _unpack_lanes(recovered.epoch, header.get(name)) for name in ("lanes", "begun")
         )
         recovered.history = History(header.get("history", ()))
+        changes = (_unpack_lanes(recovered.epoch, change) for change in header.get("changes", ()))
+        recovered.changes = tuple(change for change in changes if change is not None)
     except Exception as error:  # unpickling may raise any exception: the class of a state may be missing
         text = f"{type(error).__name__}: {error}"
         raise ServiceError(
@@ -215,6 +219,8 @@ class Journal:
 
     Attributes:
         history: The exclusions and changes of weights, for the files that are written from now on.
+        changes: The places of changes in the epoch of a stream with lanes, with snapshots. A batch after such a place
+            cannot be computed from an earlier snapshot.
 
     Raises:
         OSError: The file cannot be written.
@@ -223,6 +229,7 @@ class Journal:
     def __init__(self, path: str, job: str, seed: int) -> None:
         self._path, self._job, self._seed = path, job, seed
         self.history = NO_HISTORY
+        self.changes: tuple[Place, ...] = ()
         # Written again into each new file, so that a restarted server knows whom to wait for.
         self._present: dict[int, Survivor] = {}
         self._fd = -1
@@ -253,6 +260,9 @@ class Journal:
         head = {"journal": _VERSION, "job": self._job, "seed": self._seed, "epoch": epoch, "state": _pack_state(state)}
         head |= {name: _pack_lanes(at) for name, at in (("lanes", lanes), ("begun", begun)) if at is not None}
         head |= {"history": self.history.plain()} if self.history else {}
+        # Those of earlier epochs are not needed anymore.
+        changes = [_pack_lanes(change) for change in self.changes if change.epoch == epoch]
+        head |= {"changes": changes} if changes else {}
         # The new file replaces the old one, which contains the arrivals. So write the attached consumers again.
         records = [_pack(_JournalKind.CAME, *survivor, who) for who, survivor in self._present.items()]
         records += [_pack(_JournalKind.TAKEN, position, 0, who) for who, position in taken]
@@ -267,19 +277,27 @@ class Journal:
             self._thread.start()
         self._is_due.set()
 
-    def note_history(self, history: History) -> None:
+    def note_history(self, history: History, place: Place | None = None) -> None:
         """Write a new file with another history and the same batches.
+
+        Args:
+            history: The exclusions and changes of weights.
+            place: Where the latest one begins in a stream with lanes.
 
         Raises:
             OSError: The file cannot be written.
         """
         recovered = read_journal(self._path)
         assert recovered is not None
-        before, self.history = self.history, history
+        before = self.history, self.changes
+        self.history = history
+        if place is not None:
+            earlier = (change for change in self.changes if change[:2] < place[:2])
+            self.changes = (*earlier, place)
         try:
             self.begin(recovered.epoch, recovered.state, recovered.pairs(), recovered.lanes, recovered.begun)
         except BaseException:
-            self.history = before
+            self.history, self.changes = before
             raise
 
     @property

@@ -28,6 +28,7 @@ from functools import partial
 from typing import Any
 
 from mpqueue.errors import ServiceStateError
+from mpqueue.loader.rewind import Changeable, PlanChange
 from mpqueue.plan.cursors import Place
 from mpqueue.plan.history import History
 from mpqueue.plan.plans import Plan
@@ -35,6 +36,7 @@ from mpqueue.service.admission import Admission
 from mpqueue.service.checkpoints import Checkpoints
 from mpqueue.service.connections import Handlers, Peer, Reception, Stage
 from mpqueue.service.core import Core
+from mpqueue.service.explaining import Explanations
 from mpqueue.service.journal import Journal, state_of
 from mpqueue.service.records import (
     DETACHED,
@@ -54,6 +56,7 @@ from mpqueue.service.server_directory import Claim
 from mpqueue.service.specs import Specs
 from mpqueue.service.stream import BatchHandle, Failure, Stream
 from mpqueue.service.tracing import ConsumerRows
+from mpqueue.system import interrupts
 from mpqueue.system.log import warn
 from mpqueue.system.wakeup import Wakeup
 from mpqueue.telemetry.timeline import Timeline
@@ -89,6 +92,8 @@ class Deliveries:
         self._stream, self._peers, self._journal, self._uid = stream, peers, journal, uid
         self._rows = None if timeline is None else ConsumerRows(timeline)
         self._specs = Specs()
+        # Answers of streams, whose functions are called again in another thread.
+        self.explanations = Explanations()
         # Bound directly to the stream's methods: each batch passes here, and wrapper methods would only add a call.
         self.share: Callable[[Any], None] = stream.share
         self.free: Callable[[Any], None] = stream.release
@@ -140,21 +145,48 @@ class Deliveries:
             self._rows.withdraw(peer)
 
     def explain(self, peer: Peer, epoch: int, *, position: int, number: int) -> None:
-        """Send a consumer the ids of the samples in a batch."""
+        """Send a consumer the ids of the samples in a batch, of a stream later."""
+        stream = self._stream
         try:
-            indices, ids = self._stream.explain(epoch, position)
+            if stream.is_generator:
+                self.explanations.ask(stream.explanation(epoch, position), partial(self._explained, peer, number))
+                return
+            indices, ids = stream.explain(epoch, position)
         except LookupError as error:
             answer: dict[str, Any] = {"error": str(error)}
         else:
-            answer = {"seed": self._stream.seed, "indices": indices, "ids": ids}
+            answer = {"seed": stream.seed, "indices": indices, "ids": ids}
+        self._answer(peer, number, answer)
+
+    def _explained(self, peer: Peer, number: int, found: Any, error: Exception | None) -> None:
+        """Send a consumer the ids of the samples in a batch of a stream, or why they are unknown."""
+        if peer.sock is None or peer.stage is not Stage.ATTACHED:
+            return
+        if error is None:
+            answer = {"seed": self._stream.seed, "samples": found}
+        elif isinstance(error, LookupError):
+            answer = {"error": str(error)}
+        else:
+            answer = {"error": f"the stream has raised {type(error).__name__} when it was run again: {error}"}
+        self._answer(peer, number, answer)
+
+    def _answer(self, peer: Peer, number: int, answer: dict[str, Any]) -> None:
         self.touched.add(peer)
         # A sampler's keys may be objects of any class. Only their texts are sent.
         peer.tell_parts(ToConsumer.EXPLAINED, 0, number, json.dumps(answer, default=repr).encode())
 
-    def note_history(self, history: History) -> None:
+    def note_history(self, history: History, place: Place) -> None:
         """Journal the exclusions and changes of weights, before any batch that depends on them is offered."""
         if self._journal is not None:
-            self._journal.note_history(history)
+            self._journal.note_history(history, place if self._stream.is_generator else None)
+
+    def change(self, plan: Plan, place: Place, *, is_open: bool) -> None:
+        """Continue the stream with another history."""
+        self._stream.change(plan, place, is_open=is_open)
+        if is_open and self._replays is not None:
+            self._replays.start_again()
+        if is_open and self._checkpoints is not None:
+            self._checkpoints.change(place.position)
 
     def miss(self, consumer: int, count: int) -> None:
         """Notify a consumer how many batches it has missed since it attached, because it was slow."""
@@ -297,6 +329,7 @@ class Loop:
         self._has_reports, self._look_at = True, 0.0
         self._recall_at = math.inf
         self.handlers.watch(stream.fileno(), self._note_reports)
+        deliveries.explanations.deliver = self.call_soon
         self._reception = Reception(self.handlers, claim.listener, uids, self._admit)
 
     def stop(self) -> None:
@@ -318,6 +351,11 @@ class Loop:
         if self.has_returned:
             self._answer(is_over=True)
         return future.result()
+
+    def call_soon(self, function: Callable[[], Any]) -> None:
+        """Call a function in the thread of the server, unless it has stopped; from any thread."""
+        self._calls.append((function, Future()))
+        self._wakeup.wake()
 
     def _answer(self, *, is_over: bool = False) -> bool:
         """Make the calls of other threads, or refuse them; return whether there were any."""
@@ -438,26 +476,29 @@ class Loop:
                 _ = all(self._hear_one(peer, data) for data in messages)
         return bool(replies)
 
-    def change(self, changed: Callable[[Plan, Place], tuple[Plan, Any]]) -> Any:
+    def change(self, changed: Callable[[Plan, Changeable], PlanChange]) -> Any:
         """Continue with another history, from the first batch that no consumer got; only in this thread.
 
         Args:
-            changed: Returns the plan with the other history, and the result, by the plan and the place of that batch.
+            changed: Returns the change by the plan and the place of that batch.
 
         Raises:
             Exception: As raised by ``changed``, or by the journal. Nothing has changed then.
         """
         stream, core = self._stream, self._core
+        stream.check_change()
         # The steps of a `RECALL`, see `mpqueue.service.records`: first all are sent, then the messages are processed.
         replies = {number: self._peers[number].recall(last) for number, last in core.group.unopened().items()}
         heard = {number: messages for number, messages in replies.items() if messages is not None}
         position = core.first_new({number: _last_taken(messages) for number, messages in heard.items()})
-        place = None if position is None else stream.place_before(position)
         try:
-            next_epoch = core.epoch + core.is_running
-            plan, result = changed(stream.plan.plan, Place(next_epoch) if place is None else place)
-            self._deliveries.note_history(plan.history)
-            stream.change(plan, place)
+            # The virtual shards of a stream are run here: their functions may start processes.
+            with interrupts.unblock_signals(), stream.rerun:
+                place, is_open = stream.change_place(position, core.epoch + core.is_running)
+                change = changed(stream.latest_plan, stream.rewind_at(place))
+            position = place.position if is_open else None
+            self._deliveries.note_history(change.plan.history, change.place)
+            self._deliveries.change(change.plan, change.place, is_open=is_open)
         except BaseException:
             position = None  # the recalled batches are offered again
             raise
@@ -465,7 +506,7 @@ class Loop:
             core.continue_from(position, stream.total())
             for number, messages in heard.items():
                 _ = all(self._hear_one(self._peers[number], data) for data in messages)
-        return result
+        return change.result
 
     def _timeout_s(self) -> float | None:
         core, reception, now = self._core, self._reception, _clock()
@@ -624,6 +665,10 @@ class Loop:
         if peer.sock is not None:
             self.handlers.unwatch(peer.sock.fileno())
             peer.close_socket()
+
+    def close_explanations(self, timeout: float | None) -> None:
+        """Wait until no function of a stream runs in this process for a question of a consumer, after the stop."""
+        self._deliveries.explanations.close(timeout)
 
     def close(self) -> None:
         """Notify all consumers and close all connections; after a failure also release the name.

@@ -216,15 +216,22 @@ class LaneReplays:
                 'Attach with join="now" or "next"'
             )
         debug(f"batches of epoch {epoch} are computed again for one consumer, from position {position}")
-        return LaneReplay(partial(self._make_from, epoch, position), epoch, self._stream.wake)
-
-    def _make_from(self, epoch: int, position: int) -> Stream:
+        stream = self._stream
         # The latest known place before the position: all batches between the two are computed and dropped.
-        start = max((place for place in self._stream.places if place.position <= position), key=lambda at: at.position)
-        return self._make(
-            workers=1, max_queue_size=_AHEAD, num_kept=_NUM_KEPT, lanes=self._stream.plan.plan.lanes,
-            seed=self._stream.seed, trace=None, place=Place(epoch, position), lane_place=start,
+        start = max((place for place in stream.places if place.position <= position), key=lambda at: at.position)
+        # At later places, the replay changes as the stream did.
+        changes = [place for place in stream.places if place.position > start.position]
+        make = partial(
+            self._make, workers=1, max_queue_size=_AHEAD, num_kept=_NUM_KEPT, lanes=stream.plan.plan.lanes,
+            seed=stream.seed, trace=None, place=Place(epoch, position), lane_place=start, history=stream.history,
+            changes=changes,
         )  # fmt: skip
+        return LaneReplay(make, epoch, stream.wake)
+
+    def start_again(self) -> None:
+        """Drop the batches of all replays: the stream has changed, and they are requested again."""
+        self._failures.clear()
+        self.keep(())
 
     def take(self, *, may_fail: bool) -> BatchHandle | Failure | None:
         """Return a recomputed batch, in a slot of the ring; None if no batch or no slot is ready. Never waits.

@@ -251,6 +251,14 @@ class Routing(ABC):
                 self._let_go(batch, holder)
         return deque(batch for batch in batches if batch.position < position)
 
+    def first_free(self, position: int) -> int:
+        """Return the first position from which the stream may yield other batches, or fewer.
+
+        Args:
+            position: The first position that no consumer got.
+        """
+        return position
+
     @abstractmethod
     def has_room(self) -> bool:
         """Return whether another batch of the running epoch can be routed."""
@@ -327,6 +335,14 @@ class RankedRouting(Routing):
             assert seat.rank is not None
             num_before = len(range(seat.rank, position, world))
             self._dealt[seat.number] = min(self._dealt.get(seat.number, 0), num_before)
+
+    def first_free(self, position: int) -> int:
+        """Return the first position of a round of which no rank got a batch, if the end of the stream is unknown.
+
+        A changed stream may end within the round. The ranks that got a batch of it would run one step more.
+        """
+        world = len(self.seats)
+        return position if self._share is not None else -(-position // world) * world
 
     def has_room(self) -> bool:
         """Return whether each rank can have one more, except for ranks that may miss batches."""

@@ -16,11 +16,10 @@ from typing import Any, NoReturn, Self, Unpack
 
 from mpqueue.engine.members import checked_wait
 from mpqueue.errors import ServiceError, ServiceStateError
-from mpqueue.plan.cursors import Place
+from mpqueue.loader.rewind import Changeable, PlanChange, checked_integer, excluded, weighed
 from mpqueue.plan.history import At
-from mpqueue.plan.lanes import LaneShare
 from mpqueue.plan.options import Options, ServerOptions, StreamOptions
-from mpqueue.plan.plans import IndexPlan, Plan
+from mpqueue.plan.plans import Plan
 from mpqueue.plan.sample_ids import SampleSet
 from mpqueue.plan.signatures import shows_options
 from mpqueue.service.admission import Admission
@@ -170,8 +169,9 @@ class Server:
         seed = recovered.seed if self._make_stream.keywords["seed"] is None else self._make_stream.keywords["seed"]
         place = place_in(recovered, self._rules.mode)
         stream = self._make_stream(
-            seed=seed, place=place, lane_place=recovered.lanes, begun=recovered.begun, history=recovered.history
-        )
+            seed=seed, place=place, lane_place=recovered.lanes, begun=recovered.begun, history=recovered.history,
+            changes=recovered.changes,
+        )  # fmt: skip
         if job_of(stream, self._rules) != recovered.job:
             raise ServiceError(
                 f"the journal {self._journal_path} belongs to another stream: use the same source, length, seed and "
@@ -187,7 +187,7 @@ class Server:
             return None
         journal = Journal(self._journal_path, self._job, self._stream.seed)
         undo.callback(journal.close)
-        journal.history = recovered.history
+        journal.history, journal.changes = recovered.history, recovered.changes
         if self._awaits_survivors:
             journal.await_back(recovered.survivors.values())
         state = recovered.state if recovered.job else state_of(self._stream)
@@ -274,6 +274,7 @@ class Server:
             with self._undo:
                 if run.replays is not None:
                     run.replays.close()
+                run.loop.close_explanations(timeout)
                 self._stream.stop(timeout)
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -306,8 +307,12 @@ class Server:
     def exclude(self, ids: Iterable[Any] | Mapping[Any, Any]) -> None:
         """Leave out samples from the first batch on that no consumer got, in all later epochs, too.
 
-        Other samples stay in their batches, and empty batches are left out. A restarted server with a journal leaves
-        them out as well. A consumer that gets an earlier batch late gets it with these samples, as the others did.
+        With an index, other samples stay in their batches, and empty batches are left out. In a stream, later samples
+        move up; buffers and unfinished batches lose the samples as well. A restarted server with a journal leaves them
+        out as well. A consumer that gets an earlier batch late gets it with these samples, as the others did.
+
+        For a stream, the server's thread runs each virtual shard from its latest snapshot to that place. Consumers that
+        request a batch wait for that time.
 
         Args:
             ids: The ids, as `BatchInfo.samples` has them: an iterable, a ``range``, an array of integers, or a dict
@@ -315,27 +320,32 @@ class Server:
 
         Raises:
             TypeError: ``ids`` is a single id or a string, or an id has another type.
-            ValueError: An id is negative, the source has no such sample or part, or the source is a stream.
-            ServiceStateError: The server is not running.
+            ValueError: An id is negative; or the source has no such sample or part; or the source is a generator
+                function, or a `zip` of streams, or takes elements from a queue.
+            ServiceStateError: The server is not running; or it was just restarted, and computes the last batches of an
+                epoch again.
         """
-        samples, plan = SampleSet.of(ids), self._indexed_plan("exclude")
+        samples, plan = SampleSet.of(ids), self._stream.latest_plan
         plan.check_ids(samples)
         already = plan.history.excluded
         if not samples or (already is not None and already.contains_all(samples)):
             return  # nothing that was computed ahead has to be dropped
+        plan.source.check_history(plan.history.with_exclusion(At(0, 0, 1), samples))
 
-        def excluded(plan: Plan, place: Place) -> tuple[Plan, None]:
-            return plan.with_history(plan.history.with_exclusion(_at(plan, place), samples)), None
+        def change(plan: Plan, rewind: Changeable) -> PlanChange:
+            # None: another thread has excluded them in the meantime.
+            return excluded(plan, rewind, samples) or PlanChange(plan, rewind.shortened(SampleSet()))
 
-        self._change(excluded)
+        self._change(change)
 
     def set_weights(self, weights: Mapping[str, float] | Sequence[float], at: int | None = None) -> int:
         """Change the weights of the mixture, from one of its samples on.
 
         Args:
             weights: A dict with a weight for each part; or a list, if the parts have no names.
-            at: Number of the first sample, over all consumers. None: the first sample of the first batch that no
-                consumer got.
+            at: Number of the first sample, over all consumers. If None, with an index: the first sample of the first
+                batch that no consumer got; of a stream: the first one that no virtual shard has taken for earlier
+                batches.
 
         Returns:
             The number of the first sample.
@@ -343,36 +353,17 @@ class Server:
         Raises:
             TypeError: ``at`` is not an integer.
             ValueError: There is no mixture, or several, or its samples do not come in order; or the weights are of
-                other parts, negative, not finite or all zero; or sample ``at`` was returned already; or the source is
-                a stream.
-            ServiceStateError: The server is not running.
+                other parts, negative, not finite or all zero; or sample ``at`` was returned already; or the source
+                takes elements from a queue.
+            ServiceStateError: The server is not running; or it was just restarted, and computes the last batches of an
+                epoch again.
         """
-        from mpqueue.loader.rewind import checked_integer  # imported here: most servers keep their weights
-
-        weights = self._indexed_plan("set_weights").source.checked_weights(weights)
+        weights = self._stream.plan.plan.source.checked_weights(weights)
         at = None if at is None else checked_integer("at", at)
-
-        def weighed(plan: Plan, place: Place) -> tuple[Plan, int]:
-            epoch, first = plan.first_new_sample(place, LaneShare(0, 0))
-            if at is not None and at < first:
-                raise ValueError(f"at must be at least {first}, because earlier samples were returned, got {at}")
-            sample = first if at is None else at
-            history = plan.history.with_weights(_at(plan, place), weights, sample, epoch)
-            return plan.with_history(history), sample
-
-        changed_at: int = self._change(weighed)
+        changed_at: int = self._change(lambda plan, rewind: weighed(plan, rewind, weights, at))
         return changed_at
 
-    def _indexed_plan(self, method: str) -> IndexPlan:
-        plan = self._stream.plan.plan
-        if not isinstance(plan, IndexPlan):
-            raise ValueError(  # noqa: TRY004 - the user passed the right type
-                f"{method} of a server requires a source with an index, and {plan.source.name} is a stream: use a "
-                "Loader, or change the stream and start the server again"
-            )
-        return plan
-
-    def _change(self, changed: Callable[[Plan, Place], tuple[Plan, Any]]) -> Any:
+    def _change(self, changed: Callable[[Plan, Changeable], PlanChange]) -> Any:
         run = self._run
         if run is None:
             raise ServiceStateError(f"the server {self.name!r} is not running: call start() first")
@@ -436,10 +427,6 @@ class Server:
         run = self._run
         state = "stopped" if run is None else f"{len(run.core.group.by_consumer)} consumers"
         return f"<Server {self.name!r}, {self._rules.mode.name}, {state}>"
-
-
-def _at(plan: Plan, place: Place) -> At:
-    return At(place.epoch, place.position, plan.shard.world)
 
 
 def _checked_journal(journal: Any) -> str | None:

@@ -22,10 +22,11 @@ Order, seeds, restarts of workers and timeouts are as in a `Loader`.
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple, Self, cast
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
 import numpy as np
 
@@ -33,7 +34,7 @@ from mpqueue.engine.backend import EndOfStream, Stopped
 from mpqueue.engine.outcomes import Outcome, Partial, Unreadable
 from mpqueue.engine.pipeline import Pipeline
 from mpqueue.engine.skips import is_of_source
-from mpqueue.errors import SharedMemoryFull
+from mpqueue.errors import ServiceStateError, SharedMemoryFull
 from mpqueue.loader.engine import Engine
 from mpqueue.memory.layout import Array, ReadSpec, Spec, base_over
 from mpqueue.memory.slots import Slot, SlotError
@@ -41,15 +42,22 @@ from mpqueue.plan.batch_info import SampleIds
 from mpqueue.plan.cursors import Place, WorkItem
 from mpqueue.plan.draws import Draws
 from mpqueue.plan.history import NO_HISTORY, History
-from mpqueue.plan.plans import IndexPlan, Plan
+from mpqueue.plan.lane_order import Element
+from mpqueue.plan.plans import IndexPlan, Plan, StreamPlan
+from mpqueue.plan.sample_ids import SampleSet
 from mpqueue.service.plan import make_plan
 from mpqueue.service.records import PARTIAL
 from mpqueue.system import descriptors, interrupts
+from mpqueue.system.locks import Lock
 from mpqueue.telemetry.stats import Statistics
 from mpqueue.worker.failures import never_an_end, unreadable
 from mpqueue.workers.handle import Work
 from mpqueue.workers.memory_pressure import MemoryPressure
 from mpqueue.workers.process import ProcessBackend
+
+if TYPE_CHECKING:
+    from mpqueue.loader.rewind import Rewind
+    from mpqueue.loader.stream_rewind import StreamRewind
 
 
 class BatchHandle(NamedTuple):
@@ -216,6 +224,7 @@ def _left_out(read: ReadSpec, data: Array, header_offset: int) -> tuple[list[Any
 
 
 MAX_KEPT = 1 << 22  # sampler indices kept for recomputing: 32 MB, or twice that if they are not small integers
+_MOST_ELEMENTS = 1 << 14  # whose virtual shards are known: more than all consumers can be offered at once
 _RETRY_S = 0.2  # after an error that belongs to no batch: an immediate retry would most likely fail again
 
 
@@ -246,7 +255,8 @@ class Stream:
         lane_place: For a stream with lanes, the start of the computation up to ``place``; batches in between, and
             batches listed as ahead of ``place``, are dropped. None for the beginning of the epoch.
         begun: Where the epoch of an endless stream began; None for the beginning of the source.
-        history: The exclusions and changes of weights up to ``place``.
+        history: The exclusions and changes of weights.
+        changes: For a stream with lanes: the places of changes in the epoch of ``place``, with snapshots.
         num_kept: Number of slots for batches that holders keep. None: enough for 8 batches of each of 32 consumers, or
             fewer if the address space is limited.
         options: The options of an `mpqueue.Server` for samples and workers.
@@ -260,6 +270,10 @@ class Stream:
         count: Number of handles and failures yielded in it, including those before the place where it began.
         ring: The memory, from `start` to `stop`.
         places: Known places of the open epoch of a stream with lanes, to compute it again; the first is its beginning.
+            A batch after a change can be computed only from the place of that change.
+        history: The exclusions and changes of weights. While a resumed stream is before one of them, its plan has
+            another history.
+        rerun: Held while virtual shards are run in this process, because they share its random generators.
         unknown: Failures for positions that cannot be computed again; `take` yields them after the recomputed batches.
 
     Raises:
@@ -282,6 +296,7 @@ class Stream:
         lane_place: Place | None = None,
         begun: Place | None = None,
         history: History = NO_HISTORY,
+        changes: Sequence[Place] = (),
         num_kept: int | None = None,
         **options: Any,
     ) -> None:
@@ -289,7 +304,7 @@ class Stream:
             source, workers=workers, max_queue_size=max_queue_size, shuffle=shuffle, world=world, num_kept=num_kept,
             work=PendingHandle, options=options,
         )  # fmt: skip
-        self._follow(self.plan.plan.with_history(history))
+        self.history = history
         self.is_generator = not self.plan.plan.has_index
         self.is_endless = self.plan.plan.ends_by_count
         self._place = _settled(place or Place())
@@ -298,8 +313,19 @@ class Stream:
         if self.is_generator:
             self._missing_from, self._given = self._place.position, frozenset(self._place.ahead)
             self._place = lane_place or Place(self._place.epoch)
-        self._is_resumed = self._missing_from > 0 or bool(self._given)
-        self.places: tuple[Place, ...] = (begun or Place(self._place.epoch), self._place)
+        self.places: tuple[Place, ...] = (begun or Place(self._place.epoch),)
+        for known in sorted((self._place, *changes), key=lambda known: known.position):
+            self._know(known)
+        # Changes that the stream reaches later: they were made before the restart, or the stream is a replay.
+        self._upcoming = tuple(change for change in changes if change.position > self._place.position)
+        if self.is_generator:
+            self._place = next(known for known in self.places if known.position == self._place.position)
+        self._is_resumed = self._missing_from > 0 or bool(self._given or self._upcoming)
+        self._follow(self._history_at(self._place))
+        # The elements that `take` returned last; their number is that of the positions before `count`.
+        self._elements: deque[WorkItem] = deque(maxlen=_MOST_ELEMENTS)
+        self._elements_before: tuple[int, int, Sequence[WorkItem]] = (-1, 0, ())  # of the previous epoch
+        self.rerun = Lock()
         self.epoch, self.has_ended, self.count = self._place.epoch, False, 0
         self.ring: SharedRing | None = None
         self._engine = Engine(ends_epochs=False)
@@ -412,6 +438,10 @@ class Stream:
 
         Returns: The number of its batches; None if it is endless or unknown.
         """
+        if self.is_generator and epoch != self.epoch:
+            self._settle_changes()
+            self._elements_before = self.epoch, self.count, tuple(self._elements)
+            self._elements.clear()
         self.epoch, self.has_ended, self.count, self._is_wanted = epoch, False, 0, True
         # Open the epoch now, so that the workers are busy before the first request. An exception is kept for
         # `take`, which returns it as a failure.
@@ -433,7 +463,7 @@ class Stream:
             elif pipeline.epoch != epoch:
                 # The previous epoch was abandoned: drop its requests, and start this epoch at its beginning.
                 pipeline.forget_wanted()
-                pipeline.restart_at(Place(epoch))
+                pipeline.restart_at(Place(epoch), refresh=self._is_outdated)
             elif self._is_outdated:
                 pipeline.restart_at(pipeline.place(), refresh=True)
             self._is_outdated = False
@@ -497,6 +527,9 @@ class Stream:
                 # for each batch that is not ready.
                 taken = pipeline.step(looks=False)
             except EndOfStream:
+                if self._upcoming:
+                    self._reach_change()
+                    continue
                 # An endless stream without elements would restart forever.
                 if self.is_endless and not self.count:
                     return self._failed(self._empty(), None)
@@ -514,6 +547,7 @@ class Stream:
             handle: BatchHandle = taken[1]
             if self.is_generator:
                 # The work item counts within its lane. Consumers and the journal count over all lanes.
+                self._elements.append(taken[0])
                 handle = handle._replace(epoch=self.epoch, position=self.count)
             self.count += 1
             if self._is_resumed and self._is_given(handle.position):
@@ -523,9 +557,12 @@ class Stream:
             return handle
 
     def _is_given(self, position: int) -> bool:
-        """Return whether a batch of a resumed stream was already taken from the previous server."""
+        """Return whether a batch of a resumed stream was taken from the previous server, or belongs before a change."""
+        if self._upcoming and position >= self._upcoming[0].position:
+            self._reach_change()
+            return True
         if self.epoch != self._place.epoch or position > max(self._given, default=self._missing_from):
-            self._is_resumed = False
+            self._is_resumed = bool(self._upcoming)
             return False
         return 0 <= position < self._missing_from or position in self._given
 
@@ -540,6 +577,7 @@ class Stream:
 
     def next_place(self) -> Place | None:
         """Return the place where the next epoch of an endless stream begins; None for the beginning of the source."""
+        self._settle_changes()
         return self._pipeline.place()._replace(epoch=self.epoch + 1, position=0) if self.is_endless else None
 
     def _take_extra(self) -> BatchHandle | Failure | None:
@@ -574,7 +612,10 @@ class Stream:
             self._retry_at = time.monotonic() + _RETRY_S
             return Failure(self.epoch, -1, error)
         # The failure counts as a batch: consumers raise it and continue after it.
-        position = self.count if self.is_generator else work_item.position
+        position = work_item.position
+        if self.is_generator:
+            self._elements.append(work_item)
+            position = self.count
         self.count += 1
         return Failure(self.epoch, position, error)
 
@@ -600,52 +641,224 @@ class Stream:
 
     # -- Changes of the plan
 
-    def _follow(self, plan: Plan) -> None:
+    def _follow(self, history: History) -> None:
+        plan = self.plan.plan.with_history(history)
         plan.prepare()
         self.plan = self.plan._replace(plan=plan, job=replace(self.plan.job, plan=plan))
 
-    def place_before(self, position: int) -> Place:
-        """Return the place in the open epoch where `take` yields this position and all later ones again."""
-        place = self._pipeline.place()
-        if place.epoch != self.epoch:  # it has ended
-            return Place(self.epoch, position)
-        ahead = tuple(number for number in place.ahead if number < position)
-        return place._replace(position=min(place.position, position), ahead=ahead if position > place.position else ())
+    def _history_at(self, place: Place) -> History:
+        """Return the history that the workers follow from a place on."""
+        if not self.is_generator:
+            return self.history  # `Plan.editor_by_place` finds the exclusions of each place
+        return self.history.before(place.epoch, place.position, self.plan.plan.shard.world)
 
-    def change(self, plan: Plan, place: Place | None) -> None:
+    @property
+    def latest_plan(self) -> Plan:
+        """The plan with all exclusions and changes of weights."""
+        return self.plan.plan.with_history(self.history)
+
+    def check_change(self) -> None:
+        """Raise a `ValueError` if the stream cannot be changed while it runs."""
+        if self.is_generator and self.takes_from_queues:
+            raise ValueError(
+                f"{self.plan.plan.source.name} takes elements from a queue, so its virtual shards cannot be run again "
+                "for a change: filter the elements before they enter the queue"
+            )
+
+    def change_place(self, position: int | None, next_epoch: int) -> tuple[Place, bool]:
+        """Return the place where a change begins, and whether it is in the open epoch.
+
+        From a place in the open epoch, `take` yields all later positions again.
+
+        Args:
+            position: The first position that no consumer got; None: `take` has yielded all that consumers need.
+            next_epoch: The epoch after the open one.
+
+        Raises:
+            ServiceStateError: A restarted server has not reached the place of the previous one yet.
+        """
+        place = self._pipeline.place()
+        if position is not None and self.is_generator:
+            try:
+                return self._place_before(place, position), True
+            except LookupError as error:  # the previous server has yielded all of the epoch
+                if self.is_endless:
+                    raise ServiceStateError(
+                        "the server has just been restarted, and computes the last batches of the epoch again: try "
+                        "again when its consumers have begun the next epoch"
+                    ) from error
+        elif position is not None:
+            if place.epoch != self.epoch:  # it has ended
+                return Place(self.epoch, position), True
+            ahead = tuple(number for number in place.ahead if number < position)
+            is_after = position > place.position
+            return place._replace(position=min(place.position, position), ahead=ahead if is_after else ()), True
+        # An endless stream continues where it is.
+        return (place._replace(epoch=next_epoch, position=0) if self.is_endless else Place(next_epoch)), False
+
+    def _place_before(self, now: Place, position: int) -> Place:
+        """Return the place before a position of a stream, with the newest known snapshots."""
+        latest = self.places[-1] if self.places[-1].epoch == self.epoch else Place(self.epoch)
+        # Batches before an earlier change stay as they are. Positions that are not kept were not offered for long.
+        position = max(position, latest.position, self.count - len(self._elements))
+        if position > self.count:
+            return self._rewind(max(now, latest, key=lambda place: place.position)).place_of(self.epoch, position)
+        counts = list(now.counts)
+        for element in islice(reversed(self._elements), self.count - position):
+            counts[element.lane] = min(counts[element.lane], element.unit)
+        starts = [self._pipeline.ledger.lanes.start(lane, count) for lane, count in enumerate(counts)]
+        for known in self.places:
+            starts = [
+                new if old.number <= new.number <= count else old
+                for old, new, count in zip(starts, known.starts or starts, counts, strict=True)
+            ]
+        return now._replace(
+            epoch=self.epoch, position=position, ahead=(), counts=tuple(counts), starts=tuple(starts)
+        )  # fmt: skip
+
+    def rewind_at(self, place: Place) -> "Rewind | StreamRewind":
+        """Return the object that changes the plan at a place."""
+        if self.is_generator:
+            return self._rewind(place)
+        from mpqueue.loader.loop_position import KnownPlaces
+        from mpqueue.loader.rewind import Rewind
+
+        return Rewind(cast("IndexPlan", self.latest_plan), self.plan.job, KnownPlaces(place), self._draws)
+
+    def _rewind(self, place: Place, history: History | None = None) -> "StreamRewind":
+        # Imported for the first change or question.
+        from mpqueue.loader.loop_position import KnownPlaces
+        from mpqueue.loader.stream_rewind import StreamRewind
+
+        plan = cast("StreamPlan", self.plan.plan.with_history(self.history if history is None else history))
+        # A separate source: that of the plan changes with the stream.
+        plan = plan.excluding(plan.history.excluded)
+        return StreamRewind(plan, self.plan.job, KnownPlaces(place, self.places), self.plan.backend)
+
+    def change(self, plan: Plan, place: Place, *, is_open: bool) -> None:
         """Continue with another history of the same plan. What was computed ahead, or again, is dropped.
 
         Args:
-            plan: The plan of this stream, with an index, and another history.
-            place: Where the open epoch continues, from `place_before`; None if `take` has yielded all that it needs.
+            plan: The plan of this stream with another history.
+            place: Where the change begins, from `change_place`; of a stream with other snapshots.
+            is_open: The place is in the open epoch.
         """
-        pipeline, refresh = self._pipeline, plan.history.weights() != self.plan.plan.history.weights()
-        self._follow(plan)
-        pipeline.ledger.cursor.edit = plan.editor_by_place()
-        if place is None:
+        has_other_weights = plan.history.weights() != self.history.weights()
+        self.history = plan.history
+        if self.is_generator:
+            self._change_lanes(place, is_open=is_open)
+            return
+        pipeline = self._pipeline
+        self._follow(self.history)
+        pipeline.ledger.cursor.edit = self.plan.plan.editor_by_place()
+        if not is_open:
             # The next epoch is opened later. Restarting now would run the end of this one too early.
             self._is_outdated = True
             return
         pipeline.forget_wanted()
-        pipeline.restart_at(place, refresh=refresh)
+        pipeline.restart_at(place, refresh=has_other_weights)
         pipeline.hand_out(place.epoch)
         self.count, self.has_ended = place.position + len(place.ahead), False
 
+    def _change_lanes(self, place: Place, *, is_open: bool) -> None:
+        if not is_open:
+            self._follow(self.history)
+            if self.is_endless:
+                self._pipeline.restart_at(place, refresh=True)
+            else:
+                self._is_outdated = True
+            return
+        self._know(place)
+        if place.position > self.count:
+            earlier = (change for change in self._upcoming if change.position < place.position)
+            self._upcoming, self._is_resumed = (*earlier, place), True
+        else:
+            self._go_to(place)
+
+    def _know(self, place: Place) -> None:
+        """Add a known place of the open epoch, and forget later ones."""
+        self.places = (*(known for known in self.places if known.position < place.position), place)
+
+    def _reach_change(self) -> None:
+        """Continue at the next change, with its history."""
+        place, *upcoming = self._upcoming
+        self._upcoming = tuple(upcoming)
+        self._go_to(place)
+
+    def _go_to(self, place: Place) -> None:
+        pipeline = self._pipeline
+        self._follow(self._history_at(place))
+        for _ in range(min(self.count - place.position, len(self._elements))):
+            self._elements.pop()
+        pipeline.restart_at(place, refresh=True)
+        if self.is_endless:
+            pipeline.hand_out(place.epoch)
+        self.count, self.has_ended = place.position, False
+
+    def _settle_changes(self) -> None:
+        """Apply the changes after the place where the open epoch of a resumed stream is left."""
+        if not self.is_generator or self.plan.plan.history is self.history:
+            return
+        self._upcoming = ()
+        if self.is_endless:
+            rewind = self._rewind(self._pipeline.place(), self.plan.plan.history)
+            with self.rerun:
+                place = rewind.shortened(self.history.excluded or SampleSet())
+            self._follow(self.history)
+            self._pipeline.restart_at(place, refresh=True)
+        else:
+            self._follow(self.history)
+            self._is_outdated = True
+
+    # -- The samples in a batch
+
     def explain(self, epoch: int, position: int) -> tuple[list[Any], list[SampleIds]]:
-        """Return the indices in a batch of any epoch, and for each one the ids of its samples.
+        """Return the indices in a batch of any epoch, and for each one the ids of its samples; not of a stream.
 
         Raises:
-            LookupError: The epoch has no such batch, the source has changed, or the source is a stream.
+            LookupError: The epoch has no such batch, or the source has changed.
         """
-        plan = self.plan.plan
-        if not isinstance(plan, IndexPlan):
-            raise LookupError(  # noqa: TRY004 - the user passed the right type
-                "a server knows the samples of sources with an index only, and this one is a stream: use a Loader"
-            )
+        plan = cast("IndexPlan", self.plan.plan)
         if plan.epoch_end is not None and epoch != self.epoch:
             raise LookupError(f"{plan.source.name} changes itself in on_epoch_end, and epoch {epoch} is over")
         indices = plan.listed(plan.work_at(epoch, position, 0, self._draws)).indices
         return list(indices), plan.source.sample_ids(indices, plan.seed, epoch)
+
+    def explanation(self, epoch: int, position: int) -> Callable[[], SampleIds]:
+        """Return a function that returns the ids of the samples in a batch of a stream; from any thread.
+
+        It calls the functions of the stream again, and raises a `LookupError` if the samples are unknown.
+
+        Raises:
+            LookupError: The samples are unknown.
+        """
+        plan = self.plan.plan
+        if self.takes_from_queues:
+            raise LookupError(f"{plan.source.name} takes elements from a queue, so its batches cannot be found again")
+        work_item = self._element_at(epoch, position)
+        if work_item is None and not (self.plan.job.options.ordered and (self.is_endless or not plan.skips)):
+            raise LookupError(
+                f"the samples of batch {position} of epoch {epoch} are unknown: the server has not kept which virtual "
+                "shard it is from"
+            )
+        rewind = self._rewind(self.lane_place())
+        element = None if work_item is None else Element(work_item.lane, work_item.unit)
+
+        def find() -> SampleIds:
+            with self.rerun:
+                return rewind.samples_of(epoch, position, element)
+
+        return find
+
+    def _element_at(self, epoch: int, position: int) -> WorkItem | None:
+        """Return the element at a position; None if it is not kept."""
+        of, count, elements = self._elements_before
+        if epoch == self.epoch:
+            count, elements = self.count, self._elements
+        elif epoch != of:
+            return None
+        number = position - count + len(elements)
+        return elements[number] if 0 <= number < len(elements) else None
 
     # -- Batches of replays
 

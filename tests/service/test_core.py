@@ -256,6 +256,28 @@ def test_no_batch_is_lost_or_delivered_twice(rules: Rules, data: st.DataObject, 
     assert kept == set(), "consumers that have left must hold no slot"
 
 
+@pytest.mark.parametrize("first", [1, 2, 3, 4])
+def test_ranks_end_equal_if_a_change_ends_the_stream(first: int):
+    """The changed stream ends at its first batch: the ranks that began a round get all of it, and no other round."""
+    simulation = simulated(world=3, lengths=[9], known=False)
+    attached(simulation, 0, 1, 2)
+    for number in (1, 2, 3):
+        simulation.next(number)
+    while simulation.give():
+        pass
+    for number in range(first):  # they receive this many batches in turn
+        simulation.next(number % 3 + 1)
+    simulation.change()
+    _, position = simulation.changes[-1]
+    assert position == -(-first // 3) * 3
+    simulation.lengths = [position]
+    for number in (1, 2, 3):
+        simulation.consumers[number].is_looping = True
+    for _ in range(4):
+        simulation.settle(1, 2, 3)
+    assert [it.counts for it in simulation.consumers.values()] == [[position // 3]] * 3
+
+
 @pytest.mark.parametrize("rules", [{"world": 2}, {"mode": "broadcast", "world": 2}], ids=str)
 def test_group_in_lock_step_does_not_block_with_window_of_one(rules: dict[str, Any]):
     simulation = simulated(window=1, lengths=[6], **rules)

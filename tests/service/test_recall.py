@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 
 import mpqueue
 from mpqueue.errors import ServiceDied
+from mpqueue.loader.rewind import PlanChange
+from mpqueue.plan.cursors import Place
 from mpqueue.service.attachment import Attachment
 from mpqueue.service.connections import Peer, Stage
 from mpqueue.service.core import Core
@@ -220,11 +222,11 @@ class ModelLoop(Loop):
         self._turn, self.taken = 0, Counter()
         self.changes, self.is_changing = [], False
         self._core = Core(rules_of(window=window, **rules), self)
-        plan = SimpleNamespace(plan=SimpleNamespace(history=None))
         self._stream = SimpleNamespace(
-            plan=plan, place_before=lambda position: position, change=self.change_stream, total=lambda: length
-        )
-        self._deliveries = SimpleNamespace(note_history=lambda history: None)
+            latest_plan=SimpleNamespace(history=None), change_place=self.change_place, rewind_at=lambda place: place,
+            total=lambda: length, check_change=lambda: None, rerun=threading.Lock(),
+        )  # fmt: skip
+        self._deliveries = SimpleNamespace(note_history=lambda history, place: None, change=self.change_stream)
         self.handlers = SimpleNamespace(unwatch=lambda fd: None, watch_room=lambda fd, is_full: None)
         self._admission = SimpleNamespace(note_departure=lambda peer: None, take_waiting=list, waiting=(), sentinels={})
         self._peers = {}
@@ -235,12 +237,13 @@ class ModelLoop(Loop):
             self._peers[number] = peer
             self._core.attach(number, Hello(rank=number - 1 if self._core.rules.mode.num_ranks else None), now=0.0)
 
-    def change_stream(self, plan, position):
-        if position is None:
-            self.changes.append((self._core.epoch + self._core.is_running, 0))
-        else:
-            self.changes.append((self._core.epoch, position))
-            self._position = min(self._position, position)
+    def change_place(self, position, next_epoch):
+        return (Place(next_epoch), False) if position is None else (Place(self._core.epoch, position), True)
+
+    def change_stream(self, plan, place, *, is_open):
+        self.changes.append(place[:2])
+        if is_open:
+            self._position = min(self._position, place.position)
 
     def version(self, epoch, position):
         return sum(place <= (epoch, position) for place in self.changes)
@@ -250,7 +253,7 @@ class ModelLoop(Loop):
             actor.pause()
             if self.is_changing:
                 self.is_changing = False
-                self.change(lambda plan, place: (plan, None))
+                self.change(PlanChange)
             for peer in list(self._peers.values()):
                 self._hear(peer)
                 if peer.sock is None and peer.number in self._peers:

@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,6 +12,10 @@ from helpers.server_directories import servers_directory  # noqa: F401
 import mpqueue
 from mpqueue import Dataset
 from mpqueue.errors import ServiceDied, ServiceStateError
+from mpqueue.plan.cursors import Place
+from mpqueue.plan.sample_ids import SampleSet
+from mpqueue.service.checkpoints import Checkpoints
+from mpqueue.service.modes import mode_of
 from mpqueue.service.records import ToServer, pack_request
 
 pytestmark = pytest.mark.usefixtures("servers_directory")
@@ -127,14 +132,6 @@ class TestExclude:
         with pytest.raises(ServiceStateError, match="not running"):
             server.exclude([1])
 
-    def test_stream_is_refused(self):
-        with served(Dataset.range(9).filter(bool), batch_size=2) as server, attached() as consumer:
-            with pytest.raises(ValueError, match="requires a source with an index"):
-                server.exclude([1])
-            next(iter(consumer))
-            with pytest.raises(LookupError, match="a stream"):
-                consumer.last
-
 
 def test_restarted_server_keeps_the_exclusion(tmp_path, start_server_script):
     script = (
@@ -166,6 +163,26 @@ class TestSetWeights:
     def dataset(self):
         return Dataset.mix(MIXTURE, weights={"web": 0.5, "code": 0.5}).batch(4)
 
+    @pytest.mark.parametrize("at", [None, 150])
+    def test_batches_of_a_stream_equal_those_of_a_loader(self, at, tmp_path):
+        stream = Dataset.mix(MIXTURE, weights={"web": 0.5, "code": 0.5}).filter(is_no_third).batch(4)
+        weights = {"web": 1.0, "code": 0.0}
+        with mpqueue.Loader(stream, workers=0, seed=3) as loader:
+            batches = iter(loader)
+            expected = [next(batches).tolist() for _ in range(3)]
+            changed_at = loader.set_weights(weights, at)
+            expected += [next(batches).tolist() for _ in range(40)]
+        options = {"batch_size": None, "journal": str(tmp_path / "journal")}
+        with served(stream, **options) as server, attached(reconnect=True) as consumer:
+            batches = iter(consumer)
+            found = [next(batches).tolist() for _ in range(3)]
+            assert server.set_weights(weights, at) == changed_at
+            with pytest.raises(ValueError, match="at must be at least"):
+                server.set_weights(weights, 1)
+            found += [next(batches).tolist() for _ in range(40)]
+            assert {name for name, _ in consumer.last.samples} == {"web"}
+        assert found == expected
+
     @pytest.mark.parametrize("at", [None, 30])
     def test_batches_equal_those_of_a_loader(self, at):
         weights = {"web": 1.0, "code": 0.0}
@@ -196,6 +213,283 @@ class TestSetWeights:
                     server.set_weights(weights, at)
             found += [next(batches).tolist() for _ in range(17)]
             assert found == expected
+
+
+class Generated:
+    """The share of a lane of 60 numbers."""
+
+    def __call__(self):
+        info = mpqueue.worker_info()
+        yield from range(info.shard_id, 60, info.num_shards)
+
+
+def is_no_third(number):
+    """Return whether a number is not a multiple of 3."""
+    return number % 3 > 0
+
+
+def twice(number):
+    """Return a number two times."""
+    return [number, number]
+
+
+STREAMS = {
+    "a buffer": (lambda: Dataset.range(90).shuffle(buffer=20).batch(4), {}),
+    "a filter": (lambda: Dataset.range(90).filter(is_no_third).shuffle(buffer=9).batch(4), {}),
+    "items": (lambda: Dataset.range(50).flat_map(twice).batch(3), {}),
+    "an endless stream": (lambda: Dataset.range(60).shuffle(buffer=7).batch(4), {"epoch_batches": 12}),
+    "a generator": (lambda: Dataset(Generated()).batch(3), {}),
+    "a mix": (lambda: Dataset.mix({"a": Dataset.range(50), "b": Dataset.range(50)}).shuffle(buffer=5).batch(4), {}),
+}
+LANES = {"lanes": 4, "batch_size": None}
+
+
+def ids_of(name, *numbers):
+    """Return samples by the ids of a stream."""
+    if name == "a generator":
+        return [(number % 4, number // 4) for number in numbers]
+    return {"a": list(numbers), "b": list(numbers)} if name == "a mix" else list(numbers)
+
+
+EXCLUDED = (*range(4, 12), 22, 23, 40, 41)
+LATER = 30, 31
+
+
+def stream_of(name, **options):
+    make, needed = STREAMS[name]
+    return served(make(), **LANES | needed | options)
+
+
+def everything(name, **options):
+    """Return the batches and their samples of two epochs of a loader."""
+    make, needed = STREAMS[name]
+    with mpqueue.Loader(make(), workers=0, seed=3, lanes=4, **needed | options) as loader:
+        return [[(batch.tolist(), loader.last.samples) for batch in loader] for _ in range(2)]
+
+
+def with_samples(consumer, batches):
+    """Yield the batches of a consumer with their samples."""
+    for batch in batches:
+        yield batch.tolist(), consumer.last.samples
+
+
+def check(name, found, *changes, ordered=True, num_dropped=0):
+    """Check the batches of an epoch: before and after changes, each with the number of batches before it.
+
+    Where a stream has buffers, the order after a change depends on how far its virtual shards have read.
+    """
+    whole, excluded, num_before = everything(name)[0], SampleSet(), 0
+    for after, ids in (*changes, (len(found), [])):
+        assert not any(sample in excluded for _, samples in found[num_before:after] for sample in samples)
+        num_before, excluded = after, excluded | SampleSet.of(ids)
+    if ordered:
+        assert found[: changes[0][0]] == whole[: changes[0][0]]
+    if name == "an endless stream":
+        return  # it repeats, and another number of its samples fits into an epoch
+    got, every = ([sample for _, samples in each for sample in samples] for each in (found, whole))
+    left = {sample for sample in every if sample not in excluded}
+    assert len(left - set(got)) <= num_dropped
+    number = 2 if name == "items" else 1  # of the elements of a sample; a change may remove one of them
+    assert all(got.count(sample) <= number for sample in got)
+    if not num_dropped:
+        assert all(got.count(sample) == number for sample in left)
+
+
+@pytest.mark.parametrize("name", STREAMS)
+class TestStream:
+    @pytest.mark.parametrize("mode", ["broadcast", "split"])
+    def test_next_batch_lacks_the_samples_although_it_was_sent_ahead(self, name, mode):
+        excluded, later = ids_of(name, *EXCLUDED), ids_of(name, *LATER)
+        with stream_of(name, mode=mode, workers=2) as server, attached() as consumer:
+            found = []
+            for each in with_samples(consumer, consumer):
+                found.append(each)
+                if len(found) in {3, 6}:
+                    server.exclude(excluded if len(found) == 3 else later)
+                    server.exclude(excluded)  # repeating changes nothing
+            check(name, found, (3, excluded), (6, later))
+            if name in {"items", "a generator"}:  # without a buffer, the whole order is known
+                make, needed = STREAMS[name]
+                with mpqueue.Loader(make(), workers=0, seed=3, lanes=4, **needed) as loader:
+                    expected = []
+                    for batch in loader:
+                        expected.append((batch.tolist(), loader.last.samples))
+                        if len(expected) in {3, 6}:
+                            loader.exclude(excluded if len(expected) == 3 else later)
+                assert found == expected
+            if name != "an endless stream":  # it continues
+                assert (
+                    list(with_samples(consumer, consumer))
+                    == everything(name, exclude=ids_of(name, *EXCLUDED, *LATER))[1]
+                )
+
+    def test_ranks_get_equal_shares_of_the_order(self, name):
+        excluded, options = ids_of(name, *EXCLUDED), {"mode": "split", "world": 2}
+        if name == "an endless stream":
+            options["epoch_batches"] = 6
+        with stream_of(name, **options) as server, attached(rank=0) as first, attached(rank=1) as second:
+            ranks = first, second
+            loops = [with_samples(consumer, consumer) for consumer in ranks]
+            begun = [next(loops[0]), next(loops[0])], [next(loops[1])]
+            server.exclude(excluded)
+            rest = in_threads(*(partial(list, loop) for loop in loops))
+            assert [consumer.last.samples for consumer in ranks] == [each[-1][1] for each in rest]
+        found = [each for both in zip(begun[0] + rest[0], begun[1] + rest[1], strict=True) for each in both]
+        # If the stream may end in this round, rank 1 gets the rest of the round as it was.
+        check(name, found, (3 if name == "an endless stream" else 4, excluded), num_dropped=4)
+
+    def test_late_consumers_get_the_same_batches(self, name):
+        with stream_of(name) as server, attached() as first:
+            batches = iter(first)
+            found = [next(batches).tolist() for _ in range(4)]
+            server.exclude(ids_of(name, *EXCLUDED))
+            found += [next(batches).tolist() for _ in range(2)]
+            server.exclude(ids_of(name, *LATER))
+            with attached(join="replay") as late:
+                of_late = iter(late)
+                begun = [next(of_late).tolist() for _ in range(3)]
+                server.exclude(ids_of(name, 37))
+                rest, rest_of_late = in_threads(lambda: rows(batches), lambda: rows(of_late))
+        assert begun + rest_of_late == found + rest
+
+    def test_next_epoch_lacks_the_samples(self, name):
+        with stream_of(name) as server, attached() as consumer:
+            server.exclude(ids_of(name, *EXCLUDED))
+            assert list(with_samples(consumer, consumer)) == everything(name, exclude=ids_of(name, *EXCLUDED))[0]
+            server.exclude(ids_of(name, *LATER))
+            left = SampleSet.of(ids_of(name, *EXCLUDED, *LATER))
+            for batch, samples in with_samples(consumer, consumer):
+                assert len(batch) == len(samples)
+                assert not any(sample in left for sample in samples)
+
+    def test_unordered_batches_have_each_other_sample_once(self, name):
+        excluded = ids_of(name, *EXCLUDED)
+        with stream_of(name, ordered=False, workers=2) as server, attached() as consumer:
+            batches = with_samples(consumer, consumer)
+            found = [next(batches) for _ in range(3)]
+            server.exclude(excluded)
+            found += batches
+        check(name, found, (3, excluded), ordered=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "interval_s"), [("a filter", 1), ("items", 0), ("an endless stream", 0)])
+def test_killed_server_of_a_stream_continues(name, interval_s, tmp_path, start_server_script):
+    script = (
+        f"import sys; sys.path.insert(0, {os.path.dirname(__file__)!r})\n"
+        "sys.path.insert(0, sys.argv[1])\n"
+        "import test_rewind as tests\n"
+        "from mpqueue.service import checkpoints\n"
+        f"checkpoints.BETWEEN_S = {interval_s}\n"
+        f"with tests.stream_of({name!r}, journal={str(tmp_path / 'journal')!r}) as server:\n"
+        "    print('serves', flush=True)\n"
+        "    for line in sys.stdin:\n"
+        "        server.exclude(eval(line))\n"
+        "        print('excluded', flush=True)\n"
+    )
+    process = start_server_script(script)
+    excluded, later, last = (ids_of(name, *numbers) for numbers in (EXCLUDED, LATER, (37,)))
+    with attached(reconnect=True) as consumer:
+        batches = with_samples(consumer, consumer)
+        found = [next(batches) for _ in range(3)]
+        # The second one comes before the restarted server has reached the place of the first one.
+        for ids in (excluded, later, last):
+            process.stdin.write(f"{ids}\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == "excluded\n"
+            if ids is last:
+                found += [next(batches) for _ in range(3)]
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+            process = start_server_script(script)
+        found += [next(batches) for _ in range(2)]
+        with attached(join="replay") as late:
+            rest, of_late = in_threads(lambda: list(batches), lambda: rows(late))
+        found += rest
+    assert [batch for batch, _ in found] == of_late
+    check(name, found, (3, ids_of(name, *EXCLUDED, *LATER)), (3, last))
+
+
+class Journal:
+    """A journal that records the places of its checkpoints."""
+
+    present = (1,)
+
+    def __init__(self):
+        self.places = []
+
+    def begin(self, epoch, state, pairs, place, begun):
+        self.places.append(place.position)
+
+
+class StreamAhead:
+    """A stream that has always yielded two batches more than its consumer has taken."""
+
+    begun = None
+
+    def __init__(self):
+        self.count = 2
+
+    def lane_place(self):
+        return Place(0, self.count)
+
+
+def test_place_after_a_change_becomes_no_checkpoint(monkeypatch):
+    monkeypatch.setattr("mpqueue.service.checkpoints.BETWEEN_S", 0)
+    journal, stream = Journal(), StreamAhead()
+    checkpoints = Checkpoints(journal, stream, mode_of("split", None))
+    for position in range(6):
+        if position == 3:
+            checkpoints.change(3)  # the places 3 and later were those of a stream that does not continue
+            stream.count = 3
+        stream.count += 1
+        checkpoints.note_taken(position, 1)
+    assert journal.places == [3, 4, 5]
+
+
+@pytest.mark.parametrize("options", [{}, {"lanes": 4}, {"lanes": 4, "batch_size": 7}, {"batch_size": 7}], ids=str)
+def test_generator_function_has_known_samples_and_excludes_none(options):
+    with served(Generated(), **{"batch_size": None, "workers": 2} | options) as server, attached() as consumer:
+        with mpqueue.Loader(Generated(), workers=2, seed=3, **options) as loader:
+            for batch, expected in zip(consumer, loader, strict=True):
+                assert np.array_equal(batch, expected)
+                assert consumer.last.samples == loader.last.samples
+                with pytest.raises(ValueError, match="not a Dataset"):
+                    server.exclude([(0, 9)])
+                with pytest.raises(ValueError, match="no mixture"):
+                    server.set_weights({"a": 1})
+
+
+def test_zip_of_streams_excludes_nothing():
+    pairs = Dataset.zip(Dataset.range(40).filter(is_no_third), Dataset.range(40).filter(is_no_third)).batch(4)
+    with served(pairs, batch_size=None) as server, attached() as consumer:
+        batches = iter(consumer)
+        next(batches)
+        with pytest.raises(ValueError, match="zip"):
+            server.exclude([(0, 9)])
+        with mpqueue.Loader(pairs, workers=0, seed=3) as loader:
+            assert str(list(batches)) == str(list(loader)[1:])
+
+
+def test_error_of_a_stream_that_is_run_again_is_raised_where_the_samples_are_read():
+    source = Dataset(RaisesOutside(os.getpid())).batch(4)
+    with served(source, batch_size=None, lanes=1), attached() as consumer:
+        for number, batch in enumerate(consumer):
+            assert batch.tolist() == list(range(4 * number, 4 * number + 4))
+            with pytest.raises(LookupError, match="has ended before this batch" if number else "only in a worker"):
+                consumer.last
+
+
+class RaisesOutside:
+    """A generator function that raises in one process."""
+
+    def __init__(self, pid):
+        self._pid = pid
+
+    def __call__(self):
+        if os.getpid() == self._pid:
+            raise ArithmeticError("only in a worker")
+        yield from range(12)
 
 
 class TestLast:
