@@ -7,7 +7,6 @@ import pytest
 from helpers.gates import Gate, pass_gate
 
 from mpqueue import Loader, worker_info
-from mpqueue.worker.shuffle_detection import ShuffleDetector
 
 
 class Lazy:
@@ -90,13 +89,6 @@ def test_lazy_files_and_single_worker_draws_do_not_warn(make, workers):
         assert getattr(source, "file", None) is None
 
 
-class BySetattr(Lazy):
-    def __getitem__(self, index):
-        if self.order is None:
-            setattr(self, "or" + "der", np.random.default_rng().permutation(self.length))
-        return np.full(2, self.order[index])
-
-
 class OfClass(Lazy):
     drawn = None
 
@@ -104,29 +96,6 @@ class OfClass(Lazy):
         if self.drawn is None:
             type(self).drawn = np.random.permutation(self.length)
         return np.full(2, self.drawn[index])
-
-
-class OfThree(Inside):
-    """A short source with an ascending order in one of the workers."""
-
-    def __init__(self):
-        super().__init__(3)
-
-    def __getitem__(self, index):
-        if self.order is None:
-            self.order = [[0, 1, 2], [2, 0, 1]][worker_info().id]
-        return np.full(2, self.order[index])
-
-
-def _help(source):
-    source.order = list(map(int, np.random.permutation(source.length)))
-
-
-class ByHelper(Lazy):
-    def __getitem__(self, index):
-        if self.order is None:
-            _help(self)
-        return np.full(2, self.order[index])
 
 
 class Within(Lazy):
@@ -156,10 +125,7 @@ def read_until_told(loader, caught):
     [
         (Lazy, "order"),
         (Inside, "order"),
-        (OfThree, "order"),
-        (BySetattr, "order"),
         (OfClass, "drawn"),
-        (ByHelper, "order"),
         (Within, r"part\['order'\]"),
     ],
 )
@@ -258,15 +224,3 @@ def test_names_in_different_orders_warn():
     with Loader(Shuffled("shards"), workers=2, max_queue_size=4, start_method="fork", batch_size=None) as loader:
         with pytest.warns(UserWarning, match=r"Shuffled\.kept was created by the first item") as caught:
             read_until_told(loader, caught)
-
-
-@pytest.mark.parametrize(
-    ("bound", "is_order"),
-    [(np.roll(np.arange(40), 1), True), (np.arange(40), False), (np.tile([1, 0], 20), False), (["b", "a"] * 20, False)],
-)
-def test_order_has_no_duplicates_and_does_not_ascend(bound, is_order):
-    source = Lazy()
-    watch = ShuffleDetector(source)
-    assert watch.look(is_after=False) == {}
-    source.order = bound
-    assert bool(watch.look(is_after=True)) is is_order

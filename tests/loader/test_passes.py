@@ -1,8 +1,6 @@
-"""Calls of Keras 3's fit loop to its enqueuer: passes, epochs within passes, and workers that outlive both."""
+"""Workers of Keras's fit loop: batches computed ahead, changes while they compute, and stops."""
 
-import gc
 import os
-import random
 import threading
 
 import numpy as np
@@ -46,50 +44,9 @@ def indices(generator, count):
     return take(generator, count)[:, 0].astype(int).tolist()
 
 
-def epoch(enqueuer, generator, count):
-    """Run an epoch of `count` steps as Keras does; return the marks of its batches."""
-    enqueuer.start()
-    marks = take(generator, count)
-    enqueuer.stop()
-    enqueuer.source.on_epoch_end()
-    return marks
-
-
 @pytest.fixture(params=KINDS)
 def processes(request):
     return request.param
-
-
-def test_pass_ends_with_last_batch():
-    enqueuer = PassEnqueuer(Marked(3), 1, True)
-    enqueuer.start()
-    generator = enqueuer.get()
-    assert indices(generator, 3) == [0, 1, 2]
-    with pytest.raises(StopIteration):
-        next(generator)
-    assert enqueuer.is_running()
-
-
-def test_order_is_drawn_by_random_shuffle_at_first_batch(processes):
-    enqueuer = PassEnqueuer(Marked(6), 2, processes, shuffle=True)
-    random.seed(3)
-    enqueuer.start()
-    drawn = [indices(enqueuer.get(), 6) for _ in range(2)]
-    after = random.random()
-    random.seed(3)
-    expected = []
-    for _ in range(2):
-        order = list(range(6))
-        random.shuffle(order)
-        expected.append(order)
-    assert (drawn, after) == (expected, random.random())
-
-
-def test_epochs_shorter_than_pass_continue_it(processes):
-    enqueuer = PassEnqueuer(Marked(7), 2, processes)
-    generator = enqueuer.get()
-    marks = [epoch(enqueuer, generator, 2)[:, :2].tolist() for _ in range(3)]
-    assert marks == [[[0, 0], [1, 0]], [[2, 1], [3, 1]], [[4, 2], [5, 2]]]
 
 
 class Noting(Unhooked):
@@ -118,54 +75,6 @@ def test_batches_computed_ahead_are_kept_if_dataset_is_unchanged(tmp_path, proce
         take(generator, 2)
         enqueuer.stop()
     assert source.noted() == list(range(8))
-
-
-def test_endless_dataset_restarts_with_new_pass(processes):
-    enqueuer = PassEnqueuer(Marked(None), 2, processes, max_queue_size=3)
-    generator = enqueuer.get()
-    assert [epoch(enqueuer, generator, 3)[:, 0].tolist() for _ in range(2)] == [[0, 1, 2], [3, 4, 5]]
-    assert epoch(enqueuer, enqueuer.get(), 2)[:, 0].tolist() == [0, 1]
-
-
-def test_new_iterator_invalidates_older_one_and_continues():
-    enqueuer = PassEnqueuer(Marked(), 1, True)
-    enqueuer.start()
-    older, newer = enqueuer.get(), enqueuer.get()
-    assert indices(older, 2) == [0, 1]
-    assert indices(newer, 2) == [0, 1]
-    with pytest.raises(ValueError, match="a newer one of this dataset"):
-        next(older)
-    assert indices(newer, 2) == [2, 3]
-
-
-def test_none_is_delivered_like_other_batches(processes):
-    class Hollow(Marked):
-        def __getitem__(self, index):
-            return None
-
-    enqueuer = PassEnqueuer(Hollow(2), 1, processes)
-    enqueuer.start()
-    assert list(enqueuer.get()) == [None, None]
-
-
-def test_exception_of_item_replaces_batch_and_stops_workers(processes):
-    class Raising(Marked):
-        def __getitem__(self, index):
-            if index == 2 and self.state == 0:
-                raise LookupError("item 2")
-            return super().__getitem__(index)
-
-    enqueuer = PassEnqueuer(Raising(), 2, processes)
-    enqueuer.start()
-    generator = enqueuer.get()
-    assert indices(generator, 2) == [0, 1]
-    with pytest.raises(LookupError, match="item 2"):
-        next(generator)
-    assert not enqueuer.is_running()
-    assert enqueuer.statistics().batches == 3  # the last statistics remain
-    assert [worker.pid for worker in enqueuer.statistics().workers] == [None] * 2
-    enqueuer.source.on_epoch_end()
-    assert epoch(enqueuer, enqueuer.get(), 4)[:, 0].tolist() == [0, 1, 2, 3]
 
 
 class Held(Marked):
@@ -239,73 +148,6 @@ def test_stop_waits_at_most_batch_timeout_for_thread():
     enqueuer.start()
     go_on.set()
     assert indices(generator, 2) == [2, 3]  # the hooks may have changed the dataset: computed again
-
-
-def test_parking_loses_no_batch_and_keeps_order(processes):
-    def run(*, park):
-        enqueuer = PassEnqueuer(Marked(6), 2, processes, shuffle=True, options=Options(seed=5))
-        random.seed(1)
-        enqueuer.start()
-        generator = enqueuer.get()
-        first = take(generator, 2)
-        if park:
-            assert enqueuer.park()
-        return np.concatenate([first, take(generator, 4)])[:, [0, 1, 3]].tolist()
-
-    assert run(park=True) == run(park=False)
-
-
-def test_collected_enqueuer_stops_its_workers(processes, deadlock_s):
-    enqueuer = PassEnqueuer(Marked(), 1, processes)
-    enqueuer.start()
-    worker = psutil.Process(int(take(enqueuer.get(), 2)[0, 2]))
-    threads = [thread for thread in threading.enumerate() if thread.name.startswith("mpqueue-worker")]
-    assert (worker.pid != os.getpid()) == processes == (not threads)
-    del enqueuer
-    gc.collect()
-    if processes:
-        psutil.wait_procs([worker], deadlock_s)
-        assert not worker.is_running()
-    for thread in threads:
-        thread.join(deadlock_s)
-        assert not thread.is_alive()
-
-
-def test_random_state_determines_draws_of_each_enqueuer():
-    def drawn():
-        enqueuer = PassEnqueuer(Marked(), 1, False)
-        return epoch(enqueuer, enqueuer.get(), 1)[0, 3]
-
-    def drawn_by_three():
-        random.seed(7)
-        return [drawn() for _ in range(3)]
-
-    first = drawn_by_three()
-    assert len(set(first)) == 3
-    random.random()
-    assert drawn() not in first
-    assert drawn_by_three() == first
-
-
-@pytest.mark.parametrize(
-    ("options", "error"),
-    [
-        ({"workers": -1}, ValueError),
-        ({"workers": 1.5}, TypeError),
-        ({"max_queue_size": 0, "use_multiprocessing": True}, ValueError),
-        ({"max_queue_size": -1}, ValueError),
-    ],
-)
-def test_invalid_options_raise_before_start(options, error):
-    with pytest.raises(error):
-        PassEnqueuer(Marked(), **options)
-
-
-def test_empty_dataset_raises_at_first_batch():
-    enqueuer = PassEnqueuer(Marked(0), 1, True)
-    enqueuer.start()
-    with pytest.raises(ValueError, match="num_batches must be at least 1 batch"):
-        next(enqueuer.get())
 
 
 def test_idle_workers_stop_and_next_batch_restarts_them(monkeypatch, deadlock_s):
