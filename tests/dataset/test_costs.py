@@ -43,7 +43,6 @@ CHAINS = {
     "map, indexed": lambda dataset: dataset,
     "map": lambda dataset: dataset.shuffle(buffer=1),
     "map and filter": lambda dataset: dataset.filter(keep),
-    "two maps and a filter": lambda dataset: dataset.filter(keep).map(abs),
     "shuffle": lambda dataset: dataset.filter(keep).shuffle(buffer=1000),
 }
 

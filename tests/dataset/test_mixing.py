@@ -5,11 +5,11 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import mpqueue
-from mpqueue.dataset.mixing import Extent, Shares
+from mpqueue.dataset.mixing import Shares
 
 WEIGHTS = st.lists(
     st.one_of(st.integers(1, 50).map(float), st.floats(0.001, 1.0), st.sampled_from([0.1, 0.2, 0.3, 1 / 3])),
@@ -29,41 +29,6 @@ def test_blocks_follow_the_weights_without_drift(weights, block):
     for weight, count in zip(weights, before, strict=True):
         # Within one or two places per dataset, and rounding after 25 binary digits.
         assert abs(float(Fraction(weight) / total * block * size) - count) < 2 * len(weights) + 1e-6 * block * size
-
-
-@given(WEIGHTS, st.data())
-def test_mix_with_stop_first_uses_up_one_dataset_and_overruns_none(weights, data):
-    lengths = data.draw(st.lists(st.integers(1, 3000), min_size=len(weights), max_size=len(weights)))
-    extent = Extent(Shares(weights), lengths, "first")
-    counts = _counts_of(extent)
-    assert counts.sum() == extent.length
-    assert (counts <= lengths).all()
-    # One more place would need more elements than a dataset has, or nearly: rounding is by less than one place each.
-    assert any(
-        length - count <= 1 + weight / sum(weights) * 2
-        for count, length, weight in zip(counts, lengths, weights, strict=True)
-    )
-
-
-@settings(max_examples=50)
-@given(WEIGHTS, st.data())
-def test_mix_with_stop_all_includes_each_dataset_and_then_ends(weights, data):
-    lengths = data.draw(st.lists(st.integers(1, 200), min_size=len(weights), max_size=len(weights)))
-    extent = Extent(Shares(weights), lengths, "all")
-    counts = _counts_of(extent)
-    assert counts.sum() == extent.length
-    assert (counts >= lengths).all()
-    assert any(
-        count - length <= 1 + 2 * w / sum(weights) for count, length, w in zip(counts, lengths, weights, strict=True)
-    )
-
-
-def _counts_of(extent):
-    counts, left, block = np.zeros_like(extent.shares.before(0)), extent.length, 0
-    while left:
-        quotas = extent.quotas(block)
-        counts, left, block = counts + quotas, left - int(quotas.sum()), block + 1
-    return counts
 
 
 def test_mix_has_another_order_but_equal_length_per_seed_and_epoch():

@@ -68,12 +68,6 @@ def test_sequence_goes_where_it_leaves_the_least_space():
     assert sizes_of(row) == [8, 2]
 
 
-def test_oldest_of_rows_with_equal_space_is_filled():
-    filler = BestFit(10, 3)
-    rows, _ = fill(filler, [6, 6, 4])
-    assert [[piece.token for piece in row] for row in rows] == [[0, 2]]
-
-
 def test_fullest_row_is_closed_if_a_sequence_fits_nowhere():
     rows, _ = fill(BestFit(10, 3), [6, 8, 7, 9])
     assert [sizes_of(row) for row in rows] == [[8]]

@@ -2,7 +2,6 @@
 
 import errno
 import functools
-import io
 import os
 import pickle
 import signal
@@ -17,7 +16,7 @@ from helpers.structure import ROOT
 from mpqueue.errors import FileError
 from mpqueue.files import index as index_module
 from mpqueue.files import index_file, scanning
-from mpqueue.files.index import Index, Texts, packed
+from mpqueue.files.index import Index
 from mpqueue.files.opened import OpenFiles
 
 
@@ -120,18 +119,6 @@ def test_full_disk_raises_an_error_with_index_and_remedy(paths, cache, monkeypat
     assert os.listdir(cache) == []
 
 
-def test_full_disk_while_collecting_parts_raises_an_error_with_a_remedy(paths, cache, monkeypatch):
-    class Full(io.BytesIO):
-        def write(self, _data):
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(index_file.tempfile, "TemporaryFile", lambda **_: Full())
-    with pytest.raises(OSError, match=r"No space left on device.*index=") as caught:
-        Index("bytes", 1, paths, scan, cache)
-    assert caught.value.filename == cache
-    assert os.listdir(cache) == []
-
-
 def test_folder_in_place_of_an_index_raises_an_error_with_its_name(paths, cache):
     path = Index("bytes", 1, paths, scan, cache).path
     os.unlink(path)
@@ -139,15 +126,6 @@ def test_folder_in_place_of_an_index_raises_an_error_with_its_name(paths, cache)
     with pytest.raises(IsADirectoryError, match="index=") as caught:
         Index("bytes", 1, paths, scan, cache)
     assert caught.value.filename == path
-
-
-def test_error_of_a_users_file_has_no_remedy_for_the_index(paths, cache):
-    def scan_failing(path):
-        raise OSError(errno.EIO, "Input/output error", path)
-
-    with pytest.raises(OSError, match="Input/output error") as caught:
-        Index("bytes", 1, paths, scan_failing, cache)
-    assert "index=" not in str(caught.value)
 
 
 def test_user_without_a_home_folder_gets_a_remedy(paths, monkeypatch):
@@ -398,13 +376,6 @@ def test_killed_child_process_raises_an_error_with_the_file(paths, cache, in_chi
     with pytest.raises(FileError, match=r"the process that indexed it exited unexpectedly, with status -9"):
         Index("bytes", 1, paths, importable("scan_dying"), cache)
     assert os.listdir(cache) == []
-
-
-def test_strings_are_stored_as_bytes():
-    texts = [b"one", b"", b"\xff", "zwölf".encode()]
-    kept = Texts(*packed(texts))
-    assert [os.fsencode(kept[i]) for i in range(len(kept))] == texts
-    assert list(Texts(*packed([]))) == []
 
 
 def test_long_scan_shows_a_progress_bar(paths, cache, monkeypatch, capsys):

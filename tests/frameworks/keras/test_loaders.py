@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from helpers import marked
 from helpers.faults import Numbers
-from helpers.fitting import BACKEND, as_py_dataset, assert_same, fit, make_model
+from helpers.fitting import BACKEND, as_py_dataset, fit, make_model
 from helpers.strikes import Strike, Struck
 from keras.src.trainers.data_adapters import py_dataset_adapter as adapter
 
@@ -127,12 +127,6 @@ def test_keras_with_another_way_to_reset_data_is_rejected(monkeypatch):
     del accelerated
     gc.collect()
     assert EpochIterator.reset is stock
-
-
-def test_weights_equal_a_fit_without_workers():
-    expected = fit(as_py_dataset(marked.Still()), shuffle=False)
-    with Loader(marked.Still(), workers=2) as loader:
-        assert_same(fit(accelerate(loader), shuffle=False), expected)
 
 
 @pytest.mark.parametrize("shuffle", [True, False])
@@ -305,7 +299,6 @@ def test_workers_remain_after_a_fit_and_statistics_equal_the_loaders(delivered):
         assert len({mark[2] for mark in delivered.take()}) == 1
         assert dataset.statistics().batches == loader.statistics().batches >= 30
     assert dataset.source is loader
-    assert repr(dataset) == "<Loader, accelerated by mpqueue>"
 
 
 @pytest.mark.any_backend
@@ -318,11 +311,6 @@ def test_dataset_of_batches_is_accepted_and_a_stream_is_rejected():
         accelerate(batches.filter(bool))
 
 
-def test_accelerating_an_accelerated_loader_has_no_effect():
-    with Loader(marked.Marked(), workers=1) as loader:
-        assert accelerate(accelerate(loader)).source is loader
-
-
 @pytest.mark.parametrize(
     "options", [{"workers": 2}, {"use_multiprocessing": False}, {"max_queue_size": 3}, {"seed": 1}, {"copy": True}]
 )
@@ -330,14 +318,6 @@ def test_options_together_with_a_loader_are_rejected(options):
     (name,) = options
     with pytest.raises(ValueError, match=f"a Loader has its own options: pass {name} to the Loader"):
         accelerate(Loader(marked.Marked()), **options)
-
-
-def test_pass_requested_outside_an_epoch_is_rejected():
-    with Loader(marked.Marked(), workers=1) as loader:
-        enqueuer = adapter.PyDatasetAdapter(accelerate(loader)).enqueuer
-        with pytest.raises(ValueError, match=r"call start\(\)"):
-            next(enqueuer.get())
-        assert repr(enqueuer) == f"<LoaderEnqueuer of {loader!r}, stopped>"
 
 
 # -- Peeking

@@ -1,6 +1,5 @@
 """The coordinator among threads: TensorFlow's contract, and mpqueue's additions."""
 
-import logging
 import multiprocessing
 import os
 import signal
@@ -299,13 +298,6 @@ def test_remote_report_after_join_raises_in_the_reporting_process(coord):
         coord.request_stop(ValueError("late"))
     coord.request_stop(OutOfRangeError(None, None, "clean"))
     assert coord.should_stop()
-
-
-def test_late_report_is_logged(coord, caplog):
-    caplog.set_level(logging.INFO, "mpqueue")
-    coord.request_stop(ValueError("first"))
-    coord.request_stop(KeyError("second"))
-    assert "second" in caplog.text
 
 
 def test_repeated_raise_does_not_extend_traceback(coord):

@@ -282,10 +282,6 @@ def test_unpickling_in_owner_returns_the_coordinator_itself(coord):
     assert cloudpickle.loads(cloudpickle.dumps(coord)) is coord
 
 
-def test_two_pickles_yield_one_proxy(coord, forked):
-    assert cloudpickle.dumps(coord) == cloudpickle.dumps(coord)
-
-
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
 def test_deleted_coordinator_leaves_no_thread_or_descriptor():
     def descriptors():
@@ -304,10 +300,6 @@ def test_deleted_coordinator_leaves_no_thread_or_descriptor():
     server.join(DEADLOCK_S)
     assert threading.active_count() == threads
     assert descriptors() == before
-
-
-def test_unshared_coordinator_has_no_thread(coord):
-    assert "mpqueue-coordinator-server" not in [thread.name for thread in threading.enumerate()]
 
 
 def test_coordinator_deleted_during_a_fork_is_handled(coord):

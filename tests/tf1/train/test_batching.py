@@ -17,16 +17,6 @@ def counter(dtype="int32", shape=(), stop=10, **options):
     return mpqueue.Source(lambda: np.full(shape, next(numbers), dtype), dtype, [shape], **options)
 
 
-def test_list_of_sources_is_batched_as_a_list():
-    batches = train.batch([counter(), counter("float32", (2,))], 5)
-    assert batches.dtypes == [np.dtype("int32"), np.dtype("float32")] and batches.shapes == [(5,), (5, 2)]
-    got = list(batches)
-    assert [(one.tolist(), two.tolist()) for one, two in got] == [
-        ([0, 1, 2, 3, 4], [[n, n] for n in range(5)]),
-        ([5, 6, 7, 8, 9], [[n, n] for n in range(5, 10)]),
-    ]
-
-
 def test_arrays_are_the_same_in_every_example():
     batches = train.batch([counter(stop=2), "label", [1.5, 2.5]], 2)
     assert batches.dtypes[1:] == ["string", np.dtype("float32")]

@@ -257,7 +257,7 @@ def test_a_subclass_among_the_closed_types_has_the_code_of_its_base(queue):
     assert runner.to_proto().queue_closed_exception_types == [1, 2]
 
 
-@pytest.mark.parametrize("types", [(), [OutOfRangeError], (ValueError,), OutOfRangeError, (OutOfRangeError, "x")])
+@pytest.mark.parametrize("types", [(), (ValueError,), OutOfRangeError, (OutOfRangeError, "x")])
 def test_closed_types_must_be_a_tuple_of_error_classes(queue, types):
     with pytest.raises(TypeError, match="tuple"):
         QueueRunner(queue, [int], queue_closed_exception_types=types)
