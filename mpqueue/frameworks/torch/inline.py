@@ -16,6 +16,7 @@ import copy
 import inspect
 import itertools
 import pickle
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,7 +27,9 @@ from mpqueue.frameworks.torch import state
 from mpqueue.frameworks.torch.rewind import editor_of
 from mpqueue.frameworks.torch.samples import index_of
 from mpqueue.frameworks.torch.skipping import warn_of_skipping
+from mpqueue.frameworks.torch.streams import iterable_ids
 from mpqueue.frameworks.torch.worker import listed_of
+from mpqueue.plan.batch_info import SampleIds
 from mpqueue.plan.cursors import Edit, Listed, Place, WorkItem
 from mpqueue.plan.lanes import BEGINNING, LaneStart
 from mpqueue.seeding.global_rng import GlobalState
@@ -56,7 +59,8 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
     _index: tuple[Any] | None = None  # index of the next batch, if it was drawn
     _kept: Any = None  # the same index without excluded samples
     _edit: Edit | None = None  # removes excluded samples
-    _last: tuple[int, Any] | None = None  # position and index of the batch that was returned last
+    # Position and index of the batch that was returned last, and whether a stream ended while it was filled.
+    _last: tuple[int, Any, bool] | None = None
     _is_drawing = _is_fetching = False
     _batch: tuple[Any] | None = None  # computed, but not returned through torch's frames yet
 
@@ -223,7 +227,8 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
         """Count a batch, or an error. Consists of assignments only, so that no signal handler runs in between."""
         if is_returned:
             self.num_returned += 1
-            self._last = self._progress.position, self._kept
+            position = self._progress.counts[0] if self._is_stream else self._progress.position
+            self._last = position, self._kept, self._is_stream and self._dataset_fetcher.ended
         self._batch = self._index = None
         if self._is_stream:
             self._progress.counts[0] += 1
@@ -236,8 +241,32 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
         """Return the batch of a map-style dataset that was returned last; None: none."""
         if self._last is None or self._is_stream:
             return None
-        position, index = self._last
+        position, index, _ = self._last
         return state.ReturnedBatch(position, listed_of(index, 0, 0))
+
+    def returned_element(self) -> state.ReturnedElement | None:
+        """Return the batch of an iterable-style dataset that was returned last; None: none."""
+        if self._last is None or not self._is_stream:
+            return None
+        position, index, is_short = self._last
+        return state.ReturnedElement(position, partial(self._ids, position, index, is_short=is_short))
+
+    def _ids(self, position: int, index: Any, *, is_short: bool) -> SampleIds:
+        size = len(index) if self._auto_collation else None
+        if size is None or not is_short:
+            return iterable_ids(0, position, size)
+        # A copy, because a dataset may count its epochs. The trainer's random numbers do not change.
+        before = GlobalState()
+        try:
+            count = sum(1 for _ in copy.deepcopy(self._dataset)) - position * size
+        finally:
+            before.restore()
+        if not 0 < count < size:
+            raise LookupError(
+                f"the samples of batch {position} are unknown: {type(self._dataset).__name__} must return the same "
+                "elements each time, and has returned another number of them when it was iterated again"
+            )
+        return iterable_ids(0, position, size, count)
 
     def compute(self, listed: Listed) -> Any:
         """Return a batch, computed again. The trainer's random numbers do not change."""

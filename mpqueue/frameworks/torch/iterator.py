@@ -22,14 +22,15 @@ import time
 import warnings
 import weakref
 from dataclasses import replace
-from typing import Any, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch.utils.data import dataloader as torch_loader
 from torch.utils.data._utils import pin_memory as torch_pinning
 
 from mpqueue.engine.backend import EndOfStream, NotYet, Stopped
-from mpqueue.engine.pipeline import Pipeline
+from mpqueue.engine.pipeline import Pipeline, Returned
 from mpqueue.errors import MPQueueError, WorkerRaised
 from mpqueue.frameworks.torch import state
 from mpqueue.frameworks.torch.checks import reject_cuda
@@ -38,11 +39,12 @@ from mpqueue.frameworks.torch.pinned import make_pinned
 from mpqueue.frameworks.torch.rewind import editor_of
 from mpqueue.frameworks.torch.samples import num_places
 from mpqueue.frameworks.torch.skipping import evaluation, sampler_facts, seed_of_rank, warn_of_skipping
-from mpqueue.frameworks.torch.streams import LanedSource, LoaderStream, StreamDataset
+from mpqueue.frameworks.torch.streams import IterablePlan, LanedSource, LoaderStream, StreamDataset
 from mpqueue.frameworks.torch.worker import INIT_NOTE, LoaderParts, LoaderSource, MapSource, StreamSource, listed_of
 from mpqueue.loader.engine import Engine
 from mpqueue.loader.replay import computed
 from mpqueue.plan.backend_kinds import BackendName, kind_of
+from mpqueue.plan.batch_info import SampleIds
 from mpqueue.plan.cursors import Cursor, Drawn, Edit, Listed, Place, WorkItem
 from mpqueue.plan.options import Options, StartMethod
 from mpqueue.plan.plans import DrawnPlan, Plan, StreamPlan
@@ -51,6 +53,9 @@ from mpqueue.plan.sources import Function, Items
 from mpqueue.system.callers import outside_stacklevel
 from mpqueue.system.interrupts import is_of_handler
 from mpqueue.workers.job import Job
+
+if TYPE_CHECKING:
+    from mpqueue.loader.stream_rewind import StreamRewind
 
 _START_METHODS: dict[str, StartMethod] = {"fork": "fork", "spawn": "spawn", "forkserver": "forkserver"}
 _Base = torch_loader._BaseDataLoaderIter
@@ -170,6 +175,53 @@ class _WorkerBatches:
         if last is None or last.work_item.listed is None:
             return None
         return state.ReturnedBatch(last.position, last.work_item.listed)
+
+    def returned_element(self) -> state.ReturnedElement | None:
+        """Return the batch of an iterable-style dataset that was returned last; None: none."""
+        last = self._pipeline.last() if self.num_returned else None
+        if last is None or last.work_item.lane < 0:
+            return None
+        # Imported for the first question.
+        from mpqueue.loader.loop_position import KnownPlaces
+        from mpqueue.loader.stream_rewind import StreamRewind
+
+        job, plan, place = self._job, self._job.plan, self._pipeline.place()
+        assert isinstance(plan, StreamPlan)
+        # Without `worker_init_fn`, which is for workers.
+        again = Job(plan=plan, workers=job.workers, options=Options())
+        rewind = StreamRewind(plan, again, KnownPlaces(place), "process")
+        return state.ReturnedElement(last.position, partial(self._ids, last, rewind))
+
+    def _ids(self, returned: Returned, rewind: "StreamRewind") -> SampleIds:
+        plan, work_item = self._job.plan, returned.work_item
+        if isinstance(plan, IterablePlan) and not self._may_be_short(plan, work_item):
+            return plan.ids_of(work_item, None, rewind.share())
+        samples = rewind.info_of(returned).samples
+        if not samples:
+            name = type(plan.source.runs.parts.dataset).__name__
+            raise LookupError(
+                f"the samples of batch {returned.position} are unknown: {name} must return the same elements each "
+                "time, and has ended before this batch when it was iterated again"
+            )
+        return samples
+
+    def _may_be_short(self, plan: IterablePlan, work_item: WorkItem) -> bool:
+        """Return whether an iterable-style dataset may have ended within a batch."""
+        parts, pipeline = plan.source.runs.parts, self._pipeline
+        if parts.batch_size is None or parts.drop_last:
+            return False
+        with pipeline.lock:
+            ledger = pipeline.ledger
+            if ledger.progress.epoch != work_item.epoch:  # persistent workers have begun another pass
+                return True
+            if ledger.progress.counts[work_item.lane] > work_item.unit + 1:
+                return False
+            # Batches are computed ahead, so the next one of the same worker is mostly known.
+            ready = [(ledger.work_items.get(number), outcome) for number, outcome in ledger.ready.items()]
+            return not any(
+                each is not None and each.lane == work_item.lane and each.unit > work_item.unit and not outcome.is_end
+                for each, outcome in ready
+            )
 
     def compute(self, listed: Listed) -> Any:
         """Return a batch, computed by this thread with the random numbers of the workers."""
@@ -296,10 +348,10 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
         elif self._stream_plan is not None:
             plan = replace(self._stream_plan, source=LoaderStream(LanedSource(parts)))
         else:
-            is_laned = isinstance(self._dataset, StreamDataset)
+            is_laned, lanes = isinstance(self._dataset, StreamDataset), state.lanes_of(loader)
             source = LoaderStream(LanedSource(parts)) if is_laned else Function(StreamSource(parts))
-            lanes = state.lanes_of(loader)
-            plan = StreamPlan(source=source, options=Options(), ranks=Ranks(), lanes=lanes)
+            kind = StreamPlan if is_laned else IterablePlan
+            plan = kind(source=source, options=Options(), ranks=Ranks(), lanes=lanes)
         return plan.with_seed(parts.base_seed)
 
     # -- The beginning of a pass

@@ -115,7 +115,10 @@ def last(loader: Any) -> BatchInfo | None:
     begun = None if run is None or loader.resumed is not None else run.latest
     if begun is None or not begun.batches.num_returned:
         return None
-    _check_index(loader, LookupError)
+    _check_workers(loader, LookupError)
+    element = begun.batches.returned_element()
+    if element is not None:
+        return _info(loader, begun, element.position, element.ids, step=run.steps - 1)
     returned = begun.batches.returned()
     assert returned is not None
     listed, is_batched = returned.listed, loader._auto_collation
@@ -182,9 +185,15 @@ def _check_index(loader: Any, error: type[Exception]) -> None:
     name = type(loader.dataset).__name__
     if loader._dataset_kind == _DatasetKind.Iterable:
         raise error(
-            f"the samples of a batch are known for map-style datasets, and {name} is a stream: iterate over it with "
-            "mpqueue.Loader, which answers for streams as well"
+            f"only `last` is known for a stream, and {name} is one: iterate over it with mpqueue.Loader, which answers "
+            "for streams as well"
         )
+    _check_workers(loader, error)
+
+
+def _check_workers(loader: Any, error: type[Exception]) -> None:
+    """Raise an error for a dataset that torch's own workers run."""
+    name = type(loader.dataset).__name__
     if loader.num_workers and not is_supported(loader):
         raise error(f"the samples of a batch are unknown, because torch's own workers run {name}: pass num_workers=0")
 

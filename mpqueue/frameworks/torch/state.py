@@ -25,6 +25,7 @@ from mpqueue.frameworks.torch.skipping import sampler_facts
 from mpqueue.frameworks.torch.streams import LanedSource, StreamDataset
 from mpqueue.frameworks.torch.worker import LoaderParts
 from mpqueue.loader.engine import Engine
+from mpqueue.plan.batch_info import SampleIds
 from mpqueue.plan.cursors import Edit, Listed, Place
 from mpqueue.plan.lane_states import as_state, check_epoch_batches, check_shape, place_in, plain, starts_in
 from mpqueue.plan.plans import StreamPlan
@@ -110,6 +111,18 @@ class ReturnedBatch(NamedTuple):
     listed: Listed
 
 
+class ReturnedElement(NamedTuple):
+    """A batch of an iterable-style dataset that a pass has returned.
+
+    Attributes:
+        position: Its position in the pass.
+        ids: Returns the ids of its samples.
+    """
+
+    position: int
+    ids: Callable[[], SampleIds]
+
+
 class PassBatches(Protocol):
     """The batches of a pass.
 
@@ -128,6 +141,10 @@ class PassBatches(Protocol):
 
     def returned(self) -> ReturnedBatch | None:
         """Return the batch of a map-style dataset that was returned last; None: none."""
+        ...
+
+    def returned_element(self) -> ReturnedElement | None:
+        """Return the batch of an iterable-style dataset that was returned last; None: none."""
         ...
 
     def compute(self, listed: Listed) -> Any:

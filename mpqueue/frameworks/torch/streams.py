@@ -5,20 +5,26 @@ The order depends on the lanes, the seed and the epoch, so it is the same for an
 ``collate_fn`` is applied to each element.
 """
 
+import copy
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from torch.utils import data
 
-from mpqueue.dataset.as_source import check_functions
+from mpqueue.dataset.as_source import DatasetStream, check_functions
 from mpqueue.dataset.dataset import Dataset
 from mpqueue.dataset.opening import DatasetLanes
 from mpqueue.frameworks.torch.collation import SlotCollation
 from mpqueue.frameworks.torch.tensors import encode
-from mpqueue.frameworks.torch.worker import LoaderParts, LoaderSource
+from mpqueue.frameworks.torch.worker import LoaderParts, LoaderSource, StreamSource
 from mpqueue.plan.backend_kinds import BackendName
+from mpqueue.plan.batch_info import SampleIds
+from mpqueue.plan.cursors import WorkItem
+from mpqueue.plan.lanes import LaneShare
+from mpqueue.plan.plans import StreamPlan
 from mpqueue.plan.refused import copies_message
-from mpqueue.plan.sources import Lanes
+from mpqueue.plan.sources import Function, Lanes
 from mpqueue.worker.lanes import Lane, LaneRun
 
 
@@ -92,6 +98,49 @@ class LoaderStream(Lanes):
     def copies_warning(self, count: int, parts: str) -> str:
         """Return the warning for a stream that returned all of its elements in each worker or lane."""
         return copies_message(self.runs.lanes.streams[0], count, parts)
+
+    def identified(self, *, skips: bool, run: bool) -> DatasetStream:
+        """Return a source whose elements are the ids of the samples of each batch; see `Source.identified`."""
+        stream = DatasetStream(self.runs.parts.dataset.dataset, self.runs.lanes.root)
+        return stream.identified(skips=skips, run=run)
+
+
+class IterablePlan(StreamPlan):
+    """The plan of an iterable-style dataset of torch, whose batches are made in its iterators.
+
+    The id of a sample is ``(worker, number)``, where each batch of a worker counts ``batch_size`` samples.
+    """
+
+    def identified(self, *, run: bool) -> StreamPlan:  # noqa: ARG002 - only the last batch of a worker is run again
+        """Return the plan of a stream whose elements are the numbers of samples in each batch."""
+        parts = self.source.runs.parts
+        # A copy: a dataset may count its epochs.
+        parts = parts._replace(dataset=copy.deepcopy(parts.dataset), collate_fn=len, num_workers=0)
+        return replace(self, source=Function(StreamSource(parts)))
+
+    def ids_of(self, work_item: WorkItem, element: int | None, share: LaneShare) -> SampleIds:
+        """Return the ids of the samples of a batch.
+
+        Args:
+            work_item: Its work item.
+            element: The number of its samples; None: as many as a batch can have.
+            share: The streams of the workers.
+        """
+        return iterable_ids(share.lane(work_item.lane), work_item.unit, self.source.runs.parts.batch_size, element)
+
+
+def iterable_ids(worker: int, number: int, batch_size: int | None, count: int | None = None) -> SampleIds:
+    """Return the ids of the samples of a batch of an iterable-style dataset.
+
+    Args:
+        worker: The worker.
+        number: The number of the batch among those of the worker.
+        batch_size: The loader's ``batch_size``; None: an element is a batch.
+        count: The number of samples in the batch; None: ``batch_size``.
+    """
+    size = batch_size or 1
+    first = number * size
+    return tuple((worker, each) for each in range(first, first + (size if count is None else count)))
 
 
 class _TensorLane:

@@ -31,6 +31,43 @@ class Noisy(data.Dataset):
         return index, torch.tensor(noise, dtype=torch.float64)
 
 
+class Sharded(data.IterableDataset):
+    """Numbers that the workers share, in turn."""
+
+    num_passes = 0
+
+    def __iter__(self):
+        self.num_passes += 1
+        info = data.get_worker_info()
+        first, step = (0, 1) if info is None else (info.id, info.num_workers)
+        for number in range(first, 37, step):
+            torch.rand(())
+            yield number
+
+
+class Shrinking(data.IterableDataset):
+    """A dataset with fewer elements in each copy of it."""
+
+    length = 6
+
+    def __iter__(self):
+        return iter(range(self.length))
+
+    def __deepcopy__(self, memo):
+        made = Shrinking()
+        made.length = self.length - 3
+        return made
+
+
+def is_no_third(number):
+    return number % 3 > 0
+
+
+def at_once(info, workers):
+    """Return the numbers of `Sharded` with these ids."""
+    return [number * max(1, workers) + worker for worker, number in info.samples]
+
+
 class OwnNumbers(data.Dataset):
     """Samples with random numbers that threads do not share."""
 
@@ -142,13 +179,71 @@ class TestLast:
             monkeypatch.setattr(torch.distributed, name, lambda answer=answer: answer)
         assert (loader.last.rank, loader.last.world_size) == (2, 4)
 
-    @pytest.mark.parametrize("workers", [0, 1])
-    def test_stream_raises_an_error_that_names_the_remedy(self, workers):
-        loader = DataLoader(mpqueue.Dataset.range(8).filter(bool), 2, num_workers=workers)
+    @pytest.mark.parametrize("options", [{}, {"drop_last": True}, {"batch_size": None}], ids=str)
+    @pytest.mark.parametrize(("workers", "persistent"), [(0, False), (1, False), (2, False), (2, True)])
+    def test_iterable_style_dataset_has_pairs_of_worker_and_number(self, workers, persistent, options):
+        loader = DataLoader(
+            Sharded(), **{"batch_size": 4, "num_workers": workers, "persistent_workers": persistent} | options
+        )
         assert loader.last is None
-        next(iter(loader))
-        with pytest.raises(LookupError, match=r"mpqueue\.Loader"):
-            _ = loader.last
+        found, step = [], 0
+        for epoch in range(2):
+            for number, batch in enumerate(loader):
+                info = loader.last
+                assert (info.epoch, info.batch, info.step, info.skipped) == (epoch, number, step, ())
+                found.append((info, loader.last, batch.reshape(-1).tolist() if torch.is_tensor(batch) else [batch]))
+                step += 1
+                assert at_once(info, workers) == found[-1][-1]
+            assert at_once(loader.last, workers) == found[-1][-1], "also after the end of the loop"
+        for _, later, expected in found:
+            assert at_once(later, workers) == expected, "also if it is read later"
+
+    def test_iterable_style_dataset_is_not_changed(self):
+        dataset = Sharded()
+        loader = DataLoader(dataset, 4)
+        before = torch.get_rng_state()
+        for _ in loader:
+            pass
+        after = torch.get_rng_state()
+        assert loader.last.samples == ((0, 36),)
+        assert dataset.num_passes == 1
+        assert torch.equal(torch.get_rng_state(), after)
+        assert not torch.equal(before, after)
+
+    @pytest.mark.parametrize("workers", [0, 1])
+    def test_iterable_style_dataset_with_other_elements_the_next_time_raises_an_error(self, workers):
+        loader = DataLoader(Shrinking(), 4, num_workers=workers)
+        for _ in loader:
+            pass
+        with pytest.raises(LookupError, match="must return the same elements each time"):
+            loader.last.samples
+
+    @pytest.mark.parametrize("workers", [0, 2])
+    @pytest.mark.parametrize("options", [{}, {"epoch_batches": 5}], ids=str)
+    def test_stream_has_the_ids_of_its_dataset(self, workers, options):
+        stream = mpqueue.Dataset.range(60).filter(is_no_third).shuffle(buffer=9)
+        loader = DataLoader(stream, 4, num_workers=workers, **options)
+        infos = []
+        for epoch in range(2):
+            for number, batch in enumerate(loader):
+                info = loader.last
+                assert (info.epoch, info.batch) == (epoch, number)
+                assert info.samples == tuple(batch.tolist())
+                infos.append((loader.last, batch.tolist()))
+        for info, expected in infos:
+            assert info.samples == tuple(expected)
+
+    def test_resumed_stream_counts_on(self):
+        loader = DataLoader(Sharded(), 4, num_workers=2)
+        batches = iter(loader)
+        for _ in range(3):
+            next(batches)
+        state = loader.state_dict()
+        other = DataLoader(Sharded(), 4, num_workers=1)
+        other.load_state_dict(state)
+        assert other.last is None
+        for batch in other:
+            assert at_once(other.last, 2) == batch.tolist()
 
     def test_loaders_of_torch_answer_while_installed(self):
         with mpqueue.torch.install():
