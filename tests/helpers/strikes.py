@@ -5,6 +5,7 @@ this file are excluded: the number of places in a test depends on the load of th
 an exception in an ``__exit__`` of a test.
 """
 
+import contextlib
 import dis
 import inspect
 import os
@@ -68,6 +69,16 @@ def _table_of(frame):
 def is_ours(frame):
     """Return whether a frame runs code of the package."""
     return frame.f_code.co_filename.startswith(_PACKAGE)
+
+
+def strike_in_contextlib_too(monkeypatch):
+    """Until the test ends, code of `contextlib` counts as code of the package."""
+
+    def is_either(frame):
+        return frame.f_code.co_filename.startswith((_PACKAGE, contextlib.__file__))
+
+    monkeypatch.setattr(sys.modules[__name__], "is_ours", is_either)
+    monkeypatch.setattr(sys.modules[__name__], "_tables", {})  # they contain which code can be struck
 
 
 def _can_be_struck(frame):

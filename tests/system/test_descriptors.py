@@ -8,7 +8,6 @@ import pytest
 from helpers import strikes
 from helpers.strikes import Strike, Struck
 
-import mpqueue
 from mpqueue.system import descriptors
 
 
@@ -58,8 +57,7 @@ def test_socket_can_be_closed_before_owner():
 
 def test_interrupt_does_not_leak_reserved_standard_streams(monkeypatch):
     """Neither in the package nor in `contextlib`, for example before the block is entered."""
-    package, standard = os.path.dirname(mpqueue.__file__), contextlib.__file__
-    monkeypatch.setattr(strikes, "is_ours", lambda frame: frame.f_code.co_filename.startswith((package, standard)))
+    strikes.strike_in_contextlib_too(monkeypatch)
     strike, after = None, 0
     before = os.listdir("/proc/self/fd")
     while strike is None or strike.left <= 0:

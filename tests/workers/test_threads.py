@@ -1,9 +1,7 @@
 """Worker threads: which thread a work item wakes."""
 
-import contextlib
 import importlib
 import itertools
-import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,7 +9,6 @@ import pytest
 from helpers import strikes
 from helpers.inside import pipeline_of
 
-import mpqueue
 from mpqueue import Loader
 
 LENGTH = 300
@@ -102,8 +99,7 @@ def take(lock):
 
 def test_interrupt_in_the_standard_library_releases_the_lock(monkeypatch):
     """A context manager of `contextlib` would keep it as long as the exception, and workers would wait."""
-    monkeypatch.setattr(strikes, "is_ours", lambda frame: frame.f_code.co_filename.startswith((package, standard)))
-    package, standard = os.path.dirname(mpqueue.__file__), contextlib.__file__
+    strikes.strike_in_contextlib_too(monkeypatch)
     kept = []
     with Loader(range(3), workers=1, backend="thread") as loader:
         next(iter(loader))
