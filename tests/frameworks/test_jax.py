@@ -5,7 +5,6 @@ import pytest
 pytest.importorskip("jax")
 
 import dis
-import gc
 import itertools
 import json
 import os
@@ -78,7 +77,6 @@ def test_prefetch_determines_the_number_of_transfers(prefetch):
     iterator = device_iterator(batches(), prefetch=prefetch)
     assert int(next(iterator)[0]) == 0
     assert len(taken) == min(prefetch + 1, 6)
-    assert f"{min(prefetch, 5)} in transfer" in repr(iterator)
     assert [int(batch[0]) for batch in iterator] == [1, 2, 3, 4, 5]
 
 
@@ -91,18 +89,6 @@ def test_error_is_raised_after_earlier_batches_and_loader_continues(workers, pre
             found.extend(batches)
         assert numbers_of(found) == [0, 1, 2]
         assert numbers_of(batches) == [4]
-
-
-def test_an_error_keeps_no_frame_alive():
-    with Loader(Broken(), workers=1) as loader:
-        batches = device_iterator(loader, prefetch=0)
-        gc.disable()
-        try:
-            with pytest.raises(LookupError):
-                list(batches)
-            assert not [one for one in gc.get_referrers(batches) if "frame" in type(one).__name__]
-        finally:
-            gc.enable()
 
 
 def test_error_of_jax_is_raised_instead_of_its_batch():
@@ -303,15 +289,10 @@ def test_last_is_the_batch_before_an_error():
         assert batches.last.batch == len(returned) - 1
 
 
-def test_last_of_an_iterable_that_is_not_a_loader_is_rejected():
-    with pytest.raises(TypeError, match=r"last needs a mpqueue\.Loader, but the batches are from a list"):
-        _ = device_iterator([np.ones(1)]).last
-
-
-def test_state_of_an_iterable_that_is_not_a_loader_is_rejected():
+def test_state_and_last_of_an_iterable_that_is_not_a_loader_are_rejected():
     batches = device_iterator([np.ones(1)])
-    for call in (batches.state_dict, lambda: batches.load_state_dict({})):
-        with pytest.raises(TypeError, match=r"states need a mpqueue\.Loader, but the batches are from a list"):
+    for call in (batches.state_dict, lambda: batches.load_state_dict({}), lambda: batches.last):
+        with pytest.raises(TypeError, match=r"needs? a mpqueue\.Loader, but the batches are from a list"):
             call()
 
 

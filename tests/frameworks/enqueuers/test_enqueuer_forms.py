@@ -30,19 +30,32 @@ def taken(enqueuer, *args, **kwargs):
         return next(enqueuer.get())
 
 
+class Two(Who):
+    """Its attribute counts as passed to the constructor."""
+
+    workers = 2
+
+
 @pytest.mark.parametrize(
-    "make",
+    ("make", "expected"),
     [
-        lambda: OrderedEnqueuer(Who(), workers=2, use_multiprocessing=True, max_queue_size=3, shuffle=False),
-        lambda: OrderedEnqueuer(Who(), 2, True, 3, False),
-        lambda: OrderedEnqueuer(Who(), np.int64(2), True),
-        lambda: OrderedEnqueuer(Who(), True, workers=2),
-        lambda: OrderedEnqueuer(Who(workers=2, use_multiprocessing=True)),
+        (lambda: OrderedEnqueuer(Who(), workers=2, use_multiprocessing=True, max_queue_size=3), (2, "process")),
+        (lambda: OrderedEnqueuer(Who(), 2, True, 3, False), (2, "process")),
+        (lambda: OrderedEnqueuer(Who(), np.int64(2), True), (2, "process")),
+        (lambda: OrderedEnqueuer(Who(), True, workers=2), (2, "process")),
+        (lambda: OrderedEnqueuer(Who(workers=2, use_multiprocessing=True)), (2, "process")),
+        (lambda: OrderedEnqueuer(Who(workers=3), workers=2, use_multiprocessing=False), (2, "thread")),
+        (lambda: OrderedEnqueuer(Two()), (2, "thread")),
+        (lambda: OrderedEnqueuer(Who(), 1), (1, "thread")),
+        (lambda: OrderedEnqueuer(Who(), 0), (1, "caller")),
     ],
-    ids=["Keras 3 by name", "Keras 3 by place", "a number of NumPy's", "a mixture", "the Sequence's own"],
-)
-def test_start_without_arguments_uses_the_constructors_numbers(make):
-    assert taken(make()) == (2, "process")
+    ids=[
+        "Keras 3 by name", "Keras 3 by place", "a number of NumPy's", "a mixture", "the Sequence's own",
+        "rather than the Sequence's", "a class attribute", "one worker", "no workers",
+    ],
+)  # fmt: skip
+def test_start_without_arguments_uses_the_constructors_numbers(make, expected):
+    assert taken(make()) == expected
 
 
 @pytest.mark.parametrize("flag", [True, np.True_], ids=str)
@@ -52,24 +65,11 @@ def test_bool_as_second_argument_is_the_signature_of_keras_2(flag):
     assert taken(enqueuer) == (1, "process")
 
 
-def test_1_as_second_argument_is_a_number_of_workers():
-    assert taken(OrderedEnqueuer(Who(), 1)) == (1, "thread")
-
-
-def test_0_workers_computes_in_the_caller():
-    assert taken(OrderedEnqueuer(Who(), 0)) == (1, "caller")
-
-
 def test_arguments_of_start_apply_to_that_start_only():
     enqueuer = OrderedEnqueuer(Who(), workers=2)
     assert taken(enqueuer, workers=3) == (3, "thread")
     assert enqueuer.workers == 3
     assert taken(enqueuer) == (2, "thread")
-
-
-def test_constructor_arguments_take_precedence_over_the_sequence():
-    sequence = Who(workers=3, use_multiprocessing=True, max_queue_size=4)
-    assert taken(OrderedEnqueuer(sequence, workers=2, use_multiprocessing=False)) == (2, "thread")
 
 
 def test_max_queue_size_of_the_constructor_limits_the_batches_ahead(deadlock_s):
@@ -140,13 +140,6 @@ def test_sequence_has_the_default_attributes_of_keras():
     sequence.workers = 2
     assert sequence.workers == 2
     assert taken(OrderedEnqueuer(sequence)) == (2, "thread")
-
-
-def test_class_attributes_of_a_subclass_count_as_passed():
-    class Two(Who):
-        workers = 2
-
-    assert taken(OrderedEnqueuer(Two())) == (2, "thread")
 
 
 @pytest.mark.parametrize(

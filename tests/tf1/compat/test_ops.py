@@ -17,7 +17,6 @@ from mpqueue.tf1.compat.ops.infer import Constant
 from mpqueue.tf1.compat.ops.sparse import pack_many_sparse, pack_sparse, unpack_many_sparse
 from mpqueue.tf1.compat.ops.strided_slice import strided_slice
 from mpqueue.tf1.compat.ops.table import TABLE
-from mpqueue.tf1.compat.ops.tensorshape import TensorShape
 
 SHAPES = arrays.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)
 
@@ -139,20 +138,6 @@ def test_invalid_packed_sparse_tensor_raises_without_executing_code(tmp_path, va
         with pytest.raises(InvalidArgumentError, match=f"A string of {len(text)} bytes is not a packed sparse tensor"):
             unpack_many_sparse(packed, dtype=kind, rank=2)
     assert not list(tmp_path.iterdir())
-
-
-DIMS = st.none() | st.lists(st.none() | st.integers(0, 4), max_size=3)
-
-
-@given(one=DIMS, two=DIMS)
-def test_merging_shapes_is_commutative(one, two):
-    left, right = TensorShape(one), TensorShape(two)
-    assert left.is_compatible_with(right) == right.is_compatible_with(left)
-    if left.is_compatible_with(right):
-        assert left.merge_with(right).known == right.merge_with(left).known
-    else:
-        with pytest.raises(ValueError):
-            left.merge_with(right)
 
 
 @pytest.mark.parametrize("spelled", [float32, "float32", np.float32, np.dtype("float32"), float, 1, "float"])

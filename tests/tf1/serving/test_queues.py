@@ -238,27 +238,11 @@ class TestNames:
             with pytest.raises(InvalidArgumentError, match="seed 3, got 4"):
                 RandomShuffleQueue(5, 1, "int32", seed=4, shared_name="jobs")
 
-    def test_reserved_names_are_rejected(self, server):
-        with mpqueue.connect("photos"), pytest.raises(InvalidArgumentError, match="must not start with '_'"):
-            FIFOQueue(10, "int64", shared_name="_jobs")
-
     def test_impossible_elements_are_rejected_and_the_name_remains_free(self, server):
         with mpqueue.connect("photos"):
             with pytest.raises(InvalidArgumentError, match="must have at most"):
                 FIFOQueue(10, "int64", [[1 << 40]], shared_name="jobs")
             assert jobs().size() == 0
-
-    def test_containers_have_separate_names_and_are_reset_separately(self, server):
-        with mpqueue.connect("photos"):
-            directory = lookup.connected().directory
-        for container in ("", "one", "two"):
-            with lookup.here(lookup.Lookup(directory, container)):
-                jobs().enqueue(1)
-        for reset, sizes in (["one"], [1, 0, 1]), ([], [0, 0, 0]):
-            reset_containers(directory, reset)
-            for container, size in zip(("", "one", "two"), sizes, strict=True):
-                with lookup.here(lookup.Lookup(directory, container)):
-                    assert jobs().size() == size
 
     def test_queue_objects_remain_usable_after_reset(self, server):
         with mpqueue.connect("photos"):
