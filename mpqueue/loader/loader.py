@@ -346,6 +346,9 @@ class Loader(Stoppable):
         where, ordered = self._position.where(), self._job.options.ordered
         state = self._plan.state(where, self._draws, self._cursor, ordered=ordered)
         state |= {"step": self._position.steps, "world_size": self._plan.shard.world}
+        began = self._position.began(where.epoch)
+        if began:
+            state["began"] = began
         if self._plan.history:
             state["history"] = self._plan.history.plain()
         return Bookmark(state, self._position.last)
@@ -395,7 +398,7 @@ class Loader(Stoppable):
         states: list[Any] = list(state) if isinstance(state, list | tuple) else [state]
         if not states:
             raise ValueError("load_state_dict got an empty list: pass the states of all ranks, or of one rank")
-        from mpqueue.plan.saved_states import history_in, is_of_other_ranks, steps_in
+        from mpqueue.plan.saved_states import began_in, history_in, is_of_other_ranks, steps_in
 
         # Before the workers are stopped: an invalid state has no effect.
         place, first = self._plan.place(states, self.workers, self.backend), states[0]
@@ -414,8 +417,11 @@ class Loader(Stoppable):
         plan = self._plan.with_seed(operator.index(first["seed"])).with_history(history)
         self._use(plan)
         self._excludes = bool(self._excluded)
-        known_from = plan.number_of(place.position, place.base) if is_of_other_ranks(first, plan.shard.world) else 0
-        self._position.load(place, steps_in(first), known_from)
+        began = plan.start_of_ranks(place) if is_of_other_ranks(first, plan.shard.world) else began_in(first, place)
+        known_from = plan.first_of_ranks(began)
+        if began and not (plan.has_index or self._job.options.ordered):
+            known_from = place.position  # the order of the batches before it is unknown
+        self._position.load(place, steps_in(first), began, known_from)
         # A worker process has another copy of the iterator then.
         self._is_spent = self._is_spent and (not self.workers or not kind_of(self.backend).in_processes)
 

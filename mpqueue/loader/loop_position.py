@@ -28,6 +28,10 @@ class KnownPlaces:
         """Return 0: the same ranks began all epochs."""
         return 0
 
+    def began(self, epoch: int) -> int:  # noqa: ARG002 - as above
+        """Return 0: the same ranks began all epochs."""
+        return 0
+
     def first_known(self, epoch: int) -> int:  # noqa: ARG002 - as above
         """Return 0: all batches of an epoch are known."""
         return 0
@@ -45,7 +49,7 @@ class LoopPosition:
         first_epoch: The epoch of the first loop.
         epoch: The epoch of the running loop, or of the next one.
         num_loads: How often a place was loaded.
-        begun: The epoch of the state that was loaded last, and its base, see `Place`.
+        begun: The epoch of the place that was loaded or sought last, and its base, see `Place`.
         anchors: Places where the stream was changed or a loop was moved to, the latest last. Their snapshots are kept,
             because a batch after such a place cannot be computed from an earlier snapshot.
     """
@@ -60,7 +64,7 @@ class LoopPosition:
         # middle of an epoch. If the number has not changed since, the next loop continues there.
         self._goes_on_at: tuple[Pipeline | None, int] = (None, 0)
         self._goes_on = False  # the next loop continues in the middle of the epoch
-        self.begun = self._known_from = 0, 0
+        self.begun = self._began = self._known_from = 0, 0
         self.anchors: deque[Place] = deque(maxlen=_MOST_ANCHORS)
         # The batches that were returned before: in all, and without the batches of the pipeline that counts.
         self._steps = self._steps_before = 0
@@ -82,8 +86,12 @@ class LoopPosition:
         return self._last if returned is None else returned._replace(step=self.steps - 1)
 
     def base_of(self, epoch: int) -> int:
-        """Return the global number of the batch with which these ranks began an epoch."""
+        """Return the base of the batches that the loops return in an epoch, see `Place`."""
         return self.begun[1] if epoch == self.begun[0] else 0
+
+    def began(self, epoch: int) -> int:
+        """Return where this number of ranks began an epoch, see `load`; 0 if no other number of ranks did."""
+        return self._began[1] if epoch == self._began[0] else 0
 
     def settle(self) -> None:
         """Keep the current place, and stop counting by the pipeline."""
@@ -149,15 +157,17 @@ class LoopPosition:
         """Return the number of the first batch of an epoch that this number of ranks returned."""
         return self._known_from[1] if epoch == self._known_from[0] else 0
 
-    def load(self, place: Place, steps: int, known_from: int) -> None:
+    def load(self, place: Place, steps: int, began: int, known_from: int) -> None:
         """Make the next loop continue another run, at a place in its state.
 
         Args:
             place: The place.
             steps: Number of batches that the other run had returned before.
+            began: Where this number of ranks began the epoch: the global number of a batch, or of a stream the number
+                of a batch of this rank; 0 if no other number of ranks did.
             known_from: Number of the first batch of the epoch that this number of ranks returns.
         """
-        self.begun, self._known_from = (place.epoch, place.base), (place.epoch, known_from)
+        self._began, self._known_from = (place.epoch, began), (place.epoch, known_from)
         self.anchors.clear()  # their snapshots belong to the previous run
         self.seek(place)
         self._steps = steps
@@ -166,7 +176,7 @@ class LoopPosition:
         """Make the next loop continue at a place of this run."""
         self.settle()
         self.place, self._goes_on, self.first_epoch = place, True, None
-        self.epoch, self._last = place.epoch, None
+        self.epoch, self._last, self.begun = place.epoch, None, (place.epoch, place.base)
         # Snapshots of later places may hold samples that are excluded from this place on.
         kept = [each for each in self.anchors if (each.epoch, each.position) <= (place.epoch, place.position)]
         self.anchors = deque([*kept, place], _MOST_ANCHORS)

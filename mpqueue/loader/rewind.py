@@ -35,6 +35,9 @@ class RunPlaces(Protocol):
     def base_of(self, epoch: int) -> int:
         """Return the base of an epoch, see `Place`."""
 
+    def began(self, epoch: int) -> int:
+        """Return where this number of ranks began an epoch, see `LoopPosition.load`."""
+
     def first_known(self, epoch: int) -> int:
         """Return the number of the first batch of an epoch that this number of ranks returned."""
 
@@ -110,11 +113,12 @@ class Rewind:
         Raises:
             LookupError: Another number of ranks got the batch.
         """
-        known_from, base = self._position.first_known(epoch), self._position.base_of(epoch)
+        known_from = self._position.first_known(epoch)
         if batch < known_from:
             raise of_other_ranks(epoch, batch, known_from)
-        # Ranks that resume an epoch after whole turns of the same number of ranks continue the same order.
-        return 0 if batch < self._plan.number_of(0, base) else base
+        # The base of the loops may be a later one. Ranks that resume an epoch after whole turns of the same number of
+        # ranks continue the same order.
+        return self._position.began(epoch)
 
     def _check_unchanged(self, epoch: int) -> None:
         """Raise a `LookupError` for an epoch before or after a change of the source."""

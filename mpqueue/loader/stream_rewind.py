@@ -221,6 +221,11 @@ class StreamRewind:
         if batch < known_from:
             raise of_other_ranks(epoch, batch, known_from)
         length = plan.epoch_batches
+        if where is None and (self._position.began(epoch) or (length is not None and self._position.began(0))):
+            raise LookupError(
+                f"batch {batch} of epoch {epoch} of another rank is unknown, because another number of ranks began the "
+                "epoch: ask that rank"
+            )
         if length is not None and batch >= length:
             raise LookupError(f"epoch {epoch} has no batch {batch}: it has {length} batches")
         share = plan.share(self._job.workers, self._backend)
@@ -229,7 +234,8 @@ class StreamRewind:
             element = element_at(position, share.num_lanes, {})
         elif where is not None and where.epoch == epoch and batch < where.position and self._job.options.ordered:
             ends = {lane: end for lane, end in enumerate(where.ends) if end >= 0}
-            element = element_at(batch, share.num_lanes, ends)
+            # Other ranks may have begun the epoch, and returned another number of these elements.
+            element = element_at(batch + sum(where.counts) - where.position, share.num_lanes, ends)
         else:
             return self._run_to(plan, where, epoch, batch, run=run)
         assert element is not None  # it was returned, or the lanes have no end

@@ -223,6 +223,14 @@ class Plan(ABC):
         """Return the position of a batch; the inverse of `number_of`."""
         return batch - self.number_of(0, base)
 
+    def start_of_ranks(self, place: Place) -> int:
+        """Return where these ranks begin an epoch at a place, see `mpqueue.loader.loop_position.LoopPosition.load`."""
+        return place.base
+
+    def first_of_ranks(self, began: int) -> int:
+        """Return the number of the first batch of a rank in an epoch, by the result of `start_of_ranks`."""
+        return self.number_of(0, began)
+
     def editor(self) -> Edit | None:
         """Return the function that removes excluded samples from a work item; None: no sample is excluded."""
         excluded = self.history.excluded
@@ -727,6 +735,14 @@ class StreamPlan(Plan):
         starts = state.get("starts", ())
         found = self.source.parts_of(None if start.state is None else pickle.loads(start.state) for start in starts)
         return None if found is None else {str(name): count for name, count in found.items()}
+
+    def start_of_ranks(self, place: Place) -> int:
+        """Return the position: each rank counts its batches."""
+        return place.position
+
+    def first_of_ranks(self, began: int) -> int:
+        """Return the number itself."""
+        return began
 
     def editor(self) -> None:
         """Return None: the source itself leaves out samples."""

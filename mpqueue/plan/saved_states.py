@@ -19,7 +19,7 @@ _NAMES = (
     *("version", "seed", *Place._fields[:6], "batch_size", "length", "order", "shard", "lanes", "epoch_batches"),
     *("shape", "sampler", "random", "drawn", "source"),
 )
-_NAMES_OF_RUN = ("step", "parts", "history", "world_size")  # from version 3 on
+_NAMES_OF_RUN = ("step", "parts", "history", "world_size", "began")  # from version 3 on
 _REMEDY = "Load an earlier checkpoint"
 _MOST = 1 << 63  # places and numbers of batches are 64-bit integers
 
@@ -82,6 +82,16 @@ def is_of_other_ranks(state: dict[str, Any], world_size: int) -> bool:
     """Return whether another number of ranks has reached the place in a state; True if that is unknown."""
     saved = (state["shard"][1] if "shard" in state else 1) if world_size == 1 else 0
     return bool(_of_run(state, "world_size", saved) != world_size)
+
+
+def began_in(state: dict[str, Any], place: Place) -> int:
+    """Return where the ranks that saved a state began its epoch; 0 if no other number of ranks did, or if unknown.
+
+    Args:
+        state: The state.
+        place: The place at which this rank resumes from it.
+    """
+    return int(_of_run(state, "began", 0)) if place.epoch == operator.index(state["epoch"]) else 0
 
 
 def _of_run(state: dict[str, Any], name: str, default: Any) -> Any:

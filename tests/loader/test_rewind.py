@@ -10,6 +10,7 @@ import pytest
 from helpers.drawing import Drawing, copied, drawing, indices
 
 import mpqueue
+from mpqueue.plan.saved_states import sealed
 
 ORDERS = {
     "in order": {},
@@ -458,3 +459,76 @@ def without(batch, excluded):
     """Return a batch without some samples."""
     kept = [row for row, index in enumerate(batch["index"]) if index not in excluded]
     return {name: [values[row] for row in kept] for name, values in batch.items()}
+
+
+ORDERS_OF_RANKS = {
+    "samples": lambda: {"batch_size": 2, "shuffle": True},
+    "batches": lambda: {"shuffle": True},
+    "a sampler": lambda: {"batch_size": 2, "sampler": [*range(59, -1, -1)]},
+}
+
+
+class TestRanksThatResume:
+    """One rank begins an epoch, three ranks resume it, and three ranks resume from the states of these."""
+
+    def loader(self, order, rank, world, **options):
+        return mpqueue.Loader(range(60), shard=(rank, world), workers=0, seed=5, **ORDERS_OF_RANKS[order]() | options)
+
+    def resumed(self, order, rank):
+        """Return a loader, the batches of its rank by their number, and its state before it was saved."""
+        with self.loader(order, 0, 1) as first:
+            for _, _ in zip(range(4), first, strict=False):
+                pass
+            state = first.state_dict()
+        infos = {}
+        for num_batches in (2, 3):
+            loader = self.loader(order, rank, 3)
+            loader.load_state_dict(json.loads(json.dumps(state)))
+            for _, _ in zip(range(num_batches), loader, strict=False):
+                infos[loader.last.batch] = loader.last
+            state = loader.state_dict()
+        return loader, infos, state
+
+    @pytest.mark.parametrize("rank", range(3))
+    @pytest.mark.parametrize("order", ORDERS_OF_RANKS)
+    def test_batches_since_these_ranks_began_the_epoch_are_known(self, order, rank):
+        loader, infos, state = self.resumed(order, rank)
+        with loader:
+            assert list(infos) == [2, 3, 4, 5, 6]  # 4 batches are 2 turns of 3 ranks
+            assert state["began"] == 4
+            for number, info in infos.items():
+                assert loader.explain(0, number).samples == info.samples
+            for number in (0, 1):
+                with pytest.raises(LookupError, match="another number of ranks"):
+                    loader.explain(0, number)
+            loader.seek(0, 3)
+            for number, _ in zip((3, 4, 5), loader, strict=False):
+                assert (loader.last.batch, loader.last.samples) == (number, infos[number].samples)
+
+    def test_state_of_an_early_release_is_loaded(self):
+        loader, _, state = self.resumed("samples", 1)
+        del state["began"]
+        state = {name: value for name, value in state.items() if name != "checksum"}
+        with loader:
+            loader.load_state_dict(sealed(state))
+            next(iter(loader))
+            assert loader.last.batch == 7
+            assert loader.explain(0, 7) == loader.explain(0, 7, rank=1)
+
+    def test_next_epoch_is_known_from_its_beginning(self):
+        loader, _, _ = self.resumed("samples", 1)
+        with loader:
+            for _ in loader:
+                pass
+            assert "began" not in loader.state_dict()
+            assert loader.explain(1, 0).samples
+
+    def test_seek_before_the_place_of_a_state_counts_batches_of_the_epoch(self):
+        with self.loader("samples", 0, 2) as loader:
+            for _, _ in zip(range(3), loader, strict=False):
+                pass
+            loader.load_state_dict(loader.state_dict())
+            loader.seek(0, 1)
+            next(iter(loader))
+            assert loader.last.batch == 1
+            assert loader.last.samples == loader.explain(0, 1).samples

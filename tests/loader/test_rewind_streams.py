@@ -217,6 +217,33 @@ def test_batch_before_an_exclusion_keeps_its_samples(name):
         assert [info.samples for info, _ in infos] == [samples for _, samples in infos]
 
 
+@pytest.mark.filterwarnings("ignore:2 ranks share a stream")
+@pytest.mark.parametrize("ordered", [True, False])
+def test_ranks_that_resume_an_epoch_know_its_batches(ordered):
+    with loader_of("a buffer") as first:
+        for _, _ in zip(range(5), first, strict=False):  # one virtual shard is ahead of the others
+            pass
+        state = first.state_dict()
+    for rank in range(2):
+        infos, loaded = {}, state
+        for num_batches in (2, 3):
+            loader = loader_of("a buffer", shard=(rank, 2), ordered=ordered)
+            loader.load_state_dict(loaded)
+            for _, _ in zip(range(num_batches), loader, strict=False):
+                infos[loader.last.batch] = loader.last.samples
+            loaded = loader.state_dict()
+        with loader:
+            known_from = 2 if ordered else 4
+            assert list(infos) == [2, 3, 4, 5, 6]
+            for number, samples in infos.items():
+                if number >= known_from:
+                    assert loader.explain(0, number).samples == samples
+            with pytest.raises(LookupError, match="another number of ranks"):
+                loader.explain(0, known_from - 1)
+            with pytest.raises(LookupError, match="of another rank is unknown"):
+                loader.explain(0, 5, rank=1 - rank)
+
+
 def test_part_of_a_mixture_is_excluded():
     parts = {"web": Dataset.range(30), "code": Dataset.range(30)}
     dataset = Dataset.mix(parts, weights={"web": 1, "code": 1}).shuffle(buffer=4).batch(5)
