@@ -635,6 +635,7 @@ class Core:
 
     def _tell_missed(self, seat: Seat) -> None:
         """Notify a slow consumer of its missed batches, before its next offer."""
+        seat.forget_missed_before(self._latest)
         seat.num_told = seat.num_skipped
         self._outside.miss(seat.consumer, seat.num_told)
 

@@ -87,6 +87,7 @@ class Seat:
         had: Number of batches of the epoch that this seat has taken.
         num_recalled: Number of offers recalled from it since it attached.
         num_skipped: Number of batches that it missed because it was slow.
+        missed: Their positions in the epoch, as ranges; without those before a batch that some consumer has taken.
         num_told: Number of skipped batches in the latest notification of its consumer.
         replay_at: Next position to compute again for this seat; None if it has missed no batch.
         num_replaying: Number of positions that are being computed again.
@@ -104,6 +105,7 @@ class Seat:
         self.had = Had()
         self.num_taken = self.num_recalled = self.num_skipped = self.num_told = self.num_replaying = 0
         self.noted_load = -1
+        self.missed: deque[range] = deque()
         self.replay_at: int | None = None
         self.overdue_at: float | None = None
 
@@ -134,7 +136,30 @@ class Seat:
     def enter(self, epoch: int) -> None:
         """Enter the next epoch: all batches of the previous one were taken."""
         self.epoch, self.had, self.replay_at, self.num_replaying = epoch, Had(), None, 0
+        self.missed.clear()
         self.has_begun = self.has_all = self.has_end = self.has_asked = self.is_idle = False
+
+    def miss(self, position: int) -> None:
+        """Count a batch that it misses because it is slow."""
+        self.num_skipped += 1
+        # Successive positions are one range: a consumer may miss millions.
+        if self.missed and self.missed[-1].stop == position:
+            self.missed[-1] = range(self.missed[-1].start, position + 1)
+        else:
+            self.missed.append(range(position, position + 1))
+
+    def forget_missed_before(self, position: int) -> None:
+        """Forget the positions of missed batches that the stream never yields again."""
+        while self.missed and self.missed[0].stop <= position:
+            self.missed.popleft()
+
+    def miss_none_from(self, position: int) -> None:
+        """Do not count missed batches from a position on, which the stream yields again."""
+        while self.missed and self.missed[-1].stop > position:
+            found = self.missed.pop()
+            self.num_skipped -= found.stop - max(found.start, position)
+            if found.start < position:
+                self.missed.append(range(found.start, position))
 
     def __repr__(self) -> str:
         who = f"rank {self.rank}" if self.rank is not None else f"seat {-self.number}"
@@ -524,12 +549,18 @@ class BroadcastRouting(Routing):
         for seat in members:
             # The slow consumer misses this batch. It is notified of the number of missed ones with its next offer.
             if self._skips and seat.load >= self._window:
-                seat.num_skipped += 1
+                seat.miss(batch.position)
             elif batch.position >= seat.had.before:  # earlier ones were taken from a previous server
                 self._hold(batch, seat.number)
                 seat.queue.append(batch)
         self._let_go(batch, GROUP)
         return members
+
+    def continue_from(self, position: int, total: int | None) -> None:
+        """Drop the batches from a position on, and do not count those that consumers have missed."""
+        super().continue_from(position, total)
+        for seat in self.seats:
+            seat.miss_none_from(position)
 
     def regain(self, seat: Seat) -> None:
         """Drop the queued batches of a seat: the others have them, too."""

@@ -87,7 +87,7 @@ class Simulation:
         """Ignore the request, because no progress is drawn or counted here."""
 
     def miss(self, consumer: int, count: int) -> None:
-        assert count > self.consumers[consumer].num_missed
+        assert count != self.consumers[consumer].num_missed
         self.consumers[consumer].num_missed = count
 
     def end(self, consumer: int, epoch: int, count: int) -> None:

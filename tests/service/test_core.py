@@ -256,6 +256,33 @@ def test_no_batch_is_lost_or_delivered_twice(rules: Rules, data: st.DataObject, 
     assert kept == set(), "consumers that have left must hold no slot"
 
 
+@pytest.mark.parametrize("num_more", [0, 1, 3])
+def test_batch_that_is_yielded_again_is_missed_once(num_more: int):
+    simulation = simulated(mode="broadcast", slow="skip", window=2, lengths=[10])
+    fast, slow = attached(simulation, None, None)
+    for number in (slow, fast):
+        simulation.next(number)
+    for _ in range(4):
+        while simulation.give():
+            pass
+        simulation.next(fast)
+    while simulation.give():
+        pass
+    assert simulation.core.group.by_consumer[slow].num_skipped > 1
+    simulation.change()  # the fast consumer has not got the latest batches, which the slow one has missed
+    for _ in range(num_more):
+        simulation.give()
+        simulation.next(slow)
+    for _ in range(6):
+        simulation.settle(fast, slow)
+        for number in (fast, slow):
+            if simulation.consumers[number].current is not None:
+                simulation.next(number)
+    for number in (fast, slow):
+        it = simulation.consumers[number]
+        assert len({place for place in it.taken if place[0] == 0}) + it.num_missed == 10
+
+
 @pytest.mark.parametrize("first", [1, 2, 3, 4])
 def test_ranks_end_equal_if_a_change_ends_the_stream(first: int):
     """The changed stream ends at its first batch: the ranks that began a round get all of it, and no other round."""
