@@ -8,6 +8,7 @@ import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from collections.abc import Sequence as SequenceOf
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, Self, Unpack, cast
 
 from mpqueue.engine.backend import Stopped
@@ -194,7 +195,7 @@ class Loader(Stoppable):
             if self._is_spent:
                 raise self._spent()
             self._apply_option()
-            self._set_plan(replace(self._plan))  # a plan keeps the length of an epoch, and the source may have grown
+            self._set_plan(self._plan.renewed())
             is_outdated = self._is_outdated()  # first: if it raises, the position does not change
             before = self._latest()
             if before is not None:
@@ -204,6 +205,10 @@ class Loader(Stoppable):
                 pipeline.begin_loop()
             goes_on = self._position.begin(stays=self._is_iterator and self._is_whole())
             pipeline = self._begin(goes_on=goes_on, is_outdated=is_outdated)
+            # Answers about the epoch must not depend on later changes of the source. An error of its length is raised
+            # by the pipeline.
+            with contextlib.suppress(Exception):
+                self._plan.note_length(self._position.place.epoch)
             batches = EpochIterator(self._position, pipeline, way(pipeline), self._end_epoch, self._note_failure)
             self._latest = weakref.ref(batches)
             return batches
@@ -438,6 +443,11 @@ class Loader(Stoppable):
         unused = self._before_unused()
         return self._info_of(self._position.last if unused is None else unused.returned)
 
+    def last_later(self) -> "Callable[[], BatchInfo | None]":
+        """Return a function that returns the present `last`, and computes its samples only then."""
+        unused = self._before_unused()
+        return partial(self._info_of, self._position.last if unused is None else unused.returned)
+
     def last_at(self, bookmark: "Bookmark") -> "BatchInfo | None":
         """Return the result of `last` for an earlier position.
 
@@ -542,6 +552,7 @@ class Loader(Stoppable):
         Raises:
             TypeError: ``ids`` is a single id or a string, or an id has another type.
             ValueError: An id is negative, or the source has no such sample or part.
+            RuntimeError: The number of batches of the source has changed in this epoch.
         """
         from mpqueue.plan.sample_ids import SampleSet
 
@@ -560,6 +571,7 @@ class Loader(Stoppable):
     def _exclude(self, samples: "SampleSet") -> None:
         from mpqueue.loader.rewind import excluded
 
+        self._check_length()
         change = excluded(self._plan, self._answers(), samples)
         if change is not None:
             self._use(change.plan)
@@ -585,6 +597,7 @@ class Loader(Stoppable):
             TypeError: ``at`` is not an integer.
             ValueError: There is no mixture, or several, or its samples do not come in order; or the weights are of
                 other parts, negative, not finite or all zero; or sample ``at`` was returned already.
+            RuntimeError: The number of batches of the source has changed in this epoch.
         """
         from mpqueue.loader.rewind import checked_integer, weighed
 
@@ -594,11 +607,23 @@ class Loader(Stoppable):
             raise ValueError("a rank knows only its own virtual shards of a stream: pass at, the same on all ranks")
         with self._lock:
             rewind = self._rewind()
+            self._check_length()
             change = weighed(self._plan, rewind, weights, at)
-            self._use(change.plan)
+            self._use(change.plan.renewed())  # weights may change the number of samples
             self._restart_at(change.place, refresh=True)
             first: int = change.result
             return first
+
+    def _check_length(self) -> None:
+        """Raise a `RuntimeError` if the source has another length than at the beginning of the running epoch."""
+        pipeline = self._engine.pipeline
+        if pipeline is None or pipeline.is_stopped or not (self._plan.has_index and self._position.where().position):
+            return
+        if pipeline.ledger.cursor.has_new_length():
+            raise RuntimeError(
+                f"the length of {self._plan.source.name} has changed in this epoch, whose order depends on it: call "
+                "this method before the length changes, or between two loops"
+            )
 
     def _restart_at(self, place: "Place", *, refresh: bool) -> None:
         """Continue the running loop at its place, after a change of the plan: what was computed ahead is dropped."""

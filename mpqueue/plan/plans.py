@@ -19,7 +19,7 @@ import re
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -127,6 +127,13 @@ class Plan(ABC):
     def with_seed(self, seed: int, *, given: bool = True) -> Self:
         """Return the same plan with another seed."""
         return replace(self, seed=seed, seed_given=given)
+
+    def renewed(self) -> Self:
+        """Return the same plan without lengths that it keeps, for a loop that begins: the source may have grown."""
+        return replace(self)
+
+    def note_length(self, epoch: int) -> None:
+        """Keep the number of samples of an epoch that begins, because the source may change in its middle."""
 
     def with_history(self, history: History) -> Self:
         """Return the same plan with another history."""
@@ -558,10 +565,20 @@ class BatchesPlan(IndexPlan):
         return int(permutation(self.seed, epoch, length)[place]) if self.options.shuffle else place
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
 class SamplesPlan(IndexPlan):
     """Workers compute batches of samples from the number of the batch."""
 
     batching: Batching
+    lengths: dict[int, int | None] = field(default_factory=dict)  # of epochs that have begun
+
+    def renewed(self) -> Self:
+        """Return the same plan without lengths that it keeps."""
+        return replace(self, lengths={})
+
+    def note_length(self, epoch: int) -> None:
+        """Keep the number of samples of an epoch that begins."""
+        self.lengths[epoch] = self.source.length_in(epoch, self.seed, "samples")
 
     def total(self) -> int | None:
         """Return the number of batches of an epoch over all ranks; None: endless."""
@@ -586,6 +603,8 @@ class SamplesPlan(IndexPlan):
         return EpochSamples(self.seed, self.batching, self.worker_shard.world, self._num_samples)
 
     def _num_samples(self, epoch: int) -> int | None:
+        if epoch in self.lengths:
+            return self.lengths[epoch]
         return self.source.length_in(epoch, self.seed, "samples")
 
     def _check_same(self, state: Mapping[str, Any], place: Place) -> None:

@@ -434,6 +434,22 @@ class TestBadInput:
         with pytest.raises(ValueError):
             loader.exclude(ids)
 
+    @pytest.mark.parametrize("workers", [0, 2])
+    def test_batches_are_known_if_the_source_grows_within_an_epoch(self, workers):
+        source = list(range(40))
+        with mpqueue.Loader(source, batch_size=4, shuffle=True, seed=1, workers=workers) as loader:
+            for number, batch in enumerate(loader):
+                if number == 1:
+                    source.append(40)
+                if number == 5:
+                    with pytest.raises(RuntimeError, match="length of list has changed in this epoch"):
+                        loader.exclude([3])
+                if number >= 1:
+                    assert loader.last.samples == tuple(batch.tolist())
+            loader.exclude([3])
+            assert sum(len(batch) for batch in loader) == 40
+            assert loader.last.samples == tuple(loader.compute(1, loader.last.batch).tolist())
+
     def test_place_of_another_number_of_ranks_remains_unknown_after_a_seek(self):
         loader, other = loader_of(shard=(0, 2)), loader_of(shard=(0, 3))
         batches = iter(loader)

@@ -41,12 +41,12 @@ class _Coming(NamedTuple):
     Attributes:
         outcome: A batch that is being copied; the error that was raised instead; None: the end.
         place: The loader's state before this outcome was requested; None: the loader has no states.
-        last: The loader's ``last`` before this outcome was requested; empty if the loader has none.
+        last: Returns the loader's ``last`` before this outcome was requested; None if the loader has none.
     """
 
     outcome: _Moving | Exception | None
     place: Any
-    last: tuple[()] | tuple[BatchInfo | None]
+    last: Callable[[], BatchInfo | None] | None
 
 
 def prefetch(loader: Iterable[Any], device: Any, depth: int = 2) -> "DevicePrefetcher":
@@ -134,8 +134,8 @@ class DevicePrefetcher:
         Raises:
             LookupError: The dataset is a stream.
         """
-        last = () if self._pass is None else self._pass.last()
-        found: BatchInfo | None = last[0] if last else self.loader.last  # type: ignore[attr-defined]
+        last = None if self._pass is None else self._pass.last()
+        found: BatchInfo | None = self.loader.last if last is None else last()  # type: ignore[attr-defined]
         return found
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -181,7 +181,7 @@ class PrefetchedPass(Iterator[Any]):
                 return  # the end, or an error; the loader continues after the error has been raised
             # Before the batch is requested, so that a resume from this state returns the batch again.
             place = self._loader.state_dict() if self._has_states else None
-            last = _last_of(self._loader) if self._has_states else ()
+            last = _last_of(self._loader) if self._has_states else None
             outcome: _Moving | Exception | None = None
             try:
                 outcome = self._mover.start(next(self._batches))
@@ -195,16 +195,20 @@ class PrefetchedPass(Iterator[Any]):
         """Return the loader's state after the last returned batch; None: that is the loader's present state."""
         return self._ahead[0].place if self._ahead and self._has_states else None
 
-    def last(self) -> tuple[()] | tuple[BatchInfo | None]:
-        """Return the batch that was returned last; empty: it is the loader's present one, or the loader knows none."""
-        return self._ahead[0].last if self._ahead and self._has_states else ()
+    def last(self) -> Callable[[], BatchInfo | None] | None:
+        """Return a function for the batch that was returned last; None: it is the loader's present one, or unknown."""
+        return self._ahead[0].last if self._ahead and self._has_states else None
 
 
-def _last_of(loader: Any) -> tuple[()] | tuple[BatchInfo | None]:
+def _last_of(loader: Any) -> Callable[[], BatchInfo | None] | None:
+    later: Callable[[], Callable[[], BatchInfo | None]] | None = getattr(loader, "last_later", None)
+    if later is not None:  # a `mpqueue.Loader`, which would compute the samples of each batch
+        return later()
     try:
-        return (loader.last,)
+        found = loader.last
     except (AttributeError, LookupError):  # `DevicePrefetcher.last` gets the same error from the loader, and raises it
-        return ()
+        return None
+    return lambda: found
 
 
 class _AcceleratorDevice:

@@ -122,6 +122,18 @@ def test_last_of_a_loader_of_mpqueue_counts_returned_batches():
             assert batches.last.samples == (number,)
 
 
+def test_samples_that_are_not_read_are_not_computed(monkeypatch):
+    asked = []
+    of_each = mpqueue.plan.sources.Source.sample_ids
+    monkeypatch.setattr(mpqueue.plan.sources.Source, "sample_ids", lambda *args: asked.append(args) or of_each(*args))
+    with mpqueue.Loader([torch.tensor(number) for number in range(12)], batch_size=2, workers=0) as loader:
+        batches, _ = _on_device(loader)
+        for number, _ in enumerate(batches):
+            if number == 3:
+                assert not asked
+                assert batches.last.samples == (6, 7)
+
+
 def test_last_of_a_stream_has_its_samples():
     batches, _ = _on_device(mpqueue.torch.DataLoader(mpqueue.Dataset.range(12).filter(_is_any), batch_size=2))
     for batch in batches:
