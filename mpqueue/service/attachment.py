@@ -32,7 +32,7 @@ from mpqueue.service.specs import MAX_SPEC_BYTES
 from mpqueue.transport.records import ProtocolError
 
 _BETWEEN = frozenset(
-    {ToConsumer.SPEC, ToConsumer.MISSED, ToConsumer.EXPLAINED}
+    {ToConsumer.SPEC, ToConsumer.MISSED, ToConsumer.EXPLAINED, ToConsumer.LENGTH}
 )  # handled here, not delivered to the consumer
 _MOST_PARTS = MAX_SPEC_BYTES // MAX_BODY + 1
 _MOST_POSITIONS = 256  # in a `Resume`, which must fit into one handshake
@@ -62,6 +62,7 @@ class Attachment:
         self.link, self.ring, self.welcome = link, ring, welcome
         self.latest: Offer | Text | None = None
         self.number = self.num_missed = 0
+        self._length: int | None = None  # if it has changed
         self.has_begun: list[int] = []
         # The turns in the request that is being sent, and the list that gets an entry once it is sent. Together they
         # show, after an interrupt, whether the server has received the turns.
@@ -127,7 +128,10 @@ class Attachment:
                         arrived.popleft()
                         continue
                     if isinstance(record, Offer):
-                        self.num_missed = record.position
+                        if record.kind == ToConsumer.MISSED:
+                            self.num_missed = record.position
+                        else:
+                            self._length = record.position
                         arrived.popleft()
                         continue
                     if self._learn():
@@ -166,6 +170,19 @@ class Attachment:
         # harmless.
         link.arrived = deque(islice(link.arrived, len(parts), None))
         return True
+
+    @property
+    def length(self) -> int | None:
+        """Number of batches per epoch for this consumer, as far as `next_record` knows; None if unknown."""
+        return self.welcome.length if self._length is None else self._length
+
+    def latest_length(self) -> int | None:
+        """Return the number of batches per epoch, after the last change that has arrived; None if it is unknown."""
+        self.link.look()
+        for record in self.link.arrived:
+            if isinstance(record, Offer) and record.kind == ToConsumer.LENGTH:
+                self._length = record.position
+        return self.length
 
     def explain(self, epoch: int, position: int) -> dict[str, Any]:
         """Return the server's answer to the question which samples are in a batch.

@@ -91,12 +91,19 @@ class Consumer:
             registry.show(self)
 
     def __len__(self) -> int:
-        """Return the number of batches per epoch for this consumer.
+        """Return the number of batches per epoch for this consumer, which `Server.set_weights` may change.
 
         Raises:
             TypeError: It is unknown: the source is a generator or endless, or consumers share the batches of an epoch.
         """
-        length = self._attachment.welcome.length
+        length = self._attachment.length
+        # Another thread that waits for a batch holds the lock, and notes a change.
+        if self._life is _Life.ATTACHED and self._lock.acquire(blocking=False):
+            try:
+                self._attend()
+                length = self._attachment.latest_length()
+            finally:
+                self._lock.release()
         if length is None:
             raise TypeError(
                 "the length of an epoch is unknown: the source has no length, or the server delivers each batch to the "

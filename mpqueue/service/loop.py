@@ -22,7 +22,7 @@ import json
 import math
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from functools import partial
 from typing import Any
@@ -187,6 +187,13 @@ class Deliveries:
             self._replays.start_again()
         if is_open and self._checkpoints is not None:
             self._checkpoints.change(place.position)
+
+    def tell_length(self, consumers: Iterable[int], length: int) -> None:
+        """Notify consumers of another number of batches per epoch."""
+        for consumer in consumers:
+            peer = self._peers[consumer]
+            self.touched.add(peer)
+            peer.offer(OFFER.pack(ToConsumer.LENGTH, 0, 0, 0, 0, 0, 0, length, 0, 0))
 
     def miss(self, consumer: int, count: int) -> None:
         """Notify a consumer how many batches it has missed since it attached, because it was slow."""
@@ -498,7 +505,9 @@ class Loop:
                 change = changed(stream.latest_plan, stream.rewind_at(place))
             position = place.position if is_open else None
             self._deliveries.note_history(change.plan.history, change.place)
+            length = stream.length()
             self._deliveries.change(change.plan, change.place, is_open=is_open)
+            self._note_length(length)
         except BaseException:
             position = None  # the recalled batches are offered again
             raise
@@ -507,6 +516,18 @@ class Loop:
             for number, messages in heard.items():
                 _ = all(self._hear_one(self._peers[number], data) for data in messages)
         return change.result
+
+    def _note_length(self, before: int | None) -> None:
+        """Notify the consumers if the stream has another length than before a change."""
+        total, core = self._stream.length(), self._core
+        length = None if total is None else core.rules.mode.length(total)
+        if length is None or total == before:
+            return
+        self._deliveries.tell_length(core.group.by_consumer, length)
+        # Now, so that consumers know the length as soon as the call that changed the stream has returned.
+        for peer in self._deliveries.flush():
+            if peer.sock is not None:
+                self.handlers.watch_room(peer.sock.fileno(), is_full=peer.is_full)
 
     def _timeout_s(self) -> float | None:
         core, reception, now = self._core, self._reception, _clock()

@@ -10,6 +10,7 @@
     ASK              ------------------------------->    number of taken batches; turns of released slots
                      <-------------------------------    RAISED   the source raised this in place of a batch
                      <-------------------------------    MISSED   number of batches missed by a slow consumer
+                     <-------------------------------    LENGTH   another number of batches per epoch
                      <-------------------------------    END      the epoch is over for this consumer
                      <-------------------------------    RECALL   drop unopened offers above this number
                      <-------------------------------    CUT      this consumer is detached, or the server stops; reason
@@ -17,11 +18,10 @@
                      <-------------------------------    EXPLAINED their ids
     LEAVE            ------------------------------->    I leave
 
-All records of a consumer have one fixed size, and so have `OFFER`, MISSED and END; one message may contain several of
-these. SPEC, `RAISED`, EXPLAINED, `RECALL` and `CUT` have a head and a body of bounded size; SPEC and EXPLAINED may have
-several parts. A message arrives as a whole or not at
-all, whenever its sender is killed. A server never unpickles received data. A message that cannot be parsed ends the
-connection.
+All records of a consumer have one fixed size, and so have `OFFER`, MISSED, LENGTH and END; one message may contain
+several of these. SPEC, `RAISED`, EXPLAINED, `RECALL` and `CUT` have a head and a body of bounded size; SPEC and
+EXPLAINED may have several parts. A message arrives as a whole or not at all, whenever its sender is killed. A server
+never unpickles received data. A message that cannot be parsed ends the connection.
 
 Offers and exceptions are numbered per consumer, from 1, and a consumer takes them in this order. A batch is *taken*
 when the consumer requests the next one: `ASK` contains the number of taken ones since the beginning of the connection.
@@ -73,11 +73,11 @@ class ToServer:
 class ToConsumer:
     """Kinds of a server's records."""
 
-    OFFER, END, SPEC, RAISED, CUT, MISSED, RECALL, EXPLAINED = 11, 12, 13, 14, 15, 16, 17, 18
+    OFFER, END, SPEC, RAISED, CUT, MISSED, RECALL, EXPLAINED, LENGTH = 11, 12, 13, 14, 15, 16, 17, 18, 19
 
 
 BATCHES = frozenset({ToConsumer.OFFER, ToConsumer.RAISED})  # the kinds that are numbered for their consumer
-_OFFERS = frozenset({ToConsumer.OFFER, ToConsumer.END, ToConsumer.MISSED})
+_OFFERS = frozenset({ToConsumer.OFFER, ToConsumer.END, ToConsumer.MISSED, ToConsumer.LENGTH})
 
 # The value of `ASK` is the number of offers taken so far, of `BEGIN` the epoch, of `LEAVE` 0 or `DROPPED`. An EXPLAIN
 # has the epoch as value, then the position and the number of the question in place of turns. The size is fixed, so that
@@ -109,10 +109,10 @@ def pack_request(kind: int, value: int = 0, released: tuple[int, ...] = ()) -> b
 
 
 class Offer(NamedTuple):
-    """A batch in a slot, the end of an epoch, or the number of missed batches.
+    """A batch in a slot, the end of an epoch, or the number of missed batches or of those in an epoch.
 
     Attributes:
-        kind: `ToConsumer.OFFER`, `ToConsumer.END` or `ToConsumer.MISSED`.
+        kind: `ToConsumer.OFFER`, `ToConsumer.END`, `ToConsumer.MISSED` or `ToConsumer.LENGTH`.
         flags: `PARTIAL` or 0.
         spec: Number of its spec.
         number: Its number among the consumer's offers, from 1.
@@ -120,7 +120,8 @@ class Offer(NamedTuple):
         slot: Number of the slot.
         epoch: Epoch, from 0.
         position: Position of the batch in its epoch, over all consumers. For END: the number of batches of the epoch
-            that the consumer has had. For MISSED: the number of batches that it has missed since it attached.
+            that the consumer has had. For MISSED: the number of batches that it has missed since it attached. For
+            LENGTH: the number of batches per epoch for this consumer.
         header_offset: Offset of the batch's header in the slot.
         nbytes: Offset of the batch's end in the slot.
     """

@@ -183,6 +183,26 @@ class TestSetWeights:
             assert {name for name, _ in consumer.last.samples} == {"web"}
         assert found == expected
 
+    @pytest.mark.parametrize("options", [{}, {"mode": "split", "world": 2}], ids=str)
+    def test_consumers_know_the_new_length(self, options):
+        def mixed():
+            parts = [Dataset.range(100), Dataset.range(100)]
+            return Dataset.mix(parts, weights=[1, 1], stop="first").batch(4)
+
+        rank = {"rank": 0} if options else {}
+        with served(mixed(), batch_size=None, **options) as server, attached(**rank) as consumer:
+            before = len(consumer)
+            assert before == (25 if options else 50)
+            server.set_weights([1, 0.2])
+            with mpqueue.Loader(mixed(), workers=0, seed=3) as loader:
+                loader.set_weights([1, 0.2])
+                expected = len(loader) // (2 if options else 1)
+            assert len(consumer) == expected != before
+            if not options:
+                assert len(rows(consumer)) == expected
+                assert len(consumer) == expected
+        assert len(consumer) == expected, "also after the end of the server"
+
     @pytest.mark.parametrize("at", [None, 30])
     def test_batches_equal_those_of_a_loader(self, at):
         weights = {"web": 1.0, "code": 0.0}
