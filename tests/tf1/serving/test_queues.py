@@ -395,3 +395,31 @@ def test_server_does_not_replay_a_source_that_dequeues(servers_directory):
         ):
             next(iter(second))
         assert [int(batch) for batch in batches] == list(range(8, 20))
+
+
+class Dequeued:
+    def __init__(self, queue):
+        self.queue = queue
+
+    def __iter__(self):
+        while True:
+            yield self.queue.dequeue()
+
+
+def test_server_neither_changes_nor_explains_a_stream_that_dequeues(servers_directory):
+    """Its virtual shards cannot be run again, because the elements are no longer in the queue."""
+    queue = mpqueue.FIFOQueue(40, "int64", [[]])
+    queue.enqueue_many(np.arange(20))
+    queue.close()
+    stream = mpqueue.Dataset(Dequeued(queue)).batch(2)
+    with (
+        mpqueue.Server("s", stream, mode="broadcast", workers=1, lanes=1, seed=3, max_queue_size=4) as server,
+        mpqueue.attach("s", timeout=30) as consumer,
+    ):
+        batches = iter(consumer)
+        assert [next(batches).tolist() for _ in range(3)] == [[0, 1], [2, 3], [4, 5]]
+        with pytest.raises(ValueError, match="takes elements from a queue"):
+            server.exclude([(0, 15)])
+        with pytest.raises(LookupError, match="takes elements from a queue"):
+            _ = consumer.last
+        assert [number for batch in batches for number in batch.tolist()] == list(range(6, 20))
