@@ -11,6 +11,7 @@ import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -492,6 +493,9 @@ def start_server(start_server_script, tmp_path):
 def suspended(server):
     """Suspend the process of a server until the context exits."""
     server.send_signal(signal.SIGSTOP)
+    # The signal reaches one thread, and the others run until that thread has got a CPU.
+    threads = list(Path(f"/proc/{server.pid}/task").iterdir())
+    until(lambda: all(") T " in (thread / "stat").read_text() for thread in threads), "the server was not suspended")
     try:
         yield
     finally:
