@@ -173,7 +173,7 @@ class StreamRewind:
         return At(where.epoch, where.position, self._plan.shard.world)
 
     def shortened(self, added: SampleSet) -> Place:
-        """Return the place of the loops with snapshots of lanes that do not hold some samples.
+        """Return the place of the loops, with snapshots of lanes without some samples.
 
         Each lane that has begun is run in this thread from its last snapshot to its place.
 

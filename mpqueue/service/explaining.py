@@ -1,7 +1,7 @@
-"""Answers to the question which samples are in a batch of a stream: its functions are called again, in a thread.
+"""Finds the samples in batches of a stream for `Consumer.last`, by calling the functions of the stream in a thread.
 
-The server's loop must not wait for them. One thread answers all questions, in their order, and exits after the last
-one. An answer goes back to the loop as a call.
+The server's loop must not wait for these functions. One thread answers all requests in order, and exits after the last
+one. The loop sends each answer to its consumer.
 """
 
 from collections import deque
@@ -15,7 +15,7 @@ from mpqueue.system.locks import Lock
 
 
 class Explanations:
-    """The questions of the consumers of one server. Only its loop asks.
+    """The requests of the consumers of one server. Only its loop calls `ask`.
 
     Attributes:
         deliver: Makes the loop call a function; from any thread.

@@ -350,11 +350,11 @@ class TestStream:
         with stream_of(name, **options) as server, attached(rank=0) as first, attached(rank=1) as second:
             ranks = first, second
             loops = [with_samples(consumer, consumer) for consumer in ranks]
-            begun = [next(loops[0]), next(loops[0])], [next(loops[1])]
+            taken = [next(loops[0]), next(loops[0])], [next(loops[1])]
             server.exclude(excluded)
             rest = in_threads(*(partial(list, loop) for loop in loops))
             assert [consumer.last.samples for consumer in ranks] == [each[-1][1] for each in rest]
-        found = [each for both in zip(begun[0] + rest[0], begun[1] + rest[1], strict=True) for each in both]
+        found = [each for both in zip(taken[0] + rest[0], taken[1] + rest[1], strict=True) for each in both]
         # If the stream may end in this round, rank 1 gets the rest of the round as it was.
         check(name, found, (3 if name == "an endless stream" else 4, excluded), num_dropped=4)
 
@@ -367,10 +367,10 @@ class TestStream:
             server.exclude(ids_of(name, *LATER))
             with attached(join="replay") as late:
                 of_late = iter(late)
-                begun = [next(of_late).tolist() for _ in range(3)]
+                taken = [next(of_late).tolist() for _ in range(3)]
                 server.exclude(ids_of(name, 37))
                 rest, rest_of_late = in_threads(lambda: rows(batches), lambda: rows(of_late))
-        assert begun + rest_of_late == found + rest
+        assert taken + rest_of_late == found + rest
 
     def test_next_epoch_lacks_the_samples(self, name):
         with stream_of(name) as server, attached() as consumer:

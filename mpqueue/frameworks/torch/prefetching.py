@@ -132,7 +132,7 @@ class DevicePrefetcher:
         """The place and the samples of the batch that was returned last; see `DataLoader.last`.
 
         Raises:
-            LookupError: The dataset is a stream.
+            LookupError: The samples are unknown; see `DataLoader.last`.
         """
         last = None if self._pass is None else self._pass.last()
         found: BatchInfo | None = self.loader.last if last is None else last()  # type: ignore[attr-defined]

@@ -32,7 +32,7 @@ def decode(text, dtype):
     return single
 
 
-def is_refused(text, dtype):
+def is_invalid(text, dtype):
     required = [np.array([], dtype)]
     for records in (text, [b"1"] * BATCH + [text]):
         with pytest.raises(InvalidArgumentError, match=f"Field 0 in record {0 if records is text else BATCH}"):
@@ -47,12 +47,12 @@ def test_int64_is_read(text, expected):
 
 @pytest.mark.parametrize("text", [*CASES["invalid int64"], "1" * 5000, "0" * 100000 + "x"])
 def test_invalid_int64_is_rejected(text):
-    assert is_refused(text, "int64")
+    assert is_invalid(text, "int64")
 
 
 @pytest.mark.parametrize(("text", "fits"), [("2147483647", True), ("-2147483648", True), ("2147483648", False)])
 def test_int32_limits(text, fits):
-    assert decode(text, "int32") == int(text) if fits else is_refused(text, "int32")
+    assert decode(text, "int32") == int(text) if fits else is_invalid(text, "int32")
 
 
 @pytest.mark.parametrize(
@@ -71,8 +71,8 @@ def test_nan_is_read(text):
 
 @pytest.mark.parametrize("text", CASES["invalid float"])
 def test_invalid_float_is_rejected(text):
-    assert is_refused(text, "float32")
-    assert is_refused(text, "float64")
+    assert is_invalid(text, "float32")
+    assert is_invalid(text, "float64")
 
 
 HALF_WAY = "1.000000059604644775390625"  # between two float32
