@@ -42,6 +42,9 @@ class InProcessBackend:
         if self._wakeup is None:
             with defer_signals():  # Ctrl-C between creating the pipe and storing it would leave it open
                 self._wakeup = Wakeup()
+            # A thread may have finished between the caller's last step and this line, when there was no pipe that
+            # would have told. Without this, the caller would wait for ever.
+            self._wakeup.wake()
         return self._wakeup.fd
 
     def cancel(self) -> None:

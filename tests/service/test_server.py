@@ -17,20 +17,13 @@ import numpy as np
 import pytest
 from helpers.puppets import Indices, Raised, await_back, firsts
 from helpers.serving import num_descriptors
+from helpers.waits import until
 
 import mpqueue
 from mpqueue.errors import ServiceError, ServiceStateError
 from mpqueue.service.loop import Deliveries
 
 pytestmark = pytest.mark.usefixtures("servers_directory")
-
-
-def until(condition, what, seconds=30.0):
-    """Wait for a condition without a notification; only a deadlock takes the whole time."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, what
-        time.sleep(0.005)
 
 
 def any_number(number):

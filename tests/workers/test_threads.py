@@ -2,12 +2,14 @@
 
 import importlib
 import itertools
+import select
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from helpers import strikes
 from helpers.inside import pipeline_of
+from helpers.waits import until
 
 from mpqueue import Loader
 
@@ -62,6 +64,14 @@ def test_queue_is_filled_without_requests(workers):
         for _ in range(8):
             assert computed.acquire(timeout=60)
         assert list(batches) == list(range(100))
+
+
+def test_batches_that_are_ready_before_the_first_poll_make_it_return():
+    with Loader(range(100), workers=1, backend="thread", max_queue_size=8) as loader:
+        iter(loader)
+        pipeline = pipeline_of(loader)
+        until(lambda: pipeline.num_ready == 8, "the queue was not filled")
+        assert select.select([pipeline.fileno()], [], [], 0)[0], "no later batch would end this wait"
 
 
 class DrawsFrom:
