@@ -344,6 +344,7 @@ class Core:
         if resume.epoch > self.epoch:
             seat.enter(resume.epoch)
         elif resume.epoch == self.epoch:
+            seat.is_midway = bool(resume.taken)
             self._latest = max(self._latest, *resume.taken, -1)
             self._known.update(self._mode.resume(seat, resume, self.frontier, self.holders.let_go))
 
@@ -359,6 +360,10 @@ class Core:
         if seat is None:
             return None
         self.group.last_seen[consumer] = now
+        # The consumer continued its loop after a restart, and in the meantime the others have taken the rest of the
+        # epoch. The end that it was sent has crossed this message, and ends its loop.
+        if epoch <= seat.ended:
+            return seat
         if epoch > seat.epoch or seat.has_begun:
             raise Misbehaved(f"it began epoch {epoch} before the end of epoch {seat.epoch}")
         seat.has_asked = seat.is_idle = False  # it opens no batch of this loop before its first request
@@ -645,8 +650,10 @@ class Core:
             # A seat in replay is not complete, even if its queue is empty: missed batches are still being computed.
             if not seat.has_all or seat.epoch != self.epoch or seat.queue or seat.replay_at is not None:
                 continue
-            if seat.has_begun and not seat.has_end:
-                seat.has_end = True
+            # Also to a consumer that has attached again and whose loop continues: without the end, its loop would
+            # become one over the next epoch.
+            if (seat.has_begun or seat.is_midway) and not seat.has_end:
+                seat.has_end, seat.ended = True, self.epoch
                 if seat.num_told != seat.num_skipped:
                     self._tell_missed(seat)
                 self._outside.end(seat.consumer, self.epoch, seat.had.num + len(seat.untaken))

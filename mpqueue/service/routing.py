@@ -77,6 +77,8 @@ class Seat:
         number, rank, epoch: The arguments; the epoch advances when all of its batches were taken.
         consumer: Number of the consumer; 0 if the seat is vacant.
         has_begun: The consumer has started its loop over the epoch.
+        is_midway: The consumer has taken batches of the epoch from a previous server, and continues its loop.
+        ended: The latest epoch of whose end the consumer was notified; -1 if there is none.
         has_asked: The consumer has requested a batch since; it may have opened the first untaken one.
         is_idle: Unrequested offers were recalled; the seat gets no offers before its next request.
         has_all: No more batches of the epoch will be routed to it.
@@ -98,8 +100,9 @@ class Seat:
 
     def __init__(self, number: int, rank: int | None, epoch: int) -> None:
         self.number, self.rank, self.epoch = number, rank, epoch
-        self.consumer = 0
+        self.consumer, self.ended = 0, -1
         self.has_begun = self.has_all = self.has_end = self.has_asked = self.is_idle = self.is_lost = False
+        self.is_midway = False
         self.queue: deque[SeatBatch] = deque()
         self.untaken: deque[SeatBatch] = deque()
         self.had = Had()
@@ -117,7 +120,7 @@ class Seat:
     def sit(self, consumer: int) -> None:
         """Seat a new consumer."""
         # The counts are per consumer: a new connection numbers its offers from 1.
-        self.consumer, self.num_taken, self.num_recalled, self.overdue_at = consumer, 0, 0, None
+        self.consumer, self.num_taken, self.num_recalled, self.overdue_at, self.ended = consumer, 0, 0, None, -1
         self.is_lost = False
 
     def be_left(self) -> None:
@@ -126,7 +129,7 @@ class Seat:
         self.queue.extendleft(reversed(self.untaken))
         self.untaken.clear()
         self.consumer = 0
-        self.has_begun = self.has_end = self.has_asked = self.is_idle = False
+        self.has_begun = self.has_end = self.has_asked = self.is_idle = self.is_midway = False
 
     def resume_at(self, count: int) -> None:
         """Continue after this many batches of the epoch. The journal may know of fewer."""
@@ -137,7 +140,7 @@ class Seat:
         """Enter the next epoch: all batches of the previous one were taken."""
         self.epoch, self.had, self.replay_at, self.num_replaying = epoch, Had(), None, 0
         self.missed.clear()
-        self.has_begun = self.has_all = self.has_end = self.has_asked = self.is_idle = False
+        self.has_begun = self.has_all = self.has_end = self.has_asked = self.is_idle = self.is_midway = False
 
     def miss(self, position: int) -> None:
         """Count a batch that it misses because it is slow."""

@@ -387,6 +387,30 @@ def test_consumer_that_missed_end_of_epoch_continues_with_next():
     assert simulation.consumers[1].taken == [(1, 0), (1, 1)]
 
 
+@pytest.mark.parametrize(
+    ("rules", "kwargs", "held", "rest"),
+    [
+        ({}, {"lengths": [4], "frontier": 2}, ((0,), (1,)), [2, 3]),
+        ({"world": 2}, {"lengths": [1], "known": False, "had": [1, 2], "order": [2]}, ((0,), (1, 3)), [2]),
+    ],
+    ids=["first come", "ranks"],
+)
+def test_loop_that_continues_after_restart_ends_with_its_epoch(rules, kwargs, held, rest):
+    simulation = Simulation(rules_of(**rules), has_opened=True, **kwargs)
+    for number, taken in enumerate(held, start=1):
+        resumed(simulation, number, number - 1 if rules else None, 0, taken, len(taken))
+    # The second consumer is attached, and the message that its loop continues is still on its way.
+    simulation.next(1)
+    simulation.settle(1)
+    assert simulation.consumers[1].taken == [(0, position) for position in rest]
+    assert simulation.finished == [0]
+    simulation.next(1)  # the loop over the next epoch, whose batches the second consumer must not get
+    simulation.next(2)
+    assert not simulation.consumers[2].is_looping
+    assert simulation.consumers[2].epoch == 1
+    assert simulation.consumers[2].taken == []
+
+
 def test_restarted_broadcast_does_not_wait_for_whole_group_again():
     simulation = Simulation(rules_of(mode="broadcast", world=2, window=1), [3], has_opened=True)
     resumed(simulation, 1, None, 0, (0,), 1)
