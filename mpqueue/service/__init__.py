@@ -9,6 +9,8 @@ imports only from the modules above it::
     server_directory.py  the folder, name and socket of a server
     plan.py              checked options of a stream
     stream.py            the engine as a server drives it: batch handles
+    lane_stream.py       the same for streams, by virtual shards
+    making.py            creates the stream of a source
     refusals.py          exceptions for refused consumers
     routing.py           the seats of a group, and one routing class per mode
     modes.py             one class per server mode

@@ -17,8 +17,8 @@ from collections.abc import Iterable
 
 from mpqueue.plan.cursors import Place
 from mpqueue.service.journal import Journal
+from mpqueue.service.lane_stream import LaneStream
 from mpqueue.service.modes import Mode
-from mpqueue.service.stream import Stream
 
 BETWEEN_S = 1.0  # the interval of the lanes' own snapshots; writing a megabyte takes much less
 
@@ -32,7 +32,7 @@ class Checkpoints:
         mode: The mode of the server.
     """
 
-    def __init__(self, journal: Journal, stream: Stream, mode: Mode) -> None:
+    def __init__(self, journal: Journal, stream: LaneStream, mode: Mode) -> None:
         self._journal, self._stream, self._mode = journal, stream, mode
         # At most two places: the next checkpoint, and the newest place. All others would only use memory.
         self._noted: list[Place] = []

@@ -426,37 +426,9 @@ def started_at(pid: int) -> int:
         return 0
 
 
-def state_of(stream: Stream) -> Any:
-    """Return the state of a source with an index and a state, otherwise None; lanes have their own states."""
-    source = stream.plan.plan.source
-    return source.runs.state_dict() if source.has_index and source.has_state else None
-
-
 def job_of(stream: Stream, rules: Rules) -> str:
     """Return a hash of the stream's identity: streams with the same hash yield the same batches."""
     seed, length, *others = stream.plan.plan.identity()
     # The mode is part of the identity: the holders in the journal are ranks in one mode and consumers in another.
     identity = [seed, length, rules.mode.name, rules.mode.world, *others]
     return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32]
-
-
-def check_restartable(stream: Stream, *, is_ordered: bool) -> None:
-    """Raise a `ValueError` if a restarted server could not continue with this source."""
-    source = stream.plan.plan.source
-    if not is_ordered:
-        raise ValueError(
-            "journal requires ordered=True, got ordered=False: a journal counts the batches of each consumer, and "
-            "without an order a count does not identify them"
-        )
-    if stream.is_generator:
-        if stream.plan.plan.lanes is not None:
-            return
-        raise ValueError(
-            "journal requires a source that can resume, got a generator without lanes: pass lanes=n with a generator "
-            "function, use a source with __getitem__, or leave out journal"
-        )
-    if stream.plan.plan.epoch_end is not None and not source.has_state:
-        raise ValueError(
-            f"{source.name}.on_epoch_end changes the source, and a restarted server could not restore it: "
-            "implement state_dict() and load_state_dict(), or leave out journal"
-        )

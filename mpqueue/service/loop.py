@@ -37,7 +37,7 @@ from mpqueue.service.checkpoints import Checkpoints
 from mpqueue.service.connections import Handlers, Peer, Reception, Stage
 from mpqueue.service.core import Core
 from mpqueue.service.explaining import Explanations
-from mpqueue.service.journal import Journal, state_of
+from mpqueue.service.journal import Journal
 from mpqueue.service.records import (
     DETACHED,
     DROPPED,
@@ -146,31 +146,22 @@ class Deliveries:
 
     def explain(self, peer: Peer, epoch: int, *, position: int, number: int) -> None:
         """Send a consumer the ids of the samples in a batch, of a stream later."""
-        stream = self._stream
+        tell = partial(self._explained, peer, number)
         try:
-            if stream.is_generator:
-                self.explanations.ask(stream.explanation(epoch, position), partial(self._explained, peer, number))
-                return
-            indices, ids = stream.explain(epoch, position)
+            self._stream.explain(epoch, position, self.explanations.ask, tell)
         except LookupError as error:
-            answer: dict[str, Any] = {"error": str(error)}
-        else:
-            answer = {"seed": stream.seed, "indices": indices, "ids": ids}
-        self._answer(peer, number, answer)
+            tell(None, error)
 
-    def _explained(self, peer: Peer, number: int, found: Any, error: Exception | None) -> None:
-        """Send a consumer the ids of the samples in a batch of a stream, or why they are unknown."""
+    def _explained(self, peer: Peer, number: int, found: dict[str, Any] | None, error: Exception | None) -> None:
+        """Send a consumer the ids of the samples in a batch, or why they are unknown."""
         if peer.sock is None or peer.stage is not Stage.ATTACHED:
             return
-        if error is None:
-            answer = {"seed": self._stream.seed, "samples": found}
+        if found is not None:
+            answer = {"seed": self._stream.seed, **found}
         elif isinstance(error, LookupError):
             answer = {"error": str(error)}
         else:
             answer = {"error": f"the stream has raised {type(error).__name__} when it was run again: {error}"}
-        self._answer(peer, number, answer)
-
-    def _answer(self, peer: Peer, number: int, answer: dict[str, Any]) -> None:
         self.touched.add(peer)
         # A sampler's keys may be objects of any class. Only their texts are sent.
         peer.tell_parts(ToConsumer.EXPLAINED, 0, number, json.dumps(answer, default=repr).encode())
@@ -178,7 +169,8 @@ class Deliveries:
     def note_history(self, history: History, place: Place) -> None:
         """Journal the exclusions and changes of weights, before any batch that depends on them is offered."""
         if self._journal is not None:
-            self._journal.note_history(history, place if self._stream.is_generator else None)
+            # With an index, places have no snapshots, and a restarted server does not need them.
+            self._journal.note_history(history, None if self._checkpoints is None else place)
 
     def change(self, plan: Plan, place: Place, *, is_open: bool) -> None:
         """Continue the stream with another history."""
@@ -233,7 +225,7 @@ class Deliveries:
             # place where the epoch began.
             place = self._stream.next_place()
             begun = None if self._replays is None else place
-            self._journal.begin(epoch, state_of(self._stream), lanes=place, begun=begun)
+            self._journal.begin(epoch, self._stream.source_state(), lanes=place, begun=begun)
         if self._checkpoints is not None:
             self._checkpoints.begin()
 
@@ -251,8 +243,7 @@ class Deliveries:
 
     def can_recompute(self) -> bool:
         """Return whether batches of the open epoch can be computed again."""
-        # A replay would take elements from the queue that belong to other consumers.
-        return self._replays is None or not self._stream.takes_from_queues
+        return self._replays is None or self._replays.can_begin()
 
     def note_taken(self, seat: Seat, batch: SeatBatch) -> None:
         """Journal and draw a taken batch."""

@@ -237,12 +237,11 @@ class Mode(ABC):
         return FirstUntaken(start)
 
     @abstractmethod
-    def awaits_survivors(self, *, is_stream: bool, can_replay: bool) -> bool:
+    def awaits_survivors(self, *, recomputes: bool) -> bool:
         """Return whether a restarted server waits for the consumers of the previous one.
 
         Args:
-            is_stream: The source is a stream, not a sequence.
-            can_replay: The stream can compute a position again.
+            recomputes: The workers of the stream can compute any batch again.
         """
 
 
@@ -308,7 +307,7 @@ class Ranked(Mode):
             seat.replay_at = max(seat.replay_at, resume.count * self.world + seat.rank)
         return ()
 
-    def awaits_survivors(self, *, is_stream: bool, can_replay: bool) -> bool:  # noqa: ARG002 - holds for any source
+    def awaits_survivors(self, *, recomputes: bool) -> bool:  # noqa: ARG002 - holds for any source
         """Return False: each rank has its own batches, so no other consumer can get them."""
         return False
 
@@ -355,7 +354,7 @@ class FirstCome(Mode):
         # A batch belongs to no seat before it is offered, so compare the next batches of the stream with these.
         return resume.taken
 
-    def awaits_survivors(self, *, is_stream: bool, can_replay: bool) -> bool:  # noqa: ARG002 - holds for any source
+    def awaits_survivors(self, *, recomputes: bool) -> bool:  # noqa: ARG002 - holds for any source
         """Return True: other consumers could be offered the batches that a survivor has taken."""
         return True
 
@@ -425,14 +424,13 @@ class Broadcast(Mode):
         """Return the frontier of the slowest consumer."""
         return SlowestConsumer(start)
 
-    def awaits_survivors(self, *, is_stream: bool, can_replay: bool) -> bool:
+    def awaits_survivors(self, *, recomputes: bool) -> bool:
         """Return whether a late survivor could not get the batches that the others have taken, or only at a cost.
 
         Batches with an index are simply computed again for a late consumer. A replay of a stream needs a process, which
         survivors that arrive in time do not.
         """
-        # With an index, the batches of a late survivor are simply computed again, so there is no need to wait for it.
-        return is_stream or not can_replay
+        return not recomputes
 
 
 # For each name of the option `mode`: the class with `world`, and the class without.

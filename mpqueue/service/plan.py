@@ -45,14 +45,25 @@ def make_plan(
     source: Any,
     *,
     workers: int,
-    max_queue_size: int,
-    shuffle: bool,
-    world: int,
-    num_kept: int | None,
     work: type[Work],
-    options: dict[str, Any],
+    max_queue_size: int = 10,
+    shuffle: bool = False,
+    world: int = 1,
+    num_kept: int | None = None,
+    **options: Any,
 ) -> ServedPlan:
-    """Return the plan of a stream with work items of the class `work`; see `mpqueue.service.stream.Stream`.
+    """Return the plan of a stream.
+
+    Args:
+        source: The source, as for a `Loader`.
+        workers: Number of worker processes.
+        work: Class of the work items.
+        max_queue_size: Number of batches computed ahead, including those being computed.
+        shuffle: Use a new order for every epoch (sequences only).
+        world: Number of ranks among which the batches are split equally: the end of an epoch is filled up or dropped.
+        num_kept: Number of slots for batches that holders keep. None: enough for 8 batches of each of 32 consumers, or
+            fewer if the address space is limited.
+        options: The options of an `mpqueue.Server` for samples and workers.
 
     Raises:
         TypeError: The source has an unsupported type, or an option has the wrong type.

@@ -4,8 +4,8 @@ A consumer has missed batches if it joined a broadcast late, or if it replaces t
 
 A batch of a stream cannot be computed by its position alone: it follows the batches before it in its lane. So each
 consumer with missed batches gets its own stream with one worker. This stream starts at a known place of the epoch
-(`mpqueue.service.stream.Stream.places`), drops the batches that its consumer has had, and yields the missed ones in the
-order of the server's stream::
+(`mpqueue.service.lane_stream.LaneStream.places`), drops the batches that its consumer has had, and yields the missed
+ones in the order of the server's stream::
 
     the server's stream --place--> a stream with one worker --copies of its handles--> slots of the server's ring
           ^                          ^                                                |
@@ -22,12 +22,13 @@ instead: a replay would take elements that belong to others.
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mpqueue.memory.layout import Array
 from mpqueue.plan.cursors import Place
 from mpqueue.service.connections import Handlers
-from mpqueue.service.stream import BatchHandle, Failure, Stream
+from mpqueue.service.lane_stream import LaneStream
+from mpqueue.service.stream import BatchHandle, Failure, StreamStart
 from mpqueue.system.joined_threads import JoinedThread
 from mpqueue.system.locks import Lock
 from mpqueue.system.log import debug
@@ -61,7 +62,7 @@ class LaneReplay:
         given: Computed batches that were not taken yet.
     """
 
-    def __init__(self, make: Callable[[], Stream], epoch: int, wake: Callable[[], None]) -> None:
+    def __init__(self, make: Callable[[], LaneStream], epoch: int, wake: Callable[[], None]) -> None:
         # Starting and stopping a worker blocks, which the server's loop must not do: so a thread does it. Only this
         # thread uses the stream. It exchanges positions and copies with the loop through deques.
         self.asked: deque[int] = deque()
@@ -129,7 +130,7 @@ class LaneReplay:
         with self._lock:
             self._wakeup.close()
 
-    def _compute(self, stream: Stream) -> None:
+    def _compute(self, stream: LaneStream) -> None:
         """Compute requested positions until `end`."""
         stream.open_epoch(self._epoch)
         while not self._is_over:
@@ -147,7 +148,7 @@ class LaneReplay:
                 self._handlers.wait(stream.timeout_s())
                 stream.advance()
 
-    def _give(self, stream: Stream, outcome: BatchHandle | Failure) -> None:
+    def _give(self, stream: LaneStream, outcome: BatchHandle | Failure) -> None:
         # The batch belongs to another rank, or was replaced by an error that belongs to no batch.
         is_skipped = 0 <= outcome.position < self.asked[0]
         if isinstance(outcome, BatchHandle):
@@ -185,7 +186,7 @@ class LaneReplays:
         make: Returns a stream of the same source and options, with the given options replaced.
     """
 
-    def __init__(self, stream: Stream, make: Callable[..., Stream]) -> None:
+    def __init__(self, stream: LaneStream, make: Callable[..., Any]) -> None:
         self._stream, self._make = stream, make
         # One stream per late consumer. A shared stream would have to start again for each new one, and would delay fast
         # consumers for slow ones. Keeping delivered batches instead of computing them again has no bound.
@@ -209,8 +210,13 @@ class LaneReplays:
         else:
             self._by_seat[seat].ask(position)
 
+    def can_begin(self) -> bool:
+        """Return whether batches of the open epoch can be computed again."""
+        # A replay would take elements from the queue that belong to other consumers.
+        return not self._stream.takes_from_queues
+
     def _begin(self, epoch: int, position: int) -> LaneReplay:
-        if self._stream.takes_from_queues:
+        if not self.can_begin():
             raise RuntimeError(
                 f"batch {position} of epoch {epoch} cannot be computed again: the source takes elements from a queue. "
                 'Attach with join="now" or "next"'
@@ -223,8 +229,8 @@ class LaneReplays:
         changes = [place for place in stream.places if place.position > start.position]
         make = partial(
             self._make, workers=1, max_queue_size=_AHEAD, num_kept=_NUM_KEPT, lanes=stream.plan.plan.lanes,
-            seed=stream.seed, trace=None, place=Place(epoch, position), lane_place=start, history=stream.history,
-            changes=changes,
+            seed=stream.seed, trace=None,
+            start=StreamStart(Place(epoch, position), start, history=stream.history, changes=changes),
         )  # fmt: skip
         return LaneReplay(make, epoch, stream.wake)
 

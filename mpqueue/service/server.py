@@ -27,15 +27,17 @@ from mpqueue.service.checkpoints import Checkpoints
 from mpqueue.service.connections import Peer
 from mpqueue.service.core import Core
 from mpqueue.service.handshake import Welcome
-from mpqueue.service.journal import Journal, Recovered, check_restartable, job_of, place_in, read_journal, state_of
+from mpqueue.service.journal import Journal, Recovered, job_of, place_in, read_journal
+from mpqueue.service.lane_stream import LaneStream
 from mpqueue.service.loop import Deliveries, Loop
+from mpqueue.service.making import make_stream
 from mpqueue.service.plan import refuse_loaders_options
 from mpqueue.service.replaying import LaneReplays
 from mpqueue.service.reports import ServerStatistics, statistics_of
 from mpqueue.service.routing import Seat
 from mpqueue.service.rules import check_rules
 from mpqueue.service.server_directory import Claim, ServerDirectory
-from mpqueue.service.stream import Stream
+from mpqueue.service.stream import Stream, StreamStart
 from mpqueue.system.cpus import num_cpus
 from mpqueue.system.joined_threads import JoinedThread
 from mpqueue.system.locks import RLock
@@ -111,23 +113,14 @@ class Server:
         own = chosen.replace(workers=workers, world=self._rules.mode.num_shares)
         # Only ranks get equal shares; in other modes the stream has a single share. `start` and replays create streams
         # again from these options.
-        self._make_stream = partial(Stream, source, **own.values_of(StreamOptions))
-        self._stream = self._make_stream()
-        self._settle_rules(is_ordered=bool(chosen.ordered))
+        self._make_stream = partial(make_stream, source, **own.values_of(StreamOptions))
+        stream = self._stream = self._make_stream()
+        if self._journal_path is not None:
+            stream.check_restartable()
+        self._rules = replace(self._rules, can_replay=stream.can_replay, is_ordered=stream.is_ordered)
         self._run: _Run | None = None
         self._latest = ServerStatistics()
         self._lock = RLock()
-
-    def _settle_rules(self, *, is_ordered: bool) -> None:
-        """Complete the rules with the properties of the stream."""
-        if self._journal_path is not None:
-            check_restartable(self._stream, is_ordered=is_ordered)
-        # A sequence can compute any position again. A stream needs lanes for that: their snapshots allow it to start in
-        # the middle.
-        is_stream = self._stream.is_generator
-        has_places = not is_stream or self._stream.plan.plan.lanes is not None
-        # The positions of a stream are assigned when its batches are taken, so they are always in order.
-        self._rules = replace(self._rules, can_replay=has_places and is_ordered, is_ordered=is_stream or is_ordered)
 
     def start(self) -> Self:
         """Start the workers and serve. Return when consumers can attach.
@@ -168,10 +161,8 @@ class Server:
         # Without a given seed, use the journal's: another random seed would be a different stream.
         seed = recovered.seed if self._make_stream.keywords["seed"] is None else self._make_stream.keywords["seed"]
         place = place_in(recovered, self._rules.mode)
-        stream = self._make_stream(
-            seed=seed, place=place, lane_place=recovered.lanes, begun=recovered.begun, history=recovered.history,
-            changes=recovered.changes,
-        )  # fmt: skip
+        start = StreamStart(place, recovered.lanes, recovered.begun, recovered.history, recovered.changes)
+        stream = self._make_stream(seed=seed, start=start)
         if job_of(stream, self._rules) != recovered.job:
             raise ServiceError(
                 f"the journal {self._journal_path} belongs to another stream: use the same source, length, seed and "
@@ -190,7 +181,7 @@ class Server:
         journal.history, journal.changes = recovered.history, recovered.changes
         if self._awaits_survivors:
             journal.await_back(recovered.survivors.values())
-        state = recovered.state if recovered.job else state_of(self._stream)
+        state = recovered.state if recovered.job else self._stream.source_state()
         # Written before any consumer can attach, with the recovered batches: a second crash must not lose them.
         journal.begin(recovered.epoch, state, recovered.pairs(), recovered.lanes, recovered.begun)
         return journal
@@ -200,18 +191,16 @@ class Server:
         # Shared by the loop, the deliveries and the statistics.
         peers: dict[int, Peer] = {}
         stream, rules, mode, uid = self._stream, self._rules, self._rules.mode, os.geteuid()
-        # A stream with lanes needs snapshots to resume in the middle. With an index, the journaled positions are
-        # enough.
-        checkpoints = None
-        if journal is not None and stream.is_generator:
-            checkpoints = Checkpoints(journal, stream, mode)
-            # Without this, the first checkpoint would be missing the batches that were taken before the restart.
-            checkpoints.resume(0 if recovered.lanes is None else recovered.lanes.position, recovered.pairs())
-        # Batches of an index are computed again by the server's own workers. A stream needs a separate worker for each
-        # replay.
-        replays = None
-        if mode.replays_missed and stream.is_generator and rules.can_replay:
-            replays = LaneReplays(stream, self._make_stream)
+        # With an index, the journaled positions are enough to resume, and the server's own workers compute batches
+        # again. A stream with lanes needs snapshots to resume in the middle, and a separate worker for each replay.
+        checkpoints = replays = None
+        if isinstance(stream, LaneStream):
+            if journal is not None:
+                checkpoints = Checkpoints(journal, stream, mode)
+                # Without this, the first checkpoint would be missing the batches that were taken before the restart.
+                checkpoints.resume(0 if recovered.lanes is None else recovered.lanes.position, recovered.pairs())
+            if mode.replays_missed and rules.can_replay:
+                replays = LaneReplays(stream, self._make_stream)
         timeline = stream._pipeline.recorder.timeline
         deliveries = Deliveries(stream, peers, journal, uid, timeline, checkpoints, replays)
         place = place_in(recovered, mode)
@@ -241,8 +230,7 @@ class Server:
     @property
     def _awaits_survivors(self) -> bool:
         """True if the server waits for the consumers of the previous one."""
-        rules = self._rules
-        return rules.mode.awaits_survivors(is_stream=self._stream.is_generator, can_replay=rules.can_replay)
+        return self._rules.mode.awaits_survivors(recomputes=self._stream.recomputes)
 
     def stop(self, timeout: float | None = None) -> None:
         """Notify all consumers, stop the workers and release the name; idempotent, from any thread.

@@ -18,6 +18,9 @@ A `PendingHandle` is a granted work item of this server; see `mpqueue.workers.ha
 finished batches that are furthest from delivery are moved out of the ring, and back into it when they are due.
 
 Order, seeds, restarts of workers and timeouts are as in a `Loader`.
+
+`Stream` is for sources with an index, `mpqueue.service.lane_stream.LaneStream` for all others.
+`mpqueue.service.making.make_stream` chooses the class once.
 """
 
 import time
@@ -25,7 +28,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
 import numpy as np
@@ -34,18 +36,15 @@ from mpqueue.engine.backend import EndOfStream, Stopped
 from mpqueue.engine.outcomes import Outcome, Partial, Unreadable
 from mpqueue.engine.pipeline import Pipeline
 from mpqueue.engine.skips import is_of_source
-from mpqueue.errors import ServiceStateError, SharedMemoryFull
+from mpqueue.errors import SharedMemoryFull
 from mpqueue.loader.engine import Engine
 from mpqueue.memory.layout import Array, ReadSpec, Spec, base_over
 from mpqueue.memory.slots import Slot, SlotError
-from mpqueue.plan.batch_info import SampleIds
 from mpqueue.plan.cursors import Place, WorkItem
 from mpqueue.plan.draws import Draws
 from mpqueue.plan.history import NO_HISTORY, History
-from mpqueue.plan.lane_order import Element
-from mpqueue.plan.plans import IndexPlan, Plan, StreamPlan
-from mpqueue.plan.sample_ids import SampleSet
-from mpqueue.service.plan import make_plan
+from mpqueue.plan.plans import IndexPlan, Plan
+from mpqueue.service.plan import ServedPlan
 from mpqueue.service.records import PARTIAL
 from mpqueue.system import descriptors, interrupts
 from mpqueue.system.locks import Lock
@@ -56,8 +55,10 @@ from mpqueue.workers.memory_pressure import MemoryPressure
 from mpqueue.workers.process import ProcessBackend
 
 if TYPE_CHECKING:
-    from mpqueue.loader.rewind import Rewind
-    from mpqueue.loader.stream_rewind import StreamRewind
+    from mpqueue.loader.rewind import Changeable
+
+Tell = Callable[[dict[str, Any] | None, Exception | None], Any]
+Ask = Callable[[Callable[[], dict[str, Any]], Tell], Any]
 
 
 class BatchHandle(NamedTuple):
@@ -224,7 +225,6 @@ def _left_out(read: ReadSpec, data: Array, header_offset: int) -> tuple[list[Any
 
 
 MAX_KEPT = 1 << 22  # sampler indices kept for recomputing: 32 MB, or twice that if they are not small integers
-_MOST_ELEMENTS = 1 << 14  # whose virtual shards are known: more than all consumers can be offered at once
 _RETRY_S = 0.2  # after an error that belongs to no batch: an immediate retry would most likely fail again
 
 
@@ -242,90 +242,62 @@ class SharedRing(NamedTuple):
     stride: int
 
 
-class Stream:
-    """A stream of batch handles from one source.
+class StreamStart(NamedTuple):
+    """The beginning of a stream.
 
-    Args:
-        source: The source, as for a `Loader`.
-        workers: Number of worker processes.
-        max_queue_size: Number of batches computed ahead, including those being computed.
-        shuffle: Use a new order for every epoch (sequences only).
-        world: Number of ranks among which the batches are split equally: the end of an epoch is filled up or dropped.
-        place: Where to begin.
+    Attributes:
+        place: The first batch that a consumer needs, and batches after it that were taken.
         lane_place: For a stream with lanes, the start of the computation up to ``place``; batches in between, and
             batches listed as ahead of ``place``, are dropped. None for the beginning of the epoch.
         begun: Where the epoch of an endless stream began; None for the beginning of the source.
         history: The exclusions and changes of weights.
         changes: For a stream with lanes: the places of changes in the epoch of ``place``, with snapshots.
-        num_kept: Number of slots for batches that holders keep. None: enough for 8 batches of each of 32 consumers, or
-            fewer if the address space is limited.
-        options: The options of an `mpqueue.Server` for samples and workers.
+    """
+
+    place: Place = Place()
+    lane_place: Place | None = None
+    begun: Place | None = None
+    history: History = NO_HISTORY
+    changes: Sequence[Place] = ()
+
+    def settled(self) -> Place:
+        """Return the first batch that a consumer needs, with the largest possible position."""
+        position, ahead = self.place.position, set(self.place.ahead)
+        # Taken positions that directly follow the frontier extend it.
+        while position in ahead:
+            ahead.discard(position)
+            position += 1
+        return self.place._replace(position=position, ahead=tuple(sorted(ahead)))
+
+
+class Stream:
+    """A stream of batch handles from a source with an index: the position of a batch determines its samples.
+
+    Args:
+        plan: The plan of the stream and of its workers.
+        start: Where it begins.
 
     Attributes:
         plan: The plan.
-        is_generator: The source is a generator: its batches have no index.
-        is_endless: An epoch has a fixed number of batches, and the next one continues where it stopped.
         epoch: The epoch opened last.
         has_ended: All of its batches were taken.
         count: Number of handles and failures yielded in it, including those before the place where it began.
         ring: The memory, from `start` to `stop`.
-        places: Known places of the open epoch of a stream with lanes, to compute it again; the first is its beginning.
-            A batch after a change can be computed only from the place of that change.
-        history: The exclusions and changes of weights. While a resumed stream is before one of them, its plan has
-            another history.
-        rerun: Held while virtual shards are run in this process, because they share its random generators.
+        history: The exclusions and changes of weights.
+        rerun: Held while the source is run in this process, because all runs share its random generators.
         unknown: Failures for positions that cannot be computed again; `take` yields them after the recomputed batches.
-
-    Raises:
-        TypeError: The source has an unsupported type, or an option has the wrong type.
-        ValueError: An option has an invalid value, conflicts with another option, or has no meaning for a server.
+        is_ordered: The positions of an epoch are yielded in order.
+        can_replay: Batches can be computed again for a consumer that missed them.
+        recomputes: The workers of this stream can do so; otherwise a replay does, see `mpqueue.service.replaying`.
     """
 
     _pipeline: Pipeline  # both are set by `start`
     _backend: ProcessBackend
 
-    def __init__(
-        self,
-        source: Any,
-        *,
-        workers: int,
-        max_queue_size: int = 10,
-        shuffle: bool = False,
-        world: int = 1,
-        place: Place | None = None,
-        lane_place: Place | None = None,
-        begun: Place | None = None,
-        history: History = NO_HISTORY,
-        changes: Sequence[Place] = (),
-        num_kept: int | None = None,
-        **options: Any,
-    ) -> None:
-        self.plan = make_plan(
-            source, workers=workers, max_queue_size=max_queue_size, shuffle=shuffle, world=world, num_kept=num_kept,
-            work=PendingHandle, options=options,
-        )  # fmt: skip
-        self.history = history
-        self.is_generator = not self.plan.plan.has_index
-        self.is_endless = self.plan.plan.ends_by_count
-        self._place = _settled(place or Place())
-        # A resumed stream with lanes: the first position that a consumer still needs, and the taken positions after it.
-        self._missing_from, self._given = 0, frozenset[int]()
-        if self.is_generator:
-            self._missing_from, self._given = self._place.position, frozenset(self._place.ahead)
-            self._place = lane_place or Place(self._place.epoch)
-        self.places: tuple[Place, ...] = (begun or Place(self._place.epoch),)
-        for known in sorted((self._place, *changes), key=lambda known: known.position):
-            self._know(known)
-        # Changes that the stream reaches later: they were made before the restart, or the stream is a replay.
-        self._upcoming = tuple(change for change in changes if change.position > self._place.position)
-        if self.is_generator:
-            self._place = next(known for known in self.places if known.position == self._place.position)
-        self._is_resumed = self._missing_from > 0 or bool(self._given or self._upcoming)
-        self._follow(self._history_at(self._place))
-        # The elements that `take` returned last; their number is that of the positions before `count`.
-        self._elements: deque[WorkItem] = deque(maxlen=_MOST_ELEMENTS)
-        self._elements_before: tuple[int, int, Sequence[WorkItem]] = (-1, 0, ())  # of the previous epoch
-        self.rerun = Lock()
+    def __init__(self, plan: ServedPlan, start: StreamStart) -> None:
+        self.is_ordered = self.can_replay = self.recomputes = bool(plan.job.options.ordered)
+        self.plan, self.history, self._place = plan, start.history, start.settled()
+        self._follow(self.history)
         self.epoch, self.has_ended, self.count = self._place.epoch, False, 0
         self.ring: SharedRing | None = None
         self._engine = Engine(ends_epochs=False)
@@ -333,6 +305,7 @@ class Stream:
         self._is_wanted = self._is_open = self._has_freed = self._is_outdated = False
         self._draws: Draws | None = None
         self._retry_at: float | None = None
+        self.rerun = Lock()
         # Filled by the server's deliveries, in the order of the requests.
         self.unknown: deque[Failure] = deque()
 
@@ -347,6 +320,25 @@ class Stream:
             return self.plan.plan.length()
         except TypeError:
             return None
+
+    def check_restartable(self) -> None:
+        """Raise a `ValueError` if a restarted server could not continue with this source."""
+        plan, source = self.plan.plan, self.plan.plan.source
+        if not self.plan.job.options.ordered:
+            raise ValueError(
+                "journal requires ordered=True, got ordered=False: a journal counts the batches of each consumer, and "
+                "without an order a count does not identify them"
+            )
+        if plan.epoch_end is not None and not source.has_state:
+            raise ValueError(
+                f"{source.name}.on_epoch_end changes the source, and a restarted server could not restore it: "
+                "implement state_dict() and load_state_dict(), or leave out journal"
+            )
+
+    def source_state(self) -> Any:
+        """Return the state of the source; None if it has none."""
+        source = self.plan.plan.source
+        return source.runs.state_dict() if source.has_state else None
 
     # -- Life
 
@@ -438,10 +430,6 @@ class Stream:
 
         Returns: The number of its batches; None if it is endless or unknown.
         """
-        if self.is_generator and epoch != self.epoch:
-            self._settle_changes()
-            self._elements_before = self.epoch, self.count, tuple(self._elements)
-            self._elements.clear()
         self.epoch, self.has_ended, self.count, self._is_wanted = epoch, False, 0, True
         # Open the epoch now, so that the workers are busy before the first request. An exception is kept for
         # `take`, which returns it as a failure.
@@ -454,39 +442,40 @@ class Stream:
 
     def _open(self) -> Exception | None:
         """Move the pipeline to the place in the epoch; return the exception that prevents it."""
-        pipeline, epoch = self._pipeline, self.epoch
+        pipeline = self._pipeline
         self._is_open = False
         try:
             pipeline.finish_epoch()  # a retry if the source's hook has failed; otherwise without effect
-            if pipeline.epoch != epoch and self.is_endless:
-                self._continue_with(epoch)
-            elif pipeline.epoch != epoch:
-                # The previous epoch was abandoned: drop its requests, and start this epoch at its beginning.
-                pipeline.forget_wanted()
-                pipeline.restart_at(Place(epoch), refresh=self._is_outdated)
-            elif self._is_outdated:
-                pipeline.restart_at(pipeline.place(), refresh=True)
+            self._enter(self.epoch)
             self._is_outdated = False
             place = pipeline.place()
             # Batches taken before a restart count, too: the positions of a stream continue after them.
             self.count = place.position + len(place.ahead)
-            if self.is_endless or not self.is_generator:
-                # Do not prefetch past the first epoch before a second one is requested, as in a `Loader`.
-                pipeline.bound_epoch(epoch, goes_on=epoch != self._place.epoch)
-                pipeline.hand_out(epoch)
+            self._request(self.epoch)
         except Exception as error:
             return error
         self._is_open = True
-        if epoch != self.places[0].epoch:
-            self.places = (self.lane_place(),)
         return None
 
-    def _continue_with(self, epoch: int) -> None:
-        """Begin an epoch at the current place of an endless stream: the previous epoch was abandoned."""
+    def _enter(self, epoch: int) -> None:
+        """Move the pipeline to its place in an epoch."""
         pipeline = self._pipeline
-        pipeline.begin_epoch(epoch)
-        if pipeline.epoch != epoch:  # a failure in the middle of the work has left the pipeline at its place
-            pipeline.restart_at(pipeline.place()._replace(epoch=epoch, position=0))
+        if pipeline.epoch != epoch:
+            # The previous epoch was abandoned: drop its requests, and start this epoch at its beginning.
+            pipeline.forget_wanted()
+            pipeline.restart_at(Place(epoch), refresh=self._is_outdated)
+        elif self._is_outdated:
+            pipeline.restart_at(pipeline.place(), refresh=True)
+
+    def _request(self, epoch: int) -> None:
+        """Make the pipeline yield an epoch that has a length."""
+        # Do not prefetch past the first epoch before a second one is requested, as in a `Loader`.
+        self._pipeline.bound_epoch(epoch, goes_on=epoch != self._place.epoch)
+        self._pipeline.hand_out(epoch)
+
+    def next_place(self) -> Place | None:
+        """Return the place where the next epoch of an endless stream begins; None for the beginning of the source."""
+        return None
 
     def finish_epoch(self) -> None:
         """Run the source's ``on_epoch_end`` if all of the epoch was taken; its exception becomes the next failure."""
@@ -508,8 +497,8 @@ class Stream:
         # Without held slots, no memory will be freed either.
         pipeline.may_fail = may_fail or not self._backend.pool.ring.slots.num_leased
         # Recomputed batches first, even if `is_wanted` is False: a late consumer has room while the windows of
-        # the others are full.
-        if pipeline.has_wanted or self.unknown:
+        # the others are full. Read the ledger here: each batch passes, and a property of the pipeline costs a call.
+        if pipeline.ledger.extras or pipeline.ledger.wanted or self.unknown:
             extra = self._take_extra()
             if extra is not None:
                 return extra
@@ -527,58 +516,33 @@ class Stream:
                 # for each batch that is not ready.
                 taken = pipeline.step(looks=False)
             except EndOfStream:
-                if self._upcoming:
-                    self._reach_change()
+                if self._reach_change():
                     continue
-                # An endless stream without elements would restart forever.
-                if self.is_endless and not self.count:
-                    return self._failed(self._empty(), None)
-                self.has_ended = True
-                return None
+                return self._end()
             except Stopped:
                 return None
             except Exception as error:
-                failure = self._failed(error, pipeline.failed)
-                if self._is_resumed and self._is_given(failure.position):
-                    continue
-                return failure
-            if taken is None:
-                return None
-            handle: BatchHandle = taken[1]
-            if self.is_generator:
-                # The work item counts within its lane. Consumers and the journal count over all lanes.
-                self._elements.append(taken[0])
-                handle = handle._replace(epoch=self.epoch, position=self.count)
-            self.count += 1
-            if self._is_resumed and self._is_given(handle.position):
-                # This batch was taken before the restart, and was computed only to reach the later ones of its lane.
-                self.release(handle)
-                continue
-            return handle
+                outcome = self._failed(error, pipeline.failed)
+            else:
+                if taken is None:
+                    return None
+                outcome = self._counted(*taken)
+            if outcome is not None:
+                return outcome
 
-    def _is_given(self, position: int) -> bool:
-        """Return whether a batch of a resumed stream was taken from the previous server, or belongs before a change."""
-        if self._upcoming and position >= self._upcoming[0].position:
-            self._reach_change()
-            return True
-        if self.epoch != self._place.epoch or position > max(self._given, default=self._missing_from):
-            self._is_resumed = bool(self._upcoming)
-            return False
-        return 0 <= position < self._missing_from or position in self._given
+    def _counted(self, work_item: WorkItem, outcome: BatchHandle | Failure) -> BatchHandle | Failure | None:  # noqa: ARG002 - the outcome has its position
+        """Count an outcome, and return it with its position in the epoch; None to continue with the next one."""
+        self.count += 1
+        return outcome
 
-    def lane_place(self) -> Place:
-        """Return the place after the yielded batches of the open epoch, with the snapshots of its lanes."""
-        return self._pipeline.place()._replace(epoch=self.epoch, position=self.count)
+    def _reach_change(self) -> bool:
+        """Continue at the next change of a resumed stream; return False if there is none."""
+        return False  # with an index, `Plan.editor_by_place` finds the exclusions of each place
 
-    @property
-    def begun(self) -> Place | None:
-        """The place where the open epoch of an endless stream began; None for the beginning of the source."""
-        return self.places[0] if self.places[0].counts else None
-
-    def next_place(self) -> Place | None:
-        """Return the place where the next epoch of an endless stream begins; None for the beginning of the source."""
-        self._settle_changes()
-        return self._pipeline.place()._replace(epoch=self.epoch + 1, position=0) if self.is_endless else None
+    def _end(self) -> BatchHandle | Failure | None:
+        """End the epoch, or return a failure."""
+        self.has_ended = True
+        return None
 
     def _take_extra(self) -> BatchHandle | Failure | None:
         """Return the next recomputed batch; None if it is not ready or none was requested."""
@@ -603,7 +567,7 @@ class Stream:
             return Failure(work_item.epoch, work_item.position, None, is_extra=True)
         return cast("BatchHandle", opened.batch._replace(is_extra=True))
 
-    def _failed(self, error: BaseException, work_item: WorkItem | None) -> Failure:
+    def _failed(self, error: BaseException, work_item: WorkItem | None) -> BatchHandle | Failure | None:
         # A StopIteration raised by the source must not look like the end of the epoch.
         error = never_an_end(error)
         if work_item is None or work_item.position < 0:
@@ -612,30 +576,16 @@ class Stream:
             self._retry_at = time.monotonic() + _RETRY_S
             return Failure(self.epoch, -1, error)
         # The failure counts as a batch: consumers raise it and continue after it.
-        position = work_item.position
-        if self.is_generator:
-            self._elements.append(work_item)
-            position = self.count
-        self.count += 1
-        return Failure(self.epoch, position, error)
-
-    def _empty(self) -> RuntimeError:
-        plan = self.plan.plan
-        return RuntimeError(
-            f"the stream of {type(plan.source.runs).__name__} must have elements for an epoch of {plan.epoch_batches} "
-            "batches, got none, even after a restart of the stream"
-        )
+        return self._counted(work_item, Failure(self.epoch, work_item.position, error))
 
     def recompute(self, epoch: int, positions: Iterable[int]) -> None:
         """Compute batches of the open epoch again: `take` returns them as extra ones, in this order.
 
         Raises:
-            ValueError: Another epoch is open, or the source is a stream: see `mpqueue.service.replaying`.
+            ValueError: Another epoch is open, or the batches of this stream need a replay.
             LookupError: There is no such position; or a sampler yielded it, and its indices were not kept.
         """
-        if self.is_generator:
-            raise ValueError("batches of a stream cannot be computed again by their position")
-        if epoch != self.epoch or not self._is_wanted:
+        if not self.recomputes or epoch != self.epoch or not self._is_wanted:
             raise ValueError(f"batches of epoch {epoch} cannot be computed again: epoch {self.epoch} is open")
         self._pipeline.want(epoch, positions)
 
@@ -646,12 +596,6 @@ class Stream:
         plan.prepare()
         self.plan = self.plan._replace(plan=plan, job=replace(self.plan.job, plan=plan))
 
-    def _history_at(self, place: Place) -> History:
-        """Return the history that the workers follow from a place on."""
-        if not self.is_generator:
-            return self.history  # `Plan.editor_by_place` finds the exclusions of each place
-        return self.history.before(place.epoch, place.position, self.plan.plan.shard.world)
-
     @property
     def latest_plan(self) -> Plan:
         """The plan with all exclusions and changes of weights."""
@@ -659,11 +603,6 @@ class Stream:
 
     def check_change(self) -> None:
         """Raise a `ValueError` if the stream cannot be changed while it runs."""
-        if self.is_generator and self.takes_from_queues:
-            raise ValueError(
-                f"{self.plan.plan.source.name} takes elements from a queue, so its virtual shards cannot be run again "
-                "for a change: filter the elements before they enter the queue"
-            )
 
     def change_place(self, position: int | None, next_epoch: int) -> tuple[Place, bool]:
         """Return the place where a change begins, and whether it is in the open epoch.
@@ -678,62 +617,21 @@ class Stream:
             ServiceStateError: A restarted server has not reached the place of the previous one yet.
         """
         place = self._pipeline.place()
-        if position is not None and self.is_generator:
-            try:
-                return self._place_before(place, position), True
-            except LookupError as error:  # the previous server has yielded all of the epoch
-                if self.is_endless:
-                    raise ServiceStateError(
-                        "the server has just been restarted, and computes the last batches of the epoch again: try "
-                        "again when its consumers have begun the next epoch"
-                    ) from error
-        elif position is not None:
-            if place.epoch != self.epoch:  # it has ended
-                return Place(self.epoch, position), True
-            ahead = tuple(number for number in place.ahead if number < position)
-            is_after = position > place.position
-            return place._replace(position=min(place.position, position), ahead=ahead if is_after else ()), True
-        # An endless stream continues where it is.
-        return (place._replace(epoch=next_epoch, position=0) if self.is_endless else Place(next_epoch)), False
+        if position is None:
+            return Place(next_epoch), False
+        if place.epoch != self.epoch:  # it has ended
+            return Place(self.epoch, position), True
+        ahead = tuple(number for number in place.ahead if number < position)
+        is_after = position > place.position
+        return place._replace(position=min(place.position, position), ahead=ahead if is_after else ()), True
 
-    def _place_before(self, now: Place, position: int) -> Place:
-        """Return the place before a position of a stream, with the newest known snapshots."""
-        latest = self.places[-1] if self.places[-1].epoch == self.epoch else Place(self.epoch)
-        # Batches before an earlier change stay as they are. Positions that are not kept were not offered for long.
-        position = max(position, latest.position, self.count - len(self._elements))
-        if position > self.count:
-            return self._rewind(max(now, latest, key=lambda place: place.position)).place_of(self.epoch, position)
-        counts = list(now.counts)
-        for element in islice(reversed(self._elements), self.count - position):
-            counts[element.lane] = min(counts[element.lane], element.unit)
-        starts = [self._pipeline.ledger.lanes.start(lane, count) for lane, count in enumerate(counts)]
-        for known in self.places:
-            starts = [
-                new if old.number <= new.number <= count else old
-                for old, new, count in zip(starts, known.starts or starts, counts, strict=True)
-            ]
-        return now._replace(
-            epoch=self.epoch, position=position, ahead=(), counts=tuple(counts), starts=tuple(starts)
-        )  # fmt: skip
-
-    def rewind_at(self, place: Place) -> "Rewind | StreamRewind":
+    def rewind_at(self, place: Place) -> "Changeable":
         """Return the object that changes the plan at a place."""
-        if self.is_generator:
-            return self._rewind(place)
+        # Imported for the first change.
         from mpqueue.loader.loop_position import KnownPlaces
         from mpqueue.loader.rewind import Rewind
 
         return Rewind(cast("IndexPlan", self.latest_plan), self.plan.job, KnownPlaces(place), self._draws)
-
-    def _rewind(self, place: Place, history: History | None = None) -> "StreamRewind":
-        # Imported for the first change or question.
-        from mpqueue.loader.loop_position import KnownPlaces
-        from mpqueue.loader.stream_rewind import StreamRewind
-
-        plan = cast("StreamPlan", self.plan.plan.with_history(self.history if history is None else history))
-        # A separate source: that of the plan changes with the stream.
-        plan = plan.excluding(plan.history.excluded)
-        return StreamRewind(plan, self.plan.job, KnownPlaces(place, self.places), self.plan.backend)
 
     def change(self, plan: Plan, place: Place, *, is_open: bool) -> None:
         """Continue with another history of the same plan. What was computed ahead, or again, is dropped.
@@ -744,12 +642,8 @@ class Stream:
             is_open: The place is in the open epoch.
         """
         has_other_weights = plan.history.weights() != self.history.weights()
-        self.history = plan.history
-        if self.is_generator:
-            self._change_lanes(place, is_open=is_open)
-            return
-        pipeline = self._pipeline
-        self._follow(self.history)
+        pipeline, self.history = self._pipeline, plan.history
+        self._follow(plan.history)
         pipeline.ledger.cursor.edit = self.plan.plan.editor_by_place()
         if not is_open:
             # The next epoch is opened later. Restarting now would run the end of this one too early.
@@ -760,148 +654,25 @@ class Stream:
         pipeline.hand_out(place.epoch)
         self.count, self.has_ended = place.position + len(place.ahead), False
 
-    def _change_lanes(self, place: Place, *, is_open: bool) -> None:
-        if not is_open:
-            self._follow(self.history)
-            if self.is_endless:
-                self._pipeline.restart_at(place, refresh=True)
-            else:
-                self._is_outdated = True
-            return
-        self._know(place)
-        if place.position > self.count:
-            earlier = (change for change in self._upcoming if change.position < place.position)
-            self._upcoming, self._is_resumed = (*earlier, place), True
-        else:
-            self._go_to(place)
-
-    def _know(self, place: Place) -> None:
-        """Add a known place of the open epoch, and forget later ones."""
-        self.places = (*(known for known in self.places if known.position < place.position), place)
-
-    def _reach_change(self) -> None:
-        """Continue at the next change, with its history."""
-        place, *upcoming = self._upcoming
-        self._upcoming = tuple(upcoming)
-        self._go_to(place)
-
-    def _go_to(self, place: Place) -> None:
-        pipeline = self._pipeline
-        self._follow(self._history_at(place))
-        for _ in range(min(self.count - place.position, len(self._elements))):
-            self._elements.pop()
-        pipeline.restart_at(place, refresh=True)
-        if self.is_endless:
-            pipeline.hand_out(place.epoch)
-        self.count, self.has_ended = place.position, False
-
-    def _settle_changes(self) -> None:
-        """Apply the changes after the place where the open epoch of a resumed stream is left."""
-        if not self.is_generator or self.plan.plan.history is self.history:
-            return
-        self._upcoming = ()
-        if self.is_endless:
-            rewind = self._rewind(self._pipeline.place(), self.plan.plan.history)
-            with self.rerun:
-                place = rewind.shortened(self.history.excluded or SampleSet())
-            self._follow(self.history)
-            self._pipeline.restart_at(place, refresh=True)
-        else:
-            self._follow(self.history)
-            self._is_outdated = True
-
     # -- The samples in a batch
 
-    def explain(self, epoch: int, position: int) -> tuple[list[Any], list[SampleIds]]:
-        """Return the indices in a batch of any epoch, and for each one the ids of its samples; not of a stream.
+    def explain(self, epoch: int, position: int, ask: Ask, tell: Tell) -> None:  # noqa: ARG002 - it answers at once
+        """Pass the samples in a batch to a function.
+
+        Args:
+            epoch: The epoch.
+            position: The position of the batch.
+            ask: Calls a function later, in another thread, and passes its result to ``tell``.
+            tell: Called with the answer, or with None and the exception.
 
         Raises:
-            LookupError: The epoch has no such batch, or the source has changed.
+            LookupError: The samples are unknown.
         """
         plan = cast("IndexPlan", self.plan.plan)
         if plan.epoch_end is not None and epoch != self.epoch:
             raise LookupError(f"{plan.source.name} changes itself in on_epoch_end, and epoch {epoch} is over")
         indices = plan.listed(plan.work_at(epoch, position, 0, self._draws)).indices
-        return list(indices), plan.source.sample_ids(indices, plan.seed, epoch)
-
-    def explanation(self, epoch: int, position: int) -> Callable[[], SampleIds]:
-        """Return a function that returns the ids of the samples in a batch of a stream; from any thread.
-
-        It calls the functions of the stream again, and raises a `LookupError` if the samples are unknown.
-
-        Raises:
-            LookupError: The samples are unknown.
-        """
-        plan = self.plan.plan
-        if self.takes_from_queues:
-            raise LookupError(f"{plan.source.name} takes elements from a queue, so its batches cannot be found again")
-        work_item = self._element_at(epoch, position)
-        if work_item is None and not (self.plan.job.options.ordered and (self.is_endless or not plan.skips)):
-            raise LookupError(
-                f"the samples of batch {position} of epoch {epoch} are unknown: the server has not kept which virtual "
-                "shard it is from"
-            )
-        rewind = self._rewind(self.lane_place())
-        element = None if work_item is None else Element(work_item.lane, work_item.unit)
-
-        def find() -> SampleIds:
-            with self.rerun:
-                return rewind.samples_of(epoch, position, element)
-
-        return find
-
-    def _element_at(self, epoch: int, position: int) -> WorkItem | None:
-        """Return the element at a position; None if it is not kept."""
-        of, count, elements = self._elements_before
-        if epoch == self.epoch:
-            count, elements = self.count, self._elements
-        elif epoch != of:
-            return None
-        number = position - count + len(elements)
-        return elements[number] if 0 <= number < len(elements) else None
-
-    # -- Batches of replays
-
-    def copy_of(self, handle: BatchHandle) -> Array:
-        """Return a private copy of the bytes of a batch."""
-        return np.frombuffer(self._backend.pool.ring.memory, np.uint8, handle.nbytes, handle.slot.offset).copy()
-
-    def enter(self, handle: BatchHandle, data: Array, *, may_fail: bool) -> BatchHandle | Failure | None:
-        """Copy a batch of a replay into a slot of this ring; return None if there is no room now.
-
-        Args:
-            handle: The handle in the other stream.
-            data: Its bytes.
-            may_fail: See `take`.
-        """
-        pipeline, ring = self._pipeline, self._backend.pool.ring
-        with pipeline.lock:
-            try:
-                # Priority -1, before all other batches: its consumer waits for this batch only.
-                slot = self._backend.pressure.make_slot(-1, handle.nbytes, may_fail=may_fail)
-            except SharedMemoryFull as error:
-                return Failure(handle.epoch, handle.position, error)
-            if slot is None:
-                return None
-            # Copy before `publish`: a published slot can be offered.
-            ring.memory[slot.offset : slot.offset + handle.nbytes] = data.data
-            ring.slots.publish(slot, handle.nbytes)
-        # Use the turn of this ring: consumers name it to release the slot.
-        return handle._replace(turn=slot.turn, slot=slot)
-
-    def forget_entering(self) -> None:
-        """Withdraw the request for room for another stream's batch."""
-        if self.ring is not None:
-            self._backend.pressure.cancel()
-
-    @property
-    def takes_from_queues(self) -> bool:
-        """True if the source has used a queue in a worker."""
-        return any(worker.uses_queues for worker in self._backend.pool.roster.workers.values())
-
-    def wake(self) -> None:
-        """Make `fileno` readable; from any thread, as long as the stream runs."""
-        self._backend.wake()
+        tell({"indices": list(indices), "ids": plan.source.sample_ids(indices, plan.seed, epoch)}, None)
 
     # -- Holders
 
@@ -938,16 +709,6 @@ class Stream:
 
 def _stale(handle: BatchHandle) -> SlotError:
     return SlotError(f"expected turn {handle.turn} in slot {handle.slot.number}, got {handle.slot.turn}")
-
-
-def _settled(place: Place) -> Place:
-    """Return the same place with the largest possible position."""
-    position, ahead = place.position, set(place.ahead)
-    # Taken positions that directly follow the frontier extend it.
-    while position in ahead:
-        ahead.discard(position)
-        position += 1
-    return place._replace(position=position, ahead=tuple(sorted(ahead)))
 
 
 def _settling(pipeline: Pipeline, pressure: MemoryPressure) -> Callable[[WorkItem, Outcome], bool]:

@@ -16,7 +16,8 @@ from mpqueue.memory.layout import ReadSpec, base_over
 from mpqueue.memory.slots import SlotState
 from mpqueue.plan.cursors import EpochCursor
 from mpqueue.service.core import Holders
-from mpqueue.service.stream import MAX_KEPT, Failure, PendingHandle, Stashed, Stream
+from mpqueue.service.making import make_stream
+from mpqueue.service.stream import MAX_KEPT, Failure, PendingHandle, Stashed
 from mpqueue.workers.job import RingPlan
 
 SIZES = [1, 100, 3000, 20_000]  # int64s: from one word to more than twice the initial size of a slot
@@ -52,7 +53,7 @@ class Serving(AimingMachine):
             death_rate=self.choose([0, 30, 8]), reached=self.reached, epoch_end=self.change if has_end else None,
             ends_epochs=False, ring=RingPlan("memfd", self.choose([2, 6, 60]), PendingHandle),
         )  # fmt: skip
-        self.stream = Stream(Numbers(self.length), workers=self.workers, max_queue_size=self.credit)
+        self.stream = make_stream(Numbers(self.length), workers=self.workers, max_queue_size=self.credit)
         self.holders = Holders(SimpleNamespace(share=self.stream.share, free=self.stream.release))
         self.stream._engine.pipeline = self.world.pipeline
         self.stream._use(self.world.pipeline)

@@ -13,9 +13,10 @@ from mpqueue import Dataset
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.layout import ReadSpec, base_over
 from mpqueue.service.journal import job_of
+from mpqueue.service.making import make_stream
 from mpqueue.service.records import PARTIAL
 from mpqueue.service.rules import check_rules
-from mpqueue.service.stream import Failure, Stream
+from mpqueue.service.stream import Failure
 
 DEADLOCK_S = 60
 
@@ -40,7 +41,7 @@ class Server:
     """A loop over one stream."""
 
     def __init__(self, source, **options):
-        self.stream = Stream(source, **{"workers": 2, "seed": 5, **options})
+        self.stream = make_stream(source, **{"workers": 2, "seed": 5, **options})
         self.stream.start()
         self.reader = Reader(self.stream)
 
@@ -210,12 +211,12 @@ def test_low_address_space_reduces_number_of_slots_not_their_size(monkeypatch, a
 def test_dataset_that_drops_last_batch_drops_it_for_all_ranks():
     """10 samples make 3 full batches: each of 2 ranks gets one."""
     dataset = Dataset.range(10).batch(3, drop_last=True)
-    assert Stream(dataset, workers=1, world=2).length() == 2
-    assert Stream(dataset, workers=1, world=1).length() == 3
+    assert make_stream(dataset, workers=1, world=2).length() == 2
+    assert make_stream(dataset, workers=1, world=1).length() == 3
     with pytest.raises(
         ValueError, match="drop_last leaves no batch: there are 10 samples, and one batch for each rank needs 12"
     ):
-        Stream(dataset, workers=1, world=4)
+        make_stream(dataset, workers=1, world=4)
 
 
 def test_two_processes_with_same_collate_function_have_same_job():
@@ -228,6 +229,6 @@ def test_two_processes_with_same_collate_function_have_same_job():
         return joined
 
     rules = check_rules(mode="split", world=None, slow="wait", grace_s=1, lease_timeout=None, window=1)
-    one, other = (Stream([1, 2], workers=1, batch_size=1, collate=made(), seed=3) for _ in range(2))
+    one, other = (make_stream([1, 2], workers=1, batch_size=1, collate=made(), seed=3) for _ in range(2))
     assert job_of(one, rules) == job_of(other, rules)
-    assert job_of(one, rules) != job_of(Stream([1, 2], workers=1, batch_size=1, seed=3), rules)
+    assert job_of(one, rules) != job_of(make_stream([1, 2], workers=1, batch_size=1, seed=3), rules)

@@ -1,0 +1,340 @@
+"""The engine of a server whose source is a stream: elements of virtual shards (lanes), each after the one before it.
+
+Consumers and the journal count the batches of an epoch over all lanes, in the order of delivery. A batch cannot be
+computed by its position alone. So the stream knows places with snapshots of its lanes (`LaneStream.places`), and the
+lanes of the batches that it yielded last: to continue after a restart of the server, to change the plan in the middle
+of an epoch, and to find the samples of a batch.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from mpqueue.errors import ServiceStateError, SharedMemoryFull
+from mpqueue.memory.layout import Array
+from mpqueue.plan.cursors import Place, WorkItem
+from mpqueue.plan.history import History
+from mpqueue.plan.lane_order import Element
+from mpqueue.plan.plans import Plan, StreamPlan
+from mpqueue.plan.sample_ids import SampleSet
+from mpqueue.service.plan import ServedPlan
+from mpqueue.service.stream import Ask, BatchHandle, Failure, Stream, StreamStart, Tell
+
+if TYPE_CHECKING:
+    from mpqueue.loader.stream_rewind import StreamRewind
+
+_MOST_ELEMENTS = 1 << 14  # whose virtual shards are known: more than all consumers can be offered at once
+
+
+class LaneStream(Stream):
+    """A stream of elements of virtual shards.
+
+    Args:
+        plan: The plan of the stream and of its workers.
+        start: Where it begins.
+
+    Attributes:
+        history: The exclusions and changes of weights. While a resumed stream is before one of them, its plan has
+            another history.
+        is_endless: An epoch has a fixed number of batches, and the next one continues where it stopped.
+        places: Known places of the open epoch, to compute it again; the first is its beginning. A batch after a change
+            can be computed only from the place of that change.
+    """
+
+    def __init__(self, plan: ServedPlan, start: StreamStart) -> None:
+        # A resumed stream: the first position that a consumer still needs, and the taken positions after it.
+        first = start.settled()
+        self._missing_from, self._given = first.position, frozenset(first.ahead)
+        place = start.lane_place or Place(first.epoch)
+        self.places: tuple[Place, ...] = (start.begun or Place(first.epoch),)
+        for known in sorted((place, *start.changes), key=lambda known: known.position):
+            self._know(known)
+        # Changes that the stream reaches later: they were made before the restart, or the stream is a replay.
+        self._upcoming = tuple(change for change in start.changes if change.position > place.position)
+        place = next(known for known in self.places if known.position == place.position)
+        self._is_resumed = self._missing_from > 0 or bool(self._given or self._upcoming)
+        # The elements that `take` returned last; their number is that of the positions before `count`.
+        self._elements: deque[WorkItem] = deque(maxlen=_MOST_ELEMENTS)
+        self._elements_before: tuple[int, int, Sequence[WorkItem]] = (-1, 0, ())  # of the previous epoch
+        followed = start.history.before(place.epoch, place.position, plan.plan.shard.world)
+        super().__init__(plan, StreamStart(place, history=followed))
+        self.history, self.is_endless = start.history, plan.plan.ends_by_count
+        # The positions are assigned when the batches are taken. Lanes have snapshots, to start in the middle.
+        self.is_ordered, self.recomputes = True, False
+        self.can_replay = self.can_replay and plan.plan.lanes is not None
+
+    def check_restartable(self) -> None:
+        """Raise a `ValueError` if a restarted server could not continue with this source."""
+        super().check_restartable()
+        if self.plan.plan.lanes is None:
+            raise ValueError(
+                "journal requires a source that can resume, got a generator without lanes: pass lanes=n with a "
+                "generator function, use a source with __getitem__, or leave out journal"
+            )
+
+    # -- Epochs
+
+    def open_epoch(self, epoch: int) -> int | None:
+        """Open an epoch for `take`; drop the rest of a previous one that has not ended."""
+        if epoch != self.epoch:
+            self._settle_changes()
+            self._elements_before = self.epoch, self.count, tuple(self._elements)
+            self._elements.clear()
+        return super().open_epoch(epoch)
+
+    def _enter(self, epoch: int) -> None:
+        pipeline = self._pipeline
+        if pipeline.epoch == epoch or not self.is_endless:
+            super()._enter(epoch)
+            return
+        # The previous epoch was abandoned. An endless stream continues at its current place.
+        pipeline.begin_epoch(epoch)
+        if pipeline.epoch != epoch:  # a failure in the middle of the work has left the pipeline at its place
+            pipeline.restart_at(pipeline.place()._replace(epoch=epoch, position=0))
+
+    def _request(self, epoch: int) -> None:
+        if self.is_endless:
+            super()._request(epoch)
+        if epoch != self.places[0].epoch:
+            self.places = (self.lane_place(),)
+
+    def next_place(self) -> Place | None:
+        """Return the place where the next epoch of an endless stream begins; None for the beginning of the source."""
+        self._settle_changes()
+        return self._pipeline.place()._replace(epoch=self.epoch + 1, position=0) if self.is_endless else None
+
+    def lane_place(self) -> Place:
+        """Return the place after the yielded batches of the open epoch, with the snapshots of its lanes."""
+        return self._pipeline.place()._replace(epoch=self.epoch, position=self.count)
+
+    @property
+    def begun(self) -> Place | None:
+        """The place where the open epoch of an endless stream began; None for the beginning of the source."""
+        return self.places[0] if self.places[0].counts else None
+
+    # -- Batches
+
+    def _counted(self, work_item: WorkItem, outcome: BatchHandle | Failure) -> BatchHandle | Failure | None:
+        # The work item counts within its lane. Consumers and the journal count over all lanes.
+        self._elements.append(work_item)
+        outcome = outcome._replace(epoch=self.epoch, position=self.count)
+        self.count += 1
+        if not (self._is_resumed and self._is_given(outcome.position)):
+            return outcome
+        # This batch was taken before the restart, and was computed only to reach the later ones of its lane.
+        if isinstance(outcome, BatchHandle):
+            self.release(outcome)
+        return None
+
+    def _is_given(self, position: int) -> bool:
+        """Return whether a batch of a resumed stream was taken from the previous server, or belongs before a change."""
+        if self._upcoming and position >= self._upcoming[0].position:
+            return self._reach_change()
+        if self.epoch != self._place.epoch or position > max(self._given, default=self._missing_from):
+            self._is_resumed = bool(self._upcoming)
+            return False
+        return position < self._missing_from or position in self._given
+
+    def _end(self) -> BatchHandle | Failure | None:
+        # An endless stream without elements would restart forever.
+        if not self.is_endless or self.count:
+            return super()._end()
+        plan = self.plan.plan
+        text = (
+            f"the stream of {type(plan.source.runs).__name__} must have elements for an epoch of {plan.epoch_batches} "
+            "batches, got none, even after a restart of the stream"
+        )
+        return self._failed(RuntimeError(text), None)
+
+    # -- Changes of the plan
+
+    def check_change(self) -> None:
+        """Raise a `ValueError` if the stream cannot be changed while it runs."""
+        if self.takes_from_queues:
+            raise ValueError(
+                f"{self.plan.plan.source.name} takes elements from a queue, so its virtual shards cannot be run again "
+                "for a change: filter the elements before they enter the queue"
+            )
+
+    def change_place(self, position: int | None, next_epoch: int) -> tuple[Place, bool]:
+        """Return the place where a change begins, and whether it is in the open epoch."""
+        place = self._pipeline.place()
+        if position is not None:
+            try:
+                return self._place_before(place, position), True
+            except LookupError as error:  # the previous server has yielded all of the epoch
+                if self.is_endless:
+                    raise ServiceStateError(
+                        "the server has just been restarted, and computes the last batches of the epoch again: try "
+                        "again when its consumers have begun the next epoch"
+                    ) from error
+        # An endless stream continues where it is.
+        return (place._replace(epoch=next_epoch, position=0) if self.is_endless else Place(next_epoch)), False
+
+    def _place_before(self, now: Place, position: int) -> Place:
+        """Return the place before a position, with the newest known snapshots."""
+        latest = self.places[-1] if self.places[-1].epoch == self.epoch else Place(self.epoch)
+        # Batches before an earlier change stay as they are. Positions that are not kept were not offered for long.
+        position = max(position, latest.position, self.count - len(self._elements))
+        if position > self.count:
+            return self.rewind_at(max(now, latest, key=lambda place: place.position)).place_of(self.epoch, position)
+        counts = list(now.counts)
+        for element in islice(reversed(self._elements), self.count - position):
+            counts[element.lane] = min(counts[element.lane], element.unit)
+        starts = [self._pipeline.ledger.lanes.start(lane, count) for lane, count in enumerate(counts)]
+        for known in self.places:
+            starts = [
+                new if old.number <= new.number <= count else old
+                for old, new, count in zip(starts, known.starts or starts, counts, strict=True)
+            ]
+        return now._replace(
+            epoch=self.epoch, position=position, ahead=(), counts=tuple(counts), starts=tuple(starts)
+        )  # fmt: skip
+
+    def rewind_at(self, place: Place, history: History | None = None) -> "StreamRewind":
+        """Return the object that changes the plan at a place, or finds samples; by default with all changes."""
+        # Imported for the first change or question.
+        from mpqueue.loader.loop_position import KnownPlaces
+        from mpqueue.loader.stream_rewind import StreamRewind
+
+        plan = cast("StreamPlan", self.plan.plan.with_history(self.history if history is None else history))
+        # A separate source: that of the plan changes with the stream.
+        plan = plan.excluding(plan.history.excluded)
+        return StreamRewind(plan, self.plan.job, KnownPlaces(place, self.places), self.plan.backend)
+
+    def change(self, plan: Plan, place: Place, *, is_open: bool) -> None:
+        """Continue with another history of the same plan. What was computed ahead, or again, is dropped."""
+        self.history = plan.history
+        if not is_open:
+            self._follow_all(place)
+            return
+        self._know(place)
+        if place.position > self.count:
+            earlier = (change for change in self._upcoming if change.position < place.position)
+            self._upcoming, self._is_resumed = (*earlier, place), True
+        else:
+            self._go_to(place)
+
+    def _follow_all(self, place: Place) -> None:
+        """Follow all changes from the next epoch on, which begins at a place of an endless stream."""
+        self._follow(self.history)
+        if self.is_endless:
+            self._pipeline.restart_at(place, refresh=True)
+        else:
+            self._is_outdated = True
+
+    def _know(self, place: Place) -> None:
+        """Add a known place of the open epoch, and forget later ones."""
+        self.places = (*(known for known in self.places if known.position < place.position), place)
+
+    def _reach_change(self) -> bool:
+        """Continue at the next change, with its history; return False if there is none."""
+        if not self._upcoming:
+            return False
+        place, *upcoming = self._upcoming
+        self._upcoming = tuple(upcoming)
+        self._go_to(place)
+        return True
+
+    def _go_to(self, place: Place) -> None:
+        pipeline = self._pipeline
+        self._follow(self.history.before(place.epoch, place.position, self.plan.plan.shard.world))
+        for _ in range(min(self.count - place.position, len(self._elements))):
+            self._elements.pop()
+        pipeline.restart_at(place, refresh=True)
+        if self.is_endless:
+            pipeline.hand_out(place.epoch)
+        self.count, self.has_ended = place.position, False
+
+    def _settle_changes(self) -> None:
+        """Apply the changes after the place where the open epoch of a resumed stream is left."""
+        if self.plan.plan.history is self.history:
+            return
+        self._upcoming = ()
+        place = self._pipeline.place()
+        if self.is_endless:
+            with self.rerun:
+                place = self.rewind_at(place, self.plan.plan.history).shortened(self.history.excluded or SampleSet())
+        self._follow_all(place)
+
+    # -- The samples in a batch
+
+    def explain(self, epoch: int, position: int, ask: Ask, tell: Tell) -> None:
+        """Pass the ids of the samples in a batch to a function. The functions of the stream are called again.
+
+        Raises:
+            LookupError: The samples are unknown.
+        """
+        plan = self.plan.plan
+        if self.takes_from_queues:
+            raise LookupError(f"{plan.source.name} takes elements from a queue, so its batches cannot be found again")
+        work_item = self._element_at(epoch, position)
+        if work_item is None and not (self.plan.job.options.ordered and (self.is_endless or not plan.skips)):
+            raise LookupError(
+                f"the samples of batch {position} of epoch {epoch} are unknown: the server has not kept which virtual "
+                "shard it is from"
+            )
+        rewind = self.rewind_at(self.lane_place())
+        element = None if work_item is None else Element(work_item.lane, work_item.unit)
+
+        def find() -> dict[str, Any]:
+            with self.rerun:
+                return {"samples": rewind.samples_of(epoch, position, element)}
+
+        ask(find, tell)
+
+    def _element_at(self, epoch: int, position: int) -> WorkItem | None:
+        """Return the element at a position; None if it is not kept."""
+        of, count, elements = self._elements_before
+        if epoch == self.epoch:
+            count, elements = self.count, self._elements
+        elif epoch != of:
+            return None
+        number = position - count + len(elements)
+        return elements[number] if 0 <= number < len(elements) else None
+
+    # -- Batches of replays
+
+    def copy_of(self, handle: BatchHandle) -> Array:
+        """Return a private copy of the bytes of a batch."""
+        return np.frombuffer(self._backend.pool.ring.memory, np.uint8, handle.nbytes, handle.slot.offset).copy()
+
+    def enter(self, handle: BatchHandle, data: Array, *, may_fail: bool) -> BatchHandle | Failure | None:
+        """Copy a batch of a replay into a slot of this ring; return None if there is no room now.
+
+        Args:
+            handle: The handle in the other stream.
+            data: Its bytes.
+            may_fail: See `take`.
+        """
+        pipeline, ring = self._pipeline, self._backend.pool.ring
+        with pipeline.lock:
+            try:
+                # Priority -1, before all other batches: its consumer waits for this batch only.
+                slot = self._backend.pressure.make_slot(-1, handle.nbytes, may_fail=may_fail)
+            except SharedMemoryFull as error:
+                return Failure(handle.epoch, handle.position, error)
+            if slot is None:
+                return None
+            # Copy before `publish`: a published slot can be offered.
+            ring.memory[slot.offset : slot.offset + handle.nbytes] = data.data
+            ring.slots.publish(slot, handle.nbytes)
+        # Use the turn of this ring: consumers name it to release the slot.
+        return handle._replace(turn=slot.turn, slot=slot)
+
+    def forget_entering(self) -> None:
+        """Withdraw the request for room for another stream's batch."""
+        if self.ring is not None:
+            self._backend.pressure.cancel()
+
+    @property
+    def takes_from_queues(self) -> bool:
+        """True if the source has used a queue in a worker."""
+        return any(worker.uses_queues for worker in self._backend.pool.roster.workers.values())
+
+    def wake(self) -> None:
+        """Make `fileno` readable; from any thread, as long as the stream runs."""
+        self._backend.wake()
