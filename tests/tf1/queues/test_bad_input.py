@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -46,7 +47,7 @@ def test_non_integer_shuffle_queue_arguments_raise_type_error(what, args):
     [(["int32"], [[], []]), (["int32", "int32"], [[]]), ("int32", [[None]]), ("int32", [None]), ("int32", [[-1]])],
 )
 def test_mismatched_or_unknown_shapes_raise_value_error(dtypes, shapes):
-    with pytest.raises(ValueError, match=r"shape|dimension"):
+    with pytest.raises(ValueError, match=r"one for each dtype|fully known shapes|dimension"):
         FIFOQueue(5, dtypes, shapes)
 
 
@@ -64,7 +65,10 @@ def test_padding_queue_requires_ranks(dtypes, shapes):
         PaddingFIFOQueue(5, dtypes, shapes)
 
 
-@pytest.mark.parametrize("shapes", [[2, 3], (2, 3), [[2, 3]], ((2, 3),)])
+TENSOR_SHAPE = SimpleNamespace(as_list=lambda: [2, 3])
+
+
+@pytest.mark.parametrize("shapes", [[2, 3], (2, 3), [[2, 3]], ((2, 3),), TENSOR_SHAPE, [TENSOR_SHAPE]])
 def test_single_shape_is_accepted_instead_of_list(shapes):
     assert FIFOQueue(5, "int32", shapes).shapes == [(2, 3)]
 
@@ -131,6 +135,7 @@ def test_thousands_of_queues_use_no_threads_or_descriptors():
 
 EXIT = """
 import threading
+from types import SimpleNamespace
 from mpqueue import FIFOQueue
 queue = FIFOQueue(5, "int32")
 threading.Thread(target=queue.dequeue, daemon=True).start()

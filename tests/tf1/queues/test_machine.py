@@ -174,22 +174,3 @@ class MachineAgainstOracle(AimingMachine):
 
 def test_any_calls_have_the_same_outcome_as_in_the_oracle():
     run_and_require(MachineAgainstOracle, ARROWS, at_least=5, examples=250, steps=50)
-
-
-def make(capacity=5, elements=(), minimum=0):
-    machine = QueueMachine("q", capacity, FirstInFirstOut(), minimum)
-    if elements:
-        machine.submit(EnqueueRequest(list(elements)))
-    return machine
-
-
-def test_withdrawn_dequeue_returns_elements_in_order_beyond_capacity():
-    machine, dequeue = make(capacity=2), DequeueRequest(5)
-    machine.submit(dequeue)
-    machine.submit(EnqueueRequest([1, 2, 3, 4]))
-    machine.withdraw(dequeue, CancelledError(None, None, "withdrawn"))
-    blocked = EnqueueRequest([5])
-    assert machine.submit(blocked) == []
-    after = DequeueRequest(3)
-    assert machine.submit(after) == [after, blocked]
-    assert after.taken == [1, 2, 3]

@@ -1,6 +1,5 @@
 """A queue behaves for another process as it does for a thread."""
 
-import os
 import pickle
 import threading
 
@@ -9,8 +8,7 @@ import pytest
 from helpers.others import Other, in_line
 from tf1.helpers.calls import blocked
 
-import mpqueue
-from mpqueue import FIFOQueue, PaddingFIFOQueue, RandomShuffleQueue
+from mpqueue import FIFOQueue, RandomShuffleQueue
 from mpqueue.errors import (
     CancelledError,
     DeadlineExceededError,
@@ -85,36 +83,6 @@ def test_all_dtypes_and_shapes_travel_both_ways():
             np.testing.assert_array_equal(queue.dequeue_many(4), expected)
 
 
-def test_varying_shapes_are_padded_from_all_processes():
-    queue = PaddingFIFOQueue(10, ["int32", "string"], [[None, 2], [None]])
-    with Other(queue) as other:
-        other.ask(lambda q: q.enqueue([np.ones((3, 2)), ["x"]]))
-        queue.enqueue([np.full((1, 2), 7), ["y", "zz"]])
-        other.ask(lambda q: q.enqueue_many([np.zeros((2, 2, 2)), [["p", "q", "r"], ["s", "t", "u"]]]))
-        numbers, texts = queue.dequeue_many(4)
-        assert numbers.shape == (4, 3, 2)
-        assert numbers[1].tolist() == [[7, 7], [0, 0], [0, 0]]
-        assert texts.tolist() == [
-            [b"x", b"", b""],
-            [b"y", b"zz", b""],
-            [b"p", b"q", b"r"],
-            [b"s", b"t", b"u"],
-        ]
-
-
-def test_queue_without_shapes_carries_any_element():
-    queue = FIFOQueue(10, ["float64", "string"])
-    sent = [([1.5], "a"), (np.zeros((2, 3, 4)), ["b", "c"]), (3.0, [])]
-    with Other(queue) as other:
-        other.ask(lambda q: [q.enqueue([x, np.array(t, object)]) for x, t in sent] and None)
-        for x, texts in sent:
-            got = queue.dequeue()
-            np.testing.assert_array_equal(got[0], x)
-            assert np.shape(got[1]) == np.shape(texts)
-        queue.enqueue([1.5, "z"])
-        assert other.ask(lambda q: q.dequeue()) == [1.5, b"z"]
-
-
 def test_dequeued_arrays_belong_to_the_caller():
     queue = FIFOQueue(2, "int32", [[3]])
     with Other(queue) as other:
@@ -148,15 +116,6 @@ def test_call_from_before_sharing_continues_with_the_hub():
     assert queue.is_closed()
 
 
-def test_remote_timeout_returns_taken_elements():
-    queue = FIFOQueue(10, "int32", [[]])
-    queue.enqueue_many([[1, 2]])
-    with Other(queue) as other:
-        with pytest.raises(DeadlineExceededError, match=r"dequeue of 3 elements within 0.05 s"):
-            other.ask(lambda q: q.dequeue_many(3, timeout=0.05))
-        assert queue.dequeue_many(2).tolist() == [1, 2]
-
-
 def test_remote_timeout_keeps_enqueued_elements():
     queue = FIFOQueue(2, "int32", [[]])
     with Other(queue) as other:
@@ -164,26 +123,6 @@ def test_remote_timeout_keeps_enqueued_elements():
             other.ask(lambda q: q.enqueue_many([[1, 2, 3]], timeout=1.0))
         assert queue.dequeue_many(2).tolist() == [1, 2]
         assert queue.size() == 0
-
-
-def test_closing_remote_session_ends_blocked_call():
-    queue = FIFOQueue(2, "int32", [[]])
-
-    def dequeue_in_session(q):
-        session = mpqueue.Session()
-        timer = threading.Thread(target=lambda: (in_line_there(q), session.close()))
-        timer.start()
-        try:
-            session.run(q.dequeue)
-        finally:
-            timer.join()
-
-    def in_line_there(q):
-        while q.size() != 0:
-            pass
-
-    with Other(queue) as other, pytest.raises(CancelledError, match="session is closed"):
-        other.ask(dequeue_in_session)
 
 
 def test_close_waits_for_enqueues_of_other_processes():
@@ -217,17 +156,6 @@ def test_close_with_cancel_ends_waiting_enqueues_in_all_processes():
         assert queue.dequeue() == 0
 
 
-def test_other_processes_see_size_and_close():
-    queue = FIFOQueue(10, "int32", [[]])
-    with Other(queue) as other:
-        queue.enqueue_many([[1, 2, 3]])
-        assert other.ask(lambda q: q.size()) == 3
-        other.ask(lambda q: q.close())
-        assert other.ask(lambda q: q.dequeue_up_to(5).tolist()) == [1, 2, 3]
-        with pytest.raises(OutOfRangeError):
-            queue.dequeue()
-
-
 def test_invalid_input_fails_in_the_calling_process():
     queue = FIFOQueue(10, "int32", [[2]])
     with Other(queue) as other:
@@ -255,29 +183,6 @@ def test_minimum_and_seed_apply_to_other_processes():
     assert orders[0] == orders[1]
 
 
-def test_queue_is_fed_by_queue_without_local_calls():
-    first, second = FIFOQueue(5, "int32", [[]]), FIFOQueue(5, "int32", [[]])
-
-    def move(a, b, count):
-        for _ in range(count):
-            b.enqueue(a.dequeue() + 100)
-
-    def feed(a, _b, count):
-        for value in range(count):
-            a.enqueue(value)
-
-    def drain(_a, b, count):
-        return [int(b.dequeue()) for _ in range(count)]
-
-    with Other(first, second) as feeder, Other(first, second) as mover, Other(first, second) as drainer:
-        feeder.begin(feed, 50)
-        mover.begin(move, 50)
-        drainer.begin(drain, 50)
-        assert drainer.end() == list(range(100, 150))
-        feeder.end()
-        mover.end()
-
-
 def test_several_threads_of_other_process_use_the_queue():
     queue = FIFOQueue(3, "int32", [[]])
 
@@ -293,28 +198,6 @@ def test_several_threads_of_other_process_use_the_queue():
     assert sorted(got) == sorted(n * 100 + i for n in range(3) for i in range(20))
     for n in range(3):
         assert [v for v in got if v // 100 == n] == [n * 100 + i for i in range(20)]
-
-
-def test_fork_of_other_process_uses_the_queue():
-    queue = FIFOQueue(3, "int32", [[]])
-
-    def fork(q):
-        q.enqueue(1)
-        if pid := os.fork():
-            return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        q.enqueue(2)
-        os._exit(0)
-
-    with Other(queue) as other:
-        assert other.ask(fork) == 0
-        assert queue.dequeue_many(2).tolist() == [1, 2]
-
-
-def test_from_list_selects_queue_in_other_process():
-    queues = [FIFOQueue(3, "int32", [[]]) for _ in range(2)]
-    with Other(*queues) as other:
-        other.ask(lambda a, b: mpqueue.QueueBase.from_list(1, [a, b]).enqueue(5))
-    assert queues[1].dequeue() == 5
 
 
 def test_returned_call_is_seen_by_next_call_in_any_process():

@@ -1,6 +1,5 @@
 """Queues captured by a source reach the workers, whatever start method is used."""
 
-import contextlib
 import os
 import signal
 
@@ -10,7 +9,7 @@ from tf1.helpers.dequeuing import dequeued_across_a_crash
 
 from mpqueue import FIFOQueue, Loader
 from mpqueue.engine import queue_address
-from mpqueue.errors import FailedPreconditionError, InvalidArgumentError, OutOfRangeError
+from mpqueue.errors import FailedPreconditionError, InvalidArgumentError
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
 METHODS = ["forkserver", "fork", "spawn"]
@@ -41,7 +40,8 @@ def test_workers_enqueue_into_queue_captured_by_source(method):
         assert sorted(queue.dequeue_many(20).tolist()) == list(range(20))
 
 
-def test_generators_in_workers_share_elements_of_a_queue():
+@pytest.mark.parametrize("backend", ["process", "thread"])
+def test_generators_in_workers_share_elements_of_a_queue(backend):
     queue = FIFOQueue(-1, "int64", [[]])
     queue.enqueue_many(np.arange(50))
     queue.close()
@@ -50,7 +50,7 @@ def test_generators_in_workers_share_elements_of_a_queue():
         while True:
             yield np.array([queue.dequeue()])
 
-    with Loader(source, workers=2, ordered=False) as loader:
+    with Loader(source, workers=2, backend=backend, ordered=False) as loader:
         assert sorted(int(batch[0]) for batch in loader) == list(range(50))
 
 
@@ -118,19 +118,6 @@ def test_stopping_loader_ends_workers_blocked_in_queue():
     assert queue.size() == 1
 
 
-def test_end_of_queue_ends_generator():
-    queue = FIFOQueue(5, "int64", [[]])
-    queue.close()
-
-    def source():
-        yield queue.dequeue()
-
-    with Loader(source, workers=1) as loader:
-        assert list(loader) == []
-    with pytest.raises(OutOfRangeError):
-        queue.dequeue()
-
-
 @pytest.mark.parametrize("method", METHODS)
 def test_process_id_of_ended_worker_is_removed_from_queue_users(method):
     """A later worker may get the same id. Its stream would be restarted after a crash, and yield elements twice."""
@@ -145,18 +132,3 @@ def test_process_id_of_ended_worker_is_removed_from_queue_users(method):
         assert worker.pid not in queue_address.users
         (successor,) = loader.statistics().workers
     assert successor.pid not in queue_address.users
-
-
-@pytest.mark.parametrize("backend", ["process", "thread"])
-def test_generators_sharing_a_queue_cause_no_warning_about_copies(backend):
-    queue = FIFOQueue(4, ["int64"], [()])
-    queue.enqueue_many(np.arange(4))
-    queue.close()
-
-    def source():
-        with contextlib.suppress(OutOfRangeError):
-            while True:
-                yield queue.dequeue()
-
-    with Loader(source, workers=2, backend=backend) as loader:
-        assert sorted(loader) == [0, 1, 2, 3]

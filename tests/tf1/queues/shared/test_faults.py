@@ -21,7 +21,7 @@ from mpqueue.errors import (
     FailedPreconditionError,
     OutOfRangeError,
 )
-from mpqueue.tf1.queues import blocks, sharing
+from mpqueue.tf1.queues import blocks
 from mpqueue.tf1.queues.remote import Connection, QueueChannel
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
@@ -176,15 +176,6 @@ def test_queue_deleted_by_owner_cancels_calls():
         handle = pickle.loads(owner.ask(make))
         with pytest.raises((CancelledError, FailedPreconditionError), match=r"was deleted|has exited|cannot connect"):
             handle.size()
-
-
-def test_process_that_cannot_reach_owner_gets_clear_error():
-    queue = FIFOQueue(5, "int32", [[]])
-    place = sharing.place_of(queue.queue_ref)
-    place = place._replace(address=place.address._replace(path="\0mpqueue-nobody"))
-    stranger = sharing.attach(place, queue.queue_ref.spec, "jobs")
-    with pytest.raises(FailedPreconditionError, match="cannot connect"):
-        stranger.enqueue([np.int32(1)], None)
 
 
 def test_small_elements_use_little_more_shared_memory_than_their_bytes():

@@ -60,32 +60,6 @@ def test_each_op_runs_in_a_process_and_the_last_one_closes_the_queue():
     coord.join()
 
 
-def test_exception_of_op_reaches_coordinator_with_its_type():
-    class Broken(Exception):
-        pass
-
-    def fail():
-        raise Broken("no more")
-
-    queue = FIFOQueue(10, "int64", [[]])
-    coord = Coordinator()
-    QueueRunner(queue, [queue.enqueue_op(fail)], workers="process").create_threads(coord=coord, start=True)
-    assert coord.wait_for_stop(60)
-    with pytest.raises(Exception, match="no more") as caught:
-        coord.join()
-    assert type(caught.value).__name__ == "Broken"
-    assert "in fail" in str(caught.value.__cause__)
-
-
-def test_stop_ends_op_blocked_in_queue():
-    queue = FIFOQueue(1, "int64", [[2]])
-    coord = Coordinator()
-    QueueRunner(queue, [queue.enqueue_op(Count(-1))], workers="process").create_threads(coord=coord, start=True)
-    queue.dequeue()
-    coord.request_stop()
-    coord.join()
-
-
 def test_closing_session_ends_op():
     queue = FIFOQueue(1, "int64", [[2]])
     session = Session()
@@ -202,35 +176,6 @@ def test_rows_of_partially_enqueued_batch_are_delivered_once():
     coord.join()
 
 
-def test_crash_of_op_that_cannot_be_resumed_is_reported():
-    queue = FIFOQueue(5, "int64", [[2]])
-    with Gate() as gate:
-        coord = Coordinator()
-        op = queue.enqueue_op(Count(40, gate.address, 3))
-        QueueRunner(queue, [op], workers="process").create_threads(coord=coord, start=True)
-        arrival = gate.arrival()
-        os.kill(arrival.pid, signal.SIGKILL)
-        arrival.let_go()
-        assert coord.wait_for_stop(60)
-    with pytest.raises(WorkerDied):
-        coord.join()
-
-
-def test_worker_can_check_its_coordinator():
-    queue = FIFOQueue(100, "int64", [[]])
-    coord = Coordinator()
-
-    def until_stop():
-        if coord.should_stop():
-            raise OutOfRangeError(None, None, "told to stop")
-        return 1
-
-    QueueRunner(queue, [queue.enqueue_op(until_stop)], workers="process").create_threads(coord=coord, start=True)
-    queue.dequeue()
-    coord.request_stop()
-    coord.join()
-
-
 def test_other_ops_run_in_threads():
     queue = FIFOQueue(10, "int64", [[]])
     left = [3, 2, 1]
@@ -243,9 +188,3 @@ def test_other_ops_run_in_threads():
     threads = QueueRunner(queue, [op], workers="process").create_threads(start=True)
     assert [int(value) for value in drain(queue)] == [1, 2, 3]
     [thread.join() for thread in threads]
-
-
-def test_workers_must_be_threads_or_processes():
-    queue = FIFOQueue(10, "int64", [[]])
-    with pytest.raises(ValueError, match="got 'fibre'"):
-        QueueRunner(queue, [queue.close], workers="fibre")

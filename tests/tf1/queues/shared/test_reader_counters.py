@@ -75,14 +75,6 @@ def test_counts_of_several_processes_are_added_to_local_counts(files, method):
     assert counts(reader) == (15, 3)
 
 
-def test_copy_counts_its_own_records(files):
-    reader, queue = mpqueue.TextLineReader(), work(*files)
-    reader.read(queue)
-    with Other(reader, queue, method="spawn") as other:
-        other.ask(read)
-        assert other.ask(counts) == (1, 0)
-
-
 def test_counts_of_killed_process_are_kept(files):
     reader, queue = mpqueue.TextLineReader(), work(*files)
     with Other(reader, queue) as one:
@@ -132,17 +124,6 @@ def test_counts_of_a_thread_are_kept_while_another_thread_reconnects(tmp_path):
         other.ask(read)
         other.ask(count_amid_renewals)
         assert counts(reader) == (2000, 0)
-
-
-def test_counts_of_disconnected_process_are_kept(files):
-    reader, queue = mpqueue.TextLineReader(), work(*files)
-
-    with Other(reader, queue) as other:
-        other.ask(read)
-        other.ask(read)
-        with pytest.raises(errors.CancelledError, match="has exited or closed the connection"):
-            other.ask(lambda _reader, queue: be_disconnected(queue))
-        assert counts(reader) == (2, 0)
 
 
 def test_record_is_returned_although_counting_fails(files):

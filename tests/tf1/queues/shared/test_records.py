@@ -1,6 +1,5 @@
 """Splitting the bytes of the pipe into records, in any pieces."""
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,11 +23,3 @@ def test_all_records_are_found_among_foreign_bytes(things, sizes):
         found += records.cut(data[:size])
         data = data[size:]
     assert found == [*expected, *[RECORD.unpack(end)] * 2]
-
-
-@pytest.mark.parametrize("place", range(RECORD.size))
-def test_record_in_two_pieces_after_foreign_bytes_is_found(place):
-    records = RecordReader()
-    good = RECORD.pack(records.mark | Up.ASK, 0, 1, 2, 3, 4, 5)
-    found = records.cut(b"x" * 40 + good[:place])
-    assert found + records.cut(good[place:]) == [RECORD.unpack(good)]
