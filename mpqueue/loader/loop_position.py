@@ -1,40 +1,11 @@
 """The position of the loops over a `Loader`: the epoch, the batches in it, and where the next ``for`` continues."""
 
 from collections import deque
-from collections.abc import Iterable
 
 from mpqueue.engine.pipeline import Pipeline, Returned
 from mpqueue.plan.cursors import Place
 
 _MOST_ANCHORS = 8
-
-
-class KnownPlaces:
-    """Places of a run at one moment.
-
-    Args:
-        now: The current place.
-        anchors: See `LoopPosition`.
-    """
-
-    def __init__(self, now: Place, anchors: Iterable[Place] = ()) -> None:
-        self._now, self.anchors, self.epoch = now, tuple(anchors), now.epoch
-
-    def where(self) -> Place:
-        """Return the current place."""
-        return self._now
-
-    def base_of(self, epoch: int) -> int:  # noqa: ARG002 - no other ranks began an epoch
-        """Return 0: the same ranks began all epochs."""
-        return 0
-
-    def began(self, epoch: int) -> int:  # noqa: ARG002 - as above
-        """Return 0: the same ranks began all epochs."""
-        return 0
-
-    def first_known(self, epoch: int) -> int:  # noqa: ARG002 - as above
-        """Return 0: all batches of an epoch are known."""
-        return 0
 
 
 class LoopPosition:

@@ -6,6 +6,7 @@ plan, the position of the loops, and the draws of a sampler. It changes none of 
 
 import operator
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from mpqueue.engine.pipeline import Returned
@@ -21,25 +22,48 @@ from mpqueue.workers.job import Job
 
 
 class RunPlaces(Protocol):
-    """The known places of a run: a `LoopPosition`, or `KnownPlaces`."""
+    """The known places of a run: a `LoopPosition`, or `KnownPlaces`. By default, the same ranks began all epochs."""
 
-    epoch: int
+    @property
+    def epoch(self) -> int:
+        """The current epoch."""
+        return self.where().epoch
 
     @property
     def anchors(self) -> Iterable[Place]:
-        """Return places with snapshots that are kept."""
+        """Places with snapshots that are kept."""
 
     def where(self) -> Place:
         """Return the current place."""
 
-    def base_of(self, epoch: int) -> int:
+    def base_of(self, epoch: int) -> int:  # noqa: ARG002 - it is 0 in all epochs
         """Return the base of an epoch, see `Place`."""
+        return 0
 
-    def began(self, epoch: int) -> int:
+    def began(self, epoch: int) -> int:  # noqa: ARG002 - as above
         """Return where this number of ranks began an epoch, see `LoopPosition.load`."""
+        return 0
 
-    def first_known(self, epoch: int) -> int:
+    def first_known(self, epoch: int) -> int:  # noqa: ARG002 - as above
         """Return the number of the first batch of an epoch that this number of ranks returned."""
+        return 0
+
+
+@dataclass(frozen=True)
+class KnownPlaces(RunPlaces):
+    """Places of a run at one moment.
+
+    Attributes:
+        now: The current place.
+        anchors: See `LoopPosition`.
+    """
+
+    now: Place
+    anchors: tuple[Place, ...] = ()
+
+    def where(self) -> Place:
+        """Return the current place."""
+        return self.now
 
 
 class Rewind:

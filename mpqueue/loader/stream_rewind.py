@@ -13,9 +13,8 @@ from typing import Any, NamedTuple
 
 from mpqueue.engine.backend import EndOfStream
 from mpqueue.engine.pipeline import Pipeline, Returned
-from mpqueue.loader.loop_position import KnownPlaces
 from mpqueue.loader.replay import empty_batch, opened
-from mpqueue.loader.rewind import RunPlaces, checked_place, checked_rank, of_other_ranks, once
+from mpqueue.loader.rewind import KnownPlaces, RunPlaces, checked_place, checked_rank, of_other_ranks, once
 from mpqueue.plan.backend_kinds import BackendName
 from mpqueue.plan.batch_info import BatchInfo, SampleIds
 from mpqueue.plan.cursors import Place, StreamCursor, WorkItem
@@ -88,9 +87,8 @@ class StreamRewind:
                 lambda: self._ids(self._plan_at(epoch, position), work_item, start, run=True), step=step,
             )  # fmt: skip
         # Samples may be excluded after this batch. Later calls of the loader do not change these places.
-        known = StreamRewind(
-            plan, self._job, KnownPlaces(self._position.where(), self._position.anchors), self._backend
-        )
+        places = KnownPlaces(self._position.where(), tuple(self._position.anchors))
+        known = StreamRewind(plan, self._job, places, self._backend)
         element = Element(work_item.lane, work_item.unit)
         return self._info(plan, epoch, position, lambda: known.samples_of(epoch, position, element), step=step)
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from mpqueue.errors import ServiceStateError, SharedMemoryFull
+from mpqueue.loader.rewind import KnownPlaces
 from mpqueue.memory.layout import Array
 from mpqueue.plan.cursors import Place, WorkItem
 from mpqueue.plan.history import History
@@ -197,7 +198,6 @@ class LaneStream(Stream):
     def rewind_at(self, place: Place, history: History | None = None) -> "StreamRewind":
         """Return the object that changes the plan at a place, or finds samples; by default with all changes."""
         # Imported for the first change or question.
-        from mpqueue.loader.loop_position import KnownPlaces
         from mpqueue.loader.stream_rewind import StreamRewind
 
         plan = cast("StreamPlan", self.plan.plan.with_history(self.history if history is None else history))

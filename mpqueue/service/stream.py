@@ -28,7 +28,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
+from typing import Any, NamedTuple, Self, cast
 
 import numpy as np
 
@@ -38,6 +38,7 @@ from mpqueue.engine.pipeline import Pipeline
 from mpqueue.engine.skips import is_of_source
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.loader.engine import Engine
+from mpqueue.loader.rewind import Changeable, KnownPlaces, Rewind
 from mpqueue.memory.layout import Array, ReadSpec, Spec, base_over
 from mpqueue.memory.slots import Slot, SlotError
 from mpqueue.plan.cursors import Place, WorkItem
@@ -53,9 +54,6 @@ from mpqueue.worker.failures import never_an_end, unreadable
 from mpqueue.workers.handle import Work
 from mpqueue.workers.memory_pressure import MemoryPressure
 from mpqueue.workers.process import ProcessBackend
-
-if TYPE_CHECKING:
-    from mpqueue.loader.rewind import Changeable
 
 Tell = Callable[[dict[str, Any] | None, Exception | None], Any]
 Ask = Callable[[Callable[[], dict[str, Any]], Tell], Any]
@@ -625,12 +623,8 @@ class Stream:
         is_after = position > place.position
         return place._replace(position=min(place.position, position), ahead=ahead if is_after else ()), True
 
-    def rewind_at(self, place: Place) -> "Changeable":
+    def rewind_at(self, place: Place) -> Changeable:
         """Return the object that changes the plan at a place."""
-        # Imported for the first change.
-        from mpqueue.loader.loop_position import KnownPlaces
-        from mpqueue.loader.rewind import Rewind
-
         return Rewind(cast("IndexPlan", self.latest_plan), self.plan.job, KnownPlaces(place), self._draws)
 
     def change(self, plan: Plan, place: Place, *, is_open: bool) -> None:

@@ -182,7 +182,7 @@ class _WorkerBatches:
         if last is None or last.work_item.lane < 0:
             return None
         # Imported for the first question.
-        from mpqueue.loader.loop_position import KnownPlaces
+        from mpqueue.loader.rewind import KnownPlaces
         from mpqueue.loader.stream_rewind import StreamRewind
 
         job, plan, place = self._job, self._job.plan, self._pipeline.place()
