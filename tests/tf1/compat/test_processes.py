@@ -1,5 +1,6 @@
 """Enqueue operations of a script in worker processes."""
 
+import contextlib
 import os
 
 import numpy as np
@@ -27,20 +28,26 @@ def scalars(*tensors):
     return list(tensors)
 
 
-def all_batches(fetches, sess=None):
-    """Return all results of a pipeline until it ends, with its components as flat lists."""
-    got = [[] for _ in fetches]
-    with sess or tf.Session() as session:
+@contextlib.contextmanager
+def started_runners():
+    """Return a session with the runners of its graph. They stop at the end of the block, or of their input."""
+    with tf.Session() as session:
         session.run([tf.global_variables_initializer(), tf.local_variables_initializer()])
         coord = tf.train.Coordinator()
         threads = tf.train.start_queue_runners(session, coord)
-        try:
-            while True:
-                for into, part in zip(got, session.run(fetches), strict=True):
-                    into.extend(np.ravel(part).tolist())
-        except tf.errors.OutOfRangeError:
-            coord.request_stop()
+        with contextlib.suppress(tf.errors.OutOfRangeError):
+            yield session
+        coord.request_stop()
         coord.join(threads)
+
+
+def all_batches(fetches):
+    """Return all results of a pipeline until it ends, with its components as flat lists."""
+    got = [[] for _ in fetches]
+    with started_runners() as session:
+        while True:
+            for into, part in zip(got, session.run(fetches), strict=True):
+                into.extend(np.ravel(part).tolist())
     return got
 
 
@@ -133,14 +140,8 @@ def pids_with(touched, queue):
     example = scalars(touched, process_id(False, touched))
     tf.train.add_queue_runner(tf.train.QueueRunner(queue, [queue.enqueue(example)]))
     values, pids = queue.dequeue_many(6)
-    with tf.Session() as session:
-        session.run([tf.global_variables_initializer(), tf.local_variables_initializer()])
-        coord = tf.train.Coordinator()
-        threads = tf.train.start_queue_runners(session, coord)
-        outputs = session.run([values, pids])
-        coord.request_stop()
-        coord.join(threads)
-    return set(outputs[1].tolist())
+    with started_runners() as session:
+        return set(session.run([values, pids])[1].tolist())
 
 
 @pytest.mark.parametrize("make", BOUND)
@@ -166,24 +167,17 @@ def test_operation_without_session_state_runs_in_a_worker(make):
 def test_operation_with_feeds_runs_in_its_thread():
     fed = tf.placeholder(tf.int64, [])
     queue = tf.FIFOQueue(10, [tf.int64], [[]])
-    runner = tf.train.QueueRunner(queue, [queue.enqueue(fed)])
-    with tf.Session() as session:
-        coord = tf.train.Coordinator()
-        threads = runner.create_threads(session, coord, start=True)
-        with pytest.raises(tf.errors.InvalidArgumentError, match="feed"):
-            coord.join(threads)
+    tf.train.add_queue_runner(tf.train.QueueRunner(queue, [queue.enqueue(fed)]))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="feed"), started_runners() as session:
+        session.run(queue.dequeue())
 
 
 def test_queue_selected_at_run_time_is_reachable_from_workers():
     queues = [tf.FIFOQueue(10, [tf.int64], [[]]) for _ in range(2)]
     chosen = tf.QueueBase.from_list(1, queues)
-    runner = tf.train.QueueRunner(chosen, [chosen.enqueue(process_id(False))])
-    with tf.Session() as session:
-        coord = tf.train.Coordinator()
-        threads = runner.create_threads(session, coord, start=True)
+    tf.train.add_queue_runner(tf.train.QueueRunner(chosen, [chosen.enqueue(process_id(False))]))
+    with started_runners() as session:
         assert session.run(queues[1].dequeue()) != os.getpid()
-        coord.request_stop()
-        coord.join(threads)
 
 
 def test_queues_are_filled_in_processes_in_a_chain(numbered_files):
@@ -200,16 +194,11 @@ def test_reader_of_the_session_counts_records_of_workers(numbered_files):
     value = reader.read(tf.train.string_input_producer(numbered_files, num_epochs=2)).value
     batch = tf.train.batch([value], 5, num_threads=2, allow_smaller_final_batch=True)
     counts = reader.num_records_produced(), reader.num_work_units_completed()
-    with tf.Session() as session:
-        session.run(tf.local_variables_initializer())
-        coord = tf.train.Coordinator()
-        threads = tf.train.start_queue_runners(session, coord)
+    with started_runners() as session:
         with pytest.raises(tf.errors.OutOfRangeError):
             while True:
                 session.run(batch)
         assert session.run(counts) == (30, 6)
-        coord.request_stop()
-        coord.join(threads)
 
 
 def test_error_names_the_operation_and_follows_preceding_batches(tmp_path):
@@ -217,15 +206,9 @@ def test_error_names_the_operation_and_follows_preceding_batches(tmp_path):
     value = tf.string_to_number(lines_of([str(tmp_path / "lines.txt")]).value, tf.int32, name="number")
     batch = tf.train.batch([value], 2, allow_smaller_final_batch=True)
     got = []
-    with tf.Session() as session:
-        session.run(tf.local_variables_initializer())
-        coord = tf.train.Coordinator()
-        threads = tf.train.start_queue_runners(session, coord)
-        with pytest.raises(tf.errors.OutOfRangeError):
-            while True:
-                got.append(session.run(batch).tolist())
-        with pytest.raises(tf.errors.InvalidArgumentError, match="three") as caught:
-            coord.join(threads)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="three") as caught, started_runners() as session:
+        while True:
+            got.append(session.run(batch).tolist())
     assert got == [[0, 1], [2]]
     assert caught.value.op is tf.get_default_graph().get_operation_by_name("number")
 

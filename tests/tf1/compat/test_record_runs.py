@@ -7,7 +7,8 @@ import mpqueue.compat.v1 as tf
 from mpqueue.tf1.compat.graph.plan import Plan
 from mpqueue.tf1.compat.graph.records import RecordPlan, record_plan
 from mpqueue.tf1.compat.train.record_runs import RecordRuns
-from mpqueue.tf1.train import record_runs
+
+pytestmark = pytest.mark.usefixtures("long_runs")
 
 
 def write(path, lines):
@@ -44,19 +45,6 @@ class Pipeline:
             end = type(error), str(error), error.op and error.op.name
         elements = [self.session.run(self.taken) for _ in range(self.session.run(self.size))]
         return elements, end, self.session.run(self.counts)
-
-
-@pytest.fixture(autouse=True)
-def _long_runs(monkeypatch):
-    """Use the maximum length from the first run on, independent of the speed of this machine."""
-    monkeypatch.setattr(record_runs, "RunLength", LongRuns)
-
-
-class LongRuns:
-    wanted = 64
-
-    def note(self, *_measured):
-        """Keep the length."""
 
 
 def as_number(line):

@@ -1,16 +1,15 @@
 """The coordinator among threads: TensorFlow's contract, and mpqueue's additions."""
 
-import multiprocessing
 import os
 import signal
 import sys
 import threading
-import time
 import traceback
 from pathlib import Path
 
 import pytest
 from helpers.alarms import nudged
+from tf1.helpers.switches import are_never_scheduled, thread_ids
 
 from mpqueue import Coordinator
 from mpqueue.errors import OutOfRangeError
@@ -61,29 +60,14 @@ def coord():
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
 def test_blocked_join_does_not_poll(coord):
     """The threads that wait in a join are not scheduled."""
-
-    def tasks():
-        return {task.name for task in Path("/proc/self/task").iterdir()}
-
-    def switches(names):
-        found = {name: Path(f"/proc/self/task/{name}/status").read_text() for name in names}
-        are_asleep = all(
-            "State:\tS" in status for status in found.values()
-        )  # a thread that waits for a CPU is not asleep
-        return are_asleep, {name: status.partition("ctxt_switches")[2] for name, status in found.items()}
-
     gate, watching = Gate(), threading.Event()
     gate.join = lambda timeout=None: (watching.set(), Gate.join(gate, timeout))
-    others = tasks()
+    others = thread_ids()
     joining = in_thread(coord.join, [gate])
     assert watching.wait(DEADLOCK_S)
-    waiting = tasks() - others
-    before = None
-    while before != (before := switches(waiting)) or not before[0]:  # until both threads are asleep
-        time.sleep(0.1)
-    time.sleep(1.2)  # no thread may run in this time; TensorFlow's join polls once per second
-    assert switches(waiting) == before
+    waiting = thread_ids() - others
     assert len(waiting) == 2
+    assert are_never_scheduled(waiting, 1.2)  # TensorFlow's join polls once per second
     gate.open()
     assert ended(joining)
 
@@ -153,25 +137,6 @@ def test_join_removes_registered_members(coord):
     coord.join(stop_grace_period_secs=0, ignore_live_threads=True)
     coord.join()
     gate.open()
-
-
-def test_process_can_be_a_member(coord):
-    context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe()
-    process = context.Process(target=_echo, args=(there,))
-    process.start()
-    there.close()
-    coord.register_thread(process)
-    joining = in_thread(coord.join)
-    here.send("go")
-    assert ended(joining)
-    assert process.exitcode == 0
-    here.close()
-    process.close()
-
-
-def _echo(pipe):
-    pipe.recv()
 
 
 def test_request_stop_of_member_is_called_once(coord):

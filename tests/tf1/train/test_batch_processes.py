@@ -186,51 +186,6 @@ def test_workers_must_be_threads_or_processes(make):
         make([np.arange(3)], *sizes, workers="fibre")
 
 
-def records_of(path):
-    """Return a source of the records of a file, as numbers, for a worker process."""
-    names = train.string_input_producer([path], num_epochs=1)
-    record = mpqueue.TFRecordReader().read_op(names)
-    return record.map(lambda pair: [np.int64(pair[1])], dtypes=["int64"], shapes=[()])
-
-
-@pytest.fixture
-def record_file(tmp_path):
-    """Return the path, which is not UTF-8, and the contents of a file with ten numbers."""
-    path = os.path.join(os.fsencode(tmp_path), b"\xff.tfrecord")
-    with mpqueue.python_io.TFRecordWriter(path) as writer:
-        for number in range(10):
-            writer.write(b"%d" % number)
-    with open(path, "rb") as file:
-        return path, file.read()
-
-
-def test_file_name_that_is_not_utf8_is_read_in_a_worker(record_file):
-    path, _ = record_file
-    assert [batch.tolist() for batch in train.batch(records_of(path), 5, workers="process")] == [
-        [*range(5)],
-        [*range(5, 10)],
-    ]
-
-
-RECORD_BYTES = 17  # size of a record with one digit
-
-
-def test_damaged_file_raises_data_loss_with_file_and_offset(record_file):
-    path, content = record_file
-    with open(path, "wb") as file:
-        file.write(content[: 7 * RECORD_BYTES + 12] + b"8" + content[7 * RECORD_BYTES + 13 :])
-    got = []
-    with pytest.raises(errors.DataLossError, match=rf"tfrecord.* {7 * RECORD_BYTES}\b"):
-        got.extend(batch.tolist() for batch in train.batch(records_of(path), 2, workers="process"))
-    assert got == [[0, 1], [2, 3], [4, 5]]
-
-
-def test_fifo_in_a_worker_process_raises_without_blocking(tmp_path):
-    os.mkfifo(tmp_path / "fifo")
-    with pytest.raises(errors.FailedPreconditionError, match="fifo"):
-        list(train.batch(records_of(tmp_path / "fifo"), 2, workers="process"))
-
-
 def test_sys_exit_in_an_op_raises_worker_raised():
     with pytest.raises(errors.WorkerRaised, match="SystemExit: 6"):
         process_op.run_in_worker(partial(sys.exit, 6), None)

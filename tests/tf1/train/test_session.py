@@ -47,13 +47,6 @@ def queue():
     return FIFOQueue(1, np.int32, ())
 
 
-def test_closing_a_session_cancels_its_blocked_calls(queue):
-    session = Session()
-    blocked = Blocked(lambda: session.run(queue.dequeue), queue)
-    session.close()
-    assert blocked.outcome() is CancelledError
-
-
 def test_leaving_the_block_cancels_calls_of_threads_started_in_it(queue):
     with Session():
         blocked = Blocked(queue.dequeue, queue)

@@ -12,21 +12,9 @@ from tf1.helpers.at_the_end import reach_the_end_during_a_run
 import mpqueue
 from mpqueue import python_io, train
 from mpqueue.errors import InvalidArgumentError, OpError, OutOfRangeError
-from mpqueue.tf1.train import record_runs
 from mpqueue.tf1.train.source_runs import _SourceRuns, repeated
 
-
-class LongRuns:
-    wanted = 64
-
-    def note(self, *_measured):
-        """Keep the length."""
-
-
-@pytest.fixture(autouse=True)
-def _long_runs(monkeypatch):
-    """Use the maximum length from the first run on, independent of the speed of this machine."""
-    monkeypatch.setattr(record_runs, "RunLength", LongRuns)
+pytestmark = pytest.mark.usefixtures("long_runs")
 
 
 def names_of(*paths):
@@ -93,16 +81,6 @@ def test_one_column_of_another_type(lines):
     one_by_one, in_runs = both_ways(of_lines(itemgetter(1), COLUMNS, itemgetter(0)), lines, ["float64"])
     assert one_by_one == in_runs
     assert in_runs[0][:3] == [0.0, 1.0, 2.0]
-
-
-def test_bad_line_raises_after_preceding_lines(tmp_path):
-    path = tmp_path / "bad.csv"
-    path.write_text("".join(f"{n},1,a\n" for n in range(20)) + "bad,1,a\n" + "5,5,a\n")
-    one_by_one, in_runs = both_ways(of_lines(itemgetter(1), COLUMNS), [path], ["int32", "float32", "string"])
-    assert one_by_one == in_runs
-    (kind, _, num_before, num_read), _ = in_runs[1]
-    assert (kind, num_before, num_read) == (InvalidArgumentError, 20, 21)
-    assert in_runs[0][-1] == [5, 5.0, b"a"]
 
 
 @pytest.mark.parametrize("bad", [{0}, {29}, {3, 4}, {0, 10, 29}, set(range(5, 30))])

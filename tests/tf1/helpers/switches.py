@@ -1,0 +1,25 @@
+"""Whether waiting threads are scheduled: a thread that polls would be."""
+
+import time
+from pathlib import Path
+
+
+def thread_ids():
+    """Return the ids of all threads of this process."""
+    return {task.name for task in Path("/proc/self/task").iterdir()}
+
+
+def are_never_scheduled(threads, seconds):
+    """Wait until all threads with these ids are asleep; return whether none of them runs in the time after that."""
+
+    def switches():
+        found = {name: Path(f"/proc/self/task/{name}/status").read_text() for name in threads}
+        # a thread that waits for a CPU is not asleep
+        are_asleep = all("State:\tS" in status for status in found.values())
+        return are_asleep, {name: status.partition("ctxt_switches")[2] for name, status in found.items()}
+
+    before = None
+    while before != (before := switches()) or not before[0]:
+        time.sleep(0.1)
+    time.sleep(seconds)
+    return switches() == before
