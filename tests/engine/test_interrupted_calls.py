@@ -140,6 +140,39 @@ def test_failed_is_outdated_changes_no_state_unless_interrupted(is_interrupt):
     assert positions(pipeline, 3) == [0, 1, 2]
 
 
+class Bar:
+    """A progress bar that calls a function in its step after a batch."""
+
+    def __init__(self, position, call):
+        self._position, self._call = position, call
+
+    def step(self, work_item):
+        if work_item.position == self._position:
+            self._call()
+
+    def close(self):
+        """The bar shows nothing."""
+
+
+@pytest.mark.parametrize("position", range(6))
+@pytest.mark.parametrize("count", range(7))
+def test_state_lacks_only_the_batch_that_an_interrupt_kept(position, count):
+    """Another thread receives batches of this epoch and the next one before the interrupt is raised."""
+    pipeline = pipeline_of()
+
+    def strike():
+        pipeline.bar = None
+        positions(pipeline, count)
+        raise KeyboardInterrupt
+
+    pipeline.bar = Bar(position, strike)
+    positions(pipeline, position)
+    with pytest.raises(KeyboardInterrupt):
+        positions(pipeline, 1)
+    assert pipeline.place() == Place(0, position, tuple(range(position + 1, min(position + 1 + count, 6))))
+    assert positions(pipeline, 1) == [position]
+
+
 class Watcher:
     """Counts its wake-ups."""
 
