@@ -292,6 +292,15 @@ class Unordered(Dispatching):
         self.build(Source(SIZES), cursor, workers, credit, self.choose([1 << 40, 400, 360, 330]), ordered=False)
         self.epoch, self.missing = 0, set(range(self.length))
 
+    def check(self):
+        super().check()
+        self.the_head_is_the_oldest_outstanding_work_item()
+
+    def the_head_is_the_oldest_outstanding_work_item(self):
+        """Otherwise, no warning would report a slow batch."""
+        ledger = self.world.pipeline.ledger
+        assert ledger.head == min(ledger.work_items, default=ledger.cursor.next_number)
+
     def take_one(self):
         found = self.take()
         word, size = opened(found)
