@@ -16,6 +16,7 @@ import copy
 import inspect
 import itertools
 import pickle
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -29,13 +30,32 @@ from mpqueue.frameworks.torch.samples import index_of
 from mpqueue.frameworks.torch.skipping import warn_of_skipping
 from mpqueue.frameworks.torch.streams import iterable_ids
 from mpqueue.frameworks.torch.worker import listed_of
-from mpqueue.plan.batch_info import SampleIds
 from mpqueue.plan.cursors import Edit, Listed, Place, WorkItem
 from mpqueue.plan.lanes import BEGINNING, LaneStart
 from mpqueue.seeding.global_rng import GlobalState
 from mpqueue.system.interrupts import is_of_handler
 from mpqueue.worker import context
 from mpqueue.worker.generator_lanes import has_state
+
+
+class _CountedCollation:
+    """The ``collate_fn`` of an iterable-style dataset with a batch size.
+
+    Args:
+        collate: The function.
+
+    Attributes:
+        count: Number of samples in the latest batch.
+    """
+
+    count: int | None = None
+
+    def __init__(self, collate: Callable[[Any], Any]) -> None:
+        self._collate = collate
+
+    def __call__(self, samples: list[Any]) -> Any:
+        self.count = len(samples)
+        return self._collate(samples)
 
 
 class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore[misc]  # torch is not type-checked
@@ -59,8 +79,8 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
     _index: tuple[Any] | None = None  # index of the next batch, if it was drawn
     _kept: Any = None  # the same index without excluded samples
     _edit: Edit | None = None  # removes excluded samples
-    # Position and index of the batch that was returned last, and whether a stream ended while it was filled.
-    _last: tuple[int, Any, bool] | None = None
+    # Position and index of the batch that was returned last, and the number of its samples if it is from a stream.
+    _last: tuple[int, Any, int | None] | None = None
     _is_drawing = _is_fetching = False
     _batch: tuple[Any] | None = None  # computed, but not returned through torch's frames yet
 
@@ -77,6 +97,9 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
         ):
             super().__init__(loader)
         self._is_stream = self._dataset_kind == torch_loader._DatasetKind.Iterable
+        self._counted = _CountedCollation(self._collate_fn)
+        if self._is_stream and self._auto_collation:
+            self._dataset_fetcher.collate_fn = self._counted
         self._progress = Progress(int(self._is_stream))
         self._holder_dataset = self._dataset  # the dataset with the state of the iterator
         if resumed is None:
@@ -228,7 +251,7 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
         if is_returned:
             self.num_returned += 1
             position = self._progress.counts[0] if self._is_stream else self._progress.position
-            self._last = position, self._kept, self._is_stream and self._dataset_fetcher.ended
+            self._last = position, self._kept, self._counted.count
         self._batch = self._index = None
         if self._is_stream:
             self._progress.counts[0] += 1
@@ -248,25 +271,9 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
         """Return the batch of an iterable-style dataset that was returned last; None: none."""
         if self._last is None or not self._is_stream:
             return None
-        position, index, is_short = self._last
-        return state.ReturnedElement(position, partial(self._ids, position, index, is_short=is_short))
-
-    def _ids(self, position: int, index: Any, *, is_short: bool) -> SampleIds:
+        position, index, count = self._last
         size = len(index) if self._auto_collation else None
-        if size is None or not is_short:
-            return iterable_ids(0, position, size)
-        # A copy, because a dataset may count its epochs. The trainer's random numbers do not change.
-        before = GlobalState()
-        try:
-            count = sum(1 for _ in copy.deepcopy(self._dataset)) - position * size
-        finally:
-            before.restore()
-        if not 0 < count < size:
-            raise LookupError(
-                f"the samples of batch {position} are unknown: {type(self._dataset).__name__} must return the same "
-                "elements each time, and has returned another number of them when it was iterated again"
-            )
-        return iterable_ids(0, position, size, count)
+        return state.ReturnedElement(position, partial(iterable_ids, 0, position, size, count))
 
     def compute(self, listed: Listed) -> Any:
         """Return a batch, computed again. The trainer's random numbers do not change."""

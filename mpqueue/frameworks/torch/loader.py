@@ -195,7 +195,8 @@ class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignor
         before the first batch of a pass, and after `load_state_dict`. The samples are the sampler's keys, or the ids of
         a `mpqueue.Dataset`, or pairs ``(worker, number)`` of an iterable-style dataset. They are computed on first
         access, so a loop that does not read them has no cost. A stream is then run again, from its nearest snapshot.
-        An iterable-style dataset is iterated again only for the last batch of a worker, whose size is unknown.
+        An iterable-style dataset is iterated again only for the last batch of a worker, whose size the trainer does not
+        know.
 
         Raises:
             LookupError: Torch's own workers run the dataset. At the first access of the samples: the dataset returns

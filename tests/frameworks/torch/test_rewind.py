@@ -210,13 +210,18 @@ class TestLast:
         assert torch.equal(torch.get_rng_state(), after)
         assert not torch.equal(before, after)
 
-    @pytest.mark.parametrize("workers", [0, 1])
-    def test_iterable_style_dataset_with_other_elements_the_next_time_raises_an_error(self, workers):
-        loader = DataLoader(Shrinking(), 4, num_workers=workers)
+    def test_iterable_style_dataset_of_a_worker_with_other_elements_the_next_time_raises_an_error(self):
+        loader = DataLoader(Shrinking(), 4, num_workers=1)
         for _ in loader:
             pass
         with pytest.raises(LookupError, match="must return the same elements each time"):
             loader.last.samples
+
+    def test_iterable_style_dataset_without_workers_is_not_iterated_again(self):
+        loader = DataLoader(Shrinking(), 4)
+        for _ in loader:
+            pass
+        assert loader.last.samples == ((0, 4), (0, 5))
 
     @pytest.mark.parametrize("workers", [0, 2])
     @pytest.mark.parametrize("options", [{}, {"epoch_batches": 5}], ids=str)
