@@ -20,7 +20,8 @@ import select
 import socket
 import sys
 import traceback
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from mpqueue.plan.batching import Form
@@ -30,6 +31,7 @@ from mpqueue.system.own_process import make_mark
 from mpqueue.system.process_name import set_process_name, worker_name
 from mpqueue.system.processes import Birth, reap
 from mpqueue.system.safe_threads import counted, unsafe_threads
+from mpqueue.transport.framing import send_with_descriptors
 from mpqueue.worker import failures
 from mpqueue.worker.config import Payload, WorkerConfig, WorkerEnds
 from mpqueue.worker.main import answer_for_stacks, prepare_process, run_and_exit
@@ -54,6 +56,7 @@ class _ForkServer:
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN)
         self._children: dict[int, _Child] = {}  # by sentinel
+        self._outbox: deque[tuple[bytes, Sequence[int]]] = deque()  # messages that the socket has not accepted yet
         self._timeout_ms: float | None = None
         self._settings: messages.Settings | None = None
         self._data: bytes = b""
@@ -73,11 +76,38 @@ class _ForkServer:
             events = self._poll.poll(self._timeout_ms)
             if not events:
                 return
-            for fd, _ in events:
+            for fd, event in events:
                 if fd in self._children:
                     self._reap(fd)
-                elif fd == self._sock.fileno() and not self._answer():
+                elif event & ~select.POLLOUT and not self._answer():
                     return
+            self._flush()
+
+    def _tell(self, kind: int, body: Any, fds: Sequence[int] = ()) -> None:
+        self._outbox.append((messages.pack(kind, body, fds), fds))
+
+    def _flush(self) -> None:
+        """Send the messages that the socket accepts.
+
+        This process must never block in a send. The trainer requests all its workers before it reads an answer, and
+        sends a large source in one piece. If both sides waited for the other one to read, neither would continue:
+        a start of 400 workers did so, as a Unix socket buffers about 140 answers.
+        """
+        while self._outbox:
+            data, fds = self._outbox[0]
+            try:
+                sent = send_with_descriptors(self._sock, data, fds, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                break
+            # Only now: an exit is reported after the start, and closes the sentinel that the start must send.
+            for sentinel in fds:
+                self._poll.register(sentinel, select.POLLIN)
+            if sent < len(data):
+                self._outbox[0] = data[sent:], ()
+            else:
+                self._outbox.popleft()
+        # Writability only while messages wait: a socket with room is always ready, and this loop would spin.
+        self._poll.modify(self._sock, select.POLLIN | (select.POLLOUT if self._outbox else 0))
 
     def _answer(self) -> bool:
         message = messages.receive(self._sock, messages.TO_FORK_SERVER)
@@ -130,26 +160,21 @@ class _ForkServer:
         try:
             ends = WorkerEnds.received(message.fds)
             if self._broken is not None:
-                messages.send(self._sock, messages.FromForkServer.FAILED, (key, self._broken))
+                self._tell(messages.FromForkServer.FAILED, (key, self._broken))
                 return
             with Birth() as birth:
                 start = self._spawn if self._must_spawn() else self._fork
                 pid = start(config, ends, birth)
                 sentinel = birth.sentinel_of(pid)
         except OSError as error:
-            messages.send(
-                self._sock,
-                messages.FromForkServer.FAILED,
-                (key, failures.pack(error, "raised when a worker was started")),
-            )
+            self._tell(messages.FromForkServer.FAILED, (key, failures.pack(error, "raised when a worker was started")))
             return
         finally:
             # The worker has its own copies. As long as these are open, its pipes would not end with it.
             for fd in message.fds:
                 os.close(fd)
         self._children[sentinel] = _Child(key, pid)
-        self._poll.register(sentinel, select.POLLIN)
-        messages.send(self._sock, messages.FromForkServer.FORKED, (key, pid), [sentinel])
+        self._tell(messages.FromForkServer.FORKED, (key, pid), [sentinel])
 
     def _must_spawn(self) -> bool:
         assert self._settings is not None
@@ -164,7 +189,7 @@ class _ForkServer:
                 f"loading the source started threads ({counted(threads)}), "
                 "so workers are started as fresh interpreters, which is slower"
             )
-            messages.send(self._sock, messages.FromForkServer.NOTE, warning)
+            self._tell(messages.FromForkServer.NOTE, warning)
         return True
 
     def _fork(self, config: WorkerConfig, ends: WorkerEnds, birth: Birth) -> int:
@@ -238,7 +263,7 @@ class _ForkServer:
         child = self._children.pop(sentinel)
         self._poll.unregister(sentinel)
         os.close(sentinel)
-        messages.send(self._sock, messages.FromForkServer.EXITED, (child.key, *reap(child.pid)))
+        self._tell(messages.FromForkServer.EXITED, (child.key, *reap(child.pid)))
 
 
 def main() -> None:

@@ -78,17 +78,22 @@ TO_FORK_SERVER = RecordType(_FIELDS, kinds=kinds_of(ToForkServer), most=_MOST)
 FROM_FORK_SERVER = RecordType(_FIELDS, kinds=kinds_of(FromForkServer), most=_MOST)
 
 
+def pack(kind: int, body: Any, fds: Sequence[int] = ()) -> bytes:
+    """Return a message as bytes; its descriptors are sent with the first byte."""
+    data = pickle.dumps(body, 5)
+    return TO_FORK_SERVER.pack(kind, len(fds), len(data)) + data  # both directions have the same format
+
+
 def send(sock: socket.socket, kind: int, body: Any, fds: Sequence[int] = ()) -> None:
     """Send one message.
 
     Raises:
         OSError: The other side has closed the socket.
     """
-    data = pickle.dumps(body, 5)
-    head = TO_FORK_SERVER.pack(kind, len(fds), len(data))  # both directions have the same format
+    data = pack(kind, body, fds)
     # The descriptors are attached to the first byte. The rest follows as fast as the socket accepts it.
-    sent = send_with_descriptors(sock, head, fds)
-    sock.sendall(head[sent:] + data, socket.MSG_NOSIGNAL)
+    sent = send_with_descriptors(sock, data[: TO_FORK_SERVER.size], fds)
+    sock.sendall(memoryview(data)[sent:], socket.MSG_NOSIGNAL)
 
 
 def receive(sock: socket.socket, record: RecordType) -> Message | None:

@@ -10,6 +10,7 @@ import time
 import numpy as np
 import psutil
 import pytest
+from helpers.deadlock import DEADLOCK_S
 from helpers.faults import Fault, Growing, Numbers, StrikesWhenUnpickled, numbers
 from helpers.gates import Gate, pass_gate
 from helpers.outside import Trainer, ran
@@ -17,8 +18,11 @@ from helpers.outside import Trainer, ran
 import mpqueue
 from mpqueue import Loader, OrderedEnqueuer
 from mpqueue.errors import WorkerDied
+from mpqueue.worker.config import WorkerEnds
 from mpqueue.workers import fork_server_messages, launcher
+from mpqueue.workers.fork_server import _Child, _ForkServer
 from mpqueue.workers.launcher import ForkServer, LauncherGone
+from mpqueue.workers.source_send import Patch
 
 
 def fork_servers():
@@ -276,6 +280,61 @@ def test_messages_sent_before_the_exit_are_processed_first(monkeypatch):
                 fork_server.events()
     finally:
         fork_server.release(reusable=False)
+
+
+def test_any_number_of_workers_can_be_requested_before_an_answer_is_read():
+    """A socket buffers about 140 answers. If the fork server blocked then, it would read no further request."""
+    fork_server = ForkServer(spawn=False)
+    read_end, write_end = os.pipe()
+    try:
+        fork_server._socket.settimeout(DEADLOCK_S)
+        fork_server.settle()
+        fork_server.send_patch(Patch(b"not a pickle", {}, {}))  # so each answer is an error, and no process is started
+        for key in range(1000):
+            fork_server.start_worker(key, None, WorkerEnds(read_end, write_end, read_end, -1))
+        events = []
+        while len(events) < 1000:
+            events += fork_server.events(DEADLOCK_S)
+        assert [event.key for event in events] == list(range(1000))
+        assert all(event.error is not None for event in events)
+    finally:
+        os.close(read_end)
+        os.close(write_end)
+        fork_server.end()
+
+
+def test_exit_of_a_worker_is_reported_after_its_start_if_the_trainer_reads_late(monkeypatch):
+    """Until the start is sent, its sentinel must remain open, though the worker has exited."""
+    monkeypatch.setenv("PYTHONHASHSEED", "1")
+    child = os.fork()
+    if child == 0:
+        os._exit(3)
+    ours, theirs = socket.socketpair()
+    lifeline, lifeline_write = os.pipe()
+    with ours, theirs:
+        sentinel = os.pidfd_open(child)
+        os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+        server = _ForkServer(theirs, lifeline)
+        server._children[sentinel] = _Child(7, child)
+        num_notes = 0
+        while not server._outbox:
+            server._tell(fork_server_messages.FromForkServer.NOTE, num_notes)
+            server._flush()
+            num_notes += 1
+        server._tell(fork_server_messages.FromForkServer.FORKED, (7, child), [sentinel])
+        serving = threading.Thread(target=server.serve)
+        serving.start()
+        found = [
+            fork_server_messages.receive(ours, fork_server_messages.FROM_FORK_SERVER) for _ in range(num_notes + 2)
+        ]
+        ours.shutdown(socket.SHUT_WR)
+        serving.join(DEADLOCK_S)
+    assert [message.body for message in found[:-2]] == list(range(num_notes))
+    started, exited = found[-2:]
+    assert started.body == (7, child)
+    assert exited.body[:2] == (7, 3)
+    for fd in (*started.fds, lifeline, lifeline_write, server._lifeline, server._lifeline_write):
+        os.close(fd)
 
 
 def test_parked_fork_server_of_a_changed_trainer_is_ended_and_not_used():
