@@ -357,7 +357,12 @@ class Pipeline:
     @_locked
     def timeout_s(self) -> float | None:
         """Return the seconds after which `step` is due even without a report, or None for no limit."""
-        return None if self.is_stopped else self.backend.timeout_s()
+        if self.is_stopped:
+            return None
+        timeout_s = self.backend.timeout_s()
+        # As in `wait`: since the caller's `step`, another caller may have processed the report of its batch, or the
+        # line above may have dealt. Neither makes the descriptor readable.
+        return 0.0 if self.ledger.needs_attention or self.ledger.has_next else timeout_s
 
     def give_back(self, taken: tuple[WorkItem, Any]) -> None:
         """Make the next `step` deliver a batch again, because the consumer did not get it."""
@@ -816,6 +821,9 @@ class Pipeline:
             return 0
         self.backend.pump()
         self.backend.take_in(None, may_fail=False)
+        # As in `step`: a task that waits for the descriptor has not seen the reports that were read here.
+        if self._is_polled and self.ledger.has_next:
+            self.backend.wake()
         return len(self.ledger.ready) + len(self.ledger.progress.unclaimed)
 
     @property

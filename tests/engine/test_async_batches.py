@@ -6,6 +6,7 @@ A wait takes no batch: after a cancelled wait, the next caller receives the same
 import contextlib
 import gc
 import os
+import select
 import signal
 import threading
 import time
@@ -17,8 +18,10 @@ import pytest
 from anyio.lowlevel import checkpoint
 from helpers.alarms import nudged
 from helpers.gates import Gate, pass_gate
+from helpers.inside import pipeline_of
 from helpers.numbered import Broken, Numbered
 from helpers.strikes import Strike, Struck
+from helpers.waits import until
 
 import mpqueue
 from mpqueue.engine.async_batches import AsyncBatches
@@ -272,6 +275,27 @@ def test_wake_during_step_repeats_step_without_waiting(run):
         return await anext(stream)
 
     assert run(woken, Silent()) == "a batch"
+
+
+@pytest.mark.parametrize("backend", ["process", "thread"])
+def test_descriptor_remains_readable_if_another_caller_counts_ready_batches(backend):
+    """The queue is full, so no later report would end the wait of a task."""
+    with mpqueue.Loader(range(100), workers=1, backend=backend, max_queue_size=8) as loader:
+        iter(loader)
+        pipeline = pipeline_of(loader)
+        fd = pipeline.fileno()
+        until(lambda: pipeline.num_ready == 8, "the queue was not filled")
+        assert select.select([fd], [], [], 0)[0]
+
+
+@pytest.mark.parametrize("backend", ["process", "thread"])
+def test_step_is_due_at_once_if_another_caller_has_read_the_report(backend):
+    """Such as a thread that has called `step` between a task's `step` and its wait."""
+    with mpqueue.Loader(range(100), workers=1, backend=backend, max_queue_size=8) as loader:
+        iter(loader)
+        pipeline = pipeline_of(loader)
+        until(lambda: pipeline.num_ready == 8, "the queue was not filled")
+        assert pipeline.timeout_s() == 0
 
 
 def test_later_loop_invalidates_waiting_loop(run, awaited_of):
