@@ -200,34 +200,6 @@ def test_copy_true_returns_only_private_copies():
         assert loader.statistics().copies == 300
 
 
-class InSlot:
-    """A source that allocates its batches in the slot, in all possible ways."""
-
-    def __len__(self):
-        return 60
-
-    def __getitem__(self, index):
-        images = mpqueue.empty((8, 16), np.float32)
-        images[...] = index
-        labels = mpqueue.stack([np.full(4, index), np.full(4, index + 1)])
-        thrown_away = mpqueue.empty(1000)
-        thrown_away[...] = -1
-        return images, labels, images[2:4], images.T, np.full(3, index)
-
-
-def test_arrays_allocated_in_slot_are_delivered():
-    with Loader(InSlot(), workers=2) as loader:
-        for index, (images, labels, part, turned, plain) in enumerate(loader):
-            assert (images == index).all()
-            assert images.shape == (8, 16)
-            assert labels.tolist() == [[index] * 4, [index + 1] * 4]
-            assert part.shape == (2, 16)
-            assert (part == index).all()
-            assert turned.shape == (16, 8)
-            assert (turned == index).all()
-            assert plain.tolist() == [index] * 3
-
-
 class Keeping:
     """A source that keeps an array allocated in the slot, and writes to it for every batch."""
 

@@ -210,16 +210,6 @@ def test_unsharded_generator_function_warns_once(backend):
         assert len(list(loader)) == 6
 
 
-@pytest.mark.parametrize("backend", ["process", "thread"])
-def test_sharded_generator_function_does_not_warn(backend):
-    def sharded():
-        info = mpqueue.worker_info()
-        yield from range(info.id, 4, info.num_workers)
-
-    with Loader(sharded, workers=2, backend=backend) as loader:
-        assert list(loader) == [0, 1, 2, 3]
-
-
 def stand_in_for_torch():
     """Return a class hierarchy like torch's."""
     dataset = type("Dataset", (), {"__module__": "torch.utils.data.dataset", "__getitem__": lambda self, index: 1 / 0})

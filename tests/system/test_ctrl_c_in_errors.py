@@ -1,4 +1,4 @@
-"""Ctrl-C, by Python's own handler, while the error of a batch is unpickled: the error follows in its place."""
+"""An exception of a signal handler while the error of a batch is unpickled: the error follows in its place."""
 
 import os
 import signal
@@ -9,12 +9,22 @@ import pytest
 from mpqueue import Loader
 
 
+class Interrupted(Exception):
+    """The error of a handler of user code."""
+
+
+def strike(*_):
+    raise Interrupted
+
+
 def _again(path):
-    """Unpickle an `Errs`; the first time in the trainer, raise Ctrl-C."""
-    trainer = Path(path)
-    if trainer.exists() and os.getpid() == int(trainer.read_text()):
-        trainer.unlink()
-        signal.raise_signal(signal.SIGINT)
+    """Unpickle an `Errs`; the first time in the trainer, send it a signal."""
+    fuse = Path(path)
+    if fuse.exists():
+        trainer, number = map(int, fuse.read_text().split())
+        if os.getpid() == trainer:
+            fuse.unlink()
+            signal.raise_signal(number)
     return Errs(path)
 
 
@@ -37,21 +47,24 @@ class Raising:
 
 
 @pytest.fixture
-def plain_ctrl_c():
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+def _handlers():
+    handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGUSR1: strike}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
-@pytest.mark.usefixtures("plain_ctrl_c")
+@pytest.mark.parametrize(("number", "kind"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGUSR1, Interrupted)])
+@pytest.mark.usefixtures("_handlers")
 @pytest.mark.parametrize("on_error", ["raise", "skip"])
-def test_error_is_raised_after_ctrl_c(tmp_path, on_error):
-    path = tmp_path / "trainer"
-    path.write_text(str(os.getpid()))
+def test_error_is_raised_after_interrupt(tmp_path, on_error, number, kind):
+    path = tmp_path / "fuse"
+    path.write_text(f"{os.getpid()} {int(number)}")
     with Loader(Raising(Errs(str(path))), batch_size=None, workers=1, start_method="fork", on_error=on_error) as loader:
         batches = iter(loader)
         assert next(batches) == 0
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(kind):
             next(batches)
         assert loader.state_dict()["position"] == 1
         if on_error == "raise":
@@ -61,7 +74,6 @@ def test_error_is_raised_after_ctrl_c(tmp_path, on_error):
         assert list(batches) == [2]
 
 
-@pytest.mark.usefixtures("plain_ctrl_c")
 @pytest.mark.parametrize("on_error", ["raise", "skip"])
 @pytest.mark.parametrize("backend", ["process", "thread"])
 def test_keyboard_interrupt_of_worker_is_raised_once(backend, on_error):

@@ -50,48 +50,6 @@ def test_threads_yield_the_same_stream_with_mpqueue_rng(workers, reference):
     assert [(index, mine) for index, _, _, mine in got] == [(index, mine) for index, _, _, mine in reference]
 
 
-@pytest.mark.parametrize("workers", [0, 3])
-def test_loader_resumes_within_an_epoch_with_another_number_of_workers(workers):
-    with Loader(Drawing(), workers=2, shuffle=True, seed=11) as loader:
-        list(loader)
-        batches = iter(loader)
-        for _ in range(4):
-            next(batches)
-        state = loader.state_dict()
-        rest = [batch.tolist() for batch in batches]
-        following = [batch.tolist() for batch in loader]
-    with Loader(Drawing(), workers=workers, shuffle=True) as resumed:
-        resumed.load_state_dict(state)
-        assert [batch.tolist() for batch in resumed] == rest
-        assert [batch.tolist() for batch in resumed] == following
-
-
-def test_source_with_a_state_resumes_from_that_state():
-    class Stateful(Drawing):
-        epoch = 0
-
-        def __getitem__(self, index):
-            return np.array([100 * self.epoch + index])
-
-        def on_epoch_end(self):
-            self.epoch += 1
-
-        def state_dict(self):
-            return {"epoch": self.epoch}
-
-        def load_state_dict(self, state):
-            self.epoch = state["epoch"]
-
-    with Loader(Stateful(4), workers=2) as loader:
-        list(loader)
-        batches = iter(loader)
-        next(batches)
-        state = loader.state_dict()
-    with Loader(Stateful(4), workers=1) as resumed:
-        resumed.load_state_dict(state)
-        assert [int(batch[0]) for batch in resumed] == [101, 102, 103]
-
-
 def test_source_that_changes_itself_without_a_state_cannot_be_resumed():
     class Changing(Drawing):
         def on_epoch_end(self):

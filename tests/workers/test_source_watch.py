@@ -68,16 +68,6 @@ def test_any_change_of_a_source_yields_another_image(change):
     assert watch.take_image().data is changed.data
 
 
-def test_constant_source_is_not_compared():
-    photos = ConstantPhotos()
-    watch = SourceWatch(photos)
-    before = watch.take_image()
-    photos.options["size"] = 256
-    assert watch.take_image().data is before.data
-    photos.constant = False
-    assert watch.take_image().data != before.data
-
-
 def test_change_by_another_thread_during_take_image_is_detected_by_the_next_call(monkeypatch):
     names = [str(number) for number in range(LONG)]
     take = source_watch.take_image

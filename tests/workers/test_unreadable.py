@@ -148,26 +148,6 @@ class Signalling:
             signal.raise_signal(self.strikes.pop())
 
 
-class SignallingError(Exception):
-    """The same for an exception."""
-
-    def __reduce__(self):
-        return _strike_and_make, ()
-
-
-def _strike_and_make():
-    Signalling().__setstate__({})
-    return SignallingError()
-
-
-class Raising:
-    def __len__(self):
-        return 1
-
-    def __getitem__(self, index):
-        raise SignallingError
-
-
 @pytest.fixture
 def handler():
     """A handler that raises an error like those of user code."""
@@ -186,12 +166,7 @@ def signalling():
     return thing
 
 
-STRIKES = pytest.mark.parametrize(
-    ("number", "kind"), [(signal.SIGUSR1, Interrupted), (signal.SIGINT, KeyboardInterrupt)]
-)
-
-
-@STRIKES
+@pytest.mark.parametrize(("number", "kind"), [(signal.SIGUSR1, Interrupted), (signal.SIGINT, KeyboardInterrupt)])
 @pytest.mark.parametrize("options", [{}, SKIPPING])
 @pytest.mark.usefixtures("handler")
 def test_exception_of_a_signal_handler_is_an_interrupt_and_the_batch_arrives(options, number, kind, monkeypatch):
@@ -203,16 +178,6 @@ def test_exception_of_a_signal_handler_is_an_interrupt_and_the_batch_arrives(opt
             next(batches)
         assert taken(batches) == list(range(AT, LENGTH))
         assert loader.statistics().skipped == 0
-
-
-@STRIKES
-@pytest.mark.usefixtures("handler")
-def test_exception_of_a_signal_handler_while_unpickling_an_error_is_an_interrupt(number, kind, monkeypatch):
-    monkeypatch.setattr(Signalling, "strikes", [number])
-    with mpqueue.Loader(Raising(), workers=1) as loader:
-        batches = iter(loader)
-        with pytest.raises(kind):
-            next(batches)
 
 
 class Fleeting(Exception):
