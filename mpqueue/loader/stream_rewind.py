@@ -2,7 +2,8 @@
 
 The element of a stream at a place is found in one of two ways. Where no lane ends before it, or the ends are known, it
 follows by arithmetic. Otherwise the stream is run up to it, in the calling thread: its outline if no user code decides
-which samples pass, or the stream itself.
+which samples pass, or the stream itself. In an endless stream, only a lane without elements has an end; a lane that was
+not read yet is opened to find that out.
 
 Then a single lane is run, from its newest snapshot that is not after the element: as ids, or as the batch itself.
 """
@@ -23,6 +24,7 @@ from mpqueue.plan.lane_order import Element, counts_before, element_at
 from mpqueue.plan.lanes import BEGINNING, LaneShare, LaneStart
 from mpqueue.plan.plans import StreamPlan
 from mpqueue.plan.sample_ids import SampleSet
+from mpqueue.system.interrupts import is_of_handler
 from mpqueue.workers.job import Job
 
 
@@ -108,7 +110,9 @@ class StreamRewind:
         if element is None:
             found = self._find(plan, epoch, batch, run=True)
         else:
-            place = self._place(self._position.where(), epoch, batch, element, self.share())
+            where = self._position.where()
+            ends = {lane: end for lane, end in enumerate(where.ends) if end >= 0}
+            place = self._place(where, epoch, batch, element, self.share(), ends)
             found = FoundElement(self._item(plan, epoch, batch, element), place)
         samples = self._ids(plan, found.work_item, found.start, run=True)
         if not samples:
@@ -227,17 +231,60 @@ class StreamRewind:
         if length is not None and batch >= length:
             raise LookupError(f"epoch {epoch} has no batch {batch}: it has {length} batches")
         share = plan.share(self._job.workers, self._backend)
+        ends = {} if where is None else {lane: end for lane, end in enumerate(where.ends) if end >= 0}
         if length is not None and not plan.skips:
             position = self._position_in_stream(where, epoch, batch, length)
-            element = element_at(position, share.num_lanes, {})
+            element = self._element_of_endless(plan, where, position, ends, run=run)
+            if element is None:
+                raise LookupError(f"epoch {epoch} has no batch {batch}: no virtual shard of this rank has an element")
         elif where is not None and where.epoch == epoch and batch < where.position and self._job.options.ordered:
-            ends = {lane: end for lane, end in enumerate(where.ends) if end >= 0}
             # Other ranks may have begun the epoch, and returned another number of these elements.
             element = element_at(batch + sum(where.counts) - where.position, share.num_lanes, ends)
         else:
             return self._run_to(plan, where, epoch, batch, run=run)
-        assert element is not None  # it was returned, or the lanes have no end
-        return FoundElement(self._item(plan, epoch, batch, element), self._place(where, epoch, batch, element, share))
+        assert element is not None  # it was returned
+        place = self._place(where, epoch, batch, element, share, ends)
+        return FoundElement(self._item(plan, epoch, batch, element), place)
+
+    def _element_of_endless(
+        self, plan: StreamPlan, where: Place | None, position: int, ends: dict[int, int], *, run: bool
+    ) -> Element | None:
+        """Return the element at a position of an endless stream, or None if all of its lanes are empty.
+
+        Args:
+            plan: The plan of the lanes.
+            where: The place of the loops; None for another rank.
+            position: Number of elements before it.
+            ends: The known ends of lanes. The ends of empty lanes are added.
+            run: As for `Loader.explain`.
+        """
+        num_lanes = plan.share(self._job.workers, self._backend).num_lanes
+        counts = (where.counts if where is not None else ()) or (0,) * num_lanes
+        element = element_at(position, num_lanes, ends)
+        # A lane that returns no element in a whole epoch ends, also in an endless stream, and the others take its
+        # turns. Whether a lane that was never read is empty is known only after it was opened.
+        for lane, count in enumerate(counts):
+            if element is None or (element.unit == 0 and lane > element.lane):
+                break  # later lanes do not change which element it is
+            if not count and lane not in ends and not self._has_elements(plan, lane, run=run):
+                ends[lane] = 0
+                element = element_at(position, num_lanes, ends)
+        return element
+
+    def _has_elements(self, plan: StreamPlan, lane: int, *, run: bool) -> bool:
+        """Return whether a lane of an endless stream has a first element."""
+        pipeline = self._opened_lane(plan.identified(run=run), WorkItem(0, 0, 0, 0, lane), BEGINNING)
+        try:
+            pipeline.next()
+        except EndOfStream:
+            return False
+        except Exception as error:
+            if is_of_handler(error):
+                raise
+            return True  # the error takes the place of an element, and is raised if that element is requested
+        finally:
+            pipeline.stop()
+        return True
 
     def _position_in_stream(self, where: Place | None, epoch: int, batch: int, length: int) -> int:
         """Return the number of elements of this rank before a batch of an endless stream."""
@@ -289,12 +336,13 @@ class StreamRewind:
         of = epoch if plan.epoch_batches is None else 0  # elements of an endless stream belong to no epoch
         return WorkItem(0, of, batch, element.unit, element.lane)
 
-    def _place(self, where: Place | None, epoch: int, batch: int, element: Element, share: LaneShare) -> Place:
+    def _place(
+        self, where: Place | None, epoch: int, batch: int, element: Element, share: LaneShare, ends: dict[int, int]
+    ) -> Place:  # fmt: skip
         """Return the place before an element, with the newest snapshots that are not after it."""
         is_endless, world = self._plan.epoch_batches is not None, self._plan.shard.world
         excluded_at = self._plan.history.excluded_at
-        ends = {lane: end for lane, end in enumerate(() if where is None else where.ends) if end >= 0}
-        counts = counts_before(element, share.num_lanes, {} if is_endless else ends)
+        counts = counts_before(element, share.num_lanes, ends)
         starts, is_known = [BEGINNING] * share.num_lanes, element.unit == 0
         for place in () if where is None else (*self._position.anchors, where):
             is_usable = place is where or excluded_at(place.epoch, place.position, world) == excluded_at(
@@ -309,7 +357,8 @@ class StreamRewind:
             ]
         if not is_known and starts[element.lane].state is None:
             self._check_beginning(Place(0 if is_endless else epoch), epoch, batch)
-        return Place(epoch, batch, counts=counts, starts=tuple(starts), ends=() if where is None else where.ends)
+        known = tuple(ends.get(lane, -1) for lane in range(share.num_lanes)) if ends else ()
+        return Place(epoch, batch, counts=counts, starts=tuple(starts), ends=known)
 
     # -- One lane
 

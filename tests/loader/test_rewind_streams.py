@@ -314,3 +314,55 @@ def test_batches_after_a_load_are_not_those_of_the_run_before(name):
         next(batches)
         loader.load_state_dict(state)
         check_again(loader, dict(itertools.islice(placed(loader, loader), 7)))
+
+
+def is_in_first_half(index):
+    """Return whether an index is below 2."""
+    return index % 4 < 2
+
+
+@pytest.mark.parametrize("num_read", [0, 1, 5])
+def test_endless_stream_with_empty_lanes_is_known_before_and_after_it_is_read(num_read):
+    """A lane without elements takes no turns, also for a loader that has not opened it yet."""
+
+    def opened():
+        # Lane 0 has the indices 0 and 4, lane 1 has 1 and 5; lanes 2 and 3 are empty.
+        return mpqueue.Loader(
+            Dataset.range(8).filter(is_in_first_half).map(drawing), lanes=4, seed=3, workers=0, epoch_batches=2
+        )
+
+    with opened() as loader:
+        expected = dict(itertools.chain.from_iterable(placed(loader, loader) for _ in range(4)))
+    assert [samples for samples, _ in expected.values()] == [(0,), (1,), (4,), (5,)] * 2
+    with opened() as loader:
+        batches = itertools.chain.from_iterable(iter(loader) for _ in range(3))
+        for _ in itertools.islice(batches, num_read):
+            pass
+        for (epoch, number), (samples, values) in expected.items():
+            assert loader.explain(epoch, number, run=True).samples == samples
+            assert copied(loader.compute(epoch, number)) == values
+            loader.seek(epoch, number)
+            assert dict(placed(loader, loader)) == {
+                place: seen for place, seen in expected.items() if (epoch, number) <= place < (epoch + 1, 0)
+            }
+
+
+def test_endless_stream_without_elements_has_no_batch():
+    """The error names the reason, as no lane has a first element."""
+    with (
+        mpqueue.Loader(Dataset.range(8).filter(lambda _: False), lanes=4, seed=3, workers=0, epoch_batches=2) as loader,
+        pytest.raises(LookupError, match="no virtual shard of this rank has an element"),
+    ):
+        loader.compute(0, 0)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_empty_lanes_of_another_rank_are_found(rank):
+    """`explain` of the other rank opens its lanes."""
+    lanes = {"lanes": 8, "seed": 3, "workers": 0, "epoch_batches": 2}
+    stream = Dataset.range(8).filter(is_in_first_half)
+    with mpqueue.Loader(stream, shard=(rank, 2), **lanes) as loader:
+        seen = [loader.last.samples for _ in range(2) for _ in loader]
+    with mpqueue.Loader(stream, shard=(1 - rank, 2), **lanes) as loader:
+        told = [loader.explain(epoch, number, rank=rank, run=True).samples for epoch in range(2) for number in range(2)]
+    assert told == seen
