@@ -1,50 +1,14 @@
 """Blocks of elements: a buffer that swaps blocks, and read-ahead before a batch."""
 
-import itertools
-
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from mpqueue import Dataset
 from mpqueue.dataset import batching
-from mpqueue.dataset.buffers import FullBuffer
 from mpqueue.dataset.opening import DatasetLanes
 from mpqueue.worker.context import begin_batch
 from mpqueue.worker.lanes import LaneRun
 from mpqueue.worker.runner import StreamEnd
-
-TOKENS = {"places": lambda number: number, "tuples": lambda number: (number, 1), "large": lambda number: number << 60}
-
-
-def swapped(held, new, picks):
-    """Swap one by one, in lists."""
-    held, picked = list(held), []
-    for element, pick in zip(new, picks, strict=True):
-        picked.append(held[pick])
-        held[pick] = element
-    return held, picked
-
-
-@given(
-    size=st.integers(1, 70),
-    blocks=st.lists(st.tuples(st.sampled_from(sorted(TOKENS)), st.lists(st.integers(0, 1 << 20), max_size=90))),
-)
-def test_buffer_swaps_a_block_as_it_swaps_single_elements(size, blocks):
-    fresh = itertools.count()
-    held = [([number], number) for number in itertools.islice(fresh, size)]
-    buffer = FullBuffer([value for value, _ in held], [token for _, token in held])
-    for kind, bits in blocks:
-        picks = [bit % size for bit in bits]
-        new = [([number], TOKENS[kind](number)) for number in itertools.islice(fresh, len(picks))]
-        held, expected = swapped(held, new, picks)
-        values, tokens = buffer.swap(
-            [value for value, _ in new], [token for _, token in new], np.array(picks, np.int64)
-        )
-        assert list(zip(values, tokens, strict=True)) == expected
-        assert {type(token) for token in tokens} <= {int, tuple}
-        assert list(zip(buffer.values.tolist(), buffer.tokens.tolist(), strict=True)) == held
 
 
 def test_buffer_keeps_arrays_and_lists_as_objects():
@@ -90,15 +54,6 @@ def test_slow_elements_are_computed_on_demand(monkeypatch, each_ns, most):
 
 def test_no_read_ahead_when_errors_are_skipped(monkeypatch):
     assert Lane(monkeypatch, skip=lambda _: None).most_ahead() <= 1
-
-
-def test_elements_read_ahead_are_computed_again_after_a_snapshot(monkeypatch):
-    lane = Lane(monkeypatch)
-    for _ in range(23):
-        lane.lane.next()
-    state = lane.lane.save()
-    again = Lane(monkeypatch, state=state)
-    assert [again.lane.next().tolist() for _ in range(9)] == [lane.lane.next().tolist() for _ in range(9)]
 
 
 def test_large_elements_are_read_one_by_one():

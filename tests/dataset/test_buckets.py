@@ -28,32 +28,6 @@ def numbered(sizes):
     return [100 * (1 + number) + np.arange(size) for number, size in enumerate(sizes)]
 
 
-LENGTHS = st.lists(st.integers(0, 12), max_size=25)
-SHAPES = st.sampled_from([([4, 8], [3, 2, 1]), ([], [4]), ([1, 2, 3], [2, 2, 2, 2]), ([5], [1, 7])])
-
-
-def model(lengths, boundaries, sizes, drop_last):
-    """Return the numbers of samples in each batch."""
-    open_, made = [[] for _ in sizes], []
-    for number, length in enumerate(lengths):
-        at = bisect_right(boundaries, length)
-        open_[at].append(number)
-        if len(open_[at]) == sizes[at]:
-            made.append(open_[at])
-            open_[at] = []
-    return made if drop_last else made + [batch for batch in open_ if batch]
-
-
-@settings(max_examples=60, deadline=None)
-@given(lengths=LENGTHS, shape=SHAPES, drop_last=st.booleans())
-def test_full_buckets_become_batches_and_the_rest_follows_in_order(lengths, shape, drop_last):
-    stage = bucket(numbered(lengths), *shape, drop_last=drop_last, collate=list)
-    batches, tokens = drain(stage)
-    expected = model(lengths, *shape, drop_last)
-    assert [list(token) for token in tokens] == expected
-    assert [[len(sample) for sample in batch] for batch in batches] == [[lengths[n] for n in some] for some in expected]
-
-
 def test_snapshot_after_any_batch_or_error_resumes_with_the_rest():
     samples = [*numbered([3, 5]), ValueError("of the source"), 7, *numbered([4, 0, 9])]
     assert_resumes_everywhere(lambda: bucket(samples, [4], [2, 2]), np.array_equal)
@@ -92,16 +66,6 @@ def test_max_tokens_bounds_each_batch_and_is_used(lengths):
         if number < 3:
             left[number] += len(batch) != [16, 8, 4][number]
     assert max(left) <= 1  # incomplete batches, at the end
-
-
-def test_sample_that_exceeds_max_tokens_of_a_batch_starts_the_next():
-    batches = batches_of(numbered([16, 17, 18, 33, 20, 30]), [16], max_tokens=64)
-    assert [batch.shape for batch in batches] == [(3, 18), (1, 33), (2, 30)]
-
-
-def test_snapshot_with_max_tokens_resumes_with_the_rest():
-    lengths = [16, 3, 17, 18, 33, 20, 1, 30, 30]
-    assert_resumes_everywhere(lambda: bucket(numbered(lengths), [4, 16], max_tokens=64), np.array_equal)
 
 
 def test_sample_longer_than_max_tokens_raises():

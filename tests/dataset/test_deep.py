@@ -130,22 +130,6 @@ def test_loader_of_thousands_of_flat_maps_reaches_its_end_and_resumes():
         assert list(loader) == rest
 
 
-@pytest.mark.parametrize("count", [1, 3])
-@pytest.mark.parametrize("position", range(0, 100, 7))
-def test_chained_flat_maps_resume_at_any_position(count, position):
-    def some(number):
-        return [number * 3 + item for item in range(1 + number % 3)]
-
-    dataset = Dataset.range(90).filter(keep).flat_map(some).flat_map(some).batch(count).flat_map(list).flat_map(some)
-    source = DatasetLanes(dataset.root)
-    run = LaneRun(0, 1, seed=1, epoch=0, begin=lambda seed, epoch, place: None)
-    lane = source.open_lane(run)
-    for _ in range(position):
-        lane.next()
-    again = source.open_lane(run._replace(state=json.loads(json.dumps(lane.save()))))
-    assert [again.next() for _ in range(30)] == [lane.next() for _ in range(30)]
-
-
 @pytest.mark.parametrize("stream", [False, True], ids=["indexed", "stream"])
 def test_loader_runs_thousands_of_maps_in_workers_and_resumes(stream):
     dataset = Dataset.range(60)

@@ -1,8 +1,5 @@
 """An indexed dataset in every frontend: the same elements for any workers and ranks, and after any worker crash."""
 
-import os
-import signal
-
 import numpy as np
 import pytest
 from helpers.server_directories import servers_directory  # noqa: F401 - a fixture
@@ -71,21 +68,6 @@ def test_resume_in_the_middle_of_an_epoch_with_other_workers(before, after):
     with mpqueue.Loader(DATASET, workers=after, seed=99) as loader:
         loader.load_state_dict(state)
         assert taken + plain(loader) == expected()[1]
-
-
-def test_worker_killed_in_a_stage_does_not_change_the_batches(tmp_path):
-    mark, parent = tmp_path / "killed", os.getpid()
-
-    def kill_once(x):
-        if x == 20 and os.getpid() != parent and not mark.exists():
-            mark.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-        return x
-
-    dataset = Dataset.range(40).shuffle().map(kill_once).batch(4)
-    with mpqueue.Loader(dataset, workers=2, seed=0) as loader:
-        assert np.concatenate(list(loader)).tolist() == [x for batch in dataset for x in batch.tolist()]
-    assert mark.exists()
 
 
 @pytest.mark.parametrize("use_multiprocessing", [True, False])

@@ -3,7 +3,6 @@
 The sources of most tests consist of samples that are their own ids.
 """
 
-import itertools
 import json
 import pickle
 from dataclasses import dataclass
@@ -21,8 +20,6 @@ from mpqueue.dataset.source import IndexedSource
 from mpqueue.worker import context
 from mpqueue.worker.lanes import LaneRun
 from mpqueue.worker.runner import StreamEnd
-
-pytestmark = pytest.mark.usefixtures("own_thread")
 
 
 def opened(dataset, lane=0, num_lanes=2, seed=0, state=None):
@@ -197,24 +194,6 @@ def test_workers_pass_the_same_ids_as_the_calling_process(options, threads):
         assert found == list(dataset)
         for sample, (part, number) in found:
             assert sample == f"{('web', 'book')[part]} {number}"
-
-
-def test_stream_with_ids_resumes_on_another_number_of_workers():
-    dataset = Dataset.range(60).shuffle().filter(is_kept).shuffle(buffer=3).map(times_id, with_id=True).batch(4)
-    with mpqueue.Loader(dataset, seed=1, workers=2, lanes=4) as loader:
-        whole = [batch.tolist() for batch in loader]
-    with mpqueue.Loader(dataset, seed=1, workers=2, lanes=4) as loader:
-        found = [batch.tolist() for batch in itertools.islice(loader, 5)]
-        state = json.loads(json.dumps(loader.state_dict()))
-    with mpqueue.Loader(dataset, seed=1, workers=1, lanes=4) as loader:
-        loader.load_state_dict(state)
-        found += [batch.tolist() for batch in loader]
-    assert found == whole
-    assert sorted(number for batch in found for number in batch) == [1000 * number + number for number in range(60)]
-
-
-def times_id(number, sample_id):
-    return 1000 * sample_id + number
 
 
 def test_map_with_id_adds_no_state_and_no_row_of_statistics():

@@ -1,7 +1,5 @@
 """Calls that join datasets, on the class and on a dataset: no dataset is lost without an error."""
 
-import inspect
-
 import pytest
 
 from mpqueue import Dataset
@@ -81,10 +79,3 @@ def test_joined_datasets_have_the_class_of_the_caller():
     for joined in (tokens.concatenate(A), tokens.zip(A), tokens.mix([A]), Tokens.zip(A), Tokens.mix([A])):
         assert type(joined) is Tokens
     assert type(Dataset.concatenate(tokens, A)) is Dataset
-
-
-@pytest.mark.parametrize("name", ["concatenate", "zip", "mix", "range"])
-def test_joining_methods_show_their_signature_and_docstring(name):
-    for owner in (Dataset, A):
-        assert "Follows: ``tf.data.Dataset" in inspect.getdoc(getattr(owner, name))
-    assert "caller" not in inspect.signature(getattr(Dataset, name)).parameters

@@ -7,17 +7,11 @@ import signal
 import numpy as np
 import pytest
 from helpers import pipelines
-from helpers.pipelines import Failed, Raising, Shards, StatefulShards, opened, outcomes_of, reopened
+from helpers.pipelines import Failed, Raising, Shards, StatefulShards, opened, reopened, rest_of
 
 import mpqueue
 from mpqueue.dataset import roots, stages
 from mpqueue.worker import context
-from mpqueue.worker.runner import StreamEnd
-
-
-def rest_of(lane):
-    """Return the remaining elements of a lane, with errors in their places."""
-    return outcomes_of(lane.next)
 
 
 def always(value):
@@ -34,12 +28,6 @@ def failing_at(*places):
         return value
 
     return function
-
-
-def test_error_replaces_one_element_and_loses_no_other():
-    dataset = mpqueue.Dataset.range(8).filter(always).map(failing_at(0, 3, 4, 7))
-    wanted = [Failed("ValueError", f"no {i}") if i in (0, 3, 4, 7) else i for i in range(8)]
-    assert rest_of(opened(dataset)) == wanted
 
 
 def test_notes_of_an_error_name_stage_sample_and_lane():
@@ -68,13 +56,6 @@ def test_error_of_the_source_names_sample_and_lane():
         lane.next(), lane.next()
     assert "place 3" in " ".join(caught.value.__notes__)
     assert "lane 1 of 2" in " ".join(caught.value.__notes__)
-
-
-def test_open_batch_keeps_its_samples_after_an_error():
-    dataset = mpqueue.Dataset.range(6).filter(always).map(failing_at(2)).batch(3)
-    found = rest_of(opened(dataset))
-    assert found[0] == Failed("ValueError", "no 2")
-    assert [batch.tolist() for batch in found[1:]] == [[0, 1, 3], [4, 5]]
 
 
 def test_large_samples_of_an_open_batch_are_copied_out_of_the_slot(monkeypatch):
@@ -260,16 +241,6 @@ def test_slow_rereading_of_a_source_without_state_warns(monkeypatch, caplog):
     assert "state_dict() and load_state_dict()" in record.getMessage()
 
 
-def test_lane_that_has_ended_remains_ended():
-    dataset = mpqueue.Dataset.range(5).shuffle(buffer=2)
-    lane = opened(dataset)
-    rest_of(lane)
-    again = reopened(dataset, lane)
-    for one in (lane, again):
-        with pytest.raises(StreamEnd):
-            one.next()
-
-
 def test_interrupted_lane_must_be_opened_again(monkeypatch):
     class Interrupt(Exception):
         pass
@@ -295,43 +266,6 @@ def test_interrupted_lane_must_be_opened_again(monkeypatch):
 
 
 # -- Endless epochs, random numbers, counts
-
-
-def test_endless_lane_continues_with_the_next_epoch():
-    dataset = mpqueue.Dataset.range(12).shuffle().filter(lambda value: value % 3 > 0)
-    epochs = [rest_of(opened(dataset, 1, 2, epoch=epoch)) for epoch in (4, 5, 6)]
-    lane = opened(dataset, 1, 2, epoch=4, endless=True)
-    wanted = [value for epoch in epochs for value in epoch]
-    assert epochs[0] != epochs[1]
-    begun = [lane.next() for _ in range(len(epochs[0]))]
-    lane = reopened(dataset, lane, 1, 2, epoch=4, endless=True)
-    assert begun + [lane.next() for _ in range(len(wanted) - len(begun))] == wanted
-
-
-def test_endless_lane_without_elements_ends():
-    with pytest.raises(StreamEnd):
-        opened(mpqueue.Dataset.range(3).filter(always), 3, 4, endless=True).next()
-
-
-def test_appending_a_stage_does_not_change_earlier_stages():
-    def drawn(value):
-        return value, float(mpqueue.rng().random())
-
-    before = mpqueue.Dataset.range(30).filter(lambda value: mpqueue.rng().random() < 0.5).map(drawn)
-    behind = before.shuffle(buffer=4).map(drawn)
-    twice = rest_of(opened(behind, seed=3))
-    assert sorted(value for value, _ in twice) == rest_of(opened(before, seed=3))
-    assert all(number != again for (_, number), again in twice)
-
-
-def test_each_stage_has_a_row_of_counts():
-    dataset = mpqueue.Dataset.range(10).map(abs).filter(lambda value: value > 3).batch(4)
-    lane = opened(dataset)
-    rest_of(lane)
-    rows = [row[:3] for row in lane.counts()]
-    assert rows == [("0: range(0, 10)", 0, 10), ("1: map(abs)", 10, 10), (rows[2][0], 10, 6), ("3: batch(4)", 6, 2)]
-    assert all(0 <= row[4] <= row[3] for row in lane.counts())
-    assert lane.counts()[1][3] > 0
 
 
 def test_counts_of_passes_and_epochs_add_up():

@@ -69,15 +69,6 @@ def test_elements_before_a_seam_are_as_if_the_mix_ended_there():
     assert len(scheduled) == len(found) == 100 + 370
 
 
-@pytest.mark.parametrize("stop", ["first", "all", "never"])
-def test_weight_zero_from_some_sample_on_ends_the_part(stop):
-    mixed = Dataset.mix([A, B], [(0, [1, 1]), (100, [0, 1])], stop=stop).take(1000)
-    found = list(mixed)
-    assert sum(element < 1000 for element in found) == 50
-    # With "all", only the part that is still read must be complete.
-    assert len(found) == {"first": 450, "all": 450, "never": 1000}[stop]
-
-
 WEIGHTS = {"web": 0.7, "code": 0.3}
 
 

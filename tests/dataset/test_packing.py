@@ -3,8 +3,6 @@
 import numpy as np
 import pytest
 from helpers.lane_inputs import Samples, assert_resumes_everywhere, drain, lane_run
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from mpqueue.dataset.indexed import SourceNode
 from mpqueue.dataset.packing import PackNode, PackStage
@@ -34,10 +32,6 @@ def same(one, other):
 def numbered(sizes):
     """Return sequences with tokens that encode the sample and the position."""
     return [1000 * (1 + number) + np.arange(size) for number, size in enumerate(sizes)]
-
-
-SIZES = st.lists(st.integers(0, 30), max_size=25)
-STRATEGIES = st.sampled_from([{"strategy": "best_fit", "bins": 1}, {"bins": 3}, {"strategy": "concatenate"}])
 
 
 def test_sequences_become_rows_with_segments_and_positions():
@@ -73,36 +67,6 @@ def test_arrays_of_other_libraries_are_packed():
     torch = pytest.importorskip("torch")
     (row,) = rows_of([torch.tensor([1, 2]), torch.tensor([3])], 4)
     assert row["tokens"].tolist() == [1, 2, 3, 0]
-
-
-@settings(max_examples=60, deadline=None)
-@given(sizes=SIZES, arguments=STRATEGIES, blocks=st.lists(st.integers(1, 7), min_size=1, max_size=3))
-def test_rows_contain_each_token_once_with_its_segment(sizes, arguments, blocks):
-    samples = numbered(sizes)
-    rows = rows_of(samples, 8, blocks, **arguments)
-    found = []
-    for row in rows:
-        ids, positions, tokens = row["segment_ids"], row["positions"], row["tokens"]
-        assert ids.shape == positions.shape == tokens.shape == (8,)
-        used = np.count_nonzero(ids)
-        assert used
-        assert not tokens[used:].any()
-        assert not positions[used:].any()
-        assert np.unique(ids[:used]).tolist() == list(range(1, ids.max() + 1))
-        for segment in range(1, ids.max() + 1):
-            inside = tokens[ids == segment]
-            assert np.array_equal(inside, inside[0] + np.arange(len(inside)))  # all of one sample, in order
-            assert positions[ids == segment].tolist() == list(range(len(inside)))
-            found += inside.tolist()
-    assert sorted(found) == np.concatenate([[], *samples]).astype(int).tolist()
-
-
-@settings(max_examples=40, deadline=None)
-@given(sizes=SIZES, arguments=STRATEGIES, blocks=st.lists(st.integers(1, 7), min_size=1, max_size=3))
-def test_rows_do_not_depend_on_blocks(sizes, arguments, blocks):
-    one, other = (rows_of(numbered(sizes), 8, some, **arguments) for some in ((1,), blocks))
-    assert len(one) == len(other)
-    assert all(map(same, one, other))
 
 
 @pytest.mark.parametrize("strategy", ["best_fit", "concatenate"])
@@ -148,24 +112,6 @@ def test_input_is_read_only_until_a_row_is_closed():
     assert samples.at == 1
 
 
-def test_long_samples_are_cut_and_the_rest_is_placed():
-    first, second = rows_of([np.arange(1, 12), [50, 51]], 8)
-    assert first["tokens"].tolist() == [1, 2, 3, 4, 5, 6, 7, 8]
-    assert lists(second) == {
-        "tokens": [9, 10, 11, 50, 51, 0, 0, 0],
-        "segment_ids": [1, 1, 1, 2, 2, 0, 0, 0],
-        "positions": [0, 1, 2, 0, 1, 0, 0, 0],
-    }
-
-
-@pytest.mark.parametrize("strategy", ["best_fit", "concatenate"])
-def test_long_samples_are_dropped_and_counted(strategy):
-    stage = pack([[1, 2], range(1, 10), [3]], 8, strategy=strategy, long="drop")
-    (row,), _ = drain(stage)
-    assert row["tokens"].tolist() == [1, 2, 3, 0, 0, 0, 0, 0]
-    assert stage.counts()[-1][:3] == (f"{stage.row_name}: samples left out", 3, 1)
-
-
 @pytest.mark.parametrize("strategy", ["best_fit", "concatenate"])
 def test_long_sample_raises_in_its_place(strategy):
     error, row = rows_of([[1, 2], np.arange(9), [3]], 8, strategy=strategy, long="error")
@@ -187,11 +133,6 @@ def test_padding_cut_and_dropped_samples_are_counted():
         "1: pack(8): samples cut": (4, 1),
         "1: pack(8): samples left out": (4, 1),
     }
-
-
-def test_empty_input_yields_no_rows():
-    assert rows_of([], 8) == []
-    assert rows_of([[], np.zeros(0)], 8, strategy="concatenate") == []
 
 
 def test_rows_before_an_error_are_returned_first():

@@ -37,13 +37,6 @@ def epochs(dataset, num_epochs=2, **options):
         return [flat(loader) for _ in range(num_epochs)]
 
 
-def test_random_numbers_are_the_same_for_any_number_of_workers():
-    expected = epochs(DATASET.batch(5, collate=collate), workers=0)
-    assert expected[0] != expected[1]
-    for workers in (1, 3):
-        assert epochs(DATASET.batch(5, collate=collate), workers=workers) == expected
-
-
 def now_and_then(sample):
     """Draw for some samples, of each kind: most samples of a block are seeded together, and some separately."""
     drawn = [mpqueue.rng().random() + mpqueue.rng().random()] if sample % 5 == 0 else []

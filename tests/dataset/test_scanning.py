@@ -7,40 +7,14 @@ import pickle
 import hypothesis
 import numpy as np
 import pytest
-from helpers.pipelines import Failed
+from helpers.pipelines import Failed, opened, rest_of
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as stn
 
 import mpqueue
 from mpqueue import Dataset
-from mpqueue.dataset.opening import DatasetLanes
 from mpqueue.dataset.state_codes import code_of, state_of
-from mpqueue.worker import context
-from mpqueue.worker.lanes import LaneRun
 from mpqueue.worker.runner import StreamEnd
-
-pytestmark = pytest.mark.usefixtures("own_thread")
-
-
-def opened(dataset, lane=0, num_lanes=1, state=None, skip=None):
-    """Open a lane of a dataset in this thread."""
-    context.enter_thread(context.WorkerInfo(0, 1, 0, lane, num_lanes), is_seed_given=True)
-    return DatasetLanes(dataset.root).open_lane(
-        LaneRun(lane, num_lanes, 0, 0, context.begin_batch, state=state, skip=skip)
-    )
-
-
-def rest_of(lane, count=100):
-    """Return the next elements of a lane, with errors in their places."""
-    found = []
-    while len(found) < count:
-        try:
-            found.append(lane.next())
-        except StreamEnd:
-            break
-        except Exception as error:
-            found.append(Failed(type(error).__name__, str(error)))
-    return found
 
 
 def add(total, number):
@@ -110,7 +84,7 @@ def test_resume_at_any_element_continues_with_the_exact_state(stage):
         lane = opened(dataset, 1, 2)
         found = [repr(element) for element in rest_of(lane, cut)]
         state = json.loads(json.dumps(pickle.loads(pickle.dumps(lane.save()))))
-        found += [repr(element) for element in rest_of(opened(dataset, 1, 2, state))]
+        found += [repr(element) for element in rest_of(opened(dataset, 1, 2, state=state))]
         assert found == whole
 
 
@@ -123,18 +97,6 @@ def test_initial_state_is_not_modified():
 def test_element_that_is_the_state_keeps_its_value():
     history = Dataset.range(4).scan([], lambda seen, number: (seen.append(number) or seen, seen)).batch(4, collate=list)
     assert rest_of(opened(history)) == [[[0], [0, 1], [0, 1, 2], [0, 1, 2, 3]]]
-
-
-def test_stream_resumes_on_another_number_of_workers():
-    dataset = Dataset.range(80).shuffle().scan(0, add).shuffle(buffer=4).batch(4, collate=list)
-    with mpqueue.Loader(dataset, seed=1, workers=2, lanes=4) as loader:
-        whole = list(loader)
-    with mpqueue.Loader(dataset, seed=1, workers=2, lanes=4) as loader:
-        found = list(itertools.islice(loader, 7))
-        state = json.loads(json.dumps(loader.state_dict()))
-    with mpqueue.Loader(dataset, seed=1, workers=1, lanes=4) as loader:
-        loader.load_state_dict(state)
-        assert found + list(loader) == whole
 
 
 def test_error_replaces_an_element_and_leaves_the_state():
@@ -280,10 +242,10 @@ def test_take_while_resumes_at_any_element_and_stays_ended():
         lane = opened(dataset, 1, 2)
         found = rest_of(lane, cut)
         state = json.loads(json.dumps(pickle.loads(pickle.dumps(lane.save()))))
-        assert found + rest_of(opened(dataset, 1, 2, state)) == whole
+        assert found + rest_of(opened(dataset, 1, 2, state=state)) == whole
     lane = opened(dataset, 1, 2)
     rest_of(lane)
-    assert rest_of(opened(dataset, 1, 2, pickle.loads(pickle.dumps(lane.save())))) == []
+    assert rest_of(opened(dataset, 1, 2, state=pickle.loads(pickle.dumps(lane.save())))) == []
 
 
 def test_error_of_take_while_replaces_its_element():

@@ -7,16 +7,13 @@ import time
 import pytest
 from helpers import pipelines
 from helpers.footprint import DEADLOCK_S
+from helpers.pipelines import rest_of
 
 import mpqueue
 
 
 def opened(dataset, **options):
     return pipelines.opened(dataset, 1, 2, **options)
-
-
-def rest_of(lane):
-    return pipelines.outcomes_of(lane.next)
 
 
 def always(value):
@@ -45,17 +42,6 @@ def test_at_most_four_elements_per_thread_are_read_ahead():
     lane = opened(dataset)
     assert [lane.next() for _ in range(10)] == list(range(1, 21, 2))
     assert len(taken) <= 10 + 4 * 3
-
-
-def test_random_numbers_in_threads_belong_to_the_sample():
-    def drawn(value):
-        return value, float(mpqueue.rng().random()), mpqueue.worker_info().shard_id
-
-    by_threads = [
-        rest_of(opened(mpqueue.Dataset.range(40).filter(always).map(drawn, threads=threads))) for threads in (1, 2, 5)
-    ]
-    assert by_threads[0] == by_threads[1] == by_threads[2]
-    assert {shard for _, _, shard in by_threads[0]} == {1}
 
 
 def test_elements_in_flight_are_computed_again_after_a_snapshot():

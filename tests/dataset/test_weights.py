@@ -158,26 +158,6 @@ def test_indexed_mix_equals_the_slow_implementation(mix, epoch, seed, data):
         assert len(set(found)) == len(found)
 
 
-@settings(max_examples=25)
-@given(mixes(), st.integers(0, 3))
-def test_elements_before_a_change_remain_the_same(mix, seed):
-    lengths, schedule, changes, stop = mix
-    roots = [mixed(lengths, schedule, stop, changes[:count]) for count in range(len(changes) + 1)]
-    run = IndexedRun(seed, 0, lambda *_: None)
-    for before, after, (epoch, at, _) in zip(roots, roots[1:], changes, strict=False):
-        for of in range(epoch + 1):
-            lengths_of = [length_in(root, of, seed) for root in (before, after)]
-            same = min([length for length in lengths_of if length is not None] + [MOST])
-            if of == epoch:
-                same = min(same, at)
-            places = range(same)
-            assert Readers(before).at(places, run._replace(epoch=of)) == Readers(after).at(
-                places, run._replace(epoch=of)
-            )
-            if of < epoch:
-                assert lengths_of[0] == lengths_of[1]
-
-
 # -- Lanes
 
 

@@ -71,6 +71,11 @@ def reopened(dataset, before, *args, **options):
     return opened(dataset, *args, state=pickle.loads(pickle.dumps(before.save())), **options)
 
 
+def rest_of(lane, count=None):
+    """Return at most ``count`` of the remaining elements of a lane, with errors in their places."""
+    return outcomes_of(lane.next, count)
+
+
 # -- The model
 
 
