@@ -1,16 +1,11 @@
 """Plans without processes: an epoch on several ranks, resumed on others, and the class of each source."""
 
-import functools
 import itertools
 import random
 
-import pytest
-
-import mpqueue
-from mpqueue.plan.batching import Form
 from mpqueue.plan.cursors import Place
 from mpqueue.plan.options import Options
-from mpqueue.plan.plans import BatchesPlan, DrawnPlan, SamplesPlan, StreamPlan
+from mpqueue.plan.plans import SamplesPlan
 from mpqueue.plan.resolve import resolve
 from mpqueue.plan.sources import Items
 
@@ -32,19 +27,6 @@ def units(plan, count, place=None):
     return [work_item.unit for work_item in begun(plan, place).deal(count)]
 
 
-def numbers():
-    yield from range(3)
-
-
-class Laned:
-    streams = ()
-
-    def open_lane(self, run): ...
-
-    def shape(self):
-        return ["numbers"]
-
-
 def test_epoch_of_a_million_batches_on_7_ranks_resumes_on_other_worlds():
     """Each batch is dealt to one rank; 100 places are resumed with 1 to 9 ranks, without a gap."""
     ranks = [plan_of(range(MANY), batch_size=1, shard=(rank, 7)) for rank in range(7)]
@@ -63,30 +45,6 @@ def test_epoch_of_a_million_batches_on_7_ranks_resumes_on_other_worlds():
             for plan in (plan_of(range(MANY), batch_size=1, shard=(rank, world)) for rank in range(world))
         ]
         assert list(itertools.chain(*first)) == [7 * taken + rank for rank in range(world)]
-
-
-@pytest.mark.parametrize(
-    ("source", "options", "plan", "form"),
-    [
-        ([1, 2], {}, BatchesPlan, Form.ITEMS),
-        ([1, 2], {"batch_size": 1}, SamplesPlan, Form.SAMPLES),
-        ([1, 2], {"batch_size": 1, "threads": 2}, SamplesPlan, Form.THREADED),
-        ([1, 2], {"batch_size": 1, "sampler": [0]}, DrawnPlan, Form.SAMPLES),
-        ([1, 2], {"batch_sampler": [[0]]}, DrawnPlan, Form.SAMPLES),
-        (Laned(), {}, StreamPlan, Form.LANES),
-        (numbers, {}, StreamPlan, Form.FUNCTION),
-        (functools.partial(numbers), {"batch_size": 2}, StreamPlan, Form.FUNCTION),
-        (iter([1]), {}, StreamPlan, Form.ITERATOR),
-        (mpqueue.Dataset.range(3), {}, BatchesPlan, Form.ITEMS),
-        (mpqueue.Dataset.range(3).batch(2), {}, SamplesPlan, Form.SAMPLES),
-        (mpqueue.Dataset.range(3).filter(bool), {}, StreamPlan, Form.LANES),
-    ],
-)
-def test_source_and_options_determine_the_kind_of_plan(source, options, plan, form):
-    found = plan_of(source, **options)
-    assert type(found) is plan
-    assert found.form is form
-    assert found.has_index is (plan is not StreamPlan)
 
 
 def test_frontend_may_pass_its_own_source():
@@ -113,14 +71,3 @@ def test_an_object_may_provide_its_source_and_the_options_that_remain():
     plan = plan_of(Provides(), shuffle=True)
     assert type(plan) is SamplesPlan
     assert (plan.length(), plan.options.shuffle, calls) == (2, False, [(True, None)])
-
-
-def test_identity_of_a_plan_contains_function_name_but_no_address():
-    """A journal stores its hash, and is read by another process, where the function has another address."""
-
-    def joined(samples):
-        return samples
-
-    identity = plan_of([1, 2], batch_size=1, collate=joined).identity()
-    assert "joined" in identity[-1]
-    assert "0x" not in identity[-1]

@@ -1,6 +1,5 @@
 """The order of samples: over the whole source, a function of (seed, epoch), and free of startup cost."""
 
-import itertools
 import time
 import tracemalloc
 
@@ -20,11 +19,6 @@ class Indices:
 
     def __getitem__(self, index):
         return index
-
-
-def epochs(count=1, length=20, **options):
-    with mpqueue.Loader(Indices(length), seed=5, **{"workers": 0, "batch_size": 4, **options}) as loader:
-        return [[batch.tolist() for batch in loader] for _ in range(count)]
 
 
 @pytest.mark.parametrize("length", [2, 3, 4, 5, 100, 1023, 1024, 1025, 70_000])
@@ -57,13 +51,6 @@ def test_a_billion_samples_start_as_fast_as_a_thousand():
         return time.process_time() - started
 
     assert used_s(10**9) < 100 * used_s(1000)
-
-
-def test_samples_are_shuffled_over_whole_source():
-    one, two = epochs(2, shuffle=True)
-    assert sorted(itertools.chain(*one)) == sorted(itertools.chain(*two)) == list(range(20))
-    assert one != two
-    assert list(itertools.chain(*epochs(batch_size=7, shuffle=True)[0])) == list(itertools.chain(*one))
 
 
 def test_source_of_batches_keeps_order_over_ranks():
@@ -133,19 +120,3 @@ def test_getitems_with_too_few_samples_raises():
     with mpqueue.Loader(Short(5), batch_size=2, workers=0) as loader:
         with pytest.raises(ValueError, match=r"__getitems__ must return one sample per index \(2\), got 1"):
             next(iter(loader))
-
-
-def test_collate_has_own_random_numbers():
-    class Draws(Indices):
-        def __getitem__(self, index):
-            return mpqueue.rng().random()
-
-    def collate(samples):
-        return [*samples, mpqueue.rng().random()]
-
-    def stream(workers):
-        with mpqueue.Loader(Draws(6), batch_size=2, collate=collate, workers=workers, seed=1) as loader:
-            return list(loader)
-
-    assert stream(0) == stream(2)
-    assert len({draw for batch in stream(0) for draw in batch}) == 9
