@@ -1,4 +1,4 @@
-"""The path of a batch or a queue element: the files of the package that it passes, and the number of function calls.
+"""The path of a batch: the files of the package that it passes, and the number of function calls.
 
 Each thread is profiled with `sys.setprofile`. Calls are counted in windows of `WINDOW` elements, and the window with
 the fewest calls is used. A busy machine adds calls (waits for a batch that would otherwise be ready) but removes none,
@@ -17,17 +17,15 @@ from typing import NamedTuple
 
 import numpy as np
 from helpers.deadlock import DEADLOCK_S
-from helpers.others import Other
 
 import mpqueue
 from mpqueue.service.connections import Handlers
-from mpqueue.worker.main import _Worker
 
 # The cost of the first batch was measured with the real clock. Its weight shrinks by a sixteenth with each later batch.
 WARM_UP, WINDOW = 250, 100
 NUM_WINDOWS = 12  # two sides run concurrently; even on a busy machine, one of the windows is mostly undisturbed
 AT_ONCE = 10  # batches that a server serves in one pass
-SHAPE, SAMPLES = (16,), 16  # of a batch
+SHAPE = (16,)  # of a batch
 # Several grants and reports travel in one message, so a file counts if one element in `_ONE_IN` passes it. Timed
 # batches are rarer, because only a fixed number per second is timed.
 _ONE_IN = 12
@@ -80,15 +78,15 @@ class Recorder:
         return Leg(calls / WINDOW, files)
 
 
-def watched(step, wait=lambda: None, num_windows=NUM_WINDOWS):
-    """Profile a function that takes or sends one element. The wait before each element is not profiled."""
+def watched(step, wait):
+    """Profile a function that takes one batch. The wait before each batch is not profiled."""
     recorder = Recorder()
     step()
     for _ in range(WARM_UP):
         wait()
         step()
     try:
-        for _ in range(WINDOW * num_windows):
+        for _ in range(WINDOW * NUM_WINDOWS):
             wait()
             sys.setprofile(recorder)
             step()
@@ -109,20 +107,28 @@ def _stop_clocks():
                 setattr(module, name, lambda: now)
 
 
-class _FromInside:
-    """User code that profiles its worker from inside, and writes the result to a file."""
+class _Numbers:
+    """A source of batches that profiles its worker from inside, and writes the result to a file."""
 
     def __init__(self, folder):
         self._path, self._pid_path = folder / "leg.json", folder / "pid"
         self._recorder = None
 
-    def _arrive(self):
-        _stop_clocks()
-        self._pid_path.write_text(str(os.getpid()))
+    def __len__(self):
+        return 4 * WINDOW * NUM_WINDOWS
 
-    def _begin(self, recorder):
-        self._recorder = recorder
-        sys.setprofile(recorder)
+    def __getitem__(self, index):
+        if index == 0:
+            _stop_clocks()
+            self._pid_path.write_text(str(os.getpid()))
+        elif index == WARM_UP:
+            self._recorder = Recorder()
+            sys.setprofile(self._recorder)
+        elif index == WARM_UP + (NUM_WINDOWS - 1) * WINDOW + 1:
+            self._end()
+        elif self._recorder is not None:
+            self._recorder.mark()
+        return np.zeros(SHAPE)
 
     def _end(self):
         sys.setprofile(None)
@@ -141,33 +147,6 @@ class _FromInside:
         while not self._path.exists():
             next(batches)
         return Leg(*json.loads(self._path.read_text()))
-
-
-class _Numbers(_FromInside):
-    """A source of batches."""
-
-    def __len__(self):
-        return 4 * WINDOW * NUM_WINDOWS
-
-    def __getitem__(self, index):
-        if index == 0:
-            self._arrive()
-        elif index == WARM_UP:
-            self._begin(Recorder())
-        elif index == WARM_UP + (NUM_WINDOWS - 1) * WINDOW + 1:
-            self._end()
-        elif self._recorder is not None:
-            self._recorder.mark()
-        return np.zeros(SHAPE)
-
-
-class _GrantRecorder(Recorder):
-    """A recorder that ends an element at each grant, because a stream computes its samples ahead in blocks."""
-
-    def __call__(self, frame, event, argument):
-        if event == "call" and frame.f_code is _Worker._work.__code__:
-            self.mark()
-        super().__call__(frame, event, argument)
 
 
 class _HeldRecorder(Recorder):
@@ -209,24 +188,6 @@ class _HeldRecorder(Recorder):
         assert self._held.wait(DEADLOCK_S), "the server did not process its messages"
 
 
-class _Keeps(_FromInside):
-    """The predicate of a filtered stream."""
-
-    def __init__(self, folder):
-        super().__init__(folder)
-        self._num_calls = 0
-
-    def __call__(self, number):
-        if self._num_calls == 0:
-            self._arrive()
-        elif self._num_calls == WARM_UP * SAMPLES:
-            self._begin(_GrantRecorder())
-        elif self._num_calls == (WARM_UP + 4 * WINDOW) * SAMPLES:
-            self._end()
-        self._num_calls += 1
-        return number >= 0
-
-
 def of_an_index(folder):
     """An index of an ordered loader with a worker process: in the trainer, and in the worker."""
     source = _Numbers(folder)
@@ -235,46 +196,6 @@ def of_an_index(folder):
         # Both sides alternate, so that all windows are equal, except on a busy machine.
         trainer = watched(lambda: next(batches), source.wait_until_idle)
         return {"trainer": trainer, "worker": source.leg(batches)}
-
-
-def of_a_stream(folder):
-    """A batch of a filtered stream with one lane and a worker process: in the trainer, and in the worker."""
-    keeps = _Keeps(folder)
-    stream = mpqueue.Dataset.range(SAMPLES * 4 * WINDOW * NUM_WINDOWS).filter(keeps).batch(SAMPLES)
-    with mpqueue.Loader(stream, workers=1, lanes=1) as loader:
-        batches = iter(loader)
-        trainer = watched(lambda: next(batches), keeps.wait_until_idle, num_windows=3)
-        return {"trainer": trainer, "worker": keeps.leg(batches)}
-
-
-def _enqueue(queue):
-    element = np.zeros(SHAPE)
-    return watched(lambda: queue.enqueue(element))
-
-
-def _dequeue(queue):
-    return watched(queue.dequeue)
-
-
-def _of_an_element(at_owner, elsewhere, capacity):
-    queue = mpqueue.FIFOQueue(capacity, [np.float64], shapes=[SHAPE])
-    with (
-        contextlib.closing(queue),
-        Other(queue, method="spawn") as other,
-    ):  # a fork would require that this process has no threads
-        other.begin(elsewhere)
-        return {"owner": at_owner(queue), "other process": other.end()}
-
-
-def of_an_element_to_its_owner(_):
-    """An element that another process enqueues, and the owner of the queue dequeues."""
-    return _of_an_element(_dequeue, _enqueue, 10)
-
-
-def of_an_element_from_its_owner(_):
-    """An element that the owner of the queue enqueues, and another process dequeues."""
-    # The queue has room for all elements. Otherwise the number of waits in a window would be random.
-    return _of_an_element(_enqueue, _dequeue, 2 * (WARM_UP + NUM_WINDOWS * WINDOW))
 
 
 @contextlib.contextmanager
@@ -331,8 +252,5 @@ def of_a_service(folder):
 
 TRIPS = {
     "index": of_an_index,
-    "stream": of_a_stream,
-    "element to its owner": of_an_element_to_its_owner,
-    "element from its owner": of_an_element_from_its_owner,
     "service": of_a_service,
 }
