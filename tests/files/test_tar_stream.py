@@ -94,19 +94,6 @@ def test_each_virtual_shard_reads_whole_archives(shards):
         assert [batch.tolist() for batch in loader] == found
 
 
-@pytest.mark.parametrize("stop", [1, 3, 7, 14])
-def test_resume_yields_the_same_batches(shards, stop):
-    stream = mpqueue.Dataset(TarStream(shards)).map(lambda sample: int(sample["cls"])).shuffle(buffer=3).batch(2)
-    with mpqueue.Loader(stream, workers=0, lanes=4, seed=1) as loader:
-        whole = [batch.tolist() for batch in loader]
-    with mpqueue.Loader(stream, workers=0, lanes=4, seed=1) as loader:
-        seen = [batch.tolist() for batch in itertools.islice(loader, stop)]
-        state = json.dumps(loader.state_dict())
-    with mpqueue.Loader(stream, workers=1, backend="thread", lanes=4, seed=1) as loader:
-        loader.load_state_dict(json.loads(state))
-        assert seen + [batch.tolist() for batch in loader] == whole
-
-
 @pytest.mark.parametrize("workers", [0, 1, 2])
 def test_loader_accepts_the_stream_itself(shards, workers):
     """With the same batches as a dataset of the stream, for any number of workers."""

@@ -76,14 +76,6 @@ def test_fit_on_a_stream_uses_epoch_batches():
         assert (state["epoch"], state["position"]) == (2, 0)
 
 
-def test_accelerate_rejects_a_stream_with_the_remedy():
-    pytest.importorskip("keras")
-    import mpqueue.keras
-
-    with pytest.raises(TypeError, match=r"stage 3, filter.*Loader"):
-        mpqueue.keras.accelerate(STREAM)
-
-
 def behind_the_last_batch(batches, state_dict, count):
     """Take all batches; return the (epoch, position) before and after the end is requested."""
 

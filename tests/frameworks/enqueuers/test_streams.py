@@ -1,9 +1,5 @@
 """Datasets that are streams, and lanes, in enqueuers."""
 
-import os
-import signal
-import time
-
 import pytest
 
 import mpqueue
@@ -24,25 +20,6 @@ def test_stream_is_equal_for_any_number_of_workers():
         with GeneratorEnqueuer(STREAM, seed=0, **options) as enqueuer:
             enqueuer.start(workers=workers)
             assert list(enqueuer.get()) == expected
-
-
-def test_killed_worker_does_not_change_the_stream(tmp_path):
-    mark = tmp_path / "mark"
-
-    def kill_once(pair):
-        if pair[0] == 100:
-            try:
-                mark.touch(exist_ok=False)
-            except FileExistsError:
-                return pair
-            os.kill(os.getpid(), signal.SIGKILL)
-            time.sleep(60)
-        return pair
-
-    with GeneratorEnqueuer(STREAM.map(kill_once), use_multiprocessing=True, seed=0) as enqueuer:
-        enqueuer.start(workers=2)
-        assert list(enqueuer.get()) == list(STREAM)
-    assert mark.exists()
 
 
 def test_lanes_make_a_generator_function_independent_of_the_number_of_workers():

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 import mpqueue
-from mpqueue import GeneratorEnqueuer, OrderedEnqueuer
 
 SEED = 11
 
@@ -149,34 +148,6 @@ def test_killed_worker_and_resume_do_not_change_numbers(tmp_path, batch_size):
     with Loader(Draws(), workers=3, **options) as second:
         second.load_state_dict(state)
         assert seen + [batch.tolist() for batch in second] == whole
-
-
-def taken(enqueuer, workers, count):
-    with enqueuer:
-        enqueuer.start(workers)
-        batches = enqueuer.get()
-        return [next(batches).tolist() for _ in range(count)]
-
-
-@pytest.mark.parametrize("workers", [1, 2])
-def test_the_enqueuers_draw_the_same(workers):
-    ordered = [
-        taken(OrderedEnqueuer(Draws(), True, seed=SEED, start_method="fork"), count, 20) for count in (0, workers)
-    ]
-    assert ordered[0] == ordered[1]
-    streams = [
-        taken(GeneratorEnqueuer(numbers, True, seed=SEED, start_method="fork"), count, 8) for count in (1, workers)
-    ]
-    assert streams[0] == streams[1]
-    assert ordered[0] == rows_of(Loader(Draws(), workers=2, seed=SEED))[:20]
-
-
-def test_server_returns_the_same_numbers():
-    with (
-        mpqueue.Server("drawn", Draws(), seed=SEED, workers=2, start_method="fork") as server,
-        mpqueue.attach(server.name) as consumer,
-    ):
-        assert [batch.tolist() for batch in consumer] == rows_of(Loader(Draws(), workers=1, seed=SEED), epochs=1)
 
 
 def test_numbers_of_the_trainer_do_not_change():
