@@ -22,6 +22,8 @@ class WorkerDied(MPQueueError):
         peak_memory_bytes: Peak resident memory of the worker, None if unknown.
         oom_killed: True if the kernel's out-of-memory killer was active at that time.
         remedy: Advice for the caller, one sentence.
+        samples: The ids of the samples in that batch, as `BatchInfo` has them; empty if the index is that of its only
+            sample, or if they are unknown.
     """
 
     def __init__(
@@ -33,10 +35,12 @@ class WorkerDied(MPQueueError):
         peak_memory_bytes: int | None = None,
         oom_killed: bool = False,
         remedy: str = "",
+        samples: tuple[Any, ...] = (),
     ) -> None:
-        super().__init__(worker_id, exitcode, index, epoch, peak_memory_bytes, oom_killed, remedy)
+        super().__init__(worker_id, exitcode, index, epoch, peak_memory_bytes, oom_killed, remedy, samples)
         self.worker_id, self.exitcode, self.index, self.epoch = worker_id, exitcode, index, epoch
         self.peak_memory_bytes, self.oom_killed, self.remedy = peak_memory_bytes, oom_killed, remedy
+        self.samples = samples
 
     @property
     def signal_name(self) -> str | None:
@@ -60,12 +64,23 @@ class WorkerDied(MPQueueError):
         who = "the fork server, which starts the workers," if self.worker_id < 0 else f"worker {self.worker_id}"
         text = f"{who} died {how}"
         if self.index is not None:
-            text += f" while it computed index {self.index} of epoch {self.epoch}"
+            text += f" while it computed index {self.index} of epoch {self.epoch}{_named(self.samples)}"
         if self.peak_memory_bytes:
             text += f"; its peak memory was {self.peak_memory_bytes / 2**20:.0f} MiB"
         if self.oom_killed:
             text += "; the kernel's out-of-memory killer did it: use fewer workers or smaller batches"
         return f"{text}. {self.remedy}" if self.remedy else text
+
+
+_MOST_NAMED = 16  # samples in a message
+
+
+def _named(samples: tuple[Any, ...]) -> str:
+    """Return the first samples of a batch, in parentheses; empty without samples."""
+    num_more = len(samples) - _MOST_NAMED
+    names = ", ".join(map(repr, samples[:_MOST_NAMED]))
+    more = f", and {num_more} more" if num_more > 0 else ""
+    return f" (samples {names}{more})" if samples else ""
 
 
 class WorkerRaised(MPQueueError):

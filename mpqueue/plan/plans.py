@@ -163,6 +163,10 @@ class Plan(ABC):
         """Return how many samples of each part of a mixture are before the place in a state; None: unknown."""
         return None
 
+    def samples_of(self, work_item: WorkItem) -> SampleIds:
+        """Return the ids of the samples of a batch for a message; empty if they are its index, or unknown."""
+        return ()
+
     def of_rank(self, rank: int) -> Self:
         """Return the plan of another rank."""
         return replace(self, ranks=self.ranks.of_rank(rank))
@@ -504,6 +508,11 @@ class IndexPlan(Plan):
     def listed(self, work_item: WorkItem) -> Listed:
         """Return the samples of a work item; an item of the source that is a batch is one of them."""
         return work_item.listed or Listed(work_item.position, [work_item.unit])
+
+    def samples_of(self, work_item: WorkItem) -> SampleIds:
+        """Return the ids of the samples of a batch for a message; empty if they are its index."""
+        samples = self.ids_of(self.listed(work_item).indices, work_item.epoch)
+        return () if samples == (work_item.unit,) else samples
 
     def ids_of(self, indices: Sequence[Any], epoch: int) -> SampleIds:
         """Return the ids of the samples of these indices, in the order of the rows of a batch."""

@@ -171,4 +171,4 @@ def worker_died(leaving: Exit, work_item: WorkItem | None = None, remedy: str = 
     """
     index, epoch = (None, None) if work_item is None else (work_item.unit, work_item.epoch)
     number, exitcode = leaving.worker.number, leaving.exitcode
-    return WorkerDied(number, exitcode, index, epoch, leaving.peak_bytes, leaving.oom_killed, remedy)
+    return WorkerDied(number, exitcode, index, epoch, leaving.peak_bytes, leaving.oom_killed, remedy, leaving.samples)

@@ -17,7 +17,9 @@ def report_death(leaving: Exit, work_item: WorkItem | None) -> None:
     """Warn that a worker has crashed or was killed."""
     worker, cause = leaving.worker, leaving.worker.life.cause
     index, epoch = (None, None) if work_item is None else (work_item.unit, work_item.epoch)
-    error = WorkerDied(worker.number, leaving.exitcode, index, epoch, leaving.peak_bytes, leaving.oom_killed)
+    error = WorkerDied(
+        worker.number, leaving.exitcode, index, epoch, leaving.peak_bytes, leaving.oom_killed, samples=leaving.samples
+    )
     process = worker.process
     where = f" on node {process.machine}" if process is not None and process.machine else ""
     pid = "" if process is None else f" (pid {process.pid}{where})"

@@ -135,7 +135,9 @@ class ProcessBackend:
             begins_ahead=self.may_begin_ahead and job.has_threads and options.restarts > 0,
         )  # fmt: skip
         self.pump = self.dispatcher.pump
-        self.supervision = Supervision(self.pool, self.sync, self.dispatcher, self.pressure, tolerance)
+        self.supervision = Supervision(
+            self.pool, self.sync, self.dispatcher, self.pressure, tolerance, job.plan.samples_of
+        )
         if job.is_auto or job.finds_threads:
             from mpqueue.workers.autosize import MOST_THREADS, Autosize, Size
 

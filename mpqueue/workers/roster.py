@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from mpqueue.errors import StopTimeout
+from mpqueue.plan.batch_info import SampleIds
 from mpqueue.system.interrupts import defer_signals
 from mpqueue.transport.poller import READABLE, close_poller, make_poller
 from mpqueue.worker.config import WorkerConfig
@@ -60,6 +61,7 @@ class Exit(NamedTuple):
         error: Reason why it could not be started.
         oom_killed: The kernel's out-of-memory killer has killed it.
         lost: Name of its machine, if that is lost together with the worker.
+        samples: The samples of the batch that it was computing, as in `mpqueue.errors.WorkerDied`.
     """
 
     worker: WorkerHandle
@@ -68,6 +70,7 @@ class Exit(NamedTuple):
     error: BaseException | None = None
     oom_killed: bool = False
     lost: str = ""
+    samples: SampleIds = ()
 
 
 class Roster:

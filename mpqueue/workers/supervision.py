@@ -23,9 +23,11 @@ Every crash and every restart is logged as a warning by the logger ``mpqueue``.
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from mpqueue.plan.batch_info import SampleIds
 from mpqueue.plan.cursors import WorkItem
+from mpqueue.system.interrupts import is_of_handler
 from mpqueue.worker.records import GrantKind, ReportKind
 from mpqueue.workers import incidents
 from mpqueue.workers.crash_attribution import CrashAttribution, Tolerance
@@ -47,6 +49,7 @@ class Supervision:
         dispatcher: Processes the last reports of exited workers.
         pressure: Forgets exited workers.
         tolerance: Limits on crashes.
+        samples_of: Returns the samples of a batch, see `mpqueue.plan.plans.Plan.samples_of`.
 
     Attributes:
         num_deaths: Number of crashed workers.
@@ -59,8 +62,9 @@ class Supervision:
     """
 
     def __init__(
-        self, pool: WorkerPool, sync: SourceSync, dispatcher: Dispatcher, pressure: MemoryPressure, tolerance: Tolerance
-    ) -> None:
+        self, pool: WorkerPool, sync: SourceSync, dispatcher: Dispatcher, pressure: MemoryPressure,
+        tolerance: Tolerance, samples_of: Callable[[WorkItem], SampleIds],
+    ) -> None:  # fmt: skip
         self.num_deaths = self.num_restarts = 0
         self.vacant: dict[int, bool] = {}
         self.lost: Exit | None = None
@@ -69,7 +73,7 @@ class Supervision:
         self.wanted = self._num_workers = tolerance.num_workers
         self.threads = 1
         self._can_replay, self._begins_ahead = tolerance.can_replay, tolerance.begins_ahead
-        self._attribution = CrashAttribution(pool, tolerance)
+        self._attribution, self._samples_of = CrashAttribution(pool, tolerance), samples_of
         self._kept: dict[WorkerHandle, list[int]] = {}  # slots with memory that user code of abandoned workers holds
 
     # -- Starting
@@ -255,6 +259,12 @@ class Supervision:
         self._pool.ring.recorder.mark(f"worker {number} died", number)
         process = leaving.worker.process
         self.deaths_on["" if process is None else process.machine] += 1
+        if culprit is not None:
+            try:
+                leaving = leaving._replace(samples=self._samples_of(culprit))
+            except Exception as error:  # of the source: the crash is more important
+                if is_of_handler(error):
+                    raise
         incidents.report_death(leaving, culprit)
         self._stop_ahead()
         return self._attribution.count(leaving, culprit, self._dispatcher.num_drained)

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import pickle
 import signal
 
 import numpy as np
@@ -11,6 +12,7 @@ from helpers.faults import Numbers, burns, numbers
 from workers.test_fork_server import kill_fork_server
 
 from mpqueue import Loader, OrderedEnqueuer
+from mpqueue.errors import WorkerDied
 
 
 class Dying(Numbers):
@@ -42,6 +44,61 @@ def test_crash_and_restart_are_one_warning_each(method, tmp_path, warnings):
     assert "worker 0 died by SIGKILL while it computed index 3 of epoch 0" in death
     assert "it was killed" not in death
     assert restart == "worker 0 was restarted"
+
+
+class AlwaysDying:
+    """Samples, of which number 3 crashes its worker each time."""
+
+    def __len__(self):
+        return 12
+
+    def __getitem__(self, index):
+        if index == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return index
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"batch_size": 4, "shuffle": True}, {"batch_size": 2, "sampler": [7, 1, 5, 3]}, {"batch_sampler": [[4, 1], [3]]}],
+    ids=str,
+)
+def test_crash_names_the_samples_of_its_batch(options, warnings):
+    with Loader(AlwaysDying(), workers=1, restarts=0, seed=5, **options) as loader:
+        with pytest.raises(WorkerDied) as caught:
+            for _ in loader:
+                pass
+        error = pickle.loads(pickle.dumps(caught.value))
+        assert 3 in error.samples
+        assert error.samples == loader.explain(0, error.index).samples
+    text = f"while it computed index {error.index} of epoch 0 (samples {', '.join(map(str, error.samples))});"
+    assert text in str(error)
+    assert text in warnings()[0]
+
+
+def test_crash_over_a_single_item_names_only_its_index():
+    with Loader(AlwaysDying(), workers=1, restarts=0) as loader, pytest.raises(WorkerDied) as caught:
+        for _ in loader:
+            pass
+    assert caught.value.samples == ()
+    assert "index 3 of epoch 0;" in str(caught.value)
+
+
+def test_crash_is_reported_without_samples_if_the_source_raises_for_them(monkeypatch):
+    def raises(*_):
+        raise OSError("no samples")
+
+    monkeypatch.setattr("mpqueue.plan.sources.Source.sample_ids", raises)
+    with Loader(AlwaysDying(), workers=1, restarts=0, batch_size=4) as loader:
+        with pytest.raises(WorkerDied, match="index 0 of epoch 0;"):
+            next(iter(loader))
+
+
+def test_message_of_a_crash_names_only_the_first_samples_of_a_large_batch():
+    error = WorkerDied(0, 1, 2, 0, samples=tuple(range(100)))
+    assert str(error).endswith(
+        "index 2 of epoch 0 (samples 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, and 84 more)"
+    )
 
 
 def test_kill_of_a_hanging_worker_is_a_warning_with_the_reason(tmp_path, warnings):

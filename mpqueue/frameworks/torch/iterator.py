@@ -37,7 +37,7 @@ from mpqueue.frameworks.torch.checks import reject_cuda
 from mpqueue.frameworks.torch.lightning_epochs import sets_epoch_later
 from mpqueue.frameworks.torch.pinned import make_pinned
 from mpqueue.frameworks.torch.rewind import editor_of
-from mpqueue.frameworks.torch.samples import num_places
+from mpqueue.frameworks.torch.samples import ids_of, index_of, num_places
 from mpqueue.frameworks.torch.skipping import evaluation, sampler_facts, seed_of_rank, warn_of_skipping
 from mpqueue.frameworks.torch.streams import IterablePlan, LanedSource, LoaderStream, StreamDataset
 from mpqueue.frameworks.torch.worker import INIT_NOTE, LoaderParts, LoaderSource, MapSource, StreamSource, listed_of
@@ -146,6 +146,11 @@ class PassPlan(DrawnPlan):
     def length(self) -> int | None:
         """Return None: torch's loader determines the length."""
         return None
+
+    def samples_of(self, work_item: WorkItem) -> SampleIds:
+        """Return the ids of the samples of a batch for a message."""
+        assert work_item.listed is not None
+        return ids_of(index_of(work_item.listed), is_batched=self.source.runs.parts.is_batched)
 
 
 class _WorkerBatches:

@@ -135,7 +135,7 @@ def test_killed_worker_is_replaced_and_no_batch_is_lost(tmp_path):
 
 
 def test_item_that_crashes_every_worker_is_a_runtime_error():
-    with pytest.raises(RuntimeError, match=r"DataLoader.*SIGKILL"):
+    with pytest.raises(RuntimeError, match=r"DataLoader.*SIGKILL.*index 1 of epoch 0 \(samples 2, 3\);"):
         list(DataLoader(Kills(None), batch_size=2, num_workers=1))
 
 
