@@ -72,6 +72,15 @@ def test_places_can_have_a_step(length, first, step):
     assert found == whole[first::step]
 
 
+@pytest.mark.parametrize("length", [1000, 70_000, 140_000])
+@pytest.mark.parametrize("count", [1, 5, 23, 24, 100])
+def test_places_can_be_scattered(length, count):
+    """One place at a time for a few, by NumPy for many; the numbers of bits are odd and even."""
+    whole = SampleOrder(3, shuffle=True).indices(2, length, 0, length)
+    places = [(place * place * 997 + place) % length for place in range(1, count + 1)]
+    assert SampleOrder(3, shuffle=True).at(2, length, places) == [whole[place] for place in places]
+
+
 def test_unshuffled_indices_ascend_and_wrap_around():
     order = SampleOrder(3, shuffle=False)
     assert order.indices(0, 10, 4, 6) == range(4, 10)
