@@ -316,16 +316,17 @@ def test_state_between_epochs_belongs_to_changed_source():
 
 
 @pytest.mark.parametrize(("package", "is_own"), [("keras.src.trainers", False), ("tensorflow", False), ("users", True)])
-def test_hook_of_framework_base_class_is_ignored(package, is_own):
-    class PyDataset(Levels):
+@pytest.mark.parametrize("name", ["PyDataset", "Sequence"])
+def test_hook_of_framework_base_class_is_ignored(name, package, is_own):
+    class Base(Levels):
         def on_epoch_end(self):
             """Have no effect, like Keras's."""
 
-    PyDataset.on_epoch_end.__module__, PyDataset.on_epoch_end.__qualname__ = package, "PyDataset.on_epoch_end"
+    Base.on_epoch_end.__module__, Base.on_epoch_end.__qualname__ = package, f"{name}.on_epoch_end"
 
-    class Own(PyDataset):
+    class Own(Base):
         def on_epoch_end(self):
             """Have no effect; the method only has to exist."""
 
-    assert (Items(PyDataset()).may_change(), Items(PyDataset()).epoch_end() is not None) == (is_own, is_own)
+    assert (Items(Base()).may_change(), Items(Base()).epoch_end() is not None) == (is_own, is_own)
     assert Items(Own()).may_change()
