@@ -147,6 +147,14 @@ def test_batches_are_writable_and_aligned():
                 array[...] = 0
 
 
+def test_rows_of_a_memory_map_arrive_as_arrays(tmp_path):
+    rows = np.memmap(tmp_path / "rows", np.float32, "w+", shape=(4, 3))
+    rows[:] = np.arange(12).reshape(4, 3)
+    with Loader(Many([rows[:2], (rows[2:], 7)]), workers=1) as loader:
+        first, second = loader
+    same([first, second], [np.array(rows[:2]), (np.array(rows[2:]), 7)])
+
+
 class Sized:
     """A source with a different shape for each batch; its content depends on the index."""
 
