@@ -186,7 +186,8 @@ def test_state_with_weights_of_other_parts_does_not_change_a_running_loop(kind, 
         for _ in range(12):
             assert repr(next(batches)) == repr(next(expected))
         assert loader.last == other.last
-        assert loader.state_dict() == other.state_dict()
+        # Not the whole states: the workers of a stream take snapshots once per second.
+        assert loader.state_dict()["history"] == other.state_dict()["history"]
 
 
 def test_state_with_weights_does_not_change_a_loop_without_a_mixture():
