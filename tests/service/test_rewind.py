@@ -15,6 +15,7 @@ from mpqueue.errors import ServiceDied, ServiceStateError
 from mpqueue.plan.cursors import Place
 from mpqueue.plan.sample_ids import SampleSet
 from mpqueue.service.checkpoints import Checkpoints
+from mpqueue.service.journal import _JournalKind, _pack
 from mpqueue.service.modes import mode_of
 from mpqueue.service.records import ToServer, pack_request
 
@@ -428,6 +429,34 @@ def test_killed_server_of_a_stream_continues(name, interval_s, tmp_path, start_s
         found += rest
     assert [batch for batch, _ in found] == of_late
     check(name, found, (3, ids_of(name, *EXCLUDED, *LATER)), (3, last))
+
+
+CHANGES = {
+    "exclude": lambda server: server.exclude({"web": [500], "code": []}),
+    "set_weights": lambda server: server.set_weights({"web": 1, "code": 0}),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_endless_stream_refuses_changes_after_a_restart_at_the_end_of_its_epoch(change, tmp_path):
+    stream = Dataset.mix(MIXTURE, weights={"web": 1, "code": 1}).filter(is_no_third).batch(4)
+    path = tmp_path / "journal"
+    options = LANES | {"mode": "split", "epoch_batches": 6, "journal": path}
+    with served(stream, **options):
+        pass
+    # As if the server was killed after it had recorded the last batch of the epoch, and before the next epoch.
+    with open(path, "ab") as file:
+        for position in range(6):
+            file.write(_pack(_JournalKind.TAKEN, position, 0, 1))
+    with served(stream, **options) as server:
+        with pytest.raises(ServiceStateError, match=r"has just been restarted.*begun the next epoch"):
+            change(server)
+        with attached() as consumer:
+            assert list(consumer) == []
+            batches = iter(consumer)
+            next(batches)
+            change(server)
+            assert len(list(batches)) == 5
 
 
 class Journal:
