@@ -169,6 +169,22 @@ class TestExplainAndCompute:
                     loader.explain(epoch, 0)
             assert loader._plan.options.sampler.generator.getstate() == state
 
+    def test_epoch_of_a_sampler_that_cannot_repeat_it_is_unknown(self):
+        turns = itertools.count()
+
+        class Rotating:
+            def __iter__(self):
+                turn = next(turns)
+                return iter([(index + turn) % 40 for index in range(40)])
+
+        with loader_of(sampler=Rotating()) as loader:
+            for _, _ in zip(range(3), loader, strict=False):
+                pass
+            for call in (loader.explain, loader.compute, loader.seek):
+                for number in (0, 1, 4):
+                    with pytest.raises(LookupError, match="it returned other indices"):
+                        call(0, number)
+
     def test_sampler_with_set_epoch_is_known_in_any_epoch(self):
         class Rotating:
             epoch = 0
