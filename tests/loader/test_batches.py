@@ -176,6 +176,16 @@ def test_batches_from_64_bytes_to_70_megabytes_go_through_one_ring():
         assert index == len(loader) - 1
 
 
+def test_memory_of_large_batches_is_returned_after_small_ones():
+    with Loader(Sized(250, largest=20_000_000), workers=1) as loader:
+        reserved = []
+        for batch in loader:
+            del batch
+            reserved.append(loader.statistics().ring_bytes)
+    assert max(reserved) >= 20_000_000
+    assert reserved[-1] < 4_000_000
+
+
 class Reusing:
     """A source that writes every batch into the same buffers, as efficient NumPy code does."""
 
