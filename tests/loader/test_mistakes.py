@@ -13,34 +13,17 @@ from mpqueue import Consumer, GeneratorEnqueuer, Loader, OrderedEnqueuer
 FRONTENDS = pytest.mark.parametrize("make", [Loader, OrderedEnqueuer])
 
 
-@FRONTENDS
-def test_class_instead_of_instance(make):
-    with pytest.raises(TypeError, match=r"the class Numbers: pass an instance of it, Numbers\(\.\.\.\)"):
-        make(Numbers)
-
-
 def test_class_as_generator():
     with pytest.raises(TypeError, match="pass an instance"):
         GeneratorEnqueuer(Numbers)
 
 
-@FRONTENDS
-def test_tuple_of_arrays(make):
-    with pytest.raises(TypeError, match="a tuple of 2 arrays, which would be 2 batches: pass an object with"):
-        make((np.zeros((9, 3)), np.zeros(9)))
-
-
-@FRONTENDS
-def test_dict_of_columns(make):
-    with pytest.raises(
-        TypeError, match=r"a dict of columns \('x', 'y', \.\.\.\).*a dict with that slice of.*number of batches$"
-    ):
-        make({"x": np.zeros(9), "y": np.zeros(9)})
+COLUMNS = {"x": np.zeros(9), "y": np.zeros(9)}
 
 
 def test_dict_of_columns_with_batch_size():
     with pytest.raises(TypeError, match=r"and its item 0 is not a sample.*a dict with that row of.*number of samples$"):
-        Loader({"x": np.zeros(9), "y": np.zeros(9)}, batch_size=3)
+        Loader(COLUMNS, batch_size=3)
 
 
 @FRONTENDS
@@ -65,6 +48,7 @@ def needs_an_argument(worker_id):
         ({"copy": "no"}, TypeError, "copy must be True or False, got 'no'"),
         ({"shuffle": "yes"}, TypeError, "shuffle must be True or False, got 'yes'"),
         ({"restarts": "2"}, TypeError, "restarts must be an integer, got '2'"),
+        ({"workers": np.zeros(4)}, TypeError, "workers must be an integer, got array"),
         ({"seed": 0.5}, TypeError, "seed must be an integer or None, got 0.5"),
     ],
 )
@@ -133,10 +117,25 @@ def test_table_of_another_library_is_recognized(library, name, remedy):
         Loader(_table_of(library, name), batch_size=2)
 
 
+class Endless:
+    def __getitem__(self, index):
+        return index
+
+
+class Stream:
+    def __iter__(self):
+        return iter(range(3))
+
+
 @FRONTENDS
 @pytest.mark.parametrize(
     ("source", "text"),
     [
+        (Numbers, r"the class Numbers: pass an instance of it, Numbers\(\.\.\.\)"),
+        ((np.zeros((9, 3)), np.zeros(9)), "a tuple of 2 arrays, which would be 2 batches: pass an object with"),
+        (COLUMNS, r"a dict of columns \('x', 'y', \.\.\.\).*a dict with that slice of.*number of batches$"),
+        (Endless(), "Endless has no __len__: implement it, returning the number of items"),
+        (Stream(), "For an iterable, pass a function that returns its iterator to "),
         (Consumer.__new__(Consumer), "the source is a Consumer, .* a server computes its batches already"),
         ({1, 2}, "the source is a set, .* pass a list of its items, which has an order"),
         (frozenset({1, 2}), "the source is a frozenset, .* pass a list of its items, which has an order"),
@@ -144,34 +143,11 @@ def test_table_of_another_library_is_recognized(library, name, remedy):
         (Loader([1, 2], workers=0), r"the source is a Loader, .* pass its source \(`loader\.source`\)"),
         (OrderedEnqueuer([1, 2]), "the source is a OrderedEnqueuer, .* pass its source"),
     ],
-    ids=["consumer", "set", "frozenset", "path", "loader", "enqueuer"],
+    ids=lambda value: None if isinstance(value, str) else type(value).__name__,
 )
-def test_sources_without_integer_index_raise(make, source, text):
+def test_wrong_sources_raise_with_remedy(make, source, text):
     with pytest.raises(TypeError, match=text):
         make(source)
-
-
-def test_source_without_length_raises_with_remedy():
-    class Endless:
-        def __getitem__(self, index):
-            return index
-
-    with pytest.raises(TypeError, match="Endless has no __len__: implement it, returning the number of items"):
-        Loader(Endless())
-
-
-def test_iterable_source_raises_with_remedy():
-    class Stream:
-        def __iter__(self):
-            return iter(range(3))
-
-    with pytest.raises(TypeError, match="For an iterable, pass a function that returns its iterator to Loader"):
-        Loader(Stream())
-
-
-def test_array_option_is_not_a_number():
-    with pytest.raises(TypeError, match="workers must be an integer, got array"):
-        Loader([1, 2], workers=np.zeros(4))
 
 
 def test_sampler_shorter_than_dropped_batch_raises():

@@ -136,13 +136,6 @@ def test_any_op_error_is_reported_to_the_coordinator(queue, kind):
     assert queue.is_closed()
 
 
-def test_op_error_is_stored_without_a_coordinator(queue, quiet):
-    error = SystemExit(3)
-    runner = QueueRunner(queue, [fail(error)])
-    assert ended(runner.create_threads(start=True))
-    assert runner.exceptions_raised == [error]
-
-
 def test_queue_remains_open_if_the_last_op_fails(queue, quiet):
     first_has_ended = threading.Event()
 

@@ -123,13 +123,14 @@ def test_killed_consumer_loses_only_its_last_dequeue():
     assert queue.dequeue_many(4, timeout=30).tolist() == [2, 3, 4, 5]
 
 
-def test_exited_owner_cancels_waiting_and_later_calls():
-    def make():
-        others.kept = FIFOQueue(5, "int32", [[]])
-        return pickle.dumps(others.kept)
+def make_and_keep():
+    others.kept = FIFOQueue(5, "int32", [[]])
+    return pickle.dumps(others.kept)
 
+
+def test_exited_owner_cancels_waiting_and_later_calls():
     with Other() as owner:
-        handle = pickle.loads(owner.ask(make))
+        handle = pickle.loads(owner.ask(make_and_keep))
         handle.enqueue(1)
         assert handle.size() == 1
         errors = []
@@ -155,12 +156,8 @@ def test_exited_owner_cancels_waiting_and_later_calls():
 
 
 def test_killed_owner_is_detected_before_it_is_reaped():
-    def make():
-        others.kept = FIFOQueue(5, "int32", [[]])
-        return pickle.dumps(others.kept)
-
     with Other() as owner:
-        handle = pickle.loads(owner.ask(make))
+        handle = pickle.loads(owner.ask(make_and_keep))
         os.kill(owner.pid, signal.SIGKILL)
         os.waitid(os.P_PID, owner.pid, os.WEXITED | os.WNOWAIT)
         for call in (handle.dequeue, handle.size, handle.close, lambda: handle.enqueue(3)):

@@ -1,5 +1,6 @@
 """A queue runner with ops in worker processes."""
 
+import contextlib
 import os
 import signal
 
@@ -37,6 +38,16 @@ class Resumable(Count):
         self.next = state["next"]
 
 
+@contextlib.contextmanager
+def started(queue, *ops):
+    """Run ops in worker processes until the end of the block."""
+    coord = Coordinator()
+    QueueRunner(queue, ops, workers="process").create_threads(coord=coord, start=True)
+    yield coord
+    coord.request_stop()
+    coord.join()
+
+
 def drain(queue):
     got = []
     while True:
@@ -48,16 +59,12 @@ def drain(queue):
 
 def test_each_op_runs_in_a_process_and_the_last_one_closes_the_queue():
     queue = FIFOQueue(10, "int64", [[2]])
-    ops = [queue.enqueue_op(Source(Count(30))) for _ in range(2)]
-    coord = Coordinator()
-    QueueRunner(queue, ops, workers="process").create_threads(coord=coord, start=True)
-    got = drain(queue)
+    with started(queue, *[queue.enqueue_op(Source(Count(30))) for _ in range(2)]):
+        got = drain(queue)
     assert sorted(int(number) for number, _ in got) == sorted([*range(30), *range(30)])
     pids = {int(pid) for _, pid in got}
     assert len(pids) == 2
     assert os.getpid() not in pids
-    coord.request_stop()
-    coord.join()
 
 
 def test_closing_session_ends_op():
@@ -78,24 +85,18 @@ def test_closing_session_ends_op():
 def test_op_with_resumable_source_continues_after_process_crash(many):
     queue = FIFOQueue(5, "int64", [[2]])
     with Gate() as gate:
-        source = Source(Resumable(40, gate.address, 20))
-        if many:
-            resumable = Resumable(40, gate.address, 20)
-            source = Source(Rows(resumable))
-        op = queue.enqueue_many_op(source) if many else queue.enqueue_op(source)
-        coord = Coordinator()
-        QueueRunner(queue, [op], workers="process").create_threads(coord=coord, start=True)
-        got = [int(queue.dequeue()[0]) for _ in range(18)]
-        arrival = gate.arrival()
-        os.kill(arrival.pid, signal.SIGKILL)
-        arrival.let_go()
-        second = gate.arrival()  # its replacement passes the gate, too
-        assert second.pid != arrival.pid
-        second.let_go()
-        got += [int(number) for number, _ in drain(queue)]
+        source = Resumable(40, gate.address, 20)
+        op = queue.enqueue_many_op(Source(Rows(source))) if many else queue.enqueue_op(Source(source))
+        with started(queue, op):
+            got = [int(queue.dequeue()[0]) for _ in range(18)]
+            arrival = gate.arrival()
+            os.kill(arrival.pid, signal.SIGKILL)
+            arrival.let_go()
+            second = gate.arrival()  # its replacement passes the gate, too
+            assert second.pid != arrival.pid
+            second.let_go()
+            got += [int(number) for number, _ in drain(queue)]
     assert got == list(range(40))
-    coord.request_stop()
-    coord.join()
 
 
 class Watched(Resumable):
@@ -109,12 +110,8 @@ class Watched(Resumable):
 
 def test_enqueued_elements_count_as_progress_after_repeated_crashes():
     queue = FIFOQueue(20, "int64", [[2]])
-    coord = Coordinator()
-    last_killed = 0
-    with Gate() as gate:
-        op = queue.enqueue_op(Source(Watched(8, gate.address)))
-        QueueRunner(queue, [op], workers="process").create_threads(coord=coord, start=True)
-        number = 0
+    last_killed = number = 0
+    with Gate() as gate, started(queue, queue.enqueue_op(Source(Watched(8, gate.address)))):
         while number < 7:
             arrival = gate.arrival()
             number = arrival.tag
@@ -124,25 +121,20 @@ def test_enqueued_elements_count_as_progress_after_repeated_crashes():
             arrival.let_go()
         got = [int(number) for number, _ in drain(queue)]
     assert got == list(range(8))
-    coord.request_stop()
-    coord.join()
 
 
 def test_process_that_crashes_repeatedly_without_enqueueing_is_given_up():
     queue = FIFOQueue(20, "int64", [[2]])
-    coord = Coordinator()
-    deaths = 0
-    with Gate() as gate:
-        op = queue.enqueue_op(Source(Watched(8, gate.address)))
-        QueueRunner(queue, [op], workers="process").create_threads(coord=coord, start=True)
-        while deaths < 4:
+    with (
+        pytest.raises(WorkerDied),
+        Gate() as gate,
+        started(queue, queue.enqueue_op(Source(Watched(8, gate.address)))) as coord,
+    ):
+        for _ in range(4):
             arrival = gate.arrival()
-            deaths += 1
             os.kill(arrival.pid, signal.SIGKILL)
             arrival.let_go()
         assert coord.wait_for_stop(60)
-    with pytest.raises(WorkerDied):
-        coord.join()
 
 
 class Rows:
@@ -164,16 +156,13 @@ class Rows:
 def test_rows_of_partially_enqueued_batch_are_delivered_once():
     queue = FIFOQueue(6, "int64", [[2]])
     op = queue.enqueue_many_op(Source(Rows(Resumable(20))))
-    coord = Coordinator()
-    QueueRunner(queue, [op], workers="process").create_threads(coord=coord, start=True)
-    first, pid = queue.dequeue()
-    while queue.queue_ref.num_waiting == 0:  # full: its second or third batch is partially enqueued
-        queue.size()
-    os.kill(int(pid), signal.SIGKILL)
-    got = [int(first)] + [int(number) for number, _ in drain(queue)]
+    with started(queue, op):
+        first, pid = queue.dequeue()
+        while queue.queue_ref.num_waiting == 0:  # full: its second or third batch is partially enqueued
+            queue.size()
+        os.kill(int(pid), signal.SIGKILL)
+        got = [int(first)] + [int(number) for number, _ in drain(queue)]
     assert got == list(range(20))
-    coord.request_stop()
-    coord.join()
 
 
 def test_other_ops_run_in_threads():
