@@ -16,6 +16,7 @@ from mpqueue.frameworks.torch import state
 from mpqueue.frameworks.torch.checks import is_supported
 from mpqueue.frameworks.torch.samples import editor, ids_of, index_of, num_places, without
 from mpqueue.frameworks.torch.skipping import samplers_of
+from mpqueue.frameworks.torch.streams import StreamDataset
 from mpqueue.frameworks.torch.worker import listed_of
 from mpqueue.loader.replay import empty_batch
 from mpqueue.loader.rewind import checked_place
@@ -146,7 +147,7 @@ def compute(loader: Any, epoch: int, batch: int) -> Any:
 def exclude(loader: Any, ids: Any) -> None:
     """Leave out samples from now on; see `DataLoader.exclude`."""
     samples = SampleSet.of(ids)
-    _check_index(loader, ValueError)
+    _check_index(loader)
     _check_ids(loader, samples)
     run: Run = loader._passes or Run()
     begun = run.latest
@@ -171,7 +172,7 @@ def _checked(loader: Any, epoch: Any, batch: Any) -> tuple[state.Pass, int]:
         LookupError: It is another pass.
     """
     epoch, batch = checked_place(epoch, batch)
-    _check_index(loader, ValueError)
+    _check_index(loader)
     run = loader._passes
     if run is None or run.latest is None or loader.resumed is not None:
         raise LookupError("the loader has not begun a pass: only batches of its latest pass are known")
@@ -180,15 +181,19 @@ def _checked(loader: Any, epoch: Any, batch: Any) -> tuple[state.Pass, int]:
     return run.latest, batch
 
 
-def _check_index(loader: Any, error: type[Exception]) -> None:
-    """Raise an error for a dataset without indices of samples, or one that torch's own workers run."""
-    name = type(loader.dataset).__name__
+def _check_index(loader: Any) -> None:
+    """Raise a `ValueError` for a dataset without indices of samples, or one that torch's own workers run."""
+    dataset = loader.dataset
     if loader._dataset_kind == _DatasetKind.Iterable:
-        raise error(
-            f"only `last` is known for a stream, and {name} is one: iterate over it with mpqueue.Loader, which answers "
-            "for streams as well"
+        is_ours = isinstance(dataset, StreamDataset)
+        name = "a mpqueue.Dataset without an index" if is_ours else f"the iterable-style {type(dataset).__name__}"
+        raise ValueError(
+            f"explain, compute and exclude require a map-style dataset, got {name}: for such a stream, a DataLoader "
+            "has only `last`. To use them, replace the DataLoader by "
+            f"mpqueue.Loader({'dataset' if is_ours else 'mpqueue.Dataset(dataset)'}, batch_size={loader.batch_size}), "
+            "whose batches are NumPy arrays"
         )
-    _check_workers(loader, error)
+    _check_workers(loader, ValueError)
 
 
 def _check_workers(loader: Any, error: type[Exception]) -> None:

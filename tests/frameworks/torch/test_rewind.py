@@ -530,11 +530,24 @@ class TestExclude:
         assert [batch.tolist() for batch in loader] == [[1], [3]]
         assert loader.last.samples == ("three",)
 
-    @pytest.mark.parametrize("call", [lambda loader: loader.exclude([0]), lambda loader: loader.explain(0, 0)])
-    def test_streams_are_refused(self, call):
-        loader = DataLoader(mpqueue.Dataset.range(8).filter(bool), 2)
-        with pytest.raises(ValueError, match=r"mpqueue\.Loader"):
-            call(loader)
+    @pytest.mark.parametrize(
+        "call",
+        [lambda loader: loader.exclude([0]), lambda loader: loader.explain(0, 0), lambda loader: loader.compute(0, 0)],
+        ids=["exclude", "explain", "compute"],
+    )
+    @pytest.mark.parametrize(
+        ("dataset", "kind", "remedy"),
+        [
+            (mpqueue.Dataset.range(8).filter(bool), "mpqueue.Dataset", "mpqueue.Loader(dataset, batch_size=2)"),
+            (Sharded(), "iterable-style Sharded", "mpqueue.Loader(mpqueue.Dataset(dataset), batch_size=2)"),
+        ],
+        ids=["Dataset", "iterable-style"],
+    )
+    def test_streams_are_refused(self, dataset, kind, remedy, call):
+        with pytest.raises(ValueError, match="require a map-style dataset") as caught:
+            call(DataLoader(dataset, 2))
+        assert kind in str(caught.value)
+        assert remedy in str(caught.value)
 
 
 def _without(batches, gone):
