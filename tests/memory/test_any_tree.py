@@ -7,6 +7,7 @@ import os
 import pickle
 import queue
 import struct
+import sys
 
 import numpy as np
 import pytest
@@ -82,6 +83,20 @@ def test_known_batch_of_strings_can_be_placed_again_after_lack_of_memory(monkeyp
         full.setattr(segment, "reserve", raises(OSError("full")))
         writer.place()
     assert reader.read(writer.place(), 0) == long
+
+
+def test_writer_keeps_a_bounded_number_of_arrays_if_sizes_keep_varying(monkeypatch):
+    """Each array that it keeps refers to the memory of the slots."""
+    monkeypatch.setattr("mpqueue.memory.writer._MAX_TARGETS", 20)
+    segment = PlainMemory(4 * STRIDE)
+    writer, counts = SlotWriter(segment, STRIDE, None), []
+    for size in range(1, 100):
+        for slot in range(4):  # in the second slot, the layout is known
+            writer.begin(slot, 0)
+            writer.take([np.zeros(size)])
+            writer.place()
+        counts.append(sys.getrefcount(segment.memory))
+    assert counts[0] < max(counts) <= counts[0] + 20
 
 
 def test_known_batch_of_strings_is_placed_after_allocated_array():
