@@ -263,7 +263,9 @@ def places(value, path):
 
 
 def others(value):
-    yield from (each for each in (None, -(2**63), 7, "x", [], {}, [[1]], 1.5, {"x": 1}) if not same(each, value))
+    # Like a list from some file formats, a NumPy scalar has `tolist`.
+    changes = (None, -(2**63), 7, "x", [], {}, [[1]], 1.5, np.float64(2.5), {"x": 1})
+    yield from (each for each in changes if not same(each, value))
     if isinstance(value, int) and not isinstance(value, bool):
         yield from (value + 1, value - 1)
     if isinstance(value, list) and value:
@@ -271,7 +273,7 @@ def others(value):
 
 
 def same(one, other):
-    return one == other and type(one) is type(other)
+    return type(one) is type(other) and one == other
 
 
 KINDS = [

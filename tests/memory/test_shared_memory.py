@@ -67,6 +67,17 @@ def test_segment_is_not_halved_for_other_errors(monkeypatch):
     assert len(tried) == 1
 
 
+def test_discarded_pages_are_returned_to_the_system():
+    made = Segment.create(1 << 20, "memfd")
+    made.reserve(0, 1 << 16)
+    made.memory[: 1 << 16] = bytes([7]) * (1 << 16)
+    reserved = os.fstat(made.fd).st_blocks
+    made.discard(1 << 14, 1 << 16)
+    assert os.fstat(made.fd).st_blocks == reserved // 4
+    assert bytes(made.memory[: 1 << 16]) == bytes([7]) * (1 << 14) + bytes(3 << 14)
+    made.close()
+
+
 @pytest.mark.skipif(not hasattr(resource, "RLIMIT_AS"), reason="this system has no such limit")
 def test_loader_runs_in_little_address_space():
     code = """
