@@ -27,7 +27,7 @@ def test_ten_enqueuers_at_once():
 def test_start_and_stop_in_a_loop(processes):
     enqueuer = OrderedEnqueuer(Numbers(), processes)
     descriptors = None
-    for _ in range(40 if processes else 100):
+    for _ in range(12 if processes else 40):
         enqueuer.start(2, 4)
         assert numbers(enqueuer.get(), 1) == [0]
         enqueuer.stop()

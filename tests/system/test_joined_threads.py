@@ -32,28 +32,6 @@ def test_interrupted_join_still_waits_for_thread():
     assert not thread.is_alive()
 
 
-def test_signal_of_process_is_handled_by_main_thread():
-    code = """
-import os, signal, threading
-from mpqueue.system.joined_threads import JoinedThread
-
-is_waiting, may_end, handled = threading.Event(), threading.Event(), []
-thread = JoinedThread(lambda: (is_waiting.set(), may_end.wait()), "keeps signals out")
-thread.start()
-is_waiting.wait()
-signal.signal(signal.SIGTERM, lambda *_: handled.append("handled"))
-mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # as if a second signal were pending
-os.kill(os.getpid(), signal.SIGTERM)
-assert signal.SIGTERM in signal.sigpending()
-assert not handled
-signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-assert handled
-may_end.set()
-thread.join()
-"""
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
 def test_signal_received_by_library_thread_interrupts_join():
     code = """
 import os, signal, sys, threading, time

@@ -60,13 +60,3 @@ def test_handler_that_raises_leaves_lock_free(kind):
         signal.signal(signal.SIGALRM, before)
         gc.enable()
     assert struck == ROUNDS
-
-
-def test_rlock_is_reentrant_and_blocks_other_threads():
-    lock = RLock()
-    with lock, lock:
-        assert is_taken(lock)
-    assert not is_taken(lock)
-    with pytest.raises(ZeroDivisionError), lock:
-        1 / 0
-    assert not is_taken(lock)

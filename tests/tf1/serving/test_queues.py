@@ -1,6 +1,5 @@
 """Queues shared by several programs through a server: `mpqueue.connect`."""
 
-import multiprocessing
 import os
 import pickle
 import subprocess
@@ -338,26 +337,6 @@ class TestWaiting:
                 other.ask(lambda: jobs().close())
             with pytest.raises(OutOfRangeError):
                 call.result()
-
-
-def test_elements_of_many_programs_are_delivered_exactly_once(server):
-    def produce(first):
-        with mpqueue.connect("photos"):
-            queue = jobs(50)
-        for value in range(first, first + 300):
-            queue.enqueue(value)
-
-    with mpqueue.connect("photos"):
-        queue = jobs(50)
-    processes = [multiprocessing.get_context("fork").Process(target=produce, args=(1000 * k,)) for k in range(3)]
-    for process in processes:
-        process.start()
-    got = [int(queue.dequeue(timeout=DEADLOCK_S)) for _ in range(900)]
-    for process in processes:
-        process.join()
-    assert sorted(got) == sorted(value for k in range(3) for value in range(1000 * k, 1000 * k + 300))
-    for k in range(3):
-        assert [value for value in got if value // 1000 == k] == list(range(1000 * k, 1000 * k + 300))
 
 
 def test_server_does_not_replay_a_source_that_dequeues(servers_directory):

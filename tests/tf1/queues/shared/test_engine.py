@@ -12,7 +12,6 @@ from mpqueue.engine import queue_address
 from mpqueue.errors import FailedPreconditionError, InvalidArgumentError
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
-METHODS = ["forkserver", "fork", "spawn"]
 
 
 class Feeder:
@@ -32,7 +31,7 @@ class Feeder:
         """Without this method, workers would continue into the next epoch."""
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ["forkserver", "fork", "spawn"])
 def test_workers_enqueue_into_queue_captured_by_source(method):
     queue = FIFOQueue(100, "int64", [[]])
     with Loader(Feeder(queue), workers=2, start_method=method) as loader:
@@ -118,7 +117,7 @@ def test_stopping_loader_ends_workers_blocked_in_queue():
     assert queue.size() == 1
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ["forkserver", "fork"])  # a worker of "spawn" is a child of the trainer, too
 def test_process_id_of_ended_worker_is_removed_from_queue_users(method):
     """A later worker may get the same id. Its stream would be restarted after a crash, and yield elements twice."""
     queue = FIFOQueue(100, "int64", [[]])
