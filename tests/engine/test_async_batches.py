@@ -86,12 +86,6 @@ async def numbers(batches):
     return [number(batch) async for batch in batches]
 
 
-def test_one_loop_is_one_epoch(run, batches_of):
-    with batches_of(Numbered(LENGTH)) as batches:
-        for _ in range(2):
-            assert run(numbers, batches) == list(range(LENGTH))
-
-
 def test_enqueuer_continues_across_loops_until_stopped(run):
     async def some(enqueuer, found):
         async for batch in enqueuer:
@@ -278,23 +272,14 @@ def test_wake_during_step_repeats_step_without_waiting(run):
 
 
 @pytest.mark.parametrize("backend", ["process", "thread"])
-def test_descriptor_remains_readable_if_another_caller_counts_ready_batches(backend):
-    """The queue is full, so no later report would end the wait of a task."""
+def test_wait_ends_at_once_if_another_caller_has_read_the_reports(backend):
+    """The queue is full, so no later report would end the wait of a task. The caller may be a thread in `step`."""
     with mpqueue.Loader(range(100), workers=1, backend=backend, max_queue_size=8) as loader:
         iter(loader)
         pipeline = pipeline_of(loader)
         fd = pipeline.fileno()
         until(lambda: pipeline.num_ready == 8, "the queue was not filled")
         assert select.select([fd], [], [], 0)[0]
-
-
-@pytest.mark.parametrize("backend", ["process", "thread"])
-def test_step_is_due_at_once_if_another_caller_has_read_the_report(backend):
-    """Such as a thread that has called `step` between a task's `step` and its wait."""
-    with mpqueue.Loader(range(100), workers=1, backend=backend, max_queue_size=8) as loader:
-        iter(loader)
-        pipeline = pipeline_of(loader)
-        until(lambda: pipeline.num_ready == 8, "the queue was not filled")
         assert pipeline.timeout_s() == 0
 
 
