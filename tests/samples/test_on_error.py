@@ -43,7 +43,7 @@ def test_broken_samples_are_skipped(source, workers, backend, caplog):
     assert loader.statistics().skipped == 10
     logged = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert sum("skipped index 9 of epoch 0" in text and "sample 9 is broken" in text for text in logged) == 1
-    assert all("Traceback" in text for text in logged)
+    assert all("raised:\nTraceback (most recent call last):\n  File " in text for text in logged)
 
 
 @backends
