@@ -1,6 +1,8 @@
 """Large arrays of a source are in shared memory once, for the fork server and all workers of a pool."""
 
+import mmap
 import os
+import resource
 
 import numpy as np
 import psutil
@@ -9,6 +11,7 @@ from workers.test_fork_server import fork_servers
 
 import mpqueue
 from mpqueue import Loader, OrderedEnqueuer
+from mpqueue.memory.snapshot import own_copies, reset
 from mpqueue.worker.source_receive import load
 from mpqueue.workers.kept_source import NOTHING, keep, mapped
 from mpqueue.workers.launcher import ForkServer
@@ -67,6 +70,20 @@ def test_arrays_that_change_one_by_one_use_a_bounded_number_of_descriptors():
         assert copied == [number]
         assert len(version.snapshots) <= 34
     np.testing.assert_array_equal(received(version), source)
+
+
+def test_reset_restores_written_pages_and_keeps_pages_that_were_only_read():
+    """A page that is dropped costs a page fault when it is read again."""
+    (array,) = own_copies([memoryview(bytes(16 << 20))])
+    read = array[: 12 << 20 : mmap.PAGESIZE]
+    assert read.sum() == 0
+    reset([array])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    assert read.sum() == 0
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 100
+    array[-1] = 1
+    reset([array])
+    assert array[-1] == 0
 
 
 class Data:
