@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mpqueue import FIFOQueue
-from mpqueue.tf1.values.conversion import feed_array, infer_array
+from mpqueue.tf1.values.conversion import infer_array
 from mpqueue.values.dtypes import as_dtype
 
 
@@ -204,10 +204,6 @@ def test_string_without_dtype_becomes_bytes(value, expected):
     assert infer_array(value, "x").tolist() == expected
 
 
-def test_string_is_fed_as_bytes():
-    assert feed_array(["é", b"b"], "string", "x").tolist() == ["é".encode(), b"b"]
-
-
 def test_literals_keep_numpy_width_on_request():
     assert infer_array([1, 2], "x", narrow=False).dtype == np.int64
     assert infer_array(1.5, "x", narrow=False).dtype == np.float64
@@ -230,13 +226,6 @@ def test_literals_keep_numpy_width_on_request():
 def test_value_neither_numeric_nor_string_is_rejected(value, error):
     with pytest.raises(error):
         infer_array(value, "x")
-
-
-@pytest.mark.parametrize("value", [2**40, 2**70, -(2**31) - 1])
-def test_single_fed_integer_must_fit(value):
-    with pytest.raises(TypeError, match="x does not fit int32"):
-        feed_array(value, np.dtype("int32"), "x")
-    assert feed_array([2**40 + 3], np.dtype("int32"), "x").tolist() == [3]
 
 
 def test_errors_contain_name_of_component():

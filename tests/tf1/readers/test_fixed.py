@@ -49,14 +49,6 @@ def test_records_and_hops_can_cross_blocks(tmp_path, record, hop):
     assert records_of(tmp_path / "f", record, 5, 11, hop) == expected_records(content, record, 5, 11, hop)
 
 
-def test_header_longer_than_file_raises_out_of_range_and_is_not_counted(tmp_path):
-    (tmp_path / "f").write_bytes(b"abc")
-    reader, queue = mpqueue.FixedLengthRecordReader(1, header_bytes=4), FakeQueue(*[bytes(tmp_path / "f")] * 2)
-    with pytest.raises(errors.OutOfRangeError, match="f has 3 bytes, fewer than its header of 4"):
-        reader.read(queue)
-    assert queue.size() == 1 and reader.num_work_units_completed() == 0
-
-
 @pytest.mark.parametrize(
     ("options", "words"),
     [

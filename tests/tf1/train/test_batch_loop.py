@@ -135,16 +135,6 @@ def test_loop_starts_runners_of_chained_queues(numbered_files):
     assert [batch.tolist() for batch in outer] == [NUMBERS[start : start + 4] for start in range(0, 15, 4)]
 
 
-def test_loop_over_batches_of_slices():
-    images, labels = np.arange(20).reshape(10, 2), [f"label{number}" for number in range(10)]
-    source = train.slice_input_producer([images, labels], num_epochs=2, seed=1)
-    seen = 0
-    for some_images, some_labels in train.shuffle_batch(source, 4, capacity=16, min_after_dequeue=8):
-        assert [label.decode() for label in some_labels] == [f"label{image[0] // 2}" for image in some_images]
-        seen += len(some_labels)
-    assert seen == 20
-
-
 def test_loops_do_not_start_each_others_input(numbered_files):
     """A loop over the test data before training must not start or end the training data."""
     training = train.batch(line_source(numbered_files, by_read_op), 5)
@@ -174,13 +164,6 @@ def test_source_error_is_raised_after_preceding_batches(kind, arguments):
     assert got == [[1, 2], [3, 4]]
     with pytest.raises(type(error)):
         next(iter(batches))
-
-
-def test_error_of_an_upstream_stage_is_raised(tmp_path):
-    names = train.string_input_producer([tmp_path / "none"], num_epochs=1)
-    lines = mpqueue.TextLineReader().read_op(names)
-    with pytest.raises(errors.NotFoundError, match="none"):
-        list(train.batch(lines, 2))
 
 
 def test_next_loop_continues_after_break(numbered_files):

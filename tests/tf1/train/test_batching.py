@@ -24,14 +24,6 @@ def test_arrays_are_the_same_in_every_example():
     assert (numbers.tolist(), labels.tolist(), pairs.tolist()) == ([0, 1], [b"label"] * 2, [[1.5, 2.5]] * 2)
 
 
-def test_enqueue_many_of_arrays_repeats_their_rows():
-    batches = train.batch([np.arange(3), ["a", "b", "c"]], 5, enqueue_many=True)
-    assert batches.shapes == [(5,), (5,)]
-    for numbers, labels in batches:
-        assert numbers.tolist() == [0, 1, 2, 0, 1] and labels.tolist() == [b"a", b"b", b"c", b"a", b"b"]
-        break
-
-
 def test_sources_mapped_from_one_source_get_the_same_example():
     """Two maps of one reader's source return the image and label of the same record."""
     numbers = iter(range(6))
