@@ -617,7 +617,7 @@ class Loader(Stoppable):
     def _check_length(self) -> None:
         """Raise a `RuntimeError` if the source has another length than at the beginning of the running epoch."""
         pipeline = self._engine.pipeline
-        if pipeline is None or pipeline.is_stopped or not (self._plan.has_index and self._position.where().position):
+        if pipeline is None or pipeline.is_stopped or not self._position.where().position:
             return
         if pipeline.ledger.cursor.has_new_length():
             raise RuntimeError(

@@ -38,28 +38,8 @@ from mpqueue.worker import context
 from mpqueue.worker.generator_lanes import has_state
 
 
-class _CountedCollation:
-    """The ``collate_fn`` of an iterable-style dataset with a batch size.
-
-    Args:
-        collate: The function.
-
-    Attributes:
-        count: Number of samples in the latest batch.
-    """
-
-    count: int | None = None
-
-    def __init__(self, collate: Callable[[Any], Any]) -> None:
-        self._collate = collate
-
-    def __call__(self, samples: list[Any]) -> Any:
-        self.count = len(samples)
-        return self._collate(samples)
-
-
 class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore[misc]  # torch is not type-checked
-    """The batches of a loader without workers.
+    """The batches of a map-style dataset without workers.
 
     Args:
         loader: A `mpqueue.torch.DataLoader`, or one of torch's under `mpqueue.torch.install`, with ``num_workers`` 0.
@@ -75,12 +55,12 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
 
     epoch = first = num_returned = 0
 
+    _num_lanes = 0  # of a stream
     _base_seed: int  # drawn by torch's base class
     _index: tuple[Any] | None = None  # index of the next batch, if it was drawn
     _kept: Any = None  # the same index without excluded samples
     _edit: Edit | None = None  # removes excluded samples
-    # Position and index of the batch that was returned last, and the number of its samples if it is from a stream.
-    _last: tuple[int, Any, int | None] | None = None
+    _last: tuple[int, Any] | None = None  # position and index of the batch that was returned last
     _is_drawing = _is_fetching = False
     _batch: tuple[Any] | None = None  # computed, but not returned through torch's frames yet
 
@@ -96,12 +76,7 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
             loader, None if resumed is None else resumed.beginning._replace(sampler=None, kept=None)
         ):
             super().__init__(loader)
-        self._is_stream = self._dataset_kind == torch_loader._DatasetKind.Iterable
-        self._counted = _CountedCollation(self._collate_fn)
-        if self._is_stream and self._auto_collation:
-            self._dataset_fetcher.collate_fn = self._counted
-        self._progress = Progress(int(self._is_stream))
-        self._holder_dataset = self._dataset  # the dataset with the state of the iterator
+        self._progress = Progress(self._num_lanes)
         if resumed is None:
             warn_of_skipping(loader)
             beginning = state.begin(loader, self._base_seed)
@@ -113,76 +88,29 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
             drawn = None if not is_eager or loader.generator is None else loader.generator.get_state()
             # Load the dataset first, while the generator has the trainer's state: the dataset may set the state with
             # which the pass began.
-            is_set = self._load_stream(resumed.place) and loader.generator is None
+            is_set = self._load(resumed.place) and loader.generator is None
             with contextlib.nullcontext() if is_set else state.at_beginning(loader, beginning):
-                self._resume(resumed)
+                self._drop(resumed.place)
+            self._progress.go_to(resumed.place)
             if drawn is not None:
                 loader.generator.set_state(drawn)
-        self._edit = None if self._is_stream else editor_of(loader)
+        self._edit = editor_of(loader)
         self._pass = state.Pass(beginning, self._place, self, None)
         loader.note_pass(self._pass)
 
-    def _resume(self, resumed: state.State) -> None:
-        """Skip the returned batches and draw one more, because only now the generator has its earlier state."""
-        place = resumed.place
-        if self._is_stream:
-            self._drop_from_stream(place)
-        else:
-            drawn = iter(self._index_sampler)
-            for _ in range(place.position):
-                next(drawn, None)
-            self._sampler_iter = itertools.chain(list(itertools.islice(drawn, 1)), drawn)
-        self._progress.go_to(place)
+    def _load(self, place: Place) -> bool:  # noqa: ARG002 - a map-style dataset has no snapshot
+        """Load a snapshot, if there is one. Return whether that has set torch's default generator."""
+        return False
 
-    def _load_stream(self, place: Place) -> bool:
-        """Load the snapshot of a stream, if there is one. Return whether that has set torch's default generator."""
-        start = place.starts[0] if place.starts else BEGINNING
-        if start.state is None:
-            return False
-        if not has_state(self._dataset_fetcher.dataset_iter):
-            # A copy, as in a worker: many datasets would also begin later passes where they were loaded.
-            self._holder_dataset = copy.deepcopy(self._dataset)
-        before = torch.get_rng_state()
-        self._holder().load_state_dict(pickle.loads(start.state)["state"])
-        return not torch.equal(before, torch.get_rng_state())
-
-    def _drop_from_stream(self, place: Place) -> None:
-        """Drop the elements between the snapshot (or the beginning) of a stream and its place."""
-        if place.ends and place.ends[0] == sum(place.counts):
-            self._dataset_fetcher.ended = True
-            return
-        if self._holder_dataset is not self._dataset:
-            self._dataset_fetcher.dataset_iter = iter(self._holder_dataset)
-        num_dropped = sum(place.counts) - (place.starts[0].number if place.starts else 0)
-        for _ in range(num_dropped):
-            with contextlib.suppress(Exception):  # it was raised before the state was saved
-                self._fetched()
-
-    def _holder(self) -> Any:
-        """Return the object with the state of the stream: the iterator, or otherwise the dataset."""
-        iterator = self._dataset_fetcher.dataset_iter
-        return iterator if has_state(iterator) else self._holder_dataset
+    def _drop(self, place: Place) -> None:
+        """Drop the returned batches, and draw one more, because only now the generator has its earlier state."""
+        drawn = iter(self._index_sampler)
+        for _ in range(place.position):
+            next(drawn, None)
+        self._sampler_iter = itertools.chain(list(itertools.islice(drawn, 1)), drawn)
 
     def _place(self) -> Place:
-        place = self._progress.place()
-        # An interrupted dataset may be in the middle of a batch, so a resumed pass reads it from its beginning.
-        if not self._is_stream or self._is_interrupted:
-            return place
-        is_pending = self._batch is not None
-        if self._dataset_fetcher.ended:
-            # After its end, which torch reaches while it fills the last batch, a dataset may report its beginning.
-            return place._replace(ends=(place.counts[0] + is_pending,))
-        if is_pending:  # the state of the dataset is after the pending batch, and the place before it
-            return place
-        holder = self._holder()
-        # Before its first batch, a dataset reports the end of the previous pass: its generator has not started yet.
-        if not has_state(holder) or not (place.counts[0] or holder is self._dataset_fetcher.dataset_iter):
-            return place
-        saved = holder.state_dict()
-        if saved is None:
-            return place
-        start = LaneStart(place.counts[0], pickle.dumps({"epoch": place.epoch, "state": saved}, 5))
-        return place._replace(starts=(start,))
+        return self._progress.place()
 
     def _fetched(self) -> Any:
         """Return the next batch of torch's loop. A `mpqueue.Dataset` gets the seed of the pass, as in a worker."""
@@ -211,8 +139,8 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
 
     @property
     def _is_interrupted(self) -> bool:
-        """True if a sampler or a stream was interrupted. Samples by index can be computed again."""
-        return self._is_fetching and (self._is_stream or self._is_drawing)
+        """True if the sampler was interrupted. Samples by index can be computed again."""
+        return self._is_fetching and self._is_drawing
 
     def _next_data(self) -> Any:
         if self._batch is None:
@@ -250,30 +178,19 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
         """Count a batch, or an error. Consists of assignments only, so that no signal handler runs in between."""
         if is_returned:
             self.num_returned += 1
-            position = self._progress.counts[0] if self._is_stream else self._progress.position
-            self._last = position, self._kept, self._counted.count
+            self._last = self._progress.position, self._kept
         self._batch = self._index = None
-        if self._is_stream:
-            self._progress.counts[0] += 1
-        else:
-            self._progress.position += 1
+        self._progress.position += 1
 
     # -- The batches of the pass, as `state.PassBatches`
 
     def returned(self) -> state.ReturnedBatch | None:
-        """Return the batch of a map-style dataset that was returned last; None: none."""
-        if self._last is None or self._is_stream:
-            return None
-        position, index, _ = self._last
-        return state.ReturnedBatch(position, listed_of(index, 0, 0))
+        """Return the batch that was returned last; None: none."""
+        return None if self._last is None else state.ReturnedBatch(self._last[0], listed_of(self._last[1], 0, 0))
 
     def returned_element(self) -> state.ReturnedElement | None:
-        """Return the batch of an iterable-style dataset that was returned last; None: none."""
-        if self._last is None or not self._is_stream:
-            return None
-        position, index, count = self._last
-        size = len(index) if self._auto_collation else None
-        return state.ReturnedElement(position, partial(iterable_ids, 0, position, size, count))
+        """Return None: it is a batch with an index."""
+        return None
 
     def compute(self, listed: Listed) -> Any:
         """Return a batch, computed again. The trainer's random numbers do not change."""
@@ -288,3 +205,113 @@ class InlineIterator(torch_loader._SingleProcessDataLoaderIter):  # type: ignore
     def leave_out(self, edit: Edit | None) -> None:
         """Remove samples from all batches that were not returned yet."""
         self._batch, self._edit = None, edit
+
+
+class _CountedCollation:
+    """The ``collate_fn`` of an iterable-style dataset with a batch size.
+
+    Args:
+        collate: The function.
+
+    Attributes:
+        count: Number of samples in the latest batch.
+    """
+
+    count: int | None = None
+
+    def __init__(self, collate: Callable[[Any], Any]) -> None:
+        self._collate = collate
+
+    def __call__(self, samples: list[Any]) -> Any:
+        self.count = len(samples)
+        return self._collate(samples)
+
+
+class InlineStreamIterator(InlineIterator):
+    """The batches of an iterable-style dataset without workers.
+
+    Args:
+        loader: As for `InlineIterator`.
+    """
+
+    _num_lanes = 1
+    _num_samples: int | None = None  # of the batch that was returned last
+    _copy: Any = None  # of the dataset, with a loaded state
+
+    def __init__(self, loader: Any) -> None:
+        super().__init__(loader)
+        self._counted = _CountedCollation(self._collate_fn)
+        if self._auto_collation:
+            self._dataset_fetcher.collate_fn = self._counted
+
+    def _load(self, place: Place) -> bool:
+        start = place.starts[0] if place.starts else BEGINNING
+        if start.state is None:
+            return False
+        if not has_state(self._dataset_fetcher.dataset_iter):
+            # A copy, as in a worker: many datasets would also begin later passes where they were loaded.
+            self._copy = copy.deepcopy(self._dataset)
+        before = torch.get_rng_state()
+        self._holder().load_state_dict(pickle.loads(start.state)["state"])
+        return not torch.equal(before, torch.get_rng_state())
+
+    def _drop(self, place: Place) -> None:
+        """Drop the elements between the snapshot, or the beginning, and the place."""
+        if place.ends and place.ends[0] == sum(place.counts):
+            self._dataset_fetcher.ended = True
+            return
+        if self._copy is not None:
+            self._dataset_fetcher.dataset_iter = iter(self._copy)
+        num_dropped = sum(place.counts) - (place.starts[0].number if place.starts else 0)
+        for _ in range(num_dropped):
+            with contextlib.suppress(Exception):  # it was raised before the state was saved
+                self._fetched()
+
+    def _holder(self) -> Any:
+        """Return the object with the state of the stream: the iterator, or otherwise the dataset."""
+        iterator = self._dataset_fetcher.dataset_iter
+        return iterator if has_state(iterator) else self._dataset if self._copy is None else self._copy
+
+    def _place(self) -> Place:
+        place = self._progress.place()
+        # An interrupted dataset may be in the middle of a batch, so a resumed pass reads it from its beginning.
+        if self._is_interrupted:
+            return place
+        is_pending = self._batch is not None
+        if self._dataset_fetcher.ended:
+            # After its end, which torch reaches while it fills the last batch, a dataset may report its beginning.
+            return place._replace(ends=(place.counts[0] + is_pending,))
+        if is_pending:  # the state of the dataset is after the pending batch, and the place before it
+            return place
+        holder = self._holder()
+        # Before its first batch, a dataset reports the end of the previous pass: its generator has not started yet.
+        if not has_state(holder) or not (place.counts[0] or holder is self._dataset_fetcher.dataset_iter):
+            return place
+        saved = holder.state_dict()
+        if saved is None:
+            return place
+        start = LaneStart(place.counts[0], pickle.dumps({"epoch": place.epoch, "state": saved}, 5))
+        return place._replace(starts=(start,))
+
+    @property
+    def _is_interrupted(self) -> bool:
+        return self._is_fetching
+
+    def _count(self, *, is_returned: bool = False) -> None:
+        if is_returned:  # assignments only, as in the base class
+            self.num_returned += 1
+            self._last, self._num_samples = (self._progress.counts[0], self._kept), self._counted.count
+        self._batch = self._index = None
+        self._progress.counts[0] += 1
+
+    def returned(self) -> state.ReturnedBatch | None:
+        """Return None: it is a batch without an index."""
+        return None
+
+    def returned_element(self) -> state.ReturnedElement | None:
+        """Return the batch that was returned last; None: none."""
+        if self._last is None:
+            return None
+        position, index = self._last
+        size = len(index) if self._auto_collation else None
+        return state.ReturnedElement(position, partial(iterable_ids, 0, position, size, self._num_samples))

@@ -371,8 +371,7 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
                 self._continue_after(loader, resumed, resumed.place.epoch)
                 resumed = None
             else:
-                if self._is_stream:
-                    self._go_to_stream(loader, resumed)
+                self._go_to_stream(loader, resumed)
                 self._continue_after(loader, resumed, resumed.place.epoch - 1)
         begun: state.Pass | None = getattr(loader, "_pass", None)
         following = None if resumed is not None or first_iter or begun is None else begun.following()
@@ -492,7 +491,7 @@ class PassIterator(torch_loader._MultiProcessingDataLoaderIter):  # type: ignore
 
     def __next__(self) -> Any:
         # Torch's method is needed only for a record of the profiler and the warning about a wrong length.
-        if _is_profiled() or (self._is_stream and self._IterableDataset_len_called is not None):
+        if _is_profiled() or self._IterableDataset_len_called is not None:
             return _Base.__next__(self)
         batch = self._next_data()
         self._num_yielded += 1

@@ -4,10 +4,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from torch.utils import data
+from torch.utils.data.dataloader import _DatasetKind
 
 from mpqueue.frameworks.torch import rewind, state
 from mpqueue.frameworks.torch.checks import is_supported, reject_threads
-from mpqueue.frameworks.torch.inline import InlineIterator
+from mpqueue.frameworks.torch.inline import InlineIterator, InlineStreamIterator
 from mpqueue.frameworks.torch.iterator import PassIterator
 from mpqueue.frameworks.torch.lightning_epochs import is_at_end_of_epoch
 from mpqueue.frameworks.torch.ranks import stream_plan
@@ -34,9 +35,10 @@ def make_iterator(loader: Any, otherwise: Callable[[], Any]) -> Any:
     """
     keep_state_of_first_rank()
     if not isinstance(loader.dataset, StreamDataset):
-        # A state of several lanes needs the same number of lanes, also without workers. `InlineIterator` has only one.
+        # A state of several lanes needs the same number of lanes, also without workers. The inline iterators have one.
         if loader.num_workers == 0 and state.lanes_of(loader) == 1:
-            return InlineIterator(loader)
+            is_stream = loader._dataset_kind == _DatasetKind.Iterable
+            return (InlineStreamIterator if is_stream else InlineIterator)(loader)
         if loader.num_workers and not is_supported(loader):
             return otherwise()
         loader.check_worker_number_rationality()
