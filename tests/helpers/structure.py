@@ -1,4 +1,4 @@
-"""The structure of the package and its scripts, read from their source: modules, imports, maps, sizes.
+"""The structure of the package and its scripts, read from their source: modules, imports and maps.
 
 No module is imported. All imports count: at module level, inside functions, and under ``TYPE_CHECKING``.
 """
@@ -21,10 +21,6 @@ class Module:
     @functools.cached_property
     def tree(self):
         return ast.parse(self.path.read_text("utf-8"))
-
-    @property
-    def num_lines(self):
-        return len(self.path.read_text("utf-8").splitlines())
 
     @property
     def is_package(self):
@@ -121,39 +117,6 @@ def entry(module, package):
     """Return the name of a module in a package's map: its file, or the folder that contains it."""
     inner = module.path.relative_to(package.path.parent).parts
     return inner[0] if len(inner) == 1 else f"{inner[0]}/"
-
-
-def fields(node):
-    """Return the names of a class's fields: assigned on ``self`` in its methods, or annotated in its body."""
-    own = {
-        inner.attr
-        for inner in ast.walk(node)
-        if isinstance(inner, ast.Attribute)
-        and isinstance(inner.ctx, ast.Store)
-        and isinstance(inner.value, ast.Name)
-        and inner.value.id == "self"
-    }
-    return own | {
-        inner.target.id
-        for inner in node.body
-        if isinstance(inner, ast.AnnAssign) and isinstance(inner.target, ast.Name)
-    }
-
-
-def definitions(modules, kind):
-    """Yield all definitions of a kind, with their dotted names."""
-    for name, module in modules.items():
-        for node in ast.walk(module.tree):
-            if isinstance(node, kind):
-                yield f"{name}.{node.name}", node
-
-
-def code_lines(node):
-    """Return the number of lines of a function without its docstring."""
-    lines = node.end_lineno - node.lineno + 1
-    if ast.get_docstring(node) is not None:
-        lines -= node.body[0].end_lineno - node.body[0].lineno + 1
-    return lines
 
 
 class Step(NamedTuple):
