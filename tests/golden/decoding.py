@@ -1,11 +1,9 @@
 """What the topics of decoders share: a call, and its outcome against the expected one."""
 
-import builtins
-
 import pytest
 
+from golden.outcomes import error_class
 from golden.values import assert_same, decode
-from mpqueue import errors
 
 
 def arguments(case):
@@ -14,10 +12,6 @@ def arguments(case):
         name: [decode(item) for item in value] if name == "record_defaults" else decode(value)
         for name, value in case["args"].items()
     }
-
-
-def error_class(name):
-    return getattr(errors, name, None) or getattr(builtins, name)
 
 
 def check(case, call, check_result, error_name=None):

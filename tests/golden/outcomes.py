@@ -2,7 +2,9 @@
 
 import builtins
 import threading
+from contextlib import contextmanager
 
+import mpqueue
 from golden.values import assert_same
 from mpqueue import errors
 
@@ -24,8 +26,8 @@ class Background:
         except BaseException as error:
             self._error = error
 
-    def is_blocked(self):
-        self._thread.join(BLOCKED_S)
+    def is_blocked(self, seconds=BLOCKED_S):
+        self._thread.join(seconds)
         return self._thread.is_alive()
 
     def finish(self):
@@ -68,3 +70,19 @@ def assert_outcome(call, expected, where, *args):
     assert not is_error(expected), f"{where}: {got!r}, expected {expected!r}"
     if expected != "ok":
         assert_same(got, expected, where=where)
+
+
+@contextmanager
+def run_by_queue_runners(expected):
+    """Run the collected queue runners in a session, with a coordinator whose join is compared at the end."""
+    runners = mpqueue.get_queue_runners()
+    assert [len(runner.enqueue_ops) for runner in runners] == expected["enqueue_ops"]
+    with mpqueue.Session() as session:
+        coord = mpqueue.Coordinator()
+        mpqueue.start_queue_runners(session, coord)
+        try:
+            yield coord
+        finally:
+            coord.request_stop()
+            mpqueue.reset_default_graph()
+        assert_outcome(lambda: coord.join(stop_grace_period_secs=DEADLOCK_S), expected["join"], "join")

@@ -4,7 +4,7 @@ import threading
 from collections import Counter
 
 import mpqueue
-from golden.outcomes import DEADLOCK_S, assert_outcome, is_error
+from golden.outcomes import DEADLOCK_S, assert_outcome, is_error, run_by_queue_runners
 from golden.values import decode, decode_array, encode
 from mpqueue import errors, train
 
@@ -18,21 +18,12 @@ def run(case, folder):
         assert_outcome(lambda: make(case), expected, case["op"])
         return
     batches = make(case)
-    runners = mpqueue.get_queue_runners()
-    assert [len(runner.enqueue_ops) for runner in runners] == expected["enqueue_ops"]
     assert [list(shape) for shape in batches.shapes] == expected["static_shapes"]
-    with mpqueue.Session() as session:
-        coord = mpqueue.Coordinator()
-        mpqueue.start_queue_runners(session, coord)
-        try:
-            got = [encode(batches(timeout=DEADLOCK_S)) for _ in expected["batches"]]
-            compare(got, expected["batches"], given(case) if case.get("random") else None)
-            if expected["end"] is not None:
-                assert_outcome(batches, expected["end"], "end")
-        finally:
-            coord.request_stop()
-            mpqueue.reset_default_graph()
-        assert_outcome(lambda: coord.join(stop_grace_period_secs=DEADLOCK_S), expected["join"], "join")
+    with run_by_queue_runners(expected):
+        got = [encode(batches(timeout=DEADLOCK_S)) for _ in expected["batches"]]
+        compare(got, expected["batches"], given(case) if case.get("random") else None)
+        if expected["end"] is not None:
+            assert_outcome(batches, expected["end"], "end")
 
 
 def make(case):

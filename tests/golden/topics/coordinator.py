@@ -1,17 +1,16 @@
 """Coordinator scripts: threads of a few kinds of behaviour, stopped and joined."""
 
-import builtins
 import sys
 import threading
 import time
 
 import mpqueue
+from golden.outcomes import DEADLOCK_S, Background, error_class
 from mpqueue import errors
 
 DIFFERENCES = {
     "s009": "an exception that was never raised is recorded like any other, where TensorFlow trips over a bug of its own",
 }
-DEADLOCK_S = 60
 TOLERANCE_S = 0.5  # what the format allows
 BUSY_S = 30.0  # by which a step may be late on a busy machine
 
@@ -48,12 +47,8 @@ class NeverRaised:
         return self.kept if self.kept and is_the_bug else expected
 
 
-def exception_class(name):
-    return getattr(errors, name, None) or getattr(builtins, name)
-
-
 def make_exception(step):
-    kind = exception_class(step["class"])
+    kind = error_class(step["class"])
     text = step.get("text", "boom")
     return kind(None, None, text) if issubclass(kind, errors.OpError) else kind(text)
 
@@ -90,7 +85,7 @@ class Script:
 
     def do_new(self, step):
         types = step.get("clean_stop_exception_types")
-        given = () if types is None else (tuple(exception_class(name) for name in types),)
+        given = () if types is None else (tuple(error_class(name) for name in types),)
         self.coord = mpqueue.Coordinator(*given)
         return "ok"
 
@@ -186,7 +181,7 @@ class Script:
         if not step.get("blocks"):
             self._join(step)
             return "ok"
-        self.joining = _Background(self._join, step)
+        self.joining = Background(self._join, step)
         return {"blocked": True} if self.joining.is_blocked(step["took_about"]) else "ok"
 
     def do_finish_join(self, step):
@@ -199,31 +194,6 @@ class Script:
         if "ignore_live_threads" in step:
             options["ignore_live_threads"] = step["ignore_live_threads"]
         self.coord.join(None if names is None else [self.threads[name] for name in names], **options)
-
-
-class _Background:
-    """A call in a thread of its own, whose outcome is fetched later."""
-
-    def __init__(self, call, *args):
-        self._error = None
-        self._thread = threading.Thread(target=self._run, args=(call, *args), daemon=True)
-        self._thread.start()
-
-    def _run(self, call, *args):
-        try:
-            call(*args)
-        except BaseException as error:
-            self._error = error
-
-    def is_blocked(self, seconds):
-        self._thread.join(seconds)
-        return self._thread.is_alive()
-
-    def finish(self):
-        self._thread.join(DEADLOCK_S)
-        assert not self._thread.is_alive(), "join never ended"
-        if self._error is not None:
-            raise self._error
 
 
 def _describe(error, expected):

@@ -5,7 +5,7 @@ import functools
 import numpy as np
 
 import mpqueue
-from golden.outcomes import DEADLOCK_S, assert_outcome
+from golden.outcomes import assert_outcome, run_by_queue_runners
 from golden.topics.batches import compare, examples_in, shapes_of
 from golden.values import encode
 from mpqueue import train
@@ -20,25 +20,15 @@ def run(case, folder):
     mpqueue.reset_default_graph()
     expected = case["expect"]
     next_item = globals()[case["op"]](**case["args"])
-    runners = mpqueue.get_queue_runners()
-    assert len(runners) == expected["queue_runners"]
-    assert [len(runner.enqueue_ops) for runner in runners] == expected["enqueue_ops"]
-    with mpqueue.Session() as session:
-        coord = mpqueue.Coordinator()
-        mpqueue.start_queue_runners(session, coord)
-        try:
-            got = [encode(next_item()) for _ in expected["items"]]
-            if case.get("random"):
-                assert [shapes_of(batch) for batch in got] == [shapes_of(batch) for batch in expected["items"]]
-            if not case.get("random") or case["args"]["allow_smaller_final_batch"]:
-                compare(got, expected["items"], examples_in(expected["items"]) if case.get("random") else None)
-            for what in ("end", "again"):
-                assert_outcome(next_item, expected[what], what)
-            assert coord.should_stop() == expected["should_stop_before_request"]
-        finally:
-            coord.request_stop()
-            mpqueue.reset_default_graph()
-        assert_outcome(lambda: coord.join(stop_grace_period_secs=DEADLOCK_S), expected["join"], "join")
+    with run_by_queue_runners(expected) as coord:
+        got = [encode(next_item()) for _ in expected["items"]]
+        if case.get("random"):
+            assert [shapes_of(batch) for batch in got] == [shapes_of(batch) for batch in expected["items"]]
+        if not case.get("random") or case["args"]["allow_smaller_final_batch"]:
+            compare(got, expected["items"], examples_in(expected["items"]) if case.get("random") else None)
+        for what in ("end", "again"):
+            assert_outcome(next_item, expected[what], what)
+        assert coord.should_stop() == expected["should_stop_before_request"]
 
 
 def csv_pipeline(files, num_epochs, skip_header_lines, read_up_to, batch_size, allow_smaller_final_batch, shuffle):

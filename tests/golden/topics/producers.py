@@ -4,7 +4,7 @@ import time
 from collections import Counter
 
 import mpqueue
-from golden.outcomes import DEADLOCK_S, Background, assert_outcome, is_error
+from golden.outcomes import DEADLOCK_S, Background, assert_outcome, is_error, run_by_queue_runners
 from golden.values import decode, encode
 from mpqueue import train
 
@@ -19,20 +19,10 @@ def run(case, folder):
         assert_outcome(lambda: make(case), expected, case["op"])
         return
     made = make(case)
-    runners = mpqueue.get_queue_runners()
-    assert len(runners) == expected["queue_runners"]
-    assert [len(runner.enqueue_ops) for runner in runners] == expected["enqueue_ops"]
-    with mpqueue.Session() as session:
-        coord = mpqueue.Coordinator()
-        mpqueue.start_queue_runners(session, coord)
-        try:
-            check_queue(made, expected)
-            check_items(case, next_item(made), expected)
-            check_end(made, coord, expected)
-        finally:
-            coord.request_stop()
-            mpqueue.reset_default_graph()
-        assert_outcome(lambda: coord.join(stop_grace_period_secs=DEADLOCK_S), expected["join"], "join")
+    with run_by_queue_runners(expected) as coord:
+        check_queue(made, expected)
+        check_items(case, next_item(made), expected)
+        check_end(made, coord, expected)
 
 
 def make(case):

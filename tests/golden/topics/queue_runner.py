@@ -7,10 +7,9 @@ import time
 import numpy as np
 
 import mpqueue
+from golden.outcomes import DEADLOCK_S, error_class
 from mpqueue import errors
 from mpqueue.train import QueueRunner
-
-DEADLOCK_S = 60
 
 
 def run(case, folder):
@@ -34,10 +33,6 @@ def run_steps(script, steps):
             script.do(step, f"step {number} ({step['do']})")
     finally:
         script.end()
-
-
-def error_class(name):
-    return getattr(errors, name)
 
 
 def outcome(call):

@@ -4,7 +4,6 @@ What blocked is known without a clock: after each step all threads have either e
 queues count who waits in them.
 """
 
-import builtins
 import threading
 import warnings
 from collections import Counter
@@ -12,10 +11,8 @@ from collections import Counter
 import numpy as np
 
 import mpqueue
+from golden.outcomes import DEADLOCK_S, error_class, is_error
 from golden.values import assert_same, decode, encode
-from mpqueue import errors
-
-DEADLOCK_S = 60
 
 
 def run(case, folder):
@@ -234,13 +231,7 @@ def skeleton(document, without):
     return [skeleton(item, without) for item in document] if isinstance(document, list) else document
 
 
-def is_error(expected):
-    return isinstance(expected, dict) and "error" in expected
-
-
 def assert_error(error, expected, where):
-    name = expected["error"]
-    kind = getattr(errors, name, None) or getattr(builtins, name)
-    assert isinstance(error, kind), f"{where}: got {error!r}, expected {name}"
+    assert isinstance(error, error_class(expected["error"])), f"{where}: got {error!r}, expected {expected}"
     for word in expected.get("mentions", []):
         assert word in str(error), f"{where}: {error} does not mention {word}"
