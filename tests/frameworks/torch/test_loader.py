@@ -9,7 +9,6 @@ import os
 import pickle
 import random
 import signal
-import threading
 import warnings
 
 import numpy as np
@@ -62,16 +61,10 @@ class Pids(Numbers):
 
 
 class Kills(Numbers):
-    """A dataset with one item that kills its worker, once or always."""
-
-    def __init__(self, mark, n=8):
-        super().__init__(n)
-        self.mark = mark
+    """A dataset with one item that kills its worker."""
 
     def __getitem__(self, index):
-        if index == 3 and not (self.mark and os.path.exists(self.mark)):
-            if self.mark:
-                open(self.mark, "w").close()
+        if index == 3:
             os.kill(os.getpid(), signal.SIGKILL)
         return index
 
@@ -120,58 +113,9 @@ def test_workers_end_with_the_last_reference():
     assert not os.path.exists(f"/proc/{pid}")
 
 
-def test_only_persistent_workers_remain_after_a_pass():
-    for persists in (True, False):
-        loader = DataLoader(Pids(), batch_size=1, num_workers=1, persistent_workers=persists)
-        first, second = ({int(pid) for pid in loader} for _ in range(2))
-        assert len(first) == len(second) == 1
-        assert (first == second) is persists
-
-
-def test_killed_worker_is_replaced_and_no_batch_is_lost(tmp_path):
-    loader = DataLoader(Kills(str(tmp_path / "mark")), batch_size=2, num_workers=2)
-    assert _numbers(loader) == [[0, 1], [2, 3], [4, 5], [6, 7]]
-    assert loader.statistics().deaths == 1
-
-
 def test_item_that_crashes_every_worker_is_a_runtime_error():
     with pytest.raises(RuntimeError, match=r"DataLoader.*SIGKILL.*index 1 of epoch 0 \(samples 2, 3\);"):
-        list(DataLoader(Kills(None), batch_size=2, num_workers=1))
-
-
-def test_interrupt_while_waiting_loses_no_batch():
-    gate, has_struck = Gate(), threading.Event()
-
-    class AtGate(Numbers):
-        def __getitem__(self, index):
-            if index == 4:
-                pass_gate(address)
-            return index
-
-    def strike(*_):
-        if not has_struck.is_set():
-            has_struck.set()
-            raise KeyboardInterrupt
-
-    def interrupt():
-        arrival = gate.arrival()
-        # Repeatedly: a signal directly before a blocking system call is handled after it.
-        while not has_struck.wait(0.05):
-            signal.pthread_kill(threading.main_thread().ident, signal.SIGALRM)
-        arrival.let_go()
-
-    address, interrupting = gate.address, threading.Thread(target=interrupt)
-    before = signal.signal(signal.SIGALRM, strike)
-    try:
-        iterator = iter(DataLoader(AtGate(8), batch_size=2, num_workers=1))
-        got = [next(iterator), next(iterator)]
-        with gate, pytest.raises(KeyboardInterrupt):
-            interrupting.start()
-            next(iterator)
-        interrupting.join()
-        assert _numbers([*got, *iterator]) == [[0, 1], [2, 3], [4, 5], [6, 7]]
-    finally:
-        signal.signal(signal.SIGALRM, before)
+        list(DataLoader(Kills(), batch_size=2, num_workers=1))
 
 
 def test_stop_iteration_of_an_item_ends_the_loop_with_one_warning():

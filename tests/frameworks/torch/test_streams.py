@@ -213,10 +213,6 @@ def test_one_state_resumes_its_rank_and_missing_states_are_named():
     ranked(1, 2, **options).load_state_dict(state)
     with pytest.raises(ValueError, match=r"lanes 0, 2, .* are missing.*Got: rank 1 of 2.*rank 0$"):
         ranked(0, 2, **options).load_state_dict(state)
-    with pytest.raises(ValueError, match="twice"):
-        ranked(0, 2, **options).load_state_dict([state, state])
-    with pytest.raises(ValueError, match="lanes=16, and this loader has lanes=8"):
-        ranked(1, 2, lanes=8, **options).load_state_dict(state)
     with pytest.raises(ValueError, match="1 of 2 states were saved within or after a pass"):
         ranked(0, 2, **options).load_state_dict([state, DataLoader(STREAM).state_dict()])
     of_numbers = DataLoader(range(4))
