@@ -4,6 +4,7 @@ From the bottom layer up; a module imports only from its own line and the lines 
 
     mutations.py   the small changes to a module, as edits of its source
     targets.py     the tests of each module
+    reached.py     the tests that run each function
     trying.py      one mutant at a time: a fork of a warm interpreter runs the tests in a copy of the tree
     alone.py       runs the program in its own PID namespace
     command.py     the command line

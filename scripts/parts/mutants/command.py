@@ -47,7 +47,11 @@ def main(about: str) -> int:
     os.nice(_NICENESS)
     copy = Copy(_ROOT, Path(os.environ[alone.FOLDER]))
     copy.warm_up()
-    tallies = [_try(copy, module, mutants, options) for module, mutants in _chosen(options).items()]
+    chosen = _chosen(options)
+    tests = sorted({f"tests/{name}" for module in chosen for name in _tests(module, options)})
+    print(f"{' '.join(tests)} are run without a mutant", flush=True)
+    copy.survey([f"mpqueue/{module}" for module in chosen], tests)
+    tallies = [_try(copy, module, mutants, options) for module, mutants in chosen.items()]
     print(f"\n{'module':30} {'mutants':>6} {'killed':>6} {'share':>8} {'no end':>8}")
     for tally in tallies:
         print(tally)
@@ -79,25 +83,27 @@ def _chosen(options: argparse.Namespace) -> dict[str, list[Mutant]]:
     }
 
 
+def _tests(module: str, options: argparse.Namespace) -> list[str]:
+    if options.tests:
+        return list(options.tests)
+    return targets.wider_tests_of(module) if options.sample else targets.tests_of(module, _ROOT)
+
+
 def _try(copy: Copy, module: str, mutants: list[Mutant], options: argparse.Namespace) -> Tally:
     """Try all mutants of one module."""
-    tests = [f"tests/{name}" for name in options.tests or targets.tests_of(module, _ROOT)]
     target = f"mpqueue/{module}"
     source = (copy.folder / target).read_bytes()  # not the tree's, which may be edited in the meantime
-    limit_s = copy.limit_of(tests)
-    print(f"{module}: {len(mutants)} mutants, {' '.join(tests)}, of {limit_s:.0f} s at most", flush=True)
-    wider = [f"tests/{name}" for name in targets.wider_tests_of(module)] if options.sample else []
     killed, stopped, survived = 0, 0, []
     try:
         for mutant in mutants:
             copy.write(target, mutant.source)
-            outcome = copy.judge(tests, limit_s)
-            if outcome.killer is None and wider not in ([], tests):
-                outcome = _judged_by_others(copy, target, source, mutant, wider)
+            tests = copy.tests_of(target, mutant.line)
+            outcome = copy.judge(tests) if tests else Outcome(None, True, 0.0)
             if options.killers:
                 what = f"{module}:{mutant.line} {mutant.new!r}"
                 end = "" if outcome.has_ended else " does not end"
-                print(f"  {what}: {outcome.killer or 'survives'}{end} ({outcome.seconds:.1f} s)", flush=True)
+                found = f"{outcome.killer or 'survives'}{end} ({len(tests)} tests, {outcome.seconds:.1f} s)"
+                print(f"  {what}: {found}", flush=True)
             if outcome.killer is not None:
                 killed, stopped = killed + 1, stopped + (not outcome.has_ended)
             else:
@@ -106,14 +112,6 @@ def _try(copy: Copy, module: str, mutants: list[Mutant], options: argparse.Names
     finally:
         copy.write(target, source)
     return Tally(module, killed, stopped, survived)
-
-
-def _judged_by_others(copy: Copy, target: str, source: bytes, mutant: Mutant, tests: list[str]) -> Outcome:
-    """Try a mutant that survived its module's tests against the tests of its folder."""
-    copy.write(target, source)  # the limit is measured without the mutant
-    limit_s = copy.limit_of(tests)
-    copy.write(target, mutant.source)
-    return copy.judge(tests, limit_s)
 
 
 def _indented(text: str) -> str:

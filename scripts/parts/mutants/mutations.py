@@ -206,7 +206,10 @@ class _Finder(ast.NodeVisitor):
 
     def visit_Return(self, node: ast.Return) -> None:
         value = node.value
-        if value is not None and not (isinstance(value, ast.Constant) and value.value is None):
+        # None and False mean the same to the caller of a function that returns bools.
+        if value is not None and not (
+            isinstance(value, ast.Constant) and (value.value is None or value.value is False)
+        ):
             self._replace(value, "None")
         self.generic_visit(node)
 

@@ -8,19 +8,19 @@ from parts.mutants.mutations import Change, Mutant, changes_of, made
 
 # The folders of the engine, and the folders of their tests.
 FOLDERS = {
-    "engine": ["engine", "loader"],
+    "engine": ["engine", "plan", "loader", "samples"],
     "examples": ["tf1/parsing"],
     "dataset": ["dataset"],
     "files": ["files"],
-    "loader": ["loader"],
+    "loader": ["loader", "plan", "samples", "telemetry"],
     "samples": ["samples"],
     "service": ["service"],
     "transport": ["transport", "service"],
     "workers": ["workers"],
     "worker": ["workers", "samples"],
-    "memory": ["memory"],
-    "plan": ["plan", "loader"],
-    "seeding": ["seeding", "workers"],
+    "memory": ["memory", "loader"],
+    "plan": ["plan", "loader", "samples"],
+    "seeding": ["seeding", "loader", "samples"],
     "tf1/coordination": ["tf1/coordination", "tf1/queues"],
     "tf1/queues": ["tf1/queues"],
     "tf1/readers": ["tf1/readers"],
@@ -36,7 +36,7 @@ def tests_of(module: str, root: Path) -> list[str]:
 
 
 def wider_tests_of(module: str) -> list[str]:
-    """Return the test folders for a mutant that survives the tests that are named after its module."""
+    """Return the folders with tests of a module's folder."""
     return FOLDERS.get(_folder_of(module)) or [module.rpartition("/")[0]]
 
 

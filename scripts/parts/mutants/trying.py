@@ -1,9 +1,9 @@
 """One mutant at a time: a fork of a warm interpreter runs the tests in a copy of the tree.
 
-This process has imported the modules that all tests need, but not mpqueue. For each mutant, it writes the module into
-the copy and forks. The child imports mpqueue from the copy, runs the tests until the first failure, and exits with
-pytest's exit code. Processes that tests start (workers, fork servers) import the mutant from the copy, too, and are
-killed with the child's process group.
+This process has imported the modules that all tests need, but not mpqueue. First, it records which tests run each
+function: most mutants need a few of the tests. For each mutant, it writes the module into the copy and forks. The child
+imports mpqueue from the copy, runs the tests until the first failure, and exits with pytest's exit code. Processes that
+tests start (workers, fork servers) import the mutant from the copy, too, and are killed with the child's process group.
 
 A loaded machine must not kill a mutant. Limits are CPU times; limits of elapsed time are generous. Mutants that do not
 end are counted separately, and tried again if the limit was elapsed time. Tests that start processes may fail
@@ -12,6 +12,7 @@ spuriously once in a thousand runs, so their failures only count if they repeat.
 
 import contextlib
 import json
+import math
 import os
 import resource
 import select
@@ -22,8 +23,11 @@ import sys
 import time
 import traceback
 import types
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
+
+from parts.mutants.reached import RECORDER, Functions, Recording
 
 _MEMORY_BYTES = 6 << 30  # private memory: ends a mutant that appends indefinitely before the machine runs out of memory
 _TEST_S = 90  # elapsed time for a single test
@@ -37,23 +41,18 @@ class Outcome(NamedTuple):
         killer: The first test that failed or did not end, or None if all passed.
         has_ended: False if the run had to be stopped.
         seconds: Elapsed time.
-        cpu_s: CPU time.
     """
 
     killer: str | None
     has_ended: bool
     seconds: float
-    cpu_s: float
 
 
 class _Plugin:
-    """A pytest plugin that runs quick tests and earlier killers first, and records failures and durations."""
+    """A pytest plugin that runs quick tests and earlier killers first, and records failures."""
 
-    def __init__(self, note: Path, begun: Path, killers: dict[str, int], *, is_baseline: bool) -> None:
-        self._note, self._begun, self._killers = note, begun, killers
-        self._seconds_file = note.with_name(".seconds")
-        self._seconds = json.loads(self._seconds_file.read_text()) if self._seconds_file.exists() else {}
-        self._is_baseline = is_baseline
+    def __init__(self, note: Path, begun: Path, killers: dict[str, int], seconds: dict[str, float]) -> None:
+        self._note, self._begun, self._killers, self._seconds = note, begun, killers, seconds
 
     def pytest_collection_modifyitems(self, items: list) -> None:
         items.sort(key=lambda item: self._seconds.get(item.nodeid, 0) / (1 + self._killers.get(item.nodeid, 0)))
@@ -64,12 +63,6 @@ class _Plugin:
     def pytest_runtest_logreport(self, report: object) -> None:
         if report.failed and not self._note.exists():
             self._note.write_text(json.dumps(report.nodeid))
-        if self._is_baseline:
-            self._seconds[report.nodeid] = self._seconds.get(report.nodeid, 0) + report.duration
-
-    def pytest_sessionfinish(self) -> None:
-        if self._is_baseline:
-            self._seconds_file.write_text(json.dumps(self._seconds))
 
 
 class Copy:
@@ -89,7 +82,9 @@ class Copy:
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(root / name, folder / name)
         self._killers: dict[str, int] = {}
-        self._limits: dict[str, float] = {}
+        self._functions = Functions()
+        self._seconds: dict[str, float] = {}  # of each test that passes without a mutant
+        self._reached: dict[int, set[str]] = {}  # the tests that run a function
         self._note, self._begun = folder / ".killer", folder / ".begun"
         self._log = folder / ".log"
 
@@ -112,24 +107,35 @@ class Copy:
         for compiled in (path.parent / "__pycache__").glob(f"{path.stem}.*.pyc"):
             compiled.unlink()
 
-    def limit_of(self, tests: list[str]) -> float:
-        """Run tests without a mutant; return their CPU time limit with a mutant, in seconds.
+    def survey(self, modules: Iterable[str], tests: list[str]) -> None:
+        """Run tests without a mutant, and record which of them run each function of some modules.
 
         Raises:
-            SystemExit: A test fails, even when it runs alone.
+            SystemExit: No test passes.
         """
-        key = " ".join(tests)
-        if key not in self._limits:
-            left_out: list[str] = []
-            while (baseline := self.run(tests, without=left_out)).killer is not None:
-                if self.run([baseline.killer]).killer is not None:
-                    raise SystemExit(f"{baseline.killer} fails without a mutant:\n{self.log()[-4000:]}")
-                left_out.append(baseline.killer)
-            self._limits[key] = 2 + 4 * baseline.cpu_s
-        return self._limits[key]
+        sources = {module: (self.folder / module).read_bytes() for module in modules}
+        self.write("mpqueue/_reached.py", RECORDER.encode())
+        for module, source in sources.items():
+            self.write(module, self._functions.instrumented(module, source))
+        recording = Recording(self.folder)
+        self._in_child(tests, recording, None)
+        for module, source in sources.items():
+            self.write(module, source)
+        recorded = self.folder / ".recorded"
+        seconds, reached = json.loads(recorded.read_text()) if recorded.exists() else ({}, [])
+        self._seconds = {test: lasted for test, lasted in seconds.items() if lasted < math.inf}
+        self._reached = {function: self._seconds.keys() & set(found) for function, found in reached}
+        if not self._seconds:
+            raise SystemExit(f"no test passes without a mutant:\n{self.log()[-4000:]}")
 
-    def judge(self, tests: list[str], limit_s: float) -> Outcome:
-        """Run test files or folders on a mutant. A failure must repeat to count."""
+    def tests_of(self, module: str, line: int) -> list[str]:
+        """Return the tests that run the function with a line; of a line without a function, all tests."""
+        function = self._functions.at(module, line)
+        return list(self._seconds if function is None else self._reached.get(function, ()))
+
+    def judge(self, tests: list[str]) -> Outcome:
+        """Run tests on a mutant. A failure must repeat to count."""
+        limit_s = 10 + 4 * sum(self._seconds[test] for test in tests)
         doubtful: list[str] = []
         while True:
             outcome = self.run(tests, limit_s, without=doubtful)
@@ -145,24 +151,21 @@ class Copy:
             print(f"    {killer} failed once, but not again", flush=True)
             doubtful.append(killer)
 
-    def run(self, tests: list[str], limit_s: float | None = None, without: list[str] | None = None) -> Outcome:
+    def run(self, tests: list[str], limit_s: float, without: Iterable[str] = ()) -> Outcome:
         """Run tests until the first failure.
 
         Args:
             tests: Files, folders or tests.
-            limit_s: CPU time limit; the limit of elapsed time is ten times as large. None for the baseline, which is
-            measured.
+            limit_s: CPU time limit; the limit of elapsed time is ten times as large.
             without: Tests to skip.
         """
         self._note.unlink(missing_ok=True)
         self._begun.unlink(missing_ok=True)
-        started, before = time.monotonic(), _cpu_of_children()
-        pid = os.fork()
-        if pid == 0:
-            self._child([*tests, *(f"--deselect={name}" for name in without or ())], limit_s)
-        code = _wait(pid, None if limit_s is None else 10 * limit_s)
-        killer, has_ended = self._killer_of(code)
-        return Outcome(killer, has_ended, time.monotonic() - started, _cpu_of_children() - before)
+        arguments = ["-x", "-o", f"timeout={_TEST_S}", *tests, *(f"--deselect={name}" for name in without)]
+        plugin = _Plugin(self._note, self._begun, self._killers, self._seconds)
+        started = time.monotonic()
+        killer, has_ended = self._killer_of(self._in_child(arguments, plugin, limit_s))
+        return Outcome(killer, has_ended, time.monotonic() - started)
 
     def log(self) -> str:
         """Return the output of the tests in the last run."""
@@ -176,7 +179,14 @@ class Copy:
         begun = json.loads(self._begun.read_text()) if self._begun.exists() else f"exit code {code}"
         return begun, code not in (None, -signal.SIGXCPU) and "+ Timeout +" not in self.log()
 
-    def _child(self, tests: list[str], limit_s: float | None) -> None:
+    def _in_child(self, arguments: list[str], plugin: object, limit_s: float | None) -> int | None:
+        """Run pytest in a fork; return its exit code, or None if it had to be killed."""
+        pid = os.fork()
+        if pid == 0:
+            self._child(arguments, plugin, limit_s)
+        return _wait(pid, None if limit_s is None else 10 * limit_s)
+
+    def _child(self, arguments: list[str], plugin: object, limit_s: float | None) -> None:
         code = 70
         try:
             os.setsid()
@@ -187,9 +197,9 @@ class Copy:
             resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY_BYTES, _MEMORY_BYTES))
             if limit_s is not None:
                 resource.setrlimit(resource.RLIMIT_CPU, (int(limit_s) + 1, int(limit_s) + 5))
-                sys.dont_write_bytecode = True
-                os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
-            code = self._pytest(tests, _Plugin(self._note, self._begun, self._killers, is_baseline=limit_s is None))
+            sys.dont_write_bytecode = True
+            os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+            code = self._pytest(arguments, plugin)
         except BaseException:
             traceback.print_exc()
         finally:
@@ -197,7 +207,7 @@ class Copy:
                 sys.stdout.flush()
             os._exit(code)
 
-    def _pytest(self, tests: list[str], plugin: _Plugin) -> int:
+    def _pytest(self, arguments: list[str], plugin: object) -> int:
         import pytest
         from hypothesis import Phase, settings
 
@@ -208,14 +218,9 @@ class Copy:
         settings.register_profile("mutants", phases=[Phase.explicit, Phase.generate], database=None, print_blob=False)
         settings.load_profile("mutants")
         # pytest's defaults instead of the project's, because no report is read.
-        options = ["-x", "-q", "--tb=short", "--assert=plain", "--import-mode=importlib", "-p", "no:cacheprovider"]
-        options += ["-o", "addopts=", "-o", f"timeout={_TEST_S}", "--rootdir", ".", "-c", "pyproject.toml"]
-        return int(pytest.main([*options, *tests], plugins=[plugin]))
-
-
-def _cpu_of_children() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+        options = ["-q", "--tb=short", "--assert=plain", "--import-mode=importlib", "-p", "no:cacheprovider"]
+        options += ["-o", "addopts=", "--rootdir", ".", "-c", "pyproject.toml"]
+        return int(pytest.main([*options, *arguments], plugins=[plugin]))
 
 
 def _wait(pid: int, limit_s: float | None) -> int | None:
