@@ -4,11 +4,9 @@ In any order of events, every work item is delivered once and in order, a slot h
 without credit, and no call hangs.
 """
 
-import random
-
 import pytest
-from helpers.aiming import AimingMachine, run_and_require
-from helpers.simulated import Source, World
+from helpers.aiming import run_and_require
+from helpers.simulated import MachineOfAWorld, Source, World
 
 from mpqueue.engine.backend import EndOfStream, Stopped
 from mpqueue.errors import SharedMemoryFull
@@ -34,21 +32,16 @@ def opened(batch):
     return int(array[0]), len(array)
 
 
-class Dispatching(AimingMachine):
+class Dispatching(MachineOfAWorld):
     """Moves and checks for all kinds of sources."""
 
     def build(self, source, cursor, num_workers, credit, max_pages, **options):
-        self.random = None
         self.source, self.views = source, []
         self.most_pages = max_pages
         self.world = World(
             source, cursor, num_workers, credit, self.chance, max_pages=max_pages, death_rate=self.choose([0, 30, 8]),
             reached=self.reached, **options,
         )  # fmt: skip
-
-    def chance(self, things):
-        """Choose for the simulated world: how often it chooses depends on garbage collections."""
-        return things[self.random.randrange(len(things))] if self.random is not None else things[0]
 
     def moves(self):
         return {
@@ -60,14 +53,6 @@ class Dispatching(AimingMachine):
             "it pauses": (2, self.it_pauses),
             "the state is inconsistent": (2, self.the_state_is_inconsistent),
         }
-
-    def new_chance(self):
-        self.random = random.Random(self.choose(range(1 << 16)))
-
-    def batches_are_taken(self):
-        for _ in range(self.choose(range(1, 7))):
-            self.new_chance()
-            self.take_one()
 
     def take(self):
         """Return the next batch, or the exception instead; the world moves while the consumer waits."""
@@ -90,16 +75,6 @@ class Dispatching(AimingMachine):
             self.views.append((found, word, size))
             self.reached["batch"] += 1
 
-    def the_world_continues(self):
-        self.new_chance()
-        for _ in range(self.choose(range(1, 13))):
-            if self.world.has_moves():
-                self.world.step()
-
-    def somebody_dies(self):
-        self.new_chance()
-        self.world.kill_one(starved_first=self.choose([False, True]))
-
     def views_are_dropped(self):
         for _ in range(self.choose(range(9))):
             if self.views:
@@ -120,17 +95,12 @@ class Dispatching(AimingMachine):
         pipeline.resume()
         self.reached["a pause"] += 1
 
-    def the_state_is_inconsistent(self):
-        """Simulate the state after an interrupt."""
-        self.new_chance()
-        pipeline = self.world.pipeline
-        pipeline.is_inconsistent = pipeline.ledger.needs_attention = True
-        self.reached["inconsistent"] += 1
-
     def check(self):
         self.views_are_unchanged()
         self.a_slot_has_one_owner()
-        self.nothing_is_granted_without_credit()
+        ledger = self.world.pipeline.ledger
+        assert ledger.num_outstanding <= ledger.credit, "granted without credit"
+        self.each_work_item_is_in_one_place()
 
     def views_are_unchanged(self):
         for found, word, size in self.views:
@@ -157,16 +127,6 @@ class Dispatching(AimingMachine):
         assert busy <= set(owners) | gone
         if not self.views:
             assert not any(slot.state is LEASED for slot in ring.slots.slots)
-
-    def nothing_is_granted_without_credit(self):
-        ledger, pool = self.world.pipeline.ledger, self.world.backend.pool
-        assert ledger.num_outstanding <= ledger.credit
-        granted = [w.work_item.number for worker in pool.roster.workers.values() for w in worker.in_flight.values()
-                   if not w.cancelled]  # fmt: skip
-        pending = [work_item.number for work_item in pool.pending]
-        everywhere = [*granted, *pending, *pool.ready]
-        assert len(everywhere) == len(set(everywhere))  # each work item is in one place
-        assert set(everywhere) <= set(ledger.work_items)
 
     def run(self):
         try:

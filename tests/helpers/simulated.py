@@ -10,12 +10,14 @@ import contextlib
 import errno
 import os
 import pickle
+import random
 import select
 import signal
 from collections import Counter, deque
 from unittest import mock
 
 import numpy as np
+from helpers.aiming import AimingMachine
 
 from mpqueue.engine.ledger import Ledger
 from mpqueue.engine.pipeline import Pipeline
@@ -542,3 +544,46 @@ def small_segments(max_pages):
         yield
     finally:
         ring.Segment = real
+
+
+class MachineOfAWorld(AimingMachine):
+    """The moves that dispatchers and servers share: their machines have a `world`, and `take_one`."""
+
+    random = None
+
+    def chance(self, things):
+        """Choose for the simulated world: how often it chooses depends on garbage collections."""
+        return things[self.random.randrange(len(things))] if self.random is not None else things[0]
+
+    def new_chance(self):
+        self.random = random.Random(self.choose(range(1 << 16)))
+
+    def batches_are_taken(self):
+        for _ in range(self.choose(range(1, 7))):
+            self.new_chance()
+            self.take_one()
+
+    def the_world_continues(self):
+        self.new_chance()
+        for _ in range(self.choose(range(1, 13))):
+            if self.world.has_moves():
+                self.world.step()
+
+    def somebody_dies(self):
+        self.new_chance()
+        self.world.kill_one(starved_first=self.choose([False, True]))
+
+    def the_state_is_inconsistent(self):
+        """Simulate the state after an interrupt."""
+        self.new_chance()
+        pipeline = self.world.pipeline
+        pipeline.is_inconsistent = pipeline.ledger.needs_attention = True
+        self.reached["inconsistent"] += 1
+
+    def each_work_item_is_in_one_place(self):
+        ledger, pool = self.world.pipeline.ledger, self.world.backend.pool
+        granted = [w.work_item.number for worker in pool.roster.workers.values() for w in worker.in_flight.values()
+                   if not w.cancelled]  # fmt: skip
+        everywhere = [*granted, *(work_item.number for work_item in pool.pending), *pool.ready]
+        assert len(everywhere) == len(set(everywhere))
+        assert set(everywhere) <= set(ledger.work_items)

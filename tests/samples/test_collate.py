@@ -2,6 +2,7 @@
 
 import dataclasses
 import enum
+import itertools
 from collections import OrderedDict
 from typing import NamedTuple
 
@@ -101,14 +102,16 @@ def test_samples_are_collated_by_field(name):
 
 def test_batch_through_slot_is_equal():
     """Including named tuples and dataclasses, which are rebuilt in the trainer."""
-    for samples, _ in CASES.values():
-        expected = collate(*samples)
-        with mpqueue.Loader(Listed(*samples), batch_size=9, workers=1) as loader:
-            (batch,) = loader
-        assert type(batch) is type(expected)
-        if isinstance(batch, Item):
-            batch, expected = dataclasses.astuple(batch), dataclasses.astuple(expected)
-        assert same(batch, expected)
+    cases = [samples for samples, _ in CASES.values()]
+    ends = itertools.accumulate(map(len, cases), initial=0)
+    batches = itertools.starmap(range, itertools.pairwise(ends))
+    with mpqueue.Loader(Listed(*itertools.chain(*cases)), batch_sampler=batches, workers=1) as loader:
+        for samples, batch in zip(cases, loader, strict=True):
+            expected = collate(*samples)
+            assert type(batch) is type(expected)
+            if isinstance(batch, Item):
+                batch, expected = dataclasses.astuple(batch), dataclasses.astuple(expected)
+            assert same(batch, expected)
 
 
 def test_masked_arrays_keep_their_masks():

@@ -4,12 +4,11 @@ Each batch arrives once and in order, held slots are never overwritten, recomput
 never blocks while a holder can release a slot.
 """
 
-import random
 from types import SimpleNamespace
 
-from helpers.aiming import AimingMachine, run_and_require
+from helpers.aiming import run_and_require
 from helpers.faults import Numbers
-from helpers.simulated import Deadlock, Source, World
+from helpers.simulated import Deadlock, MachineOfAWorld, Source, World
 
 from mpqueue.errors import SharedMemoryFull
 from mpqueue.memory.layout import ReadSpec, base_over
@@ -30,11 +29,10 @@ ARROWS = [
 ]  # fmt: skip
 
 
-class Serving(AimingMachine):
+class Serving(MachineOfAWorld):
     """A server with three holders, which release batches at random, or when no other event is possible."""
 
     def make(self):
-        self.random = None
         self.length, shuffle, has_end = (
             self.choose(range(1, 12)),
             self.choose([False, True]),
@@ -70,17 +68,11 @@ class Serving(AimingMachine):
         self.source.version += 1
         self.reached["the source changes"] += 1
 
-    def chance(self, things):
-        return things[self.random.randrange(len(things))] if self.random is not None else things[0]
-
-    def new_chance(self):
-        self.random = random.Random(self.choose(range(1 << 16)))
-
     def moves(self):
         return {
             "batches are taken": (8, self.batches_are_taken),
             "a holder lets go": (6, self.a_holder_lets_go),
-            "the world continues": (5, self.the_world_goes_on),
+            "the world continues": (5, self.the_world_continues),
             "the server looks": (2, self.the_server_looks),
             "somebody dies": (2, self.somebody_dies),
             "somebody comes late": (2, self.somebody_comes_late),
@@ -88,11 +80,6 @@ class Serving(AimingMachine):
         }
 
     # -- Events
-
-    def batches_are_taken(self):
-        for _ in range(self.choose(range(1, 7))):
-            self.new_chance()
-            self.take_one()
 
     def take_one(self):
         outcome = self.waited_for()
@@ -187,19 +174,9 @@ class Serving(AimingMachine):
         if not holders:
             del self.held[number]
 
-    def the_world_goes_on(self):
-        self.new_chance()
-        for _ in range(self.choose(range(1, 13))):
-            if self.world.has_moves():
-                self.world.step()
-
     def the_server_looks(self):
         self.new_chance()
         self.stream.advance()
-
-    def somebody_dies(self):
-        self.new_chance()
-        self.world.kill_one(starved_first=self.choose([False, True]))
 
     def somebody_comes_late(self):
         self.new_chance()
@@ -207,12 +184,6 @@ class Serving(AimingMachine):
             positions = [self.choose(range(self.frontier)) for _ in range(self.choose(range(1, 5)))]
             self.stream.recompute(self.epoch, positions)
             self.wanted += positions
-
-    def the_state_is_inconsistent(self):
-        self.new_chance()
-        pipeline = self.world.pipeline
-        pipeline.is_inconsistent = pipeline.ledger.needs_attention = True
-        self.reached["inconsistent"] += 1
 
     # -- Invariants
 
@@ -222,17 +193,10 @@ class Serving(AimingMachine):
         slots = self.world.ring.slots.slots
         shared = {slot.number for slot in slots if slot.state is SlotState.SHARED}
         assert shared == {handle.slot.number for handle, _, _, _ in self.held}
-        self.nothing_is_granted_without_credit()
-
-    def nothing_is_granted_without_credit(self):
-        ledger, pool = self.world.pipeline.ledger, self.world.backend.pool
-        assert ledger.num_in_order <= self.credit
+        ledger = self.world.pipeline.ledger
+        assert ledger.num_in_order <= self.credit, "granted without credit"
         assert len(ledger.extras) <= self.credit
-        granted = [w.work_item.number for worker in pool.roster.workers.values() for w in worker.in_flight.values()
-                   if not w.cancelled]  # fmt: skip
-        everywhere = [*granted, *(work_item.number for work_item in pool.pending), *pool.ready]
-        assert len(everywhere) == len(set(everywhere))  # a work item is in one place only
-        assert set(everywhere) <= set(ledger.work_items)
+        self.each_work_item_is_in_one_place()
 
     def run(self):
         try:
