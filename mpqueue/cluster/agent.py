@@ -32,7 +32,8 @@ from mpqueue.cluster.hosted import Hosted
 from mpqueue.cluster.mirror import Mirror
 from mpqueue.cluster.wire import FROM_AGENT, TO_AGENT, AgentTerms, FromAgent, ToAgent
 from mpqueue.engine.queue_address import QueueDirectory
-from mpqueue.system import descriptors, hash_seed, platform_support
+from mpqueue.system import descriptors, hash_seed
+from mpqueue.system.processes import has_pidfds
 from mpqueue.transport.framing import Incoming, Messages, Outgoing
 from mpqueue.transport.poller import READABLE, WRITABLE, close_poller, make_poller
 from mpqueue.transport.records import Bytes, ProtocolError
@@ -53,7 +54,13 @@ def serve(terms: AgentTerms) -> None:
     """
     _settle(terms)
     sock = _connect(terms)
-    agent = Agent(sock, terms)
+    try:
+        agent = Agent(sock, terms)
+    except Exception as error:
+        # The trainer waits for messages on this connection, and would only find that it is silent.
+        _complain(sock, Outgoing(sock), error)
+        sock.close()
+        raise
     try:
         agent.run()
     except OSError:
@@ -88,6 +95,14 @@ def _connect(terms: AgentTerms) -> socket.socket:
     return sock
 
 
+def _complain(sock: socket.socket, outgoing: Outgoing, error: Exception) -> None:
+    packed = failures.pack(error, "raised in the agent of a node")
+    with contextlib.suppress(OSError):
+        sock.settimeout(_CONNECT_S)
+        outgoing.put(FROM_AGENT.pack(FromAgent.FAULT, 0, len(packed)) + packed)
+        outgoing.flush()
+
+
 class Agent:
     """The agent of one trainer; see the module's docstring.
 
@@ -98,16 +113,21 @@ class Agent:
 
     def __init__(self, sock: socket.socket, terms: AgentTerms) -> None:
         self._sock, self._terms = sock, terms
-        self._fork_server = ForkServer(spawn=terms.spawn)
-        self._fork_server.settle()
         self._mirror: Mirror | None = None
         self._hosted: dict[int, Hosted] = {}
-        self._poller = make_poller()
         self._handlers: dict[int, Callable[[], object]] = {}  # by descriptor
         self._outgoing = Outgoing(sock)
         self._incoming = Incoming(sock, self._messages())
-        # A killed raylet would leave this process and its workers running: on Linux they are not part of its session.
-        self._raylet = os.pidfd_open(os.getppid()) if platform_support.HAS_PIDFD_CALLS else -1
+        with contextlib.ExitStack() as undo:
+            self._fork_server = ForkServer(spawn=terms.spawn)
+            undo.callback(self._fork_server.end)
+            self._fork_server.settle()
+            self._poller = make_poller()
+            undo.callback(close_poller, self._poller)
+            # A killed raylet would leave this process and its workers running: on Linux they are not part of its
+            # session. Without pidfds, only the end of the connection ends them.
+            self._raylet = os.pidfd_open(os.getppid()) if has_pidfds() else -1
+            undo.pop_all()
         self._is_over = self._has_lost_fork_server = False
         self._said_at = time.monotonic()
 
@@ -156,10 +176,7 @@ class Agent:
 
     def complain(self, error: Exception) -> None:
         """Report the failure to the trainer, if the connection still accepts data."""
-        with contextlib.suppress(OSError):
-            self._sock.settimeout(_CONNECT_S)
-            self._put(FromAgent.FAULT, 0, failures.pack(error, "raised in the agent of a node"))
-            self._outgoing.flush()
+        _complain(self._sock, self._outgoing, error)
 
     def close(self) -> None:
         """Stop the workers and release all resources."""
@@ -254,6 +271,8 @@ class Agent:
         self._tell_fork_server(self._fork_server.start_worker, key, config, ends)
         # The fork server has duplicates. With these open, the pipe of reports would never report its end.
         hosted.pipes.close_worker_ends()
+        if self._has_lost_fork_server:
+            return  # during this request; its workers were finished, and their pipes are closed
         self._listen(hosted.pipes.reports, partial(self._forward, hosted))
         self._listen(hosted.pipes.stacks, partial(self._forward_stacks, hosted))
 

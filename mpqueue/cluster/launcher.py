@@ -69,14 +69,18 @@ class ClusterLauncher:
         self._places = dict(enumerate(placement.spread(num_workers, rooms)))  # by worker
         self._where: dict[int, tuple[int, str]] = {}  # by key: number, node
         self._arrived: deque[ProcessEvent | NodeLink] = deque()
-        self._wakeup = Wakeup()
         self._poller: Any = None
         self._segment: Segment | None = None
         self._image: SourceImage | None = None
         self._is_stream = False
         self._fork_server: ForkServer | None = None
         address = self._nodes[joining.own_node()].address
-        self._links = Links(options, spawn=spawn, address=address, emit=self._arrive, choose=self._choose)
+        self._wakeup = Wakeup()
+        try:
+            self._links = Links(options, spawn=spawn, address=address, emit=self._arrive, choose=self._choose)
+        except BaseException:
+            self._wakeup.close()
+            raise
         self._begin()
 
     def _begin(self) -> None:

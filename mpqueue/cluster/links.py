@@ -7,6 +7,7 @@ If an agent of the initial nodes does not connect, the pool raises an error that
 crashed. If an agent of a node that joined later does not connect, the node is ignored for a while, longer each time.
 """
 
+import contextlib
 import os
 import select
 import socket
@@ -55,7 +56,7 @@ class Links:
         past: All links so far.
 
     Raises:
-        OSError: The process has no free descriptors.
+        OSError: The process has no free descriptors or threads, or the address does not belong to this machine.
     """
 
     def __init__(
@@ -75,13 +76,17 @@ class Links:
         self._delays: dict[str, tuple[float, float]] = {}  # by node: earliest next attempt, and the delay
         self._is_closed = False
         self._relays: list[JoinedThread] = []
-        self._wakeup = Wakeup()
-        self._listener = descriptors.own_socket(socket.socket())
-        wire.enlarge_buffers(self._listener)
-        self._listener.bind((address, 0))
-        self._listener.listen(128)
-        self._thread = JoinedThread(self._run, "mpqueue-cluster")
-        self._thread.start()
+        with contextlib.ExitStack() as undo:
+            self._wakeup = Wakeup()
+            undo.callback(self._wakeup.close)
+            self._listener = descriptors.own_socket(socket.socket())
+            undo.callback(descriptors.close_object, self._listener)
+            wire.enlarge_buffers(self._listener)
+            self._listener.bind((address, 0))
+            self._listener.listen(128)
+            self._thread = JoinedThread(self._run, "mpqueue-cluster")
+            self._thread.start()
+            undo.pop_all()
 
     def open(self, node: Node, num_workers: int, image: SourceImage | None, *, is_late: bool) -> NodeLink:
         """Start an agent on a node."""

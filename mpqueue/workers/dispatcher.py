@@ -151,6 +151,7 @@ _MOVE_PAUSE_NS, _PAUSE_AFTER_MOVE = 1_000_000_000, 10
 _MANY_WORKERS, _LOOK_PAUSE_NS = 64, 2_000  # pause per worker: examining one costs a tenth of it
 _ORDER_NAME = struct.Struct("<6Q")
 _READ_BYTES = REPORT.size * 512
+_AT_KIND = 2  # offset of a report's kind, after the magic number
 
 _WORK, _BATCH = GrantKind.WORK, ReportKind.BATCH
 _FLAGGED = NEW_SPEC | PARTIAL | TAIL
@@ -463,8 +464,10 @@ class Dispatcher:
             return None
         try:
             # Records are written in one piece, so a read ends between two of them, unless other code wrote to the pipe.
-            if len(data) % REPORT.size or worker.life.is_starved:
-                raise ProtocolError(f"{len(data)} bytes are not reports, or the worker must wait for an answer")
+            if len(data) % REPORT.size:
+                raise ProtocolError(f"expected reports of {REPORT.size} bytes, got {len(data)} bytes")
+            if worker.life.is_starved and not _only_use_of_queues(data):
+                raise ProtocolError("expected no reports from a worker that waits for an answer")
             return self._enter(worker, data)
         except (ProtocolError, SlotError, LifeError, KeyError) as error:
             if is_of_handler(error):
@@ -670,6 +673,11 @@ class Dispatcher:
         work.header_offset += 16
         if number != UNNUMBERED:
             worker.specs[number] = work.read
+
+
+def _only_use_of_queues(data: bytes) -> bool:
+    """Return whether all reports are QUEUES, which another thread of a starved worker may send at any time."""
+    return {ReportKind.QUEUES}.issuperset(data[_AT_KIND :: REPORT.size])
 
 
 def _busiest(workers: Iterable[WorkerHandle]) -> WorkerHandle | None:

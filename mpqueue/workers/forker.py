@@ -4,6 +4,7 @@ They inherit the source, the trainer's memory and its hash seed. The trainer is 
 together with the other descriptors of the pool, and reaps them.
 """
 
+import contextlib
 import os
 import select
 import signal
@@ -77,11 +78,18 @@ class Forker:
                 for fd in noted:
                     descriptors.own(fd)
                 descriptors.close(read_end)
-            sentinel = descriptors.own(birth.sentinel_of(pid))
+            with contextlib.ExitStack() as undo:
+                sentinel = descriptors.own(birth.sentinel_of(pid))
+                undo.callback(descriptors.close, sentinel)
+                # The caller forgets a worker whose start has raised, so it could not be told of an exit later.
+                undo.callback(_kill_and_reap, pid)
+                copy = descriptors.own(os.dup(sentinel))
+                undo.callback(descriptors.close, copy)
+                # The pool's poll then reports the exit like a message of a fork server.
+                self._poller.register(sentinel, READABLE)
+                undo.pop_all()
             self._children[sentinel] = (key, pid)
-            # The pool's poll then reports the exit like a message of a fork server.
-            self._poller.register(sentinel, READABLE)
-            return ProcessEvent(key, Process(pid, descriptors.own(os.dup(sentinel))))
+            return ProcessEvent(key, Process(pid, copy))
 
     def _live(self, config: WorkerConfig, ends: WorkerEnds, read_end: int) -> None:
         """Run a worker in the child; never returns."""
@@ -132,6 +140,12 @@ class Forker:
         for sentinel in list(self._children):
             self._forget(sentinel)
         descriptors.close(self._lifeline_read)
+
+
+def _kill_and_reap(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError, ChildProcessError):  # the user's SIGCHLD handler has reaped it
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
 
 
 def _fork_quietly() -> int:

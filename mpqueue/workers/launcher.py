@@ -195,6 +195,7 @@ class ForkServer:
         self._poller: Any = None
         self._kept = NOTHING
         self._is_whole = True
+        self._notes: list[str] = []  # warnings of the fork server that are still to be issued
         self.is_watched = False  # by `_reap_parked`
 
     def settle(self) -> None:
@@ -252,6 +253,7 @@ class ForkServer:
     def events(self, timeout_s: float | None = 0) -> list[ProcessEvent]:
         """Return the messages of the fork server as events."""
         self._require_whole()
+        self._warn()
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)
         events: list[ProcessEvent] = []
@@ -273,8 +275,17 @@ class ForkServer:
             elif message.kind == messages.FromForkServer.FAILED:
                 events.append(ProcessEvent(message.body[0], error=failures.unpack(message.body[1])))
             elif message.kind == messages.FromForkServer.NOTE:
-                warnings.warn(f"mpqueue: {message.body}", RuntimeWarning, stacklevel=2)
+                self._notes.append(message.body)
+                # With warnings as errors, the events that precede it would be lost. The start or failure of a worker
+                # always follows, and with it another call.
+                if events:
+                    break
+                self._warn()
         return events
+
+    def _warn(self) -> None:
+        while self._notes:
+            warnings.warn(f"mpqueue: {self._notes.pop()}", RuntimeWarning, stacklevel=3)
 
     def give_up(self, key: int) -> bool:  # noqa: ARG002 - it reports the exits of all its workers, or of none
         """Return False."""
@@ -375,7 +386,11 @@ def take_fork_server(*, spawn: bool) -> ForkServer:
                 other.end()
         if fork_server is None:
             fork_server = ForkServer(spawn=spawn)
-            fork_server.settle()
+            try:
+                fork_server.settle()
+            except BaseException:  # it has exited at once, or an interrupt: no other reference to it is left
+                fork_server.end()
+                raise
             return fork_server
         try:
             fork_server.settle()

@@ -125,10 +125,12 @@ class Roster:
         with defer_signals():  # Ctrl-C before the pipes are registered would leave them open
             worker = WorkerHandle(number, self._next_key)
             self._next_key += 1
-            self.workers[number] = self._by_key[worker.key] = self.by_reports[worker.pipes.reports] = worker
+            self.workers[number] = self._by_key[worker.key] = worker
             try:
                 # Before the request: a running worker that cannot be polled would have to be killed again.
                 self.poller.register(worker.pipes.reports, READABLE)
+                # Only now: `_deafen` unregisters what is in this table, and would raise for a refused registration.
+                self.by_reports[worker.pipes.reports] = worker
                 config = self._config_of(number)
                 event = self.launcher.start_worker(worker.key, config, worker.ends_for(self._segment_fd))
                 if event is not None:

@@ -14,6 +14,7 @@ large arrays. After a change:
 Workers forked from the trainer have no image to compare. They are forked again for each epoch.
 """
 
+import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -61,7 +62,9 @@ class SourceSync:
             OSError: Processes or descriptors are exhausted.
         """
         if self._started is None and self._image is not None and self._make_launcher is None:
-            self._started = take_fork_server(spawn=self._spawn)
+            # One that exits at once is started again by `launch`, whose caller counts the crashes.
+            with contextlib.suppress(LauncherGone):
+                self._started = take_fork_server(spawn=self._spawn)
 
     def drop(self) -> None:
         """End a fork server that was started but not launched."""

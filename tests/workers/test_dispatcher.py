@@ -1,8 +1,12 @@
 """The dispatcher alone: full pipes, errors between epochs, and the assignment of work items."""
 
+import errno
 import fcntl
+import os
 import random
+import signal
 
+import psutil
 import pytest
 from helpers import simulated
 from helpers.faults import Numbers, numbers
@@ -10,10 +14,14 @@ from helpers.simulated import endless_epoch, word_of
 
 from mpqueue import Loader, OrderedEnqueuer
 from mpqueue.memory.segment import FIRST_BYTES
-from mpqueue.memory.slots import SlotState
+from mpqueue.memory.slots import PAGE, SlotState
 from mpqueue.plan.cursors import Place, StreamCursor
 from mpqueue.transport.poller import make_poller
-from mpqueue.workers.handle import WorkerHandle
+from mpqueue.worker.config import Payload, WorkerEnds
+from mpqueue.worker.records import ReportKind
+from mpqueue.workers.forker import Forker
+from mpqueue.workers.handle import Cause, Pipes, WorkerHandle
+from mpqueue.workers.roster import Roster
 
 
 def test_deep_queue_of_cheap_batches_does_not_deadlock():
@@ -172,6 +180,67 @@ def test_element_without_memory_for_its_start_is_granted_later():
         assert sorted(slot.number for slot in granted) == sorted(slot.number for slot in in_flight)
     finally:
         world.close()
+
+
+def test_starved_worker_may_report_that_another_thread_uses_a_queue():
+    """Otherwise the worker would be killed for it."""
+    source = simulated.Source([2 * FIRST_BYTES // 8])
+    with simulated.World(
+        source, endless_epoch(), 1, 4, lambda choices: choices[0], max_pages=FIRST_BYTES // PAGE
+    ) as world:
+        (worker,) = world.workers.values()
+        while not worker.is_starved:
+            worker.moves()[0]()
+        (handle,) = world.backend.pool.roster.workers.values()
+        drain = world.backend.dispatcher.drain
+        assert drain(handle)
+        assert handle.life.is_starved
+        worker.say(ReportKind.QUEUES, 0, 0)
+        assert drain(handle) == ()
+        assert handle.uses_queues
+        assert handle.life.is_starved
+        worker.say(ReportKind.LET_GO, 0, 0)  # its own thread must wait
+        assert drain(handle) is None
+        assert handle.life.cause is Cause.UNTRUSTED
+
+
+class RefusesReports:
+    """A poller that accepts no pipe of reports, like one at the limit of watched descriptors."""
+
+    def register(self, fd, *events):
+        raise OSError(errno.ENOSPC, "no watch is left")
+
+    def close(self):
+        """Close nothing."""
+
+
+def test_worker_that_cannot_be_polled_leaves_nothing(monkeypatch):
+    monkeypatch.setattr("mpqueue.workers.roster.make_poller", RefusesReports)
+    before = os.listdir("/proc/self/fd")
+    roster = Roster(-1, lambda number: None)
+    roster.launcher = object()  # it is not asked
+    with pytest.raises(OSError, match="no watch is left"):
+        roster.start(0)
+    assert not (roster.workers or roster.living or roster.by_reports)
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_forked_worker_that_cannot_be_watched_is_killed(monkeypatch):
+    """The pool forgets it, so that an event about its exit would be an error."""
+    before = psutil.Process().children()
+    forker = Forker(Payload(None, None))
+    forker.watch(RefusesReports())
+    pipes = Pipes()
+    try:
+        monkeypatch.setattr(Forker, "_live", lambda *_: os._exit(signal.pause() or 1))
+        with pytest.raises(OSError, match="no watch is left"):
+            forker.start_worker(0, None, WorkerEnds(*pipes.worker_ends[:2], pipes.unread, pipes.worker_ends[2]))
+        assert forker.events() == []
+        assert psutil.Process().children() == before
+    finally:
+        pipes.close_worker_ends()
+        pipes.close()
+        forker.release(reusable=False)
 
 
 def test_retiring_worker_finishes_its_elements_and_gets_no_more():

@@ -337,6 +337,43 @@ def test_exit_of_a_worker_is_reported_after_its_start_if_the_trainer_reads_late(
         os.close(fd)
 
 
+def test_warning_that_raises_loses_no_event(monkeypatch):
+    """An exit is reported only once, and a program may turn warnings into errors."""
+    kinds = fork_server_messages.FromForkServer
+    fork_server = ForkServer(spawn=False)
+    ours, theirs = socket.socketpair()
+    try:
+        with ours, theirs, monkeypatch.context() as patch:
+            patch.setattr(fork_server, "_socket", ours)
+            for kind, body in (
+                (kinds.EXITED, (0, -9, 0)), (kinds.NOTE, "the threads of a source"), (kinds.EXITED, (1, -9, 0)),
+            ):  # fmt: skip
+                fork_server_messages.send(theirs, kind, body)
+            assert [event.key for event in fork_server.events()] == [0]
+            with pytest.raises(RuntimeWarning, match="the threads of a source"):
+                fork_server.events()
+            assert [event.key for event in fork_server.events()] == [1]
+    finally:
+        fork_server.release(reusable=False)
+
+
+@pytest.mark.fresh_fork_server
+def test_fork_server_that_exits_at_its_start_is_replaced(monkeypatch):
+    begun = []
+
+    def settle(fork_server):
+        begun.append(fork_server)
+        if len(begun) == 1:
+            raise LauncherGone
+        really_settle(fork_server)
+
+    really_settle = ForkServer.settle
+    monkeypatch.setattr(ForkServer, "settle", settle)
+    with Loader(Numbers(), batch_size=None, workers=1) as loader:
+        assert numbers(iter(loader), 8) == list(range(8))
+    assert begun[0]._process.returncode is not None
+
+
 def test_parked_fork_server_of_a_changed_trainer_is_ended_and_not_used():
     """A process keeps the properties that it has inherited."""
     script = """
