@@ -9,7 +9,8 @@ from mpqueue.system import limits
 from mpqueue.system.cpus import num_cpus
 
 _FEW_FILES, _FILES = 64, 1024
-_PER_WORKER = 4  # descriptors in the trainer: two pipes, a pidfd, and one during the start
+# In the trainer: the pipes of grants (both ends), reports and stacks, and a pidfd. A start needs three more.
+_PER_WORKER = 5
 
 
 def pidfd() -> Finding | None:

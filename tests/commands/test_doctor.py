@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
+import mpqueue
 from mpqueue.__main__ import main
 from mpqueue.commands import checks_gpu, checks_memory, checks_python, checks_system, doctor, findings
 from mpqueue.commands.findings import Finding
@@ -269,6 +270,16 @@ def test_failing_check_is_a_problem_and_others_still_run():
     found = findings.run([open_files, lambda: None, lambda: Finding("other", "ok", "fine")])
     assert [finding.name for finding in found] == ["open files", "other"]
     assert (found[0].verdict, "ZeroDivisionError: of the check" in found[0].found) == ("problem", True)
+
+
+def test_descriptors_per_worker_are_those_that_a_worker_has():
+    descriptors = []
+    for workers in (1, 3):
+        with mpqueue.Loader(range(8), workers=workers) as loader:
+            iter(loader)
+            descriptors.append(len(os.listdir("/proc/self/fd")))
+    mpqueue.shutdown()
+    assert descriptors[1] - descriptors[0] == 2 * checks_system._PER_WORKER
 
 
 @pytest.mark.parametrize(
