@@ -47,6 +47,7 @@ class WhenCollected(weakref.ref[Any]):
         # Callbacks that an interrupt has broken off.
         for left in [watch for watch in list(_live.values()) if watch() is None]:
             left.call()
+        # A weak reference that is itself collected first calls nothing, so it is kept here.
         _live[id(self)] = self
 
     def detach(self) -> None:

@@ -34,6 +34,7 @@ class Condition:
         deferring = defer_signals()
         deferring.__enter__()
         self._lock.acquire()
+        # Only the holder of the lock may change this list, so the entry is added after the lock was acquired.
         self._deferring.append(deferring)
 
     def __exit__(self, *_exc_info: object) -> None:
@@ -66,6 +67,7 @@ class Condition:
                         return True
                     if is_over:
                         return False
+                    # Under the lock, together with the test: a change in between would open only the gates that exist.
                     self._gates.append(gate)
                 is_over = not gate.acquire(timeout=-1 if deadline is None else max(0.0, deadline - time.monotonic()))
             finally:
@@ -74,4 +76,5 @@ class Condition:
     def _leave(self, gate: threading.Lock) -> None:
         with self:
             if gate in self._gates:
+                # After a timeout or an interrupt. Otherwise the list would grow with each wait, until the next change.
                 self._gates.remove(gate)

@@ -103,6 +103,8 @@ def above_standard(fd: int) -> int:
     if fd > 2:
         return fd
     try:
+        # Not `os.dup`, which takes the lowest free number, possibly of another closed standard stream. And in one call:
+        # before a separate one sets the flag, another thread could start a program that inherits the duplicate.
         return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
     finally:
         os.close(fd)
@@ -116,6 +118,8 @@ def apart_from_standard() -> Iterator[None]:
     held: list[select.epoll] = []
     try:
         while not held or held[-1].fileno() <= 2:
+            # A new descriptor has the lowest free number. So the first one above 2 shows that all standard numbers are
+            # taken.
             held.append(select.epoll())
         yield
     finally:

@@ -43,6 +43,7 @@ def make_or_check(folder: str, mode: int) -> bool:
     try:
         os.mkdir(folder, mode)
     except FileExistsError:
+        # Not `os.stat`: in a folder of all users, another user could have put a link there, which leads elsewhere.
         status = os.lstat(folder)
         _check_ours(folder, status)
         if mode & ~status.st_mode:

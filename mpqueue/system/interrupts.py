@@ -164,6 +164,7 @@ def _is_collecting() -> bool:
     phases: list[str] = []
 
     def note(phase: str, _info: object) -> None:
+        # CPython returns at once from `gc.collect` if a collection is running, without calling the callbacks.
         phases.append(phase)
 
     gc.callbacks.append(note)
@@ -291,4 +292,5 @@ def restore() -> None:
 def _deliver() -> None:
     # One by one: the handler may raise, and the others are handled at the end of the next block.
     while _pending:
+        # Not by a call of the handler: after a signal, Python passes it the interrupted frame.
         signal.raise_signal(_pending.pop(0))

@@ -45,6 +45,7 @@ class JoinedThread(threading.Thread):
         except RuntimeError as error:
             if "can't start new thread" not in str(error):
                 raise
+            # The errno of `pthread_create` for a lack of threads or memory; CPython reports only this text.
             raise OSError(errno.EAGAIN, f"{error}; check `ulimit -u` and `ulimit -v`") from error
 
     def run(self) -> None:
@@ -61,4 +62,5 @@ class JoinedThread(threading.Thread):
         while not self._has_run.wait(max(0.0, min(_LOOK_S, deadline - time.monotonic()))):
             if time.monotonic() >= deadline:
                 return
+        # The target has returned, so this wait is short.
         super().join()

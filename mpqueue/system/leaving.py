@@ -23,11 +23,13 @@ def exit_code_of(leaving: SystemExit) -> int:
 
 def leave(code: int) -> NoReturn:
     """Flush the standard streams and exit this process."""
+    # `os._exit` flushes nothing.
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except (AttributeError, OSError, ValueError):  # the stream is closed, or None
             continue
+    # The kernel keeps eight bits of an exit code. `os._exit` raises OverflowError if a number exceeds a C int.
     os._exit(code & 0xFF)
 
 

@@ -101,6 +101,8 @@ def reopen(files: Iterable[SharedFile]) -> None:
             own = _open_again(fd, flags)
             try:
                 os.lseek(own, place, os.SEEK_SET)
+                # Replaced in one step. Between a `close` and an `open` the number would be free, and could go to
+                # another file.
                 os.dup2(own, fd, inheritable=os.get_inheritable(fd))
             finally:
                 os.close(own)

@@ -35,6 +35,7 @@ class _MarkByProcessId:
 
 def make_mark() -> ProcessMark:
     """Return a mark of this process."""
+    # Private and anonymous: MADV_WIPEONFORK is refused for any other mapping.
     page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     try:
         page.madvise(_WIPE_ON_FORK)

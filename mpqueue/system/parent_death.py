@@ -19,8 +19,11 @@ _F_SETSIG = 10  # Linux; the fcntl module does not name it
 
 def arm(read_end: int, child: int = 0) -> None:
     """Kill this process, or a child of it, by SIGKILL when the last write end of this pipe is closed."""
+    # The owner first. Without one, the kernel would drop a signal that is due as soon as O_ASYNC is set.
     fcntl.fcntl(read_end, fcntl.F_SETOWN, child or os.getpid())
+    # The default, SIGIO, can be blocked, ignored or handled by user code.
     fcntl.fcntl(read_end, _F_SETSIG, signal.SIGKILL)
+    # By F_SETFL: `open` ignores O_ASYNC.
     fcntl.fcntl(read_end, fcntl.F_SETFL, fcntl.fcntl(read_end, fcntl.F_GETFL) | os.O_ASYNC)
     poll = select.poll()
     poll.register(read_end, 0)

@@ -35,6 +35,7 @@ def has_pidfds() -> bool:
     try:
         os.close(os.pidfd_open(os.getpid()))
     except OSError as error:
+        # Another error, such as EMFILE, does not mean that the system lacks the call.
         return error.errno not in _UNAVAILABLE
     return True
 
@@ -145,6 +146,7 @@ class Birth:
             return os.pidfd_open(pid)
         except OSError:
             os.kill(pid, signal.SIGKILL)
+            # Not through `reap`: there is no sentinel that could be readable. After SIGKILL the wait is short.
             os.waitpid(pid, 0)
             raise
 

@@ -23,6 +23,8 @@ class Wakeup:
 
     def __init__(self) -> None:
         self.fd, write_end = descriptors.pipe()
+        # `clear` may find the pipe empty, and `wake` may find it full. Neither may block: a signal handler calls
+        # `wake`.
         os.set_blocking(self.fd, False)
         os.set_blocking(write_end, False)
         self._target = [write_end]  # the descriptor that `wake` writes to; -1 after `close`
@@ -56,10 +58,12 @@ class Wakeup:
     def clear(self) -> None:
         """Read all wake-ups, so that the next wait blocks."""
         with contextlib.suppress(BlockingIOError):  # no wake-up to read
+            # More wake-ups than that remain in the pipe. They only cause one needless turn of the waiting loop.
             os.read(self.fd, 4096)
 
     def close(self) -> None:
         """Close both ends; a later `wake` has no effect. Idempotent."""
+        # First the number, so that no later `wake` writes to it. Those that have read it are in `_waking`.
         self.fd = self._target[0] = -1
         self._close_unused()
 

@@ -116,6 +116,7 @@ def sentinel_of(connection: socket.socket, credentials: Credentials) -> int:
     # The kernel's pidfd refers to the process that connected, even if its id was reused. Older kernels report only the
     # id.
     try:
+        # The option has the size of an int, and the kernel opens the pidfd with the close-on-exec flag.
         return descriptors.own(connection.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD))
     except OSError as error:
         if error.errno in {errno.ESRCH, errno.EINVAL}:
@@ -143,6 +144,7 @@ def new_token() -> bytes:
 def _is_proof(received: bytes, expected: bytes) -> bool:
     import hmac
 
+    # In constant time: the duration of `==` depends on the length of the common beginning.
     return hmac.compare_digest(received, expected)
 
 

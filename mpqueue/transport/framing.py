@@ -95,6 +95,8 @@ class Outgoing:
 
     def _send(self) -> int:
         if self._not_now is _PLAIN:
+            # MSG_NOSIGNAL: CPython ignores SIGPIPE at its start, but a program may restore the default, which ends the
+            # process.
             return self._sock.sendmsg(islice(self._views, _MAX_VIEWS), (), socket.MSG_NOSIGNAL)
         # TLS has no `sendmsg`, and a failed send must be repeated with the same bytes.
         return self._sock.send(self._views[0])
@@ -196,6 +198,7 @@ def send_with_descriptors(sock: socket.socket, data: bytes, fds: Sequence[int], 
     Raises:
         OSError: The peer has closed the connection, or the socket is full.
     """
+    # On a stream socket, Linux sends descriptors only together with at least one byte.
     ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
     return sock.sendmsg([data], ancillary, flags | socket.MSG_NOSIGNAL)
 
@@ -223,10 +226,12 @@ def receive_with_descriptors(sock: socket.socket, size: int, most: int) -> tuple
     """
     # Not by `socket.recv_fds`, which ignores its flags (CPython up to 3.14): a program that another thread starts at
     # this moment would inherit the descriptors.
+    # CMSG_LEN, not CMSG_SPACE: for an odd number, its padding would make room for one more descriptor.
     room = socket.CMSG_LEN(most * array.array("i").itemsize)
     data, ancillary, flags, _address = sock.recvmsg(size, room, socket.MSG_CMSG_CLOEXEC)
     fds = [fd for *kind, packed in ancillary if kind == _DESCRIPTORS for fd in _unpacked(packed)]
     # The flag is also set if more descriptors arrived than `most`.
+    # The kernel installs the descriptors one by one, and cuts the list at the first that this process has no room for.
     if flags & socket.MSG_CTRUNC and len(fds) < most:
         close_descriptors(fds)
         raise DescriptorsLost

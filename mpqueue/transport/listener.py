@@ -36,6 +36,7 @@ def listen_at(
     listener = unix_socket(kind)
     try:
         listener.bind(until)
+        # `bind` creates the file with the permissions that the umask allows, before anything could be set.
         os.chmod(until, mode)
         listener.listen(backlog)
         listener.setblocking(False)  # a peer may disconnect before it is accepted, and `accept` would block then
@@ -67,6 +68,7 @@ def connect_at(
     connection = unix_socket(kind)
     try:
         connection.setblocking(waits)
+        # A Unix socket is connected as soon as it is in the backlog, so this does not wait for `accept`.
         connection.connect(path)
         # Check before sending or trusting a byte: any user may have taken the path.
         check_peer(connection, uids)

@@ -37,6 +37,7 @@ def wait_readable(fd: int, deadline: float | None) -> bool:
         deadline: Time by `time.monotonic`; None for no limit.
     """
     poll = select.poll()
+    # Not `select.select`, which cannot watch numbers from 1,024 on.
     poll.register(fd, READABLE)
     return bool(poll.poll(None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000))
 
