@@ -21,12 +21,15 @@ from mpqueue.service.records import (
     PARTIAL,
     PICKLED,
     STOPPED,
+    Offer,
     Text,
     ToConsumer,
     ToServer,
 )
 from mpqueue.service.specs import MAX_SPEC_BYTES
 from mpqueue.worker import failures
+
+AN_OFFER = Offer(ToConsumer.OFFER, 0, 1, 2, 3, 4, 5, 6, 7, 8)
 
 
 @pytest.fixture
@@ -268,6 +271,10 @@ class TestFailures:
             b"\x53\x51\x0b" + bytes(50),
             b"x" * 40_000,
             ConsumerRequest(ToServer.ASK, 1).pack(),
+            b"\0" * OFFER.size,
+            OFFER.pack(*AN_OFFER) + OFFER.pack(*AN_OFFER._replace(kind=ToConsumer.SPEC)),
+            OFFER.pack(*AN_OFFER) + ConsumerRequest(ToServer.ASK).pack(),
+            OFFER.pack(*AN_OFFER) + Text(ToConsumer.CUT, DETACHED, 0, b"").pack(),
         ],
     )
     def test_invalid_message_ends_connection_without_reconnect(self, server, message, monkeypatch):

@@ -1,12 +1,9 @@
 """Endless streams served in epochs of n batches, which the server counts for all consumers."""
 
 import itertools
-import os
-import signal
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from helpers.faults import burns
 from helpers.laned import Counted
 
 import mpqueue
@@ -119,27 +116,6 @@ def test_abandoned_epoch_ends_and_next_one_continues():
     begin = whole.index(results[0])
     assert 10 <= begin <= 10 + window + 1  # offers to the previous consumer are dropped
     assert results == whole[begin : begin + 60]
-
-
-class KillsOnce:
-    """Kills its process with SIGKILL before one element, once."""
-
-    def __init__(self, fuse, lane, number):
-        self.fuse, self.place = str(fuse), (lane, number)
-
-    def __call__(self, run, number):
-        if (run.lane, number) == self.place and burns(self.fuse):
-            os.kill(os.getpid(), signal.SIGKILL)
-
-
-@pytest.mark.parametrize("mode", ["split", "broadcast"])
-def test_killed_worker_changes_no_batch(tmp_path, mode):
-    source = Counted(tmp_path / "log", 6, at=KillsOnce(tmp_path / "fuse", 1, 3))
-    options = {"mode": mode, "workers": 2, "lanes": LANES, "epoch_batches": 15, "seed": 3}
-    with mpqueue.Server("s", source, **options) as server, mpqueue.attach("s", timeout=30) as consumer:
-        results = [[batch.tolist() for batch in consumer] for _ in range(4)]
-        assert server.statistics().restarts == 1
-    assert results == counted(tmp_path, 15, 4)
 
 
 def both_do(both, command):
