@@ -113,6 +113,18 @@ def test_first_sample_of_an_index_is_the_first_that_no_batch_has():
         assert loader.explain(0, 3).samples == (next(batches), loader.last.samples)[1]
 
 
+def test_first_sample_of_a_stream_is_the_first_that_no_lane_has_taken():
+    with loader_of("a stream", lanes=1) as loader:
+        assert loader.set_weights(AFTER) == 0
+        batches = iter(loader)
+        for _ in range(3):
+            next(batches)
+        first = loader.set_weights(THEN)
+        assert first >= 12 + 10  # the samples of the batches, and those in the buffer
+        with pytest.raises(ValueError, match=f"at must be at least {first}"):
+            loader.set_weights(BEFORE, first - 1)
+
+
 def test_later_epochs_have_the_new_weights():
     parts = {"web": Dataset.range(100), "code": Dataset.range(100)}
     dataset = Dataset.mix(parts, weights={"web": 1, "code": 0}).batch(10)

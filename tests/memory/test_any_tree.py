@@ -99,6 +99,17 @@ def test_writer_keeps_a_bounded_number_of_arrays_if_sizes_keep_varying(monkeypat
     assert counts[0] < max(counts) <= counts[0] + 20
 
 
+@pytest.mark.parametrize(("spares", "expected"), [(0, 0), (3, 3 * 100_000), (None, None)])
+def test_growing_slot_leaves_room_for_batches_of_other_workers(spares, expected, monkeypatch):
+    segment, found = PlainMemory(STRIDE), []
+    monkeypatch.setattr(segment, "reserve", lambda _offset, _end, spare: found.append(spare))
+    writer = SlotWriter(segment, STRIDE, None)
+    writer.spares = spares
+    writer.begin(0, 0)
+    assert writer.empty(100_000, "u1") is not None
+    assert found == [expected]
+
+
 def test_known_batch_of_strings_is_placed_after_allocated_array():
     segment = PlainMemory(2 * STRIDE)
     writer, reader = SlotWriter(segment, STRIDE, None), Reader(segment.memory)
