@@ -2,7 +2,6 @@
 
 import json
 import random
-import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -215,41 +214,30 @@ def folder(tmp_path, monkeypatch):
     sys.modules.pop("data_of_bench", None)
 
 
-def bench(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "mpqueue", "bench", *arguments, "--seconds", "0.05", "--most-workers", "1"],
-        capture_output=True,
-        text=True,
-        timeout=DEADLOCK_S,
-        check=False,
-    )
+@pytest.fixture
+def bench(capsys):
+    """Return a function that runs the command and returns its output."""
+
+    def run(*arguments):
+        assert main(["bench", *arguments, "--seconds", "0.05", "--most-workers", "1"]) == 0
+        output, errors = capsys.readouterr()
+        assert errors == ""
+        return output
+
+    return run
 
 
-def test_command_measures_a_source_and_recommends_a_change():
-    done = bench("data_of_bench.py:numbers")
-    assert (done.returncode, done.stderr) == (0, "")
-    output = done.stdout.splitlines()
+def test_command_measures_a_source_and_recommends_a_change(bench):
+    output = bench("data_of_bench.py:numbers").splitlines()
     assert output[0].startswith("data_of_bench.py:numbers: batches of ")
     assert [line for line in output if line.startswith("1 process ")]
     assert [line for line in output if line.startswith("With 1 process, a batch takes ")]
     assert "workers=" in output[-1]
 
 
-def test_json_has_every_setting_and_the_advice():
-    done = bench(
-        "data_of_bench:Numbers",
-        "--json",
-        "--only",
-        "thread",
-        "--workers",
-        "2",
-        "--backend",
-        "thread",
-        "--batch-size",
-        "3",
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    output = json.loads(done.stdout)
+def test_json_has_every_setting_and_the_advice(bench):
+    options = "--json --only thread --workers 2 --backend thread --batch-size 3"
+    output = json.loads(bench("data_of_bench:Numbers", *options.split()))
     assert [found["setting"] for found in output["measured"]] == [
         {"workers": workers, "backend": backend, "threads": 1}
         for workers, backend in ((0, "none"), (1, "thread"), (2, "thread"))

@@ -5,7 +5,6 @@ import os
 import re
 import resource
 import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -299,13 +298,12 @@ def test_exit_status_is_1_if_there_is_a_problem(monkeypatch, capsys, verdicts, s
     assert "-> do this" in output[1]
 
 
-def test_doctor_runs_on_this_machine(servers_directory):
-    done = subprocess.run(
-        [sys.executable, "-m", "mpqueue", "doctor", "--json"], capture_output=True, text=True, timeout=280, check=False
-    )
-    assert done.stderr == ""
-    output = json.loads(done.stdout)
-    assert done.returncode == (1 if output["problems"] else 0)
+def test_doctor_runs_on_this_machine(servers_directory, capsys):
+    status = main(["doctor", "--json"])
+    found = capsys.readouterr()
+    assert found.err == ""
+    output = json.loads(found.out)
+    assert status == (1 if output["problems"] else 0)
     names = [finding["name"] for finding in output["findings"]]
     assert {"pidfd", "cpus", "memory", "workers", "servers' folder"} <= set(names)
     assert all(finding["remedy"] for finding in output["findings"] if finding["verdict"] == "problem")

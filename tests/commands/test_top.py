@@ -103,50 +103,52 @@ def test_incomplete_report_of_another_version_is_shown():
 # The mpqueue command
 
 
-def top(*arguments, **options):
-    return subprocess.run(
-        [sys.executable, "-m", "mpqueue", "top", "--interval", "0.2", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=DEADLOCK_S,
-        check=False,
-        **options,
-    )
+@pytest.fixture
+def printed(capsys):
+    """Return a function that runs the command here, and returns its exit status and its output."""
+
+    def run(*arguments):
+        status = main(["top", "--interval", "0.2", *arguments])
+        output, errors = capsys.readouterr()
+        assert errors == ""
+        return status, output
+
+    return run
 
 
-def test_table_is_printed_once_without_colours_in_a_pipe():
+def test_table_is_printed_once_without_colours_in_a_pipe(printed):
     with loading() as program:
-        done = top()
-    assert (done.returncode, done.stderr) == (0, "")
-    heading, row = done.stdout.splitlines()
+        status, output = printed()
+    assert status == 0
+    heading, row = output.splitlines()
     assert heading.split()[:3] == ["pid", "what", "name"]
     assert row.split()[:5] == [str(program.pid), "Loader", "Numbers", "1", "process"]
-    assert "\033" not in done.stdout
+    assert "\033" not in output
 
 
-def test_no_monitored_process_is_not_an_error():
-    done = top()
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "no process of this user is monitored" in done.stdout
+def test_no_monitored_process_is_not_an_error(printed):
+    status, output = printed()
+    assert status == 0
+    assert "no process of this user is monitored" in output
 
 
-def test_json_has_a_line_with_rates_and_reports_per_update():
+def test_json_has_a_line_with_rates_and_reports_per_update(printed):
     with loading() as program:
         program.take(50)
-        done = top("--json", "--count", "2")
-    assert (done.returncode, done.stderr) == (0, "")
-    first, second = map(json.loads, done.stdout.splitlines())
+        status, output = printed("--json", "--count", "2")
+    assert status == 0
+    first, second = map(json.loads, output.splitlines())
     (row,) = second["rows"]
     assert (row["pid"], row["batches"], row["batches_per_s"]) == (program.pid, 51, 0.0)
     assert first["processes"][0]["report"]["shown"][0]["statistics"]["batches"] == 51
 
 
-def test_stopped_process_does_not_block_and_exits_with_1():
+def test_stopped_process_does_not_block_and_exits_with_1(printed):
     with loading() as program, loading() as other:
         program.process.send_signal(signal.SIGSTOP)
-        done = top()
-    assert done.returncode == 1
-    output = {line.split()[0]: line for line in done.stdout.splitlines()}
+        status, output = printed()
+    assert status == 1
+    output = {line.split()[0]: line for line in output.splitlines()}
     assert output[str(program.pid)].split(maxsplit=1)[1].startswith("does not answer")
     assert output[str(program.pid)].endswith("it is stopped")
     assert "Loader" in output[str(other.pid)]
@@ -155,7 +157,8 @@ def test_stopped_process_does_not_block_and_exits_with_1():
 def test_server_and_consumers_are_shown_without_monitor():
     with mpqueue.Server("photos", [1, 2, 3], mode="broadcast", workers=1), mpqueue.attach("photos") as attached:
         next(iter(attached))
-        output = top().stdout.splitlines()
+        command = [sys.executable, "-m", "mpqueue", "top", "--interval", "0.2"]
+        output = subprocess.run(command, capture_output=True, text=True, timeout=DEADLOCK_S).stdout.splitlines()
     assert [line.split()[1:3] for line in output[1:]] == [["Server", "photos"], ["Consumer", "photos"]]
     assert output[2].split()[0] == str(os.getpid())
 
