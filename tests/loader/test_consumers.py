@@ -164,6 +164,7 @@ def test_memory_of_ring_exists_until_last_view():
     assert mapped() == before
 
 
+@pytest.mark.usefixtures("forked_trainers")
 def test_views_are_unchanged_at_interpreter_exit():
     said, output = ran("""
         import atexit

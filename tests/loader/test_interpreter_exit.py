@@ -8,6 +8,8 @@ import time
 import pytest
 from helpers.outside import Trainer
 
+pytestmark = pytest.mark.usefixtures("forked_trainers")
+
 STATES = {
     "running": "batches = enqueuer.get(); next(batches)",
     "never started": "enqueuer.stop()",

@@ -217,6 +217,7 @@ def test_source_that_cannot_be_unpickled_raises_its_own_error_at_start():
     assert "__setstate__" in str(caught.value.__cause__)
 
 
+@pytest.mark.usefixtures("forked_trainers")
 def test_trainer_that_ignores_sigchld_works(tmp_path):
     said, _ = ran(
         """
@@ -374,6 +375,7 @@ def test_fork_server_that_exits_at_its_start_is_replaced(monkeypatch):
     assert begun[0]._process.returncode is not None
 
 
+@pytest.mark.usefixtures("forked_trainers")
 def test_parked_fork_server_of_a_changed_trainer_is_ended_and_not_used():
     """A process keeps the properties that it has inherited."""
     script = """

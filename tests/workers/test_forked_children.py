@@ -187,6 +187,7 @@ def test_child_of_pickling_an_error_exits():
         assert loader.statistics().deaths == 0
 
 
+@pytest.mark.usefixtures("forked_trainers")
 def test_child_that_a_library_forks_without_python_exits(tmp_path):
     """Python's fork hooks do not run in it."""
     said, output = ran("""

@@ -53,6 +53,7 @@ def test_item_that_reads_a_loader_without_workers_keeps_its_own_random_numbers()
     assert {item[-1] for items in read.values() for item in items} == {1}
 
 
+@pytest.mark.usefixtures("forked_trainers")
 def test_crash_of_a_worker_kills_its_workers():
     script = """
         class Nesting(Numbers):
