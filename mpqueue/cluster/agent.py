@@ -75,7 +75,9 @@ def _settle(terms: AgentTerms) -> None:
     """Make this process like the trainer, within the limits of another machine."""
     with contextlib.suppress(OSError):  # the folder may not exist on this machine
         os.chdir(terms.cwd)
+    # Appended: the packages of this machine come first, because the trainer's paths may hold other versions here.
     sys.path += [entry for entry in terms.path if entry not in sys.path and os.path.exists(entry)]
+    # For the interpreters that this process starts. Its own hash seed is fixed since its start.
     os.environ[hash_seed.VARIABLE] = terms.hash_seed
 
 
@@ -325,6 +327,7 @@ class Agent:
             except LauncherGone:
                 self._lose_fork_server()
                 return
+        # The trainer logs them, where the user sees them.
         for warning in caught:
             self._put(FromAgent.NOTE, 0, str(warning.message).encode())
         for event in events:
@@ -335,6 +338,8 @@ class Agent:
         if event.process is not None:
             self._put(FromAgent.STARTED, key, wire.PID.pack(event.process.pid))
             if event.process.sentinel >= 0:
+                # The fork server reports the exit. The trainer gets no descriptor over the network, only the process
+                # id.
                 descriptors.close(event.process.sentinel)
             return
         # Send its last reports before its exit: after the exit, the trainer grants its slots to other workers.

@@ -32,6 +32,8 @@ def start_agent(node: Node, num_workers: int, options: RayOptions, terms: AgentT
             num_gpus=options.resources.get("GPU", 0) * num_workers,
             scheduling_strategy=_strategy_for(node, options.scheduling_strategy),
             runtime_env=None if options.runtime_env is None else dict(options.runtime_env),
+            # Ray must not restart an agent by itself: its workers, ring and connection would be lost, and the trainer
+            # would not know.
             max_restarts=0,
             max_task_retries=0,
         )
@@ -45,6 +47,7 @@ def _strategy_for(node: Node, strategy: Any) -> Any:
 
     bundles = bundles_of(strategy)
     if bundles is None:
+        # Not soft: on another node, the workers would not have the room that was computed for this one.
         return NodeAffinitySchedulingStrategy(node.id, soft=False)
     return PlacementGroupSchedulingStrategy(
         strategy.placement_group, placement_group_bundle_index=bundles[node.id],
@@ -105,6 +108,7 @@ def reason_of(ended: Any) -> str | None:
     import ray
 
     try:
+        # Not `ray.get` with a timeout: it raises its own error for an agent that runs, which is the normal case.
         ready, _ = ray.wait([ended], timeout=0)
         if not ready:
             return None

@@ -49,6 +49,7 @@ class Hosted:
         self._granted: dict[int, int] = {}  # slots by turn
         self._outbox: deque[bytes] = deque()  # grants that did not fit into the pipe yet
         self._is_closing = False
+        # The trainer limits the grants in its own pipe, not in this one. They wait in `_outbox` for room.
         os.set_blocking(self.pipes.grants, False)
 
     # -- Down
@@ -60,6 +61,7 @@ class Hosted:
             if kind in _WITHOUT_SLOT:
                 self._outbox.append(GRANT.pack(*grant))
                 continue
+            # Before the grant is written: the worker may report it at once.
             self._granted[turn] = slot
             self._outbox.append(GRANT.pack(MAGIC, kind, slot, turn, unit, epoch, self._mirror.begin(slot)))
         self.flush()
@@ -97,6 +99,7 @@ class Hosted:
             return self._enter(data)
         except (ProtocolError, KeyError):
             self.hears = False
+            # With the data: the trainer decides what to do with a worker that sends this, as for its own workers.
             raise ProtocolError(data) from None
 
     def _enter(self, data: bytes) -> tuple[bytes, list[tuple[int, memoryview]]]:

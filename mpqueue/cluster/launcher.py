@@ -225,6 +225,7 @@ class ClusterLauncher:
         # One mapping for all remote workers: the relays receive into the ring through it.
         if self._segment is None:
             self._segment = Segment(
+                # A `Segment` owns its descriptor, and the caller still owns this one.
                 descriptors.above_standard(os.dup(ends.segment)), config.segment_bytes, config.segment_kind
             )
         worker = RemoteWorker(key, ends, self._segment, config.stride)
@@ -306,6 +307,7 @@ class ClusterLauncher:
         """Stop the agents, and park or stop the fork server."""
         if self._poller is not None:
             self._poller.unregister(self._wakeup.fd)
+        # Before the segment: the relays receive into it until their threads have ended.
         self._links.close()
         if self._segment is not None:
             self._segment.close()

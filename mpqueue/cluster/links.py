@@ -92,6 +92,7 @@ class Links:
         """Start an agent on a node."""
         link = NodeLink(node.id, node.name, self._emit, is_late=is_late)
         link.image = image
+        # Its index in `past`: the agent sends it after the handshake, and so names its link.
         number = len(self.past)
         self.past.append(link)
         terms = AgentTerms(
@@ -154,6 +155,7 @@ class Links:
         if len(self._relays) >= len(self._agents) + _MOST_GREETED:
             descriptors.close_object(sock)
             return
+        # The handshake blocks, and with TLS takes several messages. A silent peer must not delay the other agents.
         relay = JoinedThread(lambda: self._greet(sock), "mpqueue-relay")
         self._relays.append(relay)
         relay.start()
@@ -208,6 +210,7 @@ class Links:
 
     def _greet(self, sock: socket.socket) -> None:
         try:
+            # For each receive and send. `_MOST_GREETED` limits the peers that send one byte at a time.
             sock.settimeout(_HANDSHAKE_S)
             if wire.uses_tls():
                 # `wrap` moves the descriptor to another object.
@@ -231,6 +234,7 @@ class Links:
 
     def _forget(self, link: NodeLink) -> None:
         """Kill the remaining agent of a lost link, and ignore its node for a while."""
+        # Popped once, so that only one of the threads that lose a link at the same time kills the agent.
         agent = self._agents.pop(link, None)
         if agent is not None:
             end_agent(agent[0])

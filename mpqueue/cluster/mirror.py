@@ -42,6 +42,7 @@ class Mirror:
         # Do not trim while the previous answer is being sent: its bytes are sent from here.
         if not self._uses[slot]:
             self._trim(slot)
+        # A count and not a flag: a slot may be granted again while its previous answer is still being sent.
         self._uses[slot] += 1
         self.reserve(slot, FIRST_BYTES)  # room for an exception, if possible
         return self._reserved[slot]

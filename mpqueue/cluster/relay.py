@@ -90,6 +90,7 @@ class NodeLink:
         self.wakeup = Wakeup()
 
     def _ask(self, command: Callable[["Relay"], None]) -> None:
+        # Before the wake-up: the relay takes all commands after it has read the wake-up, so none is left behind.
         self._commands.append(command)
         self.wakeup.wake()
 
@@ -205,6 +206,7 @@ class Relay:
             ending = partial(link.lose, "", ClusterError(f"node {link.name}: {type(error).__name__}: {error}"))
         finally:
             descriptors.close_object(self._sock)
+            # Before the workers are reported as lost: afterwards, no data may be received into their slots.
             close_poller(self._poller)
             ending()
 
@@ -277,6 +279,7 @@ class Relay:
         digests = {number: image.digests[number] for number in patch.new} if is_checked else {}
         head = pickle.dumps((len(patch.data), sizes, patch.old, digests), 5)
         self._put(ToAgent.SOURCE, 0, head, patch.data, *(buffer.cast("B") for buffer in patch.new.values()))
+        # The buffers are sent from the source's own memory. A change before that would send a mixture of both versions.
         self._outgoing.when_sent(sent.set)
 
     def give_up(self, reason: str) -> None:

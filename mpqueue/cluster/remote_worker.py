@@ -54,6 +54,7 @@ class RemoteWorker:
     def __init__(self, key: int, ends: WorkerEnds, segment: Segment, stride: int) -> None:
         self.key, self._segment, self._stride = key, segment, stride
         self.grants, self.reports, self._stacks = _duplicate((ends.grants, ends.reports, ends.stacks))
+        # One thread serves all workers of a node, so no pipe of one of them may block it.
         for fd in (self.grants, self.reports):
             os.set_blocking(fd, False)
         self._granted: dict[int, tuple[int, int]] = {}  # by turn: slot, and its bytes backed by memory

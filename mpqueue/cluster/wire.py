@@ -102,6 +102,7 @@ def write_ahead(fd: int, records: deque[bytes], record_bytes: int) -> bool:
             os.write(fd, b"".join(islice(records, count)))
         except BlockingIOError:
             return False
+        # Only now: after a BlockingIOError the records must still be queued.
         for _ in range(count):
             records.popleft()
     return True
@@ -113,9 +114,11 @@ def prepare(sock: socket.socket, deadline_s: float) -> None:
     The kernel of the other machine answers the probes, whatever its process is doing.
     """
     sock.setblocking(False)
+    # Grants are small messages. Nagle's algorithm would hold each back until the one before is acknowledged.
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     probe_s = max(1, int(deadline_s / 3))
+    # A silent peer is detected after the idle time and three probes, about 4/3 of the deadline.
     for name, value in (("TCP_KEEPIDLE", probe_s), ("TCP_KEEPINTVL", probe_s), ("TCP_KEEPCNT", 3)):
         if hasattr(socket, name):
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
@@ -123,6 +126,7 @@ def prepare(sock: socket.socket, deadline_s: float) -> None:
 
 def enlarge_buffers(sock: socket.socket) -> None:
     """Enlarge the kernel's buffers; call this before the socket is connected or listens."""
+    # Before the handshake of TCP, which fixes the scale of the receive window.
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER_BYTES)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
 

@@ -131,6 +131,7 @@ def measure(source: Any, setting: Setting, seconds: float, options: dict[str, An
         next(batches)
         first_s = time.perf_counter() - started
         _take(batches, _WARM_SHARE * seconds, 2 * setting.workers)
+        # After the warm-up: starts of workers and the batches computed ahead would distort the averages.
         before = loader.statistics()
         took, count = _take(batches, seconds, _LEAST_BATCHES * max(1, setting.workers))
         counted = loader.statistics() - before

@@ -30,6 +30,7 @@ def source_of(name: str) -> Any:
     place, _, path = name.rpartition(":")
     if not place or not path:
         raise NotFound(f"{name!r} is not the name of a factory: expected MODULE:FACTORY or FILE.py:FACTORY")
+    # As with `python -m`. A console script has the folder of the script as its first entry.
     sys.path.insert(0, os.getcwd())
     factory: Any = _file(place) if place.endswith(".py") else _module(place)
     for part in path.split("."):
@@ -69,6 +70,7 @@ def _file(path: str) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = module_from_spec(spec)
+    # Before its code runs, as the import statement does: the code may import its own module.
     sys.modules[name] = module
     spec.loader.exec_module(module)
     return module

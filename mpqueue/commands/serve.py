@@ -56,8 +56,10 @@ class _Signals:
         now = time.monotonic()
         if self._stopped_at is None:
             self._stopped_at = now
+            # A BaseException: the factory and the source may catch `Exception`, and would ignore the request.
             raise _StopSignal(number)
         if now - self._stopped_at > _SAME_S:
+            # The stop may hang in user code, so a second request does not wait for it.
             os._exit(128 + number)  # the workers end with this process
 
 

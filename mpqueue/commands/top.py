@@ -107,11 +107,13 @@ def _key_by_key() -> Iterator[None]:
 
     before = termios.tcgetattr(sys.stdin)
     try:
+        # Not raw mode, in which Ctrl-C would arrive as a key instead of a signal.
         tty.setcbreak(sys.stdin)
         print(end=_HIDE)
         yield
     finally:
         print(end=_SHOW, flush=True)
+        # TCSADRAIN: the output that shows the cursor again is written before the mode changes.
         termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
 
 

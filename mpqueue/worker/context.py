@@ -106,6 +106,7 @@ def enter_worker_process(
     """
     global _process_info, _process_begin, _process_begin_block, _granted
     _process_info, _process_begin, _process_begin_block, _granted = info, begin, begin_block, granted
+    # The memory is shared, so a write by a child would change a batch of this worker.
     os.register_at_fork(after_in_child=_leave_slot)
 
 

@@ -131,6 +131,7 @@ def _pickle_of(error: BaseException) -> bytes | None:
     try:
         packed = dumps_reply(error, None)
         # A `__reduce__` may name another class; such a pickle would change the type of the error.
+        # Here, where a failure can still be handled: many classes pickle, and raise when they are unpickled.
         again = pickle.loads(packed)
     except BaseException:  # __reduce__ and __setstate__ are user code, which may raise anything
         return None
@@ -147,6 +148,7 @@ def unreadable(error: Exception, again: Callable[[], object]) -> Unreadable:
     Raises:
         Exception: The first error, if a signal handler has raised it.
     """
+    # Deferred, so that only user code can raise in the second attempt.
     with defer_signals():
         try:
             again()

@@ -61,6 +61,7 @@ class GeneratorLane:
         dataset = getattr(source, "__self__", None) if getattr(source, "__name__", "") == "__iter__" else None
         # A copy, because all lanes would share one state.
         if dataset is not None and has_state(dataset):
+            # Deep, because the state of a dataset is often in the datasets that it wraps.
             dataset = copy.deepcopy(dataset)
             made, source = None, dataset.__iter__
         else:

@@ -184,6 +184,7 @@ class Helpers:
         self._calls: SimpleQueue[HelperCall | None] = SimpleQueue()
         self._lock = Lock()  # no call is queued after the end, where it would wait forever
         # A function without a reference to this object: the threads would keep it.
+        # Registered before the first thread starts: if one cannot be started, the others end with this object.
         self._end = weakref.finalize(self, _dismiss, self._calls, threads)
         self._end.atexit = False
         # Without this, a signal handler that raises within `start` would make a running thread look like a failed
@@ -364,6 +365,7 @@ class InOrder:
                 self._arguments = iter(())  # the watching helper may start right now, and must not start more calls
             self._end.release()
         # Cancelled ones can no longer start. The others run user code, which must end before the batch does.
+        # All are cancelled before the first wait: in the meantime, helpers would start the next ones.
         at_work = [call for call in self._pending if not call.cancel()]
         while at_work and not self.is_given_up:
             self._wait(at_work.pop())
@@ -391,6 +393,7 @@ def shared_helpers(threads: int) -> Helpers:
     with _shared_lock:
         helpers = _shared.get(key)
         if helpers is None:
+            # Created under the lock: two threads that need it at the same time must not start it twice.
             helpers = _shared[key] = Helpers(threads)
         return helpers
 

@@ -145,6 +145,7 @@ class GrantReader:
                 self.may_use_reserve = True  # no worker computes a batch at this time
                 return False
             # The trainer may have granted more before it saw the report.
+            # Kept in order: a later grant of a lane continues where the earlier one has stopped.
             self._foreseen.append(grant)
         raise Dismissed
 
@@ -170,6 +171,8 @@ _Run: TypeAlias = Callable[[int, int, Any], Any]
 def prepare_process() -> None:
     """Set signals, streams and heap for a fork server or worker, independently of the trainer's settings."""
     keep_freed_memory()
+    # A forked worker inherits the descriptor that asyncio has set: its signals would wake the event loop of the
+    # trainer.
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is handled by the trainer
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -195,6 +198,7 @@ def run_and_exit(config: WorkerConfig, payload: Payload, buffers: list[Any], end
     code = 1
     try:
         with contextlib.suppress(AttributeError, OSError, RuntimeError, ValueError):  # stderr is closed
+            # A crash in C code then prints the stacks. The trainer only sees a negative exit code.
             faulthandler.enable()
         answer_for_stacks(ends)
         _Worker(config, payload, buffers, ends).run()
@@ -303,6 +307,8 @@ class _Worker:
         context.enter_worker_process(config.info, self._writer, begin, self._begin_block)
         torch_info.enter_worker_process(payload.source)
         queue_address.directory = config.queue_directory
+        # Reported at once: a killed worker could not report it later, and its lanes must then restart without their
+        # states.
         queue_address.report_use = self._report_queues
 
     def _make_runner(self, begin: BeginBatch) -> AnyRunner:
@@ -500,6 +506,7 @@ class _Worker:
         def begin(seed: int, epoch: int, unit: int) -> None:
             if watches:
                 self._look_for_orders(is_after=False)
+            # A new object each time: TensorFlow's draws are counted per object, see `tensorflow_rng`.
             current.of = (seed, epoch, unit)
             current.rng = None
             if seeding.is_due:

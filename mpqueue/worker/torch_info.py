@@ -50,6 +50,8 @@ def _begin(torch: ModuleType) -> None:
     names: dict[str, Any] = vars(worker)
     names["_mpqueue_answer"] = _answer
     # The code and not the function: every reference to the function sees the change.
+    # `_answer` is stored in that module first: the new code looks its names up there, possibly in another thread at
+    # once.
     names["get_worker_info"].__code__ = _get_worker_info.__code__
     os.register_at_fork(after_in_child=_forget_thread)
     _settle()

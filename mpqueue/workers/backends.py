@@ -50,6 +50,7 @@ def credit_for(name: BackendName, workers: int, max_queue_size: int) -> int:
     if workers == 0:
         return 1
     if not kind_of(name).in_processes:
+        # 0 means no limit, as for the `queue.Queue` of Keras's enqueuers. Threads need no slots.
         return max_queue_size or 1 << 62
     return min(max_queue_size, MAX_CREDIT)
 

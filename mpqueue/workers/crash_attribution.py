@@ -67,6 +67,7 @@ class CrashAttribution:
 
     def was_oom_killed(self, exitcode: int | None, cause: Cause | None = None) -> bool:
         """Return whether the kernel's out-of-memory killer ended a process; call it once per process."""
+        # The counter cannot name its victim, so a kill by us must not be counted as one by the kernel.
         return exitcode == -signal.SIGKILL and cause is not Cause.HUNG and self._oom.take_kill()
 
     def count(self, leaving: Exit, work_item: WorkItem | None, num_reports: int) -> BaseException | None:
@@ -100,6 +101,7 @@ class CrashAttribution:
         # Only the marked sample is given up. If it was given up before and still crashes workers, the whole item is.
         if mark is not None and self._pool.ledger.lanes.lose(work_item.lane, Lost(mark[1], error)):
             return None
+        # `reap` has put it back. It must not be granted again: its outcome is set below.
         self._pool.pending.remove(work_item)
         if work_item.lane >= 0:
             self._note_given_up(work_item, error)

@@ -113,6 +113,7 @@ class _ForkServer:
         message = messages.receive(self._sock, messages.TO_FORK_SERVER)
         if message is None:
             return False
+        # Any message means that a trainer uses it again.
         self._timeout_ms = None
         if message.kind == messages.ToForkServer.SETTINGS:
             self._settings = message.body
@@ -132,7 +133,7 @@ class _ForkServer:
 
     def _take_source(self, message: messages.Message) -> None:
         self._data, numbers, self._places = message.body
-        # Fewer descriptors arrive if too many files are open.
+        # As many descriptors as numbers: `receive` rejects a message that has lost some of them.
         self._snapshots |= zip(numbers, message.fds, strict=False)
         for number in self._snapshots.keys() - {place.snapshot for place in self._places}:
             os.close(self._snapshots.pop(number))
@@ -231,6 +232,7 @@ class _ForkServer:
             prepare_process()
             set_process_name(worker_name(config.info.id))
             assert self._payload is not None
+            # The runner may replace the source later. A second reference here would keep the first one in memory.
             payload, self._payload = self._payload, None
             run_and_exit(config, payload, self._buffers, ends)
         finally:
@@ -240,9 +242,12 @@ class _ForkServer:
         import subprocess  # takes 8 ms, which a fork server that forks can save
 
         ours, theirs = socket.socketpair()
+        # A socket instead of an argument: the source may exceed the limit of a command line, and descriptors need a
+        # socket.
         with ours, theirs, self._lifelines() as lifelines:
             fds = [theirs.fileno(), *lifelines, *birth.inherited]
             numbers = [str(fd) for fd in (*fds, -1)[:NUM_SPAWN_FDS]]
+            # With the flags of the interpreter (-X, -W, -I): a spawned worker must behave like a forked one.
             flags = sys.orig_argv[1 : sys.orig_argv.index("-c")]
             process = subprocess.Popen(
                 [sys.executable, *flags, "-c", SPAWN_CODE, *sys.path, *numbers],
@@ -270,6 +275,7 @@ def main() -> None:
     """Run the fork server; the entry point of its interpreter."""
     _collect_from_now_on()
     fd, trainer_lifeline = int(sys.argv[-2]), int(sys.argv[-1])
+    # A separate open file: the signal and its owner belong to the open file, which the fork shares.
     parent_death.arm(descriptors.reopen(trainer_lifeline))
     _open_standard_streams()
     prepare_process()

@@ -66,6 +66,7 @@ class Forker:
             # The file positions of this moment: the trainer may read on before the child runs.
             shared = open_files.shared_files(self._writable_files)
             read_end = descriptors.own(descriptors.reopen(self._lifeline_read))
+            # Otherwise the hook of this package, which runs in every forked child, would close them in the worker.
             noted = descriptors.adopt((*ends.sent, read_end))
             try:
                 pid = _fork_quietly()
@@ -73,6 +74,7 @@ class Forker:
                     birth.be_born()
                     open_files.reopen(shared)
                     self._live(config, ends, read_end)
+                # From here, too: a child that is stopped before its first line would outlive this process.
                 parent_death.arm(read_end, pid)
             finally:
                 for fd in noted:
@@ -95,6 +97,7 @@ class Forker:
         """Run a worker in the child; never returns."""
         try:
             parent_death.arm(read_end)
+            # Forked while handlers were deferred, and the child leaves that block only by its exit.
             interrupts.restore()
             prepare_process()
             share_main()
@@ -137,6 +140,7 @@ class Forker:
         until = time.monotonic() + _REAP_S
         while self._children and (left := until - time.monotonic()) > 0:
             self.events(left)
+        # Stuck in the kernel. They were killed, so they exit later, and remain zombies until this process ends.
         for sentinel in list(self._children):
             self._forget(sentinel)
         descriptors.close(self._lifeline_read)

@@ -118,6 +118,8 @@ class WorkerLife:
 
     def kill(self, cause: Cause) -> bool:
         """Change SERVING or STARVED to KILLED; return False if it was killed before."""
+        # The first cause counts: the pool kills all workers at its end, and that must not hide why one was killed
+        # before.
         if self.state is not _SERVING and self.state is not _STARVED:
             return False
         self.state, self.cause = _KILLED, cause
@@ -279,6 +281,7 @@ class Pipes:
     def __init__(self) -> None:
         opened: list[int] = []
         try:
+            # Noted one by one: the next pipe may find no descriptor left, and the first ones must be closed then.
             grants, self.grants = _noted(opened)
             self.reports, reports = _noted(opened)
             self.stacks, stacks = _noted(opened)
@@ -294,6 +297,7 @@ class Pipes:
 
     def close_worker_ends(self) -> None:
         """Close the worker's ends, once the worker has inherited them."""
+        # Each once: -1 afterwards, because the numbers are soon those of other files.
         for fd in self.worker_ends:
             if fd >= 0:
                 descriptors.close(fd)
@@ -397,6 +401,8 @@ class WorkerHandle:
     def flush(self) -> None:
         """Write the collected grants."""
         if self.outbox and self.pipes.grants >= 0:
+            # Never blocks, and never writes a part: `room` limits the grants in the pipe, and the trainer itself holds
+            # a read end.
             os.write(self.pipes.grants, self.outbox)
             self.outbox.clear()
 
@@ -408,6 +414,7 @@ class WorkerHandle:
             return
         if not process.machine and process.pid in queue_address.users:
             self.has_used_queues = True
+            # Before a later process can get this id: it would count as a user of queues.
             queue_address.users.discard(process.pid)
         if process.sentinel >= 0:
             descriptors.close(process.sentinel)

@@ -62,6 +62,7 @@ class SlowBatch:
         """Return the work item to warn of now, once for each time, or None."""
         if self.time_left_s() != 0:
             return None
+        # A loop: after a long wait in the training step, several times may have passed, and one warning is enough.
         while self.time_left_s() == 0:
             self._due_s *= 2
         return self._ledger.work_items[self._of[0]]
@@ -203,6 +204,7 @@ class SlowWatch:
             self._batch.tell(work_item, f"{who} computes it", "")
             return
         _request_stacks(worker, self._roster)
+        # The answer is read in later calls: a stopped worker does not answer, and this call must not wait for it.
         self._answer, self._request = b"", _StackRequest(work_item, worker, who, time.monotonic() + _DUMP_S)
 
 
@@ -220,6 +222,7 @@ def read_stacks(fd: int) -> str:
     poll.register(fd, select.POLLIN)
     data = b""
     wait_s = _DUMP_S
+    # A limit for each piece: `faulthandler` reports no end, and the worker keeps the pipe open.
     while len(data) < _MAX_STACK_BYTES and poll.poll(wait_s * 1000):
         piece = os.read(fd, _MAX_STACK_BYTES)
         if not piece:

@@ -162,6 +162,7 @@ class InlineBackend(InProcessBackend):
             return Result.of(value) if type(value) is WithTail else Result(value)
         except StreamEnd as ended:
             return self._ended(work_item, self._runner, ended)
+        # Here it interrupts the caller itself. In a worker it is raised by user code, as an error of the batch.
         except KeyboardInterrupt:
             raise
         except BaseException as error:

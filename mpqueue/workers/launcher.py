@@ -164,6 +164,7 @@ def _start_interpreter(fds: list[int], salt: str) -> "subprocess.Popen[bytes]":
     command = [sys.executable, *_interpreter_flags(), "-c", FORK_SERVER_CODE, *sys.path, *map(str, fds)]
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited, until the fork server ignores SIGINT
     try:
+        # `Popen` closes all other descriptors, so a fork server keeps no file or socket of the trainer open.
         return subprocess.Popen(command, pass_fds=fds, stdin=subprocess.DEVNULL, env=_fork_server_environ(salt))
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
@@ -263,6 +264,7 @@ class ForkServer:
             self._is_whole = True
             if message is None:
                 if events:
+                    # A crash of the fork server must not hide the exits that it has reported before.
                     return events  # the next call finds the end of the socket again
                 raise LauncherGone
             if message.kind == messages.FromForkServer.FORKED:
@@ -297,6 +299,7 @@ class ForkServer:
             return None
         poller, self._poller = self._poller, None
         if poller is not None:
+            # The poller belongs to this pool, and a parked fork server outlives the pool.
             poller.unregister(self._socket)
         if reusable:
             try:
@@ -317,12 +320,14 @@ class ForkServer:
 
     def end(self) -> int | None:
         """Kill the process and wait for it; return its exit status, if it had exited by itself."""
+        # Before the kill: afterwards every fork server has ended, and its exit status is ours.
         by_itself = self.has_ended()
         descriptors.close(self._lifeline)  # kills its workers, whatever state the fork server is in
         # It needs no clean exit. If the trainer has changed its user since, it may not kill the fork server. The kernel
         # sends the lifeline's signal with the rights of the process that requested it.
         with contextlib.suppress(PermissionError):
             self._process.kill()
+        # A killed child that is not reaped remains a zombie, and counts against the limit of processes.
         self._process.wait()
         descriptors.close_object(self._socket)
         self._kept = NOTHING
@@ -394,6 +399,7 @@ def take_fork_server(*, spawn: bool) -> ForkServer:
             return fork_server
         try:
             fork_server.settle()
+            # It has no workers, so it has nothing to report. A message is the rest of an earlier use.
             if not fork_server.events():
                 return fork_server
         except LauncherGone:
@@ -414,6 +420,8 @@ def shutdown() -> None:
     for end_idle in _before_shutdown:
         end_idle()
     with _parked_lock:
+        # Taken out under the lock, and ended without it: `end` waits, and the threads of parked fork servers need the
+        # lock.
         ending, _parked[:] = _parked[:], []
     for fork_server in ending:
         fork_server.end()

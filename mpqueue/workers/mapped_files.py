@@ -164,6 +164,7 @@ def _file_of(area: _Area) -> MappedFile | None:
         # The file may end within the last page.
         nbytes = min(area.end - area.first, os.stat(area.path).st_size - area.offset)
         file = MappedFile(area.path, area.inode, area.offset, nbytes, mode)
+        # The path may lead to another file by now, which only the inode shows.
         os.close(file.open())
     except OSError:  # replaced by another file, or no longer accessible
         return None

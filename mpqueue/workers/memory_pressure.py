@@ -191,6 +191,7 @@ class MemoryPressure:
         ]
         if not victims:
             return False
+        # The one that is due last: the others are needed earlier, and their work would be computed again, too.
         victim = max(victims, key=self._number_of)
         if victim.life.is_starved:
             self._pool.roster.kill(victim, Cause.SACRIFICED)

@@ -386,8 +386,10 @@ class ProcessBackend:
                 reusable = True
             finally:
                 incidents.report_ring(self.pool.ring, "the end")
+                # Also after a StopTimeout, or an interrupt of the wait.
                 roster.close(reusable=reusable)
                 self._wakeup.close()
+                # The outcomes hold slots, and would keep the memory of the ring that is closed next.
                 self.pool.ready.clear()
                 self.pool.ring.close()
 

@@ -199,6 +199,7 @@ class Roster:
         """Grant no more work to a worker: it exits after the rest, which `events` reports."""
         if self.workers.get(worker.number) is worker:
             # It remains in `_by_key`: its last reports are drained, and its exit is awaited.
+            # Set before the pipe closes: an exit with code 0 is expected from now on, and is no crash.
             worker.is_leaving = True
             worker.pipes.close_grants()
             del self.workers[worker.number]
@@ -274,6 +275,7 @@ class Roster:
             # It has exited, but the fork server does not report that, so it will not report the others either.
             self._lose_launcher()
         if self.launcher is not None:
+            # A launcher with several machines drops the machine instead, and then reports its workers.
             awaited = [key for key in self._by_key if self.launcher.give_up(key)]
             if any(worker.process is None for key, worker in self._by_key.items() if key not in awaited):
                 # The fork server is still starting, loads the source or hangs. It would start the worker later.
@@ -296,6 +298,7 @@ class Roster:
     def _lose_launcher(self) -> None:
         """End a launcher that has exited or hangs, and all its workers."""
         workers = self.remove_all()
+        # Also those whose exit is not confirmed yet: the receiver must close their handles.
         self.gone += workers
         self.drop_launcher()
         end_orphans(workers)

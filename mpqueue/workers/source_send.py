@@ -97,6 +97,7 @@ def _dumps(
         pickler = kind(file, protocol=5, buffer_callback=keep_inside)
         if without:
             pickler.numbers = {id(part): number for number, part in enumerate(without)}
+        # New for each image: the addresses of maps change when the source maps another file.
         pickler.maps = MapFinder() if is_local else None
         pickler.dump(value)
         return file.getvalue()

@@ -109,7 +109,9 @@ class SourceSync:
         """Make the workers use the present state of the source; return False if they must be restarted for it."""
         if self._image is None:
             return False
+        # Before the launcher is looked at: if the source cannot be pickled, nothing has changed yet.
         self._image = self._take_image()
+        # Unknown until the image is sent: after an interrupt in between, the next comparison must send it again.
         launcher, self._launcher = pool.roster.launcher, None
         if launcher is None:
             return False

@@ -86,6 +86,8 @@ class Supervision:
             WorkerDied: The fork server crashes repeatedly.
         """
         roster = self._pool.roster
+        # All places first: if a start fails, the remaining ones are still known as vacant, and the next call tries
+        # again.
         for number in range(self.wanted):
             self.vacant[number] = False
         try:

@@ -123,6 +123,7 @@ class ThreadBackend(InProcessBackend):
 
     def _begin(self, runner: AnyRunner, worker: int) -> None:
         self._runner_of[worker] = runner
+        # Not in an executor: its threads are joined when the interpreter exits, and user code may hang.
         name = f"mpqueue-worker-{worker}"
         thread = threading.Thread(target=self._run, args=(worker, runner), name=name, daemon=True)
         with self._condition:  # under the lock, because the thread looks itself up in `_threads`
@@ -249,6 +250,7 @@ class ThreadBackend(InProcessBackend):
         for worker, (work_item, since, is_wanted) in list(self._working.items()):
             if time.monotonic() < since + timeout_s:
                 continue
+            # The thread itself cannot be ended: Python has no safe way to stop a thread in user code.
             outcome = Result.failed(BatchTimeout(work_item.unit, work_item.epoch, timeout_s, self._stack_of(worker)))
             if not self._ledger.is_stream:
                 # first: if no thread can be started, the state is unchanged
@@ -292,6 +294,7 @@ class ThreadBackend(InProcessBackend):
         if self._tensorflow is not None:
             self._tensorflow.end()
         with self._condition:
+            # Under the lock: a thread tests it and then waits, and would miss a notification between the two.
             self._is_stopped = True
             busy = set(self._busy)
             if self._gives_once:
@@ -393,12 +396,14 @@ class ThreadBackend(InProcessBackend):
         me = threading.current_thread()
         with self._condition:
             self._busy.discard(me)
+            # Its outcome was replaced by a timeout, and two threads must not take work for the same worker.
             if self._threads[worker] is not me:
                 return None  # it took too long and was replaced
             while (work_item := self._take(worker)) is None and not self._is_stopped:
                 self._num_idle += 1
                 self._condition.wait()
                 self._num_idle -= 1
+                # At least 0: `reset` and `stop` notify threads that were not counted.
                 self._num_coming = max(0, self._num_coming - 1)
             if work_item is None or self._is_stopped:
                 return None
