@@ -117,7 +117,7 @@ def test_closed_pipe_ends_a_command_silently():
     os.close(read_end)
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "mpqueue", "doctor", "--json"],
+            [sys.executable, "-m", "mpqueue", "top", "--json"],
             stdout=write_end,
             stderr=subprocess.PIPE,
             text=True,

@@ -236,16 +236,12 @@ def test_consumers_can_attach_from_printing_the_folder_until_a_signal(servers_di
         assert os.listdir(servers_directory) == []
 
 
-def test_name_in_use_exits_with_1_and_names_the_process():
+def test_name_in_use_exits_with_1_and_names_the_process(capsys):
     with served(*PHOTOS) as (process, _folder):
-        done = subprocess.run(
-            [sys.executable, "-m", "mpqueue", "serve", *PHOTOS], capture_output=True, text=True, timeout=DEADLOCK_S
-        )
-        assert done.returncode == 1
-        assert done.stdout == ""
-        assert done.stderr.startswith(
-            f"mpqueue serve: the name 'photos' is in use by the server in process {process.pid} ("
-        )
+        assert main(["serve", *PHOTOS]) == 1
+        output, errors = capsys.readouterr()
+        assert output == ""
+        assert errors.startswith(f"mpqueue serve: the name 'photos' is in use by the server in process {process.pid} (")
         process.terminate()
         assert process.wait(DEADLOCK_S) == 0
 

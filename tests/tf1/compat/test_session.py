@@ -30,13 +30,6 @@ def test_each_node_runs_once_per_run(session):
     assert log == [1]
 
 
-def test_unneeded_node_is_not_run(session):
-    log = []
-    counted(log)
-    session.run(tf.constant(1))
-    assert log == []
-
-
 def test_fetches_keep_their_structure(session):
     class Pair(NamedTuple):
         left: object
@@ -188,13 +181,6 @@ def test_a_callable_takes_its_feeds_in_order(session):
     assert [subtract(5, 2), subtract(2, 5)] == [3, -3]
     with pytest.raises(ValueError):
         subtract(1)
-
-
-def test_nodes_can_be_added_between_runs(session):
-    node = tf.constant(1)
-    for expected in range(2, 6):
-        node = node + 1
-        assert session.run(node) == expected
 
 
 def test_closing_a_session_releases_its_state(graph):
