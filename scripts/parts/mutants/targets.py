@@ -18,7 +18,7 @@ FOLDERS = {
     "transport": ["transport", "service"],
     "workers": ["workers"],
     "worker": ["workers", "samples"],
-    "memory": ["memory", "loader"],
+    "memory": ["memory", "loader", "telemetry"],
     "plan": ["plan", "loader", "samples"],
     "seeding": ["seeding", "loader", "samples"],
     "tf1/coordination": ["tf1/coordination", "tf1/queues"],
