@@ -58,7 +58,7 @@ class Functions:
 
     def at(self, module: str, line: int) -> int | None:
         """Return the number of the innermost function with a line; None: it has none."""
-        around = [(end - first, number) for first, end, number in self._spans[module] if first < line <= end]
+        around = [(end - first, number) for first, end, number in self._spans[module] if first <= line <= end]
         return min(around)[1] if around else None
 
 
