@@ -24,7 +24,7 @@ from mpqueue.worker.context import WorkerInfo
 from mpqueue.worker.elements import Elements
 from mpqueue.worker.failures import note_of, passes_at_once
 from mpqueue.worker.lanes import LaneRun
-from mpqueue.worker.runner import BeginBatch, StreamEnd
+from mpqueue.worker.runner import BeginBatch, SourceRunner, StreamEnd
 
 
 class GeneratorLane:
@@ -140,7 +140,7 @@ def loses_buffer(made: Any) -> bool:
     return False
 
 
-class IteratorRunner:
+class IteratorRunner(SourceRunner):
     """Runs a plain iterator, which worker threads may share.
 
     Args:
@@ -151,16 +151,12 @@ class IteratorRunner:
         num_lanes: Number of iterators over all ranks.
         in_slot: Batches are written into a slot.
         seeding: Seeds the global generators when ``begin`` is called. If None, they are not seeded.
-
-    Attributes:
-        stages: Records the parts of the time; None if it is not timed.
     """
 
     def __init__(
         self, source: Any, info: WorkerInfo, begin: BeginBatch, plan: Batching | None, *,
         num_lanes: int, in_slot: bool, seeding: LazySeeding | None,
     ) -> None:  # fmt: skip
-        self.stages: Stages | None = None
         self._source, self._info, self._plan, self._num_lanes = source, info, plan, num_lanes
         run = LaneRun(info.shard_id, num_lanes, info.seed, 0, begin, in_slot=in_slot)
         self._elements = Elements(run, plan, seeding, source)
@@ -176,9 +172,6 @@ class IteratorRunner:
     def note(self, unit: int, epoch: int) -> str:
         """Return the note for an exception of `run`."""
         return note_of(unit // self._num_lanes, epoch, self._info)
-
-    def load(self, source: Any) -> None:
-        """Do nothing: an iterator is never sent again."""
 
     def is_at(self, epoch: int, unit: int) -> bool:  # noqa: ARG002 - an iterator has no other position
         """Return True if `run` needs no start, which holds after its first call."""

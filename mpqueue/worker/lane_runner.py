@@ -20,7 +20,6 @@ is not put back, and is opened again from its last snapshot.
 
 import pickle
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 from mpqueue.engine.outcomes import Partial, WithTail
@@ -30,15 +29,14 @@ from mpqueue.plan.lanes import BEGINNING, LaneStart, RetryStart
 from mpqueue.seeding.lazy_seeding import LazySeeding
 from mpqueue.system.interrupts import is_of_handler
 from mpqueue.telemetry.clock import clock_ns
-from mpqueue.telemetry.recorder import Stages
 from mpqueue.telemetry.stage_rows import StageRow, since
 from mpqueue.worker import context
 from mpqueue.worker.context import WorkerInfo
 from mpqueue.worker.failures import note_of
 from mpqueue.worker.generator_lanes import GeneratorLane
 from mpqueue.worker.lanes import Lane, LaneRun
-from mpqueue.worker.retry_markers import Marker, Name
-from mpqueue.worker.runner import BeginBatch, StreamEnd
+from mpqueue.worker.retry_markers import Marker
+from mpqueue.worker.runner import BeginBatch, SourceRunner, StreamEnd
 
 _WORK_PER_SAVE = 100  # all snapshots together take at most 1 % of the time
 _FIRST_SAVE_NS = 250_000  # an estimate before the first snapshot
@@ -83,7 +81,7 @@ class OpenLane:
         return since(self._reported, reported)
 
 
-class LaneRunner:
+class LaneRunner(SourceRunner):
     """Runs lanes, one at a time.
 
     Args:
@@ -99,10 +97,6 @@ class LaneRunner:
         skips: Elements that raise an error are left out.
         is_callers: The lanes run in the thread that handles signals.
         opens_lanes: The source opens its lanes; otherwise it is called for each of them.
-
-    Attributes:
-        stages: Records the parts of the time; None if it is not timed.
-        tell_mark: Reports the present sample to the trainer; None if samples are not reported.
     """
 
     def __init__(
@@ -110,8 +104,6 @@ class LaneRunner:
         in_slot: bool, seeding: LazySeeding | None, endless: bool = False, skips: bool = False,
         is_callers: bool = False, opens_lanes: bool = True,
     ) -> None:  # fmt: skip
-        self.stages: Stages | None = None
-        self.tell_mark: Callable[[Name | None], object] | None = None
         self._source, self._info, self._begin, self._plan, self._seeding = source, info, begin, plan, seeding
         self._num_lanes, self._in_slot, self._is_endless = num_lanes, in_slot, endless
         self._skips, self._is_callers = skips, is_callers

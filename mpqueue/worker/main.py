@@ -46,7 +46,6 @@ from mpqueue.telemetry.stage_rows import StageRows
 from mpqueue.transport.poller import has_hung_up
 from mpqueue.worker import context, failures, tensorflow_rng, torch_info
 from mpqueue.worker.config import DUMP_SIGNAL, Payload, WorkerConfig, WorkerEnds
-from mpqueue.worker.lane_runner import LaneRunner
 from mpqueue.worker.records import (
     GRANT,
     HELD,
@@ -65,10 +64,9 @@ from mpqueue.worker.records import (
     unpack_start,
 )
 from mpqueue.worker.retry_markers import Name
-from mpqueue.worker.runner import BeginBatch, Runner, StreamEnd, run_timed
-from mpqueue.worker.runners import AnyRunner, Parts, StreamRunner, make_runner
+from mpqueue.worker.runner import BeginBatch, SourceRunner, StreamEnd, run_timed
+from mpqueue.worker.runners import Parts, make_runner
 from mpqueue.worker.sample_block import SampleBlock
-from mpqueue.worker.sample_runner import SampleRunner
 from mpqueue.worker.shuffle_detection import NAME_BYTES, ShuffleDetector
 from mpqueue.worker.source_receive import apply_patch
 from mpqueue.worker.user_generators import UserGenerators, user_generators
@@ -241,7 +239,7 @@ class _Timing:
         self._is_slow, self._looks_at = False, 0
 
     @contextlib.contextmanager
-    def of(self, runner: AnyRunner, seeding: LazySeeding, kept: UserGenerators) -> Iterator[Stages]:
+    def of(self, runner: SourceRunner, seeding: LazySeeding, kept: UserGenerators) -> Iterator[Stages]:
         """Time the batch computed in this context."""
         self._began, self._stages = _clock(), Stages()
         busy = None
@@ -297,7 +295,7 @@ class _Worker:
         has_others = not config.is_stream and config.info.num_workers > 1
         self._watches = [ShuffleDetector(payload.source)] if has_others else []
         begin = self._make_begin()
-        self._runner: AnyRunner = self._make_runner(begin)
+        self._runner = self._make_runner(begin)
         # A batch may be computed twice: see `mpqueue.seeding.lazy_seeding`.
         self._run_unwatched: _Run = partial(self._seeding.each, self._runner.run)
         self._run: _Run = self._run_watched if self._watches else self._run_unwatched
@@ -311,15 +309,14 @@ class _Worker:
         # states.
         queue_address.report_use = self._report_queues
 
-    def _make_runner(self, begin: BeginBatch) -> AnyRunner:
+    def _make_runner(self, begin: BeginBatch) -> SourceRunner:
         config, payload = self._config, self._payload
         parts = Parts(
             payload.source, config.info, begin, payload.samples, in_slot=True, seeding=self._seeding,
             num_lanes=config.num_lanes, endless=config.is_endless, skips=config.skips,
         )  # fmt: skip
         runner = make_runner(payload.form, parts)
-        if isinstance(runner, LaneRunner):
-            runner.tell_mark = self._tell_mark
+        runner.tell_mark = self._tell_mark
         return runner
 
     def _tell_mark(self, name: Name | None) -> None:
@@ -365,11 +362,11 @@ class _Worker:
                 self._work(slot, turn, unit, epoch, high_water, started - ended, lane_start)
             elif kind == GrantKind.STATE:
                 self._load_state(slot, turn, unit)
-            elif kind == GrantKind.THREADS and isinstance(self._runner, SampleRunner):
+            elif kind == GrantKind.THREADS:
                 self._runner.use_threads(unit)
-            elif kind == GrantKind.AHEAD and isinstance(self._runner, SampleRunner | Runner):
+            elif kind == GrantKind.AHEAD:
                 self._runner.begin_ahead(self._batch_ahead if unit else None)
-            elif kind == GrantKind.CLOSE and isinstance(self._runner, LaneRunner):
+            elif kind == GrantKind.CLOSE:
                 self._runner.close_lane(unit)
             ended = _clock()
 
@@ -438,9 +435,8 @@ class _Worker:
         except StreamEnd as ended:
             self._leave_if_forked()
             kind, spec, header_offset, nbytes = ReportKind.END, 0, 0, 0
-            gives_all = isinstance(self._runner, StreamRunner) and not self._runner.is_shared
             # The batch failed, but the source may have allocated memory in its slot, and hold it.
-            flags = HELD * writer.keeps_slot() + UNSHARDED * gives_all
+            flags = HELD * writer.keeps_slot() + UNSHARDED * (not self._runner.is_shared)
             if ended.rows:
                 header_offset, nbytes = self._place_rows(ended.rows)
                 flags |= TAIL * (nbytes > 0)

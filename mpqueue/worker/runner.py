@@ -1,4 +1,4 @@
-"""Runs a source with an index for one worker, in the same way in processes, threads and the caller.
+"""Runs a source for one worker, in the same way in processes, threads and the caller; here, one with an index.
 
 Before each item the random numbers of its batch are set, so a stream is the same in any worker and from any start.
 """
@@ -13,6 +13,7 @@ from mpqueue.telemetry.stage_rows import StageRows
 from mpqueue.worker import context
 from mpqueue.worker.context import WorkerInfo
 from mpqueue.worker.failures import note_of
+from mpqueue.worker.retry_markers import Name
 
 BeginBatch = Callable[[int, int, int], None]
 # Maps a position after the present batch (0 is the next one) to the epoch, number and samples of that batch, the
@@ -36,21 +37,74 @@ class StreamEnd(Exception):
         self.rows = rows
 
 
-class Runner:
+class SourceRunner:
+    """Runs a source for one worker: a class for each `Form`.
+
+    Attributes:
+        stages: Records the parts of the time; None if it is not timed.
+        tell_mark: Reports the present sample of a stream to the trainer; None if samples are not reported.
+    """
+
+    stages: Stages | None = None
+    tell_mark: Callable[[Name | None], object] | None = None
+
+    def run(self, epoch: int, unit: int, argument: Any = None, /) -> Any:
+        """Compute a batch.
+
+        Args:
+            epoch: The epoch.
+            unit: The index of the batch, or its number.
+            argument: The samples of the batch, or the start of a lane; None: they follow from the number.
+
+        Raises:
+            StreamEnd: The lane is exhausted.
+            Exception: The error of the source.
+        """
+        raise NotImplementedError
+
+    def note(self, unit: int, epoch: int) -> str:
+        """Return the note for an exception of `run`."""
+        raise NotImplementedError
+
+    def load(self, source: Any) -> None:
+        """Continue with another source, or another state of the same one; an iterator is never sent again."""
+
+    def end(self) -> None:
+        """Release the resources after the last batch."""
+
+    def use_threads(self, threads: int) -> None:
+        """Compute samples in this number of threads, if this class has threads."""
+
+    def begin_ahead(self, batch_ahead: BatchAhead | None) -> None:
+        """Start samples of the next batches while threads are idle, if there are threads; None: stop that."""
+
+    @property
+    def is_shared(self) -> bool:
+        """True if the workers, or lanes, divide the elements of the source."""
+        return True
+
+    def is_at(self, epoch: int, unit: int) -> bool:  # noqa: ARG002 - an index has no position
+        """Return True if `run` needs no start of a lane."""
+        return True
+
+    def reopen(self) -> None:
+        """Open all lanes again, because the source in this process has changed; from any thread."""
+
+    def close_lane(self, lane: int) -> None:
+        """Release a lane that another worker has now."""
+
+
+class Runner(SourceRunner):
     """Runs a sequence for one worker.
 
     Args:
         source: A sequence.
         info: The worker.
         begin_batch: Called with (seed, epoch, unit) before the source computes that batch.
-
-    Attributes:
-        stages: Records the parts of the time; None if it is not timed.
     """
 
     def __init__(self, source: Any, info: WorkerInfo, begin_batch: BeginBatch) -> None:
         self._source, self._info, self._seed, self._begin_batch = source, info, info.seed, begin_batch
-        self.stages: Stages | None = None
 
     def note(self, unit: int, epoch: int) -> str:
         """Return the note for an exception of `run`."""

@@ -1,18 +1,15 @@
 """Creates the runner of a source: one class for each `Form`."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 from mpqueue.plan.batching import Batching, Form
 from mpqueue.seeding.lazy_seeding import LazySeeding
 from mpqueue.worker.context import WorkerInfo
 from mpqueue.worker.generator_lanes import IteratorRunner
 from mpqueue.worker.lane_runner import LaneRunner
-from mpqueue.worker.runner import BeginBatch, Runner
+from mpqueue.worker.runner import BeginBatch, Runner, SourceRunner
 from mpqueue.worker.sample_runner import SampleRunner
-
-StreamRunner: TypeAlias = LaneRunner | IteratorRunner
-AnyRunner: TypeAlias = Runner | SampleRunner | StreamRunner
 
 
 class Parts(NamedTuple):
@@ -43,7 +40,7 @@ class Parts(NamedTuple):
     is_callers: bool = False
 
 
-def make_runner(form: Form, parts: Parts) -> AnyRunner:
+def make_runner(form: Form, parts: Parts) -> SourceRunner:
     """Return the runner of a source."""
     return _MAKERS[form](parts)
 
@@ -81,7 +78,7 @@ def _of_function(parts: Parts) -> LaneRunner:
     return _of_lanes(parts, opens_lanes=False)
 
 
-_MAKERS: dict[Form, Callable[[Parts], AnyRunner]] = {
+_MAKERS: dict[Form, Callable[[Parts], SourceRunner]] = {
     Form.ITEMS: _of_items,
     Form.SAMPLES: _of_samples,
     Form.THREADED: _of_samples_in_threads,

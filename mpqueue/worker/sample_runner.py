@@ -19,7 +19,7 @@ from mpqueue.telemetry.recorder import Stages
 from mpqueue.worker import context
 from mpqueue.worker.context import WorkerInfo
 from mpqueue.worker.failures import never_an_end, note_of, passes_at_once
-from mpqueue.worker.runner import EMPTY, BatchAhead, BeginBatch
+from mpqueue.worker.runner import EMPTY, BeginBatch, SourceRunner
 
 
 class ClockedCollation:
@@ -43,7 +43,7 @@ class ClockedCollation:
 AnyCollation: TypeAlias = Collation | ClockedCollation
 
 
-class SampleRunner:
+class SampleRunner(SourceRunner):
     """Runs a source of samples for one worker.
 
     Args:
@@ -52,15 +52,11 @@ class SampleRunner:
         begin: Called with (seed, epoch, place) before each sample.
         plan: How samples become batches.
         in_slot: Results of the source are written into a slot.
-
-    Attributes:
-        stages: Records the parts of the time; None if it is not timed.
     """
 
     def __init__(self, source: Any, info: WorkerInfo, begin: BeginBatch, plan: Batching, *, in_slot: bool) -> None:
         self._source, self._info, self._begin_batch, self._plan = source, info, begin, plan
         self._in_slot = in_slot
-        self.stages: Stages | None = None
         self._samples = EpochSamples(info.seed, plan, info.world, self._length_in)
 
     def _length_in(self, epoch: int) -> int | None:
@@ -72,15 +68,6 @@ class SampleRunner:
         """Continue with another state of the source."""
         self._source = source
         self._samples.forget_length()
-
-    def end(self) -> None:
-        """Release the resources after the last batch."""
-
-    def use_threads(self, threads: int) -> None:
-        """Set the number of threads; without an effect in this class."""
-
-    def begin_ahead(self, batch_ahead: BatchAhead | None) -> None:
-        """Start samples of the next batches while threads are idle; without an effect in this class."""
 
     def run(self, epoch: int, unit: int, listed: Listed | None = None) -> Any:
         """Compute a batch, by its number in the order of the epoch or by its samples.

@@ -13,9 +13,7 @@ from mpqueue.system.interrupts import defer_signals
 from mpqueue.system.wakeup import Wakeup
 from mpqueue.telemetry.stats import Statistics, summed, workers_of
 from mpqueue.worker.failures import never_an_exit
-from mpqueue.worker.lane_runner import LaneRunner
-from mpqueue.worker.runner import StreamEnd
-from mpqueue.worker.runners import AnyRunner, StreamRunner
+from mpqueue.worker.runner import SourceRunner, StreamEnd
 from mpqueue.workers.job import INTERRUPTED, Job
 
 
@@ -64,10 +62,9 @@ class InProcessBackend:
     def refresh(self) -> None:
         """Open lanes again: the backend uses the caller's own source, which may have changed."""
         for runner in self._runners():
-            if isinstance(runner, LaneRunner):
-                runner.reopen()
+            runner.reopen()
 
-    def _runners(self) -> Iterable[AnyRunner]:
+    def _runners(self) -> Iterable[SourceRunner]:
         """Return the runners of all workers."""
         raise NotImplementedError
 
@@ -75,27 +72,26 @@ class InProcessBackend:
         """Return the counters."""
         return summed(workers_of(self._job.recorder))
 
-    def _work_of(self, work_item: WorkItem, runner: AnyRunner) -> tuple[int, Any]:
+    def _work_of(self, work_item: WorkItem, runner: SourceRunner) -> tuple[int, Any]:
         """Return the arguments for a runner: a number, and a list of samples or the start position of a lane."""
         if work_item.lane < 0:
             return work_item.unit, work_item.listed
         ledger = self._ledger
         unit = ledger.cursor.element(work_item)
-        assert isinstance(runner, StreamRunner)
         if work_item.unit and runner.is_at(work_item.epoch, unit):
             return unit, None
         # Also for a first element: samples of its lane may have been given up.
         start = ledger.lanes.start(work_item.lane, work_item.unit)
         return unit, start if work_item.unit or start.state is not None else None
 
-    def _ended(self, work_item: WorkItem, runner: AnyRunner, end: StreamEnd) -> Result:
+    def _ended(self, work_item: WorkItem, runner: SourceRunner, end: StreamEnd) -> Result:
         """Return the outcome of a work item after the end of its lane."""
-        if isinstance(runner, StreamRunner) and not runner.is_shared:
+        if not runner.is_shared:
             self._ledger.unsharded.add(work_item.lane)
         return Result.ended(end.rows)
 
     @staticmethod
-    def _failed(work_item: WorkItem, unit: int, runner: AnyRunner, error: BaseException) -> Result:
+    def _failed(work_item: WorkItem, unit: int, runner: SourceRunner, error: BaseException) -> Result:
         """Return the outcome of a work item after an error of the source."""
         note = runner.note(unit, work_item.epoch)
         if isinstance(error, SystemExit):  # unchanged, it would end the program silently

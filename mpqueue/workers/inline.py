@@ -20,9 +20,8 @@ from mpqueue.telemetry.clock import EVERY_NS, clock_ns
 from mpqueue.telemetry.recorder import Stages
 from mpqueue.worker import context, tensorflow_rng, torch_info
 from mpqueue.worker.failures import never_an_exit
-from mpqueue.worker.runner import BeginBatch, StreamEnd, run_timed
-from mpqueue.worker.runners import AnyRunner, Parts, make_runner
-from mpqueue.worker.sample_runner import SampleRunner
+from mpqueue.worker.runner import BeginBatch, SourceRunner, StreamEnd, run_timed
+from mpqueue.worker.runners import Parts, make_runner
 from mpqueue.worker.user_generators import UserGenerators, user_generators
 from mpqueue.workers import active_iterators
 from mpqueue.workers.in_process import InProcessBackend
@@ -57,7 +56,7 @@ class InlineBackend(InProcessBackend):
         self._stages: Stages | None = Stages()  # of the next batch, if it will be timed
         self._time_at = 0
 
-    def _make_runner(self) -> AnyRunner:
+    def _make_runner(self) -> SourceRunner:
         job, share = self._job, self._ledger.cursor.lane_share
         if share.total > 1:
             torch_info.answer()  # reports the running lane: without workers, torch has only one and cannot report it
@@ -202,7 +201,7 @@ class InlineBackend(InProcessBackend):
         if self._seeding is not None:
             self._seeding.stages = stages
 
-    def _runners(self) -> list[AnyRunner]:
+    def _runners(self) -> list[SourceRunner]:
         return [self._runner]
 
     def cancel(self) -> None:
@@ -223,8 +222,7 @@ class InlineBackend(InProcessBackend):
         """Release the resources, without waiting."""
         if self._wakeup is not None:
             self._wakeup.close()
-        if isinstance(self._runner, SampleRunner):
-            self._runner.end()
+        self._runner.end()
         if self._seeding is not None and self._tensorflow is not None:
             self._seeding.end()
             self._tensorflow.end()

@@ -31,9 +31,8 @@ from mpqueue.system.own_process import make_mark
 from mpqueue.telemetry.clock import EVERY_NS, clock_ns
 from mpqueue.telemetry.recorder import Stages
 from mpqueue.worker import context, failures, tensorflow_rng, torch_info
-from mpqueue.worker.runner import StreamEnd, run_timed
-from mpqueue.worker.runners import AnyRunner, Parts, make_runner
-from mpqueue.worker.sample_runner import SampleRunner
+from mpqueue.worker.runner import SourceRunner, StreamEnd, run_timed
+from mpqueue.worker.runners import Parts, make_runner
 from mpqueue.worker.shared_generator_check import SharedGeneratorCheck
 from mpqueue.workers import active_iterators
 from mpqueue.workers.hang import SlowBatch
@@ -77,7 +76,7 @@ class ThreadBackend(InProcessBackend):
         if self._lanes and not ledger.is_ordered:
             workers = job.workers
             ledger.owner_of = lambda lane: lane % workers  # same as `_worker_of`, without a reference to this backend
-        self._runner_of: dict[int, AnyRunner] = {}
+        self._runner_of: dict[int, SourceRunner] = {}
         self._working: dict[int, _Task] = {}  # by worker
         self._busy: set[threading.Thread] = set()  # threads in user code
         self._num_idle = self._num_coming = 0  # threads that wait for work, and the number of woken ones among them
@@ -109,7 +108,7 @@ class ThreadBackend(InProcessBackend):
         with self._condition:
             self.pump()
 
-    def _make_runner(self, worker: int) -> AnyRunner:
+    def _make_runner(self, worker: int) -> SourceRunner:
         job, ledger = self._job, self._ledger
         share = ledger.cursor.lane_share
         parts = Parts(
@@ -118,10 +117,10 @@ class ThreadBackend(InProcessBackend):
         )  # fmt: skip
         return make_runner(job.form, parts)
 
-    def _runners(self) -> list[AnyRunner]:
+    def _runners(self) -> list[SourceRunner]:
         return list(self._runner_of.values())
 
-    def _begin(self, runner: AnyRunner, worker: int) -> None:
+    def _begin(self, runner: SourceRunner, worker: int) -> None:
         self._runner_of[worker] = runner
         # Not in an executor: its threads are joined when the interpreter exits, and user code may hang.
         name = f"mpqueue-worker-{worker}"
@@ -312,15 +311,14 @@ class ThreadBackend(InProcessBackend):
         if stragglers and deadline is not None and timeout_s is not None:
             raise StopTimeout(stragglers, timeout_s)
 
-    def _run(self, worker: int, runner: AnyRunner) -> None:
+    def _run(self, worker: int, runner: SourceRunner) -> None:
         try:
             self._serve(worker, runner)
         finally:
-            if isinstance(runner, SampleRunner):
-                runner.end()
+            runner.end()
             active_iterators.end(threading.current_thread())
 
-    def _serve(self, worker: int, runner: AnyRunner) -> None:
+    def _serve(self, worker: int, runner: SourceRunner) -> None:
         broken, time_at, done = None, 0, clock_ns()
         tally = self._tallies[worker]
         work_item, is_new = self._await_work_item(worker), True
@@ -414,7 +412,7 @@ class ThreadBackend(InProcessBackend):
                 self._wake_worker()
             return work_item
 
-    def _compute(self, runner: AnyRunner, worker: int, work_item: WorkItem, stages: Stages | None) -> Result:
+    def _compute(self, runner: SourceRunner, worker: int, work_item: WorkItem, stages: Stages | None) -> Result:
         job = self._job
         unit, argument = self._work_of(work_item, runner)
         context.enter_thread(job.info(worker), job.source, is_seed_given=job.plan.seed_given)
