@@ -50,16 +50,6 @@ def test_fetched_value_does_not_change_later(session):
     assert session.run(variable.assign([7, 8])).tolist() == [7, 8]
 
 
-def test_read_value_reads_after_its_control_dependencies(session):
-    variable = tf.Variable(1)
-    with tf.control_dependencies([variable.initializer]), tf.control_dependencies([variable.assign_add(4)]):
-        read = variable.read_value()
-    session.run(variable.initializer)
-    assert session.run(read) in (1, 5)  # the two changes are not ordered
-    with tf.control_dependencies([variable.assign(3)]):
-        assert session.run(variable.read_value()) == 3
-
-
 def test_assigning_another_shape_raises(session):
     variable = tf.Variable([1, 2])
     with pytest.raises(ValueError, match="not compatible"):
