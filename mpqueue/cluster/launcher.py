@@ -219,15 +219,22 @@ class ClusterLauncher:
         number, self._is_stream = config.info.id, config.is_stream
         node = self._place(number)
         self._where[key] = number, node
+        try:
+            self._start_on(node, key, config, ends)
+        except BaseException:
+            # The pool forgets this key. A later move of the worker would name it.
+            self._where.pop(key, None)
+            raise
+
+    def _start_on(self, node: str, key: int, config: WorkerConfig, ends: WorkerEnds) -> None:
         if node == self.own:
             self._own_fork_server().start_worker(key, config, ends)
             return
         # One mapping for all remote workers: the relays receive into the ring through it.
         if self._segment is None:
-            self._segment = Segment(
-                # A `Segment` owns its descriptor, and the caller still owns this one.
-                descriptors.above_standard(os.dup(ends.segment)), config.segment_bytes, config.segment_kind
-            )
+            # A `Segment` owns its descriptor, and the caller still owns this one.
+            fd = descriptors.above_standard(os.dup(ends.segment))
+            self._segment = Segment(fd, config.segment_bytes, config.segment_kind)
         worker = RemoteWorker(key, ends, self._segment, config.stride)
         link = self._links.by_node.get(node)
         if link is None:  # lost just now

@@ -218,18 +218,25 @@ class Links:
                 sock = wire.wrap(sock, is_server=True)
                 descriptors.own_object(sock)
             number = wire.read_handshake(sock, self._token)
+            wire.prepare(sock, self._options.deadline_s)
             link = self.past[number] if number < len(self.past) else None
             # An agent that connects after its node was given up is rejected: its workers run elsewhere by now.
             if link is None or not link.come_up():
                 descriptors.close_object(sock)
                 return
-            wire.prepare(sock, self._options.deadline_s)
         except OSError:
             descriptors.close_object(sock)
             return
         if link.is_late:
             self._emit(link)
-        Relay(link, sock, self._options.deadline_s).run()
+        try:
+            relay = Relay(link, sock, self._options.deadline_s)
+        except OSError as error:
+            # The link is up, so only its relay would report its workers, and the pool would wait for them forever.
+            descriptors.close_object(sock)
+            link.lose("", ClusterError(f"node {link.name}: {error}"))
+        else:
+            relay.run()
         self._forget(link)
 
     def _forget(self, link: NodeLink) -> None:

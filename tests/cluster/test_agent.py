@@ -1,15 +1,21 @@
-"""The agent of a node, without a cluster: a process that fails says so to the trainer."""
+"""Agents and links without a cluster: failures while they start are reported, and leave nothing."""
 
 import errno
 import os
 import pickle
+import queue
 import socket
+from types import SimpleNamespace
 
 import pytest
+from helpers.deadlock import DEADLOCK_S
 
 from mpqueue.cluster import agent as agents
+from mpqueue.cluster import wire
 from mpqueue.cluster.agent import Agent
+from mpqueue.cluster.launcher import ClusterLauncher
 from mpqueue.cluster.links import Links
+from mpqueue.cluster.relay import LinkState, NodeLink
 from mpqueue.cluster.wire import FROM_AGENT, TO_AGENT, AgentTerms, FromAgent, ToAgent
 from mpqueue.memory.slots import PAGE
 from mpqueue.plan.ray_options import RayOptions
@@ -92,6 +98,47 @@ def test_agent_that_cannot_be_created_reports_the_reason(connection, monkeypatch
     ((kind, body),) = messages_from(ours)
     assert kind == FromAgent.FAULT
     assert "too many open files" in str(failures.unpack(body))
+
+
+@pytest.fixture
+def links_and_events():
+    """The links of a pool, and a queue of its events."""
+    events = queue.SimpleQueue()
+    made = Links(RayOptions.of({}), spawn=False, address="127.0.0.1", emit=events.put, choose=lambda _: [])
+    yield made, events
+    made.close()
+
+
+def test_workers_of_a_link_without_a_relay_are_reported(links_and_events, monkeypatch):
+    """Otherwise a start would wait for them forever."""
+
+    def exhausted(*_):
+        raise OSError(errno.EMFILE, "too many open files")
+
+    monkeypatch.setattr("mpqueue.cluster.links.Relay", exhausted)
+    made, events = links_and_events
+    link = NodeLink("a node", "a node", events.put, is_late=False)
+    link.workers[7] = SimpleNamespace(key=7, flush=lambda: True, close=lambda: None)
+    made.past.append(link)
+    with socket.create_connection(made._listener.getsockname(), DEADLOCK_S) as sock:
+        wire.greet(sock, made._token, 0)
+        event = events.get(timeout=DEADLOCK_S)
+    assert event.key == 7
+    assert "too many open files" in str(event.error)
+    assert link.state is LinkState.LOST
+
+
+def test_launcher_forgets_a_worker_that_could_not_be_started(monkeypatch):
+    def exhausted(*_):
+        raise OSError(errno.EMFILE, "too many open files")
+
+    monkeypatch.setattr("mpqueue.cluster.launcher.RemoteWorker", exhausted)
+    launcher = ClusterLauncher.__new__(ClusterLauncher)
+    launcher.own, launcher._where, launcher._segment = "", {}, object()
+    monkeypatch.setattr(launcher, "_place", lambda _: "a node")
+    with pytest.raises(OSError, match="too many open files"):
+        launcher.start_worker(7, WorkerConfig(WorkerInfo(0, 1, 0), 0, 4 * PAGE, "memfd", PAGE, None), None)
+    assert not launcher._where
 
 
 def test_links_at_a_foreign_address_leave_no_descriptor():
