@@ -290,6 +290,7 @@ class ClusterLauncher:
             wait_for(poll, left)
 
     def _take(self) -> list[ProcessEvent]:
+        # Before the events are taken: one that arrives after this line makes the next wait return.
         self._wakeup.clear()
         events: list[ProcessEvent] = []
         while self._arrived:

@@ -399,6 +399,7 @@ class Relay:
             self._drop(worker, ProcessEvent(key, error=failures.unpack(body)))
         else:  # EXITED
             exitcode, peak_bytes = wire.EXIT.parse(body[: wire.EXIT.size])
+            # The pool attributes a crash to the first grant that was read. It looks for unread ones in the pipe.
             worker.give_back(body[wire.EXIT.size :])
             self._drop(worker, ProcessEvent(key, exitcode=exitcode, peak_bytes=peak_bytes))
 

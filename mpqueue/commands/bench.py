@@ -68,6 +68,7 @@ def _run(parser: argparse.ArgumentParser, source: Any, options: argparse.Namespa
 
     made = {name: getattr(options, name) for name in ("batch_size", "shuffle", "max_queue_size")}
     try:
+        # Created without a start: invalid options are errors of the command line, not of the source.
         Loader(source, workers=1, **made).close()
     except (TypeError, ValueError) as error:
         parser.error(str(error))

@@ -109,6 +109,7 @@ def _key_by_key() -> Iterator[None]:
     try:
         # Not raw mode, in which Ctrl-C would arrive as a key instead of a signal.
         tty.setcbreak(sys.stdin)
+        # Inside `try`: the cursor is shown again, whatever ends the display.
         print(end=_HIDE)
         yield
     finally:

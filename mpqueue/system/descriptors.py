@@ -41,6 +41,7 @@ def reopen(read_end: int) -> int:
 
 def close(fd: int) -> None:
     """Close a registered descriptor."""
+    # Unregistered first: as soon as the number is free, another thread may get and register it.
     _owned.discard(fd)
     os.close(fd)
 

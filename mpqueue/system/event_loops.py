@@ -89,6 +89,7 @@ class AsyncioWaiter:
     def wake(self) -> None:
         """End the wait; see `TaskWaiter`."""
         try:
+            # A future may be set only in the loop's thread. This call also ends the loop's wait for descriptors.
             self._loop.call_soon_threadsafe(self._end)
         except RuntimeError:
             return  # the loop is closed, and has no waiting tasks
@@ -125,6 +126,7 @@ class TrioWaiter:
     def wake(self) -> None:
         """End the wait; see `TaskWaiter`."""
         try:
+            # Idempotent: calls before the next turn of the loop count as one, so its queue does not grow.
             self._token.run_sync_soon(self._scope.cancel, idempotent=True)
         except self._trio.RunFinishedError:
             return

@@ -129,6 +129,7 @@ class Birth:
         return self
 
     def __exit__(self, *_: object) -> None:
+        # The child has its own copy of the write end. With ours open, the pipe would not end with the child.
         for fd in (self._read, self._write):
             if fd >= 0:
                 os.close(fd)

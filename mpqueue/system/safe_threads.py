@@ -37,6 +37,7 @@ def counted(names: list[str]) -> str:
 
 def _name_of(task: int) -> str:
     try:
+        # The kernel's name and not that of `threading`, which knows only the threads that Python has started.
         with open(f"{_TASKS}/{task}/comm", encoding="utf-8", errors="replace") as file:
             return file.read().rstrip("\n")
     except OSError:  # it has just ended

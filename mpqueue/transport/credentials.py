@@ -170,6 +170,7 @@ class Vetting:
     def __init__(self, sock: socket.socket, token: bytes) -> None:
         self.sock, self._token = sock, token
         self._challenge, self._answer = os.urandom(_CHALLENGE_BYTES), b""
+        # It fits into the empty buffer of a new connection, so it does not block.
         _send(sock, self._challenge)
 
     def hear(self) -> bool:

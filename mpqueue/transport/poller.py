@@ -20,6 +20,7 @@ def make_poller() -> Poller:
     """Return a new poller, registered in `descriptors`; close it with `close_poller`."""
     with descriptors.apart_from_standard():
         poller = select.epoll()
+    # A forked child shares the epoll itself: it would change the registrations of its parent, so it closes its copy.
     descriptors.own_object(poller)
     return poller
 

@@ -208,6 +208,7 @@ class _Watched:
 
     def __init__(self, source: Any) -> None:
         self._source, self.has_drawn = source, False
+        # Only if the source has it, because its presence decides how a batch is requested.
         if hasattr(source, "__getitems__"):
             self.__getitems__ = partial(self._watch, source.__getitems__)
 

@@ -44,6 +44,8 @@ class UserGenerators:
         for path, generator in generators_in(self._source):
             if id(generator) not in self._refused:
                 # The first path counts, so a generator with two names has the same numbers after another search.
+                # By a checksum: `hash` of a string depends on the interpreter's salt, and the trainer may have another
+                # one.
                 self._found.setdefault(id(generator), (zlib.crc32(path.encode()), generator))
 
     def seed(self, seed: int, epoch: int, unit: int) -> None:
@@ -87,6 +89,7 @@ def _seed(generator: Any, sequence: np.random.SeedSequence) -> None:
         generator.seed(int.from_bytes(sequence.generate_state(4).tobytes(), "little"))
     elif isinstance(generator, np.random.Generator):
         bits = generator.bit_generator
+        # The state and not the object is replaced: the source refers to the object, possibly from several places.
         bits.state = type(bits)(sequence).state
     elif isinstance(generator, np.random.RandomState):
         state: Any = np.random.MT19937(sequence).state

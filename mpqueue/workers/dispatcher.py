@@ -477,6 +477,7 @@ class Dispatcher:
             return None
 
     def _enter(self, worker: WorkerHandle, data: bytes) -> Sequence[Notice]:
+        # Bound to local names, because the loop below runs for every batch.
         ring, in_flight, ready, specs = self._pool.ring, worker.in_flight, self._pool.ready, worker.specs
         publish = ring.slots.publish
         notices: Sequence[Notice] = ()
@@ -659,6 +660,7 @@ class Dispatcher:
         if work.nbytes - header < 16:
             raise ProtocolError("expected a pointer to a spec in its first batch")
         at, length = (int(word) for word in np.frombuffer(memory, "<i8", 2, start + header))
+        # User code can write to the slot. The spec is unpickled, so it must lie where the worker put it.
         if not 0 <= at <= at + length <= header:
             raise ProtocolError("expected a spec within its batch")
         load = partial(load_spec, memory[start + at : start + at + length])

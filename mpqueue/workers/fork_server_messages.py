@@ -68,6 +68,7 @@ class Settings(NamedTuple):
             os.chdir(self.cwd)
         sys.path[:] = self.path
         if dict(os.environ) != self.environ:
+            # By `os.environ` and not a copy: it also sets the variables in the C library, where C code reads them.
             os.environ.clear()
             os.environ.update(self.environ)
         keep_to(self.cpus)

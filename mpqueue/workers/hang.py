@@ -211,6 +211,7 @@ class SlowWatch:
 def _request_stacks(worker: WorkerHandle, roster: Roster) -> None:
     fd = worker.pipes.stacks
     # A late answer to an earlier request. The pipe of a worker that has just exited returns end-of-file.
+    # Otherwise the text would be shown as the present stack, though the worker is elsewhere by now.
     while wait_readable(fd, 0.0) and os.read(fd, _MAX_STACK_BYTES):
         pass
     roster.signal(worker, DUMP_SIGNAL)

@@ -114,5 +114,6 @@ def mapped(places: Iterable[BufferPlace], fds: Mapping[int, int]) -> list[Array]
     places = list(places)
     if not fds.keys() >= {place.snapshot for place in places}:
         raise OSError(errno.EMFILE, "not all descriptors of the source's memory arrived; increase `ulimit -n`")
+    # One map per snapshot, not per buffer: a process may have 65,530 maps by default.
     maps = {number: map_snapshot(fd) for number, fd in fds.items()}
     return [maps[number][offset : offset + nbytes] for number, offset, nbytes in places]

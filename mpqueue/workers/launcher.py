@@ -260,6 +260,7 @@ class ForkServer:
         events: list[ProcessEvent] = []
         while wait_for(poll, 0 if events else timeout_s):
             self._is_whole = False
+            # False within the message: an exception here would leave the rest of it in the socket.
             message = messages.receive(self._socket, messages.FROM_FORK_SERVER)
             self._is_whole = True
             if message is None:

@@ -35,6 +35,8 @@ def end_orphans(workers: Iterable[WorkerHandle]) -> list[WorkerHandle]:
             # The fork server exited before it reported this worker, which has run no user code yet. So its pipe ends
             # only with the process.
             waiting[worker.pipes.reports] = worker
+            # Only the end counts, not reports. Nothing would read these here, and the poll would return again and
+            # again.
             poll.register(worker.pipes.reports, 0)
     until = time.monotonic() + STUCK_S
     while waiting and (left := until - time.monotonic()) > 0:

@@ -149,6 +149,7 @@ class SourceSync:
         if slot is None:
             return False
         pieces = encode_patch(patch)
+        # The pieces are in the order of their offsets, so the last one ends the patch.
         nbytes = pieces[-1][0] + pieces[-1][1].nbytes
         if not ring.reserve(slot, nbytes):
             ring.slots.release(slot)

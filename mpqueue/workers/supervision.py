@@ -302,6 +302,7 @@ class Supervision:
         """
         pool = self._pool
         # Reports remain valid after the exit: a finished batch is not computed again.
+        # In a loop, because one call reads a limited number of reports.
         while (notices := self._dispatcher.drain(worker)) is not None:
             self.route(worker, notices)
         # Unread grants were not started, so their work items cannot have caused the crash.

@@ -102,6 +102,7 @@ class ThreadBackend(InProcessBackend):
             for worker in range(self._job.workers):
                 self._begin(shared or self._make_runner(worker), worker)
         except OSError:
+            # No work was dealt yet, so the threads that were started are idle, and end without a wait.
             with contextlib.suppress(StopTimeout):
                 self.stop(0)
             raise
