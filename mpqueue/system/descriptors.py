@@ -19,7 +19,7 @@ import os
 import select
 import socket
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 _owned: set[int] = set()
@@ -88,8 +88,9 @@ def close_with(owner: Any, sock: socket.socket) -> Callable[[], None]:
 
 def pipe() -> tuple[int, int]:
     """Create a pipe, register both ends, and return (read end, write end)."""
-    read_end, write_end = os.pipe()
-    return own(read_end), own(write_end)
+    read_end, write_end = all_above_standard(os.pipe())
+    _owned.update((read_end, write_end))
+    return read_end, write_end
 
 
 def socketpair() -> tuple[socket.socket, socket.socket]:
@@ -109,6 +110,24 @@ def above_standard(fd: int) -> int:
         return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
     finally:
         os.close(fd)
+
+
+def all_above_standard(fds: Sequence[int]) -> list[int]:
+    """Return `above_standard` of each descriptor; if no number is left for one, all are closed.
+
+    Raises:
+        OSError: No descriptor is left.
+    """
+    moved: list[int] = []
+    try:
+        for fd in fds:
+            moved.append(above_standard(fd))  # noqa: PERF401 - the moved ones must be known after an error
+    except OSError:
+        # A pipe that remains open at the number of a standard stream would get the output of C code.
+        for fd in (*moved, *fds[len(moved) + 1 :]):
+            os.close(fd)
+        raise
+    return moved
 
 
 @contextlib.contextmanager

@@ -122,7 +122,7 @@ class Birth:
     """
 
     def __init__(self) -> None:
-        self._read, self._write = (-1, -1) if has_pidfds() else map(descriptors.above_standard, os.pipe())
+        self._read, self._write = (-1, -1) if has_pidfds() else descriptors.all_above_standard(os.pipe())
         self.inherited = [] if self._write < 0 else [self._write]
 
     def __enter__(self) -> Self:

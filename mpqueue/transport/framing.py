@@ -235,7 +235,7 @@ def receive_with_descriptors(sock: socket.socket, size: int, most: int) -> tuple
     if flags & socket.MSG_CTRUNC and len(fds) < most:
         close_descriptors(fds)
         raise DescriptorsLost
-    return data, [*map(descriptors.above_standard, fds)]
+    return data, descriptors.all_above_standard(fds)
 
 
 def _unpacked(packed: bytes) -> list[int]:

@@ -1,6 +1,7 @@
 """Descriptors of this package are closed with their owners, even if an interrupt occurs at the same time."""
 
 import contextlib
+import errno
 import os
 import weakref
 
@@ -69,6 +70,26 @@ def test_interrupt_does_not_leak_reserved_standard_streams(monkeypatch):
             pass
         assert os.listdir("/proc/self/fd") == before
     assert after > 10
+
+
+@pytest.mark.parametrize("num_moved", [0, 1])
+def test_pipe_that_cannot_leave_the_standard_streams_is_closed(num_moved, monkeypatch):
+    """Its numbers are those of closed standard streams, and C code prints to these numbers."""
+    calls = []
+
+    def above_standard(fd):
+        calls.append(fd)
+        if len(calls) <= num_moved:
+            return fd
+        os.close(fd)
+        raise OSError(errno.EMFILE, "too many open files")
+
+    monkeypatch.setattr(descriptors, "above_standard", above_standard)
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(OSError, match="too many open files"):
+        descriptors.pipe()
+    assert os.listdir("/proc/self/fd") == before
+    assert not descriptors._owned.intersection(calls)
 
 
 @pytest.mark.parametrize("after", range(1, 12))
