@@ -240,6 +240,7 @@ class Agent:
 
     def _take_source(self, nbytes: int) -> Messages:
         """Receive a patch of the source and pass it to the fork server; this process keeps no copy."""
+        # As a view: `Incoming` limits a message that it returns as bytes, and a source has any size.
         head = bytearray(nbytes)
         yield memoryview(head)
         num_bytes, sizes, old, digests = pickle.loads(head)
@@ -352,6 +353,7 @@ class Agent:
 
     def _finish(self, hosted: Hosted) -> bytes:
         """Forward the last reports of an exited worker; return the grants that it has not read."""
+        # All of them: a finished batch is valid, although its worker has exited.
         while hosted.hears and self._forward(hosted):
             pass
         self._deafen(hosted.pipes.reports)

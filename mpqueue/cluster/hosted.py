@@ -68,6 +68,7 @@ class Hosted:
 
     def close_grants(self) -> None:
         """End the grants: the worker exits when it has processed the remaining ones."""
+        # Grants may still wait in `_outbox`, so the pipe is closed by the `flush` that writes the last one.
         self._is_closing = True
         self.flush()
 

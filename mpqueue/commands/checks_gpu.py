@@ -38,6 +38,7 @@ print(json.dumps(result))
 
 def gpu() -> Finding | None:
     """Check whether torch can use the GPUs, and pin shared memory."""
+    # Not /dev/nvidiactl or /dev/nvidia-uvm, which belong to the driver and not to a GPU.
     devices = sorted(glob.glob("/dev/nvidia[0-9]*"))
     if not devices:
         return _without_device()

@@ -65,6 +65,7 @@ class _Signals:
 
 def main(arguments: Sequence[str]) -> int:
     """Serve until a signal arrives, and return the exit status."""
+    # Filled by `_serve`: the exception of the handler may be raised anywhere, and the server must be found after it.
     made: list[Server] = []
     with _Signals():
         try:

@@ -82,6 +82,7 @@ def _wait(seconds: float, *, is_live: bool) -> bool:
         return True
     deadline = time.monotonic() + seconds
     while (left := deadline - time.monotonic()) > 0:
+        # An empty read is the end of the input: the terminal was closed.
         if select.select([sys.stdin], [], [], left)[0] and os.read(sys.stdin.fileno(), 64)[:1] in {b"q", b"Q", b""}:
             return False
     return True

@@ -72,4 +72,5 @@ def _call_all() -> None:
         watch.call()
 
 
+# The resources belong to the parent: a child that exits normally must not end its workers.
 os.register_at_fork(after_in_child=_live.clear)

@@ -14,6 +14,7 @@ class Disownable(Protocol):
         ...
 
 
+# Weak, because an entry must not keep a stream and its workers in existence.
 _living: Living[Disownable] = Living()
 
 

@@ -31,6 +31,7 @@ def inherited(environ: Mapping[str, str], without: frozenset[str]) -> tuple[obje
     """
     root = os.stat("/")
     return (
+        # Session and process group as well, because a terminal sends its signals to them.
         os.getuid(), os.geteuid(), os.getgid(), os.getegid(), os.getsid(0), os.getpgrp(),
         os.getpriority(os.PRIO_PROCESS, 0),
         *map(resource.getrlimit, _LIMITS),

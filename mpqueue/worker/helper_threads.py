@@ -181,11 +181,14 @@ class Helpers:
     def __init__(self, threads: int) -> None:
         self.threads = threads
         self.own, self.clock = make_mark(), CallClock()
+        # Not `Queue`: a finalizer puts the end into it, maybe in the middle of another `put`, and only this one is
+        # reentrant.
         self._calls: SimpleQueue[HelperCall | None] = SimpleQueue()
         self._lock = Lock()  # no call is queued after the end, where it would wait forever
         # A function without a reference to this object: the threads would keep it.
         # Registered before the first thread starts: if one cannot be started, the others end with this object.
         self._end = weakref.finalize(self, _dismiss, self._calls, threads)
+        # At the interpreter's exit, daemon threads end without it.
         self._end.atexit = False
         # Without this, a signal handler that raises within `start` would make a running thread look like a failed
         # start.

@@ -227,6 +227,7 @@ class LaneRunner(SourceRunner):
         context.enter_lane(info)
         state = None if start.state is None else pickle.loads(start.state)
         if num_retried and self._is_of_lanes and self.tell_mark is not None:
+            # Only after a crash: a report for each sample costs a system call.
             current.marker = Marker(self.tell_mark)
         run = LaneRun(
             lane, self._num_lanes, info.seed, epoch, self._begin, current.skipped.append if self._skips else None,

@@ -173,11 +173,13 @@ def prepare_process() -> None:
     # trainer.
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is handled by the trainer
+    # The trainer ends workers by SIGTERM. An inherited handler belongs to its program, and might not end this process.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # if ignored, the exit status of children would be lost
     # Ignored until the worker runs: the default action would end it. Children of a fork server inherit this, also
     # across `exec`.
     signal.signal(DUMP_SIGNAL, signal.SIG_IGN)
+    # A fork server starts with SIGINT blocked, and a worker forked from the trainer with `DUMP_SIGNAL` blocked.
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)

@@ -52,6 +52,7 @@ def apply_patch(encoded: Array, have: list[Any]) -> tuple[Any, list[Any]]:
     new = dict(zip(places, own_copies(sent), strict=True))
     # Before unpickling, which may write to the arrays again.
     reset([have[number] for number in old.values()])
+    # By number: the pickle refers to its buffers by their order.
     buffers = merge_buffers(new, old, have)
     return load(data, buffers), buffers
 

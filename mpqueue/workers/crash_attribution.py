@@ -105,6 +105,7 @@ class CrashAttribution:
         self._pool.pending.remove(work_item)
         if work_item.lane >= 0:
             self._note_given_up(work_item, error)
+        # In its place in the order, so that the consumer gets the error where the batch would be.
         self._pool.give_up(work_item, error)
         return None
 

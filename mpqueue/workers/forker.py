@@ -65,6 +65,7 @@ class Forker:
         with defer_signals(), Birth() as birth:
             # The file positions of this moment: the trainer may read on before the child runs.
             shared = open_files.shared_files(self._writable_files)
+            # A separate open file for each worker: the signal and its owner are properties of the open file.
             read_end = descriptors.own(descriptors.reopen(self._lifeline_read))
             # Otherwise the hook of this package, which runs in every forked child, would close them in the worker.
             noted = descriptors.adopt((*ends.sent, read_end))

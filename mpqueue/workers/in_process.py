@@ -61,6 +61,7 @@ class InProcessBackend:
 
     def refresh(self) -> None:
         """Open lanes again: the backend uses the caller's own source, which may have changed."""
+        # Lanes keep iterators over the old state of the source. With an index, an item follows from the present one.
         for runner in self._runners():
             runner.reopen()
 

@@ -145,6 +145,7 @@ class InlineBackend(InProcessBackend):
         kept = self._kept.states() if has_seed else []
         stages = self._stages
         unit, argument = self._work_of(work_item, self._runner)
+        # The caller may itself compute a batch of an outer loader, whose context must be restored.
         restore_thread = context.keep_thread()
         # Within `try`, and restored in a second `try`, without a gap for a signal: an interrupt anywhere else would
         # leave the training loop with the batch's worker and random numbers.

@@ -82,6 +82,7 @@ def keep(patch: "Patch", known: KeptSource) -> KeptSource:
     if len({place.snapshot for place in places.values()}) > _MAX_SNAPSHOTS:
         fds = {number: snapshot.fileno() for number, snapshot in known.snapshots.items()}
         new |= {number: buffer.data for number, buffer in zip(places, mapped(places.values(), fds), strict=True)}
+        # All used buffers are new now. The old snapshots are released with the last place that names them.
         places.clear()
     snapshots = {place.snapshot: known.snapshots[place.snapshot] for place in places.values()}
     for group in _groups(new):

@@ -189,6 +189,7 @@ class ForkServer:
             undo.callback(descriptors.close, self._lifeline)
             self._process = _start_interpreter([theirs.fileno(), lifeline_read], self.kind.hash_seed)
             undo.pop_all()
+            # Otherwise the socket would not end with the fork server.
             theirs.close()
             # Armed from here, too: a fork server that is stopped before its first line would outlive this process.
             parent_death.arm(lifeline_read, self._process.pid)

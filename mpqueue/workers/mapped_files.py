@@ -129,6 +129,8 @@ class MapFinder:
     def _look(self) -> list[_Area]:
         if self._areas is None:
             try:
+                # Paths are bytes in any encoding. They may contain a carriage return, which Python would take for a
+                # line break.
                 with open(_MAPS, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
                     self._areas = _merged([_area(line) for line in file])
             except OSError:  # the system has no /proc
@@ -232,12 +234,14 @@ def _is_map(array: Any) -> bool:
 def _bounds(array: Any) -> tuple[int, int, int]:
     """Return the addresses of an array's first byte, of the byte after its last, and of its first element."""
     pointer = array.__array_interface__["data"][0]
+    # A negative stride leads to addresses before the first element.
     spans = [(size - 1) * stride for size, stride in zip(array.shape, array.strides, strict=True)]
     low = pointer + sum(span for span in spans if span < 0)
     return low, pointer + sum(span for span in spans if span > 0) + array.itemsize, pointer
 
 
 def _area(line: str) -> _Area:
+    # At most five splits, because a path may contain blanks. The kernel writes a line break in it as \012.
     place, permissions, offset, _device, inode, *path = line.rstrip("\n").split(maxsplit=5)
     first, _, end = place.partition("-")
     name = path[0].replace("\\012", "\n") if path else ""

@@ -126,6 +126,7 @@ class Roster:
             raise LauncherGone
         with defer_signals():  # Ctrl-C before the pipes are registered would leave them open
             worker = WorkerHandle(number, self._next_key)
+            # Never reused, unlike the number of a worker: a late event must not concern the replacement.
             self._next_key += 1
             self.workers[number] = self._by_key[worker.key] = worker
             try:

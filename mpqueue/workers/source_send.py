@@ -202,6 +202,7 @@ def find_culprit(source: Any) -> tuple[str, str]:
     """Return the attribute path of the innermost value that cannot be pickled, and the reason."""
     path, value, why = "it", source, ""
     seen: set[int] = set()
+    # An object may contain itself.
     while id(value) not in seen:
         seen.add(id(value))
         why = _why_not(value) or why

@@ -466,6 +466,7 @@ class ThreadBackend(InProcessBackend):
                     self._condition.notify_all()
             return self._lanes[worker].popleft()
         except Exception as error:
+            # User code: a sampler, or the length of the source. The consumer gets the error, and this thread waits on.
             self._ledger.fail(error)
             self._wake_consumers()
             return None
