@@ -25,7 +25,7 @@ class LoopPosition:
             because a batch after such a place cannot be computed from an earlier snapshot.
     """
 
-    def __init__(self, *, is_endless: bool = False) -> None:
+    def __init__(self, *, is_endless: bool) -> None:
         self._is_endless = is_endless
         self.place = Place()
         self.iterator = self.epoch = self.num_loads = 0
