@@ -157,8 +157,13 @@ class Links:
             return
         # The handshake blocks, and with TLS takes several messages. A silent peer must not delay the other agents.
         relay = JoinedThread(lambda: self._greet(sock), "mpqueue-relay")
+        try:
+            relay.start()
+        except OSError:
+            # No thread is left. The agent exits with its connection, and `_check_starting`, in this thread, reports it.
+            descriptors.close_object(sock)
+            return
         self._relays.append(relay)
-        relay.start()
 
     def _check_starting(self) -> None:
         now = time.monotonic()

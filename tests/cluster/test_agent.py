@@ -20,6 +20,7 @@ from mpqueue.cluster.wire import FROM_AGENT, TO_AGENT, AgentTerms, FromAgent, To
 from mpqueue.memory.slots import PAGE
 from mpqueue.plan.ray_options import RayOptions
 from mpqueue.system import processes
+from mpqueue.system.joined_threads import JoinedThread
 from mpqueue.transport.framing import receive_exactly
 from mpqueue.worker import failures
 from mpqueue.worker.config import WorkerConfig
@@ -126,6 +127,23 @@ def test_workers_of_a_link_without_a_relay_are_reported(links_and_events, monkey
     assert event.key == 7
     assert "too many open files" in str(event.error)
     assert link.state is LinkState.LOST
+
+
+def test_connection_without_a_thread_is_closed_and_the_next_one_is_served(links_and_events, monkeypatch):
+    """The thread that accepts connections also finds agents that have failed."""
+    made, _ = links_and_events
+    really_start, starts = JoinedThread.start, []
+
+    def start(thread):
+        starts.append(thread)
+        if len(starts) == 1:
+            raise OSError(errno.EAGAIN, "can't start new thread")
+        really_start(thread)
+
+    monkeypatch.setattr(JoinedThread, "start", start)
+    for expected in (0, 16):  # bytes of the challenge
+        with socket.create_connection(made._listener.getsockname(), DEADLOCK_S) as sock:
+            assert len(sock.recv(16)) == expected
 
 
 def test_launcher_forgets_a_worker_that_could_not_be_started(monkeypatch):
