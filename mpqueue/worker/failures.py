@@ -30,7 +30,7 @@ from mpqueue.worker.context import WorkerInfo, process_info
 
 # Every slot has this much memory from its first grant on, so an exception always fits.
 MAX_FAILURE_BYTES = FIRST_BYTES
-_MAX_TEXT = 1 << 14
+_MAX_TEXT_BYTES = 1 << 14  # of the text and of the traceback; in UTF-8, because the limit of the whole is in bytes
 
 
 class RemoteTraceback(Exception):
@@ -53,8 +53,9 @@ def pack(error: BaseException, note: str) -> bytes:
     """Return an exception as at most `MAX_FAILURE_BYTES` bytes; ``note`` names index, epoch and worker."""
     message = {
         "name": _name_of(error),
-        "text": _text_of(error)[:_MAX_TEXT],
-        "traceback": _traceback_of(error)[-_MAX_TEXT:],
+        "text": _encoded(_text_of(error))[:_MAX_TEXT_BYTES].decode(errors="ignore"),
+        # The end: there are the line that raised, and the message.
+        "traceback": _encoded(_traceback_of(error))[-_MAX_TEXT_BYTES:].decode(errors="ignore"),
         "note": note,
         # Without a pickle the consumer gets a `WorkerRaised`: a SystemExit would end its program.
         "pickle": None if isinstance(error, SystemExit) else _pickle_of(error),
@@ -125,6 +126,11 @@ def _traceback_of(error: BaseException) -> str:
         return "".join(traceback.format_exception(error))
     except Exception:  # its repr or str raises: the frames are still useful
         return "".join(traceback.format_tb(error.__traceback__)) + f"{type(error).__name__}\n"
+
+
+def _encoded(text: str) -> bytes:
+    # A text may have lone surrogates, for example in the name of a file; UTF-8 has no form for these.
+    return text.encode(errors="backslashreplace")
 
 
 def _pickle_of(error: BaseException) -> bytes | None:

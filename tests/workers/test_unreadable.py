@@ -197,3 +197,12 @@ def test_error_that_only_the_worker_can_unpickle_is_replaced_by_its_message(monk
     error = failures.unpack(packed)
     assert (type(error), "Fleeting: lost" in str(error)) == (WorkerRaised, True)
     assert error.__notes__ == ["index 3; it could not be unpickled here (LookupError)"]
+
+
+@pytest.mark.parametrize("character", ["a", "\u6f22", "\U0001f600", "\udc80"])
+def test_error_of_any_text_fits_into_a_slot(character):
+    """Every slot has memory for that many bytes, also while memory is short."""
+    packed = failures.pack(ValueError(character * 20_000), "index 3")
+    assert len(packed) <= failures.MAX_FAILURE_BYTES
+    error = failures.unpack(packed)
+    assert str(error).count(character) + str(error).count("\\udc80") > 2000
