@@ -23,6 +23,7 @@ from mpqueue.worker.records import (
 from mpqueue.workers.handle import Pipes
 
 _READ_BYTES = REPORT.size * 512
+# THREADS and AHEAD have no slot either, but never arrive: only workers on the trainer's machine get them.
 _WITHOUT_SLOT = (GrantKind.RETRY, GrantKind.FAIL, GrantKind.CLOSE)
 
 

@@ -255,6 +255,7 @@ class Links:
             del self.by_node[link.node]
 
     def _delay(self, node: str) -> None:
+        # Doubled, because each attempt creates a process on the node and may wait there for CPUs.
         delay = min(_MOST_DELAYED_S, 2 * self._delays.get(node, (0.0, LOOK_S / 2))[1])
         self._delays[node] = time.monotonic() + delay, delay
 

@@ -37,6 +37,7 @@ def make_parser(name: str, description: str, examples: str, **options: Any) -> a
         description=description,
         epilog=examples,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        # Otherwise a later option could make an abbreviation in a user's script ambiguous.
         allow_abbrev=False,
         **options,
     )

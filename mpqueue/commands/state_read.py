@@ -49,6 +49,7 @@ def read(path: str) -> Any:
     """
     with open(path, "rb") as file:
         first = file.read(4)
+    # By the contents: checkpoints have many suffixes. Older ones of torch are a plain pickle.
     if first == _ZIP or first[:1] == _PICKLE:
         return _read_by_torch(path, is_zip=first == _ZIP)
     with open(path, "rb") as file:

@@ -52,6 +52,7 @@ def find_counter() -> str | None:
         for group in limits.control_groups("memory")
         for name in ("memory.events", "memory.oom_control")
     )
+    # The nearest group first: it counts the fewest kills of other programs.
     return next((path for path in (*own, _MACHINE) if "oom_kill " in _text_of(path)), None)
 
 

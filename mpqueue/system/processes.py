@@ -23,6 +23,7 @@ from typing import Self
 
 from mpqueue.system import descriptors, platform_support
 
+# Old kernels lack the call. A sandbox, such as an old seccomp profile of Docker, denies it.
 _UNAVAILABLE = (errno.ENOSYS, errno.EPERM)
 _ENDED, _PF_EXITING = {b"Z", b"X", b"x"}, 0x4  # in /proc/PID/stat: states, and a flag
 

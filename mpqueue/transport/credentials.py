@@ -34,6 +34,7 @@ from mpqueue.transport.poller import has_hung_up
 
 _SO_PEERPIDFD = 77  # since Linux 6.5
 
+# As long as the digest: a longer key would add nothing.
 _TOKEN_BYTES = 32
 _CHALLENGE_BYTES = 16
 _PROOF_BYTES = 32

@@ -85,6 +85,7 @@ class SlowBatch:
 START_S = 60.0  # until a worker with granted work runs
 _DUMP_S = 1.0  # a stopped process does not answer
 _QUIET_S = 0.05  # the dump arrives in many small writes
+# The capacity of a pipe. `faulthandler` writes at most 100 threads of 100 frames each.
 _MAX_STACK_BYTES = 1 << 16
 _NEW_S = 1.0  # a process that has just started may not have a handler yet, and the signal would end it
 _AT_WORK = (WorkerState.SERVING, WorkerState.STARVED)

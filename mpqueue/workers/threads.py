@@ -96,6 +96,7 @@ class ThreadBackend(InProcessBackend):
         Raises:
             OSError: No more threads can be started.
         """
+        # Before the first batch: user code may call torch's `get_worker_info` in any thread.
         torch_info.answer()
         shared = self._make_runner(0) if self._gives_once else None  # all threads share the iterator
         try:
