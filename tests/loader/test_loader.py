@@ -120,6 +120,12 @@ class Counting(Numbers):
         return super().__getitem__(index)
 
 
+def test_numbers_of_workers_and_batches_may_be_numpy_integers():
+    with Loader(Numbers(), workers=np.int64(1), max_queue_size=np.uint8(2)) as loader:
+        assert (type(loader.workers), type(loader.max_queue_size)) == (int, int)
+        assert len(list(loader)) == len(Numbers())
+
+
 def test_first_epoch_computes_no_batch_of_second():
     source = Counting(5)
     with Loader(source, workers=2, backend="thread") as loader:
