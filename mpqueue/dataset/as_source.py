@@ -6,7 +6,7 @@ samples. They can then assemble a batch in its final memory, skip single samples
 """
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -109,6 +109,12 @@ class DatasetItems(_DatasetSource, Items):
         """A description of the order of the elements."""
         return self.runs.order()
 
+    def length_now(self) -> int | None:
+        """Return the current number of elements with the weights of the description; None if endless."""
+        # A state has this length. Changed weights may change the number of elements of an epoch, but a loader compares
+        # the length of a state with its own before it knows the changes in that state.
+        return nodes.lengths_of(self._first_root)[id(self._first_root)]
+
     def epoch_end(self) -> Any:
         """Return a function that calls ``on_epoch_end`` of all sources, or None if no source defines it."""
         return self._end_epoch if self._hooks else None
@@ -203,16 +209,16 @@ class DatasetStream(_DatasetSource, Lanes):
             refuse_zip(self.runs.root)
         super().check_history(history)
 
-    def mixture_place(self, states: Mapping[int, Any], num_lanes: int) -> tuple[int, int]:
+    def mixture_place(self, states: Mapping[int, Any], num_lanes: int, epoch: int, seed: int) -> tuple[int, int]:
         """Return the latest epoch of lanes, and the first sample of its mixture that none of them has taken."""
-        from mpqueue.dataset.mixtures import lane_place
+        from mpqueue.dataset.mixtures import first_after
 
-        places = {
-            lane: (0, 0) if state is None else tuple(lane_place(self.runs.root, state, lane, num_lanes))
+        found = [
+            # A state without stages has only lost samples, and no epoch: the lane was not opened, either.
+            first_after(self.runs.root, state, lane, num_lanes, seed) if state and "stages" in state else (epoch, 0)
             for lane, state in states.items()
-        }
-        latest = max(epoch for epoch, _ in places.values())
-        return latest, max(lane + count * num_lanes for lane, (epoch, count) in places.items() if epoch == latest)
+        ]
+        return max(found)
 
     def parts_of(self, states: Iterable[Any]) -> dict[Any, int] | None:
         """Return how many samples of each part lanes have taken, by their snapshots; None without a mixture."""
@@ -232,17 +238,18 @@ class DatasetStream(_DatasetSource, Lanes):
         made.runs = DatasetLanes(self.runs.root, excluded)
         return made
 
-    def shortened(self, counts: Mapping[int, int], added: SampleSet) -> "DatasetStream":
+    def shortened(self, counts: Mapping[int, int], added: SampleSet, ended: Collection[int]) -> "DatasetStream":
         """Return a source whose lanes return their snapshots without samples, after a number of elements.
 
         Args:
             counts: The number of elements, by the number of the lane over all ranks.
             added: The samples to remove.
+            ended: The numbers of lanes that have no further element. Their snapshots are taken at their end.
         """
         from mpqueue.dataset.outline import ShorteningLanes
 
         made = copy.copy(self)
-        made.runs = ShorteningLanes(self.runs.root, self.runs.excluded, counts, added)
+        made.runs = ShorteningLanes(self.runs.root, self.runs.excluded, counts, added, ended)
         return made
 
 

@@ -253,6 +253,37 @@ def lane_place(root: StageNode, state: Any, lane: int, num_lanes: int) -> LanePl
     return LanePlace(state["epoch"], max(0, -(-(place - lane) // num_lanes)))
 
 
+def first_after(root: StageNode, state: Any, lane: int, num_lanes: int, seed: int) -> tuple[int, int]:
+    """Return the epoch of a lane, and the first sample of the mix after all that the lane has read.
+
+    Args:
+        root: The last stage of a stream.
+        state: A snapshot of the lane, with stages.
+        lane: The number of the lane.
+        num_lanes: The number of lanes over all ranks.
+        seed: The seed of the loader.
+
+    Raises:
+        ValueError: See `mixture_of`.
+    """
+    epoch, num_taken = lane_place(root, state, lane, num_lanes)
+    mixture, item = mixture_of(root), _item_of_mix(state["stages"])
+    # After the last sample that the lane has taken, not at the next one that it would take: the next samples of n lanes
+    # that have taken none are 0 to n - 1.
+    after = lane + (num_taken - 1) * num_lanes + 1 if num_taken else 0
+    if item is None:
+        return epoch, 0
+    # A mix that has ended in the lane must have the same end when the lane is run again, because its last elements were
+    # returned: a buffer was emptied, or a short batch made. New weights at that end would continue the mix instead.
+    if "pick" in item:
+        return epoch, lane + num_taken * num_lanes + 1 if item["ended"] else after
+    lengths = lengths_of(root, seed, epoch)
+    end = lengths[id(next(node for node in mixture.path if node.is_indexed))]
+    length = lengths[id(mixture.node)]
+    has_ended = end is not None and length is not None and item["place"] >= end
+    return epoch, max(after, length + 1) if has_ended and length is not None else after
+
+
 def lane_counts(root: StageNode, state: Any) -> dict[Name, int]:
     """Return how many samples of each part a lane has taken, from a snapshot.
 

@@ -5,7 +5,8 @@ ranges, so that a lane can be run to find ids without computing a sample. This i
 samples pass.
 """
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from mpqueue.dataset import nodes
@@ -14,6 +15,7 @@ from mpqueue.dataset.nodes import StageNode, flat
 from mpqueue.dataset.opening import DatasetLanes, keep_without
 from mpqueue.plan.sample_ids import SampleSet
 from mpqueue.worker.lanes import LaneRun
+from mpqueue.worker.runner import StreamEnd
 
 
 def deciding_stage(root: StageNode) -> nodes.Numbered | None:
@@ -56,14 +58,18 @@ class ShortenedLane:
         lane: The lane of the dataset.
         count: Number of the other elements.
         keep: Returns which elements are not excluded.
+        ends: The lane has no further element; its snapshot is taken after the rest of its input was read.
     """
 
-    def __init__(self, lane: Any, count: int, keep: Keep) -> None:
-        self._lane, self._left, self._keep = lane, count, keep
+    def __init__(self, lane: Any, count: int, keep: Keep, *, ends: bool) -> None:
+        self._lane, self._left, self._keep, self._ends = lane, count, keep, ends
 
     def next(self) -> Any:
         """Return the next element, or the snapshot."""
         if not self._left:
+            if self._ends:
+                with contextlib.suppress(StreamEnd):
+                    self._lane.next()
             return self._lane.save_without(self._keep)
         self._left -= 1
         return self._lane.next()
@@ -80,18 +86,21 @@ class ShorteningLanes(DatasetLanes):
         excluded: The samples that are left out so far; None: no sample.
         counts: The number of elements before the snapshot, by the number of the lane over all ranks.
         added: The samples to remove.
+        ended: The numbers of the lanes that have no further element.
     """
 
     def __init__(
-        self, root: StageNode, excluded: SampleSet | None, counts: Mapping[int, int], added: SampleSet
+        self, root: StageNode, excluded: SampleSet | None, counts: Mapping[int, int], added: SampleSet,
+        ended: Collection[int],
     ) -> None:  # fmt: skip
         super().__init__(root, excluded)
-        self._counts, self._keep = counts, keep_without(added)
+        self._counts, self._keep, self._ended = counts, keep_without(added), ended
 
     def open_lane(self, run: LaneRun) -> Any:  # type: ignore[override]  # it always keeps tokens
         """Open a lane."""
         assert self._keep is not None
-        return ShortenedLane(super().open_lane(run, keeps_tokens=True), self._counts[run.lane], self._keep)
+        lane = super().open_lane(run, keeps_tokens=True)
+        return ShortenedLane(lane, self._counts[run.lane], self._keep, ends=run.lane in self._ended)
 
 
 class IdLanes(DatasetLanes):

@@ -113,7 +113,7 @@ class Rewind:
             raise once(self._plan.source)
         return self._plan.place_at(epoch, batch, self._base_at(epoch, batch), self._draws)
 
-    def shortened(self, added: SampleSet) -> Place:  # noqa: ARG002 - no sample is held
+    def shortened(self, added: SampleSet, *, ended: bool = False) -> Place:  # noqa: ARG002 - no sample is held
         """Return the current place."""
         return self._position.where()
 
@@ -174,8 +174,13 @@ class Changeable(Protocol):
     def share(self) -> LaneShare:
         """Return the virtual shards of this rank."""
 
-    def shortened(self, added: SampleSet) -> Place:
-        """Return the place with snapshots of virtual shards that do not hold some samples."""
+    def shortened(self, added: SampleSet, *, ended: bool = False) -> Place:
+        """Return the place with snapshots of virtual shards that do not hold some samples.
+
+        Args:
+            added: The samples.
+            ended: Take snapshots of virtual shards that have ended, too.
+        """
 
 
 class PlanChange(NamedTuple):
@@ -212,7 +217,7 @@ def weighed(plan: Plan, rewind: Changeable, weights: Any, at: int | None) -> Pla
     Raises:
         ValueError: The sample ``at`` was returned already.
     """
-    place = rewind.shortened(SampleSet())
+    place = rewind.shortened(SampleSet(), ended=True)
     epoch, first = plan.first_new_sample(place, rewind.share())
     if at is not None and at < first:
         raise ValueError(f"at must be at least {first}, because earlier samples were returned, got {at}")

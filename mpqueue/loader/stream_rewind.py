@@ -174,26 +174,31 @@ class StreamRewind:
         where = self._position.where()
         return At(where.epoch, where.position, self._plan.shard.world)
 
-    def shortened(self, added: SampleSet) -> Place:
+    def shortened(self, added: SampleSet, *, ended: bool = False) -> Place:
         """Return the place of the loops, with snapshots of lanes without some samples.
 
         Each lane that has begun is run in this thread from its last snapshot to its place.
 
+        Args:
+            added: The samples.
+            ended: Run lanes that have ended, too: which samples they have read is needed.
+
         Raises:
             Exception: The exception of the source, when it is read again.
         """
-        return self._shortened(self._plan, self._position.where(), added)
+        return self._shortened(self._plan, self._position.where(), added, ended=ended)
 
-    def _shortened(self, plan: StreamPlan, where: Place, added: SampleSet) -> Place:
+    def _shortened(self, plan: StreamPlan, where: Place, added: SampleSet, *, ended: bool = False) -> Place:
         share = self.share()
         if not any(where.counts):
             return where
         starts = list(where.starts or [BEGINNING] * share.num_lanes)
         left = {share.lane(lane): count - starts[lane].number for lane, count in enumerate(where.counts)}
-        plan = plan.shortened(left, added)
         ends = where.ends or (-1,) * share.num_lanes
-        for lane, (count, end) in enumerate(zip(where.counts, ends, strict=True)):
-            if not count or count == end:
+        are_over = [count == end for count, end in zip(where.counts, ends, strict=True)]
+        plan = plan.shortened(left, added, {share.lane(lane) for lane, is_over in enumerate(are_over) if is_over})
+        for lane, (count, is_over) in enumerate(zip(where.counts, are_over, strict=True)):
+            if (is_over and not ended) or not (count or is_over):
                 continue  # it holds no sample
             of = where.epoch if plan.epoch_batches is None else 0
             pipeline = self._opened_lane(plan, WorkItem(0, of, 0, count, lane), starts[lane])

@@ -18,7 +18,7 @@ import pickle
 import re
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -436,7 +436,10 @@ class IndexPlan(Plan):
 
     def _check_same(self, state: Mapping[str, Any], place: Place) -> None:
         super()._check_same(state, place)
-        if self.is_drawn or "source" in state:
+        from mpqueue.plan.saved_states import changes_weights
+
+        # The number of batches is unknown here if the state of a source, or weights that were changed, determine it.
+        if self.is_drawn or "source" in state or changes_weights(state):
             return
         total = self.total()
         if total is not None and place.position > total:
@@ -756,7 +759,8 @@ class StreamPlan(Plan):
             share.lane(lane): None if start.state is None else pickle.loads(start.state)
             for lane, start in enumerate(starts)
         }
-        return self.source.mixture_place(states, share.total)
+        # A lane without a snapshot is at the beginning of the loop's epoch; in an endless stream, of epoch 0.
+        return self.source.mixture_place(states, share.total, 0 if self.ends_by_count else place.epoch, self.seed)
 
     def parts(self, state: Mapping[str, Any]) -> dict[str, int] | None:
         """Return how many samples of each part the lanes had taken when their snapshots were taken."""
@@ -779,9 +783,9 @@ class StreamPlan(Plan):
         """Return the plan of the same stream with other excluded samples."""
         return replace(self, source=self.source.without(excluded))
 
-    def shortened(self, counts: Mapping[int, int], added: SampleSet) -> "StreamPlan":
+    def shortened(self, counts: Mapping[int, int], added: SampleSet, ended: Collection[int]) -> "StreamPlan":
         """Return the plan of a stream that returns snapshots, see `mpqueue.plan.sources.Source.shortened`."""
-        return replace(self, source=self.source.shortened(counts, added))
+        return replace(self, source=self.source.shortened(counts, added, ended))
 
     def identified(self, *, run: bool) -> "StreamPlan":
         """Return the plan of a stream whose elements are the ids of the samples of each element.

@@ -6,13 +6,13 @@ the history of the run. Keys that a program adds are ignored.
 """
 
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mpqueue.errors import StateDamaged
 from mpqueue.plan.checksums import checksum_of
 from mpqueue.plan.cursors import Place
-from mpqueue.plan.history import History
+from mpqueue.plan.history import WEIGHTS, History
 
 VERSION = 3
 _NAMES = (
@@ -73,6 +73,14 @@ def history_in(states: Sequence[dict[str, Any]]) -> History:
     return histories[0]
 
 
+def changes_weights(state: Mapping[str, Any]) -> bool:
+    """Return whether weights of a mixture were changed in a state's run; `history_in` checks its entries."""
+    entries = _of_run(state, "history", ())
+    return isinstance(entries, list | tuple) and any(
+        isinstance(entry, Mapping) and entry.get("kind") == WEIGHTS for entry in entries
+    )
+
+
 def steps_in(state: dict[str, Any]) -> int:
     """Return the number of batches that were returned before the state was saved; 0 if an early release saved it."""
     return int(_of_run(state, "step", 0))
@@ -94,7 +102,7 @@ def began_in(state: dict[str, Any], place: Place) -> int:
     return int(_of_run(state, "began", 0)) if place.epoch == operator.index(state["epoch"]) else 0
 
 
-def _of_run(state: dict[str, Any], name: str, default: Any) -> Any:
+def _of_run(state: Mapping[str, Any], name: str, default: Any) -> Any:
     """Return the value of a key that early releases lack; a program may have added another one of that name."""
     version = state.get("version", 1)
     return state.get(name, default) if hasattr(version, "__index__") and operator.index(version) >= 3 else default

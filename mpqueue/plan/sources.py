@@ -14,7 +14,7 @@ of torch makes its own.
 """
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from collections.abc import Sequence as SequenceOf
 from typing import Any, ClassVar
 
@@ -238,12 +238,14 @@ class Source:
         """Return the number of samples of the mixture that the elements before an index use."""
         raise NotImplementedError
 
-    def mixture_place(self, states: Mapping[int, Any], num_lanes: int) -> tuple[int, int]:
+    def mixture_place(self, states: Mapping[int, Any], num_lanes: int, epoch: int, seed: int) -> tuple[int, int]:
         """Return the latest epoch of virtual shards, and the first sample of its mixture that none of them has taken.
 
         Args:
             states: The snapshot of each virtual shard by its number over all ranks; None: it was not opened.
             num_lanes: Number of virtual shards over all ranks.
+            epoch: The epoch of a virtual shard that was not opened.
+            seed: The seed of the run.
         """
         raise NotImplementedError
 
@@ -263,7 +265,7 @@ class Source:
         """Return the same source with other excluded samples."""
         return self
 
-    def shortened(self, counts: Mapping[int, int], added: SampleSet) -> "Source":
+    def shortened(self, counts: Mapping[int, int], added: SampleSet, ended: Collection[int]) -> "Source":
         """Return a source whose virtual shards return their snapshots without samples, after a number of elements.
 
         Raises:

@@ -88,7 +88,7 @@ class SourceRunner:
         return True
 
     def reopen(self) -> None:
-        """Open all lanes again, because the source in this process has changed; from any thread."""
+        """Open all lanes, and read lengths, again: the source in this process has changed; from any thread."""
 
     def close_lane(self, lane: int) -> None:
         """Release a lane that another worker has now."""

@@ -57,7 +57,10 @@ class SampleRunner(SourceRunner):
     def __init__(self, source: Any, info: WorkerInfo, begin: BeginBatch, plan: Batching, *, in_slot: bool) -> None:
         self._source, self._info, self._begin_batch, self._plan = source, info, begin, plan
         self._in_slot = in_slot
-        self._samples = EpochSamples(info.seed, plan, info.world, self._length_in)
+        self._samples = self._read_samples()
+
+    def _read_samples(self) -> EpochSamples:
+        return EpochSamples(self._info.seed, self._plan, self._info.world, self._length_in)
 
     def _length_in(self, epoch: int) -> int | None:
         # The length of a dataset whose weights change differs between epochs.
@@ -68,6 +71,11 @@ class SampleRunner(SourceRunner):
         """Continue with another state of the source."""
         self._source = source
         self._samples.forget_length()
+
+    def reopen(self) -> None:
+        """Read the number of samples again: the caller's own source may have changed in the middle of an epoch."""
+        # A new object: a thread that computes a discarded batch may still write the old length into the old one.
+        self._samples = self._read_samples()
 
     def run(self, epoch: int, unit: int, listed: Listed | None = None) -> Any:
         """Compute a batch, by its number in the order of the epoch or by its samples.

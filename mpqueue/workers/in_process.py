@@ -60,8 +60,9 @@ class InProcessBackend:
             raise RuntimeError(INTERRUPTED)
 
     def refresh(self) -> None:
-        """Open lanes again: the backend uses the caller's own source, which may have changed."""
-        # Lanes keep iterators over the old state of the source. With an index, an item follows from the present one.
+        """Open lanes, and read lengths, again: the backend uses the caller's own source, which may have changed."""
+        # Lanes keep iterators over the old state of the source, and runners of samples the length of the epoch. Items
+        # follow from the present source.
         for runner in self._runners():
             runner.reopen()
 

@@ -131,6 +131,93 @@ def test_first_sample_of_a_stream_is_the_first_that_no_lane_has_taken():
             loader.set_weights(BEFORE, first - 1)
 
 
+def finite(**options):
+    """Return a loader of a mixture of 12 and 40 samples, whose length depends on the weights."""
+    parts = {"web": Dataset.range(12), "code": Dataset.range(100, 140)}
+    return mpqueue.Loader(Dataset.mix(parts, weights=THEN), **({"batch_size": 2, "seed": 3} | options))
+
+
+@pytest.mark.parametrize("options", [{"workers": 0}, {"workers": 1, "backend": "thread"}, {"workers": 1}], ids=str)
+def test_epoch_that_becomes_longer_is_read_to_its_new_end(options):
+    """Workers in this process, which keep their source, read its length again as well."""
+    with finite(**options) as loader:
+        batches = iter(loader)
+        read = [next(batches).tolist() for _ in range(4)]
+        assert (len(loader), loader.set_weights({"web": 0, "code": 1}), len(loader)) == (12, 8, 22)
+        read += [batch.tolist() for batch in batches]
+    assert len(read) == 22
+    assert sorted(sample for batch in read for sample in batch if sample >= 100) == list(range(100, 140))
+
+
+@pytest.mark.parametrize("num_read", [6, 16])
+def test_state_of_an_epoch_that_became_longer_is_loaded(num_read):
+    """The state has the length of the described dataset; its history has the changes."""
+    with finite(workers=0) as loader, finite(workers=0, seed=9) as other:
+        batches = iter(loader)
+        for _ in range(4):
+            next(batches)
+        loader.set_weights({"web": 0, "code": 1})
+        for _ in range(num_read - 4):
+            next(batches)
+        other.load_state_dict(json.loads(json.dumps(loader.state_dict())))
+        assert [batch.tolist() for batch in other] == [batch.tolist() for batch in batches]
+
+
+def finite_stream(*stages, lanes=4, weights=BEFORE, **options):
+    """Return a loader of a stream of 40 and 40 samples with these stages after the mix."""
+    dataset = Dataset.mix({"web": Dataset.range(40), "code": Dataset.range(100, 140)}, weights=weights)
+    for stage in stages:
+        dataset = stage(dataset)
+    return mpqueue.Loader(dataset, lanes=lanes, seed=3, workers=0, **options)
+
+
+def with_buffer(dataset):
+    return dataset.shuffle(buffer=3)
+
+
+def test_first_sample_of_a_stream_follows_the_last_one_that_a_lane_has_taken():
+    with finite_stream(with_buffer) as loader:
+        assert loader.set_weights(AFTER) == 0
+        batches = iter(loader)
+        next(batches)  # lane 0 takes three samples into its buffer, and one more: samples 0, 4, 8, 12
+        assert loader.set_weights(BEFORE) == 13
+        with pytest.raises(ValueError, match="at must be at least 13"):
+            loader.set_weights(THEN, 12)
+
+
+def test_change_between_epochs_of_a_stream_keeps_the_earlier_epochs():
+    """Lanes that are not open yet are at the beginning of the next epoch."""
+    with finite_stream(with_buffer) as loader:
+        seen = [list(loader), list(loader)]
+        assert loader.set_weights(AFTER) == 0
+        (entry,) = loader.state_dict()["history"]
+        assert (entry["epoch"], entry["at"], entry.get("mixture_epoch", entry["epoch"])) == (2, 0, 2)
+        seen.append(list(loader))
+        for epoch, batch in [(0, 0), (0, 30), (1, 5), (1, 50), (2, 0), (2, 40)]:
+            assert loader.compute(epoch, batch) == seen[epoch][batch]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "weights", "stop", "lanes", "stages", "changes"),
+    [
+        ((12, 17), [1, 1], "first", 2, lambda mix: mix.shuffle(buffer=9).batch(2), {10: [0, 1], 11: [0, 2]}),
+        ((5, 6), [0, 1], "all", 4, lambda mix: mix.shuffle(buffer=3), {4: [2, 2], 6: [2, 2]}),
+    ],
+    ids=["buffer", "all"],
+)
+def test_lanes_whose_mix_has_ended_stay_as_they_were(sizes, weights, stop, lanes, stages, changes):
+    """A buffer that is being emptied, and a short last batch, are not continued with the new weights."""
+    first, second = sizes
+    mix = Dataset.mix([Dataset.range(first), Dataset.range(100, 100 + second)], weights=weights, stop=stop)
+    with mpqueue.Loader(stages(mix), lanes=lanes, seed=3, workers=0) as loader:
+        seen = []
+        for batch in loader:
+            seen.append(repr(batch))
+            if len(seen) in changes:
+                loader.set_weights(changes[len(seen)])
+        assert [repr(loader.compute(0, number)) for number in range(len(seen))] == seen
+
+
 def test_later_epochs_have_the_new_weights():
     parts = {"web": Dataset.range(100), "code": Dataset.range(100)}
     dataset = Dataset.mix(parts, weights={"web": 1, "code": 0}).batch(10)
