@@ -60,10 +60,11 @@ class Members:
         count = int(ends[num_blocks - 1]) if num_blocks else 0
         return count + int(np.searchsorted(self._inside(num_blocks), rest)) if rest else count
 
-    def at(self, numbers: Sequence[int]) -> list[int]:
-        """Return the members with these numbers, which are below a result of `count`."""
+    def at(self, numbers: Sequence[int], length: int) -> list[int]:
+        """Return the members with these numbers, which are below the result of `count` for this length."""
         ranks = np.asarray(numbers, np.int64)
-        ends = self._ends
+        # Not `self._ends` as it is: a reader of a shorter source, in another thread, may have replaced it.
+        ends = self._ends_of(length // _BLOCK)
         blocks = np.searchsorted(ends, ranks, side="right")
         indices = np.empty_like(ranks)
         for block in set(blocks.tolist()):
@@ -74,7 +75,10 @@ class Members:
         return found
 
     def _ends_of(self, num_blocks: int) -> Indices:
-        """Return the ends of at least this number of blocks. They remain valid, because a source only grows."""
+        """Return the ends of at least this number of blocks.
+
+        They depend on the range alone. So one object serves all sources, and several threads may extend it.
+        """
         ends = self._ends
         while len(ends) < num_blocks:
             more = min(_AT_ONCE, num_blocks - len(ends))
@@ -112,12 +116,10 @@ class SplitReader(PickReader):
     def __init__(self, node: "SplitNode", maker: ReaderMaker) -> None:
         super().__init__(node, maker)
         self._members = node.members()
-        # The object may be new, because only some are kept.
-        self._members.count(self.input.length or 0)
 
     def before(self, places: Places, run: IndexedRun) -> Places:  # noqa: ARG002 - the same in each epoch
         """Return the indices of these elements of the part."""
-        return self._members.at(places)
+        return self._members.at(places, self.input.length or 0)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)

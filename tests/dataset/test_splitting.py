@@ -32,12 +32,12 @@ def test_parts_are_disjoint_ordered_and_together_the_dataset(fractions, seed, le
 def test_appended_samples_change_no_part(seed, length, more, low):
     before, after = Members(seed, low, low + 0.3), Members(seed, low, low + 0.3)
     few, many = before.count(length), after.count(length + more)
-    members = after.at(range(many))
-    assert members[:few] == before.at(range(few))
+    members = after.at(range(many), length + more)
+    assert members[:few] == before.at(range(few), length)
     assert all(number >= length for number in members[few:])
     # The same object also counts a longer source.
     assert before.count(length + more) == many
-    assert before.at(range(many)) == members
+    assert before.at(range(many), length + more) == members
 
 
 def test_list_that_grows_keeps_the_parts_of_its_samples():
@@ -77,6 +77,25 @@ def test_many_splits_can_be_read_in_turn():
     members_of.cache_clear()
     assert [part[length - 1] for part, length in zip(parts, lengths, strict=True)] == last
     assert all(first + second == 5000 for first, second in zip(lengths[::2], lengths[1::2], strict=True))
+
+
+class CountedWithin(Members):
+    """Members that are counted for a longer source while a thread counts those of a shorter one."""
+
+    is_counting = False
+
+    def _are_members(self, first, count):
+        if not self.is_counting:
+            self.is_counting = True
+            self.count(40_000)
+        return super()._are_members(first, count)
+
+
+def test_threads_can_read_sources_of_different_lengths_at_once():
+    members, alone = CountedWithin(0, 0.0, 0.5), Members(0, 0.0, 0.5)
+    assert members.count(9_000) == alone.count(9_000)
+    number = alone.count(40_000) - 1
+    assert members.at([number], 40_000) == alone.at([number], 40_000)
 
 
 def test_parts_are_the_same_in_each_release():
