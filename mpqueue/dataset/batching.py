@@ -88,6 +88,7 @@ class AheadStage(LinkStage):
             self._values, self._tokens = self._input.pull(num_elements)
             if not self._tokens:
                 return [], ()
+            # At least 1, because the next call divides by it.
             self._each_ns = 1 + (clock_ns() - started) // len(self._tokens)
         first, self._at = self._at, min(self._at + count, len(self._tokens))
         return self._values[first : self._at], self._tokens[first : self._at]

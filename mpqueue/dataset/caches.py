@@ -228,6 +228,7 @@ class MemoryCache(Cache):
         except OSError:
             os.close(data)
             raise
+        # `memfd_create` has no flag for appending, which `RecordFiles` needs.
         fcntl.fcntl(data, fcntl.F_SETFL, fcntl.fcntl(data, fcntl.F_GETFL) | os.O_APPEND)
         self._fds = data, index
         self._finalizer = weakref.finalize(self, _close_in, self._pid, self._fds)
@@ -237,6 +238,8 @@ class MemoryCache(Cache):
         return "cache()"
 
     def _open(self) -> RecordFiles | None:
+        # Opened again rather than used: an inherited descriptor shares its position with the parent, and `RecordFiles`
+        # reads the position after each write.
         for process in ("self", self._pid):  # a forked child has inherited the descriptors
             data, index = (f"/proc/{process}/fd/{fd}" for fd in self._fds)
             with contextlib.suppress(OSError):

@@ -96,6 +96,7 @@ class RecordFiles:
         if view is None:
             return MISSING
         if number >= len(checked):
+            # Half more than needed, so that numbers that ascend one by one do not extend it each time.
             checked.extend(bytes(number + 1 - len(checked) + len(checked) // 2))
         if not checked[number]:
             checksum = _checksums().get(kind)
@@ -132,6 +133,8 @@ class RecordFiles:
         try:
             with self._lock:
                 end = os.lseek(fd, 0, os.SEEK_END)
+                # A record that another process appends in between moves this one off its multiple. It is complete
+                # nevertheless.
                 padding = -end % records.ALIGNED
                 if self._max_bytes is not None and end + padding + len(record) > self._max_bytes:
                     raise NoRoomError(f"the limit max_bytes={self._max_bytes:,} is reached")
@@ -158,6 +161,7 @@ class RecordFiles:
 
 def _closed(entry: bytes, number: int, salt: int) -> bytes:
     """Return the CRC of an entry, which differs for a half-written entry and for another number."""
+    # Never 0: that is what a number without an entry reads as, because the index is a sparse file.
     return _CHECK.pack(zlib.crc32(entry, (number ^ salt * _SALT) & 0xFFFFFFFF) | 1)
 
 

@@ -96,6 +96,7 @@ class Index:
     def __init__(
         self, format: str, version: int, paths: Sequence[str], scan: Scan, folder: str | os.PathLike[str] | None = None
     ) -> None:
+        # Before the scan: the key must be that of the files as they were when the scan began.
         files = IndexedFile.of_all(paths)
         self._recipe = format, version, [file.path for file in files], scan
         self._folder = cache_folder(folder)

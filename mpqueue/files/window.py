@@ -60,6 +60,7 @@ def open_window(path: str) -> ScanWindow:
 class _LocalWindow(ScanWindow):
     def __init__(self, path: str) -> None:
         self.path = path
+        # O_NONBLOCK: opening a named pipe would otherwise block until it has a writer.
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         self.size = os.fstat(self._fd).st_size
         self._start, self._data = 0, b""

@@ -412,9 +412,11 @@ class Loader(Stoppable):
                 f"the state contains the state of its source, but {type(self.source).__name__} has no "
                 "load_state_dict(state): load it with the same source"
             )
+        # Checked without a change: a mixture follows it only after the workers have stopped.
         history = history_in(states)
         self._plan.source.check_history(history)
         self.stop()
+        # The cursor knows the fingerprints of the sampler in the run that ends here.
         self._cursor = None
         place = self._plan.begun_at(first, place, self._draws)
         if "source" in first:

@@ -149,6 +149,7 @@ class Rewind:
         source, current = self._plan.source, self._position.epoch
         if not source.can_replay:
             raise once(self._plan.source)
+        # The source itself is at its current epoch. What its hook has changed since, or will change, is unknown.
         if source.epoch_end() is not None and epoch != current:
             raise LookupError(
                 f"{source.name} changes itself in on_epoch_end, so only batches of the current epoch {current} are "

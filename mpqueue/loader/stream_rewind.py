@@ -206,6 +206,7 @@ class StreamRewind:
                 state = pipeline.next()
             finally:
                 pipeline.stop()
+            # At the place itself: from an earlier snapshot, elements would be run again that still had the samples.
             starts[lane] = LaneStart(count, pickle.dumps(state, 5))
         # A lane that continues may have another end.
         known = [end if count == end else -1 for count, end in zip(where.counts, ends, strict=True)]
@@ -238,6 +239,7 @@ class StreamRewind:
         share = plan.share(self._job.workers, self._backend)
         ends = {} if where is None else {lane: end for lane, end in enumerate(where.ends) if end >= 0}
         if length is not None and not plan.skips:
+            # Not with `on_error="skip"`: a skipped element is no batch of the epoch, so no place follows by arithmetic.
             position = self._position_in_stream(where, epoch, batch, length)
             element = self._element_of_endless(plan, where, position, ends, run=run)
             if element is None:

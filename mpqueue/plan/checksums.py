@@ -17,6 +17,7 @@ def checksum_of(value: Any) -> int:
 
 def _canonical(value: Any) -> Any:
     """Return a value as ``None``, bools, integers, floats, strings, bytes, lists, and dicts with string keys."""
+    # By type: a NumPy float64 is a float, too, and its repr differs between versions of NumPy.
     if value is None or type(value) in {bool, int, float, str, bytes}:
         return value
     if isinstance(value, list | tuple):
@@ -49,6 +50,7 @@ def _key(key: Any) -> str:
 def _checksum(value: Any, before: int) -> int:
     """Return the checksum of a canonical value that follows other values."""
     if isinstance(value, dict):
+        # With the length: otherwise an item could move into a neighbouring container without a change of the checksum.
         before = zlib.crc32(b"{%d" % len(value), before)
         for key in sorted(value):
             before = _checksum(value[key], _checksum(key, before))

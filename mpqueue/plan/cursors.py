@@ -181,6 +181,7 @@ class Cursor:
 
     def deal_failure(self) -> WorkItem:
         """Return a work item for an error in dealing: it has a place in the order of delivery, but not in an epoch."""
+        # With a number of the order: the consumer gets the error after all batches that were dealt before it.
         self.next_number += 1
         return WorkItem(self.next_number - 1, self.epoch, -1, -1)
 
@@ -560,6 +561,7 @@ class DrawnCursor(EpochCursor):
         """Open the epoch: continue the present draw or begin one, and skip batches that were delivered before."""
         at = self._position
         # The present draw can be used if no batch after this place was dropped.
+        # Dropped are the batches from `_num_lasting` up to `_forget_at`.
         is_kept = at >= self._num_drawn or at >= self._forget_at or self._forget_at == self._num_lasting
         if self._draw is None or self.epoch != self._drawn_epoch or not is_kept:
             self._begin()
@@ -641,6 +643,7 @@ class StreamCursor(Cursor):
         self._consumer: ConsumerProgress | None = None
         self._turns: list[tuple[int, int]] = []  # a heap of (next element, lane) for lanes that may have this element
         if epoch_batches is not None:
+            # The work items of an endless stream have epoch 0, and the ledger looks up the length by that epoch.
             self.lengths[0] = epoch_batches
 
     def follow(self, consumer: ConsumerProgress) -> None:
@@ -653,6 +656,7 @@ class StreamCursor(Cursor):
         self.lanes.go_to(place.starts, place.ends)
         # The next lane follows from the counts alone, so the order does not depend on the number of workers.
         counts, ends = place.counts or [0] * self.num_lanes, self.lanes.ends
+        # A lane with an unknown end takes its turns: its worker answers with the end, which changes no other turn.
         turns = [(count, lane) for lane, count in enumerate(counts) if count < ends.get(lane, count + 1)]
         heapq.heapify(turns)
         self._turns = turns
@@ -695,6 +699,7 @@ class StreamCursor(Cursor):
             held: Number of work items in flight, by worker.
             owner: Returns the worker that runs a lane.
         """
+        # Divided among the owners of lanes that have not ended: the share of any other worker would never be used.
         most = -(-credit // max(1, len({owner(lane) for _, lane in self._turns})))
         room = {number: most - count for number, count in held.items()}
         dealt: list[WorkItem] = []
@@ -707,6 +712,7 @@ class StreamCursor(Cursor):
                 continue
             room[owner(lane)] = left - 1
             dealt += self.deal()
+        # With their old numbers, so that these lanes come first when their worker has room again.
         for turn in waiting:
             heapq.heappush(self._turns, turn)
         return dealt

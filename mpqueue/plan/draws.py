@@ -129,6 +129,7 @@ class Draws:
         return self._begin(epoch, base).has_ended
 
     def _begin(self, epoch: int, base: int) -> SamplerDraw:
+        # First, because it may seed generators of the sampler, whose states are recorded or restored below.
         self._set_epoch(epoch)
         self._epoch_set = epoch
         recorded = self._beginnings.get(epoch)
@@ -212,6 +213,7 @@ class Draws:
         state = {"sampler": recorded.pop("sampler")} if "sampler" in recorded else {}
         if recorded:
             state["random"] = recorded
+        # The cursor knows no fingerprint before it has drawn the epoch. A loaded state brought one for its own place.
         if mark is None and self._reached[:2] == (epoch, number):
             mark = self._reached.mark
         if number and mark is not None:
@@ -249,6 +251,7 @@ class Draws:
         # Draw the skipped batches, too: the fingerprint of a place includes all batches before it.
         for _, batch in itertools.islice(numbered, first):
             mark = fingerprint_of(_keys_of(batch), mark)
+        # Whole turns only: with `drop_last`, the rest is dropped, and otherwise `_filled` leaves no rest.
         while len(group := list(itertools.islice(numbered, world))) == world:
             number = group[0][0]
             if number == known.number and known.mark not in {None, mark}:
@@ -297,6 +300,8 @@ class Draws:
                 beginning.append(item)
             count += 1
             yield item
+        # Counted from the batch at which these ranks begin: the batches before it were turns of another number of
+        # ranks.
         missing = -(count - first * batch_size) % group
         yield from itertools.islice(itertools.cycle(beginning), missing)
 

@@ -29,6 +29,7 @@ class At(NamedTuple):
 
     def on(self, world_size: int) -> tuple[int, int]:
         """Return the epoch and the batch if the ranks continue there with another number of ranks."""
+        # Rounded up, as in `Plan.number_of`: ranks that resume at this place return the batch with that number first.
         batches = self.batch * self.world_size
         return self.epoch, -(-batches // world_size)
 
@@ -128,6 +129,7 @@ def _exclusions_of(entries: Iterable[Mapping[str, Any]]) -> tuple[Exclusion, ...
     found: list[Exclusion] = []
     for entry in entries:
         at = At(entry["epoch"], entry["batch"], entry["world_size"])
+        # In the order of the calls: a seek moves only the exclusions that were made before it.
         if entry["kind"] == EXCLUDE:
             found.append(Exclusion(at, SampleSet.of(entry["ids"])))
         elif entry["kind"] == SEEK:

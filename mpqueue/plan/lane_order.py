@@ -33,6 +33,7 @@ def element_at(position: int, num_lanes: int, ends: Mapping[int, int]) -> Elemen
         middle = (low + high) // 2
         low, high = (middle, high) if _before(middle, num_lanes, ends) <= position else (low, middle)
     left = position - _before(low, num_lanes, ends)
+    # Within a round, the lanes that still have an element follow in the order of their numbers.
     live = [lane for lane in range(num_lanes) if ends.get(lane, low + 1) > low]
     return Element(live[left], low) if left < len(live) else None
 

@@ -152,6 +152,7 @@ class LaneTable:
 
     def go_to(self, starts: Sequence[LaneStart], ends: Iterable[int]) -> None:
         """Forget everything except for the snapshots and ends of a place."""
+        # No entry for a lane without a snapshot: `_newest` then returns the beginning.
         self._known = [(start,) if start.state is not None else () for start in starts] or [()] * len(self._known)
         self.ends = {lane: number for lane, number in enumerate(ends) if number >= 0}
 

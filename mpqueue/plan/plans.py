@@ -323,6 +323,7 @@ class Plan(ABC):
         from mpqueue.plan.saved_states import place_of  # imported here: most loaders never load a state
 
         places = [place_of(state) for state in states]
+        # Kinds first: for another kind of source, a difference in batch size or length would mislead.
         for state, place in zip(states, places, strict=True):
             self._check_kind(state, place)
         for state, place in zip(states, places, strict=True):
@@ -461,6 +462,7 @@ class IndexPlan(Plan):
 
     def first_new_sample(self, place: Place, share: LaneShare) -> tuple[int, int]:
         """Return the epoch, and the first sample of its mixture that no rank has got in a batch."""
+        # A batch ahead was returned, too. Samples before it that are in no batch yet keep their weights.
         position = max((place.position, *(ahead + 1 for ahead in place.ahead)))
         batches = self.ranks.to_global(place._replace(position=position, ahead=())).position
         return place.epoch, self.source.samples_before(self._elements(batches))
@@ -566,6 +568,7 @@ class BatchesPlan(IndexPlan):
         numbers = self.ranks.numbers(length, base)
         if length is None:
             return numbers
+        # Numbers from the length on fill up the last turn of the ranks, from the beginning of the order.
         mine = np.arange(numbers.start, numbers.stop, numbers.step) % length
         return permutation(self.seed, epoch, length)[mine] if self.options.shuffle else mine
 
@@ -630,6 +633,7 @@ class SamplesPlan(IndexPlan):
         if order is None:
             return {**state, "batch_size": size}
         order, is_same_size = re.subn(rf", \d+: batch\({size}(, drop_last=True)?\)$", "", order)
+        # With another size, the state stays as it is, and the comparison of both orders shows the difference.
         return {**state, "batch_size": size, "order": order} if is_same_size else state
 
     def listed(self, work_item: WorkItem) -> Listed:

@@ -59,6 +59,7 @@ class Ranks:
         """
         rank, world = self.shard
         left = max(0, (ENDLESS if total is None else total) - base)
+        # Equal for all ranks: if they synchronise in every step, a rank with one more batch would hang.
         count = left // world if self.drops else -(-left // world)
         return range(base + rank, base + rank + count * world, world)
 
@@ -81,6 +82,7 @@ class Ranks:
         rank, world = self.shard
         if world == 1:
             return place
+        # Batches ahead of other ranks are dropped. `Plan.begun_at` has warned if another rank saved the state.
         mine = [number - place.position - rank for number in place.ahead]
         ahead = tuple(number // world for number in mine if number % world == 0)
         return place._replace(position=0, ahead=ahead, base=place.position)

@@ -58,6 +58,7 @@ class SampleSet:
 
     @classmethod
     def _of_items(cls, items: list[Any], name: str) -> "SampleSet":
+        # By type: for `isinstance`, a bool is an int. `checked_id` refuses it below.
         if set(map(type, items)) <= {int}:  # the common case, a million in 0.1 s
             return cls(ids=frozenset(_not_negative(items, name)))
         ranges, ids, parts = [], [], []
@@ -104,6 +105,8 @@ class SampleSet:
 
     def contains_all(self, other: "SampleSet") -> bool:
         """Return whether all ids of another set are in this one; ranges are compared as a whole."""
+        # A range that only several ranges together contain counts as missing. It is then entered again, which changes
+        # no batch.
         return (
             all(each in self for each in other._ids)
             and all(any(_is_inside(each, mine) for mine in self._ranges) for each in other._ranges)

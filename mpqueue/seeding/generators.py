@@ -45,6 +45,7 @@ def state_of(generator: Any) -> dict[str, Any]:
 
 def set_state(generator: Any, saved: dict[str, Any]) -> None:
     """Restore a generator's state from `state_of`; it is left unchanged if its kind differs."""
+    # The state may be from a checkpoint of a sampler with another generator at this path.
     if saved["kind"] != state_of(generator)["kind"]:
         return
     state = saved["state"]

@@ -42,6 +42,7 @@ def permuted(seed: int, epoch: int, length: int, places: Indices) -> Indices:
 
 
 def _bits_of(length: int) -> int:
+    # Both parts of a number need at least one bit.
     return max(2, (length - 1).bit_length())
 
 
@@ -177,6 +178,8 @@ class SampleOrder:
 
     def _repeats(self, first: int, count: int) -> bool:
         """Return whether a run of places is a batch with the size and the rank of the previous run, if any."""
+        # A block of one rank is useful only if its other batches are requested, too: places without a pattern would
+        # waste it.
         batch, offset = divmod(first, count)
         latest, self._latest = self._latest, (count, offset, batch % self._world)
         return latest in {None, self._latest}

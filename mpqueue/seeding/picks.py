@@ -50,6 +50,8 @@ class Picks:
         self._picks: Numbers = np.empty(0, np.int64)
 
     def _bits(self, block: int, count: int) -> np.ndarray[Any, np.dtype[np.uint32]]:
+        # The number of the block is the highest word of the counter. Philox counts up in the lowest one, so that blocks
+        # do not overlap.
         philox: Any = np.random.Philox(key=self._key, counter=[0, 0, 0, block])
         bits: np.ndarray[Any, np.dtype[np.uint32]] = philox.random_raw(-(-count // 2)).view(np.uint32)[:count]
         return bits
