@@ -47,11 +47,12 @@ def test_place_is_before_counted_but_undelivered_batches(num_unclaimed):
     assert ledger.progress.place() == places[5 - num_unclaimed]
 
 
+@pytest.mark.parametrize("length", [1, 3])
 @pytest.mark.parametrize("position", range(7))
-def test_interrupted_count_is_finished_once(position):
+def test_interrupted_count_is_finished_once(position, length):
     """After each step: before the count, before the epoch is entered, within this step, and at the end."""
     for steps in range(3):
-        ledger = ledger_of(2, 3)
+        ledger = ledger_of(2, length)
         answer(ledger, ledger.deal(9))
         for _ in range(position):
             take(ledger)
@@ -59,11 +60,11 @@ def test_interrupted_count_is_finished_once(position):
         ledger.latest = work_item
         if steps > 0:
             ledger.progress.count(work_item)
-        if steps > 1 and ledger.progress.position == 3:
+        if steps > 1 and ledger.progress.position == length:
             ledger.progress.epoch += 1
             ledger.progress.position = 0
-        assert ledger.recount(work_item) == (position % 3 == 2)
-        epoch, in_epoch = divmod(position + 1, 3)
+        assert ledger.recount(work_item) == (position % length == length - 1)
+        epoch, in_epoch = divmod(position + 1, length)
         assert ledger.progress.place() == Place(epoch, in_epoch, (), ((position + 2) // 2, (position + 1) // 2))
 
 
