@@ -161,6 +161,7 @@ class BucketStage(Applied):
         state = self._load_own(states)
         saved = [[token_of(token) for token in bucket] for bucket in [*state["buckets"], *state["ready"]]]
         values = self._samples_of(saved)
+        # A snapshot has no lengths: they follow from the samples, which are computed again.
         filled = [
             [_Held(value, token, self._length_of(value)) for value, token in zip(samples, tokens, strict=True)]
             for samples, tokens in zip(values, saved, strict=True)

@@ -281,6 +281,7 @@ def first_after(root: StageNode, state: Any, lane: int, num_lanes: int, seed: in
     end = lengths[id(next(node for node in mixture.path if node.is_indexed))]
     length = lengths[id(mixture.node)]
     has_ended = end is not None and length is not None and item["place"] >= end
+    # Beyond the end, so that only later epochs get the new weights: the lanes of an indexed mix have one common end.
     return epoch, max(after, length + 1) if has_ended and length is not None else after
 
 

@@ -184,6 +184,7 @@ class DeviceIterator(Iterator[Any]):
                 if is_of_handler(error):
                     raise
                 self._ahead.append(_Ahead(error, self._before))
+            # Neither a batch nor an error was added: `islice` has met the end of the epoch.
             self._is_over = len(self._ahead) == before
             self._start_last()
 

@@ -141,6 +141,7 @@ class LoopPosition:
         self._began, self._known_from = (place.epoch, began), (place.epoch, known_from)
         self.anchors.clear()  # their snapshots belong to the previous run
         self.seek(place)
+        # After `seek`, which keeps the steps that this run has counted so far.
         self._steps = steps
 
     def seek(self, place: Place) -> None:

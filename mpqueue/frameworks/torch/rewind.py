@@ -229,6 +229,8 @@ def _place_at(loader: Any, begun: state.Pass, batch: int) -> _Place:
     found, places, number = None, batches.first, -1
     try:
         with state.sampler_again(loader, begun.beginning) as sampler:
+            # Also up to the batch that was returned last: only there is it seen whether the sampler still returns the
+            # same order.
             for number, index in enumerate(islice(sampler, max(batch, known) + 1)):
                 drawn = listed_of(index, batches.epoch, places)
                 places += num_places(index, is_batched=is_batched)
