@@ -53,6 +53,15 @@ def test_fewer_samples_than_one_batch_per_rank_are_repeated():
     assert [lists(order) for order in orders] == [[[7, 8]], [[9, 7]]]
 
 
+@pytest.mark.parametrize("base", range(7))
+def test_ranks_that_resume_an_epoch_get_equally_many_samples(base):
+    """Of 13 samples in batches of 2, three ranks get those after `base` batches, and the first ones again."""
+    orders = [lists(order_of(range(13), 2, rank=rank, world=3), base=base) for rank in range(3)]
+    together = [index for turn in zip(*orders, strict=True) for batch in turn for index in batch]
+    rest = 13 - 2 * base
+    assert together == [*range(2 * base, 13), *range(-rest % 6)]
+
+
 class Sampler:
     """Ascending indices; records the epochs that it gets."""
 
