@@ -354,8 +354,6 @@ class Loader(Stoppable):
         began = self._position.began(where.epoch)
         if began:
             state["began"] = began
-        if self._plan.history:
-            state["history"] = self._plan.history.plain()
         return Bookmark(state, self._position.last)
 
     def state_at(self, bookmark: "Bookmark") -> dict[str, Any]:
@@ -375,6 +373,10 @@ class Loader(Stoppable):
         parts = plan.parts(place)
         if parts is not None:
             state["parts"] = parts
+        # Of now, not of the bookmark: the caller may have excluded samples since, and a run that resumes here must not
+        # return them again.
+        if plan.history:
+            state["history"] = plan.history.plain()
         if plan.source.has_state:
             state["source"] = source.state_dict()
         elif place["epoch"] and plan.epoch_end is not None:

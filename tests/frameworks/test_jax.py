@@ -250,6 +250,26 @@ def test_batches_in_transfer_are_returned_again_after_a_resume(options):
         assert loader.epoch == 1
 
 
+def test_exclusion_applies_after_the_batches_in_transfer_and_is_in_the_state():
+    def lists(batches):
+        return [np.asarray(batch).tolist() for batch in batches]
+
+    with Loader(range(40), batch_size=4, workers=1, seed=4) as loader:
+        batches = device_iterator(loader, prefetch=2)
+        next(batches)
+        loader.exclude([5, 30])
+        state = batches.state_dict()
+        rest = lists(batches)
+    assert rest[0] == [4, 5, 6, 7], "it was in transfer"
+    assert rest[6] == [28, 29, 31]
+    with Loader(range(40), batch_size=4, workers=1) as loader:
+        batches = device_iterator(loader, prefetch=2)
+        batches.load_state_dict(state)
+        # A load to before an exclusion moves it there, as `seek` does.
+        assert lists(batches) == [[4, 6, 7], *rest[1:]]
+        assert lists(device_iterator(loader))[1] == [4, 6, 7], "the next epoch"
+
+
 @pytest.mark.parametrize("prefetch", [0, 1, 9])
 @pytest.mark.parametrize("stream", [False, True], ids=["indexed", "stream"])
 def test_last_is_the_returned_batch_and_not_the_one_transferred_last(prefetch, stream):
