@@ -85,6 +85,17 @@ def test_known_batch_of_strings_can_be_placed_again_after_lack_of_memory(monkeyp
     assert reader.read(writer.place(), 0) == long
 
 
+def test_layout_of_a_batch_that_lacked_memory_is_sent_again(monkeypatch):
+    segment, batch = PlainMemory(STRIDE), np.arange(STRIDE // 16)
+    writer, reader = SlotWriter(segment, STRIDE, None), Reader(segment.memory)
+    writer.begin(0, 0)
+    writer.take([batch])
+    with monkeypatch.context() as full, pytest.raises(OSError, match="full"):
+        full.setattr(segment, "reserve", raises(OSError("full")))
+        writer.place()
+    assert same(reader.read(writer.place(), 0), batch)
+
+
 def test_writer_keeps_a_bounded_number_of_arrays_if_sizes_keep_varying(monkeypatch):
     """Each array that it keeps refers to the memory of the slots."""
     monkeypatch.setattr("mpqueue.memory.writer._MAX_TARGETS", 20)
