@@ -301,3 +301,13 @@ def test_forked_child_of_source_repeats_no_batch():
     except ValueError:
         os._exit(7 if worker.calls == [0, 1] else 8)
     assert worker.calls == [0, 1]
+
+
+def test_number_that_gauss_has_stored_counts_as_drawn():
+    rng, before = PythonRng(), random.getstate()
+    random.gauss(0, 1)
+    rng.watch()
+    assert not rng.has_drawn()
+    random.gauss(0, 1)  # returned without a draw
+    assert rng.has_drawn()
+    random.setstate(before)
