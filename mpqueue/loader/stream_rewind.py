@@ -28,6 +28,11 @@ from mpqueue.system.interrupts import is_of_handler
 from mpqueue.workers.job import Job
 
 
+def _known_ends(place: Place) -> dict[int, int]:
+    """Return the number of elements of each lane that is known to have ended."""
+    return {lane: end for lane, end in enumerate(place.ends) if end >= 0}
+
+
 class FoundElement(NamedTuple):
     """An element at a place of the stream.
 
@@ -111,8 +116,7 @@ class StreamRewind:
             found = self._find(plan, epoch, batch, run=True)
         else:
             where = self._position.where()
-            ends = {lane: end for lane, end in enumerate(where.ends) if end >= 0}
-            place = self._place(where, epoch, batch, element, self.share(), ends)
+            place = self._place(where, epoch, batch, element, self.share(), _known_ends(where))
             found = FoundElement(self._item(plan, epoch, batch, element), place)
         samples = self._ids(plan, found.work_item, found.start, run=True)
         if not samples:
@@ -237,7 +241,7 @@ class StreamRewind:
         if length is not None and batch >= length:
             raise LookupError(f"epoch {epoch} has no batch {batch}: it has {length} batches")
         share = plan.share(self._job.workers, self._backend)
-        ends = {} if where is None else {lane: end for lane, end in enumerate(where.ends) if end >= 0}
+        ends = {} if where is None else _known_ends(where)
         if length is not None and not plan.skips:
             # Not with `on_error="skip"`: a skipped element is no batch of the epoch, so no place follows by arithmetic.
             position = self._position_in_stream(where, epoch, batch, length)

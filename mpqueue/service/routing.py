@@ -78,7 +78,7 @@ class Seat:
         consumer: Number of the consumer; 0 if the seat is vacant.
         has_begun: The consumer has started its loop over the epoch.
         is_midway: The consumer has taken batches of the epoch from a previous server, and continues its loop.
-        ended: The latest epoch of whose end the consumer was notified; -1 if there is none.
+        ended: The latest epoch whose end was sent to the consumer; -1: none.
         has_asked: The consumer has requested a batch since; it may have opened the first untaken one.
         is_idle: Unrequested offers were recalled; the seat gets no offers before its next request.
         has_all: No more batches of the epoch will be routed to it.

@@ -40,8 +40,8 @@ class InProcessBackend:
         if self._wakeup is None:
             with defer_signals():  # Ctrl-C between creating the pipe and storing it would leave it open
                 self._wakeup = Wakeup()
-            # A thread may have finished between the caller's last step and this line, when there was no pipe that
-            # would have told. Without this, the caller would wait for ever.
+            # A thread may have finished after the caller's last step, before this pipe existed, and no other batch may
+            # follow. So the first wait returns at once, and the caller steps again.
             self._wakeup.wake()
         return self._wakeup.fd
 

@@ -4,9 +4,9 @@ import contextlib
 import json
 import os
 import signal
-import time
 
 import numpy as np
+from helpers.waits import until
 
 from mpqueue.service.journal import read_journal
 
@@ -173,12 +173,11 @@ def firsts(batches):
     return [batch[0] for batch in batches]
 
 
-def await_back(puppet, journal, seconds=30.0):
+def await_back(puppet, journal):
     """Wait until the journal contains this consumer with a positive number, which means that it is attached."""
-    deadline = time.monotonic() + seconds
-    while True:
+
+    def is_back():
         there = read_journal(str(journal)).survivors.items()
-        if any(number > 0 and it.pid == puppet.process.pid for number, it in there):
-            return
-        assert time.monotonic() < deadline, "the consumer has not reattached"
-        time.sleep(0.01)
+        return any(number > 0 and it.pid == puppet.process.pid for number, it in there)
+
+    until(is_back, "the consumer has not reattached")

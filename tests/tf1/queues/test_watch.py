@@ -2,9 +2,9 @@
 
 import itertools
 import threading
-import time
 
 import pytest
+from helpers.waits import until
 from tf1.helpers.calls import DEADLOCK_S
 
 from mpqueue.tf1.queues.machine import Request
@@ -53,14 +53,6 @@ class Call:
         return self.outcome
 
 
-def until(condition):
-    """Wait for a condition that a thread will fulfill."""
-    deadline = time.monotonic() + DEADLOCK_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
-
-
 @pytest.fixture
 def served():
     return []
@@ -84,7 +76,7 @@ def leads(call, served):
 
 def leading(watch, served):
     call = Call(watch)
-    until(lambda: leads(call, served))
+    until(lambda: leads(call, served), "the call does not lead")
     return call
 
 
@@ -131,10 +123,10 @@ def test_leader_is_woken_although_another_thread_reads_the_poke(watch, served):
 def test_finished_leader_wakes_follower_to_lead(watch, served):
     leader, first, second = leading(watch, served), following(watch), following(watch)
     leader.finish()
-    until(lambda: leads(first, served))
+    until(lambda: leads(first, served), "the call does not lead")
     assert not leads(second, served)
     first.finish()
-    until(lambda: leads(second, served))
+    until(lambda: leads(second, served), "the call does not lead")
     second.finish()
 
 
@@ -161,7 +153,7 @@ def listener(served):
 
 def test_thread_polls_while_no_call_waits(listener, served):
     listener.poke()
-    until(lambda: any(True in pokes for _, pokes in served))
+    until(lambda: any(True in pokes for _, pokes in served), "no call was poked")
     assert threading.get_ident() not in {ident for ident, _ in served}
 
 
@@ -169,11 +161,11 @@ def test_thread_sleeps_under_permanent_leader_and_polls_after_it_left(listener, 
     leader = leading(listener, served)
     # The thread was polling and finds a leader. Repeated, because the kernel may wake only the leader of the two threads
     # that wait for the same poke.
-    until(lambda: listener.poke() or listener._thread_sleeps)
+    until(lambda: listener.poke() or listener._thread_sleeps, "the thread does not sleep")
     leader.finish()
     served.clear()
     listener.poke()
-    until(lambda: served)
+    until(lambda: served, "nobody was served")
     assert {ident for ident, _ in served} == {listener.run_by}
 
 
@@ -189,7 +181,7 @@ def test_thread_serves_occasionally_during_endless_calls_that_do_not_poll(served
     thread = threading.Thread(target=watch.run)
     thread.start()
     try:
-        until(lambda: any(served))
+        until(lambda: any(served), "nobody was served")
     finally:
         watch.close()
         thread.join(DEADLOCK_S)
