@@ -19,6 +19,7 @@ from mpqueue.plan.options import LoaderOptions, Options, check_counts, fresh_see
 from mpqueue.plan.signatures import shows_options
 from mpqueue.system.callers import outside_stacklevel
 from mpqueue.system.cpus import num_cpus
+from mpqueue.system.interrupts import is_of_handler
 from mpqueue.system.locks import RLock
 
 if TYPE_CHECKING:
@@ -207,8 +208,11 @@ class Loader(Stoppable):
             pipeline = self._begin(goes_on=goes_on, is_outdated=is_outdated)
             # Answers about the epoch must not depend on later changes of the source. An error of its length is raised
             # by the pipeline.
-            with contextlib.suppress(Exception):
+            try:
                 self._plan.note_length(self._position.place.epoch)
+            except Exception as error:
+                if is_of_handler(error):
+                    raise
             batches = EpochIterator(self._position, pipeline, way(pipeline), self._end_epoch, self._note_failure)
             self._latest = weakref.ref(batches)
             return batches

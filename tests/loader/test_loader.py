@@ -1,7 +1,9 @@
 """A `Loader`: continuation after errors, batches computed ahead, shared iterators, and the state after the end."""
 
 import gc
+import itertools
 import pickle
+import signal
 import threading
 import weakref
 
@@ -376,3 +378,40 @@ def test_sequence_that_is_an_iterator_has_epochs(backend, workers):
     with Loader(Both(), workers=workers, backend=backend) as loader:
         next(iter(loader))
         assert [numbers_of(loader) for _ in range(2)] == [[0, 1]] * 2
+
+
+class TimeIsOver(Exception):
+    """Raised by a signal handler."""
+
+
+def test_exception_of_a_handler_in_the_length_of_a_source_is_raised():
+    def time_is_over(*_):
+        raise TimeIsOver
+
+    class Counted:
+        left = -1  # calls until the signal
+
+        def __len__(self):
+            self.left -= 1
+            if not self.left:
+                signal.raise_signal(signal.SIGALRM)
+            return 8
+
+        def __getitem__(self, index):
+            return index
+
+    before = signal.signal(signal.SIGALRM, time_is_over)
+    try:
+        for number in itertools.count(1):
+            source = Counted()
+            with mpqueue.Loader(source, batch_size=2, workers=0) as loader:
+                source.left = number
+                try:
+                    iter(loader)
+                except TimeIsOver:
+                    continue
+                assert source.left > 0, f"call {number} hid the exception"
+                break
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert number > 2

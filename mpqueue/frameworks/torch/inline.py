@@ -264,8 +264,11 @@ class InlineStreamIterator(InlineIterator):
             self._dataset_fetcher.dataset_iter = iter(self._copy)
         num_dropped = sum(place.counts) - (place.starts[0].number if place.starts else 0)
         for _ in range(num_dropped):
-            with contextlib.suppress(Exception):  # it was raised before the state was saved
+            try:
                 self._fetched()
+            except Exception as error:  # of the source: it was raised before the state was saved
+                if is_of_handler(error):
+                    raise
 
     def _holder(self) -> Any:
         """Return the object with the state of the stream: the iterator, or otherwise the dataset."""
