@@ -341,11 +341,15 @@ class Core:
         return seat
 
     def _resume(self, seat: Seat, resume: Resume) -> None:
+        self._latest = max(self._latest, *resume.taken_of(self.epoch), -1)
         if resume.epoch > self.epoch:
+            # The last batches of a rank were routed while it had no consumer: the previous server had crashed before it
+            # journaled them as taken. The next epoch must not begin with them.
+            while seat.queue:
+                self.holders.let_go(seat.queue.popleft(), seat.number)
             seat.enter(resume.epoch)
         elif resume.epoch == self.epoch:
             seat.is_midway = bool(resume.taken)
-            self._latest = max(self._latest, *resume.taken, -1)
             self._known.update(self._mode.resume(seat, resume, self.frontier, self.holders.let_go))
 
     def begin(self, consumer: int, epoch: int, now: float) -> Seat | None:

@@ -378,6 +378,20 @@ def test_server_ends_epoch_that_all_consumers_have_finished(
     assert simulation.core.epoch >= 1
 
 
+def test_rank_that_returns_after_its_epoch_gets_none_of_its_batches_again():
+    simulation = Simulation(rules_of(world=2, window=1), [4], had=[1, 2], frontier=2, has_opened=True)
+    assert simulation.attach(1, 1)
+    simulation.next(1)
+    simulation.settle(1)  # position 2 waits for rank 0, which took it from the crashed server
+    resumed(simulation, 2, 0, 1, (), 0)
+    simulation.next(2)
+    simulation.next(1)
+    simulation.settle(1, 2)
+    assert simulation.consumers[2].taken == [(1, 0), (1, 2)]
+    assert simulation.consumers[1].taken == [(1, 1), (1, 3)]
+    assert not simulation.holders.keys() - simulation.consumers[1].views - simulation.consumers[2].views
+
+
 def test_consumer_that_missed_end_of_epoch_continues_with_next():
     simulation = Simulation(rules_of(window=1), [2], epoch=1)
     resumed(simulation, 1, None, 0, (0, 1), 0)
