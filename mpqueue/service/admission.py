@@ -29,6 +29,7 @@ class Admission:
         job: Hash of the stream's identity.
         welcome: Returns the `Welcome` for a seat.
         ring_fd: Read-only descriptor of the ring, sent with the `Welcome`.
+        note_taken: Journals a position that a rank or consumer has taken; not called without a journal.
 
     Attributes:
         waiting: Consumers that wait for their rank.
@@ -36,9 +37,16 @@ class Admission:
     """
 
     def __init__(
-        self, core: Core, journal: Journal | None, job: str, welcome: Callable[[Seat], Welcome], ring_fd: int
+        self,
+        core: Core,
+        journal: Journal | None,
+        job: str,
+        welcome: Callable[[Seat], Welcome],
+        ring_fd: int,
+        note_taken: Callable[[int, int], None],
     ) -> None:
         self._core, self._journal, self._job, self._welcome, self._ring_fd = core, journal, job, welcome, ring_fd
+        self._note_taken = note_taken
         self.waiting: list[Peer] = []
         self.sentinels: dict[int, int] = {}
         self._awaited_until = 0.0
@@ -76,7 +84,7 @@ class Admission:
                 # The previous server may have crashed after it delivered these batches and before it journaled their
                 # `ASK`. Only the consumer knows about them.
                 for position in hello.resume.taken_of(self._core.epoch):
-                    self._journal.note_taken(position, peer.number if seat.rank is None else seat.rank)
+                    self._note_taken(position, peer.number if seat.rank is None else seat.rank)
         # The descriptor is read-only: a consumer may read all slots, but cannot damage any batch.
         peer.send_now(self._welcome(seat).encode(), (self._ring_fd,))
 

@@ -251,10 +251,15 @@ class Deliveries:
             self._rows.take(self._peers[seat.consumer], batch, has_more=bool(seat.untaken))
         if self._journal is not None:
             # A rank outlives its consumer, so its batches are journaled under the rank.
-            who = seat.consumer if seat.rank is None else seat.rank
-            self._journal.note_taken(batch.position, who)
-            if self._checkpoints is not None:
-                self._checkpoints.note_taken(batch.position, who)
+            self.journal_taken(batch.position, seat.consumer if seat.rank is None else seat.rank)
+
+    def journal_taken(self, position: int, who: int) -> None:
+        """Journal a position that a rank or consumer has taken, here or from the previous server."""
+        assert self._journal is not None
+        self._journal.note_taken(position, who)
+        # All of them: a position that is missing here holds back the checkpoints, and is lost with the next one.
+        if self._checkpoints is not None:
+            self._checkpoints.note_taken(position, who)
 
     def flush(self) -> list[Peer]:
         """Send the collected messages; return the peers whose sockets became full or writable."""

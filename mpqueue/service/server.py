@@ -213,7 +213,9 @@ class Server:
             latest=max((position for _, position in recovered.pairs()), default=-1),
         )  # fmt: skip
         assert stream.ring is not None
-        admission = Admission(core, journal, self._job, self._welcome, stream.ring.read_only_fd)
+        admission = Admission(
+            core, journal, self._job, self._welcome, stream.ring.read_only_fd, deliveries.journal_taken
+        )
         # The server's own user may always attach.
         loop = Loop(claim, self._uids | {uid}, stream, core, deliveries, admission, peers, desk, replays)
         if self._awaits_survivors:

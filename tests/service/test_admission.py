@@ -7,17 +7,20 @@ from types import SimpleNamespace
 import pytest
 from helpers.service_simulation import Consumer, Simulation, rules_of
 
+from mpqueue.plan.cursors import Place
+from mpqueue.service import checkpoints
 from mpqueue.service.admission import Admission
 from mpqueue.service.connections import Handlers
 from mpqueue.service.handshake import Hello, Resume
 from mpqueue.service.journal import Journal, Survivor, read_journal, started_at
+from mpqueue.service.loop import Deliveries
 
 
 def test_exit_of_process_with_two_consumers_is_handled_once():
     with subprocess.Popen(["sleep", "600"]) as process:
         handlers = Handlers()
         core = Simulation(rules_of(), [1]).core
-        admission = Admission(core, None, "job", None, -1)  # type: ignore[arg-type]  # nobody attaches
+        admission = Admission(core, None, "job", None, -1, None)  # type: ignore[arg-type]  # no consumer attaches
         survivor = Survivor(process.pid, started_at(process.pid))
         admission.await_survivors([survivor, survivor], handlers, 60.0)
         assert core.awaited == {process.pid}
@@ -42,10 +45,36 @@ def test_successor_journals_batches_whose_requests_the_crashed_server_had_not_re
     simulation.consumers[1] = Consumer(1, 0, 0)
     journal = Journal(str(tmp_path / "journal"), "job", 7)
     journal.begin(4, None)
+    seat(simulation, journal, journal.note_taken, resume)
+    journal.close()
+    assert read_journal(str(tmp_path / "journal")).taken == noted
+
+
+def seat(simulation, journal, note_taken, resume):
+    """Attach consumer 1 of rank 0, which continues after the crash of the previous server."""
     welcome = SimpleNamespace(encode=lambda: b"")
-    admission = Admission(simulation.core, journal, "job", lambda _: welcome, -1)
+    admission = Admission(simulation.core, journal, "job", lambda _: welcome, -1, note_taken)
     credentials = SimpleNamespace(pid=os.getpid())
     peer = SimpleNamespace(number=1, hello=Hello(rank=0, resume=resume), credentials=credentials, send_now=lambda *_: 0)
     admission.seat(peer)
+
+
+def test_checkpoints_count_batches_that_only_their_consumer_knew(tmp_path, monkeypatch):
+    """A checkpoint must not lose them, and must not wait for them either."""
+    monkeypatch.setattr(checkpoints, "BETWEEN_S", 0)
+    simulation = Simulation(rules_of(world=2), [], epoch=4)
+    simulation.consumers[1] = Consumer(1, 0, 0)
+    journal = Journal(str(tmp_path / "journal"), "job", 7)
+    journal.begin(4, None)
+    places = iter([Place(4, 1), Place(4, 4)])
+    stream = SimpleNamespace(lane_place=lambda: next(places, Place(4)), begun=None, release=None, share=None)
+    kept = checkpoints.Checkpoints(journal, stream, simulation.core.rules.mode)
+    deliveries = Deliveries(stream, {}, journal, os.geteuid(), checkpoints=kept)
+    seat(simulation, journal, deliveries.journal_taken, Resume(job="job", epoch=4, taken=(2,), count=2))
+    for position, rank in ((0, 0), (1, 1), (3, 1), (5, 1)):
+        deliveries.journal_taken(position, rank)
     journal.close()
-    assert read_journal(str(tmp_path / "journal")).taken == noted
+    recovered = read_journal(str(tmp_path / "journal"))
+    assert recovered.lanes is not None
+    assert recovered.lanes.position == 4
+    assert recovered.taken == {0: {2}, 1: {3, 5}}
