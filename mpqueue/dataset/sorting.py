@@ -97,7 +97,8 @@ class SortReader(PickReader):
 
     def before(self, places: Places, run: IndexedRun) -> Places:  # noqa: ARG002 - the same in each epoch
         """Return the indices in the input."""
-        found: list[int] = self.node.order.of(self.node, self._maker)[np.asarray(places)].tolist()
+        # The type is given because of an empty list, which would become an array of floats.
+        found: list[int] = self.node.order.of(self.node, self._maker)[np.asarray(places, np.int64)].tolist()
         return found
 
 
