@@ -138,9 +138,10 @@ def place_in(
         raise ValueError(_missing_message(missing, states, share, shard))
     mine = [progress[lane] for lane in share.lanes()]
     # The number of batches that all ranks together have taken is divided among the present ranks. A single state
-    # represents all ranks of its run.
-    world = shard[1]
-    position = sum(place.position for place in places) * shard_in(states[0])[1] // (len(places) * world)
+    # represents all ranks of its run. Rounded up, as the places of exclusions are: an exclusion made at the
+    # moment of the state would otherwise have a place behind the first batches, which already lack its samples.
+    taken = sum(place.position for place in places) * shard_in(states[0])[1]
+    position = -(-taken // (len(places) * shard[1]))
     return Place(
         places[0].epoch,
         position,

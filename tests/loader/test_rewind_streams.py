@@ -233,8 +233,8 @@ def test_ranks_that_resume_an_epoch_know_its_batches(ordered):
                 infos[loader.last.batch] = loader.last.samples
             loaded = loader.state_dict()
         with loader:
-            known_from = 2 if ordered else 4
-            assert list(infos) == [2, 3, 4, 5, 6]
+            known_from = 3 if ordered else 5
+            assert list(infos) == [3, 4, 5, 6, 7]  # half of 5, rounded up
             for number, samples in infos.items():
                 if number >= known_from:
                     assert loader.explain(0, number).samples == samples
@@ -242,6 +242,25 @@ def test_ranks_that_resume_an_epoch_know_its_batches(ordered):
                 loader.explain(0, known_from - 1)
             with pytest.raises(LookupError, match="of another rank is unknown"):
                 loader.explain(0, 5, rank=1 - rank)
+
+
+@pytest.mark.filterwarnings("ignore:3 ranks share a stream")
+@pytest.mark.parametrize("taken", [4, 5, 7])
+def test_last_knows_exclusions_on_a_number_of_ranks_that_does_not_divide_the_batches(taken):
+    kept = Dataset.range(48).filter(bool).batch(3)
+    with mpqueue.Loader(kept, workers=0, lanes=6) as loader:
+        list(itertools.islice(loader, taken))
+        loader.exclude(range(24))
+        state = loader.state_dict()
+    found = []
+    for rank in range(3):
+        with mpqueue.Loader(kept, workers=0, lanes=6, shard=(rank, 3)) as loader:
+            loader.load_state_dict(state)
+            for batch in loader:
+                assert loader.last.samples == tuple(batch.tolist())
+                found += batch.tolist()
+    assert found
+    assert min(found) >= 24
 
 
 def test_part_of_a_mixture_is_excluded():
