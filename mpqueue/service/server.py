@@ -7,6 +7,7 @@ server crashes, consumers keep their views, and with a journal the next server c
 
 import contextlib
 import os
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -38,7 +39,9 @@ from mpqueue.service.routing import Seat
 from mpqueue.service.rules import check_rules
 from mpqueue.service.server_directory import Claim, ServerDirectory
 from mpqueue.service.stream import Stream, StreamStart
+from mpqueue.system import forked
 from mpqueue.system.cpus import num_cpus
+from mpqueue.system.interrupts import allow_signals, defer_signals
 from mpqueue.system.joined_threads import JoinedThread
 from mpqueue.system.locks import RLock
 from mpqueue.telemetry import live
@@ -121,6 +124,7 @@ class Server:
         self._run: _Run | None = None
         self._latest = ServerStatistics()
         self._lock = RLock()
+        forked.watch(self)
 
     def start(self) -> Self:
         """Start the workers and serve. Return when consumers can attach.
@@ -136,18 +140,22 @@ class Server:
                 raise ServiceStateError(f"the server {self.name!r} is already running: call stop() before start()")
             with contextlib.ExitStack() as undo:
                 # Claim the name first: two servers of one name must not read and write the same journal.
-                claim = self._directory.claim(is_open_to_others=bool(self._uids))
-                undo.callback(claim.close)
+                # A signal handler that raised between the claim and the callback would leave the name in use.
+                with defer_signals():
+                    claim = self._directory.claim(is_open_to_others=bool(self._uids))
+                    undo.callback(claim.close)
                 desk = Desk(self._directory)
                 undo.callback(desk.close)
                 self._stream, recovered = self._recover()
                 self._job = job_of(self._stream, self._rules)
                 journal = self._open_journal(recovered, undo)
+                undo.callback(self._stream.stop)  # before the start, which may be interrupted at its last step
                 self._stream.start()
-                undo.callback(self._stream.stop)
-                self._run = self._serve(claim, desk, journal, recovered)
-                # If any step failed, the exit stack has undone the earlier ones. From here on `stop` does it.
-                self._undo = undo.pop_all()
+                # If any step failed, the exit stack has undone the earlier ones. From here on `stop` does it. Without
+                # the deferral, a handler could raise in between, and the parts of a running thread would be closed.
+                with defer_signals():
+                    self._run = self._serve(claim, desk, journal, recovered)
+                    self._undo = undo.pop_all()
             # Visible for `mpqueue top` only now, when consumers can attach.
             registry.show(self, is_quiet=True)
             live.add(self, "Server")
@@ -242,6 +250,8 @@ class Server:
 
         Raises:
             StopTimeout: A worker was still running after the timeout.
+            ServiceStateError: Code of the source that the server runs has called this method, such as its
+                ``on_epoch_end``; the server keeps running.
             TypeError: ``timeout`` is not a number; the server keeps running.
             ValueError: ``timeout`` is NaN; the server keeps running.
         """
@@ -249,6 +259,7 @@ class Server:
         run = self._run
         if run is None:
             return
+        run.check_caller("stop")
         # Stop the loop before the stream: the loop's thread uses the stream. Join without the lock, so that several
         # threads can call this method.
         run.loop.stop()
@@ -256,16 +267,18 @@ class Server:
         with self._lock:
             if self._run is not run:  # another thread has stopped the server
                 return
-            self._latest, self._run = self.statistics(), None
-            # Keep the final counters for `statistics` after the stop.
-            registry.hide(self)
             # A failing worker must not keep the name in use. The exit stack releases the rest even after an exception:
-            # the journal, and the name last.
-            with self._undo:
-                if run.replays is not None:
-                    run.replays.close()
-                run.loop.close_explanations(timeout)
-                self._stream.stop(timeout)
+            # the journal, and the name last. Signals are deferred, because a handler that raised between the first line
+            # and the exit stack would leave all of it to no one. The waits for functions of the user allow them.
+            with defer_signals():
+                # Keep the final counters for `statistics` after the stop.
+                self._latest, self._run = self.statistics(), None
+                registry.hide(self)
+                with self._undo:
+                    if run.replays is not None:
+                        allow_signals(run.replays.close)
+                    allow_signals(run.loop.close_explanations, timeout)
+                    self._stream.stop(timeout)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the server has stopped; return False if it is still running after ``timeout`` seconds.
@@ -283,10 +296,15 @@ class Server:
         run = self._run
         if run is None:
             raise ServiceStateError(f"the server {self.name!r} is not running: call start() before wait()")
+        run.check_caller("wait")
         run.thread.join(timeout)
         if run.loop.failure is not None:
             raise run.loop.failure
         return not run.thread.is_alive()
+
+    def disown(self) -> None:
+        """Have nothing to stop in a forked child: the thread is the parent's, and the lock may be held forever."""
+        self._run, self._lock = None, RLock()
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
@@ -357,6 +375,7 @@ class Server:
         run = self._run
         if run is None:
             raise ServiceStateError(f"the server {self.name!r} is not running: call start() first")
+        run.check_caller("exclude() or set_weights")
         return run.loop.call(partial(run.loop.change, changed))
 
     def statistics(self) -> "ServerStatistics":
@@ -442,6 +461,14 @@ class _Run:
     def __init__(self, loop: Loop, core: Core, peers: dict[int, Peer], replays: LaneReplays | None) -> None:
         self.loop, self.core, self.peers, self.replays = loop, core, peers, replays
         self.thread = JoinedThread(loop.run, "mpqueue-server")
+
+    def check_caller(self, method: str) -> None:
+        """Raise a `ServiceStateError` in the server's own thread, which would wait for itself forever."""
+        if threading.get_ident() == self.thread.ident:
+            raise ServiceStateError(
+                "the server runs this code of the source (such as on_epoch_end) in its own thread, and "
+                f"{method}() would wait for it to end: call the method in another thread"
+            )
 
 
 _DESK = "mpqueue.tf1.serving.desk"

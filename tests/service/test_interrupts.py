@@ -8,11 +8,13 @@ import threading
 import time
 
 import pytest
+from helpers import strikes
 from helpers.alarms import Alarm, nudged
 from helpers.scripted_server import AutoServer, ScriptedServer, attached, batch_of
 from helpers.strikes import Alarms, Strike, StrikeBeforeLine, Struck, StruckError
 
 import mpqueue
+from mpqueue.service import server as server_module
 
 RANDOM_S = 1.0
 
@@ -205,3 +207,23 @@ def test_interrupt_anywhere_during_reconnect_loses_nothing(tmp_path):
         if strike.left > 0:
             break
     assert after > 200
+
+
+@pytest.mark.parametrize("method", ["start", "stop"])
+def test_server_interrupted_anywhere_in_start_or_stop_can_be_stopped(servers_directory, monkeypatch, method):
+    """A second stop leaves neither the name in use nor workers."""
+    monkeypatch.setattr(strikes, "is_ours", lambda frame: frame.f_code.co_filename == server_module.__file__)
+    monkeypatch.setattr(strikes, "_tables", {})
+    for after in itertools.count(1):
+        server = mpqueue.Server("s", [1, 2], workers=1)
+        if method == "stop":
+            server.start()
+        with Strike(after) as strike, contextlib.suppress(Struck):
+            getattr(server, method)()
+        server.stop()
+        assert not os.path.exists(server.folder), after
+        assert not server._stream.is_running, after
+        assert not any(thread.name == "mpqueue-server" for thread in threading.enumerate()), after
+        if strike.left > 0:
+            break
+    assert after > 5

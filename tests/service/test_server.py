@@ -380,6 +380,44 @@ def test_start_twice_and_wait_before_start_are_errors():
         assert server.wait(0.01) is False
 
 
+class Hooked(Indices):
+    """A source whose `on_epoch_end` calls a function, in the server's process."""
+
+    def __getstate__(self):
+        return {**vars(self), "hook": None}
+
+    def on_epoch_end(self):
+        self.hook()
+
+
+def test_call_that_would_wait_for_its_own_thread_is_an_error(puppets):
+    source, caught = Hooked(4), []
+
+    def call_all():
+        for call in (lambda: server.exclude([1]), server.stop, server.wait):
+            with pytest.raises(ServiceStateError, match="in another thread") as error:
+                call()
+            caught.append(error)
+
+    source.hook = call_all
+    with mpqueue.Server("s", source, workers=1) as server:
+        consumer = puppets("s")
+        for _ in range(2):
+            assert firsts(consumer.do("take_all")) == [0, 1, 2, 3]
+        assert len(caught) >= 3
+
+
+def test_forked_child_can_leave_the_block_of_its_parents_server(puppets):
+    with mpqueue.Server("s", Indices(4), workers=1) as server:
+        child = os.fork()
+        if child == 0:
+            signal.alarm(60)  # ends a child that hangs
+            server.stop()
+            os._exit(0 if "stopped" in repr(server) else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert firsts(puppets("s").do("take_all")) == [0, 1, 2, 3]
+
+
 @pytest.mark.parametrize("with_journal", [True, False], ids=["journal", "no journal"])
 def test_missing_thread_is_an_os_error_without_leaks(puppets, tmp_path, monkeypatch, with_journal):
     server = mpqueue.Server("s", Indices(4), workers=1, journal=tmp_path / "journal" if with_journal else None)
