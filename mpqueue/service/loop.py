@@ -412,14 +412,14 @@ class Loop:
             # before deciding that a consumer is silent.
             for number in core.silent(now):
                 self._hear(self._peers[number], _MOST_UNREAD)
-            self._detach(core.silent(now), now)
+            self._detach(core.silent(now))
         self._take()
         if self._replays:
             self._replays.keep(core.replaying())
         # Only after `_take` has routed all available batches, and only if the ring is full: until then a slow consumer
         # delays no one else.
         if core.rules.slow == "detach" and not core.wants_batch() and stream.is_full and (slow := core.slow()):
-            self._detach(slow, now)
+            self._detach(slow)
             self._take()
         if admission.waiting:
             self._seat_waiting()  # the seat of a detached rank may be free
@@ -444,7 +444,7 @@ class Loop:
             else:
                 core.ended()
 
-    def _detach(self, consumers: dict[int, str], now: float) -> None:
+    def _detach(self, consumers: dict[int, str]) -> None:
         """Detach consumers, each with the reason, and offer their untaken batches to others."""
         for number, why in consumers.items():
             peer = self._peers[number]
@@ -456,7 +456,7 @@ class Loop:
             if peer.sock is not None:
                 self.handlers.watch_room(peer.sock.fileno(), is_full=peer.is_full)
                 self._hear(peer, _MOST_UNREAD)
-            self._core.leave(number, now, died=True)
+            self._leave(peer, died=True)
 
     def _recall(self, now: float) -> bool:
         """Recall the unrequested offers of idle consumers for waiting ones; return whether there were any."""
