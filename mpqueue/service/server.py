@@ -443,9 +443,11 @@ def _checked_journal(journal: Any) -> str | None:
         return None
     if not isinstance(journal, str | os.PathLike):
         raise TypeError(f"journal must be the path of a file or None, got {journal!r}")
-    if os.path.isdir(journal):
+    # Each epoch writes the file again, and the program may have changed its working directory by then.
+    path = os.path.abspath(journal)
+    if os.path.isdir(path):
         raise ValueError(f"journal must be the path of a file, got the folder {journal!r}: use a file in it")
-    return os.fspath(journal)
+    return path
 
 
 def _checked_uids(uids: Any) -> frozenset[int]:

@@ -21,6 +21,7 @@ from helpers.waits import until
 
 import mpqueue
 from mpqueue.errors import ServiceError, ServiceStateError
+from mpqueue.service.journal import read_journal
 from mpqueue.service.loop import Deliveries
 
 pytestmark = pytest.mark.usefixtures("servers_directory")
@@ -122,6 +123,30 @@ def test_suspended_consumer_is_detached_and_its_views_stay(puppets):
         assert caught.value.args[0] == "ConsumerDied"
         assert "this consumer sent no request for 2 s" in caught.value.args[1]
         assert first.do("keep")[0] == kept[0], "its slot was not overwritten"
+
+
+def test_restarted_server_does_not_wait_for_detached_consumer(puppets, tmp_path):
+    path = tmp_path / "journal"
+    with mpqueue.Server("s", Indices(3), workers=1, lease_timeout=2.0, journal=path) as server:
+        first = puppets("s").attached()
+        first.do("loop")
+        first.do("take")
+        first.process.send_signal(signal.SIGSTOP)
+        until(lambda: not server.statistics().consumers, "the consumer was not detached")
+        assert read_journal(path).survivors == {}
+        first.process.send_signal(signal.SIGCONT)
+
+
+def test_journal_stays_in_its_folder(puppets, tmp_path, monkeypatch):
+    """A new file is written at each epoch."""
+    for folder in ("first", "second"):
+        os.mkdir(tmp_path / folder)
+    monkeypatch.chdir(tmp_path / "first")
+    with mpqueue.Server("s", Indices(2), workers=1, journal="journal"):
+        monkeypatch.chdir(tmp_path / "second")
+        assert firsts(puppets("s").do("take_all")) == [0, 1]
+    assert os.listdir(tmp_path / "second") == []
+    assert read_journal(tmp_path / "first" / "journal").epoch == 1
 
 
 def test_seat_of_detached_rank_goes_to_waiting_consumer(puppets):
@@ -460,6 +485,7 @@ def test_missing_thread_is_an_os_error_without_leaks(puppets, tmp_path, monkeypa
         ({"batchsize": 2}, TypeError, r"Server\(\) got an unexpected keyword argument 'batchsize'"),
         ({"journal": 3}, TypeError, "journal must be the path of a file or None, got 3"),
         ({"journal": "/"}, ValueError, "journal must be the path of a file, got the folder '/': use a file in it"),
+        ({"journal": ""}, ValueError, "journal must be the path of a file, got the folder ''"),
         ({"journal": "x", "ordered": False}, ValueError, "journal requires ordered=True, got ordered=False"),
         ({"allow_uids": 3}, TypeError, "allow_uids must be a list of integer user ids, got 3"),
         ({"allow_uids": "root"}, TypeError, "allow_uids must be a list of integer user ids, got 'root'"),
