@@ -175,7 +175,7 @@ def _scanned(path: str) -> tuple[Arrays, FileError | None]:
                 if keys:
                     member_ends.append(len(offsets))
                 keys.append(member_key)
-                key, of_key = member_key, set()
+                key, of_key = member_key, {b"__key__"}  # a member of this suffix would replace the sample's key
             if suffix in of_key:
                 problem = f"a sample has two members {os.fsdecode(name)!r}; remove one"
                 raise FileError(path, offset, problem)

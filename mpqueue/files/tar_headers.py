@@ -108,6 +108,8 @@ class _Headers:
                 self._at = start + _padded(header_size)
                 continue
             member_name = _name(head) if name is None else name
+            if b"\0" in member_name:  # only of pax records; `Tar` separates the suffixes in its index with this byte
+                raise self._error(at, f"{_shown(member_name)} is not a valid name, because it contains a zero byte")
             size = header_size if size is None else size
             is_file = kind in _PLAIN and not (kind == b"\0" and member_name.endswith(b"/"))
             if kind == b"S":

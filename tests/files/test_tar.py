@@ -122,6 +122,21 @@ def test_duplicate_member_of_a_sample_raises(tmp_path):
         Tar(archive(tmp_path / "a.tar", [("a.x", b"1"), ("a.X", b"2")]))
 
 
+@pytest.mark.parametrize("source", [Tar, TarStream])
+def test_member_that_would_replace_the_key_raises(tmp_path, source):
+    with pytest.raises(FileError, match=r"a\.tar, byte 512: a sample has two members 'a\.__key__'"):
+        list(source(archive(tmp_path / "a.tar", [("a.__key__", b"other"), ("a.x", b"1")])))
+
+
+@pytest.mark.parametrize("source", [Tar, TarStream])
+def test_name_with_a_zero_byte_raises(tmp_path, source):
+    """Otherwise the index would assign the suffixes of all later members to wrong members."""
+    info = tarfile.TarInfo("a.x")
+    info.pax_headers = {"path": "a.x\0y"}
+    with pytest.raises(FileError, match=r"'a\.x\\x00y' is not a valid name"):
+        list(source(archive(tmp_path / "a.tar", [(info, b"1"), ("a.z", b"2")], "pax")))
+
+
 @given(
     contents=st.lists(st.tuples(st.text("ab./é", min_size=1, max_size=160), st.integers(0, 1500)), max_size=8),
     form=st.sampled_from(list(FORMATS)),
