@@ -151,7 +151,7 @@ def _samples(file: IndexedFile) -> Iterator[TarSample | FileError]:
         FileError: The archive is damaged or truncated, or has changed.
         OSError: The archive cannot be read.
     """
-    if not file.is_remote and not IndexedFile.of(file.path).is_same(file):
+    if not IndexedFile.of(file.path).is_same(file):
         raise FileError(file.path, None, "it has changed since the source was created; create the source again")
     with open_window(file.path) as window:
         # The name of a first member can begin with the magic number of a compression.

@@ -161,6 +161,15 @@ def test_changed_archive_raises(tmp_path):
         next(iter(stream))
 
 
+def test_changed_remote_archive_raises(tmp_path):
+    memory = pytest.importorskip("fsspec").filesystem("memory")
+    memory.pipe("/changed/a.tar.gz", archive(tmp_path / "a.tar.gz").read_bytes())
+    stream = TarStream("memory://changed/a.tar.gz")
+    memory.pipe("/changed/a.tar.gz", archive(tmp_path / "a.tar.gz", 7).read_bytes())
+    with pytest.raises(FileError, match="it has changed since the source was created"):
+        next(iter(stream))
+
+
 def test_duplicate_member_of_a_sample_raises(tmp_path):
     with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as file:
         for name in ("a.x", "a.X"):
