@@ -9,7 +9,7 @@ The modules are listed bottom up. A module imports only modules on its own line 
     urls.py         remote files: the file systems of fsspec
     names.py        file names: patterns, braces, lists
     ranges.py       byte ranges of remote files, read concurrently, with retries
-    positioned.py   a file object over positional reads
+    positioned.py   positional reads, and a file object over them
     opened.py       open files, read by position
     kept.py         the index folder
     index_file.py   the file of an index: arrays, written atomically

@@ -34,6 +34,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mpqueue.files.kept import cache_errors, note_use
+from mpqueue.files.positioned import read_at
 from mpqueue.system import descriptors
 
 Array = npt.NDArray[Any]
@@ -228,7 +229,7 @@ def read(
 
 def _table(fd: int, path: str, size: int) -> dict[str, list[Any]] | None:
     """Return the table in the header, or None if the file has another version."""
-    head = os.pread(fd, _HEAD.size + _CHECK.size, 0)
+    head = read_at(fd, 0, _HEAD.size + _CHECK.size)
     mark = head[: len(_MARK)]
     if len(mark) == len(_MARK) and mark[:-1] == _NAME and mark[-1] != _VERSION:
         return None
@@ -237,7 +238,7 @@ def _table(fd: int, path: str, size: int) -> dict[str, list[Any]] | None:
     _, length, total = _HEAD.unpack_from(head)
     if total != size:
         raise DamagedIndexError(f"{path}: expected {total:,} bytes, got {size:,}")
-    header = os.pread(fd, min(length, size), _HEAD.size + _CHECK.size)
+    header = read_at(fd, _HEAD.size + _CHECK.size, min(length, size))
     if _CHECK.unpack_from(head, _HEAD.size)[0] != zlib.crc32(header, zlib.crc32(head[: _HEAD.size])):
         raise DamagedIndexError(f"{path}: the checksum of its header is wrong")
     table: dict[str, list[Any]] = json.loads(header)

@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 from mpqueue.errors import FileError
 from mpqueue.files import ranges
+from mpqueue.files.positioned import read_at
 from mpqueue.files.ranges import Piece, RangedFile
 from mpqueue.files.urls import is_url
 from mpqueue.system.locks import Lock
@@ -158,13 +159,7 @@ class _OpenFile:
                 file.path, offset, f"cannot read {length:,} bytes: the file had {file.size:,} bytes when it was indexed"
             )
         assert self._fd is not None
-        data = os.pread(self._fd, length, offset)
-        while len(data) < length:  # Linux returns at most 2 GB per call
-            more = os.pread(self._fd, length - len(data), offset + len(data))
-            if not more:
-                break  # the file has shrunk, and `check` raises
-            data += more
-        return data
+        return read_at(self._fd, offset, length)  # fewer bytes if the file has shrunk; `check` raises then
 
     def inode(self) -> int:
         """Return the inode number of the open file."""
@@ -303,7 +298,7 @@ def read_whole(path: str) -> bytes:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             raise FileError(path, None, "it is not a regular file")
-        data = os.pread(fd, status.st_size, 0)
+        data = read_at(fd, 0, status.st_size)
     finally:
         os.close(fd)
     if len(data) < status.st_size:

@@ -1,7 +1,19 @@
-"""A file object over positional reads, for libraries that require one."""
+"""Positional reads, and a file object over them for libraries that require one."""
 
 import io
+import os
 from collections.abc import Callable
+
+
+def read_at(fd: int, offset: int, length: int) -> bytes:
+    """Return bytes of an open file; fewer only at its end."""
+    data = os.pread(fd, length, offset)
+    while len(data) < length:  # Linux returns at most 2 GB per call
+        more = os.pread(fd, length - len(data), offset + len(data))
+        if not more:
+            break
+        data += more
+    return data
 
 
 class PositionedFile(io.RawIOBase):

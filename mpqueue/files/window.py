@@ -12,7 +12,7 @@ from typing import Self
 
 from mpqueue.errors import FileError
 from mpqueue.files import ranges
-from mpqueue.files.positioned import PositionedFile
+from mpqueue.files.positioned import PositionedFile, read_at
 from mpqueue.files.ranges import RangedFile
 from mpqueue.files.urls import is_url
 
@@ -78,8 +78,8 @@ class _LocalWindow(ScanWindow):
         self._num_close = self._num_close + 1 if 0 <= offset - self._last <= _CLOSE_BYTES else 0
         self._last = offset
         if self._num_close < 3 or length > _AHEAD_BYTES:
-            return os.pread(self._fd, length, offset)
-        self._start, self._data = offset, os.pread(self._fd, _AHEAD_BYTES, offset)
+            return read_at(self._fd, offset, length)
+        self._start, self._data = offset, read_at(self._fd, offset, _AHEAD_BYTES)
         return self._data[:length]
 
 

@@ -1,5 +1,6 @@
-"""Promises of every format: copies, forks, threads, loaders, and indices out of range."""
+"""Promises of every format: copies, forks, threads, loaders, partial reads, and indices out of range."""
 
+import os
 import pickle
 
 import pytest
@@ -57,6 +58,15 @@ def test_threads_read_concurrently(make):
     wanted = read(source, range(len(source)))
     found = read_by_threads(lambda indices: read(source, indices), len(source), rounds=10)
     assert [i for i, sample in found if sample != wanted[i]] == []
+
+
+def test_reads_that_return_fewer_bytes_are_continued(make, tmp_path, monkeypatch):
+    """Linux returns at most 2 GB per read, also of an index that is created."""
+    source = make()
+    wanted, pread = read(source, range(len(source))), os.pread
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(os, "pread", lambda fd, length, offset: pread(fd, min(length, 100), offset))
+    assert read(make(), range(len(source))) == wanted
 
 
 @pytest.mark.parametrize("beyond", [0, -1], ids=["after the end", "before the beginning"])
