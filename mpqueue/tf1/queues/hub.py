@@ -313,6 +313,7 @@ class Steps:
 
         def close_now() -> None:
             notify(shared.machine.close_and_cancel())
+            self._shortage.cancel(shared)
             client.answers.send(Down.DONE, number)
 
         # Reserved room may contain elements that were enqueued before the close. Read the pipe before closing.
@@ -691,6 +692,7 @@ class HubDriver:
             while not self._queue.windows.make_way(CloseRequest()):
                 self.hub.catch_up()
             notify(self._queue.machine.close_and_cancel())
+            self.hub.shortage.cancel(self._queue)
 
     def catch_up(self) -> None:
         """Take the steps that other processes have requested so far."""

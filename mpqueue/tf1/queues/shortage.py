@@ -19,7 +19,7 @@ from array import array
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from mpqueue.errors import SharedMemoryFull
+from mpqueue.errors import CancelledError, SharedMemoryFull
 from mpqueue.tf1.queues.arena import class_bytes
 from mpqueue.tf1.queues.block_pool import BlockPool
 from mpqueue.tf1.queues.client import Client, PendingGrant, SharedQueue
@@ -152,6 +152,15 @@ class Shortage:
                 client.answers.fail(number, WITHDRAWN)
                 return True
         return False
+
+    def cancel(self, queue: SharedQueue) -> None:
+        """Cancel the calls that wait to enqueue into a queue, which was closed with ``cancel_pending_enqueues``."""
+        # They have not reached the machine, which cancels the others. Without this step, they would wait until a
+        # consumer frees memory, and a closed queue may have no consumer.
+        for demand in [one for one in self.demands if one.queue == queue.number]:
+            self.demands.remove(demand)
+            text = f"Queue {queue.machine.name!r} was closed and pending enqueues were cancelled."
+            demand.client.answers.fail(demand.number, CancelledError(None, None, text))
 
     def forget(self, client: Client) -> None:
         """Remove the demands of a closed connection."""

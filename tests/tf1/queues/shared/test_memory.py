@@ -190,6 +190,26 @@ def test_closed_session_ends_wait_for_memory(memory_of_4_mb):
             other.end()
 
 
+@pytest.mark.parametrize("closes", ["the owner", "another process"])
+def test_close_with_cancellation_ends_wait_for_memory(memory_of_4_mb, closes):
+    queue, kept = FIFOQueue(100, "uint8"), FIFOQueue(100, "uint8")
+    with Other(queue) as other, Other(queue) as closer, Other(kept) as patient:
+        other.begin(put_all, range(20))
+        short(queue)
+        patient.begin(put, 7)
+        while len(hub_of(queue).shortage.demands) < 2:
+            queue.size()
+        if closes == "the owner":
+            queue.close(cancel_pending_enqueues=True)
+        else:
+            closer.ask(lambda q: q.close(cancel_pending_enqueues=True))
+        with pytest.raises(CancelledError, match="closed"):
+            other.end()
+        queue.dequeue()
+        assert kept.dequeue(timeout=DEADLOCK_S)[0] == 7  # a wait for another queue has continued
+        patient.end()
+
+
 def test_killed_waiting_producer_releases_its_memory(memory_of_4_mb):
     queue = FIFOQueue(100, "uint8")
     with Other(queue) as victim, Other(queue) as other:
