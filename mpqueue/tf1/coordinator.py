@@ -417,10 +417,13 @@ def _reported(ex: BaseException | ExcInfo | None) -> BaseException | None:
 
 def _call(callback: StopCallback) -> None:
     """Call a stop callback and log its exception: other callbacks must still run, and the first report counts."""
-    try:
-        callback()
-    except Exception:
-        _log.exception("A stop callback failed: %r", callback)
+    # Signal handlers are deferred, so that each exception is the callback's own. A SystemExit is logged like any other:
+    # it would skip the other callbacks, or end the thread that serves other processes.
+    with defer_signals():
+        try:
+            callback()
+        except BaseException:
+            _log.exception("A stop callback failed: %r", callback)
 
 
 def _report_stragglers(stragglers: list[str], ignore: bool) -> None:
