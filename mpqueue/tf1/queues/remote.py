@@ -811,7 +811,10 @@ class RemoteQueue:
         def give_up(error: OpError) -> None:
             if not given_up:  # report the first of several reasons
                 given_up.append(error)
-                channel.connection.send(Up.WITHDRAW, channel.queue, number)
+                # If the owner has exited, the read below raises that error. Raised here, it would end the loop that
+                # cancels the other calls of the scope, in the thread of `Session.close` or of the coordinator.
+                with contextlib.suppress(OpError):
+                    channel.connection.send(Up.WITHDRAW, channel.queue, number)
 
         with cancellable(give_up):
             answer = channel.connection.answer_within(number, timeout)

@@ -7,12 +7,14 @@ import signal
 import threading
 import tracemalloc
 from collections import Counter
+from functools import partial
 
 import numpy as np
 import pytest
 from helpers import others
 from helpers.gates import Gate, stop_at
 from helpers.others import Other, in_line
+from tf1.helpers.calls import Gate as ScopeGate
 
 from mpqueue import FIFOQueue, RandomShuffleQueue
 from mpqueue.errors import (
@@ -22,7 +24,7 @@ from mpqueue.errors import (
     OutOfRangeError,
 )
 from mpqueue.tf1.queues import blocks
-from mpqueue.tf1.queues.remote import Connection, QueueChannel
+from mpqueue.tf1.queues.remote import Connection, QueueChannel, RemoteQueue
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
 
@@ -153,6 +155,40 @@ def test_exited_owner_cancels_waiting_and_later_calls():
                 call()
         with pytest.raises(CancelledError, match="has exited"):
             pickle.loads(pickle.dumps(handle)).size()
+
+
+def test_scope_cancels_all_calls_although_the_owner_of_one_queue_has_exited(monkeypatch):
+    local, owner_is_gone, errors = FIFOQueue(1, "int32", [[]]), threading.Event(), []
+    wait, scope = Connection.answer_within, ScopeGate()
+
+    def wait_late(*args):
+        assert owner_is_gone.wait(60)
+        return wait(*args)
+
+    def block_in(queue):
+        with scope.active(), pytest.raises(CancelledError) as error:
+            queue.dequeue()
+        errors.append(error)
+
+    def finish_late(queue, channel, *args):
+        monkeypatch.setattr(channel.connection, "answer_within", partial(wait_late, channel.connection))
+        return finish(queue, channel, *args)
+
+    finish = RemoteQueue._finish
+    monkeypatch.setattr(RemoteQueue, "_finish", finish_late)
+    with Other() as owner:
+        handle = pickle.loads(owner.ask(make_and_keep))
+        threads = [threading.Thread(target=block_in, args=(queue,), daemon=True) for queue in (local, handle)]
+        for thread in threads:
+            scope.asleep.clear()
+            thread.start()
+            assert scope.asleep.wait(60)
+        owner.kill()
+        scope.cancel()  # before the remote call notices that its owner has exited
+        owner_is_gone.set()
+        for thread in threads:
+            thread.join(60)
+        assert len(errors) == 2
 
 
 def test_killed_owner_is_detected_before_it_is_reaped():
