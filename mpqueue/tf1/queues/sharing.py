@@ -69,7 +69,8 @@ def _shared(core: QueueCore) -> "HubDriver":
             if _hub is None or _hub.is_closed:
                 _hub = Hub(_find_shared)
             with _hub.lock:
-                if not _hub.is_closed:
+                # Again under the lock: `_find_shared` may have shared the queue since the check above.
+                if not _hub.is_closed and isinstance(core.driver, LocalDriver):
                     _hub.share(core)
     assert isinstance(core.driver, HubDriver)
     return core.driver

@@ -15,7 +15,9 @@ from mpqueue.errors import (
     InvalidArgumentError,
     OutOfRangeError,
 )
+from mpqueue.tf1.queues import registry
 from mpqueue.tf1.queues.block_pool import LEAST_BYTES
+from mpqueue.tf1.queues.description import Description, Signature
 from mpqueue.tf1.queues.machine import EnqueueRequest
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
@@ -114,6 +116,37 @@ def test_call_from_before_sharing_continues_with_the_hub():
     assert queue.dequeue() == 7
     local.close_now()
     assert queue.is_closed()
+
+
+class AnnouncedLock:
+    """A lock with an event that is set before a thread waits for it."""
+
+    def __init__(self, lock):
+        self._lock, self.wanted = lock, threading.Event()
+
+    def __enter__(self):
+        self.wanted.set()
+        return self._lock.__enter__()
+
+    def __exit__(self, *error):
+        return self._lock.__exit__(*error)
+
+
+def test_queue_is_shared_once_although_a_worker_finds_it_while_it_is_pickled(monkeypatch):
+    one, named = FIFOQueue(5, "int32", [[]]), FIFOQueue(5, "int32", [[]], shared_name="both at once")
+    pickle.dumps(one)
+    hub = one.queue_ref.driver.hub
+    description = Description("both at once", "", Signature("FIFOQueue", tuple(named.dtypes), ((),), 5))
+    results = []
+    with hub.lock:
+        monkeypatch.setattr(hub, "lock", announced := AnnouncedLock(hub.lock))
+        thread = threading.Thread(target=lambda: results.append(pickle.dumps(named)))
+        thread.start()
+        assert announced.wanted.wait(60)
+        hub._steps._find_shared(description.encode())  # as for the record of a worker
+    thread.join(60)
+    assert pickle.loads(results[0]).queue_ref is named.queue_ref
+    registry.own.reset()
 
 
 def test_remote_timeout_keeps_enqueued_elements():
