@@ -10,7 +10,8 @@
 The engine starts and stops the worker, and reports errors. It does not replace a crashed worker, because an iterator
 can be read only once. This module does replace it: the elements that the worker enqueued are still in the queue, and
 the owner of the queue counts them. If the source is resumable, a new worker starts from the last checkpoint and skips
-the elements that were enqueued after it. No element is lost or duplicated. Other sources are not retried.
+the elements that were enqueued after it. No element is lost or duplicated. Other sources are not retried, nor are ops
+whose queue belongs to a server.
 """
 
 import os
@@ -131,7 +132,8 @@ def run_in_worker(op: Op, coord: Coordinator | None) -> None:
     Raises:
         OutOfRangeError: The source has ended.
         CancelledError: The session was closed.
-        WorkerDied: The worker crashed and the source is not resumable, or several workers crashed without progress.
+        WorkerDied: The worker crashed and the source is not resumable, or the queue belongs to another process; or
+            several workers crashed without progress.
         Exception: The error of the op, with its original type.
     """
     state, num_ahead, num_crashes = None, 0, 0
@@ -143,7 +145,11 @@ def run_in_worker(op: Op, coord: Coordinator | None) -> None:
             if not is_resumable(op):
                 raise _without_retry(crash, f"{op!r} is not retried: its source is not resumable") from None
             core = op.queue.queue_ref
-            assert isinstance(core, QueueCore)
+            # Only the owner of a queue counts the elements of a crashed process.
+            if not isinstance(core, QueueCore):
+                raise _without_retry(
+                    crash, f"{op!r} is not retried: the number of enqueued elements is unknown"
+                ) from None
             entered = num_entered(core, received[0].process_id) if received else 0
             # Enqueued elements are progress, even without a checkpoint: start counting crashes again.
             num_crashes = 1 if entered or len(received) > 1 else num_crashes + 1

@@ -75,9 +75,9 @@ class QueueRunner:
         import_scope: Scope to put before the names in ``queue_runner_def``.
         workers: "process" runs each op of ``queue.enqueue_op(source)`` or ``enqueue_many_op`` in its own worker
             process, and its thread waits for the process. A crashed process is replaced if the source is resumable: its
-            callable has ``state_dict()`` and ``load_state_dict(state)``, and returns the same examples again. Otherwise
-            the error is `WorkerDied`. Other ops run in their threads, and so do ops with a source that refers to an
-            object of this process: an epoch counter or a placeholder.
+            callable has ``state_dict()`` and ``load_state_dict(state)``, and returns the same examples again.
+            Otherwise, or if the queue belongs to a server, the error is `WorkerDied`. Other ops run in their threads,
+            and so do ops with a source that refers to an object of this process: an epoch counter or a placeholder.
 
     Raises:
         ValueError: Both ``queue_runner_def`` and a queue or ops are passed, or neither; the list of ops is empty; or

@@ -10,7 +10,7 @@ from helpers.gates import Gate, pass_gate
 
 from mpqueue import FIFOQueue, Session, Source
 from mpqueue.errors import CancelledError, OutOfRangeError, WorkerDied
-from mpqueue.train import Coordinator, QueueRunner
+from mpqueue.train import Coordinator, QueueBase, QueueRunner
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
 
@@ -134,6 +134,20 @@ def test_process_that_crashes_repeatedly_without_enqueueing_is_given_up():
             arrival = gate.arrival()
             os.kill(arrival.pid, signal.SIGKILL)
             arrival.let_go()
+        assert coord.wait_for_stop(60)
+
+
+def test_crashed_process_is_not_replaced_if_no_process_counts_its_elements():
+    queue = FIFOQueue(20, "int64", [[2]])
+    selected = QueueBase.from_list(0, [queue])
+    with (
+        pytest.raises(WorkerDied, match="not retried"),
+        Gate() as gate,
+        started(selected, selected.enqueue_op(Source(Watched(8, gate.address)))) as coord,
+    ):
+        arrival = gate.arrival()
+        os.kill(arrival.pid, signal.SIGKILL)
+        arrival.let_go()
         assert coord.wait_for_stop(60)
 
 
