@@ -191,9 +191,17 @@ class Connection:
         """
         # The old connection prevents the deletion of its queues. Close it only after the channels are attached again.
         close = self._close
-        self._open()
-        for channel in list(self.channels.values()):
-            channel.begin(*self._attach(channel.queue))
+        try:
+            self._open()
+            for channel in list(self.channels.values()):
+                channel.begin(*self._attach(channel.queue))
+        except BaseException:
+            # Without descriptors, for example. The counts differ, so this object must not be used again: the next call
+            # of each channel opens a new connection.
+            _own.connections.pop(self._place.address, None)
+            for channel in list(self.channels.values()):
+                channel.generation = -1
+            raise
         close()
 
     def _greet(self, place: QueuePlace) -> tuple[int, OwnerMapping, int]:
@@ -255,7 +263,7 @@ class Connection:
         # the queue, where the next consumer would fail as well.
         if error is self._ending() or isinstance(error, DataLossError):
             return
-        with defer_signals(), contextlib.suppress(OpError, SharedMemoryFull):
+        with defer_signals(), contextlib.suppress(OpError, SharedMemoryFull, OSError):
             # Undo each call: it is unknown which one was interrupted. The owner ignores calls that are already over.
             while before != self.last_call:
                 before = (before + 1) & 0xFFFFFFFF

@@ -13,7 +13,7 @@ import mpqueue
 from mpqueue import FIFOQueue, RandomShuffleQueue
 from mpqueue.errors import CancelledError, DeadlineExceededError, SharedMemoryFull
 from mpqueue.memory.segment import Segment
-from mpqueue.tf1.queues import blocks
+from mpqueue.tf1.queues import blocks, remote
 from mpqueue.tf1.queues.remote import Connection
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
@@ -353,3 +353,28 @@ def test_interrupted_enqueue_does_not_corrupt_the_next_one(error, is_written):
         other.ask(interrupted)
         assert queue.dequeue_many(4)[:, 0].tolist() == [1, 3, 4, 5]
         assert queue.size() == 0
+
+
+def test_interrupted_enqueue_without_a_new_connection_does_not_corrupt_the_next_one():
+    queue = FIFOQueue(100, "int64", [[50]])
+
+    def interrupted(queue):
+        queue.enqueue([np.full(50, 1)])
+        write, connect = blocks.BlockCodec.write_one, remote.connect
+
+        def interrupt(_self, _token, _array):
+            raise KeyboardInterrupt
+
+        def fail(_address):
+            raise ConnectionError("too many open files")
+
+        blocks.BlockCodec.write_one, remote.connect = interrupt, fail
+        with pytest.raises(KeyboardInterrupt):
+            queue.enqueue([np.full(50, 2)])
+        blocks.BlockCodec.write_one, remote.connect = write, connect
+        for value in (3, 4, 5):
+            queue.enqueue([np.full(50, value)])
+
+    with Other(queue) as other:
+        other.ask(interrupted)
+        assert queue.dequeue_many(4)[:, 0].tolist() == [1, 3, 4, 5]
