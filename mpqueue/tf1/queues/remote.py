@@ -350,10 +350,12 @@ class Connection:
             self._note(answer)
 
     def _note(self, answer: Answer) -> None:
-        """Handle an answer that no call waits for: blocks requested ahead, or a late answer to an ADMIT."""
-        if answer.kind == Down.BLOCKS and not answer.number:
+        """Handle an answer that no call waits for: blocks that were granted, or a late answer to another call."""
+        if answer.kind == Down.BLOCKS:
+            # Also for a `find` that was interrupted while it waited for them: the owner counts them as granted.
             self.keep(answer)
-            self._is_wanted.discard(answer.one)
+            if not answer.number:
+                self._is_wanted.discard(answer.one)
         elif answer.kind == Down.REVOKED:
             # The owner has taken back all empty blocks of this connection, see `shortage`.
             for have in self._blocks.values():
@@ -416,13 +418,16 @@ class Connection:
         """
         # The description is passed in a block, since records have a fixed size.
         size_class = class_for(len(description))
-        token = self.block(size_class)
-        if token is None:
-            self.keep(self._ask(self.want(0, size_class, 1)))
-            token = self._blocks[size_class].pop()
-        at = offset_of(token)
-        memoryview(self.memory.segment.memory)[at : at + len(description)] = description
-        return self._ask(self.call(Up.FIND, 0, len(description), flag=size_class)).one
+        # Handlers run only inside the waits. An exception between taking a block and its record would leave different
+        # counts on both sides, and the next enqueue would put the description into its queue.
+        with defer_signals():
+            token = self.block(size_class)
+            if token is None:
+                self.keep(self._ask(self.want(0, size_class, 1)))
+                token = self._blocks[size_class].pop()
+            at = offset_of(token)
+            memoryview(self.memory.segment.memory)[at : at + len(description)] = description
+            return self._ask(self.call(Up.FIND, 0, len(description), flag=size_class)).one
 
 
 class QueueChannel:

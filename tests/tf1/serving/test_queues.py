@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import threading
@@ -26,6 +27,8 @@ from mpqueue.errors import (
 from mpqueue.tf1.queues import lookup
 from mpqueue.tf1.queues.core import QueueCore
 from mpqueue.tf1.queues.making import reset_containers
+from mpqueue.tf1.queues.remote import Connection
+from mpqueue.tf1.queues.wire import Up
 from mpqueue.tf1.serving.server import QueueServer
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
@@ -388,3 +391,33 @@ def test_server_neither_changes_nor_explains_a_stream_that_dequeues(servers_dire
         with pytest.raises(LookupError, match="takes elements from a queue"):
             _ = consumer.last
         assert [number for batch in batches for number in batch.tolist()] == list(range(6, 20))
+
+
+@pytest.mark.parametrize("step", ["want", "call"])
+def test_interrupted_creation_of_a_queue_does_not_corrupt_the_next_enqueue(server, step):
+    """A description is sent in a block of the same size as the elements, before or after a wait for the block."""
+    nbytes = 170  # the size class of the second description
+    original, struck = getattr(Connection, step), []
+
+    def interrupt(connection, kind, *args, **options):
+        if kind in (0, Up.FIND) and not struck:
+            struck.append(True)
+            result = original(connection, kind, *args, **options) if step == "want" else None
+            signal.raise_signal(signal.SIGINT)
+            return original(connection, kind, *args, **options) if result is None else result
+        return original(connection, kind, *args, **options)
+
+    with mpqueue.connect("photos", timeout=DEADLOCK_S):
+        queue = FIFOQueue(20, "uint8", [[nbytes]], shared_name="elements" * 4)
+        queue.size()  # connects
+        if step == "call":
+            queue.enqueue(np.full(nbytes, 1, np.uint8))
+        setattr(Connection, step, interrupt)
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                FIFOQueue(20, "uint8", [[nbytes]], shared_name="described")
+        finally:
+            setattr(Connection, step, original)
+        for value in (2, 3):
+            queue.enqueue(np.full(nbytes, value, np.uint8))
+        assert queue.dequeue_many(int(queue.size()))[:, 0].tolist() == ([1, 2, 3] if step == "call" else [2, 3])
