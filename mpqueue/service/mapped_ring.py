@@ -48,7 +48,9 @@ class MappedRing:
     def __init__(self, segment: ForeignSegment, stride: int, *, copy: bool, allow_pickle: bool) -> None:
         self.memory: mmap.mmap = segment.memory
         self._stride = stride
-        self._slots = [Slot(number, number * stride) for number in range(len(segment.memory) // stride)]
+        # Made at the first offer of each: the server may belong to another user, and has chosen their number.
+        self._slots: dict[int, Slot] = {}
+        self._num_slots = len(segment.memory) // stride
         self._leases = Leases(segment)
         # No view of the server's memory may exist with `copy`, so the first batch is copied already.
         self._max_leased = 0 if copy else SPARE_SLOTS
@@ -92,9 +94,11 @@ class MappedRing:
         header_offset, nbytes = offer.header_offset, offer.nbytes
         # The server may belong to another user. An offer outside of the mapping is invalid: reading there would crash
         # this process.
-        if read is None or number >= len(self._slots) or not header_offset <= nbytes <= self._stride:
+        if read is None or number >= self._num_slots or not header_offset <= nbytes <= self._stride:
             raise ProtocolError(f"an offer outside of the ring or without a spec: {offer}")
-        slot = self._slots[number]
+        slot = self._slots.get(number)
+        if slot is None:
+            slot = self._slots[number] = Slot(number, number * self._stride)
         start = slot.offset
         # Copy the header, because the server could change it while it is parsed. Most headers equal that of an earlier
         # batch, so parsed ones are cached.

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -107,6 +108,17 @@ class TestAnswers:
             server.greet()
             with pytest.raises(OSError, match="expected"):
                 consumer.result(60)
+
+    def test_number_of_slots_does_not_determine_memory(self, tmp_path, pool):
+        with ScriptedServer(tmp_path / "directory", stride=64) as server:
+            consumer = pool.submit(mpqueue.attach, server.path, timeout=60)
+            tracemalloc.start()
+            try:
+                server.greet()
+                consumer.result(60).close()
+                assert tracemalloc.get_traced_memory()[1] < 5 << 20, "there are 400,000 slots"
+            finally:
+                tracemalloc.stop()
 
     def test_wait_without_timeout_is_logged(self, tmp_path, pool, monkeypatch, caplog):
         monkeypatch.setattr("mpqueue.service.server_directory._PATIENCE_S", 0.02)
