@@ -29,6 +29,7 @@ from mpqueue.service.records import (
     pack_request,
 )
 from mpqueue.service.specs import MAX_SPEC_BYTES
+from mpqueue.system.interrupts import defer_signals
 from mpqueue.transport.records import ProtocolError
 
 _BETWEEN = frozenset(
@@ -207,14 +208,13 @@ class Attachment:
             link.wait()
         link.arrived = deque(record for record in link.arrived if not self._is_answer(record, number))
         try:
-            answer: dict[str, Any] = json.loads(b"".join([part.body for part in parts]))
-            error = answer.get("error")
-        except (ValueError, AttributeError) as invalid:
-            link.fail(f"an answer that is not a JSON object: {invalid}")
+            answer = _parse_answer(b"".join([part.body for part in parts]))
+        except ProtocolError as invalid:
+            link.fail(str(invalid))
             assert link.death is not None
             raise link.death.error() from invalid
-        if error is not None:
-            raise LookupError(error)
+        if "error" in answer:
+            raise LookupError(answer["error"])
         return answer
 
     @staticmethod
@@ -310,3 +310,37 @@ class Attachment:
         """Leave and close a consumer that was garbage collected."""
         self.leave(DROPPED)
         self.close()
+
+
+def _parse_answer(body: bytes) -> dict[str, Any]:
+    """Return the answer to the question which samples are in a batch.
+
+    Raises:
+        ProtocolError: It is not such an answer.
+    """
+    # A signal handler may raise a ValueError, which must not be mistaken for invalid data.
+    with defer_signals():
+        try:
+            answer = json.loads(body)
+        except (ValueError, RecursionError) as error:
+            raise ProtocolError(f"expected an answer in JSON, got {type(error).__name__}") from error
+    if type(answer) is not dict or not (_is_error(answer) or _has_samples(answer)):
+        raise ProtocolError("expected the samples of a batch, got something else")
+    return answer
+
+
+def _is_error(answer: dict[str, Any]) -> bool:
+    return type(answer.get("error")) is str
+
+
+def _has_samples(answer: dict[str, Any]) -> bool:
+    """Return whether an answer has a seed and samples; with an index, the samples of each index."""
+    indices, ids, samples = (answer.get(key, []) for key in ("indices", "ids", "samples"))
+    are_lists = all(type(value) is list for value in (indices, ids, samples))
+    return (
+        "error" not in answer
+        and type(answer.get("seed")) is int
+        and are_lists
+        and len(indices) == len(ids)
+        and all(type(of_one) is list for of_one in ids)
+    )
