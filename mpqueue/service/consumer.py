@@ -236,6 +236,9 @@ class Consumer:
                     # `Attachment.recover` completes the delivery. No call in between, where a signal handler could run:
                     # so each batch is counted once.
                     attachment.latest = record
+                    # With the batch: after an interrupt, the next call returns it as it is.
+                    if batch is not _NOTHING:
+                        self._epoch, self._returned = record.epoch, returned
                     counts.batches += 1
                     counts.bytes += record.nbytes
                     counts.skipped += len(skipped)
@@ -244,7 +247,6 @@ class Consumer:
                     if batch is _NOTHING:
                         continue
                     loop.continues = False
-                    self._epoch, self._returned = record.epoch, returned
                     return batch
                 attachment.latest = record
                 attachment.enter(record)

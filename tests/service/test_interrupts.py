@@ -2,10 +2,12 @@
 
 import contextlib
 import itertools
+import json
 import os
 import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from helpers import strikes
@@ -15,6 +17,7 @@ from helpers.strikes import Alarms, Strike, StrikeBeforeLine, Struck, StruckErro
 
 import mpqueue
 from mpqueue.service import server as server_module
+from mpqueue.service.records import Text, ToConsumer, ToServer
 
 RANDOM_S = 1.0
 
@@ -227,3 +230,48 @@ def test_server_interrupted_anywhere_in_start_or_stop_can_be_stopped(servers_dir
         if strike.left > 0:
             break
     assert after > 5
+
+
+def test_last_batch_is_the_one_that_is_returned_after_an_interrupt(tmp_path):
+    for after in itertools.count(1):
+        with ScriptedServer(tmp_path / f"directory{after}") as server, attached(server) as consumer:
+            for position in range(2):
+                server.offer(batch_of(position), position=position)
+            batches = iter(consumer)
+            next(batches)
+            with Strike(after) as strike, contextlib.suppress(Struck):
+                next(batches)
+            if strike.left > 0:
+                break
+            array, _ = next(batches)
+            assert array[0, 0] == consumer._returned.offer.position == 1, after
+    assert after > 30
+
+
+def answering(server, answer):
+    """Answer the next question with this body."""
+    while server.hear().kind != ToServer.EXPLAIN:
+        pass
+    server.send(Text(ToConsumer.EXPLAINED, 0, 1, answer).pack())
+
+
+def test_value_error_of_handler_in_last_is_not_invalid_data(tmp_path, monkeypatch):
+    def strike(body):
+        signal.raise_signal(signal.SIGUSR1)
+        return loads(body)
+
+    def handle(*_):
+        raise ValueError("the user's own")
+
+    with ScriptedServer(tmp_path / "directory") as server, attached(server) as consumer:
+        server.offer(batch_of(5))
+        server.offer(batch_of(6))
+        batches = iter(consumer)
+        next(batches)
+        loads, before = json.loads, signal.signal(signal.SIGUSR1, handle)
+        monkeypatch.setattr(json, "loads", strike)
+        with ThreadPoolExecutor(1) as pool, pytest.raises(ValueError, match="the user's own"):
+            pool.submit(answering, server, b'{"seed": 1}')
+            _ = consumer.last
+        signal.signal(signal.SIGUSR1, before)
+        assert next(batches)[0][0, 0] == 6
