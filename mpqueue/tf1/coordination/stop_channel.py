@@ -14,6 +14,7 @@ A closed socket means that the other process has exited. The owner removes such 
 because it could not receive a stop. Both threads sleep until data arrives.
 """
 
+import contextlib
 import socket
 import threading
 from collections import deque
@@ -89,10 +90,14 @@ class StopServer:
 
     def __init__(self, on_report: Callable[[bytes], bool]) -> None:
         self._on_report = on_report
-        self._poller = make_poller()
-        self._wakeup = Wakeup()
+        with contextlib.ExitStack() as undo:  # if there are too few descriptors, those opened before are closed
+            self._poller = make_poller()
+            undo.callback(close_poller, self._poller)
+            self._wakeup = Wakeup()
+            undo.callback(self._wakeup.close)
+            self._door = Door(self._poller)
+            undo.pop_all()
         self._poller.register(self._wakeup.fd, READABLE)
-        self._door = Door(self._poller)
         self.address = self._door.address
         # Reentrant: the garbage collector may close the server in a thread that is using it.
         self._lock = RLock()

@@ -462,15 +462,20 @@ class Hub:
     def __init__(self, find_shared: Callable[[bytes], int], path: str | None = None) -> None:
         self.lock = Lock()
         self._process_id = os.getpid()
-        self.watch = QueueWatch(self._serve)
-        self._pipe = RecordPipe()
+        with contextlib.ExitStack() as undo:  # if there are too few descriptors, those opened before are closed
+            self.watch = QueueWatch(self._serve)
+            undo.callback(self.watch.end)
+            self._pipe = RecordPipe()
+            undo.callback(self._pipe.close)
+            self._listener = Listener(self.watch.poller, path)
+            undo.callback(self._listener.close)
+            self.pool = BlockPool()
+            undo.pop_all()
         self.watch.poller.register(self._pipe.fd, READABLE)
         poll = select.poll()
         poll.register(self._pipe.fd, READABLE)
         self._look = poll.poll
-        self._listener = Listener(self.watch.poller, path)
         self.address = self._listener.address
-        self.pool = BlockPool()
         self.recalls = Recalls(self.watch.poke)
         self.queues: dict[int, SharedQueue] = {}
         clients = self._listener.clients

@@ -130,8 +130,12 @@ class OwnerMapping:
     """
 
     def __init__(self, fds: list[int], size: int) -> None:
+        try:
+            self.segment = Segment(fds[1], size, "shm")
+        except OSError:  # there is too little address space
+            close_descriptors(fds)
+            raise
         self.pipe = descriptors.own(fds[0])
-        self.segment = Segment(fds[1], size, "shm")
         os.close(fds[1])  # the mapping remains valid without the descriptor
         self.segment.fd = -1
         self.words = memoryview(self.segment.memory).cast("q")

@@ -68,8 +68,11 @@ class QueueWatch:
 
     def __init__(self, serve: Callable[[Events], None]) -> None:
         self._serve = serve
-        self.poller = make_poller()
-        self._poke = Wakeup()
+        with contextlib.ExitStack() as undo:
+            self.poller = make_poller()
+            undo.callback(close_poller, self.poller)
+            self._poke = Wakeup()
+            undo.pop_all()
         self.poller.register(self._poke.fd, READABLE)
         self._poking = RLock()  # reentrant: the garbage collector may run inside `poke`, and poke again
         self._mutex = Lock()
@@ -184,6 +187,10 @@ class QueueWatch:
             # compete for the interpreter lock: 5 ms for each thread switch next to a computing thread.
             if self._leader is None and self.num_calls == seen:
                 self._serve(events)
+        self.end()
+
+    def end(self) -> None:
+        """Close the descriptors. No thread may be polling."""
         with self._poking:
             self._has_ended = True
             self._poke.close()

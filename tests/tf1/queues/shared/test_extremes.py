@@ -1,7 +1,10 @@
 """Failures around queues: foreign bytes in the pipe, thousands of queues, cycles of queues, and killed owners."""
 
+import contextlib
+import gc
 import os
 import pickle
+import resource
 
 import pytest
 from helpers import others
@@ -9,7 +12,7 @@ from helpers.others import DEADLOCK_S, Other, in_line
 from helpers.outside import ran
 from tf1.helpers.stray_writes import be_disconnected, write_to_the_pipe
 
-from mpqueue import FIFOQueue
+from mpqueue import Coordinator, FIFOQueue
 from mpqueue.errors import CancelledError
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
@@ -108,3 +111,56 @@ os.waitpid(child, 0)
 mpqueue.shutdown()
 """)
     assert output == ["", ""]
+
+
+def num_descriptors():
+    return len(os.listdir("/proc/self/fd"))
+
+
+@contextlib.contextmanager
+def free_descriptors(count):
+    """Leave this number of free descriptors."""
+    limits, taken = resource.getrlimit(resource.RLIMIT_NOFILE), []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + count + 1, limits[1]))
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.dup(0))
+        for _ in range(count):
+            os.close(taken.pop())
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        for fd in taken:
+            os.close(fd)
+
+
+@pytest.mark.parametrize("make", [lambda: FIFOQueue(1, "int32", [[]]), Coordinator])
+def test_sharing_without_descriptors_leaves_none_open(make):
+    shared, before, num_failures = make(), num_descriptors(), 0
+    for count in range(4):
+        with free_descriptors(count):
+            try:
+                pickle.dumps(shared)
+            except OSError:
+                num_failures += 1
+        assert num_descriptors() == before
+    assert num_failures == 4
+
+
+def use_with_little_address_space(queue):
+    limits, before = resource.getrlimit(resource.RLIMIT_AS), num_descriptors()
+    resource.setrlimit(resource.RLIMIT_AS, (1 << 30, limits[1]))
+    with pytest.raises(OSError, match="memory"):
+        queue.size()
+    resource.setrlimit(resource.RLIMIT_AS, limits)
+    gc.collect()
+    assert num_descriptors() == before
+    return queue.size()
+
+
+def test_process_that_cannot_map_the_memory_leaves_no_descriptor_open():
+    queue = FIFOQueue(5, "int32", [[]])
+    queue.enqueue(1)
+    with Other(queue) as other:
+        assert other.ask(use_with_little_address_space) == 1
