@@ -10,16 +10,21 @@ can take over the name. So each side checks the user of the other side, and that
 """
 
 import contextlib
+import errno
 import os
 import socket
+import time
 
 from mpqueue.system import descriptors
 from mpqueue.system.interrupts import defer_signals
+from mpqueue.system.log import warn
 from mpqueue.transport.credentials import Address, ForeignPeer, Vetting, new_token, prove
 from mpqueue.transport.listener import accept, connect_at, unix_socket
 from mpqueue.transport.poller import READABLE, Poller
 
 _BACKLOG = 128  # connections that wait for `accept`; further ones block in `connect`
+_SCARCE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
+_PAUSE_S = 0.01
 
 
 class Door:
@@ -52,6 +57,7 @@ class Door:
             descriptors.close_object(self._listener)
             raise
         self._strangers: dict[int, Vetting] = {}
+        self._is_short = False
         poller.register(self._listener.fileno(), READABLE)
 
     def is_mine(self, fd: int) -> bool:
@@ -78,14 +84,29 @@ class Door:
             return vetting.sock if is_proven else None
 
     def _accept(self) -> None:
-        with contextlib.suppress(OSError):  # a different user, or a client that has disconnected
+        try:
             connection = accept(self._listener, (os.geteuid(), 0))
-            try:
-                self._strangers[connection.fileno()] = Vetting(connection, self.address.token)
-            except OSError:
-                descriptors.close_object(connection)
-                raise
-            self._poller.register(connection.fileno(), READABLE)
+        except OSError as error:
+            if error.errno in _SCARCE:
+                self._pause(error)
+            return  # with any other error, it was a different user, or the client has disconnected
+        self._is_short = False
+        try:
+            self._strangers[connection.fileno()] = Vetting(connection, self.address.token)
+        except OSError:  # the client has disconnected
+            descriptors.close_object(connection)
+            return
+        self._poller.register(connection.fileno(), READABLE)
+
+    def _pause(self, error: OSError) -> None:
+        """Wait before the next attempt: the socket remains readable, and polling it would use a whole CPU."""
+        if not self._is_short:
+            self._is_short = True
+            warn(
+                f"process {os.getpid()} cannot accept connections to its queues and coordinators: {error}; check "
+                "`ulimit -n`. Other processes wait until it can"
+            )
+        time.sleep(_PAUSE_S)
 
     def forget(self) -> None:
         """Remove the socket's file, so that no process connects before it is closed."""

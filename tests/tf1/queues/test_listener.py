@@ -1,5 +1,6 @@
 """The listener alone: which connections are accepted, and that all end with it."""
 
+import errno
 import os
 import select
 import socket
@@ -9,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 from tf1.helpers.calls import DEADLOCK_S
 
+from mpqueue.tf1.coordination import door
 from mpqueue.tf1.coordination.door import connect
 from mpqueue.tf1.queues import client
 from mpqueue.tf1.queues.client import Listener
@@ -155,3 +157,19 @@ def test_end_of_connection_seen_by_two_threads_closes_no_other_connection(listen
     second.connection.recv(HEAD.size)
     assert HEAD.unpack(second.connection.recv(HEAD.size))[1] == 7
     second.connection.close()
+
+
+def test_missing_descriptors_pause_the_listener_and_are_logged_once(listener, poller, pool, monkeypatch, caplog):
+    """The listening socket remains readable: without a pause, polling it would use a whole CPU."""
+    pauses, accept = [], door.accept
+
+    def accept_late(*args):
+        if len(pauses) < 3:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return accept(*args)
+
+    monkeypatch.setattr(door, "accept", accept_late)
+    monkeypatch.setattr(door, "time", SimpleNamespace(sleep=pauses.append))
+    Connecting(listener, poller, pool).connection.close()
+    assert len(pauses) == 3
+    assert caplog.text.count("ulimit -n") == 1
