@@ -28,7 +28,7 @@ class Explanations:
         self._lock = Lock()  # guards the end of the thread against a new question
         self._thread: JoinedThread | None = None
 
-    def ask(self, find: Callable[[], Any], tell: Callable[[Any, Exception | None], Any]) -> None:
+    def ask(self, find: Callable[[], Any], tell: Callable[[Any, BaseException | None], Any]) -> None:
         """Answer a question later.
 
         Args:
@@ -57,7 +57,7 @@ class Explanations:
                 # Functions of a stream may start processes.
                 with interrupts.unblock_signals():
                     found, error = find(), None
-            except Exception as raised:
+            except BaseException as raised:  # such as asyncio's CancelledError: the thread must answer all questions
                 found, error = None, raised
             self.deliver(partial(tell, found, error))
 

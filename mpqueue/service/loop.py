@@ -149,10 +149,10 @@ class Deliveries:
         tell = partial(self._explained, peer, number)
         try:
             self._stream.explain(epoch, position, self.explanations.ask, tell)
-        except LookupError as error:
+        except BaseException as error:  # also of a sampler, which is iterated again: a question must not end the server
             tell(None, error)
 
-    def _explained(self, peer: Peer, number: int, found: dict[str, Any] | None, error: Exception | None) -> None:
+    def _explained(self, peer: Peer, number: int, found: dict[str, Any] | None, error: BaseException | None) -> None:
         """Send a consumer the ids of the samples in a batch, or why they are unknown."""
         if peer.sock is None or peer.stage is not Stage.ATTACHED:
             return
@@ -161,7 +161,7 @@ class Deliveries:
         elif isinstance(error, LookupError):
             answer = {"error": str(error)}
         else:
-            answer = {"error": f"the stream has raised {type(error).__name__} when it was run again: {error}"}
+            answer = {"error": f"the source has raised {type(error).__name__} when it was run again: {error}"}
         self.touched.add(peer)
         # A sampler's keys may be objects of any class. Only their texts are sent.
         peer.tell_parts(ToConsumer.EXPLAINED, 0, number, json.dumps(answer, default=repr).encode())
@@ -370,7 +370,7 @@ class Loop:
                     if is_over:
                         raise ServiceStateError(f"the server {self._claim.directory.name!r} has stopped")
                     future.set_result(function())
-                except Exception as error:
+                except BaseException as error:  # without a result, the caller would wait forever
                     future.set_exception(error)
         return has_calls
 

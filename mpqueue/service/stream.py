@@ -55,7 +55,7 @@ from mpqueue.workers.handle import Work
 from mpqueue.workers.memory_pressure import MemoryPressure
 from mpqueue.workers.process import ProcessBackend
 
-Tell = Callable[[dict[str, Any] | None, Exception | None], Any]
+Tell = Callable[[dict[str, Any] | None, BaseException | None], Any]
 Ask = Callable[[Callable[[], dict[str, Any]], Tell], Any]
 
 

@@ -306,7 +306,7 @@ class TestFailures:
             server.offer(batch_of(0))
             next(iter(consumer))
             server.send(Text(ToConsumer.EXPLAINED, 0, 1, answer).pack())
-            with pytest.raises(ServiceError, match="sent invalid data.* same version of mpqueue"):
+            with pytest.raises(ServiceError, match=r"sent invalid data.* same version of mpqueue"):
                 _ = consumer.last
 
     @pytest.mark.parametrize("field", [{"slot": 999}, {"nbytes": 1 << 40}, {"header_offset": 1 << 30}, {"spec": 77}])

@@ -1,5 +1,6 @@
 """Samples that a server excludes, weights that it changes, and the samples in a consumer's batches."""
 
+import asyncio
 import os
 import signal
 import threading
@@ -507,6 +508,59 @@ def test_generator_function_has_known_samples_and_excludes_none(options):
                     server.exclude([(0, 9)])
                 with pytest.raises(ValueError, match="no mixture"):
                     server.set_weights({"a": 1})
+
+
+class Cancelling:
+    """A function that raises a `BaseException` in the process of the server."""
+
+    def __init__(self):
+        self.pid = os.getpid()
+
+    def __call__(self, number):
+        if os.getpid() == self.pid:
+            raise asyncio.CancelledError
+        return number
+
+
+@pytest.mark.timeout(60)
+def test_base_exception_of_the_stream_is_answered_and_the_server_continues():
+    stream = Dataset.range(40).map(Cancelling()).filter(is_no_third).batch(4)
+    with served(stream, batch_size=None) as server, attached() as consumer:
+        batches = iter(consumer)
+        found = list(next(batches))
+        for _ in range(2):  # the thread that answers must survive the first question
+            with pytest.raises(LookupError, match="source has raised CancelledError"):
+                _ = consumer.last
+        with pytest.raises(asyncio.CancelledError):
+            server.exclude([7])
+        assert sorted([*found, *(number for batch in batches for number in batch)]) == list(
+            filter(is_no_third, range(40))
+        )
+
+
+class Once:
+    """A sampler that can be iterated once."""
+
+    def __init__(self):
+        self.num_passes = 0
+
+    def __iter__(self):
+        self.num_passes += 1
+        if self.num_passes > 1:
+            raise RuntimeError("no second pass")
+        return iter(range(8))
+
+    def __len__(self):
+        return 8
+
+
+def test_sampler_that_raises_when_samples_are_asked_for_does_not_end_the_server():
+    with served(sampler=Once()), attached() as consumer:
+        batches = iter(consumer)
+        assert next(batches).tolist() == [0, 1, 2, 3]
+        with pytest.raises(LookupError, match="source has raised RuntimeError .* no second pass"):
+            _ = consumer.last
+        assert next(batches).tolist() == [4, 5, 6, 7]
 
 
 def test_zip_of_streams_excludes_nothing():
