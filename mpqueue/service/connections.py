@@ -371,7 +371,8 @@ class Reception:
 
     def close(self) -> None:
         """Drop all strangers and stop accepting."""
+        # Without an answer: a consumer then looks for a server again, until its timeout. A refusal would be final.
         for peer in list(self.strangers.values()):
-            self.refuse(peer, "the server was stopped")
+            self.drop(peer)
         if self.again_at is None:
             self._handlers.unwatch(self._listener.fileno())

@@ -559,7 +559,7 @@ def test_sampler_that_raises_when_samples_are_asked_for_does_not_end_the_server(
     with served(sampler=Once()), attached() as consumer:
         batches = iter(consumer)
         assert next(batches).tolist() == [0, 1, 2, 3]
-        with pytest.raises(LookupError, match="source has raised RuntimeError .* no second pass"):
+        with pytest.raises(LookupError, match=r"source has raised RuntimeError .* no second pass"):
             _ = consumer.last
         assert next(batches).tolist() == [4, 5, 6, 7]
 

@@ -21,6 +21,7 @@ from helpers.waits import until
 
 import mpqueue
 from mpqueue.errors import ServiceError, ServiceStateError
+from mpqueue.service import server_directory
 from mpqueue.service.journal import read_journal
 from mpqueue.service.loop import Deliveries
 
@@ -392,6 +393,28 @@ def test_server_may_be_started_again_under_its_name(puppets):
         with server:
             assert firsts(puppets("s").do("take_all")) == [0, 1, 2, 3]
     assert "stopped" in repr(server)
+
+
+def test_consumer_that_connects_to_a_stopping_server_waits_for_the_next_one(monkeypatch):
+    connected, restarted = threading.Event(), threading.Event()
+
+    def greet_later(connection, hello):
+        connected.set()
+        assert restarted.wait(60)
+        greet(connection, hello)
+
+    greet = server_directory.greet
+    monkeypatch.setattr(server_directory, "greet", greet_later)
+    server = mpqueue.Server("s", Indices(4), workers=1).start()
+    with ThreadPoolExecutor(1) as pool:
+        consumer = pool.submit(mpqueue.attach, "s", timeout=60)
+        assert connected.wait(60)
+        until(lambda: server._run.loop._reception.strangers, "the connection was not accepted")
+        server.stop()
+        with server:
+            restarted.set()
+            with consumer.result(60) as attached:
+                assert firsts(attached) == [0, 1, 2, 3]
 
 
 def test_start_twice_and_wait_before_start_are_errors():
