@@ -60,6 +60,16 @@ def filtered() -> Dataset:
     return Dataset.range(LENGTH).map(augmented).filter(is_kept).shuffle(buffer=12).batch(BATCH)
 
 
+def document(index: int) -> list[int]:
+    """Return the tokens of a sample, of different lengths."""
+    return [index] * (index % 7 + 1)
+
+
+def packed() -> Dataset:
+    """Return batches of packed rows in a stream with a buffer."""
+    return Dataset.range(4 * LENGTH).map(document).pack(8).shuffle(buffer=5).batch(BATCH)
+
+
 def mixed() -> Dataset:
     """Return batches of a mixture by index."""
     parts = {name: Dataset.range(LENGTH) for name in PARTS}
@@ -95,6 +105,7 @@ KINDS = {
     "sampler": Kind(sampled, {"sampler": range(LENGTH - 1, 0, -2), "batch_size": BATCH}),
     "buffer": Kind(buffered, {"lanes": LANES}, is_stream=True),
     "filter": Kind(filtered, {"lanes": LANES}, is_stream=True),
+    "pack": Kind(packed, {"lanes": LANES}, is_stream=True),
     "mixture": Kind(mixed, has_weights=True),
     "mixture in a stream": Kind(mixed_stream, {"lanes": LANES}, has_weights=True, is_stream=True),
 }  # fmt: skip
