@@ -46,7 +46,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol, TypeAlias, TypeVar
 
-from mpqueue.errors import DeadlineExceededError, OpError
+from mpqueue.errors import DataLossError, DeadlineExceededError, OpError
 from mpqueue.system.interrupts import allow_signals, defer_signals
 from mpqueue.system.living import Living
 from mpqueue.system.locks import Lock
@@ -314,13 +314,17 @@ class QueueCore:
             value = result(driver.storage.get_one(taken) if as_one else driver.storage.get_many(taken))
             driver.free(request)
             return value  # noqa: TRY300 - no handler runs between `free` and this return
-        except BaseException:  # no memory for the batch, or Ctrl-C
+        except BaseException as error:  # no memory for the batch, or Ctrl-C
             # The elements return to the queue under the lock; a second Ctrl-C must not stop that half-way.
             with defer_signals():
                 if not request.is_read:
                     request.taken = kept
                     self.driver.keep(kept)
-                    self._retract(request)
+                    # A corrupt element must not return: it would fail each later dequeue.
+                    if isinstance(error, DataLossError):
+                        self.driver.free(request)
+                    else:
+                        self._retract(request)
             raise
 
     def _call(self, request: Call, timeout: float | None) -> None:

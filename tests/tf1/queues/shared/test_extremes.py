@@ -13,7 +13,8 @@ from helpers.outside import ran
 from tf1.helpers.stray_writes import be_disconnected, write_to_the_pipe
 
 from mpqueue import Coordinator, FIFOQueue
-from mpqueue.errors import CancelledError
+from mpqueue.errors import CancelledError, DataLossError
+from mpqueue.tf1.queues.arena import offset_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
 
@@ -111,6 +112,31 @@ os.waitpid(child, 0)
 mpqueue.shutdown()
 """)
     assert output == ["", ""]
+
+
+def overwrite_first_element(queue):
+    """Overwrite the sizes of the oldest element, as a faulty process could."""
+    core = queue.queue_ref
+    (token, *_) = core.machine.held()
+    at = offset_of(token)
+    core.driver.hub.pool.arena.segment.memory[at : at + 8] = b"\x7f" * 8
+
+
+@pytest.mark.parametrize("is_consumed_here", [True, False])
+def test_corrupt_element_raises_data_loss_once_and_leaves_the_queue(is_consumed_here):
+    queue = FIFOQueue(5, "string", [[]])
+    with Other(queue) as other:
+        other.ask(lambda q: [q.enqueue(each) for each in ("one", "two")] and None)
+        assert queue.size() == 2
+        overwrite_first_element(queue)
+
+        def dequeue(q):
+            return q.dequeue(timeout=DEADLOCK_S)
+
+        with pytest.raises(DataLossError, match="corrupt"):
+            dequeue(queue) if is_consumed_here else other.ask(dequeue)
+        assert queue.dequeue(timeout=DEADLOCK_S) == b"two"
+        assert queue.size() == 0
 
 
 def num_descriptors():
