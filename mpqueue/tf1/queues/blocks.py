@@ -28,10 +28,13 @@ from mpqueue.memory.glibc import keep_freed_memory
 from mpqueue.memory.segment import Segment
 from mpqueue.tf1.queues.arena import CLASS_SHIFT, class_bytes, class_for, first_token, offset_of
 from mpqueue.tf1.queues.block_pool import LEAST_BYTES, Holds
+from mpqueue.tf1.queues.description import MAX_COMPONENT_BYTES
 from mpqueue.tf1.queues.machine import Token
 from mpqueue.tf1.queues.spec import ElementSpec
 from mpqueue.tf1.queues.storage import PackedColumn, PlainStorage
 from mpqueue.values.conversion import Array
+from mpqueue.values.dtypes import DType
+from mpqueue.values.shapes import Shape
 
 _ALIGNMENT = 16
 _MAX_RANK = 64  # NumPy's
@@ -72,7 +75,7 @@ class BlockCodec:
         self.size_class = -1
         self.is_single = False
         self._fields: list[BlockField] = []
-        if spec.are_shapes_fixed and not any(isinstance(dtype, str) for dtype in spec.dtypes):
+        if spec.are_shapes_fixed and all(map(_is_item, spec.dtypes, spec.shapes)):
             self._lay_out(spec)
         else:
             # Each dequeue of strings allocates new memory for them; returning it to the system each time is slow.
@@ -258,6 +261,14 @@ class BlockCodec:
         out = np.empty(len(texts), object)
         out[:] = texts
         return out.reshape(shape), _align(at + nbytes)
+
+
+def _is_item(dtype: DType, shape: Shape) -> bool:
+    """Return whether a component of a fixed shape can be one item of a NumPy array."""
+    return (
+        not isinstance(dtype, str)
+        and math.prod(size or 0 for size in shape or ()) * dtype.itemsize <= MAX_COMPONENT_BYTES
+    )
 
 
 _NOTHING: Array = np.empty(0, np.uint8)

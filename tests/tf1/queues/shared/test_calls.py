@@ -118,6 +118,16 @@ def test_call_from_before_sharing_continues_with_the_hub():
     assert queue.is_closed()
 
 
+def test_queue_of_elements_above_2_gib_can_be_shared():
+    """NumPy has no array items of that size."""
+    queue = FIFOQueue(5, "uint8", [[1 << 31]])
+    with Other(queue, method="spawn") as other:
+        assert other.ask(lambda q: int(q.size())) == 0
+        queue.close()
+        with pytest.raises(OutOfRangeError):
+            other.ask(lambda q: q.dequeue_many(1))
+
+
 class AnnouncedLock:
     """A lock with an event that is set before a thread waits for it."""
 
