@@ -93,7 +93,7 @@ def open_attachment(
         terms: The arguments of `mpqueue.attach`.
         resume: The state of the earlier attachment; None if absent.
         positions: Epoch and position of the batches that the earlier attachment delivered last.
-        is_wanted: Returns whether to keep waiting for a server that is not running.
+        is_wanted: Returns whether to keep waiting for a server, and for its answer.
 
     Raises:
         ServiceError: There was no server within the timeout, the server has refused the consumer, or it has sent
@@ -110,7 +110,7 @@ def open_attachment(
         with defer_signals():
             try:
                 opened.append(directory.connect(deadline, is_wanted))
-                welcome, segment = _greet(opened[0], hello, deadline)
+                welcome, segment = _greet(opened[0], hello, deadline, is_wanted)
                 return _make_attachment(opened[0], terms, welcome, segment, positions)
             except BaseException as error:
                 for connection in opened:
@@ -126,11 +126,14 @@ def open_attachment(
         time.sleep(_PAUSE_S)
 
 
-def _greet(connection: socket.socket, hello: Hello, deadline: float | None) -> tuple[Welcome, ForeignSegment]:
+def _greet(
+    connection: socket.socket, hello: Hello, deadline: float | None, is_wanted: Callable[[], bool]
+) -> tuple[Welcome, ForeignSegment]:
     """Exchange handshakes and map the ring of the received descriptor."""
     reply = converse(
         connection, hello, deadline,
         "the server did not answer within the timeout: it is busy or suspended, or another consumer has this rank",
+        is_wanted,
     )  # fmt: skip
     if reply is None:
         raise _Gone

@@ -14,6 +14,7 @@ created it and it is empty.
 import contextlib
 import errno
 import fcntl
+import math
 import os
 import socket
 import time
@@ -41,6 +42,7 @@ _SHORTEST_S, _LONGEST_S = 0.001, 0.02  # between two attempts of a consumer
 _PATIENCE_S = 5.0  # before a wait without a timeout is logged: the name is often wrong
 _DENIED_S = 0.5  # a folder that is being created denies access until it has its mode
 _LOCK, _SOCKET, _NEW, _MADE = "lock", "socket", "new", "made"
+_LOOK_S = 0.2  # between two checks whether an answer is still wanted
 _TRIES = 100  # attempts to create a folder that others remove at the same time
 
 
@@ -318,7 +320,11 @@ def receive_answer(connection: socket.socket, most_bytes: int) -> tuple[bytes, l
 
 
 def converse(
-    connection: socket.socket, hello: Hello, deadline: float | None, too_late: str
+    connection: socket.socket,
+    hello: Hello,
+    deadline: float | None,
+    too_late: str,
+    is_wanted: Callable[[], bool] = lambda: True,
 ) -> tuple[Welcome, list[int]] | None:
     """Exchange handshakes with a server.
 
@@ -327,16 +333,17 @@ def converse(
         hello: The handshake of this process.
         deadline: When to give up, by `time.monotonic`; None for no limit.
         too_late: The error message for that case.
+        is_wanted: Returns whether to keep waiting for the answer.
 
     Returns: The answer and the received descriptors, which the caller owns; None if the server has exited.
 
     Raises:
-        ServiceError: The server has not answered in time, has refused, or has another version.
+        ServiceError: The server has not answered in time or while wanted, has refused, or has another version.
     """
     fds: list[int] = []
     try:
         greet(connection, hello.encode())
-        if not allow_signals(wait_readable, connection.fileno(), deadline):
+        if not _is_answered(connection, deadline, is_wanted):
             raise ServiceError(too_late)
         data, fds = receive_answer(connection, MAX_HANDSHAKE)
         answer = decode_answer(data) if data else None
@@ -353,6 +360,18 @@ def converse(
         close_descriptors(fds)
         return None
     return answer, fds
+
+
+def _is_answered(connection: socket.socket, deadline: float | None, is_wanted: Callable[[], bool]) -> bool:
+    """Wait for an answer; return False if there is none until the deadline, or as soon as it is not wanted anymore."""
+    # Another thread may close the consumer, and only this loop notices that: there is no descriptor to wake it.
+    end = math.inf if deadline is None else deadline
+    while is_wanted():
+        if allow_signals(wait_readable, connection.fileno(), min(time.monotonic() + _LOOK_S, end)):
+            return True
+        if time.monotonic() >= end:
+            break
+    return False
 
 
 def _check_name(name: str) -> None:

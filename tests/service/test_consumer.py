@@ -3,6 +3,7 @@
 import gc
 import os
 import pickle
+import select
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -389,6 +390,16 @@ class TestEnd:
             assert list(batches) == []
             with pytest.raises(RuntimeError, match=r"closed: attach again"):
                 iter(consumer)
+
+    def test_close_ends_reconnection_without_an_answer(self, server):
+        with ThreadPoolExecutor(1) as pool, attached(server, reconnect=True) as consumer:
+            waiting = pool.submit(list, consumer)
+            assert server.hear().kind == ToServer.BEGIN
+            server.hang_up()
+            # It has connected again, to a server that does not answer.
+            assert select.select([server._claim.listener], [], [], 60)[0]
+            consumer.close()
+            assert waiting.result(60) == []
 
     def test_garbage_collection_closes_connection(self, server):
         with attached(server) as consumer:
