@@ -20,6 +20,7 @@ from mpqueue.files.index import Index
 from mpqueue.files.location import Location
 from mpqueue.files.source import FileSource
 from mpqueue.system import log
+from mpqueue.system.interrupts import is_of_handler
 
 # The number of groups that are decoded before a warning that they are decoded for very few rows.
 _GROUPS_BEFORE_WARNING = 30
@@ -156,7 +157,8 @@ class GroupedFiles(FileSource):
 
     def _raise_named(self, group: int, error: Exception) -> NoReturn:
         """Raise an error that names the damaged group; a specific error is raised unchanged."""
-        if isinstance(error, FileError) or (isinstance(error, OSError) and error.errno is not None):
+        is_specific = isinstance(error, FileError) or (isinstance(error, OSError) and error.errno is not None)
+        if is_specific or is_of_handler(error):
             raise error
         file = self._file_of(group)
         number = group - int(self._index.starts("rows")[file])

@@ -12,6 +12,8 @@ import os
 import time
 from collections.abc import Iterator
 
+from mpqueue.system.interrupts import is_of_handler
+
 _REMEDY = "Indexes are stored there: pass another folder as index=, or set XDG_CACHE_HOME"
 _DAY_S = 24 * 60 * 60
 
@@ -32,10 +34,12 @@ def cache_folder(chosen: str | os.PathLike[str] | None = None) -> str:
 
 @contextlib.contextmanager
 def cache_errors(path: str) -> Iterator[None]:
-    """Add the path of the cache file and the remedy to each `OSError`."""
+    """Add the path of the cache file and the remedy to each `OSError` of the operating system."""
     try:
         yield
     except OSError as error:
+        if is_of_handler(error):
+            raise
         raise OSError(error.errno, f"{error.strerror}. {_REMEDY}", path) from error
 
 

@@ -36,6 +36,7 @@ from mpqueue.files.opened import read_whole
 from mpqueue.files.ranges import FileRange
 from mpqueue.files.urls import is_url
 from mpqueue.files.window import open_window
+from mpqueue.system.interrupts import is_of_handler
 
 _VERSION = 1
 
@@ -67,8 +68,8 @@ def scan(path: str) -> Arrays:
             number = int.from_bytes(head, "little")
             data = plain.read(4 * (number + 1))
         except Exception as error:  # each library raises other errors
-            if isinstance(error, OSError) and error.errno is not None:
-                raise  # an error of the operating system
+            if is_of_handler(error) or (isinstance(error, OSError) and error.errno is not None):
+                raise  # unrelated to the content
             raise FileError(path, 0, f"it cannot be decompressed: {error}") from error
         if len(head) < 4 or len(data) < 4 * (number + 1):
             raise FileError(path, 0, f"it ends before the offsets of its {number:,} samples and may be truncated")
@@ -201,9 +202,9 @@ class MDS(GroupedFiles):
         try:
             with _decompressed(file.path, stored) as plain:
                 data = plain.read(size + 1)  # limited, because a malicious file may expand to any size
-        except ImportError:
-            raise
         except Exception as error:  # each library raises other errors
+            if isinstance(error, ImportError) or is_of_handler(error):
+                raise
             raise ValueError(f"it cannot be decompressed: {error}") from error
         if len(data) != size or self._places(group)[-1] != size:
             raise ValueError(
@@ -239,9 +240,9 @@ class MDS(GroupedFiles):
             if column.decode is not None:
                 try:
                     sample[column.name] = column.decode(data[at : at + size])
-                except ImportError:
-                    raise
                 except Exception as error:
+                    if isinstance(error, ImportError) or is_of_handler(error):
+                        raise
                     raise FileError(
                         self._index.files[group].path, offset, f"the column {column.name!r} cannot be decoded: {error}"
                     ) from error

@@ -25,6 +25,7 @@ from mpqueue.files.opened import IndexedFile, OpenFiles
 from mpqueue.files.positioned import PositionedFile
 from mpqueue.files.ranges import FileRange
 from mpqueue.files.rows import TableRows, pyarrow
+from mpqueue.system.interrupts import is_of_handler
 
 _VERSION = 1
 # The memory usage of a parsed footer, as a multiple of its size in the file.
@@ -52,7 +53,7 @@ def scan(path: str) -> Arrays:
         except FileError:
             raise
         except (ValueError, NotImplementedError, OSError) as error:
-            if isinstance(error, OSError) and error.errno is not None:
+            if is_of_handler(error) or (isinstance(error, OSError) and error.errno is not None):
                 raise
             raise FileError(path, None, f"it is not a Parquet file, or is damaged or truncated: {error}") from error
     return {

@@ -27,6 +27,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from mpqueue.errors import FileError
 from mpqueue.files.urls import file_system, is_http
+from mpqueue.system.interrupts import is_of_handler
 
 MAX_READ_BYTES = 8 * 1024 * 1024
 # Pieces with smaller gaps are read in one request, because the latency of an answer exceeds the time for these bytes.
@@ -213,10 +214,12 @@ def _tried(url: str, call: Callable[[], Result]) -> Result:
         try:
             return call()
         except _FINAL as error:
-            if isinstance(error, OSError) and error.filename is None:
+            if isinstance(error, OSError) and error.filename is None and not is_of_handler(error):
                 raise type(error)(error.errno or errno.EIO, str(error), url) from error
             raise
         except Exception as error:
+            if is_of_handler(error):  # a time limit, for example, unrelated to the server
+                raise
             if delay is None:
                 reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
                 raise OSError(

@@ -17,6 +17,7 @@ from mpqueue.files.tar_headers import SPARSE, TarSample, members_in, sparse_text
 from mpqueue.files.unpacked import compression_of, unpacked_blocks
 from mpqueue.files.window import ForwardWindow, ScanWindow, open_window
 from mpqueue.system import log
+from mpqueue.system.interrupts import is_of_handler
 from mpqueue.worker.context import worker_info
 
 
@@ -105,16 +106,16 @@ class TarIterator:
                 if self._samples is None:
                     self._samples = islice(_samples(self._files[self._archive]), self._sample, None)
                 sample = next(self._samples, None)
-            except (FileError, OSError) as error:
+            except BaseException as error:
+                if not isinstance(error, FileError | OSError) or is_of_handler(error):
+                    self._samples = None  # an interrupt ends a generator: read again from the position
+                    raise
                 # The rest of this archive is unreadable. A caller that skips errors continues with the next archive.
                 self._next_archive()
                 if self._on_error == "raise" or not isinstance(error, FileError):
                     raise
                 _warn(f"{error}; the rest of this archive is skipped")
                 continue
-            except BaseException:
-                self._samples = None  # an interrupt ends a generator: read again from the position
-                raise
             if sample is None:
                 self._next_archive()
                 continue
