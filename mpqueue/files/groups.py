@@ -24,8 +24,9 @@ from mpqueue.system.interrupts import is_of_handler
 
 # The number of groups that are decoded before a warning that they are decoded for very few rows.
 _GROUPS_BEFORE_WARNING = 30
-# The errors that pyarrow raises for damaged data; a wrong size may exceed the available memory.
-DAMAGED = (ValueError, NotImplementedError, OSError, LookupError, MemoryError)
+# The errors that pyarrow raises for damaged data; a wrong size may exceed the available memory, and a wrong time the
+# range of Python's.
+DAMAGED = (ValueError, NotImplementedError, OSError, LookupError, ArithmeticError, MemoryError)
 # Attributes that are created again in each process.
 _MADE_ANEW = {
     "_bounds", "_made", "_num_served", "_num_decoded", "_num_groups_decoded", "_is_warned", "_readers", "_is_in_order",
@@ -151,7 +152,7 @@ class GroupedFiles(FileSource):
 
     def _read_group(self, group: int) -> Sequence[Any]:
         try:
-            return self._all_rows(group)
+            return _GroupRows(self, group, self._all_rows(group))
         except DAMAGED as error:
             self._raise_named(group, error)
 
@@ -208,6 +209,25 @@ class GroupedFiles(FileSource):
     def _decode(self, group: int) -> tuple[Sequence[Any], int]:
         """Return a whole group, and its size in bytes."""
         raise NotImplementedError
+
+
+class _GroupRows(Sequence[Any]):
+    """The samples of a group, each built on access; an error names the group."""
+
+    def __init__(self, files: GroupedFiles, group: int, rows: Sequence[Any]) -> None:
+        self._files, self._group, self._rows = files, group, rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, row: int) -> Any:  # type: ignore[override]  # slices are not supported
+        number, length = operator.index(row), len(self._rows)
+        if not -length <= number < length:
+            raise IndexError(f"row {number} is out of range: there are {length:,} rows")
+        try:
+            return self._rows[number % length]
+        except DAMAGED as error:
+            self._files._raise_named(self._group, error)
 
 
 class Groups(Sequence[Sequence[Any]]):

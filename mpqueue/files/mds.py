@@ -283,8 +283,6 @@ class _Samples(Sequence[Any]):
         return len(self._places) - 1
 
     def __getitem__(self, number: int) -> dict[str, Any]:  # type: ignore[override]  # slices are not supported
-        if not 0 <= number < len(self):
-            raise IndexError(f"sample {number} is out of range: there are {len(self)} samples")
         start, stop = self._places[number : number + 2].tolist()
         return self._source._decoded_sample(self._group, start, self._data[start:stop])
 

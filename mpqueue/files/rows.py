@@ -146,8 +146,6 @@ class TableRows(Sequence[dict[str, Any]]):
         return self._num_rows
 
     def __getitem__(self, row: int) -> dict[str, Any]:  # type: ignore[override]  # slices are not supported
-        if not 0 <= row < self._num_rows:
-            if not -self._num_rows <= row < 0:
-                raise IndexError(f"row {row} is out of range: there are {self._num_rows} rows")
-            row += self._num_rows
+        if not 0 <= row < self._num_rows:  # a damaged group may have fewer rows than the index
+            raise IndexError(f"row {row} is out of range: there are {self._num_rows} rows")
         return {name: read(row) for name, read in self._readers}

@@ -129,6 +129,18 @@ def test_rows_of_a_damaged_file_can_be_skipped(write, source_of):
     assert seen == [*range(10), *range(20, 30)]
 
 
+@pytest.mark.parametrize("kind", ["time", "text"])
+def test_value_that_python_cannot_represent_raises_an_error_with_the_file(write, source_of, kind):
+    """Also if the rows of a group are built later, as the group is iterated."""
+    text = pa.Array.from_buffers(pa.string(), 1, pa.array([b"\xff"]).buffers())
+    column = text if kind == "text" else pa.array([2**62], pa.duration("s"))
+    source = source_of(write("b.table", pa.table({"a": column})))
+    groups = source.row_groups() if isinstance(source, Parquet) else source.record_batches()
+    for read in (lambda: source[0], lambda: list(groups[0])):
+        with pytest.raises(FileError, match=r"b\.table, byte [\d,]+: (row group|record batch) 0 of this file cannot"):
+            read()
+
+
 @pytest.mark.parametrize("name", ["Parquet", "Arrow"])
 def test_error_without_pyarrow_names_the_extra(name, tmp_path):
     path = FORMATS[name][1](tmp_path / "a.table", TABLE.slice(0, 10))
