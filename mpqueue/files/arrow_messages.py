@@ -28,6 +28,9 @@ _SCHEMA, _DICTIONARY, _BATCH = 1, 2, 3
 # A header has about 16 bytes per column. This limits the amount read because of a damaged length.
 _MAX_HEADER_BYTES = 256 * 1024 * 1024
 
+# Bytes between the end mark and the end or the footer; a message with a record batch is larger.
+_MAX_PADDING_BYTES = 64
+
 
 class BatchLayout(NamedTuple):
     """The positions of the parts of a record batch.
@@ -214,6 +217,9 @@ class _Scan:
                 raise self._error(start, "it ends in the length of a message")
             length, header = int.from_bytes(head[4:], "little"), start + 8
         if length == 0:
+            # Zeros in place of a damaged message would otherwise hide all messages after it.
+            if self._end - header > _MAX_PADDING_BYTES:
+                raise self._error(start, f"{self._end - header:,} bytes follow an end mark")
             return None
         if length > min(_MAX_HEADER_BYTES, self._end - header):
             raise self._error(

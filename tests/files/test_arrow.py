@@ -176,6 +176,17 @@ def test_record_batches_are_a_source_of_their_rows(tmp_path, path, index):
             batches[6]
 
 
+@pytest.mark.parametrize("form", ["file", "stream"])
+def test_zeros_in_place_of_a_message_do_not_hide_the_later_ones(tmp_path, index, form):
+    path = write(tmp_path / "a.arrow", TABLE, form=form)
+    offset = int(Arrow(path, index=index)._index["offsets"][1])
+    with open(path, "r+b") as file:
+        file.seek(offset)
+        file.write(bytes(64))
+    with pytest.raises(FileError, match=rf"a\.arrow, byte {offset:,}: .* bytes follow an end mark; it may be damaged"):
+        Arrow(path, index=index)
+
+
 @pytest.mark.parametrize("inner", [False, True], ids=["column", "field"])
 @pytest.mark.parametrize("columns", [None, ["other"]])
 def test_name_that_is_not_utf_8_raises_an_error_with_the_file(tmp_path, inner, columns):
