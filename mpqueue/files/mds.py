@@ -305,7 +305,7 @@ def _read_index(folder: str) -> list[_Shard]:
         if content["version"] != 2:
             raise ValueError(f"version {content['version']}, expected 2")
         shards = [_shard(folder, each) for each in content["shards"]]
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
         problem = f"the key {error} is missing" if isinstance(error, KeyError) else str(error)
         raise FileError(path, None, f"it is not a valid MDS index: {problem}") from error
     if not shards:

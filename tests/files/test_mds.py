@@ -138,6 +138,8 @@ def test_pickles_are_rejected_unless_allowed(folder, index):
         (lambda content: content.update(version=1), FileError, "version 1, expected 2"),
         (lambda content: content["shards"][0].update(format="json"), FileError, "format 'mds', got 'json'"),
         (lambda content: content["shards"][0].pop("samples"), FileError, "the key 'samples' is missing"),
+        (lambda content: content["shards"][0].update(samples=float("inf")), FileError, "infinity"),
+        (lambda content: content["shards"][0]["column_encodings"].__setitem__(0, 5), FileError, "'int' object"),
         (lambda content: content["shards"].clear(), FileError, "no shards"),
         (lambda content: content["shards"][0].update(samples=99), FileError, "index.json lists 99"),
         (
@@ -164,9 +166,10 @@ def test_invalid_index_json_raises(folder, index, change, error, words):
 
 
 def test_index_json_that_is_not_json_or_missing_raises(folder, index):
-    (folder / "index.json").write_text("{")
-    with pytest.raises(FileError, match="not a valid MDS index"):
-        MDS(folder, index=index)
+    for text in ("{", "[" * 100_000):
+        (folder / "index.json").write_text(text)
+        with pytest.raises(FileError, match="not a valid MDS index"):
+            MDS(folder, index=index)
     (folder / "index.json").unlink()
     with pytest.raises(FileNotFoundError, match=r"index\.json"):
         MDS(folder, index=index)
