@@ -198,10 +198,10 @@ def _find(
     names = []
     with os.scandir(path) as entries:
         for entry in entries:
-            if entry.name.lower().endswith(_SUFFIXES):
-                names.append(entry.name)
-            elif entry.is_dir():
+            if entry.is_dir():  # also a folder that is named like an image
                 _find(folder, relative + b"/" + entry.name, above | {here}, names_by_folder)
+            elif entry.name.lower().endswith(_SUFFIXES):
+                names.append(entry.name)
     names_by_folder.append((relative, names))
 
 

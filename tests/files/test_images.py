@@ -38,6 +38,7 @@ def folder(tmp_path):
             "dog/a/y.txt": b"no image",
             "cat/1.png": encoded((3, 0, 0), mode="P"),
             "cat/.hidden.png": encoded((4, 0, 0)),
+            "cat/x.png/2.png": encoded((5, 0, 0)),
             "readme.png": b"in no class",
         },
     )
@@ -48,15 +49,15 @@ def test_numbers_and_labels_equal_those_of_torchvision(folder):
     assert images.classes == ["cat", "dog"]
     assert images.class_to_idx == {"cat": 0, "dog": 1}
     # Sorted by folder, as strings, and then by name.
-    names = ["cat/.hidden.png", "cat/1.png", "dog/b.png", "dog/a/x.PNG", "dog/a-b/x.png"]
+    names = ["cat/.hidden.png", "cat/1.png", "cat/x.png/2.png", "dog/b.png", "dog/a/x.PNG", "dog/a-b/x.png"]
     assert [sample["path"] for sample in images] == [f"{os.path.realpath(folder)}/{name}" for name in names]
-    assert [sample["label"] for sample in images] == [0, 0, 1, 1, 1]
+    assert [sample["label"] for sample in images] == [0, 0, 0, 1, 1, 1]
     assert [sample["image"] for sample in images] == [(folder / name).read_bytes() for name in names]
-    assert images[-1]["path"] == images[4]["path"]
-    for index in (5, -6):
+    assert images[-1]["path"] == images[5]["path"]
+    for index in (6, -7):
         with pytest.raises(IndexError, match="out of range"):
             images[index]
-    assert repr(images) == f"Images({os.path.realpath(folder)}, 2 classes, 5 samples)"
+    assert repr(images) == f"Images({os.path.realpath(folder)}, 2 classes, 6 samples)"
 
 
 def test_images_are_decoded_to_rgb(folder):
@@ -64,14 +65,14 @@ def test_images_are_decoded_to_rgb(folder):
     for sample in images:
         assert sample["image"].dtype == np.uint8
         assert sample["image"].shape == (3, 4, 3)
-    assert images[2]["image"][0, 0].tolist() == [0, 0, 200]
+    assert images[3]["image"][0, 0].tolist() == [0, 0, 200]
 
 
 def test_added_images_appear_in_a_new_source(folder):
     before = Images(folder)
     put(folder, {"dog/new.png": encoded((9, 9, 9))})
-    assert len(Images(folder)) == len(before) + 1 == 6
-    assert len(list(before)) == 5
+    assert len(Images(folder)) == len(before) + 1 == 7
+    assert len(list(before)) == 6
 
 
 @pytest.mark.parametrize("change", [False, True])
@@ -117,7 +118,7 @@ def test_link_to_a_parent_folder_raises(folder):
 def test_links_to_other_folders_are_followed(folder, tmp_path):
     put(tmp_path / "more", {"z.png": b"z"})
     (folder / "dog" / "z").symlink_to(tmp_path / "more")
-    assert Images(folder)[5]["image"] == b"z"
+    assert Images(folder)[6]["image"] == b"z"
 
 
 def test_path_that_has_become_a_fifo_does_not_block(folder):
@@ -125,14 +126,14 @@ def test_path_that_has_become_a_fifo_does_not_block(folder):
     os.unlink(folder / "dog" / "b.png")
     os.mkfifo(folder / "dog" / "b.png")
     with pytest.raises(FileError, match=r"b\.png: it is not a regular file"):
-        images[2]
+        images[3]
     os.unlink(folder / "dog" / "b.png")
     with pytest.raises(FileNotFoundError):
-        images[2]
+        images[3]
 
 
 def test_decode_without_pillow_raises_an_error_with_the_extra(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(ImportError, match=r"mpqueue\[files\]"):
         Images(folder, decode=True)
-    assert len(Images(folder)) == 5
+    assert len(Images(folder)) == 6
