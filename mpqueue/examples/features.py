@@ -123,8 +123,10 @@ def checked(features: Mapping[Any, Any] | None) -> tuple[Spec, ...]:
 
     Raises:
         ValueError: There is no feature, an object is not a feature, or its shape or default is wrong.
-        TypeError: A dtype or a default has the wrong type.
+        TypeError: The features are not a mapping, or a dtype or a default has the wrong type.
     """
+    if features and not isinstance(features, Mapping):
+        raise TypeError(f"features must be a mapping of keys to features, got {features!r}")
     if not features:
         raise ValueError(
             f"features must not be empty; pass for example {{'label': FixedLenFeature([], 'int64')}}, got {features!r}"

@@ -60,7 +60,7 @@ class TFRecord(UnpackedSource):
         FileError: A file is not a TFRecord file, is truncated or damaged, or the checksum of a length is wrong. When
             reading: the checksum of a record is wrong, or the record is not an Example with these features.
         ValueError: ``features`` is empty, or contains an object that is not a feature.
-        TypeError: A feature has a dtype that Examples do not support.
+        TypeError: ``features`` is not a mapping, or a feature has a dtype that Examples do not support.
         ImportError: ``check_crc`` is True and google-crc32c is not installed; or a file is compressed with zstd, and
             zstandard is not installed (extra ``files``).
 
@@ -86,9 +86,9 @@ class TFRecord(UnpackedSource):
         check_crc: bool = True,
         index: str | os.PathLike[str] | None = None,
     ) -> None:
+        if features is not None:
+            plan(features)  # raises for wrong features now, not in a worker
         self._features = None if features is None else {key: as_feature(value) for key, value in features.items()}
-        if self._features is not None:
-            plan(self._features)  # raises for wrong features now, not in a worker
         self._check_crc = check_crc
         find = functools.partial(scan, check_crc=check_crc)
         super().__init__(f"tfrecord, check_crc={check_crc}", 3, paths, find, _compression, "offsets", index)

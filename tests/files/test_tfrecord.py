@@ -183,6 +183,7 @@ def test_record_that_does_not_match_the_features_raises_with_its_position(tmp_pa
     ("features", "kind", "message"),
     [
         ({}, ValueError, "must not be empty"),
+        (["a"], TypeError, r"features must be a mapping of keys to features, got \['a'\]"),
         ({"a": "int64"}, ValueError, "feature 'a' must be a VarLenFeature"),
         (
             {"a": files.FixedLenFeature([], "int32")},
