@@ -20,7 +20,7 @@ from mpqueue.files.opened import IndexedFile, OpenFiles
 from mpqueue.files.ranges import FileRange
 from mpqueue.files.source import FileSource
 from mpqueue.files.unpacked import path_of, unpack, unpack_again
-from mpqueue.files.window import ScanWindow, open_window
+from mpqueue.files.window import ScanWindow, content_error, open_window
 
 Compression = Callable[[ScanWindow], str | None]
 FindRecords = Callable[[ScanWindow, str], Arrays]
@@ -93,6 +93,11 @@ class UnpackedSource(FileSource):
     def _span(self, number: int, file: int) -> tuple[int | None, int | None]:
         """Return the span of a sample; None for a compressed file, whose bytes are elsewhere."""
         return super()._span(number, file) if self._index[_BYTES][file] == _NOT_COMPRESSED else (None, None)
+
+    def _error(self, where: FileRange, problem: str) -> FileError:
+        if self._index[_BYTES][where.file] == _NOT_COMPRESSED:
+            return super()._error(where, problem)
+        return content_error(self._index.files[where.file].path, where.offset, problem)
 
     def _cut_in(self, places: list[tuple[int, int]], error: FileError) -> list[int]:
         """Return the number of the compressed file with the content that caused an error, in a list."""
@@ -184,7 +189,12 @@ def scan_unpacked(
         if compression is None:
             return find(window, path) | {_BYTES: np.array([_NOT_COMPRESSED]), _CHECKS: np.empty(0, np.uint32)}
     with open_window(unpack(IndexedFile.of(path), folder, compression)) as window:
-        arrays = find(window, path)
+        try:
+            arrays = find(window, path)
+        except FileError as error:
+            if error.offset is None:
+                raise
+            raise content_error(path, error.offset, error.what) from error
         checks = _checks(window, arrays["offsets"], arrays["lengths"] + more_bytes)
         return arrays | {_BYTES: np.array([window.size]), _CHECKS: checks}
 

@@ -48,6 +48,11 @@ class ScanWindow:
         return PositionedFile(self.read, self.size)
 
 
+def content_error(path: str, offset: int, problem: str) -> FileError:
+    """Return an error about a position of the decompressed content of a file, which is not a position of the file."""
+    return FileError(path, None, f"{problem} (at byte {offset:,} of the decompressed content)")
+
+
 def open_window(path: str) -> ScanWindow:
     """Open a file for one scan.
 
@@ -139,8 +144,8 @@ class ForwardWindow(ScanWindow):
         pass  # the file belongs to the caller
 
     def error(self, offset: int, problem: str) -> FileError:
-        """Return an error about a position of the content, which is not a position of the file."""
-        return FileError(self.path, None, f"{problem} (at byte {offset:,} of the decompressed content)")
+        """Return an error about a position of the content."""
+        return content_error(self.path, offset, problem)
 
     def read(self, offset: int, length: int) -> bytes:
         """Return bytes; fewer at the end. Later reads must not start before ``offset``.

@@ -83,6 +83,20 @@ def test_compressed_file_truncated_anywhere_raises(tmp_path, kind):
             TFRecord(path, index=tmp_path / "kept")
 
 
+@pytest.mark.parametrize("at", [0, 12], ids=["length", "record"])
+def test_error_in_the_content_of_a_compressed_file_has_no_offset_in_the_file(tmp_path, at):
+    data = bytearray(written(tmp_path / "a.tfrecord", RECORDS[:3]).read_bytes())
+    place = 16 + len(RECORDS[0]) + 16 + len(RECORDS[1]) + at  # in the third record
+    data[place] ^= 1
+    (tmp_path / "a.tfrecord.gz").write_bytes(gzip.compress(data))
+    with pytest.raises(
+        FileError,
+        match=rf"a\.tfrecord\.gz: the checksum .* \(at byte {place:,} of the decompressed content\)",
+    ) as caught:
+        list(TFRecord(tmp_path / "a.tfrecord.gz", index=tmp_path / "kept"))
+    assert caught.value.offset is None
+
+
 @pytest.mark.parametrize("check_crc", [True, False])
 def test_changed_bit_of_decompressed_content_is_repaired_anywhere_in_a_record(tmp_path, check_crc, caplog):
     path = written(tmp_path / "a.tfrecord", RECORDS[:3])
