@@ -172,7 +172,8 @@ class DataLoader(data.DataLoader[_Batch_co], Generic[_Batch_co]):  # type: ignor
 
         Raises:
             ValueError: It is not such a state; or it was saved for another kind of dataset, other stages, ``lanes`` or
-                ``epoch_batches``; or the states of some ranks are missing or repeated.
+                ``epoch_batches``, or within a pass of another order or batch size; or the states of some ranks are
+                missing or repeated.
 
         Follows: ``torchdata.stateful_dataloader.StatefulDataLoader``.
         """

@@ -53,6 +53,8 @@ class Beginning(NamedTuple):
         lanes: Number of lanes of this stream, over all ranks.
         shard: The rank and the number of ranks.
         epoch_batches: Number of batches per epoch and rank.
+        batch_size: The loader's batch size; None: it has none, or the state was saved by an old version.
+        order: The order of a map-style dataset, as `_order_of` describes it; None: unknown.
     """
 
     base_seed: int
@@ -64,6 +66,8 @@ class Beginning(NamedTuple):
     lanes: int = DEFAULT_LANES
     shard: Sequence[int] = (0, 1)
     epoch_batches: int | None = None
+    batch_size: int | None = None
+    order: str | None = None
 
 
 class State(NamedTuple):
@@ -242,12 +246,13 @@ def state_of(saved: dict[str, Any]) -> State | None:
         saved["base_seed"], saved["generator"], saved["sampler"], saved.get("kept"), saved.get("sampler_epoch"),
         saved.get("shape"),
         saved.get("lanes", DEFAULT_LANES), saved.get("shard", (0, 1)), saved.get("epoch_batches"),
+        saved.get("batch_size"), saved.get("order"),
     )  # fmt: skip
     return State(beginning, place, bool(saved.get("is_left")), bool(saved.get("is_over")))
 
 
 def check_fit(loader: Any, saved: Any) -> None:
-    """Raise a `ValueError` if a state that `state_of` has read is for another kind of dataset or other epochs."""
+    """Raise a `ValueError` if a state that `state_of` has read is for another kind of dataset, order or epochs."""
     if saved["place"] is None:
         return
     place, name = saved["place"], type(loader.dataset).__name__
@@ -259,11 +264,39 @@ def check_fit(loader: Any, saved: Any) -> None:
             "a loader of the same dataset"
         )
     if not is_stream:
+        _check_batches(loader, saved)
         return
     check_shape(saved.get("shape"), shape_of(loader))
     plan: StreamPlan | None = getattr(loader, "stream_plan", None)
     if plan is not None:
         check_epoch_batches(saved, plan.epoch_batches, plan.shard.world)
+    _check_batches(loader, saved)
+
+
+def _check_batches(loader: Any, saved: Any) -> None:
+    """Raise a `ValueError` if the batches that a state counts are not those of this loader."""
+    place = saved["place"]
+    is_inside = (place["position"] or any(place["counts"])) and not saved.get("is_left") and not saved.get("is_over")
+    here = {"batch_size": loader.batch_size, "order": _order_of(loader)}
+    then = {name: saved.get(name) for name in here}
+    if is_inside and any(None not in {then[name], here[name]} and then[name] != here[name] for name in here):
+        of, this = (", ".join(f"{name}={value!r}" for name, value in each.items()) for each in (then, here))
+        raise ValueError(
+            f"the state was saved with {of}, and this loader has {this}: samples of this epoch would be repeated or "
+            "missing. Load it into a loader with the same dataset, sampler, generator and batch size"
+        )
+
+
+def _order_of(loader: Any) -> str | None:
+    """Return a description of a loader's order that is equal on all ranks; None: a custom batch sampler decides."""
+    if loader._dataset_kind == _DatasetKind.Iterable or type(loader.batch_sampler) not in {BatchSampler, type(None)}:
+        return None
+    sampler = loader.sampler
+    order = type(sampler).__name__
+    # Torch's samplers draw another order for another length, except this one. Other samplers may only be longer.
+    if type(sampler).__module__.startswith("torch.utils.data") and not isinstance(sampler, SequentialSampler):
+        order += f" of {len(sampler)}"
+    return order if getattr(sampler, "generator", None) is None else f"{order} with a generator"
 
 
 def shape_of(loader: Any) -> list[str] | None:
@@ -398,6 +431,8 @@ def begin(loader: Any, base_seed: int) -> Beginning:
         randomness.get("sampler"),
         randomness.get("kept"),
         epoch_of(sampler_with_epoch(loader)),
+        batch_size=loader.batch_size,
+        order=_order_of(loader),
     )
 
 

@@ -543,6 +543,24 @@ def test_subclass_that_copies_its_dict_can_be_pickled():
     assert _numbers(copy.deepcopy(loader)) == [[0, 1], [2, 3]]
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(
+    "changed", [{"batch_size": 5}, {"shuffle": False}, {"generator": torch.Generator()}, {"dataset": list(range(31))}]
+)
+def test_state_of_another_order_or_batch_size_is_rejected_within_a_pass(workers, changed):
+    options = {"dataset": list(range(30)), "batch_size": 4, "shuffle": True, "num_workers": workers}
+    loader = DataLoader(**options)
+    batches = iter(loader)
+    next(batches)
+    other = DataLoader(**options | changed)
+    with pytest.raises(ValueError, match=r"batch_size=4, order='RandomSampler of 30', and this loader has"):
+        other.load_state_dict(loader.state_dict())
+    for _ in batches:
+        pass
+    other.load_state_dict(loader.state_dict())  # the next pass begins with its own order
+    assert len(list(other)) == len(other)
+
+
 def test_object_that_is_not_a_state_is_rejected():
     loader = DataLoader(Numbers(), num_workers=1)
     with pytest.raises(ValueError, match=r"expected a state of a mpqueue\.torch\.DataLoader"):
